@@ -1,0 +1,11 @@
+noinst_LTLIBRARIES += src/libbase.la
+src_libbase_la_SOURCES = \
+	src/base/addr.c \
+	src/base/addr.h \
+	src/base/clock.c \
+	src/base/list.h \
+	src/base/log.c \
+	src/base/log.h \
+	src/base/settings.h \
+	src/base/sys.h \
+	src/base/time.h

@@ -1,0 +1,62 @@
+#include "base/log.h"
+#include "base/sys.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+static enum log_level log_threshold = LOG_LEVEL_WARN;
+static char log_components[128]; /* comma-separated; empty: all */
+
+static int level_from_name(const char *name, size_t len)
+{
+	static const char *const names[] = {"error", "warn", "info", "debug"};
+	for (int i = 0; i < 4; i++)
+		if (strlen(names[i]) == len && memcmp(names[i], name, len) == 0)
+			return i;
+	return -EINVAL;
+}
+
+int log_configure(const char *setting)
+{
+	size_t len = strcspn(setting, ",");
+	int level = level_from_name(setting, len);
+	const char *rest = setting[len] ? setting + len + 1 : "";
+	if (level < 0 || strlen(rest) >= sizeof log_components)
+		return -EINVAL;
+	log_threshold = level;
+	strcpy(log_components, rest);
+	return 0;
+}
+
+bool log_enabled(enum log_level level, const char *component)
+{
+	if (level > log_threshold)
+		return false;
+	if (!log_components[0] || level <= LOG_LEVEL_WARN)
+		return true;
+	size_t n = strlen(component);
+	for (const char *p = log_components; *p;) {
+		size_t len = strcspn(p, ",");
+		if (len == n && memcmp(p, component, n) == 0)
+			return true;
+		p += len + (p[len] == ',');
+	}
+	return false;
+}
+
+void log_write(enum log_level level, const char *component, const char *fmt, ...)
+{
+	(void)level;
+	char line[512];
+	va_list ap;
+	int n = snprintf(line, sizeof line, "finesse: %s: ", component);
+	va_start(ap, fmt);
+	n += vsnprintf(line + n, sizeof line - n, fmt, ap);
+	va_end(ap);
+	if (n > (int)sizeof line - 2)
+		n = sizeof line - 2;
+	line[n++] = '\n';
+	sys_write(2, line, n);
+}

@@ -1,0 +1,28 @@
+/*
+ * Log lines to standard error: "finesse: component: text". Off the hot path; a disabled line costs
+ * one comparison. Thread-safe (one write per line). Level: setting `log`, level[,component…].
+ */
+#ifndef FINESSE_BASE_LOG_H
+#define FINESSE_BASE_LOG_H
+
+#include <stdbool.h>
+
+enum log_level { LOG_LEVEL_ERROR, LOG_LEVEL_WARN, LOG_LEVEL_INFO, LOG_LEVEL_DEBUG };
+
+/* "error|warn|info|debug[,component…]". 0, or -EINVAL and nothing changes. */
+int log_configure(const char *setting);
+bool log_enabled(enum log_level level, const char *component);
+void log_write(enum log_level level, const char *component, const char *fmt, ...)
+	__attribute__((format(printf, 3, 4)));
+
+#define log_line(level, component, ...)                                                            \
+	do {                                                                                       \
+		if (log_enabled(level, component))                                                 \
+			log_write(level, component, __VA_ARGS__);                                  \
+	} while (0)
+#define log_error(component, ...) log_line(LOG_LEVEL_ERROR, component, __VA_ARGS__)
+#define log_warn(component, ...)  log_line(LOG_LEVEL_WARN, component, __VA_ARGS__)
+#define log_info(component, ...)  log_line(LOG_LEVEL_INFO, component, __VA_ARGS__)
+#define log_debug(component, ...) log_line(LOG_LEVEL_DEBUG, component, __VA_ARGS__)
+
+#endif

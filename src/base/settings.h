@@ -1,0 +1,56 @@
+/*
+ * The settings (DESIGN §8): one table, base/settings.def, gives each its name, default and help; it is the same name on the command line
+ * (--close-policy), in the environment (FINESSE_CLOSE_POLICY) and in a file (close-policy = …).
+ */
+#ifndef FINESSE_BASE_SETTINGS_H
+#define FINESSE_BASE_SETTINGS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/addr.h"
+
+enum close_policy_kind { CLOSE_POLICY_OFF, CLOSE_POLICY_HOLD, CLOSE_POLICY_ADAPTIVE };
+
+/* One line of `only`/`except`: server|client ADDR[/LEN]:PORT[-PORT]; first match wins. */
+struct traffic_rule {
+	bool except, client, server;
+	struct ip_addr addr;
+	uint8_t prefix_len; /* of the 128-bit mapped form */
+	uint16_t port_first, port_last;
+};
+#define TRAFFIC_RULES_MAX 64
+
+struct settings {
+	char interface[16]; /* "" : the default route's */
+	bool bypass_firewall;
+	enum close_policy_kind close_policy;
+	int64_t close_hold_us;     /* of hold:MS */
+	int64_t close_hold_max_us; /* 1 s */
+	uint32_t close_client_budget; /* 4000 */
+	char congestion[16];
+	uint32_t spin_us;
+	char log[128];
+	bool strict;
+	struct traffic_rule rules[TRAFFIC_RULES_MAX];
+	unsigned n_rules;
+};
+
+void settings_default(struct settings *s);
+/* One setting by its name ("close-policy"). 0; -EINVAL and one line in `why` that names the setting and what it takes. -ENOENT: no such name. */
+int settings_set(struct settings *s, const char *name, const char *value, char *why, size_t why_len);
+/* All FINESSE_* of the environment. 0 or -EINVAL with `why`; an unknown FINESSE_ variable is an error too. */
+int settings_from_environment(struct settings *s, char *const *environ_, char *why, size_t why_len);
+int settings_from_file(struct settings *s, const char *path, char *why, size_t why_len);
+/* May traffic (we are the server at local addr:port, or client to remote addr:port) be ours by the rules? */
+bool settings_rules_allow(const struct settings *s, bool server, const struct ip_addr *addr, uint16_t port);
+
+/* For --help and the man page: iterate the table. NULL past the end. */
+struct setting_info {
+	const char *name, *arg, *default_text, *help;
+	bool flag; /* takes no argument on the command line: on */
+};
+const struct setting_info *settings_info(size_t i);
+
+#endif

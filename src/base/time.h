@@ -1,0 +1,18 @@
+/*
+ * Time is int64_t microseconds on a monotonic clock, read once per engine turn by the driver
+ * (clock_now_us) and handed down; nothing below src/socket reads a clock.
+ */
+#ifndef FINESSE_BASE_TIME_H
+#define FINESSE_BASE_TIME_H
+
+#include <stdint.h>
+
+#define USEC_PER_MSEC INT64_C(1000)
+#define USEC_PER_SEC  INT64_C(1000000)
+#define NSEC_PER_USEC INT64_C(1000)
+#define TIME_NEVER    INT64_MAX /* a deadline that is not armed */
+
+/* CLOCK_MONOTONIC in microseconds. Only drivers call it. Thread-safe. */
+int64_t clock_now_us(void);
+
+#endif

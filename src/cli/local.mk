@@ -1,0 +1,1 @@
+# the finesse command

@@ -1,0 +1,37 @@
+/*
+ * The classifier: decides, in the kernel, which frames are the engine's (DESIGN §4).
+ *
+ * One per engine and interface. First backend: an eBPF program at tcx ingress that drops what is ours (the packet socket saw
+ * it before) and the same decision as the packet socket's filter. The tcx link lives as long as the process: after any death the
+ * kernel owns the ports again. Functions return 0/positive or -errno; called under the engine's lock.
+ */
+#ifndef FINESSE_KERNEL_CLASSIFIER_H
+#define FINESSE_KERNEL_CLASSIFIER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/addr.h"
+
+struct classifier;
+
+/* `packet_fd`: the link's receive socket. `why` gets one line when it fails (which capability or feature is missing). */
+int classifier_open(struct classifier **out, int ifindex, int packet_fd, bool has_eth, char *why, size_t why_len);
+void classifier_close(struct classifier *c);
+void classifier_forget(struct classifier *c); /* in a fork child: close our copies only */
+const char *classifier_backend(const struct classifier *c); /* "ebpf-tcx", … */
+
+/* The interface's own addresses; replaces the set. */
+int classifier_set_addresses(struct classifier *c, const struct ip_addr *addrs, size_t n);
+/* A listening port of ours; `addr` any (0.0.0.0 or ::) means every address of the interface. Reference-counted per (addr, port). */
+int classifier_add_listener(struct classifier *c, const struct ip_addr *addr, uint16_t port);
+int classifier_del_listener(struct classifier *c, const struct ip_addr *addr, uint16_t port);
+/* One 4-tuple of ours without a listener (client connections; connections that outlive their listener). */
+int classifier_add_flow(struct classifier *c, const struct flow_key *key);
+int classifier_del_flow(struct classifier *c, const struct flow_key *key);
+/* One 4-tuple on a listening port of ours that stays the kernel's. */
+int classifier_add_exception(struct classifier *c, const struct flow_key *key);
+int classifier_del_exception(struct classifier *c, const struct flow_key *key);
+
+#endif

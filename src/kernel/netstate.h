@@ -1,0 +1,50 @@
+/*
+ * What the kernel knows of the network, as the engine needs it: interfaces and their addresses, routes per
+ * destination (RTM_GETROUTE, cached, flushed by notifications), neighbours (dump + notifications; NTF_USE to resolve).
+ * netlink through libmnl. Called under the engine's lock; never blocks beyond a netlink round trip.
+ */
+#ifndef FINESSE_KERNEL_NETSTATE_H
+#define FINESSE_KERNEL_NETSTATE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/addr.h"
+
+struct netstate;
+
+int netstate_open(struct netstate **out);
+void netstate_close(struct netstate *n);
+void netstate_forget(struct netstate *n); /* in a fork child */
+
+int netstate_fd(const struct netstate *n); /* POLLIN: call netstate_on_readable */
+/* What changed, as bits. */
+#define NETSTATE_LINKS  0x1
+#define NETSTATE_ADDRS  0x2
+#define NETSTATE_ROUTES 0x4
+#define NETSTATE_NEIGHS 0x8
+unsigned netstate_on_readable(struct netstate *n);
+
+/* Interface of the default route, else the only non-loopback one that is up; -ENODEV and a reason when neither exists. */
+int netstate_default_interface(struct netstate *n, char *why, size_t why_len);
+/* Addresses of an interface: fills up to `max`, returns how many there are. Loopback-scope excluded, link-local included. */
+int netstate_addresses(struct netstate *n, int ifindex, struct ip_addr *out, size_t max);
+/* Is `a` an address of any interface of this host (so that traffic to it is local)? */
+bool netstate_is_local(struct netstate *n, const struct ip_addr *a);
+
+struct route {
+	int ifindex;
+	struct ip_addr src;     /* preferred source */
+	struct ip_addr nexthop; /* gateway, or the destination when on-link */
+	uint32_t mtu;           /* route or interface MTU */
+	bool local;             /* delivered on this host */
+};
+/* 0; -ENETUNREACH, -EHOSTUNREACH, -EACCES as connect() would say. `src` any: let the kernel choose. `oif`/`mark` 0: none. */
+int netstate_route(struct netstate *n, const struct ip_addr *dst, const struct ip_addr *src,
+		   int oif, uint32_t mark, struct route *out);
+
+/* 0 and the MAC; -EAGAIN: being resolved (asked the kernel, once per second at most; NETSTATE_NEIGHS tells); -EHOSTUNREACH: failed. */
+int netstate_neighbour(struct netstate *n, int ifindex, const struct ip_addr *nexthop, uint8_t mac[6]);
+
+#endif

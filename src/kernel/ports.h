@@ -1,0 +1,30 @@
+/*
+ * Ephemeral ports of our client connections (DESIGN §4 "Ports"): outside net.ipv4.ip_local_port_range, 61000–65535 first, leased
+ * in blocks by an abstract AF_UNIX name per block and network namespace, released by the kernel on any death. Chosen per
+ * 4-tuple by RFC 6056 §3.3.4 (double hash) with the host's secret. Under the engine's lock.
+ */
+#ifndef FINESSE_KERNEL_PORTS_H
+#define FINESSE_KERNEL_PORTS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/addr.h"
+
+struct ports;
+
+int ports_open(struct ports **out, const uint8_t secret[16]);
+void ports_close(struct ports *p);
+void ports_forget(struct ports *p); /* in a fork child: leases stay the parent's */
+
+struct ports_in_use {
+	bool (*in_use)(struct ports_in_use *u, const struct flow_key *key);
+};
+/* Sets key->lport to a free port for this 4-tuple. -EADDRNOTAVAIL when every leasable port is in use. */
+int ports_pick(struct ports *p, struct flow_key *key, struct ports_in_use *u);
+
+/* Root-only file under /run, made once: the same 64 bytes for every process of this host. Without permission to read it: random
+   bytes, and 1 is returned. */
+int host_secret(uint8_t out[64]);
+
+#endif

@@ -1,0 +1,102 @@
+/*
+ * Frames in and out of one network interface.
+ *
+ * Backends behind one interface: `packet` (AF_PACKET TPACKET_V2 receive ring with vnet_hdr; transmit by io_uring,
+ * or sendmmsg where io_uring is forbidden) and `fake` (tests). Everything runs under the engine's lock; a link may be
+ * drained and flushed by any thread. Functions return 0/positive or -errno.
+ *
+ * Rules (DESIGN §3): receive slots go back in order before link_drain returns; transmits are MSG_DONTWAIT and stay
+ * in order; what the kernel does not take is copied, kept (bounded, counted) and goes out when link_tx_fd() is writable.
+ */
+#ifndef FINESSE_LINK_LINK_H
+#define FINESSE_LINK_LINK_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/uio.h>
+
+struct link;
+
+#define LINK_HDR_MAX 128 /* link + IP + TCP headers of one transmitted frame, bytes */
+
+struct link_config {
+	int ifindex;
+	uint32_t rx_ring_bytes; /* 0: default */
+	bool no_io_uring;       /* force the sendmmsg backend (tests; hosts that forbid io_uring) */
+};
+
+struct link_info {
+	int ifindex;
+	char ifname[16];
+	uint8_t mac[6];
+	bool has_eth;    /* false: TUN, ARPHRD_NONE: frames start at the IP header */
+	uint32_t mtu;
+	bool gso_v4, gso_v6; /* super-segments may be handed to link_send */
+	uint32_t gso_max_bytes;
+	const char *tx_backend; /* "io_uring", "sendmmsg", "fake" */
+};
+
+/* One received frame. Valid only inside the callback. */
+struct link_rx {
+	const uint8_t *data; /* link-layer header first (has_eth), else the IP header */
+	uint32_t len;        /* bytes at data */
+	uint32_t wire_len;   /* bytes the frame had: more than len when truncated */
+	uint16_t ethertype;  /* host byte order; of the frame behind any VLAN tag the kernel stripped */
+	bool vlan;           /* a VLAN tag was stripped */
+	uint8_t pkttype;     /* PACKET_HOST, … */
+	bool csum_ok;        /* transport checksum verified, or not yet computed (local sender): do not check */
+	uint16_t gso_size;   /* payload bytes per original segment of a super-segment, or 0 */
+};
+
+struct link_rx_handler {
+	void (*frame)(struct link_rx_handler *h, const struct link_rx *rx);
+};
+
+/* One frame to transmit. */
+struct link_tx {
+	const uint8_t *hdr; /* copied by link_send */
+	uint16_t hdr_len;   /* <= LINK_HDR_MAX */
+	const struct iovec *payload; /* NOT copied: must stay valid until the next link_flush returns */
+	int n_payload;               /* 0..2 */
+	uint16_t csum_start, csum_offset; /* from the frame's start, field's offset from csum_start; 0,0: no offload */
+	uint16_t gso_size;  /* 0: not a super-segment */
+	bool v6;            /* selects the GSO type */
+	bool ecn_cwr;
+};
+
+enum link_counter {
+#define LINK_COUNTER(name, text) LINKC_##name,
+#include "link/link_counter.def"
+#undef LINK_COUNTER
+	LINKC_COUNT
+};
+const char *link_counter_name(enum link_counter c);
+
+int link_open_packet(struct link **out, const struct link_config *config);
+void link_close(struct link *l);
+/* In a fork child: unmap and close our copies without disturbing the parent. */
+void link_forget(struct link *l);
+
+const struct link_info *link_info(const struct link *l);
+const uint64_t *link_counters(const struct link *l); /* [LINKC_COUNT] */
+int link_refresh_info(struct link *l); /* MTU or MAC changed. -ENODEV: the interface is gone */
+
+int link_rx_fd(const struct link *l);     /* becomes POLLIN when frames wait; the classifier attaches its filter here */
+bool link_rx_pending(const struct link *l); /* in memory: a frame waits in the ring */
+/* Hands up to `budget` frames to the handler. Returns how many. */
+int link_drain(struct link *l, struct link_rx_handler *h, int budget);
+
+int link_send(struct link *l, const struct link_tx *tx); /* queue. -EMSGSIZE, -ENOBUFS (counted) */
+int link_flush(struct link *l);      /* hand all queued frames to the kernel in one call */
+int link_tx_fd(const struct link *l); /* wait for POLLOUT here … */
+bool link_tx_blocked(const struct link *l); /* … while this holds, then link_flush */
+
+/* ---- fake link, for tests: frames are bytes in memory ---- */
+struct link_fake_out {
+	void (*sent)(struct link_fake_out *o, const uint8_t *frame, uint32_t len, const struct link_tx *tx);
+};
+int link_open_fake(struct link **out, const struct link_info *info, struct link_fake_out *o);
+int link_fake_inject(struct link *l, const struct link_rx *rx); /* copied; delivered by link_drain */
+void link_fake_block_tx(struct link *l, bool blocked);
+
+#endif

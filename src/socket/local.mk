@@ -1,0 +1,3 @@
+noinst_LTLIBRARIES += src/libsocket.la
+src_libsocket_la_SOURCES = \
+	src/socket/sock.h

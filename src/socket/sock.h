@@ -1,0 +1,113 @@
+/*
+ * The socket layer as the shim sees it: verbs on struct sock, in Linux's semantics, 0/positive or -errno.
+ *
+ * A struct sock is a listening or connected TCP socket served by this process's engine. Every verb takes and leaves the engine's
+ * lock itself, drives the engine while it waits (DESIGN §5 "Threads"), and may be called from any thread. References are counted:
+ * the fd table holds one per fd (sock_ref on dup), each call in progress one.
+ */
+#ifndef FINESSE_SOCKET_SOCK_H
+#define FINESSE_SOCKET_SOCK_H
+
+#include <signal.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/socket.h>
+#include <sys/types.h>
+#include <sys/epoll.h>
+#include <poll.h>
+
+struct sock;
+
+/* ---- deciding: an undecided kernel TCP socket becomes ours, or stays the kernel's ---- */
+
+/* Positive results of sock_decide_*: the kernel keeps the socket; the shim makes the real call. */
+#define SOCK_KERNEL 1
+
+/*
+ * listen(2) on kernel socket `kfd`. 0: *out serves it (and kfd listens in the kernel too, non-blocking from now on; the application's view of
+ * O_NONBLOCK is sock_get_nonblock). SOCK_KERNEL: not ours, nothing was done. -errno: listen failed, as the kernel said.
+ */
+int sock_decide_listen(int kfd, int backlog, struct sock **out);
+/*
+ * connect(2). 0: *out exists and the connection is complete, or being opened: *result is what connect must return (0,
+ * -EINPROGRESS, -EINTR, -ECONNREFUSED …; on failure *out is NULL and the kernel socket can be used again). SOCK_KERNEL: not ours.
+ */
+int sock_decide_connect(int kfd, const struct sockaddr *addr, socklen_t len, bool nonblock, struct sock **out, int *result);
+
+/* ---- references and life ---- */
+struct sock *sock_ref(struct sock *s);
+void sock_unref(struct sock *s);  /* end of a call in progress: not a close */
+/* close(2) of the last fd: the close policy is asked, SO_LINGER obeyed. Consumes one reference. 0 or -errno. */
+int sock_close(struct sock *s);
+bool sock_is_listener(const struct sock *s);
+
+/* ---- verbs ---- */
+/* 0 and *out with the peer's address in addr/len (may be NULL); or a positive kernel fd + 1 in *kernel_fd for a connection that arrived in the kernel's queue
+   (flags: SOCK_NONBLOCK, SOCK_CLOEXEC as accept4). Returns 0, 1 (kernel fd given), or -errno. */
+int sock_accept(struct sock *s, int flags, struct sockaddr *addr, socklen_t *len, struct sock **out, int *kernel_fd);
+/* connect(2) again on our socket: -EALREADY, -EISCONN, 0 once, or the error. */
+int sock_connect_again(struct sock *s, const struct sockaddr *addr, socklen_t len);
+/* listen(2) again: backlog changes. */
+int sock_listen_again(struct sock *s, int backlog);
+/* flags: MSG_*. MSG_DONTWAIT or the socket's O_NONBLOCK: no waiting. -EPIPE: the shim raises SIGPIPE unless MSG_NOSIGNAL. */
+ssize_t sock_sendmsg(struct sock *s, const struct msghdr *msg, int flags);
+ssize_t sock_recvmsg(struct sock *s, struct msghdr *msg, int flags);
+int sock_shutdown(struct sock *s, int how);
+int sock_getsockopt(struct sock *s, int level, int name, void *val, socklen_t *len);
+int sock_setsockopt(struct sock *s, int level, int name, const void *val, socklen_t len);
+int sock_getsockname(struct sock *s, struct sockaddr *addr, socklen_t *len);
+int sock_getpeername(struct sock *s, struct sockaddr *addr, socklen_t *len);
+int sock_ioctl(struct sock *s, unsigned long request, void *arg); /* FIONREAD, FIONBIO, SIOCATMARK, SIOCOUTQ… else -ENOTTY */
+bool sock_get_nonblock(const struct sock *s);
+void sock_set_nonblock(struct sock *s, bool on);
+
+/* ---- waiting ---- */
+/* Readiness as poll(2) reports it (POLLIN, POLLOUT, POLLHUP, POLLERR, POLLRDHUP, POLLPRI), in memory. */
+short sock_poll_mask(struct sock *s);
+
+struct sock_pollfd { /* poll(2) over engine and kernel fds mixed */
+	struct sock *sock; /* NULL: kernel fd in `fd` */
+	int fd;            /* negative with sock NULL: ignored */
+	short events, revents;
+};
+/* Returns how many have revents, 0 at timeout, -EINTR, -ENOMEM, -EINVAL. timeout NULL: for ever. `mask` as ppoll. */
+int sock_poll(struct sock_pollfd *fds, unsigned n, const struct timespec *timeout, const sigset_t *mask);
+
+/* An epoll instance with at least one engine socket. `epfd` is the kernel's epoll, which keeps the kernel's fds. */
+struct epset;
+int epset_new(int epfd, struct epset **out);
+void epset_free(struct epset *e); /* its fd was closed */
+int epset_ctl(struct epset *e, int op, int fd, struct sock *s, struct epoll_event *ev); /* as epoll_ctl */
+/* `s` lost fd `fd` (closed, handed over): forget the registration. *ev gets the registration when there was one and 1 is returned. */
+int epset_forget(struct epset *e, int fd, struct sock *s, struct epoll_event *ev);
+int epset_wait(struct epset *e, struct epoll_event *evs, int max, const struct timespec *timeout, const sigset_t *mask);
+bool epset_empty(const struct epset *e);
+
+/* Is there an engine in this process? One load; false: every wrapper may go straight to the kernel. */
+bool engine_exists(void);
+
+/* ---- process events ---- */
+/* Before anything of this process ends (exit, _exit, exec): unsent data and FINs go to the kernel, or drain within a bound. */
+void engine_on_exit(void);
+/* Make this connection a kernel socket: returns its fd (to be dup2'ed over every fd of the socket), after which `s` is dead: each verb -EBADF. -errno: cannot
+   (state, privilege). Listeners: the port goes back to the kernel, returns 0 and the real listening fd goes on alone. */
+int sock_handover(struct sock *s);
+
+/* fork: prepare in the parent before, then parent or child after. The child keeps `struct sock` objects as `inherited`: verbs on them ask the
+   parent by themselves. */
+void engine_fork_prepare(void);
+void engine_fork_parent(pid_t child); /* -1: fork failed */
+void engine_fork_child(void);
+/* In a child: is this socket the parent's, so that the shim must call sock_adopt before its first use? */
+bool sock_is_inherited(const struct sock *s);
+/* The child's first use of an inherited socket: connection → a kernel fd handed over by the parent (returned; dup2 it over the fd); listener → the
+   port was released to the kernel, or is ours now: 0. -errno: the connection is lost (-ECONNRESET). */
+int sock_adopt(struct sock *s);
+
+/* Fds that belong to us: the shim answers EBADF for them and close-all loops skip them. */
+bool engine_is_internal_fd(int fd);
+
+/* Note a socket that fell back, for `finesse stat`. `what`: "listen 0.0.0.0:80"; `why` one line. */
+void engine_note_fallback(const char *what, const char *why);
+
+#endif

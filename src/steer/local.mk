@@ -1,0 +1,3 @@
+noinst_LTLIBRARIES += src/libsteer.la
+src_libsteer_la_SOURCES = \
+	src/steer/steer.h

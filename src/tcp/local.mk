@@ -1,0 +1,8 @@
+noinst_LTLIBRARIES += src/libtcp.la
+src_libtcp_la_SOURCES = \
+	src/tcp/tcp.h \
+	src/tcp/tcp_conn.h \
+	src/tcp/close_policy.h \
+	src/tcp/close_reason.def \
+	src/tcp/tcp_counter.def \
+	src/tcp/snapshot.h

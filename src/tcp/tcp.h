@@ -1,0 +1,245 @@
+/*
+ * The TCP core's contract (RFC 9293 and companions). Pure: it is told the time, takes segments and
+ * application verbs, yields segments and one deadline. No I/O, clock, allocation of its own or errno.
+ *
+ * Ownership: a struct tcp_conn lives in its caller's memory (embedded in a socket); its buffers come
+ * from and go back to stack->memory. Everything runs under the caller's lock. Time is int64_t µs.
+ *
+ * A turn, as every caller does it: tcp_input for each segment; application verbs; tcp_tick when
+ * tcp_next_deadline() <= now; then tcp_output, which hands every segment that may go now to `emit`. Payload
+ * pointers given to emit stay valid until the next tcp_input or verb on that connection.
+ */
+#ifndef FINESSE_TCP_TCP_H
+#define FINESSE_TCP_TCP_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+#include <sys/uio.h>
+
+#include "base/addr.h"
+#include "base/time.h"
+#include "tcp/close_policy.h"
+#include "wire/tcp.h"
+
+enum tcp_state {
+	TCPS_CLOSED,
+	TCPS_LISTEN,
+	TCPS_SYN_SENT,
+	TCPS_SYN_RECEIVED,
+	TCPS_ESTABLISHED,
+	TCPS_FIN_WAIT_1,
+	TCPS_FIN_WAIT_2,
+	TCPS_CLOSE_WAIT,
+	TCPS_CLOSING,
+	TCPS_LAST_ACK,
+	TCPS_TIME_WAIT,
+};
+
+/* As the RFC spells it: "SYN-RECEIVED". */
+const char *tcp_state_name(enum tcp_state state);
+
+/* What happened, for the socket layer's readiness. tcp_take_events() returns and clears. */
+#define TCP_EV_CONNECTED 0x01 /* the handshake completed */
+#define TCP_EV_READABLE  0x02 /* new bytes in order */
+#define TCP_EV_WRITABLE  0x04 /* send space became worth a wake-up after being short */
+#define TCP_EV_PEER_FIN  0x08 /* the peer's FIN arrived in order */
+#define TCP_EV_ERROR     0x10 /* tcp_error() is set: reset, timed out, unreachable */
+#define TCP_EV_URGENT    0x20
+#define TCP_EV_CLOSED    0x40 /* TCPS_CLOSED: nothing more will be sent or accepted */
+#define TCP_EV_TIME_WAIT 0x80 /* entered TIME-WAIT: the caller may move it to a struct tcp_tw */
+
+/* Every fate of a segment and every event that is counted: tcp/tcp_counter.def. */
+enum tcp_counter {
+#define TCP_COUNTER(name, text) TCPC_##name,
+#include "tcp/tcp_counter.def"
+#undef TCP_COUNTER
+	TCPC_COUNT
+};
+const char *tcp_counter_name(enum tcp_counter c); /* "RcvdBadChecksum", … stable, for JSON */
+
+/* Where buffers come from; made by base/pool.c for the engine, by malloc in tests. */
+struct tcp_memory {
+	void *(*alloc)(struct tcp_memory *m, size_t size); /* power-of-two sizes; NULL when out */
+	void (*free)(struct tcp_memory *m, void *p, size_t size);
+};
+
+/* Per-engine configuration. tcp_config_default() gives Linux's defaults. */
+struct tcp_config {
+	uint32_t rcvbuf_init_bytes, rcvbuf_max_bytes; /* tcp_rmem[1], [2] */
+	uint32_t sndbuf_init_bytes, sndbuf_max_bytes; /* tcp_wmem[1], [2] */
+	uint32_t initial_window_segs;                 /* RFC 6928 */
+	int64_t rto_min_us, rto_max_us, rto_init_us;  /* RFC 6298; Linux: 200 ms, 120 s, 1 s */
+	int64_t delack_us;                            /* RFC 9293 MUST-59: < 500 ms; Linux 40 ms */
+	int64_t fin_timeout_us;                       /* orphan in FIN-WAIT-2: tcp_fin_timeout */
+	int64_t time_wait_us;                         /* 2 MSL; Linux: 60 s */
+	unsigned syn_retries, synack_retries;         /* 6, 5 */
+	unsigned retries2, orphan_retries;            /* 15, 8 */
+	bool timestamps, sack, window_scaling;
+};
+void tcp_config_default(struct tcp_config *config);
+
+struct tcp_stack {
+	struct tcp_config config;
+	struct tcp_memory *memory;
+	uint8_t isn_secret[16]; /* RFC 6528 */
+	uint8_t ts_secret[16];  /* RFC 7323 §5.4: per-flow timestamp offset */
+	uint64_t counters[TCPC_COUNT];
+	uint64_t random;        /* challenge-ACK and such: seeded by the caller */
+};
+void tcp_stack_init(struct tcp_stack *stack, const struct tcp_config *config,
+		    struct tcp_memory *memory, const uint8_t secret[32]);
+
+struct tcp_cc_ops; /* tcp/cc.h */
+extern const struct tcp_cc_ops tcp_cc_newreno;
+const struct tcp_cc_ops *tcp_cc_find(const char *name); /* NULL: unknown */
+
+/* Per-connection options, settable at any time unless said. Linux's meanings. */
+struct tcp_options {
+	bool nodelay, cork, quickack, keepalive;
+	bool user_sndbuf, user_rcvbuf;  /* the application fixed the size: no autotuning */
+	uint32_t sndbuf_bytes, rcvbuf_bytes;
+	uint32_t rcvlowat_bytes;        /* SO_RCVLOWAT, 1 */
+	int64_t keepidle_us, keepintvl_us;
+	unsigned keepcnt;
+	int64_t user_timeout_us;        /* RFC 5482; 0: retries2 */
+	int64_t linger2_us;             /* TCP_LINGER2; 0: fin_timeout */
+	unsigned syncnt;                /* TCP_SYNCNT; 0: config */
+	uint16_t maxseg;                /* TCP_MAXSEG before the SYN; 0: path */
+	uint32_t window_clamp;          /* 0: none */
+	uint32_t notsent_lowat;         /* TCP_NOTSENT_LOWAT; 0: none */
+};
+void tcp_options_default(struct tcp_options *opt);
+
+struct tcp_open {
+	struct flow_key key;
+	uint16_t mss_advertised; /* what we announce: our MTU − IP header − 20 */
+	uint16_t mss_path;       /* most payload + options per segment on the way out */
+	uint32_t gso_max_bytes;  /* payload bytes one emit may carry; 0: one segment each */
+	struct tcp_options options;
+	const struct tcp_cc_ops *cc;
+	struct close_policy *policy; /* of the listener; NULL: FIN at once */
+	uint32_t iss;                /* tcp_isn() + what TIME-WAIT reuse asks */
+	uint32_t ts_offset;          /* tcp_ts_offset() */
+};
+
+struct tcp_conn;
+#include "tcp/tcp_conn.h" /* the struct itself, to embed; read its fields through the functions below */
+
+/* Segments out. gso_size: payload bytes per wire segment when payload_len exceeds it, else 0. */
+struct tcp_emit {
+	void (*segment)(struct tcp_emit *emit, struct tcp_conn *conn, const struct tcp_segment *seg,
+			uint16_t gso_size);
+};
+
+/* Opens. The SYN leaves with the next tcp_output. -ENOMEM, -EINVAL. */
+int tcp_open_active(struct tcp_conn *c, struct tcp_stack *stack, int64_t now,
+		    const struct tcp_open *open);
+/* `syn` is an acceptable SYN for a listener: the connection starts in SYN-RECEIVED. */
+int tcp_open_passive(struct tcp_conn *c, struct tcp_stack *stack, int64_t now,
+		     const struct tcp_open *open, const struct tcp_segment *syn);
+/* Give buffers back; any state. The struct may be freed afterwards. */
+void tcp_fini(struct tcp_conn *c);
+
+void tcp_input(struct tcp_conn *c, int64_t now, const struct tcp_segment *seg);
+void tcp_tick(struct tcp_conn *c, int64_t now);
+void tcp_output(struct tcp_conn *c, int64_t now, struct tcp_emit *emit);
+/* Earliest time at which tcp_tick or tcp_output has something to do; TIME_NEVER if none. */
+int64_t tcp_next_deadline(const struct tcp_conn *c);
+uint32_t tcp_take_events(struct tcp_conn *c);
+
+/* Bytes taken (possibly short), -EAGAIN when there is no space, -EPIPE after our FIN or shutdown, or the connection's error,
+   which is then cleared. `more`: MSG_MORE. `urgent`: the last byte is urgent (MSG_OOB). */
+ssize_t tcp_send(struct tcp_conn *c, int64_t now, const struct iovec *iov, int iovcnt, bool more,
+		 bool urgent);
+/* Bytes given, 0 at the peer's FIN, -EAGAIN when nothing is there, or the connection's error (cleared). `skip`: bytes to pass
+   over first, with peek (MSG_PEEK, SO_PEEK_OFF). `discard` (MSG_TRUNC): bytes are dropped, iov ignored but for its length. */
+ssize_t tcp_recv(struct tcp_conn *c, int64_t now, const struct iovec *iov, int iovcnt, bool peek,
+		 bool discard);
+int tcp_recv_urgent(struct tcp_conn *c, uint8_t *byte); /* 0, -EAGAIN, -EINVAL */
+bool tcp_at_mark(const struct tcp_conn *c);             /* SIOCATMARK */
+
+/* shutdown(SHUT_WR): the policy is asked. 0, -ENOTCONN. */
+int tcp_shutdown(struct tcp_conn *c, int64_t now);
+/* The application's last reference goes. Unread data: RST (RFC 9293 MUST-17 family, as Linux). Otherwise the policy is asked, and
+   FIN goes after all data, now or when the hold ends. From here on the connection is an orphan. `exiting` feeds the policy. */
+void tcp_close(struct tcp_conn *c, int64_t now, bool linger, bool exiting);
+/* RST to the peer where the state has one; TCPS_CLOSED at once (SO_LINGER 0, ABORT call). */
+void tcp_abort(struct tcp_conn *c, int64_t now);
+
+/* Network events about this connection (RFC 5927 checks that seq is in flight). */
+void tcp_on_unreachable(struct tcp_conn *c, int64_t now, int err, bool hard, uint32_t seq);
+void tcp_on_frag_needed(struct tcp_conn *c, int64_t now, uint16_t mss_path, uint32_t seq);
+void tcp_set_options(struct tcp_conn *c, int64_t now, const struct tcp_options *opt);
+
+/* Status. */
+enum tcp_state tcp_state(const struct tcp_conn *c);
+const struct tcp_options *tcp_get_options(const struct tcp_conn *c);
+int tcp_error(const struct tcp_conn *c);        /* positive errno, 0 */
+int tcp_take_error(struct tcp_conn *c);         /* SO_ERROR: returns and clears */
+uint32_t tcp_readable_bytes(const struct tcp_conn *c); /* in order, unread */
+uint32_t tcp_send_space(const struct tcp_conn *c);     /* bytes tcp_send would take now */
+bool tcp_is_writable(const struct tcp_conn *c); /* POLLOUT, by Linux's rule of a third free */
+uint32_t tcp_unsent_bytes(const struct tcp_conn *c);   /* SIOCOUTQNSD */
+uint32_t tcp_unacked_bytes(const struct tcp_conn *c);  /* SIOCOUTQ: unsent + in flight */
+bool tcp_peer_fin(const struct tcp_conn *c);    /* the peer's FIN was received in order */
+bool tcp_send_closed(const struct tcp_conn *c); /* our FIN is sent, queued or held */
+bool tcp_is_held(const struct tcp_conn *c);     /* the close policy holds our FIN */
+/* Who sent the first FIN: +1 we, −1 the peer, 0 nobody yet. */
+int tcp_first_fin(const struct tcp_conn *c);
+enum close_reason tcp_close_reason(const struct tcp_conn *c); /* valid once tcp_send_closed() */
+
+/* Everything `finesse stat` and TCP_INFO show, in RFC and Linux terms. */
+struct tcp_status {
+	enum tcp_state state;
+	uint32_t iss, irs, snd_una, snd_nxt, snd_wnd, rcv_nxt, rcv_wnd;
+	uint8_t snd_wscale, rcv_wscale;
+	bool timestamps, sack, wscale;
+	uint32_t mss_snd, mss_advertised, cwnd_bytes, ssthresh_bytes, in_flight_bytes;
+	int64_t srtt_us, rttvar_us, rto_us, min_rtt_us, handshake_rtt_us;
+	uint64_t bytes_in, bytes_out, bytes_acked, bytes_retrans;
+	uint64_t segs_in, segs_out, data_segs_in, data_segs_out;
+	uint32_t total_retrans, rto_events, fast_recoveries, backoff;
+	uint32_t rcvbuf_bytes, sndbuf_bytes, readable_bytes, unsent_bytes, ooo_bytes;
+	int64_t last_data_sent_us, last_data_rcvd_us, last_ack_rcvd_us; /* times, 0 never */
+	const char *cc_name;
+};
+void tcp_get_status(const struct tcp_conn *c, struct tcp_status *out);
+
+/* RFC 6528 ISN and RFC 7323 §5.4 timestamp offset for a 4-tuple. */
+uint32_t tcp_isn(const struct tcp_stack *stack, int64_t now, const struct flow_key *key);
+uint32_t tcp_ts_offset(const struct tcp_stack *stack, const struct flow_key *key);
+
+/* A segment that no connection takes (RFC 9293 §3.10.7.1): true and the RST to send, or false. */
+bool tcp_reset_for(const struct tcp_segment *in, struct tcp_segment *out);
+
+/* ---- TIME-WAIT, compact (tcp/tw.c) ---- */
+
+/* What is left of a connection that must remember for 2 MSL. The caller owns key and storage. */
+struct tcp_tw {
+	uint32_t snd_nxt, rcv_nxt;
+	uint32_t rcv_wnd;     /* bytes, scaled up */
+	uint32_t ts_recent;   /* the peer's last timestamp */
+	uint32_t ts_offset;   /* ours */
+	uint8_t rcv_wscale;
+	bool timestamps;
+	int64_t ts_recent_age_us; /* when ts_recent was taken */
+	int64_t expires_us;
+};
+
+enum tw_verdict {
+	TW_DROP,   /* nothing to say */
+	TW_REPLY,  /* `reply` goes out; 2 MSL restarted where RFC 9293 says so */
+	TW_REUSE,  /* an acceptable new SYN (RFC 6191, or a higher sequence number): free this entry, open passively with *iss_min */
+	TW_GONE,   /* closed by an acceptable RST; RFC 1337 keeps others away */
+};
+
+void tcp_tw_enter(struct tcp_tw *tw, const struct tcp_conn *c, int64_t now);
+enum tw_verdict tcp_tw_input(struct tcp_tw *tw, struct tcp_stack *stack, int64_t now,
+			     const struct tcp_segment *seg, struct tcp_segment *reply,
+			     uint32_t *iss_min);
+/* May our own client reuse this 4-tuple now (timestamps, > 1 s since last use, as Linux tcp_tw_reuse)? Then *iss_min is the
+   least acceptable ISS. */
+bool tcp_tw_may_reuse(const struct tcp_tw *tw, int64_t now, uint32_t *iss_min);
+
+#endif

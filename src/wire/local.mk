@@ -1,0 +1,3 @@
+noinst_LTLIBRARIES += src/libwire.la
+src_libwire_la_SOURCES = \
+	src/wire/tcp.h

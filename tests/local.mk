@@ -1,0 +1,7 @@
+include tests/unit/local.mk
+include tests/tcp/local.mk
+include tests/sim/local.mk
+include tests/probes/local.mk
+include tests/fuzz/local.mk
+include tests/net/local.mk
+include tests/apps/local.mk
