@@ -86,6 +86,11 @@ bool epset_empty(const struct epset *e);
 /* Is there an engine in this process? One load; false: every wrapper may go straight to the kernel. */
 bool engine_exists(void);
 
+struct settings;
+/* Once, from the shim's constructor: the settings (copied). Makes no system call; the engine itself is made by the first socket that is
+   decided for it. Without this call the engine never serves anything. */
+void engine_configure(const struct settings *settings);
+
 /* ---- process events ---- */
 /* Before anything of this process ends (exit, _exit, exec): unsent data and FINs go to the kernel, or drain within a bound. */
 void engine_on_exit(void);
