@@ -6,6 +6,13 @@ src_libbase_la_SOURCES = \
 	src/base/list.h \
 	src/base/log.c \
 	src/base/log.h \
+	src/base/memory.h \
+	src/base/pool.c \
+	src/base/pool.h \
 	src/base/settings.h \
+	src/base/siphash.c \
+	src/base/siphash.h \
 	src/base/sys.h \
-	src/base/time.h
+	src/base/time.h \
+	src/base/timers.c \
+	src/base/timers.h

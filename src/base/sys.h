@@ -173,6 +173,28 @@ static inline int sys_eventfd2(unsigned initval, int flags)
 {
 	return sys_call(SYS_eventfd2, initval, flags, 0, 0, 0, 0);
 }
+/* The address, or -errno as a pointer: ask sys_is_error. */
+static inline void *sys_mmap(void *at, size_t n, int prot, int flags, int fd, off_t offset)
+{
+	return (void *)sys_call(SYS_mmap, at, n, prot, flags, fd, offset);
+}
+static inline int sys_munmap(void *p, size_t n)
+{
+	return sys_call(SYS_munmap, p, n, 0, 0, 0, 0);
+}
+static inline void *sys_mremap(void *p, size_t from, size_t to, int flags)
+{
+	return (void *)sys_call(SYS_mremap, p, from, to, flags, 0, 0);
+}
+static inline int sys_madvise(void *p, size_t n, int advice)
+{
+	return sys_call(SYS_madvise, p, n, advice, 0, 0, 0);
+}
+/* Did sys_mmap or sys_mremap fail? Then (int)(long)p is the -errno. */
+static inline int sys_is_error(const void *p)
+{
+	return (unsigned long)p >= -4095UL; /* MAX_ERRNO of the kernel */
+}
 static inline int sys_getpid(void)
 {
 	return sys_call(SYS_getpid, 0, 0, 0, 0, 0, 0);

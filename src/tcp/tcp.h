@@ -18,6 +18,7 @@
 #include <sys/uio.h>
 
 #include "base/addr.h"
+#include "base/memory.h"
 #include "base/time.h"
 #include "tcp/close_policy.h"
 #include "wire/tcp.h"
@@ -57,12 +58,6 @@ enum tcp_counter {
 	TCPC_COUNT
 };
 const char *tcp_counter_name(enum tcp_counter c); /* "RcvdBadChecksum", … stable, for JSON */
-
-/* Where buffers come from; made by base/pool.c for the engine, by malloc in tests. */
-struct tcp_memory {
-	void *(*alloc)(struct tcp_memory *m, size_t size); /* power-of-two sizes; NULL when out */
-	void (*free)(struct tcp_memory *m, void *p, size_t size);
-};
 
 /* Per-engine configuration. tcp_config_default() gives Linux's defaults. */
 struct tcp_config {

@@ -1,1 +1,16 @@
-# tests/unit
+# tests/unit: one libcheck program per idea
+if HAVE_CHECK
+base_tests = tests/unit/siphash_test tests/unit/pool_test tests/unit/timers_test
+check_PROGRAMS += $(base_tests)
+TESTS += $(base_tests)
+
+tests_unit_siphash_test_SOURCES = tests/unit/siphash_test.c
+tests_unit_siphash_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
+tests_unit_siphash_test_LDADD = src/libbase.la $(UNIT_LIBS)
+tests_unit_pool_test_SOURCES = tests/unit/pool_test.c
+tests_unit_pool_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
+tests_unit_pool_test_LDADD = src/libbase.la $(UNIT_LIBS)
+tests_unit_timers_test_SOURCES = tests/unit/timers_test.c
+tests_unit_timers_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
+tests_unit_timers_test_LDADD = src/libbase.la $(UNIT_LIBS)
+endif

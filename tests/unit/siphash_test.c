@@ -1,0 +1,64 @@
+/* SipHash-2-4 against the paper's appendix A and the authors' published vectors. */
+#include <check.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/siphash.h"
+
+static void sequence(uint8_t *out, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		out[i] = i;
+}
+
+/* Key 00..0f, message 00..(len-1). Length 15 is the paper's worked example; the others are from the authors' table. */
+static const struct {
+	size_t len;
+	uint64_t hash;
+} vectors[] = {
+	{0, 0x726fdb47dd0e0e31}, {1, 0x74f839c593dc67fd}, {2, 0x0d6c8009d9a94f5a},
+	{3, 0x85676696d7fb7e2d}, {4, 0xcf2794e0277187b7}, {5, 0x18765564cd99a68d},
+	{6, 0xcbc9466e58fee3ce}, {7, 0xab0200f58b01d137}, {8, 0x93f5f5799a932462},
+	{15, 0xa129ca6149be45e5},
+};
+
+START_TEST(test_vectors)
+{
+	uint8_t key[16], msg[16];
+	sequence(key, sizeof key);
+	sequence(msg, sizeof msg);
+	ck_assert_uint_eq(siphash24(msg, vectors[_i].len, key), vectors[_i].hash);
+}
+END_TEST
+
+START_TEST(test_unaligned_message_and_key_bits)
+{
+	uint8_t key[16], buf[24];
+	sequence(key, sizeof key);
+	for (size_t at = 0; at < 8; at++) {
+		sequence(buf + at, 15);
+		ck_assert_uint_eq(siphash24(buf + at, 15, key), 0xa129ca6149be45e5);
+	}
+	for (size_t bit = 0; bit < 128; bit++) {
+		uint8_t other[16];
+		memcpy(other, key, sizeof key);
+		other[bit / 8] ^= 1 << bit % 8;
+		sequence(buf, 15);
+		ck_assert_uint_ne(siphash24(buf, 15, other), 0xa129ca6149be45e5);
+	}
+}
+END_TEST
+
+int main(void)
+{
+	Suite *s = suite_create("siphash");
+	TCase *tc = tcase_create("siphash");
+	tcase_add_loop_test(tc, test_vectors, 0, sizeof vectors / sizeof *vectors);
+	tcase_add_test(tc, test_unaligned_message_and_key_bits);
+	suite_add_tcase(s, tc);
+	SRunner *r = srunner_create(s);
+	srunner_run_all(r, CK_ENV);
+	int failed = srunner_ntests_failed(r);
+	srunner_free(r);
+	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
