@@ -1,5 +1,8 @@
 noinst_LTLIBRARIES += src/libtcp.la
 src_libtcp_la_SOURCES = \
+	src/tcp/isn.c \
+	src/tcp/ts_clock.h \
+	src/tcp/tw.c \
 	src/tcp/tcp.h \
 	src/tcp/tcp_conn.h \
 	src/tcp/close_policy.h \

@@ -204,6 +204,8 @@ void tcp_get_status(const struct tcp_conn *c, struct tcp_status *out);
 /* RFC 6528 ISN and RFC 7323 §5.4 timestamp offset for a 4-tuple. */
 uint32_t tcp_isn(const struct tcp_stack *stack, int64_t now, const struct flow_key *key);
 uint32_t tcp_ts_offset(const struct tcp_stack *stack, const struct flow_key *key);
+/* `iss`, or *iss_min of TIME-WAIT where `iss` lies before it. */
+uint32_t tcp_iss_at_least(uint32_t iss, uint32_t iss_min);
 
 /* A segment that no connection takes (RFC 9293 §3.10.7.1): true and the RST to send, or false. */
 bool tcp_reset_for(const struct tcp_segment *in, struct tcp_segment *out);
@@ -220,6 +222,7 @@ struct tcp_tw {
 	bool timestamps;
 	int64_t ts_recent_age_us; /* when ts_recent was taken */
 	int64_t expires_us;
+	int64_t reply_after_us; /* no spaced reply before */
 };
 
 enum tw_verdict {

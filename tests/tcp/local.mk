@@ -1,1 +1,16 @@
-# tests/tcp
+# The core against the RFCs: links tcp, steer, wire and base only.
+if HAVE_CHECK
+TCP_TEST_LIBS = src/libtcp.la src/libsteer.la src/libwire.la src/libbase.la $(UNIT_LIBS)
+
+check_PROGRAMS += tests/tcp/isn_test
+tests_tcp_isn_test_SOURCES = tests/tcp/isn_test.c
+tests_tcp_isn_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
+tests_tcp_isn_test_LDADD = $(TCP_TEST_LIBS)
+TESTS += tests/tcp/isn_test
+
+check_PROGRAMS += tests/tcp/tw_test
+tests_tcp_tw_test_SOURCES = tests/tcp/tw_test.c
+tests_tcp_tw_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
+tests_tcp_tw_test_LDADD = $(TCP_TEST_LIBS)
+TESTS += tests/tcp/tw_test
+endif
