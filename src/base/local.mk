@@ -9,7 +9,10 @@ src_libbase_la_SOURCES = \
 	src/base/memory.h \
 	src/base/pool.c \
 	src/base/pool.h \
+	src/base/settings.c \
+	src/base/settings.def \
 	src/base/settings.h \
+	src/base/settings_rules.c \
 	src/base/siphash.c \
 	src/base/siphash.h \
 	src/base/sys.h \

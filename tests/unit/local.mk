@@ -14,3 +14,12 @@ tests_unit_timers_test_SOURCES = tests/unit/timers_test.c
 tests_unit_timers_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
 tests_unit_timers_test_LDADD = src/libbase.la $(UNIT_LIBS)
 endif
+
+# settings, steer
+if HAVE_CHECK
+check_PROGRAMS += tests/unit/settings_test
+TESTS += tests/unit/settings_test
+tests_unit_settings_test_SOURCES = tests/unit/settings_test.c
+tests_unit_settings_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
+tests_unit_settings_test_LDADD = src/libbase.la $(UNIT_LIBS)
+endif

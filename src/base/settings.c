@@ -1,0 +1,403 @@
+/*
+ * Settings: the table of settings.def, and one setter per entry. Defaults go through the same setters. Nothing here keeps state;
+ * values are copied into the caller's struct. Every error is one line that says which setting and what it takes.
+ */
+#include "base/settings.h"
+#include "base/sys.h"
+#include "base/time.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#define CLOSE_HOLD_LIMIT_US (60 * USEC_PER_SEC) /* a hold is never longer than Linux's TIME-WAIT, which it is to spare */
+#define SPIN_LIMIT_US       USEC_PER_SEC
+#define CLIENT_BUDGET_LIMIT 1000000u
+#define FILE_LIMIT_BYTES    65536 /* of a settings file */
+
+static const char variable_prefix[] = "FINESSE_";
+
+/* Digits only, no sign, no space; the whole of `len`. */
+static int parse_number(const char *text, size_t len, uint64_t max, uint64_t *out)
+{
+	uint64_t n = 0;
+	if (len == 0 || len > 18)
+		return -EINVAL;
+	for (size_t i = 0; i < len; i++) {
+		if (text[i] < '0' || text[i] > '9')
+			return -EINVAL;
+		n = n * 10 + (uint64_t)(text[i] - '0');
+	}
+	if (n > max)
+		return -EINVAL;
+	*out = n;
+	return 0;
+}
+
+/* "1s", "500ms", "20us", or a plain number of `plain_us` microseconds. */
+static int parse_time(const char *text, int64_t plain_us, int64_t min_us, int64_t max_us, int64_t *out)
+{
+	static const struct {
+		const char *suffix;
+		int64_t us;
+	} units[] = {{"us", 1}, {"ms", USEC_PER_MSEC}, {"s", USEC_PER_SEC}};
+	size_t digits = strspn(text, "0123456789");
+	int64_t unit_us = text[digits] ? 0 : plain_us;
+	uint64_t n;
+	for (size_t i = 0; i < sizeof units / sizeof units[0]; i++)
+		if (strcmp(text + digits, units[i].suffix) == 0)
+			unit_us = units[i].us;
+	if (unit_us == 0 || parse_number(text, digits, (uint64_t)(max_us / unit_us), &n) < 0)
+		return -EINVAL;
+	if ((int64_t)n * unit_us < min_us)
+		return -EINVAL;
+	*out = (int64_t)n * unit_us;
+	return 0;
+}
+
+static int parse_flag(const char *text, bool *out)
+{
+	static const char *const on[] = {"on", "yes", "1"}, *const off[] = {"off", "no", "0"};
+	for (size_t i = 0; i < 3; i++) {
+		if (strcmp(text, on[i]) == 0 || strcmp(text, off[i]) == 0) {
+			*out = strcmp(text, on[i]) == 0;
+			return 0;
+		}
+	}
+	return -EINVAL;
+}
+
+/* ---- one setter per setting ---- */
+
+#define SETTER(ident)                                                                              \
+	static int set_##ident(struct settings *s, const char *value, char *why, size_t why_len)
+
+SETTER(interface)
+{
+	size_t n = strlen(value);
+	/* dev_valid_name() of Linux */
+	if (n == 0 || n >= sizeof s->interface || strpbrk(value, "/: \t\n") || strcmp(value, ".") == 0 ||
+	    strcmp(value, "..") == 0)
+		return -EINVAL;
+	memcpy(s->interface, value, n + 1);
+	return 0;
+}
+
+SETTER(except)
+{
+	return settings_add_rules(s, true, value, why, why_len);
+}
+
+SETTER(only)
+{
+	return settings_add_rules(s, false, value, why, why_len);
+}
+
+SETTER(bypass_firewall)
+{
+	return parse_flag(value, &s->bypass_firewall);
+}
+
+SETTER(close_policy)
+{
+	if (strcmp(value, "off") == 0) {
+		s->close_policy = CLOSE_POLICY_OFF;
+	} else if (strcmp(value, "adaptive") == 0) {
+		s->close_policy = CLOSE_POLICY_ADAPTIVE;
+	} else if (strncmp(value, "hold:", 5) == 0) {
+		int r = parse_time(value + 5, USEC_PER_MSEC, USEC_PER_MSEC, CLOSE_HOLD_LIMIT_US, &s->close_hold_us);
+		if (r < 0)
+			return r;
+		s->close_policy = CLOSE_POLICY_HOLD;
+	} else {
+		return -EINVAL;
+	}
+	return 0;
+}
+
+SETTER(close_hold_max)
+{
+	return parse_time(value, USEC_PER_MSEC, USEC_PER_MSEC, CLOSE_HOLD_LIMIT_US, &s->close_hold_max_us);
+}
+
+SETTER(close_client_budget)
+{
+	uint64_t n;
+	int r = parse_number(value, strlen(value), CLIENT_BUDGET_LIMIT, &n);
+	if (r == 0)
+		s->close_client_budget = (uint32_t)n;
+	return r;
+}
+
+SETTER(congestion)
+{
+	if (strcmp(value, "reno") != 0 && strcmp(value, "newreno") != 0)
+		return -EINVAL;
+	strcpy(s->congestion, value);
+	return 0;
+}
+
+SETTER(spin)
+{
+	int64_t us;
+	int r = parse_time(value, 1, 0, SPIN_LIMIT_US, &us);
+	if (r == 0)
+		s->spin_us = (uint32_t)us;
+	return r;
+}
+
+SETTER(log)
+{
+	static const char *const levels[] = {"error", "warn", "info", "debug"};
+	static const char component[] = "abcdefghijklmnopqrstuvwxyz0123456789-_";
+	size_t len = strcspn(value, ",");
+	bool known = false;
+	for (size_t i = 0; i < sizeof levels / sizeof levels[0]; i++)
+		known |= strlen(levels[i]) == len && memcmp(levels[i], value, len) == 0;
+	if (!known || strlen(value) >= sizeof s->log)
+		return -EINVAL;
+	for (const char *p = value + len; *p;) {
+		size_t n = strspn(++p, component); /* p was at a comma */
+		if (n == 0 || (p[n] && p[n] != ','))
+			return -EINVAL;
+		p += n;
+	}
+	strcpy(s->log, value);
+	return 0;
+}
+
+SETTER(strict)
+{
+	return parse_flag(value, &s->strict);
+}
+
+/* ---- the table ---- */
+
+static const struct setting {
+	struct setting_info info;
+	const char *takes;
+	int (*set)(struct settings *s, const char *value, char *why, size_t why_len);
+} settings_table[] = {
+#define SETTING(ident, name, argument, default_text, takes, help)                                  \
+	{{name, argument, default_text, help, (argument) == NULL}, takes, set_##ident},
+#include "base/settings.def"
+#undef SETTING
+};
+#define N_SETTINGS (sizeof settings_table / sizeof settings_table[0])
+
+static const struct setting *setting_find(const char *name)
+{
+	for (size_t i = 0; i < N_SETTINGS; i++)
+		if (strcmp(settings_table[i].info.name, name) == 0)
+			return &settings_table[i];
+	return NULL;
+}
+
+const struct setting_info *settings_info(size_t i)
+{
+	return i < N_SETTINGS ? &settings_table[i].info : NULL;
+}
+
+void settings_default(struct settings *s)
+{
+	char why[256];
+	memset(s, 0, sizeof *s);
+	for (size_t i = 0; i < N_SETTINGS; i++) {
+		const struct setting *t = &settings_table[i];
+		int r = t->info.default_text ? t->set(s, t->info.default_text, why, sizeof why) : 0;
+		assert(r == 0);
+		(void)r;
+	}
+}
+
+/* `shown`: the name as the user wrote it. */
+static int setting_apply(struct settings *s, const struct setting *t, const char *shown, const char *value,
+			 char *why, size_t why_len)
+{
+	char detail[256] = "";
+	int r = t->set(s, value, detail, sizeof detail);
+	if (r < 0 && detail[0])
+		snprintf(why, why_len, "%s: %s", shown, detail);
+	else if (r < 0)
+		snprintf(why, why_len, "%s takes %s, not '%s'", shown, t->takes, value);
+	return r;
+}
+
+int settings_set(struct settings *s, const char *name, const char *value, char *why, size_t why_len)
+{
+	const struct setting *t = setting_find(name);
+	if (!t) {
+		snprintf(why, why_len, "there is no setting '%s'", name);
+		return -ENOENT;
+	}
+	return setting_apply(s, t, name, value, why, why_len);
+}
+
+bool settings_is_rule(const char *name)
+{
+	return strcmp(name, "only") == 0 || strcmp(name, "except") == 0;
+}
+
+/* ---- the environment ---- */
+
+const char *settings_variable(const char *name, char *out)
+{
+	size_t n = sizeof variable_prefix - 1, i = 0;
+	memcpy(out, variable_prefix, n);
+	for (; name[i] && n + i + 1 < SETTINGS_VARIABLE_LEN; i++) {
+		char ch = name[i];
+		out[n + i] = ch == '-' ? '_' : ch >= 'a' && ch <= 'z' ? (char)(ch - 'a' + 'A') : ch;
+	}
+	out[n + i] = 0;
+	return out;
+}
+
+/* The value in "NAME=value", or NULL when it is another variable. */
+static const char *variable_value(const char *entry, const char *variable)
+{
+	size_t n = strlen(variable);
+	return strncmp(entry, variable, n) == 0 && entry[n] == '=' ? entry + n + 1 : NULL;
+}
+
+static bool variable_is_known(const char *entry)
+{
+	char variable[SETTINGS_VARIABLE_LEN];
+	if (entry[sizeof variable_prefix - 1] == '_')
+		return true; /* FINESSE__…: between our own parts */
+	for (size_t i = 0; i < N_SETTINGS; i++)
+		if (variable_value(entry, settings_variable(settings_table[i].info.name, variable)))
+			return true;
+	return false;
+}
+
+int settings_from_environment(struct settings *s, char *const *environ_, char *why, size_t why_len)
+{
+	bool rules_seen = false;
+	for (char *const *e = environ_; *e; e++) {
+		if (strncmp(*e, variable_prefix, sizeof variable_prefix - 1) == 0 && !variable_is_known(*e)) {
+			snprintf(why, why_len, "%.*s is not a variable of finesse ('finesse run --help' lists the settings)",
+				 (int)strcspn(*e, "="), *e);
+			return -EINVAL;
+		}
+	}
+	for (size_t i = 0; i < N_SETTINGS; i++) {
+		const struct setting *t = &settings_table[i];
+		char variable[SETTINGS_VARIABLE_LEN];
+		const char *value = NULL;
+		settings_variable(t->info.name, variable);
+		for (char *const *e = environ_; *e && !value; e++)
+			value = variable_value(*e, variable);
+		if (!value)
+			continue;
+		if (settings_is_rule(t->info.name) && !rules_seen) {
+			rules_seen = true;
+			s->n_rules = 0;
+		}
+		int r = setting_apply(s, t, variable, value, why, why_len);
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+/* ---- files ---- */
+
+/* Reads all of it, with a final 0. The length, or -errno. */
+static ssize_t file_read(const char *path, char *buf, size_t size)
+{
+	size_t n = 0;
+	ssize_t r;
+	int fd = sys_openat(AT_FDCWD, path, O_RDONLY | O_CLOEXEC, 0);
+	if (fd < 0)
+		return fd;
+	while ((r = sys_read(fd, buf + n, size - n)) > 0 && (n += (size_t)r) < size)
+		;
+	sys_close(fd);
+	if (r < 0)
+		return r;
+	if (n == size)
+		return -EFBIG;
+	buf[n] = 0;
+	return (ssize_t)n;
+}
+
+/* Cuts white space off both ends, in place. */
+static char *trim(char *text)
+{
+	text += strspn(text, " \t\r");
+	for (size_t n = strlen(text); n > 0 && strchr(" \t\r", text[n - 1]); n--)
+		text[n - 1] = 0;
+	return text;
+}
+
+/* One line "name = value"; blank lines and lines that begin with # say nothing. */
+static int file_line(char *line, struct settings_visit *v, char *why, size_t why_len)
+{
+	char *name = trim(line), *equals = strchr(name, '=');
+	if (name[0] == 0 || name[0] == '#')
+		return 0;
+	if (!equals) {
+		snprintf(why, why_len, "a line is NAME = VALUE, not '%s'", name);
+		return -EINVAL;
+	}
+	*equals = 0;
+	return v->setting(v, trim(name), trim(equals + 1), why, why_len);
+}
+
+static int file_lines(const char *path, char *text, struct settings_visit *v, char *why, size_t why_len)
+{
+	unsigned number = 0;
+	for (char *line = text, *next; line; line = next) {
+		char reason[384] = "";
+		if ((next = strchr(line, '\n')))
+			*next++ = 0;
+		number++;
+		if (file_line(line, v, reason, sizeof reason) < 0) {
+			snprintf(why, why_len, "%s:%u: %s", path, number, reason);
+			return -EINVAL;
+		}
+	}
+	return 0;
+}
+
+int settings_file_visit(const char *path, struct settings_visit *v, char *why, size_t why_len)
+{
+	char *text = malloc(FILE_LIMIT_BYTES);
+	ssize_t n = text ? file_read(path, text, FILE_LIMIT_BYTES) : -ENOMEM;
+	int r = 0;
+	if (n < 0) {
+		snprintf(why, why_len, "%s: %s", path, strerrordesc_np((int)-n));
+		r = (int)n;
+	} else if (strlen(text) != (size_t)n) {
+		snprintf(why, why_len, "%s: not a text file", path);
+		r = -EINVAL;
+	} else {
+		r = file_lines(path, text, v, why, why_len);
+	}
+	free(text);
+	return r;
+}
+
+struct file_into {
+	struct settings_visit visit;
+	struct settings *settings;
+	bool rules_seen;
+};
+
+static int file_setting(struct settings_visit *v, const char *name, const char *value, char *why, size_t why_len)
+{
+	struct file_into *into = (struct file_into *)v;
+	if (settings_is_rule(name) && !into->rules_seen) {
+		into->rules_seen = true;
+		into->settings->n_rules = 0;
+	}
+	return settings_set(into->settings, name, value, why, why_len);
+}
+
+int settings_from_file(struct settings *s, const char *path, char *why, size_t why_len)
+{
+	struct file_into into = {{file_setting}, s, false};
+	return settings_file_visit(path, &into.visit, why, why_len);
+}
