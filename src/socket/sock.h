@@ -3,7 +3,7 @@
  *
  * A struct sock is a listening or connected TCP socket served by this process's engine. Every verb takes and leaves the engine's
  * lock itself, drives the engine while it waits (DESIGN §5 "Threads"), and may be called from any thread. References are counted:
- * the fd table holds one per fd (sock_ref on dup), each call in progress one.
+ * the shim holds one per open file (dups and calls in progress share it and are counted by the shim) and ends it with sock_close.
  */
 #ifndef FINESSE_SOCKET_SOCK_H
 #define FINESSE_SOCKET_SOCK_H
@@ -15,8 +15,49 @@
 #include <sys/types.h>
 #include <sys/epoll.h>
 #include <poll.h>
+#include <time.h>
 
 struct sock;
+struct settings;
+
+/* ---- signals (DESIGN §5): handlers are deferred while their thread is inside the engine ---- */
+
+/*
+ * The shim gives every application handler a trampoline that looks at these variables of its thread; src/socket owns them
+ * (src/socket/inside.c). Rules for src/socket:
+ * - engine_enter() before the engine's lock is taken, engine_leave() after it is released. Deferred handlers run inside engine_leave(), with
+ *   no lock held, and may call any verb or longjmp away. Never hold the lock over anything that may run application code.
+ * - A wait (ppoll, io_uring_enter, futex) happens with engine_inside 0. It passes the kernel a timespec of its own (never NULL: a
+ *   long one instead) and points engine_wait_timeout at it from before its last look at the counters until the wait returned: a
+ *   handler that runs in between zeroes it, so that the wait returns at once and no signal is lost.
+ * - Whether a signal ends the verb is told by the counters, compared with their values at entry, never by EINTR alone: poll, select, epoll
+ *   and calls with SO_RCVTIMEO/SO_SNDTIMEO end with -EINTR when engine_handlers_run moved; other verbs only when
+ *   engine_handlers_norestart moved (a handler without SA_RESTART).
+ */
+#define ENGINE_THREAD _Thread_local __attribute__((tls_model("initial-exec")))
+extern ENGINE_THREAD int engine_inside;
+extern ENGINE_THREAD int engine_signal_pending;          /* set by the trampoline when it deferred */
+extern ENGINE_THREAD unsigned engine_handlers_run;       /* application handlers run on this thread */
+extern ENGINE_THREAD unsigned engine_handlers_norestart; /* of these, without SA_RESTART */
+extern ENGINE_THREAD struct timespec *engine_wait_timeout;
+extern void (*engine_on_leave)(void); /* the shim's: runs what was deferred on this thread */
+
+static inline void engine_enter(void)
+{
+	engine_inside++;
+	__atomic_signal_fence(__ATOMIC_SEQ_CST);
+}
+static inline void engine_leave(void)
+{
+	__atomic_signal_fence(__ATOMIC_SEQ_CST);
+	engine_inside--;
+	__atomic_signal_fence(__ATOMIC_SEQ_CST);
+	if (__builtin_expect(engine_signal_pending, 0) && engine_inside == 0)
+		engine_on_leave();
+}
+
+/* Once, from the shim's constructor, before any other call: the settings, which the engine copies. Makes no system call. */
+void engine_configure(const struct settings *s);
 
 /* ---- deciding: an undecided kernel TCP socket becomes ours, or stays the kernel's ---- */
 
@@ -37,8 +78,12 @@ int sock_decide_connect(int kfd, const struct sockaddr *addr, socklen_t len, boo
 /* ---- references and life ---- */
 struct sock *sock_ref(struct sock *s);
 void sock_unref(struct sock *s);  /* end of a call in progress: not a close */
-/* close(2) of the last fd: the close policy is asked, SO_LINGER obeyed. Consumes one reference. 0 or -errno. */
+/* close(2) of the last fd, when no call is in progress any more (as the kernel's fput): the close policy is asked, SO_LINGER obeyed. Consumes one
+   reference. 0 or -errno. A listener's kernel fd is still open; a connection's is gone (the number may be another file's). On a handed-over,
+   adopted or inherited sock it drops the reference and does nothing else. */
 int sock_close(struct sock *s);
+/* The kernel socket given to sock_decide_* is now fd `kfd` of this process (dup, then close of the first number). */
+void sock_set_kernel_fd(struct sock *s, int kfd);
 bool sock_is_listener(const struct sock *s);
 
 /* ---- verbs ---- */
@@ -82,6 +127,11 @@ int epset_ctl(struct epset *e, int op, int fd, struct sock *s, struct epoll_even
 int epset_forget(struct epset *e, int fd, struct sock *s, struct epoll_event *ev);
 int epset_wait(struct epset *e, struct epoll_event *evs, int max, const struct timespec *timeout, const sigset_t *mask);
 bool epset_empty(const struct epset *e);
+/* The kernel's epoll is now fd `epfd` of this process. */
+void epset_set_epfd(struct epset *e, int epfd);
+/* From now on the kernel's epoll fd itself is readable while the epset has something to report, because it is polled or nested in another
+   epoll: the engine adds a wake-up fd of its own to it (and hides that in epset_wait). 0 or -errno; again: 0. */
+int epset_pollable(struct epset *e);
 
 /* Is there an engine in this process? One load; false: every wrapper may go straight to the kernel. */
 bool engine_exists(void);
