@@ -11,6 +11,10 @@ src_libbase_la_SOURCES = \
 	src/base/pool.h \
 	src/base/settings.c \
 	src/base/settings.def \
+	src/base/ranges.c \
+	src/base/ranges.h \
+	src/base/ring.c \
+	src/base/ring.h \
 	src/base/settings.h \
 	src/base/settings_rules.c \
 	src/base/siphash.c \

@@ -8,4 +8,5 @@ src_libtcp_la_SOURCES = \
 	src/tcp/close_policy.h \
 	src/tcp/close_reason.def \
 	src/tcp/tcp_counter.def \
+	src/tcp/seq.h \
 	src/tcp/snapshot.h

@@ -103,6 +103,7 @@ struct tcp_options {
 	uint16_t maxseg;                /* TCP_MAXSEG before the SYN; 0: path */
 	uint32_t window_clamp;          /* 0: none */
 	uint32_t notsent_lowat;         /* TCP_NOTSENT_LOWAT; 0: none */
+	bool oobinline;                 /* SO_OOBINLINE */
 };
 void tcp_options_default(struct tcp_options *opt);
 

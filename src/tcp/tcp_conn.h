@@ -2,10 +2,139 @@
 #ifndef FINESSE_TCP_TCP_CONN_H
 #define FINESSE_TCP_TCP_CONN_H
 
+#include "base/ranges.h"
+#include "base/ring.h"
+
+/* How loss is being repaired (tcp/recovery.c). */
+enum tcp_loss {
+	TCP_LOSS_OPEN,     /* nothing is known to be lost */
+	TCP_LOSS_RECOVERY, /* fast recovery: RFC 6675, or RFC 6582 without SACK */
+	TCP_LOSS_RTO,      /* everything not SACKed below recovery_point counts as lost */
+};
+
+enum tcp_urgent { TCP_URGENT_NONE, TCP_URGENT_ANNOUNCED, TCP_URGENT_HERE, TCP_URGENT_READ };
+
 struct tcp_conn {
 	struct tcp_stack *stack;
+	uint8_t state; /* enum tcp_state */
+	uint8_t loss;  /* enum tcp_loss */
+	uint8_t snd_wscale, rcv_wscale;
+	uint32_t events; /* TCP_EV_* */
+
+	/* Negotiated. */
+	bool ts_on : 1, sack_on : 1, wscale_on : 1;
+	/* Our side. */
+	bool passive : 1;    /* opened by a peer's SYN */
+	bool orphan : 1;     /* close() was called */
+	bool fin_wanted : 1; /* a FIN follows the data in snd */
+	bool fin_held : 1;   /* … but the close policy holds it */
+	bool fin_sent : 1;   /* it has a sequence number: snd_nxt − 1 */
+	bool fin_acked : 1;
+	bool peer_fin : 1;     /* in order: rcv_nxt − 1 */
+	bool fin_ahead : 1;    /* out of order, at fin_ahead_seq */
+	bool was_synced : 1;   /* ESTABLISHED was reached */
+	bool ever_open : 1;
+	/* What output owes: predicates of output_next(). */
+	bool syn_due : 1, ack_due : 1, rst_due : 1, rst_with_ack : 1, fin_then_rst : 1;
+	bool probe_due : 1, keepalive_due : 1, rtx_due : 1, push_due : 1;
+	bool closed_due : 1; /* TCP_EV_CLOSED after the RST went out */
+	bool msg_more : 1;   /* the last send had MSG_MORE */
+	bool nospace : 1;    /* the sender met a shortage: wake it when writable */
+	bool rtt_timing : 1, cwnd_limited : 1, syn_retransmitted : 1, rescued : 1;
+	bool asked : 1, outcome_told : 1, late_owed : 1; /* close policy */
+	bool probing : 1;    /* snd_nxt − 1 is a window probe's octet */
+	bool snd_urgent : 1; /* snd_up is ahead of what was sent */
+	bool delack_counted : 1;
+	int8_t first_fin;
+	uint8_t close_reason; /* enum close_reason */
+	uint8_t urgent;       /* enum tcp_urgent */
+	uint8_t urgent_byte;
+	uint8_t quickacks;    /* segments still to be acknowledged at once */
+	uint8_t backoff;      /* RTO and persist doublings */
+	uint8_t rtx_count;    /* timeouts without any progress */
+	uint8_t keep_probes;  /* keepalives without an answer */
+	uint8_t dupacks, n_recent;
+	uint8_t challenge_count, oow_count;
+
+	/* Send sequence space (RFC 9293 §3.3.1). */
+	uint32_t snd_una, snd_nxt, snd_wnd, snd_wl1, snd_wl2, iss, snd_up;
+	uint32_t max_snd_wnd;
+	uint32_t snd_base; /* sequence number of snd's first byte */
+	uint32_t snd_sml;  /* end of the last small segment sent (Minshall) */
+	struct ring snd;   /* unacknowledged, then unsent */
+
+	/* Receive sequence space. */
+	uint32_t rcv_nxt, irs;
+	uint32_t rcv_wup; /* rcv_nxt as last acknowledged: RFC 7323's Last.ACK.sent */
+	uint32_t rcv_adv; /* right edge of the window that was advertised */
+	uint32_t urgent_seq, fin_ahead_seq;
+	struct ring rcv;   /* in order and unread, then out of order */
+	struct ranges ooo; /* what is there out of order */
+	uint32_t recent[TCP_SACK_BLOCKS]; /* a number within each of the last blocks, newest first */
+	struct range dsack;               /* to report once; empty: left == right */
+
+	/* Segment sizes. */
+	uint16_t mss_advertised, mss_path, mss_peer;
+	uint16_t mss; /* most payload of a segment without SACK blocks */
+	uint16_t rcv_mss; /* the peer's segments, as seen */
+	uint32_t gso_max_bytes;
+
+	/* RFC 7323 timestamps. */
+	uint32_t ts_recent, ts_offset;
+	int64_t ts_recent_age_us; /* when ts_recent was taken */
+
+	/* RTT and RTO (RFC 6298), µs. */
+	uint32_t srtt_us, rttvar_us, rto_us, min_rtt_us, handshake_rtt_us;
+	uint32_t rtt_seq; /* the timed segment ends here */
+	int64_t rtt_at;   /* and left then */
+
+	/* Loss recovery (RFC 6675's names; recovery_point is RFC 6582's recover too). */
+	struct ranges sacked;
+	uint32_t sacked_bytes; /* of `sacked`, or estimated from duplicate ACKs without SACK */
+	uint32_t recovery_point, high_rxt;
+	uint32_t pipe;
+
+	/* Congestion control. */
+	const struct tcp_cc_ops *cc;
+	uint32_t cwnd, ssthresh; /* bytes */
+	uint32_t cwnd_acked;     /* bytes towards the next increase */
+	uint32_t flight_max;     /* most in flight in this round, which ends at flight_seq */
+	uint32_t flight_seq;
+	uint64_t cc_state[6];    /* the algorithm's own */
+
+	/* Timers: absolute; TIME_NEVER when off. */
+	int64_t rtx_at;    /* SYN, retransmission or persist */
+	int64_t delack_at;
+	int64_t cork_at;
+	int64_t keep_at;
+	int64_t hold_at;
+	int64_t wait_at;   /* FIN-WAIT-2 of an orphan, TIME-WAIT */
+	int64_t stall_at;  /* since when nothing of ours was acknowledged, for the user timeout */
+	int64_t challenge_since, oow_since;
+
+	/* Close policy. */
+	struct close_policy *policy;
+	int64_t hold_us, hold_start_us; /* hold_start_us: 0 until all data is acknowledged */
+	int64_t fin_sent_us;
+	int64_t all_acked_us;
+
+	/* Buffers' limits and autotuning. */
+	uint32_t rcvbuf_limit, sndbuf_limit;
+	uint32_t drs_copied, drs_space;
+	int64_t drs_since;
+
+	struct tcp_options options;
 	struct flow_key key;
-	enum tcp_state state;
+	int error;      /* positive errno: SO_ERROR */
+	int error_soft; /* the last ICMP error that did not abort */
+	uint32_t rst_seq, rst_ack;
+
+	/* Figures for status. */
+	uint64_t bytes_in, bytes_out, bytes_acked, bytes_retrans;
+	uint64_t segs_in, segs_out, data_segs_in, data_segs_out;
+	uint32_t total_retrans, rto_events, fast_recoveries;
+	int64_t last_data_sent_us, last_data_rcvd_us, last_rcvd_us, last_ack_rcvd_us;
+	bool last_bytes_ours;
 };
 
 #endif

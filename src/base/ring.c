@@ -1,0 +1,103 @@
+#include "base/ring.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <string.h>
+
+static uint32_t round_up_power_of_two(uint32_t n)
+{
+	return n <= 1 ? 1 : UINT32_C(1) << (32 - __builtin_clz(n - 1));
+}
+
+static uint32_t ring_index(const struct ring *r, uint32_t at)
+{
+	return (r->head + at) & (r->cap - 1);
+}
+
+int ring_span(const struct ring *r, uint32_t at, uint32_t n, struct iovec out[2])
+{
+	if (n == 0)
+		return 0;
+	assert(at + n <= r->cap);
+	uint32_t start = ring_index(r, at), first = r->cap - start;
+	if (n <= first) {
+		out[0] = (struct iovec){r->bytes + start, n};
+		return 1;
+	}
+	out[0] = (struct iovec){r->bytes + start, first};
+	out[1] = (struct iovec){r->bytes, n - first};
+	return 2;
+}
+
+int ring_reserve(struct ring *r, struct tcp_memory *m, uint32_t need)
+{
+	if (need <= r->cap)
+		return 0;
+	if (need > RING_CAP_MAX)
+		return -ENOMEM;
+	uint32_t cap = round_up_power_of_two(need);
+	if (cap < RING_CAP_MIN)
+		cap = RING_CAP_MIN;
+	if (cap < r->hint)
+		cap = r->hint;
+	uint8_t *bytes = m->alloc(m, cap);
+	if (!bytes)
+		return -ENOMEM;
+	if (r->cap) { /* all of it: data beyond len may wait there out of order */
+		uint32_t first = r->cap - r->head;
+		memcpy(bytes, r->bytes + r->head, first);
+		memcpy(bytes + first, r->bytes, r->head);
+		m->free(m, r->bytes, r->cap);
+	}
+	r->bytes = bytes;
+	r->cap = cap;
+	r->head = 0;
+	return 0;
+}
+
+void ring_write(struct ring *r, uint32_t at, const void *src, uint32_t n)
+{
+	struct iovec piece[2];
+	int pieces = ring_span(r, at, n, piece);
+	if (pieces > 0)
+		memcpy(piece[0].iov_base, src, piece[0].iov_len);
+	if (pieces > 1)
+		memcpy(piece[1].iov_base, (const uint8_t *)src + piece[0].iov_len, piece[1].iov_len);
+}
+
+void ring_commit(struct ring *r, uint32_t n)
+{
+	assert(r->len + n <= r->cap);
+	r->len += n;
+}
+
+void ring_read(const struct ring *r, uint32_t at, void *dst, uint32_t n)
+{
+	struct iovec piece[2];
+	assert(at + n <= r->len);
+	int pieces = ring_span(r, at, n, piece);
+	if (pieces > 0)
+		memcpy(dst, piece[0].iov_base, piece[0].iov_len);
+	if (pieces > 1)
+		memcpy((uint8_t *)dst + piece[0].iov_len, piece[1].iov_base, piece[1].iov_len);
+}
+
+void ring_consume(struct ring *r, uint32_t n)
+{
+	assert(n <= r->len);
+	if (n == 0)
+		return;
+	r->head = ring_index(r, n);
+	r->len -= n;
+}
+
+void ring_free(struct ring *r, struct tcp_memory *m)
+{
+	if (!r->cap)
+		return;
+	m->free(m, r->bytes, r->cap);
+	/* Halfway back towards what this use needed: a burst does not fix the size for ever. */
+	r->hint = r->cap > 2 * RING_CAP_MIN && r->cap == r->hint ? r->cap / 2 : r->cap;
+	r->bytes = NULL;
+	r->cap = r->head = r->len = 0;
+}
