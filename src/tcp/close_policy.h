@@ -47,7 +47,7 @@ enum close_action {
 
 /* Why, for counters, `finesse stat` and `finesse trace`. Names: close_reason_name(). */
 enum close_reason {
-#define CLOSE_REASON(name, text) CLOSE_REASON_##name,
+#define CLOSE_REASON(ident, name, text) CLOSE_REASON_##ident,
 #include "tcp/close_reason.def"
 #undef CLOSE_REASON
 	CLOSE_REASON_COUNT
@@ -74,6 +74,7 @@ struct close_outcome {
 	enum close_end end;
 	struct flow_key key;
 	int64_t held_us; /* from all-acknowledged to the end; 0 when not held */
+	bool held;       /* the verdict was CLOSE_HOLD: tells a held CLOSE_END_ABANDONED from one that was never asked */
 	/* After CLOSE_END_EXPIRED or CLOSE_END_FIN_SENT: from our FIN to the client's FIN; TIME_NEVER if it never
 	   came. Reported in a second call with `late` set. */
 	int64_t peer_fin_after_us;
@@ -96,5 +97,6 @@ struct close_policy_ops {
 };
 
 const char *close_reason_name(enum close_reason reason); /* "peer-first", … */
+const char *close_reason_text(enum close_reason reason); /* "the peer had closed before", … */
 
 #endif

@@ -1,5 +1,6 @@
 noinst_LTLIBRARIES += src/libtcp.la
 src_libtcp_la_SOURCES = \
+	src/tcp/close_reason.c \
 	src/tcp/isn.c \
 	src/tcp/ts_clock.h \
 	src/tcp/tw.c \
