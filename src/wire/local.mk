@@ -1,3 +1,15 @@
 noinst_LTLIBRARIES += src/libwire.la
 src_libwire_la_SOURCES = \
+	src/wire/bytes.h \
+	src/wire/checksum.c \
+	src/wire/checksum.h \
+	src/wire/eth.c \
+	src/wire/eth.h \
+	src/wire/icmp.c \
+	src/wire/icmp.h \
+	src/wire/ipv4.c \
+	src/wire/ipv4.h \
+	src/wire/ipv6.c \
+	src/wire/ipv6.h \
+	src/wire/tcp.c \
 	src/wire/tcp.h

@@ -13,6 +13,17 @@ tests_unit_pool_test_LDADD = src/libbase.la $(UNIT_LIBS)
 tests_unit_timers_test_SOURCES = tests/unit/timers_test.c
 tests_unit_timers_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
 tests_unit_timers_test_LDADD = src/libbase.la $(UNIT_LIBS)
+
+wire_tests = tests/unit/wire_tcp_test tests/unit/wire_checksum_test
+check_PROGRAMS += $(wire_tests)
+TESTS += $(wire_tests)
+
+tests_unit_wire_tcp_test_SOURCES = tests/unit/wire_tcp_test.c tests/unit/unit.h
+tests_unit_wire_tcp_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
+tests_unit_wire_tcp_test_LDADD = src/libwire.la $(UNIT_LIBS)
+tests_unit_wire_checksum_test_SOURCES = tests/unit/wire_checksum_test.c tests/unit/unit.h
+tests_unit_wire_checksum_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
+tests_unit_wire_checksum_test_LDADD = src/libwire.la $(UNIT_LIBS)
 endif
 
 # settings, steer

@@ -90,13 +90,14 @@ END_TEST
 /* Random set, move and cancel; after each step the first is the least of all. Fixed seed. */
 START_TEST(test_random_against_array)
 {
-	enum { N = 64, STEPS = 20000 };
+	enum { N = 64, STEPS = 5000 };
 	struct timer t[N];
 	uint32_t seed = 3;
 	for (int i = 0; i < N; i++)
 		timer_init(&t[i]);
 	for (int step = 0; step < STEPS; step++) {
 		int64_t least = TIME_NEVER;
+		bool in_place = true;
 		uint32_t armed = 0;
 		seed = seed * 1664525 + 1013904223;
 		struct timer *one = &t[(seed >> 8) % N];
@@ -109,8 +110,9 @@ START_TEST(test_random_against_array)
 				continue;
 			armed++;
 			least = t[i].at_us < least ? t[i].at_us : least;
-			ck_assert_ptr_eq(heap.heap[t[i].index - 1].timer, &t[i]);
+			in_place &= heap.heap[t[i].index - 1].timer == &t[i];
 		}
+		ck_assert(in_place);
 		ck_assert_uint_eq(heap.count, armed);
 		ck_assert_int_eq(timers_deadline(&heap), least);
 	}
