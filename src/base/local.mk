@@ -3,6 +3,8 @@ src_libbase_la_SOURCES = \
 	src/base/addr.c \
 	src/base/addr.h \
 	src/base/clock.c \
+	src/base/fd.c \
+	src/base/fd.h \
 	src/base/list.h \
 	src/base/log.c \
 	src/base/log.h \

@@ -17,7 +17,8 @@
 
 struct link;
 
-#define LINK_HDR_MAX 128 /* link + IP + TCP headers of one transmitted frame, bytes */
+#define LINK_HDR_MAX        128 /* link + IP + TCP headers of one transmitted frame, bytes */
+#define LINK_TX_PAYLOAD_MAX 2   /* pieces of one transmitted payload: a ring buffer that wraps */
 
 struct link_config {
 	int ifindex;
@@ -32,7 +33,7 @@ struct link_info {
 	bool has_eth;    /* false: TUN, ARPHRD_NONE: frames start at the IP header */
 	uint32_t mtu;
 	bool gso_v4, gso_v6; /* super-segments may be handed to link_send */
-	uint32_t gso_max_bytes;
+	uint32_t gso_max_bytes; /* payload of one super-segment */
 	const char *tx_backend; /* "io_uring", "sendmmsg", "fake" */
 };
 
@@ -58,7 +59,9 @@ struct link_tx {
 	uint16_t hdr_len;   /* <= LINK_HDR_MAX */
 	const struct iovec *payload; /* NOT copied: must stay valid until the next link_flush returns */
 	int n_payload;               /* 0..2 */
-	uint16_t csum_start, csum_offset; /* from the frame's start, field's offset from csum_start; 0,0: no offload */
+	/* From the frame's start, and the field's offset from csum_start; 0,0: no offload. With offload the field holds the
+	 * pseudo-header's sum, not inverted. A super-segment always needs it. */
+	uint16_t csum_start, csum_offset;
 	uint16_t gso_size;  /* 0: not a super-segment */
 	bool v6;            /* selects the GSO type */
 	bool ecn_cwr;
@@ -86,8 +89,10 @@ bool link_rx_pending(const struct link *l); /* in memory: a frame waits in the r
 /* Hands up to `budget` frames to the handler. Returns how many. */
 int link_drain(struct link *l, struct link_rx_handler *h, int budget);
 
-int link_send(struct link *l, const struct link_tx *tx); /* queue. -EMSGSIZE, -ENOBUFS (counted) */
-int link_flush(struct link *l);      /* hand all queued frames to the kernel in one call */
+/* Queues. -EMSGSIZE, -ENOBUFS (counted). A full queue is flushed first. */
+int link_send(struct link *l, const struct link_tx *tx);
+/* Hands all queued frames to the kernel in one call. Returns how many it took; the rest is kept (link_tx_blocked) or counted. */
+int link_flush(struct link *l);
 int link_tx_fd(const struct link *l); /* wait for POLLOUT here … */
 bool link_tx_blocked(const struct link *l); /* … while this holds, then link_flush */
 

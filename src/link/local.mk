@@ -1,4 +1,15 @@
 noinst_LTLIBRARIES += src/liblink.la
 src_liblink_la_SOURCES = \
+	src/link/fake.c \
+	src/link/link.c \
 	src/link/link.h \
-	src/link/link_counter.def
+	src/link/link_counter.def \
+	src/link/link_impl.h \
+	src/link/packet.c \
+	src/link/packet.h \
+	src/link/packet_rx.c \
+	src/link/packet_tx.c \
+	src/link/tx_pending.c \
+	src/link/tx_pending.h
+src_liblink_la_CFLAGS = $(AM_CFLAGS) $(URING_CFLAGS)
+src_liblink_la_LIBADD = $(URING_LIBS)

@@ -1,8 +1,8 @@
-# Tests against the running kernel: root, own network namespaces; exit 77 otherwise.
+# tests/net
 if HAVE_CHECK
-check_PROGRAMS += tests/net/classifier_test
-TESTS += tests/net/classifier_test
-tests_net_classifier_test_SOURCES = tests/net/classifier_test.c tests/net/frames.c tests/net/frames.h
-tests_net_classifier_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
-tests_net_classifier_test_LDADD = src/libkernel.la src/libbase.la $(UNIT_LIBS)
+check_PROGRAMS += tests/net/link_test
+TESTS += tests/net/link_test
+tests_net_link_test_SOURCES = tests/net/link_test.c
+tests_net_link_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
+tests_net_link_test_LDADD = src/liblink.la src/libbase.la $(UNIT_LIBS)
 endif

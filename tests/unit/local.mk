@@ -34,3 +34,20 @@ tests_unit_settings_test_SOURCES = tests/unit/settings_test.c
 tests_unit_settings_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
 tests_unit_settings_test_LDADD = src/libbase.la $(UNIT_LIBS)
 endif
+
+# link, base/fd
+if HAVE_CHECK
+link_tests = tests/unit/fd_test tests/unit/link_fake_test tests/unit/tx_pending_test
+check_PROGRAMS += $(link_tests)
+TESTS += $(link_tests)
+
+tests_unit_fd_test_SOURCES = tests/unit/fd_test.c
+tests_unit_fd_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
+tests_unit_fd_test_LDADD = src/libbase.la $(UNIT_LIBS)
+tests_unit_link_fake_test_SOURCES = tests/unit/link_fake_test.c
+tests_unit_link_fake_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
+tests_unit_link_fake_test_LDADD = src/liblink.la src/libbase.la $(UNIT_LIBS)
+tests_unit_tx_pending_test_SOURCES = tests/unit/tx_pending_test.c
+tests_unit_tx_pending_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
+tests_unit_tx_pending_test_LDADD = src/liblink.la $(UNIT_LIBS)
+endif

@@ -1,0 +1,92 @@
+#include "base/fd.h"
+
+#include "base/sys.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdatomic.h>
+#include <sys/resource.h>
+
+#define FD_TABLE_SIZE 65536 /* numbers; 8 KiB of bits. A descriptor beyond it cannot be internal   \
+			     */
+#define FD_HIGH_END 1024    /* FD_SETSIZE: a program that uses select() looks no higher */
+#define FD_HIGH_TRIES                                                                              \
+	128             /* numbers looked at below the end, more than one process's engine keeps */
+#define FD_LOW_KEPT  64 /* with a tiny RLIMIT_NOFILE, do not fight for the program's first ones */
+
+#define FD_WORD_BITS 64
+static _Atomic uint64_t fd_table[FD_TABLE_SIZE / FD_WORD_BITS];
+
+static void fd_mark(int fd)
+{
+	atomic_fetch_or_explicit(&fd_table[fd / FD_WORD_BITS], UINT64_C(1) << fd % FD_WORD_BITS,
+				 memory_order_relaxed);
+}
+
+void fd_unmark(int fd)
+{
+	if (fd >= 0 && fd < FD_TABLE_SIZE)
+		atomic_fetch_and_explicit(&fd_table[fd / FD_WORD_BITS],
+					  ~(UINT64_C(1) << fd % FD_WORD_BITS),
+					  memory_order_relaxed);
+}
+
+bool fd_is_internal(int fd)
+{
+	if (fd < 0 || fd >= FD_TABLE_SIZE)
+		return false;
+	uint64_t word = atomic_load_explicit(&fd_table[fd / FD_WORD_BITS], memory_order_relaxed);
+	return word >> fd % FD_WORD_BITS & 1;
+}
+
+static int fd_high_end(void)
+{
+	struct rlimit64 lim;
+	if (sys_call(SYS_prlimit64, 0, RLIMIT_NOFILE, NULL, &lim, 0, 0) < 0 ||
+	    lim.rlim_cur > FD_HIGH_END)
+		return FD_HIGH_END;
+	return lim.rlim_cur;
+}
+
+/* The highest free number below the end, or -EMFILE. */
+static int fd_dup_high(int fd)
+{
+	int end = fd_high_end();
+	int low = end - FD_HIGH_TRIES > FD_LOW_KEPT ? end - FD_HIGH_TRIES : FD_LOW_KEPT;
+	for (int want = end - 1; want >= low && want > fd; want--) {
+		if (sys_fcntl(want, F_GETFD, 0) != -EBADF)
+			continue;
+		int got = sys_fcntl(fd, F_DUPFD_CLOEXEC, want);
+		if (got == want)
+			return got;
+		if (got >= 0)
+			sys_close(got); /* another thread took the number meanwhile */
+	}
+	return -EMFILE;
+}
+
+int fd_move_high(int fd)
+{
+	if (fd < 0)
+		return fd;
+	int high = fd_dup_high(fd);
+	if (high >= 0) {
+		sys_close(fd);
+		fd = high;
+	} else if (fd >= FD_TABLE_SIZE) {
+		sys_close(fd);
+		return -EMFILE;
+	} else {
+		sys_fcntl(fd, F_SETFD, FD_CLOEXEC);
+	}
+	fd_mark(fd);
+	return fd;
+}
+
+void fd_close(int fd)
+{
+	if (fd < 0)
+		return;
+	fd_unmark(fd);
+	sys_close(fd);
+}

@@ -1,0 +1,108 @@
+/*
+ * The face of a link: checks that hold for every backend, then the backend.
+ */
+#include "link/link.h"
+
+#include "link/link_impl.h"
+
+#include <errno.h>
+
+const char *link_counter_name(enum link_counter c)
+{
+	static const char *const names[] = {
+#define LINK_COUNTER(name, text) [LINKC_##name] = #name,
+#include "link/link_counter.def"
+#undef LINK_COUNTER
+	};
+	return names[c];
+}
+
+void link_close(struct link *l)
+{
+	if (l)
+		l->ops->close(l);
+}
+
+void link_forget(struct link *l)
+{
+	if (l)
+		l->ops->forget(l);
+}
+
+const struct link_info *link_info(const struct link *l)
+{
+	return &l->info;
+}
+
+const uint64_t *link_counters(const struct link *l)
+{
+	/* Reading the kernel's drop counter changes no state that a caller can see. */
+	if (l->ops->refresh_counters)
+		l->ops->refresh_counters((struct link *)l);
+	return l->counters;
+}
+
+int link_refresh_info(struct link *l)
+{
+	return l->ops->refresh_info(l);
+}
+
+int link_rx_fd(const struct link *l)
+{
+	return l->ops->rx_fd(l);
+}
+
+bool link_rx_pending(const struct link *l)
+{
+	return l->ops->rx_pending(l);
+}
+
+int link_drain(struct link *l, struct link_rx_handler *h, int budget)
+{
+	return l->ops->drain(l, h, budget);
+}
+
+/*
+ * A plain frame may fill the MTU; of a super-segment each piece may (its headers, repeated, and
+ * gso_size bytes), and the whole is bounded by what leaves unsplit.
+ */
+static bool link_tx_fits(const struct link *l, const struct link_tx *tx, uint32_t payload_len)
+{
+	uint32_t l2 = link_header_bytes(l);
+	if (!tx->gso_size)
+		return tx->hdr_len + payload_len <= l->info.mtu + l2;
+	if (!(tx->v6 ? l->info.gso_v6 : l->info.gso_v4))
+		return false;
+	return tx->hdr_len + tx->gso_size <= l->info.mtu + l2 &&
+	       payload_len <= l->info.gso_max_bytes;
+}
+
+int link_send(struct link *l, const struct link_tx *tx)
+{
+	uint32_t payload_len = 0;
+	if (tx->n_payload < 0 || tx->n_payload > LINK_TX_PAYLOAD_MAX ||
+	    tx->hdr_len > LINK_HDR_MAX || tx->hdr_len < link_header_bytes(l))
+		return -EINVAL;
+	for (int i = 0; i < tx->n_payload; i++)
+		payload_len += tx->payload[i].iov_len;
+	if (!link_tx_fits(l, tx, payload_len)) {
+		link_count(l, LINKC_TxDroppedTooBig, 1);
+		return -EMSGSIZE;
+	}
+	return l->ops->send(l, tx, payload_len);
+}
+
+int link_flush(struct link *l)
+{
+	return l->ops->flush(l);
+}
+
+int link_tx_fd(const struct link *l)
+{
+	return l->ops->tx_fd(l);
+}
+
+bool link_tx_blocked(const struct link *l)
+{
+	return l->ops->tx_blocked(l);
+}

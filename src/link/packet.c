@@ -1,0 +1,145 @@
+/*
+ * A link over AF_PACKET.
+ *
+ * Owns: a receive socket (bound to every protocol, with a TPACKET_V2 ring), a transmit socket
+ * (bound to no protocol, so that the kernel never hands it a frame), and an io_uring for the
+ * transmit socket where the host allows one.
+ *
+ * Invariants
+ * - Nothing reaches the ring until the classifier has put its filter on link_rx_fd(): the socket
+ * starts with a filter that rejects everything, attached before it is bound.
+ * - Every slot handed to the handler is given back, in order, before link_drain returns
+ * (packet_rx.c).
+ * - Frames leave in the order of link_send. One that the kernel does not take holds back all behind
+ * it (packet_tx.c).
+ * - Nothing here sleeps. Nothing here allocates after link_open_packet.
+ *
+ * Threads: all under the engine's lock, by any thread; hence the io_uring is not
+ * IORING_SETUP_SINGLE_ISSUER. fork: the child's copies share ring memory and sockets with the
+ * parent; link_forget unmaps and closes them and does nothing else. Limits: TX_QUEUE_FRAMES,
+ * TX_PENDING_BYTES, RX_RING_BYTES, RX_COPY_BYTES. References: packet(7),
+ * Documentation/networking/packet_mmap.rst, include/uapi/linux/virtio_net.h.
+ */
+#include "link/packet.h"
+
+#include "base/fd.h"
+#include "base/sys.h"
+
+#include <errno.h>
+#include <net/if.h>
+#include <net/if_arp.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+
+#ifndef ARPHRD_RAWIP
+#define ARPHRD_RAWIP 519
+#endif
+
+/*
+ * Payload of one super-segment: 44 segments of 1460. The kernel splits what is over 65,536 bytes
+ * with its headers (GSO_LEGACY_MAX_SIZE), and 64,240 leaves room for any of them.
+ */
+#define GSO_PAYLOAD_MAX 64240
+
+/* Whether frames of this hardware type start with an Ethernet header, with none, or are not for us.
+ */
+static int has_eth_from_arphrd(unsigned type)
+{
+	switch (type) {
+	case ARPHRD_ETHER:
+	case ARPHRD_LOOPBACK:
+		return 1;
+	case ARPHRD_NONE:
+	case ARPHRD_RAWIP:
+		return 0;
+	default:
+		return -EOPNOTSUPP;
+	}
+}
+
+static int packet_refresh_info(struct link *l)
+{
+	struct link_info *info = &l->info;
+	int fd = packet_link_of(l)->tx.fd;
+	struct ifreq req = {.ifr_ifindex = info->ifindex};
+	int err = sys_ioctl(fd, SIOCGIFNAME, &req);
+	if (err < 0)
+		return -ENODEV;
+	memcpy(info->ifname, req.ifr_name, sizeof info->ifname);
+
+	if (sys_ioctl(fd, SIOCGIFMTU, &req) < 0)
+		return -ENODEV;
+	info->mtu = req.ifr_mtu;
+	if (sys_ioctl(fd, SIOCGIFHWADDR, &req) < 0)
+		return -ENODEV;
+	int has_eth = has_eth_from_arphrd(req.ifr_hwaddr.sa_family);
+	if (has_eth < 0)
+		return has_eth;
+	info->has_eth = has_eth;
+	memset(info->mac, 0, sizeof info->mac);
+	if (has_eth)
+		memcpy(info->mac, req.ifr_hwaddr.sa_data, sizeof info->mac);
+	/* The kernel segments where the device cannot. */
+	info->gso_v4 = info->gso_v6 = true;
+	info->gso_max_bytes = GSO_PAYLOAD_MAX;
+	return 0;
+}
+
+static void packet_close(struct link *l)
+{
+	struct packet_link *p = packet_link_of(l);
+	packet_rx_close(&p->rx);
+	packet_tx_close(&p->tx);
+	free(p);
+}
+
+static int packet_rx_fd(const struct link *l)
+{
+	return packet_link_of_const(l)->rx.fd;
+}
+
+static int packet_tx_fd(const struct link *l)
+{
+	return packet_link_of_const(l)->tx.fd;
+}
+
+static const struct link_ops packet_ops = {
+    .close = packet_close,
+    /*
+     * Unmapping and closing copies disturbs nobody: sockets and ring live on in the parent, frames
+     * queued here were copied at fork and are the parent's to send.
+     */
+    .forget = packet_close,
+    .refresh_info = packet_refresh_info,
+    .rx_fd = packet_rx_fd,
+    .rx_pending = packet_rx_pending,
+    .drain = packet_rx_drain,
+    .send = packet_tx_send,
+    .flush = packet_tx_flush,
+    .tx_fd = packet_tx_fd,
+    .tx_blocked = packet_tx_blocked,
+    .refresh_counters = packet_rx_count_drops,
+};
+
+int link_open_packet(struct link **out, const struct link_config *config)
+{
+	struct packet_link *p = calloc(1, sizeof *p);
+	if (!p)
+		return -ENOMEM;
+	p->link.ops = &packet_ops;
+	p->link.info.ifindex = config->ifindex;
+	p->rx.fd = p->tx.fd = -1;
+
+	int err = packet_tx_open(p, config->no_io_uring);
+	if (!err)
+		err = packet_refresh_info(&p->link);
+	if (!err)
+		err = packet_rx_open(p, config->rx_ring_bytes);
+	if (err) {
+		packet_close(&p->link);
+		return err;
+	}
+	*out = &p->link;
+	return 0;
+}

@@ -1,0 +1,78 @@
+/* The AF_PACKET link: its parts. Private to src/link; packet.c has the theory of operation. */
+#ifndef FINESSE_LINK_PACKET_H
+#define FINESSE_LINK_PACKET_H
+
+#include <liburing.h>
+#include <linux/if_packet.h>
+#include <linux/virtio_net.h>
+#include <stddef.h>
+
+#include "link/link_impl.h"
+#include "link/tx_pending.h"
+
+struct packet_rx {
+	int fd;
+	uint8_t *ring;
+	uint32_t ring_bytes, n_slots,
+	    next;      /* next: the slot that the kernel fills, or filled, first */
+	uint8_t *copy; /* one frame that was larger than a slot */
+};
+
+#define TX_QUEUE_FRAMES 256 /* of one turn; beyond it the queue is flushed early */
+
+/* One queued frame: what precedes the payload is contiguous, and so one piece for the kernel. */
+struct tx_head {
+	struct virtio_net_hdr vnet;
+	uint8_t hdr[LINK_HDR_MAX];
+};
+_Static_assert(offsetof(struct tx_head, hdr) == sizeof(struct virtio_net_hdr), "no gap");
+
+#define TX_IOV_MAX (1 + LINK_TX_PAYLOAD_MAX)
+
+struct packet_tx {
+	int fd;
+	bool has_uring;
+	struct io_uring uring;
+	struct sockaddr_ll to_v4,
+	    to_v6;             /* header-less interfaces: the protocol is told, not parsed */
+	uint32_t sndbuf_bytes; /* the kernel's idea of it */
+	uint64_t unsent_bound; /* never less than what the socket's frames in queues occupy */
+	struct tx_pending pending;
+	unsigned n;
+	uint32_t queued_bytes; /* what the n frames would occupy in `pending`, roughly */
+	struct tx_head heads[TX_QUEUE_FRAMES];
+	struct iovec iovs[TX_QUEUE_FRAMES][TX_IOV_MAX];
+	struct mmsghdr msgs[TX_QUEUE_FRAMES];
+	bool v6[TX_QUEUE_FRAMES];
+	uint32_t len[TX_QUEUE_FRAMES]; /* without the virtio header */
+	int32_t result[TX_QUEUE_FRAMES];
+};
+
+struct packet_link {
+	struct link link; /* first */
+	struct packet_rx rx;
+	struct packet_tx tx;
+};
+
+static inline struct packet_link *packet_link_of(struct link *l)
+{
+	return (struct packet_link *)l;
+}
+static inline const struct packet_link *packet_link_of_const(const struct link *l)
+{
+	return (const struct packet_link *)l;
+}
+
+int packet_rx_open(struct packet_link *p, uint32_t ring_bytes);
+void packet_rx_close(struct packet_rx *rx);
+bool packet_rx_pending(const struct link *l);
+int packet_rx_drain(struct link *l, struct link_rx_handler *h, int budget);
+void packet_rx_count_drops(struct link *l);
+
+int packet_tx_open(struct packet_link *p, bool no_io_uring);
+void packet_tx_close(struct packet_tx *tx);
+int packet_tx_send(struct link *l, const struct link_tx *tx, uint32_t payload_len);
+int packet_tx_flush(struct link *l);
+bool packet_tx_blocked(const struct link *l);
+
+#endif

@@ -1,0 +1,246 @@
+/*
+ * Receive: a TPACKET_V2 ring of small slots, read in memory.
+ *
+ * The kernel fills slots in order and stops at the first that we have not given back. A frame
+ * larger than a slot (a super-segment from GRO or from a local sender's GSO) is cut to the slot
+ * and, as PACKET_COPY_THRESH is on, queued on the socket as well; TP_STATUS_COPY says so. The
+ * kernel takes the slot and queues the copy under one lock, and nobody else reads the socket, so
+ * the copies come by recv in the order of the slots that announce them. Should one be missing all
+ * the same (its length differs from its slot's) the queue is emptied, the frame delivered as the
+ * slot has it (len < wire_len), and counted. When the receive buffer is full the kernel queues no
+ * copy and sets no TP_STATUS_COPY: truncated, counted apart.
+ *
+ * Small slots keep the ring in the cache, and 4 MiB of them hold 2,048 frames where 64 KiB slots
+ * would hold 64.
+ */
+#include "link/packet.h"
+
+#include "base/fd.h"
+#include "base/sys.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <linux/filter.h>
+#include <linux/if_ether.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#define RX_SLOT_BYTES     2048u       /* a frame of 1514 bytes and the kernel's headers before it */
+#define RX_BLOCK_BYTES    (64u << 10) /* unit of the kernel's allocation */
+#define RX_RING_BYTES     (4u << 20)  /* default: 2,048 slots */
+#define RX_RING_BYTES_MAX (1u << 30)
+#define RX_COPY_BYTES                                                                              \
+	(68u << 10) /* the largest IP packet without jumbograms, its link header, slack */
+#define RX_COPY_BUF_BYTES                                                                          \
+	(16u << 20)     /* receive buffer: some 200 super-segments waiting as copies */
+#define RX_RECV_TRIES 4 /* recv reports an asynchronous error (ENETDOWN) once, before the data */
+
+#ifndef TP_STATUS_CSUM_VALID
+#define TP_STATUS_CSUM_VALID (1 << 7)
+#endif
+
+static int rx_option(int fd, int option, int value)
+{
+	return sys_setsockopt(fd, SOL_PACKET, option, &value, sizeof value);
+}
+
+/* Accepts nothing: the classifier replaces it. */
+static int rx_reject_all(int fd)
+{
+	struct sock_filter code[] = {BPF_STMT(BPF_RET | BPF_K, 0)};
+	struct sock_fprog prog = {.len = 1, .filter = code};
+	return sys_setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &prog, sizeof prog);
+}
+
+static void rx_grow_buffer(int fd)
+{
+	int bytes = RX_COPY_BUF_BYTES;
+	if (sys_setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &bytes, sizeof bytes) < 0)
+		sys_setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &bytes, sizeof bytes);
+}
+
+static int rx_map_ring(struct packet_rx *rx, uint32_t bytes)
+{
+	if (!bytes)
+		bytes = RX_RING_BYTES;
+	if (bytes < RX_BLOCK_BYTES || bytes > RX_RING_BYTES_MAX)
+		return -EINVAL;
+	bytes -= bytes % RX_BLOCK_BYTES;
+	struct tpacket_req req = {
+	    .tp_block_size = RX_BLOCK_BYTES,
+	    .tp_block_nr = bytes / RX_BLOCK_BYTES,
+	    .tp_frame_size = RX_SLOT_BYTES,
+	    .tp_frame_nr = bytes / RX_SLOT_BYTES,
+	};
+	int err = sys_setsockopt(rx->fd, SOL_PACKET, PACKET_RX_RING, &req, sizeof req);
+	if (err < 0)
+		return err;
+	void *ring = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, rx->fd, 0);
+	if (ring == MAP_FAILED)
+		return -ENOMEM;
+	rx->ring = ring;
+	rx->ring_bytes = bytes;
+	rx->n_slots = req.tp_frame_nr;
+	return 0;
+}
+
+static int rx_bind(int fd, int ifindex)
+{
+	struct sockaddr_ll sll = {
+	    .sll_family = AF_PACKET,
+	    .sll_protocol = htons(ETH_P_ALL), /* an ETH_P_IP tap does not see what tcx drops */
+	    .sll_ifindex = ifindex,
+	};
+	return sys_bind(fd, &sll, sizeof sll);
+}
+
+int packet_rx_open(struct packet_link *p, uint32_t ring_bytes)
+{
+	struct packet_rx *rx = &p->rx;
+	int err;
+	/* Protocol 0: deaf until bound. */
+	rx->fd = fd_move_high(sys_socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+	if (rx->fd < 0)
+		return rx->fd;
+	rx->copy =
+	    mmap(NULL, RX_COPY_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (rx->copy == MAP_FAILED) {
+		rx->copy = NULL;
+		return -ENOMEM;
+	}
+	/* Order matters: version and virtio header cannot change once there is a ring. */
+	if ((err = rx_reject_all(rx->fd)) < 0 ||
+	    (err = rx_option(rx->fd, PACKET_VERSION, TPACKET_V2)) < 0 ||
+	    (err = rx_option(rx->fd, PACKET_VNET_HDR, 1)) < 0 ||
+	    (err = rx_option(rx->fd, PACKET_COPY_THRESH, 1)) < 0 ||
+	    (err = rx_option(rx->fd, PACKET_IGNORE_OUTGOING, 1)) < 0)
+		return err;
+	rx_grow_buffer(rx->fd);
+	if ((err = rx_map_ring(rx, ring_bytes)) < 0)
+		return err;
+	return rx_bind(rx->fd, p->link.info.ifindex);
+}
+
+void packet_rx_close(struct packet_rx *rx)
+{
+	if (rx->ring)
+		munmap(rx->ring, rx->ring_bytes);
+	if (rx->copy)
+		munmap(rx->copy, RX_COPY_BYTES);
+	fd_close(rx->fd);
+	memset(rx, 0, sizeof *rx);
+	rx->fd = -1;
+}
+
+static struct tpacket2_hdr *rx_slot(const struct packet_rx *rx, uint32_t i)
+{
+	return (struct tpacket2_hdr *)(rx->ring + (size_t)i * RX_SLOT_BYTES);
+}
+
+/* What the kernel wrote before this status is visible once the status is. */
+static uint32_t slot_status(const struct tpacket2_hdr *slot)
+{
+	return __atomic_load_n(&slot->tp_status, __ATOMIC_ACQUIRE);
+}
+
+bool packet_rx_pending(const struct link *l)
+{
+	const struct packet_rx *rx = &packet_link_of_const(l)->rx;
+	return slot_status(rx_slot(rx, rx->next)) & TP_STATUS_USER;
+}
+
+void packet_rx_count_drops(struct link *l)
+{
+	struct tpacket_stats stats; /* the kernel resets its own at each read */
+	socklen_t len = sizeof stats;
+	if (sys_getsockopt(packet_link_of(l)->rx.fd, SOL_PACKET, PACKET_STATISTICS, &stats, &len) ==
+	    0)
+		link_count(l, LINKC_RxKernelDropped, stats.tp_drops);
+}
+
+static ssize_t rx_recv(struct packet_rx *rx)
+{
+	ssize_t n = -EAGAIN;
+	for (int i = 0; i < RX_RECV_TRIES; i++) {
+		n = sys_recvfrom(rx->fd, rx->copy, RX_COPY_BYTES, MSG_DONTWAIT | MSG_TRUNC, NULL,
+				 NULL);
+		if (n >= 0 || n == -EAGAIN)
+			break;
+	}
+	return n;
+}
+
+/* The whole of a frame that its slot has cut. Returns where its virtio header is, or NULL. */
+static const uint8_t *rx_read_copy(struct link *l, uint32_t wire_len)
+{
+	struct packet_rx *rx = &packet_link_of(l)->rx;
+	ssize_t n = rx_recv(rx);
+	if (n == (ssize_t)(sizeof(struct virtio_net_hdr) + wire_len)) {
+		link_count(l, LINKC_RxCopied, 1);
+		return rx->copy;
+	}
+	link_count(l, LINKC_RxCopyLost, 1);
+	while (n >= 0) /* another frame's: start afresh */
+		n = rx_recv(rx);
+	return NULL;
+}
+
+static void rx_deliver(struct link *l, struct link_rx_handler *h, struct tpacket2_hdr *slot,
+		       uint32_t status)
+{
+	const uint8_t *data = (uint8_t *)slot + slot->tp_mac;
+	const struct sockaddr_ll *sll =
+	    (struct sockaddr_ll *)((uint8_t *)slot + TPACKET_ALIGN(sizeof *slot));
+	struct link_rx rx = {
+	    .len = slot->tp_snaplen,
+	    .wire_len = slot->tp_len,
+	    .ethertype = ntohs(sll->sll_protocol),
+	    .vlan = status & TP_STATUS_VLAN_VALID,
+	    .pkttype = sll->sll_pkttype,
+	};
+	if (status & TP_STATUS_COPY) {
+		const uint8_t *copy = rx_read_copy(l, slot->tp_len);
+		if (copy) {
+			uint32_t room = RX_COPY_BYTES - sizeof(struct virtio_net_hdr);
+			data = copy + sizeof(struct virtio_net_hdr);
+			rx.len = rx.wire_len < room ? rx.wire_len : room;
+		}
+	} else if (rx.len < rx.wire_len) {
+		link_count(l, LINKC_RxTruncated, 1);
+	}
+	struct virtio_net_hdr vnet;
+	memcpy(&vnet, data - sizeof vnet, sizeof vnet);
+	rx.data = data;
+	rx.csum_ok = vnet.flags & (VIRTIO_NET_HDR_F_NEEDS_CSUM | VIRTIO_NET_HDR_F_DATA_VALID) ||
+		     status & (TP_STATUS_CSUMNOTREADY | TP_STATUS_CSUM_VALID);
+	if (vnet.gso_type != VIRTIO_NET_HDR_GSO_NONE) {
+		rx.gso_size = vnet.gso_size;
+		link_count(l, LINKC_RxSuper, 1);
+	}
+	link_count(l, LINKC_RxFrames, 1);
+	link_count(l, LINKC_RxBytes, rx.wire_len);
+	h->frame(h, &rx);
+}
+
+int packet_rx_drain(struct link *l, struct link_rx_handler *h, int budget)
+{
+	struct packet_rx *rx = &packet_link_of(l)->rx;
+	bool losing = false;
+	int n = 0;
+	while (n < budget) {
+		struct tpacket2_hdr *slot = rx_slot(rx, rx->next);
+		uint32_t status = slot_status(slot);
+		if (!(status & TP_STATUS_USER))
+			break;
+		rx_deliver(l, h, slot, status);
+		losing |= !!(status & TP_STATUS_LOSING);
+		__atomic_store_n(&slot->tp_status, TP_STATUS_KERNEL, __ATOMIC_RELEASE);
+		if (++rx->next == rx->n_slots)
+			rx->next = 0;
+		n++;
+	}
+	if (losing)
+		packet_rx_count_drops(l); /* also ends the kernel's TP_STATUS_LOSING */
+	return n;
+}

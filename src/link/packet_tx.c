@@ -1,0 +1,383 @@
+/*
+ * Transmit: a turn's frames are queued by reference and handed over in one system call.
+ *
+ * Two ways: one io_uring_enter with a SENDMSG for each frame, or sendmmsg. Both run the sends
+ * inline, in order, with MSG_DONTWAIT: nothing is punted to a kernel thread. They differ when the
+ * socket's send buffer fills up in mid-batch: sendmmsg stops there, while io_uring goes on, and a
+ * later frame may find room that the device has just freed and overtake. So a batch goes to
+ * io_uring only when it fits for certain: `unsent_bound` is an upper bound of what our frames
+ * occupy in the send buffer (every batch adds its largest possible share; when the sum reaches the
+ * buffer's size, SIOCOUTQ tells the truth). Otherwise sendmmsg.
+ *
+ * What the kernel does not take (EAGAIN) is copied to tx_pending, with all behind it, and goes
+ * first at the next flush; the driver calls that when the socket is writable. Any other error
+ * concerns one frame, which is dropped and counted: ENOBUFS is the interface's queue dropping it,
+ * as a congested router would; waiting for the socket would not help.
+ */
+#include "link/packet.h"
+
+#include "base/fd.h"
+#include "base/sys.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <linux/if_ether.h>
+#include <linux/sockios.h>
+#include <string.h>
+#include <sys/ioctl.h>
+
+/* Bounds what waits in the interface's queue: 8 ms at 1 Gbit/s. The kernel doubles it for its own
+ * overhead. */
+#define TX_SNDBUF_BYTES (1 << 20)
+/* What a frame may occupy beyond twice its length: a page of slack, struct sk_buff, shared info. */
+#define TX_OVERHEAD_BYTES 8192
+#define TX_PENDING_BATCH  32 /* frames of one sendmmsg from the pending store */
+
+static int tx_option(int fd, int level, int option, int value)
+{
+	return sys_setsockopt(fd, level, option, &value, sizeof value);
+}
+
+static void tx_size_buffer(struct packet_tx *tx)
+{
+	int bytes = 0;
+	socklen_t len = sizeof bytes;
+	if (tx_option(tx->fd, SOL_SOCKET, SO_SNDBUFFORCE, TX_SNDBUF_BYTES) < 0)
+		tx_option(tx->fd, SOL_SOCKET, SO_SNDBUF, TX_SNDBUF_BYTES);
+	sys_getsockopt(tx->fd, SOL_SOCKET, SO_SNDBUF, &bytes, &len);
+	tx->sndbuf_bytes = bytes;
+}
+
+/* Not SINGLE_ISSUER: several threads submit, one at a time. A host without io_uring is no error. */
+static void tx_open_uring(struct packet_tx *tx)
+{
+	struct io_uring_params params = {.flags = IORING_SETUP_SUBMIT_ALL};
+	int err = io_uring_queue_init_params(TX_QUEUE_FRAMES, &tx->uring, &params);
+	if (err < 0)
+		return;
+	int fd = fd_move_high(tx->uring.ring_fd);
+	if (fd < 0)
+		return; /* closed; the mappings are the only loss, at a process with 65,536 open
+			   files */
+	tx->uring.ring_fd = tx->uring.enter_ring_fd = fd;
+	err = io_uring_register_files(&tx->uring, &tx->fd, 1);
+	if (err < 0) {
+		fd_unmark(fd);
+		io_uring_queue_exit(&tx->uring);
+		return;
+	}
+	tx->has_uring = true;
+}
+
+static void tx_close_uring(struct packet_tx *tx)
+{
+	if (!tx->has_uring)
+		return;
+	fd_unmark(tx->uring.ring_fd);
+	io_uring_queue_exit(&tx->uring);
+	tx->has_uring = false;
+}
+
+int packet_tx_open(struct packet_link *p, bool no_io_uring)
+{
+	struct packet_tx *tx = &p->tx;
+	struct sockaddr_ll sll = {
+	    .sll_family = AF_PACKET,
+	    .sll_protocol = 0, /* sends only: the kernel shows it no frame */
+	    .sll_ifindex = p->link.info.ifindex,
+	};
+	int err = tx_pending_open(&tx->pending);
+	if (err)
+		return err;
+	tx->fd = fd_move_high(sys_socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+	if (tx->fd < 0)
+		return tx->fd;
+	if ((err = tx_option(tx->fd, SOL_PACKET, PACKET_VNET_HDR, 1)) < 0 ||
+	    (err = sys_bind(tx->fd, &sll, sizeof sll)) < 0)
+		return err;
+	tx_size_buffer(tx);
+	tx->to_v4 = tx->to_v6 = sll;
+	tx->to_v4.sll_protocol = htons(ETH_P_IP);
+	tx->to_v6.sll_protocol = htons(ETH_P_IPV6);
+	if (!no_io_uring)
+		tx_open_uring(tx);
+	p->link.info.tx_backend = tx->has_uring ? "io_uring" : "sendmmsg";
+	return 0;
+}
+
+void packet_tx_close(struct packet_tx *tx)
+{
+	tx_close_uring(tx);
+	tx_pending_close(&tx->pending);
+	fd_close(tx->fd);
+	tx->fd = -1;
+	tx->n = 0;
+}
+
+static void tx_fill_vnet(struct virtio_net_hdr *v, const struct link_tx *tx)
+{
+	memset(v, 0, sizeof *v);
+	if (tx->csum_start) {
+		v->flags = VIRTIO_NET_HDR_F_NEEDS_CSUM;
+		v->csum_start = tx->csum_start;
+		v->csum_offset = tx->csum_offset;
+	}
+	if (tx->gso_size) {
+		v->gso_type = tx->v6 ? VIRTIO_NET_HDR_GSO_TCPV6 : VIRTIO_NET_HDR_GSO_TCPV4;
+		if (tx->ecn_cwr)
+			v->gso_type |= VIRTIO_NET_HDR_GSO_ECN;
+		v->gso_size = tx->gso_size;
+		v->hdr_len = tx->hdr_len;
+	}
+}
+
+/* While frames are kept back, new ones join them at once: nothing overtakes, and what does not fit
+ * is told. */
+static int tx_send_behind(struct link *l, const struct link_tx *tx)
+{
+	struct packet_tx *t = &packet_link_of(l)->tx;
+	struct tx_head head;
+	struct iovec iov[TX_IOV_MAX] = {{&head, sizeof head.vnet + tx->hdr_len}};
+	tx_fill_vnet(&head.vnet, tx);
+	memcpy(head.hdr, tx->hdr, tx->hdr_len);
+	for (int k = 0; k < tx->n_payload; k++)
+		iov[1 + k] = tx->payload[k];
+	if (!tx_pending_push(&t->pending, iov, 1 + tx->n_payload, tx->v6)) {
+		link_count(l, LINKC_TxDroppedPendingFull, 1);
+		return -ENOBUFS;
+	}
+	link_count(l, LINKC_TxDeferred, 1);
+	return 0;
+}
+
+int packet_tx_send(struct link *l, const struct link_tx *tx, uint32_t payload_len)
+{
+	struct packet_tx *t = &packet_link_of(l)->tx;
+	/* Flush before the queue holds more than could be kept back. */
+	if (t->n == TX_QUEUE_FRAMES || t->queued_bytes > TX_PENDING_BYTES / 2)
+		packet_tx_flush(l);
+	if (t->pending.n)
+		return tx_send_behind(l, tx);
+
+	unsigned i = t->n++;
+	struct tx_head *head = &t->heads[i];
+	tx_fill_vnet(&head->vnet, tx);
+	memcpy(head->hdr, tx->hdr, tx->hdr_len);
+
+	struct iovec *iov = t->iovs[i];
+	iov[0] = (struct iovec){head, sizeof head->vnet + tx->hdr_len};
+	for (int k = 0; k < tx->n_payload; k++)
+		iov[1 + k] = tx->payload[k];
+	struct msghdr *msg = &t->msgs[i].msg_hdr;
+	memset(msg, 0, sizeof *msg);
+	msg->msg_iov = iov;
+	msg->msg_iovlen = 1 + tx->n_payload;
+	if (!l->info.has_eth) {
+		msg->msg_name = tx->v6 ? &t->to_v6 : &t->to_v4;
+		msg->msg_namelen = sizeof t->to_v4;
+	}
+	t->v6[i] = tx->v6;
+	t->len[i] = tx->hdr_len + payload_len;
+	t->queued_bytes += sizeof *head + payload_len;
+	return 0;
+}
+
+/* Nothing is written where an interrupt hits, so it is the same as no room. */
+static bool tx_is_no_room(int err)
+{
+	return err == -EAGAIN || err == -EINTR;
+}
+
+static enum link_counter tx_drop_reason(int err)
+{
+	switch (err) {
+	case -ENOBUFS:
+		return LINKC_TxDroppedQdisc;
+	case -ENETDOWN:
+	case -ENXIO:
+	case -ENODEV:
+		return LINKC_TxDroppedDown;
+	case -EMSGSIZE:
+		return LINKC_TxDroppedTooBig;
+	default:
+		return LINKC_TxDroppedError;
+	}
+}
+
+/* result[i] for each of n messages: >= 0 or -errno. Behind one without room, none is tried. */
+static void tx_sendmmsg(int fd, struct mmsghdr *msgs, unsigned n, int32_t *result)
+{
+	unsigned i = 0;
+	while (i < n) {
+		int sent = sys_sendmmsg(fd, msgs + i, n - i, MSG_DONTWAIT);
+		if (sent > 0) {
+			while (sent--)
+				result[i++] = 0;
+			continue;
+		}
+		int err = sent ? sent : -EAGAIN;
+		result[i++] = err;
+		while (tx_is_no_room(err) && i < n)
+			result[i++] = err;
+	}
+}
+
+/*
+ * All queued frames in one io_uring_enter. Every completion is there when it returns, since nothing
+ * sleeps; the wait is for the case that this is wrong one day, as the frames are ours again
+ * afterwards. -errno: nothing was submitted.
+ */
+static int tx_uring_submit(struct packet_tx *tx)
+{
+	struct io_uring_cqe *cqe;
+	for (unsigned i = 0; i < tx->n; i++) {
+		struct io_uring_sqe *sqe = io_uring_get_sqe(&tx->uring);
+		io_uring_prep_sendmsg(sqe, 0, &tx->msgs[i].msg_hdr, MSG_DONTWAIT);
+		sqe->flags = IOSQE_FIXED_FILE;
+		sqe->user_data = i;
+		tx->result[i] = -ECANCELED;
+	}
+	int submitted = io_uring_submit(&tx->uring);
+	if (submitted < 0)
+		return submitted;
+	for (int seen = 0; seen < submitted; seen++) {
+		int err;
+		do
+			err = io_uring_wait_cqe(&tx->uring, &cqe);
+		while (err == -EINTR);
+		if (err < 0)
+			break;
+		tx->result[cqe->user_data] = cqe->res;
+		io_uring_cqe_seen(&tx->uring, cqe);
+	}
+	return submitted;
+}
+
+/* Whether this turn's frames fit the send buffer whatever the device does meanwhile. */
+static bool tx_fits_for_certain(struct packet_tx *tx)
+{
+	uint64_t need = 0;
+	for (unsigned i = 0; i < tx->n; i++)
+		need += 2 * (uint64_t)tx->len[i] + TX_OVERHEAD_BYTES;
+	if (tx->unsent_bound + need > tx->sndbuf_bytes) {
+		int outq = 0;
+		if (sys_ioctl(tx->fd, SIOCOUTQ, &outq) < 0)
+			return false;
+		tx->unsent_bound = outq;
+	}
+	tx->unsent_bound += need;
+	return tx->unsent_bound <= tx->sndbuf_bytes;
+}
+
+static void tx_hand_over(struct link *l, struct packet_tx *tx)
+{
+	if (tx->has_uring && tx_fits_for_certain(tx)) {
+		int n = tx_uring_submit(tx);
+		if (n == (int)tx->n)
+			return;
+		/* Refused although set up (a seccomp filter that came later), or short: sendmmsg
+		 * from here on. */
+		tx_close_uring(tx);
+		l->info.tx_backend = "sendmmsg";
+		unsigned done = n > 0 ? n : 0;
+		tx_sendmmsg(tx->fd, tx->msgs + done, tx->n - done, tx->result + done);
+		return;
+	}
+	tx_sendmmsg(tx->fd, tx->msgs, tx->n, tx->result);
+}
+
+static void tx_keep(struct link *l, struct packet_tx *tx, unsigned i)
+{
+	const struct msghdr *msg = &tx->msgs[i].msg_hdr;
+	if (tx_pending_push(&tx->pending, msg->msg_iov, msg->msg_iovlen, tx->v6[i]))
+		link_count(l, LINKC_TxDeferred, 1);
+	else
+		link_count(l, LINKC_TxDroppedPendingFull, 1);
+}
+
+static void tx_count_sent(struct link *l, uint32_t len, const struct virtio_net_hdr *vnet)
+{
+	link_count(l, LINKC_TxFrames, 1);
+	link_count(l, LINKC_TxBytes, len);
+	if (vnet->gso_type != VIRTIO_NET_HDR_GSO_NONE)
+		link_count(l, LINKC_TxSuper, 1);
+}
+
+/* Every queued frame meets its fate. Returns how many left. */
+static int tx_settle(struct link *l, struct packet_tx *tx)
+{
+	bool kept = false;
+	int sent = 0;
+	for (unsigned i = 0; i < tx->n; i++) {
+		int32_t r = tx->result[i];
+		if (r >= 0) {
+			tx_count_sent(l, tx->len[i], &tx->heads[i].vnet);
+			link_count(l, LINKC_TxReordered, kept);
+			sent++;
+		} else if (tx_is_no_room(r)) {
+			tx_keep(l, tx, i);
+			kept = true;
+		} else {
+			link_count(l, tx_drop_reason(r), 1);
+		}
+	}
+	tx->n = 0;
+	tx->queued_bytes = 0;
+	return sent;
+}
+
+/* The oldest kept frames, one batch. Returns how many left the store, sent or dropped; *sent counts
+ * the former. */
+static unsigned tx_pending_batch(struct link *l, struct packet_tx *tx, int *sent)
+{
+	struct mmsghdr msgs[TX_PENDING_BATCH];
+	struct iovec iovs[TX_PENDING_BATCH];
+	int32_t result[TX_PENDING_BATCH];
+	unsigned n = 0, gone = 0;
+	memset(msgs, 0, sizeof msgs);
+	for (struct tx_pending_frame *f = tx_pending_first(&tx->pending); f && n < TX_PENDING_BATCH;
+	     f = tx_pending_next(&tx->pending, f), n++) {
+		iovs[n] = (struct iovec){f->data, f->len};
+		msgs[n].msg_hdr.msg_iov = &iovs[n];
+		msgs[n].msg_hdr.msg_iovlen = 1;
+		if (!l->info.has_eth) {
+			msgs[n].msg_hdr.msg_name = f->v6 ? &tx->to_v6 : &tx->to_v4;
+			msgs[n].msg_hdr.msg_namelen = sizeof tx->to_v4;
+		}
+	}
+	tx_sendmmsg(tx->fd, msgs, n, result);
+	for (; gone < n && !tx_is_no_room(result[gone]); gone++) {
+		struct virtio_net_hdr vnet;
+		memcpy(&vnet, iovs[gone].iov_base, sizeof vnet);
+		if (result[gone] >= 0) {
+			tx_count_sent(l, iovs[gone].iov_len - sizeof vnet, &vnet);
+			(*sent)++;
+		} else {
+			link_count(l, tx_drop_reason(result[gone]), 1);
+		}
+		tx_pending_pop(&tx->pending);
+	}
+	return gone;
+}
+
+int packet_tx_flush(struct link *l)
+{
+	struct packet_tx *tx = &packet_link_of(l)->tx;
+	int sent = 0;
+	if (tx->pending.n) {
+		tx->unsent_bound =
+		    tx->sndbuf_bytes; /* these are not accounted for: ask before the next batch */
+		while (tx->pending.n && tx_pending_batch(l, tx, &sent))
+			;
+	}
+	if (!tx->n) /* always so while frames are kept back: tx_send_behind */
+		return sent;
+	tx_hand_over(l, tx);
+	link_count(l, LINKC_TxBatches, 1);
+	return sent + tx_settle(l, tx);
+}
+
+bool packet_tx_blocked(const struct link *l)
+{
+	return packet_link_of_const(l)->tx.pending.n > 0;
+}

@@ -1,0 +1,840 @@
+/*
+ * The packet link against the real kernel: a veth pair (va, vb) in a network namespace of its own,
+ * and a TUN device. Needs root; skipped (77) without. Every wait is a poll with a bound.
+ */
+#include "base/fd.h"
+#include "link/link.h"
+
+#include <arpa/inet.h>
+#include <check.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/if_ether.h>
+#include <linux/if_tun.h>
+#include <linux/seccomp.h>
+#include <net/if.h>
+#include <netinet/ip.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <sched.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <dirent.h>
+#include <sys/ioctl.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define WAIT_MS    5000
+#define TEST_PROTO 0x88b5 /* IEEE 802 local experimental */
+#define FRAME_MAX  70000
+
+struct seen {
+	struct link_rx_handler handler;
+	unsigned n;
+	struct link_rx last;
+	uint8_t bytes[FRAME_MAX];
+	void (*on_frame)(struct seen *s, const struct link_rx *rx);
+	uint32_t next_seq, gaps, truncated;
+};
+
+static void seen_frame(struct link_rx_handler *h, const struct link_rx *rx)
+{
+	struct seen *s = (struct seen *)h;
+	s->n++;
+	s->last = *rx;
+	ck_assert_uint_le(rx->len, sizeof s->bytes);
+	memcpy(s->bytes, rx->data, rx->len);
+	if (s->on_frame)
+		s->on_frame(s, rx);
+}
+
+static struct seen seen_a, seen_b;
+static struct link *link_a, *link_b;
+
+static void sh(const char *cmd)
+{
+	int rc = system(cmd);
+	ck_assert_msg(rc == 0, "%s: %d", cmd, rc);
+}
+
+/* Accepts one ethertype only: no frame of the host's own (MLD, router solicitations) disturbs. */
+static void accept_only(struct link *l, uint16_t ethertype)
+{
+	struct sock_filter code[] = {
+	    BPF_STMT(BPF_LD | BPF_H | BPF_ABS, SKF_AD_OFF + SKF_AD_PROTOCOL),
+	    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, ethertype, 0, 1),
+	    BPF_STMT(BPF_RET | BPF_K, 0x40000),
+	    BPF_STMT(BPF_RET | BPF_K, 0),
+	};
+	struct sock_fprog prog = {.len = 4, .filter = code};
+	ck_assert_int_eq(
+	    setsockopt(link_rx_fd(l), SOL_SOCKET, SO_ATTACH_FILTER, &prog, sizeof prog), 0);
+}
+
+static struct link *open_link(const char *ifname, bool no_io_uring)
+{
+	struct link_config config = {.ifindex = if_nametoindex(ifname), .no_io_uring = no_io_uring};
+	struct link *l = NULL;
+	int err = link_open_packet(&l, &config);
+	ck_assert_msg(err == 0, "link_open_packet(%s): %s", ifname, strerror(-err));
+	return l;
+}
+
+static void open_pair(bool no_io_uring)
+{
+	sh("ip link add va type veth peer name vb && ip link set va up && ip link set vb up");
+	memset(&seen_a, 0, sizeof seen_a);
+	memset(&seen_b, 0, sizeof seen_b);
+	seen_a.handler.frame = seen_b.handler.frame = seen_frame;
+	link_a = open_link("va", no_io_uring);
+	link_b = open_link("vb", no_io_uring);
+	ck_assert_str_eq(link_info(link_a)->tx_backend, no_io_uring ? "sendmmsg" : "io_uring");
+	accept_only(link_a, TEST_PROTO);
+	accept_only(link_b, TEST_PROTO);
+}
+
+static void close_pair(void)
+{
+	link_close(link_a);
+	link_close(link_b);
+	sh("ip link del va");
+}
+
+/* Drains `l` until `want` frames in all were seen there. */
+static void wait_frames(struct link *l, struct seen *s, unsigned want)
+{
+	while (s->n < want) {
+		struct pollfd p = {.fd = link_rx_fd(l), .events = POLLIN};
+		if (!link_rx_pending(l))
+			ck_assert_msg(poll(&p, 1, WAIT_MS) == 1, "%u of %u frames", s->n, want);
+		link_drain(l, &s->handler, 64);
+	}
+}
+
+static uint8_t pattern(uint32_t i)
+{
+	return i * 31 + (i >> 8) * 7 + (i >> 16);
+}
+
+static uint32_t eth_header(uint8_t *h, uint16_t proto)
+{
+	memset(h, 0xff, 6);
+	memset(h + 6, 0x02, 6);
+	h[12] = proto >> 8;
+	h[13] = proto;
+	return ETH_HLEN;
+}
+
+/* ---- frames of every size ---- */
+
+static void send_sized(struct link *from, struct link *to, struct seen *s, uint32_t payload_len,
+		       const uint8_t *payload)
+{
+	uint8_t hdr[ETH_HLEN];
+	uint32_t first = payload_len / 3;
+	struct iovec iov[2] = {{(void *)payload, first},
+			       {(void *)(payload + first), payload_len - first}};
+	struct link_tx tx = {
+	    .hdr = hdr, .hdr_len = eth_header(hdr, TEST_PROTO), .payload = iov, .n_payload = 2};
+	ck_assert_int_eq(link_send(from, &tx), 0);
+	memset(hdr, 0, sizeof hdr); /* link_send has copied it */
+	ck_assert_int_eq(link_flush(from), 1);
+	unsigned want = s->n + 1;
+	wait_frames(to, s, want);
+	ck_assert_uint_eq(s->n, want);
+	ck_assert_uint_eq(s->last.len, ETH_HLEN + payload_len);
+	ck_assert_uint_eq(s->last.wire_len, s->last.len);
+	ck_assert_uint_eq(s->last.ethertype, TEST_PROTO);
+	ck_assert_uint_eq(s->last.gso_size, 0);
+	ck_assert(!s->last.vlan);
+	ck_assert_mem_eq(s->bytes + ETH_HLEN, payload, payload_len);
+}
+
+START_TEST(every_size_both_ways)
+{
+	static uint8_t payload[1500];
+	for (uint32_t i = 0; i < sizeof payload; i++)
+		payload[i] = pattern(i);
+	open_pair(_i);
+	for (uint32_t len = 1; len <= 1500; len += len < 64 || len > 1480 ? 1 : 13) {
+		send_sized(link_a, link_b, &seen_b, len, payload);
+		send_sized(link_b, link_a, &seen_a, len, payload);
+	}
+	ck_assert_uint_eq(link_counters(link_a)[LINKC_TxFrames], seen_b.n);
+	ck_assert_uint_eq(link_counters(link_b)[LINKC_RxFrames], seen_b.n);
+	ck_assert_uint_eq(link_counters(link_b)[LINKC_RxCopied], 0);
+
+	uint8_t hdr[ETH_HLEN];
+	struct iovec iov = {seen_a.bytes, 1501};
+	struct link_tx tx = {
+	    .hdr = hdr, .hdr_len = eth_header(hdr, TEST_PROTO), .payload = &iov, .n_payload = 1};
+	ck_assert_int_eq(link_send(link_a, &tx), -EMSGSIZE);
+	ck_assert_uint_eq(link_counters(link_a)[LINKC_TxDroppedTooBig], 1);
+	close_pair();
+}
+END_TEST
+
+START_TEST(jumbo_frames_come_as_copies)
+{
+	static uint8_t payload[9000];
+	for (uint32_t i = 0; i < sizeof payload; i++)
+		payload[i] = pattern(i);
+	open_pair(_i);
+	sh("ip link set va mtu 9000 && ip link set vb mtu 9000");
+	ck_assert_int_eq(link_refresh_info(link_a), 0);
+	ck_assert_uint_eq(link_info(link_a)->mtu, 9000);
+	for (uint32_t len = 1800; len <= 9000; len += len < 2200 ? 3 : 211)
+		send_sized(link_a, link_b, &seen_b, len, payload);
+	ck_assert_uint_gt(link_counters(link_b)[LINKC_RxCopied], 30);
+	close_pair();
+}
+END_TEST
+
+/* ---- before the classifier: nothing ---- */
+
+START_TEST(nothing_arrives_before_a_filter_is_attached)
+{
+	uint8_t hdr[ETH_HLEN + 1] = {0}, mark = 0;
+	struct link_tx tx = {.hdr = hdr, .hdr_len = sizeof hdr};
+	open_pair(false);
+	link_close(link_b);
+	link_b = open_link("vb", false);
+	eth_header(hdr, TEST_PROTO);
+	for (; mark < 10; mark++) {
+		hdr[ETH_HLEN] = mark;
+		ck_assert_int_eq(link_send(link_a, &tx), 0);
+	}
+	ck_assert_int_eq(link_flush(link_a), 10);
+	accept_only(link_b, TEST_PROTO);
+	hdr[ETH_HLEN] = mark;
+	link_send(link_a, &tx);
+	link_flush(link_a);
+	wait_frames(link_b, &seen_b, 1);
+	ck_assert_uint_eq(seen_b.n, 1);
+	ck_assert_uint_eq(seen_b.bytes[ETH_HLEN], mark);
+	/* … and never a frame that we sent */
+	ck_assert(!link_rx_pending(link_a));
+	close_pair();
+}
+END_TEST
+
+/* ---- order when the send buffer is full ---- */
+
+static void check_seq(struct seen *s, const struct link_rx *rx)
+{
+	uint32_t seq;
+	memcpy(&seq, rx->data + ETH_HLEN, sizeof seq);
+	ck_assert_uint_ge(seq, s->next_seq); /* never back */
+	s->gaps += seq - s->next_seq;
+	s->next_seq = seq + 1;
+}
+
+static void send_seq(uint32_t seq)
+{
+	static uint8_t zeros[1000];
+	uint8_t hdr[ETH_HLEN + 4];
+	struct iovec iov = {zeros, sizeof zeros};
+	struct link_tx tx = {.hdr = hdr, .hdr_len = sizeof hdr, .payload = &iov, .n_payload = 1};
+	eth_header(hdr, TEST_PROTO);
+	memcpy(hdr + ETH_HLEN, &seq, sizeof seq);
+	ck_assert_int_eq(link_send(link_a, &tx), 0);
+}
+
+static void unblock_and_drain(void)
+{
+	struct pollfd p[2] = {{.fd = link_rx_fd(link_b), .events = POLLIN},
+			      {.fd = link_tx_fd(link_a), .events = POLLOUT}};
+	ck_assert_int_ge(poll(p, link_tx_blocked(link_a) ? 2 : 1, WAIT_MS), 1);
+	if (p[1].revents & POLLOUT)
+		link_flush(link_a);
+	link_drain(link_b, &seen_b.handler, 256);
+}
+
+START_TEST(order_holds_when_the_send_buffer_is_full)
+{
+	enum { FRAMES = 4000, TURN = 100 };
+	open_pair(_i);
+	sh("tc qdisc add dev va root tbf rate 50mbit burst 16kb limit 32mb");
+	seen_b.on_frame = check_seq;
+	for (uint32_t seq = 0; seq < FRAMES;) {
+		for (int i = 0; i < TURN; i++)
+			send_seq(seq++);
+		link_flush(link_a);
+		link_drain(link_b, &seen_b.handler, 256);
+		while (seen_b.n + 2400 <
+		       seq) /* more than the send buffer holds, less than is kept back */
+			unblock_and_drain();
+	}
+	while (link_tx_blocked(link_a) || seen_b.n < FRAMES)
+		unblock_and_drain();
+	const uint64_t *c = link_counters(link_a);
+	ck_assert_uint_gt(c[LINKC_TxDeferred], 100);
+	ck_assert_uint_eq(c[LINKC_TxReordered], 0);
+	ck_assert_uint_eq(c[LINKC_TxFrames], FRAMES);
+	ck_assert_uint_eq(seen_b.gaps, 0);
+	close_pair();
+}
+END_TEST
+
+START_TEST(a_queue_that_drops_is_counted)
+{
+	enum { FRAMES = 200 };
+	open_pair(_i);
+	sh("tc qdisc add dev va root tbf rate 20mbit burst 2kb limit 50kb");
+	seen_b.on_frame = check_seq;
+	for (uint32_t seq = 0; seq < FRAMES; seq++)
+		send_seq(seq);
+	link_flush(link_a);
+	ck_assert(!link_tx_blocked(link_a));
+	const uint64_t *c = link_counters(link_a);
+	ck_assert_uint_gt(c[LINKC_TxDroppedQdisc], 0);
+	ck_assert_uint_eq(c[LINKC_TxDroppedQdisc] + c[LINKC_TxFrames], FRAMES);
+	wait_frames(link_b, &seen_b, c[LINKC_TxFrames]);
+	close_pair();
+}
+END_TEST
+
+START_TEST(too_much_kept_back_is_refused_and_counted)
+{
+	uint32_t seq = 0;
+	open_pair(_i);
+	sh("tc qdisc add dev va root tbf rate 8kbit burst 2kb limit 64mb");
+	uint8_t hdr[ETH_HLEN + 1000] = {0};
+	struct link_tx tx = {.hdr = hdr, .hdr_len = ETH_HLEN + 60};
+	struct iovec iov = {hdr, sizeof hdr};
+	eth_header(hdr, TEST_PROTO);
+	tx.payload = &iov;
+	tx.n_payload = 1;
+	int err = 0;
+	for (; seq < 20000 && !err; seq++) {
+		err = link_send(link_a, &tx);
+		if (seq % 50 == 0)
+			link_flush(link_a);
+	}
+	ck_assert_int_eq(err, -ENOBUFS);
+	ck_assert(link_tx_blocked(link_a));
+	const uint64_t *c = link_counters(link_a);
+	ck_assert_uint_eq(c[LINKC_TxDroppedPendingFull], 1);
+	ck_assert_uint_gt(c[LINKC_TxDeferred], 1000);
+	struct pollfd p = {.fd = link_tx_fd(link_a), .events = POLLOUT};
+	ck_assert_int_eq(poll(&p, 1, 0), 0);
+	close_pair();
+}
+END_TEST
+
+/* ---- super-segments ---- */
+
+struct packet {
+	struct ethhdr eth;
+	struct iphdr ip;
+	struct tcphdr tcp;
+} __attribute__((packed));
+
+static uint16_t fold(uint32_t sum)
+{
+	while (sum >> 16)
+		sum = (sum & 0xffff) + (sum >> 16);
+	return sum;
+}
+
+static uint32_t sum16(const void *data, size_t len)
+{
+	const uint8_t *b = data;
+	uint32_t sum = 0;
+	for (size_t i = 0; i + 1 < len; i += 2)
+		sum += b[i] << 8 | b[i + 1];
+	if (len & 1)
+		sum += b[len - 1] << 8;
+	return sum;
+}
+
+/* Headers of 10.9.0.2 → 10.9.0.1, the TCP checksum left to offload. */
+static void fill_packet(struct packet *p, uint32_t payload_len, unsigned tcp_len)
+{
+	uint32_t l4 = tcp_len + payload_len;
+	p->eth.h_proto = htons(ETH_P_IP);
+	p->ip = (struct iphdr){.version = 4, .ihl = 5, .ttl = 64, .protocol = IPPROTO_TCP};
+	p->ip.tot_len = htons(sizeof p->ip + l4);
+	p->ip.saddr = inet_addr("10.9.0.2");
+	p->ip.daddr = inet_addr("10.9.0.1");
+	p->ip.check = htons(~fold(sum16(&p->ip, sizeof p->ip)));
+	p->tcp.doff = tcp_len / 4;
+	p->tcp.check = htons(fold(sum16(&p->ip.saddr, 8) + IPPROTO_TCP + l4));
+}
+
+static struct link_tx offloaded(const struct packet *p, unsigned tcp_len)
+{
+	return (struct link_tx){
+	    .hdr = (const uint8_t *)p,
+	    .hdr_len = sizeof p->eth + sizeof p->ip + tcp_len,
+	    .csum_start = sizeof p->eth + sizeof p->ip,
+	    .csum_offset = offsetof(struct tcphdr, check),
+	};
+}
+
+static void send_super(const uint8_t *payload, uint32_t len)
+{
+	struct packet p = {0};
+	fill_packet(&p, len, sizeof p.tcp);
+	struct iovec iov[2] = {{(void *)payload, len / 2},
+			       {(void *)(payload + len / 2), len - len / 2}};
+	struct link_tx tx = offloaded(&p, sizeof p.tcp);
+	tx.payload = iov;
+	tx.n_payload = 2;
+	tx.gso_size = 1460;
+	ck_assert_int_eq(link_send(link_a, &tx), 0);
+	link_flush(link_a);
+}
+
+static uint8_t big[64240];
+
+START_TEST(super_segments_arrive_whole)
+{
+	for (uint32_t i = 0; i < sizeof big; i++)
+		big[i] = pattern(i);
+	open_pair(_i);
+	accept_only(link_b, ETH_P_IP);
+	for (uint32_t len = 1461; len <= sizeof big; len += len == 1461 ? 1000 : 3203) {
+		unsigned want = seen_b.n + 1;
+		send_super(big, len);
+		wait_frames(link_b, &seen_b, want);
+		ck_assert_uint_eq(seen_b.last.len, sizeof(struct packet) + len);
+		ck_assert_uint_eq(seen_b.last.gso_size, 1460);
+		ck_assert(seen_b.last.csum_ok);
+		ck_assert_mem_eq(seen_b.bytes + sizeof(struct packet), big, len);
+	}
+	send_super(big, sizeof big);
+	wait_frames(link_b, &seen_b, seen_b.n + 1);
+	ck_assert_uint_eq(seen_b.last.len, sizeof(struct packet) + sizeof big);
+	ck_assert_uint_eq(link_counters(link_b)[LINKC_RxSuper], seen_b.n);
+	ck_assert_uint_eq(link_counters(link_a)[LINKC_TxSuper], seen_b.n);
+	close_pair();
+}
+END_TEST
+
+/* Every frame starts with its number; whole ones must be whole, whatever was lost between them. */
+static void check_marked(struct seen *s, const struct link_rx *rx)
+{
+	const uint8_t *payload = rx->data + sizeof(struct packet);
+	uint32_t seq;
+	memcpy(&seq, payload, sizeof seq);
+	ck_assert_uint_eq(seq, s->next_seq++);
+	ck_assert_uint_eq(rx->wire_len, sizeof(struct packet) + (seq % 3 ? sizeof big : 1000));
+	if (rx->len < rx->wire_len) {
+		s->truncated++;
+		return;
+	}
+	uint32_t payload_len = rx->len - sizeof(struct packet);
+	ck_assert_mem_eq(payload + 4, big + 4, payload_len - 4);
+}
+
+START_TEST(a_full_receive_buffer_cuts_frames_but_mixes_none_up)
+{
+	enum { FRAMES = 90 };
+	int small = 500000;
+	for (uint32_t i = 0; i < sizeof big; i++)
+		big[i] = pattern(i);
+	open_pair(false);
+	accept_only(link_b, ETH_P_IP);
+	ck_assert_int_eq(
+	    setsockopt(link_rx_fd(link_b), SOL_SOCKET, SO_RCVBUFFORCE, &small, sizeof small), 0);
+	seen_b.on_frame = check_marked;
+	for (int round = 0; round < 3; round++) {
+		for (uint32_t i = 0; i < FRAMES; i++) {
+			uint32_t seq = round * FRAMES + i;
+			memcpy(big, &seq, sizeof seq);
+			send_super(big, seq % 3 ? sizeof big : 1000);
+		}
+		wait_frames(link_b, &seen_b, (round + 1) * FRAMES);
+	}
+	const uint64_t *c = link_counters(link_b);
+	ck_assert_uint_gt(seen_b.truncated, 0);
+	ck_assert_uint_gt(c[LINKC_RxCopied], 0);
+	ck_assert_uint_eq(c[LINKC_RxTruncated], seen_b.truncated);
+	ck_assert_uint_eq(c[LINKC_RxCopyLost], 0);
+	ck_assert_uint_eq(c[LINKC_RxKernelDropped], 0);
+	close_pair();
+}
+END_TEST
+
+START_TEST(a_full_ring_is_counted)
+{
+	enum { FRAMES = 3000 };
+	open_pair(false);
+	seen_b.on_frame = check_seq;
+	for (uint32_t seq = 0; seq < FRAMES; seq++) {
+		send_seq(seq);
+		if (seq % 200 == 199)
+			ck_assert_int_eq(link_flush(link_a), 200);
+	}
+	wait_frames(link_b, &seen_b, 2048);
+	ck_assert(!link_rx_pending(link_b));
+	ck_assert_uint_eq(link_counters(link_b)[LINKC_RxKernelDropped], FRAMES - seen_b.n);
+	close_pair();
+}
+END_TEST
+
+/* A kernel TCP sender (10.9.0.1, through va) and the least possible receiver behind vb. */
+struct tiny_tcp {
+	struct seen seen;
+	uint32_t rcv_nxt, total, largest;
+	uint16_t port;
+};
+
+static void tiny_answer(struct tiny_tcp *t, bool syn)
+{
+	struct {
+		struct packet p;
+		uint8_t opt[8];
+	} __attribute__((packed)) out = {.opt = {2, 4, 1460 >> 8, 1460 & 0xff, 3, 3, 10, 0}};
+	unsigned tcp_len = sizeof out.p.tcp + (syn ? sizeof out.opt : 0);
+	memset(out.p.eth.h_dest, 0xff, 6);
+	memcpy(out.p.eth.h_dest, link_info(link_a)->mac, 6);
+	memcpy(out.p.eth.h_source, link_info(link_b)->mac, 6);
+	out.p.tcp.source = htons(80);
+	out.p.tcp.dest = t->port;
+	out.p.tcp.seq = htonl(syn ? 1000 : 1001);
+	out.p.tcp.ack_seq = htonl(t->rcv_nxt);
+	out.p.tcp.syn = syn;
+	out.p.tcp.ack = 1;
+	out.p.tcp.window = htons(65535);
+	fill_packet(&out.p, 0, tcp_len);
+	struct link_tx tx = offloaded(&out.p, tcp_len);
+	ck_assert_int_eq(link_send(link_b, &tx), 0);
+}
+
+static void tiny_frame(struct seen *s, const struct link_rx *rx)
+{
+	struct tiny_tcp *t = (struct tiny_tcp *)s;
+	struct packet p;
+	memcpy(&p, rx->data, sizeof p);
+	if (p.ip.protocol != IPPROTO_TCP)
+		return;
+	uint32_t seq = ntohl(p.tcp.seq);
+	uint32_t hdr = sizeof p.eth + p.ip.ihl * 4 + p.tcp.doff * 4;
+	uint32_t len = ntohs(p.ip.tot_len) + sizeof p.eth - hdr;
+	t->port = p.tcp.source;
+	if (p.tcp.syn) {
+		t->rcv_nxt = seq + 1;
+		tiny_answer(t, true);
+		return;
+	}
+	ck_assert(rx->csum_ok);
+	ck_assert_uint_eq(rx->len, rx->wire_len);
+	ck_assert_uint_eq(rx->len, hdr + len);
+	ck_assert(len <= 1460 || rx->gso_size == 1460);
+	if (seq != t->rcv_nxt || !len)
+		return;
+	for (uint32_t i = 0; i < len; i++)
+		if (rx->data[hdr + i] != pattern(t->total + i))
+			ck_abort_msg("byte %u", t->total + i);
+	t->total += len;
+	t->rcv_nxt += len;
+	t->largest = len > t->largest ? len : t->largest;
+	tiny_answer(t, false);
+}
+
+START_TEST(super_segments_of_a_kernel_sender)
+{
+	enum { TOTAL = 4 << 20 };
+	static struct tiny_tcp t;
+	memset(&t, 0, sizeof t);
+	t.seen.handler.frame = seen_frame;
+	t.seen.on_frame = tiny_frame;
+	open_pair(_i);
+	accept_only(link_b, ETH_P_IP);
+	sh("ip addr add 10.9.0.1/24 dev va && "
+	   "ip neigh replace 10.9.0.2 lladdr 02:00:00:00:00:02 dev va nud permanent");
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+	struct sockaddr_in to = {
+	    .sin_family = AF_INET, .sin_port = htons(80), .sin_addr.s_addr = inet_addr("10.9.0.2")};
+	ck_assert_int_eq(connect(fd, (struct sockaddr *)&to, sizeof to), -1);
+	ck_assert_int_eq(errno, EINPROGRESS);
+	for (uint32_t written = 0; t.total < TOTAL;) {
+		static uint8_t chunk[65536];
+		struct pollfd p[2] = {{.fd = link_rx_fd(link_b), .events = POLLIN},
+				      {.fd = fd, .events = written < TOTAL ? POLLOUT : 0}};
+		ck_assert_int_ge(poll(p, 2, WAIT_MS), 1);
+		ck_assert_int_eq(p[1].revents & (POLLERR | POLLHUP), 0);
+		link_drain(link_b, &t.seen.handler, 16);
+		link_flush(link_b);
+		if (!(p[1].revents & POLLOUT))
+			continue;
+		uint32_t n = TOTAL - written < sizeof chunk ? TOTAL - written : sizeof chunk;
+		for (uint32_t i = 0; i < n; i++)
+			chunk[i] = pattern(written + i);
+		ssize_t w = write(fd, chunk, n);
+		if (w > 0)
+			written += w;
+	}
+	ck_assert_uint_gt(t.largest, 20000);
+	ck_assert_uint_gt(link_counters(link_b)[LINKC_RxCopied], 20);
+	ck_assert_uint_eq(link_counters(link_b)[LINKC_RxTruncated], 0);
+	close(fd);
+	close_pair();
+}
+END_TEST
+
+/* ---- tags, header-less interfaces ---- */
+
+START_TEST(a_vlan_tag_is_told)
+{
+	uint8_t hdr[64] = {0};
+	struct link_tx tx = {.hdr = hdr, .hdr_len = sizeof hdr};
+	open_pair(false);
+	eth_header(hdr, ETH_P_8021Q);
+	hdr[15] = 5;
+	hdr[16] = TEST_PROTO >> 8;
+	hdr[17] = TEST_PROTO & 0xff;
+	link_send(link_a, &tx);
+	ck_assert_int_eq(link_flush(link_a), 1);
+	wait_frames(link_b, &seen_b, 1);
+	ck_assert(seen_b.last.vlan);
+	ck_assert_uint_eq(seen_b.last.ethertype, TEST_PROTO);
+	ck_assert_uint_eq(seen_b.last.pkttype, 1 /* PACKET_BROADCAST */);
+	close_pair();
+}
+END_TEST
+
+static int open_tun(void)
+{
+	struct ifreq req = {.ifr_flags = IFF_TUN | IFF_NO_PI, .ifr_name = "tun0"};
+	int fd = open("/dev/net/tun", O_RDWR | O_NONBLOCK);
+	if (fd < 0)
+		return -1;
+	ck_assert_int_eq(ioctl(fd, TUNSETIFF, &req), 0);
+	sh("sysctl -qw net.ipv6.conf.tun0.disable_ipv6=1; ip link set tun0 up");
+	return fd;
+}
+
+/* The next packet that the kernel gives to the TUN's owner. */
+static ssize_t tun_read(int fd, void *buf, size_t len)
+{
+	struct pollfd p = {.fd = fd, .events = POLLIN};
+	ck_assert_int_eq(poll(&p, 1, WAIT_MS), 1);
+	return read(fd, buf, len);
+}
+
+START_TEST(interfaces_without_a_link_header)
+{
+	int tun = open_tun();
+	if (tun < 0)
+		return; /* no TUN in this kernel */
+	struct seen s = {.handler.frame = seen_frame};
+	struct link *l = open_link("tun0", _i);
+	ck_assert(!link_info(l)->has_eth);
+	accept_only(l, ETH_P_IP);
+	static uint8_t in[65536];
+	struct packet p = {0};
+	fill_packet(&p, 1400, sizeof p.tcp);
+	memcpy(in, &p.ip, 40);
+	memcpy(in + 40, big, 1400);
+	ck_assert_int_eq(write(tun, in, 1440), 1440);
+	wait_frames(l, &s, 1);
+	ck_assert_uint_eq(s.last.len, 1440);
+	ck_assert_uint_eq(s.last.ethertype, ETH_P_IP);
+	ck_assert_mem_eq(s.bytes, in, 1440);
+
+	/* Two segments in one: the kernel cuts it, as TUN's owner asked for no offload, and fills
+	 * the checksums in. */
+	for (uint32_t i = 0; i < 2920; i++)
+		big[i] = pattern(i);
+	fill_packet(&p, 2920, sizeof p.tcp);
+	struct iovec iov = {big, 2920};
+	struct link_tx tx = {.hdr = (uint8_t *)&p.ip,
+			     .hdr_len = 40,
+			     .payload = &iov,
+			     .n_payload = 1,
+			     .csum_start = 20,
+			     .csum_offset = offsetof(struct tcphdr, check),
+			     .gso_size = 1460};
+	ck_assert_int_eq(link_send(l, &tx), 0);
+	ck_assert_int_eq(link_flush(l), 1);
+	for (int i = 0; i < 2; i++) {
+		struct {
+			struct iphdr ip;
+			struct tcphdr tcp;
+			uint8_t data[3000];
+		} got;
+		ck_assert_int_eq(tun_read(tun, &got, sizeof got), 1500);
+		ck_assert_mem_eq(got.data, big + i * 1460, 1460);
+		uint32_t sum = sum16(&got.ip.saddr, 8) + IPPROTO_TCP + 1480 + sum16(&got.tcp, 1480);
+		ck_assert_uint_eq(fold(sum), 0xffff);
+	}
+	link_close(l);
+	close(tun);
+}
+END_TEST
+
+/* ---- life and death ---- */
+
+static unsigned count_tasks(void)
+{
+	unsigned n = 0;
+	DIR *d = opendir("/proc/self/task");
+	while (readdir(d))
+		n++;
+	closedir(d);
+	return n - 2;
+}
+
+START_TEST(it_keeps_to_itself)
+{
+	open_pair(false);
+	for (uint32_t seq = 0; seq < 500; seq++)
+		send_seq(seq);
+	link_flush(link_a);
+	ck_assert_uint_eq(count_tasks(), 1); /* no kernel worker of the io_uring */
+	DIR *d = opendir("/proc/self/fd");
+	for (struct dirent *e; (e = readdir(d));) {
+		int fd = atoi(e->d_name);
+		if (fd > 2 && fd != dirfd(d) && fd_is_internal(fd)) {
+			ck_assert_int_ge(fd, 1024 - 16);
+			ck_assert(fcntl(fd, F_GETFD) & FD_CLOEXEC);
+		}
+	}
+	closedir(d);
+	int rx = link_rx_fd(link_a), tx = link_tx_fd(link_a);
+	ck_assert(fd_is_internal(rx) && fd_is_internal(tx));
+	close_pair();
+	for (int fd = 900; fd < 1024; fd++)
+		ck_assert_msg(fcntl(fd, F_GETFD) < 0 && !fd_is_internal(fd), "fd %d is left", fd);
+}
+END_TEST
+
+START_TEST(a_fork_child_forgets_without_harm)
+{
+	open_pair(_i);
+	send_seq(0); /* queued in both; the parent's to send */
+	pid_t pid = fork();
+	if (pid == 0) {
+		link_forget(link_a);
+		link_forget(link_b);
+		_exit(fd_is_internal(1023) || fcntl(1023, F_GETFD) >= 0);
+	}
+	int status;
+	ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+	ck_assert_int_eq(status, 0);
+	seen_b.on_frame = check_seq;
+	send_seq(1);
+	ck_assert_int_eq(link_flush(link_a), 2);
+	wait_frames(link_b, &seen_b, 2);
+	ck_assert_uint_eq(seen_b.n, 2);
+	close_pair();
+}
+END_TEST
+
+START_TEST(the_interface_disappears)
+{
+	open_pair(_i);
+	sh("ip link set va down");
+	send_seq(0);
+	ck_assert_int_eq(link_flush(link_a), 0);
+	sh("ip link del va");
+	send_seq(1);
+	ck_assert_int_eq(link_flush(link_a), 0);
+	ck_assert_uint_eq(link_counters(link_a)[LINKC_TxDroppedDown], 2);
+	ck_assert(!link_tx_blocked(link_a));
+	ck_assert_int_eq(link_refresh_info(link_a), -ENODEV);
+	ck_assert_int_eq(link_drain(link_a, &seen_a.handler, 10), 0);
+	link_close(link_a);
+	link_close(link_b);
+}
+END_TEST
+
+static void refuse_syscall(int nr)
+{
+	struct sock_filter code[] = {
+	    BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+	    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, nr, 0, 1),
+	    BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+	    BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	struct sock_fprog prog = {.len = 4, .filter = code};
+	ck_assert_int_eq(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
+	ck_assert_int_eq(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &prog), 0);
+}
+
+START_TEST(without_io_uring_from_the_start)
+{
+	sh("ip link add va type veth peer name vb && ip link set va up && ip link set vb up");
+	refuse_syscall(SYS_io_uring_setup);
+	struct link *l = open_link("va", false);
+	ck_assert_str_eq(link_info(l)->tx_backend, "sendmmsg");
+	link_close(l);
+	sh("ip link del va");
+}
+END_TEST
+
+START_TEST(io_uring_refused_later)
+{
+	open_pair(false);
+	refuse_syscall(SYS_io_uring_enter);
+	seen_b.on_frame = check_seq;
+	for (uint32_t seq = 0; seq < 10; seq++)
+		send_seq(seq);
+	ck_assert_int_eq(link_flush(link_a), 10);
+	ck_assert_str_eq(link_info(link_a)->tx_backend, "sendmmsg");
+	wait_frames(link_b, &seen_b, 10);
+	close_pair();
+}
+END_TEST
+
+/* Each test forks from here, into a namespace of its own that dies with it. */
+static void own_namespace(void)
+{
+	ck_assert_int_eq(unshare(CLONE_NEWNET), 0);
+	sh("ip link set lo up && sysctl -qw net.ipv6.conf.default.disable_ipv6=1");
+}
+
+static Suite *link_suite(void)
+{
+	Suite *s = suite_create("link");
+	TCase *t = tcase_create("packet");
+	tcase_set_timeout(t, 60);
+	tcase_add_checked_fixture(t, own_namespace, NULL);
+	tcase_add_loop_test(t, every_size_both_ways, 0, 2);
+	tcase_add_loop_test(t, jumbo_frames_come_as_copies, 0, 2);
+	tcase_add_test(t, nothing_arrives_before_a_filter_is_attached);
+	tcase_add_loop_test(t, order_holds_when_the_send_buffer_is_full, 0, 2);
+	tcase_add_loop_test(t, a_queue_that_drops_is_counted, 0, 2);
+	tcase_add_loop_test(t, too_much_kept_back_is_refused_and_counted, 0, 2);
+	tcase_add_loop_test(t, super_segments_arrive_whole, 0, 2);
+	tcase_add_test(t, a_full_receive_buffer_cuts_frames_but_mixes_none_up);
+	tcase_add_test(t, a_full_ring_is_counted);
+	tcase_add_loop_test(t, super_segments_of_a_kernel_sender, 0, 2);
+	tcase_add_test(t, a_vlan_tag_is_told);
+	tcase_add_loop_test(t, interfaces_without_a_link_header, 0, 2);
+	tcase_add_test(t, it_keeps_to_itself);
+	tcase_add_loop_test(t, a_fork_child_forgets_without_harm, 0, 2);
+	tcase_add_loop_test(t, the_interface_disappears, 0, 2);
+	tcase_add_test(t, without_io_uring_from_the_start);
+	tcase_add_test(t, io_uring_refused_later);
+	suite_add_tcase(s, t);
+	return s;
+}
+
+int main(void)
+{
+	if (geteuid() != 0)
+		return 77;
+	pid_t pid = fork();
+	if (pid == 0)
+		_exit(unshare(CLONE_NEWNET) ? 77 : 0);
+	int status;
+	waitpid(pid, &status, 0);
+	if (status)
+		return 77;
+	Suite *s = link_suite();
+	SRunner *r = srunner_create(s);
+	srunner_run_all(r, CK_ENV);
+	int failed = srunner_ntests_failed(r);
+	srunner_free(r);
+	return failed != 0;
+}
