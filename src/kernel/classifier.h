@@ -16,7 +16,7 @@
 
 struct classifier;
 
-/* `packet_fd`: the link's receive socket. `why` gets one line when it fails (which capability or feature is missing). */
+/* `packet_fd`: the link's receive socket (SOCK_RAW). `why` gets one line when it fails (which capability or feature is missing). */
 int classifier_open(struct classifier **out, int ifindex, int packet_fd, bool has_eth, char *why, size_t why_len);
 void classifier_close(struct classifier *c);
 void classifier_forget(struct classifier *c); /* in a fork child: close our copies only */
@@ -24,7 +24,8 @@ const char *classifier_backend(const struct classifier *c); /* "ebpf-tcx", … *
 
 /* The interface's own addresses; replaces the set. */
 int classifier_set_addresses(struct classifier *c, const struct ip_addr *addrs, size_t n);
-/* A listening port of ours; `addr` any (0.0.0.0 or ::) means every address of the interface. Reference-counted per (addr, port). */
+/* A listening port of ours; `addr` any means every address of the interface: 0.0.0.0 the IPv4 ones, :: both families. Reference-counted per
+   (addr, port). */
 int classifier_add_listener(struct classifier *c, const struct ip_addr *addr, uint16_t port);
 int classifier_del_listener(struct classifier *c, const struct ip_addr *addr, uint16_t port);
 /* One 4-tuple of ours without a listener (client connections; connections that outlive their listener). */

@@ -2,7 +2,14 @@ noinst_LTLIBRARIES += src/libkernel.la
 src_libkernel_la_CFLAGS = $(AM_CFLAGS) $(MNL_CFLAGS)
 src_libkernel_la_LIBADD = $(MNL_LIBS)
 src_libkernel_la_SOURCES = \
+	src/kernel/bpf_asm.c \
+	src/kernel/bpf_asm.h \
+	src/kernel/bpf_sys.c \
+	src/kernel/bpf_sys.h \
+	src/kernel/classifier.c \
 	src/kernel/classifier.h \
+	src/kernel/classifier_prog.c \
+	src/kernel/classifier_prog.h \
 	src/kernel/diag.h \
 	src/kernel/firewall.h \
 	src/kernel/handover.h \

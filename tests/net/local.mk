@@ -1,4 +1,13 @@
-# tests/net
+# Tests against the running kernel: root, own network namespaces; exit 77 otherwise.
+if HAVE_CHECK
+check_PROGRAMS += tests/net/classifier_test
+TESTS += tests/net/classifier_test
+tests_net_classifier_test_SOURCES = tests/net/classifier_test.c tests/net/frames.c tests/net/frames.h
+tests_net_classifier_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
+tests_net_classifier_test_LDADD = src/libkernel.la src/libbase.la $(UNIT_LIBS)
+endif
+
+# link
 if HAVE_CHECK
 check_PROGRAMS += tests/net/link_test
 TESTS += tests/net/link_test

@@ -1,0 +1,109 @@
+/* bpf(2) by number: one union per call, zeroed, so that fields that this kernel does not know stay 0. */
+#include "kernel/bpf_sys.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "base/sys.h"
+
+static int bpf_call(int cmd, union bpf_attr *attr)
+{
+	int ret;
+	do
+		ret = sys_call(SYS_bpf, cmd, attr, sizeof *attr, 0, 0, 0);
+	while (ret == -EAGAIN && cmd == BPF_PROG_LOAD); /* the verifier gave way to a signal */
+	return ret;
+}
+
+static uint64_t ptr(const void *p)
+{
+	return (uint64_t)(uintptr_t)p;
+}
+
+static void set_name(char out[BPF_OBJ_NAME_LEN], const char *name)
+{
+	strncpy(out, name, BPF_OBJ_NAME_LEN - 1); /* attr is zeroed: terminated */
+}
+
+int bpf_map_create(const char *name, enum bpf_map_type type, uint32_t key_size, uint32_t value_size,
+		   uint32_t max_entries, uint32_t flags)
+{
+	union bpf_attr attr;
+	memset(&attr, 0, sizeof attr);
+	attr.map_type = type;
+	attr.key_size = key_size;
+	attr.value_size = value_size;
+	attr.max_entries = max_entries;
+	attr.map_flags = flags;
+	set_name(attr.map_name, name);
+	return bpf_call(BPF_MAP_CREATE, &attr);
+}
+
+int bpf_map_update(int map_fd, const void *key, const void *value)
+{
+	union bpf_attr attr;
+	memset(&attr, 0, sizeof attr);
+	attr.map_fd = map_fd;
+	attr.key = ptr(key);
+	attr.value = ptr(value);
+	attr.flags = BPF_ANY;
+	return bpf_call(BPF_MAP_UPDATE_ELEM, &attr);
+}
+
+int bpf_map_delete(int map_fd, const void *key)
+{
+	union bpf_attr attr;
+	memset(&attr, 0, sizeof attr);
+	attr.map_fd = map_fd;
+	attr.key = ptr(key);
+	return bpf_call(BPF_MAP_DELETE_ELEM, &attr);
+}
+
+int bpf_prog_load(const char *name, enum bpf_prog_type type, const struct bpf_insn *insns, size_t n,
+		  char *log, size_t log_len)
+{
+	union bpf_attr attr;
+	int ret;
+
+	memset(&attr, 0, sizeof attr);
+	attr.prog_type = type;
+	attr.insns = ptr(insns);
+	attr.insn_cnt = n;
+	attr.license = ptr("BSD"); /* no GPL-only helper is called */
+	set_name(attr.prog_name, name);
+	ret = bpf_call(BPF_PROG_LOAD, &attr);
+	if (ret >= 0 || !log || log_len == 0)
+		return ret;
+	log[0] = '\0';
+	attr.log_level = 1;
+	attr.log_buf = ptr(log);
+	attr.log_size = log_len;
+	return bpf_call(BPF_PROG_LOAD, &attr);
+}
+
+int bpf_link_tcx_ingress(int prog_fd, int ifindex)
+{
+	union bpf_attr attr;
+	memset(&attr, 0, sizeof attr);
+	attr.link_create.prog_fd = prog_fd;
+	attr.link_create.target_fd = ifindex; /* an interface index, for this attach type */
+	attr.link_create.attach_type = BPF_ATTACH_TCX_INGRESS;
+	attr.link_create.flags = BPF_F_BEFORE; /* before nobody in particular: first */
+	return bpf_call(BPF_LINK_CREATE, &attr);
+}
+
+int bpf_prog_query(int target, uint32_t attach_type, uint32_t query_flags,
+		   uint32_t ids[BPF_QUERY_MAX])
+{
+	union bpf_attr attr;
+	int ret;
+
+	memset(&attr, 0, sizeof attr);
+	attr.query.target_fd = target;
+	attr.query.attach_type = attach_type;
+	attr.query.query_flags = query_flags;
+	attr.query.prog_ids = ptr(ids);
+	attr.query.prog_cnt = BPF_QUERY_MAX;
+	ret = bpf_call(BPF_PROG_QUERY, &attr);
+	return ret == 0 || ret == -ENOSPC ? (int)attr.query.prog_cnt : ret;
+}

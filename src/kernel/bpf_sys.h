@@ -1,0 +1,33 @@
+/*
+ * bpf(2) without libbpf. Every call returns 0/positive (an fd, close-on-exec) or -errno. Constants that the headers of Linux 6.1
+ * lack are defined here.
+ */
+#ifndef FINESSE_KERNEL_BPF_SYS_H
+#define FINESSE_KERNEL_BPF_SYS_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <linux/bpf.h>
+
+#ifndef BPF_F_BEFORE /* came with tcx in Linux 6.6; the enumerators themselves cannot be tested for */
+#define BPF_F_BEFORE (1U << 3)
+#endif
+#define BPF_ATTACH_TCX_INGRESS 46 /* BPF_TCX_INGRESS of enum bpf_attach_type, Linux 6.6 */
+
+int bpf_map_create(const char *name, enum bpf_map_type type, uint32_t key_size, uint32_t value_size,
+		   uint32_t max_entries, uint32_t flags);
+int bpf_map_update(int map_fd, const void *key, const void *value);
+int bpf_map_delete(int map_fd, const void *key);
+
+/* A failed load says why in `log` (the verifier's words; may be NULL). */
+int bpf_prog_load(const char *name, enum bpf_prog_type type, const struct bpf_insn *insns, size_t n,
+		  char *log, size_t log_len);
+/* Attaches to the interface's tcx ingress, before programs that are there; the attachment lives as long as the returned fd's file. */
+int bpf_link_tcx_ingress(int prog_fd, int ifindex);
+
+#define BPF_QUERY_MAX 64
+/* Ids of the programs attached to `target` (an interface index or a cgroup's fd). Returns how many there are, also beyond BPF_QUERY_MAX. */
+int bpf_prog_query(int target, uint32_t attach_type, uint32_t query_flags,
+		   uint32_t ids[BPF_QUERY_MAX]);
+
+#endif

@@ -1,0 +1,374 @@
+/*
+ * The classifier's first backend: eBPF at tcx ingress and as the packet socket's filter (DESIGN §4).
+ *
+ * Owns: five maps, one tcx link, and a mapping of the ports map. The programs need no fd: the filter is held by the packet
+ * socket, the ingress program by the link. The decision's code is in classifier_prog.c.
+ *
+ * Invariants: what a map says is said to both programs at once, since they share the maps: a frame that the engine sees is one that the kernel
+ * does not, except around an update that falls between tap and tcx of one frame (TCP retransmits). A port's byte is written after
+ * the listeners entry that it points to, and cleared before it. An IPv4 wildcard claims IPv4 packets only, :: both families.
+ *
+ * References: the tcx link lives as long as some process has an fd of it, and with it the drop. That must be this process alone: a
+ * fork child that kept its copy would make a killed server's ports black holes, dropped by tcx and read by nobody. So
+ * the link's fd is close-on-exec, and a child calls classifier_forget before anything else. What the child keeps through its
+ * copy of the packet socket (filter, maps) drops nothing. The same goes for passing the link's fd to anybody: never.
+ *
+ * The ingress program attaches in front of whatever is there. A program that ends the chain (TC_ACT_OK, as the classic
+ * ones do) would otherwise leave to the kernel what our tap took already. Ours returns TCX_NEXT for everything else, so engines of other
+ * processes on the same interface, and foreign programs, see all that is not ours.
+ *
+ * Limits: CLASSIFIER_FLOWS_MAX and its like; an update beyond is -E2BIG and the connection stays the kernel's. No timers.
+ */
+#include "kernel/classifier.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+
+#include "base/log.h"
+#include "base/sys.h"
+#include "kernel/bpf_sys.h"
+#include "kernel/classifier_prog.h"
+
+#define CLASSIFIER_ADDRS_MAX      1024   /* addresses of one interface */
+#define CLASSIFIER_LISTENERS_MAX  4096   /* distinct (addr, port) of one process */
+#define CLASSIFIER_EXCEPTIONS_MAX 65536  /* kernel connections on our ports; 16 B of bucket each */
+#define CLASSIFIER_FLOWS_MAX      262144 /* client connections; 4 MiB of buckets */
+#define VERIFIER_LOG_BYTES        65536
+
+/* TCX_NEXT and TCX_DROP of Linux 6.6's enum tcx_action_base. */
+#define VERDICT_TCX_NEXT (-1)
+#define VERDICT_TCX_DROP 2
+/* A socket filter returns how many bytes to keep: all, or none. */
+#define VERDICT_KEEP_ALL (-1)
+#define VERDICT_IGNORE   0
+
+#if __has_include("base/fd.h")
+#include "base/fd.h"
+#else /* until base/fd.h is there */
+static int fd_move_high(int fd)
+{
+	return fd;
+}
+static void fd_close(int fd)
+{
+	if (fd >= 0)
+		sys_close(fd);
+}
+#endif
+
+struct listener {
+	struct ip_addr addr;
+	uint16_t port;
+	uint32_t refs;
+};
+
+struct classifier {
+	struct classifier_maps maps;
+	int link_fd;
+	uint8_t *ports; /* shared with the programs: CLASSIFIER_PORTS bytes */
+	struct ip_addr *addrs;
+	size_t n_addrs;
+	struct listener *listeners;
+	size_t n_listeners, cap_listeners;
+};
+
+static const uint8_t PRESENT = 1; /* value of the maps that are sets */
+
+/* ---- opening ---- */
+
+static int create_set(const char *name, uint32_t key_size, uint32_t max_entries)
+{
+	return fd_move_high(bpf_map_create(name, BPF_MAP_TYPE_HASH, key_size, sizeof PRESENT,
+					   max_entries, BPF_F_NO_PREALLOC));
+}
+
+static int open_maps(struct classifier *c)
+{
+	struct classifier_maps *m = &c->maps;
+	if ((m->addrs = create_set("fin_addrs", sizeof(struct ip_addr), CLASSIFIER_ADDRS_MAX)) < 0)
+		return m->addrs;
+	m->listeners = create_set("fin_listeners", sizeof(struct classifier_listener),
+				  CLASSIFIER_LISTENERS_MAX);
+	if (m->listeners < 0)
+		return m->listeners;
+	m->exceptions = create_set("fin_exceptions", sizeof(struct classifier_flow),
+				   CLASSIFIER_EXCEPTIONS_MAX);
+	if (m->exceptions < 0)
+		return m->exceptions;
+	m->flows = create_set("fin_flows", sizeof(struct classifier_flow), CLASSIFIER_FLOWS_MAX);
+	if (m->flows < 0)
+		return m->flows;
+	m->ports = fd_move_high(bpf_map_create("fin_ports", BPF_MAP_TYPE_ARRAY, sizeof(uint32_t),
+					       CLASSIFIER_PORTS, 1, BPF_F_MMAPABLE));
+	if (m->ports < 0)
+		return m->ports;
+	long p = sys_call(SYS_mmap, NULL, CLASSIFIER_PORTS, PROT_READ | PROT_WRITE, MAP_SHARED,
+			  m->ports, 0);
+	if (p < 0 && p > -4096)
+		return p;
+	c->ports = (uint8_t *)p;
+	return 0;
+}
+
+/* The program's fd, or -errno. */
+static int load_program(const char *name, enum bpf_prog_type type, const struct classifier_maps *maps,
+			bool has_eth, const struct classifier_verdicts *verdicts)
+{
+	struct bpf_asm a;
+	char *log = log_enabled(LOG_LEVEL_DEBUG, "classifier") ? malloc(VERIFIER_LOG_BYTES) : NULL;
+	int ret = classifier_assemble(&a, maps, has_eth, verdicts);
+	if (ret > 0)
+		ret = bpf_prog_load(name, type, a.insns, ret, log, VERIFIER_LOG_BYTES);
+	if (ret < 0 && log)
+		log_debug("classifier", "%s: %s", name, log);
+	free(log);
+	return ret;
+}
+
+static int attach_filter(struct classifier *c, int packet_fd, bool has_eth)
+{
+	static const struct classifier_verdicts verdicts = {
+		.ours = VERDICT_KEEP_ALL, .copy = VERDICT_KEEP_ALL, .none = VERDICT_IGNORE};
+	int prog = load_program("finesse_tap", BPF_PROG_TYPE_SOCKET_FILTER, &c->maps, has_eth,
+				&verdicts);
+	if (prog < 0)
+		return prog;
+	int ret = sys_setsockopt(packet_fd, SOL_SOCKET, SO_ATTACH_BPF, &prog, sizeof prog);
+	sys_close(prog);
+	return ret;
+}
+
+static int attach_ingress(struct classifier *c, int ifindex, bool has_eth)
+{
+	static const struct classifier_verdicts verdicts = {
+		.ours = VERDICT_TCX_DROP, .copy = VERDICT_TCX_NEXT, .none = VERDICT_TCX_NEXT};
+	int prog = load_program("finesse_ingress", BPF_PROG_TYPE_SCHED_CLS, &c->maps, has_eth,
+				&verdicts);
+	if (prog < 0)
+		return prog;
+	c->link_fd = fd_move_high(bpf_link_tcx_ingress(prog, ifindex));
+	sys_close(prog);
+	return c->link_fd < 0 ? c->link_fd : 0;
+}
+
+static void explain(const char *step, int error, char *why, size_t why_len)
+{
+	if (error == -EPERM || error == -EACCES)
+		snprintf(why, why_len,
+			 "classifier: the kernel refuses eBPF (%s): needs root, or CAP_BPF, CAP_NET_ADMIN "
+			 "and CAP_NET_RAW in the initial user namespace",
+			 step);
+	else if (error == -ENOSYS)
+		snprintf(why, why_len, "classifier: this kernel has no eBPF (CONFIG_BPF_SYSCALL)");
+	else
+		snprintf(why, why_len, "classifier: %s failed with error %d", step, -error);
+}
+
+int classifier_open(struct classifier **out, int ifindex, int packet_fd, bool has_eth, char *why,
+		    size_t why_len)
+{
+	struct classifier *c = calloc(1, sizeof *c);
+	const char *step = "creating maps";
+	int ret;
+
+	if (!c)
+		return -ENOMEM;
+	c->link_fd = -1;
+	c->maps = (struct classifier_maps){-1, -1, -1, -1, -1};
+	ret = open_maps(c);
+	if (ret == 0) {
+		step = "attaching the packet socket's filter";
+		ret = attach_filter(c, packet_fd, has_eth);
+	}
+	if (ret == 0) {
+		step = "attaching to the interface's tcx ingress";
+		ret = attach_ingress(c, ifindex, has_eth);
+		if (ret == -EINVAL) { /* an attach type that this kernel does not know */
+			snprintf(why, why_len, "classifier: needs Linux 6.6 or newer (tcx)");
+			ret = -EOPNOTSUPP;
+		}
+	}
+	if (ret < 0) {
+		if (ret != -EOPNOTSUPP)
+			explain(step, ret, why, why_len);
+		classifier_close(c);
+		return ret;
+	}
+	*out = c;
+	return 0;
+}
+
+void classifier_close(struct classifier *c)
+{
+	if (!c)
+		return;
+	fd_close(c->link_fd); /* first: from here on the kernel has everything */
+	if (c->ports)
+		sys_call(SYS_munmap, c->ports, CLASSIFIER_PORTS, 0, 0, 0, 0);
+	fd_close(c->maps.addrs);
+	fd_close(c->maps.ports);
+	fd_close(c->maps.listeners);
+	fd_close(c->maps.exceptions);
+	fd_close(c->maps.flows);
+	free(c->addrs);
+	free(c->listeners);
+	free(c);
+}
+
+/*
+ * In a fork child: closing our copies is all that it takes, because nothing here detaches explicitly. The parent's fd of the link then is the last
+ * one again, and the maps, which the child could still have written to through the shared mapping, stay as the parent left them.
+ */
+void classifier_forget(struct classifier *c)
+{
+	classifier_close(c);
+}
+
+const char *classifier_backend(const struct classifier *c)
+{
+	return "ebpf-tcx";
+}
+
+/* ---- addresses ---- */
+
+static bool has_address(const struct ip_addr *set, size_t n, const struct ip_addr *a)
+{
+	for (size_t i = 0; i < n; i++)
+		if (ip_addr_equal(&set[i], a))
+			return true;
+	return false;
+}
+
+int classifier_set_addresses(struct classifier *c, const struct ip_addr *addrs, size_t n)
+{
+	struct ip_addr *copy = malloc(n ? n * sizeof *copy : 1);
+	int ret = 0;
+
+	if (!copy)
+		return -ENOMEM;
+	for (size_t i = 0; i < n && ret == 0; i++) {
+		copy[i] = addrs[i];
+		ret = bpf_map_update(c->maps.addrs, &addrs[i], &PRESENT);
+	}
+	if (ret < 0) {
+		free(copy);
+		return ret; /* the old ones are all still there */
+	}
+	for (size_t i = 0; i < c->n_addrs; i++)
+		if (!has_address(addrs, n, &c->addrs[i]))
+			bpf_map_delete(c->maps.addrs, &c->addrs[i]);
+	free(c->addrs);
+	c->addrs = copy;
+	c->n_addrs = n;
+	return 0;
+}
+
+/* ---- listeners ---- */
+
+/* What one listener asks of its port's byte. */
+static uint8_t port_bits(const struct ip_addr *addr)
+{
+	if (!ip_addr_is_any(addr))
+		return PORT_BY_ADDR;
+	return ip_addr_is_v4(addr) ? PORT_ANY_V4 : PORT_ANY_V4 | PORT_ANY_V6;
+}
+
+static void publish_port(struct classifier *c, uint16_t port)
+{
+	uint8_t bits = 0;
+	for (size_t i = 0; i < c->n_listeners; i++)
+		if (c->listeners[i].port == port)
+			bits |= port_bits(&c->listeners[i].addr);
+	__atomic_store_n(&c->ports[port], bits, __ATOMIC_RELEASE);
+}
+
+static struct listener *find_listener(struct classifier *c, const struct ip_addr *addr, uint16_t port)
+{
+	for (size_t i = 0; i < c->n_listeners; i++)
+		if (c->listeners[i].port == port && ip_addr_equal(&c->listeners[i].addr, addr))
+			return &c->listeners[i];
+	return NULL;
+}
+
+static struct classifier_listener listener_key(const struct ip_addr *addr, uint16_t port)
+{
+	return (struct classifier_listener){.laddr = *addr, .lport_be = htons(port)};
+}
+
+int classifier_add_listener(struct classifier *c, const struct ip_addr *addr, uint16_t port)
+{
+	struct classifier_listener key = listener_key(addr, port);
+	struct listener *l = find_listener(c, addr, port);
+	int ret = 0;
+
+	if (l) {
+		l->refs++;
+		return 0;
+	}
+	if (c->n_listeners == c->cap_listeners) {
+		size_t cap = c->cap_listeners ? c->cap_listeners * 2 : 8;
+		struct listener *bigger = realloc(c->listeners, cap * sizeof *bigger);
+		if (!bigger)
+			return -ENOMEM;
+		c->listeners = bigger;
+		c->cap_listeners = cap;
+	}
+	if (!ip_addr_is_any(addr))
+		ret = bpf_map_update(c->maps.listeners, &key, &PRESENT);
+	if (ret < 0)
+		return ret;
+	c->listeners[c->n_listeners++] = (struct listener){.addr = *addr, .port = port, .refs = 1};
+	publish_port(c, port);
+	return 0;
+}
+
+int classifier_del_listener(struct classifier *c, const struct ip_addr *addr, uint16_t port)
+{
+	struct classifier_listener key = listener_key(addr, port);
+	struct listener *l = find_listener(c, addr, port);
+
+	if (!l)
+		return -ENOENT;
+	if (--l->refs > 0)
+		return 0;
+	*l = c->listeners[--c->n_listeners];
+	publish_port(c, port);
+	return ip_addr_is_any(&key.laddr) ? 0 : bpf_map_delete(c->maps.listeners, &key);
+}
+
+/* ---- exact flows ---- */
+
+static struct classifier_flow flow(const struct flow_key *key)
+{
+	return (struct classifier_flow){.raddr = key->raddr,
+					.laddr = key->laddr,
+					.rport_be = htons(key->rport),
+					.lport_be = htons(key->lport)};
+}
+
+int classifier_add_flow(struct classifier *c, const struct flow_key *key)
+{
+	struct classifier_flow f = flow(key);
+	return bpf_map_update(c->maps.flows, &f, &PRESENT);
+}
+
+int classifier_del_flow(struct classifier *c, const struct flow_key *key)
+{
+	struct classifier_flow f = flow(key);
+	return bpf_map_delete(c->maps.flows, &f);
+}
+
+int classifier_add_exception(struct classifier *c, const struct flow_key *key)
+{
+	struct classifier_flow f = flow(key);
+	return bpf_map_update(c->maps.exceptions, &f, &PRESENT);
+}
+
+int classifier_del_exception(struct classifier *c, const struct flow_key *key)
+{
+	struct classifier_flow f = flow(key);
+	return bpf_map_delete(c->maps.exceptions, &f);
+}

@@ -1,0 +1,347 @@
+/*
+ * Which frames are ours (DESIGN §4 "The classifier"), as an eBPF program.
+ *
+ * The same code is assembled twice: for tcx ingress and for the packet socket's filter. In both places the frame starts at
+ * its link header (or at the IP header where there is none), so that bpf_skb_load_bytes with fixed offsets reads the
+ * same bytes; it also reads paged data, which bpf_skb_load_bytes_relative does not. Verdicts:
+ *
+ *   ours  the engine handles the frame; the kernel must not see it
+ *   copy  the engine wants it and the kernel keeps it (ICMP errors, later fragments)
+ *   none  everything else
+ *
+ * Registers: R6 the frame, R7 the verdict if the key matches, R8 offset of the next header, R9 its protocol. The stack below holds what was
+ * read; the key at KEY is built in place from the packet's bytes, so nothing is swapped or shuffled for IPv6.
+ */
+#include "kernel/classifier_prog.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <linux/if_ether.h>
+#include <linux/if_packet.h>
+#include <netinet/in.h>
+#include <stddef.h>
+
+#include "base/sys.h"
+
+#define V6_EXT_HDRS_MAX 4 /* extension headers before TCP that the program walks; RFC 8200 §4.1 expects fewer before an upper layer */
+
+#define FIELD(base, type, field) ((base) + (int)offsetof(type, field))
+
+enum { /* stack, offsets from the frame pointer; 8-byte aligned bases */
+       V6HDR = -48, /* an IPv6 header, whose addresses are the key's */
+       KEY = -40,   /* struct classifier_flow */
+       KEY_RADDR = FIELD(KEY, struct classifier_flow, raddr),
+       KEY_LADDR = FIELD(KEY, struct classifier_flow, laddr),
+       KEY_RPORT = FIELD(KEY, struct classifier_flow, rport_be),
+       KEY_LPORT = FIELD(KEY, struct classifier_flow, lport_be),
+       FAMILY = -56,   /* enum classifier_port of the packet's family */
+       LISTENER = -80, /* struct classifier_listener */
+       V4HDR = -104,   /* an IPv4 header; also extension headers */
+       ICMP = -152,    /* an ICMP header and the IP header that it quotes */
+       QUOTE = ICMP + 8,
+};
+
+enum { IPV4_HDR_MIN = 20, IPV6_HDR = 40, ICMP_HDR = 8, PORTS_LEN = 4, FRAG_HDR = 8 };
+
+struct gen {
+	struct bpf_asm *a;
+	const struct classifier_maps *maps;
+	const struct classifier_verdicts *v;
+	int l2_len;
+	int ipv4, ipv6, tcp, icmp4, icmp6, later_fragment, decide, none; /* labels */
+};
+
+/* Reads `len` bytes at offset R8 + `off` of the frame to the stack; a frame that is shorter is none of ours. */
+static void load(struct gen *g, int off, int stack, int len)
+{
+	bpf_asm_mov(g->a, R1, R6);
+	bpf_asm_mov(g->a, R2, R8);
+	if (off)
+		bpf_asm_alu_imm(g->a, BPF_ADD, R2, off);
+	bpf_asm_mov(g->a, R3, FP);
+	bpf_asm_alu_imm(g->a, BPF_ADD, R3, stack);
+	bpf_asm_mov_imm(g->a, R4, len);
+	bpf_asm_call(g->a, BPF_FUNC_skb_load_bytes);
+	bpf_asm_jump_if(g->a, BPF_JNE, R0, 0, g->none);
+}
+
+static void lookup(struct gen *g, int map_fd, int key)
+{
+	bpf_asm_map(g->a, R1, map_fd);
+	bpf_asm_mov(g->a, R2, FP);
+	bpf_asm_alu_imm(g->a, BPF_ADD, R2, key);
+	bpf_asm_call(g->a, BPF_FUNC_map_lookup_elem);
+}
+
+static void finish(struct gen *g, int32_t verdict)
+{
+	bpf_asm_mov_imm(g->a, R0, verdict);
+	bpf_asm_exit(g->a);
+}
+
+static void copy_stack(struct gen *g, int size, int to, int from)
+{
+	bpf_asm_load(g->a, size, R1, FP, from);
+	bpf_asm_store(g->a, size, FP, to, R1);
+}
+
+static void copy_v6_addr(struct gen *g, int to, int from)
+{
+	copy_stack(g, BPF_DW, to, from);
+	copy_stack(g, BPF_DW, to + 8, from + 8);
+}
+
+/* The address at `from` as its IPv4-mapped form. */
+static void copy_v4_addr(struct gen *g, int to, int from)
+{
+	bpf_asm_store_imm(g->a, BPF_DW, FP, to, 0);
+	bpf_asm_store_imm(g->a, BPF_W, FP, to + 8, htonl(0x0000ffff));
+	copy_stack(g, BPF_W, to + 12, from);
+}
+
+/* An IPv4 header is at `hdr`: checks the version and leaves the header's length in R1. */
+static void check_v4_header(struct gen *g, int hdr)
+{
+	bpf_asm_load(g->a, BPF_B, R1, FP, hdr);
+	bpf_asm_mov(g->a, R2, R1);
+	bpf_asm_alu_imm(g->a, BPF_RSH, R2, 4);
+	bpf_asm_jump_if(g->a, BPF_JNE, R2, 4, g->none);
+	bpf_asm_alu_imm(g->a, BPF_AND, R1, 0xf);
+	bpf_asm_alu_imm(g->a, BPF_LSH, R1, 2); /* IHL counts 32-bit words (RFC 791 §3.1) */
+	bpf_asm_jump_if(g->a, BPF_JLT, R1, IPV4_HDR_MIN, g->none);
+}
+
+static void check_v6_version(struct gen *g, int hdr)
+{
+	bpf_asm_load(g->a, BPF_B, R1, FP, hdr);
+	bpf_asm_alu_imm(g->a, BPF_RSH, R1, 4);
+	bpf_asm_jump_if(g->a, BPF_JNE, R1, 6, g->none);
+}
+
+/* Untagged, for this host, IP. */
+static void gen_frame(struct gen *g)
+{
+	bpf_asm_mov(g->a, R6, R1);
+	bpf_asm_mov_imm(g->a, R7, g->v->ours);
+	bpf_asm_mov_imm(g->a, R8, g->l2_len);
+	bpf_asm_load(g->a, BPF_W, R1, R6, offsetof(struct __sk_buff, pkt_type));
+	bpf_asm_jump_if(g->a, BPF_JNE, R1, PACKET_HOST, g->none);
+	/* The kernel strips a tag before taps and tcx; then this field says that there was one. */
+	bpf_asm_load(g->a, BPF_W, R1, R6, offsetof(struct __sk_buff, vlan_present));
+	bpf_asm_jump_if(g->a, BPF_JNE, R1, 0, g->none);
+	bpf_asm_load(g->a, BPF_W, R1, R6, offsetof(struct __sk_buff, protocol));
+	bpf_asm_jump_if(g->a, BPF_JEQ, R1, htons(ETH_P_IP), g->ipv4);
+	bpf_asm_jump_if(g->a, BPF_JEQ, R1, htons(ETH_P_IPV6), g->ipv6);
+	bpf_asm_jump(g->a, g->none);
+}
+
+static void gen_ipv4(struct gen *g)
+{
+	bpf_asm_bind(g->a, g->ipv4);
+	bpf_asm_store_imm(g->a, BPF_DW, FP, FAMILY, PORT_ANY_V4);
+	load(g, 0, V4HDR, IPV4_HDR_MIN);
+	check_v4_header(g, V4HDR);
+	bpf_asm_alu(g->a, BPF_ADD, R8, R1);
+	copy_v4_addr(g, KEY_RADDR, V4HDR + 12);
+	copy_v4_addr(g, KEY_LADDR, V4HDR + 16);
+	bpf_asm_load(g->a, BPF_B, R9, FP, V4HDR + 9);
+	bpf_asm_load(g->a, BPF_H, R1, FP, V4HDR + 6);
+	bpf_asm_from_be(g->a, R1, 16);
+	bpf_asm_alu_imm(g->a, BPF_AND, R1, 0x1fff); /* fragment offset (RFC 791 §3.1) */
+	bpf_asm_jump_if(g->a, BPF_JNE, R1, 0, g->later_fragment);
+	bpf_asm_jump_if(g->a, BPF_JEQ, R9, IPPROTO_TCP, g->tcp);
+	bpf_asm_jump_if(g->a, BPF_JEQ, R9, IPPROTO_ICMP, g->icmp4);
+	bpf_asm_jump(g->a, g->none);
+}
+
+/* Walks over hop-by-hop, destination and fragment headers: R8 and R9 move on to what follows. */
+static void gen_ipv6_extension(struct gen *g)
+{
+	int options = bpf_asm_label(g->a), next = bpf_asm_label(g->a);
+
+	bpf_asm_jump_if(g->a, BPF_JEQ, R9, IPPROTO_TCP, g->tcp);
+	bpf_asm_jump_if(g->a, BPF_JEQ, R9, IPPROTO_ICMPV6, g->icmp6);
+	bpf_asm_jump_if(g->a, BPF_JEQ, R9, IPPROTO_HOPOPTS, options);
+	bpf_asm_jump_if(g->a, BPF_JEQ, R9, IPPROTO_DSTOPTS, options);
+	bpf_asm_jump_if(g->a, BPF_JNE, R9, IPPROTO_FRAGMENT, g->none);
+
+	load(g, 0, V4HDR, FRAG_HDR);
+	bpf_asm_alu_imm(g->a, BPF_ADD, R8, FRAG_HDR);
+	bpf_asm_load(g->a, BPF_B, R9, FP, V4HDR);
+	bpf_asm_load(g->a, BPF_H, R1, FP, V4HDR + 2);
+	bpf_asm_from_be(g->a, R1, 16);
+	bpf_asm_alu_imm(g->a, BPF_AND, R1, 0xfff8); /* fragment offset (RFC 8200 §4.5) */
+	bpf_asm_jump_if(g->a, BPF_JNE, R1, 0, g->later_fragment);
+	bpf_asm_jump(g->a, next);
+
+	bpf_asm_bind(g->a, options);
+	load(g, 0, V4HDR, 2);
+	bpf_asm_load(g->a, BPF_B, R9, FP, V4HDR);
+	bpf_asm_load(g->a, BPF_B, R1, FP, V4HDR + 1);
+	bpf_asm_alu_imm(g->a, BPF_ADD, R1, 1); /* in 8-octet units, not counting the first (RFC 8200 §4.3) */
+	bpf_asm_alu_imm(g->a, BPF_LSH, R1, 3);
+	bpf_asm_alu(g->a, BPF_ADD, R8, R1);
+	bpf_asm_bind(g->a, next);
+}
+
+static void gen_ipv6(struct gen *g)
+{
+	bpf_asm_bind(g->a, g->ipv6);
+	bpf_asm_store_imm(g->a, BPF_DW, FP, FAMILY, PORT_ANY_V6);
+	load(g, 0, V6HDR, IPV6_HDR);
+	check_v6_version(g, V6HDR);
+	bpf_asm_load(g->a, BPF_B, R9, FP, V6HDR + 6);
+	bpf_asm_alu_imm(g->a, BPF_ADD, R8, IPV6_HDR);
+	for (int i = 0; i < V6_EXT_HDRS_MAX; i++)
+		gen_ipv6_extension(g);
+	bpf_asm_jump_if(g->a, BPF_JEQ, R9, IPPROTO_TCP, g->tcp);
+	bpf_asm_jump_if(g->a, BPF_JEQ, R9, IPPROTO_ICMPV6, g->icmp6);
+	bpf_asm_jump(g->a, g->none);
+}
+
+static void gen_tcp(struct gen *g)
+{
+	bpf_asm_bind(g->a, g->tcp);
+	load(g, 0, KEY_RPORT, PORTS_LEN);
+	bpf_asm_jump(g->a, g->decide);
+}
+
+/* R1 = the byte at `type`: goes on if it is one of the errors, a bit each in `errors`. */
+static void check_icmp_type(struct gen *g, int type, const uint8_t *errors, int n)
+{
+	int is_error = bpf_asm_label(g->a);
+	bpf_asm_load(g->a, BPF_B, R1, FP, type);
+	for (int i = 0; i < n; i++)
+		bpf_asm_jump_if(g->a, BPF_JEQ, R1, errors[i], is_error);
+	bpf_asm_jump(g->a, g->none);
+	bpf_asm_bind(g->a, is_error);
+	bpf_asm_mov_imm(g->a, R7, g->v->copy);
+	/* The error itself is for one of our addresses; what it quotes is checked like any segment. */
+	lookup(g, g->maps->addrs, KEY_LADDR);
+	bpf_asm_jump_if(g->a, BPF_JEQ, R0, 0, g->none);
+}
+
+/* The quoted segment is one that we sent: its source is our end. R8 is at its ports. */
+static void gen_quoted_ports(struct gen *g)
+{
+	load(g, 0, V4HDR, PORTS_LEN);
+	copy_stack(g, BPF_H, KEY_LPORT, V4HDR);
+	copy_stack(g, BPF_H, KEY_RPORT, V4HDR + 2);
+	bpf_asm_jump(g->a, g->decide);
+}
+
+static void gen_icmp4(struct gen *g)
+{
+	/* Unreachable (with fragmentation needed), time exceeded, parameter problem (RFC 792). Not source quench (RFC 6633 §4). */
+	static const uint8_t errors[] = {3, 11, 12};
+
+	bpf_asm_bind(g->a, g->icmp4);
+	load(g, 0, ICMP, ICMP_HDR + IPV4_HDR_MIN);
+	check_icmp_type(g, ICMP, errors, sizeof errors);
+	check_v4_header(g, QUOTE);
+	bpf_asm_alu(g->a, BPF_ADD, R8, R1);
+	bpf_asm_alu_imm(g->a, BPF_ADD, R8, ICMP_HDR);
+	bpf_asm_load(g->a, BPF_B, R1, FP, QUOTE + 9);
+	bpf_asm_jump_if(g->a, BPF_JNE, R1, IPPROTO_TCP, g->none);
+	copy_v4_addr(g, KEY_LADDR, QUOTE + 12);
+	copy_v4_addr(g, KEY_RADDR, QUOTE + 16);
+	gen_quoted_ports(g);
+}
+
+static void gen_icmp6(struct gen *g)
+{
+	/* Unreachable, packet too big, time exceeded, parameter problem (RFC 4443 §3). */
+	static const uint8_t errors[] = {1, 2, 3, 4};
+
+	bpf_asm_bind(g->a, g->icmp6);
+	load(g, 0, ICMP, ICMP_HDR + IPV6_HDR);
+	check_icmp_type(g, ICMP, errors, sizeof errors);
+	check_v6_version(g, QUOTE);
+	bpf_asm_load(g->a, BPF_B, R1, FP, QUOTE + 6);
+	bpf_asm_jump_if(g->a, BPF_JNE, R1, IPPROTO_TCP, g->none); /* we send no extension headers */
+	bpf_asm_alu_imm(g->a, BPF_ADD, R8, ICMP_HDR + IPV6_HDR);
+	copy_v6_addr(g, KEY_LADDR, QUOTE + 8);
+	copy_v6_addr(g, KEY_RADDR, QUOTE + 24);
+	gen_quoted_ports(g);
+}
+
+/* A fragment without ports: if it is TCP for us, whose it is cannot be told here. */
+static void gen_later_fragment(struct gen *g)
+{
+	bpf_asm_bind(g->a, g->later_fragment);
+	bpf_asm_jump_if(g->a, BPF_JNE, R9, IPPROTO_TCP, g->none);
+	lookup(g, g->maps->addrs, KEY_LADDR);
+	bpf_asm_jump_if(g->a, BPF_JEQ, R0, 0, g->none);
+	finish(g, g->v->copy);
+}
+
+/* The key is complete: our address, and a listening port without an exception, or an exact flow. */
+static void gen_decide(struct gen *g)
+{
+	int listening = bpf_asm_label(g->a), exact = bpf_asm_label(g->a), match = bpf_asm_label(g->a);
+
+	bpf_asm_bind(g->a, g->decide);
+	lookup(g, g->maps->addrs, KEY_LADDR);
+	bpf_asm_jump_if(g->a, BPF_JEQ, R0, 0, g->none);
+	bpf_asm_load(g->a, BPF_H, R8, FP, KEY_LPORT);
+	bpf_asm_mov(g->a, R1, R8);
+	bpf_asm_from_be(g->a, R1, 16);
+	bpf_asm_map_value(g->a, R2, g->maps->ports, 0);
+	bpf_asm_alu(g->a, BPF_ADD, R2, R1);
+	bpf_asm_load(g->a, BPF_B, R1, R2, 0);
+	bpf_asm_load(g->a, BPF_DW, R2, FP, FAMILY);
+	bpf_asm_alu(g->a, BPF_AND, R2, R1);
+	bpf_asm_jump_if(g->a, BPF_JNE, R2, 0, listening);
+	bpf_asm_alu_imm(g->a, BPF_AND, R1, PORT_BY_ADDR);
+	bpf_asm_jump_if(g->a, BPF_JEQ, R1, 0, exact);
+	copy_v6_addr(g, FIELD(LISTENER, struct classifier_listener, laddr), KEY_LADDR);
+	bpf_asm_store(g->a, BPF_H, FP, FIELD(LISTENER, struct classifier_listener, lport_be), R8);
+	bpf_asm_store_imm(g->a, BPF_H, FP, FIELD(LISTENER, struct classifier_listener, zero), 0);
+	lookup(g, g->maps->listeners, LISTENER);
+	bpf_asm_jump_if(g->a, BPF_JEQ, R0, 0, exact);
+
+	bpf_asm_bind(g->a, listening);
+	lookup(g, g->maps->exceptions, KEY);
+	bpf_asm_jump_if(g->a, BPF_JEQ, R0, 0, match);
+
+	bpf_asm_bind(g->a, exact);
+	lookup(g, g->maps->flows, KEY);
+	bpf_asm_jump_if(g->a, BPF_JEQ, R0, 0, g->none);
+
+	bpf_asm_bind(g->a, match);
+	bpf_asm_mov(g->a, R0, R7);
+	bpf_asm_exit(g->a);
+}
+
+int classifier_assemble(struct bpf_asm *a, const struct classifier_maps *maps, bool has_eth,
+			const struct classifier_verdicts *verdicts)
+{
+	struct gen g = {.a = a, .maps = maps, .v = verdicts, .l2_len = has_eth ? ETH_HLEN : 0};
+	bool copies = verdicts->copy != verdicts->none;
+
+	_Static_assert(sizeof(struct classifier_flow) == 36, "the key has no padding");
+	bpf_asm_init(a);
+	g.ipv4 = bpf_asm_label(a);
+	g.ipv6 = bpf_asm_label(a);
+	g.tcp = bpf_asm_label(a);
+	g.decide = bpf_asm_label(a);
+	g.none = bpf_asm_label(a);
+	/* Where a copy makes no difference (tcx), the paths to it are not even assembled. */
+	g.icmp4 = copies ? bpf_asm_label(a) : g.none;
+	g.icmp6 = copies ? bpf_asm_label(a) : g.none;
+	g.later_fragment = copies ? bpf_asm_label(a) : g.none;
+
+	gen_frame(&g);
+	gen_ipv4(&g);
+	gen_ipv6(&g);
+	gen_tcp(&g);
+	if (copies) {
+		gen_icmp4(&g);
+		gen_icmp6(&g);
+		gen_later_fragment(&g);
+	}
+	gen_decide(&g);
+	bpf_asm_bind(a, g.none);
+	finish(&g, verdicts->none);
+	return bpf_asm_finish(a);
+}

@@ -1,0 +1,42 @@
+/* The classifier's decision as eBPF. Internal to src/kernel: between classifier.c (maps, life) and classifier_prog.c (code). */
+#ifndef FINESSE_KERNEL_CLASSIFIER_PROG_H
+#define FINESSE_KERNEL_CLASSIFIER_PROG_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/addr.h"
+#include "kernel/bpf_asm.h"
+
+/* What the ports map says of one port (a byte each): which family's wildcard listens, or that (addr, port) must be looked up. */
+enum classifier_port { PORT_ANY_V4 = 0x1, PORT_ANY_V6 = 0x2, PORT_BY_ADDR = 0x4 };
+#define CLASSIFIER_PORTS 65536
+
+/* Keys as the program builds them from a packet's bytes: remote end first, ports as on the wire. */
+struct classifier_flow {
+	struct ip_addr raddr, laddr;
+	uint16_t rport_be, lport_be;
+};
+struct classifier_listener {
+	struct ip_addr laddr;
+	uint16_t lport_be, zero;
+};
+
+struct classifier_maps {
+	int addrs;      /* hash: struct ip_addr -> byte */
+	int ports;      /* array of one value: CLASSIFIER_PORTS bytes of enum classifier_port */
+	int listeners;  /* hash: struct classifier_listener -> byte */
+	int exceptions; /* hash: struct classifier_flow -> byte */
+	int flows;      /* hash: struct classifier_flow -> byte */
+};
+
+/* What a program returns for a frame that is ours, one that we and the kernel want, and one that is none of ours. */
+struct classifier_verdicts {
+	int32_t ours, copy, none;
+};
+
+/* Assembles the program; the number of instructions, or -errno. */
+int classifier_assemble(struct bpf_asm *a, const struct classifier_maps *maps, bool has_eth,
+			const struct classifier_verdicts *verdicts);
+
+#endif
