@@ -28,11 +28,23 @@ endif
 
 # settings, steer
 if HAVE_CHECK
-check_PROGRAMS += tests/unit/settings_test
-TESTS += tests/unit/settings_test
+steer_tests = tests/unit/settings_test tests/unit/steer_budget_test tests/unit/steer_policy_test \
+	tests/unit/steer_learner_test
+check_PROGRAMS += $(steer_tests)
+TESTS += $(steer_tests)
+
 tests_unit_settings_test_SOURCES = tests/unit/settings_test.c
 tests_unit_settings_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
 tests_unit_settings_test_LDADD = src/libbase.la $(UNIT_LIBS)
+tests_unit_steer_budget_test_SOURCES = tests/unit/steer_budget_test.c
+tests_unit_steer_budget_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
+tests_unit_steer_budget_test_LDADD = src/libsteer.la src/libbase.la $(UNIT_LIBS)
+tests_unit_steer_learner_test_SOURCES = tests/unit/steer_learner_test.c
+tests_unit_steer_learner_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
+tests_unit_steer_learner_test_LDADD = src/libsteer.la src/libbase.la $(UNIT_LIBS)
+tests_unit_steer_policy_test_SOURCES = tests/unit/steer_policy_test.c
+tests_unit_steer_policy_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
+tests_unit_steer_policy_test_LDADD = src/libsteer.la src/libtcp.la src/libbase.la $(UNIT_LIBS)
 endif
 
 # link, base/fd

@@ -1,0 +1,331 @@
+/*
+ * The close policies: off, hold:MS, adaptive (DESIGN §6).
+ *
+ * Owns one struct steer per engine (the budget table, the count of what is held per client prefix), and one listener object for each
+ * listening socket, which embeds the core's struct close_policy. A listener is reference-counted: one for the socket and
+ * one for each of its connections, which may outlive it. steer_free comes after the last of them.
+ *
+ * Events: the core asks decide() at the call that would send a FIN, and reports outcome() exactly once for each connection's closing, plus a `late` one when
+ * our FIN was first. Invariants: each CLOSE_HOLD takes one place (listener, engine, prefix) and one charge of the client's budget; the
+ * outcome gives the place back, and the charge too unless the client did close first. No timers: holds are bounded by the core's.
+ *
+ * The rules, in the order in which they are asked:
+ *   what never may wait   not our accepted connection, the peer was first, unread data, SO_LINGER, exit, policy off
+ *   shutdown()            held only when a reader says that the message is over: a half-close means something
+ *   TLS, EOF-delimited    adaptive only; who says hold:MS has TLS held, which most clients close first after close_notify
+ *   idle                  an unknown protocol whose last bytes were the client's, or ours but long acknowledged: the client may be about to reuse the connection
+ *   data in a hold        proves that clients reuse: unknown protocols are not held for a minute, doubling each time it happens again
+ *   caps (rule 1)         so many held per listener, engine, and client prefix
+ *   budget (rule 0)       so many client-first closes per client and minute
+ *   learner (rule 2)      see learner.c
+ *
+ * Limits: memory is fixed per engine and listener. Prefixes share counters by keyed hash: a collision can only cause an early FIN.
+ */
+#include "steer/steer.h"
+
+#include <assert.h>
+#include <stdlib.h>
+
+#include "base/siphash.h"
+#include "base/time.h"
+#include "steer/budget.h"
+#include "steer/learner.h"
+
+#define HELD_PER_ENGINE   16384 /* at about 1.5 KiB for an orphan without data: 24 MiB */
+#define HELD_PER_LISTENER 8192
+#define HELD_PER_PREFIX   2048 /* so that one network cannot take all places */
+#define PREFIX_COUNTERS   8192
+#define PREFIX_V4_BYTES   3 /* /24 */
+#define PREFIX_V6_BYTES   6 /* /48: one site */
+
+#define IDLE_US          USEC_PER_SEC
+#define DATA_STOP_US     (60 * USEC_PER_SEC)
+#define DATA_STOP_MAX_US (3600 * USEC_PER_SEC)
+
+struct steer {
+	struct steer_config config;
+	uint8_t secret[16];
+	struct budget *budget;
+	uint64_t held;
+	uint16_t prefix_held[PREFIX_COUNTERS];
+};
+
+struct listener {
+	struct close_policy policy;
+	struct steer *steer;
+	unsigned refs;
+	uint16_t port;
+	struct learner learner;
+	struct steer_counts counts;
+	int64_t data_stop_until, data_stop_us; /* how long the last stop was */
+};
+
+static const struct close_policy_ops steer_ops[];
+
+static struct listener *listener_of(struct close_policy *policy)
+{
+	return (struct listener *)policy; /* its first member */
+}
+
+/* ---- places: what is held ---- */
+
+static uint16_t *prefix_counter(struct steer *s, const struct flow_key *key)
+{
+	uint8_t data[18] = {0};
+	if (ip_addr_is_v4(&key->raddr))
+		memcpy(data, key->raddr.b, 12 + PREFIX_V4_BYTES);
+	else
+		memcpy(data, key->raddr.b, PREFIX_V6_BYTES);
+	memcpy(data + 16, &key->lport, 2);
+	return &s->prefix_held[siphash24(data, sizeof data, s->secret) % PREFIX_COUNTERS];
+}
+
+static bool places_left(struct listener *l, const struct flow_key *key)
+{
+	return l->steer->held < HELD_PER_ENGINE && l->counts.held_now < HELD_PER_LISTENER &&
+	       *prefix_counter(l->steer, key) < HELD_PER_PREFIX;
+}
+
+static void hold_begin(struct listener *l, int64_t now, const struct flow_key *key)
+{
+	l->steer->held++;
+	l->counts.held++;
+	l->counts.held_now++;
+	++*prefix_counter(l->steer, key);
+	budget_charge(l->steer->budget, now, &key->raddr, l->port);
+}
+
+static void hold_end(struct listener *l, int64_t now, const struct flow_key *key)
+{
+	uint16_t *prefix = prefix_counter(l->steer, key);
+	assert(l->counts.held_now > 0 && l->steer->held > 0 && *prefix > 0);
+	l->steer->held--;
+	l->counts.held_now--;
+	--*prefix;
+	budget_refund(l->steer->budget, now, &key->raddr, l->port);
+}
+
+/* ---- deciding ---- */
+
+/* What forbids any wait; COUNT: nothing does. */
+static enum close_reason reason_never(const struct steer *s, const struct close_facts *f)
+{
+	if (!f->accepted)
+		return CLOSE_REASON_NOT_SERVER;
+	if (f->peer_closed)
+		return CLOSE_REASON_PEER_FIRST;
+	if (f->unread)
+		return CLOSE_REASON_UNREAD;
+	if (f->linger)
+		return CLOSE_REASON_LINGER;
+	if (f->exiting)
+		return CLOSE_REASON_EXITING;
+	if (s->config.kind == STEER_OFF)
+		return CLOSE_REASON_POLICY_OFF;
+	if (f->call == CLOSE_CALL_SHUTDOWN && f->reader != READER_MESSAGE_OVER)
+		return CLOSE_REASON_SHUTDOWN;
+	return CLOSE_REASON_COUNT;
+}
+
+/* What the conversation so far says against a hold. */
+static enum close_reason reason_protocol(const struct listener *l, int64_t now, const struct close_facts *f)
+{
+	bool adaptive = l->steer->config.kind == STEER_ADAPTIVE;
+	if (f->reader == READER_EOF_DELIMITED)
+		return CLOSE_REASON_EOF_DELIMITED;
+	if (f->reader == READER_TLS && adaptive)
+		return CLOSE_REASON_TLS;
+	if (f->reader == READER_MESSAGE_OVER)
+		return CLOSE_REASON_COUNT;
+	if (!f->last_bytes_ours || (f->all_acked && f->acked_age_us >= IDLE_US))
+		return CLOSE_REASON_IDLE;
+	if (now < l->data_stop_until)
+		return CLOSE_REASON_IDLE;
+	return CLOSE_REASON_COUNT;
+}
+
+static enum close_reason reason_learned(struct listener *l, int64_t now, const struct close_facts *f, int64_t *hold_us)
+{
+	const struct steer_config *config = &l->steer->config;
+	if (config->kind == STEER_HOLD) {
+		*hold_us = config->hold_us < config->hold_max_us ? config->hold_us : config->hold_max_us;
+		return CLOSE_REASON_HELD;
+	}
+	switch (learner_advise(&l->learner, now, f->srtt_us, l->counts.held_now, hold_us)) {
+	case LEARNER_HOLD:
+		return CLOSE_REASON_HELD;
+	case LEARNER_PROBE:
+		return CLOSE_REASON_PROBED;
+	case LEARNER_FULL:
+		return CLOSE_REASON_CAPPED;
+	case LEARNER_FIN:
+		break;
+	}
+	return CLOSE_REASON_LEARNED_OFF;
+}
+
+static enum close_reason reason_find(struct listener *l, int64_t now, const struct close_facts *f, int64_t *hold_us)
+{
+	enum close_reason reason = reason_never(l->steer, f);
+	if (reason == CLOSE_REASON_COUNT)
+		reason = reason_protocol(l, now, f);
+	if (reason != CLOSE_REASON_COUNT)
+		return reason;
+	if (!places_left(l, &f->key))
+		return CLOSE_REASON_CAPPED;
+	if (budget_count(l->steer->budget, now, &f->key.raddr, l->port) >= l->steer->config.client_budget) {
+		l->counts.over_budget++;
+		return CLOSE_REASON_BUDGET;
+	}
+	return reason_learned(l, now, f, hold_us);
+}
+
+static void steer_decide(struct close_policy *policy, int64_t now, const struct close_facts *facts,
+			 struct close_verdict *verdict)
+{
+	struct listener *l = listener_of(policy);
+	int64_t hold_us = 0;
+	enum close_reason reason = reason_find(l, now, facts, &hold_us);
+	bool hold = reason == CLOSE_REASON_HELD || reason == CLOSE_REASON_PROBED;
+	*verdict = (struct close_verdict){hold ? CLOSE_HOLD : CLOSE_FIN_NOW, reason, hold_us};
+	if (reason == CLOSE_REASON_PEER_FIRST || reason == CLOSE_REASON_NOT_SERVER)
+		return; /* the first is counted by its outcome, the second is not this listener's */
+	l->counts.closes++;
+	if (hold)
+		hold_begin(l, now, &facts->key);
+	else
+		l->counts.server_first[reason]++;
+}
+
+/* ---- learning ---- */
+
+/* The client went on talking: it did not take our last bytes for the end. */
+static void listener_on_data(struct listener *l, int64_t now)
+{
+	bool again = now < l->data_stop_until + l->data_stop_us;
+	int64_t us = again ? 2 * l->data_stop_us : DATA_STOP_US;
+	l->data_stop_us = us < DATA_STOP_MAX_US ? us : DATA_STOP_MAX_US;
+	l->data_stop_until = now + l->data_stop_us;
+}
+
+static void on_late(struct listener *l, const struct close_outcome *out)
+{
+	learner_on_late(&l->learner, out->end == CLOSE_END_EXPIRED ? out->held_us : -1, out->peer_fin_after_us);
+}
+
+static void on_held(struct listener *l, int64_t now, const struct close_outcome *out)
+{
+	hold_end(l, now, &out->key);
+	switch (out->end) {
+	case CLOSE_END_PEER_FIN:
+		l->counts.client_first++;
+		l->counts.hold_client_fin++;
+		budget_charge(l->steer->budget, now, &out->key.raddr, l->port);
+		learner_on_closed_first(&l->learner, out->held_us);
+		break;
+	case CLOSE_END_PEER_RST: /* it closed first too, and nobody is in TIME-WAIT */
+		l->counts.hold_reset++;
+		learner_on_closed_first(&l->learner, out->held_us);
+		break;
+	case CLOSE_END_EXPIRED:
+		l->counts.hold_expired++;
+		l->counts.server_first[CLOSE_REASON_HELD]++;
+		learner_on_waited(&l->learner, out->held_us);
+		break;
+	case CLOSE_END_PEER_DATA:
+		l->counts.hold_data++;
+		l->counts.server_first[CLOSE_REASON_HELD]++;
+		listener_on_data(l, now);
+		break;
+	case CLOSE_END_ABANDONED: /* says nothing about clients */
+	case CLOSE_END_FIN_SENT:
+	case CLOSE_END_PEER_FIRST:
+		break;
+	}
+}
+
+static void steer_outcome(struct close_policy *policy, int64_t now, const struct close_outcome *out)
+{
+	struct listener *l = listener_of(policy);
+	if (out->late) {
+		on_late(l, out);
+	} else if (out->held) {
+		on_held(l, now, out);
+	} else if (out->end == CLOSE_END_PEER_FIRST) {
+		l->counts.closes++;
+		l->counts.client_first++;
+		budget_charge(l->steer->budget, now, &out->key.raddr, l->port);
+	}
+}
+
+static const struct close_policy_ops steer_ops[] = {
+	[STEER_OFF] = {"off", steer_decide, steer_outcome},
+	[STEER_HOLD] = {"hold", steer_decide, steer_outcome},
+	[STEER_ADAPTIVE] = {"adaptive", steer_decide, steer_outcome},
+};
+
+/* ---- life ---- */
+
+struct steer *steer_new(const struct steer_config *config, const uint8_t secret[16])
+{
+	struct steer *s = calloc(1, sizeof *s);
+	if (!s)
+		return NULL;
+	s->config = *config;
+	memcpy(s->secret, secret, sizeof s->secret);
+	s->budget = budget_new(secret);
+	if (!s->budget) {
+		free(s);
+		return NULL;
+	}
+	return s;
+}
+
+void steer_free(struct steer *s)
+{
+	if (!s)
+		return;
+	budget_free(s->budget);
+	free(s);
+}
+
+struct close_policy *steer_listener_new(struct steer *s, uint16_t port)
+{
+	struct listener *l = calloc(1, sizeof *l);
+	if (!l)
+		return NULL;
+	l->policy.ops = &steer_ops[s->config.kind];
+	l->steer = s;
+	l->refs = 1;
+	l->port = port;
+	learner_init(&l->learner, s->config.hold_max_us);
+	return &l->policy;
+}
+
+void steer_listener_ref(struct close_policy *p)
+{
+	listener_of(p)->refs++;
+}
+
+void steer_listener_unref(struct close_policy *p)
+{
+	struct listener *l = listener_of(p);
+	assert(l->refs > 0);
+	if (--l->refs > 0)
+		return;
+	l->steer->held -= l->counts.held_now; /* an engine that is torn down (a fork's child) reports no outcomes */
+	free(l);
+}
+
+void steer_listener_counts(const struct close_policy *p, struct steer_counts *out)
+{
+	const struct listener *l = (const struct listener *)p;
+	const struct steer_config *config = &l->steer->config;
+	*out = l->counts;
+	if (config->kind == STEER_HOLD)
+		out->hold_quantile_us = config->hold_us < config->hold_max_us ? config->hold_us : config->hold_max_us;
+	if (config->kind == STEER_ADAPTIVE) {
+		out->hold_quantile_us = l->learner.hold_us;
+		out->learned_off = l->learner.hold_us == 0 && !learner_is_trying(&l->learner);
+	}
+}
