@@ -1,4 +1,25 @@
 noinst_LTLIBRARIES += src/libsocket.la
+src_libsocket_la_CPPFLAGS = $(AM_CPPFLAGS) -DFINESSE_VERSION='"$(PACKAGE_VERSION)"'
 src_libsocket_la_SOURCES = \
+	src/socket/conn.c \
+	src/socket/connect.c \
+	src/socket/dest.c \
+	src/socket/engine.c \
+	src/socket/engine.h \
+	src/socket/epset.c \
+	src/socket/fallback.c \
+	src/socket/fork.c \
+	src/socket/handover.c \
+	src/socket/helper.c \
+	src/socket/input.c \
 	src/socket/inside.c \
-	src/socket/sock.h
+	src/socket/listen.c \
+	src/socket/names.c \
+	src/socket/options.c \
+	src/socket/ready.c \
+	src/socket/sock.h \
+	src/socket/sock_counter.def \
+	src/socket/stat.c \
+	src/socket/stream.c \
+	src/socket/turn.c \
+	src/socket/wait.c

@@ -1,0 +1,189 @@
+/* Life of a struct sock: made, entered into the tables, retired when the protocol is done, freed with its last reference. */
+#include "socket/engine.h"
+
+#include "base/fd.h"
+#include "base/log.h"
+
+#include <errno.h>
+#include <sys/socket.h>
+
+struct sock *sock_new(struct engine *e, enum sock_kind kind, int family)
+{
+	struct sock *s = engine_alloc(sizeof *s);
+	if (!s)
+		return NULL;
+	s->kind = kind;
+	s->family = family;
+	s->refs = 1; /* the engine's, until sock_retire */
+	s->lowat = 1;
+	s->kept_fd = -1;
+	s->id = ++e->next_id;
+	list_init(&s->dirty);
+	list_init(&s->accept_node);
+	list_init(&s->watches);
+	list_push_back(&e->socks, &s->node);
+	return s;
+}
+
+static void sock_free(struct engine *e, struct sock *s)
+{
+	list_unlink(&s->node);
+	list_unlink(&s->dirty);
+	list_unlink(&s->accept_node);
+	timers_cancel(&e->timers, &s->timer);
+	if (s->tcp.stack)
+		tcp_fini(&s->tcp);
+	if (s->dest)
+		dest_put(e, s->dest);
+	if (s->policy)
+		steer_listener_unref(s->policy);
+	fd_close(s->kept_fd);
+	engine_free(s, sizeof *s);
+}
+
+void sock_put(struct engine *e, struct sock *s)
+{
+	if (__atomic_sub_fetch(&s->refs, 1, __ATOMIC_ACQ_REL) == 0)
+		sock_free(e, s);
+}
+
+struct sock *sock_ref(struct sock *s)
+{
+	__atomic_add_fetch(&s->refs, 1, __ATOMIC_RELAXED);
+	return s;
+}
+
+void sock_unref(struct sock *s)
+{
+	/* Mostly not the last one: no lock then. */
+	int refs = __atomic_load_n(&s->refs, __ATOMIC_RELAXED);
+	while (refs > 1)
+		if (__atomic_compare_exchange_n(&s->refs, &refs, refs - 1, true, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED))
+			return;
+	engine_lock();
+	sock_put(&engine, s);
+	engine_unlock();
+}
+
+/* Linux autotunes unless the application fixed the size; a path's MTU bounds both directions' segments. */
+void sock_fill_open(struct engine *e, struct sock *s, const struct tcp_options *opt, struct tcp_open *open)
+{
+	const struct link_info *info = link_info(e->link);
+	const struct flow_key *key = &s->flow.key;
+	uint32_t overhead = ip_tcp_overhead(&key->laddr);
+	uint32_t path_mtu = s->dest->resolved ? s->dest->path.mtu : info->mtu;
+	bool gso = ip_addr_is_v4(&key->laddr) ? info->gso_v4 : info->gso_v6;
+	*open = (struct tcp_open){
+		.key = *key,
+		.mss_advertised = info->mtu - overhead,
+		.mss_path = path_mtu - overhead,
+		.gso_max_bytes = gso ? info->gso_max_bytes : 0,
+		.options = *opt,
+		.cc = tcp_cc_find(e->settings.congestion),
+		.policy = s->policy,
+		.iss = tcp_isn(&e->tcp, e->now, key),
+		.ts_offset = tcp_ts_offset(&e->tcp, key),
+	};
+	if (!open->cc)
+		open->cc = &tcp_cc_newreno;
+}
+
+int sock_enter_demux(struct engine *e, struct sock *s)
+{
+	s->flow.kind = FLOW_CONN;
+	int err = demux_insert(&e->demux, &s->flow);
+	if (err)
+		return err;
+	s->in_demux = s->live = true;
+	e->n_conns++;
+	return 0;
+}
+
+void sock_leave_demux(struct engine *e, struct sock *s)
+{
+	if (!s->in_demux)
+		return;
+	demux_remove(&e->demux, &s->flow);
+	s->in_demux = false;
+	e->n_conns--;
+	if (s->exact)
+		classifier_del_flow(e->classifier, &s->flow.key);
+	s->exact = false;
+}
+
+void sock_set_exact(struct engine *e, struct sock *s)
+{
+	if (s->exact || !s->in_demux)
+		return;
+	int err = classifier_add_flow(e->classifier, &s->flow.key);
+	if (err)
+		log_warn("engine", "classifier: a connection's entry could not be added (%d)", err);
+	s->exact = err == 0;
+}
+
+void sock_retire(struct engine *e, struct sock *s)
+{
+	if (!s->live)
+		return;
+	s->live = false;
+	sock_leave_demux(e, s);
+	timers_cancel(&e->timers, &s->timer);
+	list_unlink(&s->dirty);
+	if (s->listener && !list_empty(&s->accept_node) && !s->accepted) { /* an embryo dies alone */
+		list_unlink(&s->accept_node);
+		s->listener->lst->n_embryonic--;
+		s->listener = NULL;
+	}
+	sock_put(e, s);
+}
+
+void count_first_fin(struct engine *e, struct sock *s)
+{
+	int who = s->first_fin_counted ? 0 : tcp_first_fin(&s->tcp);
+	if (!who)
+		return;
+	s->first_fin_counted = true;
+	e->counters[who > 0 ? SOCKC_FirstFinUs : SOCKC_FirstFinPeer]++;
+}
+
+/* ---- TIME-WAIT ---- */
+
+void time_wait_add(struct engine *e, struct sock *s)
+{
+	struct time_wait *tw = engine_alloc(sizeof *tw);
+	if (!tw) { /* as Linux: without memory there is no TIME-WAIT */
+		log_debug("engine", "no memory for a TIME-WAIT");
+		return;
+	}
+	tcp_tw_enter(&tw->tw, &s->tcp, e->now);
+	tw->flow.key = s->flow.key;
+	tw->flow.kind = FLOW_TIME_WAIT;
+	tw->accepted = s->accepted;
+	tw->exact = s->exact;
+	s->exact = false; /* the entry in the classifier goes on with us */
+	sock_leave_demux(e, s);
+	demux_insert(&e->demux, &tw->flow);
+	list_push_back(&e->time_waits, &tw->node);
+	e->n_time_wait++;
+	e->counters[SOCKC_TimeWaits]++;
+}
+
+void time_wait_free(struct engine *e, struct time_wait *tw)
+{
+	demux_remove(&e->demux, &tw->flow);
+	list_unlink(&tw->node);
+	if (tw->exact)
+		classifier_del_flow(e->classifier, &tw->flow.key);
+	e->n_time_wait--;
+	engine_free(tw, sizeof *tw);
+}
+
+void time_wait_expire(struct engine *e)
+{
+	for (struct list *pos; (pos = list_first(&e->time_waits));) {
+		struct time_wait *tw = container_of(pos, struct time_wait, node);
+		if (tw->tw.expires_us > e->now)
+			return;
+		time_wait_free(e, tw);
+	}
+}

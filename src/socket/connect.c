@@ -1,0 +1,231 @@
+/* connect(2): deciding for the engine, the local end's address and port, and the handshake's end. */
+#include "socket/engine.h"
+
+#include "base/log.h"
+#include "base/sys.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <stdio.h>
+
+/* What is known before the connection exists. */
+struct connect_plan {
+	int kfd, family;
+	struct flow_key key;
+	bool bound;        /* the kernel socket holds the local port */
+	uint32_t iss_min;  /* TIME-WAIT reuse */
+	bool reuse;
+};
+
+struct port_probe {
+	struct ports_in_use probe;
+	struct engine *e;
+};
+
+/* A 4-tuple in TIME-WAIT that may be reused counts as free (RFC 6191 and Linux's tcp_tw_reuse). */
+static bool flow_in_use(struct ports_in_use *u, const struct flow_key *key)
+{
+	struct engine *e = container_of(u, struct port_probe, probe)->e;
+	uint32_t iss_min;
+	struct flow *f = demux_find(&e->demux, key);
+	if (!f)
+		return false;
+	if (f->kind == FLOW_CONN)
+		return true;
+	return !tcp_tw_may_reuse(&container_of(f, struct time_wait, flow)->tw, e->now, &iss_min);
+}
+
+/* Not ours by policy: no reason is noted, the program asked for something that we do not serve. */
+static bool connect_is_kernels(struct engine *e, const struct ip_addr *dst, uint16_t port)
+{
+	bool multicast = ip_addr_is_v4(dst) ? dst->b[12] >= 224 : dst->b[0] == 0xff;
+	return port == 0 || ip_addr_is_any(dst) || ip_addr_is_loopback(dst) || multicast ||
+	       !settings_rules_allow(&e->settings, false, dst, port);
+}
+
+static int plan_port(struct engine *e, struct connect_plan *p)
+{
+	struct port_probe probe = {.probe.in_use = flow_in_use, .e = e};
+	if (!p->bound)
+		return ports_pick(e->ports, &p->key, &probe.probe);
+	return flow_in_use(&probe.probe, &p->key) ? -EADDRNOTAVAIL : 0; /* as Linux's __inet_check_established */
+}
+
+static void plan_take_time_wait(struct engine *e, struct connect_plan *p)
+{
+	struct flow *f = demux_find(&e->demux, &p->key);
+	if (!f)
+		return;
+	struct time_wait *tw = container_of(f, struct time_wait, flow);
+	p->reuse = tcp_tw_may_reuse(&tw->tw, e->now, &p->iss_min);
+	e->counters[SOCKC_TimeWaitReused]++;
+	time_wait_free(e, tw);
+}
+
+/* 0: ours. SOCK_KERNEL: the kernel's, `why` says so unless it is policy. */
+static int plan_make(struct engine *e, struct connect_plan *p, const struct sockaddr *addr, socklen_t len, char *why, size_t why_len)
+{
+	struct route route;
+	struct ip_addr local;
+	uint16_t lport;
+	if (name_to_addr(addr, len, &p->key.raddr, &p->key.rport) || connect_is_kernels(e, &p->key.raddr, p->key.rport))
+		return SOCK_KERNEL;
+	if (name_of_kernel(p->kfd, &local, &lport, &p->family))
+		return SOCK_KERNEL;
+	if (p->family == AF_INET && addr->sa_family != AF_INET)
+		return SOCK_KERNEL; /* the kernel says EAFNOSUPPORT */
+	if (engine_up(why, why_len))
+		return SOCK_KERNEL;
+	bool any = ip_addr_is_any(&local);
+	if (netstate_route(e->net, &p->key.raddr, any ? NULL : &local, 0, 0, &route))
+		return SOCK_KERNEL; /* the kernel has the right errno for it */
+	if (route.local || route.ifindex != link_info(e->link)->ifindex)
+		return SOCK_KERNEL;
+	p->key.laddr = any ? route.src : local;
+	if (!engine_owns_address(e, &p->key.laddr))
+		return SOCK_KERNEL;
+	p->key.lport = lport;
+	p->bound = lport != 0;
+	int err = plan_port(e, p);
+	if (err == -EADDRNOTAVAIL && !p->bound) {
+		snprintf(why, why_len, "no free port outside the kernel's range");
+		return SOCK_KERNEL; /* the kernel has its own range of ports */
+	}
+	return err;
+}
+
+static int connect_start(struct engine *e, struct sock *s, struct connect_plan *p)
+{
+	struct tcp_options opt;
+	struct tcp_open open;
+	s->flow.key = p->key;
+	s->client_bound = p->bound;
+	options_from_kernel(e, p->kfd, s, &opt);
+	if (s->dest)
+		dest_put(e, s->dest);
+	s->dest = dest_get(e, &p->key.laddr, &p->key.raddr);
+	if (!s->dest)
+		return -ENOMEM;
+	dest_resolve(e, s->dest); /* for the MTU; a neighbour may still be asked for */
+	plan_take_time_wait(e, p);
+	sock_fill_open(e, s, &opt, &open);
+	if (p->reuse && (int32_t)(open.iss - p->iss_min) < 0)
+		open.iss = p->iss_min;
+	int err = tcp_open_active(&s->tcp, &e->tcp, e->now, &open);
+	if (!err)
+		err = sock_enter_demux(e, s);
+	if (err)
+		return err;
+	sock_set_exact(e, s); /* before the SYN: the answer must find it */
+	if (!s->exact) {
+		sock_leave_demux(e, s);
+		s->live = false;
+		return -ENOMEM;
+	}
+	e->counters[SOCKC_Opened]++;
+	sock_mark_dirty(e, s);
+	return 0;
+}
+
+/* The handshake's end, for a caller that waits: 0, the connection's error, or why waiting ended. */
+static int connect_wait(struct engine *e, struct sock *s)
+{
+	struct wait wait;
+	wait_begin(&wait, e, s->sndtimeo_us);
+	for (;;) {
+		enum tcp_state state = tcp_state(&s->tcp);
+		if (s->kind != SOCK_KIND_CONN)
+			return -EBADF;
+		if (state == TCPS_CLOSED) {
+			int err = tcp_take_error(&s->tcp);
+			return err ? -err : -ECONNABORTED;
+		}
+		if (state != TCPS_SYN_SENT && state != TCPS_SYN_RECEIVED) {
+			s->reported = true;
+			return 0;
+		}
+		int r = sock_wait(e, s, &wait);
+		if (r)
+			return r == -ETIMEDOUT ? -EINPROGRESS : r;
+	}
+}
+
+static void note_connect_fallback(const struct connect_plan *p, const char *why)
+{
+	char what[64], text[IP_ADDR_STRLEN];
+	snprintf(what, sizeof what, "connect %s:%u", ip_addr_format(&p->key.raddr, text), p->key.rport);
+	engine_note_fallback(what, why);
+}
+
+static int decide_connect_locked(struct engine *e, struct connect_plan *p, const struct sockaddr *addr, socklen_t len, bool nonblock,
+				 struct sock **out, int *result)
+{
+	char why[160] = "";
+	int err = plan_make(e, p, addr, len, why, sizeof why);
+	if (err == SOCK_KERNEL) {
+		if (*why)
+			note_connect_fallback(p, why);
+		return SOCK_KERNEL;
+	}
+	if (err)
+		return err;
+	struct sock *s = sock_new(e, SOCK_KIND_CONN, p->family);
+	if (!s)
+		return -ENOMEM;
+	s->nonblock = nonblock;
+	err = connect_start(e, s, p);
+	if (err) {
+		sock_put(e, s);
+		return err;
+	}
+	sock_ref(s); /* the caller's */
+	*out = s;
+	*result = nonblock ? -EINPROGRESS : connect_wait(e, s);
+	if (*result == 0 || *result == -EINPROGRESS || *result == -EINTR)
+		return 0;
+	*out = NULL; /* refused or timed out: the kernel socket is as it was, a new connect may follow */
+	sock_put(e, s);
+	return 0;
+}
+
+int sock_decide_connect(int kfd, const struct sockaddr *addr, socklen_t len, bool nonblock, struct sock **out, int *result)
+{
+	struct connect_plan plan = {.kfd = kfd};
+	struct ip_addr dst;
+	uint16_t port;
+	*out = NULL;
+	if (!engine.configured || name_to_addr(addr, len, &dst, &port) || connect_is_kernels(&engine, &dst, port))
+		return SOCK_KERNEL;
+	engine_lock();
+	turn_begin(&engine);
+	int r = decide_connect_locked(&engine, &plan, addr, len, nonblock, out, result);
+	turn_end(&engine);
+	engine_unlock();
+	if (r < 0) {
+		*result = r;
+		return 0;
+	}
+	return r;
+}
+
+int sock_connect_again(struct sock *s, const struct sockaddr *addr, socklen_t len)
+{
+	struct engine *e = &engine;
+	int r;
+	(void)addr;
+	(void)len;
+	turn_enter();
+	enum tcp_state state = tcp_state(&s->tcp);
+	if (s->kind == SOCK_KIND_LISTENER)
+		r = -EISCONN;
+	else if (s->kind != SOCK_KIND_CONN)
+		r = -EBADF;
+	else if (s->accepted || s->reported)
+		r = -EISCONN;
+	else if (state == TCPS_SYN_SENT || state == TCPS_SYN_RECEIVED)
+		r = s->nonblock ? -EALREADY : connect_wait(e, s);
+	else
+		r = connect_wait(e, s);
+	turn_leave();
+	return r;
+}

@@ -1,0 +1,83 @@
+/* Destinations: route and neighbour of a remote address, shared by its connections, re-asked when the kernel's tables change. */
+#include "socket/engine.h"
+
+#include "base/siphash.h"
+
+#include <errno.h>
+#include <string.h>
+
+/* A neighbour in use is asked for again this often, so that the kernel keeps it alive. */
+#define DEST_RECHECK_US USEC_PER_SEC
+#define DEFAULT_TTL     64 /* RFC 1700; Linux's ip_default_ttl */
+
+static struct dest **dest_bucket(struct engine *e, const struct ip_addr *laddr, const struct ip_addr *raddr)
+{
+	struct ip_addr pair[2] = {*laddr, *raddr};
+	return &e->dests[siphash24(pair, sizeof pair, e->hash_secret) & (DEST_BUCKETS - 1)];
+}
+
+struct dest *dest_get(struct engine *e, const struct ip_addr *laddr, const struct ip_addr *raddr)
+{
+	struct dest **bucket = dest_bucket(e, laddr, raddr);
+	for (struct dest *d = *bucket; d; d = d->hash_next)
+		if (ip_addr_equal(&d->raddr, raddr) && ip_addr_equal(&d->laddr, laddr)) {
+			d->refs++;
+			return d;
+		}
+	struct dest *d = engine_alloc(sizeof *d);
+	if (!d)
+		return NULL;
+	d->raddr = *raddr;
+	d->laddr = *laddr;
+	d->refs = 1;
+	d->generation = e->net_generation - 1;
+	d->hash_next = *bucket;
+	*bucket = d;
+	return d;
+}
+
+void dest_put(struct engine *e, struct dest *d)
+{
+	if (--d->refs)
+		return;
+	struct dest **link = dest_bucket(e, &d->laddr, &d->raddr);
+	while (*link != d)
+		link = &(*link)->hash_next;
+	*link = d->hash_next;
+	engine_free(d, sizeof *d);
+}
+
+static int dest_route(struct engine *e, struct dest *d)
+{
+	int err = netstate_route(e->net, &d->raddr, &d->laddr, 0, 0, &d->route);
+	if (err)
+		return err;
+	const struct link_info *info = link_info(e->link);
+	if (d->route.ifindex != info->ifindex || d->route.local)
+		return -EXDEV;
+	d->path.has_eth = info->has_eth;
+	d->path.ttl = DEFAULT_TTL;
+	d->path.dont_fragment = true;
+	d->path.mtu = d->route.mtu && d->route.mtu < info->mtu ? d->route.mtu : info->mtu;
+	memcpy(d->path.src_mac, info->mac, 6);
+	return 0;
+}
+
+int dest_resolve(struct engine *e, struct dest *d)
+{
+	bool fresh = d->resolved && d->generation == e->net_generation;
+	if (fresh && e->now - d->checked_us < DEST_RECHECK_US)
+		return 0;
+	if (!fresh) {
+		int err = dest_route(e, d);
+		if (err) {
+			d->resolved = false;
+			return err;
+		}
+	}
+	int err = netstate_neighbour(e->net, d->route.ifindex, &d->route.nexthop, d->path.dst_mac);
+	d->checked_us = e->now;
+	d->generation = e->net_generation;
+	d->resolved = err == 0;
+	return err;
+}

@@ -1,0 +1,303 @@
+/*
+ * The engine: theory of operation.
+ *
+ * Owns: one interface's link, the classifier, the kernel's view of the network, the TCP stack's configuration, the demultiplexing
+ * table and every struct sock. One per process, made by the first socket that is decided for it (engine_up), never unmade but by
+ * exit or fork (the child forgets it and may make its own).
+ *
+ * Invariants. Everything is touched under engine.lock, and `engine_inside` counts the lock's holders of this thread, so that the shim
+ * defers signal handlers while it is held. A turn (turn.c) is: time, frames in, timers, a verb, segments out, transmit; payload that the
+ * link holds by reference never outlives the turn. A struct sock has one reference per fd, per call in progress and per fork child,
+ * and one of the engine's while the protocol lives; the last one frees it.
+ *
+ * Who drives: the thread that waits (wait.c: leader and followers); when all threads compute, the helper thread (helper.c).
+ */
+#include "socket/engine.h"
+
+#include "base/log.h"
+#include "base/sys.h"
+#include "kernel/firewall.h"
+
+#include <errno.h>
+#include <net/if.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/random.h>
+
+struct engine engine = {.lock = PTHREAD_MUTEX_INITIALIZER};
+
+void engine_lock(void)
+{
+	engine_enter();
+	pthread_mutex_lock(&engine.lock);
+}
+
+void engine_unlock(void)
+{
+	pthread_mutex_unlock(&engine.lock);
+	engine_leave();
+}
+
+bool engine_exists(void)
+{
+	return __atomic_load_n(&engine.up, __ATOMIC_RELAXED) || engine.n_inherited;
+}
+
+void engine_configure(const struct settings *settings)
+{
+	engine.settings = *settings;
+	engine.configured = true;
+}
+
+void *engine_alloc(size_t size)
+{
+	void *p = pool_alloc(&engine.pool, size);
+	if (p)
+		memset(p, 0, size);
+	return p;
+}
+
+void engine_free(void *p, size_t size)
+{
+	pool_free(&engine.pool, p, size);
+}
+
+static void on_rx(struct link_rx_handler *h, const struct link_rx *rx)
+{
+	(void)h;
+	input_frame(&engine, rx);
+}
+
+static int choose_interface(struct engine *e, char *why, size_t why_len)
+{
+	if (!e->settings.interface[0])
+		return netstate_default_interface(e->net, why, why_len);
+	int ifindex = if_nametoindex(e->settings.interface);
+	if (ifindex > 0)
+		return ifindex;
+	snprintf(why, why_len, "interface %s does not exist", e->settings.interface);
+	return -ENODEV;
+}
+
+/* More addresses than this stay the kernel's, and a line says so. */
+#define ADDRESSES_MAX 4096
+
+static int load_addresses(struct engine *e, int ifindex)
+{
+	if (!e->addrs)
+		e->addrs = engine_alloc(ADDRESSES_MAX * sizeof *e->addrs);
+	if (!e->addrs)
+		return -ENOMEM;
+	int n = netstate_addresses(e->net, ifindex, e->addrs, ADDRESSES_MAX);
+	if (n < 0)
+		return n;
+	if (n > ADDRESSES_MAX)
+		log_warn("engine", "%d addresses on the interface: only the first %d are served", n, ADDRESSES_MAX);
+	e->n_addrs = n < ADDRESSES_MAX ? n : ADDRESSES_MAX;
+	return classifier_set_addresses(e->classifier, e->addrs, e->n_addrs);
+}
+
+bool engine_owns_address(const struct engine *e, const struct ip_addr *a)
+{
+	for (unsigned i = 0; i < e->n_addrs; i++)
+		if (ip_addr_equal(&e->addrs[i], a))
+			return true;
+	return false;
+}
+
+/* What an untouched TCP socket of the kernel says of its buffers: another value was set by the application. */
+static void read_default_buffers(struct engine *e)
+{
+	int fd = sys_socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return;
+	int v;
+	socklen_t len = sizeof v;
+	if (sys_getsockopt(fd, SOL_SOCKET, SO_RCVBUF, &v, &len) == 0)
+		e->default_rcvbuf = v;
+	if (sys_getsockopt(fd, SOL_SOCKET, SO_SNDBUF, &v, &len) == 0)
+		e->default_sndbuf = v;
+	sys_close(fd);
+}
+
+static int init_protocols(struct engine *e)
+{
+	uint8_t secret[64], local[16];
+	int err = host_secret(secret);
+	if (err < 0)
+		return err;
+	if (getrandom(local, sizeof local, 0) != sizeof local)
+		return -EIO;
+	memcpy(e->hash_secret, local, sizeof local);
+	err = ports_open(&e->ports, secret + 32);
+	if (err)
+		return err;
+	err = demux_init(&e->demux, local);
+	if (err)
+		return err;
+	struct tcp_config config;
+	tcp_config_default(&config);
+	tcp_stack_init(&e->tcp, &config, &e->pool.memory, secret);
+	memcpy(&e->tcp.random, local, sizeof e->tcp.random);
+	struct steer_config sc = {
+		.kind = e->settings.close_policy == CLOSE_POLICY_OFF    ? STEER_OFF
+			: e->settings.close_policy == CLOSE_POLICY_HOLD ? STEER_HOLD
+									: STEER_ADAPTIVE,
+		.hold_us = e->settings.close_hold_us,
+		.hold_max_us = e->settings.close_hold_max_us,
+		.client_budget = e->settings.close_client_budget,
+	};
+	e->steer = steer_new(&sc, secret + 48);
+	return e->steer ? 0 : -ENOMEM;
+}
+
+static int attach_interface(struct engine *e, char *why, size_t why_len)
+{
+	int ifindex = choose_interface(e, why, why_len);
+	if (ifindex < 0)
+		return ifindex;
+	if (!e->settings.bypass_firewall) {
+		int filtered = firewall_check(ifindex, why, why_len);
+		if (filtered)
+			return filtered < 0 ? filtered : -EPERM;
+	}
+	struct link_config lc = {.ifindex = ifindex};
+	int err = link_open_packet(&e->link, &lc);
+	if (err) {
+		snprintf(why, why_len, "packet socket on interface %d: %s%s", ifindex, strerror(-err),
+			 err == -EPERM ? " (CAP_NET_RAW is missing)" : "");
+		return err;
+	}
+	const struct link_info *info = link_info(e->link);
+	err = classifier_open(&e->classifier, ifindex, link_rx_fd(e->link), info->has_eth, why, why_len);
+	if (err)
+		goto fail_link;
+	err = load_addresses(e, ifindex);
+	if (err) {
+		snprintf(why, why_len, "addresses of %s: %s", info->ifname, strerror(-err));
+		goto fail_classifier;
+	}
+	return 0;
+
+fail_classifier:
+	classifier_close(e->classifier);
+	e->classifier = NULL;
+fail_link:
+	link_close(e->link);
+	e->link = NULL;
+	return err;
+}
+
+void engine_init_tables(struct engine *e)
+{
+	if (e->pool.memory.alloc)
+		return;
+	pool_init(&e->pool, 0);
+	timers_init(&e->timers);
+	list_init(&e->socks);
+	list_init(&e->listeners);
+	list_init(&e->dirty);
+	list_init(&e->stalled);
+	list_init(&e->time_waits);
+	list_init(&e->waiters);
+	list_init(&e->children);
+	e->rx_handler.frame = on_rx;
+	e->now = clock_now_us();
+}
+
+static int bring_up(struct engine *e, char *why, size_t why_len)
+{
+	int err = netstate_open(&e->net);
+	if (err) {
+		snprintf(why, why_len, "netlink: %s", strerror(-err));
+		return err;
+	}
+	err = attach_interface(e, why, why_len);
+	if (err)
+		goto fail_net;
+	err = init_protocols(e);
+	if (err) {
+		snprintf(why, why_len, "starting TCP: %s", strerror(-err));
+		goto fail_link;
+	}
+	read_default_buffers(e);
+	err = helper_start(e);
+	if (err) {
+		snprintf(why, why_len, "helper thread: %s", strerror(-err));
+		goto fail_protocols;
+	}
+	__atomic_store_n(&e->up, true, __ATOMIC_RELEASE);
+	const struct link_info *info = link_info(e->link);
+	log_info("engine", "serving TCP on %s (classifier %s, transmit %s)", info->ifname,
+		 classifier_backend(e->classifier), info->tx_backend);
+	return 0;
+
+fail_protocols:
+	steer_free(e->steer);
+	demux_fini(&e->demux);
+	ports_close(e->ports);
+fail_link:
+	classifier_close(e->classifier);
+	link_close(e->link);
+	e->classifier = NULL;
+	e->link = NULL;
+fail_net:
+	netstate_close(e->net);
+	e->net = NULL;
+	return err;
+}
+
+/* An attempt that failed is not repeated for every socket of a busy program. */
+#define UP_RETRY_US USEC_PER_SEC
+
+int engine_up(char *why, size_t why_len)
+{
+	struct engine *e = &engine;
+	if (e->up)
+		return 0;
+	if (!e->configured) {
+		snprintf(why, why_len, "the settings were not read");
+		return -EINVAL;
+	}
+	engine_init_tables(e);
+	int64_t now = clock_now_us();
+	if (e->up_failed_us && now - e->up_failed_us < UP_RETRY_US) {
+		snprintf(why, why_len, "%s", e->up_why);
+		return -EAGAIN;
+	}
+	int err = bring_up(e, e->up_why, sizeof e->up_why);
+	if (err) {
+		e->up_failed_us = now;
+		snprintf(why, why_len, "%s", e->up_why);
+		log_warn("engine", "TCP stays with the kernel: %s", why);
+	}
+	return err;
+}
+
+/* The kernel's news: addresses for the classifier, routes and neighbours for who waits. */
+void turn_net_changed(struct engine *e)
+{
+	unsigned what = netstate_on_readable(e->net);
+	if (what & NETSTATE_LINKS)
+		link_refresh_info(e->link);
+	if (what & NETSTATE_ADDRS)
+		load_addresses(e, link_info(e->link)->ifindex);
+	if (what)
+		e->net_generation++;
+	list_for_each (pos, tmp, &e->stalled) {
+		list_unlink(pos);
+		list_push_back(&e->dirty, pos);
+	}
+}
+
+void turn_enter(void)
+{
+	engine_lock();
+	turn_begin(&engine);
+}
+
+void turn_leave(void)
+{
+	turn_end(&engine);
+	engine_unlock();
+}

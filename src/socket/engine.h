@@ -1,0 +1,312 @@
+/*
+ * The engine's inside, for the files of src/socket only.
+ *
+ * One engine per process: one interface, one lock, one set of tables. What is in here is touched with the lock held, but for what says
+ * otherwise. engine.c makes it, turn.c moves frames and segments through it, wait.c blocks in it, the other files are the verbs of
+ * sock.h, one idea each.
+ */
+#ifndef FINESSE_SOCKET_ENGINE_H
+#define FINESSE_SOCKET_ENGINE_H
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/addr.h"
+#include "base/list.h"
+#include "base/pool.h"
+#include "base/settings.h"
+#include "base/time.h"
+#include "base/timers.h"
+#include "ip/ip.h"
+#include "kernel/classifier.h"
+#include "kernel/netstate.h"
+#include "kernel/ports.h"
+#include "link/link.h"
+#include "socket/sock.h"
+#include "steer/steer.h"
+#include "tcp/tcp.h"
+
+/* What happened in the socket layer itself; stable names for JSON (socket/sock_counter.def). */
+enum sock_counter {
+#define SOCK_COUNTER(name, text) SOCKC_##name,
+#include "socket/sock_counter.def"
+#undef SOCK_COUNTER
+	SOCKC_COUNT
+};
+
+/* A thread that waits. `efd` wakes it; the leader also waits for the link. */
+struct waiter {
+	struct list node; /* engine.waiters */
+	int efd;
+	bool signalled; /* something it watches changed */
+};
+
+/* Interest of one waiter or epoll registration in one socket. */
+struct watch {
+	struct list node; /* sock.watches */
+	void (*notify)(struct watch *w, struct sock *s);
+	struct waiter *waiter;
+};
+
+/* Where a remote address is reached: route and neighbour, cached; shared by the connections to it. */
+struct dest {
+	struct dest *hash_next;
+	struct ip_addr raddr, laddr;
+	struct route route;
+	struct ip_path path;
+	int64_t checked_us;  /* neighbour last asked for */
+	unsigned generation; /* of engine.net_generation when it was resolved */
+	unsigned refs;
+	bool resolved;
+	uint16_t ip_id;
+};
+
+enum sock_kind {
+	SOCK_KIND_LISTENER,
+	SOCK_KIND_CONN,
+	SOCK_KIND_DEAD,      /* handed over: every verb says EBADF */
+	SOCK_KIND_INHERITED, /* after fork: the parent's engine serves it */
+};
+
+struct listener {
+	struct sock *owner;
+	struct ip_addr addr;
+	uint16_t port;
+	int kfd;              /* our own duplicate of the kernel listener, non-blocking */
+	int backlog;
+	unsigned n_accept, n_embryonic;
+	struct list accept_queue; /* sock.accept_node, handshake complete */
+	struct list embryos;      /* sock.accept_node, SYN-RECEIVED */
+	struct list node;         /* engine.listeners */
+	struct close_policy *policy;
+	struct tcp_options options; /* what accepted sockets inherit */
+	uint32_t overflows;
+	bool claimed; /* the port is ours in the classifier */
+};
+
+struct sock {
+	struct flow flow; /* connections: in engine.demux while in_demux */
+	struct tcp_conn tcp;
+	enum sock_kind kind;
+	int refs; /* atomic: fds, children, calls in progress, the engine itself while the connection lives */
+	struct list node;        /* engine.socks */
+	struct list dirty;       /* engine.dirty or engine.stalled */
+	struct list accept_node; /* listener's queues */
+	struct list watches;
+	struct timer timer;
+	struct dest *dest;
+	struct sock *listener;   /* until accepted: whose queue it is on */
+	struct listener *lst;    /* SOCK_KIND_LISTENER */
+	struct close_policy *policy; /* accepted connections: a reference */
+	int family;              /* AF_INET or AF_INET6, as the application made it */
+	bool v6only;
+	bool nonblock, accepted, in_demux, live /* tcp is open: fini owed */, reported /* connect's end was told */;
+	bool closed;             /* no fd left in this process */
+	bool shut_rd;
+	bool oob_inline;
+	bool exact;              /* has its own entry in the classifier */
+	bool client_bound;       /* the kernel socket holds the local port */
+	bool first_fin_counted;
+	bool reuseaddr;
+	uint8_t ecn;
+	uint8_t tos;
+	uint32_t mark;
+	int lowat;
+	int64_t rcvtimeo_us, sndtimeo_us; /* 0: for ever */
+	bool linger_on;
+	int linger_s;
+	unsigned child_refs; /* processes forked from us that hold it */
+	int kept_fd;         /* handed over, and kept for children that may still ask; or -1 */
+	struct fork_parent *parent; /* SOCK_KIND_INHERITED: whom to ask */
+	uint32_t id;         /* names it towards fork children */
+	uint32_t ready_seq;  /* counts readiness events: epoll's edges */
+};
+
+/* TIME-WAIT, without a socket. */
+struct time_wait {
+	struct flow flow;
+	struct list node; /* engine.time_waits, by expiry */
+	struct tcp_tw tw;
+	bool accepted, exact;
+};
+
+#define DEST_BUCKETS 1024 /* a power of two */
+
+struct engine {
+	pthread_mutex_t lock;
+	struct settings settings;
+	bool configured, up, forked;
+	int64_t now; /* of this turn */
+	struct pool pool;
+	struct link *link;
+	struct link_rx_handler rx_handler;
+	struct tcp_emit emit;
+	struct classifier *classifier;
+	struct netstate *net;
+	struct ports *ports;
+	struct steer *steer;
+	struct tcp_stack tcp;
+	struct demux demux;
+	struct timers timers;
+	struct list socks, listeners, dirty, stalled, time_waits;
+	struct dest *dests[DEST_BUCKETS];
+	uint8_t hash_secret[16];
+	unsigned net_generation;
+	uint32_t n_time_wait, n_conns, next_id;
+	struct ip_addr *addrs; /* the interface's own */
+	unsigned n_addrs;
+	int64_t up_failed_us; /* when engine_up last failed: not tried again at once */
+	char up_why[160];
+	uint64_t turns;
+	/* wait.c */
+	struct waiter *leader;
+	int64_t leader_until; /* when the leader wakes by itself */
+	bool leader_sees_tx;  /* … and whether it waits for the transmit queue, too */
+	struct list waiters;
+	/* helper.c */
+	pthread_t helper;
+	struct waiter helper_waiter;
+	bool helper_runs, helper_stop, helper_deep;
+	uint32_t default_rcvbuf, default_sndbuf; /* what an untouched kernel socket says */
+	uint64_t ip_fates[IP_FATE_COUNT];
+	uint64_t counters[SOCKC_COUNT];
+	int64_t diag_window_us; /* rate limit of inet_diag questions */
+	unsigned diag_asked;
+	struct list children; /* fork.c: processes that inherited sockets of ours */
+	unsigned n_inherited; /* sockets here that belong to a parent's engine */
+	bool exiting;
+};
+
+extern struct engine engine; /* the process's one; zero until engine_up */
+
+/* ---- engine.c ---- */
+void engine_lock(void);
+void engine_unlock(void);
+void engine_init_tables(struct engine *e); /* once; lock held */
+/* Make the engine if it is not there. 0, or -errno with the reason in `why`. Lock held. */
+int engine_up(char *why, size_t why_len);
+void *engine_alloc(size_t size); /* zeroed; NULL when out of memory */
+void engine_free(void *p, size_t size);
+bool engine_owns_address(const struct engine *e, const struct ip_addr *a); /* wildcard: no */
+
+/* ---- turn.c ---- */
+void turn_begin(struct engine *e); /* time, frames, timers */
+void turn_end(struct engine *e);   /* output, deadlines, transmit */
+int64_t turn_deadline(struct engine *e);
+void turn_net_changed(struct engine *e); /* netlink has news */
+/* The usual bracket of a verb. */
+void turn_enter(void);
+void turn_leave(void);
+void sock_mark_dirty(struct engine *e, struct sock *s);
+void sock_notify(struct engine *e, struct sock *s); /* readiness changed: tell the watches */
+
+/* ---- input.c ---- */
+void input_frame(struct engine *e, const struct link_rx *rx);
+void sock_process_events(struct engine *e, struct sock *s);
+
+/* ---- dest.c ---- */
+struct dest *dest_get(struct engine *e, const struct ip_addr *laddr, const struct ip_addr *raddr); /* NULL: no memory */
+void dest_put(struct engine *e, struct dest *d);
+/* 0: dest->path is good. -EAGAIN: neighbour being resolved. -ENETUNREACH, -EHOSTUNREACH, -EXDEV (leaves by another interface). */
+int dest_resolve(struct engine *e, struct dest *d);
+
+/* ---- conn.c: life of a struct sock ---- */
+struct sock *sock_new(struct engine *e, enum sock_kind kind, int family);
+void sock_fill_open(struct engine *e, struct sock *s, const struct tcp_options *opt, struct tcp_open *open);
+int sock_enter_demux(struct engine *e, struct sock *s);
+void sock_leave_demux(struct engine *e, struct sock *s);
+/* The protocol is done with it: leaves the tables, drops the engine's reference. */
+void sock_retire(struct engine *e, struct sock *s);
+void sock_put(struct engine *e, struct sock *s); /* sock_unref with the lock held */
+void sock_set_exact(struct engine *e, struct sock *s);
+void time_wait_add(struct engine *e, struct sock *s);
+void time_wait_free(struct engine *e, struct time_wait *tw);
+void time_wait_expire(struct engine *e);
+void count_first_fin(struct engine *e, struct sock *s);
+
+/* ---- listen.c ---- */
+struct sock *listener_find(struct engine *e, const struct flow_key *key);
+void listener_on_syn(struct engine *e, struct sock *l, const struct ip_input *in, uint32_t iss_min);
+void listener_on_established(struct engine *e, struct sock *s);
+bool listener_accept_full(const struct sock *l);
+void listener_close(struct engine *e, struct sock *l);
+
+/* ---- options.c ---- */
+void options_from_kernel(struct engine *e, int kfd, struct sock *s, struct tcp_options *opt);
+/* ---- names.c ---- */
+int name_to_addr(const struct sockaddr *sa, socklen_t len, struct ip_addr *addr, uint16_t *port);
+void name_from_addr(int family, const struct ip_addr *addr, uint16_t port, struct sockaddr *out, socklen_t *len);
+int name_of_kernel(int kfd, struct ip_addr *addr, uint16_t *port, int *family);
+
+/* ---- ready.c ---- */
+short sock_mask(struct engine *e, struct sock *s); /* lock held; kernel queue of listeners not looked at */
+
+/* ---- wait.c ---- */
+
+/* How long, and which signals end it: made at the verb's entry. */
+struct wait {
+	int64_t deadline;
+	unsigned run, norestart; /* the thread's handler counters then */
+	bool any_handler;        /* an SA_RESTART handler ends it, too: poll, epoll, calls with a timeout */
+};
+/* timeout_us 0: for ever. */
+void wait_begin(struct wait *wait, struct engine *e, int64_t timeout_us);
+/* As poll takes it: NULL for ever. -EINVAL. */
+int wait_begin_timespec(struct wait *wait, struct engine *e, const struct timespec *timeout);
+
+/* This thread's waiter, with its eventfd; NULL: no fd left. */
+struct waiter *waiter_self(void);
+/*
+ * Lock held on entry and exit. Ends the turn, then waits until w->signalled, a kernel fd of `kfds` is ready (their revents are set), the
+ * deadline or a signal: 0 (look again; a new turn has begun), -ETIMEDOUT, -EINTR. Drives the engine meanwhile when nobody else does.
+ */
+int engine_wait(struct engine *e, struct waiter *w, struct pollfd *kfds, unsigned n_kfds, const struct wait *wait, const sigset_t *mask);
+void waiter_wake(struct waiter *w);
+void watch_init(struct watch *w, struct waiter *waiter); /* notify wakes the waiter */
+void watch_add(struct watch *w, struct sock *s);
+void watch_remove(struct watch *w);
+/* Wait for anything to happen to one socket: as engine_wait. */
+int sock_wait(struct engine *e, struct sock *s, const struct wait *wait);
+/* After a turn moved the next deadline forward: see that somebody wakes for it. */
+void wait_check_leader(struct engine *e);
+/* What drives the engine waits for: fills `out` (ENGINE_POLL_FDS long), returns how many. */
+#define ENGINE_POLL_FDS 3
+unsigned engine_poll_fds(struct engine *e, struct pollfd *out);
+/* … and what to do when they are ready; begins a turn. */
+void engine_on_poll(struct engine *e, const struct pollfd *fds, unsigned n);
+void wait_after_fork(void); /* in the child: this thread's waiter is the parent's */
+
+/* ---- helper.c ---- */
+int helper_start(struct engine *e);
+void helper_wake(struct engine *e);
+void helper_after_fork(struct engine *e);
+void helper_stop(struct engine *e); /* lock held; joins with the lock dropped */
+
+/* ---- stat.c ---- */
+int stat_listen(void);           /* the stat socket, or -errno */
+void stat_serve(struct engine *e, int fd); /* answer whoever connected; lock held */
+
+/* ---- fallback.c ---- */
+unsigned fallback_count(void);
+struct fallback {
+	char what[64], why[160];
+	unsigned count;
+};
+const struct fallback *fallback_at(unsigned i); /* NULL past the end */
+
+/* ---- handover.c ---- */
+/* The connection becomes a kernel socket: its fd, or -errno and nothing changed. Lock held. */
+int conn_handover(struct engine *e, struct sock *s);
+void listener_release(struct engine *e, struct sock *l);
+int listener_claim(struct engine *e, struct sock *l);
+void conn_close(struct engine *e, struct sock *s, bool exiting);
+
+/* ---- fork.c ---- */
+unsigned fork_poll_fds(struct engine *e, struct pollfd *out, unsigned max);
+void fork_serve(struct engine *e, const struct pollfd *fds, unsigned n);
+void inherited_close(struct engine *e, struct sock *s);
+/* At exit: connections that children hold become the kernel's, and the children get them. */
+void fork_give_all(struct engine *e);
+
+#endif

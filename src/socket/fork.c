@@ -1,0 +1,545 @@
+/*
+ * fork (DESIGN §5): the parent's engine goes on serving; the child inherits references, not the engine.
+ *
+ * At fork a control socket (SEQPACKET) is made for the child, and every socket with an fd gets one reference of that child: close in one
+ * process sends no FIN while another holds one. In the child each such socket is SOCK_KIND_INHERITED; its first use asks the parent
+ *   ADOPT id    → the connection as a kernel socket (SCM_RIGHTS), or an error;
+ *   RELEASE id  → a listener's port goes back to the kernel, whose queue both processes then share;
+ *   DROP id     → the child closed it unused (no answer);
+ *   FORK        → a control socket for a child of the child, with the same references (SCM_RIGHTS).
+ * The end of file drops what is left. A parent that exits hands over first, unasked (GIVE id). The parent's helper thread answers; a child waits for an
+ * answer with a bound.
+ */
+#include "socket/engine.h"
+
+#include "base/fd.h"
+#include "base/log.h"
+#include "base/sys.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+
+#define ANSWER_TIMEOUT_S 5 /* a parent that is stopped: the connection is lost for the child */
+#define REFS_MAX         (POOL_MAX_BYTES / sizeof(struct sock *))
+
+enum fork_op { FORK_ADOPT = 1, FORK_RELEASE, FORK_DROP, FORK_FORK, FORK_GIVE };
+
+struct fork_msg {
+	uint32_t op, id;
+	int32_t result; /* 0 or -errno; a descriptor comes along when it says 0 */
+};
+
+/* A process forked from us. */
+struct fork_child {
+	struct list node; /* engine.children */
+	int fd;
+	struct sock **refs; /* one reference each; NULL: dropped */
+	unsigned n_refs;
+};
+
+/* Where inherited sockets come from. */
+struct fork_parent {
+	int fd;
+	unsigned n_socks;
+};
+
+void (*engine_on_handed_over)(struct sock *s, int kernel_fd);
+
+/* Between prepare and parent/child. */
+static struct fork_child *pending_child;
+static int pending_child_fd = -1;
+static struct fork_parent *pending_parent; /* grandparent's new control socket for the child */
+static int pending_parent_fd = -1;
+
+static int send_msg(int ctl, const struct fork_msg *m, int fd)
+{
+	struct iovec iov = {.iov_base = (void *)m, .iov_len = sizeof *m};
+	union {
+		char buf[CMSG_SPACE(sizeof(int))];
+		struct cmsghdr align;
+	} control = {0};
+	struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
+	if (fd >= 0) {
+		msg.msg_control = control.buf;
+		msg.msg_controllen = sizeof control.buf;
+		struct cmsghdr *c = CMSG_FIRSTHDR(&msg);
+		c->cmsg_level = SOL_SOCKET;
+		c->cmsg_type = SCM_RIGHTS;
+		c->cmsg_len = CMSG_LEN(sizeof fd);
+		memcpy(CMSG_DATA(c), &fd, sizeof fd);
+	}
+	ssize_t n = sys_sendmsg(ctl, &msg, MSG_NOSIGNAL);
+	return n < 0 ? (int)n : 0;
+}
+
+/* 1: a message, *fd its descriptor or -1. 0: end of file. -errno. */
+static int recv_msg(int ctl, struct fork_msg *m, int *fd, int flags)
+{
+	struct iovec iov = {.iov_base = m, .iov_len = sizeof *m};
+	union {
+		char buf[CMSG_SPACE(sizeof(int))];
+		struct cmsghdr align;
+	} control;
+	struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.buf, .msg_controllen = sizeof control.buf};
+	ssize_t n;
+	do
+		n = sys_recvmsg(ctl, &msg, flags | MSG_CMSG_CLOEXEC);
+	while (n == -EINTR);
+	*fd = -1;
+	if (n <= 0)
+		return n;
+	struct cmsghdr *c = CMSG_FIRSTHDR(&msg);
+	if (c && c->cmsg_type == SCM_RIGHTS)
+		memcpy(fd, CMSG_DATA(c), sizeof *fd);
+	return 1;
+}
+
+/* ---- the parent's side ---- */
+
+static void child_ref_drop(struct engine *e, struct sock *s)
+{
+	if (--s->child_refs == 0) {
+		fd_close(s->kept_fd);
+		s->kept_fd = -1;
+		if (s->closed && s->kind == SOCK_KIND_CONN)
+			conn_close(e, s, false);
+		if (s->closed && s->kind == SOCK_KIND_LISTENER)
+			listener_close(e, s);
+	}
+	sock_put(e, s);
+}
+
+static struct sock **child_ref(struct fork_child *c, uint32_t id)
+{
+	for (unsigned i = 0; i < c->n_refs; i++)
+		if (c->refs[i] && c->refs[i]->id == id)
+			return &c->refs[i];
+	return NULL;
+}
+
+static void child_free(struct engine *e, struct fork_child *c)
+{
+	for (unsigned i = 0; i < c->n_refs; i++)
+		if (c->refs[i])
+			child_ref_drop(e, c->refs[i]);
+	list_unlink(&c->node);
+	fd_close(c->fd);
+	if (c->refs)
+		engine_free(c->refs, c->n_refs * sizeof *c->refs);
+	engine_free(c, sizeof *c);
+}
+
+static bool has_fd(const struct sock *s)
+{
+	return (s->kind == SOCK_KIND_CONN || s->kind == SOCK_KIND_LISTENER) && !s->closed && !s->listener;
+}
+
+/* References for a new child to what `like` holds, or to every socket with an fd. NULL: none, or no memory. */
+static struct fork_child *child_new(struct engine *e, const struct fork_child *like, int *child_end)
+{
+	unsigned n = 0, i = 0;
+	int fds[2];
+	if (like)
+		n = like->n_refs;
+	else
+		list_for_each (pos, tmp, &e->socks)
+			n += has_fd(container_of(pos, struct sock, node));
+	if (!n || n > REFS_MAX)
+		return NULL;
+	struct fork_child *c = engine_alloc(sizeof *c);
+	if (!c)
+		return NULL;
+	c->refs = engine_alloc(n * sizeof *c->refs);
+	if (!c->refs || sys_socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds)) {
+		if (c->refs)
+			engine_free(c->refs, n * sizeof *c->refs);
+		engine_free(c, sizeof *c);
+		return NULL;
+	}
+	c->n_refs = n;
+	if (like) {
+		memcpy(c->refs, like->refs, n * sizeof *c->refs);
+	} else {
+		list_for_each (pos, tmp, &e->socks)
+			if (has_fd(container_of(pos, struct sock, node)))
+				c->refs[i++] = container_of(pos, struct sock, node);
+	}
+	c->fd = fd_move_high(fds[0]);
+	*child_end = fd_move_high(fds[1]);
+	for (i = 0; i < n; i++)
+		if (c->refs[i]) {
+			sock_ref(c->refs[i]);
+			c->refs[i]->child_refs++;
+		}
+	list_push_back(&e->children, &c->node);
+	return c;
+}
+
+static int give_kernel_fd(struct engine *e, struct sock *s, int *fd)
+{
+	if (s->kind == SOCK_KIND_CONN) {
+		turn_end(e);
+		int made = conn_handover(e, s);
+		if (made < 0)
+			return made;
+		s->kept_fd = fd_move_high(made);
+		if (!s->closed && engine_on_handed_over)
+			engine_on_handed_over(s, s->kept_fd);
+	}
+	if (s->kept_fd < 0)
+		return -ECONNRESET;
+	*fd = s->kept_fd;
+	return 0;
+}
+
+static void child_request(struct engine *e, struct fork_child *c, const struct fork_msg *m)
+{
+	struct fork_msg reply = {.op = m->op, .id = m->id};
+	struct sock **ref = child_ref(c, m->id);
+	int fd = -1, close_fd = -1;
+	if (m->op == FORK_FORK) {
+		struct fork_child *grandchild = child_new(e, c, &close_fd);
+		reply.result = grandchild ? 0 : -ENOMEM;
+		fd = close_fd;
+	} else if (!ref) {
+		reply.result = -ENOENT;
+	} else if (m->op == FORK_ADOPT) {
+		reply.result = give_kernel_fd(e, *ref, &fd);
+	} else if (m->op == FORK_RELEASE && (*ref)->kind == SOCK_KIND_LISTENER) {
+		listener_release(e, *ref);
+		engine_note_fallback("a listener shared by fork", "another process accepts from it, too");
+	}
+	if (m->op != FORK_DROP)
+		send_msg(c->fd, &reply, fd);
+	fd_close(close_fd);
+	if (ref && (m->op == FORK_DROP || m->op == FORK_ADOPT)) {
+		struct sock *s = *ref;
+		*ref = NULL;
+		child_ref_drop(e, s);
+	}
+}
+
+unsigned fork_poll_fds(struct engine *e, struct pollfd *out, unsigned max)
+{
+	unsigned n = 0;
+	if (!e->children.next)
+		return 0;
+	list_for_each (pos, tmp, &e->children)
+		if (n < max)
+			out[n++] = (struct pollfd){.fd = container_of(pos, struct fork_child, node)->fd, .events = POLLIN};
+	return n;
+}
+
+void fork_serve(struct engine *e, const struct pollfd *fds, unsigned n)
+{
+	for (unsigned i = 0; i < n; i++) {
+		if (!fds[i].revents)
+			continue;
+		list_for_each (pos, tmp, &e->children) {
+			struct fork_child *c = container_of(pos, struct fork_child, node);
+			struct fork_msg m;
+			int fd, r;
+			if (c->fd != fds[i].fd)
+				continue;
+			while ((r = recv_msg(c->fd, &m, &fd, MSG_DONTWAIT)) > 0)
+				child_request(e, c, &m);
+			if (r != -EAGAIN)
+				child_free(e, c);
+			break;
+		}
+		/* Children that did not fit the poll set move up. */
+	}
+}
+
+void fork_give_all(struct engine *e)
+{
+	list_for_each (pos, tmp, &e->children) {
+		struct fork_child *c = container_of(pos, struct fork_child, node);
+		for (unsigned i = 0; i < c->n_refs; i++) {
+			struct sock *s = c->refs[i];
+			int fd;
+			if (!s || s->kind == SOCK_KIND_LISTENER || give_kernel_fd(e, s, &fd))
+				continue;
+			struct fork_msg m = {.op = FORK_GIVE, .id = s->id};
+			send_msg(c->fd, &m, fd);
+		}
+	}
+}
+
+/* ---- fork itself ---- */
+
+static struct fork_parent *any_parent(struct engine *e)
+{
+	list_for_each (pos, tmp, &e->socks) {
+		struct sock *s = container_of(pos, struct sock, node);
+		if (s->kind == SOCK_KIND_INHERITED && s->parent)
+			return s->parent;
+	}
+	return NULL;
+}
+
+static int ask(struct fork_parent *p, const struct fork_msg *m, struct fork_msg *reply, int *fd);
+
+void engine_fork_prepare(void)
+{
+	struct engine *e = &engine;
+	engine_lock();
+	if (!e->pool.memory.alloc)
+		return;
+	if (e->up) {
+		pending_child = child_new(e, NULL, &pending_child_fd);
+		helper_wake(e);
+	}
+	struct fork_parent *p = e->n_inherited ? any_parent(e) : NULL;
+	if (p) { /* our own parent gives a control socket for our child */
+		struct fork_msg m = {.op = FORK_FORK}, reply;
+		int fd = -1;
+		if (ask(p, &m, &reply, &fd) == 0 && fd >= 0) {
+			pending_parent = p;
+			pending_parent_fd = fd_move_high(fd);
+		}
+	}
+}
+
+void engine_fork_parent(pid_t child)
+{
+	struct engine *e = &engine;
+	fd_close(pending_child_fd);
+	fd_close(pending_parent_fd);
+	if (child < 0 && pending_child)
+		child_free(e, pending_child);
+	pending_child = NULL;
+	pending_child_fd = pending_parent_fd = -1;
+	engine_unlock();
+}
+
+static void forget_children(struct engine *e)
+{
+	list_for_each (pos, tmp, &e->children) {
+		struct fork_child *c = container_of(pos, struct fork_child, node);
+		list_unlink(pos);
+		fd_close(c->fd);
+	}
+}
+
+/* What the child keeps of a socket of the parent's engine: its name, and whom to ask. */
+static void become_inherited(struct engine *e, struct sock *s, struct fork_parent *p)
+{
+	if (s->kind == SOCK_KIND_INHERITED) /* the grandparent's: its control socket is a new one */
+		return;
+	bool keep = has_fd(s) && p;
+	list_unlink(&s->dirty);
+	list_unlink(&s->accept_node);
+	list_init(&s->watches);
+	s->listener = NULL;
+	s->live = s->in_demux = s->exact = false;
+	s->child_refs = 0;
+	s->timer.index = 0;
+	fd_close(s->kept_fd);
+	s->kept_fd = -1;
+	if (keep) {
+		s->kind = SOCK_KIND_INHERITED;
+		s->parent = p;
+		p->n_socks++;
+		e->n_inherited++;
+	} else {
+		s->kind = SOCK_KIND_DEAD;
+		list_unlink(&s->node);
+	}
+}
+
+static void child_close_engine(struct engine *e)
+{
+	classifier_forget(e->classifier);
+	link_forget(e->link);
+	netstate_forget(e->net);
+	ports_forget(e->ports);
+	e->classifier = NULL;
+	e->link = NULL;
+	e->net = NULL;
+	e->ports = NULL;
+	e->steer = NULL;
+	timers_fini(&e->timers);
+	timers_init(&e->timers);
+	list_init(&e->dirty);
+	list_init(&e->stalled);
+	list_init(&e->time_waits);
+	list_init(&e->waiters);
+	memset(e->dests, 0, sizeof e->dests);
+	memset(e->counters, 0, sizeof e->counters);
+	memset(e->ip_fates, 0, sizeof e->ip_fates);
+	e->n_conns = e->n_time_wait = 0;
+	e->leader = NULL;
+	e->helper_deep = false;
+	e->up = false;
+	e->up_failed_us = 0;
+}
+
+static struct fork_parent *parent_new(struct engine *e, int fd)
+{
+	struct fork_parent *p = fd >= 0 ? engine_alloc(sizeof *p) : NULL;
+	(void)e;
+	if (!p) {
+		fd_close(fd);
+		return NULL;
+	}
+	struct timeval tv = {.tv_sec = ANSWER_TIMEOUT_S};
+	sys_setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &tv, sizeof tv);
+	p->fd = fd;
+	return p;
+}
+
+void engine_fork_child(void)
+{
+	struct engine *e = &engine;
+	if (!e->pool.memory.alloc) {
+		engine_unlock();
+		return;
+	}
+	wait_after_fork();
+	helper_after_fork(e);
+	forget_children(e);
+	if (pending_parent) {
+		sys_close(pending_parent->fd);
+		fd_unmark(pending_parent->fd);
+		pending_parent->fd = pending_parent_fd;
+	}
+	if (e->up) {
+		struct fork_parent *p = parent_new(e, pending_child_fd);
+		list_for_each (pos, tmp, &e->socks)
+			become_inherited(e, container_of(pos, struct sock, node), p);
+		list_init(&e->listeners);
+		child_close_engine(e);
+	}
+	pending_child = NULL;
+	pending_parent = NULL;
+	pending_child_fd = pending_parent_fd = -1;
+	engine_unlock();
+}
+
+/* ---- the child's side ---- */
+
+bool sock_is_inherited(const struct sock *s)
+{
+	return s->kind == SOCK_KIND_INHERITED;
+}
+
+/* A connection that the parent gave unasked, because it exits. */
+static void on_given(struct engine *e, const struct fork_msg *m, int fd)
+{
+	list_for_each (pos, tmp, &e->socks) {
+		struct sock *s = container_of(pos, struct sock, node);
+		if (s->kind == SOCK_KIND_INHERITED && s->id == m->id && s->kept_fd < 0) {
+			s->kept_fd = fd_move_high(fd);
+			return;
+		}
+	}
+	if (fd >= 0)
+		sys_close(fd);
+}
+
+/* Sends and waits for the answer; what was given meanwhile is put aside. 0, or -errno: the parent is gone, or does not answer. */
+static int ask(struct fork_parent *p, const struct fork_msg *m, struct fork_msg *reply, int *fd)
+{
+	int err = send_msg(p->fd, m, -1);
+	(void)err; /* a parent that is gone may have left messages */
+	for (;;) {
+		int r = recv_msg(p->fd, reply, fd, 0);
+		if (r <= 0)
+			return r < 0 ? r : -ECONNRESET;
+		if (reply->op == m->op && reply->id == m->id)
+			return 0;
+		if (reply->op == FORK_GIVE)
+			on_given(&engine, reply, *fd);
+		else if (*fd >= 0)
+			sys_close(*fd);
+	}
+}
+
+static void inherited_end(struct engine *e, struct sock *s)
+{
+	struct fork_parent *p = s->parent;
+	s->kind = SOCK_KIND_DEAD;
+	s->parent = NULL;
+	e->n_inherited--;
+	if (p && --p->n_socks == 0) {
+		fd_close(p->fd);
+		engine_free(p, sizeof *p);
+	}
+	sock_put(e, s); /* the engine's reference, as sock_retire would */
+}
+
+static int adopt_conn(struct engine *e, struct sock *s)
+{
+	struct fork_msg m = {.op = FORK_ADOPT, .id = s->id}, reply;
+	int fd = -1, err = 0;
+	if (s->kept_fd < 0)
+		err = ask(s->parent, &m, &reply, &fd);
+	if (!err && fd < 0 && s->kept_fd < 0)
+		err = reply.result ? reply.result : -ECONNRESET;
+	if (s->kept_fd >= 0) { /* given before, or while we asked */
+		fd = sys_fcntl(s->kept_fd, F_DUPFD_CLOEXEC, 0);
+		err = 0;
+	}
+	inherited_end(e, s);
+	return err ? err : fd;
+}
+
+/* The kernel's queue is shared from now on; when the parent is gone, the port is ours. */
+static int adopt_listener(struct engine *e, struct sock *s)
+{
+	struct fork_msg m = {.op = FORK_RELEASE, .id = s->id}, reply;
+	char why[160];
+	int fd = -1;
+	bool gone = ask(s->parent, &m, &reply, &fd) != 0;
+	struct fork_parent *p = s->parent;
+	s->parent = NULL;
+	e->n_inherited--;
+	if (--p->n_socks == 0) {
+		fd_close(p->fd);
+		engine_free(p, sizeof *p);
+	}
+	s->kind = SOCK_KIND_LISTENER;
+	struct listener *lst = s->lst;
+	list_init(&lst->accept_queue);
+	list_init(&lst->embryos);
+	list_init(&lst->node);
+	lst->n_accept = lst->n_embryonic = 0;
+	lst->claimed = false;
+	if (!gone)
+		return 0;
+	if (engine_up(why, sizeof why)) {
+		engine_note_fallback("a listener inherited by fork", why);
+		return 0;
+	}
+	lst->policy = steer_listener_new(e->steer, lst->port);
+	if (lst->policy && listener_claim(e, s))
+		engine_note_fallback("a listener inherited by fork", "claiming the port failed");
+	return 0;
+}
+
+int sock_adopt(struct sock *s)
+{
+	struct engine *e = &engine;
+	int r;
+	engine_lock();
+	turn_begin(e);
+	if (s->kind != SOCK_KIND_INHERITED)
+		r = s->kind == SOCK_KIND_LISTENER ? 0 : -EBADF;
+	else
+		r = s->lst ? adopt_listener(e, s) : adopt_conn(e, s);
+	turn_end(e);
+	engine_unlock();
+	return r;
+}
+
+/* close of an inherited socket that was never used. */
+void inherited_close(struct engine *e, struct sock *s)
+{
+	struct fork_msg m = {.op = FORK_DROP, .id = s->id};
+	send_msg(s->parent->fd, &m, -1);
+	if (s->lst)
+		fd_close(s->lst->kfd);
+	inherited_end(e, s);
+}

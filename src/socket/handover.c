@@ -1,0 +1,146 @@
+/*
+ * Handover: a connection of ours becomes the kernel's (DESIGN §5). The kernel socket is made first, then the classifier lets the
+ * flow's frames through: a frame that comes in between reaches only us, and is retransmitted; the other way round the kernel would
+ * answer it with RST.
+ */
+#include "socket/engine.h"
+
+#include "base/fd.h"
+#include "base/log.h"
+#include "base/sys.h"
+#include "kernel/handover.h"
+#include "tcp/snapshot.h"
+
+#include <errno.h>
+
+/* Unsent data that the kernel could not take is sent by ourselves for at most this long when the process ends. */
+#define EXIT_DRAIN_US (2 * USEC_PER_SEC)
+
+static void flow_becomes_kernels(struct engine *e, struct sock *s)
+{
+	if (!s->exact)
+		classifier_add_exception(e->classifier, &s->flow.key); /* on a listening port of ours */
+	sock_leave_demux(e, s);
+}
+
+int conn_handover(struct engine *e, struct sock *s)
+{
+	struct tcp_snapshot snap;
+	if (!s->live)
+		return -ENOTCONN;
+	int err = tcp_snapshot(&s->tcp, e->now, &snap);
+	int fd = err ? err : handover_import(&snap, link_info(e->link)->ifindex);
+	if (fd < 0) {
+		e->counters[SOCKC_HandoverFailed]++;
+		log_debug("handover", "a connection in %s could not be handed over (errno %d)", tcp_state_name(tcp_state(&s->tcp)), -fd);
+		return fd;
+	}
+	flow_becomes_kernels(e, s);
+	e->counters[SOCKC_HandedOver]++;
+	s->kind = SOCK_KIND_DEAD;
+	sock_notify(e, s); /* who waits looks again, and sees that it is gone */
+	sock_retire(e, s);
+	return fd;
+}
+
+int sock_handover(struct sock *s)
+{
+	struct engine *e = &engine;
+	int r;
+	turn_enter();
+	turn_end(e); /* what is due goes out before the snapshot */
+	if (s->kind == SOCK_KIND_LISTENER) {
+		listener_release(e, s);
+		r = 0;
+	} else if (s->kind == SOCK_KIND_CONN) {
+		r = conn_handover(e, s);
+	} else {
+		r = -EBADF;
+	}
+	turn_leave();
+	return r;
+}
+
+/* ---- the process's end ---- */
+
+static bool needs_kernel(const struct sock *s)
+{
+	return s->kind == SOCK_KIND_CONN && s->live && !s->listener && tcp_state(&s->tcp) != TCPS_TIME_WAIT;
+}
+
+/* The kernel closes for us: its FIN, its retransmissions, its TIME-WAIT. */
+static void exit_one(struct engine *e, struct sock *s)
+{
+	bool abort_it = s->linger_on && s->linger_s == 0;
+	if (!s->closed && (abort_it || tcp_readable_bytes(&s->tcp))) { /* what Linux's close would do: RST */
+		conn_close(e, s, true);
+		return;
+	}
+	int fd = conn_handover(e, s);
+	if (fd >= 0)
+		sys_close(fd);
+	else
+		conn_close(e, s, true);
+}
+
+static bool anything_unacked(struct engine *e)
+{
+	list_for_each (pos, tmp, &e->socks) {
+		struct sock *s = container_of(pos, struct sock, node);
+		if (needs_kernel(s) && tcp_unacked_bytes(&s->tcp))
+			return true;
+	}
+	return false;
+}
+
+static void exit_drain(struct engine *e)
+{
+	struct waiter *w = waiter_self();
+	struct wait wait;
+	wait_begin(&wait, e, EXIT_DRAIN_US);
+	while (w && anything_unacked(e) && e->now < wait.deadline) {
+		struct wait step = wait;
+		int64_t next = turn_deadline(e);
+		step.deadline = next < wait.deadline ? next : wait.deadline;
+		struct pollfd fds[ENGINE_POLL_FDS];
+		turn_end(e);
+		unsigned n = engine_poll_fds(e, fds);
+		int64_t left = step.deadline > e->now ? step.deadline - e->now : 0;
+		struct timespec ts = {.tv_sec = left / USEC_PER_SEC, .tv_nsec = left % USEC_PER_SEC * NSEC_PER_USEC};
+		sys_ppoll(fds, n, &ts, NULL);
+		engine_on_poll(e, fds, n);
+	}
+}
+
+void engine_on_exit(void)
+{
+	struct engine *e = &engine;
+	if (!e->up || engine_inside) /* a crash inside the engine: nothing in it can be trusted */
+		return;
+	engine_lock();
+	if (e->exiting) {
+		engine_unlock();
+		return;
+	}
+	e->exiting = true;
+	helper_stop(e);
+	turn_begin(e);
+	turn_end(e);
+	fork_give_all(e);
+	list_for_each (pos, tmp, &e->listeners) {
+		struct listener *lst = container_of(pos, struct listener, node);
+		listener_close(e, lst->owner);
+	}
+	for (struct list *pos = e->socks.next; pos != &e->socks;) {
+		struct sock *s = container_of(pos, struct sock, node);
+		sock_ref(s);
+		if (needs_kernel(s))
+			exit_one(e, s);
+		pos = pos->next;
+		sock_put(e, s);
+	}
+	turn_end(e);
+	exit_drain(e);
+	turn_end(e);
+	engine_unlock();
+}

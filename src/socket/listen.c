@@ -1,0 +1,412 @@
+/*
+ * Listeners: a kernel listener and ours on one port.
+ *
+ * The application's fd stays the kernel's listening socket, so that the kernel's own answers to bind and listen hold, `ss -l` shows
+ * it, and who comes by loopback or another interface is accepted from its queue through the same accept. On the engine's interface the
+ * classifier keeps SYNs for the port from the kernel; they become embryos here (SYN-RECEIVED, bounded by the backlog) and, when the
+ * handshake is complete, wait in the accept queue, each with a reference of the queue that accept hands to the fd.
+ */
+#include "socket/engine.h"
+
+#include "base/fd.h"
+#include "base/log.h"
+#include "base/sys.h"
+#include "kernel/diag.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
+
+/* Embryos a small backlog may still have, as Linux's tcp_max_syn_backlog floor. */
+#define EMBRYOS_MIN 128
+
+static bool listener_matches(const struct sock *l, const struct flow_key *key)
+{
+	const struct ip_addr *a = &l->lst->addr;
+	if (l->lst->port != key->lport)
+		return false;
+	if (!ip_addr_is_any(a))
+		return ip_addr_equal(a, &key->laddr);
+	return l->family == AF_INET ? ip_addr_is_v4(&key->laddr) : !(l->v6only && ip_addr_is_v4(&key->laddr));
+}
+
+struct sock *listener_find(struct engine *e, const struct flow_key *key)
+{
+	struct sock *found = NULL;
+	list_for_each (pos, tmp, &e->listeners) {
+		struct listener *lst = container_of(pos, struct listener, node);
+		struct sock *l = lst->owner;
+		if (lst->claimed && listener_matches(l, key) && (!found || !ip_addr_is_any(&lst->addr)))
+			found = l;
+	}
+	return found;
+}
+
+bool listener_accept_full(const struct sock *l)
+{
+	return l->lst->n_accept > (unsigned)l->lst->backlog;
+}
+
+static bool embryos_full(const struct listener *lst)
+{
+	unsigned max = lst->backlog > EMBRYOS_MIN ? lst->backlog : EMBRYOS_MIN;
+	return lst->n_embryonic >= max;
+}
+
+/* The route back decides whose a SYN is; one that leaves by another interface is the kernel's from its next SYN on. */
+static int syn_destination(struct engine *e, struct sock *s)
+{
+	s->dest = dest_get(e, &s->flow.key.laddr, &s->flow.key.raddr);
+	if (!s->dest)
+		return -ENOMEM;
+	int err = dest_resolve(e, s->dest);
+	return err == -EAGAIN ? 0 : err;
+}
+
+static int syn_open(struct engine *e, struct sock *l, struct sock *s, const struct ip_input *in, uint32_t iss_min)
+{
+	struct tcp_open open;
+	sock_fill_open(e, s, &l->lst->options, &open);
+	if (iss_min && (int32_t)(open.iss - iss_min) < 0)
+		open.iss = iss_min;
+	int err = tcp_open_passive(&s->tcp, &e->tcp, e->now, &open, &in->seg);
+	return err ? err : sock_enter_demux(e, s);
+}
+
+void listener_on_syn(struct engine *e, struct sock *l, const struct ip_input *in, uint32_t iss_min)
+{
+	if (listener_accept_full(l) || embryos_full(l->lst)) {
+		e->counters[SOCKC_ListenDrops]++;
+		return;
+	}
+	struct sock *s = sock_new(e, SOCK_KIND_CONN, l->family);
+	if (!s) {
+		e->counters[SOCKC_NoMemory]++;
+		return;
+	}
+	s->flow.key = in->key;
+	s->policy = l->lst->policy;
+	steer_listener_ref(s->policy);
+	int err = syn_destination(e, s);
+	if (!err)
+		err = syn_open(e, l, s, in, iss_min);
+	if (err) {
+		if (err == -EXDEV) {
+			e->counters[SOCKC_OtherInterface]++;
+			classifier_add_exception(e->classifier, &in->key);
+		} else {
+			e->counters[SOCKC_NoMemory]++;
+		}
+		sock_put(e, s);
+		return;
+	}
+	s->listener = l;
+	s->v6only = l->v6only;
+	s->rcvtimeo_us = l->rcvtimeo_us;
+	s->sndtimeo_us = l->sndtimeo_us;
+	s->linger_on = l->linger_on;
+	s->linger_s = l->linger_s;
+	list_push_back(&l->lst->embryos, &s->accept_node);
+	l->lst->n_embryonic++;
+	sock_mark_dirty(e, s);
+}
+
+void listener_on_established(struct engine *e, struct sock *s)
+{
+	struct sock *l = s->listener;
+	list_unlink(&s->accept_node);
+	l->lst->n_embryonic--;
+	l->lst->n_accept++;
+	s->accepted = true;
+	e->counters[SOCKC_Accepted]++;
+	sock_ref(s); /* the queue's */
+	list_push_back(&l->lst->accept_queue, &s->accept_node);
+	sock_notify(e, l);
+}
+
+/* ---- listen(2) ---- */
+
+struct except_kernel {
+	struct diag_visit visit;
+	struct engine *e;
+	unsigned n;
+};
+
+static void except_one(struct diag_visit *v, const struct flow_key *key, int state)
+{
+	(void)state;
+	struct except_kernel *x = container_of(v, struct except_kernel, visit);
+	if (classifier_add_exception(x->e->classifier, key) == 0)
+		x->n++;
+}
+
+/* Connections that the kernel has on this port stay its own: those of an old process, orphans still sending, TIME-WAIT. */
+static int except_kernel_connections(struct engine *e, uint16_t port)
+{
+	struct except_kernel x = {.visit.socket = except_one, .e = e};
+	int err = diag_dump_port(port, &x.visit);
+	if (x.n)
+		log_info("listen", "%u connections on port %u stay with the kernel", x.n, port);
+	return err;
+}
+
+static int kernel_int(int kfd, int level, int name)
+{
+	int v = 0;
+	socklen_t len = sizeof v;
+	return sys_getsockopt(kfd, level, name, &v, &len) ? 0 : v;
+}
+
+static void note_listen_fallback(const struct ip_addr *addr, uint16_t port, const char *why)
+{
+	char what[64], text[IP_ADDR_STRLEN];
+	snprintf(what, sizeof what, "listen %s:%u", ip_addr_format(addr, text), port);
+	engine_note_fallback(what, why);
+}
+
+/* May this listener be ours? NULL: yes. Otherwise why not; "" is policy, not a fall-back. */
+static const char *listen_refused(struct engine *e, int kfd, const struct ip_addr *addr, uint16_t port)
+{
+	if (ip_addr_is_loopback(addr) || !settings_rules_allow(&e->settings, true, addr, port))
+		return "";
+	if (kernel_int(kfd, SOL_SOCKET, SO_REUSEPORT))
+		return "SO_REUSEPORT: groups of listeners stay with the kernel";
+	return NULL;
+}
+
+static int listener_make(struct engine *e, int kfd, int backlog, struct sock **out)
+{
+	int family, err = -ENOMEM;
+	struct sock *l = sock_new(e, SOCK_KIND_LISTENER, 0);
+	struct listener *lst = l ? engine_alloc(sizeof *lst) : NULL;
+	if (!lst)
+		goto fail;
+	lst->owner = l;
+	l->lst = lst;
+	list_init(&lst->accept_queue);
+	list_init(&lst->embryos);
+	list_init(&lst->node);
+	lst->backlog = backlog < 0 ? 0 : backlog;
+	err = name_of_kernel(kfd, &lst->addr, &lst->port, &family);
+	if (err)
+		goto fail;
+	l->family = family;
+	l->v6only = family == AF_INET6 && kernel_int(kfd, IPPROTO_IPV6, IPV6_V6ONLY);
+	l->nonblock = sys_fcntl(kfd, F_GETFL, 0) & O_NONBLOCK;
+	options_from_kernel(e, kfd, l, &lst->options);
+	lst->policy = steer_listener_new(e->steer, lst->port);
+	err = lst->policy ? 0 : -ENOMEM;
+	if (err)
+		goto fail;
+	lst->kfd = fd_move_high(sys_fcntl(kfd, F_DUPFD_CLOEXEC, 0));
+	err = lst->kfd < 0 ? lst->kfd : 0;
+	if (err)
+		goto fail;
+	*out = l;
+	return 0;
+fail:
+	if (lst) {
+		if (lst->policy)
+			steer_listener_unref(lst->policy);
+		engine_free(lst, sizeof *lst);
+		l->lst = NULL;
+	}
+	if (l)
+		sock_put(e, l);
+	return err;
+}
+
+int listener_claim(struct engine *e, struct sock *l)
+{
+	struct listener *lst = l->lst;
+	int err = classifier_add_listener(e->classifier, &lst->addr, lst->port);
+	if (err)
+		return err;
+	lst->claimed = true;
+	list_push_back(&e->listeners, &lst->node);
+	/* After the claim, so that no connection can slip in between; what the kernel owned meanwhile is asked for by input_unknown. */
+	return except_kernel_connections(e, lst->port);
+}
+
+static int decide_listen_locked(struct engine *e, int kfd, int backlog, struct sock **out)
+{
+	struct ip_addr addr;
+	uint16_t port;
+	int family;
+	char why[160] = "";
+	if (name_of_kernel(kfd, &addr, &port, &family))
+		return SOCK_KERNEL;
+	const char *refused = listen_refused(e, kfd, &addr, port);
+	if (refused) {
+		if (*refused)
+			note_listen_fallback(&addr, port, refused);
+		return SOCK_KERNEL;
+	}
+	if (engine_up(why, sizeof why)) {
+		note_listen_fallback(&addr, port, why);
+		return SOCK_KERNEL;
+	}
+	if (!ip_addr_is_any(&addr) && !engine_owns_address(e, &addr))
+		return SOCK_KERNEL; /* another interface's: not ours by policy */
+	int err = sys_listen(kfd, backlog);
+	if (err)
+		return err;
+	err = listener_make(e, kfd, backlog, out);
+	if (!err) {
+		err = listener_claim(e, *out);
+		if (err) {
+			listener_close(e, *out);
+			sock_put(e, *out);
+		}
+	}
+	if (err) {
+		snprintf(why, sizeof why, "claiming the port failed (errno %d)", -err);
+		note_listen_fallback(&addr, port, why);
+		return SOCK_KERNEL; /* a second listen(2) of the kernel socket does no harm */
+	}
+	/* From here accept must never block in the kernel's queue. */
+	sys_fcntl(kfd, F_SETFL, sys_fcntl(kfd, F_GETFL, 0) | O_NONBLOCK);
+	return 0;
+}
+
+int sock_decide_listen(int kfd, int backlog, struct sock **out)
+{
+	if (!engine.configured)
+		return SOCK_KERNEL;
+	engine_lock();
+	turn_begin(&engine);
+	int r = decide_listen_locked(&engine, kfd, backlog, out);
+	turn_end(&engine);
+	engine_unlock();
+	return r;
+}
+
+int sock_listen_again(struct sock *s, int backlog)
+{
+	if (s->kind != SOCK_KIND_LISTENER)
+		return -EINVAL;
+	int err = sys_listen(s->lst->kfd, backlog);
+	if (!err)
+		s->lst->backlog = backlog < 0 ? 0 : backlog;
+	return err;
+}
+
+/* ---- accept(2) ---- */
+
+static struct sock *accept_pop(struct sock *l)
+{
+	struct list *pos = list_first(&l->lst->accept_queue);
+	if (!pos)
+		return NULL;
+	struct sock *s = container_of(pos, struct sock, accept_node);
+	list_unlink(&s->accept_node);
+	s->listener = NULL;
+	l->lst->n_accept--;
+	return s;
+}
+
+/* The kernel's own queue: who came by another way. */
+static int accept_kernel(struct sock *l, int flags, struct sockaddr *addr, socklen_t *len, int *kernel_fd)
+{
+	int fd = sys_accept4(l->lst->kfd, addr, len, flags & (SOCK_NONBLOCK | SOCK_CLOEXEC));
+	if (fd < 0)
+		return fd;
+	*kernel_fd = fd;
+	return 1;
+}
+
+int sock_accept(struct sock *l, int flags, struct sockaddr *addr, socklen_t *len, struct sock **out, int *kernel_fd)
+{
+	struct engine *e = &engine;
+	if (flags & ~(SOCK_NONBLOCK | SOCK_CLOEXEC))
+		return -EINVAL;
+	turn_enter();
+	struct wait wait;
+	wait_begin(&wait, e, l->rcvtimeo_us);
+	int r;
+	for (;;) {
+		if (l->kind != SOCK_KIND_LISTENER) {
+			r = l->kind == SOCK_KIND_DEAD ? -EBADF : -EINVAL;
+			break;
+		}
+		struct sock *s = accept_pop(l);
+		if (s) {
+			s->nonblock = flags & SOCK_NONBLOCK;
+			name_from_addr(s->family, &s->flow.key.raddr, s->flow.key.rport, addr, len);
+			*out = s;
+			r = 0;
+			break;
+		}
+		r = accept_kernel(l, flags, addr, len, kernel_fd);
+		if (r != -EAGAIN || l->nonblock)
+			break;
+		r = sock_wait(e, l, &wait);
+		if (r) {
+			r = r == -ETIMEDOUT ? -EAGAIN : r;
+			break;
+		}
+	}
+	turn_leave();
+	return r;
+}
+
+/* ---- the end of a listener ---- */
+
+static void abort_queue(struct engine *e, struct list *queue, bool queue_holds_ref)
+{
+	for (struct list *pos; (pos = list_first(queue));) {
+		struct sock *s = container_of(pos, struct sock, accept_node);
+		list_unlink(pos);
+		s->listener = NULL;
+		if (s->live) {
+			tcp_abort(&s->tcp, e->now);
+			sock_mark_dirty(e, s); /* the RST leaves with this turn */
+		}
+		if (queue_holds_ref)
+			sock_put(e, s);
+	}
+}
+
+/* Its connections go on; without the listening port each needs an entry of its own. */
+static void keep_connections(struct engine *e, uint16_t port)
+{
+	list_for_each (pos, tmp, &e->socks) {
+		struct sock *s = container_of(pos, struct sock, node);
+		if (s->kind == SOCK_KIND_CONN && s->in_demux && s->flow.key.lport == port)
+			sock_set_exact(e, s);
+	}
+	list_for_each (pos, tmp, &e->time_waits) {
+		struct time_wait *tw = container_of(pos, struct time_wait, node);
+		if (!tw->exact && tw->flow.key.lport == port)
+			tw->exact = classifier_add_flow(e->classifier, &tw->flow.key) == 0;
+	}
+}
+
+/* The port goes back to the kernel; connections that wait for accept are reset. */
+void listener_close(struct engine *e, struct sock *l)
+{
+	struct listener *lst = l->lst;
+	abort_queue(e, &lst->embryos, false);
+	abort_queue(e, &lst->accept_queue, true);
+	lst->n_accept = lst->n_embryonic = 0;
+	listener_release(e, l);
+	l->kind = SOCK_KIND_DEAD;
+	fd_close(lst->kfd);
+	steer_listener_unref(lst->policy);
+	engine_free(lst, sizeof *lst);
+	l->lst = NULL;
+	sock_put(e, l);
+}
+
+void listener_release(struct engine *e, struct sock *l)
+{
+	struct listener *lst = l->lst;
+	if (!lst->claimed)
+		return;
+	keep_connections(e, lst->port);
+	classifier_del_listener(e->classifier, &lst->addr, lst->port);
+	list_unlink(&lst->node);
+	lst->claimed = false;
+}

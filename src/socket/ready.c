@@ -1,0 +1,167 @@
+/* Readiness as poll(2) reports it, and poll over engine and kernel fds mixed. */
+#include "socket/engine.h"
+
+#include "base/sys.h"
+
+#include <errno.h>
+#include <string.h>
+
+#define POLL_WATCHES_ON_STACK 32
+
+/* Linux's tcp_poll, clause by clause. */
+static short conn_mask(struct sock *s)
+{
+	struct tcp_conn *c = &s->tcp;
+	enum tcp_state state = tcp_state(c);
+	bool opening = state == TCPS_SYN_SENT || state == TCPS_SYN_RECEIVED;
+	bool done = state == TCPS_CLOSED || (state == TCPS_TIME_WAIT);
+	bool rcv_shut = s->shut_rd || done || tcp_peer_fin(c);
+	bool snd_shut = done || tcp_send_closed(c);
+	short mask = 0;
+	if (opening)
+		return tcp_error(c) ? POLLERR : 0;
+	if (rcv_shut && snd_shut)
+		mask |= POLLHUP;
+	if (rcv_shut)
+		mask |= POLLIN | POLLRDNORM | POLLRDHUP;
+	uint32_t readable = tcp_readable_bytes(c);
+	if (readable && readable >= (uint32_t)s->lowat)
+		mask |= POLLIN | POLLRDNORM;
+	if (snd_shut || tcp_is_writable(c))
+		mask |= POLLOUT | POLLWRNORM;
+	if (tcp_error(c))
+		mask |= POLLERR;
+	uint8_t byte;
+	if (!s->oob_inline && tcp_recv_urgent(c, NULL) == 0)
+		mask |= POLLPRI;
+	(void)byte;
+	return mask;
+}
+
+short sock_mask(struct engine *e, struct sock *s)
+{
+	(void)e;
+	switch (s->kind) {
+	case SOCK_KIND_LISTENER:
+		return list_empty(&s->lst->accept_queue) ? 0 : POLLIN | POLLRDNORM;
+	case SOCK_KIND_CONN:
+		return conn_mask(s);
+	default:
+		return POLLNVAL;
+	}
+}
+
+static short kernel_queue_mask(const struct sock *l)
+{
+	struct pollfd p = {.fd = l->lst->kfd, .events = POLLIN};
+	struct timespec now = {0, 0};
+	return sys_ppoll(&p, 1, &now, NULL) > 0 ? POLLIN | POLLRDNORM : 0;
+}
+
+short sock_poll_mask(struct sock *s)
+{
+	turn_enter();
+	short mask = sock_mask(&engine, s);
+	if (s->kind == SOCK_KIND_LISTENER && !mask)
+		mask = kernel_queue_mask(s);
+	turn_leave();
+	return mask;
+}
+
+/* One poll(2) in progress: the kernel's part of the set, and a watch per engine socket. */
+struct poll_call {
+	struct sock_pollfd *fds;
+	unsigned n, n_kernel, n_watches;
+	struct pollfd *kernel;  /* kernel fds, and the kernel queues of listeners */
+	unsigned *kernel_index; /* which of `fds` each belongs to */
+	struct watch *watches;
+};
+
+static void poll_call_fill(struct poll_call *c, struct waiter *w)
+{
+	for (unsigned i = 0; i < c->n; i++) {
+		struct sock_pollfd *f = &c->fds[i];
+		int kfd = f->sock && f->sock->kind == SOCK_KIND_LISTENER ? f->sock->lst->kfd : f->sock ? -1 : f->fd;
+		if (kfd >= 0) {
+			c->kernel_index[c->n_kernel] = i;
+			c->kernel[c->n_kernel++] = (struct pollfd){.fd = kfd, .events = f->events};
+		}
+		if (f->sock) {
+			watch_init(&c->watches[c->n_watches], w);
+			watch_add(&c->watches[c->n_watches++], f->sock);
+		}
+	}
+}
+
+static unsigned poll_call_check(struct engine *e, struct poll_call *c)
+{
+	unsigned ready = 0;
+	for (unsigned i = 0; i < c->n; i++) {
+		struct sock_pollfd *f = &c->fds[i];
+		f->revents = f->sock ? sock_mask(e, f->sock) & (f->events | POLLERR | POLLHUP | POLLNVAL) : 0;
+	}
+	for (unsigned i = 0; i < c->n_kernel; i++)
+		c->fds[c->kernel_index[i]].revents |= c->kernel[i].revents;
+	for (unsigned i = 0; i < c->n; i++)
+		ready += c->fds[i].revents != 0;
+	return ready;
+}
+
+/* What is ready in the kernel right now, beside what is ready in memory. */
+static void poll_call_kernel(struct poll_call *c)
+{
+	struct timespec now = {0, 0};
+	if (c->n_kernel && sys_ppoll(c->kernel, c->n_kernel, &now, NULL) < 0)
+		for (unsigned i = 0; i < c->n_kernel; i++)
+			c->kernel[i].revents = 0;
+}
+
+static int poll_loop(struct engine *e, struct poll_call *c, struct waiter *w, const struct wait *wait, const sigset_t *mask)
+{
+	if (poll_call_check(e, c) || e->now >= wait->deadline) {
+		poll_call_kernel(c);
+		return poll_call_check(e, c);
+	}
+	for (;;) {
+		int r = engine_wait(e, w, c->kernel, c->n_kernel, wait, mask);
+		unsigned ready = poll_call_check(e, c);
+		if (ready)
+			return ready;
+		if (r)
+			return r == -ETIMEDOUT ? 0 : r;
+	}
+}
+
+int sock_poll(struct sock_pollfd *fds, unsigned n, const struct timespec *timeout, const sigset_t *mask)
+{
+	struct engine *e = &engine;
+	struct watch watches[POLL_WATCHES_ON_STACK];
+	struct pollfd kernel[POLL_WATCHES_ON_STACK];
+	unsigned index[POLL_WATCHES_ON_STACK];
+	struct poll_call c = {.fds = fds, .n = n, .kernel = kernel, .kernel_index = index, .watches = watches};
+	size_t each = sizeof *watches + sizeof *kernel + sizeof *index;
+	void *heap = NULL;
+	struct wait wait;
+	struct waiter *w = waiter_self();
+	if (!w)
+		return -ENOMEM;
+	turn_enter();
+	int r = wait_begin_timespec(&wait, e, timeout);
+	if (!r && n > POLL_WATCHES_ON_STACK) {
+		heap = engine_alloc(n * each);
+		r = heap ? 0 : -ENOMEM;
+		c.watches = heap;
+		c.kernel = (void *)(c.watches + n);
+		c.kernel_index = (void *)(c.kernel + n);
+	}
+	if (!r) {
+		poll_call_fill(&c, w);
+		r = poll_loop(e, &c, w, &wait, mask);
+		for (unsigned i = 0; i < c.n_watches; i++)
+			watch_remove(&c.watches[i]);
+	}
+	if (heap)
+		engine_free(heap, n * each);
+	turn_leave();
+	return r;
+}

@@ -1,0 +1,262 @@
+/*
+ * `finesse stat`, the engine's side: an abstract AF_UNIX socket, finesse/stat/PID, in this network namespace. Who connects and is root or our own
+ * user gets one JSON document and the end of file. The helper thread answers; the document is made under the lock, sent without it.
+ */
+#include "socket/engine.h"
+
+#include "base/fd.h"
+#include "base/sys.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/un.h>
+#include <fcntl.h>
+#include <unistd.h>
+
+#define SEND_TIMEOUT_S 2 /* a reader that does not read */
+#define STAT_BACKLOG   8
+
+int stat_listen(void)
+{
+	struct sockaddr_un sun = {.sun_family = AF_UNIX};
+	int n = snprintf(sun.sun_path + 1, sizeof sun.sun_path - 1, "finesse/stat/%d", sys_getpid());
+	int fd = fd_move_high(sys_socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+	if (fd < 0)
+		return fd;
+	int err = sys_bind(fd, &sun, offsetof(struct sockaddr_un, sun_path) + 1 + n);
+	if (!err)
+		err = sys_listen(fd, STAT_BACKLOG);
+	if (err) {
+		fd_close(fd);
+		return err;
+	}
+	return fd;
+}
+
+/* JSON text that grows. */
+struct text {
+	char *buf;
+	size_t len, cap;
+	bool failed;
+};
+
+static void put(struct text *t, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+static void put(struct text *t, const char *fmt, ...)
+{
+	va_list ap;
+	for (;;) {
+		va_start(ap, fmt);
+		int n = vsnprintf(t->buf ? t->buf + t->len : NULL, t->cap - t->len, fmt, ap);
+		va_end(ap);
+		if (t->len + n < t->cap) {
+			t->len += n;
+			return;
+		}
+		size_t cap = (t->cap ? t->cap * 2 : 4096) + n;
+		char *buf = realloc(t->buf, cap);
+		if (!buf) {
+			t->failed = true;
+			return;
+		}
+		t->buf = buf;
+		t->cap = cap;
+	}
+}
+
+static void put_string(struct text *t, const char *s)
+{
+	put(t, "\"");
+	for (; *s; s++) {
+		if (*s == '"' || *s == '\\')
+			put(t, "\\%c", *s);
+		else if ((unsigned char)*s < 0x20)
+			put(t, "\\u%04x", *s);
+		else
+			put(t, "%c", *s);
+	}
+	put(t, "\"");
+}
+
+static void put_head(struct engine *e, struct text *t)
+{
+	char comm[32] = "";
+	int fd = sys_openat(AT_FDCWD, "/proc/self/comm", O_RDONLY | O_CLOEXEC, 0);
+	ssize_t n = fd < 0 ? 0 : sys_read(fd, comm, sizeof comm - 1);
+	sys_close(fd);
+	comm[n > 0 ? n - 1 : 0] = 0;
+	put(t, "{\"version\":\"%s\",\"pid\":%d,\"comm\":", FINESSE_VERSION, sys_getpid());
+	put_string(t, comm);
+	if (!e->up)
+		return;
+	const struct link_info *info = link_info(e->link);
+	put(t, ",\"interface\":");
+	put_string(t, info->ifname);
+	put(t, ",\"classifier\":\"%s\",\"tx\":\"%s\"", classifier_backend(e->classifier), info->tx_backend);
+}
+
+static void put_steering(struct text *t, const struct listener *lst, const char *policy)
+{
+	struct steer_counts c;
+	steer_listener_counts(lst->policy, &c);
+	put(t, "\"steering\":{\"policy\":\"%s\",\"closes\":%lu,\"client_first\":%lu,\"server_first\":{", policy, c.closes, c.client_first);
+	const char *sep = "";
+	for (int i = 0; i < CLOSE_REASON_COUNT; i++)
+		if (c.server_first[i]) {
+			put(t, "%s\"%s\":%lu", sep, close_reason_name(i), c.server_first[i]);
+			sep = ",";
+		}
+	put(t, "},\"held\":%lu,\"held_now\":%lu,\"hold_client_fin\":%lu,\"hold_expired\":%lu,\"hold_reset\":%lu,\"hold_data\":%lu,", c.held,
+	    c.held_now, c.hold_client_fin, c.hold_expired, c.hold_reset, c.hold_data);
+	put(t, "\"over_budget\":%lu,\"hold_us\":%ld,\"learned_off\":%s}", c.over_budget, c.hold_quantile_us, c.learned_off ? "true" : "false");
+}
+
+static void put_listeners(struct engine *e, struct text *t)
+{
+	static const char *const policies[] = {
+		[CLOSE_POLICY_OFF] = "off", [CLOSE_POLICY_HOLD] = "hold", [CLOSE_POLICY_ADAPTIVE] = "adaptive"};
+	char addr[IP_ADDR_STRLEN];
+	const char *sep = "";
+	put(t, ",\"listeners\":[");
+	list_for_each (pos, tmp, &e->listeners) {
+		const struct listener *lst = container_of(pos, struct listener, node);
+		put(t, "%s{\"address\":\"%s\",\"port\":%u,\"backlog\":%d,\"accept_queue\":%u,\"syn_queue\":%u,", sep,
+		    ip_addr_format(&lst->addr, addr), lst->port, lst->backlog, lst->n_accept, lst->n_embryonic);
+		put_steering(t, lst, policies[e->settings.close_policy]);
+		put(t, "}");
+		sep = ",";
+	}
+	put(t, "]");
+}
+
+static void put_name(struct text *t, const char *key, const struct ip_addr *a, uint16_t port)
+{
+	char addr[IP_ADDR_STRLEN];
+	ip_addr_format(a, addr);
+	put(t, ip_addr_is_v4(a) ? "\"%s\":\"%s:%u\"," : "\"%s\":\"[%s]:%u\",", key, addr, port);
+}
+
+static void put_connection(struct text *t, struct sock *s)
+{
+	struct tcp_status st;
+	tcp_get_status(&s->tcp, &st);
+	int first = tcp_first_fin(&s->tcp);
+	put(t, "{");
+	put_name(t, "local", &s->flow.key.laddr, s->flow.key.lport);
+	put_name(t, "remote", &s->flow.key.raddr, s->flow.key.rport);
+	put(t, "\"role\":\"%s\",\"state\":\"%s\",\"held\":%s,\"first_fin\":\"%s\",", s->policy ? "server" : "client",
+	    tcp_state_name(st.state), tcp_is_held(&s->tcp) ? "true" : "false", first > 0 ? "us" : first < 0 ? "peer" : "none");
+	if (tcp_send_closed(&s->tcp))
+		put(t, "\"close_reason\":\"%s\",", close_reason_name(tcp_close_reason(&s->tcp)));
+	put(t, "\"rtt_us\":%ld,\"rttvar_us\":%ld,\"min_rtt_us\":%ld,\"handshake_rtt_us\":%ld,\"rto_us\":%ld,", st.srtt_us, st.rttvar_us,
+	    st.min_rtt_us, st.handshake_rtt_us, st.rto_us);
+	put(t, "\"cwnd_bytes\":%u,\"ssthresh_bytes\":%u,\"mss\":%u,\"iss\":%u,\"irs\":%u,\"snd_wnd\":%u,\"rcv_wnd\":%u,", st.cwnd_bytes,
+	    st.ssthresh_bytes, st.mss_snd, st.iss, st.irs, st.snd_wnd, st.rcv_wnd);
+	put(t, "\"bytes_in\":%lu,\"bytes_out\":%lu,\"retrans\":%u,\"unread_bytes\":%u,\"unsent_bytes\":%u,\"in_flight_bytes\":%u,", st.bytes_in,
+	    st.bytes_out, st.total_retrans, st.readable_bytes, st.unsent_bytes, st.in_flight_bytes);
+	put(t, "\"cc\":\"%s\",\"fd_refs\":%d}", st.cc_name, s->refs - 1);
+}
+
+static void put_connections(struct engine *e, struct text *t)
+{
+	const char *sep = "";
+	put(t, ",\"connections\":[");
+	list_for_each (pos, tmp, &e->socks) {
+		struct sock *s = container_of(pos, struct sock, node);
+		if (s->kind != SOCK_KIND_CONN || !s->live)
+			continue;
+		put(t, "%s", sep);
+		put_connection(t, s);
+		sep = ",";
+	}
+	put(t, "]");
+}
+
+static void put_counters(struct engine *e, struct text *t)
+{
+	put(t, ",\"counters\":{\"tcp\":{");
+	for (int i = 0; i < TCPC_COUNT; i++)
+		put(t, "%s\"%s\":%lu", i ? "," : "", tcp_counter_name(i), e->tcp.counters[i]);
+	put(t, "},\"socket\":{");
+	static const char *const names[] = {
+#define SOCK_COUNTER(name, text) #name,
+#include "socket/sock_counter.def"
+#undef SOCK_COUNTER
+	};
+	for (int i = 0; i < SOCKC_COUNT; i++)
+		put(t, "%s\"%s\":%lu", i ? "," : "", names[i], e->counters[i]);
+	put(t, "},\"ip\":{");
+	for (int i = 0; i < IP_FATE_COUNT; i++)
+		put(t, "%s\"%s\":%lu", i ? "," : "", ip_fate_name(i), e->ip_fates[i]);
+	const uint64_t *link = link_counters(e->link);
+	put(t, "},\"link\":{");
+	for (int i = 0; i < LINKC_COUNT; i++)
+		put(t, "%s\"%s\":%lu", i ? "," : "", link_counter_name(i), link[i]);
+	put(t, "}}");
+}
+
+static void put_fallbacks(struct text *t)
+{
+	put(t, ",\"fallbacks\":[");
+	for (unsigned i = 0; fallback_at(i); i++) {
+		put(t, "%s{\"what\":", i ? "," : "");
+		put_string(t, fallback_at(i)->what);
+		put(t, ",\"why\":");
+		put_string(t, fallback_at(i)->why);
+		put(t, ",\"count\":%u}", fallback_at(i)->count);
+	}
+	put(t, "]");
+}
+
+static void put_document(struct engine *e, struct text *t)
+{
+	put_head(e, t);
+	put_listeners(e, t);
+	put_connections(e, t);
+	put(t, ",\"time_wait\":%u,\"memory_bytes\":%zu", e->n_time_wait, e->pool.in_use_bytes);
+	put(t, ",\"totals\":{\"connections_opened\":%lu,\"connections_accepted\":%lu,\"first_fin_us\":%lu,\"first_fin_peer\":%lu,\"fallbacks\":%u}",
+	    e->counters[SOCKC_Opened], e->counters[SOCKC_Accepted], e->counters[SOCKC_FirstFinUs], e->counters[SOCKC_FirstFinPeer],
+	    fallback_count());
+	put_fallbacks(t);
+	if (e->up)
+		put_counters(e, t);
+	put(t, "}\n");
+}
+
+static bool may_see(int fd)
+{
+	struct ucred peer;
+	socklen_t len = sizeof peer;
+	return sys_getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) == 0 && (peer.uid == 0 || peer.uid == geteuid());
+}
+
+static void send_all(int fd, const char *p, size_t n)
+{
+	struct timeval tv = {.tv_sec = SEND_TIMEOUT_S};
+	sys_setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &tv, sizeof tv);
+	while (n) {
+		ssize_t sent = sys_sendto(fd, p, n, MSG_NOSIGNAL, NULL, 0);
+		if (sent <= 0)
+			return;
+		p += sent;
+		n -= sent;
+	}
+}
+
+void stat_serve(struct engine *e, int fd)
+{
+	int client = fd_move_high(sys_accept4(fd, NULL, NULL, SOCK_CLOEXEC));
+	if (client < 0)
+		return;
+	struct text t = {0};
+	if (may_see(client))
+		put_document(e, &t);
+	engine_unlock();
+	if (!t.failed)
+		send_all(client, t.buf, t.len);
+	fd_close(client);
+	free(t.buf);
+	engine_lock();
+}

@@ -1,0 +1,280 @@
+/* Bytes in and out, shutdown and close: Linux's tcp_sendmsg, tcp_recvmsg and their blocking rules over the core. */
+#include "socket/engine.h"
+
+#include <errno.h>
+#include <sys/socket.h>
+
+static bool would_block(const struct sock *s, int flags)
+{
+	return s->nonblock || (flags & MSG_DONTWAIT);
+}
+
+static bool is_opening(const struct sock *s)
+{
+	enum tcp_state state = tcp_state(&s->tcp);
+	return state == TCPS_SYN_SENT || state == TCPS_SYN_RECEIVED;
+}
+
+/* A verb on something that is not a connection of this process. */
+static int kind_error(const struct sock *s)
+{
+	return s->kind == SOCK_KIND_CONN ? 0 : s->kind == SOCK_KIND_LISTENER ? -ENOTCONN : -EBADF;
+}
+
+static size_t iov_total(const struct msghdr *msg)
+{
+	size_t n = 0;
+	for (size_t i = 0; i < msg->msg_iovlen; i++)
+		n += msg->msg_iov[i].iov_len;
+	return n;
+}
+
+/* Where a message stands: piece `i`, `off` bytes into it. */
+struct iov_cursor {
+	size_t i, off;
+};
+
+/* The next unfinished piece; false at the end. */
+static bool cursor_piece(const struct msghdr *msg, struct iov_cursor *c, struct iovec *out)
+{
+	while (c->i < msg->msg_iovlen && c->off == msg->msg_iov[c->i].iov_len) {
+		c->i++;
+		c->off = 0;
+	}
+	if (c->i == msg->msg_iovlen)
+		return false;
+	out->iov_base = (char *)msg->msg_iov[c->i].iov_base + c->off;
+	out->iov_len = msg->msg_iov[c->i].iov_len - c->off;
+	return true;
+}
+
+/* One pass: as much as fits now. Bytes, or -errno when none. */
+static ssize_t send_some(struct engine *e, struct sock *s, const struct msghdr *msg, struct iov_cursor *c, int flags, size_t left)
+{
+	size_t sent = 0;
+	struct iovec piece;
+	if (is_opening(s))
+		return -EAGAIN;
+	while (cursor_piece(msg, c, &piece)) {
+		bool last = sent + piece.iov_len == left;
+		ssize_t n = tcp_send(&s->tcp, e->now, &piece, 1, !last || (flags & MSG_MORE), last && (flags & MSG_OOB));
+		if (n < 0)
+			return sent ? (ssize_t)sent : n;
+		c->off += n;
+		sent += n;
+		if ((size_t)n < piece.iov_len)
+			break;
+	}
+	return sent;
+}
+
+static ssize_t send_locked(struct engine *e, struct sock *s, const struct msghdr *msg, int flags)
+{
+	size_t total = iov_total(msg), done = 0;
+	struct iov_cursor c = {0, 0};
+	struct wait wait;
+	wait_begin(&wait, e, s->sndtimeo_us);
+	for (;;) {
+		int err = kind_error(s);
+		if (err)
+			return done ? (ssize_t)done : err == -ENOTCONN ? -EPIPE : err;
+		ssize_t n = send_some(e, s, msg, &c, flags, total - done);
+		if (n > 0) {
+			done += n;
+			sock_mark_dirty(e, s);
+		}
+		if (done == total && n >= 0)
+			return done;
+		if (n < 0 && n != -EAGAIN)
+			return done ? (ssize_t)done : n;
+		if (would_block(s, flags))
+			return done ? (ssize_t)done : -EAGAIN;
+		err = sock_wait(e, s, &wait);
+		if (err)
+			return done ? (ssize_t)done : err == -ETIMEDOUT ? -EAGAIN : err;
+	}
+}
+
+ssize_t sock_sendmsg(struct sock *s, const struct msghdr *msg, int flags)
+{
+	if (s->kind == SOCK_KIND_CONN && msg->msg_name && msg->msg_namelen && (flags & MSG_FASTOPEN))
+		return -EOPNOTSUPP;
+	turn_enter();
+	ssize_t n = send_locked(&engine, s, msg, flags);
+	turn_leave();
+	return n;
+}
+
+/* ---- receive ---- */
+
+static ssize_t recv_urgent(struct sock *s, const struct msghdr *msg, int *out_flags)
+{
+	uint8_t byte;
+	if (s->oob_inline)
+		return -EINVAL;
+	int err = tcp_recv_urgent(&s->tcp, &byte);
+	if (err)
+		return err;
+	*out_flags |= MSG_OOB;
+	if (!iov_total(msg)) {
+		*out_flags |= MSG_TRUNC;
+		return 0;
+	}
+	struct iov_cursor c = {0, 0};
+	struct iovec piece;
+	cursor_piece(msg, &c, &piece);
+	*(uint8_t *)piece.iov_base = byte;
+	return 1;
+}
+
+static ssize_t recv_some(struct engine *e, struct sock *s, const struct msghdr *msg, struct iov_cursor *c, int flags)
+{
+	if (is_opening(s))
+		return -EAGAIN;
+	if (flags & MSG_PEEK) /* from the start, over all pieces at once */
+		return tcp_recv(&s->tcp, e->now, msg->msg_iov, msg->msg_iovlen, true, false);
+	size_t got = 0;
+	struct iovec piece;
+	while (cursor_piece(msg, c, &piece)) {
+		ssize_t n = tcp_recv(&s->tcp, e->now, &piece, 1, false, flags & MSG_TRUNC);
+		if (n < 0)
+			return got ? (ssize_t)got : n;
+		c->off += n;
+		got += n;
+		if ((size_t)n < piece.iov_len)
+			break;
+	}
+	return got;
+}
+
+static ssize_t recv_locked(struct engine *e, struct sock *s, struct msghdr *msg, int flags, int *out_flags)
+{
+	size_t total = iov_total(msg), done = 0;
+	size_t target = flags & MSG_WAITALL ? total : (size_t)s->lowat < total ? (size_t)s->lowat : total;
+	struct iov_cursor c = {0, 0};
+	struct wait wait;
+	wait_begin(&wait, e, s->rcvtimeo_us);
+	if (flags & MSG_ERRQUEUE)
+		return -EAGAIN; /* nothing is ever queued there: no timestamps, no zero-copy notices */
+	for (;;) {
+		int err = kind_error(s);
+		if (err)
+			return done ? (ssize_t)done : err;
+		if (flags & MSG_OOB)
+			return recv_urgent(s, msg, out_flags);
+		ssize_t n = recv_some(e, s, msg, &c, flags);
+		if (n > 0) {
+			done = flags & MSG_PEEK ? (size_t)n : done + n;
+			sock_mark_dirty(e, s); /* the window may open */
+		}
+		if (done && done >= target)
+			return done;
+		if (n == 0 && (total == 0 || tcp_readable_bytes(&s->tcp) == 0) && (tcp_peer_fin(&s->tcp) || total == 0))
+			return done;
+		if (n < 0 && n != -EAGAIN)
+			return done ? (ssize_t)done : n;
+		if (s->shut_rd)
+			return done;
+		if (would_block(s, flags))
+			return done ? (ssize_t)done : -EAGAIN;
+		err = sock_wait(e, s, &wait);
+		if (err)
+			return done ? (ssize_t)done : err == -ETIMEDOUT ? -EAGAIN : err;
+	}
+}
+
+ssize_t sock_recvmsg(struct sock *s, struct msghdr *msg, int flags)
+{
+	int out_flags = 0;
+	turn_enter();
+	ssize_t n = recv_locked(&engine, s, msg, flags, &out_flags);
+	turn_leave();
+	if (n >= 0) {
+		msg->msg_namelen = 0; /* a connected stream gives no name */
+		msg->msg_controllen = 0;
+		msg->msg_flags = out_flags;
+	}
+	return n;
+}
+
+/* ---- the end ---- */
+
+int sock_shutdown(struct sock *s, int how)
+{
+	struct engine *e = &engine;
+	if (how < SHUT_RD || how > SHUT_RDWR)
+		return -EINVAL;
+	turn_enter();
+	int r = kind_error(s);
+	if (s->kind == SOCK_KIND_LISTENER) {
+		r = 0;
+		if (how != SHUT_WR)
+			listener_close(e, s); /* Linux: the socket stops listening, accept says EINVAL */
+	} else if (!r) {
+		enum tcp_state state = tcp_state(&s->tcp);
+		if (state == TCPS_CLOSED || state == TCPS_SYN_SENT) {
+			r = -ENOTCONN;
+		} else {
+			if (how != SHUT_WR)
+				s->shut_rd = true;
+			if (how != SHUT_RD)
+				tcp_shutdown(&s->tcp, e->now);
+			count_first_fin(e, s);
+			sock_mark_dirty(e, s);
+			sock_process_events(e, s);
+			sock_notify(e, s);
+		}
+	}
+	turn_leave();
+	return r;
+}
+
+static bool lingers(const struct sock *s)
+{
+	return s->linger_on && s->linger_s > 0;
+}
+
+/* SO_LINGER: close waits until all is acknowledged and the FIN, too, or the time is over. */
+static void linger_wait(struct engine *e, struct sock *s)
+{
+	struct wait wait;
+	wait_begin(&wait, e, s->linger_s * USEC_PER_SEC);
+	while (s->live) {
+		enum tcp_state state = tcp_state(&s->tcp);
+		if (state != TCPS_FIN_WAIT_1 && state != TCPS_CLOSING && state != TCPS_LAST_ACK && !tcp_unacked_bytes(&s->tcp))
+			return;
+		if (sock_wait(e, s, &wait))
+			return;
+	}
+}
+
+void conn_close(struct engine *e, struct sock *s, bool exiting)
+{
+	if (!s->live)
+		return;
+	if (s->linger_on && s->linger_s == 0)
+		tcp_abort(&s->tcp, e->now);
+	else
+		tcp_close(&s->tcp, e->now, lingers(s), exiting);
+	count_first_fin(e, s);
+	sock_mark_dirty(e, s);
+	sock_process_events(e, s);
+	if (lingers(s) && !s->nonblock && !exiting)
+		linger_wait(e, s);
+}
+
+int sock_close(struct sock *s)
+{
+	struct engine *e = &engine;
+	turn_enter();
+	s->closed = true;
+	if (s->kind == SOCK_KIND_LISTENER)
+		listener_close(e, s);
+	else if (s->kind == SOCK_KIND_CONN && !s->child_refs)
+		conn_close(e, s, false);
+	else if (s->kind == SOCK_KIND_INHERITED)
+		inherited_close(e, s);
+	sock_put(e, s);
+	turn_leave();
+	return 0;
+}

@@ -1,0 +1,129 @@
+/*
+ * One turn of the engine: the time is read once, frames come in, due timers run; after the verb, every connection that was touched
+ * says what it sends, its next deadline is armed, and all frames go to the kernel in one call.
+ */
+#include "socket/engine.h"
+
+#include "base/log.h"
+
+#include <errno.h>
+
+/* Frames taken per turn before segments go out: bounds the delay of ACKs under load. */
+#define TURN_RX_BUDGET 256
+
+void turn_begin(struct engine *e)
+{
+	e->now = clock_now_us();
+	e->turns++;
+	if (!e->up)
+		return;
+	if (link_rx_pending(e->link))
+		link_drain(e->link, &e->rx_handler, TURN_RX_BUDGET);
+	for (struct timer *t; (t = timers_first(&e->timers)) && t->at_us <= e->now;) {
+		struct sock *s = container_of(t, struct sock, timer);
+		timers_cancel(&e->timers, t);
+		tcp_tick(&s->tcp, e->now);
+		sock_process_events(e, s);
+		sock_mark_dirty(e, s);
+	}
+	time_wait_expire(e);
+}
+
+void sock_mark_dirty(struct engine *e, struct sock *s)
+{
+	list_unlink(&s->dirty); /* from the stalled ones, too: dest_resolve decides anew */
+	list_push_back(&e->dirty, &s->dirty);
+}
+
+void sock_notify(struct engine *e, struct sock *s)
+{
+	(void)e;
+	s->ready_seq++;
+	list_for_each (pos, tmp, &s->watches) {
+		struct watch *w = container_of(pos, struct watch, node);
+		w->notify(w, s);
+	}
+}
+
+static void emit_segment(struct tcp_emit *emit, struct tcp_conn *conn, const struct tcp_segment *seg, uint16_t gso_size)
+{
+	(void)emit;
+	struct engine *e = &engine;
+	struct sock *s = container_of(conn, struct sock, tcp);
+	if (ip_send_tcp(e->link, &s->dest->path, &s->flow.key, seg, gso_size, s->ecn, &s->dest->ip_id) < 0)
+		e->counters[SOCKC_EmitFailed]++;
+}
+
+static struct tcp_emit turn_emit = {.segment = emit_segment};
+
+/* The next hop cannot be reached: as an ICMP unreachable would tell it. */
+static void output_unreachable(struct engine *e, struct sock *s, int err)
+{
+	e->counters[SOCKC_NeighbourFailed]++;
+	struct tcp_status st;
+	tcp_get_status(&s->tcp, &st);
+	tcp_on_unreachable(&s->tcp, e->now, -err, true, st.snd_una);
+	sock_process_events(e, s);
+}
+
+static void arm_timer(struct engine *e, struct sock *s)
+{
+	int64_t at = s->live ? tcp_next_deadline(&s->tcp) : TIME_NEVER;
+	if (at == TIME_NEVER)
+		timers_cancel(&e->timers, &s->timer);
+	else
+		timers_set(&e->timers, &s->timer, at);
+}
+
+static void output_one(struct engine *e, struct sock *s)
+{
+	if (s->live) {
+		int err = dest_resolve(e, s->dest);
+		if (err == -EAGAIN) {
+			list_push_back(&e->stalled, &s->dirty);
+			/* Timers go on meanwhile: the handshake must be able to give up. But what is due to be sent now waits for the
+			   neighbour, so its deadline must not spin. */
+			timers_set(&e->timers, &s->timer, e->now + 100 * USEC_PER_MSEC);
+			return;
+		}
+		if (err)
+			output_unreachable(e, s, err);
+		else
+			tcp_output(&s->tcp, e->now, &turn_emit);
+	}
+	if (s->live)
+		sock_process_events(e, s);
+	arm_timer(e, s);
+}
+
+void turn_end(struct engine *e)
+{
+	if (!e->up)
+		return;
+	for (struct list *pos; (pos = list_first(&e->dirty));) {
+		struct sock *s = container_of(pos, struct sock, dirty);
+		list_unlink(pos);
+		__atomic_add_fetch(&s->refs, 1, __ATOMIC_RELAXED); /* output may retire it */
+		output_one(e, s);
+		sock_put(e, s);
+	}
+	int err = link_flush(e->link);
+	if (err < 0 && err != -EAGAIN)
+		log_debug("engine", "transmit: error %d", -err);
+	wait_check_leader(e);
+}
+
+int64_t turn_deadline(struct engine *e)
+{
+	int64_t at = TIME_NEVER;
+	struct timer *t = timers_first(&e->timers);
+	if (t)
+		at = t->at_us;
+	struct list *tw = list_first(&e->time_waits);
+	if (tw) {
+		int64_t expires = container_of(tw, struct time_wait, node)->tw.expires_us;
+		if (expires < at)
+			at = expires;
+	}
+	return at;
+}
