@@ -83,7 +83,8 @@ enum flow_kind { FLOW_CONN, FLOW_TIME_WAIT };
 struct flow { /* embedded in its owner */
 	struct flow *hash_next;
 	struct flow_key key;
-	uint8_t kind; /* enum flow_kind */
+	uint32_t hash; /* of key; demux's */
+	uint8_t kind;  /* enum flow_kind */
 };
 
 struct demux {

@@ -1,4 +1,9 @@
 noinst_LTLIBRARIES += src/libip.la
 src_libip_la_SOURCES = \
+	src/ip/demux.c \
+	src/ip/icmp.c \
+	src/ip/input.c \
 	src/ip/ip.h \
-	src/ip/ip_fate.def
+	src/ip/ip_fate.def \
+	src/ip/ip_internal.h \
+	src/ip/output.c

@@ -14,6 +14,17 @@ tests_unit_timers_test_SOURCES = tests/unit/timers_test.c
 tests_unit_timers_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
 tests_unit_timers_test_LDADD = src/libbase.la $(UNIT_LIBS)
 
+ip_tests = tests/unit/ip_demux_test tests/unit/ip_output_test
+check_PROGRAMS += $(ip_tests)
+TESTS += $(ip_tests)
+
+tests_unit_ip_demux_test_SOURCES = tests/unit/ip_demux_test.c tests/unit/unit.h tests/unit/frames.h
+tests_unit_ip_demux_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
+tests_unit_ip_demux_test_LDADD = src/libip.la src/libwire.la src/libbase.la $(UNIT_LIBS)
+tests_unit_ip_output_test_SOURCES = tests/unit/ip_output_test.c tests/unit/unit.h tests/unit/frames.h
+tests_unit_ip_output_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
+tests_unit_ip_output_test_LDADD = src/libip.la src/libwire.la src/libbase.la $(UNIT_LIBS)
+
 wire_tests = tests/unit/wire_tcp_test tests/unit/wire_checksum_test
 check_PROGRAMS += $(wire_tests)
 TESTS += $(wire_tests)
