@@ -1,4 +1,5 @@
 /* The Internet checksum against RFC 1071's example, a slow reference, and itself. */
+#include <stdbool.h>
 #include <string.h>
 
 #include "unit.h"
@@ -32,6 +33,7 @@ END_TEST
 START_TEST(test_every_length_and_alignment)
 {
 	uint8_t buf[200 + 8];
+	bool all = true;
 	uint32_t seed = 5;
 	for (size_t i = 0; i < sizeof buf; i++)
 		buf[i] = (seed = seed * 1664525 + 1013904223) >> 24;
@@ -39,8 +41,9 @@ START_TEST(test_every_length_and_alignment)
 		for (size_t n = 0; n <= 200; n++)
 			WITH_EXACT_COPY(p, buf + at, n, {
 				uint16_t got = checksum_fold(checksum_add(0, p, n));
-				ck_assert_uint_eq(host_order(got), reference(p, n));
+				all &= host_order(got) == reference(p, n);
 			});
+	ck_assert(all);
 }
 END_TEST
 
@@ -92,6 +95,7 @@ END_TEST
 START_TEST(test_valid_after_store)
 {
 	uint8_t buf[21];
+	bool seen = true;
 	for (unsigned fill = 0; fill < 256; fill++) {
 		memset(buf, fill, sizeof buf);
 		checksum_store(buf + 10, 0);
@@ -99,10 +103,11 @@ START_TEST(test_valid_after_store)
 		ck_assert(checksum_is_valid(checksum_add(0, buf, sizeof buf)));
 		for (unsigned bit = 0; bit < 8 * sizeof buf; bit++) {
 			buf[bit / 8] ^= 1 << bit % 8;
-			ck_assert(!checksum_is_valid(checksum_add(0, buf, sizeof buf)));
+			seen &= !checksum_is_valid(checksum_add(0, buf, sizeof buf));
 			buf[bit / 8] ^= 1 << bit % 8;
 		}
 	}
+	ck_assert(seen);
 }
 END_TEST
 

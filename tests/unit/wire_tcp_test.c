@@ -97,7 +97,8 @@ static struct tcp_segment parse_options_of(const uint8_t *opt, size_t n)
 	bytes[12] = len / 4 << 4;
 	int r;
 	WITH_EXACT_COPY(p, bytes, len, r = tcp_parse(p, len, &s));
-	ck_assert_int_eq(r, 0);
+	if (r != 0)
+		ck_abort_msg("the header itself is well-formed");
 	return s;
 }
 
@@ -147,16 +148,16 @@ END_TEST
 /* RFC 9293 MUST-7: lengths 0, 1 and past the end stop the processing and harm nothing before them. */
 START_TEST(test_lying_lengths)
 {
+	bool all = true;
 	for (unsigned kind = 2; kind < 256; kind++)
 		for (unsigned len = 0; len < 256; len++) {
 			struct tcp_segment s;
 			if (len >= 2 && len <= 4)
 				continue; /* fits into the 4 bytes that follow the MSS */
 			s = OPTIONS(2, 4, 7, 8, kind, len, 2, 4);
-			ck_assert_uint_eq(s.has, SEG_HAS_MSS);
-			ck_assert_uint_eq(s.mss, 0x0708);
-			ck_assert_uint_eq(s.n_sack, 0);
+			all &= s.has == SEG_HAS_MSS && s.mss == 0x0708 && s.n_sack == 0;
 		}
+	ck_assert(all);
 	struct tcp_segment s = OPTIONS(1, 1, 1, 2); /* a kind without room for its length */
 	ck_assert_uint_eq(s.has, 0);
 }
