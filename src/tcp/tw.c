@@ -20,6 +20,8 @@
 #include "tcp/tcp.h"
 #include "tcp/ts_clock.h"
 
+#include <assert.h>
+
 #define TW_REPLY_SPACING_US (500 * USEC_PER_MSEC) /* as Linux's tcp_invalid_ratelimit */
 /* The new incarnation's ISS stays this far beyond the old one's last byte, so that it is outside even of what a peer that
    missed our last ACK still has open as an unscaled window. */
@@ -138,6 +140,25 @@ static void take_timestamp(struct tcp_tw *tw, int64_t now, const struct tcp_segm
 		return; /* RFC 7323 §4.3 (2): SEG.SEQ <= Last.ACK.sent */
 	tw->ts_recent = seg->ts_val;
 	tw->ts_recent_age_us = now;
+}
+
+/* `c` is in TIME-WAIT: 2 MSL have been running since it got there. */
+void tcp_tw_enter(struct tcp_tw *tw, const struct tcp_conn *c, int64_t now)
+{
+	assert(c->state == TCPS_TIME_WAIT);
+	*tw = (struct tcp_tw){
+		.snd_nxt = c->snd_nxt,
+		.rcv_nxt = c->rcv_nxt,
+		.rcv_wnd = is_before(c->rcv_nxt, c->rcv_adv) ? c->rcv_adv - c->rcv_nxt : 0,
+		.rcv_wscale = c->rcv_wscale,
+		.timestamps = c->ts_on,
+		.ts_recent = c->ts_recent,
+		.ts_recent_age_us = c->ts_recent_age_us,
+		.ts_offset = c->ts_offset,
+		.expires_us = c->wait_at != TIME_NEVER ? c->wait_at
+						       : now + c->stack->config.time_wait_us,
+	};
+	c->stack->counters[TCPC_TWEntered]++;
 }
 
 enum tw_verdict tcp_tw_input(struct tcp_tw *tw, struct tcp_stack *stack, int64_t now,
