@@ -15,5 +15,12 @@ src_libkernel_la_SOURCES = \
 	src/kernel/handover.h \
 	src/kernel/netlink.c \
 	src/kernel/netlink.h \
+	src/kernel/netstate.c \
 	src/kernel/netstate.h \
-	src/kernel/ports.h
+	src/kernel/netstate_internal.h \
+	src/kernel/netstate_link.c \
+	src/kernel/netstate_neigh.c \
+	src/kernel/netstate_route.c \
+	src/kernel/ports.c \
+	src/kernel/ports.h \
+	src/kernel/secret.c

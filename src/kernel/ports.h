@@ -23,8 +23,12 @@ struct ports_in_use {
 /* Sets key->lport to a free port for this 4-tuple. -EADDRNOTAVAIL when every leasable port is in use. */
 int ports_pick(struct ports *p, struct flow_key *key, struct ports_in_use *u);
 
+/* How many ports this process has leased so far. */
+unsigned ports_leased(const struct ports *p);
+
 /* Root-only file under /run, made once: the same 64 bytes for every process of this host. Without permission to read it: random
    bytes, and 1 is returned. */
 int host_secret(uint8_t out[64]);
+int host_secret_in(const char *dir, uint8_t out[64]); /* the same under another directory, for tests */
 
 #endif

@@ -15,3 +15,18 @@ tests_net_link_test_SOURCES = tests/net/link_test.c
 tests_net_link_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
 tests_net_link_test_LDADD = src/liblink.la src/libbase.la $(UNIT_LIBS)
 endif
+
+if HAVE_CHECK
+check_PROGRAMS += tests/net/netstate_test tests/net/ports_test
+TESTS += tests/net/netstate_test tests/net/ports_test
+
+tests_net_netstate_test_SOURCES = tests/net/netstate_test.c tests/net/netns_test.h
+tests_net_netstate_test_CPPFLAGS = $(AM_CPPFLAGS) -I$(srcdir)
+tests_net_netstate_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
+tests_net_netstate_test_LDADD = src/libkernel.la src/libbase.la $(UNIT_LIBS)
+
+tests_net_ports_test_SOURCES = tests/net/ports_test.c tests/net/netns_test.h
+tests_net_ports_test_CPPFLAGS = $(AM_CPPFLAGS) -I$(srcdir)
+tests_net_ports_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
+tests_net_ports_test_LDADD = src/libkernel.la src/libbase.la $(UNIT_LIBS)
+endif

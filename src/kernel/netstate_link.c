@@ -1,0 +1,280 @@
+/* Links and addresses: two sorted tables, dumped again when a notification made them stale. */
+#include "kernel/netstate_internal.h"
+
+#include <errno.h>
+#include <linux/if_addr.h>
+#include <net/if.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/log.h"
+#include "kernel/netlink.h"
+
+#define TABLE_GROW 16
+
+/* Room for one more element; NULL when memory is short. */
+static void *grow(void **table, size_t n, size_t *max, size_t size)
+{
+	if (n == *max) {
+		void *bigger = realloc(*table, (*max + *max / 2 + TABLE_GROW) * size);
+		if (!bigger)
+			return NULL;
+		*table = bigger;
+		*max += *max / 2 + TABLE_GROW;
+	}
+	return (char *)*table + n * size;
+}
+
+static int on_link(const struct nlmsghdr *h, void *ctx)
+{
+	struct netstate *n = ctx;
+	const struct ifinfomsg *m = mnl_nlmsg_get_payload(h);
+	const struct nlattr *attr;
+	if (h->nlmsg_type != RTM_NEWLINK || mnl_nlmsg_get_payload_len(h) < sizeof *m)
+		return 0;
+	struct net_link *l = grow((void **)&n->links, n->n_links, &n->max_links, sizeof *l);
+	if (!l)
+		return -ENOMEM;
+	*l = (struct net_link){.ifindex = m->ifi_index, .flags = m->ifi_flags, .type = m->ifi_type};
+	mnl_attr_for_each(attr, h, sizeof *m) if (mnl_attr_get_type(attr) == IFLA_MTU &&
+						  mnl_attr_get_payload_len(attr) >= 4) l->mtu =
+	    mnl_attr_get_u32(attr);
+	n->n_links++;
+	return 0;
+}
+
+static int link_compare(const void *a, const void *b)
+{
+	const struct net_link *x = a, *y = b;
+	return (x->ifindex > y->ifindex) - (x->ifindex < y->ifindex);
+}
+
+static void reset_links(struct netstate *n)
+{
+	n->n_links = 0;
+}
+
+static int refresh_links(struct netstate *n)
+{
+	char buf[128];
+	if (!n->links_dirty)
+		return 0;
+	struct nlmsghdr *h = mnl_nlmsg_put_header(buf);
+	h->nlmsg_type = RTM_GETLINK;
+	h->nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP;
+	mnl_nlmsg_put_extra_header(h, sizeof(struct ifinfomsg));
+	mnl_attr_put_u32(h, IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS);
+	int ret = netstate_dump(n, h, on_link, n, reset_links);
+	if (n->n_links)
+		qsort(n->links, n->n_links, sizeof *n->links, link_compare);
+	n->links_dirty = ret < 0;
+	return ret;
+}
+
+const struct net_link *netstate_link(struct netstate *n, int ifindex)
+{
+	const struct net_link key = {.ifindex = ifindex};
+	int ret = refresh_links(n);
+	if (ret < 0)
+		log_info("netstate", "links: %s", strerrordesc_np(-ret));
+	if (!n->n_links)
+		return NULL;
+	return bsearch(&key, n->links, n->n_links, sizeof key, link_compare);
+}
+
+static int on_addr(const struct nlmsghdr *h, void *ctx)
+{
+	struct netstate *n = ctx;
+	const struct ifaddrmsg *m = mnl_nlmsg_get_payload(h);
+	const struct nlattr *attr;
+	struct net_addr a = {0};
+	bool have = false, have_local = false;
+	if (h->nlmsg_type != RTM_NEWADDR || mnl_nlmsg_get_payload_len(h) < sizeof *m)
+		return 0;
+	uint32_t flags = m->ifa_flags;
+	a.ifindex = m->ifa_index;
+	a.scope = m->ifa_scope;
+	mnl_attr_for_each(attr, h, sizeof *m)
+	{
+		switch (mnl_attr_get_type(attr)) {
+		case IFA_LOCAL: /* on a point-to-point link IFA_ADDRESS is the peer's */
+			have_local = netstate_attr_addr(attr, m->ifa_family, &a.addr);
+			break;
+		case IFA_ADDRESS:
+			if (!have_local)
+				have = netstate_attr_addr(attr, m->ifa_family, &a.addr);
+			break;
+		case IFA_FLAGS:
+			if (mnl_attr_get_payload_len(attr) >= 4)
+				flags = mnl_attr_get_u32(attr);
+			break;
+		}
+	}
+	if (!have && !have_local)
+		return 0;
+	/* RFC 4862 §5.4: a tentative address is not assigned yet (RFC 4429's optimistic one is). */
+	a.usable = !(flags & IFA_F_DADFAILED) &&
+		   (!(flags & IFA_F_TENTATIVE) || (flags & IFA_F_OPTIMISTIC));
+	struct net_addr *slot = grow((void **)&n->addrs, n->n_addrs, &n->max_addrs, sizeof *slot);
+	if (!slot)
+		return -ENOMEM;
+	*slot = a;
+	n->n_addrs++;
+	return 0;
+}
+
+static int addr_compare(const void *a, const void *b)
+{
+	const struct net_addr *x = a, *y = b;
+	int order = memcmp(x->addr.b, y->addr.b, sizeof x->addr.b);
+	return order ? order : (x->ifindex > y->ifindex) - (x->ifindex < y->ifindex);
+}
+
+static void reset_addrs(struct netstate *n)
+{
+	n->n_addrs = 0;
+}
+
+static int refresh_addrs(struct netstate *n)
+{
+	char buf[128];
+	if (!n->addrs_dirty)
+		return 0;
+	struct nlmsghdr *h = mnl_nlmsg_put_header(buf);
+	h->nlmsg_type = RTM_GETADDR;
+	h->nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP;
+	mnl_nlmsg_put_extra_header(h, sizeof(struct ifaddrmsg));
+	int ret = netstate_dump(n, h, on_addr, n, reset_addrs);
+	if (n->n_addrs)
+		qsort(n->addrs, n->n_addrs, sizeof *n->addrs, addr_compare);
+	n->addrs_dirty = ret < 0;
+	if (ret < 0)
+		log_info("netstate", "addresses: %s", strerrordesc_np(-ret));
+	return ret;
+}
+
+int netstate_addresses(struct netstate *n, int ifindex, struct ip_addr *out, size_t max)
+{
+	size_t count = 0;
+	int ret = refresh_addrs(n);
+	if (ret < 0)
+		return ret;
+	for (size_t i = 0; i < n->n_addrs; i++) {
+		const struct net_addr *a = &n->addrs[i];
+		if (a->ifindex != ifindex || a->scope == RT_SCOPE_HOST || !a->usable)
+			continue;
+		if (count < max)
+			out[count] = a->addr;
+		count++;
+	}
+	return count;
+}
+
+bool netstate_is_local(struct netstate *n, const struct ip_addr *a)
+{
+	size_t low = 0;
+	if (ip_addr_is_loopback(a))
+		return true;
+	refresh_addrs(n); /* a failed dump is logged, and leaves what there is */
+	for (size_t high = n->n_addrs; low < high;) {
+		size_t mid = low + (high - low) / 2;
+		if (memcmp(n->addrs[mid].addr.b, a->b, sizeof a->b) < 0)
+			low = mid + 1;
+		else
+			high = mid;
+	}
+	return low < n->n_addrs && ip_addr_equal(&n->addrs[low].addr, a);
+}
+
+/* ---- the interface to serve when the settings name none ---- */
+
+struct default_route {
+	struct netstate *n;
+	int ifindex; /* 0: none yet */
+	uint32_t metric;
+};
+
+static bool may_serve(const struct net_link *l)
+{
+	return l && (l->flags & IFF_UP) && !(l->flags & IFF_LOOPBACK);
+}
+
+static int multipath_first(const struct nlattr *attr)
+{
+	const struct rtnexthop *nh = mnl_attr_get_payload(attr);
+	return mnl_attr_get_payload_len(attr) >= sizeof *nh ? nh->rtnh_ifindex : 0;
+}
+
+static int on_route(const struct nlmsghdr *h, void *ctx)
+{
+	struct default_route *d = ctx;
+	const struct rtmsg *m = mnl_nlmsg_get_payload(h);
+	const struct nlattr *attr;
+	uint32_t metric = 0;
+	int ifindex = 0;
+	if (h->nlmsg_type != RTM_NEWROUTE || mnl_nlmsg_get_payload_len(h) < sizeof *m)
+		return 0;
+	if (m->rtm_dst_len || m->rtm_src_len || m->rtm_type != RTN_UNICAST ||
+	    (m->rtm_flags & (RTNH_F_DEAD | RTNH_F_LINKDOWN)))
+		return 0;
+	mnl_attr_for_each(attr, h, sizeof *m)
+	{
+		uint16_t type = mnl_attr_get_type(attr);
+		if (type == RTA_OIF && mnl_attr_get_payload_len(attr) >= 4)
+			ifindex = mnl_attr_get_u32(attr);
+		else if (type == RTA_PRIORITY && mnl_attr_get_payload_len(attr) >= 4)
+			metric = mnl_attr_get_u32(attr);
+		else if (type == RTA_MULTIPATH && !ifindex)
+			ifindex = multipath_first(attr);
+	}
+	if ((!d->ifindex || metric < d->metric) && may_serve(netstate_link(d->n, ifindex))) {
+		d->ifindex = ifindex;
+		d->metric = metric;
+	}
+	return 0;
+}
+
+static int default_route_of(struct netstate *n, int family)
+{
+	struct default_route d = {.n = n};
+	char buf[128];
+	struct nlmsghdr *h = mnl_nlmsg_put_header(buf);
+	h->nlmsg_type = RTM_GETROUTE;
+	h->nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP;
+	struct rtmsg *m = mnl_nlmsg_put_extra_header(h, sizeof *m);
+	m->rtm_family = family;
+	mnl_attr_put_u32(h, RTA_TABLE, RT_TABLE_MAIN);
+	int ret = netstate_dump(n, h, on_route, &d, NULL);
+	if (ret < 0 && ret != -EINTR) /* no such table, no IPv6: no default route */
+		return 0;
+	return d.ifindex;
+}
+
+int netstate_default_interface(struct netstate *n, char *why, size_t why_len)
+{
+	int found = 0;
+	unsigned up = 0;
+	int ret = refresh_links(n); /* now: not within the dump of routes, on the same socket */
+	if (ret < 0) {
+		snprintf(why, why_len, "cannot list interfaces: %s", strerrordesc_np(-ret));
+		return ret;
+	}
+	ret = default_route_of(n, AF_INET);
+	if (!ret)
+		ret = default_route_of(n, AF_INET6);
+	if (ret)
+		return ret;
+	for (size_t i = 0; i < n->n_links; i++)
+		if (may_serve(&n->links[i])) {
+			found = n->links[i].ifindex;
+			up++;
+		}
+	if (up == 1)
+		return found;
+	if (up)
+		snprintf(why, why_len,
+			 "no default route, and %u interfaces are up: name one (interface)", up);
+	else
+		snprintf(why, why_len, "no interface is up besides loopback");
+	return -ENODEV;
+}

@@ -1,0 +1,223 @@
+/*
+ * Neighbours: asked for one by one (RTM_GETNEIGH), then kept current by notifications. The kernel
+ * resolves and probes (its ARP, its ND, its timers); we only say that we use an entry (RTM_NEWNEIGH
+ * with NTF_USE, which needs CAP_NET_ADMIN): a missing one is then resolved, a stale one confirmed
+ * by the kernel's unicast probe.
+ */
+#include "kernel/netstate_internal.h"
+
+#include <errno.h>
+#include <linux/neighbour.h>
+#include <net/if.h>
+#include <net/if_arp.h>
+
+#include "base/log.h"
+#include "base/time.h"
+#include "kernel/netlink.h"
+
+#define NEIGH_ASK_INTERVAL_US USEC_PER_SEC
+/* Linux gives up after three requests a second apart (mcast_solicit, retrans_time_ms) and says
+   FAILED; a second more, then we say so ourselves. */
+#define NEIGH_RESOLVE_TIMEOUT_US (4 * USEC_PER_SEC)
+/* How long a failure answers for everybody before a new question starts a new resolution. */
+#define NEIGH_FAILED_HOLD_US USEC_PER_SEC
+
+#define NUD_USABLE           (NUD_PERMANENT | NUD_NOARP | NUD_REACHABLE | NUD_PROBE | NUD_STALE | NUD_DELAY)
+
+static struct neigh_entry *find_set(struct netstate *n, int ifindex, const struct ip_addr *a)
+{
+	return &n->neighs[netstate_hash(n, a, ifindex, 0) % NEIGH_SETS * CACHE_WAYS];
+}
+
+static struct neigh_entry *find(struct netstate *n, int ifindex, const struct ip_addr *a)
+{
+	struct neigh_entry *ways = find_set(n, ifindex, a);
+	for (unsigned i = 0; i < CACHE_WAYS; i++)
+		if (ways[i].generation && ways[i].ifindex == ifindex &&
+		    ip_addr_equal(&ways[i].addr, a))
+			return &ways[i];
+	return NULL;
+}
+
+/* The times lie far enough back that nothing is held against the next question. */
+static void start_afresh(struct neigh_entry *e)
+{
+	e->resolving = false;
+	e->asked_us = -NEIGH_ASK_INTERVAL_US;
+	e->failed_us = -NEIGH_FAILED_HOLD_US;
+}
+
+static struct neigh_entry *add(struct netstate *n, int ifindex, const struct ip_addr *a)
+{
+	struct neigh_entry *ways = find_set(n, ifindex, a), *e = NULL;
+	for (unsigned i = 0; i < CACHE_WAYS && !e; i++)
+		if (!ways[i].generation)
+			e = &ways[i];
+	if (!e)
+		e = &ways[n->next_way++ % CACHE_WAYS];
+	*e = (struct neigh_entry){.ifindex = ifindex, .addr = *a};
+	start_afresh(e);
+	return e;
+}
+
+struct neigh_msg {
+	int ifindex;
+	struct ip_addr addr;
+	uint16_t state;
+	uint8_t mac[6];
+	bool has_mac;
+};
+
+static bool parse(const struct nlmsghdr *h, struct neigh_msg *out)
+{
+	const struct ndmsg *m = mnl_nlmsg_get_payload(h);
+	const struct nlattr *attr;
+	bool has_addr = false;
+	if (mnl_nlmsg_get_payload_len(h) < sizeof *m || (m->ndm_flags & NTF_PROXY))
+		return false;
+	*out = (struct neigh_msg){.ifindex = m->ndm_ifindex};
+	if (h->nlmsg_type == RTM_NEWNEIGH)
+		out->state = m->ndm_state;
+	mnl_attr_for_each(attr, h, sizeof *m)
+	{
+		if (mnl_attr_get_type(attr) == NDA_DST)
+			has_addr = netstate_attr_addr(attr, m->ndm_family, &out->addr);
+		else if (mnl_attr_get_type(attr) == NDA_LLADDR &&
+			 mnl_attr_get_payload_len(attr) == sizeof out->mac) {
+			memcpy(out->mac, mnl_attr_get_payload(attr), sizeof out->mac);
+			out->has_mac = true;
+		}
+	}
+	return has_addr; /* a bridge's forwarding entries have none */
+}
+
+static void update(struct neigh_entry *e, const struct neigh_msg *m)
+{
+	e->state = m->state;
+	if (m->has_mac)
+		memcpy(e->mac, m->mac, sizeof e->mac);
+	else
+		e->state &= ~NUD_USABLE;
+	if (e->state & (NUD_USABLE | NUD_FAILED))
+		e->resolving = false;
+}
+
+bool netstate_on_neigh(struct netstate *n, const struct nlmsghdr *h)
+{
+	struct neigh_msg m;
+	if (!parse(h, &m))
+		return false;
+	struct neigh_entry *e = find(n, m.ifindex, &m.addr);
+	if (!e)
+		return false;
+	update(e, &m);
+	if (m.state & NUD_FAILED)
+		e->failed_us = clock_now_us();
+	else if (m.state == 0) /* deleted: nobody resolves it now, whatever was asked */
+		start_afresh(e);
+	return true;
+}
+
+static int on_answer(const struct nlmsghdr *h, void *ctx)
+{
+	struct neigh_entry *e = ctx;
+	struct neigh_msg m;
+	if (h->nlmsg_type == RTM_NEWNEIGH && parse(h, &m) && ip_addr_equal(&m.addr, &e->addr))
+		update(e, &m);
+	return 0;
+}
+
+static struct nlmsghdr *put_request(char *buf, uint16_t type, const struct neigh_entry *e)
+{
+	struct nlmsghdr *h = mnl_nlmsg_put_header(buf);
+	h->nlmsg_type = type;
+	h->nlmsg_flags = NLM_F_REQUEST;
+	struct ndmsg *m = mnl_nlmsg_put_extra_header(h, sizeof *m);
+	m->ndm_family = netstate_family(&e->addr);
+	m->ndm_ifindex = e->ifindex;
+	netstate_put_addr(h, NDA_DST, &e->addr);
+	return h;
+}
+
+/* What the kernel has. Watches first, so that whatever changes after the answer is notified. */
+static void look_up(struct netstate *n, struct neigh_entry *e)
+{
+	char buf[128];
+	int ret = netstate_watch(n, e->ifindex);
+	if (ret == 0) {
+		e->state = 0;
+		ret = netlink_talk(n->talk_fd, put_request(buf, RTM_GETNEIGH, e), on_answer, e);
+	}
+	if (ret == 0 || ret == -ENOENT)
+		e->generation = n->neigh_generation;
+	else
+		log_info("netstate", "neighbour: %s", strerrordesc_np(-ret));
+	if (!e->generation) /* could not be asked, but exists: the next use tries again */
+		e->generation = n->neigh_generation == 1 ? UINT32_MAX : n->neigh_generation - 1;
+}
+
+/* "I use this entry": the kernel resolves or confirms it. */
+static int use(struct netstate *n, struct neigh_entry *e, int64_t now_us)
+{
+	char buf[128];
+	if (now_us - e->asked_us < NEIGH_ASK_INTERVAL_US)
+		return 0;
+	e->asked_us = now_us;
+	struct nlmsghdr *h = put_request(buf, RTM_NEWNEIGH, e);
+	struct ndmsg *m = mnl_nlmsg_get_payload(h);
+	h->nlmsg_flags |= NLM_F_CREATE;
+	m->ndm_state = NUD_NONE;
+	m->ndm_flags = NTF_USE;
+	return netlink_talk(n->talk_fd, h, NULL, NULL);
+}
+
+static int unresolved(struct netstate *n, struct neigh_entry *e)
+{
+	int64_t now_us = clock_now_us();
+	if (now_us - e->failed_us < NEIGH_FAILED_HOLD_US)
+		return -EHOSTUNREACH;
+	if (!e->resolving) {
+		e->resolving = true;
+		e->resolving_since_us = now_us;
+	} else if (now_us - e->resolving_since_us >= NEIGH_RESOLVE_TIMEOUT_US) {
+		e->resolving = false;
+		e->failed_us = now_us;
+		return -EHOSTUNREACH;
+	}
+	int ret = use(n, e, now_us);
+	if (ret < 0) {
+		log_warn("netstate", "cannot have a neighbour resolved: %s", strerrordesc_np(-ret));
+		e->resolving = false;
+		e->failed_us = now_us;
+		return -EHOSTUNREACH;
+	}
+	return -EAGAIN;
+}
+
+static bool has_neighbours(const struct net_link *l)
+{
+	return !(l->flags & (IFF_NOARP | IFF_LOOPBACK)) && l->type == ARPHRD_ETHER;
+}
+
+int netstate_neighbour(struct netstate *n, int ifindex, const struct ip_addr *nexthop,
+		       uint8_t mac[6])
+{
+	const struct net_link *l = netstate_link(n, ifindex);
+	if (!l)
+		return -EHOSTUNREACH; /* the interface is gone */
+	if (!has_neighbours(l)) {
+		memset(mac, 0, 6);
+		return 0;
+	}
+	struct neigh_entry *e = find(n, ifindex, nexthop);
+	if (!e)
+		e = add(n, ifindex, nexthop);
+	if (e->generation != n->neigh_generation)
+		look_up(n, e);
+	if (!(e->state & NUD_USABLE))
+		return unresolved(n, e);
+	memcpy(mac, e->mac, sizeof e->mac);
+	if (e->state & NUD_STALE)
+		use(n, e, clock_now_us()); /* a failure leaves a MAC that was right a while ago */
+	return 0;
+}

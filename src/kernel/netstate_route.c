@@ -1,0 +1,194 @@
+/*
+ * Routes: asked per destination (RTM_GETROUTE resolves rules, VRF, multipath and learned path MTUs
+ * as connect would), cached by (destination, source, interface, mark), flushed as a whole by any
+ * notification that may concern them.
+ */
+#include "kernel/netstate_internal.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+
+#include "base/sys.h"
+#include "base/time.h"
+#include "kernel/netlink.h"
+
+struct answer {
+	bool seen;
+	uint8_t type; /* RTN_* */
+	struct route route;
+};
+
+/* RTA_METRICS → the route's MTU, 0 when it has none. */
+static uint32_t metrics_mtu(const struct nlattr *metrics)
+{
+	const struct nlattr *attr;
+	mnl_attr_for_each_nested(attr, metrics) if (mnl_attr_get_type(attr) == RTAX_MTU &&
+						    mnl_attr_get_payload_len(attr) >=
+							4) return mnl_attr_get_u32(attr);
+	return 0;
+}
+
+/* RTA_VIA: a gateway of another family (RFC 5549's IPv4 over an IPv6 next hop). */
+static void via_addr(const struct nlattr *attr, struct ip_addr *out)
+{
+	const struct rtvia *via = mnl_attr_get_payload(attr);
+	size_t len = mnl_attr_get_payload_len(attr);
+	if (len >= sizeof *via + 16 && via->rtvia_family == AF_INET6)
+		*out = ip_addr_from_v6(via->rtvia_addr);
+	else if (len >= sizeof *via + 4 && via->rtvia_family == AF_INET)
+		*out = ip_addr_from_v4(via->rtvia_addr);
+}
+
+static int on_route(const struct nlmsghdr *h, void *ctx)
+{
+	struct answer *a = ctx;
+	const struct rtmsg *m = mnl_nlmsg_get_payload(h);
+	const struct nlattr *attr;
+	if (h->nlmsg_type != RTM_NEWROUTE || mnl_nlmsg_get_payload_len(h) < sizeof *m)
+		return 0;
+	a->seen = true;
+	a->type = m->rtm_type;
+	mnl_attr_for_each(attr, h, sizeof *m)
+	{
+		switch (mnl_attr_get_type(attr)) {
+		case RTA_OIF:
+			if (mnl_attr_get_payload_len(attr) >= 4)
+				a->route.ifindex = mnl_attr_get_u32(attr);
+			break;
+		case RTA_PREFSRC:
+			netstate_attr_addr(attr, m->rtm_family, &a->route.src);
+			break;
+		case RTA_GATEWAY:
+			netstate_attr_addr(attr, m->rtm_family, &a->route.nexthop);
+			break;
+		case RTA_VIA:
+			via_addr(attr, &a->route.nexthop);
+			break;
+		case RTA_METRICS:
+			a->route.mtu = metrics_mtu(attr);
+			break;
+		}
+	}
+	return 1; /* one answer */
+}
+
+static int judge(struct netstate *n, struct answer *a)
+{
+	if (!a->seen)
+		return -ENETUNREACH;
+	switch (a->type) {
+	case RTN_LOCAL:
+	case RTN_ANYCAST:
+		a->route.local = true;
+		break;
+	case RTN_BROADCAST: /* tcp_v4_connect and tcp_v6_connect refuse both so */
+	case RTN_MULTICAST:
+		return -ENETUNREACH;
+	case RTN_UNREACHABLE:
+		return -EHOSTUNREACH;
+	case RTN_PROHIBIT:
+		return -EACCES;
+	case RTN_BLACKHOLE:
+		return -EINVAL;
+	}
+	const struct net_link *l = netstate_link(n, a->route.ifindex);
+	if (!l)
+		return -ENETUNREACH; /* vanished since */
+	if (!a->route.mtu || a->route.mtu > l->mtu)
+		a->route.mtu = l->mtu;
+	return 0;
+}
+
+static int ask(struct netstate *n, const struct route_entry *key, struct route *out)
+{
+	static const struct ip_addr loopback6 = {{[15] = 1}};
+	static const uint8_t loopback4[4] = {127, 0, 0, 1};
+	struct answer a = {0};
+	struct ip_addr dst = key->dst;
+	char buf[256];
+	if (ip_addr_is_any(&dst)) /* connect to the wildcard means this host */
+		dst = ip_addr_is_v4(&dst) ? ip_addr_from_v4(loopback4) : loopback6;
+	bool has_src = !ip_addr_is_any(&key->src);
+	uint8_t bits = ip_addr_is_v4(&dst) ? 32 : 128;
+	if (has_src && ip_addr_is_v4(&key->src) != ip_addr_is_v4(&dst))
+		return -ENETUNREACH; /* as an AF_INET6 socket bound to the other family */
+	struct nlmsghdr *h = mnl_nlmsg_put_header(buf);
+	h->nlmsg_type = RTM_GETROUTE;
+	h->nlmsg_flags = NLM_F_REQUEST;
+	struct rtmsg *m = mnl_nlmsg_put_extra_header(h, sizeof *m);
+	m->rtm_family = netstate_family(&dst);
+	m->rtm_dst_len = bits;
+	netstate_put_addr(h, RTA_DST, &dst);
+	if (has_src) {
+		m->rtm_src_len = bits;
+		netstate_put_addr(h, RTA_SRC, &key->src);
+	}
+	if (key->oif)
+		mnl_attr_put_u32(h, RTA_OIF, key->oif);
+	if (key->mark)
+		mnl_attr_put_u32(h, RTA_MARK, key->mark);
+	mnl_attr_put_u8(h, RTA_IP_PROTO, IPPROTO_TCP);
+	a.route.src = key->src;
+	a.route.nexthop = dst;
+	int ret = netlink_talk(n->talk_fd, h, on_route, &a);
+	if (ret == 0)
+		ret = judge(n, &a);
+	if (ret == 0)
+		*out = a.route;
+	return ret;
+}
+
+/* Verdicts of the routing tables; others (-ENOBUFS, -ETIMEDOUT) are about the question and are
+ * asked again. */
+static bool is_verdict(int ret)
+{
+	return ret == 0 || ret == -ENETUNREACH || ret == -EHOSTUNREACH || ret == -EACCES ||
+	       ret == -EINVAL;
+}
+
+static bool is_same(const struct route_entry *a, const struct route_entry *b)
+{
+	return ip_addr_equal(&a->dst, &b->dst) && ip_addr_equal(&a->src, &b->src) &&
+	       a->oif == b->oif && a->mark == b->mark;
+}
+
+int netstate_route(struct netstate *n, const struct ip_addr *dst, const struct ip_addr *src,
+		   int oif, uint32_t mark, struct route *out)
+{
+	struct route_entry key = {.dst = *dst, .oif = oif, .mark = mark};
+	if (src && !ip_addr_is_any(src))
+		key.src = *src;
+	else if (ip_addr_is_v4(dst))
+		key.src = ip_addr_from_v4("\0\0\0\0");
+	uint32_t src_bits;
+	memcpy(&src_bits, key.src.b + 12, sizeof src_bits);
+	uint32_t set = netstate_hash(n, dst, src_bits, mark ^ (uint32_t)oif << 16) % ROUTE_SETS;
+	struct route_entry *ways = &n->routes[set * CACHE_WAYS], *e = NULL;
+	int64_t now_us = clock_now_us();
+	for (unsigned i = 0; i < CACHE_WAYS; i++) {
+		if (ways[i].generation != n->route_generation) {
+			e = &ways[i];
+			continue;
+		}
+		if (!is_same(&ways[i], &key))
+			continue;
+		if (now_us - ways[i].asked_us < ROUTE_MAX_AGE_US) {
+			if (ways[i].result == 0)
+				*out = ways[i].route;
+			return ways[i].result;
+		}
+		e = &ways[i];
+		break;
+	}
+	key.result = ask(n, &key, &key.route);
+	if (key.result == 0)
+		*out = key.route;
+	if (!is_verdict(key.result))
+		return key.result;
+	if (!e)
+		e = &ways[n->next_way++ % CACHE_WAYS];
+	key.generation = n->route_generation;
+	key.asked_us = now_us;
+	*e = key;
+	return key.result;
+}

@@ -1,0 +1,398 @@
+/*
+ * Ephemeral ports of our client connections.
+ *
+ * Why leased: two processes with an engine each must never use the same 4-tuple, and share no
+ * memory. The port space outside the kernel's own ephemeral range is cut into blocks of 64; a
+ * process that wants a block binds the abstract AF_UNIX datagram name "finesse/ports/FIRST". The
+ * kernel makes that exclusive per network namespace and releases it on any death, at exec and at
+ * close.
+ *
+ * Owns one AF_UNIX socket per leased block. Leases are taken one at a time, when the ports that are
+ * leased do not have a free one for a 4-tuple, and kept until ports_close: a process that was busy
+ * once will be busy again.
+ *
+ * Which block: from 61000 up first, then downwards from the kernel's range to 1024, so that ports
+ * where services live come last; never a port of the kernel's range, nor one of
+ * ip_local_reserved_ports. Among free blocks the one that was longest seen free: at each lease
+ * every process stamps the blocks that it finds held, and its own, with the time since boot in a
+ * small file (/run/finesse/ports), so that a released block is reused last and the peer's
+ * TIME-WAITs on its ports have time to end. The file is a hint: the binding decides. Without it (no
+ * permission) the order starts at a random block.
+ *
+ * Which port: RFC 6056 §3.3.4 (double hash) over the leased ports in lease order.
+ *
+ * Limits: -EADDRNOTAVAIL when all 64-port blocks are leased by others or full for this 4-tuple;
+ * ports_pick's caller lets the kernel connect then (it has its own range), and counts it. That is
+ * also what happens where ip_local_port_range leaves no whole block free (1024 65535): DESIGN's
+ * alternative, a pool of ports held by bind(0), would hold an fd per port. Two families share the
+ * port space: a port is judged per 4-tuple, addresses included.
+ */
+#include "kernel/ports.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/un.h>
+#include <time.h>
+
+#include "base/fd.h"
+#include "base/log.h"
+#include "base/siphash.h"
+#include "base/sys.h"
+
+#define BLOCK_PORTS 64u
+#define BLOCKS      (65536u / BLOCK_PORTS)
+#define BLOCK_FLOOR (1024u / BLOCK_PORTS) /* below: privileged */
+#define BLOCK_UPPER                                                                                \
+	(61000u / BLOCK_PORTS) /* the first that has a port above Linux's default range */
+#define LOWER_UNIT  16u        /* blocks leased as one below BLOCK_UPPER */
+#define TABLE_SIZE  64u        /* RFC 6056 §3.3.4: TABLE_LENGTH, "10 or more" */
+#define STAMPS_PATH "/run/finesse/ports"
+
+struct lease {
+	uint16_t block;
+	int fd; /* -1: an earlier block's covers it */
+};
+
+struct ports {
+	uint8_t secret[16];
+	uint16_t table[TABLE_SIZE];
+	struct lease *leases;
+	unsigned n_leases;
+	unsigned start; /* where the search for a free block begins among equals */
+	bool exhausted; /* the last search found no block: asked again after a while only */
+	int64_t exhausted_at_s;
+	uint16_t range_low, range_high;
+	/* A word per block, a bit per port: the kernel's own range, and reserved ports. */
+	uint64_t unusable[BLOCKS];
+};
+
+static int64_t boot_seconds(void)
+{
+	struct timespec ts;
+	clock_gettime(CLOCK_BOOTTIME,
+		      &ts); /* the same for every process of the host; +1: 0 is never */
+	return ts.tv_sec + 1;
+}
+
+/* ---- what the kernel keeps for itself ---- */
+
+static ssize_t read_file(const char *path, char *out, size_t size)
+{
+	int fd = sys_openat(AT_FDCWD, path, O_RDONLY | O_CLOEXEC, 0);
+	size_t used = 0;
+	ssize_t n = fd;
+	if (fd < 0)
+		return fd;
+	while (used < size - 1 && (n = sys_read(fd, out + used, size - 1 - used)) > 0)
+		used += n;
+	sys_close(fd);
+	out[used] = 0;
+	return n < 0 ? n : (ssize_t)used;
+}
+
+static void mark_unusable(struct ports *p, unsigned first, unsigned last)
+{
+	for (unsigned port = first; port <= last && port <= 65535; port++)
+		p->unusable[port / BLOCK_PORTS] |= UINT64_C(1) << port % BLOCK_PORTS;
+}
+
+static void read_range(struct ports *p)
+{
+	char text[64];
+	unsigned low, high;
+	p->range_low = 32768; /* Linux's default */
+	p->range_high = 60999;
+	if (read_file("/proc/sys/net/ipv4/ip_local_port_range", text, sizeof text) > 0 &&
+	    sscanf(text, "%u %u", &low, &high) == 2 && low <= high && high <= 65535) {
+		p->range_low = low;
+		p->range_high = high;
+	}
+	mark_unusable(p, p->range_low, p->range_high);
+}
+
+/* "8080,9000-9010": ports that an administrator keeps for services. */
+static int read_reserved(struct ports *p)
+{
+	const size_t size = 512 * 1024; /* every port, one by one, is 382 KB */
+	char *text = malloc(size);
+	if (!text)
+		return -ENOMEM;
+	if (read_file("/proc/sys/net/ipv4/ip_local_reserved_ports", text, size) > 0)
+		for (char *at = text; *at >= '0' && *at <= '9';) {
+			unsigned long first = strtoul(at, &at, 10), last = first;
+			if (*at == '-')
+				last = strtoul(at + 1, &at, 10);
+			mark_unusable(p, first, last);
+			if (*at == ',')
+				at++;
+		}
+	free(text);
+	return 0;
+}
+
+static bool is_usable(const struct ports *p, unsigned port)
+{
+	return !(p->unusable[port / BLOCK_PORTS] >> port % BLOCK_PORTS & 1);
+}
+
+/* ---- leases ---- */
+
+static unsigned unit_blocks(int tier)
+{
+	return tier ? LOWER_UNIT : 1;
+}
+
+/*
+ * What is leased as one, by preference; its first block. Tier 0 from 61000 up, in rotation, block
+ * by block; tier 1 from there down to the floor, in units of LOWER_UNIT blocks (an fd each: few).
+ * -1 past the last.
+ */
+static int unit_at(const struct ports *p, int tier, unsigned i)
+{
+	const unsigned n_upper = BLOCKS - BLOCK_UPPER;
+	const unsigned n_lower = BLOCK_UPPER / LOWER_UNIT - BLOCK_FLOOR / LOWER_UNIT;
+	if (i >= (tier ? n_lower : n_upper))
+		return -1;
+	return tier ? (BLOCK_UPPER / LOWER_UNIT - 1 - i) * LOWER_UNIT
+		    : BLOCK_UPPER + (i + p->start) % n_upper;
+}
+
+static bool has_usable(const struct ports *p, unsigned block, unsigned n)
+{
+	for (unsigned i = 0; i < n; i++)
+		if (p->unusable[block + i] != UINT64_MAX)
+			return true;
+	return false;
+}
+
+static socklen_t block_name(struct sockaddr_un *un, unsigned block)
+{
+	memset(un, 0, sizeof *un);
+	un->sun_family = AF_UNIX;
+	int n = snprintf(un->sun_path + 1, sizeof un->sun_path - 1, "finesse/ports/%u",
+			 block * BLOCK_PORTS);
+	return offsetof(struct sockaddr_un, sun_path) + 1 + n;
+}
+
+static int take_unit(struct ports *p, unsigned block, unsigned n)
+{
+	struct sockaddr_un un;
+	struct lease *leases = realloc(p->leases, (p->n_leases + n) * sizeof *leases);
+	if (!leases)
+		return -ENOMEM;
+	p->leases = leases;
+	int fd = sys_socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return fd;
+	int ret = sys_bind(fd, &un, block_name(&un, block));
+	if (ret < 0) {
+		sys_close(fd);
+		return ret;
+	}
+	fd = fd_move_high(fd);
+	if (fd < 0)
+		return fd;
+	for (unsigned i = 0; i < n; i++)
+		leases[p->n_leases++] = (struct lease){.block = block + i, .fd = i ? -1 : fd};
+	return 0;
+}
+
+/* Does somebody hold it? A datagram connect to a name that nobody bound is refused. */
+static bool is_held(int probe_fd, unsigned block)
+{
+	struct sockaddr_un un;
+	return sys_connect(probe_fd, &un, block_name(&un, block)) != -ECONNREFUSED;
+}
+
+static void load_stamps(int fd, int64_t stamps[BLOCKS])
+{
+	memset(stamps, 0, BLOCKS * sizeof *stamps);
+	if (fd >= 0)
+		sys_call(SYS_pread64, fd, stamps, BLOCKS * sizeof *stamps, 0, 0, 0);
+}
+
+static void store_stamp(int fd, unsigned block, int64_t stamp)
+{
+	if (fd >= 0)
+		sys_call(SYS_pwrite64, fd, &stamp, sizeof stamp, block * sizeof stamp, 0, 0);
+}
+
+/* The free unit of a tier that was seen held longest ago; -1: none. */
+static int choose_block(struct ports *p, int tier, int probe_fd, int stamps_fd, int64_t now_s)
+{
+	int64_t stamps[BLOCKS];
+	int best = -1, block;
+	load_stamps(stamps_fd, stamps);
+	for (unsigned i = 0; (block = unit_at(p, tier, i)) >= 0; i++) {
+		if (!has_usable(p, block, unit_blocks(tier)))
+			continue;
+		if (!is_held(probe_fd, block)) {
+			if (best < 0 || stamps[block] < stamps[best])
+				best = block;
+		} else if (stamps[block] != now_s) {
+			store_stamp(stamps_fd, block, now_s);
+		}
+	}
+	return best;
+}
+
+/* Leases a unit of the best tier that has a free one. 0 or -EADDRNOTAVAIL. */
+static int take_best(struct ports *p, int probe_fd, int stamps_fd, int64_t now_s)
+{
+	for (int tier = 0; tier < 2; tier++) {
+		int ret = -EADDRINUSE, block;
+		while (ret ==
+		       -EADDRINUSE) { /* another process was faster: each turn finds one less */
+			block = choose_block(p, tier, probe_fd, stamps_fd, now_s);
+			ret = block < 0 ? -EADDRNOTAVAIL : take_unit(p, block, unit_blocks(tier));
+		}
+		if (ret == 0)
+			store_stamp(stamps_fd, block, now_s);
+		if (ret != -EADDRNOTAVAIL)
+			return ret;
+	}
+	return -EADDRNOTAVAIL;
+}
+
+static int lease_more(struct ports *p)
+{
+	int64_t now_s = boot_seconds();
+	if (p->exhausted && now_s == p->exhausted_at_s)
+		return -EADDRNOTAVAIL;
+	memset(p->unusable, 0, sizeof p->unusable);
+	read_range(p);
+	int ret = read_reserved(p);
+	if (ret < 0)
+		return ret;
+	int probe_fd = sys_socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	if (probe_fd < 0)
+		return probe_fd;
+	int stamps_fd =
+	    sys_openat(AT_FDCWD, STAMPS_PATH, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+	ret = take_best(p, probe_fd, stamps_fd, now_s);
+	p->exhausted = ret == -EADDRNOTAVAIL;
+	p->exhausted_at_s = now_s;
+	if (p->exhausted)
+		log_info("ports", "no block of ports is free beside ip_local_port_range %u-%u",
+			 p->range_low, p->range_high);
+	if (stamps_fd >= 0)
+		sys_close(stamps_fd);
+	sys_close(probe_fd);
+	return ret;
+}
+
+/* ---- the object ---- */
+
+int ports_open(struct ports **out, const uint8_t secret[16])
+{
+	struct ports *p = calloc(1, sizeof *p);
+	if (!p)
+		return -ENOMEM;
+	memcpy(p->secret, secret, sizeof p->secret);
+	sys_call(SYS_getrandom, p->table, sizeof p->table, 0, 0, 0,
+		 0); /* RFC 6056 §3.3.4: random at start */
+	sys_call(SYS_getrandom, &p->start, sizeof p->start, 0, 0, 0, 0);
+	*out = p;
+	return 0;
+}
+
+void ports_close(struct ports *p)
+{
+	if (!p)
+		return;
+	for (unsigned i = 0; i < p->n_leases; i++)
+		fd_close(p->leases[i].fd);
+	free(p->leases);
+	free(p);
+}
+
+/* A name stays bound as long as any copy of its socket lives: the parent's copies hold it. */
+void ports_forget(struct ports *p)
+{
+	ports_close(p);
+}
+
+unsigned ports_leased(const struct ports *p)
+{
+	return p->n_leases * BLOCK_PORTS;
+}
+
+/* ---- picking ---- */
+
+struct pick {
+	struct flow_key *key;
+	struct ports_in_use *use;
+	uint32_t offset;
+	uint16_t *index; /* table[G()] */
+};
+
+static void start_pick(struct ports *p, struct pick *k)
+{
+	struct {
+		uint8_t label, addrs[32], rport[2];
+	} in;
+	_Static_assert(sizeof in == 35, "no padding in what is hashed");
+	memcpy(in.addrs, k->key->laddr.b, 16);
+	memcpy(in.addrs + 16, k->key->raddr.b, 16);
+	memcpy(in.rport, &k->key->rport, 2);
+	in.label = 'F'; /* F and G are two functions of the 3-tuple: one keyed hash, two labels */
+	k->offset = siphash24(&in, sizeof in, p->secret);
+	in.label = 'G';
+	k->index = &p->table[siphash24(&in, sizeof in, p->secret) % TABLE_SIZE];
+}
+
+/* The `at`-th leased port. */
+static bool try_port(struct ports *p, struct pick *k, unsigned at)
+{
+	unsigned port = p->leases[at / BLOCK_PORTS].block * BLOCK_PORTS + at % BLOCK_PORTS;
+	k->key->lport = port;
+	return is_usable(p, port) && !k->use->in_use(k->use, k->key);
+}
+
+/* RFC 6056 §3.3.4's loop over the leased ports. */
+static int try_leased(struct ports *p, struct pick *k)
+{
+	unsigned n = p->n_leases * BLOCK_PORTS;
+	uint64_t start = (uint64_t)k->offset + *k->index;
+	for (unsigned i = 0; i < n; i++) {
+		++*k->index;
+		if (try_port(p, k, (start + i) % n))
+			return 0;
+	}
+	return -EADDRNOTAVAIL;
+}
+
+/*
+ * What was leased last has a free port, unless it is reserved as a whole. The next search for this
+ * destination goes on behind it, not at the start of the blocks that are full.
+ */
+static int try_newest(struct ports *p, struct pick *k, unsigned had)
+{
+	unsigned all = p->n_leases * BLOCK_PORTS, old = had * BLOCK_PORTS, n = all - old;
+	for (unsigned i = 0; i < n; i++) {
+		unsigned at = old + (k->offset + i) % n;
+		if (!try_port(p, k, at))
+			continue;
+		*k->index = (at + 1 + all - k->offset % all) % all;
+		return 0;
+	}
+	return -EADDRNOTAVAIL;
+}
+
+int ports_pick(struct ports *p, struct flow_key *key, struct ports_in_use *u)
+{
+	struct pick k = {.key = key, .use = u};
+	start_pick(p, &k);
+	int ret = try_leased(p, &k);
+	while (ret == -EADDRNOTAVAIL) {
+		unsigned had = p->n_leases;
+		int more = lease_more(p);
+		if (more < 0)
+			return more;
+		ret = try_newest(p, &k, had);
+	}
+	return ret;
+}

@@ -1,0 +1,481 @@
+/* kernel/netstate against a real kernel, in network namespaces of its own. */
+#include <check.h>
+
+#include "tests/net/netns_test.h"
+
+#include <arpa/inet.h>
+#include <net/if.h>
+#include <poll.h>
+#include <sys/socket.h>
+
+#include "base/time.h"
+#include "kernel/netstate.h"
+
+#define WAIT_MS 5000
+
+static struct netstate *n;
+
+static struct ip_addr addr(const char *text)
+{
+	struct ip_addr a;
+	ck_assert_int_eq(ip_addr_parse(text, &a), 0);
+	return a;
+}
+
+static void setup(void)
+{
+	ck_assert(netns_enter());
+	ck_assert_int_eq(netstate_open(&n), 0);
+}
+
+static void teardown(void)
+{
+	netstate_close(n);
+}
+
+/* Until one of `bits` is reported. */
+static unsigned wait_for(unsigned bits)
+{
+	int64_t end_us = clock_now_us() + WAIT_MS * USEC_PER_MSEC;
+	unsigned seen = 0;
+	while (!(seen & bits)) {
+		struct pollfd pfd = {.fd = netstate_fd(n), .events = POLLIN};
+		int64_t left_ms = (end_us - clock_now_us()) / USEC_PER_MSEC;
+		ck_assert_msg(left_ms > 0, "no notification of kind %#x", bits);
+		ck_assert_int_ge(poll(&pfd, 1, left_ms), 0);
+		seen |= netstate_on_readable(n);
+	}
+	return seen;
+}
+
+static int neighbour(const char *ifname, const char *to, uint8_t mac[6])
+{
+	struct ip_addr a = addr(to);
+	return netstate_neighbour(n, if_nametoindex(ifname), &a, mac);
+}
+
+static int route_from(const char *to, const char *from, int oif, uint32_t mark, struct route *out)
+{
+	struct ip_addr dst = addr(to), src = addr(from);
+	return netstate_route(n, &dst, &src, oif, mark, out);
+}
+
+static int route(const char *to, struct route *out)
+{
+	return route_from(to, strchr(to, ':') ? "::" : "0.0.0.0", 0, 0, out);
+}
+
+#define ck_assert_addr(a, text)                                                                    \
+	do {                                                                                       \
+		char str_[IP_ADDR_STRLEN];                                                         \
+		struct ip_addr a_ = (a);                                                           \
+		ck_assert_str_eq(ip_addr_format(&a_, str_), text);                                 \
+	} while (0)
+
+/* An interface that leads nowhere and has a carrier (ifb: some kernels have no dummy). */
+static void add_sink(const char *name)
+{
+	sh("ip link add %s type dummy 2>/dev/null || ip link add %s type ifb", name, name);
+}
+
+static void add_dummy(const char *name, const char *address)
+{
+	add_sink(name);
+	sh("ip addr add %s dev %s && ip link set %s up", address, name, name);
+}
+
+START_TEST(addresses_follow_the_kernel)
+{
+	struct ip_addr got[8], a1 = addr("10.1.0.1"), a2 = addr("10.1.0.2"), a6 = addr("fd01::1");
+	add_dummy("d0", "10.1.0.1/24");
+	netstate_on_readable(n);
+	int d0 = if_nametoindex("d0");
+	ck_assert(netstate_is_local(n, &a1));
+	ck_assert(!netstate_is_local(n, &a2));
+	ck_assert(!netstate_is_local(n, &a6));
+	sh("ip addr add 10.1.0.2/24 dev d0 && ip -6 addr add fd01::1/64 dev d0 nodad");
+	ck_assert_uint_ne(wait_for(NETSTATE_ADDRS) & NETSTATE_ADDRS, 0);
+	ck_assert(netstate_is_local(n, &a2));
+	ck_assert(netstate_is_local(n, &a6));
+	/* two of IPv4, one global and one link-local of IPv6 */
+	ck_assert_int_eq(netstate_addresses(n, d0, got, 8), 4);
+	got[1] = a6;
+	ck_assert_int_eq(netstate_addresses(n, d0, got, 1), 4);
+	ck_assert_addr(got[0], "10.1.0.1");
+	ck_assert_addr(got[1], "fd01::1"); /* not written beyond max */
+	sh("ip addr del 10.1.0.1/24 dev d0");
+	wait_for(NETSTATE_ADDRS);
+	ck_assert(!netstate_is_local(n, &a1));
+	ck_assert_int_eq(netstate_addresses(n, 999, got, 8), 0);
+}
+END_TEST
+
+START_TEST(loopback_is_local_and_not_served)
+{
+	struct ip_addr got[4], a = addr("127.3.2.1"), b = addr("::1");
+	ck_assert(netstate_is_local(n, &a));
+	ck_assert(netstate_is_local(n, &b));
+	ck_assert_int_eq(netstate_addresses(n, if_nametoindex("lo"), got, 4), 0);
+}
+END_TEST
+
+START_TEST(point_to_point_peer_is_not_local)
+{
+	struct ip_addr own = addr("10.9.0.1"), peer = addr("10.9.0.2");
+	add_sink("d0");
+	sh("ip addr add 10.9.0.1 peer 10.9.0.2 dev d0");
+	netstate_on_readable(n);
+	ck_assert(netstate_is_local(n, &own));
+	ck_assert(!netstate_is_local(n, &peer));
+}
+END_TEST
+
+START_TEST(default_interface)
+{
+	char why[128] = "";
+	ck_assert_int_eq(netstate_default_interface(n, why, sizeof why), -ENODEV);
+	ck_assert_str_ne(why, "");
+	add_dummy("d0", "10.1.0.1/24");
+	wait_for(NETSTATE_LINKS);
+	ck_assert_int_eq(netstate_default_interface(n, why, sizeof why), if_nametoindex("d0"));
+	add_dummy("d1", "10.2.0.1/24");
+	wait_for(NETSTATE_LINKS);
+	netstate_on_readable(n);
+	why[0] = 0;
+	ck_assert_int_eq(netstate_default_interface(n, why, sizeof why), -ENODEV);
+	ck_assert_ptr_nonnull(strstr(why, "2 interfaces"));
+	sh("ip -6 route add default dev d0");
+	ck_assert_int_eq(netstate_default_interface(n, why, sizeof why), if_nametoindex("d0"));
+	sh("ip route add default via 10.1.0.9 metric 100 && ip route add default via 10.2.0.9 "
+	   "metric 50");
+	ck_assert_int_eq(netstate_default_interface(n, why, sizeof why), if_nametoindex("d1"));
+	sh("ip link set d1 down");
+	netstate_on_readable(n);
+	ck_assert_int_eq(netstate_default_interface(n, why, sizeof why), if_nametoindex("d0"));
+}
+END_TEST
+
+START_TEST(routes_as_the_kernel_resolves_them)
+{
+	struct route r;
+	add_dummy("d0", "10.1.0.1/24");
+	add_dummy("d1", "10.2.0.1/24");
+	sh("ip addr add 10.1.0.5/24 dev d0");
+	sh("ip route add 10.7.0.0/16 via 10.1.0.254 src 10.1.0.5 mtu 1400");
+	sh("ip route add 10.8.0.0/16 dev d1 table 77 && ip rule add fwmark 5 table 77");
+	sh("ip -6 addr add fd01::1/64 dev d0 nodad && ip -6 route add fd07::/16 via fd01::9");
+	sh("ip route add 10.6.0.0/16 via inet6 fd01::9 dev d0");
+	netstate_on_readable(n);
+	int d0 = if_nametoindex("d0"), d1 = if_nametoindex("d1");
+
+	ck_assert_int_eq(route("10.1.0.77", &r), 0);
+	ck_assert_int_eq(r.ifindex, d0);
+	ck_assert_addr(r.src, "10.1.0.1");
+	ck_assert_addr(r.nexthop, "10.1.0.77");
+	ck_assert_uint_eq(r.mtu, 1500);
+	ck_assert(!r.local);
+
+	ck_assert_int_eq(route("10.7.3.3", &r), 0);
+	ck_assert_addr(r.src, "10.1.0.5");
+	ck_assert_addr(r.nexthop, "10.1.0.254");
+	ck_assert_uint_eq(r.mtu, 1400);
+
+	ck_assert_int_eq(route_from("10.7.3.3", "10.1.0.1", 0, 0, &r), 0);
+	ck_assert_addr(r.src, "10.1.0.1");
+
+	ck_assert_int_eq(route("10.8.0.1", &r), -ENETUNREACH);
+	ck_assert_int_eq(route_from("10.8.0.1", "0.0.0.0", 0, 5, &r), 0);
+	ck_assert_int_eq(r.ifindex, d1);
+	ck_assert_int_eq(route_from("10.9.0.1", "0.0.0.0", d1, 0, &r),
+			 0); /* SO_BINDTODEVICE: on-link */
+	ck_assert_int_eq(r.ifindex, d1);
+
+	ck_assert_int_eq(route("10.2.0.1", &r), 0);
+	ck_assert(r.local);
+	ck_assert_int_eq(route("0.0.0.0", &r), 0);
+	ck_assert(r.local);
+	ck_assert_int_eq(route("::", &r), 0);
+	ck_assert(r.local);
+
+	ck_assert_int_eq(route("fd07::5", &r), 0);
+	ck_assert_addr(r.nexthop, "fd01::9");
+	ck_assert_addr(r.src, "fd01::1");
+	ck_assert_int_eq(route("10.6.0.1", &r), 0); /* RFC 5549 */
+	ck_assert_addr(r.nexthop, "fd01::9");
+	ck_assert_addr(r.src, "10.1.0.1");
+}
+END_TEST
+
+/* What connect() itself answers, at once (the interface leads nowhere). */
+static int connect_errno(const char *to)
+{
+	struct ip_addr a = addr(to);
+	struct sockaddr_in in = {.sin_family = AF_INET, .sin_port = htons(9)};
+	struct sockaddr_in6 in6 = {.sin6_family = AF_INET6, .sin6_port = htons(9)};
+	bool v4 = ip_addr_is_v4(&a);
+	memcpy(&in.sin_addr, a.b + 12, 4);
+	memcpy(&in6.sin6_addr, a.b, 16);
+	int fd = socket(v4 ? AF_INET : AF_INET6, SOCK_STREAM | SOCK_NONBLOCK, 0);
+	int ret = connect(fd, v4 ? (void *)&in : (void *)&in6, v4 ? sizeof in : sizeof in6);
+	int err = ret < 0 ? errno : 0;
+	close(fd);
+	return err == EINPROGRESS ? 0 : -err;
+}
+
+START_TEST(errors_as_connect_gives_them)
+{
+	static const char *const to[] = {
+	    "10.1.0.7",  "10.1.0.255", "255.255.255.255", "224.0.0.9", "10.20.0.1",
+	    "10.21.0.1", "10.22.0.1",  "10.23.0.1",       "fd01::7",   "ff02::1",
+	    "fd20::1",   "fd21::1",    "fd22::1",         "fd23::1",
+	};
+	struct route r;
+	add_dummy("d0", "10.1.0.1/24");
+	sh("ip -6 addr add fd01::1/64 dev d0 nodad");
+	for (int v6 = 0; v6 < 2; v6++) {
+		const char *p = v6 ? "fd" : "10.", *len = v6 ? "::/16" : ".0.0/16";
+		sh("ip route add unreachable %s20%s && ip route add prohibit %s21%s && "
+		   "ip route add blackhole %s22%s",
+		   p, len, p, len, p, len);
+	}
+	netstate_on_readable(n);
+	unsigned failed = 0;
+	for (unsigned i = 0; i < sizeof to / sizeof to[0]; i++) {
+		int want = connect_errno(to[i]);
+		failed += want != 0;
+		ck_assert_msg(route(to[i], &r) == want, "%s: route %d, connect %d", to[i],
+			      route(to[i], &r), want);
+	}
+	ck_assert_uint_ge(failed, 9);
+}
+END_TEST
+
+START_TEST(routes_are_flushed)
+{
+	struct route r;
+	add_dummy("d0", "10.1.0.1/24");
+	add_dummy("d1", "10.2.0.1/24");
+	netstate_on_readable(n);
+	ck_assert_int_eq(route("10.5.0.1", &r), -ENETUNREACH);
+	sh("ip route add 10.5.0.0/16 via 10.1.0.9");
+	ck_assert_int_eq(route("10.5.0.1", &r), -ENETUNREACH); /* from memory: not drained yet */
+	ck_assert_uint_ne(wait_for(NETSTATE_ROUTES) & NETSTATE_ROUTES, 0);
+	ck_assert_int_eq(route("10.5.0.1", &r), 0);
+	ck_assert_int_eq(r.ifindex, if_nametoindex("d0"));
+	sh("ip route change 10.5.0.0/16 via 10.2.0.9");
+	wait_for(NETSTATE_ROUTES);
+	ck_assert_int_eq(route("10.5.0.1", &r), 0);
+	ck_assert_int_eq(r.ifindex, if_nametoindex("d1"));
+	sh("ip link set d1 mtu 1300");
+	wait_for(NETSTATE_LINKS);
+	ck_assert_int_eq(route("10.5.0.1", &r), 0);
+	ck_assert_uint_eq(r.mtu, 1300);
+	sh("ip link set d1 down"); /* takes the route with it, without a route notification */
+	wait_for(NETSTATE_LINKS);
+	ck_assert_int_eq(route("10.5.0.1", &r), -ENETUNREACH);
+	sh("ip rule add to 10.1.0.0/24 prohibit");
+	wait_for(NETSTATE_ROUTES);
+	ck_assert_int_eq(route("10.1.0.4", &r), -EACCES);
+}
+END_TEST
+
+START_TEST(more_routes_than_the_cache_holds)
+{
+	struct route r;
+	char to[32];
+	add_dummy("d0", "10.1.0.1/8");
+	netstate_on_readable(n);
+	for (unsigned pass = 0; pass < 2; pass++)
+		for (unsigned i = 0; i < 6000; i++) {
+			snprintf(to, sizeof to, "10.%u.%u.9", 2 + i / 250, i % 250);
+			ck_assert_int_eq(route(to, &r), 0);
+			ck_assert_addr(r.nexthop, to);
+		}
+}
+END_TEST
+
+/* ---- neighbours over a veth pair ---- */
+
+static struct netns_peer peer;
+
+static void setup_pair(void)
+{
+	setup();
+	peer = netns_peer_start();
+	sh("ip link add v0 type veth peer name v1 netns %d", peer.pid);
+	sh("ip addr add 10.3.0.1/24 dev v0 && ip -6 addr add fd03::1/64 dev v0 nodad && ip link "
+	   "set v0 up");
+	sh("nsenter -n -t %d sh -c 'ip link set v1 address 02:00:00:00:00:02 && ip addr add "
+	   "10.3.0.2/24 dev v1"
+	   " && ip -6 addr add fd03::2/64 dev v1 nodad && ip link set v1 up'",
+	   peer.pid);
+	/* failing takes three times this */
+	sh("echo 50 > /proc/sys/net/ipv4/neigh/v0/retrans_time_ms");
+	netstate_on_readable(n);
+}
+
+static void teardown_pair(void)
+{
+	netns_peer_stop(&peer);
+	teardown();
+}
+
+static int wait_resolved(const char *to, uint8_t mac[6])
+{
+	int ret;
+	while ((ret = neighbour("v0", to, mac)) == -EAGAIN)
+		wait_for(NETSTATE_NEIGHS);
+	return ret;
+}
+
+START_TEST(neighbour_is_resolved)
+{
+	static const uint8_t want[6] = {2, 0, 0, 0, 0, 2}, moved[6] = {2, 0, 0, 0, 0, 3};
+	uint8_t mac[6];
+	ck_assert_int_eq(neighbour("v0", "10.3.0.2", mac), -EAGAIN);
+	ck_assert_int_eq(wait_resolved("10.3.0.2", mac), 0);
+	ck_assert_mem_eq(mac, want, 6);
+	ck_assert_int_eq(wait_resolved("fd03::2", mac), 0);
+	ck_assert_mem_eq(mac, want, 6);
+	/* The peer's address moves: the kernel learns it, and we from the kernel. */
+	sh("ip neigh replace 10.3.0.2 lladdr 02:00:00:00:00:03 dev v0 nud reachable");
+	wait_for(NETSTATE_NEIGHS);
+	ck_assert_int_eq(neighbour("v0", "10.3.0.2", mac), 0);
+	ck_assert_mem_eq(mac, moved, 6);
+	sh("ip neigh del 10.3.0.2 dev v0");
+	wait_for(NETSTATE_NEIGHS);
+	ck_assert_int_eq(wait_resolved("10.3.0.2", mac), 0);
+	ck_assert_mem_eq(mac, want, 6);
+}
+END_TEST
+
+START_TEST(neighbour_that_the_kernel_knew_before)
+{
+	static const uint8_t want[6] = {2, 0, 0, 0, 0, 9};
+	uint8_t mac[6];
+	sh("ip neigh add 10.3.0.9 lladdr 02:00:00:00:00:09 dev v0 nud permanent");
+	ck_assert_int_eq(neighbour("v0", "10.3.0.9", mac), 0);
+	ck_assert_mem_eq(mac, want, 6);
+}
+END_TEST
+
+START_TEST(neighbour_that_is_not_there)
+{
+	uint8_t mac[6];
+	ck_assert_int_eq(neighbour("v0", "10.3.0.77", mac), -EAGAIN);
+	ck_assert_int_eq(wait_resolved("10.3.0.77", mac), -EHOSTUNREACH);
+	ck_assert_int_eq(neighbour("v0", "10.3.0.77", mac), -EHOSTUNREACH); /* held a while */
+	ck_assert_int_eq(neighbour("no-such-interface", "10.3.0.77", mac), -EHOSTUNREACH);
+}
+END_TEST
+
+/* Whoever uses a stale entry has the kernel confirm it: STALE → DELAY, told by a notification at
+ * the end of PROBE. */
+START_TEST(stale_neighbour_is_used_and_confirmed)
+{
+	static const uint8_t want[6] = {2, 0, 0, 0, 0, 2};
+	uint8_t mac[6];
+	sh("echo 1 > /proc/sys/net/ipv4/neigh/v0/delay_first_probe_time");
+	sh("ip neigh replace 10.3.0.2 lladdr 02:00:00:00:00:02 dev v0 nud stale");
+	ck_assert_int_eq(neighbour("v0", "10.3.0.2", mac), 0);
+	ck_assert_mem_eq(mac, want, 6);
+	sh("ip neigh show 10.3.0.2 dev v0 | grep -Eq 'DELAY|PROBE|REACHABLE'");
+	wait_for(NETSTATE_NEIGHS);
+	ck_assert_int_eq(neighbour("v0", "10.3.0.2", mac), 0);
+}
+END_TEST
+
+START_TEST(interface_without_neighbours)
+{
+	uint8_t mac[6] = {1, 1, 1, 1, 1, 1};
+	static const uint8_t zero[6];
+	add_dummy("d0", "10.1.0.1/24");
+	netstate_on_readable(n);
+	ck_assert_int_eq(neighbour("d0", "10.1.0.7", mac), 0); /* NOARP */
+	ck_assert_mem_eq(mac, zero, 6);
+}
+END_TEST
+
+/* Neighbours of interfaces that nobody asked about do not wake us. */
+START_TEST(other_interfaces_are_filtered)
+{
+	struct pollfd pfd = {.fd = netstate_fd(n), .events = POLLIN};
+	uint8_t mac[6];
+	sh("ip link add v8 type veth peer name v9 && ip link set v8 up && ip link set v9 up");
+	sh("ip neigh add 10.3.0.9 lladdr 02:00:00:00:00:09 dev v0 nud permanent");
+	ck_assert_int_eq(neighbour("v0", "10.3.0.9", mac), 0);
+	sh("echo 1 > /proc/sys/net/ipv6/conf/v8/disable_ipv6; echo 1 > "
+	   "/proc/sys/net/ipv6/conf/v9/disable_ipv6");
+	netstate_on_readable(n);
+	sh("ip neigh add 10.8.0.9 lladdr 02:00:00:00:00:09 dev v8 nud permanent");
+	ck_assert_int_eq(poll(&pfd, 1, 0), 0);
+	sh("ip neigh del 10.3.0.9 dev v0");
+	ck_assert_int_eq(poll(&pfd, 1, 0), 1);
+	ck_assert_uint_eq(netstate_on_readable(n), NETSTATE_NEIGHS);
+}
+END_TEST
+
+START_TEST(link_down_forgets_neighbours)
+{
+	uint8_t mac[6];
+	ck_assert_int_eq(wait_resolved("10.3.0.2", mac), 0);
+	sh("ip link set v0 down");
+	netstate_on_readable(n);
+	ck_assert_int_ne(neighbour("v0", "10.3.0.2", mac), 0);
+}
+END_TEST
+
+/* More notifications than the socket holds: everything is asked again. */
+START_TEST(lost_notifications)
+{
+	static const uint8_t moved[6] = {2, 0, 0, 0, 0, 3};
+	struct ip_addr a = addr("10.4.0.1");
+	uint8_t mac[6];
+	ck_assert_int_eq(wait_resolved("10.3.0.2", mac), 0);
+	sh("for i in $(seq 4000); do echo neigh replace 10.3.0.99 lladdr 02:00:00:00:00:99 dev v0 "
+	   "nud permanent;"
+	   " echo neigh del 10.3.0.99 dev v0; done | ip -batch -");
+	sh("ip addr add 10.4.0.1/24 dev v0 && "
+	   "ip neigh replace 10.3.0.2 lladdr 02:00:00:00:00:03 dev v0 nud permanent");
+	ck_assert_uint_eq(netstate_on_readable(n), 0xf);
+	ck_assert(netstate_is_local(n, &a));
+	ck_assert_int_eq(neighbour("v0", "10.3.0.2", mac), 0);
+	ck_assert_mem_eq(mac, moved, 6);
+	struct pollfd pfd = {.fd = netstate_fd(n), .events = POLLIN};
+	ck_assert_int_eq(poll(&pfd, 1, 0), 0);
+}
+END_TEST
+
+int main(void)
+{
+	skip_without_netns();
+	Suite *suite = suite_create("netstate");
+	TCase *alone = tcase_create("alone"), *pair = tcase_create("pair");
+	tcase_add_checked_fixture(alone, setup, teardown);
+	tcase_add_test(alone, addresses_follow_the_kernel);
+	tcase_add_test(alone, loopback_is_local_and_not_served);
+	tcase_add_test(alone, point_to_point_peer_is_not_local);
+	tcase_add_test(alone, default_interface);
+	tcase_add_test(alone, routes_as_the_kernel_resolves_them);
+	tcase_add_test(alone, errors_as_connect_gives_them);
+	tcase_add_test(alone, routes_are_flushed);
+	tcase_add_test(alone, more_routes_than_the_cache_holds);
+	tcase_add_checked_fixture(pair, setup_pair, teardown_pair);
+	tcase_add_test(pair, neighbour_is_resolved);
+	tcase_add_test(pair, neighbour_that_the_kernel_knew_before);
+	tcase_add_test(pair, neighbour_that_is_not_there);
+	tcase_add_test(pair, stale_neighbour_is_used_and_confirmed);
+	tcase_add_test(pair, interface_without_neighbours);
+	tcase_add_test(pair, other_interfaces_are_filtered);
+	tcase_add_test(pair, link_down_forgets_neighbours);
+	tcase_add_test(pair, lost_notifications);
+	tcase_set_timeout(alone, 30);
+	tcase_set_timeout(pair, 30);
+	suite_add_tcase(suite, alone);
+	suite_add_tcase(suite, pair);
+	SRunner *runner = srunner_create(suite);
+	srunner_run_all(runner, CK_NORMAL);
+	int failed = srunner_ntests_failed(runner);
+	srunner_free(runner);
+	return failed ? 1 : 0;
+}
