@@ -27,6 +27,7 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 
+#include "base/fd.h"
 #include "base/log.h"
 #include "base/sys.h"
 #include "kernel/bpf_sys.h"
@@ -44,20 +45,6 @@
 /* A socket filter returns how many bytes to keep: all, or none. */
 #define VERDICT_KEEP_ALL (-1)
 #define VERDICT_IGNORE   0
-
-#if __has_include("base/fd.h")
-#include "base/fd.h"
-#else /* until base/fd.h is there */
-static int fd_move_high(int fd)
-{
-	return fd;
-}
-static void fd_close(int fd)
-{
-	if (fd >= 0)
-		sys_close(fd);
-}
-#endif
 
 struct listener {
 	struct ip_addr addr;

@@ -15,5 +15,8 @@ struct diag_visit {
 int diag_dump_port(uint16_t lport, struct diag_visit *v);
 /* Does the kernel own this 4-tuple? 1, 0, -errno. */
 int diag_owns(const struct flow_key *key);
+/* The same for a segment that arrived on `ifindex`: also finds sockets that are bound to that interface (SO_BINDTODEVICE,
+   link-local addresses), which a question without an interface cannot. */
+int diag_owns_on(const struct flow_key *key, int ifindex);
 
 #endif

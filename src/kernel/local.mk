@@ -10,6 +10,7 @@ src_libkernel_la_SOURCES = \
 	src/kernel/classifier.h \
 	src/kernel/classifier_prog.c \
 	src/kernel/classifier_prog.h \
+	src/kernel/diag.c \
 	src/kernel/diag.h \
 	src/kernel/firewall.h \
 	src/kernel/handover.h \

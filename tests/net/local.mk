@@ -5,6 +5,12 @@ TESTS += tests/net/classifier_test
 tests_net_classifier_test_SOURCES = tests/net/classifier_test.c tests/net/frames.c tests/net/frames.h
 tests_net_classifier_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
 tests_net_classifier_test_LDADD = src/libkernel.la src/libbase.la $(UNIT_LIBS)
+
+check_PROGRAMS += tests/net/diag_test
+TESTS += tests/net/diag_test
+tests_net_diag_test_SOURCES = tests/net/diag_test.c tests/net/frames.c tests/net/frames.h
+tests_net_diag_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
+tests_net_diag_test_LDADD = src/libkernel.la src/libbase.la $(UNIT_LIBS)
 endif
 
 # link

@@ -1,0 +1,142 @@
+/*
+ * inet_diag: which TCP sockets the kernel itself owns (sock_diag(7)).
+ *
+ * Stateless: a netlink socket per question, which are rare (a listener starts, an unknown segment arrives). The kernel filters
+ * by local port while it walks its table, so a host with many sockets costs a walk but no messages. One question about a 4-tuple is
+ * a hash lookup there.
+ */
+#include "kernel/diag.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <libmnl/libmnl.h>
+#include <linux/inet_diag.h>
+#include <linux/sock_diag.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+
+#include "base/fd.h"
+#include "kernel/netlink.h"
+
+#define STATE_NEW_SYN_RECV 12 /* TCP_NEW_SYN_RECV: kernel-internal; shown as TCP_SYN_RECV */
+/* All that have a peer: not TCP_CLOSE, not TCP_LISTEN, not the bound-only pseudo-state of Linux 6.8. */
+#define STATES_CONNECTED                                                                           \
+	((1U << (STATE_NEW_SYN_RECV + 1)) - 2 - (1U << TCP_CLOSE) - (1U << TCP_LISTEN))
+
+struct question {
+	struct nlmsghdr h; /* mnl builds it in place */
+	struct inet_diag_req_v2 req;
+};
+
+static struct nlmsghdr *ask(struct question *q, int family, uint16_t flags)
+{
+	struct nlmsghdr *h = mnl_nlmsg_put_header(q);
+	struct inet_diag_req_v2 *req = mnl_nlmsg_put_extra_header(h, sizeof *req);
+
+	h->nlmsg_type = SOCK_DIAG_BY_FAMILY;
+	h->nlmsg_flags = NLM_F_REQUEST | flags;
+	req->sdiag_family = family;
+	req->sdiag_protocol = IPPROTO_TCP;
+	req->idiag_states = STATES_CONNECTED;
+	req->id.idiag_cookie[0] = req->id.idiag_cookie[1] = INET_DIAG_NOCOOKIE;
+	return h;
+}
+
+static struct ip_addr addr_of(int family, const void *bytes)
+{
+	return family == AF_INET ? ip_addr_from_v4(bytes) : ip_addr_from_v6(bytes);
+}
+
+/* False when the message is no connected TCP socket. */
+static bool parse(const struct nlmsghdr *h, struct flow_key *key, int *state)
+{
+	const struct inet_diag_msg *m = mnl_nlmsg_get_payload(h);
+
+	if (h->nlmsg_type != SOCK_DIAG_BY_FAMILY || mnl_nlmsg_get_payload_len(h) < sizeof *m)
+		return false;
+	*key = (struct flow_key){.laddr = addr_of(m->idiag_family, m->id.idiag_src),
+				 .raddr = addr_of(m->idiag_family, m->id.idiag_dst),
+				 .lport = ntohs(m->id.idiag_sport),
+				 .rport = ntohs(m->id.idiag_dport)};
+	*state = m->idiag_state;
+	return *state != TCP_LISTEN && *state != TCP_CLOSE && key->rport != 0;
+}
+
+struct dump {
+	struct diag_visit *visit;
+	uint16_t lport;
+};
+
+static int on_dumped(const struct nlmsghdr *h, void *ctx)
+{
+	struct dump *d = ctx;
+	struct flow_key key;
+	int state;
+
+	if (parse(h, &key, &state) && key.lport == d->lport)
+		d->visit->socket(d->visit, &key, state);
+	return 0;
+}
+
+int diag_dump_port(uint16_t lport, struct diag_visit *v)
+{
+	static const int families[] = {AF_INET, AF_INET6};
+	struct dump d = {.visit = v, .lport = lport};
+	struct question q;
+	int fd = fd_move_high(netlink_open(NETLINK_SOCK_DIAG));
+	int ret = fd;
+
+	for (int i = 0; i < 2 && ret >= 0; i++) {
+		struct nlmsghdr *h = ask(&q, families[i], NLM_F_DUMP);
+		struct inet_diag_req_v2 *req = mnl_nlmsg_get_payload(h);
+		req->id.idiag_sport = htons(lport);
+		ret = netlink_talk(fd, h, on_dumped, &d);
+	}
+	fd_close(fd);
+	return ret < 0 ? ret : 0;
+}
+
+struct ownership {
+	const struct flow_key *key;
+	int owned;
+};
+
+/* The kernel's lookup falls back to a listener; only the very 4-tuple counts. */
+static int on_found(const struct nlmsghdr *h, void *ctx)
+{
+	struct ownership *o = ctx;
+	struct flow_key key;
+	int state;
+
+	if (parse(h, &key, &state) && flow_key_equal(&key, o->key))
+		o->owned = 1;
+	return 0;
+}
+
+int diag_owns_on(const struct flow_key *key, int ifindex)
+{
+	bool v4 = ip_addr_is_v4(&key->laddr);
+	struct ownership o = {.key = key};
+	struct question q;
+	struct nlmsghdr *h = ask(&q, v4 ? AF_INET : AF_INET6, 0);
+	struct inet_diag_req_v2 *req = mnl_nlmsg_get_payload(h);
+	int skip = v4 ? 12 : 0; /* the IPv4 part of a mapped address */
+	int fd = fd_move_high(netlink_open(NETLINK_SOCK_DIAG));
+	int ret;
+
+	if (fd < 0)
+		return fd;
+	req->id.idiag_sport = htons(key->lport);
+	req->id.idiag_dport = htons(key->rport);
+	req->id.idiag_if = ifindex;
+	memcpy(req->id.idiag_src, key->laddr.b + skip, sizeof key->laddr.b - skip);
+	memcpy(req->id.idiag_dst, key->raddr.b + skip, sizeof key->raddr.b - skip);
+	ret = netlink_talk(fd, h, on_found, &o);
+	fd_close(fd);
+	return ret < 0 && ret != -ENOENT ? ret : o.owned;
+}
+
+int diag_owns(const struct flow_key *key)
+{
+	return diag_owns_on(key, 0);
+}
