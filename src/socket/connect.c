@@ -155,6 +155,8 @@ static void note_connect_fallback(const struct connect_plan *p, const char *why)
 	char what[64], text[IP_ADDR_STRLEN];
 	snprintf(what, sizeof what, "connect %s:%u", ip_addr_format(&p->key.raddr, text), p->key.rport);
 	engine_note_fallback(what, why);
+	engine_init_tables(&engine);
+	helper_start(&engine); /* who answers `finesse stat` */
 }
 
 static int decide_connect_locked(struct engine *e, struct connect_plan *p, const struct sockaddr *addr, socklen_t len, bool nonblock,

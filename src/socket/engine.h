@@ -108,6 +108,7 @@ struct sock {
 	bool exact;              /* has its own entry in the classifier */
 	bool client_bound;       /* the kernel socket holds the local port */
 	bool first_fin_counted;
+	bool ending, ends_in_time_wait; /* the protocol is done but for its last segment */
 	bool reuseaddr;
 	uint8_t ecn;
 	uint8_t tos;

@@ -143,13 +143,10 @@ void sock_process_events(struct engine *e, struct sock *s)
 	count_first_fin(e, s);
 	if ((ev & TCP_EV_CONNECTED) && s->listener)
 		listener_on_established(e, s);
-	__atomic_add_fetch(&s->refs, 1, __ATOMIC_RELAXED); /* retiring may drop the last one */
-	if (s->live && (ev & TCP_EV_TIME_WAIT)) {
-		time_wait_add(e, s);
-		sock_retire(e, s);
-	} else if (s->live && (ev & TCP_EV_CLOSED)) {
-		sock_retire(e, s);
+	if (s->live && (ev & (TCP_EV_TIME_WAIT | TCP_EV_CLOSED))) {
+		s->ends_in_time_wait = ev & TCP_EV_TIME_WAIT;
+		s->ending = true; /* once its last segment is out: turn_end */
+		sock_mark_dirty(e, s);
 	}
 	sock_notify(e, s);
-	sock_put(e, s);
 }

@@ -164,6 +164,8 @@ static void note_listen_fallback(const struct ip_addr *addr, uint16_t port, cons
 	char what[64], text[IP_ADDR_STRLEN];
 	snprintf(what, sizeof what, "listen %s:%u", ip_addr_format(addr, text), port);
 	engine_note_fallback(what, why);
+	engine_init_tables(&engine);
+	helper_start(&engine); /* who answers `finesse stat` */
 }
 
 /* May this listener be ours? NULL: yes. Otherwise why not; "" is policy, not a fall-back. */

@@ -75,24 +75,35 @@ static void arm_timer(struct engine *e, struct sock *s)
 		timers_set(&e->timers, &s->timer, at);
 }
 
+/* The last segment is out: what remains is TIME-WAIT, or nothing. */
+static void end_protocol(struct engine *e, struct sock *s)
+{
+	s->ending = false;
+	if (s->live && s->ends_in_time_wait)
+		time_wait_add(e, s);
+	sock_retire(e, s);
+}
+
 static void output_one(struct engine *e, struct sock *s)
 {
 	if (s->live) {
 		int err = dest_resolve(e, s->dest);
-		if (err == -EAGAIN) {
+		if (err == -EAGAIN && !s->ending) {
 			list_push_back(&e->stalled, &s->dirty);
 			/* Timers go on meanwhile: the handshake must be able to give up. But what is due to be sent now waits for the
 			   neighbour, so its deadline must not spin. */
 			timers_set(&e->timers, &s->timer, e->now + 100 * USEC_PER_MSEC);
 			return;
 		}
-		if (err)
+		if (err && !s->ending)
 			output_unreachable(e, s, err);
-		else
+		else if (!err)
 			tcp_output(&s->tcp, e->now, &turn_emit);
 	}
 	if (s->live)
 		sock_process_events(e, s);
+	if (s->ending)
+		end_protocol(e, s);
 	arm_timer(e, s);
 }
 
