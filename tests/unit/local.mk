@@ -1,9 +1,12 @@
 # tests/unit: one libcheck program per idea
 if HAVE_CHECK
-base_tests = tests/unit/siphash_test tests/unit/pool_test tests/unit/timers_test
+# base, wire, ip
+base_tests = \
+	tests/unit/siphash_test \
+	tests/unit/pool_test \
+	tests/unit/timers_test
 check_PROGRAMS += $(base_tests)
 TESTS += $(base_tests)
-
 tests_unit_siphash_test_SOURCES = tests/unit/siphash_test.c
 tests_unit_siphash_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
 tests_unit_siphash_test_LDADD = src/libbase.la $(UNIT_LIBS)
@@ -14,27 +17,41 @@ tests_unit_timers_test_SOURCES = tests/unit/timers_test.c
 tests_unit_timers_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
 tests_unit_timers_test_LDADD = src/libbase.la $(UNIT_LIBS)
 
-ip_tests = tests/unit/ip_demux_test tests/unit/ip_output_test
-check_PROGRAMS += $(ip_tests)
-TESTS += $(ip_tests)
-
-tests_unit_ip_demux_test_SOURCES = tests/unit/ip_demux_test.c tests/unit/unit.h tests/unit/frames.h
-tests_unit_ip_demux_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
-tests_unit_ip_demux_test_LDADD = src/libip.la src/libwire.la src/libbase.la $(UNIT_LIBS)
-tests_unit_ip_output_test_SOURCES = tests/unit/ip_output_test.c tests/unit/unit.h tests/unit/frames.h
-tests_unit_ip_output_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
-tests_unit_ip_output_test_LDADD = src/libip.la src/libwire.la src/libbase.la $(UNIT_LIBS)
-
-wire_tests = tests/unit/wire_tcp_test tests/unit/wire_checksum_test
+wire_tests = \
+	tests/unit/wire_checksum_test \
+	tests/unit/wire_ip_test \
+	tests/unit/wire_icmp_test \
+	tests/unit/wire_tcp_test
 check_PROGRAMS += $(wire_tests)
 TESTS += $(wire_tests)
-
-tests_unit_wire_tcp_test_SOURCES = tests/unit/wire_tcp_test.c tests/unit/unit.h
-tests_unit_wire_tcp_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
-tests_unit_wire_tcp_test_LDADD = src/libwire.la $(UNIT_LIBS)
 tests_unit_wire_checksum_test_SOURCES = tests/unit/wire_checksum_test.c tests/unit/unit.h
 tests_unit_wire_checksum_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
 tests_unit_wire_checksum_test_LDADD = src/libwire.la $(UNIT_LIBS)
+tests_unit_wire_ip_test_SOURCES = tests/unit/wire_ip_test.c tests/unit/unit.h tests/unit/frames.h
+tests_unit_wire_ip_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
+tests_unit_wire_ip_test_LDADD = src/libwire.la $(UNIT_LIBS)
+tests_unit_wire_icmp_test_SOURCES = tests/unit/wire_icmp_test.c tests/unit/unit.h tests/unit/frames.h
+tests_unit_wire_icmp_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
+tests_unit_wire_icmp_test_LDADD = src/libwire.la $(UNIT_LIBS)
+tests_unit_wire_tcp_test_SOURCES = tests/unit/wire_tcp_test.c tests/unit/unit.h
+tests_unit_wire_tcp_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
+tests_unit_wire_tcp_test_LDADD = src/libwire.la $(UNIT_LIBS)
+
+ip_tests = \
+	tests/unit/ip_demux_test \
+	tests/unit/ip_input_test \
+	tests/unit/ip_output_test
+check_PROGRAMS += $(ip_tests)
+TESTS += $(ip_tests)
+tests_unit_ip_demux_test_SOURCES = tests/unit/ip_demux_test.c tests/unit/unit.h
+tests_unit_ip_demux_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
+tests_unit_ip_demux_test_LDADD = src/libip.la src/libwire.la src/libbase.la $(UNIT_LIBS)
+tests_unit_ip_input_test_SOURCES = tests/unit/ip_input_test.c tests/unit/unit.h tests/unit/frames.h
+tests_unit_ip_input_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
+tests_unit_ip_input_test_LDADD = src/libip.la src/libwire.la src/libbase.la $(UNIT_LIBS)
+tests_unit_ip_output_test_SOURCES = tests/unit/ip_output_test.c tests/unit/unit.h tests/unit/frames.h
+tests_unit_ip_output_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
+tests_unit_ip_output_test_LDADD = src/libip.la src/libwire.la src/libbase.la $(UNIT_LIBS)
 endif
 
 # settings, steer
