@@ -1,6 +1,32 @@
 noinst_LTLIBRARIES += src/libtcp.la
 src_libtcp_la_SOURCES = \
 	src/tcp/close_reason.c \
+	src/tcp/cc.h \
+	src/tcp/cc_newreno.c \
+	src/tcp/close.c \
+	src/tcp/config.c \
+	src/tcp/conn.c \
+	src/tcp/hold.c \
+	src/tcp/input.c \
+	src/tcp/input_ack.c \
+	src/tcp/input_syn_sent.c \
+	src/tcp/input_text.c \
+	src/tcp/names.c \
+	src/tcp/negotiate.c \
+	src/tcp/output.c \
+	src/tcp/receive.c \
+	src/tcp/recovery.c \
+	src/tcp/reset.c \
+	src/tcp/rtt.c \
+	src/tcp/sack.c \
+	src/tcp/send.c \
+	src/tcp/snapshot.c \
+	src/tcp/status.c \
+	src/tcp/tcp_int.h \
+	src/tcp/timers.c \
+	src/tcp/unreachable.c \
+	src/tcp/urgent.c \
+	src/tcp/window.c \
 	src/tcp/isn.c \
 	src/tcp/ts_clock.h \
 	src/tcp/tw.c \

@@ -40,13 +40,14 @@ struct tcp_conn {
 	bool closed_due : 1; /* TCP_EV_CLOSED after the RST went out */
 	bool msg_more : 1;   /* the last send had MSG_MORE */
 	bool nospace : 1;    /* the sender met a shortage: wake it when writable */
-	bool rtt_timing : 1, cwnd_limited : 1, syn_retransmitted : 1, rescued : 1;
+	bool rtt_timing : 1, cwnd_limited : 1, syn_retransmitted : 1;
 	bool asked : 1, outcome_told : 1, late_owed : 1; /* close policy */
 	bool probing : 1;    /* snd_nxt − 1 is a window probe's octet */
-	bool snd_urgent : 1; /* snd_up is ahead of what was sent */
-	bool delack_counted : 1;
+	bool rtx_is_persist : 1; /* rtx_at was armed for a closed window */
+	bool read_since : 1;     /* the application read since the window was advertised */
 	int8_t first_fin;
 	uint8_t close_reason; /* enum close_reason */
+	uint8_t close_end;    /* enum close_end, once told */
 	uint8_t urgent;       /* enum tcp_urgent */
 	uint8_t urgent_byte;
 	uint8_t quickacks;    /* segments still to be acknowledged at once */
@@ -55,6 +56,7 @@ struct tcp_conn {
 	uint8_t keep_probes;  /* keepalives without an answer */
 	uint8_t dupacks, n_recent;
 	uint8_t challenge_count, oow_count;
+	uint8_t dup_acks_due; /* out-of-order segments still to be answered, without SACK */
 
 	/* Send sequence space (RFC 9293 §3.3.1). */
 	uint32_t snd_una, snd_nxt, snd_wnd, snd_wl1, snd_wl2, iss, snd_up;

@@ -13,4 +13,10 @@ tests_tcp_tw_test_SOURCES = tests/tcp/tw_test.c
 tests_tcp_tw_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
 tests_tcp_tw_test_LDADD = $(TCP_TEST_LIBS)
 TESTS += tests/tcp/tw_test
+
+check_PROGRAMS += tests/tcp/core_test
+tests_tcp_core_test_SOURCES = tests/tcp/core_test.c tests/tcp/core_pair.h
+tests_tcp_core_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS) -I$(srcdir)/tests/tcp
+tests_tcp_core_test_LDADD = $(TCP_TEST_LIBS)
+TESTS += tests/tcp/core_test
 endif

@@ -1,0 +1,57 @@
+/*
+ * Slow start and congestion avoidance (RFC 5681 §3.1), counting bytes (RFC 3465). Loss recovery itself is the core's
+ * (recovery.c); NewReno's part of it is in how partial ACKs are taken there (RFC 6582).
+ */
+#include "tcp/cc.h"
+#include "tcp/tcp.h"
+
+#include <string.h>
+
+#define LOSS_WINDOW_MIN_SEGS 2 /* RFC 5681 (4): ssthresh = max (FlightSize / 2, 2*SMSS) */
+
+static void newreno_init(struct tcp_conn *c, int64_t now)
+{
+	c->cwnd_acked = 0;
+}
+
+static void newreno_on_ack(struct tcp_conn *c, int64_t now, uint32_t acked)
+{
+	if (c->cwnd < c->ssthresh) {
+		/* Slow start grows by what was acknowledged. RFC 3465's L is not applied: receivers that take
+		   super-segments acknowledge many segments at once, and pacing of bursts is the link's. */
+		uint32_t room = c->ssthresh - c->cwnd;
+		uint32_t grow = acked < room ? acked : room;
+		c->cwnd += grow;
+		acked -= grow;
+	}
+	/* Congestion avoidance: one SMSS per window of acknowledged bytes (RFC 3465 §2.1). */
+	c->cwnd_acked += acked;
+	while (c->cwnd_acked >= c->cwnd) {
+		c->cwnd_acked -= c->cwnd;
+		c->cwnd += c->mss;
+	}
+}
+
+static uint32_t newreno_ssthresh(struct tcp_conn *c, int64_t now, uint32_t flight)
+{
+	uint32_t half = flight / 2, least = LOSS_WINDOW_MIN_SEGS * c->mss;
+	return half > least ? half : least;
+}
+
+const struct tcp_cc_ops tcp_cc_newreno = {
+	.name = "reno",
+	.init = newreno_init,
+	.on_ack = newreno_on_ack,
+	.ssthresh = newreno_ssthresh,
+};
+
+static const struct tcp_cc_ops *const known[] = {&tcp_cc_newreno};
+
+const struct tcp_cc_ops *tcp_cc_find(const char *name)
+{
+	for (size_t i = 0; i < sizeof known / sizeof known[0]; i++) {
+		if (strcmp(known[i]->name, name) == 0)
+			return known[i];
+	}
+	return NULL;
+}

@@ -1,0 +1,38 @@
+/* Per-engine configuration: Linux's defaults. */
+#include "tcp/tcp.h"
+
+#include <string.h>
+
+void tcp_config_default(struct tcp_config *config)
+{
+	*config = (struct tcp_config){
+		.rcvbuf_init_bytes = 131072, /* net.ipv4.tcp_rmem */
+		.rcvbuf_max_bytes = 6291456,
+		.sndbuf_init_bytes = 16384, /* net.ipv4.tcp_wmem */
+		.sndbuf_max_bytes = 4194304,
+		.initial_window_segs = 10, /* RFC 6928 */
+		.rto_min_us = 200 * USEC_PER_MSEC,
+		.rto_max_us = 120 * USEC_PER_SEC,
+		.rto_init_us = 1 * USEC_PER_SEC, /* RFC 6298 (2.1) */
+		.delack_us = 40 * USEC_PER_MSEC,
+		.fin_timeout_us = 60 * USEC_PER_SEC,
+		.time_wait_us = 60 * USEC_PER_SEC,
+		.syn_retries = 6,
+		.synack_retries = 5,
+		.retries2 = 15,
+		.orphan_retries = 8,
+		.timestamps = true,
+		.sack = true,
+		.window_scaling = true,
+	};
+}
+
+void tcp_stack_init(struct tcp_stack *stack, const struct tcp_config *config,
+		    struct tcp_memory *memory, const uint8_t secret[32])
+{
+	memset(stack, 0, sizeof *stack);
+	stack->config = *config;
+	stack->memory = memory;
+	memcpy(stack->isn_secret, secret, sizeof stack->isn_secret);
+	memcpy(stack->ts_secret, secret + sizeof stack->isn_secret, sizeof stack->ts_secret);
+}

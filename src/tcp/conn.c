@@ -1,0 +1,211 @@
+/*
+ * The TCP core: one connection, RFC 9293.
+ *
+ * Owns: three things that are not in struct tcp_conn itself: the two rings (snd, rcv) and the range sets (ooo, sacked), blocks of
+ * stack->memory; none of them while nothing is unacknowledged, unread or missing. tcp_fini gives them back.
+ *
+ * How it turns. tcp_input (input*.c) and the verbs (send.c, receive.c, close.c) never emit: they change the sequence
+ * variables and set what is owed (`…_due` flags). tcp_output (output.c) asks output_next() again and again and emits what it names;
+ * tcp_tick (timers.c) turns a due timer into what is owed. tcp_next_deadline asks the same output_next(), so that
+ * "something may go" has one definition.
+ *
+ * Invariants
+ *  - snd_una <= snd_nxt; snd holds [snd_base, snd_base + len): snd_base is snd_una, but iss + 1 while the SYN is unacknowledged,
+ *    and one less once the FIN is acknowledged. snd_nxt never goes back but for one case: a window probe's octet.
+ *  - rcv holds [rcv_nxt − len, rcv_nxt) (one less behind a FIN), and beyond len what `ooo` names.
+ *  - rcv_adv, the window's right edge as the peer knows it, never goes back (RFC 9293 SHLD-14).
+ *  - CLOSED: no timer, no buffer but unread data.
+ *
+ * Timers: rtx_at (SYN, retransmission, persist: timer_persists tells), delack_at, cork_at, keep_at, hold_at, wait_at.
+ * Limits: RANGES_MAX holes either way; rcvbuf_limit and sndbuf_limit; answers to bad segments (ack_challenge).
+ * References: RFC 9293, 5681, 6582, 6675, 6298, 7323, 2018, 2883, 5961, 6093, 6928, 2861, 3042.
+ */
+#include "tcp/tcp_int.h"
+
+#include <errno.h>
+#include <string.h>
+
+#define QUICKACK_SEGS 16 /* acknowledged at once at the start, for the peer's slow start; as Linux */
+
+static int open_check(const struct tcp_open *open)
+{
+	if (open->mss_path < TCP_MSS_MIN || open->mss_advertised < TCP_MSS_MIN || !open->cc)
+		return -EINVAL;
+	return 0;
+}
+
+static void conn_init(struct tcp_conn *c, struct tcp_stack *stack, int64_t now,
+		      const struct tcp_open *open)
+{
+	memset(c, 0, sizeof *c);
+	c->stack = stack;
+	c->key = open->key;
+	c->options = open->options;
+	c->cc = open->cc;
+	c->policy = open->policy;
+	c->mss_advertised = open->mss_advertised;
+	c->mss_path = open->mss_path;
+	c->gso_max_bytes = open->gso_max_bytes;
+	c->ts_offset = open->ts_offset;
+	c->iss = c->snd_una = open->iss;
+	c->snd_nxt = c->iss; /* the SYN moves it */
+	c->snd_base = c->snd_up = c->snd_sml = c->iss + 1;
+	c->rtx_at = c->delack_at = c->cork_at = c->keep_at = c->hold_at = c->wait_at = TIME_NEVER;
+	c->stall_at = TIME_NEVER;
+	c->quickacks = QUICKACK_SEGS;
+	c->rcvbuf_limit = open->options.rcvbuf_bytes ? open->options.rcvbuf_bytes
+						     : stack->config.rcvbuf_init_bytes;
+	c->sndbuf_limit = open->options.sndbuf_bytes ? open->options.sndbuf_bytes
+						     : stack->config.sndbuf_init_bytes;
+	c->drs_since = now;
+	c->ever_open = true;
+	rtt_init(c);
+	recovery_init(c);
+	negotiate_ours(c);
+	c->syn_due = true;
+}
+
+/* RFC 9293 §3.10.1, OPEN call, active. */
+int tcp_open_active(struct tcp_conn *c, struct tcp_stack *stack, int64_t now,
+		    const struct tcp_open *open)
+{
+	int ret = open_check(open);
+	if (ret < 0)
+		return ret;
+	conn_init(c, stack, now, open);
+	c->state = TCPS_SYN_SENT;
+	TCP_COUNT(c, ActiveOpens);
+	return 0;
+}
+
+/* RFC 9293 §3.10.7.2, third step. Text in the SYN is left to the peer's retransmission. */
+int tcp_open_passive(struct tcp_conn *c, struct tcp_stack *stack, int64_t now,
+		     const struct tcp_open *open, const struct tcp_segment *syn)
+{
+	int ret = open_check(open);
+	if (ret < 0)
+		return ret;
+	if ((syn->flags & (SEG_SYN | SEG_ACK | SEG_RST)) != SEG_SYN)
+		return -EINVAL;
+	conn_init(c, stack, now, open);
+	c->passive = true;
+	c->segs_in = 1;
+	c->last_rcvd_us = now;
+	negotiate_theirs(c, syn, now);
+	c->state = TCPS_SYN_RECEIVED;
+	TCP_COUNT(c, PassiveOpens);
+	return 0;
+}
+
+void tcp_fini(struct tcp_conn *c)
+{
+	if (!c->stack)
+		return;
+	ring_free(&c->snd, c->stack->memory);
+	ring_free(&c->rcv, c->stack->memory);
+	ranges_free(&c->ooo, c->stack->memory);
+	ranges_free(&c->sacked, c->stack->memory);
+}
+
+/* RFC 6928 §2; RFC 5681 §3.1: one segment when the SYN or SYN-ACK was lost. */
+static uint32_t initial_window(const struct tcp_conn *c)
+{
+	uint32_t segs = c->stack->config.initial_window_segs;
+	if (c->syn_retransmitted)
+		return c->mss;
+	return min_u32(segs * c->mss, max_u32(2 * c->mss, segs * 1460));
+}
+
+void conn_establish(struct tcp_conn *c, int64_t now)
+{
+	c->state = TCPS_ESTABLISHED;
+	c->was_synced = true;
+	c->events |= TCP_EV_CONNECTED;
+	c->syn_due = false;
+	c->backoff = c->rtx_count = 0;
+	timer_stop_rtx(c);
+	negotiate_mss(c);
+	c->cwnd = initial_window(c);
+	c->ssthresh = UINT32_MAX / 2; /* RFC 5681 §3.1: arbitrarily high */
+	c->recovery_point = c->iss;
+	c->flight_seq = c->snd_nxt;
+	c->cc->init(c, now);
+	window_grow_sndbuf(c);
+	timer_keepalive(c, now);
+	if (c->fin_wanted && !c->fin_held) /* CLOSE was called in SYN-RECEIVED: §3.10.4, "queue" */
+		conn_queue_fin(c, now);
+}
+
+static void stop_everything(struct tcp_conn *c)
+{
+	c->rtx_at = c->delack_at = c->cork_at = c->keep_at = c->hold_at = c->wait_at = TIME_NEVER;
+	c->stall_at = TIME_NEVER;
+	c->syn_due = c->ack_due = c->probe_due = c->keepalive_due = c->rtx_due = false;
+	c->fin_then_rst = c->fin_held = false;
+	c->dup_acks_due = 0;
+}
+
+void conn_close(struct tcp_conn *c, int64_t now, int err)
+{
+	struct tcp_memory *m = c->stack->memory;
+	hold_on_closed(c, now, CLOSE_END_ABANDONED);
+	c->state = TCPS_CLOSED;
+	stop_everything(c);
+	ring_free(&c->snd, m);
+	ranges_free(&c->ooo, m);
+	ranges_free(&c->sacked, m);
+	c->sacked_bytes = 0;
+	if (c->orphan || c->rcv.len == 0)
+		ring_free(&c->rcv, m);
+	if (err && !c->orphan) {
+		c->error = err;
+		c->events |= TCP_EV_ERROR;
+	}
+	if (c->rst_due)
+		c->closed_due = true; /* "nothing more will be sent": after the RST */
+	else
+		c->events |= TCP_EV_CLOSED;
+}
+
+void conn_reset(struct tcp_conn *c, int64_t now, int err)
+{
+	/* RFC 9293 §3.10.5: SYN-SENT has nothing to reset; in TIME-WAIT, CLOSING and LAST-ACK there is no need either, but a peer
+	   that waits for our ACK of its FIN is told sooner. */
+	if (c->state >= TCPS_SYN_RECEIVED && c->state != TCPS_TIME_WAIT) {
+		c->rst_due = c->rst_with_ack = true;
+		c->rst_seq = c->snd_nxt;
+		c->rst_ack = c->rcv_nxt;
+	}
+	conn_close(c, now, err);
+}
+
+void conn_time_wait(struct tcp_conn *c, int64_t now)
+{
+	c->state = TCPS_TIME_WAIT;
+	timer_stop_rtx(c);
+	c->keep_at = c->delack_at = c->cork_at = TIME_NEVER;
+	c->wait_at = now + c->stack->config.time_wait_us;
+	c->events |= TCP_EV_TIME_WAIT;
+}
+
+void conn_start_fin_wait_2(struct tcp_conn *c, int64_t now)
+{
+	c->state = TCPS_FIN_WAIT_2;
+	if (!c->orphan)
+		return;
+	/* Not in RFC 9293: a peer that never closes would keep an orphan for ever. As Linux's tcp_fin_timeout. */
+	int64_t wait = c->options.linger2_us ? c->options.linger2_us : c->stack->config.fin_timeout_us;
+	c->wait_at = now + (wait > 0 ? wait : 0);
+}
+
+void conn_queue_fin(struct tcp_conn *c, int64_t now)
+{
+	c->fin_wanted = true;
+	c->fin_held = false;
+	c->hold_at = TIME_NEVER;
+	c->push_due = true;
+	if (c->state == TCPS_ESTABLISHED)
+		c->state = TCPS_FIN_WAIT_1;
+	else if (c->state == TCPS_CLOSE_WAIT)
+		c->state = TCPS_LAST_ACK;
+}

@@ -1,0 +1,244 @@
+/*
+ * RFC 9293 §3.10.7.4: what arrives in SYN-RECEIVED and the synchronized states, step by step in the RFC's order. SYN-SENT is
+ * input_syn_sent.c; the fifth step (ACK) is input_ack.c; the seventh and eighth (text, FIN) are input_text.c.
+ */
+#include "tcp/tcp_int.h"
+
+#include <errno.h>
+
+#define PAWS_VALID_US (INT64_C(24) * 24 * 3600 * USEC_PER_SEC) /* RFC 7323 §5.5: 24 days */
+
+/* Answers that the peer's (or an attacker's) bad segments can provoke, per connection. */
+#define CHALLENGE_MAX    10 /* RFC 5961 §7's example: 10 in 5 s */
+#define CHALLENGE_SPAN   (5 * USEC_PER_SEC)
+#define UNACCEPTABLE_MAX 10 /* ACKs without text in 500 ms: stops ACK wars, lets keepalives and probes be answered */
+#define UNACCEPTABLE_SPAN (500 * USEC_PER_MSEC)
+
+static bool within_limit(int64_t now, int64_t *since, uint8_t *count, int64_t span, uint8_t most)
+{
+	if (now - *since >= span) {
+		*since = now;
+		*count = 0;
+	}
+	if (*count >= most)
+		return false;
+	(*count)++;
+	return true;
+}
+
+void ack_challenge(struct tcp_conn *c, int64_t now)
+{
+	if (!within_limit(now, &c->challenge_since, &c->challenge_count, CHALLENGE_SPAN,
+			  CHALLENGE_MAX)) {
+		TCP_COUNT(c, ChallengeLimited);
+		return;
+	}
+	TCP_COUNT(c, ChallengeACK);
+	c->ack_due = true;
+}
+
+/* "If an incoming segment is not acceptable, an acknowledgment should be sent in reply". */
+void ack_unacceptable(struct tcp_conn *c, int64_t now, bool has_text)
+{
+	if (!has_text && !within_limit(now, &c->oow_since, &c->oow_count, UNACCEPTABLE_SPAN,
+				       UNACCEPTABLE_MAX)) {
+		TCP_COUNT(c, ReplyLimited);
+		return;
+	}
+	c->ack_due = true;
+}
+
+/* RFC 7323 §5.3 R1. RSTs are exempt (§5.2). */
+static bool paws_refuses(const struct tcp_conn *c, int64_t now, const struct tcp_segment *seg)
+{
+	return c->ts_on && (seg->has & SEG_HAS_TIMESTAMPS) && !(seg->flags & SEG_RST) &&
+	       SEQ_LT(seg->ts_val, c->ts_recent) && now - c->ts_recent_age_us < PAWS_VALID_US;
+}
+
+/* RFC 7323 §4.3 (2). */
+static void take_timestamp(struct tcp_conn *c, int64_t now, const struct tcp_segment *seg)
+{
+	if (!c->ts_on || !(seg->has & SEG_HAS_TIMESTAMPS) || SEQ_GT(seg->seq, c->rcv_wup))
+		return;
+	if (SEQ_LT(seg->ts_val, c->ts_recent) && now - c->ts_recent_age_us < PAWS_VALID_US)
+		return;
+	c->ts_recent = seg->ts_val;
+	c->ts_recent_age_us = now;
+}
+
+/* First step: the four cases of acceptability (§3.4). `space`: SEG.LEN. */
+static bool is_acceptable(const struct tcp_conn *c, uint32_t seq, uint32_t space)
+{
+	uint32_t wnd = rcv_wnd(c), first = seq - c->rcv_nxt;
+	if (space == 0)
+		return first == 0 || first < wnd;
+	return wnd && (first < wnd || first + space - 1 < wnd);
+}
+
+/* An unacceptable segment gets an ACK and is dropped; some are remembered for what they say. */
+static void drop_unacceptable(struct tcp_conn *c, int64_t now, const struct tcp_segment *seg,
+			      uint32_t space)
+{
+	if (seg->flags & SEG_RST) {
+		TCP_COUNT(c, RcvdOutOfWindow);
+		return;
+	}
+	uint32_t end = seg->seq + space;
+	if (space && SEQ_LEQ(end, c->rcv_nxt)) {
+		TCP_COUNT(c, RcvdDup);
+		sack_note_duplicate(c, seg->seq, end);
+		if (c->state == TCPS_TIME_WAIT && (seg->flags & SEG_FIN) && end == c->rcv_nxt)
+			c->wait_at = now + c->stack->config.time_wait_us; /* eighth step: restart 2 MSL */
+	} else {
+		TCP_COUNT(c, RcvdOutOfWindow);
+	}
+	ack_unacceptable(c, now, space != 0);
+}
+
+/* "Segments are trimmed to fit the window": the idealized segment that begins at or after RCV.NXT. */
+static void trim(struct tcp_conn *c, struct text *t)
+{
+	if (SEQ_LT(t->seq, c->rcv_nxt)) {
+		uint32_t old = c->rcv_nxt - t->seq;
+		if (old > t->len)
+			old = t->len;
+		t->seq += old;
+		t->bytes += old;
+		t->len -= old;
+	}
+	uint32_t edge = c->rcv_nxt + rcv_wnd(c);
+	if (SEQ_GT(t->seq + t->len + t->fin, edge)) {
+		t->fin = false;
+		if (SEQ_GT(t->seq + t->len, edge))
+			t->len = edge - t->seq;
+	}
+}
+
+/* Second step. */
+static void input_rst(struct tcp_conn *c, int64_t now, const struct tcp_segment *seg)
+{
+	if (seg->seq != c->rcv_nxt) { /* RFC 5961 §3.2 */
+		TCP_COUNT(c, RcvdRstInWindow);
+		ack_challenge(c, now);
+		return;
+	}
+	int err = ECONNRESET;
+	switch (c->state) {
+	case TCPS_SYN_RECEIVED:
+		TCP_COUNT(c, AttemptFails);
+		err = c->passive ? 0 : ECONNREFUSED; /* passive: back to LISTEN, and nobody is told */
+		break;
+	case TCPS_CLOSE_WAIT:
+		TCP_COUNT(c, EstabResets);
+		err = EPIPE; /* as Linux: the peer had closed, what failed is our sending */
+		break;
+	case TCPS_TIME_WAIT: /* RFC 1337 */
+		TCP_COUNT(c, RcvdRstTimeWait);
+		return;
+	case TCPS_CLOSING:
+	case TCPS_LAST_ACK:
+		break;
+	default:
+		TCP_COUNT(c, EstabResets);
+		break;
+	}
+	hold_on_closed(c, now, CLOSE_END_PEER_RST);
+	conn_close(c, now, err);
+}
+
+/* Fourth step. */
+static void input_syn(struct tcp_conn *c, int64_t now)
+{
+	if (c->state == TCPS_SYN_RECEIVED && c->passive) { /* "return this connection to the LISTEN state" */
+		TCP_COUNT(c, AttemptFails);
+		conn_close(c, now, 0);
+		return;
+	}
+	TCP_COUNT(c, RcvdSynChallenged); /* RFC 5961 §4.2: irrespective of the sequence number */
+	ack_challenge(c, now);
+}
+
+/* The SYN that we know, again. False: the segment is done with. */
+static bool old_syn(struct tcp_conn *c, const struct tcp_segment *seg, struct text *t)
+{
+	if (!(seg->flags & SEG_ACK)) {
+		TCP_COUNT(c, RcvdSynAgain); /* our SYN-ACK was lost */
+		c->syn_due = true;
+		return false;
+	}
+	/* Simultaneous open: the SYN-ACK repeats a SYN that we have. Trimmed, it begins at RCV.NXT. */
+	t->seq++;
+	return true;
+}
+
+static void input_synchronized(struct tcp_conn *c, int64_t now, const struct tcp_segment *seg)
+{
+	struct text t = {seg->seq, seg->payload_len, seg->payload[0].iov_base, seg->flags & SEG_FIN};
+	bool syn = seg->flags & SEG_SYN;
+	if (c->state == TCPS_SYN_RECEIVED && syn && !(seg->flags & SEG_RST) && seg->seq == c->irs) {
+		if (!old_syn(c, seg, &t))
+			return;
+		syn = false;
+	}
+	/* RFC 5961 §4.2 comes before the sequence number is looked at. */
+	if (syn && !(seg->flags & SEG_RST) && c->state != TCPS_SYN_RECEIVED) {
+		input_syn(c, now);
+		return;
+	}
+	/* First step. */
+	uint32_t space = t.len + syn + t.fin;
+	if (paws_refuses(c, now, seg)) {
+		TCP_COUNT(c, PAWSEstab);
+		ack_unacceptable(c, now, space != 0);
+		return;
+	}
+	if (!is_acceptable(c, t.seq, space)) {
+		/* "If the RCV.WND is zero, no segments will be acceptable, but special allowance should be made to accept
+		   valid ACKs, URGs, and RSTs": a probe at our left edge, without its text. */
+		if (rcv_wnd(c) || t.seq != c->rcv_nxt || syn) {
+			drop_unacceptable(c, now, seg, space);
+			return;
+		}
+		TCP_COUNT(c, RcvdOutOfWindow);
+		ack_unacceptable(c, now, true);
+	}
+	if (seg->flags & SEG_RST) {
+		input_rst(c, now, seg);
+		return;
+	}
+	take_timestamp(c, now, seg);
+	if (syn) {
+		input_syn(c, now);
+		return;
+	}
+	c->last_rcvd_us = now;
+	c->keep_probes = 0;
+	if (!(seg->flags & SEG_ACK)) { /* fifth step: "if the ACK bit is off, drop the segment and return" */
+		TCP_COUNT(c, RcvdNoAck);
+		return;
+	}
+	trim(c, &t);
+	if (!input_ack(c, now, seg) || c->state == TCPS_CLOSED)
+		return;
+	if (seg->flags & SEG_URG) /* sixth step */
+		urgent_input(c, seg);
+	input_text(c, now, &t);
+}
+
+void tcp_input(struct tcp_conn *c, int64_t now, const struct tcp_segment *seg)
+{
+	TCP_COUNT(c, InSegs);
+	c->segs_in++;
+	switch (c->state) {
+	case TCPS_CLOSED:
+	case TCPS_LISTEN:
+		TCP_COUNT(c, RcvdClosed);
+		return;
+	case TCPS_SYN_SENT:
+		input_syn_sent(c, now, seg);
+		return;
+	default:
+		input_synchronized(c, now, seg);
+		return;
+	}
+}

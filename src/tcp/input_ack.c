@@ -1,0 +1,173 @@
+/* RFC 9293 §3.10.7.4, fifth step: the ACK field. */
+#include "tcp/tcp_int.h"
+
+/* SYN-RECEIVED: "If SND.UNA < SEG.ACK =< SND.NXT, then enter ESTABLISHED state". */
+static bool ack_of_syn(struct tcp_conn *c, int64_t now, const struct tcp_segment *seg)
+{
+	if (!SEQ_GT(seg->ack, c->snd_una) || SEQ_GT(seg->ack, c->snd_nxt)) {
+		TCP_COUNT(c, RcvdSynRcvdBadAck);
+		c->rst_due = true; /* <SEQ=SEG.ACK><CTL=RST> */
+		c->rst_with_ack = false;
+		c->rst_seq = seg->ack;
+		return false;
+	}
+	c->snd_una = c->iss + 1;
+	c->snd_wnd = (uint32_t)seg->window << c->snd_wscale;
+	c->max_snd_wnd = max_u32(c->max_snd_wnd, c->snd_wnd);
+	c->snd_wl1 = seg->seq;
+	c->snd_wl2 = seg->ack;
+	if (!c->syn_retransmitted) {
+		c->handshake_rtt_us = now - c->rtt_at > 0 ? now - c->rtt_at : 1;
+		rtt_sample(c, c->handshake_rtt_us);
+	}
+	c->rtt_timing = false;
+	conn_establish(c, now);
+	return true;
+}
+
+/* The RTT, by the timed segment; or by RFC 7323's RTTM when retransmissions made that ambiguous. */
+static void ack_rtt(struct tcp_conn *c, int64_t now, const struct tcp_segment *seg)
+{
+	if (c->rtt_timing && SEQ_GEQ(seg->ack, c->rtt_seq)) {
+		c->rtt_timing = false;
+		int64_t rtt = now - c->rtt_at;
+		rtt_sample(c, rtt > 0 ? rtt : 1);
+		return;
+	}
+	if (c->loss == TCP_LOSS_OPEN || !c->ts_on || !(seg->has & SEG_HAS_TIMESTAMPS) || !seg->ts_ecr)
+		return;
+	uint32_t ticks = tcp_ts_now(now, c->ts_offset) - seg->ts_ecr;
+	if (ticks < (uint32_t)(c->stack->config.rto_max_us / TCP_TS_TICK_US)) /* else a peer's nonsense */
+		rtt_sample(c, ticks ? ticks * TCP_TS_TICK_US : TCP_TS_TICK_US / 2);
+}
+
+/* SND.UNA moves: "any segments on the retransmission queue that are thereby entirely acknowledged are removed". */
+static void ack_advance(struct tcp_conn *c, int64_t now, const struct tcp_segment *seg)
+{
+	uint32_t bytes = seg->ack - c->snd_base;
+	if (c->fin_sent && seg->ack == c->snd_nxt) {
+		c->fin_acked = true;
+		bytes--;
+	}
+	ack_rtt(c, now, seg);
+	ring_consume(&c->snd, bytes);
+	c->snd_base += bytes;
+	c->bytes_acked += bytes;
+	c->snd_una = seg->ack;
+	c->probing = false;
+	c->backoff = c->rtx_count = 0;
+	timer_stop_rtx(c); /* RFC 6298 (5.2), (5.3) */
+	if (snd_flight(c))
+		timer_start_rtx(c, now);
+	if (SEQ_LT(c->snd_up, c->snd_una))
+		c->snd_up = c->snd_una;
+	if (c->snd.len == 0) {
+		ring_free(&c->snd, c->stack->memory);
+		c->all_acked_us = now;
+		hold_on_all_acked(c, now);
+	}
+}
+
+/* "If SND.UNA =< SEG.ACK =< SND.NXT, the send window should be updated." True: it changed. */
+static bool ack_window(struct tcp_conn *c, const struct tcp_segment *seg)
+{
+	if (!SEQ_LT(c->snd_wl1, seg->seq) &&
+	    !(c->snd_wl1 == seg->seq && SEQ_LEQ(c->snd_wl2, seg->ack)))
+		return false;
+	uint32_t wnd = (uint32_t)seg->window << c->snd_wscale;
+	bool changed = wnd != c->snd_wnd;
+	c->snd_wnd = wnd;
+	c->max_snd_wnd = max_u32(c->max_snd_wnd, wnd);
+	c->snd_wl1 = seg->seq;
+	c->snd_wl2 = seg->ack;
+	return changed;
+}
+
+/* The window is open again. The probe's octet was refused, or its ACK is still to come: it goes again with what follows. */
+static void ack_after_probe(struct tcp_conn *c)
+{
+	if (c->probing && c->snd_wnd && snd_flight(c) == 1) {
+		c->snd_nxt = c->snd_una;
+		if (c->fin_sent)
+			c->fin_sent = false;
+		c->probing = false;
+		timer_stop_rtx(c);
+	} else if (!snd_flight(c) && c->snd_wnd) {
+		timer_stop_rtx(c); /* output decides anew whether the window is too small */
+	}
+	c->backoff = 0;
+}
+
+static void ack_wake_sender(struct tcp_conn *c)
+{
+	if (c->nospace && tcp_is_writable(c)) {
+		c->nospace = false;
+		c->events |= TCP_EV_WRITABLE;
+	}
+}
+
+/* What the acknowledgment of our FIN does to the state. */
+static void ack_of_fin(struct tcp_conn *c, int64_t now)
+{
+	switch (c->state) {
+	case TCPS_FIN_WAIT_1:
+		conn_start_fin_wait_2(c, now);
+		break;
+	case TCPS_CLOSING:
+		conn_time_wait(c, now);
+		break;
+	case TCPS_LAST_ACK:
+		conn_close(c, now, 0);
+		break;
+	default:
+		break;
+	}
+}
+
+/* RFC 5681 §2: (a) data outstanding, (b) no data, (c) no SYN or FIN, (d) the greatest ACK seen, (e) the same window. */
+static bool is_duplicate(const struct tcp_conn *c, const struct tcp_segment *seg, bool window_changed)
+{
+	return snd_flight(c) && seg->payload_len == 0 && !(seg->flags & (SEG_SYN | SEG_FIN)) &&
+	       seg->ack == c->snd_una && !window_changed;
+}
+
+bool input_ack(struct tcp_conn *c, int64_t now, const struct tcp_segment *seg)
+{
+	bool established_now = c->state == TCPS_SYN_RECEIVED;
+	if (established_now && !ack_of_syn(c, now, seg))
+		return false;
+	if (SEQ_GT(seg->ack, c->snd_nxt)) { /* "send an ACK, drop the segment, and return" */
+		TCP_COUNT(c, RcvdAckTooNew);
+		ack_challenge(c, now);
+		return false;
+	}
+	if (SEQ_LT(seg->ack, c->snd_una - c->max_snd_wnd)) { /* RFC 5961 §5.2 */
+		TCP_COUNT(c, RcvdAckTooOld);
+		ack_challenge(c, now);
+		return false;
+	}
+	c->last_ack_rcvd_us = now;
+	if (timer_persists(c))
+		c->rtx_count = 0; /* MUST-37: the peer lives; the connection stays open */
+	if (SEQ_LT(seg->ack, c->snd_una))
+		return true; /* a duplicate: "it can be ignored" */
+	bool changed = ack_window(c, seg);
+	bool dup = is_duplicate(c, seg, changed);
+	uint32_t acked = seg->ack - c->snd_una;
+	if (acked)
+		ack_advance(c, now, seg);
+	else if (changed)
+		ack_after_probe(c);
+	uint32_t newly_sacked = seg->n_sack && c->sack_on ? sack_input(c, seg) : 0;
+	if (acked && c->sacked.n)
+		ranges_drop_before(&c->sacked, c->stack->memory, c->snd_una);
+	if (acked || newly_sacked || dup)
+		recovery_on_ack(c, now, acked, newly_sacked, dup && !established_now);
+	if (acked) {
+		if (c->fin_acked)
+			ack_of_fin(c, now);
+		window_grow_sndbuf(c);
+		ack_wake_sender(c);
+	}
+	return true;
+}

@@ -1,0 +1,71 @@
+/* RFC 9293 §3.10.7.3: what arrives in SYN-SENT. */
+#include "tcp/tcp_int.h"
+
+#include <errno.h>
+
+/* First step. */
+static bool ack_is_acceptable(const struct tcp_conn *c, const struct tcp_segment *seg)
+{
+	return SEQ_GT(seg->ack, c->iss) && SEQ_LEQ(seg->ack, c->snd_nxt);
+}
+
+/* Fourth step, SYN with a good ACK: the handshake is complete. */
+static void on_syn_ack(struct tcp_conn *c, int64_t now, const struct tcp_segment *seg)
+{
+	c->snd_una = seg->ack;
+	if (!c->syn_retransmitted) { /* Karn; the handshake's RTT is the first sample */
+		c->handshake_rtt_us = now - c->rtt_at > 0 ? now - c->rtt_at : 1;
+		rtt_sample(c, c->handshake_rtt_us);
+	}
+	c->rtt_timing = false;
+	conn_establish(c, now);
+	c->ack_due = true;
+}
+
+void input_syn_sent(struct tcp_conn *c, int64_t now, const struct tcp_segment *seg)
+{
+	bool ack = seg->flags & SEG_ACK;
+	if (ack && !ack_is_acceptable(c, seg)) {
+		if (seg->flags & SEG_RST) {
+			TCP_COUNT(c, RcvdRstBadAck);
+			return;
+		}
+		TCP_COUNT(c, RcvdSynSentBadAck);
+		c->rst_due = true; /* <SEQ=SEG.ACK><CTL=RST> */
+		c->rst_with_ack = false;
+		c->rst_seq = seg->ack;
+		return;
+	}
+	/* Second step. RFC 5961: the acceptable ACK is what makes the RST believable. */
+	if (seg->flags & SEG_RST) {
+		if (!ack) {
+			TCP_COUNT(c, RcvdRstBadAck);
+			return;
+		}
+		TCP_COUNT(c, AttemptFails);
+		hold_on_closed(c, now, CLOSE_END_PEER_RST);
+		conn_close(c, now, ECONNREFUSED);
+		return;
+	}
+	if (!(seg->flags & SEG_SYN)) { /* fifth step */
+		TCP_COUNT(c, RcvdNoSyn);
+		return;
+	}
+	c->last_rcvd_us = now;
+	negotiate_theirs(c, seg, now);
+	if (!ack) { /* simultaneous open: <SEQ=ISS><ACK=RCV.NXT><CTL=SYN,ACK> */
+		c->state = TCPS_SYN_RECEIVED;
+		c->syn_due = true;
+		return;
+	}
+	on_syn_ack(c, now, seg);
+	if (seg->payload_len || (seg->flags & SEG_FIN)) {
+		struct text t = {seg->seq + 1, seg->payload_len, seg->payload[0].iov_base,
+				 seg->flags & SEG_FIN};
+		if (t.len > rcv_wnd(c)) {
+			t.len = rcv_wnd(c);
+			t.fin = false;
+		}
+		input_text(c, now, &t);
+	}
+}

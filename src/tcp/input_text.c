@@ -1,0 +1,183 @@
+/* RFC 9293 §3.10.7.4, seventh and eighth step: the segment text and the FIN; and when to acknowledge them. */
+#include "tcp/tcp_int.h"
+
+#define QUICKACK_AFTER_IDLE 16 /* segments acknowledged at once when the peer starts anew; as Linux */
+
+/* RFC 5681 §4.2, RFC 9293 SHLD-19, MUST-58/59: every second full-sized segment at once, else within the delay. */
+static void schedule_ack(struct tcp_conn *c, int64_t now)
+{
+	if (c->rcv_nxt - c->rcv_wup > c->rcv_mss || c->quickacks || c->options.quickack) {
+		if (c->quickacks)
+			c->quickacks--;
+		c->ack_due = true;
+		return;
+	}
+	c->delack_at = min_time(c->delack_at, now + c->stack->config.delack_us);
+}
+
+/* The size of the peer's full segments; a super-segment says no more than that they are not larger than we allow. */
+static void observe_mss(struct tcp_conn *c, uint32_t len)
+{
+	uint32_t most = c->mss_advertised - (c->ts_on ? TCP_OPT_TS_BYTES : 0);
+	uint32_t seen = min_u32(len, most);
+	if (seen > c->rcv_mss)
+		c->rcv_mss = seen;
+}
+
+/* Eighth step. rcv_nxt is at the FIN. */
+static void input_fin(struct tcp_conn *c, int64_t now)
+{
+	c->rcv_nxt++;
+	c->peer_fin = true;
+	c->fin_ahead = false;
+	ranges_free(&c->ooo, c->stack->memory); /* nothing can follow a FIN */
+	c->ack_due = true;
+	c->events |= TCP_EV_PEER_FIN;
+	if (!c->first_fin)
+		c->first_fin = -1;
+	switch (c->state) {
+	case TCPS_ESTABLISHED:
+		c->state = TCPS_CLOSE_WAIT;
+		break;
+	case TCPS_FIN_WAIT_1:
+		/* Our FIN is not acknowledged, or we would be in FIN-WAIT-2. If it was not even sent, the peer's is the first:
+		   then the close was queued behind data, and is processed in CLOSE-WAIT. */
+		c->state = c->fin_sent ? TCPS_CLOSING : TCPS_LAST_ACK;
+		break;
+	case TCPS_FIN_WAIT_2:
+		conn_time_wait(c, now);
+		break;
+	default:
+		break;
+	}
+	hold_on_peer_fin(c, now);
+}
+
+/* [rcv_nxt, …) arrived: with what waited out of order behind it. Returns true when a gap was filled. */
+static bool advance(struct tcp_conn *c, uint32_t n)
+{
+	bool filled = false;
+	uint32_t bytes = n, next = c->rcv_nxt + n;
+	if (c->ooo.n) {
+		if (SEQ_LEQ(c->ooo.r[0].left, next)) {
+			next = seq_max(next, c->ooo.r[0].right);
+			bytes = next - c->rcv_nxt;
+			if (c->fin_ahead && next == c->fin_ahead_seq + 1)
+				bytes--, next--; /* the range's last number is the FIN's */
+		}
+		filled = true;
+	}
+	ring_commit(&c->rcv, bytes);
+	c->rcv_nxt = next;
+	if (c->ooo.n)
+		ranges_drop_before(&c->ooo, c->stack->memory, next);
+	c->bytes_in += bytes;
+	return filled;
+}
+
+static void input_in_order(struct tcp_conn *c, int64_t now, const struct text *t)
+{
+	bool at_once = t->fin;
+	bool fin = t->fin;
+	if (t->len) {
+		if (ring_reserve(&c->rcv, c->stack->memory, c->rcv.len + t->len) < 0) {
+			TCP_COUNT(c, RcvdNoMemory);
+			c->ack_due = true;
+			return;
+		}
+		ring_write(&c->rcv, c->rcv.len, t->bytes, t->len);
+		at_once |= advance(c, t->len);
+		c->events |= TCP_EV_READABLE;
+		c->last_bytes_ours = false;
+		urgent_arrived(c);
+		if (now - c->last_data_rcvd_us > c->rto_us && c->last_data_rcvd_us)
+			c->quickacks = QUICKACK_AFTER_IDLE;
+		c->last_data_rcvd_us = now;
+	}
+	if (c->fin_ahead && c->rcv_nxt == c->fin_ahead_seq)
+		fin = true;
+	if (at_once)
+		c->ack_due = true;
+	else
+		schedule_ack(c, now);
+	if (fin)
+		input_fin(c, now);
+}
+
+static void input_out_of_order(struct tcp_conn *c, const struct text *t)
+{
+	struct tcp_memory *m = c->stack->memory;
+	uint32_t at = c->rcv.len + (t->seq - c->rcv_nxt), end = t->seq + t->len + t->fin;
+	/* RFC 5681 §4.2: "SHOULD send an immediate duplicate ACK when an out-of-order segment arrives". */
+	c->ack_due = true;
+	if (!c->sack_on && c->dup_acks_due < UINT8_MAX)
+		c->dup_acks_due++;
+	if (t->len && ring_reserve(&c->rcv, m, at + t->len) < 0) {
+		TCP_COUNT(c, RcvdNoMemory);
+		return;
+	}
+	int64_t added = ranges_add(&c->ooo, m, t->seq, end);
+	if (added < 0) {
+		TCP_COUNT(c, RcvdPruned);
+		return;
+	}
+	sack_note_recent(c, t->seq);
+	if (added == 0) {
+		TCP_COUNT(c, RcvdDup);
+		sack_note_duplicate(c, t->seq, end);
+		return;
+	}
+	TCP_COUNT(c, OfoQueue);
+	if (t->len)
+		ring_write(&c->rcv, at, t->bytes, t->len);
+	if (t->fin) {
+		c->fin_ahead = true;
+		c->fin_ahead_seq = end - 1;
+	}
+}
+
+/* New data for an application that has closed: the peer must learn that nobody reads it. */
+static void input_after_close(struct tcp_conn *c, int64_t now)
+{
+	TCP_COUNT(c, AbortOnData);
+	if (!c->fin_held) {
+		hold_on_closed(c, now, CLOSE_END_PEER_DATA);
+		conn_reset(c, now, 0); /* as Linux */
+		return;
+	}
+	/* In a hold the peer has a right to its EOF first: FIN, then RST (DESIGN §6.1). */
+	bool can_fin = snd_unsent(c) == 0;
+	hold_release(c, now, CLOSE_END_PEER_DATA);
+	if (can_fin)
+		c->fin_then_rst = true;
+	else
+		conn_reset(c, now, 0);
+}
+
+void input_text(struct tcp_conn *c, int64_t now, const struct text *t)
+{
+	if (!t->len && !t->fin)
+		return;
+	switch (c->state) {
+	case TCPS_ESTABLISHED:
+	case TCPS_FIN_WAIT_1:
+	case TCPS_FIN_WAIT_2:
+		break;
+	default: /* "This should not occur since a FIN has been received from the remote side." */
+		TCP_COUNT(c, RcvdBeyondFin);
+		c->ack_due = true;
+		return;
+	}
+	if (t->len) {
+		c->data_segs_in++;
+		if (c->orphan) {
+			input_after_close(c, now);
+			return;
+		}
+		observe_mss(c, t->len);
+	}
+	if (t->seq == c->rcv_nxt)
+		input_in_order(c, now, t);
+	else
+		input_out_of_order(c, t);
+}

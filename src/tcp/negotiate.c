@@ -1,0 +1,72 @@
+/*
+ * The options of the SYN exchange: MSS (RFC 9293 §3.7.1, RFC 6691), window scale and timestamps (RFC 7323), SACK-permitted (RFC 2018).
+ * A feature is on when both SYNs carried it. Before the peer's SYN, `…_on` says what we offer.
+ */
+#include "tcp/tcp_int.h"
+
+#define RCV_MSS_START TCP_MSS_DEFAULT_V4 /* until the peer's segments are seen */
+
+static uint8_t wscale_for(uint32_t bytes)
+{
+	uint8_t scale = 0;
+	while (scale < TCP_WSCALE_MAX && (bytes >> scale) > UINT16_MAX)
+		scale++;
+	return scale;
+}
+
+void negotiate_ours(struct tcp_conn *c)
+{
+	const struct tcp_config *config = &c->stack->config;
+	c->ts_on = config->timestamps;
+	c->sack_on = config->sack;
+	c->wscale_on = config->window_scaling;
+	/* The scale cannot change later: it is chosen for what autotuning or the application may reach. */
+	uint32_t most = max_u32(config->rcvbuf_max_bytes, c->rcvbuf_limit);
+	if (c->options.window_clamp)
+		most = min_u32(most, c->options.window_clamp);
+	c->rcv_wscale = c->wscale_on ? wscale_for(most) : 0;
+	if (c->options.maxseg && c->options.maxseg < c->mss_advertised)
+		c->mss_advertised = c->options.maxseg;
+	c->rcv_mss = c->mss_advertised < RCV_MSS_START ? c->mss_advertised : RCV_MSS_START;
+	c->mss_peer = ip_addr_is_v4(&c->key.raddr) ? TCP_MSS_DEFAULT_V4 : TCP_MSS_DEFAULT_V6;
+	negotiate_mss(c);
+	c->cwnd = c->mss;
+}
+
+/* What a segment may carry (RFC 9293 §3.7.1: Eff.snd.MSS = min(SendMSS+20, MMS_S) - TCPhdrsize - IPoptionsize). */
+void negotiate_mss(struct tcp_conn *c)
+{
+	uint32_t mss = c->mss_peer < c->mss_path ? c->mss_peer : c->mss_path;
+	if (c->options.maxseg && c->options.maxseg < mss)
+		mss = c->options.maxseg;
+	if (mss < TCP_MSS_MIN)
+		mss = TCP_MSS_MIN;
+	c->mss = mss - (c->ts_on ? TCP_OPT_TS_BYTES : 0);
+}
+
+/* The peer's SYN or SYN-ACK. */
+void negotiate_theirs(struct tcp_conn *c, const struct tcp_segment *syn, int64_t now)
+{
+	if (syn->has & SEG_HAS_MSS) /* else the default stays: MUST-15 */
+		c->mss_peer = syn->mss;
+	c->sack_on = c->sack_on && (syn->has & SEG_HAS_SACK_PERMITTED);
+	c->ts_on = c->ts_on && (syn->has & SEG_HAS_TIMESTAMPS);
+	if (c->ts_on) {
+		c->ts_recent = syn->ts_val;
+		c->ts_recent_age_us = now;
+	}
+	c->wscale_on = c->wscale_on && (syn->has & SEG_HAS_WSCALE);
+	if (!c->wscale_on)
+		c->rcv_wscale = 0;
+	else
+		c->snd_wscale = syn->wscale < TCP_WSCALE_MAX ? syn->wscale : TCP_WSCALE_MAX;
+	negotiate_mss(c);
+
+	c->irs = syn->seq;
+	c->rcv_nxt = c->rcv_wup = c->irs + 1;
+	c->rcv_adv = c->rcv_nxt + min_u32(c->rcvbuf_limit, UINT16_MAX);
+	c->snd_wnd = syn->window; /* RFC 7323 §2.2: never scaled in a SYN */
+	c->max_snd_wnd = c->snd_wnd;
+	c->snd_wl1 = syn->seq;
+	c->snd_wl2 = syn->flags & SEG_ACK ? syn->ack : c->iss;
+}

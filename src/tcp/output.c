@@ -1,0 +1,428 @@
+/*
+ * What goes out, and when: output_next() decides, tcp_output() emits.
+ *
+ * The order of importance: a RST; the SYN; retransmissions; new data and the FIN; a probe; a keepalive; a bare ACK. Every segment but a RST
+ * acknowledges, so a bare ACK is what is left when nothing else went.
+ */
+#include "tcp/tcp_int.h"
+
+#include <string.h>
+
+static uint32_t positive(uint32_t end, uint32_t start)
+{
+	return SEQ_GT(end, start) ? end - start : 0;
+}
+
+uint32_t output_mss(const struct tcp_conn *c)
+{
+	unsigned n = sack_blocks_count(c);
+	return n ? c->mss - TCP_OPT_SACK_BYTES(n) : c->mss;
+}
+
+/* The most that one emit carries: whole segments. */
+static uint32_t output_burst(const struct tcp_conn *c, uint32_t mss)
+{
+	uint32_t segs = c->gso_max_bytes / mss;
+	return segs > 1 ? segs * mss : mss;
+}
+
+static bool fin_due(const struct tcp_conn *c)
+{
+	return c->fin_wanted && !c->fin_held && !c->fin_sent && c->state != TCPS_SYN_RECEIVED;
+}
+
+static bool is_corked(const struct tcp_conn *c)
+{
+	return c->options.cork || c->msg_more;
+}
+
+/* May the last, partial segment of what is queued go? Nagle (RFC 9293 §3.7.4) in Minshall's form: only a small segment in flight
+   holds the next one back. */
+static bool small_may_go(const struct tcp_conn *c, enum out_blocked *why)
+{
+	if (c->push_due || c->fin_wanted || SEQ_GT(c->snd_up, c->snd_nxt))
+		return true;
+	if (is_corked(c)) {
+		*why = BLOCKED_CORK;
+		return false;
+	}
+	if (c->options.nodelay || !SEQ_GT(c->snd_sml, c->snd_una))
+		return true;
+	*why = BLOCKED_NAGLE;
+	return false;
+}
+
+/* What cwnd lets go, in whole segments unless all of `len` fits. */
+static uint32_t within_cwnd(const struct tcp_conn *c, uint32_t len, uint32_t mss)
+{
+	uint32_t pipe = recovery_pipe(c);
+	uint32_t room = c->cwnd > pipe ? c->cwnd - pipe : 0;
+	if (len <= room)
+		return len;
+	return room - room % mss;
+}
+
+/* New data and the FIN (RFC 9293 §3.8.6.2.1, the sender's SWS avoidance). */
+static void next_new(const struct tcp_conn *c, struct out *o)
+{
+	uint32_t unsent = snd_unsent(c);
+	bool fin = fin_due(c);
+	if (!unsent && !fin)
+		return;
+	uint32_t wnd = positive(c->snd_una + c->snd_wnd, c->snd_nxt);
+	if (!unsent) {
+		/* A lone FIN: cwnd does not hold it back (as Linux), the window does. */
+		if (wnd || c->fin_then_rst)
+			*o = (struct out){OUT_DATA, BLOCKED_NOT, c->snd_nxt, 0, true};
+		else
+			o->blocked = BLOCKED_WINDOW;
+		return;
+	}
+	uint32_t mss = output_mss(c);
+	uint32_t len = min_u32(unsent, wnd);
+	if (len == 0) {
+		o->blocked = BLOCKED_WINDOW;
+		return;
+	}
+	if (SEQ_GT(c->snd_up, c->snd_nxt)) /* every segment points at the urgent byte anew: no GSO */
+		len = min_u32(len, mss);
+	len = min_u32(len, output_burst(c, mss));
+	len = within_cwnd(c, len, mss);
+	if (len == 0) {
+		o->blocked = BLOCKED_CWND;
+		return;
+	}
+	uint32_t tail = len % mss;
+	if (tail && len == unsent) {
+		if (!small_may_go(c, &o->blocked)) /* (2): all that is queued */
+			len -= tail;
+	} else if (tail && (len > tail || len < c->max_snd_wnd / 2)) {
+		/* (3): what fits is less than a segment and less than half the largest window */
+		len -= tail;
+		o->blocked = BLOCKED_WINDOW;
+	}
+	if (len == 0)
+		return;
+	*o = (struct out){OUT_DATA, BLOCKED_NOT, c->snd_nxt, len, fin && len == unsent && wnd > len};
+}
+
+static bool next_retransmission(const struct tcp_conn *c, struct out *o)
+{
+	uint32_t seq, len;
+	bool forced;
+	if (c->loss == TCP_LOSS_OPEN || !recovery_next(c, &seq, &len, &forced))
+		return false;
+	uint32_t mss = output_mss(c);
+	if (forced) {
+		len = min_u32(len, mss);
+	} else {
+		len = min_u32(len, output_burst(c, mss));
+		len = min_u32(len, positive(c->snd_una + c->snd_wnd, seq));
+		len = within_cwnd(c, len, mss);
+		if (len == 0)
+			return false;
+	}
+	if (SEQ_GT(c->snd_up, seq))
+		len = min_u32(len, mss);
+	*o = (struct out){OUT_RETRANSMIT, BLOCKED_NOT, seq, len, false};
+	if (SEQ_GT(seq + len, snd_end(c))) { /* the last number is the FIN's */
+		o->len = snd_end(c) - seq;
+		o->fin = true;
+	}
+	return true;
+}
+
+/* RFC 9293 §3.8.6.1: "at least one octet of new data"; a FIN when that is all there is. */
+static struct out next_probe(const struct tcp_conn *c)
+{
+	uint32_t len = min_u32(c->snd.len, min_u32(max_u32(c->snd_wnd, 1), output_mss(c)));
+	return (struct out){OUT_PROBE, BLOCKED_NOT, c->snd_una, len, len == 0};
+}
+
+struct out output_next(const struct tcp_conn *c)
+{
+	struct out o = {.kind = OUT_NONE};
+	if (c->rst_due) {
+		o.kind = OUT_RST;
+		return o;
+	}
+	if (c->state <= TCPS_LISTEN)
+		return o;
+	if (c->syn_due) {
+		o.kind = OUT_SYN;
+		return o;
+	}
+	if (c->state == TCPS_SYN_SENT)
+		return o;
+	if (tcp_may_transmit(c)) {
+		if (next_retransmission(c, &o))
+			return o;
+		next_new(c, &o);
+		if (o.kind != OUT_NONE)
+			return o;
+		if (c->probe_due)
+			return next_probe(c);
+	}
+	if (c->keepalive_due)
+		o.kind = OUT_KEEPALIVE;
+	else if (c->ack_due || c->dup_acks_due || window_update_due(c))
+		o.kind = OUT_ACK;
+	return o;
+}
+
+/* Everything that a segment of a live connection carries; the ACK is thereby sent. */
+static void emit_segment(struct tcp_conn *c, int64_t now, struct tcp_emit *emit, uint8_t flags,
+			 uint32_t seq, uint32_t len)
+{
+	struct tcp_segment seg;
+	memset(&seg, 0, sizeof seg);
+	seg.sport = c->key.lport;
+	seg.dport = c->key.rport;
+	seg.seq = seq;
+	seg.flags = flags;
+	seg.payload_len = len;
+	if (len)
+		ring_span(&c->snd, seq - c->snd_base, len, seg.payload);
+	uint16_t gso_size = 0;
+	if (len > c->mss || (len && sack_blocks_count(c))) {
+		uint32_t mss = output_mss(c);
+		gso_size = len > mss ? mss : 0;
+	}
+	if (c->ts_on) {
+		seg.has |= SEG_HAS_TIMESTAMPS;
+		seg.ts_val = tcp_ts_now(now, c->ts_offset);
+		seg.ts_ecr = flags & SEG_ACK ? c->ts_recent : 0;
+	}
+	if (flags & SEG_ACK) {
+		seg.ack = c->rcv_nxt;
+		if (c->sack_on && !(flags & SEG_SYN)) {
+			seg.n_sack = sack_blocks(c, seg.sack);
+			c->dsack.left = c->dsack.right;
+		}
+		c->rcv_wup = c->rcv_nxt;
+		c->ack_due = false;
+		c->delack_at = TIME_NEVER;
+		if (c->dup_acks_due)
+			c->dup_acks_due--;
+	}
+	if (flags & SEG_SYN) {
+		seg.has |= SEG_HAS_MSS;
+		seg.mss = c->mss_advertised;
+		if (c->sack_on)
+			seg.has |= SEG_HAS_SACK_PERMITTED;
+		if (c->wscale_on) {
+			seg.has |= SEG_HAS_WSCALE;
+			seg.wscale = c->rcv_wscale;
+		}
+	} else if (SEQ_GT(c->snd_up, seq)) {
+		uint32_t up = c->snd_up - seq; /* points behind the urgent byte: RFC 6093 §3.1, RFC 9293 §3.8.5 */
+		seg.flags |= SEG_URG;
+		seg.urgent = up < UINT16_MAX ? up : UINT16_MAX;
+	}
+	seg.window = window_advertise(c, flags & SEG_SYN);
+	TCP_COUNT(c, OutSegs);
+	c->segs_out++;
+	emit->segment(emit, c, &seg, gso_size);
+}
+
+static void output_rst(struct tcp_conn *c, int64_t now, struct tcp_emit *emit)
+{
+	struct tcp_segment seg = {
+		.sport = c->key.lport,
+		.dport = c->key.rport,
+		.seq = c->rst_seq,
+		.flags = SEG_RST,
+	};
+	if (c->rst_with_ack) {
+		seg.flags |= SEG_ACK;
+		seg.ack = c->rst_ack;
+	}
+	if (c->ts_on && tcp_is_synchronized(c)) { /* RFC 7323 §3.2: MAY, and TIME-WAIT peers believe it then */
+		seg.has = SEG_HAS_TIMESTAMPS;
+		seg.ts_val = tcp_ts_now(now, c->ts_offset);
+		seg.ts_ecr = c->ts_recent;
+	}
+	c->rst_due = false;
+	TCP_COUNT(c, OutSegs);
+	TCP_COUNT(c, OutRsts);
+	c->segs_out++;
+	emit->segment(emit, c, &seg, 0);
+	if (c->closed_due) {
+		c->closed_due = false;
+		c->events |= TCP_EV_CLOSED;
+	}
+}
+
+static void output_syn(struct tcp_conn *c, int64_t now, struct tcp_emit *emit)
+{
+	c->syn_due = false;
+	if (c->snd_nxt == c->iss) {
+		c->snd_nxt = c->iss + 1;
+		c->rtt_at = now;
+	} else {
+		c->syn_retransmitted = true;
+		TCP_COUNT(c, RetransSegs);
+		c->total_retrans++;
+	}
+	uint8_t flags = c->state == TCPS_SYN_SENT ? SEG_SYN : SEG_SYN | SEG_ACK;
+	emit_segment(c, now, emit, flags, c->iss, 0);
+	if (c->rtx_at == TIME_NEVER)
+		timer_start_rtx(c, now);
+}
+
+static uint8_t data_flags(const struct tcp_conn *c, uint32_t seq, uint32_t len, bool fin)
+{
+	uint8_t flags = SEG_ACK;
+	if (len && seq + len == snd_end(c)) /* MUST-61: the last buffered segment is pushed */
+		flags |= SEG_PSH;
+	return fin ? flags | SEG_FIN : flags;
+}
+
+/* Text (and FIN) leaves for the first time. */
+static void account_new(struct tcp_conn *c, int64_t now, uint32_t seq, uint32_t len, bool fin)
+{
+	uint32_t end = seq + len + fin;
+	if (!c->rtt_timing && c->loss == TCP_LOSS_OPEN) {
+		c->rtt_timing = true;
+		c->rtt_seq = end;
+		c->rtt_at = now;
+	}
+	c->pipe += end - c->snd_nxt;
+	c->snd_nxt = end;
+	c->flight_max = max_u32(c->flight_max, recovery_pipe(c));
+	if (fin && !c->fin_sent) {
+		c->fin_sent = true;
+		hold_on_fin_sent(c, now);
+	}
+	if (!len)
+		return;
+	c->bytes_out += len;
+	c->data_segs_out += (len + c->mss - 1) / c->mss;
+	if (len % output_mss(c))
+		c->snd_sml = seq + len;
+	if (now - c->last_data_rcvd_us < c->stack->config.delack_us && c->last_data_rcvd_us)
+		c->quickacks = 0; /* a conversation: answers carry the ACKs */
+	c->last_data_sent_us = now;
+}
+
+static void output_data(struct tcp_conn *c, int64_t now, struct tcp_emit *emit, const struct out *o)
+{
+	emit_segment(c, now, emit, data_flags(c, o->seq, o->len, o->fin), o->seq, o->len);
+	account_new(c, now, o->seq, o->len, o->fin);
+	if (snd_unsent(c) == 0)
+		c->push_due = false;
+	if (c->rtx_at == TIME_NEVER || c->rtx_is_persist) /* RFC 6298 (5.1) */
+		timer_start_rtx(c, now);
+	c->cork_at = TIME_NEVER;
+	if (c->fin_then_rst && c->fin_sent)
+		conn_reset(c, now, 0);
+}
+
+static void output_retransmission(struct tcp_conn *c, int64_t now, struct tcp_emit *emit,
+				  const struct out *o)
+{
+	emit_segment(c, now, emit, data_flags(c, o->seq, o->len, o->fin), o->seq, o->len);
+	if (o->seq == c->snd_una && c->rtx_at != TIME_NEVER && c->loss == TCP_LOSS_RECOVERY)
+		c->rtx_at = now + rtt_backed_off(c);
+	recovery_sent(c, o->seq, o->len + o->fin);
+	uint32_t segs = (o->len + c->mss - 1) / c->mss + (o->len == 0);
+	c->stack->counters[TCPC_RetransSegs] += segs;
+	if (c->loss == TCP_LOSS_RECOVERY)
+		c->stack->counters[TCPC_FastRetrans] += segs;
+	c->total_retrans += segs;
+	c->data_segs_out += segs;
+	c->bytes_retrans += o->len;
+	c->last_data_sent_us = now;
+}
+
+static void output_probe(struct tcp_conn *c, int64_t now, struct tcp_emit *emit, const struct out *o)
+{
+	c->probe_due = false;
+	TCP_COUNT(c, ZeroWindowProbes);
+	emit_segment(c, now, emit, data_flags(c, o->seq, o->len, o->fin), o->seq, o->len);
+	if (SEQ_GT(o->seq + o->len + o->fin, c->snd_nxt)) {
+		account_new(c, now, o->seq, o->len, o->fin);
+		c->probing = c->snd_wnd == 0;
+	}
+	c->rtt_timing = false; /* its answer may wait for the window */
+}
+
+static void output_one(struct tcp_conn *c, int64_t now, struct tcp_emit *emit, const struct out *o)
+{
+	switch (o->kind) {
+	case OUT_NONE:
+		break;
+	case OUT_RST:
+		output_rst(c, now, emit);
+		break;
+	case OUT_SYN:
+		output_syn(c, now, emit);
+		break;
+	case OUT_RETRANSMIT:
+		output_retransmission(c, now, emit, o);
+		break;
+	case OUT_DATA:
+		output_data(c, now, emit, o);
+		break;
+	case OUT_PROBE:
+		output_probe(c, now, emit, o);
+		break;
+	case OUT_KEEPALIVE: /* RFC 9293 §3.8.4: a sequence number that the peer has had */
+		c->keepalive_due = false;
+		TCP_COUNT(c, KeepAlive);
+		emit_segment(c, now, emit, SEG_ACK, c->snd_nxt - 1, 0);
+		break;
+	case OUT_ACK:
+		emit_segment(c, now, emit, SEG_ACK, c->snd_nxt, 0);
+		break;
+	}
+}
+
+/* RFC 5681 §4.1, RFC 2861: after an idle RTO the window is no longer a fact; it halves for each RTO, down to the initial one. */
+static void restart_after_idle(struct tcp_conn *c, int64_t now)
+{
+	if (snd_flight(c) || !c->last_data_sent_us || !snd_unsent(c) || !tcp_may_transmit(c))
+		return;
+	int64_t idle = now - c->last_data_sent_us;
+	uint32_t least = min_u32(c->stack->config.initial_window_segs * c->mss, c->cwnd);
+	if (idle <= c->rto_us || c->cwnd <= least)
+		return;
+	TCP_COUNT(c, SlowStartIdle);
+	c->ssthresh = max_u32(c->ssthresh, c->cwnd / 4 * 3);
+	for (; idle > c->rto_us && c->cwnd > least; idle -= c->rto_us)
+		c->cwnd /= 2;
+	c->cwnd = max_u32(c->cwnd, least);
+	c->cwnd_acked = 0;
+}
+
+/* What could not go is looked at again when a timer says so. */
+static void output_settle(struct tcp_conn *c, int64_t now, enum out_blocked blocked)
+{
+	switch (blocked) {
+	case BLOCKED_CWND:
+		c->cwnd_limited = true;
+		break;
+	case BLOCKED_WINDOW:
+		if (!snd_flight(c) && c->rtx_at == TIME_NEVER) {
+			timer_start_rtx(c, now); /* the persist timer */
+			c->rtx_is_persist = true;
+		}
+		break;
+	case BLOCKED_CORK:
+		if (c->cork_at == TIME_NEVER)
+			c->cork_at = now + TCP_CORK_US;
+		break;
+	case BLOCKED_NAGLE:
+	case BLOCKED_NOT:
+		break;
+	}
+}
+
+void tcp_output(struct tcp_conn *c, int64_t now, struct tcp_emit *emit)
+{
+	restart_after_idle(c, now);
+	struct out o;
+	while (o = output_next(c), o.kind != OUT_NONE)
+		output_one(c, now, emit, &o);
+	output_settle(c, now, o.blocked);
+}

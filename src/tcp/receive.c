@@ -1,0 +1,50 @@
+/* RECEIVE (RFC 9293 §3.10.3): from the receive buffer to the application. */
+#include "tcp/tcp_int.h"
+
+#include <errno.h>
+
+uint32_t tcp_readable_bytes(const struct tcp_conn *c)
+{
+	return c->rcv.len - (urgent_offset(c) != UINT32_MAX);
+}
+
+/* Nothing is there: why? As Linux's tcp_recvmsg: the peer's FIN, then the error, then the state. */
+static ssize_t nothing(struct tcp_conn *c)
+{
+	if (c->peer_fin)
+		return 0;
+	if (c->error)
+		return -tcp_take_error(c);
+	if (c->state == TCPS_CLOSED)
+		return c->was_synced ? 0 : -ENOTCONN;
+	return -EAGAIN;
+}
+
+/* How much may be read from `at` in one piece: a read ends before the urgent byte. */
+static uint32_t until_mark(const struct tcp_conn *c, uint32_t at)
+{
+	uint32_t mark = urgent_offset(c);
+	return mark != UINT32_MAX && mark > at ? mark - at : c->rcv.len - at;
+}
+
+ssize_t tcp_recv(struct tcp_conn *c, int64_t now, const struct iovec *iov, int iovcnt, bool peek,
+		 bool discard)
+{
+	if (!tcp_readable_bytes(c))
+		return nothing(c);
+	uint32_t at = urgent_offset(c) == 0 ? 1 : 0; /* the byte at the mark is read by tcp_recv_urgent only */
+	uint32_t left = until_mark(c, at), done = 0;
+	for (int i = 0; i < iovcnt && left; i++) {
+		uint32_t piece = iov[i].iov_len < left ? iov[i].iov_len : left;
+		if (!discard)
+			ring_read(&c->rcv, at + done, iov[i].iov_base, piece);
+		done += piece;
+		left -= piece;
+	}
+	if (peek || !done)
+		return done;
+	ring_consume(&c->rcv, at + done);
+	window_on_read(c, now, done);
+	window_release_rcv(c);
+	return done;
+}

@@ -1,0 +1,39 @@
+/* Round-trip time and retransmission timeout (RFC 6298). */
+#include "tcp/tcp_int.h"
+
+#define RTT_G_US 1 /* clock granularity */
+
+void rtt_init(struct tcp_conn *c)
+{
+	c->rto_us = c->stack->config.rto_init_us; /* (2.1) */
+}
+
+void rtt_sample(struct tcp_conn *c, uint32_t r)
+{
+	if (!c->srtt_us) { /* (2.2) */
+		c->srtt_us = r;
+		c->rttvar_us = r / 2;
+	} else { /* (2.3): beta = 1/4, alpha = 1/8 */
+		uint32_t err = r > c->srtt_us ? r - c->srtt_us : c->srtt_us - r;
+		c->rttvar_us = c->rttvar_us - c->rttvar_us / 4 + err / 4;
+		c->srtt_us = c->srtt_us - c->srtt_us / 8 + r / 8;
+	}
+	if (!c->srtt_us)
+		c->srtt_us = 1;
+	if (!c->min_rtt_us || r < c->min_rtt_us)
+		c->min_rtt_us = r;
+	/* (2.3), (2.4). The floor goes into the variance term, as Linux does: a peer's delayed ACK comes on top of the RTT. */
+	const struct tcp_config *config = &c->stack->config;
+	int64_t var = max_u32(RTT_G_US, 4 * c->rttvar_us);
+	int64_t rto = c->srtt_us + (var > config->rto_min_us ? var : config->rto_min_us);
+	c->rto_us = rto < config->rto_max_us ? rto : config->rto_max_us;
+}
+
+/* (5.5), bounded by (2.5). */
+int64_t rtt_backed_off(const struct tcp_conn *c)
+{
+	int64_t rto = c->rto_us, most = c->stack->config.rto_max_us;
+	for (unsigned i = 0; i < c->backoff && rto < most; i++)
+		rto *= 2;
+	return rto < most ? rto : most;
+}

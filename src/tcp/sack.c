@@ -1,0 +1,109 @@
+/*
+ * Selective acknowledgment: the blocks we send (RFC 2018 §4, D-SACK RFC 2883) and the scoreboard of those we get (RFC 6675 §4).
+ */
+#include "tcp/tcp_int.h"
+
+static unsigned blocks_max(const struct tcp_conn *c)
+{
+	return c->ts_on ? 3 : 4; /* 40 bytes of options */
+}
+
+unsigned sack_blocks_count(const struct tcp_conn *c)
+{
+	unsigned n = c->ooo.n + (c->dsack.left != c->dsack.right);
+	if (!n || !c->sack_on)
+		return 0;
+	return min_u32(n, blocks_max(c));
+}
+
+void sack_note_recent(struct tcp_conn *c, uint32_t seq)
+{
+	for (unsigned i = TCP_SACK_BLOCKS - 1; i > 0; i--)
+		c->recent[i] = c->recent[i - 1];
+	c->recent[0] = seq;
+	if (c->n_recent < TCP_SACK_BLOCKS)
+		c->n_recent++;
+}
+
+void sack_note_duplicate(struct tcp_conn *c, uint32_t left, uint32_t right)
+{
+	if (!c->sack_on)
+		return;
+	c->dsack = (struct range){left, right};
+	TCP_COUNT(c, DSACKOldSent);
+}
+
+static bool is_listed(const struct sack_block *b, unsigned from, unsigned n, uint32_t left)
+{
+	for (unsigned i = from; i < n; i++) {
+		if (b[i].left == left)
+			return true;
+	}
+	return false;
+}
+
+unsigned sack_blocks(const struct tcp_conn *c, struct sack_block out[TCP_SACK_BLOCKS])
+{
+	unsigned n = 0, most = blocks_max(c);
+	if (c->dsack.left != c->dsack.right) /* RFC 2883 §4: the first block */
+		out[n++] = (struct sack_block){c->dsack.left, c->dsack.right};
+	if (!c->ooo.n)
+		return n;
+	unsigned from = n;
+	/* "The first SACK block … MUST specify the contiguous block of data containing the segment which triggered this ACK",
+	   then those that were reported before. */
+	for (unsigned i = 0; i < c->n_recent && n < most; i++) {
+		const struct range *r = ranges_find(&c->ooo, c->recent[i]);
+		if (r && !is_listed(out, from, n, r->left))
+			out[n++] = (struct sack_block){r->left, r->right};
+	}
+	for (unsigned i = 0; i < c->ooo.n && n < most; i++) {
+		if (!is_listed(out, from, n, c->ooo.r[i].left))
+			out[n++] = (struct sack_block){c->ooo.r[i].left, c->ooo.r[i].right};
+	}
+	return n;
+}
+
+/* RFC 2883 §4: the first block lies below the cumulative ACK, or within the second block. */
+static bool is_dsack(const struct tcp_segment *seg)
+{
+	const struct sack_block *b = seg->sack;
+	if (SEQ_LEQ(b[0].right, seg->ack))
+		return true;
+	return seg->n_sack > 1 && SEQ_GEQ(b[0].left, b[1].left) && SEQ_LEQ(b[0].right, b[1].right);
+}
+
+uint32_t sack_input(struct tcp_conn *c, const struct tcp_segment *seg)
+{
+	uint32_t newly = 0;
+	for (unsigned i = 0; i < seg->n_sack; i++) {
+		const struct sack_block *b = &seg->sack[i];
+		if (!SEQ_LT(b->left, b->right) || SEQ_GT(b->right, c->snd_nxt)) {
+			TCP_COUNT(c, RcvdBadSack);
+			continue;
+		}
+		if (i == 0 && is_dsack(seg)) {
+			TCP_COUNT(c, DSACKRecv);
+			continue;
+		}
+		if (SEQ_LT(b->left, c->snd_una) || SEQ_LEQ(b->right, c->snd_una))
+			continue; /* older than this ACK */
+		int64_t added = ranges_add(&c->sacked, c->stack->memory, b->left, b->right);
+		if (added > 0)
+			newly += added;
+	}
+	return newly;
+}
+
+/* RFC 6675 §4 IsLost: DupThresh discontiguous ranges, or more than (DupThresh - 1) * SMSS bytes, were SACKed above. */
+bool sack_is_lost(const struct tcp_conn *c, uint32_t seq)
+{
+	uint32_t above = 0, bytes = 0;
+	for (uint32_t i = c->sacked.n; i-- > 0 && SEQ_GT(c->sacked.r[i].left, seq);) {
+		above++;
+		bytes += c->sacked.r[i].right - c->sacked.r[i].left;
+		if (above >= DUP_THRESH || bytes > (DUP_THRESH - 1) * (uint32_t)c->mss)
+			return true;
+	}
+	return false;
+}

@@ -1,0 +1,87 @@
+/* SEND (RFC 9293 §3.10.2): from the application into the send buffer. */
+#include "tcp/tcp_int.h"
+
+#include <errno.h>
+
+uint32_t tcp_send_space(const struct tcp_conn *c)
+{
+	return c->sndbuf_limit > c->snd.len ? c->sndbuf_limit - c->snd.len : 0;
+}
+
+static bool may_send(const struct tcp_conn *c)
+{
+	switch (c->state) {
+	case TCPS_SYN_SENT: /* "Queue the data for transmission after entering ESTABLISHED state" */
+	case TCPS_SYN_RECEIVED:
+	case TCPS_ESTABLISHED:
+	case TCPS_CLOSE_WAIT:
+		return !c->fin_wanted;
+	default:
+		return false;
+	}
+}
+
+static bool below_lowat(const struct tcp_conn *c)
+{
+	return !c->options.notsent_lowat || snd_unsent(c) < c->options.notsent_lowat;
+}
+
+/* Linux's sk_stream_is_writeable(): free space at least half of what is queued. */
+bool tcp_is_writable(const struct tcp_conn *c)
+{
+	if (c->state == TCPS_SYN_SENT || c->state == TCPS_SYN_RECEIVED)
+		return false;
+	return tcp_send_space(c) >= c->snd.len / 2 && tcp_send_space(c) && below_lowat(c);
+}
+
+static uint64_t iov_bytes(const struct iovec *iov, int iovcnt)
+{
+	uint64_t total = 0;
+	for (int i = 0; i < iovcnt; i++)
+		total += iov[i].iov_len;
+	return total;
+}
+
+/* Room for `want` more, or for less of it. */
+static uint32_t reserve(struct tcp_conn *c, uint32_t want)
+{
+	if (ring_reserve(&c->snd, c->stack->memory, c->snd.len + want) == 0)
+		return want;
+	return c->snd.cap - c->snd.len;
+}
+
+ssize_t tcp_send(struct tcp_conn *c, int64_t now, const struct iovec *iov, int iovcnt, bool more,
+		 bool urgent)
+{
+	if (c->error)
+		return -tcp_take_error(c);
+	if (!may_send(c))
+		return -EPIPE;
+	uint64_t wanted = iov_bytes(iov, iovcnt);
+	if (!wanted)
+		return 0;
+	uint32_t space = tcp_send_space(c);
+	if (!space) {
+		c->nospace = true;
+		return -EAGAIN;
+	}
+	uint32_t n = reserve(c, wanted < space ? (uint32_t)wanted : space);
+	if (!n) {
+		c->nospace = true;
+		return c->snd.len ? -EAGAIN : -ENOMEM;
+	}
+	uint32_t left = n;
+	for (int i = 0; left; i++) {
+		uint32_t piece = iov[i].iov_len < left ? iov[i].iov_len : left;
+		ring_write(&c->snd, c->snd.len, iov[i].iov_base, piece);
+		ring_commit(&c->snd, piece);
+		left -= piece;
+	}
+	c->last_bytes_ours = true;
+	c->msg_more = more;
+	if (urgent && n == wanted)
+		c->snd_up = snd_end(c); /* MUST-62: the pointer moves to the newest urgent byte */
+	if (n < wanted || !tcp_is_writable(c))
+		c->nospace = true;
+	return n;
+}

@@ -1,0 +1,149 @@
+/* What others may know of a connection, and its options. */
+#include "tcp/tcp_int.h"
+
+enum tcp_state tcp_state(const struct tcp_conn *c)
+{
+	return c->state;
+}
+
+const struct tcp_options *tcp_get_options(const struct tcp_conn *c)
+{
+	return &c->options;
+}
+
+int tcp_error(const struct tcp_conn *c)
+{
+	return c->error;
+}
+
+int tcp_take_error(struct tcp_conn *c)
+{
+	int err = c->error;
+	c->error = 0;
+	return err;
+}
+
+uint32_t tcp_take_events(struct tcp_conn *c)
+{
+	uint32_t events = c->events;
+	c->events = 0;
+	return events;
+}
+
+uint32_t tcp_unsent_bytes(const struct tcp_conn *c)
+{
+	return snd_unsent(c);
+}
+
+uint32_t tcp_unacked_bytes(const struct tcp_conn *c)
+{
+	return c->snd.len;
+}
+
+bool tcp_peer_fin(const struct tcp_conn *c)
+{
+	return c->peer_fin;
+}
+
+bool tcp_send_closed(const struct tcp_conn *c)
+{
+	return c->fin_wanted;
+}
+
+bool tcp_is_held(const struct tcp_conn *c)
+{
+	return c->fin_held;
+}
+
+int tcp_first_fin(const struct tcp_conn *c)
+{
+	return c->first_fin;
+}
+
+enum close_reason tcp_close_reason(const struct tcp_conn *c)
+{
+	return c->close_reason;
+}
+
+void tcp_options_default(struct tcp_options *opt)
+{
+	*opt = (struct tcp_options){
+		.rcvlowat_bytes = 1,
+		.keepidle_us = 7200 * USEC_PER_SEC, /* net.ipv4.tcp_keepalive_time, _intvl, _probes */
+		.keepintvl_us = 75 * USEC_PER_SEC,
+		.keepcnt = 9,
+	};
+}
+
+void tcp_set_options(struct tcp_conn *c, int64_t now, const struct tcp_options *opt)
+{
+	bool keepalive = opt->keepalive != c->options.keepalive ||
+			 opt->keepidle_us != c->options.keepidle_us ||
+			 opt->keepintvl_us != c->options.keepintvl_us;
+	/* TCP_NODELAY set, TCP_CORK cleared: what they held back goes now (tcp(7)). */
+	if ((opt->nodelay && !c->options.nodelay) || (!opt->cork && c->options.cork)) {
+		c->push_due = snd_unsent(c) != 0 && !opt->cork;
+		c->msg_more = false;
+	}
+	c->options = *opt;
+	if (opt->user_rcvbuf && opt->rcvbuf_bytes)
+		c->rcvbuf_limit = opt->rcvbuf_bytes;
+	if (opt->user_sndbuf && opt->sndbuf_bytes)
+		c->sndbuf_limit = opt->sndbuf_bytes;
+	if (keepalive && tcp_is_synchronized(c))
+		timer_keepalive(c, now);
+	if (c->nospace && tcp_is_writable(c)) {
+		c->nospace = false;
+		c->events |= TCP_EV_WRITABLE;
+	}
+}
+
+void tcp_get_status(const struct tcp_conn *c, struct tcp_status *out)
+{
+	*out = (struct tcp_status){
+		.state = c->state,
+		.iss = c->iss,
+		.irs = c->irs,
+		.snd_una = c->snd_una,
+		.snd_nxt = c->snd_nxt,
+		.snd_wnd = c->snd_wnd,
+		.rcv_nxt = c->rcv_nxt,
+		.rcv_wnd = rcv_wnd(c),
+		.snd_wscale = c->snd_wscale,
+		.rcv_wscale = c->rcv_wscale,
+		.timestamps = c->ts_on,
+		.sack = c->sack_on,
+		.wscale = c->wscale_on,
+		.mss_snd = c->mss,
+		.mss_advertised = c->mss_advertised,
+		.cwnd_bytes = c->cwnd,
+		.ssthresh_bytes = c->ssthresh,
+		.in_flight_bytes = snd_flight(c),
+		.srtt_us = c->srtt_us,
+		.rttvar_us = c->rttvar_us,
+		.rto_us = rtt_backed_off(c),
+		.min_rtt_us = c->min_rtt_us,
+		.handshake_rtt_us = c->handshake_rtt_us,
+		.bytes_in = c->bytes_in,
+		.bytes_out = c->bytes_out,
+		.bytes_acked = c->bytes_acked,
+		.bytes_retrans = c->bytes_retrans,
+		.segs_in = c->segs_in,
+		.segs_out = c->segs_out,
+		.data_segs_in = c->data_segs_in,
+		.data_segs_out = c->data_segs_out,
+		.total_retrans = c->total_retrans,
+		.rto_events = c->rto_events,
+		.fast_recoveries = c->fast_recoveries,
+		.backoff = c->backoff,
+		.rcvbuf_bytes = c->rcvbuf_limit,
+		.sndbuf_bytes = c->sndbuf_limit,
+		.readable_bytes = tcp_readable_bytes(c),
+		.unsent_bytes = snd_unsent(c),
+		.ooo_bytes = ranges_total(&c->ooo),
+		.last_data_sent_us = c->last_data_sent_us,
+		.last_data_rcvd_us = c->last_data_rcvd_us,
+		.last_ack_rcvd_us = c->last_ack_rcvd_us,
+		.cc_name = c->cc ? c->cc->name : "",
+	};
+}

@@ -1,0 +1,179 @@
+/* Between the files of src/tcp. */
+#ifndef FINESSE_TCP_TCP_INT_H
+#define FINESSE_TCP_TCP_INT_H
+
+#include "tcp/cc.h"
+#include "tcp/seq.h"
+#include "tcp/tcp.h"
+#include "tcp/ts_clock.h"
+
+#define TCP_COUNT(c, name) ((c)->stack->counters[TCPC_##name]++)
+#define TCP_COUNT_IF(c, cond, yes, no) \
+	((c)->stack->counters[(cond) ? TCPC_##yes : TCPC_##no]++)
+
+#define TCP_MSS_DEFAULT_V4 536  /* RFC 9293 MUST-15 */
+#define TCP_MSS_DEFAULT_V6 1220
+#define TCP_MSS_MIN        88   /* below, a peer or a forged ICMP makes us send headers only; Linux's TCP_MIN_SND_MSS */
+#define TCP_MSS_PATH_MIN   512  /* what ICMP may bring it down to: Linux's min_pmtu 552 less headers */
+#define TCP_WSCALE_MAX     14   /* RFC 7323 §2.3 */
+#define TCP_OPT_TS_BYTES   12   /* NOP NOP timestamps */
+#define TCP_OPT_SACK_BYTES(n) (4 + 8 * (n)) /* NOP NOP SACK */
+#define DUP_THRESH         3    /* RFC 5681, RFC 6675 DupThresh */
+#define TCP_CORK_US        (200 * USEC_PER_MSEC) /* tcp(7): the ceiling on TCP_CORK */
+
+static inline uint32_t min_u32(uint32_t a, uint32_t b)
+{
+	return a < b ? a : b;
+}
+static inline uint32_t max_u32(uint32_t a, uint32_t b)
+{
+	return a > b ? a : b;
+}
+static inline int64_t min_time(int64_t a, int64_t b)
+{
+	return a < b ? a : b;
+}
+
+/* ---- conn.c: states ---- */
+static inline bool tcp_is_synchronized(const struct tcp_conn *c)
+{
+	return c->state >= TCPS_ESTABLISHED;
+}
+/* Data may still go out (or a FIN be repeated). */
+static inline bool tcp_may_transmit(const struct tcp_conn *c)
+{
+	return c->state >= TCPS_ESTABLISHED && c->state <= TCPS_LAST_ACK && c->state != TCPS_FIN_WAIT_2;
+}
+void conn_establish(struct tcp_conn *c, int64_t now);
+/* CLOSED, with `err` for the application (0: none); buffers of unsent data go. TCP_EV_CLOSED follows a due RST. */
+void conn_close(struct tcp_conn *c, int64_t now, int err);
+/* A RST from where we are, then CLOSED. */
+void conn_reset(struct tcp_conn *c, int64_t now, int err);
+void conn_time_wait(struct tcp_conn *c, int64_t now);
+/* The FIN is due after the data: FIN-WAIT-1 or LAST-ACK. */
+void conn_queue_fin(struct tcp_conn *c, int64_t now);
+void conn_start_fin_wait_2(struct tcp_conn *c, int64_t now);
+
+/* Sequence number after the last byte in snd. */
+static inline uint32_t snd_end(const struct tcp_conn *c)
+{
+	return c->snd_base + c->snd.len;
+}
+static inline uint32_t snd_flight(const struct tcp_conn *c)
+{
+	return c->snd_nxt - c->snd_una;
+}
+/* Bytes in snd that were never sent. */
+static inline uint32_t snd_unsent(const struct tcp_conn *c)
+{
+	return c->fin_sent ? 0 : SEQ_GT(c->snd_nxt, c->snd_base) ? snd_end(c) - c->snd_nxt : c->snd.len;
+}
+/* Everything of ours, a FIN apart, was acknowledged. */
+static inline bool snd_all_acked(const struct tcp_conn *c)
+{
+	return c->snd.len == 0;
+}
+
+/* ---- negotiate.c: options of the SYN exchange, segment sizes ---- */
+void negotiate_ours(struct tcp_conn *c);
+void negotiate_theirs(struct tcp_conn *c, const struct tcp_segment *syn, int64_t now);
+void negotiate_mss(struct tcp_conn *c);
+
+/* ---- input ---- */
+void input_syn_sent(struct tcp_conn *c, int64_t now, const struct tcp_segment *seg);
+/* Fifth step: false when the segment must be dropped. */
+bool input_ack(struct tcp_conn *c, int64_t now, const struct tcp_segment *seg);
+/* A segment as it is looked at after the first step: trimmed to the window. */
+struct text {
+	uint32_t seq, len;
+	const uint8_t *bytes;
+	bool fin;
+};
+void input_text(struct tcp_conn *c, int64_t now, const struct text *t);
+void ack_challenge(struct tcp_conn *c, int64_t now);
+void ack_unacceptable(struct tcp_conn *c, int64_t now, bool has_text);
+
+/* ---- output.c ---- */
+enum out_kind {
+	OUT_NONE, OUT_RST, OUT_SYN, OUT_RETRANSMIT, OUT_DATA, OUT_PROBE, OUT_KEEPALIVE, OUT_ACK
+};
+/* Why nothing (more) may go although there is something. */
+enum out_blocked { BLOCKED_NOT, BLOCKED_CWND, BLOCKED_WINDOW, BLOCKED_NAGLE, BLOCKED_CORK };
+struct out {
+	enum out_kind kind;
+	enum out_blocked blocked;
+	uint32_t seq, len;
+	bool fin;
+};
+/* What goes next; does not depend on the time. */
+struct out output_next(const struct tcp_conn *c);
+uint32_t output_mss(const struct tcp_conn *c); /* payload per segment, SACK blocks taken off */
+
+/* ---- timers.c ---- */
+void timer_start_rtx(struct tcp_conn *c, int64_t now); /* from zero: new data or progress */
+void timer_stop_rtx(struct tcp_conn *c);
+void timer_keepalive(struct tcp_conn *c, int64_t now);
+bool timer_persists(const struct tcp_conn *c); /* rtx_at is the persist timer */
+
+/* ---- rtt.c ---- */
+void rtt_init(struct tcp_conn *c);
+void rtt_sample(struct tcp_conn *c, uint32_t rtt_us);
+int64_t rtt_backed_off(const struct tcp_conn *c);
+
+/* ---- recovery.c: loss detection and repair ---- */
+void recovery_init(struct tcp_conn *c);
+/* After snd_una moved by `acked` and `newly_sacked` bytes were reported. */
+void recovery_on_ack(struct tcp_conn *c, int64_t now, uint32_t acked, uint32_t newly_sacked, bool dup);
+void recovery_on_rto(struct tcp_conn *c, int64_t now);
+/* Everything in flight must go again, in other segments: the path's MTU shrank. Not congestion. */
+void recovery_resegment(struct tcp_conn *c);
+/* The next range to retransmit: true. *forced: whatever cwnd says. */
+bool recovery_next(const struct tcp_conn *c, uint32_t *seq, uint32_t *len, bool *forced);
+void recovery_sent(struct tcp_conn *c, uint32_t seq, uint32_t len);
+void recovery_update_pipe(struct tcp_conn *c);
+static inline uint32_t recovery_pipe(const struct tcp_conn *c)
+{
+	return c->loss == TCP_LOSS_OPEN && !c->sacked_bytes ? snd_flight(c) : c->pipe;
+}
+
+/* ---- sack.c ---- */
+/* Bytes that the peer newly reports; counts D-SACKs. */
+uint32_t sack_input(struct tcp_conn *c, const struct tcp_segment *seg);
+bool sack_is_lost(const struct tcp_conn *c, uint32_t seq);
+/* Blocks for an ACK of ours; how many. */
+unsigned sack_blocks(const struct tcp_conn *c, struct sack_block out[TCP_SACK_BLOCKS]);
+unsigned sack_blocks_count(const struct tcp_conn *c);
+void sack_note_recent(struct tcp_conn *c, uint32_t seq);
+void sack_note_duplicate(struct tcp_conn *c, uint32_t left, uint32_t right);
+
+/* ---- window.c ---- */
+/* Bytes we accept beyond rcv_nxt. */
+static inline uint32_t rcv_wnd(const struct tcp_conn *c)
+{
+	return SEQ_GT(c->rcv_adv, c->rcv_nxt) ? c->rcv_adv - c->rcv_nxt : 0;
+}
+/* The window field of a segment that goes now; moves rcv_adv. */
+uint16_t window_advertise(struct tcp_conn *c, bool syn);
+/* Is it worth an ACK of its own that the application made room? */
+bool window_update_due(const struct tcp_conn *c);
+void window_on_read(struct tcp_conn *c, int64_t now, uint32_t n);
+void window_grow_sndbuf(struct tcp_conn *c);
+void window_release_rcv(struct tcp_conn *c);
+
+/* ---- hold.c: closing by policy ---- */
+/* The application closes its direction: FIN now, or held. */
+void hold_on_close(struct tcp_conn *c, int64_t now, enum close_call call, bool linger, bool exiting);
+void hold_on_all_acked(struct tcp_conn *c, int64_t now);
+void hold_release(struct tcp_conn *c, int64_t now, enum close_end end);
+void hold_on_fin_sent(struct tcp_conn *c, int64_t now);
+void hold_on_peer_fin(struct tcp_conn *c, int64_t now);
+void hold_on_closed(struct tcp_conn *c, int64_t now, enum close_end end);
+void hold_tick(struct tcp_conn *c, int64_t now);
+
+/* ---- urgent.c ---- */
+void urgent_input(struct tcp_conn *c, const struct tcp_segment *seg);
+void urgent_arrived(struct tcp_conn *c);
+/* The urgent byte's offset in rcv when it is there, not read and not inline; else UINT32_MAX. */
+uint32_t urgent_offset(const struct tcp_conn *c);
+
+#endif

@@ -1,0 +1,159 @@
+/*
+ * Timers: retransmission (RFC 6298 §5), persist (RFC 9293 §3.8.6.1), SYN, delayed ACK, cork, keepalive (§3.8.4), FIN-WAIT-2, TIME-WAIT, user timeout
+ * (RFC 5482). A due timer only sets what is owed; tcp_output sends it. Every due timer is re-armed, cleared or ends the connection.
+ */
+#include "tcp/tcp_int.h"
+
+#include <errno.h>
+
+static void arm_rtx(struct tcp_conn *c, int64_t now)
+{
+	c->rtx_at = now + rtt_backed_off(c);
+	if (c->options.user_timeout_us)
+		c->rtx_at = min_time(c->rtx_at, c->stall_at + c->options.user_timeout_us);
+	if (c->rtx_at <= now)
+		c->rtx_at = now + 1;
+}
+
+void timer_start_rtx(struct tcp_conn *c, int64_t now)
+{
+	c->rtx_is_persist = false;
+	c->stall_at = now;
+	arm_rtx(c, now);
+}
+
+void timer_stop_rtx(struct tcp_conn *c)
+{
+	c->rtx_at = c->stall_at = TIME_NEVER;
+	c->rtx_is_persist = false;
+	c->probe_due = false;
+}
+
+bool timer_persists(const struct tcp_conn *c)
+{
+	return c->rtx_is_persist || (c->snd_wnd == 0 && snd_flight(c) && tcp_may_transmit(c));
+}
+
+void timer_keepalive(struct tcp_conn *c, int64_t now)
+{
+	c->keep_at = c->options.keepalive && c->state >= TCPS_ESTABLISHED && c->state < TCPS_TIME_WAIT
+			     ? c->last_rcvd_us + c->options.keepidle_us
+			     : TIME_NEVER;
+	if (c->keep_at != TIME_NEVER && c->keep_at <= now)
+		c->keep_at = now + 1;
+}
+
+static unsigned retries(const struct tcp_conn *c)
+{
+	const struct tcp_config *config = &c->stack->config;
+	switch (c->state) {
+	case TCPS_SYN_SENT:
+		return c->options.syncnt ? c->options.syncnt : config->syn_retries;
+	case TCPS_SYN_RECEIVED:
+		return config->synack_retries;
+	default:
+		return c->orphan ? config->orphan_retries : config->retries2;
+	}
+}
+
+/* RFC 9293 MUST-20 family: R2 is reached. */
+static bool is_hopeless(const struct tcp_conn *c, int64_t now)
+{
+	if (c->options.user_timeout_us && c->stall_at != TIME_NEVER &&
+	    now - c->stall_at >= c->options.user_timeout_us)
+		return true;
+	/* An orphan's peer that keeps its window shut, but answers, is not waited for without end (as Linux). */
+	unsigned count = c->orphan && timer_persists(c) ? c->backoff : c->rtx_count;
+	return count >= retries(c);
+}
+
+static void give_up(struct tcp_conn *c, int64_t now)
+{
+	TCP_COUNT(c, AbortOnTimeout);
+	if (c->state <= TCPS_SYN_RECEIVED)
+		TCP_COUNT(c, AttemptFails);
+	conn_close(c, now, c->error_soft ? c->error_soft : ETIMEDOUT);
+}
+
+static void on_rtx(struct tcp_conn *c, int64_t now)
+{
+	if (is_hopeless(c, now)) {
+		give_up(c, now);
+		return;
+	}
+	bool persists = timer_persists(c);
+	c->rtx_count++;
+	if (c->backoff < UINT8_MAX)
+		c->backoff++; /* RFC 6298 (5.5) */
+	if (c->state <= TCPS_SYN_RECEIVED)
+		c->syn_due = true;
+	else if (persists)
+		c->probe_due = true;
+	else
+		recovery_on_rto(c, now);
+	arm_rtx(c, now); /* (5.6) */
+}
+
+static void on_keepalive(struct tcp_conn *c, int64_t now)
+{
+	const struct tcp_options *opt = &c->options;
+	if (snd_flight(c) || snd_unsent(c)) { /* retransmission or persist tells as much */
+		c->keep_at = now + opt->keepidle_us;
+		return;
+	}
+	int64_t idle = now - c->last_rcvd_us;
+	if (idle < opt->keepidle_us) {
+		c->keep_at = c->last_rcvd_us + opt->keepidle_us;
+		return;
+	}
+	bool over = opt->user_timeout_us ? idle >= opt->user_timeout_us && c->keep_probes
+					 : c->keep_probes >= opt->keepcnt;
+	if (over) {
+		TCP_COUNT(c, AbortOnKeepalive);
+		conn_reset(c, now, c->error_soft ? c->error_soft : ETIMEDOUT);
+		return;
+	}
+	c->keep_probes++;
+	c->keepalive_due = true;
+	c->keep_at = now + opt->keepintvl_us;
+}
+
+static void on_wait(struct tcp_conn *c, int64_t now)
+{
+	c->wait_at = TIME_NEVER;
+	if (c->state == TCPS_TIME_WAIT)
+		TCP_COUNT(c, TimeWaitExpired);
+	else
+		TCP_COUNT(c, AbortOnLinger);
+	conn_close(c, now, 0);
+}
+
+void tcp_tick(struct tcp_conn *c, int64_t now)
+{
+	if (c->delack_at <= now) {
+		c->delack_at = TIME_NEVER;
+		c->ack_due = true;
+		TCP_COUNT(c, DelayedACKs);
+	}
+	if (c->cork_at <= now) {
+		c->cork_at = TIME_NEVER;
+		c->push_due = true;
+	}
+	if (c->rtx_at <= now)
+		on_rtx(c, now);
+	if (c->hold_at <= now)
+		hold_tick(c, now);
+	if (c->keep_at <= now)
+		on_keepalive(c, now);
+	if (c->wait_at <= now)
+		on_wait(c, now);
+}
+
+int64_t tcp_next_deadline(const struct tcp_conn *c)
+{
+	if (output_next(c).kind != OUT_NONE)
+		return 0; /* now */
+	int64_t at = min_time(c->rtx_at, c->delack_at);
+	at = min_time(at, min_time(c->cork_at, c->hold_at));
+	return min_time(at, min_time(c->keep_at, c->wait_at));
+}

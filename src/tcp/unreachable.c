@@ -1,0 +1,41 @@
+/* What ICMP says about a connection (RFC 9293 §3.9.2.2, RFC 5927, RFC 1191, RFC 8201). */
+#include "tcp/tcp_int.h"
+
+/* RFC 5927 §4.1: an error about what is not in flight is old, or forged. */
+static bool is_in_flight(const struct tcp_conn *c, uint32_t seq)
+{
+	return SEQ_LEQ(c->snd_una, seq) && SEQ_LT(seq, c->snd_nxt);
+}
+
+void tcp_on_unreachable(struct tcp_conn *c, int64_t now, int err, bool hard, uint32_t seq)
+{
+	if (c->state <= TCPS_LISTEN || !is_in_flight(c, seq)) {
+		TCP_COUNT(c, UnreachableIgnored);
+		return;
+	}
+	/* RFC 5927 §5.2: in synchronized states hard errors are soft ones. MUST-56: soft ones never abort. */
+	if (hard && (c->state == TCPS_SYN_SENT || c->state == TCPS_SYN_RECEIVED)) {
+		TCP_COUNT(c, AttemptFails);
+		conn_close(c, now, err);
+		return;
+	}
+	c->error_soft = err;
+}
+
+void tcp_on_frag_needed(struct tcp_conn *c, int64_t now, uint16_t mss_path, uint32_t seq)
+{
+	if (c->state <= TCPS_LISTEN || !is_in_flight(c, seq)) {
+		TCP_COUNT(c, UnreachableIgnored);
+		return;
+	}
+	if (mss_path < TCP_MSS_PATH_MIN)
+		mss_path = TCP_MSS_PATH_MIN;
+	if (mss_path >= c->mss_path)
+		return;
+	TCP_COUNT(c, PathMtu);
+	c->mss_path = mss_path;
+	uint16_t before = c->mss;
+	negotiate_mss(c);
+	if (c->mss < before && tcp_is_synchronized(c))
+		recovery_resegment(c);
+}

@@ -1,0 +1,66 @@
+/*
+ * Urgent data (RFC 9293 §3.8.5, RFC 6093), with Linux's meaning: the pointer is behind the urgent byte, there is one such byte at a time, and it is out of
+ * band unless SO_OOBINLINE.
+ */
+#include "tcp/tcp_int.h"
+
+#include <errno.h>
+
+/* Sequence number of rcv's first byte. */
+static uint32_t rcv_base(const struct tcp_conn *c)
+{
+	return c->rcv_nxt - c->peer_fin - c->rcv.len;
+}
+
+uint32_t urgent_offset(const struct tcp_conn *c)
+{
+	if (c->urgent < TCP_URGENT_HERE || c->options.oobinline)
+		return UINT32_MAX;
+	uint32_t at = c->urgent_seq - rcv_base(c);
+	return at < c->rcv.len ? at : UINT32_MAX;
+}
+
+/* The byte may have come with this or an earlier segment. */
+void urgent_arrived(struct tcp_conn *c)
+{
+	if (c->urgent != TCP_URGENT_ANNOUNCED || !SEQ_LT(c->urgent_seq, c->rcv_nxt))
+		return;
+	uint32_t at = c->urgent_seq - rcv_base(c);
+	if (at >= c->rcv.len)
+		return;
+	ring_read(&c->rcv, at, &c->urgent_byte, 1);
+	c->urgent = TCP_URGENT_HERE;
+	c->events |= TCP_EV_URGENT;
+}
+
+/* Sixth step: "RCV.UP <- max(RCV.UP, SEG.UP), and signal the user". */
+void urgent_input(struct tcp_conn *c, const struct tcp_segment *seg)
+{
+	if (c->state < TCPS_ESTABLISHED || c->peer_fin || !seg->urgent)
+		return;
+	uint32_t at = seg->seq + seg->urgent - 1;
+	if (SEQ_LT(at, rcv_base(c)))
+		return; /* read already */
+	if (c->urgent != TCP_URGENT_NONE && SEQ_LEQ(at, c->urgent_seq))
+		return;
+	c->urgent_seq = at;
+	c->urgent = TCP_URGENT_ANNOUNCED;
+	c->events |= TCP_EV_URGENT;
+	urgent_arrived(c);
+}
+
+int tcp_recv_urgent(struct tcp_conn *c, uint8_t *byte)
+{
+	if (c->options.oobinline || c->urgent == TCP_URGENT_NONE || c->urgent == TCP_URGENT_READ)
+		return -EINVAL;
+	if (c->urgent == TCP_URGENT_ANNOUNCED)
+		return -EAGAIN;
+	*byte = c->urgent_byte;
+	c->urgent = TCP_URGENT_READ;
+	return 0;
+}
+
+bool tcp_at_mark(const struct tcp_conn *c)
+{
+	return c->urgent != TCP_URGENT_NONE && c->urgent_seq == rcv_base(c);
+}

@@ -1,0 +1,104 @@
+/*
+ * The receive window: what is advertised (RFC 9293 §3.8.6.2.2, silly window avoidance; SHLD-14, never shrunk), when an ACK tells of room, and how the
+ * limits of both buffers follow the connection's speed.
+ */
+#include "tcp/tcp_int.h"
+
+#define DRS_START_SEGS 10 /* a round's bytes above which the receive buffer starts to grow: the peer's initial window */
+#define DRS_SLACK_SEGS 16 /* room for what comes while the application is not scheduled; as Linux */
+
+static uint32_t rcv_free(const struct tcp_conn *c)
+{
+	uint32_t limit = c->rcvbuf_limit;
+	if (c->options.window_clamp)
+		limit = min_u32(limit, c->options.window_clamp);
+	return limit > c->rcv.len ? limit - c->rcv.len : 0;
+}
+
+/* MUST-39: the right edge stays until it can move by min(Fr * RCV.BUFF, Eff.snd.MSS), Fr = 1/2. */
+static bool worth_moving(const struct tcp_conn *c, uint32_t cur, uint32_t room)
+{
+	return room > cur && room - cur >= min_u32(c->rcvbuf_limit / 2, c->mss_advertised);
+}
+
+/* In units of the scale. An old edge that is no multiple is rounded up, or it would move back; but not without end. */
+static uint32_t round_to_scale(const struct tcp_conn *c, uint32_t wnd, uint32_t cur, uint32_t room)
+{
+	uint32_t unit = UINT32_C(1) << c->rcv_wscale;
+	uint32_t down = wnd & ~(unit - 1);
+	if (down >= cur || down == wnd)
+		return down;
+	return down <= room ? down + unit : down;
+}
+
+uint16_t window_advertise(struct tcp_conn *c, bool syn)
+{
+	uint32_t room = rcv_free(c);
+	if (c->state == TCPS_SYN_SENT)
+		return min_u32(room, UINT16_MAX);
+	unsigned scale = syn ? 0 : c->rcv_wscale; /* RFC 7323 §2.2: never scaled in a SYN */
+	room = min_u32(room, (uint32_t)UINT16_MAX << scale);
+	uint32_t cur = rcv_wnd(c);
+	uint32_t wnd = worth_moving(c, cur, room) ? room : cur;
+	if (scale)
+		wnd = round_to_scale(c, wnd, cur, room);
+	wnd = min_u32(wnd, (uint32_t)UINT16_MAX << scale);
+	c->rcv_adv = seq_max(c->rcv_adv, c->rcv_nxt + wnd);
+	c->read_since = false;
+	return wnd >> scale;
+}
+
+/* After a read: when the window at least doubles, by two segments or half the buffer (as Linux's tcp_cleanup_rbuf). */
+bool window_update_due(const struct tcp_conn *c)
+{
+	if (!c->read_since || c->peer_fin || c->state < TCPS_ESTABLISHED || c->state > TCPS_FIN_WAIT_2)
+		return false;
+	uint32_t room = min_u32(rcv_free(c), (uint32_t)UINT16_MAX << c->rcv_wscale);
+	uint32_t cur = rcv_wnd(c);
+	return room / 2 >= cur && room - cur >= min_u32(c->rcvbuf_limit / 2, 2 * c->mss_advertised);
+}
+
+void window_release_rcv(struct tcp_conn *c)
+{
+	if (c->rcv.len == 0 && c->ooo.n == 0)
+		ring_free(&c->rcv, c->stack->memory);
+}
+
+/* Dynamic right-sizing: twice what the application took in the last round trip, so that the peer's window may double. */
+static void autotune_rcvbuf(struct tcp_conn *c)
+{
+	uint64_t space = c->drs_space ? c->drs_space : DRS_START_SEGS * c->mss_advertised;
+	uint64_t copied = c->drs_copied;
+	if (copied <= space)
+		return;
+	uint64_t want = 2 * copied + DRS_SLACK_SEGS * c->mss_advertised;
+	want += want * (copied - space) / space; /* it accelerates: so does its sender, in slow start */
+	uint64_t most = min_u32(c->stack->config.rcvbuf_max_bytes, (uint32_t)UINT16_MAX << c->rcv_wscale);
+	if (want > most)
+		want = most;
+	c->rcvbuf_limit = max_u32(c->rcvbuf_limit, want);
+	c->drs_space = copied;
+}
+
+void window_on_read(struct tcp_conn *c, int64_t now, uint32_t n)
+{
+	c->read_since = true;
+	c->drs_copied += n;
+	if (now - c->drs_since < c->srtt_us)
+		return;
+	if (!c->options.user_rcvbuf)
+		autotune_rcvbuf(c);
+	c->drs_copied = 0;
+	c->drs_since = now;
+}
+
+/* A congestion window in flight, and one being filled by the application. */
+void window_grow_sndbuf(struct tcp_conn *c)
+{
+	if (c->options.user_sndbuf)
+		return;
+	uint32_t initial = c->stack->config.initial_window_segs * c->mss;
+	uint32_t cwnd = max_u32(c->cwnd, initial), most = c->stack->config.sndbuf_max_bytes;
+	uint32_t want = cwnd < most / 2 ? 2 * cwnd : most;
+	c->sndbuf_limit = max_u32(c->sndbuf_limit, want);
+}
