@@ -201,6 +201,7 @@ void engine_init_tables(struct engine *e)
 	list_init(&e->time_waits);
 	list_init(&e->waiters);
 	list_init(&e->children);
+	list_init(&e->handed_over);
 	e->rx_handler.frame = on_rx;
 	e->now = clock_now_us();
 }

@@ -174,6 +174,7 @@ struct engine {
 	uint64_t counters[SOCKC_COUNT];
 	int64_t diag_window_us; /* rate limit of inet_diag questions */
 	unsigned diag_asked;
+	struct list handed_over; /* sock.dirty: the shim is to be told */
 	struct list children; /* fork.c: processes that inherited sockets of ours */
 	unsigned n_inherited; /* sockets here that belong to a parent's engine */
 	bool exiting;
@@ -306,6 +307,8 @@ void conn_close(struct engine *e, struct sock *s, bool exiting);
 /* ---- fork.c ---- */
 unsigned fork_poll_fds(struct engine *e, struct pollfd *out, unsigned max);
 void fork_serve(struct engine *e, const struct pollfd *fds, unsigned n);
+/* Tells the shim of sockets that children took; drops the lock meanwhile. */
+void fork_tell_shim(struct engine *e);
 void inherited_close(struct engine *e, struct sock *s);
 /* At exit: connections that children hold become the kernel's, and the children get them. */
 void fork_give_all(struct engine *e);

@@ -184,8 +184,8 @@ static int give_kernel_fd(struct engine *e, struct sock *s, int *fd)
 		if (made < 0)
 			return made;
 		s->kept_fd = fd_move_high(made);
-		if (!s->closed && engine_on_handed_over)
-			engine_on_handed_over(s, s->kept_fd);
+		if (!s->closed)
+			list_push_back(&e->handed_over, &sock_ref(s)->dirty); /* told when the lock is free: fork_tell_shim */
 	}
 	if (s->kept_fd < 0)
 		return -ECONNRESET;
@@ -249,6 +249,21 @@ void fork_serve(struct engine *e, const struct pollfd *fds, unsigned n)
 			break;
 		}
 		/* Children that did not fit the poll set move up. */
+	}
+}
+
+void fork_tell_shim(struct engine *e)
+{
+	for (struct list *pos; e->handed_over.next && (pos = list_first(&e->handed_over));) {
+		struct sock *s = container_of(pos, struct sock, dirty);
+		list_unlink(pos);
+		int fd = s->kept_fd;
+		if (engine_on_handed_over && fd >= 0) {
+			engine_unlock();
+			engine_on_handed_over(s, fd);
+			engine_lock();
+		}
+		sock_put(e, s);
 	}
 }
 

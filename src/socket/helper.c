@@ -102,6 +102,7 @@ static void helper_round(struct engine *e, uint64_t *last_turns)
 		engine_on_poll(e, h.fds + h.first_engine, h.n - h.first_engine);
 	serve(e, &h);
 	turn_end(e);
+	fork_tell_shim(e);
 	if (led)
 		*last_turns = e->turns; /* our own turns do not count as the application's */
 }

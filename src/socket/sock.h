@@ -154,7 +154,7 @@ void engine_fork_prepare(void);
 void engine_fork_parent(pid_t child); /* -1: fork failed */
 void engine_fork_child(void);
 /* The shim's: the engine made `s` a kernel socket by itself (a fork child asked for it), `kernel_fd` is it and stays the engine's: dup it over every fd of `s`,
-   which is dead from now on. Called from the engine's helper thread with the engine's lock held: no verb may be called from it. NULL: nobody asked. */
+   which is dead already. Called from the engine's helper thread, no lock held. NULL: nobody asked. */
 extern void (*engine_on_handed_over)(struct sock *s, int kernel_fd);
 /* In a child: is this socket the parent's, so that the shim must call sock_adopt before its first use? */
 bool sock_is_inherited(const struct sock *s);
