@@ -302,7 +302,7 @@ const struct fallback *fallback_at(unsigned i); /* NULL past the end */
 int conn_handover(struct engine *e, struct sock *s);
 void listener_release(struct engine *e, struct sock *l);
 int listener_claim(struct engine *e, struct sock *l);
-void conn_close(struct engine *e, struct sock *s, bool exiting);
+void stream_close(struct engine *e, struct sock *s, bool exiting);
 
 /* ---- fork.c ---- */
 unsigned fork_poll_fds(struct engine *e, struct pollfd *out, unsigned max);

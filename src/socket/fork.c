@@ -103,7 +103,7 @@ static void child_ref_drop(struct engine *e, struct sock *s)
 		fd_close(s->kept_fd);
 		s->kept_fd = -1;
 		if (s->closed && s->kind == SOCK_KIND_CONN)
-			conn_close(e, s, false);
+			stream_close(e, s, false);
 		if (s->closed && s->kind == SOCK_KIND_LISTENER)
 			listener_close(e, s);
 	}

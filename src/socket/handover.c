@@ -73,14 +73,14 @@ static void exit_one(struct engine *e, struct sock *s)
 {
 	bool abort_it = s->linger_on && s->linger_s == 0;
 	if (!s->closed && (abort_it || tcp_readable_bytes(&s->tcp))) { /* what Linux's close would do: RST */
-		conn_close(e, s, true);
+		stream_close(e, s, true);
 		return;
 	}
 	int fd = conn_handover(e, s);
 	if (fd >= 0)
 		sys_close(fd);
 	else
-		conn_close(e, s, true);
+		stream_close(e, s, true);
 }
 
 static bool anything_unacked(struct engine *e)

@@ -248,7 +248,7 @@ static void linger_wait(struct engine *e, struct sock *s)
 	}
 }
 
-void conn_close(struct engine *e, struct sock *s, bool exiting)
+void stream_close(struct engine *e, struct sock *s, bool exiting)
 {
 	if (!s->live)
 		return;
@@ -271,7 +271,7 @@ int sock_close(struct sock *s)
 	if (s->kind == SOCK_KIND_LISTENER)
 		listener_close(e, s);
 	else if (s->kind == SOCK_KIND_CONN && !s->child_refs)
-		conn_close(e, s, false);
+		stream_close(e, s, false);
 	else if (s->kind == SOCK_KIND_INHERITED)
 		inherited_close(e, s);
 	sock_put(e, s);
