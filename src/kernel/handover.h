@@ -5,10 +5,30 @@
 #include "tcp/snapshot.h"
 
 /*
- * Returns a connected kernel TCP socket (close-on-exec) that goes on where the snapshot stands: unsent and unacknowledged
- * data queued, unread data readable, CLOSE-WAIT reached by an injected FIN (through `ifindex`, packet built here), our FIN sent by
- * shutdown when fin_ours. The caller must already have made the 4-tuple the kernel's in the classifier. -EPERM without CAP_NET_ADMIN; on
- * any failure nothing has been sent and no socket is left.
+ * Two steps, so that the peer's segments always meet somebody:
+ *
+ *   fd = handover_begin(snap, ifindex);     the kernel has the connection, in repair mode: it receives and acknowledges, and sends nothing else
+ *   … the 4-tuple becomes the kernel's in the classifier, and the engine forgets the connection …
+ *   handover_finish(fd, snap);              unsent data and our FIN leave
+ *
+ * The other way round, a segment that arrives between the classifier's change and handover_begin meets no socket: RST. And with both
+ * steps before the classifier's change, the answers to what handover_finish sends are lost, and cost a retransmission timeout.
+ *
+ * handover_begin returns a connected kernel TCP socket: blocking, close-on-exec, a low number (the caller's dup2 moves
+ * it). Unacknowledged data is queued, unread data readable; CLOSE-WAIT is reached by a FIN built here and sent, with the
+ * peer's source address, to our own through the loopback interface, which must be up (`ifindex` is the scope of link-local
+ * addresses). Of an IPv4 connection it is an AF_INET socket, also where the program's was AF_INET6 (::ffff:a.b.c.d):
+ * getsockname and getpeername differ then, nothing else.
+ * -EPERM without CAP_NET_ADMIN, and for CLOSE-WAIT CAP_NET_RAW; -EADDRINUSE when the kernel has the 4-tuple already; -ENETDOWN when the FIN does not
+ * arrive. On failure nothing was sent and no socket is left.
+ */
+int handover_begin(const struct tcp_snapshot *snap, int ifindex);
+/* 0. On failure (-EPERM, -ENOBUFS) `fd` is closed without a word to the peer. The snapshot's data must still be there. */
+int handover_finish(int fd, const struct tcp_snapshot *snap);
+
+/*
+ * Both steps at once; returns the socket. For a caller that cannot come between (a helper process), and for connections
+ * with nothing to send.
  */
 int handover_import(const struct tcp_snapshot *snap, int ifindex);
 

@@ -13,6 +13,7 @@ src_libkernel_la_SOURCES = \
 	src/kernel/diag.c \
 	src/kernel/diag.h \
 	src/kernel/firewall.h \
+	src/kernel/handover.c \
 	src/kernel/handover.h \
 	src/kernel/netlink.c \
 	src/kernel/netlink.h \

@@ -36,3 +36,12 @@ tests_net_ports_test_CPPFLAGS = $(AM_CPPFLAGS) -I$(srcdir)
 tests_net_ports_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
 tests_net_ports_test_LDADD = src/libkernel.la src/libbase.la $(UNIT_LIBS)
 endif
+
+# handover
+if HAVE_CHECK
+check_PROGRAMS += tests/net/handover_test
+TESTS += tests/net/handover_test
+tests_net_handover_test_SOURCES = tests/net/handover_test.c
+tests_net_handover_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
+tests_net_handover_test_LDADD = src/libkernel.la src/libwire.la src/libbase.la $(UNIT_LIBS)
+endif

@@ -1,0 +1,343 @@
+/*
+ * Handover: a connection of ours is rebuilt as a kernel socket by TCP_REPAIR.
+ *
+ * In repair mode a socket sends no SYN, no data and no FIN: sequence numbers and queues are put in
+ * place. The order is the kernel's: sequence numbers while still CLOSED, then connect (which makes
+ * it ESTABLISHED, and sets rcv_nxt and snd_una from them), then options, queues, windows.
+ * - SO_REUSEADDR comes before TCP_REPAIR, which forces it while it is on (so bind works beside a
+ * listener); leaving repair clears it, and it is set again, as on an accepted socket, lest a
+ * restarted server meets EADDRINUSE.
+ * - TCP_MAXSEG before connect is how the peer's MSS gets into mss_cache; TCPOPT_MAXSEG alone leaves
+ * it at 536.
+ * - Window scaling is set always, to 0 where it was not agreed: connect chose a shift of its own.
+ * - TCP_TIMESTAMP's lowest bit selects microseconds since Linux 6.7: it is kept clear, rounding up
+ * (a timestamp must not go back).
+ * - Unacknowledged data is written in repair mode: queued as sent. Unsent data is written after
+ * leaving it: it goes out.
+ * - ts_recent cannot be set; the peer's next segment does.
+ * - CLOSE-WAIT: the FIN comes from a raw socket with a header of our own, source = the peer,
+ * destination = us. The route to a local address is the loopback interface, where the packet keeps
+ * its route, so no reverse-path or martian check applies (tests/probes/fin_injection_probe); the
+ * established socket is found whatever the interface.
+ *
+ * Owns nothing beyond a call. References: tcp(7), linux/net/ipv4/tcp.c do_tcp_setsockopt.
+ */
+#include "kernel/handover.h"
+
+#include "base/sys.h"
+#include "wire/checksum.h"
+#include "wire/ipv4.h"
+#include "wire/ipv6.h"
+#include "wire/tcp.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <string.h>
+
+#ifndef SO_BUF_LOCK
+#define SO_BUF_LOCK 72 /* since Linux 5.14 */
+#endif
+
+#define KERNEL_MSS_MIN 88        /* TCP_MIN_MSS: what TCP_MAXSEG takes */
+#define KERNEL_MSS_MAX 32767     /* MAX_TCP_WINDOW */
+#define BUFFER_MAX     (1 << 30) /* the kernel doubles it into an int */
+#define BUFFER_SLACK   65536     /* bookkeeping of half-filled buffers */
+#define FIN_TRIES      5         /* it passes softirq within sendto; under load, soon after */
+#define FIN_WAIT_MS    20
+#define FIN_TTL        64
+#define FIN_PACKET_MAX (IPV6_HDR_BYTES + TCP_HDR_MAX)
+
+union any_addr {
+	struct sockaddr sa;
+	struct sockaddr_in v4;
+	struct sockaddr_in6 v6;
+};
+
+static socklen_t addr_fill(union any_addr *to, const struct ip_addr *a, uint16_t port, int ifindex)
+{
+	memset(to, 0, sizeof *to);
+	if (ip_addr_is_v4(a)) {
+		to->v4.sin_family = AF_INET;
+		to->v4.sin_port = htons(port);
+		memcpy(&to->v4.sin_addr, a->b + 12, 4);
+		return sizeof to->v4;
+	}
+	to->v6.sin6_family = AF_INET6;
+	to->v6.sin6_port = htons(port);
+	memcpy(&to->v6.sin6_addr, a->b, 16);
+	if (IN6_IS_ADDR_LINKLOCAL(&to->v6.sin6_addr))
+		to->v6.sin6_scope_id = ifindex;
+	return sizeof to->v6;
+}
+
+static int set_int(int fd, int level, int option, int value)
+{
+	return sys_setsockopt(fd, level, option, &value, sizeof value);
+}
+
+/* At least `bytes` of payload; more than the limits of the system allow, if we may. Never less than
+ * it has. */
+static void grow_buffer(int fd, int force, int plain, uint64_t bytes)
+{
+	int have = 0;
+	socklen_t len = sizeof have;
+	sys_getsockopt(fd, SOL_SOCKET, plain, &have, &len);
+	bytes += BUFFER_SLACK;
+	if (bytes > BUFFER_MAX)
+		bytes = BUFFER_MAX;
+	if (bytes * 2 <= (uint64_t)have)
+		return;
+	if (set_int(fd, SOL_SOCKET, force, bytes) < 0)
+		set_int(fd, SOL_SOCKET, plain, bytes);
+	set_int(fd, SOL_SOCKET, SO_BUF_LOCK, 0); /* autotuning goes on from here */
+}
+
+/* Not yet connected: everything that connect looks at. */
+static int repair_prepare(int fd, const struct tcp_snapshot *s)
+{
+	uint64_t rcv = (uint64_t)s->rcv_data_len + s->rcv_wnd;
+	int mss = s->mss_clamp < KERNEL_MSS_MIN ? KERNEL_MSS_MIN : s->mss_clamp;
+	int err;
+	if ((err = set_int(fd, SOL_SOCKET, SO_REUSEADDR, 1)) < 0 ||
+	    (err = set_int(fd, IPPROTO_TCP, TCP_REPAIR, TCP_REPAIR_ON)) < 0)
+		return err;
+	grow_buffer(fd, SO_RCVBUFFORCE, SO_RCVBUF, rcv);
+	grow_buffer(fd, SO_SNDBUFFORCE, SO_SNDBUF, 2 * (uint64_t)s->snd_data_len);
+	if (s->mss_clamp)
+		set_int(fd, IPPROTO_TCP, TCP_MAXSEG, mss > KERNEL_MSS_MAX ? KERNEL_MSS_MAX : mss);
+	if (s->nodelay)
+		set_int(fd, IPPROTO_TCP, TCP_NODELAY, 1);
+	if (s->keepalive)
+		set_int(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
+	if ((err = set_int(fd, IPPROTO_TCP, TCP_REPAIR_QUEUE, TCP_SEND_QUEUE)) < 0 ||
+	    (err = set_int(fd, IPPROTO_TCP, TCP_QUEUE_SEQ, s->snd_una)) < 0 ||
+	    (err = set_int(fd, IPPROTO_TCP, TCP_REPAIR_QUEUE, TCP_RECV_QUEUE)) < 0 ||
+	    (err = set_int(fd, IPPROTO_TCP, TCP_QUEUE_SEQ, s->rcv_nxt - s->rcv_data_len)) < 0)
+		return err;
+	return 0;
+}
+
+static int repair_connect(int fd, const struct tcp_snapshot *s, int ifindex)
+{
+	union any_addr addr;
+	socklen_t len = addr_fill(&addr, &s->key.laddr, s->key.lport, ifindex);
+	int err = sys_bind(fd, &addr, len);
+	if (err < 0)
+		return err;
+	len = addr_fill(&addr, &s->key.raddr, s->key.rport, ifindex);
+	err = sys_connect(fd, &addr, len);
+	return err == -EADDRNOTAVAIL ? -EADDRINUSE
+				     : err; /* the kernel's word for a 4-tuple in use */
+}
+
+static int repair_options(int fd, const struct tcp_snapshot *s)
+{
+	struct tcp_repair_opt opt[4];
+	unsigned n = 0;
+	opt[n++] = (struct tcp_repair_opt){
+	    TCPOPT_WINDOW, s->wscale ? s->snd_wscale | (uint32_t)s->rcv_wscale << 16 : 0};
+	if (s->mss_clamp)
+		opt[n++] = (struct tcp_repair_opt){TCPOPT_MAXSEG, s->mss_clamp};
+	if (s->sack)
+		opt[n++] = (struct tcp_repair_opt){TCPOPT_SACK_PERMITTED, 0};
+	if (s->timestamps)
+		opt[n++] = (struct tcp_repair_opt){TCPOPT_TIMESTAMP, 0};
+	int err = sys_setsockopt(fd, IPPROTO_TCP, TCP_REPAIR_OPTIONS, opt, n * sizeof *opt);
+	if (err >= 0)
+		err = set_int(fd, IPPROTO_TCP, TCP_MAXSEG, 0); /* it was for connect only */
+	if (err >= 0 && s->timestamps)
+		err = set_int(fd, IPPROTO_TCP, TCP_TIMESTAMP, (s->ts_now + 1) & ~1u);
+	return err < 0 ? err : 0;
+}
+
+/* Writes `len` bytes from `from` on of what `data` holds. */
+static int write_range(int fd, const struct iovec data[2], uint32_t from, uint32_t len)
+{
+	while (len) {
+		const struct iovec *v = data;
+		uint32_t at = from;
+		if (at >= v->iov_len)
+			at -= v++->iov_len;
+		uint32_t part = v->iov_len - at < len ? v->iov_len - at : len;
+		ssize_t n = sys_sendto(fd, (const uint8_t *)v->iov_base + at, part,
+				       MSG_DONTWAIT | MSG_NOSIGNAL, NULL, 0);
+		if (n == -EINTR)
+			continue;
+		if (n <= 0)
+			return n == -EAGAIN || n == -ENOMEM || n == 0 ? -ENOBUFS : n;
+		from += n;
+		len -= n;
+	}
+	return 0;
+}
+
+/* snd_nxt may count a FIN. */
+static uint32_t unacked_len(const struct tcp_snapshot *s)
+{
+	uint32_t sent = s->snd_nxt - s->snd_una;
+	return sent < s->snd_data_len ? sent : s->snd_data_len;
+}
+
+static int repair_queues(int fd, const struct tcp_snapshot *s)
+{
+	int err;
+	if ((err = set_int(fd, IPPROTO_TCP, TCP_REPAIR_QUEUE, TCP_RECV_QUEUE)) < 0 ||
+	    (err = write_range(fd, s->rcv_data, 0, s->rcv_data_len)) < 0 ||
+	    (err = set_int(fd, IPPROTO_TCP, TCP_REPAIR_QUEUE, TCP_SEND_QUEUE)) < 0 ||
+	    (err = write_range(fd, s->snd_data, 0, unacked_len(s))) < 0)
+		return err;
+	return set_int(fd, IPPROTO_TCP, TCP_REPAIR_QUEUE, TCP_NO_QUEUE);
+}
+
+static int repair_windows(int fd, const struct tcp_snapshot *s)
+{
+	struct tcp_repair_window w = {
+	    .snd_wl1 = s->snd_wl1,
+	    .snd_wnd = s->snd_wnd,
+	    .max_window = s->max_window > s->snd_wnd ? s->max_window : s->snd_wnd,
+	    .rcv_wnd = s->rcv_wnd,
+	    .rcv_wup = s->rcv_wup,
+	};
+	/* Ours may stand behind the peer's FIN, which is yet to come. */
+	if ((int32_t)(w.rcv_wup - s->rcv_nxt) > 0)
+		w.rcv_wup = s->rcv_nxt;
+	if ((int32_t)(w.snd_wl1 - s->rcv_nxt) > 0)
+		w.snd_wl1 = s->rcv_nxt;
+	/* A closed window would shut the FIN out before Linux 6.12. */
+	if (s->fin_peer && w.rcv_wnd <= s->rcv_nxt - w.rcv_wup)
+		w.rcv_wnd = s->rcv_nxt - w.rcv_wup + 1;
+	return sys_setsockopt(fd, IPPROTO_TCP, TCP_REPAIR_WINDOW, &w, sizeof w);
+}
+
+/* ---- the peer's FIN ---- */
+
+/* IP header and TCP segment as the peer would send them. Returns the length. */
+static size_t fin_build(const struct tcp_snapshot *s, uint8_t out[FIN_PACKET_MAX])
+{
+	const struct flow_key *k = &s->key;
+	bool v4 = ip_addr_is_v4(&k->laddr);
+	size_t ip_len = v4 ? IPV4_HDR_MIN : IPV6_HDR_BYTES;
+	const uint8_t *src = v4 ? k->raddr.b + 12 : k->raddr.b;
+	const uint8_t *dst = v4 ? k->laddr.b + 12 : k->laddr.b;
+	uint32_t window = s->snd_wnd >> (s->wscale ? s->snd_wscale : 0);
+	struct tcp_segment seg = {
+	    .sport = k->rport,
+	    .dport = k->lport,
+	    .seq = s->rcv_nxt,
+	    .ack = s->snd_una,
+	    .window = window > UINT16_MAX ? UINT16_MAX : window,
+	    .flags = SEG_FIN | SEG_ACK,
+	};
+	if (s->timestamps) {
+		seg.has = SEG_HAS_TIMESTAMPS;
+		seg.ts_val = s->ts_recent;
+		seg.ts_ecr = s->ts_now;
+	}
+	uint8_t *tcp = out + ip_len;
+	size_t tcp_len = tcp_build(&seg, tcp);
+	uint64_t sum = v4 ? checksum_pseudo_v4(src, dst, IP_PROTO_TCP, tcp_len)
+			  : checksum_pseudo_v6(src, dst, IP_PROTO_TCP, tcp_len);
+	checksum_store(tcp + offsetof(struct tcphdr, check),
+		       checksum_finish(checksum_add(sum, tcp, tcp_len)));
+	if (v4)
+		ipv4_build(&(struct ipv4_header){.src = src,
+						 .dst = dst,
+						 .ttl = FIN_TTL,
+						 .protocol = IP_PROTO_TCP,
+						 .total_len = ip_len + tcp_len,
+						 .dont_fragment = true},
+			   out);
+	else
+		ipv6_build(&(struct ipv6_header){.src = src,
+						 .dst = dst,
+						 .hop_limit = FIN_TTL,
+						 .next_header = IP_PROTO_TCP,
+						 .payload_len = tcp_len},
+			   out);
+	return ip_len + tcp_len;
+}
+
+static bool is_close_wait(int fd)
+{
+	uint8_t state = 0; /* struct tcp_info starts with it */
+	socklen_t len = sizeof state;
+	return sys_getsockopt(fd, IPPROTO_TCP, TCP_INFO, &state, &len) == 0 &&
+	       state == TCP_CLOSE_WAIT;
+}
+
+static int inject_fin(int fd, const struct tcp_snapshot *s, int ifindex)
+{
+	uint8_t packet[FIN_PACKET_MAX];
+	size_t len = fin_build(s, packet);
+	union any_addr to;
+	socklen_t to_len = addr_fill(&to, &s->key.laddr, 0, ifindex);
+	int raw = sys_socket(to.sa.sa_family, SOCK_RAW | SOCK_CLOEXEC, IPPROTO_RAW);
+	if (raw < 0)
+		return raw;
+	int err = -ENETDOWN;
+	for (int i = 0; i < FIN_TRIES; i++) {
+		ssize_t n = sys_sendto(raw, packet, len, MSG_DONTWAIT, &to, to_len);
+		if (n < 0) {
+			err = n;
+			break;
+		}
+		struct pollfd p = {.fd = fd, .events = POLLRDHUP};
+		struct timespec wait = {.tv_nsec = FIN_WAIT_MS * 1000000L};
+		if (!is_close_wait(fd))
+			sys_ppoll(&p, 1, &wait, NULL);
+		if (is_close_wait(fd)) {
+			err = 0;
+			break;
+		}
+	}
+	sys_close(raw);
+	return err;
+}
+
+/* ---- the two steps ---- */
+
+int handover_begin(const struct tcp_snapshot *s, int ifindex)
+{
+	int family = ip_addr_is_v4(&s->key.laddr) ? AF_INET : AF_INET6;
+	int fd = sys_socket(family, SOCK_STREAM | SOCK_CLOEXEC, IPPROTO_TCP);
+	if (fd < 0)
+		return fd;
+	int err;
+	if ((err = repair_prepare(fd, s)) < 0 || (err = repair_connect(fd, s, ifindex)) < 0 ||
+	    (err = repair_options(fd, s)) < 0 || (err = repair_queues(fd, s)) < 0 ||
+	    (err = repair_windows(fd, s)) < 0 ||
+	    (s->fin_peer && (err = inject_fin(fd, s, ifindex)) < 0)) {
+		sys_close(fd); /* in repair mode: silent */
+		return err;
+	}
+	return fd;
+}
+
+int handover_finish(int fd, const struct tcp_snapshot *s)
+{
+	uint32_t sent = unacked_len(s);
+	/* Leaving sends one window probe: its answer tells what the peer has, and its window. */
+	int err = set_int(fd, IPPROTO_TCP, TCP_REPAIR, TCP_REPAIR_OFF);
+	if (err >= 0)
+		err = write_range(fd, s->snd_data, sent, s->snd_data_len - sent);
+	if (err < 0) {
+		set_int(fd, IPPROTO_TCP, TCP_REPAIR, TCP_REPAIR_ON);
+		sys_close(fd);
+		return err;
+	}
+	set_int(fd, SOL_SOCKET, SO_REUSEADDR, 1);
+	if (s->fin_ours)
+		sys_shutdown(fd, SHUT_WR);
+	return 0;
+}
+
+int handover_import(const struct tcp_snapshot *s, int ifindex)
+{
+	int fd = handover_begin(s, ifindex);
+	if (fd < 0)
+		return fd;
+	int err = handover_finish(fd, s);
+	return err < 0 ? err : fd;
+}
