@@ -12,7 +12,12 @@ src_libkernel_la_SOURCES = \
 	src/kernel/classifier_prog.h \
 	src/kernel/diag.c \
 	src/kernel/diag.h \
+	src/kernel/firewall.c \
 	src/kernel/firewall.h \
+	src/kernel/firewall_cgroup.c \
+	src/kernel/firewall_internal.h \
+	src/kernel/firewall_iptables.c \
+	src/kernel/firewall_nft.c \
 	src/kernel/handover.c \
 	src/kernel/handover.h \
 	src/kernel/netlink.c \
@@ -25,4 +30,6 @@ src_libkernel_la_SOURCES = \
 	src/kernel/netstate_route.c \
 	src/kernel/ports.c \
 	src/kernel/ports.h \
+	src/kernel/procfile.c \
+	src/kernel/procfile.h \
 	src/kernel/secret.c

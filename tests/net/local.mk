@@ -11,6 +11,12 @@ TESTS += tests/net/diag_test
 tests_net_diag_test_SOURCES = tests/net/diag_test.c tests/net/frames.c tests/net/frames.h
 tests_net_diag_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
 tests_net_diag_test_LDADD = src/libkernel.la src/libbase.la $(UNIT_LIBS)
+
+check_PROGRAMS += tests/net/firewall_test
+TESTS += tests/net/firewall_test
+tests_net_firewall_test_SOURCES = tests/net/firewall_test.c tests/net/frames.c tests/net/frames.h
+tests_net_firewall_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
+tests_net_firewall_test_LDADD = src/libkernel.la src/libbase.la $(UNIT_LIBS)
 endif
 
 # link

@@ -1,0 +1,113 @@
+/*
+ * BPF programs on our cgroup (v2) and its ancestors: those that see packets, sockets or addresses. The kernel answers with the effective
+ * set, so one question per kind covers the ancestors, also those above a cgroup namespace.
+ */
+#include "kernel/firewall_internal.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/fd.h"
+#include "base/sys.h"
+#include "kernel/bpf_sys.h"
+#include "kernel/procfile.h"
+
+/* Mount system calls of Linux 5.2; older libcs have no names for them. */
+#define FSCONFIG_CREATE 6 /* FSCONFIG_CMD_CREATE */
+
+/* The directory of a cgroup2 hierarchy: where it is mounted … */
+static int open_mounted(void)
+{
+	char *mounts, *save = NULL;
+	int fd = procfile_read("/proc/self/mounts", &mounts);
+
+	if (fd < 0)
+		return fd;
+	fd = -ENOENT;
+	for (char *line = strtok_r(mounts, "\n", &save); line && fd < 0;
+	     line = strtok_r(NULL, "\n", &save)) {
+		char path[512], type[32];
+		if (sscanf(line, "%*s %511s %31s", path, type) == 2 && strcmp(type, "cgroup2") == 0)
+			fd = sys_openat(AT_FDCWD, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
+	}
+	free(mounts);
+	return fd_move_high(fd);
+}
+
+/* … or a mount of our own that nobody else sees and that goes with the fd. */
+static int open_unmounted(void)
+{
+	int fs = fd_move_high(sys_call(SYS_fsopen, "cgroup2", 1 /* FSOPEN_CLOEXEC */, 0, 0, 0, 0));
+	int ret = fs;
+
+	if (ret >= 0)
+		ret = sys_call(SYS_fsconfig, fs, FSCONFIG_CREATE, NULL, NULL, 0, 0);
+	if (ret >= 0)
+		ret = fd_move_high(sys_call(SYS_fsmount, fs, 1 /* FSMOUNT_CLOEXEC */, 0, 0, 0, 0));
+	fd_close(fs);
+	return ret;
+}
+
+/* Our cgroup's directory. -ENOENT: no cgroup v2 in this kernel. */
+static int open_own_cgroup(void)
+{
+	char *groups, *path, *end;
+	int ret = procfile_read("/proc/self/cgroup", &groups), root, fd;
+
+	if (ret < 0)
+		return ret;
+	path = strncmp(groups, "0::/", 4) == 0 ? groups : strstr(groups, "\n0::/");
+	if (!path) {
+		free(groups);
+		return -ENOENT;
+	}
+	path = strchr(path, '/') + 1;
+	if ((end = strchr(path, '\n')))
+		*end = '\0';
+	root = open_mounted();
+	if (root < 0)
+		root = open_unmounted();
+	fd = root;
+	if (root >= 0) {
+		fd = fd_move_high(sys_openat(root, path[0] ? path : ".",
+					     O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0));
+		fd_close(root);
+	}
+	free(groups);
+	return fd == -ENOENT ? -ESTALE : fd; /* there is one, but not where we can look */
+}
+
+int firewall_check_cgroup(const struct firewall_question *q)
+{
+	static const struct {
+		uint32_t type;
+		const char *name;
+	} kinds[] = {
+		{BPF_CGROUP_INET_INGRESS, "ingress"},
+		{BPF_CGROUP_INET_EGRESS, "egress"},
+		{BPF_CGROUP_INET_SOCK_CREATE, "sock_create"},
+		{BPF_CGROUP_INET4_BIND, "bind4"},
+		{BPF_CGROUP_INET6_BIND, "bind6"},
+		{BPF_CGROUP_INET4_CONNECT, "connect4"},
+		{BPF_CGROUP_INET6_CONNECT, "connect6"},
+	};
+	uint32_t ids[BPF_QUERY_MAX];
+	int fd = open_own_cgroup(), ret = 0;
+
+	if (fd < 0)
+		return fd == -ENOENT ? 0 : fd;
+	for (size_t i = 0; i < sizeof kinds / sizeof kinds[0] && ret == 0; i++) {
+		ret = bpf_prog_query(fd, kinds[i].type, BPF_F_QUERY_EFFECTIVE, ids);
+		if (ret > 0)
+			snprintf(q->why, q->why_len,
+				 "firewall: a BPF program (%s) is attached to this process's cgroup",
+				 kinds[i].name);
+		else if (ret == -EINVAL || ret == -ENOSYS)
+			ret = 0; /* a kernel without cgroup BPF */
+	}
+	fd_close(fd);
+	return ret > 0 ? 1 : ret;
+}

@@ -1,0 +1,416 @@
+/*
+ * firewall_check against real rules: nftables by nft, legacy tables by the same socket options that iptables uses, and a program on
+ * a cgroup of the test's own. Everything in a network namespace of its own.
+ */
+#include <check.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/netfilter_ipv4/ip_tables.h>
+#include <linux/netfilter_ipv6/ip6_tables.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "frames.h"
+#include "kernel/bpf_asm.h"
+#include "kernel/bpf_sys.h"
+#include "kernel/firewall.h"
+
+unsigned if_nametoindex(const char *name); /* <net/if.h> quarrels with ip_tables.h */
+
+static char why[256];
+
+static int check(const char *ifname)
+{
+	why[0] = '\0';
+	return firewall_check(if_nametoindex(ifname), why, sizeof why);
+}
+
+static void setup(void)
+{
+	ck_assert_int_eq(net_enter(), 0);
+}
+
+/* ---- nftables ---- */
+
+struct nft_row {
+	const char *rules;
+	int expected;
+	const char *named; /* what `why` must name */
+};
+
+static const struct nft_row nft_rows[] = {
+	{"add table inet t", 0, ""},
+	{"add table inet t; add chain inet t c { type filter hook input priority 0; }", 0, ""},
+	{"add table inet t; add chain inet t c { type filter hook forward priority 0; policy drop; }", 0, ""},
+	{"add table inet t; add chain inet t c { type filter hook input priority 0; policy drop; }", 1,
+	 "inet t c has policy drop"},
+	{"add table ip t; add chain ip t c { type filter hook output priority 0; policy drop; }", 1, "ip t c"},
+	{"add table inet t; add chain inet t u; add rule inet t u tcp dport 80 drop", 0, ""}, /* nobody goes there */
+	/* each hook */
+	{"add table inet t; add chain inet t c { type filter hook input priority 0; }; add rule inet t c tcp dport 80 drop", 1,
+	 "inet t c has rules"},
+	{"add table inet t; add chain inet t c { type filter hook output priority 0; }; add rule inet t c drop", 1, "inet t c"},
+	{"add table inet t; add chain inet t c { type filter hook prerouting priority 0; }; add rule inet t c accept", 1, "inet t c"},
+	{"add table ip6 t; add chain ip6 t c { type filter hook postrouting priority 0; }; add rule ip6 t c counter", 1, "ip6 t c"},
+	{"add table inet t; add chain inet t c { type filter hook forward priority 0; }; add rule inet t c drop", 0, ""},
+	{"add table inet t; add chain inet t c { type filter hook ingress device a priority 0; }; add rule inet t c drop", 1, "inet t c"},
+	{"add table inet t; add chain inet t c { type filter hook ingress device b priority 0; }; add rule inet t c drop", 0, ""},
+	{"add table netdev t; add chain netdev t c { type filter hook ingress device a priority 0; }; add rule netdev t c drop", 1,
+	 "netdev t c"},
+	{"add table netdev t; add chain netdev t c { type filter hook ingress devices = { a, b } priority 0; }; add rule netdev t c drop",
+	 1, "netdev t c"},
+	{"add table netdev t; add chain netdev t c { type filter hook ingress device b priority 0; }; add rule netdev t c drop", 0, ""},
+	{"add table netdev t; add chain netdev t c { type filter hook egress device a priority 0; }; add rule netdev t c drop", 1,
+	 "netdev t c"},
+	{"add table ip t; add chain ip t c { type nat hook prerouting priority -100; }; add rule ip t c tcp dport 80 redirect to :81", 1,
+	 "ip t c"},
+	{"add table ip t; add chain ip t c { type nat hook postrouting priority 100; }; add rule ip t c masquerade", 1, "ip t c"},
+	{"add table arp t; add chain arp t c { type filter hook input priority 0; policy drop; }", 0, ""},
+	{"add table bridge t; add chain bridge t c { type filter hook input priority 0; policy drop; }", 0, ""},
+	/* rules that cannot concern TCP here, and their neighbours that can */
+#define IN "add table inet t; add chain inet t c { type filter hook input priority 0; }; add rule inet t c "
+	{IN "udp dport 53 drop", 0, ""},
+	{IN "meta l4proto icmp accept", 0, ""},
+	{IN "ip protocol icmp accept", 0, ""},
+	{IN "meta l4proto != icmp drop", 1, ""},
+	{IN "meta l4proto tcp accept", 1, ""},
+	{IN "meta l4proto { tcp, udp } accept", 1, ""},
+	{IN "iif lo accept", 0, ""},
+	{IN "iifname \"lo\" accept", 0, ""},
+	{IN "iifname \"b\" drop", 0, ""},
+	{IN "iifname \"b*\" drop", 0, ""},
+	{IN "iifname \"a\" drop", 1, ""},
+	{IN "iifname \"a*\" drop", 1, ""},
+	{IN "iif a drop", 1, ""},
+	{IN "iif != lo drop", 1, ""},
+	{IN "ip saddr 192.0.2.1 udp dport 53 drop", 0, ""},
+	{IN "ip saddr 192.0.2.1 drop", 1, ""},
+	{IN "counter udp dport 53 drop", 1, ""}, /* it counts TCP too */
+	{IN "ct state established accept", 1, ""},
+	{IN "udp dport 53 drop; add rule inet t c udp dport 54 drop; add rule inet t c tcp dport 22 accept", 1, ""},
+	{"add table ip t; add chain ip t c { type filter hook input priority 0; }; add rule ip t c ip protocol icmp drop", 0, ""},
+	{"add table ip t; add chain ip t c { type filter hook input priority 0; }; add rule ip t c ip protocol tcp drop", 1, ""},
+	{"add table ip6 t; add chain ip6 t c { type filter hook input priority 0; }; add rule ip6 t c ip6 nexthdr icmpv6 drop", 1, ""},
+	{"add table netdev t; add chain netdev t c { type filter hook ingress device a priority 0; }; add rule netdev t c meta protocol arp drop",
+	 0, ""},
+};
+
+START_TEST(nftables)
+{
+	const struct nft_row *r = &nft_rows[_i];
+	FILE *nft = popen("nft -f -", "w");
+
+	ck_assert_int_eq(check("a"), 0);
+	for (const char *p = r->rules; *p; p++) { /* one command per line */
+		if (p[0] == ';' && strncmp(p, "; add", 5) == 0)
+			fputc('\n', nft);
+		else
+			fputc(*p, nft);
+	}
+	fputc('\n', nft);
+	ck_assert_msg(pclose(nft) == 0, "nft refuses: %s", r->rules);
+	int ret = check("a");
+	ck_assert_msg(ret == r->expected, "%s: %d (%s)", r->rules, ret, why);
+	if (ret)
+		ck_assert_msg(strstr(why, "nftables") && strstr(why, r->named), "%s", why);
+}
+END_TEST
+
+/* More rules than a datagram of the dump holds, none of them about TCP: looked at to the last. */
+START_TEST(many_rules)
+{
+	FILE *nft = popen("nft -f -", "w");
+	fputs("add table inet t\nadd chain inet t c { type filter hook input priority 0; }\n", nft);
+	for (int i = 0; i < 2000; i++)
+		fprintf(nft, "add rule inet t c udp dport %d drop\n", i + 1);
+	ck_assert_int_eq(pclose(nft), 0);
+	ck_assert_int_eq(check("a"), 0);
+	net_run("nft add rule inet t c tcp dport 1 drop");
+	ck_assert_int_eq(check("a"), 1);
+}
+END_TEST
+
+/* ---- legacy iptables ---- */
+
+/* The filter table as iptables would read it; asking creates it in this namespace. NULL: this kernel has none. */
+static struct ipt_get_entries *filter_table(int fd, struct ipt_getinfo *info)
+{
+	socklen_t len = sizeof *info;
+	memset(info, 0, sizeof *info);
+	strcpy(info->name, "filter");
+	if (getsockopt(fd, IPPROTO_IP, IPT_SO_GET_INFO, info, &len) < 0)
+		return NULL;
+	struct ipt_get_entries *e = calloc(1, sizeof *e + info->size);
+	strcpy(e->name, "filter");
+	e->size = info->size;
+	len = sizeof *e + info->size;
+	ck_assert_int_eq(getsockopt(fd, IPPROTO_IP, IPT_SO_GET_ENTRIES, e, &len), 0);
+	return e;
+}
+
+/* Puts the table back with the hook's policy, and, if proto >= 0, with one ACCEPT rule for it before the policy. */
+static void replace_filter(int fd, int hook, int verdict, int proto)
+{
+	struct ipt_getinfo info;
+	struct ipt_get_entries *e = filter_table(fd, &info);
+	uint32_t policy = info.underflow[hook], extra = 0;
+	const struct ipt_entry *p = (const void *)((char *)e->entrytable + policy);
+	uint32_t size = p->next_offset, new_size = info.size + (proto >= 0 ? size : 0);
+	struct ipt_replace *r = calloc(1, sizeof *r + new_size);
+	char *entries = (char *)r->entries;
+
+	memcpy(entries, e->entrytable, policy);
+	if (proto >= 0) {
+		memcpy(entries + policy, p, size);
+		((struct ipt_entry *)(entries + policy))->ip.proto = proto;
+		extra = size;
+	}
+	memcpy(entries + policy + extra, p, info.size - policy);
+	struct ipt_entry *last = (struct ipt_entry *)(entries + policy + extra);
+	((struct xt_standard_target *)((char *)last + last->target_offset))->verdict = verdict;
+	strcpy(r->name, "filter");
+	r->valid_hooks = info.valid_hooks;
+	r->num_entries = info.num_entries + (proto >= 0);
+	r->size = new_size;
+	for (int h = 0; h < NF_INET_NUMHOOKS; h++) {
+		r->hook_entry[h] = info.hook_entry[h] + (info.hook_entry[h] > policy ? extra : 0);
+		r->underflow[h] = info.underflow[h] + (info.underflow[h] >= policy ? extra : 0);
+	}
+	r->num_counters = info.num_entries;
+	r->counters = calloc(info.num_entries, sizeof *r->counters);
+	ck_assert_msg(setsockopt(fd, IPPROTO_IP, IPT_SO_SET_REPLACE, r, sizeof *r + new_size) == 0,
+		      "replace: %s", strerror(errno));
+	free(r->counters);
+	free(r);
+	free(e);
+}
+
+static void names(char *out, size_t len)
+{
+	int fd = open("/proc/net/ip_tables_names", O_RDONLY);
+	ssize_t n = read(fd, out, len - 1);
+	out[n > 0 ? n : 0] = '\0';
+	close(fd);
+}
+
+#define ACCEPT (-NF_ACCEPT - 1)
+#define DROP   (-NF_DROP - 1)
+
+START_TEST(legacy_iptables)
+{
+	static const struct {
+		int hook, verdict, proto, expected;
+	} rows[] = {
+		{NF_INET_LOCAL_IN, ACCEPT, -1, 0},   {NF_INET_LOCAL_IN, DROP, -1, 1},
+		{NF_INET_LOCAL_OUT, DROP, -1, 1},    {NF_INET_FORWARD, DROP, -1, 0},
+		{NF_INET_LOCAL_IN, ACCEPT, 0, 1},    {NF_INET_LOCAL_IN, ACCEPT, IPPROTO_TCP, 1},
+		{NF_INET_LOCAL_IN, ACCEPT, IPPROTO_UDP, 0}, {NF_INET_LOCAL_OUT, ACCEPT, 0, 1},
+		{NF_INET_FORWARD, ACCEPT, 0, 0},
+	};
+	struct ipt_getinfo info;
+	char text[256];
+	int fd = socket(AF_INET, SOCK_RAW, IPPROTO_RAW);
+
+	if (access("/proc/net/ip_tables_names", R_OK) < 0)
+		return; /* a kernel without legacy iptables */
+	ck_assert_int_eq(check("a"), 0);
+	names(text, sizeof text);
+	ck_assert_str_eq(text, ""); /* asking has not created a table */
+	struct ipt_get_entries *e = filter_table(fd, &info);
+	if (!e)
+		return;
+	free(e);
+	ck_assert_int_eq(check("a"), 0); /* there, and empty */
+	replace_filter(fd, rows[_i].hook, rows[_i].verdict, rows[_i].proto);
+	int ret = check("a");
+	ck_assert_msg(ret == rows[_i].expected, "row %d: %d (%s)", _i, ret, why);
+	if (ret)
+		ck_assert_msg(strstr(why, "iptables table filter chain"), "%s", why);
+	close(fd);
+}
+END_TEST
+#define LEGACY_ROWS 9
+
+/* ip6tables' structs differ: an empty table, then DROP as INPUT's policy. */
+START_TEST(legacy_ip6tables)
+{
+	struct ip6t_getinfo info = {.name = "filter"};
+	socklen_t len = sizeof info;
+	int fd = socket(AF_INET6, SOCK_RAW, IPPROTO_RAW);
+
+	if (getsockopt(fd, IPPROTO_IPV6, IP6T_SO_GET_INFO, &info, &len) < 0)
+		return; /* a kernel without */
+	ck_assert_int_eq(check("a"), 0);
+	struct ip6t_get_entries *e = calloc(1, sizeof *e + info.size);
+	strcpy(e->name, "filter");
+	e->size = info.size;
+	len = sizeof *e + info.size;
+	ck_assert_int_eq(getsockopt(fd, IPPROTO_IPV6, IP6T_SO_GET_ENTRIES, e, &len), 0);
+	struct ip6t_replace *r = calloc(1, sizeof *r + info.size);
+	strcpy(r->name, "filter");
+	r->valid_hooks = info.valid_hooks;
+	r->num_entries = r->num_counters = info.num_entries;
+	r->size = info.size;
+	memcpy(r->hook_entry, info.hook_entry, sizeof r->hook_entry);
+	memcpy(r->underflow, info.underflow, sizeof r->underflow);
+	memcpy(r->entries, e->entrytable, info.size);
+	r->counters = calloc(info.num_entries, sizeof *r->counters);
+	struct ip6t_entry *policy = (void *)((char *)r->entries + info.underflow[NF_INET_LOCAL_IN]);
+	((struct xt_standard_target *)((char *)policy + policy->target_offset))->verdict = DROP;
+	ck_assert_int_eq(setsockopt(fd, IPPROTO_IPV6, IP6T_SO_SET_REPLACE, r, sizeof *r + info.size), 0);
+	ck_assert_int_eq(check("a"), 1);
+	ck_assert_msg(strstr(why, "ip6tables table filter chain INPUT"), "%s", why);
+	close(fd);
+}
+END_TEST
+
+/* ---- cgroup programs ---- */
+
+/* A private cgroup2 mount with a new cgroup in it, which the calling process enters. -1: not to be had. */
+static int enter_cgroup(const char *name)
+{
+	int fs = syscall(SYS_fsopen, "cgroup2", 0);
+	if (fs < 0 || syscall(SYS_fsconfig, fs, 6 /* create */, NULL, NULL, 0) < 0)
+		return -1;
+	int root = syscall(SYS_fsmount, fs, 0, 0);
+	if (root < 0 || mkdirat(root, name, 0755) < 0)
+		return -1;
+	int group = openat(root, name, O_RDONLY | O_DIRECTORY);
+	int procs = openat(group, "cgroup.procs", O_WRONLY);
+	ck_assert_int_eq(write(procs, "0", 1), 1);
+	close(procs);
+	return group;
+}
+
+/* Attaches "allow everything" to the cgroup; the attachment goes with the returned fd. */
+static int attach_to_cgroup(int group, enum bpf_prog_type type, enum bpf_attach_type where)
+{
+	struct bpf_asm a;
+	union bpf_attr attr;
+	bpf_asm_init(&a);
+	bpf_asm_mov_imm(&a, R0, 1);
+	bpf_asm_exit(&a);
+	memset(&attr, 0, sizeof attr);
+	attr.prog_type = type;
+	attr.insns = (uintptr_t)a.insns;
+	attr.insn_cnt = bpf_asm_finish(&a);
+	attr.license = (uintptr_t) "BSD";
+	attr.expected_attach_type = where;
+	int prog = syscall(SYS_bpf, BPF_PROG_LOAD, &attr, sizeof attr);
+	ck_assert_int_ge(prog, 0);
+	memset(&attr, 0, sizeof attr);
+	attr.link_create.prog_fd = prog;
+	attr.link_create.target_fd = group;
+	attr.link_create.attach_type = where;
+	int link = syscall(SYS_bpf, BPF_LINK_CREATE, &attr, sizeof attr);
+	ck_assert_msg(link >= 0, "%s", strerror(errno));
+	close(prog);
+	return link;
+}
+
+/* In a child, so that the cgroup is empty again when the test removes it. */
+static int cgroup_child(const char *name)
+{
+	static const struct {
+		enum bpf_prog_type type;
+		enum bpf_attach_type where;
+		const char *named;
+	} kinds[] = {
+		{BPF_PROG_TYPE_CGROUP_SKB, BPF_CGROUP_INET_INGRESS, "ingress"},
+		{BPF_PROG_TYPE_CGROUP_SKB, BPF_CGROUP_INET_EGRESS, "egress"},
+		{BPF_PROG_TYPE_CGROUP_SOCK, BPF_CGROUP_INET_SOCK_CREATE, "sock_create"},
+		{BPF_PROG_TYPE_CGROUP_SOCK_ADDR, BPF_CGROUP_INET4_CONNECT, "connect4"},
+		{BPF_PROG_TYPE_CGROUP_SOCK_ADDR, BPF_CGROUP_INET6_BIND, "bind6"},
+	};
+	int group = enter_cgroup(name);
+	if (group < 0)
+		return 77;
+	if (check("a") != 0)
+		return 1;
+	for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
+		int link = attach_to_cgroup(group, kinds[i].type, kinds[i].where);
+		if (check("a") != 1 || !strstr(why, kinds[i].named) || !strstr(why, "cgroup"))
+			return 2 + i;
+		close(link);
+		if (check("a") != 0)
+			return 20 + i;
+	}
+	return 0;
+}
+
+START_TEST(cgroup_programs)
+{
+	char name[64];
+	int status;
+
+	snprintf(name, sizeof name, "finesse-firewall-test-%d", (int)getpid());
+	pid_t pid = fork();
+	if (pid == 0)
+		_exit(cgroup_child(name));
+	ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+	int fs = syscall(SYS_fsopen, "cgroup2", 0);
+	if (fs >= 0 && syscall(SYS_fsconfig, fs, 6, NULL, NULL, 0) >= 0) {
+		int root = syscall(SYS_fsmount, fs, 0, 0);
+		if (root >= 0)
+			unlinkat(root, name, AT_REMOVEDIR);
+	}
+	ck_assert(WIFEXITED(status));
+	ck_assert_msg(WEXITSTATUS(status) == 0 || WEXITSTATUS(status) == 77, "step %d (%s)",
+		      WEXITSTATUS(status), why);
+}
+END_TEST
+
+/* ---- what cannot be told ---- */
+
+START_TEST(without_privilege_it_says_so)
+{
+	pid_t pid = fork();
+	int status;
+
+	if (pid == 0) {
+		int bad = setresuid(65534, 65534, 65534) || check("a") >= 0 ||
+			  !strstr(why, "could not ask");
+		_exit(bad);
+	}
+	ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+	ck_assert_int_eq(status, 0);
+	ck_assert_int_lt(firewall_check(4711, why, sizeof why), 0);
+}
+END_TEST
+
+int main(void)
+{
+	pid_t pid = fork(); /* is a namespace to be had at all? */
+	if (pid == 0)
+		_exit(net_enter());
+	int status;
+	if (waitpid(pid, &status, 0) != pid || status != 0)
+		return WIFEXITED(status) ? WEXITSTATUS(status) : 1;
+	if (system("nft list ruleset >/dev/null") != 0) {
+		printf("needs nft\n");
+		return 77;
+	}
+
+	Suite *s = suite_create("firewall");
+	TCase *tc = tcase_create("firewall");
+	tcase_add_checked_fixture(tc, setup, NULL);
+	tcase_set_timeout(tc, 60);
+	tcase_add_loop_test(tc, nftables, 0, sizeof nft_rows / sizeof nft_rows[0]);
+	tcase_add_test(tc, many_rules);
+	tcase_add_loop_test(tc, legacy_iptables, 0, LEGACY_ROWS);
+	tcase_add_test(tc, legacy_ip6tables);
+	tcase_add_test(tc, cgroup_programs);
+	tcase_add_test(tc, without_privilege_it_says_so);
+	suite_add_tcase(s, tc);
+	SRunner *sr = srunner_create(s);
+	srunner_run_all(sr, CK_NORMAL);
+	int failed = srunner_ntests_failed(sr);
+	srunner_free(sr);
+	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
