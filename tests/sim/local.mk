@@ -1,1 +1,9 @@
-# tests/sim
+# Two hosts and a bad network, in virtual time: links tcp, steer, wire and base only.
+if HAVE_CHECK
+check_PROGRAMS += tests/sim/sim_test
+tests_sim_sim_test_SOURCES = tests/sim/sim_test.c tests/sim/sim.c tests/sim/sim.h tests/sim/sim_app.c \
+	tests/sim/sim_link.c tests/tcp/test_memory.c tests/tcp/test_memory.h
+tests_sim_sim_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
+tests_sim_sim_test_LDADD = src/libtcp.la src/libsteer.la src/libwire.la src/libbase.la $(UNIT_LIBS)
+TESTS += tests/sim/sim_test
+endif

@@ -1,0 +1,684 @@
+/*
+ * Whole connections over bad networks: exact bytes, a clean end, no hang, no leak, silence when idle.
+ * Every scenario runs over many seeds; the seed chooses the network, the options and the knobs.
+ */
+#include <check.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "sim.h"
+
+#define CLIENT 0
+#define SERVER 1
+#define PORT   80
+#define SEEDS  100
+#define LIMIT  (3600 * USEC_PER_SEC) /* of virtual time for one scenario */
+#define HOUR   (3600 * USEC_PER_SEC)
+
+static const struct sim_link networks[] = {
+	{.delay_us = 50, .gro_us = 10},
+	{.delay_us = 20000, .jitter_us = 2000},
+	{.delay_us = 5000, .loss_ppm = 10000, .gro_us = 50},
+	{.delay_us = 10000, .jitter_us = 1000, .loss_ppm = 50000, .reorder_ppm = 20000, .reorder_us = 8000},
+	{.delay_us = 3000, .dup_ppm = 20000, .reorder_ppm = 50000, .reorder_us = 3000},
+	{.delay_us = 2000, .corrupt_ppm = 10000, .gro_us = 20},
+	{.delay_us = 10000, .rate_bps = 10000000, .queue_bytes = 30000},
+	{.delay_us = 8000, .jitter_us = 4000, .loss_ppm = 20000, .reorder_ppm = 20000, .reorder_us = 20000,
+	 .dup_ppm = 10000, .corrupt_ppm = 5000, .rate_bps = 20000000, .queue_bytes = 50000, .gro_us = 100},
+};
+#define NETWORKS (sizeof networks / sizeof *networks)
+
+static struct sim *sim_seeded(uint64_t seed)
+{
+	static const uint16_t sizes[] = {1460, 1460, 536, 1448, 9000, 100};
+	struct sim *sim = sim_new(seed);
+	sim_set_link(sim, &networks[seed % NETWORKS]);
+	if (sim_chance(sim, 300000)) /* another way back */
+		sim->link[SERVER] = networks[sim_random(sim, NETWORKS)];
+	sim->mss = sizes[sim_random(sim, sizeof sizes / sizeof *sizes)];
+	sim->gso_max_bytes = sim_chance(sim, 500000) ? 64240 : 0;
+	sim->iss_wraps = sim_chance(sim, 700000);
+	sim->move_tw = sim_chance(sim, 500000);
+	for (int i = 0; i < SIM_HOSTS; i++) {
+		struct tcp_config *config = &sim->host[i].stack.config;
+		config->timestamps = sim_chance(sim, 700000);
+		config->sack = sim_chance(sim, 700000);
+		config->window_scaling = sim_chance(sim, 700000);
+	}
+	return sim;
+}
+
+static void check_done(struct sim *sim, const struct sim_conn *c, uint64_t sent, uint64_t rcvd)
+{
+	sim_check(sim, c->error == 0, "host %d: error %d", c->host, c->error);
+	sim_check(sim, c->gone, "host %d still has its connection", c->host);
+	sim_check(sim, c->sent == sent, "host %d sent %llu", c->host, (unsigned long long)c->sent);
+	sim_check(sim, c->rcvd == rcvd, "host %d read %llu of %llu", c->host, (unsigned long long)c->rcvd,
+		  (unsigned long long)rcvd);
+	sim_check(sim, c->last_state == TCPS_CLOSED || c->last_state == TCPS_TIME_WAIT, "in %s",
+		  tcp_state_name(c->last_state));
+}
+
+/* A client with `up`, a server with `down`; to the end; nothing is left in the network afterwards. */
+static void run_pair(struct sim *sim, const struct sim_app *up, const struct sim_app *down, uint64_t to_server,
+		     uint64_t to_client)
+{
+	sim_listen(sim, SERVER, PORT, down);
+	struct sim_conn *c = sim_connect(sim, CLIENT, 0, PORT, up);
+	sim_run_to_end(sim, LIMIT);
+	struct sim_conn *s = sim_peer(sim, c);
+	sim_check(sim, s, "nobody was accepted");
+	check_done(sim, c, to_server, to_client);
+	check_done(sim, s, to_client, to_server);
+	sim_check(sim, c->first_fin != 0 && s->first_fin != 0 && c->first_fin + s->first_fin >= 0,
+		  "first FIN: client says %d, server says %d", c->first_fin, s->first_fin);
+	sim_run(sim, sim->now + HOUR);
+	sim_check(sim, sim_next_event(sim) == TIME_NEVER, "something is left");
+}
+
+static uint32_t some_bytes(struct sim *sim)
+{
+	return sim_chance(sim, 100000) ? 0 : 1 + sim_random(sim, sim_chance(sim, 300000) ? 3000 : 200000);
+}
+
+static uint64_t bulk_up(uint64_t seed)
+{
+	struct sim *sim = sim_seeded(seed);
+	uint32_t n = some_bytes(sim);
+	struct sim_app up = {.send_bytes = n, .close = SIM_CLOSE_DONE}, down = {.close = SIM_CLOSE_EOF};
+	run_pair(sim, &up, &down, n, 0);
+	uint64_t hash = sim->trace_hash;
+	sim_free(sim);
+	return hash;
+}
+
+static uint64_t bulk_down(uint64_t seed)
+{
+	struct sim *sim = sim_seeded(seed);
+	uint32_t n = some_bytes(sim);
+	struct sim_app up = {.close = SIM_CLOSE_EOF}, down = {.send_bytes = n, .close = SIM_CLOSE_DONE};
+	run_pair(sim, &up, &down, 0, n);
+	uint64_t hash = sim->trace_hash;
+	sim_free(sim);
+	return hash;
+}
+
+/* Each closes when it has all: often about the same time. */
+static uint64_t bulk_both(uint64_t seed)
+{
+	struct sim *sim = sim_seeded(seed);
+	uint32_t n = some_bytes(sim), m = some_bytes(sim);
+	struct sim_app up = {.send_bytes = n, .expect_bytes = m, .close = SIM_CLOSE_DONE},
+		       down = {.send_bytes = m, .expect_bytes = n, .close = SIM_CLOSE_DONE};
+	run_pair(sim, &up, &down, n, m);
+	uint64_t hash = sim->trace_hash;
+	sim_free(sim);
+	return hash;
+}
+
+static uint64_t echo(uint64_t seed)
+{
+	struct sim *sim = sim_seeded(seed);
+	uint32_t n = some_bytes(sim) / 2;
+	struct sim_app up = {.send_bytes = n, .expect_bytes = n, .reads_own = true, .shut_when_sent = seed & 1,
+			     .close = seed & 1 ? SIM_CLOSE_EOF : SIM_CLOSE_DONE},
+		       down = {.echo = true, .close = SIM_CLOSE_EOF};
+	run_pair(sim, &up, &down, n, n);
+	uint64_t hash = sim->trace_hash;
+	sim_free(sim);
+	return hash;
+}
+
+static uint64_t small_writes(uint64_t seed)
+{
+	struct sim *sim = sim_seeded(seed);
+	uint32_t n = 200 + sim_random(sim, 3000);
+	struct sim_app up = {.send_bytes = n, .write_max = 1 + sim_random(sim, 60), .random_writes = true,
+			     .write_pause_us = sim_random(sim, 3000), .expect_bytes = n, .reads_own = true,
+			     .close = SIM_CLOSE_DONE, .has_options = true},
+		       down = {.echo = true, .write_max = 50, .close = SIM_CLOSE_EOF, .has_options = true};
+	tcp_options_default(&up.options);
+	down.options = up.options;
+	up.options.nodelay = seed & 1;
+	down.options.nodelay = seed & 2;
+	run_pair(sim, &up, &down, n, n);
+	uint64_t hash = sim->trace_hash;
+	sim_free(sim);
+	return hash;
+}
+
+/* The server answers only after the client's FIN: data in CLOSE-WAIT, received in FIN-WAIT-2. */
+static uint64_t half_close(uint64_t seed)
+{
+	struct sim *sim = sim_seeded(seed);
+	uint32_t n = some_bytes(sim), m = some_bytes(sim);
+	struct sim_app up = {.send_bytes = n, .shut_when_sent = true, .close = SIM_CLOSE_EOF},
+		       down = {.send_bytes = m, .send_after_eof = true, .close = SIM_CLOSE_EOF};
+	run_pair(sim, &up, &down, n, m);
+	uint64_t hash = sim->trace_hash;
+	sim_free(sim);
+	return hash;
+}
+
+/* Small buffers and a reader that starts late and reads little at a time: zero windows, probes, window updates. */
+static uint64_t slow_reader(uint64_t seed)
+{
+	struct sim *sim = sim_seeded(seed);
+	uint32_t n = 20000 + sim_random(sim, 60000);
+	struct sim_app up = {.send_bytes = n, .close = SIM_CLOSE_DONE},
+		       down = {.read_max = 1 + sim_random(sim, 4000), .read_pause_us = sim_random(sim, 30000),
+			       .read_start_us = sim_random(sim, 30000000), .close = SIM_CLOSE_EOF,
+			       .has_options = true};
+	tcp_options_default(&down.options);
+	down.options.user_rcvbuf = true;
+	down.options.rcvbuf_bytes = 4096 << sim_random(sim, 3);
+	run_pair(sim, &up, &down, n, 0);
+	uint64_t hash = sim->trace_hash;
+	sim_free(sim);
+	return hash;
+}
+
+static uint64_t lossy_handshake(uint64_t seed)
+{
+	struct sim *sim = sim_seeded(seed);
+	struct sim_link bad = {.delay_us = 10000, .loss_ppm = 200000, .dup_ppm = 100000, .reorder_ppm = 100000,
+			       .reorder_us = 3000000};
+	sim_set_link(sim, &bad);
+	struct sim_app up = {.send_bytes = 100, .expect_bytes = 100, .reads_own = true, .close = SIM_CLOSE_DONE},
+		       down = {.echo = true, .close = SIM_CLOSE_EOF};
+	run_pair(sim, &up, &down, 100, 100);
+	uint64_t hash = sim->trace_hash;
+	sim_free(sim);
+	return hash;
+}
+
+/* RFC 9293 MUST-10: both SYNs cross. */
+static uint64_t simultaneous_open(uint64_t seed)
+{
+	struct sim *sim = sim_seeded(seed);
+	uint32_t n = 1 + sim_random(sim, 20000);
+	struct sim_app app = {.send_bytes = n, .expect_bytes = n, .close = SIM_CLOSE_DONE};
+	struct sim_conn *a = sim_connect(sim, 0, 5000, 5000, &app);
+	struct sim_conn *b = sim_connect(sim, 1, 5000, 5000, &app);
+	sim_run_to_end(sim, LIMIT);
+	check_done(sim, a, n, n);
+	check_done(sim, b, n, n);
+	uint64_t hash = sim->trace_hash;
+	sim_free(sim);
+	return hash;
+}
+
+typedef uint64_t (*scenario)(uint64_t seed);
+static const struct {
+	const char *name;
+	scenario run;
+} scenarios[] = {
+	{"bulk_up", bulk_up},	      {"bulk_down", bulk_down},		  {"bulk_both", bulk_both},
+	{"echo", echo},		      {"small_writes", small_writes},	  {"half_close", half_close},
+	{"slow_reader", slow_reader}, {"lossy_handshake", lossy_handshake},
+	{"simultaneous_open", simultaneous_open},
+};
+#define SCENARIOS (int)(sizeof scenarios / sizeof *scenarios)
+
+/* FINESSE_SIM_SEED=n replays one seed, FINESSE_SIM_SEEDS=n runs more of them. */
+START_TEST(many_seeds)
+{
+	const char *only = getenv("FINESSE_SIM_SEED"), *more = getenv("FINESSE_SIM_SEEDS");
+	if (only) {
+		scenarios[_i].run(strtoull(only, NULL, 0));
+		return;
+	}
+	uint64_t seeds = more ? strtoull(more, NULL, 0) : SEEDS;
+	for (uint64_t seed = 1; seed <= seeds; seed++)
+		scenarios[_i].run(seed * 1000003 + (uint64_t)_i);
+}
+END_TEST
+
+START_TEST(same_seed_same_trace)
+{
+	for (uint64_t seed = 0; seed < NETWORKS; seed++) {
+		uint64_t first = scenarios[_i].run(seed);
+		ck_assert_uint_eq(first, scenarios[_i].run(seed));
+		ck_assert_uint_ne(first, scenarios[_i].run(seed + NETWORKS));
+	}
+}
+END_TEST
+
+/* ---- one network, exact expectations ---- */
+
+static struct sim *sim_plain(uint64_t seed)
+{
+	struct sim *sim = sim_new(seed);
+	struct sim_link link = {.delay_us = 10000};
+	sim_set_link(sim, &link);
+	sim->iss_wraps = sim->move_tw = true;
+	return sim;
+}
+
+START_TEST(closing_first_takes_time_wait)
+{
+	bool server_first = _i;
+	struct sim *sim = sim_plain(1);
+	struct sim_app first = {.send_bytes = 1000, .expect_bytes = 1000, .close = SIM_CLOSE_DONE},
+		       second = {.send_bytes = 1000, .expect_bytes = 1000, .close = SIM_CLOSE_EOF};
+	run_pair(sim, server_first ? &second : &first, server_first ? &first : &second, 1000, 1000);
+	struct sim_conn *c = sim->host[CLIENT].conns, *s = sim->host[SERVER].conns;
+	sim_check(sim, c->first_fin == (server_first ? -1 : 1));
+	sim_check(sim, s->first_fin == (server_first ? 1 : -1));
+	sim_check(sim, sim->host[CLIENT].tw_entered == !server_first);
+	sim_check(sim, sim->host[SERVER].tw_entered == server_first);
+	sim_free(sim);
+}
+END_TEST
+
+START_TEST(simultaneous_close_leaves_two_time_waits)
+{
+	struct sim *sim = sim_plain(2);
+	struct sim_app app = {.close = SIM_CLOSE_NEVER};
+	sim_listen(sim, SERVER, PORT, &app);
+	struct sim_conn *c = sim_connect(sim, CLIENT, 0, PORT, &app);
+	sim_run(sim, sim->now + USEC_PER_SEC);
+	struct sim_conn *s = sim_peer(sim, c);
+	sim_close(c);
+	sim_close(s);
+	sim_poke(c);
+	sim_poke(s);
+	sim_check(sim, tcp_state(&c->tcp) == TCPS_FIN_WAIT_1 && tcp_state(&s->tcp) == TCPS_FIN_WAIT_1);
+	sim_run(sim, sim->now + 10000); /* one way: the FINs crossed */
+	sim_check(sim, tcp_state(&c->tcp) == TCPS_CLOSING, "in %s", tcp_state_name(tcp_state(&c->tcp)));
+	sim_check(sim, tcp_state(&s->tcp) == TCPS_CLOSING, "in %s", tcp_state_name(tcp_state(&s->tcp)));
+	sim_run_to_end(sim, USEC_PER_SEC);
+	sim_check(sim, sim->host[CLIENT].tw_entered == 1 && sim->host[SERVER].tw_entered == 1);
+	sim_check(sim, c->first_fin == 1 && s->first_fin == 1, "each was first in its own eyes");
+	sim_free(sim);
+}
+END_TEST
+
+/* The caller need not move a connection to a struct tcp_tw: it leaves by itself after 2 MSL. */
+START_TEST(time_wait_lasts_2msl_in_place)
+{
+	struct sim *sim = sim_plain(3);
+	sim->move_tw = false;
+	struct sim_app up = {.close = SIM_CLOSE_DONE}, down = {.close = SIM_CLOSE_EOF};
+	sim_listen(sim, SERVER, PORT, &down);
+	struct sim_conn *c = sim_connect(sim, CLIENT, 0, PORT, &up);
+	int64_t start = sim->now;
+	sim_run(sim, start + USEC_PER_SEC);
+	sim_check(sim, tcp_state(&c->tcp) == TCPS_TIME_WAIT, "in %s", tcp_state_name(tcp_state(&c->tcp)));
+	sim_run_to_end(sim, LIMIT);
+	int64_t lasted = c->gone_at - start, msl2 = sim->host[CLIENT].stack.config.time_wait_us;
+	sim_check(sim, lasted > msl2 && lasted < msl2 + USEC_PER_SEC, "%.3f s", lasted / 1e6);
+	sim_free(sim);
+}
+END_TEST
+
+START_TEST(idle_is_silence)
+{
+	for (uint64_t seed = 0; seed < 2 * NETWORKS; seed++) {
+		struct sim *sim = sim_seeded(seed);
+		struct sim_app up = {.send_bytes = 5000, .reads_own = true, .close = SIM_CLOSE_NEVER},
+			       down = {.echo = true, .close = SIM_CLOSE_EOF};
+		sim_listen(sim, SERVER, PORT, &down);
+		struct sim_conn *c = sim_connect(sim, CLIENT, 0, PORT, &up);
+		sim_run(sim, sim->now + HOUR);
+		sim_check(sim, c->rcvd == 5000, "read %llu", (unsigned long long)c->rcvd);
+		uint64_t sent = sim->host[0].segs_out + sim->host[1].segs_out;
+		sim_check(sim, sim_next_event(sim) == TIME_NEVER, "a deadline is armed on an idle connection");
+		sim_run(sim, sim->now + 1000 * HOUR);
+		sim_check(sim, sim->host[0].segs_out + sim->host[1].segs_out == sent, "somebody spoke");
+		/* and it still works, days later */
+		c->app.send_bytes = 9000;
+		c->app.close = SIM_CLOSE_DONE;
+		c->app.expect_bytes = 9000;
+		sim_poke(c);
+		sim_run_to_end(sim, LIMIT);
+		check_done(sim, c, 9000, 9000);
+		sim_free(sim);
+	}
+}
+END_TEST
+
+/* ---- ends that are not closes ---- */
+
+START_TEST(connection_refused)
+{
+	struct sim *sim = sim_plain(4);
+	struct sim_app app = {.close = SIM_CLOSE_NEVER};
+	struct sim_conn *c = sim_connect(sim, CLIENT, 0, PORT, &app);
+	sim_run_to_end(sim, USEC_PER_SEC);
+	sim_check(sim, c->error == ECONNREFUSED, "error %d", c->error);
+	sim_check(sim, sim->host[CLIENT].segs_out == 1 && sim->host[SERVER].segs_out == 1);
+	sim_free(sim);
+}
+END_TEST
+
+START_TEST(MUST_21_connect_to_nobody_times_out)
+{
+	struct sim *sim = sim_plain(5);
+	struct sim_app app = {.close = SIM_CLOSE_NEVER};
+	sim->host[SERVER].dead = true;
+	int64_t start = sim->now;
+	struct sim_conn *c = sim_connect(sim, CLIENT, 0, PORT, &app);
+	sim_run_to_end(sim, LIMIT);
+	sim_check(sim, c->error == ETIMEDOUT, "error %d", c->error);
+	/* SYN at 0, 1, 3, 7, 15, 31, 63 s; given up at 127 s (SHLD-11 asks for 3 minutes of R2; Linux's 6 retries) */
+	sim_check(sim, sim->host[CLIENT].segs_out == 7, "%llu SYNs",
+		  (unsigned long long)sim->host[CLIENT].segs_out);
+	int64_t took = sim->now - start;
+	sim_check(sim, took > 120 * USEC_PER_SEC && took < 200 * USEC_PER_SEC, "%.1f s", took / 1e6);
+	sim_free(sim);
+}
+END_TEST
+
+START_TEST(peer_dies_while_we_send)
+{
+	struct sim *sim = sim_plain(6);
+	struct sim_app up = {.send_bytes = 1000000, .close = SIM_CLOSE_DONE}, down = {.close = SIM_CLOSE_EOF};
+	sim_listen(sim, SERVER, PORT, &down);
+	struct sim_conn *c = sim_connect(sim, CLIENT, 0, PORT, &up);
+	sim_run(sim, sim->now + 55000);
+	sim_check(sim, tcp_unacked_bytes(&c->tcp) > 0);
+	sim->host[SERVER].dead = true;
+	int64_t start = sim->now;
+	sim_run_to_end(sim, LIMIT);
+	sim_check(sim, c->error == ETIMEDOUT, "error %d", c->error);
+	int64_t took = sim->now - start;
+	/* RFC 9293 SHLD-11: R2 of at least 100 s; Linux's 15 retries take about 15 minutes from 200 ms */
+	sim_check(sim, took > 100 * USEC_PER_SEC && took < 1800 * USEC_PER_SEC, "%.1f s", took / 1e6);
+	sim_free(sim);
+}
+END_TEST
+
+START_TEST(peer_reboots)
+{
+	struct sim *sim = sim_plain(7);
+	struct sim_app app = {.send_bytes = 100, .close = SIM_CLOSE_NEVER};
+	sim_listen(sim, SERVER, PORT, &app);
+	struct sim_conn *c = sim_connect(sim, CLIENT, 0, PORT, &app);
+	sim_run(sim, sim->now + USEC_PER_SEC);
+	sim_reboot(&sim->host[SERVER]);
+	c->app.send_bytes += 100;
+	sim_poke(c);
+	sim_run_to_end(sim, USEC_PER_SEC);
+	sim_check(sim, c->error == ECONNRESET, "error %d", c->error);
+	sim_free(sim);
+}
+END_TEST
+
+START_TEST(keepalive_finds_a_dead_peer)
+{
+	struct sim *sim = sim_plain(8);
+	struct sim_app up = {.send_bytes = 100, .close = SIM_CLOSE_NEVER, .has_options = true},
+		       down = {.close = SIM_CLOSE_NEVER};
+	tcp_options_default(&up.options);
+	up.options.keepalive = true;
+	up.options.keepidle_us = 30 * USEC_PER_SEC;
+	up.options.keepintvl_us = 5 * USEC_PER_SEC;
+	up.options.keepcnt = 4;
+	sim_listen(sim, SERVER, PORT, &down);
+	struct sim_conn *c = sim_connect(sim, CLIENT, 0, PORT, &up);
+	sim_run(sim, sim->now + 300 * USEC_PER_SEC);
+	sim_check(sim, c->error == 0 && tcp_state(&c->tcp) == TCPS_ESTABLISHED);
+	sim->host[SERVER].dead = true;
+	int64_t start = sim->now;
+	sim_run_to_end(sim, LIMIT);
+	sim_check(sim, c->error == ETIMEDOUT, "error %d", c->error);
+	int64_t took = sim->now - start;
+	sim_check(sim, took > 20 * USEC_PER_SEC && took <= 50 * USEC_PER_SEC, "%.1f s", took / 1e6);
+	sim_free(sim);
+}
+END_TEST
+
+START_TEST(abort_resets_the_peer)
+{
+	struct sim *sim = sim_plain(9);
+	struct sim_app up = {.send_bytes = 100, .close = SIM_CLOSE_NEVER}, down = {.close = SIM_CLOSE_EOF};
+	sim_listen(sim, SERVER, PORT, &down);
+	struct sim_conn *c = sim_connect(sim, CLIENT, 0, PORT, &up);
+	sim_run(sim, sim->now + USEC_PER_SEC);
+	sim_abort(c);
+	sim_poke(c);
+	sim_run_to_end(sim, USEC_PER_SEC);
+	struct sim_conn *s = sim_peer(sim, c);
+	sim_check(sim, s && s->error == ECONNRESET, "error %d", s ? s->error : 0);
+	sim_check(sim, sim->host[CLIENT].tw_entered == 0 && sim->host[SERVER].tw_entered == 0);
+	sim_free(sim);
+}
+END_TEST
+
+/* RFC 9293 MUST-17: closing with unread data resets, so that the peer learns that data was lost. */
+START_TEST(close_with_unread_data_resets)
+{
+	struct sim *sim = sim_plain(10);
+	struct sim_app up = {.send_bytes = 5000, .close = SIM_CLOSE_NEVER},
+		       down = {.read_start_us = HOUR, .close = SIM_CLOSE_NEVER};
+	sim_listen(sim, SERVER, PORT, &down);
+	struct sim_conn *c = sim_connect(sim, CLIENT, 0, PORT, &up);
+	sim_run(sim, sim->now + USEC_PER_SEC);
+	struct sim_conn *s = sim_peer(sim, c);
+	sim_check(sim, tcp_readable_bytes(&s->tcp) == 5000);
+	sim_close(s);
+	sim_poke(s);
+	sim_run_to_end(sim, USEC_PER_SEC);
+	sim_check(sim, c->error == ECONNRESET, "error %d", c->error);
+	sim_free(sim);
+}
+END_TEST
+
+/* ---- TIME-WAIT and its reuse ---- */
+
+START_TEST(syn_takes_over_the_servers_time_wait)
+{
+	struct sim *sim = sim_plain(11);
+	sim->iss_wraps = false;
+	for (int i = 0; i < SIM_HOSTS; i++)
+		sim->host[i].stack.config.timestamps = _i & 1;
+	struct sim_app up = {.close = SIM_CLOSE_EOF}, down = {.send_bytes = 3000, .close = SIM_CLOSE_DONE};
+	sim_listen(sim, SERVER, PORT, &down);
+	for (int round = 0; round < 5; round++) {
+		struct sim_conn *c = sim_connect(sim, CLIENT, 61000, PORT, &up);
+		sim_check(sim, c, "round %d", round);
+		sim_run_to_end(sim, USEC_PER_SEC);
+		check_done(sim, c, 0, 3000);
+		sim_check(sim, sim->host[SERVER].tw_entered == round + 1);
+		sim_run(sim, sim->now + 5000);
+	}
+	sim_check(sim, sim->host[SERVER].stack.counters[TCPC_TWRecycled] == 4);
+	sim_free(sim);
+}
+END_TEST
+
+START_TEST(client_reuses_its_own_time_wait)
+{
+	struct sim *sim = sim_plain(12);
+	struct sim_app up = {.send_bytes = 1000, .close = SIM_CLOSE_DONE}, down = {.close = SIM_CLOSE_EOF};
+	sim_listen(sim, SERVER, PORT, &down);
+	for (int round = 0; round < 5; round++) {
+		struct sim_conn *c = sim_connect(sim, CLIENT, 61000, PORT, &up);
+		sim_check(sim, c, "round %d", round);
+		sim_run_to_end(sim, USEC_PER_SEC);
+		check_done(sim, c, 1000, 0);
+		sim_check(sim, !sim_connect(sim, CLIENT, 61000, PORT, &up), "too early");
+		sim_run(sim, sim->now + 1100000);
+	}
+	sim_free(sim);
+}
+END_TEST
+
+/* ---- the close policy ---- */
+
+struct holding {
+	struct close_policy policy;
+	int64_t hold_us;
+	int asked, ended, late;
+	struct close_facts facts;
+	struct close_outcome out, late_out;
+};
+
+static void hold_decide(struct close_policy *p, int64_t now, const struct close_facts *facts,
+			struct close_verdict *verdict)
+{
+	struct holding *h = (struct holding *)p;
+	h->asked++;
+	h->facts = *facts;
+	*verdict = facts->peer_closed
+			   ? (struct close_verdict){CLOSE_FIN_NOW, CLOSE_REASON_PEER_FIRST, 0}
+			   : (struct close_verdict){CLOSE_HOLD, CLOSE_REASON_HELD, h->hold_us};
+}
+
+static void hold_outcome(struct close_policy *p, int64_t now, const struct close_outcome *out)
+{
+	struct holding *h = (struct holding *)p;
+	if (out->late) {
+		h->late++;
+		h->late_out = *out;
+	} else {
+		h->ended++;
+		h->out = *out;
+	}
+}
+
+static const struct close_policy_ops hold_ops = {"test-hold", hold_decide, hold_outcome};
+
+/* The server answers 1000 bytes and closes; the client closes `client_delay` after it has them. */
+static struct sim *run_hold(struct holding *h, const struct sim_app *up, struct sim_conn **c)
+{
+	struct sim *sim = sim_plain(13);
+	*h = (struct holding){.policy = {&hold_ops}, .hold_us = 500 * USEC_PER_MSEC};
+	struct sim_app down = {.send_bytes = 1000, .close = SIM_CLOSE_DONE, .policy = &h->policy};
+	sim_listen(sim, SERVER, PORT, &down);
+	*c = sim_connect(sim, CLIENT, 0, PORT, up);
+	return sim;
+}
+
+START_TEST(hold_lets_the_client_close_first)
+{
+	struct holding h;
+	struct sim_conn *c;
+	struct sim_app up = {.expect_bytes = 1000, .close = SIM_CLOSE_DONE, .close_delay_us = 100000};
+	struct sim *sim = run_hold(&h, &up, &c);
+	sim_run(sim, sim->now + 100000);
+	struct sim_conn *s = sim_peer(sim, c);
+	sim_check(sim, s->closed && tcp_is_held(&s->tcp) && tcp_state(&s->tcp) == TCPS_ESTABLISHED, "in %s",
+		  tcp_state_name(tcp_state(&s->tcp)));
+	sim_run_to_end(sim, LIMIT);
+	check_done(sim, c, 0, 1000);
+	sim_check(sim, s->first_fin == -1 && c->first_fin == 1);
+	sim_check(sim, sim->host[SERVER].tw_entered == 0 && sim->host[CLIENT].tw_entered == 1);
+	sim_check(sim, h.asked == 1 && h.facts.accepted && h.facts.call == CLOSE_CALL_CLOSE && h.facts.last_bytes_ours);
+	sim_check(sim, h.ended == 1 && h.out.end == CLOSE_END_PEER_FIN, "end %d", h.out.end);
+	sim_check(sim, h.out.held_us >= 90000 && h.out.held_us <= 120000, "held %lld", (long long)h.out.held_us);
+	sim_free(sim);
+}
+END_TEST
+
+START_TEST(hold_expires)
+{
+	struct holding h;
+	struct sim_conn *c;
+	struct sim_app up = {.close = SIM_CLOSE_EOF, .close_delay_us = 70000};
+	struct sim *sim = run_hold(&h, &up, &c);
+	int64_t start = sim->now;
+	sim_run_to_end(sim, LIMIT);
+	struct sim_conn *s = sim_peer(sim, c);
+	check_done(sim, c, 0, 1000);
+	sim_check(sim, s->first_fin == 1 && c->first_fin == -1);
+	sim_check(sim, sim->host[SERVER].tw_entered == 1);
+	sim_check(sim, h.ended == 1 && h.out.end == CLOSE_END_EXPIRED, "end %d", h.out.end);
+	sim_check(sim, h.out.held_us >= 500000 && h.out.held_us < 501000, "held %lld", (long long)h.out.held_us);
+	/* the late report says how long the client took after our FIN: one round trip and its delay */
+	sim_check(sim, h.late == 1 && h.late_out.peer_fin_after_us >= 90000 && h.late_out.peer_fin_after_us < 95000,
+		  "%d reports, %lld", h.late, (long long)h.late_out.peer_fin_after_us);
+	sim_check(sim, sim->now - start < 800000);
+	sim_free(sim);
+}
+END_TEST
+
+/* New data in a hold is answered by FIN, then RST: the client sees EOF, not only a reset. */
+START_TEST(data_in_a_hold)
+{
+	struct holding h;
+	struct sim_conn *c;
+	struct sim_app up = {.close = SIM_CLOSE_NEVER};
+	struct sim *sim = run_hold(&h, &up, &c);
+	sim_run(sim, sim->now + 100000);
+	struct sim_conn *s = sim_peer(sim, c);
+	sim_check(sim, tcp_is_held(&s->tcp));
+	c->app.send_bytes = 10;
+	sim_poke(c);
+	sim_run_to_end(sim, USEC_PER_SEC);
+	sim_check(sim, h.ended == 1 && h.out.end == CLOSE_END_PEER_DATA, "end %d", h.out.end);
+	sim_check(sim, c->eof && c->rcvd == 1000, "the client did not see the EOF before the reset");
+	sim_check(sim, c->error == ECONNRESET || c->error == EPIPE, "error %d", c->error);
+	sim_check(sim, s->first_fin == 1);
+	sim_free(sim);
+}
+END_TEST
+
+START_TEST(abort_in_a_hold)
+{
+	struct holding h;
+	struct sim_conn *c;
+	struct sim_app up = {.close = SIM_CLOSE_NEVER};
+	struct sim *sim = run_hold(&h, &up, &c);
+	sim_run(sim, sim->now + 100000);
+	sim_abort(c);
+	sim_poke(c);
+	sim_run_to_end(sim, USEC_PER_SEC);
+	sim_check(sim, h.ended == 1 && h.out.end == CLOSE_END_PEER_RST, "end %d", h.out.end);
+	sim_free(sim);
+}
+END_TEST
+
+/* The hold is silent, and it starts only when all data is acknowledged. */
+START_TEST(hold_over_bad_networks)
+{
+	for (uint64_t seed = 1; seed <= SEEDS; seed++) {
+		struct sim *sim = sim_seeded(seed);
+		struct holding h = {.policy = {&hold_ops}, .hold_us = 200 * USEC_PER_MSEC};
+		uint32_t n = 1 + sim_random(sim, 100000);
+		struct sim_app up = {.expect_bytes = n, .close = seed & 1 ? SIM_CLOSE_DONE : SIM_CLOSE_EOF},
+			       down = {.send_bytes = n, .close = SIM_CLOSE_DONE, .policy = &h.policy};
+		run_pair(sim, &up, &down, 0, n);
+		sim_check(sim, h.asked == 1 && h.ended == 1, "asked %d, told %d", h.asked, h.ended);
+		sim_check(sim, h.out.held_us <= 201000, "held %lld", (long long)h.out.held_us);
+		sim_free(sim);
+	}
+}
+END_TEST
+
+int main(void)
+{
+	Suite *s = suite_create("sim");
+	TCase *tc = tcase_create("seeds");
+	tcase_set_timeout(tc, 120);
+	tcase_add_loop_test(tc, many_seeds, 0, SCENARIOS);
+	tcase_add_loop_test(tc, same_seed_same_trace, 0, SCENARIOS);
+	tcase_add_test(tc, hold_over_bad_networks);
+	tcase_add_test(tc, idle_is_silence);
+	suite_add_tcase(s, tc);
+	tc = tcase_create("exact");
+	tcase_add_loop_test(tc, closing_first_takes_time_wait, 0, 2);
+	tcase_add_test(tc, simultaneous_close_leaves_two_time_waits);
+	tcase_add_test(tc, time_wait_lasts_2msl_in_place);
+	tcase_add_test(tc, connection_refused);
+	tcase_add_test(tc, MUST_21_connect_to_nobody_times_out);
+	tcase_add_test(tc, peer_dies_while_we_send);
+	tcase_add_test(tc, peer_reboots);
+	tcase_add_test(tc, keepalive_finds_a_dead_peer);
+	tcase_add_test(tc, abort_resets_the_peer);
+	tcase_add_test(tc, close_with_unread_data_resets);
+	tcase_add_loop_test(tc, syn_takes_over_the_servers_time_wait, 0, 2);
+	tcase_add_test(tc, client_reuses_its_own_time_wait);
+	tcase_add_test(tc, hold_lets_the_client_close_first);
+	tcase_add_test(tc, hold_expires);
+	tcase_add_test(tc, data_in_a_hold);
+	tcase_add_test(tc, abort_in_a_hold);
+	suite_add_tcase(s, tc);
+	SRunner *sr = srunner_create(s);
+	srunner_run_all(sr, CK_NORMAL);
+	int failed = srunner_ntests_failed(sr);
+	srunner_free(sr);
+	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
