@@ -5,3 +5,4 @@ include tests/probes/local.mk
 include tests/fuzz/local.mk
 include tests/net/local.mk
 include tests/apps/local.mk
+include tests/cli/local.mk

@@ -1,1 +1,17 @@
 # the finesse command
+bin_PROGRAMS += finesse
+finesse_CPPFLAGS = $(AM_CPPFLAGS) -DFINESSE_VERSION='"$(PACKAGE_VERSION)"'
+finesse_CFLAGS = $(AM_CFLAGS) $(JANSSON_CFLAGS)
+finesse_LDADD = src/libkernel.la src/libbase.la $(JANSSON_LIBS)
+finesse_SOURCES = \
+	src/cli/cli.h \
+	src/cli/doctor.c \
+	src/cli/elf.c \
+	src/cli/help.c \
+	src/cli/library.c \
+	src/cli/main.c \
+	src/cli/run.c \
+	src/cli/stat.c \
+	src/cli/stat.h \
+	src/cli/stat_render.c
+dist_man_MANS += man/finesse.1

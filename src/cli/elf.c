@@ -1,0 +1,125 @@
+/*
+ * What LD_PRELOAD cannot reach: static programs have no dynamic linker, set-id programs and those with file capabilities have one that
+ * does not listen (AT_SECURE, ld.so(8)), programs of another architecture load another libc, and Go makes its system calls itself.
+ * A script is judged by its interpreter.
+ */
+#include "cli/cli.h"
+
+#include <elf.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <link.h>
+#include <limits.h>
+#include <stdbool.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/xattr.h>
+#include <unistd.h>
+
+#if __BYTE_ORDER == __LITTLE_ENDIAN
+#define ELFDATA_HERE ELFDATA2LSB
+#else
+#define ELFDATA_HERE ELFDATA2MSB
+#endif
+#if __WORDSIZE == 64
+#define ELFCLASS_HERE ELFCLASS64
+#else
+#define ELFCLASS_HERE ELFCLASS32
+#endif
+
+#define SCRIPT_LINE_MAX 256 /* BINPRM_BUF_SIZE of Linux */
+#define SCRIPT_DEPTH    4
+#define NOTES_MAX       4096
+
+/* Does this note segment hold a note of Go's linker (its name is "Go")? */
+static bool notes_of_go(int fd, const ElfW(Phdr) *ph)
+{
+	char buf[NOTES_MAX];
+	size_t size = ph->p_filesz < sizeof buf ? ph->p_filesz : sizeof buf, at = 0;
+	ssize_t n = pread(fd, buf, size, (off_t)ph->p_offset);
+	while (n > 0 && at + sizeof(ElfW(Nhdr)) <= (size_t)n) {
+		ElfW(Nhdr) note;
+		memcpy(&note, buf + at, sizeof note);
+		at += sizeof note;
+		if (note.n_namesz == 3 && at + 3 <= (size_t)n && memcmp(buf + at, "Go", 3) == 0)
+			return true;
+		if (note.n_namesz > NOTES_MAX || note.n_descsz > NOTES_MAX)
+			return false;
+		at += ((note.n_namesz + 3u) & ~3u) + ((note.n_descsz + 3u) & ~3u);
+	}
+	return false;
+}
+
+static const char *program_obstacle(int fd, const ElfW(Ehdr) *eh)
+{
+	bool interpreter = false, go = false;
+	if (eh->e_ident[EI_CLASS] != ELFCLASS_HERE || eh->e_ident[EI_DATA] != ELFDATA_HERE)
+		return "is a program for another architecture than libfinesse.so";
+	for (unsigned i = 0; i < eh->e_phnum; i++) {
+		ElfW(Phdr) ph;
+		if (pread(fd, &ph, sizeof ph, (off_t)(eh->e_phoff + (uint64_t)i * eh->e_phentsize)) != sizeof ph)
+			return NULL; /* execve will say what it thinks of it */
+		interpreter |= ph.p_type == PT_INTERP;
+		go |= ph.p_type == PT_NOTE && notes_of_go(fd, &ph);
+	}
+	if (!interpreter)
+		return "is statically linked";
+	return go ? "is a Go program, which makes its system calls without libc" : NULL;
+}
+
+/* Would execve switch to secure mode? */
+static const char *privilege_obstacle(int fd, const struct stat *st)
+{
+	char cap[64];
+	if ((st->st_mode & S_ISUID) && st->st_uid != geteuid())
+		return "is set-user-ID";
+	if ((st->st_mode & (S_ISGID | S_IXGRP)) == (S_ISGID | S_IXGRP) && st->st_gid != getegid())
+		return "is set-group-ID";
+	if (geteuid() != 0 && fgetxattr(fd, "security.capability", cap, sizeof cap) > 0)
+		return "has file capabilities";
+	return NULL;
+}
+
+/* The path in "#! /path argument"; false: not a script. */
+static bool script_interpreter(const char *head, size_t n, char *path)
+{
+	char line[SCRIPT_LINE_MAX + 1];
+	if (n < 2 || memcmp(head, "#!", 2) != 0)
+		return false;
+	memcpy(line, head, n);
+	line[n] = 0;
+	char *p = line + 2 + strspn(line + 2, " \t");
+	p[strcspn(p, " \t\n")] = 0;
+	strcpy(path, p);
+	return true;
+}
+
+static const char *obstacle(const char *path, int depth)
+{
+	union {
+		char bytes[SCRIPT_LINE_MAX];
+		ElfW(Ehdr) elf;
+	} head = {{0}};
+	char interpreter[SCRIPT_LINE_MAX + 1];
+	const char *why = NULL;
+	struct stat st;
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return NULL; /* executable but not readable: no way to know */
+	ssize_t n = read(fd, head.bytes, sizeof head.bytes);
+	if (n > 0 && script_interpreter(head.bytes, (size_t)n, interpreter)) {
+		if (depth < SCRIPT_DEPTH)
+			why = obstacle(interpreter, depth + 1);
+	} else if (n >= (ssize_t)sizeof head.elf && memcmp(head.bytes, ELFMAG, SELFMAG) == 0 && fstat(fd, &st) == 0) {
+		why = privilege_obstacle(fd, &st);
+		if (!why)
+			why = program_obstacle(fd, &head.elf);
+	}
+	close(fd);
+	return why;
+}
+
+const char *elf_obstacle(const char *path)
+{
+	return obstacle(path, 0);
+}

@@ -1,0 +1,86 @@
+/* --help, of the whole and of each command; the settings come from their table. man/finesse.1 says the same in full. */
+#include "cli/cli.h"
+
+#include <string.h>
+
+#include "base/settings.h"
+
+#define OPTION_COLUMN 30
+
+static void help_general(FILE *out)
+{
+	fputs("usage: finesse run [SETTING...] [--] PROGRAM [ARGUMENT...]\n"
+	      "       finesse stat [PID] [--json]\n"
+	      "       finesse doctor [--interface NAME]\n"
+	      "       finesse --version | --help | help COMMAND\n"
+	      "\n"
+	      "A user-space TCP for programs that were never written for one.\n"
+	      "\n"
+	      "  run      start a program whose TCP goes through finesse\n"
+	      "  stat     what programs under finesse do: sockets, closes, fall-backs, counters\n"
+	      "  doctor   what this host and user let finesse do, and what is missing\n",
+	      out);
+}
+
+static void help_setting(FILE *out, const struct setting_info *info)
+{
+	char option[64];
+	int n = snprintf(option, sizeof option, "  --%s%s%s", info->name, info->arg ? " " : "", info->arg ? info->arg : "");
+	fprintf(out, "%-*s%s%s", OPTION_COLUMN, option, n >= OPTION_COLUMN ? " " : "", info->help);
+	if (info->default_text && !info->flag)
+		fprintf(out, " [%s]", info->default_text);
+	fputc('\n', out);
+}
+
+static void help_run(FILE *out)
+{
+	fputs("usage: finesse run [SETTING...] [--] PROGRAM [ARGUMENT...]\n"
+	      "\n"
+	      "Starts PROGRAM in this process, with libfinesse.so preloaded.\n"
+	      "\n"
+	      "Settings, with their defaults in brackets:\n",
+	      out);
+	for (size_t i = 0; settings_info(i); i++)
+		help_setting(out, settings_info(i));
+	fprintf(out, "%-*s%s\n", OPTION_COLUMN, "  --config FILE", "lines of SETTING = VALUE; the environment and the command line win");
+	fputs("\n"
+	      "In the environment --close-policy is FINESSE_CLOSE_POLICY, and so on. A flag may be given a value: --strict=off.\n"
+	      "Exit status: 2 for a bad setting, 126 when PROGRAM cannot be executed, 127 when it is not found, else PROGRAM's.\n",
+	      out);
+}
+
+static void help_stat(FILE *out)
+{
+	fputs("usage: finesse stat [PID] [--json]\n"
+	      "\n"
+	      "Asks the engine of each program that runs under finesse in this network namespace, or of PID in whichever.\n"
+	      "\n"
+	      "  --json   the engine's own document; an array of them when there are several\n"
+	      "\n"
+	      "Exit status: 0; 1 when there is none, or one did not answer; 2 for a bad option.\n",
+	      out);
+}
+
+static void help_doctor(FILE *out)
+{
+	fputs("usage: finesse doctor [--interface NAME]\n"
+	      "\n"
+	      "Tries what the engine needs, one line each: ok, or missing and what that means.\n"
+	      "\n"
+	      "  --interface NAME   the interface to serve, if not the default route's\n"
+	      "\n"
+	      "Exit status: 0 when sockets will be served, 1 when they will stay on the kernel's TCP, 2 for a bad option.\n",
+	      out);
+}
+
+void cli_help(FILE *out, const char *command)
+{
+	if (!command)
+		help_general(out);
+	else if (strcmp(command, "run") == 0)
+		help_run(out);
+	else if (strcmp(command, "stat") == 0)
+		help_stat(out);
+	else
+		help_doctor(out);
+}

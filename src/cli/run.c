@@ -1,0 +1,268 @@
+/*
+ * finesse run: settings → environment, LD_PRELOAD, execve in our own pid.
+ *
+ * A setting comes from the file (--config), the environment, or the command line, the later the stronger. All are checked before the
+ * program starts; the program's environment carries the result, and its shim reads nothing else. Rules (only, except) of a stronger place
+ * replace those of a weaker one; they travel in one variable, FINESSE_ONLY, so that their order is kept.
+ */
+#include "cli/cli.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/settings.h"
+
+#define WHY_BYTES   512
+#define GIVEN_MAX   (4 * TRAFFIC_RULES_MAX)
+#define RULES_BYTES 8192
+
+extern char **environ;
+
+/* The settings of one place, in order. */
+struct given {
+	struct settings_visit visit;
+	struct settings *settings; /* each is checked into it as it comes */
+	unsigned n;
+	bool rules; /* there are rules among them */
+	struct {
+		char *name, *value;
+	} items[GIVEN_MAX];
+};
+
+static int given_add(struct settings_visit *v, const char *name, const char *value, char *why, size_t why_len)
+{
+	struct given *g = (struct given *)v;
+	if (g->n == GIVEN_MAX) {
+		snprintf(why, why_len, "more than %d settings", GIVEN_MAX);
+		return -EINVAL;
+	}
+	if (settings_is_rule(name) && !g->rules) {
+		g->rules = true;
+		g->settings->n_rules = 0;
+	}
+	int r = settings_set(g->settings, name, value, why, why_len);
+	if (r < 0)
+		return r;
+	g->items[g->n].name = strdup(name);
+	g->items[g->n++].value = strdup(value);
+	return 0;
+}
+
+/* ---- the environment that the program gets ---- */
+
+/* Adds one rule list to `out`, each rule with its own word. */
+static void rules_append(char *out, size_t size, const char *word, const char *list)
+{
+	for (const char *p = list;; p++) {
+		size_t n;
+		p += strspn(p, " \t");
+		n = strcspn(p, ",");
+		bool has_word = strncmp(p, "only", 4) == 0 || strncmp(p, "except", 6) == 0;
+		size_t used = strlen(out);
+		snprintf(out + used, size - used, "%s%s%s%.*s", used ? "," : "", has_word ? "" : word, has_word ? "" : " ", (int)n, p);
+		p += n;
+		if (*p == 0)
+			return;
+	}
+}
+
+/* `win`: over what the environment says already. */
+static void given_export(const struct given *g, bool win)
+{
+	char variable[SETTINGS_VARIABLE_LEN], rules[RULES_BYTES] = "";
+	for (unsigned i = 0; i < g->n; i++) {
+		if (settings_is_rule(g->items[i].name))
+			rules_append(rules, sizeof rules, g->items[i].name, g->items[i].value);
+		else
+			setenv(settings_variable(g->items[i].name, variable), g->items[i].value, win);
+	}
+	if (g->rules && (win || (!getenv("FINESSE_ONLY") && !getenv("FINESSE_EXCEPT")))) {
+		setenv("FINESSE_ONLY", rules, 1);
+		unsetenv("FINESSE_EXCEPT");
+	}
+}
+
+/* Ours comes after what is there: an address sanitizer must be the first, and others may wrap us. */
+static void preload_export(const char *library)
+{
+	const char *old = getenv("LD_PRELOAD");
+	char *both = NULL;
+	if (!old || !old[0])
+		setenv("LD_PRELOAD", library, 1);
+	else if (!strstr(old, library) && asprintf(&both, "%s:%s", old, library) > 0)
+		setenv("LD_PRELOAD", both, 1);
+	free(both);
+}
+
+/* ---- the command line ---- */
+
+struct arguments {
+	const char *config;
+	struct given given;
+	char **program; /* and its arguments */
+};
+
+/* Is `name` a flag setting (which takes its value only behind '=')? −1: no setting. */
+static int setting_is_flag(const char *name)
+{
+	for (size_t i = 0; settings_info(i); i++)
+		if (strcmp(settings_info(i)->name, name) == 0)
+			return settings_info(i)->flag;
+	return -1;
+}
+
+/* One option at argv[0]. How many elements it took; −1: an error, told. */
+static int parse_option(struct arguments *a, char **argv)
+{
+	char name[64], why[WHY_BYTES];
+	const char *option = argv[0] + 2, *equals = strchr(option, '=');
+	size_t n = equals ? (size_t)(equals - option) : strlen(option);
+	int used = 1;
+	snprintf(name, sizeof name, "%.*s", (int)n, option);
+	bool is_config = strcmp(name, "config") == 0;
+	int flag = setting_is_flag(name);
+	const char *value = equals ? equals + 1 : NULL;
+	if (n >= sizeof name || (!is_config && flag < 0)) {
+		cli_usage_error("run", "there is no setting '%.60s' (see finesse run --help)", name);
+		return -1;
+	}
+	if (!value && flag == 1) {
+		value = "on";
+	} else if (!value) {
+		value = argv[1];
+		used = 2;
+	}
+	if (!value) {
+		cli_usage_error("run", "--%s needs a value (see finesse run --help)", name);
+		return -1;
+	}
+	if (is_config) {
+		a->config = value;
+	} else if (given_add(&a->given.visit, name, value, why, sizeof why) < 0) {
+		cli_usage_error("run", "%s", why);
+		return -1;
+	}
+	return used;
+}
+
+static int parse_arguments(struct arguments *a, char **argv)
+{
+	char **p = argv + 1;
+	while (*p && strncmp(*p, "--", 2) == 0 && (*p)[2]) {
+		int used = parse_option(a, p);
+		if (used < 0)
+			return EXIT_USAGE;
+		p += used;
+	}
+	if (*p && strcmp(*p, "--") == 0)
+		p++;
+	else if (*p && (*p)[0] == '-')
+		return cli_usage_error("run", "there is no option '%s' (see finesse run --help)", *p);
+	if (!*p)
+		return cli_usage_error("run", "which program? (finesse run [SETTING...] [--] PROGRAM [ARGUMENT...])");
+	a->program = p;
+	return EXIT_OK;
+}
+
+/* All three places into one, the later the stronger, and what they say together. */
+static int settings_merge(const struct arguments *a, struct given *file, struct settings *s)
+{
+	char why[WHY_BYTES];
+	settings_default(s);
+	file->settings = s;
+	file->visit.setting = given_add;
+	if (a->config && settings_file_visit(a->config, &file->visit, why, sizeof why) < 0)
+		return cli_usage_error("run", "%s", why);
+	if (settings_from_environment(s, environ, why, sizeof why) < 0)
+		return cli_usage_error("run", "%s", why);
+	if (a->given.rules)
+		s->n_rules = 0;
+	for (unsigned i = 0; i < a->given.n; i++)
+		if (settings_set(s, a->given.items[i].name, a->given.items[i].value, why, sizeof why) < 0)
+			return cli_usage_error("run", "%s", why);
+	if (s->close_policy == CLOSE_POLICY_HOLD && s->close_hold_us > s->close_hold_max_us)
+		return cli_usage_error("run", "close-policy holds for %lld ms, but close-hold-max is %lld ms",
+				       (long long)s->close_hold_us / 1000, (long long)s->close_hold_max_us / 1000);
+	return EXIT_OK;
+}
+
+/* ---- the program ---- */
+
+/* The file that execvp will open. 0 and its path; EXIT_NOT_FOUND or EXIT_CANNOT_RUN. */
+static int program_find(const char *name, char *path, size_t size)
+{
+	const char *list = getenv("PATH");
+	int status = EXIT_NOT_FOUND;
+	struct stat st;
+	if (strchr(name, '/')) {
+		snprintf(path, size, "%s", name);
+		if (access(name, X_OK) == 0 && stat(name, &st) == 0 && S_ISREG(st.st_mode))
+			return EXIT_OK;
+		return errno == ENOENT || errno == ENOTDIR ? EXIT_NOT_FOUND : EXIT_CANNOT_RUN;
+	}
+	for (const char *dir = list ? list : "/bin:/usr/bin"; name[0];) {
+		size_t n = strcspn(dir, ":");
+		snprintf(path, size, "%.*s%s%s", (int)n, dir, n ? "/" : "", name);
+		if (stat(path, &st) == 0 && S_ISREG(st.st_mode)) {
+			if (access(path, X_OK) == 0)
+				return EXIT_OK;
+			status = EXIT_CANNOT_RUN;
+		}
+		if (!dir[n])
+			break;
+		dir += n + 1;
+	}
+	return status;
+}
+
+static int program_exec(char **program, const struct settings *s)
+{
+	char path[PATH_MAX], library[PATH_MAX];
+	int status = program_find(program[0], path, sizeof path);
+	if (status != EXIT_OK) {
+		fprintf(stderr, "finesse run: %s: %s\n", program[0],
+			status == EXIT_NOT_FOUND ? "not found" : "cannot be executed");
+		return status;
+	}
+	if (cli_find_library(library, sizeof library) < 0) {
+		fprintf(stderr, "finesse run: libfinesse.so is neither next to finesse nor in %s\n", FINESSE_PKGLIBDIR);
+		return EXIT_CANNOT_RUN;
+	}
+	if (strpbrk(library, ": "))
+		return cli_usage_error("run", "LD_PRELOAD cannot name %s: a path with a colon or a space", library);
+	const char *obstacle = elf_obstacle(path);
+	if (obstacle) {
+		fprintf(stderr, "finesse run: %s %s: it cannot be preloaded, and %s\n", path, obstacle,
+			s->strict ? "--strict forbids to start it so" : "runs on the kernel's TCP");
+		if (s->strict)
+			return EXIT_CANNOT_RUN;
+	}
+	preload_export(library);
+	execvp(program[0], program);
+	fprintf(stderr, "finesse run: %s: %s\n", program[0], strerror(errno));
+	return errno == ENOENT ? EXIT_NOT_FOUND : EXIT_CANNOT_RUN;
+}
+
+int cli_run(int argc, char **argv)
+{
+	static struct settings command_line, merged; /* large; used once */
+	static struct given file;
+	static struct arguments a;
+	(void)argc;
+	settings_default(&command_line);
+	a.given.settings = &command_line;
+	a.given.visit.setting = given_add;
+	int status = parse_arguments(&a, argv);
+	if (status == EXIT_OK)
+		status = settings_merge(&a, &file, &merged);
+	if (status != EXIT_OK)
+		return status;
+	given_export(&file, false);
+	given_export(&a.given, true);
+	return program_exec(a.program, &merged);
+}

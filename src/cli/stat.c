@@ -1,0 +1,224 @@
+/*
+ * finesse stat: finds the engines, asks each for its document, prints it. An engine listens on the abstract AF_UNIX name
+ * finesse/stat/PID of its network namespace, writes one JSON document to who connects, and closes.
+ */
+#include "cli/cli.h"
+#include "cli/stat.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/time.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <jansson.h>
+
+#define NAME_PREFIX    "finesse/stat/"
+#define TIMEOUT_S      5 /* an engine that is stopped does not answer */
+#define DOCUMENT_LIMIT (256u << 20)
+#define ENGINES_MAX    4096
+
+/* ---- asking one engine ---- */
+
+/* Connected, or -errno. */
+static int engine_connect(long pid)
+{
+	struct sockaddr_un sun = {.sun_family = AF_UNIX};
+	struct timeval tv = {.tv_sec = TIMEOUT_S};
+	int n = snprintf(sun.sun_path + 1, sizeof sun.sun_path - 1, NAME_PREFIX "%ld", pid);
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return -errno;
+	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &tv, sizeof tv);
+	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &tv, sizeof tv);
+	if (connect(fd, (struct sockaddr *)&sun, (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + (size_t)n)) < 0) {
+		int err = errno;
+		close(fd);
+		return -err;
+	}
+	return fd;
+}
+
+/* All that comes until the end. NULL and *err. */
+static char *read_all(int fd, size_t *len, int *err)
+{
+	size_t size = 65536;
+	char *buf = malloc(size);
+	*len = 0;
+	for (ssize_t n = 1; buf && n != 0;) {
+		if (*len == size) {
+			char *more = size < DOCUMENT_LIMIT ? realloc(buf, size * 2) : NULL;
+			if (!more)
+				break;
+			buf = more;
+			size *= 2;
+		}
+		n = read(fd, buf + *len, size - *len);
+		if (n == 0)
+			return buf;
+		if (n < 0 && errno != EINTR) {
+			*err = errno;
+			free(buf);
+			return NULL;
+		}
+		*len += n > 0 ? (size_t)n : 0;
+	}
+	*err = ENOMEM;
+	free(buf);
+	return NULL;
+}
+
+/* The document of one engine; NULL, and why on standard error. */
+static json_t *engine_ask(long pid)
+{
+	json_error_t error;
+	size_t len;
+	int err, fd = engine_connect(pid);
+	if (fd < 0) {
+		fprintf(stderr, "finesse stat: pid %ld: %s\n", pid, fd == -ECONNREFUSED ? "does not run under finesse, or has no engine yet" :
+			strerror(-fd));
+		return NULL;
+	}
+	char *text = read_all(fd, &len, &err);
+	close(fd);
+	if (!text) {
+		fprintf(stderr, "finesse stat: pid %ld: %s\n", pid, err == EAGAIN ? "does not answer (is it stopped?)" : strerror(err));
+		return NULL;
+	}
+	json_t *document = len ? json_loadb(text, len, 0, &error) : NULL;
+	if (!len)
+		fprintf(stderr, "finesse stat: pid %ld: runs as another user\n", pid);
+	else if (!document)
+		fprintf(stderr, "finesse stat: pid %ld: not a document: %s at byte %d\n", pid, error.text, error.position);
+	else if (!json_is_object(document))
+		json_decref(document), document = NULL;
+	free(text);
+	return document;
+}
+
+/* ---- finding them ---- */
+
+static int compare_pids(const void *a, const void *b)
+{
+	long x = *(const long *)a, y = *(const long *)b;
+	return (x > y) - (x < y);
+}
+
+/* The pids of the engines in this network namespace, sorted, each once. */
+static size_t engines_find(long *pids, size_t max)
+{
+	char line[512];
+	size_t n = 0, unique = 0;
+	FILE *f = fopen("/proc/net/unix", "re");
+	while (f && fgets(line, sizeof line, f)) {
+		char *name = strstr(line, "@" NAME_PREFIX), *end;
+		if (!name || n == max)
+			continue;
+		long pid = strtol(name + strlen("@" NAME_PREFIX), &end, 10);
+		if (pid > 0 && *end == '\n')
+			pids[n++] = pid;
+	}
+	if (f)
+		fclose(f);
+	qsort(pids, n, sizeof *pids, compare_pids);
+	for (size_t i = 0; i < n; i++)
+		if (unique == 0 || pids[unique - 1] != pids[i])
+			pids[unique++] = pids[i];
+	return unique;
+}
+
+/* Into the network namespace of `pid`, if that is another one. 0 or -errno. */
+static int enter_namespace_of(long pid)
+{
+	char path[64];
+	struct stat ours, its;
+	int r = 0;
+	snprintf(path, sizeof path, "/proc/%ld/ns/net", pid);
+	if (stat("/proc/self/ns/net", &ours) == 0 && stat(path, &its) == 0 && ours.st_ino == its.st_ino)
+		return 0;
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	if (setns(fd, CLONE_NEWNET) < 0)
+		r = -errno;
+	close(fd);
+	return r;
+}
+
+/* ---- the command ---- */
+
+static int print_documents(json_t **documents, size_t n, bool json)
+{
+	if (!json) {
+		for (size_t i = 0; i < n; i++) {
+			if (i)
+				putchar('\n');
+			stat_render(stdout, documents[i]);
+		}
+	} else if (n == 1) {
+		json_dumpf(documents[0], stdout, JSON_INDENT(1) | JSON_PRESERVE_ORDER);
+		putchar('\n');
+	} else {
+		json_t *array = json_array();
+		for (size_t i = 0; i < n; i++)
+			json_array_append(array, documents[i]);
+		json_dumpf(array, stdout, JSON_INDENT(1) | JSON_PRESERVE_ORDER);
+		putchar('\n');
+		json_decref(array);
+	}
+	return fflush(stdout) == 0 ? EXIT_OK : EXIT_NOTHING;
+}
+
+static int stat_engines(const long *pids, size_t n, bool json)
+{
+	json_t **documents = calloc(n ? n : 1, sizeof *documents);
+	size_t got = 0;
+	for (size_t i = 0; documents && i < n; i++)
+		if ((documents[got] = engine_ask(pids[i])))
+			got++;
+	int status = documents && (got || json) ? print_documents(documents, got, json) : EXIT_NOTHING;
+	for (size_t i = 0; i < got; i++)
+		json_decref(documents[i]);
+	free(documents);
+	return got == n && n > 0 ? status : EXIT_NOTHING;
+}
+
+int cli_stat(int argc, char **argv)
+{
+	static long pids[ENGINES_MAX];
+	bool json = false;
+	long pid = 0;
+	for (int i = 1; i < argc; i++) {
+		char *end;
+		if (strcmp(argv[i], "--json") == 0) {
+			json = true;
+			continue;
+		}
+		if (argv[i][0] == '-')
+			return cli_usage_error("stat", "there is no option '%s' (finesse stat [PID] [--json])", argv[i]);
+		if (pid)
+			return cli_usage_error("stat", "one PID at most, or none for all");
+		pid = strtol(argv[i], &end, 10);
+		if (*end || pid <= 0)
+			return cli_usage_error("stat", "PID takes a process number, not '%s'", argv[i]);
+	}
+	if (pid) {
+		int r = enter_namespace_of(pid);
+		if (r < 0) {
+			fprintf(stderr, "finesse stat: pid %ld: %s\n", pid, r == -ENOENT ? "no such process" : strerror(-r));
+			return EXIT_NOTHING;
+		}
+		return stat_engines(&pid, 1, json);
+	}
+	size_t n = engines_find(pids, ENGINES_MAX);
+	if (n == 0)
+		fputs("finesse stat: no program runs under finesse in this network namespace\n", stderr);
+	return stat_engines(pids, n, json);
+}

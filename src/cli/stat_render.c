@@ -1,0 +1,264 @@
+/*
+ * An engine's document as text, in the manner of ss -ti. Nothing is required of the document: what is missing is left out, so
+ * that command and engine of different versions get along.
+ */
+#include "cli/stat.h"
+
+#include <inttypes.h>
+#include <stdbool.h>
+#include <string.h>
+
+#define WIDTH 100 /* columns, before a list goes on in the next line */
+
+static const char *text(json_t *object, const char *key)
+{
+	const char *s = json_string_value(json_object_get(object, key));
+	return s ? s : "";
+}
+
+static int64_t number(json_t *object, const char *key)
+{
+	json_t *n = json_object_get(object, key);
+	return json_is_integer(n) ? json_integer_value(n) : 0;
+}
+
+static bool has(json_t *object, const char *key)
+{
+	return json_object_get(object, key) != NULL;
+}
+
+/* "85 us", "3.42 ms", "1.2 s" */
+static const char *duration(int64_t us, char out[24])
+{
+	if (us < 1000)
+		snprintf(out, 24, "%" PRId64 " us", us);
+	else if (us < 1000000)
+		snprintf(out, 24, "%.4g ms", (double)us / 1e3);
+	else
+		snprintf(out, 24, "%.4g s", (double)us / 1e6);
+	return out;
+}
+
+/* "512", "1.5M": for bytes. */
+static const char *bytes(int64_t n, char out[24])
+{
+	static const char units[] = "kMGT";
+	double d = (double)n;
+	int unit = -1;
+	while (d >= 10000 && units[unit + 1]) {
+		d /= 1000;
+		unit++;
+	}
+	if (unit < 0)
+		snprintf(out, 24, "%" PRId64, n);
+	else
+		snprintf(out, 24, "%.4g%c", d, units[unit]);
+	return out;
+}
+
+/* ---- words that flow into lines of WIDTH ---- */
+
+struct flow {
+	FILE *out;
+	const char *indent;
+	size_t column; /* 0: nothing in this line yet */
+};
+
+static void flow_word(struct flow *f, const char *word)
+{
+	size_t n = strlen(word);
+	if (f->column && f->column + 2 + n > WIDTH) {
+		fputc('\n', f->out);
+		f->column = 0;
+	}
+	fprintf(f->out, "%s%s", f->column ? "  " : f->indent, word);
+	f->column += n + (f->column ? 2 : strlen(f->indent));
+}
+
+static void flow_end(struct flow *f)
+{
+	if (f->column)
+		fputc('\n', f->out);
+	f->column = 0;
+}
+
+static void flow_duration(struct flow *f, json_t *object, const char *key, const char *label)
+{
+	char word[64], t[24];
+	if (number(object, key) <= 0)
+		return;
+	snprintf(word, sizeof word, "%s %s", label, duration(number(object, key), t));
+	flow_word(f, word);
+}
+
+/* `always`: even when it is 0. */
+static void flow_number(struct flow *f, json_t *object, const char *key, const char *label, bool always)
+{
+	char word[64], t[24];
+	if (!has(object, key) || (!always && number(object, key) == 0))
+		return;
+	snprintf(word, sizeof word, "%s %s", label, bytes(number(object, key), t));
+	flow_word(f, word);
+}
+
+/* ---- the parts ---- */
+
+static void render_head(FILE *out, json_t *d)
+{
+	json_t *totals = json_object_get(d, "totals");
+	fprintf(out, "%s, pid %" PRId64 ", finesse %s", text(d, "comm"), number(d, "pid"), text(d, "version"));
+	if (has(d, "interface"))
+		fprintf(out, " on %s (classifier %s, transmit %s)", text(d, "interface"), text(d, "classifier"), text(d, "tx"));
+	else
+		fprintf(out, ", no engine: everything is the kernel's");
+	fputc('\n', out);
+	if (!totals)
+		return;
+	fprintf(out, "connections: %" PRId64 " opened, %" PRId64 " accepted; first FIN %" PRId64 " times ours, %" PRId64
+		" times the peer's; %" PRId64 " in TIME-WAIT; %" PRId64 " fell back to the kernel\n",
+		number(totals, "connections_opened"), number(totals, "connections_accepted"), number(totals, "first_fin_us"),
+		number(totals, "first_fin_peer"), number(d, "time_wait"), number(totals, "fallbacks"));
+}
+
+/* "first FIN ours: 12 learned-off, 3 idle" */
+static void render_reasons(FILE *out, json_t *reasons)
+{
+	const char *reason, *sep = "      first FIN ours: ";
+	json_t *count;
+	json_object_foreach (reasons, reason, count) {
+		if (json_integer_value(count) == 0)
+			continue;
+		fprintf(out, "%s%" PRId64 " %s", sep, (int64_t)json_integer_value(count), reason);
+		sep = ", ";
+	}
+	if (sep[0] == ',')
+		fputc('\n', out);
+}
+
+static void render_steering(FILE *out, json_t *s)
+{
+	int64_t closes = number(s, "closes"), first = number(s, "client_first"), hold_us = number(s, "hold_us");
+	char t[24];
+	fprintf(out, "    closes %s: %" PRId64, text(s, "policy"), closes);
+	if (closes > 0)
+		fprintf(out, ", the client first in %" PRId64 " (%.1f %%)", first, 100.0 * (double)first / (double)closes);
+	if (hold_us > 0)
+		fprintf(out, "; holds up to %s", duration(hold_us, t));
+	else if (json_is_true(json_object_get(s, "learned_off")))
+		fprintf(out, "; does not hold: clients do not close first");
+	fputc('\n', out);
+	if (number(s, "held") > 0) {
+		struct flow f = {out, "      ", 0};
+		flow_number(&f, s, "held", "held", true);
+		flow_number(&f, s, "held_now", "now", false);
+		flow_number(&f, s, "hold_client_fin", "client closed", true);
+		flow_number(&f, s, "hold_expired", "ran out", true);
+		flow_number(&f, s, "hold_reset", "reset", false);
+		flow_number(&f, s, "hold_data", "new data", false);
+		flow_number(&f, s, "over_budget", "over budget", false);
+		flow_end(&f);
+	}
+	render_reasons(out, json_object_get(s, "server_first"));
+}
+
+static void render_listener(FILE *out, json_t *l)
+{
+	char local[80];
+	bool v6 = strchr(text(l, "address"), ':') != NULL;
+	snprintf(local, sizeof local, "%s%s%s:%" PRId64, v6 ? "[" : "", text(l, "address"), v6 ? "]" : "", number(l, "port"));
+	fprintf(out, "%-12s %8" PRId64 " %8" PRId64 "  %-24s *", "LISTEN", number(l, "accept_queue"), number(l, "backlog"), local);
+	if (number(l, "syn_queue"))
+		fprintf(out, "  %" PRId64 " in SYN-RECEIVED", number(l, "syn_queue"));
+	fputc('\n', out);
+	json_t *steering = json_object_get(l, "steering");
+	if (steering)
+		render_steering(out, steering);
+}
+
+static void render_connection(FILE *out, json_t *c)
+{
+	char word[96], a[24];
+	struct flow f = {out, "    ", 0};
+	const char *first = text(c, "first_fin");
+	fprintf(out, "%-12s %8" PRId64 " %8" PRId64 "  %-24s %s\n", text(c, "state"), number(c, "unread_bytes"),
+		number(c, "unsent_bytes") + number(c, "in_flight_bytes"), text(c, "local"), text(c, "remote"));
+	if (json_is_true(json_object_get(c, "held")))
+		flow_word(&f, "FIN HELD");
+	flow_word(&f, text(c, "role"));
+	flow_word(&f, text(c, "cc"));
+	if (number(c, "rtt_us") > 0) {
+		snprintf(word, sizeof word, "rtt %s", duration(number(c, "rtt_us"), a));
+		size_t n = strlen(word);
+		snprintf(word + n, sizeof word - n, " ± %s", duration(number(c, "rttvar_us"), a));
+		flow_word(&f, word);
+	}
+	flow_duration(&f, c, "min_rtt_us", "min");
+	flow_duration(&f, c, "handshake_rtt_us", "handshake");
+	flow_duration(&f, c, "rto_us", "rto");
+	flow_number(&f, c, "mss", "mss", false);
+	flow_number(&f, c, "cwnd_bytes", "cwnd", false);
+	if (number(c, "ssthresh_bytes") < INT32_MAX)
+		flow_number(&f, c, "ssthresh_bytes", "ssthresh", false);
+	flow_number(&f, c, "bytes_out", "out", true);
+	flow_number(&f, c, "bytes_in", "in", true);
+	flow_number(&f, c, "in_flight_bytes", "in flight", false);
+	flow_number(&f, c, "retrans", "retransmitted", false);
+	if (strcmp(first, "us") == 0 || strcmp(first, "peer") == 0 || text(c, "close_reason")[0]) {
+		snprintf(word, sizeof word, "first FIN %s%s%s", strcmp(first, "us") == 0 ? "ours" : strcmp(first, "peer") == 0 ? "the peer's" : "none yet",
+			 text(c, "close_reason")[0] ? ": " : "", text(c, "close_reason"));
+		flow_word(&f, word);
+	}
+	flow_end(&f);
+}
+
+static void render_fallbacks(FILE *out, json_t *fallbacks)
+{
+	json_t *f;
+	size_t i;
+	if (json_array_size(fallbacks) > 0)
+		fputs("left to the kernel:\n", out);
+	json_array_foreach (fallbacks, i, f) {
+		fprintf(out, "    %s: %s", text(f, "what"), text(f, "why"));
+		if (number(f, "count") > 1)
+			fprintf(out, " (%" PRId64 " times)", number(f, "count"));
+		fputc('\n', out);
+	}
+}
+
+/* The counters that are not 0, group by group. */
+static void render_counters(FILE *out, json_t *counters)
+{
+	const char *group, *name;
+	json_t *members, *value;
+	json_object_foreach (counters, group, members) {
+		struct flow f = {out, "    ", 0};
+		char word[96], title[32];
+		snprintf(title, sizeof title, "%s counters:", group);
+		bool any = false;
+		json_object_foreach (members, name, value) {
+			if (json_integer_value(value) == 0)
+				continue;
+			if (!any)
+				fprintf(out, "%s\n", title);
+			any = true;
+			snprintf(word, sizeof word, "%s %" PRId64, name, (int64_t)json_integer_value(value));
+			flow_word(&f, word);
+		}
+		flow_end(&f);
+	}
+}
+
+void stat_render(FILE *out, json_t *d)
+{
+	json_t *listeners = json_object_get(d, "listeners"), *connections = json_object_get(d, "connections"), *item;
+	size_t i;
+	render_head(out, d);
+	if (json_array_size(listeners) + json_array_size(connections) > 0)
+		fprintf(out, "%-12s %8s %8s  %-24s %s\n", "State", "Recv-Q", "Send-Q", "Local", "Peer");
+	json_array_foreach (listeners, i, item)
+		render_listener(out, item);
+	json_array_foreach (connections, i, item)
+		render_connection(out, item);
+	render_fallbacks(out, json_object_get(d, "fallbacks"));
+	render_counters(out, json_object_get(d, "counters"));
+}

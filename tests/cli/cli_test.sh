@@ -1,0 +1,215 @@
+#!/bin/sh
+# The finesse command: exit statuses, errors by name, help, the environment that a program gets, stat against a fake engine.
+set -u
+here=$(cd "$(dirname "$0")" && pwd)
+dir=$(mktemp -d)
+engines=
+trap 'kill $engines 2>/dev/null; rm -rf "$dir"' EXIT
+failures=0
+checks=0
+unset LD_PRELOAD
+for v in $(env | sed -n 's/^\(FINESSE_[A-Z_]*\)=.*/\1/p'); do unset "$v"; done
+
+# A copy beside a library of its own: the loader complains about an empty one and goes on.
+mkdir "$dir/.libs"
+cp ./finesse "$dir/finesse" || exit 99
+: >"$dir/.libs/libfinesse.so"
+finesse=$dir/finesse
+
+fail() {
+	failures=$((failures + 1))
+	echo "FAIL: $*"
+	sed 's/^/  out: /' "$dir/out"
+	sed 's/^/  err: /' "$dir/err"
+}
+
+# expect STATUS PATTERN-IN-STDERR COMMAND...: '' for nothing special
+expect() {
+	want=$1 pattern=$2
+	shift 2
+	checks=$((checks + 1))
+	"$@" >"$dir/out" 2>"$dir/err" </dev/null
+	got=$?
+	[ "$got" = "$want" ] || fail "$*: status $got, not $want"
+	[ -z "$pattern" ] || grep -q -e "$pattern" "$dir/err" || fail "$*: no '$pattern' on standard error"
+}
+
+# stdout_has PATTERN: of the last expect
+stdout_has() {
+	checks=$((checks + 1))
+	grep -q -e "$1" "$dir/out" || fail "no '$1' on standard output"
+}
+
+# version, help
+expect 0 '' "$finesse" --version
+stdout_has '^finesse [0-9]*\.[0-9]*\.[0-9]*$'
+expect 0 '' "$finesse" --help
+stdout_has 'finesse run'
+expect 0 '' "$finesse" help run
+cp "$dir/out" "$dir/help"
+for s in interface except only bypass-firewall close-policy close-hold-max close-client-budget congestion spin log strict config; do
+	checks=$((checks + 1))
+	grep -q -e "^  --$s" "$dir/help" || fail "help run does not know $s"
+	if [ -f "$here/../../man/finesse.1" ]; then
+		sed 's/\\-/-/g' "$here/../../man/finesse.1" | grep -q -e "^\.BI* --$s" || fail "the manual does not know $s"
+	fi
+done
+expect 0 '' "$finesse" run --help
+expect 0 '' "$finesse" stat --help
+stdout_has 'json'
+expect 0 '' "$finesse" doctor -h
+stdout_has 'interface'
+expect 2 'usage' "$finesse"
+expect 2 "'walk'" "$finesse" walk
+expect 2 "'walk'" "$finesse" help walk
+
+# bad settings, by name, before anything runs
+expect 2 'close-policy.*hodl' "$finesse" run --close-policy hodl -- touch "$dir/ran"
+expect 2 'close-policy.*hodl' "$finesse" run --close-policy=hodl -- touch "$dir/ran"
+expect 2 'congestion takes reno or newreno' "$finesse" run --congestion bbr -- touch "$dir/ran"
+expect 2 'no-such' "$finesse" run --no-such 3 -- touch "$dir/ran"
+expect 2 "'-x'" "$finesse" run -x touch "$dir/ran"
+expect 2 'close-hold-max' "$finesse" run --close-policy hold:2000 -- touch "$dir/ran"
+expect 2 '--spin needs a value' "$finesse" run --spin
+expect 2 'which program' "$finesse" run --strict
+expect 2 'which program' "$finesse" run --
+expect 2 'strict takes on or off' "$finesse" run --strict=maybe touch "$dir/ran"
+expect 2 'only:.*sever' "$finesse" run --only 'sever *:80' touch "$dir/ran"
+expect 2 'FINESSE_SPIN takes' env FINESSE_SPIN=fast "$finesse" run touch "$dir/ran"
+expect 2 'FINESSE_SPINN' env FINESSE_SPINN=1 "$finesse" run touch "$dir/ran"
+printf 'spin = 3\nclose-policy = never\n' >"$dir/config"
+expect 2 'config:2: close-policy takes' "$finesse" run --config "$dir/config" touch "$dir/ran"
+expect 2 'missing.*No such file' "$finesse" run --config "$dir/missing" touch "$dir/ran"
+checks=$((checks + 1))
+[ ! -e "$dir/ran" ] || fail "a program ran in spite of a bad setting"
+
+# what the program gets
+cat >"$dir/config" <<'END'
+# weaker than the environment
+spin = 10
+log = info
+close-policy = off
+except = server *:22
+strict = off
+END
+expect 0 '' env FINESSE_LOG=debug "$finesse" run --config "$dir/config" --close-policy hold:5 \
+	sh -c 'env | grep -a "^FINESSE_\|^LD_PRELOAD" | sort; echo pid $$'
+stdout_has '^FINESSE_SPIN=10$'
+stdout_has '^FINESSE_LOG=debug$'
+stdout_has '^FINESSE_CLOSE_POLICY=hold:5$'
+stdout_has '^FINESSE_ONLY=except server \*:22$'
+stdout_has "^LD_PRELOAD=$dir/.libs/libfinesse.so\$"
+expect 0 '' env FINESSE_EXCEPT='client *:1' FINESSE_STRICT=off "$finesse" run --config "$dir/config" \
+	--only 'server *:80, except server *:81' --except 'server *:82' -- env
+stdout_has '^FINESSE_ONLY=only server \*:80,except server \*:81,except server \*:82$'
+checks=$((checks + 1))
+! grep -q '^FINESSE_EXCEPT' "$dir/out" || fail "weaker rules survived"
+expect 0 '' env LD_PRELOAD=/nonexistent.so "$finesse" run env
+stdout_has "^LD_PRELOAD=/nonexistent.so:$dir/.libs/libfinesse.so\$"
+expect 0 '' env LD_PRELOAD="$dir/.libs/libfinesse.so" "$finesse" run env
+stdout_has "^LD_PRELOAD=$dir/.libs/libfinesse.so\$"
+
+# its own pid, its own status
+checks=$((checks + 1))
+sh -c 'echo $$; exec "$1" run sh -c '\''echo $$'\' sh "$finesse" 2>/dev/null | sort -u >"$dir/out"
+[ "$(wc -l <"$dir/out")" = 1 ] || fail "run changed the pid"
+expect 7 '' "$finesse" run sh -c 'exit 7'
+
+# 126 and 127
+expect 127 'not found' "$finesse" run no-such-program-anywhere
+expect 127 'not found' "$finesse" run /no/such/program
+: >"$dir/plain"
+expect 126 'cannot be executed' "$finesse" run "$dir/plain"
+expect 126 'cannot be executed' "$finesse" run "$dir"
+expect 126 'cannot be executed' env PATH="$dir:$PATH" "$finesse" run plain
+
+# programs that cannot be preloaded: an ELF header with one segment that names no interpreter, and a set-user-ID copy
+printf '\177ELF\002\001\001\000\000\000\000\000\000\000\000\000\002\000\076\000' >"$dir/static"
+head -c 100 /dev/zero >>"$dir/static"
+chmod +x "$dir/static"
+if [ "$(uname -m)" = x86_64 ]; then
+	expect 126 'statically linked.*strict forbids' "$finesse" run --strict "$dir/static"
+	printf '#!%s\n' "$dir/static" >"$dir/script"
+	chmod +x "$dir/script"
+	expect 126 'script is statically linked' "$finesse" run --strict "$dir/script"
+fi
+expect 0 '' "$finesse" run --strict true
+if [ "$(id -u)" = 0 ]; then
+	cp "$(command -v env)" "$dir/suid"
+	chown 65534 "$dir/suid"
+	chmod 4755 "$dir/suid"
+	expect 126 'set-user-ID' "$finesse" run --strict "$dir/suid"
+	expect 0 'set-user-ID.*on the kernel' "$finesse" run "$dir/suid"
+fi
+mv "$dir/.libs" "$dir/libs"
+# unless one is installed
+if "$finesse" doctor --interface lo | grep -q '^missing *libfinesse.so'; then
+	expect 126 'libfinesse.so' "$finesse" run true
+fi
+mv "$dir/libs" "$dir/.libs"
+
+# stat
+expect 2 "'-j'" "$finesse" stat -j
+expect 2 'PID' "$finesse" stat twelve
+expect 2 'one PID' "$finesse" stat 1 2
+expect 1 'does not run under finesse' "$finesse" stat $$
+expect 1 'no such process' "$finesse" stat 4194305
+if [ "$(id -u)" = 0 ] && unshare -n true 2>/dev/null; then
+	expect 1 'no program runs under finesse' unshare -n "$finesse" stat
+	expect 1 'no program runs under finesse' unshare -n "$finesse" stat --json
+	stdout_has '^\[\]$'
+fi
+if command -v python3 >/dev/null; then
+	cat >"$dir/document" <<'END'
+{"version":"0.1.0","pid":1234,"comm":"nginx","interface":"veth0","classifier":"ebpf-tcx","tx":"io_uring",
+"listeners":[{"address":"0.0.0.0","port":80,"backlog":511,"accept_queue":1,"syn_queue":2,
+"steering":{"policy":"adaptive","closes":200,"client_first":150,"server_first":{"learned-off":48,"idle":2},"held":152,"held_now":1,
+"hold_client_fin":150,"hold_expired":2,"hold_us":4096,"learned_off":false}}],
+"connections":[{"local":"10.0.0.1:80","remote":"10.0.0.2:4711","role":"server","state":"FIN-WAIT-1","held":true,"first_fin":"none",
+"close_reason":"held","rtt_us":85,"rttvar_us":1500,"handshake_rtt_us":90,"rto_us":200000,"cwnd_bytes":14480,"mss":1448,"bytes_in":80,
+"bytes_out":123456789,"unread_bytes":3,"unsent_bytes":4,"in_flight_bytes":5,"cc":"newreno","future":[1]}],
+"time_wait":7,"totals":{"connections_accepted":200,"first_fin_us":50,"first_fin_peer":150,"fallbacks":1},
+"fallbacks":[{"what":"listen 127.0.0.1:81","why":"loopback","count":2}],"counters":{"tcp":{"SegsIn":9,"Nothing":0},"ip":{}}}
+END
+	python3 "$here/fake_engine.py" <"$dir/document" >"$dir/pid" &
+	engines=$!
+	python3 "$here/fake_engine.py" <"$dir/plain" >"$dir/pid2" &
+	engines="$engines $!"
+	echo '{}' | python3 "$here/fake_engine.py" >"$dir/pid3" &
+	engines="$engines $!"
+	until [ -s "$dir/pid" ] && [ -s "$dir/pid2" ] && [ -s "$dir/pid3" ]; do :; done
+	pid=$(cat "$dir/pid")
+	expect 0 '' "$finesse" stat "$pid"
+	stdout_has '^nginx, pid 1234, finesse 0.1.0 on veth0'
+	stdout_has 'LISTEN .* 1 *511  0.0.0.0:80'
+	stdout_has 'client first in 150 (75.0 %).*4.096 ms'
+	stdout_has '48 learned-off, 2 idle'
+	stdout_has 'FIN-WAIT-1 .* 3 *9  10.0.0.1:80 *10.0.0.2:4711'
+	stdout_has 'FIN HELD'
+	stdout_has '123.5M'
+	stdout_has 'listen 127.0.0.1:81: loopback (2 times)'
+	stdout_has 'SegsIn 9'
+	expect 0 '' "$finesse" stat "$pid" --json
+	stdout_has '"comm": "nginx"'
+	stdout_has '"future"'
+	checks=$((checks + 1))
+	python3 -c 'import json, sys; json.load(sys.stdin)' <"$dir/out" || fail "not JSON"
+	expect 1 'another user' "$finesse" stat "$(cat "$dir/pid2")"
+	expect 0 '' "$finesse" stat "$(cat "$dir/pid3")"
+	expect 1 '' "$finesse" stat --json
+	checks=$((checks + 1))
+	python3 -c 'import json, sys; assert len(json.load(sys.stdin)) >= 2' <"$dir/out" || fail "not an array of both"
+fi
+
+# doctor: which lines, not what they find
+expect 2 "'-i'" "$finesse" doctor -i
+"$finesse" doctor --interface lo >"$dir/out" 2>"$dir/err"
+for what in libfinesse.so kernel CAP_NET_RAW CAP_NET_ADMIN CAP_BPF AF_PACKET io_uring TCP_REPAIR interface RLIMIT_NOFILE; do
+	stdout_has "^[a-z]* *$what "
+done
+expect 1 '' "$finesse" doctor --interface nosuchif0
+stdout_has '^missing *interface *nosuchif0'
+stdout_has 'kernel.s TCP$'
+
+echo "$checks checks, $failures failures"
+[ "$failures" = 0 ]
