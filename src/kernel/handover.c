@@ -17,7 +17,7 @@
  * - ts_recent cannot be set; the peer's next segment does.
  * - CLOSE-WAIT: the FIN comes from a raw socket with a header of our own, source = the peer,
  * destination = us. The route to a local address is the loopback interface, where the packet keeps
- * its route, so no reverse-path or martian check applies (tests/probes/fin_injection_probe); the
+ * its route, so no reverse-path or martian check applies (tests/probes/repair_probe); the
  * established socket is found whatever the interface.
  *
  * Owns nothing beyond a call. References: tcp(7), linux/net/ipv4/tcp.c do_tcp_setsockopt.
