@@ -55,7 +55,7 @@ static void ack_advance(struct tcp_conn *c, int64_t now, const struct tcp_segmen
 	c->bytes_acked += bytes;
 	c->snd_una = seg->ack;
 	c->probing = false;
-	c->backoff = c->rtx_count = 0;
+	c->rtx_count = 0; /* the backoff stays until there is a sample: rtt_sample */
 	timer_stop_rtx(c); /* RFC 6298 (5.2), (5.3) */
 	if (snd_flight(c))
 		timer_start_rtx(c, now);
@@ -88,6 +88,7 @@ static void ack_after_probe(struct tcp_conn *c)
 {
 	if (c->probing && c->snd_wnd && snd_flight(c) == 1) {
 		c->snd_nxt = c->snd_una;
+		c->snd_sml = c->snd_una; /* nor does Nagle wait for it */
 		if (c->fin_sent)
 			c->fin_sent = false;
 		c->probing = false;
@@ -127,7 +128,8 @@ static void ack_of_fin(struct tcp_conn *c, int64_t now)
 /* RFC 5681 §2: (a) data outstanding, (b) no data, (c) no SYN or FIN, (d) the greatest ACK seen, (e) the same window. */
 static bool is_duplicate(const struct tcp_conn *c, const struct tcp_segment *seg, bool window_changed)
 {
-	return snd_flight(c) && seg->payload_len == 0 && !(seg->flags & (SEG_SYN | SEG_FIN)) &&
+	/* The answer to a window probe says that its octet was refused, not that one was lost. */
+	return snd_flight(c) && !c->probing && seg->payload_len == 0 && !(seg->flags & (SEG_SYN | SEG_FIN)) &&
 	       seg->ack == c->snd_una && !window_changed;
 }
 
