@@ -214,7 +214,7 @@ static void emit_segment(struct tcp_conn *c, int64_t now, struct tcp_emit *emit,
 			seg.has |= SEG_HAS_WSCALE;
 			seg.wscale = c->rcv_wscale;
 		}
-	} else if (SEQ_GT(c->snd_up, seq)) {
+	} else if (SEQ_GT(c->snd_up, c->snd_una) && SEQ_GT(c->snd_up, seq)) {
 		uint32_t up = c->snd_up - seq; /* points behind the urgent byte: RFC 6093 §3.1, RFC 9293 §3.8.5 */
 		seg.flags |= SEG_URG;
 		seg.urgent = up < UINT16_MAX ? up : UINT16_MAX;
