@@ -1,7 +1,8 @@
 /* Round-trip time and retransmission timeout (RFC 6298). */
 #include "tcp/tcp_int.h"
 
-#define RTT_G_US 1 /* clock granularity */
+#define RTT_G_US              1 /* clock granularity */
+#define RTO_AFTER_LOST_SYN_US (3 * USEC_PER_SEC) /* RFC 6298 (5.7) */
 
 void rtt_init(struct tcp_conn *c)
 {
@@ -22,11 +23,20 @@ void rtt_sample(struct tcp_conn *c, uint32_t r)
 		c->srtt_us = 1;
 	if (!c->min_rtt_us || r < c->min_rtt_us)
 		c->min_rtt_us = r;
+	c->backoff = 0; /* Karn, §5: a new measurement, and nothing else, collapses the backed-off RTO */
 	/* (2.3), (2.4). The floor goes into the variance term, as Linux does: a peer's delayed ACK comes on top of the RTT. */
 	const struct tcp_config *config = &c->stack->config;
 	int64_t var = max_u32(RTT_G_US, 4 * c->rttvar_us);
 	int64_t rto = c->srtt_us + (var > config->rto_min_us ? var : config->rto_min_us);
 	c->rto_us = rto < config->rto_max_us ? rto : config->rto_max_us;
+}
+
+/* (5.7): "If the timer expires awaiting the ACK of a SYN segment and the TCP implementation is using an RTO less than
+   3 seconds, the RTO MUST be re-initialized to 3 seconds when data transmission begins". */
+void rtt_after_lost_syn(struct tcp_conn *c)
+{
+	if (c->rto_us < RTO_AFTER_LOST_SYN_US)
+		c->rto_us = RTO_AFTER_LOST_SYN_US;
 }
 
 /* (5.5), bounded by (2.5). */

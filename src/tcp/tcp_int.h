@@ -118,6 +118,7 @@ bool timer_persists(const struct tcp_conn *c); /* rtx_at is the persist timer */
 /* ---- rtt.c ---- */
 void rtt_init(struct tcp_conn *c);
 void rtt_sample(struct tcp_conn *c, uint32_t rtt_us);
+void rtt_after_lost_syn(struct tcp_conn *c);
 int64_t rtt_backed_off(const struct tcp_conn *c);
 
 /* ---- recovery.c: loss detection and repair ---- */
