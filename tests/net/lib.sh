@@ -1,0 +1,107 @@
+# shellcheck shell=sh
+# For shell tests that need root and two hosts. Source it, then:
+#
+#   need curl nginx           skip (77) without root or one of these programs
+#   pair_up                   namespaces $SERVER_NS and $CLIENT_NS (pids), veth server0 10.78.0.1/24 – client0 10.78.0.2/24
+#   in_server cmd…  in_client cmd…      run there
+#   finesse_server cmd…       exec there under ./finesse on its interface (in a subshell or with &)
+#   wait_until SECONDS cmd…   until it succeeds; fails the test otherwise
+#   pass TEXT  fail TEXT      count; finish prints the summary line and exits
+#
+# The namespaces have no names and live as long as their holders, which the exit trap ends.
+: "${FINESSE_BUILD_DIR:=.}"
+SERVER_IP=10.78.0.1 CLIENT_IP=10.78.0.2
+checks=0 failures=0 holders=
+PATH=$PATH:/usr/sbin:/sbin
+
+need() {
+	if [ "$(id -u)" != 0 ]; then
+		echo "skipped: needs root"
+		exit 77
+	fi
+	for program in "$@"; do
+		if ! command -v "$program" >/dev/null; then
+			echo "skipped: needs $program"
+			exit 77
+		fi
+	done
+}
+
+lib_cleanup() {
+	for pid in $holders; do
+		kill -9 "$pid" 2>/dev/null
+	done
+	[ -z "${scratch:-}" ] || rm -rf "$scratch"
+}
+
+# A process in a network namespace of its own; its pid in $holder.
+hold_namespace() {
+	unshare --net sleep infinity &
+	holder=$!
+	holders="$holders $holder"
+	wait_until 5 sh -c "[ \$(readlink /proc/$holder/ns/net) != \$(readlink /proc/self/ns/net) ]"
+}
+
+pair_up() {
+	trap lib_cleanup EXIT
+	trap 'exit 1' HUP INT TERM
+	scratch=$(mktemp -d)
+	hold_namespace
+	SERVER_NS=$holder
+	hold_namespace
+	CLIENT_NS=$holder
+	in_server ip link set lo up
+	in_client ip link set lo up
+	in_server ip link add server0 type veth peer name client0 netns "$CLIENT_NS"
+	in_server ip addr add $SERVER_IP/24 dev server0
+	in_client ip addr add $CLIENT_IP/24 dev client0
+	in_server ip link set server0 up
+	in_client ip link set client0 up
+}
+
+in_server() {
+	nsenter --net="/proc/$SERVER_NS/ns/net" "$@"
+}
+
+in_client() {
+	nsenter --net="/proc/$CLIENT_NS/ns/net" "$@"
+}
+
+finesse_server() {
+	exec nsenter --net="/proc/$SERVER_NS/ns/net" "$FINESSE_BUILD_DIR/finesse" run --interface server0 -- "$@"
+}
+
+finesse_client() {
+	exec nsenter --net="/proc/$CLIENT_NS/ns/net" "$FINESSE_BUILD_DIR/finesse" run --interface client0 -- "$@"
+}
+
+wait_until() {
+	tries=$(($1 * 50))
+	shift
+	while ! "$@" >/dev/null 2>&1; do
+		tries=$((tries - 1))
+		if [ "$tries" = 0 ]; then
+			fail "never: $*"
+			return 1
+		fi
+		sleep 0.02
+	done
+}
+
+pass() {
+	checks=$((checks + 1))
+	echo "ok: $*"
+}
+
+fail() {
+	checks=$((checks + 1))
+	failures=$((failures + 1))
+	echo "FAILED: $*"
+}
+
+finish() {
+	[ "$checks" -gt 0 ] || checks=1 failures=1
+	echo "$((100 * (checks - failures) / checks))%: Checks: $checks, Failures: $failures, Errors: 0"
+	[ "$failures" = 0 ]
+	exit
+}
