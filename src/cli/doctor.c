@@ -25,6 +25,7 @@
 #include <unistd.h>
 
 #include "kernel/classifier.h"
+#include "kernel/firewall.h"
 #include "kernel/netstate.h"
 
 #ifndef CAP_BPF
@@ -190,6 +191,15 @@ static void check_classifier(int ifindex, const char *name)
 	close(fd);
 }
 
+static void check_firewall(int ifindex)
+{
+	char why[WHY_BYTES] = "";
+	if (firewall_check(ifindex, why, sizeof why) == 0)
+		say(FINDING_OK, "firewall", "no rule of this host could concern TCP");
+	else
+		say(FINDING_MISSING, "firewall", "%s: sockets stay with the kernel (--bypass-firewall overrides)", why);
+}
+
 /* The interface to serve, and what hangs on it. */
 static void check_interface(const char *wanted)
 {
@@ -215,6 +225,7 @@ static void check_interface(const char *wanted)
 		else
 			say(FINDING_MISSING, "interface", "%s has no address", name);
 		check_classifier(ifindex, name);
+		check_firewall(ifindex);
 	}
 	netstate_close(n);
 }
