@@ -32,6 +32,7 @@ static void tell_outcome(struct tcp_conn *c, int64_t now, enum close_end end)
 		.end = end,
 		.key = c->key,
 		.held_us = c->hold_at != TIME_NEVER ? now - c->hold_start_us : 0,
+		.held = c->hold_us > 0,
 		.peer_fin_after_us = TIME_NEVER,
 	};
 	tell(c, now, &out);
@@ -42,6 +43,8 @@ static void tell_late(struct tcp_conn *c, int64_t now, int64_t after)
 	struct close_outcome out = {
 		.end = c->close_end,
 		.key = c->key,
+		.held_us = c->close_end == CLOSE_END_EXPIRED ? c->hold_us : 0,
+		.held = c->hold_us > 0,
 		.peer_fin_after_us = after,
 		.late = true,
 	};
@@ -94,11 +97,11 @@ void hold_on_close(struct tcp_conn *c, int64_t now, enum close_call call, bool l
 	struct close_verdict verdict;
 	ask(c, now, call, linger, exiting, &verdict);
 	c->close_reason = verdict.reason;
-	if (verdict.action == CLOSE_HOLD && verdict.hold_us > 0 && c->state == TCPS_ESTABLISHED &&
+	c->hold_us = verdict.action == CLOSE_HOLD ? verdict.hold_us : 0;
+	if (c->hold_us > 0 && c->state == TCPS_ESTABLISHED &&
 	    !exiting && !linger) {
 		TCP_COUNT(c, CloseHeld);
 		c->fin_wanted = c->fin_held = true;
-		c->hold_us = verdict.hold_us;
 		if (snd_all_acked(c))
 			start_clock(c, now);
 		return;
