@@ -179,6 +179,32 @@ static uint64_t slow_reader(uint64_t seed)
 	return hash;
 }
 
+/* Small windows that shut and open in the middle of a conversation; nobody closes before everything has arrived, so that no FIN
+   pushes what should go by itself. */
+static uint64_t slow_echo(uint64_t seed)
+{
+	struct sim *sim = sim_seeded(seed);
+	uint32_t n = 3000 + sim_random(sim, 20000);
+	struct sim_app up = {.send_bytes = n, .expect_bytes = n, .reads_own = true, .random_writes = true,
+			     .write_max = 1 + sim_random(sim, 5000), .write_pause_us = sim_random(sim, 20000),
+			     .read_max = 1 + sim_random(sim, 2000), .read_pause_us = sim_random(sim, 20000),
+			     .close = SIM_CLOSE_DONE, .has_options = true},
+		       down = {.echo = true, .read_max = 1 + sim_random(sim, 3000),
+			       .read_pause_us = sim_random(sim, 50000), .read_start_us = sim_random(sim, 3000000),
+			       .close = SIM_CLOSE_EOF};
+	tcp_options_default(&up.options);
+	up.options.user_rcvbuf = true;
+	up.options.rcvbuf_bytes = 2048 + sim_random(sim, 6000);
+	down.has_options = true;
+	down.options = up.options;
+	down.options.rcvbuf_bytes = 2048 + sim_random(sim, 6000);
+	up.options.nodelay = seed & 1;
+	run_pair(sim, &up, &down, n, n);
+	uint64_t hash = sim->trace_hash;
+	sim_free(sim);
+	return hash;
+}
+
 static uint64_t lossy_handshake(uint64_t seed)
 {
 	struct sim *sim = sim_seeded(seed);
@@ -216,7 +242,7 @@ static const struct {
 } scenarios[] = {
 	{"bulk_up", bulk_up},	      {"bulk_down", bulk_down},		  {"bulk_both", bulk_both},
 	{"echo", echo},		      {"small_writes", small_writes},	  {"half_close", half_close},
-	{"slow_reader", slow_reader}, {"lossy_handshake", lossy_handshake},
+	{"slow_reader", slow_reader}, {"slow_echo", slow_echo},		  {"lossy_handshake", lossy_handshake},
 	{"simultaneous_open", simultaneous_open},
 };
 #define SCENARIOS (int)(sizeof scenarios / sizeof *scenarios)

@@ -1,0 +1,540 @@
+/* Windows and what may go when: Nagle, cork, silly window avoidance on both sides, shrinking windows, urgent data, buffers. */
+#include "harness.h"
+
+static struct harness *established(unsigned features, uint32_t window)
+{
+	struct harness *h = h_new(features);
+	h->peer_window = window;
+	h->open.options.user_sndbuf = true;
+	h->open.options.sndbuf_bytes = 1 << 20;
+	h_establish(h);
+	return h;
+}
+
+static void set_options(struct harness *h, void (*change)(struct tcp_options *opt))
+{
+	struct tcp_options opt = *tcp_get_options(&h->c);
+	change(&opt);
+	tcp_set_options(&h->c, h->now, &opt);
+	h_output(h);
+}
+
+static void nodelay(struct tcp_options *opt)
+{
+	opt->nodelay = true;
+}
+static void cork(struct tcp_options *opt)
+{
+	opt->cork = true;
+}
+static void uncork(struct tcp_options *opt)
+{
+	opt->cork = false;
+}
+
+/* ---- Nagle and cork ---- */
+
+START_TEST(SHLD_7_nagle)
+{
+	struct harness *h = established(_i ? H_ALL : 0, 65535);
+	h_send(h, 10);
+	h_expect(h, SEG_ACK, 1, 1, 10); /* nothing in flight: goes */
+	h_send(h, 20);
+	h_send(h, 30);
+	h_silence(h);
+	h_advance(h, H_RTT);
+	h_peer_ack(h, 11);
+	h_expect(h, SEG_ACK, 11, 1, 50); /* together */
+	h_silence(h);
+	h_free(h);
+}
+END_TEST
+
+/* A full segment does not wait. */
+START_TEST(SHLD_7_nagle_full_segment)
+{
+	struct harness *h = established(0, 65535);
+	h_send(h, 10);
+	h_expect(h, SEG_ACK, 1, 1, 10);
+	h_send(h, H_MSS + 5);
+	h_expect(h, SEG_ACK, 11, 1, H_MSS);
+	h_silence(h);
+	h_peer_ack(h, 11 + H_MSS);
+	h_expect(h, SEG_ACK, 11 + H_MSS, 1, 5);
+	h_free(h);
+}
+END_TEST
+
+START_TEST(MUST_17_nagle_can_be_disabled)
+{
+	struct harness *h = established(0, 65535);
+	h_send(h, 10);
+	h_expect(h, SEG_ACK, 1, 1, 10);
+	h_send(h, 20);
+	h_silence(h);
+	set_options(h, nodelay); /* what waited goes */
+	h_expect(h, SEG_ACK, 11, 1, 20);
+	h_send(h, 5);
+	h_expect(h, SEG_ACK, 31, 1, 5);
+	h_free(h);
+}
+END_TEST
+
+START_TEST(cork_holds_partial_segments)
+{
+	struct harness *h = established(0, 65535);
+	set_options(h, cork);
+	h_send(h, 700);
+	h_silence(h);
+	h_send(h, 700);
+	h_expect(h, SEG_ACK, 1, 1, H_MSS);
+	h_silence(h);
+	set_options(h, uncork);
+	h_expect(h, SEG_ACK, 1001, 1, 400);
+	h_free(h);
+}
+END_TEST
+
+START_TEST(cork_is_bounded)
+{
+	struct harness *h = established(0, 65535);
+	set_options(h, cork);
+	h_send(h, 700);
+	ck_assert_int_le(h_next(h), 200 * USEC_PER_MSEC); /* tcp(7): a 200 ms ceiling */
+	h_expect(h, SEG_ACK, 1, 1, 700);
+	h_free(h);
+}
+END_TEST
+
+/* A FIN is not held by cork or Nagle. */
+START_TEST(fin_pushes_everything)
+{
+	struct harness *h = established(0, 65535);
+	set_options(h, cork);
+	h_send(h, 700);
+	h_shutdown(h);
+	h_expect(h, SEG_ACK | SEG_FIN, 1, 1, 700);
+	h_free(h);
+}
+END_TEST
+
+/* MUST-60, MUST-61: the last segment of what is buffered carries PSH. */
+START_TEST(MUST_61_push)
+{
+	struct harness *h = established(0, 65535);
+	h_send(h, 2 * H_MSS + 100);
+	ck_assert_uint_eq(h_expect(h, SEG_ACK, 1, 1, H_MSS)->seg.flags & SEG_PSH, 0);
+	h_take(h);
+	struct h_out *last = h_take(h);
+	if (!last) { /* Nagle may hold the rest until an ACK */
+		h_peer_ack(h, 1 + 2 * H_MSS);
+		last = h_take(h);
+	}
+	ck_assert_ptr_nonnull(last);
+	ck_assert_uint_eq(last->seg.flags & SEG_PSH, SEG_PSH);
+	h_free(h);
+}
+END_TEST
+
+/* ---- the sender and the peer's window ---- */
+
+START_TEST(never_beyond_the_window)
+{
+	struct harness *h = established(_i ? H_ALL : 0, 2500 & ~7u);
+	uint32_t window = h->peer_window;
+	h_send(h, 10000);
+	uint32_t end = 1;
+	for (struct h_out *o; (o = h_take(h));)
+		end = o->seg.seq - H_ISS + o->seg.payload_len;
+	ck_assert_uint_le(end, 1 + window);
+	ck_assert_uint_ge(end, 1 + 2 * H_MSS);
+	h_free(h);
+}
+END_TEST
+
+/* MUST-38: no small segment because the window is small, unless it is half of the largest there was. */
+START_TEST(MUST_38_sender_sws)
+{
+	struct harness *h = established(0, 10000);
+	h_send(h, 10000);
+	h_drain(h);
+	h_advance(h, H_RTT);
+	h->peer_window = 300;
+	h_peer_ack(h, 10001);
+	h_send(h, 5000);
+	h_silence(h);
+	h->peer_window = H_MSS;
+	h_peer_ack(h, 10001);
+	h_expect(h, SEG_ACK, 10001, 1, H_MSS);
+	h_silence(h);
+	h_free(h);
+}
+END_TEST
+
+/* … nor is it held back for ever: the override timeout. */
+START_TEST(MUST_38_override)
+{
+	struct harness *h = established(0, 10000);
+	h_send(h, 10000);
+	h_drain(h);
+	h_advance(h, H_RTT);
+	h->peer_window = 300;
+	h_peer_ack(h, 10001);
+	h_send(h, 5000);
+	h_silence(h);
+	ck_assert_int_le(h_next(h), 2 * USEC_PER_SEC);
+	struct h_out *o = h_take(h);
+	ck_assert_ptr_nonnull(o);
+	ck_assert_uint_ge(o->seg.payload_len, 1);
+	ck_assert_uint_le(o->seg.payload_len, 300);
+	h_peer_ack(h, 10001 + o->seg.payload_len);
+	h_drain(h);
+	h_free(h);
+}
+END_TEST
+
+/* A peer whose largest window is small gets small segments at once. */
+START_TEST(MUST_38_small_peer)
+{
+	struct harness *h = established(0, 600);
+	h_send(h, 5000);
+	h_expect(h, SEG_ACK, 1, 1, 600);
+	h_silence(h);
+	h->peer_window = 310; /* at least half of the largest */
+	h_peer_ack(h, 601);
+	h_expect(h, SEG_ACK, 601, 1, 310);
+	h_silence(h);
+	h_free(h);
+}
+END_TEST
+
+/* MUST-34, SHLD-15, SHLD-16, SHLD-17: the peer takes window back. */
+START_TEST(MUST_34_shrinking_window)
+{
+	struct harness *h = established(_i ? H_ALL : 0, 8000);
+	h_send(h, 12000);
+	for (int k = 0; k < 8; k++)
+		h_expect(h, SEG_ACK, 1 + k * H_MSS, 1, H_MSS);
+	h_silence(h);
+	h_advance(h, H_RTT);
+	h->peer_window = 2000; /* right edge from 8001 back to 3001 */
+	h_peer_ack(h, 1001);
+	h_silence(h); /* SHLD-15: nothing new */
+	h_next(h);
+	struct h_out *o = h_take(h);
+	ck_assert_ptr_nonnull(o);
+	ck_assert_uint_eq(o->seg.seq, H_ISS + 1001); /* SHLD-16: within the window, from the left */
+	h_drain(h);
+	h->peer_window = 16000;
+	h_peer_ack(h, 8001); /* it had arrived */
+	uint32_t end = 8001;
+	while ((o = h_take(h))) {
+		if (o->seg.seq == H_ISS + end)
+			end += o->seg.payload_len;
+	}
+	h_peer_ack(h, end);
+	for (int i = 0; i < 20 && end < 12001; i++) {
+		while ((o = h_take(h)))
+			end = o->seg.seq - H_ISS + o->seg.payload_len;
+		h_peer_ack(h, end);
+	}
+	ck_assert_uint_eq(end, 12001);
+	ck_assert_uint_eq(tcp_unacked_bytes(&h->c), 0);
+	h_drain(h);
+	h_free(h);
+}
+END_TEST
+
+/* MUST-1: windows are unsigned; RFC 7323 §2.3: scaled, except in a SYN. */
+START_TEST(MUST_1_window_is_unsigned)
+{
+	struct harness *h = established(_i ? H_WSCALE : 0, 65535);
+	h->peer_window = _i ? 400000 : 65535;
+	h_peer_ack(h, 1);
+	ck_assert_uint_eq(h_status(h).snd_wnd, h->peer_window & ~(_i ? 7u : 0u));
+	h_free(h);
+}
+END_TEST
+
+/* Only newer segments update the window (SND.WL1, SND.WL2). */
+START_TEST(old_segments_do_not_update_the_window)
+{
+	struct harness *h = established(0, 8000);
+	h_peer(h, SEG_ACK, 1, 10);
+	h_send(h, 100);
+	h_peer_ack(h, 101);
+	struct tcp_segment s = h_seg(h, SEG_ACK, 0, 1, 0); /* an older ACK number */
+	s.window = 1;
+	h_input(h, &s);
+	ck_assert_uint_eq(h_status(h).snd_wnd, 8000);
+	h_drain(h);
+	h_free(h);
+}
+END_TEST
+
+/* ---- the receiver's window ---- */
+
+/* What the last segment said the right edge is, relative to the peer's ISS. */
+static uint32_t right_edge(struct harness *h, const struct h_out *o)
+{
+	return o->seg.ack - H_PEER_ISS + ((uint32_t)o->seg.window << h_status(h).rcv_wscale);
+}
+
+/* SHLD-14: never moved back, whatever the buffer and the scale. */
+START_TEST(SHLD_14_window_is_not_shrunk)
+{
+	struct harness *h = h_new(_i & 1 ? H_ALL : 0);
+	h->open.options.user_rcvbuf = _i & 2;
+	h->open.options.rcvbuf_bytes = _i & 2 ? 20001 : 0;
+	h_establish(h);
+	uint32_t edge = 0, read = 0, got = 0;
+	for (uint32_t i = 1; i < 400; i++) {
+		uint32_t len = i * 37 % 911 + 1;
+		if (len > h_status(h).rcv_wnd)
+			len = h_status(h).rcv_wnd;
+		if (len) {
+			h_peer(h, SEG_ACK, 1, len);
+			got += len;
+		}
+		if (i % 3 == 0) {
+			ssize_t n = h_recv(h, i * 53 % 1500 + 1, read);
+			read += n > 0 ? (uint32_t)n : 0;
+		}
+		h_advance(h, 50000);
+		for (struct h_out *o; (o = h_take(h));) {
+			/* Scaled, it is a multiple of the unit away from RCV.NXT: less than one unit may be lost in rounding (RFC 7323
+			   §2.4, appendix F), and never twice. */
+			int32_t unit = 1 << h_status(h).rcv_wscale;
+			ck_assert_int_gt((int32_t)(right_edge(h, o) - edge), -unit);
+			if ((int32_t)(right_edge(h, o) - edge) > 0)
+				edge = right_edge(h, o);
+		}
+		h_drain(h);
+	}
+	ck_assert_uint_gt(got, 50000);
+	h_free(h);
+}
+END_TEST
+
+/* MUST-39: a full buffer that is emptied slowly does not offer slivers. */
+START_TEST(MUST_39_receiver_sws)
+{
+	struct harness *h = h_new(_i ? H_ALL : 0);
+	h->open.options.user_rcvbuf = true;
+	h->open.options.rcvbuf_bytes = 8192;
+	h_establish(h);
+	while (h_status(h).rcv_wnd) {
+		uint32_t n = h_status(h).rcv_wnd < H_MSS ? h_status(h).rcv_wnd : H_MSS;
+		h_peer(h, SEG_ACK, 1, n);
+		h_advance(h, 50000);
+	}
+	h_drain(h);
+	uint32_t edge = h_rcv_nxt(h), read = 0;
+	for (int i = 0; i < 40; i++) {
+		ck_assert_int_eq(h_recv(h, 100, read), 100);
+		read += 100;
+		for (struct h_out *o; (o = h_take(h));) { /* a window update, if any, is worth a segment or half the buffer */
+			ck_assert_uint_ge(right_edge(h, o) - edge, H_MSS);
+			edge = right_edge(h, o);
+		}
+		/* the peer probes: the answer may not offer a sliver either */
+		struct tcp_segment s = h_seg(h, SEG_ACK, -1, 1, 0);
+		h_advance(h, 600000);
+		h_input(h, &s);
+		struct h_out *o = h_take(h);
+		ck_assert_ptr_nonnull(o);
+		uint32_t moved = right_edge(h, o) - edge;
+		ck_assert(moved == 0 || moved >= H_MSS);
+		edge = right_edge(h, o);
+		h_drain(h);
+	}
+	ck_assert_int_gt(edge, h_rcv_nxt(h)); /* by now it is open again */
+	h_free(h);
+}
+END_TEST
+
+/* Reading all of a full buffer tells the peer at once: nobody else would. */
+START_TEST(window_update_after_zero)
+{
+	struct harness *h = h_new(_i ? H_ALL : 0);
+	h->open.options.user_rcvbuf = true;
+	h->open.options.rcvbuf_bytes = 8192;
+	h_establish(h);
+	uint32_t got = 0;
+	while (h_status(h).rcv_wnd) {
+		uint32_t n = h_status(h).rcv_wnd < H_MSS ? h_status(h).rcv_wnd : H_MSS;
+		h_peer(h, SEG_ACK, 1, n);
+		got += n;
+		h_advance(h, 50000);
+	}
+	h_drain(h);
+	ck_assert_int_eq(h_recv(h, got, 0), (ssize_t)got);
+	struct h_out *o = h_expect(h, SEG_ACK, 1, 1 + got, 0);
+	ck_assert_uint_ge(right_edge(h, o) - (1 + got), 4096);
+	h_silence(h);
+	h_free(h);
+}
+END_TEST
+
+/* What is received stays within what was promised, and the promise within the buffer. */
+START_TEST(receive_buffer_bounds)
+{
+	struct harness *h = h_new(0);
+	h->open.options.user_rcvbuf = true;
+	h->open.options.rcvbuf_bytes = 10000;
+	h_establish(h);
+	ck_assert_uint_le(h_status(h).rcv_wnd, 10000);
+	struct tcp_segment s = h_seg(h, SEG_ACK, 0, 1, 60000); /* a peer that ignores the window */
+	h_input(h, &s);
+	ck_assert_uint_le(tcp_readable_bytes(&h->c), 10000);
+	ck_assert_uint_eq(h_rcv_nxt(h), 1 + tcp_readable_bytes(&h->c));
+	h_drain(h);
+	h_free(h);
+}
+END_TEST
+
+/* ---- the application's side ---- */
+
+START_TEST(send_buffer_and_writability)
+{
+	struct harness *h = h_new(0);
+	h->open.options.user_sndbuf = true;
+	h->open.options.sndbuf_bytes = 9000;
+	h_establish(h);
+	ck_assert(tcp_is_writable(&h->c));
+	uint32_t space = tcp_send_space(&h->c);
+	ck_assert_uint_ge(space, 9000);
+	ck_assert_int_eq(h_send(h, space + 5000), (ssize_t)space);
+	ck_assert(!tcp_is_writable(&h->c));
+	ck_assert_int_eq(h_send(h, 1), -EAGAIN);
+	ck_assert_uint_eq(tcp_unacked_bytes(&h->c), space);
+	h_events(h);
+	h_drain(h);
+	h_advance(h, H_RTT);
+	h_peer_ack(h, 1 + space / 10); /* a little room: not worth waking anybody */
+	ck_assert(!(h_events(h) & TCP_EV_WRITABLE));
+	h_peer_ack(h, 1 + space);
+	ck_assert(h_events(h) & TCP_EV_WRITABLE);
+	ck_assert(tcp_is_writable(&h->c));
+	ck_assert_uint_eq(tcp_unacked_bytes(&h->c), 0);
+	h_drain(h);
+	h_free(h);
+}
+END_TEST
+
+/* One emit may carry many segments, all but the last full. */
+START_TEST(super_segments)
+{
+	struct harness *h = h_new(_i ? H_ALL : 0);
+	h->open.gso_max_bytes = 64240;
+	h->open.options.user_sndbuf = true;
+	h->open.options.sndbuf_bytes = 1 << 20;
+	h_establish(h);
+	h_send(h, 9 * H_MSS + 10);
+	uint32_t end = 1, most = 0;
+	for (struct h_out *o; (o = h_take(h));) {
+		ck_assert_uint_eq(o->seg.seq, H_ISS + end);
+		if (o->seg.payload_len > H_MSS)
+			ck_assert_uint_eq(o->gso_size, H_MSS);
+		else
+			ck_assert_uint_eq(o->gso_size, 0);
+		end += o->seg.payload_len;
+		most = o->seg.payload_len > most ? o->seg.payload_len : most;
+	}
+	ck_assert_uint_ge(most, 9 * H_MSS);
+	ck_assert_uint_eq(end, 1 + 9 * H_MSS + 10);
+	h_free(h);
+}
+END_TEST
+
+/* ---- urgent data ---- */
+
+static ssize_t send_urgent(struct harness *h, uint32_t len)
+{
+	uint8_t bytes[64];
+	for (uint32_t i = 0; i < len; i++)
+		bytes[i] = h_byte(h->sent + i);
+	struct iovec iov = {bytes, len};
+	ssize_t n = tcp_send(&h->c, h->now, &iov, 1, false, true);
+	h->sent += (uint32_t)n;
+	h_output(h);
+	return n;
+}
+
+/* MUST-30, MUST-62: the pointer is behind the last urgent octet (RFC 6093 §3.1's practice: RFC 9293 §3.8.5). */
+START_TEST(MUST_62_sending_urgent_data)
+{
+	struct harness *h = established(0, 65535);
+	h_send(h, 10);
+	h_expect(h, SEG_ACK, 1, 1, 10);
+	ck_assert_int_eq(send_urgent(h, 3), 3);
+	struct h_out *o = h_expect(h, SEG_ACK | SEG_URG, 11, 1, 3); /* not held by Nagle */
+	ck_assert_uint_eq(o->seg.urgent, 3);
+	h_peer_ack(h, 14);
+	h_send(h, 5);
+	h_expect(h, SEG_ACK, 14, 1, 5); /* over */
+	h_free(h);
+}
+END_TEST
+
+/* MUST-31, MUST-32, MUST-33: announced ahead of its data, of any length; the application is told, and where the mark is. */
+START_TEST(MUST_32_receiving_urgent_data)
+{
+	struct harness *h = established(_i ? H_ALL : 0, 65535);
+	uint8_t byte;
+	ck_assert_int_eq(tcp_recv_urgent(&h->c, &byte), -EINVAL);
+	struct tcp_segment s = h_seg(h, SEG_ACK | SEG_URG, 0, 1, 10);
+	s.urgent = 15; /* five more to come */
+	h_input(h, &s);
+	h->peer_nxt += 10;
+	ck_assert(h_events(h) & TCP_EV_URGENT);
+	ck_assert_int_eq(tcp_recv_urgent(&h->c, &byte), -EAGAIN);
+	ck_assert(!tcp_at_mark(&h->c));
+	h_peer(h, SEG_ACK, 1, 10);
+	ck_assert_int_eq(tcp_recv_urgent(&h->c, &byte), 0);
+	ck_assert_uint_eq(byte, h_byte(14)); /* the octet before the pointer */
+	ck_assert_int_eq(h_recv(h, 100, 0), 14); /* reads stop at the mark */
+	ck_assert(tcp_at_mark(&h->c));
+	ck_assert_int_eq(h_recv(h, 100, 15), 5); /* and pass over it */
+	ck_assert(!tcp_at_mark(&h->c));
+	h_advance(h, USEC_PER_SEC);
+	h_drain(h);
+	h_free(h);
+}
+END_TEST
+
+int main(void)
+{
+	Suite *s = suite_create("window");
+	TCase *tc = tcase_create("nagle");
+	tcase_add_loop_test(tc, SHLD_7_nagle, 0, 2);
+	tcase_add_test(tc, SHLD_7_nagle_full_segment);
+	tcase_add_test(tc, MUST_17_nagle_can_be_disabled);
+	tcase_add_test(tc, cork_holds_partial_segments);
+	tcase_add_test(tc, cork_is_bounded);
+	tcase_add_test(tc, fin_pushes_everything);
+	tcase_add_test(tc, MUST_61_push);
+	suite_add_tcase(s, tc);
+	tc = tcase_create("sender");
+	tcase_add_loop_test(tc, never_beyond_the_window, 0, 2);
+	tcase_add_test(tc, MUST_38_sender_sws);
+	tcase_add_test(tc, MUST_38_override);
+	tcase_add_test(tc, MUST_38_small_peer);
+	tcase_add_loop_test(tc, MUST_34_shrinking_window, 0, 2);
+	tcase_add_loop_test(tc, MUST_1_window_is_unsigned, 0, 2);
+	tcase_add_test(tc, old_segments_do_not_update_the_window);
+	suite_add_tcase(s, tc);
+	tc = tcase_create("receiver");
+	tcase_add_loop_test(tc, SHLD_14_window_is_not_shrunk, 0, 4);
+	tcase_add_loop_test(tc, MUST_39_receiver_sws, 0, 2);
+	tcase_add_loop_test(tc, window_update_after_zero, 0, 2);
+	tcase_add_test(tc, receive_buffer_bounds);
+	suite_add_tcase(s, tc);
+	tc = tcase_create("application");
+	tcase_add_test(tc, send_buffer_and_writability);
+	tcase_add_loop_test(tc, super_segments, 0, 2);
+	tcase_add_test(tc, MUST_62_sending_urgent_data);
+	tcase_add_loop_test(tc, MUST_32_receiving_urgent_data, 0, 2);
+	suite_add_tcase(s, tc);
+	return h_main(s);
+}
