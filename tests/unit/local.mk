@@ -73,6 +73,12 @@ tests_unit_steer_learner_test_LDADD = src/libsteer.la src/libbase.la $(UNIT_LIBS
 tests_unit_steer_policy_test_SOURCES = tests/unit/steer_policy_test.c
 tests_unit_steer_policy_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
 tests_unit_steer_policy_test_LDADD = src/libsteer.la src/libtcp.la src/libbase.la $(UNIT_LIBS)
+
+check_PROGRAMS += tests/unit/steer_core_test
+TESTS += tests/unit/steer_core_test
+tests_unit_steer_core_test_SOURCES = tests/unit/steer_core_test.c $(harness_sources)
+tests_unit_steer_core_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS) -I$(srcdir)/tests/tcp
+tests_unit_steer_core_test_LDADD = $(TCP_TEST_LIBS)
 endif
 
 # link, base/fd
