@@ -1,0 +1,182 @@
+/*
+ * sendfile and splice with an engine socket at one end: copies through a buffer, with the offsets and the partial results of the kernel's calls.
+ *
+ * Nothing may be taken from a source that could not be delivered. A file is read at a position that moves only by what was sent. A pipe is looked at
+ * through tee(2) into a pipe of our own and drained by what was sent; a socket is looked at with MSG_PEEK and drained by what the pipe took.
+ */
+#include "shim.h"
+
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/sendfile.h>
+
+#define COPY_BYTES     (128 * 1024)
+#define COPY_MAX_BYTES 0x7ffff000 /* of one call: Linux's MAX_RW_COUNT */
+
+/* One buffer is kept for the next call; concurrent calls bring their own. */
+static void *_Atomic spare_buffer;
+
+static void *buffer_take(void)
+{
+	void *b = atomic_exchange(&spare_buffer, NULL);
+	return b ? b : malloc(COPY_BYTES);
+}
+
+static void buffer_give(void *b)
+{
+	free(atomic_exchange(&spare_buffer, b));
+}
+
+static long sys_lseek(int fd, off_t offset, int whence)
+{
+	return sys_call(SYS_lseek, fd, offset, whence, 0, 0, 0);
+}
+
+static ssize_t sys_pread(int fd, void *buf, size_t n, off_t offset)
+{
+	return sys_call(SYS_pread64, fd, buf, n, offset, 0, 0);
+}
+
+/* From `in` at *pos; *pos moves by what was sent. */
+static ssize_t send_file(struct call *c, int in, off_t *pos, size_t n)
+{
+	char *buf = buffer_take();
+	size_t sent = 0;
+	ssize_t r = 0;
+	if (!buf)
+		return -ENOMEM;
+	while (sent < n) {
+		size_t want = n - sent < COPY_BYTES ? n - sent : COPY_BYTES;
+		ssize_t got = r = sys_pread(in, buf, want, *pos);
+		if (got <= 0)
+			break;
+		struct iovec iov = {buf, got};
+		struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
+		bool more = (size_t)got == want && sent + got < n;
+		r = engine_send(c, &msg, more ? MSG_MORE : 0);
+		if (r < 0)
+			break;
+		sent += r;
+		*pos += r;
+		if (r < got)
+			break;
+	}
+	buffer_give(buf);
+	return sent ? (ssize_t)sent : r;
+}
+
+static ssize_t engine_sendfile(struct call *c, int in, off_t *offset, size_t n)
+{
+	int flags = sys_fcntl(in, F_GETFL, 0);
+	if (flags < 0)
+		return flags;
+	if ((flags & O_ACCMODE) == O_WRONLY)
+		return -EBADF;
+	long pos = offset ? *offset : sys_lseek(in, 0, SEEK_CUR);
+	if (pos < 0)
+		return pos == -ESPIPE || offset ? -EINVAL : pos;
+	if (n > COPY_MAX_BYTES)
+		n = COPY_MAX_BYTES;
+	off_t at = pos;
+	ssize_t r = send_file(c, in, &at, n);
+	if (offset)
+		*offset = at;
+	else if (r > 0)
+		sys_lseek(in, at, SEEK_SET);
+	return r;
+}
+
+/* -EBADF of the file must not be taken for "the socket moved": it does not, file_kind says so (call_end). */
+ssize_t wrap_sendfile(int out, int in, off_t *offset, size_t n)
+{
+	VIA_ENGINE(in, (long)-EINVAL); /* a socket is no source */
+	VIA_ENGINE(out, engine_sendfile(&c, in, offset, n));
+	return REAL(sendfile)(out, in, offset, n);
+}
+
+/* ---- splice ---- */
+
+static ssize_t drain(int fd, char *buf, size_t n)
+{
+	size_t done = 0;
+	while (done < n) {
+		ssize_t r = sys_read(fd, buf, n - done < COPY_BYTES ? n - done : COPY_BYTES);
+		if (r <= 0)
+			break;
+		done += r;
+	}
+	return done;
+}
+
+static ssize_t pipe_to_sock(struct call *c, int in, char *buf, size_t n, unsigned flags)
+{
+	int copy[2];
+	int r = sys_call(SYS_pipe2, copy, O_CLOEXEC, 0, 0, 0, 0);
+	if (r < 0)
+		return r;
+	ssize_t sent = sys_call(SYS_tee, in, copy[1], n, flags & SPLICE_F_NONBLOCK, 0, 0);
+	if (sent > 0) {
+		ssize_t got = sys_read(copy[0], buf, sent);
+		struct iovec iov = {buf, got > 0 ? got : 0};
+		struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
+		int send_flags = (flags & SPLICE_F_NONBLOCK ? MSG_DONTWAIT : 0) |
+				 (flags & SPLICE_F_MORE ? MSG_MORE : 0);
+		sent = got <= 0 ? got : engine_send(c, &msg, send_flags);
+		if (sent > 0)
+			drain(in, buf, sent);
+	}
+	sys_close(copy[0]);
+	sys_close(copy[1]);
+	return sent;
+}
+
+static ssize_t sock_to_pipe(struct call *c, int out, char *buf, size_t n, unsigned flags)
+{
+	struct iovec iov = {buf, n};
+	struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
+	struct pollfd room = {.fd = out, .events = POLLOUT};
+	struct timespec now = {0, 0};
+	if ((flags & SPLICE_F_NONBLOCK) && sys_ppoll(&room, 1, &now, NULL) == 0)
+		return -EAGAIN;
+	ssize_t got = sock_recvmsg(c->sock, &msg, MSG_PEEK | (flags & SPLICE_F_NONBLOCK ? MSG_DONTWAIT : 0));
+	if (got <= 0)
+		return got;
+	/* What a pipe has room for without waiting: it takes PIPE_BUF at once when it polls writable. */
+	size_t piece = got;
+	if ((flags & SPLICE_F_NONBLOCK) && piece > 4096)
+		piece = 4096;
+	ssize_t put = sys_write(out, buf, piece);
+	if (put == -EPIPE)
+		sys_call(SYS_tgkill, sys_getpid(), sys_call(SYS_gettid, 0, 0, 0, 0, 0, 0), SIGPIPE, 0,
+			 0, 0);
+	if (put <= 0)
+		return put;
+	iov.iov_len = put;
+	return sock_recvmsg(c->sock, &msg, MSG_DONTWAIT);
+}
+
+static ssize_t engine_splice(struct call *c, int pipe_fd, bool to_pipe, bool offsets, size_t n,
+			     unsigned flags)
+{
+	if (offsets)
+		return -ESPIPE;
+	if (sys_fcntl(pipe_fd, F_GETPIPE_SZ, 0) < 0)
+		return -EINVAL;
+	char *buf = buffer_take();
+	if (!buf)
+		return -ENOMEM;
+	if (n > COPY_BYTES)
+		n = COPY_BYTES;
+	ssize_t r = to_pipe ? sock_to_pipe(c, pipe_fd, buf, n, flags)
+			    : pipe_to_sock(c, pipe_fd, buf, n, flags);
+	buffer_give(buf);
+	return r;
+}
+
+ssize_t wrap_splice(int in, off64_t *in_offset, int out, off64_t *out_offset, size_t n, unsigned flags)
+{
+	bool offsets = in_offset || out_offset;
+	VIA_ENGINE(in, n ? engine_splice(&c, out, true, offsets, n, flags) : 0);
+	VIA_ENGINE(out, n ? engine_splice(&c, in, false, offsets, n, flags) : 0);
+	return REAL(splice)(in, in_offset, out, out_offset, n, flags);
+}

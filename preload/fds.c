@@ -1,0 +1,258 @@
+/* Wrappers of the calls that make, copy, close and configure descriptors. Every new number drops what the table still has for it. */
+#include "shim.h"
+
+#include <fcntl.h>
+#include <linux/close_range.h>
+
+#include "base/fd.h"
+
+/* ---- close ---- */
+
+int wrap_close(int fd)
+{
+	if (shim_on()) {
+		if (fdtable_peek(fd))
+			return edge(file_close(fd));
+		if (fd_is_internal(fd))
+			return edge(-EBADF);
+	}
+	return REAL(close)(fd);
+}
+
+#define INTERNAL_SCAN 2048 /* no internal fd lies above: they sit under 1024, or just over what the program has open */
+
+/* The real close_range, around our internal fds. */
+static int close_range_around(unsigned first, unsigned last, int flags)
+{
+	unsigned start = first;
+	for (unsigned fd = first; fd <= last && fd < INTERNAL_SCAN; fd++) {
+		if (!fd_is_internal(fd))
+			continue;
+		if (fd > start && REAL(close_range)(start, fd - 1, flags) < 0)
+			return -1;
+		start = fd + 1;
+	}
+	return start <= last ? REAL(close_range)(start, last, flags) : 0;
+}
+
+int wrap_close_range(unsigned first, unsigned last, int flags)
+{
+	if (!shim_on() || first > last || (flags & CLOSE_RANGE_CLOEXEC))
+		return REAL(close_range)(first, last, flags);
+	int top = last > INT32_MAX ? INT32_MAX : (int)last;
+	for (int fd = first > INT32_MAX ? -1 : fdtable_next(first); fd >= 0 && fd <= top;
+	     fd = fdtable_next(fd + 1))
+		file_close(fd);
+	return close_range_around(first, last, flags);
+}
+
+void wrap_closefrom(int first)
+{
+	if (!shim_on())
+		REAL(closefrom)(first);
+	else
+		wrap_close_range(first < 0 ? 0 : first, ~0U, 0);
+}
+
+/* ---- dup ---- */
+
+int wrap_dup(int fd)
+{
+	if (shim_on() && fd_is_internal(fd))
+		return edge(-EBADF);
+	int to = REAL(dup)(fd);
+	if (to < 0 || !shim_on())
+		return to;
+	return file_duped(fd, to);
+}
+
+/* stdio may sit on these numbers and bypass us: an engine socket that becomes one of them goes to the kernel first. */
+static int before_dup_over(int fd, int to)
+{
+	if (fd_is_internal(fd) || fd_is_internal(to))
+		return -EBADF;
+	if (to <= STDERR_FILENO)
+		fd_handover(fd); /* if it cannot, the fd still works through the wrappers */
+	return 0;
+}
+
+int wrap_dup2(int fd, int to)
+{
+	if (!shim_on())
+		return REAL(dup2)(fd, to);
+	int r = before_dup_over(fd, to);
+	if (r < 0)
+		return edge(r);
+	if (fd == to || (!fdtable_peek(fd) && !fdtable_peek(to)))
+		return REAL(dup2)(fd, to);
+	return edge(file_dup_over(fd, to, 0));
+}
+
+int wrap_dup3(int fd, int to, int flags)
+{
+	if (!shim_on())
+		return REAL(dup3)(fd, to, flags);
+	int r = before_dup_over(fd, to);
+	if (r < 0)
+		return edge(r);
+	if (fd == to || (flags & ~O_CLOEXEC) || (!fdtable_peek(fd) && !fdtable_peek(to)))
+		return REAL(dup3)(fd, to, flags);
+	return edge(file_dup_over(fd, to, flags));
+}
+
+/* ---- fcntl, ioctl ---- */
+
+static int engine_setfl(struct call *c, int fd, long arg)
+{
+	if (arg & O_ASYNC) { /* SIGIO is the kernel's to send */
+		int r = file_handover(c->file);
+		return r < 0 ? r : -EBADF;
+	}
+	sock_set_nonblock(c->sock, arg & O_NONBLOCK);
+	return 0;
+}
+
+static int engine_getfl(struct call *c)
+{
+	return O_RDWR | (sock_get_nonblock(c->sock) ? O_NONBLOCK : 0);
+}
+
+int wrap_fcntl(int fd, int cmd, ...)
+{
+	va_list ap;
+	va_start(ap, cmd);
+	long arg = va_arg(ap, long);
+	va_end(ap);
+	if (!shim_on())
+		return REAL(fcntl)(fd, cmd, arg); /* an empty table has nothing stale */
+	if (fd_is_internal(fd))
+		return edge(-EBADF);
+	if (cmd == F_GETFL)
+		VIA_ENGINE(fd, engine_getfl(&c));
+	if (cmd == F_SETFL)
+		VIA_ENGINE(fd, engine_setfl(&c, fd, arg));
+	int r = REAL(fcntl)(fd, cmd, arg);
+	if (r >= 0 && (cmd == F_DUPFD || cmd == F_DUPFD_CLOEXEC))
+		return file_duped(fd, r);
+	return r;
+}
+
+/* What the engine does not know is asked of the fd's kernel socket (close-on-exec, interface queries …). */
+static int engine_ioctl(struct call *c, int fd, unsigned long request, void *arg)
+{
+	if (request == FIOASYNC && arg && *(int *)arg) {
+		int r = file_handover(c->file);
+		return r < 0 ? r : -EBADF;
+	}
+	int r = sock_ioctl(c->sock, request, arg);
+	return r == -ENOTTY ? sys_ioctl(fd, request, arg) : r;
+}
+
+int wrap_ioctl(int fd, unsigned long request, ...)
+{
+	va_list ap;
+	va_start(ap, request);
+	void *arg = va_arg(ap, void *);
+	va_end(ap);
+	VIA_ENGINE(fd, engine_ioctl(&c, fd, request, arg));
+	return REAL(ioctl)(fd, request, arg);
+}
+
+/* ---- new numbers ---- */
+
+#define WITH_MODE(flags, mode)                                                                     \
+	mode_t mode = 0;                                                                           \
+	if ((flags) & O_CREAT || ((flags) & O_TMPFILE) == O_TMPFILE) {                             \
+		va_list ap_;                                                                       \
+		va_start(ap_, flags);                                                              \
+		mode = va_arg(ap_, mode_t);                                                        \
+		va_end(ap_);                                                                       \
+	}
+
+int wrap_open(const char *path, int flags, ...)
+{
+	WITH_MODE(flags, mode);
+	return fd_created(REAL(open)(path, flags, mode));
+}
+
+int wrap_openat(int dir, const char *path, int flags, ...)
+{
+	WITH_MODE(flags, mode);
+	return fd_created(REAL(openat)(dir, path, flags, mode));
+}
+
+int wrap___open_2(const char *path, int flags)
+{
+	return fd_created(REAL(__open_2)(path, flags));
+}
+
+int wrap___openat_2(int dir, const char *path, int flags)
+{
+	return fd_created(REAL(__openat_2)(dir, path, flags));
+}
+
+int wrap_creat(const char *path, mode_t mode)
+{
+	return fd_created(REAL(creat)(path, mode));
+}
+
+int wrap_pipe(int *fds)
+{
+	return wrap_pipe2(fds, 0);
+}
+
+int wrap_pipe2(int *fds, int flags)
+{
+	int r = REAL(pipe2)(fds, flags);
+	if (r == 0) {
+		fd_created(fds[0]);
+		fd_created(fds[1]);
+	}
+	return r;
+}
+
+int wrap_eventfd(unsigned value, int flags)
+{
+	return fd_created(REAL(eventfd)(value, flags));
+}
+
+int wrap_timerfd_create(int clock, int flags)
+{
+	return fd_created(REAL(timerfd_create)(clock, flags));
+}
+
+int wrap_signalfd(int fd, const sigset_t *mask, int flags)
+{
+	int r = REAL(signalfd)(fd, mask, flags);
+	return r == fd ? r : fd_created(r);
+}
+
+int wrap_memfd_create(const char *name, unsigned flags)
+{
+	return fd_created(REAL(memfd_create)(name, flags));
+}
+
+int wrap_inotify_init(void)
+{
+	return fd_created(REAL(inotify_init)());
+}
+
+int wrap_inotify_init1(int flags)
+{
+	return fd_created(REAL(inotify_init1)(flags));
+}
+
+int wrap_pidfd_open(pid_t pid, unsigned flags)
+{
+	return fd_created(REAL(pidfd_open)(pid, flags));
+}
+
+int wrap_mkstemp(char *template)
+{
+	return fd_created(REAL(mkstemp)(template));
+}
+
+int wrap_mkostemp(char *template, int flags)
+{
+	return fd_created(REAL(mkostemp)(template, flags));
+}

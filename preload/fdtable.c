@@ -1,0 +1,222 @@
+/*
+ * The fd table.
+ *
+ * Owns: a two-level array of pointers, and the files, which are type-stable: they go back to a pool and their memory is never
+ * unmapped. That is what lets fdtable_get work without a lock: it reads the slot, takes a reference unless the count is zero, and looks at the slot again; if the
+ * number changed hands in between, it held, for a moment, a reference on a file that is still a file, and gives it back.
+ * Invariants: refs >= numbers; a file with refs 0 is in the pool (or in fdtable_on_release on its way there); `fd` is a number that
+ * leads to the file whenever numbers > 0.
+ * Memory comes from mmap: malloc may be the program's own, and may be what is calling us.
+ */
+#include "fdtable.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <linux/futex.h>
+#include <sys/mman.h>
+#include <string.h>
+
+#include "base/sys.h"
+#include "socket/sock.h"
+
+_Atomic(fdtable_slot *) fdtable_pages[1 << (FDTABLE_BITS - FDTABLE_PAGE_BITS)];
+_Atomic bool fdtable_used;
+int (*fdtable_on_release)(struct file *f);
+
+static _Atomic uint32_t lock_word; /* 0 free, 1 held, 2 held and waited for */
+static struct file *pool;          /* lock */
+static struct file *chunks;        /* lock: every file ever made, by chunk; [0] of a chunk links */
+static int highest_page = -1;      /* lock */
+
+#define CHUNK_FILES 64 /* about two 4 KiB pages at a time */
+
+/* The first of each is here: a program with an epoll and no TCP socket makes no system call for us. */
+static struct file first_chunk[CHUNK_FILES];
+static fdtable_slot first_page[1 << FDTABLE_PAGE_BITS];
+
+void fdtable_lock(void)
+{
+	uint32_t seen = 0;
+	engine_enter();
+	if (atomic_compare_exchange_strong(&lock_word, &seen, 1))
+		return;
+	while (atomic_exchange(&lock_word, 2) != 0)
+		sys_call(SYS_futex, &lock_word, FUTEX_WAIT_PRIVATE, 2, NULL, NULL, 0);
+}
+
+void fdtable_unlock(void)
+{
+	if (atomic_exchange(&lock_word, 0) == 2)
+		sys_call(SYS_futex, &lock_word, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
+	engine_leave();
+}
+
+static void *map_zeroed(size_t size)
+{
+	long p = sys_call(SYS_mmap, NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
+			  -1, 0);
+	return p < 0 && p >= -4095 ? NULL : (void *)p;
+}
+
+static bool pool_grow(void)
+{
+	struct file *chunk = chunks ? map_zeroed(CHUNK_FILES * sizeof *chunk) : first_chunk;
+	if (!chunk)
+		return false;
+	chunk->next_free = chunks;
+	chunks = chunk;
+	for (int i = 1; i < CHUNK_FILES; i++) {
+		chunk[i].next_free = pool;
+		pool = &chunk[i];
+	}
+	return true;
+}
+
+struct file *file_new(enum file_kind kind)
+{
+	fdtable_lock();
+	struct file *f = NULL;
+	if (pool || pool_grow()) {
+		f = pool;
+		pool = f->next_free;
+		f->kernel_fd_used = f->nested = f->kicked = false;
+		f->numbers = 0;
+		f->fd = f->parked_fd = -1;
+		f->sock = NULL;
+		list_init(&f->registrations);
+		f->epset = NULL;
+		f->busy = false;
+		f->kernel_waiters = 0;
+		f->kind = kind;
+		f->refs = 1; /* last: from here on fdtable_get may take it */
+	}
+	fdtable_unlock();
+	return f;
+}
+
+void file_free(struct file *f)
+{
+	fdtable_lock();
+	f->kind = FILE_FREE;
+	f->next_free = pool;
+	pool = f;
+	fdtable_unlock();
+}
+
+static bool file_get(struct file *f)
+{
+	uint32_t refs = atomic_load_explicit(&f->refs, memory_order_relaxed);
+	do {
+		if (refs == 0)
+			return false;
+	} while (!atomic_compare_exchange_weak_explicit(
+		&f->refs, &refs, refs + 1, memory_order_acquire, memory_order_relaxed));
+	return true;
+}
+
+int file_put(struct file *f)
+{
+	if (atomic_fetch_sub(&f->refs, 1) != 1)
+		return 0;
+	return fdtable_on_release(f);
+}
+
+struct file *fdtable_get(int fd)
+{
+	for (;;) {
+		struct file *f = fdtable_peek(fd);
+		if (!f)
+			return NULL;
+		if (!file_get(f))
+			continue; /* just closed: the slot changes, or has changed */
+		if (fdtable_peek(fd) == f)
+			return f;
+		file_put(f);
+	}
+}
+
+/* Lock held. */
+static fdtable_slot *slot_of(int fd, bool make)
+{
+	int n = fd >> FDTABLE_PAGE_BITS;
+	if (fd < 0 || n >= 1 << (FDTABLE_BITS - FDTABLE_PAGE_BITS))
+		return NULL;
+	fdtable_slot *page = fdtable_pages[n];
+	if (!page) {
+		if (!make)
+			return NULL;
+		page = n == 0 ? first_page : map_zeroed(sizeof *page << FDTABLE_PAGE_BITS);
+		if (!page)
+			return NULL;
+		if (n > highest_page)
+			highest_page = n;
+		atomic_store_explicit(&fdtable_pages[n], page, memory_order_release);
+	}
+	return &page[fd & ((1 << FDTABLE_PAGE_BITS) - 1)];
+}
+
+int fdtable_next(int fd)
+{
+	const int per_page = 1 << FDTABLE_PAGE_BITS;
+	for (; fd >> FDTABLE_PAGE_BITS <= highest_page; fd = (fd | (per_page - 1)) + 1) {
+		fdtable_slot *page = fdtable_pages[fd >> FDTABLE_PAGE_BITS];
+		if (!page)
+			continue;
+		for (int i = fd & (per_page - 1); i < per_page; i++)
+			if (page[i])
+				return (fd & ~(per_page - 1)) | i;
+	}
+	return -1;
+}
+
+/* `f` lost number fd: keep f->fd one that leads to it. Lock held. */
+static void number_lost(struct file *f, int fd)
+{
+	f->numbers--;
+	if (f->fd != fd)
+		return;
+	f->fd = -1;
+	if (f->numbers == 0)
+		return;
+	for (int n = fdtable_next(0); n >= 0; n = fdtable_next(n + 1))
+		if (fdtable_peek(n) == f) {
+			f->fd = n;
+			return;
+		}
+}
+
+struct file *fdtable_swap(int fd, struct file *f, bool *ok)
+{
+	struct file *old = NULL;
+	fdtable_lock();
+	fdtable_slot *slot = slot_of(fd, f != NULL);
+	if (slot) {
+		old = *slot;
+		if (f) {
+			f->numbers++;
+			if (f->fd < 0)
+				f->fd = fd;
+			fdtable_used = true;
+		}
+		atomic_store_explicit(slot, f, memory_order_release);
+		if (old)
+			number_lost(old, fd);
+	}
+	fdtable_unlock();
+	if (ok)
+		*ok = slot != NULL;
+	return old;
+}
+
+void fdtable_forget_calls(void)
+{
+	for (struct file *chunk = chunks; chunk; chunk = chunk->next_free)
+		for (int i = 1; i < CHUNK_FILES; i++) {
+			struct file *f = &chunk[i];
+			if (f->kind == FILE_FREE || f->numbers == 0)
+				continue;
+			f->refs = f->numbers;
+			f->kernel_waiters = 0;
+			f->busy = false;
+		}
+}

@@ -1,0 +1,340 @@
+/*
+ * The life of a file: seen at socket(), decided at listen or connect, dup'ed, closed.
+ *
+ * Owns: the placeholder, one AF_UNIX socketpair per process whose first half has a full send buffer. Dups of that half are the fds of accepted
+ * connections: the kernel gives the lowest free number, EMFILE is right, fstat says socket, and nothing polls ready (DESIGN §5). The
+ * second half is always readable; it serves to wake threads out of the kernel's epoll_wait.
+ * Order at a close: the table forgets the number before the kernel frees it, or another thread could get the number in between and lose its
+ * new entry. While a call in another thread still uses the kernel fd of the last number, a dup in the high range stays open for it.
+ */
+#include "shim.h"
+#include "registrations.h"
+
+#include <fcntl.h>
+
+#include "base/fd.h"
+
+bool shim_in_child;
+_Atomic bool shim_has_sockets;
+
+static _Atomic int placeholder_fd = -1, readable_fd = -1;
+
+/* A dup of fd among the internal ones, or -errno. */
+static int dup_high(int fd)
+{
+	return fd_move_high(sys_fcntl(fd, F_DUPFD_CLOEXEC, 0));
+}
+
+static int placeholder_make(void)
+{
+	static const char byte;
+	int pair[2], small = 1;
+	int r = sys_socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair);
+	if (r < 0)
+		return r;
+	sys_setsockopt(pair[0], SOL_SOCKET, SO_SNDBUF, &small, sizeof small);
+	while (sys_write(pair[0], &byte, 1) == 1)
+		;
+	readable_fd = fd_move_high(pair[1]);
+	placeholder_fd = fd_move_high(pair[0]);
+	return placeholder_fd < 0 ? placeholder_fd : 0;
+}
+
+static int placeholder_get(void)
+{
+	int r = 0;
+	if (placeholder_fd >= 0)
+		return 0;
+	fdtable_lock();
+	if (placeholder_fd < 0)
+		r = placeholder_make();
+	fdtable_unlock();
+	return r;
+}
+
+int files_readable_fd(void)
+{
+	int r = placeholder_fd < 0 ? placeholder_make() : 0; /* under the lock */
+	return r < 0 ? r : readable_fd;
+}
+
+static void file_install(int fd, struct file *f)
+{
+	bool ok;
+	if (!f)
+		return;
+	struct file *old = fdtable_swap(fd, f, &ok);
+	if (old)
+		file_put(old);
+	if (!ok)
+		file_put(f);
+}
+
+void file_note_candidate(int fd)
+{
+	if (!shim_has_sockets) {
+		shim_has_sockets = true;
+		process_note_socket();
+	}
+	file_install(fd, file_new(FILE_CANDIDATE));
+}
+
+void file_note_epoll(int fd)
+{
+	file_install(fd, file_new(FILE_EPOLL));
+}
+
+/* ---- numbers ---- */
+
+static void tell_kernel_fd(struct file *f, int fd)
+{
+	if (!f->kernel_fd_used)
+		return;
+	if (f->kind == FILE_SOCK)
+		sock_set_kernel_fd(f->sock, fd);
+	else if (f->kind == FILE_EPOLL && f->epset)
+		epset_set_epfd(f->epset, fd);
+}
+
+/* The number loses its file, which is returned with the number's reference; NULL: nothing was there. */
+static struct file *number_take(int fd)
+{
+	struct file *f = fdtable_swap(fd, NULL, NULL);
+	if (!f)
+		return NULL;
+	if (f->numbers > 0) {
+		tell_kernel_fd(f, f->fd);
+	} else if (f->kernel_fd_used && f->refs > 1) {
+		f->parked_fd = dup_high(fd);
+		tell_kernel_fd(f, f->parked_fd);
+	}
+	return f;
+}
+
+/* The engine wants the kernel fd of a listener or an epoll still open when it lets go of it. */
+static bool release_before_close(struct file *f)
+{
+	return f->kernel_fd_used &&
+	       (f->kind == FILE_EPOLL || (f->kind == FILE_SOCK && sock_is_listener(f->sock)));
+}
+
+int file_close(int fd)
+{
+	struct file *f = number_take(fd);
+	if (!f)
+		return sys_close(fd);
+	int released = 0, closed;
+	if (release_before_close(f)) {
+		released = file_put(f);
+		closed = sys_close(fd);
+	} else {
+		closed = sys_close(fd);
+		released = file_put(f);
+	}
+	return closed < 0 ? closed : released;
+}
+
+int fd_created_slow(int fd)
+{
+	int saved = errno;
+	struct file *f = fdtable_swap(fd, NULL, NULL);
+	if (f) {
+		tell_kernel_fd(f, f->numbers > 0 ? f->fd : -1);
+		file_put(f);
+	}
+	errno = saved;
+	return fd;
+}
+
+/* dup3(fd, to) where the table knows one of them; flags as dup3. */
+int file_dup_over(int fd, int to, int flags)
+{
+	int r = sys_fcntl(fd, F_GETFD, 0);
+	if (r < 0)
+		return r;
+	struct file *old = number_take(to);
+	if (old && release_before_close(old)) {
+		file_put(old);
+		old = NULL;
+	}
+	r = sys_dup3(fd, to, flags);
+	if (old)
+		file_put(old);
+	return r < 0 ? r : file_duped(fd, to);
+}
+
+int file_duped(int fd, int to)
+{
+	struct file *f = fdtable_get(fd);
+	if (f)
+		file_install(to, f);
+	else
+		fd_created(to);
+	return to;
+}
+
+/* ---- the end ---- */
+
+int file_release(struct file *f)
+{
+	int r = 0;
+	registrations_drop(f);
+	if (f->sock)
+		r = sock_close(f->sock);
+	if (f->epset)
+		epset_free(f->epset);
+	fd_close(f->parked_fd);
+	file_free(f);
+	return r;
+}
+
+/* ---- deciding ---- */
+
+/* The undecided file at fd, referenced and busy. NULL: there is none; *error says when another thread is deciding it. */
+static struct file *candidate_take(int fd, bool *being_decided)
+{
+	*being_decided = false;
+	if (!shim_on())
+		return NULL;
+	struct file *f = fdtable_peek(fd);
+	if (!f || f->kind != FILE_CANDIDATE || !(f = fdtable_get(fd)))
+		return NULL;
+	if (f->kind == FILE_CANDIDATE) {
+		if (!atomic_exchange(&f->busy, true)) {
+			if (f->kind == FILE_CANDIDATE)
+				return f;
+			f->busy = false;
+		} else {
+			*being_decided = true;
+		}
+	}
+	file_put(f);
+	return NULL;
+}
+
+static void candidate_done(struct file *f)
+{
+	f->busy = false;
+	file_put(f);
+}
+
+static void candidate_becomes(struct file *f, struct sock *s, int fd, bool keep_kernel)
+{
+	fdtable_lock();
+	f->sock = s;
+	f->fd = fd;
+	f->kernel_fd_used = true;
+	f->kind = FILE_SOCK;
+	registrations_to_epset(f, keep_kernel);
+	fdtable_unlock();
+}
+
+void file_forget_candidate(int fd)
+{
+	struct file *f = fdtable_get(fd);
+	if (!f)
+		return;
+	if (f->kind == FILE_CANDIDATE && !atomic_exchange(&f->busy, true)) {
+		f->kind = FILE_KERNEL;
+		for (int n = fdtable_next(0); n >= 0; n = fdtable_next(n + 1))
+			if (fdtable_peek(n) == f && fdtable_swap(n, NULL, NULL) == f)
+				file_put(f);
+	}
+	file_put(f);
+}
+
+int file_listen(int fd, int backlog)
+{
+	bool being_decided;
+	struct sock *s = NULL;
+	struct file *f = candidate_take(fd, &being_decided);
+	if (!f)
+		return being_decided ? -EINVAL : SOCK_KERNEL;
+	int r = sock_decide_listen(fd, backlog, &s);
+	if (r == 0)
+		candidate_becomes(f, s, fd, true);
+	candidate_done(f);
+	if (r == SOCK_KERNEL)
+		file_forget_candidate(fd);
+	return r;
+}
+
+int file_connect(int fd, const struct sockaddr *addr, socklen_t len, int *result)
+{
+	bool being_decided;
+	struct sock *s = NULL;
+	struct file *f = candidate_take(fd, &being_decided);
+	if (!f)
+		return being_decided ? -EALREADY : SOCK_KERNEL;
+	bool nonblock = sys_fcntl(fd, F_GETFL, 0) & O_NONBLOCK;
+	registrations_suspend(f);
+	int r = sock_decide_connect(fd, addr, len, nonblock, &s, result);
+	if (r == 0 && s)
+		candidate_becomes(f, s, fd, false);
+	else
+		registrations_resume(f);
+	candidate_done(f);
+	return r;
+}
+
+/* accept4(2) on an engine listener: the new fd, or -errno. The number is taken first, as the kernel does: EMFILE costs no connection. */
+int file_accept(struct call *c, int flags, struct sockaddr *addr, socklen_t *len)
+{
+	if (flags & ~(SOCK_NONBLOCK | SOCK_CLOEXEC))
+		return -EINVAL;
+	int r = placeholder_get();
+	if (r < 0)
+		return r;
+	int cloexec = flags & SOCK_CLOEXEC;
+	int fd = sys_fcntl(placeholder_fd, cloexec ? F_DUPFD_CLOEXEC : F_DUPFD, 0);
+	if (fd < 0)
+		return fd;
+	struct sock *s = NULL;
+	int kernel_fd = -1;
+	r = sock_accept(c->sock, flags, addr, len, &s, &kernel_fd);
+	if (r == 0) {
+		struct file *f = file_new(FILE_SOCK);
+		if (f) {
+			f->sock = s;
+			file_install(fd, f);
+			return fd;
+		}
+		sock_close(s);
+		r = -ENOMEM;
+	} else if (r == 1) {
+		sys_dup3(kernel_fd, fd, cloexec ? O_CLOEXEC : 0);
+		sys_close(kernel_fd);
+		return fd_created(fd);
+	}
+	sys_close(fd);
+	return r;
+}
+
+/* ---- a call in progress ---- */
+
+bool call_begin_engine(struct call *c, int fd)
+{
+	struct file *f = fdtable_get(fd);
+	if (!f)
+		return false;
+	c->error = 0;
+	if (f->kind == FILE_SOCK && shim_in_child && sock_is_inherited(f->sock)) {
+		int r = file_handover(f);
+		if (r < 0)
+			c->error = r;
+	}
+	if (f->kind != FILE_SOCK) {
+		file_put(f);
+		return false;
+	}
+	c->file = f;
+	c->sock = f->sock;
+	return true;
+}
+
+bool call_end(struct call *c, long result)
+{
+	bool moved = result == -EBADF && c->file->kind != FILE_SOCK;
+	file_put(c->file);
+	return !moved;
+}

@@ -1,0 +1,123 @@
+/*
+ * Handover of a socket to the kernel, under all its fds at once (DESIGN §5 "Handover").
+ *
+ * One thread at a time per file (`busy`). The order matters: the kernel socket exists; dup3 puts it under every number; only then are epoll
+ * registrations made in the kernel, since it keys them by file and number; last the table forgets the numbers. Calls in progress get -EBADF from
+ * their verb and see, in call_end, that the kernel serves the fd now.
+ * A socket inherited over fork is adopted the same way at its first use.
+ */
+#include "shim.h"
+#include "registrations.h"
+
+#include <fcntl.h>
+#include <sched.h>
+
+static void numbers_to_kernel(struct file *f, int kfd)
+{
+	fdtable_lock();
+	for (int n = fdtable_next(0); n >= 0; n = fdtable_next(n + 1)) {
+		if (fdtable_peek(n) != f)
+			continue;
+		int fd_flags = sys_fcntl(n, F_GETFD, 0);
+		sys_dup3(kfd, n, fd_flags & FD_CLOEXEC ? O_CLOEXEC : 0);
+	}
+	fdtable_unlock();
+}
+
+/* Every number of `f` is an ordinary kernel fd from here on. */
+static void numbers_forget(struct file *f)
+{
+	f->kind = FILE_KERNEL;
+	for (int n = fdtable_next(0); n >= 0; n = fdtable_next(n + 1))
+		if (fdtable_peek(n) == f && fdtable_swap(n, NULL, NULL) == f)
+			file_put(f); /* not the last: the caller has one */
+}
+
+static void kernel_fd_set_nonblock(int fd, bool on)
+{
+	int flags = sys_fcntl(fd, F_GETFL, 0);
+	sys_fcntl(fd, F_SETFL, on ? flags | O_NONBLOCK : flags & ~O_NONBLOCK);
+}
+
+static int handover_listener(struct file *f, bool inherited)
+{
+	bool nonblock = sock_get_nonblock(f->sock);
+	int fd = f->fd;
+	int r = inherited ? sock_adopt(f->sock) : sock_handover(f->sock);
+	if (r < 0 || inherited)
+		return r; /* adopted: it goes on as a listener of this process */
+	kernel_fd_set_nonblock(fd, nonblock);
+	registrations_to_kernel(f, true);
+	numbers_forget(f);
+	return 0;
+}
+
+static int handover_connection(struct file *f, bool inherited)
+{
+	bool nonblock = sock_get_nonblock(f->sock);
+	int kfd = inherited ? sock_adopt(f->sock) : sock_handover(f->sock);
+	if (kfd < 0)
+		return kfd;
+	kernel_fd_set_nonblock(kfd, nonblock);
+	numbers_to_kernel(f, kfd);
+	registrations_to_kernel(f, false);
+	numbers_forget(f);
+	sys_close(kfd);
+	return 0;
+}
+
+int file_handover(struct file *f)
+{
+	int r = 0;
+	while (atomic_exchange(&f->busy, true))
+		sched_yield();
+	if (f->kind == FILE_SOCK) {
+		bool inherited = shim_in_child && sock_is_inherited(f->sock);
+		r = sock_is_listener(f->sock) ? handover_listener(f, inherited)
+					      : handover_connection(f, inherited);
+	}
+	f->busy = false;
+	return r;
+}
+
+int fd_handover(int fd)
+{
+	if (!shim_on() || !fdtable_peek(fd))
+		return 0;
+	struct file *f = fdtable_get(fd);
+	if (!f)
+		return 0;
+	int r = 0;
+	if (f->kind == FILE_CANDIDATE)
+		file_forget_candidate(fd);
+	else if (f->kind == FILE_SOCK)
+		r = file_handover(f);
+	file_put(f);
+	return r;
+}
+
+/*
+ * All sockets of our own go to the kernel, close-on-exec or not: the exec itself then closes them as it should, and if it fails the program goes on
+ * with them. Inherited connections that exec would close, and inherited listeners, are the parent's business alone.
+ */
+static bool goes_to_kernel_at_exec(struct file *f, int fd)
+{
+	if (f->kind != FILE_SOCK)
+		return false;
+	if (!shim_in_child || !sock_is_inherited(f->sock))
+		return true;
+	return !sock_is_listener(f->sock) && !(sys_fcntl(fd, F_GETFD, 0) & FD_CLOEXEC);
+}
+
+void handover_for_exec(void)
+{
+	for (int n = fdtable_next(0); n >= 0; n = fdtable_next(n + 1)) {
+		struct file *f = fdtable_get(n);
+		if (!f)
+			continue;
+		if (goes_to_kernel_at_exec(f, n))
+			file_handover(f);
+		file_put(f);
+	}
+	engine_on_exit();
+}

@@ -1,0 +1,38 @@
+/*
+ * The constructor: real functions, settings, ready. It makes no system call, no thread and no fd; the engine starts with the first socket that
+ * is decided to be its own. A bad setting ends the process with status 2 before main, as `finesse run` would have (DESIGN §8).
+ */
+#include "shim.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "base/settings.h"
+
+bool shim_ready;
+
+#define EXIT_BAD_SETTING 2
+
+static void configure(void)
+{
+	static struct settings settings;
+	char why[256];
+	settings_default(&settings);
+	if (settings_from_environment(&settings, environ, why, sizeof why) < 0) {
+		log_error("settings", "%s", why);
+		sys_call(SYS_exit_group, EXIT_BAD_SETTING, 0, 0, 0, 0, 0);
+	}
+	log_configure(settings.log);
+	engine_configure(&settings);
+}
+
+__attribute__((constructor)) static void shim_start(void)
+{
+	real_find_all();
+	configure();
+	fdtable_on_release = file_release;
+	shim_signals_init();
+	shim_process_init();
+	shim_ready = true;
+}

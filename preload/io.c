@@ -1,0 +1,283 @@
+/*
+ * Wrappers of the calls that move data. All of them end in sock_sendmsg or sock_recvmsg.
+ *
+ * SIGPIPE is raised here, on the calling thread as Linux does, when a verb says -EPIPE and MSG_NOSIGNAL is not set.
+ * A sendmsg on another socket that passes fds (SCM_RIGHTS) hands engine sockets among them over to the kernel first.
+ */
+#include "shim.h"
+
+#include <limits.h>
+#include <string.h>
+#include <time.h>
+
+static void raise_sigpipe(void)
+{
+	long tid = sys_call(SYS_gettid, 0, 0, 0, 0, 0, 0);
+	sys_call(SYS_tgkill, sys_getpid(), tid, SIGPIPE, 0, 0, 0);
+}
+
+ssize_t engine_send(struct call *c, const struct msghdr *msg, int flags)
+{
+	ssize_t r = sock_sendmsg(c->sock, msg, flags);
+	if (r == -EPIPE && !(flags & MSG_NOSIGNAL))
+		raise_sigpipe();
+	return r;
+}
+
+static ssize_t send_buffer(struct call *c, const void *buf, size_t n, int flags)
+{
+	struct iovec iov = {(void *)buf, n};
+	struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
+	return engine_send(c, &msg, flags);
+}
+
+static ssize_t recv_buffer(struct call *c, void *buf, size_t n, int flags)
+{
+	struct iovec iov = {buf, n};
+	struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
+	return sock_recvmsg(c->sock, &msg, flags);
+}
+
+/* ---- in ---- */
+
+ssize_t wrap_read(int fd, void *buf, size_t n)
+{
+	VIA_ENGINE(fd, n ? recv_buffer(&c, buf, n, 0) : 0);
+	return REAL(read)(fd, buf, n);
+}
+
+ssize_t wrap___read_chk(int fd, void *buf, size_t n, size_t room)
+{
+	if (n <= room)
+		return wrap_read(fd, buf, n);
+	return REAL(__read_chk)(fd, buf, n, room); /* does not return */
+}
+
+static ssize_t engine_readv(struct call *c, const struct iovec *iov, int count)
+{
+	struct msghdr msg = {.msg_iov = (struct iovec *)iov, .msg_iovlen = count};
+	if (count < 0 || count > IOV_MAX)
+		return -EINVAL;
+	return sock_recvmsg(c->sock, &msg, 0);
+}
+
+ssize_t wrap_readv(int fd, const struct iovec *iov, int count)
+{
+	VIA_ENGINE(fd, engine_readv(&c, iov, count));
+	return REAL(readv)(fd, iov, count);
+}
+
+ssize_t wrap_recv(int fd, void *buf, size_t n, int flags)
+{
+	VIA_ENGINE(fd, recv_buffer(&c, buf, n, flags));
+	return REAL(recv)(fd, buf, n, flags);
+}
+
+ssize_t wrap___recv_chk(int fd, void *buf, size_t n, size_t room, int flags)
+{
+	if (n <= room)
+		return wrap_recv(fd, buf, n, flags);
+	return REAL(__recv_chk)(fd, buf, n, room, flags);
+}
+
+/* A TCP socket has no address to tell: length 0, as Linux. */
+static ssize_t engine_recvfrom(struct call *c, void *buf, size_t n, int flags,
+			       const struct sockaddr *from, socklen_t *fromlen)
+{
+	ssize_t r = recv_buffer(c, buf, n, flags);
+	if (r >= 0 && from && fromlen)
+		*fromlen = 0;
+	return r;
+}
+
+ssize_t wrap_recvfrom(int fd, void *buf, size_t n, int flags, struct sockaddr *from,
+		      socklen_t *fromlen)
+{
+	VIA_ENGINE(fd, engine_recvfrom(&c, buf, n, flags, from, fromlen));
+	return REAL(recvfrom)(fd, buf, n, flags, from, fromlen);
+}
+
+ssize_t wrap___recvfrom_chk(int fd, void *buf, size_t n, size_t room, int flags,
+			    struct sockaddr *from, socklen_t *fromlen)
+{
+	if (n <= room)
+		return wrap_recvfrom(fd, buf, n, flags, from, fromlen);
+	return REAL(__recvfrom_chk)(fd, buf, n, room, flags, from, fromlen);
+}
+
+static ssize_t engine_recvmsg(struct call *c, struct msghdr *msg, int flags)
+{
+	if (msg->msg_iovlen > IOV_MAX)
+		return -EMSGSIZE;
+	ssize_t r = sock_recvmsg(c->sock, msg, flags);
+	if (r >= 0 && msg->msg_name)
+		msg->msg_namelen = 0;
+	return r;
+}
+
+/* fds that came with the message are new numbers of this process. */
+static void fds_received(struct msghdr *msg)
+{
+	for (struct cmsghdr *m = CMSG_FIRSTHDR(msg); m; m = CMSG_NXTHDR(msg, m)) {
+		if (m->cmsg_level != SOL_SOCKET || m->cmsg_type != SCM_RIGHTS)
+			continue;
+		size_t count = (m->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+		for (size_t i = 0; i < count; i++) {
+			int fd;
+			memcpy(&fd, CMSG_DATA(m) + i * sizeof fd, sizeof fd);
+			fd_created(fd);
+		}
+	}
+}
+
+ssize_t wrap_recvmsg(int fd, struct msghdr *msg, int flags)
+{
+	VIA_ENGINE(fd, engine_recvmsg(&c, msg, flags));
+	ssize_t r = REAL(recvmsg)(fd, msg, flags);
+	if (r >= 0 && msg->msg_controllen && shim_on())
+		fds_received(msg);
+	return r;
+}
+
+/* Messages until one fails, MSG_WAITFORONE got its one, or the timeout passed, which is looked at after each message only, as Linux does. */
+static int engine_recvmmsg(struct call *c, struct mmsghdr *msgs, unsigned count, int flags,
+			   struct timespec *timeout)
+{
+	unsigned done = 0;
+	struct timespec now, end = {0};
+	if (count > IOV_MAX)
+		count = IOV_MAX;
+	if (timeout) {
+		if (timeout->tv_sec < 0 || timeout->tv_nsec < 0 || timeout->tv_nsec > 999999999)
+			return -EINVAL;
+		clock_gettime(CLOCK_MONOTONIC, &end);
+		end.tv_sec += timeout->tv_sec;
+		end.tv_nsec += timeout->tv_nsec;
+	}
+	while (done < count) {
+		ssize_t r =
+			engine_recvmsg(c, &msgs[done].msg_hdr, flags & ~MSG_WAITFORONE);
+		if (r < 0)
+			return done ? (int)done : (int)r;
+		msgs[done++].msg_len = r;
+		if (flags & MSG_WAITFORONE)
+			flags |= MSG_DONTWAIT;
+		if (!timeout)
+			continue;
+		clock_gettime(CLOCK_MONOTONIC, &now);
+		int64_t left = (end.tv_sec - now.tv_sec) * 1000000000LL + end.tv_nsec - now.tv_nsec;
+		if (left < 0)
+			left = 0;
+		*timeout = (struct timespec){left / 1000000000, left % 1000000000};
+		if (left == 0)
+			break;
+	}
+	return done;
+}
+
+int wrap_recvmmsg(int fd, struct mmsghdr *msgs, unsigned count, int flags, struct timespec *timeout)
+{
+	VIA_ENGINE(fd, engine_recvmmsg(&c, msgs, count, flags, timeout));
+	int r = REAL(recvmmsg)(fd, msgs, count, flags, timeout);
+	for (int i = 0; i < r && shim_on(); i++)
+		if (msgs[i].msg_hdr.msg_controllen)
+			fds_received(&msgs[i].msg_hdr);
+	return r;
+}
+
+/* ---- out ---- */
+
+ssize_t wrap_write(int fd, const void *buf, size_t n)
+{
+	VIA_ENGINE(fd, send_buffer(&c, buf, n, 0));
+	return REAL(write)(fd, buf, n);
+}
+
+static ssize_t engine_writev(struct call *c, const struct iovec *iov, int count)
+{
+	struct msghdr msg = {.msg_iov = (struct iovec *)iov, .msg_iovlen = count};
+	if (count < 0 || count > IOV_MAX)
+		return -EINVAL;
+	return engine_send(c, &msg, 0);
+}
+
+ssize_t wrap_writev(int fd, const struct iovec *iov, int count)
+{
+	VIA_ENGINE(fd, engine_writev(&c, iov, count));
+	return REAL(writev)(fd, iov, count);
+}
+
+/* TCP Fast Open connects within send: the kernel's, and so is the socket from now on. */
+static void note_fastopen(int fd, int flags)
+{
+	if ((flags & MSG_FASTOPEN) && shim_on())
+		file_forget_candidate(fd);
+}
+
+ssize_t wrap_send(int fd, const void *buf, size_t n, int flags)
+{
+	VIA_ENGINE(fd, send_buffer(&c, buf, n, flags));
+	return REAL(send)(fd, buf, n, flags);
+}
+
+ssize_t wrap_sendto(int fd, const void *buf, size_t n, int flags, const struct sockaddr *to,
+		    socklen_t tolen)
+{
+	VIA_ENGINE(fd, send_buffer(&c, buf, n, flags)); /* TCP ignores the address */
+	note_fastopen(fd, flags);
+	return REAL(sendto)(fd, buf, n, flags, to, tolen);
+}
+
+static ssize_t engine_sendmsg(struct call *c, const struct msghdr *msg, int flags)
+{
+	return msg->msg_iovlen > IOV_MAX ? -EMSGSIZE : engine_send(c, msg, flags);
+}
+
+/* Engine sockets among the fds that this message passes become kernel sockets. */
+static void hand_over_passed_fds(const struct msghdr *msg)
+{
+	struct msghdr *m = (struct msghdr *)msg;
+	for (struct cmsghdr *h = CMSG_FIRSTHDR(m); h; h = CMSG_NXTHDR(m, h)) {
+		if (h->cmsg_level != SOL_SOCKET || h->cmsg_type != SCM_RIGHTS)
+			continue;
+		size_t count = (h->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+		for (size_t i = 0; i < count; i++) {
+			int fd;
+			memcpy(&fd, CMSG_DATA(h) + i * sizeof fd, sizeof fd);
+			fd_handover(fd);
+		}
+	}
+}
+
+ssize_t wrap_sendmsg(int fd, const struct msghdr *msg, int flags)
+{
+	VIA_ENGINE(fd, engine_sendmsg(&c, msg, flags));
+	note_fastopen(fd, flags);
+	if (shim_on() && msg && msg->msg_control && msg->msg_controllen)
+		hand_over_passed_fds(msg);
+	return REAL(sendmsg)(fd, msg, flags);
+}
+
+static int engine_sendmmsg(struct call *c, struct mmsghdr *msgs, unsigned count, int flags)
+{
+	unsigned done = 0;
+	if (count > IOV_MAX)
+		count = IOV_MAX;
+	while (done < count) {
+		ssize_t r = engine_sendmsg(c, &msgs[done].msg_hdr, flags);
+		if (r < 0)
+			return done ? (int)done : (int)r;
+		msgs[done++].msg_len = r;
+	}
+	return done;
+}
+
+int wrap_sendmmsg(int fd, struct mmsghdr *msgs, unsigned count, int flags)
+{
+	VIA_ENGINE(fd, engine_sendmmsg(&c, msgs, count, flags));
+	note_fastopen(fd, flags);
+	for (unsigned i = 0; shim_on() && i < count; i++)
+		if (msgs[i].msg_hdr.msg_control && msgs[i].msg_hdr.msg_controllen)
+			hand_over_passed_fds(&msgs[i].msg_hdr);
+	return REAL(sendmmsg)(fd, msgs, count, flags);
+}

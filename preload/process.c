@@ -1,0 +1,185 @@
+/*
+ * fork, exec, exit (DESIGN §5).
+ *
+ * fork: the table's lock is held across it, so that the child's copy is whole; the engine prepares and repairs itself on both sides. In the
+ * child every engine socket is `inherited` until its first use adopts it (handover.c).
+ * vfork: the child would write to our table, which it shares with its parent. So vfork is fork once there was a TCP socket; until then, the real
+ * one, reached by a jump, since its caller's frame must be left alone.
+ * exec: our sockets become kernel sockets before. A path that cannot be executed is left to fail without that.
+ * exit: the engine is told once per process, by the destructor or by _exit.
+ */
+#include "shim.h"
+
+#include <fcntl.h>
+#include <paths.h>
+#include <pty.h>
+#include <stdlib.h>
+#include <string.h>
+#include <utmp.h>
+
+/* ---- fork ---- */
+
+static pid_t fork_with(pid_t (*real_fork)(void))
+{
+	if (!shim_on())
+		return real_fork();
+	bool engine = engine_exists();
+	fdtable_lock();
+	if (engine)
+		engine_fork_prepare();
+	pid_t pid = real_fork();
+	int saved = errno;
+	if (pid == 0) {
+		fdtable_forget_calls();
+		if (engine) {
+			shim_in_child = true;
+			engine_fork_child();
+		}
+		shim_exit_forget();
+	} else if (engine) {
+		engine_fork_parent(pid);
+	}
+	fdtable_unlock();
+	errno = saved;
+	return pid;
+}
+
+pid_t wrap_fork(void)
+{
+	return fork_with(REAL(fork));
+}
+
+pid_t wrap__Fork(void)
+{
+	return fork_with(REAL(_Fork));
+}
+
+/* Where vfork jumps while no TCP socket was ever made; then NULL. */
+pid_t (*_Atomic shim_plain_vfork)(void) __attribute__((visibility("hidden")));
+
+void shim_process_init(void)
+{
+	if (!shim_has_sockets)
+		shim_plain_vfork = REAL(vfork);
+}
+
+void process_note_socket(void)
+{
+	shim_plain_vfork = NULL;
+}
+
+#if defined(__x86_64__)
+__asm__(".text\n"
+	".globl vfork\n"
+	".type vfork, @function\n"
+	"vfork:\n"
+	"	endbr64\n"
+	"	movq shim_plain_vfork(%rip), %rax\n"
+	"	testq %rax, %rax\n"
+	"	je 1f\n"
+	"	jmp *%rax\n"
+	"1:	jmp fork@PLT\n"
+	".size vfork, .-vfork\n");
+#elif defined(__aarch64__)
+__asm__(".text\n"
+	".globl vfork\n"
+	".type vfork, %function\n"
+	"vfork:\n"
+	"	adrp x16, shim_plain_vfork\n"
+	"	ldr x16, [x16, #:lo12:shim_plain_vfork]\n"
+	"	cbz x16, 1f\n"
+	"	br x16\n"
+	"1:	b fork\n"
+	".size vfork, .-vfork\n");
+#endif
+
+int wrap_daemon(int nochdir, int noclose)
+{
+	if (!shim_on())
+		return REAL(daemon)(nochdir, noclose);
+	pid_t pid = wrap_fork();
+	if (pid < 0)
+		return -1;
+	if (pid > 0)
+		wrap__exit(0);
+	if (setsid() < 0)
+		return -1;
+	if (!nochdir && chdir("/") < 0)
+		return -1;
+	if (noclose)
+		return 0;
+	int null = wrap_open(_PATH_DEVNULL, O_RDWR);
+	if (null < 0)
+		return -1;
+	for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+		wrap_dup2(null, fd);
+	if (null > STDERR_FILENO)
+		wrap_close(null);
+	return 0;
+}
+
+int wrap_forkpty(int *master, char *name, const struct termios *term, const struct winsize *size)
+{
+	int ours, its;
+	if (!shim_on())
+		return REAL(forkpty)(master, name, term, size);
+	if (openpty(&ours, &its, name, term, size) < 0)
+		return -1;
+	pid_t pid = wrap_fork();
+	if (pid == 0) {
+		wrap_close(ours);
+		if (login_tty(its) < 0)
+			wrap__exit(EXIT_FAILURE);
+		return 0;
+	}
+	wrap_close(its);
+	if (pid < 0)
+		wrap_close(ours);
+	else
+		*master = ours;
+	return pid;
+}
+
+int wrap_posix_spawn_file_actions_adddup2(posix_spawn_file_actions_t *actions, int fd, int to)
+{
+	fd_handover(fd); /* the child gets the connection, not a placeholder */
+	return REAL(posix_spawn_file_actions_adddup2)(actions, fd, to);
+}
+
+/* ---- exit ---- */
+
+static _Atomic bool exit_told;
+
+void shim_exit(void)
+{
+	if (engine_inside || !engine_exists() || atomic_exchange(&exit_told, true))
+		return;
+	engine_on_exit();
+}
+
+void shim_exit_forget(void)
+{
+	exit_told = false;
+}
+
+__attribute__((destructor)) static void shim_end(void)
+{
+	shim_exit();
+}
+
+void wrap__exit(int status)
+{
+	shim_exit();
+	for (;;) {
+		REAL(_exit)(status);
+		sys_call(SYS_exit_group, status, 0, 0, 0, 0, 0);
+	}
+}
+
+void wrap_quick_exit(int status)
+{
+	shim_exit();
+	REAL(quick_exit)(status);
+	for (;;)
+		sys_call(SYS_exit_group, status, 0, 0, 0, 0, 0);
+}

@@ -1,0 +1,154 @@
+/*
+ * What the wrappers share: the list of calls, the real functions, the one shape of a wrapper, and what can happen to a file.
+ *
+ * The shape: an fd that is not the engine's, a call from within the engine, a call before the shim is ready → the real function. Otherwise
+ * VIA_ENGINE looks up the socket, holds a reference, delegates to a verb, and turns -errno into errno at this edge. If the verb says -EBADF
+ * because the socket was handed over to the kernel meanwhile, the loop sees a kernel fd and the real function serves it.
+ */
+#ifndef FINESSE_PRELOAD_SHIM_H
+#define FINESSE_PRELOAD_SHIM_H
+
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <sys/epoll.h>
+#include <sys/ioctl.h>
+#include <sys/select.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+#include <termios.h>
+#include <unistd.h>
+
+#include <time.h>
+
+#include "base/sys.h"
+#include "fdtable.h"
+#include "socket/sock.h"
+
+typedef void (*shim_sighandler)(int); /* a parameter type in the list needs a name */
+
+/* wrap_read() is the C name, "read" the symbol: the headers' own prototypes (transparent unions, fortified redirects) stay out of the way. */
+#define CALL(name, ret, ...)                                                                       \
+	__attribute__((visibility("default"))) ret wrap_##name(__VA_ARGS__) __asm__(#name);
+#define ALIAS(name, target)
+#include "calls.def"
+#undef CALL
+#undef ALIAS
+
+struct real_calls {
+#define CALL(name, ret, ...) ret (*name)(__VA_ARGS__);
+#define ALIAS(name, target)
+#include "calls.def"
+#undef CALL
+#undef ALIAS
+};
+extern struct real_calls real_calls;
+void *real_find(const char *name);
+void real_find_all(void);
+
+/* The function that the program would have called without us. */
+#define REAL(name)                                                                                 \
+	({                                                                                         \
+		if (__builtin_expect(!real_calls.name, 0))                                         \
+			real_calls.name = (__typeof__(real_calls.name))real_find(#name);           \
+		real_calls.name;                                                                   \
+	})
+
+/* errno at the edge. */
+static inline long edge(long r)
+{
+	if (r >= 0 || r < -4095)
+		return r;
+	errno = -r;
+	return -1;
+}
+
+/* ---- the shape ---- */
+struct call {
+	struct file *file;
+	struct sock *sock;
+	long error; /* adopting it failed: the call's result */
+};
+/* True: fd is the engine's, and ours for this call. */
+bool call_begin_engine(struct call *c, int fd);
+static inline bool call_begin(struct call *c, int fd)
+{
+	struct file *f = fdtable_peek(fd);
+	if (__builtin_expect(!f, 1) || f->kind != FILE_SOCK || engine_inside)
+		return false;
+	return call_begin_engine(c, fd);
+}
+/* False: the socket went to the kernel meanwhile, look again. */
+bool call_end(struct call *c, long result);
+
+#define VIA_ENGINE(fd, verb)                                                                       \
+	do {                                                                                       \
+		struct call c;                                                                     \
+		while (call_begin(&c, fd)) {                                                       \
+			long r_ = c.error ? c.error : (verb);                                      \
+			if (call_end(&c, r_))                                                      \
+				return edge(r_);                                                   \
+		}                                                                                  \
+	} while (0)
+
+/* May the wrapper do more than the real call? */
+static inline bool shim_on(void)
+{
+	return fdtable_used && !engine_inside;
+}
+
+/* ---- init.c ---- */
+extern bool shim_ready;
+
+/* ---- files.c ---- */
+extern _Atomic bool shim_has_sockets; /* there was a candidate */
+extern bool shim_in_child; /* after a fork: inherited sockets may exist */
+/* A kernel TCP socket that connect or listen may make ours. */
+void file_note_candidate(int fd);
+void file_note_epoll(int fd);
+/* The kernel just gave us this number: what the table still says of it is stale. Returns fd. */
+int fd_created_slow(int fd);
+static inline int fd_created(int fd)
+{
+	return fd < 0 || !fdtable_peek(fd) ? fd : fd_created_slow(fd);
+}
+/* Undecided, and now used in a way that only the kernel serves. */
+void file_forget_candidate(int fd);
+/* close(2), 0 or -errno. */
+int file_close(int fd);
+/* dup3(2) where the table knows one of the two. */
+int file_dup_over(int fd, int to, int flags);
+/* `to` is now a dup of `fd` in the kernel: the table follows. Returns to. */
+int file_duped(int fd, int to);
+int file_release(struct file *f); /* fdtable_on_release */
+/* 0 decided (connect: *result is the call's), or SOCK_KERNEL, or -errno. */
+int file_listen(int fd, int backlog);
+int file_connect(int fd, const struct sockaddr *addr, socklen_t len, int *result);
+int file_accept(struct call *c, int flags, struct sockaddr *addr, socklen_t *len);
+
+/* ---- handover.c ---- */
+/* The engine socket `f` becomes a kernel socket under all its numbers. 0 or -errno. */
+int file_handover(struct file *f);
+/* The same for whatever is at fd; 0 also when it is nothing of ours. An undecided socket stays the kernel's from now on. */
+int fd_handover(int fd);
+/* Before exec. */
+void handover_for_exec(void);
+
+/* ---- io.c ---- */
+/* sock_sendmsg; SIGPIPE as Linux raises it. */
+ssize_t engine_send(struct call *c, const struct msghdr *msg, int flags);
+
+/* ---- process.c ---- */
+void shim_exit(void);        /* this process ends now: tell the engine, once */
+void shim_exit_forget(void); /* a child has an end of its own */
+void process_note_socket(void);
+void shim_process_init(void);
+
+/* ---- signals.c ---- */
+void shim_signals_init(void);
+
+#endif

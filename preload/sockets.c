@@ -1,0 +1,135 @@
+/* Wrappers of the calls that make, decide and describe sockets. */
+#include "shim.h"
+
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <linux/sockios.h>
+#include <stdio.h>
+
+int wrap_socket(int family, int type, int protocol)
+{
+	int fd = fd_created(REAL(socket)(family, type, protocol));
+	if (fd < 0 || engine_inside || (family != AF_INET && family != AF_INET6))
+		return fd;
+	bool stream = (type & ~(SOCK_NONBLOCK | SOCK_CLOEXEC)) == SOCK_STREAM;
+	if (stream && (protocol == 0 || protocol == IPPROTO_TCP) && shim_ready)
+		file_note_candidate(fd);
+	return fd;
+}
+
+int wrap_socketpair(int family, int type, int protocol, int *fds)
+{
+	int r = REAL(socketpair)(family, type, protocol, fds);
+	if (r == 0) {
+		fd_created(fds[0]);
+		fd_created(fds[1]);
+	}
+	return r;
+}
+
+int wrap_bind(int fd, const struct sockaddr *addr, socklen_t len)
+{
+	VIA_ENGINE(fd, (long)-EINVAL); /* bound already, all of them */
+	return REAL(bind)(fd, addr, len);
+}
+
+int wrap_listen(int fd, int backlog)
+{
+	VIA_ENGINE(fd, sock_listen_again(c.sock, backlog));
+	int r = file_listen(fd, backlog);
+	return r == SOCK_KERNEL ? REAL(listen)(fd, backlog) : edge(r);
+}
+
+int wrap_accept4(int fd, struct sockaddr *addr, socklen_t *len, int flags)
+{
+	VIA_ENGINE(fd, file_accept(&c, flags, addr, len));
+	return fd_created(REAL(accept4)(fd, addr, len, flags));
+}
+
+int wrap_accept(int fd, struct sockaddr *addr, socklen_t *len)
+{
+	VIA_ENGINE(fd, file_accept(&c, 0, addr, len));
+	return fd_created(REAL(accept)(fd, addr, len));
+}
+
+int wrap_connect(int fd, const struct sockaddr *addr, socklen_t len)
+{
+	VIA_ENGINE(fd, sock_connect_again(c.sock, addr, len));
+	int result = 0;
+	int r = file_connect(fd, addr, len, &result);
+	if (r != SOCK_KERNEL)
+		return edge(r < 0 ? r : result);
+	r = REAL(connect)(fd, addr, len);
+	int error = errno;
+	if (shim_on() && (r == 0 || error == EINPROGRESS || error == EINTR || error == EALREADY ||
+			  error == EISCONN))
+		file_forget_candidate(fd);
+	errno = error;
+	return r;
+}
+
+int wrap_shutdown(int fd, int how)
+{
+	VIA_ENGINE(fd, sock_shutdown(c.sock, how));
+	return REAL(shutdown)(fd, how);
+}
+
+int wrap_getsockname(int fd, struct sockaddr *addr, socklen_t *len)
+{
+	VIA_ENGINE(fd, sock_getsockname(c.sock, addr, len));
+	return REAL(getsockname)(fd, addr, len);
+}
+
+int wrap_getpeername(int fd, struct sockaddr *addr, socklen_t *len)
+{
+	VIA_ENGINE(fd, sock_getpeername(c.sock, addr, len));
+	return REAL(getpeername)(fd, addr, len);
+}
+
+int wrap_getsockopt(int fd, int level, int option, void *value, socklen_t *len)
+{
+	VIA_ENGINE(fd, sock_getsockopt(c.sock, level, option, value, len));
+	return REAL(getsockopt)(fd, level, option, value, len);
+}
+
+/* Would a kernel TCP socket know this option? Asked of a fresh one: no list to keep, and right on every kernel. */
+static bool kernel_knows_option(struct sock *s, int level, int option, const void *value,
+				socklen_t len)
+{
+	struct sockaddr_storage addr;
+	socklen_t addr_len = sizeof addr;
+	if (sock_getsockname(s, (struct sockaddr *)&addr, &addr_len) < 0)
+		return false;
+	int fd = sys_socket(addr.ss_family, SOCK_STREAM | SOCK_CLOEXEC, IPPROTO_TCP);
+	if (fd < 0)
+		return false;
+	int r = sys_setsockopt(fd, level, option, value, len);
+	sys_close(fd);
+	return r != -ENOPROTOOPT && r != -EOPNOTSUPP;
+}
+
+/* What the engine cannot do, the kernel does: the socket is handed over and the option set there. */
+static int engine_setsockopt(struct call *c, int level, int option, const void *value, socklen_t len)
+{
+	int r = sock_setsockopt(c->sock, level, option, value, len);
+	if ((r != -EOPNOTSUPP && r != -ENOPROTOOPT) ||
+	    !kernel_knows_option(c->sock, level, option, value, len))
+		return r;
+	char what[64];
+	snprintf(what, sizeof what, "setsockopt %d:%d", level, option);
+	engine_note_fallback(what, "the engine does not have this socket option");
+	return file_handover(c->file) < 0 ? r : -EBADF; /* -EBADF: ask the kernel */
+}
+
+int wrap_setsockopt(int fd, int level, int option, const void *value, socklen_t len)
+{
+	VIA_ENGINE(fd, engine_setsockopt(&c, level, option, value, len));
+	return REAL(setsockopt)(fd, level, option, value, len);
+}
+
+int wrap_sockatmark(int fd)
+{
+	int mark = 0;
+	VIA_ENGINE(fd, sock_ioctl(c.sock, SIOCATMARK, &mark) < 0 ? -ENOTTY : mark);
+	return REAL(sockatmark)(fd);
+}

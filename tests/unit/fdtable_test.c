@@ -1,0 +1,231 @@
+/* The fd table: numbers, references, type-stable files, readers without a lock. */
+#include <check.h>
+#include <pthread.h>
+#include <stdlib.h>
+
+#include "preload/fdtable.h"
+
+static _Atomic int released;
+
+static int on_release(struct file *f)
+{
+	released++;
+	file_free(f);
+	return -7;
+}
+
+static void setup(void)
+{
+	fdtable_on_release = on_release;
+	released = 0;
+}
+
+static struct file *put_at(int fd, enum file_kind kind)
+{
+	bool ok;
+	struct file *f = file_new(kind);
+	ck_assert_ptr_nonnull(f);
+	ck_assert_ptr_null(fdtable_swap(fd, f, &ok));
+	ck_assert(ok);
+	return f;
+}
+
+START_TEST(nothing_at_unknown_numbers)
+{
+	ck_assert_ptr_null(fdtable_peek(-1));
+	ck_assert_ptr_null(fdtable_peek(0));
+	ck_assert_ptr_null(fdtable_peek(1 << 29));
+	ck_assert_ptr_null(fdtable_get(INT32_MAX));
+	ck_assert_ptr_null(fdtable_swap(-1, NULL, NULL));
+	ck_assert_ptr_null(fdtable_swap(5, NULL, NULL));
+	ck_assert_int_eq(fdtable_next(0), -1);
+	ck_assert(!fdtable_used);
+}
+END_TEST
+
+START_TEST(a_number_holds_its_file)
+{
+	struct file *f = put_at(7, FILE_CANDIDATE);
+	ck_assert(fdtable_used);
+	ck_assert_ptr_eq(fdtable_peek(7), f);
+	ck_assert_int_eq(f->kind, FILE_CANDIDATE);
+	ck_assert_uint_eq(f->refs, 1);
+	ck_assert_uint_eq(f->numbers, 1);
+	ck_assert_int_eq(f->fd, 7);
+	ck_assert_int_eq(fdtable_next(0), 7);
+	ck_assert_int_eq(fdtable_next(8), -1);
+
+	ck_assert_ptr_eq(fdtable_swap(7, NULL, NULL), f);
+	ck_assert_ptr_null(fdtable_peek(7));
+	ck_assert_int_eq(released, 0);
+	ck_assert_int_eq(file_put(f), -7);
+	ck_assert_int_eq(released, 1);
+}
+END_TEST
+
+START_TEST(the_highest_number_of_the_kernel_fits)
+{
+	int highest = 0x3fffffc0 - 1;
+	struct file *low = put_at(3, FILE_CANDIDATE);
+	struct file *high = put_at(highest, FILE_CANDIDATE);
+	ck_assert_ptr_eq(fdtable_peek(highest), high);
+	ck_assert_int_eq(fdtable_next(0), 3);
+	ck_assert_int_eq(fdtable_next(4), highest);
+	file_put(fdtable_swap(highest, NULL, NULL));
+	file_put(fdtable_swap(3, NULL, NULL));
+	ck_assert_int_eq(released, 2);
+	(void)low;
+}
+END_TEST
+
+START_TEST(a_call_in_progress_keeps_the_file)
+{
+	struct file *f = put_at(7, FILE_SOCK);
+	ck_assert_ptr_eq(fdtable_get(7), f);
+	ck_assert_uint_eq(f->refs, 2);
+	ck_assert_int_eq(file_put(fdtable_swap(7, NULL, NULL)), 0); /* close, meanwhile */
+	ck_assert_int_eq(released, 0);
+	ck_assert_int_eq(f->kind, FILE_SOCK);
+	ck_assert_int_eq(file_put(f), -7);
+	ck_assert_int_eq(released, 1);
+}
+END_TEST
+
+START_TEST(dups_share_a_file_and_its_number_follows)
+{
+	struct file *f = put_at(7, FILE_SOCK);
+	ck_assert_ptr_null(fdtable_swap(9, fdtable_get(7), NULL));
+	ck_assert_uint_eq(f->numbers, 2);
+	ck_assert_int_eq(f->fd, 7);
+	ck_assert_int_eq(file_put(fdtable_swap(7, NULL, NULL)), 0);
+	ck_assert_int_eq(f->fd, 9);
+	ck_assert_uint_eq(f->numbers, 1);
+	ck_assert_int_eq(released, 0);
+	ck_assert_int_eq(file_put(fdtable_swap(9, NULL, NULL)), -7);
+	ck_assert_int_eq(released, 1);
+}
+END_TEST
+
+START_TEST(a_new_file_at_a_number_returns_the_old)
+{
+	bool ok;
+	struct file *old = put_at(7, FILE_SOCK);
+	struct file *f = file_new(FILE_CANDIDATE);
+	ck_assert_ptr_eq(fdtable_swap(7, f, &ok), old);
+	ck_assert(ok);
+	ck_assert_uint_eq(old->numbers, 0);
+	ck_assert_int_eq(old->fd, -1);
+	file_put(old);
+	ck_assert_int_eq(released, 1);
+	ck_assert_ptr_eq(fdtable_peek(7), f);
+	file_put(fdtable_swap(7, NULL, NULL));
+}
+END_TEST
+
+START_TEST(files_are_reused_clean)
+{
+	struct file *f = put_at(7, FILE_SOCK);
+	f->sock = (struct sock *)f;
+	f->parked_fd = 5;
+	f->nested = f->kicked = f->kernel_fd_used = true;
+	file_put(fdtable_swap(7, NULL, NULL));
+	struct file *again = put_at(8, FILE_CANDIDATE);
+	ck_assert_ptr_eq(again, f); /* the pool is a stack */
+	ck_assert_ptr_null(again->sock);
+	ck_assert_int_eq(again->parked_fd, -1);
+	ck_assert(!again->nested && !again->kicked && !again->kernel_fd_used && !again->busy);
+	file_put(fdtable_swap(8, NULL, NULL));
+}
+END_TEST
+
+START_TEST(more_files_than_a_chunk)
+{
+	enum { MANY = 10000 };
+	for (int i = 0; i < MANY; i++)
+		put_at(i, FILE_CANDIDATE);
+	for (int i = 0; i < MANY; i++)
+		ck_assert_int_eq(fdtable_peek(i)->fd, i);
+	for (int i = 0; i < MANY; i++)
+		file_put(fdtable_swap(i, NULL, NULL));
+	ck_assert_int_eq(released, MANY);
+	ck_assert_int_eq(fdtable_next(0), -1);
+}
+END_TEST
+
+START_TEST(a_fork_child_forgets_calls_of_others)
+{
+	struct file *f = put_at(7, FILE_SOCK);
+	fdtable_get(7); /* another thread is in recv */
+	f->kernel_waiters = 3;
+	fdtable_lock();
+	fdtable_forget_calls();
+	fdtable_unlock();
+	ck_assert_uint_eq(f->refs, 1);
+	ck_assert_uint_eq(f->kernel_waiters, 0);
+	ck_assert_int_eq(file_put(fdtable_swap(7, NULL, NULL)), -7);
+	ck_assert_int_eq(released, 1);
+}
+END_TEST
+
+/* Readers take and give references while a writer closes and reopens the number; a file is never seen free, none is lost. */
+enum { ROUNDS = 20000, READERS = 3, NUMBER = 42 };
+static _Atomic bool stop;
+static _Atomic long reads, bad;
+
+static void *reader(void *arg)
+{
+	while (!stop) {
+		struct file *f = fdtable_get(NUMBER);
+		if (!f)
+			continue;
+		if (f->kind != FILE_SOCK || f->refs == 0)
+			bad++;
+		reads++;
+		file_put(f);
+	}
+	return NULL;
+}
+
+START_TEST(readers_race_with_close)
+{
+	pthread_t threads[READERS];
+	stop = false;
+	for (int i = 0; i < READERS; i++)
+		ck_assert_int_eq(pthread_create(&threads[i], NULL, reader, NULL), 0);
+	int made = 0;
+	while (made < ROUNDS || reads < ROUNDS) {
+		put_at(NUMBER, FILE_SOCK);
+		made++;
+		file_put(fdtable_swap(NUMBER, NULL, NULL));
+	}
+	stop = true;
+	for (int i = 0; i < READERS; i++)
+		pthread_join(threads[i], NULL);
+	ck_assert_int_eq(bad, 0);
+	ck_assert_int_eq(released, made);
+}
+END_TEST
+
+int main(void)
+{
+	Suite *s = suite_create("fdtable");
+	TCase *t = tcase_create("fdtable");
+	tcase_add_checked_fixture(t, setup, NULL);
+	tcase_set_timeout(t, 60);
+	tcase_add_test(t, nothing_at_unknown_numbers);
+	tcase_add_test(t, a_number_holds_its_file);
+	tcase_add_test(t, the_highest_number_of_the_kernel_fits);
+	tcase_add_test(t, a_call_in_progress_keeps_the_file);
+	tcase_add_test(t, dups_share_a_file_and_its_number_follows);
+	tcase_add_test(t, a_new_file_at_a_number_returns_the_old);
+	tcase_add_test(t, files_are_reused_clean);
+	tcase_add_test(t, more_files_than_a_chunk);
+	tcase_add_test(t, a_fork_child_forgets_calls_of_others);
+	tcase_add_test(t, readers_race_with_close);
+	suite_add_tcase(s, t);
+	SRunner *r = srunner_create(s);
+	srunner_run_all(r, CK_NORMAL);
+	int failed = srunner_ntests_failed(r);
+	srunner_free(r);
+	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
