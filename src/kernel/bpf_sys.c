@@ -39,6 +39,18 @@ int bpf_map_create(const char *name, enum bpf_map_type type, uint32_t key_size, 
 	return bpf_call(BPF_MAP_CREATE, &attr);
 }
 
+int bpf_map_create_array_of_maps(const char *name, uint32_t n, int like_fd)
+{
+	union bpf_attr attr;
+	memset(&attr, 0, sizeof attr);
+	attr.map_type = BPF_MAP_TYPE_ARRAY_OF_MAPS;
+	attr.key_size = attr.value_size = sizeof(uint32_t);
+	attr.max_entries = n;
+	attr.inner_map_fd = like_fd;
+	set_name(attr.map_name, name);
+	return bpf_call(BPF_MAP_CREATE, &attr);
+}
+
 int bpf_map_update(int map_fd, const void *key, const void *value)
 {
 	union bpf_attr attr;

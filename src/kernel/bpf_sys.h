@@ -16,6 +16,8 @@
 
 int bpf_map_create(const char *name, enum bpf_map_type type, uint32_t key_size, uint32_t value_size,
 		   uint32_t max_entries, uint32_t flags);
+/* An array of `n` slots that each hold a map like `like_fd`, or nothing yet. */
+int bpf_map_create_array_of_maps(const char *name, uint32_t n, int like_fd);
 int bpf_map_update(int map_fd, const void *key, const void *value);
 int bpf_map_delete(int map_fd, const void *key);
 

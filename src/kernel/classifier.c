@@ -1,7 +1,7 @@
 /*
  * The classifier's first backend: eBPF at tcx ingress and as the packet socket's filter (DESIGN §4).
  *
- * Owns: five maps, one tcx link, and a mapping of the ports map. The programs need no fd: the filter is held by the packet
+ * Owns: its maps, one tcx link, and a mapping of the ports map. The programs need no fd: the filter is held by the packet
  * socket, the ingress program by the link. The decision's code is in classifier_prog.c.
  *
  * Invariants: what a map says is said to both programs at once, since they share the maps: a frame that the engine sees is one that the kernel
@@ -17,7 +17,7 @@
  * ones do) would otherwise leave to the kernel what our tap took already. Ours returns TCX_NEXT for everything else, so engines of other
  * processes on the same interface, and foreign programs, see all that is not ours.
  *
- * Limits: CLASSIFIER_FLOWS_MAX and its like; an update beyond is -E2BIG and the connection stays the kernel's. No timers.
+ * Limits: those below; an update beyond is -E2BIG, and the connection stays the kernel's. No timers.
  */
 #include "kernel/classifier.h"
 
@@ -33,10 +33,12 @@
 #include "kernel/bpf_sys.h"
 #include "kernel/classifier_prog.h"
 
-#define CLASSIFIER_ADDRS_MAX      1024   /* addresses of one interface */
+#define CLASSIFIER_ADDRS_MAX      8192   /* addresses of one interface; old and new ones while they are replaced */
 #define CLASSIFIER_LISTENERS_MAX  4096   /* distinct (addr, port) of one process */
-#define CLASSIFIER_EXCEPTIONS_MAX 65536  /* kernel connections on our ports; 16 B of bucket each */
-#define CLASSIFIER_FLOWS_MAX      262144 /* client connections; 4 MiB of buckets */
+/* 4-tuples of a set at first, and in the map that is added when they are full. Creating a map costs its buckets (16 B each, some
+   0.1 ms for a thousand), which a program with one connection should not pay for a program with many. */
+#define CLASSIFIER_SET_FIRST      16384
+#define CLASSIFIER_SET_MORE       262144
 #define VERIFIER_LOG_BYTES        65536
 
 /* TCX_NEXT and TCX_DROP of Linux 6.6's enum tcx_action_base. */
@@ -54,6 +56,7 @@ struct listener {
 
 struct classifier {
 	struct classifier_maps maps;
+	int more[CLASSIFIER_SETS]; /* a set's second map, or -1 */
 	int link_fd;
 	uint8_t *ports; /* shared with the programs: CLASSIFIER_PORTS bytes */
 	struct ip_addr *addrs;
@@ -72,6 +75,9 @@ static int create_set(const char *name, uint32_t key_size, uint32_t max_entries)
 					   max_entries, BPF_F_NO_PREALLOC));
 }
 
+static const char *const set_names[CLASSIFIER_SETS] = {
+	[SET_FLOWS] = "fin_flows", [SET_EXCEPTIONS] = "fin_exceptions"};
+
 static int open_maps(struct classifier *c)
 {
 	struct classifier_maps *m = &c->maps;
@@ -81,13 +87,16 @@ static int open_maps(struct classifier *c)
 				  CLASSIFIER_LISTENERS_MAX);
 	if (m->listeners < 0)
 		return m->listeners;
-	m->exceptions = create_set("fin_exceptions", sizeof(struct classifier_flow),
-				   CLASSIFIER_EXCEPTIONS_MAX);
-	if (m->exceptions < 0)
-		return m->exceptions;
-	m->flows = create_set("fin_flows", sizeof(struct classifier_flow), CLASSIFIER_FLOWS_MAX);
-	if (m->flows < 0)
-		return m->flows;
+	for (int i = 0; i < CLASSIFIER_SETS; i++) {
+		m->sets[i] = create_set(set_names[i], sizeof(struct classifier_flow),
+					CLASSIFIER_SET_FIRST);
+		if (m->sets[i] < 0)
+			return m->sets[i];
+	}
+	m->more = fd_move_high(
+		bpf_map_create_array_of_maps("fin_more", CLASSIFIER_SETS, m->sets[0]));
+	if (m->more < 0)
+		return m->more;
 	m->ports = fd_move_high(bpf_map_create("fin_ports", BPF_MAP_TYPE_ARRAY, sizeof(uint32_t),
 					       CLASSIFIER_PORTS, 1, BPF_F_MMAPABLE));
 	if (m->ports < 0)
@@ -164,7 +173,10 @@ int classifier_open(struct classifier **out, int ifindex, int packet_fd, bool ha
 	if (!c)
 		return -ENOMEM;
 	c->link_fd = -1;
-	c->maps = (struct classifier_maps){-1, -1, -1, -1, -1};
+	c->maps = (struct classifier_maps){
+		.addrs = -1, .ports = -1, .listeners = -1, .sets = {-1, -1}, .more = -1};
+	for (int i = 0; i < CLASSIFIER_SETS; i++)
+		c->more[i] = -1;
 	ret = open_maps(c);
 	if (ret == 0) {
 		step = "attaching the packet socket's filter";
@@ -198,8 +210,11 @@ void classifier_close(struct classifier *c)
 	fd_close(c->maps.addrs);
 	fd_close(c->maps.ports);
 	fd_close(c->maps.listeners);
-	fd_close(c->maps.exceptions);
-	fd_close(c->maps.flows);
+	for (int i = 0; i < CLASSIFIER_SETS; i++) {
+		fd_close(c->maps.sets[i]);
+		fd_close(c->more[i]);
+	}
+	fd_close(c->maps.more);
 	free(c->addrs);
 	free(c->listeners);
 	free(c);
@@ -255,9 +270,19 @@ int classifier_set_addresses(struct classifier *c, const struct ip_addr *addrs, 
 
 /* ---- listeners ---- */
 
+/* A multicast address: nobody's own, so it can stand for something else. */
+const struct ip_addr classifier_any_v6only = {{0xff}};
+
+static bool is_wildcard(const struct ip_addr *addr)
+{
+	return ip_addr_is_any(addr) || ip_addr_equal(addr, &classifier_any_v6only);
+}
+
 /* What one listener asks of its port's byte. */
 static uint8_t port_bits(const struct ip_addr *addr)
 {
+	if (ip_addr_equal(addr, &classifier_any_v6only))
+		return PORT_ANY_V6;
 	if (!ip_addr_is_any(addr))
 		return PORT_BY_ADDR;
 	return ip_addr_is_v4(addr) ? PORT_ANY_V4 : PORT_ANY_V4 | PORT_ANY_V6;
@@ -303,7 +328,7 @@ int classifier_add_listener(struct classifier *c, const struct ip_addr *addr, ui
 		c->listeners = bigger;
 		c->cap_listeners = cap;
 	}
-	if (!ip_addr_is_any(addr))
+	if (!is_wildcard(addr))
 		ret = bpf_map_update(c->maps.listeners, &key, &PRESENT);
 	if (ret < 0)
 		return ret;
@@ -323,7 +348,7 @@ int classifier_del_listener(struct classifier *c, const struct ip_addr *addr, ui
 		return 0;
 	*l = c->listeners[--c->n_listeners];
 	publish_port(c, port);
-	return ip_addr_is_any(&key.laddr) ? 0 : bpf_map_delete(c->maps.listeners, &key);
+	return is_wildcard(&key.laddr) ? 0 : bpf_map_delete(c->maps.listeners, &key);
 }
 
 /* ---- exact flows ---- */
@@ -336,26 +361,63 @@ static struct classifier_flow flow(const struct flow_key *key)
 					.lport_be = htons(key->lport)};
 }
 
-int classifier_add_flow(struct classifier *c, const struct flow_key *key)
+/* The set's second map, made when the first is full. After a program has dropped its privilege that is refused: the set is full. */
+static int grow(struct classifier *c, enum classifier_set set)
+{
+	uint32_t slot = set;
+	int fd, ret;
+
+	if (c->more[set] >= 0)
+		return 0;
+	fd = create_set(set_names[set], sizeof(struct classifier_flow), CLASSIFIER_SET_MORE);
+	if (fd < 0)
+		return -E2BIG;
+	ret = bpf_map_update(c->maps.more, &slot, &fd);
+	if (ret < 0) {
+		fd_close(fd);
+		return ret;
+	}
+	c->more[set] = fd;
+	return 0;
+}
+
+static int set_add(struct classifier *c, enum classifier_set set, const struct flow_key *key)
 {
 	struct classifier_flow f = flow(key);
-	return bpf_map_update(c->maps.flows, &f, &PRESENT);
+	int ret = bpf_map_update(c->maps.sets[set], &f, &PRESENT);
+
+	if (ret != -E2BIG)
+		return ret;
+	ret = grow(c, set);
+	return ret < 0 ? ret : bpf_map_update(c->more[set], &f, &PRESENT);
+}
+
+/* It may be in both: added to the second, and again when the first had room. */
+static int set_del(struct classifier *c, enum classifier_set set, const struct flow_key *key)
+{
+	struct classifier_flow f = flow(key);
+	int first = bpf_map_delete(c->maps.sets[set], &f);
+	int second = c->more[set] >= 0 ? bpf_map_delete(c->more[set], &f) : -ENOENT;
+
+	return first == -ENOENT ? second : first;
+}
+
+int classifier_add_flow(struct classifier *c, const struct flow_key *key)
+{
+	return set_add(c, SET_FLOWS, key);
 }
 
 int classifier_del_flow(struct classifier *c, const struct flow_key *key)
 {
-	struct classifier_flow f = flow(key);
-	return bpf_map_delete(c->maps.flows, &f);
+	return set_del(c, SET_FLOWS, key);
 }
 
 int classifier_add_exception(struct classifier *c, const struct flow_key *key)
 {
-	struct classifier_flow f = flow(key);
-	return bpf_map_update(c->maps.exceptions, &f, &PRESENT);
+	return set_add(c, SET_EXCEPTIONS, key);
 }
 
 int classifier_del_exception(struct classifier *c, const struct flow_key *key)
 {
-	struct classifier_flow f = flow(key);
-	return bpf_map_delete(c->maps.exceptions, &f);
+	return set_del(c, SET_EXCEPTIONS, key);
 }

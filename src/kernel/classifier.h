@@ -26,6 +26,7 @@ const char *classifier_backend(const struct classifier *c); /* "ebpf-tcx", … *
 int classifier_set_addresses(struct classifier *c, const struct ip_addr *addrs, size_t n);
 /* A listening port of ours; `addr` any means every address of the interface: 0.0.0.0 the IPv4 ones, :: both families. Reference-counted per
    (addr, port). */
+extern const struct ip_addr classifier_any_v6only; /* pass it instead of :: for a listener with IPV6_V6ONLY */
 int classifier_add_listener(struct classifier *c, const struct ip_addr *addr, uint16_t port);
 int classifier_del_listener(struct classifier *c, const struct ip_addr *addr, uint16_t port);
 /* One 4-tuple of ours without a listener (client connections; connections that outlive their listener). */

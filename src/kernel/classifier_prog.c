@@ -37,7 +37,8 @@ enum { /* stack, offsets from the frame pointer; 8-byte aligned bases */
        FAMILY = -56,   /* enum classifier_port of the packet's family */
        LISTENER = -80, /* struct classifier_listener */
        V4HDR = -104,   /* an IPv4 header; also extension headers */
-       ICMP = -152,    /* an ICMP header and the IP header that it quotes */
+       SLOT = -112,    /* enum classifier_set */
+       ICMP = -160,    /* an ICMP header and the IP header that it quotes */
        QUOTE = ICMP + 8,
 };
 
@@ -71,6 +72,24 @@ static void lookup(struct gen *g, int map_fd, int key)
 	bpf_asm_mov(g->a, R2, FP);
 	bpf_asm_alu_imm(g->a, BPF_ADD, R2, key);
 	bpf_asm_call(g->a, BPF_FUNC_map_lookup_elem);
+}
+
+/* Goes to `found` if the key is in the set, in the small map or the large. */
+static void find(struct gen *g, enum classifier_set set, int found)
+{
+	int absent = bpf_asm_label(g->a);
+
+	lookup(g, g->maps->sets[set], KEY);
+	bpf_asm_jump_if(g->a, BPF_JNE, R0, 0, found);
+	bpf_asm_store_imm(g->a, BPF_W, FP, SLOT, set);
+	lookup(g, g->maps->more, SLOT);
+	bpf_asm_jump_if(g->a, BPF_JEQ, R0, 0, absent);
+	bpf_asm_mov(g->a, R1, R0);
+	bpf_asm_mov(g->a, R2, FP);
+	bpf_asm_alu_imm(g->a, BPF_ADD, R2, KEY);
+	bpf_asm_call(g->a, BPF_FUNC_map_lookup_elem);
+	bpf_asm_jump_if(g->a, BPF_JNE, R0, 0, found);
+	bpf_asm_bind(g->a, absent);
 }
 
 static void finish(struct gen *g, int32_t verdict)
@@ -301,12 +320,12 @@ static void gen_decide(struct gen *g)
 	bpf_asm_jump_if(g->a, BPF_JEQ, R0, 0, exact);
 
 	bpf_asm_bind(g->a, listening);
-	lookup(g, g->maps->exceptions, KEY);
-	bpf_asm_jump_if(g->a, BPF_JEQ, R0, 0, match);
+	find(g, SET_EXCEPTIONS, exact);
+	bpf_asm_jump(g->a, match);
 
 	bpf_asm_bind(g->a, exact);
-	lookup(g, g->maps->flows, KEY);
-	bpf_asm_jump_if(g->a, BPF_JEQ, R0, 0, g->none);
+	find(g, SET_FLOWS, match);
+	bpf_asm_jump(g->a, g->none);
 
 	bpf_asm_bind(g->a, match);
 	bpf_asm_mov(g->a, R0, R7);

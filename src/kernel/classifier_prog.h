@@ -22,12 +22,15 @@ struct classifier_listener {
 	uint16_t lport_be, zero;
 };
 
+/* Sets of 4-tuples. Each is a small map, and a large one in its slot of `more` once the small one is full. */
+enum classifier_set { SET_FLOWS, SET_EXCEPTIONS, CLASSIFIER_SETS };
+
 struct classifier_maps {
 	int addrs;      /* hash: struct ip_addr -> byte */
 	int ports;      /* array of one value: CLASSIFIER_PORTS bytes of enum classifier_port */
 	int listeners;  /* hash: struct classifier_listener -> byte */
-	int exceptions; /* hash: struct classifier_flow -> byte */
-	int flows;      /* hash: struct classifier_flow -> byte */
+	int sets[CLASSIFIER_SETS]; /* hash: struct classifier_flow -> byte */
+	int more;       /* array of CLASSIFIER_SETS such maps */
 };
 
 /* What a program returns for a frame that is ours, one that we and the kernel want, and one that is none of ours. */

@@ -366,6 +366,16 @@ START_TEST(listeners_are_counted_per_address)
 	ck_assert_int_eq(classifier_del_listener(e.c, &two, 90), 0);
 	ck_assert_int_eq(who_gets(&e, OUR_V4_B, 90), 0);
 
+	ck_assert_int_eq(classifier_add_listener(e.c, &classifier_any_v6only, 91), 0);
+	ck_assert_int_eq(who_gets(&e, OUR_V6, 91), 1);
+	ck_assert_int_eq(who_gets(&e, OUR_V4, 91), 0);
+	ck_assert_int_eq(classifier_add_listener(e.c, &any4, 91), 0);
+	ck_assert_int_eq(who_gets(&e, OUR_V4, 91), 1);
+	ck_assert_int_eq(classifier_del_listener(e.c, &classifier_any_v6only, 91), 0);
+	ck_assert_int_eq(who_gets(&e, OUR_V6, 91), 0);
+	ck_assert_int_eq(classifier_del_listener(e.c, &any4, 91), 0);
+	ck_assert_int_eq(who_gets(&e, OUR_V4, 91), 0);
+
 	ck_assert_int_eq(classifier_add_listener(e.c, &any6, 65535), 0); /* the array's edges */
 	ck_assert_int_eq(who_gets(&e, OUR_V4, 65535), 1);
 	ck_assert_int_eq(who_gets(&e, OUR_V4, 65534), 0);
@@ -419,6 +429,42 @@ START_TEST(flows_are_exact)
 	ck_assert_int_eq(n_answers, 1);
 	ck_assert_int_eq(answers[0].sport, 61000);
 	ck_assert_int_eq(classifier_del_flow(e.c, &k), -ENOENT);
+	engine_stop(&e);
+}
+END_TEST
+
+/* More 4-tuples than the first map of a set holds: the last is as good as the first, and goes as well. */
+START_TEST(sets_grow)
+{
+	enum { MANY = 20000 };
+	struct engine e;
+	struct ip_addr any = addr("0.0.0.0");
+	struct flow_key k = key(OUR_V4, 61000, PEER_V4, 0), x = key(OUR_V4, OURS, PEER_V4, 0);
+	struct spec s = {.sport = MANY, .dport = 61000, .flags = TCPF_ACK};
+	struct spec excepted = {.sport = MANY, .dport = OURS, .flags = TCPF_ACK};
+
+	engine_start(&e, "a");
+	ck_assert_int_eq(classifier_add_listener(e.c, &any, OURS), 0);
+	for (k.rport = x.rport = 1; k.rport <= MANY; k.rport++, x.rport++) {
+		ck_assert_int_eq(classifier_add_flow(e.c, &k), 0);
+		ck_assert_int_eq(classifier_add_exception(e.c, &x), 0);
+	}
+	k.rport = x.rport = MANY;
+	send_spec(&s);
+	send_spec(&excepted);
+	settle(&e);
+	ck_assert_int_eq(e.seen.n, 1); /* the flow */
+	ck_assert_int_eq(n_answers, 1); /* the exception */
+	ck_assert_int_eq(answers[0].sport, OURS);
+	ck_assert_int_eq(classifier_del_flow(e.c, &k), 0);
+	ck_assert_int_eq(classifier_del_flow(e.c, &k), -ENOENT);
+	ck_assert_int_eq(classifier_del_exception(e.c, &x), 0);
+	send_spec(&s);
+	send_spec(&excepted);
+	settle(&e);
+	ck_assert_int_eq(e.seen.n, 1); /* now the other way round */
+	ck_assert_int_eq(n_answers, 1);
+	ck_assert_int_eq(answers[0].sport, 61000);
 	engine_stop(&e);
 }
 END_TEST
@@ -712,6 +758,7 @@ int main(void)
 	tcase_add_test(tc, listeners_are_counted_per_address);
 	tcase_add_test(tc, addresses_are_replaced);
 	tcase_add_test(tc, flows_are_exact);
+	tcase_add_test(tc, sets_grow);
 	tcase_add_test(tc, a_kernel_connection_goes_on);
 	tcase_add_test(tc, kill_returns_the_ports_to_the_kernel);
 	tcase_add_test(tc, a_forgetful_child_keeps_nothing_alive);
