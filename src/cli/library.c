@@ -10,7 +10,7 @@
 
 int cli_find_library(char *out, size_t size)
 {
-	static const char *const beside[] = {".libs/" LIBRARY, LIBRARY};
+	static const char *const beside[] = {LIBRARY, ".libs/" LIBRARY};
 	char self[PATH_MAX];
 	ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
 	if (n > 0) {
