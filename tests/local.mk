@@ -6,3 +6,7 @@ include tests/fuzz/local.mk
 include tests/net/local.mk
 include tests/apps/local.mk
 include tests/cli/local.mk
+
+# The dependency direction of DESIGN.md: its script proves itself on a sample tree first.
+dist_check_SCRIPTS += tests/layering.sh
+TESTS += tests/layering.sh

@@ -1,0 +1,216 @@
+#!/bin/sh
+# The dependency direction of the parts, held by a test (make check). Looks at
+#  1. each #include between directories of src/ and preload/,
+#  2. each undefined name of the built objects under src/ (but cli/, which no program loads): none may be one
+#     that preload/calls.def intercepts, or the engine's own call would come back to our wrapper,
+#  3. the undefined names of the pure parts: no memory, clock, output or errno of libc's.
+# Before it judges the tree it proves on a sample tree that it sees one violation of every kind.
+# Usage: layering.sh [--self-test]    with srcdir and builddir as automake sets them (default: .)
+set -u
+LC_ALL=C
+export LC_ALL
+
+problems=
+
+problem() {
+	problems="$problems$1
+"
+}
+
+# What a directory may include from others, as patterns. Everything may include base/ and its own files.
+allowed() {
+	case $1 in
+	base) ;;
+	wire) ;;
+	tcp) echo 'wire/*' ;;
+	steer) echo 'tcp/close_policy.h' ;;
+	link) ;;
+	ip) echo 'wire/* link/link.h' ;;
+	kernel) echo 'wire/* tcp/snapshot.h' ;; # snapshot.h: what a handover takes; wire/: the FIN that it injects
+	socket) echo 'tcp/* steer/* ip/* link/* kernel/* wire/*' ;;
+	cli) echo 'kernel/*' ;;
+	preload) echo 'socket/*' ;;
+	esac
+}
+
+# check_includes SOURCE-ROOT
+check_includes() {
+	for file in "$1"/src/*/*.[ch] "$1"/src/*/*.def "$1"/preload/*.[ch] "$1"/preload/*.def; do
+		[ -f "$file" ] || continue
+		from=$(basename "$(dirname "$file")")
+		for what in $(sed -n 's/^[[:space:]]*#[[:space:]]*include[[:space:]]*"\([^"]*\)".*/\1/p' "$file"); do
+			to=${what%%/*}
+			# A name without a directory is a file beside this one, or the configuration.
+			[ "$to" = "$what" ] && continue
+			[ "$to" = "$from" ] || [ "$to" = base ] && continue
+			ok=
+			set -f
+			for pattern in $(allowed "$from"); do
+				# shellcheck disable=SC2254
+				case $what in $pattern) ok=1 ;; esac
+			done
+			set +f
+			[ "$ok" ] || problem "include: ${file#"$1"/} includes $what"
+		done
+	done
+}
+
+# undefined OBJECT-DIR: "object name" for each undefined name of each object
+undefined() {
+	find "$1" -name '*.o' -exec nm -A -u {} + | sed 's/^\(.*\):[[:space:]]*[Uw] \([^@]*\).*/\1 \2/'
+}
+
+# match NAMES-FILE: of "object name" lines on stdin, those whose name is in the file
+match() {
+	awk -v names="$1" 'BEGIN { while ((getline n < names) > 0) bad[n] = 1 } $2 in bad'
+}
+
+report() { # KIND BUILD-ROOT
+	while read -r object name; do
+		echo "$1: ${object#"$2"/} refers to $name"
+	done
+}
+
+# forbidden DIRECTORY: names of libc that its objects may not use
+forbidden() {
+	pure='clock_gettime gettimeofday time printf fprintf vprintf vfprintf dprintf puts putchar perror
+		__printf_chk __fprintf_chk __vfprintf_chk __errno_location'
+	heap='malloc calloc realloc reallocarray free'
+	case $1 in
+	tcp | wire | ip) echo "$pure $heap" ;;
+	steer) echo "$pure" ;;
+	esac
+}
+
+# check_objects SOURCE-ROOT BUILD-ROOT SCRATCH
+check_objects() {
+	: >"$3/intercepted"
+	for file in "$1"/preload/*.[ch] "$1"/preload/calls.def; do
+		[ -f "$file" ] || continue # no shim yet
+		sed -n 's/^[A-Z_]*(\([A-Za-z_0-9]*\)[,)].*/\1/p' "$1/preload/calls.def" | sort -u >"$3/intercepted"
+		[ -s "$3/intercepted" ] || problem "objects: no names in preload/calls.def"
+		break
+	done
+	for dir in "$1"/src/*/; do
+		part=$(basename "$dir")
+		[ "$part" = cli ] && continue
+		[ -n "$(find "$2/src/$part" -name '*.o' 2>/dev/null)" ] || {
+			problem "objects: nothing built in src/$part"
+			continue
+		}
+		undefined "$2/src/$part" >"$3/undefined"
+		match "$3/intercepted" <"$3/undefined" | report intercepted "$2" >"$3/found"
+		# The table of flows is the one place of ip/ with a heap.
+		[ "$part" = ip ] && sed -i '/demux\.o \(malloc\|calloc\|free\)$/d' "$3/undefined"
+		forbidden "$part" | tr -s ' \t' '\n' >"$3/forbidden"
+		match "$3/forbidden" <"$3/undefined" | report impure "$2" >>"$3/found"
+		while IFS= read -r line; do problem "$line"; done <"$3/found"
+	done
+}
+
+# expect TEXT: the sample must have shown it
+expect() {
+	case $problems in
+	*"$1"*) ;;
+	*)
+		printf 'layering: self-test: not seen: %s\n' "$1"
+		exit 1
+		;;
+	esac
+}
+
+compile() { # ROOT PART FILE, C on stdin
+	mkdir -p "$1/src/$2/.libs"
+	cat >"$1/src/$2/$3.c"
+	${CC:-cc} -O0 -w -I"$1/src" -c -o "$1/src/$2/.libs/$3.o" "$1/src/$2/$3.c" || exit 1
+}
+
+self_test() {
+	tree=$1/tree
+	mkdir -p "$tree/preload" "$tree/src/tcp" "$tree/src/socket"
+	printf 'CALL(read, ssize_t, int fd)\nALIAS(__read, read)\n' >"$tree/preload/calls.def"
+	: >"$tree/src/tcp/snapshot.h"
+	: >"$tree/src/tcp/close_policy.h"
+	: >"$tree/src/socket/sock.h"
+	compile "$tree" tcp good <<-'C'
+		#include "tcp/snapshot.h"
+		void *memcpy(void *, const void *, unsigned long);
+		void f(char *a, char *b, unsigned long n) { memcpy(a, b, n); }
+	C
+	compile "$tree" steer good <<-'C'
+		#include "tcp/close_policy.h"
+		void *malloc(unsigned long);
+		void *f(void) { return malloc(1); }
+	C
+	compile "$tree" ip demux <<-'C'
+		void *calloc(unsigned long, unsigned long);
+		void *f(void) { return calloc(1, 1); }
+	C
+	compile "$tree" socket good <<-'C'
+		#include "tcp/snapshot.h"
+		int sys_read(void);
+		int f(void) { return sys_read(); }
+	C
+	check_includes "$tree"
+	check_objects "$tree" "$tree" "$1"
+	if [ "$problems" ]; then
+		printf 'layering: self-test: a clean tree is blamed:\n%s' "$problems"
+		exit 1
+	fi
+
+	compile "$tree" tcp bad <<-'C'
+		#include "socket/sock.h"
+		void free(void *);
+		int *__errno_location(void);
+		int clock_gettime(int, void *), printf(const char *, ...);
+		void g(void *p) { free(p); *__errno_location() = 0; clock_gettime(1, 0); printf("x%d", 1); }
+	C
+	compile "$tree" steer bad <<-'C'
+		#  include   "tcp/snapshot.h"
+		long read(int, void *, unsigned long);
+		long g(void) { return read(0, 0, 0); }
+	C
+	compile "$tree" ip bad <<-'C'
+		void *malloc(unsigned long);
+		void *g(void) { return malloc(1); }
+	C
+	compile "$tree" kernel bad <<-'C'
+		long __read(int, void *, unsigned long);
+		long (*g)(int, void *, unsigned long) = __read;
+	C
+	mkdir -p "$tree/src/link"
+	check_includes "$tree"
+	check_objects "$tree" "$tree" "$1"
+	expect 'include: src/tcp/bad.c includes socket/sock.h'
+	expect 'include: src/steer/bad.c includes tcp/snapshot.h'
+	expect 'intercepted: src/steer/.libs/bad.o refers to read'
+	expect 'intercepted: src/kernel/.libs/bad.o refers to __read'
+	expect 'impure: src/tcp/.libs/bad.o refers to free'
+	expect 'impure: src/tcp/.libs/bad.o refers to __errno_location'
+	expect 'impure: src/tcp/.libs/bad.o refers to clock_gettime'
+	expect 'impure: src/tcp/.libs/bad.o refers to printf'
+	expect 'impure: src/ip/.libs/bad.o refers to malloc'
+	expect 'objects: nothing built in src/link'
+	[ "$(printf %s "$problems" | wc -l)" -eq 10 ] || {
+		printf 'layering: self-test: more than the ten violations:\n%s' "$problems"
+		exit 1
+	}
+	problems=
+}
+
+scratch=$(mktemp -d) || exit 1
+trap 'rm -rf "$scratch"' EXIT
+self_test "$scratch"
+if [ "${1-}" = --self-test ]; then
+	echo "layering: self-test passed"
+	exit 0
+fi
+srcdir=${srcdir:-.}
+builddir=${builddir:-.}
+check_includes "$srcdir"
+check_objects "$srcdir" "$builddir" "$scratch"
+[ -z "$problems" ] || {
+	printf 'layering: forbidden:\n%s' "$problems"
+	exit 1
+}
+echo "layering: includes and objects keep the direction of DESIGN.md"
