@@ -1,1 +1,18 @@
-# tests/fuzz
+# Fuzz targets: a replay program over the corpus, always, in make check; with --enable-fuzzers (CC=clang) a
+# libFuzzer program besides, with everything instrumented for it.
+FUZZ_LIBS = src/libip.la src/libtcp.la src/libsteer.la src/libwire.la src/libbase.la
+
+check_PROGRAMS += tests/fuzz/frame_replay
+TESTS += tests/fuzz/frame_replay
+tests_fuzz_frame_replay_SOURCES = tests/fuzz/frame_fuzz.c tests/fuzz/fuzz.h tests/fuzz/link_none.c tests/fuzz/replay.c
+tests_fuzz_frame_replay_CPPFLAGS = $(AM_CPPFLAGS) -DCORPUS='"tests/fuzz/corpus/frame"'
+tests_fuzz_frame_replay_LDADD = $(FUZZ_LIBS)
+EXTRA_DIST += tests/fuzz/corpus
+
+if FUZZERS
+AM_CFLAGS += -fsanitize=fuzzer-no-link
+noinst_PROGRAMS += tests/fuzz/frame_fuzz
+tests_fuzz_frame_fuzz_SOURCES = tests/fuzz/frame_fuzz.c tests/fuzz/fuzz.h tests/fuzz/link_none.c
+tests_fuzz_frame_fuzz_LDADD = $(FUZZ_LIBS)
+tests_fuzz_frame_fuzz_LDFLAGS = $(AM_LDFLAGS) -fsanitize=fuzzer
+endif
