@@ -135,6 +135,10 @@ static inline int sys_sendmmsg(int fd, struct mmsghdr *msgs, unsigned n, int fla
 {
 	return sys_call(SYS_sendmmsg, fd, msgs, n, flags, 0, 0);
 }
+static inline int sys_recvmmsg(int fd, struct mmsghdr *msgs, unsigned n, int flags)
+{
+	return sys_call(SYS_recvmmsg, fd, msgs, n, flags, NULL, 0);
+}
 static inline int sys_fcntl(int fd, int cmd, long arg)
 {
 	return sys_call(SYS_fcntl, fd, cmd, arg, 0, 0, 0);

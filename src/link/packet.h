@@ -10,12 +10,18 @@
 #include "link/link_impl.h"
 #include "link/tx_pending.h"
 
+#define RX_COPIES 4 /* read at once: a system call can cost more than the copy */
+
 struct packet_rx {
 	int fd;
 	uint8_t *ring;
-	uint32_t ring_bytes, n_slots,
-	    next;      /* next: the slot that the kernel fills, or filled, first */
-	uint8_t *copy; /* one frame that was larger than a slot */
+	uint32_t ring_bytes, n_slots;
+	uint32_t next; /* the slot that the kernel fills, or filled, first */
+	/* Frames that were larger than a slot, read ahead of their slots; used up in order. */
+	uint8_t *copies;
+	int n_copies, used_copies;
+	struct iovec copy_iovs[RX_COPIES];
+	struct mmsghdr copy_msgs[RX_COPIES];
 };
 
 #define TX_QUEUE_FRAMES 256 /* of one turn; beyond it the queue is flushed early */

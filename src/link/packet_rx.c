@@ -33,8 +33,9 @@
 #define RX_COPY_BYTES                                                                              \
 	(68u << 10) /* the largest IP packet without jumbograms, its link header, slack */
 #define RX_COPY_BUF_BYTES                                                                          \
-	(16u << 20)     /* receive buffer: some 200 super-segments waiting as copies */
-#define RX_RECV_TRIES 4 /* recv reports an asynchronous error (ENETDOWN) once, before the data */
+	(16u << 20)      /* receive buffer: some 200 super-segments waiting as copies */
+#define RX_LOOK_AHEAD 16 /* slots */
+#define RX_RECV_TRIES 4  /* recv reports an asynchronous error (ENETDOWN) once, before the data */
 
 #ifndef TP_STATUS_CSUM_VALID
 #define TP_STATUS_CSUM_VALID (1 << 7)
@@ -85,6 +86,22 @@ static int rx_map_ring(struct packet_rx *rx, uint32_t bytes)
 	return 0;
 }
 
+static int rx_map_copies(struct packet_rx *rx)
+{
+	void *mem = mmap(NULL, RX_COPIES * RX_COPY_BYTES, PROT_READ | PROT_WRITE,
+			 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (mem == MAP_FAILED)
+		return -ENOMEM;
+	rx->copies = mem;
+	for (int i = 0; i < RX_COPIES; i++) {
+		rx->copy_iovs[i] =
+		    (struct iovec){rx->copies + (size_t)i * RX_COPY_BYTES, RX_COPY_BYTES};
+		rx->copy_msgs[i].msg_hdr.msg_iov = &rx->copy_iovs[i];
+		rx->copy_msgs[i].msg_hdr.msg_iovlen = 1;
+	}
+	return 0;
+}
+
 static int rx_bind(int fd, int ifindex)
 {
 	struct sockaddr_ll sll = {
@@ -103,12 +120,8 @@ int packet_rx_open(struct packet_link *p, uint32_t ring_bytes)
 	rx->fd = fd_move_high(sys_socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
 	if (rx->fd < 0)
 		return rx->fd;
-	rx->copy =
-	    mmap(NULL, RX_COPY_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	if (rx->copy == MAP_FAILED) {
-		rx->copy = NULL;
-		return -ENOMEM;
-	}
+	if ((err = rx_map_copies(rx)) < 0)
+		return err;
 	/* Order matters: version and virtio header cannot change once there is a ring. */
 	if ((err = rx_reject_all(rx->fd)) < 0 ||
 	    (err = rx_option(rx->fd, PACKET_VERSION, TPACKET_V2)) < 0 ||
@@ -126,8 +139,8 @@ void packet_rx_close(struct packet_rx *rx)
 {
 	if (rx->ring)
 		munmap(rx->ring, rx->ring_bytes);
-	if (rx->copy)
-		munmap(rx->copy, RX_COPY_BYTES);
+	if (rx->copies)
+		munmap(rx->copies, RX_COPIES * RX_COPY_BYTES);
 	fd_close(rx->fd);
 	memset(rx, 0, sizeof *rx);
 	rx->fd = -1;
@@ -159,30 +172,51 @@ void packet_rx_count_drops(struct link *l)
 		link_count(l, LINKC_RxKernelDropped, stats.tp_drops);
 }
 
-static ssize_t rx_recv(struct packet_rx *rx)
+/* How many of the frames that wait, from the next slot on, have a copy: 1 to RX_COPIES. */
+static int rx_copies_wanted(const struct packet_rx *rx)
 {
-	ssize_t n = -EAGAIN;
-	for (int i = 0; i < RX_RECV_TRIES; i++) {
-		n = sys_recvfrom(rx->fd, rx->copy, RX_COPY_BYTES, MSG_DONTWAIT | MSG_TRUNC, NULL,
-				 NULL);
-		if (n >= 0 || n == -EAGAIN)
+	int n = 1;
+	for (uint32_t k = 1, i = rx->next; k < RX_LOOK_AHEAD && n < RX_COPIES; k++) {
+		i = i + 1 == rx->n_slots ? 0 : i + 1;
+		uint32_t status = slot_status(rx_slot(rx, i));
+		if (!(status & TP_STATUS_USER))
 			break;
+		n += !!(status & TP_STATUS_COPY);
 	}
 	return n;
 }
 
-/* The whole of a frame that its slot has cut. Returns where its virtio header is, or NULL. */
+/* Reads up to `want` copies. How many, or -errno. */
+static int rx_recv(struct packet_rx *rx, int want)
+{
+	int n = -EAGAIN;
+	for (int i = 0; i < RX_RECV_TRIES; i++) {
+		n = sys_recvmmsg(rx->fd, rx->copy_msgs, want, MSG_DONTWAIT | MSG_TRUNC);
+		if (n >= 0 || n == -EAGAIN)
+			break;
+	}
+	rx->n_copies = n > 0 ? n : 0;
+	rx->used_copies = 0;
+	return n;
+}
+
+/* The whole of the frame that the next slot has cut. Returns where its virtio header is, or NULL.
+ */
 static const uint8_t *rx_read_copy(struct link *l, uint32_t wire_len)
 {
 	struct packet_rx *rx = &packet_link_of(l)->rx;
-	ssize_t n = rx_recv(rx);
-	if (n == (ssize_t)(sizeof(struct virtio_net_hdr) + wire_len)) {
-		link_count(l, LINKC_RxCopied, 1);
-		return rx->copy;
+	if (rx->used_copies == rx->n_copies)
+		rx_recv(rx, rx_copies_wanted(rx));
+	if (rx->used_copies < rx->n_copies) {
+		int i = rx->used_copies++;
+		if (rx->copy_msgs[i].msg_len == sizeof(struct virtio_net_hdr) + wire_len) {
+			link_count(l, LINKC_RxCopied, 1);
+			return rx->copies + (size_t)i * RX_COPY_BYTES;
+		}
+		while (rx_recv(rx, RX_COPIES) > 0) /* another frame's: start afresh */
+			;
 	}
 	link_count(l, LINKC_RxCopyLost, 1);
-	while (n >= 0) /* another frame's: start afresh */
-		n = rx_recv(rx);
 	return NULL;
 }
 
