@@ -53,26 +53,21 @@ static void input_fin(struct tcp_conn *c, int64_t now)
 	hold_on_peer_fin(c, now);
 }
 
-/* [rcv_nxt, …) arrived: with what waited out of order behind it. Returns true when a gap was filled. */
+/* [rcv_nxt, rcv_nxt + n) arrived: it goes into the stream with what waited out of order behind it. True: a gap was filled. */
 static bool advance(struct tcp_conn *c, uint32_t n)
 {
-	bool filled = false;
-	uint32_t bytes = n, next = c->rcv_nxt + n;
-	if (c->ooo.n) {
-		if (SEQ_LEQ(c->ooo.r[0].left, next)) {
-			next = seq_max(next, c->ooo.r[0].right);
-			bytes = next - c->rcv_nxt;
-			if (c->fin_ahead && next == c->fin_ahead_seq + 1)
-				bytes--, next--; /* the range's last number is the FIN's */
-		}
-		filled = true;
-	}
-	ring_commit(&c->rcv, bytes);
+	bool had_gap = c->ooo.n;
+	uint32_t next = c->rcv_nxt + n;
+	for (uint32_t i = 0; i < c->ooo.n && SEQ_LEQ(c->ooo.r[i].left, next); i++)
+		next = seq_max(next, c->ooo.r[i].right);
+	if (c->fin_ahead && next == c->fin_ahead_seq + 1)
+		next--; /* the last range's last number is the FIN's */
+	c->bytes_in += next - c->rcv_nxt;
+	ring_commit(&c->rcv, next - c->rcv_nxt);
 	c->rcv_nxt = next;
-	if (c->ooo.n)
+	if (had_gap)
 		ranges_drop_before(&c->ooo, c->stack->memory, next);
-	c->bytes_in += bytes;
-	return filled;
+	return had_gap;
 }
 
 static void input_in_order(struct tcp_conn *c, int64_t now, const struct text *t)

@@ -97,3 +97,16 @@ tests_unit_tx_pending_test_SOURCES = tests/unit/tx_pending_test.c
 tests_unit_tx_pending_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
 tests_unit_tx_pending_test_LDADD = src/liblink.la $(UNIT_LIBS)
 endif
+
+# the core's containers
+if HAVE_CHECK
+container_tests = tests/unit/ring_test tests/unit/ranges_test
+check_PROGRAMS += $(container_tests)
+TESTS += $(container_tests)
+tests_unit_ring_test_SOURCES = tests/unit/ring_test.c
+tests_unit_ring_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
+tests_unit_ring_test_LDADD = src/libbase.la $(UNIT_LIBS)
+tests_unit_ranges_test_SOURCES = tests/unit/ranges_test.c
+tests_unit_ranges_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
+tests_unit_ranges_test_LDADD = src/libbase.la $(UNIT_LIBS)
+endif

@@ -1,0 +1,158 @@
+/* base/ring: content, wrap-around, growth with data beyond the end, and memory given back. */
+#include <check.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/ring.h"
+
+struct counted {
+	struct tcp_memory memory;
+	size_t in_use;
+	size_t limit;
+};
+
+static void *counted_alloc(struct tcp_memory *m, size_t size)
+{
+	struct counted *c = (struct counted *)m;
+	ck_assert_uint_eq(size & (size - 1), 0);
+	if (c->limit && c->in_use + size > c->limit)
+		return NULL;
+	c->in_use += size;
+	return malloc(size);
+}
+
+static void counted_free(struct tcp_memory *m, void *p, size_t size)
+{
+	((struct counted *)m)->in_use -= size;
+	free(p);
+}
+
+static struct counted mem;
+static struct ring ring;
+static uint8_t pattern[1 << 16], back[1 << 16];
+
+static void setup(void)
+{
+	mem = (struct counted){.memory = {counted_alloc, counted_free}};
+	memset(&ring, 0, sizeof ring);
+	for (size_t i = 0; i < sizeof pattern; i++)
+		pattern[i] = i * 7 + (i >> 8);
+}
+
+static void teardown(void)
+{
+	ring_free(&ring, &mem.memory);
+	ck_assert_uint_eq(mem.in_use, 0);
+}
+
+static void append(const uint8_t *bytes, uint32_t n)
+{
+	ck_assert_int_eq(ring_reserve(&ring, &mem.memory, ring.len + n), 0);
+	ring_write(&ring, ring.len, bytes, n);
+	ring_commit(&ring, n);
+}
+
+START_TEST(empty_owns_nothing)
+{
+	struct iovec piece[2];
+	ck_assert_int_eq(ring_span(&ring, 0, 0, piece), 0);
+	ck_assert_uint_eq(mem.in_use, 0);
+	append(pattern, 1);
+	ck_assert_uint_eq(mem.in_use, RING_CAP_MIN);
+}
+END_TEST
+
+START_TEST(bytes_come_out_in_order)
+{
+	append(pattern, 100);
+	ring_read(&ring, 10, back, 20);
+	ck_assert_mem_eq(back, pattern + 10, 20);
+	ring_consume(&ring, 60);
+	ck_assert_uint_eq(ring.len, 40);
+	ring_read(&ring, 0, back, 40);
+	ck_assert_mem_eq(back, pattern + 60, 40);
+}
+END_TEST
+
+START_TEST(a_span_that_wraps_is_two_pieces)
+{
+	append(pattern, RING_CAP_MIN - 10);
+	ring_consume(&ring, RING_CAP_MIN - 20);
+	append(pattern + RING_CAP_MIN - 10, 50);
+	ck_assert_uint_eq(ring.cap, RING_CAP_MIN);
+	struct iovec piece[2];
+	ck_assert_int_eq(ring_span(&ring, 0, 60, piece), 2);
+	ck_assert_uint_eq(piece[0].iov_len, 20);
+	ck_assert_uint_eq(piece[1].iov_len, 40);
+	ck_assert_mem_eq(piece[0].iov_base, pattern + RING_CAP_MIN - 20, 20);
+	ck_assert_mem_eq(piece[1].iov_base, pattern + RING_CAP_MIN, 40);
+	ck_assert_int_eq(ring_span(&ring, 25, 10, piece), 1);
+	ck_assert_mem_eq(piece[0].iov_base, pattern + RING_CAP_MIN + 5, 10);
+}
+END_TEST
+
+START_TEST(growth_keeps_what_waits_out_of_order)
+{
+	/* Wrapped, with 100 bytes in order, a gap of 100, and 100 beyond it. */
+	append(pattern, RING_CAP_MIN - 50);
+	ring_consume(&ring, RING_CAP_MIN - 50);
+	append(pattern, 100);
+	ck_assert_int_eq(ring_reserve(&ring, &mem.memory, 300), 0);
+	ring_write(&ring, 200, pattern + 200, 100);
+	ck_assert_int_eq(ring_reserve(&ring, &mem.memory, 3 * RING_CAP_MIN), 0);
+	ck_assert_uint_eq(ring.cap, 4 * RING_CAP_MIN);
+	ring_write(&ring, 100, pattern + 100, 100); /* the gap is filled */
+	ring_commit(&ring, 200);
+	ring_read(&ring, 0, back, 300);
+	ck_assert_mem_eq(back, pattern, 300);
+	ck_assert_uint_eq(mem.in_use, 4 * RING_CAP_MIN);
+}
+END_TEST
+
+START_TEST(without_memory_nothing_changes)
+{
+	append(pattern, 500);
+	mem.limit = mem.in_use;
+	ck_assert_int_eq(ring_reserve(&ring, &mem.memory, RING_CAP_MIN + 1), -ENOMEM);
+	ck_assert_int_eq(ring_reserve(&ring, &mem.memory, RING_CAP_MAX + 1), -ENOMEM);
+	ring_read(&ring, 0, back, 500);
+	ck_assert_mem_eq(back, pattern, 500);
+}
+END_TEST
+
+START_TEST(a_stream_starts_where_it_ended)
+{
+	append(pattern, 8 * RING_CAP_MIN);
+	ring_consume(&ring, 8 * RING_CAP_MIN);
+	ring_free(&ring, &mem.memory);
+	append(pattern, 10);
+	ck_assert_uint_eq(ring.cap, 8 * RING_CAP_MIN);
+	/* … but a single burst does not fix the size for ever. */
+	for (int i = 0; i < 8; i++) {
+		ring_consume(&ring, ring.len);
+		ring_free(&ring, &mem.memory);
+		append(pattern, 10);
+	}
+	ck_assert_uint_le(ring.cap, 2 * RING_CAP_MIN);
+}
+END_TEST
+
+int main(void)
+{
+	Suite *s = suite_create("ring");
+	TCase *t = tcase_create("ring");
+	tcase_add_checked_fixture(t, setup, teardown);
+	tcase_add_test(t, empty_owns_nothing);
+	tcase_add_test(t, bytes_come_out_in_order);
+	tcase_add_test(t, a_span_that_wraps_is_two_pieces);
+	tcase_add_test(t, growth_keeps_what_waits_out_of_order);
+	tcase_add_test(t, without_memory_nothing_changes);
+	tcase_add_test(t, a_stream_starts_where_it_ended);
+	suite_add_tcase(s, t);
+	SRunner *r = srunner_create(s);
+	srunner_run_all(r, CK_ENV);
+	int failed = srunner_ntests_failed(r);
+	srunner_free(r);
+	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
