@@ -1,4 +1,5 @@
-/* The assembler of bpf_asm.h: each call appends one instruction (a 64-bit immediate takes two slots). */
+/* The assembler of bpf_asm.h: each call appends one instruction (a 64-bit immediate takes two
+ * slots). */
 #include "kernel/bpf_asm.h"
 
 #include <errno.h>
@@ -16,8 +17,8 @@ static void emit(struct bpf_asm *a, uint8_t code, int dst, int src, int off, int
 		a->error = -EOVERFLOW;
 		return;
 	}
-	a->insns[a->n_insns++] = (struct bpf_insn){
-		.code = code, .dst_reg = dst, .src_reg = src, .off = off, .imm = imm};
+	a->insns[a->n_insns++] =
+	    (struct bpf_insn){.code = code, .dst_reg = dst, .src_reg = src, .off = off, .imm = imm};
 }
 
 int bpf_asm_label(struct bpf_asm *a)

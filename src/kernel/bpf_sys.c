@@ -1,4 +1,5 @@
-/* bpf(2) by number: one union per call, zeroed, so that fields that this kernel does not know stay 0. */
+/* bpf(2) by number: one union per call, zeroed, so that fields that this kernel does not know stay
+ * 0. */
 #include "kernel/bpf_sys.h"
 
 #include <errno.h>

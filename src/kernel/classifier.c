@@ -1,23 +1,31 @@
 /*
- * The classifier's first backend: eBPF at tcx ingress and as the packet socket's filter (DESIGN §4).
+ * The classifier's first backend: eBPF at tcx ingress and as the packet socket's filter (DESIGN
+ * §4).
  *
- * Owns: its maps, one tcx link, and a mapping of the ports map. The programs need no fd: the filter is held by the packet
- * socket, the ingress program by the link. The decision's code is in classifier_prog.c.
+ * Owns: its maps, one tcx link, and a mapping of the ports map. The programs need no fd: the filter
+ * is held by the packet socket, the ingress program by the link. The decision's code is in
+ * classifier_prog.c.
  *
- * Invariants: what a map says is said to both programs at once, since they share the maps: a frame that the engine sees is one that the kernel
- * does not, except around an update that falls between tap and tcx of one frame (TCP retransmits). A port's byte is written after
- * the listeners entry that it points to, and cleared before it. An IPv4 wildcard claims IPv4 packets only, :: both families.
+ * Invariants: what a map says is said to both programs at once, since they share the maps: a frame
+ * that the engine sees is one that the kernel does not, except around an update that falls between
+ * tap and tcx of one frame (TCP retransmits). A port's byte is written after the listeners entry
+ * that it points to, and cleared before it. An IPv4 wildcard claims IPv4 packets only, :: both
+ * families.
  *
- * References: the tcx link lives as long as some process has an fd of it, and with it the drop. That must be this process alone: a
- * fork child that kept its copy would make a killed server's ports black holes, dropped by tcx and read by nobody. So
- * the link's fd is close-on-exec, and a child calls classifier_forget before anything else. What the child keeps through its
- * copy of the packet socket (filter, maps) drops nothing. The same goes for passing the link's fd to anybody: never.
+ * References: the tcx link lives as long as some process has an fd of it, and with it the drop.
+ * That must be this process alone: a fork child that kept its copy would make a killed server's
+ * ports black holes, dropped by tcx and read by nobody. So the link's fd is close-on-exec, and a
+ * child calls classifier_forget before anything else. What the child keeps through its copy of the
+ * packet socket (filter, maps) drops nothing. The same goes for passing the link's fd to anybody:
+ * never.
  *
- * The ingress program attaches in front of whatever is there. A program that ends the chain (TC_ACT_OK, as the classic
- * ones do) would otherwise leave to the kernel what our tap took already. Ours returns TCX_NEXT for everything else, so engines of other
- * processes on the same interface, and foreign programs, see all that is not ours.
+ * The ingress program attaches in front of whatever is there. A program that ends the chain
+ * (TC_ACT_OK, as the classic ones do) would otherwise leave to the kernel what our tap took
+ * already. Ours returns TCX_NEXT for everything else, so engines of other processes on the same
+ * interface, and foreign programs, see all that is not ours.
  *
- * Limits: those below; an update beyond is -E2BIG, and the connection stays the kernel's. No timers.
+ * Limits: those below; an update beyond is -E2BIG, and the connection stays the kernel's. No
+ * timers.
  */
 #include "kernel/classifier.h"
 
@@ -33,13 +41,16 @@
 #include "kernel/bpf_sys.h"
 #include "kernel/classifier_prog.h"
 
-#define CLASSIFIER_ADDRS_MAX      8192   /* addresses of one interface; old and new ones while they are replaced */
-#define CLASSIFIER_LISTENERS_MAX  4096   /* distinct (addr, port) of one process */
-/* 4-tuples of a set at first, and in the map that is added when they are full. Creating a map costs its buckets (16 B each, some
-   0.1 ms for a thousand), which a program with one connection should not pay for a program with many. */
-#define CLASSIFIER_SET_FIRST      16384
-#define CLASSIFIER_SET_MORE       262144
-#define VERIFIER_LOG_BYTES        65536
+/* Addresses of one interface (old and new ones while they are replaced); (addr, port) of one
+ * process. */
+#define CLASSIFIER_ADDRS_MAX     8192
+#define CLASSIFIER_LISTENERS_MAX 4096
+/* 4-tuples of a set at first, and in the map that is added when they are full. Creating a map costs
+   its buckets (16 B each, some 0.1 ms for a thousand), which a program with one connection should
+   not pay for a program with many. */
+#define CLASSIFIER_SET_FIRST 16384
+#define CLASSIFIER_SET_MORE  262144
+#define VERIFIER_LOG_BYTES   65536
 
 /* TCX_NEXT and TCX_DROP of Linux 6.6's enum tcx_action_base. */
 #define VERDICT_TCX_NEXT (-1)
@@ -76,7 +87,7 @@ static int create_set(const char *name, uint32_t key_size, uint32_t max_entries)
 }
 
 static const char *const set_names[CLASSIFIER_SETS] = {
-	[SET_FLOWS] = "fin_flows", [SET_EXCEPTIONS] = "fin_exceptions"};
+    [SET_FLOWS] = "fin_flows", [SET_EXCEPTIONS] = "fin_exceptions"};
 
 static int open_maps(struct classifier *c)
 {
@@ -88,13 +99,13 @@ static int open_maps(struct classifier *c)
 	if (m->listeners < 0)
 		return m->listeners;
 	for (int i = 0; i < CLASSIFIER_SETS; i++) {
-		m->sets[i] = create_set(set_names[i], sizeof(struct classifier_flow),
-					CLASSIFIER_SET_FIRST);
+		m->sets[i] =
+		    create_set(set_names[i], sizeof(struct classifier_flow), CLASSIFIER_SET_FIRST);
 		if (m->sets[i] < 0)
 			return m->sets[i];
 	}
-	m->more = fd_move_high(
-		bpf_map_create_array_of_maps("fin_more", CLASSIFIER_SETS, m->sets[0]));
+	m->more =
+	    fd_move_high(bpf_map_create_array_of_maps("fin_more", CLASSIFIER_SETS, m->sets[0]));
 	if (m->more < 0)
 		return m->more;
 	m->ports = fd_move_high(bpf_map_create("fin_ports", BPF_MAP_TYPE_ARRAY, sizeof(uint32_t),
@@ -110,8 +121,9 @@ static int open_maps(struct classifier *c)
 }
 
 /* The program's fd, or -errno. */
-static int load_program(const char *name, enum bpf_prog_type type, const struct classifier_maps *maps,
-			bool has_eth, const struct classifier_verdicts *verdicts)
+static int load_program(const char *name, enum bpf_prog_type type,
+			const struct classifier_maps *maps, bool has_eth,
+			const struct classifier_verdicts *verdicts)
 {
 	struct bpf_asm a;
 	char *log = log_enabled(LOG_LEVEL_DEBUG, "classifier") ? malloc(VERIFIER_LOG_BYTES) : NULL;
@@ -127,9 +139,9 @@ static int load_program(const char *name, enum bpf_prog_type type, const struct 
 static int attach_filter(struct classifier *c, int packet_fd, bool has_eth)
 {
 	static const struct classifier_verdicts verdicts = {
-		.ours = VERDICT_KEEP_ALL, .copy = VERDICT_KEEP_ALL, .none = VERDICT_IGNORE};
-	int prog = load_program("finesse_tap", BPF_PROG_TYPE_SOCKET_FILTER, &c->maps, has_eth,
-				&verdicts);
+	    .ours = VERDICT_KEEP_ALL, .copy = VERDICT_KEEP_ALL, .none = VERDICT_IGNORE};
+	int prog =
+	    load_program("finesse_tap", BPF_PROG_TYPE_SOCKET_FILTER, &c->maps, has_eth, &verdicts);
 	if (prog < 0)
 		return prog;
 	int ret = sys_setsockopt(packet_fd, SOL_SOCKET, SO_ATTACH_BPF, &prog, sizeof prog);
@@ -140,9 +152,9 @@ static int attach_filter(struct classifier *c, int packet_fd, bool has_eth)
 static int attach_ingress(struct classifier *c, int ifindex, bool has_eth)
 {
 	static const struct classifier_verdicts verdicts = {
-		.ours = VERDICT_TCX_DROP, .copy = VERDICT_TCX_NEXT, .none = VERDICT_TCX_NEXT};
-	int prog = load_program("finesse_ingress", BPF_PROG_TYPE_SCHED_CLS, &c->maps, has_eth,
-				&verdicts);
+	    .ours = VERDICT_TCX_DROP, .copy = VERDICT_TCX_NEXT, .none = VERDICT_TCX_NEXT};
+	int prog =
+	    load_program("finesse_ingress", BPF_PROG_TYPE_SCHED_CLS, &c->maps, has_eth, &verdicts);
 	if (prog < 0)
 		return prog;
 	c->link_fd = fd_move_high(bpf_link_tcx_ingress(prog, ifindex));
@@ -154,7 +166,8 @@ static void explain(const char *step, int error, char *why, size_t why_len)
 {
 	if (error == -EPERM || error == -EACCES)
 		snprintf(why, why_len,
-			 "classifier: the kernel refuses eBPF (%s): needs root, or CAP_BPF, CAP_NET_ADMIN "
+			 "classifier: the kernel refuses eBPF (%s): needs root, or CAP_BPF, "
+			 "CAP_NET_ADMIN "
 			 "and CAP_NET_RAW in the initial user namespace",
 			 step);
 	else if (error == -ENOSYS)
@@ -174,7 +187,7 @@ int classifier_open(struct classifier **out, int ifindex, int packet_fd, bool ha
 		return -ENOMEM;
 	c->link_fd = -1;
 	c->maps = (struct classifier_maps){
-		.addrs = -1, .ports = -1, .listeners = -1, .sets = {-1, -1}, .more = -1};
+	    .addrs = -1, .ports = -1, .listeners = -1, .sets = {-1, -1}, .more = -1};
 	for (int i = 0; i < CLASSIFIER_SETS; i++)
 		c->more[i] = -1;
 	ret = open_maps(c);
@@ -221,8 +234,9 @@ void classifier_close(struct classifier *c)
 }
 
 /*
- * In a fork child: closing our copies is all that it takes, because nothing here detaches explicitly. The parent's fd of the link then is the last
- * one again, and the maps, which the child could still have written to through the shared mapping, stay as the parent left them.
+ * In a fork child: closing our copies is all that it takes, because nothing here detaches
+ * explicitly. The parent's fd of the link then is the last one again, and the maps, which the child
+ * could still have written to through the shared mapping, stay as the parent left them.
  */
 void classifier_forget(struct classifier *c)
 {
@@ -297,7 +311,8 @@ static void publish_port(struct classifier *c, uint16_t port)
 	__atomic_store_n(&c->ports[port], bits, __ATOMIC_RELEASE);
 }
 
-static struct listener *find_listener(struct classifier *c, const struct ip_addr *addr, uint16_t port)
+static struct listener *find_listener(struct classifier *c, const struct ip_addr *addr,
+				      uint16_t port)
 {
 	for (size_t i = 0; i < c->n_listeners; i++)
 		if (c->listeners[i].port == port && ip_addr_equal(&c->listeners[i].addr, addr))
@@ -361,7 +376,8 @@ static struct classifier_flow flow(const struct flow_key *key)
 					.lport_be = htons(key->lport)};
 }
 
-/* The set's second map, made when the first is full. After a program has dropped its privilege that is refused: the set is full. */
+/* The set's second map, made when the first is full. After a program has dropped its privilege that
+ * is refused: the set is full. */
 static int grow(struct classifier *c, enum classifier_set set)
 {
 	uint32_t slot = set;

@@ -1,16 +1,18 @@
 /*
  * Which frames are ours (DESIGN §4 "The classifier"), as an eBPF program.
  *
- * The same code is assembled twice: for tcx ingress and for the packet socket's filter. In both places the frame starts at
- * its link header (or at the IP header where there is none), so that bpf_skb_load_bytes with fixed offsets reads the
- * same bytes; it also reads paged data, which bpf_skb_load_bytes_relative does not. Verdicts:
+ * The same code is assembled twice: for tcx ingress and for the packet socket's filter. In both
+ * places the frame starts at its link header (or at the IP header where there is none), so that
+ * bpf_skb_load_bytes with fixed offsets reads the same bytes; it also reads paged data, which
+ * bpf_skb_load_bytes_relative does not. Verdicts:
  *
  *   ours  the engine handles the frame; the kernel must not see it
  *   copy  the engine wants it and the kernel keeps it (ICMP errors, later fragments)
  *   none  everything else
  *
- * Registers: R6 the frame, R7 the verdict if the key matches, R8 offset of the next header, R9 its protocol. The stack below holds what was
- * read; the key at KEY is built in place from the packet's bytes, so nothing is swapped or shuffled for IPv6.
+ * Registers: R6 the frame, R7 the verdict if the key matches, R8 offset of the next header, R9 its
+ * protocol. The stack below holds what was read; the key at KEY is built in place from the packet's
+ * bytes, so nothing is swapped or shuffled for IPv6.
  */
 #include "kernel/classifier_prog.h"
 
@@ -23,23 +25,25 @@
 
 #include "base/sys.h"
 
-#define V6_EXT_HDRS_MAX 4 /* extension headers before TCP that the program walks; RFC 8200 §4.1 expects fewer before an upper layer */
+/* Extension headers before TCP that the program walks (RFC 8200 §4.1 names fewer before TCP). */
+#define V6_EXT_HDRS_MAX          4
 
 #define FIELD(base, type, field) ((base) + (int)offsetof(type, field))
 
-enum { /* stack, offsets from the frame pointer; 8-byte aligned bases */
-       V6HDR = -48, /* an IPv6 header, whose addresses are the key's */
-       KEY = -40,   /* struct classifier_flow */
-       KEY_RADDR = FIELD(KEY, struct classifier_flow, raddr),
-       KEY_LADDR = FIELD(KEY, struct classifier_flow, laddr),
-       KEY_RPORT = FIELD(KEY, struct classifier_flow, rport_be),
-       KEY_LPORT = FIELD(KEY, struct classifier_flow, lport_be),
-       FAMILY = -56,   /* enum classifier_port of the packet's family */
-       LISTENER = -80, /* struct classifier_listener */
-       V4HDR = -104,   /* an IPv4 header; also extension headers */
-       SLOT = -112,    /* enum classifier_set */
-       ICMP = -160,    /* an ICMP header and the IP header that it quotes */
-       QUOTE = ICMP + 8,
+/* The stack: offsets from the frame pointer, 8-byte aligned bases. */
+enum {
+	V6HDR = -48, /* an IPv6 header, whose addresses are the key's */
+	KEY = -40,   /* struct classifier_flow */
+	KEY_RADDR = FIELD(KEY, struct classifier_flow, raddr),
+	KEY_LADDR = FIELD(KEY, struct classifier_flow, laddr),
+	KEY_RPORT = FIELD(KEY, struct classifier_flow, rport_be),
+	KEY_LPORT = FIELD(KEY, struct classifier_flow, lport_be),
+	FAMILY = -56,   /* enum classifier_port of the packet's family */
+	LISTENER = -80, /* struct classifier_listener */
+	V4HDR = -104,   /* an IPv4 header; also extension headers */
+	SLOT = -112,    /* enum classifier_set */
+	ICMP = -160,    /* an ICMP header and the IP header that it quotes */
+	QUOTE = ICMP + 8,
 };
 
 enum { IPV4_HDR_MIN = 20, IPV6_HDR = 40, ICMP_HDR = 8, PORTS_LEN = 4, FRAG_HDR = 8 };
@@ -52,7 +56,8 @@ struct gen {
 	int ipv4, ipv6, tcp, icmp4, icmp6, later_fragment, decide, none; /* labels */
 };
 
-/* Reads `len` bytes at offset R8 + `off` of the frame to the stack; a frame that is shorter is none of ours. */
+/* Reads `len` bytes at offset R8 + `off` of the frame to the stack; a frame that is shorter is none
+ * of ours. */
 static void load(struct gen *g, int off, int stack, int len)
 {
 	bpf_asm_mov(g->a, R1, R6);
@@ -197,7 +202,8 @@ static void gen_ipv6_extension(struct gen *g)
 	load(g, 0, V4HDR, 2);
 	bpf_asm_load(g->a, BPF_B, R9, FP, V4HDR);
 	bpf_asm_load(g->a, BPF_B, R1, FP, V4HDR + 1);
-	bpf_asm_alu_imm(g->a, BPF_ADD, R1, 1); /* in 8-octet units, not counting the first (RFC 8200 §4.3) */
+	bpf_asm_alu_imm(g->a, BPF_ADD, R1,
+			1); /* in 8-octet units, not counting the first (RFC 8200 §4.3) */
 	bpf_asm_alu_imm(g->a, BPF_LSH, R1, 3);
 	bpf_asm_alu(g->a, BPF_ADD, R8, R1);
 	bpf_asm_bind(g->a, next);
@@ -235,7 +241,8 @@ static void check_icmp_type(struct gen *g, int type, const uint8_t *errors, int 
 	bpf_asm_jump(g->a, g->none);
 	bpf_asm_bind(g->a, is_error);
 	bpf_asm_mov_imm(g->a, R7, g->v->copy);
-	/* The error itself is for one of our addresses; what it quotes is checked like any segment. */
+	/* The error itself is for one of our addresses; what it quotes is checked like any segment.
+	 */
 	lookup(g, g->maps->addrs, KEY_LADDR);
 	bpf_asm_jump_if(g->a, BPF_JEQ, R0, 0, g->none);
 }
@@ -251,7 +258,8 @@ static void gen_quoted_ports(struct gen *g)
 
 static void gen_icmp4(struct gen *g)
 {
-	/* Unreachable (with fragmentation needed), time exceeded, parameter problem (RFC 792). Not source quench (RFC 6633 §4). */
+	/* Unreachable (with fragmentation needed), time exceeded, parameter problem (RFC 792). Not
+	 * source quench (RFC 6633 §4). */
 	static const uint8_t errors[] = {3, 11, 12};
 
 	bpf_asm_bind(g->a, g->icmp4);
@@ -297,7 +305,8 @@ static void gen_later_fragment(struct gen *g)
 /* The key is complete: our address, and a listening port without an exception, or an exact flow. */
 static void gen_decide(struct gen *g)
 {
-	int listening = bpf_asm_label(g->a), exact = bpf_asm_label(g->a), match = bpf_asm_label(g->a);
+	int listening = bpf_asm_label(g->a), exact = bpf_asm_label(g->a),
+	    match = bpf_asm_label(g->a);
 
 	bpf_asm_bind(g->a, g->decide);
 	lookup(g, g->maps->addrs, KEY_LADDR);

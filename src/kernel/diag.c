@@ -1,9 +1,9 @@
 /*
  * inet_diag: which TCP sockets the kernel itself owns (sock_diag(7)).
  *
- * Stateless: a netlink socket per question, which are rare (a listener starts, an unknown segment arrives). The kernel filters
- * by local port while it walks its table, so a host with many sockets costs a walk but no messages. One question about a 4-tuple is
- * a hash lookup there.
+ * Stateless: a netlink socket per question, which are rare (a listener starts, an unknown segment
+ * arrives). The kernel filters by local port while it walks its table, so a host with many sockets
+ * costs a walk but no messages. One question about a 4-tuple is a hash lookup there.
  */
 #include "kernel/diag.h"
 
@@ -19,7 +19,8 @@
 #include "kernel/netlink.h"
 
 #define STATE_NEW_SYN_RECV 12 /* TCP_NEW_SYN_RECV: kernel-internal; shown as TCP_SYN_RECV */
-/* All that have a peer: not TCP_CLOSE, not TCP_LISTEN, not the bound-only pseudo-state of Linux 6.8. */
+/* All that have a peer: not TCP_CLOSE, not TCP_LISTEN, not the bound-only pseudo-state of
+ * Linux 6.8. */
 #define STATES_CONNECTED                                                                           \
 	((1U << (STATE_NEW_SYN_RECV + 1)) - 2 - (1U << TCP_CLOSE) - (1U << TCP_LISTEN))
 

@@ -1,16 +1,18 @@
 /*
  * Promise 6: no hole in the host (DESIGN §1).
  *
- * Frames that the engine takes pass no netfilter hook and no cgroup program on their way in, and TCP that it sends passes
- * none on its way out. So before it serves, it asks whether anything there could have had a say about TCP on this
- * interface. The rule is one-sided: whatever cannot be shown to leave TCP alone counts, including rules that only count or accept.
- * Stateless; nothing is changed, and no kernel module is loaded by asking (a module that is not loaded filters nothing).
+ * Frames that the engine takes pass no netfilter hook and no cgroup program on their way in, and
+ * TCP that it sends passes none on its way out. So before it serves, it asks whether anything there
+ * could have had a say about TCP on this interface. The rule is one-sided: whatever cannot be shown
+ * to leave TCP alone counts, including rules that only count or accept. Stateless; nothing is
+ * changed, and no kernel module is loaded by asking (a module that is not loaded filters nothing).
  *
- * What passes tc and XDP programs on the interface is not asked: the packet socket sees frames after XDP, sends through tc egress, and a tc ingress
- * program is no part of promise 6.
+ * What passes tc and XDP programs on the interface is not asked: the packet socket sees frames
+ * after XDP, sends through tc egress, and a tc ingress program is no part of promise 6.
  */
 #include "kernel/firewall.h"
 
+#include <fcntl.h>
 #include <linux/sockios.h>
 #include <net/if.h>
 #include <stdio.h>
@@ -31,15 +33,24 @@ static int name_of(int ifindex, char name[16])
 	return ret;
 }
 
+/* The answers are in /proc: without it, absence of a file would prove nothing. */
+static int check_proc(const struct firewall_question *q)
+{
+	int fd = fd_move_high(sys_openat(AT_FDCWD, "/proc/net/dev", O_RDONLY | O_CLOEXEC, 0));
+	fd_close(fd);
+	return fd < 0 ? fd : 0;
+}
+
 int firewall_check(int ifindex, char *why, size_t why_len)
 {
 	static const struct {
 		const char *what;
 		int (*check)(const struct firewall_question *q);
 	} parts[] = {
-		{"nftables", firewall_check_nftables},
-		{"iptables", firewall_check_iptables},
-		{"cgroup programs", firewall_check_cgroup},
+	    {"anything: /proc is not there", check_proc},
+	    {"nftables", firewall_check_nftables},
+	    {"iptables", firewall_check_iptables},
+	    {"cgroup programs", firewall_check_cgroup},
 	};
 	struct firewall_question q = {.ifindex = ifindex, .why = why, .why_len = why_len};
 	int ret = name_of(ifindex, q.ifname), unknown = 0;

@@ -1,6 +1,7 @@
 /*
- * BPF programs on our cgroup (v2) and its ancestors: those that see packets, sockets or addresses. The kernel answers with the effective
- * set, so one question per kind covers the ancestors, also those above a cgroup namespace.
+ * BPF programs on our cgroup (v2) and its ancestors: those that see packets, sockets or addresses.
+ * The kernel answers with the effective set, so one question per kind covers the ancestors, also
+ * those above a cgroup namespace.
  */
 #include "kernel/firewall_internal.h"
 
@@ -72,8 +73,8 @@ static int open_own_cgroup(void)
 		root = open_unmounted();
 	fd = root;
 	if (root >= 0) {
-		fd = fd_move_high(sys_openat(root, path[0] ? path : ".",
-					     O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0));
+		fd = fd_move_high(
+		    sys_openat(root, path[0] ? path : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0));
 		fd_close(root);
 	}
 	free(groups);
@@ -86,13 +87,13 @@ int firewall_check_cgroup(const struct firewall_question *q)
 		uint32_t type;
 		const char *name;
 	} kinds[] = {
-		{BPF_CGROUP_INET_INGRESS, "ingress"},
-		{BPF_CGROUP_INET_EGRESS, "egress"},
-		{BPF_CGROUP_INET_SOCK_CREATE, "sock_create"},
-		{BPF_CGROUP_INET4_BIND, "bind4"},
-		{BPF_CGROUP_INET6_BIND, "bind6"},
-		{BPF_CGROUP_INET4_CONNECT, "connect4"},
-		{BPF_CGROUP_INET6_CONNECT, "connect6"},
+	    {BPF_CGROUP_INET_INGRESS, "ingress"},
+	    {BPF_CGROUP_INET_EGRESS, "egress"},
+	    {BPF_CGROUP_INET_SOCK_CREATE, "sock_create"},
+	    {BPF_CGROUP_INET4_BIND, "bind4"},
+	    {BPF_CGROUP_INET6_BIND, "bind6"},
+	    {BPF_CGROUP_INET4_CONNECT, "connect4"},
+	    {BPF_CGROUP_INET6_CONNECT, "connect6"},
 	};
 	uint32_t ids[BPF_QUERY_MAX];
 	int fd = open_own_cgroup(), ret = 0;
@@ -102,9 +103,10 @@ int firewall_check_cgroup(const struct firewall_question *q)
 	for (size_t i = 0; i < sizeof kinds / sizeof kinds[0] && ret == 0; i++) {
 		ret = bpf_prog_query(fd, kinds[i].type, BPF_F_QUERY_EFFECTIVE, ids);
 		if (ret > 0)
-			snprintf(q->why, q->why_len,
-				 "firewall: a BPF program (%s) is attached to this process's cgroup",
-				 kinds[i].name);
+			snprintf(
+			    q->why, q->why_len,
+			    "firewall: a BPF program (%s) is attached to this process's cgroup",
+			    kinds[i].name);
 		else if (ret == -EINVAL || ret == -ENOSYS)
 			ret = 0; /* a kernel without cgroup BPF */
 	}

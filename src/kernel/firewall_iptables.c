@@ -1,9 +1,10 @@
 /*
- * Legacy iptables and ip6tables, by getsockopt on a raw socket. Only tables that exist in this namespace are asked for (/proc/net/ip_tables_names):
- * asking for another would load and create it.
+ * Legacy iptables and ip6tables, by getsockopt on a raw socket. Only tables that exist in this
+ * namespace are asked for (/proc/net/ip_tables_names): asking for another would load and create it.
  *
- * A table concerns us when a built-in chain other than FORWARD has a policy other than ACCEPT, or a rule that could match TCP.
- * User chains are reached by rules only. Both families have the same shape with other structs, so offsets carry the difference.
+ * A table concerns us when a built-in chain other than FORWARD has a policy other than ACCEPT, or a
+ * rule that could match TCP. User chains are reached by rules only. Both families have the same
+ * shape with other structs, so offsets carry the difference.
  */
 #include "kernel/firewall_internal.h"
 
@@ -23,7 +24,7 @@
 #include "kernel/procfile.h"
 
 #define TABLE_BYTES_MAX (8 * 1024 * 1024) /* a larger table filters, whatever it says */
-#define ACCEPT_VERDICT  (-NF_ACCEPT - 1) /* how x_tables writes a final verdict */
+#define ACCEPT_VERDICT  (-NF_ACCEPT - 1)  /* how x_tables writes a final verdict */
 
 struct family {
 	const char *command, *names;
@@ -31,23 +32,25 @@ struct family {
 };
 
 static const struct family families[] = {
-	{"iptables", "/proc/net/ip_tables_names", AF_INET, IPPROTO_IP, IPT_SO_GET_INFO,
-	 IPT_SO_GET_ENTRIES},
-	{"ip6tables", "/proc/net/ip6_tables_names", AF_INET6, IPPROTO_IPV6, IP6T_SO_GET_INFO,
-	 IP6T_SO_GET_ENTRIES},
+    {"iptables", "/proc/net/ip_tables_names", AF_INET, IPPROTO_IP, IPT_SO_GET_INFO,
+     IPT_SO_GET_ENTRIES},
+    {"ip6tables", "/proc/net/ip6_tables_names", AF_INET6, IPPROTO_IPV6, IP6T_SO_GET_INFO,
+     IP6T_SO_GET_ENTRIES},
 };
 
 /* The two families' structs for these are the same. */
 _Static_assert(sizeof(struct ipt_getinfo) == sizeof(struct ip6t_getinfo), "getinfo");
 _Static_assert(offsetof(struct ipt_get_entries, entrytable) ==
-		       offsetof(struct ip6t_get_entries, entrytable), "get_entries");
+		   offsetof(struct ip6t_get_entries, entrytable),
+	       "get_entries");
 
 struct rule {
 	uint32_t target_offset, next_offset;
 	bool may_be_tcp;
 };
 
-/* The rule at `at` of the table's entries; false when it does not fit (never, from a sane kernel). */
+/* The rule at `at` of the table's entries; false when it does not fit (never, from a sane kernel).
+ */
 static bool read_rule(const struct family *f, const uint8_t *entries, uint32_t size, uint32_t at,
 		      struct rule *out)
 {
@@ -59,7 +62,8 @@ static bool read_rule(const struct family *f, const uint8_t *entries, uint32_t s
 			return false;
 		memcpy(&e4, entries + at, sizeof e4);
 		*out = (struct rule){e4.target_offset, e4.next_offset, true};
-		if (e4.ip.proto != 0 && e4.ip.proto != IPPROTO_TCP && !(e4.ip.invflags & XT_INV_PROTO))
+		if (e4.ip.proto != 0 && e4.ip.proto != IPPROTO_TCP &&
+		    !(e4.ip.invflags & XT_INV_PROTO))
 			out->may_be_tcp = false;
 	} else {
 		if (at > size || size - at < sizeof e6)
@@ -98,11 +102,11 @@ static int check_chain(const struct family *f, const uint8_t *entries, uint32_t 
 	return 0;
 }
 
-static int say(const struct firewall_question *q, const struct family *f, const char *table, int hook,
-	       const char *what)
+static int say(const struct firewall_question *q, const struct family *f, const char *table,
+	       int hook, const char *what)
 {
-	static const char *const chains[NF_INET_NUMHOOKS] = {"PREROUTING", "INPUT", "FORWARD", "OUTPUT",
-							     "POSTROUTING"};
+	static const char *const chains[NF_INET_NUMHOOKS] = {"PREROUTING", "INPUT", "FORWARD",
+							     "OUTPUT", "POSTROUTING"};
 	snprintf(q->why, q->why_len, "firewall: %s table %s chain %s %s", f->command, table,
 		 chains[hook], what);
 	return 1;
@@ -116,7 +120,8 @@ static int check_entries(const struct firewall_question *q, const struct family 
 			continue;
 		if (check_policy(f, entries, info->size, info->underflow[hook]))
 			return say(q, f, info->name, hook, "has a policy other than ACCEPT");
-		if (check_chain(f, entries, info->size, info->hook_entry[hook], info->underflow[hook]))
+		if (check_chain(f, entries, info->size, info->hook_entry[hook],
+				info->underflow[hook]))
 			return say(q, f, info->name, hook, "has rules that may concern TCP");
 	}
 	return 0;
@@ -134,7 +139,8 @@ static int check_table(const struct firewall_question *q, const struct family *f
 	if (ret < 0)
 		return ret == -ENOENT ? 0 : ret; /* the table went meanwhile */
 	if (info.size > TABLE_BYTES_MAX) {
-		snprintf(q->why, q->why_len, "firewall: %s table %s has many rules", f->command, table);
+		snprintf(q->why, q->why_len, "firewall: %s table %s has many rules", f->command,
+			 table);
 		return 1;
 	}
 	struct ipt_get_entries *get = calloc(1, sizeof *get + info.size);
@@ -163,7 +169,8 @@ static int check_family(const struct firewall_question *q, const struct family *
 	}
 	fd = fd_move_high(sys_socket(f->af, SOCK_RAW | SOCK_CLOEXEC, IPPROTO_RAW));
 	ret = fd < 0 ? fd : 0;
-	for (char *t = strtok_r(names, "\n", &save); t && ret == 0; t = strtok_r(NULL, "\n", &save)) {
+	for (char *t = strtok_r(names, "\n", &save); t && ret == 0;
+	     t = strtok_r(NULL, "\n", &save)) {
 		ret = check_table(q, f, fd, t);
 		if (ret == -EAGAIN)
 			ret = check_table(q, f, fd, t);

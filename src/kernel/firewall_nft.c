@@ -1,9 +1,9 @@
 /*
  * nftables, by netlink: base chains on the hooks that the engine's packets miss, and their rules.
  *
- * A chain concerns us by policy drop, or by any rule that is not provably about something else. What is proved, because it is
- * common and simple, is a comparison with a constant, before the rule does anything: another layer 4 protocol, another
- * ethertype, another interface.
+ * A chain concerns us by policy drop, or by any rule that is not provably about something else.
+ * What is proved, because it is common and simple, is a comparison with a constant, before the rule
+ * does anything: another layer 4 protocol, another ethertype, another interface.
  */
 #include "kernel/firewall_internal.h"
 
@@ -26,11 +26,11 @@
 #include "kernel/netlink.h"
 #include "kernel/procfile.h"
 
-#define CHAINS_MAX     64 /* base chains with rules; a host with more filters enough */
-#define INTERRUPTS_MAX 5  /* the ruleset changes while we read: ask again */
-#define REQUEST_BYTES  1024
-#define NAME_BYTES     256 /* NFT_NAME_MAXLEN */
-#define NFT_HOOK_EGRESS 1  /* NF_NETDEV_EGRESS */
+#define CHAINS_MAX      64 /* base chains with rules; a host with more filters enough */
+#define INTERRUPTS_MAX  5  /* the ruleset changes while we read: ask again */
+#define REQUEST_BYTES   1024
+#define NAME_BYTES      256 /* NFT_NAME_MAXLEN */
+#define NFT_HOOK_EGRESS 1   /* NF_NETDEV_EGRESS */
 
 struct chain {
 	uint8_t family;
@@ -96,13 +96,15 @@ static bool is_on_other_devices(const struct nlattr *hook, const char *ifname)
 	const struct nlattr *a, *dev;
 	bool named = false;
 
-	mnl_attr_for_each_nested(a, hook) {
+	mnl_attr_for_each_nested(a, hook)
+	{
 		if (mnl_attr_get_type(a) == NFTA_HOOK_DEV) {
 			named = true;
 			if (strcmp(attr_text(a), ifname) == 0)
 				return false;
 		} else if (mnl_attr_get_type(a) == NFTA_HOOK_DEVS) {
-			mnl_attr_for_each_nested(dev, a) {
+			mnl_attr_for_each_nested(dev, a)
+			{
 				named = true;
 				if (mnl_attr_get_type(dev) != NFTA_DEVICE_NAME)
 					return false; /* newer: a prefix */
@@ -120,9 +122,8 @@ static bool is_chain_relevant(const struct firewall_question *q, uint8_t family,
 	uint32_t num = UINT32_MAX;
 	const struct nlattr *a;
 
-	mnl_attr_for_each_nested(a, hook)
-		if (mnl_attr_get_type(a) == NFTA_HOOK_HOOKNUM)
-			num = attr_be32(a);
+	mnl_attr_for_each_nested(a, hook) if (mnl_attr_get_type(a) == NFTA_HOOK_HOOKNUM) num =
+	    attr_be32(a);
 	return is_hook_missed(family, num) && !is_on_other_devices(hook, q->ifname);
 }
 
@@ -138,7 +139,8 @@ static int on_chain(const struct nlmsghdr *h, void *ctx)
 	    mnl_nlmsg_get_payload_len(h) < sizeof *g)
 		return 0;
 	c.family = g->nfgen_family;
-	mnl_attr_for_each(a, h, sizeof *g) {
+	mnl_attr_for_each(a, h, sizeof *g)
+	{
 		switch (mnl_attr_get_type(a)) {
 		case NFTA_CHAIN_TABLE:
 			snprintf(c.table, sizeof c.table, "%s", attr_text(a));
@@ -161,7 +163,8 @@ static int on_chain(const struct nlmsghdr *h, void *ctx)
 		return 0;
 	if (policy != NF_ACCEPT || (use > 0 && cs->n == CHAINS_MAX)) {
 		cs->concerned = true;
-		say(cs->q, &c, policy != NF_ACCEPT ? "has policy drop" : "and many others have rules");
+		say(cs->q, &c,
+		    policy != NF_ACCEPT ? "has policy drop" : "and many others have rules");
 		return 1;
 	}
 	if (use > 0)
@@ -194,9 +197,7 @@ static const struct nlattr *nested(const struct nlattr *parent, uint16_t type)
 	const struct nlattr *a;
 
 	if (parent)
-		mnl_attr_for_each_nested(a, parent)
-			if (mnl_attr_get_type(a) == type)
-				return a;
+		mnl_attr_for_each_nested(a, parent) if (mnl_attr_get_type(a) == type) return a;
 	return NULL;
 }
 
@@ -232,19 +233,22 @@ static void on_meta(struct rule_reader *r, const struct nlattr *data)
 	}
 }
 
-/* `ip protocol`: one byte at offset 9 of an IPv4 header. (IPv6's next header proves nothing: TCP may follow it.) */
+/* `ip protocol`: one byte at offset 9 of an IPv4 header. (IPv6's next header proves nothing: TCP
+ * may follow it.) */
 static void on_payload(struct rule_reader *r, const struct nlattr *data)
 {
-	bool protocol = r->is_v4 &&
-			nested_be32(data, NFTA_PAYLOAD_BASE, UINT32_MAX) == NFT_PAYLOAD_NETWORK_HEADER &&
-			nested_be32(data, NFTA_PAYLOAD_OFFSET, 0) == 9 &&
-			nested_be32(data, NFTA_PAYLOAD_LEN, 0) == 1;
+	bool protocol =
+	    r->is_v4 &&
+	    nested_be32(data, NFTA_PAYLOAD_BASE, UINT32_MAX) == NFT_PAYLOAD_NETWORK_HEADER &&
+	    nested_be32(data, NFTA_PAYLOAD_OFFSET, 0) == 9 &&
+	    nested_be32(data, NFTA_PAYLOAD_LEN, 0) == 1;
 
 	r->reg = nested_be32(data, NFTA_PAYLOAD_DREG, 0);
 	r->loaded = protocol ? LOADED_L4PROTO : LOADED_OTHER;
 }
 
-static bool differs(enum loaded loaded, const struct firewall_question *q, const uint8_t *value, size_t len)
+static bool differs(enum loaded loaded, const struct firewall_question *q, const uint8_t *value,
+		    size_t len)
 {
 	uint32_t index;
 
@@ -278,7 +282,8 @@ static bool is_exclusion(struct rule_reader *r, const struct nlattr *data)
 	return differs(r->loaded, r->q, bytes, len);
 }
 
-/* One rule: its expressions in order, until one excludes us (false) or one acts or the end is reached (true). */
+/* One rule: its expressions in order, until one excludes us (false) or one acts or the end is
+ * reached (true). */
 static bool rule_concerns(struct rule_reader *r, const struct nlattr *expressions)
 {
 	const struct nlattr *e;
@@ -286,8 +291,10 @@ static bool rule_concerns(struct rule_reader *r, const struct nlattr *expression
 	r->reg = 0;
 	r->loaded = LOADED_OTHER;
 	r->is_v4 = r->chain->family == NFPROTO_IPV4;
-	mnl_attr_for_each_nested(e, expressions) {
-		const struct nlattr *name = nested(e, NFTA_EXPR_NAME), *data = nested(e, NFTA_EXPR_DATA);
+	mnl_attr_for_each_nested(e, expressions)
+	{
+		const struct nlattr *name = nested(e, NFTA_EXPR_NAME),
+				    *data = nested(e, NFTA_EXPR_DATA);
 		const char *text = name ? attr_text(name) : "";
 
 		if (strcmp(text, "cmp") == 0) {
@@ -311,10 +318,10 @@ static int on_rule(const struct nlmsghdr *h, void *ctx)
 
 	if (h->nlmsg_type != (NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_NEWRULE))
 		return 0;
-	mnl_attr_for_each(a, h, sizeof(struct nfgenmsg))
-		if (mnl_attr_get_type(a) == NFTA_RULE_EXPRESSIONS)
-			r->concerned = rule_concerns(r, a);
-	return r->concerned;
+	mnl_attr_for_each(a, h, sizeof(struct nfgenmsg)) if (mnl_attr_get_type(a) ==
+							     NFTA_RULE_EXPRESSIONS) r->concerned =
+	    rule_concerns(r, a);
+	return r->concerned ? NETLINK_ABANDON : 0; /* a long ruleset is not read to its end */
 }
 
 /* ---- asking ---- */
@@ -365,7 +372,8 @@ static int check_once(int fd, const struct firewall_question *q, struct chains *
 	return ret;
 }
 
-/* Asking would load the module. It is absent for sure when it is neither among the loaded nor among the built-in ones. */
+/* Asking would load the module. It is absent for sure when it is neither among the loaded nor among
+ * the built-in ones. */
 static bool is_module_absent(void)
 {
 	char *loaded = NULL, *builtin = NULL, path[128];

@@ -1,10 +1,11 @@
 /*
  * Netlink I/O over raw system calls.
  *
- * A request carries a sequence number of a process-wide counter; answers with another number or another port are left-overs of
- * an earlier request that failed midway and are skipped. A dump ends at NLMSG_DONE, everything else at the ack (NLMSG_ERROR), so
- * that the socket is empty when netlink_talk returns, however the caller's callback felt about it. The receive
- * buffer is on the heap: engine entry points may run on small thread stacks.
+ * A request carries a sequence number of a process-wide counter; answers with another number or
+ * another port are left-overs of an earlier request that failed midway and are skipped. A dump ends
+ * at NLMSG_DONE, everything else at the ack (NLMSG_ERROR), so that the socket is empty when
+ * netlink_talk returns, however the caller's callback felt about it. The receive buffer is on the
+ * heap: engine entry points may run on small thread stacks.
  */
 #include "kernel/netlink.h"
 
@@ -17,7 +18,8 @@
 #include "base/sys.h"
 #include "base/time.h"
 
-#define NETLINK_RCVBUF_BYTES (1024 * 1024) /* notifications of a busy host between two of our turns */
+/* Notifications of a busy host between two of our turns */
+#define NETLINK_RCVBUF_BYTES (1024 * 1024)
 
 static uint32_t next_seq(void)
 {
@@ -74,7 +76,7 @@ static ssize_t receive(int fd, void *buf, size_t len)
 	struct sockaddr_nl from = {0};
 	struct iovec iov = {.iov_base = buf, .iov_len = len};
 	struct msghdr msg = {
-		.msg_name = &from, .msg_namelen = sizeof from, .msg_iov = &iov, .msg_iovlen = 1};
+	    .msg_name = &from, .msg_namelen = sizeof from, .msg_iov = &iov, .msg_iovlen = 1};
 	ssize_t n;
 
 	do
@@ -140,6 +142,8 @@ static void on_message(struct talk *t, const struct nlmsghdr *h)
 		t->want_no_more = ret != 0;
 		if (ret < 0)
 			t->result = ret;
+		if (ret == NETLINK_ABANDON)
+			t->done = true;
 	}
 }
 

@@ -12,6 +12,7 @@
 
 #define NETLINK_BUFFER_BYTES (64 * 1024) /* the largest datagram that the kernel builds for a dump is 32 KiB */
 #define NETLINK_TIMEOUT_MS   2000
+#define NETLINK_ABANDON      (-125) /* -ECANCELED, as the callback's result: see netlink_talk */
 
 /* A close-on-exec socket of `bus` (NETLINK_ROUTE …), bound to a port that the kernel picks, or -errno. NETLINK_GET_STRICT_CHK is
    on: a dump request needs the full header of its kind (ifaddrmsg, ndmsg, rtmsg …), and the kernel filters by it. */
@@ -22,7 +23,8 @@ int netlink_open_groups(int bus, const int *groups, size_t n_groups);
 /*
  * Sends `req` and hands every message of the answer to `on_msg` (which may be NULL). The sequence number is set here; NLM_F_ACK
  * is added to a request that is not a dump. `on_msg` returns 0 to go on, positive to want no more messages (the rest
- * is still read and skipped, the call returns 0), negative to fail with that. Returns 0 or -errno: the kernel's own answer, -EINTR when a dump was interrupted
+ * is still read and skipped, the call returns 0), negative to fail with that; NETLINK_ABANDON fails without reading the rest, after which
+ * the socket can only be closed. Returns 0 or -errno: the kernel's own answer, -EINTR when a dump was interrupted
  * by a change (NLM_F_DUMP_INTR: what was delivered may be inconsistent; ask again), -ENOBUFS, -ETIMEDOUT.
  */
 int netlink_talk(int fd, struct nlmsghdr *req, int (*on_msg)(const struct nlmsghdr *, void *),

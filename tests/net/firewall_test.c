@@ -7,9 +7,11 @@
 #include <fcntl.h>
 #include <linux/netfilter_ipv4/ip_tables.h>
 #include <linux/netfilter_ipv6/ip6_tables.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mount.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -384,6 +386,17 @@ START_TEST(without_privilege_it_says_so)
 }
 END_TEST
 
+/* Absence of files in an absent /proc proves nothing. */
+START_TEST(without_proc_it_says_so)
+{
+	ck_assert_int_eq(unshare(CLONE_NEWNS), 0);
+	ck_assert_int_eq(mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL), 0);
+	ck_assert_int_eq(mount("none", "/proc", "tmpfs", 0, NULL), 0);
+	ck_assert_int_lt(check("a"), 0);
+	ck_assert_msg(strstr(why, "/proc"), "%s", why);
+}
+END_TEST
+
 int main(void)
 {
 	pid_t pid = fork(); /* is a namespace to be had at all? */
@@ -407,6 +420,7 @@ int main(void)
 	tcase_add_test(tc, legacy_ip6tables);
 	tcase_add_test(tc, cgroup_programs);
 	tcase_add_test(tc, without_privilege_it_says_so);
+	tcase_add_test(tc, without_proc_it_says_so);
 	suite_add_tcase(s, tc);
 	SRunner *sr = srunner_create(s);
 	srunner_run_all(sr, CK_NORMAL);
