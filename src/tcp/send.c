@@ -45,9 +45,9 @@ static uint64_t iov_bytes(const struct iovec *iov, int iovcnt)
 /* Room for `want` more, or for less of it. */
 static uint32_t reserve(struct tcp_conn *c, uint32_t want)
 {
-	if (ring_reserve(&c->snd, c->stack->memory, c->snd.len + want) == 0)
-		return want;
-	return c->snd.cap - c->snd.len;
+	while (want && ring_reserve(&c->snd, c->stack->memory, c->snd.len + want) < 0)
+		want /= 2;
+	return want;
 }
 
 ssize_t tcp_send(struct tcp_conn *c, int64_t now, const struct iovec *iov, int iovcnt, bool more,
