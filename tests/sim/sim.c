@@ -373,6 +373,17 @@ static void host_input(struct sim_host *h, const struct tcp_segment *seg)
 		sim_link_send(sim, (int)(h - sim->host), &rst, 0);
 }
 
+void sim_frag_needed(struct sim *sim, int host, const struct tcp_segment *seg, uint16_t mss)
+{
+	struct sim_host *h = &sim->host[host];
+	struct flow_key key = {h->addr, sim->host[!host].addr, seg->sport, seg->dport};
+	struct sim_conn *c = find_conn(h, &key);
+	if (!c)
+		return;
+	tcp_on_frag_needed(&c->tcp, sim->now, mss, seg->seq);
+	service(c);
+}
+
 /* ---- time ---- */
 
 int64_t sim_next_event(struct sim *sim)

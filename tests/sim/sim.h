@@ -29,6 +29,7 @@ struct sim_link {
 	int64_t reorder_us;   /* how much later a reordered packet arrives, at most */
 	uint64_t rate_bps;    /* 0: no bottleneck */
 	uint32_t queue_bytes; /* of the bottleneck */
+	uint16_t path_mss;    /* larger segments do not pass: ICMP says so; 0: all pass */
 	int64_t gro_us;       /* packets that arrive this close are glued; 0: never */
 };
 
@@ -116,7 +117,7 @@ struct sim {
 	int heap_len, heap_cap;
 	uint64_t order, steps;
 	uint64_t trace_hash;
-	uint64_t lost, duplicated, reordered, corrupted, overflowed, glued;
+	uint64_t lost, duplicated, reordered, corrupted, overflowed, glued, too_big;
 	/* knobs, before the first connection */
 	uint16_t mss;
 	uint32_t gso_max_bytes;
@@ -165,6 +166,8 @@ void sim_link_send(struct sim *sim, int from, const struct tcp_segment *seg, uin
 int64_t sim_link_next(const struct sim *sim);
 /* The next packet that is due, glued with its followers; false: none. Valid until the next call. */
 bool sim_link_receive(struct sim *sim, int *to, struct tcp_segment *seg);
+/* ICMP fragmentation-needed about a segment that `host` sent. */
+void sim_frag_needed(struct sim *sim, int host, const struct tcp_segment *seg, uint16_t mss);
 void sim_link_clear(struct sim *sim);
 
 /* sim_app.c */

@@ -4,7 +4,8 @@
 
 #include "sim.h"
 
-#define BULK_BYTES 65536 /* per call, unless the application says less */
+#define BULK_BYTES         65536 /* per call, unless the application says less */
+#define NO_MEMORY_PAUSE_US 10000
 
 /* A byte that its position in the stream determines: no shift, repeat or gap of a plausible size goes unseen. */
 uint8_t sim_pattern(uint8_t salt, uint64_t position)
@@ -137,8 +138,13 @@ static bool app_write(struct sim_conn *c)
 	struct iovec iov[2] = {{buf, first}, {buf + first, n - first}};
 	uint32_t space = tcp_send_space(&c->tcp);
 	ssize_t took = tcp_send(&c->tcp, sim->now, iov, 2, false, false);
+	if (took == -ENOMEM) { /* a program would try again after a while */
+		c->write_at = sim->now + NO_MEMORY_PAUSE_US;
+		return false;
+	}
 	if (took == -EAGAIN) {
-		sim_check(sim, space == 0, "EAGAIN with space for %u", space);
+		sim_check(sim, space == 0 || sim->host[c->host].memory.limit_bytes, "EAGAIN with space for %u",
+			  space);
 		c->want_write = false;
 		return false;
 	}

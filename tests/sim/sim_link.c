@@ -13,6 +13,7 @@ struct sim_packet {
 	int64_t at;
 	uint64_t order; /* ties arrive in the order of sending */
 	int to;
+	uint16_t icmp_mss; /* not 0: ICMP about the segment in `bytes`, back to who sent it */
 	uint16_t checksum;
 	uint32_t len;
 	uint8_t bytes[];
@@ -139,6 +140,22 @@ static void launch(struct sim *sim, int from, const uint8_t *bytes, uint32_t len
 	heap_push(sim, p);
 }
 
+/* A router drops the segment and says why. */
+static bool is_too_big(struct sim *sim, int from, const uint8_t *bytes, size_t hdr, uint32_t payload)
+{
+	const struct sim_link *l = &sim->link[from];
+	if (!l->path_mss || hdr - TCP_HDR_MIN + payload <= l->path_mss)
+		return false;
+	struct sim_packet *p = malloc(sizeof *p + hdr);
+	*p = (struct sim_packet){.order = sim->order++, .to = from, .icmp_mss = l->path_mss,
+				 .checksum = checksum(bytes, (uint32_t)hdr), .len = (uint32_t)hdr,
+				 .at = sim->now + l->delay_us};
+	memcpy(p->bytes, bytes, hdr);
+	heap_push(sim, p);
+	sim->too_big++;
+	return true;
+}
+
 static void send_one(struct sim *sim, int from, const struct tcp_segment *seg, uint32_t off)
 {
 	const struct sim_link *l = &sim->link[from];
@@ -146,6 +163,10 @@ static void send_one(struct sim *sim, int from, const struct tcp_segment *seg, u
 	size_t hdr = tcp_build(seg, bytes);
 	sim_check(sim, hdr - TCP_HDR_MIN + seg->payload_len <= sim->mss, "options %zu + payload %u",
 		  hdr - TCP_HDR_MIN, seg->payload_len);
+	if (is_too_big(sim, from, bytes, hdr, seg->payload_len)) {
+		trace(sim, "big", from, seg);
+		return;
+	}
 	copy_payload(bytes + hdr, seg, off, seg->payload_len);
 	uint32_t len = (uint32_t)hdr + seg->payload_len;
 	int64_t out = pass_bottleneck(sim, from, len + IP_HDR_BYTES);
@@ -215,18 +236,24 @@ bool sim_link_receive(struct sim *sim, int *to, struct tcp_segment *seg)
 		struct sim_packet *p = heap_pop(sim);
 		*to = p->to;
 		bool good = checksum(p->bytes, p->len) == p->checksum;
+		uint16_t icmp_mss = p->icmp_mss;
 		uint32_t len = p->len;
 		memcpy(bytes, p->bytes, len);
 		free(p);
 		if (!good || sim->host[*to].dead)
 			continue;
 		sim_check(sim, tcp_parse(bytes, len, seg) == 0, "cannot parse what tcp_build made");
+		if (icmp_mss) {
+			trace(sim, "icmp", *to, seg);
+			sim_frag_needed(sim, *to, seg, icmp_mss);
+			continue;
+		}
 		uint8_t *end = bytes + len;
 		while (sim->link[!*to].gro_us && sim->heap_len && sim->heap[0]->to == *to &&
 		       sim->heap[0]->at <= sim->now + sim->link[!*to].gro_us) {
 			struct tcp_segment more;
 			p = sim->heap[0];
-			if (checksum(p->bytes, p->len) != p->checksum ||
+			if (p->icmp_mss || checksum(p->bytes, p->len) != p->checksum ||
 			    tcp_parse(p->bytes, p->len, &more) != 0 || !may_glue(seg, &more))
 				break;
 			memcpy(end, more.payload[0].iov_base, more.payload_len);
