@@ -90,9 +90,7 @@ static void tell_kernel_fd(struct file *f, int fd)
 {
 	if (!f->kernel_fd_used)
 		return;
-	if (f->kind == FILE_SOCK)
-		sock_set_kernel_fd(f->sock, fd);
-	else if (f->kind == FILE_EPOLL && f->epset)
+	if (f->kind == FILE_EPOLL && f->epset)
 		epset_set_epfd(f->epset, fd);
 }
 

@@ -1,6 +1,6 @@
 # the shim: libfinesse.so
-noinst_LTLIBRARIES += preload/libshim.la
-preload_libshim_la_SOURCES = \
+noinst_LIBRARIES += preload/libshim.a
+preload_libshim_a_SOURCES = \
 	preload/aliases.c \
 	preload/calls.def \
 	preload/copy.c \
@@ -25,7 +25,22 @@ preload_libshim_la_SOURCES = \
 	preload/syscall.c \
 	preload/waits.h
 # The wrappers carry libc's names: fortified redirects in the headers would get in their way.
-preload_libshim_la_CFLAGS = $(AM_CFLAGS) -U_FORTIFY_SOURCE -fno-builtin
+preload_libshim_a_CFLAGS = $(AM_CFLAGS) -U_FORTIFY_SOURCE -fno-builtin
+
+# The shared object: every layer, but only the wrappers visible. Interposition needs an export map without version nodes (DESIGN §5), which
+# -fvisibility=hidden is.
+SHIM_LIBS = preload/libshim.a src/libsocket.a src/libsteer.a src/libtcp.a src/libip.a src/liblink.a src/libkernel.a src/libwire.a \
+	src/libbase.a
+noinst_DATA = libfinesse.so
+CLEANFILES = libfinesse.so
+libfinesse.so: $(SHIM_LIBS)
+	$(AM_V_CCLD)$(CC) -shared -Wl,-z,defs $(CFLAGS) $(AM_LDFLAGS) $(LDFLAGS) -o $@ \
+		-Wl,--whole-archive preload/libshim.a -Wl,--no-whole-archive $(SHIM_LIBS) $(LIBS)
+install-exec-hook:
+	$(MKDIR_P) "$(DESTDIR)$(pkglibdir)"
+	$(INSTALL_PROGRAM) libfinesse.so "$(DESTDIR)$(pkglibdir)/libfinesse.so"
+uninstall-hook:
+	rm -f "$(DESTDIR)$(pkglibdir)/libfinesse.so"
 
 # its tests
 if HAVE_CHECK
@@ -34,5 +49,5 @@ TESTS += tests/unit/fdtable_test
 tests_unit_fdtable_test_SOURCES = tests/unit/fdtable_test.c preload/fdtable.c
 tests_unit_fdtable_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
 tests_unit_fdtable_test_CPPFLAGS = $(AM_CPPFLAGS) -I$(srcdir)
-tests_unit_fdtable_test_LDADD = src/libsocket.la src/libbase.la $(UNIT_LIBS)
+tests_unit_fdtable_test_LDADD = src/libsocket.a src/libbase.a $(UNIT_LIBS)
 endif

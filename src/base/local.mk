@@ -1,5 +1,5 @@
-noinst_LTLIBRARIES += src/libbase.la
-src_libbase_la_SOURCES = \
+noinst_LIBRARIES += src/libbase.a
+src_libbase_a_SOURCES = \
 	src/base/addr.c \
 	src/base/addr.h \
 	src/base/clock.c \

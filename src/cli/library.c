@@ -10,16 +10,13 @@
 
 int cli_find_library(char *out, size_t size)
 {
-	static const char *const beside[] = {LIBRARY, ".libs/" LIBRARY};
 	char self[PATH_MAX];
 	ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
 	if (n > 0) {
 		self[n] = 0;
 		*(strrchr(self, '/') + 1) = 0;
-		for (size_t i = 0; i < sizeof beside / sizeof beside[0]; i++) {
-			if ((size_t)snprintf(out, size, "%s%s", self, beside[i]) < size && access(out, R_OK) == 0)
-				return 0;
-		}
+		if ((size_t)snprintf(out, size, "%s%s", self, LIBRARY) < size && access(out, R_OK) == 0)
+			return 0;
 	}
 	if ((size_t)snprintf(out, size, "%s/%s", FINESSE_PKGLIBDIR, LIBRARY) < size && access(out, R_OK) == 0)
 		return 0;

@@ -1,5 +1,5 @@
-noinst_LTLIBRARIES += src/libip.la
-src_libip_la_SOURCES = \
+noinst_LIBRARIES += src/libip.a
+src_libip_a_SOURCES = \
 	src/ip/demux.c \
 	src/ip/icmp.c \
 	src/ip/input.c \

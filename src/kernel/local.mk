@@ -1,7 +1,6 @@
-noinst_LTLIBRARIES += src/libkernel.la
-src_libkernel_la_CFLAGS = $(AM_CFLAGS) $(MNL_CFLAGS)
-src_libkernel_la_LIBADD = $(MNL_LIBS)
-src_libkernel_la_SOURCES = \
+noinst_LIBRARIES += src/libkernel.a
+src_libkernel_a_CFLAGS = $(AM_CFLAGS) $(MNL_CFLAGS)
+src_libkernel_a_SOURCES = \
 	src/kernel/bpf_asm.c \
 	src/kernel/bpf_asm.h \
 	src/kernel/bpf_sys.c \

@@ -1,5 +1,5 @@
-noinst_LTLIBRARIES += src/liblink.la
-src_liblink_la_SOURCES = \
+noinst_LIBRARIES += src/liblink.a
+src_liblink_a_SOURCES = \
 	src/link/fake.c \
 	src/link/link.c \
 	src/link/link.h \
@@ -11,5 +11,4 @@ src_liblink_la_SOURCES = \
 	src/link/packet_tx.c \
 	src/link/tx_pending.c \
 	src/link/tx_pending.h
-src_liblink_la_CFLAGS = $(AM_CFLAGS) $(URING_CFLAGS)
-src_liblink_la_LIBADD = $(URING_LIBS)
+src_liblink_a_CFLAGS = $(AM_CFLAGS) $(URING_CFLAGS)

@@ -1,6 +1,6 @@
-noinst_LTLIBRARIES += src/libsocket.la
-src_libsocket_la_CPPFLAGS = $(AM_CPPFLAGS) -DFINESSE_VERSION='"$(PACKAGE_VERSION)"'
-src_libsocket_la_SOURCES = \
+noinst_LIBRARIES += src/libsocket.a
+src_libsocket_a_CPPFLAGS = $(AM_CPPFLAGS) -DFINESSE_VERSION='"$(PACKAGE_VERSION)"'
+src_libsocket_a_SOURCES = \
 	src/socket/conn.c \
 	src/socket/connect.c \
 	src/socket/dest.c \

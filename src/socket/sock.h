@@ -82,8 +82,6 @@ void sock_unref(struct sock *s);  /* end of a call in progress: not a close */
    reference. 0 or -errno. A listener's kernel fd is still open; a connection's is gone (the number may be another file's). On a handed-over,
    adopted or inherited sock it drops the reference and does nothing else. */
 int sock_close(struct sock *s);
-/* The kernel socket given to sock_decide_* is now fd `kfd` of this process (dup, then close of the first number). */
-void sock_set_kernel_fd(struct sock *s, int kfd);
 bool sock_is_listener(const struct sock *s);
 
 /* ---- verbs ---- */

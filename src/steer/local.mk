@@ -1,5 +1,5 @@
-noinst_LTLIBRARIES += src/libsteer.la
-src_libsteer_la_SOURCES = \
+noinst_LIBRARIES += src/libsteer.a
+src_libsteer_a_SOURCES = \
 	src/steer/budget.c \
 	src/steer/budget.h \
 	src/steer/learner.c \

@@ -1,5 +1,5 @@
-noinst_LTLIBRARIES += src/libtcp.la
-src_libtcp_la_SOURCES = \
+noinst_LIBRARIES += src/libtcp.a
+src_libtcp_a_SOURCES = \
 	src/tcp/close_reason.c \
 	src/tcp/cc.h \
 	src/tcp/cc_newreno.c \

@@ -1,5 +1,5 @@
-noinst_LTLIBRARIES += src/libwire.la
-src_libwire_la_SOURCES = \
+noinst_LIBRARIES += src/libwire.a
+src_libwire_a_SOURCES = \
 	src/wire/bytes.h \
 	src/wire/checksum.c \
 	src/wire/checksum.h \

@@ -11,9 +11,8 @@ unset LD_PRELOAD
 for v in $(env | sed -n 's/^\(FINESSE_[A-Z_]*\)=.*/\1/p'); do unset "$v"; done
 
 # A copy beside a library of its own: the loader complains about an empty one and goes on.
-mkdir "$dir/.libs"
 cp ./finesse "$dir/finesse" || exit 99
-: >"$dir/.libs/libfinesse.so"
+: >"$dir/libfinesse.so"
 finesse=$dir/finesse
 
 fail() {
@@ -98,16 +97,16 @@ stdout_has '^FINESSE_SPIN=10$'
 stdout_has '^FINESSE_LOG=debug$'
 stdout_has '^FINESSE_CLOSE_POLICY=hold:5$'
 stdout_has '^FINESSE_ONLY=except server \*:22$'
-stdout_has "^LD_PRELOAD=$dir/.libs/libfinesse.so\$"
+stdout_has "^LD_PRELOAD=$dir/libfinesse.so\$"
 expect 0 '' env FINESSE_EXCEPT='client *:1' FINESSE_STRICT=off "$finesse" run --config "$dir/config" \
 	--only 'server *:80, except server *:81' --except 'server *:82' -- env
 stdout_has '^FINESSE_ONLY=only server \*:80,except server \*:81,except server \*:82$'
 checks=$((checks + 1))
 ! grep -q '^FINESSE_EXCEPT' "$dir/out" || fail "weaker rules survived"
 expect 0 '' env LD_PRELOAD=/nonexistent.so "$finesse" run env
-stdout_has "^LD_PRELOAD=/nonexistent.so:$dir/.libs/libfinesse.so\$"
-expect 0 '' env LD_PRELOAD="$dir/.libs/libfinesse.so" "$finesse" run env
-stdout_has "^LD_PRELOAD=$dir/.libs/libfinesse.so\$"
+stdout_has "^LD_PRELOAD=/nonexistent.so:$dir/libfinesse.so\$"
+expect 0 '' env LD_PRELOAD="$dir/libfinesse.so" "$finesse" run env
+stdout_has "^LD_PRELOAD=$dir/libfinesse.so\$"
 
 # its own pid, its own status
 checks=$((checks + 1))
@@ -141,12 +140,12 @@ if [ "$(id -u)" = 0 ]; then
 	expect 126 'set-user-ID' "$finesse" run --strict "$dir/suid"
 	expect 0 'set-user-ID.*on the kernel' "$finesse" run "$dir/suid"
 fi
-mv "$dir/.libs" "$dir/libs"
+mv "$dir/libfinesse.so" "$dir/aside.so"
 # unless one is installed
 if "$finesse" doctor --interface lo | grep -q '^missing *libfinesse.so'; then
 	expect 126 'libfinesse.so' "$finesse" run true
 fi
-mv "$dir/libs" "$dir/.libs"
+mv "$dir/aside.so" "$dir/libfinesse.so"
 
 # stat
 expect 2 "'-j'" "$finesse" stat -j

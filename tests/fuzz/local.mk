@@ -1,6 +1,6 @@
 # Fuzz targets: a replay program over the corpus, always, in make check; with --enable-fuzzers (CC=clang) a
 # libFuzzer program besides, with everything instrumented for it.
-FUZZ_LIBS = src/libip.la src/libtcp.la src/libsteer.la src/libwire.la src/libbase.la
+FUZZ_LIBS = src/libip.a src/libtcp.a src/libsteer.a src/libwire.a src/libbase.a
 
 check_PROGRAMS += tests/fuzz/frame_replay
 TESTS += tests/fuzz/frame_replay

@@ -4,19 +4,19 @@ check_PROGRAMS += tests/net/classifier_test
 TESTS += tests/net/classifier_test
 tests_net_classifier_test_SOURCES = tests/net/classifier_test.c tests/net/frames.c tests/net/frames.h
 tests_net_classifier_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
-tests_net_classifier_test_LDADD = src/libkernel.la src/libbase.la $(UNIT_LIBS)
+tests_net_classifier_test_LDADD = src/libkernel.a src/libbase.a $(UNIT_LIBS)
 
 check_PROGRAMS += tests/net/diag_test
 TESTS += tests/net/diag_test
 tests_net_diag_test_SOURCES = tests/net/diag_test.c tests/net/frames.c tests/net/frames.h
 tests_net_diag_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
-tests_net_diag_test_LDADD = src/libkernel.la src/libbase.la $(UNIT_LIBS)
+tests_net_diag_test_LDADD = src/libkernel.a src/libbase.a $(UNIT_LIBS)
 
 check_PROGRAMS += tests/net/firewall_test
 TESTS += tests/net/firewall_test
 tests_net_firewall_test_SOURCES = tests/net/firewall_test.c tests/net/frames.c tests/net/frames.h
 tests_net_firewall_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
-tests_net_firewall_test_LDADD = src/libkernel.la src/libbase.la $(UNIT_LIBS)
+tests_net_firewall_test_LDADD = src/libkernel.a src/libbase.a $(UNIT_LIBS)
 endif
 
 # link
@@ -25,7 +25,7 @@ check_PROGRAMS += tests/net/link_test
 TESTS += tests/net/link_test
 tests_net_link_test_SOURCES = tests/net/link_test.c
 tests_net_link_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
-tests_net_link_test_LDADD = src/liblink.la src/libbase.la $(UNIT_LIBS)
+tests_net_link_test_LDADD = src/liblink.a src/libbase.a $(UNIT_LIBS)
 endif
 
 if HAVE_CHECK
@@ -35,12 +35,12 @@ TESTS += tests/net/netstate_test tests/net/ports_test
 tests_net_netstate_test_SOURCES = tests/net/netstate_test.c tests/net/netns_test.h
 tests_net_netstate_test_CPPFLAGS = $(AM_CPPFLAGS) -I$(srcdir)
 tests_net_netstate_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
-tests_net_netstate_test_LDADD = src/libkernel.la src/libbase.la $(UNIT_LIBS)
+tests_net_netstate_test_LDADD = src/libkernel.a src/libbase.a $(UNIT_LIBS)
 
 tests_net_ports_test_SOURCES = tests/net/ports_test.c tests/net/netns_test.h
 tests_net_ports_test_CPPFLAGS = $(AM_CPPFLAGS) -I$(srcdir)
 tests_net_ports_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
-tests_net_ports_test_LDADD = src/libkernel.la src/libbase.la $(UNIT_LIBS)
+tests_net_ports_test_LDADD = src/libkernel.a src/libbase.a $(UNIT_LIBS)
 endif
 
 # handover
@@ -49,5 +49,5 @@ check_PROGRAMS += tests/net/handover_test
 TESTS += tests/net/handover_test
 tests_net_handover_test_SOURCES = tests/net/handover_test.c
 tests_net_handover_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
-tests_net_handover_test_LDADD = src/libkernel.la src/libwire.la src/libbase.la $(UNIT_LIBS)
+tests_net_handover_test_LDADD = src/libkernel.a src/libwire.a src/libbase.a $(UNIT_LIBS)
 endif

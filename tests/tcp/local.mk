@@ -1,6 +1,6 @@
 # The core against the RFCs: links tcp, steer, wire and base only.
 if HAVE_CHECK
-TCP_TEST_LIBS = src/libtcp.la src/libsteer.la src/libwire.la src/libbase.la $(UNIT_LIBS)
+TCP_TEST_LIBS = src/libtcp.a src/libsteer.a src/libwire.a src/libbase.a $(UNIT_LIBS)
 
 check_PROGRAMS += tests/tcp/isn_test
 tests_tcp_isn_test_SOURCES = tests/tcp/isn_test.c

@@ -9,13 +9,13 @@ check_PROGRAMS += $(base_tests)
 TESTS += $(base_tests)
 tests_unit_siphash_test_SOURCES = tests/unit/siphash_test.c
 tests_unit_siphash_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
-tests_unit_siphash_test_LDADD = src/libbase.la $(UNIT_LIBS)
+tests_unit_siphash_test_LDADD = src/libbase.a $(UNIT_LIBS)
 tests_unit_pool_test_SOURCES = tests/unit/pool_test.c
 tests_unit_pool_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
-tests_unit_pool_test_LDADD = src/libbase.la $(UNIT_LIBS)
+tests_unit_pool_test_LDADD = src/libbase.a $(UNIT_LIBS)
 tests_unit_timers_test_SOURCES = tests/unit/timers_test.c
 tests_unit_timers_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
-tests_unit_timers_test_LDADD = src/libbase.la $(UNIT_LIBS)
+tests_unit_timers_test_LDADD = src/libbase.a $(UNIT_LIBS)
 
 wire_tests = \
 	tests/unit/wire_checksum_test \
@@ -26,16 +26,16 @@ check_PROGRAMS += $(wire_tests)
 TESTS += $(wire_tests)
 tests_unit_wire_checksum_test_SOURCES = tests/unit/wire_checksum_test.c tests/unit/unit.h
 tests_unit_wire_checksum_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
-tests_unit_wire_checksum_test_LDADD = src/libwire.la $(UNIT_LIBS)
+tests_unit_wire_checksum_test_LDADD = src/libwire.a $(UNIT_LIBS)
 tests_unit_wire_ip_test_SOURCES = tests/unit/wire_ip_test.c tests/unit/unit.h tests/unit/frames.h
 tests_unit_wire_ip_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
-tests_unit_wire_ip_test_LDADD = src/libwire.la $(UNIT_LIBS)
+tests_unit_wire_ip_test_LDADD = src/libwire.a $(UNIT_LIBS)
 tests_unit_wire_icmp_test_SOURCES = tests/unit/wire_icmp_test.c tests/unit/unit.h tests/unit/frames.h
 tests_unit_wire_icmp_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
-tests_unit_wire_icmp_test_LDADD = src/libwire.la $(UNIT_LIBS)
+tests_unit_wire_icmp_test_LDADD = src/libwire.a $(UNIT_LIBS)
 tests_unit_wire_tcp_test_SOURCES = tests/unit/wire_tcp_test.c tests/unit/unit.h
 tests_unit_wire_tcp_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
-tests_unit_wire_tcp_test_LDADD = src/libwire.la $(UNIT_LIBS)
+tests_unit_wire_tcp_test_LDADD = src/libwire.a $(UNIT_LIBS)
 
 ip_tests = \
 	tests/unit/ip_demux_test \
@@ -45,13 +45,13 @@ check_PROGRAMS += $(ip_tests)
 TESTS += $(ip_tests)
 tests_unit_ip_demux_test_SOURCES = tests/unit/ip_demux_test.c tests/unit/unit.h
 tests_unit_ip_demux_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
-tests_unit_ip_demux_test_LDADD = src/libip.la src/libwire.la src/libbase.la $(UNIT_LIBS)
+tests_unit_ip_demux_test_LDADD = src/libip.a src/libwire.a src/libbase.a $(UNIT_LIBS)
 tests_unit_ip_input_test_SOURCES = tests/unit/ip_input_test.c tests/unit/unit.h tests/unit/frames.h
 tests_unit_ip_input_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
-tests_unit_ip_input_test_LDADD = src/libip.la src/libwire.la src/libbase.la $(UNIT_LIBS)
+tests_unit_ip_input_test_LDADD = src/libip.a src/libwire.a src/libbase.a $(UNIT_LIBS)
 tests_unit_ip_output_test_SOURCES = tests/unit/ip_output_test.c tests/unit/unit.h tests/unit/frames.h
 tests_unit_ip_output_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
-tests_unit_ip_output_test_LDADD = src/libip.la src/libwire.la src/libbase.la $(UNIT_LIBS)
+tests_unit_ip_output_test_LDADD = src/libip.a src/libwire.a src/libbase.a $(UNIT_LIBS)
 endif
 
 # settings, steer
@@ -63,16 +63,16 @@ TESTS += $(steer_tests)
 
 tests_unit_settings_test_SOURCES = tests/unit/settings_test.c
 tests_unit_settings_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
-tests_unit_settings_test_LDADD = src/libbase.la $(UNIT_LIBS)
+tests_unit_settings_test_LDADD = src/libbase.a $(UNIT_LIBS)
 tests_unit_steer_budget_test_SOURCES = tests/unit/steer_budget_test.c
 tests_unit_steer_budget_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
-tests_unit_steer_budget_test_LDADD = src/libsteer.la src/libbase.la $(UNIT_LIBS)
+tests_unit_steer_budget_test_LDADD = src/libsteer.a src/libbase.a $(UNIT_LIBS)
 tests_unit_steer_learner_test_SOURCES = tests/unit/steer_learner_test.c
 tests_unit_steer_learner_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
-tests_unit_steer_learner_test_LDADD = src/libsteer.la src/libbase.la $(UNIT_LIBS)
+tests_unit_steer_learner_test_LDADD = src/libsteer.a src/libbase.a $(UNIT_LIBS)
 tests_unit_steer_policy_test_SOURCES = tests/unit/steer_policy_test.c
 tests_unit_steer_policy_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
-tests_unit_steer_policy_test_LDADD = src/libsteer.la src/libtcp.la src/libbase.la $(UNIT_LIBS)
+tests_unit_steer_policy_test_LDADD = src/libsteer.a src/libtcp.a src/libbase.a $(UNIT_LIBS)
 
 check_PROGRAMS += tests/unit/steer_core_test
 TESTS += tests/unit/steer_core_test
@@ -89,13 +89,13 @@ TESTS += $(link_tests)
 
 tests_unit_fd_test_SOURCES = tests/unit/fd_test.c
 tests_unit_fd_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
-tests_unit_fd_test_LDADD = src/libbase.la $(UNIT_LIBS)
+tests_unit_fd_test_LDADD = src/libbase.a $(UNIT_LIBS)
 tests_unit_link_fake_test_SOURCES = tests/unit/link_fake_test.c
 tests_unit_link_fake_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
-tests_unit_link_fake_test_LDADD = src/liblink.la src/libbase.la $(UNIT_LIBS)
+tests_unit_link_fake_test_LDADD = src/liblink.a src/libbase.a $(UNIT_LIBS)
 tests_unit_tx_pending_test_SOURCES = tests/unit/tx_pending_test.c
 tests_unit_tx_pending_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
-tests_unit_tx_pending_test_LDADD = src/liblink.la $(UNIT_LIBS)
+tests_unit_tx_pending_test_LDADD = src/liblink.a $(UNIT_LIBS)
 endif
 
 # the core's containers
