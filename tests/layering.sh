@@ -120,9 +120,9 @@ expect() {
 }
 
 compile() { # ROOT PART FILE, C on stdin
-	mkdir -p "$1/src/$2/.libs"
+	mkdir -p "$1/src/$2"
 	cat >"$1/src/$2/$3.c"
-	${CC:-cc} -O0 -w -I"$1/src" -c -o "$1/src/$2/.libs/$3.o" "$1/src/$2/$3.c" || exit 1
+	${CC:-cc} -O0 -w -I"$1/src" -c -o "$1/src/$2/$3.o" "$1/src/$2/$3.c" || exit 1
 }
 
 self_test() {
@@ -183,13 +183,13 @@ self_test() {
 	check_objects "$tree" "$tree" "$1"
 	expect 'include: src/tcp/bad.c includes socket/sock.h'
 	expect 'include: src/steer/bad.c includes tcp/snapshot.h'
-	expect 'intercepted: src/steer/.libs/bad.o refers to read'
-	expect 'intercepted: src/kernel/.libs/bad.o refers to __read'
-	expect 'impure: src/tcp/.libs/bad.o refers to free'
-	expect 'impure: src/tcp/.libs/bad.o refers to __errno_location'
-	expect 'impure: src/tcp/.libs/bad.o refers to clock_gettime'
-	expect 'impure: src/tcp/.libs/bad.o refers to printf'
-	expect 'impure: src/ip/.libs/bad.o refers to malloc'
+	expect 'intercepted: src/steer/bad.o refers to read'
+	expect 'intercepted: src/kernel/bad.o refers to __read'
+	expect 'impure: src/tcp/bad.o refers to free'
+	expect 'impure: src/tcp/bad.o refers to __errno_location'
+	expect 'impure: src/tcp/bad.o refers to clock_gettime'
+	expect 'impure: src/tcp/bad.o refers to printf'
+	expect 'impure: src/ip/bad.o refers to malloc'
 	expect 'objects: nothing built in src/link'
 	[ "$(printf %s "$problems" | wc -l)" -eq 10 ] || {
 		printf 'layering: self-test: more than the ten violations:\n%s' "$problems"
