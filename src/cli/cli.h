@@ -5,6 +5,7 @@
 #ifndef FINESSE_CLI_CLI_H
 #define FINESSE_CLI_CLI_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <sys/types.h>
@@ -25,6 +26,10 @@ void cli_help(FILE *out, const char *command);
 
 /* "finesse COMMAND: text", on standard error. Returns EXIT_USAGE for convenience. */
 int cli_usage_error(const char *command, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+/* Will sockets be served with these settings, by what can be known before the program runs? If not, standard error says why. */
+struct settings;
+bool doctor_allows(const struct settings *s);
 
 /* The shared object next to this program (a build tree) or installed. 0; -ENOENT and what was tried. */
 int cli_find_library(char *out, size_t size);

@@ -1,6 +1,7 @@
 /*
  * finesse doctor: tries what the engine will try, in this network namespace and as this user, and says what each result means.
- * Nothing stays behind: every socket, ring and program is closed again before the next line.
+ * Nothing stays behind: every socket, ring and program is closed again before the next line. `finesse run --strict` asks the same questions and
+ * prints only what is missing.
  */
 #include "cli/cli.h"
 
@@ -24,6 +25,7 @@
 #include <sys/utsname.h>
 #include <unistd.h>
 
+#include "base/settings.h"
 #include "kernel/classifier.h"
 #include "kernel/firewall.h"
 #include "kernel/netstate.h"
@@ -45,19 +47,26 @@ enum finding {
 };
 
 static enum finding worst;
+static bool strict; /* for run: one line for each that is missing, on standard error */
 
 static void say(enum finding finding, const char *what, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 static void say(enum finding finding, const char *what, const char *fmt, ...)
 {
 	static const char *const words[] = {"ok", "note", "missing"};
+	FILE *out = strict ? stderr : stdout;
 	va_list ap;
-	printf("%-8s %-16s ", words[finding], what);
-	va_start(ap, fmt);
-	vprintf(fmt, ap);
-	va_end(ap);
-	putchar('\n');
 	if (finding > worst)
 		worst = finding;
+	if (strict && finding < FINDING_MISSING)
+		return;
+	if (strict)
+		fprintf(out, "finesse run: %s: ", what);
+	else
+		fprintf(out, "%-8s %-16s ", words[finding], what);
+	va_start(ap, fmt);
+	vfprintf(out, fmt, ap);
+	va_end(ap);
+	fputc('\n', out);
 }
 
 static void check_capabilities(void)
@@ -201,7 +210,7 @@ static void check_firewall(int ifindex)
 }
 
 /* The interface to serve, and what hangs on it. */
-static void check_interface(const char *wanted)
+static void check_interface(const char *wanted, bool firewall)
 {
 	char why[WHY_BYTES] = "", name[IF_NAMESIZE] = "?";
 	struct netstate *n;
@@ -225,7 +234,8 @@ static void check_interface(const char *wanted)
 		else
 			say(FINDING_MISSING, "interface", "%s has no address", name);
 		check_classifier(ifindex, name);
-		check_firewall(ifindex);
+		if (firewall)
+			check_firewall(ifindex);
 	}
 	netstate_close(n);
 }
@@ -244,6 +254,25 @@ static void check_limits(void)
 		    (unsigned long long)memlock.rlim_cur / 1024);
 }
 
+static void check_everything(const char *interface, bool firewall)
+{
+	check_library();
+	check_kernel();
+	check_capabilities();
+	check_packet();
+	check_io_uring();
+	check_repair();
+	check_interface(interface, firewall);
+	check_limits();
+}
+
+bool doctor_allows(const struct settings *s)
+{
+	strict = true;
+	check_everything(s->interface[0] ? s->interface : NULL, !s->bypass_firewall);
+	return worst < FINDING_MISSING;
+}
+
 int cli_doctor(int argc, char **argv)
 {
 	const char *interface = NULL;
@@ -257,14 +286,7 @@ int cli_doctor(int argc, char **argv)
 		else
 			return cli_usage_error("doctor", "there is no option '%s' (finesse doctor [--interface NAME])", argv[i]);
 	}
-	check_library();
-	check_kernel();
-	check_capabilities();
-	check_packet();
-	check_io_uring();
-	check_repair();
-	check_interface(interface);
-	check_limits();
+	check_everything(interface, true);
 	puts(worst == FINDING_MISSING ? "sockets will stay on the kernel's TCP" : "sockets will be served by finesse");
 	return worst == FINDING_MISSING ? EXIT_NOTHING : EXIT_OK;
 }

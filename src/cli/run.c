@@ -242,6 +242,10 @@ static int program_exec(char **program, const struct settings *s)
 		if (s->strict)
 			return EXIT_CANNOT_RUN;
 	}
+	if (s->strict && !doctor_allows(s)) {
+		fprintf(stderr, "finesse run: %s would stay on the kernel's TCP: --strict forbids to start it so\n", program[0]);
+		return EXIT_CANNOT_RUN;
+	}
 	preload_export(library);
 	execvp(program[0], program);
 	fprintf(stderr, "finesse run: %s: %s\n", program[0], strerror(errno));

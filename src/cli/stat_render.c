@@ -8,7 +8,8 @@
 #include <stdbool.h>
 #include <string.h>
 
-#define WIDTH 100 /* columns, before a list goes on in the next line */
+#define WIDTH           100 /* columns, before a list goes on in the next line */
+#define LOCAL_WIDTH_MIN 16
 
 static const char *text(json_t *object, const char *key)
 {
@@ -139,7 +140,7 @@ static void render_steering(FILE *out, json_t *s)
 {
 	int64_t closes = number(s, "closes"), first = number(s, "client_first"), hold_us = number(s, "hold_us");
 	char t[24];
-	fprintf(out, "    closes %s: %" PRId64, text(s, "policy"), closes);
+	fprintf(out, "    close policy %s: %" PRId64 " closes", text(s, "policy"), closes);
 	if (closes > 0)
 		fprintf(out, ", the client first in %" PRId64 " (%.1f %%)", first, 100.0 * (double)first / (double)closes);
 	if (hold_us > 0)
@@ -161,12 +162,33 @@ static void render_steering(FILE *out, json_t *s)
 	render_reasons(out, json_object_get(s, "server_first"));
 }
 
-static void render_listener(FILE *out, json_t *l)
+static const char *listener_name(json_t *l, char out[80])
+{
+	bool v6 = strchr(text(l, "address"), ':') != NULL;
+	snprintf(out, 80, "%s%s%s:%" PRId64, v6 ? "[" : "", text(l, "address"), v6 ? "]" : "", number(l, "port"));
+	return out;
+}
+
+/* The widest local name, so that columns stand below each other. */
+static int local_width(json_t *listeners, json_t *connections)
+{
+	size_t width = LOCAL_WIDTH_MIN, i;
+	char name[80];
+	json_t *item;
+	json_array_foreach (listeners, i, item)
+		if (strlen(listener_name(item, name)) > width)
+			width = strlen(name);
+	json_array_foreach (connections, i, item)
+		if (strlen(text(item, "local")) > width)
+			width = strlen(text(item, "local"));
+	return (int)width;
+}
+
+static void render_listener(FILE *out, json_t *l, int width)
 {
 	char local[80];
-	bool v6 = strchr(text(l, "address"), ':') != NULL;
-	snprintf(local, sizeof local, "%s%s%s:%" PRId64, v6 ? "[" : "", text(l, "address"), v6 ? "]" : "", number(l, "port"));
-	fprintf(out, "%-12s %8" PRId64 " %8" PRId64 "  %-24s *", "LISTEN", number(l, "accept_queue"), number(l, "backlog"), local);
+	fprintf(out, "%-12s %8" PRId64 " %8" PRId64 "  %-*s  *", "LISTEN", number(l, "accept_queue"), number(l, "backlog"), width,
+		listener_name(l, local));
 	if (number(l, "syn_queue"))
 		fprintf(out, "  %" PRId64 " in SYN-RECEIVED", number(l, "syn_queue"));
 	fputc('\n', out);
@@ -175,13 +197,13 @@ static void render_listener(FILE *out, json_t *l)
 		render_steering(out, steering);
 }
 
-static void render_connection(FILE *out, json_t *c)
+static void render_connection(FILE *out, json_t *c, int width)
 {
 	char word[96], a[24];
 	struct flow f = {out, "    ", 0};
 	const char *first = text(c, "first_fin");
-	fprintf(out, "%-12s %8" PRId64 " %8" PRId64 "  %-24s %s\n", text(c, "state"), number(c, "unread_bytes"),
-		number(c, "unsent_bytes") + number(c, "in_flight_bytes"), text(c, "local"), text(c, "remote"));
+	fprintf(out, "%-12s %8" PRId64 " %8" PRId64 "  %-*s  %s\n", text(c, "state"), number(c, "unread_bytes"),
+		number(c, "unsent_bytes") + number(c, "in_flight_bytes"), width, text(c, "local"), text(c, "remote"));
 	if (json_is_true(json_object_get(c, "held")))
 		flow_word(&f, "FIN HELD");
 	flow_word(&f, text(c, "role"));
@@ -199,8 +221,8 @@ static void render_connection(FILE *out, json_t *c)
 	flow_number(&f, c, "cwnd_bytes", "cwnd", false);
 	if (number(c, "ssthresh_bytes") < INT32_MAX)
 		flow_number(&f, c, "ssthresh_bytes", "ssthresh", false);
-	flow_number(&f, c, "bytes_out", "out", true);
-	flow_number(&f, c, "bytes_in", "in", true);
+	flow_number(&f, c, "bytes_out", "sent", true);
+	flow_number(&f, c, "bytes_in", "received", true);
 	flow_number(&f, c, "in_flight_bytes", "in flight", false);
 	flow_number(&f, c, "retrans", "retransmitted", false);
 	if (strcmp(first, "us") == 0 || strcmp(first, "peer") == 0 || text(c, "close_reason")[0]) {
@@ -251,14 +273,15 @@ static void render_counters(FILE *out, json_t *counters)
 void stat_render(FILE *out, json_t *d)
 {
 	json_t *listeners = json_object_get(d, "listeners"), *connections = json_object_get(d, "connections"), *item;
+	int width = local_width(listeners, connections);
 	size_t i;
 	render_head(out, d);
 	if (json_array_size(listeners) + json_array_size(connections) > 0)
-		fprintf(out, "%-12s %8s %8s  %-24s %s\n", "State", "Recv-Q", "Send-Q", "Local", "Peer");
+		fprintf(out, "%-12s %8s %8s  %-*s  %s\n", "State", "Recv-Q", "Send-Q", width, "Local", "Peer");
 	json_array_foreach (listeners, i, item)
-		render_listener(out, item);
+		render_listener(out, item, width);
 	json_array_foreach (connections, i, item)
-		render_connection(out, item);
+		render_connection(out, item, width);
 	render_fallbacks(out, json_object_get(d, "fallbacks"));
 	render_counters(out, json_object_get(d, "counters"));
 }

@@ -132,12 +132,16 @@ if [ "$(uname -m)" = x86_64 ]; then
 	chmod +x "$dir/script"
 	expect 126 'script is statically linked' "$finesse" run --strict "$dir/script"
 fi
-expect 0 '' "$finesse" run --strict true
-if [ "$(id -u)" = 0 ]; then
+expect 0 '' "$finesse" run true
+if [ "$(id -u)" != 0 ]; then
+	expect 126 'strict forbids' "$finesse" run --strict true
+	expect 0 '' "$finesse" run true
+else
 	cp "$(command -v env)" "$dir/suid"
 	chown 65534 "$dir/suid"
 	chmod 4755 "$dir/suid"
 	expect 126 'set-user-ID' "$finesse" run --strict "$dir/suid"
+	expect 126 'nosuchif0 does not exist' "$finesse" run --strict --interface nosuchif0 true
 	expect 0 'set-user-ID.*on the kernel' "$finesse" run "$dir/suid"
 fi
 mv "$dir/libfinesse.so" "$dir/aside.so"
@@ -181,9 +185,10 @@ END
 	expect 0 '' "$finesse" stat "$pid"
 	stdout_has '^nginx, pid 1234, finesse 0.1.0 on veth0'
 	stdout_has 'LISTEN .* 1 *511  0.0.0.0:80'
-	stdout_has 'client first in 150 (75.0 %).*4.096 ms'
+	stdout_has '200 closes, the client first in 150 (75.0 %).*4.096 ms'
 	stdout_has '48 learned-off, 2 idle'
 	stdout_has 'FIN-WAIT-1 .* 3 *9  10.0.0.1:80 *10.0.0.2:4711'
+	stdout_has 'first FIN none yet: held'
 	stdout_has 'FIN HELD'
 	stdout_has '123.5M'
 	stdout_has 'listen 127.0.0.1:81: loopback (2 times)'
