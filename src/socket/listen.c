@@ -132,14 +132,18 @@ struct except_kernel {
 	struct diag_visit visit;
 	struct engine *e;
 	unsigned n;
+	int err; /* of the first exception that could not be added */
 };
 
 static void except_one(struct diag_visit *v, const struct flow_key *key, int state)
 {
 	(void)state;
 	struct except_kernel *x = container_of(v, struct except_kernel, visit);
-	if (classifier_add_exception(x->e->classifier, key) == 0)
+	int err = classifier_add_exception(x->e->classifier, key);
+	if (!err)
 		x->n++;
+	else if (!x->err)
+		x->err = err;
 }
 
 /* Connections that the kernel has on this port stay its own: those of an old process, orphans still sending, TIME-WAIT. */
@@ -149,7 +153,7 @@ static int except_kernel_connections(struct engine *e, uint16_t port)
 	int err = diag_dump_port(port, &x.visit);
 	if (x.n)
 		log_info("listen", "%u connections on port %u stay with the kernel", x.n, port);
-	return err;
+	return err ? err : x.err;
 }
 
 static int kernel_int(int kfd, int level, int name)
@@ -220,10 +224,16 @@ fail:
 	return err;
 }
 
+/* How the classifier names it: 0.0.0.0 is IPv4 only, :: both families. */
+static const struct ip_addr *classifier_name(const struct sock *l)
+{
+	return l->v6only && ip_addr_is_any(&l->lst->addr) ? &classifier_any_v6only : &l->lst->addr;
+}
+
 int listener_claim(struct engine *e, struct sock *l)
 {
 	struct listener *lst = l->lst;
-	int err = classifier_add_listener(e->classifier, &lst->addr, lst->port);
+	int err = classifier_add_listener(e->classifier, classifier_name(l), lst->port);
 	if (err)
 		return err;
 	lst->claimed = true;
@@ -408,7 +418,7 @@ void listener_release(struct engine *e, struct sock *l)
 	if (!lst->claimed)
 		return;
 	keep_connections(e, lst->port);
-	classifier_del_listener(e->classifier, &lst->addr, lst->port);
+	classifier_del_listener(e->classifier, classifier_name(l), lst->port);
 	list_unlink(&lst->node);
 	lst->claimed = false;
 }

@@ -55,7 +55,7 @@ void options_from_kernel(struct engine *e, int kfd, struct sock *s, struct tcp_o
 	if (opt->user_sndbuf)
 		opt->sndbuf_bytes = sndbuf;
 	s->lowat = kernel_number(kfd, SOL_SOCKET, SO_RCVLOWAT, 1);
-	s->oob_inline = kernel_number(kfd, SOL_SOCKET, SO_OOBINLINE, 0);
+	s->oob_inline = opt->oobinline = kernel_number(kfd, SOL_SOCKET, SO_OOBINLINE, 0);
 	s->reuseaddr = kernel_number(kfd, SOL_SOCKET, SO_REUSEADDR, 0);
 	s->tos = kernel_number(kfd, IPPROTO_IP, IP_TOS, 0);
 	if (kernel_value(kfd, SOL_SOCKET, SO_RCVTIMEO, &tv, sizeof tv) == 0)
@@ -287,7 +287,7 @@ static int set_socket_level(struct engine *e, struct sock *s, struct tcp_options
 		opt->rcvlowat_bytes = s->lowat;
 		return 0;
 	case SO_OOBINLINE:
-		s->oob_inline = v;
+		s->oob_inline = opt->oobinline = v;
 		return 0;
 	case SO_REUSEADDR:
 		s->reuseaddr = v;

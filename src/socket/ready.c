@@ -31,10 +31,8 @@ static short conn_mask(struct sock *s)
 		mask |= POLLOUT | POLLWRNORM;
 	if (tcp_error(c))
 		mask |= POLLERR;
-	uint8_t byte;
-	if (!s->oob_inline && tcp_recv_urgent(c, NULL) == 0)
+	if (tcp_urgent_ready(c))
 		mask |= POLLPRI;
-	(void)byte;
 	return mask;
 }
 

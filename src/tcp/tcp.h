@@ -153,6 +153,7 @@ ssize_t tcp_send(struct tcp_conn *c, int64_t now, const struct iovec *iov, int i
 ssize_t tcp_recv(struct tcp_conn *c, int64_t now, const struct iovec *iov, int iovcnt, bool peek,
 		 bool discard);
 int tcp_recv_urgent(struct tcp_conn *c, uint8_t *byte); /* 0, -EAGAIN, -EINVAL */
+bool tcp_urgent_ready(const struct tcp_conn *c);        /* POLLPRI: tcp_recv_urgent would give a byte */
 bool tcp_at_mark(const struct tcp_conn *c);             /* SIOCATMARK */
 
 /* shutdown(SHUT_WR): the policy is asked. 0, -ENOTCONN. */

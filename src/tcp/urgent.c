@@ -60,6 +60,11 @@ int tcp_recv_urgent(struct tcp_conn *c, uint8_t *byte)
 	return 0;
 }
 
+bool tcp_urgent_ready(const struct tcp_conn *c)
+{
+	return !c->options.oobinline && c->urgent == TCP_URGENT_HERE;
+}
+
 bool tcp_at_mark(const struct tcp_conn *c)
 {
 	return c->urgent != TCP_URGENT_NONE && c->urgent_seq == rcv_base(c);
