@@ -202,11 +202,13 @@ static void check_classifier(int ifindex, const char *name)
 
 static void check_firewall(int ifindex)
 {
+	static const char prefix[] = "firewall: ";
 	char why[WHY_BYTES] = "";
 	if (firewall_check(ifindex, why, sizeof why) == 0)
 		say(FINDING_OK, "firewall", "no rule of this host could concern TCP");
 	else
-		say(FINDING_MISSING, "firewall", "%s: sockets stay with the kernel (--bypass-firewall overrides)", why);
+		say(FINDING_MISSING, "firewall", "%s: sockets stay with the kernel (--bypass-firewall overrides)",
+		    strncmp(why, prefix, strlen(prefix)) == 0 ? why + strlen(prefix) : why);
 }
 
 /* The interface to serve, and what hangs on it. */

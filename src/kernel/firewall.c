@@ -12,10 +12,12 @@
  */
 #include "kernel/firewall.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <linux/sockios.h>
 #include <net/if.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "base/fd.h"
 #include "base/sys.h"
@@ -65,8 +67,9 @@ int firewall_check(int ifindex, char *why, size_t why_len)
 			return 1; /* a clear answer is better than what could not be told */
 		if (ret < 0 && !unknown) {
 			unknown = ret;
-			snprintf(why, why_len, "firewall: could not ask about %s (error %d)",
-				 parts[i].what, -ret);
+			snprintf(why, why_len, "firewall: could not ask about %s: %s%s", parts[i].what,
+				 strerrordesc_np(-ret),
+				 ret == -EPERM ? " (CAP_NET_ADMIN is missing)" : "");
 		}
 	}
 	return unknown;
