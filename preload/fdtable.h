@@ -30,7 +30,6 @@ struct file {
 	_Atomic uint32_t refs; /* numbers + calls in progress; 0 only in the pool */
 	_Atomic uint8_t kind;
 	_Atomic bool busy;         /* being decided or handed over: one thread at a time */
-	bool kernel_fd_used;       /* the engine uses the fd itself (not a placeholder) */
 	uint32_t numbers;          /* lock: how many fds lead here */
 	int fd;                    /* lock: one of them; -1: none */
 	int parked_fd;             /* the fd that stays open for calls in progress after the last close, or -1 */

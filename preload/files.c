@@ -5,7 +5,7 @@
  * connections: the kernel gives the lowest free number, EMFILE is right, fstat says socket, and nothing polls ready (DESIGN §5). The
  * second half is always readable; it serves to wake threads out of the kernel's epoll_wait.
  * Order at a close: the table forgets the number before the kernel frees it, or another thread could get the number in between and lose its
- * new entry. While a call in another thread still uses the kernel fd of the last number, a dup in the high range stays open for it.
+ * new entry. While a wait in another thread still uses the last number of an epoll, a dup in the high range stays open for it.
  */
 #include "shim.h"
 #include "registrations.h"
@@ -86,10 +86,9 @@ void file_note_epoll(int fd)
 
 /* ---- numbers ---- */
 
+/* An epset uses the kernel's epoll by its number. */
 static void tell_kernel_fd(struct file *f, int fd)
 {
-	if (!f->kernel_fd_used)
-		return;
 	if (f->kind == FILE_EPOLL && f->epset)
 		epset_set_epfd(f->epset, fd);
 }
@@ -102,18 +101,11 @@ static struct file *number_take(int fd)
 		return NULL;
 	if (f->numbers > 0) {
 		tell_kernel_fd(f, f->fd);
-	} else if (f->kernel_fd_used && f->refs > 1) {
+	} else if (f->kind == FILE_EPOLL && f->epset && f->refs > 1) {
 		f->parked_fd = dup_high(fd);
 		tell_kernel_fd(f, f->parked_fd);
 	}
 	return f;
-}
-
-/* The engine wants the kernel fd of a listener or an epoll still open when it lets go of it. */
-static bool release_before_close(struct file *f)
-{
-	return f->kernel_fd_used &&
-	       (f->kind == FILE_EPOLL || (f->kind == FILE_SOCK && sock_is_listener(f->sock)));
 }
 
 int file_close(int fd)
@@ -121,14 +113,8 @@ int file_close(int fd)
 	struct file *f = number_take(fd);
 	if (!f)
 		return sys_close(fd);
-	int released = 0, closed;
-	if (release_before_close(f)) {
-		released = file_put(f);
-		closed = sys_close(fd);
-	} else {
-		closed = sys_close(fd);
-		released = file_put(f);
-	}
+	int closed = sys_close(fd);
+	int released = file_put(f); /* may wait (SO_LINGER): the number is free by then, as with the kernel */
 	return closed < 0 ? closed : released;
 }
 
@@ -151,10 +137,6 @@ int file_dup_over(int fd, int to, int flags)
 	if (r < 0)
 		return r;
 	struct file *old = number_take(to);
-	if (old && release_before_close(old)) {
-		file_put(old);
-		old = NULL;
-	}
 	r = sys_dup3(fd, to, flags);
 	if (old)
 		file_put(old);
@@ -221,7 +203,6 @@ static void candidate_becomes(struct file *f, struct sock *s, int fd, bool keep_
 	fdtable_lock();
 	f->sock = s;
 	f->fd = fd;
-	f->kernel_fd_used = true;
 	f->kind = FILE_SOCK;
 	registrations_to_epset(f, keep_kernel);
 	fdtable_unlock();

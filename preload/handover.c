@@ -52,18 +52,43 @@ static int handover_listener(struct file *f, bool inherited)
 	return 0;
 }
 
-static int handover_connection(struct file *f, bool inherited)
+static void connection_is_at(struct file *f, int kfd)
 {
-	bool nonblock = sock_get_nonblock(f->sock);
-	int kfd = inherited ? sock_adopt(f->sock) : sock_handover(f->sock);
-	if (kfd < 0)
-		return kfd;
-	kernel_fd_set_nonblock(kfd, nonblock);
+	kernel_fd_set_nonblock(kfd, sock_get_nonblock(f->sock));
 	numbers_to_kernel(f, kfd);
 	registrations_to_kernel(f, false);
 	numbers_forget(f);
+}
+
+static int handover_connection(struct file *f, bool inherited)
+{
+	int kfd = inherited ? sock_adopt(f->sock) : sock_handover(f->sock);
+	if (kfd < 0)
+		return kfd;
+	connection_is_at(f, kfd);
 	sys_close(kfd);
 	return 0;
+}
+
+/* The engine made a kernel socket of `s` on its own: a fork child of ours asked for the connection. */
+static void on_handed_over(struct sock *s, int kernel_fd)
+{
+	for (int n = fdtable_next(0); n >= 0; n = fdtable_next(n + 1)) {
+		struct file *f = fdtable_get(n);
+		if (!f)
+			continue;
+		if (f->kind == FILE_SOCK && f->sock == s) {
+			connection_is_at(f, kernel_fd);
+			file_put(f);
+			return;
+		}
+		file_put(f);
+	}
+}
+
+void shim_handover_init(void)
+{
+	engine_on_handed_over = on_handed_over;
 }
 
 int file_handover(struct file *f)

@@ -33,6 +33,7 @@ __attribute__((constructor)) static void shim_start(void)
 	configure();
 	fdtable_on_release = file_release;
 	shim_signals_init();
+	shim_handover_init();
 	shim_process_init();
 	shim_ready = true;
 }

@@ -60,7 +60,6 @@ static int epset_of(struct file *epoll, struct epset **out)
 		int r = epset_new(epoll->fd, &e);
 		if (r < 0)
 			return r;
-		epoll->kernel_fd_used = true;
 		epoll->epset = e;
 		if (epoll->nested)
 			epset_pollable(e);

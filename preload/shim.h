@@ -135,6 +135,7 @@ int file_accept(struct call *c, int flags, struct sockaddr *addr, socklen_t *len
 int file_handover(struct file *f);
 /* The same for whatever is at fd; 0 also when it is nothing of ours. An undecided socket stays the kernel's from now on. */
 int fd_handover(int fd);
+void shim_handover_init(void);
 /* Before exec. */
 void handover_for_exec(void);
 

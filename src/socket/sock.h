@@ -56,9 +56,6 @@ static inline void engine_leave(void)
 		engine_on_leave();
 }
 
-/* Once, from the shim's constructor, before any other call: the settings, which the engine copies. Makes no system call. */
-void engine_configure(const struct settings *s);
-
 /* ---- deciding: an undecided kernel TCP socket becomes ours, or stays the kernel's ---- */
 
 /* Positive results of sock_decide_*: the kernel keeps the socket; the shim makes the real call. */
@@ -79,7 +76,7 @@ int sock_decide_connect(int kfd, const struct sockaddr *addr, socklen_t len, boo
 struct sock *sock_ref(struct sock *s);
 void sock_unref(struct sock *s);  /* end of a call in progress: not a close */
 /* close(2) of the last fd, when no call is in progress any more (as the kernel's fput): the close policy is asked, SO_LINGER obeyed. Consumes one
-   reference. 0 or -errno. A listener's kernel fd is still open; a connection's is gone (the number may be another file's). On a handed-over,
+   reference. 0 or -errno. The fd may be gone already, and its number another file's. On a handed-over,
    adopted or inherited sock it drops the reference and does nothing else. */
 int sock_close(struct sock *s);
 bool sock_is_listener(const struct sock *s);

@@ -127,13 +127,13 @@ START_TEST(files_are_reused_clean)
 	struct file *f = put_at(7, FILE_SOCK);
 	f->sock = (struct sock *)f;
 	f->parked_fd = 5;
-	f->nested = f->kicked = f->kernel_fd_used = true;
+	f->nested = f->kicked = true;
 	file_put(fdtable_swap(7, NULL, NULL));
 	struct file *again = put_at(8, FILE_CANDIDATE);
 	ck_assert_ptr_eq(again, f); /* the pool is a stack */
 	ck_assert_ptr_null(again->sock);
 	ck_assert_int_eq(again->parked_fd, -1);
-	ck_assert(!again->nested && !again->kicked && !again->kernel_fd_used && !again->busy);
+	ck_assert(!again->nested && !again->kicked && !again->busy);
 	file_put(fdtable_swap(8, NULL, NULL));
 }
 END_TEST

@@ -1,0 +1,473 @@
+/*
+ * A fake of src/socket for the shim's tests: every struct sock is a kernel socket on a hidden fd, and each verb is the kernel's own call on it.
+ * So a program under the shim with this engine must behave exactly as without: what differs is the shim's fault. Connections to and listeners on
+ * ports FAKE_FIRST … are "ours".
+ */
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/fd.h"
+#include "base/settings.h"
+#include "base/sys.h"
+#include "socket/sock.h"
+
+#define FAKE_FIRST 40000
+#define FAKE_LAST  40999
+
+struct sock {
+	_Atomic int refs;
+	int hidden;        /* the kernel socket that does it all */
+	int kfd;           /* listener: the application's */
+	bool listener, nonblock, dead, inherited;
+	struct sock *next; /* all of them */
+};
+
+struct epset {
+	int epfd;   /* the kernel's */
+	int hidden; /* holds the hidden fds, and epfd */
+	_Atomic int members;
+	bool pollable;
+	struct { int fd; struct sock *s; struct epoll_event ev; } reg[4096];
+};
+
+void (*engine_on_handed_over)(struct sock *s, int kernel_fd);
+
+static _Atomic bool exists;
+static struct sock *all;
+static long n_listen, n_connect, n_accept, n_handover, n_adopt, n_exit, n_close;
+
+/* Tests read what the engine did from this file when the process ends. */
+static void report(void)
+{
+	const char *path = getenv("FAKE_ENGINE_REPORT");
+	char line[200];
+	if (!path)
+		return;
+	int fd = sys_openat(AT_FDCWD, path, O_WRONLY | O_CREAT | O_APPEND, 0644);
+	int n = snprintf(line, sizeof line,
+			 "listen %ld connect %ld accept %ld handover %ld adopt %ld exit %ld close %ld\n",
+			 n_listen, n_connect, n_accept, n_handover, n_adopt, n_exit, n_close);
+	sys_write(fd, line, n);
+	sys_close(fd);
+}
+
+static struct sock *fake_new(int hidden, bool listener, bool nonblock)
+{
+	struct sock *s = calloc(1, sizeof *s);
+	s->refs = 1;
+	s->hidden = hidden;
+	s->listener = listener;
+	s->nonblock = nonblock;
+	s->next = all;
+	all = s;
+	exists = true;
+	return s;
+}
+
+static bool port_is_ours(const struct sockaddr *addr, socklen_t len)
+{
+	int port = 0;
+	if (addr->sa_family == AF_INET && len >= sizeof(struct sockaddr_in))
+		port = ntohs(((const struct sockaddr_in *)addr)->sin_port);
+	else if (addr->sa_family == AF_INET6 && len >= sizeof(struct sockaddr_in6))
+		port = ntohs(((const struct sockaddr_in6 *)addr)->sin6_port);
+	return port >= FAKE_FIRST && port <= FAKE_LAST;
+}
+
+void engine_configure(const struct settings *s)
+{
+}
+
+int sock_decide_listen(int kfd, int backlog, struct sock **out)
+{
+	struct sockaddr_storage a;
+	socklen_t len = sizeof a;
+	int r = sys_getsockname(kfd, &a, &len);
+	if (r < 0 || !port_is_ours((struct sockaddr *)&a, len))
+		return SOCK_KERNEL;
+	r = sys_listen(kfd, backlog);
+	if (r < 0)
+		return r;
+	int flags = sys_fcntl(kfd, F_GETFL, 0);
+	/* The hidden fd is a dup: same queue. The application's fd is non-blocking from now on. */
+	sys_fcntl(kfd, F_SETFL, flags | O_NONBLOCK);
+	*out = fake_new(fd_move_high(sys_fcntl(kfd, F_DUPFD_CLOEXEC, 0)), true, flags & O_NONBLOCK);
+	n_listen++;
+	return 0;
+}
+
+/* Wait on the hidden fd as src/socket must: interruptible, by the counters. */
+static int wait_for(struct sock *s, short events, unsigned run, unsigned norestart)
+{
+	struct timespec ts = {3600, 0};
+	struct pollfd p = {s->hidden, events, 0};
+	engine_wait_timeout = &ts;
+	__atomic_signal_fence(__ATOMIC_SEQ_CST);
+	int r = engine_handlers_norestart != norestart ? -EINTR : 0;
+	if (!r)
+		sys_call(SYS_ppoll, &p, 1, &ts, NULL, 8, 0);
+	engine_wait_timeout = NULL;
+	return engine_handlers_norestart != norestart ? -EINTR : 0;
+}
+
+/* The body of a verb: try without waiting inside the "lock", wait outside. */
+#define WAITING(s, flags, events, expr)                                                            \
+	({                                                                                         \
+		unsigned norestart_ = engine_handlers_norestart;                                   \
+		long r_;                                                                           \
+		for (;;) {                                                                         \
+			engine_enter();                                                            \
+			r_ = (s)->dead ? -EBADF : (expr);                                          \
+			engine_leave();                                                            \
+			if (r_ != -EAGAIN || (s)->nonblock || ((flags) & MSG_DONTWAIT))            \
+				break;                                                             \
+			if (wait_for(s, events, 0, norestart_) < 0) {                              \
+				r_ = -EINTR;                                                       \
+				break;                                                             \
+			}                                                                          \
+		}                                                                                  \
+		r_;                                                                                \
+	})
+
+int sock_decide_connect(int kfd, const struct sockaddr *addr, socklen_t len, bool nonblock,
+			struct sock **out, int *result)
+{
+	if (!addr || len < sizeof(sa_family_t) || !port_is_ours(addr, len))
+		return SOCK_KERNEL;
+	int fd = fd_move_high(sys_socket(addr->sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0));
+	*result = sys_connect(fd, addr, len);
+	if (*result < 0) {
+		fd_close(fd);
+		*out = NULL;
+		exists = true;
+		return 0;
+	}
+	if (nonblock)
+		*result = -EINPROGRESS;
+	sys_fcntl(fd, F_SETFL, O_NONBLOCK);
+	*out = fake_new(fd, false, nonblock);
+	n_connect++;
+	return 0;
+}
+
+struct sock *sock_ref(struct sock *s)
+{
+	s->refs++;
+	return s;
+}
+
+void sock_unref(struct sock *s)
+{
+	if (--s->refs)
+		return;
+	fd_close(s->hidden);
+	for (struct sock **p = &all; *p; p = &(*p)->next)
+		if (*p == s) {
+			*p = s->next;
+			break;
+		}
+	free(s);
+}
+
+int sock_close(struct sock *s)
+{
+	n_close++;
+	sock_unref(s);
+	return 0;
+}
+
+bool sock_is_listener(const struct sock *s)
+{
+	return s->listener;
+}
+
+int sock_accept(struct sock *s, int flags, struct sockaddr *addr, socklen_t *len, struct sock **out,
+		int *kernel_fd)
+{
+	if (!s->listener)
+		return -EINVAL;
+	long fd = WAITING(s, 0, POLLIN, sys_accept4(s->hidden, addr, len, SOCK_CLOEXEC | SOCK_NONBLOCK));
+	if (fd < 0)
+		return fd;
+	*out = fake_new(fd_move_high(fd), false, flags & SOCK_NONBLOCK);
+	n_accept++;
+	return 0;
+}
+
+int sock_connect_again(struct sock *s, const struct sockaddr *addr, socklen_t len)
+{
+	return s->listener ? -EISCONN : s->dead ? -EBADF : sys_connect(s->hidden, addr, len);
+}
+
+int sock_listen_again(struct sock *s, int backlog)
+{
+	return s->dead ? -EBADF : sys_listen(s->hidden, backlog);
+}
+
+ssize_t sock_sendmsg(struct sock *s, const struct msghdr *msg, int flags)
+{
+	struct msghdr m = *msg;
+	struct iovec iov[1024];
+	size_t total = 0, sent = 0;
+	memcpy(iov, msg->msg_iov, msg->msg_iovlen * sizeof *iov);
+	m.msg_iov = iov;
+	for (size_t i = 0; i < m.msg_iovlen; i++)
+		total += iov[i].iov_len;
+	for (;;) {
+		long r = WAITING(s, flags, POLLOUT,
+				 sys_sendmsg(s->hidden, &m, flags | MSG_NOSIGNAL | MSG_DONTWAIT));
+		if (r < 0)
+			return sent ? (ssize_t)sent : r;
+		sent += r;
+		if (sent == total || s->nonblock || (flags & MSG_DONTWAIT))
+			return sent;
+		while (r > 0) {
+			size_t step = (size_t)r < m.msg_iov->iov_len ? (size_t)r : m.msg_iov->iov_len;
+			m.msg_iov->iov_base = (char *)m.msg_iov->iov_base + step;
+			m.msg_iov->iov_len -= step;
+			r -= step;
+			if (!m.msg_iov->iov_len) {
+				m.msg_iov++;
+				m.msg_iovlen--;
+			}
+		}
+	}
+}
+
+ssize_t sock_recvmsg(struct sock *s, struct msghdr *msg, int flags)
+{
+	return WAITING(s, flags, POLLIN, sys_recvmsg(s->hidden, msg, flags | MSG_DONTWAIT));
+}
+
+int sock_shutdown(struct sock *s, int how)
+{
+	return s->dead ? -EBADF : sys_shutdown(s->hidden, how);
+}
+
+int sock_getsockopt(struct sock *s, int level, int name, void *val, socklen_t *len)
+{
+	return s->dead ? -EBADF : sys_getsockopt(s->hidden, level, name, val, len);
+}
+
+int sock_setsockopt(struct sock *s, int level, int name, const void *val, socklen_t len)
+{
+	if (level == SOL_SOCKET && name == SO_MARK)
+		return -EOPNOTSUPP; /* an option that this engine lacks and the kernel has */
+	return s->dead ? -EBADF : sys_setsockopt(s->hidden, level, name, val, len);
+}
+
+int sock_getsockname(struct sock *s, struct sockaddr *addr, socklen_t *len)
+{
+	return s->dead ? -EBADF : sys_getsockname(s->hidden, addr, len);
+}
+
+int sock_getpeername(struct sock *s, struct sockaddr *addr, socklen_t *len)
+{
+	return s->dead ? -EBADF : sys_getpeername(s->hidden, addr, len);
+}
+
+int sock_ioctl(struct sock *s, unsigned long request, void *arg)
+{
+	if (request == 0x5421 /* FIONBIO */) {
+		s->nonblock = *(int *)arg;
+		return 0;
+	}
+	if (request == 0x5451 || request == 0x5450) /* FIOCLEX, FIONCLEX: not the engine's */
+		return -ENOTTY;
+	return s->dead ? -EBADF : sys_ioctl(s->hidden, request, arg);
+}
+
+bool sock_get_nonblock(const struct sock *s)
+{
+	return s->nonblock;
+}
+
+void sock_set_nonblock(struct sock *s, bool on)
+{
+	s->nonblock = on;
+}
+
+short sock_poll_mask(struct sock *s)
+{
+	struct pollfd p = {s->hidden, ~POLLNVAL, 0};
+	struct timespec now = {0, 0};
+	sys_ppoll(&p, 1, &now, NULL);
+	return p.revents;
+}
+
+int sock_poll(struct sock_pollfd *fds, unsigned n, const struct timespec *timeout,
+	      const sigset_t *mask)
+{
+	struct pollfd *p = calloc(n, sizeof *p);
+	for (unsigned i = 0; i < n; i++)
+		p[i] = (struct pollfd){fds[i].sock ? fds[i].sock->hidden : fds[i].fd, fds[i].events, 0};
+	int r = sys_ppoll(p, n, timeout, mask);
+	for (unsigned i = 0; i < n; i++)
+		fds[i].revents = p[i].revents;
+	free(p);
+	return r;
+}
+
+int epset_new(int epfd, struct epset **out)
+{
+	struct epset *e = calloc(1, sizeof *e);
+	struct epoll_event ev = {.events = EPOLLIN, .data.ptr = e};
+	e->epfd = epfd;
+	e->hidden = fd_move_high(sys_epoll_create1(EPOLL_CLOEXEC));
+	sys_epoll_ctl(e->hidden, EPOLL_CTL_ADD, epfd, &ev);
+	*out = e;
+	return 0;
+}
+
+void epset_free(struct epset *e)
+{
+	fd_close(e->hidden);
+	free(e);
+}
+
+static int reg_find(struct epset *e, int fd, struct sock *s)
+{
+	for (int i = 0; i < 4096; i++)
+		if (e->reg[i].s == s && e->reg[i].fd == fd)
+			return i;
+	return -1;
+}
+
+int epset_ctl(struct epset *e, int op, int fd, struct sock *s, struct epoll_event *ev)
+{
+	int at = reg_find(e, fd, s);
+	if (s->listener) /* same queue as the kernel's registration, which stays: nothing more to see */
+		return 0;
+	int r = sys_epoll_ctl(e->hidden, op, s->hidden, ev);
+	if (r < 0)
+		return r;
+	if (op == EPOLL_CTL_ADD) {
+		for (at = 0; e->reg[at].s; at++)
+			;
+		e->members++;
+	}
+	e->reg[at].fd = fd;
+	e->reg[at].s = s;
+	if (op == EPOLL_CTL_DEL) {
+		e->reg[at].s = NULL;
+		e->members--;
+	} else {
+		e->reg[at].ev = *ev;
+	}
+	return 0;
+}
+
+int epset_forget(struct epset *e, int fd, struct sock *s, struct epoll_event *ev)
+{
+	int at = reg_find(e, fd, s);
+	if (at < 0)
+		return 0;
+	*ev = e->reg[at].ev;
+	e->reg[at].s = NULL;
+	e->members--;
+	sys_epoll_ctl(e->hidden, EPOLL_CTL_DEL, s->hidden, NULL);
+	return 1;
+}
+
+int epset_wait(struct epset *e, struct epoll_event *evs, int max, const struct timespec *timeout,
+	       const sigset_t *mask)
+{
+	int ms = timeout ? timeout->tv_sec * 1000 + (timeout->tv_nsec + 999999) / 1000000 : -1;
+	int n = sys_epoll_pwait(e->hidden, evs, max, ms, mask);
+	for (int i = 0; i < n; i++) {
+		if (evs[i].data.ptr != e)
+			continue;
+		evs[i] = evs[--n];
+		int more = sys_epoll_pwait(e->epfd, evs + n, max - n, 0, NULL);
+		return n + (more > 0 ? more : 0);
+	}
+	return n;
+}
+
+bool epset_empty(const struct epset *e)
+{
+	return e->members == 0;
+}
+
+void epset_set_epfd(struct epset *e, int epfd)
+{
+	e->epfd = epfd;
+}
+
+int epset_pollable(struct epset *e)
+{
+	/* epfd is in the hidden epoll already, so the hidden one cannot be in epfd: the fake swaps them round by moving the members. */
+	struct epoll_event ev;
+	if (e->pollable)
+		return 0;
+	e->pollable = true;
+	sys_epoll_ctl(e->hidden, EPOLL_CTL_DEL, e->epfd, NULL);
+	ev = (struct epoll_event){.events = EPOLLIN, .data.ptr = e};
+	return sys_epoll_ctl(e->epfd, EPOLL_CTL_ADD, e->hidden, &ev);
+}
+
+bool engine_exists(void)
+{
+	return exists;
+}
+
+void engine_on_exit(void)
+{
+	n_exit++;
+	report();
+}
+
+int sock_handover(struct sock *s)
+{
+	if (s->dead)
+		return -EBADF;
+	n_handover++;
+	s->dead = true;
+	return s->listener ? 0 : sys_fcntl(s->hidden, F_DUPFD_CLOEXEC, 0);
+}
+
+void engine_fork_prepare(void)
+{
+}
+
+void engine_fork_parent(pid_t child)
+{
+}
+
+void engine_fork_child(void)
+{
+	n_listen = n_connect = n_accept = n_handover = n_adopt = n_exit = n_close = 0;
+	for (struct sock *s = all; s; s = s->next)
+		s->inherited = true;
+}
+
+bool sock_is_inherited(const struct sock *s)
+{
+	return s->inherited;
+}
+
+int sock_adopt(struct sock *s)
+{
+	n_adopt++;
+	s->inherited = false;
+	if (s->listener)
+		return 0;
+	s->dead = true;
+	return sys_fcntl(s->hidden, F_DUPFD_CLOEXEC, 0);
+}
+
+bool engine_is_internal_fd(int fd)
+{
+	return fd_is_internal(fd);
+}
+
+void engine_note_fallback(const char *what, const char *why)
+{
+}
