@@ -1,7 +1,6 @@
 /*
- * Handover: a connection of ours becomes the kernel's (DESIGN §5). The kernel socket is made first, then the classifier lets the
- * flow's frames through: a frame that comes in between reaches only us, and is retransmitted; the other way round the kernel would
- * answer it with RST.
+ * Handover: a connection of ours becomes the kernel's (DESIGN §5), in the order of kernel/handover.h: the kernel has it, then the classifier lets
+ * the flow's frames through and we forget it, then what is unsent leaves. So the peer's segments always meet somebody.
  */
 #include "socket/engine.h"
 
@@ -29,7 +28,7 @@ int conn_handover(struct engine *e, struct sock *s)
 	if (!s->live)
 		return -ENOTCONN;
 	int err = tcp_snapshot(&s->tcp, e->now, &snap);
-	int fd = err ? err : handover_import(&snap, link_info(e->link)->ifindex);
+	int fd = err ? err : handover_begin(&snap, link_info(e->link)->ifindex);
 	if (fd < 0) {
 		e->counters[SOCKC_HandoverFailed]++;
 		log_debug("handover", "a connection in %s could not be handed over (errno %d)", tcp_state_name(tcp_state(&s->tcp)), -fd);
@@ -38,9 +37,15 @@ int conn_handover(struct engine *e, struct sock *s)
 	flow_becomes_kernels(e, s);
 	e->counters[SOCKC_HandedOver]++;
 	s->kind = SOCK_KIND_DEAD;
+	sock_ref(s); /* its buffers hold the snapshot's data */
 	sock_notify(e, s); /* who waits looks again, and sees that it is gone */
 	sock_retire(e, s);
-	return fd;
+	err = handover_finish(fd, &snap);
+	sock_put(e, s);
+	if (!err)
+		return fd;
+	e->counters[SOCKC_HandoverFailed]++;
+	return err; /* the kernel gave up: so did the connection */
 }
 
 int sock_handover(struct sock *s)
