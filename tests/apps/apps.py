@@ -461,6 +461,9 @@ def other_ports_untouched(lab):
     got = lab.client.run(["curl", "-sS", "--fail", other.url("file")]).stdout
     expect(sha256(got) == file_sha256(case.dir / "www/file"), "damaged")
     expect(lab.server.opens()[1] == passive + 1, "the kernel did not accept it")
+    got = lab.client.run(["curl", "-sS", "--fail", case.url("small")]).stdout
+    expect(got == (case.dir / "www/small").read_bytes(), "nginx beside it: damaged")
+    expect(not finesse_command() or lab.server.opens()[1] == passive + 1, "the kernel accepted nginx's connection")
     lab.stop(other.process, signal.SIGINT)
     case.end()
 

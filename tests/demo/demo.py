@@ -280,9 +280,10 @@ def reason(client_first, document, server):
     if not server:
         return "the kernel sends a FIN at once when a program closes; %s was the faster" % ("curl" if client_first else "nginx")
     s = next((entry.get("steering", {}) for entry in document.get("listeners", []) if entry.get("port") == 8300), {})
+    if client_first and s.get("hold_client_fin"):
+        return "nginx closed, finesse held its FIN; curl had all of the response and closed: the hold was over"
     if client_first:
-        return "nginx closed, finesse held the FIN; curl had all of the response and closed first (hold ended by the client: %s)" % s.get(
-            "hold_client_fin", "?")
+        return "curl had all of the response and closed before nginx did"
     return "finesse sent the FIN at once: %s" % (", ".join(s.get("server_first", {})) or "no reason told")
 
 
