@@ -1,6 +1,7 @@
 /*
- * Settings: the table of settings.def, and one setter per entry. Defaults go through the same setters. Nothing here keeps state;
- * values are copied into the caller's struct. Every error is one line that says which setting and what it takes.
+ * Settings: the table of settings.def, and one setter per entry. Defaults go through the same
+ * setters. Nothing here keeps state; values are copied into the caller's struct. Every error is one
+ * line that says which setting and what it takes.
  */
 #include "base/settings.h"
 #include "base/sys.h"
@@ -12,7 +13,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define CLOSE_HOLD_LIMIT_US (60 * USEC_PER_SEC) /* a hold is never longer than Linux's TIME-WAIT, which it is to spare */
+/* A hold is never longer than Linux's TIME-WAIT, which it is to spare. */
+#define CLOSE_HOLD_LIMIT_US (60 * USEC_PER_SEC)
 #define SPIN_LIMIT_US       USEC_PER_SEC
 #define CLIENT_BUDGET_LIMIT 1000000u
 #define FILE_LIMIT_BYTES    65536 /* of a settings file */
@@ -37,7 +39,8 @@ static int parse_number(const char *text, size_t len, uint64_t max, uint64_t *ou
 }
 
 /* "1s", "500ms", "20us", or a plain number of `plain_us` microseconds. */
-static int parse_time(const char *text, int64_t plain_us, int64_t min_us, int64_t max_us, int64_t *out)
+static int parse_time(const char *text, int64_t plain_us, int64_t min_us, int64_t max_us,
+		      int64_t *out)
 {
 	static const struct {
 		const char *suffix;
@@ -78,8 +81,8 @@ SETTER(interface)
 {
 	size_t n = strlen(value);
 	/* dev_valid_name() of Linux */
-	if (n == 0 || n >= sizeof s->interface || strpbrk(value, "/: \t\n") || strcmp(value, ".") == 0 ||
-	    strcmp(value, "..") == 0)
+	if (n == 0 || n >= sizeof s->interface || strpbrk(value, "/: \t\n") ||
+	    strcmp(value, ".") == 0 || strcmp(value, "..") == 0)
 		return -EINVAL;
 	memcpy(s->interface, value, n + 1);
 	return 0;
@@ -107,7 +110,8 @@ SETTER(close_policy)
 	} else if (strcmp(value, "adaptive") == 0) {
 		s->close_policy = CLOSE_POLICY_ADAPTIVE;
 	} else if (strncmp(value, "hold:", 5) == 0) {
-		int r = parse_time(value + 5, USEC_PER_MSEC, USEC_PER_MSEC, CLOSE_HOLD_LIMIT_US, &s->close_hold_us);
+		int r = parse_time(value + 5, USEC_PER_MSEC, USEC_PER_MSEC, CLOSE_HOLD_LIMIT_US,
+				   &s->close_hold_us);
 		if (r < 0)
 			return r;
 		s->close_policy = CLOSE_POLICY_HOLD;
@@ -119,7 +123,8 @@ SETTER(close_policy)
 
 SETTER(close_hold_max)
 {
-	return parse_time(value, USEC_PER_MSEC, USEC_PER_MSEC, CLOSE_HOLD_LIMIT_US, &s->close_hold_max_us);
+	return parse_time(value, USEC_PER_MSEC, USEC_PER_MSEC, CLOSE_HOLD_LIMIT_US,
+			  &s->close_hold_max_us);
 }
 
 SETTER(close_client_budget)
@@ -213,8 +218,8 @@ void settings_default(struct settings *s)
 }
 
 /* `shown`: the name as the user wrote it. */
-static int setting_apply(struct settings *s, const struct setting *t, const char *shown, const char *value,
-			 char *why, size_t why_len)
+static int setting_apply(struct settings *s, const struct setting *t, const char *shown,
+			 const char *value, char *why, size_t why_len)
 {
 	char detail[256] = "";
 	int r = t->set(s, value, detail, sizeof detail);
@@ -276,8 +281,11 @@ int settings_from_environment(struct settings *s, char *const *environ_, char *w
 {
 	bool rules_seen = false;
 	for (char *const *e = environ_; *e; e++) {
-		if (strncmp(*e, variable_prefix, sizeof variable_prefix - 1) == 0 && !variable_is_known(*e)) {
-			snprintf(why, why_len, "%.*s is not a variable of finesse ('finesse run --help' lists the settings)",
+		if (strncmp(*e, variable_prefix, sizeof variable_prefix - 1) == 0 &&
+		    !variable_is_known(*e)) {
+			snprintf(why, why_len,
+				 "%.*s is not a variable of finesse ('finesse run --help' lists "
+				 "the settings)",
 				 (int)strcspn(*e, "="), *e);
 			return -EINVAL;
 		}
@@ -346,7 +354,8 @@ static int file_line(char *line, struct settings_visit *v, char *why, size_t why
 	return v->setting(v, trim(name), trim(equals + 1), why, why_len);
 }
 
-static int file_lines(const char *path, char *text, struct settings_visit *v, char *why, size_t why_len)
+static int file_lines(const char *path, char *text, struct settings_visit *v, char *why,
+		      size_t why_len)
 {
 	unsigned number = 0;
 	for (char *line = text, *next; line; line = next) {
@@ -386,7 +395,8 @@ struct file_into {
 	bool rules_seen;
 };
 
-static int file_setting(struct settings_visit *v, const char *name, const char *value, char *why, size_t why_len)
+static int file_setting(struct settings_visit *v, const char *name, const char *value, char *why,
+			size_t why_len)
 {
 	struct file_into *into = (struct file_into *)v;
 	if (settings_is_rule(name) && !into->rules_seen) {

@@ -1,15 +1,18 @@
 /*
- * The settings (DESIGN §8): one table, base/settings.def, gives each its name, default and help; it is the same name on the command line
+ * The settings (DESIGN §8): one table, base/settings.def, gives each its name, default and help; it
+ * is the same name on the command line
  * (--close-policy), in the environment (FINESSE_CLOSE_POLICY) and in a file (close-policy = …).
  *
- * Pure but for settings_from_file and settings_file_visit, which read one file; no state, safe in any thread. Times are
- * written 2s, 500ms or 50us; a plain number has the unit that the table names. Variables that begin with FINESSE__ (two underscores) are the
- * project's own, between its parts, and no settings.
+ * Pure but for settings_from_file and settings_file_visit, which read one file; no state, safe in
+ * any thread. Times are written 2s, 500ms or 50us; a plain number has the unit that the table
+ * names. Variables that begin with FINESSE__ (two underscores) are the project's own, between its
+ * parts, and no settings.
  *
- * Rules: only and except may be given again and again, and each holds a list with commas; the first rule that matches wins; what no rule
- * matches is served unless there is an `only`. A rule may begin with its own word, `only` or `except`, so that one variable can
- * keep an order between the two; from the environment, FINESSE_EXCEPT comes before FINESSE_ONLY. A source (environment, file) that
- * has rules replaces the rules of the one before it.
+ * Rules: only and except may be given again and again, and each holds a list with commas; the first
+ * rule that matches wins; what no rule matches is served unless there is an `only`. A rule may
+ * begin with its own word, `only` or `except`, so that one variable can keep an order between the
+ * two; from the environment, FINESSE_EXCEPT comes before FINESSE_ONLY. A source (environment, file)
+ * that has rules replaces the rules of the one before it.
  */
 #ifndef FINESSE_BASE_SETTINGS_H
 #define FINESSE_BASE_SETTINGS_H
@@ -35,8 +38,8 @@ struct settings {
 	char interface[16]; /* "" : the default route's */
 	bool bypass_firewall;
 	enum close_policy_kind close_policy;
-	int64_t close_hold_us;     /* of hold:MS */
-	int64_t close_hold_max_us; /* 1 s */
+	int64_t close_hold_us;        /* of hold:MS */
+	int64_t close_hold_max_us;    /* 1 s */
 	uint32_t close_client_budget; /* 4000 */
 	char congestion[16];
 	uint32_t spin_us;
@@ -47,26 +50,36 @@ struct settings {
 };
 
 void settings_default(struct settings *s);
-/* One setting by its name ("close-policy"). 0; -EINVAL and one line in `why` that names the setting and what it takes. -ENOENT: no such name. */
-int settings_set(struct settings *s, const char *name, const char *value, char *why, size_t why_len);
-/* All FINESSE_* of the environment. 0 or -EINVAL with `why`; an unknown FINESSE_ variable is an error too. */
+/* One setting by its name ("close-policy"). 0; -EINVAL and one line in `why` that names the setting
+ * and what it takes. -ENOENT: no such name. */
+int settings_set(struct settings *s, const char *name, const char *value, char *why,
+		 size_t why_len);
+/* All FINESSE_* of the environment. 0 or -EINVAL with `why`; an unknown FINESSE_ variable is an
+ * error too. */
 int settings_from_environment(struct settings *s, char *const *environ_, char *why, size_t why_len);
 int settings_from_file(struct settings *s, const char *path, char *why, size_t why_len);
-/* The lines of a settings file, in order. The visitor returns 0, or -EINVAL/-ENOENT and its reason, which gets FILE:LINE before it. */
+/* The lines of a settings file, in order. The visitor returns 0, or -EINVAL/-ENOENT and its reason,
+ * which gets FILE:LINE before it. */
 struct settings_visit {
-	int (*setting)(struct settings_visit *v, const char *name, const char *value, char *why, size_t why_len);
+	int (*setting)(struct settings_visit *v, const char *name, const char *value, char *why,
+		       size_t why_len);
 };
 int settings_file_visit(const char *path, struct settings_visit *v, char *why, size_t why_len);
-/* "close-policy" to "FINESSE_CLOSE_POLICY"; `out` holds SETTINGS_VARIABLE_LEN bytes. Returns out. */
+/* "close-policy" to "FINESSE_CLOSE_POLICY"; `out` holds SETTINGS_VARIABLE_LEN bytes. Returns out.
+ */
 #define SETTINGS_VARIABLE_LEN 48
 const char *settings_variable(const char *name, char *out);
 /* Is it one of the two whose values add up (only, except)? */
 bool settings_is_rule(const char *name);
-/* Adds the rules of one `only` or `except` value; settings_set does it by this. 0, -EINVAL with `why`; then nothing is added. */
-int settings_add_rules(struct settings *s, bool except, const char *value, char *why, size_t why_len);
-/* May traffic (we are the server at local addr:port, or client to remote addr:port) be ours by the rules? For a server on
-   a wildcard address: may all of it be, so an `only` must cover every address and an `except` need only touch one. */
-bool settings_rules_allow(const struct settings *s, bool server, const struct ip_addr *addr, uint16_t port);
+/* Adds the rules of one `only` or `except` value; settings_set does it by this. 0, -EINVAL with
+ * `why`; then nothing is added. */
+int settings_add_rules(struct settings *s, bool except, const char *value, char *why,
+		       size_t why_len);
+/* May traffic (we are the server at local addr:port, or client to remote addr:port) be ours by the
+   rules? For a server on a wildcard address: may all of it be, so an `only` must cover every
+   address and an `except` need only touch one. */
+bool settings_rules_allow(const struct settings *s, bool server, const struct ip_addr *addr,
+			  uint16_t port);
 
 /* For --help and the man page: iterate the table. NULL past the end. */
 struct setting_info {

@@ -1,6 +1,7 @@
 /*
- * The rules of `only` and `except` (DESIGN §4 "Policy"): parsing, and the question that they answer. A rule's address is a prefix of
- * the 128-bit mapped form, so that one comparison serves both families.
+ * The rules of `only` and `except` (DESIGN §4 "Policy"): parsing, and the question that they
+ * answer. A rule's address is a prefix of the 128-bit mapped form, so that one comparison serves
+ * both families.
  */
 #include "base/settings.h"
 
@@ -61,7 +62,9 @@ static int parse_prefix(char *text, bool bracketed, char *length, struct traffic
 	if ((strchr(text, ':') != NULL) != bracketed || ip_addr_parse(text, &rule->addr) < 0)
 		return -EINVAL;
 	bits = bracketed ? ADDR_BITS : ADDR_BITS - V4_PREFIX_BITS;
-	len = ip_addr_is_any(&rule->addr) ? 0 : bits; /* 0.0.0.0 and [::] mean what a listener means by them */
+	len = ip_addr_is_any(&rule->addr)
+		  ? 0
+		  : bits; /* 0.0.0.0 and [::] mean what a listener means by them */
 	if (length && parse_small(length, bits, &len) < 0)
 		return -EINVAL;
 	rule->prefix_len = (uint8_t)(ADDR_BITS - bits + len);
@@ -89,7 +92,8 @@ static int parse_where(char *text, struct traffic_rule *rule)
 			return -EINVAL;
 		text++;
 	}
-	return parse_prefix(text, bracketed, length, rule) < 0 ? -EINVAL : parse_ports(colon + 1, rule);
+	return parse_prefix(text, bracketed, length, rule) < 0 ? -EINVAL
+							       : parse_ports(colon + 1, rule);
 }
 
 /* The next word of *text, cut off in place; NULL at the end. */
@@ -126,7 +130,8 @@ static int parse_rule(char *text, bool except, struct traffic_rule *rule)
 	return next_word(&text) ? -EINVAL : 0;
 }
 
-int settings_add_rules(struct settings *s, bool except, const char *value, char *why, size_t why_len)
+int settings_add_rules(struct settings *s, bool except, const char *value, char *why,
+		       size_t why_len)
 {
 	unsigned n = s->n_rules;
 	for (const char *p = value;; p++) {
@@ -138,8 +143,10 @@ int settings_add_rules(struct settings *s, bool except, const char *value, char 
 			return -EINVAL;
 		}
 		if (len >= sizeof text || parse_rule(text, except, &s->rules[n]) < 0) {
-			snprintf(why, why_len, "a rule is server|client ADDR[/LEN]:PORT[-PORT], "
-				 "any or * for ADDR and PORT, IPv6 as [ADDR], not '%.*s'", (int)(len < 80 ? len : 80), p);
+			snprintf(why, why_len,
+				 "a rule is server|client ADDR[/LEN]:PORT[-PORT], "
+				 "any or * for ADDR and PORT, IPv6 as [ADDR], not '%.*s'",
+				 (int)(len < 80 ? len : 80), p);
 			return -EINVAL;
 		}
 		n++;
@@ -166,19 +173,22 @@ static bool rule_matches_wildcard(const struct traffic_rule *rule, const struct 
 	bool v4_listener = ip_addr_is_v4(addr);
 	if (rule->except) /* touches it */
 		return rule->prefix_len == 0 || v4_rule || !v4_listener;
-	return rule->prefix_len == 0 || (v4_listener && v4_rule && rule->prefix_len == V4_PREFIX_BITS);
+	return rule->prefix_len == 0 ||
+	       (v4_listener && v4_rule && rule->prefix_len == V4_PREFIX_BITS);
 }
 
-bool settings_rules_allow(const struct settings *s, bool server, const struct ip_addr *addr, uint16_t port)
+bool settings_rules_allow(const struct settings *s, bool server, const struct ip_addr *addr,
+			  uint16_t port)
 {
 	bool wildcard = server && ip_addr_is_any(addr), has_only = false;
 	for (unsigned i = 0; i < s->n_rules; i++) {
 		const struct traffic_rule *rule = &s->rules[i];
 		has_only |= !rule->except;
-		if (!(server ? rule->server : rule->client) || port < rule->port_first || port > rule->port_last)
+		if (!(server ? rule->server : rule->client) || port < rule->port_first ||
+		    port > rule->port_last)
 			continue;
-		if (wildcard ? rule_matches_wildcard(rule, addr) :
-			       prefix_matches(addr, &rule->addr, rule->prefix_len))
+		if (wildcard ? rule_matches_wildcard(rule, addr)
+			     : prefix_matches(addr, &rule->addr, rule->prefix_len))
 			return !rule->except;
 	}
 	return !has_only;

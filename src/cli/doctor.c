@@ -1,7 +1,8 @@
 /*
- * finesse doctor: tries what the engine will try, in this network namespace and as this user, and says what each result means.
- * Nothing stays behind: every socket, ring and program is closed again before the next line. `finesse run --strict` asks the same questions and
- * prints only what is missing.
+ * finesse doctor: tries what the engine will try, in this network namespace and as this user, and
+ * says what each result means. Nothing stays behind: every socket, ring and program is closed again
+ * before the next line. `finesse run --strict` asks the same questions and prints only what is
+ * missing.
  */
 #include "cli/cli.h"
 
@@ -49,7 +50,8 @@ enum finding {
 static enum finding worst;
 static bool strict; /* for run: one line for each that is missing, on standard error */
 
-static void say(enum finding finding, const char *what, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+static void say(enum finding finding, const char *what, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
 static void say(enum finding finding, const char *what, const char *fmt, ...)
 {
 	static const char *const words[] = {"ok", "note", "missing"};
@@ -76,12 +78,16 @@ static void check_capabilities(void)
 		const char *name, *ok, *missing;
 		enum finding without;
 	} caps[] = {
-		{CAP_NET_RAW, CAP_NET_RAW, "CAP_NET_RAW", "may read and write frames",
-		 "no packet socket: run as root, or grant it with setcap or systemd's AmbientCapabilities", FINDING_MISSING},
-		{CAP_NET_ADMIN, CAP_NET_ADMIN, "CAP_NET_ADMIN", "may attach the classifier, resolve neighbours and hand sockets over",
-		 "no classifier: run as root, or grant it with setcap or systemd's AmbientCapabilities", FINDING_MISSING},
-		{CAP_BPF, CAP_SYS_ADMIN, "CAP_BPF", "may load the classifier's program", "may not load the classifier's program",
-		 FINDING_MISSING},
+	    {CAP_NET_RAW, CAP_NET_RAW, "CAP_NET_RAW", "may read and write frames",
+	     "no packet socket: run as root, or grant it with setcap or systemd's "
+	     "AmbientCapabilities",
+	     FINDING_MISSING},
+	    {CAP_NET_ADMIN, CAP_NET_ADMIN, "CAP_NET_ADMIN",
+	     "may attach the classifier, resolve neighbours and hand sockets over",
+	     "no classifier: run as root, or grant it with setcap or systemd's AmbientCapabilities",
+	     FINDING_MISSING},
+	    {CAP_BPF, CAP_SYS_ADMIN, "CAP_BPF", "may load the classifier's program",
+	     "may not load the classifier's program", FINDING_MISSING},
 	};
 	unsigned long long effective = 0;
 	char line[256];
@@ -92,7 +98,8 @@ static void check_capabilities(void)
 		fclose(f);
 	for (size_t i = 0; i < sizeof caps / sizeof caps[0]; i++) {
 		bool has = effective & (1ull << caps[i].bit | 1ull << caps[i].other);
-		say(has ? FINDING_OK : caps[i].without, caps[i].name, "%s", has ? caps[i].ok : caps[i].missing);
+		say(has ? FINDING_OK : caps[i].without, caps[i].name, "%s",
+		    has ? caps[i].ok : caps[i].missing);
 	}
 }
 
@@ -103,7 +110,8 @@ static void check_kernel(void)
 	uname(&u);
 	sscanf(u.release, "%d.%d", &major, &minor);
 	bool ok = major > KERNEL_MAJOR || (major == KERNEL_MAJOR && minor >= KERNEL_MINOR);
-	say(ok ? FINDING_OK : FINDING_NOTE, "kernel", "%s %s%s", u.sysname, u.release, ok ? "" : ": older than any that was tried (6.1)");
+	say(ok ? FINDING_OK : FINDING_NOTE, "kernel", "%s %s%s", u.sysname, u.release,
+	    ok ? "" : ": older than any that was tried (6.1)");
 }
 
 static void check_library(void)
@@ -112,13 +120,17 @@ static void check_library(void)
 	if (cli_find_library(path, sizeof path) == 0)
 		say(FINDING_OK, "libfinesse.so", "%s", path);
 	else
-		say(FINDING_MISSING, "libfinesse.so", "neither next to finesse nor in %s", FINESSE_PKGLIBDIR);
+		say(FINDING_MISSING, "libfinesse.so", "neither next to finesse nor in %s",
+		    FINESSE_PKGLIBDIR);
 }
 
 /* A packet socket that hears nothing (protocol 0), with the engine's ring and headers. */
 static int packet_open(void)
 {
-	struct tpacket_req ring = {.tp_block_size = RING_BLOCK, .tp_block_nr = 1, .tp_frame_size = RING_BLOCK, .tp_frame_nr = 1};
+	struct tpacket_req ring = {.tp_block_size = RING_BLOCK,
+				   .tp_block_nr = 1,
+				   .tp_frame_size = RING_BLOCK,
+				   .tp_frame_nr = 1};
 	int version = TPACKET_V2, one = 1;
 	int fd = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0);
 	if (fd < 0)
@@ -152,7 +164,8 @@ static void check_io_uring(void)
 		say(FINDING_OK, "io_uring", "transmits and waits in one system call");
 		close((int)fd);
 	} else {
-		say(FINDING_NOTE, "io_uring", "%s: frames leave by sendmmsg, which is slower", strerror(errno));
+		say(FINDING_NOTE, "io_uring", "%s: frames leave by sendmmsg, which is slower",
+		    strerror(errno));
 	}
 }
 
@@ -160,9 +173,11 @@ static void check_repair(void)
 {
 	int one = 1, fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, IPPROTO_TCP);
 	if (fd >= 0 && setsockopt(fd, IPPROTO_TCP, TCP_REPAIR, &one, sizeof one) == 0)
-		say(FINDING_OK, "TCP_REPAIR", "connections can be handed to the kernel (exec, exit, unsupported options)");
+		say(FINDING_OK, "TCP_REPAIR",
+		    "connections can be handed to the kernel (exec, exit, unsupported options)");
 	else
-		say(FINDING_NOTE, "TCP_REPAIR", "%s: connections cannot be handed to the kernel", strerror(errno));
+		say(FINDING_NOTE, "TCP_REPAIR", "%s: connections cannot be handed to the kernel",
+		    strerror(errno));
 	if (fd >= 0)
 		close(fd);
 }
@@ -207,7 +222,8 @@ static void check_firewall(int ifindex)
 	if (firewall_check(ifindex, why, sizeof why) == 0)
 		say(FINDING_OK, "firewall", "no rule of this host could concern TCP");
 	else
-		say(FINDING_MISSING, "firewall", "%s: sockets stay with the kernel (--bypass-firewall overrides)",
+		say(FINDING_MISSING, "firewall",
+		    "%s: sockets stay with the kernel (--bypass-firewall overrides)",
 		    strncmp(why, prefix, strlen(prefix)) == 0 ? why + strlen(prefix) : why);
 }
 
@@ -227,12 +243,14 @@ static void check_interface(const char *wanted, bool firewall)
 	else
 		ifindex = netstate_default_interface(n, why, sizeof why);
 	if (ifindex <= 0) {
-		say(FINDING_MISSING, "interface", "%s%s", wanted ? wanted : why, wanted ? " does not exist" : " (--interface chooses one)");
+		say(FINDING_MISSING, "interface", "%s%s", wanted ? wanted : why,
+		    wanted ? " does not exist" : " (--interface chooses one)");
 	} else {
 		if_indextoname((unsigned)ifindex, name);
 		int count = netstate_addresses(n, ifindex, addrs, sizeof addrs / sizeof addrs[0]);
 		if (count > 0)
-			say(FINDING_OK, "interface", "%s, %d address%s", name, count, count == 1 ? "" : "es");
+			say(FINDING_OK, "interface", "%s, %d address%s", name, count,
+			    count == 1 ? "" : "es");
 		else
 			say(FINDING_MISSING, "interface", "%s has no address", name);
 		check_classifier(ifindex, name);
@@ -247,12 +265,13 @@ static void check_limits(void)
 	struct rlimit files, memlock;
 	getrlimit(RLIMIT_NOFILE, &files);
 	getrlimit(RLIMIT_MEMLOCK, &memlock);
-	say(files.rlim_cur < NOFILE_LOW ? FINDING_NOTE : FINDING_OK, "RLIMIT_NOFILE", "%llu open files; each connection is one",
-	    (unsigned long long)files.rlim_cur);
+	say(files.rlim_cur < NOFILE_LOW ? FINDING_NOTE : FINDING_OK, "RLIMIT_NOFILE",
+	    "%llu open files; each connection is one", (unsigned long long)files.rlim_cur);
 	if (memlock.rlim_cur == RLIM_INFINITY)
 		say(FINDING_OK, "RLIMIT_MEMLOCK", "unlimited");
 	else
-		say(FINDING_OK, "RLIMIT_MEMLOCK", "%llu KiB; kernels since 5.12 charge io_uring and BPF elsewhere",
+		say(FINDING_OK, "RLIMIT_MEMLOCK",
+		    "%llu KiB; kernels since 5.12 charge io_uring and BPF elsewhere",
 		    (unsigned long long)memlock.rlim_cur / 1024);
 }
 
@@ -286,9 +305,12 @@ int cli_doctor(int argc, char **argv)
 		else if (strcmp(argv[i], "--interface") == 0)
 			return cli_usage_error("doctor", "--interface needs a value");
 		else
-			return cli_usage_error("doctor", "there is no option '%s' (finesse doctor [--interface NAME])", argv[i]);
+			return cli_usage_error(
+			    "doctor", "there is no option '%s' (finesse doctor [--interface NAME])",
+			    argv[i]);
 	}
 	check_everything(interface, true);
-	puts(worst == FINDING_MISSING ? "sockets will stay on the kernel's TCP" : "sockets will be served by finesse");
+	puts(worst == FINDING_MISSING ? "sockets will stay on the kernel's TCP"
+				      : "sockets will be served by finesse");
 	return worst == FINDING_MISSING ? EXIT_NOTHING : EXIT_OK;
 }

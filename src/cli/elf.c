@@ -1,7 +1,8 @@
 /*
- * What LD_PRELOAD cannot reach: static programs have no dynamic linker, set-id programs and those with file capabilities have one that
- * does not listen (AT_SECURE, ld.so(8)), programs of another architecture load another libc, and Go makes its system calls itself.
- * A script is judged by its interpreter.
+ * What LD_PRELOAD cannot reach: static programs have no dynamic linker, set-id programs and those
+ * with file capabilities have one that does not listen (AT_SECURE, ld.so(8)), programs of another
+ * architecture load another libc, and Go makes its system calls itself. A script is judged by its
+ * interpreter.
  */
 #include "cli/cli.h"
 
@@ -32,7 +33,7 @@
 #define NOTES_MAX       4096
 
 /* Does this note segment hold a note of Go's linker (its name is "Go")? */
-static bool notes_of_go(int fd, const ElfW(Phdr) *ph)
+static bool notes_of_go(int fd, const ElfW(Phdr) * ph)
 {
 	char buf[NOTES_MAX];
 	size_t size = ph->p_filesz < sizeof buf ? ph->p_filesz : sizeof buf, at = 0;
@@ -50,14 +51,15 @@ static bool notes_of_go(int fd, const ElfW(Phdr) *ph)
 	return false;
 }
 
-static const char *program_obstacle(int fd, const ElfW(Ehdr) *eh)
+static const char *program_obstacle(int fd, const ElfW(Ehdr) * eh)
 {
 	bool interpreter = false, go = false;
 	if (eh->e_ident[EI_CLASS] != ELFCLASS_HERE || eh->e_ident[EI_DATA] != ELFDATA_HERE)
 		return "is a program for another architecture than libfinesse.so";
 	for (unsigned i = 0; i < eh->e_phnum; i++) {
 		ElfW(Phdr) ph;
-		if (pread(fd, &ph, sizeof ph, (off_t)(eh->e_phoff + (uint64_t)i * eh->e_phentsize)) != sizeof ph)
+		if (pread(fd, &ph, sizeof ph,
+			  (off_t)(eh->e_phoff + (uint64_t)i * eh->e_phentsize)) != sizeof ph)
 			return NULL; /* execve will say what it thinks of it */
 		interpreter |= ph.p_type == PT_INTERP;
 		go |= ph.p_type == PT_NOTE && notes_of_go(fd, &ph);
@@ -110,7 +112,8 @@ static const char *obstacle(const char *path, int depth)
 	if (n > 0 && script_interpreter(head.bytes, (size_t)n, interpreter)) {
 		if (depth < SCRIPT_DEPTH)
 			why = obstacle(interpreter, depth + 1);
-	} else if (n >= (ssize_t)sizeof head.elf && memcmp(head.bytes, ELFMAG, SELFMAG) == 0 && fstat(fd, &st) == 0) {
+	} else if (n >= (ssize_t)sizeof head.elf && memcmp(head.bytes, ELFMAG, SELFMAG) == 0 &&
+		   fstat(fd, &st) == 0) {
 		why = privilege_obstacle(fd, &st);
 		if (!why)
 			why = program_obstacle(fd, &head.elf);

@@ -1,4 +1,5 @@
-/* --help, of the whole and of each command; the settings come from their table. man/finesse.1 says the same in full. */
+/* --help, of the whole and of each command; the settings come from their table. man/finesse.1 says
+ * the same in full. */
 #include "cli/cli.h"
 
 #include <string.h>
@@ -25,7 +26,8 @@ static void help_general(FILE *out)
 static void help_setting(FILE *out, const struct setting_info *info)
 {
 	char option[64];
-	int n = snprintf(option, sizeof option, "  --%s%s%s", info->name, info->arg ? " " : "", info->arg ? info->arg : "");
+	int n = snprintf(option, sizeof option, "  --%s%s%s", info->name, info->arg ? " " : "",
+			 info->arg ? info->arg : "");
 	fprintf(out, "%-*s%s%s", OPTION_COLUMN, option, n >= OPTION_COLUMN ? " " : "", info->help);
 	if (info->default_text && !info->flag)
 		fprintf(out, " [%s]", info->default_text);
@@ -42,10 +44,13 @@ static void help_run(FILE *out)
 	      out);
 	for (size_t i = 0; settings_info(i); i++)
 		help_setting(out, settings_info(i));
-	fprintf(out, "%-*s%s\n", OPTION_COLUMN, "  --config FILE", "lines of SETTING = VALUE; the environment and the command line win");
+	fprintf(out, "%-*s%s\n", OPTION_COLUMN, "  --config FILE",
+		"lines of SETTING = VALUE; the environment and the command line win");
 	fputs("\n"
-	      "In the environment --close-policy is FINESSE_CLOSE_POLICY, and so on. A flag may be given a value: --strict=off.\n"
-	      "Exit status: 2 for a bad setting, 126 when PROGRAM cannot be executed, 127 when it is not found, else PROGRAM's.\n",
+	      "In the environment --close-policy is FINESSE_CLOSE_POLICY, and so on. A flag may be "
+	      "given a value: --strict=off.\n"
+	      "Exit status: 2 for a bad setting, 126 when PROGRAM cannot be executed, 127 when it "
+	      "is not found, else PROGRAM's.\n",
 	      out);
 }
 
@@ -53,7 +58,8 @@ static void help_stat(FILE *out)
 {
 	fputs("usage: finesse stat [PID] [--json]\n"
 	      "\n"
-	      "Asks the engine of each program that runs under finesse in this network namespace, or of PID in whichever.\n"
+	      "Asks the engine of each program that runs under finesse in this network namespace, "
+	      "or of PID in whichever.\n"
 	      "\n"
 	      "  --json   the engine's own document; an array of them when there are several\n"
 	      "\n"
@@ -69,7 +75,8 @@ static void help_doctor(FILE *out)
 	      "\n"
 	      "  --interface NAME   the interface to serve, if not the default route's\n"
 	      "\n"
-	      "Exit status: 0 when sockets will be served, 1 when they will stay on the kernel's TCP, 2 for a bad option.\n",
+	      "Exit status: 0 when sockets will be served, 1 when they will stay on the kernel's "
+	      "TCP, 2 for a bad option.\n",
 	      out);
 }
 

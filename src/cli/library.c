@@ -15,10 +15,12 @@ int cli_find_library(char *out, size_t size)
 	if (n > 0) {
 		self[n] = 0;
 		*(strrchr(self, '/') + 1) = 0;
-		if ((size_t)snprintf(out, size, "%s%s", self, LIBRARY) < size && access(out, R_OK) == 0)
+		if ((size_t)snprintf(out, size, "%s%s", self, LIBRARY) < size &&
+		    access(out, R_OK) == 0)
 			return 0;
 	}
-	if ((size_t)snprintf(out, size, "%s/%s", FINESSE_PKGLIBDIR, LIBRARY) < size && access(out, R_OK) == 0)
+	if ((size_t)snprintf(out, size, "%s/%s", FINESSE_PKGLIBDIR, LIBRARY) < size &&
+	    access(out, R_OK) == 0)
 		return 0;
 	return -ENOENT;
 }

@@ -10,9 +10,9 @@ struct command {
 };
 
 static const struct command commands[] = {
-	{"run", cli_run},
-	{"stat", cli_stat},
-	{"doctor", cli_doctor},
+    {"run", cli_run},
+    {"stat", cli_stat},
+    {"doctor", cli_doctor},
 };
 
 static const struct command *command_find(const char *name)
@@ -62,7 +62,8 @@ int main(int argc, char **argv)
 		return help(argc > 2 ? argv[2] : NULL);
 	const struct command *c = command_find(argv[1]);
 	if (!c)
-		return cli_usage_error(NULL, "there is no command '%s' (see finesse --help)", argv[1]);
+		return cli_usage_error(NULL, "there is no command '%s' (see finesse --help)",
+				       argv[1]);
 	if (argc > 2 && is_help(argv[2]))
 		return help(c->name);
 	return c->run(argc - 1, argv + 1);

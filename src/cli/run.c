@@ -1,9 +1,10 @@
 /*
  * finesse run: settings → environment, LD_PRELOAD, execve in our own pid.
  *
- * A setting comes from the file (--config), the environment, or the command line, the later the stronger. All are checked before the
- * program starts; the program's environment carries the result, and its shim reads nothing else. Rules (only, except) of a stronger place
- * replace those of a weaker one; they travel in one variable, FINESSE_ONLY, so that their order is kept.
+ * A setting comes from the file (--config), the environment, or the command line, the later the
+ * stronger. All are checked before the program starts; the program's environment carries the
+ * result, and its shim reads nothing else. Rules (only, except) of a stronger place replace those
+ * of a weaker one; they travel in one variable, FINESSE_ONLY, so that their order is kept.
  */
 #include "cli/cli.h"
 
@@ -34,7 +35,8 @@ struct given {
 	} items[GIVEN_MAX];
 };
 
-static int given_add(struct settings_visit *v, const char *name, const char *value, char *why, size_t why_len)
+static int given_add(struct settings_visit *v, const char *name, const char *value, char *why,
+		     size_t why_len)
 {
 	struct given *g = (struct given *)v;
 	if (g->n == GIVEN_MAX) {
@@ -64,7 +66,8 @@ static void rules_append(char *out, size_t size, const char *word, const char *l
 		n = strcspn(p, ",");
 		bool has_word = strncmp(p, "only", 4) == 0 || strncmp(p, "except", 6) == 0;
 		size_t used = strlen(out);
-		snprintf(out + used, size - used, "%s%s%s%.*s", used ? "," : "", has_word ? "" : word, has_word ? "" : " ", (int)n, p);
+		snprintf(out + used, size - used, "%s%s%s%.*s", used ? "," : "",
+			 has_word ? "" : word, has_word ? "" : " ", (int)n, p);
 		p += n;
 		if (*p == 0)
 			return;
@@ -79,7 +82,8 @@ static void given_export(const struct given *g, bool win)
 		if (settings_is_rule(g->items[i].name))
 			rules_append(rules, sizeof rules, g->items[i].name, g->items[i].value);
 		else
-			setenv(settings_variable(g->items[i].name, variable), g->items[i].value, win);
+			setenv(settings_variable(g->items[i].name, variable), g->items[i].value,
+			       win);
 	}
 	if (g->rules && (win || (!getenv("FINESSE_ONLY") && !getenv("FINESSE_EXCEPT")))) {
 		setenv("FINESSE_ONLY", rules, 1);
@@ -87,7 +91,8 @@ static void given_export(const struct given *g, bool win)
 	}
 }
 
-/* Ours comes after what is there: an address sanitizer must be the first, and others may wrap us. */
+/* Ours comes after what is there: an address sanitizer must be the first, and others may wrap us.
+ */
 static void preload_export(const char *library)
 {
 	const char *old = getenv("LD_PRELOAD");
@@ -128,7 +133,8 @@ static int parse_option(struct arguments *a, char **argv)
 	int flag = setting_is_flag(name);
 	const char *value = equals ? equals + 1 : NULL;
 	if (n >= sizeof name || (!is_config && flag < 0)) {
-		cli_usage_error("run", "there is no setting '%.60s' (see finesse run --help)", name);
+		cli_usage_error("run", "there is no setting '%.60s' (see finesse run --help)",
+				name);
 		return -1;
 	}
 	if (!value && flag == 1) {
@@ -162,9 +168,11 @@ static int parse_arguments(struct arguments *a, char **argv)
 	if (*p && strcmp(*p, "--") == 0)
 		p++;
 	else if (*p && (*p)[0] == '-')
-		return cli_usage_error("run", "there is no option '%s' (see finesse run --help)", *p);
+		return cli_usage_error("run", "there is no option '%s' (see finesse run --help)",
+				       * p);
 	if (!*p)
-		return cli_usage_error("run", "which program? (finesse run [SETTING...] [--] PROGRAM [ARGUMENT...])");
+		return cli_usage_error(
+		    "run", "which program? (finesse run [SETTING...] [--] PROGRAM [ARGUMENT...])");
 	a->program = p;
 	return EXIT_OK;
 }
@@ -183,11 +191,13 @@ static int settings_merge(const struct arguments *a, struct given *file, struct 
 	if (a->given.rules)
 		s->n_rules = 0;
 	for (unsigned i = 0; i < a->given.n; i++)
-		if (settings_set(s, a->given.items[i].name, a->given.items[i].value, why, sizeof why) < 0)
+		if (settings_set(s, a->given.items[i].name, a->given.items[i].value, why,
+				 sizeof why) < 0)
 			return cli_usage_error("run", "%s", why);
 	if (s->close_policy == CLOSE_POLICY_HOLD && s->close_hold_us > s->close_hold_max_us)
-		return cli_usage_error("run", "close-policy holds for %lld ms, but close-hold-max is %lld ms",
-				       (long long)s->close_hold_us / 1000, (long long)s->close_hold_max_us / 1000);
+		return cli_usage_error(
+		    "run", "close-policy holds for %lld ms, but close-hold-max is %lld ms",
+		    (long long)s->close_hold_us / 1000, (long long)s->close_hold_max_us / 1000);
 	return EXIT_OK;
 }
 
@@ -230,20 +240,26 @@ static int program_exec(char **program, const struct settings *s)
 		return status;
 	}
 	if (cli_find_library(library, sizeof library) < 0) {
-		fprintf(stderr, "finesse run: libfinesse.so is neither next to finesse nor in %s\n", FINESSE_PKGLIBDIR);
+		fprintf(stderr, "finesse run: libfinesse.so is neither next to finesse nor in %s\n",
+			FINESSE_PKGLIBDIR);
 		return EXIT_CANNOT_RUN;
 	}
 	if (strpbrk(library, ": "))
-		return cli_usage_error("run", "LD_PRELOAD cannot name %s: a path with a colon or a space", library);
+		return cli_usage_error(
+		    "run", "LD_PRELOAD cannot name %s: a path with a colon or a space", library);
 	const char *obstacle = elf_obstacle(path);
 	if (obstacle) {
-		fprintf(stderr, "finesse run: %s %s: it cannot be preloaded, and %s\n", path, obstacle,
+		fprintf(stderr, "finesse run: %s %s: it cannot be preloaded, and %s\n", path,
+			obstacle,
 			s->strict ? "--strict forbids to start it so" : "runs on the kernel's TCP");
 		if (s->strict)
 			return EXIT_CANNOT_RUN;
 	}
 	if (s->strict && !doctor_allows(s)) {
-		fprintf(stderr, "finesse run: %s would stay on the kernel's TCP: --strict forbids to start it so\n", program[0]);
+		fprintf(stderr,
+			"finesse run: %s would stay on the kernel's TCP: --strict forbids to start "
+			"it so\n",
+			program[0]);
 		return EXIT_CANNOT_RUN;
 	}
 	preload_export(library);

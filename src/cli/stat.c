@@ -1,6 +1,7 @@
 /*
- * finesse stat: finds the engines, asks each for its document, prints it. An engine listens on the abstract AF_UNIX name
- * finesse/stat/PID of its network namespace, writes one JSON document to who connects, and closes.
+ * finesse stat: finds the engines, asks each for its document, prints it. An engine listens on the
+ * abstract AF_UNIX name finesse/stat/PID of its network namespace, writes one JSON document to who
+ * connects, and closes.
  */
 #include "cli/cli.h"
 #include "cli/stat.h"
@@ -38,7 +39,8 @@ static int engine_connect(long pid)
 		return -errno;
 	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &tv, sizeof tv);
 	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &tv, sizeof tv);
-	if (connect(fd, (struct sockaddr *)&sun, (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + (size_t)n)) < 0) {
+	if (connect(fd, (struct sockaddr *)&sun,
+		    (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + (size_t)n)) < 0) {
 		int err = errno;
 		close(fd);
 		return -err;
@@ -82,21 +84,24 @@ static json_t *engine_ask(long pid)
 	size_t len;
 	int err, fd = engine_connect(pid);
 	if (fd < 0) {
-		fprintf(stderr, "finesse stat: pid %ld: %s\n", pid, fd == -ECONNREFUSED ? "does not run under finesse, or has no engine yet" :
-			strerror(-fd));
+		fprintf(stderr, "finesse stat: pid %ld: %s\n", pid,
+			fd == -ECONNREFUSED ? "does not run under finesse, or has no engine yet"
+					    : strerror(-fd));
 		return NULL;
 	}
 	char *text = read_all(fd, &len, &err);
 	close(fd);
 	if (!text) {
-		fprintf(stderr, "finesse stat: pid %ld: %s\n", pid, err == EAGAIN ? "does not answer (is it stopped?)" : strerror(err));
+		fprintf(stderr, "finesse stat: pid %ld: %s\n", pid,
+			err == EAGAIN ? "does not answer (is it stopped?)" : strerror(err));
 		return NULL;
 	}
 	json_t *document = len ? json_loadb(text, len, 0, &error) : NULL;
 	if (!len)
 		fprintf(stderr, "finesse stat: pid %ld: runs as another user\n", pid);
 	else if (!document)
-		fprintf(stderr, "finesse stat: pid %ld: not a document: %s at byte %d\n", pid, error.text, error.position);
+		fprintf(stderr, "finesse stat: pid %ld: not a document: %s at byte %d\n", pid,
+			error.text, error.position);
 	else if (!json_is_object(document))
 		json_decref(document), document = NULL;
 	free(text);
@@ -141,7 +146,8 @@ static int enter_namespace_of(long pid)
 	struct stat ours, its;
 	int r = 0;
 	snprintf(path, sizeof path, "/proc/%ld/ns/net", pid);
-	if (stat("/proc/self/ns/net", &ours) == 0 && stat(path, &its) == 0 && ours.st_ino == its.st_ino)
+	if (stat("/proc/self/ns/net", &ours) == 0 && stat(path, &its) == 0 &&
+	    ours.st_ino == its.st_ino)
 		return 0;
 	int fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
@@ -183,7 +189,8 @@ static int stat_engines(const long *pids, size_t n, bool json)
 	for (size_t i = 0; documents && i < n; i++)
 		if ((documents[got] = engine_ask(pids[i])))
 			got++;
-	int status = documents && (got || json) ? print_documents(documents, got, json) : EXIT_NOTHING;
+	int status =
+	    documents && (got || json) ? print_documents(documents, got, json) : EXIT_NOTHING;
 	for (size_t i = 0; i < got; i++)
 		json_decref(documents[i]);
 	free(documents);
@@ -202,23 +209,28 @@ int cli_stat(int argc, char **argv)
 			continue;
 		}
 		if (argv[i][0] == '-')
-			return cli_usage_error("stat", "there is no option '%s' (finesse stat [PID] [--json])", argv[i]);
+			return cli_usage_error(
+			    "stat", "there is no option '%s' (finesse stat [PID] [--json])",
+			    argv[i]);
 		if (pid)
 			return cli_usage_error("stat", "one PID at most, or none for all");
 		pid = strtol(argv[i], &end, 10);
 		if (*end || pid <= 0)
-			return cli_usage_error("stat", "PID takes a process number, not '%s'", argv[i]);
+			return cli_usage_error("stat", "PID takes a process number, not '%s'",
+					       argv[i]);
 	}
 	if (pid) {
 		int r = enter_namespace_of(pid);
 		if (r < 0) {
-			fprintf(stderr, "finesse stat: pid %ld: %s\n", pid, r == -ENOENT ? "no such process" : strerror(-r));
+			fprintf(stderr, "finesse stat: pid %ld: %s\n", pid,
+				r == -ENOENT ? "no such process" : strerror(-r));
 			return EXIT_NOTHING;
 		}
 		return stat_engines(&pid, 1, json);
 	}
 	size_t n = engines_find(pids, ENGINES_MAX);
 	if (n == 0)
-		fputs("finesse stat: no program runs under finesse in this network namespace\n", stderr);
+		fputs("finesse stat: no program runs under finesse in this network namespace\n",
+		      stderr);
 	return stat_engines(pids, n, json);
 }

@@ -1,6 +1,6 @@
 /*
- * An engine's document as text, in the manner of ss -ti. Nothing is required of the document: what is missing is left out, so
- * that command and engine of different versions get along.
+ * An engine's document as text, in the manner of ss -ti. Nothing is required of the document: what
+ * is missing is left out, so that command and engine of different versions get along.
  */
 #include "cli/stat.h"
 
@@ -93,7 +93,8 @@ static void flow_duration(struct flow *f, json_t *object, const char *key, const
 }
 
 /* `always`: even when it is 0. */
-static void flow_number(struct flow *f, json_t *object, const char *key, const char *label, bool always)
+static void flow_number(struct flow *f, json_t *object, const char *key, const char *label,
+			bool always)
 {
 	char word[64], t[24];
 	if (!has(object, key) || (!always && number(object, key) == 0))
@@ -107,18 +108,23 @@ static void flow_number(struct flow *f, json_t *object, const char *key, const c
 static void render_head(FILE *out, json_t *d)
 {
 	json_t *totals = json_object_get(d, "totals");
-	fprintf(out, "%s, pid %" PRId64 ", finesse %s", text(d, "comm"), number(d, "pid"), text(d, "version"));
+	fprintf(out, "%s, pid %" PRId64 ", finesse %s", text(d, "comm"), number(d, "pid"),
+		text(d, "version"));
 	if (has(d, "interface"))
-		fprintf(out, " on %s (classifier %s, transmit %s)", text(d, "interface"), text(d, "classifier"), text(d, "tx"));
+		fprintf(out, " on %s (classifier %s, transmit %s)", text(d, "interface"),
+			text(d, "classifier"), text(d, "tx"));
 	else
 		fprintf(out, ", no engine: everything is the kernel's");
 	fputc('\n', out);
 	if (!totals)
 		return;
-	fprintf(out, "connections: %" PRId64 " opened, %" PRId64 " accepted; first FIN %" PRId64 " times ours, %" PRId64
-		" times the peer's; %" PRId64 " in TIME-WAIT; %" PRId64 " fell back to the kernel\n",
-		number(totals, "connections_opened"), number(totals, "connections_accepted"), number(totals, "first_fin_us"),
-		number(totals, "first_fin_peer"), number(d, "time_wait"), number(totals, "fallbacks"));
+	fprintf(out,
+		"connections: %" PRId64 " opened, %" PRId64 " accepted; first FIN %" PRId64
+		" times ours, %" PRId64 " times the peer's; %" PRId64 " in TIME-WAIT; %" PRId64
+		" fell back to the kernel\n",
+		number(totals, "connections_opened"), number(totals, "connections_accepted"),
+		number(totals, "first_fin_us"), number(totals, "first_fin_peer"),
+		number(d, "time_wait"), number(totals, "fallbacks"));
 }
 
 /* "first FIN ours: 12 learned-off, 3 idle" */
@@ -138,11 +144,13 @@ static void render_reasons(FILE *out, json_t *reasons)
 
 static void render_steering(FILE *out, json_t *s)
 {
-	int64_t closes = number(s, "closes"), first = number(s, "client_first"), hold_us = number(s, "hold_us");
+	int64_t closes = number(s, "closes"), first = number(s, "client_first"),
+		hold_us = number(s, "hold_us");
 	char t[24];
 	fprintf(out, "    close policy %s: %" PRId64 " closes", text(s, "policy"), closes);
 	if (closes > 0)
-		fprintf(out, ", the client first in %" PRId64 " (%.1f %%)", first, 100.0 * (double)first / (double)closes);
+		fprintf(out, ", the client first in %" PRId64 " (%.1f %%)", first,
+			100.0 * (double)first / (double)closes);
 	if (hold_us > 0)
 		fprintf(out, "; holds up to %s", duration(hold_us, t));
 	else if (json_is_true(json_object_get(s, "learned_off")))
@@ -165,7 +173,8 @@ static void render_steering(FILE *out, json_t *s)
 static const char *listener_name(json_t *l, char out[80])
 {
 	bool v6 = strchr(text(l, "address"), ':') != NULL;
-	snprintf(out, 80, "%s%s%s:%" PRId64, v6 ? "[" : "", text(l, "address"), v6 ? "]" : "", number(l, "port"));
+	snprintf(out, 80, "%s%s%s:%" PRId64, v6 ? "[" : "", text(l, "address"), v6 ? "]" : "",
+		 number(l, "port"));
 	return out;
 }
 
@@ -175,20 +184,18 @@ static int local_width(json_t *listeners, json_t *connections)
 	size_t width = LOCAL_WIDTH_MIN, i;
 	char name[80];
 	json_t *item;
-	json_array_foreach (listeners, i, item)
-		if (strlen(listener_name(item, name)) > width)
-			width = strlen(name);
-	json_array_foreach (connections, i, item)
-		if (strlen(text(item, "local")) > width)
-			width = strlen(text(item, "local"));
+	json_array_foreach(listeners, i, item) if (strlen(listener_name(item, name)) > width)
+	    width = strlen(name);
+	json_array_foreach(connections, i, item) if (strlen(text(item, "local")) > width) width =
+	    strlen(text(item, "local"));
 	return (int)width;
 }
 
 static void render_listener(FILE *out, json_t *l, int width)
 {
 	char local[80];
-	fprintf(out, "%-12s %8" PRId64 " %8" PRId64 "  %-*s  *", "LISTEN", number(l, "accept_queue"), number(l, "backlog"), width,
-		listener_name(l, local));
+	fprintf(out, "%-12s %8" PRId64 " %8" PRId64 "  %-*s  *", "LISTEN",
+		number(l, "accept_queue"), number(l, "backlog"), width, listener_name(l, local));
 	if (number(l, "syn_queue"))
 		fprintf(out, "  %" PRId64 " in SYN-RECEIVED", number(l, "syn_queue"));
 	fputc('\n', out);
@@ -202,8 +209,9 @@ static void render_connection(FILE *out, json_t *c, int width)
 	char word[96], a[24];
 	struct flow f = {out, "    ", 0};
 	const char *first = text(c, "first_fin");
-	fprintf(out, "%-12s %8" PRId64 " %8" PRId64 "  %-*s  %s\n", text(c, "state"), number(c, "unread_bytes"),
-		number(c, "unsent_bytes") + number(c, "in_flight_bytes"), width, text(c, "local"), text(c, "remote"));
+	fprintf(out, "%-12s %8" PRId64 " %8" PRId64 "  %-*s  %s\n", text(c, "state"),
+		number(c, "unread_bytes"), number(c, "unsent_bytes") + number(c, "in_flight_bytes"),
+		width, text(c, "local"), text(c, "remote"));
 	if (json_is_true(json_object_get(c, "held")))
 		flow_word(&f, "FIN HELD");
 	flow_word(&f, text(c, "role"));
@@ -226,7 +234,10 @@ static void render_connection(FILE *out, json_t *c, int width)
 	flow_number(&f, c, "in_flight_bytes", "in flight", false);
 	flow_number(&f, c, "retrans", "retransmitted", false);
 	if (strcmp(first, "us") == 0 || strcmp(first, "peer") == 0 || text(c, "close_reason")[0]) {
-		snprintf(word, sizeof word, "first FIN %s%s%s", strcmp(first, "us") == 0 ? "ours" : strcmp(first, "peer") == 0 ? "the peer's" : "none yet",
+		snprintf(word, sizeof word, "first FIN %s%s%s",
+			 strcmp(first, "us") == 0     ? "ours"
+			 : strcmp(first, "peer") == 0 ? "the peer's"
+						      : "none yet",
 			 text(c, "close_reason")[0] ? ": " : "", text(c, "close_reason"));
 		flow_word(&f, word);
 	}
@@ -263,7 +274,8 @@ static void render_counters(FILE *out, json_t *counters)
 			if (!any)
 				fprintf(out, "%s\n", title);
 			any = true;
-			snprintf(word, sizeof word, "%s %" PRId64, name, (int64_t)json_integer_value(value));
+			snprintf(word, sizeof word, "%s %" PRId64, name,
+				 (int64_t)json_integer_value(value));
 			flow_word(&f, word);
 		}
 		flow_end(&f);
@@ -272,16 +284,16 @@ static void render_counters(FILE *out, json_t *counters)
 
 void stat_render(FILE *out, json_t *d)
 {
-	json_t *listeners = json_object_get(d, "listeners"), *connections = json_object_get(d, "connections"), *item;
+	json_t *listeners = json_object_get(d, "listeners"),
+	       * connections = json_object_get(d, "connections"), *item;
 	int width = local_width(listeners, connections);
 	size_t i;
 	render_head(out, d);
 	if (json_array_size(listeners) + json_array_size(connections) > 0)
-		fprintf(out, "%-12s %8s %8s  %-*s  %s\n", "State", "Recv-Q", "Send-Q", width, "Local", "Peer");
-	json_array_foreach (listeners, i, item)
-		render_listener(out, item, width);
-	json_array_foreach (connections, i, item)
-		render_connection(out, item, width);
+		fprintf(out, "%-12s %8s %8s  %-*s  %s\n", "State", "Recv-Q", "Send-Q", width,
+			"Local", "Peer");
+	json_array_foreach(listeners, i, item) render_listener(out, item, width);
+	json_array_foreach(connections, i, item) render_connection(out, item, width);
 	render_fallbacks(out, json_object_get(d, "fallbacks"));
 	render_counters(out, json_object_get(d, "counters"));
 }

@@ -5,16 +5,16 @@
 #include "base/siphash.h"
 #include "base/time.h"
 
-#define SLOT_US    (5 * USEC_PER_SEC)
-#define WINDOW_US  (60 * USEC_PER_SEC) /* Linux's TIME-WAIT */
-#define SLOTS      (WINDOW_US / SLOT_US + 1)
-#define SET_WAYS   8
-#define SETS       1024 /* 8192 clients, 700 KiB when all are in use */
+#define SLOT_US   (5 * USEC_PER_SEC)
+#define WINDOW_US (60 * USEC_PER_SEC) /* Linux's TIME-WAIT */
+#define SLOTS     (WINDOW_US / SLOT_US + 1)
+#define SET_WAYS  8
+#define SETS      1024 /* 8192 clients, 700 KiB when all are in use */
 
 struct budget_entry {
 	struct ip_addr client;
-	uint16_t port; /* 0: free; nobody serves on port 0 */
-	int64_t slot;  /* the newest slot that counts[] knows */
+	uint16_t port;          /* 0: free; nobody serves on port 0 */
+	int64_t slot;           /* the newest slot that counts[] knows */
 	uint32_t counts[SLOTS]; /* by slot number modulo SLOTS */
 };
 
@@ -44,7 +44,8 @@ static size_t budget_set(const struct budget *b, const struct ip_addr *client, u
 	return siphash24(key, sizeof key, b->secret) % SETS;
 }
 
-static struct budget_entry *budget_find(const struct budget *b, const struct ip_addr *client, uint16_t port)
+static struct budget_entry *budget_find(const struct budget *b, const struct ip_addr *client,
+					uint16_t port)
 {
 	const struct budget_entry *set = b->sets[budget_set(b, client, port)];
 	for (int i = 0; i < SET_WAYS; i++)
@@ -74,7 +75,8 @@ static void entry_advance(struct budget_entry *e, int64_t slot)
 }
 
 /* The entry to overwrite for a new client: a free one, else the smallest. */
-static struct budget_entry *budget_victim(struct budget *b, const struct ip_addr *client, uint16_t port, int64_t slot)
+static struct budget_entry *budget_victim(struct budget *b, const struct ip_addr *client,
+					  uint16_t port, int64_t slot)
 {
 	struct budget_entry *set = b->sets[budget_set(b, client, port)], *victim = &set[0];
 	for (int i = 0; i < SET_WAYS; i++) {
@@ -86,7 +88,8 @@ static struct budget_entry *budget_victim(struct budget *b, const struct ip_addr
 	return victim;
 }
 
-uint32_t budget_count(const struct budget *b, int64_t now, const struct ip_addr *client, uint16_t port)
+uint32_t budget_count(const struct budget *b, int64_t now, const struct ip_addr *client,
+		      uint16_t port)
 {
 	const struct budget_entry *e = budget_find(b, client, port);
 	return e ? entry_count(e, now / SLOT_US) : 0;

@@ -1,32 +1,45 @@
 /*
  * The learner of `adaptive`.
  *
- * A hold of T has one benefit: if the client closes first within T, its TIME-WAIT stays away from us. It has one cost: a client that waits for
- * our EOF gets it T later. A client that closes by itself, early or late, knows that the message is over and loses nothing. So, with S(T) the share
+ * A hold of T has one benefit: if the client closes first within T, its TIME-WAIT stays away from
+ * us. It has one cost: a client that waits for our EOF gets it T later. A client that closes by
+ * itself, early or late, knows that the message is over and loses nothing. So, with S(T) the share
  * of clients that have not closed after T,
  *
  *	worth(T) = PRICE_US · (1 − S(T)) − T · S(T)
  *
- * and we hold for the T that is worth most, or not at all when none is worth anything. One formula gives what a quantile with special cases would have
- * to patch together: where everybody closes first, T covers the slowest client seen; where half of them wait, T covers the quick ones if that
- * costs little; where nobody closes first, T is 0. It also bounds what others can be made to lose: on average no waiter's delay costs more than
- * PRICE_US per close that was steered, so that somebody who wants others to wait long must close first himself, many times over.
+ * and we hold for the T that is worth most, or not at all when none is worth anything. One formula
+ * gives what a quantile with special cases would have to patch together: where everybody closes
+ * first, T covers the slowest client seen; where half of them wait, T covers the quick ones if that
+ * costs little; where nobody closes first, T is 0. It also bounds what others can be made to lose:
+ * on average no waiter's delay costs more than PRICE_US per close that was steered, so that somebody
+ * who wants others to wait long must close first himself, many times over.
  *
- * Observations. Every hold ends in one: the client closed first after so long (this time, from "all acknowledged" to the client's FIN, hardly depends on
- * the round trip, because its ACK and its FIN travel together), or the hold ran out. The latter says only that this client takes longer than this hold; S is
- * therefore estimated as Kaplan and Meier do (1958): at each time, the share of those who close then among those who were watched until then. So many short holds that
- * ran out do not hide what a few long ones show. After a hold ran out, a FIN that comes sooner than a round trip after ours was on its way: a closer
- * after all, who took the hold and that; one that comes a second later or never was no waiter, whatever it is doing.
+ * Observations. Every hold ends in one: the client closed first after so long (this time, from "all
+ * acknowledged" to the client's FIN, hardly depends on the round trip, because its ACK and its FIN
+ * travel together), or the hold ran out. The latter says only that this client takes longer than
+ * this hold; S is therefore estimated as Kaplan and Meier do (1958): at each time, the share of
+ * those who close then among those who were watched until then. So many short holds that ran out do
+ * not hide what a few long ones show. After a hold ran out, a FIN that comes sooner than a round
+ * trip after ours was on its way: a closer after all, who took the hold and that; one that comes a
+ * second later or never was no waiter, whatever it is doing.
  *
- * Memory: the weights halve every 64 observations, so that a change of population shows within some dozens.
+ * Memory: the weights halve every 64 observations, so that a change of population shows within some
+ * dozens.
  *
- * Exploring. A new listener tries: the first closes are held for 10 ms (curl, wget, urllib, wrk and git close within 0–1 ms, node 2 ms; the rest is
- * for scheduling and, plus SRTT, for jitter), at most 64 at a time; one closer ends the trying, six waiters end it the other way, so that a client that waits and comes
- * again and again has lost 60 ms once. Later, one close in 128, and so seldom that probes take less than 1 % of the time (a single client in a loop would feel each of them), is
- * a probe of 10 ms, every fourth of 50 ms for slow clients; after a success the next of the same length comes after 32 closes, because a success costs
- * nothing. Clients that take longer than 50 ms + SRTT are found only where their round trip is as long (see late FINs above).
+ * Exploring. A new listener tries: the first closes are held for 10 ms (curl, wget, urllib, wrk and
+ * git close within 0–1 ms, node 2 ms; the rest is for scheduling and, plus SRTT, for jitter), at
+ * most 64 at a time; one closer ends the trying, six waiters end it the other way, so that a client
+ * that waits and comes again and again has lost 60 ms once. Later, one close in 128, and so seldom
+ * that probes take less than 1 % of the time (a single client in a loop would feel each of them), is
+ * a probe of 3, 10, 3 or 50 ms in turn (short ones may come more often, and most clients are
+ * quick); after a success the next, of the same length, comes after 32 closes, because a success
+ * costs nothing. Where holds pay, one close in 128 is held longer, to see whether there are slower
+ * clients. Clients that take longer than 50 ms + SRTT are found only where their round trip is as
+ * long (see late FINs above).
  *
- * Events: advise at close; on_closed_first, on_waited, on_late afterwards. No timers. Limits: fixed memory; T ≤ hold_max.
+ * Events: advise at close; on_closed_first, on_waited, on_late afterwards. No timers. Limits: fixed
+ * memory; T ≤ hold_max.
  */
 #include "steer/learner.h"
 
@@ -34,30 +47,32 @@
 
 #include "base/time.h"
 
-#define PRICE_US (5 * USEC_PER_MSEC) /* what waiters may lose, all together, for one TIME-WAIT avoided: it costs the engine
-					some 100 bytes, so little; below what a person or a benchmark of two hosts notices */
-#define ONE             16u /* the weight of one observation, so that halving keeps fractions */
-#define PRIOR_WAITER    4u  /* a quarter of an observation: nobody is ever sure that nobody waits */
-#define HALVE_AFTER     64
-#define WAITERS_OFF_MAX (8 * ONE) /* remembered of a bad past, so that a few good probes outweigh it */
-#define SHARE_ONE       65536     /* S in fixed point */
+/* What waiters may lose, all together, for one TIME-WAIT avoided. It costs the engine some 100 bytes,
+ * so little; and below what a person notices. */
+#define PRICE_US (5 * USEC_PER_MSEC)
+
+#define ONE             16u /* the weight of one observation: halving keeps fractions */
+#define PRIOR_WAITER    4u /* a quarter of one: never be sure that nobody waits */
+#define HALVE_AFTER     64 /* observations */
+#define WAITERS_OFF_MAX (8 * ONE) /* of a bad past, so that a few good probes outweigh it */
+#define SHARE_ONE       65536 /* S in fixed point */
 
 #define FIRST_EDGE_US    64
 #define EDGES_PER_OCTAVE 4
 #define HOLD_FLOOR_US    USEC_PER_MSEC /* a client's scheduler is no better than that */
-#define MARGIN           2             /* T = MARGIN × the bucket's edge: room to see that clients become slower */
+#define MARGIN           2 /* T in edges: room to see that clients become slower */
 
 #define TRIAL_US        (10 * USEC_PER_MSEC)
-#define LONG_TRIAL_US   (50 * USEC_PER_MSEC)
-#define LONG_EVERY      4
+#define SHORT_PROBE_US  (3 * USEC_PER_MSEC)
+#define LONG_PROBE_US   (50 * USEC_PER_MSEC)
 #define TRIALS_AT_ONCE  64
-#define YOUNG           32 /* observations during which holds are at least a trial's, to see more than the quickest */
-#define PROBE_EVERY     128
+#define YOUNG           32  /* observations, in which to look for more than the quickest */
+#define PROBE_EVERY     128 /* closes */
 #define PROBE_SOON      32
 #define PROBE_TIME_PART 100 /* probes take at most one part in so many of the time */
 
-#define RTT_TELLING_US USEC_PER_MSEC /* over shorter round trips, noise in the measurement could pass for a closer */
-#define NO_WAITER_US   USEC_PER_SEC /* who answers our FIN so late was not waiting for it */
+#define RTT_TELLING_US USEC_PER_MSEC /* of shorter round trips, noise could pass for a closer */
+#define NO_WAITER_US   USEC_PER_SEC  /* who answers our FIN so late was not waiting for it */
 
 /* The upper edge of bucket i: 64 µs, then four steps per octave. */
 static int64_t bucket_edge(unsigned i)
@@ -169,6 +184,15 @@ static void learner_see_rtt(struct learner *l, int64_t srtt_us)
 		l->rtt_floor_us += (srtt_us - l->rtt_floor_us) / 256;
 }
 
+/* While holds pay, only clients that take longer are news. */
+static int64_t probe_length(const struct learner *l)
+{
+	static const int64_t lengths[] = {SHORT_PROBE_US, TRIAL_US, SHORT_PROBE_US, LONG_PROBE_US};
+	if (l->hold_us > 0)
+		return l->hold_us < TRIAL_US ? TRIAL_US : LONG_PROBE_US;
+	return lengths[l->probes % (sizeof lengths / sizeof lengths[0])];
+}
+
 static bool may_probe(const struct learner *l, int64_t now, int64_t us)
 {
 	bool hurry = l->encouraged && l->hold_us == 0;
@@ -177,11 +201,11 @@ static bool may_probe(const struct learner *l, int64_t now, int64_t us)
 	return hurry || now - l->probed_at >= us * PROBE_TIME_PART;
 }
 
-enum learner_advice learner_advise(struct learner *l, int64_t now, int64_t srtt_us, uint64_t held_now, int64_t *hold_us)
+enum learner_advice learner_advise(struct learner *l, int64_t now, int64_t srtt_us,
+				   uint64_t held_now, int64_t *hold_us)
 {
-	bool is_long = l->probes % LONG_EVERY == LONG_EVERY - 1 || l->hold_us > TRIAL_US;
 	int64_t trial_us = at_most(TRIAL_US + srtt_us, l->hold_max_us);
-	int64_t probe_us = at_most((is_long ? LONG_TRIAL_US : TRIAL_US) + srtt_us, l->hold_max_us);
+	int64_t probe_us = at_most(probe_length(l) + srtt_us, l->hold_max_us);
 	learner_see_rtt(l, srtt_us);
 	l->asked_since_probe++;
 	if (learner_is_trying(l)) {
@@ -194,7 +218,6 @@ enum learner_advice learner_advise(struct learner *l, int64_t now, int64_t srtt_
 		*hold_us = probe_us;
 		l->asked_since_probe = 0;
 		l->probed_at = now;
-		l->probes += l->hold_us > 0;
 		return LEARNER_PROBE;
 	}
 	*hold_us = l->hold_us;

@@ -1,6 +1,7 @@
 /*
- * What `adaptive` knows of one listener's clients: do they close first when given time, and how much time do they take? The
- * algorithm and the reasons for its constants are in learner.c. Pure, fixed size, virtual time; the caller locks.
+ * What `adaptive` knows of one listener's clients: do they close first when given time, and how
+ * much time do they take? The algorithm and the reasons for its constants are in learner.c. Pure,
+ * fixed size, virtual time; the caller locks.
  */
 #ifndef FINESSE_STEER_LEARNER_H
 #define FINESSE_STEER_LEARNER_H
@@ -12,11 +13,13 @@
 
 struct learner {
 	int64_t hold_max_us;
-	uint32_t closers[LEARNER_BUCKETS]; /* who closed first, by the time taken after the last byte was acknowledged; in 1/16 */
-	uint32_t waiters[LEARNER_BUCKETS]; /* who did not within their hold, by the length of it; in 1/16 */
-	uint64_t observations; /* all that were ever made */
-	int64_t hold_us;       /* worth holding now; 0: not worth it */
-	int64_t rtt_floor_us;  /* the quickest clients' round trip; 0: unknown */
+	uint32_t closers[LEARNER_BUCKETS]; /* who closed first, by the time taken after the last
+					      byte was acknowledged; in 1/16 */
+	uint32_t waiters[LEARNER_BUCKETS]; /* who did not within their hold, by the length of it; in
+					      1/16 */
+	uint64_t observations;             /* all that were ever made */
+	int64_t hold_us;                   /* worth holding now; 0: not worth it */
+	int64_t rtt_floor_us;              /* the quickest clients' round trip; 0: unknown */
 	uint64_t asked_since_probe;
 	int64_t probed_at, probe_us;
 	uint64_t probes; /* says which of them are long */
@@ -24,7 +27,7 @@ struct learner {
 };
 
 enum learner_advice {
-	LEARNER_FIN,   /* holding does not pay */
+	LEARNER_FIN, /* holding does not pay */
 	LEARNER_HOLD,
 	LEARNER_PROBE, /* hold, to learn */
 	LEARNER_FULL,  /* nothing is known yet, and enough are held to find out */
@@ -32,13 +35,15 @@ enum learner_advice {
 
 void learner_init(struct learner *l, int64_t hold_max_us);
 /* `held_now`: closes of this listener that are held. Sets *hold_us when the advice is to hold. */
-enum learner_advice learner_advise(struct learner *l, int64_t now, int64_t srtt_us, uint64_t held_now, int64_t *hold_us);
+enum learner_advice learner_advise(struct learner *l, int64_t now, int64_t srtt_us,
+				   uint64_t held_now, int64_t *hold_us);
 
 /* The client closed, or reset, within the hold. */
 void learner_on_closed_first(struct learner *l, int64_t after_us);
 /* The hold ran out. */
 void learner_on_waited(struct learner *l, int64_t held_us);
-/* After our FIN, `after_us` until the client's (TIME_NEVER: it never came). `held_us`: of a hold that ran out, else −1. */
+/* After our FIN, `after_us` until the client's (TIME_NEVER: it never came). `held_us`: of a hold
+ * that ran out, else −1. */
 void learner_on_late(struct learner *l, int64_t held_us, int64_t after_us);
 
 /* So many closes that were held in vain say that clients of a new listener do not close first. */

@@ -1,25 +1,30 @@
 /*
  * The close policies: off, hold:MS, adaptive (DESIGN §6).
  *
- * Owns one struct steer per engine (the budget table, the count of what is held per client prefix), and one listener object for each
- * listening socket, which embeds the core's struct close_policy. A listener is reference-counted: one for the socket and
- * one for each of its connections, which may outlive it. steer_free comes after the last of them.
+ * Owns one struct steer per engine (the budget table, the count of what is held per client prefix),
+ * and one listener object for each listening socket, which embeds the core's struct close_policy. A
+ * listener is reference-counted: one for the socket and one for each of its connections, which may
+ * outlive it. steer_free comes after the last of them.
  *
- * Events: the core asks decide() at the call that would send a FIN, and reports outcome() exactly once for each connection's closing, plus a `late` one when
- * our FIN was first. Invariants: each CLOSE_HOLD takes one place (listener, engine, prefix) and one charge of the client's budget; the
- * outcome gives the place back, and the charge too unless the client did close first. No timers: holds are bounded by the core's.
+ * Events: the core asks decide() at the call that would send a FIN, and reports outcome() exactly
+ * once for each connection's closing, plus a `late` one when our FIN was first. Invariants: each
+ * CLOSE_HOLD takes one place (listener, engine, prefix) and one charge of the client's budget; the
+ * outcome gives the place back, and the charge too unless the client did close first. No timers:
+ * holds are bounded by the core's.
  *
  * The rules, in the order in which they are asked:
- *   what never may wait   not our accepted connection, the peer was first, unread data, SO_LINGER, exit, policy off
- *   shutdown()            held only when a reader says that the message is over: a half-close means something
- *   TLS, EOF-delimited    adaptive only; who says hold:MS has TLS held, which most clients close first after close_notify
- *   idle                  an unknown protocol whose last bytes were the client's, or ours but long acknowledged: the client may be about to reuse the connection
- *   data in a hold        proves that clients reuse: unknown protocols are not held for a minute, doubling each time it happens again
- *   caps (rule 1)         so many held per listener, engine, and client prefix
- *   budget (rule 0)       so many client-first closes per client and minute
+ *   what never may wait   not our accepted connection, the peer was first, unread data, SO_LINGER,
+ * exit, policy off shutdown()            held only when a reader says that the message is over: a
+ * half-close means something TLS, EOF-delimited    adaptive only; who says hold:MS has TLS held,
+ * which most clients close first after close_notify idle                  an unknown protocol whose
+ * last bytes were the client's, or ours but long acknowledged: the client may be about to reuse the
+ * connection data in a hold        proves that clients reuse: unknown protocols are not held for a
+ * minute, doubling each time it happens again caps (rule 1)         so many held per listener,
+ * engine, and client prefix budget (rule 0)       so many client-first closes per client and minute
  *   learner (rule 2)      see learner.c
  *
- * Limits: memory is fixed per engine and listener. Prefixes share counters by keyed hash: a collision can only cause an early FIN.
+ * Limits: memory is fixed per engine and listener. Prefixes share counters by keyed hash: a
+ * collision can only cause an early FIN.
  */
 #include "steer/steer.h"
 
@@ -38,9 +43,9 @@
 #define PREFIX_V4_BYTES   3 /* /24 */
 #define PREFIX_V6_BYTES   6 /* /48: one site */
 
-#define IDLE_US          USEC_PER_SEC
-#define DATA_STOP_US     (60 * USEC_PER_SEC)
-#define DATA_STOP_MAX_US (3600 * USEC_PER_SEC)
+#define IDLE_US           USEC_PER_SEC
+#define DATA_STOP_US      (60 * USEC_PER_SEC)
+#define DATA_STOP_MAX_US  (3600 * USEC_PER_SEC)
 
 struct steer {
 	struct steer_config config;
@@ -83,7 +88,7 @@ static uint16_t *prefix_counter(struct steer *s, const struct flow_key *key)
 static bool places_left(struct listener *l, const struct flow_key *key)
 {
 	return l->steer->held < HELD_PER_ENGINE && l->counts.held_now < HELD_PER_LISTENER &&
-	       *prefix_counter(l->steer, key) < HELD_PER_PREFIX;
+	       * prefix_counter(l->steer, key) < HELD_PER_PREFIX;
 }
 
 static void hold_begin(struct listener *l, int64_t now, const struct flow_key *key)
@@ -128,7 +133,8 @@ static enum close_reason reason_never(const struct steer *s, const struct close_
 }
 
 /* What the conversation so far says against a hold. */
-static enum close_reason reason_protocol(const struct listener *l, int64_t now, const struct close_facts *f)
+static enum close_reason reason_protocol(const struct listener *l, int64_t now,
+					 const struct close_facts *f)
 {
 	bool adaptive = l->steer->config.kind == STEER_ADAPTIVE;
 	if (f->reader == READER_EOF_DELIMITED)
@@ -144,11 +150,13 @@ static enum close_reason reason_protocol(const struct listener *l, int64_t now, 
 	return CLOSE_REASON_COUNT;
 }
 
-static enum close_reason reason_learned(struct listener *l, int64_t now, const struct close_facts *f, int64_t *hold_us)
+static enum close_reason reason_learned(struct listener *l, int64_t now,
+					const struct close_facts *f, int64_t *hold_us)
 {
 	const struct steer_config *config = &l->steer->config;
 	if (config->kind == STEER_HOLD) {
-		*hold_us = config->hold_us < config->hold_max_us ? config->hold_us : config->hold_max_us;
+		*hold_us =
+		    config->hold_us < config->hold_max_us ? config->hold_us : config->hold_max_us;
 		return CLOSE_REASON_HELD;
 	}
 	switch (learner_advise(&l->learner, now, f->srtt_us, l->counts.held_now, hold_us)) {
@@ -164,7 +172,8 @@ static enum close_reason reason_learned(struct listener *l, int64_t now, const s
 	return CLOSE_REASON_LEARNED_OFF;
 }
 
-static enum close_reason reason_find(struct listener *l, int64_t now, const struct close_facts *f, int64_t *hold_us)
+static enum close_reason reason_find(struct listener *l, int64_t now, const struct close_facts *f,
+				     int64_t *hold_us)
 {
 	enum close_reason reason = reason_never(l->steer, f);
 	if (reason == CLOSE_REASON_COUNT)
@@ -173,7 +182,8 @@ static enum close_reason reason_find(struct listener *l, int64_t now, const stru
 		return reason;
 	if (!places_left(l, &f->key))
 		return CLOSE_REASON_CAPPED;
-	if (budget_count(l->steer->budget, now, &f->key.raddr, l->port) >= l->steer->config.client_budget) {
+	if (budget_count(l->steer->budget, now, &f->key.raddr, l->port) >=
+	    l->steer->config.client_budget) {
 		l->counts.over_budget++;
 		return CLOSE_REASON_BUDGET;
 	}
@@ -210,7 +220,8 @@ static void listener_on_data(struct listener *l, int64_t now)
 
 static void on_late(struct listener *l, const struct close_outcome *out)
 {
-	learner_on_late(&l->learner, out->end == CLOSE_END_EXPIRED ? out->held_us : -1, out->peer_fin_after_us);
+	learner_on_late(&l->learner, out->end == CLOSE_END_EXPIRED ? out->held_us : -1,
+			out->peer_fin_after_us);
 }
 
 static void on_held(struct listener *l, int64_t now, const struct close_outcome *out)
@@ -259,9 +270,9 @@ static void steer_outcome(struct close_policy *policy, int64_t now, const struct
 }
 
 static const struct close_policy_ops steer_ops[] = {
-	[STEER_OFF] = {"off", steer_decide, steer_outcome},
-	[STEER_HOLD] = {"hold", steer_decide, steer_outcome},
-	[STEER_ADAPTIVE] = {"adaptive", steer_decide, steer_outcome},
+    [STEER_OFF] = {"off", steer_decide, steer_outcome},
+    [STEER_HOLD] = {"hold", steer_decide, steer_outcome},
+    [STEER_ADAPTIVE] = {"adaptive", steer_decide, steer_outcome},
 };
 
 /* ---- life ---- */
@@ -313,7 +324,9 @@ void steer_listener_unref(struct close_policy *p)
 	assert(l->refs > 0);
 	if (--l->refs > 0)
 		return;
-	l->steer->held -= l->counts.held_now; /* an engine that is torn down (a fork's child) reports no outcomes */
+	l->steer->held -=
+	    l->counts
+		.held_now; /* an engine that is torn down (a fork's child) reports no outcomes */
 	free(l);
 }
 
@@ -323,7 +336,8 @@ void steer_listener_counts(const struct close_policy *p, struct steer_counts *ou
 	const struct steer_config *config = &l->steer->config;
 	*out = l->counts;
 	if (config->kind == STEER_HOLD)
-		out->hold_quantile_us = config->hold_us < config->hold_max_us ? config->hold_us : config->hold_max_us;
+		out->hold_quantile_us =
+		    config->hold_us < config->hold_max_us ? config->hold_us : config->hold_max_us;
 	if (config->kind == STEER_ADAPTIVE) {
 		out->hold_quantile_us = l->learner.hold_us;
 		out->learned_off = l->learner.hold_us == 0 && !learner_is_trying(&l->learner);

@@ -1,5 +1,6 @@
 /*
- * The close policies (DESIGN §6): pure. Made once per engine from the settings; one object per listener.
+ * The close policies (DESIGN §6): pure. Made once per engine from the settings; one object per
+ * listener.
  */
 #ifndef FINESSE_STEER_STEER_H
 #define FINESSE_STEER_STEER_H
@@ -11,25 +12,27 @@
 /* Mirrors the settings; no dependency on base/settings.h's parser. */
 struct steer_config {
 	enum { STEER_OFF, STEER_HOLD, STEER_ADAPTIVE } kind;
-	int64_t hold_us;       /* STEER_HOLD */
-	int64_t hold_max_us;   /* bound of any hold */
+	int64_t hold_us;        /* STEER_HOLD */
+	int64_t hold_max_us;    /* bound of any hold */
 	uint32_t client_budget; /* client-first closes per client address and server port in 60 s */
 };
 
 struct steer; /* shared by the listeners of one engine: the budget table, engine-wide caps */
-struct steer *steer_new(const struct steer_config *config, const uint8_t secret[16]); /* NULL: out of memory */
+struct steer *steer_new(const struct steer_config *config,
+			const uint8_t secret[16]); /* NULL: out of memory */
 void steer_free(struct steer *s);
 
 /* A listener's policy; `port` is the server port. NULL: out of memory. */
 struct close_policy *steer_listener_new(struct steer *s, uint16_t port);
-/* Connections of the listener may outlive it: reference-counted, one per connection and one for the listener. */
+/* Connections of the listener may outlive it: reference-counted, one per connection and one for the
+ * listener. */
 void steer_listener_ref(struct close_policy *p);
 void steer_listener_unref(struct close_policy *p);
 
 /* What it did, for `finesse stat`. */
 struct steer_counts {
-	uint64_t closes, client_first, server_first[CLOSE_REASON_COUNT], held, hold_client_fin, hold_expired, hold_reset, hold_data,
-		over_budget;
+	uint64_t closes, client_first, server_first[CLOSE_REASON_COUNT], held, hold_client_fin,
+	    hold_expired, hold_reset, hold_data, over_budget;
 	uint64_t held_now;
 	int64_t hold_quantile_us; /* how long it would hold now; 0: it does not */
 	bool learned_off;

@@ -1,4 +1,5 @@
-/* Every setting: its default, what it takes, and every error by name; the three sources; the rules. */
+/* Every setting: its default, what it takes, and every error by name; the three sources; the rules.
+ */
 #include "base/settings.h"
 
 #include <check.h>
@@ -29,7 +30,8 @@ static void refuses(const char *name, const char *value)
 	int r = settings_set(&s, name, value, why, sizeof why);
 	ck_assert_msg(r == -EINVAL, "%s=%s: %d", name, value, r);
 	ck_assert_msg(strncmp(why, name, strlen(name)) == 0, "%s", why);
-	bool quoted = strlen(value) > 60 || settings_is_rule(name) || strstr(why, value); /* of a list, the bad rule is */
+	bool quoted = strlen(value) > 60 || settings_is_rule(name) ||
+		      strstr(why, value); /* of a list, the bad rule is */
 	ck_assert_msg(quoted && strstr(why, "not '"), "'%s' not in: %s", value, why);
 	ck_assert_ptr_eq(strchr(why, '\n'), NULL);
 	ck_assert_uint_eq(before.n_rules, s.n_rules);
@@ -96,20 +98,53 @@ END_TEST
 START_TEST(every_setting_refuses)
 {
 	static const char *const wrong[][2] = {
-		{"interface", ""}, {"interface", "sixteen-letters!"}, {"interface", "a/b"}, {"interface", "a b"},
-		{"interface", ".."}, {"interface", "eth0:1"},
-		{"bypass-firewall", ""}, {"bypass-firewall", "maybe"}, {"strict", "On"}, {"strict", "2"},
-		{"close-policy", ""}, {"close-policy", "hold"}, {"close-policy", "hold:"}, {"close-policy", "hold:0"},
-		{"close-policy", "hold:-5"}, {"close-policy", "hold:60001"}, {"close-policy", "hold:5m"},
-		{"close-policy", "hold: 5"}, {"close-policy", "hold:1.5s"}, {"close-policy", "Adaptive"},
-		{"close-policy", "hold:99999999999999999999"},
-		{"close-hold-max", ""}, {"close-hold-max", "0"}, {"close-hold-max", "999us"}, {"close-hold-max", "61s"},
-		{"close-hold-max", "s"}, {"close-hold-max", "1 s"}, {"close-hold-max", "+1s"}, {"close-hold-max", "1sec"},
-		{"close-client-budget", ""}, {"close-client-budget", "-1"}, {"close-client-budget", "1000001"},
-		{"close-client-budget", "4k"}, {"close-client-budget", "0x10"},
-		{"congestion", ""}, {"congestion", "cubic"}, {"congestion", "Reno"},
-		{"spin", ""}, {"spin", "-1"}, {"spin", "1001ms"}, {"spin", "fast"},
-		{"log", ""}, {"log", "loud"}, {"log", "warn,"}, {"log", "warn,,tcp"}, {"log", "warn, tcp"}, {"log", "Warn"},
+	    {"interface", ""},
+	    {"interface", "sixteen-letters!"},
+	    {"interface", "a/b"},
+	    {"interface", "a b"},
+	    {"interface", ".."},
+	    {"interface", "eth0:1"},
+	    {"bypass-firewall", ""},
+	    {"bypass-firewall", "maybe"},
+	    {"strict", "On"},
+	    {"strict", "2"},
+	    {"close-policy", ""},
+	    {"close-policy", "hold"},
+	    {"close-policy", "hold:"},
+	    {"close-policy", "hold:0"},
+	    {"close-policy", "hold:-5"},
+	    {"close-policy", "hold:60001"},
+	    {"close-policy", "hold:5m"},
+	    {"close-policy", "hold: 5"},
+	    {"close-policy", "hold:1.5s"},
+	    {"close-policy", "Adaptive"},
+	    {"close-policy", "hold:99999999999999999999"},
+	    {"close-hold-max", ""},
+	    {"close-hold-max", "0"},
+	    {"close-hold-max", "999us"},
+	    {"close-hold-max", "61s"},
+	    {"close-hold-max", "s"},
+	    {"close-hold-max", "1 s"},
+	    {"close-hold-max", "+1s"},
+	    {"close-hold-max", "1sec"},
+	    {"close-client-budget", ""},
+	    {"close-client-budget", "-1"},
+	    {"close-client-budget", "1000001"},
+	    {"close-client-budget", "4k"},
+	    {"close-client-budget", "0x10"},
+	    {"congestion", ""},
+	    {"congestion", "cubic"},
+	    {"congestion", "Reno"},
+	    {"spin", ""},
+	    {"spin", "-1"},
+	    {"spin", "1001ms"},
+	    {"spin", "fast"},
+	    {"log", ""},
+	    {"log", "loud"},
+	    {"log", "warn,"},
+	    {"log", "warn,,tcp"},
+	    {"log", "warn, tcp"},
+	    {"log", "Warn"},
 	};
 	for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++)
 		refuses(wrong[i][0], wrong[i][1]);
@@ -133,7 +168,8 @@ START_TEST(table)
 		char variable[SETTINGS_VARIABLE_LEN];
 		ck_assert(i->name[0] && i->help[0]);
 		ck_assert_int_eq(i->flag, i->arg == NULL);
-		ck_assert_uint_lt(strlen(settings_variable(i->name, variable)), SETTINGS_VARIABLE_LEN - 1);
+		ck_assert_uint_lt(strlen(settings_variable(i->name, variable)),
+				  SETTINGS_VARIABLE_LEN - 1);
 		strict |= strcmp(i->name, "strict") == 0;
 		if (i->default_text)
 			takes(i->name, i->default_text);
@@ -148,8 +184,14 @@ END_TEST
 
 START_TEST(environment)
 {
-	char *good[] = {"PATH=/bin", "FINESSE_CLOSE_POLICY=hold:20", "FINESSE_STRICT=1", "FINESSE__OURS=x",
-			"FINESSE_ONLY=server *:80,except server *:81", "FINESSE_EXCEPT=client *:443", "FINESSENCE=1", NULL};
+	char *good[] = {"PATH=/bin",
+			"FINESSE_CLOSE_POLICY=hold:20",
+			"FINESSE_STRICT=1",
+			"FINESSE__OURS=x",
+			"FINESSE_ONLY=server *:80,except server *:81",
+			"FINESSE_EXCEPT=client *:443",
+			"FINESSENCE=1",
+			NULL};
 	takes("only", "client *:1"); /* replaced by those of the environment */
 	ck_assert_int_eq(settings_from_environment(&s, good, why, sizeof why), 0);
 	ck_assert_int_eq(s.close_hold_us, 20000);
@@ -167,10 +209,14 @@ END_TEST
 START_TEST(environment_errors)
 {
 	static const char *const wrong[][2] = {
-		{"FINESSE_CLOSE_POLICI=off", "FINESSE_CLOSE_POLICI "}, {"FINESSE_=x", "FINESSE_ "},
-		{"FINESSE_close_policy=off", "FINESSE_close_policy "}, {"FINESSE_SPIN", "FINESSE_SPIN "},
-		{"FINESSE_SPINN=3", "FINESSE_SPINN "}, {"FINESSE_CLOSE_HOLD_MAX=long", "FINESSE_CLOSE_HOLD_MAX takes"},
-		{"FINESSE_CONFIG=/x", "FINESSE_CONFIG "}, {"FINESSE_ONLY=", "FINESSE_ONLY: "},
+	    {"FINESSE_CLOSE_POLICI=off", "FINESSE_CLOSE_POLICI "},
+	    {"FINESSE_=x", "FINESSE_ "},
+	    {"FINESSE_close_policy=off", "FINESSE_close_policy "},
+	    {"FINESSE_SPIN", "FINESSE_SPIN "},
+	    {"FINESSE_SPINN=3", "FINESSE_SPINN "},
+	    {"FINESSE_CLOSE_HOLD_MAX=long", "FINESSE_CLOSE_HOLD_MAX takes"},
+	    {"FINESSE_CONFIG=/x", "FINESSE_CONFIG "},
+	    {"FINESSE_ONLY=", "FINESSE_ONLY: "},
 	};
 	for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
 		char *env[] = {(char *)wrong[i][0], NULL};
@@ -193,8 +239,9 @@ static void file_holds(const void *text, size_t n)
 
 START_TEST(file)
 {
-	static const char text[] = "# ours\n\nclose-policy = off\r\n\tspin=20us  \nonly = server *:80\n"
-				   "except = server any:81\nstrict = on"; /* no newline at the end */
+	static const char text[] =
+	    "# ours\n\nclose-policy = off\r\n\tspin=20us  \nonly = server *:80\n"
+	    "except = server any:81\nstrict = on"; /* no newline at the end */
 	file_holds(text, strlen(text));
 	takes("only", "client *:1");
 	int r = settings_from_file(&s, path, why, sizeof why);
@@ -210,15 +257,18 @@ END_TEST
 START_TEST(file_errors)
 {
 	static const char *const wrong[][2] = {
-		{"spin = 1\nstrict\n", ":2: "}, {"\n\n\nspinn = 3\n", ":4: there is no setting 'spinn'"},
-		{"close-policy = hodl", ":1: close-policy takes"}, {"= 3", ":1: there is no setting ''"},
+	    {"spin = 1\nstrict\n", ":2: "},
+	    {"\n\n\nspinn = 3\n", ":4: there is no setting 'spinn'"},
+	    {"close-policy = hodl", ":1: close-policy takes"},
+	    {"= 3", ":1: there is no setting ''"},
 	};
 	for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
 		file_holds(wrong[i][0], strlen(wrong[i][0]));
 		int r = settings_from_file(&s, path, why, sizeof why);
 		unlink(path);
 		ck_assert_int_eq(r, -EINVAL);
-		ck_assert_msg(strncmp(why, path, strlen(path)) == 0 && strstr(why, wrong[i][1]), "%s", why);
+		ck_assert_msg(strncmp(why, path, strlen(path)) == 0 && strstr(why, wrong[i][1]),
+			      "%s", why);
 	}
 	static char big[70000];
 	memset(big, '\n', sizeof big);
@@ -243,16 +293,49 @@ static bool allowed(bool server, const char *addr, uint16_t port)
 START_TEST(rules_parse)
 {
 	static const char *const right[] = {
-		"server 10.0.0.1:80", "client 10.0.0.0/8:443", "server any:1-65535", "server *:*", "client *:any",
-		"server [fe80::1]:80", "server [2001:db8::]/32:80-90", "server [2001:db8::/32]:80", "client [::]:*",
-		" except\tserver  *:80 ", "only client *:80", "server *:80,client *:80, except server 1.2.3.4:5",
+	    "server 10.0.0.1:80",
+	    "client 10.0.0.0/8:443",
+	    "server any:1-65535",
+	    "server *:*",
+	    "client *:any",
+	    "server [fe80::1]:80",
+	    "server [2001:db8::]/32:80-90",
+	    "server [2001:db8::/32]:80",
+	    "client [::]:*",
+	    " except\tserver  *:80 ",
+	    "only client *:80",
+	    "server *:80,client *:80, except server 1.2.3.4:5",
 	};
 	static const char *const wrong[] = {
-		"", "server", "sever *:80", "server *", "server :80", "server *:", "server *:0", "server *:65536",
-		"server *:90-80", "server *:80-", "server *:-80", "server 10.0.0.256:80", "server 10.0.0.1/33:80",
-		"server 10.0.0.1/:80", "server */8:80", "server fe80::1:80", "server [fe80::1:80", "server [10.0.0.1]:80",
-		"server [fe80::1]/129:80", "server [fe80::1]x:80", "server *:80 x", "both *:80", "server *:80,",
-		",server *:80", "only", "only except server *:80", "server *:8o", "server [*]:80", "server *:+80",
+	    "",
+	    "server",
+	    "sever *:80",
+	    "server *",
+	    "server :80",
+	    "server *:",
+	    "server *:0",
+	    "server *:65536",
+	    "server *:90-80",
+	    "server *:80-",
+	    "server *:-80",
+	    "server 10.0.0.256:80",
+	    "server 10.0.0.1/33:80",
+	    "server 10.0.0.1/:80",
+	    "server */8:80",
+	    "server fe80::1:80",
+	    "server [fe80::1:80",
+	    "server [10.0.0.1]:80",
+	    "server [fe80::1]/129:80",
+	    "server [fe80::1]x:80",
+	    "server *:80 x",
+	    "both *:80",
+	    "server *:80,",
+	    ",server *:80",
+	    "only",
+	    "only except server *:80",
+	    "server *:8o",
+	    "server [*]:80",
+	    "server *:+80",
 	};
 	for (size_t i = 0; i < sizeof right / sizeof right[0]; i++)
 		takes("only", right[i]);
@@ -280,9 +363,11 @@ START_TEST(rules_first_match_wins)
 	ck_assert(allowed(true, "10.0.0.1", 80) && allowed(false, "::1", 1));
 	takes("except", "server 10.0.0.0/9:80");
 	ck_assert(!allowed(true, "10.0.0.1", 80) && !allowed(true, "10.127.0.1", 80));
-	ck_assert(allowed(true, "10.128.0.1", 80) && allowed(true, "10.0.0.1", 81) && allowed(false, "10.0.0.1", 80));
+	ck_assert(allowed(true, "10.128.0.1", 80) && allowed(true, "10.0.0.1", 81) &&
+		  allowed(false, "10.0.0.1", 80));
 	takes("only", "server any:80");
-	ck_assert(!allowed(true, "10.0.0.1", 80) && allowed(true, "10.128.0.1", 80) && allowed(true, "fe80::1", 80));
+	ck_assert(!allowed(true, "10.0.0.1", 80) && allowed(true, "10.128.0.1", 80) &&
+		  allowed(true, "fe80::1", 80));
 	ck_assert(!allowed(true, "10.128.0.1", 81) && !allowed(false, "10.0.0.1", 80));
 	takes("only", "client [2001:db8::]/33:443-444");
 	ck_assert(allowed(false, "2001:db8:1::1", 444) && !allowed(false, "2001:db8:8000::1", 444));
@@ -293,29 +378,41 @@ END_TEST
 START_TEST(rules_order_in_one_variable)
 {
 	takes("only", "server 10.0.0.1:80,except server *:80,client *:*");
-	ck_assert(allowed(true, "10.0.0.1", 80) && !allowed(true, "10.0.0.2", 80) && allowed(false, "10.0.0.2", 80));
+	ck_assert(allowed(true, "10.0.0.1", 80) && !allowed(true, "10.0.0.2", 80) &&
+		  allowed(false, "10.0.0.2", 80));
 }
 END_TEST
 
 START_TEST(rules_and_wildcard_listeners)
 {
 	takes("except", "server 10.0.0.1:81");
-	ck_assert(!allowed(true, "0.0.0.0", 81) && !allowed(true, "::", 81) && allowed(true, "0.0.0.0", 80));
+	ck_assert(!allowed(true, "0.0.0.0", 81) && !allowed(true, "::", 81) &&
+		  allowed(true, "0.0.0.0", 80));
 	takes("except", "server [fe80::]/16:82");
 	ck_assert(allowed(true, "0.0.0.0", 82) && !allowed(true, "::", 82));
 	takes("only", "server 10.0.0.1:83,server 0.0.0.0:84,server [::]:85");
 	ck_assert(!allowed(true, "0.0.0.0", 83) && allowed(true, "10.0.0.1", 83));
-	ck_assert(allowed(true, "0.0.0.0", 84) && !allowed(true, "::", 84) && allowed(true, "10.9.9.9", 84));
+	ck_assert(allowed(true, "0.0.0.0", 84) && !allowed(true, "::", 84) &&
+		  allowed(true, "10.9.9.9", 84));
 	ck_assert(allowed(true, "0.0.0.0", 85) && allowed(true, "::", 85));
 }
 END_TEST
 
 int main(void)
 {
-	const TTest *const tests[] = {defaults, every_setting_takes, every_setting_refuses, table, environment,
-					     environment_errors, file, file_errors, rules_parse, rules_bounded,
-					     rules_first_match_wins, rules_order_in_one_variable,
-					     rules_and_wildcard_listeners};
+	const TTest *const tests[] = {defaults,
+				      every_setting_takes,
+				      every_setting_refuses,
+				      table,
+				      environment,
+				      environment_errors,
+				      file,
+				      file_errors,
+				      rules_parse,
+				      rules_bounded,
+				      rules_first_match_wins,
+				      rules_order_in_one_variable,
+				      rules_and_wildcard_listeners};
 	Suite *suite = suite_create("settings");
 	TCase *tc = tcase_create("settings");
 	tcase_add_checked_fixture(tc, setup, NULL);

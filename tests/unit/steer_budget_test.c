@@ -105,7 +105,8 @@ START_TEST(refunds)
 }
 END_TEST
 
-/* A hundred thousand addresses pass by: the busy client's count survives, and memory is what it was. */
+/* A hundred thousand addresses pass by: the busy client's count survives, and memory is what it
+ * was. */
 START_TEST(busy_clients_survive_eviction)
 {
 	for (int i = 0; i < 1000; i++)

@@ -1,6 +1,6 @@
 /*
- * The core's hold and the policy together, segment by segment: each way in which a held close can end, what the peer sees of it, and that the
- * policy gets its place back each time.
+ * The core's hold and the policy together, segment by segment: each way in which a held close can
+ * end, what the peer sees of it, and that the policy gets its place back each time.
  */
 #include "harness.h"
 
@@ -114,7 +114,8 @@ START_TEST(reset_in_a_hold)
 }
 END_TEST
 
-/* The client reuses the connection: it gets its EOF, then the reset; and the listener stops holding. */
+/* The client reuses the connection: it gets its EOF, then the reset; and the listener stops
+ * holding. */
 START_TEST(data_in_a_hold)
 {
 	held_close();
@@ -194,9 +195,11 @@ END_TEST
 
 int main(void)
 {
-	const TTest *const tests[] = {client_closes_first, hold_runs_out, hold_begins_when_all_is_acknowledged, reset_in_a_hold,
-				      data_in_a_hold, given_up_in_a_hold, client_was_first_anyway, shutdown_is_not_held,
-				      idle_is_not_held, unanswered_is_not_held};
+	const TTest *const tests[] = {
+	    client_closes_first,     hold_runs_out,        hold_begins_when_all_is_acknowledged,
+	    reset_in_a_hold,         data_in_a_hold,       given_up_in_a_hold,
+	    client_was_first_anyway, shutdown_is_not_held, idle_is_not_held,
+	    unanswered_is_not_held};
 	Suite *suite = suite_create("steer_core");
 	TCase *tc = tcase_create("hold");
 	tcase_add_checked_fixture(tc, setup, teardown);

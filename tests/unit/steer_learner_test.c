@@ -1,6 +1,7 @@
 /*
- * The adaptive policy against simulated populations, in virtual time: C clients in a closed loop against one listener. A client either
- * closes by itself so long after the last byte was acknowledged, or waits for our EOF. Seeded; the seed is part of the failure message.
+ * The adaptive policy against simulated populations, in virtual time: C clients in a closed loop
+ * against one listener. A client either closes by itself so long after the last byte was
+ * acknowledged, or waits for our EOF. Seeded; the seed is part of the failure message.
  */
 #include "base/time.h"
 #include "steer/steer.h"
@@ -48,12 +49,14 @@ static uint64_t random_below(struct sim *sim, uint64_t n)
 static struct flow_key key_of(unsigned i)
 {
 	uint8_t server_ip[4] = {10, 0, 0, 1}, client_ip[4] = {10, 0, 1, (uint8_t)i};
-	return (struct flow_key){ip_addr_from_v4(server_ip), ip_addr_from_v4(client_ip), 80, (uint16_t)(1024 + i)};
+	return (struct flow_key){ip_addr_from_v4(server_ip), ip_addr_from_v4(client_ip), 80,
+				 (uint16_t)(1024 + i)};
 }
 
 static void sim_reset(void)
 {
-	s.closes = s.closers = s.waiters = s.client_first = s.held = s.probed = s.closers_not_held = 0;
+	s.closes = s.closers = s.waiters = s.client_first = s.held = s.probed = s.closers_not_held =
+	    0;
 	s.waiters_lost_us = 0;
 	s.began = s.now;
 }
@@ -70,7 +73,8 @@ static void sim_start(unsigned n_clients, int64_t rtt_us, int64_t service_us, in
 	s.rtt_us = rtt_us;
 	s.service_us = service_us;
 	for (unsigned i = 0; i < n_clients; i++)
-		s.clients[i].at = s.now + (int64_t)random_below(&s, (uint64_t)(service_us + rtt_us));
+		s.clients[i].at =
+		    s.now + (int64_t)random_below(&s, (uint64_t)(service_us + rtt_us));
 	sim_reset();
 }
 
@@ -82,8 +86,12 @@ static void sim_stop(void)
 
 static void tell(unsigned i, enum close_end end, int64_t held_us, bool late, int64_t after_us)
 {
-	struct close_outcome out = {.end = end, .key = key_of(i), .held_us = held_us, .late = late,
-				    .held = s.clients[i].verdict.action == CLOSE_HOLD, .peer_fin_after_us = after_us};
+	struct close_outcome out = {.end = end,
+				    .key = key_of(i),
+				    .held_us = held_us,
+				    .late = late,
+				    .held = s.clients[i].verdict.action == CLOSE_HOLD,
+				    .peer_fin_after_us = after_us};
 	s.policy->ops->outcome(s.policy, s.now, &out);
 }
 
@@ -91,8 +99,15 @@ static void tell(unsigned i, enum close_end end, int64_t held_us, bool late, int
 static void on_close(unsigned i)
 {
 	struct client *c = &s.clients[i];
-	struct close_facts f = {.call = CLOSE_CALL_CLOSE, .key = key_of(i), .accepted = true, .last_bytes_ours = true,
-				.all_acked = true, .acked_age_us = 0, .srtt_us = s.rtt_us, .bytes_in = 80, .bytes_out = 900};
+	struct close_facts f = {.call = CLOSE_CALL_CLOSE,
+				.key = key_of(i),
+				.accepted = true,
+				.last_bytes_ours = true,
+				.all_acked = true,
+				.acked_age_us = 0,
+				.srtt_us = s.rtt_us,
+				.bytes_in = 80,
+				.bytes_out = 900};
 	int64_t hold_us;
 	s.policy->ops->decide(s.policy, s.now, &f, &c->verdict);
 	hold_us = c->verdict.action == CLOSE_HOLD ? c->verdict.hold_us : 0;
@@ -114,17 +129,20 @@ static void on_end(unsigned i)
 {
 	struct client *c = &s.clients[i];
 	int64_t hold_us = c->verdict.action == CLOSE_HOLD ? c->verdict.hold_us : 0;
-	int64_t left_us = c->takes_us - hold_us; /* of a closer that was not waited for long enough */
+	int64_t left_us =
+	    c->takes_us - hold_us; /* of a closer that was not waited for long enough */
 	if (c->takes_us != WAITS && hold_us > 0 && c->takes_us <= hold_us) {
 		s.client_first++;
 		tell(i, CLOSE_END_PEER_FIN, c->takes_us, false, 0);
 	} else {
 		enum close_end end = hold_us > 0 ? CLOSE_END_EXPIRED : CLOSE_END_FIN_SENT;
 		tell(i, end, hold_us, false, 0);
-		tell(i, end, hold_us, true, c->takes_us != WAITS && left_us < s.rtt_us ? left_us : s.rtt_us);
+		tell(i, end, hold_us, true,
+		     c->takes_us != WAITS && left_us < s.rtt_us ? left_us : s.rtt_us);
 	}
 	c->closing = false;
-	c->at = s.now + s.rtt_us + s.service_us / 2 + (int64_t)random_below(&s, (uint64_t)s.service_us);
+	c->at =
+	    s.now + s.rtt_us + s.service_us / 2 + (int64_t)random_below(&s, (uint64_t)s.service_us);
 }
 
 static void sim_run(uint64_t closes)
@@ -149,15 +167,20 @@ static void sim_print(const char *name)
 	steer_listener_counts(s.policy, &c);
 	if (getenv("STEER_TEST_PRINT"))
 		fprintf(stderr,
-			"%-28s %6lu closes, %6lu closers, %6lu client first, %5lu held, %4lu probes, waiters lost %7ld us, "
+			"%-28s %6lu closes, %6lu closers, %6lu client first, %5lu held, %4lu "
+			"probes, waiters lost %7ld us, "
 			"each %5ld us, T %6ld, %ld us\n",
-			name, s.closes, s.closers, s.client_first, s.held, s.probed, s.waiters_lost_us,
-			s.waiters ? s.waiters_lost_us / (int64_t)s.waiters : 0, c.hold_quantile_us, s.now - s.began);
+			name, s.closes, s.closers, s.client_first, s.held, s.probed,
+			s.waiters_lost_us, s.waiters ? s.waiters_lost_us / (int64_t)s.waiters : 0,
+			c.hold_quantile_us, s.now - s.began);
 }
 
-#define CHECK(condition)                                                                                            \
-	ck_assert_msg(condition, "%s: closes %lu closers %lu client-first %lu held %lu probed %lu lost %ld us; seed %u", \
-		      #condition, s.closes, s.closers, s.client_first, s.held, s.probed, s.waiters_lost_us, SEED)
+#define CHECK(condition)                                                                           \
+	ck_assert_msg(condition,                                                                   \
+		      "%s: closes %lu closers %lu client-first %lu held %lu probed %lu lost %ld "  \
+		      "us; seed %u",                                                               \
+		      #condition, s.closes, s.closers, s.client_first, s.held, s.probed,           \
+		      s.waiters_lost_us, SEED)
 
 /* ---- populations ---- */
 
@@ -191,7 +214,8 @@ static int64_t nine_in_ten_slow(struct sim *sim)
 	return random_below(sim, 10) ? 5000 + (int64_t)random_below(sim, 3000) : WAITS;
 }
 
-/* A tenth of the closes are an attacker's, who wants others to wait: he closes first, as late as a probe still sees. */
+/* A tenth of the closes are an attacker's, who wants others to wait: he closes first, as late as a
+ * probe still sees. */
 static int64_t hostile(struct sim *sim)
 {
 	return random_below(sim, 10) ? WAITS : 49000;
@@ -226,7 +250,8 @@ START_TEST(prompt_closers_one_by_one)
 }
 END_TEST
 
-/* ab, one connection at a time: it loses some tens of milliseconds once, and then less than 1 % of its time. */
+/* ab, one connection at a time: it loses some tens of milliseconds once, and then less than 1 % of
+ * its time. */
 START_TEST(waiters_one_by_one)
 {
 	sim_start(1, 50, 200, USEC_PER_SEC);
@@ -302,7 +327,8 @@ START_TEST(slow_closers)
 	sim_print("  later");
 	CHECK(s.client_first * 100 >= s.closes * 97);
 	sim_stop();
-	sim_start(16, 200, 5000, 20000); /* close-hold-max forbids most of it, and holds stay below it */
+	sim_start(16, 200, 5000,
+		  20000); /* close-hold-max forbids most of it, and holds stay below it */
 	s.population = slow;
 	sim_run(10000);
 	sim_print("slow, hold_max 20 ms");
@@ -365,7 +391,8 @@ START_TEST(changing)
 }
 END_TEST
 
-/* Whatever an attacker with a tenth of the closes does, waiters lose little more than what probes cost them. */
+/* Whatever an attacker with a tenth of the closes does, waiters lose little more than what probes
+ * cost them. */
 START_TEST(hostile_closers)
 {
 	sim_start(64, 50, 5000, USEC_PER_SEC);
@@ -378,7 +405,8 @@ START_TEST(hostile_closers)
 }
 END_TEST
 
-/* Far clients whose FIN meets ours on the way: they close by themselves, only later than we waited. */
+/* Far clients whose FIN meets ours on the way: they close by themselves, only later than we waited.
+ */
 START_TEST(late_fins_teach)
 {
 	sim_start(8, 100000, 5000, USEC_PER_SEC);
@@ -392,8 +420,11 @@ END_TEST
 
 int main(void)
 {
-	const TTest *const tests[] = {prompt_closers, prompt_closers_one_by_one, waiters_one_by_one, waiters_in_parallel,
-				      half_and_half, few_closers, slow_closers, mixture_with_slow, changing, hostile_closers,
+	const TTest *const tests[] = {prompt_closers,     prompt_closers_one_by_one,
+				      waiters_one_by_one, waiters_in_parallel,
+				      half_and_half,      few_closers,
+				      slow_closers,       mixture_with_slow,
+				      changing,           hostile_closers,
 				      late_fins_teach};
 	Suite *suite = suite_create("steer_learner");
 	TCase *tc = tcase_create("populations");

@@ -45,9 +45,17 @@ static void setup_off(void)
 /* nginx after "Connection: close": all sent, acknowledged just now, then close(). */
 static void facts_ready(uint32_t client)
 {
-	uint8_t server_ip[4] = {10, 0, 0, 1}, client_ip[4] = {11, (uint8_t)(client >> 16), (uint8_t)(client >> 8), (uint8_t)client};
-	f = (struct close_facts){.call = CLOSE_CALL_CLOSE, .accepted = true, .last_bytes_ours = true, .all_acked = true,
-				 .acked_age_us = 100, .srtt_us = 50, .bytes_in = 100, .bytes_out = 1000,
+	uint8_t server_ip[4] = {10, 0, 0, 1},
+		client_ip[4] = {11, (uint8_t)(client >> 16), (uint8_t)(client >> 8),
+				(uint8_t)client};
+	f = (struct close_facts){.call = CLOSE_CALL_CLOSE,
+				 .accepted = true,
+				 .last_bytes_ours = true,
+				 .all_acked = true,
+				 .acked_age_us = 100,
+				 .srtt_us = 50,
+				 .bytes_in = 100,
+				 .bytes_out = 1000,
 				 .reader = READER_SILENT};
 	f.key.laddr = ip_addr_from_v4(server_ip);
 	f.key.raddr = ip_addr_from_v4(client_ip);
@@ -63,7 +71,10 @@ static enum close_reason decide(void)
 
 static void outcome(enum close_end end, int64_t held_us)
 {
-	struct close_outcome out = {.end = end, .key = f.key, .held_us = held_us, .held = v.action == CLOSE_HOLD,
+	struct close_outcome out = {.end = end,
+				    .key = f.key,
+				    .held_us = held_us,
+				    .held = v.action == CLOSE_HOLD,
 				    .peer_fin_after_us = TIME_NEVER};
 	p->ops->outcome(p, now, &out);
 }
@@ -82,8 +93,9 @@ static void fin_now(enum close_reason reason)
 	ck_assert_int_eq(decide(), reason);
 	ck_assert_int_eq(v.action, CLOSE_FIN_NOW);
 	ck_assert_int_eq(v.hold_us, 0);
-	ck_assert_uint_eq(counts().server_first[reason],
-			  before + (reason != CLOSE_REASON_PEER_FIRST && reason != CLOSE_REASON_NOT_SERVER));
+	ck_assert_uint_eq(
+	    counts().server_first[reason],
+	    before + (reason != CLOSE_REASON_PEER_FIRST && reason != CLOSE_REASON_NOT_SERVER));
 	ck_assert_uint_eq(counts().held_now, 0);
 }
 
@@ -213,7 +225,8 @@ START_TEST(tls_is_not_held)
 }
 END_TEST
 
-/* Rule 0 with the default: 4,000 closes in a minute, of whichever kind, then FIN now; other clients and later minutes are free. */
+/* Rule 0 with the default: 4,000 closes in a minute, of whichever kind, then FIN now; other clients
+ * and later minutes are free. */
 START_TEST(budget)
 {
 	for (int i = 0; i < 4000; i++) {
@@ -236,7 +249,8 @@ START_TEST(budget)
 }
 END_TEST
 
-/* What is held counts too, or a burst would pass; a hold that ran out, or a reset, left the client with nothing. */
+/* What is held counts too, or a burst would pass; a hold that ran out, or a reset, left the client
+ * with nothing. */
 START_TEST(budget_counts_what_is_held)
 {
 	steer_listener_unref(p);
@@ -293,7 +307,8 @@ START_TEST(caps)
 	ck_assert_uint_eq(counts().server_first[CLOSE_REASON_CAPPED], 13000 - 8192);
 	facts_ready(1);
 	v.action = CLOSE_HOLD;
-	outcome(CLOSE_END_EXPIRED, 30000); /* a place is free again, but for the prefix only by one */
+	outcome(CLOSE_END_EXPIRED,
+		30000); /* a place is free again, but for the prefix only by one */
 	facts_ready(2);
 	ck_assert_int_eq(decide(), CLOSE_REASON_HELD);
 	ck_assert_int_eq(decide(), CLOSE_REASON_CAPPED);
@@ -302,7 +317,8 @@ END_TEST
 
 START_TEST(engine_cap)
 {
-	struct close_policy *listeners[3] = {p, steer_listener_new(s, 81), steer_listener_new(s, 82)};
+	struct close_policy *listeners[3] = {p, steer_listener_new(s, 81),
+					     steer_listener_new(s, 82)};
 	unsigned held = 0;
 	for (uint32_t i = 0; i < 30000; i++) {
 		facts_ready(i * 7);
@@ -319,7 +335,8 @@ START_TEST(engine_cap)
 }
 END_TEST
 
-/* New data in a hold: the client had not taken our last bytes for the end. A minute without holds, doubling. */
+/* New data in a hold: the client had not taken our last bytes for the end. A minute without holds,
+ * doubling. */
 START_TEST(data_in_a_hold)
 {
 	facts_ready(1);
@@ -375,7 +392,8 @@ START_TEST(names)
 }
 END_TEST
 
-static void add(Suite *suite, const char *name, void (*setup)(void), const TTest *const *tests, size_t n)
+static void add(Suite *suite, const char *name, void (*setup)(void), const TTest *const *tests,
+		size_t n)
 {
 	TCase *tc = tcase_create(name);
 	tcase_add_checked_fixture(tc, setup, teardown);
@@ -386,9 +404,18 @@ static void add(Suite *suite, const char *name, void (*setup)(void), const TTest
 
 int main(void)
 {
-	const TTest *const hold[] = {refusals, hold_holds, hold_is_bounded, peer_first_is_counted_by_its_outcome, budget,
-				     budget_counts_what_is_held, budget_of_nothing, caps, engine_cap, data_in_a_hold,
-				     references, names};
+	const TTest *const hold[] = {refusals,
+				     hold_holds,
+				     hold_is_bounded,
+				     peer_first_is_counted_by_its_outcome,
+				     budget,
+				     budget_counts_what_is_held,
+				     budget_of_nothing,
+				     caps,
+				     engine_cap,
+				     data_in_a_hold,
+				     references,
+				     names};
 	const TTest *const adaptive[] = {refusals, tls_is_not_held};
 	const TTest *const off[] = {off_never_holds};
 	Suite *suite = suite_create("steer_policy");
