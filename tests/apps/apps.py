@@ -465,6 +465,8 @@ def other_ports_untouched(lab):
     expect(got == (case.dir / "www/small").read_bytes(), "nginx beside it: damaged")
     expect(not finesse_command() or lab.server.opens()[1] == passive + 1, "the kernel accepted nginx's connection")
     lab.stop(other.process, signal.SIGINT)
+    got = lab.client.run(["curl", "-sS", "--fail", case.url("small")]).stdout
+    expect(got == (case.dir / "www/small").read_bytes(), "and from the one under finesse: damaged")
     case.end()
 
 
