@@ -184,10 +184,12 @@ static int local_width(json_t *listeners, json_t *connections)
 	size_t width = LOCAL_WIDTH_MIN, i;
 	char name[80];
 	json_t *item;
-	json_array_foreach(listeners, i, item) if (strlen(listener_name(item, name)) > width)
-	    width = strlen(name);
-	json_array_foreach(connections, i, item) if (strlen(text(item, "local")) > width) width =
-	    strlen(text(item, "local"));
+	json_array_foreach (listeners, i, item) {
+		listener_name(item, name);
+		width = strlen(name) > width ? strlen(name) : width;
+	}
+	json_array_foreach (connections, i, item)
+		width = strlen(text(item, "local")) > width ? strlen(text(item, "local")) : width;
 	return (int)width;
 }
 
@@ -292,8 +294,10 @@ void stat_render(FILE *out, json_t *d)
 	if (json_array_size(listeners) + json_array_size(connections) > 0)
 		fprintf(out, "%-12s %8s %8s  %-*s  %s\n", "State", "Recv-Q", "Send-Q", width,
 			"Local", "Peer");
-	json_array_foreach(listeners, i, item) render_listener(out, item, width);
-	json_array_foreach(connections, i, item) render_connection(out, item, width);
+	json_array_foreach (listeners, i, item)
+		render_listener(out, item, width);
+	json_array_foreach (connections, i, item)
+		render_connection(out, item, width);
 	render_fallbacks(out, json_object_get(d, "fallbacks"));
 	render_counters(out, json_object_get(d, "counters"));
 }
