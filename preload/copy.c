@@ -3,6 +3,7 @@
  *
  * Nothing may be taken from a source that could not be delivered. A file is read at a position that moves only by what was sent. A pipe is looked at
  * through tee(2) into a pipe of our own and drained by what was sent; a socket is looked at with MSG_PEEK and drained by what the pipe took.
+ * SPLICE_F_NONBLOCK concerns the pipe only, as in Linux: O_NONBLOCK of the socket decides whether that is waited for.
  */
 #include "shim.h"
 
@@ -119,9 +120,7 @@ static ssize_t pipe_to_sock(struct call *c, int in, char *buf, size_t n, unsigne
 		ssize_t got = sys_read(copy[0], buf, sent);
 		struct iovec iov = {buf, got > 0 ? got : 0};
 		struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
-		int send_flags = (flags & SPLICE_F_NONBLOCK ? MSG_DONTWAIT : 0) |
-				 (flags & SPLICE_F_MORE ? MSG_MORE : 0);
-		sent = got <= 0 ? got : engine_send(c, &msg, send_flags);
+		sent = got <= 0 ? got : engine_send(c, &msg, flags & SPLICE_F_MORE ? MSG_MORE : 0);
 		if (sent > 0)
 			drain(in, buf, sent);
 	}
@@ -138,7 +137,7 @@ static ssize_t sock_to_pipe(struct call *c, int out, char *buf, size_t n, unsign
 	struct timespec now = {0, 0};
 	if ((flags & SPLICE_F_NONBLOCK) && sys_ppoll(&room, 1, &now, NULL) == 0)
 		return -EAGAIN;
-	ssize_t got = sock_recvmsg(c->sock, &msg, MSG_PEEK | (flags & SPLICE_F_NONBLOCK ? MSG_DONTWAIT : 0));
+	ssize_t got = sock_recvmsg(c->sock, &msg, MSG_PEEK);
 	if (got <= 0)
 		return got;
 	/* What a pipe has room for without waiting: it takes PIPE_BUF at once when it polls writable. */
@@ -155,12 +154,17 @@ static ssize_t sock_to_pipe(struct call *c, int out, char *buf, size_t n, unsign
 	return sock_recvmsg(c->sock, &msg, MSG_DONTWAIT);
 }
 
-static ssize_t engine_splice(struct call *c, int pipe_fd, bool to_pipe, bool offsets, size_t n,
-			     unsigned flags)
+/* `sock_offset`, `pipe_offset`: given, and wrong each in its way. */
+static ssize_t engine_splice(struct call *c, int pipe_fd, bool to_pipe, const off64_t *sock_offset,
+			     const off64_t *pipe_offset, size_t n, unsigned flags)
 {
-	if (offsets)
-		return -ESPIPE;
+	if (n == 0)
+		return 0;
 	if (sys_fcntl(pipe_fd, F_GETPIPE_SZ, 0) < 0)
+		return -EINVAL;
+	if (pipe_offset)
+		return -ESPIPE;
+	if (sock_offset)
 		return -EINVAL;
 	char *buf = buffer_take();
 	if (!buf)
@@ -175,8 +179,7 @@ static ssize_t engine_splice(struct call *c, int pipe_fd, bool to_pipe, bool off
 
 ssize_t wrap_splice(int in, off64_t *in_offset, int out, off64_t *out_offset, size_t n, unsigned flags)
 {
-	bool offsets = in_offset || out_offset;
-	VIA_ENGINE(in, n ? engine_splice(&c, out, true, offsets, n, flags) : 0);
-	VIA_ENGINE(out, n ? engine_splice(&c, in, false, offsets, n, flags) : 0);
+	VIA_ENGINE(in, engine_splice(&c, out, true, in_offset, out_offset, n, flags));
+	VIA_ENGINE(out, engine_splice(&c, in, false, out_offset, in_offset, n, flags));
 	return REAL(splice)(in, in_offset, out, out_offset, n, flags);
 }

@@ -61,3 +61,10 @@ CLEANFILES += tests/unit/libshimfake.so
 tests/unit/libshimfake.so: preload/libshim.a tests/unit/libfakeengine.a src/libbase.a
 	$(AM_V_CCLD)$(SHIM_LINK) -o $@ -Wl,--whole-archive preload/libshim.a -Wl,--no-whole-archive \
 		tests/unit/libfakeengine.a src/libbase.a
+
+check_PROGRAMS += tests/net/shim_calls
+tests_net_shim_calls_SOURCES = tests/net/shim_calls.c
+tests_net_shim_calls_CFLAGS = $(AM_CFLAGS) -Wno-deprecated-declarations -Wno-stringop-overflow -Wno-stringop-overread -Wno-unused-result -Wno-nonnull
+tests_net_shim_calls_LDADD =
+dist_check_SCRIPTS += tests/net/shim_calls_test.sh
+TESTS += tests/net/shim_calls_test.sh

@@ -165,10 +165,10 @@ static int epoll_file(int epfd, struct file **out)
 int registration_ctl(int epfd, int op, int fd, struct file *f, struct epoll_event *event)
 {
 	struct file *epoll;
-	if (op != EPOLL_CTL_ADD && op != EPOLL_CTL_MOD && op != EPOLL_CTL_DEL)
-		return -EINVAL;
 	if (op != EPOLL_CTL_DEL && !event)
 		return -EFAULT;
+	if (op != EPOLL_CTL_ADD && op != EPOLL_CTL_MOD && op != EPOLL_CTL_DEL)
+		return -EINVAL;
 	int r = epoll_file(epfd, &epoll);
 	if (r < 0)
 		return r;

@@ -11,6 +11,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
+#include <sys/resource.h>
 #include <time.h>
 
 #include "base/fd.h"
@@ -193,7 +195,13 @@ int sock_accept(struct sock *s, int flags, struct sockaddr *addr, socklen_t *len
 {
 	if (!s->listener)
 		return -EINVAL;
+	/* A real engine needs no number of its own for a connection: give the fake one beyond the limit. */
+	struct rlimit64 limit, more;
+	sys_call(SYS_prlimit64, 0, RLIMIT_NOFILE, NULL, &limit, 0, 0);
+	more = (struct rlimit64){limit.rlim_max, limit.rlim_max};
+	sys_call(SYS_prlimit64, 0, RLIMIT_NOFILE, &more, NULL, 0, 0);
 	long fd = WAITING(s, 0, POLLIN, sys_accept4(s->hidden, addr, len, SOCK_CLOEXEC | SOCK_NONBLOCK));
+	sys_call(SYS_prlimit64, 0, RLIMIT_NOFILE, &limit, NULL, 0, 0);
 	if (fd < 0)
 		return fd;
 	*out = fake_new(fd_move_high(fd), false, flags & SOCK_NONBLOCK);
@@ -241,8 +249,27 @@ ssize_t sock_sendmsg(struct sock *s, const struct msghdr *msg, int flags)
 	}
 }
 
+static void setsockopt_rcvlowat(struct sock *s, int bytes)
+{
+	sys_setsockopt(s->hidden, SOL_SOCKET, SO_RCVLOWAT, &bytes, sizeof bytes);
+}
+
+/* MSG_WAITALL in the way of this fake: nothing is taken before all of it is there. */
+static void wait_for_all(struct sock *s, const struct msghdr *msg)
+{
+	int have = 0, all_of_it = 0;
+	for (size_t i = 0; i < msg->msg_iovlen; i++)
+		all_of_it += msg->msg_iov[i].iov_len;
+	setsockopt_rcvlowat(s, all_of_it);
+	while (sys_ioctl(s->hidden, FIONREAD, &have) == 0 && have < all_of_it)
+		wait_for(s, POLLIN, 0, engine_handlers_norestart);
+	setsockopt_rcvlowat(s, 1);
+}
+
 ssize_t sock_recvmsg(struct sock *s, struct msghdr *msg, int flags)
 {
+	if (flags & MSG_WAITALL)
+		wait_for_all(s, msg);
 	return WAITING(s, flags, POLLIN, sys_recvmsg(s->hidden, msg, flags | MSG_DONTWAIT));
 }
 
@@ -275,11 +302,11 @@ int sock_getpeername(struct sock *s, struct sockaddr *addr, socklen_t *len)
 
 int sock_ioctl(struct sock *s, unsigned long request, void *arg)
 {
-	if (request == 0x5421 /* FIONBIO */) {
+	if (request == FIONBIO) {
 		s->nonblock = *(int *)arg;
 		return 0;
 	}
-	if (request == 0x5451 || request == 0x5450) /* FIOCLEX, FIONCLEX: not the engine's */
+	if (request == FIOCLEX || request == FIONCLEX) /* not the engine's */
 		return -ENOTTY;
 	return s->dead ? -EBADF : sys_ioctl(s->hidden, request, arg);
 }

@@ -1,0 +1,1013 @@
+/*
+ * Every intercepted call, on TCP sockets over loopback and on pipes, files, AF_UNIX and UDP. Prints each result and errno; shim_calls_test.sh compares
+ * the output without the shim, under it on the kernel's TCP, and under it with a fake engine.
+ *
+ * Ports from the first argument on. No output may depend on time, process ids or addresses.
+ */
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <pthread.h>
+#include <pty.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/select.h>
+#include <sys/sendfile.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/time.h>
+#include <sys/timerfd.h>
+#include <sys/uio.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <linux/close_range.h>
+#include <unistd.h>
+
+static int next_port;
+
+static const char *error_name(long r)
+{
+	return r < 0 ? strerrorname_np(errno) : "ok";
+}
+
+static void say(const char *what, long r)
+{
+	const char *e = error_name(r);
+	printf("%s: %ld %s\n", what, r, e);
+	fflush(stdout);
+}
+#define SAY(expr)                                                                                  \
+	({                                                                                         \
+		errno = 0;                                                                         \
+		long r_ = (long)(expr);                                                            \
+		say(#expr, r_);                                                                    \
+		r_;                                                                                \
+	})
+
+static struct sockaddr_in address(int port)
+{
+	return (struct sockaddr_in){.sin_family = AF_INET,
+				    .sin_port = htons(port),
+				    .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+}
+
+static struct sockaddr *sa(struct sockaddr_in *a)
+{
+	return (struct sockaddr *)a;
+}
+
+static int listener(int *port)
+{
+	int fd = socket(AF_INET, SOCK_STREAM, 0), one = 1;
+	struct sockaddr_in a = address(*port = next_port++);
+	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
+	if (bind(fd, sa(&a), sizeof a) < 0 || listen(fd, 16) < 0)
+		perror("listener"), exit(99);
+	return fd;
+}
+
+static int client(int port)
+{
+	int fd = socket(AF_INET, SOCK_STREAM, 0);
+	struct sockaddr_in a = address(port);
+	if (connect(fd, sa(&a), sizeof a) < 0)
+		perror("connect"), exit(99);
+	return fd;
+}
+
+/* c: client end, s: server end. */
+static void pair(int *c, int *s)
+{
+	int port, l = listener(&port);
+	*c = client(port);
+	*s = accept(l, NULL, NULL);
+	close(l);
+}
+
+static void wait_readable(int fd)
+{
+	struct pollfd p = {fd, POLLIN, 0};
+	poll(&p, 1, 5000);
+}
+
+static int fd_is_socket(int fd)
+{
+	struct stat st;
+	return fstat(fd, &st) == 0 && S_ISSOCK(st.st_mode);
+}
+
+static void lifecycle(void)
+{
+	int port;
+	puts("# lifecycle");
+	int l = SAY(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, IPPROTO_TCP));
+	struct sockaddr_in a = address(port = next_port++), got;
+	socklen_t len = sizeof got;
+	SAY(accept(l, NULL, NULL));
+	SAY(bind(l, sa(&a), sizeof a));
+	SAY(listen(l, 5));
+	SAY(listen(l, 7));
+	SAY(bind(l, sa(&a), sizeof a));
+	SAY(getsockname(l, sa(&got), &len));
+	SAY(ntohs(got.sin_port) == port);
+	SAY(getpeername(l, sa(&got), &len));
+	SAY(fcntl(l, F_GETFL) & O_NONBLOCK);
+	SAY(fcntl(l, F_SETFL, O_RDWR | O_NONBLOCK));
+	SAY(accept(l, NULL, NULL));
+	SAY(fcntl(l, F_GETFL) & (O_ACCMODE | O_NONBLOCK));
+	SAY(fcntl(l, F_GETFD));
+	SAY(accept4(l, NULL, NULL, 0x7));
+	int c = SAY(socket(AF_INET, SOCK_STREAM, 0));
+	SAY(send(c, "x", 1, MSG_NOSIGNAL));
+	SAY(connect(c, sa(&a), sizeof a));
+	SAY(connect(c, sa(&a), sizeof a));
+	wait_readable(l);
+	len = sizeof got;
+	int s = SAY(accept4(l, sa(&got), &len, SOCK_NONBLOCK | SOCK_CLOEXEC));
+	SAY(len);
+	SAY(got.sin_addr.s_addr == htonl(INADDR_LOOPBACK));
+	SAY(fcntl(s, F_GETFL) & (O_ACCMODE | O_NONBLOCK));
+	SAY(fcntl(s, F_GETFD));
+	SAY(fd_is_socket(s));
+	SAY(fd_is_socket(c));
+	SAY(lseek(s, 0, SEEK_CUR));
+	SAY(pread(s, &a, 1, 0));
+	SAY(getpeername(s, sa(&got), &len));
+	int value = 0;
+	len = sizeof value;
+	SAY(getsockopt(s, SOL_SOCKET, SO_TYPE, &value, &len));
+	SAY(value == SOCK_STREAM);
+	SAY(getsockopt(s, SOL_SOCKET, SO_ACCEPTCONN, &value, &len));
+	SAY(value);
+	SAY(getsockopt(l, SOL_SOCKET, SO_ACCEPTCONN, &value, &len));
+	SAY(value);
+	value = 1;
+	SAY(setsockopt(c, IPPROTO_TCP, TCP_NODELAY, &value, sizeof value));
+	SAY(setsockopt(c, IPPROTO_TCP, 9999, &value, sizeof value));
+	SAY(listen(c, 1));
+	SAY(accept(c, NULL, NULL));
+	SAY(recv(s, &value, 1, 0));
+	value = 0;
+	SAY(ioctl(s, FIONBIO, &value));
+	SAY(fcntl(s, F_GETFL) & O_NONBLOCK);
+	SAY(ioctl(s, FIONREAD, &value));
+	SAY(value);
+	SAY(ioctl(s, TCGETS, &value));
+	SAY(ioctl(s, FIONCLEX));
+	SAY(fcntl(s, F_GETFD));
+	SAY(write(c, "abc", 3));
+	wait_readable(s);
+	SAY(ioctl(s, FIONREAD, &value));
+	SAY(value);
+	SAY(shutdown(c, SHUT_WR));
+	SAY(shutdown(c, 9));
+	char buf[8];
+	SAY(read(s, buf, sizeof buf));
+	SAY(read(s, buf, sizeof buf));
+	SAY(close(s));
+	SAY(close(s));
+	SAY(read(s, buf, 1));
+	SAY(close(c));
+	SAY(close(l));
+	c = socket(AF_INET, SOCK_STREAM, 0);
+	SAY(connect(c, sa(&a), sizeof a));
+	close(c);
+}
+
+static volatile int pipes;
+static void on_sigpipe(int sig)
+{
+	pipes++;
+}
+
+static void data(void)
+{
+	int c, s;
+	char buf[64] = {0}, other[64];
+	puts("# data");
+	pair(&c, &s);
+	SAY(write(c, "0123456789", 10));
+	wait_readable(s);
+	SAY(recv(s, buf, 4, MSG_PEEK));
+	SAY(read(s, buf, 3));
+	printf("%.3s\n", buf);
+	struct iovec iov[2] = {{buf, 2}, {other, 3}};
+	SAY(readv(s, iov, 2));
+	printf("%.2s %.3s\n", buf, other);
+	SAY(readv(s, iov, -1));
+	SAY(writev(s, iov, 2));
+	SAY(writev(s, iov, 1025));
+	SAY(recv(s, buf, sizeof buf, MSG_DONTWAIT));
+	SAY(recv(s, buf, sizeof buf, MSG_DONTWAIT));
+	struct sockaddr_in from;
+	socklen_t len = sizeof from;
+	wait_readable(c);
+	SAY(recvfrom(c, buf, sizeof buf, 0, sa(&from), &len));
+	SAY(len);
+	SAY(send(c, "hello", 5, 0));
+	SAY(sendto(c, "world", 5, 0, NULL, 0));
+	struct msghdr m = {.msg_iov = iov, .msg_iovlen = 2, .msg_name = &from, .msg_namelen = sizeof from};
+	iov[0] = (struct iovec){"x", 1};
+	iov[1] = (struct iovec){"yz", 2};
+	struct msghdr out = {.msg_iov = iov, .msg_iovlen = 2};
+	SAY(sendmsg(c, &out, 0));
+	iov[0] = (struct iovec){buf, 6};
+	iov[1] = (struct iovec){other, 7};
+	SAY(recvmsg(s, &m, MSG_WAITALL));
+	printf("%.6s %.7s %u\n", buf, other, m.msg_namelen);
+	struct iovec one[3] = {{"aa", 2}, {"bbb", 3}, {"c", 1}};
+	struct mmsghdr mm[3] = {{.msg_hdr = {.msg_iov = &one[0], .msg_iovlen = 1}},
+				{.msg_hdr = {.msg_iov = &one[1], .msg_iovlen = 1}},
+				{.msg_hdr = {.msg_iov = &one[2], .msg_iovlen = 1}}};
+	SAY(sendmmsg(c, mm, 3, 0));
+	printf("%u %u %u\n", mm[0].msg_len, mm[1].msg_len, mm[2].msg_len);
+	wait_readable(s);
+	while (recv(s, other, 6, MSG_PEEK | MSG_DONTWAIT) < 6)
+		;
+	for (int i = 0; i < 3; i++)
+		one[i] = (struct iovec){buf + 2 * i, 2};
+	struct timespec soon = {5, 0};
+	SAY(recvmmsg(s, mm, 3, 0, &soon));
+	printf("%.6s\n", buf);
+	SAY(recvmmsg(s, mm, 3, MSG_DONTWAIT, NULL));
+	SAY(send(c, "!", 1, MSG_OOB));
+	struct pollfd p = {s, POLLPRI, 0};
+	poll(&p, 1, 5000);
+	SAY(sockatmark(s));
+	SAY(recv(s, buf, 1, MSG_OOB));
+	SAY(recv(s, buf, 0, MSG_DONTWAIT));
+	SAY(read(s, buf, 0));
+	signal(SIGPIPE, on_sigpipe);
+	SAY(shutdown(s, SHUT_WR));
+	SAY(write(s, "x", 1));
+	SAY(send(s, "x", 1, MSG_NOSIGNAL));
+	SAY(writev(s, one, 1));
+	SAY(pipes);
+	close(s);
+	close(c);
+	signal(SIGPIPE, SIG_IGN);
+}
+
+static void bulk(void)
+{
+	int c, s;
+	enum { SIZE = 3 * 1024 * 1024 };
+	puts("# bulk");
+	pair(&c, &s);
+	pid_t pid = fork();
+	if (pid == 0) {
+		close(c);
+		unsigned sum = 0;
+		size_t total = 0;
+		static unsigned char buf[65536];
+		ssize_t n;
+		while ((n = read(s, buf, sizeof buf)) > 0) {
+			for (ssize_t i = 0; i < n; i++)
+				sum = sum * 31 + buf[i];
+			total += n;
+		}
+		printf("child read %zu sum %u\n", total, sum);
+		fflush(stdout);
+		_exit(0);
+	}
+	close(s);
+	unsigned char *big = malloc(SIZE);
+	for (size_t i = 0; i < SIZE; i++)
+		big[i] = i * 7 + (i >> 9);
+	SAY(write(c, big, SIZE));
+	close(c);
+	waitpid(pid, NULL, 0);
+	free(big);
+}
+
+static void descriptors(void)
+{
+	int c, s, fds[2];
+	char buf[8];
+	puts("# descriptors");
+	pair(&c, &s);
+	int base = dup(0);
+	close(base); /* the lowest free number */
+	SAY(dup(s) - base);
+	SAY(write(base, "d", 1));
+	wait_readable(c);
+	SAY(read(c, buf, 8));
+	SAY(close(s));
+	SAY(write(base, "e", 1));
+	wait_readable(c);
+	SAY(read(c, buf, 8));
+	SAY(dup2(base, base + 5) - base);
+	SAY(dup2(base + 5, base + 5) - base);
+	SAY(dup3(base + 5, base + 6, O_CLOEXEC) - base);
+	SAY(fcntl(base + 6, F_GETFD));
+	SAY(dup3(base, base, 0));
+	SAY(dup2(999, base));
+	SAY(dup2(base, -1));
+	SAY(write(base + 6, "f", 1));
+	SAY(fcntl(base, F_DUPFD, base + 10) - base);
+	SAY(fcntl(base, F_DUPFD_CLOEXEC, base + 10) - base);
+	SAY(fcntl(base, F_DUPFD, -1));
+	SAY(fcntl(base + 11, F_GETFD));
+	SAY(fcntl(base + 10, F_SETFL, O_NONBLOCK));
+	SAY(fcntl(base, F_GETFL) & O_NONBLOCK);
+	SAY(close_range(base + 5, base + 20, 0));
+	SAY(write(base + 10, "x", 1));
+	SAY(close_range(base + 5, base + 4, 0));
+	wait_readable(c);
+	SAY(read(c, buf, 8));
+	SAY(dup2(STDIN_FILENO, base) - base); /* the last number of the connection: the peer sees the end */
+	wait_readable(c);
+	SAY(read(c, buf, 8));
+	close(base);
+	close(c);
+	pair(&c, &s);
+	close(c);
+	SAY(pipe(fds));
+	SAY(write(fds[1], "p", 1));
+	SAY(read(fds[0], buf, 8));
+	SAY(close(fds[0]));
+	SAY(write(fds[1], "p", 1));
+	SAY(close(fds[1]));
+	SAY(pipe2(fds, O_NONBLOCK));
+	SAY(read(fds[0], buf, 1));
+	close_range(fds[0], fds[1], 0);
+	SAY(socketpair(AF_UNIX, SOCK_STREAM, 0, fds));
+	SAY(send(fds[0], "u", 1, 0));
+	SAY(recv(fds[1], buf, 8, 0));
+	close(fds[0]);
+	close(fds[1]);
+	int fd = SAY(memfd_create("m", 0));
+	SAY(write(fd, "m", 1));
+	close(fd);
+	fd = eventfd(3, 0);
+	SAY(read(fd, buf, 8));
+	close(fd);
+	fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK);
+	SAY(read(fd, buf, 8));
+	close(fd);
+	SAY(open("/nonexistent", O_RDONLY));
+	fd = openat(AT_FDCWD, "/tmp", O_TMPFILE | O_RDWR, 0600);
+	SAY(fd >= 0);
+	SAY(fcntl(fd, F_GETFL) & O_ACCMODE);
+	close(fd);
+	SAY(close(-1));
+	closefrom(3);
+	SAY(fcntl(3, F_GETFD));
+	fd = socket(AF_INET, SOCK_DGRAM, 0);
+	SAY(fd);
+	SAY(connect(fd, sa(&(struct sockaddr_in){.sin_family = AF_UNSPEC}), sizeof(struct sockaddr_in)));
+	SAY(listen(fd, 1));
+	close(fd);
+}
+
+static short poll1(int fd, short events)
+{
+	struct pollfd p = {fd, events, 0};
+	return poll(&p, 1, 1000) < 0 ? -1 : p.revents;
+}
+
+static void polls(void)
+{
+	int c, s, fds[2];
+	char b;
+	puts("# polls");
+	pair(&c, &s);
+	SAY(pipe(fds));
+	SAY(poll1(s, POLLOUT | POLLIN));
+	struct pollfd p[4] = {{s, POLLIN, 0}, {fds[0], POLLIN, 0}, {-1, POLLIN, 0}, {997, POLLIN, 0}};
+	SAY(poll(p, 3, 0));
+	SAY(poll(p, 4, 1000));
+	printf("%x %x %x %x\n", p[0].revents, p[1].revents, p[2].revents, p[3].revents);
+	SAY(write(fds[1], "1", 1));
+	SAY(poll(p, 3, 1000));
+	printf("%x %x\n", p[0].revents, p[1].revents);
+	SAY(write(c, "2", 1));
+	wait_readable(s);
+	struct timespec ts = {1, 0}, bad = {0, -1};
+	SAY(ppoll(p, 3, &ts, NULL));
+	SAY(ppoll(p, 3, &bad, NULL));
+	printf("%x %x\n", p[0].revents, p[1].revents);
+	fd_set in, out, ex;
+	struct timeval tv = {1, 0}, zero = {0, 0};
+	memset(&in, 0, sizeof in);
+	out = ex = in;
+	FD_SET(s, &in);
+	FD_SET(fds[0], &in);
+	FD_SET(s, &out);
+	FD_SET(s, &ex);
+	SAY(select(100, &in, &out, &ex, &tv));
+	SAY(FD_ISSET(s, &in) + 2 * FD_ISSET(fds[0], &in) + 4 * FD_ISSET(s, &out) + 8 * FD_ISSET(s, &ex));
+	SAY(tv.tv_sec == 0 && tv.tv_usec > 900000);
+	SAY(read(s, &b, 1));
+	SAY(read(fds[0], &b, 1));
+	FD_SET(s, &in);
+	FD_SET(fds[0], &in);
+	SAY(select(100, &in, NULL, NULL, &zero));
+	SAY(FD_ISSET(s, &in));
+	tv = (struct timeval){0, 20000};
+	FD_SET(s, &in);
+	SAY(select(100, &in, NULL, NULL, &tv));
+	SAY(tv.tv_sec * 1000000 + tv.tv_usec);
+	FD_SET(s, &in);
+	FD_SET(50, &in); /* not open */
+	SAY(select(51, &in, NULL, NULL, &zero));
+	FD_CLR(50, &in);
+	SAY(pselect(100, &in, NULL, NULL, &ts, NULL) == 0);
+	SAY(select(-1, NULL, NULL, NULL, &zero));
+	SAY(shutdown(c, SHUT_WR));
+	wait_readable(s);
+	SAY(poll1(s, POLLIN | POLLRDHUP));
+	SAY(close(c));
+	SAY(close(s));
+	close(fds[0]);
+	close(fds[1]);
+}
+
+static int ready(int ep, int ms)
+{
+	struct epoll_event ev[8];
+	int n = epoll_wait(ep, ev, 8, ms);
+	if (n < 0)
+		return -1;
+	int bits = 0;
+	for (int i = 0; i < n; i++)
+		bits = bits * 10000 + ev[i].data.u32 * 1000 + (ev[i].events & 0xff);
+	return bits;
+}
+
+static int ctl(int ep, int op, int fd, unsigned events, unsigned tag)
+{
+	struct epoll_event ev = {.events = events, .data.u32 = tag};
+	return epoll_ctl(ep, op, fd, &ev);
+}
+
+static void *add_later(void *arg)
+{
+	int *a = arg; /* epoll, fd to add; the other thread is in epoll_wait by then, or will be */
+	while (!__atomic_load_n(&a[2], __ATOMIC_ACQUIRE))
+		;
+	for (int i = 0; i < 200; i++)
+		sched_yield();
+	ctl(a[0], EPOLL_CTL_ADD, a[1], EPOLLIN, 5);
+	return NULL;
+}
+
+static void epolls(void)
+{
+	int c, s, fds[2], port;
+	char b;
+	puts("# epolls");
+	int ep = epoll_create1(0);
+	int l = listener(&port);
+	SAY(ctl(ep, EPOLL_CTL_ADD, l, EPOLLIN, 1));
+	SAY(ctl(ep, EPOLL_CTL_ADD, l, EPOLLIN, 1));
+	SAY(ready(ep, 0));
+	c = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+	SAY(ctl(ep, EPOLL_CTL_ADD, c, EPOLLIN | EPOLLOUT, 2)); /* before it is decided */
+	struct sockaddr_in a = address(port);
+	SAY(connect(c, sa(&a), sizeof a));
+	SAY(poll1(c, POLLOUT));
+	SAY(connect(c, sa(&a), sizeof a) < 0 && errno != EISCONN);
+	wait_readable(l);
+	SAY(ctl(ep, EPOLL_CTL_MOD, c, EPOLLIN, 2));
+	SAY(ready(ep, 1000));
+	s = accept(l, NULL, NULL);
+	SAY(ready(ep, 0));
+	SAY(ctl(ep, EPOLL_CTL_ADD, s, EPOLLIN | EPOLLET, 3));
+	SAY(pipe(fds));
+	SAY(ctl(ep, EPOLL_CTL_ADD, fds[0], EPOLLIN, 4));
+	SAY(ready(ep, 0));
+	write(c, "xy", 2);
+	wait_readable(s);
+	SAY(ready(ep, 1000));
+	SAY(ready(ep, 0)); /* edge: once */
+	write(fds[1], "p", 1);
+	SAY(ready(ep, 1000));
+	SAY(ready(ep, 0));
+	SAY(read(fds[0], &b, 1));
+	SAY(ctl(ep, EPOLL_CTL_MOD, s, EPOLLIN | EPOLLONESHOT, 3));
+	SAY(ready(ep, 1000));
+	SAY(ready(ep, 0));
+	SAY(ctl(ep, EPOLL_CTL_MOD, s, EPOLLIN, 3));
+	SAY(ready(ep, 1000));
+	SAY(ctl(ep, EPOLL_CTL_DEL, s, 0, 0));
+	SAY(ctl(ep, EPOLL_CTL_DEL, s, 0, 0));
+	SAY(ctl(ep, EPOLL_CTL_MOD, s, 0, 0));
+	SAY(epoll_ctl(ep, 77, s, NULL));
+	SAY(epoll_ctl(ep, EPOLL_CTL_ADD, s, NULL));
+	SAY(ctl(ep, EPOLL_CTL_ADD, 998, EPOLLIN, 0));
+	SAY(ctl(fds[0], EPOLL_CTL_ADD, s, EPOLLIN, 0));
+	SAY(ready(ep, 0));
+	SAY(ctl(ep, EPOLL_CTL_ADD, s, EPOLLIN, 3));
+	/* an epoll in an epoll, and polled */
+	int outer = epoll_create(1);
+	SAY(ctl(outer, EPOLL_CTL_ADD, ep, EPOLLIN, 7));
+	SAY(ready(outer, 1000));
+	SAY(poll1(ep, POLLIN));
+	SAY(read(s, &b, 1));
+	SAY(read(s, &b, 1));
+	SAY(ready(outer, 0));
+	write(c, "z", 1);
+	SAY(ready(outer, 1000));
+	SAY(ready(ep, 1000));
+	SAY(close(s)); /* takes its registration along */
+	SAY(ready(ep, 0) == 0 || ready(ep, 0) / 1000 == 2);
+	close(outer);
+	close(c);
+	close(ep);
+	close(l);
+	/* a member that comes while another thread waits */
+	ep = epoll_create1(EPOLL_CLOEXEC);
+	pair(&c, &s);
+	write(c, "q", 1);
+	wait_readable(s);
+	int args[3] = {ep, s, 0};
+	pthread_t t;
+	pthread_create(&t, NULL, add_later, args);
+	__atomic_store_n(&args[2], 1, __ATOMIC_RELEASE);
+	SAY(ready(ep, 5000));
+	pthread_join(t, NULL);
+	SAY(ready(ep, 0));
+	struct epoll_event ev;
+	struct timespec ts = {0, 1000000};
+	SAY(epoll_pwait(ep, &ev, 1, 1000, NULL));
+	SAY(epoll_pwait2(ep, &ev, 1, &ts, NULL));
+	SAY(epoll_wait(ep, &ev, 0, 0));
+	SAY(epoll_wait(s, &ev, 1, 0));
+	int ep2 = dup(ep);
+	close(ep);
+	SAY(ready(ep2, 1000));
+	close(ep2);
+	close(s);
+	close(c);
+	close(fds[0]);
+	close(fds[1]);
+}
+
+static void copies(void)
+{
+	int c, s, fds[2];
+	char buf[16] = {0};
+	off_t at = 2;
+	loff_t none = 0;
+	puts("# copies");
+	pair(&c, &s);
+	int file = memfd_create("f", 0);
+	write(file, "0123456789", 10);
+	SAY(sendfile(c, file, &at, 4));
+	SAY(at);
+	SAY(lseek(file, 0, SEEK_CUR));
+	wait_readable(s);
+	SAY(read(s, buf, 16));
+	printf("%.4s\n", buf);
+	lseek(file, 7, SEEK_SET);
+	SAY(sendfile(c, file, NULL, 100));
+	SAY(lseek(file, 0, SEEK_CUR));
+	SAY(sendfile(c, file, NULL, 100));
+	SAY(sendfile(file, s, NULL, 10));
+	SAY(sendfile(c, -1, NULL, 10));
+	SAY(pipe(fds));
+	wait_readable(s);
+	SAY(splice(s, NULL, fds[1], NULL, 100, 0));
+	SAY(read(fds[0], buf, 16));
+	printf("%.3s\n", buf);
+	fcntl(s, F_SETFL, O_NONBLOCK);
+	SAY(splice(s, NULL, fds[1], NULL, 100, SPLICE_F_NONBLOCK));
+	fcntl(s, F_SETFL, 0);
+	write(fds[1], "pipe", 4);
+	SAY(splice(fds[0], NULL, c, NULL, 100, 0));
+	wait_readable(s);
+	SAY(read(s, buf, 16));
+	printf("%.4s\n", buf);
+	SAY(splice(s, NULL, c, NULL, 1, 0));
+	SAY(splice(s, &none, fds[1], NULL, 1, 0));
+	SAY(splice(fds[0], NULL, c, NULL, 1, SPLICE_F_NONBLOCK));
+	SAY(copy_file_range(file, NULL, c, NULL, 1, 0));
+	close(fds[0]), close(fds[1]), close(c), close(s), close(file);
+}
+
+static int child_status(pid_t pid)
+{
+	int status = -1;
+	waitpid(pid, &status, 0);
+	return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
+}
+
+static void read_all(int fd)
+{
+	char buf[256];
+	size_t n = 0;
+	ssize_t r;
+	while (n < sizeof buf - 1 && (r = read(fd, buf + n, sizeof buf - 1 - n)) > 0)
+		n += r;
+	buf[n] = 0;
+	printf("[%s]\n", buf);
+	fflush(stdout);
+}
+
+static void processes(void)
+{
+	int c, s, l, port;
+	extern char **environ;
+	puts("# processes");
+	fflush(stdout);
+	/* accept, fork, close: the child serves, the parent's close is not an end */
+	l = listener(&port);
+	c = client(port);
+	s = accept(l, NULL, NULL);
+	pid_t pid = fork();
+	if (pid == 0) {
+		char b[4];
+		close(l);
+		ssize_t n = read(s, b, 4);
+		write(s, b, n);
+		_exit(7);
+	}
+	SAY(close(s));
+	SAY(write(c, "ping", 4));
+	read_all(c);
+	SAY(child_status(pid));
+	close(c);
+	/* a child that closes its copy ends nothing */
+	pair(&c, &s);
+	pid = fork();
+	if (pid == 0) {
+		close(s);
+		close(c);
+		_exit(0);
+	}
+	SAY(child_status(pid));
+	SAY(write(s, "still", 5));
+	SAY(close(s));
+	read_all(c);
+	close(c);
+	/* a listener used in the child */
+	pid = fork();
+	if (pid == 0) {
+		s = accept(l, NULL, NULL);
+		write(s, "forked", 6);
+		_exit(0);
+	}
+	c = client(port);
+	read_all(c);
+	SAY(child_status(pid));
+	close(c);
+	close(l);
+	/* exec with the connection as stdout */
+	pair(&c, &s);
+	pid = fork();
+	if (pid == 0) {
+		dup2(s, 1);
+		execl("/bin/sh", "sh", "-c", "echo from exec", NULL);
+		_exit(9);
+	}
+	close(s);
+	read_all(c);
+	SAY(child_status(pid));
+	close(c);
+	/* vfork, and a failing exec first */
+	pair(&c, &s);
+	pid = vfork();
+	if (pid == 0) {
+		dup2(s, 1);
+		execlp("no-such-program-here", "x", NULL);
+		char *argv[] = {"sh", "-c", "echo vforked", NULL};
+		execvp("sh", argv);
+		_exit(9);
+	}
+	SAY(close(s));
+	read_all(c);
+	SAY(child_status(pid));
+	close(c);
+	/* posix_spawn with the connection as the child's stdout */
+	pair(&c, &s);
+	posix_spawn_file_actions_t fa;
+	posix_spawn_file_actions_init(&fa);
+	SAY(posix_spawn_file_actions_adddup2(&fa, s, 1));
+	char *argv[] = {"sh", "-c", "echo spawned", NULL};
+	SAY(posix_spawn(&pid, "/bin/sh", &fa, NULL, argv, environ));
+	SAY(write(s, "", 0));
+	SAY(close(s));
+	read_all(c);
+	SAY(child_status(pid));
+	close(c);
+	SAY(system("exit 5") >> 8);
+	FILE *p = popen("echo popen", "r");
+	char line[32];
+	printf("%s", fgets(line, sizeof line, p));
+	SAY(pclose(p));
+	/* a failing exec leaves the connection usable */
+	pair(&c, &s);
+	SAY(execl("/nonexistent", "x", NULL));
+	SAY(execl("/etc/passwd", "x", NULL));
+	SAY(write(c, "on", 2));
+	close(c);
+	read_all(s);
+	close(s);
+	int master;
+	fflush(stdout);
+	pid = forkpty(&master, NULL, NULL, NULL);
+	if (pid == 0)
+		_exit(isatty(0) ? 3 : 4);
+	SAY(child_status(pid));
+	close(master);
+	fflush(stdout);
+	pid = fork();
+	if (pid == 0) {
+		pair(&c, &s);
+		if (daemon(1, 1) < 0)
+			_exit(1);
+		_exit(0);
+	}
+	SAY(child_status(pid));
+}
+
+static void stdios(void)
+{
+	int c, s;
+	char line[64];
+	puts("# stdio");
+	pair(&c, &s);
+	SAY(dprintf(s, "%d %s\n", 42, "dprintf"));
+	FILE *f = fdopen(c, "r+");
+	SAY(fileno(f) == c);
+	printf("%s", fgets(line, sizeof line, f));
+	fprintf(f, "through stdio\n");
+	SAY(fflush(f));
+	wait_readable(s);
+	ssize_t n = read(s, line, sizeof line);
+	printf("%.*s", (int)n, line);
+	SAY(shutdown(s, SHUT_WR));
+	SAY(fgets(line, sizeof line, f) == NULL);
+	SAY(fclose(f));
+	SAY(read(s, line, 1));
+	close(s);
+}
+
+static int pass_fd(int via, int fd)
+{
+	char byte = 'x';
+	struct iovec iov = {&byte, 1};
+	union {
+		char buf[CMSG_SPACE(sizeof(int))];
+		struct cmsghdr align;
+	} u = {0};
+	struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = u.buf, .msg_controllen = sizeof u.buf};
+	struct cmsghdr *h = CMSG_FIRSTHDR(&m);
+	h->cmsg_level = SOL_SOCKET;
+	h->cmsg_type = SCM_RIGHTS;
+	h->cmsg_len = CMSG_LEN(sizeof fd);
+	memcpy(CMSG_DATA(h), &fd, sizeof fd);
+	return sendmsg(via, &m, 0);
+}
+
+static int receive_fd(int via)
+{
+	char byte;
+	int fd = -1;
+	struct iovec iov = {&byte, 1};
+	union {
+		char buf[CMSG_SPACE(sizeof(int))];
+		struct cmsghdr align;
+	} u;
+	struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = u.buf, .msg_controllen = sizeof u.buf};
+	if (recvmsg(via, &m, 0) == 1 && CMSG_FIRSTHDR(&m))
+		memcpy(&fd, CMSG_DATA(CMSG_FIRSTHDR(&m)), sizeof fd);
+	return fd;
+}
+
+static void passing(void)
+{
+	int c, s, u[2];
+	char b[8];
+	puts("# passing");
+	pair(&c, &s);
+	socketpair(AF_UNIX, SOCK_STREAM, 0, u);
+	int ep = epoll_create1(0);
+	SAY(ctl(ep, EPOLL_CTL_ADD, s, EPOLLIN, 6));
+	SAY(pass_fd(u[0], s));
+	int got = receive_fd(u[1]);
+	SAY(got >= 0);
+	SAY(write(got, "passed", 6));
+	SAY(close(got));
+	wait_readable(c);
+	SAY(read(c, b, 8));
+	SAY(write(c, "back", 4));
+	SAY(ready(ep, 1000)); /* the registration followed the socket */
+	SAY(read(s, b, 8));
+	SAY(close(s));
+	SAY(read(c, b, 8));
+	close(c), close(ep), close(u[0]), close(u[1]);
+	/* an option that the fake engine lacks */
+	pair(&c, &s);
+	int mark = 0;
+	SAY(setsockopt(s, SOL_SOCKET, SO_MARK, &mark, sizeof mark) == 0 || errno == EPERM);
+	SAY(write(s, "marked", 6));
+	wait_readable(c);
+	SAY(read(c, b, 8));
+	close(c), close(s);
+}
+
+static volatile int handled, in_handler_result;
+static int handler_fd;
+static void on_alarm(int sig)
+{
+	handled++;
+}
+static void on_alarm_write(int sig)
+{
+	handled++;
+	in_handler_result = write(handler_fd, "h", 1);
+}
+
+static void alarm_after_ms(int ms)
+{
+	struct itimerval it = {.it_value = {0, ms * 1000}};
+	setitimer(ITIMER_REAL, &it, NULL);
+}
+
+static void signals(void)
+{
+	int c, s;
+	char b;
+	puts("# signals");
+	pair(&c, &s);
+	struct sigaction act = {.sa_handler = on_alarm}, old;
+	SAY(sigaction(SIGALRM, &act, NULL));
+	SAY(sigaction(SIGALRM, NULL, &old));
+	SAY(old.sa_handler == on_alarm);
+	SAY(old.sa_flags & (SA_RESTART | SA_SIGINFO));
+	alarm_after_ms(30);
+	SAY(recv(s, &b, 1, 0));
+	SAY(handled);
+	alarm_after_ms(30);
+	struct pollfd p = {s, POLLIN, 0};
+	SAY(poll(&p, 1, 5000));
+	act.sa_handler = on_alarm_write; /* SA_RESTART: recv goes on, and gets what the handler wrote */
+	act.sa_flags = SA_RESTART;
+	handler_fd = c;
+	SAY(sigaction(SIGALRM, &act, &old));
+	SAY(old.sa_handler == on_alarm);
+	alarm_after_ms(30);
+	SAY(recv(s, &b, 1, 0));
+	SAY(in_handler_result);
+	SAY(signal(SIGALRM, SIG_DFL) == on_alarm_write);
+	SAY(signal(SIGALRM, on_alarm) == SIG_DFL);
+	SAY(siginterrupt(SIGALRM, 1));
+	alarm_after_ms(30);
+	SAY(recv(s, &b, 1, 0));
+	SAY(signal(SIGALRM, SIG_IGN) == on_alarm);
+	SAY(sysv_signal(SIGUSR1, on_alarm) == SIG_DFL);
+	int before = handled;
+	raise(SIGUSR1);
+	SAY(handled - before);
+	SAY(signal(SIGUSR1, SIG_IGN) == SIG_DFL); /* it was reset */
+	SAY(sigset(SIGUSR2, on_alarm) == SIG_DFL);
+	raise(SIGUSR2);
+	SAY(handled - before);
+	SAY(sigaction(99, &act, NULL));
+	SAY(sigaction(SIGKILL, &act, NULL));
+	close(c), close(s);
+}
+
+/* Signals in a storm while the thread is in and out of the engine: all arrive, none deadlocks, data stays exact. */
+static volatile int storm_hits;
+static void on_storm(int sig)
+{
+	storm_hits++;
+	struct pollfd p = {handler_fd, POLLOUT, 0};
+	poll(&p, 1, 0); /* a verb from the handler */
+}
+
+static void storm(void)
+{
+	int c, s;
+	unsigned char b = 0, got;
+	puts("# storm");
+	pair(&c, &s);
+	handler_fd = c;
+	struct sigaction act = {.sa_handler = on_storm, .sa_flags = SA_RESTART};
+	sigaction(SIGALRM, &act, NULL);
+	struct itimerval it = {{0, 300}, {0, 300}}, stop = {{0, 0}, {0, 0}};
+	setitimer(ITIMER_REAL, &it, NULL);
+	int wrong = 0, rounds = 0;
+	while (storm_hits < 100) {
+		b++, rounds++;
+		while (send(c, &b, 1, 0) < 0 && errno == EINTR)
+			;
+		while (recv(s, &got, 1, 0) < 0 && errno == EINTR)
+			;
+		wrong += got != b;
+	}
+	setitimer(ITIMER_REAL, &stop, NULL);
+	SAY(wrong);
+	close(c), close(s);
+}
+
+static void raw_syscalls(void)
+{
+	int c, s;
+	char b[8];
+	puts("# syscall");
+	pair(&c, &s);
+	SAY(syscall(SYS_write, c, "sys", 3));
+	wait_readable(s);
+	SAY(syscall(SYS_read, s, b, 8));
+	SAY(syscall(SYS_read, -1, b, 8));
+	SAY(syscall(SYS_getsockopt, s, 1, 1, 1, 1) < 0);
+	struct pollfd p = {s, POLLOUT, 0};
+	SAY(syscall(SYS_poll, &p, 1, 100));
+	int d = syscall(SYS_dup, s);
+	SAY(syscall(SYS_close, s));
+	SAY(write(d, "y", 1));
+	wait_readable(c);
+	SAY(read(c, b, 8));
+	SAY(syscall(SYS_close, d));
+	SAY(read(c, b, 8));
+	close(c);
+	SAY(syscall(9999));
+}
+
+struct blocked {
+	int fd;
+	long result;
+};
+static void *read_blocked(void *arg)
+{
+	struct blocked *b = arg;
+	char buf[8];
+	b->result = read(b->fd, buf, sizeof buf);
+	return NULL;
+}
+
+static void threads(void)
+{
+	int c, s;
+	puts("# threads");
+	pair(&c, &s);
+	struct blocked b = {s, 0};
+	pthread_t t;
+	pthread_create(&t, NULL, read_blocked, &b);
+	SAY(write(c, "t", 1));
+	pthread_join(t, NULL);
+	SAY(b.result);
+	close(c);
+	close(s);
+}
+
+static void fd_limit(void)
+{
+	int port, l = listener(&port), c = client(port), fds[1100], n = 0, fd;
+	struct rlimit limit = {200, 1024};
+	puts("# limit");
+	SAY(setrlimit(RLIMIT_NOFILE, &limit));
+	while (n < 1100 && (fd = dup(0)) >= 0)
+		fds[n++] = fd;
+	SAY(dup(0));
+	wait_readable(l);
+	SAY(accept(l, NULL, NULL)); /* EMFILE; the connection is not lost */
+	close(fds[--n]);
+	SAY(accept(l, NULL, NULL) == fds[n]);
+	while (n)
+		close(fds[--n]);
+	SAY(write(c, "x", 1));
+	close(l);
+	close(c);
+	closefrom(3);
+}
+
+int main(int argc, char **argv)
+{
+	next_port = atoi(argv[1]);
+	signal(SIGPIPE, SIG_IGN);
+	alarm(0);
+	static const struct {
+		const char *name;
+		void (*run)(void);
+	} parts[] = {
+		{"lifecycle", lifecycle}, {"data", data},	  {"bulk", bulk},
+		{"descriptors", descriptors}, {"polls", polls},	  {"epolls", epolls},
+		{"copies", copies},	  {"processes", processes}, {"stdio", stdios},
+		{"passing", passing},	  {"signals", signals},	  {"storm", storm},
+		{"syscall", raw_syscalls}, {"threads", threads},	  {"limit", fd_limit},
+	};
+	for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
+		if (argc < 3 || strcmp(argv[2], parts[i].name) == 0)
+			parts[i].run();
+	puts("# end");
+	return 0;
+}
