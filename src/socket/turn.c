@@ -50,20 +50,23 @@ static void emit_segment(struct tcp_emit *emit, struct tcp_conn *conn, const str
 	(void)emit;
 	struct engine *e = &engine;
 	struct sock *s = container_of(conn, struct sock, tcp);
+	if (!s->dest->resolved) { /* as if lost on the way: timers go on, and give up in the end */
+		e->counters[SOCKC_NoNextHop]++;
+		return;
+	}
 	if (ip_send_tcp(e->link, &s->dest->path, &s->flow.key, seg, gso_size, s->ecn, &s->dest->ip_id) < 0)
 		e->counters[SOCKC_EmitFailed]++;
 }
 
 static struct tcp_emit turn_emit = {.segment = emit_segment};
 
-/* The next hop cannot be reached: as an ICMP unreachable would tell it. */
+/* The next hop cannot be reached: what is sent is lost, and it is as if an ICMP unreachable had answered the oldest of it. */
 static void output_unreachable(struct engine *e, struct sock *s, int err)
 {
-	e->counters[SOCKC_NeighbourFailed]++;
 	struct tcp_status st;
+	tcp_output(&s->tcp, e->now, &turn_emit);
 	tcp_get_status(&s->tcp, &st);
 	tcp_on_unreachable(&s->tcp, e->now, -err, true, st.snd_una);
-	sock_process_events(e, s);
 }
 
 static void arm_timer(struct engine *e, struct sock *s)
