@@ -105,8 +105,8 @@ check_PROGRAMS += $(container_tests)
 TESTS += $(container_tests)
 tests_unit_ring_test_SOURCES = tests/unit/ring_test.c
 tests_unit_ring_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
-tests_unit_ring_test_LDADD = src/libbase.la $(UNIT_LIBS)
+tests_unit_ring_test_LDADD = src/libbase.a $(UNIT_LIBS)
 tests_unit_ranges_test_SOURCES = tests/unit/ranges_test.c
 tests_unit_ranges_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
-tests_unit_ranges_test_LDADD = src/libbase.la $(UNIT_LIBS)
+tests_unit_ranges_test_LDADD = src/libbase.a $(UNIT_LIBS)
 endif
