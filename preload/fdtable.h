@@ -30,6 +30,7 @@ struct file {
 	_Atomic uint32_t refs; /* numbers + calls in progress; 0 only in the pool */
 	_Atomic uint8_t kind;
 	_Atomic bool busy;         /* being decided or handed over: one thread at a time */
+	bool listener;             /* FILE_SOCK: it listens */
 	uint32_t numbers;          /* lock: how many fds lead here */
 	int fd;                    /* lock: one of them; -1: none */
 	int parked_fd;             /* the fd that stays open for calls in progress after the last close, or -1 */

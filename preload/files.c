@@ -198,13 +198,14 @@ static void candidate_done(struct file *f)
 	file_put(f);
 }
 
-static void candidate_becomes(struct file *f, struct sock *s, int fd, bool keep_kernel)
+static void candidate_becomes(struct file *f, struct sock *s, int fd, bool listener)
 {
 	fdtable_lock();
 	f->sock = s;
 	f->fd = fd;
+	f->listener = listener;
 	f->kind = FILE_SOCK;
-	registrations_to_epset(f, keep_kernel);
+	registrations_to_epset(f);
 	fdtable_unlock();
 }
 

@@ -98,7 +98,7 @@ int file_handover(struct file *f)
 		sched_yield();
 	if (f->kind == FILE_SOCK) {
 		bool inherited = shim_in_child && sock_is_inherited(f->sock);
-		r = sock_is_listener(f->sock) ? handover_listener(f, inherited)
+		r = f->listener ? handover_listener(f, inherited)
 					      : handover_connection(f, inherited);
 	}
 	f->busy = false;
@@ -131,7 +131,7 @@ static bool goes_to_kernel_at_exec(struct file *f, int fd)
 		return false;
 	if (!shim_in_child || !sock_is_inherited(f->sock))
 		return true;
-	return !sock_is_listener(f->sock) && !(sys_fcntl(fd, F_GETFD, 0) & FD_CLOEXEC);
+	return !f->listener && !(sys_fcntl(fd, F_GETFD, 0) & FD_CLOEXEC);
 }
 
 void handover_for_exec(void)

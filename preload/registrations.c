@@ -4,7 +4,7 @@
  * Owns: one `struct registration` per (epoll, fd) of these sockets, on the list of both ends, under the table's lock; the epset of an epoll,
  * made with its first engine socket.
  * Why: the kernel's epoll cannot see an engine socket. While a socket is undecided its registration is the kernel's; deciding moves a
- * connection's to the epset, and handover moves it back. A listener is in both: loopback clients arrive in the kernel's queue.
+ * connection's to the epset, and handover moves it back. A listener is in both, which the epset sees to: loopback clients arrive in the kernel's queue.
  * A thread may already sleep in the kernel's epoll_wait when an epoll gets its first engine socket: it is woken (epoll_kick) by an fd
  * that is always readable, and finds the epset when it looks again (epoll.c).
  */
@@ -123,14 +123,7 @@ static int sock_ctl(struct file *epoll, int op, int fd, struct file *f, struct e
 	bool fresh = op == EPOLL_CTL_ADD && !r;
 	if (fresh && !(r = add(f, epoll, fd)))
 		return -ENOMEM;
-	bool listener = sock_is_listener(f->sock);
-	if (listener)
-		result = sys_epoll_ctl(epoll->fd, op, fd, event);
-	if (result == 0) {
-		result = epset_ctl(e, op, fd, f->sock, event);
-		if (result < 0 && listener && op == EPOLL_CTL_ADD)
-			sys_epoll_ctl(epoll->fd, EPOLL_CTL_DEL, fd, NULL);
-	}
+	result = epset_ctl(e, op, fd, f->sock, event);
 	if (r && ((result < 0 && fresh) || (result == 0 && op == EPOLL_CTL_DEL)))
 		drop(r);
 	if (result == 0 && op != EPOLL_CTL_DEL)
@@ -207,18 +200,20 @@ void registrations_resume(struct file *f)
 }
 
 /* Lock held. */
-void registrations_to_epset(struct file *f, bool keep_kernel)
+void registrations_to_epset(struct file *f)
 {
 	list_for_each(l, tmp, &f->registrations) {
 		struct registration *r = container_of(l, struct registration, in_file);
 		struct epset *e;
+		if (r->in_kernel) /* connect suspended it already; a listener's comes back from the epset */
+			sys_epoll_ctl(r->epoll->fd, EPOLL_CTL_DEL, r->fd, NULL);
+		r->in_kernel = false;
 		if (epset_of(r->epoll, &e) < 0 ||
 		    epset_ctl(e, EPOLL_CTL_ADD, r->fd, f->sock, &r->event) < 0) {
 			log_error("shim", "fd %d lost its epoll registration: no memory", r->fd);
 			drop(r);
 			continue;
 		}
-		r->in_kernel = keep_kernel;
 		epoll_kick(r->epoll);
 	}
 }

@@ -11,8 +11,8 @@ int registration_ctl(int epfd, int op, int fd, struct file *f, struct epoll_even
 /* A candidate is about to be decided by connect: out of the kernel's epolls; and back, if the kernel keeps it. */
 void registrations_suspend(struct file *f);
 void registrations_resume(struct file *f);
-/* It became the engine's. Lock held. `keep_kernel`: a listener stays in the kernel's epolls as well. */
-void registrations_to_epset(struct file *f, bool keep_kernel);
+/* It became the engine's. Lock held. */
+void registrations_to_epset(struct file *f);
 /* It left the engine; every number of it is the kernel's already. `already_there`: a listener. */
 void registrations_to_kernel(struct file *f, bool already_there);
 /* Its last reference went. */

@@ -117,7 +117,7 @@ int sock_poll(struct sock_pollfd *fds, unsigned n, const struct timespec *timeou
 struct epset;
 int epset_new(int epfd, struct epset **out);
 void epset_free(struct epset *e); /* its fd was closed */
-int epset_ctl(struct epset *e, int op, int fd, struct sock *s, struct epoll_event *ev); /* as epoll_ctl */
+int epset_ctl(struct epset *e, int op, int fd, struct sock *s, struct epoll_event *ev); /* as epoll_ctl; of a listener the kernel's epoll gets the same for its kernel fd */
 /* `s` lost fd `fd` (closed, handed over): forget the registration. *ev gets the registration when there was one and 1 is returned. */
 int epset_forget(struct epset *e, int fd, struct sock *s, struct epoll_event *ev);
 int epset_wait(struct epset *e, struct epoll_event *evs, int max, const struct timespec *timeout, const sigset_t *mask);

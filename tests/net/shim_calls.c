@@ -667,6 +667,30 @@ static void processes(void)
 	SAY(child_status(pid));
 	close(c);
 	close(l);
+	/* the same in a worker with an epoll of its own, and exec with the listener open */
+	l = listener(&port);
+	pid = fork();
+	if (pid == 0) {
+		int ep = epoll_create1(0);
+		if (ctl(ep, EPOLL_CTL_ADD, l, EPOLLIN, 1) < 0)
+			_exit(20);
+		if (ready(ep, 5000) != 1001)
+			_exit(21);
+		s = accept(l, NULL, NULL);
+		if (ctl(ep, EPOLL_CTL_ADD, s, EPOLLIN, 2) < 0 || ready(ep, 5000) != 2001)
+			_exit(22);
+		dup2(s, 0);
+		dup2(s, 1);
+		execlp("cat", "cat", NULL);
+		_exit(23);
+	}
+	c = client(port);
+	SAY(write(c, "worker", 6));
+	SAY(shutdown(c, SHUT_WR));
+	read_all(c);
+	SAY(child_status(pid));
+	close(c);
+	close(l);
 	/* exec with the connection as stdout */
 	pair(&c, &s);
 	pid = fork();

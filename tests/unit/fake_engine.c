@@ -187,7 +187,7 @@ int sock_close(struct sock *s)
 
 bool sock_is_listener(const struct sock *s)
 {
-	return s->listener;
+	return s->listener && !s->inherited; /* as src/socket: inherited is another kind until adopted */
 }
 
 int sock_accept(struct sock *s, int flags, struct sockaddr *addr, socklen_t *len, struct sock **out,
@@ -370,8 +370,8 @@ static int reg_find(struct epset *e, int fd, struct sock *s)
 int epset_ctl(struct epset *e, int op, int fd, struct sock *s, struct epoll_event *ev)
 {
 	int at = reg_find(e, fd, s);
-	if (s->listener) /* same queue as the kernel's registration, which stays: nothing more to see */
-		return 0;
+	if (s->listener) /* only its kernel queue exists here */
+		return sys_epoll_ctl(e->epfd, op, fd, ev);
 	int r = sys_epoll_ctl(e->hidden, op, s->hidden, ev);
 	if (r < 0)
 		return r;
