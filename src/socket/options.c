@@ -488,7 +488,7 @@ void sock_set_nonblock(struct sock *s, bool on)
 
 bool sock_is_listener(const struct sock *s)
 {
-	return s->kind == SOCK_KIND_LISTENER;
+	return s->kind == SOCK_KIND_LISTENER || (s->kind == SOCK_KIND_INHERITED && s->lst);
 }
 
 int sock_getsockname(struct sock *s, struct sockaddr *addr, socklen_t *len)
