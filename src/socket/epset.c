@@ -3,7 +3,7 @@
  *
  * An item is one registration (fd, socket, events). Readiness events of the socket put it on the ready list; epset_wait evaluates the items there
  * against the socket's mask: level-triggered items stay while they are ready, edge-triggered ones leave when reported, one-shot ones are
- * disabled. The kernel's own epoll keeps the kernel's fds and, registered there by the shim, the kernel queues of our listeners; it is asked when nothing of ours is ready,
+ * disabled. The kernel's own epoll keeps the kernel's fds, and the kernel queues of our listeners; it is asked when nothing of ours is ready,
  * and every so often when there is.
  */
 #include "socket/engine.h"
@@ -193,6 +193,19 @@ static int item_modify(struct engine *e, struct ep_item *it, const struct epoll_
 	return 0;
 }
 
+/* A listener is registered in the kernel's epoll, too: for who comes by another way. */
+static int mirror_listener(struct epset *set, int op, int fd, struct sock *s, struct epoll_event *ev)
+{
+	if (s->kind != SOCK_KIND_LISTENER)
+		return 0;
+	int err = sys_epoll_ctl(set->epfd, op, fd, ev);
+	if (op == EPOLL_CTL_ADD && err == -EEXIST) /* it was there before it became ours */
+		err = sys_epoll_ctl(set->epfd, EPOLL_CTL_MOD, fd, ev);
+	if (op == EPOLL_CTL_DEL && err == -ENOENT)
+		err = 0;
+	return err;
+}
+
 int epset_ctl(struct epset *set, int op, int fd, struct sock *s, struct epoll_event *ev)
 {
 	struct engine *e = &engine;
@@ -214,6 +227,8 @@ int epset_ctl(struct epset *set, int op, int fd, struct sock *s, struct epoll_ev
 		r = 0;
 	} else
 		r = -EINVAL;
+	if (!r)
+		r = mirror_listener(set, op, fd, s, ev);
 	turn_leave();
 	return r;
 }
