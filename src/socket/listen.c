@@ -210,7 +210,7 @@ static int listener_make(struct engine *e, int kfd, int backlog, struct sock **o
 	err = lst->kfd < 0 ? lst->kfd : 0;
 	if (err)
 		goto fail;
-	*out = l;
+	*out = sock_ref(l); /* the caller's */
 	return 0;
 fail:
 	if (lst) {
