@@ -1,18 +1,27 @@
 /* RFC 9293 §3.10.7.4, seventh and eighth step: the segment text and the FIN; and when to acknowledge them. */
 #include "tcp/tcp_int.h"
 
+#define QUICKACK_ANSWER_US  USEC_PER_MSEC /* a quick ACK waits so long for an answer to ride on */
 #define QUICKACK_AFTER_IDLE 16 /* segments acknowledged at once when the peer starts anew; as Linux */
 
 /* RFC 5681 §4.2, RFC 9293 SHLD-19, MUST-58/59: every second full-sized segment at once, else within the delay. */
-static void schedule_ack(struct tcp_conn *c, int64_t now)
+static void schedule_ack(struct tcp_conn *c, int64_t now, const struct text *t)
 {
-	if (c->rcv_nxt - c->rcv_wup > c->rcv_mss || c->quickacks || c->options.quickack) {
-		if (c->quickacks)
-			c->quickacks--;
+	if (c->rcv_nxt - c->rcv_wup > c->rcv_mss || c->options.quickack) {
 		c->ack_due = true;
 		return;
 	}
-	c->delack_at = min_time(c->delack_at, now + c->stack->config.delack_us);
+	int64_t delay = c->stack->config.delack_us;
+	if (c->quickacks) {
+		c->quickacks--;
+		if (!t->push || t->len >= c->rcv_mss) {
+			c->ack_due = true;
+			return;
+		}
+		/* A short pushed segment is a message: its answer, when it comes soon, is the ACK. */
+		delay = min_time(delay, QUICKACK_ANSWER_US);
+	}
+	c->delack_at = min_time(c->delack_at, now + delay);
 }
 
 /* The size of the peer's full segments; a super-segment says no more than that they are not larger than we allow. */
@@ -94,7 +103,7 @@ static void input_in_order(struct tcp_conn *c, int64_t now, const struct text *t
 	if (at_once)
 		c->ack_due = true;
 	else
-		schedule_ack(c, now);
+		schedule_ack(c, now, t);
 	if (fin)
 		input_fin(c, now);
 }

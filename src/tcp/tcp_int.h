@@ -87,7 +87,7 @@ bool input_ack(struct tcp_conn *c, int64_t now, const struct tcp_segment *seg);
 struct text {
 	uint32_t seq, len;
 	const uint8_t *bytes;
-	bool fin;
+	bool fin, push;
 };
 void input_text(struct tcp_conn *c, int64_t now, const struct text *t);
 void ack_challenge(struct tcp_conn *c, int64_t now);

@@ -147,6 +147,7 @@ START_TEST(lost_segment_is_retransmitted_by_timeout)
 	ck_assert_int_eq(side_recv(&pair, &pair.b, in_bytes, 10), 5);
 	ck_assert_mem_eq(in_bytes, "hello", 5);
 	ck_assert_uint_eq(pair.a.stack.counters[TCPC_Timeouts], 1);
+	pair_advance(&pair, pair.now + USEC_PER_MSEC);
 	ck_assert_int_eq(tcp_next_deadline(&pair.a.conn), TIME_NEVER);
 }
 END_TEST
@@ -208,6 +209,22 @@ START_TEST(delayed_ack)
 	ck_assert_int_eq(tcp_next_deadline(&pair.b.conn), pair.now + 40 * USEC_PER_MSEC);
 	pair_advance(&pair, pair.now + 40 * USEC_PER_MSEC);
 	ck_assert_uint_eq(pair.b.stack.counters[TCPC_DelayedACKs], 1);
+}
+END_TEST
+
+/* At the start full segments are acknowledged at once; a short message's ACK waits a moment for its answer. */
+START_TEST(quick_ack_rides_on_the_answer)
+{
+	side_send(&pair, &pair.a, "request", 7);
+	side_output(&pair, &pair.a);
+	side_input(&pair, &pair.b, &side_take(&pair.a)->seg);
+	ck_assert_uint_eq(pair.b.n_out, 0);
+	ck_assert_int_eq(tcp_next_deadline(&pair.b.conn), pair.now + USEC_PER_MSEC);
+	ck_assert_int_eq(side_recv(&pair, &pair.b, in_bytes, 100), 7);
+	side_send(&pair, &pair.b, "answer", 6);
+	side_output(&pair, &pair.b);
+	ck_assert_uint_eq(pair.b.n_out, 1);
+	ck_assert_uint_eq(pair.b.out[0].seg.ack, ISS_A + 1 + 7);
 }
 END_TEST
 
@@ -300,6 +317,7 @@ int main(void)
 	tcase_add_test(t, fast_recovery_with_sack);
 	tcase_add_test(t, fast_recovery_without_sack);
 	tcase_add_test(t, delayed_ack);
+	tcase_add_test(t, quick_ack_rides_on_the_answer);
 	tcase_add_test(t, zero_window_and_probe);
 	tcase_add_test(t, unread_data_makes_close_a_reset);
 	tcase_add_test(t, data_after_close_is_answered_by_reset);
