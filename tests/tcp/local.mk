@@ -20,6 +20,12 @@ tests_tcp_core_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS) -I$(srcdir)/tests/tcp
 tests_tcp_core_test_LDADD = $(TCP_TEST_LIBS)
 TESTS += tests/tcp/core_test
 
+check_PROGRAMS += tests/tcp/hold_test
+tests_tcp_hold_test_SOURCES = tests/tcp/hold_test.c tests/tcp/core_pair.h
+tests_tcp_hold_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS) -I$(srcdir)/tests/tcp
+tests_tcp_hold_test_LDADD = $(TCP_TEST_LIBS)
+TESTS += tests/tcp/hold_test
+
 # Driven through tests/tcp/harness.h
 harness_sources = tests/tcp/harness.c tests/tcp/harness.h tests/tcp/test_memory.c tests/tcp/test_memory.h
 
