@@ -3,6 +3,7 @@
  * abstract AF_UNIX name finesse/stat/PID of its network namespace, writes one JSON document to who
  * connects, and closes.
  */
+#include "finesse/stat.h"
 #include "cli/cli.h"
 #include "cli/stat.h"
 
@@ -21,7 +22,6 @@
 
 #include <jansson.h>
 
-#define NAME_PREFIX    "finesse/stat/"
 #define TIMEOUT_S      5 /* an engine that is stopped does not answer */
 #define DOCUMENT_LIMIT (256u << 20)
 #define ENGINES_MAX    4096
@@ -33,7 +33,7 @@ static int engine_connect(long pid)
 {
 	struct sockaddr_un sun = {.sun_family = AF_UNIX};
 	struct timeval tv = {.tv_sec = TIMEOUT_S};
-	int n = snprintf(sun.sun_path + 1, sizeof sun.sun_path - 1, NAME_PREFIX "%ld", pid);
+	int n = snprintf(sun.sun_path + 1, sizeof sun.sun_path - 1, FINESSE_STAT_PREFIX "%ld", pid);
 	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (fd < 0)
 		return -errno;
@@ -123,10 +123,10 @@ static size_t engines_find(long *pids, size_t max)
 	size_t n = 0, unique = 0;
 	FILE *f = fopen("/proc/net/unix", "re");
 	while (f && fgets(line, sizeof line, f)) {
-		char *name = strstr(line, "@" NAME_PREFIX), *end;
+		char *name = strstr(line, "@" FINESSE_STAT_PREFIX), *end;
 		if (!name || n == max)
 			continue;
-		long pid = strtol(name + strlen("@" NAME_PREFIX), &end, 10);
+		long pid = strtol(name + strlen("@" FINESSE_STAT_PREFIX), &end, 10);
 		if (pid > 0 && *end == '\n')
 			pids[n++] = pid;
 	}

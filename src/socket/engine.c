@@ -156,17 +156,19 @@ static int attach_interface(struct engine *e, char *why, size_t why_len)
 	int ifindex = choose_interface(e, why, why_len);
 	if (ifindex < 0)
 		return ifindex;
-	if (!e->settings.bypass_firewall) {
-		int filtered = firewall_check(ifindex, why, why_len);
-		if (filtered)
-			return filtered < 0 ? filtered : -EPERM;
-	}
 	struct link_config lc = {.ifindex = ifindex};
 	int err = link_open_packet(&e->link, &lc);
 	if (err) {
 		snprintf(why, why_len, "packet socket on interface %d: %s%s", ifindex, strerror(-err),
 			 err == -EPERM ? " (CAP_NET_RAW is missing)" : "");
 		return err;
+	}
+	if (!e->settings.bypass_firewall) { /* after the packet socket: without privilege that is what is missing */
+		err = firewall_check(ifindex, why, why_len);
+		if (err) {
+			err = err < 0 ? err : -EPERM;
+			goto fail_link;
+		}
 	}
 	const struct link_info *info = link_info(e->link);
 	err = classifier_open(&e->classifier, ifindex, link_rx_fd(e->link), info->has_eth, why, why_len);

@@ -4,6 +4,8 @@
  */
 #include "socket/engine.h"
 
+#include "finesse/stat.h"
+
 #include "base/fd.h"
 #include "base/sys.h"
 
@@ -22,7 +24,7 @@
 int stat_listen(void)
 {
 	struct sockaddr_un sun = {.sun_family = AF_UNIX};
-	int n = snprintf(sun.sun_path + 1, sizeof sun.sun_path - 1, "finesse/stat/%d", sys_getpid());
+	int n = snprintf(sun.sun_path + 1, sizeof sun.sun_path - 1, FINESSE_STAT_NAME, sys_getpid());
 	int fd = fd_move_high(sys_socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
 	if (fd < 0)
 		return fd;

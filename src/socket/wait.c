@@ -197,6 +197,23 @@ static int blocked_poll(struct pollfd *fds, unsigned n, struct timespec *ts, con
 	return r;
 }
 
+/*
+ * The setting `spin`: the leader looks at the ring in memory for a while before it blocks. Kernel fds are looked at when it is over, so they may be
+ * late by that time; so may be netlink.
+ */
+static bool spin_finds(struct engine *e, struct waiter *w, int64_t until, const struct wait *wait)
+{
+	int64_t end = e->now + e->settings.spin_us;
+	bool found = false;
+	if (end > until)
+		end = until;
+	engine_unlock();
+	while (!found && !wait_interrupted(wait) && clock_now_us() < end)
+		found = link_rx_pending(e->link) || __atomic_load_n(&w->signalled, __ATOMIC_RELAXED);
+	engine_lock();
+	return found;
+}
+
 static void drain_eventfd(int fd)
 {
 	uint64_t count;
@@ -221,6 +238,9 @@ static int wait_once(struct engine *e, struct waiter *w, struct pollfd *fds, str
 	unsigned engine_fds = n;
 	memcpy(fds + n, kfds, n_kfds * sizeof *kfds);
 	n += n_kfds;
+	/* With a mask, signals that only this wait lets in would not be seen: no spinning then. */
+	if (lead && e->up && e->settings.spin_us && !mask && spin_finds(e, w, until, wait))
+		until = e->now;
 	struct timespec ts = timespec_until(e, until);
 	blocked_poll(fds, n, &ts, wait, mask);
 	list_unlink(&w->node);
