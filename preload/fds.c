@@ -72,7 +72,7 @@ static int before_dup_over(int fd, int to)
 	if (fd_is_internal(fd) || fd_is_internal(to))
 		return -EBADF;
 	if (to <= STDERR_FILENO)
-		fd_handover(fd); /* if it cannot, the fd still works through the wrappers */
+		fd_handover(fd, "became a standard stream"); /* if it cannot, the fd still works through the wrappers */
 	return 0;
 }
 
@@ -105,7 +105,7 @@ int wrap_dup3(int fd, int to, int flags)
 static int engine_setfl(struct call *c, int fd, long arg)
 {
 	if (arg & O_ASYNC) { /* SIGIO is the kernel's to send */
-		int r = file_handover(c->file);
+		int r = file_handover(c->file, "O_ASYNC");
 		return r < 0 ? r : -EBADF;
 	}
 	sock_set_nonblock(c->sock, arg & O_NONBLOCK);
@@ -141,7 +141,7 @@ int wrap_fcntl(int fd, int cmd, ...)
 static int engine_ioctl(struct call *c, int fd, unsigned long request, void *arg)
 {
 	if (request == FIOASYNC && arg && *(int *)arg) {
-		int r = file_handover(c->file);
+		int r = file_handover(c->file, "O_ASYNC");
 		return r < 0 ? r : -EBADF;
 	}
 	int r = sock_ioctl(c->sock, request, arg);

@@ -299,7 +299,7 @@ bool call_begin_engine(struct call *c, int fd)
 		return false;
 	c->error = 0;
 	if (f->kind == FILE_SOCK && shim_in_child && sock_is_inherited(f->sock)) {
-		int r = file_handover(f);
+		int r = file_handover(f, "used by two processes");
 		if (r < 0)
 			c->error = r;
 	}

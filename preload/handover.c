@@ -91,7 +91,7 @@ void shim_handover_init(void)
 	engine_on_handed_over = on_handed_over;
 }
 
-int file_handover(struct file *f)
+int file_handover(struct file *f, const char *why)
 {
 	int r = 0;
 	while (atomic_exchange(&f->busy, true))
@@ -100,12 +100,14 @@ int file_handover(struct file *f)
 		bool inherited = shim_in_child && sock_is_inherited(f->sock);
 		r = f->listener ? handover_listener(f, inherited)
 					      : handover_connection(f, inherited);
+		if (r == 0 && !inherited)
+			engine_note_fallback(f->listener ? "a listener" : "a connection", why);
 	}
 	f->busy = false;
 	return r;
 }
 
-int fd_handover(int fd)
+int fd_handover(int fd, const char *why)
 {
 	if (!shim_on() || !fdtable_peek(fd))
 		return 0;
@@ -116,7 +118,7 @@ int fd_handover(int fd)
 	if (f->kind == FILE_CANDIDATE)
 		file_forget_candidate(fd);
 	else if (f->kind == FILE_SOCK)
-		r = file_handover(f);
+		r = file_handover(f, why);
 	file_put(f);
 	return r;
 }
@@ -141,7 +143,7 @@ void handover_for_exec(void)
 		if (!f)
 			continue;
 		if (goes_to_kernel_at_exec(f, n))
-			file_handover(f);
+			file_handover(f, "exec");
 		file_put(f);
 	}
 	engine_on_exit();

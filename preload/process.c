@@ -142,7 +142,7 @@ int wrap_forkpty(int *master, char *name, const struct termios *term, const stru
 
 int wrap_posix_spawn_file_actions_adddup2(posix_spawn_file_actions_t *actions, int fd, int to)
 {
-	fd_handover(fd); /* the child gets the connection, not a placeholder */
+	fd_handover(fd, "posix_spawn"); /* the child gets the connection, not a placeholder */
 	return REAL(posix_spawn_file_actions_adddup2)(actions, fd, to);
 }
 

@@ -131,10 +131,10 @@ int file_connect(int fd, const struct sockaddr *addr, socklen_t len, int *result
 int file_accept(struct call *c, int flags, struct sockaddr *addr, socklen_t *len);
 
 /* ---- handover.c ---- */
-/* The engine socket `f` becomes a kernel socket under all its numbers. 0 or -errno. */
-int file_handover(struct file *f);
+/* The engine socket `f` becomes a kernel socket under all its numbers; `why` is told by finesse stat. 0 or -errno. */
+int file_handover(struct file *f, const char *why);
 /* The same for whatever is at fd; 0 also when it is nothing of ours. An undecided socket stays the kernel's from now on. */
-int fd_handover(int fd);
+int fd_handover(int fd, const char *why);
 void shim_handover_init(void);
 /* Before exec. */
 void handover_for_exec(void);

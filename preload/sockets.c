@@ -115,10 +115,9 @@ static int engine_setsockopt(struct call *c, int level, int option, const void *
 	if ((r != -EOPNOTSUPP && r != -ENOPROTOOPT) ||
 	    !kernel_knows_option(c->sock, level, option, value, len))
 		return r;
-	char what[64];
-	snprintf(what, sizeof what, "setsockopt %d:%d", level, option);
-	engine_note_fallback(what, "the engine does not have this socket option");
-	return file_handover(c->file) < 0 ? r : -EBADF; /* -EBADF: ask the kernel */
+	char why[64];
+	snprintf(why, sizeof why, "socket option %d:%d is not the engine's", level, option);
+	return file_handover(c->file, why) < 0 ? r : -EBADF; /* -EBADF: ask the kernel */
 }
 
 int wrap_setsockopt(int fd, int level, int option, const void *value, socklen_t len)

@@ -24,7 +24,7 @@ static int cookie_close(void *cookie)
 
 FILE *wrap_fdopen(int fd, const char *mode)
 {
-	int r = fd_handover(fd);
+	int r = fd_handover(fd, "a stdio stream");
 	if (r == 0)
 		return REAL(fdopen)(fd, mode);
 	cookie_io_functions_t io = {.read = cookie_read, .write = cookie_write, .close = cookie_close};
@@ -53,7 +53,7 @@ static void before_freopen(FILE *stream)
 {
 	int fd = shim_on() && stream ? fileno(stream) : -1;
 	if (fd >= 0)
-		fd_handover(fd);
+		fd_handover(fd, "a stdio stream");
 }
 
 FILE *wrap_freopen(const char *path, const char *mode, FILE *stream)

@@ -37,6 +37,12 @@
 #include <linux/close_range.h>
 #include <unistd.h>
 
+#ifdef SYS_epoll_wait
+#define EPOLL_WAIT_NR SYS_epoll_wait
+#else
+#define EPOLL_WAIT_NR SYS_epoll_pwait
+#endif
+
 static int next_port;
 
 static const char *error_name(long r)
@@ -455,15 +461,30 @@ static int ctl(int ep, int op, int fd, unsigned events, unsigned tag)
 	return epoll_ctl(ep, op, fd, &ev);
 }
 
-static void *add_later(void *arg)
+struct waiting {
+	int ep;
+	_Atomic pid_t tid;
+	int result;
+};
+static void *wait_there(void *arg)
 {
-	int *a = arg; /* epoll, fd to add; the other thread is in epoll_wait by then, or will be */
-	while (!__atomic_load_n(&a[2], __ATOMIC_ACQUIRE))
-		;
-	for (int i = 0; i < 200; i++)
-		sched_yield();
-	ctl(a[0], EPOLL_CTL_ADD, a[1], EPOLLIN, 5);
+	struct waiting *w = arg;
+	w->tid = gettid();
+	w->result = ready(w->ep, 20000);
 	return NULL;
+}
+
+/* Until that thread is asleep in an epoll wait of the kernel. */
+static void until_asleep(struct waiting *w)
+{
+	char path[64], nr[8] = "";
+	do {
+		snprintf(path, sizeof path, "/proc/self/task/%d/syscall", w->tid);
+		int fd = open(path, O_RDONLY);
+		ssize_t n = read(fd, nr, sizeof nr - 1);
+		nr[n > 0 ? n : 0] = 0;
+		close(fd);
+	} while (atoi(nr) != SYS_epoll_pwait && atoi(nr) != EPOLL_WAIT_NR);
 }
 
 static void epolls(void)
@@ -535,12 +556,15 @@ static void epolls(void)
 	pair(&c, &s);
 	write(c, "q", 1);
 	wait_readable(s);
-	int args[3] = {ep, s, 0};
+	struct waiting w = {.ep = ep};
 	pthread_t t;
-	pthread_create(&t, NULL, add_later, args);
-	__atomic_store_n(&args[2], 1, __ATOMIC_RELEASE);
-	SAY(ready(ep, 5000));
+	pthread_create(&t, NULL, wait_there, &w);
+	while (!w.tid)
+		sched_yield();
+	until_asleep(&w);
+	SAY(ctl(ep, EPOLL_CTL_ADD, s, EPOLLIN, 5));
 	pthread_join(t, NULL);
+	SAY(w.result);
 	SAY(ready(ep, 0));
 	struct epoll_event ev;
 	struct timespec ts = {0, 1000000};
