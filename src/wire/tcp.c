@@ -129,7 +129,7 @@ int tcp_parse(const uint8_t *bytes, size_t len, struct tcp_segment *seg)
 
 static uint8_t *build_sack(const struct tcp_segment *seg, uint8_t *p, size_t room)
 {
-	unsigned fit = room < 4 + LEN_SACK_BLOCK ? 0 : (room - 4) / LEN_SACK_BLOCK;
+	unsigned fit = (room - 4) / LEN_SACK_BLOCK; /* the other options take 20 of 40 bytes at most */
 	unsigned n = seg->n_sack < fit ? seg->n_sack : fit;
 
 	if (n == 0)

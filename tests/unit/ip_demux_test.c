@@ -122,6 +122,24 @@ START_TEST(test_collisions)
 }
 END_TEST
 
+/* Two keys with one 32-bit hash, made by lying about one's: the key decides. */
+START_TEST(test_equal_hashes)
+{
+	struct flow a = {.key = key_v4(7, 1)}, b = {.key = key_v4(7, 2)};
+	ck_assert_int_eq(demux_insert(&d, &a), 0);
+	ck_assert_int_eq(demux_insert(&d, &b), 0);
+	demux_remove(&d, &b);
+	a.hash = b.hash;
+	memset(d.buckets, 0, d.n_buckets * sizeof *d.buckets);
+	d.buckets[a.hash & (d.n_buckets - 1)] = &a;
+	ck_assert_ptr_null(demux_find(&d, &b.key));
+	ck_assert_int_eq(demux_insert(&d, &b), 0);
+	ck_assert_ptr_eq(demux_find(&d, &b.key), &b);
+	demux_remove(&d, &b);
+	demux_remove(&d, &a);
+}
+END_TEST
+
 /* Sequential clients spread: no bucket holds more than a random hash would put there. */
 START_TEST(test_spread)
 {
@@ -154,6 +172,7 @@ int main(void)
 	tcase_add_test(tc, test_families);
 	tcase_add_test(tc, test_growth_and_removal);
 	tcase_add_test(tc, test_collisions);
+	tcase_add_test(tc, test_equal_hashes);
 	tcase_add_test(tc, test_spread);
 	suite_add_tcase(s, tc);
 	return unit_run(s);

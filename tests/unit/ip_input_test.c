@@ -252,6 +252,9 @@ START_TEST(test_v4_header)
 		fix_v4();
 		ck_fate(fate(f, f_len), "Fragment");
 	}
+	store_be16(f + 20, 0x2000); /* the first of several: offset 0 */
+	fix_v4();
+	ck_fate(fate(f, f_len), "Fragment");
 	store_be16(f + 20, 0xc000); /* DF and the reserved bit: nobody minds */
 	for (unsigned ecn = 0; ecn < 4; ecn++) {
 		f[15] = 0xb8 | ecn;

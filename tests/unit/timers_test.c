@@ -112,6 +112,8 @@ START_TEST(test_random_against_array)
 			least = t[i].at_us < least ? t[i].at_us : least;
 			in_place &= heap.heap[t[i].index - 1].timer == &t[i];
 		}
+		for (uint32_t i = 1; i < heap.count; i++)
+			in_place &= heap.heap[(i - 1) / 4].at_us <= heap.heap[i].at_us;
 		ck_assert(in_place);
 		ck_assert_uint_eq(heap.count, armed);
 		ck_assert_int_eq(timers_deadline(&heap), least);

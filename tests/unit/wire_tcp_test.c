@@ -158,7 +158,13 @@ START_TEST(test_lying_lengths)
 			all &= s.has == SEG_HAS_MSS && s.mss == 0x0708 && s.n_sack == 0;
 		}
 	ck_assert(all);
-	struct tcp_segment s = OPTIONS(1, 1, 1, 2); /* a kind without room for its length */
+	struct tcp_segment s = OPTIONS(1, 1, 1, 8, 10, 1, 2, 3, 4, 5, 6, 7); /* one byte too long */
+	ck_assert_uint_eq(s.has, 0);
+	s = OPTIONS(254, 1, 2, 4, 5, 6); /* a length of 1 does not resume behind the kind */
+	ck_assert_uint_eq(s.has, 0);
+	s = OPTIONS(254, 0, 2, 4, 5, 6);
+	ck_assert_uint_eq(s.has, 0);
+	s = OPTIONS(1, 1, 1, 2); /* a kind without room for its length */
 	ck_assert_uint_eq(s.has, 0);
 }
 END_TEST
