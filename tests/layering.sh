@@ -43,6 +43,7 @@ check_includes() {
 			# A name without a directory is a file beside this one, or the configuration.
 			[ "$to" = "$what" ] && continue
 			[ "$to" = "$from" ] || [ "$to" = base ] && continue
+			[ -f "$1/include/$what" ] && continue # what we export, anybody may use
 			ok=
 			set -f
 			for pattern in $(allowed "$from"); do
