@@ -11,6 +11,6 @@
 #define ALIAS(name, target)                                                                        \
 	__asm__(".text\n"                                                                          \
 		".globl " #name "\n"                                                               \
-		".type " #name ", " FUNCTION "\n" #name ":\n" JUMP(name, target) ".size " #name    \
-		", .-" #name "\n");
+		".type " #name ", " FUNCTION "\n" #name                                            \
+		":\n" JUMP(name, target) ".size " #name ", .-" #name "\n");
 #include "calls.def"

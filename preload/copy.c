@@ -1,9 +1,12 @@
 /*
- * sendfile and splice with an engine socket at one end: copies through a buffer, with the offsets and the partial results of the kernel's calls.
+ * sendfile and splice with an engine socket at one end: copies through a buffer, with the offsets
+ * and the partial results of the kernel's calls.
  *
- * Nothing may be taken from a source that could not be delivered. A file is read at a position that moves only by what was sent. A pipe is looked at
- * through tee(2) into a pipe of our own and drained by what was sent; a socket is looked at with MSG_PEEK and drained by what the pipe took.
- * SPLICE_F_NONBLOCK concerns the pipe only, as in Linux: O_NONBLOCK of the socket decides whether that is waited for.
+ * Nothing may be taken from a source that could not be delivered. A file is read at a position that
+ * moves only by what was sent. A pipe is looked at through tee(2) into a pipe of our own and
+ * drained by what was sent; a socket is looked at with MSG_PEEK and drained by what the pipe took.
+ * SPLICE_F_NONBLOCK concerns the pipe only, as in Linux: O_NONBLOCK of the socket decides whether
+ * that is waited for.
  */
 #include "shim.h"
 
@@ -87,7 +90,8 @@ static ssize_t engine_sendfile(struct call *c, int in, off_t *offset, size_t n)
 	return r;
 }
 
-/* -EBADF of the file must not be taken for "the socket moved": it does not, file_kind says so (call_end). */
+/* -EBADF of the file must not be taken for "the socket moved": it does not, file_kind says so
+ * (call_end). */
 ssize_t wrap_sendfile(int out, int in, off_t *offset, size_t n)
 {
 	VIA_ENGINE(in, (long)-EINVAL); /* a socket is no source */
@@ -140,14 +144,15 @@ static ssize_t sock_to_pipe(struct call *c, int out, char *buf, size_t n, unsign
 	ssize_t got = sock_recvmsg(c->sock, &msg, MSG_PEEK);
 	if (got <= 0)
 		return got;
-	/* What a pipe has room for without waiting: it takes PIPE_BUF at once when it polls writable. */
+	/* What a pipe has room for without waiting: it takes PIPE_BUF at once when it polls
+	 * writable. */
 	size_t piece = got;
 	if ((flags & SPLICE_F_NONBLOCK) && piece > 4096)
 		piece = 4096;
 	ssize_t put = sys_write(out, buf, piece);
 	if (put == -EPIPE)
-		sys_call(SYS_tgkill, sys_getpid(), sys_call(SYS_gettid, 0, 0, 0, 0, 0, 0), SIGPIPE, 0,
-			 0, 0);
+		sys_call(SYS_tgkill, sys_getpid(), sys_call(SYS_gettid, 0, 0, 0, 0, 0, 0), SIGPIPE,
+			 0, 0, 0);
 	if (put <= 0)
 		return put;
 	iov.iov_len = put;
@@ -177,7 +182,8 @@ static ssize_t engine_splice(struct call *c, int pipe_fd, bool to_pipe, const of
 	return r;
 }
 
-ssize_t wrap_splice(int in, off64_t *in_offset, int out, off64_t *out_offset, size_t n, unsigned flags)
+ssize_t wrap_splice(int in, off64_t *in_offset, int out, off64_t *out_offset, size_t n,
+		    unsigned flags)
 {
 	VIA_ENGINE(in, engine_splice(&c, out, true, in_offset, out_offset, n, flags));
 	VIA_ENGINE(out, engine_splice(&c, in, false, out_offset, in_offset, n, flags));

@@ -1,8 +1,10 @@
 /*
- * epoll. The kernel's epoll stays and keeps the kernel's fds; engine sockets are in the epset that hangs on its file.
+ * epoll. The kernel's epoll stays and keeps the kernel's fds; engine sockets are in the epset that
+ * hangs on its file.
  *
- * A wait goes to the epset while that has a member, else to the kernel. A thread in the kernel's wait when the first member comes is kicked
- * (registrations.c): it counts itself in kernel_waiters *before* it looks whether the epset is empty, and the adder looks at the count *after* adding, so
+ * A wait goes to the epset while that has a member, else to the kernel. A thread in the kernel's
+ * wait when the first member comes is kicked (registrations.c): it counts itself in kernel_waiters
+ * *before* it looks whether the epset is empty, and the adder looks at the count *after* adding, so
  * one of the two sees the other. The kick's event is taken out of every result here.
  */
 #include "shim.h"
@@ -78,8 +80,9 @@ static int timeout_ms(const struct timespec *ts)
 {
 	if (!ts)
 		return -1;
-	int64_t ms = ts->tv_sec > INT_MAX / 1000 ? INT_MAX
-						  : ts->tv_sec * 1000 + (ts->tv_nsec + 999999) / 1000000;
+	int64_t ms = ts->tv_sec > INT_MAX / 1000
+			 ? INT_MAX
+			 : ts->tv_sec * 1000 + (ts->tv_nsec + 999999) / 1000000;
 	return ms > INT_MAX ? INT_MAX : (int)ms;
 }
 
@@ -98,9 +101,9 @@ static int wait_once(int epfd, struct file *epoll, const struct wait *w)
 	if (has_engine_sockets(epoll))
 		return epset_wait(epoll->epset, w->events, w->max, w->timeout, w->mask);
 	epoll->kernel_waiters++;
-	int r = has_engine_sockets(epoll) ? epset_wait(epoll->epset, w->events, w->max, w->timeout,
-						       w->mask)
-					  : kernel_wait(epfd, w);
+	int r = has_engine_sockets(epoll)
+		    ? epset_wait(epoll->epset, w->events, w->max, w->timeout, w->mask)
+		    : kernel_wait(epfd, w);
 	epoll->kernel_waiters--;
 	return r;
 }
@@ -116,7 +119,8 @@ static int wait_any(int epfd, struct file *epoll, struct wait w)
 {
 	struct timespec left;
 	bool bounded = w.timeout && (w.timeout->tv_sec || w.timeout->tv_nsec);
-	int64_t end = bounded ? now_ns() + w.timeout->tv_sec * 1000000000LL + w.timeout->tv_nsec : 0;
+	int64_t end =
+	    bounded ? now_ns() + w.timeout->tv_sec * 1000000000LL + w.timeout->tv_nsec : 0;
 	for (;;) {
 		bool kicked;
 		int r = filter_kick(w.events, wait_once(epfd, epoll, &w), &kicked);
@@ -161,7 +165,8 @@ int wrap_epoll_pwait(int epfd, struct epoll_event *events, int max, int timeout,
 	struct timespec ts;
 	struct wait w = {events, max, timespec_from_ms(timeout, &ts), mask};
 	int r;
-	return epoll_wait_ours(epfd, w, &r) ? r : REAL(epoll_pwait)(epfd, events, max, timeout, mask);
+	return epoll_wait_ours(epfd, w, &r) ? r
+					    : REAL(epoll_pwait)(epfd, events, max, timeout, mask);
 }
 
 int wrap_epoll_pwait2(int epfd, struct epoll_event *events, int max, const struct timespec *timeout,

@@ -1,4 +1,5 @@
-/* Wrappers of the calls that make, copy, close and configure descriptors. Every new number drops what the table still has for it. */
+/* Wrappers of the calls that make, copy, close and configure descriptors. Every new number drops
+ * what the table still has for it. */
 #include "shim.h"
 
 #include <fcntl.h>
@@ -19,7 +20,9 @@ int wrap_close(int fd)
 	return REAL(close)(fd);
 }
 
-#define INTERNAL_SCAN 2048 /* no internal fd lies above: they sit under 1024, or just over what the program has open */
+#define INTERNAL_SCAN                                                                              \
+	2048 /* no internal fd lies above: they sit under 1024, or just over what the program has  \
+		open */
 
 /* The real close_range, around our internal fds. */
 static int close_range_around(unsigned first, unsigned last, int flags)
@@ -66,13 +69,15 @@ int wrap_dup(int fd)
 	return file_duped(fd, to);
 }
 
-/* stdio may sit on these numbers and bypass us: an engine socket that becomes one of them goes to the kernel first. */
+/* stdio may sit on these numbers and bypass us: an engine socket that becomes one of them goes to
+ * the kernel first. */
 static int before_dup_over(int fd, int to)
 {
 	if (fd_is_internal(fd) || fd_is_internal(to))
 		return -EBADF;
 	if (to <= STDERR_FILENO)
-		fd_handover(fd, "became a standard stream"); /* if it cannot, the fd still works through the wrappers */
+		fd_handover(fd, "became a standard stream"); /* if it cannot, the fd still works
+								through the wrappers */
 	return 0;
 }
 
@@ -137,7 +142,8 @@ int wrap_fcntl(int fd, int cmd, ...)
 	return r;
 }
 
-/* What the engine does not know is asked of the fd's kernel socket (close-on-exec, interface queries …). */
+/* What the engine does not know is asked of the fd's kernel socket (close-on-exec, interface
+ * queries …). */
 static int engine_ioctl(struct call *c, int fd, unsigned long request, void *arg)
 {
 	if (request == FIOASYNC && arg && *(int *)arg) {
@@ -162,7 +168,7 @@ int wrap_ioctl(int fd, unsigned long request, ...)
 
 #define WITH_MODE(flags, mode)                                                                     \
 	mode_t mode = 0;                                                                           \
-	if ((flags) & O_CREAT || ((flags) & O_TMPFILE) == O_TMPFILE) {                             \
+	if ((flags)&O_CREAT || ((flags)&O_TMPFILE) == O_TMPFILE) {                                 \
 		va_list ap_;                                                                       \
 		va_start(ap_, flags);                                                              \
 		mode = va_arg(ap_, mode_t);                                                        \

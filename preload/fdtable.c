@@ -1,12 +1,13 @@
 /*
  * The fd table.
  *
- * Owns: a two-level array of pointers, and the files, which are type-stable: they go back to a pool and their memory is never
- * unmapped. That is what lets fdtable_get work without a lock: it reads the slot, takes a reference unless the count is zero, and looks at the slot again; if the
- * number changed hands in between, it held, for a moment, a reference on a file that is still a file, and gives it back.
- * Invariants: refs >= numbers; a file with refs 0 is in the pool (or in fdtable_on_release on its way there); `fd` is a number that
- * leads to the file whenever numbers > 0.
- * Memory comes from mmap: malloc may be the program's own, and may be what is calling us.
+ * Owns: a two-level array of pointers, and the files, which are type-stable: they go back to a pool
+ * and their memory is never unmapped. That is what lets fdtable_get work without a lock: it reads
+ * the slot, takes a reference unless the count is zero, and looks at the slot again; if the number
+ * changed hands in between, it held, for a moment, a reference on a file that is still a file, and
+ * gives it back. Invariants: refs >= numbers; a file with refs 0 is in the pool (or in
+ * fdtable_on_release on its way there); `fd` is a number that leads to the file whenever numbers >
+ * 0. Memory comes from mmap: malloc may be the program's own, and may be what is calling us.
  */
 #include "fdtable.h"
 
@@ -30,7 +31,8 @@ static int highest_page = -1;      /* lock */
 
 #define CHUNK_FILES 64 /* about two 4 KiB pages at a time */
 
-/* The first of each is here: a program with an epoll and no TCP socket makes no system call for us. */
+/* The first of each is here: a program with an epoll and no TCP socket makes no system call for us.
+ */
 static struct file first_chunk[CHUNK_FILES];
 static fdtable_slot first_page[1 << FDTABLE_PAGE_BITS];
 
@@ -110,7 +112,7 @@ static bool file_get(struct file *f)
 		if (refs == 0)
 			return false;
 	} while (!atomic_compare_exchange_weak_explicit(
-		&f->refs, &refs, refs + 1, memory_order_acquire, memory_order_relaxed));
+	    &f->refs, &refs, refs + 1, memory_order_acquire, memory_order_relaxed));
 	return true;
 }
 

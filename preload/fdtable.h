@@ -1,9 +1,10 @@
 /*
  * Which fds of this process are ours: fd number → open file.
  *
- * A `struct file` is what the kernel calls an open file description: dup'ed numbers share one, and calls in progress hold a reference, so that a
- * close in one thread never pulls a socket from under another. Readers take no lock. Writers hold the table's lock, which is
- * also the lock of everything else in preload/ that has one (epoll registrations, fork).
+ * A `struct file` is what the kernel calls an open file description: dup'ed numbers share one, and
+ * calls in progress hold a reference, so that a close in one thread never pulls a socket from under
+ * another. Readers take no lock. Writers hold the table's lock, which is also the lock of
+ * everything else in preload/ that has one (epoll registrations, fork).
  */
 #ifndef FINESSE_PRELOAD_FDTABLE_H
 #define FINESSE_PRELOAD_FDTABLE_H
@@ -29,21 +30,23 @@ enum file_kind {
 struct file {
 	_Atomic uint32_t refs; /* numbers + calls in progress; 0 only in the pool */
 	_Atomic uint8_t kind;
-	_Atomic bool busy;         /* being decided or handed over: one thread at a time */
-	bool listener;             /* FILE_SOCK: it listens */
-	uint32_t numbers;          /* lock: how many fds lead here */
-	int fd;                    /* lock: one of them; -1: none */
-	int parked_fd;             /* the fd that stays open for calls in progress after the last close, or -1 */
+	_Atomic bool busy; /* being decided or handed over: one thread at a time */
+	bool listener;     /* FILE_SOCK: it listens */
+	uint32_t numbers;  /* lock: how many fds lead here */
+	int fd;            /* lock: one of them; -1: none */
+	int parked_fd; /* the fd that stays open for calls in progress after the last close, or -1
+			*/
 	struct sock *sock;         /* FILE_SOCK, FILE_KERNEL */
 	struct list registrations; /* lock: its own in epolls; of an epoll: those in it */
 	_Atomic(struct epset *) epset;
 	_Atomic uint32_t kernel_waiters; /* FILE_EPOLL: threads inside the kernel's epoll_wait */
-	_Atomic bool kicked;             /* FILE_EPOLL: something readable was added to wake these */
-	_Atomic bool nested;             /* FILE_EPOLL: is polled or in another epoll */
+	_Atomic bool kicked; /* FILE_EPOLL: something readable was added to wake these */
+	_Atomic bool nested; /* FILE_EPOLL: is polled or in another epoll */
 	struct file *next_free;
 };
 
-/* The kernel's own ceiling of nr_open is 0x3fffffc0: every number there can be fits, pages are made on demand. */
+/* The kernel's own ceiling of nr_open is 0x3fffffc0: every number there can be fits, pages are made
+ * on demand. */
 #define FDTABLE_BITS      30
 #define FDTABLE_PAGE_BITS 12
 
@@ -51,7 +54,8 @@ typedef _Atomic(struct file *) fdtable_slot;
 extern _Atomic(fdtable_slot *) fdtable_pages[1 << (FDTABLE_BITS - FDTABLE_PAGE_BITS)];
 /* Becomes true with the first entry and stays so. */
 extern _Atomic bool fdtable_used;
-/* Called, without the lock, when the last reference of a file went. Its result is what close(2) returns. */
+/* Called, without the lock, when the last reference of a file went. Its result is what close(2)
+ * returns. */
 extern int (*fdtable_on_release)(struct file *f);
 
 /* What is at this number; no reference. */
@@ -59,8 +63,8 @@ static inline struct file *fdtable_peek(int fd)
 {
 	if ((unsigned)fd >> FDTABLE_BITS)
 		return NULL;
-	fdtable_slot *page = atomic_load_explicit(&fdtable_pages[fd >> FDTABLE_PAGE_BITS],
-						  memory_order_acquire);
+	fdtable_slot *page =
+	    atomic_load_explicit(&fdtable_pages[fd >> FDTABLE_PAGE_BITS], memory_order_acquire);
 	if (!page)
 		return NULL;
 	return atomic_load_explicit(&page[fd & ((1 << FDTABLE_PAGE_BITS) - 1)],
@@ -77,8 +81,9 @@ struct file *file_new(enum file_kind kind);
 /* Back to the pool; fdtable_on_release ends with it. */
 void file_free(struct file *f);
 /*
- * Put `f` (NULL: nothing) at this number. The caller's reference becomes the number's. Returns what was there: its number's
- * reference is the caller's to file_put now. *ok (may be NULL when f is NULL) false: no memory, nothing changed.
+ * Put `f` (NULL: nothing) at this number. The caller's reference becomes the number's. Returns what
+ * was there: its number's reference is the caller's to file_put now. *ok (may be NULL when f is
+ * NULL) false: no memory, nothing changed.
  */
 struct file *fdtable_swap(int fd, struct file *f, bool *ok);
 /* The lowest number >= fd with an entry, or -1. Lock held by the caller when it matters. */

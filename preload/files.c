@@ -1,11 +1,13 @@
 /*
  * The life of a file: seen at socket(), decided at listen or connect, dup'ed, closed.
  *
- * Owns: the placeholder, one AF_UNIX socketpair per process whose first half has a full send buffer. Dups of that half are the fds of accepted
- * connections: the kernel gives the lowest free number, EMFILE is right, fstat says socket, and nothing polls ready (DESIGN §5). The
- * second half is always readable; it serves to wake threads out of the kernel's epoll_wait.
- * Order at a close: the table forgets the number before the kernel frees it, or another thread could get the number in between and lose its
- * new entry. While a wait in another thread still uses the last number of an epoll, a dup in the high range stays open for it.
+ * Owns: the placeholder, one AF_UNIX socketpair per process whose first half has a full send
+ * buffer. Dups of that half are the fds of accepted connections: the kernel gives the lowest free
+ * number, EMFILE is right, fstat says socket, and nothing polls ready (DESIGN §5). The second half
+ * is always readable; it serves to wake threads out of the kernel's epoll_wait. Order at a close:
+ * the table forgets the number before the kernel frees it, or another thread could get the number
+ * in between and lose its new entry. While a wait in another thread still uses the last number of
+ * an epoll, a dup in the high range stays open for it.
  */
 #include "shim.h"
 #include "registrations.h"
@@ -93,7 +95,8 @@ static void tell_kernel_fd(struct file *f, int fd)
 		epset_set_epfd(f->epset, fd);
 }
 
-/* The number loses its file, which is returned with the number's reference; NULL: nothing was there. */
+/* The number loses its file, which is returned with the number's reference; NULL: nothing was
+ * there. */
 static struct file *number_take(int fd)
 {
 	struct file *f = fdtable_swap(fd, NULL, NULL);
@@ -114,7 +117,8 @@ int file_close(int fd)
 	if (!f)
 		return sys_close(fd);
 	int closed = sys_close(fd);
-	int released = file_put(f); /* may wait (SO_LINGER): the number is free by then, as with the kernel */
+	int released =
+	    file_put(f); /* may wait (SO_LINGER): the number is free by then, as with the kernel */
 	return closed < 0 ? closed : released;
 }
 
@@ -170,7 +174,8 @@ int file_release(struct file *f)
 
 /* ---- deciding ---- */
 
-/* The undecided file at fd, referenced and busy. NULL: there is none; *error says when another thread is deciding it. */
+/* The undecided file at fd, referenced and busy. NULL: there is none; *error says when another
+ * thread is deciding it. */
 static struct file *candidate_take(int fd, bool *being_decided)
 {
 	*being_decided = false;
@@ -257,7 +262,8 @@ int file_connect(int fd, const struct sockaddr *addr, socklen_t len, int *result
 	return r;
 }
 
-/* accept4(2) on an engine listener: the new fd, or -errno. The number is taken first, as the kernel does: EMFILE costs no connection. */
+/* accept4(2) on an engine listener: the new fd, or -errno. The number is taken first, as the kernel
+ * does: EMFILE costs no connection. */
 int file_accept(struct call *c, int flags, struct sockaddr *addr, socklen_t *len)
 {
 	if (flags & ~(SOCK_NONBLOCK | SOCK_CLOEXEC))

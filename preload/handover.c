@@ -1,10 +1,11 @@
 /*
  * Handover of a socket to the kernel, under all its fds at once (DESIGN §5 "Handover").
  *
- * One thread at a time per file (`busy`). The order matters: the kernel socket exists; dup3 puts it under every number; only then are epoll
- * registrations made in the kernel, since it keys them by file and number; last the table forgets the numbers. Calls in progress get -EBADF from
- * their verb and see, in call_end, that the kernel serves the fd now.
- * A socket inherited over fork is adopted the same way at its first use.
+ * One thread at a time per file (`busy`). The order matters: the kernel socket exists; dup3 puts it
+ * under every number; only then are epoll registrations made in the kernel, since it keys them by
+ * file and number; last the table forgets the numbers. Calls in progress get -EBADF from their verb
+ * and see, in call_end, that the kernel serves the fd now. A socket inherited over fork is adopted
+ * the same way at its first use.
  */
 #include "shim.h"
 #include "registrations.h"
@@ -70,7 +71,8 @@ static int handover_connection(struct file *f, bool inherited)
 	return 0;
 }
 
-/* The engine made a kernel socket of `s` on its own: a fork child of ours asked for the connection. */
+/* The engine made a kernel socket of `s` on its own: a fork child of ours asked for the connection.
+ */
 static void on_handed_over(struct sock *s, int kernel_fd)
 {
 	for (int n = fdtable_next(0); n >= 0; n = fdtable_next(n + 1)) {
@@ -99,7 +101,7 @@ int file_handover(struct file *f, const char *why)
 	if (f->kind == FILE_SOCK) {
 		bool inherited = shim_in_child && sock_is_inherited(f->sock);
 		r = f->listener ? handover_listener(f, inherited)
-					      : handover_connection(f, inherited);
+				: handover_connection(f, inherited);
 		if (r == 0 && !inherited)
 			engine_note_fallback(f->listener ? "a listener" : "a connection", why);
 	}
@@ -124,8 +126,9 @@ int fd_handover(int fd, const char *why)
 }
 
 /*
- * All sockets of our own go to the kernel, close-on-exec or not: the exec itself then closes them as it should, and if it fails the program goes on
- * with them. Inherited connections that exec would close, and inherited listeners, are the parent's business alone.
+ * All sockets of our own go to the kernel, close-on-exec or not: the exec itself then closes them
+ * as it should, and if it fails the program goes on with them. Inherited connections that exec
+ * would close, and inherited listeners, are the parent's business alone.
  */
 static bool goes_to_kernel_at_exec(struct file *f, int fd)
 {

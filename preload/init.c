@@ -1,6 +1,7 @@
 /*
- * The constructor: real functions, settings, ready. It makes no system call, no thread and no fd; the engine starts with the first socket that
- * is decided to be its own. A bad setting ends the process with status 2 before main, as `finesse run` would have (DESIGN §8).
+ * The constructor: real functions, settings, ready. It makes no system call, no thread and no fd;
+ * the engine starts with the first socket that is decided to be its own. A bad setting ends the
+ * process with status 2 before main, as `finesse run` would have (DESIGN §8).
  */
 #include "shim.h"
 

@@ -1,8 +1,9 @@
 /*
  * Wrappers of the calls that move data. All of them end in sock_sendmsg or sock_recvmsg.
  *
- * SIGPIPE is raised here, on the calling thread as Linux does, when a verb says -EPIPE and MSG_NOSIGNAL is not set.
- * A sendmsg on another socket that passes fds (SCM_RIGHTS) hands engine sockets among them over to the kernel first.
+ * SIGPIPE is raised here, on the calling thread as Linux does, when a verb says -EPIPE and
+ * MSG_NOSIGNAL is not set. A sendmsg on another socket that passes fds (SCM_RIGHTS) hands engine
+ * sockets among them over to the kernel first.
  */
 #include "shim.h"
 
@@ -139,7 +140,8 @@ ssize_t wrap_recvmsg(int fd, struct msghdr *msg, int flags)
 	return r;
 }
 
-/* Messages until one fails, MSG_WAITFORONE got its one, or the timeout passed, which is looked at after each message only, as Linux does. */
+/* Messages until one fails, MSG_WAITFORONE got its one, or the timeout passed, which is looked at
+ * after each message only, as Linux does. */
 static int engine_recvmmsg(struct call *c, struct mmsghdr *msgs, unsigned count, int flags,
 			   struct timespec *timeout)
 {
@@ -155,8 +157,7 @@ static int engine_recvmmsg(struct call *c, struct mmsghdr *msgs, unsigned count,
 		end.tv_nsec += timeout->tv_nsec;
 	}
 	while (done < count) {
-		ssize_t r =
-			engine_recvmsg(c, &msgs[done].msg_hdr, flags & ~MSG_WAITFORONE);
+		ssize_t r = engine_recvmsg(c, &msgs[done].msg_hdr, flags & ~MSG_WAITFORONE);
 		if (r < 0)
 			return done ? (int)done : (int)r;
 		msgs[done++].msg_len = r;

@@ -1,6 +1,7 @@
 /*
- * poll, ppoll, select, pselect. Sets without an engine fd go to the kernel as they are; mixed sets become sock_pollfds. select is
- * expressed through poll with Linux's own table of which poll events make an fd readable, writable, exceptional.
+ * poll, ppoll, select, pselect. Sets without an engine fd go to the kernel as they are; mixed sets
+ * become sock_pollfds. select is expressed through poll with Linux's own table of which poll events
+ * make an fd readable, writable, exceptional.
  */
 #include "shim.h"
 #include "waits.h"
@@ -109,8 +110,7 @@ static bool any_engine_fd(const struct pollfd *fds, nfds_t n)
 static bool nfds_too_many(nfds_t n)
 {
 	struct rlimit limit;
-	return n > ON_STACK &&
-	       sys_call(SYS_prlimit64, 0, RLIMIT_NOFILE, NULL, &limit, 0, 0) == 0 &&
+	return n > ON_STACK && sys_call(SYS_prlimit64, 0, RLIMIT_NOFILE, NULL, &limit, 0, 0) == 0 &&
 	       n > limit.rlim_cur;
 }
 
@@ -177,7 +177,7 @@ int wrap___ppoll_chk(struct pollfd *fds, nfds_t n, const struct timespec *timeou
 #define SELECT_OUT (POLLWRBAND | POLLWRNORM | POLLOUT | POLLERR)
 #define SELECT_EX  POLLPRI
 
-#define WORD_BITS (8 * (int)sizeof(unsigned long))
+#define WORD_BITS  (8 * (int)sizeof(unsigned long))
 
 /* Sets may be larger than fd_set (FD_SETSIZE): they are arrays of words. */
 static unsigned long set_word(const fd_set *set, int word)
@@ -302,8 +302,8 @@ int wrap_select(int n, fd_set *in, fd_set *out, fd_set *ex, struct timeval *time
 		return edge(engine_select(n, count, in, out, ex, NULL, NULL));
 	if (timeout->tv_sec < 0 || timeout->tv_usec < 0)
 		return edge(-EINVAL);
-	struct timespec start, ts = {timeout->tv_sec + timeout->tv_usec / 1000000,
-				     timeout->tv_usec % 1000000 * 1000};
+	struct timespec start,
+	    ts = {timeout->tv_sec + timeout->tv_usec / 1000000, timeout->tv_usec % 1000000 * 1000};
 	clock_gettime(CLOCK_MONOTONIC, &start);
 	int r = engine_select(n, count, in, out, ex, &ts, NULL);
 	timeout_left(timeout, &ts, &start);

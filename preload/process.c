@@ -1,12 +1,13 @@
 /*
  * fork, exec, exit (DESIGN §5).
  *
- * fork: the table's lock is held across it, so that the child's copy is whole; the engine prepares and repairs itself on both sides. In the
- * child every engine socket is `inherited` until its first use adopts it (handover.c).
- * vfork: the child would write to our table, which it shares with its parent. So vfork is fork once there was a TCP socket; until then, the real
- * one, reached by a jump, since its caller's frame must be left alone.
- * exec: our sockets become kernel sockets before. A path that cannot be executed is left to fail without that.
- * exit: the engine is told once per process, by the destructor or by _exit.
+ * fork: the table's lock is held across it, so that the child's copy is whole; the engine prepares
+ * and repairs itself on both sides. In the child every engine socket is `inherited` until its first
+ * use adopts it (handover.c). vfork: the child would write to our table, which it shares with its
+ * parent. So vfork is fork once there was a TCP socket; until then, the real one, reached by a
+ * jump, since its caller's frame must be left alone. exec: our sockets become kernel sockets
+ * before. A path that cannot be executed is left to fail without that. exit: the engine is told
+ * once per process, by the destructor or by _exit.
  */
 #include "shim.h"
 

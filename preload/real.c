@@ -1,7 +1,8 @@
 /*
- * The real functions, by dlsym(RTLD_NEXT): all of them in the constructor, so that no wrapper resolves in a signal handler; on demand for calls
- * that come before it (constructors of other libraries). dlsym itself may end up in a wrapper (a malloc that opens a file): those few calls
- * go to the kernel directly.
+ * The real functions, by dlsym(RTLD_NEXT): all of them in the constructor, so that no wrapper
+ * resolves in a signal handler; on demand for calls that come before it (constructors of other
+ * libraries). dlsym itself may end up in a wrapper (a malloc that opens a file): those few calls go
+ * to the kernel directly.
  */
 #include "shim.h"
 
@@ -44,8 +45,8 @@ static const struct {
 	const char *name;
 	void *fn;
 } early[] = {
-	{"open", early_open},	{"openat", early_openat}, {"read", early_read},
-	{"write", early_write}, {"close", early_close},
+    {"open", early_open},   {"openat", early_openat}, {"read", early_read},
+    {"write", early_write}, {"close", early_close},
 };
 
 void *real_find(const char *name)

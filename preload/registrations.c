@@ -1,12 +1,13 @@
 /*
  * Epoll registrations of candidates and engine sockets.
  *
- * Owns: one `struct registration` per (epoll, fd) of these sockets, on the list of both ends, under the table's lock; the epset of an epoll,
- * made with its first engine socket.
- * Why: the kernel's epoll cannot see an engine socket. While a socket is undecided its registration is the kernel's; deciding moves a
- * connection's to the epset, and handover moves it back. A listener is in both, which the epset sees to: loopback clients arrive in the kernel's queue.
- * A thread may already sleep in the kernel's epoll_wait when an epoll gets its first engine socket: it is woken (epoll_kick) by an fd
- * that is always readable, and finds the epset when it looks again (epoll.c).
+ * Owns: one `struct registration` per (epoll, fd) of these sockets, on the list of both ends, under
+ * the table's lock; the epset of an epoll, made with its first engine socket. Why: the kernel's
+ * epoll cannot see an engine socket. While a socket is undecided its registration is the kernel's;
+ * deciding moves a connection's to the epset, and handover moves it back. A listener is in both,
+ * which the epset sees to: loopback clients arrive in the kernel's queue. A thread may already
+ * sleep in the kernel's epoll_wait when an epoll gets its first engine socket: it is woken
+ * (epoll_kick) by an fd that is always readable, and finds the epset when it looks again (epoll.c).
  */
 #include "shim.h"
 #include "registrations.h"
@@ -27,7 +28,8 @@ const char epoll_kick_mark;
 
 static struct registration *find(struct file *f, struct file *epoll, int fd)
 {
-	list_for_each(l, tmp, &f->registrations) {
+	list_for_each(l, tmp, &f->registrations)
+	{
 		struct registration *r = container_of(l, struct registration, in_file);
 		if (r->epoll == epoll && r->fd == fd)
 			return r;
@@ -143,7 +145,8 @@ static int epoll_file(int epfd, struct file **out)
 			file_put(f);
 			return -EINVAL;
 		}
-		/* One that we did not see being made (inherited over exec): only an epoll says ENOENT. */
+		/* One that we did not see being made (inherited over exec): only an epoll says
+		 * ENOENT. */
 		fdtable_lock();
 		int probe = files_readable_fd();
 		int r = probe < 0 ? probe : sys_epoll_ctl(epfd, EPOLL_CTL_DEL, probe, NULL);
@@ -180,7 +183,8 @@ int registration_ctl(int epfd, int op, int fd, struct file *f, struct epoll_even
 void registrations_suspend(struct file *f)
 {
 	fdtable_lock();
-	list_for_each(l, tmp, &f->registrations) {
+	list_for_each(l, tmp, &f->registrations)
+	{
 		struct registration *r = container_of(l, struct registration, in_file);
 		if (r->in_kernel)
 			sys_epoll_ctl(r->epoll->fd, EPOLL_CTL_DEL, r->fd, NULL);
@@ -191,7 +195,8 @@ void registrations_suspend(struct file *f)
 void registrations_resume(struct file *f)
 {
 	fdtable_lock();
-	list_for_each(l, tmp, &f->registrations) {
+	list_for_each(l, tmp, &f->registrations)
+	{
 		struct registration *r = container_of(l, struct registration, in_file);
 		if (r->in_kernel)
 			sys_epoll_ctl(r->epoll->fd, EPOLL_CTL_ADD, r->fd, &r->event);
@@ -202,10 +207,12 @@ void registrations_resume(struct file *f)
 /* Lock held. */
 void registrations_to_epset(struct file *f)
 {
-	list_for_each(l, tmp, &f->registrations) {
+	list_for_each(l, tmp, &f->registrations)
+	{
 		struct registration *r = container_of(l, struct registration, in_file);
 		struct epset *e;
-		if (r->in_kernel) /* connect suspended it already; a listener's comes back from the epset */
+		if (r->in_kernel) /* connect suspended it already; a listener's comes back from the
+				     epset */
 			sys_epoll_ctl(r->epoll->fd, EPOLL_CTL_DEL, r->fd, NULL);
 		r->in_kernel = false;
 		if (epset_of(r->epoll, &e) < 0 ||
@@ -221,7 +228,8 @@ void registrations_to_epset(struct file *f)
 void registrations_to_kernel(struct file *f, bool already_there)
 {
 	fdtable_lock();
-	list_for_each(l, tmp, &f->registrations) {
+	list_for_each(l, tmp, &f->registrations)
+	{
 		struct registration *r = container_of(l, struct registration, in_file);
 		struct epoll_event ev;
 		struct epset *e = r->epoll->epset;
@@ -239,9 +247,10 @@ void registrations_drop(struct file *f)
 	fdtable_lock();
 	if (f->kind == FILE_EPOLL) {
 		list_for_each(l, tmp, &f->registrations)
-			drop(container_of(l, struct registration, in_epoll));
+		    drop(container_of(l, struct registration, in_epoll));
 	} else {
-		list_for_each(l, tmp, &f->registrations) {
+		list_for_each(l, tmp, &f->registrations)
+		{
 			struct registration *r = container_of(l, struct registration, in_file);
 			if (r->epoll->epset && f->sock)
 				epset_forget(r->epoll->epset, r->fd, f->sock, &ev);

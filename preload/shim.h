@@ -1,9 +1,12 @@
 /*
- * What the wrappers share: the list of calls, the real functions, the one shape of a wrapper, and what can happen to a file.
+ * What the wrappers share: the list of calls, the real functions, the one shape of a wrapper, and
+ * what can happen to a file.
  *
- * The shape: an fd that is not the engine's, a call from within the engine, a call before the shim is ready → the real function. Otherwise
- * VIA_ENGINE looks up the socket, holds a reference, delegates to a verb, and turns -errno into errno at this edge. If the verb says -EBADF
- * because the socket was handed over to the kernel meanwhile, the loop sees a kernel fd and the real function serves it.
+ * The shape: an fd that is not the engine's, a call from within the engine, a call before the shim
+ * is ready → the real function. Otherwise VIA_ENGINE looks up the socket, holds a reference,
+ * delegates to a verb, and turns -errno into errno at this edge. If the verb says -EBADF because
+ * the socket was handed over to the kernel meanwhile, the loop sees a kernel fd and the real
+ * function serves it.
  */
 #ifndef FINESSE_PRELOAD_SHIM_H
 #define FINESSE_PRELOAD_SHIM_H
@@ -31,7 +34,8 @@
 
 typedef void (*shim_sighandler)(int); /* a parameter type in the list needs a name */
 
-/* wrap_read() is the C name, "read" the symbol: the headers' own prototypes (transparent unions, fortified redirects) stay out of the way. */
+/* wrap_read() is the C name, "read" the symbol: the headers' own prototypes (transparent unions,
+ * fortified redirects) stay out of the way. */
 #define CALL(name, ret, ...)                                                                       \
 	__attribute__((visibility("default"))) ret wrap_##name(__VA_ARGS__) __asm__(#name);
 #define ALIAS(name, target)
@@ -106,7 +110,7 @@ extern bool shim_ready;
 
 /* ---- files.c ---- */
 extern _Atomic bool shim_has_sockets; /* there was a candidate */
-extern bool shim_in_child; /* after a fork: inherited sockets may exist */
+extern bool shim_in_child;            /* after a fork: inherited sockets may exist */
 /* A kernel TCP socket that connect or listen may make ours. */
 void file_note_candidate(int fd);
 void file_note_epoll(int fd);
@@ -131,9 +135,11 @@ int file_connect(int fd, const struct sockaddr *addr, socklen_t len, int *result
 int file_accept(struct call *c, int flags, struct sockaddr *addr, socklen_t *len);
 
 /* ---- handover.c ---- */
-/* The engine socket `f` becomes a kernel socket under all its numbers; `why` is told by finesse stat. 0 or -errno. */
+/* The engine socket `f` becomes a kernel socket under all its numbers; `why` is told by finesse
+ * stat. 0 or -errno. */
 int file_handover(struct file *f, const char *why);
-/* The same for whatever is at fd; 0 also when it is nothing of ours. An undecided socket stays the kernel's from now on. */
+/* The same for whatever is at fd; 0 also when it is nothing of ours. An undecided socket stays the
+ * kernel's from now on. */
 int fd_handover(int fd, const char *why);
 void shim_handover_init(void);
 /* Before exec. */

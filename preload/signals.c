@@ -1,12 +1,14 @@
 /*
- * Signal handlers are deferred while their thread is inside the engine or holds the table's lock (DESIGN §5 "Signals").
+ * Signal handlers are deferred while their thread is inside the engine or holds the table's lock
+ * (DESIGN §5 "Signals").
  *
- * The kernel gets our trampoline in place of every handler; the program's own is in `actions` and is what sigaction returns. A trampoline that
- * finds engine_inside > 0 gives the signal back: it blocks it in the interrupted context, queues it again to this thread with its siginfo, and returns;
- * engine_leave() unblocks it, and the kernel delivers it with a true context. So queueing, merging, masks and order stay the kernel's. Faults of the
- * thread itself (SIGSEGV …) cannot wait and run at once.
- * Otherwise the handler runs now, counted in engine_handlers_run; a wait that was just about to start ends at once, because its timeout is
- * zeroed (sock.h tells the rules).
+ * The kernel gets our trampoline in place of every handler; the program's own is in `actions` and
+ * is what sigaction returns. A trampoline that finds engine_inside > 0 gives the signal back: it
+ * blocks it in the interrupted context, queues it again to this thread with its siginfo, and
+ * returns; engine_leave() unblocks it, and the kernel delivers it with a true context. So queueing,
+ * merging, masks and order stay the kernel's. Faults of the thread itself (SIGSEGV …) cannot wait
+ * and run at once. Otherwise the handler runs now, counted in engine_handlers_run; a wait that was
+ * just about to start ends at once, because its timeout is zeroed (sock.h tells the rules).
  * SA_RESETHAND is done here, or the queued-again signal would meet the default action.
  * Async-signal-safe: no lock; an action is two atomics, written before the kernel learns of it.
  */

@@ -92,7 +92,8 @@ int wrap_getsockopt(int fd, int level, int option, void *value, socklen_t *len)
 	return REAL(getsockopt)(fd, level, option, value, len);
 }
 
-/* Would a kernel TCP socket know this option? Asked of a fresh one: no list to keep, and right on every kernel. */
+/* Would a kernel TCP socket know this option? Asked of a fresh one: no list to keep, and right on
+ * every kernel. */
 static bool kernel_knows_option(struct sock *s, int level, int option, const void *value,
 				socklen_t len)
 {
@@ -108,8 +109,10 @@ static bool kernel_knows_option(struct sock *s, int level, int option, const voi
 	return r != -ENOPROTOOPT && r != -EOPNOTSUPP;
 }
 
-/* What the engine cannot do, the kernel does: the socket is handed over and the option set there. */
-static int engine_setsockopt(struct call *c, int level, int option, const void *value, socklen_t len)
+/* What the engine cannot do, the kernel does: the socket is handed over and the option set there.
+ */
+static int engine_setsockopt(struct call *c, int level, int option, const void *value,
+			     socklen_t len)
 {
 	int r = sock_setsockopt(c->sock, level, option, value, len);
 	if ((r != -EOPNOTSUPP && r != -ENOPROTOOPT) ||

@@ -1,6 +1,7 @@
 /*
- * stdio works on its fd inside libc, where no wrapper sees it. So a stream never gets an engine socket: fdopen hands it over to the kernel
- * first; where that is impossible the stream is a cookie over our wrappers (all but fileno works). dprintf formats here and writes through the wrapper.
+ * stdio works on its fd inside libc, where no wrapper sees it. So a stream never gets an engine
+ * socket: fdopen hands it over to the kernel first; where that is impossible the stream is a cookie
+ * over our wrappers (all but fileno works). dprintf formats here and writes through the wrapper.
  */
 #include "shim.h"
 
@@ -27,7 +28,8 @@ FILE *wrap_fdopen(int fd, const char *mode)
 	int r = fd_handover(fd, "a stdio stream");
 	if (r == 0)
 		return REAL(fdopen)(fd, mode);
-	cookie_io_functions_t io = {.read = cookie_read, .write = cookie_write, .close = cookie_close};
+	cookie_io_functions_t io = {
+	    .read = cookie_read, .write = cookie_write, .close = cookie_close};
 	return fopencookie((void *)(intptr_t)fd, mode, io);
 }
 

@@ -1,6 +1,7 @@
 /*
- * syscall(2) as a function: numbers that take or make an fd go to the wrapper of the same call; everything else, and everything while the
- * shim has no entry, is made directly. Layouts that differ from libc's (the kernel's pselect6 and old select) are converted here.
+ * syscall(2) as a function: numbers that take or make an fd go to the wrapper of the same call;
+ * everything else, and everything while the shim has no entry, is made directly. Layouts that
+ * differ from libc's (the kernel's pselect6 and old select) are converted here.
  */
 #include "shim.h"
 
@@ -12,26 +13,43 @@ struct kernel_sigset_arg {
 	size_t size;
 };
 
+/* clang-format off: a table reads better with a call a line */
 static bool syscall_io(long nr, const long *a, long *r)
 {
 	switch (nr) {
-	case SYS_read: *r = wrap_read(a[0], (void *)a[1], a[2]); return true;
-	case SYS_write: *r = wrap_write(a[0], (void *)a[1], a[2]); return true;
-	case SYS_readv: *r = wrap_readv(a[0], (void *)a[1], a[2]); return true;
-	case SYS_writev: *r = wrap_writev(a[0], (void *)a[1], a[2]); return true;
+	case SYS_read:
+		*r = wrap_read(a[0], (void *)a[1], a[2]);
+		return true;
+	case SYS_write:
+		*r = wrap_write(a[0], (void *)a[1], a[2]);
+		return true;
+	case SYS_readv:
+		*r = wrap_readv(a[0], (void *)a[1], a[2]);
+		return true;
+	case SYS_writev:
+		*r = wrap_writev(a[0], (void *)a[1], a[2]);
+		return true;
 	case SYS_sendto:
 		*r = wrap_sendto(a[0], (void *)a[1], a[2], a[3], (void *)a[4], a[5]);
 		return true;
 	case SYS_recvfrom:
 		*r = wrap_recvfrom(a[0], (void *)a[1], a[2], a[3], (void *)a[4], (void *)a[5]);
 		return true;
-	case SYS_sendmsg: *r = wrap_sendmsg(a[0], (void *)a[1], a[2]); return true;
-	case SYS_recvmsg: *r = wrap_recvmsg(a[0], (void *)a[1], a[2]); return true;
-	case SYS_sendmmsg: *r = wrap_sendmmsg(a[0], (void *)a[1], a[2], a[3]); return true;
+	case SYS_sendmsg:
+		*r = wrap_sendmsg(a[0], (void *)a[1], a[2]);
+		return true;
+	case SYS_recvmsg:
+		*r = wrap_recvmsg(a[0], (void *)a[1], a[2]);
+		return true;
+	case SYS_sendmmsg:
+		*r = wrap_sendmmsg(a[0], (void *)a[1], a[2], a[3]);
+		return true;
 	case SYS_recvmmsg:
 		*r = wrap_recvmmsg(a[0], (void *)a[1], a[2], a[3], (void *)a[4]);
 		return true;
-	case SYS_sendfile: *r = wrap_sendfile(a[0], a[1], (void *)a[2], a[3]); return true;
+	case SYS_sendfile:
+		*r = wrap_sendfile(a[0], a[1], (void *)a[2], a[3]);
+		return true;
 	case SYS_splice:
 		*r = wrap_splice(a[0], (void *)a[1], a[2], (void *)a[3], a[4], a[5]);
 		return true;
@@ -42,16 +60,36 @@ static bool syscall_io(long nr, const long *a, long *r)
 static bool syscall_socket(long nr, const long *a, long *r)
 {
 	switch (nr) {
-	case SYS_socket: *r = wrap_socket(a[0], a[1], a[2]); return true;
-	case SYS_socketpair: *r = wrap_socketpair(a[0], a[1], a[2], (void *)a[3]); return true;
-	case SYS_bind: *r = wrap_bind(a[0], (void *)a[1], a[2]); return true;
-	case SYS_listen: *r = wrap_listen(a[0], a[1]); return true;
-	case SYS_accept: *r = wrap_accept(a[0], (void *)a[1], (void *)a[2]); return true;
-	case SYS_accept4: *r = wrap_accept4(a[0], (void *)a[1], (void *)a[2], a[3]); return true;
-	case SYS_connect: *r = wrap_connect(a[0], (void *)a[1], a[2]); return true;
-	case SYS_shutdown: *r = wrap_shutdown(a[0], a[1]); return true;
-	case SYS_getsockname: *r = wrap_getsockname(a[0], (void *)a[1], (void *)a[2]); return true;
-	case SYS_getpeername: *r = wrap_getpeername(a[0], (void *)a[1], (void *)a[2]); return true;
+	case SYS_socket:
+		*r = wrap_socket(a[0], a[1], a[2]);
+		return true;
+	case SYS_socketpair:
+		*r = wrap_socketpair(a[0], a[1], a[2], (void *)a[3]);
+		return true;
+	case SYS_bind:
+		*r = wrap_bind(a[0], (void *)a[1], a[2]);
+		return true;
+	case SYS_listen:
+		*r = wrap_listen(a[0], a[1]);
+		return true;
+	case SYS_accept:
+		*r = wrap_accept(a[0], (void *)a[1], (void *)a[2]);
+		return true;
+	case SYS_accept4:
+		*r = wrap_accept4(a[0], (void *)a[1], (void *)a[2], a[3]);
+		return true;
+	case SYS_connect:
+		*r = wrap_connect(a[0], (void *)a[1], a[2]);
+		return true;
+	case SYS_shutdown:
+		*r = wrap_shutdown(a[0], a[1]);
+		return true;
+	case SYS_getsockname:
+		*r = wrap_getsockname(a[0], (void *)a[1], (void *)a[2]);
+		return true;
+	case SYS_getpeername:
+		*r = wrap_getpeername(a[0], (void *)a[1], (void *)a[2]);
+		return true;
 	case SYS_getsockopt:
 		*r = wrap_getsockopt(a[0], a[1], a[2], (void *)a[3], (void *)a[4]);
 		return true;
@@ -65,20 +103,40 @@ static bool syscall_socket(long nr, const long *a, long *r)
 static bool syscall_fd(long nr, const long *a, long *r)
 {
 	switch (nr) {
-	case SYS_close: *r = wrap_close(a[0]); return true;
+	case SYS_close:
+		*r = wrap_close(a[0]);
+		return true;
 #ifdef SYS_close_range
-	case SYS_close_range: *r = wrap_close_range(a[0], a[1], a[2]); return true;
+	case SYS_close_range:
+		*r = wrap_close_range(a[0], a[1], a[2]);
+		return true;
 #endif
-	case SYS_dup: *r = wrap_dup(a[0]); return true;
+	case SYS_dup:
+		*r = wrap_dup(a[0]);
+		return true;
 #ifdef SYS_dup2
-	case SYS_dup2: *r = wrap_dup2(a[0], a[1]); return true;
+	case SYS_dup2:
+		*r = wrap_dup2(a[0], a[1]);
+		return true;
 #endif
-	case SYS_dup3: *r = wrap_dup3(a[0], a[1], a[2]); return true;
-	case SYS_fcntl: *r = wrap_fcntl(a[0], a[1], a[2]); return true;
-	case SYS_ioctl: *r = wrap_ioctl(a[0], a[1], a[2]); return true;
-	case SYS_pipe2: *r = wrap_pipe2((void *)a[0], a[1]); return true;
-	case SYS_exit_group: wrap__exit(a[0]); return true;
-	case SYS_execve: *r = wrap_execve((void *)a[0], (void *)a[1], (void *)a[2]); return true;
+	case SYS_dup3:
+		*r = wrap_dup3(a[0], a[1], a[2]);
+		return true;
+	case SYS_fcntl:
+		*r = wrap_fcntl(a[0], a[1], a[2]);
+		return true;
+	case SYS_ioctl:
+		*r = wrap_ioctl(a[0], a[1], a[2]);
+		return true;
+	case SYS_pipe2:
+		*r = wrap_pipe2((void *)a[0], a[1]);
+		return true;
+	case SYS_exit_group:
+		wrap__exit(a[0]);
+		return true;
+	case SYS_execve:
+		*r = wrap_execve((void *)a[0], (void *)a[1], (void *)a[2]);
+		return true;
 	}
 	return false;
 }
@@ -94,22 +152,36 @@ static bool syscall_wait(long nr, const long *a, long *r)
 {
 	switch (nr) {
 #ifdef SYS_poll
-	case SYS_poll: *r = wrap_poll((void *)a[0], a[1], a[2]); return true;
+	case SYS_poll:
+		*r = wrap_poll((void *)a[0], a[1], a[2]);
+		return true;
 #endif
-	case SYS_ppoll: *r = wrap_ppoll((void *)a[0], a[1], (void *)a[2], (void *)a[3]); return true;
+	case SYS_ppoll:
+		*r = wrap_ppoll((void *)a[0], a[1], (void *)a[2], (void *)a[3]);
+		return true;
 #ifdef SYS_select
 	case SYS_select:
 		*r = wrap_select(a[0], (void *)a[1], (void *)a[2], (void *)a[3], (void *)a[4]);
 		return true;
 #endif
-	case SYS_pselect6: *r = pselect6(a); return true;
+	case SYS_pselect6:
+		*r = pselect6(a);
+		return true;
 #ifdef SYS_epoll_create
-	case SYS_epoll_create: *r = wrap_epoll_create(a[0]); return true;
+	case SYS_epoll_create:
+		*r = wrap_epoll_create(a[0]);
+		return true;
 #endif
-	case SYS_epoll_create1: *r = wrap_epoll_create1(a[0]); return true;
-	case SYS_epoll_ctl: *r = wrap_epoll_ctl(a[0], a[1], a[2], (void *)a[3]); return true;
+	case SYS_epoll_create1:
+		*r = wrap_epoll_create1(a[0]);
+		return true;
+	case SYS_epoll_ctl:
+		*r = wrap_epoll_ctl(a[0], a[1], a[2], (void *)a[3]);
+		return true;
 #ifdef SYS_epoll_wait
-	case SYS_epoll_wait: *r = wrap_epoll_wait(a[0], (void *)a[1], a[2], a[3]); return true;
+	case SYS_epoll_wait:
+		*r = wrap_epoll_wait(a[0], (void *)a[1], a[2], a[3]);
+		return true;
 #endif
 	case SYS_epoll_pwait:
 		*r = wrap_epoll_pwait(a[0], (void *)a[1], a[2], a[3], (void *)a[4]);
@@ -118,7 +190,10 @@ static bool syscall_wait(long nr, const long *a, long *r)
 	return false;
 }
 
-/* Numbers that make a new fd and have no entry of their own above: what the table has for it is stale. */
+/* clang-format on */
+
+/* Numbers that make a new fd and have no entry of their own above: what the table has for it is
+ * stale. */
 static bool makes_fd(long nr)
 {
 	switch (nr) {

@@ -1,6 +1,7 @@
 /*
- * Every intercepted call, on TCP sockets over loopback and on pipes, files, AF_UNIX and UDP. Prints each result and errno; shim_calls_test.sh compares
- * the output without the shim, under it on the kernel's TCP, and under it with a fake engine.
+ * Every intercepted call, on TCP sockets over loopback and on pipes, files, AF_UNIX and UDP. Prints
+ * each result and errno; shim_calls_test.sh compares the output without the shim, under it on the
+ * kernel's TCP, and under it with a fake engine.
  *
  * Ports from the first argument on. No output may depend on time, process ids or addresses.
  */
@@ -226,7 +227,8 @@ static void data(void)
 	SAY(len);
 	SAY(send(c, "hello", 5, 0));
 	SAY(sendto(c, "world", 5, 0, NULL, 0));
-	struct msghdr m = {.msg_iov = iov, .msg_iovlen = 2, .msg_name = &from, .msg_namelen = sizeof from};
+	struct msghdr m = {
+	    .msg_iov = iov, .msg_iovlen = 2, .msg_name = &from, .msg_namelen = sizeof from};
 	iov[0] = (struct iovec){"x", 1};
 	iov[1] = (struct iovec){"yz", 2};
 	struct msghdr out = {.msg_iov = iov, .msg_iovlen = 2};
@@ -335,7 +337,8 @@ static void descriptors(void)
 	SAY(close_range(base + 5, base + 4, 0));
 	wait_readable(c);
 	SAY(read(c, buf, 8));
-	SAY(dup2(STDIN_FILENO, base) - base); /* the last number of the connection: the peer sees the end */
+	SAY(dup2(STDIN_FILENO, base) -
+	    base); /* the last number of the connection: the peer sees the end */
 	wait_readable(c);
 	SAY(read(c, buf, 8));
 	close(base);
@@ -375,7 +378,8 @@ static void descriptors(void)
 	SAY(fcntl(3, F_GETFD));
 	fd = socket(AF_INET, SOCK_DGRAM, 0);
 	SAY(fd);
-	SAY(connect(fd, sa(&(struct sockaddr_in){.sin_family = AF_UNSPEC}), sizeof(struct sockaddr_in)));
+	SAY(connect(fd, sa(&(struct sockaddr_in){.sin_family = AF_UNSPEC}),
+		    sizeof(struct sockaddr_in)));
 	SAY(listen(fd, 1));
 	close(fd);
 }
@@ -394,7 +398,8 @@ static void polls(void)
 	pair(&c, &s);
 	SAY(pipe(fds));
 	SAY(poll1(s, POLLOUT | POLLIN));
-	struct pollfd p[4] = {{s, POLLIN, 0}, {fds[0], POLLIN, 0}, {-1, POLLIN, 0}, {997, POLLIN, 0}};
+	struct pollfd p[4] = {
+	    {s, POLLIN, 0}, {fds[0], POLLIN, 0}, {-1, POLLIN, 0}, {997, POLLIN, 0}};
 	SAY(poll(p, 3, 0));
 	SAY(poll(p, 4, 1000));
 	printf("%x %x %x %x\n", p[0].revents, p[1].revents, p[2].revents, p[3].revents);
@@ -416,7 +421,8 @@ static void polls(void)
 	FD_SET(s, &out);
 	FD_SET(s, &ex);
 	SAY(select(100, &in, &out, &ex, &tv));
-	SAY(FD_ISSET(s, &in) + 2 * FD_ISSET(fds[0], &in) + 4 * FD_ISSET(s, &out) + 8 * FD_ISSET(s, &ex));
+	SAY(FD_ISSET(s, &in) + 2 * FD_ISSET(fds[0], &in) + 4 * FD_ISSET(s, &out) +
+	    8 * FD_ISSET(s, &ex));
 	SAY(tv.tv_sec == 0 && tv.tv_usec > 900000);
 	SAY(read(s, &b, 1));
 	SAY(read(fds[0], &b, 1));
@@ -814,7 +820,8 @@ static int pass_fd(int via, int fd)
 		char buf[CMSG_SPACE(sizeof(int))];
 		struct cmsghdr align;
 	} u = {0};
-	struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = u.buf, .msg_controllen = sizeof u.buf};
+	struct msghdr m = {
+	    .msg_iov = &iov, .msg_iovlen = 1, .msg_control = u.buf, .msg_controllen = sizeof u.buf};
 	struct cmsghdr *h = CMSG_FIRSTHDR(&m);
 	h->cmsg_level = SOL_SOCKET;
 	h->cmsg_type = SCM_RIGHTS;
@@ -832,7 +839,8 @@ static int receive_fd(int via)
 		char buf[CMSG_SPACE(sizeof(int))];
 		struct cmsghdr align;
 	} u;
-	struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = u.buf, .msg_controllen = sizeof u.buf};
+	struct msghdr m = {
+	    .msg_iov = &iov, .msg_iovlen = 1, .msg_control = u.buf, .msg_controllen = sizeof u.buf};
 	if (recvmsg(via, &m, 0) == 1 && CMSG_FIRSTHDR(&m))
 		memcpy(&fd, CMSG_DATA(CMSG_FIRSTHDR(&m)), sizeof fd);
 	return fd;
@@ -905,7 +913,8 @@ static void signals(void)
 	alarm_after_ms(30);
 	struct pollfd p = {s, POLLIN, 0};
 	SAY(poll(&p, 1, 5000));
-	act.sa_handler = on_alarm_write; /* SA_RESTART: recv goes on, and gets what the handler wrote */
+	act.sa_handler =
+	    on_alarm_write; /* SA_RESTART: recv goes on, and gets what the handler wrote */
 	act.sa_flags = SA_RESTART;
 	handler_fd = c;
 	SAY(sigaction(SIGALRM, &act, &old));
@@ -932,7 +941,8 @@ static void signals(void)
 	close(c), close(s);
 }
 
-/* Signals in a storm while the thread is in and out of the engine: all arrive, none deadlocks, data stays exact. */
+/* Signals in a storm while the thread is in and out of the engine: all arrive, none deadlocks, data
+ * stays exact. */
 static volatile int storm_hits;
 static void on_storm(int sig)
 {
@@ -1047,11 +1057,11 @@ int main(int argc, char **argv)
 		const char *name;
 		void (*run)(void);
 	} parts[] = {
-		{"lifecycle", lifecycle}, {"data", data},	  {"bulk", bulk},
-		{"descriptors", descriptors}, {"polls", polls},	  {"epolls", epolls},
-		{"copies", copies},	  {"processes", processes}, {"stdio", stdios},
-		{"passing", passing},	  {"signals", signals},	  {"storm", storm},
-		{"syscall", raw_syscalls}, {"threads", threads},	  {"limit", fd_limit},
+	    {"lifecycle", lifecycle},     {"data", data},           {"bulk", bulk},
+	    {"descriptors", descriptors}, {"polls", polls},         {"epolls", epolls},
+	    {"copies", copies},           {"processes", processes}, {"stdio", stdios},
+	    {"passing", passing},         {"signals", signals},     {"storm", storm},
+	    {"syscall", raw_syscalls},    {"threads", threads},     {"limit", fd_limit},
 	};
 	for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
 		if (argc < 3 || strcmp(argv[2], parts[i].name) == 0)

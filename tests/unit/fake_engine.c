@@ -1,6 +1,7 @@
 /*
- * A fake of src/socket for the shim's tests: every struct sock is a kernel socket on a hidden fd, and each verb is the kernel's own call on it.
- * So a program under the shim with this engine must behave exactly as without: what differs is the shim's fault. Connections to and listeners on
+ * A fake of src/socket for the shim's tests: every struct sock is a kernel socket on a hidden fd,
+ * and each verb is the kernel's own call on it. So a program under the shim with this engine must
+ * behave exactly as without: what differs is the shim's fault. Connections to and listeners on
  * ports FAKE_FIRST … are "ours".
  */
 #include <arpa/inet.h>
@@ -25,8 +26,8 @@
 
 struct sock {
 	_Atomic int refs;
-	int hidden;        /* the kernel socket that does it all */
-	int kfd;           /* listener: the application's */
+	int hidden; /* the kernel socket that does it all */
+	int kfd;    /* listener: the application's */
 	bool listener, nonblock, dead, inherited;
 	struct sock *next; /* all of them */
 };
@@ -36,7 +37,11 @@ struct epset {
 	int hidden; /* holds the hidden fds, and epfd */
 	_Atomic int members;
 	bool pollable;
-	struct { int fd; struct sock *s; struct epoll_event ev; } reg[4096];
+	struct {
+		int fd;
+		struct sock *s;
+		struct epoll_event ev;
+	} reg[4096];
 };
 
 void (*engine_on_handed_over)(struct sock *s, int kernel_fd);
@@ -53,9 +58,10 @@ static void report(void)
 	if (!path)
 		return;
 	int fd = sys_openat(AT_FDCWD, path, O_WRONLY | O_CREAT | O_APPEND, 0644);
-	int n = snprintf(line, sizeof line,
-			 "listen %ld connect %ld accept %ld handover %ld adopt %ld exit %ld close %ld\n",
-			 n_listen, n_connect, n_accept, n_handover, n_adopt, n_exit, n_close);
+	int n = snprintf(
+	    line, sizeof line,
+	    "listen %ld connect %ld accept %ld handover %ld adopt %ld exit %ld close %ld\n",
+	    n_listen, n_connect, n_accept, n_handover, n_adopt, n_exit, n_close);
 	sys_write(fd, line, n);
 	sys_close(fd);
 }
@@ -128,7 +134,7 @@ static int wait_for(struct sock *s, short events, unsigned run, unsigned noresta
 			engine_enter();                                                            \
 			r_ = (s)->dead ? -EBADF : (expr);                                          \
 			engine_leave();                                                            \
-			if (r_ != -EAGAIN || (s)->nonblock || ((flags) & MSG_DONTWAIT))            \
+			if (r_ != -EAGAIN || (s)->nonblock || ((flags)&MSG_DONTWAIT))              \
 				break;                                                             \
 			if (wait_for(s, events, 0, norestart_) < 0) {                              \
 				r_ = -EINTR;                                                       \
@@ -187,7 +193,8 @@ int sock_close(struct sock *s)
 
 bool sock_is_listener(const struct sock *s)
 {
-	return s->listener && !s->inherited; /* as src/socket: inherited is another kind until adopted */
+	return s->listener &&
+	       !s->inherited; /* as src/socket: inherited is another kind until adopted */
 }
 
 int sock_accept(struct sock *s, int flags, struct sockaddr *addr, socklen_t *len, struct sock **out,
@@ -195,12 +202,14 @@ int sock_accept(struct sock *s, int flags, struct sockaddr *addr, socklen_t *len
 {
 	if (!s->listener)
 		return -EINVAL;
-	/* A real engine needs no number of its own for a connection: give the fake one beyond the limit. */
+	/* A real engine needs no number of its own for a connection: give the fake one beyond the
+	 * limit. */
 	struct rlimit64 limit, more;
 	sys_call(SYS_prlimit64, 0, RLIMIT_NOFILE, NULL, &limit, 0, 0);
 	more = (struct rlimit64){limit.rlim_max, limit.rlim_max};
 	sys_call(SYS_prlimit64, 0, RLIMIT_NOFILE, &more, NULL, 0, 0);
-	long fd = WAITING(s, 0, POLLIN, sys_accept4(s->hidden, addr, len, SOCK_CLOEXEC | SOCK_NONBLOCK));
+	long fd =
+	    WAITING(s, 0, POLLIN, sys_accept4(s->hidden, addr, len, SOCK_CLOEXEC | SOCK_NONBLOCK));
 	sys_call(SYS_prlimit64, 0, RLIMIT_NOFILE, &limit, NULL, 0, 0);
 	if (fd < 0)
 		return fd;
@@ -237,7 +246,8 @@ ssize_t sock_sendmsg(struct sock *s, const struct msghdr *msg, int flags)
 		if (sent == total || s->nonblock || (flags & MSG_DONTWAIT))
 			return sent;
 		while (r > 0) {
-			size_t step = (size_t)r < m.msg_iov->iov_len ? (size_t)r : m.msg_iov->iov_len;
+			size_t step =
+			    (size_t)r < m.msg_iov->iov_len ? (size_t)r : m.msg_iov->iov_len;
 			m.msg_iov->iov_base = (char *)m.msg_iov->iov_base + step;
 			m.msg_iov->iov_len -= step;
 			r -= step;
@@ -334,7 +344,8 @@ int sock_poll(struct sock_pollfd *fds, unsigned n, const struct timespec *timeou
 {
 	struct pollfd *p = calloc(n, sizeof *p);
 	for (unsigned i = 0; i < n; i++)
-		p[i] = (struct pollfd){fds[i].sock ? fds[i].sock->hidden : fds[i].fd, fds[i].events, 0};
+		p[i] = (struct pollfd){fds[i].sock ? fds[i].sock->hidden : fds[i].fd, fds[i].events,
+				       0};
 	int r = sys_ppoll(p, n, timeout, mask);
 	for (unsigned i = 0; i < n; i++)
 		fds[i].revents = p[i].revents;
@@ -430,7 +441,8 @@ void epset_set_epfd(struct epset *e, int epfd)
 
 int epset_pollable(struct epset *e)
 {
-	/* epfd is in the hidden epoll already, so the hidden one cannot be in epfd: the fake swaps them round by moving the members. */
+	/* epfd is in the hidden epoll already, so the hidden one cannot be in epfd: the fake swaps
+	 * them round by moving the members. */
 	struct epoll_event ev;
 	if (e->pollable)
 		return 0;

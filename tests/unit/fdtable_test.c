@@ -167,7 +167,8 @@ START_TEST(a_fork_child_forgets_calls_of_others)
 }
 END_TEST
 
-/* Readers take and give references while a writer closes and reopens the number; a file is never seen free, none is lost. */
+/* Readers take and give references while a writer closes and reopens the number; a file is never
+ * seen free, none is lost. */
 enum { ROUNDS = 20000, READERS = 3, NUMBER = 42 };
 static _Atomic bool stop;
 static _Atomic long reads, bad;
