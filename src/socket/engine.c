@@ -133,6 +133,8 @@ static int init_protocols(struct engine *e)
 	if (err)
 		return err;
 	err = demux_init(&e->demux, local);
+	if (!err)
+		err = demux_init(&e->exceptions, local);
 	if (err)
 		return err;
 	struct tcp_config config;
@@ -204,6 +206,7 @@ void engine_init_tables(struct engine *e)
 	list_init(&e->waiters);
 	list_init(&e->children);
 	list_init(&e->handed_over);
+	list_init(&e->exception_list);
 	e->rx_handler.frame = on_rx;
 	e->now = clock_now_us();
 }
@@ -238,6 +241,7 @@ static int bring_up(struct engine *e, char *why, size_t why_len)
 fail_protocols:
 	steer_free(e->steer);
 	demux_fini(&e->demux);
+	demux_fini(&e->exceptions);
 	ports_close(e->ports);
 fail_link:
 	classifier_close(e->classifier);

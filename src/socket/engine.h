@@ -172,6 +172,9 @@ struct engine {
 	uint32_t default_rcvbuf, default_sndbuf; /* what an untouched kernel socket says */
 	uint64_t ip_fates[IP_FATE_COUNT];
 	uint64_t counters[SOCKC_COUNT];
+	struct demux exceptions; /* exceptions.c */
+	struct list exception_list, swept;
+	int64_t sweep_us;
 	int64_t diag_window_us; /* rate limit of inet_diag questions */
 	unsigned diag_asked;
 	struct list handed_over; /* sock.dirty: the shim is to be told */
@@ -226,6 +229,12 @@ void time_wait_add(struct engine *e, struct sock *s);
 void time_wait_free(struct engine *e, struct time_wait *tw);
 void time_wait_expire(struct engine *e);
 void count_first_fin(struct engine *e, struct sock *s);
+
+/* ---- exceptions.c ---- */
+/* This 4-tuple on a port of ours stays the kernel's while the kernel has it. 0, -ENOMEM, -E2BIG. */
+int exception_add(struct engine *e, const struct flow_key *key);
+void exceptions_sweep(struct engine *e); /* when it is time */
+int64_t exceptions_deadline(const struct engine *e);
 
 /* ---- listen.c ---- */
 struct sock *listener_find(struct engine *e, const struct flow_key *key);

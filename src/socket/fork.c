@@ -381,6 +381,7 @@ static void child_close_engine(struct engine *e)
 	list_init(&e->stalled);
 	list_init(&e->time_waits);
 	list_init(&e->waiters);
+	list_init(&e->exception_list);
 	memset(e->dests, 0, sizeof e->dests);
 	memset(e->counters, 0, sizeof e->counters);
 	memset(e->ip_fates, 0, sizeof e->ip_fates);

@@ -18,7 +18,7 @@
 static void flow_becomes_kernels(struct engine *e, struct sock *s)
 {
 	if (!s->exact)
-		classifier_add_exception(e->classifier, &s->flow.key); /* on a listening port of ours */
+		exception_add(e, &s->flow.key); /* on a listening port of ours */
 	sock_leave_demux(e, s);
 }
 

@@ -40,7 +40,7 @@ static void input_unknown(struct engine *e, const struct ip_input *in)
 		return;
 	}
 	if (diag_owns_on(&in->key, link_info(e->link)->ifindex) == 1) { /* older than our listener, or handed over meanwhile */
-		classifier_add_exception(e->classifier, &in->key);
+		exception_add(e, &in->key);
 		e->counters[SOCKC_KernelOwns]++;
 		return;
 	}

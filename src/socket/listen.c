@@ -95,7 +95,7 @@ void listener_on_syn(struct engine *e, struct sock *l, const struct ip_input *in
 	if (err) {
 		if (err == -EXDEV) {
 			e->counters[SOCKC_OtherInterface]++;
-			classifier_add_exception(e->classifier, &in->key);
+			exception_add(e, &in->key);
 		} else {
 			e->counters[SOCKC_NoMemory]++;
 		}
@@ -137,16 +137,17 @@ struct except_kernel {
 
 static void except_one(struct diag_visit *v, const struct flow_key *key, int state)
 {
-	(void)state;
 	struct except_kernel *x = container_of(v, struct except_kernel, visit);
-	int err = classifier_add_exception(x->e->classifier, key);
+	if (state == TCP_TIME_WAIT) /* the peer's next SYN is ours; a late segment is asked for by input_unknown */
+		return;
+	int err = exception_add(x->e, key);
 	if (!err)
 		x->n++;
 	else if (!x->err)
 		x->err = err;
 }
 
-/* Connections that the kernel has on this port stay its own: those of an old process, orphans still sending, TIME-WAIT. */
+/* Connections that the kernel has on this port stay its own: those of an old process, orphans still sending. */
 static int except_kernel_connections(struct engine *e, uint16_t port)
 {
 	struct except_kernel x = {.visit.socket = except_one, .e = e};

@@ -7,6 +7,7 @@ src_libsocket_a_SOURCES = \
 	src/socket/engine.c \
 	src/socket/engine.h \
 	src/socket/epset.c \
+	src/socket/exceptions.c \
 	src/socket/fallback.c \
 	src/socket/fork.c \
 	src/socket/handover.c \

@@ -27,6 +27,7 @@ void turn_begin(struct engine *e)
 		sock_mark_dirty(e, s);
 	}
 	time_wait_expire(e);
+	exceptions_sweep(e);
 }
 
 void sock_mark_dirty(struct engine *e, struct sock *s)
@@ -139,5 +140,6 @@ int64_t turn_deadline(struct engine *e)
 		if (expires < at)
 			at = expires;
 	}
-	return at;
+	int64_t sweep = e->up ? exceptions_deadline(e) : TIME_NEVER;
+	return sweep < at ? sweep : at;
 }

@@ -1,0 +1,112 @@
+/*
+ * 4-tuples on our listening ports that stay the kernel's: those that it owned before we listened, those handed over to it.
+ *
+ * Each is an entry in the classifier and one here. When the kernel no longer has the connection, the entry would keep the peer's next connection from
+ * that port away from us, and a server that hands over every connection would fill the map; so while there are any, the kernel is asked
+ * every few seconds what it still owns, one inet_diag dump per port, and the others go.
+ */
+#include "socket/engine.h"
+
+#include "base/log.h"
+#include "kernel/diag.h"
+
+#include <errno.h>
+
+#define SWEEP_INTERVAL_US (5 * USEC_PER_SEC)
+
+struct exception {
+	struct flow flow; /* in engine.exceptions */
+	struct list node; /* engine.exception_list */
+	bool kernel_has;  /* in this sweep */
+};
+
+int exception_add(struct engine *e, const struct flow_key *key)
+{
+	if (demux_find(&e->exceptions, key))
+		return 0;
+	struct exception *x = engine_alloc(sizeof *x);
+	if (!x)
+		return -ENOMEM;
+	x->flow.key = *key;
+	int err = classifier_add_exception(e->classifier, key);
+	if (!err)
+		err = demux_insert(&e->exceptions, &x->flow);
+	if (err) {
+		engine_free(x, sizeof *x);
+		return err;
+	}
+	if (list_empty(&e->exception_list))
+		e->sweep_us = e->now + SWEEP_INTERVAL_US;
+	list_push_back(&e->exception_list, &x->node);
+	return 0;
+}
+
+static void exception_remove(struct engine *e, struct exception *x)
+{
+	classifier_del_exception(e->classifier, &x->flow.key);
+	demux_remove(&e->exceptions, &x->flow);
+	list_unlink(&x->node);
+	engine_free(x, sizeof *x);
+}
+
+struct sweep {
+	struct diag_visit visit;
+	struct engine *e;
+};
+
+static void still_there(struct diag_visit *v, const struct flow_key *key, int state)
+{
+	struct flow *f = demux_find(&container_of(v, struct sweep, visit)->e->exceptions, key);
+	(void)state;
+	if (f)
+		container_of(f, struct exception, flow)->kernel_has = true;
+}
+
+/* Everything on one port, from the first entry of the list that has it. -errno: the kernel did not answer, all stay. */
+static int sweep_port(struct engine *e, uint16_t port, unsigned *gone)
+{
+	struct sweep s = {.visit.socket = still_there, .e = e};
+	int err = diag_dump_port(port, &s.visit);
+	struct list kept;
+	list_init(&kept);
+	list_for_each (pos, tmp, &e->exception_list) {
+		struct exception *x = container_of(pos, struct exception, node);
+		if (x->flow.key.lport != port)
+			continue;
+		if (!err && !x->kernel_has) {
+			exception_remove(e, x);
+			++*gone;
+			continue;
+		}
+		x->kernel_has = false;
+		list_unlink(pos);
+		list_push_back(&kept, pos);
+	}
+	for (struct list *pos; (pos = list_first(&kept));) {
+		list_unlink(pos);
+		list_push_back(&e->swept, pos);
+	}
+	return err;
+}
+
+void exceptions_sweep(struct engine *e)
+{
+	unsigned gone = 0;
+	if (list_empty(&e->exception_list) || e->now < e->sweep_us)
+		return;
+	list_init(&e->swept);
+	for (struct list *pos; (pos = list_first(&e->exception_list));)
+		sweep_port(e, container_of(pos, struct exception, node)->flow.key.lport, &gone);
+	for (struct list *pos; (pos = list_first(&e->swept));) {
+		list_unlink(pos);
+		list_push_back(&e->exception_list, pos);
+	}
+	e->sweep_us = e->now + SWEEP_INTERVAL_US;
+	if (gone)
+		log_debug("exceptions", "%u connections that the kernel had are over", gone);
+}
+
+int64_t exceptions_deadline(const struct engine *e)
+{
+	return list_empty(&e->exception_list) ? TIME_NEVER : e->sweep_us;
+}
