@@ -11,6 +11,7 @@
 #include "socket/engine.h"
 
 #include "base/fd.h"
+#include "base/log.h"
 #include "base/sys.h"
 
 #include <errno.h>
@@ -131,8 +132,19 @@ unsigned engine_poll_fds(struct engine *e, struct pollfd *out)
 	return n;
 }
 
+/* The interface went down or away: the error stays readable, and every poll returns at once, until it is fetched. */
+static void clear_error(const struct pollfd *p)
+{
+	int err;
+	socklen_t len = sizeof err;
+	if ((p->revents & POLLERR) && sys_getsockopt(p->fd, SOL_SOCKET, SO_ERROR, &err, &len) == 0 && err)
+		log_info("engine", "the interface says: %s", strerror(err));
+}
+
 void engine_on_poll(struct engine *e, const struct pollfd *fds, unsigned n)
 {
+	for (unsigned i = 0; i < n; i++)
+		clear_error(&fds[i]);
 	if (n >= 2 && fds[1].revents)
 		turn_net_changed(e);
 	turn_begin(e); /* the transmit queue is flushed at the turn's end */
