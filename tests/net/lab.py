@@ -28,7 +28,10 @@ class LabError(Exception):
 
 
 def die_with_parent():
+    """In a child before exec. A shell that runs us in the background has SIGINT ignored: not so for what we start."""
     _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.signal(signal.SIGQUIT, signal.SIG_DFL)
 
 
 def finesse_command():
