@@ -75,7 +75,7 @@ static int plan_make(struct engine *e, struct connect_plan *p, const struct sock
 	if (p->family == AF_INET && addr->sa_family != AF_INET)
 		return SOCK_KERNEL; /* the kernel says EAFNOSUPPORT */
 	if (engine_up(why, why_len))
-		return SOCK_KERNEL;
+		return engine_refusal(e);
 	bool any = ip_addr_is_any(&local);
 	if (netstate_route(e->net, &p->key.raddr, any ? NULL : &local, 0, 0, &route))
 		return SOCK_KERNEL; /* the kernel has the right errno for it */

@@ -281,6 +281,11 @@ int engine_up(char *why, size_t why_len)
 	return err;
 }
 
+int engine_refusal(const struct engine *e)
+{
+	return e->settings.strict ? -ENETDOWN : SOCK_KERNEL;
+}
+
 /* The kernel's news: addresses for the classifier, routes and neighbours for who waits. */
 void turn_net_changed(struct engine *e)
 {

@@ -191,6 +191,8 @@ void engine_unlock(void);
 void engine_init_tables(struct engine *e); /* once; lock held */
 /* Make the engine if it is not there. 0, or -errno with the reason in `why`. Lock held. */
 int engine_up(char *why, size_t why_len);
+/* What a decision says when there is no engine: the kernel's, or with the setting `strict` an error. */
+int engine_refusal(const struct engine *e);
 void *engine_alloc(size_t size); /* zeroed; NULL when out of memory */
 void engine_free(void *p, size_t size);
 bool engine_owns_address(const struct engine *e, const struct ip_addr *a); /* wildcard: no */

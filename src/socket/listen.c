@@ -259,7 +259,7 @@ static int decide_listen_locked(struct engine *e, int kfd, int backlog, struct s
 	}
 	if (engine_up(why, sizeof why)) {
 		note_listen_fallback(&addr, port, why);
-		return SOCK_KERNEL;
+		return engine_refusal(e);
 	}
 	if (!ip_addr_is_any(&addr) && !engine_owns_address(e, &addr))
 		return SOCK_KERNEL; /* another interface's: not ours by policy */
