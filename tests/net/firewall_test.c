@@ -268,6 +268,9 @@ START_TEST(legacy_ip6tables)
 	ck_assert_int_eq(setsockopt(fd, IPPROTO_IPV6, IP6T_SO_SET_REPLACE, r, sizeof *r + info.size), 0);
 	ck_assert_int_eq(check("a"), 1);
 	ck_assert_msg(strstr(why, "ip6tables table filter chain INPUT"), "%s", why);
+	free(r->counters);
+	free(r);
+	free(e);
 	close(fd);
 }
 END_TEST
