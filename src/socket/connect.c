@@ -76,6 +76,7 @@ static int plan_make(struct engine *e, struct connect_plan *p, const struct sock
 		return SOCK_KERNEL; /* the kernel says EAFNOSUPPORT */
 	if (engine_up(why, why_len))
 		return engine_refusal(e);
+	turn_net_changed(e); /* a route may have changed since anybody waited */
 	bool any = ip_addr_is_any(&local);
 	if (netstate_route(e->net, &p->key.raddr, any ? NULL : &local, 0, 0, &route))
 		return SOCK_KERNEL; /* the kernel has the right errno for it */
