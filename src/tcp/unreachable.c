@@ -13,8 +13,9 @@ void tcp_on_unreachable(struct tcp_conn *c, int64_t now, int err, bool hard, uin
 		TCP_COUNT(c, UnreachableIgnored);
 		return;
 	}
-	/* RFC 5927 §5.2: in synchronized states hard errors are soft ones. MUST-56: soft ones never abort. */
-	if (hard && (c->state == TCPS_SYN_SENT || c->state == TCPS_SYN_RECEIVED)) {
+	/* RFC 5927 §5.2: in synchronized states hard errors are soft ones, and soft ones never abort (MUST-56). In SYN-SENT Linux lets
+	   soft ones end the attempt, too, as RFC 5461 §4.1 describes: programs expect EHOSTUNREACH at once, not a time-out. */
+	if (c->state == TCPS_SYN_SENT || (hard && c->state == TCPS_SYN_RECEIVED)) {
 		TCP_COUNT(c, AttemptFails);
 		conn_close(c, now, err);
 		return;

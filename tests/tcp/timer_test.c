@@ -228,6 +228,23 @@ START_TEST(MUST_56_soft_errors)
 }
 END_TEST
 
+/* RFC 5461 §4.1, as Linux: a soft error ends an attempt, so that connect says EHOSTUNREACH at once. */
+START_TEST(soft_error_while_opening)
+{
+	struct harness *h = h_new(H_ACTIVE);
+	h_enter(h, TCPS_SYN_SENT);
+	tcp_on_unreachable(&h->c, h->now, EHOSTUNREACH, false, H_ISS + 77);
+	h_output(h);
+	h_state(h, TCPS_SYN_SENT); /* not about our SYN */
+	tcp_on_unreachable(&h->c, h->now, EHOSTUNREACH, false, H_ISS);
+	h_output(h);
+	h_state(h, TCPS_CLOSED);
+	ck_assert_int_eq(tcp_error(&h->c), EHOSTUNREACH);
+	h_drain(h);
+	h_free(h);
+}
+END_TEST
+
 START_TEST(SHLD_26_hard_error_while_opening)
 {
 	struct harness *h = h_new(H_ACTIVE);
@@ -563,6 +580,7 @@ int main(void)
 	tcase_add_loop_test(tc, MUST_20_retransmission_ends, 0, 2);
 	tcase_add_test(tc, MUST_21_user_timeout);
 	tcase_add_test(tc, MUST_56_soft_errors);
+	tcase_add_test(tc, soft_error_while_opening);
 	tcase_add_test(tc, SHLD_26_hard_error_while_opening);
 	suite_add_tcase(s, tc);
 	tc = tcase_create("acks");
