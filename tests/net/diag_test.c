@@ -138,7 +138,10 @@ START_TEST(time_wait_and_orphans)
 	struct flow_key k = key("127.0.0.1", PORT, "127.0.0.1", port);
 
 	close(a); /* the server closes first: an orphan in FIN-WAIT-1 or, once acknowledged, FIN-WAIT-2 … */
-	struct collect got = dump(PORT);
+	struct collect got = {0};
+	/* While the kernel turns the orphan into its compact FIN-WAIT-2, one dump may see neither. */
+	for (int i = 0; i < DUMPS_MAX && got.n == 0; i++)
+		got = dump(PORT);
 	ck_assert_int_eq(got.n, 1);
 	ck_assert(got.states[0] == TCP_FIN_WAIT1 || got.states[0] == TCP_FIN_WAIT2);
 	ck_assert_int_eq(diag_owns(&k), 1);
