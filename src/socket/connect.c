@@ -100,7 +100,6 @@ static int connect_start(struct engine *e, struct sock *s, struct connect_plan *
 	struct tcp_options opt;
 	struct tcp_open open;
 	s->flow.key = p->key;
-	s->client_bound = p->bound;
 	options_from_kernel(e, p->kfd, s, &opt);
 	if (s->dest)
 		dest_put(e, s->dest);

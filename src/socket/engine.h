@@ -106,7 +106,6 @@ struct sock {
 	bool shut_rd;
 	bool oob_inline;
 	bool exact;              /* has its own entry in the classifier */
-	bool client_bound;       /* the kernel socket holds the local port */
 	bool first_fin_counted;
 	bool ending, ends_in_time_wait; /* the protocol is done but for its last segment */
 	bool reuseaddr;
@@ -137,7 +136,7 @@ struct time_wait {
 struct engine {
 	pthread_mutex_t lock;
 	struct settings settings;
-	bool configured, up, forked;
+	bool configured, up;
 	int64_t now; /* of this turn */
 	struct pool pool;
 	struct link *link;

@@ -473,16 +473,22 @@ static int ask(struct fork_parent *p, const struct fork_msg *m, struct fork_msg 
 	}
 }
 
-static void inherited_end(struct engine *e, struct sock *s)
+/* It is no longer the parent's; with the last one the control socket goes. */
+static void leave_parent(struct engine *e, struct sock *s)
 {
 	struct fork_parent *p = s->parent;
-	s->kind = SOCK_KIND_DEAD;
 	s->parent = NULL;
 	e->n_inherited--;
 	if (p && --p->n_socks == 0) {
 		fd_close(p->fd);
 		engine_free(p, sizeof *p);
 	}
+}
+
+static void inherited_end(struct engine *e, struct sock *s)
+{
+	leave_parent(e, s);
+	s->kind = SOCK_KIND_DEAD;
 	sock_put(e, s); /* the engine's reference, as sock_retire would */
 }
 
@@ -509,13 +515,7 @@ static int adopt_listener(struct engine *e, struct sock *s)
 	char why[160];
 	int fd = -1;
 	bool gone = ask(s->parent, &m, &reply, &fd) != 0;
-	struct fork_parent *p = s->parent;
-	s->parent = NULL;
-	e->n_inherited--;
-	if (--p->n_socks == 0) {
-		fd_close(p->fd);
-		engine_free(p, sizeof *p);
-	}
+	leave_parent(e, s);
 	s->kind = SOCK_KIND_LISTENER;
 	struct listener *lst = s->lst;
 	list_init(&lst->accept_queue);
