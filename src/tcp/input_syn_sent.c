@@ -3,10 +3,25 @@
 
 #include <errno.h>
 
+/* After our RST the peer has no old connection any more: the next SYN need not wait for the initial RTO (as Linux, which takes two jiffies). */
+#define SYN_AFTER_RST_US (2 * USEC_PER_MSEC)
+
 /* First step. */
 static bool ack_is_acceptable(const struct tcp_conn *c, const struct tcp_segment *seg)
 {
 	return SEQ_GT(seg->ack, c->iss) && SEQ_LEQ(seg->ack, c->snd_nxt);
+}
+
+/* An ACK of something older: the peer has a connection, or a TIME-WAIT that our SYN could not take over, on these ports. <SEQ=SEG.ACK><CTL=RST>
+   ends it. Once, the SYN follows soon; whoever answers every SYN so does not get them at that pace. */
+static void on_old_ack(struct tcp_conn *c, int64_t now, uint32_t ack)
+{
+	TCP_COUNT(c, RcvdSynSentBadAck);
+	c->rst_due = true;
+	c->rst_with_ack = false;
+	c->rst_seq = ack;
+	if (c->rtx_count == 0)
+		c->rtx_at = min_time(c->rtx_at, now + SYN_AFTER_RST_US);
 }
 
 /* Fourth step, SYN with a good ACK: the handshake is complete. */
@@ -30,10 +45,7 @@ void input_syn_sent(struct tcp_conn *c, int64_t now, const struct tcp_segment *s
 			TCP_COUNT(c, RcvdRstBadAck);
 			return;
 		}
-		TCP_COUNT(c, RcvdSynSentBadAck);
-		c->rst_due = true; /* <SEQ=SEG.ACK><CTL=RST> */
-		c->rst_with_ack = false;
-		c->rst_seq = seg->ack;
+		on_old_ack(c, now, seg->ack);
 		return;
 	}
 	/* Second step. RFC 5961: the acceptable ACK is what makes the RST believable. */

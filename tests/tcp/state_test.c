@@ -572,6 +572,25 @@ START_TEST(syn_sent_retransmits)
 }
 END_TEST
 
+/* Our RST ended the peer's old connection: the next SYN comes soon, once. */
+START_TEST(syn_sent_again_after_old_ack)
+{
+	struct harness *h = h_new(H_ALL | H_ACTIVE);
+	h_enter(h, TCPS_SYN_SENT);
+	static const int64_t waits[] = {2 * USEC_PER_MSEC, 2 * USEC_PER_SEC};
+	for (int i = 0; i < 2; i++) {
+		struct tcp_segment s = h_seg(h, SEG_ACK, 0, 0, 0);
+		s.ack = H_ISS + 7777;
+		h_input(h, &s);
+		h_expect(h, SEG_RST, 7777, 0, 0);
+		ck_assert_int_eq(h_next(h), waits[i]);
+		h_expect(h, SEG_SYN, 0, 0, 0);
+		h_silence(h);
+	}
+	h_free(h);
+}
+END_TEST
+
 /* ---- CLOSED and LISTEN, §3.10.7.1 and .2: no connection ---- */
 
 START_TEST(no_connection)
@@ -962,6 +981,7 @@ int main(void)
 	tcase_add_loop_test(tc, MUST_11_syn_received_remembers, 0, 2);
 	tcase_add_loop_test(tc, syn_sent, 0, SYN_SENT_ROWS * 2);
 	tcase_add_test(tc, syn_sent_retransmits);
+	tcase_add_test(tc, syn_sent_again_after_old_ack);
 	tcase_add_test(tc, no_connection);
 	tcase_add_loop_test(tc, closed_connection_is_silent, 0, 4);
 	tcase_add_loop_test(tc, open_needs_a_syn, 0, 4);
