@@ -16,7 +16,7 @@ struct sock *sock_new(struct engine *e, enum sock_kind kind, int family)
 	s->family = family;
 	s->refs = 1; /* the engine's, until sock_retire */
 	s->lowat = 1;
-	s->kept_fd = -1;
+	s->port_fd = s->kept_fd = -1;
 	s->id = ++e->next_id;
 	list_init(&s->dirty);
 	list_init(&s->accept_node);
@@ -37,6 +37,7 @@ static void sock_free(struct engine *e, struct sock *s)
 		dest_put(e, s->dest);
 	if (s->policy)
 		steer_listener_unref(s->policy);
+	fd_close(s->port_fd);
 	fd_close(s->kept_fd);
 	engine_free(s, sizeof *s);
 }
@@ -126,7 +127,11 @@ void sock_retire(struct engine *e, struct sock *s)
 	if (!s->live)
 		return;
 	s->live = false;
+	bool exact = s->exact;
+	s->exact = false;
 	sock_leave_demux(e, s);
+	parting_add(e, &s->flow.key, exact, s->port_fd);
+	s->port_fd = -1;
 	timers_cancel(&e->timers, &s->timer);
 	list_unlink(&s->dirty);
 	if (s->listener && !list_empty(&s->accept_node) && !s->accepted) { /* an embryo dies alone */

@@ -1,10 +1,12 @@
 /* connect(2): deciding for the engine, the local end's address and port, and the handshake's end. */
 #include "socket/engine.h"
 
+#include "base/fd.h"
 #include "base/log.h"
 #include "base/sys.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <stdio.h>
 
@@ -122,6 +124,8 @@ static int connect_start(struct engine *e, struct sock *s, struct connect_plan *
 		s->live = false;
 		return -ENOMEM;
 	}
+	if (p->bound)
+		s->port_fd = fd_move_high(sys_fcntl(p->kfd, F_DUPFD_CLOEXEC, 0));
 	e->counters[SOCKC_Opened]++;
 	sock_mark_dirty(e, s);
 	return 0;

@@ -203,6 +203,7 @@ void engine_init_tables(struct engine *e)
 	list_init(&e->dirty);
 	list_init(&e->stalled);
 	list_init(&e->time_waits);
+	list_init(&e->partings);
 	list_init(&e->waiters);
 	list_init(&e->children);
 	list_init(&e->handed_over);

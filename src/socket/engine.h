@@ -117,6 +117,7 @@ struct sock {
 	bool linger_on;
 	int linger_s;
 	unsigned child_refs; /* processes forked from us that hold it */
+	int port_fd;         /* holds the local port that the kernel gave a client; or -1 */
 	int kept_fd;         /* handed over, and kept for children that may still ask; or -1 */
 	struct fork_parent *parent; /* SOCK_KIND_INHERITED: whom to ask */
 	uint32_t id;         /* names it towards fork children */
@@ -173,6 +174,7 @@ struct engine {
 	uint64_t counters[SOCKC_COUNT];
 	struct demux exceptions; /* exceptions.c */
 	struct list exception_list, swept;
+	struct list partings;
 	int64_t sweep_us;
 	int64_t diag_window_us; /* rate limit of inet_diag questions */
 	unsigned diag_asked;
@@ -236,6 +238,12 @@ void count_first_fin(struct engine *e, struct sock *s);
 int exception_add(struct engine *e, const struct flow_key *key);
 void exceptions_sweep(struct engine *e); /* when it is time */
 int64_t exceptions_deadline(const struct engine *e);
+
+/* parting.c. `port_fd`: a kernel socket that holds the port, or -1; owned from now on. */
+void parting_add(struct engine *e, const struct flow_key *key, bool exact, int port_fd);
+void partings_sweep(struct engine *e);
+int64_t partings_deadline(const struct engine *e);
+void partings_forget(struct engine *e); /* in a fork child */
 
 /* ---- listen.c ---- */
 struct sock *listener_find(struct engine *e, const struct flow_key *key);

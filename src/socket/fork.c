@@ -351,8 +351,9 @@ static void become_inherited(struct engine *e, struct sock *s, struct fork_paren
 	s->live = s->in_demux = s->exact = false;
 	s->child_refs = 0;
 	s->timer.index = 0;
+	fd_close(s->port_fd);
 	fd_close(s->kept_fd);
-	s->kept_fd = -1;
+	s->port_fd = s->kept_fd = -1;
 	if (keep) {
 		s->kind = SOCK_KIND_INHERITED;
 		s->parent = p;
@@ -380,6 +381,7 @@ static void child_close_engine(struct engine *e)
 	list_init(&e->dirty);
 	list_init(&e->stalled);
 	list_init(&e->time_waits);
+	partings_forget(e);
 	list_init(&e->waiters);
 	list_init(&e->exception_list);
 	memset(e->dests, 0, sizeof e->dests);

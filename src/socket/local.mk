@@ -17,6 +17,7 @@ src_libsocket_a_SOURCES = \
 	src/socket/listen.c \
 	src/socket/names.c \
 	src/socket/options.c \
+	src/socket/parting.c \
 	src/socket/ready.c \
 	src/socket/sock.h \
 	src/socket/sock_counter.def \

@@ -27,6 +27,7 @@ void turn_begin(struct engine *e)
 		sock_mark_dirty(e, s);
 	}
 	time_wait_expire(e);
+	partings_sweep(e);
 	exceptions_sweep(e);
 }
 
@@ -140,6 +141,10 @@ int64_t turn_deadline(struct engine *e)
 		if (expires < at)
 			at = expires;
 	}
-	int64_t sweep = e->up ? exceptions_deadline(e) : TIME_NEVER;
+	if (!e->up)
+		return at;
+	int64_t parting = partings_deadline(e), sweep = exceptions_deadline(e);
+	if (parting < at)
+		at = parting;
 	return sweep < at ? sweep : at;
 }
