@@ -81,6 +81,7 @@ struct file *file_new(enum file_kind kind)
 	if (pool || pool_grow()) {
 		f = pool;
 		pool = f->next_free;
+		f->untouched = 0;
 		f->listener = f->nested = f->kicked = false;
 		f->numbers = 0;
 		f->fd = f->parked_fd = -1;

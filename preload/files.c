@@ -72,13 +72,35 @@ static void file_install(int fd, struct file *f)
 		file_put(f);
 }
 
-void file_note_candidate(int fd)
+void file_note_candidate(int fd, int family)
 {
 	if (!shim_has_sockets) {
 		shim_has_sockets = true;
 		process_note_socket();
 	}
-	file_install(fd, file_new(FILE_CANDIDATE));
+	struct file *f = file_new(FILE_CANDIDATE);
+	if (f)
+		f->untouched = family;
+	file_install(fd, f);
+}
+
+void file_touched(int fd)
+{
+	struct file *f = fdtable_peek(fd);
+	if (f && f->untouched && (f = fdtable_get(fd))) {
+		f->untouched = 0;
+		file_put(f);
+	}
+}
+
+/* The table's lock is held. */
+void files_touched(void)
+{
+	for (int fd = fdtable_next(0); fd >= 0; fd = fdtable_next(fd + 1)) {
+		struct file *f = fdtable_peek(fd);
+		if (f)
+			f->untouched = 0;
+	}
 }
 
 void file_note_epoll(int fd)
@@ -253,7 +275,7 @@ int file_connect(int fd, const struct sockaddr *addr, socklen_t len, int *result
 		return being_decided ? -EALREADY : SOCK_KERNEL;
 	bool nonblock = sys_fcntl(fd, F_GETFL, 0) & O_NONBLOCK;
 	registrations_suspend(f);
-	int r = sock_decide_connect(fd, addr, len, nonblock, &s, result);
+	int r = sock_decide_connect(fd, f->untouched, addr, len, nonblock, &s, result);
 	if (r == 0 && s)
 		candidate_becomes(f, s, fd, false);
 	else

@@ -26,6 +26,7 @@ static pid_t fork_with(pid_t (*real_fork)(void))
 		return real_fork();
 	bool engine = engine_exists();
 	fdtable_lock();
+	files_touched(); /* from now on the other process may set options on what we share */
 	if (engine)
 		engine_fork_prepare();
 	pid_t pid = real_fork();

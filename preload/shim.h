@@ -112,7 +112,10 @@ extern bool shim_ready;
 extern _Atomic bool shim_has_sockets; /* there was a candidate */
 extern bool shim_in_child;            /* after a fork: inherited sockets may exist */
 /* A kernel TCP socket that connect or listen may make ours. */
-void file_note_candidate(int fd);
+void file_note_candidate(int fd, int family);
+/* Something is about to be set on it, or another process has it too. */
+void file_touched(int fd);
+void files_touched(void);
 void file_note_epoll(int fd);
 /* The kernel just gave us this number: what the table still says of it is stale. Returns fd. */
 int fd_created_slow(int fd);

@@ -13,7 +13,7 @@ int wrap_socket(int family, int type, int protocol)
 		return fd;
 	bool stream = (type & ~(SOCK_NONBLOCK | SOCK_CLOEXEC)) == SOCK_STREAM;
 	if (stream && (protocol == 0 || protocol == IPPROTO_TCP) && shim_ready)
-		file_note_candidate(fd);
+		file_note_candidate(fd, family);
 	return fd;
 }
 
@@ -30,6 +30,7 @@ int wrap_socketpair(int family, int type, int protocol, int *fds)
 int wrap_bind(int fd, const struct sockaddr *addr, socklen_t len)
 {
 	VIA_ENGINE(fd, (long)-EINVAL); /* bound already, all of them */
+	file_touched(fd);
 	return REAL(bind)(fd, addr, len);
 }
 
@@ -126,6 +127,7 @@ static int engine_setsockopt(struct call *c, int level, int option, const void *
 int wrap_setsockopt(int fd, int level, int option, const void *value, socklen_t len)
 {
 	VIA_ENGINE(fd, engine_setsockopt(&c, level, option, value, len));
+	file_touched(fd);
 	return REAL(setsockopt)(fd, level, option, value, len);
 }
 

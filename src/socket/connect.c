@@ -13,6 +13,7 @@
 /* What is known before the connection exists. */
 struct connect_plan {
 	int kfd, family;
+	bool untouched;    /* sock_decide_connect */
 	struct flow_key key;
 	bool bound;        /* the kernel socket holds the local port */
 	uint32_t iss_min;  /* TIME-WAIT reuse */
@@ -68,11 +69,11 @@ static void plan_take_time_wait(struct engine *e, struct connect_plan *p)
 static int plan_make(struct engine *e, struct connect_plan *p, const struct sockaddr *addr, socklen_t len, char *why, size_t why_len)
 {
 	struct route route;
-	struct ip_addr local;
-	uint16_t lport;
+	struct ip_addr local = {0};
+	uint16_t lport = 0;
 	if (name_to_addr(addr, len, &p->key.raddr, &p->key.rport) || connect_is_kernels(e, &p->key.raddr, p->key.rport))
 		return SOCK_KERNEL;
-	if (name_of_kernel(p->kfd, &local, &lport, &p->family))
+	if (!p->untouched && name_of_kernel(p->kfd, &local, &lport, &p->family))
 		return SOCK_KERNEL;
 	if (p->family == AF_INET && addr->sa_family != AF_INET)
 		return SOCK_KERNEL; /* the kernel says EAFNOSUPPORT */
@@ -102,7 +103,10 @@ static int connect_start(struct engine *e, struct sock *s, struct connect_plan *
 	struct tcp_options opt;
 	struct tcp_open open;
 	s->flow.key = p->key;
-	options_from_kernel(e, p->kfd, s, &opt);
+	if (p->untouched)
+		options_untouched(e, p->kfd, s, &opt);
+	else
+		options_from_kernel(e, p->kfd, s, &opt);
 	if (s->dest)
 		dest_put(e, s->dest);
 	s->dest = dest_get(e, &p->key.laddr, &p->key.raddr);
@@ -194,9 +198,10 @@ static int decide_connect_locked(struct engine *e, struct connect_plan *p, const
 	return 0;
 }
 
-int sock_decide_connect(int kfd, const struct sockaddr *addr, socklen_t len, bool nonblock, struct sock **out, int *result)
+int sock_decide_connect(int kfd, int untouched, const struct sockaddr *addr, socklen_t len, bool nonblock, struct sock **out,
+			int *result)
 {
-	struct connect_plan plan = {.kfd = kfd};
+	struct connect_plan plan = {.kfd = kfd, .family = untouched, .untouched = untouched};
 	struct ip_addr dst;
 	uint16_t port;
 	*out = NULL;

@@ -170,6 +170,8 @@ struct engine {
 	struct waiter helper_waiter;
 	bool helper_runs, helper_stop, helper_deep;
 	uint32_t default_rcvbuf, default_sndbuf; /* what an untouched kernel socket says */
+	struct tcp_options default_options;      /* the same, as of default_options_us */
+	int64_t default_options_us;
 	uint64_t ip_fates[IP_FATE_COUNT];
 	uint64_t counters[SOCKC_COUNT];
 	struct demux exceptions; /* exceptions.c */
@@ -254,6 +256,7 @@ void listener_close(struct engine *e, struct sock *l);
 
 /* ---- options.c ---- */
 void options_from_kernel(struct engine *e, int kfd, struct sock *s, struct tcp_options *opt);
+void options_untouched(struct engine *e, int kfd, struct sock *s, struct tcp_options *opt); /* of a socket on which nothing was set */
 /* ---- names.c ---- */
 int name_to_addr(const struct sockaddr *sa, socklen_t len, struct ip_addr *addr, uint16_t *port);
 void name_from_addr(int family, const struct ip_addr *addr, uint16_t port, struct sockaddr *out, socklen_t *len);

@@ -68,6 +68,18 @@ void options_from_kernel(struct engine *e, int kfd, struct sock *s, struct tcp_o
 	}
 }
 
+/* The defaults of a namespace can be changed (sysctl): asked anew after a while. */
+#define DEFAULT_OPTIONS_US USEC_PER_SEC
+
+void options_untouched(struct engine *e, int kfd, struct sock *s, struct tcp_options *opt)
+{
+	if (!e->default_options_us || e->now - e->default_options_us > DEFAULT_OPTIONS_US) {
+		options_from_kernel(e, kfd, s, &e->default_options);
+		e->default_options_us = e->now;
+	}
+	*opt = e->default_options;
+}
+
 /* ---- reading ---- */
 
 static int give(void *val, socklen_t *len, const void *from, socklen_t size)

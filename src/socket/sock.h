@@ -67,10 +67,12 @@ static inline void engine_leave(void)
  */
 int sock_decide_listen(int kfd, int backlog, struct sock **out);
 /*
- * connect(2). 0: *out exists and the connection is complete, or being opened: *result is what connect must return (0,
+ * connect(2). `untouched`: the family when nothing was bound or set on kfd since socket(2), which spares asking the kernel; else 0.
+ * 0: *out exists and the connection is complete, or being opened: *result is what connect must return (0,
  * -EINPROGRESS, -EINTR, -ECONNREFUSED …; on failure *out is NULL and the kernel socket can be used again). SOCK_KERNEL: not ours.
  */
-int sock_decide_connect(int kfd, const struct sockaddr *addr, socklen_t len, bool nonblock, struct sock **out, int *result);
+int sock_decide_connect(int kfd, int untouched, const struct sockaddr *addr, socklen_t len, bool nonblock, struct sock **out,
+			int *result);
 
 /* ---- references and life ---- */
 struct sock *sock_ref(struct sock *s);

@@ -144,9 +144,10 @@ static int wait_for(struct sock *s, short events, unsigned run, unsigned noresta
 		r_;                                                                                \
 	})
 
-int sock_decide_connect(int kfd, const struct sockaddr *addr, socklen_t len, bool nonblock,
-			struct sock **out, int *result)
+int sock_decide_connect(int kfd, int untouched, const struct sockaddr *addr, socklen_t len,
+			bool nonblock, struct sock **out, int *result)
 {
+	(void)untouched;
 	if (!addr || len < sizeof(sa_family_t) || !port_is_ours(addr, len))
 		return SOCK_KERNEL;
 	int fd = fd_move_high(sys_socket(addr->sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0));
