@@ -1,0 +1,237 @@
+"""The loads of the bench: each starts a server, runs a client once, and says what it saw.
+
+A load is a function (setup) -> Sample. The server is started anew for each sample, so that no sample inherits another's
+sockets, and every client run is bounded by `seconds`.
+"""
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+
+from dataclasses import dataclass
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests" / "net"))
+from lab import CLIENT_IP, CLIENT_POOL, SERVER_IP, Lab, LabError  # noqa: E402,F401
+
+PORT = 7000
+HERTZ = os.sysconf("SC_CLK_TCK")
+NGINX = """
+daemon off;
+master_process off;
+pid {dir}/nginx.pid;
+error_log {dir}/nginx.log;
+worker_rlimit_nofile 8192;
+events {{ worker_connections 4096; }}
+http {{
+    access_log off;
+    sendfile on;
+    keepalive_requests 1000000000;
+    keepalive_timeout {keepalive};
+    client_body_temp_path {dir}/t1;
+    proxy_temp_path {dir}/t2;
+    fastcgi_temp_path {dir}/t3;
+    uwsgi_temp_path {dir}/t4;
+    scgi_temp_path {dir}/t5;
+    server {{ listen {ip}:{port} backlog=4096; root {dir}/www; }}
+}}
+"""
+
+
+@dataclass
+class Setup:
+    """Who runs under finesse in this sample."""
+    lab: object
+    server: bool
+    client: bool
+    seconds: float
+    settings: tuple = ()
+
+
+@dataclass
+class Sample:
+    value: float
+    requests: float = 0  # for CPU per request; 0: none is told
+    cpu_us: float = 0  # all that the machine did meanwhile
+    server_us: float = 0  # the server's process alone
+    client_us: float = 0
+
+
+def machine_busy_s():
+    fields = [int(v) for v in open("/proc/stat").readline().split()[1:9]]
+    return (sum(fields) - fields[3] - fields[4]) / HERTZ
+
+
+def process_cpu_s(pid):
+    fields = Path("/proc/%d/stat" % pid).read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / HERTZ
+
+
+def children_cpu_s():
+    """Of the processes that ended and were waited for: between two looks, the clients."""
+    t = os.times()
+    return t.children_user + t.children_system
+
+
+class Server:
+    """with Server(setup, argv) as s: … ; ended, whatever happens."""
+
+    def __init__(self, setup, argv, cwd=None):
+        self.setup, self.argv, self.cwd = setup, argv, cwd
+
+    def __enter__(self):
+        host = self.setup.lab.server
+        self.process = host.spawn(self.argv, self.setup.server, self.setup.settings, stdout=subprocess.DEVNULL,
+                                  stderr=subprocess.DEVNULL)
+        host.wait_listening(self.process, PORT, self.setup.server)
+        return self
+
+    def __exit__(self, *_):
+        self.setup.lab.stop(self.process)
+
+    def measure(self, clients):
+        """Runs client commands side by side: their outputs, and what it cost."""
+        host, s = self.setup.lab.client, self.setup
+        before = machine_busy_s(), process_cpu_s(self.process.pid), children_cpu_s()
+        running = [host.spawn(argv, s.client, s.settings, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) for argv in clients]
+        limit = time.monotonic() + s.seconds * 3 + 20
+        outputs = [self._wait(p, clients[0][0], limit) for p in running]
+        after = machine_busy_s(), process_cpu_s(self.process.pid), children_cpu_s()
+        self.sample = Sample(0, 0, *((a - b) * 1e6 for a, b in zip(after, before)))
+        return outputs
+
+    def _wait(self, p, name, limit):
+        try:
+            out = p.communicate(timeout=max(limit - time.monotonic(), 0.1))[0]
+        except subprocess.TimeoutExpired:
+            p.kill()
+            p.communicate()
+            raise LabError("%s did not end" % name) from None
+        finally:
+            self.setup.lab.processes.remove(p)
+        if p.returncode != 0:
+            raise LabError("%s: status %d" % (name, p.returncode))
+        return out.decode(errors="replace")
+
+    def result(self, value, requests=0):
+        self.sample.value, self.sample.requests = value, requests
+        return self.sample
+
+
+
+
+def number(pattern, text):
+    m = re.search(pattern, text)
+    if not m:
+        raise LabError("no figure in the client's output: %r" % text[-300:])
+    return float(m.group(1))
+
+
+# ---- bulk ----
+
+def bulk(reverse):
+    def load(s):
+        with Server(s, ["iperf3", "-s", "-p", PORT]) as server:
+            argv = ["iperf3", "-c", SERVER_IP, "-p", PORT, "-J", "-t", "%d" % max(s.seconds, 1)]
+            argv += ["-R"] if reverse else []
+            document = json.loads(server.measure([argv])[0])
+            received = document["end"]["sum_received"]
+            return server.result(received["bits_per_second"] / 1e9, received["bytes"] / 1e6)
+    return load
+
+
+# ---- request and response ----
+
+def redis(connections):
+    def load(s):
+        with Server(s, ["redis-server", "--port", PORT, "--bind", SERVER_IP, "--save", "", "--appendonly", "no",
+                        "--protected-mode", "no"]) as server:
+            rate_guess = 15000 if connections == 1 else 60000
+            n = int(rate_guess * s.seconds)
+            out = server.measure([["redis-benchmark", "-h", SERVER_IP, "-p", PORT, "-c", connections, "-n", n, "-t", "get",
+                                   "-d", 64, "--csv"]])[0]
+            rate = float([line for line in out.splitlines() if line.startswith('"GET')][0].split(",")[1].strip('"'))
+            return server.result(rate, n)
+    return load
+
+
+def start_nginx(s, keepalive):
+    root = Path(s.lab.dir) / "www"
+    root.mkdir(exist_ok=True)
+    (root / "1k").write_bytes(b"x" * 1024)
+    config = Path(s.lab.dir) / "nginx.conf"
+    config.write_text(NGINX.format(dir=s.lab.dir, ip=SERVER_IP, port=PORT, keepalive=keepalive))
+    return Server(s, ["nginx", "-p", s.lab.dir, "-e", "stderr", "-c", config])
+
+
+def wrk(connections):
+    def load(s):
+        with start_nginx(s, 65) as server:
+            out = server.measure([["wrk", "-t", 1, "-c", connections, "-d", "%ds" % max(s.seconds, 1),
+                                   "http://%s:%d/1k" % (SERVER_IP, PORT)]])[0]
+            return server.result(number(r"Requests/sec:\s+([\d.]+)", out), number(r"(\d+) requests in", out))
+    return load
+
+
+def connect_request_close(addresses):
+    """ab from several client addresses: HTTP/1.0, the server closes first by its own code, ab waits for the end of file."""
+    def load(s):
+        with start_nginx(s, 0) as server:
+            n = int(4000 * s.seconds / addresses)
+            outs = server.measure([["ab", "-q", "-B", a, "-c", 16, "-n", n, "http://%s:%d/1k" % (SERVER_IP, PORT)]
+                                   for a in CLIENT_POOL[:addresses]])
+            if any(number(r"Failed requests:\s+(\d+)", o) for o in outs):
+                raise LabError("ab: failed requests")
+            return server.result(sum(number(r"Requests per second:\s+([\d.]+)", o) for o in outs), n * addresses)
+    return load
+
+
+def wrk_close(s):
+    """wrk, one client address: it closes as soon as it has the response."""
+    with start_nginx(s, 0) as server:
+        out = server.measure([["wrk", "-t", 1, "-c", 50, "-d", "%ds" % max(s.seconds, 1),
+                               "http://%s:%d/1k" % (SERVER_IP, PORT)]])[0]
+        return server.result(number(r"Requests/sec:\s+([\d.]+)", out), number(r"(\d+) requests in", out))
+
+
+# ---- latency ----
+
+def ping_pong(spin):
+    """sockperf's median half round trip, 64 bytes; spinning: both its ends poll without blocking."""
+    def load(s):
+        extra = ["--nonblocked"] if spin else []
+        if spin:
+            s.settings = ("--spin", "1000")
+        with Server(s, ["sockperf", "server", "--tcp", "-i", SERVER_IP, "-p", PORT] + extra) as server:
+            out = server.measure([["sockperf", "ping-pong", "--tcp", "-i", SERVER_IP, "-p", PORT, "-m", 64,
+                                   "-t", "%d" % max(s.seconds, 1)] + extra])[0]
+            return server.result(number(r"percentile 50.000\s*=\s*([\d.]+)", out), number(r"ReceivedMessages=(\d+)", out))
+    return load
+
+
+@dataclass
+class Row:
+    name: str
+    unit: str
+    load: object
+    lower_is_better: bool = False
+    congestions: tuple = ()  # the kernel's ends are measured with each; the best counts
+
+
+KERNEL_CONGESTIONS = ("cubic", "reno", "bbr")
+ROWS = [
+    Row("bulk, client sends", "Gbit/s", bulk(False), congestions=KERNEL_CONGESTIONS),
+    Row("bulk, server sends", "Gbit/s", bulk(True), congestions=KERNEL_CONGESTIONS),
+    Row("redis GET, 1 connection", "req/s", redis(1)),
+    Row("redis GET, 50 connections", "req/s", redis(50)),
+    Row("redis GET, 500 connections", "req/s", redis(500)),
+    Row("wrk 1 KiB, 1 connection", "req/s", wrk(1)),
+    Row("wrk 1 KiB, 50 connections", "req/s", wrk(50)),
+    Row("wrk 1 KiB, 500 connections", "req/s", wrk(500)),
+    Row("ab, connect-request-close, 4 addresses", "req/s", connect_request_close(4)),
+    Row("wrk, connect-request-close, 1 address", "req/s", wrk_close),
+    Row("sockperf, blocking, median", "us", ping_pong(False), lower_is_better=True),
+    Row("sockperf, spinning, median", "us", ping_pong(True), lower_is_better=True),
+]
