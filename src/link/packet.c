@@ -37,10 +37,10 @@
 #endif
 
 /*
- * Payload of one super-segment: 44 segments of 1460. The kernel splits what is over 65,536 bytes
- * with its headers (GSO_LEGACY_MAX_SIZE), and 64,240 leaves room for any of them.
+ * Payload of one super-segment. The kernel splits what is over 65,536 bytes with its headers
+ * (GSO_LEGACY_MAX_SIZE): Ethernet, IPv6, TCP with all its options.
  */
-#define GSO_PAYLOAD_MAX 64240
+#define GSO_PAYLOAD_MAX (65536 - 14 - 40 - 60)
 
 /* Whether frames of this hardware type start with an Ethernet header, with none, or are not for us.
  */

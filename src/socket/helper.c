@@ -21,6 +21,7 @@
 /* A computing program's ACKs are late by at most this: far below a peer's least RTO (200 ms) and delayed ACK (40 ms). */
 #define HELPER_TICK_US (2 * USEC_PER_MSEC)
 #define HELPER_FDS_MAX 64
+#define HELPER_LAZY_TICKS 16 /* then what it polls is collected anew */
 
 struct helper_fds {
 	struct pollfd fds[HELPER_FDS_MAX];
@@ -76,9 +77,20 @@ static void serve(struct engine *e, struct helper_fds *h)
 		stat_serve(e, stat_fd);
 }
 
+/* A tick on which nothing is to be done: the lock, which a busy application would have to hand over twice, is left alone. */
+static bool was_driven(struct engine *e, int ready, uint64_t *last_turns, unsigned *ticks)
+{
+	uint64_t turns = __atomic_load_n(&e->turns, __ATOMIC_RELAXED);
+	if (ready || turns == *last_turns || ++*ticks > HELPER_LAZY_TICKS)
+		return false;
+	*last_turns = turns;
+	return true;
+}
+
 static void helper_round(struct engine *e, uint64_t *last_turns)
 {
 	struct helper_fds h;
+	unsigned lazy_ticks = 0;
 	enum helper_role role = choose_role(e, last_turns);
 	collect_fds(e, &h, role == HELPER_LEADS);
 	int64_t us = role_timeout_us(e, role);
@@ -91,6 +103,8 @@ static void helper_round(struct engine *e, uint64_t *last_turns)
 	struct timespec ts = {.tv_sec = us / USEC_PER_SEC, .tv_nsec = us % USEC_PER_SEC * NSEC_PER_USEC};
 	engine_unlock();
 	int r = sys_ppoll(h.fds, h.n, us < 0 ? NULL : &ts, NULL);
+	while (role == HELPER_TICKS && was_driven(e, r, last_turns, &lazy_ticks))
+		r = sys_ppoll(h.fds, h.n, &ts, NULL);
 	engine_lock();
 	e->helper_deep = false;
 	bool led = e->leader == &e->helper_waiter;

@@ -14,7 +14,7 @@
 void turn_begin(struct engine *e)
 {
 	e->now = clock_now_us();
-	e->turns++;
+	__atomic_store_n(&e->turns, e->turns + 1, __ATOMIC_RELAXED); /* the helper looks without the lock */
 	if (!e->up)
 		return;
 	if (link_rx_pending(e->link))
