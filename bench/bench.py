@@ -6,6 +6,9 @@ all of them: kernel at both ends; the server under finesse; the client; both. Th
 1 is better than the kernel, for latencies too), the spread of the ratios over the rounds, and the machine's CPU time per request.
 
     bench.py [--rounds N] [--seconds S] [--only WORD[,WORD…]] [--tsv FILE] [--settings "--x y"]
+             [--link "loss=1%,delay=20ms,…"]
+
+With --link the two ends are joined by tests/bridge, a bad network, with their offloads off: figures compare with each other only.
 
 It decides nothing: it ends with 0 unless something could not be measured. As root; 77 otherwise.
 """
@@ -33,7 +36,7 @@ def measure(lab, row, name, server, client, args):
 def measure_row(row, args):
     samples, errors = {name: [] for name, _, _ in SETUPS}, []
     for number in range(args.rounds):
-        with Lab(client_pool=True) as lab:
+        with Lab(client_pool=True, link=args.link) as lab:
             for name, server, client in SETUPS:
                 try:
                     samples[name].append(measure(lab, row, name, server, client, args))
@@ -83,6 +86,7 @@ def main():
     parser.add_argument("--only", default="")
     parser.add_argument("--tsv", default="")
     parser.add_argument("--settings", default="", help="settings of `finesse run` for our ends")
+    parser.add_argument("--link", default=None, help="a bad network between the ends: loss, delay, jitter, reorder, dup, corrupt, rate, seed")
     args = parser.parse_args()
     if os.geteuid() != 0:
         print("bench: needs root (it makes network namespaces)", file=sys.stderr)

@@ -7,5 +7,5 @@ EXTRA_DIST += bench/bench.py bench/loads.py
 
 # BENCH_FLAGS="--rounds 9 --only wrk": see bench/bench.py --help
 .PHONY: bench
-bench: all
+bench: all tests/bridge/bridge
 	FINESSE_BUILD_DIR="$(abs_top_builddir)" /usr/bin/python3 $(srcdir)/bench/bench.py --tsv bench.tsv $(BENCH_FLAGS)

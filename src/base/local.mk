@@ -5,6 +5,8 @@ src_libbase_a_SOURCES = \
 	src/base/clock.c \
 	src/base/fd.c \
 	src/base/fd.h \
+	src/base/impair_config.c \
+	src/base/impair_config.h \
 	src/base/list.h \
 	src/base/log.c \
 	src/base/log.h \

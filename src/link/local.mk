@@ -1,8 +1,12 @@
 noinst_LIBRARIES += src/liblink.a
 src_liblink_a_SOURCES = \
 	src/link/fake.c \
+	src/link/impair.c \
+	src/link/impair.h \
 	src/link/link.c \
 	src/link/link.h \
+	src/link/impair.c \
+	src/link/impair.h \
 	src/link/link_counter.def \
 	src/link/link_impl.h \
 	src/link/packet.c \

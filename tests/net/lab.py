@@ -1,5 +1,8 @@
 """Two hosts in network namespaces, joined by a veth: what the demonstration and the application tests run in.
 
+With `link="loss=1%,delay=20ms,…"` (tests/bridge) a third namespace between them holds a bad network; the hosts' transmit
+offloads are off then, so that what is lost or damaged is a wire segment.
+
 The namespaces have no names: each lives as long as a process that holds it, and everything that is started here dies with
 this process (PR_SET_PDEATHSIG), so that nothing is left behind however it ends.
 """
@@ -142,26 +145,60 @@ class Host:
 
 
 class Lab:
-    def __init__(self, client_pool=False):
+    def __init__(self, client_pool=False, link=None):
         self.processes = []
         self.dir = tempfile.mkdtemp(prefix="finesse-lab-")
         os.chmod(self.dir, 0o755)
         for number in (signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, lambda *_: sys.exit(1))
         self.server, self.client = Host(self, "server0"), Host(self, "client0")
-        self._join(client_pool)
+        self.middle = self.bridge = None
+        if link is None:
+            self._veth(self.server, self.server.interface, self.client, self.client.interface)
+        else:
+            self.middle = Host(self, "")
+            self._veth(self.server, self.server.interface, self.middle, "to-server")
+            self._veth(self.client, self.client.interface, self.middle, "to-client")
+        self._configure(client_pool)
+        if link is not None:
+            self._start_bridge(link)
 
-    def _join(self, client_pool):
+    @staticmethod
+    def _veth(a, a_name, b, b_name):
+        a.run(["ip", "link", "add", a_name, "type", "veth", "peer", "name", b_name, "netns", str(b.holder.pid)])
+
+    def _start_bridge(self, link):
+        """`link`: settings of tests/bridge for both directions, or two of them: client to server, server to client."""
+        m = self.middle
+        m.run(["sh", "-c", "for i in to-server to-client; do echo 1 >/proc/sys/net/ipv6/conf/$i/disable_ipv6; ip link set $i up; done"])
+        for host in (self.server, self.client):
+            host.run(["ethtool", "-K", host.interface, "tx", "off", "tso", "off", "gso", "off", "gro", "off"])
+            self._wait_carrier(host)
+        settings = [link] if isinstance(link, str) else list(link)
+        self.bridge = m.spawn([TOP / "tests/bridge/bridge", "to-client", "to-server", *settings], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        if self.bridge.stdout.readline() != b"ready\n":
+            raise LabError("the bridge: %s" % self.bridge.stderr.read().decode(errors="replace"))
+
+    def bridge_counters(self):
+        """Ends the bridge: its counters by direction, {"to-client": {…}, "to-server": {…}} by where the frames came from."""
+        self.processes.remove(self.bridge)
+        self.bridge.send_signal(signal.SIGTERM)
+        out, err = self.bridge.communicate(timeout=10)
+        if self.bridge.returncode != 0:
+            raise LabError("the bridge ended with status %d: %s" % (self.bridge.returncode, err.decode(errors="replace")))
+        return {way["from"]: way for way in json.loads(out)["ways"]}
+
+    def _configure(self, client_pool):
         s, c = self.server, self.client
-        s.run(["ip", "link", "add", s.interface, "type", "veth", "peer", "name", c.interface, "netns", str(c.holder.pid)])
         for host, ip in ((s, SERVER_IP), (c, CLIENT_IP)):
             lines = ["addr add %s/16 dev %s" % (ip, host.interface)]
             if client_pool and host is c:
                 lines += ["addr add %s/16 dev %s" % (a, host.interface) for a in CLIENT_POOL]
             lines += ["link set %s up" % host.interface]
             host.run(["ip", "-batch", "-"], input="\n".join(lines).encode())
-        for host in (s, c):
-            self._wait_carrier(host)
+        if self.middle is None:
+            for host in (s, c):
+                self._wait_carrier(host)
 
     @staticmethod
     def _wait_carrier(host):
@@ -185,7 +222,8 @@ class Lab:
             raise LabError("a process did not end within %d s of signal %d" % (timeout, how)) from None
 
     def close(self):
-        for p in list(self.processes) + [self.server.holder, self.client.holder]:
+        holders = [host.holder for host in (self.server, self.client, self.middle) if host]
+        for p in list(self.processes) + holders:
             p.kill()
             p.wait()
         self.processes.clear()
