@@ -19,6 +19,7 @@ from lab import CLIENT_IP, CLIENT_POOL, SERVER_IP, Lab, LabError  # noqa: E402,F
 PORT = 7000
 HERTZ = os.sysconf("SC_CLK_TCK")
 NGINX = """
+user root;
 daemon off;
 master_process off;
 pid {dir}/nginx.pid;

@@ -144,6 +144,19 @@ SETTER(congestion)
 	return 0;
 }
 
+SETTER(classifier)
+{
+	static const char *const names[] = {
+	    [CLASSIFIER_AUTO] = "auto", [CLASSIFIER_EBPF] = "ebpf", [CLASSIFIER_NFTABLES] = "nftables"};
+	for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+		if (strcmp(value, names[i]) == 0) {
+			s->classifier = (enum classifier_choice)i;
+			return 0;
+		}
+	}
+	return -EINVAL;
+}
+
 SETTER(spin)
 {
 	int64_t us;

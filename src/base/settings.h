@@ -23,6 +23,8 @@
 
 #include "base/addr.h"
 
+enum classifier_choice { CLASSIFIER_AUTO, CLASSIFIER_EBPF, CLASSIFIER_NFTABLES };
+
 enum close_policy_kind { CLOSE_POLICY_OFF, CLOSE_POLICY_HOLD, CLOSE_POLICY_ADAPTIVE };
 
 /* One line of `only`/`except`: server|client ADDR[/LEN]:PORT[-PORT]; first match wins. */
@@ -42,6 +44,7 @@ struct settings {
 	int64_t close_hold_max_us;    /* 1 s */
 	uint32_t close_client_budget; /* 4000 */
 	char congestion[16];
+	enum classifier_choice classifier;
 	uint32_t spin_us;
 	char log[128];
 	bool strict;

@@ -87,7 +87,7 @@ static void check_capabilities(void)
 	     "no classifier: run as root, or grant it with setcap or systemd's AmbientCapabilities",
 	     FINDING_MISSING},
 	    {CAP_BPF, CAP_SYS_ADMIN, "CAP_BPF", "may load the classifier's program",
-	     "may not load the classifier's program", FINDING_MISSING},
+	     "the classifier is nftables, which is a little slower", FINDING_NOTE},
 	};
 	unsigned long long effective = 0;
 	char line[256];
@@ -205,11 +205,17 @@ static void check_classifier(int ifindex, const char *name)
 		say(FINDING_MISSING, "classifier", "needs a packet socket");
 		return;
 	}
-	int r = classifier_open(&c, ifindex, fd, has_ethernet(name), why, sizeof why);
+	int r = classifier_open(&c, CLASSIFIER_AUTO, ifindex, fd, has_ethernet(name), why, sizeof why);
 	if (r < 0) {
 		say(FINDING_MISSING, "classifier", "%s", why[0] ? why : strerror(-r));
 	} else {
-		say(FINDING_OK, "classifier", "%s attaches to %s", classifier_backend(c), name);
+		if (classifier_is_exact(c))
+			say(FINDING_OK, "classifier", "%s attaches to %s", classifier_backend(c), name);
+		else
+			say(FINDING_NOTE, "classifier",
+			    "%s attaches to %s: eBPF at tcx is refused here, or needs Linux 6.6; some more work per "
+			    "client connection",
+			    classifier_backend(c), name);
 		classifier_close(c);
 	}
 	close(fd);

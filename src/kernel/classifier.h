@@ -1,9 +1,10 @@
 /*
  * The classifier: decides, in the kernel, which frames are the engine's (DESIGN §4).
  *
- * One per engine and interface. First backend: an eBPF program at tcx ingress that drops what is ours (the packet socket saw
- * it before) and the same decision as the packet socket's filter. The tcx link lives as long as the process: after any death the
- * kernel owns the ports again. Functions return 0/positive or -errno; called under the engine's lock.
+ * One per engine and interface, by one of two backends. "ebpf-tcx": a program at tcx ingress drops what is ours (the packet socket saw
+ * it before), and the same decision is the packet socket's filter. "nftables": a netdev-ingress chain drops the same, and the packet socket's filter lets
+ * more through than is ours (classifier_is_exact). Either lives as long as the process: after any death the kernel owns the ports again.
+ * Functions return 0/positive or -errno; called under the engine's lock.
  */
 #ifndef FINESSE_KERNEL_CLASSIFIER_H
 #define FINESSE_KERNEL_CLASSIFIER_H
@@ -13,14 +14,18 @@
 #include <stdint.h>
 
 #include "base/addr.h"
+#include "base/settings.h"
 
 struct classifier;
 
 /* `packet_fd`: the link's receive socket (SOCK_RAW). `why` gets one line when it fails (which capability or feature is missing). */
-int classifier_open(struct classifier **out, int ifindex, int packet_fd, bool has_eth, char *why, size_t why_len);
+int classifier_open(struct classifier **out, enum classifier_choice choice, int ifindex, int packet_fd, bool has_eth, char *why,
+		    size_t why_len);
 void classifier_close(struct classifier *c);
 void classifier_forget(struct classifier *c); /* in a fork child: close our copies only */
-const char *classifier_backend(const struct classifier *c); /* "ebpf-tcx", … */
+const char *classifier_backend(const struct classifier *c); /* "ebpf-tcx", "nftables" */
+/* False: the packet socket also gets TCP that the kernel has; what is not of our listeners and connections must be ignored. */
+bool classifier_is_exact(const struct classifier *c);
 
 /* The interface's own addresses; replaces the set. */
 int classifier_set_addresses(struct classifier *c, const struct ip_addr *addrs, size_t n);

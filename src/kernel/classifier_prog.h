@@ -1,4 +1,4 @@
-/* The classifier's decision as eBPF. Internal to src/kernel: between classifier.c (maps, life) and classifier_prog.c (code). */
+/* The classifier's decision as eBPF. Internal to src/kernel: between classifier_ebpf.c (maps, life) and classifier_prog.c (code). */
 #ifndef FINESSE_KERNEL_CLASSIFIER_PROG_H
 #define FINESSE_KERNEL_CLASSIFIER_PROG_H
 
@@ -7,6 +7,7 @@
 
 #include "base/addr.h"
 #include "kernel/bpf_asm.h"
+#include "kernel/classifier_backend.h"
 
 /* What the ports map says of one port (a byte each): which family's wildcard listens, or that (addr, port) must be looked up. */
 enum classifier_port { PORT_ANY_V4 = 0x1, PORT_ANY_V6 = 0x2, PORT_BY_ADDR = 0x4 };
@@ -22,9 +23,7 @@ struct classifier_listener {
 	uint16_t lport_be, zero;
 };
 
-/* Sets of 4-tuples. Each is a small map, and a large one in its slot of `more` once the small one is full. */
-enum classifier_set { SET_FLOWS, SET_EXCEPTIONS, CLASSIFIER_SETS };
-
+/* Of enum classifier_set, each is a small map, and a large one in its slot of `more` once the small one is full. */
 struct classifier_maps {
 	int addrs;      /* hash: struct ip_addr -> byte */
 	int ports;      /* array of one value: CLASSIFIER_PORTS bytes of enum classifier_port */

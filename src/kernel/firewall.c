@@ -17,11 +17,13 @@
 #include <linux/sockios.h>
 #include <net/if.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/fd.h"
 #include "base/sys.h"
 #include "kernel/firewall_internal.h"
+#include "kernel/procfile.h"
 
 static int name_of(int ifindex, char name[16])
 {
@@ -41,6 +43,17 @@ static int check_proc(const struct firewall_question *q)
 	int fd = fd_move_high(sys_openat(AT_FDCWD, "/proc/net/dev", O_RDONLY | O_CLOEXEC, 0));
 	fd_close(fd);
 	return fd < 0 ? fd : 0;
+}
+
+bool firewall_in_user_namespace(void)
+{
+	char *map;
+	unsigned long inside, outside, count;
+	if (procfile_read("/proc/self/uid_map", &map) < 0)
+		return false;
+	bool whole = sscanf(map, "%lu %lu %lu", &inside, &outside, &count) == 3 && inside == 0 && outside == 0 && count == 4294967295ul;
+	free(map);
+	return !whole;
 }
 
 int firewall_check(int ifindex, char *why, size_t why_len)

@@ -2,7 +2,11 @@
 #ifndef FINESSE_KERNEL_FIREWALL_INTERNAL_H
 #define FINESSE_KERNEL_FIREWALL_INTERNAL_H
 
+#include <stdbool.h>
 #include <stddef.h>
+
+/* Not the initial user namespace: what is ours here is ours alone, and what is the host's cannot be asked about. */
+bool firewall_in_user_namespace(void);
 
 struct firewall_question {
 	int ifindex;

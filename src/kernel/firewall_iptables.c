@@ -24,6 +24,9 @@
 #include "kernel/procfile.h"
 
 #define TABLE_BYTES_MAX (8 * 1024 * 1024) /* a larger table filters, whatever it says */
+/* A network namespace that was made together with its user namespace (unshare -rn) does not let its owner read the names: then all are asked for, which
+   makes empty ones in that namespace, where it is nobody else's. */
+#define ALL_TABLES      "filter\nmangle\nraw\nnat\nsecurity"
 #define ACCEPT_VERDICT  (-NF_ACCEPT - 1)  /* how x_tables writes a final verdict */
 
 struct family {
@@ -161,8 +164,12 @@ static int check_family(const struct firewall_question *q, const struct family *
 	char *names, *save = NULL;
 	int ret = procfile_read(f->names, &names), fd;
 
-	if (ret < 0) /* no such kernel code, or (an unprivileged namespace) not for us to read */
-		return ret == -ENOENT ? 0 : ret;
+	if (ret == -EACCES && firewall_in_user_namespace()) {
+		names = strdup(ALL_TABLES);
+		ret = names ? 0 : -ENOMEM;
+	}
+	if (ret < 0)
+		return ret == -ENOENT ? 0 : ret; /* no such kernel code */
 	if (names[0] == '\0') {
 		free(names);
 		return 0;

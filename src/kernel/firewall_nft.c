@@ -127,6 +127,12 @@ static bool is_chain_relevant(const struct firewall_question *q, uint8_t family,
 	return is_hook_missed(family, num) && !is_on_other_devices(hook, q->ifname);
 }
 
+/* The classifier of an engine (classifier_nft.c): it takes from the kernel what is that engine's, and filters nothing. */
+static bool is_classifier(const struct chain *c)
+{
+	return c->family == NFPROTO_NETDEV && strncmp(c->table, "finesse-", 8) == 0;
+}
+
 static int on_chain(const struct nlmsghdr *h, void *ctx)
 {
 	struct chains *cs = ctx;
@@ -159,7 +165,7 @@ static int on_chain(const struct nlmsghdr *h, void *ctx)
 			break;
 		}
 	}
-	if (!hook || !is_chain_relevant(cs->q, c.family, hook))
+	if (!hook || is_classifier(&c) || !is_chain_relevant(cs->q, c.family, hook))
 		return 0;
 	if (policy != NF_ACCEPT || (use > 0 && cs->n == CHAINS_MAX)) {
 		cs->concerned = true;

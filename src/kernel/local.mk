@@ -7,6 +7,12 @@ src_libkernel_a_SOURCES = \
 	src/kernel/bpf_sys.h \
 	src/kernel/classifier.c \
 	src/kernel/classifier.h \
+	src/kernel/classifier_backend.h \
+	src/kernel/classifier_ebpf.c \
+	src/kernel/classifier_nft.c \
+	src/kernel/classifier_nft_filter.c \
+	src/kernel/nft_batch.c \
+	src/kernel/nft_batch.h \
 	src/kernel/classifier_prog.c \
 	src/kernel/classifier_prog.h \
 	src/kernel/diag.c \

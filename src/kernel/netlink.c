@@ -178,31 +178,64 @@ static int converse(int fd, struct talk *t, char *buf)
 	return t->result;
 }
 
+static int own_port(int fd, uint32_t *port)
+{
+	struct sockaddr_nl self = {0};
+	socklen_t len = sizeof self;
+	int err = sys_getsockname(fd, &self, &len);
+	*port = self.nl_pid;
+	return err < 0 ? err : 0;
+}
+
+static int talk(int fd, struct talk *t, const void *requests, size_t len)
+{
+	struct sockaddr_nl kernel = {.nl_family = AF_NETLINK};
+	char *buf = malloc(NETLINK_BUFFER_BYTES);
+	ssize_t n;
+	if (!buf)
+		return -ENOMEM;
+	do
+		n = sys_sendto(fd, requests, len, 0, &kernel, sizeof kernel);
+	while (n == -EINTR);
+	if (n >= 0)
+		n = converse(fd, t, buf);
+	free(buf);
+	return n;
+}
+
 int netlink_talk(int fd, struct nlmsghdr *req, int (*on_msg)(const struct nlmsghdr *, void *),
 		 void *ctx)
 {
-	struct sockaddr_nl self = {0}, kernel = {.nl_family = AF_NETLINK};
-	socklen_t len = sizeof self;
 	struct talk t = {.seq = next_seq(), .on_msg = on_msg, .ctx = ctx};
-	ssize_t n = sys_getsockname(fd, &self, &len);
-	if (n < 0)
-		return n;
-	t.port = self.nl_pid;
+	int err = own_port(fd, &t.port);
+	if (err < 0)
+		return err;
 	req->nlmsg_seq = t.seq;
 	req->nlmsg_pid = t.port;
 	req->nlmsg_flags |= NLM_F_REQUEST;
 	if ((req->nlmsg_flags & NLM_F_DUMP) != NLM_F_DUMP)
 		req->nlmsg_flags |= NLM_F_ACK;
-	char *buf = malloc(NETLINK_BUFFER_BYTES);
-	if (!buf)
-		return -ENOMEM;
-	do
-		n = sys_sendto(fd, req, req->nlmsg_len, 0, &kernel, sizeof kernel);
-	while (n == -EINTR);
-	if (n >= 0)
-		n = converse(fd, &t, buf);
-	free(buf);
-	return n;
+	return talk(fd, &t, req, req->nlmsg_len);
+}
+
+int netlink_talk_batch(int fd, void *requests, size_t len)
+{
+	struct talk t = {.seq = next_seq()};
+	struct nlmsghdr *last = NULL, *last_but_one = NULL;
+	int err = own_port(fd, &t.port);
+	if (err < 0)
+		return err;
+	for (size_t at = 0; at < len; at += NLMSG_ALIGN(last->nlmsg_len)) {
+		last_but_one = last;
+		last = (struct nlmsghdr *)((char *)requests + at);
+		last->nlmsg_seq = t.seq;
+		last->nlmsg_pid = t.port;
+		last->nlmsg_flags |= NLM_F_REQUEST;
+	}
+	if (!last_but_one)
+		return -EINVAL;
+	last_but_one->nlmsg_flags |= NLM_F_ACK;
+	return talk(fd, &t, requests, len);
 }
 
 int netlink_drain(int fd, int (*on_msg)(const struct nlmsghdr *, void *), void *ctx)

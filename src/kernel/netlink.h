@@ -30,6 +30,10 @@ int netlink_open_groups(int bus, const int *groups, size_t n_groups);
 int netlink_talk(int fd, struct nlmsghdr *req, int (*on_msg)(const struct nlmsghdr *, void *),
 		 void *ctx);
 
+/* The same for several requests in a row, `len` bytes, that the kernel takes or refuses as one (nfnetlink's batches). The last but one is asked to be
+   acknowledged; the first error is the result. */
+int netlink_talk_batch(int fd, void *requests, size_t len);
+
 /*
  * Reads what waits on a notification socket without blocking. Returns 0 when drained; -ENOBUFS when notifications were
  * lost (dump again); other -errno. `on_msg` as above, its negative result stops at once.

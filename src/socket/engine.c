@@ -173,7 +173,7 @@ static int attach_interface(struct engine *e, char *why, size_t why_len)
 		}
 	}
 	const struct link_info *info = link_info(e->link);
-	err = classifier_open(&e->classifier, ifindex, link_rx_fd(e->link), info->has_eth, why, why_len);
+	err = classifier_open(&e->classifier, e->settings.classifier, ifindex, link_rx_fd(e->link), info->has_eth, why, why_len);
 	if (err)
 		goto fail_link;
 	err = load_addresses(e, ifindex);

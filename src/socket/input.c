@@ -91,6 +91,12 @@ static void input_conn(struct engine *e, struct sock *s, const struct ip_input *
 	sock_process_events(e, s);
 }
 
+/* Where the classifier's tap is inexact: TCP that is none of ours. The kernel has it as well, and answers. */
+static bool is_kernels(struct engine *e, const struct flow_key *key)
+{
+	return !engine_owns_address(e, &key->laddr) || !listener_find(e, key) || demux_find(&e->exceptions, key);
+}
+
 static void input_tcp(struct engine *e, const struct ip_input *in)
 {
 	struct flow *f = demux_find(&e->demux, &in->key);
@@ -98,6 +104,10 @@ static void input_tcp(struct engine *e, const struct ip_input *in)
 		return input_conn(e, container_of(f, struct sock, flow), in);
 	if (f)
 		return input_time_wait(e, container_of(f, struct time_wait, flow), in);
+	if (!classifier_is_exact(e->classifier) && is_kernels(e, &in->key)) {
+		e->counters[SOCKC_NotOurs]++;
+		return;
+	}
 	if ((in->seg.flags & (SEG_SYN | SEG_ACK | SEG_RST)) == SEG_SYN) {
 		struct sock *l = listener_find(e, &in->key);
 		if (l)

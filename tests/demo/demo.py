@@ -20,6 +20,7 @@ from lab import ACK, CLIENT_IP, CLIENT_POOL, FIN, SERVER_IP, SYN, Capture, Lab, 
 BULK_BYTES = 100 * 1000 * 1000
 REQUESTS = 2000
 NGINX = """
+user root;
 daemon off;
 master_process off;
 pid {dir}/nginx-{port}.pid;

@@ -44,6 +44,9 @@ struct engine {
 	struct seen seen;
 };
 
+/* Which backend: everything is said of both. The nftables one lets the tap see TCP that is the kernel's, too. */
+static enum classifier_choice choice;
+
 static int peer; /* packet socket on the peer's end */
 static bool with_eth = true;
 static struct tcp_seen answers[SEEN_MAX]; /* the kernel's TCP to the peer */
@@ -69,9 +72,10 @@ static void engine_start(struct engine *e, const char *ifname)
 
 	e->tap = packet_open(ifname);
 	e->seen.n = 0;
-	int ret = classifier_open(&e->c, if_nametoindex(ifname), e->tap, with_eth, why, sizeof why);
+	int ret = classifier_open(&e->c, choice, if_nametoindex(ifname), e->tap, with_eth, why, sizeof why);
 	ck_assert_msg(ret == 0, "%d: %s", ret, why);
-	ck_assert_str_eq(classifier_backend(e->c), "ebpf-tcx");
+	ck_assert_str_eq(classifier_backend(e->c), choice == CLASSIFIER_EBPF ? "ebpf-tcx" : "nftables");
+	ck_assert_int_eq(classifier_is_exact(e->c), choice == CLASSIFIER_EBPF);
 	ck_assert_int_eq(classifier_set_addresses(e->c, ours, 3), 0);
 	ck_assert_int_eq(classifier_add_listener(e->c, &any, FENCE), 0);
 }
@@ -105,9 +109,11 @@ static void drain_tap(struct engine *e)
 		ck_assert_msg(readable_within(e->tap, WAIT_MS), "the fence did not reach the tap");
 		f->len = recv(e->tap, f->b, sizeof f->b, 0);
 		ck_assert_int_gt(f->len, 0);
-		if (frame_parse_tcp(f->b, f->len, with_eth, &t) && t.dport == FENCE &&
-		    t.sport == FENCE_FROM)
+		bool tcp = frame_parse_tcp(f->b, f->len, with_eth, &t);
+		if (tcp && t.dport == FENCE && t.sport == FENCE_FROM)
 			return;
+		if (tcp && t.dport == CLOSED && choice == CLASSIFIER_NFTABLES)
+			continue; /* the kernel's fence */
 		ck_assert_int_lt(++e->seen.n, SEEN_MAX);
 	}
 }
@@ -129,6 +135,22 @@ static void drain_answers(void)
 	}
 }
 
+/* What the kernel answered was not taken from it: an engine with an inexact tap ignores that. */
+static void forget_the_kernels(struct engine *e)
+{
+	int kept = 0;
+	for (int i = 0; i < e->seen.n; i++) {
+		struct tcp_seen t;
+		bool kernels = false;
+		if (frame_parse_tcp(e->seen.frames[i].b, e->seen.frames[i].len, with_eth, &t))
+			for (int k = 0; k < n_answers && !kernels; k++)
+				kernels = answers[k].v6 == t.v6 && answers[k].dport == t.sport && answers[k].sport == t.dport;
+		if (!kernels)
+			e->seen.frames[kept++] = e->seen.frames[i];
+	}
+	e->seen.n = kept;
+}
+
 /* Everything that was sent has had its effect. `e` may be NULL: the kernel's side only. */
 static void settle(struct engine *e)
 {
@@ -143,6 +165,8 @@ static void settle(struct engine *e)
 	if (e)
 		drain_tap(e);
 	drain_answers();
+	if (e && choice == CLASSIFIER_NFTABLES)
+		forget_the_kernels(e);
 }
 
 static void setup(void)
@@ -156,13 +180,15 @@ static void setup(void)
 struct row {
 	const char *name;
 	struct spec s;
-	int tap;       /* the engine sees it */
+	int tap;       /* the engine sees it; or EBPF_NO */
 	uint8_t reply; /* flags of the kernel's answer, 0: none */
 };
 
 #define V6 .src = PEER_V6, .dst = OUR_V6
 #define SYN_TO(port) .sport = 40000, .dport = (port), .flags = TCPF_SYN
 #define RST (TCPF_RST | TCPF_ACK)
+
+#define EBPF_NO (-1) /* eBPF: not seen; the nftables backend differs */
 
 static const struct row rows[] = {
 	{"our port", {SYN_TO(OURS)}, 1, 0},
@@ -171,7 +197,7 @@ static const struct row rows[] = {
 	{"other host's MAC", {SYN_TO(OURS), .other_mac = true}, 0, 0},
 	{"VLAN", {SYN_TO(OURS), .vlan = 5}, 0, 0},
 	{"priority tag", {SYN_TO(OURS), .vlan = 0x8000}, 0, RST},
-	{"address of nobody", {.dst = "10.77.0.99", SYN_TO(OURS)}, 0, 0},
+	{"address of nobody", {.dst = "10.77.0.99", SYN_TO(OURS)}, EBPF_NO /* nftables: seen, and ignored by the engine */, 0},
 	{"address not in the set", {.dst = "10.77.0.5", SYN_TO(OURS)}, 0, RST},
 	{"IPv4 options", {SYN_TO(OURS), .ip_options = 8}, 1, 0},
 	{"most IPv4 options", {SYN_TO(OURS), .ip_options = 40}, 1, 0},
@@ -201,9 +227,9 @@ static const struct row rows[] = {
 	{"v6 extension headers to a closed port",
 	 {V6, SYN_TO(CLOSED), .ext = {IPPROTO_HOPOPTS, 60, 60, 60, 60}, .n_ext = 5}, 0, RST},
 	{"v6 five extension headers stay the kernel's",
-	 {V6, SYN_TO(OURS), .ext = {IPPROTO_HOPOPTS, 60, 60, 60, 60}, .n_ext = 5}, 0, RST},
+	 {V6, SYN_TO(OURS), .ext = {IPPROTO_HOPOPTS, 60, 60, 60, 60}, .n_ext = 5}, EBPF_NO, RST},
 	{"v6 routing header stays the kernel's",
-	 {V6, SYN_TO(OURS), .ext = {IPPROTO_ROUTING}, .n_ext = 1}, 0, RST},
+	 {V6, SYN_TO(OURS), .ext = {IPPROTO_ROUTING}, .n_ext = 1}, EBPF_NO, RST},
 	{"v6 first fragment",
 	 {V6, SYN_TO(OURS), .ext = {IPPROTO_FRAGMENT}, .n_ext = 1, .frag = 1, .payload = "1234"}, 1, 0},
 	{"v6 atomic fragment", {V6, SYN_TO(OURS), .ext = {IPPROTO_FRAGMENT}, .n_ext = 1}, 1, 0},
@@ -218,14 +244,18 @@ START_TEST(each_frame_goes_where_it_belongs)
 	struct ip_addr any = addr("::");
 	struct frame sent;
 
+	int tap = r->tap == EBPF_NO ? 0 : r->tap;
+	if (r->tap == EBPF_NO && choice == CLASSIFIER_NFTABLES)
+		return;
 	net_run("ip addr add 10.77.0.5/24 dev a"); /* the kernel's, not in the classifier's set */
 	engine_start(&e, "a");
 	ck_assert_int_eq(classifier_add_listener(e.c, &any, OURS), 0);
 	frame_build(&sent, &r->s);
 	send_frame(&sent);
 	settle(&e);
-	ck_assert_msg(e.seen.n == r->tap, "%s: the tap saw %d", r->name, e.seen.n);
-	if (r->tap) {
+	if (choice == CLASSIFIER_EBPF || tap)
+		ck_assert_msg(e.seen.n == tap, "%s: the tap saw %d", r->name, e.seen.n);
+	if (tap) {
 		ck_assert_int_eq(e.seen.frames[0].len, sent.len);
 		ck_assert_mem_eq(e.seen.frames[0].b, sent.b, sent.len);
 	}
@@ -295,7 +325,8 @@ START_TEST(icmp_errors_about_us_are_copied)
 	f.len -= r->outer.cut;
 	send_frame(&f);
 	settle(&e);
-	ck_assert_msg(e.seen.n == r->tap, "%s: the tap saw %d", r->name, e.seen.n);
+	if (choice == CLASSIFIER_EBPF || r->tap)
+		ck_assert_msg(e.seen.n == r->tap, "%s: the tap saw %d", r->name, e.seen.n);
 	engine_stop(&e);
 }
 END_TEST
@@ -533,9 +564,17 @@ END_TEST
 
 /* ---- life and death ---- */
 
+/* What keeps frames from the kernel: tcx programs, or tables of ours. */
 static int programs_on(const char *ifname)
 {
 	uint32_t ids[BPF_QUERY_MAX];
+	if (choice == CLASSIFIER_NFTABLES) {
+		int n = 0;
+		FILE *f = popen("nft list tables netdev | grep -c finesse-", "r");
+		ck_assert(f && fscanf(f, "%d", &n) == 1);
+		pclose(f);
+		return n;
+	}
 	return bpf_prog_query(if_nametoindex(ifname), BPF_ATTACH_TCX_INGRESS, 0, ids);
 }
 
@@ -628,9 +667,14 @@ START_TEST(two_engines_share_an_interface)
 	settle(&one); /* the fence reaches both taps */
 	two.seen.n = 0;
 	drain_tap(&two);
+	ck_assert_int_eq(n_answers, 0);
+	if (choice == CLASSIFIER_NFTABLES) { /* each tap sees both */
+		engine_stop(&one);
+		engine_stop(&two);
+		return;
+	}
 	ck_assert_int_eq(one.seen.n, 1);
 	ck_assert_int_eq(two.seen.n, 1);
-	ck_assert_int_eq(n_answers, 0);
 	struct tcp_seen t;
 	ck_assert(frame_parse_tcp(one.seen.frames[0].b, one.seen.frames[0].len, true, &t));
 	ck_assert_int_eq(t.dport, OURS);
@@ -669,6 +713,8 @@ START_TEST(a_foreign_program_does_not_hide_frames)
 {
 	struct engine e;
 	struct ip_addr any = addr("::");
+	if (choice == CLASSIFIER_NFTABLES)
+		return; /* about the order of tcx programs; a tcx program that ends its chain does not end netfilter's */
 	int link = attach_chain_end();
 
 	engine_start(&e, "a");
@@ -711,14 +757,14 @@ START_TEST(failure_says_why)
 	char why[256] = "";
 	int tap = packet_open("a");
 
-	ck_assert_int_lt(classifier_open(&c, 4711, tap, true, why, sizeof why), 0);
+	ck_assert_int_lt(classifier_open(&c, choice, 4711, tap, true, why, sizeof why), 0);
 	ck_assert_ptr_null(c);
-	ck_assert_msg(strstr(why, "tcx") != NULL, "%s", why);
+	ck_assert_msg(strstr(why, choice == CLASSIFIER_EBPF ? "tcx" : "error") != NULL, "%s", why);
 	pid_t pid = fork();
 	if (pid == 0) { /* without privilege */
 		int bad = setresuid(65534, 65534, 65534) ||
-			  classifier_open(&c, if_nametoindex("a"), tap, true, why, sizeof why) != -EPERM ||
-			  !strstr(why, "CAP_BPF");
+			  classifier_open(&c, choice, if_nametoindex("a"), tap, true, why, sizeof why) != -EPERM ||
+			  !strstr(why, choice == CLASSIFIER_EBPF ? "CAP_BPF" : "CAP_NET_ADMIN");
 		_exit(bad);
 	}
 	int status;
@@ -734,21 +780,16 @@ static bool have_tcx(void)
 	return bpf_prog_query(1 /* lo */, BPF_ATTACH_TCX_INGRESS, 0, ids) >= 0;
 }
 
-int main(void)
+static bool have_nft(void)
 {
-	if (geteuid() != 0 || !have_tcx()) {
-		printf("needs root, eBPF and tcx\n");
-		return 77;
-	}
-	pid_t pid = fork(); /* is a namespace to be had at all? */
-	if (pid == 0)
-		_exit(net_enter());
-	int status;
-	if (waitpid(pid, &status, 0) != pid || status != 0)
-		return WIFEXITED(status) ? WEXITSTATUS(status) : 1;
+	return system("command -v nft >/dev/null") == 0;
+}
 
-	Suite *s = suite_create("classifier");
-	TCase *tc = tcase_create("classifier");
+static int run(enum classifier_choice which, const char *name)
+{
+	choice = which;
+	Suite *s = suite_create(name);
+	TCase *tc = tcase_create(name);
 	tcase_add_checked_fixture(tc, setup, NULL);
 	tcase_set_timeout(tc, 30);
 	tcase_add_loop_test(tc, each_frame_goes_where_it_belongs, 0, sizeof rows / sizeof rows[0]);
@@ -771,5 +812,26 @@ int main(void)
 	srunner_run_all(sr, CK_NORMAL);
 	int failed = srunner_ntests_failed(sr);
 	srunner_free(sr);
+	return failed;
+}
+
+int main(void)
+{
+	if (geteuid() != 0 || !have_tcx()) {
+		printf("needs root, eBPF and tcx\n");
+		return 77;
+	}
+	pid_t pid = fork(); /* is a namespace to be had at all? */
+	if (pid == 0)
+		_exit(net_enter());
+	int status;
+	if (waitpid(pid, &status, 0) != pid || status != 0)
+		return WIFEXITED(status) ? WEXITSTATUS(status) : 1;
+
+	int failed = run(CLASSIFIER_EBPF, "classifier, eBPF");
+	if (have_nft())
+		failed += run(CLASSIFIER_NFTABLES, "classifier, nftables");
+	else
+		printf("nft is not installed: that backend was not tried\n");
 	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
 }

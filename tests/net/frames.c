@@ -202,7 +202,8 @@ bool frame_parse_tcp(const uint8_t *b, int len, bool has_eth, struct tcp_seen *o
 		return false;
 	if (tcp + 20 > b + len)
 		return false;
-	*out = (struct tcp_seen){.sport = get16(tcp),
+	*out = (struct tcp_seen){.v6 = ip[0] >> 4 == 6,
+				 .sport = get16(tcp),
 				 .dport = get16(tcp + 2),
 				 .seq = get32(tcp + 4),
 				 .ack = get32(tcp + 8),

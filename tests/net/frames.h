@@ -47,6 +47,7 @@ void frame_build_icmp(struct frame *f, uint8_t type, uint8_t code, const struct 
 
 /* A received TCP segment's essentials; false when the frame is none. */
 struct tcp_seen {
+	bool v6;
 	uint16_t sport, dport;
 	uint8_t flags;
 	uint32_t seq, ack;

@@ -86,6 +86,11 @@ START_TEST(every_setting_takes)
 	ck_assert_uint_eq(s.close_client_budget, 28000);
 	takes("congestion", "reno");
 	ck_assert_str_eq(s.congestion, "reno");
+	ck_assert_int_eq(s.classifier, CLASSIFIER_AUTO);
+	takes("classifier", "nftables");
+	ck_assert_int_eq(s.classifier, CLASSIFIER_NFTABLES);
+	takes("classifier", "ebpf");
+	ck_assert_int_eq(s.classifier, CLASSIFIER_EBPF);
 	takes("spin", "50");
 	ck_assert_uint_eq(s.spin_us, 50);
 	takes("spin", "1ms");
@@ -135,6 +140,7 @@ START_TEST(every_setting_refuses)
 	    {"congestion", ""},
 	    {"congestion", "cubic"},
 	    {"congestion", "Reno"},
+	    {"classifier", "bpf"},
 	    {"spin", ""},
 	    {"spin", "-1"},
 	    {"spin", "1001ms"},

@@ -1,0 +1,370 @@
+/*
+ * The classifier's first backend: eBPF at tcx ingress and as the packet socket's filter (DESIGN
+ * §4).
+ *
+ * Owns: its maps, one tcx link, and a mapping of the ports map. The programs need no fd: the filter
+ * is held by the packet socket, the ingress program by the link. The decision's code is in
+ * classifier_prog.c.
+ *
+ * Invariants: what a map says is said to both programs at once, since they share the maps: a frame
+ * that the engine sees is one that the kernel does not, except around an update that falls between
+ * tap and tcx of one frame (TCP retransmits). A port's byte is written after the listeners entry
+ * that it points to, and cleared before it. An IPv4 wildcard claims IPv4 packets only, :: both
+ * families.
+ *
+ * References: the tcx link lives as long as some process has an fd of it, and with it the drop.
+ * That must be this process alone: a fork child that kept its copy would make a killed server's
+ * ports black holes, dropped by tcx and read by nobody. So the link's fd is close-on-exec, and a
+ * child calls classifier_forget before anything else. What the child keeps through its copy of the
+ * packet socket (filter, maps) drops nothing. The same goes for passing the link's fd to anybody:
+ * never.
+ *
+ * The ingress program attaches in front of whatever is there. A program that ends the chain
+ * (TC_ACT_OK, as the classic ones do) would otherwise leave to the kernel what our tap took
+ * already. Ours returns TCX_NEXT for everything else, so engines of other processes on the same
+ * interface, and foreign programs, see all that is not ours.
+ *
+ * Limits: those below; an update beyond is -E2BIG, and the connection stays the kernel's. No
+ * timers.
+ */
+#include "kernel/classifier_backend.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+
+#include "base/fd.h"
+#include "base/list.h"
+#include "base/log.h"
+#include "base/sys.h"
+#include "kernel/bpf_sys.h"
+#include "kernel/classifier_prog.h"
+
+/* Addresses of one interface (old and new ones while they are replaced); (addr, port) of one
+ * process. */
+#define CLASSIFIER_ADDRS_MAX     8192
+#define CLASSIFIER_LISTENERS_MAX 4096
+/* 4-tuples of a set at first, and in the map that is added when they are full. Creating a map costs
+   its buckets (16 B each, some 0.1 ms for a thousand), which a program with one connection should
+   not pay for a program with many. */
+#define CLASSIFIER_SET_FIRST 16384
+#define CLASSIFIER_SET_MORE  262144
+#define VERIFIER_LOG_BYTES   65536
+
+/* TCX_NEXT and TCX_DROP of Linux 6.6's enum tcx_action_base. */
+#define VERDICT_TCX_NEXT (-1)
+#define VERDICT_TCX_DROP 2
+/* A socket filter returns how many bytes to keep: all, or none. */
+#define VERDICT_KEEP_ALL (-1)
+#define VERDICT_IGNORE   0
+
+struct ebpf {
+	struct classifier base;
+	struct classifier_maps maps;
+	int more[CLASSIFIER_SETS]; /* a set's second map, or -1 */
+	int link_fd;
+	uint8_t *ports; /* shared with the programs: CLASSIFIER_PORTS bytes */
+};
+
+static struct ebpf *ebpf_of(struct classifier *c)
+{
+	return container_of(c, struct ebpf, base);
+}
+
+static const uint8_t PRESENT = 1; /* value of the maps that are sets */
+
+/* ---- opening ---- */
+
+static int create_set(const char *name, uint32_t key_size, uint32_t max_entries)
+{
+	return fd_move_high(bpf_map_create(name, BPF_MAP_TYPE_HASH, key_size, sizeof PRESENT,
+					   max_entries, BPF_F_NO_PREALLOC));
+}
+
+static const char *const set_names[CLASSIFIER_SETS] = {
+    [SET_FLOWS] = "fin_flows", [SET_EXCEPTIONS] = "fin_exceptions"};
+
+static int open_maps(struct ebpf *c)
+{
+	struct classifier_maps *m = &c->maps;
+	if ((m->addrs = create_set("fin_addrs", sizeof(struct ip_addr), CLASSIFIER_ADDRS_MAX)) < 0)
+		return m->addrs;
+	m->listeners = create_set("fin_listeners", sizeof(struct classifier_listener),
+				  CLASSIFIER_LISTENERS_MAX);
+	if (m->listeners < 0)
+		return m->listeners;
+	for (int i = 0; i < CLASSIFIER_SETS; i++) {
+		m->sets[i] =
+		    create_set(set_names[i], sizeof(struct classifier_flow), CLASSIFIER_SET_FIRST);
+		if (m->sets[i] < 0)
+			return m->sets[i];
+	}
+	m->more =
+	    fd_move_high(bpf_map_create_array_of_maps("fin_more", CLASSIFIER_SETS, m->sets[0]));
+	if (m->more < 0)
+		return m->more;
+	m->ports = fd_move_high(bpf_map_create("fin_ports", BPF_MAP_TYPE_ARRAY, sizeof(uint32_t),
+					       CLASSIFIER_PORTS, 1, BPF_F_MMAPABLE));
+	if (m->ports < 0)
+		return m->ports;
+	long p = sys_call(SYS_mmap, NULL, CLASSIFIER_PORTS, PROT_READ | PROT_WRITE, MAP_SHARED,
+			  m->ports, 0);
+	if (p < 0 && p > -4096)
+		return p;
+	c->ports = (uint8_t *)p;
+	return 0;
+}
+
+/* The program's fd, or -errno. */
+static int load_program(const char *name, enum bpf_prog_type type,
+			const struct classifier_maps *maps, bool has_eth,
+			const struct classifier_verdicts *verdicts)
+{
+	struct bpf_asm a;
+	char *log = log_enabled(LOG_LEVEL_DEBUG, "classifier") ? malloc(VERIFIER_LOG_BYTES) : NULL;
+	int ret = classifier_assemble(&a, maps, has_eth, verdicts);
+	if (ret > 0)
+		ret = bpf_prog_load(name, type, a.insns, ret, log, VERIFIER_LOG_BYTES);
+	if (ret < 0 && log)
+		log_debug("classifier", "%s: %s", name, log);
+	free(log);
+	return ret;
+}
+
+static int attach_filter(struct ebpf *c, int packet_fd, bool has_eth)
+{
+	static const struct classifier_verdicts verdicts = {
+	    .ours = VERDICT_KEEP_ALL, .copy = VERDICT_KEEP_ALL, .none = VERDICT_IGNORE};
+	int prog =
+	    load_program("finesse_tap", BPF_PROG_TYPE_SOCKET_FILTER, &c->maps, has_eth, &verdicts);
+	if (prog < 0)
+		return prog;
+	int ret = sys_setsockopt(packet_fd, SOL_SOCKET, SO_ATTACH_BPF, &prog, sizeof prog);
+	sys_close(prog);
+	return ret;
+}
+
+static int attach_ingress(struct ebpf *c, int ifindex, bool has_eth)
+{
+	static const struct classifier_verdicts verdicts = {
+	    .ours = VERDICT_TCX_DROP, .copy = VERDICT_TCX_NEXT, .none = VERDICT_TCX_NEXT};
+	int prog =
+	    load_program("finesse_ingress", BPF_PROG_TYPE_SCHED_CLS, &c->maps, has_eth, &verdicts);
+	if (prog < 0)
+		return prog;
+	c->link_fd = fd_move_high(bpf_link_tcx_ingress(prog, ifindex));
+	sys_close(prog);
+	return c->link_fd < 0 ? c->link_fd : 0;
+}
+
+static void explain(const char *step, int error, char *why, size_t why_len)
+{
+	if (error == -EPERM || error == -EACCES)
+		snprintf(why, why_len,
+			 "classifier: the kernel refuses eBPF (%s): needs root, or CAP_BPF, "
+			 "CAP_NET_ADMIN "
+			 "and CAP_NET_RAW in the initial user namespace",
+			 step);
+	else if (error == -ENOSYS)
+		snprintf(why, why_len, "classifier: this kernel has no eBPF (CONFIG_BPF_SYSCALL)");
+	else
+		snprintf(why, why_len, "classifier: %s failed with error %d", step, -error);
+}
+
+static void ebpf_close(struct classifier *base);
+
+int classifier_ebpf_open(struct classifier **out, int ifindex, int packet_fd, bool has_eth, char *why,
+			 size_t why_len)
+{
+	struct ebpf *c = calloc(1, sizeof *c);
+	const char *step = "creating maps";
+	int ret;
+
+	if (!c)
+		return -ENOMEM;
+	c->base.ops = &classifier_ebpf_ops;
+	c->link_fd = -1;
+	c->maps = (struct classifier_maps){
+	    .addrs = -1, .ports = -1, .listeners = -1, .sets = {-1, -1}, .more = -1};
+	for (int i = 0; i < CLASSIFIER_SETS; i++)
+		c->more[i] = -1;
+	ret = open_maps(c);
+	if (ret == 0) {
+		step = "attaching the packet socket's filter";
+		ret = attach_filter(c, packet_fd, has_eth);
+	}
+	if (ret == 0) {
+		step = "attaching to the interface's tcx ingress";
+		ret = attach_ingress(c, ifindex, has_eth);
+		if (ret == -EINVAL) { /* an attach type that this kernel does not know */
+			snprintf(why, why_len, "classifier: needs Linux 6.6 or newer (tcx)");
+			ret = -EOPNOTSUPP;
+		}
+	}
+	if (ret < 0) {
+		if (ret != -EOPNOTSUPP)
+			explain(step, ret, why, why_len);
+		ebpf_close(&c->base);
+		return ret;
+	}
+	*out = &c->base;
+	return 0;
+}
+
+static void ebpf_close(struct classifier *base)
+{
+	struct ebpf *c = ebpf_of(base);
+	fd_close(c->link_fd); /* first: from here on the kernel has everything */
+	if (c->ports)
+		sys_call(SYS_munmap, c->ports, CLASSIFIER_PORTS, 0, 0, 0, 0);
+	fd_close(c->maps.addrs);
+	fd_close(c->maps.ports);
+	fd_close(c->maps.listeners);
+	for (int i = 0; i < CLASSIFIER_SETS; i++) {
+		fd_close(c->maps.sets[i]);
+		fd_close(c->more[i]);
+	}
+	fd_close(c->maps.more);
+	free(c);
+}
+
+/*
+ * In a fork child, too, closing our copies is all that it takes, because nothing here detaches
+ * explicitly. The parent's fd of the link then is the last one again, and the maps, which the child
+ * could still have written to through the shared mapping, stay as the parent left them.
+ */
+
+/* ---- addresses ---- */
+
+static int ebpf_set_addresses(struct classifier *base, const struct ip_addr *addrs, size_t n)
+{
+	struct ebpf *c = ebpf_of(base);
+	for (size_t i = 0; i < n; i++) {
+		int ret = bpf_map_update(c->maps.addrs, &addrs[i], &PRESENT);
+		if (ret < 0)
+			return ret; /* the old ones are all still there */
+	}
+	for (size_t i = 0; i < base->n_addrs; i++)
+		if (!classifier_has_address(addrs, n, &base->addrs[i]))
+			bpf_map_delete(c->maps.addrs, &base->addrs[i]);
+	return 0;
+}
+
+/* ---- listeners ---- */
+
+/* What one listener asks of its port's byte. */
+static uint8_t port_bits(const struct ip_addr *addr)
+{
+	if (ip_addr_equal(addr, &classifier_any_v6only))
+		return PORT_ANY_V6;
+	if (!ip_addr_is_any(addr))
+		return PORT_BY_ADDR;
+	return ip_addr_is_v4(addr) ? PORT_ANY_V4 : PORT_ANY_V4 | PORT_ANY_V6;
+}
+
+static void publish_port(struct ebpf *c, uint16_t port)
+{
+	uint8_t bits = 0;
+	for (size_t i = 0; i < c->base.n_listeners; i++)
+		if (c->base.listeners[i].port == port)
+			bits |= port_bits(&c->base.listeners[i].addr);
+	__atomic_store_n(&c->ports[port], bits, __ATOMIC_RELEASE);
+}
+
+static struct classifier_listener listener_key(const struct ip_addr *addr, uint16_t port)
+{
+	return (struct classifier_listener){.laddr = *addr, .lport_be = htons(port)};
+}
+
+static int ebpf_add_listener(struct classifier *base, const struct ip_addr *addr, uint16_t port)
+{
+	struct ebpf *c = ebpf_of(base);
+	struct classifier_listener key = listener_key(addr, port);
+	int ret = classifier_is_wildcard(addr) ? 0 : bpf_map_update(c->maps.listeners, &key, &PRESENT);
+	if (ret == 0)
+		publish_port(c, port);
+	return ret;
+}
+
+static int ebpf_del_listener(struct classifier *base, const struct ip_addr *addr, uint16_t port)
+{
+	struct ebpf *c = ebpf_of(base);
+	struct classifier_listener key = listener_key(addr, port);
+	publish_port(c, port);
+	return classifier_is_wildcard(addr) ? 0 : bpf_map_delete(c->maps.listeners, &key);
+}
+
+/* ---- exact flows ---- */
+
+static struct classifier_flow flow(const struct flow_key *key)
+{
+	return (struct classifier_flow){.raddr = key->raddr,
+					.laddr = key->laddr,
+					.rport_be = htons(key->rport),
+					.lport_be = htons(key->lport)};
+}
+
+/* The set's second map, made when the first is full. After a program has dropped its privilege that
+ * is refused: the set is full. */
+static int grow(struct ebpf *c, enum classifier_set set)
+{
+	uint32_t slot = set;
+	int fd, ret;
+
+	if (c->more[set] >= 0)
+		return 0;
+	fd = create_set(set_names[set], sizeof(struct classifier_flow), CLASSIFIER_SET_MORE);
+	if (fd < 0)
+		return -E2BIG;
+	ret = bpf_map_update(c->maps.more, &slot, &fd);
+	if (ret < 0) {
+		fd_close(fd);
+		return ret;
+	}
+	c->more[set] = fd;
+	return 0;
+}
+
+static int set_add(struct ebpf *c, enum classifier_set set, const struct flow_key *key)
+{
+	struct classifier_flow f = flow(key);
+	int ret = bpf_map_update(c->maps.sets[set], &f, &PRESENT);
+
+	if (ret != -E2BIG)
+		return ret;
+	ret = grow(c, set);
+	return ret < 0 ? ret : bpf_map_update(c->more[set], &f, &PRESENT);
+}
+
+/* It may be in both: added to the second, and again when the first had room. */
+static int set_del(struct ebpf *c, enum classifier_set set, const struct flow_key *key)
+{
+	struct classifier_flow f = flow(key);
+	int first = bpf_map_delete(c->maps.sets[set], &f);
+	int second = c->more[set] >= 0 ? bpf_map_delete(c->more[set], &f) : -ENOENT;
+
+	return first == -ENOENT ? second : first;
+}
+
+static int ebpf_add_flow(struct classifier *c, enum classifier_set set, const struct flow_key *key)
+{
+	return set_add(ebpf_of(c), set, key);
+}
+
+static int ebpf_del_flow(struct classifier *c, enum classifier_set set, const struct flow_key *key)
+{
+	return set_del(ebpf_of(c), set, key);
+}
+
+const struct classifier_ops classifier_ebpf_ops = {
+	.name = "ebpf-tcx",
+	.is_exact = true,
+	.close = ebpf_close,
+	.set_addresses = ebpf_set_addresses,
+	.add_listener = ebpf_add_listener,
+	.del_listener = ebpf_del_listener,
+	.add_flow = ebpf_add_flow,
+	.del_flow = ebpf_del_flow,
+};

@@ -1,0 +1,78 @@
+"""One server, one client, and who of them runs under finesse: what the application tests are made of."""
+import hashlib
+import signal
+import subprocess
+import sys
+
+from pathlib import Path
+
+APPS = Path(__file__).resolve().parent
+sys.path.insert(0, str(APPS.parent / "net"))
+from lab import CLIENT_IP, SERVER_IP, Lab, LabError, finesse_command  # noqa: E402,F401
+
+PYTHON = "/usr/bin/python3"
+FILE_BYTES = 8 * 1000 * 1000
+
+
+class Failed(Exception):
+    pass
+
+
+def expect(condition, text):
+    if not condition:
+        raise Failed(text)
+
+
+def sha256(data):
+    return hashlib.sha256(data).hexdigest()
+
+
+def file_sha256(path):
+    return sha256(Path(path).read_bytes())
+
+
+class Case:
+    """One server and one client, in one distribution of roles."""
+
+    next_port = 9000
+    scale = 1  # of data, connections and requests: the long form has more
+
+    def __init__(self, lab, server, client):
+        self.lab, self.server, self.client = lab, server, client
+        Case.next_port += 1
+        self.port = Case.next_port
+        self.dir = Path(lab.dir)
+        self.process = None
+
+    def url(self, path):
+        return "http://%s:%d/%s" % (SERVER_IP, self.port, path)
+
+    def start(self, argv, timeout=15, **kw):
+        self.process = self.lab.server.spawn(argv, self.server, stdout=subprocess.DEVNULL, stderr=open(self.dir / "server.err", "wb"), **kw)
+        self.lab.server.wait_listening(self.process, self.port, self.server, timeout)
+
+    def run(self, argv, timeout=60, **kw):
+        return self.lab.client.run(argv, self.client, timeout=timeout, **kw)
+
+    def no_fallback(self):
+        if not (self.server and finesse_command()) or self.process.poll() is not None:
+            return
+        document = self.lab.server.stat(self.process.pid)
+        expect(document, "finesse stat does not answer")
+        expect(not document.get("fallbacks"), "the server fell back: %s" % document.get("fallbacks"))
+        expect(document.get("totals", {}).get("connections_accepted", 1) > 0, "finesse stat counts no connection")
+
+    def end(self, how=signal.SIGTERM, status=(0,)):
+        """Ends the server: cleanly."""
+        self.no_fallback()
+        got = self.lab.stop(self.process, how)
+        expect(got in status, "the server ended with status %d: %s" % (got, (self.dir / "server.err").read_bytes()[-300:]))
+
+    def wait_end(self, timeout=20):
+        """Until a server that serves once ends by itself."""
+        try:
+            got = self.process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            raise Failed("the server did not end by itself within %d s" % timeout) from None
+        self.lab.processes.remove(self.process)
+        expect(got == 0, "the server ended with status %d: %s" % (got, (self.dir / "server.err").read_bytes()[-300:]))
