@@ -7,6 +7,7 @@ include tests/net/local.mk
 include tests/bridge/local.mk
 include tests/apps/local.mk
 include tests/rootless/local.mk
+include tests/badlink/local.mk
 include tests/cli/local.mk
 
 # The dependency direction of DESIGN.md: its script proves itself on a sample tree first.

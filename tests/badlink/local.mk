@@ -1,0 +1,9 @@
+# Unmodified programs over a bad network, in network namespaces: root.
+EXTRA_DIST += tests/badlink/badlink.py
+dist_check_SCRIPTS += tests/badlink/run.sh
+TESTS += tests/badlink/run.sh
+
+# The long form, some twenty minutes: BADLINK_FLAGS="--runs 50 --seed 1"
+.PHONY: check-badlink
+check-badlink: all tests/bridge/bridge
+	FINESSE_BUILD_DIR="$(abs_top_builddir)" /usr/bin/python3 $(srcdir)/tests/badlink/badlink.py --runs 50 $(BADLINK_FLAGS)
