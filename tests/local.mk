@@ -8,6 +8,7 @@ include tests/bridge/local.mk
 include tests/apps/local.mk
 include tests/rootless/local.mk
 include tests/badlink/local.mk
+include tests/endurance/local.mk
 include tests/cli/local.mk
 
 # The dependency direction of DESIGN.md: its script proves itself on a sample tree first.

@@ -127,6 +127,18 @@ static void render_head(FILE *out, json_t *d)
 		number(d, "time_wait"), number(totals, "fallbacks"));
 }
 
+static void render_memory(FILE *out, json_t *memory)
+{
+	char in_use[24], mapped[24], rss[24];
+	if (!memory)
+		return;
+	fprintf(out, "memory: %s in use, %s mapped; the process has %s\n",
+		bytes(number(memory, "in_use_bytes"), in_use),
+		bytes(number(memory, "mapped_bytes"), mapped), bytes(number(memory, "rss_bytes"), rss));
+	if (number(memory, "failures") > 0)
+		fprintf(out, "    %" PRId64 " requests for memory refused\n", number(memory, "failures"));
+}
+
 /* "first FIN ours: 12 learned-off, 3 idle" */
 static void render_reasons(FILE *out, json_t *reasons)
 {
@@ -291,6 +303,7 @@ void stat_render(FILE *out, json_t *d)
 	int width = local_width(listeners, connections);
 	size_t i;
 	render_head(out, d);
+	render_memory(out, json_object_get(d, "memory"));
 	if (json_array_size(listeners) + json_array_size(connections) > 0)
 		fprintf(out, "%-12s %8s %8s  %-*s  %s\n", "State", "Recv-Q", "Send-Q", width,
 			"Local", "Peer");

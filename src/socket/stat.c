@@ -212,12 +212,34 @@ static void put_fallbacks(struct text *t)
 	put(t, "]");
 }
 
+/* The pool, class by class, and what the whole process has in memory. */
+static void put_memory(struct engine *e, struct text *t)
+{
+	char statm[64] = "";
+	unsigned long rss_pages = 0;
+	int fd = sys_openat(AT_FDCWD, "/proc/self/statm", O_RDONLY | O_CLOEXEC, 0);
+	if (fd >= 0 && sys_read(fd, statm, sizeof statm - 1) > 0)
+		sscanf(statm, "%*u %lu", &rss_pages);
+	sys_close(fd);
+	put(t, ",\"memory\":{\"in_use_bytes\":%zu,\"mapped_bytes\":%zu,\"idle_bytes\":%zu,\"failures\":%lu,\"rss_bytes\":%lu,",
+	    e->pool.in_use_bytes, e->pool.mapped_bytes, e->pool.idle_bytes, e->pool.failures, rss_pages * sysconf(_SC_PAGESIZE));
+	put(t, "\"time_wait_bytes\":%zu,\"objects\":{", e->n_time_wait * pool_class_bytes(sizeof(struct time_wait)));
+	const char *sep = "";
+	for (int shift = POOL_MIN_SHIFT; shift <= POOL_MAX_SHIFT; shift++)
+		if (pool_in_use(&e->pool, (size_t)1 << shift)) {
+			put(t, "%s\"%zu\":%u", sep, (size_t)1 << shift, pool_in_use(&e->pool, (size_t)1 << shift));
+			sep = ",";
+		}
+	put(t, "}}");
+}
+
 static void put_document(struct engine *e, struct text *t)
 {
 	put_head(e, t);
 	put_listeners(e, t);
 	put_connections(e, t);
-	put(t, ",\"time_wait\":%u,\"memory_bytes\":%zu", e->n_time_wait, e->pool.in_use_bytes);
+	put(t, ",\"time_wait\":%u", e->n_time_wait);
+	put_memory(e, t);
 	put(t, ",\"totals\":{\"connections_opened\":%lu,\"connections_accepted\":%lu,\"first_fin_us\":%lu,\"first_fin_peer\":%lu,\"fallbacks\":%u}",
 	    e->counters[SOCKC_Opened], e->counters[SOCKC_Accepted], e->counters[SOCKC_FirstFinUs], e->counters[SOCKC_FirstFinPeer],
 	    fallback_count());

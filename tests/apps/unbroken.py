@@ -23,8 +23,9 @@ def client_socket(lab, port, timeout=10):
     return s
 
 
-def tcx_programs(lab):
+def tcx_programs(lab, host=None):
     """Programs at the server interface's tcx ingress (bpf(BPF_PROG_QUERY)); None where the kernel has no tcx."""
+    host = host or lab.server
     code = """
 import ctypes, socket, struct, sys
 attr = bytearray(struct.pack("IIIIQIIQQQQ", socket.if_nametoindex(sys.argv[1]), 46, 0, 0, 0, 0, 0, 0, 0, 0, 0))
@@ -32,20 +33,21 @@ buf = (ctypes.c_char * len(attr)).from_buffer(attr)
 r = ctypes.CDLL(None, use_errno=True).syscall({"x86_64": 321, "aarch64": 280}[__import__("platform").machine()], 16, buf, len(attr))
 print(struct.unpack_from("I", attr, 24)[0] if r == 0 else "unknown %d" % ctypes.get_errno())
 """
-    out = lab.server.text([PYTHON, "-c", code, lab.server.interface]).strip()
+    out = host.text([PYTHON, "-c", code, host.interface]).strip()
     return int(out) if out.isdigit() else None
 
 
-def left_behind(lab):
+def left_behind(lab, host=None):
+    host = host or lab.server
     left = []
-    if tcx_programs(lab):
+    if tcx_programs(lab, host):
         left.append("a tcx program")
-    for line in lab.server.text(["cat", "/proc/net/unix"]).splitlines():
+    for line in host.text(["cat", "/proc/net/unix"]).splitlines():
         if "@finesse/" in line:
             left.append(line.split()[-1])
-    if lab.server.text(["tc", "filter", "show", "dev", lab.server.interface, "ingress"]).strip():
+    if host.text(["tc", "filter", "show", "dev", host.interface, "ingress"]).strip():
         left.append("a tc filter")
-    if shutil.which("nft") and lab.server.text(["nft", "list", "ruleset"]).strip():
+    if shutil.which("nft") and host.text(["nft", "list", "ruleset"]).strip():
         left.append("nftables rules")
     return left
 
