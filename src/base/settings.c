@@ -136,6 +136,11 @@ SETTER(close_client_budget)
 	return r;
 }
 
+SETTER(close_request)
+{
+	return parse_flag(value, &s->close_request);
+}
+
 SETTER(congestion)
 {
 	if (strcmp(value, "reno") != 0 && strcmp(value, "newreno") != 0)

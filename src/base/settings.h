@@ -43,6 +43,7 @@ struct settings {
 	int64_t close_hold_us;        /* of hold:MS */
 	int64_t close_hold_max_us;    /* 1 s */
 	uint32_t close_client_budget; /* 4000 */
+	bool close_request;           /* on */
 	char congestion[16];
 	enum classifier_choice classifier;
 	uint32_t spin_us;

@@ -176,6 +176,8 @@ static void render_steering(FILE *out, json_t *s)
 		flow_number(&f, s, "hold_expired", "ran out", true);
 		flow_number(&f, s, "hold_reset", "reset", false);
 		flow_number(&f, s, "hold_data", "new data", false);
+		flow_number(&f, s, "asked", "asked to close first", false);
+		flow_number(&f, s, "answered", "answered", false);
 		flow_number(&f, s, "over_budget", "over budget", false);
 		flow_end(&f);
 	}

@@ -139,6 +139,7 @@ static int init_protocols(struct engine *e)
 		return err;
 	struct tcp_config config;
 	tcp_config_default(&config);
+	config.close_request = e->settings.close_request;
 	tcp_stack_init(&e->tcp, &config, &e->pool.memory, secret);
 	memcpy(&e->tcp.random, local, sizeof e->tcp.random);
 	struct steer_config sc = {

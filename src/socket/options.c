@@ -167,7 +167,9 @@ static int give_tcp_info(struct engine *e, struct sock *s, void *val, socklen_t 
 	tcp_get_status(&s->tcp, &st);
 	memset(&ti, 0, sizeof ti);
 	uint32_t mss = st.mss_snd ? st.mss_snd : 1;
-	ti.tcpi_state = linux_state[st.state];
+	/* A close request is an end of file without a FIN: programs that look are to find what they know. */
+	bool asked = st.state == TCPS_ESTABLISHED && tcp_peer_fin(&s->tcp);
+	ti.tcpi_state = linux_state[asked ? TCPS_CLOSE_WAIT : st.state];
 	ti.tcpi_options = (st.timestamps ? TCPI_OPT_TIMESTAMPS : 0) | (st.sack ? TCPI_OPT_SACK : 0) |
 			  (st.wscale ? TCPI_OPT_WSCALE : 0);
 	ti.tcpi_snd_wscale = st.snd_wscale;

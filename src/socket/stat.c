@@ -112,6 +112,7 @@ static void put_steering(struct text *t, const struct listener *lst, const char 
 		}
 	put(t, "},\"held\":%lu,\"held_now\":%lu,\"hold_client_fin\":%lu,\"hold_expired\":%lu,\"hold_reset\":%lu,\"hold_data\":%lu,", c.held,
 	    c.held_now, c.hold_client_fin, c.hold_expired, c.hold_reset, c.hold_data);
+	put(t, "\"asked\":%lu,\"answered\":%lu,", c.asked, c.answered);
 	put(t, "\"over_budget\":%lu,\"hold_us\":%ld,\"learned_off\":%s}", c.over_budget, c.hold_quantile_us, c.learned_off ? "true" : "false");
 }
 

@@ -23,6 +23,10 @@
  * engine, and client prefix budget (rule 0)       so many client-first closes per client and minute
  *   learner (rule 2)      see learner.c
  *
+ * A client that understands close requests is asked instead (rule 4), for a shutdown, too: after what never may wait, and
+ * while there is a place. It needs no learning and no budget, since its TIME-WAITs are an engine's. Where several clients in a row
+ * did not answer, something on the path takes the option out: no asking for a minute, doubling each time it happens again.
+ *
  * Limits: memory is fixed per engine and listener. Prefixes share counters by keyed hash: a
  * collision can only cause an early FIN.
  */
@@ -46,6 +50,7 @@
 #define IDLE_US           USEC_PER_SEC
 #define DATA_STOP_US      (60 * USEC_PER_SEC)
 #define DATA_STOP_MAX_US  (3600 * USEC_PER_SEC)
+#define UNANSWERED_MAX    3 /* in a row: at 1 % loss each way, once in 10^10 */
 
 struct steer {
 	struct steer_config config;
@@ -63,6 +68,8 @@ struct listener {
 	struct learner learner;
 	struct steer_counts counts;
 	int64_t data_stop_until, data_stop_us; /* how long the last stop was */
+	int64_t ask_stop_until, ask_stop_us;
+	unsigned unanswered; /* close requests in a row */
 };
 
 static const struct close_policy_ops steer_ops[];
@@ -91,23 +98,20 @@ static bool places_left(struct listener *l, const struct flow_key *key)
 	       * prefix_counter(l->steer, key) < HELD_PER_PREFIX;
 }
 
-static void hold_begin(struct listener *l, int64_t now, const struct flow_key *key)
+static void place_take(struct listener *l, const struct flow_key *key)
 {
 	l->steer->held++;
-	l->counts.held++;
 	l->counts.held_now++;
 	++*prefix_counter(l->steer, key);
-	budget_charge(l->steer->budget, now, &key->raddr, l->port);
 }
 
-static void hold_end(struct listener *l, int64_t now, const struct flow_key *key)
+static void place_give(struct listener *l, const struct flow_key *key)
 {
 	uint16_t *prefix = prefix_counter(l->steer, key);
 	assert(l->counts.held_now > 0 && l->steer->held > 0 && *prefix > 0);
 	l->steer->held--;
 	l->counts.held_now--;
 	--*prefix;
-	budget_refund(l->steer->budget, now, &key->raddr, l->port);
 }
 
 /* ---- deciding ---- */
@@ -127,7 +131,7 @@ static enum close_reason reason_never(const struct steer *s, const struct close_
 		return CLOSE_REASON_EXITING;
 	if (s->config.kind == STEER_OFF)
 		return CLOSE_REASON_POLICY_OFF;
-	if (f->call == CLOSE_CALL_SHUTDOWN && f->reader != READER_MESSAGE_OVER)
+	if (f->call == CLOSE_CALL_SHUTDOWN && f->reader != READER_MESSAGE_OVER && !f->can_ask)
 		return CLOSE_REASON_SHUTDOWN;
 	return CLOSE_REASON_COUNT;
 }
@@ -172,10 +176,21 @@ static enum close_reason reason_learned(struct listener *l, int64_t now,
 	return CLOSE_REASON_LEARNED_OFF;
 }
 
+static bool may_ask(struct listener *l, int64_t now, const struct close_facts *f)
+{
+	return f->can_ask && now >= l->ask_stop_until && places_left(l, &f->key);
+}
+
 static enum close_reason reason_find(struct listener *l, int64_t now, const struct close_facts *f,
 				     int64_t *hold_us)
 {
 	enum close_reason reason = reason_never(l->steer, f);
+	if (reason == CLOSE_REASON_COUNT && may_ask(l, now, f)) {
+		*hold_us = l->steer->config.hold_max_us;
+		return CLOSE_REASON_ASKED;
+	}
+	if (reason == CLOSE_REASON_COUNT && f->call == CLOSE_CALL_SHUTDOWN && f->reader != READER_MESSAGE_OVER)
+		reason = CLOSE_REASON_SHUTDOWN;
 	if (reason == CLOSE_REASON_COUNT)
 		reason = reason_protocol(l, now, f);
 	if (reason != CLOSE_REASON_COUNT)
@@ -196,15 +211,21 @@ static void steer_decide(struct close_policy *policy, int64_t now, const struct 
 	struct listener *l = listener_of(policy);
 	int64_t hold_us = 0;
 	enum close_reason reason = reason_find(l, now, facts, &hold_us);
+	bool asks = reason == CLOSE_REASON_ASKED;
 	bool hold = reason == CLOSE_REASON_HELD || reason == CLOSE_REASON_PROBED;
-	*verdict = (struct close_verdict){hold ? CLOSE_HOLD : CLOSE_FIN_NOW, reason, hold_us};
+	*verdict = (struct close_verdict){asks ? CLOSE_ASK : hold ? CLOSE_HOLD : CLOSE_FIN_NOW, reason, hold_us};
 	if (reason == CLOSE_REASON_PEER_FIRST || reason == CLOSE_REASON_NOT_SERVER)
 		return; /* the first is counted by its outcome, the second is not this listener's */
 	l->counts.closes++;
-	if (hold)
-		hold_begin(l, now, &facts->key);
-	else
+	if (asks || hold) {
+		place_take(l, &facts->key);
+		l->counts.held += hold;
+		l->counts.asked += asks;
+		if (hold)
+			budget_charge(l->steer->budget, now, &facts->key.raddr, l->port);
+	} else {
 		l->counts.server_first[reason]++;
+	}
 }
 
 /* ---- learning ---- */
@@ -218,6 +239,25 @@ static void listener_on_data(struct listener *l, int64_t now)
 	l->data_stop_until = now + l->data_stop_us;
 }
 
+/* A client that was asked: nothing to learn of its habits. */
+static void on_asked(struct listener *l, int64_t now, const struct close_outcome *out)
+{
+	place_give(l, &out->key);
+	l->counts.answered += out->answered;
+	if (out->answered) {
+		l->unanswered = 0;
+	} else if (out->end == CLOSE_END_EXPIRED && ++l->unanswered == UNANSWERED_MAX) {
+		int64_t us = l->ask_stop_us ? 2 * l->ask_stop_us : DATA_STOP_US;
+		l->ask_stop_us = us < DATA_STOP_MAX_US ? us : DATA_STOP_MAX_US;
+		l->ask_stop_until = now + l->ask_stop_us;
+		l->unanswered = 0;
+	}
+	if (out->end == CLOSE_END_PEER_FIN)
+		l->counts.client_first++;
+	else if (out->end == CLOSE_END_EXPIRED || out->end == CLOSE_END_PEER_DATA)
+		l->counts.server_first[CLOSE_REASON_ASKED]++;
+}
+
 static void on_late(struct listener *l, const struct close_outcome *out)
 {
 	learner_on_late(&l->learner, out->end == CLOSE_END_EXPIRED ? out->held_us : -1,
@@ -226,7 +266,8 @@ static void on_late(struct listener *l, const struct close_outcome *out)
 
 static void on_held(struct listener *l, int64_t now, const struct close_outcome *out)
 {
-	hold_end(l, now, &out->key);
+	place_give(l, &out->key);
+	budget_refund(l->steer->budget, now, &out->key.raddr, l->port);
 	switch (out->end) {
 	case CLOSE_END_PEER_FIN:
 		l->counts.client_first++;
@@ -259,7 +300,10 @@ static void steer_outcome(struct close_policy *policy, int64_t now, const struct
 {
 	struct listener *l = listener_of(policy);
 	if (out->late) {
-		on_late(l, out);
+		if (!out->asked)
+			on_late(l, out);
+	} else if (out->asked) {
+		on_asked(l, now, out);
 	} else if (out->held) {
 		on_held(l, now, out);
 	} else if (out->end == CLOSE_END_PEER_FIRST) {

@@ -32,7 +32,7 @@ void steer_listener_unref(struct close_policy *p);
 /* What it did, for `finesse stat`. */
 struct steer_counts {
 	uint64_t closes, client_first, server_first[CLOSE_REASON_COUNT], held, hold_client_fin,
-	    hold_expired, hold_reset, hold_data, over_budget;
+	    hold_expired, hold_reset, hold_data, over_budget, asked, answered;
 	uint64_t held_now;
 	int64_t hold_quantile_us; /* how long it would hold now; 0: it does not */
 	bool learned_off;

@@ -38,10 +38,12 @@ struct close_facts {
 	int64_t srtt_us;       /* 0: no sample */
 	uint64_t bytes_in, bytes_out;
 	enum reader_says reader;
+	bool can_ask; /* the client understands close requests (close_request.c) */
 };
 
 enum close_action {
 	CLOSE_FIN_NOW,
+	CLOSE_ASK,  /* a hold whose client is asked to close */
 	CLOSE_HOLD, /* for at most hold_us, counted from the moment that all data is acknowledged */
 };
 
@@ -74,7 +76,8 @@ struct close_outcome {
 	enum close_end end;
 	struct flow_key key;
 	int64_t held_us; /* from all-acknowledged to the end; 0 when not held */
-	bool held;       /* the verdict was CLOSE_HOLD: tells a held CLOSE_END_ABANDONED from one that was never asked */
+	bool asked, answered; /* the verdict was CLOSE_ASK; the client has understood */
+	bool held;       /* the verdict was CLOSE_HOLD or CLOSE_ASK: tells a held CLOSE_END_ABANDONED from one that was never asked */
 	/* After CLOSE_END_EXPIRED or CLOSE_END_FIN_SENT: from our FIN to the client's FIN; TIME_NEVER if it never
 	   came. Reported in a second call with `late` set. */
 	int64_t peer_fin_after_us;

@@ -24,6 +24,7 @@ void tcp_config_default(struct tcp_config *config)
 		.timestamps = true,
 		.sack = true,
 		.window_scaling = true,
+		.close_request = true,
 	};
 }
 

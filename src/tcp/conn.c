@@ -16,7 +16,7 @@
  *  - rcv_adv, the window's right edge as the peer knows it, never goes back (RFC 9293 SHLD-14).
  *  - CLOSED: no timer, no buffer but unread data.
  *
- * Timers: rtx_at (SYN, retransmission, persist: timer_persists tells), delack_at, cork_at, keep_at, hold_at, wait_at.
+ * Timers: rtx_at (SYN, retransmission, persist: timer_persists tells), delack_at, cork_at, keep_at, hold_at, cr_at, wait_at.
  * Limits: RANGES_MAX holes either way; rcvbuf_limit and sndbuf_limit; answers to bad segments (ack_challenge).
  * References: RFC 9293, 5681, 6582, 6675, 6298, 7323, 2018, 2883, 5961, 6093, 6928, 2861, 3042.
  */
@@ -50,7 +50,7 @@ static void conn_init(struct tcp_conn *c, struct tcp_stack *stack, int64_t now,
 	c->iss = c->snd_una = open->iss;
 	c->snd_nxt = c->iss; /* the SYN moves it */
 	c->snd_base = c->snd_up = c->snd_sml = c->iss + 1;
-	c->rtx_at = c->delack_at = c->cork_at = c->keep_at = c->hold_at = c->wait_at = TIME_NEVER;
+	c->rtx_at = c->delack_at = c->cork_at = c->keep_at = c->hold_at = c->cr_at = c->wait_at = TIME_NEVER;
 	c->stall_at = TIME_NEVER;
 	c->quickacks = QUICKACK_SEGS;
 	c->rcvbuf_limit = open->options.rcvbuf_bytes ? open->options.rcvbuf_bytes
@@ -140,8 +140,9 @@ void conn_establish(struct tcp_conn *c, int64_t now)
 
 static void stop_everything(struct tcp_conn *c)
 {
-	c->rtx_at = c->delack_at = c->cork_at = c->keep_at = c->hold_at = c->wait_at = TIME_NEVER;
+	c->rtx_at = c->delack_at = c->cork_at = c->keep_at = c->hold_at = c->cr_at = c->wait_at = TIME_NEVER;
 	c->stall_at = TIME_NEVER;
+	c->cr_asking = c->cr_due = c->cr_echo_due = false;
 	c->syn_due = c->ack_due = c->probe_due = c->keepalive_due = c->rtx_due = false;
 	c->fin_then_rst = c->fin_held = false;
 	c->dup_acks_due = 0;
@@ -205,6 +206,7 @@ void conn_queue_fin(struct tcp_conn *c, int64_t now)
 	c->fin_wanted = true;
 	c->fin_held = false;
 	c->hold_at = TIME_NEVER;
+	close_request_end(c);
 	c->push_due = true;
 	if (c->state == TCPS_ESTABLISHED)
 		c->state = TCPS_FIN_WAIT_1;

@@ -3,7 +3,7 @@
  * policy is asked, and the FIN may wait for the peer's.
  *
  * A held connection stays ESTABLISHED with fin_wanted and fin_held. The hold's clock (hold_at) starts when all data is acknowledged. It ends by
- * time, by the peer's FIN (our FIN follows: CLOSE-WAIT, LAST-ACK), by RST, or by new data after close() (input_text.c: FIN, then RST).
+ * time, by an unanswered close request (close_request.c), by the peer's FIN (our FIN follows: CLOSE-WAIT, LAST-ACK), by RST, or by new data after close() (input_text.c: FIN, then RST).
  *
  * Promised to the policy: one outcome for every connection it was asked about; and where our FIN was first, a late one
  * that tells how long the peer's took.
@@ -33,6 +33,8 @@ static void tell_outcome(struct tcp_conn *c, int64_t now, enum close_end end)
 		.key = c->key,
 		.held_us = c->hold_at != TIME_NEVER ? now - c->hold_start_us : 0,
 		.held = c->hold_us > 0,
+		.asked = c->cr_asked,
+		.answered = c->cr_answered,
 		.peer_fin_after_us = TIME_NEVER,
 	};
 	tell(c, now, &out);
@@ -45,6 +47,8 @@ static void tell_late(struct tcp_conn *c, int64_t now, int64_t after)
 		.key = c->key,
 		.held_us = c->close_end == CLOSE_END_EXPIRED ? c->hold_us : 0,
 		.held = c->hold_us > 0,
+		.asked = c->cr_asked,
+		.answered = c->cr_answered,
 		.peer_fin_after_us = after,
 		.late = true,
 	};
@@ -77,6 +81,7 @@ static void ask(struct tcp_conn *c, int64_t now, enum close_call call, bool ling
 		.bytes_in = c->bytes_in,
 		.bytes_out = c->bytes_out + snd_unsent(c),
 		.reader = READER_SILENT,
+		.can_ask = c->cr_on && c->state == TCPS_ESTABLISHED,
 	};
 	c->policy->ops->decide(c->policy, now, &facts, verdict);
 }
@@ -97,11 +102,13 @@ void hold_on_close(struct tcp_conn *c, int64_t now, enum close_call call, bool l
 	struct close_verdict verdict;
 	ask(c, now, call, linger, exiting, &verdict);
 	c->close_reason = verdict.reason;
-	c->hold_us = verdict.action == CLOSE_HOLD ? verdict.hold_us : 0;
+	c->hold_us = verdict.action != CLOSE_FIN_NOW ? verdict.hold_us : 0;
 	if (c->hold_us > 0 && c->state == TCPS_ESTABLISHED &&
 	    !exiting && !linger) {
 		TCP_COUNT(c, CloseHeld);
 		c->fin_wanted = c->fin_held = true;
+		if (verdict.action == CLOSE_ASK)
+			close_request_begin(c, now);
 		if (snd_all_acked(c))
 			start_clock(c, now);
 		return;

@@ -223,7 +223,10 @@ static void input_synchronized(struct tcp_conn *c, int64_t now, const struct tcp
 		return;
 	if (seg->flags & SEG_URG) /* sixth step */
 		urgent_input(c, seg);
+	if (seg->has & SEG_HAS_CLOSE_REQUEST)
+		close_request_input(c, seg);
 	input_text(c, now, &t);
+	close_request_reached(c);
 }
 
 void tcp_input(struct tcp_conn *c, int64_t now, const struct tcp_segment *seg)

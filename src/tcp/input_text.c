@@ -172,6 +172,11 @@ void input_text(struct tcp_conn *c, int64_t now, const struct text *t)
 		c->ack_due = true;
 		return;
 	}
+	if (t->len && c->cr_eof) { /* close_request.c §6 */
+		TCP_COUNT(c, RcvdBeyondFin);
+		c->ack_due = true;
+		return;
+	}
 	if (t->len) {
 		c->data_segs_in++;
 		if (c->orphan) {

@@ -4,6 +4,7 @@ src_libtcp_a_SOURCES = \
 	src/tcp/cc.h \
 	src/tcp/cc_newreno.c \
 	src/tcp/close.c \
+	src/tcp/close_request.c \
 	src/tcp/config.c \
 	src/tcp/conn.c \
 	src/tcp/hold.c \

@@ -1,5 +1,5 @@
 /*
- * The options of the SYN exchange: MSS (RFC 9293 §3.7.1, RFC 6691), window scale and timestamps (RFC 7323), SACK-permitted (RFC 2018).
+ * The options of the SYN exchange: MSS (RFC 9293 §3.7.1, RFC 6691), window scale and timestamps (RFC 7323), SACK-permitted (RFC 2018), close request.
  * A feature is on when both SYNs carried it. Before the peer's SYN, `…_on` says what we offer.
  */
 #include "tcp/tcp_int.h"
@@ -20,6 +20,7 @@ void negotiate_ours(struct tcp_conn *c)
 	c->ts_on = config->timestamps;
 	c->sack_on = config->sack;
 	c->wscale_on = config->window_scaling;
+	c->cr_on = config->close_request;
 	/* The scale cannot change later: it is chosen for what autotuning or the application may reach. */
 	uint32_t most = max_u32(config->rcvbuf_max_bytes, c->rcvbuf_limit);
 	if (c->options.window_clamp)
@@ -51,6 +52,7 @@ void negotiate_theirs(struct tcp_conn *c, const struct tcp_segment *syn, int64_t
 		c->mss_peer = syn->mss;
 	c->sack_on = c->sack_on && (syn->has & SEG_HAS_SACK_PERMITTED);
 	c->ts_on = c->ts_on && (syn->has & SEG_HAS_TIMESTAMPS);
+	c->cr_on = c->cr_on && (syn->has & SEG_HAS_CLOSE_CAPABLE);
 	if (c->ts_on) {
 		c->ts_recent = syn->ts_val;
 		c->ts_recent_age_us = now;

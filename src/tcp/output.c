@@ -16,7 +16,8 @@ static uint32_t positive(uint32_t end, uint32_t start)
 uint32_t output_mss(const struct tcp_conn *c)
 {
 	unsigned n = sack_blocks_count(c);
-	return n ? c->mss - TCP_OPT_SACK_BYTES(n) : c->mss;
+	uint32_t mss = c->mss - (close_request_carried(c) ? TCP_OPT_CLOSE_REQUEST_BYTES : 0);
+	return n ? mss - TCP_OPT_SACK_BYTES(n) : mss;
 }
 
 /* The most that one emit carries: whole segments. */
@@ -165,7 +166,7 @@ struct out output_next(const struct tcp_conn *c)
 	}
 	if (c->keepalive_due)
 		o.kind = OUT_KEEPALIVE;
-	else if (c->ack_due || c->dup_acks_due || window_update_due(c))
+	else if (c->ack_due || c->dup_acks_due || c->cr_due || window_update_due(c))
 		o.kind = OUT_ACK;
 	return o;
 }
@@ -184,7 +185,7 @@ static void emit_segment(struct tcp_conn *c, int64_t now, struct tcp_emit *emit,
 	if (len)
 		ring_span(&c->snd, seq - c->snd_base, len, seg.payload);
 	uint16_t gso_size = 0;
-	if (len > c->mss || (len && sack_blocks_count(c))) {
+	if (len > c->mss || (len && (sack_blocks_count(c) || close_request_carried(c)))) {
 		uint32_t mss = output_mss(c);
 		gso_size = len > mss ? mss : 0;
 	}
@@ -214,11 +215,15 @@ static void emit_segment(struct tcp_conn *c, int64_t now, struct tcp_emit *emit,
 			seg.has |= SEG_HAS_WSCALE;
 			seg.wscale = c->rcv_wscale;
 		}
+		if (close_request_in_syn(c))
+			seg.has |= SEG_HAS_CLOSE_CAPABLE;
 	} else if (SEQ_GT(c->snd_up, c->snd_una) && SEQ_GT(c->snd_up, seq)) {
 		uint32_t up = c->snd_up - seq; /* points behind the urgent byte: RFC 6093 §3.1, RFC 9293 §3.8.5 */
 		seg.flags |= SEG_URG;
 		seg.urgent = up < UINT16_MAX ? up : UINT16_MAX;
 	}
+	if (!(flags & SEG_SYN) && close_request_carried(c))
+		close_request_emit(c, &seg);
 	seg.window = window_advertise(c, flags & SEG_SYN);
 	TCP_COUNT(c, OutSegs);
 	c->segs_out++;

@@ -8,10 +8,10 @@ uint32_t tcp_readable_bytes(const struct tcp_conn *c)
 	return c->rcv.len - (urgent_offset(c) != UINT32_MAX);
 }
 
-/* Nothing is there: why? As Linux's tcp_recvmsg: the peer's FIN, then the error, then the state. */
+/* Nothing is there: why? As Linux's tcp_recvmsg: the peer's end of file, then the error, then the state. */
 static ssize_t nothing(struct tcp_conn *c)
 {
-	if (c->peer_fin)
+	if (conn_eof(c))
 		return 0;
 	if (c->error)
 		return -tcp_take_error(c);

@@ -42,7 +42,7 @@ uint32_t tcp_unacked_bytes(const struct tcp_conn *c)
 
 bool tcp_peer_fin(const struct tcp_conn *c)
 {
-	return c->peer_fin;
+	return conn_eof(c);
 }
 
 bool tcp_send_closed(const struct tcp_conn *c)

@@ -71,6 +71,7 @@ struct tcp_config {
 	unsigned syn_retries, synack_retries;         /* 6, 5 */
 	unsigned retries2, orphan_retries;            /* 15, 8 */
 	bool timestamps, sack, window_scaling;
+	bool close_request;                           /* tcp/close_request.c */
 };
 void tcp_config_default(struct tcp_config *config);
 
@@ -179,7 +180,7 @@ uint32_t tcp_send_space(const struct tcp_conn *c);     /* bytes tcp_send would t
 bool tcp_is_writable(const struct tcp_conn *c); /* POLLOUT, by Linux's rule of a third free */
 uint32_t tcp_unsent_bytes(const struct tcp_conn *c);   /* SIOCOUTQNSD */
 uint32_t tcp_unacked_bytes(const struct tcp_conn *c);  /* SIOCOUTQ: unsent + in flight */
-bool tcp_peer_fin(const struct tcp_conn *c);    /* the peer's FIN was received in order */
+bool tcp_peer_fin(const struct tcp_conn *c);    /* end of file: the peer's FIN was received in order, or its close request */
 bool tcp_send_closed(const struct tcp_conn *c); /* our FIN is sent, queued or held */
 bool tcp_is_held(const struct tcp_conn *c);     /* the close policy holds our FIN */
 /* Who sent the first FIN: +1 we, −1 the peer, 0 nobody yet. */

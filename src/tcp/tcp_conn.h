@@ -23,6 +23,7 @@ struct tcp_conn {
 
 	/* Negotiated. */
 	bool ts_on : 1, sack_on : 1, wscale_on : 1;
+	bool cr_on : 1; /* close request: before the peer's SYN, what we offer */
 	/* Our side. */
 	bool passive : 1;    /* opened by a peer's SYN */
 	bool orphan : 1;     /* close() was called */
@@ -45,6 +46,11 @@ struct tcp_conn {
 	bool probing : 1;    /* snd_nxt − 1 is a window probe's octet */
 	bool rtx_is_persist : 1; /* rtx_at was armed for a closed window */
 	bool read_since : 1;     /* the application read since the window was advertised */
+	/* close_request.c. The server asks: until the echo, or a miss too many. */
+	bool cr_asked : 1, cr_asking : 1, cr_due : 1, cr_answered : 1;
+	/* The client was asked: the final sequence number is known, its echo is owed, it was reached. */
+	bool cr_known : 1, cr_echo_due : 1, cr_eof : 1;
+	uint8_t cr_misses;
 	int8_t first_fin;
 	uint8_t close_reason; /* enum close_reason */
 	uint8_t close_end;    /* enum close_end, once told */
@@ -110,6 +116,7 @@ struct tcp_conn {
 	int64_t cork_at;
 	int64_t keep_at;
 	int64_t hold_at;
+	int64_t cr_at;
 	int64_t wait_at;   /* FIN-WAIT-2 of an orphan, TIME-WAIT */
 	int64_t stall_at;  /* since when nothing of ours was acknowledged, for the user timeout */
 	int64_t challenge_since, oow_since;
@@ -130,6 +137,7 @@ struct tcp_conn {
 	int error;      /* positive errno: SO_ERROR */
 	int error_soft; /* the last ICMP error that did not abort */
 	uint32_t rst_seq, rst_ack;
+	uint32_t cr_seq; /* the final sequence number */
 
 	/* Figures for status. */
 	uint64_t bytes_in, bytes_out, bytes_acked, bytes_retrans;

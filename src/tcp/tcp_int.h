@@ -18,6 +18,7 @@
 #define TCP_WSCALE_MAX     14   /* RFC 7323 §2.3 */
 #define TCP_OPT_TS_BYTES   12   /* NOP NOP timestamps */
 #define TCP_OPT_SACK_BYTES(n) (4 + 8 * (n)) /* NOP NOP SACK */
+#define TCP_OPT_CLOSE_REQUEST_BYTES 8
 #define DUP_THRESH         3    /* RFC 5681, RFC 6675 DupThresh */
 #define TCP_CORK_US        (200 * USEC_PER_MSEC) /* tcp(7): the ceiling on TCP_CORK */
 
@@ -170,6 +171,21 @@ void hold_on_fin_sent(struct tcp_conn *c, int64_t now);
 void hold_on_peer_fin(struct tcp_conn *c, int64_t now);
 void hold_on_closed(struct tcp_conn *c, int64_t now, enum close_end end);
 void hold_tick(struct tcp_conn *c, int64_t now);
+
+/* ---- close_request.c ---- */
+bool close_request_in_syn(const struct tcp_conn *c);
+bool close_request_carried(const struct tcp_conn *c);
+void close_request_emit(struct tcp_conn *c, struct tcp_segment *seg);
+void close_request_begin(struct tcp_conn *c, int64_t now);
+void close_request_end(struct tcp_conn *c);
+void close_request_tick(struct tcp_conn *c, int64_t now);
+void close_request_input(struct tcp_conn *c, const struct tcp_segment *seg);
+void close_request_reached(struct tcp_conn *c);
+/* The application gets end of file: by the peer's FIN, or by its request. */
+static inline bool conn_eof(const struct tcp_conn *c)
+{
+	return c->peer_fin || c->cr_eof;
+}
 
 /* ---- urgent.c ---- */
 void urgent_input(struct tcp_conn *c, const struct tcp_segment *seg);

@@ -1,5 +1,5 @@
 /*
- * Timers: retransmission (RFC 6298 §5), persist (RFC 9293 §3.8.6.1), SYN, delayed ACK, cork, keepalive (§3.8.4), FIN-WAIT-2, TIME-WAIT, user timeout
+ * Timers: retransmission (RFC 6298 §5), persist (RFC 9293 §3.8.6.1), SYN, delayed ACK, cork, keepalive (§3.8.4), FIN-WAIT-2, TIME-WAIT, close request, user timeout
  * (RFC 5482). A due timer only sets what is owed; tcp_output sends it. Every due timer is re-armed, cleared or ends the connection.
  */
 #include "tcp/tcp_int.h"
@@ -143,6 +143,8 @@ void tcp_tick(struct tcp_conn *c, int64_t now)
 		on_rtx(c, now);
 	if (c->hold_at <= now)
 		hold_tick(c, now);
+	if (c->cr_at <= now)
+		close_request_tick(c, now);
 	if (c->keep_at <= now)
 		on_keepalive(c, now);
 	if (c->wait_at <= now)
@@ -155,5 +157,6 @@ int64_t tcp_next_deadline(const struct tcp_conn *c)
 		return 0; /* now */
 	int64_t at = min_time(c->rtx_at, c->delack_at);
 	at = min_time(at, min_time(c->cork_at, c->hold_at));
-	return min_time(at, min_time(c->keep_at, c->wait_at));
+	at = min_time(at, min_time(c->keep_at, c->wait_at));
+	return min_time(at, c->cr_at);
 }

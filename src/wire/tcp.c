@@ -13,6 +13,10 @@
 #define OPT_SACK_PERMITTED 4
 #define OPT_SACK           5
 #define OPT_TIMESTAMPS     8
+#define OPT_EXPERIMENT     253 /* RFC 4727, RFC 6994 */
+#define EXID_CLOSE_REQUEST 0xf1fe /* not registered */
+#define LEN_CLOSE_CAPABLE  4
+#define LEN_CLOSE_REQUEST  8
 #define LEN_MSS            4
 #define LEN_WSCALE         3
 #define LEN_SACK_PERMITTED 2
@@ -43,6 +47,18 @@ static void parse_sack(const uint8_t *value, size_t len, struct tcp_segment *seg
 	}
 }
 
+static void parse_experiment(const uint8_t *opt, uint8_t len, struct tcp_segment *seg)
+{
+	if (len < LEN_CLOSE_CAPABLE || load_be16(opt + 2) != EXID_CLOSE_REQUEST)
+		return;
+	if (len == LEN_CLOSE_CAPABLE) {
+		seg->has |= SEG_HAS_CLOSE_CAPABLE;
+	} else if (len == LEN_CLOSE_REQUEST) {
+		seg->has |= SEG_HAS_CLOSE_REQUEST;
+		seg->close_seq = load_be32(opt + 4);
+	}
+}
+
 /* One option with its length byte checked. A known kind of a wrong length is passed over. */
 static void parse_option(const uint8_t *opt, uint8_t len, struct tcp_segment *seg)
 {
@@ -69,6 +85,9 @@ static void parse_option(const uint8_t *opt, uint8_t len, struct tcp_segment *se
 	case OPT_TIMESTAMPS:
 		if (len == LEN_TIMESTAMPS)
 			parse_timestamps(opt + 2, seg);
+		break;
+	case OPT_EXPERIMENT:
+		parse_experiment(opt, len, seg);
 		break;
 	default: /* RFC 9293 MUST-6: ignored without error */
 		break;
@@ -116,7 +135,7 @@ int tcp_parse(const uint8_t *bytes, size_t len, struct tcp_segment *seg)
 	seg->wscale = 0;
 	seg->n_sack = 0;
 	seg->mss = 0;
-	seg->ts_val = seg->ts_ecr = 0;
+	seg->ts_val = seg->ts_ecr = seg->close_seq = 0;
 	if (header_len > TCP_HDR_MIN)
 		parse_options(bytes + TCP_HDR_MIN, header_len - TCP_HDR_MIN, seg);
 	seg->payload[0].iov_base = (void *)(bytes + header_len);
@@ -129,7 +148,7 @@ int tcp_parse(const uint8_t *bytes, size_t len, struct tcp_segment *seg)
 
 static uint8_t *build_sack(const struct tcp_segment *seg, uint8_t *p, size_t room)
 {
-	unsigned fit = (room - 4) / LEN_SACK_BLOCK; /* the other options take 20 of 40 bytes at most */
+	unsigned fit = (room - 4) / LEN_SACK_BLOCK; /* the other options take 28 of 40 bytes at most */
 	unsigned n = seg->n_sack < fit ? seg->n_sack : fit;
 
 	if (n == 0)
@@ -141,6 +160,20 @@ static uint8_t *build_sack(const struct tcp_segment *seg, uint8_t *p, size_t roo
 	for (unsigned i = 0; i < n; i++, p += LEN_SACK_BLOCK) {
 		store_be32(p, seg->sack[i].left);
 		store_be32(p + 4, seg->sack[i].right);
+	}
+	return p;
+}
+
+static uint8_t *build_experiment(const struct tcp_segment *seg, uint8_t *p)
+{
+	bool request = seg->has & SEG_HAS_CLOSE_REQUEST;
+	*p++ = OPT_EXPERIMENT;
+	*p++ = request ? LEN_CLOSE_REQUEST : LEN_CLOSE_CAPABLE;
+	store_be16(p, EXID_CLOSE_REQUEST);
+	p += 2;
+	if (request) {
+		store_be32(p, seg->close_seq);
+		p += 4;
 	}
 	return p;
 }
@@ -175,6 +208,8 @@ static uint8_t *build_options(const struct tcp_segment *seg, uint8_t *p, const u
 		*p++ = LEN_WSCALE;
 		*p++ = seg->wscale;
 	}
+	if (seg->has & (SEG_HAS_CLOSE_CAPABLE | SEG_HAS_CLOSE_REQUEST))
+		p = build_experiment(seg, p);
 	return build_sack(seg, p, end - p);
 }
 

@@ -30,6 +30,8 @@
 #define SEG_HAS_WSCALE         0x02
 #define SEG_HAS_SACK_PERMITTED 0x04
 #define SEG_HAS_TIMESTAMPS     0x08
+#define SEG_HAS_CLOSE_CAPABLE  0x10 /* tcp/close_request.c */
+#define SEG_HAS_CLOSE_REQUEST  0x20 /* … or its echo */
 
 struct sack_block {
 	uint32_t left, right; /* [left, right) */
@@ -46,6 +48,7 @@ struct tcp_segment {
 	uint8_t n_sack;
 	uint16_t mss;
 	uint32_t ts_val, ts_ecr;
+	uint32_t close_seq;
 	struct sack_block sack[TCP_SACK_BLOCKS];
 	/* Payload: input uses payload[0] only; output up to two pieces (a ring that wraps). */
 	struct iovec payload[2];
@@ -62,7 +65,8 @@ int tcp_parse(const uint8_t *bytes, size_t len, struct tcp_segment *seg);
 
 /*
  * Header with options into `out` (TCP_HDR_MAX bytes), checksum field zero. Returns the header's
- * length, a multiple of 4. Option order is Linux's: MSS, SACK-permitted, timestamps, wscale, SACK.
+ * length, a multiple of 4. Option order is Linux's: MSS, SACK-permitted, timestamps, wscale,
+ * close request, SACK.
  * SACK blocks that do not fit are left out.
  */
 size_t tcp_build(const struct tcp_segment *seg, uint8_t out[TCP_HDR_MAX]);

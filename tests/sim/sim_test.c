@@ -780,6 +780,57 @@ START_TEST(hold_over_bad_networks)
 }
 END_TEST
 
+/* ---- close request ---- */
+
+struct asking {
+	struct close_policy policy;
+	int asked, ended;
+	struct close_outcome out;
+};
+
+static void ask_decide(struct close_policy *p, int64_t now, const struct close_facts *facts, struct close_verdict *verdict)
+{
+	struct asking *a = (struct asking *)p;
+	a->asked++;
+	*verdict = facts->peer_closed ? (struct close_verdict){CLOSE_FIN_NOW, CLOSE_REASON_PEER_FIRST, 0}
+		   : facts->can_ask   ? (struct close_verdict){CLOSE_ASK, CLOSE_REASON_ASKED, 60 * USEC_PER_SEC}
+				      : (struct close_verdict){CLOSE_FIN_NOW, CLOSE_REASON_POLICY_OFF, 0};
+}
+
+static void ask_outcome(struct close_policy *p, int64_t now, const struct close_outcome *out)
+{
+	struct asking *a = (struct asking *)p;
+	if (!out->late) {
+		a->ended++;
+		a->out = *out;
+	}
+}
+
+static const struct close_policy_ops ask_ops = {"test-ask", ask_decide, ask_outcome};
+
+/* A protocol whose messages end at EOF, over every network: all data is there, each side closes, and a client that understood was first. */
+START_TEST(asking_over_bad_networks)
+{
+	unsigned answered = 0, first = 0;
+	for (uint64_t seed = 1; seed <= SEEDS; seed++) {
+		struct sim *sim = sim_seeded(seed);
+		struct asking a = {.policy = {&ask_ops}};
+		uint32_t n = 1 + sim_random(sim, 100000);
+		struct sim_app up = {.expect_bytes = n, .close = SIM_CLOSE_EOF},
+			       down = {.send_bytes = n, .close = SIM_CLOSE_DONE, .policy = &a.policy};
+		run_pair(sim, &up, &down, 0, n);
+		sim_check(sim, a.asked == 1 && a.ended == 1, "asked %d, told %d", a.asked, a.ended);
+		sim_check(sim, !a.out.answered || a.out.end != CLOSE_END_EXPIRED, "understood, and the FIN came all the same");
+		answered += a.out.answered;
+		first += a.out.end == CLOSE_END_PEER_FIN;
+		sim_free(sim);
+	}
+	/* Two misses in a row take a bad network: most of these are good enough. */
+	ck_assert_uint_ge(first, SEEDS * 8 / 10);
+	ck_assert_uint_le(answered, first);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("sim");
@@ -788,6 +839,7 @@ int main(void)
 	tcase_add_loop_test(tc, many_seeds, 0, SCENARIOS);
 	tcase_add_loop_test(tc, same_seed_same_trace, 0, SCENARIOS);
 	tcase_add_test(tc, hold_over_bad_networks);
+	tcase_add_test(tc, asking_over_bad_networks);
 	tcase_add_test(tc, idle_is_silence);
 	suite_add_tcase(s, tc);
 	tc = tcase_create("exact");

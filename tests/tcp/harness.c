@@ -35,6 +35,7 @@ struct harness *h_new(unsigned features)
 	config.timestamps = features & H_TS;
 	config.sack = features & H_SACK;
 	config.window_scaling = features & H_WSCALE;
+	config.close_request = features & H_CR;
 	test_memory_init(&h->memory);
 	tcp_stack_init(&h->stack, &config, &h->memory.memory, secret);
 	h->stack.random = 12345;
@@ -267,6 +268,8 @@ struct tcp_segment h_syn(struct harness *h, uint8_t flags)
 	}
 	if (h->features & H_SACK)
 		s.has |= SEG_HAS_SACK_PERMITTED;
+	if (h->features & H_CR)
+		s.has |= SEG_HAS_CLOSE_CAPABLE;
 	if (!(flags & SEG_ACK))
 		s.ts_ecr = 0;
 	return s;

@@ -32,6 +32,7 @@
 #define H_WSCALE 4
 #define H_ALL    (H_TS | H_SACK | H_WSCALE)
 #define H_ACTIVE 8 /* we open */
+#define H_CR     16 /* close request */
 
 #define H_PEER_WSCALE 3
 #define H_OUT_MAX     512

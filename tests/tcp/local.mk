@@ -46,4 +46,10 @@ tests_tcp_window_test_LDADD = $(TCP_TEST_LIBS)
 tests_tcp_option_test_SOURCES = tests/tcp/option_test.c $(harness_sources)
 tests_tcp_option_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
 tests_tcp_option_test_LDADD = $(TCP_TEST_LIBS)
+
+check_PROGRAMS += tests/tcp/close_request_test
+tests_tcp_close_request_test_SOURCES = tests/tcp/close_request_test.c $(harness_sources)
+tests_tcp_close_request_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
+tests_tcp_close_request_test_LDADD = $(TCP_TEST_LIBS)
+TESTS += tests/tcp/close_request_test
 endif

@@ -227,6 +227,67 @@ END_TEST
 
 /* Rule 0 with the default: 4,000 closes in a minute, of whichever kind, then FIN now; other clients
  * and later minutes are free. */
+/* ---- rule 4 ---- */
+
+static void asked_outcome(enum close_end end, bool answered)
+{
+	struct close_outcome out = {.end = end, .key = f.key, .held = true, .asked = true, .answered = answered, .peer_fin_after_us = TIME_NEVER};
+	p->ops->outcome(p, now, &out);
+}
+
+/* Whatever the protocol, a shutdown, too; without budget, up to hold_max. */
+START_TEST(who_can_be_asked_is_asked)
+{
+	for (uint32_t i = 0; i < 5000; i++) { /* beyond the budget of one client */
+		facts_ready(1);
+		f.can_ask = true;
+		f.call = i & 1 ? CLOSE_CALL_SHUTDOWN : CLOSE_CALL_CLOSE;
+		f.reader = i % 4;
+		f.last_bytes_ours = i & 2;
+		ck_assert_int_eq(decide(), CLOSE_REASON_ASKED);
+		ck_assert_int_eq(v.action, CLOSE_ASK);
+		ck_assert_int_eq(v.hold_us, 1000000);
+		asked_outcome(CLOSE_END_PEER_FIN, true);
+	}
+	struct steer_counts c = counts();
+	ck_assert_uint_eq(c.asked, 5000);
+	ck_assert_uint_eq(c.answered, 5000);
+	ck_assert_uint_eq(c.client_first, 5000);
+	ck_assert_uint_eq(c.held_now, 0);
+	facts_ready(1);
+	f.can_ask = f.exiting = true;
+	fin_now(CLOSE_REASON_EXITING);
+	facts_ready(1);
+	f.can_ask = f.unread = true;
+	fin_now(CLOSE_REASON_UNREAD);
+	facts_ready(1);
+	f.can_ask = f.linger = true;
+	fin_now(CLOSE_REASON_LINGER);
+}
+END_TEST
+
+/* Three in a row without an answer: something takes the option out. For a minute, then two. */
+START_TEST(nobody_answers)
+{
+	int64_t stop = 60 * USEC_PER_SEC;
+	for (int round = 0; round < 3; round++, stop *= 2) {
+		for (int i = 0; i < 3; i++) {
+			facts_ready(1);
+			f.can_ask = true;
+			ck_assert_int_eq(decide(), CLOSE_REASON_ASKED);
+			asked_outcome(CLOSE_END_EXPIRED, false);
+		}
+		facts_ready(1);
+		f.can_ask = true;
+		f.call = CLOSE_CALL_SHUTDOWN;
+		now += stop - 1;
+		fin_now(CLOSE_REASON_SHUTDOWN);
+		now++;
+	}
+	ck_assert_uint_eq(counts().server_first[CLOSE_REASON_ASKED], 9);
+}
+END_TEST
+
 START_TEST(budget)
 {
 	for (int i = 0; i < 4000; i++) {
@@ -416,7 +477,7 @@ int main(void)
 				     data_in_a_hold,
 				     references,
 				     names};
-	const TTest *const adaptive[] = {refusals, tls_is_not_held};
+	const TTest *const adaptive[] = {refusals, tls_is_not_held, who_can_be_asked_is_asked, nobody_answers};
 	const TTest *const off[] = {off_never_holds};
 	Suite *suite = suite_create("steer_policy");
 	add(suite, "hold", setup_hold, hold, sizeof hold / sizeof hold[0]);

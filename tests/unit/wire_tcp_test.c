@@ -192,6 +192,34 @@ START_TEST(test_wrong_lengths_of_known_kinds)
 END_TEST
 
 /* RFC 7323 §2.3 */
+/* Kind 253 with our experiment's identifier; every other one, and every other length, is somebody else's. */
+START_TEST(test_close_request)
+{
+	struct tcp_segment s = {.flags = SEG_SYN, .has = SEG_HAS_MSS | SEG_HAS_SACK_PERMITTED | SEG_HAS_TIMESTAMPS | SEG_HAS_WSCALE |
+							 SEG_HAS_CLOSE_CAPABLE}, in;
+	uint8_t out[TCP_HDR_MAX];
+	size_t n = tcp_build(&s, out);
+	ck_assert_uint_eq(n, 44);
+	ck_assert_mem_eq(out + 40, "\xfd\x04\xf1\xfe", 4);
+	ck_assert_int_eq(tcp_parse(out, n, &in), 0);
+	ck_assert_uint_eq(in.has, s.has);
+
+	s = (struct tcp_segment){.flags = SEG_ACK, .has = SEG_HAS_TIMESTAMPS | SEG_HAS_CLOSE_REQUEST, .close_seq = 0x01020304, .n_sack = 3};
+	n = tcp_build(&s, out);
+	ck_assert_uint_eq(n, 20 + 12 + 8 + 4 + 2 * 8); /* two of the blocks fit */
+	ck_assert_mem_eq(out + 32, "\xfd\x08\xf1\xfe\x01\x02\x03\x04", 8);
+	ck_assert_int_eq(tcp_parse(out, n, &in), 0);
+	ck_assert(in.has & SEG_HAS_CLOSE_REQUEST);
+	ck_assert_uint_eq(in.close_seq, 0x01020304);
+	ck_assert_uint_eq(in.n_sack, 2);
+
+	out[34] ^= 1; /* another experiment */
+	ck_assert_int_eq(tcp_parse(out, n, &in), 0);
+	ck_assert_uint_eq(in.has, SEG_HAS_TIMESTAMPS);
+	ck_assert_uint_eq(in.n_sack, 2);
+}
+END_TEST
+
 START_TEST(test_window_scale_is_at_most_14)
 {
 	for (unsigned shift = 0; shift < 256; shift++) {
@@ -269,6 +297,7 @@ int main(void)
 	tcase_add_test(tc, test_unknown_kinds_are_skipped);
 	tcase_add_test(tc, test_lying_lengths);
 	tcase_add_test(tc, test_wrong_lengths_of_known_kinds);
+	tcase_add_test(tc, test_close_request);
 	tcase_add_test(tc, test_window_scale_is_at_most_14);
 	tcase_add_test(tc, test_round_trip);
 	suite_add_tcase(s, tc);
