@@ -24,6 +24,7 @@
 #include "kernel/ports.h"
 #include "link/link.h"
 #include "socket/sock.h"
+#include "steer/reader.h"
 #include "steer/steer.h"
 #include "tcp/tcp.h"
 
@@ -99,6 +100,8 @@ struct sock {
 	struct sock *listener;   /* until accepted: whose queue it is on */
 	struct listener *lst;    /* SOCK_KIND_LISTENER */
 	struct close_policy *policy; /* accepted connections: a reference */
+	struct reader reader;        /* … and what their protocol says of the close */
+	bool read_protocol;
 	int family;              /* AF_INET or AF_INET6, as the application made it */
 	bool v6only;
 	bool nonblock, accepted, in_demux, live /* tcp is open: fini owed */, reported /* connect's end was told */;

@@ -88,6 +88,7 @@ void listener_on_syn(struct engine *e, struct sock *l, const struct ip_input *in
 	}
 	s->flow.key = in->key;
 	s->policy = l->lst->policy;
+	s->read_protocol = e->settings.close_policy != CLOSE_POLICY_OFF;
 	steer_listener_ref(s->policy);
 	int err = syn_destination(e, s);
 	if (!err)

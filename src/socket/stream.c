@@ -48,6 +48,22 @@ static bool cursor_piece(const struct msghdr *msg, struct iov_cursor *c, struct 
 	return true;
 }
 
+/* The protocol reader of an accepted connection; it goes when it has nothing more to say. */
+static void reader_feed(struct sock *s, bool in, const void *bytes, size_t n)
+{
+	if (in)
+		reader_in(&s->reader, bytes, n);
+	else
+		reader_out(&s->reader, bytes, n);
+	if (reader_is_silent(&s->reader))
+		s->read_protocol = false;
+}
+
+static void reader_tell(struct sock *s)
+{
+	tcp_set_reader(&s->tcp, reader_says(&s->reader));
+}
+
 /* One pass: as much as fits now. Bytes, or -errno when none. */
 static ssize_t send_some(struct engine *e, struct sock *s, const struct msghdr *msg, struct iov_cursor *c, int flags, size_t left)
 {
@@ -60,6 +76,8 @@ static ssize_t send_some(struct engine *e, struct sock *s, const struct msghdr *
 		ssize_t n = tcp_send(&s->tcp, e->now, &piece, 1, !last || (flags & MSG_MORE), last && (flags & MSG_OOB));
 		if (n < 0)
 			return sent ? (ssize_t)sent : n;
+		if (s->read_protocol)
+			reader_feed(s, false, piece.iov_base, n);
 		c->off += n;
 		sent += n;
 		if ((size_t)n < piece.iov_len)
@@ -139,6 +157,10 @@ static ssize_t recv_some(struct engine *e, struct sock *s, const struct msghdr *
 		ssize_t n = tcp_recv(&s->tcp, e->now, &piece, 1, false, flags & MSG_TRUNC);
 		if (n < 0)
 			return got ? (ssize_t)got : n;
+		if (s->read_protocol && flags & MSG_TRUNC)
+			reader_lost(&s->reader);
+		else if (s->read_protocol)
+			reader_feed(s, true, piece.iov_base, n);
 		c->off += n;
 		got += n;
 		if ((size_t)n < piece.iov_len)
@@ -217,8 +239,10 @@ int sock_shutdown(struct sock *s, int how)
 		} else {
 			if (how != SHUT_WR)
 				s->shut_rd = true;
-			if (how != SHUT_RD)
+			if (how != SHUT_RD) {
+				reader_tell(s);
 				tcp_shutdown(&s->tcp, e->now);
+			}
 			count_first_fin(e, s);
 			sock_mark_dirty(e, s);
 			sock_process_events(e, s);
@@ -252,6 +276,7 @@ void stream_close(struct engine *e, struct sock *s, bool exiting)
 {
 	if (!s->live)
 		return;
+	reader_tell(s);
 	if (s->linger_on && s->linger_s == 0)
 		tcp_abort(&s->tcp, e->now);
 	else

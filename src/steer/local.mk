@@ -4,5 +4,10 @@ src_libsteer_a_SOURCES = \
 	src/steer/budget.h \
 	src/steer/learner.c \
 	src/steer/learner.h \
+	src/steer/reader.c \
+	src/steer/reader.h \
+	src/steer/reader_http.c \
+	src/steer/reader_internal.h \
+	src/steer/reader_lines.c \
 	src/steer/steer.c \
 	src/steer/steer.h

@@ -3,6 +3,11 @@
 
 #include <errno.h>
 
+void tcp_set_reader(struct tcp_conn *c, enum reader_says says)
+{
+	c->reader = says;
+}
+
 int tcp_shutdown(struct tcp_conn *c, int64_t now)
 {
 	switch (c->state) {

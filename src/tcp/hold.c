@@ -80,7 +80,7 @@ static void ask(struct tcp_conn *c, int64_t now, enum close_call call, bool ling
 		.srtt_us = c->srtt_us,
 		.bytes_in = c->bytes_in,
 		.bytes_out = c->bytes_out + snd_unsent(c),
-		.reader = READER_SILENT,
+		.reader = c->reader,
 		.can_ask = c->cr_on && c->state == TCPS_ESTABLISHED,
 	};
 	c->policy->ops->decide(c->policy, now, &facts, verdict);

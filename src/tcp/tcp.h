@@ -157,6 +157,8 @@ int tcp_recv_urgent(struct tcp_conn *c, uint8_t *byte); /* 0, -EAGAIN, -EINVAL *
 bool tcp_urgent_ready(const struct tcp_conn *c);        /* POLLPRI: tcp_recv_urgent would give a byte */
 bool tcp_at_mark(const struct tcp_conn *c);             /* SIOCATMARK */
 
+/* What a protocol reader says of the conversation so far: a fact for the policy. */
+void tcp_set_reader(struct tcp_conn *c, enum reader_says says);
 /* shutdown(SHUT_WR): the policy is asked. 0, -ENOTCONN. */
 int tcp_shutdown(struct tcp_conn *c, int64_t now);
 /* The application's last reference goes. Unread data: RST (RFC 9293 MUST-17 family, as Linux). Otherwise the policy is asked, and

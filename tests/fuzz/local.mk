@@ -9,9 +9,18 @@ tests_fuzz_frame_replay_CPPFLAGS = $(AM_CPPFLAGS) -DCORPUS='"tests/fuzz/corpus/f
 tests_fuzz_frame_replay_LDADD = $(FUZZ_LIBS)
 EXTRA_DIST += tests/fuzz/corpus
 
+check_PROGRAMS += tests/fuzz/reader_replay
+TESTS += tests/fuzz/reader_replay
+tests_fuzz_reader_replay_SOURCES = tests/fuzz/reader_fuzz.c tests/fuzz/fuzz.h tests/fuzz/replay.c
+tests_fuzz_reader_replay_CPPFLAGS = $(AM_CPPFLAGS) -DCORPUS='"tests/fuzz/corpus/reader"'
+tests_fuzz_reader_replay_LDADD = src/libsteer.a src/libbase.a
+
 if FUZZERS
 AM_CFLAGS += -fsanitize=fuzzer-no-link
-noinst_PROGRAMS += tests/fuzz/frame_fuzz
+noinst_PROGRAMS += tests/fuzz/frame_fuzz tests/fuzz/reader_fuzz
+tests_fuzz_reader_fuzz_SOURCES = tests/fuzz/reader_fuzz.c tests/fuzz/fuzz.h
+tests_fuzz_reader_fuzz_LDADD = src/libsteer.a src/libbase.a
+tests_fuzz_reader_fuzz_LDFLAGS = $(AM_LDFLAGS) -fsanitize=fuzzer
 tests_fuzz_frame_fuzz_SOURCES = tests/fuzz/frame_fuzz.c tests/fuzz/fuzz.h tests/fuzz/link_none.c
 tests_fuzz_frame_fuzz_LDADD = $(FUZZ_LIBS)
 tests_fuzz_frame_fuzz_LDFLAGS = $(AM_LDFLAGS) -fsanitize=fuzzer

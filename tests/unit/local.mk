@@ -57,7 +57,8 @@ endif
 # settings, steer
 if HAVE_CHECK
 steer_tests = tests/unit/settings_test tests/unit/steer_budget_test tests/unit/steer_policy_test \
-	tests/unit/steer_learner_test
+	tests/unit/steer_learner_test \
+	tests/unit/steer_reader_test
 check_PROGRAMS += $(steer_tests)
 TESTS += $(steer_tests)
 
@@ -70,6 +71,9 @@ tests_unit_steer_budget_test_LDADD = src/libsteer.a src/libbase.a $(UNIT_LIBS)
 tests_unit_steer_learner_test_SOURCES = tests/unit/steer_learner_test.c
 tests_unit_steer_learner_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
 tests_unit_steer_learner_test_LDADD = src/libsteer.a src/libbase.a $(UNIT_LIBS)
+tests_unit_steer_reader_test_SOURCES = tests/unit/steer_reader_test.c
+tests_unit_steer_reader_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
+tests_unit_steer_reader_test_LDADD = src/libsteer.a src/libbase.a $(UNIT_LIBS)
 tests_unit_steer_policy_test_SOURCES = tests/unit/steer_policy_test.c
 tests_unit_steer_policy_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
 tests_unit_steer_policy_test_LDADD = src/libsteer.a src/libtcp.a src/libbase.a $(UNIT_LIBS)

@@ -1,0 +1,80 @@
+/* Chooses the reader by the first byte of a connection, and hands the bytes on. */
+#include "steer/reader_internal.h"
+
+#define TLS_FIRST 20 /* change_cipher_spec … */
+#define TLS_LAST  23 /* … application_data; then the version's major number, 3 */
+
+static void become(struct reader *r, enum reader_kind kind)
+{
+	r->kind = kind;
+	if (kind == READER_KIND_HTTP)
+		http_start(r);
+	else if (kind == READER_KIND_LINES)
+		lines_start(r);
+}
+
+static bool is_upper(uint8_t c)
+{
+	return c >= 'A' && c <= 'Z';
+}
+
+/*
+ * The client speaks first: HTTP and redis' inline commands begin with a capital (an unknown method becomes lines within http_in), RESP with
+ * '*', memcached's words are in lower case. The server speaks first: a code of three digits, "+OK", "* OK".
+ */
+static enum reader_kind kind_of(bool in, uint8_t c)
+{
+	if (c >= TLS_FIRST && c <= TLS_LAST)
+		return READER_KIND_TLS;
+	if (in && (is_upper(c) || c == '\r' || c == '\n')) /* empty lines before a request: RFC 9112 §2.2 */
+		return READER_KIND_HTTP;
+	if (c == '*' || (in ? c >= 'a' && c <= 'z' : c == '+' || c == '2' || c == '4'))
+		return READER_KIND_LINES;
+	return READER_KIND_SILENT;
+}
+
+static void choose(struct reader *r, bool in, uint8_t c)
+{
+	r->speaks_first = !in;
+	become(r, kind_of(in, c));
+}
+
+void reader_in(struct reader *r, const void *bytes, size_t n)
+{
+	if (n == 0 || reader_is_silent(r))
+		return;
+	if (r->kind == READER_KIND_UNDECIDED)
+		choose(r, true, *(const uint8_t *)bytes);
+	if (r->kind == READER_KIND_HTTP)
+		http_in(r, bytes, n);
+	else if (r->kind == READER_KIND_LINES)
+		lines_in(r, bytes, n);
+}
+
+void reader_out(struct reader *r, const void *bytes, size_t n)
+{
+	if (n == 0 || reader_is_silent(r))
+		return;
+	if (r->kind == READER_KIND_UNDECIDED)
+		choose(r, false, *(const uint8_t *)bytes);
+	if (r->kind == READER_KIND_HTTP)
+		http_out(r, bytes, n);
+	else if (r->kind == READER_KIND_LINES)
+		lines_out(r, bytes, n);
+}
+
+enum reader_says reader_says(const struct reader *r)
+{
+	switch ((enum reader_kind)r->kind) {
+	case READER_KIND_HTTP:
+		return http_says(r);
+	case READER_KIND_LINES:
+		return lines_says(r);
+	case READER_KIND_TLS:
+		return READER_TLS;
+	case READER_KIND_UNDECIDED:
+	case READER_KIND_SILENT:
+		break;
+	}
+	return READER_SILENT;
+}
