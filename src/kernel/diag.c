@@ -2,7 +2,7 @@
  * inet_diag: which TCP sockets the kernel itself owns (sock_diag(7)).
  *
  * Stateless: a netlink socket per question, which are rare (a listener starts, an unknown segment
- * arrives). The kernel filters by local port while it walks its table, so a host with many sockets
+ * arrives, a block of ports is leased). The kernel filters by local port while it walks its table, so a host with many sockets
  * costs a walk but no messages. One question about a 4-tuple is a hash lookup there.
  */
 #include "kernel/diag.h"
@@ -14,6 +14,7 @@
 #include <linux/sock_diag.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <string.h>
 
 #include "base/fd.h"
 #include "kernel/netlink.h"
@@ -27,6 +28,7 @@
 struct question {
 	struct nlmsghdr h; /* mnl builds it in place */
 	struct inet_diag_req_v2 req;
+	uint8_t filter[32];
 };
 
 static struct nlmsghdr *ask(struct question *q, int family, uint16_t flags)
@@ -65,7 +67,7 @@ static bool parse(const struct nlmsghdr *h, struct flow_key *key, int *state)
 
 struct dump {
 	struct diag_visit *visit;
-	uint16_t lport;
+	uint16_t first, last;
 };
 
 static int on_dumped(const struct nlmsghdr *h, void *ctx)
@@ -74,15 +76,28 @@ static int on_dumped(const struct nlmsghdr *h, void *ctx)
 	struct flow_key key;
 	int state;
 
-	if (parse(h, &key, &state) && key.lport == d->lport)
+	if (parse(h, &key, &state) && key.lport >= d->first && key.lport <= d->last)
 		d->visit->socket(d->visit, &key, state);
 	return 0;
 }
 
-int diag_dump_port(uint16_t lport, struct diag_visit *v)
+/* first <= source port <= last, in inet_diag's filter language: an operation, then its operand in an operation's `no`. */
+static void filter_ports(struct nlmsghdr *h, uint16_t first, uint16_t last)
+{
+	enum { OP = sizeof(struct inet_diag_bc_op) };
+	const struct inet_diag_bc_op program[] = {
+		{.code = INET_DIAG_BC_S_GE, .yes = 2 * OP, .no = 5 * OP /* one behind the end: no */},
+		{.no = first},
+		{.code = INET_DIAG_BC_S_LE, .yes = 2 * OP, .no = 3 * OP},
+		{.no = last},
+	};
+	mnl_attr_put(h, INET_DIAG_REQ_BYTECODE, sizeof program, program);
+}
+
+int diag_dump_ports(uint16_t first, uint16_t last, struct diag_visit *v)
 {
 	static const int families[] = {AF_INET, AF_INET6};
-	struct dump d = {.visit = v, .lport = lport};
+	struct dump d = {.visit = v, .first = first, .last = last};
 	struct question q;
 	int fd = fd_move_high(netlink_open(NETLINK_SOCK_DIAG));
 	int ret = fd;
@@ -90,51 +105,98 @@ int diag_dump_port(uint16_t lport, struct diag_visit *v)
 	for (int i = 0; i < 2 && ret >= 0; i++) {
 		struct nlmsghdr *h = ask(&q, families[i], NLM_F_DUMP);
 		struct inet_diag_req_v2 *req = mnl_nlmsg_get_payload(h);
-		req->id.idiag_sport = htons(lport);
+		if (first == last)
+			req->id.idiag_sport = htons(first);
+		else
+			filter_ports(h, first, last);
 		ret = netlink_talk(fd, h, on_dumped, &d);
 	}
 	fd_close(fd);
 	return ret < 0 ? ret : 0;
 }
 
+int diag_dump_port(uint16_t lport, struct diag_visit *v)
+{
+	return diag_dump_ports(lport, lport, v);
+}
+
 struct ownership {
 	const struct flow_key *key;
-	int owned;
+	int owned, state;
+	uint32_t cookie[2]; /* names the very socket */
 };
 
 /* The kernel's lookup falls back to a listener; only the very 4-tuple counts. */
 static int on_found(const struct nlmsghdr *h, void *ctx)
 {
 	struct ownership *o = ctx;
+	const struct inet_diag_msg *m = mnl_nlmsg_get_payload(h);
 	struct flow_key key;
 	int state;
 
-	if (parse(h, &key, &state) && flow_key_equal(&key, o->key))
+	if (parse(h, &key, &state) && flow_key_equal(&key, o->key)) {
 		o->owned = 1;
+		o->state = state;
+		memcpy(o->cookie, m->id.idiag_cookie, sizeof o->cookie);
+	}
 	return 0;
 }
 
-int diag_owns_on(const struct flow_key *key, int ifindex)
+/* A request about one 4-tuple. */
+static struct nlmsghdr *ask_flow(struct question *q, const struct flow_key *key, int ifindex)
 {
 	bool v4 = ip_addr_is_v4(&key->laddr);
-	struct ownership o = {.key = key};
-	struct question q;
-	struct nlmsghdr *h = ask(&q, v4 ? AF_INET : AF_INET6, 0);
+	struct nlmsghdr *h = ask(q, v4 ? AF_INET : AF_INET6, 0);
 	struct inet_diag_req_v2 *req = mnl_nlmsg_get_payload(h);
 	int skip = v4 ? 12 : 0; /* the IPv4 part of a mapped address */
-	int fd = fd_move_high(netlink_open(NETLINK_SOCK_DIAG));
-	int ret;
 
-	if (fd < 0)
-		return fd;
 	req->id.idiag_sport = htons(key->lport);
 	req->id.idiag_dport = htons(key->rport);
 	req->id.idiag_if = ifindex;
 	memcpy(req->id.idiag_src, key->laddr.b + skip, sizeof key->laddr.b - skip);
 	memcpy(req->id.idiag_dst, key->raddr.b + skip, sizeof key->raddr.b - skip);
-	ret = netlink_talk(fd, h, on_found, &o);
+	return h;
+}
+
+int diag_owns_on(const struct flow_key *key, int ifindex)
+{
+	struct ownership o = {.key = key};
+	struct question q;
+	int fd = fd_move_high(netlink_open(NETLINK_SOCK_DIAG));
+	int ret;
+
+	if (fd < 0)
+		return fd;
+	ret = netlink_talk(fd, ask_flow(&q, key, ifindex), on_found, &o);
 	fd_close(fd);
 	return ret < 0 && ret != -ENOENT ? ret : o.owned;
+}
+
+int diag_end_time_wait(const struct flow_key *key, int ifindex)
+{
+	struct ownership o = {.key = key};
+	struct question q;
+	int fd = fd_move_high(netlink_open(NETLINK_SOCK_DIAG));
+	int ret = fd;
+
+	if (fd < 0)
+		return fd;
+	ret = netlink_talk(fd, ask_flow(&q, key, ifindex), on_found, &o);
+	if (ret == -ENOENT || (ret >= 0 && !o.owned)) {
+		ret = 0;
+	} else if (ret >= 0 && o.state != TCP_TIME_WAIT) {
+		ret = -EBUSY;
+	} else if (ret >= 0) {
+		struct nlmsghdr *h = ask_flow(&q, key, ifindex);
+		struct inet_diag_req_v2 *req = mnl_nlmsg_get_payload(h);
+		h->nlmsg_type = SOCK_DESTROY;
+		/* Without the cookie the lookup could fall back to the listener, and end that. */
+		memcpy(req->id.idiag_cookie, o.cookie, sizeof o.cookie);
+		ret = netlink_talk(fd, h, NULL, NULL);
+		ret = ret >= 0 ? 1 : ret == -ENOENT || ret == -ESTALE ? 0 : ret; /* it ended by itself */
+	}
+	fd_close(fd);
+	return ret;
 }
 
 int diag_owns(const struct flow_key *key)

@@ -19,6 +19,11 @@
  * TIME-WAITs on its ports have time to end. The file is a hint: the binding decides. Without it (no
  * permission) the order starts at a random block.
  *
+ * A port on which the kernel itself has a connection, or the TIME-WAIT of one that was handed over
+ * to it, is left out: its segments would be taken from it, and when this process dies it would
+ * answer our peers with ACKs of the old connection. One inet_diag dump per lease, and again after
+ * KERNELS_AGAIN_S while there are any.
+ *
  * Which port: RFC 6056 §3.3.4 (double hash) over the leased ports in lease order.
  *
  * Limits: -EADDRNOTAVAIL when all 64-port blocks are leased by others or full for this 4-tuple;
@@ -38,9 +43,11 @@
 #include <time.h>
 
 #include "base/fd.h"
+#include "base/list.h"
 #include "base/log.h"
 #include "base/siphash.h"
 #include "base/sys.h"
+#include "kernel/diag.h"
 
 #define BLOCK_PORTS 64u
 #define BLOCKS      (65536u / BLOCK_PORTS)
@@ -50,10 +57,13 @@
 #define LOWER_UNIT  16u        /* blocks leased as one below BLOCK_UPPER */
 #define TABLE_SIZE  64u        /* RFC 6056 §3.3.4: TABLE_LENGTH, "10 or more" */
 #define STAMPS_PATH "/run/finesse/ports"
+#define KERNELS_AGAIN_S 60 /* Linux's TIME-WAIT */
 
 struct lease {
 	uint16_t block;
-	int fd; /* -1: an earlier block's covers it */
+	int fd;           /* -1: an earlier block's covers it */
+	uint64_t kernels; /* a bit per port: the kernel has a socket there … */
+	int64_t asked_s;  /* … or had, then */
 };
 
 struct ports {
@@ -177,6 +187,31 @@ static socklen_t block_name(struct sockaddr_un *un, unsigned block)
 	return offsetof(struct sockaddr_un, sun_path) + 1 + n;
 }
 
+struct mark {
+	struct diag_visit visit;
+	struct lease *first; /* of a unit */
+};
+
+static void mark_kernels(struct diag_visit *v, const struct flow_key *key, int state)
+{
+	struct lease *first = container_of(v, struct mark, visit)->first;
+	(void)state;
+	first[key->lport / BLOCK_PORTS - first->block].kernels |= UINT64_C(1) << key->lport % BLOCK_PORTS;
+}
+
+/* Without an answer nothing is marked: as if the kernel had nothing there. */
+static void ask_kernels(struct lease *first, unsigned n, int64_t now_s)
+{
+	struct mark m = {.visit.socket = mark_kernels, .first = first};
+	for (unsigned i = 0; i < n; i++) {
+		first[i].kernels = 0;
+		first[i].asked_s = now_s;
+	}
+	int ret = diag_dump_ports(first->block * BLOCK_PORTS, (first->block + n) * BLOCK_PORTS - 1, &m.visit);
+	if (ret < 0)
+		log_info("ports", "which ports the kernel has is not known (errno %d)", -ret);
+}
+
 static int take_unit(struct ports *p, unsigned block, unsigned n)
 {
 	struct sockaddr_un un;
@@ -196,7 +231,9 @@ static int take_unit(struct ports *p, unsigned block, unsigned n)
 	if (fd < 0)
 		return fd;
 	for (unsigned i = 0; i < n; i++)
-		leases[p->n_leases++] = (struct lease){.block = block + i, .fd = i ? -1 : fd};
+		leases[p->n_leases + i] = (struct lease){.block = block + i, .fd = i ? -1 : fd};
+	ask_kernels(leases + p->n_leases, n, boot_seconds());
+	p->n_leases += n;
 	return 0;
 }
 
@@ -315,6 +352,17 @@ void ports_forget(struct ports *p)
 	ports_close(p);
 }
 
+void ports_handed_over(struct ports *p, uint16_t lport)
+{
+	for (unsigned i = 0; i < p->n_leases; i++) {
+		struct lease *l = &p->leases[i];
+		if (l->block != lport / BLOCK_PORTS)
+			continue;
+		l->kernels |= UINT64_C(1) << lport % BLOCK_PORTS;
+		l->asked_s = boot_seconds();
+	}
+}
+
 unsigned ports_leased(const struct ports *p)
 {
 	return p->n_leases * BLOCK_PORTS;
@@ -344,12 +392,23 @@ static void start_pick(struct ports *p, struct pick *k)
 	k->index = &p->table[siphash24(&in, sizeof in, p->secret) % TABLE_SIZE];
 }
 
+static bool is_kernels(struct lease *l, unsigned bit)
+{
+	int64_t now_s;
+	if (!l->kernels)
+		return false;
+	if ((now_s = boot_seconds()) - l->asked_s > KERNELS_AGAIN_S)
+		ask_kernels(l, 1, now_s);
+	return l->kernels >> bit & 1;
+}
+
 /* The `at`-th leased port. */
 static bool try_port(struct ports *p, struct pick *k, unsigned at)
 {
-	unsigned port = p->leases[at / BLOCK_PORTS].block * BLOCK_PORTS + at % BLOCK_PORTS;
+	struct lease *l = &p->leases[at / BLOCK_PORTS];
+	unsigned port = l->block * BLOCK_PORTS + at % BLOCK_PORTS;
 	k->key->lport = port;
-	return is_usable(p, port) && !k->use->in_use(k->use, k->key);
+	return is_usable(p, port) && !is_kernels(l, at % BLOCK_PORTS) && !k->use->in_use(k->use, k->key);
 }
 
 /* RFC 6056 §3.3.4's loop over the leased ports. */
@@ -366,7 +425,7 @@ static int try_leased(struct ports *p, struct pick *k)
 }
 
 /*
- * What was leased last has a free port, unless it is reserved as a whole. The next search for this
+ * What was leased last has a free port, unless it is reserved or the kernel's as a whole. The next search for this
  * destination goes on behind it, not at the start of the blocks that are full.
  */
 static int try_newest(struct ports *p, struct pick *k, unsigned had)

@@ -22,6 +22,8 @@ struct ports_in_use {
 };
 /* Sets key->lport to a free port for this 4-tuple. -EADDRNOTAVAIL when every leasable port is in use. */
 int ports_pick(struct ports *p, struct flow_key *key, struct ports_in_use *u);
+/* A connection on this port has become the kernel's: not ours to use while the kernel has it. */
+void ports_handed_over(struct ports *p, uint16_t lport);
 
 /* How many ports this process has leased so far. */
 unsigned ports_leased(const struct ports *p);

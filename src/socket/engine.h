@@ -84,6 +84,7 @@ struct listener {
 	struct tcp_options options; /* what accepted sockets inherit */
 	uint32_t overflows;
 	bool claimed; /* the port is ours in the classifier */
+	int64_t kernel_time_waits_until; /* … of the kernel's on this port, at most: listen.c */
 };
 
 struct sock {

@@ -19,6 +19,8 @@ static void flow_becomes_kernels(struct engine *e, struct sock *s)
 {
 	if (!s->exact)
 		exception_add(e, &s->flow.key); /* on a listening port of ours */
+	if (!s->policy)
+		ports_handed_over(e->ports, s->flow.key.lport);
 	sock_leave_demux(e, s);
 }
 

@@ -18,9 +18,12 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdio.h>
+#include <string.h>
 
 /* Embryos a small backlog may still have, as Linux's tcp_max_syn_backlog floor. */
 #define EMBRYOS_MIN 128
+/* TCP_TIMEWAIT_LEN of Linux. Nothing prolongs one: segments to this port do not reach the kernel any more. */
+#define KERNEL_TIME_WAIT_US (60 * USEC_PER_SEC)
 
 static bool listener_matches(const struct sock *l, const struct flow_key *key)
 {
@@ -75,12 +78,28 @@ static int syn_open(struct engine *e, struct sock *l, struct sock *s, const stru
 	return err ? err : sock_enter_demux(e, s);
 }
 
+/*
+ * The kernel's TIME-WAIT of an earlier connection with the same 4-tuple ends when ours begins: when this process dies it would
+ * answer in our place. False: the kernel keeps the 4-tuple, and gets the SYN when it comes again.
+ */
+static bool kernel_gives_up(struct engine *e, const struct flow_key *key)
+{
+	int r = diag_end_time_wait(key, link_info(e->link)->ifindex);
+	if (r >= 0)
+		return true;
+	log_debug("listen", "the kernel keeps a connection from port %u (%s)", key->rport, strerror(-r));
+	e->counters[SOCKC_KernelOwns]++;
+	return exception_add(e, key) < 0; /* no room: ours all the same */
+}
+
 void listener_on_syn(struct engine *e, struct sock *l, const struct ip_input *in, uint32_t iss_min)
 {
 	if (listener_accept_full(l) || embryos_full(l->lst)) {
 		e->counters[SOCKC_ListenDrops]++;
 		return;
 	}
+	if (e->now < l->lst->kernel_time_waits_until && !kernel_gives_up(e, &in->key))
+		return;
 	struct sock *s = sock_new(e, SOCK_KIND_CONN, l->family);
 	if (!s) {
 		e->counters[SOCKC_NoMemory]++;
@@ -133,14 +152,17 @@ struct except_kernel {
 	struct diag_visit visit;
 	struct engine *e;
 	unsigned n;
+	bool time_waits;
 	int err; /* of the first exception that could not be added */
 };
 
 static void except_one(struct diag_visit *v, const struct flow_key *key, int state)
 {
 	struct except_kernel *x = container_of(v, struct except_kernel, visit);
-	if (state == TCP_TIME_WAIT) /* the peer's next SYN is ours; a late segment is asked for by input_unknown */
+	if (state == TCP_TIME_WAIT) { /* the peer's next SYN is ours; a late segment is asked for by input_unknown */
+		x->time_waits = true;
 		return;
+	}
 	int err = exception_add(x->e, key);
 	if (!err)
 		x->n++;
@@ -149,12 +171,14 @@ static void except_one(struct diag_visit *v, const struct flow_key *key, int sta
 }
 
 /* Connections that the kernel has on this port stay its own: those of an old process, orphans still sending. */
-static int except_kernel_connections(struct engine *e, uint16_t port)
+static int except_kernel_connections(struct engine *e, struct listener *lst)
 {
 	struct except_kernel x = {.visit.socket = except_one, .e = e};
-	int err = diag_dump_port(port, &x.visit);
+	int err = diag_dump_port(lst->port, &x.visit);
 	if (x.n)
-		log_info("listen", "%u connections on port %u stay with the kernel", x.n, port);
+		log_info("listen", "%u connections on port %u stay with the kernel", x.n, lst->port);
+	if (x.time_waits)
+		lst->kernel_time_waits_until = e->now + KERNEL_TIME_WAIT_US;
 	return err ? err : x.err;
 }
 
@@ -241,7 +265,7 @@ int listener_claim(struct engine *e, struct sock *l)
 	lst->claimed = true;
 	list_push_back(&e->listeners, &lst->node);
 	/* After the claim, so that no connection can slip in between; what the kernel owned meanwhile is asked for by input_unknown. */
-	return except_kernel_connections(e, lst->port);
+	return except_kernel_connections(e, lst);
 }
 
 static int decide_listen_locked(struct engine *e, int kfd, int backlog, struct sock **out)

@@ -267,6 +267,7 @@ int load(const struct load_options *o)
 		client.slots[i].fd = -1;
 	bool good = run(o);
 	again.count = o->again;
+	again.parallel = (o->parallel + 1) / 2;
 	if (again.count && read(STDIN_FILENO, &newline, 1) == 1) {
 		good &= run(&again);
 		while (read(STDIN_FILENO, &newline, 1) > 0) /* stays, so that it can be looked at */

@@ -76,9 +76,21 @@ def server_says(lab):
 
 # ---- what a process holds ----
 
+def count_fds(pid):
+    """But for what grows with the most there ever was, by design: leases of ports (one for 64 to 1024), tables of the classifier (doubled)."""
+    names = []
+    for fd in os.listdir("/proc/%d/fd" % pid):
+        try:
+            names.append(os.readlink("/proc/%d/fd/%s" % (pid, fd)))
+        except FileNotFoundError:
+            pass
+    return sum(name != "anon_inode:bpf-map" for name in names)
+
+
 class Holding:
     def __init__(self, host, p):
-        self.fds = len(os.listdir("/proc/%d/fd" % p.pid))
+        leases = host.text(["cat", "/proc/net/unix"]).count("@finesse/ports/")
+        self.fds = count_fds(p.pid) - leases
         document = host.stat(p.pid) if finesse_command() else {}
         memory = document.get("memory", {"in_use_bytes": 0, "objects": {}, "failures": 0})
         self.in_use, self.objects, self.failures = memory["in_use_bytes"], memory["objects"], memory["failures"]
@@ -89,13 +101,24 @@ class Holding:
         self.rss = int(status.split("VmRSS:")[1].split()[0]) * 1024
 
     def is_back(self, start):
-        """Nothing more than at the start; TIME-WAIT apart, which has entries, and at a client leases of the blocks of ports that it is on."""
-        return self.connections <= start.connections and (self.fds <= start.fds or self.time_wait > start.time_wait) and \
+        """Nothing more than at the start, but for TIME-WAIT."""
+        return (self.connections, self.fds) == (start.connections, start.fds) and \
             self.in_use - self.time_wait_bytes <= start.in_use - start.time_wait_bytes
 
     def __str__(self):
         return "%d connections, %d TIME-WAITs, %d fds, pool %d bytes in use (%s), RSS %d kB" % (
             self.connections, self.time_wait, self.fds, self.in_use, self.objects, self.rss // 1024)
+
+
+def settled(host, p):
+    """What it holds when its last connection is over."""
+    end = time.monotonic() + SETTLE_SECONDS
+    while True:
+        now = Holding(host, p)
+        if not now.connections:
+            return now
+        expect(time.monotonic() < end, "connections are left after %d s: %s" % (SETTLE_SECONDS, now))
+        time.sleep(0.1)
 
 
 def wait_back(host, p, start, seconds, until=lambda now: True):
@@ -118,8 +141,8 @@ def check_memory(start, end):
 
 # ---- churn ----
 
-def run_client(lab, count, first, finesse, locals_):
-    argv = client_argv(lab, "--count", count, "--parallel", PARALLEL, "--first", first, *locals_)
+def run_client(lab, count, first, finesse, locals_, parallel=PARALLEL):
+    argv = client_argv(lab, "--count", count, "--parallel", parallel, "--first", first, *locals_)
     p = lab.client.run(argv, finesse, timeout=30 + count / RATE_LEAST, check=False)
     try:
         result = json.loads(p.stdout)
@@ -133,8 +156,8 @@ def churn_server(lab, first, count, long):
     """The server under finesse. A kernel client that closes first needs many addresses; one is enough where we do."""
     server = start_server(lab, True, settings=("--close-policy", "off"))
     locals_ = LOCALS if first == "client" else ()
-    run_client(lab, WARM_UP, first, False, LOCALS)
-    start = Holding(lab.server, server)
+    run_client(lab, WARM_UP, first, False, LOCALS, 2 * PARALLEL)  # more at once: tables that follow the crowd have grown
+    start = settled(lab.server, server)
     result = run_client(lab, count, first, False, locals_)
     carried_by_the_engine(lab, True, False)
     return tell_churn(lab.server, server, start, result, count, first == "server", long)
@@ -143,7 +166,7 @@ def churn_server(lab, first, count, long):
 def churn_client(lab, first, count, long):
     """The client under finesse, to one address and port of a kernel server. It stays when it is done: measured while it lasts."""
     start_server(lab, False)
-    client = lab.client.spawn(client_argv(lab, "--count", WARM_UP, "--again", count, "--parallel", PARALLEL, "--first", first), True,
+    client = lab.client.spawn(client_argv(lab, "--count", WARM_UP, "--again", count, "--parallel", 2 * PARALLEL, "--first", first), True,
                               stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=open(Path(lab.dir) / "client.err", "wb"))
     def phase(n):
         line = client.stdout.readline()
@@ -152,7 +175,7 @@ def churn_client(lab, first, count, long):
         expect(result["connections"] == n and result["answers"] == n, "%s; the server: %s" % (result, server_says(lab)))
         return result
     phase(WARM_UP)
-    start = wait_back(lab.client, client, Holding(lab.client, client), SETTLE_SECONDS, lambda now: not now.connections)
+    start = settled(lab.client, client)
     client.stdin.write(b"\n")
     client.stdin.flush()
     result = phase(count)
@@ -169,8 +192,8 @@ def tell_churn(host, p, start, result, count, we_close_first, long):
     if we_close_first and finesse_command():
         expect(end.time_wait > 0, "we closed first and hold no TIME-WAIT: %s" % end)
     check_memory(start, end)
-    told = "%d connections, %.0f a second; pool %d → %d bytes, RSS %d → %d kB, %d TIME-WAITs" % (
-        count, count / result["seconds"], start.in_use, end.in_use, start.rss // 1024, end.rss // 1024, end.time_wait)
+    told = "%d connections, %.0f a second; %d fds, pool %d → %d bytes, RSS %d → %d kB, %d TIME-WAITs" % (
+        count, count / result["seconds"], end.fds, start.in_use, end.in_use, start.rss // 1024, end.rss // 1024, end.time_wait)
     if long and end.time_wait:
         over = wait_back(host, p, start, TIME_WAIT_SECONDS, lambda now: now.time_wait == 0)
         check_memory(start, over)
@@ -202,6 +225,16 @@ HEARD_SECONDS = 5
 ENDS = {"SIGKILL": (signal.SIGKILL, -signal.SIGKILL), "SIGTERM": (signal.SIGTERM, -signal.SIGTERM), "exit": (signal.SIGUSR1, 0)}
 
 
+def hanging(lab, peer, dead):
+    """For a failure: the peer's connections, what the dead one's kernel has of the same, and what is still there of it."""
+    out = []
+    for line in peer.text(["ss", "-Htno", "state", "established", "( sport = :%d or dport = :%d )" % (PORT, PORT)]).splitlines()[:5]:
+        local, remote = line.split()[2:4]
+        there = dead.text(["ss", "-Htano", "src", remote, "dst", local]).strip()
+        out.append("%s; there: %s" % (" ".join(line.split()[1:]), there or "nothing"))
+    return "%s; left behind: %s" % (" | ".join(out), left_behind(lab, dead))
+
+
 def established(host):
     return len(host.text(["ss", "-Htn", "state", "established", "( sport = :%d or dport = :%d )" % (PORT, PORT)]).splitlines())
 
@@ -221,11 +254,13 @@ def kill_once(lab, rng, server_dies, how):
         try:
             client.wait(HEARD_SECONDS)
         except subprocess.TimeoutExpired:
-            raise Failed("%s of the server: %d of its clients' connections still hang" % (how, established(lab.client))) from None
+            raise Failed("%s of the server: %d of its clients' connections still hang: %s" %
+                         (how, established(lab.client), hanging(lab, lab.client, lab.server))) from None
         lab.processes.remove(client)
     else:
         while established(lab.server):
-            expect(time.monotonic() < end, "%s of the client: %d of the server's connections still hang" % (how, established(lab.server)))
+            expect(time.monotonic() < end, "%s of the client: %d of the server's connections still hang: %s" %
+                   (how, established(lab.server), hanging(lab, lab.server, lab.client)))
             time.sleep(0.05)
     left = left_behind(lab, lab.server if server_dies else lab.client)
     expect(not left, "%s left behind: %s" % (how, ", ".join(left)))
@@ -249,8 +284,8 @@ def kills(lab, count, seed, server_dies):
 def cases(args):
     n, long = args.connections, args.long
     for first in ("client", "server"):
-        yield "churn: the server, the %s closes first" % first, lambda lab, f=first: churn_server(lab, f, n, long)
-        yield "churn: the client, the %s closes first" % first, lambda lab, f=first: churn_client(lab, f, n, long)
+        yield "churn: the server; the %s closes first" % first, lambda lab, f=first: churn_server(lab, f, n, long)
+        yield "churn: the client; the %s closes first" % first, lambda lab, f=first: churn_client(lab, f, n, long)
     for role, server, client in (("the server", True, False), ("the client", False, True), ("both", True, True)):
         yield "crowd: %s" % role, lambda lab, s=server, c=client: crowd(lab, args.crowd, s, c)
     yield "kills: the server", lambda lab: kills(lab, args.kills, args.seed, True)

@@ -22,7 +22,7 @@ enum then { THEN_MORE, THEN_SERVER_CLOSES, THEN_CLIENT_CLOSES };
 struct load_options {
 	struct sockaddr_in server;
 	uint32_t count, parallel, rounds;
-	uint32_t again;    /* so many more when a byte comes on stdin; then it stays until the end of file there */
+	uint32_t again;    /* so many more, half as many at once, when a byte comes on stdin; then it stays until the end of file there */
 	bool server_first; /* closes first; else the client does */
 	bool together;     /* nobody closes before all have had all their answers */
 	int steady_ms;     /* > 0: both ends send that often, for ever; ends with the connections */

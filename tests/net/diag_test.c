@@ -158,6 +158,55 @@ START_TEST(time_wait_and_orphans)
 }
 END_TEST
 
+/* The kernel's TIME-WAIT ends when we say so; a connection that lives, and the listener, do not. */
+START_TEST(time_wait_is_ended)
+{
+	uint16_t port, live_port;
+	int s = server("0.0.0.0"), c = client("127.0.0.1", &port), a = accept(s, NULL, NULL);
+	struct flow_key k = key("127.0.0.1", PORT, "127.0.0.1", port), live = k, none = k;
+
+	close(a);
+	close(c);
+	for (int i = 0; i < DUMPS_MAX; i++) {
+		struct collect got = dump(PORT);
+		if (got.n == 1 && got.states[0] == TCP_TIME_WAIT)
+			break;
+	}
+	ck_assert_int_eq(diag_end_time_wait(&k, 0), 1);
+	ck_assert_int_eq(diag_owns(&k), 0);
+	ck_assert_int_eq(diag_end_time_wait(&k, 0), 0);
+	client("127.0.0.1", &live_port);
+	ck_assert_int_ge(accept(s, NULL, NULL), 0); /* the listener is still there */
+	live.rport = live_port;
+	ck_assert_int_eq(diag_end_time_wait(&live, 0), -EBUSY);
+	ck_assert_int_eq(diag_owns(&live), 1);
+	none.rport = 1;
+	ck_assert_int_eq(diag_end_time_wait(&none, 0), 0); /* the lookup finds the listener */
+	client("127.0.0.1", &live_port);
+	ck_assert_int_ge(accept(s, NULL, NULL), 0);
+}
+END_TEST
+
+START_TEST(range_of_ports)
+{
+	uint16_t port;
+	int s = server("0.0.0.0"), c = client("127.0.0.1", &port), a = accept(s, NULL, NULL);
+	struct collect got = {.v = {on_socket}};
+
+	ck_assert(a >= 0 && c >= 0 && port > PORT + 1);
+	ck_assert_int_eq(diag_dump_ports(PORT, PORT + 1, &got.v), 0);
+	ck_assert_int_eq(got.n, 1);
+	ck_assert_uint_eq(got.keys[0].lport, PORT);
+	ck_assert_int_eq(diag_dump_ports(PORT - 1, PORT, &got.v), 0);
+	ck_assert_int_eq(got.n, 2);
+	ck_assert_int_eq(diag_dump_ports(PORT + 1, port - 1, &got.v), 0);
+	ck_assert_int_eq(diag_dump_ports(port + 1, 65535, &got.v), 0);
+	ck_assert_int_eq(got.n, 2);
+	ck_assert_int_eq(diag_dump_ports(0, 65535, &got.v), 0);
+	ck_assert_int_eq(got.n, 4);
+}
+END_TEST
+
 START_TEST(half_open)
 {
 	struct spec syn = {.sport = 40000, .dport = PORT, .flags = TCPF_SYN};
@@ -239,6 +288,8 @@ int main(void)
 	tcase_add_test(tc, established_v4);
 	tcase_add_test(tc, established_mapped_and_v6);
 	tcase_add_test(tc, time_wait_and_orphans);
+	tcase_add_test(tc, time_wait_is_ended);
+	tcase_add_test(tc, range_of_ports);
 	tcase_add_test(tc, half_open);
 	tcase_add_test(tc, bound_to_an_interface);
 	tcase_add_test(tc, many);

@@ -3,6 +3,8 @@
 
 #include "tests/net/netns_test.h"
 
+#include <netinet/in.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 
 #include "kernel/ports.h"
@@ -136,6 +138,41 @@ START_TEST(reserved_ports_are_kept)
 	ck_assert(!used->port[2000] && !used->port[65535]);
 	for (unsigned i = 61100; i <= 61199; i++)
 		ck_assert(!used->port[i]);
+	free(used);
+}
+END_TEST
+
+/* A kernel connection over loopback from this port; the caller's end. */
+static int kernel_connection(uint16_t lport, int *server_end)
+{
+	struct sockaddr_in to = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)}, from = to;
+	socklen_t len = sizeof to;
+	int listener = socket(AF_INET, SOCK_STREAM, 0), fd = socket(AF_INET, SOCK_STREAM, 0);
+	from.sin_port = htons(lport);
+	ck_assert_int_eq(listen(listener, 1), 0);
+	ck_assert_int_eq(getsockname(listener, (struct sockaddr *)&to, &len), 0);
+	to.sin_addr = from.sin_addr;
+	ck_assert_int_eq(bind(fd, (struct sockaddr *)&from, sizeof from), 0);
+	ck_assert_int_eq(connect(fd, (struct sockaddr *)&to, sizeof to), 0);
+	*server_end = accept(listener, NULL, NULL);
+	close(listener);
+	return fd;
+}
+
+/* Its connections, and the TIME-WAITs of those that were handed over to it. */
+START_TEST(ports_of_kernel_sockets_are_left_out)
+{
+	struct used *used = used_new();
+	int a, b;
+	sh("ip link set lo up");
+	kernel_connection(61300, &a);
+	close(kernel_connection(61400, &b)); /* it closes first … */
+	close(b);                            /* … and keeps the TIME-WAIT */
+	ck_assert_uint_eq(pick_all(used, 32768, 60999), UPPER_PORTS + 32768 - 1024 - 2);
+	ck_assert(!used->port[61300] && !used->port[61400]);
+	used->port[62000] = false;
+	ports_handed_over(p, 62000);
+	ck_assert_int_eq(pick(p, used, 80), -EADDRNOTAVAIL);
 	free(used);
 }
 END_TEST
@@ -369,6 +406,7 @@ int main(void)
 	tcase_add_test(ports, every_port_to_one_destination);
 	tcase_add_test(ports, picking_stays_cheap);
 	tcase_add_test(ports, reserved_ports_are_kept);
+	tcase_add_test(ports, ports_of_kernel_sockets_are_left_out);
 	tcase_add_test(ports, the_kernels_range_is_read);
 	tcase_add_test(ports, the_kernel_has_everything);
 	tcase_add_test(ports, ports_advance);
