@@ -3,9 +3,14 @@ EXTRA_PROGRAMS = bench/link_bench
 bench_link_bench_SOURCES = bench/link_bench.c
 bench_link_bench_LDADD = src/liblink.a src/libbase.a
 
-EXTRA_DIST += bench/bench.py bench/loads.py
+EXTRA_DIST += bench/bench.py bench/loads.py bench/close.py bench/close_programs.py bench/close_load.py
 
 # BENCH_FLAGS="--rounds 9 --only wrk": see bench/bench.py --help
 .PHONY: bench
 bench: all tests/bridge/bridge
 	FINESSE_BUILD_DIR="$(abs_top_builddir)" /usr/bin/python3 $(srcdir)/bench/bench.py --tsv bench.tsv $(BENCH_FLAGS)
+
+# CLOSE_FLAGS="--rows nginx -n 1000", "--both --link loss=1%", "--one 300", "--many 300 --svg close.svg": see bench/close.py --help
+.PHONY: bench-close
+bench-close: all tests/endurance/load tests/bridge/bridge
+	FINESSE_BUILD_DIR="$(abs_top_builddir)" /usr/bin/python3 $(srcdir)/bench/close.py $(CLOSE_FLAGS)

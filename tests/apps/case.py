@@ -35,6 +35,7 @@ class Case:
     """One server and one client, in one distribution of roles."""
 
     next_port = 9000
+    settings = ()
     scale = 1  # of data, connections and requests: the long form has more
 
     def __init__(self, lab, server, client):
@@ -48,7 +49,7 @@ class Case:
         return "http://%s:%d/%s" % (SERVER_IP, self.port, path)
 
     def start(self, argv, timeout=15, **kw):
-        self.process = self.lab.server.spawn(argv, self.server, stdout=subprocess.DEVNULL, stderr=open(self.dir / "server.err", "wb"), **kw)
+        self.process = self.lab.server.spawn(argv, self.server, self.settings, stdout=subprocess.DEVNULL, stderr=open(self.dir / "server.err", "wb"), **kw)
         self.lab.server.wait_listening(self.process, self.port, self.server, timeout)
 
     def run(self, argv, timeout=60, **kw):
