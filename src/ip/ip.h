@@ -78,13 +78,10 @@ static inline uint32_t ip_tcp_overhead(const struct ip_addr *a)
 
 /* ---- demultiplexing: a keyed hash from 4-tuple to whatever owns it (ip/demux.c) ---- */
 
-enum flow_kind { FLOW_CONN, FLOW_TIME_WAIT };
-
 struct flow { /* embedded in its owner */
 	struct flow *hash_next;
 	struct flow_key key;
 	uint32_t hash; /* of key; demux's */
-	uint8_t kind;  /* enum flow_kind */
 };
 
 struct demux {

@@ -91,7 +91,6 @@ void sock_fill_open(struct engine *e, struct sock *s, const struct tcp_options *
 
 int sock_enter_demux(struct engine *e, struct sock *s)
 {
-	s->flow.kind = FLOW_CONN;
 	int err = demux_insert(&e->demux, &s->flow);
 	if (err)
 		return err;
@@ -149,46 +148,4 @@ void count_first_fin(struct engine *e, struct sock *s)
 		return;
 	s->first_fin_counted = true;
 	e->counters[who > 0 ? SOCKC_FirstFinUs : SOCKC_FirstFinPeer]++;
-}
-
-/* ---- TIME-WAIT ---- */
-
-void time_wait_add(struct engine *e, struct sock *s)
-{
-	struct time_wait *tw = engine_alloc(sizeof *tw);
-	if (!tw) { /* as Linux: without memory there is no TIME-WAIT */
-		log_debug("engine", "no memory for a TIME-WAIT");
-		return;
-	}
-	tcp_tw_enter(&tw->tw, &s->tcp, e->now);
-	tw->flow.key = s->flow.key;
-	tw->flow.kind = FLOW_TIME_WAIT;
-	tw->accepted = s->accepted;
-	tw->exact = s->exact;
-	s->exact = false; /* the entry in the classifier goes on with us */
-	sock_leave_demux(e, s);
-	demux_insert(&e->demux, &tw->flow);
-	list_push_back(&e->time_waits, &tw->node);
-	e->n_time_wait++;
-	e->counters[SOCKC_TimeWaits]++;
-}
-
-void time_wait_free(struct engine *e, struct time_wait *tw)
-{
-	demux_remove(&e->demux, &tw->flow);
-	list_unlink(&tw->node);
-	if (tw->exact)
-		classifier_del_flow(e->classifier, &tw->flow.key);
-	e->n_time_wait--;
-	engine_free(tw, sizeof *tw);
-}
-
-void time_wait_expire(struct engine *e)
-{
-	for (struct list *pos; (pos = list_first(&e->time_waits));) {
-		struct time_wait *tw = container_of(pos, struct time_wait, node);
-		if (tw->tw.expires_us > e->now)
-			return;
-		time_wait_free(e, tw);
-	}
 }

@@ -30,12 +30,10 @@ static bool flow_in_use(struct ports_in_use *u, const struct flow_key *key)
 {
 	struct engine *e = container_of(u, struct port_probe, probe)->e;
 	uint32_t iss_min;
-	struct flow *f = demux_find(&e->demux, key);
-	if (!f)
-		return false;
-	if (f->kind == FLOW_CONN)
+	if (demux_find(&e->demux, key))
 		return true;
-	return !tcp_tw_may_reuse(&container_of(f, struct time_wait, flow)->tw, e->now, &iss_min);
+	struct time_wait *tw = time_wait_find(e, key);
+	return tw && !time_wait_may_reuse(e, tw, &iss_min);
 }
 
 /* Not ours by policy: no reason is noted, the program asked for something that we do not serve. */
@@ -56,11 +54,10 @@ static int plan_port(struct engine *e, struct connect_plan *p)
 
 static void plan_take_time_wait(struct engine *e, struct connect_plan *p)
 {
-	struct flow *f = demux_find(&e->demux, &p->key);
-	if (!f)
+	struct time_wait *tw = time_wait_find(e, &p->key);
+	if (!tw)
 		return;
-	struct time_wait *tw = container_of(f, struct time_wait, flow);
-	p->reuse = tcp_tw_may_reuse(&tw->tw, e->now, &p->iss_min);
+	p->reuse = time_wait_may_reuse(e, tw, &p->iss_min);
 	e->counters[SOCKC_TimeWaitReused]++;
 	time_wait_free(e, tw);
 }

@@ -135,6 +135,8 @@ static int init_protocols(struct engine *e)
 	err = demux_init(&e->demux, local);
 	if (!err)
 		err = demux_init(&e->exceptions, local);
+	if (!err)
+		err = time_waits_init(&e->time_waits, local);
 	if (err)
 		return err;
 	struct tcp_config config;
@@ -203,7 +205,7 @@ void engine_init_tables(struct engine *e)
 	list_init(&e->listeners);
 	list_init(&e->dirty);
 	list_init(&e->stalled);
-	list_init(&e->time_waits);
+	list_init(&e->time_waits.queue);
 	list_init(&e->partings);
 	list_init(&e->waiters);
 	list_init(&e->children);
@@ -244,6 +246,7 @@ fail_protocols:
 	steer_free(e->steer);
 	demux_fini(&e->demux);
 	demux_fini(&e->exceptions);
+	time_waits_fini(&e->time_waits);
 	ports_close(e->ports);
 fail_link:
 	classifier_close(e->classifier);

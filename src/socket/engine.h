@@ -128,12 +128,14 @@ struct sock {
 	uint32_t ready_seq;  /* counts readiness events: epoll's edges */
 };
 
-/* TIME-WAIT, without a socket. */
-struct time_wait {
-	struct flow flow;
-	struct list node; /* engine.time_waits, by expiry */
-	struct tcp_tw tw;
-	bool accepted, exact;
+/* TIME-WAIT, without a socket: time_wait.c. */
+struct time_wait;
+struct time_waits {
+	struct list queue; /* by expiry */
+	struct time_wait **buckets, **old; /* old: while the table changes its size, what has not moved */
+	uint32_t n, n_buckets, n_old, moved;
+	size_t bytes;
+	uint8_t secret[16];
 };
 
 #define DEST_BUCKETS 1024 /* a power of two */
@@ -154,11 +156,12 @@ struct engine {
 	struct tcp_stack tcp;
 	struct demux demux;
 	struct timers timers;
-	struct list socks, listeners, dirty, stalled, time_waits;
+	struct list socks, listeners, dirty, stalled;
+	struct time_waits time_waits;
 	struct dest *dests[DEST_BUCKETS];
 	uint8_t hash_secret[16];
 	unsigned net_generation;
-	uint32_t n_time_wait, n_conns, next_id;
+	uint32_t n_conns, next_id;
 	struct ip_addr *addrs; /* the interface's own */
 	unsigned n_addrs;
 	int64_t up_failed_us; /* when engine_up last failed: not tried again at once */
@@ -237,6 +240,15 @@ void sock_set_exact(struct engine *e, struct sock *s);
 void time_wait_add(struct engine *e, struct sock *s);
 void time_wait_free(struct engine *e, struct time_wait *tw);
 void time_wait_expire(struct engine *e);
+int64_t time_wait_deadline(const struct engine *e);
+int time_waits_init(struct time_waits *t, const uint8_t secret[16]);
+void time_waits_fini(struct time_waits *t);
+struct time_wait *time_wait_find(struct engine *e, const struct flow_key *key);
+/* As tcp_tw_input; after TW_REUSE and TW_GONE the record is gone. */
+enum tw_verdict time_wait_input(struct engine *e, struct time_wait *tw, const struct flow_key *key, const struct tcp_segment *seg,
+				struct tcp_segment *reply, uint32_t *iss_min);
+bool time_wait_may_reuse(struct engine *e, const struct time_wait *tw, uint32_t *iss_min);
+void time_wait_keep(struct engine *e, uint16_t port);
 void count_first_fin(struct engine *e, struct sock *s);
 
 /* ---- exceptions.c ---- */

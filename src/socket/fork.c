@@ -380,14 +380,14 @@ static void child_close_engine(struct engine *e)
 	timers_init(&e->timers);
 	list_init(&e->dirty);
 	list_init(&e->stalled);
-	list_init(&e->time_waits);
+	time_waits_fini(&e->time_waits);
 	partings_forget(e);
 	list_init(&e->waiters);
 	list_init(&e->exception_list);
 	memset(e->dests, 0, sizeof e->dests);
 	memset(e->counters, 0, sizeof e->counters);
 	memset(e->ip_fates, 0, sizeof e->ip_fates);
-	e->n_conns = e->n_time_wait = 0;
+	e->n_conns = 0;
 	e->leader = NULL;
 	e->helper_deep = false;
 	e->up = false;

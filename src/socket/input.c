@@ -52,29 +52,20 @@ static void input_time_wait(struct engine *e, struct time_wait *tw, const struct
 {
 	struct tcp_segment reply;
 	uint32_t iss_min = 0;
-	int64_t expires = tw->tw.expires_us;
-	switch (tcp_tw_input(&tw->tw, &e->tcp, e->now, &in->seg, &reply, &iss_min)) {
+	bool syn = (in->seg.flags & (SEG_SYN | SEG_ACK | SEG_RST)) == SEG_SYN;
+	struct sock *l = syn ? listener_find(e, &in->key) : NULL;
+	if (syn && !l)
+		return input_unknown(e, in);
+	switch (time_wait_input(e, tw, &in->key, &in->seg, &reply, &iss_min)) {
 	case TW_DROP:
+	case TW_GONE:
 		break;
 	case TW_REPLY:
 		send_detached(e, &in->key, &reply);
 		break;
-	case TW_REUSE: {
-		struct sock *l = listener_find(e, &in->key);
-		if (!l)
-			return input_unknown(e, in);
+	case TW_REUSE: /* of a SYN only */
 		e->counters[SOCKC_TimeWaitReused]++;
-		time_wait_free(e, tw);
 		listener_on_syn(e, l, in, iss_min);
-		return;
-	}
-	case TW_GONE:
-		time_wait_free(e, tw);
-		return;
-	}
-	if (tw->tw.expires_us != expires) { /* 2 MSL restarted: the list stays sorted */
-		list_unlink(&tw->node);
-		list_push_back(&e->time_waits, &tw->node);
 	}
 }
 
@@ -100,10 +91,11 @@ static bool is_kernels(struct engine *e, const struct flow_key *key)
 static void input_tcp(struct engine *e, const struct ip_input *in)
 {
 	struct flow *f = demux_find(&e->demux, &in->key);
-	if (f && f->kind == FLOW_CONN)
-		return input_conn(e, container_of(f, struct sock, flow), in);
 	if (f)
-		return input_time_wait(e, container_of(f, struct time_wait, flow), in);
+		return input_conn(e, container_of(f, struct sock, flow), in);
+	struct time_wait *tw = time_wait_find(e, &in->key);
+	if (tw)
+		return input_time_wait(e, tw, in);
 	if (!classifier_is_exact(e->classifier) && is_kernels(e, &in->key)) {
 		e->counters[SOCKC_NotOurs]++;
 		return;
@@ -119,7 +111,7 @@ static void input_tcp(struct engine *e, const struct ip_input *in)
 static void input_icmp(struct engine *e, const struct ip_icmp_error *icmp)
 {
 	struct flow *f = demux_find(&e->demux, &icmp->key);
-	if (!f || f->kind != FLOW_CONN)
+	if (!f)
 		return;
 	struct sock *s = container_of(f, struct sock, flow);
 	e->counters[SOCKC_IcmpErrors]++;

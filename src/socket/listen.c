@@ -415,11 +415,7 @@ static void keep_connections(struct engine *e, uint16_t port)
 		if (s->kind == SOCK_KIND_CONN && s->in_demux && s->flow.key.lport == port)
 			sock_set_exact(e, s);
 	}
-	list_for_each (pos, tmp, &e->time_waits) {
-		struct time_wait *tw = container_of(pos, struct time_wait, node);
-		if (!tw->exact && tw->flow.key.lport == port)
-			tw->exact = classifier_add_flow(e->classifier, &tw->flow.key) == 0;
-	}
+	time_wait_keep(e, port);
 }
 
 /* The port goes back to the kernel; connections that wait for accept are reset. */

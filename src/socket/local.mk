@@ -23,5 +23,6 @@ src_libsocket_a_SOURCES = \
 	src/socket/sock_counter.def \
 	src/socket/stat.c \
 	src/socket/stream.c \
+	src/socket/time_wait.c \
 	src/socket/turn.c \
 	src/socket/wait.c

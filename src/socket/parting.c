@@ -25,7 +25,7 @@ struct parting {
 
 static void part(struct engine *e, const struct flow_key *key, bool exact, int port_fd)
 {
-	if (exact && !demux_find(&e->demux, key))
+	if (exact && !demux_find(&e->demux, key) && !time_wait_find(e, key))
 		classifier_del_flow(e->classifier, key);
 	fd_close(port_fd);
 }

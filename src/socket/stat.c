@@ -224,7 +224,7 @@ static void put_memory(struct engine *e, struct text *t)
 	sys_close(fd);
 	put(t, ",\"memory\":{\"in_use_bytes\":%zu,\"mapped_bytes\":%zu,\"idle_bytes\":%zu,\"failures\":%lu,\"rss_bytes\":%lu,",
 	    e->pool.in_use_bytes, e->pool.mapped_bytes, e->pool.idle_bytes, e->pool.failures, rss_pages * sysconf(_SC_PAGESIZE));
-	put(t, "\"time_wait_bytes\":%zu,\"objects\":{", e->n_time_wait * pool_class_bytes(sizeof(struct time_wait)));
+	put(t, "\"time_wait_bytes\":%zu,\"objects\":{", e->time_waits.bytes);
 	const char *sep = "";
 	for (int shift = POOL_MIN_SHIFT; shift <= POOL_MAX_SHIFT; shift++)
 		if (pool_in_use(&e->pool, (size_t)1 << shift)) {
@@ -239,7 +239,7 @@ static void put_document(struct engine *e, struct text *t)
 	put_head(e, t);
 	put_listeners(e, t);
 	put_connections(e, t);
-	put(t, ",\"time_wait\":%u", e->n_time_wait);
+	put(t, ",\"time_wait\":%u", e->time_waits.n);
 	put_memory(e, t);
 	put(t, ",\"totals\":{\"connections_opened\":%lu,\"connections_accepted\":%lu,\"first_fin_us\":%lu,\"first_fin_peer\":%lu,\"fallbacks\":%u}",
 	    e->counters[SOCKC_Opened], e->counters[SOCKC_Accepted], e->counters[SOCKC_FirstFinUs], e->counters[SOCKC_FirstFinPeer],

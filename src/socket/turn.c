@@ -135,12 +135,9 @@ int64_t turn_deadline(struct engine *e)
 	struct timer *t = timers_first(&e->timers);
 	if (t)
 		at = t->at_us;
-	struct list *tw = list_first(&e->time_waits);
-	if (tw) {
-		int64_t expires = container_of(tw, struct time_wait, node)->tw.expires_us;
-		if (expires < at)
-			at = expires;
-	}
+	int64_t tw = time_wait_deadline(e);
+	if (tw < at)
+		at = tw;
 	if (!e->up)
 		return at;
 	int64_t parting = partings_deadline(e), sweep = exceptions_deadline(e);

@@ -1,0 +1,331 @@
+/*
+ * TIME-WAIT without a socket: the engine's compact store.
+ *
+ * Owns one record per connection in TIME-WAIT, 64 bytes for IPv4 and 88 (of a class of 128) for IPv6, links and key included; a hash table of chains by 4-tuple, keyed with
+ * the engine's secret; and a queue in the order of expiry. Every record waits for the same 2 MSL, and who starts it anew goes to the queue's end: so the queue is sorted, the first is
+ * the next to go, and nothing is ever searched. (A timing wheel would find the same, and round the time.)
+ *
+ * src/tcp/tw.c judges segments and knows nothing of this: for each, the record is unpacked to its struct tcp_tw, and packed again. What is not stored is derived: the
+ * timestamp offset from the 4-tuple, the age of the peer's timestamp from the time of entry.
+ *
+ * The table doubles and halves with the number of records, a few chains at each operation: no operation waits for all of them. Memory comes from the engine's
+ * pool and goes back to it; without memory there is no TIME-WAIT, as in Linux.
+ *
+ * Limits: TIME_WAITS_MAX records; beyond, the oldest goes early, and is counted. The spacing of replies is kept in steps of 64 ms.
+ */
+#include "socket/engine.h"
+
+#include "base/log.h"
+#include "base/siphash.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define TIME_WAITS_MAX  (4u << 20) /* 256 MiB of IPv4 records: a minute of 70,000 closes a second */
+#define BUCKETS_MIN     256u
+#define MOVED_AT_ONCE   8 /* chains, per operation while the table changes its size */
+#define REPLY_STEP_US   (64 * USEC_PER_MSEC)
+
+enum { TW_V6 = 1, TW_TIMESTAMPS = 2, TW_ACCEPTED = 4, TW_EXACT = 8 };
+
+struct time_wait {
+	struct time_wait *next;
+	struct list node; /* time_waits.queue */
+	int64_t expires_us;
+	uint32_t snd_nxt, rcv_nxt, rcv_wnd, ts_recent;
+	uint16_t lport, rport;
+	uint16_t reply_steps; /* until then no spaced reply: steps after entry; 0: any time */
+	uint8_t wscale, flags;
+	uint8_t addrs[]; /* local, remote: 4 or 16 bytes each */
+};
+
+_Static_assert(sizeof(struct time_wait) + 8 == 64, "an IPv4 record fills its class of the pool");
+
+static size_t record_bytes(bool v6)
+{
+	return sizeof(struct time_wait) + (v6 ? 32 : 8);
+}
+
+static bool key_is_v6(const struct flow_key *key)
+{
+	return !ip_addr_is_v4(&key->laddr) || !ip_addr_is_v4(&key->raddr);
+}
+
+static struct flow_key key_of(const struct time_wait *tw)
+{
+	struct flow_key key = {.lport = tw->lport, .rport = tw->rport};
+	if (tw->flags & TW_V6) {
+		memcpy(key.laddr.b, tw->addrs, 16);
+		memcpy(key.raddr.b, tw->addrs + 16, 16);
+	} else {
+		key.laddr = ip_addr_from_v4(tw->addrs);
+		key.raddr = ip_addr_from_v4(tw->addrs + 4);
+	}
+	return key;
+}
+
+static void key_store(struct time_wait *tw, const struct flow_key *key)
+{
+	tw->lport = key->lport;
+	tw->rport = key->rport;
+	if (tw->flags & TW_V6) {
+		memcpy(tw->addrs, key->laddr.b, 16);
+		memcpy(tw->addrs + 16, key->raddr.b, 16);
+	} else {
+		memcpy(tw->addrs, key->laddr.b + 12, 4);
+		memcpy(tw->addrs + 4, key->raddr.b + 12, 4);
+	}
+}
+
+static bool has_key(const struct time_wait *tw, const struct flow_key *key, bool v6)
+{
+	if (tw->lport != key->lport || tw->rport != key->rport || !!(tw->flags & TW_V6) != v6)
+		return false;
+	if (v6)
+		return memcmp(tw->addrs + 16, key->raddr.b, 16) == 0 && memcmp(tw->addrs, key->laddr.b, 16) == 0;
+	return memcmp(tw->addrs + 4, key->raddr.b + 12, 4) == 0 && memcmp(tw->addrs, key->laddr.b + 12, 4) == 0;
+}
+
+/* ---- the table ---- */
+
+static uint64_t hash(const struct time_waits *t, const struct flow_key *key)
+{
+	uint8_t v4[12];
+	if (key_is_v6(key))
+		return siphash24(key, sizeof *key, t->secret);
+	memcpy(v4, key->laddr.b + 12, 4);
+	memcpy(v4 + 4, key->raddr.b + 12, 4);
+	memcpy(v4 + 8, &key->lport, 2);
+	memcpy(v4 + 10, &key->rport, 2);
+	return siphash24(v4, sizeof v4, t->secret);
+}
+
+/* The chain of a key: in the old table as long as that part of it has not moved. */
+static struct time_wait **chain(struct time_waits *t, const struct flow_key *key)
+{
+	uint64_t h = hash(t, key);
+	uint32_t old = h & (t->n_old - 1);
+	if (t->n_old && old >= t->moved)
+		return &t->old[old];
+	return &t->buckets[h & (t->n_buckets - 1)];
+}
+
+static void move_chain(struct time_waits *t, uint32_t i)
+{
+	for (struct time_wait *tw = t->old[i], *next; tw; tw = next) {
+		struct flow_key key = key_of(tw);
+		struct time_wait **to = &t->buckets[hash(t, &key) & (t->n_buckets - 1)];
+		next = tw->next;
+		tw->next = *to;
+		*to = tw;
+	}
+}
+
+static void move_some(struct time_waits *t)
+{
+	for (int i = 0; i < MOVED_AT_ONCE && t->n_old; i++) {
+		move_chain(t, t->moved++);
+		if (t->moved == t->n_old) {
+			free(t->old);
+			t->old = NULL;
+			t->n_old = t->moved = 0;
+		}
+	}
+}
+
+static void resize(struct time_waits *t, uint32_t n)
+{
+	struct time_wait **buckets = calloc(n, sizeof *buckets);
+	if (!buckets)
+		return; /* longer chains, nothing else */
+	t->old = t->buckets;
+	t->n_old = t->n_buckets;
+	t->moved = 0;
+	t->buckets = buckets;
+	t->n_buckets = n;
+}
+
+static void adapt(struct time_waits *t)
+{
+	move_some(t);
+	if (t->n_old)
+		return;
+	if (t->n > t->n_buckets)
+		resize(t, t->n_buckets * 2);
+	else if (t->n < t->n_buckets / 8 && t->n_buckets > BUCKETS_MIN)
+		resize(t, t->n_buckets / 2);
+}
+
+int time_waits_init(struct time_waits *t, const uint8_t secret[16])
+{
+	*t = (struct time_waits){.n_buckets = BUCKETS_MIN};
+	list_init(&t->queue);
+	memcpy(t->secret, secret, sizeof t->secret);
+	t->buckets = calloc(BUCKETS_MIN, sizeof(struct time_wait *));
+	return t->buckets ? 0 : -ENOMEM;
+}
+
+/* The records are in the pool, which goes as a whole. */
+void time_waits_fini(struct time_waits *t)
+{
+	free(t->buckets);
+	free(t->old);
+	t->buckets = t->old = NULL;
+	t->n = t->n_buckets = t->n_old = t->moved = 0;
+	list_init(&t->queue);
+}
+
+struct time_wait *time_wait_find(struct engine *e, const struct flow_key *key)
+{
+	struct time_waits *t = &e->time_waits;
+	if (!t->n)
+		return NULL;
+	bool v6 = key_is_v6(key);
+	struct time_wait *tw = *chain(t, key);
+	while (tw && !has_key(tw, key, v6))
+		tw = tw->next;
+	return tw;
+}
+
+/* ---- packing ---- */
+
+static void unpack(struct engine *e, const struct time_wait *tw, const struct flow_key *key, struct tcp_tw *out)
+{
+	int64_t entered = tw->expires_us - e->tcp.config.time_wait_us;
+	*out = (struct tcp_tw){
+		.snd_nxt = tw->snd_nxt,
+		.rcv_nxt = tw->rcv_nxt,
+		.rcv_wnd = tw->rcv_wnd,
+		.ts_recent = tw->ts_recent,
+		.ts_offset = tcp_ts_offset(&e->tcp, key),
+		.rcv_wscale = tw->wscale,
+		.timestamps = tw->flags & TW_TIMESTAMPS,
+		.ts_recent_age_us = entered,
+		.expires_us = tw->expires_us,
+		.reply_after_us = tw->reply_steps ? entered + tw->reply_steps * REPLY_STEP_US : 0,
+	};
+}
+
+static void pack(struct engine *e, struct time_wait *tw, const struct tcp_tw *in)
+{
+	int64_t entered = in->expires_us - e->tcp.config.time_wait_us;
+	int64_t steps = (in->reply_after_us - entered + REPLY_STEP_US - 1) / REPLY_STEP_US;
+	tw->snd_nxt = in->snd_nxt;
+	tw->rcv_nxt = in->rcv_nxt;
+	tw->rcv_wnd = in->rcv_wnd;
+	tw->ts_recent = in->ts_recent;
+	tw->wscale = in->rcv_wscale;
+	tw->expires_us = in->expires_us;
+	tw->reply_steps = steps > 0 && steps <= UINT16_MAX ? (uint16_t)steps : 0;
+}
+
+/* ---- life ---- */
+
+void time_wait_free(struct engine *e, struct time_wait *tw)
+{
+	struct time_waits *t = &e->time_waits;
+	struct flow_key key = key_of(tw);
+	struct time_wait **at = chain(t, &key);
+	while (*at != tw)
+		at = &(*at)->next;
+	*at = tw->next;
+	list_unlink(&tw->node);
+	if (tw->flags & TW_EXACT)
+		classifier_del_flow(e->classifier, &key);
+	t->n--;
+	t->bytes -= record_bytes(tw->flags & TW_V6);
+	engine_free(tw, record_bytes(tw->flags & TW_V6));
+	adapt(t);
+}
+
+static struct time_wait *first_of(const struct time_waits *t)
+{
+	const struct list *pos = list_first(&t->queue);
+	return pos ? container_of(pos, struct time_wait, node) : NULL;
+}
+
+void time_wait_add(struct engine *e, struct sock *s)
+{
+	struct time_waits *t = &e->time_waits;
+	const struct flow_key *key = &s->flow.key;
+	bool v6 = key_is_v6(key);
+	if (t->n == TIME_WAITS_MAX) {
+		e->counters[SOCKC_TimeWaitEvicted]++;
+		time_wait_free(e, first_of(t));
+	}
+	struct time_wait *tw = engine_alloc(record_bytes(v6));
+	if (!tw) { /* as Linux: without memory there is no TIME-WAIT */
+		e->counters[SOCKC_TimeWaitEvicted]++;
+		log_debug("engine", "no memory for a TIME-WAIT");
+		return;
+	}
+	struct tcp_tw full;
+	tcp_tw_enter(&full, &s->tcp, e->now);
+	pack(e, tw, &full);
+	tw->flags = (v6 ? TW_V6 : 0) | (full.timestamps ? TW_TIMESTAMPS : 0) | (s->accepted ? TW_ACCEPTED : 0) | (s->exact ? TW_EXACT : 0);
+	s->exact = false; /* the entry in the classifier goes on with us */
+	sock_leave_demux(e, s);
+	key_store(tw, key);
+	struct time_wait **at = chain(t, key);
+	tw->next = *at;
+	*at = tw;
+	list_init(&tw->node);
+	list_push_back(&t->queue, &tw->node);
+	t->n++;
+	t->bytes += record_bytes(v6);
+	e->counters[SOCKC_TimeWaits]++;
+	adapt(t);
+}
+
+void time_wait_expire(struct engine *e)
+{
+	for (struct time_wait *tw; (tw = first_of(&e->time_waits)) && tw->expires_us <= e->now;)
+		time_wait_free(e, tw);
+}
+
+int64_t time_wait_deadline(const struct engine *e)
+{
+	const struct time_wait *tw = first_of(&e->time_waits);
+	return tw ? tw->expires_us : TIME_NEVER;
+}
+
+/* ---- use ---- */
+
+enum tw_verdict time_wait_input(struct engine *e, struct time_wait *tw, const struct flow_key *key, const struct tcp_segment *seg,
+				struct tcp_segment *reply, uint32_t *iss_min)
+{
+	struct tcp_tw full;
+	unpack(e, tw, key, &full);
+	int64_t expires = full.expires_us;
+	enum tw_verdict verdict = tcp_tw_input(&full, &e->tcp, e->now, seg, reply, iss_min);
+	if (verdict == TW_REUSE || verdict == TW_GONE) {
+		time_wait_free(e, tw);
+		return verdict;
+	}
+	pack(e, tw, &full);
+	if (full.expires_us != expires) { /* 2 MSL restarted: the queue stays sorted */
+		list_unlink(&tw->node);
+		list_push_back(&e->time_waits.queue, &tw->node);
+	}
+	return verdict;
+}
+
+bool time_wait_may_reuse(struct engine *e, const struct time_wait *tw, uint32_t *iss_min)
+{
+	struct flow_key key = key_of(tw);
+	struct tcp_tw full;
+	unpack(e, tw, &key, &full);
+	return tcp_tw_may_reuse(&full, e->now, iss_min);
+}
+
+/* The listening port goes: each needs an entry of its own in the classifier. */
+void time_wait_keep(struct engine *e, uint16_t port)
+{
+	list_for_each (pos, tmp, &e->time_waits.queue) {
+		struct time_wait *tw = container_of(pos, struct time_wait, node);
+		struct flow_key key = key_of(tw);
+		if (!(tw->flags & TW_EXACT) && tw->lport == port && classifier_add_flow(e->classifier, &key) == 0)
+			tw->flags |= TW_EXACT;
+	}
+}
