@@ -24,17 +24,17 @@
  * trip after ours was on its way: a closer after all, who took the hold and that; one that comes a
  * second later or never was no waiter, whatever it is doing.
  *
- * Memory: the weights halve every 64 observations, so that a change of population shows within some
+ * Whose clients: prefixes.h has one learner for each group of them. Memory: the weights halve every 64 observations, so that a change of population shows within some
  * dozens.
  *
  * Exploring. A new listener tries: the first closes are held for 10 ms (curl, wget, urllib, wrk and
  * git close within 0–1 ms, node 2 ms; the rest is for scheduling and, plus SRTT, for jitter), at
  * most 64 at a time; one closer ends the trying, six waiters end it the other way, so that a client
- * that waits and comes again and again has lost 60 ms once. Later, one close in 128, and so seldom
- * that probes take less than 1 % of the time (a single client in a loop would feel each of them), is
+ * that waits and comes again and again has lost 60 ms once. Later, one close in 256, and so seldom
+ * that probes take less than 1 % of the time (a single client in a loop would feel each of them; the learner of many groups counts closes only), is
  * a probe of 3, 10, 3 or 50 ms in turn (short ones may come more often, and most clients are
  * quick); after a success the next, of the same length, comes after 32 closes, because a success
- * costs nothing. Where holds pay, one close in 128 is held longer, to see whether there are slower
+ * costs nothing. Where holds pay, one close in 256 is held longer, to see whether there are slower
  * clients. Clients that take longer than 50 ms + SRTT are found only where their round trip is as
  * long (see late FINs above).
  *
@@ -67,7 +67,7 @@
 #define LONG_PROBE_US   (50 * USEC_PER_MSEC)
 #define TRIALS_AT_ONCE  64
 #define YOUNG           32  /* observations, in which to look for more than the quickest */
-#define PROBE_EVERY     128 /* closes */
+#define PROBE_EVERY     256 /* closes: with none in a hundred, the slowest hundredth of clients does not notice */
 #define PROBE_SOON      32
 #define PROBE_TIME_PART 100 /* probes take at most one part in so many of the time */
 
@@ -198,7 +198,7 @@ static bool may_probe(const struct learner *l, int64_t now, int64_t us)
 	bool hurry = l->encouraged && l->hold_us == 0;
 	if (us <= l->hold_us || l->asked_since_probe < (hurry ? PROBE_SOON : PROBE_EVERY))
 		return false;
-	return hurry || now - l->probed_at >= us * PROBE_TIME_PART;
+	return hurry || l->of_many || now - l->probed_at >= us * PROBE_TIME_PART;
 }
 
 enum learner_advice learner_advise(struct learner *l, int64_t now, int64_t srtt_us,

@@ -4,6 +4,8 @@ src_libsteer_a_SOURCES = \
 	src/steer/budget.h \
 	src/steer/learner.c \
 	src/steer/learner.h \
+	src/steer/prefixes.c \
+	src/steer/prefixes.h \
 	src/steer/reader.c \
 	src/steer/reader.h \
 	src/steer/reader_http.c \

@@ -21,7 +21,7 @@
  * connection data in a hold        proves that clients reuse: unknown protocols are not held for a
  * minute, doubling each time it happens again caps (rule 1)         so many held per listener,
  * engine, and client prefix budget (rule 0)       so many client-first closes per client and minute
- *   learner (rule 2)      see learner.c
+ *   learner (rule 2)      see learner.c and prefixes.h: by client prefix, and by whether a reader spoke
  *
  * A client that understands close requests is asked instead (rule 4), for a shutdown, too: after what never may wait, and
  * while there is a place. It needs no learning and no budget, since its TIME-WAITs are an engine's. Where several clients in a row
@@ -38,7 +38,7 @@
 #include "base/siphash.h"
 #include "base/time.h"
 #include "steer/budget.h"
-#include "steer/learner.h"
+#include "steer/prefixes.h"
 
 #define HELD_PER_ENGINE   16384 /* at about 1.5 KiB for an orphan without data: 24 MiB */
 #define HELD_PER_LISTENER 8192
@@ -65,7 +65,7 @@ struct listener {
 	struct steer *steer;
 	unsigned refs;
 	uint16_t port;
-	struct learner learner;
+	struct prefixes prefixes;
 	struct steer_counts counts;
 	int64_t data_stop_until, data_stop_us; /* how long the last stop was */
 	int64_t ask_stop_until, ask_stop_us;
@@ -154,6 +154,11 @@ static enum close_reason reason_protocol(const struct listener *l, int64_t now,
 	return CLOSE_REASON_COUNT;
 }
 
+static enum prefix_class class_of(enum reader_says reader)
+{
+	return reader == READER_MESSAGE_OVER ? PREFIX_MESSAGE_OVER : PREFIX_UNKNOWN;
+}
+
 static enum close_reason reason_learned(struct listener *l, int64_t now,
 					const struct close_facts *f, int64_t *hold_us)
 {
@@ -163,7 +168,7 @@ static enum close_reason reason_learned(struct listener *l, int64_t now,
 		    config->hold_us < config->hold_max_us ? config->hold_us : config->hold_max_us;
 		return CLOSE_REASON_HELD;
 	}
-	switch (learner_advise(&l->learner, now, f->srtt_us, l->counts.held_now, hold_us)) {
+	switch (prefixes_advise(&l->prefixes, l->steer->secret, &f->key.raddr, class_of(f->reader), now, f->srtt_us, l->counts.held_now, hold_us)) {
 	case LEARNER_HOLD:
 		return CLOSE_REASON_HELD;
 	case LEARNER_PROBE:
@@ -258,10 +263,15 @@ static void on_asked(struct listener *l, int64_t now, const struct close_outcome
 		l->counts.server_first[CLOSE_REASON_ASKED]++;
 }
 
-static void on_late(struct listener *l, const struct close_outcome *out)
+static void on_late(struct listener *l, int64_t now, const struct close_outcome *out)
 {
-	learner_on_late(&l->learner, out->end == CLOSE_END_EXPIRED ? out->held_us : -1,
-			out->peer_fin_after_us);
+	prefixes_on_late(&l->prefixes, l->steer->secret, &out->key.raddr, class_of(out->reader), now,
+			 out->end == CLOSE_END_EXPIRED ? out->held_us : -1, out->peer_fin_after_us);
+}
+
+static void closed_first(struct listener *l, int64_t now, const struct close_outcome *out)
+{
+	prefixes_on_closed_first(&l->prefixes, l->steer->secret, &out->key.raddr, class_of(out->reader), now, out->held_us);
 }
 
 static void on_held(struct listener *l, int64_t now, const struct close_outcome *out)
@@ -273,16 +283,16 @@ static void on_held(struct listener *l, int64_t now, const struct close_outcome 
 		l->counts.client_first++;
 		l->counts.hold_client_fin++;
 		budget_charge(l->steer->budget, now, &out->key.raddr, l->port);
-		learner_on_closed_first(&l->learner, out->held_us);
+		closed_first(l, now, out);
 		break;
 	case CLOSE_END_PEER_RST: /* it closed first too, and nobody is in TIME-WAIT */
 		l->counts.hold_reset++;
-		learner_on_closed_first(&l->learner, out->held_us);
+		closed_first(l, now, out);
 		break;
 	case CLOSE_END_EXPIRED:
 		l->counts.hold_expired++;
 		l->counts.server_first[CLOSE_REASON_HELD]++;
-		learner_on_waited(&l->learner, out->held_us);
+		prefixes_on_waited(&l->prefixes, l->steer->secret, &out->key.raddr, class_of(out->reader), now, out->held_us);
 		break;
 	case CLOSE_END_PEER_DATA:
 		l->counts.hold_data++;
@@ -301,7 +311,7 @@ static void steer_outcome(struct close_policy *policy, int64_t now, const struct
 	struct listener *l = listener_of(policy);
 	if (out->late) {
 		if (!out->asked)
-			on_late(l, out);
+			on_late(l, now, out);
 	} else if (out->asked) {
 		on_asked(l, now, out);
 	} else if (out->held) {
@@ -353,7 +363,7 @@ struct close_policy *steer_listener_new(struct steer *s, uint16_t port)
 	l->steer = s;
 	l->refs = 1;
 	l->port = port;
-	learner_init(&l->learner, s->config.hold_max_us);
+	prefixes_init(&l->prefixes, s->config.hold_max_us);
 	return &l->policy;
 }
 
@@ -371,6 +381,7 @@ void steer_listener_unref(struct close_policy *p)
 	l->steer->held -=
 	    l->counts
 		.held_now; /* an engine that is torn down (a fork's child) reports no outcomes */
+	prefixes_fini(&l->prefixes);
 	free(l);
 }
 
@@ -383,7 +394,9 @@ void steer_listener_counts(const struct close_policy *p, struct steer_counts *ou
 		out->hold_quantile_us =
 		    config->hold_us < config->hold_max_us ? config->hold_us : config->hold_max_us;
 	if (config->kind == STEER_ADAPTIVE) {
-		out->hold_quantile_us = l->learner.hold_us;
-		out->learned_off = l->learner.hold_us == 0 && !learner_is_trying(&l->learner);
+		const struct learner *unknown = &l->prefixes.all[PREFIX_UNKNOWN], *over = &l->prefixes.all[PREFIX_MESSAGE_OVER];
+		out->hold_quantile_us = over->hold_us > unknown->hold_us ? over->hold_us : unknown->hold_us;
+		out->learned_off = out->hold_quantile_us == 0 && (unknown->observations || over->observations) &&
+				   (!unknown->observations || !learner_is_trying(unknown)) && (!over->observations || !learner_is_trying(over));
 	}
 }

@@ -76,6 +76,7 @@ struct close_outcome {
 	enum close_end end;
 	struct flow_key key;
 	int64_t held_us; /* from all-acknowledged to the end; 0 when not held */
+	enum reader_says reader; /* as in the facts */
 	bool asked, answered; /* the verdict was CLOSE_ASK; the client has understood */
 	bool held;       /* the verdict was CLOSE_HOLD or CLOSE_ASK: tells a held CLOSE_END_ABANDONED from one that was never asked */
 	/* After CLOSE_END_EXPIRED or CLOSE_END_FIN_SENT: from our FIN to the client's FIN; TIME_NEVER if it never

@@ -33,6 +33,7 @@ static void tell_outcome(struct tcp_conn *c, int64_t now, enum close_end end)
 		.key = c->key,
 		.held_us = c->hold_at != TIME_NEVER ? now - c->hold_start_us : 0,
 		.held = c->hold_us > 0,
+		.reader = c->reader_asked,
 		.asked = c->cr_asked,
 		.answered = c->cr_answered,
 		.peer_fin_after_us = TIME_NEVER,
@@ -47,6 +48,7 @@ static void tell_late(struct tcp_conn *c, int64_t now, int64_t after)
 		.key = c->key,
 		.held_us = c->close_end == CLOSE_END_EXPIRED ? c->hold_us : 0,
 		.held = c->hold_us > 0,
+		.reader = c->reader_asked,
 		.asked = c->cr_asked,
 		.answered = c->cr_answered,
 		.peer_fin_after_us = after,
@@ -83,6 +85,7 @@ static void ask(struct tcp_conn *c, int64_t now, enum close_call call, bool ling
 		.reader = c->reader,
 		.can_ask = c->cr_on && c->state == TCPS_ESTABLISHED,
 	};
+	c->reader_asked = c->reader;
 	c->policy->ops->decide(c->policy, now, &facts, verdict);
 }
 

@@ -55,6 +55,7 @@ struct tcp_conn {
 	uint8_t close_reason; /* enum close_reason */
 	uint8_t close_end;    /* enum close_end, once told */
 	uint8_t reader;       /* enum reader_says */
+	uint8_t reader_asked; /* … when the policy was asked */
 	uint8_t urgent;       /* enum tcp_urgent */
 	uint8_t urgent_byte;
 	uint8_t quickacks;    /* segments still to be acknowledged at once */

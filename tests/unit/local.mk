@@ -58,7 +58,7 @@ endif
 if HAVE_CHECK
 steer_tests = tests/unit/settings_test tests/unit/steer_budget_test tests/unit/steer_policy_test \
 	tests/unit/steer_learner_test \
-	tests/unit/steer_reader_test
+	tests/unit/steer_reader_test tests/unit/steer_prefix_test
 check_PROGRAMS += $(steer_tests)
 TESTS += $(steer_tests)
 
@@ -74,6 +74,9 @@ tests_unit_steer_learner_test_LDADD = src/libsteer.a src/libbase.a $(UNIT_LIBS)
 tests_unit_steer_reader_test_SOURCES = tests/unit/steer_reader_test.c
 tests_unit_steer_reader_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
 tests_unit_steer_reader_test_LDADD = src/libsteer.a src/libbase.a $(UNIT_LIBS)
+tests_unit_steer_prefix_test_SOURCES = tests/unit/steer_prefix_test.c
+tests_unit_steer_prefix_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
+tests_unit_steer_prefix_test_LDADD = src/libsteer.a src/libtcp.a src/libbase.a $(UNIT_LIBS)
 tests_unit_steer_policy_test_SOURCES = tests/unit/steer_policy_test.c
 tests_unit_steer_policy_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
 tests_unit_steer_policy_test_LDADD = src/libsteer.a src/libtcp.a src/libbase.a $(UNIT_LIBS)
