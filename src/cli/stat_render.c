@@ -139,6 +139,22 @@ static void render_memory(FILE *out, json_t *memory)
 		fprintf(out, "    %" PRId64 " requests for memory refused\n", number(memory, "failures"));
 }
 
+/* "delay added: 12 up to 1 ms, 3 up to 16 ms" */
+static void render_delays(FILE *out, json_t *delays)
+{
+	const char *step, *sep = "      delay added to waiting clients: ";
+	json_t *count;
+	json_object_foreach (delays, step, count) {
+		char t[24];
+		bool over = step[0] == '>';
+		fprintf(out, "%s%" PRId64 " %s %s", sep, (int64_t)json_integer_value(count), over ? "over" : "up to",
+			duration(strtoll(step + (over ? 1 : 2), NULL, 10), t));
+		sep = ", ";
+	}
+	if (sep[0] == ',')
+		fputc('\n', out);
+}
+
 /* "first FIN ours: 12 learned-off, 3 idle" */
 static void render_reasons(FILE *out, json_t *reasons)
 {
@@ -168,7 +184,7 @@ static void render_steering(FILE *out, json_t *s)
 	else if (json_is_true(json_object_get(s, "learned_off")))
 		fprintf(out, "; does not hold: clients do not close first");
 	fputc('\n', out);
-	if (number(s, "held") > 0) {
+	if (number(s, "held") > 0 || number(s, "asked") > 0 || number(s, "time_waits") > 0) {
 		struct flow f = {out, "      ", 0};
 		flow_number(&f, s, "held", "held", true);
 		flow_number(&f, s, "held_now", "now", false);
@@ -178,9 +194,12 @@ static void render_steering(FILE *out, json_t *s)
 		flow_number(&f, s, "hold_data", "new data", false);
 		flow_number(&f, s, "asked", "asked to close first", false);
 		flow_number(&f, s, "answered", "answered", false);
+		flow_number(&f, s, "time_waits", "TIME-WAITs here", false);
+		flow_number(&f, s, "time_waits_avoided", "avoided", false);
 		flow_number(&f, s, "over_budget", "over budget", false);
 		flow_end(&f);
 	}
+	render_delays(out, json_object_get(s, "delay_added_us"));
 	render_reasons(out, json_object_get(s, "server_first"));
 }
 

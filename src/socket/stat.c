@@ -112,7 +112,14 @@ static void put_steering(struct text *t, const struct listener *lst, const char 
 		}
 	put(t, "},\"held\":%lu,\"held_now\":%lu,\"hold_client_fin\":%lu,\"hold_expired\":%lu,\"hold_reset\":%lu,\"hold_data\":%lu,", c.held,
 	    c.held_now, c.hold_client_fin, c.hold_expired, c.hold_reset, c.hold_data);
-	put(t, "\"asked\":%lu,\"answered\":%lu,", c.asked, c.answered);
+	put(t, "\"asked\":%lu,\"answered\":%lu,\"time_waits\":%lu,\"time_waits_avoided\":%lu,\"delay_added_us\":{", c.asked, c.answered, c.time_waits, c.avoided);
+	sep = "";
+	for (int i = 0; i < STEER_DELAYS; i++)
+		if (c.delays[i]) {
+			put(t, "%s\"%s%d\":%lu", sep, i + 1 < STEER_DELAYS ? "<=" : ">", STEER_DELAY_FIRST_US << (i + 1 < STEER_DELAYS ? i : i - 1), c.delays[i]);
+			sep = ",";
+		}
+	put(t, "},");
 	put(t, "\"over_budget\":%lu,\"hold_us\":%ld,\"learned_off\":%s}", c.over_budget, c.hold_quantile_us, c.learned_off ? "true" : "false");
 }
 

@@ -275,6 +275,8 @@ void time_wait_add(struct engine *e, struct sock *s)
 	t->n++;
 	t->bytes += record_bytes(v6);
 	e->counters[SOCKC_TimeWaits]++;
+	if (s->policy)
+		steer_listener_time_wait(s->policy);
 	adapt(t);
 }
 

@@ -257,16 +257,27 @@ static void on_asked(struct listener *l, int64_t now, const struct close_outcome
 		l->ask_stop_until = now + l->ask_stop_us;
 		l->unanswered = 0;
 	}
-	if (out->end == CLOSE_END_PEER_FIN)
+	if (out->end == CLOSE_END_PEER_FIN) {
 		l->counts.client_first++;
-	else if (out->end == CLOSE_END_EXPIRED || out->end == CLOSE_END_PEER_DATA)
+		l->counts.avoided++;
+	} else if (out->end == CLOSE_END_EXPIRED || out->end == CLOSE_END_PEER_DATA) {
 		l->counts.server_first[CLOSE_REASON_ASKED]++;
+	}
 }
 
 static void on_late(struct listener *l, int64_t now, const struct close_outcome *out)
 {
 	prefixes_on_late(&l->prefixes, l->steer->secret, &out->key.raddr, class_of(out->reader), now,
 			 out->end == CLOSE_END_EXPIRED ? out->held_us : -1, out->peer_fin_after_us);
+}
+
+/* What a client lost that waited for our FIN: a histogram, each step twice the one before. */
+static void delay_added(struct listener *l, int64_t us)
+{
+	unsigned i = 0;
+	while (i + 1 < STEER_DELAYS && us > (int64_t)STEER_DELAY_FIRST_US << i)
+		i++;
+	l->counts.delays[i]++;
 }
 
 static void closed_first(struct listener *l, int64_t now, const struct close_outcome *out)
@@ -282,6 +293,7 @@ static void on_held(struct listener *l, int64_t now, const struct close_outcome 
 	case CLOSE_END_PEER_FIN:
 		l->counts.client_first++;
 		l->counts.hold_client_fin++;
+		l->counts.avoided++;
 		budget_charge(l->steer->budget, now, &out->key.raddr, l->port);
 		closed_first(l, now, out);
 		break;
@@ -291,12 +303,13 @@ static void on_held(struct listener *l, int64_t now, const struct close_outcome 
 		break;
 	case CLOSE_END_EXPIRED:
 		l->counts.hold_expired++;
-		l->counts.server_first[CLOSE_REASON_HELD]++;
+		l->counts.server_first[CLOSE_REASON_EXPIRED]++;
+		delay_added(l, out->held_us);
 		prefixes_on_waited(&l->prefixes, l->steer->secret, &out->key.raddr, class_of(out->reader), now, out->held_us);
 		break;
 	case CLOSE_END_PEER_DATA:
 		l->counts.hold_data++;
-		l->counts.server_first[CLOSE_REASON_HELD]++;
+		l->counts.server_first[CLOSE_REASON_DATA]++;
 		listener_on_data(l, now);
 		break;
 	case CLOSE_END_ABANDONED: /* says nothing about clients */
@@ -383,6 +396,11 @@ void steer_listener_unref(struct close_policy *p)
 		.held_now; /* an engine that is torn down (a fork's child) reports no outcomes */
 	prefixes_fini(&l->prefixes);
 	free(l);
+}
+
+void steer_listener_time_wait(struct close_policy *p)
+{
+	listener_of(p)->counts.time_waits++;
 }
 
 void steer_listener_counts(const struct close_policy *p, struct steer_counts *out)

@@ -30,13 +30,19 @@ void steer_listener_ref(struct close_policy *p);
 void steer_listener_unref(struct close_policy *p);
 
 /* What it did, for `finesse stat`. */
+#define STEER_DELAYS         12 /* steps of a histogram, each twice the one before */
+#define STEER_DELAY_FIRST_US 500
 struct steer_counts {
 	uint64_t closes, client_first, server_first[CLOSE_REASON_COUNT], held, hold_client_fin,
 	    hold_expired, hold_reset, hold_data, over_budget, asked, answered;
+	uint64_t avoided;    /* TIME-WAITs that would have been ours: held or asked, and the client was first */
+	uint64_t time_waits; /* those that were */
+	uint64_t delays[STEER_DELAYS]; /* added to clients that waited for our FIN, up to each step; the last: longer */
 	uint64_t held_now;
 	int64_t hold_quantile_us; /* how long it would hold now; 0: it does not */
 	bool learned_off;
 };
+void steer_listener_time_wait(struct close_policy *p); /* one of its connections is in TIME-WAIT here */
 void steer_listener_counts(const struct close_policy *p, struct steer_counts *out);
 
 #endif

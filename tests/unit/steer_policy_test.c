@@ -185,7 +185,7 @@ START_TEST(hold_holds)
 	ck_assert_uint_eq(c.hold_client_fin, 3);
 	ck_assert_uint_eq(c.hold_expired, 1);
 	ck_assert_uint_eq(c.hold_reset, 1);
-	ck_assert_uint_eq(c.server_first[CLOSE_REASON_HELD], 1);
+	ck_assert_uint_eq(c.server_first[CLOSE_REASON_EXPIRED], 1);
 	ck_assert_int_eq(c.hold_quantile_us, 30000);
 	ck_assert_str_eq(p->ops->name, "hold");
 }
