@@ -171,6 +171,15 @@ SETTER(spin)
 	return r;
 }
 
+SETTER(trace)
+{
+	size_t n = strlen(value);
+	if (n == 0 || n >= sizeof s->trace)
+		return -EINVAL;
+	memcpy(s->trace, value, n + 1);
+	return 0;
+}
+
 SETTER(log)
 {
 	static const char *const levels[] = {"error", "warn", "info", "debug"};

@@ -49,6 +49,7 @@ struct settings {
 	uint32_t spin_us;
 	char log[128];
 	bool strict;
+	char trace[256]; /* a file; "": none */
 	struct traffic_rule rules[TRAFFIC_RULES_MAX];
 	unsigned n_rules;
 };

@@ -18,6 +18,7 @@
 #define EXIT_NOT_FOUND  127
 
 int cli_run(int argc, char **argv); /* argv[0] is the command's name, here "run" */
+int cli_trace(int argc, char **argv);
 int cli_stat(int argc, char **argv);
 int cli_doctor(int argc, char **argv);
 

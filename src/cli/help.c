@@ -18,6 +18,7 @@ static void help_general(FILE *out)
 	      "A user-space TCP for programs that were never written for one.\n"
 	      "\n"
 	      "  run      start a program whose TCP goes through finesse\n"
+	      "  trace    the same, and each connection's opening and closing told in words\n"
 	      "  stat     what programs under finesse do: sockets, closes, fall-backs, counters\n"
 	      "  doctor   what this host and user let finesse do, and what is missing\n",
 	      out);
@@ -54,6 +55,17 @@ static void help_run(FILE *out)
 	      out);
 }
 
+static void help_trace(FILE *out)
+{
+	fputs("usage: finesse trace [-o FILE] [SETTING...] [--] PROGRAM [ARGUMENT...]\n"
+	      "\n"
+	      "As finesse run; and tells each connection's opening (sequence numbers, options, round trip) and closing\n"
+	      "(who sent the first FIN and why, who holds the TIME-WAIT), a line each.\n"
+	      "\n"
+	      "  -o FILE   append to FILE; else to standard error\n",
+	      out);
+}
+
 static void help_stat(FILE *out)
 {
 	fputs("usage: finesse stat [PID] [--json]\n"
@@ -86,6 +98,8 @@ void cli_help(FILE *out, const char *command)
 		help_general(out);
 	else if (strcmp(command, "run") == 0)
 		help_run(out);
+	else if (strcmp(command, "trace") == 0)
+		help_trace(out);
 	else if (strcmp(command, "stat") == 0)
 		help_stat(out);
 	else

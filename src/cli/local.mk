@@ -11,6 +11,7 @@ finesse_SOURCES = \
 	src/cli/library.c \
 	src/cli/main.c \
 	src/cli/run.c \
+	src/cli/trace.c \
 	src/cli/stat.c \
 	src/cli/stat.h \
 	src/cli/stat_render.c

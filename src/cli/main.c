@@ -11,6 +11,7 @@ struct command {
 
 static const struct command commands[] = {
     {"run", cli_run},
+    {"trace", cli_trace},
     {"stat", cli_stat},
     {"doctor", cli_doctor},
 };

@@ -125,6 +125,7 @@ void sock_retire(struct engine *e, struct sock *s)
 {
 	if (!s->live)
 		return;
+	trace_closed(e, s);
 	s->live = false;
 	bool exact = s->exact;
 	s->exact = false;

@@ -102,7 +102,7 @@ struct sock {
 	struct listener *lst;    /* SOCK_KIND_LISTENER */
 	struct close_policy *policy; /* accepted connections: a reference */
 	struct reader reader;        /* … and what their protocol says of the close */
-	bool read_protocol;
+	bool read_protocol, traced_closed;
 	int family;              /* AF_INET or AF_INET6, as the application made it */
 	bool v6only;
 	bool nonblock, accepted, in_demux, live /* tcp is open: fini owed */, reported /* connect's end was told */;
@@ -256,6 +256,12 @@ void count_first_fin(struct engine *e, struct sock *s);
 int exception_add(struct engine *e, const struct flow_key *key);
 void exceptions_sweep(struct engine *e); /* when it is time */
 int64_t exceptions_deadline(const struct engine *e);
+
+/* trace.c */
+void trace_opened(struct engine *e, struct sock *s);
+void trace_closed(struct engine *e, struct sock *s);
+void trace_fallback(struct engine *e, const char *what, const char *why);
+void trace_after_fork(void);
 
 /* parting.c. `port_fd`: a kernel socket that holds the port, or -1; owned from now on. */
 void parting_add(struct engine *e, const struct flow_key *key, bool exact, int port_fd);

@@ -416,6 +416,7 @@ void engine_fork_child(void)
 		return;
 	}
 	wait_after_fork();
+	trace_after_fork();
 	helper_after_fork(e);
 	forget_children(e);
 	if (pending_parent) {

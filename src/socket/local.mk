@@ -24,5 +24,6 @@ src_libsocket_a_SOURCES = \
 	src/socket/stat.c \
 	src/socket/stream.c \
 	src/socket/time_wait.c \
+	src/socket/trace.c \
 	src/socket/turn.c \
 	src/socket/wait.c

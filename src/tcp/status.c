@@ -114,6 +114,7 @@ void tcp_get_status(const struct tcp_conn *c, struct tcp_status *out)
 		.timestamps = c->ts_on,
 		.sack = c->sack_on,
 		.wscale = c->wscale_on,
+		.close_request = c->cr_on,
 		.mss_snd = c->mss,
 		.mss_advertised = c->mss_advertised,
 		.cwnd_bytes = c->cwnd,

@@ -194,7 +194,7 @@ struct tcp_status {
 	enum tcp_state state;
 	uint32_t iss, irs, snd_una, snd_nxt, snd_wnd, rcv_nxt, rcv_wnd;
 	uint8_t snd_wscale, rcv_wscale;
-	bool timestamps, sack, wscale;
+	bool timestamps, sack, wscale, close_request;
 	uint32_t mss_snd, mss_advertised, cwnd_bytes, ssthresh_bytes, in_flight_bytes;
 	int64_t srtt_us, rttvar_us, rto_us, min_rtt_us, handshake_rtt_us;
 	uint64_t bytes_in, bytes_out, bytes_acked, bytes_retrans;
