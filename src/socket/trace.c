@@ -151,7 +151,10 @@ void trace_closed(struct engine *e, struct sock *s)
 	add(&l, "; %llu bytes in, %llu out", (unsigned long long)st.bytes_in, (unsigned long long)st.bytes_out);
 	if (st.total_retrans)
 		add(&l, ", %u segments repeated", st.total_retrans);
-	if (s->ends_in_time_wait)
+	enum tcp_state state = tcp_state(&s->tcp);
+	if (state != TCPS_CLOSED && state != TCPS_TIME_WAIT)
+		add(&l, "; goes on in the kernel, in %s", tcp_state_name(state));
+	else if (s->ends_in_time_wait)
 		add(&l, "; TIME-WAIT is ours");
 	else if (tcp_first_fin(&s->tcp) < 0)
 		add(&l, "; TIME-WAIT is the %s's", s->accepted || s->listener ? "client" : "server");

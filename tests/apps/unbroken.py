@@ -185,7 +185,7 @@ def traced(lab):
     opened = r" opened: ISN \d+, theirs \d+; MSS 1460, theirs 1448; window scale 7, theirs 7; SACK, timestamps, close request, handshake [\d.]+ m?u?s$"
     for file, patterns in ((client_file, [
             stamp + end + r" -> 10\.77\.0\.1:%d" % case.port + opened,
-            stamp + end + r" -> 10\.77\.0\.1:%d closed: first FIN by us, the client; \d+ bytes in, \d+ out; TIME-WAIT is ours$" % case.port,
+            stamp + end + r" -> 10\.77\.0\.1:%d closed: first FIN by us, the client; \d+ bytes in, \d+ out; (TIME-WAIT is ours|goes on in the kernel, in (FIN-WAIT-[12]|CLOSING))$" % case.port,
             stamp + end + r" -> 10\.77\.0\.1:1 closed: no FIN from either side; 0 bytes in, 0 out; no TIME-WAIT: Connection refused$"]),
                            (server_file, [
             stamp + r"10\.77\.0\.1:%d <- " % case.port + end + opened,
