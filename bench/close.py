@@ -108,16 +108,16 @@ def tell(row, kernel, ours, again, tsv):
     fields = [server, client, "%.1f" % share(kernel), "%.1f" % share(ours), "%d" % kernel.time_waits, "%d" % ours.time_waits]
     for q in (0.5, 0.99):
         fields += ["%+.2f" % milliseconds(ours, kernel, q), "%+.2f" % milliseconds(again, kernel, q)]
-    fields += ["%d" % len(ours.seconds), "%d" % (kernel.errors + ours.errors + again.errors)]
-    print("%-28s %-10s %7s %7s  %6s %6s  %7s %7s  %7s %7s  %6s %4s" % tuple(fields), flush=True)
+    fields += ["%d" % len(ours.seconds), "%d/%d/%d" % (kernel.errors, ours.errors, again.errors)]
+    print("%-28s %-10s %7s %7s  %6s %6s  %7s %7s  %7s %7s  %6s %6s" % tuple(fields), flush=True)
     if tsv:
         tsv.write("\t".join(fields) + "\n")
         tsv.flush()
 
 
 HEAD = """                                        first FIN by     TIME-WAIT      added delay to the client, ms
-                                       the server, %      at server    median           p99             conn- er-
-server                       client      kernel finesse  kernel finesse finesse    A/A  finesse    A/A  ections rors"""
+                                       the server, %      at server    median           p99             conn- errors
+server                       client      kernel finesse  kernel finesse finesse    A/A  finesse    A/A  ections A/f/A'"""
 
 
 def table(rows, args, both):

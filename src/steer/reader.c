@@ -2,7 +2,8 @@
 #include "steer/reader_internal.h"
 
 #define TLS_FIRST 20 /* change_cipher_spec … */
-#define TLS_LAST  23 /* … application_data; then the version's major number, 3 */
+#define TLS_LAST  23 /* … application_data */
+#define TLS_MAJOR 3
 
 static void become(struct reader *r, enum reader_kind kind)
 {
@@ -25,12 +26,20 @@ static bool is_upper(uint8_t c)
 static enum reader_kind kind_of(bool in, uint8_t c)
 {
 	if (c >= TLS_FIRST && c <= TLS_LAST)
-		return READER_KIND_TLS;
+		return READER_KIND_TLS_MAYBE;
 	if (in && (is_upper(c) || c == '\r' || c == '\n')) /* empty lines before a request: RFC 9112 §2.2 */
 		return READER_KIND_HTTP;
 	if (c == '*' || (in ? c >= 'a' && c <= 'z' : c == '+' || c == '2' || c == '4'))
 		return READER_KIND_LINES;
 	return READER_KIND_SILENT;
+}
+
+/* A record's second byte, of either side: the version's major number. */
+static void see_version(struct reader *r, const uint8_t *p, size_t n, bool first)
+{
+	size_t at = first; /* the type was this piece's first byte */
+	if (n > at)
+		r->kind = p[at] == TLS_MAJOR ? READER_KIND_TLS : READER_KIND_SILENT;
 }
 
 static void choose(struct reader *r, bool in, uint8_t c)
@@ -43,8 +52,11 @@ void reader_in(struct reader *r, const void *bytes, size_t n)
 {
 	if (n == 0 || reader_is_silent(r))
 		return;
-	if (r->kind == READER_KIND_UNDECIDED)
+	bool first = r->kind == READER_KIND_UNDECIDED;
+	if (first)
 		choose(r, true, *(const uint8_t *)bytes);
+	if (r->kind == READER_KIND_TLS_MAYBE && r->speaks_first == false)
+		see_version(r, bytes, n, first);
 	if (r->kind == READER_KIND_HTTP)
 		http_in(r, bytes, n);
 	else if (r->kind == READER_KIND_LINES)
@@ -55,8 +67,11 @@ void reader_out(struct reader *r, const void *bytes, size_t n)
 {
 	if (n == 0 || reader_is_silent(r))
 		return;
-	if (r->kind == READER_KIND_UNDECIDED)
+	bool first = r->kind == READER_KIND_UNDECIDED;
+	if (first)
 		choose(r, false, *(const uint8_t *)bytes);
+	if (r->kind == READER_KIND_TLS_MAYBE && r->speaks_first)
+		see_version(r, bytes, n, first);
 	if (r->kind == READER_KIND_HTTP)
 		http_out(r, bytes, n);
 	else if (r->kind == READER_KIND_LINES)
@@ -73,6 +88,7 @@ enum reader_says reader_says(const struct reader *r)
 	case READER_KIND_TLS:
 		return READER_TLS;
 	case READER_KIND_UNDECIDED:
+	case READER_KIND_TLS_MAYBE:
 	case READER_KIND_SILENT:
 		break;
 	}

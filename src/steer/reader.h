@@ -20,6 +20,7 @@ enum reader_kind {
 	READER_KIND_UNDECIDED, /* zero: a fresh one */
 	READER_KIND_HTTP,
 	READER_KIND_LINES, /* redis, memcached, SMTP, LMTP, FTP, POP3, IMAP */
+	READER_KIND_TLS_MAYBE, /* the first byte was a record's type */
 	READER_KIND_TLS,
 	READER_KIND_SILENT, /* for good */
 };

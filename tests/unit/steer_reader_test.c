@@ -91,6 +91,8 @@ static const struct talk talks[] = {
 	{"within the header section", EOF_, false, {GET, OK SHUT "Content-Len"}},
 	/* TLS */
 	{"TLS", READER_TLS, false, {"\x16\x03\x01\x02\x00", "\x16\x03\x03"}},
+	{"not TLS", SILENT, false, {"\x16\x04\x01\x02\x00", "\x16\x03\x03"}},
+	{"TLS, one byte", SILENT, false, {"\x16"}},
 	/* redis */
 	{"redis QUIT", OVER, false, {"*1\r\n$4\r\nPING\r\n", "+PONG\r\n", "*1\r\n$4\r\nQUIT\r\n", "+OK\r\n"}},
 	{"redis QUIT inline", OVER, false, {"PING\r\n", "+PONG\r\n", "quit\r\n", "+OK\r\n"}},
