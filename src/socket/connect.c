@@ -23,17 +23,25 @@ struct connect_plan {
 struct port_probe {
 	struct ports_in_use probe;
 	struct engine *e;
+	int64_t reuse_us; /* of a TIME-WAIT, after so long */
 };
+
+/* A port that the application or the kernel chose is the only one there is. */
+static int64_t reuse_after(const struct connect_plan *p)
+{
+	return p->bound ? TCP_TW_REUSE_SOON_US : TCP_TW_REUSE_US;
+}
 
 /* A 4-tuple in TIME-WAIT that may be reused counts as free (RFC 6191 and Linux's tcp_tw_reuse). */
 static bool flow_in_use(struct ports_in_use *u, const struct flow_key *key)
 {
-	struct engine *e = container_of(u, struct port_probe, probe)->e;
+	const struct port_probe *probe = container_of(u, struct port_probe, probe);
+	struct engine *e = probe->e;
 	uint32_t iss_min;
 	if (demux_find(&e->demux, key))
 		return true;
 	struct time_wait *tw = time_wait_find(e, key);
-	return tw && !time_wait_may_reuse(e, tw, &iss_min);
+	return tw && !time_wait_may_reuse(e, tw, probe->reuse_us, &iss_min);
 }
 
 /* Not ours by policy: no reason is noted, the program asked for something that we do not serve. */
@@ -46,7 +54,7 @@ static bool connect_is_kernels(struct engine *e, const struct ip_addr *dst, uint
 
 static int plan_port(struct engine *e, struct connect_plan *p)
 {
-	struct port_probe probe = {.probe.in_use = flow_in_use, .e = e};
+	struct port_probe probe = {.probe.in_use = flow_in_use, .e = e, .reuse_us = reuse_after(p)};
 	if (!p->bound)
 		return ports_pick(e->ports, &p->key, &probe.probe);
 	return flow_in_use(&probe.probe, &p->key) ? -EADDRNOTAVAIL : 0; /* as Linux's __inet_check_established */
@@ -57,7 +65,7 @@ static void plan_take_time_wait(struct engine *e, struct connect_plan *p)
 	struct time_wait *tw = time_wait_find(e, &p->key);
 	if (!tw)
 		return;
-	p->reuse = time_wait_may_reuse(e, tw, &p->iss_min);
+	p->reuse = time_wait_may_reuse(e, tw, reuse_after(p), &p->iss_min);
 	e->counters[SOCKC_TimeWaitReused]++;
 	time_wait_free(e, tw);
 }

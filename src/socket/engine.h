@@ -247,7 +247,7 @@ struct time_wait *time_wait_find(struct engine *e, const struct flow_key *key);
 /* As tcp_tw_input; after TW_REUSE and TW_GONE the record is gone. */
 enum tw_verdict time_wait_input(struct engine *e, struct time_wait *tw, const struct flow_key *key, const struct tcp_segment *seg,
 				struct tcp_segment *reply, uint32_t *iss_min);
-bool time_wait_may_reuse(struct engine *e, const struct time_wait *tw, uint32_t *iss_min);
+bool time_wait_may_reuse(struct engine *e, const struct time_wait *tw, int64_t after_us, uint32_t *iss_min);
 void time_wait_keep(struct engine *e, uint16_t port);
 void count_first_fin(struct engine *e, struct sock *s);
 

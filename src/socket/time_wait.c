@@ -313,12 +313,12 @@ enum tw_verdict time_wait_input(struct engine *e, struct time_wait *tw, const st
 	return verdict;
 }
 
-bool time_wait_may_reuse(struct engine *e, const struct time_wait *tw, uint32_t *iss_min)
+bool time_wait_may_reuse(struct engine *e, const struct time_wait *tw, int64_t after_us, uint32_t *iss_min)
 {
 	struct flow_key key = key_of(tw);
 	struct tcp_tw full;
 	unpack(e, tw, &key, &full);
-	return tcp_tw_may_reuse(&full, e->now, iss_min);
+	return tcp_tw_may_reuse(&full, e->now, after_us, iss_min);
 }
 
 /* The listening port goes: each needs an entry of its own in the classifier. */

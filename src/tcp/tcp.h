@@ -241,8 +241,10 @@ void tcp_tw_enter(struct tcp_tw *tw, const struct tcp_conn *c, int64_t now);
 enum tw_verdict tcp_tw_input(struct tcp_tw *tw, struct tcp_stack *stack, int64_t now,
 			     const struct tcp_segment *seg, struct tcp_segment *reply,
 			     uint32_t *iss_min);
-/* May our own client reuse this 4-tuple now (timestamps, > 1 s since last use, as Linux tcp_tw_reuse)? Then *iss_min is the
-   least acceptable ISS. */
-bool tcp_tw_may_reuse(const struct tcp_tw *tw, int64_t now, uint32_t *iss_min);
+/* May our own client reuse this 4-tuple now (timestamps, and more than `after_us` since last use)? Then *iss_min is the least
+   acceptable ISS. */
+#define TCP_TW_REUSE_US      USEC_PER_SEC        /* as Linux's tcp_tw_reuse: whatever clock the peer has, it has ticked */
+#define TCP_TW_REUSE_SOON_US (2 * USEC_PER_MSEC) /* where there is no choice of another port: ours has ticked, and PAWS is safe by that */
+bool tcp_tw_may_reuse(const struct tcp_tw *tw, int64_t now, int64_t after_us, uint32_t *iss_min);
 
 #endif

@@ -26,9 +26,6 @@
 /* The new incarnation's ISS stays this far beyond the old one's last byte, so that it is outside even of what a peer that
    missed our last ACK still has open as an unscaled window. */
 #define TW_ISS_GAP UINT32_C(0x10000)
-/* Our client may reuse its 4-tuple when the timestamp clock has surely ticked on the peer's side too: 1 s is the
-   slowest clock that RFC 7323 §5.4 allows. */
-#define TW_REUSE_AFTER_US USEC_PER_SEC
 
 /* Sequence and timestamp comparison, modulo 2^32 (RFC 9293 §3.4). */
 static bool is_before(uint32_t a, uint32_t b)
@@ -208,11 +205,11 @@ enum tw_verdict tcp_tw_input(struct tcp_tw *tw, struct tcp_stack *stack, int64_t
 	return reply_ack(tw, now, seg, reply);
 }
 
-bool tcp_tw_may_reuse(const struct tcp_tw *tw, int64_t now, uint32_t *iss_min)
+bool tcp_tw_may_reuse(const struct tcp_tw *tw, int64_t now, int64_t after_us, uint32_t *iss_min)
 {
 	*iss_min = tw->snd_nxt + TW_ISS_GAP;
 	if (now >= tw->expires_us)
 		return true;
 	/* The peer accepts our SYN by RFC 6191, and PAWS refuses the old incarnation's duplicates there and here. */
-	return tw->timestamps && now - tw->ts_recent_age_us > TW_REUSE_AFTER_US;
+	return tw->timestamps && now - tw->ts_recent_age_us > after_us;
 }

@@ -217,7 +217,7 @@ static void to_tw(struct world *w, const struct tcp_segment *seg)
 		tcp_build(&reply, hdr);
 	if (verdict == TW_GONE || verdict == TW_REUSE)
 		w->in_tw = false;
-	tcp_tw_may_reuse(&w->tw, w->now, &iss_min);
+	tcp_tw_may_reuse(&w->tw, w->now, TCP_TW_REUSE_US, &iss_min);
 }
 
 static void receive(struct world *w, struct link_rx *rx, bool has_eth)

@@ -277,7 +277,7 @@ struct sim_conn *sim_connect(struct sim *sim, int host, uint16_t lport, uint16_t
 	struct sim_tw **tw = find_tw(h, &key);
 	if (*tw) {
 		uint32_t iss_min;
-		if (!tcp_tw_may_reuse(&(*tw)->tw, sim->now, &iss_min))
+		if (!tcp_tw_may_reuse(&(*tw)->tw, sim->now, TCP_TW_REUSE_US, &iss_min))
 			return NULL;
 		open.iss = tcp_iss_at_least(open.iss, iss_min);
 		tw_free(tw);
