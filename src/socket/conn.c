@@ -3,6 +3,7 @@
 
 #include "base/fd.h"
 #include "base/log.h"
+#include "base/siphash.h"
 
 #include <errno.h>
 #include <sys/socket.h>
@@ -66,6 +67,22 @@ void sock_unref(struct sock *s)
 	engine_unlock();
 }
 
+/* The network of a peer, by /24 or /56: two of them may share a place, which only costs an offer. */
+static int64_t *cr_off_of(struct engine *e, const struct ip_addr *peer)
+{
+	uint8_t net[16] = {0};
+	memcpy(net, peer->b, ip_addr_is_v4(peer) ? 15 : 7);
+	return &e->cr_off_until[siphash24(net, sizeof net, e->hash_secret) & (CR_NETWORKS - 1)];
+}
+
+#define CR_OFF_US (600 * USEC_PER_SEC)
+
+void sock_note_handshake(struct engine *e, struct sock *s)
+{
+	if (tcp_close_request_unheard(&s->tcp))
+		*cr_off_of(e, &s->flow.key.raddr) = e->now + CR_OFF_US;
+}
+
 /* Linux autotunes unless the application fixed the size; a path's MTU bounds both directions' segments. */
 void sock_fill_open(struct engine *e, struct sock *s, const struct tcp_options *opt, struct tcp_open *open)
 {
@@ -82,6 +99,7 @@ void sock_fill_open(struct engine *e, struct sock *s, const struct tcp_options *
 		.options = *opt,
 		.cc = tcp_cc_find(e->settings.congestion),
 		.policy = s->policy,
+		.no_close_request = !s->policy && e->now < *cr_off_of(e, &key->raddr),
 		.iss = tcp_isn(&e->tcp, e->now, key),
 		.ts_offset = tcp_ts_offset(&e->tcp, key),
 	};

@@ -138,6 +138,7 @@ struct time_waits {
 	uint8_t secret[16];
 };
 
+#define CR_NETWORKS  64 /* a power of two */
 #define DEST_BUCKETS 1024 /* a power of two */
 
 struct engine {
@@ -177,6 +178,7 @@ struct engine {
 	struct waiter helper_waiter;
 	bool helper_runs, helper_stop, helper_deep;
 	uint32_t default_rcvbuf, default_sndbuf; /* what an untouched kernel socket says */
+	int64_t cr_off_until[CR_NETWORKS];       /* conn.c: networks that seem to drop SYNs with the option of close requests */
 	struct tcp_options default_options;      /* the same, as of default_options_us */
 	int64_t default_options_us;
 	uint64_t ip_fates[IP_FATE_COUNT];
@@ -230,6 +232,7 @@ int dest_resolve(struct engine *e, struct dest *d);
 
 /* ---- conn.c: life of a struct sock ---- */
 struct sock *sock_new(struct engine *e, enum sock_kind kind, int family);
+void sock_note_handshake(struct engine *e, struct sock *s);
 void sock_fill_open(struct engine *e, struct sock *s, const struct tcp_options *opt, struct tcp_open *open);
 int sock_enter_demux(struct engine *e, struct sock *s);
 void sock_leave_demux(struct engine *e, struct sock *s);

@@ -143,8 +143,10 @@ void sock_process_events(struct engine *e, struct sock *s)
 	if (!ev)
 		return;
 	count_first_fin(e, s);
-	if (ev & TCP_EV_CONNECTED)
+	if (ev & TCP_EV_CONNECTED) {
+		sock_note_handshake(e, s);
 		trace_opened(e, s);
+	}
 	if ((ev & TCP_EV_CONNECTED) && s->listener)
 		listener_on_established(e, s);
 	if (s->live && (ev & (TCP_EV_TIME_WAIT | TCP_EV_CLOSED))) {

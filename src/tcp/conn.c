@@ -62,6 +62,8 @@ static void conn_init(struct tcp_conn *c, struct tcp_stack *stack, int64_t now,
 	rtt_init(c);
 	recovery_init(c);
 	negotiate_ours(c);
+	if (open->no_close_request)
+		c->cr_on = false;
 	c->syn_due = true;
 }
 

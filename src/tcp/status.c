@@ -55,6 +55,11 @@ bool tcp_is_held(const struct tcp_conn *c)
 	return c->fin_held;
 }
 
+bool tcp_close_request_unheard(const struct tcp_conn *c)
+{
+	return c->cr_left_out && !c->passive;
+}
+
 int tcp_first_fin(const struct tcp_conn *c)
 {
 	return c->first_fin;

@@ -116,7 +116,22 @@ START_TEST(the_third_syn_goes_without)
 		struct h_out *o = h_take(h);
 		ck_assert(o && (o->seg.flags & SEG_SYN));
 		ck_assert_int_eq(!!(o->seg.has & SEG_HAS_CLOSE_CAPABLE), i < 2);
+		ck_assert_int_eq(tcp_close_request_unheard(&h->c), _i && i >= 2);
 	}
+	h_free(h);
+}
+END_TEST
+
+START_TEST(not_offered_where_it_is_known_to_be_dropped)
+{
+	struct harness *h = h_new(FEATURES | H_ACTIVE);
+	h->open.no_close_request = true;
+	ck_assert_int_eq(tcp_open_active(&h->c, &h->stack, h->now, &h->open), 0);
+	h->live = true;
+	h_output(h);
+	struct h_out *o = h_expect(h, SEG_SYN, 0, 0, 0);
+	ck_assert(!(o->seg.has & SEG_HAS_CLOSE_CAPABLE));
+	ck_assert(!tcp_close_request_unheard(&h->c));
 	h_free(h);
 }
 END_TEST
@@ -456,6 +471,7 @@ int main(void)
 	TCase *tc = tcase_create("close request");
 	tcase_add_loop_test(tc, agreed_when_both_speak_it, 0, 4);
 	tcase_add_loop_test(tc, the_third_syn_goes_without, 0, 2);
+	tcase_add_test(tc, not_offered_where_it_is_known_to_be_dropped);
 	tcase_add_test(tc, a_syn_ack_without_it_is_a_no);
 	tcase_add_loop_test(tc, asked_answered_closed, 0, 2);
 	tcase_add_test(tc, two_misses_and_the_fin_goes);
