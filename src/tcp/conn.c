@@ -178,6 +178,7 @@ void conn_reset(struct tcp_conn *c, int64_t now, int err)
 	   that waits for our ACK of its FIN is told sooner. */
 	if (c->state >= TCPS_SYN_RECEIVED && c->state != TCPS_TIME_WAIT) {
 		c->rst_due = c->rst_with_ack = true;
+		c->reset = 1;
 		c->rst_seq = c->snd_nxt;
 		c->rst_ack = c->rcv_nxt;
 	}

@@ -142,6 +142,7 @@ static void input_rst(struct tcp_conn *c, int64_t now, const struct tcp_segment 
 		TCP_COUNT(c, EstabResets);
 		break;
 	}
+	c->reset = -1;
 	hold_on_closed(c, now, CLOSE_END_PEER_RST);
 	conn_close(c, now, err);
 }

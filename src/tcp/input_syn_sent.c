@@ -55,6 +55,7 @@ void input_syn_sent(struct tcp_conn *c, int64_t now, const struct tcp_segment *s
 			return;
 		}
 		TCP_COUNT(c, AttemptFails);
+		c->reset = -1;
 		hold_on_closed(c, now, CLOSE_END_PEER_RST);
 		conn_close(c, now, ECONNREFUSED);
 		return;

@@ -103,6 +103,15 @@ void tcp_set_options(struct tcp_conn *c, int64_t now, const struct tcp_options *
 	}
 }
 
+static enum close_reason fin_reason(const struct tcp_conn *c)
+{
+	if (c->outcome_told && c->close_end == CLOSE_END_EXPIRED)
+		return CLOSE_REASON_EXPIRED;
+	if (c->outcome_told && c->close_end == CLOSE_END_PEER_DATA)
+		return CLOSE_REASON_DATA;
+	return c->close_reason;
+}
+
 void tcp_get_status(const struct tcp_conn *c, struct tcp_status *out)
 {
 	*out = (struct tcp_status){
@@ -150,6 +159,9 @@ void tcp_get_status(const struct tcp_conn *c, struct tcp_status *out)
 		.last_data_sent_us = c->last_data_sent_us,
 		.last_data_rcvd_us = c->last_data_rcvd_us,
 		.last_ack_rcvd_us = c->last_ack_rcvd_us,
+		.reset = c->reset,
+		.fin_reason = fin_reason(c),
+		.hold_us = c->fin_wanted ? c->hold_us : 0,
 		.cc_name = c->cc ? c->cc->name : "",
 	};
 }

@@ -205,6 +205,9 @@ struct tcp_status {
 	uint32_t total_retrans, rto_events, fast_recoveries, backoff;
 	uint32_t rcvbuf_bytes, sndbuf_bytes, readable_bytes, unsent_bytes, ooo_bytes;
 	int64_t last_data_sent_us, last_data_rcvd_us, last_ack_rcvd_us; /* times, 0 never */
+	int8_t reset; /* whose RST ended it: +1 ours, −1 the peer's, 0 nobody's */
+	enum close_reason fin_reason; /* tcp_close_reason(), or how the hold that it began has ended */
+	int64_t hold_us; /* our FIN was held for at most so long; 0: never */
 	const char *cc_name;
 };
 void tcp_get_status(const struct tcp_conn *c, struct tcp_status *out);

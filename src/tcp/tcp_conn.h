@@ -53,6 +53,7 @@ struct tcp_conn {
 	bool cr_left_out : 1; /* a SYN went without it, because those with it got no answer */
 	uint8_t cr_misses;
 	int8_t first_fin;
+	int8_t reset; /* whose RST ended it: +1 ours, −1 the peer's */
 	uint8_t close_reason; /* enum close_reason */
 	uint8_t close_end;    /* enum close_end, once told */
 	uint8_t reader;       /* enum reader_says */
