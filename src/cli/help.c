@@ -59,8 +59,9 @@ static void help_trace(FILE *out)
 {
 	fputs("usage: finesse trace [-o FILE] [SETTING...] [--] PROGRAM [ARGUMENT...]\n"
 	      "\n"
-	      "As finesse run; and tells each connection's opening (sequence numbers, options, round trip) and closing\n"
-	      "(who sent the first FIN and why, who holds the TIME-WAIT), a line each.\n"
+	      "As finesse run; and tells of each connection, a line per event: its opening (sequence numbers, options,\n"
+	      "round trip), what becomes of our FIN when the program closes, whose FIN was the first and why; and one line\n"
+	      "that sums it up: who closed first, and who holds the TIME-WAIT. Times are seconds since the program's start.\n"
 	      "\n"
 	      "  -o FILE   append to FILE; else to standard error\n",
 	      out);

@@ -1,6 +1,8 @@
 /* finesse trace: `finesse run` with the setting `trace`, by default to standard error. */
 #include "cli/cli.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,6 +17,16 @@ static const char *absolute(const char *file, char out[PATH_MAX])
 	return out;
 }
 
+/* A file that cannot be written is told before the program starts. O_NONBLOCK: a named pipe without a reader is an error, not a wait. */
+static int check_writable(const char *file)
+{
+	int fd = open(file, O_WRONLY | O_CREAT | O_APPEND | O_NONBLOCK | O_NOCTTY | O_CLOEXEC, 0644);
+	if (fd < 0)
+		return cli_usage_error("trace", "%s: %s", file, strerror(errno));
+	close(fd);
+	return EXIT_OK;
+}
+
 int cli_trace(int argc, char **argv)
 {
 	char path[PATH_MAX];
@@ -24,6 +36,8 @@ int cli_trace(int argc, char **argv)
 		if (argc < 3)
 			return cli_usage_error("trace", "-o needs a file");
 		file = absolute(argv[2], path);
+		if (check_writable(file) != EXIT_OK)
+			return EXIT_USAGE;
 		skip = 2;
 	}
 	setenv("FINESSE_TRACE", file, 1);

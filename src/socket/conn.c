@@ -143,7 +143,8 @@ void sock_retire(struct engine *e, struct sock *s)
 {
 	if (!s->live)
 		return;
-	trace_closed(e, s);
+	if (trace_on)
+		trace_closed(e, s);
 	s->live = false;
 	bool exact = s->exact;
 	s->exact = false;

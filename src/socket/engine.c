@@ -47,6 +47,7 @@ void engine_configure(const struct settings *settings)
 {
 	engine.settings = *settings;
 	engine.configured = true;
+	trace_open(settings);
 }
 
 void *engine_alloc(size_t size)

@@ -102,7 +102,8 @@ struct sock {
 	struct listener *lst;    /* SOCK_KIND_LISTENER */
 	struct close_policy *policy; /* accepted connections: a reference */
 	struct reader reader;        /* … and what their protocol says of the close */
-	bool read_protocol, traced_closed;
+	bool read_protocol;
+	bool traced_closing, traced_fin, traced_closed; /* trace.c: what was told */
 	int family;              /* AF_INET or AF_INET6, as the application made it */
 	bool v6only;
 	bool nonblock, accepted, in_demux, live /* tcp is open: fini owed */, reported /* connect's end was told */;
@@ -261,9 +262,15 @@ void exceptions_sweep(struct engine *e); /* when it is time */
 int64_t exceptions_deadline(const struct engine *e);
 
 /* trace.c */
+extern bool trace_on; /* hooks are called only then */
+void trace_open(const struct settings *settings); /* once, when the program is loaded */
 void trace_opened(struct engine *e, struct sock *s);
+void trace_steps(struct engine *e, struct sock *s); /* whatever is new of its closing */
 void trace_closed(struct engine *e, struct sock *s);
-void trace_fallback(struct engine *e, const char *what, const char *why);
+void trace_fallback(const char *what, const char *why);
+void trace_flush(void);
+int64_t trace_deadline(void); /* when a full pipe is tried again */
+void trace_drain(void);       /* at exit: what is queued goes out, within a bound */
 void trace_after_fork(void);
 
 /* parting.c. `port_fd`: a kernel socket that holds the port, or -1; owned from now on. */

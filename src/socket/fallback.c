@@ -33,8 +33,9 @@ void engine_note_fallback(const char *what, const char *why)
 	struct fallback *f = find(what, short_why);
 	if (!f->count++)
 		log_info("fallback", "%s stays with the kernel: %s", what, why);
-	trace_fallback(&engine, what, why);
 	pthread_mutex_unlock(&table_lock);
+	if (trace_on)
+		trace_fallback(what, why);
 	engine_leave();
 }
 

@@ -411,12 +411,12 @@ static struct fork_parent *parent_new(struct engine *e, int fd)
 void engine_fork_child(void)
 {
 	struct engine *e = &engine;
+	trace_after_fork();
 	if (!e->pool.memory.alloc) {
 		engine_unlock();
 		return;
 	}
 	wait_after_fork();
-	trace_after_fork();
 	helper_after_fork(e);
 	forget_children(e);
 	if (pending_parent) {

@@ -122,8 +122,12 @@ static void exit_drain(struct engine *e)
 void engine_on_exit(void)
 {
 	struct engine *e = &engine;
-	if (!e->up || engine_inside) /* a crash inside the engine: nothing in it can be trusted */
+	if (engine_inside) /* a crash inside the engine: nothing in it can be trusted */
 		return;
+	if (!e->up) {
+		trace_drain();
+		return;
+	}
 	engine_lock();
 	if (e->exiting) {
 		engine_unlock();
@@ -149,5 +153,6 @@ void engine_on_exit(void)
 	turn_end(e);
 	exit_drain(e);
 	turn_end(e);
+	trace_drain();
 	engine_unlock();
 }

@@ -145,7 +145,8 @@ void sock_process_events(struct engine *e, struct sock *s)
 	count_first_fin(e, s);
 	if (ev & TCP_EV_CONNECTED) {
 		sock_note_handshake(e, s);
-		trace_opened(e, s);
+		if (trace_on)
+			trace_opened(e, s);
 	}
 	if ((ev & TCP_EV_CONNECTED) && s->listener)
 		listener_on_established(e, s);

@@ -25,5 +25,9 @@ src_libsocket_a_SOURCES = \
 	src/socket/stream.c \
 	src/socket/time_wait.c \
 	src/socket/trace.c \
+	src/socket/trace_queue.c \
+	src/socket/trace_queue.h \
+	src/socket/trace_text.c \
+	src/socket/trace_text.h \
 	src/socket/turn.c \
 	src/socket/wait.c

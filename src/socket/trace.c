@@ -1,173 +1,275 @@
 /*
- * The setting `trace`: each connection's opening and closing, told in words, one line each, to a file.
+ * The setting `trace`: each connection's opening and closing, told in words, a line per event and one that sums the connection up.
  *
- * Owns one fd, opened when the first line is due and kept among our own. A line goes by one write, so that lines of several processes and threads do not mix; a pipe that is full is not
- * waited for: the line is lost, and the next one says how many were. When nothing is traced this costs one comparison per connection. Under the engine's lock.
+ * Owns: one fd, opened when the program is loaded (it may drop privileges, change its root or its standard error later) and kept among our own; a queue of
+ * lines (trace_queue.c) and a lock for both, because fall-backs happen without the engine's. What the lines say is trace_text.c's.
+ *
+ * Events: hooks in the engine, each behind `trace_on`. A line is queued at its event; the queue goes out at the turn's end, and what a pipe or terminal
+ * does not take stays queued and is tried again after RETRY_US. Nothing here waits, but for trace_drain at exit, which is bounded.
+ *
+ * Limits: lines beyond the queue are counted, and the count is told in their place. What SIGKILL meets in the queue is lost. The reader's going away (EPIPE)
+ * ends the trace and not the program: SIGPIPE and SIGXFSZ that our own write causes are taken back.
  */
 #include "socket/engine.h"
 
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/sys.h"
+#include "socket/trace_queue.h"
+#include "socket/trace_text.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdarg.h>
-#include <stdio.h>
 #include <string.h>
-#include <time.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
-#define LINE_BYTES 512
+#define STANDARD_ERROR "/dev/stderr"
+#define RETRY_US       (10 * USEC_PER_MSEC)
+#define DRAIN_MS       1000
+#define KERNEL_SIGSET  8 /* bytes of the kernel's sigset */
 
+bool trace_on;
+
+static pthread_mutex_t trace_lock = PTHREAD_MUTEX_INITIALIZER;
+static struct trace_queue queue;
 static int trace_fd = -1;
-static bool trace_failed;
-static unsigned trace_lost;
+static bool is_socket; /* sent to, not written */
+static bool may_block; /* could not be opened anew: asked by poll before each write */
+static int64_t began_us;
+static _Atomic int64_t retry_us = TIME_NEVER;
 
-static bool is_traced(struct engine *e)
+/* ---- the fd ---- */
+
+/* The program's standard error: a regular file shares its offset with it; anything else is opened anew, so that only we do not block. */
+static int open_standard_error(void)
 {
-	if (trace_fd >= 0)
-		return true;
-	if (!e->settings.trace[0] || trace_failed)
-		return false;
-	trace_fd = fd_move_high(sys_openat(AT_FDCWD, e->settings.trace, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NONBLOCK, 0644));
-	trace_failed = trace_fd < 0;
-	if (trace_failed)
-		log_warn("trace", "%s: %s", e->settings.trace, strerror(-trace_fd));
-	return !trace_failed;
+	struct stat st;
+	if (fstat(STDERR_FILENO, &st))
+		return -errno;
+	is_socket = S_ISSOCK(st.st_mode);
+	if (!is_socket && !S_ISREG(st.st_mode)) {
+		int fd = sys_openat(AT_FDCWD, "/proc/self/fd/2", O_WRONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY, 0);
+		if (fd >= 0)
+			return fd;
+		may_block = true;
+	}
+	return sys_fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 0);
 }
 
+void trace_open(const struct settings *settings)
+{
+	if (!settings->trace[0] || trace_on)
+		return;
+	int fd;
+	if (strcmp(settings->trace, STANDARD_ERROR) == 0)
+		fd = open_standard_error();
+	else
+		fd = sys_openat(AT_FDCWD, settings->trace, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NONBLOCK | O_NOCTTY, 0644);
+	trace_fd = fd_move_high(fd);
+	if (trace_fd < 0) {
+		log_warn("trace", "%s: %s", settings->trace, strerror(-trace_fd));
+		return;
+	}
+	began_us = clock_now_us();
+	trace_on = true;
+}
+
+/* The child goes on with the same file; what is queued is the parent's to write. */
 void trace_after_fork(void)
 {
-	fd_close(trace_fd); /* the child opens its own: the offset is the file's end */
-	trace_fd = -1;
+	pthread_mutex_init(&trace_lock, NULL);
+	queue.head = queue.len = queue.lost = 0;
+	retry_us = TIME_NEVER;
 }
 
-struct line {
-	char text[LINE_BYTES];
+/* write(2) whose SIGPIPE or SIGXFSZ does not reach the program. */
+static ssize_t write_quietly(const char *bytes, size_t n)
+{
+	const uint64_t ours = UINT64_C(1) << (SIGPIPE - 1) | UINT64_C(1) << (SIGXFSZ - 1);
+	const struct timespec at_once = {0};
+	uint64_t old, pending = 0;
+	if (is_socket)
+		return sys_sendto(trace_fd, bytes, n, MSG_NOSIGNAL | MSG_DONTWAIT, NULL, 0);
+	if (may_block) {
+		struct pollfd p = {.fd = trace_fd, .events = POLLOUT};
+		if (sys_ppoll(&p, 1, &at_once, NULL) == 0)
+			return -EAGAIN;
+	}
+	sys_call(SYS_rt_sigprocmask, SIG_BLOCK, &ours, &old, KERNEL_SIGSET, 0, 0);
+	sys_call(SYS_rt_sigpending, &pending, KERNEL_SIGSET, 0, 0, 0, 0);
+	ssize_t w = sys_write(trace_fd, bytes, n);
+	uint64_t caused = ours & ~pending; /* what was pending before is the program's */
+	if ((w == -EPIPE || w == -EFBIG) && caused)
+		sys_call(SYS_rt_sigtimedwait, &caused, NULL, &at_once, KERNEL_SIGSET, 0, 0);
+	sys_call(SYS_rt_sigprocmask, SIG_SETMASK, &old, NULL, KERNEL_SIGSET, 0, 0);
+	return w;
+}
+
+static void give_up(int err)
+{
+	if (err != EPIPE) /* standard error may be what nobody reads any more: a warning there would meet the same SIGPIPE */
+		log_warn("trace", "the trace ends here: %s", strerror(err));
+	trace_on = false;
+	retry_us = TIME_NEVER;
+}
+
+/* Trace lock held. */
+static void flush_locked(void)
+{
+	const char *bytes;
 	size_t n;
-};
-
-static void add(struct line *l, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
-static void add(struct line *l, const char *fmt, ...)
-{
-	va_list ap;
-	va_start(ap, fmt);
-	int n = vsnprintf(l->text + l->n, sizeof l->text - l->n, fmt, ap);
-	va_end(ap);
-	if (n > 0)
-		l->n += (size_t)n < sizeof l->text - l->n ? (size_t)n : sizeof l->text - l->n - 1;
+	retry_us = TIME_NEVER;
+	while ((n = trace_queue_peek(&queue, &bytes))) {
+		ssize_t w = write_quietly(bytes, n);
+		if (w > 0) {
+			trace_queue_pop(&queue, w);
+		} else if (w == -EAGAIN) {
+			retry_us = clock_now_us() + RETRY_US;
+			return;
+		} else if (w != -EINTR) {
+			return give_up(-w);
+		}
+	}
 }
 
-static void add_endpoint(struct line *l, const struct ip_addr *a, uint16_t port)
+void trace_flush(void)
 {
-	char text[IP_ADDR_STRLEN];
-	bool v6 = !ip_addr_is_v4(a);
-	add(l, "%s%s%s:%u", v6 ? "[" : "", ip_addr_format(a, text), v6 ? "]" : "", port);
+	pthread_mutex_lock(&trace_lock);
+	if (queue.len && (retry_us == TIME_NEVER || clock_now_us() >= retry_us))
+		flush_locked();
+	pthread_mutex_unlock(&trace_lock);
 }
 
-static void add_time(struct line *l, int64_t us)
+int64_t trace_deadline(void)
 {
-	if (us < USEC_PER_MSEC)
-		add(l, "%d us", (int)us);
-	else if (us < USEC_PER_SEC)
-		add(l, "%.1f ms", us / 1e3);
+	return retry_us;
+}
+
+static int64_t age_us(void)
+{
+	return clock_now_us() - began_us;
+}
+
+/* Lock held. The number of lines that were lost goes where they would have been. */
+static void tell_lost(void)
+{
+	struct trace_line l;
+	uint64_t lost = queue.lost;
+	if (!lost)
+		return;
+	trace_text_lost(&l, age_us(), getpid(), lost);
+	queue.lost = 0;
+	if (!trace_queue_push(&queue, l.text, l.len))
+		queue.lost = lost;
+}
+
+void trace_drain(void)
+{
+	int64_t until = clock_now_us() + DRAIN_MS * USEC_PER_MSEC;
+	if (!trace_on)
+		return;
+	pthread_mutex_lock(&trace_lock);
+	do {
+		struct pollfd p = {.fd = trace_fd, .events = POLLOUT};
+		const struct timespec step = {.tv_nsec = RETRY_US * NSEC_PER_USEC};
+		flush_locked();
+		tell_lost();
+		if (!trace_on || !queue.len)
+			break;
+		sys_ppoll(&p, 1, &step, NULL);
+	} while (clock_now_us() < until);
+	pthread_mutex_unlock(&trace_lock);
+}
+
+/* ---- the events ---- */
+
+static void tell(const struct trace_line *l)
+{
+	pthread_mutex_lock(&trace_lock);
+	tell_lost();
+	if (queue.lost)
+		queue.lost++; /* in order: nothing after what was lost before that is told */
 	else
-		add(l, "%.1f s", us / 1e6);
+		trace_queue_push(&queue, l->text, l->len);
+	pthread_mutex_unlock(&trace_lock);
 }
 
-static void begin(struct line *l, const struct sock *s)
+static struct trace_about about(const struct sock *s)
 {
-	struct timespec ts;
-	clock_gettime(CLOCK_REALTIME, &ts);
-	l->n = 0;
-	if (trace_lost)
-		add(l, "finesse: %u lines lost\n", trace_lost);
-	add(l, "%02d:%02d:%02d.%06ld finesse[%d] ", (int)(ts.tv_sec / 3600 % 24), (int)(ts.tv_sec / 60 % 60), (int)(ts.tv_sec % 60), ts.tv_nsec / 1000,
-	    (int)getpid());
-	add_endpoint(l, &s->flow.key.laddr, s->flow.key.lport);
-	add(l, s->accepted || s->listener ? " <- " : " -> ");
-	add_endpoint(l, &s->flow.key.raddr, s->flow.key.rport);
-	add(l, " ");
+	return (struct trace_about){.at_us = age_us(), .pid = getpid(), .key = s->flow.key, .server = s->accepted || s->listener};
 }
 
-static void end(struct line *l)
+static struct trace_close close_of(const struct sock *s)
 {
-	if (l->n > sizeof l->text - 2)
-		l->n = sizeof l->text - 2;
-	l->text[l->n++] = '\n';
-	ssize_t n = sys_write(trace_fd, l->text, l->n);
-	if (n >= 0)
-		trace_lost = 0;
-	else
-		trace_lost++;
+	struct trace_close c = {.first_fin = tcp_first_fin(&s->tcp), .send_closed = tcp_send_closed(&s->tcp), .error = tcp_error(&s->tcp)};
+	enum tcp_state state = tcp_state(&s->tcp);
+	c.end = s->ends_in_time_wait                                ? TRACE_END_TIME_WAIT
+		: state == TCPS_CLOSED || state == TCPS_TIME_WAIT ? TRACE_END_CLOSED
+								  : TRACE_END_KERNEL;
+	return c;
+}
+
+typedef void trace_text_fn(struct trace_line *l, const struct trace_about *about, const struct tcp_status *st, const struct trace_close *c);
+
+static void tell_close(const struct sock *s, trace_text_fn *text)
+{
+	struct trace_about a = about(s);
+	struct trace_close c = close_of(s);
+	struct trace_line l;
+	struct tcp_status st;
+	tcp_get_status(&s->tcp, &st);
+	text(&l, &a, &st, &c);
+	tell(&l);
 }
 
 void trace_opened(struct engine *e, struct sock *s)
 {
-	struct line l;
+	struct trace_about a = about(s);
+	struct trace_line l;
 	struct tcp_status st;
-	if (!is_traced(e))
-		return;
+	(void)e;
 	tcp_get_status(&s->tcp, &st);
-	begin(&l, s);
-	add(&l, "opened: ISN %u, theirs %u; MSS %u, theirs %u; ", st.iss, st.irs, st.mss_advertised, st.mss_snd);
-	if (st.wscale)
-		add(&l, "window scale %u, theirs %u; ", st.rcv_wscale, st.snd_wscale);
-	add(&l, "%s%s%s", st.sack ? "SACK, " : "", st.timestamps ? "timestamps, " : "", st.close_request ? "close request, " : "");
-	if (st.handshake_rtt_us) {
-		add(&l, "handshake ");
-		add_time(&l, st.handshake_rtt_us);
-	} else {
-		add(&l, "handshake repeated");
-	}
-	end(&l);
+	trace_text_opened(&l, &a, &st);
+	tell(&l);
 }
 
-static void add_first_fin(struct line *l, struct sock *s)
+static void step_closing(struct sock *s)
 {
-	int who = tcp_first_fin(&s->tcp);
-	if (who == 0)
-		add(l, "no FIN from either side");
-	else if (s->accepted || s->listener)
-		add(l, "first FIN by %s (%s)", who > 0 ? "us, the server" : "the client",
-		    tcp_send_closed(&s->tcp) ? close_reason_text(tcp_close_reason(&s->tcp)) : "we had not closed");
-	else
-		add(l, "first FIN by %s", who > 0 ? "us, the client" : "the server");
+	if (s->traced_closing || !tcp_send_closed(&s->tcp))
+		return;
+	s->traced_closing = true;
+	tell_close(s, trace_text_closing);
 }
 
-/* The protocol is done; the socket may still be there. */
+void trace_steps(struct engine *e, struct sock *s)
+{
+	(void)e;
+	if (s->kind != SOCK_KIND_CONN || s->traced_closed)
+		return;
+	int who = s->traced_fin ? 0 : tcp_first_fin(&s->tcp);
+	if (who > 0)
+		step_closing(s);
+	if (who) {
+		s->traced_fin = true;
+		tell_close(s, trace_text_first_fin);
+	}
+	step_closing(s);
+}
+
 void trace_closed(struct engine *e, struct sock *s)
 {
-	struct line l;
-	struct tcp_status st;
-	if (!is_traced(e) || s->traced_closed)
+	if (s->traced_closed)
 		return;
+	trace_steps(e, s);
 	s->traced_closed = true;
-	tcp_get_status(&s->tcp, &st);
-	begin(&l, s);
-	add(&l, "closed: ");
-	add_first_fin(&l, s);
-	add(&l, "; %llu bytes in, %llu out", (unsigned long long)st.bytes_in, (unsigned long long)st.bytes_out);
-	if (st.total_retrans)
-		add(&l, ", %u segments repeated", st.total_retrans);
-	enum tcp_state state = tcp_state(&s->tcp);
-	if (state != TCPS_CLOSED && state != TCPS_TIME_WAIT)
-		add(&l, "; goes on in the kernel, in %s", tcp_state_name(state));
-	else if (s->ends_in_time_wait)
-		add(&l, "; TIME-WAIT is ours");
-	else if (tcp_first_fin(&s->tcp) < 0)
-		add(&l, "; TIME-WAIT is the %s's", s->accepted || s->listener ? "client" : "server");
-	else
-		add(&l, "; no TIME-WAIT: %s", tcp_error(&s->tcp) ? strerror(tcp_error(&s->tcp)) : "reset or given up");
-	end(&l);
+	tell_close(s, trace_text_closed);
 }
 
-void trace_fallback(struct engine *e, const char *what, const char *why)
+void trace_fallback(const char *what, const char *why)
 {
-	struct line l = {.n = 0};
-	if (!is_traced(e))
-		return;
-	add(&l, "finesse[%d] %s stays with the kernel's TCP: %s", (int)getpid(), what, why);
-	end(&l);
+	struct trace_line l;
+	trace_text_fallback(&l, age_us(), getpid(), what, why);
+	tell(&l);
+	trace_flush();
 }

@@ -107,6 +107,8 @@ static void output_one(struct engine *e, struct sock *s)
 	}
 	if (s->live)
 		sock_process_events(e, s);
+	if (trace_on)
+		trace_steps(e, s);
 	if (s->ending)
 		end_protocol(e, s);
 	arm_timer(e, s);
@@ -126,6 +128,8 @@ void turn_end(struct engine *e)
 	int err = link_flush(e->link);
 	if (err < 0 && err != -EAGAIN)
 		log_debug("engine", "transmit: error %d", -err);
+	if (trace_on)
+		trace_flush();
 	wait_check_leader(e);
 }
 
@@ -138,6 +142,9 @@ int64_t turn_deadline(struct engine *e)
 	int64_t tw = time_wait_deadline(e);
 	if (tw < at)
 		at = tw;
+	int64_t trace = trace_on ? trace_deadline() : TIME_NEVER;
+	if (trace < at)
+		at = trace;
 	if (!e->up)
 		return at;
 	int64_t parting = partings_deadline(e), sweep = exceptions_deadline(e);

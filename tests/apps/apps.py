@@ -19,6 +19,7 @@ import traceback
 from pathlib import Path
 
 import stream
+import traced
 import unbroken
 import web
 from case import FILE_BYTES, Case, Failed, Lab, LabError, expect, finesse_command
@@ -45,7 +46,7 @@ def all_cases():
     for pair, programs in PAIRS:
         for role, server, client in ROLES:
             yield "%s: %s" % (pair.__name__, role), programs, (lambda lab, p=pair, s=server, c=client: run_pair(lab, p, s, c))
-    for other, programs in unbroken.OTHERS:
+    for other, programs in unbroken.OTHERS + traced.OTHERS:
         yield other.__name__, programs, other
 
 

@@ -54,6 +54,10 @@ for s in interface except only bypass-firewall close-policy close-hold-max close
 	fi
 done
 expect 0 '' "$finesse" run --help
+expect 0 '' "$finesse" trace --help
+stdout_has 'TIME-WAIT'
+expect 2 'finesse trace: -o needs a file' "$finesse" trace -o
+expect 2 "finesse trace: $dir/no/such/file: No such file" "$finesse" trace -o "$dir/no/such/file" -- true
 expect 0 '' "$finesse" stat --help
 stdout_has 'json'
 expect 0 '' "$finesse" doctor -h

@@ -120,3 +120,12 @@ tests_unit_ranges_test_SOURCES = tests/unit/ranges_test.c
 tests_unit_ranges_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
 tests_unit_ranges_test_LDADD = src/libbase.a $(UNIT_LIBS)
 endif
+
+# trace: what it says, and the queue of its lines
+if HAVE_CHECK
+check_PROGRAMS += tests/unit/trace_test
+TESTS += tests/unit/trace_test
+tests_unit_trace_test_SOURCES = tests/unit/trace_test.c
+tests_unit_trace_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
+tests_unit_trace_test_LDADD = src/libsocket.a src/libtcp.a src/libwire.a src/libbase.a $(UNIT_LIBS)
+endif
