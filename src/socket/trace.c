@@ -133,25 +133,12 @@ static void flush_locked(void)
 	}
 }
 
-void trace_flush(void)
-{
-	pthread_mutex_lock(&trace_lock);
-	if (queue.len && (retry_us == TIME_NEVER || clock_now_us() >= retry_us))
-		flush_locked();
-	pthread_mutex_unlock(&trace_lock);
-}
-
-int64_t trace_deadline(void)
-{
-	return retry_us;
-}
-
 static int64_t age_us(void)
 {
 	return clock_now_us() - began_us;
 }
 
-/* Lock held. The number of lines that were lost goes where they would have been. */
+/* Trace lock held. The number of lines that were lost goes where they would have been. */
 static void tell_lost(void)
 {
 	struct trace_line l;
@@ -162,6 +149,24 @@ static void tell_lost(void)
 	queue.lost = 0;
 	if (!trace_queue_push(&queue, l.text, l.len))
 		queue.lost = lost;
+}
+
+void trace_flush(void)
+{
+	pthread_mutex_lock(&trace_lock);
+	if (queue.len && (retry_us == TIME_NEVER || clock_now_us() >= retry_us)) {
+		flush_locked();
+		if (queue.lost && trace_on) {
+			tell_lost();
+			flush_locked();
+		}
+	}
+	pthread_mutex_unlock(&trace_lock);
+}
+
+int64_t trace_deadline(void)
+{
+	return retry_us;
 }
 
 void trace_drain(void)

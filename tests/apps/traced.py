@@ -1,5 +1,7 @@
 """finesse trace: what it says of openings and closings, line by line, and that it never harms the program."""
+import os
 import re
+import select
 import socket
 import subprocess
 
@@ -208,7 +210,12 @@ def trace_lost_is_told(lab):
             % (n, SERVER_IP, case.port))
     p = lab.client.spawn(trace(lab.client) + [PYTHON, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     expect(p.stdout.readline() == b"done\n", "the program did not come to its end while nobody read")
-    _, err = p.communicate(timeout=30)
+    err = b""
+    while b" lines were lost here" not in err:  # all of it comes although the program has nothing more to say
+        expect(select.select([p.stderr], [], [], 20)[0], "what is queued does not come while the program waits: %r" % err[-300:])
+        err += os.read(p.stderr.fileno(), 65536)
+    _, rest = p.communicate(timeout=30)
+    err += rest
     lab.processes.remove(p)
     lines = err.decode().splitlines()
     lost = [int(m.group(1)) for line in lines if (m := re.fullmatch(STAMP + r"(\d+) lines were lost here: they were not read in time", line))]
