@@ -13,6 +13,8 @@ src_liblink_a_SOURCES = \
 	src/link/packet.h \
 	src/link/packet_rx.c \
 	src/link/packet_tx.c \
+	src/link/tx_budget.c \
+	src/link/tx_budget.h \
 	src/link/tx_pending.c \
 	src/link/tx_pending.h
 src_liblink_a_CFLAGS = $(AM_CFLAGS) $(URING_CFLAGS)

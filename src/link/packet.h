@@ -8,6 +8,7 @@
 #include <stddef.h>
 
 #include "link/link_impl.h"
+#include "link/tx_budget.h"
 #include "link/tx_pending.h"
 
 #define RX_COPIES 4 /* read at once: a system call can cost more than the copy */
@@ -42,6 +43,8 @@ struct packet_tx {
 	struct sockaddr_ll to_v4,
 	    to_v6;             /* header-less interfaces: the protocol is told, not parsed */
 	uint32_t sndbuf_bytes; /* the kernel's idea of it */
+	struct tx_budget budget;
+	bool shrunk;           /* the send buffer is the budget: the interface was found slower than we are */
 	uint64_t unsent_bound; /* never less than what the socket's frames in queues occupy */
 	struct tx_pending pending;
 	unsigned n;

@@ -9,6 +9,10 @@
  * occupy in the send buffer (every batch adds its largest possible share; when the sum reaches the
  * buffer's size, SIOCOUTQ tells the truth). Otherwise sendmmsg.
  *
+ * The send buffer is large until a look at it (whenever the bound exceeds the budget of tx_budget.h) finds
+ * more than the budget waiting: a queue that is slower than we are. From then on the buffer is as
+ * large as the budget, so that what we send next does not wait behind megabytes of our own.
+ *
  * What the kernel does not take (EAGAIN) is copied to tx_pending, with all behind it, and goes
  * first at the next flush; the driver calls that when the socket is writable. Any other error
  * concerns one frame, which is dropped and counted: ENOBUFS is the interface's queue dropping it,
@@ -26,9 +30,6 @@
 #include <string.h>
 #include <sys/ioctl.h>
 
-/* Bounds what waits in the interface's queue: 8 ms at 1 Gbit/s. The kernel doubles it for its own
- * overhead. */
-#define TX_SNDBUF_BYTES (1 << 20)
 /* What a frame may occupy beyond twice its length: a page of slack, struct sk_buff, shared info. */
 #define TX_OVERHEAD_BYTES 8192
 /* A ring costs more than sendmmsg for a frame or two: 2.6 against 1.9 us each at two
@@ -41,14 +42,15 @@ static int tx_option(int fd, int level, int option, int value)
 	return sys_setsockopt(fd, level, option, &value, sizeof value);
 }
 
-static void tx_size_buffer(struct packet_tx *tx)
+/* `bytes` as the kernel counts them; it doubles what it is told. */
+static void tx_size_buffer(struct packet_tx *tx, uint32_t bytes)
 {
-	int bytes = 0;
-	socklen_t len = sizeof bytes;
-	if (tx_option(tx->fd, SOL_SOCKET, SO_SNDBUFFORCE, TX_SNDBUF_BYTES) < 0)
-		tx_option(tx->fd, SOL_SOCKET, SO_SNDBUF, TX_SNDBUF_BYTES);
-	sys_getsockopt(tx->fd, SOL_SOCKET, SO_SNDBUF, &bytes, &len);
-	tx->sndbuf_bytes = bytes;
+	int got = 0;
+	socklen_t len = sizeof got;
+	if (tx_option(tx->fd, SOL_SOCKET, SO_SNDBUFFORCE, bytes / 2) < 0)
+		tx_option(tx->fd, SOL_SOCKET, SO_SNDBUF, bytes / 2);
+	sys_getsockopt(tx->fd, SOL_SOCKET, SO_SNDBUF, &got, &len);
+	tx->sndbuf_bytes = got;
 }
 
 /* Not SINGLE_ISSUER: several threads submit, one at a time. A host without io_uring is no error. */
@@ -98,7 +100,8 @@ int packet_tx_open(struct packet_link *p, bool no_io_uring)
 	if ((err = tx_option(tx->fd, SOL_PACKET, PACKET_VNET_HDR, 1)) < 0 ||
 	    (err = sys_bind(tx->fd, &sll, sizeof sll)) < 0)
 		return err;
-	tx_size_buffer(tx);
+	tx_budget_init(&tx->budget);
+	tx_size_buffer(tx, TX_BUDGET_MAX);
 	tx->to_v4 = tx->to_v6 = sll;
 	tx->to_v4.sll_protocol = htons(ETH_P_IP);
 	tx->to_v6.sll_protocol = htons(ETH_P_IPV6);
@@ -156,8 +159,8 @@ static int tx_send_behind(struct link *l, const struct link_tx *tx)
 int packet_tx_send(struct link *l, const struct link_tx *tx, uint32_t payload_len)
 {
 	struct packet_tx *t = &packet_link_of(l)->tx;
-	/* Flush before the queue holds more than could be kept back. */
-	if (t->n == TX_QUEUE_FRAMES || t->queued_bytes > TX_PENDING_BYTES / 2)
+	/* Flush before the queue holds more than could be kept back, and on a slow interface soon enough to be told to stop. */
+	if (t->n == TX_QUEUE_FRAMES || t->queued_bytes > (t->shrunk ? t->budget.bytes / 2 : TX_PENDING_BYTES / 2))
 		packet_tx_flush(l);
 	if (t->pending.n)
 		return tx_send_behind(l, tx);
@@ -261,25 +264,35 @@ static int tx_uring_submit(struct packet_tx *tx)
 	return submitted;
 }
 
+/* What of ours is in queues, from the kernel. */
+static bool tx_look(struct packet_tx *tx)
+{
+	int outq = 0;
+	if (sys_ioctl(tx->fd, SIOCOUTQ, &outq) < 0)
+		return false;
+	tx->unsent_bound = outq;
+	if (!tx->shrunk && tx->unsent_bound > tx->budget.bytes) {
+		tx->shrunk = true;
+		tx_size_buffer(tx, tx->budget.bytes);
+	}
+	return true;
+}
+
 /* Whether this turn's frames fit the send buffer whatever the device does meanwhile. */
 static bool tx_fits_for_certain(struct packet_tx *tx)
 {
 	uint64_t need = 0;
 	for (unsigned i = 0; i < tx->n; i++)
 		need += 2 * (uint64_t)tx->len[i] + TX_OVERHEAD_BYTES;
-	if (tx->unsent_bound + need > tx->sndbuf_bytes) {
-		int outq = 0;
-		if (sys_ioctl(tx->fd, SIOCOUTQ, &outq) < 0)
-			return false;
-		tx->unsent_bound = outq;
-	}
+	if (tx->unsent_bound + need > tx->budget.bytes && !tx_look(tx))
+		return false;
 	tx->unsent_bound += need;
 	return tx->unsent_bound <= tx->sndbuf_bytes;
 }
 
 static void tx_hand_over(struct link *l, struct packet_tx *tx)
 {
-	bool may_uring = tx->has_uring && tx_fits_for_certain(tx); /* counts these frames, too */
+	bool may_uring = tx_fits_for_certain(tx) && tx->has_uring; /* counts these frames, too */
 	if (may_uring && tx->n >= TX_URING_MIN) {
 		int n = tx_uring_submit(tx);
 		if (n == (int)tx->n)
@@ -369,16 +382,23 @@ static unsigned tx_pending_batch(struct link *l, struct packet_tx *tx, int *sent
 	return gone;
 }
 
+/* Frames wait for the socket: it may be writable now. */
+static int tx_flush_pending(struct link *l, struct packet_tx *tx)
+{
+	int sent = 0;
+	uint64_t waited = tx_look(tx) ? tx->unsent_bound : tx->sndbuf_bytes;
+	while (tx->pending.n && tx_pending_batch(l, tx, &sent))
+		;
+	if (sent && tx->shrunk && tx_budget_resume(&tx->budget, waited))
+		tx_size_buffer(tx, tx->budget.bytes);
+	tx->unsent_bound = tx->sndbuf_bytes; /* these are not accounted for: ask before the next batch */
+	return sent;
+}
+
 int packet_tx_flush(struct link *l)
 {
 	struct packet_tx *tx = &packet_link_of(l)->tx;
-	int sent = 0;
-	if (tx->pending.n) {
-		tx->unsent_bound =
-		    tx->sndbuf_bytes; /* these are not accounted for: ask before the next batch */
-		while (tx->pending.n && tx_pending_batch(l, tx, &sent))
-			;
-	}
+	int sent = tx->pending.n ? tx_flush_pending(l, tx) : 0;
 	if (!tx->n) /* always so while frames are kept back: tx_send_behind */
 		return sent;
 	tx_hand_over(l, tx);

@@ -206,6 +206,7 @@ void engine_init_tables(struct engine *e)
 	list_init(&e->listeners);
 	list_init(&e->dirty);
 	list_init(&e->stalled);
+	list_init(&e->held);
 	list_init(&e->time_waits.queue);
 	list_init(&e->partings);
 	list_init(&e->waiters);

@@ -93,7 +93,7 @@ struct sock {
 	enum sock_kind kind;
 	int refs; /* atomic: fds, children, calls in progress, the engine itself while the connection lives */
 	struct list node;        /* engine.socks */
-	struct list dirty;       /* engine.dirty or engine.stalled */
+	struct list dirty;       /* engine.dirty, engine.stalled or engine.held */
 	struct list accept_node; /* listener's queues */
 	struct list watches;
 	struct timer timer;
@@ -158,7 +158,7 @@ struct engine {
 	struct tcp_stack tcp;
 	struct demux demux;
 	struct timers timers;
-	struct list socks, listeners, dirty, stalled;
+	struct list socks, listeners, dirty, stalled, held;
 	struct time_waits time_waits;
 	struct dest *dests[DEST_BUCKETS];
 	uint8_t hash_secret[16];

@@ -380,6 +380,7 @@ static void child_close_engine(struct engine *e)
 	timers_init(&e->timers);
 	list_init(&e->dirty);
 	list_init(&e->stalled);
+	list_init(&e->held);
 	time_waits_fini(&e->time_waits);
 	partings_forget(e);
 	list_init(&e->waiters);

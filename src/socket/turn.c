@@ -1,6 +1,9 @@
 /*
  * One turn of the engine: the time is read once, frames come in, due timers run; after the verb, every connection that was touched
  * says what it sends, its next deadline is armed, and all frames go to the kernel in one call.
+ *
+ * While the interface's queue is full (link_tx_blocked), connections are held: what they would say now would only wait behind what is queued,
+ * and be old when it leaves; their timers would run against a queue of our own making. They go on, in order, when there is room again.
  */
 #include "socket/engine.h"
 
@@ -10,6 +13,9 @@
 
 /* Frames taken per turn before segments go out: bounds the delay of ACKs under load. */
 #define TURN_RX_BUDGET 256
+/* A connection that may not send: its timers go on (a handshake must be able to give up), but what is due to be sent waits, so its
+   deadline must not spin. */
+#define WAITING_TICK_US (100 * USEC_PER_MSEC)
 
 void turn_begin(struct engine *e)
 {
@@ -47,9 +53,14 @@ void sock_notify(struct engine *e, struct sock *s)
 	}
 }
 
+/* A last segment is not held: who sends it is gone afterwards. Nor is anything at the process's end. */
+static bool must_hold(const struct engine *e, const struct sock *s)
+{
+	return link_tx_blocked(e->link) && !s->ending && !e->exiting;
+}
+
 static void emit_segment(struct tcp_emit *emit, struct tcp_conn *conn, const struct tcp_segment *seg, uint16_t gso_size)
 {
-	(void)emit;
 	struct engine *e = &engine;
 	struct sock *s = container_of(conn, struct sock, tcp);
 	if (!s->dest->resolved) { /* as if lost on the way: timers go on, and give up in the end */
@@ -58,6 +69,7 @@ static void emit_segment(struct tcp_emit *emit, struct tcp_conn *conn, const str
 	}
 	if (ip_send_tcp(e->link, &s->dest->path, &s->flow.key, seg, gso_size, s->ecn, &s->dest->ip_id) < 0)
 		e->counters[SOCKC_EmitFailed]++;
+	emit->full = must_hold(e, s);
 }
 
 static struct tcp_emit turn_emit = {.segment = emit_segment};
@@ -89,17 +101,36 @@ static void end_protocol(struct engine *e, struct sock *s)
 	sock_retire(e, s);
 }
 
+static void hold(struct engine *e, struct sock *s)
+{
+	list_push_back(&e->held, &s->dirty);
+	timers_set(&e->timers, &s->timer, e->now + WAITING_TICK_US);
+}
+
+/* There is room: in the order in which they were held, before those of this turn. */
+static void release_held(struct engine *e)
+{
+	while (!list_empty(&e->held)) {
+		struct list *last = e->held.prev;
+		list_unlink(last);
+		list_push_front(&e->dirty, last);
+	}
+}
+
 static void output_one(struct engine *e, struct sock *s)
 {
+	if (s->live && must_hold(e, s)) {
+		hold(e, s);
+		return;
+	}
 	if (s->live) {
 		int err = dest_resolve(e, s->dest);
 		if (err == -EAGAIN && !s->ending) {
 			list_push_back(&e->stalled, &s->dirty);
-			/* Timers go on meanwhile: the handshake must be able to give up. But what is due to be sent now waits for the
-			   neighbour, so its deadline must not spin. */
-			timers_set(&e->timers, &s->timer, e->now + 100 * USEC_PER_MSEC);
+			timers_set(&e->timers, &s->timer, e->now + WAITING_TICK_US); /* … for the neighbour */
 			return;
 		}
+		turn_emit.full = false;
 		if (err && !s->ending)
 			output_unreachable(e, s, err);
 		else if (!err)
@@ -109,6 +140,10 @@ static void output_one(struct engine *e, struct sock *s)
 		sock_process_events(e, s);
 	if (trace_on)
 		trace_steps(e, s);
+	if (s->live && turn_emit.full && must_hold(e, s)) {
+		hold(e, s);
+		return;
+	}
 	if (s->ending)
 		end_protocol(e, s);
 	arm_timer(e, s);
@@ -118,6 +153,10 @@ void turn_end(struct engine *e)
 {
 	if (!e->up)
 		return;
+	if (link_tx_blocked(e->link))
+		link_flush(e->link);
+	if (!link_tx_blocked(e->link))
+		release_held(e);
 	for (struct list *pos; (pos = list_first(&e->dirty));) {
 		struct sock *s = container_of(pos, struct sock, dirty);
 		list_unlink(pos);

@@ -429,7 +429,10 @@ void tcp_output(struct tcp_conn *c, int64_t now, struct tcp_emit *emit)
 {
 	restart_after_idle(c, now);
 	struct out o;
-	while (o = output_next(c), o.kind != OUT_NONE)
+	while (o = output_next(c), o.kind != OUT_NONE) {
+		if (emit->full)
+			return;
 		output_one(c, now, emit, &o);
+	}
 	output_settle(c, now, o.blocked);
 }

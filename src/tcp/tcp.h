@@ -124,10 +124,12 @@ struct tcp_open {
 struct tcp_conn;
 #include "tcp/tcp_conn.h" /* the struct itself, to embed; read its fields through the functions below */
 
-/* Segments out. gso_size: payload bytes per wire segment when payload_len exceeds it, else 0. */
+/* Segments out. gso_size: payload bytes per wire segment when payload_len exceeds it, else 0. `full`, set before or by a segment: no more
+   for now. What is left is due at once, so whoever sets it comes back when there is room. */
 struct tcp_emit {
 	void (*segment)(struct tcp_emit *emit, struct tcp_conn *conn, const struct tcp_segment *seg,
 			uint16_t gso_size);
+	bool full;
 };
 
 /* Opens. The SYN leaves with the next tcp_output. -ENOMEM, -EINVAL. */

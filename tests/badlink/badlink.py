@@ -1,8 +1,10 @@
 #!/usr/bin/python3
-"""finesse over a bad link (tests/bridge), at the server, at the client and at both ends.
+"""finesse over a bad link (tests/bridge) and behind a slow queue (tc's tbf), with finesse at the server, at the client and at both ends.
 
 - downloads: 100 files of 1 MB, each different, at once: every byte right, no connection stuck, none left behind, and the link did what
   was asked of it. Each run has a seed of its own, which is told when it fails.
+- tbf: an order-keeping bottleneck at finesse's interface, fuller than its socket's send buffer: the bytes are right, the kernel at the
+  other end never saw one out of turn, and the throughput is the rate.
 
     badlink.py [--runs N] [--seed N] [--only WORD[,WORD…]] [--link SETTINGS]
 
@@ -10,8 +12,10 @@ Ends with 77 without root, or without the programs.
 """
 import argparse
 import filecmp
+import json
 import os
 import random
+import re
 import shutil
 import sys
 import tempfile
@@ -129,8 +133,88 @@ def downloads(www, server, client, link, seed):
         return told
 
 
+# ---- a token bucket ----
+
+TBF_MBIT = 40
+TBF_FILES = 10  # of FILE_BYTES, at once
+DEEP, SHALLOW = "16mb", "100kb"
+TBF_TOLERANCE = {DEEP: 0.05, SHALLOW: 0.15}  # a queue that drops costs retransmissions; seen of the kernel's TCP: 0.1
+ON_WIRE = 1 + 66 / 1448  # bytes that the queue counts for one of payload, in full segments
+
+
+def qdisc(host):
+    for q in json.loads(host.text(["tc", "-s", "-j", "qdisc", "show", "dev", host.interface])):
+        if q["kind"] == "tbf":
+            return q
+    raise LabError("no tbf on %s" % host.interface)
+
+
+def arrived_late(host):
+    """Segments that the kernel's TCP of this host received out of turn."""
+    out = host.text(["nstat", "-asz", "TcpExtTCPOFOQueue"])
+    return int(re.search(r"TcpExtTCPOFOQueue\s+(\d+)", out).group(1))
+
+
+def transfer(lab, www, server, client):
+    """From the end under finesse to the other: downloads, or uploads. Seconds."""
+    there = Path(lab.dir) / ("out" if server else "put")
+    urls = []
+    for i in range(TBF_FILES):
+        url = "http://%s:%d/%s%d" % (SERVER_IP, PORT, "" if server else "put/", i)
+        urls.append("url = %s\n%s\n" % (url, ("output = %s/%d" % (there, i)) if server else "upload-file = %s/%d" % (www, i)))
+    config = Path(lab.dir) / "curl.conf"
+    config.write_text("next\n".join(urls))
+    start = time.monotonic()
+    lab.client.run(["curl", "-sS", "--no-progress-meter", "--fail", "-Z", "--parallel-immediate", "-K", config], client, timeout=60)
+    seconds = time.monotonic() - start
+    for i in range(TBF_FILES):
+        expect(filecmp.cmp(www / str(i), there / str(i), shallow=False), "file %d is damaged" % i)
+    return seconds
+
+
+def tbf(www, server, client, limit):
+    with Lab() as lab:
+        sender, receiver = (lab.server, lab.client) if server else (lab.client, lab.server)
+        sender.run(["tc", "qdisc", "add", "dev", sender.interface, "root", "tbf", "rate", "%dmbit" % TBF_MBIT, "burst", "64kb", "limit", limit])
+        for name in ("out", "put"):
+            (Path(lab.dir) / name).mkdir(mode=0o777)
+            (Path(lab.dir) / name).chmod(0o777)  # nginx's worker is nobody
+        p = start_nginx(lab, www, server)
+        mbit = TBF_FILES * FILE_BYTES * 8 * ON_WIRE / transfer(lab, www, server, client) / 1e6
+        carried_by_the_engine(lab, server, client)
+        queue = qdisc(sender)
+        told = "%.1f Mbit/s on the wire, rate %d, %d dropped by the queue" % (mbit, TBF_MBIT, queue["drops"])
+        expect(abs(mbit / TBF_MBIT - 1) < TBF_TOLERANCE[limit], told)
+        if limit == DEEP:
+            expect(queue["drops"] == 0, told + ": the order at the receiver proves nothing")
+            if not (server and client):
+                late = arrived_late(receiver)
+                expect(late == 0, "%d segments arrived out of turn" % late)
+            if server and finesse_command():
+                link = lab.server.stat(p.pid)["counters"]["link"]
+                expect(link["TxDeferred"] > 0, "the send buffer was never full: %s" % link)
+                expect(link["TxReordered"] == 0, "%d frames overtook others" % link["TxReordered"])
+                told += ", %d frames kept back" % link["TxDeferred"]
+        else:
+            expect(queue["drops"] > 0, "the queue was never full")
+        return told
+
+
+def tbf_deep(www, server, client, _link, _seed):
+    """A queue deeper than the socket's send buffer: nothing is dropped, the engine keeps frames back."""
+    return tbf(www, server, client, DEEP)
+
+
+def tbf_shallow(www, server, client, _link, _seed):
+    """A queue that drops."""
+    return tbf(www, server, client, SHALLOW)
+
+
 def cases(runs, seed):
     """(name, function, server, client, seed) in the order in which they run."""
+    for kind in (tbf_deep, tbf_shallow):
+        for role, server, client in ROLES:
+            yield "%s: %s" % (kind.__name__, role), kind, server, client, 0
     for run in range(runs):
         for role, server, client in ROLES:
             yield "downloads: %s, seed %d" % (role, seed + run), downloads, server, client, seed + run
@@ -164,7 +248,7 @@ def main():
     if os.geteuid() != 0:
         print("skipped: needs root")
         return 77
-    absent = [p for p in ("nginx", "curl", "ethtool", "nstat") if not shutil.which(p, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")]
+    absent = [p for p in ("nginx", "curl", "ethtool", "tc", "nstat") if not shutil.which(p, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")]
     if absent:
         print("skipped: needs %s" % ", ".join(absent))
         return 77

@@ -17,6 +17,7 @@
 #include <netinet/ip.h>
 #include <netinet/tcp.h>
 #include <poll.h>
+#include <linux/sockios.h>
 #include <sched.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -277,7 +278,7 @@ START_TEST(order_holds_when_the_send_buffer_is_full)
 			send_seq(seq++);
 		link_flush(link_a);
 		link_drain(link_b, &seen_b.handler, 256);
-		while (seen_b.n + 2400 <
+		while (seen_b.n + 1200 <
 		       seq) /* more than the send buffer holds, less than is kept back */
 			unblock_and_drain();
 	}
@@ -288,6 +289,27 @@ START_TEST(order_holds_when_the_send_buffer_is_full)
 	ck_assert_uint_eq(c[LINKC_TxReordered], 0);
 	ck_assert_uint_eq(c[LINKC_TxFrames], FRAMES);
 	ck_assert_uint_eq(seen_b.gaps, 0);
+	close_pair();
+}
+END_TEST
+
+/* What we send next does not wait behind megabytes of our own: 40 Mbit/s drain 512 kB in 100 ms. */
+START_TEST(little_waits_in_a_slow_queue)
+{
+	int outq = 0;
+	on_one_cpu();
+	open_pair(_i);
+	sh("tc qdisc add dev va root tbf rate 40mbit burst 16kb limit 32mb");
+	seen_b.on_frame = check_seq;
+	for (uint32_t seq = 0; seq < 20000 && !link_tx_blocked(link_a); seq++) {
+		send_seq(seq);
+		if (seq % 20 == 19)
+			link_flush(link_a);
+	}
+	ck_assert(link_tx_blocked(link_a));
+	ck_assert_int_eq(ioctl(link_tx_fd(link_a), SIOCOUTQ, &outq), 0);
+	ck_assert_int_le(outq, 512 << 10);
+	ck_assert_int_ge(outq, 64 << 10);
 	close_pair();
 }
 END_TEST
@@ -824,6 +846,7 @@ static Suite *link_suite(void)
 	tcase_add_loop_test(t, jumbo_frames_come_as_copies, 0, 2);
 	tcase_add_test(t, nothing_arrives_before_a_filter_is_attached);
 	tcase_add_loop_test(t, order_holds_when_the_send_buffer_is_full, 0, 2);
+	tcase_add_loop_test(t, little_waits_in_a_slow_queue, 0, 2);
 	tcase_add_loop_test(t, a_queue_that_drops_is_counted, 0, 2);
 	tcase_add_loop_test(t, too_much_kept_back_is_refused_and_counted, 0, 2);
 	tcase_add_loop_test(t, super_segments_arrive_whole, 0, 2);

@@ -155,7 +155,7 @@ static void service(struct sim_conn *c)
 		sim_app_run(c);
 		if (tcp_next_deadline(&c->tcp) <= sim->now)
 			tcp_tick(&c->tcp, sim->now);
-		struct sim_emit e = {{emit_segment}, c, 0};
+		struct sim_emit e = {{.segment = emit_segment}, c, 0};
 		tcp_output(&c->tcp, sim->now, &e.emit);
 		tcp_get_status(&c->tcp, &c->status);
 		sim_check(sim, (int32_t)(c->status.snd_nxt - c->status.snd_una) >= 0, "SND.NXT < SND.UNA");

@@ -100,7 +100,7 @@ static void keep(struct tcp_emit *emit, struct tcp_conn *conn, const struct tcp_
 
 void h_output(struct harness *h)
 {
-	struct h_emit e = {{keep}, h};
+	struct h_emit e = {{.segment = keep}, h};
 	tcp_output(&h->c, h->now, &e.emit);
 	h->events |= tcp_take_events(&h->c);
 	if (tcp_next_deadline(&h->c) <= h->now) { /* one more turn may be due, not an endless row of them */

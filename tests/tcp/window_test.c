@@ -462,6 +462,44 @@ static ssize_t send_urgent(struct harness *h, uint32_t len)
 }
 
 /* MUST-30, MUST-62: the pointer is behind the last urgent octet (RFC 6093 §3.1's practice: RFC 9293 §3.8.5). */
+struct narrow {
+	struct tcp_emit emit;
+	unsigned n;
+};
+
+/* Room for one. */
+static void take_one(struct tcp_emit *emit, struct tcp_conn *c, const struct tcp_segment *seg, uint16_t gso_size)
+{
+	((struct narrow *)emit)->n++;
+	ck_assert_uint_eq(seg->payload_len, H_MSS);
+	emit->full = true;
+}
+
+/* Where segments go says that it is full: the rest stays unsent, and due. */
+START_TEST(a_full_way_out_holds_the_rest)
+{
+	struct harness *h = established(0, 65535);
+	uint8_t bytes[4 * H_MSS];
+	struct iovec iov = {bytes, sizeof bytes};
+	struct narrow narrow = {.emit.segment = take_one};
+	for (uint32_t i = 0; i < sizeof bytes; i++)
+		bytes[i] = h_byte(i);
+	ck_assert_int_eq(tcp_send(&h->c, h->now, &iov, 1, false, false), sizeof bytes);
+	tcp_output(&h->c, h->now, &narrow.emit);
+	ck_assert_uint_eq(narrow.n, 1);
+	ck_assert_uint_eq(h_snd_nxt(h), 1 + H_MSS);
+	ck_assert_int_le(tcp_next_deadline(&h->c), h->now);
+	tcp_output(&h->c, h->now, &narrow.emit); /* still full */
+	ck_assert_uint_eq(narrow.n, 1);
+	ck_assert_int_le(tcp_next_deadline(&h->c), h->now);
+	h_output(h);
+	for (uint32_t i = 1; i < 4; i++)
+		h_expect(h, i == 3 ? SEG_ACK | SEG_PSH : SEG_ACK, 1 + i * H_MSS, 1, H_MSS);
+	h_silence(h);
+	h_free(h);
+}
+END_TEST
+
 START_TEST(MUST_62_sending_urgent_data)
 {
 	struct harness *h = established(0, 65535);
@@ -533,6 +571,7 @@ int main(void)
 	tc = tcase_create("application");
 	tcase_add_test(tc, send_buffer_and_writability);
 	tcase_add_loop_test(tc, super_segments, 0, 2);
+	tcase_add_test(tc, a_full_way_out_holds_the_rest);
 	tcase_add_test(tc, MUST_62_sending_urgent_data);
 	tcase_add_loop_test(tc, MUST_32_receiving_urgent_data, 0, 2);
 	suite_add_tcase(s, tc);
