@@ -12,6 +12,10 @@
  */
 #include "steer/reader_internal.h"
 
+#include <string.h>
+
+#define TAIL_BYTES 512 /* RFC 5321 §4.5.3.1.5: the longest reply line */
+
 enum { LINE_WORD, LINE_REST }; /* states of a half */
 
 /* What a line begins with, in lower case, up to its first blank or its end. */
@@ -59,18 +63,56 @@ static bool ends_word(uint8_t c)
 	return c == ' ' || c == '\r' || c == '\n';
 }
 
+/*
+ * Where to go on from `i`: at the line's end, when the rest of the line says nothing.
+ */
+static size_t skip_rest(const struct line_half *h, const uint8_t *p, size_t i, size_t n)
+{
+	if (h->state != LINE_REST || h->match.mask)
+		return i;
+	const uint8_t *end = memchr(p + i, '\n', n - i);
+	return end ? (size_t)(end - p) : n;
+}
+
+/*
+ * A goodbye is the last line of what its side says, so of a large piece only the end matters: where its last lines begin. Reading all of an
+ * upload would cost more than carrying it.
+ */
+static size_t skip_bulk(struct line_half *h, unsigned n_words, const uint8_t *p, size_t n)
+{
+	if (n < 2 * TAIL_BYTES)
+		return 0;
+	const uint8_t *tail = p + n - TAIL_BYTES, *end = memchr(tail, '\n', TAIL_BYTES);
+	h->last = LAST_OTHER;
+	h->state = LINE_REST;
+	h->match.mask = 0;
+	if (!end)
+		return n;
+	line_start(h, n_words);
+	return (size_t)(end + 1 - p);
+}
+
+/* A word that is none of ours need not be followed to its end. */
+static void give_up_word(struct line_half *h)
+{
+	h->last = LAST_OTHER;
+	if (!h->match.mask)
+		h->state = LINE_REST;
+}
+
 void lines_in(struct reader *r, const uint8_t *p, size_t n)
 {
 	struct line_half *h = &r->lines.in;
-	for (size_t i = 0; i < n; i++) {
+	for (size_t i = skip_bulk(h, IN_WORDS, p, n); (i = skip_rest(h, p, i, n)) < n; i++) {
 		uint8_t c = lower(p[i]);
 		if (h->state == LINE_WORD) {
 			if (ends_word(c)) {
 				h->last = in_meaning(h);
 				h->state = LINE_REST;
+				h->match.mask = 0;
 			} else {
 				word_byte(&h->match, in_words, IN_WORDS, c);
-				h->last = LAST_OTHER;
+				give_up_word(h);
 			}
 		}
 		if (c == '\n')
@@ -85,7 +127,7 @@ static const char *const bye_words[] = {"bye"};
 void lines_out(struct reader *r, const uint8_t *p, size_t n)
 {
 	struct line_half *h = &r->lines.out;
-	for (size_t i = 0; i < n; i++) {
+	for (size_t i = skip_bulk(h, OUT_WORDS, p, n); (i = skip_rest(h, p, i, n)) < n; i++) {
 		uint8_t c = lower(p[i]);
 		if (h->state == LINE_WORD && ends_word(c)) {
 			h->last = out_meaning(h);
@@ -94,7 +136,7 @@ void lines_out(struct reader *r, const uint8_t *p, size_t n)
 			word_start(&h->match, star ? 1 : 0);
 		} else if (h->state == LINE_WORD) {
 			word_byte(&h->match, out_words, OUT_WORDS, c);
-			h->last = LAST_OTHER;
+			give_up_word(h);
 		} else if (h->match.mask) {
 			if (ends_word(c))
 				r->seen |= r->speaks_first && word_end(&h->match, bye_words) == 0;

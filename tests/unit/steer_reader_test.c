@@ -207,6 +207,34 @@ START_TEST(lost_bytes)
 }
 END_TEST
 
+/* Of a large piece only the end is read: the verdict is that of the same bytes in small ones. */
+START_TEST(a_large_piece_is_read_at_its_end)
+{
+	static const char *const ends[] = {"\r\n*1\r\n$4\r\nQUIT\r\n", "\r\n", "\nquit", "\nquit\r\n", "\nquit\r\nmore\r\n", "QUIT\r\n", ""};
+	char bulk[6000];
+	uint32_t seed = 5;
+	for (unsigned i = 0; i < 7 * 200; i++) {
+		struct reader whole = {0}, pieces = {0};
+		size_t n = 100 + i * 3;
+		for (size_t k = 0; k < n; k++) {
+			seed = seed * 1664525 + 1013904223;
+			bulk[k] = i % 3 ? (char)(seed >> 24) : 'x'; /* lines of all lengths, or none */
+		}
+		memcpy(bulk + n, ends[i % 7], strlen(ends[i % 7]));
+		n += strlen(ends[i % 7]);
+		say(&whole, true, "*1\r\n", 4);
+		say(&pieces, true, "*1\r\n", 4);
+		say(&whole, true, bulk, n);
+		for (size_t at = 0; at < n; at += 100)
+			say(&pieces, true, bulk + at, n - at < 100 ? n - at : 100);
+		say(&whole, false, "+OK\r\n", 5);
+		say(&pieces, false, "+OK\r\n", 5);
+		ck_assert_int_eq(reader_says(&whole), reader_says(&pieces));
+		ck_assert(i % 7 || reader_says(&whole) == READER_MESSAGE_OVER);
+	}
+}
+END_TEST
+
 START_TEST(it_is_small)
 {
 	ck_assert_uint_le(sizeof(struct reader), 64);
@@ -221,6 +249,7 @@ int main(void)
 	tcase_add_test(tc, a_large_body_is_counted);
 	tcase_add_test(tc, more_requests_than_the_queue_holds);
 	tcase_add_test(tc, lost_bytes);
+	tcase_add_test(tc, a_large_piece_is_read_at_its_end);
 	tcase_add_test(tc, it_is_small);
 	suite_add_tcase(s, tc);
 	SRunner *sr = srunner_create(s);
