@@ -11,6 +11,7 @@ src_libkernel_a_SOURCES = \
 	src/kernel/classifier_ebpf.c \
 	src/kernel/classifier_nft.c \
 	src/kernel/classifier_nft_filter.c \
+	src/kernel/classifier_nft_filter.h \
 	src/kernel/nft_batch.c \
 	src/kernel/nft_batch.h \
 	src/kernel/classifier_prog.c \

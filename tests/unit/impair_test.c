@@ -235,6 +235,7 @@ START_TEST(test_corrupt)
 	check_share(damaged, N / 10 * 2 / 3);
 	ck_assert_uint_eq(im.counters.corrupted, damaged);
 	make_frame(frame, 0, 0x0800);
+	impair_fini(&im);
 	start("corrupt=100%");
 	impair_send(&im, 0, frame, 14); /* no byte to damage */
 	ck_assert_int_eq(memcmp(impair_peek(&im, 0)->bytes, frame, 14), 0);
