@@ -5,15 +5,6 @@
 #define TLS_LAST  23 /* … application_data */
 #define TLS_MAJOR 3
 
-static void become(struct reader *r, enum reader_kind kind)
-{
-	r->kind = kind;
-	if (kind == READER_KIND_HTTP)
-		http_start(r);
-	else if (kind == READER_KIND_LINES)
-		lines_start(r);
-}
-
 static bool is_upper(uint8_t c)
 {
 	return c >= 'A' && c <= 'Z';
@@ -21,7 +12,8 @@ static bool is_upper(uint8_t c)
 
 /*
  * The client speaks first: HTTP and redis' inline commands begin with a capital (an unknown method becomes lines within http_in), RESP with
- * '*', memcached's words are in lower case. The server speaks first: a code of three digits, "+OK", "* OK".
+ * '*', memcached's words are in lower case. The server speaks first: a code of three digits, "+OK", "* OK". (A first word that is none becomes
+ * silent within lines_in and lines_out.)
  */
 static enum reader_kind kind_of(bool in, uint8_t c)
 {
@@ -45,7 +37,11 @@ static void see_version(struct reader *r, const uint8_t *p, size_t n, bool first
 static void choose(struct reader *r, bool in, uint8_t c)
 {
 	r->speaks_first = !in;
-	become(r, kind_of(in, c));
+	r->kind = kind_of(in, c);
+	if (r->kind == READER_KIND_HTTP)
+		http_start(r);
+	else if (r->kind == READER_KIND_LINES)
+		lines_start(r, in && c == '*');
 }
 
 void reader_in(struct reader *r, const void *bytes, size_t n)

@@ -3,7 +3,7 @@
  *
  * A reader sees the bytes of an accepted connection in both directions, in order, as the application reads and writes them, and says what they mean for a close.
  * It is chosen by the first bytes, not by the port; it keeps no byte, never changes one, and looks at none that it can
- * count past (bodies). What it does not understand makes it silent for good, which is always safe: then the policy knows nothing.
+ * count past (bodies, redis' values) nor at the rest of a line but for its end. What it does not understand makes it silent for good, which is always safe: then the policy knows nothing.
  *
  * Limits: sizeof(struct reader), 64 bytes for each accepted connection; 32 pipelined HTTP requests. Time per byte is constant. Pure; the caller locks.
  */
@@ -43,9 +43,11 @@ struct http_half {
 
 /* One direction of a protocol of lines. */
 struct line_half {
+	uint64_t left; /* of a value of RESP, digits while they are read; of the first word, how long it may yet become */
 	struct word_match match;
 	uint8_t state;
 	uint8_t last; /* what the last complete line was */
+	bool resp;    /* "$N" announces a value of N bytes */
 };
 
 struct reader {

@@ -45,6 +45,7 @@ enum {
 	IS_HEAD = 256,
 	IS_CONNECT = 512,
 	BLANK_LINE = 1024, /* so far nothing in this line but CR */
+	AFTER_CR = 2048,
 };
 
 enum { METHOD_HEAD, METHOD_CONNECT, METHOD_PRI, METHOD_KNOWN };
@@ -157,7 +158,9 @@ static void response_headers_end(struct reader *r, struct http_half *h)
 
 static void headers_end(struct reader *r, struct http_half *h, bool response)
 {
-	if (response)
+	if (h->flags & HAS_CODING && h->minor == 0)
+		silence(r); /* RFC 9112 §6.1: faulty framing */
+	else if (response)
 		response_headers_end(r, h);
 	else
 		request_headers_end(r, h);
@@ -269,6 +272,8 @@ static void name_byte(struct reader *r, struct http_half *h, uint8_t c, bool res
 			silence(r); /* a line without a colon */
 	} else if (c == ':') {
 		name_end(r, h);
+	} else if (c == ' ' || c == '\t') {
+		silence(r); /* RFC 9112 §5.1: recipients differ over a blank here */
 	} else if (c != '\r') {
 		h->flags &= (uint16_t)~BLANK_LINE;
 		word_byte(&h->match, headers, HEADERS, lower(c));
@@ -299,9 +304,9 @@ static void first_is_no_method(struct reader *r, const uint8_t *p, size_t n)
 		return;
 	}
 	r->kind = READER_KIND_LINES;
-	lines_start(r);
+	lines_start(r, false);
 	if (!at_start)
-		r->lines.in.match = (struct word_match){0, 1};
+		word_start(&r->lines.in.match, 0);
 	lines_in(r, p, n);
 }
 
@@ -429,8 +434,20 @@ static void chunk_byte(struct reader *r, struct http_half *h, uint8_t c, bool re
 
 /* ---- the machine ---- */
 
+/* A CR that ends no line is a blank to some, nothing to others (RFC 9112 §2.2). */
+static bool is_bare_cr(struct http_half *h, uint8_t c)
+{
+	bool bare = h->flags & AFTER_CR && c != '\n';
+	h->flags = (uint16_t)(c == '\r' ? h->flags | AFTER_CR : h->flags & ~AFTER_CR);
+	return bare;
+}
+
 static void head_byte(struct reader *r, struct http_half *h, uint8_t c, bool response)
 {
+	if (is_bare_cr(h, c)) {
+		silence(r);
+		return;
+	}
 	switch (h->state) {
 	case HTTP_NAME:
 		name_byte(r, h, c, response);

@@ -54,6 +54,6 @@ void http_start(struct reader *r);
 void lines_in(struct reader *r, const uint8_t *p, size_t n);
 void lines_out(struct reader *r, const uint8_t *p, size_t n);
 enum reader_says lines_says(const struct reader *r);
-void lines_start(struct reader *r);
+void lines_start(struct reader *r, bool resp);
 
 #endif

@@ -7,16 +7,28 @@
  *   POP3 (RFC 1939): QUIT and its "+OK"
  *   IMAP (RFC 9051 §7.1.5): "* BYE", then the tagged OK
  *
- * Only the beginning of each line is looked at. A line within a value or a message may look like a goodbye: then a close that follows at once is taken for expected, and held
- * for a bounded while. RESP's QUIT is the two lines "$4", "QUIT".
+ * Only the beginning of each line is looked at; RESP's values are passed over by count, unless they are as long as "QUIT": RESP's QUIT is the two lines "$4", "QUIT". A line
+ * within a value or a message may look like a goodbye: then a close that follows at once is taken for expected, and held for a bounded while.
+ *
+ * Who speaks first must begin as these protocols do: a word of letters, or a reply's code. Anything else is not of theirs: silent for good.
  */
 #include "steer/reader_internal.h"
 
 #include <string.h>
 
-#define TAIL_BYTES 512 /* RFC 5321 §4.5.3.1.5: the longest reply line */
+enum {
+	LINE_FIRST, /* the first word of who speaks first */
+	LINE_WORD,
+	LINE_REST,
+	LINE_COUNT, /* after "$" */
+	LINE_VALUE,
+};
 
-enum { LINE_WORD, LINE_REST }; /* states of a half */
+#define COMMAND_MAX  16 /* redis' longest inline commands and memcached's have 12 and 9 letters */
+#define GREETING_MAX 4
+#define CODE_LENGTH  3
+#define QUIT_LENGTH  4
+#define CRLF_LENGTH  2
 
 /* What a line begins with, in lower case, up to its first blank or its end. */
 enum { IN_QUIT, IN_WORDS };
@@ -32,11 +44,58 @@ static void line_start(struct line_half *h, unsigned n_words)
 	word_start(&h->match, n_words);
 }
 
-void lines_start(struct reader *r)
+void lines_start(struct reader *r, bool resp)
 {
+	r->lines.in = (struct line_half){.resp = resp, .last = LAST_OTHER};
+	r->lines.out = r->lines.in;
 	line_start(&r->lines.in, IN_WORDS);
 	line_start(&r->lines.out, OUT_WORDS);
-	r->lines.in.last = r->lines.out.last = LAST_OTHER;
+	struct line_half *first = r->speaks_first ? &r->lines.out : &r->lines.in;
+	first->left = r->speaks_first ? GREETING_MAX : COMMAND_MAX;
+	if (!resp)
+		first->state = LINE_FIRST;
+}
+
+/* A byte of the first word: could it be of one of these protocols? */
+static bool may_begin(const struct reader *r, struct line_half *h, uint8_t c)
+{
+	if (h->left == 0)
+		return false;
+	h->left--;
+	return r->speaks_first ? c > ' ' && c < 0x7f : (c >= 'a' && c <= 'z') || c == '_';
+}
+
+/* What of n bytes tells nothing: of a value, or of the rest of a line. */
+static size_t pass_over(struct line_half *h, const uint8_t *p, size_t n, unsigned n_words)
+{
+	if (h->state == LINE_VALUE) {
+		size_t k = h->left < n ? (size_t)h->left : n;
+		h->left -= k;
+		if (h->left == 0)
+			line_start(h, n_words);
+		return k;
+	}
+	if (h->state != LINE_REST || h->match.mask)
+		return 0;
+	const uint8_t *end = memchr(p, '\n', n);
+	return end ? (size_t)(end - p) : n;
+}
+
+static void count_byte(struct line_half *h, uint8_t c, unsigned n_words)
+{
+	if (c == '\n') {
+		bool is_quit_perhaps = h->left == QUIT_LENGTH;
+		line_start(h, n_words);
+		if (!is_quit_perhaps) {
+			h->state = LINE_VALUE;
+			h->left += CRLF_LENGTH;
+		}
+	} else if (c >= '0' && c <= '9' && h->left < UINT64_MAX / 16) {
+		h->left = h->left * 10 + (c - '0');
+	} else if (c != '\r') {
+		h->state = LINE_REST; /* "$-1" has no value */
+		word_start(&h->match, 0);
+	}
 }
 
 static uint8_t in_meaning(const struct line_half *h)
@@ -63,87 +122,96 @@ static bool ends_word(uint8_t c)
 	return c == ' ' || c == '\r' || c == '\n';
 }
 
-/*
- * Where to go on from `i`: at the line's end, when the rest of the line says nothing.
- */
-static size_t skip_rest(const struct line_half *h, const uint8_t *p, size_t i, size_t n)
-{
-	if (h->state != LINE_REST || h->match.mask)
-		return i;
-	const uint8_t *end = memchr(p + i, '\n', n - i);
-	return end ? (size_t)(end - p) : n;
-}
-
-/*
- * A goodbye is the last line of what its side says, so of a large piece only the end matters: where its last lines begin. Reading all of an
- * upload would cost more than carrying it.
- */
-static size_t skip_bulk(struct line_half *h, unsigned n_words, const uint8_t *p, size_t n)
-{
-	if (n < 2 * TAIL_BYTES)
-		return 0;
-	const uint8_t *tail = p + n - TAIL_BYTES, *end = memchr(tail, '\n', TAIL_BYTES);
-	h->last = LAST_OTHER;
-	h->state = LINE_REST;
-	h->match.mask = 0;
-	if (!end)
-		return n;
-	line_start(h, n_words);
-	return (size_t)(end + 1 - p);
-}
-
-/* A word that is none of ours need not be followed to its end. */
-static void give_up_word(struct line_half *h)
+/* A byte of a line's first word that does not end it. */
+static void word_of_line(struct reader *r, struct line_half *h, uint8_t c)
 {
 	h->last = LAST_OTHER;
-	if (!h->match.mask)
+	if (h->state == LINE_FIRST) {
+		if (r->speaks_first && c == '-' && h->left == GREETING_MAX - CODE_LENGTH)
+			h->state = LINE_WORD; /* the first of several lines */
+		else if (!may_begin(r, h, c))
+			r->kind = READER_KIND_SILENT;
+	} else if (h->resp && c == '$' && h->match.pos == 0) {
+		h->state = LINE_COUNT;
+		h->left = 0;
+	}
+}
+
+/* No word of the list: nothing more to learn of this line. */
+static void leave_unknown(struct line_half *h)
+{
+	if (h->state == LINE_WORD && h->match.mask == 0)
 		h->state = LINE_REST;
+}
+
+static void in_byte(struct reader *r, struct line_half *h, uint8_t c)
+{
+	if (h->state == LINE_COUNT) {
+		count_byte(h, c, IN_WORDS);
+		return;
+	}
+	if (h->state <= LINE_WORD) {
+		if (ends_word(c)) {
+			h->last = in_meaning(h);
+			h->state = LINE_REST;
+			word_start(&h->match, 0);
+		} else {
+			word_of_line(r, h, c);
+			word_byte(&h->match, in_words, IN_WORDS, c);
+			leave_unknown(h);
+		}
+	}
+	if (c == '\n')
+		line_start(h, IN_WORDS);
 }
 
 void lines_in(struct reader *r, const uint8_t *p, size_t n)
 {
 	struct line_half *h = &r->lines.in;
-	for (size_t i = skip_bulk(h, IN_WORDS, p, n); (i = skip_rest(h, p, i, n)) < n; i++) {
-		uint8_t c = lower(p[i]);
-		if (h->state == LINE_WORD) {
-			if (ends_word(c)) {
-				h->last = in_meaning(h);
-				h->state = LINE_REST;
-				h->match.mask = 0;
-			} else {
-				word_byte(&h->match, in_words, IN_WORDS, c);
-				give_up_word(h);
-			}
-		}
-		if (c == '\n')
-			line_start(h, IN_WORDS);
-	}
 	r->lines.out.last = LAST_OTHER; /* what was said before is no answer to this */
+	for (size_t i = 0; i < n && r->kind == READER_KIND_LINES;) {
+		size_t k = pass_over(h, p + i, n - i, IN_WORDS);
+		if (k == 0)
+			in_byte(r, h, lower(p[i++]));
+		i += k;
+	}
 }
 
 /* After the "*" of an untagged IMAP reply: BYE? */
 static const char *const bye_words[] = {"bye"};
 
+static void out_byte(struct reader *r, struct line_half *h, uint8_t c)
+{
+	if (h->state == LINE_COUNT) {
+		count_byte(h, c, OUT_WORDS);
+		return;
+	}
+	if (h->state <= LINE_WORD && ends_word(c)) {
+		h->last = out_meaning(h);
+		bool star = c == ' ' && word_end(&h->match, out_words) == OUT_STAR;
+		h->state = LINE_REST;
+		word_start(&h->match, star ? 1 : 0);
+	} else if (h->state <= LINE_WORD) {
+		word_of_line(r, h, c);
+		word_byte(&h->match, out_words, OUT_WORDS, c);
+		leave_unknown(h);
+	} else if (h->match.mask) {
+		if (ends_word(c))
+			r->seen |= r->speaks_first && word_end(&h->match, bye_words) == 0;
+		word_byte(&h->match, bye_words, 1, c);
+	}
+	if (c == '\n')
+		line_start(h, OUT_WORDS);
+}
+
 void lines_out(struct reader *r, const uint8_t *p, size_t n)
 {
 	struct line_half *h = &r->lines.out;
-	for (size_t i = skip_bulk(h, OUT_WORDS, p, n); (i = skip_rest(h, p, i, n)) < n; i++) {
-		uint8_t c = lower(p[i]);
-		if (h->state == LINE_WORD && ends_word(c)) {
-			h->last = out_meaning(h);
-			bool star = c == ' ' && word_end(&h->match, out_words) == OUT_STAR;
-			h->state = LINE_REST;
-			word_start(&h->match, star ? 1 : 0);
-		} else if (h->state == LINE_WORD) {
-			word_byte(&h->match, out_words, OUT_WORDS, c);
-			give_up_word(h);
-		} else if (h->match.mask) {
-			if (ends_word(c))
-				r->seen |= r->speaks_first && word_end(&h->match, bye_words) == 0;
-			word_byte(&h->match, bye_words, 1, c);
-		}
-		if (c == '\n')
-			line_start(h, OUT_WORDS);
+	for (size_t i = 0; i < n && r->kind == READER_KIND_LINES;) {
+		size_t k = pass_over(h, p + i, n - i, OUT_WORDS);
+		if (k == 0)
+			out_byte(r, h, lower(p[i++]));
+		i += k;
 	}
 }
 
