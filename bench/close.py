@@ -59,7 +59,7 @@ def completions(segments, port):
 def server_time_waits(lab, case, finesse):
     n = lab.server.time_waits(case.port)
     if finesse:
-        n += lab.server.stat(case.process.pid).get("totals", {}).get("time_wait", 0)
+        n += lab.server.stat(case.process.pid).get("time_wait", 0)
     return n
 
 

@@ -125,7 +125,7 @@ static void on_answer(struct slot *s)
 		return;
 	}
 	client.answers++;
-	if (s->to_eof)
+	if (s->to_eof && !client.o->eager)
 		return;
 	if (s->parked) {
 		finish(s);

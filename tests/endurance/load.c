@@ -61,7 +61,7 @@ void answer_make(uint8_t answer[ANSWER_BYTES], uint64_t number)
 
 static void usage(void)
 {
-	fprintf(stderr, "usage: load server|client ADDRESS PORT [--count N] [--again N] [--parallel N] [--rounds N] [--first server|client] [--together] "
+	fprintf(stderr, "usage: load server|client ADDRESS PORT [--count N] [--again N] [--parallel N] [--rounds N] [--first server|client] [--together] [--eager] "
 			"[--steady MS] [--locals ADDRESS N]\n");
 	exit(2);
 }
@@ -89,6 +89,8 @@ static void parse(struct load_options *o, char **argv)
 			o->rounds = number(*++argv);
 		else if (strcmp(*argv, "--steady") == 0)
 			o->steady_ms = (int)number(*++argv);
+		else if (strcmp(*argv, "--eager") == 0)
+			o->eager = true;
 		else if (strcmp(*argv, "--together") == 0)
 			o->together = true;
 		else if (strcmp(*argv, "--first") == 0 && argv[1])

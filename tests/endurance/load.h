@@ -24,6 +24,7 @@ struct load_options {
 	uint32_t count, parallel, rounds;
 	uint32_t again;    /* so many more, half as many at once, when a byte comes on stdin; then it stays until the end of file there */
 	bool server_first; /* closes first; else the client does */
+	bool eager;        /* the client closes when it has the answer, although the server was to close: who is quicker is first */
 	bool together;     /* nobody closes before all have had all their answers */
 	int steady_ms;     /* > 0: both ends send that often, for ever; ends with the connections */
 	uint32_t first_local, n_locals; /* the client's addresses, in a row; 0: the kernel's choice */
