@@ -23,7 +23,11 @@
 
 #define SIM_HOSTS 2
 
+/* What a middlebox does to the option of close requests. */
+enum sim_strip { SIM_STRIP_NOTHING, SIM_STRIP_SYN, SIM_STRIP_LATER, SIM_STRIP_ALL, SIM_DROP_SYN, SIM_STRIPS };
+
 struct sim_link {
+	enum sim_strip strip;
 	int64_t delay_us, jitter_us; /* one way; jitter alone keeps the order */
 	uint32_t loss_ppm, reorder_ppm, dup_ppm, corrupt_ppm;
 	int64_t reorder_us;   /* how much later a reordered packet arrives, at most */

@@ -188,8 +188,22 @@ static void send_one(struct sim *sim, int from, const struct tcp_segment *seg, u
 	}
 }
 
-void sim_link_send(struct sim *sim, int from, const struct tcp_segment *seg, uint16_t gso_size)
+/* The middlebox: false, the segment does not pass. */
+static bool strip_options(const struct sim_link *link, struct tcp_segment *seg)
 {
+	bool syn = seg->flags & SEG_SYN, has = seg->has & (SEG_HAS_CLOSE_CAPABLE | SEG_HAS_CLOSE_REQUEST);
+	if (link->strip == SIM_DROP_SYN && syn && has)
+		return false;
+	if (link->strip == SIM_STRIP_ALL || (link->strip == SIM_STRIP_SYN && syn) || (link->strip == SIM_STRIP_LATER && !syn))
+		seg->has &= ~(SEG_HAS_CLOSE_CAPABLE | SEG_HAS_CLOSE_REQUEST);
+	return true;
+}
+
+void sim_link_send(struct sim *sim, int from, const struct tcp_segment *original, uint16_t gso_size)
+{
+	struct tcp_segment passed = *original, *seg = &passed;
+	if (!strip_options(&sim->link[from], seg))
+		return;
 	sim_check(sim, seg->payload[0].iov_len + seg->payload[1].iov_len == seg->payload_len,
 		  "payload_len %u", seg->payload_len);
 	sim->host[from].segs_out++;

@@ -808,6 +808,27 @@ static void ask_outcome(struct close_policy *p, int64_t now, const struct close_
 
 static const struct close_policy_ops ask_ops = {"test-ask", ask_decide, ask_outcome};
 
+/* Middleboxes that take the option out, or drop SYNs that have it, one way or both: every connection ends as it should, with whatever FIN comes first. */
+START_TEST(asking_through_middleboxes)
+{
+	for (uint64_t seed = 1; seed <= SEEDS; seed++) {
+		struct sim *sim = sim_seeded(seed);
+		struct asking a = {.policy = {&ask_ops}};
+		uint32_t n = 1 + sim_random(sim, 20000);
+		enum sim_strip up_strip = sim_random(sim, SIM_STRIPS), down_strip = sim_random(sim, SIM_STRIPS);
+		sim->link[CLIENT].strip = up_strip;
+		sim->link[SERVER].strip = down_strip;
+		struct sim_app up = {.expect_bytes = n, .close = SIM_CLOSE_EOF},
+			       down = {.send_bytes = n, .close = SIM_CLOSE_DONE, .policy = &a.policy};
+		run_pair(sim, &up, &down, 0, n);
+		sim_check(sim, a.ended == 1, "told %d", a.ended);
+		bool heard = up_strip == SIM_STRIP_NOTHING && down_strip == SIM_STRIP_NOTHING;
+		sim_check(sim, heard || !a.out.answered || (up_strip == SIM_DROP_SYN || down_strip == SIM_DROP_SYN), "answered through %d and %d", up_strip, down_strip);
+		sim_free(sim);
+	}
+}
+END_TEST
+
 /* A protocol whose messages end at EOF, over every network: all data is there, each side closes, and a client that understood was first. */
 START_TEST(asking_over_bad_networks)
 {
@@ -840,6 +861,7 @@ int main(void)
 	tcase_add_loop_test(tc, same_seed_same_trace, 0, SCENARIOS);
 	tcase_add_test(tc, hold_over_bad_networks);
 	tcase_add_test(tc, asking_over_bad_networks);
+	tcase_add_test(tc, asking_through_middleboxes);
 	tcase_add_test(tc, idle_is_silence);
 	suite_add_tcase(s, tc);
 	tc = tcase_create("exact");
