@@ -1,9 +1,10 @@
 /*
  * HTTP/1.0 and 1.1 (RFC 9112), as far as the end of messages: is the response complete, and does the client know that it is the last?
  *
- * The requests are read, too, because a response to HEAD has no body, and because "Connection: close" in the request makes its response the last. Each waits in a queue of two bits for its
- * response. Complete and last: READER_MESSAGE_OVER. A body that ends with the connection, or one that is not complete: READER_EOF_DELIMITED, the client waits for
- * us. Complete but kept alive: silent, the client may be about to send the next request.
+ * The requests are read, too, because a response to HEAD has no body, and because HTTP/1.0 without keep-alive makes its response the last. Each waits in a queue of two bits for its
+ * response. Complete, and the response said that it is the last: READER_MESSAGE_OVER. A body that ends with the connection, one that is not complete, or a request without answer:
+ * READER_EOF_DELIMITED, the client waits for us. Complete, and not said to be the last: READER_KEPT_ALIVE, the client may send the next request at any moment and would lose it. That
+ * the request said "Connection: close" is not enough: the header may be a user's, of which his client knows nothing (curl -H).
  *
  * Silent for good: another protocol after 101 or CONNECT, HTTP/2's preface, a header section that contradicts itself, more pipelined requests than the queue holds, a response
  * without a request, HTTP/0.9.
@@ -127,7 +128,7 @@ static void request_headers_end(struct reader *r, struct http_half *h)
 		silence(r); /* "cannot be determined reliably" */
 		return;
 	}
-	request_push(r, h->flags & IS_HEAD, is_last(h));
+	request_push(r, h->flags & IS_HEAD, h->minor == 0 && !(h->flags & KEEP_ALIVE));
 	body_start(h, false);
 }
 
@@ -174,7 +175,7 @@ static void message_end(struct reader *r, struct http_half *h, bool response)
 	half_start(h, response);
 	if (response) {
 		request_pop(r);
-		h->flags = last ? CLOSE : 0;
+		h->flags = last ? CLOSE : KEEP_ALIVE;
 	} else {
 		h->flags = connect; /* its response has yet to come */
 	}
@@ -553,5 +554,9 @@ enum reader_says http_says(const struct reader *r)
 	const struct http_half *out = &r->http.out;
 	if (out->state != HTTP_FIRST || out->match.pos)
 		return out->state == HTTP_FIRST || out->state == HTTP_STATUS ? READER_SILENT : READER_EOF_DELIMITED;
-	return out->flags & CLOSE ? READER_MESSAGE_OVER : READER_SILENT;
+	if (r->n_requests)
+		return READER_EOF_DELIMITED; /* it waits for an answer */
+	if (out->flags & CLOSE)
+		return READER_MESSAGE_OVER;
+	return out->flags & KEEP_ALIVE ? READER_KEPT_ALIVE : READER_SILENT;
 }

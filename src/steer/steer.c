@@ -21,6 +21,7 @@
  * connection data in a hold        proves that clients reuse: unknown protocols are not held for a
  * minute, doubling each time it happens again caps (rule 1)         so many held per listener,
  * engine, and client prefix budget (rule 0)       so many client-first closes per client and minute
+ *   a response that was kept alive: its client would reuse a connection that is dead
  *   learner (rule 2)      see learner.c and prefixes.h: by client prefix, and by whether a reader spoke
  *
  * A client that understands close requests is asked instead (rule 4), for a shutdown, too: after what never may wait, and
@@ -143,6 +144,8 @@ static enum close_reason reason_protocol(const struct listener *l, int64_t now,
 	bool adaptive = l->steer->config.kind == STEER_ADAPTIVE;
 	if (f->reader == READER_EOF_DELIMITED)
 		return CLOSE_REASON_EOF_DELIMITED;
+	if (f->reader == READER_KEPT_ALIVE)
+		return CLOSE_REASON_KEPT_ALIVE;
 	if (f->reader == READER_TLS && adaptive)
 		return CLOSE_REASON_TLS;
 	if (f->reader == READER_MESSAGE_OVER)

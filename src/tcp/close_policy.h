@@ -22,6 +22,7 @@ enum reader_says {
 	READER_MESSAGE_OVER, /* the client can tell that the message is complete and last */
 	READER_EOF_DELIMITED,
 	READER_TLS,
+	READER_KEPT_ALIVE, /* complete, and the client may use the connection again */
 };
 
 struct close_facts {

@@ -227,6 +227,15 @@ END_TEST
 
 /* Rule 0 with the default: 4,000 closes in a minute, of whichever kind, then FIN now; other clients
  * and later minutes are free. */
+/* The client thinks that the connection lives: FIN at once, or it would send its next request into a hold. */
+START_TEST(kept_alive_is_not_held)
+{
+	facts_ready(1);
+	f.reader = READER_KEPT_ALIVE;
+	fin_now(CLOSE_REASON_KEPT_ALIVE);
+}
+END_TEST
+
 /* ---- rule 4 ---- */
 
 static void asked_outcome(enum close_end end, bool answered)
@@ -477,7 +486,7 @@ int main(void)
 				     data_in_a_hold,
 				     references,
 				     names};
-	const TTest *const adaptive[] = {refusals, tls_is_not_held, who_can_be_asked_is_asked, nobody_answers};
+	const TTest *const adaptive[] = {refusals, tls_is_not_held, kept_alive_is_not_held, who_can_be_asked_is_asked, nobody_answers};
 	const TTest *const off[] = {off_never_holds};
 	Suite *suite = suite_create("steer_policy");
 	add(suite, "hold", setup_hold, hold, sizeof hold / sizeof hold[0]);

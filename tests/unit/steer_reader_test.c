@@ -18,6 +18,7 @@ struct talk {
 #define OVER    READER_MESSAGE_OVER
 #define EOF_    READER_EOF_DELIMITED
 #define SILENT  READER_SILENT
+#define KEPT    READER_KEPT_ALIVE
 #define GET     "GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 #define GET_10  "GET / HTTP/1.0\r\n\r\n"
 #define CLOSING "GET / HTTP/1.1\r\nConnection: close\r\n\r\n"
@@ -27,18 +28,18 @@ struct talk {
 static const struct talk talks[] = {
 	/* HTTP: length */
 	{"length, closed", OVER, false, {GET, OK SHUT "Content-Length: 5\r\n\r\nhello"}},
-	{"length, kept alive", SILENT, false, {GET, OK "Content-Length: 5\r\n\r\nhello"}},
+	{"length, kept alive", KEPT, false, {GET, OK "Content-Length: 5\r\n\r\nhello"}},
 	{"length, one byte missing", EOF_, false, {GET, OK SHUT "Content-Length: 5\r\n\r\nhell"}},
 	{"length 0", OVER, false, {GET, OK SHUT "Content-Length: 0\r\n\r\n"}},
-	{"the request says close", OVER, false, {CLOSING, OK "Content-Length: 5\r\n\r\nhello"}},
+	{"only the request says close", KEPT, false, {CLOSING, OK "Content-Length: 5\r\n\r\nhello"}},
 	{"header names in any case", OVER, false, {GET, OK "CONNECTION:Close\r\ncOnTeNt-LeNgTh:5\r\n\r\nhello"}},
 	{"close in a list", OVER, false, {GET, OK "Connection: foo , close\t, bar\r\nContent-Length: 1\r\n\r\nx"}},
-	{"closed is not close", SILENT, false, {GET, OK "Connection: closed\r\nContent-Length: 1\r\n\r\nx"}},
-	{"close enough is not close", SILENT, false, {GET, OK "Connection: close enough\r\nContent-Length: 1\r\n\r\nx"}},
+	{"closed is not close", KEPT, false, {GET, OK "Connection: closed\r\nContent-Length: 1\r\n\r\nx"}},
+	{"close enough is not close", KEPT, false, {GET, OK "Connection: close enough\r\nContent-Length: 1\r\n\r\nx"}},
 	{"bare line feeds", OVER, false, {"GET / HTTP/1.1\nHost: x\n\n", "HTTP/1.1 200 OK\nConnection: close\nContent-Length: 1\n\nx"}},
 	{"a folded value", OVER, false, {GET, OK "Connection: foo,\r\n close\r\nContent-Length:\r\n\t1\r\n\r\nx"}},
 	{"no reason phrase", OVER, false, {GET, "HTTP/1.1 200\r\n" SHUT "Content-Length: 1\r\n\r\nx"}},
-	{"empty lines before a request", OVER, false, {"\r\n" CLOSING, OK "Content-Length: 1\r\n\r\nx"}},
+	{"empty lines before a request", OVER, false, {"\r\n" CLOSING, OK SHUT "Content-Length: 1\r\n\r\nx"}},
 	/* … that cannot be trusted */
 	{"two lengths", SILENT, false, {GET, OK SHUT "Content-Length: 5\r\nContent-Length: 6\r\n\r\nhello"}},
 	{"a list of lengths", SILENT, false, {GET, OK SHUT "Content-Length: 5, 5\r\n\r\nhello"}},
@@ -56,7 +57,7 @@ static const struct talk talks[] = {
 	{"1.0 response, chunked", SILENT, false, {GET, "HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"}},
 	{"1.0 response", OVER, false, {GET_10, "HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nhi"}},
 	{"1.0 request, 1.1 response", OVER, false, {GET_10, OK "Content-Length: 2\r\n\r\nhi"}},
-	{"1.0 kept alive", SILENT, false, {"GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n", OK "Connection: Keep-Alive\r\nContent-Length: 2\r\n\r\nhi"}},
+	{"1.0 kept alive", KEPT, false, {"GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n", OK "Connection: Keep-Alive\r\nContent-Length: 2\r\n\r\nhi"}},
 	{"1.0, to the end of file", EOF_, false, {GET_10, "HTTP/1.0 200 OK\r\n\r\nhello"}},
 	{"to the end of file, nothing yet", EOF_, false, {GET, OK SHUT "\r\n"}},
 	{"0.9", SILENT, false, {"GET /\r\n", "hello"}},
@@ -65,7 +66,7 @@ static const struct talk talks[] = {
 	{"chunked", OVER, false, {GET, OK SHUT "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\nA;x=y\r\n0123456789\r\n0\r\n\r\n"}},
 	{"chunked with trailers", OVER, false, {GET, OK SHUT "Transfer-Encoding: gzip, chunked\r\n\r\n1\r\nx\r\n0\r\nA: b\r\nC: d\r\n\r\n"}},
 	{"chunked, the end is missing", EOF_, false, {GET, OK SHUT "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n"}},
-	{"chunked, kept alive", SILENT, false, {GET, OK "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n"}},
+	{"chunked, kept alive", KEPT, false, {GET, OK "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n"}},
 	{"chunked overrides the length", OVER, false, {GET, OK SHUT "Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n"}},
 	{"chunked is not the last coding", EOF_, false, {GET, OK SHUT "Transfer-Encoding: chunked, gzip\r\n\r\n0\r\n\r\n"}},
 	{"no chunk size", SILENT, false, {GET, OK SHUT "Transfer-Encoding: chunked\r\n\r\n\r\n"}},
@@ -77,7 +78,7 @@ static const struct talk talks[] = {
 	{"HEAD, chunked", OVER, false, {"HEAD / HTTP/1.1\r\n\r\n", OK SHUT "Transfer-Encoding: chunked\r\n\r\n"}},
 	{"204", OVER, false, {GET, "HTTP/1.1 204 No Content\r\n" SHUT "\r\n"}},
 	{"304", OVER, false, {GET, "HTTP/1.1 304 Not Modified\r\n" SHUT "Content-Length: 77\r\n\r\n"}},
-	{"100, then the answer", OVER, false, {"POST / HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 3\r\nConnection: close\r\n\r\n", "HTTP/1.1 100 Continue\r\n\r\n", "abc", OK "Content-Length: 1\r\n\r\nx"}},
+	{"100, then the answer", OVER, false, {"POST / HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 3\r\nConnection: close\r\n\r\n", "HTTP/1.1 100 Continue\r\n\r\n", "abc", OK SHUT "Content-Length: 1\r\n\r\nx"}},
 	{"103, then the answer", OVER, false, {GET, "HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n" OK SHUT "Content-Length: 0\r\n\r\n"}},
 	/* other protocols from here on */
 	{"101", SILENT, false, {"GET / HTTP/1.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n", "HTTP/1.1 101 Switching\r\nConnection: Upgrade\r\n\r\nHTTP/1.1 200 OK\r\n"}},
@@ -85,14 +86,14 @@ static const struct talk talks[] = {
 	{"CONNECT refused", OVER, false, {"CONNECT x:443 HTTP/1.1\r\n\r\n", "HTTP/1.1 403 No\r\n" SHUT "Content-Length: 0\r\n\r\n"}},
 	/* several */
 	{"kept alive, then closed", OVER, false, {GET, OK "Content-Length: 1\r\n\r\nx", CLOSING, OK SHUT "Content-Length: 1\r\n\r\ny"}},
-	{"pipelined", OVER, false, {GET "HEAD / HTTP/1.1\r\n\r\n" CLOSING, OK "Content-Length: 1\r\n\r\nx" OK "Content-Length: 100\r\n\r\n" OK "Content-Length: 1\r\n\r\ny"}},
-	{"pipelined, the last is missing", SILENT, false, {GET CLOSING, OK "Content-Length: 1\r\n\r\nx"}},
-	{"a request's body is no request", OVER, false, {"POST / HTTP/1.1\r\nContent-Length: 24\r\nConnection: close\r\n\r\nHEAD / HTTP/1.1\r\nA: b\r\n\r\n", OK "Content-Length: 2\r\n\r\nok"}},
-	{"a chunked request", OVER, false, {"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n3\r\nabc\r\n0\r\n\r\n", OK "Content-Length: 2\r\n\r\nok"}},
+	{"pipelined", OVER, false, {GET "HEAD / HTTP/1.1\r\n\r\n" CLOSING, OK "Content-Length: 1\r\n\r\nx" OK "Content-Length: 100\r\n\r\n" OK SHUT "Content-Length: 1\r\n\r\ny"}},
+	{"pipelined, the last is missing", EOF_, false, {GET CLOSING, OK "Content-Length: 1\r\n\r\nx"}},
+	{"a request's body is no request", OVER, false, {"POST / HTTP/1.1\r\nContent-Length: 24\r\nConnection: close\r\n\r\nHEAD / HTTP/1.1\r\nA: b\r\n\r\n", OK SHUT "Content-Length: 2\r\n\r\nok"}},
+	{"a chunked request", OVER, false, {"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n3\r\nabc\r\n0\r\n\r\n", OK SHUT "Content-Length: 2\r\n\r\nok"}},
 	{"a request of both lengths", SILENT, false, {"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n", OK SHUT "Content-Length: 0\r\n\r\n"}},
 	{"the answer comes before the body", OVER, false, {"POST / HTTP/1.1\r\nContent-Length: 100\r\n\r\nabc", "HTTP/1.1 413 Too Large\r\n" SHUT "Content-Length: 0\r\n\r\n"}},
 	{"an answer to nothing", SILENT, false, {GET, OK "Content-Length: 0\r\n\r\n" OK SHUT "Content-Length: 0\r\n\r\n"}},
-	{"no answer yet", SILENT, false, {CLOSING}},
+	{"no answer yet", EOF_, false, {CLOSING}},
 	{"within the header section", EOF_, false, {GET, OK SHUT "Content-Len"}},
 	/* TLS */
 	{"TLS", READER_TLS, false, {"\x16\x03\x01\x02\x00", "\x16\x03\x03"}},
@@ -191,7 +192,7 @@ START_TEST(a_large_body_is_counted)
 	static const char block[65536];
 	struct reader r = {0};
 	say(&r, true, CLOSING, strlen(CLOSING));
-	const char *head = OK "Content-Length: 6553600000\r\n\r\n";
+	const char *head = OK SHUT "Content-Length: 6553600000\r\n\r\n";
 	say(&r, false, head, strlen(head));
 	for (int i = 0; i < 100000; i++) {
 		ck_assert_int_eq(reader_says(&r), READER_EOF_DELIMITED);
