@@ -25,8 +25,8 @@
  *   learner (rule 2)      see learner.c and prefixes.h: by client prefix, and by whether a reader spoke
  *
  * A client that understands close requests is asked instead (rule 4), for a shutdown, too: after what never may wait, and
- * while there is a place. It needs no learning and no budget, since its TIME-WAITs are an engine's. Where several clients in a row
- * did not answer, something on the path takes the option out: no asking for a minute, doubling each time it happens again.
+ * while there is a place. It needs no learning and no budget, since its TIME-WAITs are an engine's. Where clients have not answered
+ * for a while, something on the path takes the option out: no asking for a minute, doubling each time it happens again.
  *
  * Limits: memory is fixed per engine and listener. Prefixes share counters by keyed hash: a
  * collision can only cause an early FIN.
@@ -51,7 +51,9 @@
 #define IDLE_US           USEC_PER_SEC
 #define DATA_STOP_US      (60 * USEC_PER_SEC)
 #define DATA_STOP_MAX_US  (3600 * USEC_PER_SEC)
-#define UNANSWERED_MAX    3 /* in a row: at 1 % loss each way, once in 10^10 */
+/* So many in a row, and over so long: a client process that ends leaves all its connections to a kernel that does not answer, but at one moment. */
+#define UNANSWERED_MAX     8
+#define UNANSWERED_SPAN_US (2 * USEC_PER_SEC)
 
 struct steer {
 	struct steer_config config;
@@ -71,6 +73,7 @@ struct listener {
 	int64_t data_stop_until, data_stop_us; /* how long the last stop was */
 	int64_t ask_stop_until, ask_stop_us;
 	unsigned unanswered; /* close requests in a row */
+	int64_t unanswered_since;
 };
 
 static const struct close_policy_ops steer_ops[];
@@ -247,6 +250,14 @@ static void listener_on_data(struct listener *l, int64_t now)
 	l->data_stop_until = now + l->data_stop_us;
 }
 
+/* One more without an answer: are the clients deaf? */
+static bool is_deaf(struct listener *l, int64_t now)
+{
+	if (l->unanswered++ == 0)
+		l->unanswered_since = now;
+	return l->unanswered >= UNANSWERED_MAX && now - l->unanswered_since >= UNANSWERED_SPAN_US;
+}
+
 /* A client that was asked: nothing to learn of its habits. */
 static void on_asked(struct listener *l, int64_t now, const struct close_outcome *out)
 {
@@ -254,7 +265,8 @@ static void on_asked(struct listener *l, int64_t now, const struct close_outcome
 	l->counts.answered += out->answered;
 	if (out->answered) {
 		l->unanswered = 0;
-	} else if (out->end == CLOSE_END_EXPIRED && ++l->unanswered == UNANSWERED_MAX) {
+		l->ask_stop_us = 0;
+	} else if (out->end == CLOSE_END_EXPIRED && is_deaf(l, now)) {
 		int64_t us = l->ask_stop_us ? 2 * l->ask_stop_us : DATA_STOP_US;
 		l->ask_stop_us = us < DATA_STOP_MAX_US ? us : DATA_STOP_MAX_US;
 		l->ask_stop_until = now + l->ask_stop_us;

@@ -275,16 +275,17 @@ START_TEST(who_can_be_asked_is_asked)
 }
 END_TEST
 
-/* Three in a row without an answer: something takes the option out. For a minute, then two. */
+/* Eight in a row and for two seconds without an answer: something takes the option out. For a minute, then two. */
 START_TEST(nobody_answers)
 {
 	int64_t stop = 60 * USEC_PER_SEC;
 	for (int round = 0; round < 3; round++, stop *= 2) {
-		for (int i = 0; i < 3; i++) {
+		for (int i = 0; i < 8; i++) {
 			facts_ready(1);
 			f.can_ask = true;
 			ck_assert_int_eq(decide(), CLOSE_REASON_ASKED);
 			asked_outcome(CLOSE_END_EXPIRED, false);
+			now += i < 7 ? 300 * USEC_PER_MSEC : 0;
 		}
 		facts_ready(1);
 		f.can_ask = true;
@@ -293,7 +294,24 @@ START_TEST(nobody_answers)
 		fin_now(CLOSE_REASON_SHUTDOWN);
 		now++;
 	}
-	ck_assert_uint_eq(counts().server_first[CLOSE_REASON_ASKED], 9);
+	ck_assert_uint_eq(counts().server_first[CLOSE_REASON_ASKED], 24);
+}
+END_TEST
+
+/* A client process that ends takes its connections with it: many without an answer, at one moment. */
+START_TEST(many_go_at_once)
+{
+	for (int i = 0; i < 1000; i++) {
+		facts_ready(1);
+		f.can_ask = true;
+		ck_assert_int_eq(decide(), CLOSE_REASON_ASKED);
+		asked_outcome(CLOSE_END_EXPIRED, false);
+		now += USEC_PER_MSEC;
+	}
+	facts_ready(1);
+	f.can_ask = true;
+	ck_assert_int_eq(decide(), CLOSE_REASON_ASKED);
+	asked_outcome(CLOSE_END_PEER_FIN, true);
 }
 END_TEST
 
@@ -486,7 +504,7 @@ int main(void)
 				     data_in_a_hold,
 				     references,
 				     names};
-	const TTest *const adaptive[] = {refusals, tls_is_not_held, kept_alive_is_not_held, who_can_be_asked_is_asked, nobody_answers};
+	const TTest *const adaptive[] = {refusals, tls_is_not_held, kept_alive_is_not_held, who_can_be_asked_is_asked, nobody_answers, many_go_at_once};
 	const TTest *const off[] = {off_never_holds};
 	Suite *suite = suite_create("steer_policy");
 	add(suite, "hold", setup_hold, hold, sizeof hold / sizeof hold[0]);
