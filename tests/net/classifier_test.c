@@ -740,6 +740,7 @@ START_TEST(an_interface_without_link_header)
 		return; /* this kernel has no TUN: no such interface to serve */
 	net_run("ip addr flush dev a && ip link set t0 up && ip addr add " OUR_V4
 		"/24 dev t0 && ip addr add " OUR_V4_B "/24 dev t0 && ip addr add " OUR_V6 "/64 dev t0 nodad");
+	net_wait_addresses("t0");
 	with_eth = false;
 	engine_start(&e, "t0");
 	ck_assert_int_eq(classifier_add_listener(e.c, &any, OURS), 0);

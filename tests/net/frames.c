@@ -233,6 +233,12 @@ static void stay_on_this_cpu(void)
 	sched_setaffinity(0, sizeof one, &one);
 }
 
+/* Even without duplicate address detection an IPv6 address is tentative until a kernel thread has looked at it: what comes before is dropped. */
+void net_wait_addresses(const char *ifname)
+{
+	net_run("i=0; while ip -6 addr show dev %s tentative | grep -q .; do i=$((i+1)); [ $i -lt 2000 ] || exit 1; done", ifname);
+}
+
 int net_enter(void)
 {
 	stay_on_this_cpu();
@@ -253,6 +259,7 @@ int net_enter(void)
 		"ip link set dev a up && ip link set dev b up");
 	net_run("ip addr add %s/24 dev a && ip addr add %s/24 dev a && ip addr add %s/64 dev a nodad",
 		OUR_V4, OUR_V4_B, OUR_V6);
+	net_wait_addresses("a");
 	net_run("ip neigh add %s lladdr 02:00:00:00:00:02 dev a nud permanent && "
 		"ip neigh add %s lladdr 02:00:00:00:00:02 dev a nud permanent",
 		PEER_V4, PEER_V6);

@@ -57,6 +57,7 @@ bool frame_parse_tcp(const uint8_t *b, int len, bool has_eth, struct tcp_seen *o
 /* The process goes into a network namespace of its own with the veth up. 0, or 77 with a reason printed. */
 int net_enter(void);
 void net_run(const char *fmt, ...) __attribute__((format(printf, 1, 2))); /* a shell command that must succeed */
+void net_wait_addresses(const char *ifname); /* until they are usable */
 int packet_open(const char *ifname); /* bound, ETH_P_ALL, outgoing ignored */
 int readable_within(int fd, int ms); /* 1 or 0 */
 
