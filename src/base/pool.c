@@ -247,11 +247,6 @@ void pool_init(struct pool *p, size_t limit_bytes)
 	}
 }
 
-size_t pool_class_bytes(size_t size)
-{
-	return class_bytes(class_of(size));
-}
-
 void pool_trim(struct pool *p)
 {
 	for (unsigned i = 0; i < POOL_CLASSES; i++) {

@@ -50,8 +50,6 @@ void pool_free(struct pool *p, void *ptr, size_t size); /* ptr NULL: nothing */
 int pool_is_empty(const struct pool *p);
 /* Objects handed out in the class that serves `size`. */
 uint32_t pool_in_use(const struct pool *p, size_t size);
-/* What an object of this size, within the limits, takes. */
-size_t pool_class_bytes(size_t size);
 /* Give every idle page back to the kernel. */
 void pool_trim(struct pool *p);
 

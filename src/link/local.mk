@@ -5,8 +5,6 @@ src_liblink_a_SOURCES = \
 	src/link/impair.h \
 	src/link/link.c \
 	src/link/link.h \
-	src/link/impair.c \
-	src/link/impair.h \
 	src/link/link_counter.def \
 	src/link/link_impl.h \
 	src/link/packet.c \

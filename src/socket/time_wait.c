@@ -27,7 +27,7 @@
 #define MOVED_AT_ONCE   8 /* chains, per operation while the table changes its size */
 #define REPLY_STEP_US   (64 * USEC_PER_MSEC)
 
-enum { TW_V6 = 1, TW_TIMESTAMPS = 2, TW_ACCEPTED = 4, TW_EXACT = 8 };
+enum { TW_V6 = 1, TW_TIMESTAMPS = 2, TW_EXACT = 4 };
 
 struct time_wait {
 	struct time_wait *next;
@@ -263,7 +263,7 @@ void time_wait_add(struct engine *e, struct sock *s)
 	struct tcp_tw full;
 	tcp_tw_enter(&full, &s->tcp, e->now);
 	pack(e, tw, &full);
-	tw->flags = (v6 ? TW_V6 : 0) | (full.timestamps ? TW_TIMESTAMPS : 0) | (s->accepted ? TW_ACCEPTED : 0) | (s->exact ? TW_EXACT : 0);
+	tw->flags = (v6 ? TW_V6 : 0) | (full.timestamps ? TW_TIMESTAMPS : 0) | (s->exact ? TW_EXACT : 0);
 	s->exact = false; /* the entry in the classifier goes on with us */
 	sock_leave_demux(e, s);
 	key_store(tw, key);
