@@ -71,6 +71,12 @@ static inline bool flow_key_equal(const struct flow_key *a, const struct flow_ke
 	       ip_addr_equal(&a->raddr, &b->raddr);
 }
 
+/* Both ends are IPv4. */
+static inline bool flow_key_is_v4(const struct flow_key *key)
+{
+	return ip_addr_is_v4(&key->raddr) && ip_addr_is_v4(&key->laddr);
+}
+
 /* Text form, "10.0.0.1" or "fe80::1"; `out` holds IP_ADDR_STRLEN bytes. Returns out. */
 const char *ip_addr_format(const struct ip_addr *a, char *out);
 /* "a.b.c.d" or IPv6 text. 0, or -EINVAL. */

@@ -20,17 +20,17 @@
 _Static_assert(sizeof(struct flow_key) == 36, "flow_key has no padding: its bytes are hashed");
 
 /* IPv4 flows hash their 12 significant bytes: half the rounds. Lengths differ, so the families never mix. */
-static uint32_t hash_key(const struct demux *d, const struct flow_key *key)
+uint32_t flow_key_hash(const struct flow_key *key, const uint8_t secret[16])
 {
 	uint8_t v4[12];
 
-	if (!ip_addr_is_v4(&key->raddr) || !ip_addr_is_v4(&key->laddr))
-		return siphash24(key, sizeof *key, d->secret);
+	if (!flow_key_is_v4(key))
+		return siphash24(key, sizeof *key, secret);
 	memcpy(v4, key->laddr.b + 12, 4);
 	memcpy(v4 + 4, key->raddr.b + 12, 4);
 	memcpy(v4 + 8, &key->lport, 2);
 	memcpy(v4 + 10, &key->rport, 2);
-	return siphash24(v4, sizeof v4, d->secret);
+	return siphash24(v4, sizeof v4, secret);
 }
 
 static struct flow **bucket_of(const struct demux *d, uint32_t hash)
@@ -66,7 +66,7 @@ static struct flow *find(const struct demux *d, const struct flow_key *key, uint
 
 struct flow *demux_find(const struct demux *d, const struct flow_key *key)
 {
-	return find(d, key, hash_key(d, key));
+	return find(d, key, flow_key_hash(key, d->secret));
 }
 
 static void grow(struct demux *d)
@@ -94,7 +94,7 @@ int demux_insert(struct demux *d, struct flow *f)
 {
 	struct flow **bucket;
 
-	f->hash = hash_key(d, &f->key);
+	f->hash = flow_key_hash(&f->key, d->secret);
 	if (find(d, &f->key, f->hash))
 		return -EEXIST;
 	if (d->count == d->n_buckets)

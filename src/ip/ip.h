@@ -95,5 +95,7 @@ void demux_fini(struct demux *d);
 struct flow *demux_find(const struct demux *d, const struct flow_key *key); /* NULL: none */
 int demux_insert(struct demux *d, struct flow *f); /* -EEXIST; grows itself */
 void demux_remove(struct demux *d, struct flow *f);
+/* The hash, for other tables by 4-tuple. Pure. */
+uint32_t flow_key_hash(const struct flow_key *key, const uint8_t secret[16]);
 
 #endif

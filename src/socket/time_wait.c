@@ -16,7 +16,6 @@
 #include "socket/engine.h"
 
 #include "base/log.h"
-#include "base/siphash.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -45,11 +44,6 @@ _Static_assert(sizeof(struct time_wait) + 8 == 64, "an IPv4 record fills its cla
 static size_t record_bytes(bool v6)
 {
 	return sizeof(struct time_wait) + (v6 ? 32 : 8);
-}
-
-static bool key_is_v6(const struct flow_key *key)
-{
-	return !ip_addr_is_v4(&key->laddr) || !ip_addr_is_v4(&key->raddr);
 }
 
 static struct flow_key key_of(const struct time_wait *tw)
@@ -89,22 +83,10 @@ static bool has_key(const struct time_wait *tw, const struct flow_key *key, bool
 
 /* ---- the table ---- */
 
-static uint64_t hash(const struct time_waits *t, const struct flow_key *key)
-{
-	uint8_t v4[12];
-	if (key_is_v6(key))
-		return siphash24(key, sizeof *key, t->secret);
-	memcpy(v4, key->laddr.b + 12, 4);
-	memcpy(v4 + 4, key->raddr.b + 12, 4);
-	memcpy(v4 + 8, &key->lport, 2);
-	memcpy(v4 + 10, &key->rport, 2);
-	return siphash24(v4, sizeof v4, t->secret);
-}
-
 /* The chain of a key: in the old table as long as that part of it has not moved. */
 static struct time_wait **chain(struct time_waits *t, const struct flow_key *key)
 {
-	uint64_t h = hash(t, key);
+	uint32_t h = flow_key_hash(key, t->secret);
 	uint32_t old = h & (t->n_old - 1);
 	if (t->n_old && old >= t->moved)
 		return &t->old[old];
@@ -115,7 +97,7 @@ static void move_chain(struct time_waits *t, uint32_t i)
 {
 	for (struct time_wait *tw = t->old[i], *next; tw; tw = next) {
 		struct flow_key key = key_of(tw);
-		struct time_wait **to = &t->buckets[hash(t, &key) & (t->n_buckets - 1)];
+		struct time_wait **to = &t->buckets[flow_key_hash(&key, t->secret) & (t->n_buckets - 1)];
 		next = tw->next;
 		tw->next = *to;
 		*to = tw;
@@ -181,7 +163,7 @@ struct time_wait *time_wait_find(struct engine *e, const struct flow_key *key)
 	struct time_waits *t = &e->time_waits;
 	if (!t->n)
 		return NULL;
-	bool v6 = key_is_v6(key);
+	bool v6 = !flow_key_is_v4(key);
 	struct time_wait *tw = *chain(t, key);
 	while (tw && !has_key(tw, key, v6))
 		tw = tw->next;
@@ -249,7 +231,7 @@ void time_wait_add(struct engine *e, struct sock *s)
 {
 	struct time_waits *t = &e->time_waits;
 	const struct flow_key *key = &s->flow.key;
-	bool v6 = key_is_v6(key);
+	bool v6 = !flow_key_is_v4(key);
 	if (t->n == TIME_WAITS_MAX) {
 		e->counters[SOCKC_TimeWaitEvicted]++;
 		time_wait_free(e, first_of(t));
