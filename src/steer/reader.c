@@ -44,34 +44,29 @@ static void choose(struct reader *r, bool in, uint8_t c)
 		lines_start(r, in && c == '*');
 }
 
-void reader_in(struct reader *r, const void *bytes, size_t n)
+static void feed(struct reader *r, bool in, const uint8_t *bytes, size_t n)
 {
 	if (n == 0 || reader_is_silent(r))
 		return;
 	bool first = r->kind == READER_KIND_UNDECIDED;
 	if (first)
-		choose(r, true, *(const uint8_t *)bytes);
-	if (r->kind == READER_KIND_TLS_MAYBE && r->speaks_first == false)
+		choose(r, in, *bytes);
+	if (r->kind == READER_KIND_TLS_MAYBE && r->speaks_first == !in)
 		see_version(r, bytes, n, first);
 	if (r->kind == READER_KIND_HTTP)
-		http_in(r, bytes, n);
+		(in ? http_in : http_out)(r, bytes, n);
 	else if (r->kind == READER_KIND_LINES)
-		lines_in(r, bytes, n);
+		(in ? lines_in : lines_out)(r, bytes, n);
+}
+
+void reader_in(struct reader *r, const void *bytes, size_t n)
+{
+	feed(r, true, bytes, n);
 }
 
 void reader_out(struct reader *r, const void *bytes, size_t n)
 {
-	if (n == 0 || reader_is_silent(r))
-		return;
-	bool first = r->kind == READER_KIND_UNDECIDED;
-	if (first)
-		choose(r, false, *(const uint8_t *)bytes);
-	if (r->kind == READER_KIND_TLS_MAYBE && r->speaks_first)
-		see_version(r, bytes, n, first);
-	if (r->kind == READER_KIND_HTTP)
-		http_out(r, bytes, n);
-	else if (r->kind == READER_KIND_LINES)
-		lines_out(r, bytes, n);
+	feed(r, false, bytes, n);
 }
 
 enum reader_says reader_says(const struct reader *r)

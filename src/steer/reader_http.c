@@ -36,17 +36,16 @@ enum http_state {
 /* Flags of a message. */
 enum {
 	HAS_LENGTH = 1,
-	CHUNKED = 2,       /* the last transfer coding so far */
+	CHUNKED = 2,      /* the last transfer coding so far */
 	HAS_CODING = 4,
 	CLOSE = 8,
 	KEEP_ALIVE = 16,
-	UPGRADE = 32,
-	DIGITS = 64,       /* some were read in this number */
-	NUMBER_OVER = 128, /* a blank came after them */
-	IS_HEAD = 256,
-	IS_CONNECT = 512,
-	BLANK_LINE = 1024, /* so far nothing in this line but CR */
-	AFTER_CR = 2048,
+	DIGITS = 32,      /* some were read in this number */
+	NUMBER_OVER = 64, /* a blank came after them */
+	IS_HEAD = 128,
+	IS_CONNECT = 256,
+	BLANK_LINE = 512, /* so far nothing in this line but CR */
+	AFTER_CR = 1024,
 };
 
 enum { METHOD_HEAD, METHOD_CONNECT, METHOD_PRI, METHOD_KNOWN };
@@ -57,9 +56,8 @@ static const char *const versions[] = {"HTTP/1.0", "HTTP/1.1"};
 enum { HEADER_LENGTH, HEADER_CODING, HEADER_CONNECTION, HEADERS, HEADER_OTHER = HEADERS };
 static const char *const headers[HEADERS] = {[HEADER_LENGTH] = "content-length", [HEADER_CODING] = "transfer-encoding",
 					     [HEADER_CONNECTION] = "connection"};
-enum { TOKEN_CLOSE, TOKEN_KEEP_ALIVE, TOKEN_UPGRADE, TOKEN_CHUNKED, TOKENS };
-static const char *const tokens[TOKENS] = {[TOKEN_CLOSE] = "close", [TOKEN_KEEP_ALIVE] = "keep-alive", [TOKEN_UPGRADE] = "upgrade",
-					   [TOKEN_CHUNKED] = "chunked"};
+enum { TOKEN_CLOSE, TOKEN_KEEP_ALIVE, TOKEN_CHUNKED, TOKENS };
+static const char *const tokens[TOKENS] = {[TOKEN_CLOSE] = "close", [TOKEN_KEEP_ALIVE] = "keep-alive", [TOKEN_CHUNKED] = "chunked"};
 
 static void half_start(struct http_half *h, bool response)
 {
@@ -105,6 +103,7 @@ static bool is_last(const struct http_half *h)
 	return h->flags & CLOSE || (h->minor == 0 && !(h->flags & KEEP_ALIVE));
 }
 
+/* A coding overrides a length. */
 static void body_start(struct http_half *h, bool response)
 {
 	if (h->flags & CHUNKED) {
@@ -145,8 +144,6 @@ static void response_headers_end(struct reader *r, struct http_half *h)
 	}
 	if (close)
 		h->flags |= CLOSE;
-	if (h->flags & HAS_CODING && h->flags & HAS_LENGTH)
-		h->flags &= (uint16_t)~HAS_LENGTH; /* the coding overrides it */
 	if (head || h->status == 204 || h->status == 304) {
 		h->left = 0;
 		h->state = HTTP_BODY;
@@ -213,7 +210,7 @@ static void token_end(struct http_half *h)
 		if (token == TOKEN_CHUNKED)
 			h->flags |= CHUNKED;
 	} else if (h->header == HEADER_CONNECTION) {
-		h->flags |= token == TOKEN_CLOSE ? CLOSE : token == TOKEN_KEEP_ALIVE ? KEEP_ALIVE : token == TOKEN_UPGRADE ? UPGRADE : 0;
+		h->flags |= token == TOKEN_CLOSE ? CLOSE : token == TOKEN_KEEP_ALIVE ? KEEP_ALIVE : 0;
 	}
 	word_start(&h->match, TOKENS);
 }
@@ -324,6 +321,24 @@ static void method_end(struct reader *r, struct http_half *h)
 		h->flags |= IS_CONNECT;
 	h->state = HTTP_TARGET;
 	h->match.mask = 0;
+}
+
+/* A byte of a request's first word, *p of the n that are there. */
+static void method_byte(struct reader *r, struct http_half *h, const uint8_t *p, size_t n)
+{
+	struct word_match before = h->match;
+	if (*p == ' ') {
+		if (word_end(&h->match, methods) == WORD_NONE)
+			first_is_no_method(r, p, n);
+		else
+			method_end(r, h);
+	} else if (h->match.pos || (*p != '\r' && *p != '\n')) { /* empty lines before a request are passed over: RFC 9112 §2.2 */
+		word_byte(&h->match, methods, METHODS, *p);
+		if (!h->match.mask) {
+			h->match = before;
+			first_is_no_method(r, p, n);
+		}
+	}
 }
 
 /* The version is the last word of the line. */
@@ -500,53 +515,33 @@ static size_t skip(struct http_half *h, size_t n)
 	return k;
 }
 
-void http_in(struct reader *r, const uint8_t *p, size_t n)
+static void bytes(struct reader *r, struct http_half *h, const uint8_t *p, size_t n, bool response)
 {
-	struct http_half *h = &r->http.in;
 	for (size_t i = 0; i < n && r->kind == READER_KIND_HTTP;) {
 		size_t k = skip(h, n - i);
-		i += k;
-		if (!k) {
-			uint8_t c = p[i++];
-			if (h->state != HTTP_FIRST) {
-				head_byte(r, h, c, false);
-			} else if (c == ' ') {
-				if (word_end(&h->match, methods) == WORD_NONE) {
-					first_is_no_method(r, p + i - 1, n - i + 1);
-					return;
-				}
-				method_end(r, h);
-			} else if (h->match.pos || (c != '\r' && c != '\n')) { /* empty lines before a request are passed over: RFC 9112 §2.2 */
-				struct word_match before = h->match;
-				word_byte(&h->match, methods, METHODS, c);
-				if (!h->match.mask) {
-					h->match = before;
-					first_is_no_method(r, p + i - 1, n - i + 1);
-					return;
-				}
-			}
+		if (k == 0) {
+			if (h->state == HTTP_FIRST && !response)
+				method_byte(r, h, p + i, n - i);
+			else if (h->state == HTTP_FIRST || h->state == HTTP_STATUS)
+				status_line_byte(r, h, p[i]);
+			else
+				head_byte(r, h, p[i], response);
+			k = 1;
 		}
+		i += k;
 		if (r->kind == READER_KIND_HTTP)
-			settle(r, h, false);
+			settle(r, h, response);
 	}
+}
+
+void http_in(struct reader *r, const uint8_t *p, size_t n)
+{
+	bytes(r, &r->http.in, p, n, false);
 }
 
 void http_out(struct reader *r, const uint8_t *p, size_t n)
 {
-	struct http_half *h = &r->http.out;
-	for (size_t i = 0; i < n && r->kind == READER_KIND_HTTP;) {
-		size_t k = skip(h, n - i);
-		i += k;
-		if (!k) {
-			uint8_t c = p[i++];
-			if (h->state == HTTP_FIRST || h->state == HTTP_STATUS)
-				status_line_byte(r, h, c);
-			else
-				head_byte(r, h, c, true);
-		}
-		if (r->kind == READER_KIND_HTTP)
-			settle(r, h, true);
-	}
+	bytes(r, &r->http.out, p, n, true);
 }
 
 enum reader_says http_says(const struct reader *r)
