@@ -13,16 +13,17 @@
  * holds are bounded by the core's.
  *
  * The rules, in the order in which they are asked:
- *   what never may wait   not our accepted connection, the peer was first, unread data, SO_LINGER,
- * exit, policy off shutdown()            held only when a reader says that the message is over: a
- * half-close means something TLS, EOF-delimited    adaptive only; who says hold:MS has TLS held,
- * which most clients close first after close_notify idle                  an unknown protocol whose
- * last bytes were the client's, or ours but long acknowledged: the client may be about to reuse the
- * connection data in a hold        proves that clients reuse: unknown protocols are not held for a
- * minute, doubling each time it happens again caps (rule 1)         so many held per listener,
- * engine, and client prefix budget (rule 0)       so many client-first closes per client and minute
- *   a response that was kept alive: its client would reuse a connection that is dead
- *   learner (rule 2)      see learner.c and prefixes.h: by client prefix, and by whether a reader spoke
+ * - what never may wait: not our accepted connection, the peer was first, unread data, SO_LINGER, exit, policy off
+ * - shutdown(): held only when a reader says that the message is over. A half-close means something
+ * - EOF-delimited: the client waits for us
+ * - a response that was kept alive: its client would reuse a connection that is dead
+ * - TLS: adaptive only. Who says hold:MS has TLS held, which most clients close first after close_notify
+ * - idle: an unknown protocol whose last bytes were the client's, or ours but long acknowledged. The client may be about to
+ *   reuse the connection
+ * - data in a hold proves that clients reuse: unknown protocols are not held for a minute, doubling each time it happens again
+ * - caps (rule 1): so many held per listener, engine, and client prefix
+ * - budget (rule 0): so many client-first closes per client and minute
+ * - learner (rule 2): see learner.c and prefixes.h: by client prefix, and by whether a reader spoke
  *
  * A client that understands close requests is asked instead (rule 4), for a shutdown, too: after what never may wait, and
  * while there is a place. It needs no learning and no budget, since its TIME-WAITs are an engine's. Where clients have not answered
@@ -135,8 +136,6 @@ static enum close_reason reason_never(const struct steer *s, const struct close_
 		return CLOSE_REASON_EXITING;
 	if (s->config.kind == STEER_OFF)
 		return CLOSE_REASON_POLICY_OFF;
-	if (f->call == CLOSE_CALL_SHUTDOWN && f->reader != READER_MESSAGE_OVER && !f->can_ask)
-		return CLOSE_REASON_SHUTDOWN;
 	return CLOSE_REASON_COUNT;
 }
 
@@ -145,6 +144,8 @@ static enum close_reason reason_protocol(const struct listener *l, int64_t now,
 					 const struct close_facts *f)
 {
 	bool adaptive = l->steer->config.kind == STEER_ADAPTIVE;
+	if (f->call == CLOSE_CALL_SHUTDOWN && f->reader != READER_MESSAGE_OVER)
+		return CLOSE_REASON_SHUTDOWN;
 	if (f->reader == READER_EOF_DELIMITED)
 		return CLOSE_REASON_EOF_DELIMITED;
 	if (f->reader == READER_KEPT_ALIVE)
@@ -200,8 +201,6 @@ static enum close_reason reason_find(struct listener *l, int64_t now, const stru
 		*hold_us = l->steer->config.hold_max_us;
 		return CLOSE_REASON_ASKED;
 	}
-	if (reason == CLOSE_REASON_COUNT && f->call == CLOSE_CALL_SHUTDOWN && f->reader != READER_MESSAGE_OVER)
-		reason = CLOSE_REASON_SHUTDOWN;
 	if (reason == CLOSE_REASON_COUNT)
 		reason = reason_protocol(l, now, f);
 	if (reason != CLOSE_REASON_COUNT)
