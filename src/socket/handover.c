@@ -108,7 +108,7 @@ static void exit_drain(struct engine *e)
 	while (w && anything_unacked(e) && e->now < wait.deadline) {
 		struct wait step = wait;
 		int64_t next = turn_deadline(e);
-		step.deadline = next < wait.deadline ? next : wait.deadline;
+		step.deadline = min_time(next, wait.deadline);
 		struct pollfd fds[ENGINE_POLL_FDS];
 		turn_end(e);
 		unsigned n = engine_poll_fds(e, fds);

@@ -174,20 +174,7 @@ void turn_end(struct engine *e)
 
 int64_t turn_deadline(struct engine *e)
 {
-	int64_t at = TIME_NEVER;
 	struct timer *t = timers_first(&e->timers);
-	if (t)
-		at = t->at_us;
-	int64_t tw = time_wait_deadline(e);
-	if (tw < at)
-		at = tw;
-	int64_t trace = trace_on ? trace_deadline() : TIME_NEVER;
-	if (trace < at)
-		at = trace;
-	if (!e->up)
-		return at;
-	int64_t parting = partings_deadline(e), sweep = exceptions_deadline(e);
-	if (parting < at)
-		at = parting;
-	return sweep < at ? sweep : at;
+	int64_t at = min_time(t ? t->at_us : TIME_NEVER, min_time(time_wait_deadline(e), trace_deadline()));
+	return e->up ? min_time(at, min_time(partings_deadline(e), exceptions_deadline(e))) : at;
 }

@@ -30,10 +30,6 @@ static inline uint32_t max_u32(uint32_t a, uint32_t b)
 {
 	return a > b ? a : b;
 }
-static inline int64_t min_time(int64_t a, int64_t b)
-{
-	return a < b ? a : b;
-}
 
 /* ---- conn.c: states ---- */
 static inline bool tcp_is_synchronized(const struct tcp_conn *c)
