@@ -144,7 +144,7 @@ void sock_retire(struct engine *e, struct sock *s)
 	if (!s->live)
 		return;
 	if (trace_on)
-		trace_closed(e, s);
+		trace_closed(s);
 	s->live = false;
 	bool exact = s->exact;
 	s->exact = false;

@@ -264,9 +264,9 @@ int64_t exceptions_deadline(const struct engine *e);
 /* trace.c */
 extern bool trace_on; /* hooks are called only then */
 void trace_open(const struct settings *settings); /* once, when the program is loaded */
-void trace_opened(struct engine *e, struct sock *s);
-void trace_steps(struct engine *e, struct sock *s); /* whatever is new of its closing */
-void trace_closed(struct engine *e, struct sock *s);
+void trace_opened(struct sock *s);
+void trace_steps(struct sock *s); /* whatever is new of its closing */
+void trace_closed(struct sock *s);
 void trace_fallback(const char *what, const char *why);
 void trace_flush(void);
 int64_t trace_deadline(void); /* when a full pipe is tried again */

@@ -146,7 +146,7 @@ void sock_process_events(struct engine *e, struct sock *s)
 	if (ev & TCP_EV_CONNECTED) {
 		sock_note_handshake(e, s);
 		if (trace_on)
-			trace_opened(e, s);
+			trace_opened(s);
 	}
 	if ((ev & TCP_EV_CONNECTED) && s->listener)
 		listener_on_established(e, s);

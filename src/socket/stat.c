@@ -8,6 +8,7 @@
 
 #include "base/fd.h"
 #include "base/sys.h"
+#include "kernel/procfile.h"
 
 #include <errno.h>
 #include <stdarg.h>
@@ -223,12 +224,12 @@ static void put_fallbacks(struct text *t)
 /* The pool, class by class, and what the whole process has in memory. */
 static void put_memory(struct engine *e, struct text *t)
 {
-	char statm[64] = "";
+	char *statm;
 	unsigned long rss_pages = 0;
-	int fd = sys_openat(AT_FDCWD, "/proc/self/statm", O_RDONLY | O_CLOEXEC, 0);
-	if (fd >= 0 && sys_read(fd, statm, sizeof statm - 1) > 0)
+	if (procfile_read("/proc/self/statm", &statm) == 0) {
 		sscanf(statm, "%*u %lu", &rss_pages);
-	sys_close(fd);
+		free(statm);
+	}
 	put(t, ",\"memory\":{\"in_use_bytes\":%zu,\"mapped_bytes\":%zu,\"idle_bytes\":%zu,\"failures\":%lu,\"rss_bytes\":%lu,",
 	    e->pool.in_use_bytes, e->pool.mapped_bytes, e->pool.idle_bytes, e->pool.failures, rss_pages * sysconf(_SC_PAGESIZE));
 	put(t, "\"time_wait_bytes\":%zu,\"objects\":{", e->time_waits.bytes);

@@ -228,12 +228,11 @@ static void tell_close(const struct sock *s, trace_text_fn *text)
 	tell(&l);
 }
 
-void trace_opened(struct engine *e, struct sock *s)
+void trace_opened(struct sock *s)
 {
 	struct trace_about a = about(s);
 	struct trace_line l;
 	struct tcp_status st;
-	(void)e;
 	tcp_get_status(&s->tcp, &st);
 	trace_text_opened(&l, &a, &st);
 	tell(&l);
@@ -247,9 +246,8 @@ static void step_closing(struct sock *s)
 	tell_close(s, trace_text_closing);
 }
 
-void trace_steps(struct engine *e, struct sock *s)
+void trace_steps(struct sock *s)
 {
-	(void)e;
 	if (s->kind != SOCK_KIND_CONN || s->traced_closed)
 		return;
 	int who = s->traced_fin ? 0 : tcp_first_fin(&s->tcp);
@@ -262,11 +260,11 @@ void trace_steps(struct engine *e, struct sock *s)
 	step_closing(s);
 }
 
-void trace_closed(struct engine *e, struct sock *s)
+void trace_closed(struct sock *s)
 {
 	if (s->traced_closed)
 		return;
-	trace_steps(e, s);
+	trace_steps(s);
 	s->traced_closed = true;
 	tell_close(s, trace_text_closed);
 }

@@ -139,7 +139,7 @@ static void output_one(struct engine *e, struct sock *s)
 	if (s->live)
 		sock_process_events(e, s);
 	if (trace_on)
-		trace_steps(e, s);
+		trace_steps(s);
 	if (s->live && turn_emit.full && must_hold(e, s)) {
 		hold(e, s);
 		return;
