@@ -15,6 +15,7 @@ import stream  # noqa: E402
 import web  # noqa: E402
 from case import CLIENT_IP, PYTHON, SERVER_IP  # noqa: E402
 from lab import CLIENT_POOL  # noqa: E402
+from nginx import nginx_argv  # noqa: E402
 
 BODY_BYTES = 700
 
@@ -101,9 +102,7 @@ print(bad)
 
 def nginx_with(directive):
     def start(case):
-        config = case.dir / "nginx.conf"
-        config.write_text(web.NGINX.format(dir=case.dir, port=case.port).replace("sendfile on;", "sendfile on; %s;" % directive))
-        case.start(["nginx", "-p", case.dir, "-e", "stderr", "-c", config])
+        case.start(nginx_argv(case.dir, case.port, http=directive + ";"))
     return start
 
 
@@ -122,9 +121,7 @@ def lighttpd(case):
 def haproxy(case):
     """In front of nginx at the client's host, which stays on the kernel's TCP."""
     lab, behind_port = case.lab, case.port + 1000
-    config = case.dir / "nginx-behind.conf"
-    config.write_text(web.NGINX.format(dir=case.dir, port=behind_port))
-    case.behind = lab.client.spawn(["nginx", "-p", case.dir, "-e", "stderr", "-c", config])
+    case.behind = lab.client.spawn(nginx_argv(case.dir, behind_port, name="nginx-behind"))
     lab.client.wait_listening(case.behind, behind_port)
     config = case.dir / "haproxy.conf"
     config.write_text(web.HAPROXY.format(ip=SERVER_IP, port=case.port, backend=CLIENT_IP, backend_port=behind_port)

@@ -15,30 +15,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests" / "net"))
 from lab import CLIENT_IP, CLIENT_POOL, SERVER_IP, Lab, LabError  # noqa: E402,F401
+from nginx import nginx_argv  # noqa: E402
 
 PORT = 7000
 HERTZ = os.sysconf("SC_CLK_TCK")
-NGINX = """
-user root;
-daemon off;
-master_process off;
-pid {dir}/nginx.pid;
-error_log {dir}/nginx.log;
-worker_rlimit_nofile 8192;
-events {{ worker_connections 4096; }}
-http {{
-    access_log off;
-    sendfile on;
-    keepalive_requests 1000000000;
-    keepalive_timeout {keepalive};
-    client_body_temp_path {dir}/t1;
-    proxy_temp_path {dir}/t2;
-    fastcgi_temp_path {dir}/t3;
-    uwsgi_temp_path {dir}/t4;
-    scgi_temp_path {dir}/t5;
-    server {{ listen {ip}:{port} backlog=4096; root {dir}/www; }}
-}}
-"""
 
 
 @dataclass
@@ -162,9 +142,8 @@ def start_nginx(s, keepalive):
     root = Path(s.lab.dir) / "www"
     root.mkdir(exist_ok=True)
     (root / "1k").write_bytes(b"x" * 1024)
-    config = Path(s.lab.dir) / "nginx.conf"
-    config.write_text(NGINX.format(dir=s.lab.dir, ip=SERVER_IP, port=PORT, keepalive=keepalive))
-    return Server(s, ["nginx", "-p", s.lab.dir, "-e", "stderr", "-c", config])
+    return Server(s, nginx_argv(s.lab.dir, "%s:%d backlog=4096" % (SERVER_IP, PORT), main="worker_rlimit_nofile 8192;", connections=4096,
+                                http="keepalive_requests 1000000000; keepalive_timeout %d;" % keepalive))
 
 
 def wrk(connections):

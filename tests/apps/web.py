@@ -2,26 +2,8 @@
 import signal
 
 from case import CLIENT_IP, PYTHON, SERVER_IP, expect, file_sha256, sha256
+from nginx import nginx_argv
 
-NGINX = """
-user root;
-daemon off;
-master_process off;
-pid {dir}/nginx.pid;
-error_log {dir}/nginx.log;
-events {{ worker_connections 1024; }}
-http {{
-    access_log off;
-    sendfile on;
-    client_max_body_size 100m;
-    client_body_temp_path {dir}/t1;
-    proxy_temp_path {dir}/t2;
-    fastcgi_temp_path {dir}/t3;
-    uwsgi_temp_path {dir}/t4;
-    scgi_temp_path {dir}/t5;
-    server {{ listen {port}; root {dir}/www; location /put/ {{ dav_methods PUT; create_full_put_path on; }} }}
-}}
-"""
 URLLIB = """
 import hashlib, sys, urllib.request
 h = hashlib.sha256()
@@ -35,9 +17,8 @@ print(h.hexdigest())
 
 
 def nginx(case):
-    config = case.dir / "nginx.conf"
-    config.write_text(NGINX.format(dir=case.dir, port=case.port))
-    case.start(["nginx", "-p", case.dir, "-e", "stderr", "-c", config])
+    case.start(nginx_argv(case.dir, case.port, http="client_max_body_size 100m;",
+                          server="location /put/ { dav_methods PUT; create_full_put_path on; }"))
 
 
 def http_server(case):
@@ -279,9 +260,7 @@ def apache_urllib(case):
 def haproxy_nginx(case):
     """A proxy is server and client at once: nginx, behind it, is at the client's host."""
     lab, backend_port = case.lab, case.port + 1000
-    config = case.dir / "nginx-behind.conf"
-    config.write_text(NGINX.format(dir=case.dir, port=backend_port))
-    behind = lab.client.spawn(["nginx", "-p", case.dir, "-e", "stderr", "-c", config], case.client)
+    behind = lab.client.spawn(nginx_argv(case.dir, backend_port, name="nginx-behind"), case.client)
     lab.client.wait_listening(behind, backend_port, case.client)
     opened = lab.server.opens()[0]
     config = case.dir / "haproxy.conf"

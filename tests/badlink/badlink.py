@@ -27,6 +27,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent / "net")]
 from lab import SERVER_IP, Lab, LabError, finesse_command  # noqa: E402
+from nginx import nginx_argv  # noqa: E402
 
 LINK = "loss=2%,delay=20ms,reorder=5%,dup=1%,corrupt=0.1%"
 FILES, FILE_BYTES = 100, 1000000
@@ -34,24 +35,6 @@ RUN_SECONDS = 150  # one run; seen: 3 to 15. A connection that waits for ever do
 GONE_SECONDS = 30  # until the engine has no connection left: the last FIN may be lost several times
 PORT = 8080
 ROLES = (("server", True, False), ("client", False, True), ("both", True, True))
-NGINX = """
-daemon off;
-master_process off;
-pid {dir}/nginx.pid;
-error_log {dir}/nginx.log;
-events {{ worker_connections 1024; }}
-http {{
-    access_log off;
-    sendfile on;
-    client_max_body_size 100m;
-    client_body_temp_path {dir}/t1;
-    proxy_temp_path {dir}/t2;
-    fastcgi_temp_path {dir}/t3;
-    uwsgi_temp_path {dir}/t4;
-    scgi_temp_path {dir}/t5;
-    server {{ listen {port} backlog=1024; root {www}; location /put/ {{ root {dir}; dav_methods PUT; }} }}
-}}
-"""
 
 
 class Failed(Exception):
@@ -64,9 +47,9 @@ def expect(condition, text):
 
 
 def start_nginx(lab, www, finesse):
-    config = Path(lab.dir) / "nginx.conf"
-    config.write_text(NGINX.format(dir=lab.dir, port=PORT, www=www))
-    p = lab.server.spawn(["nginx", "-p", lab.dir, "-e", "stderr", "-c", config], finesse, stderr=open(Path(lab.dir) / "nginx.err", "wb"))
+    argv = nginx_argv(lab.dir, "%d backlog=1024" % PORT, www, http="client_max_body_size 100m;",
+                      server="location /put/ { root %s; dav_methods PUT; }" % lab.dir)
+    p = lab.server.spawn(argv, finesse, stderr=open(Path(lab.dir) / "nginx.err", "wb"))
     lab.server.wait_listening(p, PORT, finesse)
     return p
 

@@ -15,30 +15,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "net"))
 import lab as lab_module  # noqa: E402
-from lab import ACK, CLIENT_IP, CLIENT_POOL, FIN, SERVER_IP, SYN, Capture, Lab, LabError  # noqa: E402
+from lab import ACK, CLIENT_POOL, FIN, SERVER_IP, SYN, Capture, Lab, LabError  # noqa: E402
+from nginx import nginx_argv  # noqa: E402
 
 BULK_BYTES = 100 * 1000 * 1000
 REQUESTS = 2000
-NGINX = """
-user root;
-daemon off;
-master_process off;
-pid {dir}/nginx-{port}.pid;
-error_log {dir}/nginx-{port}.log;
-worker_rlimit_nofile 8192;
-events {{ worker_connections 4096; }}
-http {{
-    access_log off;
-    sendfile on;
-    keepalive_timeout 0;
-    client_body_temp_path {dir}/t1;
-    proxy_temp_path {dir}/t2;
-    fastcgi_temp_path {dir}/t3;
-    uwsgi_temp_path {dir}/t4;
-    scgi_temp_path {dir}/t5;
-    server {{ listen {ip}:{port} backlog=4096; root {dir}/www; }}
-}}
-"""
 
 failures = []
 
@@ -49,9 +30,9 @@ def complain(text):
 
 
 def start_nginx(lab, port, finesse):
-    config = Path(lab.dir) / ("nginx-%d.conf" % port)
-    config.write_text(NGINX.format(dir=lab.dir, ip=SERVER_IP, port=port))
-    p = lab.server.spawn(["nginx", "-p", lab.dir, "-e", "stderr", "-c", config], finesse)
+    argv = nginx_argv(lab.dir, "%s:%d backlog=4096" % (SERVER_IP, port), http="keepalive_timeout 0;", main="worker_rlimit_nofile 8192;",
+                      connections=4096, name="nginx-%d" % port)
+    p = lab.server.spawn(argv, finesse)
     lab.server.wait_listening(p, port, finesse)
     return p
 
