@@ -14,7 +14,6 @@ It decides nothing; it ends with 0 unless something could not be measured. As ro
 import argparse
 import os
 import signal
-import statistics
 import sys
 
 from pathlib import Path
@@ -64,7 +63,7 @@ def server_time_waits(lab, case, finesse):
 
 
 def run(row, args, server, client):
-    (_, start), (client_name, _, drive) = row
+    (_, start), (client_name, drive) = row
     seen = Seen()
     with Lab(client_pool=True, link=args.link) as lab:
         (Path(lab.dir) / "www").mkdir()
@@ -104,7 +103,7 @@ def share(seen):
 
 
 def tell(row, kernel, ours, again, tsv):
-    (server, _), (client, knows, _) = row
+    (server, _), (client, _) = row
     fields = [server, client, "%.1f" % share(kernel), "%.1f" % share(ours), "%d" % kernel.time_waits, "%d" % ours.time_waits]
     for q in (0.5, 0.99):
         fields += ["%+.2f" % milliseconds(ours, kernel, q), "%+.2f" % milliseconds(again, kernel, q)]

@@ -4,7 +4,7 @@ import json
 import subprocess
 import time
 
-from lab import SERVER_IP, TOP, Lab, LabError
+from lab import SERVER_IP, TOP, Lab
 
 PORT = 7100
 LOAD = TOP / "tests/endurance/load"
@@ -30,7 +30,7 @@ def rss_kb(pid):
 # ---- one address ----
 
 def count_in(lab, seconds, client, finesse):
-    """Connections that one client makes within the time; the server closes first by its own code. Rate of each tenth, failures."""
+    """Connections that one client makes within the time; the server closes first by its own code. Rate of each part, a twentieth, and failures."""
     end = time.monotonic() + seconds
     rates, failed = [], 0
     while time.monotonic() < end:

@@ -1,6 +1,6 @@
 """Servers whose own code closes first, and clients: what bench/close.py pairs.
 
-A server is (name, start(case)); a client is (name, knows the end, run(case, n)). A client makes n connections, from the addresses of the pool where it can choose one,
+A server is (name, start(case)); a client is (name, run(case, n)). A client makes n connections, from the addresses of the pool where it can choose one,
 and returns how many went wrong: a status, or content that is not exact.
 """
 import re
@@ -218,11 +218,11 @@ def memcache(case, n):
 
 WEB_SERVERS = [("nginx, keepalive_timeout 0", nginx_with("keepalive_timeout 0")), ("nginx, keepalive_requests 1", nginx_with("keepalive_requests 1")),
                ("apache2 event", apache), ("lighttpd", lighttpd), ("haproxy", haproxy), ("node", node), ("python http.server", web.http_server)]
-WEB_CLIENTS = [("curl", True, curl), ("wget", True, wget), ("wrk", True, wrk), ("urllib", True, urllib), ("requests", True, requests),
-               ("node", True, node_client), ("ab", False, ab), ("ncat", False, ncat_http)]
+WEB_CLIENTS = [("curl", curl), ("wget", wget), ("wrk", wrk), ("urllib", urllib), ("requests", requests),
+               ("node", node_client), ("ab", ab), ("ncat", ncat_http)]
 ROWS = [(s, c) for s in WEB_SERVERS for c in WEB_CLIENTS] + [
-    (("redis (QUIT)", stream.redis), ("redis-cli", True, redis_cli)), (("memcached (quit)", memcached), ("python", True, memcache)),
-    (("line server", line_server), ("ncat", False, ncat))]
+    (("redis (QUIT)", stream.redis), ("redis-cli", redis_cli)), (("memcached (quit)", memcached), ("python", memcache)),
+    (("line server", line_server), ("ncat", ncat))]
 BOTH_ROWS = [(s, c) for s, c in ROWS if (s[0], c[0]) in {
     ("nginx, keepalive_timeout 0", "ab"), ("nginx, keepalive_timeout 0", "curl"), ("python http.server", "urllib"), ("python http.server", "ab"), ("apache2 event", "ab"),
     ("node", "node"), ("line server", "ncat")}]
