@@ -20,7 +20,7 @@ from pathlib import Path
 
 from close_programs import BODY_BYTES, BOTH_ROWS, ROWS
 from close_load import many_addresses, one_address
-from case import Case, Failed, Lab, LabError
+from case import Case, Failed, Lab, LabError, wanted
 from lab import FIN, RST, Capture, connections, first_fins
 
 # No choice of an address, and many connections: these rows raise the budget, which `--one` is about, and do without warming up, because at a kernel client ports run
@@ -155,9 +155,7 @@ def main():
         return one_address(args.one)
     if args.many:
         return many_addresses(args.many, args.svg)
-    words = [w for w in args.rows.split(",") if w]
-    rows = [r for r in (BOTH_ROWS if args.both else ROWS)
-            if not words or any(all(part in r[0][0] + " " + r[1][0] for part in w.split("+")) for w in words)]
+    rows = [r for r in (BOTH_ROWS if args.both else ROWS) if wanted(r[0][0] + " " + r[1][0], args.rows)]
     return table(rows, args, args.both)
 
 

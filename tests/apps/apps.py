@@ -22,7 +22,7 @@ import stream
 import traced
 import unbroken
 import web
-from case import FILE_BYTES, Case, Failed, Lab, LabError, expect, finesse_command
+from case import FILE_BYTES, Case, Failed, Lab, LabError, expect, finesse_command, wanted
 
 PAIRS = web.PAIRS + stream.PAIRS
 ROLES = [("the server", True, False), ("the client", False, True), ("both", True, True)]
@@ -48,10 +48,6 @@ def all_cases():
             yield "%s: %s" % (pair.__name__, role), programs, (lambda lab, p=pair, s=server, c=client: run_pair(lab, p, s, c))
     for other, programs in unbroken.OTHERS + traced.OTHERS:
         yield other.__name__, programs, other
-
-
-def wanted(name, only):
-    return not only or any(all(part in name for part in word.split("+")) for word in only.split(","))
 
 
 class Score:

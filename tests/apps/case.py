@@ -3,6 +3,8 @@ import hashlib
 import signal
 import subprocess
 import sys
+import time
+import traceback
 
 from pathlib import Path
 
@@ -21,6 +23,31 @@ class Failed(Exception):
 def expect(condition, text):
     if not condition:
         raise Failed(text)
+
+
+def wanted(name, only):
+    """`only`: words, any of which picks a case; with +, all of them."""
+    return not only or any(all(part in name for part in word.split("+")) for word in only.split(","))
+
+
+def judge(name, case):
+    """Runs a case, which says what it saw: one line, that begins with ok or FAILED."""
+    start = time.monotonic()
+    try:
+        told = case()
+    except (Failed, LabError) as e:
+        return "FAILED: %s: %s" % (name, e)
+    except Exception:  # a bug here or a surprise there
+        return "FAILED: %s: %s" % (name, traceback.format_exc())
+    return "ok: %s: %s (%.1f s)" % (name, told, time.monotonic() - start)
+
+
+def carried_by_the_engine(lab, server, client):
+    if not finesse_command():
+        return
+    active, passive = lab.client.opens()[0], lab.server.opens()[1]
+    expect(not client or active == 0, "the kernel opened %d of the client's connections" % active)
+    expect(not server or passive == 0, "the kernel accepted %d of the server's connections" % passive)
 
 
 def sha256(data):

@@ -20,12 +20,12 @@ import shutil
 import sys
 import tempfile
 import time
-import traceback
 
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE.parent / "net")]
+sys.path[:0] = [str(HERE.parent / "net"), str(HERE.parent / "apps")]
+from case import Failed, carried_by_the_engine, expect, judge, wanted  # noqa: E402
 from lab import SERVER_IP, Lab, LabError, finesse_command  # noqa: E402
 from nginx import nginx_argv  # noqa: E402
 
@@ -37,29 +37,12 @@ PORT = 8080
 ROLES = (("server", True, False), ("client", False, True), ("both", True, True))
 
 
-class Failed(Exception):
-    pass
-
-
-def expect(condition, text):
-    if not condition:
-        raise Failed(text)
-
-
 def start_nginx(lab, www, finesse):
     argv = nginx_argv(lab.dir, "%d backlog=1024" % PORT, www, http="client_max_body_size 100m;",
                       server="location /put/ { root %s; dav_methods PUT; }" % lab.dir)
     p = lab.server.spawn(argv, finesse, stderr=open(Path(lab.dir) / "nginx.err", "wb"))
     lab.server.wait_listening(p, PORT, finesse)
     return p
-
-
-def carried_by_the_engine(lab, server, client):
-    if not finesse_command():
-        return
-    active, passive = lab.client.opens()[0], lab.server.opens()[1]
-    expect(not client or active == 0, "the kernel opened %d of the client's connections" % active)
-    expect(not server or passive == 0, "the kernel accepted %d of the server's connections" % passive)
 
 
 def wait_no_connection(lab, p):
@@ -209,23 +192,11 @@ def make_files(www):
     www.chmod(0o755)
 
 
-def run_case(case, www, link):
-    name, function, server, client, seed = case
-    start = time.monotonic()
-    try:
-        told = function(www, server, client, link, seed)
-    except (Failed, LabError) as e:
-        return "FAILED: %s: %s" % (name, e)
-    except Exception:
-        return "FAILED: %s: %s" % (name, traceback.format_exc())
-    return "ok: %s: %s (%.1f s)" % (name, told, time.monotonic() - start)
-
-
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--runs", type=int, default=1, help="of the downloads, in each set-up")
     parser.add_argument("--seed", type=int, default=1, help="of the first run; the others count on")
-    parser.add_argument("--only", default="", help="words")
+    parser.add_argument("--only", default="", help="words; with +, all of them")
     parser.add_argument("--link", default=LINK)
     args = parser.parse_args()
     if os.geteuid() != 0:
@@ -235,12 +206,12 @@ def main():
     if absent:
         print("skipped: needs %s" % ", ".join(absent))
         return 77
-    chosen = [c for c in cases(args.runs, args.seed) if not args.only or any(w in c[0] for w in args.only.split(","))]
+    chosen = [c for c in cases(args.runs, args.seed) if wanted(c[0], args.only)]
     failed = 0
     with tempfile.TemporaryDirectory(prefix="finesse-badlink-") as www:
         make_files(Path(www))
-        for case in chosen:
-            result = run_case(case, Path(www), args.link)
+        for name, function, server, client, seed in chosen:
+            result = judge(name, lambda: function(Path(www), server, client, args.link, seed))
             failed += result.startswith("FAILED")
             print(result, flush=True)
     n = len(chosen)

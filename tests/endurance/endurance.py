@@ -21,13 +21,13 @@ import signal
 import subprocess
 import sys
 import time
-import traceback
 
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent / "net"), str(HERE.parent / "apps")]
-from lab import CLIENT_POOL, SERVER_IP, TOP, Lab, LabError, finesse_command  # noqa: E402
+from case import Failed, carried_by_the_engine, expect, judge, wanted  # noqa: E402
+from lab import CLIENT_POOL, SERVER_IP, TOP, Lab, finesse_command  # noqa: E402
 from unbroken import left_behind  # noqa: E402
 
 LOAD = TOP / "tests/endurance/load"
@@ -42,15 +42,6 @@ RSS_SLACK = 4 << 20
 LOCALS = ("--locals", CLIENT_POOL[0], len(CLIENT_POOL))
 
 
-class Failed(Exception):
-    pass
-
-
-def expect(condition, text):
-    if not condition:
-        raise Failed(text)
-
-
 def start_server(lab, finesse, *more, settings=()):
     p = lab.server.spawn([LOAD, "server", SERVER_IP, PORT, *more], finesse, settings, stdout=subprocess.DEVNULL,
                          stderr=open(Path(lab.dir) / "server.err", "wb"))
@@ -60,14 +51,6 @@ def start_server(lab, finesse, *more, settings=()):
 
 def client_argv(lab, *more):
     return [LOAD, "client", SERVER_IP, PORT, *more]
-
-
-def carried_by_the_engine(lab, server, client):
-    if not finesse_command():
-        return
-    active, passive = lab.client.opens()[0], lab.server.opens()[1]
-    expect(not client or active == 0, "the kernel opened %d of the client's connections" % active)
-    expect(not server or passive == 0, "the kernel accepted %d of the server's connections" % passive)
 
 
 def server_says(lab):
@@ -292,16 +275,9 @@ def cases(args):
     yield "kills: the client", lambda lab: kills(lab, args.kills, args.seed, False)
 
 
-def run_case(name, function):
-    start = time.monotonic()
-    try:
-        with Lab(client_pool=True) as lab:
-            told = function(lab)
-    except (Failed, LabError) as e:
-        return "FAILED: %s: %s" % (name, e)
-    except Exception:
-        return "FAILED: %s: %s" % (name, traceback.format_exc())
-    return "ok: %s: %s (%.1f s)" % (name, told, time.monotonic() - start)
+def in_a_lab(function):
+    with Lab(client_pool=True) as lab:
+        return function(lab)
 
 
 def main():
@@ -324,9 +300,9 @@ def main():
         return 77
     checks = failed = 0
     for name, function in cases(args):
-        if args.only and not any(all(part in name for part in word.split("+")) for word in args.only.split(",")):
+        if not wanted(name, args.only):
             continue
-        result = run_case(name, function)
+        result = judge(name, lambda: in_a_lab(function))
         checks += 1
         failed += result.startswith("FAILED")
         print(result, flush=True)
