@@ -4,7 +4,7 @@ import signal
 
 from case import PYTHON, SERVER_IP, expect, file_sha256, sha256
 
-FORKING_SERVER = """
+SOCKETSERVER = """
 import socketserver, sys
 class Echo(socketserver.BaseRequestHandler):
     def handle(self):
@@ -12,14 +12,17 @@ class Echo(socketserver.BaseRequestHandler):
             b = self.request.recv(65536)
             if not b: break
             self.request.sendall(b)
-class Server(socketserver.ForkingTCPServer):
+class Server(socketserver.%s):
     allow_reuse_address = True
+    %s
 with Server((sys.argv[1], int(sys.argv[2])), Echo) as s:
     try:
         s.serve_forever()
     except KeyboardInterrupt:
         pass
 """
+FORKING_SERVER = SOCKETSERVER % ("ForkingTCPServer", "")
+THREADING_SERVER = SOCKETSERVER % ("ThreadingTCPServer", "daemon_threads = True; request_queue_size = 128")
 ECHO_CLIENT = """
 import socket, sys, threading
 s = socket.create_connection((sys.argv[1], int(sys.argv[2])), 30)
@@ -109,23 +112,6 @@ def forking_echo(case):
 
 # ---- many connections, each way ----
 
-THREADING_SERVER = """
-import signal, socketserver, sys
-class Echo(socketserver.BaseRequestHandler):
-    def handle(self):
-        while True:
-            b = self.request.recv(65536)
-            if not b: break
-            self.request.sendall(b)
-class Server(socketserver.ThreadingTCPServer):
-    allow_reuse_address = daemon_threads = True
-    request_queue_size = 128
-with Server((sys.argv[1], int(sys.argv[2])), Echo) as s:
-    try:
-        s.serve_forever()
-    except KeyboardInterrupt:
-        pass
-"""
 ASYNCIO_SERVER = """
 import asyncio, signal, sys
 async def echo(r, w):
