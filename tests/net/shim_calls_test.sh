@@ -35,11 +35,11 @@ asan=$(ldd "$build/libfinesse.so" | awk '/libasan/ { print $3 }')
 ASAN_OPTIONS=detect_leaks=0
 export ASAN_OPTIONS
 
-# Its own namespace: the ports are ours. Only the program is preloaded, not the tools.
+# Its own namespace: the ports are ours, and the kernel takes those of clients from elsewhere. Only the program is preloaded, not the tools.
 run() { # output, port, variables…
 	output=$1 port=$2
 	shift 2
-	unshare --net sh -c 'ip link set lo up && exec timeout 100 env "$@"' sh "$@" "$build/tests/net/shim_calls" "$port" >"$output" 2>&1
+	unshare --net sh -c 'ip link set lo up && echo 50000 60999 >/proc/sys/net/ipv4/ip_local_port_range && exec timeout 100 env "$@"' sh "$@" "$build/tests/net/shim_calls" "$port" >"$output" 2>&1
 }
 check "natively" run "$scratch/native" 41000
 check "under the shim, kernel sockets" run "$scratch/kernel" 41000 LD_PRELOAD="$asan $build/libfinesse.so"
