@@ -5,7 +5,8 @@
  *   - the engine was driven since the last tick: sleep another tick;
  *   - a leader waits: sleep deep, without a timeout; who leaves the leader's place wakes it (once per tick at most, since only a leader that
  *     has waited a whole tick lets it sleep deep);
- *   - nobody drove and nobody waits: all threads compute. It becomes the leader, until one of them comes back.
+ *   - nobody drove and nobody waits: all threads compute. It becomes the leader, until one of them comes back, by a wait or a call: a busy
+ *     server whose epoll_wait always finds something never waits, and two that drive would fight for the lock.
  * All signals are blocked in it. It exists from the first socket that was decided, or fell back, to the process's end; not in fork children.
  */
 #include "socket/engine.h"
@@ -101,24 +102,25 @@ static void helper_round(struct engine *e, uint64_t *last_turns)
 		e->leader_sees_tx = true;
 	}
 	struct timespec ts = {.tv_sec = us / USEC_PER_SEC, .tv_nsec = us % USEC_PER_SEC * NSEC_PER_USEC};
+	uint64_t turns = e->turns;
 	engine_unlock();
 	int r = sys_ppoll(h.fds, h.n, us < 0 ? NULL : &ts, NULL);
 	while (role == HELPER_TICKS && was_driven(e, r, last_turns, &lazy_ticks))
 		r = sys_ppoll(h.fds, h.n, &ts, NULL);
 	engine_lock();
 	e->helper_deep = false;
-	bool led = e->leader == &e->helper_waiter;
+	bool led = e->leader == &e->helper_waiter, came_back = e->turns != turns;
 	if (led)
 		e->leader = NULL;
 	if (r < 0)
 		return;
-	if (led)
+	if (led && !came_back)
 		engine_on_poll(e, h.fds + h.first_engine, h.n - h.first_engine);
 	serve(e, &h);
 	turn_end(e);
 	fork_tell_shim(e);
-	if (led)
-		*last_turns = e->turns; /* our own turns do not count as the application's */
+	if (led && !came_back)
+		*last_turns = e->turns; /* our own turn does not count as the application's */
 }
 
 static void *helper_main(void *arg)
