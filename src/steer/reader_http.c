@@ -109,7 +109,7 @@ static void body_start(struct http_half *h, bool response)
 	if (h->flags & CHUNKED) {
 		h->state = HTTP_CHUNK_SIZE;
 		h->left = 0;
-		h->flags &= (uint16_t)~DIGITS;
+		h->flags &= (uint16_t)~(DIGITS | NUMBER_OVER);
 	} else if (h->flags & HAS_LENGTH) {
 		h->state = HTTP_BODY;
 	} else if (response) {

@@ -68,6 +68,7 @@ static const struct talk talks[] = {
 	{"chunked, the end is missing", EOF_, false, {GET, OK SHUT "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n"}},
 	{"chunked, kept alive", KEPT, false, {GET, OK "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n"}},
 	{"chunked overrides the length", OVER, false, {GET, OK SHUT "Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n"}},
+	{"… whatever follows that", OVER, false, {GET, OK SHUT "Content-Length: 3 \r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n"}},
 	{"chunked is not the last coding", EOF_, false, {GET, OK SHUT "Transfer-Encoding: chunked, gzip\r\n\r\n0\r\n\r\n"}},
 	{"no chunk size", SILENT, false, {GET, OK SHUT "Transfer-Encoding: chunked\r\n\r\n\r\n"}},
 	{"bad chunk size", SILENT, false, {GET, OK SHUT "Transfer-Encoding: chunked\r\n\r\nxyz\r\n"}},
