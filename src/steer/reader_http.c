@@ -9,9 +9,12 @@
  * Silent for good: another protocol after 101 or CONNECT, HTTP/2's preface, a header section that contradicts itself, more pipelined requests than the queue holds, a response
  * without a request, HTTP/0.9.
  *
- * Bodies are passed over by count; only header sections and chunk headers are looked at byte by byte.
+ * Bodies are passed over by count, and of a header section what no rule is about (values of other headers, the rest of their names, the target) by a search for
+ * its end; the rest is looked at byte by byte.
  */
 #include "steer/reader_internal.h"
+
+#include <string.h>
 
 #define REQUESTS_MAX 32
 
@@ -501,13 +504,51 @@ static void settle(struct reader *r, struct http_half *h, bool response)
 		message_end(r, h, response);
 }
 
-/* What can be passed over by count: how much of n. */
-static size_t skip(struct http_half *h, size_t n)
+/* Up to the line's end, or a CR, which may not be it. */
+static size_t skip_line(const uint8_t *p, size_t n)
+{
+	const uint8_t *end = memchr(p, '\n', n);
+	size_t k = end ? (size_t)(end - p) : n;
+	const uint8_t *cr = memchr(p, '\r', k);
+	return cr ? (size_t)(cr - p) : k;
+}
+
+/* Up to a byte that may end the word, or may not be in it. */
+static size_t skip_word(const uint8_t *p, size_t n)
+{
+	size_t k = 0;
+	while (k < n && p[k] > ' ' && p[k] != ':')
+		k++;
+	return k;
+}
+
+/* What does not change the state, whatever it is. */
+static size_t skip_idle(const struct http_half *h, const uint8_t *p, size_t n)
+{
+	if (h->flags & AFTER_CR)
+		return 0;
+	switch (h->state) {
+	case HTTP_NAME:
+	case HTTP_TARGET:
+		return h->match.mask ? 0 : skip_word(p, n);
+	case HTTP_VALUE:
+		return h->header == HEADER_OTHER ? skip_line(p, n) : 0;
+	case HTTP_REASON:
+	case HTTP_CHUNK_EXT:
+	case HTTP_TRAILER_LINE:
+		return skip_line(p, n);
+	default:
+		return 0;
+	}
+}
+
+/* How much of n can be passed over. */
+static size_t skip(struct http_half *h, const uint8_t *p, size_t n)
 {
 	if (h->state == HTTP_UNTIL_EOF)
 		return n;
 	if (h->state != HTTP_BODY && h->state != HTTP_CHUNK)
-		return 0;
+		return skip_idle(h, p, n);
 	size_t k = h->left < n ? (size_t)h->left : n;
 	h->left -= k;
 	if (h->left == 0 && h->state == HTTP_CHUNK)
@@ -518,7 +559,7 @@ static size_t skip(struct http_half *h, size_t n)
 static void bytes(struct reader *r, struct http_half *h, const uint8_t *p, size_t n, bool response)
 {
 	for (size_t i = 0; i < n && r->kind == READER_KIND_HTTP;) {
-		size_t k = skip(h, n - i);
+		size_t k = skip(h, p + i, n - i);
 		if (k == 0) {
 			if (h->state == HTTP_FIRST && !response)
 				method_byte(r, h, p + i, n - i);
