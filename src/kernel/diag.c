@@ -2,7 +2,7 @@
  * inet_diag: which TCP sockets the kernel itself owns (sock_diag(7)).
  *
  * Stateless: a netlink socket per question, which are rare (a listener starts, an unknown segment
- * arrives, a block of ports is leased). The kernel filters by local port while it walks its table, so a host with many sockets
+ * arrives, a block of ports is leased); who ends many TIME-WAITs keeps one. The kernel filters by local port while it walks its table, so a host with many sockets
  * costs a walk but no messages. One question about a 4-tuple is a hash lookup there.
  */
 #include "kernel/diag.h"
@@ -51,18 +51,19 @@ static struct ip_addr addr_of(int family, const void *bytes)
 }
 
 /* False when the message is no connected TCP socket. */
-static bool parse(const struct nlmsghdr *h, struct flow_key *key, int *state)
+static bool parse(const struct nlmsghdr *h, struct diag_socket *s)
 {
 	const struct inet_diag_msg *m = mnl_nlmsg_get_payload(h);
 
 	if (h->nlmsg_type != SOCK_DIAG_BY_FAMILY || mnl_nlmsg_get_payload_len(h) < sizeof *m)
 		return false;
-	*key = (struct flow_key){.laddr = addr_of(m->idiag_family, m->id.idiag_src),
-				 .raddr = addr_of(m->idiag_family, m->id.idiag_dst),
-				 .lport = ntohs(m->id.idiag_sport),
-				 .rport = ntohs(m->id.idiag_dport)};
-	*state = m->idiag_state;
-	return *state != TCP_LISTEN && *state != TCP_CLOSE && key->rport != 0;
+	s->key = (struct flow_key){.laddr = addr_of(m->idiag_family, m->id.idiag_src),
+				   .raddr = addr_of(m->idiag_family, m->id.idiag_dst),
+				   .lport = ntohs(m->id.idiag_sport),
+				   .rport = ntohs(m->id.idiag_dport)};
+	s->state = m->idiag_state;
+	memcpy(s->cookie, m->id.idiag_cookie, sizeof s->cookie);
+	return s->state != TCP_LISTEN && s->state != TCP_CLOSE && s->key.rport != 0;
 }
 
 struct dump {
@@ -73,11 +74,10 @@ struct dump {
 static int on_dumped(const struct nlmsghdr *h, void *ctx)
 {
 	struct dump *d = ctx;
-	struct flow_key key;
-	int state;
+	struct diag_socket s;
 
-	if (parse(h, &key, &state) && key.lport >= d->first && key.lport <= d->last)
-		d->visit->socket(d->visit, &key, state);
+	if (parse(h, &s) && s.key.lport >= d->first && s.key.lport <= d->last)
+		d->visit->socket(d->visit, &s);
 	return 0;
 }
 
@@ -94,12 +94,17 @@ static void filter_ports(struct nlmsghdr *h, uint16_t first, uint16_t last)
 	mnl_attr_put(h, INET_DIAG_REQ_BYTECODE, sizeof program, program);
 }
 
+int diag_open(void)
+{
+	return fd_move_high(netlink_open(NETLINK_SOCK_DIAG));
+}
+
 int diag_dump_ports(uint16_t first, uint16_t last, struct diag_visit *v)
 {
 	static const int families[] = {AF_INET, AF_INET6};
 	struct dump d = {.visit = v, .first = first, .last = last};
 	struct question q;
-	int fd = fd_move_high(netlink_open(NETLINK_SOCK_DIAG));
+	int fd = diag_open();
 	int ret = fd;
 
 	for (int i = 0; i < 2 && ret >= 0; i++) {
@@ -122,23 +127,17 @@ int diag_dump_port(uint16_t lport, struct diag_visit *v)
 
 struct ownership {
 	const struct flow_key *key;
-	int owned, state;
-	uint32_t cookie[2]; /* names the very socket */
+	int owned;
 };
 
 /* The kernel's lookup falls back to a listener; only the very 4-tuple counts. */
 static int on_found(const struct nlmsghdr *h, void *ctx)
 {
 	struct ownership *o = ctx;
-	const struct inet_diag_msg *m = mnl_nlmsg_get_payload(h);
-	struct flow_key key;
-	int state;
+	struct diag_socket s;
 
-	if (parse(h, &key, &state) && flow_key_equal(&key, o->key)) {
+	if (parse(h, &s) && flow_key_equal(&s.key, o->key))
 		o->owned = 1;
-		o->state = state;
-		memcpy(o->cookie, m->id.idiag_cookie, sizeof o->cookie);
-	}
 	return 0;
 }
 
@@ -162,7 +161,7 @@ int diag_owns_on(const struct flow_key *key, int ifindex)
 {
 	struct ownership o = {.key = key};
 	struct question q;
-	int fd = fd_move_high(netlink_open(NETLINK_SOCK_DIAG));
+	int fd = diag_open();
 	int ret;
 
 	if (fd < 0)
@@ -172,31 +171,16 @@ int diag_owns_on(const struct flow_key *key, int ifindex)
 	return ret < 0 && ret != -ENOENT ? ret : o.owned;
 }
 
-int diag_end_time_wait(const struct flow_key *key, int ifindex)
+int diag_end(int fd, const struct flow_key *key, const uint32_t cookie[2], int ifindex)
 {
-	struct ownership o = {.key = key};
 	struct question q;
-	int fd = fd_move_high(netlink_open(NETLINK_SOCK_DIAG));
-	int ret = fd;
-
-	if (fd < 0)
-		return fd;
-	ret = netlink_talk(fd, ask_flow(&q, key, ifindex), on_found, &o);
-	if (ret == -ENOENT || (ret >= 0 && !o.owned)) {
-		ret = 0;
-	} else if (ret >= 0 && o.state != TCP_TIME_WAIT) {
-		ret = -EBUSY;
-	} else if (ret >= 0) {
-		struct nlmsghdr *h = ask_flow(&q, key, ifindex);
-		struct inet_diag_req_v2 *req = mnl_nlmsg_get_payload(h);
-		h->nlmsg_type = SOCK_DESTROY;
-		/* Without the cookie the lookup could fall back to the listener, and end that. */
-		memcpy(req->id.idiag_cookie, o.cookie, sizeof o.cookie);
-		ret = netlink_talk(fd, h, NULL, NULL);
-		ret = ret >= 0 ? 1 : ret == -ENOENT || ret == -ESTALE ? 0 : ret; /* it ended by itself */
-	}
-	fd_close(fd);
-	return ret;
+	struct nlmsghdr *h = ask_flow(&q, key, ifindex);
+	struct inet_diag_req_v2 *req = mnl_nlmsg_get_payload(h);
+	h->nlmsg_type = SOCK_DESTROY;
+	/* The lookup falls back to a listener, which has another cookie. */
+	memcpy(req->id.idiag_cookie, cookie, sizeof req->id.idiag_cookie);
+	int ret = netlink_talk(fd, h, NULL, NULL);
+	return ret >= 0 ? 1 : ret == -ENOENT || ret == -ESTALE ? 0 : ret;
 }
 
 int diag_owns(const struct flow_key *key)

@@ -7,8 +7,14 @@
 
 #include "base/addr.h"
 
+struct diag_socket {
+	struct flow_key key;
+	int state;          /* TCP_ESTABLISHED … */
+	uint32_t cookie[2]; /* names the very socket */
+};
+
 struct diag_visit {
-	void (*socket)(struct diag_visit *v, const struct flow_key *key, int state /* TCP_ESTABLISHED … */);
+	void (*socket)(struct diag_visit *v, const struct diag_socket *s);
 };
 /* Every non-listening TCP socket of this namespace with local port `lport`, TIME-WAIT and orphans included; both families; IPv4 as
    mapped. 0 or -errno. */
@@ -20,11 +26,10 @@ int diag_owns(const struct flow_key *key);
 /* The same for a segment that arrived on `ifindex`: also finds sockets that are bound to that interface (SO_BINDTODEVICE,
    link-local addresses), which a question without an interface cannot. */
 int diag_owns_on(const struct flow_key *key, int ifindex);
-/*
- * Ends the kernel's TIME-WAIT of this 4-tuple, whose next connection is ours: left there, it would answer the peer with ACKs of the old
- * connection when we are gone, instead of RST, and the peer would hang. 1: it is ended; 0: the kernel has nothing of this 4-tuple;
- * -EBUSY: it has a connection that lives; other -errno: it could not be ended (Linux before 6.5, or without CONFIG_INET_DIAG_DESTROY).
- */
-int diag_end_time_wait(const struct flow_key *key, int ifindex);
+/* For diag_end: a socket to ask through, the caller's to close. -errno. */
+int diag_open(void);
+/* Ends that very socket of the kernel, seen on `ifindex`. 1: it is ended; 0: it was gone; -errno: it could not be ended (TIME-WAIT: Linux
+   before 6.5; any: without CONFIG_INET_DIAG_DESTROY or CAP_NET_ADMIN). */
+int diag_end(int fd, const struct flow_key *key, const uint32_t cookie[2], int ifindex);
 
 #endif

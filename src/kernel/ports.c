@@ -192,11 +192,10 @@ struct mark {
 	struct lease *first; /* of a unit */
 };
 
-static void mark_kernels(struct diag_visit *v, const struct flow_key *key, int state)
+static void mark_kernels(struct diag_visit *v, const struct diag_socket *s)
 {
 	struct lease *first = container_of(v, struct mark, visit)->first;
-	(void)state;
-	first[key->lport / BLOCK_PORTS - first->block].kernels |= UINT64_C(1) << key->lport % BLOCK_PORTS;
+	first[s->key.lport / BLOCK_PORTS - first->block].kernels |= UINT64_C(1) << s->key.lport % BLOCK_PORTS;
 }
 
 /* Without an answer nothing is marked: as if the kernel had nothing there. */

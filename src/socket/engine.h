@@ -70,6 +70,8 @@ enum sock_kind {
 	SOCK_KIND_INHERITED, /* after fork: the parent's engine serves it */
 };
 
+struct kernel_tw;
+
 struct listener {
 	struct sock *owner;
 	struct ip_addr addr;
@@ -84,7 +86,7 @@ struct listener {
 	struct tcp_options options; /* what accepted sockets inherit */
 	uint32_t overflows;
 	bool claimed; /* the port is ours in the classifier */
-	int64_t kernel_time_waits_until; /* … of the kernel's on this port, at most: listen.c */
+	struct kernel_tw *kernel_tw; /* TIME-WAITs of the kernel's on this port; NULL: none any more */
 };
 
 struct sock {
@@ -220,6 +222,16 @@ void turn_enter(void);
 void turn_leave(void);
 void sock_mark_dirty(struct engine *e, struct sock *s);
 void sock_notify(struct engine *e, struct sock *s); /* readiness changed: tell the watches */
+
+/* ---- kernel_tw.c: TIME-WAITs that the kernel had on a listener's port ---- */
+/* NULL: no memory. */
+struct kernel_tw *kernel_tw_new(struct engine *e);
+void kernel_tw_free(struct kernel_tw *t); /* NULL: nothing */
+/* -ENOMEM. All are added before the first is ended. */
+int kernel_tw_add(struct kernel_tw *t, const struct flow_key *key, const uint32_t cookie[2]);
+/* A connection of ours takes the 4-tuple: 0, or -errno when the kernel has a TIME-WAIT there that it cannot be made to give up. */
+int kernel_tw_end(struct kernel_tw *t, const struct flow_key *key, int ifindex);
+bool kernel_tw_is_over(const struct kernel_tw *t, int64_t now); /* none is left */
 
 /* ---- input.c ---- */
 void input_frame(struct engine *e, const struct link_rx *rx);

@@ -54,10 +54,9 @@ struct sweep {
 	struct engine *e;
 };
 
-static void still_there(struct diag_visit *v, const struct flow_key *key, int state)
+static void still_there(struct diag_visit *v, const struct diag_socket *s)
 {
-	struct flow *f = demux_find(&container_of(v, struct sweep, visit)->e->exceptions, key);
-	(void)state;
+	struct flow *f = demux_find(&container_of(v, struct sweep, visit)->e->exceptions, &s->key);
 	if (f)
 		container_of(f, struct exception, flow)->kernel_has = true;
 }

@@ -22,8 +22,6 @@
 
 /* Embryos a small backlog may still have, as Linux's tcp_max_syn_backlog floor. */
 #define EMBRYOS_MIN 128
-/* TCP_TIMEWAIT_LEN of Linux. Nothing prolongs one: segments to this port do not reach the kernel any more. */
-#define KERNEL_TIME_WAIT_US (60 * USEC_PER_SEC)
 
 static bool listener_matches(const struct sock *l, const struct flow_key *key)
 {
@@ -78,16 +76,17 @@ static int syn_open(struct engine *e, struct sock *l, struct sock *s, const stru
 	return err ? err : sock_enter_demux(e, s);
 }
 
-/*
- * The kernel's TIME-WAIT of an earlier connection with the same 4-tuple ends when ours begins: when this process dies it would
- * answer in our place. False: the kernel keeps the 4-tuple, and gets the SYN when it comes again.
- */
-static bool kernel_gives_up(struct engine *e, const struct flow_key *key)
+/* False: the kernel keeps its TIME-WAIT of the same 4-tuple, and gets the SYN when it comes again. */
+static bool kernel_gives_up(struct engine *e, struct listener *lst, const struct flow_key *key)
 {
-	int r = diag_end_time_wait(key, link_info(e->link)->ifindex);
+	if (lst->kernel_tw && kernel_tw_is_over(lst->kernel_tw, e->now)) {
+		kernel_tw_free(lst->kernel_tw);
+		lst->kernel_tw = NULL;
+	}
+	int r = lst->kernel_tw ? kernel_tw_end(lst->kernel_tw, key, link_info(e->link)->ifindex) : 0;
 	if (r >= 0)
 		return true;
-	log_debug("listen", "the kernel keeps a connection from port %u (%s)", key->rport, strerror(-r));
+	log_debug("listen", "the kernel keeps its TIME-WAIT of a connection from port %u (%s)", key->rport, strerror(-r));
 	e->counters[SOCKC_KernelOwns]++;
 	return exception_add(e, key) < 0; /* no room: ours all the same */
 }
@@ -98,7 +97,7 @@ void listener_on_syn(struct engine *e, struct sock *l, const struct ip_input *in
 		e->counters[SOCKC_ListenDrops]++;
 		return;
 	}
-	if (e->now < l->lst->kernel_time_waits_until && !kernel_gives_up(e, &in->key))
+	if (!kernel_gives_up(e, l->lst, &in->key))
 		return;
 	struct sock *s = sock_new(e, SOCK_KIND_CONN, l->family);
 	if (!s) {
@@ -151,21 +150,27 @@ void listener_on_established(struct engine *e, struct sock *s)
 struct except_kernel {
 	struct diag_visit visit;
 	struct engine *e;
+	struct listener *lst;
 	unsigned n;
-	bool time_waits;
-	int err; /* of the first exception that could not be added */
+	int err; /* of the first that could not be added */
 };
 
-static void except_one(struct diag_visit *v, const struct flow_key *key, int state)
+/* The peer's next SYN is ours. */
+static int note_time_wait(struct except_kernel *x, const struct diag_socket *s)
+{
+	struct listener *lst = x->lst;
+	if (!lst->kernel_tw)
+		lst->kernel_tw = kernel_tw_new(x->e);
+	return lst->kernel_tw ? kernel_tw_add(lst->kernel_tw, &s->key, s->cookie) : -ENOMEM;
+}
+
+static void except_one(struct diag_visit *v, const struct diag_socket *s)
 {
 	struct except_kernel *x = container_of(v, struct except_kernel, visit);
-	if (state == TCP_TIME_WAIT) { /* the peer's next SYN is ours; a late segment is asked for by input_unknown */
-		x->time_waits = true;
-		return;
-	}
-	int err = exception_add(x->e, key);
+	bool time_wait = s->state == TCP_TIME_WAIT;
+	int err = time_wait ? note_time_wait(x, s) : exception_add(x->e, &s->key);
 	if (!err)
-		x->n++;
+		x->n += !time_wait;
 	else if (!x->err)
 		x->err = err;
 }
@@ -173,12 +178,12 @@ static void except_one(struct diag_visit *v, const struct flow_key *key, int sta
 /* Connections that the kernel has on this port stay its own: those of an old process, orphans still sending. */
 static int except_kernel_connections(struct engine *e, struct listener *lst)
 {
-	struct except_kernel x = {.visit.socket = except_one, .e = e};
+	struct except_kernel x = {.visit.socket = except_one, .e = e, .lst = lst};
+	kernel_tw_free(lst->kernel_tw);
+	lst->kernel_tw = NULL;
 	int err = diag_dump_port(lst->port, &x.visit);
 	if (x.n)
 		log_info("listen", "%u connections on port %u stay with the kernel", x.n, lst->port);
-	if (x.time_waits)
-		lst->kernel_time_waits_until = e->now + KERNEL_TIME_WAIT_US;
 	return err ? err : x.err;
 }
 
@@ -428,6 +433,7 @@ void listener_close(struct engine *e, struct sock *l)
 	listener_release(e, l);
 	l->kind = SOCK_KIND_DEAD;
 	fd_close(lst->kfd);
+	kernel_tw_free(lst->kernel_tw);
 	steer_listener_unref(lst->policy);
 	engine_free(lst, sizeof *lst);
 	l->lst = NULL;

@@ -14,6 +14,7 @@ src_libsocket_a_SOURCES = \
 	src/socket/helper.c \
 	src/socket/input.c \
 	src/socket/inside.c \
+	src/socket/kernel_tw.c \
 	src/socket/listen.c \
 	src/socket/names.c \
 	src/socket/options.c \

@@ -19,17 +19,15 @@
 
 struct collect {
 	struct diag_visit v; /* first: the callback casts back */
-	struct flow_key keys[SEEN_MAX];
-	int states[SEEN_MAX];
+	struct diag_socket s[SEEN_MAX];
 	int n;
 };
 
-static void on_socket(struct diag_visit *v, const struct flow_key *key, int state)
+static void on_socket(struct diag_visit *v, const struct diag_socket *s)
 {
 	struct collect *c = (struct collect *)v;
 	ck_assert_int_lt(c->n, SEEN_MAX);
-	c->keys[c->n] = *key;
-	c->states[c->n++] = state;
+	c->s[c->n++] = *s;
 }
 
 static struct collect dump(uint16_t port)
@@ -101,8 +99,8 @@ START_TEST(established_v4)
 
 	ck_assert_int_ge(a, 0);
 	ck_assert_int_eq(got.n, 1); /* the server's end only: the client's local port is another */
-	ck_assert(flow_key_equal(&got.keys[0], &k));
-	ck_assert_int_eq(got.states[0], TCP_ESTABLISHED);
+	ck_assert(flow_key_equal(&got.s[0].key, &k));
+	ck_assert_int_eq(got.s[0].state, TCP_ESTABLISHED);
 	ck_assert_int_eq(diag_owns(&k), 1);
 	k.rport ^= 1;
 	ck_assert_int_eq(diag_owns(&k), 0);
@@ -123,9 +121,9 @@ START_TEST(established_mapped_and_v6)
 	struct collect got = dump(PORT);
 
 	ck_assert_int_eq(got.n, 2);
-	int first = flow_key_equal(&got.keys[0], &k4) ? 0 : 1;
-	ck_assert(flow_key_equal(&got.keys[first], &k4));
-	ck_assert(flow_key_equal(&got.keys[!first], &k6));
+	int first = flow_key_equal(&got.s[0].key, &k4) ? 0 : 1;
+	ck_assert(flow_key_equal(&got.s[first].key, &k4));
+	ck_assert(flow_key_equal(&got.s[!first], &k6));
 	ck_assert_int_eq(diag_owns(&k4), 1);
 	ck_assert_int_eq(diag_owns(&k6), 1);
 }
@@ -143,46 +141,51 @@ START_TEST(time_wait_and_orphans)
 	for (int i = 0; i < DUMPS_MAX && got.n == 0; i++)
 		got = dump(PORT);
 	ck_assert_int_eq(got.n, 1);
-	ck_assert(got.states[0] == TCP_FIN_WAIT1 || got.states[0] == TCP_FIN_WAIT2);
+	ck_assert(got.s[0].state == TCP_FIN_WAIT1 || got.s[0].state == TCP_FIN_WAIT2);
 	ck_assert_int_eq(diag_owns(&k), 1);
 	close(c); /* … then TIME-WAIT, as soon as the FIN has come around */
 	for (int i = 0; i < DUMPS_MAX; i++) {
 		got = dump(PORT);
-		if (got.n == 1 && got.states[0] == TCP_TIME_WAIT)
+		if (got.n == 1 && got.s[0].state == TCP_TIME_WAIT)
 			break;
 	}
 	ck_assert_int_eq(got.n, 1);
-	ck_assert_int_eq(got.states[0], TCP_TIME_WAIT);
-	ck_assert(flow_key_equal(&got.keys[0], &k));
+	ck_assert_int_eq(got.s[0].state, TCP_TIME_WAIT);
+	ck_assert(flow_key_equal(&got.s[0].key, &k));
 	ck_assert_int_eq(diag_owns(&k), 1);
 }
 END_TEST
 
-/* The kernel's TIME-WAIT ends when we say so; a connection that lives, and the listener, do not. */
+/* The kernel's TIME-WAIT ends when we say so; once, and nothing else by its cookie. */
 START_TEST(time_wait_is_ended)
 {
 	uint16_t port, live_port;
 	int s = server("0.0.0.0"), c = client("127.0.0.1", &port), a = accept(s, NULL, NULL);
 	struct flow_key k = key("127.0.0.1", PORT, "127.0.0.1", port), live = k, none = k;
+	struct collect got;
 
 	close(a);
 	close(c);
 	for (int i = 0; i < DUMPS_MAX; i++) {
-		struct collect got = dump(PORT);
-		if (got.n == 1 && got.states[0] == TCP_TIME_WAIT)
+		got = dump(PORT);
+		if (got.n == 1 && got.s[0].state == TCP_TIME_WAIT)
 			break;
 	}
-	ck_assert_int_eq(diag_end_time_wait(&k, 0), 1);
-	ck_assert_int_eq(diag_owns(&k), 0);
-	ck_assert_int_eq(diag_end_time_wait(&k, 0), 0);
+	const uint32_t *cookie = got.s[0].cookie;
+	int fd = diag_open();
+	ck_assert_int_ge(fd, 0);
 	client("127.0.0.1", &live_port);
-	ck_assert_int_ge(accept(s, NULL, NULL), 0); /* the listener is still there */
+	ck_assert_int_ge(accept(s, NULL, NULL), 0);
 	live.rport = live_port;
-	ck_assert_int_eq(diag_end_time_wait(&live, 0), -EBUSY);
-	ck_assert_int_eq(diag_owns(&live), 1);
 	none.rport = 1;
-	ck_assert_int_eq(diag_end_time_wait(&none, 0), 0); /* the lookup finds the listener */
-	client("127.0.0.1", &live_port);
+	ck_assert_int_eq(diag_end(fd, &live, cookie, 0), 0);
+	ck_assert_int_eq(diag_owns(&live), 1);
+	ck_assert_int_eq(diag_end(fd, &none, cookie, 0), 0); /* the lookup finds the listener */
+	ck_assert_int_eq(diag_owns(&k), 1);
+	ck_assert_int_eq(diag_end(fd, &k, cookie, 0), 1);
+	ck_assert_int_eq(diag_owns(&k), 0);
+	ck_assert_int_eq(diag_end(fd, &k, cookie, 0), 0);
+	client("127.0.0.1", &live_port); /* the listener is still there */
 	ck_assert_int_ge(accept(s, NULL, NULL), 0);
 }
 END_TEST
@@ -196,7 +199,7 @@ START_TEST(range_of_ports)
 	ck_assert(a >= 0 && c >= 0 && port > PORT + 1);
 	ck_assert_int_eq(diag_dump_ports(PORT, PORT + 1, &got.v), 0);
 	ck_assert_int_eq(got.n, 1);
-	ck_assert_uint_eq(got.keys[0].lport, PORT);
+	ck_assert_uint_eq(got.s[0].key.lport, PORT);
 	ck_assert_int_eq(diag_dump_ports(PORT - 1, PORT, &got.v), 0);
 	ck_assert_int_eq(got.n, 2);
 	ck_assert_int_eq(diag_dump_ports(PORT + 1, port - 1, &got.v), 0);
@@ -224,8 +227,8 @@ START_TEST(half_open)
 	while (!frame_parse_tcp(b, read(peer, b, sizeof b), true, &t));
 	struct collect got = dump(PORT);
 	ck_assert_int_eq(got.n, 1);
-	ck_assert_int_eq(got.states[0], TCP_SYN_RECV);
-	ck_assert(flow_key_equal(&got.keys[0], &k));
+	ck_assert_int_eq(got.s[0].state, TCP_SYN_RECV);
+	ck_assert(flow_key_equal(&got.s[0].key, &k));
 	ck_assert_int_eq(diag_owns(&k), 1);
 }
 END_TEST
@@ -249,7 +252,7 @@ struct count {
 	int n;
 };
 
-static void on_counted(struct diag_visit *v, const struct flow_key *k, int state)
+static void on_counted(struct diag_visit *v, const struct diag_socket *s)
 {
 	((struct count *)v)->n++;
 }
