@@ -1,7 +1,8 @@
 /* RFC 9293 §3.10.7.4, seventh and eighth step: the segment text and the FIN; and when to acknowledge them. */
 #include "tcp/tcp_int.h"
 
-#define QUICKACK_ANSWER_US  USEC_PER_MSEC /* a quick ACK waits so long for an answer to ride on */
+#define QUICKACK_UNREAD_US  (5 * USEC_PER_MSEC) /* a quick ACK waits so long for the message to be read: a busy server has others before it */
+#define QUICKACK_ANSWER_US  USEC_PER_MSEC       /* … and then for an answer to ride on */
 #define QUICKACK_AFTER_IDLE 16 /* segments acknowledged at once when the peer starts anew; as Linux */
 
 /* RFC 5681 §4.2, RFC 9293 SHLD-19, MUST-58/59: every second full-sized segment at once, else within the delay. */
@@ -19,9 +20,17 @@ static void schedule_ack(struct tcp_conn *c, int64_t now, const struct text *t)
 			return;
 		}
 		/* A short pushed segment is a message: its answer, when it comes soon, is the ACK. */
-		delay = min_time(delay, QUICKACK_ANSWER_US);
+		delay = min_time(delay, QUICKACK_UNREAD_US);
+		c->quickack_owed = true;
 	}
 	c->delack_at = min_time(c->delack_at, now + delay);
+}
+
+void input_text_was_read(struct tcp_conn *c, int64_t now)
+{
+	if (c->quickack_owed)
+		c->delack_at = min_time(c->delack_at, now + QUICKACK_ANSWER_US);
+	c->quickack_owed = false;
 }
 
 /* The size of the peer's full segments; a super-segment says no more than that they are not larger than we allow. */

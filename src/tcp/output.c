@@ -201,7 +201,7 @@ static void emit_segment(struct tcp_conn *c, int64_t now, struct tcp_emit *emit,
 			c->dsack.left = c->dsack.right;
 		}
 		c->rcv_wup = c->rcv_nxt;
-		c->ack_due = false;
+		c->ack_due = c->quickack_owed = false;
 		c->delack_at = TIME_NEVER;
 		if (c->dup_acks_due)
 			c->dup_acks_due--;

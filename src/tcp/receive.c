@@ -45,6 +45,7 @@ ssize_t tcp_recv(struct tcp_conn *c, int64_t now, const struct iovec *iov, int i
 		return done;
 	ring_consume(&c->rcv, at + done);
 	window_on_read(c, now, done);
+	input_text_was_read(c, now);
 	window_release_rcv(c);
 	return done;
 }

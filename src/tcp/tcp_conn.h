@@ -44,8 +44,8 @@ struct tcp_conn {
 	bool rtt_timing : 1, cwnd_limited : 1, syn_retransmitted : 1;
 	bool asked : 1, outcome_told : 1, late_owed : 1; /* close policy */
 	bool probing : 1;    /* snd_nxt − 1 is a window probe's octet */
+	bool quickack_owed : 1; /* delack_at waits for the application to read, too */
 	bool rtx_is_persist : 1; /* rtx_at was armed for a closed window */
-	bool read_since : 1;     /* the application read since the window was advertised */
 	/* close_request.c. The server asks: until the echo, or a miss too many. */
 	bool cr_asked : 1, cr_asking : 1, cr_due : 1, cr_answered : 1;
 	/* The client was asked: the final sequence number is known, its echo is owed, it was reached. */
@@ -79,6 +79,7 @@ struct tcp_conn {
 	uint32_t rcv_nxt, irs;
 	uint32_t rcv_wup; /* rcv_nxt as last acknowledged: RFC 7323's Last.ACK.sent */
 	uint32_t rcv_adv; /* right edge of the window that was advertised */
+	uint32_t read_since; /* bytes that the application read since that edge moved */
 	uint32_t urgent_seq, fin_ahead_seq;
 	struct ring rcv;   /* in order and unread, then out of order */
 	struct ranges ooo; /* what is there out of order */

@@ -87,6 +87,7 @@ struct text {
 	bool fin, push;
 };
 void input_text(struct tcp_conn *c, int64_t now, const struct text *t);
+void input_text_was_read(struct tcp_conn *c, int64_t now); /* by the application */
 void ack_challenge(struct tcp_conn *c, int64_t now);
 void ack_unacceptable(struct tcp_conn *c, int64_t now, bool has_text);
 

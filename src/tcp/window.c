@@ -39,23 +39,30 @@ uint16_t window_advertise(struct tcp_conn *c, bool syn)
 	unsigned scale = syn ? 0 : c->rcv_wscale; /* RFC 7323 §2.2: never scaled in a SYN */
 	room = min_u32(room, (uint32_t)UINT16_MAX << scale);
 	uint32_t cur = rcv_wnd(c);
-	uint32_t wnd = worth_moving(c, cur, room) ? room : cur;
+	uint32_t wnd = cur;
+	if (worth_moving(c, cur, room)) {
+		wnd = room;
+		c->read_since = 0;
+	}
 	if (scale)
 		wnd = round_to_scale(c, wnd, cur, room);
 	wnd = min_u32(wnd, (uint32_t)UINT16_MAX << scale);
 	c->rcv_adv = seq_max(c->rcv_adv, c->rcv_nxt + wnd);
-	c->read_since = false;
 	return wnd >> scale;
 }
 
-/* After a read: when the window at least doubles, by two segments or half the buffer (as Linux's tcp_cleanup_rbuf). */
+/*
+ * After a read: when the window at least doubles, by two segments or half the buffer (as Linux's tcp_cleanup_rbuf). And that by what was read: that
+ * a SYN's 16 bits could not tell of more room is no reason for a segment, the next one that leaves has the scale.
+ */
 bool window_update_due(const struct tcp_conn *c)
 {
-	if (!c->read_since || c->peer_fin || c->state < TCPS_ESTABLISHED || c->state > TCPS_FIN_WAIT_2)
+	uint32_t step = min_u32(c->rcvbuf_limit / 2, 2 * c->mss_advertised);
+	if (c->read_since < step || c->peer_fin || c->state < TCPS_ESTABLISHED || c->state > TCPS_FIN_WAIT_2)
 		return false;
 	uint32_t room = min_u32(rcv_free(c), (uint32_t)UINT16_MAX << c->rcv_wscale);
 	uint32_t cur = rcv_wnd(c);
-	return room / 2 >= cur && room - cur >= min_u32(c->rcvbuf_limit / 2, 2 * c->mss_advertised);
+	return room / 2 >= cur && room - cur >= step;
 }
 
 void window_release_rcv(struct tcp_conn *c)
@@ -82,7 +89,7 @@ static void autotune_rcvbuf(struct tcp_conn *c)
 
 void window_on_read(struct tcp_conn *c, int64_t now, uint32_t n)
 {
-	c->read_since = true;
+	c->read_since = min_u32(c->read_since + n, INT32_MAX);
 	c->drs_copied += n;
 	if (now - c->drs_since < c->srtt_us)
 		return;
