@@ -21,12 +21,6 @@ _Atomic bool shim_has_sockets;
 
 static _Atomic int placeholder_fd = -1, readable_fd = -1;
 
-/* A dup of fd among the internal ones, or -errno. */
-static int dup_high(int fd)
-{
-	return fd_move_high(sys_fcntl(fd, F_DUPFD_CLOEXEC, 0));
-}
-
 static int placeholder_make(void)
 {
 	static const char byte;
@@ -127,7 +121,7 @@ static struct file *number_take(int fd)
 	if (f->numbers > 0) {
 		tell_kernel_fd(f, f->fd);
 	} else if (f->kind == FILE_EPOLL && f->epset && f->refs > 1) {
-		f->parked_fd = dup_high(fd);
+		f->parked_fd = fd_copy_high(fd);
 		tell_kernel_fd(f, f->parked_fd);
 	}
 	return f;

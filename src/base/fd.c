@@ -10,8 +10,8 @@
 #define FD_TABLE_SIZE 65536 /* numbers; 8 KiB of bits. A descriptor beyond it cannot be internal   \
 			     */
 #define FD_HIGH_END 1024    /* FD_SETSIZE: a program that uses select() looks no higher */
-#define FD_HIGH_TRIES                                                                              \
-	128             /* numbers looked at below the end, more than one process's engine keeps */
+#define FD_HIGH_FEW  16     /* numbers below the end: what an engine keeps when little goes on */
+#define FD_HIGH_MANY 128    /* … and where nothing is allowed beyond the end */
 #define FD_LOW_KEPT  64 /* with a tiny RLIMIT_NOFILE, do not fight for the program's first ones */
 
 #define FD_WORD_BITS 64
@@ -48,21 +48,24 @@ static int fd_high_end(void)
 	return lim.rlim_cur;
 }
 
-/* The highest free number below the end, or -EMFILE. */
+/* The lowest free number within `room` of the end, or beyond it, out of the program's way even more. -errno. */
+static int fd_dup_from(int fd, int end, int room)
+{
+	int low = end - room > FD_LOW_KEPT ? end - room : FD_LOW_KEPT;
+	if (fd >= low) /* is there */
+		return -EMFILE;
+	int high = sys_fcntl(fd, F_DUPFD_CLOEXEC, low);
+	if (high < FD_TABLE_SIZE)
+		return high;
+	sys_close(high);
+	return -EMFILE;
+}
+
 static int fd_dup_high(int fd)
 {
 	int end = fd_high_end();
-	int low = end - FD_HIGH_TRIES > FD_LOW_KEPT ? end - FD_HIGH_TRIES : FD_LOW_KEPT;
-	for (int want = end - 1; want >= low && want > fd; want--) {
-		if (sys_fcntl(want, F_GETFD, 0) != -EBADF)
-			continue;
-		int got = sys_fcntl(fd, F_DUPFD_CLOEXEC, want);
-		if (got == want)
-			return got;
-		if (got >= 0)
-			sys_close(got); /* another thread took the number meanwhile */
-	}
-	return -EMFILE;
+	int high = fd_dup_from(fd, end, FD_HIGH_FEW);
+	return high >= 0 ? high : fd_dup_from(fd, end, FD_HIGH_MANY);
 }
 
 int fd_move_high(int fd)
@@ -81,6 +84,15 @@ int fd_move_high(int fd)
 	}
 	fd_mark(fd);
 	return fd;
+}
+
+int fd_copy_high(int fd)
+{
+	int high = fd_dup_high(fd);
+	if (high < 0)
+		return fd_move_high(sys_fcntl(fd, F_DUPFD_CLOEXEC, 0));
+	fd_mark(high);
+	return high;
 }
 
 void fd_close(int fd)

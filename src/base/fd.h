@@ -1,7 +1,7 @@
 /*
  * File descriptors that the engine keeps for itself inside somebody else's program (DESIGN §5).
  *
- * They are moved out of the program's way, just under min(RLIMIT_NOFILE, 1024): low numbers stay the program's (lowest free
+ * They are moved out of the program's way, from just under min(RLIMIT_NOFILE, 1024) up: low numbers stay the program's (lowest free
  * number, FD_SETSIZE), and a close-all loop or closefrom() asks fd_is_internal() first. All are close-on-exec.
  * The table is a bitmap of atomics: fd_is_internal() takes no lock and may run in a signal handler. After fork the child has its
  * copy, and its copies of the descriptors.
@@ -17,6 +17,8 @@
  * fd_move_high(sys_socket(...)) needs one check. -EMFILE (and `fd` is closed) when the number is beyond the table.
  */
 int fd_move_high(int fd);
+/* The same for a duplicate of `fd`, which stays as it is. */
+int fd_copy_high(int fd);
 /* Closes an internal fd, and forgets it. Does nothing for a negative one. */
 void fd_close(int fd);
 /* Forgets an internal fd that somebody else closes. */

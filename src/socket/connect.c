@@ -134,7 +134,7 @@ static int connect_start(struct engine *e, struct sock *s, struct connect_plan *
 		return -ENOMEM;
 	}
 	if (p->bound)
-		s->port_fd = fd_move_high(sys_fcntl(p->kfd, F_DUPFD_CLOEXEC, 0));
+		s->port_fd = fd_copy_high(p->kfd);
 	e->counters[SOCKC_Opened]++;
 	sock_mark_dirty(e, s);
 	return 0;

@@ -237,7 +237,7 @@ static int listener_make(struct engine *e, int kfd, int backlog, struct sock **o
 	err = lst->policy ? 0 : -ENOMEM;
 	if (err)
 		goto fail;
-	lst->kfd = fd_move_high(sys_fcntl(kfd, F_DUPFD_CLOEXEC, 0));
+	lst->kfd = fd_copy_high(kfd);
 	err = lst->kfd < 0 ? lst->kfd : 0;
 	if (err)
 		goto fail;

@@ -759,7 +759,10 @@ START_TEST(a_fork_child_forgets_without_harm)
 	if (pid == 0) {
 		link_forget(link_a);
 		link_forget(link_b);
-		_exit(fd_is_internal(1023) || fcntl(1023, F_GETFD) >= 0);
+		int left = 0;
+		for (int fd = 900; fd < 1024; fd++)
+			left += fd_is_internal(fd) || fcntl(fd, F_GETFD) >= 0;
+		_exit(left);
 	}
 	int status;
 	ck_assert_int_eq(waitpid(pid, &status, 0), pid);
