@@ -82,7 +82,7 @@ struct file *file_new(enum file_kind kind)
 		f = pool;
 		pool = f->next_free;
 		f->untouched = 0;
-		f->listener = f->nested = f->kicked = false;
+		f->bound = f->listener = f->nested = f->kicked = false;
 		f->numbers = 0;
 		f->fd = f->parked_fd = -1;
 		f->sock = NULL;

@@ -87,6 +87,15 @@ void file_touched(int fd)
 	}
 }
 
+void file_bound(int fd)
+{
+	struct file *f = fdtable_peek(fd);
+	if (f && f->untouched && (f = fdtable_get(fd))) {
+		f->bound = true;
+		file_put(f);
+	}
+}
+
 /* The table's lock is held. */
 void files_touched(void)
 {
@@ -269,7 +278,7 @@ int file_connect(int fd, const struct sockaddr *addr, socklen_t len, int *result
 		return being_decided ? -EALREADY : SOCK_KERNEL;
 	bool nonblock = sys_fcntl(fd, F_GETFL, 0) & O_NONBLOCK;
 	registrations_suspend(f);
-	int r = sock_decide_connect(fd, f->untouched, addr, len, nonblock, &s, result);
+	int r = sock_decide_connect(fd, f->untouched, f->bound, addr, len, nonblock, &s, result);
 	if (r == 0 && s)
 		candidate_becomes(f, s, fd, false);
 	else

@@ -115,6 +115,7 @@ extern bool shim_in_child;            /* after a fork: inherited sockets may exi
 void file_note_candidate(int fd, int family);
 /* Something is about to be set on it, or another process has it too. */
 void file_touched(int fd);
+void file_bound(int fd);
 void files_touched(void);
 void file_note_epoll(int fd);
 /* The kernel just gave us this number: what the table still says of it is stale. Returns fd. */

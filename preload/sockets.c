@@ -30,7 +30,7 @@ int wrap_socketpair(int family, int type, int protocol, int *fds)
 int wrap_bind(int fd, const struct sockaddr *addr, socklen_t len)
 {
 	VIA_ENGINE(fd, (long)-EINVAL); /* bound already, all of them */
-	file_touched(fd);
+	file_bound(fd);
 	return REAL(bind)(fd, addr, len);
 }
 

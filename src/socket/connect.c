@@ -13,7 +13,7 @@
 /* What is known before the connection exists. */
 struct connect_plan {
 	int kfd, family;
-	bool untouched;    /* sock_decide_connect */
+	bool untouched, may_be_bound; /* sock_decide_connect */
 	struct flow_key key;
 	bool bound;        /* the kernel socket holds the local port */
 	uint32_t iss_min;  /* TIME-WAIT reuse */
@@ -78,7 +78,7 @@ static int plan_make(struct engine *e, struct connect_plan *p, const struct sock
 	uint16_t lport = 0;
 	if (name_to_addr(addr, len, &p->key.raddr, &p->key.rport) || connect_is_kernels(e, &p->key.raddr, p->key.rport))
 		return SOCK_KERNEL;
-	if (!p->untouched && name_of_kernel(p->kfd, &local, &lport, &p->family))
+	if (p->may_be_bound && name_of_kernel(p->kfd, &local, &lport, &p->family))
 		return SOCK_KERNEL;
 	if (p->family == AF_INET && addr->sa_family != AF_INET)
 		return SOCK_KERNEL; /* the kernel says EAFNOSUPPORT */
@@ -203,10 +203,10 @@ static int decide_connect_locked(struct engine *e, struct connect_plan *p, const
 	return 0;
 }
 
-int sock_decide_connect(int kfd, int untouched, const struct sockaddr *addr, socklen_t len, bool nonblock, struct sock **out,
+int sock_decide_connect(int kfd, int untouched, bool bound, const struct sockaddr *addr, socklen_t len, bool nonblock, struct sock **out,
 			int *result)
 {
-	struct connect_plan plan = {.kfd = kfd, .family = untouched, .untouched = untouched};
+	struct connect_plan plan = {.kfd = kfd, .family = untouched, .untouched = untouched, .may_be_bound = bound || !untouched};
 	struct ip_addr dst;
 	uint16_t port;
 	*out = NULL;

@@ -67,12 +67,13 @@ static inline void engine_leave(void)
  */
 int sock_decide_listen(int kfd, int backlog, struct sock **out);
 /*
- * connect(2). `untouched`: the family when nothing was bound or set on kfd since socket(2), which spares asking the kernel; else 0.
+ * connect(2). `untouched`: the family when no option was set on kfd since socket(2), which spares asking the kernel for each; else 0. `bound`: it is known that bind was
+ * called; means nothing with untouched 0.
  * 0: *out exists and the connection is complete, or being opened: *result is what connect must return (0,
  * -EINPROGRESS, -EINTR, -ECONNREFUSED …; on failure *out is NULL and the kernel socket can be used again). SOCK_KERNEL: not ours.
  */
-int sock_decide_connect(int kfd, int untouched, const struct sockaddr *addr, socklen_t len, bool nonblock, struct sock **out,
-			int *result);
+int sock_decide_connect(int kfd, int untouched, bool bound, const struct sockaddr *addr, socklen_t len, bool nonblock,
+			struct sock **out, int *result);
 
 /* ---- references and life ---- */
 struct sock *sock_ref(struct sock *s);

@@ -144,7 +144,7 @@ static int wait_for(struct sock *s, short events, unsigned run, unsigned noresta
 		r_;                                                                                \
 	})
 
-int sock_decide_connect(int kfd, int untouched, const struct sockaddr *addr, socklen_t len,
+int sock_decide_connect(int kfd, int untouched, bool bound, const struct sockaddr *addr, socklen_t len,
 			bool nonblock, struct sock **out, int *result)
 {
 	(void)untouched;
