@@ -24,15 +24,15 @@
  * trip after ours was on its way: a closer after all, who took the hold and that; one that comes a
  * second later or never was no waiter, whatever it is doing.
  *
- * Whose clients: prefixes.h has one learner for each group of them. Memory: the weights halve every 64 observations, so that a change of population shows within some
- * dozens.
+ * Whose clients: prefixes.h has one learner for each group of them. Memory: the weights halve every
+ * 64 observations, so that a change of population shows within some dozens.
  *
  * Exploring. A new listener tries: the first closes are held for 10 ms (curl, wget, urllib, wrk and
  * git close within 0–1 ms, node 2 ms; the rest is for scheduling and, plus SRTT, for jitter), at
  * most 64 at a time; one closer ends the trying, six waiters end it the other way, so that a client
  * that waits and comes again and again has lost 60 ms once. Later, one close in 256, and so seldom
- * that probes take less than 1 % of the time (a single client in a loop would feel each of them; the learner of many groups counts closes only), is
- * a probe of 3, 10, 3 or 50 ms in turn (short ones may come more often, and most clients are
+ * that probes take less than 1 % of the time (a single client in a loop would feel each of them; the
+ * learner of many groups counts closes only), is a probe of 3, 10, 3 or 50 ms in turn (short ones may come more often, and most clients are
  * quick); after a success the next, of the same length, comes after 32 closes, because a success
  * costs nothing. Where holds pay, one close in 256 is held longer, to see whether there are slower
  * clients. Clients that take longer than 50 ms + SRTT are found only where their round trip is as
@@ -160,7 +160,7 @@ void learner_on_waited(struct learner *l, int64_t held_us)
 	learner_observe(l, &l->waiters[bucket_of(held_us)], false);
 }
 
-void learner_on_late(struct learner *l, int64_t held_us, int64_t after_us)
+bool learner_on_late(struct learner *l, int64_t held_us, int64_t after_us)
 {
 	bool before_ours = l->rtt_floor_us >= RTT_TELLING_US && after_us < l->rtt_floor_us / 2;
 	bool indifferent = after_us > NO_WAITER_US;
@@ -171,6 +171,7 @@ void learner_on_late(struct learner *l, int64_t held_us, int64_t after_us)
 	}
 	if (before_ours)
 		learner_on_closed_first(l, (held_us > 0 ? held_us : 0) + after_us);
+	return before_ours;
 }
 
 /* The least round trip of late; it drifts up slowly, for when the near clients have gone. */
@@ -226,4 +227,10 @@ enum learner_advice learner_advise(struct learner *l, int64_t now, int64_t srtt_
 	if (l->observations < YOUNG && *hold_us < trial_us)
 		*hold_us = trial_us;
 	return LEARNER_HOLD;
+}
+
+enum learner_advice learner_advise_only(const struct learner *l, int64_t *hold_us)
+{
+	*hold_us = l->hold_us;
+	return l->hold_us > 0 ? LEARNER_HOLD : LEARNER_FIN;
 }

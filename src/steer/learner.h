@@ -38,14 +38,16 @@ void learner_init(struct learner *l, int64_t hold_max_us);
 /* `held_now`: closes of this listener that are held. Sets *hold_us when the advice is to hold. */
 enum learner_advice learner_advise(struct learner *l, int64_t now, int64_t srtt_us,
 				   uint64_t held_now, int64_t *hold_us);
+/* The same for a close of which nothing will be learned: no probe. */
+enum learner_advice learner_advise_only(const struct learner *l, int64_t *hold_us);
 
 /* The client closed, or reset, within the hold. */
 void learner_on_closed_first(struct learner *l, int64_t after_us);
 /* The hold ran out. */
 void learner_on_waited(struct learner *l, int64_t held_us);
 /* After our FIN, `after_us` until the client's (TIME_NEVER: it never came). `held_us`: of a hold
- * that ran out, else −1. */
-void learner_on_late(struct learner *l, int64_t held_us, int64_t after_us);
+ * that ran out, else −1. Returns whether it was a closer after all. */
+bool learner_on_late(struct learner *l, int64_t held_us, int64_t after_us);
 
 /* So many closes that were held in vain say that clients of a new listener do not close first. */
 #define LEARNER_TRIALS 6

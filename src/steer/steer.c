@@ -279,9 +279,9 @@ static void on_asked(struct listener *l, int64_t now, const struct close_outcome
 	}
 }
 
-static void on_late(struct listener *l, int64_t now, const struct close_outcome *out)
+static void on_late(struct listener *l, const struct close_outcome *out)
 {
-	prefixes_on_late(&l->prefixes, l->steer->secret, &out->key.raddr, class_of(out->reader), now,
+	prefixes_on_late(&l->prefixes, l->steer->secret, &out->key.raddr, class_of(out->reader),
 			 out->end == CLOSE_END_EXPIRED ? out->held_us : -1, out->peer_fin_after_us);
 }
 
@@ -294,9 +294,9 @@ static void delay_added(struct listener *l, int64_t us)
 	l->counts.delays[i]++;
 }
 
-static void closed_first(struct listener *l, int64_t now, const struct close_outcome *out)
+static void closed_first(struct listener *l, const struct close_outcome *out)
 {
-	prefixes_on_closed_first(&l->prefixes, l->steer->secret, &out->key.raddr, class_of(out->reader), now, out->held_us);
+	prefixes_on_closed_first(&l->prefixes, l->steer->secret, &out->key.raddr, class_of(out->reader), out->held_us);
 }
 
 static void on_held(struct listener *l, int64_t now, const struct close_outcome *out)
@@ -309,17 +309,17 @@ static void on_held(struct listener *l, int64_t now, const struct close_outcome 
 		l->counts.hold_client_fin++;
 		l->counts.avoided++;
 		budget_charge(l->steer->budget, now, &out->key.raddr, l->port);
-		closed_first(l, now, out);
+		closed_first(l, out);
 		break;
 	case CLOSE_END_PEER_RST: /* it closed first too, and nobody is in TIME-WAIT */
 		l->counts.hold_reset++;
-		closed_first(l, now, out);
+		closed_first(l, out);
 		break;
 	case CLOSE_END_EXPIRED:
 		l->counts.hold_expired++;
 		l->counts.server_first[CLOSE_REASON_EXPIRED]++;
 		delay_added(l, out->held_us);
-		prefixes_on_waited(&l->prefixes, l->steer->secret, &out->key.raddr, class_of(out->reader), now, out->held_us);
+		prefixes_on_waited(&l->prefixes, l->steer->secret, &out->key.raddr, class_of(out->reader), out->held_us);
 		break;
 	case CLOSE_END_PEER_DATA:
 		l->counts.hold_data++;
@@ -338,7 +338,7 @@ static void steer_outcome(struct close_policy *policy, int64_t now, const struct
 	struct listener *l = listener_of(policy);
 	if (out->late) {
 		if (!out->asked)
-			on_late(l, now, out);
+			on_late(l, out);
 	} else if (out->asked) {
 		on_asked(l, now, out);
 	} else if (out->held) {
@@ -425,10 +425,6 @@ void steer_listener_counts(const struct close_policy *p, struct steer_counts *ou
 	if (config->kind == STEER_HOLD)
 		out->hold_quantile_us =
 		    config->hold_us < config->hold_max_us ? config->hold_us : config->hold_max_us;
-	if (config->kind == STEER_ADAPTIVE) {
-		const struct learner *unknown = &l->prefixes.all[PREFIX_UNKNOWN], *over = &l->prefixes.all[PREFIX_MESSAGE_OVER];
-		out->hold_quantile_us = over->hold_us > unknown->hold_us ? over->hold_us : unknown->hold_us;
-		out->learned_off = out->hold_quantile_us == 0 && (unknown->observations || over->observations) &&
-				   (!unknown->observations || !learner_is_trying(unknown)) && (!over->observations || !learner_is_trying(over));
-	}
+	if (config->kind == STEER_ADAPTIVE)
+		out->hold_quantile_us = prefixes_longest_hold(&l->prefixes, &out->learned_off);
 }
