@@ -30,8 +30,8 @@ void steer_listener_ref(struct close_policy *p);
 void steer_listener_unref(struct close_policy *p);
 
 /* What it did, for `finesse stat`. */
-#define STEER_DELAYS         12 /* steps of a histogram, each twice the one before */
-#define STEER_DELAY_FIRST_US 500
+#define STEER_DELAYS         16 /* steps of a histogram, each twice the one before */
+#define STEER_DELAY_FIRST_US 64
 struct steer_counts {
 	uint64_t closes, client_first, server_first[CLOSE_REASON_COUNT], held, hold_client_fin,
 	    hold_expired, hold_reset, hold_data, over_budget, asked, answered;

@@ -204,6 +204,28 @@ START_TEST(hold_is_bounded)
 }
 END_TEST
 
+/* The histogram: 64 µs and twice that and so on, each edge within its step; who closed first was not delayed. */
+START_TEST(delays_are_counted)
+{
+	static const struct {
+		int64_t us;
+		int step;
+	} holds[] = {{1, 0}, {64, 0}, {65, 1}, {1024, 4}, {1025, 5}, {USEC_PER_SEC, 14}, {64 << 14, 14}, {(64 << 14) + 1, 15}, {60 * USEC_PER_SEC, 15}};
+	uint64_t expected[STEER_DELAYS] = {0};
+	for (size_t i = 0; i < sizeof holds / sizeof holds[0]; i++) {
+		facts_ready(1);
+		decide();
+		outcome(CLOSE_END_EXPIRED, holds[i].us);
+		expected[holds[i].step]++;
+		decide();
+		outcome(CLOSE_END_PEER_FIN, holds[i].us);
+	}
+	struct steer_counts c = counts();
+	ck_assert_mem_eq(c.delays, expected, sizeof expected);
+	ck_assert_uint_eq(c.avoided, sizeof holds / sizeof holds[0]);
+}
+END_TEST
+
 START_TEST(peer_first_is_counted_by_its_outcome)
 {
 	facts_ready(1);
@@ -495,6 +517,7 @@ int main(void)
 	const TTest *const hold[] = {refusals,
 				     hold_holds,
 				     hold_is_bounded,
+				     delays_are_counted,
 				     peer_first_is_counted_by_its_outcome,
 				     budget,
 				     budget_counts_what_is_held,
