@@ -143,7 +143,7 @@ SETTER(close_request)
 
 SETTER(congestion)
 {
-	if (strcmp(value, "reno") != 0 && strcmp(value, "newreno") != 0)
+	if (strcmp(value, "cubic") != 0 && strcmp(value, "reno") != 0 && strcmp(value, "newreno") != 0)
 		return -EINVAL;
 	strcpy(s->congestion, value);
 	return 0;

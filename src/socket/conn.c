@@ -103,8 +103,6 @@ void sock_fill_open(struct engine *e, struct sock *s, const struct tcp_options *
 		.iss = tcp_isn(&e->tcp, e->now, key),
 		.ts_offset = tcp_ts_offset(&e->tcp, key),
 	};
-	if (!open->cc)
-		open->cc = &tcp_cc_newreno;
 }
 
 int sock_enter_demux(struct engine *e, struct sock *s)

@@ -1,9 +1,9 @@
 /*
  * Congestion control: mechanism in the core, policy behind this table.
  *
- * The core says what happened; the algorithm sets c->cwnd and c->ssthresh (bytes), and may keep state in c->cc_state. It
- * never sends, never reads a clock, and is not asked while the window was not the limit (RFC 2861: an unused
- * window does not grow).
+ * The core says what happened; the algorithm sets c->cwnd and c->ssthresh (bytes), and may keep state in c->cc_state
+ * (zero before init) and c->cwnd_acked. It never sends, never reads a clock, and no growth is asked of it while the window
+ * was not the limit (RFC 2861: an unused window does not grow). c->ack_rtt_us is the round trip that the ACK at hand tells; 0: none.
  */
 #ifndef FINESSE_TCP_CC_H
 #define FINESSE_TCP_CC_H
@@ -17,8 +17,15 @@ struct tcp_cc_ops {
 	void (*init)(struct tcp_conn *c, int64_t now);
 	/* `acked` new bytes were acknowledged outside of fast recovery, cwnd being the limit. */
 	void (*on_ack)(struct tcp_conn *c, int64_t now, uint32_t acked);
-	/* Loss was found with `flight` bytes out: what ssthresh becomes. */
+	/* The time since the last on_ack or on_unused is one in which cwnd was not the limit. NULL: no matter. */
+	void (*on_unused)(struct tcp_conn *c, int64_t now);
+	/* Loss was found with `flight` bytes out: what ssthresh becomes. cwnd is still what it was. */
 	uint32_t (*ssthresh)(struct tcp_conn *c, int64_t now, uint32_t flight);
+	/* The retransmission timer expired; cwnd is the loss window now. NULL: no matter. */
+	void (*on_timeout)(struct tcp_conn *c, int64_t now);
 };
+
+#define TCP_SSTHRESH_INITIAL (UINT32_MAX / 2) /* RFC 5681 §3.1: arbitrarily high */
+#define TCP_LOSS_WINDOW_SEGS 2 /* RFC 5681 (4), RFC 9438 §4.6: ssthresh is never below 2*SMSS */
 
 #endif

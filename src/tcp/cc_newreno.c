@@ -5,10 +5,6 @@
 #include "tcp/cc.h"
 #include "tcp/tcp.h"
 
-#include <string.h>
-
-#define LOSS_WINDOW_MIN_SEGS 2 /* RFC 5681 (4): ssthresh = max (FlightSize / 2, 2*SMSS) */
-
 static void newreno_init(struct tcp_conn *c, int64_t now)
 {
 	c->cwnd_acked = 0;
@@ -32,9 +28,10 @@ static void newreno_on_ack(struct tcp_conn *c, int64_t now, uint32_t acked)
 	}
 }
 
+/* RFC 5681 (4): ssthresh = max (FlightSize / 2, 2*SMSS) */
 static uint32_t newreno_ssthresh(struct tcp_conn *c, int64_t now, uint32_t flight)
 {
-	uint32_t half = flight / 2, least = LOSS_WINDOW_MIN_SEGS * c->mss;
+	uint32_t half = flight / 2, least = TCP_LOSS_WINDOW_SEGS * c->mss;
 	return half > least ? half : least;
 }
 
@@ -44,14 +41,3 @@ const struct tcp_cc_ops tcp_cc_newreno = {
 	.on_ack = newreno_on_ack,
 	.ssthresh = newreno_ssthresh,
 };
-
-static const struct tcp_cc_ops *const known[] = {&tcp_cc_newreno};
-
-const struct tcp_cc_ops *tcp_cc_find(const char *name)
-{
-	for (size_t i = 0; i < sizeof known / sizeof known[0]; i++) {
-		if (strcmp(known[i]->name, name) == 0)
-			return known[i];
-	}
-	return NULL;
-}

@@ -130,7 +130,7 @@ void conn_establish(struct tcp_conn *c, int64_t now)
 	timer_stop_rtx(c);
 	negotiate_mss(c);
 	c->cwnd = initial_window(c);
-	c->ssthresh = UINT32_MAX / 2; /* RFC 5681 §3.1: arbitrarily high */
+	c->ssthresh = TCP_SSTHRESH_INITIAL;
 	c->recovery_point = c->iss;
 	c->flight_seq = c->snd_nxt;
 	c->cc->init(c, now);

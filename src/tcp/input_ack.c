@@ -25,20 +25,30 @@ static bool ack_of_syn(struct tcp_conn *c, int64_t now, const struct tcp_segment
 	return true;
 }
 
-/* The RTT, by the timed segment; or by RFC 7323's RTTM when retransmissions made that ambiguous. */
+/* RFC 7323's RTTM, for every ACK of new data; 0: it tells nothing. */
+static uint32_t rtt_by_timestamp(const struct tcp_conn *c, int64_t now, const struct tcp_segment *seg)
+{
+	if (!c->ts_on || !(seg->has & SEG_HAS_TIMESTAMPS) || !seg->ts_ecr)
+		return 0;
+	uint32_t ticks = tcp_ts_now(now, c->ts_offset) - seg->ts_ecr;
+	if (ticks >= (uint32_t)(c->stack->config.rto_max_us / TCP_TS_TICK_US))
+		return 0; /* a peer's nonsense */
+	return ticks ? ticks * TCP_TS_TICK_US : TCP_TS_TICK_US / 2;
+}
+
+/* The RTT, by the timed segment; or by timestamps when retransmissions made that ambiguous. Congestion control gets whichever there is. */
 static void ack_rtt(struct tcp_conn *c, int64_t now, const struct tcp_segment *seg)
 {
 	if (c->rtt_timing && SEQ_GEQ(seg->ack, c->rtt_seq)) {
 		c->rtt_timing = false;
 		int64_t rtt = now - c->rtt_at;
-		rtt_sample(c, rtt > 0 ? rtt : 1);
+		c->ack_rtt_us = rtt > 0 ? rtt : 1;
+		rtt_sample(c, c->ack_rtt_us);
 		return;
 	}
-	if (c->loss == TCP_LOSS_OPEN || !c->ts_on || !(seg->has & SEG_HAS_TIMESTAMPS) || !seg->ts_ecr)
-		return;
-	uint32_t ticks = tcp_ts_now(now, c->ts_offset) - seg->ts_ecr;
-	if (ticks < (uint32_t)(c->stack->config.rto_max_us / TCP_TS_TICK_US)) /* else a peer's nonsense */
-		rtt_sample(c, ticks ? ticks * TCP_TS_TICK_US : TCP_TS_TICK_US / 2);
+	c->ack_rtt_us = rtt_by_timestamp(c, now, seg);
+	if (c->loss != TCP_LOSS_OPEN && c->ack_rtt_us)
+		rtt_sample(c, c->ack_rtt_us);
 }
 
 /* SND.UNA moves: "any segments on the retransmission queue that are thereby entirely acknowledged are removed". */

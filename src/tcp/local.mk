@@ -2,6 +2,11 @@ noinst_LIBRARIES += src/libtcp.a
 src_libtcp_a_SOURCES = \
 	src/tcp/close_reason.c \
 	src/tcp/cc.h \
+	src/tcp/cc.c \
+	src/tcp/cc_cubic.c \
+	src/tcp/cc_cubic.h \
+	src/tcp/cc_hystart.c \
+	src/tcp/cc_hystart.h \
 	src/tcp/cc_newreno.c \
 	src/tcp/close.c \
 	src/tcp/close_request.c \

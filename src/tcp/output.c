@@ -390,6 +390,8 @@ static void restart_after_idle(struct tcp_conn *c, int64_t now)
 {
 	if (snd_flight(c) || !c->last_data_sent_us || !snd_unsent(c) || !tcp_may_transmit(c))
 		return;
+	if (c->cc->on_unused)
+		c->cc->on_unused(c, now);
 	int64_t idle = now - c->last_data_sent_us;
 	uint32_t least = min_u32(c->stack->config.initial_window_segs * c->mss, c->cwnd);
 	if (idle <= c->rto_us || c->cwnd <= least)

@@ -62,6 +62,8 @@ static void grow(struct tcp_conn *c, int64_t now, uint32_t acked)
 	bool slow_start = c->cwnd < c->ssthresh;
 	if (c->cwnd_limited || (slow_start && c->cwnd < 2 * c->flight_max))
 		c->cc->on_ack(c, now, acked);
+	else if (c->cc->on_unused)
+		c->cc->on_unused(c, now);
 	if (SEQ_GEQ(c->snd_una, c->flight_seq)) { /* a round is over */
 		c->flight_seq = c->snd_nxt;
 		c->flight_max = snd_flight(c);
@@ -194,6 +196,8 @@ void recovery_on_rto(struct tcp_conn *c, int64_t now)
 		c->ssthresh = c->cc->ssthresh(c, now, snd_flight(c));
 	c->cwnd = c->mss; /* the loss window */
 	c->cwnd_acked = 0;
+	if (c->cc->on_timeout)
+		c->cc->on_timeout(c, now);
 	if (c->backoff >= RENEGE_BACKOFF && c->sacked.n) {
 		TCP_COUNT(c, SackReneged);
 		ranges_free(&c->sacked, c->stack->memory);

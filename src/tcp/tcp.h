@@ -87,7 +87,7 @@ void tcp_stack_init(struct tcp_stack *stack, const struct tcp_config *config,
 		    struct tcp_memory *memory, const uint8_t secret[32]);
 
 struct tcp_cc_ops; /* tcp/cc.h */
-extern const struct tcp_cc_ops tcp_cc_newreno;
+extern const struct tcp_cc_ops tcp_cc_cubic, tcp_cc_newreno;
 const struct tcp_cc_ops *tcp_cc_find(const char *name); /* NULL: unknown */
 
 /* Per-connection options, settable at any time unless said. Linux's meanings. */

@@ -100,6 +100,7 @@ struct tcp_conn {
 	uint32_t srtt_us, rttvar_us, rto_us, min_rtt_us, handshake_rtt_us;
 	uint32_t rtt_seq; /* the timed segment ends here */
 	int64_t rtt_at;   /* and left then */
+	uint32_t ack_rtt_us; /* what the last ACK of new data tells, 0: nothing; within a tick where it is by timestamps */
 
 	/* Loss recovery (RFC 6675's names; recovery_point is RFC 6582's recover too). */
 	struct ranges sacked;
@@ -113,7 +114,7 @@ struct tcp_conn {
 	uint32_t cwnd_acked;     /* bytes towards the next increase */
 	uint32_t flight_max;     /* most in flight in this round, which ends at flight_seq */
 	uint32_t flight_seq;
-	uint64_t cc_state[6];    /* the algorithm's own */
+	uint64_t cc_state[9];    /* the algorithm's own */
 
 	/* Timers: absolute; TIME_NEVER when off. */
 	int64_t rtx_at;    /* SYN, retransmission or persist */

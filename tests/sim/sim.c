@@ -64,6 +64,7 @@ struct sim *sim_new(uint64_t seed)
 		h->stack.random = next_random(sim);
 		h->addr = ip_addr_from_v4(addr);
 		h->sim = sim;
+		sim->cc[i] = &tcp_cc_cubic;
 	}
 	return sim;
 }
@@ -220,7 +221,7 @@ static void fill_open(struct sim_host *h, const struct flow_key *key, const stru
 		.mss_advertised = sim->mss,
 		.mss_path = sim->mss,
 		.gso_max_bytes = sim->gso_max_bytes,
-		.cc = &tcp_cc_newreno,
+		.cc = sim->cc[h - sim->host],
 		.policy = app->policy,
 		.iss = sim->iss_wraps ? UINT32_MAX - sim_random(sim, 4000) : tcp_isn(&h->stack, sim->now, key),
 		.ts_offset = tcp_ts_offset(&h->stack, key),

@@ -125,6 +125,7 @@ struct sim {
 	/* knobs, before the first connection */
 	uint16_t mss;
 	uint32_t gso_max_bytes;
+	const struct tcp_cc_ops *cc[SIM_HOSTS]; /* of connections opened from now on */
 	bool iss_wraps;    /* ISNs just below 2^32 */
 	bool move_tw;      /* connections in TIME-WAIT become struct tcp_tw */
 	bool trace;

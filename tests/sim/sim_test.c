@@ -47,6 +47,8 @@ static struct sim *sim_seeded(uint64_t seed)
 		config->sack = sim_chance(sim, 700000);
 		config->window_scaling = sim_chance(sim, 700000);
 	}
+	for (int i = 0; i < SIM_HOSTS; i++)
+		sim->cc[i] = sim_chance(sim, 700000) ? &tcp_cc_cubic : &tcp_cc_newreno;
 	return sim;
 }
 

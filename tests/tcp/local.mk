@@ -47,6 +47,12 @@ tests_tcp_option_test_SOURCES = tests/tcp/option_test.c $(harness_sources)
 tests_tcp_option_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
 tests_tcp_option_test_LDADD = $(TCP_TEST_LIBS)
 
+check_PROGRAMS += tests/tcp/cubic_test
+tests_tcp_cubic_test_SOURCES = tests/tcp/cubic_test.c $(harness_sources)
+tests_tcp_cubic_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
+tests_tcp_cubic_test_LDADD = $(TCP_TEST_LIBS) -lm
+TESTS += tests/tcp/cubic_test
+
 check_PROGRAMS += tests/tcp/close_request_test
 tests_tcp_close_request_test_SOURCES = tests/tcp/close_request_test.c $(harness_sources)
 tests_tcp_close_request_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)

@@ -46,7 +46,7 @@ START_TEST(defaults)
 	ck_assert_int_eq(s.close_policy, CLOSE_POLICY_ADAPTIVE);
 	ck_assert_int_eq(s.close_hold_max_us, 1000000);
 	ck_assert_uint_eq(s.close_client_budget, 4000);
-	ck_assert_str_eq(s.congestion, "newreno");
+	ck_assert_str_eq(s.congestion, "cubic");
 	ck_assert_uint_eq(s.spin_us, 0);
 	ck_assert_str_eq(s.log, "warn");
 	ck_assert_uint_eq(s.n_rules, 0);
@@ -84,6 +84,8 @@ START_TEST(every_setting_takes)
 	ck_assert_uint_eq(s.close_client_budget, 0);
 	takes("close-client-budget", "28000");
 	ck_assert_uint_eq(s.close_client_budget, 28000);
+	takes("congestion", "newreno");
+	ck_assert_str_eq(s.congestion, "newreno");
 	takes("congestion", "reno");
 	ck_assert_str_eq(s.congestion, "reno");
 	ck_assert_int_eq(s.classifier, CLASSIFIER_AUTO);
@@ -138,7 +140,8 @@ START_TEST(every_setting_refuses)
 	    {"close-client-budget", "4k"},
 	    {"close-client-budget", "0x10"},
 	    {"congestion", ""},
-	    {"congestion", "cubic"},
+	    {"congestion", "cubi"},
+	    {"congestion", "Cubic"},
 	    {"congestion", "Reno"},
 	    {"classifier", "bpf"},
 	    {"spin", ""},
@@ -160,7 +163,7 @@ START_TEST(every_setting_refuses)
 	longest[sizeof longest - 1] = 0;
 	refuses("log", longest);
 	refuses("congestion", "bbr");
-	ck_assert_ptr_ne(strstr(why, "reno or newreno"), NULL);
+	ck_assert_ptr_ne(strstr(why, "cubic, reno or newreno"), NULL);
 	ck_assert_int_eq(settings_set(&s, "close_policy", "off", why, sizeof why), -ENOENT);
 	ck_assert_ptr_ne(strstr(why, "close_policy"), NULL);
 }
