@@ -93,6 +93,11 @@ static int plan_make(struct engine *e, struct connect_plan *p, const struct sock
 	p->key.laddr = any ? route.src : local;
 	if (!engine_owns_address(e, &p->key.laddr))
 		return SOCK_KERNEL;
+	const char *refused = p->untouched ? NULL : options_refused(e, p->kfd);
+	if (refused) {
+		snprintf(why, why_len, "%s", refused);
+		return SOCK_KERNEL;
+	}
 	p->key.lport = lport;
 	p->bound = lport != 0;
 	int err = plan_port(e, p);

@@ -20,6 +20,8 @@
 
 #include <errno.h>
 #include <net/if.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/random.h>
@@ -106,8 +108,8 @@ bool engine_owns_address(const struct engine *e, const struct ip_addr *a)
 	return false;
 }
 
-/* What an untouched TCP socket of the kernel says of its buffers: another value was set by the application. */
-static void read_default_buffers(struct engine *e)
+/* What an untouched TCP socket of the kernel says of itself: another value was set by the application. */
+static void read_default_options(struct engine *e)
 {
 	int fd = sys_socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (fd < 0)
@@ -118,6 +120,9 @@ static void read_default_buffers(struct engine *e)
 		e->default_rcvbuf = v;
 	if (sys_getsockopt(fd, SOL_SOCKET, SO_SNDBUF, &v, &len) == 0)
 		e->default_sndbuf = v;
+	len = sizeof e->default_congestion - 1;
+	if (sys_getsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, e->default_congestion, &len))
+		e->default_congestion[0] = 0;
 	sys_close(fd);
 }
 
@@ -232,7 +237,7 @@ static int bring_up(struct engine *e, char *why, size_t why_len)
 		snprintf(why, why_len, "starting TCP: %s", strerror(-err));
 		goto fail_link;
 	}
-	read_default_buffers(e);
+	read_default_options(e);
 	err = helper_start(e);
 	if (err) {
 		snprintf(why, why_len, "helper thread: %s", strerror(-err));

@@ -28,6 +28,8 @@
 #include "steer/steer.h"
 #include "tcp/tcp.h"
 
+#define CONGESTION_NAME_MAX 16 /* Linux: TCP_CA_NAME_MAX */
+
 /* What happened in the socket layer itself; stable names for JSON (socket/sock_counter.def). */
 enum sock_counter {
 #define SOCK_COUNTER(name, text) SOCKC_##name,
@@ -181,6 +183,7 @@ struct engine {
 	struct waiter helper_waiter;
 	bool helper_runs, helper_stop, helper_deep;
 	uint32_t default_rcvbuf, default_sndbuf; /* what an untouched kernel socket says */
+	char default_congestion[CONGESTION_NAME_MAX];
 	int64_t cr_off_until[CR_NETWORKS];       /* conn.c: networks that seem to drop SYNs with the option of close requests */
 	struct tcp_options default_options;      /* the same, as of default_options_us */
 	int64_t default_options_us;
@@ -299,6 +302,8 @@ bool listener_accept_full(const struct sock *l);
 void listener_close(struct engine *e, struct sock *l);
 
 /* ---- options.c ---- */
+/* Why the engine cannot do what was asked of the kernel socket; NULL: it can. */
+const char *options_refused(const struct engine *e, int kfd);
 void options_from_kernel(struct engine *e, int kfd, struct sock *s, struct tcp_options *opt);
 void options_untouched(struct engine *e, int kfd, struct sock *s, struct tcp_options *opt); /* of a socket on which nothing was set */
 /* ---- names.c ---- */

@@ -293,6 +293,11 @@ static int decide_listen_locked(struct engine *e, int kfd, int backlog, struct s
 	}
 	if (!ip_addr_is_any(&addr) && !engine_owns_address(e, &addr))
 		return SOCK_KERNEL; /* another interface's: not ours by policy */
+	refused = options_refused(e, kfd);
+	if (refused) {
+		note_listen_fallback(&addr, port, refused);
+		return SOCK_KERNEL;
+	}
 	int err = sys_listen(kfd, backlog);
 	if (err)
 		return err;

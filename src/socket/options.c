@@ -2,6 +2,7 @@
 #include "socket/engine.h"
 
 #include "base/sys.h"
+#include "tcp/cc.h"
 
 #include <errno.h>
 #include <linux/sockios.h>
@@ -31,12 +32,27 @@ static int kernel_number(int kfd, int level, int name, int otherwise)
 	return kernel_value(kfd, level, name, &v, sizeof v) ? otherwise : v;
 }
 
+/* What the application chose by TCP_CONGESTION; false: nothing, as far as can be told from the default. */
+static bool chosen_congestion(const struct engine *e, int kfd, char name[CONGESTION_NAME_MAX])
+{
+	memset(name, 0, CONGESTION_NAME_MAX);
+	return kernel_value(kfd, IPPROTO_TCP, TCP_CONGESTION, name, CONGESTION_NAME_MAX - 1) == 0 && strcmp(name, e->default_congestion) != 0;
+}
+
+const char *options_refused(const struct engine *e, int kfd)
+{
+	char name[CONGESTION_NAME_MAX];
+	return chosen_congestion(e, kfd, name) && !tcp_cc_find(name) ? "its congestion control is not the engine's" : NULL;
+}
+
 /* Everything that was set on the kernel socket before it was decided for us. */
 void options_from_kernel(struct engine *e, int kfd, struct sock *s, struct tcp_options *opt)
 {
 	struct timeval tv;
 	struct linger linger;
+	char congestion[CONGESTION_NAME_MAX];
 	tcp_options_default(opt);
+	opt->cc = chosen_congestion(e, kfd, congestion) ? tcp_cc_find(congestion) : NULL;
 	opt->nodelay = kernel_number(kfd, IPPROTO_TCP, TCP_NODELAY, 0);
 	opt->cork = kernel_number(kfd, IPPROTO_TCP, TCP_CORK, 0);
 	opt->keepalive = kernel_number(kfd, SOL_SOCKET, SO_KEEPALIVE, 0);
@@ -75,6 +91,7 @@ void options_untouched(struct engine *e, int kfd, struct sock *s, struct tcp_opt
 {
 	if (!e->default_options_us || e->now - e->default_options_us > DEFAULT_OPTIONS_US) {
 		options_from_kernel(e, kfd, s, &e->default_options);
+		e->default_options.cc = NULL; /* the kernel's default may have changed since we started; nobody chose it */
 		e->default_options_us = e->now;
 	}
 	*opt = e->default_options;
@@ -93,6 +110,13 @@ static int give(void *val, socklen_t *len, const void *from, socklen_t size)
 static int give_int(void *val, socklen_t *len, int v)
 {
 	return give(val, len, &v, sizeof v);
+}
+
+static int give_congestion(void *val, socklen_t *len, const char *name)
+{
+	char cc[CONGESTION_NAME_MAX] = {0};
+	snprintf(cc, sizeof cc, "%s", name);
+	return give(val, len, cc, sizeof cc);
 }
 
 static int give_timeval(void *val, socklen_t *len, int64_t us)
@@ -196,7 +220,6 @@ static int give_tcp_info(struct engine *e, struct sock *s, void *val, socklen_t 
 static int get_tcp_level(struct engine *e, struct sock *s, const struct tcp_options *opt, int name, void *val, socklen_t *len)
 {
 	struct tcp_status st;
-	char cc[16] = {0};
 	switch (name) {
 	case TCP_NODELAY:
 		return give_int(val, len, opt->nodelay);
@@ -229,8 +252,7 @@ static int get_tcp_level(struct engine *e, struct sock *s, const struct tcp_opti
 		return give_int(val, len, st.mss_snd);
 	case TCP_CONGESTION:
 		tcp_get_status(&s->tcp, &st);
-		snprintf(cc, sizeof cc, "%s", st.cc_name);
-		return give(val, len, cc, sizeof cc);
+		return give_congestion(val, len, st.cc_name);
 	case TCP_INFO:
 		return give_tcp_info(e, s, val, len);
 	default:
@@ -258,12 +280,21 @@ static int get_conn_option(struct engine *e, struct sock *s, int level, int name
 	return level == IPPROTO_IP || level == IPPROTO_IPV6 ? -ENOPROTOOPT : -EOPNOTSUPP;
 }
 
+/* What accepted connections will have: the kernel socket's is what they have only where the application chose. */
+static int get_listener_congestion(const struct engine *e, const struct sock *s, void *val, socklen_t *len)
+{
+	const struct tcp_cc_ops *cc = s->lst->options.cc ? s->lst->options.cc : tcp_cc_find(e->settings.congestion);
+	return (int)*len < 0 ? -EINVAL : give_congestion(val, len, cc->name);
+}
+
 int sock_getsockopt(struct sock *s, int level, int name, void *val, socklen_t *len)
 {
 	int r;
 	engine_lock();
 	turn_begin(&engine);
-	if (s->kind == SOCK_KIND_LISTENER)
+	if (s->kind == SOCK_KIND_LISTENER && level == IPPROTO_TCP && name == TCP_CONGESTION)
+		r = get_listener_congestion(&engine, s, val, len);
+	else if (s->kind == SOCK_KIND_LISTENER)
 		r = sys_getsockopt(s->lst->kfd, level, name, val, len);
 	else if (s->kind == SOCK_KIND_CONN)
 		r = get_conn_option(&engine, s, level, name, val, len);
@@ -392,6 +423,19 @@ static int set_timeout(int64_t *out, const void *val, socklen_t len)
 	return 0;
 }
 
+static int set_congestion(struct tcp_options *opt, const char *val, socklen_t len)
+{
+	char name[CONGESTION_NAME_MAX] = {0}; /* longer ones are cut, as in Linux */
+	if ((int)len < 1)
+		return -EINVAL;
+	memcpy(name, val, len < sizeof name - 1 ? len : sizeof name - 1);
+	const struct tcp_cc_ops *cc = tcp_cc_find(name);
+	if (!cc)
+		return -ENOENT;
+	opt->cc = cc;
+	return 0;
+}
+
 static int set_conn_option(struct engine *e, struct sock *s, struct tcp_options *opt, int level, int name, const void *val, socklen_t len)
 {
 	if (level == SOL_SOCKET && name == SO_RCVTIMEO)
@@ -406,11 +450,8 @@ static int set_conn_option(struct engine *e, struct sock *s, struct tcp_options 
 		s->linger_s = l->l_linger;
 		return 0;
 	}
-	if (level == IPPROTO_TCP && name == TCP_CONGESTION) {
-		char cc[17] = {0};
-		memcpy(cc, val, len < 16 ? len : 16);
-		return tcp_cc_find(cc) ? 0 : -ENOENT;
-	}
+	if (level == IPPROTO_TCP && name == TCP_CONGESTION)
+		return set_congestion(opt, val, len);
 	if (len < sizeof(int))
 		return -EINVAL;
 	int v;

@@ -41,7 +41,7 @@ static void conn_init(struct tcp_conn *c, struct tcp_stack *stack, int64_t now,
 	c->stack = stack;
 	c->key = open->key;
 	c->options = open->options;
-	c->cc = open->cc;
+	c->cc = open->options.cc ? open->options.cc : open->cc;
 	c->policy = open->policy;
 	c->mss_advertised = open->mss_advertised;
 	c->mss_path = open->mss_path;

@@ -1,6 +1,8 @@
 /* What others may know of a connection, and its options. */
 #include "tcp/tcp_int.h"
 
+#include <string.h>
+
 enum tcp_state tcp_state(const struct tcp_conn *c)
 {
 	return c->state;
@@ -80,6 +82,15 @@ void tcp_options_default(struct tcp_options *opt)
 	};
 }
 
+/* cwnd and ssthresh stay, as in Linux; what the algorithm before knew does not. */
+static void change_cc(struct tcp_conn *c, int64_t now, const struct tcp_cc_ops *cc)
+{
+	c->cc = cc;
+	memset(c->cc_state, 0, sizeof c->cc_state);
+	if (tcp_is_synchronized(c)) /* else conn_establish does */
+		cc->init(c, now);
+}
+
 void tcp_set_options(struct tcp_conn *c, int64_t now, const struct tcp_options *opt)
 {
 	bool keepalive = opt->keepalive != c->options.keepalive ||
@@ -90,6 +101,8 @@ void tcp_set_options(struct tcp_conn *c, int64_t now, const struct tcp_options *
 		c->push_due = snd_unsent(c) != 0 && !opt->cork;
 		c->msg_more = false;
 	}
+	if (opt->cc && opt->cc != c->cc)
+		change_cc(c, now, opt->cc);
 	c->options = *opt;
 	if (opt->user_rcvbuf && opt->rcvbuf_bytes)
 		c->rcvbuf_limit = opt->rcvbuf_bytes;

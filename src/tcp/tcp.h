@@ -105,6 +105,7 @@ struct tcp_options {
 	uint32_t window_clamp;          /* 0: none */
 	uint32_t notsent_lowat;         /* TCP_NOTSENT_LOWAT; 0: none */
 	bool oobinline;                 /* SO_OOBINLINE */
+	const struct tcp_cc_ops *cc;    /* TCP_CONGESTION; NULL: tcp_open's */
 };
 void tcp_options_default(struct tcp_options *opt);
 

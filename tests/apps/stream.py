@@ -2,7 +2,7 @@
 import json
 import signal
 
-from case import PYTHON, SERVER_IP, expect, file_sha256, sha256
+from case import PYTHON, SERVER_IP, expect, file_sha256, finesse_command, sha256
 
 SOCKETSERVER = """
 import socketserver, sys
@@ -72,6 +72,51 @@ def iperf3_with(case, *more):
     expect("error" not in out, out.get("error"))
     expect(end["sum_received"]["bytes"] > 50e6, "%d bytes received" % end["sum_received"]["bytes"])
     case.wait_end()
+    return end
+
+
+def iperf3_congestion(case):
+    """What TCP_CONGESTION set, getsockopt gives: iperf3 reports it."""
+    for name in ("cubic", "reno"):
+        end = iperf3_with(case, "-C", name)
+        expect(end["sender_tcp_congestion"] == name, "-C %s: the sender has %s" % (name, end["sender_tcp_congestion"]))
+
+
+CONGESTION_CLIENT = """
+import errno, socket, sys
+def name(s):
+    return s.getsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, 16).rstrip(b"\\0").decode()
+def set(s, value):
+    s.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, value)
+for before in ("", "reno"):
+    s = socket.socket()
+    if before:
+        set(s, before.encode())
+    s.connect((sys.argv[1], int(sys.argv[2])))
+    if before:
+        assert name(s) == before, name(s)
+    elif sys.argv[3]:
+        assert name(s) == sys.argv[3], name(s)
+    for value in ("cubic", "reno"):
+        set(s, value.encode())
+        assert name(s) == value, name(s)
+    try:
+        set(s, b"nonesuch")
+        raise SystemExit("nonesuch was taken")
+    except OSError as e:
+        assert e.errno == errno.ENOENT, e
+    assert name(s) == "reno", name(s)
+    s.close()
+print("all as asked")
+"""
+
+
+def congestion_names(case):
+    case.start(["ncat", "-l", "-k", "--recv-only", SERVER_IP, case.port])
+    ours = "cubic" if case.client and finesse_command() else ""
+    out = case.run([PYTHON, "-c", CONGESTION_CLIENT, SERVER_IP, case.port, ours]).stdout
+    expect(out.strip() == b"all as asked", out)
+    case.end(status=(0, -15, 143))
 
 
 def iperf3_up(case):
@@ -277,7 +322,8 @@ def iperf3_both_ways(case):
 
 PAIRS = [
     (redis_cli, "redis-server redis-cli"), (redis_benchmark, "redis-server redis-benchmark redis-cli"), (memcached, "memcached"),
-    (iperf3_up, "iperf3"), (iperf3_down, "iperf3"), (iperf3_eight, "iperf3"), (iperf3_eight_down, "iperf3"), (iperf3_both_ways, "iperf3"),
+    (iperf3_up, "iperf3"), (iperf3_down, "iperf3"), (iperf3_congestion, "iperf3"), (congestion_names, "ncat"),
+    (iperf3_eight, "iperf3"), (iperf3_eight_down, "iperf3"), (iperf3_both_ways, "iperf3"),
     (ncat_to_server, "ncat"), (ncat_to_client, "ncat"), (socat_to_server, "socat"), (socat_to_client, "socat"), (sockperf, "sockperf"),
     (threading_echo, ""), (asyncio_echo, ""), (forking_echo, ""), (perl_ruby, "perl ruby"), (ruby_perl, "ruby perl"),
 ]

@@ -581,6 +581,31 @@ START_TEST(every_ack_tells_its_rtt)
 }
 END_TEST
 
+/* TCP_CONGESTION: before the connection, and on a living one, whose window stays. */
+START_TEST(chosen_by_the_application)
+{
+	struct harness *h = h_new(H_ALL);
+	h->open.cc = cubic;
+	h->open.options.cc = &tcp_cc_newreno;
+	h_establish(h);
+	ck_assert_str_eq(h_status(h).cc_name, "reno");
+	h_grow_cwnd(h, 20);
+	uint32_t before = h_status(h).cwnd_bytes;
+	struct tcp_options opt = *tcp_get_options(&h->c);
+	opt.cc = cubic;
+	tcp_set_options(&h->c, h->now, &opt);
+	ck_assert_str_eq(h_status(h).cc_name, "cubic");
+	ck_assert_uint_eq(h_status(h).cwnd_bytes, before);
+	opt.nodelay = true;
+	tcp_set_options(&h->c, h->now, &opt); /* another option changes nothing */
+	ck_assert_str_eq(h_status(h).cc_name, "cubic");
+	h_grow_cwnd(h, 40);
+	fast_recovery(h, 20); /* 0.7, not a half */
+	h_drain(h);
+	h_free(h);
+}
+END_TEST
+
 START_TEST(names)
 {
 	ck_assert_ptr_eq(tcp_cc_find("cubic"), &tcp_cc_cubic);
@@ -621,6 +646,7 @@ int main(void)
 	tcase_add_test(tc, idle_time_does_not_count);
 	tcase_add_loop_test(tc, timeout_by_the_core, 0, 2);
 	tcase_add_loop_test(tc, every_ack_tells_its_rtt, 0, 2);
+	tcase_add_test(tc, chosen_by_the_application);
 	tcase_add_test(tc, names);
 	suite_add_tcase(s, tc);
 	return h_main(s);
