@@ -83,7 +83,8 @@ static void enter_recovery(struct tcp_conn *c, int64_t now)
 {
 	TCP_COUNT_IF(c, c->sack_on, SackRecovery, RenoRecovery);
 	c->fast_recoveries++;
-	c->ssthresh = c->cc->ssthresh(c, now, snd_flight(c));
+	/* RFC 5681 §3.2 step 2: what limited transmit sent beyond cwnd "MUST NOT be included" */
+	c->ssthresh = c->cc->ssthresh(c, now, min_u32(snd_flight(c), c->cwnd));
 	c->cwnd = c->ssthresh;
 	c->cwnd_acked = 0;
 	c->loss = TCP_LOSS_RECOVERY;
@@ -191,9 +192,12 @@ void recovery_on_rto(struct tcp_conn *c, int64_t now)
 {
 	TCP_COUNT(c, Timeouts);
 	c->rto_events++;
-	/* RFC 5681 §3.1: ssthresh is set once for a segment, however often it is retransmitted. */
-	if (c->loss != TCP_LOSS_RTO)
-		c->ssthresh = c->cc->ssthresh(c, now, snd_flight(c));
+	/* RFC 5681 §3.1: ssthresh is set once for a segment, however often it is retransmitted. In fast recovery what went beyond the hole and was
+	   SACKed counts in the flight, too: a part of that may be more than ssthresh was, which a timeout must not raise. */
+	if (c->loss != TCP_LOSS_RTO) {
+		uint32_t most = c->loss == TCP_LOSS_RECOVERY ? c->ssthresh : UINT32_MAX;
+		c->ssthresh = min_u32(c->cc->ssthresh(c, now, snd_flight(c)), most);
+	}
 	c->cwnd = c->mss; /* the loss window */
 	c->cwnd_acked = 0;
 	if (c->cc->on_timeout)
