@@ -77,7 +77,7 @@ static void cubic_init(struct tcp_conn *c, int64_t now)
 	s->last_us = now;
 	c->cwnd_acked = 0;
 	if (c->ssthresh == TCP_SSTHRESH_INITIAL) /* RFC 9406 §4.3: the initial slow start, and no other */
-		hystart_init(&s->hystart, c);
+		hystart_init(&s->hystart);
 }
 
 /* §4.10: slow start, HyStart++ at first. How much of `acked` is left for congestion avoidance. */
@@ -186,7 +186,8 @@ static uint32_t fast_convergence(const struct cubic *s, uint32_t cwnd)
 	return cwnd;
 }
 
-/* §4.6 */
+/* §4.6, of flight_size or of cwnd, which the RFC allows, whichever is less. They differ when a timeout ends fast recovery: what went beyond the hole
+   is in flight then, and cwnd is what the loss left of it, of which the timeout says that it was still too much. */
 static uint32_t cubic_ssthresh(struct tcp_conn *c, int64_t now, uint32_t flight)
 {
 	struct cubic *s = cubic_of(c);
@@ -194,7 +195,7 @@ static uint32_t cubic_ssthresh(struct tcp_conn *c, int64_t now, uint32_t flight)
 	s->cwnd_prior = c->cwnd;
 	s->epoch_start_us = 0;
 	hystart_stop(&s->hystart); /* RFC 9406 §4.2: loss leaves slow start and CSS */
-	return max_u32((uint64_t)flight * BETA_NUM / BETA_DEN, TCP_LOSS_WINDOW_SEGS * c->mss);
+	return max_u32((uint64_t)min_u32(flight, c->cwnd) * BETA_NUM / BETA_DEN, TCP_LOSS_WINDOW_SEGS * c->mss);
 }
 
 /* §4.8: the stage after a timeout starts with K = 0 and W_max = cwnd; cwnd and ssthresh are as ever (the core's, §4.6's). */

@@ -17,12 +17,12 @@ static void start_round(struct hystart *h, const struct tcp_conn *c)
 	h->last_round_min_rtt = h->current_round_min_rtt;
 	h->current_round_min_rtt = 0;
 	h->rtt_sample_count = 0;
+	h->round_due = false;
 }
 
-void hystart_init(struct hystart *h, const struct tcp_conn *c)
+void hystart_init(struct hystart *h)
 {
-	*h = (struct hystart){.phase = HYSTART_SLOW_START};
-	start_round(h, c);
+	*h = (struct hystart){.phase = HYSTART_SLOW_START, .round_due = true};
 }
 
 /* §4.2: min(N, L * SMSS), divided in CSS. L is infinity here, as if paced: a receiver that takes super-segments acknowledges dozens of segments
@@ -72,6 +72,8 @@ static void check_spurious_exit(struct hystart *h)
 
 bool hystart_on_ack(struct hystart *h, const struct tcp_conn *c)
 {
+	if (h->round_due)
+		start_round(h, c);
 	sample(h, c->ack_rtt_us);
 	if (h->phase == HYSTART_SLOW_START)
 		check_delay_increase(h);
@@ -79,7 +81,7 @@ bool hystart_on_ack(struct hystart *h, const struct tcp_conn *c)
 		check_spurious_exit(h);
 	if (SEQ_LT(c->snd_una, h->window_end))
 		return false;
-	start_round(h, c);
+	h->round_due = true;
 	/* §4.2: "CSS lasts at most CSS_ROUNDS rounds"; the partial one in which it began counts. */
 	if (h->phase != HYSTART_CSS || ++h->css_rounds < CSS_ROUNDS)
 		return false;

@@ -6,4 +6,11 @@ tests_sim_sim_test_SOURCES = tests/sim/sim_test.c tests/sim/sim.c tests/sim/sim.
 tests_sim_sim_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
 tests_sim_sim_test_LDADD = src/libtcp.a src/libsteer.a src/libwire.a src/libbase.a $(UNIT_LIBS)
 TESTS += tests/sim/sim_test
+
+check_PROGRAMS += tests/sim/cc_test
+tests_sim_cc_test_SOURCES = tests/sim/cc_test.c tests/sim/sim.c tests/sim/sim.h tests/sim/sim_app.c \
+	tests/sim/sim_link.c tests/tcp/test_memory.c tests/tcp/test_memory.h
+tests_sim_cc_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
+tests_sim_cc_test_LDADD = src/libtcp.a src/libsteer.a src/libwire.a src/libbase.a $(UNIT_LIBS)
+TESTS += tests/sim/cc_test
 endif
