@@ -5,8 +5,9 @@
  *   - the engine was driven since the last tick: sleep another tick;
  *   - a leader waits: sleep deep, without a timeout; who leaves the leader's place wakes it (once per tick at most, since only a leader that
  *     has waited a whole tick lets it sleep deep);
- *   - nobody drove and nobody waits: all threads compute. It becomes the leader, until one of them comes back, by a wait or a call: a busy
- *     server whose epoll_wait always finds something never waits, and two that drive would fight for the lock.
+ *   - nobody drove and nobody waits: all threads compute, or wait for something else. It becomes the leader, until one of them comes back, by a wait or a
+ *     call: a busy server whose epoll_wait always finds something never waits, and two that drive would fight for the lock. But who makes a call and
+ *     then reads from a pipe has not come back for long: so the first ticks after it led are short, and each is twice the one before.
  * All signals are blocked in it. It exists from the first socket that was decided, or fell back, to the process's end; not in fork children.
  */
 #include "socket/engine.h"
@@ -21,6 +22,7 @@
 
 /* A computing program's ACKs are late by at most this: far below a peer's least RTO (200 ms) and delayed ACK (40 ms). */
 #define HELPER_TICK_US (2 * USEC_PER_MSEC)
+#define HELPER_TICK_FIRST_US 100 /* after it led */
 #define HELPER_FDS_MAX 64
 #define HELPER_LAZY_TICKS 16 /* then what it polls is collected anew */
 
@@ -57,10 +59,12 @@ static enum helper_role choose_role(struct engine *e, uint64_t *last_turns)
 	return HELPER_LEADS;
 }
 
+static int64_t tick_us = HELPER_TICK_US;
+
 static int64_t role_timeout_us(struct engine *e, enum helper_role role)
 {
 	if (role == HELPER_TICKS)
-		return HELPER_TICK_US;
+		return tick_us;
 	int64_t deadline = role == HELPER_LEADS ? turn_deadline(e) : TIME_NEVER;
 	if (deadline == TIME_NEVER)
 		return -1;
@@ -88,6 +92,13 @@ static bool was_driven(struct engine *e, int ready, uint64_t *last_turns, unsign
 	return true;
 }
 
+/* −1: until something is there. */
+static int sleep_us(struct helper_fds *h, int64_t us)
+{
+	struct timespec ts = {.tv_sec = us / USEC_PER_SEC, .tv_nsec = us % USEC_PER_SEC * NSEC_PER_USEC};
+	return sys_ppoll(h->fds, h->n, us < 0 ? NULL : &ts, NULL);
+}
+
 static void helper_round(struct engine *e, uint64_t *last_turns)
 {
 	struct helper_fds h;
@@ -101,12 +112,13 @@ static void helper_round(struct engine *e, uint64_t *last_turns)
 		e->leader_until = us < 0 ? TIME_NEVER : e->now + us;
 		e->leader_sees_tx = true;
 	}
-	struct timespec ts = {.tv_sec = us / USEC_PER_SEC, .tv_nsec = us % USEC_PER_SEC * NSEC_PER_USEC};
 	uint64_t turns = e->turns;
 	engine_unlock();
-	int r = sys_ppoll(h.fds, h.n, us < 0 ? NULL : &ts, NULL);
-	while (role == HELPER_TICKS && was_driven(e, r, last_turns, &lazy_ticks))
-		r = sys_ppoll(h.fds, h.n, &ts, NULL);
+	int r = sleep_us(&h, us);
+	while (role == HELPER_TICKS && was_driven(e, r, last_turns, &lazy_ticks)) {
+		tick_us = min_time(2 * tick_us, HELPER_TICK_US);
+		r = sleep_us(&h, tick_us);
+	}
 	engine_lock();
 	e->helper_deep = false;
 	bool led = e->leader == &e->helper_waiter, came_back = e->turns != turns;
@@ -114,12 +126,14 @@ static void helper_round(struct engine *e, uint64_t *last_turns)
 		e->leader = NULL;
 	if (r < 0)
 		return;
-	if (led && !came_back)
+	if (led)
 		engine_on_poll(e, h.fds + h.first_engine, h.n - h.first_engine);
 	serve(e, &h);
 	turn_end(e);
 	fork_tell_shim(e);
-	if (led && !came_back)
+	if (led && came_back)
+		tick_us = HELPER_TICK_FIRST_US;
+	else if (led)
 		*last_turns = e->turns; /* our own turn does not count as the application's */
 }
 
