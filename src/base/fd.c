@@ -10,8 +10,7 @@
 #define FD_TABLE_SIZE 65536 /* numbers; 8 KiB of bits. A descriptor beyond it cannot be internal   \
 			     */
 #define FD_HIGH_END 1024    /* FD_SETSIZE: a program that uses select() looks no higher */
-#define FD_HIGH_FEW  16     /* numbers below the end: what an engine keeps when little goes on */
-#define FD_HIGH_MANY 128    /* … and where nothing is allowed beyond the end */
+#define FD_HIGH_ROOM 128    /* numbers below the end, more than an engine keeps when little goes on */
 #define FD_LOW_KEPT  64 /* with a tiny RLIMIT_NOFILE, do not fight for the program's first ones */
 
 #define FD_WORD_BITS 64
@@ -48,10 +47,14 @@ static int fd_high_end(void)
 	return lim.rlim_cur;
 }
 
-/* The lowest free number within `room` of the end, or beyond it, out of the program's way even more. -errno. */
-static int fd_dup_from(int fd, int end, int room)
+/*
+ * One system call: the lowest free number from just below the end on, or beyond it, out of the program's way even more. -errno. Not beyond
+ * before there is need: with several threads the kernel lets who makes its table larger than the end wait for an RCU grace period, 10 ms.
+ */
+static int fd_dup_high(int fd)
 {
-	int low = end - room > FD_LOW_KEPT ? end - room : FD_LOW_KEPT;
+	int end = fd_high_end();
+	int low = end - FD_HIGH_ROOM > FD_LOW_KEPT ? end - FD_HIGH_ROOM : FD_LOW_KEPT;
 	if (fd >= low) /* is there */
 		return -EMFILE;
 	int high = sys_fcntl(fd, F_DUPFD_CLOEXEC, low);
@@ -59,13 +62,6 @@ static int fd_dup_from(int fd, int end, int room)
 		return high;
 	sys_close(high);
 	return -EMFILE;
-}
-
-static int fd_dup_high(int fd)
-{
-	int end = fd_high_end();
-	int high = fd_dup_from(fd, end, FD_HIGH_FEW);
-	return high >= 0 ? high : fd_dup_from(fd, end, FD_HIGH_MANY);
 }
 
 int fd_move_high(int fd)
