@@ -131,7 +131,7 @@ int link_open_packet(struct link **out, const struct link_config *config)
 	p->link.info.ifindex = config->ifindex;
 	p->rx.fd = p->tx.fd = -1;
 
-	int err = packet_tx_open(p, config->no_io_uring);
+	int err = packet_tx_open(p);
 	if (!err)
 		err = packet_refresh_info(&p->link);
 	if (!err)
@@ -140,6 +140,8 @@ int link_open_packet(struct link **out, const struct link_config *config)
 		packet_close(&p->link);
 		return err;
 	}
+	if (!config->no_io_uring)
+		packet_tx_open_uring(p);
 	*out = &p->link;
 	return 0;
 }

@@ -78,7 +78,8 @@ bool packet_rx_pending(const struct link *l);
 int packet_rx_drain(struct link *l, struct link_rx_handler *h, int budget);
 void packet_rx_count_drops(struct link *l);
 
-int packet_tx_open(struct packet_link *p, bool no_io_uring);
+int packet_tx_open(struct packet_link *p);
+void packet_tx_open_uring(struct packet_link *p); /* after both sockets; without it sendmmsg does */
 void packet_tx_close(struct packet_tx *tx);
 int packet_tx_send(struct link *l, const struct link_tx *tx, uint32_t payload_len);
 int packet_tx_flush(struct link *l);

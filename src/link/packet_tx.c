@@ -53,9 +53,15 @@ static void tx_size_buffer(struct packet_tx *tx, uint32_t bytes)
 	tx->sndbuf_bytes = got;
 }
 
-/* Not SINGLE_ISSUER: several threads submit, one at a time. A host without io_uring is no error. */
-static void tx_open_uring(struct packet_tx *tx)
+/*
+ * Not SINGLE_ISSUER: several threads submit, one at a time. A host without io_uring is no error.
+ *
+ * The receive socket is registered, too, though nothing is done with it there: the kernel gives up what an io_uring holds in a work queue, when the process has
+ * ended; a packet socket that the process itself gives up waits for one RCU grace period or two, some 10 ms each, at the end of every short program.
+ */
+static void tx_open_uring(struct packet_tx *tx, int rx_fd)
 {
+	const int files[] = {tx->fd, rx_fd};
 	struct io_uring_params params = {.flags = IORING_SETUP_SUBMIT_ALL};
 	int err = io_uring_queue_init_params(TX_QUEUE_FRAMES, &tx->uring, &params);
 	if (err < 0)
@@ -65,7 +71,7 @@ static void tx_open_uring(struct packet_tx *tx)
 		return; /* closed; the mappings are the only loss, at a process with 65,536 open
 			   files */
 	tx->uring.ring_fd = tx->uring.enter_ring_fd = fd;
-	err = io_uring_register_files(&tx->uring, &tx->fd, 1);
+	err = io_uring_register_files(&tx->uring, files, 2);
 	if (err < 0) {
 		fd_unmark(fd);
 		io_uring_queue_exit(&tx->uring);
@@ -83,7 +89,7 @@ static void tx_close_uring(struct packet_tx *tx)
 	tx->has_uring = false;
 }
 
-int packet_tx_open(struct packet_link *p, bool no_io_uring)
+int packet_tx_open(struct packet_link *p)
 {
 	struct packet_tx *tx = &p->tx;
 	struct sockaddr_ll sll = {
@@ -105,10 +111,15 @@ int packet_tx_open(struct packet_link *p, bool no_io_uring)
 	tx->to_v4 = tx->to_v6 = sll;
 	tx->to_v4.sll_protocol = htons(ETH_P_IP);
 	tx->to_v6.sll_protocol = htons(ETH_P_IPV6);
-	if (!no_io_uring)
-		tx_open_uring(tx);
-	p->link.info.tx_backend = tx->has_uring ? "io_uring" : "sendmmsg";
+	p->link.info.tx_backend = "sendmmsg";
 	return 0;
+}
+
+void packet_tx_open_uring(struct packet_link *p)
+{
+	tx_open_uring(&p->tx, p->rx.fd);
+	if (p->tx.has_uring)
+		p->link.info.tx_backend = "io_uring";
 }
 
 void packet_tx_close(struct packet_tx *tx)
