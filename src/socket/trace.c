@@ -14,6 +14,7 @@
 
 #include "base/fd.h"
 #include "base/log.h"
+#include "base/quiet.h"
 #include "base/sys.h"
 #include "socket/trace_queue.h"
 #include "socket/trace_text.h"
@@ -27,7 +28,6 @@
 #define STANDARD_ERROR "/dev/stderr"
 #define RETRY_US       (10 * USEC_PER_MSEC)
 #define DRAIN_MS       1000
-#define KERNEL_SIGSET  8 /* bytes of the kernel's sigset */
 
 bool trace_on;
 
@@ -83,12 +83,9 @@ void trace_after_fork(void)
 	retry_us = TIME_NEVER;
 }
 
-/* write(2) whose SIGPIPE or SIGXFSZ does not reach the program. */
-static ssize_t write_quietly(const char *bytes, size_t n)
+static ssize_t write_some(const char *bytes, size_t n)
 {
-	const uint64_t ours = UINT64_C(1) << (SIGPIPE - 1) | UINT64_C(1) << (SIGXFSZ - 1);
 	const struct timespec at_once = {0};
-	uint64_t old, pending = 0;
 	if (is_socket)
 		return sys_sendto(trace_fd, bytes, n, MSG_NOSIGNAL | MSG_DONTWAIT, NULL, 0);
 	if (may_block) {
@@ -96,14 +93,7 @@ static ssize_t write_quietly(const char *bytes, size_t n)
 		if (sys_ppoll(&p, 1, &at_once, NULL) == 0)
 			return -EAGAIN;
 	}
-	sys_call(SYS_rt_sigprocmask, SIG_BLOCK, &ours, &old, KERNEL_SIGSET, 0, 0);
-	sys_call(SYS_rt_sigpending, &pending, KERNEL_SIGSET, 0, 0, 0, 0);
-	ssize_t w = sys_write(trace_fd, bytes, n);
-	uint64_t caused = ours & ~pending; /* what was pending before is the program's */
-	if ((w == -EPIPE || w == -EFBIG) && caused)
-		sys_call(SYS_rt_sigtimedwait, &caused, NULL, &at_once, KERNEL_SIGSET, 0, 0);
-	sys_call(SYS_rt_sigprocmask, SIG_SETMASK, &old, NULL, KERNEL_SIGSET, 0, 0);
-	return w;
+	return write_quietly(trace_fd, bytes, n);
 }
 
 static void give_up(int err)
@@ -121,7 +111,7 @@ static void flush_locked(void)
 	size_t n;
 	retry_us = TIME_NEVER;
 	while ((n = trace_queue_peek(&queue, &bytes))) {
-		ssize_t w = write_quietly(bytes, n);
+		ssize_t w = write_some(bytes, n);
 		if (w > 0) {
 			trace_queue_pop(&queue, w);
 		} else if (w == -EAGAIN) {
