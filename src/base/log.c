@@ -1,13 +1,39 @@
 #include "base/log.h"
+#include "base/quiet.h"
 #include "base/sys.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 static enum log_level log_threshold = LOG_LEVEL_WARN;
 static char log_components[128]; /* comma-separated; empty: all */
+
+static bool configured;
+static struct stat standard_error; /* as it was then; st_ino 0: closed */
+
+static void note_standard_error(void)
+{
+	configured = true;
+	if (fstat(STDERR_FILENO, &standard_error))
+		memset(&standard_error, 0, sizeof standard_error);
+}
+
+static bool is_standard_error(void)
+{
+	struct stat now;
+	if (!configured)
+		return true;
+	if (fstat(STDERR_FILENO, &now))
+		return false;
+	if (now.st_dev == standard_error.st_dev && now.st_ino == standard_error.st_ino)
+		return true;
+	return S_ISCHR(now.st_mode) || (S_ISREG(now.st_mode) && sys_fcntl(STDERR_FILENO, F_GETFL, 0) & O_APPEND);
+}
 
 static int level_from_name(const char *name, size_t len)
 {
@@ -20,6 +46,7 @@ static int level_from_name(const char *name, size_t len)
 
 int log_configure(const char *setting)
 {
+	note_standard_error();
 	size_t len = strcspn(setting, ",");
 	int level = level_from_name(setting, len);
 	const char *rest = setting[len] ? setting + len + 1 : "";
@@ -58,5 +85,6 @@ void log_write(enum log_level level, const char *component, const char *fmt, ...
 	if (n > (int)sizeof line - 2)
 		n = sizeof line - 2;
 	line[n++] = '\n';
-	sys_write(2, line, n);
+	if (is_standard_error())
+		write_quietly(STDERR_FILENO, line, n);
 }

@@ -1,6 +1,11 @@
 /*
  * Log lines to standard error: "finesse: component: text". Off the hot path; a disabled line costs
  * one comparison. Thread-safe (one write per line). Level: setting `log`, level[,component…].
+ *
+ * Descriptor 2 need not be standard error for ever: a daemon closes it, and the next file or connection
+ * of the program has its number. A line goes there only while it is the file that it was at
+ * log_configure, or one that a program makes its log: a terminal or device, or a file opened to append.
+ * A reader that is gone (SIGPIPE) does not end the program.
  */
 #ifndef FINESSE_BASE_LOG_H
 #define FINESSE_BASE_LOG_H
@@ -9,7 +14,7 @@
 
 enum log_level { LOG_LEVEL_ERROR, LOG_LEVEL_WARN, LOG_LEVEL_INFO, LOG_LEVEL_DEBUG };
 
-/* "error|warn|info|debug[,component…]". 0, or -EINVAL and nothing changes. */
+/* "error|warn|info|debug[,component…]". 0, or -EINVAL and nothing changes but what standard error is. */
 int log_configure(const char *setting);
 bool log_enabled(enum log_level level, const char *component);
 void log_write(enum log_level level, const char *component, const char *fmt, ...)

@@ -3,6 +3,7 @@ if HAVE_CHECK
 # base, wire, ip
 base_tests = \
 	tests/unit/siphash_test \
+	tests/unit/log_test \
 	tests/unit/pool_test \
 	tests/unit/timers_test
 check_PROGRAMS += $(base_tests)
@@ -10,6 +11,9 @@ TESTS += $(base_tests)
 tests_unit_siphash_test_SOURCES = tests/unit/siphash_test.c
 tests_unit_siphash_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
 tests_unit_siphash_test_LDADD = src/libbase.a $(UNIT_LIBS)
+tests_unit_log_test_SOURCES = tests/unit/log_test.c
+tests_unit_log_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
+tests_unit_log_test_LDADD = src/libbase.a $(UNIT_LIBS)
 tests_unit_pool_test_SOURCES = tests/unit/pool_test.c
 tests_unit_pool_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
 tests_unit_pool_test_LDADD = src/libbase.a $(UNIT_LIBS)
