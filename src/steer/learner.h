@@ -21,7 +21,7 @@ struct learner {
 	int64_t hold_us;                   /* worth holding now; 0: not worth it */
 	int64_t rtt_floor_us;              /* the quickest clients' round trip; 0: unknown */
 	uint64_t asked_since_probe;
-	int64_t probed_at, probe_us;
+	int64_t probed_at;
 	uint64_t probes; /* says which of them are long */
 	bool of_many;    /* of many groups of clients: a probe is no one's second */
 	bool encouraged; /* the last one that was held closed first */
