@@ -229,7 +229,7 @@ void sock_notify(struct engine *e, struct sock *s); /* readiness changed: tell t
 /* ---- kernel_tw.c: TIME-WAITs that the kernel had on a listener's port ---- */
 /* NULL: no memory. */
 struct kernel_tw *kernel_tw_new(struct engine *e);
-void kernel_tw_free(struct kernel_tw *t); /* NULL: nothing */
+void kernel_tw_free(struct kernel_tw **t); /* *t is NULL afterwards, and may be before */
 /* -ENOMEM. All are added before the first is ended. */
 int kernel_tw_add(struct kernel_tw *t, const struct flow_key *key, const uint32_t cookie[2]);
 /* A connection of ours takes the 4-tuple: 0, or -errno when the kernel has a TIME-WAIT there that it cannot be made to give up. */

@@ -354,10 +354,8 @@ static void become_inherited(struct engine *e, struct sock *s, struct fork_paren
 	fd_close(s->port_fd);
 	fd_close(s->kept_fd);
 	s->port_fd = s->kept_fd = -1;
-	if (s->lst) {
-		kernel_tw_free(s->lst->kernel_tw);
-		s->lst->kernel_tw = NULL;
-	}
+	if (s->lst)
+		kernel_tw_free(&s->lst->kernel_tw);
 	if (keep) {
 		s->kind = SOCK_KIND_INHERITED;
 		s->parent = p;

@@ -47,13 +47,14 @@ struct kernel_tw *kernel_tw_new(struct engine *e)
 	return t;
 }
 
-void kernel_tw_free(struct kernel_tw *t)
+void kernel_tw_free(struct kernel_tw **t)
 {
-	if (!t)
+	if (!*t)
 		return;
-	fd_close(t->diag_fd);
-	free(t->entries);
-	free(t);
+	fd_close((*t)->diag_fd);
+	free((*t)->entries);
+	free(*t);
+	*t = NULL;
 }
 
 bool kernel_tw_is_over(const struct kernel_tw *t, int64_t now)

@@ -79,10 +79,8 @@ static int syn_open(struct engine *e, struct sock *l, struct sock *s, const stru
 /* False: the kernel keeps its TIME-WAIT of the same 4-tuple, and gets the SYN when it comes again. */
 static bool kernel_gives_up(struct engine *e, struct listener *lst, const struct flow_key *key)
 {
-	if (lst->kernel_tw && kernel_tw_is_over(lst->kernel_tw, e->now)) {
-		kernel_tw_free(lst->kernel_tw);
-		lst->kernel_tw = NULL;
-	}
+	if (lst->kernel_tw && kernel_tw_is_over(lst->kernel_tw, e->now))
+		kernel_tw_free(&lst->kernel_tw);
 	int r = lst->kernel_tw ? kernel_tw_end(lst->kernel_tw, key, link_info(e->link)->ifindex) : 0;
 	if (r >= 0)
 		return true;
@@ -179,8 +177,7 @@ static void except_one(struct diag_visit *v, const struct diag_socket *s)
 static int except_kernel_connections(struct engine *e, struct listener *lst)
 {
 	struct except_kernel x = {.visit.socket = except_one, .e = e, .lst = lst};
-	kernel_tw_free(lst->kernel_tw);
-	lst->kernel_tw = NULL;
+	kernel_tw_free(&lst->kernel_tw);
 	int err = diag_dump_port(lst->port, &x.visit);
 	if (x.n)
 		log_info("listen", "%u connections on port %u stay with the kernel", x.n, lst->port);
@@ -438,7 +435,7 @@ void listener_close(struct engine *e, struct sock *l)
 	listener_release(e, l);
 	l->kind = SOCK_KIND_DEAD;
 	fd_close(lst->kfd);
-	kernel_tw_free(lst->kernel_tw);
+	kernel_tw_free(&lst->kernel_tw);
 	steer_listener_unref(lst->policy);
 	engine_free(lst, sizeof *lst);
 	l->lst = NULL;
