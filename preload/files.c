@@ -78,10 +78,17 @@ void file_note_candidate(int fd, int family)
 	file_install(fd, f);
 }
 
-void file_touched(int fd)
+/* With a reference; NULL: none, or nothing is known of it that could change. */
+static struct file *untouched_get(int fd)
 {
 	struct file *f = fdtable_peek(fd);
-	if (f && f->untouched && (f = fdtable_get(fd))) {
+	return f && f->untouched ? fdtable_get(fd) : NULL;
+}
+
+void file_touched(int fd)
+{
+	struct file *f = untouched_get(fd);
+	if (f) {
 		f->untouched = 0;
 		file_put(f);
 	}
@@ -89,8 +96,8 @@ void file_touched(int fd)
 
 void file_bound(int fd)
 {
-	struct file *f = fdtable_peek(fd);
-	if (f && f->untouched && (f = fdtable_get(fd))) {
+	struct file *f = untouched_get(fd);
+	if (f) {
 		f->bound = true;
 		file_put(f);
 	}
