@@ -197,29 +197,29 @@ enum learner_advice prefixes_advise(struct prefixes *p, const uint8_t secret[16]
 	return learner_advise(l, now, srtt_us, held_now, hold_us);
 }
 
-void prefixes_on_closed_first(struct prefixes *p, const uint8_t secret[16], const struct ip_addr *client, enum prefix_class c,
-			      int64_t after_us)
+/* A hold's end: the group's own, and everyone's if it is the group's turn. */
+static void on_hold_end(struct prefixes *p, const uint8_t secret[16], const struct ip_addr *client, enum prefix_class c, bool waited, int64_t us)
 {
+	void (*observe)(struct learner *, int64_t) = waited ? learner_on_waited : learner_on_closed_first;
 	struct group *g = group_find(p, secret, client, c);
 	struct teller *t = teller_of(p, secret, client, c);
 	if (g)
-		learner_on_closed_first(&g->learner, after_us);
+		observe(&g->learner, us);
 	if (may_tell(p, t, c)) {
-		learner_on_closed_first(&p->all[c], after_us);
-		has_told(p, t, c, false);
+		observe(&p->all[c], us);
+		has_told(p, t, c, waited);
 	}
+}
+
+void prefixes_on_closed_first(struct prefixes *p, const uint8_t secret[16], const struct ip_addr *client, enum prefix_class c,
+			      int64_t after_us)
+{
+	on_hold_end(p, secret, client, c, false, after_us);
 }
 
 void prefixes_on_waited(struct prefixes *p, const uint8_t secret[16], const struct ip_addr *client, enum prefix_class c, int64_t held_us)
 {
-	struct group *g = group_find(p, secret, client, c);
-	struct teller *t = teller_of(p, secret, client, c);
-	if (g)
-		learner_on_waited(&g->learner, held_us);
-	if (may_tell(p, t, c)) {
-		learner_on_waited(&p->all[c], held_us);
-		has_told(p, t, c, true);
-	}
+	on_hold_end(p, secret, client, c, true, held_us);
 }
 
 /* All are told of a late FIN if they were told of its hold, else if it is the group's turn and the FIN says something. */
