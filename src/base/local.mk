@@ -12,9 +12,9 @@ src_libbase_a_SOURCES = \
 	src/base/log.h \
 	src/base/memory.h \
 	src/base/pool.c \
+	src/base/pool.h \
 	src/base/quiet.c \
 	src/base/quiet.h \
-	src/base/pool.h \
 	src/base/settings.c \
 	src/base/settings.def \
 	src/base/ranges.c \
