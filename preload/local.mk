@@ -18,6 +18,7 @@ preload_libshim_a_SOURCES = \
 	preload/real.c \
 	preload/registrations.c \
 	preload/registrations.h \
+	preload/select.c \
 	preload/shim.h \
 	preload/signals.c \
 	preload/sockets.c \

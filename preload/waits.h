@@ -1,6 +1,8 @@
-/* What poll.c and epoll.c share. */
+/* What poll.c, select.c and epoll.c share. */
 #ifndef FINESSE_PRELOAD_WAITS_H
 #define FINESSE_PRELOAD_WAITS_H
+
+#include "socket/sock.h"
 
 #include <time.h>
 
@@ -9,5 +11,24 @@ struct timespec *timespec_from_ms(int ms, struct timespec *out);
 /* fd is polled or put into another epoll: if it is an epoll with engine sockets, now or later, its
  * kernel fd must show their readiness. */
 void epoll_note_polled(int fd);
+/* Does the engine have to look at this fd? */
+bool is_engine_fd(int fd);
+bool timespec_valid(const struct timespec *ts);
+
+#define MIXED_ON_STACK 64 /* fds: 3 KiB */
+
+/* Sets that are held for one wait. */
+struct mixed {
+	unsigned n;
+	struct sock_pollfd *fds;
+	struct file **files; /* references, NULL: kernel fd */
+	struct sock_pollfd stack_fds[MIXED_ON_STACK];
+	struct file *stack_files[MIXED_ON_STACK];
+};
+
+int mixed_begin(struct mixed *m, unsigned n);
+/* Slot i of n is fd. */
+void mixed_set(struct mixed *m, unsigned i, int fd, short events);
+void mixed_end(struct mixed *m);
 
 #endif

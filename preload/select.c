@@ -1,0 +1,158 @@
+/*
+ * select, pselect: expressed through poll with Linux's own table of which poll events make an fd
+ * readable, writable, exceptional. Sets without an engine fd go to the kernel as they are.
+ */
+#include "shim.h"
+#include "waits.h"
+
+#include <string.h>
+#include <sys/time.h>
+
+/* fs/select.c of Linux: what makes an fd readable, writable, exceptional. */
+#define SELECT_IN  (POLLRDNORM | POLLRDBAND | POLLIN | POLLHUP | POLLERR)
+#define SELECT_OUT (POLLWRBAND | POLLWRNORM | POLLOUT | POLLERR)
+#define SELECT_EX  POLLPRI
+
+#define WORD_BITS  (8 * (int)sizeof(unsigned long))
+
+/* Sets may be larger than fd_set (FD_SETSIZE): they are arrays of words. */
+static unsigned long set_word(const fd_set *set, int word)
+{
+	return set ? ((const unsigned long *)set)[word] : 0;
+}
+
+static bool set_has(const fd_set *set, int fd)
+{
+	return set_word(set, fd / WORD_BITS) >> (fd % WORD_BITS) & 1;
+}
+
+static void set_clear(fd_set *set, int n)
+{
+	if (set)
+		memset(set, 0, (n + WORD_BITS - 1) / WORD_BITS * sizeof(unsigned long));
+}
+
+static void set_add(fd_set *set, int fd)
+{
+	((unsigned long *)set)[fd / WORD_BITS] |= 1UL << (fd % WORD_BITS);
+}
+
+/* How many fds are in any of the three sets; *engine: one of them is ours. */
+static unsigned select_count(int n, const fd_set *in, const fd_set *out, const fd_set *ex,
+			     bool *engine)
+{
+	unsigned count = 0;
+	*engine = false;
+	for (int word = 0; word * WORD_BITS < n; word++) {
+		unsigned long bits = set_word(in, word) | set_word(out, word) | set_word(ex, word);
+		while (bits) {
+			int fd = word * WORD_BITS + __builtin_ctzl(bits);
+			bits &= bits - 1;
+			if (fd >= n)
+				break;
+			count++;
+			*engine |= is_engine_fd(fd);
+		}
+	}
+	return count;
+}
+
+static void select_fill(struct mixed *m, int n, const fd_set *in, const fd_set *out,
+			const fd_set *ex)
+{
+	unsigned i = 0;
+	for (int fd = 0; fd < n && i < m->n; fd++) {
+		short events = (set_has(in, fd) ? SELECT_IN : 0) |
+			       (set_has(out, fd) ? SELECT_OUT : 0) |
+			       (set_has(ex, fd) ? SELECT_EX : 0);
+		if (events)
+			mixed_set(m, i++, fd, events);
+	}
+}
+
+/* The results replace the sets. Returns the bits set, or -EBADF for an fd that is not open. */
+static int select_results(struct mixed *m, int n, fd_set *in, fd_set *out, fd_set *ex)
+{
+	int bits = 0;
+	for (unsigned i = 0; i < m->n; i++)
+		if (m->fds[i].revents & POLLNVAL)
+			return -EBADF;
+	set_clear(in, n);
+	set_clear(out, n);
+	set_clear(ex, n);
+	for (unsigned i = 0; i < m->n; i++) {
+		struct sock_pollfd *p = &m->fds[i];
+		if ((p->events & SELECT_IN & ~POLLERR) && (p->revents & SELECT_IN))
+			set_add(in, p->fd), bits++;
+		if ((p->events & SELECT_OUT & ~POLLERR) && (p->revents & SELECT_OUT))
+			set_add(out, p->fd), bits++;
+		if ((p->events & SELECT_EX) && (p->revents & SELECT_EX))
+			set_add(ex, p->fd), bits++;
+	}
+	return bits;
+}
+
+static int engine_select(int n, unsigned count, fd_set *in, fd_set *out, fd_set *ex,
+			 const struct timespec *timeout, const sigset_t *mask)
+{
+	struct mixed m;
+	int r = mixed_begin(&m, count);
+	if (r < 0)
+		return r;
+	select_fill(&m, n, in, out, ex);
+	r = sock_poll(m.fds, count, timeout, mask);
+	if (r >= 0)
+		r = select_results(&m, n, in, out, ex);
+	mixed_end(&m);
+	return r;
+}
+
+static bool select_is_ours(int n, fd_set *in, fd_set *out, fd_set *ex, unsigned *count)
+{
+	bool engine = false;
+	if (!shim_on() || n <= 0)
+		return false;
+	*count = select_count(n, in, out, ex, &engine);
+	return engine;
+}
+
+/* Linux's select leaves what remained of the timeout in it. */
+static void timeout_left(struct timeval *timeout, const struct timespec *total,
+			 const struct timespec *start)
+{
+	struct timespec now;
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	int64_t left = (total->tv_sec - (now.tv_sec - start->tv_sec)) * 1000000 +
+		       (total->tv_nsec - (now.tv_nsec - start->tv_nsec)) / 1000;
+	if (left < 0)
+		left = 0;
+	*timeout = (struct timeval){left / 1000000, left % 1000000};
+}
+
+int wrap_select(int n, fd_set *in, fd_set *out, fd_set *ex, struct timeval *timeout)
+{
+	unsigned count;
+	if (!select_is_ours(n, in, out, ex, &count))
+		return REAL(select)(n, in, out, ex, timeout);
+	if (!timeout)
+		return edge(engine_select(n, count, in, out, ex, NULL, NULL));
+	if (timeout->tv_sec < 0 || timeout->tv_usec < 0)
+		return edge(-EINVAL);
+	struct timespec start,
+	    ts = {timeout->tv_sec + timeout->tv_usec / 1000000, timeout->tv_usec % 1000000 * 1000};
+	clock_gettime(CLOCK_MONOTONIC, &start);
+	int r = engine_select(n, count, in, out, ex, &ts, NULL);
+	timeout_left(timeout, &ts, &start);
+	return edge(r);
+}
+
+int wrap_pselect(int n, fd_set *in, fd_set *out, fd_set *ex, const struct timespec *timeout,
+		 const sigset_t *mask)
+{
+	unsigned count;
+	if (!select_is_ours(n, in, out, ex, &count))
+		return REAL(pselect)(n, in, out, ex, timeout, mask);
+	if (!timespec_valid(timeout))
+		return edge(-EINVAL);
+	return edge(engine_select(n, count, in, out, ex, timeout, mask));
+}
