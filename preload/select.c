@@ -1,11 +1,20 @@
 /*
  * select, pselect: expressed through poll with Linux's own table of which poll events make an fd
  * readable, writable, exceptional. Sets without an engine fd go to the kernel as they are.
+ *
+ * But poll always tells POLLERR and POLLHUP, and select sleeps through them when no set is about
+ * them: a pipe at its end in the exceptional set alone would have poll return at once, for ever.
+ * Such an fd is muted: for the rest of the call an epoll of its own watches it edge-triggered, which
+ * wakes only when something happens there. After each such edge all are looked at without waiting.
  */
 #include "shim.h"
 #include "waits.h"
 
+#include "base/fd.h"
+#include "base/sys.h"
+
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/time.h>
 
 /* fs/select.c of Linux: what makes an fd readable, writable, exceptional. */
@@ -57,30 +66,39 @@ static unsigned select_count(int n, const fd_set *in, const fd_set *out, const f
 	return count;
 }
 
-static void select_fill(struct mixed *m, int n, const fd_set *in, const fd_set *out,
-			const fd_set *ex)
+static void select_fill(struct mixed *m, unsigned count, int n, const fd_set *in,
+			const fd_set *out, const fd_set *ex)
 {
 	unsigned i = 0;
-	for (int fd = 0; fd < n && i < m->n; fd++) {
+	for (int fd = 0; fd < n && i < count; fd++) {
 		short events = (set_has(in, fd) ? SELECT_IN : 0) |
 			       (set_has(out, fd) ? SELECT_OUT : 0) |
 			       (set_has(ex, fd) ? SELECT_EX : 0);
-		if (events)
-			mixed_set(m, i++, fd, events);
+		if (!events)
+			continue;
+		mixed_set(m, i, fd, events);
+		m->fds[i++].exact = true;
 	}
 }
 
+/* Of what poll told: what is select's, of the sets in which the fd is. */
+static short select_told(const struct sock_pollfd *p)
+{
+	return p->revents & (p->events | POLLNVAL);
+}
+
 /* The results replace the sets. Returns the bits set, or -EBADF for an fd that is not open. */
-static int select_results(struct mixed *m, int n, fd_set *in, fd_set *out, fd_set *ex)
+static int select_results(struct mixed *m, unsigned count, int n, fd_set *in, fd_set *out,
+			  fd_set *ex)
 {
 	int bits = 0;
-	for (unsigned i = 0; i < m->n; i++)
+	for (unsigned i = 0; i < count; i++)
 		if (m->fds[i].revents & POLLNVAL)
 			return -EBADF;
 	set_clear(in, n);
 	set_clear(out, n);
 	set_clear(ex, n);
-	for (unsigned i = 0; i < m->n; i++) {
+	for (unsigned i = 0; i < count; i++) {
 		struct sock_pollfd *p = &m->fds[i];
 		if ((p->events & SELECT_IN & ~POLLERR) && (p->revents & SELECT_IN))
 			set_add(in, p->fd), bits++;
@@ -92,17 +110,139 @@ static int select_results(struct mixed *m, int n, fd_set *in, fd_set *out, fd_se
 	return bits;
 }
 
+/* ---- muting ---- */
+
+#define EDGES_MAX 16
+
+/* A muted fd is its own complement, which is negative: poll ignores it. */
+static void unmute_all(struct mixed *m, unsigned count)
+{
+	for (unsigned i = 0; i < count; i++)
+		if (m->fds[i].fd < 0)
+			m->fds[i].fd = ~m->fds[i].fd;
+}
+
+static void mute_idle(struct mixed *m, unsigned count)
+{
+	for (unsigned i = 0; i < count; i++)
+		if (m->fds[i].revents && !m->fds[i].sock)
+			m->fds[i].fd = ~m->fds[i].fd;
+}
+
+/* Watches what told nothing of select's. Returns how many are new to the epoll, or -ENOMEM. */
+static int watch_edges(struct mixed *m, unsigned count)
+{
+	struct sock_pollfd *edges = &m->fds[count];
+	int n = 0;
+	if (edges->fd < 0)
+		edges->fd = fd_move_high(sys_epoll_create1(EPOLL_CLOEXEC));
+	if (edges->fd < 0)
+		return -ENOMEM;
+	for (unsigned i = 0; i < count; i++) {
+		struct sock_pollfd *p = &m->fds[i];
+		struct epoll_event ev = {.events = (uint32_t)p->events | EPOLLET};
+		if (!p->revents || p->sock)
+			continue;
+		int r = sys_epoll_ctl(edges->fd, EPOLL_CTL_ADD, p->fd, &ev);
+		if (r < 0 && r != -EEXIST)
+			return -ENOMEM;
+		n += r == 0;
+	}
+	return n;
+}
+
+static void drain_edges(int epfd)
+{
+	struct epoll_event evs[EDGES_MAX];
+	while (sys_epoll_pwait(epfd, evs, EDGES_MAX, 0, NULL) == EDGES_MAX)
+		;
+}
+
+/* ---- the wait ---- */
+
+#define NS_PER_S 1000000000L
+
+static const struct timespec *deadline_after(const struct timespec *timeout, struct timespec *end)
+{
+	if (!timeout)
+		return NULL;
+	clock_gettime(CLOCK_MONOTONIC, end);
+	if (__builtin_add_overflow(end->tv_sec, timeout->tv_sec, &end->tv_sec))
+		return NULL;
+	end->tv_nsec += timeout->tv_nsec; /* up to two seconds of them: time_left carries */
+	return end;
+}
+
+static const struct timespec *time_left(const struct timespec *deadline, struct timespec *left)
+{
+	if (!deadline)
+		return NULL;
+	clock_gettime(CLOCK_MONOTONIC, left);
+	left->tv_sec = deadline->tv_sec - left->tv_sec;
+	left->tv_nsec = deadline->tv_nsec - left->tv_nsec;
+	if (left->tv_nsec < 0) {
+		left->tv_nsec += NS_PER_S;
+		left->tv_sec--;
+	} else if (left->tv_nsec >= NS_PER_S) {
+		left->tv_nsec -= NS_PER_S;
+		left->tv_sec++;
+	}
+	if (left->tv_sec < 0)
+		*left = (struct timespec){0, 0};
+	return left;
+}
+
+static bool any_told(const struct mixed *m, unsigned count)
+{
+	for (unsigned i = 0; i < count; i++)
+		if (select_told(&m->fds[i]))
+			return true;
+	return false;
+}
+
+/* 0: something is to be told, or the time is over. */
+static int select_wait(struct mixed *m, unsigned count, const struct timespec *timeout,
+		       const sigset_t *mask)
+{
+	static const struct timespec at_once;
+	struct timespec end, left;
+	const struct timespec *deadline = deadline_after(timeout, &end);
+	bool look = false; /* all of them, without waiting */
+	int r = sock_poll(m->fds, count, timeout, mask);
+	if (r <= 0 || any_told(m, count))
+		return r < 0 ? r : 0;
+	for (;;) {
+		int fresh = watch_edges(m, count);
+		if (fresh < 0)
+			return fresh;
+		if (!look || fresh) {
+			drain_edges(m->fds[count].fd);
+			unmute_all(m, count);
+			look = true;
+		} else {
+			mute_idle(m, count);
+			look = false;
+		}
+		r = sock_poll(m->fds, count + 1, look ? &at_once : time_left(deadline, &left),
+			      look ? NULL : mask);
+		if (r < 0 || (r == 0 && !look) || any_told(m, count))
+			return r < 0 ? r : 0;
+	}
+}
+
 static int engine_select(int n, unsigned count, fd_set *in, fd_set *out, fd_set *ex,
 			 const struct timespec *timeout, const sigset_t *mask)
 {
 	struct mixed m;
-	int r = mixed_begin(&m, count);
+	int r = mixed_begin(&m, count + 1);
 	if (r < 0)
 		return r;
-	select_fill(&m, n, in, out, ex);
-	r = sock_poll(m.fds, count, timeout, mask);
-	if (r >= 0)
-		r = select_results(&m, n, in, out, ex);
+	select_fill(&m, count, n, in, out, ex);
+	mixed_set(&m, count, -1, POLLIN); /* what is muted */
+	r = select_wait(&m, count, timeout, mask);
+	if (r == 0)
+		r = select_results(&m, count, n, in, out, ex);
+	fd_close(m.fds[count].fd);
 	mixed_end(&m);
 	return r;
 }

@@ -96,7 +96,8 @@ static unsigned poll_call_check(struct engine *e, struct poll_call *c)
 	unsigned ready = 0;
 	for (unsigned i = 0; i < c->n; i++) {
 		struct sock_pollfd *f = &c->fds[i];
-		f->revents = f->sock ? sock_mask(e, f->sock) & (f->events | POLLERR | POLLHUP | POLLNVAL) : 0;
+		short always = f->exact ? POLLNVAL : POLLERR | POLLHUP | POLLNVAL;
+		f->revents = f->sock ? sock_mask(e, f->sock) & (f->events | always) : 0;
 	}
 	for (unsigned i = 0; i < c->n_kernel; i++)
 		c->fds[c->kernel_index[i]].revents |= c->kernel[i].revents;

@@ -112,6 +112,7 @@ struct sock_pollfd { /* poll(2) over engine and kernel fds mixed */
 	struct sock *sock; /* NULL: kernel fd in `fd` */
 	int fd;            /* negative with sock NULL: ignored */
 	short events, revents;
+	bool exact; /* of an engine socket: only `events`, not POLLERR and POLLHUP always (select) */
 };
 /* Returns how many have revents, 0 at timeout, -EINTR, -ENOMEM, -EINVAL. timeout NULL: for ever. `mask` as ppoll. */
 int sock_poll(struct sock_pollfd *fds, unsigned n, const struct timespec *timeout, const sigset_t *mask);

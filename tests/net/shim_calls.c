@@ -36,6 +36,7 @@
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <linux/close_range.h>
+#include <termios.h>
 #include <unistd.h>
 
 #ifdef SYS_epoll_wait
@@ -390,6 +391,47 @@ static short poll1(int fd, short events)
 	return poll(&p, 1, 1000) < 0 ? -1 : p.revents;
 }
 
+/* The slave of a pseudo-terminal is opened again and flushed: the master in packet mode is told. */
+static void *flush_slave(void *name)
+{
+	int slave = open(name, O_RDWR | O_NOCTTY);
+	tcflush(slave, TCIFLUSH);
+	return (void *)(intptr_t)slave;
+}
+
+/* What poll always tells, and select only of fds in whose set it is. */
+static void select_hung_up(int s)
+{
+	int fds[2], on = 1, master = posix_openpt(O_RDWR | O_NOCTTY);
+	fd_set in, ex;
+	void *slave;
+	pthread_t thread;
+	struct timeval tv = {0, 20000};
+	SAY(pipe(fds));
+	close(fds[1]);
+	SAY(grantpt(master) + unlockpt(master) + ioctl(master, TIOCPKT, &on));
+	close(open(ptsname(master), O_RDWR | O_NOCTTY));
+	SAY(poll1(master, 0) & POLLHUP);
+	FD_ZERO(&in);
+	FD_ZERO(&ex);
+	FD_SET(s, &in);
+	FD_SET(fds[0], &ex);
+	FD_SET(master, &ex);
+	SAY(select(100, &in, NULL, &ex, &tv));
+	SAY(tv.tv_sec * 1000000 + tv.tv_usec);
+	FD_SET(s, &in);
+	FD_SET(fds[0], &ex);
+	FD_SET(master, &ex);
+	SAY(pthread_create(&thread, NULL, flush_slave, ptsname(master)));
+	tv = (struct timeval){10, 0};
+	SAY(select(100, &in, NULL, &ex, &tv));
+	SAY(FD_ISSET(s, &in) + 2 * FD_ISSET(fds[0], &ex) + 4 * FD_ISSET(master, &ex));
+	pthread_join(thread, &slave);
+	close((int)(intptr_t)slave);
+	close(master);
+	close(fds[0]);
+}
+
 static void polls(void)
 {
 	int c, s, fds[2];
@@ -440,6 +482,7 @@ static void polls(void)
 	FD_CLR(50, &in);
 	SAY(pselect(100, &in, NULL, NULL, &ts, NULL) == 0);
 	SAY(select(-1, NULL, NULL, NULL, &zero));
+	select_hung_up(s);
 	SAY(shutdown(c, SHUT_WR));
 	wait_readable(s);
 	SAY(poll1(s, POLLIN | POLLRDHUP));
