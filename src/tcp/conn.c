@@ -125,8 +125,6 @@ void conn_establish(struct tcp_conn *c, int64_t now)
 	c->events |= TCP_EV_CONNECTED;
 	c->syn_due = false;
 	c->backoff = c->rtx_count = 0;
-	if (c->syn_retransmitted)
-		rtt_after_lost_syn(c);
 	timer_stop_rtx(c);
 	negotiate_mss(c);
 	c->cwnd = initial_window(c);

@@ -16,24 +16,9 @@ static bool ack_of_syn(struct tcp_conn *c, int64_t now, const struct tcp_segment
 	c->max_snd_wnd = max_u32(c->max_snd_wnd, c->snd_wnd);
 	c->snd_wl1 = seg->seq;
 	c->snd_wl2 = seg->ack;
-	if (!c->syn_retransmitted) {
-		c->handshake_rtt_us = now - c->rtt_at > 0 ? now - c->rtt_at : 1;
-		rtt_sample(c, c->handshake_rtt_us);
-	}
-	c->rtt_timing = false;
+	rtt_handshake(c, now, seg);
 	conn_establish(c, now);
 	return true;
-}
-
-/* RFC 7323's RTTM, for every ACK of new data; 0: it tells nothing. */
-static uint32_t rtt_by_timestamp(const struct tcp_conn *c, int64_t now, const struct tcp_segment *seg)
-{
-	if (!c->ts_on || !(seg->has & SEG_HAS_TIMESTAMPS) || !seg->ts_ecr)
-		return 0;
-	uint32_t ticks = tcp_ts_now(now, c->ts_offset) - seg->ts_ecr;
-	if (ticks >= (uint32_t)(c->stack->config.rto_max_us / TCP_TS_TICK_US))
-		return 0; /* a peer's nonsense */
-	return ticks ? ticks * TCP_TS_TICK_US : TCP_TS_TICK_US / 2;
 }
 
 /* The RTT, by the timed segment; or by timestamps when retransmissions made that ambiguous. Congestion control gets whichever there is. */

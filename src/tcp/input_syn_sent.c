@@ -28,11 +28,7 @@ static void on_old_ack(struct tcp_conn *c, int64_t now, uint32_t ack)
 static void on_syn_ack(struct tcp_conn *c, int64_t now, const struct tcp_segment *seg)
 {
 	c->snd_una = seg->ack;
-	if (!c->syn_retransmitted) { /* Karn; the handshake's RTT is the first sample */
-		c->handshake_rtt_us = now - c->rtt_at > 0 ? now - c->rtt_at : 1;
-		rtt_sample(c, c->handshake_rtt_us);
-	}
-	c->rtt_timing = false;
+	rtt_handshake(c, now, seg);
 	conn_establish(c, now);
 	c->ack_due = true;
 }

@@ -31,11 +31,31 @@ void rtt_sample(struct tcp_conn *c, uint32_t r)
 	c->rto_us = rto < config->rto_max_us ? rto : config->rto_max_us;
 }
 
-/* (5.7): "If the timer expires awaiting the ACK of a SYN segment and the TCP implementation is using an RTO less than
-   3 seconds, the RTO MUST be re-initialized to 3 seconds when data transmission begins". */
-void rtt_after_lost_syn(struct tcp_conn *c)
+uint32_t rtt_by_timestamp(const struct tcp_conn *c, int64_t now, const struct tcp_segment *seg)
 {
-	if (c->rto_us < RTO_AFTER_LOST_SYN_US)
+	if (!c->ts_on || !(seg->has & SEG_HAS_TIMESTAMPS) || !seg->ts_ecr)
+		return 0;
+	uint32_t ticks = tcp_ts_now(now, c->ts_offset) - seg->ts_ecr;
+	if (ticks >= (uint32_t)(c->stack->config.rto_max_us / TCP_TS_TICK_US))
+		return 0; /* a peer's nonsense */
+	return ticks ? ticks * TCP_TS_TICK_US : TCP_TS_TICK_US / 2;
+}
+
+/*
+ * (5.7): "If the timer expires awaiting the ACK of a SYN segment and the TCP implementation is using an RTO less than
+ * 3 seconds, the RTO MUST be re-initialized to 3 seconds when data transmission begins". That is for a path of which nothing is
+ * known, since Karn forbids the sample; a timestamp that comes back tells which SYN was answered, and (2.2) applies.
+ */
+void rtt_handshake(struct tcp_conn *c, int64_t now, const struct tcp_segment *seg)
+{
+	c->rtt_timing = false;
+	if (!c->syn_retransmitted)
+		c->handshake_rtt_us = now - c->rtt_at > 0 ? now - c->rtt_at : 1;
+	else
+		c->handshake_rtt_us = rtt_by_timestamp(c, now, seg);
+	if (c->handshake_rtt_us)
+		rtt_sample(c, c->handshake_rtt_us);
+	else if (c->rto_us < RTO_AFTER_LOST_SYN_US)
 		c->rto_us = RTO_AFTER_LOST_SYN_US;
 }
 

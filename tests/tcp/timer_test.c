@@ -168,6 +168,29 @@ START_TEST(RFC6298_5_7_after_a_lost_syn)
 }
 END_TEST
 
+/* Timestamps tell which of the two SYNs, or SYN-ACKs, was answered: (2.2) and (2.4) set the RTO, not (5.7). */
+START_TEST(RFC6298_2_2_after_a_lost_syn_with_timestamps)
+{
+	struct harness *h = h_new(H_TS | (_i ? H_ACTIVE : 0));
+	h_enter(h, _i ? TCPS_SYN_SENT : TCPS_SYN_RECEIVED);
+	h_next(h);
+	const struct h_out *again = h_expect(h, _i ? SEG_SYN : SEG_SYN | SEG_ACK, 0, _i ? 0 : 1, 0);
+	h_advance(h, 20000);
+	struct tcp_segment s = _i ? h_syn(h, SEG_SYN | SEG_ACK) : h_seg(h, SEG_ACK, 0, 1, 0);
+	h->peer_nxt = 1;
+	s.ts_ecr = again->seg.ts_val;
+	h_input(h, &s);
+	h_state(h, TCPS_ESTABLISHED);
+	ck_assert_int_eq(h_status(h).srtt_us, 20000);
+	h_drain(h);
+	h_send(h, 100);
+	h_drain(h);
+	ck_assert_int_eq(h_next(h), 20000 + h->stack.config.rto_min_us);
+	h_drain(h);
+	h_free(h);
+}
+END_TEST
+
 /* ---- giving up ---- */
 
 /* MUST-20: at R2 the connection is closed; MUST-21: which the application may set (RFC 5482). */
@@ -575,6 +598,7 @@ int main(void)
 	tcase_add_test(tc, MUST_18_karn_keeps_the_backoff);
 	tcase_add_test(tc, RFC7323_sample_from_a_retransmission);
 	tcase_add_test(tc, RFC6298_5_7_after_a_lost_syn);
+	tcase_add_loop_test(tc, RFC6298_2_2_after_a_lost_syn_with_timestamps, 0, 2);
 	suite_add_tcase(s, tc);
 	tc = tcase_create("giving up");
 	tcase_add_loop_test(tc, MUST_20_retransmission_ends, 0, 2);
