@@ -7,7 +7,8 @@
  *   POP3 (RFC 1939): QUIT and its "+OK"
  *   IMAP (RFC 9051 §7.1.5): "* BYE", then the tagged OK
  *
- * Only the beginning of each line is looked at; RESP's values are passed over by count, unless they are as long as "QUIT": RESP's QUIT is the two lines "$4", "QUIT". A line
+ * Only the beginning of each line is looked at; RESP's values are passed over by count, unless they are as long as "QUIT": RESP's QUIT is the two lines "$4", "QUIT". Since only
+ * what is said last counts, of a large piece only the tail is looked at, and of what redis and memcached answer only whether a line ends. A line
  * within a value or a message may look like a goodbye: then a close that follows at once is taken for expected, and held for a bounded while.
  *
  * Who speaks first must begin as these protocols do: a word of letters, or a reply's code. Anything else is not of theirs: silent for good.
@@ -29,6 +30,7 @@ enum {
 #define CODE_LENGTH  3
 #define QUIT_LENGTH  4
 #define CRLF_LENGTH  2
+#define TAIL_BYTES   128 /* of a piece of more than twice as much: goodbyes are shorter */
 
 /* What a line begins with, in lower case, up to its first blank or its end. */
 enum { IN_QUIT, IN_WORDS };
@@ -47,7 +49,7 @@ static void line_start(struct line_half *h, unsigned n_words)
 void lines_start(struct reader *r, bool resp)
 {
 	r->lines.in = (struct line_half){.resp = resp, .last = LAST_OTHER};
-	r->lines.out = r->lines.in;
+	r->lines.out = (struct line_half){.last = LAST_OTHER};
 	line_start(&r->lines.in, IN_WORDS);
 	line_start(&r->lines.out, OUT_WORDS);
 	struct line_half *first = r->speaks_first ? &r->lines.out : &r->lines.in;
@@ -65,7 +67,14 @@ static bool may_begin(const struct reader *r, struct line_half *h, uint8_t c)
 	return r->speaks_first ? c > ' ' && c < 0x7f : (c >= 'a' && c <= 'z') || c == '_';
 }
 
-/* What of n bytes tells nothing: of a value, or of the rest of a line. */
+/* Between the beginnings of two lines: the rest of one that is of no interest. */
+static void pass_rest(struct line_half *h)
+{
+	h->state = LINE_REST;
+	word_start(&h->match, 0);
+}
+
+/* What of n bytes tells nothing: of a value, before the tail, or of the rest of a line. */
 static size_t pass_over(struct line_half *h, const uint8_t *p, size_t n, unsigned n_words)
 {
 	if (h->state == LINE_VALUE) {
@@ -75,17 +84,22 @@ static size_t pass_over(struct line_half *h, const uint8_t *p, size_t n, unsigne
 			line_start(h, n_words);
 		return k;
 	}
+	if (n > 2 * TAIL_BYTES && (h->state == LINE_WORD || h->state == LINE_REST)) {
+		pass_rest(h);
+		h->last = LAST_OTHER;
+		return n - TAIL_BYTES;
+	}
 	if (h->state != LINE_REST || h->match.mask)
 		return 0;
 	const uint8_t *end = memchr(p, '\n', n);
 	return end ? (size_t)(end - p) : n;
 }
 
-static void count_byte(struct line_half *h, uint8_t c, unsigned n_words)
+static void count_byte(struct line_half *h, uint8_t c)
 {
 	if (c == '\n') {
 		bool is_quit_perhaps = h->left == QUIT_LENGTH;
-		line_start(h, n_words);
+		line_start(h, IN_WORDS);
 		if (!is_quit_perhaps) {
 			h->state = LINE_VALUE;
 			h->left += CRLF_LENGTH;
@@ -93,8 +107,7 @@ static void count_byte(struct line_half *h, uint8_t c, unsigned n_words)
 	} else if (c >= '0' && c <= '9' && h->left < UINT64_MAX / 16) {
 		h->left = h->left * 10 + (c - '0');
 	} else if (c != '\r') {
-		h->state = LINE_REST; /* "$-1" has no value */
-		word_start(&h->match, 0);
+		pass_rest(h); /* "$-1" has no value */
 	}
 }
 
@@ -147,14 +160,13 @@ static void leave_unknown(struct line_half *h)
 static void in_byte(struct reader *r, struct line_half *h, uint8_t c)
 {
 	if (h->state == LINE_COUNT) {
-		count_byte(h, c, IN_WORDS);
+		count_byte(h, c);
 		return;
 	}
 	if (h->state <= LINE_WORD) {
 		if (ends_word(c)) {
 			h->last = in_meaning(h);
-			h->state = LINE_REST;
-			word_start(&h->match, 0);
+			pass_rest(h);
 		} else {
 			word_of_line(r, h, c);
 			word_byte(&h->match, in_words, IN_WORDS, c);
@@ -182,10 +194,6 @@ static const char *const bye_words[] = {"bye"};
 
 static void out_byte(struct reader *r, struct line_half *h, uint8_t c)
 {
-	if (h->state == LINE_COUNT) {
-		count_byte(h, c, OUT_WORDS);
-		return;
-	}
 	if (h->state <= LINE_WORD && ends_word(c)) {
 		h->last = out_meaning(h);
 		bool star = c == ' ' && word_end(&h->match, out_words) == OUT_STAR;
@@ -207,6 +215,13 @@ static void out_byte(struct reader *r, struct line_half *h, uint8_t c)
 void lines_out(struct reader *r, const uint8_t *p, size_t n)
 {
 	struct line_half *h = &r->lines.out;
+	if (!r->speaks_first) { /* redis, memcached: the client's QUIT tells all */
+		if (p[n - 1] == '\n')
+			line_start(h, OUT_WORDS);
+		else
+			pass_rest(h);
+		return;
+	}
 	for (size_t i = 0; i < n && r->kind == READER_KIND_LINES;) {
 		size_t k = pass_over(h, p + i, n - i, OUT_WORDS);
 		if (k == 0)

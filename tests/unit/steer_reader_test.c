@@ -24,6 +24,9 @@ struct talk {
 #define CLOSING "GET / HTTP/1.1\r\nConnection: close\r\n\r\n"
 #define OK      "HTTP/1.1 200 OK\r\n"
 #define SHUT    "Connection: close\r\n"
+#define X16     "xxxxxxxxxxxxxxxx"
+#define X128    X16 X16 X16 X16 X16 X16 X16 X16
+#define X512    X128 X128 X128 X128
 
 static const struct talk talks[] = {
 	/* HTTP: length */
@@ -111,7 +114,8 @@ static const struct talk talks[] = {
 	{"redis, QUIT after a value", OVER, false, {"*2\r\n$3\r\nGET\r\n$1\r\nk\r\n", "$3\r\na\nb\r\n", "*1\r\n$4\r\nQUIT\r\n", "+OK\r\n"}},
 	{"redis, no value", OVER, false, {"*2\r\n$3\r\nGET\r\n$1\r\nk\r\n", "$-1\r\n", "*1\r\n$4\r\nQUIT\r\n", "+OK\r\n"}},
 	{"redis, an empty value", OVER, false, {"*2\r\n$3\r\nGET\r\n$1\r\nk\r\n", "$0\r\n\r\n", "*1\r\n$4\r\nQUIT\r\n", "+OK\r\n"}},
-	{"redis, within a value", SILENT, false, {"*1\r\n$4\r\nQUIT\r\n", "$9\r\n+OK\r\n"}},
+	{"redis, within a line", SILENT, false, {"*1\r\n$4\r\nQUIT\r\n", "+O"}},
+	{"redis QUIT behind a long value", OVER, false, {"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$512\r\n" X512 "\r\n*1\r\n$4\r\nQUIT\r\n", "+OK\r\n+OK\r\n"}},
 	{"redis, a length beyond 2^64", SILENT, false, {"*1\r\n$18446744073709551620\r\nabc"}},
 	/* none of theirs, however it goes on */
 	{"a cookie", SILENT, false, {"x7qk2mzzt3abcdefghijklmnopqrstuvwxyz\nquit\r\n"}},
@@ -120,6 +124,8 @@ static const struct talk talks[] = {
 	/* memcached */
 	{"memcached quit", OVER, false, {"get a\r\n", "END\r\n", "quit\r\n"}},
 	{"memcached", SILENT, false, {"get a\r\n", "END\r\n"}},
+	{"memcached quit behind a long value", OVER, false, {"get a\r\n", "END\r\n", "set a 0 0 512\r\n" X512 "\r\nquit\r\n", "STORED\r\n"}},
+	{"memcached, a long value behind quit", SILENT, false, {"get a\r\n", "END\r\n", "quit\r\nset a 0 0 512\r\n" X512 "\r\n"}},
 	/* SMTP, FTP */
 	{"SMTP 221", OVER, true, {"220 mail ready\r\n", "QUIT\r\n", "221 bye\r\n"}},
 	{"SMTP 221 of two lines", OVER, true, {"220-mail\r\n220 ready\r\n", "QUIT\r\n", "221-so long\r\n221 bye\r\n"}},
@@ -128,6 +134,8 @@ static const struct talk talks[] = {
 	{"SMTP 421 at once", OVER, true, {"421 busy\r\n"}},
 	{"SMTP 250", SILENT, true, {"220 mail ready\r\n", "EHLO x\r\n", "250 x\r\n"}},
 	{"SMTP, went on", SILENT, true, {"220 x\r\n", "QUIT\r\n", "221 bye\r\n", "EHLO x\r\n"}},
+	{"SMTP, a long line behind 221", SILENT, true, {"220 x\r\n", "QUIT\r\n", "221 bye\r\n" X512 "\r\n"}},
+	{"SMTP 221 behind a long line", OVER, true, {"220 x\r\n", "QUIT\r\n", "250 " X512 "\r\n221 bye\r\n"}},
 	{"SMTP, half a line", SILENT, true, {"220 x\r\n", "QUIT\r\n", "221 by"}},
 	/* POP3, IMAP */
 	{"POP3", OVER, true, {"+OK ready\r\n", "STAT\r\n", "+OK 1 2\r\n", "QUIT\r\n", "+OK bye\r\n"}},
