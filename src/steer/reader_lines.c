@@ -75,13 +75,13 @@ static void pass_rest(struct line_half *h)
 }
 
 /* What of n bytes tells nothing: of a value, before the tail, or of the rest of a line. */
-static size_t pass_over(struct line_half *h, const uint8_t *p, size_t n, unsigned n_words)
+static size_t pass_over(struct line_half *h, const uint8_t *p, size_t n)
 {
 	if (h->state == LINE_VALUE) {
 		size_t k = h->left < n ? (size_t)h->left : n;
 		h->left -= k;
 		if (h->left == 0)
-			line_start(h, n_words);
+			line_start(h, IN_WORDS); /* only RESP's commands have values */
 		return k;
 	}
 	if (n > 2 * TAIL_BYTES && (h->state == LINE_WORD || h->state == LINE_REST)) {
@@ -182,7 +182,7 @@ void lines_in(struct reader *r, const uint8_t *p, size_t n)
 	struct line_half *h = &r->lines.in;
 	r->lines.out.last = LAST_OTHER; /* what was said before is no answer to this */
 	for (size_t i = 0; i < n && r->kind == READER_KIND_LINES;) {
-		size_t k = pass_over(h, p + i, n - i, IN_WORDS);
+		size_t k = pass_over(h, p + i, n - i);
 		if (k == 0)
 			in_byte(r, h, lower(p[i++]));
 		i += k;
@@ -223,7 +223,7 @@ void lines_out(struct reader *r, const uint8_t *p, size_t n)
 		return;
 	}
 	for (size_t i = 0; i < n && r->kind == READER_KIND_LINES;) {
-		size_t k = pass_over(h, p + i, n - i, OUT_WORDS);
+		size_t k = pass_over(h, p + i, n - i);
 		if (k == 0)
 			out_byte(r, h, lower(p[i++]));
 		i += k;
