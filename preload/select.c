@@ -22,6 +22,7 @@
 #define SELECT_OUT (POLLWRBAND | POLLWRNORM | POLLOUT | POLLERR)
 #define SELECT_EX  POLLPRI
 
+#define NS_PER_S   1000000000L
 #define WORD_BITS  (8 * (int)sizeof(unsigned long))
 
 /* Sets may be larger than fd_set (FD_SETSIZE): they are arrays of words. */
@@ -160,26 +161,27 @@ static void drain_edges(int epfd)
 
 /* ---- the wait ---- */
 
-#define NS_PER_S 1000000000L
+/* How long a call may take. */
+struct span {
+	const struct timespec *total; /* NULL: for ever */
+	struct timespec start;
+};
 
-static const struct timespec *deadline_after(const struct timespec *timeout, struct timespec *end)
+static void span_begin(struct span *s, const struct timespec *total)
 {
-	if (!timeout)
-		return NULL;
-	clock_gettime(CLOCK_MONOTONIC, end);
-	if (__builtin_add_overflow(end->tv_sec, timeout->tv_sec, &end->tv_sec))
-		return NULL;
-	end->tv_nsec += timeout->tv_nsec; /* up to two seconds of them: time_left carries */
-	return end;
+	s->total = total;
+	if (total)
+		clock_gettime(CLOCK_MONOTONIC, &s->start);
 }
 
-static const struct timespec *time_left(const struct timespec *deadline, struct timespec *left)
+static const struct timespec *span_left(const struct span *s, struct timespec *left)
 {
-	if (!deadline)
+	struct timespec now;
+	if (!s->total)
 		return NULL;
-	clock_gettime(CLOCK_MONOTONIC, left);
-	left->tv_sec = deadline->tv_sec - left->tv_sec;
-	left->tv_nsec = deadline->tv_nsec - left->tv_nsec;
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	left->tv_sec = s->total->tv_sec - (now.tv_sec - s->start.tv_sec);
+	left->tv_nsec = s->total->tv_nsec - (now.tv_nsec - s->start.tv_nsec);
 	if (left->tv_nsec < 0) {
 		left->tv_nsec += NS_PER_S;
 		left->tv_sec--;
@@ -201,14 +203,13 @@ static bool any_told(const struct mixed *m, unsigned count)
 }
 
 /* 0: something is to be told, or the time is over. */
-static int select_wait(struct mixed *m, unsigned count, const struct timespec *timeout,
+static int select_wait(struct mixed *m, unsigned count, const struct span *span,
 		       const sigset_t *mask)
 {
 	static const struct timespec at_once;
-	struct timespec end, left;
-	const struct timespec *deadline = deadline_after(timeout, &end);
+	struct timespec left;
 	bool look = false; /* all of them, without waiting */
-	int r = sock_poll(m->fds, count, timeout, mask);
+	int r = sock_poll(m->fds, count, span->total, mask);
 	if (r <= 0 || any_told(m, count))
 		return r < 0 ? r : 0;
 	for (;;) {
@@ -223,7 +224,7 @@ static int select_wait(struct mixed *m, unsigned count, const struct timespec *t
 			mute_idle(m, count);
 			look = false;
 		}
-		r = sock_poll(m->fds, count + 1, look ? &at_once : time_left(deadline, &left),
+		r = sock_poll(m->fds, count + 1, look ? &at_once : span_left(span, &left),
 			      look ? NULL : mask);
 		if (r < 0 || (r == 0 && !look) || any_told(m, count))
 			return r < 0 ? r : 0;
@@ -231,7 +232,7 @@ static int select_wait(struct mixed *m, unsigned count, const struct timespec *t
 }
 
 static int engine_select(int n, unsigned count, fd_set *in, fd_set *out, fd_set *ex,
-			 const struct timespec *timeout, const sigset_t *mask)
+			 const struct span *span, const sigset_t *mask)
 {
 	struct mixed m;
 	int r = mixed_begin(&m, count + 1);
@@ -239,7 +240,7 @@ static int engine_select(int n, unsigned count, fd_set *in, fd_set *out, fd_set 
 		return r;
 	select_fill(&m, count, n, in, out, ex);
 	mixed_set(&m, count, -1, POLLIN); /* what is muted */
-	r = select_wait(&m, count, timeout, mask);
+	r = select_wait(&m, count, span, mask);
 	if (r == 0)
 		r = select_results(&m, count, n, in, out, ex);
 	fd_close(m.fds[count].fd);
@@ -256,33 +257,22 @@ static bool select_is_ours(int n, fd_set *in, fd_set *out, fd_set *ex, unsigned 
 	return engine;
 }
 
-/* Linux's select leaves what remained of the timeout in it. */
-static void timeout_left(struct timeval *timeout, const struct timespec *total,
-			 const struct timespec *start)
-{
-	struct timespec now;
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	int64_t left = (total->tv_sec - (now.tv_sec - start->tv_sec)) * 1000000 +
-		       (total->tv_nsec - (now.tv_nsec - start->tv_nsec)) / 1000;
-	if (left < 0)
-		left = 0;
-	*timeout = (struct timeval){left / 1000000, left % 1000000};
-}
-
 int wrap_select(int n, fd_set *in, fd_set *out, fd_set *ex, struct timeval *timeout)
 {
 	unsigned count;
 	if (!select_is_ours(n, in, out, ex, &count))
 		return REAL(select)(n, in, out, ex, timeout);
-	if (!timeout)
-		return edge(engine_select(n, count, in, out, ex, NULL, NULL));
-	if (timeout->tv_sec < 0 || timeout->tv_usec < 0)
+	if (timeout && (timeout->tv_sec < 0 || timeout->tv_usec < 0))
 		return edge(-EINVAL);
-	struct timespec start,
-	    ts = {timeout->tv_sec + timeout->tv_usec / 1000000, timeout->tv_usec % 1000000 * 1000};
-	clock_gettime(CLOCK_MONOTONIC, &start);
-	int r = engine_select(n, count, in, out, ex, &ts, NULL);
-	timeout_left(timeout, &ts, &start);
+	struct timespec total, left;
+	if (timeout)
+		total = (struct timespec){timeout->tv_sec + timeout->tv_usec / 1000000,
+					  timeout->tv_usec % 1000000 * 1000};
+	struct span span;
+	span_begin(&span, timeout ? &total : NULL);
+	int r = engine_select(n, count, in, out, ex, &span, NULL);
+	if (span_left(&span, &left)) /* Linux's select leaves it there */
+		*timeout = (struct timeval){left.tv_sec, left.tv_nsec / 1000};
 	return edge(r);
 }
 
@@ -294,5 +284,7 @@ int wrap_pselect(int n, fd_set *in, fd_set *out, fd_set *ex, const struct timesp
 		return REAL(pselect)(n, in, out, ex, timeout, mask);
 	if (!timespec_valid(timeout))
 		return edge(-EINVAL);
-	return edge(engine_select(n, count, in, out, ex, timeout, mask));
+	struct span span;
+	span_begin(&span, timeout);
+	return edge(engine_select(n, count, in, out, ex, &span, mask));
 }
