@@ -92,7 +92,8 @@ static bool any_engine_fd(const struct pollfd *fds, nfds_t n)
 static bool nfds_too_many(nfds_t n)
 {
 	struct rlimit limit;
-	return n > MIXED_ON_STACK && sys_call(SYS_prlimit64, 0, RLIMIT_NOFILE, NULL, &limit, 0, 0) == 0 &&
+	return n > MIXED_ON_STACK &&
+	       sys_call(SYS_prlimit64, 0, RLIMIT_NOFILE, NULL, &limit, 0, 0) == 0 &&
 	       n > limit.rlim_cur;
 }
 
