@@ -28,8 +28,9 @@ allowed() {
 	ip) echo 'wire/* link/link.h' ;;
 	kernel) echo 'wire/* tcp/snapshot.h' ;; # snapshot.h: what a handover takes; wire/: the FIN that it injects
 	socket) echo 'tcp/* steer/* ip/* link/* kernel/* wire/*' ;;
+	ready) echo 'socket/*' ;;
 	cli) echo 'kernel/*' ;;
-	preload) echo 'socket/*' ;;
+	preload) echo 'ready/* socket/*' ;;
 	esac
 }
 

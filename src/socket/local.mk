@@ -6,7 +6,6 @@ src_libsocket_a_SOURCES = \
 	src/socket/dest.c \
 	src/socket/engine.c \
 	src/socket/engine.h \
-	src/socket/epset.c \
 	src/socket/exceptions.c \
 	src/socket/fallback.c \
 	src/socket/fork.c \
@@ -19,7 +18,6 @@ src_libsocket_a_SOURCES = \
 	src/socket/names.c \
 	src/socket/options.c \
 	src/socket/parting.c \
-	src/socket/ready.c \
 	src/socket/sock.h \
 	src/socket/sock_counter.def \
 	src/socket/stat.c \
