@@ -89,11 +89,12 @@ void sock_fill_open(struct engine *e, struct sock *s, const struct tcp_options *
 	const struct link_info *info = link_info(e->link);
 	const struct flow_key *key = &s->flow.key;
 	uint32_t overhead = ip_tcp_overhead(&key->laddr);
-	uint32_t path_mtu = s->dest->resolved ? s->dest->path.mtu : info->mtu;
+	uint32_t path_mtu = s->dest->path.mtu ? s->dest->path.mtu : info->mtu;
 	bool gso = ip_addr_is_v4(&key->laddr) ? info->gso_v4 : info->gso_v6;
+	s->path_mtu = path_mtu;
 	*open = (struct tcp_open){
 		.key = *key,
-		.mss_advertised = info->mtu - overhead,
+		.mss_advertised = path_mtu - overhead, /* as Linux: the route's MTU tells what may come back, too */
 		.mss_path = path_mtu - overhead,
 		.gso_max_bytes = gso ? info->gso_max_bytes : 0,
 		.options = *opt,
@@ -103,6 +104,20 @@ void sock_fill_open(struct engine *e, struct sock *s, const struct tcp_options *
 		.iss = tcp_isn(&e->tcp, e->now, key),
 		.ts_offset = tcp_ts_offset(&e->tcp, key),
 	};
+}
+
+/*
+ * What is in flight in frames that our own interface or route is too small for was lost: it goes again at once. What a router refused is told
+ * to each connection by an ICMP message of its own; the others' segments are smaller from now on.
+ */
+void sock_follow_path(struct engine *e, struct sock *s)
+{
+	const struct dest *d = s->dest;
+	if (d->path.mtu == s->path_mtu)
+		return;
+	bool lost = d->route_mtu < s->path_mtu;
+	s->path_mtu = d->path.mtu;
+	tcp_set_path_mss(&s->tcp, e->now, s->path_mtu - ip_tcp_overhead(&d->laddr), lost);
 }
 
 int sock_enter_demux(struct engine *e, struct sock *s)

@@ -2,6 +2,7 @@
 #include "socket/engine.h"
 
 #include "base/siphash.h"
+#include "wire/ndisc.h"
 
 #include <errno.h>
 #include <string.h>
@@ -47,6 +48,15 @@ void dest_put(struct engine *e, struct dest *d)
 	engine_free(d, sizeof *d);
 }
 
+static void dest_path_mtu(struct engine *e, struct dest *d)
+{
+	bool locked = false;
+	d->route_until_us = TIME_NEVER;
+	uint32_t learned = pmtu_get(e, &d->raddr, &d->route_until_us, &locked);
+	d->path.mtu = learned && learned < d->route_mtu ? learned : d->route_mtu;
+	d->path.dont_fragment = !locked;
+}
+
 static int dest_route(struct engine *e, struct dest *d)
 {
 	int err = netstate_route(e->net, &d->raddr, &d->laddr, 0, 0, &d->route);
@@ -58,14 +68,47 @@ static int dest_route(struct engine *e, struct dest *d)
 	d->path.has_eth = info->has_eth;
 	d->path.ttl = DEFAULT_TTL;
 	d->path.dont_fragment = true;
-	d->path.mtu = d->route.mtu && d->route.mtu < info->mtu ? d->route.mtu : info->mtu;
+	d->route_mtu = d->route.mtu && d->route.mtu < info->mtu ? d->route.mtu : info->mtu;
 	memcpy(d->path.src_mac, info->mac, 6);
+	dest_path_mtu(e, d);
 	return 0;
+}
+
+static bool is_link_local(const struct ip_addr *a)
+{
+	return a->b[0] == 0xfe && (a->b[1] & 0xc0) == 0x80;
+}
+
+static bool has_link_local(const struct engine *e)
+{
+	for (unsigned i = 0; i < e->n_addrs; i++)
+		if (is_link_local(&e->addrs[i]))
+			return true;
+	return false;
+}
+
+/*
+ * The kernel resolves a neighbour for us without a packet of ours in its hands, and then asks from its link-local address only: where that is missing
+ * or still tentative it asks nobody, and gives up after three seconds. (For its own packets it asks from their source address.) So the engine asks,
+ * from the connection's address; the answer is the kernel's, whose entry waits for it.
+ */
+static void solicit(struct engine *e, struct dest *d)
+{
+	uint8_t frame[NDISC_SOLICITATION_BYTES];
+	if (ip_addr_is_v4(&d->route.nexthop) || ip_addr_is_v4(&d->laddr) || !d->path.has_eth || has_link_local(e))
+		return;
+	if (e->now - d->solicited_us < DEST_RECHECK_US)
+		return;
+	d->solicited_us = e->now;
+	ndisc_build_solicitation(d->path.src_mac, d->laddr.b, d->route.nexthop.b, frame);
+	struct link_tx tx = {.hdr = frame, .hdr_len = sizeof frame};
+	if (link_send(e->link, &tx) < 0)
+		e->counters[SOCKC_EmitFailed]++;
 }
 
 int dest_resolve(struct engine *e, struct dest *d)
 {
-	bool fresh = d->resolved && d->generation == e->net_generation;
+	bool fresh = d->resolved && d->generation == e->net_generation && e->now < d->route_until_us;
 	if (fresh && e->now - d->checked_us < DEST_RECHECK_US)
 		return 0;
 	if (!fresh) {
@@ -79,5 +122,7 @@ int dest_resolve(struct engine *e, struct dest *d)
 	d->checked_us = e->now;
 	d->generation = e->net_generation;
 	d->resolved = err == 0;
+	if (err == -EAGAIN)
+		solicit(e, d);
 	return err;
 }

@@ -298,12 +298,30 @@ int engine_refusal(const struct engine *e)
 	return e->settings.strict ? -ENETDOWN : SOCK_KERNEL;
 }
 
+/* The interface takes smaller frames only: what was sent since was lost, and nobody says so. */
+static void mtu_fell(struct engine *e)
+{
+	list_for_each (pos, tmp, &e->socks) {
+		struct sock *s = container_of(pos, struct sock, node);
+		if (s->kind == SOCK_KIND_CONN && s->live && tcp_unacked_bytes(&s->tcp))
+			sock_mark_dirty(e, s);
+	}
+}
+
+static void link_changed(struct engine *e)
+{
+	uint32_t before = link_info(e->link)->mtu;
+	link_refresh_info(e->link);
+	if (link_info(e->link)->mtu < before)
+		mtu_fell(e);
+}
+
 /* The kernel's news: addresses for the classifier, routes and neighbours for who waits. */
 void turn_net_changed(struct engine *e)
 {
 	unsigned what = netstate_on_readable(e->net);
 	if (what & NETSTATE_LINKS)
-		link_refresh_info(e->link);
+		link_changed(e);
 	if (what & NETSTATE_ADDRS)
 		load_addresses(e, link_info(e->link)->ifindex);
 	if (what)

@@ -59,10 +59,13 @@ struct dest {
 	struct route route;
 	struct ip_path path;
 	int64_t checked_us;  /* neighbour last asked for */
+	int64_t solicited_us; /* … by ourselves */
 	unsigned generation; /* of engine.net_generation when it was resolved */
 	unsigned refs;
 	bool resolved;
 	uint16_t ip_id;
+	uint32_t route_mtu;     /* the interface's and the route's; path.mtu may be less: pmtu.c */
+	int64_t route_until_us; /* a path MTU learned expires then */
 };
 
 enum sock_kind {
@@ -102,6 +105,7 @@ struct sock {
 	struct list watches;
 	struct timer timer;
 	struct dest *dest;
+	uint32_t path_mtu;       /* of dest, as tcp knows it */
 	struct sock *listener;   /* until accepted: whose queue it is on */
 	struct listener *lst;    /* SOCK_KIND_LISTENER */
 	struct close_policy *policy; /* accepted connections: a reference */
@@ -165,6 +169,7 @@ struct engine {
 	struct list socks, listeners, dirty, stalled, held;
 	struct time_waits time_waits;
 	struct dest *dests[DEST_BUCKETS];
+	struct pmtu *pmtus; /* pmtu.c; NULL until one is learned */
 	uint8_t hash_secret[16];
 	unsigned net_generation;
 	uint32_t n_conns, next_id;
@@ -246,11 +251,20 @@ void dest_put(struct engine *e, struct dest *d);
 /* 0: dest->path is good. -EAGAIN: neighbour being resolved. -ENETUNREACH, -EHOSTUNREACH, -EXDEV (leaves by another interface). */
 int dest_resolve(struct engine *e, struct dest *d);
 
+/* ---- pmtu.c: what routers said of the path to a host ---- */
+#define PMTU_MIN_V4 552 /* bytes; Linux's ip_rt_min_pmtu */
+/* A router said that packets over `mtu` (0: it did not say) do not pass: for connections to come, too, during ten minutes. */
+void pmtu_learn(struct engine *e, const struct ip_addr *raddr, uint32_t mtu);
+/* 0: nothing is known. *locked: less than we shrink to, so our packets may be fragmented. */
+uint32_t pmtu_get(struct engine *e, const struct ip_addr *raddr, int64_t *until_us, bool *locked);
+
 /* ---- conn.c: life of a struct sock ---- */
 struct sock *sock_new(struct engine *e, enum sock_kind kind, int family);
 void sock_note_handshake(struct engine *e, struct sock *s);
 void sock_fill_open(struct engine *e, struct sock *s, const struct tcp_options *opt, struct tcp_open *open);
 int sock_enter_demux(struct engine *e, struct sock *s);
+/* After dest_resolve: the connection learns what became of the path's MTU. */
+void sock_follow_path(struct engine *e, struct sock *s);
 void sock_leave_demux(struct engine *e, struct sock *s);
 /* The protocol is done with it: leaves the tables, drops the engine's reference. */
 void sock_retire(struct engine *e, struct sock *s);

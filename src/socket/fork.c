@@ -388,6 +388,7 @@ static void child_close_engine(struct engine *e)
 	list_init(&e->waiters);
 	list_init(&e->exception_list);
 	memset(e->dests, 0, sizeof e->dests);
+	e->pmtus = NULL;
 	memset(e->counters, 0, sizeof e->counters);
 	memset(e->ip_fates, 0, sizeof e->ip_fates);
 	e->n_conns = 0;

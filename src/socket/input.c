@@ -3,6 +3,7 @@
 
 #include "base/log.h"
 #include "kernel/diag.h"
+#include "wire/ipv6.h"
 
 /* Before a segment of no connection is answered by RST, the kernel is asked whether it owns it; at most this often. */
 #define DIAG_PER_WINDOW 100
@@ -108,6 +109,16 @@ static void input_tcp(struct engine *e, const struct ip_input *in)
 	input_unknown(e, in);
 }
 
+/* A packet of ours was too big for a router. */
+static void input_frag_needed(struct engine *e, struct sock *s, const struct ip_icmp_error *icmp)
+{
+	uint32_t mtu = icmp->mtu, least = ip_addr_is_v4(&icmp->key.raddr) ? PMTU_MIN_V4 : IPV6_MTU_MIN;
+	if (s->path_mtu && mtu >= s->path_mtu)
+		return;
+	if (tcp_on_frag_needed(&s->tcp, e->now, (mtu > least ? mtu : least) - ip_tcp_overhead(&icmp->key.raddr), icmp->seq))
+		pmtu_learn(e, &icmp->key.raddr, mtu);
+}
+
 static void input_icmp(struct engine *e, const struct ip_icmp_error *icmp)
 {
 	struct flow *f = demux_find(&e->demux, &icmp->key);
@@ -116,9 +127,7 @@ static void input_icmp(struct engine *e, const struct ip_icmp_error *icmp)
 	struct sock *s = container_of(f, struct sock, flow);
 	e->counters[SOCKC_IcmpErrors]++;
 	if (icmp->frag_needed) {
-		uint32_t mtu = icmp->mtu;
-		if (mtu && mtu < s->dest->path.mtu)
-			tcp_on_frag_needed(&s->tcp, e->now, mtu - ip_tcp_overhead(&icmp->key.laddr), icmp->seq);
+		input_frag_needed(e, s, icmp);
 	} else {
 		tcp_on_unreachable(&s->tcp, e->now, icmp->err, icmp->hard, icmp->seq);
 	}

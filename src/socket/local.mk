@@ -18,6 +18,7 @@ src_libsocket_a_SOURCES = \
 	src/socket/names.c \
 	src/socket/options.c \
 	src/socket/parting.c \
+	src/socket/pmtu.c \
 	src/socket/sock.h \
 	src/socket/sock_counter.def \
 	src/socket/stat.c \

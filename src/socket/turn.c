@@ -131,6 +131,8 @@ static void output_one(struct engine *e, struct sock *s)
 			return;
 		}
 		turn_emit.full = false;
+		if (!err)
+			sock_follow_path(e, s);
 		if (err && !s->ending)
 			output_unreachable(e, s, err);
 		else if (!err)

@@ -173,7 +173,10 @@ void tcp_abort(struct tcp_conn *c, int64_t now);
 
 /* Network events about this connection (RFC 5927 checks that seq is in flight). */
 void tcp_on_unreachable(struct tcp_conn *c, int64_t now, int err, bool hard, uint32_t seq);
-void tcp_on_frag_needed(struct tcp_conn *c, int64_t now, uint16_t mss_path, uint32_t seq);
+/* True: `seq` is in flight, so the news of the path may be believed, for other connections to the same host, too. */
+bool tcp_on_frag_needed(struct tcp_conn *c, int64_t now, uint16_t mss_path, uint32_t seq);
+/* The path carries segments of this size from now on, larger or smaller ones than before. `lost`: what is in flight in larger ones is. */
+void tcp_set_path_mss(struct tcp_conn *c, int64_t now, uint16_t mss_path, bool lost);
 void tcp_set_options(struct tcp_conn *c, int64_t now, const struct tcp_options *opt);
 
 /* Status. */

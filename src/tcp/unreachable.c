@@ -23,20 +23,30 @@ void tcp_on_unreachable(struct tcp_conn *c, int64_t now, int err, bool hard, uin
 	c->error_soft = err;
 }
 
-void tcp_on_frag_needed(struct tcp_conn *c, int64_t now, uint16_t mss_path, uint32_t seq)
+void tcp_set_path_mss(struct tcp_conn *c, int64_t now, uint16_t mss_path, bool lost)
 {
-	if (c->state <= TCPS_LISTEN || !is_in_flight(c, seq)) {
-		TCP_COUNT(c, UnreachableIgnored);
+	(void)now;
+	if (mss_path < TCP_MSS_MIN)
+		mss_path = TCP_MSS_MIN;
+	if (c->state <= TCPS_LISTEN || mss_path == c->mss_path)
 		return;
-	}
-	if (mss_path < TCP_MSS_PATH_MIN)
-		mss_path = TCP_MSS_PATH_MIN;
-	if (mss_path >= c->mss_path)
-		return;
-	TCP_COUNT(c, PathMtu);
+	TCP_COUNT_IF(c, mss_path < c->mss_path, PathMtu, PathMtuRaised);
 	c->mss_path = mss_path;
 	uint16_t before = c->mss;
 	negotiate_mss(c);
-	if (c->mss < before && tcp_is_synchronized(c))
+	if (lost && c->mss < before && tcp_is_synchronized(c))
 		recovery_resegment(c);
+}
+
+bool tcp_on_frag_needed(struct tcp_conn *c, int64_t now, uint16_t mss_path, uint32_t seq)
+{
+	if (c->state <= TCPS_LISTEN || !is_in_flight(c, seq)) {
+		TCP_COUNT(c, UnreachableIgnored);
+		return false;
+	}
+	if (mss_path < TCP_MSS_PATH_MIN)
+		mss_path = TCP_MSS_PATH_MIN;
+	if (mss_path < c->mss_path) /* ICMP never makes it larger */
+		tcp_set_path_mss(c, now, mss_path, true);
+	return true;
 }

@@ -11,5 +11,7 @@ src_libwire_a_SOURCES = \
 	src/wire/ipv4.h \
 	src/wire/ipv6.c \
 	src/wire/ipv6.h \
+	src/wire/ndisc.c \
+	src/wire/ndisc.h \
 	src/wire/tcp.c \
 	src/wire/tcp.h

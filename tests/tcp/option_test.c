@@ -369,6 +369,38 @@ START_TEST(fragmentation_needed)
 }
 END_TEST
 
+/* Our own interface's or route's MTU falls and rises: what is in flight goes again only where it cannot have left. */
+START_TEST(path_mss_falls_and_rises)
+{
+	struct harness *h = h_new(H_ALL);
+	h_establish(h);
+	h_send(h, 2 * H_MSS);
+	h_drain(h);
+	tcp_set_path_mss(&h->c, h->now, 612, false); /* another connection's news */
+	h_output(h);
+	h_silence(h);
+	ck_assert_uint_eq(h_status(h).mss_snd, 600);
+	tcp_set_path_mss(&h->c, h->now, 512, true);
+	h_output(h);
+	struct h_out *o = h_take(h);
+	ck_assert_ptr_nonnull(o);
+	ck_assert_uint_eq(o->seg.seq, H_ISS + 1);
+	ck_assert_uint_le(o->seg.payload_len, 500);
+	for (int i = 0; i < 10; i++) {
+		h_advance(h, H_RTT);
+		h_peer_ack(h, h_snd_nxt(h));
+	}
+	h_drain(h);
+	tcp_set_path_mss(&h->c, h->now, H_MSS + 12, true);
+	ck_assert_uint_eq(h_status(h).mss_snd, H_MSS);
+	h_send(h, H_MSS);
+	h_expect(h, SEG_ACK | SEG_PSH, 1 + 2 * H_MSS, 1, H_MSS);
+	h_peer_ack(h, h_snd_nxt(h));
+	h_drain(h);
+	h_free(h);
+}
+END_TEST
+
 START_TEST(fragmentation_needed_has_a_floor)
 {
 	struct harness *h = h_new(0);
@@ -544,6 +576,7 @@ int main(void)
 	tcase_add_loop_test(tc, no_ack_war, 0, 2);
 	tcase_add_loop_test(tc, fragmentation_needed, 0, 2);
 	tcase_add_test(tc, fragmentation_needed_has_a_floor);
+	tcase_add_test(tc, path_mss_falls_and_rises);
 	suite_add_tcase(s, tc);
 	tc = tcase_create("snapshot");
 	tcase_add_loop_test(tc, snapshot_of_a_busy_connection, 0, 2);

@@ -5,6 +5,7 @@
 #include "unit.h"
 #include "wire/checksum.h"
 #include "wire/icmp.h"
+#include "wire/ndisc.h"
 
 #define V4_AT (14 + 20) /* the ICMP message in an Ethernet frame without IP options */
 #define V6_AT (14 + 40)
@@ -140,6 +141,24 @@ START_TEST(test_which_types_are_errors)
 }
 END_TEST
 
+/* RFC 4861's own example of a solicited-node group, and a checksum that the parser accepts. */
+START_TEST(test_solicitation)
+{
+	static const uint8_t mac[6] = {2, 0, 0, 0, 0, 1}, src[16] = {0xfd, 0x77, [15] = 2};
+	static const uint8_t target[16] = {0xfd, 0x77, [12] = 1, 2, 3, 4};
+	static const uint8_t group[16] = {0xff, 2, [11] = 1, 0xff, 2, 3, 4};
+	uint8_t f[NDISC_SOLICITATION_BYTES];
+	ndisc_build_solicitation(mac, src, target, f);
+	ck_assert_mem_eq(f, ((uint8_t[]){0x33, 0x33, 0xff, 2, 3, 4, 2, 0, 0, 0, 0, 1, 0x86, 0xdd}), 14);
+	ck_assert_uint_eq(f[14 + 7], 255); /* hop limit */
+	ck_assert_mem_eq(f + 14 + 24, group, 16);
+	ck_assert_int_eq(icmp_parse(f + 54, sizeof f - 54, true, src, group, &m), ICMP_OK);
+	ck_assert_uint_eq(m.type, 135);
+	ck_assert_mem_eq(f + 54 + 8, target, 16);
+	ck_assert_mem_eq(f + 54 + 24, ((uint8_t[]){1, 1, 2, 0, 0, 0, 0, 1}), 8);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("wire/icmp");
@@ -151,6 +170,7 @@ int main(void)
 	tcase_add_test(tc, test_v4_quotes_that_lie);
 	tcase_add_test(tc, test_v6_quotes);
 	tcase_add_test(tc, test_which_types_are_errors);
+	tcase_add_test(tc, test_solicitation);
 	suite_add_tcase(s, tc);
 	return unit_run(s);
 }
