@@ -3,6 +3,7 @@ noinst_LIBRARIES += preload/libshim.a
 preload_libshim_a_SOURCES = \
 	preload/aliases.c \
 	preload/calls.def \
+	preload/clone.c \
 	preload/copy.c \
 	preload/epoll.c \
 	preload/exec.c \

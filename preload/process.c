@@ -20,28 +20,39 @@
 
 /* ---- fork ---- */
 
+void fork_before(void)
+{
+	fdtable_lock();
+	files_touched(); /* from now on the other process may set options on what we share */
+	engine_fork_prepare();
+}
+
+void fork_after_in_child(void)
+{
+	fdtable_forget_calls();
+	shim_in_child = true;
+	engine_fork_child();
+	shim_exit_forget();
+	fdtable_unlock();
+}
+
+void fork_after_in_parent(long child)
+{
+	engine_fork_parent(child);
+	fdtable_unlock();
+}
+
 static pid_t fork_with(pid_t (*real_fork)(void))
 {
 	if (!shim_on())
 		return real_fork();
-	bool engine = engine_exists();
-	fdtable_lock();
-	files_touched(); /* from now on the other process may set options on what we share */
-	if (engine)
-		engine_fork_prepare();
+	fork_before();
 	pid_t pid = real_fork();
 	int saved = errno;
-	if (pid == 0) {
-		fdtable_forget_calls();
-		if (engine) {
-			shim_in_child = true;
-			engine_fork_child();
-		}
-		shim_exit_forget();
-	} else if (engine) {
-		engine_fork_parent(pid);
-	}
-	fdtable_unlock();
+	if (pid == 0)
+		fork_after_in_child();
+	else
+		fork_after_in_parent(pid);
 	errno = saved;
 	return pid;
 }

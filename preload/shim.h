@@ -154,10 +154,21 @@ void handover_for_exec(void);
 ssize_t engine_send(struct call *c, const struct msghdr *msg, int flags);
 
 /* ---- process.c ---- */
+/*
+ * The bracket around whatever makes a child with memory of its own. From fork_before on this thread holds the table's lock and the engine's; one of the two others
+ * gives them back, each in its process. `child`: the pid, or negative: there is none.
+ */
+void fork_before(void);
+void fork_after_in_child(void);
+void fork_after_in_parent(long child);
 void shim_exit(void);        /* this process ends now: tell the engine, once */
 void shim_exit_forget(void); /* a child has an end of its own */
 void process_note_socket(void);
 void shim_process_init(void);
+
+/* ---- clone.c ---- */
+/* clone, clone3, fork or vfork by number, as syscall(2) makes them: the raw result. */
+long clone_by_number(long nr, const long *a);
 
 /* ---- signals.c ---- */
 void shim_signals_init(void);

@@ -192,6 +192,25 @@ static bool syscall_wait(long nr, const long *a, long *r)
 
 /* clang-format on */
 
+/* Those that make processes. True also of a thread: clone.c tells them apart. */
+static bool makes_process(long nr)
+{
+	switch (nr) {
+	case SYS_clone:
+#ifdef SYS_clone3
+	case SYS_clone3:
+#endif
+#ifdef SYS_fork
+	case SYS_fork:
+#endif
+#ifdef SYS_vfork
+	case SYS_vfork:
+#endif
+		return true;
+	}
+	return false;
+}
+
 /* Numbers that make a new fd and have no entry of their own above: what the table has for it is
  * stale. */
 static bool makes_fd(long nr)
@@ -228,6 +247,8 @@ long wrap_syscall(long nr, ...)
 	    (syscall_io(nr, a, &r) || syscall_socket(nr, a, &r) || syscall_fd(nr, a, &r) ||
 	     syscall_wait(nr, a, &r)))
 		return r;
+	if (makes_process(nr))
+		return edge(clone_by_number(nr, a));
 	r = edge(sys_call6(nr, a[0], a[1], a[2], a[3], a[4], a[5]));
 	return makes_fd(nr) ? fd_created(r) : r;
 }

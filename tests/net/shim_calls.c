@@ -8,11 +8,13 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/sched.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <pthread.h>
 #include <pty.h>
+#include <sched.h>
 #include <signal.h>
 #include <spawn.h>
 #include <stdarg.h>
@@ -692,6 +694,79 @@ static void read_all(int fd)
 	fflush(stdout);
 }
 
+/* Children that are made by another name than fork: each serves `s` and ends with 7. */
+static int serve_child(void *arg)
+{
+	int s = *(int *)arg;
+	char b[4];
+	ssize_t n = read(s, b, 4);
+	write(s, b, n);
+	_exit(7);
+}
+
+enum { BY_CLONE, BY_NUMBER, BY_CLONE3, BY_SYS_FORK, WAYS };
+
+static pid_t child_by(int way, int *s)
+{
+	static char stack[65536] __attribute__((aligned(16)));
+	struct clone_args args = {.exit_signal = SIGCHLD};
+	pid_t pid = -1;
+	switch (way) {
+	case BY_CLONE:
+		return clone(serve_child, stack + sizeof stack, SIGCHLD, s);
+	case BY_NUMBER:
+		pid = syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0);
+		break;
+	case BY_CLONE3:
+		pid = syscall(SYS_clone3, &args, sizeof args);
+		break;
+#ifdef SYS_fork
+	case BY_SYS_FORK:
+		pid = syscall(SYS_fork);
+		break;
+#endif
+	default:
+		pid = fork();
+	}
+	if (pid == 0)
+		serve_child(s);
+	return pid;
+}
+
+static int leave_with(void *status)
+{
+	return *(int *)status;
+}
+
+static void clones(void)
+{
+	int c, s, status = 6;
+	static char stack[65536] __attribute__((aligned(16)));
+	puts("# clones");
+	for (int way = 0; way < WAYS; way++) {
+		fflush(stdout);
+		pair(&c, &s);
+		pid_t pid = child_by(way, &s);
+		SAY(pid > 0);
+		SAY(close(s));
+		SAY(write(c, "ping", 4));
+		read_all(c);
+		SAY(child_status(pid));
+		close(c);
+	}
+	/* Its function's result is its status; a child that execs while its parent waits; a thread's memory is shared. */
+	pair(&c, &s);
+	SAY(child_status(clone(leave_with, stack + sizeof stack, SIGCHLD, &status)));
+	SAY(child_status(clone(leave_with, stack + sizeof stack, SIGCHLD | CLONE_VM | CLONE_VFORK, &status)));
+	SAY(write(s, "kept", 4));
+	SAY(close(s));
+	read_all(c);
+	close(c);
+	SAY(clone(leave_with, NULL, SIGCHLD, &status));
+	SAY(syscall(SYS_clone3, NULL, 64));
+	SAY(syscall(SYS_clone3, &status, 1));
+}
+
 static void processes(void)
 {
 	int c, s, l, port;
@@ -1102,7 +1177,7 @@ int main(int argc, char **argv)
 	} parts[] = {
 	    {"lifecycle", lifecycle},     {"data", data},           {"bulk", bulk},
 	    {"descriptors", descriptors}, {"polls", polls},         {"epolls", epolls},
-	    {"copies", copies},           {"processes", processes}, {"stdio", stdios},
+	    {"copies", copies},           {"processes", processes}, {"clones", clones},   {"stdio", stdios},
 	    {"passing", passing},         {"signals", signals},     {"storm", storm},
 	    {"syscall", raw_syscalls},    {"threads", threads},     {"limit", fd_limit},
 	};
