@@ -31,7 +31,7 @@ preload_libshim_a_CFLAGS = $(AM_CFLAGS) -U_FORTIFY_SOURCE -fno-builtin
 
 # The shared object: every layer, but only the wrappers visible. Interposition needs an export map without version nodes (DESIGN §5), which
 # -fvisibility=hidden is. -Bsymbolic-functions: our own names for libc's calls mean our wrappers, whoever else interposes.
-SHIM_LIBS = preload/libshim.a src/libready.a src/libsocket.a src/libsteer.a src/libtcp.a src/libip.a src/liblink.a src/libkernel.a src/libwire.a \
+SHIM_LIBS = preload/libshim.a src/libready.a src/libsocket.a src/libdrive.a src/libsteer.a src/libtcp.a src/libip.a src/liblink.a src/libkernel.a src/libwire.a \
 	src/libbase.a
 SHIM_LINK = $(CC) -shared -Wl,-z,defs -Wl,-z,nodelete -Wl,-Bsymbolic-functions $(CFLAGS) $(AM_LDFLAGS) $(LDFLAGS)
 noinst_DATA = libfinesse.so
@@ -52,12 +52,12 @@ TESTS += tests/unit/fdtable_test
 tests_unit_fdtable_test_SOURCES = tests/unit/fdtable_test.c preload/fdtable.c
 tests_unit_fdtable_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
 tests_unit_fdtable_test_CPPFLAGS = $(AM_CPPFLAGS) -I$(srcdir)
-tests_unit_fdtable_test_LDADD = src/libsocket.a src/libbase.a $(UNIT_LIBS)
+tests_unit_fdtable_test_LDADD = src/libdrive.a src/libbase.a $(UNIT_LIBS)
 endif
 
 # The shim over a fake engine made of hidden kernel sockets: programs must not see a difference.
 check_LIBRARIES += tests/unit/libfakeengine.a
-tests_unit_libfakeengine_a_SOURCES = tests/unit/fake_engine.c src/socket/inside.c
+tests_unit_libfakeengine_a_SOURCES = tests/unit/fake_engine.c src/drive/inside.c
 check_DATA = tests/unit/libshimfake.so
 CLEANFILES += tests/unit/libshimfake.so
 tests/unit/libshimfake.so: preload/libshim.a tests/unit/libfakeengine.a src/libbase.a

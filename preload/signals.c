@@ -8,7 +8,8 @@
  * returns; engine_leave() unblocks it, and the kernel delivers it with a true context. So queueing,
  * merging, masks and order stay the kernel's. Faults of the thread itself (SIGSEGV …) cannot wait
  * and run at once. Otherwise the handler runs now, counted in engine_handlers_run; a wait that was
- * just about to start ends at once, because its timeout is zeroed (sock.h tells the rules).
+ * just about to start ends at once, because its timeout is zeroed (drive/inside.h tells the rules).
+ * A handler may jump away (siglongjmp): what the calls that it interrupted hold is given back then.
  * SA_RESETHAND is done here, or the queued-again signal would meet the default action.
  * Async-signal-safe: no lock; an action is two atomics, written before the kernel learns of it.
  */
@@ -92,10 +93,20 @@ static void trampoline(int sig, siginfo_t *info, void *context)
 	engine_handlers_run++;
 	if (!(flags & SA_RESTART))
 		engine_handlers_norestart++;
-	if (engine_wait_timeout)
+	bool in_wait = engine_wait_timeout;
+	int cancel_type;
+	if (in_wait) {
+		pthread_setcanceltype(PTHREAD_CANCEL_DEFERRED, &cancel_type);
 		*engine_wait_timeout = (struct timespec){0, 0};
+		engine_on_interrupt();
+	}
 	errno = saved;
+	struct unwind unwind;
+	unwind_begin(&unwind, NULL, NULL);
 	handler(sig, info, context);
+	unwind_end(&unwind);
+	if (in_wait)
+		pthread_setcanceltype(cancel_type, NULL);
 }
 
 static bool is_handler(const struct sigaction *a)

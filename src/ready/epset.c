@@ -31,17 +31,12 @@ struct ep_item {
 	bool disabled; /* one-shot, fired */
 };
 
-/* A thread in epset_wait. */
-struct ep_waiter {
-	struct list node;
-	struct waiter *waiter;
-};
-
 struct epset {
 	int epfd;
 	struct ep_item **items; /* by fd */
 	unsigned n_slots, count;
-	struct list ready, waiters;
+	struct list ready;
+	struct list waiters; /* watch.node: threads in epset_wait */
 	unsigned skipped_kernel; /* waits since the kernel's epoll was asked */
 	int poll_fd;             /* eventfd in the kernel's epoll while it is polled or nested, or -1 */
 	bool poll_fd_set;
@@ -129,7 +124,7 @@ static void item_becomes_ready(struct ep_item *it)
 	struct list *first = list_first(&set->waiters);
 	if (!first)
 		return;
-	struct ep_waiter *w = container_of(first, struct ep_waiter, node);
+	struct watch *w = container_of(first, struct watch, node);
 	if (!w->waiter->signalled)
 		waiter_wake(w->waiter);
 	list_unlink(first); /* the next event wakes another thread */
@@ -343,20 +338,20 @@ static int collect(struct engine *e, struct epset *set, struct epoll_event *evs,
 static int wait_loop(struct engine *e, struct epset *set, struct epoll_event *evs, int max, const struct wait *wait, const sigset_t *mask)
 {
 	struct waiter *w = waiter_self();
-	if (!w)
-		return -ENOMEM;
 	int n = collect(e, set, evs, max, e->now >= wait->deadline);
 	if (n || e->now >= wait->deadline)
 		return n;
-	struct ep_waiter me = {.waiter = w};
-	list_push_front(&set->waiters, &me.node); /* the last to come is warm */
+	struct watch *me = waiter_watches(w, 1); /* the thread's: a handler may jump out of this call */
+	if (!me)
+		return -ENOMEM;
+	list_push_front(&set->waiters, &me->node); /* the last to come is warm */
 	int r = 0;
 	while (!n && !r) {
 		struct pollfd kernel = {.fd = set->epfd, .events = POLLIN};
 		r = engine_wait(e, w, &kernel, 1, wait, mask);
 		n = collect(e, set, evs, max, kernel.revents != 0);
 	}
-	list_unlink(&me.node);
+	waiter_free(w, me);
 	return n || r == -ETIMEDOUT ? n : r;
 }
 

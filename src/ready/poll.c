@@ -75,7 +75,7 @@ struct poll_call {
 	struct watch *watches;
 };
 
-static void poll_call_fill(struct poll_call *c, struct waiter *w)
+static void poll_call_fill(struct poll_call *c)
 {
 	for (unsigned i = 0; i < c->n; i++) {
 		struct sock_pollfd *f = &c->fds[i];
@@ -84,10 +84,8 @@ static void poll_call_fill(struct poll_call *c, struct waiter *w)
 			c->kernel_index[c->n_kernel] = i;
 			c->kernel[c->n_kernel++] = (struct pollfd){.fd = kfd, .events = f->events};
 		}
-		if (f->sock) {
-			watch_init(&c->watches[c->n_watches], w);
+		if (f->sock)
 			watch_add(&c->watches[c->n_watches++], f->sock);
-		}
 	}
 }
 
@@ -134,33 +132,30 @@ static int poll_loop(struct engine *e, struct poll_call *c, struct waiter *w, co
 int sock_poll(struct sock_pollfd *fds, unsigned n, const struct timespec *timeout, const sigset_t *mask)
 {
 	struct engine *e = &engine;
-	struct watch watches[POLL_WATCHES_ON_STACK];
 	struct pollfd kernel[POLL_WATCHES_ON_STACK];
 	unsigned index[POLL_WATCHES_ON_STACK];
-	struct poll_call c = {.fds = fds, .n = n, .kernel = kernel, .kernel_index = index, .watches = watches};
-	size_t each = sizeof *watches + sizeof *kernel + sizeof *index;
+	struct poll_call c = {.fds = fds, .n = n, .kernel = kernel, .kernel_index = index};
 	void *heap = NULL;
 	struct wait wait;
 	struct waiter *w = waiter_self();
-	if (!w)
-		return -ENOMEM;
 	turn_enter();
 	int r = wait_begin_timespec(&wait, e, timeout);
 	if (!r && n > POLL_WATCHES_ON_STACK) {
-		heap = engine_alloc(n * each);
+		heap = waiter_alloc(w, n * (sizeof *kernel + sizeof *index));
 		r = heap ? 0 : -ENOMEM;
-		c.watches = heap;
-		c.kernel = (void *)(c.watches + n);
+		c.kernel = heap;
 		c.kernel_index = (void *)(c.kernel + n);
 	}
 	if (!r) {
-		poll_call_fill(&c, w);
-		r = poll_loop(e, &c, w, &wait, mask);
-		for (unsigned i = 0; i < c.n_watches; i++)
-			watch_remove(&c.watches[i]);
+		c.watches = waiter_watches(w, n); /* the thread's: a handler may jump out of this call */
+		r = c.watches ? 0 : -ENOMEM;
 	}
-	if (heap)
-		engine_free(heap, n * each);
+	if (!r) {
+		poll_call_fill(&c);
+		r = poll_loop(e, &c, w, &wait, mask);
+	}
+	waiter_free(w, c.watches);
+	waiter_free(w, heap);
 	turn_leave();
 	return r;
 }

@@ -31,6 +31,7 @@ static void sock_free(struct engine *e, struct sock *s)
 	list_unlink(&s->node);
 	list_unlink(&s->dirty);
 	list_unlink(&s->accept_node);
+	watches_clear(&s->watches);
 	timers_cancel(&e->timers, &s->timer);
 	if (s->tcp.stack)
 		tcp_fini(&s->tcp);

@@ -141,7 +141,7 @@ static int connect_start(struct engine *e, struct sock *s, struct connect_plan *
 	if (p->bound)
 		s->port_fd = fd_copy_high(p->kfd);
 	e->counters[SOCKC_Opened]++;
-	e->now = clock_now_us(); /* what the kernel was asked for until here is no part of the handshake's round trip */
+	turn_now(e); /* what the kernel was asked for until here is no part of the handshake's round trip */
 	sock_mark_dirty(e, s);
 	return 0;
 }

@@ -5,12 +5,12 @@
  * table and every struct sock. One per process, made by the first socket that is decided for it (engine_up), never unmade but by
  * exit or fork (the child forgets it and may make its own).
  *
- * Invariants. Everything is touched under engine.lock, and `engine_inside` counts the lock's holders of this thread, so that the shim
+ * Invariants. Everything is touched under the drive's lock, and `engine_inside` counts the lock's holders of this thread, so that the shim
  * defers signal handlers while it is held. A turn (turn.c) is: time, frames in, timers, a verb, segments out, transmit; payload that the
  * link holds by reference never outlives the turn. A struct sock has one reference per fd, per call in progress and per fork child,
  * and one of the engine's while the protocol lives; the last one frees it.
  *
- * Who drives: the thread that waits (wait.c: leader and followers); when all threads compute, the helper thread (helper.c).
+ * Who drives: src/drive (a thread that waits; when all threads compute, the helper thread).
  */
 #include "socket/engine.h"
 
@@ -26,18 +26,16 @@
 #include <string.h>
 #include <sys/random.h>
 
-struct engine engine = {.lock = PTHREAD_MUTEX_INITIALIZER};
+struct engine engine = {.drive = DRIVE_BEFORE_INIT(&turn_ops), .stat_fd = -1};
 
 void engine_lock(void)
 {
-	engine_enter();
-	pthread_mutex_lock(&engine.lock);
+	drive_lock(&engine.drive);
 }
 
 void engine_unlock(void)
 {
-	pthread_mutex_unlock(&engine.lock);
-	engine_leave();
+	drive_unlock(&engine.drive);
 }
 
 bool engine_exists(void)
@@ -214,12 +212,13 @@ void engine_init_tables(struct engine *e)
 	list_init(&e->held);
 	list_init(&e->time_waits.queue);
 	list_init(&e->partings);
-	list_init(&e->waiters);
 	list_init(&e->children);
 	list_init(&e->handed_over);
 	list_init(&e->exception_list);
 	e->rx_handler.frame = on_rx;
-	e->now = clock_now_us();
+	drive_init(&e->drive, &e->pool);
+	e->drive.spin_us = e->settings.spin_us;
+	turn_now(e);
 }
 
 static int bring_up(struct engine *e, char *why, size_t why_len)
@@ -244,6 +243,7 @@ static int bring_up(struct engine *e, char *why, size_t why_len)
 		goto fail_protocols;
 	}
 	__atomic_store_n(&e->up, true, __ATOMIC_RELEASE);
+	drive_came_up(&e->drive);
 	const struct link_info *info = link_info(e->link);
 	log_info("engine", "serving TCP on %s (classifier %s, transmit %s)", info->ifname,
 		 classifier_backend(e->classifier), info->tx_backend);
@@ -284,7 +284,11 @@ int engine_up(char *why, size_t why_len)
 		snprintf(why, why_len, "%s", e->up_why);
 		return -EAGAIN;
 	}
+	/* getrandom and if_nametoindex are cancellation points, and we hold the lock. */
+	int cancel_state;
+	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state);
 	int err = bring_up(e, e->up_why, sizeof e->up_why);
+	pthread_setcancelstate(cancel_state, NULL);
 	if (err) {
 		e->up_failed_us = now;
 		snprintf(why, why_len, "%s", e->up_why);
@@ -334,12 +338,10 @@ void turn_net_changed(struct engine *e)
 
 void turn_enter(void)
 {
-	engine_lock();
-	turn_begin(&engine);
+	drive_enter(&engine.drive);
 }
 
 void turn_leave(void)
 {
-	turn_end(&engine);
-	engine_unlock();
+	drive_leave(&engine.drive);
 }

@@ -18,6 +18,7 @@
 #include "base/settings.h"
 #include "base/time.h"
 #include "base/timers.h"
+#include "drive/drive.h"
 #include "ip/ip.h"
 #include "kernel/classifier.h"
 #include "kernel/netstate.h"
@@ -36,20 +37,6 @@ enum sock_counter {
 #include "socket/sock_counter.def"
 #undef SOCK_COUNTER
 	SOCKC_COUNT
-};
-
-/* A thread that waits. `efd` wakes it; the leader also waits for the link. */
-struct waiter {
-	struct list node; /* engine.waiters */
-	int efd;
-	bool signalled; /* something it watches changed */
-};
-
-/* Interest of one waiter or epoll registration in one socket. */
-struct watch {
-	struct list node; /* sock.watches */
-	void (*notify)(struct watch *w, struct sock *s);
-	struct waiter *waiter;
 };
 
 /* Where a remote address is reached: route and neighbour, cached; shared by the connections to it. */
@@ -151,7 +138,7 @@ struct time_waits {
 #define DEST_BUCKETS 1024 /* a power of two */
 
 struct engine {
-	pthread_mutex_t lock;
+	struct drive drive; /* its lock is the engine's */
 	struct settings settings;
 	bool configured, up;
 	int64_t now; /* of this turn */
@@ -177,16 +164,7 @@ struct engine {
 	unsigned n_addrs;
 	int64_t up_failed_us; /* when engine_up last failed: not tried again at once */
 	char up_why[160];
-	uint64_t turns;
-	/* wait.c */
-	struct waiter *leader;
-	int64_t leader_until; /* when the leader wakes by itself */
-	bool leader_sees_tx;  /* … and whether it waits for the transmit queue, too */
-	struct list waiters;
-	/* helper.c */
-	pthread_t helper;
-	struct waiter helper_waiter;
-	bool helper_runs, helper_stop, helper_deep;
+	int stat_fd; /* service.c: `finesse stat` asks here; or -1 */
 	uint32_t default_rcvbuf, default_sndbuf; /* what an untouched kernel socket says */
 	char default_congestion[CONGESTION_NAME_MAX];
 	int64_t cr_off_until[CR_NETWORKS];       /* conn.c: networks that seem to drop SYNs with the option of close requests */
@@ -220,11 +198,20 @@ void *engine_alloc(size_t size); /* zeroed; NULL when out of memory */
 void engine_free(void *p, size_t size);
 bool engine_owns_address(const struct engine *e, const struct ip_addr *a); /* wildcard: no */
 
-/* ---- turn.c ---- */
-void turn_begin(struct engine *e); /* time, frames, timers */
-void turn_end(struct engine *e);   /* output, deadlines, transmit */
+/* ---- turn.c: what a turn does; when it does it is drive/'s business ---- */
+extern const struct drive_ops turn_ops;
+static inline void turn_begin(struct engine *e) /* time, frames, timers */
+{
+	drive_begin(&e->drive);
+}
+static inline void turn_end(struct engine *e) /* output, deadlines, transmit */
+{
+	drive_end(&e->drive);
+}
 int64_t turn_deadline(struct engine *e);
 void turn_net_changed(struct engine *e); /* netlink has news */
+/* What takes time within a turn is no part of a round trip: the clock is read anew. */
+void turn_now(struct engine *e);
 /* The usual bracket of a verb. */
 void turn_enter(void);
 void turn_leave(void);
@@ -328,46 +315,41 @@ int name_of_kernel(int kfd, struct ip_addr *addr, uint16_t *port, int *family);
 /* ---- ready.c ---- */
 short sock_mask(struct engine *e, struct sock *s); /* lock held; kernel queue of listeners not looked at */
 
-/* ---- wait.c ---- */
-
-/* How long, and which signals end it: made at the verb's entry. */
-struct wait {
-	int64_t deadline;
-	unsigned run, norestart; /* the thread's handler counters then */
-	bool any_handler;        /* an SA_RESTART handler ends it, too: poll, epoll, calls with a timeout */
-};
-/* timeout_us 0: for ever. */
-void wait_begin(struct wait *wait, struct engine *e, int64_t timeout_us);
-/* As poll takes it: NULL for ever. -EINVAL. */
-int wait_begin_timespec(struct wait *wait, struct engine *e, const struct timespec *timeout);
-
-/* This thread's waiter, with its eventfd; NULL: no fd left. */
-struct waiter *waiter_self(void);
-/*
- * Lock held on entry and exit. Ends the turn, then waits until w->signalled, a kernel fd of `kfds` is ready (their revents are set), the
- * deadline or a signal: 0 (look again; a new turn has begun), -ETIMEDOUT, -EINTR. Drives the engine meanwhile when nobody else does.
- */
-int engine_wait(struct engine *e, struct waiter *w, struct pollfd *kfds, unsigned n_kfds, const struct wait *wait, const sigset_t *mask);
-void waiter_wake(struct waiter *w);
-void watch_init(struct watch *w, struct waiter *waiter); /* notify wakes the waiter */
-void watch_add(struct watch *w, struct sock *s);
-void watch_remove(struct watch *w);
-/* Wait for anything to happen to one socket: as engine_wait. */
+/* ---- waiting: drive/drive.h for this engine ---- */
+static inline void wait_begin(struct wait *wait, struct engine *e, int64_t timeout_us) /* timeout_us 0: for ever */
+{
+	drive_wait_begin(wait, &e->drive, timeout_us);
+}
+static inline int wait_begin_timespec(struct wait *wait, struct engine *e, const struct timespec *timeout)
+{
+	return drive_wait_begin_timespec(wait, &e->drive, timeout);
+}
+static inline struct waiter *waiter_self(void)
+{
+	return drive_waiter(&engine.drive);
+}
+static inline int engine_wait(struct engine *e, struct waiter *w, struct pollfd *kfds, unsigned n_kfds, const struct wait *wait,
+			      const sigset_t *mask)
+{
+	return drive_wait(&e->drive, w, kfds, n_kfds, wait, mask);
+}
+static inline void watch_add(struct watch *w, struct sock *s)
+{
+	list_push_back(&s->watches, &w->node);
+}
+static inline void watch_remove(struct watch *w)
+{
+	list_unlink(&w->node);
+}
+/* Wait for anything to happen to one socket: as drive_wait. */
 int sock_wait(struct engine *e, struct sock *s, const struct wait *wait);
-/* After a turn moved the next deadline forward: see that somebody wakes for it. */
-void wait_check_leader(struct engine *e);
-/* What drives the engine waits for: fills `out` (ENGINE_POLL_FDS long), returns how many. */
-#define ENGINE_POLL_FDS 3
-unsigned engine_poll_fds(struct engine *e, struct pollfd *out);
-/* … and what to do when they are ready; begins a turn. */
-void engine_on_poll(struct engine *e, const struct pollfd *fds, unsigned n);
-void wait_after_fork(void); /* in the child: this thread's waiter is the parent's */
 
-/* ---- helper.c ---- */
-int helper_start(struct engine *e);
-void helper_wake(struct engine *e);
-void helper_after_fork(struct engine *e);
+/* ---- service.c: the helper thread's other work ---- */
+int helper_start(struct engine *e); /* lock held */
 void helper_stop(struct engine *e); /* lock held; joins with the lock dropped */
+void helper_after_fork(struct engine *e);
+unsigned service_fds(struct drive *d, struct pollfd *out, unsigned max);
+void service_run(struct drive *d, const struct pollfd *fds, unsigned n);
 
 /* ---- stat.c ---- */
 int stat_listen(void);           /* the stat socket, or -errno */

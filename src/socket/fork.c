@@ -304,7 +304,7 @@ void engine_fork_prepare(void)
 		return;
 	if (e->up) {
 		pending_child = child_new(e, NULL, &pending_child_fd);
-		helper_wake(e);
+		drive_helper_wake(&e->drive);
 	}
 	struct fork_parent *p = e->n_inherited ? any_parent(e) : NULL;
 	if (p) { /* our own parent gives a control socket for our child */
@@ -346,7 +346,7 @@ static void become_inherited(struct engine *e, struct sock *s, struct fork_paren
 	bool keep = has_fd(s) && p;
 	list_unlink(&s->dirty);
 	list_unlink(&s->accept_node);
-	list_init(&s->watches);
+	watches_clear(&s->watches); /* those of threads that are not here */
 	s->listener = NULL;
 	s->live = s->in_demux = s->exact = false;
 	s->child_refs = 0;
@@ -385,15 +385,12 @@ static void child_close_engine(struct engine *e)
 	list_init(&e->held);
 	time_waits_fini(&e->time_waits);
 	partings_forget(e);
-	list_init(&e->waiters);
 	list_init(&e->exception_list);
 	memset(e->dests, 0, sizeof e->dests);
 	e->pmtus = NULL;
 	memset(e->counters, 0, sizeof e->counters);
 	memset(e->ip_fates, 0, sizeof e->ip_fates);
 	e->n_conns = 0;
-	e->leader = NULL;
-	e->helper_deep = false;
 	e->up = false;
 	e->up_failed_us = 0;
 }
@@ -420,7 +417,6 @@ void engine_fork_child(void)
 		engine_unlock();
 		return;
 	}
-	wait_after_fork();
 	helper_after_fork(e);
 	forget_children(e);
 	if (pending_parent) {

@@ -14,6 +14,7 @@
 
 /* Unsent data that the kernel could not take is sent by ourselves for at most this long when the process ends. */
 #define EXIT_DRAIN_US (2 * USEC_PER_SEC)
+#define EXIT_DRAIN_STEP_US (5 * USEC_PER_MSEC) /* … looking this often whether it is acknowledged */
 
 static void flow_becomes_kernels(struct engine *e, struct sock *s)
 {
@@ -102,20 +103,11 @@ static bool anything_unacked(struct engine *e)
 
 static void exit_drain(struct engine *e)
 {
-	struct waiter *w = waiter_self();
-	struct wait wait;
-	wait_begin(&wait, e, EXIT_DRAIN_US);
-	while (w && anything_unacked(e) && e->now < wait.deadline) {
-		struct wait step = wait;
-		int64_t next = turn_deadline(e);
-		step.deadline = min_time(next, wait.deadline);
-		struct pollfd fds[ENGINE_POLL_FDS];
-		turn_end(e);
-		unsigned n = engine_poll_fds(e, fds);
-		int64_t left = step.deadline > e->now ? step.deadline - e->now : 0;
-		struct timespec ts = {.tv_sec = left / USEC_PER_SEC, .tv_nsec = left % USEC_PER_SEC * NSEC_PER_USEC};
-		sys_ppoll(fds, n, &ts, NULL);
-		engine_on_poll(e, fds, n);
+	int64_t end = e->now + EXIT_DRAIN_US;
+	while (anything_unacked(e) && e->now < end) {
+		struct wait step;
+		wait_begin(&step, e, min_time(EXIT_DRAIN_STEP_US, end - e->now));
+		engine_wait(e, waiter_self(), NULL, 0, &step, NULL);
 	}
 }
 

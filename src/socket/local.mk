@@ -10,9 +10,9 @@ src_libsocket_a_SOURCES = \
 	src/socket/fallback.c \
 	src/socket/fork.c \
 	src/socket/handover.c \
-	src/socket/helper.c \
+	src/socket/service.c \
+	src/socket/sock_wait.c \
 	src/socket/input.c \
-	src/socket/inside.c \
 	src/socket/kernel_tw.c \
 	src/socket/listen.c \
 	src/socket/names.c \
@@ -29,5 +29,4 @@ src_libsocket_a_SOURCES = \
 	src/socket/trace_queue.h \
 	src/socket/trace_text.c \
 	src/socket/trace_text.h \
-	src/socket/turn.c \
-	src/socket/wait.c
+	src/socket/turn.c

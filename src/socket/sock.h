@@ -17,44 +17,10 @@
 #include <poll.h>
 #include <time.h>
 
+#include "drive/inside.h" /* the thread's state that the shim and the engine share */
+
 struct sock;
 struct settings;
-
-/* ---- signals (DESIGN §5): handlers are deferred while their thread is inside the engine ---- */
-
-/*
- * The shim gives every application handler a trampoline that looks at these variables of its thread; src/socket owns them
- * (src/socket/inside.c). Rules for src/socket:
- * - engine_enter() before the engine's lock is taken, engine_leave() after it is released. Deferred handlers run inside engine_leave(), with
- *   no lock held, and may call any verb or longjmp away. Never hold the lock over anything that may run application code.
- * - A wait (ppoll, io_uring_enter, futex) happens with engine_inside 0. It passes the kernel a timespec of its own (never NULL: a
- *   long one instead) and points engine_wait_timeout at it from before its last look at the counters until the wait returned: a
- *   handler that runs in between zeroes it, so that the wait returns at once and no signal is lost.
- * - Whether a signal ends the verb is told by the counters, compared with their values at entry, never by EINTR alone: poll, select, epoll
- *   and calls with SO_RCVTIMEO/SO_SNDTIMEO end with -EINTR when engine_handlers_run moved; other verbs only when
- *   engine_handlers_norestart moved (a handler without SA_RESTART).
- */
-#define ENGINE_THREAD _Thread_local __attribute__((tls_model("initial-exec")))
-extern ENGINE_THREAD int engine_inside;
-extern ENGINE_THREAD int engine_signal_pending;          /* set by the trampoline when it deferred */
-extern ENGINE_THREAD unsigned engine_handlers_run;       /* application handlers run on this thread */
-extern ENGINE_THREAD unsigned engine_handlers_norestart; /* of these, without SA_RESTART */
-extern ENGINE_THREAD struct timespec *engine_wait_timeout;
-extern void (*engine_on_leave)(void); /* the shim's: runs what was deferred on this thread */
-
-static inline void engine_enter(void)
-{
-	engine_inside++;
-	__atomic_signal_fence(__ATOMIC_SEQ_CST);
-}
-static inline void engine_leave(void)
-{
-	__atomic_signal_fence(__ATOMIC_SEQ_CST);
-	engine_inside--;
-	__atomic_signal_fence(__ATOMIC_SEQ_CST);
-	if (__builtin_expect(engine_signal_pending, 0) && engine_inside == 0)
-		engine_on_leave();
-}
 
 /* ---- deciding: an undecided kernel TCP socket becomes ours, or stays the kernel's ---- */
 

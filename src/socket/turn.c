@@ -8,8 +8,10 @@
 #include "socket/engine.h"
 
 #include "base/log.h"
+#include "base/sys.h"
 
 #include <errno.h>
+#include <string.h>
 
 /* Frames taken per turn before segments go out: bounds the delay of ACKs under load. */
 #define TURN_RX_BUDGET 256
@@ -17,12 +19,22 @@
    deadline must not spin. */
 #define WAITING_TICK_US (100 * USEC_PER_MSEC)
 
-void turn_begin(struct engine *e)
+static struct engine *engine_of(struct drive *d)
 {
+	return container_of(d, struct engine, drive);
+}
+
+void turn_now(struct engine *e)
+{
+	e->now = e->drive.now = clock_now_us();
+}
+
+static int64_t begin(struct drive *d)
+{
+	struct engine *e = engine_of(d);
 	e->now = clock_now_us();
-	__atomic_store_n(&e->turns, e->turns + 1, __ATOMIC_RELAXED); /* the helper looks without the lock */
 	if (!e->up)
-		return;
+		return e->now;
 	if (link_rx_pending(e->link))
 		link_drain(e->link, &e->rx_handler, TURN_RX_BUDGET);
 	for (struct timer *t; (t = timers_first(&e->timers)) && t->at_us <= e->now;) {
@@ -35,6 +47,7 @@ void turn_begin(struct engine *e)
 	time_wait_expire(e);
 	partings_sweep(e);
 	exceptions_sweep(e);
+	return e->now;
 }
 
 void sock_mark_dirty(struct engine *e, struct sock *s)
@@ -151,8 +164,9 @@ static void output_one(struct engine *e, struct sock *s)
 	arm_timer(e, s);
 }
 
-void turn_end(struct engine *e)
+static void end(struct drive *d)
 {
+	struct engine *e = engine_of(d);
 	if (!e->up)
 		return;
 	if (link_tx_blocked(e->link))
@@ -171,7 +185,6 @@ void turn_end(struct engine *e)
 		log_debug("engine", "transmit: error %d", -err);
 	if (trace_on)
 		trace_flush();
-	wait_check_leader(e);
 }
 
 int64_t turn_deadline(struct engine *e)
@@ -180,3 +193,61 @@ int64_t turn_deadline(struct engine *e)
 	int64_t at = min_time(t ? t->at_us : TIME_NEVER, min_time(time_wait_deadline(e), trace_deadline()));
 	return e->up ? min_time(at, min_time(partings_deadline(e), exceptions_deadline(e))) : at;
 }
+
+static int64_t deadline(struct drive *d)
+{
+	return turn_deadline(engine_of(d));
+}
+
+/* ---- what the engine lives from ---- */
+
+static unsigned fds(struct drive *d, struct pollfd *out)
+{
+	struct engine *e = engine_of(d);
+	unsigned n = 0;
+	out[n++] = (struct pollfd){.fd = link_rx_fd(e->link), .events = POLLIN};
+	out[n++] = (struct pollfd){.fd = netstate_fd(e->net), .events = POLLIN};
+	if (link_tx_blocked(e->link))
+		out[n++] = (struct pollfd){.fd = link_tx_fd(e->link), .events = POLLOUT};
+	return n;
+}
+
+/* The interface went down or away: the error stays readable, and every poll returns at once, until it is fetched. */
+static void clear_error(const struct pollfd *p)
+{
+	int err;
+	socklen_t len = sizeof err;
+	if ((p->revents & POLLERR) && sys_getsockopt(p->fd, SOL_SOCKET, SO_ERROR, &err, &len) == 0 && err)
+		log_info("engine", "the interface says: %s", strerror(err));
+}
+
+/* The transmit queue is flushed at the turn's end. */
+static void ready(struct drive *d, const struct pollfd *polled, unsigned n)
+{
+	for (unsigned i = 0; i < n; i++)
+		clear_error(&polled[i]);
+	if (n >= 2 && polled[1].revents)
+		turn_net_changed(engine_of(d));
+}
+
+static bool tx_blocked(struct drive *d)
+{
+	return link_tx_blocked(engine_of(d)->link);
+}
+
+static bool rx_pending(struct drive *d)
+{
+	return link_rx_pending(engine_of(d)->link);
+}
+
+const struct drive_ops turn_ops = {
+	.begin = begin,
+	.end = end,
+	.deadline = deadline,
+	.fds = fds,
+	.ready = ready,
+	.tx_blocked = tx_blocked,
+	.rx_pending = rx_pending,
+	.service_fds = service_fds,
+	.service = service_run,
+};

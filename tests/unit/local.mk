@@ -21,6 +21,18 @@ tests_unit_timers_test_SOURCES = tests/unit/timers_test.c
 tests_unit_timers_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
 tests_unit_timers_test_LDADD = src/libbase.a $(UNIT_LIBS)
 
+drive_tests = \
+	tests/unit/sched_test \
+	tests/unit/drive_test
+check_PROGRAMS += $(drive_tests)
+TESTS += $(drive_tests)
+tests_unit_sched_test_SOURCES = tests/unit/sched_test.c
+tests_unit_sched_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
+tests_unit_sched_test_LDADD = src/libdrive.a src/libbase.a $(UNIT_LIBS)
+tests_unit_drive_test_SOURCES = tests/unit/drive_test.c
+tests_unit_drive_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
+tests_unit_drive_test_LDADD = src/libdrive.a src/libbase.a $(UNIT_LIBS)
+
 wire_tests = \
 	tests/unit/wire_checksum_test \
 	tests/unit/wire_ip_test \
@@ -134,5 +146,5 @@ check_PROGRAMS += tests/unit/trace_test
 TESTS += tests/unit/trace_test
 tests_unit_trace_test_SOURCES = tests/unit/trace_test.c
 tests_unit_trace_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
-tests_unit_trace_test_LDADD = src/libsocket.a src/libtcp.a src/libwire.a src/libbase.a $(UNIT_LIBS)
+tests_unit_trace_test_LDADD = src/libsocket.a src/libdrive.a src/libtcp.a src/libwire.a src/libbase.a $(UNIT_LIBS)
 endif

@@ -1,0 +1,54 @@
+/* The lock and the bracket of a turn: see drive.h. */
+#include "drive/drive.h"
+
+#include <assert.h>
+
+#include "drive/waiter.h"
+
+/* The helper's: the least that it leaves the engine to a program that just called. */
+#define GRACE_US (2 * USEC_PER_MSEC)
+
+void drive_init(struct drive *d, struct pool *pool)
+{
+	d->pool = pool;
+	d->grace_us = GRACE_US;
+	sched_init(&d->sched);
+	wait_init();
+}
+
+void drive_lock(struct drive *d)
+{
+	engine_enter();
+	pthread_mutex_lock(&d->lock);
+}
+
+void drive_unlock(struct drive *d)
+{
+	assert(!d->up || sched_is_sound(&d->sched));
+	pthread_mutex_unlock(&d->lock);
+	engine_leave();
+}
+
+void drive_begin(struct drive *d)
+{
+	d->now = d->ops->begin(d);
+	__atomic_store_n(&d->driven_us, d->now, __ATOMIC_RELAXED);
+}
+
+void drive_end(struct drive *d)
+{
+	d->ops->end(d);
+	drive_check_deadline(d);
+}
+
+void drive_enter(struct drive *d)
+{
+	drive_lock(d);
+	drive_begin(d);
+}
+
+void drive_leave(struct drive *d)
+{
+	drive_end(d);
+	drive_unlock(d);
+}

@@ -1,0 +1,155 @@
+/*
+ * Driving the engine: its lock, the bracket of a turn, waiting, and the helper thread.
+ *
+ * Owns: the lock; who has the seat (sched.h); each thread's record of its wait (struct waiter); the helper thread. Knows nothing of sockets: what a turn
+ * does is the owner's, through `struct drive_ops`. One per engine.
+ *
+ * Units are µs on the monotonic clock. Functions return 0/positive or -errno. "Lock held" is said where it is so; any thread may call.
+ * RFC 9293 MUST-58/59 rest on it: while every thread of the program computes or sleeps elsewhere, the helper thread sends ACKs and retransmits.
+ */
+#ifndef FINESSE_DRIVE_DRIVE_H
+#define FINESSE_DRIVE_DRIVE_H
+
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/list.h"
+#include "base/pool.h"
+#include "base/time.h"
+#include "drive/inside.h"
+#include "drive/sched.h"
+
+struct drive;
+struct sock;
+struct waiter;
+
+/* ---- interest of a thread, or of an epoll registration, in one socket ---- */
+struct watch {
+	struct list node; /* sock.watches */
+	void (*notify)(struct watch *w, struct sock *s); /* lock held */
+	struct waiter *waiter;
+};
+
+/*
+ * A thread's record: it belongs to the thread, never to a stack frame. What a wait needs while it is blocked (watches, arrays) is allocated from the
+ * record and given back by the wait's end, or by its undoing when the frames are left by longjmp, pthread_exit or cancellation.
+ */
+struct waiter {
+	struct sched_thread sched;
+	bool signalled;          /* something it watches changed */
+	uint8_t blocked;         /* enum waiter_blocked: how it can be woken. Lock */
+	bool woken;              /* … and that was done */
+	int efd;                 /* while blocked on file descriptors without the seat; else -1 */
+	uint32_t futex;          /* while blocked on nothing else */
+	struct list blocks;      /* memory of its waits, innermost last */
+	struct drive *drive;
+};
+
+enum waiter_blocked { BLOCKED_NOT, BLOCKED_LEADS, BLOCKED_FUTEX, BLOCKED_FD, BLOCKED_SLICE };
+
+/* What the engine lives from: the packet ring, netlink, the transmit queue while it is full. */
+#define DRIVE_FDS         3
+#define DRIVE_SERVICE_FDS 64
+
+struct drive_ops {
+	/* A turn begins: time is read (and returned), frames come in, due timers run. Lock held, as in all of these. */
+	int64_t (*begin)(struct drive *d);
+	/* A turn ends: what connections say goes out. */
+	void (*end)(struct drive *d);
+	/* When a turn has something to do at the latest. */
+	int64_t (*deadline)(struct drive *d);
+	/* What drives the engine waits for: fills `out` (DRIVE_FDS long), returns how many. */
+	unsigned (*fds)(struct drive *d, struct pollfd *out);
+	/* … and what to do when they are ready, before `begin`. */
+	void (*ready)(struct drive *d, const struct pollfd *fds, unsigned n);
+	/* A full transmit queue waits for room: a wait that began without that fd is too short-sighted. */
+	bool (*tx_blocked)(struct drive *d);
+	/* For `spin`: frames wait, without a system call. No lock. */
+	bool (*rx_pending)(struct drive *d);
+	/* The helper's other work: `finesse stat`, fork children. Must not block: nobody else may be driving. */
+	unsigned (*service_fds)(struct drive *d, struct pollfd *out, unsigned max);
+	void (*service)(struct drive *d, const struct pollfd *fds, unsigned n);
+};
+
+struct drive {
+	pthread_mutex_t lock;
+	const struct drive_ops *ops;
+	struct pool *pool;
+	bool up;               /* there is something to drive */
+	int64_t now;           /* of this turn */
+	int64_t driven_us;     /* when a thread of the program last drove; the helper looks without the lock */
+	int64_t spin_us;
+	struct sched sched;
+	int64_t seat_until;    /* the seat's thread wakes by itself */
+	bool seat_sees_tx;     /* … and waits for the transmit queue, too */
+	int seat_efd;          /* wakes it; -1: none could be had, it sleeps in slices */
+	int efds[16];          /* idle ones, for waits on file descriptors */
+	unsigned n_efds;
+	pthread_t helper;
+	int helper_efd;
+	bool helper_runs, helper_stop, helper_sees_tx;
+	int64_t grace_us;      /* the helper's: how long it leaves the engine to the program */
+};
+
+/* Statically; so that the lock and a turn's bracket work from the start, before there is anything to drive. */
+#define DRIVE_BEFORE_INIT(o) {.lock = PTHREAD_MUTEX_INITIALIZER, .ops = (o), .seat_efd = -1, .helper_efd = -1}
+/* Once, lock held, before the first wait. */
+void drive_init(struct drive *d, struct pool *pool);
+/* There is something to drive from now on. Lock held. */
+void drive_came_up(struct drive *d);
+void drive_lock(struct drive *d);
+void drive_unlock(struct drive *d);
+/* The usual bracket of a verb: lock and a turn's beginning; its end and unlock. */
+void drive_enter(struct drive *d);
+void drive_leave(struct drive *d);
+/* Lock held. */
+void drive_begin(struct drive *d);
+void drive_end(struct drive *d);
+
+/* ---- waiting (wait.c) ---- */
+
+/* How long, and which signals end it: made at the verb's entry. */
+struct wait {
+	int64_t deadline;
+	unsigned run, norestart; /* the thread's handler counters then */
+	bool any_handler;        /* an SA_RESTART handler ends it, too: poll, epoll, calls with a timeout */
+};
+/* timeout_us 0: for ever. */
+void drive_wait_begin(struct wait *wait, const struct drive *d, int64_t timeout_us);
+/* As poll takes it: NULL for ever. -EINVAL. */
+int drive_wait_begin_timespec(struct wait *wait, const struct drive *d, const struct timespec *timeout);
+/*
+ * Lock held on entry and exit. Ends the turn, then waits until w->signalled, a kernel fd of `kfds` is ready (their revents are set), the deadline or a
+ * signal: 0 (look again; a new turn has begun), -ETIMEDOUT, -EINTR, -ENOMEM. Drives the engine meanwhile when nobody else does. A cancellation
+ * point; longjmp out of a handler is allowed: the thread's undos down to those of an outer wait are run then, and its memory is given back.
+ */
+int drive_wait(struct drive *d, struct waiter *w, struct pollfd *kfds, unsigned n_kfds, const struct wait *wait, const sigset_t *mask);
+
+/* ---- this thread's record (waiter.c) ---- */
+struct waiter *drive_waiter(struct drive *d);
+/* Lock held. Memory until waiter_free, or until the wait is undone; zeroed. NULL: out of memory. */
+void *waiter_alloc(struct waiter *w, size_t size);
+void waiter_free(struct waiter *w, void *p);
+/* n watches that wake this thread, on no socket yet. They are unlinked by waiter_free. */
+struct watch *waiter_watches(struct waiter *w, unsigned n);
+/* Lock held: something that it watches changed. */
+void waiter_wake(struct waiter *w);
+void watch_init(struct watch *w, struct waiter *waiter); /* notify wakes the waiter, if there is one */
+/* A socket goes: nobody watches it any more. */
+void watches_clear(struct list *watches);
+void drive_after_fork(struct drive *d); /* in the child, lock held: only this thread is left, and no helper */
+
+/* ---- the helper thread (helper.c). Lock held ---- */
+int drive_helper_start(struct drive *d);
+void drive_helper_wake(struct drive *d);
+void drive_helper_stop(struct drive *d); /* joins with the lock dropped */
+
+/* For drive's own files: passes on whom the scheduler wants woken; sees that somebody wakes for the next deadline. */
+void drive_wake(struct drive *d, struct sched_wake wake);
+void drive_check_deadline(struct drive *d);
+
+#endif

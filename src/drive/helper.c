@@ -1,0 +1,175 @@
+/*
+ * The helper thread: driver of last resort, and the one who answers `finesse stat` and fork children.
+ *
+ * While threads of the program wait or call, they drive the engine themselves and this thread must cost them nothing. What it does until it
+ * looks again is sched.h's to say:
+ *   - the program drove within the grace time: it ticks, that is, sleeps until the grace time is over, and looks at one number without the lock;
+ *   - a thread leads: it sleeps until somebody wakes it. Who leaves the seat to nobody does (once per tick at most, since only a leader that has waited
+ *     for all of a tick lets it sleep);
+ *   - nobody drove and nobody waits: all threads compute, or wait for something else. It leads, until one of them comes back, by a wait or a call: a busy
+ *     server whose epoll_wait always finds something never waits, and two that drive would fight for the lock. But who makes a call and then
+ *     reads from a pipe has not come back for long: so after it led the grace time is short, and each tick doubles it.
+ * So frames and deadlines wait for at most the grace time, 2 ms, whatever the program does.
+ *
+ * All signals are blocked in it. It exists from the first socket that was decided, or fell back, to the process's end; not in fork children.
+ */
+#include "drive/drive.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/eventfd.h>
+
+#include "base/fd.h"
+#include "base/sys.h"
+
+/* Late by at most this: far below a peer's least RTO (200 ms) and delayed ACK (40 ms). */
+#define GRACE_MAX_US   (2 * USEC_PER_MSEC)
+#define GRACE_FIRST_US 100 /* after it led */
+#define LAZY_TICKS     16  /* then what it polls is collected anew */
+
+struct helper_fds {
+	struct pollfd fds[1 + DRIVE_SERVICE_FDS + DRIVE_FDS];
+	unsigned n, first_engine;
+};
+
+static void collect_fds(struct drive *d, struct helper_fds *h, bool lead)
+{
+	h->fds[0] = (struct pollfd){.fd = d->helper_efd, .events = POLLIN};
+	h->n = 1 + d->ops->service_fds(d, h->fds + 1, DRIVE_SERVICE_FDS);
+	h->first_engine = h->n;
+	if (lead)
+		h->n += d->ops->fds(d, h->fds + h->n);
+}
+
+/* TIME_NEVER: until something is there. */
+static int sleep_until(struct helper_fds *h, int64_t until)
+{
+	int64_t us = until == TIME_NEVER ? 0 : until - clock_now_us();
+	if (us < 0)
+		us = 0;
+	struct timespec ts = {.tv_sec = us / USEC_PER_SEC, .tv_nsec = us % USEC_PER_SEC * NSEC_PER_USEC};
+	int r = sys_ppoll(h->fds, h->n, until == TIME_NEVER ? NULL : &ts, NULL);
+	if (r < 0)
+		for (unsigned i = 0; i < h->n; i++)
+			h->fds[i].revents = 0;
+	return r;
+}
+
+/* Ticks, without the lock, which a busy program would have to hand over twice, as long as the program drives and nothing else is to be done. */
+static void tick(struct drive *d, struct helper_fds *h, int64_t until)
+{
+	int64_t seen = __atomic_load_n(&d->driven_us, __ATOMIC_RELAXED);
+	for (unsigned i = 0; i < LAZY_TICKS; i++) {
+		if (sleep_until(h, until))
+			return;
+		int64_t driven = __atomic_load_n(&d->driven_us, __ATOMIC_RELAXED);
+		if (driven == seen)
+			return;
+		seen = driven;
+		d->grace_us = min_time(2 * d->grace_us, GRACE_MAX_US);
+		until = driven + d->grace_us;
+	}
+}
+
+static void serve(struct drive *d, struct helper_fds *h)
+{
+	uint64_t count;
+	if (h->fds[0].revents)
+		sys_read(h->fds[0].fd, &count, sizeof count);
+	d->ops->service(d, h->fds + 1, h->first_engine - 1);
+}
+
+static void helper_round(struct drive *d)
+{
+	struct helper_fds h;
+	int64_t until = TIME_NEVER, driven = d->driven_us;
+	enum sched_helper role = HELPER_SLEEPS;
+	if (d->up)
+		role = sched_helper_look(&d->sched, clock_now_us(), driven, d->grace_us, d->ops->deadline(d), &until);
+	else
+		d->sched.helper = role;
+	d->helper_sees_tx = d->up && d->ops->tx_blocked(d);
+	collect_fds(d, &h, role == HELPER_LEADS);
+	drive_unlock(d);
+	if (role == HELPER_TICKS)
+		tick(d, &h, until);
+	else
+		sleep_until(&h, until);
+	drive_lock(d);
+	sched_helper_awake(&d->sched);
+	if (role == HELPER_LEADS && d->up && !d->sched.seat) {
+		d->ops->ready(d, h.fds + h.first_engine, h.n - h.first_engine);
+		d->now = d->ops->begin(d); /* our own turn does not count as the program's */
+	}
+	if (role == HELPER_LEADS && d->driven_us != driven)
+		d->grace_us = GRACE_FIRST_US;
+	serve(d, &h);
+	drive_end(d);
+}
+
+static void *helper_main(void *arg)
+{
+	struct drive *d = arg;
+	drive_lock(d);
+	sched_helper_awake(&d->sched);
+	while (!d->helper_stop)
+		helper_round(d);
+	d->sched.helper = HELPER_NONE;
+	drive_unlock(d);
+	return NULL;
+}
+
+int drive_helper_start(struct drive *d)
+{
+	if (d->helper_runs) { /* it may sleep without an engine to look after */
+		drive_helper_wake(d);
+		return 0;
+	}
+	int fd = fd_move_high(sys_eventfd2(0, EFD_CLOEXEC | EFD_NONBLOCK));
+	if (fd < 0)
+		return fd;
+	d->helper_efd = fd;
+	d->helper_stop = false;
+	sigset_t all, before;
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	int err = pthread_create(&d->helper, NULL, helper_main, d);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	if (err) {
+		fd_close(fd);
+		d->helper_efd = -1;
+		return -err;
+	}
+	pthread_setname_np(d->helper, "finesse");
+	d->helper_runs = true;
+	d->sched.helper = HELPER_AWAKE;
+	return 0;
+}
+
+void drive_helper_wake(struct drive *d)
+{
+	uint64_t one = 1;
+	if (!d->helper_runs)
+		return;
+	if (d->sched.helper == HELPER_SLEEPS)
+		d->sched.helper = HELPER_AWAKE;
+	sys_write(d->helper_efd, &one, sizeof one);
+}
+
+void drive_helper_stop(struct drive *d)
+{
+	if (!d->helper_runs)
+		return;
+	d->helper_stop = true;
+	drive_helper_wake(d);
+	d->helper_runs = false;
+	int cancel_state;
+	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state);
+	drive_unlock(d);
+	pthread_join(d->helper, NULL);
+	drive_lock(d);
+	pthread_setcancelstate(cancel_state, NULL);
+	fd_close(d->helper_efd);
+	d->helper_efd = -1;
+	d->sched.helper = HELPER_NONE;
+}

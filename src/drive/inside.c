@@ -1,0 +1,57 @@
+/* The thread's state by which the shim and the engine agree: see inside.h. */
+#include "drive/inside.h"
+
+#include <stddef.h>
+
+ENGINE_THREAD int engine_inside;
+ENGINE_THREAD int engine_signal_pending;
+ENGINE_THREAD unsigned engine_handlers_run;
+ENGINE_THREAD unsigned engine_handlers_norestart;
+ENGINE_THREAD struct timespec *engine_wait_timeout;
+ENGINE_THREAD struct undo *engine_undos;
+
+static void nothing(void)
+{
+}
+
+void (*engine_on_leave)(void) = nothing;
+void (*engine_on_interrupt)(void) = nothing;
+
+/* glibc's older entry points: unlike pthread_cleanup_push's they also serve a longjmp that leaves the frame. */
+void _pthread_cleanup_push(struct _pthread_cleanup_buffer *buffer, void (*routine)(void *), void *arg);
+void _pthread_cleanup_pop(struct _pthread_cleanup_buffer *buffer, int execute);
+
+static ENGINE_THREAD struct undo *undo_floor; /* the innermost bracket's calls begin above it */
+
+static void undo_run(struct undo *floor)
+{
+	while (engine_undos && engine_undos != floor) {
+		struct undo *u = engine_undos;
+		engine_undos = u->outer; /* first: an undo may itself make calls */
+		u->undo(u);
+	}
+}
+
+static void unwind_run(void *arg)
+{
+	struct unwind *u = arg;
+	if (u->undone)
+		u->undone(u->arg);
+	undo_run(u->floor);
+	undo_floor = u->floor;
+}
+
+void unwind_begin(struct unwind *u, void (*undone)(void *), void *arg)
+{
+	u->undone = undone;
+	u->arg = arg;
+	u->floor = undo_floor;
+	undo_floor = engine_undos;
+	_pthread_cleanup_push(&u->buffer, unwind_run, u);
+}
+
+void unwind_end(struct unwind *u)
+{
+	_pthread_cleanup_pop(&u->buffer, 0);
+	undo_floor = u->floor;
+}

@@ -1,0 +1,86 @@
+/*
+ * What the shim's signal trampoline and the engine agree on, per thread. The shim gives every handler of the program a trampoline that looks at
+ * these variables. Initial-exec TLS: the shared object is loaded at start, so a handler reaches them without an allocation.
+ *
+ * Rules:
+ * - engine_enter() before the engine's lock is taken, engine_leave() after it is released. A handler that comes in between is deferred; it runs inside
+ *   engine_leave(), with no lock held, and may call any verb or longjmp away. Never hold the lock over anything that may run the program's code.
+ * - A wait (ppoll, futex) happens with engine_inside 0. It passes the kernel a timespec of its own (never NULL: a long one instead) and points
+ *   engine_wait_timeout at it from before its last look at the counters until the wait returned. The trampoline zeroes it before it runs a handler, so
+ *   that the wait returns at once and no signal is lost; and it calls engine_on_interrupt, because a handler may take long, or never return.
+ * - Whether a signal ends the verb is told by the counters, compared with their values at entry, never by EINTR alone: poll, select, epoll and calls with
+ *   SO_RCVTIMEO/SO_SNDTIMEO end with -EINTR when engine_handlers_run moved; other verbs only when engine_handlers_norestart moved (a handler
+ *   without SA_RESTART).
+ * - What a call holds while it may wait (a reference, a number) is on the thread's list of undos. The list is run when the call's frames are left by
+ *   longjmp, pthread_exit or cancellation instead of by return.
+ */
+#ifndef FINESSE_DRIVE_INSIDE_H
+#define FINESSE_DRIVE_INSIDE_H
+
+#include <pthread.h>
+#include <time.h>
+
+#define ENGINE_THREAD _Thread_local __attribute__((tls_model("initial-exec")))
+
+extern ENGINE_THREAD int engine_inside;
+extern ENGINE_THREAD int engine_signal_pending;          /* set by the trampoline when it deferred */
+extern ENGINE_THREAD unsigned engine_handlers_run;       /* handlers of the program run on this thread */
+extern ENGINE_THREAD unsigned engine_handlers_norestart; /* of these, without SA_RESTART */
+extern ENGINE_THREAD struct timespec *engine_wait_timeout;
+extern void (*engine_on_leave)(void);     /* the shim's: runs what was deferred on this thread */
+extern void (*engine_on_interrupt)(void); /* the engine's: a handler is about to interrupt this thread's wait */
+
+static inline void engine_enter(void)
+{
+	engine_inside++;
+	__atomic_signal_fence(__ATOMIC_SEQ_CST);
+}
+
+static inline void engine_leave(void)
+{
+	__atomic_signal_fence(__ATOMIC_SEQ_CST);
+	engine_inside--;
+	__atomic_signal_fence(__ATOMIC_SEQ_CST);
+	if (__builtin_expect(engine_signal_pending, 0) && engine_inside == 0)
+		engine_on_leave();
+}
+
+/* ---- what is undone when a call's frames are left without a return ---- */
+
+/* Embedded in the frame of the call that holds something. `undo` runs on the call's thread, with no lock held, before the frame is gone. */
+struct undo {
+	struct undo *outer;
+	void (*undo)(struct undo *u);
+};
+
+extern ENGINE_THREAD struct undo *engine_undos; /* the innermost */
+
+static inline void undo_push(struct undo *u, void (*undo)(struct undo *))
+{
+	u->undo = undo;
+	u->outer = engine_undos;
+	__atomic_signal_fence(__ATOMIC_SEQ_CST);
+	engine_undos = u;
+}
+
+/* Pushes and pops nest: a handler that ran in between has popped its own. */
+static inline void undo_pop(struct undo *u)
+{
+	engine_undos = u->outer;
+}
+
+/*
+ * Around anything that may be left by longjmp, pthread_exit or cancellation: a wait's system call, a handler of the program. When that happens,
+ * `undone` runs first, then the undos of the calls within this bracket; frames are still there. Both run without the engine's lock. glibc calls
+ * us back (pthread_cleanup_push(3) by its older entry points, which longjmp serves, too).
+ */
+struct unwind {
+	struct _pthread_cleanup_buffer buffer;
+	struct undo *floor; /* undos from here on belong to whatever was interrupted */
+	void (*undone)(void *arg); /* or NULL */
+	void *arg;
+};
+void unwind_begin(struct unwind *u, void (*undone)(void *), void *arg);
+void unwind_end(struct unwind *u);
+
+#endif

@@ -1,0 +1,12 @@
+noinst_LIBRARIES += src/libdrive.a
+src_libdrive_a_SOURCES = \
+	src/drive/drive.c \
+	src/drive/drive.h \
+	src/drive/helper.c \
+	src/drive/inside.c \
+	src/drive/inside.h \
+	src/drive/sched.c \
+	src/drive/sched.h \
+	src/drive/wait.c \
+	src/drive/waiter.c \
+	src/drive/waiter.h

@@ -1,0 +1,283 @@
+/*
+ * Waiting: one thread leads, the others follow; who does what is sched.h's to say, this file blocks accordingly.
+ *
+ * The leader polls what the engine lives from (the packet ring, netlink, the transmit queue when it is full) with the next deadline as its time-out, and
+ * keeps the seat until its call returns. A follower sleeps on a futex; one that waits for kernel fds, or under a signal mask of its own, sleeps in ppoll
+ * with an eventfd that it borrows for the time. So a thread costs no fd, but for those that wait for several things at once. Where no eventfd can be had,
+ * a wait is cut into slices.
+ *
+ * Ways out of the blocked system call: it returns; a signal handler of the program interrupts it (drive_interrupted: the thread leaves the scheduler
+ * before the handler runs, since that may take long); the handler jumps away, or the thread is cancelled (wait_undone).
+ */
+#include "drive/drive.h"
+
+#include <errno.h>
+#include <linux/futex.h>
+#include <string.h>
+#include <sys/eventfd.h>
+
+#include "base/fd.h"
+#include "base/sys.h"
+#include "drive/waiter.h"
+
+#define POLL_ON_STACK 64
+/* "For ever", as a timespec that a handler can zero. */
+#define LONG_WAIT_US (INT64_C(86400) * USEC_PER_SEC)
+/* Without an eventfd: what is late by that much goes unnoticed, and it is no load. */
+#define SLICE_US (2 * USEC_PER_MSEC)
+
+void drive_wait_begin(struct wait *wait, const struct drive *d, int64_t timeout_us)
+{
+	wait->deadline = timeout_us ? d->now + timeout_us : TIME_NEVER;
+	wait->run = engine_handlers_run;
+	wait->norestart = engine_handlers_norestart;
+	wait->any_handler = timeout_us != 0;
+}
+
+int drive_wait_begin_timespec(struct wait *wait, const struct drive *d, const struct timespec *timeout)
+{
+	drive_wait_begin(wait, d, 0);
+	wait->any_handler = true;
+	if (!timeout)
+		return 0;
+	if (timeout->tv_sec < 0 || timeout->tv_nsec < 0 || timeout->tv_nsec >= 1000000000)
+		return -EINVAL;
+	if (timeout->tv_sec < LONG_WAIT_US / USEC_PER_SEC * 365)
+		wait->deadline = d->now + timeout->tv_sec * USEC_PER_SEC + (timeout->tv_nsec + NSEC_PER_USEC - 1) / NSEC_PER_USEC;
+	return 0;
+}
+
+static bool wait_interrupted(const struct wait *wait)
+{
+	return wait->any_handler ? wait->run != engine_handlers_run : wait->norestart != engine_handlers_norestart;
+}
+
+/* ---- eventfds ---- */
+
+static int efd_take(struct drive *d)
+{
+	return d->n_efds ? d->efds[--d->n_efds] : fd_move_high(sys_eventfd2(0, EFD_CLOEXEC | EFD_NONBLOCK));
+}
+
+static void efd_give(struct drive *d, int fd)
+{
+	if (fd < 0)
+		return;
+	if (d->n_efds < sizeof d->efds / sizeof *d->efds)
+		d->efds[d->n_efds++] = fd;
+	else
+		fd_close(fd);
+}
+
+static void efd_drain(int fd)
+{
+	uint64_t count;
+	sys_read(fd, &count, sizeof count);
+}
+
+/* ---- one blocked system call ---- */
+
+struct sleep {
+	struct drive *d;
+	struct waiter *w;
+	const struct wait *wait;
+	const sigset_t *mask;
+	struct pollfd *fds; /* own wake-up, the engine's if it leads, the caller's */
+	unsigned n, n_engine;
+	enum waiter_blocked how;
+	uint32_t futex;
+	int efd;          /* borrowed */
+	int64_t until;
+	int64_t spin_until; /* 0: block at once */
+	struct timespec ts;
+	struct timespec *outer_timeout; /* of a wait that our thread's handler interrupted */
+	struct list *outer_blocks;      /* … and the last memory that it has */
+};
+
+static ENGINE_THREAD struct list *blocks_floor; /* the interrupted wait's last block; NULL: there is none */
+
+/* The sleep's frames are about to be gone. No lock held. */
+static void wait_undone(void *arg)
+{
+	struct sleep *z = arg;
+	struct drive *d = z->d;
+	engine_wait_timeout = z->outer_timeout;
+	blocks_floor = z->outer_blocks;
+	drive_lock(d);
+	z->w->blocked = BLOCKED_NOT;
+	z->w->signalled = false;
+	drive_wake(d, sched_leave(&d->sched, &z->w->sched));
+	efd_give(d, z->efd);
+	waiter_free_after(z->w, z->outer_blocks ? z->outer_blocks : &z->w->blocks);
+	drive_unlock(d);
+}
+
+/* The shim's trampoline, before a handler of the program that interrupts a wait of this thread: others drive meanwhile. */
+static void drive_interrupted(void)
+{
+	struct waiter *w = waiter_of_thread();
+	if (!w)
+		return;
+	drive_lock(w->drive);
+	w->blocked = BLOCKED_NOT;
+	drive_wake(w->drive, sched_leave(&w->drive->sched, &w->sched));
+	drive_unlock(w->drive);
+}
+
+void wait_init(void)
+{
+	engine_on_interrupt = drive_interrupted;
+}
+
+/*
+ * The setting `spin`: the leader looks at the ring in memory for a while before it blocks. Kernel fds are looked at when it is over, so they may be
+ * late by that time; so may be netlink.
+ */
+static void spin(struct sleep *z)
+{
+	struct drive *d = z->d;
+	bool found = false;
+	while (!found && !wait_interrupted(z->wait) && clock_now_us() < z->spin_until)
+		found = d->ops->rx_pending(d) || __atomic_load_n(&z->w->signalled, __ATOMIC_RELAXED);
+	if (found)
+		z->ts = (struct timespec){0, 0};
+}
+
+static int sleep_now(struct sleep *z)
+{
+	if (z->how == BLOCKED_FUTEX)
+		return sys_call(SYS_futex, &z->w->futex, FUTEX_WAIT_PRIVATE, z->futex, &z->ts, NULL, 0);
+	return sys_call(SYS_ppoll, z->fds, z->n, &z->ts, z->mask, 8 /* kernel sigset */, 0);
+}
+
+/* Without the lock. A cancellation point: asynchronous just for the call, as libc does it, since no lock is held and all is undone. */
+static int sleep_cancellable(struct sleep *z)
+{
+	int type, r = -EINTR;
+	if (wait_interrupted(z->wait))
+		return r;
+	pthread_setcanceltype(PTHREAD_CANCEL_ASYNCHRONOUS, &type);
+	if (z->spin_until)
+		spin(z);
+	r = sleep_now(z);
+	pthread_setcanceltype(type, NULL);
+	return r;
+}
+
+static void sleep_blocked(struct sleep *z)
+{
+	struct unwind unwind;
+	struct waiter *w = z->w;
+	int64_t left = z->until == TIME_NEVER ? LONG_WAIT_US : z->until > z->d->now ? z->until - z->d->now : 0;
+	z->ts = (struct timespec){.tv_sec = left / USEC_PER_SEC, .tv_nsec = left % USEC_PER_SEC * NSEC_PER_USEC};
+	z->futex = w->futex;
+	z->outer_timeout = engine_wait_timeout;
+	z->outer_blocks = blocks_floor;
+	w->blocked = z->how;
+	w->woken = false;
+	w->efd = z->efd;
+	engine_wait_timeout = &z->ts;
+	blocks_floor = w->blocks.prev;
+	unwind_begin(&unwind, wait_undone, z);
+	drive_unlock(z->d); /* deferred handlers run here */
+	int r = sleep_cancellable(z);
+	drive_lock(z->d);
+	unwind_end(&unwind);
+	engine_wait_timeout = z->outer_timeout;
+	blocks_floor = z->outer_blocks;
+	w->blocked = BLOCKED_NOT;
+	w->efd = -1;
+	if (r < 0) /* no revents were written */
+		for (unsigned i = 0; i < z->n; i++)
+			z->fds[i].revents = 0;
+}
+
+/* How this sleep is woken, and for how long it may be. */
+static void sleep_as_leader(struct sleep *z)
+{
+	struct drive *d = z->d;
+	if (d->seat_efd < 0)
+		d->seat_efd = fd_move_high(sys_eventfd2(0, EFD_CLOEXEC | EFD_NONBLOCK));
+	z->how = d->seat_efd < 0 ? BLOCKED_SLICE : BLOCKED_LEADS;
+	z->fds[0] = (struct pollfd){.fd = d->seat_efd, .events = POLLIN};
+	if (!d->up)
+		return;
+	z->until = min_time(z->until, d->ops->deadline(d));
+	z->n_engine = d->ops->fds(d, z->fds + 1);
+	z->n += z->n_engine;
+	d->seat_until = z->until;
+	d->seat_sees_tx = d->ops->tx_blocked(d);
+}
+
+static void sleep_as_follower(struct sleep *z, unsigned n_kfds)
+{
+	z->how = BLOCKED_FUTEX;
+	if (!n_kfds && !z->mask)
+		return;
+	z->efd = efd_take(z->d);
+	z->how = z->efd < 0 ? BLOCKED_SLICE : BLOCKED_FD;
+	z->fds[0] = (struct pollfd){.fd = z->efd, .events = POLLIN};
+}
+
+static bool any_ready(const struct pollfd *fds, unsigned n)
+{
+	for (unsigned i = 0; i < n; i++)
+		if (fds[i].revents)
+			return true;
+	return false;
+}
+
+/* One sleep, and the turn after it. As drive_wait, or -EAGAIN: nothing of the caller's yet. */
+static int wait_once(struct drive *d, struct waiter *w, struct pollfd *fds, struct pollfd *kfds, unsigned n_kfds, const struct wait *wait,
+		     const sigset_t *mask)
+{
+	struct sleep z = {.d = d, .w = w, .wait = wait, .mask = mask, .fds = fds, .n = 1, .efd = -1, .until = wait->deadline};
+	unsigned handlers = engine_handlers_run;
+	bool lead = sched_wait(&d->sched, &w->sched);
+	if (lead)
+		sleep_as_leader(&z);
+	else
+		sleep_as_follower(&z, n_kfds);
+	/* With a mask, signals that only this wait lets in would not be seen: no spinning then. */
+	if (lead && d->up && d->spin_us && !mask)
+		z.spin_until = min_time(z.until, d->now + d->spin_us);
+	if (z.how == BLOCKED_SLICE)
+		z.until = min_time(z.until, d->now + SLICE_US);
+	memcpy(fds + z.n, kfds, n_kfds * sizeof *kfds);
+	z.n += n_kfds;
+	sleep_blocked(&z);
+	memcpy(kfds, fds + 1 + z.n_engine, n_kfds * sizeof *kfds);
+	if (z.how != BLOCKED_FUTEX && fds[0].revents)
+		efd_drain(fds[0].fd);
+	efd_give(d, z.efd);
+	if (d->up && z.n_engine)
+		d->ops->ready(d, fds + 1, z.n_engine);
+	drive_begin(d);
+	if (any_ready(kfds, n_kfds) || w->signalled)
+		return 0;
+	if (wait_interrupted(wait))
+		return -EINTR;
+	if (handlers != engine_handlers_run) /* it may have used up what woke us */
+		return 0;
+	return d->now >= wait->deadline ? -ETIMEDOUT : -EAGAIN;
+}
+
+int drive_wait(struct drive *d, struct waiter *w, struct pollfd *kfds, unsigned n_kfds, const struct wait *wait, const sigset_t *mask)
+{
+	struct pollfd on_stack[POLL_ON_STACK], *fds = on_stack, *heap = NULL;
+	size_t size = (n_kfds + 1 + DRIVE_FDS) * sizeof *fds;
+	if (size > sizeof on_stack) {
+		fds = heap = waiter_alloc(w, size);
+		if (!heap)
+			return -ENOMEM;
+	}
+	int r = -EAGAIN;
+	while (r == -EAGAIN) {
+		drive_end(d);
+		r = w->signalled ? 0 : wait_once(d, w, fds, kfds, n_kfds, wait, mask);
+	}
+	drive_wake(d, sched_leave(&d->sched, &w->sched));
+	w->signalled = false;
+	waiter_free(w, heap);
+	return r;
+}

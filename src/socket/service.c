@@ -1,0 +1,55 @@
+/* The helper thread's other work: it answers `finesse stat`, and fork children that ask for what they inherited. */
+#include "socket/engine.h"
+
+#include "base/fd.h"
+#include "base/log.h"
+
+static struct engine *engine_of(struct drive *d)
+{
+	return container_of(d, struct engine, drive);
+}
+
+unsigned service_fds(struct drive *d, struct pollfd *out, unsigned max)
+{
+	struct engine *e = engine_of(d);
+	out[0] = (struct pollfd){.fd = e->stat_fd, .events = POLLIN};
+	return 1 + fork_poll_fds(e, out + 1, max - 1);
+}
+
+void service_run(struct drive *d, const struct pollfd *fds, unsigned n)
+{
+	struct engine *e = engine_of(d);
+	fork_serve(e, fds + 1, n - 1);
+	if (fds[0].revents)
+		stat_serve(e, e->stat_fd);
+	fork_tell_shim(e);
+}
+
+int helper_start(struct engine *e)
+{
+	if (e->stat_fd < 0) {
+		e->stat_fd = stat_listen();
+		if (e->stat_fd < 0)
+			log_debug("helper", "the stat socket could not be made (errno %d)", -e->stat_fd);
+	}
+	int err = drive_helper_start(&e->drive);
+	if (err) {
+		fd_close(e->stat_fd);
+		e->stat_fd = -1;
+	}
+	return err;
+}
+
+void helper_stop(struct engine *e)
+{
+	drive_helper_stop(&e->drive);
+	fd_close(e->stat_fd);
+	e->stat_fd = -1;
+}
+
+void helper_after_fork(struct engine *e)
+{
+	drive_after_fork(&e->drive);
+	fd_close(e->stat_fd);
+	e->stat_fd = -1;
+}

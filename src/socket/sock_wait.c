@@ -1,0 +1,22 @@
+/* Waiting for one socket: what a verb does when it would block. */
+#include "socket/engine.h"
+
+#include <errno.h>
+
+int sock_wait(struct engine *e, struct sock *s, const struct wait *wait)
+{
+	struct waiter *w = waiter_self();
+	struct watch *watch = waiter_watches(w, 1);
+	struct pollfd kernel_queue = {.fd = -1};
+	unsigned n_kfds = 0;
+	if (!watch)
+		return -ENOMEM;
+	if (s->kind == SOCK_KIND_LISTENER) {
+		kernel_queue = (struct pollfd){.fd = s->lst->kfd, .events = POLLIN};
+		n_kfds = 1;
+	}
+	watch_add(watch, s);
+	int r = engine_wait(e, w, &kernel_queue, n_kfds, wait, NULL);
+	waiter_free(w, watch);
+	return r;
+}

@@ -1,0 +1,432 @@
+/*
+ * Waiting with real threads, over an engine that is a pipe: each byte in it is an event for the thread of that number. Built with ThreadSanitizer, too (.ci/run).
+ *
+ * Nothing here is decided by time; every wait has a bound, which a lost wake-up or an empty seat would run into (CK_DEFAULT_TIMEOUT ends the test then).
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <setjmp.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "base/sys.h"
+#include "drive/drive.h"
+#include "unit.h"
+
+#define THREADS 8
+
+/* One per thread: what a socket is. Lock. */
+struct item {
+	struct list watches;
+	unsigned arrived, taken;
+};
+
+static struct engine {
+	struct drive drive;
+	struct pool pool;
+	int ring[2];
+	struct item items[THREADS];
+	int64_t deadline;
+	unsigned ticks; /* deadlines met */
+	unsigned helper_turns;
+} e;
+
+static int64_t begin(struct drive *d)
+{
+	uint8_t frames[64];
+	ssize_t n;
+	int64_t now = clock_now_us();
+	while ((n = sys_read(e.ring[0], frames, sizeof frames)) > 0)
+		for (ssize_t i = 0; i < n; i++) {
+			struct item *it = &e.items[frames[i]];
+			it->arrived++;
+			list_for_each (pos, tmp, &it->watches) {
+				struct watch *w = container_of(pos, struct watch, node);
+				w->notify(w, NULL);
+			}
+		}
+	if (now >= e.deadline) {
+		e.ticks++;
+		e.deadline = TIME_NEVER;
+	}
+	return now;
+}
+
+static void end(struct drive *d)
+{
+}
+
+static int64_t deadline(struct drive *d)
+{
+	return e.deadline;
+}
+
+static unsigned fds(struct drive *d, struct pollfd *out)
+{
+	*out = (struct pollfd){.fd = e.ring[0], .events = POLLIN};
+	return 1;
+}
+
+static void ready(struct drive *d, const struct pollfd *polled, unsigned n)
+{
+}
+
+static bool no(struct drive *d)
+{
+	return false;
+}
+
+static unsigned no_fds(struct drive *d, struct pollfd *out, unsigned max)
+{
+	return 0;
+}
+
+static const struct drive_ops ops = {
+	.begin = begin,
+	.end = end,
+	.deadline = deadline,
+	.fds = fds,
+	.ready = ready,
+	.tx_blocked = no,
+	.rx_pending = no,
+	.service_fds = no_fds,
+	.service = ready,
+};
+
+static void setup(void)
+{
+	memset(&e, 0, sizeof e);
+	ck_assert_int_eq(pipe2(e.ring, O_NONBLOCK | O_CLOEXEC), 0);
+	e.drive = (struct drive)DRIVE_BEFORE_INIT(&ops);
+	e.deadline = TIME_NEVER;
+	pool_init(&e.pool, 0);
+	drive_lock(&e.drive);
+	drive_init(&e.drive, &e.pool);
+	for (int i = 0; i < THREADS; i++)
+		list_init(&e.items[i].watches);
+	ck_assert_int_eq(drive_helper_start(&e.drive), 0);
+	drive_came_up(&e.drive);
+	drive_unlock(&e.drive);
+}
+
+static void teardown(void)
+{
+	drive_lock(&e.drive);
+	drive_helper_stop(&e.drive);
+	for (int i = 0; i < THREADS; i++)
+		ck_assert(list_empty(&e.items[i].watches));
+	ck_assert(list_empty(&e.drive.sched.followers));
+	ck_assert_ptr_null(e.drive.sched.seat);
+	drive_unlock(&e.drive);
+	ck_assert(pool_is_empty(&e.pool));
+	pool_fini(&e.pool);
+	close(e.ring[0]);
+	close(e.ring[1]);
+}
+
+static void arrive(int who)
+{
+	uint8_t byte = who;
+	while (write(e.ring[1], &byte, 1) != 1)
+		;
+}
+
+/* As a verb: wait until something is there, take one. 0, or why not. kfd: a kernel fd that is watched, too, or -1. */
+static int take(int who, int64_t timeout_us, int kfd)
+{
+	struct item *it = &e.items[who];
+	struct wait wait;
+	int r = 0;
+	drive_enter(&e.drive);
+	drive_wait_begin(&wait, &e.drive, timeout_us);
+	while (it->taken == it->arrived && !r) {
+		struct waiter *w = drive_waiter(&e.drive);
+		struct pollfd k = {.fd = kfd, .events = POLLIN};
+		struct watch *watch = waiter_watches(w, 1);
+		if (!watch) /* check's own assertions are cancellation points: none under the lock */
+			abort();
+		list_push_back(&it->watches, &watch->node);
+		r = drive_wait(&e.drive, w, &k, kfd >= 0, &wait, NULL);
+		waiter_free(w, watch);
+	}
+	if (!r)
+		it->taken++;
+	drive_leave(&e.drive);
+	return r;
+}
+
+static unsigned arrived(int who)
+{
+	drive_lock(&e.drive);
+	unsigned n = e.items[who].arrived;
+	drive_unlock(&e.drive);
+	return n;
+}
+
+/* ---- the program's threads compute: the helper drives ---- */
+
+START_TEST(nobody_waits)
+{
+	for (unsigned i = 1; i <= 100; i++) {
+		arrive(0);
+		while (arrived(0) != i) /* seen without a turn of ours */
+			;
+		if (i % 10 == 0)
+			ck_assert_int_eq(take(0, 0, -1), 0);
+	}
+	drive_enter(&e.drive);
+	e.deadline = clock_now_us() + 3000;
+	drive_leave(&e.drive);
+	for (unsigned ticks = 0; !ticks;) {
+		drive_lock(&e.drive);
+		ticks = e.ticks;
+		drive_unlock(&e.drive);
+	}
+}
+END_TEST
+
+/* ---- three wait, two have something in one batch, the third's comes later ---- */
+
+static void *take_one(void *arg)
+{
+	long who = (long)arg;
+	ck_assert_int_eq(take(who, 0, -1), 0);
+	return NULL;
+}
+
+static void until_followers(unsigned n)
+{
+	for (unsigned seen = 0; seen != n;) {
+		seen = 0;
+		drive_lock(&e.drive);
+		list_for_each (pos, tmp, &e.drive.sched.followers)
+			seen++;
+		drive_unlock(&e.drive);
+	}
+}
+
+START_TEST(two_of_three)
+{
+	for (int round = 0; round < 200; round++) {
+		pthread_t t[3];
+		for (long i = 0; i < 3; i++)
+			ck_assert_int_eq(pthread_create(&t[i], NULL, take_one, (void *)i), 0);
+		until_followers(2);
+		uint8_t both[2] = {round % 3, (round + 1) % 3}, last = (round + 2) % 3;
+		ck_assert_int_eq(write(e.ring[1], both, 2), 2);
+		pthread_join(t[both[0]], NULL);
+		pthread_join(t[both[1]], NULL);
+		arrive(last);
+		pthread_join(t[last], NULL);
+	}
+}
+END_TEST
+
+/* ---- a handler jumps out of a wait; a thread is cancelled in it ---- */
+
+static sigjmp_buf out;
+static _Atomic int undone;
+
+/* What the shim's trampoline does around a handler that interrupts a wait. */
+static void on_signal(int sig)
+{
+	struct unwind unwind;
+	if (engine_inside || !engine_wait_timeout)
+		return;
+	engine_handlers_run++;
+	engine_handlers_norestart++;
+	*engine_wait_timeout = (struct timespec){0, 0};
+	engine_on_interrupt();
+	unwind_begin(&unwind, NULL, NULL);
+	siglongjmp(out, 1);
+}
+
+static void count_undo(struct undo *u)
+{
+	undone++;
+}
+
+/* In a function of its own: its frame is gone after the jump. */
+static __attribute__((noinline)) int take_undoable(int who, int kfd)
+{
+	struct undo u;
+	undo_push(&u, count_undo);
+	int r = take(who, 0, kfd);
+	undo_pop(&u);
+	return r;
+}
+
+static void *signaller(void *arg)
+{
+	pthread_t *who = arg;
+	for (bool blocked = false; !blocked;) {
+		drive_lock(&e.drive);
+		blocked = e.drive.sched.seat;
+		drive_unlock(&e.drive);
+	}
+	pthread_kill(*who, SIGUSR1);
+	return NULL;
+}
+
+START_TEST(jump_out)
+{
+	struct sigaction sa = {.sa_handler = on_signal};
+	pthread_t me = pthread_self(), t;
+	sigaction(SIGUSR1, &sa, NULL);
+	for (volatile int i = 0; i < 50; i++) {
+		undone = 0;
+		ck_assert_int_eq(pthread_create(&t, NULL, signaller, &me), 0);
+		if (!sigsetjmp(out, 1)) {
+			take_undoable(0, i % 2 ? e.ring[1] : -1);
+			ck_abort_msg("returned");
+		}
+		pthread_join(t, NULL);
+		ck_assert_int_eq(undone, 1);
+		ck_assert_ptr_null(engine_undos);
+		/* The helper drives at once, without us. */
+		unsigned n = arrived(1);
+		arrive(1);
+		while (arrived(1) == n)
+			;
+		arrive(0);
+		ck_assert_int_eq(take(0, 0, -1), 0);
+	}
+}
+END_TEST
+
+static void *take_undoable_thread(void *arg)
+{
+	take_undoable((long)arg, -1);
+	return NULL;
+}
+
+START_TEST(cancelled)
+{
+	for (long round = 0; round < 100; round++) {
+		pthread_t t[3];
+		void *result;
+		for (long i = 0; i < 3; i++)
+			ck_assert_int_eq(pthread_create(&t[i], NULL, take_undoable_thread, (void *)i), 0);
+		if (round % 2)
+			until_followers(2);
+		for (int i = 0; i < 3; i++)
+			if (i != round % 3)
+				pthread_cancel(t[i]);
+		for (int i = 0; i < 3; i++)
+			if (i != round % 3) {
+				pthread_join(t[i], &result);
+				ck_assert_ptr_eq(result, PTHREAD_CANCELED);
+			}
+		arrive(round % 3);
+		pthread_join(t[round % 3], NULL);
+	}
+}
+END_TEST
+
+/* ---- no fd is left: waits on kernel fds go on in slices ---- */
+
+static void *take_with_fd(void *arg)
+{
+	ck_assert_int_eq(take((long)arg, 0, 0), 0); /* standard input: never ready here */
+	return NULL;
+}
+
+START_TEST(no_fd_left)
+{
+	struct rlimit before, now;
+	pthread_t t[2];
+	int quiet[2];
+	ck_assert_int_eq(pipe(quiet), 0);
+	dup2(quiet[0], 0);
+	ck_assert_int_eq(getrlimit(RLIMIT_NOFILE, &before), 0);
+	now = before;
+	now.rlim_cur = 0;
+	ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &now), 0);
+	for (long i = 0; i < 2; i++)
+		ck_assert_int_eq(pthread_create(&t[i], NULL, take_with_fd, (void *)i), 0);
+	arrive(0);
+	arrive(1);
+	pthread_join(t[0], NULL);
+	pthread_join(t[1], NULL);
+	setrlimit(RLIMIT_NOFILE, &before);
+	close(quiet[0]);
+	close(quiet[1]);
+}
+END_TEST
+
+/* ---- everything at once ---- */
+
+struct worker {
+	int who;
+	unsigned want;
+	uint64_t random;
+};
+
+static uint64_t next_random(uint64_t *r)
+{
+	*r ^= *r << 13;
+	*r ^= *r >> 7;
+	*r ^= *r << 17;
+	return *r;
+}
+
+static void *work(void *arg)
+{
+	struct worker *w = arg;
+	for (unsigned got = 0; got < w->want;) {
+		uint64_t r = next_random(&w->random);
+		int result = take(w->who, r % 4 ? 0 : 1 + r % 500, r % 3 ? -1 : e.ring[1]);
+		if (result == 0)
+			got++;
+		else
+			ck_assert_int_eq(result, -ETIMEDOUT);
+		for (volatile unsigned compute = r >> 8 & 0xfff; compute; compute--)
+			;
+	}
+	return NULL;
+}
+
+#define EVENTS 3000
+
+START_TEST(stress)
+{
+	pthread_t t[THREADS];
+	struct worker w[THREADS];
+	for (int i = 0; i < THREADS; i++) {
+		w[i] = (struct worker){.who = i, .want = EVENTS, .random = 88172645463325252u + i};
+		ck_assert_int_eq(pthread_create(&t[i], NULL, work, &w[i]), 0);
+	}
+	uint64_t random = 42;
+	unsigned left[THREADS];
+	for (int i = 0; i < THREADS; i++)
+		left[i] = EVENTS;
+	for (unsigned n = THREADS * EVENTS; n;) {
+		int who = next_random(&random) % THREADS;
+		if (!left[who])
+			continue;
+		left[who]--;
+		n--;
+		arrive(who);
+	}
+	for (int i = 0; i < THREADS; i++)
+		pthread_join(t[i], NULL);
+}
+END_TEST
+
+int main(void)
+{
+	Suite *suite = suite_create("drive");
+	TCase *c = tcase_create("drive");
+	tcase_add_checked_fixture(c, setup, teardown);
+	tcase_set_timeout(c, 60);
+	tcase_add_test(c, nobody_waits);
+	tcase_add_test(c, two_of_three);
+	tcase_add_test(c, jump_out);
+	tcase_add_test(c, cancelled);
+	tcase_add_test(c, no_fd_left);
+	tcase_add_test(c, stress);
+	suite_add_tcase(suite, c);
+	return unit_run(suite);
+}
