@@ -294,6 +294,17 @@ int file_connect(int fd, const struct sockaddr *addr, socklen_t len, int *result
 	return r;
 }
 
+/* The number that accept took before it waited. */
+struct taken_fd {
+	struct undo undo;
+	int fd;
+};
+
+static void taken_fd_undo(struct undo *u)
+{
+	sys_close(container_of(u, struct taken_fd, undo)->fd);
+}
+
 /* accept4(2) on an engine listener: the new fd, or -errno. The number is taken first, as the kernel
  * does: EMFILE costs no connection. */
 int file_accept(struct call *c, int flags, struct sockaddr *addr, socklen_t *len)
@@ -309,7 +320,10 @@ int file_accept(struct call *c, int flags, struct sockaddr *addr, socklen_t *len
 		return fd;
 	struct sock *s = NULL;
 	int kernel_fd = -1;
+	struct taken_fd taken = {.fd = fd};
+	undo_push(&taken.undo, taken_fd_undo);
 	r = sock_accept(c->sock, flags, addr, len, &s, &kernel_fd);
+	undo_pop(&taken.undo);
 	if (r == 0) {
 		struct file *f = file_new(FILE_SOCK);
 		if (f) {
@@ -330,6 +344,11 @@ int file_accept(struct call *c, int flags, struct sockaddr *addr, socklen_t *len
 
 /* ---- a call in progress ---- */
 
+static void call_undo(struct undo *u)
+{
+	file_put(container_of(u, struct call, undo)->file);
+}
+
 bool call_begin_engine(struct call *c, int fd)
 {
 	struct file *f = fdtable_get(fd);
@@ -347,12 +366,14 @@ bool call_begin_engine(struct call *c, int fd)
 	}
 	c->file = f;
 	c->sock = f->sock;
+	undo_push(&c->undo, call_undo);
 	return true;
 }
 
 bool call_end(struct call *c, long result)
 {
 	bool moved = result == -EBADF && c->file->kind != FILE_SOCK;
+	undo_pop(&c->undo);
 	file_put(c->file);
 	return !moved;
 }

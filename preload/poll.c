@@ -7,6 +7,22 @@
 #include <string.h>
 #include <sys/resource.h>
 
+static void mixed_free(struct mixed *m)
+{
+	for (unsigned i = 0; i < m->n; i++)
+		if (m->files[i])
+			file_put(m->files[i]);
+	if (m->fds != m->stack_fds) {
+		free(m->fds);
+		free(m->files);
+	}
+}
+
+static void mixed_undo(struct undo *u)
+{
+	mixed_free(container_of(u, struct mixed, undo));
+}
+
 int mixed_begin(struct mixed *m, unsigned n)
 {
 	m->n = n;
@@ -21,15 +37,17 @@ int mixed_begin(struct mixed *m, unsigned n)
 			return -ENOMEM;
 		}
 	}
+	memset(m->files, 0, n * sizeof *m->files);
+	undo_push(&m->undo, mixed_undo);
 	return 0;
 }
 
 void mixed_set(struct mixed *m, unsigned i, int fd, short events)
 {
 	struct call c;
-	m->files[i] = NULL;
 	m->fds[i] = (struct sock_pollfd){.fd = fd, .events = events};
 	if (call_begin(&c, fd)) {
+		call_keep(&c);
 		m->files[i] = c.file;
 		m->fds[i].sock = c.sock;
 	}
@@ -37,13 +55,8 @@ void mixed_set(struct mixed *m, unsigned i, int fd, short events)
 
 void mixed_end(struct mixed *m)
 {
-	for (unsigned i = 0; i < m->n; i++)
-		if (m->files[i])
-			file_put(m->files[i]);
-	if (m->fds != m->stack_fds) {
-		free(m->fds);
-		free(m->files);
-	}
+	undo_pop(&m->undo);
+	mixed_free(m);
 }
 
 struct timespec *timespec_from_ms(int ms, struct timespec *out)

@@ -73,6 +73,7 @@ static inline long edge(long r)
 
 /* ---- the shape ---- */
 struct call {
+	struct undo undo; /* gives the reference back when a handler jumps out of the call */
 	struct file *file;
 	struct sock *sock;
 	long error; /* adopting it failed: the call's result */
@@ -88,6 +89,11 @@ static inline bool call_begin(struct call *c, int fd)
 }
 /* False: the socket went to the kernel meanwhile, look again. */
 bool call_end(struct call *c, long result);
+/* The caller keeps c->file's reference, and sees to what is undone. */
+static inline void call_keep(struct call *c)
+{
+	undo_pop(&c->undo);
+}
 
 #define VIA_ENGINE(fd, verb)                                                                       \
 	do {                                                                                       \

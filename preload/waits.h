@@ -19,6 +19,7 @@ bool timespec_valid(const struct timespec *ts);
 
 /* Sets that are held for one wait. */
 struct mixed {
+	struct undo undo; /* gives the references back when a handler jumps out of the call */
 	unsigned n;
 	struct sock_pollfd *fds;
 	struct file **files; /* references, NULL: kernel fd */
