@@ -2,6 +2,8 @@ noinst_LIBRARIES += src/libbase.a
 src_libbase_a_SOURCES = \
 	src/base/addr.c \
 	src/base/addr.h \
+	src/base/budget.c \
+	src/base/budget.h \
 	src/base/clock.c \
 	src/base/fd.c \
 	src/base/fd.h \

@@ -157,18 +157,22 @@ static struct nlmsghdr *ask_flow(struct question *q, const struct flow_key *key,
 	return h;
 }
 
-int diag_owns_on(const struct flow_key *key, int ifindex)
+int diag_ask(int fd, const struct flow_key *key, int ifindex)
 {
 	struct ownership o = {.key = key};
 	struct question q;
-	int fd = diag_open();
-	int ret;
+	int ret = netlink_talk(fd, ask_flow(&q, key, ifindex), on_found, &o);
 
-	if (fd < 0)
-		return fd;
-	ret = netlink_talk(fd, ask_flow(&q, key, ifindex), on_found, &o);
-	fd_close(fd);
 	return ret < 0 && ret != -ENOENT ? ret : o.owned;
+}
+
+int diag_owns_on(const struct flow_key *key, int ifindex)
+{
+	int fd = diag_open();
+	int ret = fd < 0 ? fd : diag_ask(fd, key, ifindex);
+
+	fd_close(fd);
+	return ret;
 }
 
 int diag_end(int fd, const struct flow_key *key, const uint32_t cookie[2], int ifindex)

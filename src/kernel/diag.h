@@ -26,7 +26,9 @@ int diag_owns(const struct flow_key *key);
 /* The same for a segment that arrived on `ifindex`: also finds sockets that are bound to that interface (SO_BINDTODEVICE,
    link-local addresses), which a question without an interface cannot. */
 int diag_owns_on(const struct flow_key *key, int ifindex);
-/* For diag_end: a socket to ask through, the caller's to close. -errno. */
+/* The same through a socket of diag_open, for who asks often. */
+int diag_ask(int fd, const struct flow_key *key, int ifindex);
+/* For diag_ask and diag_end: a socket to ask through, the caller's to close. -errno. */
 int diag_open(void);
 /* Ends that very socket of the kernel, seen on `ifindex`. 1: it is ended; 0: it was gone; -errno: it could not be ended (TIME-WAIT: Linux
    before 6.5; any: without CONFIG_INET_DIAG_DESTROY or CAP_NET_ADMIN). */

@@ -9,7 +9,6 @@
 
 /* A neighbour in use is asked for again this often, so that the kernel keeps it alive. */
 #define DEST_RECHECK_US USEC_PER_SEC
-#define DEFAULT_TTL     64 /* RFC 1700; Linux's ip_default_ttl */
 
 static struct dest **dest_bucket(struct engine *e, const struct ip_addr *laddr, const struct ip_addr *raddr)
 {
@@ -17,17 +16,26 @@ static struct dest **dest_bucket(struct engine *e, const struct ip_addr *laddr, 
 	return &e->dests[siphash24(pair, sizeof pair, e->hash_secret) & (DEST_BUCKETS - 1)];
 }
 
+struct dest *dest_find(struct engine *e, const struct ip_addr *laddr, const struct ip_addr *raddr)
+{
+	struct dest *d = *dest_bucket(e, laddr, raddr);
+	while (d && !(ip_addr_equal(&d->raddr, raddr) && ip_addr_equal(&d->laddr, laddr)))
+		d = d->hash_next;
+	return d;
+}
+
 struct dest *dest_get(struct engine *e, const struct ip_addr *laddr, const struct ip_addr *raddr)
 {
-	struct dest **bucket = dest_bucket(e, laddr, raddr);
-	for (struct dest *d = *bucket; d; d = d->hash_next)
-		if (ip_addr_equal(&d->raddr, raddr) && ip_addr_equal(&d->laddr, laddr)) {
-			d->refs++;
-			return d;
-		}
-	struct dest *d = engine_alloc(sizeof *d);
+	struct dest *d = dest_find(e, laddr, raddr);
+	if (d) {
+		d->refs++;
+		return d;
+	}
+	d = engine_alloc(sizeof *d);
 	if (!d)
 		return NULL;
+	struct dest **bucket = dest_bucket(e, laddr, raddr);
+	d->ip_id = tcp_random(&e->tcp); /* packets that may be fragmented must not be guessed */
 	d->raddr = *raddr;
 	d->laddr = *laddr;
 	d->refs = 1;

@@ -148,6 +148,7 @@ static int init_protocols(struct engine *e)
 	config.close_request = e->settings.close_request;
 	tcp_stack_init(&e->tcp, &config, &e->pool.memory, secret);
 	memcpy(&e->tcp.random, local, sizeof e->tcp.random);
+	budget_init(&e->answers, local);
 	struct steer_config sc = {
 		.kind = e->settings.close_policy == CLOSE_POLICY_OFF    ? STEER_OFF
 			: e->settings.close_policy == CLOSE_POLICY_HOLD ? STEER_HOLD

@@ -13,6 +13,7 @@
 #include <stdint.h>
 
 #include "base/addr.h"
+#include "base/budget.h"
 #include "base/list.h"
 #include "base/pool.h"
 #include "base/settings.h"
@@ -176,8 +177,8 @@ struct engine {
 	struct list exception_list, swept;
 	struct list partings;
 	int64_t sweep_us;
-	int64_t diag_window_us; /* rate limit of inet_diag questions */
-	unsigned diag_asked;
+	struct budget answers; /* to segments of no connection */
+	int diag_fd;           /* to ask inet_diag through; 0: not open */
 	struct list handed_over; /* sock.dirty: the shim is to be told */
 	struct list children; /* fork.c: processes that inherited sockets of ours */
 	unsigned n_inherited; /* sockets here that belong to a parent's engine */
@@ -235,6 +236,8 @@ void sock_process_events(struct engine *e, struct sock *s);
 /* ---- dest.c ---- */
 struct dest *dest_get(struct engine *e, const struct ip_addr *laddr, const struct ip_addr *raddr); /* NULL: no memory */
 void dest_put(struct engine *e, struct dest *d);
+struct dest *dest_find(struct engine *e, const struct ip_addr *laddr, const struct ip_addr *raddr); /* NULL: nobody has it; no reference */
+#define DEFAULT_TTL 64 /* RFC 1700; Linux's ip_default_ttl */
 /* 0: dest->path is good. -EAGAIN: neighbour being resolved. -ENETUNREACH, -EHOSTUNREACH, -EXDEV (leaves by another interface). */
 int dest_resolve(struct engine *e, struct dest *d);
 

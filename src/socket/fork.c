@@ -388,6 +388,8 @@ static void child_close_engine(struct engine *e)
 	list_init(&e->exception_list);
 	memset(e->dests, 0, sizeof e->dests);
 	e->pmtus = NULL;
+	fd_close(e->diag_fd > 0 ? e->diag_fd : -1);
+	e->diag_fd = 0;
 	memset(e->counters, 0, sizeof e->counters);
 	memset(e->ip_fates, 0, sizeof e->ip_fates);
 	e->n_conns = 0;

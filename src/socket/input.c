@@ -1,34 +1,46 @@
 /* From frames to connections: who takes a segment, and what its events mean to the socket. */
 #include "socket/engine.h"
 
+#include "base/fd.h"
 #include "base/log.h"
 #include "kernel/diag.h"
 #include "wire/ipv6.h"
 
-/* Before a segment of no connection is answered by RST, the kernel is asked whether it owns it; at most this often. */
-#define DIAG_PER_WINDOW 100
-#define DIAG_WINDOW_US  USEC_PER_SEC
+#include <string.h>
 
-static void send_detached(struct engine *e, const struct flow_key *key, const struct tcp_segment *seg)
+/*
+ * An answer to a stranger: no connection of ours is behind it, and its source may be forged. So nothing is asked or stored for it: neither a route nor a
+ * neighbour, of which forged sources would fill the kernel's tables. Where no connection knows the way it goes back to the host, or the router, that sent
+ * the frame.
+ */
+static void send_back(struct engine *e, const struct ip_input *in, const struct tcp_segment *seg)
 {
-	struct dest *d = dest_get(e, &key->laddr, &key->raddr);
-	if (!d)
+	const struct link_info *info = link_info(e->link);
+	struct dest *d = dest_find(e, &in->key.laddr, &in->key.raddr);
+	struct ip_path back = {.has_eth = info->has_eth, .ttl = DEFAULT_TTL, .dont_fragment = true, .mtu = info->mtu};
+	uint16_t id = tcp_random(&e->tcp);
+	if (info->has_eth && in->src_mac) {
+		memcpy(back.src_mac, info->mac, 6);
+		memcpy(back.dst_mac, in->src_mac, 6);
+	}
+	bool known = d && d->resolved;
+	if (!known && info->has_eth && (!in->src_mac || (in->src_mac[0] & 1))) /* a group's address cannot have sent it */
 		return;
-	int err = dest_resolve(e, d);
-	if (!err)
-		err = ip_send_tcp(e->link, &d->path, key, seg, 0, 0, &d->ip_id);
-	if (err)
+	if (ip_send_tcp(e->link, known ? &d->path : &back, &in->key, seg, 0, 0, known ? &d->ip_id : &id) < 0)
 		e->counters[SOCKC_EmitFailed]++;
-	dest_put(e, d);
 }
 
-static bool may_ask_kernel(struct engine *e)
+/* Is it a connection of the kernel's, older than our listener or handed over meanwhile? 1, 0, -errno. */
+static int kernel_owns(struct engine *e, const struct flow_key *key)
 {
-	if (e->now - e->diag_window_us >= DIAG_WINDOW_US) {
-		e->diag_window_us = e->now;
-		e->diag_asked = 0;
+	if (e->diag_fd <= 0)
+		e->diag_fd = diag_open();
+	int r = e->diag_fd < 0 ? e->diag_fd : diag_ask(e->diag_fd, key, link_info(e->link)->ifindex);
+	if (r < 0 && e->diag_fd > 0) { /* answers may be left in it */
+		fd_close(e->diag_fd);
+		e->diag_fd = 0;
 	}
-	return e->diag_asked++ < DIAG_PER_WINDOW;
+	return r;
 }
 
 static void input_unknown(struct engine *e, const struct ip_input *in)
@@ -36,17 +48,17 @@ static void input_unknown(struct engine *e, const struct ip_input *in)
 	struct tcp_segment rst;
 	if (!tcp_reset_for(&in->seg, &rst))
 		return;
-	if (!may_ask_kernel(e)) {
+	if (!budget_take(&e->answers, e->now, &in->key.raddr)) {
 		e->counters[SOCKC_UnknownIgnored]++;
 		return;
 	}
-	if (diag_owns_on(&in->key, link_info(e->link)->ifindex) == 1) { /* older than our listener, or handed over meanwhile */
+	if (kernel_owns(e, &in->key) == 1) {
 		exception_add(e, &in->key);
 		e->counters[SOCKC_KernelOwns]++;
 		return;
 	}
 	e->counters[SOCKC_NoSocket]++;
-	send_detached(e, &in->key, &rst);
+	send_back(e, in, &rst);
 }
 
 static void input_time_wait(struct engine *e, struct time_wait *tw, const struct ip_input *in)
@@ -62,7 +74,7 @@ static void input_time_wait(struct engine *e, struct time_wait *tw, const struct
 	case TW_GONE:
 		break;
 	case TW_REPLY:
-		send_detached(e, &in->key, &reply);
+		send_back(e, in, &reply);
 		break;
 	case TW_REUSE: /* of a SYN only */
 		e->counters[SOCKC_TimeWaitReused]++;

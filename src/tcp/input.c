@@ -9,7 +9,8 @@
 #define PAWS_VALID_US (INT64_C(24) * 24 * 3600 * USEC_PER_SEC) /* RFC 7323 §5.5: 24 days */
 
 /* Answers that the peer's (or an attacker's) bad segments can provoke, per connection. */
-#define CHALLENGE_MAX    10 /* RFC 5961 §7's example: 10 in 5 s */
+#define CHALLENGE_MIN    5  /* RFC 5961 §7's example is 10 in 5 s: here from 5 to 15, drawn anew each time, so that nobody can count by it */
+#define CHALLENGE_MAX    15
 #define CHALLENGE_SPAN   (5 * USEC_PER_SEC)
 #define UNACCEPTABLE_MAX 10 /* ACKs without text in 500 ms: stops ACK wars, lets keepalives and probes be answered */
 #define UNACCEPTABLE_SPAN (500 * USEC_PER_MSEC)
@@ -28,8 +29,10 @@ static bool within_limit(int64_t now, int64_t *since, uint8_t *count, int64_t sp
 
 void ack_challenge(struct tcp_conn *c, int64_t now)
 {
+	if (now - c->challenge_since >= CHALLENGE_SPAN || !c->challenge_most)
+		c->challenge_most = CHALLENGE_MIN + tcp_random(c->stack) % (CHALLENGE_MAX - CHALLENGE_MIN + 1);
 	if (!within_limit(now, &c->challenge_since, &c->challenge_count, CHALLENGE_SPAN,
-			  CHALLENGE_MAX)) {
+			  c->challenge_most)) {
 		TCP_COUNT(c, ChallengeLimited);
 		return;
 	}

@@ -28,6 +28,12 @@ uint32_t tcp_ts_offset(const struct tcp_stack *stack, const struct flow_key *key
 	return (uint32_t)siphash24(key, sizeof *key, stack->ts_secret);
 }
 
+uint32_t tcp_random(struct tcp_stack *stack)
+{
+	stack->random++;
+	return (uint32_t)siphash24(&stack->random, sizeof stack->random, stack->ts_secret);
+}
+
 /* `iss`, or `iss_min` where `iss` lies before it in sequence space (half of which is "before"). */
 uint32_t tcp_iss_at_least(uint32_t iss, uint32_t iss_min)
 {

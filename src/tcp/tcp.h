@@ -218,6 +218,8 @@ struct tcp_status {
 };
 void tcp_get_status(const struct tcp_conn *c, struct tcp_status *out);
 
+/* For limits and identifiers that nobody shall foretell. */
+uint32_t tcp_random(struct tcp_stack *stack);
 /* RFC 6528 ISN and RFC 7323 §5.4 timestamp offset for a 4-tuple. */
 uint32_t tcp_isn(const struct tcp_stack *stack, int64_t now, const struct flow_key *key);
 uint32_t tcp_ts_offset(const struct tcp_stack *stack, const struct flow_key *key);

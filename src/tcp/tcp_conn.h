@@ -65,7 +65,7 @@ struct tcp_conn {
 	uint8_t rtx_count;    /* timeouts without any progress */
 	uint8_t keep_probes;  /* keepalives without an answer */
 	uint8_t dupacks, n_recent;
-	uint8_t challenge_count, oow_count;
+	uint8_t challenge_count, challenge_most, oow_count;
 	uint8_t dup_acks_due; /* out-of-order segments still to be answered, without SACK */
 
 	/* Send sequence space (RFC 9293 §3.3.1). */

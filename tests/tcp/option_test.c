@@ -286,6 +286,34 @@ END_TEST
 
 /* ---- attacks ---- */
 
+/* The limit is no number to count by: it differs from one span to the next. */
+START_TEST(RFC5961_challenge_limit_varies)
+{
+	struct harness *h = h_new(H_ALL);
+	bool seen[64] = {false};
+	int different = 0;
+	h_establish(h);
+	for (int span = 0; span < 30; span++) {
+		int answers = 0;
+		for (int i = 0; i < 60; i++) {
+			struct tcp_segment s = h_seg(h, SEG_SYN, 100, 0, 0);
+			h_input(h, &s);
+			while (h_take(h))
+				answers++;
+			h_drain(h);
+		}
+		ck_assert_int_ge(answers, 5);
+		ck_assert_int_le(answers, 15);
+		different += !seen[answers];
+		seen[answers] = true;
+		h_advance(h, 6 * USEC_PER_SEC);
+		h_drain(h);
+	}
+	ck_assert_int_ge(different, 4);
+	h_free(h);
+}
+END_TEST
+
 /* RFC 5961 §7: challenge ACKs are limited. */
 START_TEST(RFC5961_challenge_limit)
 {
@@ -573,6 +601,7 @@ int main(void)
 	suite_add_tcase(s, tc);
 	tc = tcase_create("attacks");
 	tcase_add_loop_test(tc, RFC5961_challenge_limit, 0, 2);
+	tcase_add_test(tc, RFC5961_challenge_limit_varies);
 	tcase_add_loop_test(tc, no_ack_war, 0, 2);
 	tcase_add_loop_test(tc, fragmentation_needed, 0, 2);
 	tcase_add_test(tc, fragmentation_needed_has_a_floor);

@@ -1,0 +1,119 @@
+#!/usr/bin/env python3
+"""What strangers see and cost: frames with forged addresses against a server under finesse, without a connection of theirs."""
+import json
+import os
+import socket
+import struct
+import sys
+import time
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "net"))
+from lab import Lab, finesse_command, CLIENT_IP, SERVER_IP  # noqa: E402
+
+SYN, RST, ACK = 2, 4, 16
+failures = []
+
+
+def check(ok, what):
+    print(("ok: " if ok else "FAILED: ") + what, flush=True)
+    if not ok:
+        failures.append(what)
+
+
+def checksum(data):
+    if len(data) % 2:
+        data += b"\0"
+    s = sum(struct.unpack("!%dH" % (len(data) // 2), data))
+    while s >> 16:
+        s = (s & 0xffff) + (s >> 16)
+    return ~s & 0xffff
+
+
+def frame(macs, src, dst, sport, dport, seq, ack, flags, window=1000):
+    src, dst = socket.inet_aton(src), socket.inet_aton(dst)
+    tcp = struct.pack("!HHIIBBHHH", sport, dport, seq, ack, 5 << 4, flags, window, 0, 0)
+    pseudo = src + dst + struct.pack("!BBH", 0, 6, len(tcp))
+    tcp = tcp[:16] + struct.pack("!H", checksum(pseudo + tcp)) + tcp[18:]
+    ip = struct.pack("!BBHHHBBH4s4s", 0x45, 0, 20 + len(tcp), 1, 0x4000, 64, 6, 0, src, dst)
+    ip = ip[:10] + struct.pack("!H", checksum(ip)) + ip[12:]
+    return macs[0] + macs[1] + b"\x08\x00" + ip + tcp
+
+
+def mac(host):
+    link = json.loads(host.text(["ip", "-json", "link", "show", host.interface]))[0]
+    return bytes.fromhex(link["address"].replace(":", ""))
+
+
+class Raw:
+    """A packet socket in a host's namespace."""
+
+    def __init__(self, host):
+        ours = os.open("/proc/self/ns/net", os.O_RDONLY)
+        theirs = os.open("/proc/%d/ns/net" % host.holder.pid, os.O_RDONLY)
+        import ctypes
+        libc = ctypes.CDLL(None, use_errno=True)
+        if libc.setns(theirs, 0x40000000):
+            raise OSError(ctypes.get_errno(), "setns")
+        try:
+            self.s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x0800))
+            self.s.bind((host.interface, 0x0800))
+        finally:
+            libc.setns(ours, 0x40000000)
+            os.close(ours)
+            os.close(theirs)
+
+    def send(self, f):
+        self.s.send(f)
+
+    def received(self, seconds):
+        """(source port, destination address, destination port, flags) of the TCP segments that come within `seconds`."""
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0:
+            self.s.settimeout(left)
+            try:
+                f = self.s.recv(2000)
+            except socket.timeout:
+                return
+            if f[23] == 6 and f[14] == 0x45:
+                sport, dport = struct.unpack("!HH", f[34:38])
+                yield sport, socket.inet_ntoa(f[30:34]), dport, f[47]
+
+
+LISTENER = """
+import socket, sys, time
+s = socket.socket(); s.bind(("0.0.0.0", 8000)); s.listen(int(sys.argv[1]))
+while True:
+    c, _ = s.accept()
+    c.close()
+"""
+
+
+def answers_do_not_tell(lab):
+    """An off-path attacker forges a victim's segments and counts how many answers are left for his own."""
+    p = lab.server.spawn(["/usr/bin/python3", "-c", LISTENER, 64], finesse=True)
+    lab.server.wait_listening(p, 8000, finesse=True)
+    raw, macs = Raw(lab.client), (mac(lab.server), mac(lab.client))
+    for i in range(400):
+        raw.send(frame(macs, "10.77.200.7", SERVER_IP, 1000 + i, 8000, 1, 1, ACK))
+    for i in range(20):
+        raw.send(frame(macs, CLIENT_IP, SERVER_IP, 2000 + i, 8000, 1, 1, ACK))
+    mine = sum(1 for sport, to, port, flags in raw.received(0.7) if sport == 8000 and to == CLIENT_IP and 2000 <= port < 2020 and flags & RST)
+    check(mine == 20, "after 400 forged segments of a victim the attacker got %d of his 20 resets" % mine)
+    entries = lab.server.text(["ip", "neigh", "show"]).count("10.77.200.7")
+    check(entries == 0, "and no neighbour was asked for")
+    p.kill()
+    p.wait()
+
+
+def main():
+    if os.geteuid():
+        print("skipped: needs root")
+        return 77
+    with Lab() as lab:
+        answers_do_not_tell(lab)
+    print("%d failures" % len(failures))
+    return bool(failures)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
