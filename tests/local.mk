@@ -15,3 +15,9 @@ include tests/hostile/local.mk
 # The dependency direction of DESIGN.md: its script proves itself on a sample tree first.
 dist_check_SCRIPTS += tests/layering.sh
 TESTS += tests/layering.sh
+
+# No test vanishes unseen.
+dist_check_SCRIPTS += tests/complete.sh
+TESTS += tests/complete.sh
+AM_TESTS_ENVIRONMENT = KNOWN_PROGRAMS='$(check_PROGRAMS)'; KNOWN_SCRIPTS='$(dist_check_SCRIPTS)'; \
+	export KNOWN_PROGRAMS KNOWN_SCRIPTS;

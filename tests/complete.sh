@@ -1,0 +1,33 @@
+#!/bin/sh
+# Every test program that the tree has is one that this build knows: a configure that did not find libcheck, or a forgotten line in a local.mk,
+# must not make tests vanish unseen. automake hands in what it knows: KNOWN_PROGRAMS, KNOWN_SCRIPTS.
+set -u
+srcdir=${srcdir:-.}
+status=0
+: "${KNOWN_PROGRAMS?run by make check}" "${KNOWN_SCRIPTS?run by make check}"
+
+known() { # NAME LIST
+	case " $2 " in *" $1 "*) return 0 ;; esac
+	return 1
+}
+
+missing() {
+	echo "complete: $1 is in the tree, but make check does not run it"
+	status=1
+}
+
+n=0
+for source in "$srcdir"/tests/*/*_test.c "$srcdir"/tests/*/*_probe.c; do
+	name=${source#"$srcdir"/}
+	n=$((n + 1))
+	known "${name%.c}" "$KNOWN_PROGRAMS" || missing "$name"
+done
+for script in "$srcdir"/tests/*/run.sh "$srcdir"/tests/*/*_test.sh "$srcdir"/tests/*.sh; do
+	name=${script#"$srcdir"/}
+	n=$((n + 1))
+	known "$name" "$KNOWN_SCRIPTS" || missing "$name"
+done
+[ $status = 0 ] || echo "complete: were libcheck and pkg-config there when configure ran? ./quickstart check sees to that"
+echo "complete: looked for $n test programs"
+[ "$n" -ge 60 ] || { echo "complete: so few cannot be right"; status=1; }
+exit $status
