@@ -96,11 +96,13 @@ void tcp_set_options(struct tcp_conn *c, int64_t now, const struct tcp_options *
 	bool keepalive = opt->keepalive != c->options.keepalive ||
 			 opt->keepidle_us != c->options.keepidle_us ||
 			 opt->keepintvl_us != c->options.keepintvl_us;
-	/* TCP_NODELAY set, TCP_CORK cleared: what they held back goes now (tcp(7)). */
+	/* TCP_NODELAY set, TCP_CORK cleared: what they held back goes now; TCP_NODELAY does it over TCP_CORK, too, as in Linux's tcp_push_pending_frames. */
 	if ((opt->nodelay && !c->options.nodelay) || (!opt->cork && c->options.cork)) {
-		c->push_due = snd_unsent(c) != 0 && !opt->cork;
+		c->push_due = snd_unsent(c) != 0;
 		c->msg_more = false;
 	}
+	if (!opt->quickack && c->options.quickack)
+		c->quickacks = 0;
 	if (opt->cc && opt->cc != c->cc)
 		change_cc(c, now, opt->cc);
 	c->options = *opt;
@@ -175,6 +177,7 @@ void tcp_get_status(const struct tcp_conn *c, struct tcp_status *out)
 		.reset = c->reset,
 		.fin_reason = fin_reason(c),
 		.hold_us = c->fin_wanted ? c->hold_us : 0,
+		.quickack = c->options.quickack || c->quickacks,
 		.cc_name = c->cc ? c->cc->name : "",
 	};
 }

@@ -215,6 +215,7 @@ struct tcp_status {
 	enum close_reason fin_reason; /* tcp_close_reason(), or how the hold that it began has ended */
 	int64_t hold_us; /* our FIN was held for at most so long; 0: never */
 	const char *cc_name;
+	bool quickack; /* ACKs are not delayed for now */
 };
 void tcp_get_status(const struct tcp_conn *c, struct tcp_status *out);
 

@@ -95,6 +95,21 @@ START_TEST(cork_holds_partial_segments)
 }
 END_TEST
 
+/* tcp(7): TCP_NODELAY pushes what is queued, over TCP_CORK, too; what is written afterwards is corked again. */
+START_TEST(nodelay_pushes_over_cork)
+{
+	struct harness *h = established(0, 65535);
+	set_options(h, cork);
+	h_send(h, 700);
+	h_silence(h);
+	set_options(h, nodelay);
+	h_expect(h, SEG_ACK, 1, 1, 700);
+	h_send(h, 30);
+	h_silence(h);
+	h_free(h);
+}
+END_TEST
+
 START_TEST(cork_is_bounded)
 {
 	struct harness *h = established(0, 65535);
@@ -549,6 +564,7 @@ int main(void)
 	tcase_add_test(tc, SHLD_7_nagle_full_segment);
 	tcase_add_test(tc, MUST_17_nagle_can_be_disabled);
 	tcase_add_test(tc, cork_holds_partial_segments);
+	tcase_add_test(tc, nodelay_pushes_over_cork);
 	tcase_add_test(tc, cork_is_bounded);
 	tcase_add_test(tc, fin_pushes_everything);
 	tcase_add_test(tc, MUST_61_push);
