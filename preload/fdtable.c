@@ -81,8 +81,8 @@ struct file *file_new(enum file_kind kind)
 	if (pool || pool_grow()) {
 		f = pool;
 		pool = f->next_free;
-		f->untouched = 0;
-		f->bound = f->listener = f->nested = f->kicked = false;
+		f->candidate = (struct candidate){0};
+		f->listener = f->nested = f->kicked = false;
 		f->numbers = 0;
 		f->fd = f->parked_fd = -1;
 		f->sock = NULL;

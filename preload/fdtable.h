@@ -15,6 +15,7 @@
 #include <stdint.h>
 
 #include "base/list.h"
+#include "socket/options.h"
 
 struct sock;
 struct epset;
@@ -32,9 +33,7 @@ struct file {
 	_Atomic uint8_t kind;
 	_Atomic bool busy; /* being decided or handed over: one thread at a time */
 	bool listener;     /* FILE_SOCK: it listens */
-	/* FILE_CANDIDATE: AF_INET or AF_INET6 while no option was set since socket(2); 0: ask the kernel */
-	_Atomic uint8_t untouched;
-	_Atomic bool bound; /* … whether bind was called */
+	struct candidate candidate; /* FILE_CANDIDATE: what the program did to it */
 	uint32_t numbers;  /* lock: how many fds lead here */
 	int fd;            /* lock: one of them; -1: none */
 	int parked_fd; /* the fd that stays open for calls in progress after the last close, or -1

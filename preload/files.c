@@ -74,31 +74,31 @@ void file_note_candidate(int fd, int family)
 	}
 	struct file *f = file_new(FILE_CANDIDATE);
 	if (f)
-		f->untouched = family;
+		f->candidate.family = family;
 	file_install(fd, f);
 }
 
-/* With a reference; NULL: none, or nothing is known of it that could change. */
-static struct file *untouched_get(int fd)
+/* With a reference; NULL: it is none. */
+static struct file *candidate_get(int fd)
 {
 	struct file *f = fdtable_peek(fd);
-	return f && f->untouched ? fdtable_get(fd) : NULL;
+	return f && f->kind == FILE_CANDIDATE ? fdtable_get(fd) : NULL;
 }
 
-void file_touched(int fd)
+void file_option_set(int fd, int level, int option)
 {
-	struct file *f = untouched_get(fd);
+	struct file *f = candidate_get(fd);
 	if (f) {
-		f->untouched = 0;
+		option_set_add(&f->candidate.set, option_find(level, option));
 		file_put(f);
 	}
 }
 
 void file_bound(int fd)
 {
-	struct file *f = untouched_get(fd);
+	struct file *f = candidate_get(fd);
 	if (f) {
-		f->bound = true;
+		f->candidate.bound = true;
 		file_put(f);
 	}
 }
@@ -109,7 +109,7 @@ void files_touched(void)
 	for (int fd = fdtable_next(0); fd >= 0; fd = fdtable_next(fd + 1)) {
 		struct file *f = fdtable_peek(fd);
 		if (f)
-			f->untouched = 0;
+			f->candidate.shared = true;
 	}
 }
 
@@ -267,7 +267,7 @@ int file_listen(int fd, int backlog)
 	struct file *f = candidate_take(fd, &being_decided);
 	if (!f)
 		return being_decided ? -EINVAL : SOCK_KERNEL;
-	int r = sock_decide_listen(fd, backlog, &s);
+	int r = sock_decide_listen(fd, &f->candidate, backlog, &s);
 	if (r == 0)
 		candidate_becomes(f, s, fd, true);
 	candidate_done(f);
@@ -285,7 +285,7 @@ int file_connect(int fd, const struct sockaddr *addr, socklen_t len, int *result
 		return being_decided ? -EALREADY : SOCK_KERNEL;
 	bool nonblock = sys_fcntl(fd, F_GETFL, 0) & O_NONBLOCK;
 	registrations_suspend(f);
-	int r = sock_decide_connect(fd, f->untouched, f->bound, addr, len, nonblock, &s, result);
+	int r = sock_decide_connect(fd, &f->candidate, addr, len, nonblock, &s, result);
 	if (r == 0 && s)
 		candidate_becomes(f, s, fd, false);
 	else
@@ -360,6 +360,8 @@ bool call_begin_engine(struct call *c, int fd)
 		if (r < 0)
 			c->error = r;
 	}
+	if (f->kind == FILE_SOCK && sock_wants_kernel(f->sock))
+		file_handover(f, "an option was set during the handshake that is not the engine's");
 	if (f->kind != FILE_SOCK) {
 		file_put(f);
 		return false;

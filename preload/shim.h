@@ -119,8 +119,8 @@ extern _Atomic bool shim_has_sockets; /* there was a candidate */
 extern bool shim_in_child;            /* after a fork: inherited sockets may exist */
 /* A kernel TCP socket that connect or listen may make ours. */
 void file_note_candidate(int fd, int family);
-/* Something is about to be set on it, or another process has it too. */
-void file_touched(int fd);
+/* The kernel took an option on it. */
+void file_option_set(int fd, int level, int option);
 void file_bound(int fd);
 void files_touched(void);
 void file_note_epoll(int fd);

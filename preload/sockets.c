@@ -87,48 +87,64 @@ int wrap_getpeername(int fd, struct sockaddr *addr, socklen_t *len)
 	return REAL(getpeername)(fd, addr, len);
 }
 
+/* -EBADF: the fd is the kernel's from now on: ask it. */
+static int option_to_kernel(struct call *c, int level, int option)
+{
+	char why[64];
+	unsigned index = option_find(level, option);
+	if (index == OPTION_UNKNOWN)
+		snprintf(why, sizeof why, "socket option %d:%d is not the engine's", level, option);
+	else
+		snprintf(why, sizeof why, "socket option %s is not the engine's",
+			 option_table[index].text);
+	return file_handover(c->file, why) < 0 ? -ENOPROTOOPT : -EBADF;
+}
+
+static int engine_getsockopt(struct call *c, int fd, int level, int option, void *value,
+			     socklen_t *len)
+{
+	int r = sock_getsockopt(c->sock, level, option, value, len);
+	if (r == SOCK_ASK_FD)
+		return sys_getsockopt(fd, level, option, value, len);
+	return r == SOCK_KERNEL ? option_to_kernel(c, level, option) : r;
+}
+
 int wrap_getsockopt(int fd, int level, int option, void *value, socklen_t *len)
 {
-	VIA_ENGINE(fd, sock_getsockopt(c.sock, level, option, value, len));
+	VIA_ENGINE(fd, engine_getsockopt(&c, fd, level, option, value, len));
 	return REAL(getsockopt)(fd, level, option, value, len);
 }
 
-/* Would a kernel TCP socket know this option? Asked of a fresh one: no list to keep, and right on
- * every kernel. */
-static bool kernel_knows_option(struct sock *s, int level, int option, const void *value,
+/* A connection of connect's may be connected anew, from the kernel socket that it was made of: that
+ * one gets the option, too. */
+static void option_to_candidate(struct file *f, int fd, int level, int option, const void *value,
 				socklen_t len)
 {
-	struct sockaddr_storage addr;
-	socklen_t addr_len = sizeof addr;
-	if (sock_getsockname(s, (struct sockaddr *)&addr, &addr_len) < 0)
-		return false;
-	int fd = sys_socket(addr.ss_family, SOCK_STREAM | SOCK_CLOEXEC, IPPROTO_TCP);
-	if (fd < 0)
-		return false;
-	int r = sys_setsockopt(fd, level, option, value, len);
-	sys_close(fd);
-	return r != -ENOPROTOOPT && r != -EOPNOTSUPP;
+	if (f->candidate.family && !f->listener &&
+	    sys_setsockopt(fd, level, option, value, len) == 0)
+		option_set_add(&f->candidate.set, option_find(level, option));
 }
 
-/* What the engine cannot do, the kernel does: the socket is handed over and the option set there.
- */
-static int engine_setsockopt(struct call *c, int level, int option, const void *value,
+static int engine_setsockopt(struct call *c, int fd, int level, int option, const void *value,
 			     socklen_t len)
 {
 	int r = sock_setsockopt(c->sock, level, option, value, len);
-	if ((r != -EOPNOTSUPP && r != -ENOPROTOOPT) ||
-	    !kernel_knows_option(c->sock, level, option, value, len))
+	if (r == 0)
+		option_to_candidate(c->file, fd, level, option, value, len);
+	if (r != SOCK_KERNEL)
 		return r;
-	char why[64];
-	snprintf(why, sizeof why, "socket option %d:%d is not the engine's", level, option);
-	return file_handover(c->file, why) < 0 ? r : -EBADF; /* -EBADF: ask the kernel */
+	bool done = c->file->listener; /* its kernel socket has the option */
+	r = option_to_kernel(c, level, option);
+	return r == -EBADF && done ? 0 : r;
 }
 
 int wrap_setsockopt(int fd, int level, int option, const void *value, socklen_t len)
 {
-	VIA_ENGINE(fd, engine_setsockopt(&c, level, option, value, len));
-	file_touched(fd);
-	return REAL(setsockopt)(fd, level, option, value, len);
+	VIA_ENGINE(fd, engine_setsockopt(&c, fd, level, option, value, len));
+	int r = REAL(setsockopt)(fd, level, option, value, len);
+	if (r == 0)
+		file_option_set(fd, level, option);
+	return r;
 }
 
 int wrap_sockatmark(int fd)

@@ -40,6 +40,7 @@ struct ip_input {
 	struct flow_key key;      /* TCP: laddr = the packet's destination */
 	struct tcp_segment seg;   /* TCP; payload points into the frame */
 	uint8_t ecn;              /* two bits, RFC 3168 */
+	uint8_t ttl;              /* or hop limit, as it arrived */
 	uint16_t gso_size;
 	const uint8_t *src_mac;   /* 6 bytes, or NULL without a link header */
 	struct ip_icmp_error icmp;

@@ -39,6 +39,7 @@ static void sock_free(struct engine *e, struct sock *s)
 		dest_put(e, s->dest);
 	if (s->policy)
 		steer_listener_unref(s->policy);
+	option_values_unref(s->values);
 	fd_close(s->port_fd);
 	fd_close(s->kept_fd);
 	engine_free(s, sizeof *s);

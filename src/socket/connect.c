@@ -13,7 +13,8 @@
 /* What is known before the connection exists. */
 struct connect_plan {
 	int kfd, family;
-	bool untouched, may_be_bound; /* sock_decide_connect */
+	const struct candidate *candidate; /* sock_decide_connect */
+	bool may_be_bound;
 	struct flow_key key;
 	bool bound;        /* the kernel socket holds the local port */
 	uint32_t iss_min;  /* TIME-WAIT reuse */
@@ -93,11 +94,8 @@ static int plan_make(struct engine *e, struct connect_plan *p, const struct sock
 	p->key.laddr = any ? route.src : local;
 	if (!engine_owns_address(e, &p->key.laddr))
 		return SOCK_KERNEL;
-	const char *refused = p->untouched ? NULL : options_refused(e, p->kfd);
-	if (refused) {
-		snprintf(why, why_len, "%s", refused);
+	if (options_refused(e, p->kfd, p->candidate, why, why_len))
 		return SOCK_KERNEL;
-	}
 	p->key.lport = lport;
 	p->bound = lport != 0;
 	int err = plan_port(e, p);
@@ -113,10 +111,9 @@ static int connect_start(struct engine *e, struct sock *s, struct connect_plan *
 	struct tcp_options opt;
 	struct tcp_open open;
 	s->flow.key = p->key;
-	if (p->untouched)
-		options_untouched(e, p->kfd, s, &opt);
-	else
-		options_from_kernel(e, p->kfd, s, &opt);
+	int err = options_take(e, p->kfd, p->candidate, s, &opt);
+	if (err)
+		return err;
 	if (s->dest)
 		dest_put(e, s->dest);
 	s->dest = dest_get(e, &p->key.laddr, &p->key.raddr);
@@ -127,7 +124,7 @@ static int connect_start(struct engine *e, struct sock *s, struct connect_plan *
 	sock_fill_open(e, s, &opt, &open);
 	if (p->reuse && (int32_t)(open.iss - p->iss_min) < 0)
 		open.iss = p->iss_min;
-	int err = tcp_open_active(&s->tcp, &e->tcp, e->now, &open);
+	err = tcp_open_active(&s->tcp, &e->tcp, e->now, &open);
 	if (!err)
 		err = sock_enter_demux(e, s);
 	if (err)
@@ -209,10 +206,12 @@ static int decide_connect_locked(struct engine *e, struct connect_plan *p, const
 	return 0;
 }
 
-int sock_decide_connect(int kfd, int untouched, bool bound, const struct sockaddr *addr, socklen_t len, bool nonblock, struct sock **out,
-			int *result)
+int sock_decide_connect(int kfd, const struct candidate *candidate, const struct sockaddr *addr, socklen_t len, bool nonblock,
+			struct sock **out, int *result)
 {
-	struct connect_plan plan = {.kfd = kfd, .family = untouched, .untouched = untouched, .may_be_bound = bound || !untouched};
+	bool unknown = candidate->shared || !candidate->family;
+	struct connect_plan plan = {
+		.kfd = kfd, .family = candidate->family, .candidate = candidate, .may_be_bound = candidate->bound || unknown};
 	struct ip_addr dst;
 	uint16_t port;
 	*out = NULL;

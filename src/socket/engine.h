@@ -25,6 +25,7 @@
 #include "kernel/netstate.h"
 #include "kernel/ports.h"
 #include "link/link.h"
+#include "socket/options.h"
 #include "socket/sock.h"
 #include "steer/reader.h"
 #include "steer/steer.h"
@@ -77,9 +78,19 @@ struct listener {
 	struct list node;         /* engine.listeners */
 	struct close_policy *policy;
 	struct tcp_options options; /* what accepted sockets inherit */
+	struct option_values *inherited; /* … and the values noted for them */
+	struct candidate candidate;      /* which options were set on kfd */
 	uint32_t overflows;
 	bool claimed; /* the port is ours in the classifier */
 	struct kernel_tw *kernel_tw; /* TIME-WAITs of the kernel's on this port; NULL: none any more */
+};
+
+/* What options say of a socket's packets. [0] IPv4, [1] IPv6. */
+struct sock_ip {
+	uint8_t tos[2];     /* IP_TOS, IPV6_TCLASS */
+	uint8_t ttl[2];     /* IP_TTL, IPV6_UNICAST_HOPS; 0: the path's */
+	uint8_t min_ttl[2]; /* IP_MINTTL, IPV6_MINHOPCOUNT: the peer's packets must have it */
+	bool may_fragment;  /* IP_PMTUDISC_DONT */
 };
 
 struct sock {
@@ -111,8 +122,12 @@ struct sock {
 	bool ending, ends_in_time_wait; /* the protocol is done but for its last segment */
 	bool reuseaddr;
 	uint8_t ecn;
-	uint8_t tos;
-	uint32_t mark;
+	struct sock_ip ip;
+	struct option_values *values; /* options that were set, but for those in fields of their own; or NULL */
+	bool wants_kernel;            /* an option of the kernel's was set during the handshake */
+	uint8_t peer_ttl;             /* of the SYN that opened an accepted connection */
+	int lowat_told;               /* SO_RCVLOWAT as the kernel would say; 0: lowat */
+	uint64_t cookie;              /* SO_COOKIE of an accepted connection, once it was asked for */
 	int lowat;
 	int64_t rcvtimeo_us, sndtimeo_us; /* 0: for ever */
 	bool linger_on;
@@ -171,6 +186,9 @@ struct engine {
 	int64_t cr_off_until[CR_NETWORKS];       /* conn.c: networks that seem to drop SYNs with the option of close requests */
 	struct tcp_options default_options;      /* the same, as of default_options_us */
 	int64_t default_options_us;
+	int64_t tick_us;         /* the kernel's timer tick, in which it keeps timeouts */
+	int rcvlowat_max;        /* the kernel's greatest SO_RCVLOWAT without SO_RCVBUF */
+	uint32_t tcp_info_bytes; /* the length of the kernel's TCP_INFO */
 	uint64_t ip_fates[IP_FATE_COUNT];
 	uint64_t counters[SOCKC_COUNT];
 	struct demux exceptions; /* exceptions.c */
@@ -305,11 +323,22 @@ void listener_on_established(struct engine *e, struct sock *s);
 bool listener_accept_full(const struct sock *l);
 void listener_close(struct engine *e, struct sock *l);
 
-/* ---- options.c ---- */
-/* Why the engine cannot do what was asked of the kernel socket; NULL: it can. */
-const char *options_refused(const struct engine *e, int kfd);
-void options_from_kernel(struct engine *e, int kfd, struct sock *s, struct tcp_options *opt);
-void options_untouched(struct engine *e, int kfd, struct sock *s, struct tcp_options *opt); /* of a socket on which nothing was set */
+/* ---- options_values.c ---- */
+/* The engine does what this value asks, and *ip says how; false: the kernel has to. The engine is up. */
+bool option_carry(const struct engine *e, struct sock_ip *ip, const struct option_value *v);
+
+/* ---- options_decide.c ---- */
+#define BUF_LOCK_SND 1 /* SO_BUF_LOCK */
+#define BUF_LOCK_RCV 2
+/* Was something set on the kernel socket that the engine cannot do? Then `why` says what. */
+bool options_refused(const struct engine *e, int kfd, const struct candidate *c, char *why, size_t why_len);
+/* What was set on it is the socket's now. -ENOMEM. */
+int options_take(struct engine *e, int kfd, const struct candidate *c, struct sock *s, struct tcp_options *opt);
+/* What accepted sockets will inherit follows what was set on their listener. -ENOMEM. */
+int options_for_accepted(struct sock *l);
+void options_inherit(struct sock *s, const struct sock *l);
+/* A kernel socket gets what was set on a connection. What it does not take is logged. */
+void options_to_kernel(const struct engine *e, const struct sock *s, int fd);
 /* ---- names.c ---- */
 int name_to_addr(const struct sockaddr *sa, socklen_t len, struct ip_addr *addr, uint16_t *port);
 void name_from_addr(int family, const struct ip_addr *addr, uint16_t port, struct sockaddr *out, socklen_t *len);

@@ -37,6 +37,7 @@ int conn_handover(struct engine *e, struct sock *s)
 		log_debug("handover", "a connection in %s could not be handed over (errno %d)", tcp_state_name(tcp_state(&s->tcp)), -fd);
 		return fd;
 	}
+	options_to_kernel(e, s, fd); /* before anything leaves */
 	flow_becomes_kernels(e, s);
 	e->counters[SOCKC_HandedOver]++;
 	s->kind = SOCK_KIND_DEAD;

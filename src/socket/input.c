@@ -101,11 +101,23 @@ static bool is_kernels(struct engine *e, const struct flow_key *key)
 	return !engine_owns_address(e, &key->laddr) || !listener_find(e, key) || demux_find(&e->exceptions, key);
 }
 
+/* IP_MINTTL, IPV6_MINHOPCOUNT (RFC 5082): what comes from farther away was never seen. */
+static bool came_too_far(struct engine *e, const struct sock *s, const struct ip_input *in)
+{
+	bool far = in->ttl < s->ip.min_ttl[!ip_addr_is_v4(&in->key.raddr)];
+	e->counters[SOCKC_MinTtl] += far;
+	return far;
+}
+
 static void input_tcp(struct engine *e, const struct ip_input *in)
 {
 	struct flow *f = demux_find(&e->demux, &in->key);
-	if (f)
-		return input_conn(e, container_of(f, struct sock, flow), in);
+	if (f) {
+		struct sock *s = container_of(f, struct sock, flow);
+		if (!came_too_far(e, s, in))
+			input_conn(e, s, in);
+		return;
+	}
 	struct time_wait *tw = time_wait_find(e, &in->key);
 	if (tw)
 		return input_time_wait(e, tw, in);
@@ -115,6 +127,8 @@ static void input_tcp(struct engine *e, const struct ip_input *in)
 	}
 	if ((in->seg.flags & (SEG_SYN | SEG_ACK | SEG_RST)) == SEG_SYN) {
 		struct sock *l = listener_find(e, &in->key);
+		if (l && came_too_far(e, l, in))
+			return;
 		if (l)
 			return listener_on_syn(e, l, in, 0);
 	}

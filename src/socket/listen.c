@@ -103,6 +103,8 @@ void listener_on_syn(struct engine *e, struct sock *l, const struct ip_input *in
 		return;
 	}
 	s->flow.key = in->key;
+	options_inherit(s, l);
+	s->peer_ttl = in->ttl;
 	s->policy = l->lst->policy;
 	s->read_protocol = e->settings.close_policy != CLOSE_POLICY_OFF;
 	steer_listener_ref(s->policy);
@@ -120,11 +122,6 @@ void listener_on_syn(struct engine *e, struct sock *l, const struct ip_input *in
 		return;
 	}
 	s->listener = l;
-	s->v6only = l->v6only;
-	s->rcvtimeo_us = l->rcvtimeo_us;
-	s->sndtimeo_us = l->sndtimeo_us;
-	s->linger_on = l->linger_on;
-	s->linger_s = l->linger_s;
 	list_push_back(&l->lst->embryos, &s->accept_node);
 	l->lst->n_embryonic++;
 	sock_mark_dirty(e, s);
@@ -210,7 +207,7 @@ static const char *listen_refused(struct engine *e, int kfd, const struct ip_add
 	return NULL;
 }
 
-static int listener_make(struct engine *e, int kfd, int backlog, struct sock **out)
+static int listener_make(struct engine *e, int kfd, const struct candidate *candidate, int backlog, struct sock **out)
 {
 	int family, err = -ENOMEM;
 	struct sock *l = sock_new(e, SOCK_KIND_LISTENER, 0);
@@ -229,7 +226,12 @@ static int listener_make(struct engine *e, int kfd, int backlog, struct sock **o
 	l->family = family;
 	l->v6only = family == AF_INET6 && kernel_int(kfd, IPPROTO_IPV6, IPV6_V6ONLY);
 	l->nonblock = sys_fcntl(kfd, F_GETFL, 0) & O_NONBLOCK;
-	options_from_kernel(e, kfd, l, &lst->options);
+	lst->candidate = *candidate;
+	err = options_take(e, kfd, candidate, l, &lst->options);
+	if (!err)
+		err = options_for_accepted(l);
+	if (err)
+		goto fail;
 	lst->policy = steer_listener_new(e->steer, lst->port);
 	err = lst->policy ? 0 : -ENOMEM;
 	if (err)
@@ -244,6 +246,7 @@ fail:
 	if (lst) {
 		if (lst->policy)
 			steer_listener_unref(lst->policy);
+		option_values_unref(lst->inherited);
 		engine_free(lst, sizeof *lst);
 		l->lst = NULL;
 	}
@@ -270,7 +273,7 @@ int listener_claim(struct engine *e, struct sock *l)
 	return except_kernel_connections(e, lst);
 }
 
-static int decide_listen_locked(struct engine *e, int kfd, int backlog, struct sock **out)
+static int decide_listen_locked(struct engine *e, int kfd, const struct candidate *candidate, int backlog, struct sock **out)
 {
 	struct ip_addr addr;
 	uint16_t port;
@@ -290,15 +293,14 @@ static int decide_listen_locked(struct engine *e, int kfd, int backlog, struct s
 	}
 	if (!ip_addr_is_any(&addr) && !engine_owns_address(e, &addr))
 		return SOCK_KERNEL; /* another interface's: not ours by policy */
-	refused = options_refused(e, kfd);
-	if (refused) {
-		note_listen_fallback(&addr, port, refused);
+	if (options_refused(e, kfd, candidate, why, sizeof why)) {
+		note_listen_fallback(&addr, port, why);
 		return SOCK_KERNEL;
 	}
 	int err = sys_listen(kfd, backlog);
 	if (err)
 		return err;
-	err = listener_make(e, kfd, backlog, out);
+	err = listener_make(e, kfd, candidate, backlog, out);
 	if (!err) {
 		err = listener_claim(e, *out);
 		if (err) {
@@ -316,13 +318,13 @@ static int decide_listen_locked(struct engine *e, int kfd, int backlog, struct s
 	return 0;
 }
 
-int sock_decide_listen(int kfd, int backlog, struct sock **out)
+int sock_decide_listen(int kfd, const struct candidate *candidate, int backlog, struct sock **out)
 {
 	if (!engine.configured)
 		return SOCK_KERNEL;
 	engine_lock();
 	turn_begin(&engine);
-	int r = decide_listen_locked(&engine, kfd, backlog, out);
+	int r = decide_listen_locked(&engine, kfd, candidate, backlog, out);
 	turn_end(&engine);
 	engine_unlock();
 	return r;
@@ -437,6 +439,7 @@ void listener_close(struct engine *e, struct sock *l)
 	fd_close(lst->kfd);
 	kernel_tw_free(&lst->kernel_tw);
 	steer_listener_unref(lst->policy);
+	option_values_unref(lst->inherited);
 	engine_free(lst, sizeof *lst);
 	l->lst = NULL;
 	sock_put(e, l);

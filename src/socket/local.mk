@@ -17,6 +17,11 @@ src_libsocket_a_SOURCES = \
 	src/socket/listen.c \
 	src/socket/names.c \
 	src/socket/options.c \
+	src/socket/options.def \
+	src/socket/options.h \
+	src/socket/options_decide.c \
+	src/socket/options_table.c \
+	src/socket/options_values.c \
 	src/socket/parting.c \
 	src/socket/pmtu.c \
 	src/socket/sock.h \

@@ -1,5 +1,11 @@
-/* Socket options and ioctls in Linux's names and meanings. */
+/*
+ * setsockopt, getsockopt and ioctls on engine sockets, in Linux's names and meanings.
+ *
+ * A listener is a kernel socket, too: it is set and read there, and what its accepted sockets inherit is read from it. Of a connection, the
+ * options of the data path are in the engine's own state and answered here; all others are judged by a fresh kernel socket (options.h).
+ */
 #include "socket/engine.h"
+#include "socket/options.h"
 
 #include "base/sys.h"
 #include "tcp/cc.h"
@@ -8,175 +14,66 @@
 #include <linux/sockios.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
 
-/* Linux stores twice what setsockopt asks for, and says so (socket(7)). */
-#define SNDBUF_MIN_BYTES 4608
-#define RCVBUF_MIN_BYTES 2304
+#define LINGER2_MAX_S    120  /* Linux: TCP_FIN_TIMEOUT_MAX */
+#define WINDOW_CLAMP_MIN 1152 /* Linux: SOCK_MIN_RCVBUF / 2 */
+#define TIMEOUT_NOW_US   1    /* SO_RCVTIMEO and SO_SNDTIMEO below zero: give up at once */
+#define MEMINFO_VARS     9    /* SK_MEMINFO_VARS of linux/sock_diag.h */
 
-static int64_t timeval_us(const struct timeval *tv)
+static bool is_connected(const struct sock *s)
 {
-	return tv->tv_sec * USEC_PER_SEC + tv->tv_usec;
-}
-
-static int kernel_value(int kfd, int level, int name, void *v, socklen_t len)
-{
-	return sys_getsockopt(kfd, level, name, v, &len);
-}
-
-static int kernel_number(int kfd, int level, int name, int otherwise)
-{
-	int v;
-	return kernel_value(kfd, level, name, &v, sizeof v) ? otherwise : v;
-}
-
-/* What the application chose by TCP_CONGESTION; false: nothing, as far as can be told from the default. */
-static bool chosen_congestion(const struct engine *e, int kfd, char name[CONGESTION_NAME_MAX])
-{
-	memset(name, 0, CONGESTION_NAME_MAX);
-	return kernel_value(kfd, IPPROTO_TCP, TCP_CONGESTION, name, CONGESTION_NAME_MAX - 1) == 0 && strcmp(name, e->default_congestion) != 0;
-}
-
-const char *options_refused(const struct engine *e, int kfd)
-{
-	char name[CONGESTION_NAME_MAX];
-	return chosen_congestion(e, kfd, name) && !tcp_cc_find(name) ? "its congestion control is not the engine's" : NULL;
-}
-
-/* Everything that was set on the kernel socket before it was decided for us. */
-void options_from_kernel(struct engine *e, int kfd, struct sock *s, struct tcp_options *opt)
-{
-	struct timeval tv;
-	struct linger linger;
-	char congestion[CONGESTION_NAME_MAX];
-	tcp_options_default(opt);
-	opt->cc = chosen_congestion(e, kfd, congestion) ? tcp_cc_find(congestion) : NULL;
-	opt->nodelay = kernel_number(kfd, IPPROTO_TCP, TCP_NODELAY, 0);
-	opt->cork = kernel_number(kfd, IPPROTO_TCP, TCP_CORK, 0);
-	opt->keepalive = kernel_number(kfd, SOL_SOCKET, SO_KEEPALIVE, 0);
-	opt->keepidle_us = kernel_number(kfd, IPPROTO_TCP, TCP_KEEPIDLE, 7200) * USEC_PER_SEC;
-	opt->keepintvl_us = kernel_number(kfd, IPPROTO_TCP, TCP_KEEPINTVL, 75) * USEC_PER_SEC;
-	opt->keepcnt = kernel_number(kfd, IPPROTO_TCP, TCP_KEEPCNT, 9);
-	opt->user_timeout_us = kernel_number(kfd, IPPROTO_TCP, TCP_USER_TIMEOUT, 0) * USEC_PER_MSEC;
-	opt->syncnt = kernel_number(kfd, IPPROTO_TCP, TCP_SYNCNT, 0);
-	opt->notsent_lowat = kernel_number(kfd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, 0);
-	uint32_t rcvbuf = kernel_number(kfd, SOL_SOCKET, SO_RCVBUF, 0);
-	uint32_t sndbuf = kernel_number(kfd, SOL_SOCKET, SO_SNDBUF, 0);
-	opt->user_rcvbuf = rcvbuf && rcvbuf != e->default_rcvbuf;
-	opt->user_sndbuf = sndbuf && sndbuf != e->default_sndbuf;
-	if (opt->user_rcvbuf)
-		opt->rcvbuf_bytes = rcvbuf;
-	if (opt->user_sndbuf)
-		opt->sndbuf_bytes = sndbuf;
-	s->lowat = kernel_number(kfd, SOL_SOCKET, SO_RCVLOWAT, 1);
-	s->oob_inline = opt->oobinline = kernel_number(kfd, SOL_SOCKET, SO_OOBINLINE, 0);
-	s->reuseaddr = kernel_number(kfd, SOL_SOCKET, SO_REUSEADDR, 0);
-	s->tos = kernel_number(kfd, IPPROTO_IP, IP_TOS, 0);
-	if (kernel_value(kfd, SOL_SOCKET, SO_RCVTIMEO, &tv, sizeof tv) == 0)
-		s->rcvtimeo_us = timeval_us(&tv);
-	if (kernel_value(kfd, SOL_SOCKET, SO_SNDTIMEO, &tv, sizeof tv) == 0)
-		s->sndtimeo_us = timeval_us(&tv);
-	if (kernel_value(kfd, SOL_SOCKET, SO_LINGER, &linger, sizeof linger) == 0) {
-		s->linger_on = linger.l_onoff;
-		s->linger_s = linger.l_linger;
-	}
-}
-
-/* The defaults of a namespace can be changed (sysctl): asked anew after a while. */
-#define DEFAULT_OPTIONS_US USEC_PER_SEC
-
-void options_untouched(struct engine *e, int kfd, struct sock *s, struct tcp_options *opt)
-{
-	if (!e->default_options_us || e->now - e->default_options_us > DEFAULT_OPTIONS_US) {
-		options_from_kernel(e, kfd, s, &e->default_options);
-		e->default_options.cc = NULL; /* the kernel's default may have changed since we started; nobody chose it */
-		e->default_options_us = e->now;
-	}
-	*opt = e->default_options;
+	return s->live && tcp_state(&s->tcp) >= TCPS_ESTABLISHED;
 }
 
 /* ---- reading ---- */
 
-static int give(void *val, socklen_t *len, const void *from, socklen_t size)
+/* What getsockopt copies to the program, as far as it asked for. */
+struct answer {
+	union {
+		int number;
+		struct timeval tv;
+		struct linger linger;
+		char name[CONGESTION_NAME_MAX];
+		uint32_t meminfo[MEMINFO_VARS];
+		struct tcp_info info;
+		struct sockaddr_storage addr;
+		uint8_t bytes[512];
+	};
+};
+
+static socklen_t tell_number(struct answer *a, int v)
 {
-	if (*len > size)
-		*len = size;
-	memcpy(val, from, *len);
-	return 0;
+	a->number = v;
+	return sizeof a->number;
 }
 
-static int give_int(void *val, socklen_t *len, int v)
+static socklen_t tell_timeout(struct answer *a, int64_t us)
 {
-	return give(val, len, &v, sizeof v);
+	if (us == TIMEOUT_NOW_US)
+		us = 0;
+	a->tv = (struct timeval){.tv_sec = us / USEC_PER_SEC, .tv_usec = us % USEC_PER_SEC};
+	return sizeof a->tv;
 }
 
-static int give_congestion(void *val, socklen_t *len, const char *name)
+static socklen_t tell_meminfo(const struct tcp_status *st, struct answer *a)
 {
-	char cc[CONGESTION_NAME_MAX] = {0};
-	snprintf(cc, sizeof cc, "%s", name);
-	return give(val, len, cc, sizeof cc);
+	a->meminfo[0] = st->readable_bytes + st->ooo_bytes;
+	a->meminfo[1] = st->rcvbuf_bytes;
+	a->meminfo[3] = st->sndbuf_bytes;
+	a->meminfo[5] = st->unsent_bytes + st->in_flight_bytes;
+	return sizeof a->meminfo;
 }
 
-static int give_timeval(void *val, socklen_t *len, int64_t us)
+static socklen_t tell_congestion(struct answer *a, const char *name)
 {
-	struct timeval tv = {.tv_sec = us / USEC_PER_SEC, .tv_usec = us % USEC_PER_SEC};
-	return give(val, len, &tv, sizeof tv);
-}
-
-static int get_socket_level(struct sock *s, const struct tcp_options *opt, int name, void *val, socklen_t *len)
-{
-	struct tcp_status st;
-	struct linger linger = {.l_onoff = s->linger_on, .l_linger = s->linger_s};
-	switch (name) {
-	case SO_ERROR:
-		return give_int(val, len, tcp_take_error(&s->tcp));
-	case SO_TYPE:
-		return give_int(val, len, SOCK_STREAM);
-	case SO_PROTOCOL:
-		return give_int(val, len, IPPROTO_TCP);
-	case SO_DOMAIN:
-		return give_int(val, len, s->family);
-	case SO_ACCEPTCONN:
-		return give_int(val, len, 0);
-	case SO_KEEPALIVE:
-		return give_int(val, len, opt->keepalive);
-	case SO_REUSEADDR:
-		return give_int(val, len, s->reuseaddr);
-	case SO_REUSEPORT:
-	case SO_BROADCAST:
-	case SO_DONTROUTE:
-	case SO_DEBUG:
-	case SO_PRIORITY:
-	case SO_TIMESTAMP:
-	case SO_ZEROCOPY:
-		return give_int(val, len, 0);
-	case SO_MARK:
-		return give_int(val, len, s->mark);
-	case SO_OOBINLINE:
-		return give_int(val, len, s->oob_inline);
-	case SO_RCVLOWAT:
-		return give_int(val, len, s->lowat);
-	case SO_SNDLOWAT:
-		return give_int(val, len, 1);
-	case SO_RCVBUF:
-	case SO_SNDBUF:
-		tcp_get_status(&s->tcp, &st);
-		return give_int(val, len, name == SO_RCVBUF ? st.rcvbuf_bytes : st.sndbuf_bytes);
-	case SO_RCVTIMEO:
-		return give_timeval(val, len, s->rcvtimeo_us);
-	case SO_SNDTIMEO:
-		return give_timeval(val, len, s->sndtimeo_us);
-	case SO_LINGER:
-		return give(val, len, &linger, sizeof linger);
-	default:
-		return -ENOPROTOOPT;
-	}
+	strncpy(a->name, name, sizeof a->name - 1);
+	return sizeof a->name;
 }
 
 /* Linux's struct tcp_info from ours; what we do not have stays zero. */
-static int give_tcp_info(struct engine *e, struct sock *s, void *val, socklen_t *len)
+static socklen_t tell_tcp_info(const struct engine *e, const struct sock *s, struct answer *a)
 {
 	static const uint8_t linux_state[] = {
 		[TCPS_CLOSED] = TCP_CLOSE,	     [TCPS_LISTEN] = TCP_LISTEN,
@@ -187,104 +84,239 @@ static int give_tcp_info(struct engine *e, struct sock *s, void *val, socklen_t 
 		[TCPS_TIME_WAIT] = TCP_TIME_WAIT,
 	};
 	struct tcp_status st;
-	struct tcp_info ti;
+	struct tcp_info *ti = &a->info;
 	tcp_get_status(&s->tcp, &st);
-	memset(&ti, 0, sizeof ti);
 	uint32_t mss = st.mss_snd ? st.mss_snd : 1;
 	/* A close request is an end of file without a FIN: programs that look are to find what they know. */
 	bool asked = st.state == TCPS_ESTABLISHED && tcp_peer_fin(&s->tcp);
-	ti.tcpi_state = linux_state[asked ? TCPS_CLOSE_WAIT : st.state];
-	ti.tcpi_options = (st.timestamps ? TCPI_OPT_TIMESTAMPS : 0) | (st.sack ? TCPI_OPT_SACK : 0) |
+	ti->tcpi_state = linux_state[asked ? TCPS_CLOSE_WAIT : st.state];
+	ti->tcpi_options = (st.timestamps ? TCPI_OPT_TIMESTAMPS : 0) | (st.sack ? TCPI_OPT_SACK : 0) |
 			  (st.wscale ? TCPI_OPT_WSCALE : 0);
-	ti.tcpi_snd_wscale = st.snd_wscale;
-	ti.tcpi_rcv_wscale = st.rcv_wscale;
-	ti.tcpi_rto = st.rto_us;
-	ti.tcpi_snd_mss = st.mss_snd;
-	ti.tcpi_rcv_mss = st.mss_advertised;
-	ti.tcpi_advmss = st.mss_advertised;
-	ti.tcpi_unacked = (st.in_flight_bytes + mss - 1) / mss;
-	ti.tcpi_backoff = st.backoff;
-	ti.tcpi_rtt = st.srtt_us;
-	ti.tcpi_rttvar = st.rttvar_us;
-	ti.tcpi_snd_ssthresh = st.ssthresh_bytes / mss;
-	ti.tcpi_snd_cwnd = st.cwnd_bytes / mss;
-	ti.tcpi_total_retrans = st.total_retrans;
-	ti.tcpi_rcv_space = st.rcv_wnd;
-	ti.tcpi_pmtu = s->dest ? s->dest->path.mtu : 0;
-	ti.tcpi_last_data_sent = st.last_data_sent_us ? (e->now - st.last_data_sent_us) / USEC_PER_MSEC : 0;
-	ti.tcpi_last_data_recv = st.last_data_rcvd_us ? (e->now - st.last_data_rcvd_us) / USEC_PER_MSEC : 0;
-	ti.tcpi_last_ack_recv = st.last_ack_rcvd_us ? (e->now - st.last_ack_rcvd_us) / USEC_PER_MSEC : 0;
-	return give(val, len, &ti, sizeof ti);
+	ti->tcpi_snd_wscale = st.snd_wscale;
+	ti->tcpi_rcv_wscale = st.rcv_wscale;
+	ti->tcpi_rto = st.rto_us;
+	ti->tcpi_snd_mss = st.mss_snd;
+	ti->tcpi_rcv_mss = st.mss_advertised;
+	ti->tcpi_advmss = st.mss_advertised;
+	ti->tcpi_unacked = (st.in_flight_bytes + mss - 1) / mss;
+	ti->tcpi_backoff = st.backoff;
+	ti->tcpi_rtt = st.srtt_us;
+	ti->tcpi_rttvar = st.rttvar_us;
+	ti->tcpi_snd_ssthresh = st.ssthresh_bytes / mss;
+	ti->tcpi_snd_cwnd = st.cwnd_bytes / mss;
+	ti->tcpi_total_retrans = st.total_retrans;
+	ti->tcpi_rcv_space = st.rcv_wnd;
+	ti->tcpi_pmtu = s->dest ? s->dest->path.mtu : 0;
+	ti->tcpi_last_data_sent = st.last_data_sent_us ? (e->now - st.last_data_sent_us) / USEC_PER_MSEC : 0;
+	ti->tcpi_last_data_recv = st.last_data_rcvd_us ? (e->now - st.last_data_rcvd_us) / USEC_PER_MSEC : 0;
+	ti->tcpi_last_ack_recv = st.last_ack_rcvd_us ? (e->now - st.last_ack_rcvd_us) / USEC_PER_MSEC : 0;
+	/* Younger kernels tell more: zeros, like all that we do not have. */
+	return e->tcp_info_bytes > sizeof *ti && e->tcp_info_bytes <= sizeof a->bytes ? e->tcp_info_bytes : sizeof *ti;
 }
 
-static int get_tcp_level(struct engine *e, struct sock *s, const struct tcp_options *opt, int name, void *val, socklen_t *len)
+static int get_socket_level(struct sock *s, unsigned index, struct answer *a)
 {
+	const struct tcp_options *opt = tcp_get_options(&s->tcp);
 	struct tcp_status st;
-	switch (name) {
-	case TCP_NODELAY:
-		return give_int(val, len, opt->nodelay);
-	case TCP_CORK:
-		return give_int(val, len, opt->cork);
-	case TCP_QUICKACK:
-		return give_int(val, len, opt->quickack);
-	case TCP_KEEPIDLE:
-		return give_int(val, len, opt->keepidle_us / USEC_PER_SEC);
-	case TCP_KEEPINTVL:
-		return give_int(val, len, opt->keepintvl_us / USEC_PER_SEC);
-	case TCP_KEEPCNT:
-		return give_int(val, len, opt->keepcnt);
-	case TCP_SYNCNT:
-		return give_int(val, len, opt->syncnt ? opt->syncnt : e->tcp.config.syn_retries);
-	case TCP_USER_TIMEOUT:
-		return give_int(val, len, opt->user_timeout_us / USEC_PER_MSEC);
-	case TCP_LINGER2:
-		return give_int(val, len, (opt->linger2_us ? opt->linger2_us : e->tcp.config.fin_timeout_us) / USEC_PER_SEC);
-	case TCP_WINDOW_CLAMP:
-		return give_int(val, len, opt->window_clamp);
-	case TCP_NOTSENT_LOWAT:
-		return give_int(val, len, opt->notsent_lowat);
-	case TCP_DEFER_ACCEPT:
-	case TCP_FASTOPEN:
-	case TCP_INQ:
-		return give_int(val, len, 0);
-	case TCP_MAXSEG:
-		tcp_get_status(&s->tcp, &st);
-		return give_int(val, len, st.mss_snd);
-	case TCP_CONGESTION:
-		tcp_get_status(&s->tcp, &st);
-		return give_congestion(val, len, st.cc_name);
-	case TCP_INFO:
-		return give_tcp_info(e, s, val, len);
+	tcp_get_status(&s->tcp, &st);
+	switch (index) {
+	case OPTION_SO_ERROR:
+		return tell_number(a, tcp_take_error(&s->tcp));
+	case OPTION_SO_TYPE:
+		return tell_number(a, SOCK_STREAM);
+	case OPTION_SO_PROTOCOL:
+		return tell_number(a, IPPROTO_TCP);
+	case OPTION_SO_DOMAIN:
+		return tell_number(a, s->family);
+	case OPTION_SO_ACCEPTCONN:
+		return tell_number(a, 0);
+	case OPTION_SO_KEEPALIVE:
+		return tell_number(a, opt->keepalive);
+	case OPTION_SO_REUSEADDR:
+		return tell_number(a, s->reuseaddr);
+	case OPTION_SO_OOBINLINE:
+		return tell_number(a, s->oob_inline);
+	case OPTION_SO_RCVLOWAT:
+		return tell_number(a, s->lowat_told ? s->lowat_told : s->lowat);
+	case OPTION_SO_RCVBUF:
+		return tell_number(a, st.rcvbuf_bytes);
+	case OPTION_SO_SNDBUF:
+		return tell_number(a, st.sndbuf_bytes);
+	case OPTION_SO_BUF_LOCK:
+		return tell_number(a, (opt->user_sndbuf ? BUF_LOCK_SND : 0) | (opt->user_rcvbuf ? BUF_LOCK_RCV : 0));
+	case OPTION_SO_INCOMING_CPU: {
+		unsigned cpu = 0;
+		sys_call(SYS_getcpu, &cpu, NULL, NULL, 0, 0, 0);
+		return tell_number(a, cpu);
+	}
+	case OPTION_SO_RCVTIMEO:
+	case OPTION_SO_RCVTIMEO_NEW:
+		return tell_timeout(a, s->rcvtimeo_us);
+	case OPTION_SO_SNDTIMEO:
+	case OPTION_SO_SNDTIMEO_NEW:
+		return tell_timeout(a, s->sndtimeo_us);
+	case OPTION_SO_LINGER:
+		a->linger = (struct linger){.l_onoff = s->linger_on, .l_linger = s->linger_s};
+		return sizeof a->linger;
+	case OPTION_SO_MEMINFO:
+		return tell_meminfo(&st, a);
 	default:
 		return -ENOPROTOOPT;
 	}
 }
 
-static int get_conn_option(struct engine *e, struct sock *s, int level, int name, void *val, socklen_t *len)
+static int get_tcp_level(const struct engine *e, const struct sock *s, unsigned index, struct answer *a)
 {
 	const struct tcp_options *opt = tcp_get_options(&s->tcp);
-	if ((int)*len < 0)
+	struct tcp_status st;
+	tcp_get_status(&s->tcp, &st);
+	switch (index) {
+	case OPTION_TCP_NODELAY:
+		return tell_number(a, opt->nodelay);
+	case OPTION_TCP_CORK:
+		return tell_number(a, opt->cork);
+	case OPTION_TCP_QUICKACK:
+		return tell_number(a, st.quickack);
+	case OPTION_TCP_KEEPIDLE:
+		return tell_number(a, opt->keepidle_us / USEC_PER_SEC);
+	case OPTION_TCP_KEEPINTVL:
+		return tell_number(a, opt->keepintvl_us / USEC_PER_SEC);
+	case OPTION_TCP_KEEPCNT:
+		return tell_number(a, opt->keepcnt);
+	case OPTION_TCP_SYNCNT:
+		return tell_number(a, opt->syncnt ? opt->syncnt : e->tcp.config.syn_retries);
+	case OPTION_TCP_USER_TIMEOUT:
+		return tell_number(a, opt->user_timeout_us / USEC_PER_MSEC);
+	case OPTION_TCP_LINGER2:
+		if (opt->linger2_us < 0)
+			return tell_number(a, -1);
+		return tell_number(a, (opt->linger2_us ? opt->linger2_us : e->tcp.config.fin_timeout_us) / USEC_PER_SEC);
+	case OPTION_TCP_WINDOW_CLAMP:
+		return tell_number(a, opt->window_clamp);
+	case OPTION_TCP_NOTSENT_LOWAT:
+		return tell_number(a, opt->notsent_lowat);
+	case OPTION_TCP_MAXSEG:
+		return tell_number(a, !s->live && opt->maxseg ? opt->maxseg : st.mss_snd);
+	case OPTION_TCP_CONGESTION:
+		return tell_congestion(a, st.cc_name);
+	case OPTION_TCP_CC_INFO: /* Linux's cubic and reno tell nothing either */
+		return 0;
+	case OPTION_TCP_INFO:
+		return tell_tcp_info(e, s, a);
+	default:
+		return -ENOPROTOOPT;
+	}
+}
+
+/* SO_PEERNAME: a buffer that is too long is refused. */
+static int get_peer_name(const struct sock *s, struct answer *a, socklen_t wanted)
+{
+	socklen_t len = sizeof a->addr;
+	name_from_addr(s->family, &s->flow.key.raddr, s->flow.key.rport, (struct sockaddr *)&a->addr, &len);
+	return wanted > len ? -EINVAL : (int)len;
+}
+
+/* The length of the answer, or -errno. */
+static int get_own(const struct engine *e, struct sock *s, unsigned index, struct answer *a, socklen_t wanted)
+{
+	switch (option_table[index].level) {
+	case SOL_SOCKET:
+		return index == OPTION_SO_PEERNAME ? get_peer_name(s, a, wanted) : get_socket_level(s, index, a);
+	case IPPROTO_TCP:
+		return get_tcp_level(e, s, index, a);
+	default:
+		if (index == OPTION_IPV6_ADDRFORM)
+			return is_connected(s) ? (int)tell_number(a, s->family) : -ENOTCONN;
+		if (index == OPTION_IP_PROTOCOL)
+			return tell_number(a, s->live ? s->flow.key.lport : 0);
+		return s->dest ? (int)tell_number(a, s->dest->path.mtu) : -ENOTCONN; /* IP_MTU, IPV6_MTU */
+	}
+}
+
+/* As much as the program asked for. IPPROTO_IP gives a small number to a small buffer as one byte. */
+static int give(unsigned index, const struct answer *a, socklen_t has, void *val, socklen_t *len)
+{
+	const struct option *o = &option_table[index];
+	if (o->level == IPPROTO_IP && o->type == OPTION_BYTE && *len > 0 && *len < sizeof(int) && a->number >= 0 && a->number <= 255) {
+		*len = 1;
+		*(uint8_t *)val = a->number;
+		return 0;
+	}
+	if (*len > has)
+		*len = has;
+	memcpy(val, a, *len);
+	return 0;
+}
+
+/* What no connection has in its own state is read from a fresh kernel socket that has the same values. */
+static int get_judged(const struct sock *s, int level, int name, void *val, socklen_t *len)
+{
+	int fd = option_oracle(s->family, s->values);
+	if (fd < 0)
+		return -ENOMEM;
+	int r = sys_getsockopt(fd, level, name, val, len);
+	sys_close(fd);
+	return r;
+}
+
+/* A number of the kernel's that no other socket has: of a socket that was made for it. */
+static int get_cookie(struct sock *s, void *val, socklen_t *len)
+{
+	socklen_t size = sizeof s->cookie;
+	if ((int)*len < (int)sizeof s->cookie)
 		return -EINVAL;
-	if (level == SOL_SOCKET)
-		return get_socket_level(s, opt, name, val, len);
-	if (level == IPPROTO_TCP)
-		return get_tcp_level(e, s, opt, name, val, len);
-	if (level == IPPROTO_IP && name == IP_TOS)
-		return give_int(val, len, s->tos);
-	if (level == IPPROTO_IP && name == IP_TTL)
-		return give_int(val, len, s->dest ? s->dest->path.ttl : 64);
-	if (level == IPPROTO_IP && name == IP_MTU)
-		return give_int(val, len, s->dest ? s->dest->path.mtu : 1500);
-	if (level == IPPROTO_IPV6 && name == IPV6_V6ONLY)
-		return give_int(val, len, s->v6only);
-	return level == IPPROTO_IP || level == IPPROTO_IPV6 ? -ENOPROTOOPT : -EOPNOTSUPP;
+	if (!s->cookie) {
+		int fd = option_oracle(s->family, NULL);
+		if (fd < 0)
+			return -ENOMEM;
+		sys_getsockopt(fd, SOL_SOCKET, SO_COOKIE, &s->cookie, &size);
+		sys_close(fd);
+	}
+	*len = sizeof s->cookie;
+	memcpy(val, &s->cookie, sizeof s->cookie);
+	return 0;
+}
+
+/* What Linux sets on an accepted socket from the packet that opened it; later values are noted. False: nothing. */
+static bool get_from_syn(const struct engine *e, const struct sock *s, unsigned index, struct answer *a)
+{
+	bool v4 = ip_addr_is_v4(&s->flow.key.raddr);
+	if (!s->accepted || option_values_has(s->values, index))
+		return false;
+	if (index == (v4 ? OPTION_IP_MULTICAST_TTL : OPTION_IPV6_MULTICAST_HOPS))
+		return tell_number(a, s->peer_ttl);
+	if (index == OPTION_IPV6_MULTICAST_IF && !v4)
+		return tell_number(a, link_info(e->link)->ifindex);
+	if (index == OPTION_IPV6_V6ONLY && !v4)
+		return tell_number(a, 1);
+	return false;
+}
+
+static int get_conn_option(struct engine *e, struct sock *s, int level, int name, void *val, socklen_t *len)
+{
+	unsigned index = option_find(level, name);
+	enum option_source source = index == OPTION_UNKNOWN ? OPTION_NOTED : option_table[index].source;
+	struct answer a = {0};
+	if (index == OPTION_SO_COOKIE)
+		return s->accepted ? get_cookie(s, val, len) : SOCK_ASK_FD;
+	if (source == OPTION_ASKED && is_connected(s))
+		return SOCK_KERNEL;
+	if (get_from_syn(e, s, index, &a))
+		return level != IPPROTO_IPV6 && (int)*len < 0 ? -EINVAL : give(index, &a, sizeof a.number, val, len);
+	if (source != OPTION_OWN || (level == IPPROTO_IPV6 && s->family == AF_INET))
+		return get_judged(s, level, name, val, len);
+	if ((int)*len < 0 && level != IPPROTO_IPV6) /* which takes it for a great length */
+		return -EINVAL;
+	int has = get_own(e, s, index, &a, *len);
+	return has < 0 ? has : give(index, &a, has, val, len);
 }
 
 /* What accepted connections will have: the kernel socket's is what they have only where the application chose. */
 static int get_listener_congestion(const struct engine *e, const struct sock *s, void *val, socklen_t *len)
 {
+	struct answer a = {0};
 	const struct tcp_cc_ops *cc = s->lst->options.cc ? s->lst->options.cc : tcp_cc_find(e->settings.congestion);
-	return (int)*len < 0 ? -EINVAL : give_congestion(val, len, cc->name);
+	return (int)*len < 0 ? -EINVAL : give(OPTION_TCP_CONGESTION, &a, tell_congestion(&a, cc->name), val, len);
 }
 
 int sock_getsockopt(struct sock *s, int level, int name, void *val, socklen_t *len)
@@ -307,45 +339,141 @@ int sock_getsockopt(struct sock *s, int level, int name, void *val, socklen_t *l
 
 /* ---- setting ---- */
 
-static uint32_t doubled(int v, uint32_t min, uint32_t max)
+/* What the fresh kernel socket made of it. */
+struct judged {
+	struct option_value before, after;
+	bool readable;
+};
+
+/* 0, or the kernel's -errno. */
+static int judge(const struct sock *s, unsigned index, int level, int name, const void *val, socklen_t len, struct judged *j)
 {
-	uint64_t bytes = v < 0 ? 0 : 2 * (uint64_t)v;
-	return bytes < min ? min : bytes > max ? max : bytes;
+	int fd = option_oracle(s->family, s->values);
+	if (fd < 0)
+		return -ENOMEM;
+	j->readable = index != OPTION_UNKNOWN && option_read(fd, index, &j->before);
+	int r = sys_setsockopt(fd, level, name, val, len);
+	if (!r && j->readable)
+		j->readable = option_read(fd, index, &j->after);
+	sys_close(fd);
+	return r;
 }
 
-static int set_socket_level(struct engine *e, struct sock *s, struct tcp_options *opt, int name, int v)
+/*
+ * The kernel has to do it. A connection in its handshake goes to the kernel when that is over (sock_wants_kernel); of one that has ended, the value is
+ * only something to read.
+ */
+static int set_kernels(struct sock *s, const struct judged *j)
 {
-	switch (name) {
-	case SO_KEEPALIVE:
-		opt->keepalive = v;
+	if (is_connected(s))
+		return SOCK_KERNEL;
+	if (!j->readable)
+		return s->live ? -ENOPROTOOPT : 0;
+	s->wants_kernel = s->live;
+	return option_values_note(&s->values, &j->after);
+}
+
+bool sock_wants_kernel(const struct sock *s)
+{
+	return s->wants_kernel && s->kind == SOCK_KIND_CONN && is_connected(s);
+}
+
+/* 0, SOCK_KERNEL or -errno. */
+static int set_judged(struct engine *e, struct sock *s, int level, int name, const void *val, socklen_t len)
+{
+	struct judged j = {0};
+	unsigned index = option_find(level, name);
+	int r = judge(s, index, level, name, val, len, &j);
+	if (r == -ENOTCONN && is_connected(s))
+		return SOCK_KERNEL; /* only a connection of the kernel's can tell */
+	if (r || index == OPTION_UNKNOWN)
+		return r ? r : set_kernels(s, &j);
+	if (!j.readable)
+		return option_table[index].class == OPTION_KERNELS ? set_kernels(s, &j) : 0;
+	if (option_value_equal(&j.before, &j.after))
 		return 0;
-	case SO_SNDBUF:
-		opt->user_sndbuf = true;
-		opt->sndbuf_bytes = doubled(v, SNDBUF_MIN_BYTES, e->tcp.config.sndbuf_max_bytes);
-		return 0;
-	case SO_RCVBUF:
+	struct sock_ip ip = s->ip;
+	if (!option_carry(e, &ip, &j.after))
+		return set_kernels(s, &j);
+	r = option_values_note(&s->values, &j.after);
+	if (!r)
+		s->ip = ip;
+	return r;
+}
+
+/* The kernel clamps the sizes, by its limits and the caller's privilege. */
+static int set_buffer(const struct sock *s, struct tcp_options *opt, unsigned index, const void *val, socklen_t len)
+{
+	const struct option *o = &option_table[index];
+	bool receive = index == OPTION_SO_RCVBUF || index == OPTION_SO_RCVBUFFORCE;
+	int bytes = 0;
+	socklen_t bytes_len = sizeof bytes;
+	int fd = option_oracle(s->family, s->values);
+	if (fd < 0)
+		return -ENOMEM;
+	int r = sys_setsockopt(fd, SOL_SOCKET, o->number, val, len);
+	if (!r)
+		r = sys_getsockopt(fd, SOL_SOCKET, receive ? SO_RCVBUF : SO_SNDBUF, &bytes, &bytes_len);
+	sys_close(fd);
+	if (r)
+		return r;
+	if (receive) {
 		opt->user_rcvbuf = true;
-		opt->rcvbuf_bytes = doubled(v, RCVBUF_MIN_BYTES, e->tcp.config.rcvbuf_max_bytes);
+		opt->rcvbuf_bytes = bytes;
+	} else {
+		opt->user_sndbuf = true;
+		opt->sndbuf_bytes = bytes;
+	}
+	return 0;
+}
+
+static int set_buf_lock(struct tcp_options *opt, int v)
+{
+	if (v & ~(BUF_LOCK_SND | BUF_LOCK_RCV))
+		return -EINVAL;
+	opt->user_sndbuf = v & BUF_LOCK_SND;
+	opt->user_rcvbuf = v & BUF_LOCK_RCV;
+	return 0;
+}
+
+static int at_most(int v, int most)
+{
+	return v > most ? most : v;
+}
+
+/*
+ * Half the buffer at most, or it could never be reached. Where autotuning decides the size, the kernel's and the engine's greatest buffers may differ:
+ * the program is told the kernel's value.
+ */
+static int set_lowat(const struct engine *e, struct sock *s, struct tcp_options *opt, int v)
+{
+	struct tcp_status st;
+	tcp_get_status(&s->tcp, &st);
+	int half = (opt->user_rcvbuf ? st.rcvbuf_bytes : e->tcp.config.rcvbuf_max_bytes) / 2;
+	if (v < 0)
+		v = INT32_MAX;
+	s->lowat = opt->rcvlowat_bytes = at_most(v ? v : 1, half);
+	s->lowat_told = at_most(v ? v : 1, opt->user_rcvbuf ? half : e->rcvlowat_max);
+	return 0;
+}
+
+static int set_socket_number(const struct engine *e, struct sock *s, struct tcp_options *opt, unsigned index, int v)
+{
+	switch (index) {
+	case OPTION_SO_KEEPALIVE:
+		opt->keepalive = v != 0;
 		return 0;
-	case SO_RCVLOWAT:
-		s->lowat = v > 0 ? v : 1;
-		opt->rcvlowat_bytes = s->lowat;
+	case OPTION_SO_RCVLOWAT:
+		return set_lowat(e, s, opt, v);
+	case OPTION_SO_OOBINLINE:
+		s->oob_inline = opt->oobinline = v != 0;
 		return 0;
-	case SO_OOBINLINE:
-		s->oob_inline = opt->oobinline = v;
+	case OPTION_SO_REUSEADDR:
+		s->reuseaddr = v != 0;
 		return 0;
-	case SO_REUSEADDR:
-		s->reuseaddr = v;
-		return 0;
-	case SO_MARK:
-		s->mark = v;
-		return 0;
-	case SO_PRIORITY: /* accepted and without effect: there is no queueing of ours between */
-	case SO_DEBUG:
-	case SO_DONTROUTE:
-	case SO_BROADCAST:
-	case SO_TIMESTAMP:
-	case SO_BUSY_POLL:
+	case OPTION_SO_BUF_LOCK:
+		return set_buf_lock(opt, v);
+	case OPTION_SO_INCOMING_CPU: /* the next segment says anew which it is */
 		return 0;
 	default:
 		return -ENOPROTOOPT;
@@ -360,73 +488,105 @@ static int set_seconds(int64_t *out, int v, int max)
 	return 0;
 }
 
-static int set_tcp_level(struct tcp_options *opt, int name, int v)
+static int set_window_clamp(const struct sock *s, struct tcp_options *opt, int v)
 {
-	switch (name) {
-	case TCP_NODELAY:
-		opt->nodelay = v;
+	if (!v && s->live)
+		return -EINVAL;
+	opt->window_clamp = v && v < WINDOW_CLAMP_MIN ? WINDOW_CLAMP_MIN : v;
+	return 0;
+}
+
+static int set_linger2(struct tcp_options *opt, int v)
+{
+	int seconds = v > LINGER2_MAX_S ? LINGER2_MAX_S : v;
+	opt->linger2_us = v < 0 ? -1 : seconds * USEC_PER_SEC; /* below zero: no FIN-WAIT-2 for orphans */
+	return 0;
+}
+
+static int set_tcp_number(const struct sock *s, struct tcp_options *opt, unsigned index, int v)
+{
+	switch (index) {
+	case OPTION_TCP_NODELAY:
+		opt->nodelay = v != 0;
 		return 0;
-	case TCP_CORK:
-		opt->cork = v;
+	case OPTION_TCP_CORK:
+		opt->cork = v != 0;
 		return 0;
-	case TCP_QUICKACK:
-		opt->quickack = v;
+	case OPTION_TCP_QUICKACK:
+		opt->quickack = v != 0;
 		return 0;
-	case TCP_KEEPIDLE:
+	case OPTION_TCP_KEEPIDLE:
 		return set_seconds(&opt->keepidle_us, v, 32767); /* Linux: MAX_TCP_KEEPIDLE */
-	case TCP_KEEPINTVL:
+	case OPTION_TCP_KEEPINTVL:
 		return set_seconds(&opt->keepintvl_us, v, 32767);
-	case TCP_KEEPCNT:
+	case OPTION_TCP_KEEPCNT:
 		if (v < 1 || v > 127)
 			return -EINVAL;
 		opt->keepcnt = v;
 		return 0;
-	case TCP_SYNCNT:
+	case OPTION_TCP_SYNCNT:
 		if (v < 1 || v > 127)
 			return -EINVAL;
 		opt->syncnt = v;
 		return 0;
-	case TCP_USER_TIMEOUT:
+	case OPTION_TCP_USER_TIMEOUT:
 		if (v < 0)
 			return -EINVAL;
 		opt->user_timeout_us = v * USEC_PER_MSEC;
 		return 0;
-	case TCP_LINGER2:
-		opt->linger2_us = v < 0 ? 1 : v * USEC_PER_SEC; /* negative: no FIN-WAIT-2 for orphans */
-		return 0;
-	case TCP_WINDOW_CLAMP:
-		opt->window_clamp = v;
-		return 0;
-	case TCP_NOTSENT_LOWAT:
+	case OPTION_TCP_LINGER2:
+		return set_linger2(opt, v);
+	case OPTION_TCP_WINDOW_CLAMP:
+		return set_window_clamp(s, opt, v);
+	case OPTION_TCP_NOTSENT_LOWAT:
 		opt->notsent_lowat = v;
 		return 0;
-	case TCP_MAXSEG:
-		if (v < 88 || v > 32767) /* Linux: TCP_MIN_MSS, MAX_TCP_WINDOW */
+	case OPTION_TCP_MAXSEG:
+		if (v && (v < 88 || v > 32767)) /* Linux: TCP_MIN_MSS, MAX_TCP_WINDOW */
 			return -EINVAL;
-		opt->maxseg = v;
-		return 0;
-	case TCP_DEFER_ACCEPT:
+		if (!s->live) /* else it is too late: the SYN told it */
+			opt->maxseg = v;
 		return 0;
 	default:
 		return -ENOPROTOOPT;
 	}
 }
 
-static int set_timeout(int64_t *out, const void *val, socklen_t len)
+/* In the kernel's ticks, as it would keep it. */
+static int set_timeout(const struct engine *e, int64_t *out, const void *val, socklen_t len)
 {
-	const struct timeval *tv = val;
-	if (len < sizeof *tv)
+	struct timeval tv;
+	if (len < sizeof tv)
 		return -EINVAL;
-	if (tv->tv_usec < 0 || tv->tv_usec >= USEC_PER_SEC)
+	memcpy(&tv, val, sizeof tv);
+	if (tv.tv_usec < 0 || tv.tv_usec >= USEC_PER_SEC)
 		return -EDOM;
-	*out = tv->tv_sec < 0 ? 1 : timeval_us(tv); /* negative: Linux gives up at once */
+	int64_t tick = e->tick_us ? e->tick_us : 1;
+	if (tv.tv_sec < 0)
+		*out = TIMEOUT_NOW_US;
+	else if (tv.tv_sec >= INT64_MAX / USEC_PER_SEC / 2)
+		*out = 0; /* for ever */
+	else
+		*out = (tv.tv_sec * USEC_PER_SEC + tv.tv_usec + tick - 1) / tick * tick;
+	return 0;
+}
+
+static int set_linger(struct sock *s, const void *val, socklen_t len)
+{
+	struct linger l;
+	if (len < sizeof l)
+		return -EINVAL;
+	memcpy(&l, val, sizeof l);
+	s->linger_on = l.l_onoff != 0;
+	if (s->linger_on)
+		s->linger_s = l.l_linger;
 	return 0;
 }
 
 static int set_congestion(struct tcp_options *opt, const char *val, socklen_t len)
 {
 	char name[CONGESTION_NAME_MAX] = {0}; /* longer ones are cut, as in Linux */
-	if ((int)len < 1)
+	if (len < 1)
 		return -EINVAL;
 	memcpy(name, val, len < sizeof name - 1 ? len : sizeof name - 1);
 	const struct tcp_cc_ops *cc = tcp_cc_find(name);
@@ -436,52 +596,126 @@ static int set_congestion(struct tcp_options *opt, const char *val, socklen_t le
 	return 0;
 }
 
+static int set_own(const struct engine *e, struct sock *s, struct tcp_options *opt, unsigned index, const void *val, socklen_t len)
+{
+	int v;
+	switch (index) {
+	case OPTION_SO_RCVTIMEO:
+	case OPTION_SO_RCVTIMEO_NEW:
+		return set_timeout(e, &s->rcvtimeo_us, val, len);
+	case OPTION_SO_SNDTIMEO:
+	case OPTION_SO_SNDTIMEO_NEW:
+		return set_timeout(e, &s->sndtimeo_us, val, len);
+	case OPTION_TCP_CONGESTION:
+		return set_congestion(opt, val, len);
+	}
+	if (len < sizeof v)
+		return -EINVAL;
+	if (index == OPTION_SO_LINGER)
+		return set_linger(s, val, len);
+	memcpy(&v, val, sizeof v);
+	return option_table[index].level == SOL_SOCKET ? set_socket_number(e, s, opt, index, v) : set_tcp_number(s, opt, index, v);
+}
+
+/* IPV6_ADDRFORM on a connection to an IPv4 peer: from now on it is an AF_INET socket. */
+static int set_addrform(struct sock *s, const void *val, socklen_t len)
+{
+	int v;
+	if (s->family != AF_INET6)
+		return -ENOPROTOOPT;
+	if (len < sizeof v)
+		return -EINVAL;
+	memcpy(&v, val, sizeof v);
+	if (v != AF_INET)
+		return -EINVAL;
+	if (tcp_state(&s->tcp) != TCPS_ESTABLISHED)
+		return -ENOTCONN;
+	if (s->v6only || !ip_addr_is_v4(&s->flow.key.raddr))
+		return -EADDRNOTAVAIL;
+	s->family = AF_INET;
+	return 0;
+}
+
+/* Options that mean something else, or nothing, once a socket is connected: where a fresh socket would judge wrongly. 1: it judges right. */
+static int set_by_state(struct sock *s, unsigned index, const void *val, socklen_t len)
+{
+	bool closed = tcp_state(&s->tcp) == TCPS_CLOSED;
+	if (index == OPTION_IPV6_ADDRFORM)
+		return set_addrform(s, val, len);
+	if (index == OPTION_IPV6_V6ONLY && s->family == AF_INET6 && s->live && len >= sizeof(int))
+		return -EINVAL; /* it has a port */
+	if (closed || len < sizeof(int))
+		return 1;
+	switch (index) {
+	case OPTION_TCP_FASTOPEN:
+	case OPTION_TCP_FASTOPEN_CONNECT:
+	case OPTION_TCP_FASTOPEN_NO_COOKIE:
+		return -EINVAL;
+	case OPTION_TCP_QUEUE_SEQ:
+		return -EPERM;
+	default:
+		return 1;
+	}
+}
+
 static int set_conn_option(struct engine *e, struct sock *s, struct tcp_options *opt, int level, int name, const void *val, socklen_t len)
 {
-	if (level == SOL_SOCKET && name == SO_RCVTIMEO)
-		return set_timeout(&s->rcvtimeo_us, val, len);
-	if (level == SOL_SOCKET && name == SO_SNDTIMEO)
-		return set_timeout(&s->sndtimeo_us, val, len);
-	if (level == SOL_SOCKET && name == SO_LINGER) {
-		const struct linger *l = val;
-		if (len < sizeof *l)
-			return -EINVAL;
-		s->linger_on = l->l_onoff;
-		s->linger_s = l->l_linger;
-		return 0;
-	}
-	if (level == IPPROTO_TCP && name == TCP_CONGESTION)
-		return set_congestion(opt, val, len);
-	if (len < sizeof(int))
-		return -EINVAL;
-	int v;
-	memcpy(&v, val, sizeof v);
-	if (level == SOL_SOCKET)
-		return set_socket_level(e, s, opt, name, v);
-	if (level == IPPROTO_TCP)
-		return set_tcp_level(opt, name, v);
-	if ((level == IPPROTO_IP && name == IP_TOS) || (level == IPPROTO_IPV6 && name == IPV6_TCLASS)) {
-		s->tos = v;
-		return 0;
-	}
-	if (level == IPPROTO_IPV6 && name == IPV6_V6ONLY)
-		return -EINVAL; /* bound already */
-	return level == IPPROTO_IP || level == IPPROTO_IPV6 ? -ENOPROTOOPT : -EOPNOTSUPP;
+	unsigned index = option_find(level, name);
+	if (index == OPTION_UNKNOWN)
+		return set_judged(e, s, level, name, val, len);
+	if (index == OPTION_SO_RCVBUF || index == OPTION_SO_SNDBUF || index == OPTION_SO_RCVBUFFORCE || index == OPTION_SO_SNDBUFFORCE)
+		return set_buffer(s, opt, index, val, len);
+	const struct option *o = &option_table[index];
+	if (o->source == OPTION_OWN && o->class != OPTION_READ && o->class != OPTION_KERNELS)
+		return set_own(e, s, opt, index, val, len);
+	int r = set_by_state(s, index, val, len);
+	return r == 1 ? set_judged(e, s, level, name, val, len) : r;
+}
+
+/* The kernel's socket has it already; what accepted sockets inherit is read from there. */
+static int set_listener_option(struct engine *e, struct sock *s, int level, int name, const void *val, socklen_t len)
+{
+	char why[160];
+	struct listener *lst = s->lst;
+	unsigned index = option_find(level, name);
+	int r = sys_setsockopt(lst->kfd, level, name, val, len);
+	if (r)
+		return r;
+	option_set_add(&lst->candidate.set, index);
+	if (options_refused(e, lst->kfd, &lst->candidate, why, sizeof why))
+		return SOCK_KERNEL;
+	r = options_take(e, lst->kfd, &lst->candidate, s, &lst->options);
+	return r ? r : options_for_accepted(s);
+}
+
+/* TCP_NODELAY pushes what is queued, and TCP_QUICKACK 0 ends quick ACKs, each time that it is set, not only at a change. */
+static void acts_again(struct sock *s, int name, const struct tcp_options *opt)
+{
+	struct tcp_options other = *tcp_get_options(&s->tcp);
+	if (name == TCP_NODELAY && opt->nodelay)
+		other.nodelay = false;
+	else if (name == TCP_QUICKACK && !opt->quickack)
+		other.quickack = true;
+	else
+		return;
+	tcp_set_options(&s->tcp, engine.now, &other);
 }
 
 int sock_setsockopt(struct sock *s, int level, int name, const void *val, socklen_t len)
 {
 	struct engine *e = &engine;
 	int r;
+	if ((int)len < 0)
+		return -EINVAL;
 	turn_enter();
 	if (s->kind == SOCK_KIND_LISTENER) {
-		r = sys_setsockopt(s->lst->kfd, level, name, val, len);
-		if (!r) /* accepted sockets inherit */
-			options_from_kernel(e, s->lst->kfd, s, &s->lst->options);
+		r = set_listener_option(e, s, level, name, val, len);
 	} else if (s->kind == SOCK_KIND_CONN) {
 		struct tcp_options opt = *tcp_get_options(&s->tcp);
 		r = set_conn_option(e, s, &opt, level, name, val, len);
 		if (!r) {
+			if (level == IPPROTO_TCP)
+				acts_again(s, name, &opt);
 			tcp_set_options(&s->tcp, e->now, &opt);
 			if (s->live)
 				sock_mark_dirty(e, s);

@@ -21,6 +21,7 @@
 
 struct sock;
 struct settings;
+struct candidate; /* socket/options.h */
 
 /* ---- deciding: an undecided kernel TCP socket becomes ours, or stays the kernel's ---- */
 
@@ -31,14 +32,13 @@ struct settings;
  * listen(2) on kernel socket `kfd`. 0: *out serves it (and kfd listens in the kernel too, non-blocking from now on; the application's view of
  * O_NONBLOCK is sock_get_nonblock). SOCK_KERNEL: not ours, nothing was done. -errno: listen failed, as the kernel said.
  */
-int sock_decide_listen(int kfd, int backlog, struct sock **out);
+int sock_decide_listen(int kfd, const struct candidate *candidate, int backlog, struct sock **out);
 /*
- * connect(2). `untouched`: the family when no option was set on kfd since socket(2), which spares asking the kernel for each; else 0. `bound`: it is known that bind was
- * called; means nothing with untouched 0.
+ * connect(2). `candidate`: what is known of kfd, which spares asking the kernel.
  * 0: *out exists and the connection is complete, or being opened: *result is what connect must return (0,
  * -EINPROGRESS, -EINTR, -ECONNREFUSED …; on failure *out is NULL and the kernel socket can be used again). SOCK_KERNEL: not ours.
  */
-int sock_decide_connect(int kfd, int untouched, bool bound, const struct sockaddr *addr, socklen_t len, bool nonblock,
+int sock_decide_connect(int kfd, const struct candidate *candidate, const struct sockaddr *addr, socklen_t len, bool nonblock,
 			struct sock **out, int *result);
 
 /* ---- references and life ---- */
@@ -62,8 +62,13 @@ int sock_listen_again(struct sock *s, int backlog);
 ssize_t sock_sendmsg(struct sock *s, const struct msghdr *msg, int flags);
 ssize_t sock_recvmsg(struct sock *s, struct msghdr *msg, int flags);
 int sock_shutdown(struct sock *s, int how);
+/* SOCK_KERNEL: only a connection of the kernel's has the answer: hand it over and ask the fd. SOCK_ASK_FD: the fd's kernel socket has it, as it is. */
+#define SOCK_ASK_FD 2
 int sock_getsockopt(struct sock *s, int level, int name, void *val, socklen_t *len);
+/* SOCK_KERNEL: the option is the kernel's. Of a listener it is set already; a connection has to be handed over, and the option set on its fd. */
 int sock_setsockopt(struct sock *s, int level, int name, const void *val, socklen_t len);
+/* Is a handover owed, because an option of the kernel's was set before a handover was possible? */
+bool sock_wants_kernel(const struct sock *s);
 int sock_getsockname(struct sock *s, struct sockaddr *addr, socklen_t *len);
 int sock_getpeername(struct sock *s, struct sockaddr *addr, socklen_t *len);
 int sock_ioctl(struct sock *s, unsigned long request, void *arg); /* FIONREAD, FIONBIO, SIOCATMARK, SIOCOUTQ… else -ENOTTY */

@@ -72,6 +72,20 @@ static bool must_hold(const struct engine *e, const struct sock *s)
 	return link_tx_blocked(e->link) && !s->ending && !e->exiting;
 }
 
+/* The destination's path, as the socket's options change it. */
+static const struct ip_path *path_of(const struct sock *s, struct ip_path *own)
+{
+	bool v6 = !ip_addr_is_v4(&s->flow.key.raddr);
+	if (!s->values) /* no option that could */
+		return &s->dest->path;
+	*own = s->dest->path;
+	own->tos = s->ip.tos[v6];
+	if (s->ip.ttl[v6])
+		own->ttl = s->ip.ttl[v6];
+	own->dont_fragment = own->dont_fragment && !s->ip.may_fragment;
+	return own;
+}
+
 static void emit_segment(struct tcp_emit *emit, struct tcp_conn *conn, const struct tcp_segment *seg, uint16_t gso_size)
 {
 	struct engine *e = &engine;
@@ -80,7 +94,8 @@ static void emit_segment(struct tcp_emit *emit, struct tcp_conn *conn, const str
 		e->counters[SOCKC_NoNextHop]++;
 		return;
 	}
-	if (ip_send_tcp(e->link, &s->dest->path, &s->flow.key, seg, gso_size, s->ecn, &s->dest->ip_id) < 0)
+	struct ip_path own;
+	if (ip_send_tcp(e->link, path_of(s, &own), &s->flow.key, seg, gso_size, s->ecn, &s->dest->ip_id) < 0)
 		e->counters[SOCKC_EmitFailed]++;
 	emit->full = must_hold(e, s);
 }

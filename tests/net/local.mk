@@ -51,3 +51,11 @@ tests_net_handover_test_SOURCES = tests/net/handover_test.c
 tests_net_handover_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
 tests_net_handover_test_LDADD = src/libkernel.a src/libwire.a src/libbase.a $(UNIT_LIBS)
 endif
+
+# socket options
+check_PROGRAMS += tests/net/options_walk
+tests_net_options_walk_SOURCES = tests/net/options_walk.c
+tests_net_options_walk_LDADD =
+dist_check_SCRIPTS += tests/net/options_test.sh
+EXTRA_DIST += tests/net/options_differences
+TESTS += tests/net/options_test.sh

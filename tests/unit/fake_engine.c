@@ -93,8 +93,9 @@ void engine_configure(const struct settings *s)
 {
 }
 
-int sock_decide_listen(int kfd, int backlog, struct sock **out)
+int sock_decide_listen(int kfd, const struct candidate *candidate, int backlog, struct sock **out)
 {
+	(void)candidate;
 	struct sockaddr_storage a;
 	socklen_t len = sizeof a;
 	int r = sys_getsockname(kfd, &a, &len);
@@ -144,10 +145,10 @@ static int wait_for(struct sock *s, short events, unsigned run, unsigned noresta
 		r_;                                                                                \
 	})
 
-int sock_decide_connect(int kfd, int untouched, bool bound, const struct sockaddr *addr, socklen_t len,
-			bool nonblock, struct sock **out, int *result)
+int sock_decide_connect(int kfd, const struct candidate *candidate, const struct sockaddr *addr,
+			socklen_t len, bool nonblock, struct sock **out, int *result)
 {
-	(void)untouched;
+	(void)candidate;
 	if (!addr || len < sizeof(sa_family_t) || !port_is_ours(addr, len))
 		return SOCK_KERNEL;
 	int fd = fd_move_high(sys_socket(addr->sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0));
@@ -294,10 +295,15 @@ int sock_getsockopt(struct sock *s, int level, int name, void *val, socklen_t *l
 	return s->dead ? -EBADF : sys_getsockopt(s->hidden, level, name, val, len);
 }
 
+bool sock_wants_kernel(const struct sock *s)
+{
+	(void)s;
+	return false;
+}
 int sock_setsockopt(struct sock *s, int level, int name, const void *val, socklen_t len)
 {
 	if (level == SOL_SOCKET && name == SO_MARK)
-		return -EOPNOTSUPP; /* an option that this engine lacks and the kernel has */
+		return SOCK_KERNEL; /* an option that this engine lacks and the kernel has */
 	return s->dead ? -EBADF : sys_setsockopt(s->hidden, level, name, val, len);
 }
 

@@ -1,0 +1,37 @@
+/* The table of socket options: options.def as data. Pure. */
+#include "socket/options.h"
+
+#include <netinet/in.h>
+
+#define OPTION_INHERITED true
+#define OPTION_FRESH     false
+
+_Static_assert(OPTION_COUNT < OPTION_UNKNOWN, "an index fits into a byte");
+
+const struct option option_table[OPTION_COUNT] = {
+#define OPTION(level, name, number, type, class, source, heritage) \
+	{#name, level, number, OPTION_##type, OPTION_##class, OPTION_##source, OPTION_##heritage},
+#include "socket/options.def"
+#undef OPTION
+};
+
+enum { LEVEL_SOL_SOCKET, LEVEL_IPPROTO_IP, LEVEL_IPPROTO_IPV6, LEVEL_IPPROTO_TCP, LEVELS };
+#define NUMBERS 96
+
+static const uint8_t index_of[LEVELS][NUMBERS] = {
+#define OPTION(level, name, number, type, class, source, heritage) [LEVEL_##level][number] = OPTION_##name + 1,
+#include "socket/options.def"
+#undef OPTION
+};
+
+unsigned option_find(int level, int number)
+{
+	unsigned at = level == SOL_SOCKET   ? LEVEL_SOL_SOCKET :
+		      level == IPPROTO_IP   ? LEVEL_IPPROTO_IP :
+		      level == IPPROTO_IPV6 ? LEVEL_IPPROTO_IPV6 :
+		      level == IPPROTO_TCP  ? LEVEL_IPPROTO_TCP :
+					      LEVELS;
+	if (at == LEVELS || number < 0 || number >= NUMBERS || !index_of[at][number])
+		return OPTION_UNKNOWN;
+	return index_of[at][number] - 1;
+}

@@ -1,0 +1,161 @@
+/*
+ * Values that are noted for a socket, and the fresh kernel socket that judges a new one (options.h).
+ *
+ * A list is shared: a listener's by all sockets that were accepted from it. To note a value in a shared list copies it first. Lists are short:
+ * they hold what differs from a fresh socket, of options whose value is not in the engine's own state.
+ */
+#include "socket/engine.h"
+#include "socket/options.h"
+
+#include "base/sys.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <string.h>
+
+static size_t values_size(unsigned n)
+{
+	return sizeof(struct option_values) + n * sizeof(struct option_value);
+}
+
+struct option_values *option_values_ref(struct option_values *values)
+{
+	if (values)
+		values->refs++;
+	return values;
+}
+
+void option_values_unref(struct option_values *values)
+{
+	if (values && --values->refs == 0)
+		engine_free(values, values_size(values->n));
+}
+
+static struct option_value *find(struct option_values *values, unsigned index)
+{
+	for (unsigned i = 0; values && i < values->n; i++)
+		if (values->v[i].index == index)
+			return &values->v[i];
+	return NULL;
+}
+
+bool option_values_has(const struct option_values *values, unsigned index)
+{
+	return find((struct option_values *)values, index);
+}
+
+int option_values_note(struct option_values **values, const struct option_value *v)
+{
+	struct option_values *old = *values;
+	struct option_value *there = find(old, v->index);
+	if (there && old->refs == 1) {
+		*there = *v;
+		return 0;
+	}
+	unsigned had = old ? old->n : 0, n = had + !there;
+	struct option_values *values_new = engine_alloc(values_size(n));
+	if (!values_new)
+		return -ENOMEM;
+	values_new->refs = 1;
+	values_new->n = n;
+	if (had)
+		memcpy(values_new->v, old->v, had * sizeof *v);
+	*(there ? find(values_new, v->index) : &values_new->v[had]) = *v;
+	option_values_unref(old);
+	*values = values_new;
+	return 0;
+}
+
+int option_oracle(int family, const struct option_values *values)
+{
+	int fd = sys_socket(family, SOCK_STREAM | SOCK_CLOEXEC, IPPROTO_TCP);
+	if (fd >= 0)
+		option_values_set(values, fd);
+	return fd;
+}
+
+void option_values_set(const struct option_values *values, int fd)
+{
+	for (unsigned i = 0; values && i < values->n; i++) {
+		const struct option_value *v = &values->v[i];
+		const struct option *o = &option_table[v->index];
+		sys_setsockopt(fd, o->level, o->number, v->bytes, v->len);
+	}
+}
+
+/* Structures are given back whole: bytes that no value has stay zero. */
+bool option_read(int fd, unsigned index, struct option_value *out)
+{
+	const struct option *o = &option_table[index];
+	if (o->source == OPTION_UNREAD || o->type == OPTION_BULK)
+		return false;
+	*out = (struct option_value){.index = index};
+	socklen_t len = o->type == OPTION_INT || o->type == OPTION_BYTE ? sizeof(int) : OPTION_VALUE_MAX;
+	if (sys_getsockopt(fd, o->level, o->number, out->bytes, &len) < 0)
+		return false;
+	out->len = len;
+	return true;
+}
+
+bool option_value_equal(const struct option_value *a, const struct option_value *b)
+{
+	return a->len == b->len && memcmp(a->bytes, b->bytes, a->len) == 0;
+}
+
+static int number(const struct option_value *v)
+{
+	int n = 0;
+	memcpy(&n, v->bytes, v->len < sizeof n ? v->len : sizeof n);
+	return n;
+}
+
+/* The engine serves one interface, and only destinations whose route leaves by it: a socket that is bound to it gets nothing else. */
+static bool is_our_interface(const struct engine *e, int ifindex)
+{
+	return !ifindex || ifindex == link_info(e->link)->ifindex;
+}
+
+/* IP_PMTUDISC_PROBE and _INTERFACE ignore what routers say of the path; 5, _OMIT, allows fragments. */
+static bool carry_mtu_discover(bool *fragment, int how)
+{
+	*fragment = how == IP_PMTUDISC_DONT;
+	return how == IP_PMTUDISC_DONT || how == IP_PMTUDISC_WANT || how == IP_PMTUDISC_DO;
+}
+
+bool option_carry(const struct engine *e, struct sock_ip *ip, const struct option_value *v)
+{
+	int n = number(v);
+	switch (v->index) {
+	case OPTION_SO_BINDTODEVICE:
+		return !v->len || !v->bytes[0] || strncmp((const char *)v->bytes, link_info(e->link)->ifname, v->len) == 0;
+	case OPTION_SO_BINDTOIFINDEX:
+		return is_our_interface(e, n);
+	case OPTION_IP_UNICAST_IF:
+	case OPTION_IPV6_UNICAST_IF:
+		return is_our_interface(e, ntohl(n));
+	case OPTION_IP_TOS:
+		ip->tos[0] = n;
+		return true;
+	case OPTION_IPV6_TCLASS:
+		ip->tos[1] = n;
+		return true;
+	case OPTION_IP_TTL:
+		ip->ttl[0] = n;
+		return true;
+	case OPTION_IPV6_UNICAST_HOPS:
+		ip->ttl[1] = n;
+		return true;
+	case OPTION_IP_MINTTL:
+		ip->min_ttl[0] = n;
+		return true;
+	case OPTION_IPV6_MINHOPCOUNT:
+		ip->min_ttl[1] = n;
+		return true;
+	case OPTION_IP_MTU_DISCOVER:
+		return carry_mtu_discover(&ip->may_fragment, n);
+	case OPTION_IPV6_MTU_DISCOVER:
+		return carry_mtu_discover(&(bool){false}, n);
+	default:
+		return option_table[v->index].class != OPTION_KERNELS;
+	}
+}
