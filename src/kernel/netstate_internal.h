@@ -63,6 +63,7 @@ struct netstate {
 	struct route_entry *routes;                  /* ROUTE_SETS * CACHE_WAYS */
 	struct neigh_entry *neighs;                  /* NEIGH_SETS * CACHE_WAYS */
 	unsigned next_way;                           /* round-robin victim */
+	int64_t neigh_warned_us;
 	int watched[NETSTATE_WATCH_MAX];
 	unsigned n_watched; /* beyond the array's size: no filter */
 };

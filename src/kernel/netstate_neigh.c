@@ -22,6 +22,8 @@
 /* How long a failure answers for everybody before a new question starts a new resolution. */
 #define NEIGH_FAILED_HOLD_US USEC_PER_SEC
 
+#define NEIGH_WARN_INTERVAL_US (60 * USEC_PER_SEC)
+
 #define NUD_USABLE           (NUD_PERMANENT | NUD_NOARP | NUD_REACHABLE | NUD_PROBE | NUD_STALE | NUD_DELAY)
 
 static struct neigh_entry *find_set(struct netstate *n, int ifindex, const struct ip_addr *a)
@@ -186,7 +188,10 @@ static int unresolved(struct netstate *n, struct neigh_entry *e)
 	}
 	int ret = use(n, e, now_us);
 	if (ret < 0) {
-		log_warn("netstate", "cannot have a neighbour resolved: %s", strerrordesc_np(-ret));
+		if (now_us - n->neigh_warned_us >= NEIGH_WARN_INTERVAL_US) { /* a full table says so for each */
+			n->neigh_warned_us = now_us;
+			log_warn("netstate", "cannot have a neighbour resolved: %s", strerrordesc_np(-ret));
+		}
 		e->resolving = false;
 		e->failed_us = now_us;
 		return -EHOSTUNREACH;

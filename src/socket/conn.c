@@ -86,14 +86,13 @@ void sock_note_handshake(struct engine *e, struct sock *s)
 }
 
 /* Linux autotunes unless the application fixed the size; a path's MTU bounds both directions' segments. */
-void sock_fill_open(struct engine *e, struct sock *s, const struct tcp_options *opt, struct tcp_open *open)
+void fill_open(struct engine *e, const struct flow_key *key, uint32_t path_mtu, const struct tcp_options *opt, struct tcp_open *open)
 {
 	const struct link_info *info = link_info(e->link);
-	const struct flow_key *key = &s->flow.key;
 	uint32_t overhead = ip_tcp_overhead(&key->laddr);
-	uint32_t path_mtu = s->dest->path.mtu ? s->dest->path.mtu : info->mtu;
 	bool gso = ip_addr_is_v4(&key->laddr) ? info->gso_v4 : info->gso_v6;
-	s->path_mtu = path_mtu;
+	if (!path_mtu)
+		path_mtu = info->mtu;
 	*open = (struct tcp_open){
 		.key = *key,
 		.mss_advertised = path_mtu - overhead, /* as Linux: the route's MTU tells what may come back, too */
@@ -101,11 +100,18 @@ void sock_fill_open(struct engine *e, struct sock *s, const struct tcp_options *
 		.gso_max_bytes = gso ? info->gso_max_bytes : 0,
 		.options = *opt,
 		.cc = tcp_cc_find(e->settings.congestion),
-		.policy = s->policy,
-		.no_close_request = !s->policy && e->now < *cr_off_of(e, &key->raddr),
 		.iss = tcp_isn(&e->tcp, e->now, key),
 		.ts_offset = tcp_ts_offset(&e->tcp, key),
 	};
+}
+
+void sock_fill_open(struct engine *e, struct sock *s, const struct tcp_options *opt, struct tcp_open *open)
+{
+	const struct flow_key *key = &s->flow.key;
+	s->path_mtu = s->dest->path.mtu ? s->dest->path.mtu : link_info(e->link)->mtu;
+	fill_open(e, key, s->path_mtu, opt, open);
+	open->policy = s->policy;
+	open->no_close_request = !s->policy && e->now < *cr_off_of(e, &key->raddr);
 }
 
 /*
@@ -169,8 +175,7 @@ void sock_retire(struct engine *e, struct sock *s)
 	timers_cancel(&e->timers, &s->timer);
 	list_unlink(&s->dirty);
 	if (s->listener && !list_empty(&s->accept_node) && !s->accepted) { /* an embryo dies alone */
-		list_unlink(&s->accept_node);
-		s->listener->lst->n_embryonic--;
+		embryo_leave(s);
 		s->listener = NULL;
 	}
 	sock_put(e, s);

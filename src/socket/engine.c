@@ -126,11 +126,11 @@ static void read_default_options(struct engine *e)
 
 static int init_protocols(struct engine *e)
 {
-	uint8_t secret[64], local[16];
+	uint8_t secret[64], local[16], cookie_secret[16];
 	int err = host_secret(secret);
 	if (err < 0)
 		return err;
-	if (getrandom(local, sizeof local, 0) != sizeof local)
+	if (getrandom(local, sizeof local, 0) != sizeof local || getrandom(cookie_secret, sizeof cookie_secret, 0) != sizeof cookie_secret)
 		return -EIO;
 	memcpy(e->hash_secret, local, sizeof local);
 	err = ports_open(&e->ports, secret + 32);
@@ -149,6 +149,7 @@ static int init_protocols(struct engine *e)
 	tcp_stack_init(&e->tcp, &config, &e->pool.memory, secret);
 	memcpy(&e->tcp.random, local, sizeof e->tcp.random);
 	budget_init(&e->answers, local);
+	syn_cookies_init(&e->cookies, cookie_secret);
 	struct steer_config sc = {
 		.kind = e->settings.close_policy == CLOSE_POLICY_OFF    ? STEER_OFF
 			: e->settings.close_policy == CLOSE_POLICY_HOLD ? STEER_HOLD

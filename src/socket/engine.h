@@ -29,6 +29,7 @@
 #include "socket/sock.h"
 #include "steer/reader.h"
 #include "steer/steer.h"
+#include "tcp/syn_cookie.h"
 #include "tcp/tcp.h"
 
 #define CONGESTION_NAME_MAX 16 /* Linux: TCP_CA_NAME_MAX */
@@ -66,6 +67,8 @@ enum sock_kind {
 
 struct kernel_tw;
 
+#define EMBRYO_NETS 64 /* places by hash: who floods is found by the fullest */
+
 struct listener {
 	struct sock *owner;
 	struct ip_addr addr;
@@ -73,6 +76,12 @@ struct listener {
 	int kfd;              /* our own duplicate of the kernel listener, non-blocking */
 	int backlog;
 	unsigned n_accept, n_embryonic;
+	unsigned embryo_nets[EMBRYO_NETS]; /* embryos by network of the peer */
+	int syncookies;           /* net.ipv4.tcp_syncookies when it began to listen */
+	int64_t cookies_until_us; /* a cookie that was sent may come back until then */
+	int64_t flooded_us;       /* last told in the log */
+	int64_t unroutable_us;    /* SYNs that no way leads back for are counted since then */
+	unsigned unroutable;
 	struct list accept_queue; /* sock.accept_node, handshake complete */
 	struct list embryos;      /* sock.accept_node, SYN-RECEIVED */
 	struct list node;         /* engine.listeners */
@@ -110,6 +119,7 @@ struct sock {
 	struct close_policy *policy; /* accepted connections: a reference */
 	struct reader reader;        /* … and what their protocol says of the close */
 	bool read_protocol;
+	uint8_t embryo_net;          /* embryos: in listener.embryo_nets */
 	bool traced_closing, traced_fin, traced_closed; /* trace.c: what was told */
 	int family;              /* AF_INET or AF_INET6, as the application made it */
 	bool v6only;
@@ -195,6 +205,7 @@ struct engine {
 	struct list exception_list, swept;
 	struct list partings;
 	int64_t sweep_us;
+	struct syn_cookies cookies;
 	struct budget answers; /* to segments of no connection */
 	int diag_fd;           /* to ask inet_diag through; 0: not open */
 	struct list handed_over; /* sock.dirty: the shim is to be told */
@@ -234,6 +245,7 @@ void turn_now(struct engine *e);
 /* The usual bracket of a verb. */
 void turn_enter(void);
 void turn_leave(void);
+void sock_shape_path(const struct sock *s, bool v6, struct ip_path *path); /* as its options want packets */
 void sock_mark_dirty(struct engine *e, struct sock *s);
 void sock_notify(struct engine *e, struct sock *s); /* readiness changed: tell the watches */
 
@@ -249,6 +261,8 @@ bool kernel_tw_is_over(const struct kernel_tw *t, int64_t now); /* none is left 
 
 /* ---- input.c ---- */
 void input_frame(struct engine *e, const struct link_rx *rx);
+/* An answer to whom nothing is kept of; on behalf of the listener `l`, or of nobody (NULL). */
+void send_back(struct engine *e, const struct sock *l, const struct ip_input *in, const struct tcp_segment *seg);
 void sock_process_events(struct engine *e, struct sock *s);
 
 /* ---- dest.c ---- */
@@ -270,6 +284,8 @@ uint32_t pmtu_get(struct engine *e, const struct ip_addr *raddr, int64_t *until_
 struct sock *sock_new(struct engine *e, enum sock_kind kind, int family);
 void sock_note_handshake(struct engine *e, struct sock *s);
 void sock_fill_open(struct engine *e, struct sock *s, const struct tcp_options *opt, struct tcp_open *open);
+/* The same without a socket. `path_mtu` 0: not known. */
+void fill_open(struct engine *e, const struct flow_key *key, uint32_t path_mtu, const struct tcp_options *opt, struct tcp_open *open);
 int sock_enter_demux(struct engine *e, struct sock *s);
 /* After dest_resolve: the connection learns what became of the path's MTU. */
 void sock_follow_path(struct engine *e, struct sock *s);
@@ -285,7 +301,7 @@ int64_t time_wait_deadline(const struct engine *e);
 int time_waits_init(struct time_waits *t, const uint8_t secret[16]);
 void time_waits_fini(struct time_waits *t);
 struct time_wait *time_wait_find(struct engine *e, const struct flow_key *key);
-/* As tcp_tw_input; after TW_REUSE and TW_GONE the record is gone. */
+/* As tcp_tw_input; after TW_GONE the record is gone, after TW_REUSE the caller frees it once the SYN was admitted. */
 enum tw_verdict time_wait_input(struct engine *e, struct time_wait *tw, const struct flow_key *key, const struct tcp_segment *seg,
 				struct tcp_segment *reply, uint32_t *iss_min);
 bool time_wait_may_reuse(struct engine *e, const struct time_wait *tw, int64_t after_us, uint32_t *iss_min);
@@ -295,6 +311,8 @@ void count_first_fin(struct engine *e, struct sock *s);
 /* ---- exceptions.c ---- */
 /* This 4-tuple on a port of ours stays the kernel's while the kernel has it. 0, -ENOMEM, -E2BIG. */
 int exception_add(struct engine *e, const struct flow_key *key);
+/* The same for a SYN that may be forged: strangers do not fill the table. */
+void exception_add_for_stranger(struct engine *e, const struct flow_key *key);
 void exceptions_sweep(struct engine *e); /* when it is time */
 int64_t exceptions_deadline(const struct engine *e);
 
@@ -318,7 +336,12 @@ void partings_forget(struct engine *e); /* in a fork child */
 
 /* ---- listen.c ---- */
 struct sock *listener_find(struct engine *e, const struct flow_key *key);
-void listener_on_syn(struct engine *e, struct sock *l, const struct ip_input *in, uint32_t iss_min);
+/* True: it is an embryo now. `iss_min`: of a TIME-WAIT that it takes over, or 0. */
+bool listener_on_syn(struct engine *e, struct sock *l, const struct ip_input *in, uint32_t iss_min);
+/* A segment of no connection, with ACK: true when it brings back a cookie of ours (or may not be answered). */
+bool listener_on_ack(struct engine *e, struct sock *l, const struct ip_input *in);
+void embryo_leave(struct sock *s); /* established, or dead */
+void listener_read_syncookies(struct listener *lst);
 void listener_on_established(struct engine *e, struct sock *s);
 bool listener_accept_full(const struct sock *l);
 void listener_close(struct engine *e, struct sock *l);

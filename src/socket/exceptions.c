@@ -13,6 +13,7 @@
 #include <errno.h>
 
 #define SWEEP_INTERVAL_US (5 * USEC_PER_SEC)
+#define STRANGERS_MAX     4096 /* entries beyond which no forged SYN adds one: the rest of the classifier's table is for connections that exist */
 
 struct exception {
 	struct flow flow; /* in engine.exceptions */
@@ -39,6 +40,12 @@ int exception_add(struct engine *e, const struct flow_key *key)
 		e->sweep_us = e->now + SWEEP_INTERVAL_US;
 	list_push_back(&e->exception_list, &x->node);
 	return 0;
+}
+
+void exception_add_for_stranger(struct engine *e, const struct flow_key *key)
+{
+	if (e->exceptions.count < STRANGERS_MAX)
+		exception_add(e, key);
 }
 
 static void exception_remove(struct engine *e, struct exception *x)

@@ -527,6 +527,7 @@ static int adopt_listener(struct engine *e, struct sock *s)
 	list_init(&lst->embryos);
 	list_init(&lst->node);
 	lst->n_accept = lst->n_embryonic = 0;
+	memset(lst->embryo_nets, 0, sizeof lst->embryo_nets);
 	lst->claimed = false;
 	if (!gone)
 		return 0;

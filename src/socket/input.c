@@ -13,20 +13,24 @@
  * neighbour, of which forged sources would fill the kernel's tables. Where no connection knows the way it goes back to the host, or the router, that sent
  * the frame.
  */
-static void send_back(struct engine *e, const struct ip_input *in, const struct tcp_segment *seg)
+void send_back(struct engine *e, const struct sock *l, const struct ip_input *in, const struct tcp_segment *seg)
 {
 	const struct link_info *info = link_info(e->link);
 	struct dest *d = dest_find(e, &in->key.laddr, &in->key.raddr);
-	struct ip_path back = {.has_eth = info->has_eth, .ttl = DEFAULT_TTL, .dont_fragment = true, .mtu = info->mtu};
-	uint16_t id = tcp_random(&e->tcp);
-	if (info->has_eth && in->src_mac) {
-		memcpy(back.src_mac, info->mac, 6);
-		memcpy(back.dst_mac, in->src_mac, 6);
-	}
 	bool known = d && d->resolved;
-	if (!known && info->has_eth && (!in->src_mac || (in->src_mac[0] & 1))) /* a group's address cannot have sent it */
-		return;
-	if (ip_send_tcp(e->link, known ? &d->path : &back, &in->key, seg, 0, 0, known ? &d->ip_id : &id) < 0)
+	struct ip_path path = {.has_eth = info->has_eth, .ttl = DEFAULT_TTL, .dont_fragment = true, .mtu = info->mtu};
+	uint16_t id = tcp_random(&e->tcp);
+	if (known) {
+		path = d->path;
+	} else if (info->has_eth) {
+		if (!in->src_mac || (in->src_mac[0] & 1)) /* a group's address cannot have sent it */
+			return;
+		memcpy(path.src_mac, info->mac, 6);
+		memcpy(path.dst_mac, in->src_mac, 6);
+	}
+	if (l)
+		sock_shape_path(l, !ip_addr_is_v4(&in->key.raddr), &path);
+	if (ip_send_tcp(e->link, &path, &in->key, seg, 0, 0, known ? &d->ip_id : &id) < 0)
 		e->counters[SOCKC_EmitFailed]++;
 }
 
@@ -58,7 +62,7 @@ static void input_unknown(struct engine *e, const struct ip_input *in)
 		return;
 	}
 	e->counters[SOCKC_NoSocket]++;
-	send_back(e, in, &rst);
+	send_back(e, NULL, in, &rst);
 }
 
 static void input_time_wait(struct engine *e, struct time_wait *tw, const struct ip_input *in)
@@ -74,11 +78,13 @@ static void input_time_wait(struct engine *e, struct time_wait *tw, const struct
 	case TW_GONE:
 		break;
 	case TW_REPLY:
-		send_back(e, in, &reply);
+		send_back(e, NULL, in, &reply);
 		break;
 	case TW_REUSE: /* of a SYN only */
+		if (!listener_on_syn(e, l, in, iss_min)) /* the record stays: it guards the 4-tuple until somebody has it */
+			break;
 		e->counters[SOCKC_TimeWaitReused]++;
-		listener_on_syn(e, l, in, iss_min);
+		time_wait_free(e, tw);
 	}
 }
 
@@ -127,10 +133,16 @@ static void input_tcp(struct engine *e, const struct ip_input *in)
 	}
 	if ((in->seg.flags & (SEG_SYN | SEG_ACK | SEG_RST)) == SEG_SYN) {
 		struct sock *l = listener_find(e, &in->key);
-		if (l && came_too_far(e, l, in))
+		if (l) {
+			if (!came_too_far(e, l, in))
+				listener_on_syn(e, l, in, 0);
 			return;
-		if (l)
-			return listener_on_syn(e, l, in, 0);
+		}
+	}
+	if ((in->seg.flags & (SEG_SYN | SEG_ACK | SEG_RST)) == SEG_ACK) {
+		struct sock *l = listener_find(e, &in->key);
+		if (l && (came_too_far(e, l, in) || listener_on_ack(e, l, in)))
+			return;
 	}
 	input_unknown(e, in);
 }

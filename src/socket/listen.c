@@ -20,9 +20,6 @@
 #include <stdio.h>
 #include <string.h>
 
-/* Embryos a small backlog may still have, as Linux's tcp_max_syn_backlog floor. */
-#define EMBRYOS_MIN 128
-
 static bool listener_matches(const struct sock *l, const struct flow_key *key)
 {
 	const struct ip_addr *a = &l->lst->addr;
@@ -48,96 +45,6 @@ struct sock *listener_find(struct engine *e, const struct flow_key *key)
 bool listener_accept_full(const struct sock *l)
 {
 	return l->lst->n_accept > (unsigned)l->lst->backlog;
-}
-
-static bool embryos_full(const struct listener *lst)
-{
-	unsigned max = lst->backlog > EMBRYOS_MIN ? lst->backlog : EMBRYOS_MIN;
-	return lst->n_embryonic >= max;
-}
-
-/* The route back decides whose a SYN is; one that leaves by another interface is the kernel's from its next SYN on. */
-static int syn_destination(struct engine *e, struct sock *s)
-{
-	s->dest = dest_get(e, &s->flow.key.laddr, &s->flow.key.raddr);
-	if (!s->dest)
-		return -ENOMEM;
-	int err = dest_resolve(e, s->dest);
-	return err == -EAGAIN ? 0 : err;
-}
-
-static int syn_open(struct engine *e, struct sock *l, struct sock *s, const struct ip_input *in, uint32_t iss_min)
-{
-	struct tcp_open open;
-	sock_fill_open(e, s, &l->lst->options, &open);
-	if (iss_min && (int32_t)(open.iss - iss_min) < 0)
-		open.iss = iss_min;
-	int err = tcp_open_passive(&s->tcp, &e->tcp, e->now, &open, &in->seg);
-	return err ? err : sock_enter_demux(e, s);
-}
-
-/* False: the kernel keeps its TIME-WAIT of the same 4-tuple, and gets the SYN when it comes again. */
-static bool kernel_gives_up(struct engine *e, struct listener *lst, const struct flow_key *key)
-{
-	if (lst->kernel_tw && kernel_tw_is_over(lst->kernel_tw, e->now))
-		kernel_tw_free(&lst->kernel_tw);
-	int r = lst->kernel_tw ? kernel_tw_end(lst->kernel_tw, key, link_info(e->link)->ifindex) : 0;
-	if (r >= 0)
-		return true;
-	log_debug("listen", "the kernel keeps its TIME-WAIT of a connection from port %u (%s)", key->rport, strerror(-r));
-	e->counters[SOCKC_KernelOwns]++;
-	return exception_add(e, key) < 0; /* no room: ours all the same */
-}
-
-void listener_on_syn(struct engine *e, struct sock *l, const struct ip_input *in, uint32_t iss_min)
-{
-	if (listener_accept_full(l) || embryos_full(l->lst)) {
-		e->counters[SOCKC_ListenDrops]++;
-		return;
-	}
-	if (!kernel_gives_up(e, l->lst, &in->key))
-		return;
-	struct sock *s = sock_new(e, SOCK_KIND_CONN, l->family);
-	if (!s) {
-		e->counters[SOCKC_NoMemory]++;
-		return;
-	}
-	s->flow.key = in->key;
-	options_inherit(s, l);
-	s->peer_ttl = in->ttl;
-	s->policy = l->lst->policy;
-	s->read_protocol = e->settings.close_policy != CLOSE_POLICY_OFF;
-	steer_listener_ref(s->policy);
-	int err = syn_destination(e, s);
-	if (!err)
-		err = syn_open(e, l, s, in, iss_min);
-	if (err) {
-		if (err == -EXDEV) {
-			e->counters[SOCKC_OtherInterface]++;
-			exception_add(e, &in->key);
-		} else {
-			e->counters[SOCKC_NoMemory]++;
-		}
-		sock_put(e, s);
-		return;
-	}
-	s->listener = l;
-	list_push_back(&l->lst->embryos, &s->accept_node);
-	l->lst->n_embryonic++;
-	sock_mark_dirty(e, s);
-}
-
-void listener_on_established(struct engine *e, struct sock *s)
-{
-	struct sock *l = s->listener;
-	list_unlink(&s->accept_node);
-	l->lst->n_embryonic--;
-	l->lst->n_accept++;
-	s->accepted = true;
-	e->counters[SOCKC_Accepted]++;
-	sock_ref(s); /* the queue's */
-	list_push_back(&l->lst->accept_queue, &s->accept_node);
-	sock_notify(e, l);
 }
 
 /* ---- listen(2) ---- */
@@ -218,6 +125,7 @@ static int listener_make(struct engine *e, int kfd, const struct candidate *cand
 	l->lst = lst;
 	list_init(&lst->accept_queue);
 	list_init(&lst->embryos);
+	listener_read_syncookies(lst);
 	list_init(&lst->node);
 	lst->backlog = backlog < 0 ? 0 : backlog;
 	err = name_of_kernel(kfd, &lst->addr, &lst->port, &family);

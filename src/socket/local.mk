@@ -28,6 +28,7 @@ src_libsocket_a_SOURCES = \
 	src/socket/sock_counter.def \
 	src/socket/stat.c \
 	src/socket/stream.c \
+	src/socket/syn.c \
 	src/socket/time_wait.c \
 	src/socket/trace.c \
 	src/socket/trace_queue.c \

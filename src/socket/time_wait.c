@@ -283,7 +283,9 @@ enum tw_verdict time_wait_input(struct engine *e, struct time_wait *tw, const st
 	unpack(e, tw, key, &full);
 	int64_t expires = full.expires_us;
 	enum tw_verdict verdict = tcp_tw_input(&full, &e->tcp, e->now, seg, reply, iss_min);
-	if (verdict == TW_REUSE || verdict == TW_GONE) {
+	if (verdict == TW_REUSE)
+		return verdict;
+	if (verdict == TW_GONE) {
 		time_wait_free(e, tw);
 		return verdict;
 	}

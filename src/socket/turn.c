@@ -72,6 +72,14 @@ static bool must_hold(const struct engine *e, const struct sock *s)
 	return link_tx_blocked(e->link) && !s->ending && !e->exiting;
 }
 
+void sock_shape_path(const struct sock *s, bool v6, struct ip_path *path)
+{
+	path->tos = s->ip.tos[v6];
+	if (s->ip.ttl[v6])
+		path->ttl = s->ip.ttl[v6];
+	path->dont_fragment = path->dont_fragment && !s->ip.may_fragment;
+}
+
 /* The destination's path, as the socket's options change it. */
 static const struct ip_path *path_of(const struct sock *s, struct ip_path *own)
 {
@@ -79,10 +87,7 @@ static const struct ip_path *path_of(const struct sock *s, struct ip_path *own)
 	if (!s->values) /* no option that could */
 		return &s->dest->path;
 	*own = s->dest->path;
-	own->tos = s->ip.tos[v6];
-	if (s->ip.ttl[v6])
-		own->ttl = s->ip.ttl[v6];
-	own->dont_fragment = own->dont_fragment && !s->ip.may_fragment;
+	sock_shape_path(s, v6, own);
 	return own;
 }
 

@@ -81,8 +81,8 @@ int tcp_open_active(struct tcp_conn *c, struct tcp_stack *stack, int64_t now,
 }
 
 /* RFC 9293 §3.10.7.2, third step. Text in the SYN is left to the peer's retransmission. */
-int tcp_open_passive(struct tcp_conn *c, struct tcp_stack *stack, int64_t now,
-		     const struct tcp_open *open, const struct tcp_segment *syn)
+int conn_open_passive(struct tcp_conn *c, struct tcp_stack *stack, int64_t now,
+		      const struct tcp_open *open, const struct tcp_segment *syn)
 {
 	int ret = open_check(open);
 	if (ret < 0)
@@ -95,8 +95,16 @@ int tcp_open_passive(struct tcp_conn *c, struct tcp_stack *stack, int64_t now,
 	c->last_rcvd_us = now;
 	negotiate_theirs(c, syn, now);
 	c->state = TCPS_SYN_RECEIVED;
-	TCP_COUNT(c, PassiveOpens);
 	return 0;
+}
+
+int tcp_open_passive(struct tcp_conn *c, struct tcp_stack *stack, int64_t now,
+		     const struct tcp_open *open, const struct tcp_segment *syn)
+{
+	int ret = conn_open_passive(c, stack, now, open, syn);
+	if (ret == 0)
+		TCP_COUNT(c, PassiveOpens);
+	return ret;
 }
 
 void tcp_fini(struct tcp_conn *c)

@@ -28,6 +28,8 @@ src_libtcp_a_SOURCES = \
 	src/tcp/send.c \
 	src/tcp/snapshot.c \
 	src/tcp/status.c \
+	src/tcp/syn_cookie.c \
+	src/tcp/syn_cookie.h \
 	src/tcp/tcp_int.h \
 	src/tcp/timers.c \
 	src/tcp/unreachable.c \

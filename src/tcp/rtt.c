@@ -49,6 +49,8 @@ uint32_t rtt_by_timestamp(const struct tcp_conn *c, int64_t now, const struct tc
 void rtt_handshake(struct tcp_conn *c, int64_t now, const struct tcp_segment *seg)
 {
 	c->rtt_timing = false;
+	if (c->by_cookie)
+		return;
 	if (!c->syn_retransmitted)
 		c->handshake_rtt_us = now - c->rtt_at > 0 ? now - c->rtt_at : 1;
 	else

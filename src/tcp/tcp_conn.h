@@ -26,6 +26,7 @@ struct tcp_conn {
 	bool cr_on : 1; /* close request: before the peer's SYN, what we offer */
 	/* Our side. */
 	bool passive : 1;    /* opened by a peer's SYN */
+	bool by_cookie : 1;  /* … of which only the cookie was remembered: when it came is not known */
 	bool orphan : 1;     /* close() was called */
 	bool fin_wanted : 1; /* a FIN follows the data in snd */
 	bool fin_held : 1;   /* … but the close policy holds it */

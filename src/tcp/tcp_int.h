@@ -42,6 +42,9 @@ static inline bool tcp_may_transmit(const struct tcp_conn *c)
 	return c->state >= TCPS_ESTABLISHED && c->state <= TCPS_LAST_ACK && c->state != TCPS_FIN_WAIT_2;
 }
 void conn_establish(struct tcp_conn *c, int64_t now);
+/* tcp_open_passive, not counted: a connection that may be for a moment only. */
+int conn_open_passive(struct tcp_conn *c, struct tcp_stack *stack, int64_t now, const struct tcp_open *open,
+		      const struct tcp_segment *syn);
 /* CLOSED, with `err` for the application (0: none); buffers of unsent data go. TCP_EV_CLOSED follows a due RST. */
 void conn_close(struct tcp_conn *c, int64_t now, int err);
 /* A RST from where we are, then CLOSED. */

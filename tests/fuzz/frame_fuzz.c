@@ -19,6 +19,7 @@
 #include "fuzz.h"
 #include "ip/ip.h"
 #include "tcp/snapshot.h"
+#include "tcp/syn_cookie.h"
 #include "tcp/tcp.h"
 #include "wire/checksum.h"
 #include "wire/eth.h"
@@ -220,6 +221,34 @@ static void to_tw(struct world *w, const struct tcp_segment *seg)
 	tcp_tw_may_reuse(&w->tw, w->now, TCP_TW_REUSE_US, &iss_min);
 }
 
+/* The segment as a SYN whose answer is a cookie, then its bytes as what acknowledges the cookie: it opens a connection, whatever else it says. */
+static void to_cookie_listener(struct world *w, const struct ip_input *in)
+{
+	struct syn_cookies cookies;
+	struct tcp_open open = {.key = in->key, .mss_advertised = 1460, .mss_path = 1460, .cc = &tcp_cc_cubic,
+				.ts_offset = tcp_ts_offset(&w->stack, &in->key)};
+	struct tcp_segment syn = in->seg, ack = in->seg, synack, again;
+	struct tcp_conn c;
+	uint8_t hdr[TCP_HDR_MAX];
+	uint32_t iss;
+	syn_cookies_init(&cookies, w->stack.ts_secret);
+	syn_cookie_check(&cookies, &w->stack, w->now, &in->key, &in->seg, &again, &iss);
+	tcp_options_default(&open.options);
+	syn.flags = SEG_SYN;
+	check(syn_cookie_answer(&cookies, &w->stack, w->now, &open, &syn, &synack) == 0);
+	tcp_build(&synack, hdr);
+	ack.flags = (ack.flags & ~(SEG_SYN | SEG_RST)) | SEG_ACK;
+	ack.seq = syn.seq + 1;
+	ack.ack = synack.seq + 1;
+	check(syn_cookie_check(&cookies, &w->stack, w->now, &in->key, &ack, &again, &iss));
+	check(iss == synack.seq && again.seq == syn.seq && again.mss >= 536);
+	open.iss = iss;
+	check(tcp_open_cookie(&c, &w->stack, w->now, &open, &again) == 0);
+	tcp_input(&c, w->now, &ack);
+	check(tcp_state(&c) >= TCPS_ESTABLISHED);
+	tcp_fini(&c);
+}
+
 static void receive(struct world *w, struct link_rx *rx, bool has_eth)
 {
 	struct ip_input in;
@@ -242,6 +271,7 @@ static void receive(struct world *w, struct link_rx *rx, bool has_eth)
 			to_tw(w, &in.seg);
 		if (tcp_reset_for(&in.seg, &rst))
 			tcp_build(&rst, hdr);
+		to_cookie_listener(w, &in);
 	} else if (in.kind == IP_INPUT_ICMP) {
 		if (in.icmp.frag_needed)
 			tcp_on_frag_needed(&w->conn, w->now, in.icmp.mtu > 1500 ? 1460 : in.icmp.mtu, in.icmp.seq);

@@ -3,7 +3,7 @@
 [ -x /usr/bin/python3 ] || { echo "skipped: needs python3"; exit 77; }
 : "${srcdir:=.}"
 worst=0
-for part in path strangers; do
+for part in path strangers flood; do
 	FINESSE_BUILD_DIR=$PWD /usr/bin/python3 "$srcdir/tests/hostile/$part.py"
 	status=$?
 	[ $status = 0 ] || worst=$status

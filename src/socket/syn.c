@@ -1,0 +1,266 @@
+/*
+ * A listener's half: from a SYN to a connection in its accept queue.
+ *
+ * A SYN becomes an embryo: a struct sock in SYN-RECEIVED, in the demultiplexing table, on its listener's list. Embryos are bounded by the backlog. When there are as
+ * many, the SYN is answered by a cookie (tcp/syn_cookie.c) and nothing is remembered: a flood costs a hash and a frame for each SYN. It goes back to who sent the
+ * frame, since a look-up of forged sources would cost more than everything else, and fill the kernel's table of neighbours. The cookie's ACK
+ * opens the connection straight into the accept queue, its text included. Where net.ipv4.tcp_syncookies is 0, an embryo makes room instead: the
+ * oldest of the network that has most of them. 2: always cookies.
+ *
+ * A full accept queue drops SYNs, and the ACKs that would enter it, as Linux. A SYN that takes over a TIME-WAIT is always remembered (its sequence number is
+ * bound by it); there are no more of those than TIME-WAITs.
+ */
+#include "socket/engine.h"
+
+#include "base/log.h"
+#include "base/siphash.h"
+#include "kernel/procfile.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Embryos a small backlog may still have, as Linux's tcp_max_syn_backlog floor. */
+#define EMBRYOS_MIN      128
+#define EVICT_LOOK_AT    256 /* embryos, from the oldest, in search of one of the fullest network */
+#define UNROUTABLE_MAX   100 /* SYNs in a second whose way back is asked for in vain: the next ones are answered without asking */
+#define FLOOD_LOG_US     (60 * USEC_PER_SEC)
+#define SYNCOOKIES_FILE  "/proc/sys/net/ipv4/tcp_syncookies"
+
+enum { SYNCOOKIES_OFF, SYNCOOKIES_WHEN_FULL, SYNCOOKIES_ALWAYS };
+
+void listener_read_syncookies(struct listener *lst)
+{
+	char *text;
+	lst->syncookies = SYNCOOKIES_WHEN_FULL;
+	if (procfile_read(SYNCOOKIES_FILE, &text))
+		return; /* Linux's default */
+	lst->syncookies = atoi(text);
+	free(text);
+}
+
+/* ---- embryos ---- */
+
+static bool embryos_full(const struct listener *lst)
+{
+	unsigned max = lst->backlog > EMBRYOS_MIN ? lst->backlog : EMBRYOS_MIN;
+	return lst->n_embryonic >= max;
+}
+
+static void embryo_enter(struct engine *e, struct sock *l, struct sock *s)
+{
+	struct listener *lst = l->lst;
+	uint8_t net[16] = {0};
+	memcpy(net, s->flow.key.raddr.b, ip_addr_is_v4(&s->flow.key.raddr) ? 15 : 7);
+	s->listener = l;
+	s->embryo_net = siphash24(net, sizeof net, e->hash_secret) % EMBRYO_NETS;
+	list_push_back(&lst->embryos, &s->accept_node);
+	lst->n_embryonic++;
+	lst->embryo_nets[s->embryo_net]++;
+}
+
+void embryo_leave(struct sock *s)
+{
+	struct listener *lst = s->listener->lst;
+	list_unlink(&s->accept_node);
+	lst->n_embryonic--;
+	lst->embryo_nets[s->embryo_net]--;
+}
+
+/* Who has most loses its oldest: a flood from one network leaves the others' handshakes alone, one from everywhere passes through the list. */
+static void embryo_evict(struct engine *e, struct listener *lst)
+{
+	unsigned fullest = 0, looked = 0;
+	struct sock *victim = NULL;
+	for (unsigned i = 1; i < EMBRYO_NETS; i++)
+		if (lst->embryo_nets[i] > lst->embryo_nets[fullest])
+			fullest = i;
+	list_for_each (pos, tmp, &lst->embryos) {
+		struct sock *s = container_of(pos, struct sock, accept_node);
+		if (!victim || s->embryo_net == fullest)
+			victim = s;
+		if (s->embryo_net == fullest || ++looked == EVICT_LOOK_AT)
+			break;
+	}
+	if (!victim)
+		return;
+	e->counters[SOCKC_EmbryosEvicted]++;
+	sock_retire(e, victim);
+}
+
+/* ---- opening ---- */
+
+/* The route back decides whose a SYN is; one that leaves by another interface is the kernel's from its next SYN on. */
+static int syn_destination(struct engine *e, struct sock *s)
+{
+	s->dest = dest_get(e, &s->flow.key.laddr, &s->flow.key.raddr);
+	if (!s->dest)
+		return -ENOMEM;
+	int err = dest_resolve(e, s->dest);
+	return err == -EAGAIN ? 0 : err;
+}
+
+/* False: the kernel keeps its TIME-WAIT of the same 4-tuple, and gets the SYN when it comes again. */
+static bool kernel_gives_up(struct engine *e, struct listener *lst, const struct flow_key *key)
+{
+	if (lst->kernel_tw && kernel_tw_is_over(lst->kernel_tw, e->now))
+		kernel_tw_free(&lst->kernel_tw);
+	int r = lst->kernel_tw ? kernel_tw_end(lst->kernel_tw, key, link_info(e->link)->ifindex) : 0;
+	if (r >= 0)
+		return true;
+	log_debug("listen", "the kernel keeps its TIME-WAIT of a connection from port %u (%s)", key->rport, strerror(-r));
+	e->counters[SOCKC_KernelOwns]++;
+	return exception_add(e, key) < 0; /* no room: ours all the same */
+}
+
+static struct sock *child_new(struct engine *e, struct sock *l, const struct ip_input *in)
+{
+	struct sock *s = sock_new(e, SOCK_KIND_CONN, l->family);
+	if (!s)
+		return NULL;
+	s->flow.key = in->key;
+	options_inherit(s, l);
+	s->peer_ttl = in->ttl;
+	s->policy = l->lst->policy;
+	s->read_protocol = e->settings.close_policy != CLOSE_POLICY_OFF;
+	steer_listener_ref(s->policy);
+	return s;
+}
+
+/* `cookie`: `syn` was made of an ACK; `iss` is the cookie then, otherwise the least that it may be (0: any). */
+static int child_open(struct engine *e, struct sock *l, struct sock *s, const struct tcp_segment *syn, bool cookie, uint32_t iss)
+{
+	struct tcp_open open;
+	int err = syn_destination(e, s);
+	if (err)
+		return err;
+	sock_fill_open(e, s, &l->lst->options, &open);
+	if (cookie)
+		open.iss = iss;
+	else if (iss)
+		open.iss = tcp_iss_at_least(open.iss, iss);
+	err = cookie ? tcp_open_cookie(&s->tcp, &e->tcp, e->now, &open, syn) : tcp_open_passive(&s->tcp, &e->tcp, e->now, &open, syn);
+	return err ? err : sock_enter_demux(e, s);
+}
+
+/* Sources without a way back never fill the queue, and each of them costs a question to the kernel. */
+static bool too_many_unroutable(struct engine *e, struct listener *lst)
+{
+	if (e->now - lst->unroutable_us >= USEC_PER_SEC) {
+		lst->unroutable_us = e->now;
+		lst->unroutable = 0;
+	}
+	return lst->unroutable >= UNROUTABLE_MAX;
+}
+
+/* An embryo, or NULL: counted. */
+static struct sock *child_make(struct engine *e, struct sock *l, const struct ip_input *in, const struct tcp_segment *syn, bool cookie,
+			       uint32_t iss)
+{
+	struct sock *s = child_new(e, l, in);
+	int err = s ? child_open(e, l, s, syn, cookie, iss) : -ENOMEM;
+	if (!err) {
+		embryo_enter(e, l, s);
+		return s;
+	}
+	if (err != -ENOMEM)
+		l->lst->unroutable++;
+	if (err == -EXDEV) {
+		e->counters[SOCKC_OtherInterface]++;
+		exception_add_for_stranger(e, &in->key);
+	} else {
+		e->counters[SOCKC_NoMemory]++;
+	}
+	if (s)
+		sock_put(e, s);
+	return NULL;
+}
+
+/* ---- cookies ---- */
+
+static void note_flood(struct engine *e, struct listener *lst)
+{
+	if (lst->flooded_us && e->now - lst->flooded_us < FLOOD_LOG_US)
+		return;
+	lst->flooded_us = e->now;
+	log_info("listen", "port %u has too many half-open connections: sending cookies", lst->port);
+}
+
+static void answer_by_cookie(struct engine *e, struct sock *l, const struct ip_input *in)
+{
+	struct listener *lst = l->lst;
+	struct dest *d = dest_find(e, &in->key.laddr, &in->key.raddr);
+	struct tcp_segment synack;
+	struct tcp_open open;
+	note_flood(e, lst);
+	fill_open(e, &in->key, d ? d->path.mtu : 0, &lst->options, &open);
+	open.policy = lst->policy;
+	if (syn_cookie_answer(&e->cookies, &e->tcp, e->now, &open, &in->seg, &synack) < 0)
+		return;
+	lst->cookies_until_us = e->now + SYN_COOKIE_VALID_US;
+	e->counters[SOCKC_SyncookiesSent]++;
+	send_back(e, l, in, &synack);
+}
+
+bool listener_on_ack(struct engine *e, struct sock *l, const struct ip_input *in)
+{
+	struct tcp_segment syn;
+	uint32_t iss;
+	if (e->now >= l->lst->cookies_until_us)
+		return false;
+	if (!syn_cookie_check(&e->cookies, &e->tcp, e->now, &in->key, &in->seg, &syn, &iss)) {
+		e->counters[SOCKC_SyncookiesFailed]++;
+		return false;
+	}
+	if (listener_accept_full(l)) {
+		e->counters[SOCKC_ListenOverflows]++;
+		return true; /* as if lost: it comes again with the first data */
+	}
+	if (!kernel_gives_up(e, l->lst, &in->key))
+		return true;
+	struct sock *s = child_make(e, l, in, &syn, true, iss);
+	if (!s)
+		return true;
+	e->counters[SOCKC_SyncookiesRecv]++;
+	tcp_input(&s->tcp, e->now, &in->seg);
+	sock_mark_dirty(e, s);
+	sock_process_events(e, s);
+	return true;
+}
+
+/* ---- what arrives ---- */
+
+bool listener_on_syn(struct engine *e, struct sock *l, const struct ip_input *in, uint32_t iss_min)
+{
+	struct listener *lst = l->lst;
+	if (listener_accept_full(l)) {
+		e->counters[SOCKC_ListenDrops]++;
+		return false;
+	}
+	bool full = embryos_full(lst);
+	if (!iss_min && (lst->syncookies == SYNCOOKIES_ALWAYS ||
+			 (lst->syncookies != SYNCOOKIES_OFF && (full || too_many_unroutable(e, lst))))) {
+		answer_by_cookie(e, l, in);
+		return false;
+	}
+	if (!kernel_gives_up(e, lst, &in->key))
+		return false;
+	if (full)
+		embryo_evict(e, lst);
+	struct sock *s = child_make(e, l, in, &in->seg, false, iss_min);
+	if (s)
+		sock_mark_dirty(e, s);
+	return s;
+}
+
+void listener_on_established(struct engine *e, struct sock *s)
+{
+	struct sock *l = s->listener;
+	embryo_leave(s);
+	l->lst->n_accept++;
+	s->accepted = true;
+	e->counters[SOCKC_Accepted]++;
+	sock_ref(s); /* the queue's */
+	list_push_back(&l->lst->accept_queue, &s->accept_node);
+	sock_notify(e, l);
+}
