@@ -56,6 +56,6 @@ endif
 check_PROGRAMS += tests/net/options_walk
 tests_net_options_walk_SOURCES = tests/net/options_walk.c
 tests_net_options_walk_LDADD =
-dist_check_SCRIPTS += tests/net/options_test.sh
-EXTRA_DIST += tests/net/options_differences
-TESTS += tests/net/options_test.sh
+dist_check_SCRIPTS += tests/net/options_test.sh tests/net/options_wire_test.sh
+EXTRA_DIST += tests/net/options_differences tests/net/options_end.py tests/net/options_wire.py
+TESTS += tests/net/options_test.sh tests/net/options_wire_test.sh
