@@ -40,12 +40,13 @@ static void kernel_fd_set_nonblock(int fd, bool on)
 	sys_fcntl(fd, F_SETFL, on ? flags | O_NONBLOCK : flags & ~O_NONBLOCK);
 }
 
+/* Its fd is the kernel's listening socket as ever, also where the engine's part of it has ended. */
 static int handover_listener(struct file *f, bool inherited)
 {
 	bool nonblock = sock_get_nonblock(f->sock);
 	int fd = f->fd;
 	int r = inherited ? sock_adopt(f->sock) : sock_handover(f->sock);
-	if (r < 0 || inherited)
+	if (inherited)
 		return r; /* adopted: it goes on as a listener of this process */
 	kernel_fd_set_nonblock(fd, nonblock);
 	registrations_to_kernel(f, true);
@@ -61,9 +62,11 @@ static void connection_is_at(struct file *f, int kfd)
 	numbers_forget(f);
 }
 
-static int handover_connection(struct file *f, bool inherited)
+static int handover_connection(struct file *f, bool inherited, bool surely)
 {
 	int kfd = inherited ? sock_adopt(f->sock) : sock_handover(f->sock);
+	if (kfd < 0 && surely && !inherited)
+		kfd = sock_end(f->sock);
 	if (kfd < 0)
 		return kfd;
 	connection_is_at(f, kfd);
@@ -93,7 +96,7 @@ void shim_handover_init(void)
 	engine_on_handed_over = on_handed_over;
 }
 
-int file_handover(struct file *f, const char *why)
+static int handover(struct file *f, const char *why, bool surely)
 {
 	int r = 0;
 	while (atomic_exchange(&f->busy, true))
@@ -101,7 +104,7 @@ int file_handover(struct file *f, const char *why)
 	if (f->kind == FILE_SOCK) {
 		bool inherited = shim_in_child && sock_is_inherited(f->sock);
 		r = f->listener ? handover_listener(f, inherited)
-				: handover_connection(f, inherited);
+				: handover_connection(f, inherited, surely);
 		if (r == 0 && !inherited)
 			engine_note_fallback(f->listener ? "a listener" : "a connection", why);
 	}
@@ -109,7 +112,12 @@ int file_handover(struct file *f, const char *why)
 	return r;
 }
 
-int fd_handover(int fd, const char *why)
+int file_handover(struct file *f, const char *why)
+{
+	return handover(f, why, false);
+}
+
+static int fd_handover_how(int fd, const char *why, bool surely)
 {
 	if (!shim_on() || !fdtable_peek(fd))
 		return 0;
@@ -120,15 +128,41 @@ int fd_handover(int fd, const char *why)
 	if (f->kind == FILE_CANDIDATE)
 		file_forget_candidate(fd);
 	else if (f->kind == FILE_SOCK)
-		r = file_handover(f, why);
+		r = handover(f, why, surely);
 	file_put(f);
 	return r;
 }
 
+int fd_handover(int fd, const char *why)
+{
+	return fd_handover_how(fd, why, false);
+}
+
+int fd_to_kernel(int fd, const char *why)
+{
+	return fd_handover_how(fd, why, true);
+}
+
+/* Those that a program which is started now inherits: it finds no placeholder and no listener that the engine serves. */
+void handover_for_spawn(const char *why)
+{
+	fdtable_lock();
+	files_touched();
+	fdtable_unlock();
+	for (int n = fdtable_next(0); n >= 0; n = fdtable_next(n + 1)) {
+		struct file *f = fdtable_peek(n);
+		if (!f || f->kind != FILE_SOCK || (sys_fcntl(n, F_GETFD, 0) & FD_CLOEXEC) || !(f = fdtable_get(n)))
+			continue;
+		if (f->kind == FILE_SOCK)
+			handover(f, why, true);
+		file_put(f);
+	}
+}
+
 /*
  * All sockets of our own go to the kernel, close-on-exec or not: the exec itself then closes them
- * as it should, and if it fails the program goes on with them. Inherited connections that exec
- * would close, and inherited listeners, are the parent's business alone.
+ * as it should, and if it fails the program goes on with them. Inherited ones that exec
+ * would close are the parent's business alone.
  */
 static bool goes_to_kernel_at_exec(struct file *f, int fd)
 {
@@ -136,7 +170,7 @@ static bool goes_to_kernel_at_exec(struct file *f, int fd)
 		return false;
 	if (!shim_in_child || !sock_is_inherited(f->sock))
 		return true;
-	return !f->listener && !(sys_fcntl(fd, F_GETFD, 0) & FD_CLOEXEC);
+	return !(sys_fcntl(fd, F_GETFD, 0) & FD_CLOEXEC);
 }
 
 void handover_for_exec(void)
@@ -146,7 +180,7 @@ void handover_for_exec(void)
 		if (!f)
 			continue;
 		if (goes_to_kernel_at_exec(f, n))
-			file_handover(f, "exec");
+			handover(f, "exec", true);
 		file_put(f);
 	}
 	engine_on_exit();

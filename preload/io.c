@@ -245,7 +245,7 @@ static void hand_over_passed_fds(const struct msghdr *msg)
 		for (size_t i = 0; i < count; i++) {
 			int fd;
 			memcpy(&fd, CMSG_DATA(h) + i * sizeof fd, sizeof fd);
-			fd_handover(fd, "passed to another process (SCM_RIGHTS)");
+			fd_to_kernel(fd, "passed to another process (SCM_RIGHTS)");
 		}
 	}
 }

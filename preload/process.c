@@ -153,10 +153,52 @@ int wrap_forkpty(int *master, char *name, const struct termios *term, const stru
 	return pid;
 }
 
+/* ---- programs that libc starts by itself ---- */
+
+static void before_spawn(const char *why)
+{
+	if (shim_on() && shim_has_sockets && engine_exists())
+		handover_for_spawn(why);
+}
+
+int wrap_posix_spawn(pid_t *pid, const char *path, const posix_spawn_file_actions_t *actions, const posix_spawnattr_t *attr, char *const *argv,
+		     char *const *envp)
+{
+	before_spawn("posix_spawn");
+	return REAL(posix_spawn)(pid, path, actions, attr, argv, envp);
+}
+
+int wrap_posix_spawnp(pid_t *pid, const char *file, const posix_spawn_file_actions_t *actions, const posix_spawnattr_t *attr,
+		      char *const *argv, char *const *envp)
+{
+	before_spawn("posix_spawn");
+	return REAL(posix_spawnp)(pid, file, actions, attr, argv, envp);
+}
+
 int wrap_posix_spawn_file_actions_adddup2(posix_spawn_file_actions_t *actions, int fd, int to)
 {
-	fd_handover(fd, "posix_spawn"); /* the child gets the connection, not a placeholder */
+	fd_to_kernel(fd, "posix_spawn"); /* it may be close-on-exec */
 	return REAL(posix_spawn_file_actions_adddup2)(actions, fd, to);
+}
+
+int wrap_system(const char *command)
+{
+	if (command)
+		before_spawn("system");
+	return REAL(system)(command);
+}
+
+FILE *wrap_popen(const char *command, const char *mode)
+{
+	before_spawn("popen");
+	return REAL(popen)(command, mode);
+}
+
+int wrap_wordexp(const char *words, wordexp_t *out, int flags)
+{
+	if (!(flags & WRDE_NOCMD))
+		before_spawn("wordexp");
+	return REAL(wordexp)(words, out, flags);
 }
 
 /* ---- exit ---- */

@@ -25,6 +25,7 @@
 #include <sys/uio.h>
 #include <termios.h>
 #include <unistd.h>
+#include <wordexp.h>
 
 #include <time.h>
 
@@ -151,6 +152,11 @@ int file_handover(struct file *f, const char *why);
 /* The same for whatever is at fd; 0 also when it is nothing of ours. An undecided socket stays the
  * kernel's from now on. */
 int fd_handover(int fd, const char *why);
+/* The same for an fd that somebody gets who knows nothing of us. A connection that cannot be handed over ends, and what he gets says so
+ * (sock_end). */
+int fd_to_kernel(int fd, const char *why);
+/* Before a program is started that inherits what is not close-on-exec. */
+void handover_for_spawn(const char *why);
 void shim_handover_init(void);
 /* Before exec. */
 void handover_for_exec(void);

@@ -55,7 +55,7 @@ static void before_freopen(FILE *stream)
 {
 	int fd = shim_on() && stream ? fileno(stream) : -1;
 	if (fd >= 0)
-		fd_handover(fd, "a stdio stream");
+		fd_to_kernel(fd, "a stdio stream");
 }
 
 FILE *wrap_freopen(const char *path, const char *mode, FILE *stream)

@@ -4,6 +4,7 @@ include tests/sim/local.mk
 include tests/probes/local.mk
 include tests/fuzz/local.mk
 include tests/net/local.mk
+include tests/process/local.mk
 include tests/bridge/local.mk
 include tests/apps/local.mk
 include tests/rootless/local.mk

@@ -24,6 +24,8 @@ src_libkernel_a_SOURCES = \
 	src/kernel/firewall_internal.h \
 	src/kernel/firewall_iptables.c \
 	src/kernel/firewall_nft.c \
+	src/kernel/ended.c \
+	src/kernel/ended.h \
 	src/kernel/handover.c \
 	src/kernel/handover.h \
 	src/kernel/netlink.c \

@@ -421,6 +421,9 @@ const struct fallback *fallback_at(unsigned i); /* NULL past the end */
 /* ---- handover.c ---- */
 /* The connection becomes a kernel socket: its fd, or -errno and nothing changed. Lock held. */
 int conn_handover(struct engine *e, struct sock *s);
+/* Where that failed: the connection ends here, and a kernel socket shows its end (kernel/ended.h); one that is being opened begins anew there. Its fd,
+   or -errno (-EMFILE). Lock held. */
+int conn_end(struct engine *e, struct sock *s);
 void listener_release(struct engine *e, struct sock *l);
 int listener_claim(struct engine *e, struct sock *l);
 void stream_close(struct engine *e, struct sock *s, bool exiting);

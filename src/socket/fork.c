@@ -15,6 +15,7 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/sys.h"
+#include "kernel/ended.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -182,6 +183,8 @@ static int give_kernel_fd(struct engine *e, struct sock *s, int *fd)
 		turn_end(e);
 		int made = conn_handover(e, s);
 		if (made < 0)
+			made = conn_end(e, s);
+		if (made < 0)
 			return made;
 		s->kept_fd = fd_move_high(made);
 		if (!s->closed)
@@ -348,6 +351,7 @@ static void become_inherited(struct engine *e, struct sock *s, struct fork_paren
 	list_unlink(&s->accept_node);
 	watches_clear(&s->watches); /* those of threads that are not here */
 	s->listener = NULL;
+	s->dest = NULL; /* forget_dests */
 	s->live = s->in_demux = s->exact = false;
 	s->child_refs = 0;
 	s->timer.index = 0;
@@ -365,6 +369,15 @@ static void become_inherited(struct engine *e, struct sock *s, struct fork_paren
 		s->kind = SOCK_KIND_DEAD;
 		list_unlink(&s->node);
 	}
+}
+
+static void forget_dests(struct engine *e)
+{
+	for (unsigned i = 0; i < DEST_BUCKETS; i++)
+		for (struct dest *d; (d = e->dests[i]);) {
+			e->dests[i] = d->hash_next;
+			engine_free(d, sizeof *d);
+		}
 }
 
 static void child_close_engine(struct engine *e)
@@ -386,7 +399,7 @@ static void child_close_engine(struct engine *e)
 	time_waits_fini(&e->time_waits);
 	partings_forget(e);
 	list_init(&e->exception_list);
-	memset(e->dests, 0, sizeof e->dests);
+	forget_dests(e);
 	e->pmtus = NULL;
 	fd_close(e->diag_fd > 0 ? e->diag_fd : -1);
 	e->diag_fd = 0;
@@ -500,17 +513,19 @@ static void inherited_end(struct engine *e, struct sock *s)
 static int adopt_conn(struct engine *e, struct sock *s)
 {
 	struct fork_msg m = {.op = FORK_ADOPT, .id = s->id}, reply;
-	int fd = -1, err = 0;
+	static const struct iovec nothing[2];
+	int fd = -1;
 	if (s->kept_fd < 0)
-		err = ask(s->parent, &m, &reply, &fd);
-	if (!err && fd < 0 && s->kept_fd < 0)
-		err = reply.result ? reply.result : -ECONNRESET;
+		ask(s->parent, &m, &reply, &fd);
 	if (s->kept_fd >= 0) { /* given before, or while we asked */
+		if (fd >= 0)
+			sys_close(fd);
 		fd = sys_fcntl(s->kept_fd, F_DUPFD_CLOEXEC, 0);
-		err = 0;
+	} else if (fd < 0) { /* the parent is gone and its connections with it, or it does not answer */
+		fd = ended_socket(s->family, nothing, true);
 	}
 	inherited_end(e, s);
-	return err ? err : fd;
+	return fd;
 }
 
 /* The kernel's queue is shared from now on; when the parent is gone, the port is ours. */

@@ -7,10 +7,13 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/sys.h"
+#include "kernel/ended.h"
 #include "kernel/handover.h"
 #include "tcp/snapshot.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
 
 /* Unsent data that the kernel could not take is sent by ourselves for at most this long when the process ends. */
 #define EXIT_DRAIN_US (2 * USEC_PER_SEC)
@@ -66,6 +69,63 @@ int sock_handover(struct sock *s)
 	} else {
 		r = -EBADF;
 	}
+	turn_leave();
+	return r;
+}
+
+/* ---- what cannot be handed over ---- */
+
+/* connect(2) was not answered yet: the kernel begins anew, from the port that the program chose, if it did. */
+static int opening_to_kernel(const struct sock *s)
+{
+	struct sockaddr_storage to;
+	socklen_t len = sizeof to;
+	int fd = s->port_fd >= 0 ? sys_fcntl(s->port_fd, F_DUPFD_CLOEXEC, 0)
+				 : sys_socket(s->family, SOCK_STREAM | SOCK_CLOEXEC, IPPROTO_TCP);
+	if (fd < 0)
+		return fd;
+	sys_fcntl(fd, F_SETFL, sys_fcntl(fd, F_GETFL, 0) | O_NONBLOCK);
+	name_from_addr(s->family, &s->flow.key.raddr, s->flow.key.rport, (struct sockaddr *)&to, &len);
+	int err = sys_connect(fd, &to, len);
+	if (!err || err == -EINPROGRESS)
+		return fd;
+	sys_close(fd);
+	return err;
+}
+
+static int end_to_kernel(const struct sock *s)
+{
+	struct iovec unread[2];
+	enum tcp_state state = tcp_state(&s->tcp);
+	tcp_unread(&s->tcp, unread);
+	/* In orderly ends nothing is left but what is unread; one that we break off here is a reset. */
+	bool over = state == TCPS_CLOSED || state == TCPS_TIME_WAIT;
+	return ended_socket(s->family, unread, !over || tcp_error(&s->tcp) || s->kind == SOCK_KIND_DEAD);
+}
+
+int conn_end(struct engine *e, struct sock *s)
+{
+	bool opening = s->live && tcp_state(&s->tcp) == TCPS_SYN_SENT;
+	int fd = opening ? opening_to_kernel(s) : -1;
+	if (fd < 0)
+		fd = end_to_kernel(s);
+	if (fd < 0)
+		return fd;
+	if (s->live && tcp_state(&s->tcp) != TCPS_TIME_WAIT) {
+		tcp_abort(&s->tcp, e->now);
+		sock_mark_dirty(e, s);
+		sock_process_events(e, s);
+	}
+	s->kind = SOCK_KIND_DEAD;
+	sock_notify(e, s);
+	return fd;
+}
+
+int sock_end(struct sock *s)
+{
+	struct engine *e = &engine;
+	turn_enter();
+	int r = s->kind == SOCK_KIND_CONN || s->kind == SOCK_KIND_DEAD ? conn_end(e, s) : -EBADF;
 	turn_leave();
 	return r;
 }

@@ -117,6 +117,12 @@ void engine_on_exit(void);
 /* Make this connection a kernel socket: returns its fd (to be dup2'ed over every fd of the socket), after which `s` is dead: each verb -EBADF. -errno: cannot
    (state, privilege). Listeners: the port goes back to the kernel, returns 0 and the real listening fd goes on alone. */
 int sock_handover(struct sock *s);
+/*
+ * sock_handover failed, but who gets the fd must have a kernel socket: another process, another program. The connection ends (its peer is told by RST, unless it is over already), and a kernel
+ * socket shows what the program would find: unread bytes, then ECONNRESET or end of file. One that is being opened is opened anew by the kernel. Its fd,
+ * as sock_handover's; -errno: -EMFILE.
+ */
+int sock_end(struct sock *s);
 
 /* fork: prepare in the parent before, then parent or child after. The child keeps `struct sock` objects as `inherited`: verbs on them ask the
    parent by themselves. */
@@ -129,7 +135,7 @@ extern void (*engine_on_handed_over)(struct sock *s, int kernel_fd);
 /* In a child: is this socket the parent's, so that the shim must call sock_adopt before its first use? */
 bool sock_is_inherited(const struct sock *s);
 /* The child's first use of an inherited socket: connection → a kernel fd handed over by the parent (returned; dup2 it over the fd); listener → the
-   port was released to the kernel, or is ours now: 0. -errno: the connection is lost (-ECONNRESET). */
+   port was released to the kernel, or is ours now: 0. A connection that is lost is a kernel socket that says so, as sock_end's. -errno: -EMFILE. */
 int sock_adopt(struct sock *s);
 
 /* Fds that belong to us: the shim answers EBADF for them and close-all loops skip them. */

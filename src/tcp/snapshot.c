@@ -40,3 +40,9 @@ int tcp_snapshot(const struct tcp_conn *c, int64_t now, struct tcp_snapshot *out
 	ring_span(&c->rcv, 0, c->rcv.len, out->rcv_data);
 	return 0;
 }
+
+void tcp_unread(const struct tcp_conn *c, struct iovec data[2])
+{
+	data[0] = data[1] = (struct iovec){NULL, 0};
+	ring_span(&c->rcv, 0, c->rcv.len, data);
+}

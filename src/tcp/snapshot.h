@@ -37,5 +37,7 @@ struct tcp_snapshot {
 struct tcp_conn;
 /* 0; -ENOTCONN in a state that cannot be exported (CLOSED, SYN-*, TIME-WAIT). */
 int tcp_snapshot(const struct tcp_conn *c, int64_t now, struct tcp_snapshot *out);
+/* What is readable, in any state. */
+void tcp_unread(const struct tcp_conn *c, struct iovec data[2]);
 
 #endif

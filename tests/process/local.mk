@@ -1,0 +1,14 @@
+# Processes that share, pass and leave connections. Root, own network namespaces; exit 77 otherwise.
+check_PROGRAMS += tests/process/server
+tests_process_server_SOURCES = tests/process/server.c
+tests_process_server_LDADD =
+TESTS += tests/process/process_test.sh
+dist_check_SCRIPTS += tests/process/process_test.sh
+
+if HAVE_CHECK
+check_PROGRAMS += tests/process/ended_test
+TESTS += tests/process/ended_test
+tests_process_ended_test_SOURCES = tests/process/ended_test.c
+tests_process_ended_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
+tests_process_ended_test_LDADD = src/libkernel.a src/libbase.a $(UNIT_LIBS)
+endif

@@ -1,0 +1,54 @@
+#!/bin/sh
+# Connections that change hands: children by clone, programs that are started with a connection, and those that are dead by then. The server is under
+# finesse, the client on the kernel's TCP.
+srcdir=${srcdir:-.}
+# shellcheck source=tests/net/lib.sh
+. "$srcdir/tests/net/lib.sh"
+need ip nsenter ss
+pair_up
+server=$FINESSE_BUILD_DIR/tests/process/server
+
+# start HOW: in $pid, listening
+start() {
+	finesse_server "$server" "$1" 8000 2>"$scratch/err" &
+	pid=$!
+	holders="$holders $pid"
+	wait_until 10 sh -c "nsenter --net=/proc/$SERVER_NS/ns/net ss -Hltn 'sport = :8000' | grep -q ."
+}
+
+# The server and its children, by the namespace that is ours alone.
+stop() {
+	namespace=$(readlink /proc/$SERVER_NS/ns/net)
+	for one in /proc/[0-9]*; do
+		one=${one#/proc/}
+		[ $one = $SERVER_NS ] || [ "$(readlink /proc/$one/ns/net 2>/dev/null)" != "$namespace" ] || kill -9 $one 2>/dev/null
+	done
+	wait $pid 2>/dev/null
+}
+
+accepted_by_engine() {
+	in_server "$FINESSE_BUILD_DIR/finesse" stat --json $pid | grep -o '"connections_accepted": *[0-9]*' | tr -dc 0-9
+}
+
+for how in clone number clone3 posix_spawn system popen; do
+	start $how
+	right=$(in_client "$server" ask $SERVER_IP 8000 4)
+	engine=$(accepted_by_engine)
+	if [ "$right" = 4 ] && [ "$engine" = 4 ]; then
+		pass "$how: 4 of 4 answered, accepted by the engine"
+	else
+		fail "$how: $right of 4 answered, $engine accepted by the engine: $(head -c 300 "$scratch/err")"
+	fi
+	stop
+done
+
+# The connection is dead when it is handed over: what gets it must learn that.
+for how in exec fork_exec passed; do
+	start $how
+	in_client "$server" reset $SERVER_IP 8000 || fail "$how: the client was not served"
+	wait_until 10 grep -qE 'end|nothing' "$scratch/err"
+	found=$(cat "$scratch/err")
+	if [ "$found" = "ECONNRESET, end" ]; then pass "$how after a reset: $found"; else fail "$how after a reset: $found"; fi
+	stop
+done
+finish

@@ -1,0 +1,265 @@
+/*
+ * Servers whose connections change hands, and what is found on the other side.
+ *
+ *   server HOW PORT      accepts for ever; each connection is served
+ *                          clone, number, clone3        by a child of that kind: it sends back what comes
+ *                          posix_spawn, system, popen   by a shell that has the connection under its number
+ *                          exec, fork_exec, passed      by this program (probe), after the client reset it
+ *   server probe FD      tells on stderr what is found on FD
+ *   server ask IP PORT N     a client: N connections, three words each; prints how many were answered
+ *   server reset IP PORT     a client that connects, and resets once the server has accepted (it sends a byte)
+ */
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/sched.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <sched.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/time.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define WAIT_MS 3000
+
+extern char **environ;
+static const char *self;
+
+static int is(const char *a, const char *b)
+{
+	return strcmp(a, b) == 0;
+}
+
+static int listen_on(int port)
+{
+	int on = 1, fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons(port)};
+	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+	if (bind(fd, (struct sockaddr *)&a, sizeof a) || listen(fd, 64)) {
+		perror("listen");
+		exit(9);
+	}
+	return fd;
+}
+
+/* ---- on the other side ---- */
+
+static int probe(int fd)
+{
+	char buf[100];
+	struct pollfd p = {.fd = fd, .events = POLLIN};
+	for (int i = 0; i < 2; i++) {
+		if (poll(&p, 1, WAIT_MS) != 1) {
+			fprintf(stderr, "nothing\n");
+			return 1;
+		}
+		ssize_t n = read(fd, buf, sizeof buf);
+		fprintf(stderr, "%s%s", n < 0 ? strerrorname_np(errno) : n ? "data" : "end", i ? "\n" : ", ");
+	}
+	return 0;
+}
+
+static int echo(void *arg)
+{
+	int c = (int)(long)arg;
+	char b[100];
+	ssize_t n;
+	while ((n = read(c, b, sizeof b)) > 0)
+		if (write(c, b, n) != n)
+			break;
+	_exit(0);
+	return 0;
+}
+
+static void wait_for_reset(int c)
+{
+	struct pollfd p = {.fd = c, .events = POLLRDHUP};
+	write(c, "!", 1);
+	poll(&p, 1, WAIT_MS);
+}
+
+static void exec_probe(int c)
+{
+	char number[12];
+	snprintf(number, sizeof number, "%d", c);
+	execl(self, self, "probe", number, NULL);
+	perror("exec");
+	_exit(1);
+}
+
+static void pass(int via, int fd)
+{
+	char byte = 'x';
+	struct iovec iov = {&byte, 1};
+	union {
+		char buf[CMSG_SPACE(sizeof(int))];
+		struct cmsghdr align;
+	} u = {0};
+	struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = u.buf, .msg_controllen = sizeof u.buf};
+	struct cmsghdr *h = CMSG_FIRSTHDR(&m);
+	h->cmsg_level = SOL_SOCKET;
+	h->cmsg_type = SCM_RIGHTS;
+	h->cmsg_len = CMSG_LEN(sizeof fd);
+	memcpy(CMSG_DATA(h), &fd, sizeof fd);
+	if (sendmsg(via, &m, 0) != 1)
+		perror("sendmsg");
+}
+
+static int receive(int via)
+{
+	char byte;
+	int fd = -1;
+	struct iovec iov = {&byte, 1};
+	union {
+		char buf[CMSG_SPACE(sizeof(int))];
+		struct cmsghdr align;
+	} u;
+	struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = u.buf, .msg_controllen = sizeof u.buf};
+	if (recvmsg(via, &m, 0) == 1 && CMSG_FIRSTHDR(&m))
+		memcpy(&fd, CMSG_DATA(CMSG_FIRSTHDR(&m)), sizeof fd);
+	return fd;
+}
+
+/* ---- serving ---- */
+
+static void by_child(const char *how, int l, int c)
+{
+	static char stack[65536] __attribute__((aligned(16)));
+	struct clone_args args = {.exit_signal = SIGCHLD};
+	long pid = -1;
+	if (is(how, "clone"))
+		pid = clone(echo, stack + sizeof stack, SIGCHLD, (void *)(long)c);
+	else if (is(how, "number"))
+		pid = syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0);
+	else
+		pid = syscall(SYS_clone3, &args, sizeof args);
+	if (pid == 0) {
+		close(l);
+		echo((void *)(long)c);
+	}
+}
+
+static void by_shell(const char *how, int c)
+{
+	char command[200];
+	char *argv[] = {"sh", "-c", command, NULL};
+	pid_t pid;
+	snprintf(command, sizeof command, "while read line <&%d; do echo \"$line\" >&%d; done", c, c);
+	if (is(how, "system")) {
+		if (system(command))
+			fprintf(stderr, "the shell failed\n");
+	} else if (is(how, "popen")) {
+		FILE *f = popen(command, "r");
+		pclose(f);
+	} else if (posix_spawn(&pid, "/bin/sh", NULL, NULL, argv, environ) == 0) {
+		waitpid(pid, NULL, 0);
+	}
+}
+
+static void to_probe(const char *how, int c)
+{
+	int via[2];
+	wait_for_reset(c);
+	if (is(how, "exec"))
+		exec_probe(c);
+	if (is(how, "fork_exec") && fork() == 0)
+		exec_probe(c);
+	if (is(how, "passed") && socketpair(AF_UNIX, SOCK_STREAM, 0, via) == 0) {
+		pass(via[0], c);
+		if (fork() == 0)
+			exec_probe(receive(via[1]));
+	}
+}
+
+static void serve(const char *how, int port)
+{
+	int l = listen_on(port);
+	signal(SIGCHLD, SIG_IGN);
+	signal(SIGPIPE, SIG_IGN);
+	for (;;) {
+		int c = accept(l, NULL, NULL);
+		if (c < 0)
+			continue;
+		if (is(how, "clone") || is(how, "number") || is(how, "clone3"))
+			by_child(how, l, c);
+		else if (is(how, "posix_spawn") || is(how, "system") || is(how, "popen"))
+			by_shell(how, c);
+		else
+			to_probe(how, c);
+		close(c);
+	}
+}
+
+/* ---- clients ---- */
+
+static int connect_to(const char *ip, int port)
+{
+	struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = inet_addr(ip)};
+	struct timeval tv = {.tv_sec = WAIT_MS / 1000};
+	int fd = socket(AF_INET, SOCK_STREAM, 0);
+	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &tv, sizeof tv);
+	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &tv, sizeof tv);
+	return connect(fd, (struct sockaddr *)&a, sizeof a) ? -1 : fd;
+}
+
+static int ask_once(const char *ip, int port)
+{
+	char word[20], answer[20];
+	int fd = connect_to(ip, port);
+	for (int i = 0; i < 3; i++) {
+		int n = snprintf(word, sizeof word, "word%d\n", i), got = 0;
+		if (fd < 0 || write(fd, word, n) != n)
+			return 0;
+		while (got < n) {
+			ssize_t r = read(fd, answer + got, n - got);
+			if (r <= 0)
+				return 0;
+			got += r;
+		}
+		if (memcmp(word, answer, n))
+			return 0;
+	}
+	close(fd);
+	return 1;
+}
+
+static int ask(const char *ip, int port, int n)
+{
+	int right = 0;
+	for (int i = 0; i < n; i++)
+		right += ask_once(ip, port);
+	printf("%d\n", right);
+	return right != n;
+}
+
+static int reset(const char *ip, int port)
+{
+	struct linger at_once = {.l_onoff = 1};
+	char byte;
+	int fd = connect_to(ip, port);
+	if (fd < 0 || read(fd, &byte, 1) != 1)
+		return 1;
+	setsockopt(fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
+	return close(fd);
+}
+
+int main(int argc, char **argv)
+{
+	self = "/proc/self/exe";
+	if (argc == 3 && is(argv[1], "probe"))
+		return probe(atoi(argv[2]));
+	if (argc == 5 && is(argv[1], "ask"))
+		return ask(argv[2], atoi(argv[3]), atoi(argv[4]));
+	if (argc == 4 && is(argv[1], "reset"))
+		return reset(argv[2], atoi(argv[3]));
+	if (argc == 3)
+		serve(argv[1], atoi(argv[2]));
+	return 64;
+}
