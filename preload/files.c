@@ -267,6 +267,7 @@ int file_listen(int fd, int backlog)
 	struct file *f = candidate_take(fd, &being_decided);
 	if (!f)
 		return being_decided ? -EINVAL : SOCK_KERNEL;
+	uring_in_use(false); /* sees to it that the engine refuses */
 	int r = sock_decide_listen(fd, &f->candidate, backlog, &s);
 	if (r == 0)
 		candidate_becomes(f, s, fd, true);
@@ -283,6 +284,7 @@ int file_connect(int fd, const struct sockaddr *addr, socklen_t len, int *result
 	struct file *f = candidate_take(fd, &being_decided);
 	if (!f)
 		return being_decided ? -EALREADY : SOCK_KERNEL;
+	uring_in_use(true);
 	bool nonblock = sys_fcntl(fd, F_GETFL, 0) & O_NONBLOCK;
 	registrations_suspend(f);
 	int r = sock_decide_connect(fd, &f->candidate, addr, len, nonblock, &s, result);

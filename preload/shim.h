@@ -33,6 +33,8 @@
 #include "fdtable.h"
 #include "socket/sock.h"
 
+struct io_uring;
+struct io_uring_params;
 typedef void (*shim_sighandler)(int); /* a parameter type in the list needs a name */
 
 /* wrap_read() is the C name, "read" the symbol: the headers' own prototypes (transparent unions,
@@ -181,6 +183,12 @@ void shim_process_init(void);
 /* ---- clone.c ---- */
 /* clone, clone3, fork or vfork by number, as syscall(2) makes them: the raw result. */
 long clone_by_number(long nr, const long *a);
+
+/* ---- uring.c ---- */
+/* io_uring_setup by its number: the raw result. `caller`: the code that asks. */
+long uring_setup(long entries, void *params, const void *caller);
+/* Does the program have a ring of its own? Then its sockets are the kernel's from now on. `may_skip`: not looked for if that was done lately. */
+bool uring_in_use(bool may_skip);
 
 /* ---- signals.c ---- */
 void shim_signals_init(void);

@@ -227,9 +227,6 @@ static bool makes_fd(long nr)
 #ifdef SYS_pidfd_open
 	case SYS_pidfd_open:
 #endif
-#ifdef SYS_io_uring_setup
-	case SYS_io_uring_setup:
-#endif
 		return true;
 	}
 	return false;
@@ -247,6 +244,10 @@ long wrap_syscall(long nr, ...)
 	    (syscall_io(nr, a, &r) || syscall_socket(nr, a, &r) || syscall_fd(nr, a, &r) ||
 	     syscall_wait(nr, a, &r)))
 		return r;
+#ifdef SYS_io_uring_setup
+	if (nr == SYS_io_uring_setup)
+		return edge(uring_setup(a[0], (void *)a[1], __builtin_return_address(0)));
+#endif
 	if (makes_process(nr))
 		return edge(clone_by_number(nr, a));
 	r = edge(sys_call6(nr, a[0], a[1], a[2], a[3], a[4], a[5]));

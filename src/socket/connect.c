@@ -83,8 +83,15 @@ static int plan_make(struct engine *e, struct connect_plan *p, const struct sock
 		return SOCK_KERNEL;
 	if (p->family == AF_INET && addr->sa_family != AF_INET)
 		return SOCK_KERNEL; /* the kernel says EAFNOSUPPORT */
-	if (engine_up(why, why_len))
+	const char *refused = engine_refuses(e, p->kfd);
+	if (!refused && engine_up(why, why_len))
 		return engine_refusal(e);
+	if (!refused)
+		refused = engine_refuses(e, p->kfd);
+	if (refused) {
+		snprintf(why, why_len, "%s", refused);
+		return SOCK_KERNEL;
+	}
 	turn_net_changed(e); /* a route may have changed since anybody waited */
 	bool any = ip_addr_is_any(&local);
 	if (netstate_route(e->net, &p->key.raddr, any ? NULL : &local, 0, 0, &route))

@@ -239,6 +239,7 @@ static int bring_up(struct engine *e, char *why, size_t why_len)
 		goto fail_link;
 	}
 	read_default_options(e);
+	engine_note_netns(e);
 	err = helper_start(e);
 	if (err) {
 		snprintf(why, why_len, "helper thread: %s", strerror(-err));

@@ -190,6 +190,8 @@ struct engine {
 	unsigned n_addrs;
 	int64_t up_failed_us; /* when engine_up last failed: not tried again at once */
 	char up_why[160];
+	const char *kept_out; /* admit.c: no socket is taken any more, and why */
+	uint64_t netns;       /* … the network namespace that the engine lives in */
 	int stat_fd; /* service.c: `finesse stat` asks here; or -1 */
 	uint32_t default_rcvbuf, default_sndbuf; /* what an untouched kernel socket says */
 	char default_congestion[CONGESTION_NAME_MAX];
@@ -226,6 +228,11 @@ int engine_up(char *why, size_t why_len);
 int engine_refusal(const struct engine *e);
 void *engine_alloc(size_t size); /* zeroed; NULL when out of memory */
 void engine_free(void *p, size_t size);
+/* ---- admit.c ---- */
+/* Why the engine does not take this kernel socket, whatever it is for; NULL: it may. Ask again when the engine came up: before, it has no namespace. Lock held. */
+const char *engine_refuses(const struct engine *e, int kfd);
+void engine_note_netns(struct engine *e); /* the calling thread's is the engine's */
+
 bool engine_owns_address(const struct engine *e, const struct ip_addr *a); /* wildcard: no */
 
 /* ---- turn.c: what a turn does; when it does it is drive/'s business ---- */

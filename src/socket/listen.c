@@ -111,7 +111,7 @@ static const char *listen_refused(struct engine *e, int kfd, const struct ip_add
 		return "";
 	if (kernel_int(kfd, SOL_SOCKET, SO_REUSEPORT))
 		return "SO_REUSEPORT: groups of listeners stay with the kernel";
-	return NULL;
+	return engine_refuses(e, kfd);
 }
 
 static int listener_make(struct engine *e, int kfd, const struct candidate *candidate, int backlog, struct sock **out)
@@ -198,6 +198,10 @@ static int decide_listen_locked(struct engine *e, int kfd, const struct candidat
 	if (engine_up(why, sizeof why)) {
 		note_listen_fallback(&addr, port, why);
 		return engine_refusal(e);
+	}
+	if ((refused = engine_refuses(e, kfd))) {
+		note_listen_fallback(&addr, port, refused);
+		return SOCK_KERNEL;
 	}
 	if (!ip_addr_is_any(&addr) && !engine_owns_address(e, &addr))
 		return SOCK_KERNEL; /* another interface's: not ours by policy */

@@ -1,6 +1,7 @@
 noinst_LIBRARIES += src/libsocket.a
 src_libsocket_a_CPPFLAGS = $(AM_CPPFLAGS) -DFINESSE_VERSION='"$(PACKAGE_VERSION)"'
 src_libsocket_a_SOURCES = \
+	src/socket/admit.c \
 	src/socket/conn.c \
 	src/socket/connect.c \
 	src/socket/dest.c \

@@ -141,6 +141,9 @@ int sock_adopt(struct sock *s);
 /* Fds that belong to us: the shim answers EBADF for them and close-all loops skip them. */
 bool engine_is_internal_fd(int fd);
 
+/* From now on every socket that is not decided yet stays with the kernel; `why`, for `finesse stat`, lives for ever. */
+void engine_keep_out(const char *why);
+
 /* Note a socket that fell back, for `finesse stat`. `what`: "listen 0.0.0.0:80"; `why` one line. */
 void engine_note_fallback(const char *what, const char *why);
 

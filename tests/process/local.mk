@@ -1,7 +1,9 @@
 # Processes that share, pass and leave connections. Root, own network namespaces; exit 77 otherwise.
 check_PROGRAMS += tests/process/server
 tests_process_server_SOURCES = tests/process/server.c
-tests_process_server_LDADD =
+tests_process_server_CFLAGS = $(AM_CFLAGS) $(LIBURING_CFLAGS)
+tests_process_server_LDADD = $(LIBURING_LIBS)
+tests_process_server_LDFLAGS = -Wl,--export-dynamic
 TESTS += tests/process/process_test.sh
 dist_check_SCRIPTS += tests/process/process_test.sh
 

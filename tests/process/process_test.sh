@@ -24,6 +24,8 @@ stop() {
 		[ $one = $SERVER_NS ] || [ "$(readlink /proc/$one/ns/net 2>/dev/null)" != "$namespace" ] || kill -9 $one 2>/dev/null
 	done
 	wait $pid 2>/dev/null
+	# What a ring holds goes a little later than its process.
+	wait_until 10 sh -c "! nsenter --net=/proc/$SERVER_NS/ns/net ss -Htan 'sport = :8000' state listening | grep -q ."
 }
 
 accepted_by_engine() {
@@ -41,6 +43,50 @@ for how in clone number clone3 posix_spawn system popen; do
 	fi
 	stop
 done
+
+# Sockets that are used by io_uring are the kernel's, and the reason is told.
+for how in uring uring_accept_libc uring_raw; do
+	start $how
+	right=$(in_client "$server" ask $SERVER_IP 8000 3)
+	if [ "$right" = 3 ]; then pass "$how: 3 of 3 answered"; else fail "$how: $right of 3 answered: $(head -c 300 "$scratch/err")"; fi
+	if in_server "$FINESSE_BUILD_DIR/finesse" stat --json $pid | grep -q 'the program uses io_uring'; then
+		pass "$how: stat says why"
+	else
+		fail "$how: stat does not say why"
+	fi
+	stop
+done
+
+# libuv's ring for epoll_ctl is refused, the one for files is made, and the engine serves.
+start like_libuv
+right=$(in_client "$server" ask $SERVER_IP 8000 3)
+engine=$(accepted_by_engine)
+found=$(cat "$scratch/err")
+if [ "$right $engine $found" = "3 3 control ring no, file ring yes" ]; then
+	pass "rings as libuv's: 3 of 3 answered by the engine"
+else
+	fail "rings as libuv's: $right answered, $engine by the engine, $found"
+fi
+stop
+
+# A thread in another network namespace reaches nobody through this one, and nobody reaches it.
+start other_net
+wait_until 10 grep -q new "$scratch/err"
+right=$(in_client "$server" ask $SERVER_IP 8000 2)
+there=$(in_client "$server" ask $SERVER_IP 8001 1)
+engine=$(accepted_by_engine)
+found=$(cat "$scratch/err")
+if [ "$right $there $engine $found" = "2 0 2 old socket ECONNREFUSED, new socket ENETUNREACH" ]; then
+	pass "another network namespace: $found, its listener out of reach"
+else
+	fail "another network namespace: $right answered, $there of its listener, $engine by the engine, $found"
+fi
+if in_server "$FINESSE_BUILD_DIR/finesse" stat --json $pid | grep -q 'another network namespace'; then
+	pass "another network namespace: stat says why"
+else
+	fail "another network namespace: stat does not say why"
+fi
+stop
 
 # The connection is dead when it is handed over: what gets it must learn that.
 for how in exec fork_exec passed; do

@@ -4,6 +4,10 @@
  *   server HOW PORT      accepts for ever; each connection is served
  *                          clone, number, clone3        by a child of that kind: it sends back what comes
  *                          posix_spawn, system, popen   by a shell that has the connection under its number
+ *                          uring, uring_accept_libc, uring_raw   by io_uring, in this process; the ring is made after listen(2) by liburing, or before
+ *                                                       by a system call that nobody sees
+ *                          like_libuv                   by libc's calls, beside rings as libuv makes them
+ *                          other_net                    as like_libuv; before, a thread with a network namespace of its own listens and connects
  *                          exec, fork_exec, passed      by this program (probe), after the client reset it
  *   server probe FD      tells on stderr what is found on FD
  *   server ask IP PORT N     a client: N connections, three words each; prints how many were answered
@@ -13,8 +17,10 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/sched.h>
+#include <liburing.h>
 #include <netinet/in.h>
 #include <poll.h>
+#include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <spawn.h>
@@ -26,6 +32,8 @@
 #include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+#include "base/sys.h"
 
 #define WAIT_MS 3000
 
@@ -178,6 +186,119 @@ static void to_probe(const char *how, int c)
 	}
 }
 
+/* ---- by io_uring ---- */
+
+static struct io_uring ring;
+
+static int complete(void)
+{
+	struct io_uring_cqe *cqe;
+	int r;
+	io_uring_submit(&ring);
+	if (io_uring_wait_cqe(&ring, &cqe))
+		return -1;
+	r = cqe->res;
+	io_uring_cqe_seen(&ring, cqe);
+	return r;
+}
+
+static void make_ring(int raw)
+{
+	struct io_uring_params p = {0};
+	int fd = raw ? sys_call(SYS_io_uring_setup, 8, &p, 0, 0, 0, 0) : -1;
+	if (raw ? io_uring_queue_mmap(fd, &p, &ring) : io_uring_queue_init(8, &ring, 0)) {
+		fprintf(stderr, "no ring\n");
+		exit(8);
+	}
+	for (unsigned i = 0; raw && i < p.sq_entries; i++)
+		ring.sq.array[i] = i;
+}
+
+static int accept_uring(int l)
+{
+	io_uring_prep_accept(io_uring_get_sqe(&ring), l, NULL, NULL, 0);
+	return complete();
+}
+
+static void echo_uring(int c)
+{
+	char b[100];
+	for (;;) {
+		io_uring_prep_recv(io_uring_get_sqe(&ring), c, b, sizeof b, 0);
+		int n = complete();
+		if (n <= 0)
+			return;
+		io_uring_prep_send(io_uring_get_sqe(&ring), c, b, n, 0);
+		if (complete() != n)
+			return;
+	}
+}
+
+static void serve_uring(const char *how, int port)
+{
+	int raw = is(how, "uring_raw");
+	if (raw)
+		make_ring(1);
+	int l = listen_on(port);
+	if (!raw)
+		make_ring(0);
+	for (;;) {
+		int c = is(how, "uring_accept_libc") ? accept(l, NULL, NULL) : accept_uring(l);
+		if (c < 0) {
+			fprintf(stderr, "accept: %s\n", strerror(-c));
+			exit(7);
+		}
+		echo_uring(c);
+		close(c);
+	}
+}
+
+/* The name by which the shim knows libuv. */
+__attribute__((visibility("default"))) int uv_loop_init(void *loop);
+int uv_loop_init(void *loop)
+{
+	struct io_uring_params control = {0}, files = {.flags = IORING_SETUP_SQPOLL};
+	(void)loop;
+	int c = syscall(SYS_io_uring_setup, 256, &control), f = syscall(SYS_io_uring_setup, 64, &files);
+	fprintf(stderr, "control ring %s, file ring %s\n", c < 0 ? "no" : "yes", f < 0 ? "no" : "yes");
+	return 0;
+}
+
+/* On PORT + 1 and to the peer's address: neither may leave the thread's own namespace. */
+static void *other_net(void *port)
+{
+	struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons(9), .sin_addr.s_addr = inet_addr("10.78.0.2")};
+	int fd = socket(AF_INET, SOCK_STREAM, 0); /* of the first namespace: the engine's, whoever uses it */
+	if (unshare(CLONE_NEWNET))
+		perror("unshare");
+	int r = connect(fd, (struct sockaddr *)&a, sizeof a);
+	fprintf(stderr, "old socket %s, ", r ? strerrorname_np(errno) : "connected");
+	fd = socket(AF_INET, SOCK_STREAM, 0);
+	r = connect(fd, (struct sockaddr *)&a, sizeof a);
+	fprintf(stderr, "new socket %s\n", r ? strerrorname_np(errno) : "connected");
+	listen_on((int)(long)port + 1);
+	return NULL;
+}
+
+static void serve_plainly(const char *how, int port)
+{
+	pthread_t thread;
+	if (is(how, "like_libuv"))
+		uv_loop_init(NULL);
+	int l = listen_on(port);
+	if (is(how, "other_net")) {
+		pthread_create(&thread, NULL, other_net, (void *)(long)port);
+		pthread_join(thread, NULL);
+	}
+	for (;;) {
+		char b[100];
+		int c = accept(l, NULL, NULL);
+		for (ssize_t n; (n = read(c, b, sizeof b)) > 0 && write(c, b, n) == n;)
+			;
+		close(c);
+	}
+}
+
 static void serve(const char *how, int port)
 {
 	int l = listen_on(port);
@@ -259,6 +380,10 @@ int main(int argc, char **argv)
 		return ask(argv[2], atoi(argv[3]), atoi(argv[4]));
 	if (argc == 4 && is(argv[1], "reset"))
 		return reset(argv[2], atoi(argv[3]));
+	if (argc == 3 && strncmp(argv[1], "uring", 5) == 0)
+		serve_uring(argv[1], atoi(argv[2]));
+	if (argc == 3 && (is(argv[1], "like_libuv") || is(argv[1], "other_net")))
+		serve_plainly(argv[1], atoi(argv[2]));
 	if (argc == 3)
 		serve(argv[1], atoi(argv[2]));
 	return 64;

@@ -519,6 +519,10 @@ bool engine_is_internal_fd(int fd)
 	return fd_is_internal(fd);
 }
 
+void engine_keep_out(const char *why)
+{
+}
+
 void engine_note_fallback(const char *what, const char *why)
 {
 }
