@@ -376,7 +376,7 @@ bool call_begin_engine(struct call *c, int fd)
 
 bool call_end(struct call *c, long result)
 {
-	bool moved = result == -EBADF && c->file->kind != FILE_SOCK;
+	bool moved = result == -EBADF && file_follow(c->file);
 	undo_pop(&c->undo);
 	file_put(c->file);
 	return !moved;

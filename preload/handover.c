@@ -74,16 +74,29 @@ static int handover_connection(struct file *f, bool inherited, bool surely)
 	return 0;
 }
 
-/* The engine made a kernel socket of `s` on its own: a fork child of ours asked for the connection.
- */
+bool file_follow(struct file *f)
+{
+	while (atomic_exchange(&f->busy, true))
+		sched_yield();
+	int kfd = f->kind == FILE_SOCK ? sock_handed_over(f->sock) : -EBADF;
+	if (kfd >= 0) {
+		connection_is_at(f, kfd);
+		sys_close(kfd);
+	}
+	f->busy = false;
+	return f->kind != FILE_SOCK;
+}
+
+/* The engine made a kernel socket of `s` on its own: a fork child of ours asked for the connection. Calls in progress may have followed already. */
 static void on_handed_over(struct sock *s, int kernel_fd)
 {
+	(void)kernel_fd;
 	for (int n = fdtable_next(0); n >= 0; n = fdtable_next(n + 1)) {
 		struct file *f = fdtable_get(n);
 		if (!f)
 			continue;
 		if (f->kind == FILE_SOCK && f->sock == s) {
-			connection_is_at(f, kernel_fd);
+			file_follow(f);
 			file_put(f);
 			return;
 		}

@@ -159,6 +159,8 @@ int fd_handover(int fd, const char *why);
 int fd_to_kernel(int fd, const char *why);
 /* Before a program is started that inherits what is not close-on-exec. */
 void handover_for_spawn(const char *why);
+/* A verb said -EBADF: a socket that the engine made the kernel's by itself is that under all its numbers when this returns true, or was already. */
+bool file_follow(struct file *f);
 void shim_handover_init(void);
 /* Before exec. */
 void handover_for_exec(void);

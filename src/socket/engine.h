@@ -69,6 +69,14 @@ struct kernel_tw;
 
 #define EMBRYO_NETS 64 /* places by hash: who floods is found by the fullest */
 
+struct engine;
+
+/* Something that the helper thread watches (control.c): part of its owner. */
+struct control {
+	void (*ready)(struct engine *e, struct control *c); /* lock held; may end the watch */
+	int fd;
+};
+
 struct listener {
 	struct sock *owner;
 	struct ip_addr addr;
@@ -91,6 +99,7 @@ struct listener {
 	struct candidate candidate;      /* which options were set on kfd */
 	uint32_t overflows;
 	bool claimed; /* the port is ours in the classifier */
+	struct control claim; /* … and in the kernel: claim.c. fd -1: it is not */
 	struct kernel_tw *kernel_tw; /* TIME-WAITs of the kernel's on this port; NULL: none any more */
 };
 
@@ -190,6 +199,7 @@ struct engine {
 	unsigned n_addrs;
 	int64_t up_failed_us; /* when engine_up last failed: not tried again at once */
 	char up_why[160];
+	int control_fd; /* control.c; 0: not made */
 	const char *kept_out; /* admit.c: no socket is taken any more, and why */
 	uint64_t netns;       /* … the network namespace that the engine lives in */
 	int stat_fd; /* service.c: `finesse stat` asks here; or -1 */
@@ -228,6 +238,21 @@ int engine_up(char *why, size_t why_len);
 int engine_refusal(const struct engine *e);
 void *engine_alloc(size_t size); /* zeroed; NULL when out of memory */
 void engine_free(void *p, size_t size);
+/* ---- control.c ---- */
+/* `c->ready` is called while `fd` has any of `events` (EPOLLIN …), level-triggered. The fd stays the caller's. 0 or -errno. Lock held in all of these. */
+int control_add(struct engine *e, struct control *c, int fd, uint32_t events);
+void control_del(struct engine *e, struct control *c); /* before the fd is closed: a child may have a copy */
+unsigned control_fds(struct engine *e, struct pollfd *out);
+void control_serve(struct engine *e);
+void control_after_fork(struct engine *e);
+
+/* ---- claim.c: one engine per port ---- */
+/* 0: this engine is the port's. -EADDRINUSE: another one is, or several processes share the listener; it stays with the kernel. Other -errno: the same. */
+int claim_take(struct engine *e, struct sock *l);
+void claim_drop(struct engine *e, struct listener *lst);
+/* Nobody's engine may serve this listener any more: whoever does is asked to release it. */
+void claim_refuse(struct sock *l);
+
 /* ---- admit.c ---- */
 /* Why the engine does not take this kernel socket, whatever it is for; NULL: it may. Ask again when the engine came up: before, it has no namespace. Lock held. */
 const char *engine_refuses(const struct engine *e, int kfd);
@@ -436,8 +461,6 @@ int listener_claim(struct engine *e, struct sock *l);
 void stream_close(struct engine *e, struct sock *s, bool exiting);
 
 /* ---- fork.c ---- */
-unsigned fork_poll_fds(struct engine *e, struct pollfd *out, unsigned max);
-void fork_serve(struct engine *e, const struct pollfd *fds, unsigned n);
 /* Tells the shim of sockets that children took; drops the lock meanwhile. */
 void fork_tell_shim(struct engine *e);
 void inherited_close(struct engine *e, struct sock *s);

@@ -34,24 +34,27 @@ struct fork_msg {
 /* A process forked from us. */
 struct fork_child {
 	struct list node; /* engine.children */
-	int fd;
+	struct control control;
 	struct sock **refs; /* one reference each; NULL: dropped */
 	unsigned n_refs;
 };
 
 /* Where inherited sockets come from. */
 struct fork_parent {
-	int fd;
+	struct list node; /* parents */
+	int fd;           /* -1: there is no asking */
+	int child_fd;     /* between prepare and parent/child: a control socket for our child, or -1 */
+	bool gone;        /* its end of file was seen */
 	unsigned n_socks;
 };
+
+static struct list parents = {&parents, &parents};
 
 void (*engine_on_handed_over)(struct sock *s, int kernel_fd);
 
 /* Between prepare and parent/child. */
 static struct fork_child *pending_child;
 static int pending_child_fd = -1;
-static struct fork_parent *pending_parent; /* grandparent's new control socket for the child */
-static int pending_parent_fd = -1;
 
 static int send_msg(int ctl, const struct fork_msg *m, int fd)
 {
@@ -100,9 +103,8 @@ static int recv_msg(int ctl, struct fork_msg *m, int *fd, int flags)
 
 static void child_ref_drop(struct engine *e, struct sock *s)
 {
+	/* What is kept for children stays until the last reference: the shim, or a call in progress, may not have followed yet. */
 	if (--s->child_refs == 0) {
-		fd_close(s->kept_fd);
-		s->kept_fd = -1;
 		if (s->closed && s->kind == SOCK_KIND_CONN)
 			stream_close(e, s, false);
 		if (s->closed && s->kind == SOCK_KIND_LISTENER)
@@ -125,11 +127,14 @@ static void child_free(struct engine *e, struct fork_child *c)
 		if (c->refs[i])
 			child_ref_drop(e, c->refs[i]);
 	list_unlink(&c->node);
-	fd_close(c->fd);
+	control_del(e, &c->control);
+	fd_close(c->control.fd);
 	if (c->refs)
 		engine_free(c->refs, c->n_refs * sizeof *c->refs);
 	engine_free(c, sizeof *c);
 }
+
+static void on_child(struct engine *e, struct control *control);
 
 static bool has_fd(const struct sock *s)
 {
@@ -166,7 +171,15 @@ static struct fork_child *child_new(struct engine *e, const struct fork_child *l
 			if (has_fd(container_of(pos, struct sock, node)))
 				c->refs[i++] = container_of(pos, struct sock, node);
 	}
-	c->fd = fd_move_high(fds[0]);
+	c->control.ready = on_child;
+	int fd = fd_move_high(fds[0]);
+	if (control_add(e, &c->control, fd, POLLIN)) {
+		fd_close(fd);
+		sys_close(fds[1]);
+		engine_free(c->refs, n * sizeof *c->refs);
+		engine_free(c, sizeof *c);
+		return NULL;
+	}
 	*child_end = fd_move_high(fds[1]);
 	for (i = 0; i < n; i++)
 		if (c->refs[i]) {
@@ -210,11 +223,12 @@ static void child_request(struct engine *e, struct fork_child *c, const struct f
 	} else if (m->op == FORK_ADOPT) {
 		reply.result = give_kernel_fd(e, *ref, &fd);
 	} else if (m->op == FORK_RELEASE && (*ref)->kind == SOCK_KIND_LISTENER) {
+		claim_refuse(*ref);
 		listener_release(e, *ref);
 		engine_note_fallback("a listener shared by fork", "another process accepts from it, too");
 	}
 	if (m->op != FORK_DROP)
-		send_msg(c->fd, &reply, fd);
+		send_msg(c->control.fd, &reply, fd);
 	fd_close(close_fd);
 	if (ref && (m->op == FORK_DROP || m->op == FORK_ADOPT)) {
 		struct sock *s = *ref;
@@ -223,36 +237,15 @@ static void child_request(struct engine *e, struct fork_child *c, const struct f
 	}
 }
 
-unsigned fork_poll_fds(struct engine *e, struct pollfd *out, unsigned max)
+static void on_child(struct engine *e, struct control *control)
 {
-	unsigned n = 0;
-	if (!e->children.next)
-		return 0;
-	list_for_each (pos, tmp, &e->children)
-		if (n < max)
-			out[n++] = (struct pollfd){.fd = container_of(pos, struct fork_child, node)->fd, .events = POLLIN};
-	return n;
-}
-
-void fork_serve(struct engine *e, const struct pollfd *fds, unsigned n)
-{
-	for (unsigned i = 0; i < n; i++) {
-		if (!fds[i].revents)
-			continue;
-		list_for_each (pos, tmp, &e->children) {
-			struct fork_child *c = container_of(pos, struct fork_child, node);
-			struct fork_msg m;
-			int fd, r;
-			if (c->fd != fds[i].fd)
-				continue;
-			while ((r = recv_msg(c->fd, &m, &fd, MSG_DONTWAIT)) > 0)
-				child_request(e, c, &m);
-			if (r != -EAGAIN)
-				child_free(e, c);
-			break;
-		}
-		/* Children that did not fit the poll set move up. */
-	}
+	struct fork_child *c = container_of(control, struct fork_child, control);
+	struct fork_msg m;
+	int fd, r = recv_msg(control->fd, &m, &fd, MSG_DONTWAIT);
+	if (r > 0)
+		child_request(e, c, &m);
+	else if (r != -EAGAIN)
+		child_free(e, c);
 }
 
 void fork_tell_shim(struct engine *e)
@@ -270,6 +263,14 @@ void fork_tell_shim(struct engine *e)
 	}
 }
 
+int sock_handed_over(struct sock *s)
+{
+	engine_lock();
+	int fd = s->kind == SOCK_KIND_DEAD && s->kept_fd >= 0 ? sys_fcntl(s->kept_fd, F_DUPFD_CLOEXEC, 0) : -EBADF;
+	engine_unlock();
+	return fd;
+}
+
 void fork_give_all(struct engine *e)
 {
 	list_for_each (pos, tmp, &e->children) {
@@ -280,22 +281,12 @@ void fork_give_all(struct engine *e)
 			if (!s || s->kind == SOCK_KIND_LISTENER || give_kernel_fd(e, s, &fd))
 				continue;
 			struct fork_msg m = {.op = FORK_GIVE, .id = s->id};
-			send_msg(c->fd, &m, fd);
+			send_msg(c->control.fd, &m, fd);
 		}
 	}
 }
 
 /* ---- fork itself ---- */
-
-static struct fork_parent *any_parent(struct engine *e)
-{
-	list_for_each (pos, tmp, &e->socks) {
-		struct sock *s = container_of(pos, struct sock, node);
-		if (s->kind == SOCK_KIND_INHERITED && s->parent)
-			return s->parent;
-	}
-	return NULL;
-}
 
 static int ask(struct fork_parent *p, const struct fork_msg *m, struct fork_msg *reply, int *fd);
 
@@ -309,26 +300,33 @@ void engine_fork_prepare(void)
 		pending_child = child_new(e, NULL, &pending_child_fd);
 		drive_helper_wake(&e->drive);
 	}
-	struct fork_parent *p = e->n_inherited ? any_parent(e) : NULL;
-	if (p) { /* our own parent gives a control socket for our child */
+	list_for_each (pos, tmp, &parents) { /* each of our own parents gives a control socket for our child */
+		struct fork_parent *p = container_of(pos, struct fork_parent, node);
 		struct fork_msg m = {.op = FORK_FORK}, reply;
-		int fd = -1;
-		if (ask(p, &m, &reply, &fd) == 0 && fd >= 0) {
-			pending_parent = p;
-			pending_parent_fd = fd_move_high(fd);
-		}
+		p->child_fd = -1;
+		if (ask(p, &m, &reply, &p->child_fd) == 0)
+			p->child_fd = fd_move_high(p->child_fd);
+	}
+}
+
+static void close_child_fds(void)
+{
+	fd_close(pending_child_fd);
+	pending_child = NULL;
+	pending_child_fd = -1;
+	list_for_each (pos, tmp, &parents) {
+		struct fork_parent *p = container_of(pos, struct fork_parent, node);
+		fd_close(p->child_fd);
+		p->child_fd = -1;
 	}
 }
 
 void engine_fork_parent(pid_t child)
 {
 	struct engine *e = &engine;
-	fd_close(pending_child_fd);
-	fd_close(pending_parent_fd);
 	if (child < 0 && pending_child)
 		child_free(e, pending_child);
-	pending_child = NULL;
-	pending_child_fd = pending_parent_fd = -1;
+	close_child_fds();
 	engine_unlock();
 }
 
@@ -337,7 +335,7 @@ static void forget_children(struct engine *e)
 	list_for_each (pos, tmp, &e->children) {
 		struct fork_child *c = container_of(pos, struct fork_child, node);
 		list_unlink(pos);
-		fd_close(c->fd);
+		fd_close(c->control.fd);
 	}
 }
 
@@ -358,8 +356,11 @@ static void become_inherited(struct engine *e, struct sock *s, struct fork_paren
 	fd_close(s->port_fd);
 	fd_close(s->kept_fd);
 	s->port_fd = s->kept_fd = -1;
-	if (s->lst)
+	if (s->lst) {
 		kernel_tw_free(&s->lst->kernel_tw);
+		fd_close(s->lst->claim.fd);
+		s->lst->claim.fd = -1;
+	}
 	if (keep) {
 		s->kind = SOCK_KIND_INHERITED;
 		s->parent = p;
@@ -418,9 +419,9 @@ static struct fork_parent *parent_new(struct engine *e, int fd)
 		fd_close(fd);
 		return NULL;
 	}
-	struct timeval tv = {.tv_sec = ANSWER_TIMEOUT_S};
-	sys_setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &tv, sizeof tv);
 	p->fd = fd;
+	p->child_fd = -1;
+	list_push_back(&parents, &p->node);
 	return p;
 }
 
@@ -434,21 +435,23 @@ void engine_fork_child(void)
 	}
 	helper_after_fork(e);
 	forget_children(e);
-	if (pending_parent) {
-		sys_close(pending_parent->fd);
-		fd_unmark(pending_parent->fd);
-		pending_parent->fd = pending_parent_fd;
+	control_after_fork(e);
+	/* Never the parent's own control sockets: it would lose its answers to us. */
+	list_for_each (pos, tmp, &parents) {
+		struct fork_parent *p = container_of(pos, struct fork_parent, node);
+		fd_close(p->fd);
+		p->fd = p->child_fd;
+		p->child_fd = -1;
 	}
 	if (e->up) {
 		struct fork_parent *p = parent_new(e, pending_child_fd);
+		pending_child_fd = -1;
 		list_for_each (pos, tmp, &e->socks)
 			become_inherited(e, container_of(pos, struct sock, node), p);
 		list_init(&e->listeners);
 		child_close_engine(e);
 	}
-	pending_child = NULL;
-	pending_parent = NULL;
-	pending_child_fd = pending_parent_fd = -1;
+	close_child_fds();
 	engine_unlock();
 }
 
@@ -476,10 +479,16 @@ static void on_given(struct engine *e, const struct fork_msg *m, int fd)
 /* Sends and waits for the answer; what was given meanwhile is put aside. 0, or -errno: the parent is gone, or does not answer. */
 static int ask(struct fork_parent *p, const struct fork_msg *m, struct fork_msg *reply, int *fd)
 {
+	struct timeval tv = {.tv_sec = ANSWER_TIMEOUT_S};
+	*fd = -1;
+	if (p->fd < 0)
+		return p->gone ? -ECONNRESET : -ETIMEDOUT;
+	sys_setsockopt(p->fd, SOL_SOCKET, SO_RCVTIMEO, &tv, sizeof tv);
 	int err = send_msg(p->fd, m, -1);
 	(void)err; /* a parent that is gone may have left messages */
 	for (;;) {
 		int r = recv_msg(p->fd, reply, fd, 0);
+		p->gone = r == 0 || r == -ECONNRESET;
 		if (r <= 0)
 			return r < 0 ? r : -ECONNRESET;
 		if (reply->op == m->op && reply->id == m->id)
@@ -498,6 +507,7 @@ static void leave_parent(struct engine *e, struct sock *s)
 	s->parent = NULL;
 	e->n_inherited--;
 	if (p && --p->n_socks == 0) {
+		list_unlink(&p->node);
 		fd_close(p->fd);
 		engine_free(p, sizeof *p);
 	}
@@ -528,13 +538,28 @@ static int adopt_conn(struct engine *e, struct sock *s)
 	return fd;
 }
 
-/* The kernel's queue is shared from now on; when the parent is gone, the port is ours. */
+/* The parent's engine is gone: is the port ours? Not when anybody else may accept from the listener. */
+static int take_listener(struct engine *e, struct sock *s)
+{
+	char why[160];
+	int err = engine_up(why, sizeof why);
+	if (err) {
+		engine_note_fallback("a listener inherited by fork", why);
+		return err;
+	}
+	s->lst->policy = steer_listener_new(e->steer, s->lst->port);
+	err = s->lst->policy ? listener_claim(e, s) : -ENOMEM;
+	if (err)
+		engine_note_fallback("a listener inherited by fork", "several processes accept from it");
+	return err;
+}
+
+/* The kernel's queue is shared from now on, unless the parent is gone and nobody else is there. A parent that does not answer is not gone. */
 static int adopt_listener(struct engine *e, struct sock *s)
 {
 	struct fork_msg m = {.op = FORK_RELEASE, .id = s->id}, reply;
-	char why[160];
-	int fd = -1;
-	bool gone = ask(s->parent, &m, &reply, &fd) != 0;
+	int fd = -1, err = ask(s->parent, &m, &reply, &fd);
+	bool gone = err && s->parent->gone;
 	leave_parent(e, s);
 	s->kind = SOCK_KIND_LISTENER;
 	struct listener *lst = s->lst;
@@ -542,17 +567,10 @@ static int adopt_listener(struct engine *e, struct sock *s)
 	list_init(&lst->embryos);
 	list_init(&lst->node);
 	lst->n_accept = lst->n_embryonic = 0;
-	memset(lst->embryo_nets, 0, sizeof lst->embryo_nets);
 	lst->claimed = false;
-	if (!gone)
-		return 0;
-	if (engine_up(why, sizeof why)) {
-		engine_note_fallback("a listener inherited by fork", why);
-		return 0;
-	}
-	lst->policy = steer_listener_new(e->steer, lst->port);
-	if (lst->policy && listener_claim(e, s))
-		engine_note_fallback("a listener inherited by fork", "claiming the port failed");
+	lst->claim.fd = -1;
+	if (err && (!gone || take_listener(e, s)))
+		claim_refuse(s);
 	return 0;
 }
 
@@ -575,7 +593,8 @@ int sock_adopt(struct sock *s)
 void inherited_close(struct engine *e, struct sock *s)
 {
 	struct fork_msg m = {.op = FORK_DROP, .id = s->id};
-	send_msg(s->parent->fd, &m, -1);
+	if (s->parent->fd >= 0)
+		send_msg(s->parent->fd, &m, -1);
 	if (s->lst)
 		fd_close(s->lst->kfd);
 	inherited_end(e, s);

@@ -127,6 +127,7 @@ static int listener_make(struct engine *e, int kfd, const struct candidate *cand
 	list_init(&lst->embryos);
 	listener_read_syncookies(lst);
 	list_init(&lst->node);
+	lst->claim.fd = -1;
 	lst->backlog = backlog < 0 ? 0 : backlog;
 	err = name_of_kernel(kfd, &lst->addr, &lst->port, &family);
 	if (err)
@@ -172,9 +173,14 @@ static const struct ip_addr *classifier_name(const struct sock *l)
 int listener_claim(struct engine *e, struct sock *l)
 {
 	struct listener *lst = l->lst;
-	int err = classifier_add_listener(e->classifier, classifier_name(l), lst->port);
+	int err = claim_take(e, l);
 	if (err)
 		return err;
+	err = classifier_add_listener(e->classifier, classifier_name(l), lst->port);
+	if (err) {
+		claim_drop(e, lst);
+		return err;
+	}
 	lst->claimed = true;
 	list_push_back(&e->listeners, &lst->node);
 	/* After the claim, so that no connection can slip in between; what the kernel owned meanwhile is asked for by input_unknown. */
@@ -221,7 +227,10 @@ static int decide_listen_locked(struct engine *e, int kfd, const struct candidat
 		}
 	}
 	if (err) {
-		snprintf(why, sizeof why, "claiming the port failed (errno %d)", -err);
+		if (err == -EADDRINUSE)
+			snprintf(why, sizeof why, "another process has a claim to the port");
+		else
+			snprintf(why, sizeof why, "claiming the port failed (errno %d)", -err);
 		note_listen_fallback(&addr, port, why);
 		return SOCK_KERNEL; /* a second listen(2) of the kernel socket does no harm */
 	}
@@ -366,4 +375,5 @@ void listener_release(struct engine *e, struct sock *l)
 	classifier_del_listener(e->classifier, classifier_name(l), lst->port);
 	list_unlink(&lst->node);
 	lst->claimed = false;
+	claim_drop(e, lst);
 }

@@ -2,8 +2,10 @@ noinst_LIBRARIES += src/libsocket.a
 src_libsocket_a_CPPFLAGS = $(AM_CPPFLAGS) -DFINESSE_VERSION='"$(PACKAGE_VERSION)"'
 src_libsocket_a_SOURCES = \
 	src/socket/admit.c \
+	src/socket/claim.c \
 	src/socket/conn.c \
 	src/socket/connect.c \
+	src/socket/control.c \
 	src/socket/dest.c \
 	src/socket/engine.c \
 	src/socket/engine.h \

@@ -13,13 +13,15 @@ unsigned service_fds(struct drive *d, struct pollfd *out, unsigned max)
 {
 	struct engine *e = engine_of(d);
 	out[0] = (struct pollfd){.fd = e->stat_fd, .events = POLLIN};
-	return 1 + fork_poll_fds(e, out + 1, max - 1);
+	(void)max; /* at least 2 */
+	return 1 + control_fds(e, out + 1);
 }
 
 void service_run(struct drive *d, const struct pollfd *fds, unsigned n)
 {
 	struct engine *e = engine_of(d);
-	fork_serve(e, fds + 1, n - 1);
+	if (n > 1 && fds[1].revents)
+		control_serve(e);
 	if (fds[0].revents)
 		stat_serve(e, e->stat_fd);
 	fork_tell_shim(e);

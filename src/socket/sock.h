@@ -132,6 +132,8 @@ void engine_fork_child(void);
 /* The shim's: the engine made `s` a kernel socket by itself (a fork child asked for it), `kernel_fd` is it and stays the engine's: dup it over every fd of `s`,
    which is dead already. Called from the engine's helper thread, no lock held. NULL: nobody asked. */
 extern void (*engine_on_handed_over)(struct sock *s, int kernel_fd);
+/* A verb said -EBADF: did the engine make `s` a kernel socket by itself? A duplicate of it (close-on-exec), or -EBADF. */
+int sock_handed_over(struct sock *s);
 /* In a child: is this socket the parent's, so that the shim must call sock_adopt before its first use? */
 bool sock_is_inherited(const struct sock *s);
 /* The child's first use of an inherited socket: connection → a kernel fd handed over by the parent (returned; dup2 it over the fd); listener → the

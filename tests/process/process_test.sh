@@ -25,7 +25,7 @@ stop() {
 	done
 	wait $pid 2>/dev/null
 	# What a ring holds goes a little later than its process.
-	wait_until 10 sh -c "! nsenter --net=/proc/$SERVER_NS/ns/net ss -Htan 'sport = :8000' state listening | grep -q ."
+	wait_until 10 sh -c "! nsenter --net=/proc/$SERVER_NS/ns/net ss -Hltn 'sport = :8000' | grep -q ."
 }
 
 accepted_by_engine() {
@@ -43,6 +43,56 @@ for how in clone number clone3 posix_spawn system popen; do
 	fi
 	stop
 done
+
+# More children than any set of descriptors would hold.
+start number
+right=$(in_client "$server" ask_many $SERVER_IP 8000 150)
+if [ "$right" = 150 ]; then pass "150 children at once: all answered"; else fail "150 children at once: $right answered"; fi
+stop
+
+# One port, one engine: the process that listened is gone before the others first accept.
+accepted_by_engines() {
+	in_server "$FINESSE_BUILD_DIR/finesse" stat --json | grep -o '"connections_accepted": *[0-9]*' | tr -dc '0-9\n' | awk '{ n += $1 } END { print n + 0 }'
+}
+
+# The first process is gone: who connects while it goes may be reset.
+start_daemon() {
+	start "$1"
+	wait $pid
+}
+
+start_daemon daemon
+right=$(in_client "$server" ask $SERVER_IP 8000 20)
+engine=$(accepted_by_engines)
+# The first may have come before the claim.
+if [ "$right" = 20 ] && [ "$engine" -ge 19 ]; then pass "daemon: 20 of 20, $engine by the engine"; else fail "daemon: $right of 20, $engine by the engine"; fi
+stop
+
+start_daemon prefork_daemon
+right=$(in_client "$server" ask $SERVER_IP 8000 40)
+two=$(in_client timeout 20 "$server" ask_many $SERVER_IP 8000 2)
+if [ "$right $two" = "40 2" ]; then
+	pass "two workers of a daemon: 40 of 40, and two at once"
+else
+	fail "two workers of a daemon: $right of 40, $two of two at once"
+fi
+stop
+
+GO=$scratch/go
+export GO
+start_daemon reloaded
+first=$(in_client "$server" ask $SERVER_IP 8000 5)
+engine=$(accepted_by_engines)
+touch "$GO"
+sleep 0.3
+then=$(in_client "$server" ask $SERVER_IP 8000 40)
+two=$(in_client timeout 20 "$server" ask_many $SERVER_IP 8000 2)
+if [ "$first $then $two" = "5 40 2" ] && [ "$engine" -ge 4 ]; then
+	pass "a second worker comes later: $engine by the engine, then 40 of 40, and two at once"
+else
+	fail "a second worker comes later: $first of 5, $engine by the engine, then $then of 40, $two of two at once"
+fi
+stop
 
 # Sockets that are used by io_uring are the kernel's, and the reason is told.
 for how in uring uring_accept_libc uring_raw; do

@@ -8,9 +8,12 @@
  *                                                       by a system call that nobody sees
  *                          like_libuv                   by libc's calls, beside rings as libuv makes them
  *                          other_net                    as like_libuv; before, a thread with a network namespace of its own listens and connects
+ *                          daemon, prefork_daemon       by one process, by two: forked from one that listened and has ended since
+ *                          reloaded                     as daemon; after the first client another process accepts from the listener, too
  *                          exec, fork_exec, passed      by this program (probe), after the client reset it
  *   server probe FD      tells on stderr what is found on FD
  *   server ask IP PORT N     a client: N connections, three words each; prints how many were answered
+ *   server ask_many IP PORT N    … all of them open at once
  *   server reset IP PORT     a client that connects, and resets once the server has accepted (it sends a byte)
  */
 #include <arpa/inet.h>
@@ -299,6 +302,47 @@ static void serve_plainly(const char *how, int port)
 	}
 }
 
+/* ---- by processes that inherited the listener ---- */
+
+static void serve_one(int c)
+{
+	char b[100];
+	for (ssize_t n; (n = read(c, b, sizeof b)) > 0 && write(c, b, n) == n;)
+		;
+	close(c);
+}
+
+static void worker(int l)
+{
+	for (;;) {
+		int c = accept(l, NULL, NULL);
+		if (c >= 0)
+			serve_one(c);
+	}
+}
+
+static void serve_as_daemon(const char *how, int port)
+{
+	int l = listen_on(port), ended[2];
+	char byte;
+	if (pipe(ended))
+		exit(8);
+	if (fork())
+		_exit(0);
+	setsid();
+	close(ended[1]);
+	read(ended[0], &byte, 1); /* until the first process has ended */
+	if (is(how, "prefork_daemon") && fork() == 0)
+		worker(l);
+	if (is(how, "reloaded")) {
+		if (fork() == 0)
+			worker(l);
+		for (int i = 0; i < 1000 && access(getenv("GO"), F_OK); i++) /* the test says when */
+			usleep(20000);
+	}
+	worker(l);
+}
+
 static void serve(const char *how, int port)
 {
 	int l = listen_on(port);
@@ -360,6 +404,19 @@ static int ask(const char *ip, int port, int n)
 	return right != n;
 }
 
+/* Each is asked only when the last is connected. */
+static int ask_many(const char *ip, int port, int n)
+{
+	int right = 0, *fds = calloc(n, sizeof *fds);
+	char answer[4];
+	for (int i = 0; i < n; i++)
+		fds[i] = connect_to(ip, port);
+	for (int i = n - 1; i >= 0; i--)
+		right += fds[i] >= 0 && write(fds[i], "ping", 4) == 4 && recv(fds[i], answer, 4, MSG_WAITALL) == 4 && !memcmp(answer, "ping", 4);
+	printf("%d\n", right);
+	return right != n;
+}
+
 static int reset(const char *ip, int port)
 {
 	struct linger at_once = {.l_onoff = 1};
@@ -378,12 +435,16 @@ int main(int argc, char **argv)
 		return probe(atoi(argv[2]));
 	if (argc == 5 && is(argv[1], "ask"))
 		return ask(argv[2], atoi(argv[3]), atoi(argv[4]));
+	if (argc == 5 && is(argv[1], "ask_many"))
+		return ask_many(argv[2], atoi(argv[3]), atoi(argv[4]));
 	if (argc == 4 && is(argv[1], "reset"))
 		return reset(argv[2], atoi(argv[3]));
 	if (argc == 3 && strncmp(argv[1], "uring", 5) == 0)
 		serve_uring(argv[1], atoi(argv[2]));
 	if (argc == 3 && (is(argv[1], "like_libuv") || is(argv[1], "other_net")))
 		serve_plainly(argv[1], atoi(argv[2]));
+	if (argc == 3 && (is(argv[1], "daemon") || is(argv[1], "prefork_daemon") || is(argv[1], "reloaded")))
+		serve_as_daemon(argv[1], atoi(argv[2]));
 	if (argc == 3)
 		serve(argv[1], atoi(argv[2]));
 	return 64;

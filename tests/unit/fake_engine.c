@@ -479,6 +479,11 @@ int sock_handover(struct sock *s)
 	return s->listener ? 0 : sys_fcntl(s->hidden, F_DUPFD_CLOEXEC, 0);
 }
 
+int sock_handed_over(struct sock *s)
+{
+	return -EBADF;
+}
+
 int sock_end(struct sock *s)
 {
 	return -EBADF; /* a handover of the fake's never fails */
