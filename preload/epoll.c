@@ -1,18 +1,11 @@
 /*
- * epoll. The kernel's epoll stays and keeps the kernel's fds; engine sockets are in the epset that
- * hangs on its file.
- *
- * A wait goes to the epset while that has a member, else to the kernel. A thread in the kernel's
- * wait when the first member comes is kicked (registrations.c): it counts itself in kernel_waiters
- * *before* it looks whether the epset is empty, and the adder looks at the count *after* adding, so
- * one of the two sees the other. The kick's event is taken out of every result here.
+ * epoll. The kernel's epoll stays and keeps the kernel's fds; what the engine reports is src/ready's. These wrappers find the files, and let the kernel
+ * judge arguments: what is wrong with them, and in which order, is its word.
  */
 #include "shim.h"
-#include "registrations.h"
 #include "waits.h"
 
 #include <limits.h>
-#include <string.h>
 
 #include "base/fd.h"
 
@@ -32,48 +25,88 @@ int wrap_epoll_create1(int flags)
 	return fd;
 }
 
+/* ---- epoll_ctl ---- */
+
+/* The epoll at epfd, with a reference. -errno: it is none. */
+static int epoll_file(int epfd, struct file **out)
+{
+	for (int attempt = 0; attempt < 2; attempt++) {
+		struct file *f = fdtable_get(epfd);
+		if (f) {
+			*out = f;
+			if (f->kind == FILE_EPOLL)
+				return 0;
+			file_put(f);
+			return -EINVAL;
+		}
+		/* One that we did not see being made (inherited over exec). */
+		int r = fd_is_internal(epfd) ? -EBADF : epset_probe(epfd);
+		if (r < 0)
+			return r;
+		file_note_epoll(epfd);
+		struct file *made = fdtable_peek(epfd);
+		if (made && made->kind == FILE_EPOLL)
+			epset_note_kernel(&made->epset); /* it may have anything in it */
+	}
+	return -ENOMEM;
+}
+
+/* Of an fd that we follow. As Linux: the event is read first, whatever else is wrong. */
+static int file_ctl(int epfd, int op, int fd, struct file *f, struct epoll_event *event)
+{
+	struct file *epoll;
+	struct epoll_event ev = {0};
+	if (op != EPOLL_CTL_DEL) {
+		if (sys_epoll_ctl(-1, EPOLL_CTL_ADD, -1, event) == -EFAULT)
+			return -EFAULT;
+		ev = *event;
+	}
+	int r = epoll_file(epfd, &epoll);
+	if (r < 0)
+		return r;
+	struct sock *s = f->kind == FILE_SOCK ? f->sock : NULL;
+	r = epset_ctl(&epoll->epset, op, fd, &f->registrations, s, &ev);
+	if (r == 0 && !s && f->kind == FILE_SOCK) /* another thread decided it meanwhile */
+		registrations_to_engine(&f->registrations, f->sock);
+	file_put(epoll);
+	return r;
+}
+
+/* The kernel's own; the set must know that there is something in the kernel's epoll. */
+static int kernel_ctl(int epfd, int op, int fd, struct epoll_event *event)
+{
+	struct file *epoll;
+	int r = REAL(epoll_ctl)(epfd, op, fd, event);
+	if (r == 0 && op == EPOLL_CTL_ADD && (epoll = fdtable_get(epfd))) {
+		if (epoll->kind == FILE_EPOLL)
+			epset_note_kernel(&epoll->epset);
+		file_put(epoll);
+	}
+	return r;
+}
+
 int wrap_epoll_ctl(int epfd, int op, int fd, struct epoll_event *event)
 {
 	struct file *f;
 	if (!shim_on())
 		return REAL(epoll_ctl)(epfd, op, fd, event);
-	VIA_ENGINE(fd, registration_ctl(epfd, op, fd, c.file, event));
+	VIA_ENGINE(fd, file_ctl(epfd, op, fd, c.file, event));
 	if (fd_is_internal(fd))
 		return edge(-EBADF);
 	epoll_note_polled(fd);
 	f = fdtable_peek(fd);
 	if (!f || f->kind == FILE_EPOLL || !(f = fdtable_get(fd)))
-		return REAL(epoll_ctl)(epfd, op, fd, event);
-	int r = registration_ctl(epfd, op, fd, f, event);
+		return kernel_ctl(epfd, op, fd, event);
+	if (f->kind == FILE_EPOLL || f->kind == FILE_KERNEL) {
+		file_put(f);
+		return kernel_ctl(epfd, op, fd, event);
+	}
+	int r = file_ctl(epfd, op, fd, f, event);
 	file_put(f);
 	return edge(r);
 }
 
-static bool has_engine_sockets(struct file *epoll)
-{
-	struct epset *e = epoll->epset;
-	return e && !epset_empty(e);
-}
-
-/* Our own event, if it is among these, goes. */
-static int filter_kick(struct epoll_event *events, int n, bool *kicked)
-{
-	*kicked = false;
-	for (int i = 0; i < n; i++)
-		if (events[i].data.ptr == &epoll_kick_mark) {
-			memmove(&events[i], &events[i + 1], (n - i - 1) * sizeof *events);
-			*kicked = true;
-			return n - 1;
-		}
-	return n;
-}
-
-struct wait {
-	struct epoll_event *events;
-	int max;
-	const struct timespec *timeout;
-	const sigset_t *mask;
-};
+/* ---- epoll_wait ---- */
 
 /* For the kernel's milliseconds, rounded up: never early. */
 static int timeout_ms(const struct timespec *ts)
@@ -86,67 +119,51 @@ static int timeout_ms(const struct timespec *ts)
 	return ms > INT_MAX ? INT_MAX : (int)ms;
 }
 
-static int kernel_wait(int epfd, const struct wait *w)
+static int kernel_wait(int epfd, struct epoll_event *events, int max, const struct timespec *timeout,
+		       const sigset_t *mask)
 {
 	int r;
-	if (w->timeout && w->timeout->tv_nsec % 1000000)
-		r = REAL(epoll_pwait2)(epfd, w->events, w->max, w->timeout, w->mask);
+	if (timeout && timeout->tv_nsec % 1000000)
+		r = REAL(epoll_pwait2)(epfd, events, max, timeout, mask);
 	else
-		r = REAL(epoll_pwait)(epfd, w->events, w->max, timeout_ms(w->timeout), w->mask);
+		r = REAL(epoll_pwait)(epfd, events, max, timeout_ms(timeout), mask);
 	return r < 0 ? -errno : r;
 }
 
-static int wait_once(int epfd, struct file *epoll, const struct wait *w)
+/* In a fork's child: sockets of the set that the parent's engine serves become the kernel's, for both. */
+static void adopt_members(struct epset *set)
 {
-	if (has_engine_sockets(epoll))
-		return epset_wait(epoll->epset, w->events, w->max, w->timeout, w->mask);
-	epoll->kernel_waiters++;
-	int r = has_engine_sockets(epoll)
-		    ? epset_wait(epoll->epset, w->events, w->max, w->timeout, w->mask)
-		    : kernel_wait(epfd, w);
-	epoll->kernel_waiters--;
-	return r;
-}
-
-static int64_t now_ns(void)
-{
-	struct timespec ts;
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return ts.tv_sec * 1000000000LL + ts.tv_nsec;
-}
-
-static int wait_any(int epfd, struct file *epoll, struct wait w)
-{
-	struct timespec left;
-	bool bounded = w.timeout && (w.timeout->tv_sec || w.timeout->tv_nsec);
-	int64_t end =
-	    bounded ? now_ns() + w.timeout->tv_sec * 1000000000LL + w.timeout->tv_nsec : 0;
-	for (;;) {
-		bool kicked;
-		int r = filter_kick(w.events, wait_once(epfd, epoll, &w), &kicked);
-		if (epoll->kicked)
-			epoll_unkick(epoll);
-		if (r != 0 || !kicked)
-			return r;
-		if (bounded) {
-			int64_t ns = end - now_ns();
-			left = ns > 0 ? (struct timespec){ns / 1000000000, ns % 1000000000}
-				      : (struct timespec){0, 0};
-			w.timeout = &left;
-		}
+	struct list *at, *before = NULL;
+	while ((at = epset_inherited(set)) && at != before) {
+		struct file *of = container_of(at, struct file, registrations);
+		struct file *f = fdtable_get(of->fd);
+		if (f == of)
+			file_handover(f, "used by two processes");
+		if (f)
+			file_put(f);
+		before = at;
 	}
 }
 
-/* True: *result is the answer. */
-static bool epoll_wait_ours(int epfd, struct wait w, int *result)
+struct wait_call {
+	struct epoll_event *events;
+	int max;
+	const struct timespec *timeout;
+	const sigset_t *mask;
+};
+
+/* True: *result is the answer. What is no epoll of ours, or has wrong arguments, is the kernel's to answer. */
+static bool epoll_wait_ours(int epfd, const struct wait_call *w, int *result)
 {
 	struct file *f;
-	if (!shim_on() || !(f = fdtable_peek(epfd)) || f->kind != FILE_EPOLL || w.max <= 0 ||
-	    w.max > INT_MAX / (int)sizeof *w.events || !(f = fdtable_get(epfd)))
+	if (!shim_on() || !(f = fdtable_peek(epfd)) || f->kind != FILE_EPOLL || w->max <= 0 ||
+	    w->max > INT_MAX / (int)sizeof *w->events || !timespec_valid(w->timeout) || !(f = fdtable_get(epfd)))
 		return false;
 	bool ours = f->kind == FILE_EPOLL;
+	if (ours && shim_in_child)
+		adopt_members(&f->epset);
 	if (ours)
-		*result = edge(wait_any(epfd, f, w));
+		*result = edge(epset_wait(&f->epset, epfd, w->events, w->max, w->timeout, w->mask, kernel_wait));
 	file_put(f);
 	return ours;
 }
@@ -154,26 +171,26 @@ static bool epoll_wait_ours(int epfd, struct wait w, int *result)
 int wrap_epoll_wait(int epfd, struct epoll_event *events, int max, int timeout)
 {
 	struct timespec ts;
-	struct wait w = {events, max, timespec_from_ms(timeout, &ts), NULL};
+	struct wait_call w = {events, max, timespec_from_ms(timeout, &ts), NULL};
 	int r;
-	return epoll_wait_ours(epfd, w, &r) ? r : REAL(epoll_wait)(epfd, events, max, timeout);
+	return epoll_wait_ours(epfd, &w, &r) ? r : REAL(epoll_wait)(epfd, events, max, timeout);
 }
 
 int wrap_epoll_pwait(int epfd, struct epoll_event *events, int max, int timeout,
 		     const sigset_t *mask)
 {
 	struct timespec ts;
-	struct wait w = {events, max, timespec_from_ms(timeout, &ts), mask};
+	struct wait_call w = {events, max, timespec_from_ms(timeout, &ts), mask};
 	int r;
-	return epoll_wait_ours(epfd, w, &r) ? r
-					    : REAL(epoll_pwait)(epfd, events, max, timeout, mask);
+	return epoll_wait_ours(epfd, &w, &r) ? r
+					     : REAL(epoll_pwait)(epfd, events, max, timeout, mask);
 }
 
 int wrap_epoll_pwait2(int epfd, struct epoll_event *events, int max, const struct timespec *timeout,
 		      const sigset_t *mask)
 {
-	struct wait w = {events, max, timeout, mask};
+	struct wait_call w = {events, max, timeout, mask};
 	int r;
-	return epoll_wait_ours(epfd, w, &r) ? r
-					    : REAL(epoll_pwait2)(epfd, events, max, timeout, mask);
+	return epoll_wait_ours(epfd, &w, &r) ? r
+					     : REAL(epoll_pwait2)(epfd, events, max, timeout, mask);
 }

@@ -82,14 +82,14 @@ struct file *file_new(enum file_kind kind)
 		f = pool;
 		pool = f->next_free;
 		f->candidate = (struct candidate){0};
-		f->listener = f->nested = f->kicked = false;
+		f->listener = false;
 		f->numbers = 0;
 		f->fd = f->parked_fd = -1;
 		f->sock = NULL;
 		list_init(&f->registrations);
-		f->epset = NULL;
 		f->busy = false;
-		f->kernel_waiters = 0;
+		if (kind == FILE_EPOLL)
+			epset_init(&f->epset, -1);
 		f->kind = kind;
 		f->refs = 1; /* last: from here on fdtable_get may take it */
 	}
@@ -219,7 +219,6 @@ void fdtable_forget_calls(void)
 			if (f->kind == FILE_FREE || f->numbers == 0)
 				continue;
 			f->refs = f->numbers;
-			f->kernel_waiters = 0;
 			f->busy = false;
 		}
 }

@@ -3,8 +3,8 @@
  *
  * A `struct file` is what the kernel calls an open file description: dup'ed numbers share one, and
  * calls in progress hold a reference, so that a close in one thread never pulls a socket from under
- * another. Readers take no lock. Writers hold the table's lock, which is also the lock of
- * everything else in preload/ that has one (epoll registrations, fork).
+ * another. Readers take no lock. Writers hold the table's lock, for a few instructions and system
+ * calls: never over a turn of the engine, so the engine's lock is not taken under it, but by fork.
  */
 #ifndef FINESSE_PRELOAD_FDTABLE_H
 #define FINESSE_PRELOAD_FDTABLE_H
@@ -15,10 +15,10 @@
 #include <stdint.h>
 
 #include "base/list.h"
+#include "ready/ready.h"
 #include "socket/options.h"
 
 struct sock;
-struct epset;
 
 enum file_kind {
 	FILE_FREE,      /* in the pool */
@@ -39,11 +39,8 @@ struct file {
 	int parked_fd; /* the fd that stays open for calls in progress after the last close, or -1
 			*/
 	struct sock *sock;         /* FILE_SOCK, FILE_KERNEL */
-	struct list registrations; /* lock: its own in epolls; of an epoll: those in it */
-	_Atomic(struct epset *) epset;
-	_Atomic uint32_t kernel_waiters; /* FILE_EPOLL: threads inside the kernel's epoll_wait */
-	_Atomic bool kicked; /* FILE_EPOLL: something readable was added to wake these */
-	_Atomic bool nested; /* FILE_EPOLL: is polled or in another epoll */
+	struct list registrations; /* engine's lock: in epolls */
+	struct epset epset;        /* FILE_EPOLL: the engine's part of it; see ready/ready.h */
 	struct file *next_free;
 };
 

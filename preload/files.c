@@ -4,13 +4,12 @@
  * Owns: the placeholder, one AF_UNIX socketpair per process whose first half has a full send
  * buffer. Dups of that half are the fds of accepted connections: the kernel gives the lowest free
  * number, EMFILE is right, fstat says socket, and nothing polls ready (DESIGN §5). The second half
- * is always readable; it serves to wake threads out of the kernel's epoll_wait. Order at a close:
- * the table forgets the number before the kernel frees it, or another thread could get the number
- * in between and lose its new entry. While a wait in another thread still uses the last number of
- * an epoll, a dup in the high range stays open for it.
+ * stays open, or the first would be at its end. Order at a close: the table forgets the number
+ * before the kernel frees it, or another thread could get the number in between and lose its new
+ * entry. While a wait in another thread still uses the last number of an epoll, a dup in the high
+ * range stays open for it.
  */
 #include "shim.h"
-#include "registrations.h"
 
 #include <fcntl.h>
 
@@ -19,7 +18,7 @@
 bool shim_in_child;
 _Atomic bool shim_has_sockets;
 
-static _Atomic int placeholder_fd = -1, readable_fd = -1;
+static _Atomic int placeholder_fd = -1;
 
 static int placeholder_make(void)
 {
@@ -31,7 +30,7 @@ static int placeholder_make(void)
 	sys_setsockopt(pair[0], SOL_SOCKET, SO_SNDBUF, &small, sizeof small);
 	while (sys_write(pair[0], &byte, 1) == 1)
 		;
-	readable_fd = fd_move_high(pair[1]);
+	fd_move_high(pair[1]); /* stays open: without it the first half would be at its end */
 	placeholder_fd = fd_move_high(pair[0]);
 	return placeholder_fd < 0 ? placeholder_fd : 0;
 }
@@ -46,12 +45,6 @@ static int placeholder_get(void)
 		r = placeholder_make();
 	fdtable_unlock();
 	return r;
-}
-
-int files_readable_fd(void)
-{
-	int r = placeholder_fd < 0 ? placeholder_make() : 0; /* under the lock */
-	return r < 0 ? r : readable_fd;
 }
 
 static void file_install(int fd, struct file *f)
@@ -115,7 +108,10 @@ void files_touched(void)
 
 void file_note_epoll(int fd)
 {
-	file_install(fd, file_new(FILE_EPOLL));
+	struct file *f = file_new(FILE_EPOLL);
+	if (f)
+		f->epset.epfd = fd;
+	file_install(fd, f);
 }
 
 /* ---- numbers ---- */
@@ -123,8 +119,8 @@ void file_note_epoll(int fd)
 /* An epset uses the kernel's epoll by its number. */
 static void tell_kernel_fd(struct file *f, int fd)
 {
-	if (f->kind == FILE_EPOLL && f->epset)
-		epset_set_epfd(f->epset, fd);
+	if (f->kind == FILE_EPOLL)
+		epset_set_epfd(&f->epset, fd);
 }
 
 /* The number loses its file, which is returned with the number's reference; NULL: nothing was
@@ -134,9 +130,10 @@ static struct file *number_take(int fd)
 	struct file *f = fdtable_swap(fd, NULL, NULL);
 	if (!f)
 		return NULL;
+	registrations_number_lost(&f->registrations, fd);
 	if (f->numbers > 0) {
 		tell_kernel_fd(f, f->fd);
-	} else if (f->kind == FILE_EPOLL && f->epset && f->refs > 1) {
+	} else if (f->kind == FILE_EPOLL && f->refs > 1) {
 		f->parked_fd = fd_copy_high(fd);
 		tell_kernel_fd(f, f->parked_fd);
 	}
@@ -160,6 +157,7 @@ int fd_created_slow(int fd)
 	struct file *f = fdtable_swap(fd, NULL, NULL);
 	if (f) {
 		tell_kernel_fd(f, f->numbers > 0 ? f->fd : -1);
+		registrations_number_lost(&f->registrations, fd);
 		file_put(f);
 	}
 	errno = saved;
@@ -194,11 +192,11 @@ int file_duped(int fd, int to)
 int file_release(struct file *f)
 {
 	int r = 0;
-	registrations_drop(f);
+	registrations_drop(&f->registrations);
 	if (f->sock)
 		r = sock_close(f->sock);
-	if (f->epset)
-		epset_free(f->epset);
+	if (f->kind == FILE_EPOLL)
+		epset_free(&f->epset);
 	fd_close(f->parked_fd);
 	file_free(f);
 	return r;
@@ -242,8 +240,8 @@ static void candidate_becomes(struct file *f, struct sock *s, int fd, bool liste
 	f->fd = fd;
 	f->listener = listener;
 	f->kind = FILE_SOCK;
-	registrations_to_epset(f);
 	fdtable_unlock();
+	registrations_to_engine(&f->registrations, s);
 }
 
 void file_forget_candidate(int fd)
@@ -260,6 +258,15 @@ void file_forget_candidate(int fd)
 	file_put(f);
 }
 
+/* It is in an epoll by a number that was closed since: the kernel will go on reporting it there. */
+static bool must_stay(struct file *f)
+{
+	if (!registrations_are_stuck(&f->registrations))
+		return false;
+	engine_note_fallback("a socket", "registered in an epoll under a number that was closed since");
+	return true;
+}
+
 int file_listen(int fd, int backlog)
 {
 	bool being_decided;
@@ -268,7 +275,7 @@ int file_listen(int fd, int backlog)
 	if (!f)
 		return being_decided ? -EINVAL : SOCK_KERNEL;
 	uring_in_use(false); /* sees to it that the engine refuses */
-	int r = sock_decide_listen(fd, &f->candidate, backlog, &s);
+	int r = must_stay(f) ? SOCK_KERNEL : sock_decide_listen(fd, &f->candidate, backlog, &s);
 	if (r == 0)
 		candidate_becomes(f, s, fd, true);
 	candidate_done(f);
@@ -286,12 +293,17 @@ int file_connect(int fd, const struct sockaddr *addr, socklen_t len, int *result
 		return being_decided ? -EALREADY : SOCK_KERNEL;
 	uring_in_use(true);
 	bool nonblock = sys_fcntl(fd, F_GETFL, 0) & O_NONBLOCK;
-	registrations_suspend(f);
+	if (must_stay(f)) {
+		candidate_done(f);
+		file_forget_candidate(fd);
+		return SOCK_KERNEL;
+	}
+	registrations_suspend(&f->registrations);
 	int r = sock_decide_connect(fd, &f->candidate, addr, len, nonblock, &s, result);
 	if (r == 0 && s)
 		candidate_becomes(f, s, fd, false);
 	else
-		registrations_resume(f);
+		registrations_resume(&f->registrations);
 	candidate_done(f);
 	return r;
 }

@@ -8,7 +8,6 @@
  * the same way at its first use.
  */
 #include "shim.h"
-#include "registrations.h"
 
 #include <fcntl.h>
 #include <sched.h>
@@ -49,7 +48,7 @@ static int handover_listener(struct file *f, bool inherited)
 	if (inherited)
 		return r; /* adopted: it goes on as a listener of this process */
 	kernel_fd_set_nonblock(fd, nonblock);
-	registrations_to_kernel(f, true);
+	registrations_to_kernel(&f->registrations, fd);
 	numbers_forget(f);
 	return 0;
 }
@@ -58,7 +57,7 @@ static void connection_is_at(struct file *f, int kfd)
 {
 	kernel_fd_set_nonblock(kfd, sock_get_nonblock(f->sock));
 	numbers_to_kernel(f, kfd);
-	registrations_to_kernel(f, false);
+	registrations_to_kernel(&f->registrations, f->fd);
 	numbers_forget(f);
 }
 

@@ -17,8 +17,6 @@ preload_libshim_a_SOURCES = \
 	preload/poll.c \
 	preload/process.c \
 	preload/real.c \
-	preload/registrations.c \
-	preload/registrations.h \
 	preload/select.c \
 	preload/shim.h \
 	preload/signals.c \

@@ -3,9 +3,12 @@
 #include "shim.h"
 #include "waits.h"
 
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+
+#include "base/fd.h"
 
 static void mixed_free(struct mixed *m)
 {
@@ -45,6 +48,9 @@ int mixed_begin(struct mixed *m, unsigned n)
 void mixed_set(struct mixed *m, unsigned i, int fd, short events)
 {
 	struct call c;
+	if (fd_is_internal(fd))
+		fd = INT_MAX; /* open nowhere */
+	epoll_note_polled(fd);
 	m->fds[i] = (struct sock_pollfd){.fd = fd, .events = events};
 	if (call_begin(&c, fd)) {
 		call_keep(&c);
@@ -70,15 +76,10 @@ struct timespec *timespec_from_ms(int ms, struct timespec *out)
 void epoll_note_polled(int fd)
 {
 	struct file *f = fdtable_peek(fd);
-	if (!f || f->kind != FILE_EPOLL || f->nested || !(f = fdtable_get(fd)))
+	if (!f || f->kind != FILE_EPOLL || f->epset.polled || !(f = fdtable_get(fd)))
 		return;
-	if (f->kind == FILE_EPOLL) {
-		fdtable_lock();
-		f->nested = true;
-		if (f->epset)
-			epset_pollable(f->epset);
-		fdtable_unlock();
-	}
+	if (f->kind == FILE_EPOLL)
+		epset_note_polled(&f->epset);
 	file_put(f);
 }
 
@@ -86,7 +87,7 @@ bool is_engine_fd(int fd)
 {
 	struct file *f = fdtable_peek(fd);
 	if (__builtin_expect(!f, 1))
-		return false;
+		return fd_is_internal(fd); /* which must look closed */
 	if (f->kind == FILE_EPOLL)
 		epoll_note_polled(fd);
 	return f->kind == FILE_SOCK;

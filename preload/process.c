@@ -24,7 +24,7 @@ void fork_before(void)
 {
 	fdtable_lock();
 	files_touched(); /* from now on the other process may set options on what we share */
-	engine_fork_prepare();
+	engine_fork_prepare(); /* takes the engine's lock, which epoll registrations are under, too */
 }
 
 void fork_after_in_child(void)
@@ -32,6 +32,7 @@ void fork_after_in_child(void)
 	fdtable_forget_calls();
 	shim_in_child = true;
 	engine_fork_child();
+	ready_after_fork();
 	shim_exit_forget();
 	fdtable_unlock();
 }

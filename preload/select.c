@@ -13,6 +13,7 @@
 #include "base/fd.h"
 #include "base/sys.h"
 
+#include <fcntl.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/time.h>
@@ -23,6 +24,7 @@
 #define SELECT_EX  POLLPRI
 
 #define NS_PER_S   1000000000L
+#define TABLE_SIZE_FIRST 64 /* NR_OPEN_DEFAULT */
 #define WORD_BITS  (8 * (int)sizeof(unsigned long))
 
 /* Sets may be larger than fd_set (FD_SETSIZE): they are arrays of words. */
@@ -47,12 +49,12 @@ static void set_add(fd_set *set, int fd)
 	((unsigned long *)set)[fd / WORD_BITS] |= 1UL << (fd % WORD_BITS);
 }
 
-/* How many fds are in any of the three sets; *engine: one of them is ours. */
+/* How many fds are in any of the three sets; *engine: one of them is ours; *internal: one is none of the program's. */
 static unsigned select_count(int n, const fd_set *in, const fd_set *out, const fd_set *ex,
-			     bool *engine)
+			     bool *engine, bool *internal)
 {
 	unsigned count = 0;
-	*engine = false;
+	*engine = *internal = false;
 	for (int word = 0; word * WORD_BITS < n; word++) {
 		unsigned long bits = set_word(in, word) | set_word(out, word) | set_word(ex, word);
 		while (bits) {
@@ -62,6 +64,7 @@ static unsigned select_count(int n, const fd_set *in, const fd_set *out, const f
 				break;
 			count++;
 			*engine |= is_engine_fd(fd);
+			*internal |= fd_is_internal(fd);
 		}
 	}
 	return count;
@@ -248,20 +251,62 @@ static int engine_select(int n, unsigned count, fd_set *in, fd_set *out, fd_set 
 	return r;
 }
 
-static bool select_is_ours(int n, fd_set *in, fd_set *out, fd_set *ex, unsigned *count)
+/*
+ * Linux looks at no more fds than the process's table has room for, and is silent about those beyond. Internal fds made the table larger than the program
+ * would have it: this is the size that it would have, or had when it was smallest.
+ */
+static int table_size(void)
 {
-	bool engine = false;
-	if (!shim_on() || n <= 0)
+	int size = TABLE_SIZE_FIRST;
+	for (int fd = FD_SETSIZE - 1; fd >= size; fd--)
+		if (!fd_is_internal(fd) && sys_fcntl(fd, F_GETFD, 0) >= 0)
+			while (fd >= size)
+				size *= 2;
+	return size;
+}
+
+static bool select_is_ours(int *n, fd_set *in, fd_set *out, fd_set *ex, unsigned *count)
+{
+	bool engine, internal;
+	if (!shim_on() || *n <= 0)
 		return false;
-	*count = select_count(n, in, out, ex, &engine);
+	*count = select_count(*n, in, out, ex, &engine, &internal);
+	if (internal) {
+		int size = table_size();
+		*n = *n > size ? size : *n;
+		*count = select_count(*n, in, out, ex, &engine, &internal);
+	}
 	return engine;
+}
+
+/* -EBADF was the answer for `n`: of fds that Linux would not have looked at? Then *n is how far it would. */
+static bool select_looked_too_far(int *n)
+{
+	int size = shim_on() ? table_size() : *n;
+	if (*n <= size)
+		return false;
+	*n = size;
+	return true;
+}
+
+/* Through poll; -EBADF as Linux. */
+static int select_ours(int n, unsigned count, fd_set *in, fd_set *out, fd_set *ex, const struct span *span, const sigset_t *mask)
+{
+	int r = engine_select(n, count, in, out, ex, span, mask);
+	bool engine, internal;
+	if (r != -EBADF || !select_looked_too_far(&n))
+		return r;
+	count = select_count(n, in, out, ex, &engine, &internal);
+	return engine_select(n, count, in, out, ex, span, mask);
 }
 
 int wrap_select(int n, fd_set *in, fd_set *out, fd_set *ex, struct timeval *timeout)
 {
 	unsigned count;
-	if (!select_is_ours(n, in, out, ex, &count))
-		return REAL(select)(n, in, out, ex, timeout);
+	if (!select_is_ours(&n, in, out, ex, &count)) {
+		int r = REAL(select)(n, in, out, ex, timeout);
+		return r < 0 && errno == EBADF && select_looked_too_far(&n) ? REAL(select)(n, in, out, ex, timeout) : r;
+	}
 	if (timeout && (timeout->tv_sec < 0 || timeout->tv_usec < 0))
 		return edge(-EINVAL);
 	struct timespec total, left;
@@ -270,7 +315,7 @@ int wrap_select(int n, fd_set *in, fd_set *out, fd_set *ex, struct timeval *time
 					  timeout->tv_usec % 1000000 * 1000};
 	struct span span;
 	span_begin(&span, timeout ? &total : NULL);
-	int r = engine_select(n, count, in, out, ex, &span, NULL);
+	int r = select_ours(n, count, in, out, ex, &span, NULL);
 	if (span_left(&span, &left)) /* Linux's select leaves it there */
 		*timeout = (struct timeval){left.tv_sec, left.tv_nsec / 1000};
 	return edge(r);
@@ -280,11 +325,13 @@ int wrap_pselect(int n, fd_set *in, fd_set *out, fd_set *ex, const struct timesp
 		 const sigset_t *mask)
 {
 	unsigned count;
-	if (!select_is_ours(n, in, out, ex, &count))
-		return REAL(pselect)(n, in, out, ex, timeout, mask);
+	if (!select_is_ours(&n, in, out, ex, &count)) {
+		int r = REAL(pselect)(n, in, out, ex, timeout, mask);
+		return r < 0 && errno == EBADF && select_looked_too_far(&n) ? REAL(pselect)(n, in, out, ex, timeout, mask) : r;
+	}
 	if (!timespec_valid(timeout))
 		return edge(-EINVAL);
 	struct span span;
 	span_begin(&span, timeout);
-	return edge(engine_select(n, count, in, out, ex, &span, mask));
+	return edge(select_ours(n, count, in, out, ex, &span, mask));
 }

@@ -2,6 +2,7 @@
 #ifndef FINESSE_PRELOAD_WAITS_H
 #define FINESSE_PRELOAD_WAITS_H
 
+#include "ready/ready.h"
 #include "socket/sock.h"
 
 #include <time.h>

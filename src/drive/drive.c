@@ -22,8 +22,12 @@ void drive_lock(struct drive *d)
 	pthread_mutex_lock(&d->lock);
 }
 
+void (*drive_before_unlock)(void);
+
 void drive_unlock(struct drive *d)
 {
+	if (drive_before_unlock)
+		drive_before_unlock();
 	assert(!d->up || sched_is_sound(&d->sched));
 	pthread_mutex_unlock(&d->lock);
 	engine_leave();

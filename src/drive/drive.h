@@ -103,6 +103,8 @@ void drive_init(struct drive *d, struct pool *pool);
 void drive_came_up(struct drive *d);
 void drive_lock(struct drive *d);
 void drive_unlock(struct drive *d);
+/* src/ready's: epolls that others watch show what a verb changed. NULL: there are none. */
+extern void (*drive_before_unlock)(void);
 /* The usual bracket of a verb: lock and a turn's beginning; its end and unlock. */
 void drive_enter(struct drive *d);
 void drive_leave(struct drive *d);

@@ -1,369 +1,431 @@
 /*
- * epoll over engine sockets: what the kernel's epoll is for the kernel's fds, this is for ours, behind the same epfd.
+ * Epoll sets: registrations of engine sockets, and of sockets that may become the engine's.
  *
- * An item is one registration (fd, socket, events). Readiness events of the socket put it on the ready list; epset_wait evaluates the items there
- * against the socket's mask: level-triggered items stay while they are ready, edge-triggered ones leave when reported, one-shot ones are
- * disabled. The kernel's own epoll keeps the kernel's fds, and the kernel queues of our listeners; it is asked when nothing of ours is ready,
- * and every so often when there is.
+ * Why: the kernel's epoll cannot see an engine socket. The kernel's epoll stays behind the same number and keeps the kernel's fds; the sockets that
+ * are the engine's have an item here, and epset_wait (epwait.c) merges the two.
+ *
+ * Owns: the items. An item is one registration, named as the kernel names it by epoll, file and number, and it has one reporter. While a socket is
+ * undecided, that is the kernel's epoll, where it is registered as well. Deciding makes it the engine's, for a listener too (queue.c has its
+ * clients in the kernel's queue); handover makes it the kernel's again, and the item ends.
+ * Events: the socket's notify puts the item on the ready list. There it is looked at by a wait, which tells the socket's mask of that moment, as
+ * Linux does: level-triggered items stay while they are ready, edge-triggered ones leave when told, one-shot ones are disabled.
+ * Lock: the engine's, for everything here.
  */
-#include "socket/engine.h"
+#include "ready/internal.h"
 
-#include "base/fd.h"
 #include "base/log.h"
 #include "base/sys.h"
 
 #include <errno.h>
 #include <string.h>
-#include <sys/eventfd.h>
 
-/* Waits that may find engine events before the kernel's epoll is looked at again. */
-#define KERNEL_STARVE_MAX 8
-#define EPOLL_INPUT_FLAGS (EPOLLET | EPOLLONESHOT | EPOLLEXCLUSIVE | EPOLLWAKEUP)
+#define EPOLL_FLAGS (EPOLLET | EPOLLONESHOT | EPOLLEXCLUSIVE | EPOLLWAKEUP)
+/* Linux: EPOLLEXCLUSIVE_OK_BITS */
+#define EXCLUSIVE_MAY (EPOLLIN | EPOLLOUT | EPOLLERR | EPOLLHUP | EPOLLWAKEUP | EPOLLET | EPOLLEXCLUSIVE)
 
-struct ep_item {
-	struct watch watch;
-	struct list ready; /* epset.ready, while it may be ready */
-	struct epset *set;
-	struct sock *sock;
-	int fd;
-	uint32_t events; /* as registered */
-	epoll_data_t data;
-	bool disabled; /* one-shot, fired */
-};
-
-struct epset {
-	int epfd;
-	struct ep_item **items; /* by fd */
-	unsigned n_slots, count;
-	struct list ready;
-	struct list waiters; /* watch.node: threads in epset_wait */
-	unsigned skipped_kernel; /* waits since the kernel's epoll was asked */
-	int poll_fd;             /* eventfd in the kernel's epoll while it is polled or nested, or -1 */
-	bool poll_fd_set;
-};
-
-int epset_new(int epfd, struct epset **out)
-{
-	engine_lock();
-	engine_init_tables(&engine);
-	struct epset *set = engine_alloc(sizeof *set);
-	engine_unlock();
-	if (!set)
-		return -ENOMEM;
-	set->epfd = epfd;
-	set->poll_fd = -1;
-	list_init(&set->ready);
-	list_init(&set->waiters);
-	*out = set;
-	return 0;
-}
+static struct list sets; /* epset.node */
 
 void epset_set_epfd(struct epset *set, int epfd)
 {
+	engine_lock();
 	set->epfd = epfd;
+	engine_unlock();
 }
 
-bool epset_empty(const struct epset *set)
+void epset_note_kernel(struct epset *set)
 {
-	return __atomic_load_n(&set->count, __ATOMIC_RELAXED) == 0;
+	__atomic_fetch_add(&set->n_kernel, 1, __ATOMIC_RELAXED);
 }
 
-static struct ep_item *item_find(struct epset *set, int fd)
-{
-	return fd >= 0 && (unsigned)fd < set->n_slots ? set->items[fd] : NULL;
-}
+/* ---- the ready list ---- */
 
-static int slots_grow(struct epset *set, int fd)
+void ready_push(struct epset *set, struct ep_item *it)
 {
-	unsigned n = set->n_slots ? set->n_slots : 64;
-	while (n <= (unsigned)fd)
-		n *= 2;
-	if (n == set->n_slots)
-		return 0;
-	struct ep_item **items = engine_alloc(n * sizeof *items);
-	if (!items)
-		return -ENOMEM;
-	if (set->items) {
-		memcpy(items, set->items, set->n_slots * sizeof *items);
-		engine_free(set->items, set->n_slots * sizeof *items);
-	}
-	set->items = items;
-	set->n_slots = n;
-	return 0;
-}
-
-static uint32_t item_mask(struct engine *e, const struct ep_item *it)
-{
-	if (it->disabled)
-		return 0;
-	return (uint16_t)sock_mask(e, it->sock) & ((it->events & ~EPOLL_INPUT_FLAGS) | EPOLLERR | EPOLLHUP);
-}
-
-/* Somebody polls the epfd itself: make it readable, or not, in the kernel's eyes. */
-static void poll_fd_update(struct epset *set)
-{
-	bool want = !list_empty(&set->ready);
-	uint64_t v = 1;
-	if (set->poll_fd < 0 || want == set->poll_fd_set)
+	if (!list_empty(&it->ready))
 		return;
-	if (want)
-		sys_write(set->poll_fd, &v, sizeof v);
-	else
-		sys_read(set->poll_fd, &v, sizeof v);
-	set->poll_fd_set = want;
+	list_push_back(&set->ready, &it->ready);
+	set->n_ready++;
 }
 
-static void item_becomes_ready(struct ep_item *it)
+void ready_remove(struct epset *set, struct ep_item *it)
 {
-	struct epset *set = it->set;
-	if (it->disabled)
-		return;
 	if (list_empty(&it->ready))
-		list_push_back(&set->ready, &it->ready);
-	poll_fd_update(set);
-	struct list *first = list_first(&set->waiters);
-	if (!first)
 		return;
-	struct watch *w = container_of(first, struct watch, node);
-	if (!w->waiter->signalled)
+	list_unlink(&it->ready);
+	set->n_ready--;
+}
+
+uint32_t item_mask(struct engine *e, struct ep_item *it)
+{
+	if (it->disabled || !it->sock)
+		return 0;
+	uint32_t mask = (uint16_t)sock_mask(e, it->sock);
+	if (!mask && it->kernel_queue && queue_is_ready(it))
+		mask = EPOLLIN | EPOLLRDNORM;
+	return mask & it->event.events & ~EPOLL_FLAGS;
+}
+
+/* The next event wakes another thread. False: all that wait were woken already. */
+static bool wake_one(struct epset *set)
+{
+	list_for_each (pos, tmp, &set->waiters) {
+		struct watch *w = container_of(pos, struct watch, node);
+		if (w->waiter->signalled)
+			continue;
 		waiter_wake(w->waiter);
-	list_unlink(first); /* the next event wakes another thread */
-	list_push_back(&set->waiters, first);
+		list_unlink(pos);
+		list_push_back(&set->waiters, pos);
+		return true;
+	}
+	return false;
+}
+
+void epset_wake_one(struct epset *set)
+{
+	wake_one(set);
+}
+
+/*
+ * Linux's ep_poll_callback. What woke the socket's watchers may be none of this item's business (notify_events; 0: it concerns all). Of the exclusive
+ * items of a socket, one whose epoll has somebody waiting takes the event away from those behind it.
+ */
+void item_event(struct ep_item *it)
+{
+	struct sock *s = it->sock;
+	bool exclusive = it->event.events & EPOLLEXCLUSIVE;
+	if (s->notify_events && !(s->notify_events & it->event.events))
+		return;
+	if ((exclusive && s->exclusive_told == s->ready_seq) || !item_mask(&engine, it))
+		return;
+	ready_push(it->set, it);
+	mark_event(it->set);
+	if (wake_one(it->set) && exclusive)
+		s->exclusive_told = s->ready_seq;
 }
 
 static void item_notify(struct watch *w, struct sock *s)
 {
-	struct ep_item *it = container_of(w, struct ep_item, watch);
-	if (item_mask(&engine, it))
-		item_becomes_ready(it);
 	(void)s;
+	item_event(container_of(w, struct ep_item, watch));
+}
+
+/* ---- items ---- */
+
+static struct ep_item *item_find(struct epset *set, struct list *file, int fd)
+{
+	list_for_each (pos, tmp, file) {
+		struct ep_item *it = container_of(pos, struct ep_item, in_file);
+		if (it->set == set && it->fd == fd)
+			return it;
+	}
+	return NULL;
+}
+
+static struct ep_item *item_new(struct epset *set, struct list *file, int fd, const struct epoll_event *ev)
+{
+	struct ep_item *it = engine_alloc(sizeof *it);
+	if (!it)
+		return NULL;
+	it->set = set;
+	it->file = file;
+	it->fd = fd;
+	it->event = *ev;
+	it->event.events |= EPOLLERR | EPOLLHUP;
+	list_init(&it->ready);
+	list_init(&it->listener_node);
+	watch_init(&it->watch, NULL);
+	it->watch.notify = item_notify;
+	list_push_back(&set->items, &it->in_set);
+	list_push_back(file, &it->in_file);
+	if (!sets.next)
+		list_init(&sets);
+	if (list_empty(&set->node))
+		list_push_back(&sets, &set->node);
+	return it;
+}
+
+static void set_count(unsigned *count, int by)
+{
+	__atomic_fetch_add(count, by, __ATOMIC_SEQ_CST);
+}
+
+/* From now on the engine reports it. */
+static void item_to_engine(struct ep_item *it, struct sock *s)
+{
+	struct epset *set = it->set;
+	it->sock = s;
+	watch_add(&it->watch, s);
+	set_count(&set->n_engine, 1);
+	if (sock_is_listener(s)) {
+		set->n_listeners++;
+		queues_add(it);
+	}
+	if (item_mask(&engine, it)) {
+		ready_push(set, it);
+		mark_event(set);
+		wake_one(set);
+	}
+	queue_show(it);
+	mark_kick(set);
+}
+
+static void item_leaves_engine(struct ep_item *it)
+{
+	if (!it->sock)
+		return;
+	watch_remove(&it->watch);
+	ready_remove(it->set, it);
+	if (!list_empty(&it->listener_node)) {
+		list_unlink(&it->listener_node);
+		it->set->n_listeners--;
+	}
+	it->sock = NULL;
+	queue_show(it);
+	set_count(&it->set->n_engine, -1);
+	mark_update(it->set);
 }
 
 static void item_free(struct ep_item *it)
 {
-	struct epset *set = it->set;
-	watch_remove(&it->watch);
-	list_unlink(&it->ready);
-	set->items[it->fd] = NULL;
-	set->count--;
+	item_leaves_engine(it);
+	list_unlink(&it->in_set);
+	list_unlink(&it->in_file);
 	engine_free(it, sizeof *it);
-	poll_fd_update(set);
 }
 
-static int item_add(struct engine *e, struct epset *set, int fd, struct sock *s, const struct epoll_event *ev)
+/* ---- epoll_ctl ---- */
+
+static int item_add(struct epset *set, int fd, struct list *file, struct sock *s, struct epoll_event *ev)
 {
-	if (item_find(set, fd))
-		return -EEXIST;
-	int err = slots_grow(set, fd);
-	struct ep_item *it = err ? NULL : engine_alloc(sizeof *it);
+	struct ep_item *it = item_new(set, file, fd, ev);
+	int err = 0;
 	if (!it)
 		return -ENOMEM;
-	it->set = set;
-	it->sock = s;
-	it->fd = fd;
-	it->events = ev->events;
-	it->data = ev->data;
-	list_init(&it->ready);
-	watch_init(&it->watch, NULL);
-	it->watch.notify = item_notify;
-	watch_add(&it->watch, s);
-	set->items[fd] = it;
-	set->count++;
-	if (item_mask(e, it))
-		item_becomes_ready(it);
-	return 0;
-}
-
-static int item_modify(struct engine *e, struct ep_item *it, const struct epoll_event *ev)
-{
-	if ((it->events | ev->events) & EPOLLEXCLUSIVE)
-		return -EINVAL; /* epoll_ctl(2) */
-	it->events = ev->events;
-	it->data = ev->data;
-	it->disabled = false;
-	if (item_mask(e, it))
-		item_becomes_ready(it);
-	else
-		list_unlink(&it->ready);
-	return 0;
-}
-
-/* A listener is registered in the kernel's epoll, too: for who comes by another way. */
-static int mirror_listener(struct epset *set, int op, int fd, struct sock *s, struct epoll_event *ev)
-{
-	if (s->kind != SOCK_KIND_LISTENER)
+	if (s) {
+		item_to_engine(it, s);
 		return 0;
-	int err = sys_epoll_ctl(set->epfd, op, fd, ev);
-	if (op == EPOLL_CTL_ADD && err == -EEXIST) /* it was there before it became ours */
-		err = sys_epoll_ctl(set->epfd, EPOLL_CTL_MOD, fd, ev);
-	if (op == EPOLL_CTL_DEL && err == -ENOENT)
-		err = 0;
+	}
+	err = sys_epoll_ctl(set->epfd, EPOLL_CTL_ADD, fd, ev);
+	if (err) {
+		item_free(it);
+		return err;
+	}
+	it->in_kernel = true;
+	epset_note_kernel(set);
+	return 0;
+}
+
+static int item_modify(struct ep_item *it, struct epoll_event *ev)
+{
+	struct epset *set = it->set;
+	if (it->event.events & EPOLLEXCLUSIVE)
+		return -EINVAL;
+	int err = it->in_kernel ? sys_epoll_ctl(set->epfd, EPOLL_CTL_MOD, it->fd, ev) : 0;
+	if (err)
+		return err;
+	it->event = *ev;
+	it->event.events |= EPOLLERR | EPOLLHUP;
+	it->disabled = false;
+	if (item_mask(&engine, it) && list_empty(&it->ready)) {
+		ready_push(set, it);
+		mark_event(set);
+		wake_one(set);
+	}
+	queue_show(it);
+	mark_update(set); /* what was ready may not be any more */
+	return 0;
+}
+
+static int item_delete(struct ep_item *it)
+{
+	int err = it->in_kernel ? sys_epoll_ctl(it->set->epfd, EPOLL_CTL_DEL, it->fd, NULL) : 0;
+	item_free(it);
 	return err;
 }
 
-int epset_ctl(struct epset *set, int op, int fd, struct sock *s, struct epoll_event *ev)
+static int ctl_locked(struct epset *set, int op, int fd, struct list *file, struct sock *s, struct epoll_event *ev)
 {
-	struct engine *e = &engine;
-	int r;
-	turn_enter();
-	struct ep_item *it = item_find(set, fd);
-	if (it && it->sock != s) { /* the number was used anew */
-		item_free(it);
-		it = NULL;
+	struct ep_item *it = item_find(set, file, fd);
+	if (it)
+		it->number_gone = false;
+	switch (op) {
+	case EPOLL_CTL_ADD:
+		return it ? -EEXIST : item_add(set, fd, file, s, ev);
+	case EPOLL_CTL_MOD:
+		if (it)
+			return item_modify(it, ev);
+		break;
+	case EPOLL_CTL_DEL:
+		if (it)
+			return item_delete(it);
+		break;
+	default:
+		return -EINVAL;
 	}
-	if (op != EPOLL_CTL_ADD && !it)
-		r = -ENOENT;
-	else if (op == EPOLL_CTL_ADD)
-		r = item_add(e, set, fd, s, ev);
-	else if (op == EPOLL_CTL_MOD)
-		r = item_modify(e, it, ev);
-	else if (op == EPOLL_CTL_DEL) {
-		item_free(it);
-		r = 0;
-	} else
-		r = -EINVAL;
-	if (!r)
-		r = mirror_listener(set, op, fd, s, ev);
-	turn_leave();
+	/* The kernel may have one that we did not see being made. */
+	return s ? -ENOENT : sys_epoll_ctl(set->epfd, op, fd, ev);
+}
+
+int epset_ctl(struct epset *set, int op, int fd, struct list *file, struct sock *s, struct epoll_event *ev)
+{
+	if (op == EPOLL_CTL_MOD && (ev->events & EPOLLEXCLUSIVE))
+		return -EINVAL;
+	if (op == EPOLL_CTL_ADD && (ev->events & EPOLLEXCLUSIVE) && (ev->events & ~EXCLUSIVE_MAY))
+		return -EINVAL;
+	engine_lock();
+	engine_init_tables(&engine);
+	int r = ctl_locked(set, op, fd, file, s, ev);
+	engine_unlock();
 	return r;
 }
 
-int epset_forget(struct epset *set, int fd, struct sock *s, struct epoll_event *ev)
+/* ---- what happens to the file ---- */
+
+#define EACH_OF(file, it)                                                                                                                  \
+	list_for_each (pos_, tmp_, file)                                                                                                   \
+		for (struct ep_item *it = container_of(pos_, struct ep_item, in_file); it; it = NULL)
+
+bool registrations_are_stuck(struct list *file)
 {
-	int found = 0;
+	bool stuck = false;
+	if (list_empty(file))
+		return false;
 	engine_lock();
-	struct ep_item *it = item_find(set, fd);
-	if (it && it->sock == s) {
-		if (ev) {
-			ev->events = it->events;
-			ev->data = it->data;
-		}
-		item_free(it);
-		found = 1;
+	EACH_OF (file, it)
+		stuck |= it->in_kernel && it->number_gone;
+	engine_unlock();
+	return stuck;
+}
+
+static void kernel_forgets(struct ep_item *it)
+{
+	if (it->in_kernel)
+		sys_epoll_ctl(it->set->epfd, EPOLL_CTL_DEL, it->fd, NULL);
+	it->in_kernel = false;
+}
+
+void registrations_suspend(struct list *file)
+{
+	if (list_empty(file))
+		return;
+	engine_lock();
+	EACH_OF (file, it)
+		kernel_forgets(it);
+	engine_unlock();
+}
+
+static void kernel_gets(struct ep_item *it, int fd)
+{
+	struct epoll_event ev = it->event;
+	if (it->disabled)
+		ev.events &= EPOLL_FLAGS;
+	int err = sys_epoll_ctl(it->set->epfd, EPOLL_CTL_ADD, fd, &ev);
+	if (err)
+		log_error("ready", "fd %d lost its epoll registration (errno %d)", fd, -err);
+	it->in_kernel = !err;
+	epset_note_kernel(it->set);
+}
+
+void registrations_resume(struct list *file)
+{
+	if (list_empty(file))
+		return;
+	engine_lock();
+	EACH_OF (file, it)
+		if (!it->in_kernel)
+			kernel_gets(it, it->fd);
+	engine_unlock();
+}
+
+void registrations_to_engine(struct list *file, struct sock *s)
+{
+	if (list_empty(file))
+		return;
+	engine_lock();
+	EACH_OF (file, it) {
+		kernel_forgets(it);
+		if (!it->sock)
+			item_to_engine(it, s);
 	}
 	engine_unlock();
-	return found;
+}
+
+void registrations_to_kernel(struct list *file, int fd)
+{
+	if (list_empty(file))
+		return;
+	engine_lock();
+	EACH_OF (file, it) {
+		if (it->sock)
+			kernel_gets(it, it->number_gone ? fd : it->fd);
+		item_free(it);
+	}
+	engine_unlock();
+}
+
+void registrations_number_lost(struct list *file, int fd)
+{
+	if (list_empty(file))
+		return;
+	engine_lock();
+	EACH_OF (file, it) {
+		if (it->fd != fd)
+			continue;
+		it->number_gone = true;
+		queue_show(it); /* while it can be taken out */
+	}
+	engine_unlock();
+}
+
+void registrations_drop(struct list *file)
+{
+	if (list_empty(file))
+		return;
+	engine_lock();
+	EACH_OF (file, it)
+		item_free(it);
+	engine_unlock();
 }
 
 void epset_free(struct epset *set)
 {
 	engine_lock();
-	for (unsigned i = 0; i < set->n_slots; i++)
-		if (set->items[i])
-			item_free(set->items[i]);
-	fd_close(set->poll_fd);
-	if (set->items)
-		engine_free(set->items, set->n_slots * sizeof *set->items);
-	engine_free(set, sizeof *set);
+	list_for_each (pos, tmp, &set->items)
+		item_free(container_of(pos, struct ep_item, in_set));
+	mark_forget(set);
+	list_unlink(&set->node);
 	engine_unlock();
 }
 
-int epset_pollable(struct epset *set)
+/* ---- fork ---- */
+
+void ready_after_fork(void)
 {
-	int err = 0;
+	queues_after_fork();
+	if (!sets.next)
+		return;
+	list_for_each (pos, tmp, &sets) {
+		struct epset *set = container_of(pos, struct epset, node);
+		list_init(&set->waiters);
+		set->kernel_waiters = 0;
+		list_for_each (at, next, &set->items) {
+			struct ep_item *it = container_of(at, struct ep_item, in_set);
+			list_init(&it->watch.node); /* the sockets' lists were emptied: they named threads, too */
+			if (it->sock)
+				watch_add(&it->watch, it->sock);
+		}
+	}
+}
+
+struct list *epset_inherited(struct epset *set)
+{
+	struct list *file = NULL;
 	engine_lock();
-	if (set->poll_fd < 0) {
-		int fd = fd_move_high(sys_eventfd2(0, EFD_CLOEXEC | EFD_NONBLOCK));
-		struct epoll_event ev = {.events = EPOLLIN, .data.ptr = set};
-		err = fd < 0 ? fd : sys_epoll_ctl(set->epfd, EPOLL_CTL_ADD, fd, &ev);
-		if (err)
-			fd_close(fd);
-		else
-			set->poll_fd = fd;
-		poll_fd_update(set);
+	list_for_each (pos, tmp, &set->items) {
+		struct ep_item *it = container_of(pos, struct ep_item, in_set);
+		if (it->sock && it->sock->kind == SOCK_KIND_INHERITED)
+			file = it->file;
 	}
 	engine_unlock();
-	return err;
-}
-
-/* ---- waiting ---- */
-
-/* Reports what is ready of ours. Level-triggered items go to the list's end, so that all get their turn. */
-static int collect_ours(struct engine *e, struct epset *set, struct epoll_event *evs, int max)
-{
-	int n = 0;
-	struct list again;
-	list_init(&again);
-	for (struct list *pos; n < max && (pos = list_first(&set->ready));) {
-		struct ep_item *it = container_of(pos, struct ep_item, ready);
-		uint32_t mask = item_mask(e, it);
-		list_unlink(pos);
-		if (!mask)
-			continue;
-		evs[n].events = mask;
-		evs[n++].data = it->data;
-		if (it->events & EPOLLONESHOT)
-			it->disabled = true;
-		else if (!(it->events & EPOLLET))
-			list_push_back(&again, pos);
-	}
-	for (struct list *pos; (pos = list_first(&again));) {
-		list_unlink(pos);
-		list_push_back(&set->ready, pos);
-	}
-	poll_fd_update(set);
-	return n;
-}
-
-static bool reported(const struct epoll_event *evs, int n, const struct epoll_event *ev)
-{
-	for (int i = 0; i < n; i++)
-		if (evs[i].data.u64 == ev->data.u64)
-			return true;
-	return false;
-}
-
-/* The kernel's events behind ours; a listener that both report is told once, our own wake-up fd never. */
-static int collect_kernel(struct epset *set, struct epoll_event *evs, int ours, int max)
-{
-	set->skipped_kernel = 0;
-	int r = ours < max ? sys_epoll_pwait(set->epfd, evs + ours, max - ours, 0, NULL) : 0;
-	int n = ours;
-	for (int i = ours; i < ours + (r > 0 ? r : 0); i++) {
-		bool own = set->poll_fd >= 0 && evs[i].data.ptr == set;
-		if (!own && !reported(evs, ours, &evs[i]))
-			evs[n++] = evs[i];
-	}
-	return r < 0 && !ours ? r : n;
-}
-
-static int collect(struct engine *e, struct epset *set, struct epoll_event *evs, int max, bool ask_kernel)
-{
-	int n = collect_ours(e, set, evs, max);
-	if (n && !ask_kernel && ++set->skipped_kernel < KERNEL_STARVE_MAX)
-		return n;
-	return n || ask_kernel ? collect_kernel(set, evs, n, max) : 0;
-}
-
-static int wait_loop(struct engine *e, struct epset *set, struct epoll_event *evs, int max, const struct wait *wait, const sigset_t *mask)
-{
-	struct waiter *w = waiter_self();
-	int n = collect(e, set, evs, max, e->now >= wait->deadline);
-	if (n || e->now >= wait->deadline)
-		return n;
-	struct watch *me = waiter_watches(w, 1); /* the thread's: a handler may jump out of this call */
-	if (!me)
-		return -ENOMEM;
-	list_push_front(&set->waiters, &me->node); /* the last to come is warm */
-	int r = 0;
-	while (!n && !r) {
-		struct pollfd kernel = {.fd = set->epfd, .events = POLLIN};
-		r = engine_wait(e, w, &kernel, 1, wait, mask);
-		n = collect(e, set, evs, max, kernel.revents != 0);
-	}
-	waiter_free(w, me);
-	return n || r == -ETIMEDOUT ? n : r;
-}
-
-int epset_wait(struct epset *set, struct epoll_event *evs, int max, const struct timespec *timeout, const sigset_t *mask)
-{
-	struct wait wait;
-	if (max <= 0)
-		return -EINVAL;
-	turn_enter();
-	int r = wait_begin_timespec(&wait, &engine, timeout);
-	if (!r)
-		r = wait_loop(&engine, set, evs, max, &wait, mask);
-	turn_leave();
-	return r;
+	return file;
 }

@@ -1,5 +1,10 @@
-/* Readiness as poll(2) reports it, and poll over engine and kernel fds mixed. */
-#include "socket/engine.h"
+/*
+ * poll(2) over engine and kernel fds mixed.
+ *
+ * The engine's part is looked at in memory. Kernel fds, and the kernel's queues of listeners, are part of the wait's own system call, so that all of the set is
+ * waited for at once. Without a time to wait, both are looked at once.
+ */
+#include "ready/internal.h"
 
 #include "base/sys.h"
 
@@ -7,64 +12,6 @@
 #include <string.h>
 
 #define POLL_WATCHES_ON_STACK 32
-
-/* Linux's tcp_poll, clause by clause. */
-static short conn_mask(struct sock *s)
-{
-	struct tcp_conn *c = &s->tcp;
-	enum tcp_state state = tcp_state(c);
-	bool opening = state == TCPS_SYN_SENT || state == TCPS_SYN_RECEIVED;
-	bool done = state == TCPS_CLOSED || (state == TCPS_TIME_WAIT);
-	bool rcv_shut = s->shut_rd || done || tcp_peer_fin(c);
-	bool snd_shut = done || tcp_send_closed(c);
-	short mask = 0;
-	if (opening)
-		return tcp_error(c) ? POLLERR : 0;
-	if (rcv_shut && snd_shut)
-		mask |= POLLHUP;
-	if (rcv_shut)
-		mask |= POLLIN | POLLRDNORM | POLLRDHUP;
-	uint32_t readable = tcp_readable_bytes(c);
-	if (readable && readable >= (uint32_t)s->lowat)
-		mask |= POLLIN | POLLRDNORM;
-	if (snd_shut || tcp_is_writable(c))
-		mask |= POLLOUT | POLLWRNORM;
-	if (tcp_error(c))
-		mask |= POLLERR;
-	if (tcp_urgent_ready(c))
-		mask |= POLLPRI;
-	return mask;
-}
-
-short sock_mask(struct engine *e, struct sock *s)
-{
-	(void)e;
-	switch (s->kind) {
-	case SOCK_KIND_LISTENER:
-		return list_empty(&s->lst->accept_queue) ? 0 : POLLIN | POLLRDNORM;
-	case SOCK_KIND_CONN:
-		return conn_mask(s);
-	default:
-		return POLLNVAL;
-	}
-}
-
-static short kernel_queue_mask(const struct sock *l)
-{
-	struct pollfd p = {.fd = l->lst->kfd, .events = POLLIN};
-	struct timespec now = {0, 0};
-	return sys_ppoll(&p, 1, &now, NULL) > 0 ? POLLIN | POLLRDNORM : 0;
-}
-
-short sock_poll_mask(struct sock *s)
-{
-	turn_enter();
-	short mask = sock_mask(&engine, s);
-	if (s->kind == SOCK_KIND_LISTENER && !mask)
-		mask = kernel_queue_mask(s);
-	turn_leave();
-	return mask;
-}
 
 /* One poll(2) in progress: the kernel's part of the set, and a watch per engine socket. */
 struct poll_call {

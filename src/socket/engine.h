@@ -156,7 +156,9 @@ struct sock {
 	int kept_fd;         /* handed over, and kept for children that may still ask; or -1 */
 	struct fork_parent *parent; /* SOCK_KIND_INHERITED: whom to ask */
 	uint32_t id;         /* names it towards fork children */
-	uint32_t ready_seq;  /* counts readiness events: epoll's edges */
+	uint32_t ready_seq;      /* counts readiness events: epoll's edges */
+	uint32_t exclusive_told; /* the last one that an EPOLLEXCLUSIVE registration took */
+	uint32_t notify_events;  /* while sock_notify runs: which poll events it is about; 0: any */
 };
 
 /* TIME-WAIT, without a socket: time_wait.c. */
@@ -296,6 +298,8 @@ void input_frame(struct engine *e, const struct link_rx *rx);
 /* An answer to whom nothing is kept of; on behalf of the listener `l`, or of nobody (NULL). */
 void send_back(struct engine *e, const struct sock *l, const struct ip_input *in, const struct tcp_segment *seg);
 void sock_process_events(struct engine *e, struct sock *s);
+/* sock_notify that is about these poll events only. */
+void sock_notify_events(struct engine *e, struct sock *s, uint32_t poll_events);
 
 /* ---- dest.c ---- */
 struct dest *dest_get(struct engine *e, const struct ip_addr *laddr, const struct ip_addr *raddr); /* NULL: no memory */
@@ -399,7 +403,7 @@ int name_to_addr(const struct sockaddr *sa, socklen_t len, struct ip_addr *addr,
 void name_from_addr(int family, const struct ip_addr *addr, uint16_t port, struct sockaddr *out, socklen_t *len);
 int name_of_kernel(int kfd, struct ip_addr *addr, uint16_t *port, int *family);
 
-/* ---- ready.c ---- */
+/* ---- ready/mask.c ---- */
 short sock_mask(struct engine *e, struct sock *s); /* lock held; kernel queue of listeners not looked at */
 
 /* ---- waiting: drive/drive.h for this engine ---- */

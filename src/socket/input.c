@@ -184,6 +184,22 @@ void input_frame(struct engine *e, const struct link_rx *rx)
 		input_icmp(e, &in.icmp);
 }
 
+/* Linux's poll flags of the wake-up that an event is. 0: whoever watches looks at everything, as after a change of state. */
+static uint32_t poll_events_of(uint32_t ev)
+{
+	if (ev & ~(TCP_EV_READABLE | TCP_EV_WRITABLE | TCP_EV_URGENT))
+		return 0;
+	uint32_t in = ev & (TCP_EV_READABLE | TCP_EV_URGENT) ? POLLIN | POLLPRI | POLLRDNORM | POLLRDBAND : 0;
+	return in | (ev & TCP_EV_WRITABLE ? POLLOUT | POLLWRNORM | POLLWRBAND : 0);
+}
+
+void sock_notify_events(struct engine *e, struct sock *s, uint32_t poll_events)
+{
+	s->notify_events = poll_events;
+	sock_notify(e, s);
+	s->notify_events = 0;
+}
+
 void sock_process_events(struct engine *e, struct sock *s)
 {
 	uint32_t ev = tcp_take_events(&s->tcp);
@@ -202,5 +218,5 @@ void sock_process_events(struct engine *e, struct sock *s)
 		s->ending = true; /* once its last segment is out: turn_end */
 		sock_mark_dirty(e, s);
 	}
-	sock_notify(e, s);
+	sock_notify_events(e, s, poll_events_of(ev));
 }

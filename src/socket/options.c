@@ -441,11 +441,17 @@ static int at_most(int v, int most)
 	return v > most ? most : v;
 }
 
+/* Linux's SOCK_DONE. */
+static bool peer_has_ended(const struct sock *s, const struct tcp_status *st)
+{
+	return tcp_peer_fin(&s->tcp) || ((st->state == TCPS_CLOSED || st->state == TCPS_TIME_WAIT) && !st->reset);
+}
+
 /*
  * Half the buffer at most, or it could never be reached. Where autotuning decides the size, the kernel's and the engine's greatest buffers may differ:
  * the program is told the kernel's value.
  */
-static int set_lowat(const struct engine *e, struct sock *s, struct tcp_options *opt, int v)
+static int set_lowat(struct engine *e, struct sock *s, struct tcp_options *opt, int v)
 {
 	struct tcp_status st;
 	tcp_get_status(&s->tcp, &st);
@@ -454,10 +460,13 @@ static int set_lowat(const struct engine *e, struct sock *s, struct tcp_options 
 		v = INT32_MAX;
 	s->lowat = opt->rcvlowat_bytes = at_most(v ? v : 1, half);
 	s->lowat_told = at_most(v ? v : 1, opt->user_rcvbuf ? half : e->rcvlowat_max);
+	/* What is there may be enough now; and Linux wakes who watches a socket whose peer has ended. */
+	if ((int)st.readable_bytes >= s->lowat || peer_has_ended(s, &st))
+		sock_notify_events(e, s, POLLIN | POLLRDNORM);
 	return 0;
 }
 
-static int set_socket_number(const struct engine *e, struct sock *s, struct tcp_options *opt, unsigned index, int v)
+static int set_socket_number(struct engine *e, struct sock *s, struct tcp_options *opt, unsigned index, int v)
 {
 	switch (index) {
 	case OPTION_SO_KEEPALIVE:
@@ -596,7 +605,7 @@ static int set_congestion(struct tcp_options *opt, const char *val, socklen_t le
 	return 0;
 }
 
-static int set_own(const struct engine *e, struct sock *s, struct tcp_options *opt, unsigned index, const void *val, socklen_t len)
+static int set_own(struct engine *e, struct sock *s, struct tcp_options *opt, unsigned index, const void *val, socklen_t len)
 {
 	int v;
 	switch (index) {

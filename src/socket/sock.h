@@ -75,34 +75,6 @@ int sock_ioctl(struct sock *s, unsigned long request, void *arg); /* FIONREAD, F
 bool sock_get_nonblock(const struct sock *s);
 void sock_set_nonblock(struct sock *s, bool on);
 
-/* ---- waiting ---- */
-/* Readiness as poll(2) reports it (POLLIN, POLLOUT, POLLHUP, POLLERR, POLLRDHUP, POLLPRI), in memory. */
-short sock_poll_mask(struct sock *s);
-
-struct sock_pollfd { /* poll(2) over engine and kernel fds mixed */
-	struct sock *sock; /* NULL: kernel fd in `fd` */
-	int fd;            /* negative with sock NULL: ignored */
-	short events, revents;
-	bool exact; /* of an engine socket: only `events`, not POLLERR and POLLHUP always (select) */
-};
-/* Returns how many have revents, 0 at timeout, -EINTR, -ENOMEM, -EINVAL. timeout NULL: for ever. `mask` as ppoll. */
-int sock_poll(struct sock_pollfd *fds, unsigned n, const struct timespec *timeout, const sigset_t *mask);
-
-/* An epoll instance with at least one engine socket. `epfd` is the kernel's epoll, which keeps the kernel's fds. */
-struct epset;
-int epset_new(int epfd, struct epset **out);
-void epset_free(struct epset *e); /* its fd was closed */
-int epset_ctl(struct epset *e, int op, int fd, struct sock *s, struct epoll_event *ev); /* as epoll_ctl; of a listener the kernel's epoll gets the same for its kernel fd */
-/* `s` lost fd `fd` (closed, handed over): forget the registration. *ev gets the registration when there was one and 1 is returned. */
-int epset_forget(struct epset *e, int fd, struct sock *s, struct epoll_event *ev);
-int epset_wait(struct epset *e, struct epoll_event *evs, int max, const struct timespec *timeout, const sigset_t *mask);
-bool epset_empty(const struct epset *e);
-/* The kernel's epoll is now fd `epfd` of this process. */
-void epset_set_epfd(struct epset *e, int epfd);
-/* From now on the kernel's epoll fd itself is readable while the epset has something to report, because it is polled or nested in another
-   epoll: the engine adds a wake-up fd of its own to it (and hides that in epset_wait). 0 or -errno; again: 0. */
-int epset_pollable(struct epset *e);
-
 /* Is there an engine in this process? One load; false: every wrapper may go straight to the kernel. */
 bool engine_exists(void);
 

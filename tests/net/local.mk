@@ -59,3 +59,10 @@ tests_net_options_walk_LDADD =
 dist_check_SCRIPTS += tests/net/options_test.sh tests/net/options_wire_test.sh
 EXTRA_DIST += tests/net/options_differences tests/net/options_end.py tests/net/options_wire.py
 TESTS += tests/net/options_test.sh tests/net/options_wire_test.sh
+
+# readiness, step by step
+check_PROGRAMS += tests/net/ready_steps
+tests_net_ready_steps_SOURCES = tests/net/ready_steps.c
+tests_net_ready_steps_LDADD =
+dist_check_SCRIPTS += tests/net/ready_steps_test.sh
+TESTS += tests/net/ready_steps_test.sh

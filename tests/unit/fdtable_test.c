@@ -127,13 +127,13 @@ START_TEST(files_are_reused_clean)
 	struct file *f = put_at(7, FILE_SOCK);
 	f->sock = (struct sock *)f;
 	f->parked_fd = 5;
-	f->nested = f->kicked = true;
+	f->busy = true;
 	file_put(fdtable_swap(7, NULL, NULL));
 	struct file *again = put_at(8, FILE_CANDIDATE);
 	ck_assert_ptr_eq(again, f); /* the pool is a stack */
 	ck_assert_ptr_null(again->sock);
 	ck_assert_int_eq(again->parked_fd, -1);
-	ck_assert(!again->nested && !again->kicked && !again->busy);
+	ck_assert(!again->busy);
 	file_put(fdtable_swap(8, NULL, NULL));
 }
 END_TEST
@@ -156,12 +156,10 @@ START_TEST(a_fork_child_forgets_calls_of_others)
 {
 	struct file *f = put_at(7, FILE_SOCK);
 	fdtable_get(7); /* another thread is in recv */
-	f->kernel_waiters = 3;
 	fdtable_lock();
 	fdtable_forget_calls();
 	fdtable_unlock();
 	ck_assert_uint_eq(f->refs, 1);
-	ck_assert_uint_eq(f->kernel_waiters, 0);
 	ck_assert_int_eq(file_put(fdtable_swap(7, NULL, NULL)), -7);
 	ck_assert_int_eq(released, 1);
 }

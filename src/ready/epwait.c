@@ -1,0 +1,218 @@
+/*
+ * epoll_wait over the engine's sockets and the kernel's fds.
+ *
+ * A wait goes to the kernel while the set has no engine socket, and costs nothing then. A thread that sleeps there when the first one comes is woken by
+ * the mark: it counts itself in kernel_waiters *before* it looks whether there are engine sockets, and who adds one looks at the count
+ * *after* adding, so one of the two sees the other.
+ *
+ * Otherwise it looks at both, and blocks until either has something. Linux has one list of what is ready, and whoever did not fit comes before those that
+ * were told. There are two lists here: so when not all fits, the one that is asked first keeps its place for a round, and then it is the other's turn.
+ */
+#include "ready/internal.h"
+
+#include "base/sys.h"
+
+#include <errno.h>
+#include <string.h>
+
+#define NOT_ASKED 0
+/* How often the kernel's queues are looked at when no fd was left for watching them. */
+#define QUEUES_LOOK_US (10 * USEC_PER_MSEC)
+
+/* Tells what is ready of the engine's. Level-triggered items go to the list's end, so that all get their turn. */
+static int collect_engine(struct engine *e, struct epset *set, struct epoll_event *evs, int max)
+{
+	int n = 0;
+	struct list again;
+	list_init(&again);
+	for (struct list *pos; n < max && (pos = list_first(&set->ready));) {
+		struct ep_item *it = container_of(pos, struct ep_item, ready);
+		uint32_t mask = item_mask(e, it);
+		ready_remove(set, it);
+		if (!mask)
+			continue;
+		evs[n].events = mask;
+		evs[n++].data = it->event.data;
+		if (it->event.events & EPOLLONESHOT) {
+			it->disabled = true;
+			queue_show(it);
+		} else if (!(it->event.events & EPOLLET)) {
+			list_push_back(&again, pos);
+		}
+	}
+	for (struct list *pos; (pos = list_first(&again));) {
+		list_unlink(pos);
+		ready_push(set, container_of(pos, struct ep_item, ready));
+	}
+	return n;
+}
+
+/* The mark is ours alone, and what bears it. */
+static int drop_mark(struct epoll_event *evs, int n, bool *marked)
+{
+	int kept = 0;
+	for (int i = 0; i < n; i++) {
+		if (evs[i].data.ptr == &epset_mark)
+			*marked = true;
+		else
+			evs[kept++] = evs[i];
+	}
+	return n < 0 ? n : kept;
+}
+
+static int collect_kernel(struct epset *set, struct epoll_event *evs, int max)
+{
+	bool marked = false;
+	int n = drop_mark(evs, sys_epoll_pwait(set->epfd, evs, max, 0, NULL), &marked);
+	if (marked)
+		queues_shown(set);
+	return n;
+}
+
+/* `first` of `n` events are of the one that was asked first. */
+static void note_turn(struct epset *set, int first, int n, int max)
+{
+	unsigned round = set->kernel_first ? __atomic_load_n(&set->n_kernel, __ATOMIC_RELAXED) : set->n_ready;
+	if (n < max) { /* all were told */
+		set->kernel_first = false;
+		set->told = 0;
+	} else if (first < max) {
+		set->kernel_first = !set->kernel_first;
+		set->told = n - first;
+	} else if ((set->told += first) >= round) {
+		set->kernel_first = !set->kernel_first;
+		set->told = 0;
+	}
+}
+
+static int collect(struct engine *e, struct epset *set, struct epoll_event *evs, int max, bool ask_kernel)
+{
+	if (set->n_listeners)
+		queues_look(e);
+	if (!ask_kernel)
+		return collect_engine(e, set, evs, max);
+	int first = set->kernel_first ? collect_kernel(set, evs, max) : collect_engine(e, set, evs, max);
+	if (first < 0)
+		return first;
+	int second = 0;
+	if (first < max)
+		second = set->kernel_first ? collect_engine(e, set, evs + first, max - first) : collect_kernel(set, evs + first, max - first);
+	if (second < 0)
+		return first ? first : second;
+	note_turn(set, first, first + second, max);
+	return first + second;
+}
+
+/* What stays ready is the next thread's, as in Linux. */
+static void pass_on(struct epset *set)
+{
+	if (!list_empty(&set->ready))
+		epset_wake_one(set);
+}
+
+/* A wait that may be left by longjmp or cancellation: the wake-up that its thread may have got is the next one's. */
+struct left_wait {
+	struct undo undo;
+	struct epset *set;
+};
+
+static void left_wait_undo(struct undo *u)
+{
+	engine_lock();
+	pass_on(container_of(u, struct left_wait, undo)->set);
+	engine_unlock();
+}
+
+static bool kernel_may_have(const struct epset *set)
+{
+	return __atomic_load_n(&set->n_kernel, __ATOMIC_RELAXED) != 0;
+}
+
+static int wait_loop(struct engine *e, struct epset *set, struct epoll_event *evs, int max, const struct wait *wait, const sigset_t *mask)
+{
+	int n = collect(e, set, evs, max, kernel_may_have(set) || e->now >= wait->deadline);
+	if (n || e->now >= wait->deadline) {
+		pass_on(set);
+		return n;
+	}
+	struct waiter *w = waiter_self();
+	struct watch *me = waiter_watches(w, 1); /* the thread's: a handler may jump out of this call */
+	struct left_wait left = {.set = set};
+	if (!me)
+		return -ENOMEM;
+	list_push_front(&set->waiters, &me->node); /* the last to come is warm */
+	undo_push(&left.undo, left_wait_undo);
+	int r = 0;
+	while (!n && !r) {
+		struct pollfd kernel[2] = {{.fd = set->epfd, .events = POLLIN}, {.fd = queues_fd(), .events = POLLIN}};
+		struct wait slice = *wait;
+		if (set->n_listeners && queues_fd() < 0)
+			slice.deadline = min_time(wait->deadline, e->now + QUEUES_LOOK_US);
+		r = engine_wait(e, w, kernel, set->n_listeners ? 2 : 1, &slice, mask);
+		if (r == -ETIMEDOUT && e->now < wait->deadline)
+			r = 0;
+		n = collect(e, set, evs, max, kernel[0].revents != 0);
+	}
+	undo_pop(&left.undo);
+	waiter_free(w, me);
+	pass_on(set);
+	return n || r == -ETIMEDOUT ? n : r;
+}
+
+static int engine_side(struct epset *set, struct epoll_event *evs, int max, const struct timespec *timeout, const sigset_t *mask)
+{
+	struct wait wait;
+	turn_enter();
+	int r = wait_begin_timespec(&wait, &engine, timeout);
+	if (!r)
+		r = wait_loop(&engine, set, evs, max, &wait, mask);
+	turn_leave();
+	return r;
+}
+
+static void unmark(struct epset *set)
+{
+	engine_lock();
+	mark_update(set);
+	engine_unlock();
+}
+
+static int wait_once(struct epset *set, int epfd, struct epoll_event *evs, int max, const struct timespec *timeout, const sigset_t *mask,
+		     epset_kernel_wait *kernel_wait, bool *marked)
+{
+	if (epset_has_engine(set))
+		return engine_side(set, evs, max, timeout, mask);
+	__atomic_fetch_add(&set->kernel_waiters, 1, __ATOMIC_SEQ_CST);
+	bool engine_came = epset_has_engine(set);
+	int r = engine_came ? NOT_ASKED : drop_mark(evs, kernel_wait(epfd, evs, max, timeout, mask), marked);
+	__atomic_fetch_sub(&set->kernel_waiters, 1, __ATOMIC_SEQ_CST);
+	if (__atomic_load_n(&set->marked, __ATOMIC_RELAXED))
+		unmark(set);
+	return engine_came ? engine_side(set, evs, max, timeout, mask) : r;
+}
+
+static int64_t timespec_us(const struct timespec *ts)
+{
+	const int64_t ever_us = INT64_MAX / 4;
+	return ts->tv_sec > ever_us / USEC_PER_SEC ? ever_us : ts->tv_sec * USEC_PER_SEC + (ts->tv_nsec + NSEC_PER_USEC - 1) / NSEC_PER_USEC;
+}
+
+int epset_wait(struct epset *set, int epfd, struct epoll_event *evs, int max, const struct timespec *timeout, const sigset_t *mask,
+	       epset_kernel_wait *kernel_wait)
+{
+	bool bounded = timeout && (timeout->tv_sec || timeout->tv_nsec);
+	int64_t end = bounded ? clock_now_us() + timespec_us(timeout) : 0;
+	struct timespec left;
+	for (;;) {
+		bool marked = false;
+		int r = wait_once(set, epfd, evs, max, timeout, mask, kernel_wait, &marked);
+		if (r != 0 || !marked)
+			return r;
+		if (bounded) {
+			int64_t us = end - clock_now_us();
+			us = us > 0 ? us : 0;
+			left = (struct timespec){.tv_sec = us / USEC_PER_SEC, .tv_nsec = us % USEC_PER_SEC * NSEC_PER_USEC};
+			timeout = &left;
+		}
+	}
+}

@@ -1,0 +1,159 @@
+/*
+ * The kernel's queues of our listeners.
+ *
+ * A listener's clients arrive in two places: at the engine, and, by loopback or another interface, in the queue of the kernel's listening socket. An epoll
+ * of our own watches the kernel's queues, edge-triggered, and each edge becomes an event of the listener's items: so an item has one
+ * reporter, the engine, and a listener is told once, whatever other registrations have the same `data`.
+ * It is one per process, made with the first listener that is put into an epoll. Sockets are named by id there: a registration of a queue whose number was
+ * closed cannot be taken out, and its id is nobody's then.
+ *
+ * An epoll that is polled, or nested in another, must show a client in the kernel's queue before anybody of this process has looked. There the program's
+ * epoll gets the queue as well (queue_show), with the events and the number of the item, and with the mark's data, so that no wait tells it.
+ */
+#include "ready/internal.h"
+
+#include "base/fd.h"
+#include "base/log.h"
+#include "base/sys.h"
+
+#include <errno.h>
+
+#define QUEUE_EVENTS 16
+
+static int queues = -1;
+static struct list listeners; /* ep_item.listener_node */
+
+int queues_fd(void)
+{
+	return queues;
+}
+
+static void watch_queue(struct sock *s)
+{
+	struct epoll_event ev = {.events = EPOLLIN | EPOLLET, .data.u64 = s->id};
+	int err = sys_epoll_ctl(queues, EPOLL_CTL_ADD, s->lst->kfd, &ev);
+	if (err == -EEXIST) /* another registration's, or a listener's before this on the same fd */
+		err = sys_epoll_ctl(queues, EPOLL_CTL_MOD, s->lst->kfd, &ev);
+	if (err)
+		log_error("ready", "the kernel's queue of a listener cannot be watched (errno %d)", -err);
+}
+
+/* -1 again when there is no fd for it. */
+static void queues_make(void)
+{
+	if (queues >= 0 || !listeners.next || list_empty(&listeners))
+		return;
+	queues = fd_move_high(sys_epoll_create1(EPOLL_CLOEXEC));
+	if (queues < 0) {
+		queues = -1;
+		return;
+	}
+	list_for_each (pos, tmp, &listeners) {
+		struct ep_item *it = container_of(pos, struct ep_item, listener_node);
+		if (it->sock->lst)
+			watch_queue(it->sock);
+	}
+}
+
+void queues_add(struct ep_item *it)
+{
+	if (!listeners.next)
+		list_init(&listeners);
+	bool there = queues >= 0;
+	list_push_back(&listeners, &it->listener_node);
+	queues_make();
+	if (there)
+		watch_queue(it->sock);
+	it->kernel_queue = true; /* look, the first time */
+}
+
+bool queue_is_ready(struct ep_item *it)
+{
+	struct timespec now = {0, 0};
+	if (!it->kernel_queue || !it->sock->lst)
+		return false;
+	struct pollfd p = {.fd = it->sock->lst->kfd, .events = POLLIN};
+	it->kernel_queue = sys_ppoll(&p, 1, &now, NULL) > 0;
+	return it->kernel_queue;
+}
+
+static uint32_t shown_events(const struct ep_item *it)
+{
+	uint32_t in = it->event.events & (EPOLLIN | EPOLLRDNORM);
+	if (!it->set->polled || !it->sock || it->sock->kind != SOCK_KIND_LISTENER || it->disabled || it->number_gone || !in)
+		return 0;
+	return in | (it->event.events & EPOLLET);
+}
+
+void queue_show(struct ep_item *it)
+{
+	struct epoll_event ev = {.events = shown_events(it), .data.ptr = (void *)&epset_mark};
+	if (it->shown)
+		sys_epoll_ctl(it->set->epfd, EPOLL_CTL_DEL, it->fd, NULL);
+	it->shown = ev.events && sys_epoll_ctl(it->set->epfd, EPOLL_CTL_ADD, it->fd, &ev) == 0;
+}
+
+void queues_shown(struct epset *set)
+{
+	list_for_each (pos, tmp, &set->items) {
+		struct ep_item *it = container_of(pos, struct ep_item, in_set);
+		if (!it->shown)
+			continue;
+		it->kernel_queue = true;
+		if (!shown_events(it))
+			queue_show(it); /* it listens no more */
+		else if (!(it->event.events & EPOLLET) && item_mask(&engine, it))
+			ready_push(set, it);
+	}
+}
+
+static void arrived(uint64_t id)
+{
+	bool counted = false;
+	list_for_each (pos, tmp, &listeners) {
+		struct ep_item *it = container_of(pos, struct ep_item, listener_node);
+		if (it->sock->id != id)
+			continue;
+		if (!counted)
+			it->sock->ready_seq++; /* as sock_notify: one event */
+		counted = true;
+		it->kernel_queue = true;
+		item_event(it);
+	}
+}
+
+/* Without an epoll of our own each queue is looked at: it is then told as often as it is ready, as if level-triggered. */
+static void look_at_each(void)
+{
+	list_for_each (pos, tmp, &listeners) {
+		struct ep_item *it = container_of(pos, struct ep_item, listener_node);
+		it->kernel_queue = true;
+		if (queue_is_ready(it))
+			item_event(it);
+	}
+}
+
+void queues_look(struct engine *e)
+{
+	struct epoll_event evs[QUEUE_EVENTS];
+	(void)e;
+	if (!listeners.next || list_empty(&listeners))
+		return;
+	queues_make();
+	if (queues < 0) {
+		look_at_each();
+		return;
+	}
+	int n;
+	do {
+		n = sys_epoll_pwait(queues, evs, QUEUE_EVENTS, 0, NULL);
+		for (int i = 0; i < n; i++)
+			arrived(evs[i].data.u64);
+	} while (n == QUEUE_EVENTS);
+}
+
+void queues_after_fork(void)
+{
+	fd_close(queues); /* the epoll is the parent's */
+	queues = -1;
+}
