@@ -14,6 +14,8 @@
 #include <stdlib.h>
 #include <sys/sendfile.h>
 
+#include "base/user.h"
+
 #define COPY_BYTES     (128 * 1024)
 #define COPY_MAX_BYTES 0x7ffff000 /* of one call: Linux's MAX_RW_COUNT */
 
@@ -76,6 +78,8 @@ static ssize_t engine_sendfile(struct call *c, int in, off_t *offset, size_t n)
 		return flags;
 	if ((flags & O_ACCMODE) == O_WRONLY)
 		return -EBADF;
+	if (offset && !user_may_write(offset, sizeof *offset))
+		return -EFAULT;
 	long pos = offset ? *offset : sys_lseek(in, 0, SEEK_CUR);
 	if (pos < 0)
 		return pos == -ESPIPE || offset ? -EINVAL : pos;

@@ -8,6 +8,7 @@
 #include <limits.h>
 
 #include "base/fd.h"
+#include "base/user.h"
 
 int wrap_epoll_create(int size)
 {
@@ -90,6 +91,8 @@ int wrap_epoll_ctl(int epfd, int op, int fd, struct epoll_event *event)
 	struct file *f;
 	if (!shim_on())
 		return REAL(epoll_ctl)(epfd, op, fd, event);
+	if (op != EPOLL_CTL_DEL && !user_may_read(event, sizeof *event))
+		return edge(-EFAULT); /* before anything else, as in the kernel */
 	VIA_ENGINE(fd, file_ctl(epfd, op, fd, c.file, event));
 	if (fd_is_internal(fd))
 		return edge(-EBADF);
@@ -157,9 +160,15 @@ static bool epoll_wait_ours(int epfd, const struct wait_call *w, int *result)
 {
 	struct file *f;
 	if (!shim_on() || !(f = fdtable_peek(epfd)) || f->kind != FILE_EPOLL || w->max <= 0 ||
-	    w->max > INT_MAX / (int)sizeof *w->events || !timespec_valid(w->timeout) || !(f = fdtable_get(epfd)))
+	    w->max > INT_MAX / (int)sizeof *w->events || !user_may_read(w->timeout, w->timeout ? sizeof *w->timeout : 0) ||
+	    !timespec_valid(w->timeout) || !(f = fdtable_get(epfd)))
 		return false;
 	bool ours = f->kind == FILE_EPOLL;
+	if (ours && !user_may_write(w->events, sizeof *w->events)) {
+		file_put(f);
+		*result = edge(-EFAULT);
+		return true;
+	}
 	if (ours && shim_in_child)
 		adopt_members(&f->epset);
 	if (ours)

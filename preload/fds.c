@@ -4,8 +4,10 @@
 
 #include <fcntl.h>
 #include <linux/close_range.h>
+#include <linux/sockios.h>
 
 #include "base/fd.h"
+#include "base/user.h"
 
 /* ---- close ---- */
 
@@ -146,10 +148,15 @@ int wrap_fcntl(int fd, int cmd, ...)
  * queries …). */
 static int engine_ioctl(struct call *c, int fd, unsigned long request, void *arg)
 {
-	if (request == FIOASYNC && arg && *(int *)arg) {
+	if (request == FIOASYNC && user_may_read(arg, sizeof(int)) && *(int *)arg) {
 		int r = file_handover(c->file, "O_ASYNC");
 		return r < 0 ? r : -EBADF;
 	}
+	if (!c->file->listener && (request == FIONREAD || request == SIOCATMARK || request == SIOCOUTQ || request == SIOCOUTQNSD) &&
+	    !user_may_write(arg, sizeof(int)))
+		return -EFAULT;
+	if (request == FIONBIO && !user_may_read(arg, sizeof(int)))
+		return -EFAULT;
 	int r = sock_ioctl(c->sock, request, arg);
 	return r == -ENOTTY ? sys_ioctl(fd, request, arg) : r;
 }

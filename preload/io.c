@@ -11,6 +11,8 @@
 #include <string.h>
 #include <time.h>
 
+#include "base/user.h"
+
 static void raise_sigpipe(void)
 {
 	long tid = sys_call(SYS_gettid, 0, 0, 0, 0, 0, 0);
@@ -39,6 +41,66 @@ static ssize_t recv_buffer(struct call *c, void *buf, size_t n, int flags)
 	return sock_recvmsg(c->sock, &msg, flags);
 }
 
+/* ---- what the program hands in ---- */
+
+/* As the kernel's import_iovec: too long, a bad array, a negative length. */
+static int iov_check(const struct iovec *iov, size_t count)
+{
+	if (count > IOV_MAX)
+		return -EMSGSIZE;
+	if (!user_may_read(iov, count * sizeof *iov))
+		return -EFAULT;
+	for (size_t i = 0; i < count; i++)
+		if ((ssize_t)iov[i].iov_len < 0)
+			return -EINVAL;
+	return 0;
+}
+
+/* As readv, writev. */
+static int iov_check_vector(const struct iovec *iov, int count)
+{
+	return count < 0 || count > IOV_MAX ? -EINVAL : iov_check(iov, count);
+}
+
+static int msg_check(const struct msghdr *msg)
+{
+	return user_may_read(msg, sizeof *msg) ? iov_check(msg->msg_iov, msg->msg_iovlen) : -EFAULT;
+}
+
+/* The header after `h` within `msg`, or NULL: at the end, or where what is there cannot be right (the kernel says EINVAL then). */
+static struct cmsghdr *control_next(const struct msghdr *msg, struct cmsghdr *h)
+{
+	char *end = (char *)msg->msg_control + msg->msg_controllen;
+	char *at = h ? (char *)h + CMSG_ALIGN(h->cmsg_len) : msg->msg_control;
+	if (at + sizeof *h > end || ((struct cmsghdr *)at)->cmsg_len < sizeof *h ||
+	    ((struct cmsghdr *)at)->cmsg_len > (size_t)(end - at))
+		return NULL;
+	return (struct cmsghdr *)at;
+}
+
+/* Has it control data that can be looked at? */
+static bool has_control(const struct msghdr *msg)
+{
+	return user_may_read(msg, sizeof *msg) && msg->msg_controllen >= sizeof(struct cmsghdr) && msg->msg_controllen <= INT_MAX &&
+	       user_may_read(msg->msg_control, msg->msg_controllen);
+}
+
+/* A TCP socket knows no control data that it takes; what cannot be right is an error all the same. */
+static int control_check(const struct msghdr *msg)
+{
+	struct cmsghdr *h, *last = NULL;
+	if (!msg->msg_controllen)
+		return 0;
+	if (msg->msg_controllen > INT_MAX)
+		return -ENOBUFS;
+	if (!user_may_read(msg->msg_control, msg->msg_controllen))
+		return -EFAULT;
+	for (h = control_next(msg, NULL); h; h = control_next(msg, h))
+		last = h;
+	size_t used = last ? (char *)last + CMSG_ALIGN(last->cmsg_len) - (char *)msg->msg_control : 0;
+	return used + sizeof *h <= msg->msg_controllen ? -EINVAL : 0;
+}
+
 /* ---- in ---- */
 
 ssize_t wrap_read(int fd, void *buf, size_t n)
@@ -57,9 +119,8 @@ ssize_t wrap___read_chk(int fd, void *buf, size_t n, size_t room)
 static ssize_t engine_readv(struct call *c, const struct iovec *iov, int count)
 {
 	struct msghdr msg = {.msg_iov = (struct iovec *)iov, .msg_iovlen = count};
-	if (count < 0 || count > IOV_MAX)
-		return -EINVAL;
-	return sock_recvmsg(c->sock, &msg, 0);
+	int r = iov_check_vector(iov, count);
+	return r < 0 ? r : sock_recvmsg(c->sock, &msg, 0);
 }
 
 ssize_t wrap_readv(int fd, const struct iovec *iov, int count)
@@ -86,8 +147,11 @@ static ssize_t engine_recvfrom(struct call *c, void *buf, size_t n, int flags,
 			       const struct sockaddr *from, socklen_t *fromlen)
 {
 	ssize_t r = recv_buffer(c, buf, n, flags);
-	if (r >= 0 && from && fromlen)
-		*fromlen = 0;
+	if (r < 0 || !from)
+		return r;
+	if (!user_may_write(fromlen, sizeof *fromlen))
+		return -EFAULT;
+	*fromlen = 0;
 	return r;
 }
 
@@ -108,18 +172,28 @@ ssize_t wrap___recvfrom_chk(int fd, void *buf, size_t n, size_t room, int flags,
 
 static ssize_t engine_recvmsg(struct call *c, struct msghdr *msg, int flags)
 {
-	if (msg->msg_iovlen > IOV_MAX)
-		return -EMSGSIZE;
-	ssize_t r = sock_recvmsg(c->sock, msg, flags);
-	if (r >= 0 && msg->msg_name)
+	int err = msg_check(msg);
+	if (err < 0)
+		return err;
+	struct msghdr own = *msg;
+	ssize_t r = sock_recvmsg(c->sock, &own, flags);
+	if (r < 0)
+		return r;
+	if (!user_may_write(msg, sizeof *msg))
+		return -EFAULT;
+	if (msg->msg_name)
 		msg->msg_namelen = 0;
+	msg->msg_controllen = own.msg_controllen;
+	msg->msg_flags = own.msg_flags;
 	return r;
 }
 
 /* fds that came with the message are new numbers of this process. */
 static void fds_received(struct msghdr *msg)
 {
-	for (struct cmsghdr *m = CMSG_FIRSTHDR(msg); m; m = CMSG_NXTHDR(msg, m)) {
+	if (!has_control(msg))
+		return;
+	for (struct cmsghdr *m = control_next(msg, NULL); m; m = control_next(msg, m)) {
 		if (m->cmsg_level != SOL_SOCKET || m->cmsg_type != SCM_RIGHTS)
 			continue;
 		size_t count = (m->cmsg_len - CMSG_LEN(0)) / sizeof(int);
@@ -135,7 +209,7 @@ ssize_t wrap_recvmsg(int fd, struct msghdr *msg, int flags)
 {
 	VIA_ENGINE(fd, engine_recvmsg(&c, msg, flags));
 	ssize_t r = REAL(recvmsg)(fd, msg, flags);
-	if (r >= 0 && msg->msg_controllen && shim_on())
+	if (r >= 0 && shim_on())
 		fds_received(msg);
 	return r;
 }
@@ -150,6 +224,8 @@ static int engine_recvmmsg(struct call *c, struct mmsghdr *msgs, unsigned count,
 	if (count > IOV_MAX)
 		count = IOV_MAX;
 	if (timeout) {
+		if (!user_may_write(timeout, sizeof *timeout))
+			return -EFAULT;
 		if (timeout->tv_sec < 0 || timeout->tv_nsec < 0 || timeout->tv_nsec > 999999999)
 			return -EINVAL;
 		clock_gettime(CLOCK_MONOTONIC, &end);
@@ -157,6 +233,8 @@ static int engine_recvmmsg(struct call *c, struct mmsghdr *msgs, unsigned count,
 		end.tv_nsec += timeout->tv_nsec;
 	}
 	while (done < count) {
+		if (!user_may_write(&msgs[done], sizeof *msgs))
+			return done ? (int)done : -EFAULT;
 		ssize_t r = engine_recvmsg(c, &msgs[done].msg_hdr, flags & ~MSG_WAITFORONE);
 		if (r < 0)
 			return done ? (int)done : (int)r;
@@ -181,8 +259,7 @@ int wrap_recvmmsg(int fd, struct mmsghdr *msgs, unsigned count, int flags, struc
 	VIA_ENGINE(fd, engine_recvmmsg(&c, msgs, count, flags, timeout));
 	int r = REAL(recvmmsg)(fd, msgs, count, flags, timeout);
 	for (int i = 0; i < r && shim_on(); i++)
-		if (msgs[i].msg_hdr.msg_controllen)
-			fds_received(&msgs[i].msg_hdr);
+		fds_received(&msgs[i].msg_hdr);
 	return r;
 }
 
@@ -197,9 +274,8 @@ ssize_t wrap_write(int fd, const void *buf, size_t n)
 static ssize_t engine_writev(struct call *c, const struct iovec *iov, int count)
 {
 	struct msghdr msg = {.msg_iov = (struct iovec *)iov, .msg_iovlen = count};
-	if (count < 0 || count > IOV_MAX)
-		return -EINVAL;
-	return engine_send(c, &msg, 0);
+	int r = iov_check_vector(iov, count);
+	return r < 0 ? r : engine_send(c, &msg, 0);
 }
 
 ssize_t wrap_writev(int fd, const struct iovec *iov, int count)
@@ -231,14 +307,18 @@ ssize_t wrap_sendto(int fd, const void *buf, size_t n, int flags, const struct s
 
 static ssize_t engine_sendmsg(struct call *c, const struct msghdr *msg, int flags)
 {
-	return msg->msg_iovlen > IOV_MAX ? -EMSGSIZE : engine_send(c, msg, flags);
+	int r = msg_check(msg);
+	if (r >= 0)
+		r = control_check(msg);
+	return r < 0 ? r : engine_send(c, msg, flags);
 }
 
 /* Engine sockets among the fds that this message passes become kernel sockets. */
 static void hand_over_passed_fds(const struct msghdr *msg)
 {
-	struct msghdr *m = (struct msghdr *)msg;
-	for (struct cmsghdr *h = CMSG_FIRSTHDR(m); h; h = CMSG_NXTHDR(m, h)) {
+	if (!has_control(msg))
+		return;
+	for (struct cmsghdr *h = control_next(msg, NULL); h; h = control_next(msg, h)) {
 		if (h->cmsg_level != SOL_SOCKET || h->cmsg_type != SCM_RIGHTS)
 			continue;
 		size_t count = (h->cmsg_len - CMSG_LEN(0)) / sizeof(int);
@@ -254,7 +334,7 @@ ssize_t wrap_sendmsg(int fd, const struct msghdr *msg, int flags)
 {
 	VIA_ENGINE(fd, engine_sendmsg(&c, msg, flags));
 	note_fastopen(fd, flags);
-	if (shim_on() && msg && msg->msg_control && msg->msg_controllen)
+	if (shim_on())
 		hand_over_passed_fds(msg);
 	return REAL(sendmsg)(fd, msg, flags);
 }
@@ -265,6 +345,8 @@ static int engine_sendmmsg(struct call *c, struct mmsghdr *msgs, unsigned count,
 	if (count > IOV_MAX)
 		count = IOV_MAX;
 	while (done < count) {
+		if (!user_may_write(&msgs[done], sizeof *msgs))
+			return done ? (int)done : -EFAULT;
 		ssize_t r = engine_sendmsg(c, &msgs[done].msg_hdr, flags);
 		if (r < 0)
 			return done ? (int)done : (int)r;
@@ -278,7 +360,7 @@ int wrap_sendmmsg(int fd, struct mmsghdr *msgs, unsigned count, int flags)
 	VIA_ENGINE(fd, engine_sendmmsg(&c, msgs, count, flags));
 	note_fastopen(fd, flags);
 	for (unsigned i = 0; shim_on() && i < count; i++)
-		if (msgs[i].msg_hdr.msg_control && msgs[i].msg_hdr.msg_controllen)
+		if (user_may_read(&msgs[i], sizeof msgs[i]))
 			hand_over_passed_fds(&msgs[i].msg_hdr);
 	return REAL(sendmmsg)(fd, msgs, count, flags);
 }

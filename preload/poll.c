@@ -9,6 +9,7 @@
 #include <sys/resource.h>
 
 #include "base/fd.h"
+#include "base/user.h"
 
 static void mixed_free(struct mixed *m)
 {
@@ -93,10 +94,10 @@ bool is_engine_fd(int fd)
 	return f->kind == FILE_SOCK;
 }
 
-static bool any_engine_fd(const struct pollfd *fds, nfds_t n)
+static bool any_engine_fd(struct pollfd *fds, nfds_t n)
 {
-	if (!shim_on())
-		return false;
+	if (!shim_on() || n > INT_MAX || !user_may_write(fds, n * sizeof *fds))
+		return false; /* the kernel has the right error */
 	for (nfds_t i = 0; i < n; i++)
 		if (is_engine_fd(fds[i].fd))
 			return true;

@@ -79,6 +79,7 @@ void shim_process_init(void)
 
 void process_note_socket(void)
 {
+	shim_faults_init();
 	shim_plain_vfork = NULL;
 }
 

@@ -12,6 +12,7 @@
 
 #include "base/fd.h"
 #include "base/sys.h"
+#include "base/user.h"
 
 #include <fcntl.h>
 #include <string.h>
@@ -265,11 +266,16 @@ static int table_size(void)
 	return size;
 }
 
+static bool set_may(fd_set *set, int n)
+{
+	return !set || user_may_write(set, (n + WORD_BITS - 1) / WORD_BITS * sizeof(unsigned long));
+}
+
 static bool select_is_ours(int *n, fd_set *in, fd_set *out, fd_set *ex, unsigned *count)
 {
 	bool engine, internal;
-	if (!shim_on() || *n <= 0)
-		return false;
+	if (!shim_on() || *n <= 0 || !set_may(in, *n) || !set_may(out, *n) || !set_may(ex, *n))
+		return false; /* the kernel has the right error */
 	*count = select_count(*n, in, out, ex, &engine, &internal);
 	if (internal) {
 		int size = table_size();

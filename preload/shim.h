@@ -194,5 +194,6 @@ bool uring_in_use(bool may_skip);
 
 /* ---- signals.c ---- */
 void shim_signals_init(void);
+void shim_faults_init(void); /* with the first TCP socket */
 
 #endif

@@ -10,6 +10,9 @@
  * and run at once. Otherwise the handler runs now, counted in engine_handlers_run; a wait that was
  * just about to start ends at once, because its timeout is zeroed (drive/inside.h tells the rules).
  * A handler may jump away (siglongjmp): what the calls that it interrupted hold is given back then.
+ * SIGSEGV and SIGBUS have the trampoline in the kernel from the first TCP socket on, whatever the
+ * program set: a touch of a bad pointer is one of ours (base/user.h). Of any other the program's own
+ * disposition follows, and it is what sigaction tells.
  * SA_RESETHAND is done here, or the queued-again signal would meet the default action.
  * Async-signal-safe: no lock; an action is two atomics, written before the kernel learns of it.
  */
@@ -17,6 +20,8 @@
 
 #include <string.h>
 #include <ucontext.h>
+
+#include "base/user.h"
 
 #define SIGNALS 65 /* 1 … 64 */
 
@@ -75,10 +80,43 @@ static void run_deferred(void)
 	kernel_sigmask(SIG_UNBLOCK, set);
 }
 
+/* Faults of memory: ours to see first. */
+static bool is_memory_fault(int sig)
+{
+	return sig == SIGSEGV || sig == SIGBUS;
+}
+
+/* A fault of the program's own that it does not handle, or such a signal that was sent: as the kernel would. */
+static void default_fault(int sig, siginfo_t *info, ucontext_t *context, bool ignored)
+{
+	struct sigaction reset = {.sa_handler = SIG_DFL};
+	bool sent = info->si_code <= 0;
+	if (ignored && sent)
+		return;
+	REAL(sigaction)(sig, &reset, NULL);
+	if (sent) /* a fault comes again by itself, with the same registers */
+		sys_call(SYS_rt_tgsigqueueinfo, sys_getpid(), sys_call(SYS_gettid, 0, 0, 0, 0, 0, 0), sig, info, 0, 0);
+	uint64_t mask;
+	memcpy(&mask, &context->uc_sigmask, sizeof mask);
+	mask &= ~bit(sig);
+	memcpy(&context->uc_sigmask, &mask, sizeof mask);
+}
+
+static void memory_fault_reset(int sig);
+
 static void trampoline(int sig, siginfo_t *info, void *context)
 {
 	struct action *a = &actions[sig];
 	int saved = errno;
+	if (is_memory_fault(sig)) {
+		void *own = a->handler;
+		if (user_fix_up(context))
+			return;
+		if (own == (void *)SIG_DFL || own == (void *)SIG_IGN) {
+			default_fault(sig, info, context, own == (void *)SIG_IGN);
+			return;
+		}
+	}
 	if (engine_inside && !is_fault(sig, info)) {
 		defer(sig, info, context);
 		errno = saved;
@@ -88,7 +126,10 @@ static void trampoline(int sig, siginfo_t *info, void *context)
 	void (*handler)(int, siginfo_t *, void *) = a->handler;
 	if (flags & (int)SA_RESETHAND) {
 		struct sigaction reset = {.sa_handler = SIG_DFL};
-		REAL(sigaction)(sig, &reset, NULL);
+		if (is_memory_fault(sig))
+			memory_fault_reset(sig);
+		else
+			REAL(sigaction)(sig, &reset, NULL);
 	}
 	engine_handlers_run++;
 	if (!(flags & SA_RESTART))
@@ -124,10 +165,84 @@ static void translate_old(struct sigaction *old, void *handler, int flags)
 	old->sa_flags |= flags & (SA_SIGINFO | (int)SA_RESETHAND);
 }
 
+/* ---- faults of memory ---- */
+
+/* libc adds it to what it tells the kernel, and so it comes back from sigaction. */
+#if defined(__x86_64__)
+#define RESTORER_FLAG 0x04000000
+#else
+#define RESTORER_FLAG 0
+#endif
+
+static struct sigaction fault_actions[2]; /* as the program set them: SIGSEGV, SIGBUS */
+static bool faults_ours;                  /* … and the kernel has our trampoline, whatever they are */
+
+static struct sigaction *fault_action(int sig)
+{
+	return &fault_actions[sig == SIGBUS];
+}
+
+/* SA_RESETHAND: the handler runs once. */
+static void memory_fault_reset(int sig)
+{
+	actions[sig].handler = (void *)SIG_DFL;
+	fault_action(sig)->sa_handler = SIG_DFL;
+}
+
+static int fault_install(int sig)
+{
+	const struct sigaction *own = fault_action(sig);
+	struct sigaction ours = {.sa_flags = (int)SA_NODEFER | SA_ONSTACK};
+	if (is_handler(own)) {
+		ours = *own;
+		ours.sa_flags &= ~(int)SA_RESETHAND;
+	}
+	ours.sa_sigaction = trampoline;
+	ours.sa_flags |= SA_SIGINFO;
+	return REAL(sigaction)(sig, &ours, NULL);
+}
+
+/* From now on a bad pointer is an error of the call that was given it. A handler that came by another way than ours stays. */
+void shim_faults_init(void)
+{
+	static const int faults[] = {SIGSEGV, SIGBUS};
+	struct sigaction now;
+	for (int i = 0; i < 2; i++)
+		if (REAL(sigaction)(faults[i], NULL, &now) == 0 && (!is_handler(&now) || now.sa_sigaction == trampoline)) {
+			if (now.sa_sigaction != trampoline)
+				*fault_action(faults[i]) = now;
+			actions[faults[i]].handler = (void *)fault_action(faults[i])->sa_handler;
+			fault_install(faults[i]);
+		}
+	faults_ours = true;
+}
+
+static int fault_sigaction(int sig, const struct sigaction *action, struct sigaction *old)
+{
+	struct sigaction *own = fault_action(sig), before = *own;
+	if (action) {
+		*own = *action;
+		own->sa_flags |= RESTORER_FLAG;
+		actions[sig].flags = own->sa_flags;
+		actions[sig].handler = (void *)own->sa_handler;
+		if (fault_install(sig) < 0)
+			return -1;
+	}
+	if (old)
+		*old = before;
+	return 0;
+}
+
 int wrap_sigaction(int sig, const struct sigaction *action, struct sigaction *old)
 {
 	if (sig < 1 || sig >= SIGNALS || !shim_ready)
 		return REAL(sigaction)(sig, action, old);
+	if (faults_ours && is_memory_fault(sig))
+		return fault_sigaction(sig, action, old);
+	if (action && is_memory_fault(sig)) {
+		*fault_action(sig) = *action;
+		fault_action(sig)->sa_flags |= RESTORER_FLAG;
+	}
 	struct action *a = &actions[sig];
 	void *old_handler = a->handler;
 	int old_flags = a->flags;

@@ -5,6 +5,34 @@
 #include <netinet/tcp.h>
 #include <linux/sockios.h>
 #include <stdio.h>
+#include <string.h>
+
+#include "base/user.h"
+
+/* As the kernel's move_addr_to_user: *len is the room and becomes the name's length. */
+static int name_give(const struct sockaddr_storage *name, socklen_t name_len, struct sockaddr *addr,
+		     socklen_t *len)
+{
+	if (!user_may_write(len, sizeof *len))
+		return -EFAULT;
+	if ((int)*len < 0)
+		return -EINVAL;
+	socklen_t n = *len < name_len ? *len : name_len;
+	*len = name_len; /* first, as the kernel does */
+	if (!user_may_write(addr, n))
+		return -EFAULT;
+	memcpy(addr, name, n);
+	return 0;
+}
+
+static int engine_name(struct call *c, int (*verb)(struct sock *, struct sockaddr *, socklen_t *),
+		       struct sockaddr *addr, socklen_t *len)
+{
+	struct sockaddr_storage name;
+	socklen_t name_len = sizeof name;
+	int r = verb(c->sock, (struct sockaddr *)&name, &name_len);
+	return r < 0 ? r : name_give(&name, name_len, addr, len);
+}
 
 int wrap_socket(int family, int type, int protocol)
 {
@@ -41,21 +69,43 @@ int wrap_listen(int fd, int backlog)
 	return r == SOCK_KERNEL ? REAL(listen)(fd, backlog) : edge(r);
 }
 
+/* The name may find no room: then the connection is closed again, as the kernel does. */
+static int engine_accept(struct call *c, int flags, struct sockaddr *addr, socklen_t *len)
+{
+	struct sockaddr_storage name;
+	socklen_t name_len = sizeof name;
+	int fd = file_accept(c, flags, addr ? (struct sockaddr *)&name : NULL, addr ? &name_len : NULL);
+	if (fd < 0 || !addr)
+		return fd;
+	int r = name_give(&name, name_len, addr, len);
+	if (r < 0)
+		wrap_close(fd);
+	return r < 0 ? r : fd;
+}
+
 int wrap_accept4(int fd, struct sockaddr *addr, socklen_t *len, int flags)
 {
-	VIA_ENGINE(fd, file_accept(&c, flags, addr, len));
+	VIA_ENGINE(fd, engine_accept(&c, flags, addr, len));
 	return fd_created(REAL(accept4)(fd, addr, len, flags));
 }
 
 int wrap_accept(int fd, struct sockaddr *addr, socklen_t *len)
 {
-	VIA_ENGINE(fd, file_accept(&c, 0, addr, len));
+	VIA_ENGINE(fd, engine_accept(&c, 0, addr, len));
 	return fd_created(REAL(accept)(fd, addr, len));
+}
+
+/* As the kernel's move_addr_to_kernel, before it looks at the socket's state. */
+static int name_check(const struct sockaddr *addr, socklen_t len)
+{
+	if (len > sizeof(struct sockaddr_storage))
+		return -EINVAL;
+	return user_may_read(addr, len) ? 0 : -EFAULT;
 }
 
 int wrap_connect(int fd, const struct sockaddr *addr, socklen_t len)
 {
-	VIA_ENGINE(fd, sock_connect_again(c.sock, addr, len));
+	VIA_ENGINE(fd, name_check(addr, len) < 0 ? name_check(addr, len) : sock_connect_again(c.sock, addr, len));
 	int result = 0;
 	int r = file_connect(fd, addr, len, &result);
 	if (r != SOCK_KERNEL)
@@ -77,13 +127,13 @@ int wrap_shutdown(int fd, int how)
 
 int wrap_getsockname(int fd, struct sockaddr *addr, socklen_t *len)
 {
-	VIA_ENGINE(fd, sock_getsockname(c.sock, addr, len));
+	VIA_ENGINE(fd, engine_name(&c, sock_getsockname, addr, len));
 	return REAL(getsockname)(fd, addr, len);
 }
 
 int wrap_getpeername(int fd, struct sockaddr *addr, socklen_t *len)
 {
-	VIA_ENGINE(fd, sock_getpeername(c.sock, addr, len));
+	VIA_ENGINE(fd, engine_name(&c, sock_getpeername, addr, len));
 	return REAL(getpeername)(fd, addr, len);
 }
 
@@ -100,10 +150,25 @@ static int option_to_kernel(struct call *c, int level, int option)
 	return file_handover(c->file, why) < 0 ? -ENOPROTOOPT : -EBADF;
 }
 
+/* No option of a TCP socket is longer: TCP_INFO and TCP_CC_INFO are some 300 bytes. */
+#define OPTION_BYTES_MAX 1024
+
 static int engine_getsockopt(struct call *c, int fd, int level, int option, void *value,
 			     socklen_t *len)
 {
-	int r = sock_getsockopt(c->sock, level, option, value, len);
+	char own[OPTION_BYTES_MAX];
+	if (!user_may_write(len, sizeof *len))
+		return -EFAULT;
+	socklen_t own_len = (int)*len > (int)sizeof own ? sizeof own : *len;
+	if ((int)own_len > 0 && user_may_read(value, own_len)) /* some options are asked by what is there */
+		memcpy(own, value, own_len);
+	int r = sock_getsockopt(c->sock, level, option, own, &own_len);
+	if (r == 0 && !user_may_write(value, own_len))
+		return -EFAULT;
+	if (r == 0) {
+		memcpy(value, own, own_len);
+		*len = own_len;
+	}
 	if (r == SOCK_ASK_FD)
 		return sys_getsockopt(fd, level, option, value, len);
 	return r == SOCK_KERNEL ? option_to_kernel(c, level, option) : r;
@@ -128,6 +193,10 @@ static void option_to_candidate(struct file *f, int fd, int level, int option, c
 static int engine_setsockopt(struct call *c, int fd, int level, int option, const void *value,
 			     socklen_t len)
 {
+	if ((int)len < 0)
+		return -EINVAL;
+	if (!user_may_read(value, len < OPTION_BYTES_MAX ? len : OPTION_BYTES_MAX))
+		return -EFAULT;
 	int r = sock_setsockopt(c->sock, level, option, value, len);
 	if (r == 0)
 		option_to_candidate(c->file, fd, level, option, value, len);

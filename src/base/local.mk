@@ -30,4 +30,6 @@ src_libbase_a_SOURCES = \
 	src/base/sys.h \
 	src/base/time.h \
 	src/base/timers.c \
-	src/base/timers.h
+	src/base/timers.h \
+	src/base/user.c \
+	src/base/user.h

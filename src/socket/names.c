@@ -2,6 +2,7 @@
 #include "socket/engine.h"
 
 #include "base/sys.h"
+#include "base/user.h"
 
 #include <errno.h>
 #include <netinet/in.h>
@@ -11,6 +12,8 @@ int name_to_addr(const struct sockaddr *sa, socklen_t len, struct ip_addr *addr,
 {
 	if (len < sizeof sa->sa_family)
 		return -EINVAL;
+	if (!user_may_read(sa, len < sizeof(struct sockaddr_storage) ? len : sizeof(struct sockaddr_storage)))
+		return -EFAULT;
 	if (sa->sa_family == AF_INET) {
 		const struct sockaddr_in *in = (const void *)sa;
 		if (len < sizeof *in)

@@ -1,6 +1,8 @@
 /* Bytes in and out, shutdown and close: Linux's tcp_sendmsg, tcp_recvmsg and their blocking rules over the core. */
 #include "socket/engine.h"
 
+#include "base/user.h"
+
 #include <errno.h>
 #include <sys/socket.h>
 
@@ -48,6 +50,13 @@ static bool cursor_piece(const struct msghdr *msg, struct iov_cursor *c, struct 
 	return true;
 }
 
+/* Is the program's memory good for the next `bytes` bytes? Asked before the core copies them. */
+static bool cursor_may(const struct msghdr *msg, const struct iov_cursor *c, size_t bytes,
+		       bool (*may)(const struct iovec *, size_t, size_t, size_t))
+{
+	return c->i >= msg->msg_iovlen || may(msg->msg_iov + c->i, msg->msg_iovlen - c->i, c->off, bytes);
+}
+
 /* The protocol reader of an accepted connection; it goes when it has nothing more to say. */
 static void reader_feed(struct sock *s, bool in, const void *bytes, size_t n)
 {
@@ -71,6 +80,8 @@ static ssize_t send_some(struct engine *e, struct sock *s, const struct msghdr *
 	struct iovec piece;
 	if (is_opening(s))
 		return -EAGAIN;
+	if (!cursor_may(msg, c, tcp_send_space(&s->tcp), user_iov_may_read))
+		return -EFAULT;
 	while (cursor_piece(msg, c, &piece)) {
 		bool last = sent + piece.iov_len == left;
 		ssize_t n = tcp_send(&s->tcp, e->now, &piece, 1, !last || (flags & MSG_MORE), last && (flags & MSG_OOB));
@@ -141,6 +152,8 @@ static ssize_t recv_urgent(struct sock *s, const struct msghdr *msg, int *out_fl
 	struct iov_cursor c = {0, 0};
 	struct iovec piece;
 	cursor_piece(msg, &c, &piece);
+	if (!user_may_write(piece.iov_base, 1))
+		return -EFAULT;
 	*(uint8_t *)piece.iov_base = byte;
 	return 1;
 }
@@ -149,6 +162,8 @@ static ssize_t recv_some(struct engine *e, struct sock *s, const struct msghdr *
 {
 	if (is_opening(s))
 		return -EAGAIN;
+	if (!(flags & MSG_TRUNC) && !cursor_may(msg, c, tcp_readable_bytes(&s->tcp), user_iov_may_write))
+		return -EFAULT;
 	if (flags & MSG_PEEK) /* from the start, over all pieces at once */
 		return tcp_recv(&s->tcp, e->now, msg->msg_iov, msg->msg_iovlen, true, false);
 	size_t got = 0;

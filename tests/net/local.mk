@@ -66,3 +66,11 @@ tests_net_ready_steps_SOURCES = tests/net/ready_steps.c
 tests_net_ready_steps_LDADD =
 dist_check_SCRIPTS += tests/net/ready_steps_test.sh
 TESTS += tests/net/ready_steps_test.sh
+
+# bad pointers
+check_PROGRAMS += tests/net/bad_pointers
+tests_net_bad_pointers_SOURCES = tests/net/bad_pointers.c
+tests_net_bad_pointers_CFLAGS = $(AM_CFLAGS) -Wno-nonnull -Wno-stringop-overflow -Wno-stringop-overread -Wno-unused-result -Wno-restrict
+tests_net_bad_pointers_LDADD =
+dist_check_SCRIPTS += tests/net/bad_pointers_test.sh
+TESTS += tests/net/bad_pointers_test.sh

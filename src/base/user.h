@@ -1,0 +1,25 @@
+/*
+ * Memory that the program names: may be bad, and Linux says EFAULT then.
+ *
+ * The engine must not die of a bad pointer, with its lock held even less. So before it copies it touches each page, by instructions whose faults are expected: the
+ * shim's handler of SIGSEGV and SIGBUS asks user_fix_up() first. Where no such handler is installed, or the signal is blocked, a fault ends the
+ * program as it would without us. A page that is unmapped by another thread between the touch and the copy is beyond this.
+ * A touch costs about a nanosecond. Thread-safe; may be called with the engine's lock held.
+ */
+#ifndef FINESSE_BASE_USER_H
+#define FINESSE_BASE_USER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <sys/uio.h>
+
+/* Can these n bytes be read; be written? Writing leaves them as they are. n may be 0. */
+bool user_may_read(const void *p, size_t n);
+bool user_may_write(const void *p, size_t n);
+/* The first `bytes` bytes of these pieces, `skip` bytes in. */
+bool user_iov_may_read(const struct iovec *iov, size_t count, size_t skip, size_t bytes);
+bool user_iov_may_write(const struct iovec *iov, size_t count, size_t skip, size_t bytes);
+/* In a handler: `context` is its ucontext_t. True: the fault was a touch's, which fails now; the handler returns. */
+bool user_fix_up(void *context);
+
+#endif

@@ -1,0 +1,287 @@
+/*
+ * Bad pointers in every call that takes one, on a connection, a listener and other sockets; and what a program may do with SIGSEGV itself. Prints each result and errno; bad_pointers_test.sh
+ * compares the output natively and under finesse. Arguments: address and port of a server that sends "hello" and then echoes.
+ */
+#include <arpa/inet.h>
+#include <errno.h>
+#include <limits.h>
+#include <poll.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/select.h>
+#include <sys/sendfile.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+#include <sys/wait.h>
+#include <netinet/tcp.h>
+#include <linux/sockios.h>
+#include <unistd.h>
+
+#define SAY(call)                                                                                  \
+	do {                                                                                       \
+		errno = 0;                                                                         \
+		long r_ = (long)(call);                                                            \
+		printf("%s: %ld %s\n", #call, r_, r_ < 0 ? strerrorname_np(errno) : "ok");         \
+	} while (0)
+
+static char *none, *read_only; /* a page each: nothing may be done; only read */
+#define BAD ((void *)none)
+
+static void data_calls(int fd)
+{
+	char b[16] = "";
+	struct iovec bad_iov = {BAD, 5}, second_bad[2] = {{b, 2}, {BAD, 3}}, negative = {b, -1};
+	struct msghdr bad_msg = {.msg_iov = &bad_iov, .msg_iovlen = 1}, bad_array = {.msg_iov = BAD, .msg_iovlen = 1};
+	struct msghdr good = {.msg_iov = second_bad, .msg_iovlen = 1}, many = {.msg_iov = second_bad, .msg_iovlen = IOV_MAX + 1};
+	struct sockaddr_storage from;
+	SAY(recv(fd, BAD, 5, MSG_DONTWAIT));
+	SAY(recv(fd, read_only, 5, MSG_DONTWAIT));
+	SAY(recv(fd, BAD, 5, MSG_PEEK));
+	SAY(recv(fd, BAD, 0, MSG_DONTWAIT));
+	SAY(read(fd, BAD, 5));
+	SAY(readv(fd, &bad_iov, 1));
+	SAY(readv(fd, second_bad, 2));
+	SAY(readv(fd, BAD, 1));
+	SAY(readv(fd, &negative, 1));
+	SAY(readv(fd, &bad_iov, -1));
+	SAY(readv(fd, &bad_iov, IOV_MAX + 1));
+	SAY(recvmsg(fd, BAD, 0));
+	SAY(recvmsg(fd, &bad_msg, 0));
+	SAY(recvmsg(fd, &bad_array, 0));
+	SAY(recvmsg(fd, &many, 0));
+	SAY(recvmmsg(fd, BAD, 1, 0, NULL));
+	SAY(recvfrom(fd, BAD, 5, 0, (void *)&from, BAD));
+	SAY(send(fd, BAD, 5, 0));
+	SAY(send(fd, BAD, 0, 0));
+	SAY(write(fd, BAD, 5));
+	SAY(writev(fd, second_bad, 2));
+	SAY(writev(fd, BAD, 1));
+	SAY(writev(fd, &negative, 1));
+	SAY(sendmsg(fd, BAD, 0));
+	SAY(sendmsg(fd, &bad_msg, 0));
+	SAY(sendmsg(fd, &bad_array, 0));
+	SAY(sendmmsg(fd, BAD, 1, 0));
+	SAY(sendfile(fd, fd, NULL, 1));
+	good.msg_control = BAD;
+	good.msg_controllen = 64;
+	SAY(sendmsg(fd, &good, 0));
+	SAY(recv(fd, b, 5, MSG_WAITALL));
+	SAY(memcmp(b, "hello", 5));
+	SAY(send(fd, read_only, 3, 0));
+	SAY(recv(fd, b, 3, MSG_WAITALL));
+}
+
+static void lying_control(int fd)
+{
+	char buf[CMSG_SPACE(4)] = {0}, data = 'x';
+	struct iovec iov = {&data, 1};
+	struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = buf, .msg_controllen = sizeof buf};
+	struct cmsghdr *c = (void *)buf;
+	*c = (struct cmsghdr){.cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS, .cmsg_len = 0xffffff};
+	SAY(sendmsg(fd, &m, 0));
+	c->cmsg_len = 3;
+	SAY(sendmsg(fd, &m, 0));
+	m.msg_control = BAD;
+	SAY(sendmsg(fd, &m, 0));
+	struct mmsghdr mm = {.msg_hdr = m};
+	SAY(sendmmsg(fd, &mm, 1, 0));
+	SAY(recvmsg(fd, BAD, MSG_DONTWAIT));
+}
+
+static void name_calls(int fd)
+{
+	struct sockaddr_storage a;
+	socklen_t len = sizeof a, negative = -1, zero = 0, four = 4;
+	int v = 1;
+	SAY(getsockname(fd, BAD, BAD));
+	SAY(getsockname(fd, (void *)&a, BAD));
+	SAY(getsockname(fd, BAD, &len));
+	SAY(len);
+	SAY(getsockname(fd, BAD, &zero));
+	SAY(zero);
+	SAY(getsockname(fd, (void *)&a, &negative));
+	SAY(getpeername(fd, BAD, BAD));
+	SAY(getpeername(fd, BAD, &len));
+	SAY(getsockopt(fd, SOL_SOCKET, SO_ERROR, BAD, BAD));
+	SAY(getsockopt(fd, SOL_SOCKET, SO_ERROR, &v, BAD));
+	SAY(getsockopt(fd, SOL_SOCKET, SO_ERROR, BAD, &four));
+	SAY(getsockopt(fd, IPPROTO_TCP, TCP_INFO, BAD, &four));
+	SAY(getsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &v, &negative));
+	SAY(setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, BAD, 4));
+	SAY(setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, BAD, 4));
+	SAY(setsockopt(fd, SOL_SOCKET, SO_LINGER, BAD, 8));
+	SAY(setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, BAD, 16));
+	SAY(setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &v, -1));
+	SAY(ioctl(fd, FIONREAD, BAD));
+	SAY(ioctl(fd, FIONBIO, BAD));
+	SAY(ioctl(fd, SIOCATMARK, BAD));
+	SAY(ioctl(fd, SIOCOUTQ, BAD));
+	SAY(connect(fd, BAD, sizeof a));
+}
+
+static void wait_calls(int fd)
+{
+	struct pollfd p = {.fd = fd, .events = POLLOUT};
+	struct epoll_event ev = {.events = EPOLLOUT};
+	struct timespec bad_time = {0, -1};
+	int ep = epoll_create1(0);
+	fd_set set;
+	FD_ZERO(&set);
+	FD_SET(fd, &set);
+	SAY(poll(BAD, 1, 0));
+	SAY(poll(BAD, 0, 0));
+	SAY(ppoll(&p, 1, &bad_time, NULL));
+	SAY(ppoll(BAD, 1, NULL, NULL));
+	SAY(select(fd + 1, BAD, NULL, NULL, NULL));
+	SAY(epoll_ctl(ep, EPOLL_CTL_ADD, fd, BAD));
+	SAY(epoll_ctl(ep, EPOLL_CTL_ADD, fd, &ev));
+	SAY(epoll_ctl(ep, EPOLL_CTL_MOD, fd, BAD));
+	SAY(epoll_wait(ep, BAD, 1, 0));
+	SAY(epoll_pwait2(ep, &ev, 1, BAD, NULL));
+	SAY(epoll_ctl(ep, EPOLL_CTL_DEL, fd, BAD));
+	close(ep);
+}
+
+/* Without a client: accept's name is looked at only then. */
+static void listener_calls(void)
+{
+	struct sockaddr_in a = {.sin_family = AF_INET};
+	socklen_t len = sizeof a;
+	int l = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+	SAY(bind(l, BAD, sizeof a));
+	SAY(bind(l, (void *)&a, sizeof a));
+	SAY(listen(l, 5));
+	SAY(accept(l, BAD, BAD));
+	SAY(accept4(l, BAD, &len, 0x1));
+	name_calls(l);
+	int c = socket(AF_INET, SOCK_STREAM, 0);
+	SAY(getsockname(l, (void *)&a, &len));
+	inet_pton(AF_INET, "127.0.0.1", &a.sin_addr);
+	SAY(connect(c, BAD, sizeof a));
+	SAY(connect(c, (void *)&a, sizeof a));
+	SAY(accept(l, (void *)&a, BAD) < 0);
+	close(c);
+	close(l);
+}
+
+static sigjmp_buf out;
+static void jump(int sig)
+{
+	siglongjmp(out, sig);
+}
+
+/* Volatile, so that each fault happens where it stands. */
+static void fault(void)
+{
+	*(volatile char *)none = 1;
+}
+
+static int status_of(void (*body)(void))
+{
+	int status;
+	fflush(stdout);
+	pid_t pid = fork();
+	if (!pid) {
+		body();
+		_exit(0);
+	}
+	waitpid(pid, &status, 0);
+	return WIFSIGNALED(status) ? WTERMSIG(status) : -WEXITSTATUS(status);
+}
+
+static void send_itself(void)
+{
+	kill(getpid(), SIGSEGV);
+}
+
+static void ignored_fault(void)
+{
+	signal(SIGSEGV, SIG_IGN);
+	fault();
+}
+
+static void ignored_sent(void)
+{
+	signal(SIGSEGV, SIG_IGN);
+	send_itself();
+	_exit(7);
+}
+
+static void once(void)
+{
+	struct sigaction sa = {.sa_handler = jump, .sa_flags = SA_RESETHAND | SA_NODEFER};
+	sigaction(SIGSEGV, &sa, NULL);
+	if (!sigsetjmp(out, 1))
+		fault();
+	fault();
+}
+
+static void signal_calls(int fd)
+{
+	struct sigaction old, sa = {.sa_handler = jump, .sa_flags = SA_NODEFER};
+	sigaddset(&sa.sa_mask, SIGUSR1);
+	sigaction(SIGSEGV, NULL, &old);
+	SAY(old.sa_handler == SIG_DFL);
+	SAY(old.sa_flags);
+	SAY(sigismember(&old.sa_mask, SIGUSR1));
+	SAY(sigaction(SIGSEGV, &sa, &old));
+	SAY(old.sa_handler == SIG_DFL);
+	volatile int jumps = 0;
+	for (volatile int i = 0; i < 3; i++)
+		if (sigsetjmp(out, 1) == SIGSEGV)
+			jumps++;
+		else
+			fault();
+	SAY(jumps);
+	SAY(send(fd, BAD, 5, 0)); /* an error, not the handler's business */
+	SAY(jumps);
+	SAY(sigaction(SIGSEGV, NULL, &old));
+	SAY(old.sa_handler == jump);
+	SAY(old.sa_flags);
+	SAY(sigismember(&old.sa_mask, SIGUSR1));
+	SAY(signal(SIGSEGV, SIG_DFL) == jump);
+	SAY(send(fd, BAD, 5, 0));
+	SAY(status_of(fault));
+	SAY(status_of(send_itself));
+	SAY(status_of(ignored_fault));
+	SAY(status_of(ignored_sent));
+	SAY(status_of(once));
+	SAY(signal(SIGSEGV, SIG_IGN) == SIG_DFL);
+	SAY(recv(fd, BAD, 5, MSG_DONTWAIT));
+	SAY(send(fd, BAD, 5, 0));
+	SAY(signal(SIGSEGV, SIG_DFL) == SIG_IGN);
+}
+
+int main(int argc, char **argv)
+{
+	struct sockaddr_in a = {.sin_family = AF_INET};
+	int ux[2], fd = socket(AF_INET, SOCK_STREAM, 0);
+	if (argc < 3)
+		return 2;
+	setvbuf(stdout, NULL, _IOLBF, 0);
+	a.sin_port = htons(atoi(argv[2]));
+	inet_pton(AF_INET, argv[1], &a.sin_addr);
+	none = mmap(NULL, 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	read_only = mmap(NULL, 4096, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	SAY(connect(fd, (void *)&a, sizeof a));
+	struct pollfd p = {.fd = fd, .events = POLLIN};
+	SAY(poll(&p, 1, 10000));
+	for (int n = 0; n < 5;)
+		ioctl(fd, FIONREAD, &n);
+	data_calls(fd);
+	name_calls(fd);
+	wait_calls(fd);
+	SAY(socketpair(AF_UNIX, SOCK_STREAM, 0, ux));
+	lying_control(ux[0]);
+	lying_control(fd);
+	listener_calls();
+	signal_calls(fd);
+	puts("# end");
+	return 0;
+}

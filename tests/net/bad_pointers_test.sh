@@ -1,0 +1,28 @@
+#!/bin/sh
+# A bad pointer is an error of the call that was given it, never a crash: bad_pointers prints the same natively and under finesse, whose engine carries its connection.
+. "${srcdir:-.}/tests/net/lib.sh"
+need python3
+pair_up
+nsenter --net=/proc/$SERVER_NS/ns/net /usr/bin/python3 -c "
+import socket
+l = socket.socket(); l.setsockopt(1, 2, 1); l.bind(('$SERVER_IP', 8000)); l.listen(5)
+while True:
+    c, _ = l.accept(); c.sendall(b'hello')
+    while d := c.recv(4096): c.sendall(d)
+    c.close()" &
+holders="$holders $!"
+wait_until 10 sh -c "nsenter --net=/proc/$SERVER_NS/ns/net ss -Hltn 'sport = :8000' | grep -q ."
+program=$FINESSE_BUILD_DIR/tests/net/bad_pointers
+in_client timeout 60 "$program" $SERVER_IP 8000 >"$scratch/native" 2>&1
+asan=$(ldd "$FINESSE_BUILD_DIR/libfinesse.so" | awk '/libasan/ { print $3 }')
+opened() {
+	in_client nstat -asz TcpActiveOpens | awk '/TcpActiveOpens/ { print $2 }'
+}
+before=$(opened)
+(finesse_client env LD_PRELOAD="$asan $FINESSE_BUILD_DIR/libfinesse.so" ASAN_OPTIONS=detect_leaks=0:handle_segv=0:handle_sigbus=0:allow_user_segv_handler=1 \
+	timeout 60 "$program" $SERVER_IP 8000) >"$scratch/finesse" 2>&1
+if grep -q '^# end' "$scratch/native"; then pass "the program ran to its end"; else fail "the program did not run to its end"; fi
+if diff "$scratch/native" "$scratch/finesse"; then pass "$(wc -l <"$scratch/native") results are the same"; else fail "results differ"; fi
+# One connection by loopback, to its own listener; the other is the engine's.
+if [ "$(opened)" = $((before + 1)) ]; then pass "the engine carried it"; else fail "the kernel carried it"; fi
+finish
