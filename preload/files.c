@@ -276,8 +276,10 @@ int file_listen(int fd, int backlog)
 		return being_decided ? -EINVAL : SOCK_KERNEL;
 	uring_in_use(false); /* sees to it that the engine refuses */
 	int r = must_stay(f) ? SOCK_KERNEL : sock_decide_listen(fd, &f->candidate, backlog, &s);
-	if (r == 0)
+	if (r == 0) {
+		placeholder_get(); /* now: accept may come when the program has a single number left */
 		candidate_becomes(f, s, fd, true);
+	}
 	candidate_done(f);
 	if (r == SOCK_KERNEL)
 		file_forget_candidate(fd);
@@ -319,6 +321,15 @@ static void taken_fd_undo(struct undo *u)
 	sys_close(container_of(u, struct taken_fd, undo)->fd);
 }
 
+/* Who came by another way, when the number that accept took was the program's last one: the kernel takes it itself. */
+static int accept_last_number(struct call *c, int fd, int flags, struct sockaddr *addr, socklen_t *len)
+{
+	int kernel_fd = -1;
+	sys_close(fd);
+	int r = sock_accept_kernel(c->sock, flags, addr, len, &kernel_fd);
+	return r == 1 ? fd_created(kernel_fd) : r;
+}
+
 /* accept4(2) on an engine listener: the new fd, or -errno. The number is taken first, as the kernel
  * does: EMFILE costs no connection. */
 int file_accept(struct call *c, int flags, struct sockaddr *addr, socklen_t *len)
@@ -351,6 +362,8 @@ int file_accept(struct call *c, int flags, struct sockaddr *addr, socklen_t *len
 		sys_dup3(kernel_fd, fd, cloexec ? O_CLOEXEC : 0);
 		sys_close(kernel_fd);
 		return fd_created(fd);
+	} else if (r == -EMFILE) {
+		return accept_last_number(c, fd, flags, addr, len);
 	}
 	sys_close(fd);
 	return r;

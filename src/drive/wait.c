@@ -69,6 +69,13 @@ static void efd_give(struct drive *d, int fd)
 		fd_close(fd);
 }
 
+int drive_seat_efd(struct drive *d)
+{
+	if (d->seat_efd < 0)
+		d->seat_efd = fd_move_high(sys_eventfd2(0, EFD_CLOEXEC | EFD_NONBLOCK));
+	return d->seat_efd;
+}
+
 static void efd_drain(int fd)
 {
 	uint64_t count;
@@ -196,9 +203,7 @@ static void sleep_blocked(struct sleep *z)
 static void sleep_as_leader(struct sleep *z)
 {
 	struct drive *d = z->d;
-	if (d->seat_efd < 0)
-		d->seat_efd = fd_move_high(sys_eventfd2(0, EFD_CLOEXEC | EFD_NONBLOCK));
-	z->how = d->seat_efd < 0 ? BLOCKED_SLICE : BLOCKED_LEADS;
+	z->how = drive_seat_efd(d) < 0 ? BLOCKED_SLICE : BLOCKED_LEADS;
 	z->fds[0] = (struct pollfd){.fd = d->seat_efd, .events = POLLIN};
 	if (!d->up)
 		return;

@@ -10,5 +10,7 @@ struct waiter *waiter_of_thread(void);
 void waiter_free_after(struct waiter *w, const struct list *last);
 /* Once: the engine hears of handlers that interrupt waits. */
 void wait_init(void);
+/* The leader's wake-up, made where there is none yet; -errno. Lock held. */
+int drive_seat_efd(struct drive *d);
 
 #endif

@@ -105,12 +105,20 @@ static int plan_make(struct engine *e, struct connect_plan *p, const struct sock
 		return SOCK_KERNEL;
 	p->key.lport = lport;
 	p->bound = lport != 0;
+	return 0;
+}
+
+/* The local port. The kernel has its own range: what we have no port for, it may have one. */
+static int plan_choose_port(struct engine *e, struct connect_plan *p, char *why, size_t why_len)
+{
 	int err = plan_port(e, p);
-	if (err == -EADDRNOTAVAIL && !p->bound) {
+	if (!err || p->bound)
+		return err;
+	if (err == -EADDRNOTAVAIL)
 		snprintf(why, why_len, "no free port outside the kernel's range");
-		return SOCK_KERNEL; /* the kernel has its own range of ports */
-	}
-	return err;
+	else
+		snprintf(why, why_len, "no ports could be leased (errno %d)", -err);
+	return SOCK_KERNEL;
 }
 
 static int connect_start(struct engine *e, struct sock *s, struct connect_plan *p)
@@ -118,6 +126,11 @@ static int connect_start(struct engine *e, struct sock *s, struct connect_plan *
 	struct tcp_options opt;
 	struct tcp_open open;
 	s->flow.key = p->key;
+	if (p->bound) {
+		s->port_fd = fd_copy_high(p->kfd);
+		if (s->port_fd < 0)
+			return s->port_fd;
+	}
 	int err = options_take(e, p->kfd, p->candidate, s, &opt);
 	if (err)
 		return err;
@@ -142,8 +155,6 @@ static int connect_start(struct engine *e, struct sock *s, struct connect_plan *
 		s->live = false;
 		return -ENOMEM;
 	}
-	if (p->bound)
-		s->port_fd = fd_copy_high(p->kfd);
 	e->counters[SOCKC_Opened]++;
 	turn_now(e); /* what the kernel was asked for until here is no part of the handshake's round trip */
 	sock_mark_dirty(e, s);
@@ -173,6 +184,26 @@ static int connect_wait(struct engine *e, struct sock *s)
 	}
 }
 
+/*
+ * A connection whose SYN is on its way; NULL and why not. What the engine lacks (memory, descriptors when the program has used up its own) is
+ * nothing that Linux's connect fails for: the kernel's TCP has the socket then.
+ */
+static struct sock *connect_begin(struct engine *e, struct connect_plan *p, bool nonblock, char *why, size_t why_len)
+{
+	struct sock *s = sock_new(e, SOCK_KIND_CONN, p->family);
+	int err = s ? 0 : -ENOMEM;
+	if (s) {
+		s->nonblock = nonblock;
+		err = connect_start(e, s, p);
+	}
+	if (!err)
+		return s;
+	if (s)
+		sock_put(e, s);
+	snprintf(why, why_len, "the engine has no room for it (errno %d)", -err);
+	return NULL;
+}
+
 static void note_connect_fallback(const struct connect_plan *p, const char *why)
 {
 	char what[64], text[IP_ADDR_STRLEN];
@@ -187,6 +218,13 @@ static int decide_connect_locked(struct engine *e, struct connect_plan *p, const
 {
 	char why[160] = "";
 	int err = plan_make(e, p, addr, len, why, sizeof why);
+	if (!err)
+		err = plan_choose_port(e, p, why, sizeof why);
+	struct sock *s = NULL;
+	if (!err) {
+		s = connect_begin(e, p, nonblock, why, sizeof why);
+		err = s ? 0 : SOCK_KERNEL;
+	}
 	if (err == SOCK_KERNEL) {
 		if (*why)
 			note_connect_fallback(p, why);
@@ -194,15 +232,6 @@ static int decide_connect_locked(struct engine *e, struct connect_plan *p, const
 	}
 	if (err)
 		return err;
-	struct sock *s = sock_new(e, SOCK_KIND_CONN, p->family);
-	if (!s)
-		return -ENOMEM;
-	s->nonblock = nonblock;
-	err = connect_start(e, s, p);
-	if (err) {
-		sock_put(e, s);
-		return err;
-	}
 	sock_ref(s); /* the caller's */
 	*out = s;
 	*result = nonblock ? -EINPROGRESS : connect_wait(e, s);

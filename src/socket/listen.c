@@ -320,6 +320,14 @@ int sock_accept(struct sock *l, int flags, struct sockaddr *addr, socklen_t *len
 	return r;
 }
 
+int sock_accept_kernel(struct sock *l, int flags, struct sockaddr *addr, socklen_t *len, int *kernel_fd)
+{
+	turn_enter();
+	int r = l->kind == SOCK_KIND_LISTENER ? accept_kernel(l, flags, addr, len, kernel_fd) : -EINVAL;
+	turn_leave();
+	return r;
+}
+
 /* ---- the end of a listener ---- */
 
 static void abort_queue(struct engine *e, struct list *queue, bool queue_holds_ref)

@@ -54,6 +54,8 @@ bool sock_is_listener(const struct sock *s);
 /* 0 and *out with the peer's address in addr/len (may be NULL); or a positive kernel fd + 1 in *kernel_fd for a connection that arrived in the kernel's queue
    (flags: SOCK_NONBLOCK, SOCK_CLOEXEC as accept4). Returns 0, 1 (kernel fd given), or -errno. */
 int sock_accept(struct sock *s, int flags, struct sockaddr *addr, socklen_t *len, struct sock **out, int *kernel_fd);
+/* From the kernel's queue only, without waiting. 1 and *kernel_fd as above, or -errno: -EAGAIN when that queue is empty. */
+int sock_accept_kernel(struct sock *s, int flags, struct sockaddr *addr, socklen_t *len, int *kernel_fd);
 /* connect(2) again on our socket: -EALREADY, -EISCONN, 0 once, or the error. */
 int sock_connect_again(struct sock *s, const struct sockaddr *addr, socklen_t len);
 /* listen(2) again: backlog changes. */

@@ -232,6 +232,14 @@ int sock_accept(struct sock *s, int flags, struct sockaddr *addr, socklen_t *len
 	return 0;
 }
 
+/* The kernel's queue is the engine's here. */
+int sock_accept_kernel(struct sock *s, int flags, struct sockaddr *addr, socklen_t *len,
+		       int *kernel_fd)
+{
+	(void)s, (void)flags, (void)addr, (void)len, (void)kernel_fd;
+	return -EMFILE;
+}
+
 int sock_connect_again(struct sock *s, const struct sockaddr *addr, socklen_t len)
 {
 	return s->listener ? -EISCONN : s->dead ? -EBADF : sys_connect(s->hidden, addr, len);
