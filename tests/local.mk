@@ -13,6 +13,7 @@ include tests/endurance/local.mk
 include tests/cli/local.mk
 include tests/hostile/local.mk
 include tests/differential/local.mk
+include tests/suites/local.mk
 
 # The dependency direction of DESIGN.md: its script proves itself on a sample tree first.
 dist_check_SCRIPTS += tests/layering.sh
