@@ -111,7 +111,9 @@ static void two_calls(const struct state *s, const struct call *a, const struct 
 
 static void with_option(const struct state *s, const struct option *o, const struct call *c)
 {
-	if (!is(s, "conn") && !is(s, "acc") && !is(s, "listen") && !is(s, "nb-refused"))
+	/* With TCP_DEFER_ACCEPT there is nothing to accept until data comes. */
+	bool defer = strcmp(o->name, "defer") == 0;
+	if (!is(s, "conn") && !is(s, defer ? "pending" : "acc") && !is(s, "listen") && !is(s, "nb-refused"))
 		return;
 	if (c->flags & CALL_OPTION || !(c->flags & CALL_SECOND))
 		return;
