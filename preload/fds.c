@@ -42,7 +42,8 @@ static int close_range_around(unsigned first, unsigned last, int flags)
 
 int wrap_close_range(unsigned first, unsigned last, int flags)
 {
-	if (!shim_on() || first > last || (flags & CLOSE_RANGE_CLOEXEC))
+	/* Closes nothing: it only marks, or it is an error. */
+	if (!shim_on() || first > last || (flags & ~CLOSE_RANGE_UNSHARE))
 		return REAL(close_range)(first, last, flags);
 	int top = last > INT32_MAX ? INT32_MAX : (int)last;
 	for (int fd = first > INT32_MAX ? -1 : fdtable_next(first); fd >= 0 && fd <= top;
@@ -109,19 +110,43 @@ int wrap_dup3(int fd, int to, int flags)
 
 /* ---- fcntl, ioctl ---- */
 
-static int engine_setfl(struct call *c, int fd, long arg)
+/* Flags that Linux keeps for a socket, tells again, and does not heed. */
+#define STATUS_KEPT (O_APPEND | O_NOATIME)
+
+/*
+ * SIGIO is the kernel's to send, so the connection becomes the kernel's. One that has ended cannot,
+ * and nothing will happen to it that a signal could tell: there the flag is just kept.
+ */
+static int engine_set_async(struct call *c, bool on)
 {
-	if (arg & O_ASYNC) { /* SIGIO is the kernel's to send */
-		int r = file_handover(c->file, "O_ASYNC");
-		return r < 0 ? r : -EBADF;
+	if (!on) {
+		c->file->status &= ~O_ASYNC;
+		return 0;
 	}
+	int r = file_handover(c->file, "O_ASYNC");
+	if (r == 0)
+		return -EBADF;
+	if (r != -ENOTCONN)
+		return r;
+	c->file->status |= O_ASYNC;
+	return 0;
+}
+
+static int engine_setfl(struct call *c, long arg)
+{
+	if (arg & O_DIRECT)
+		return -EINVAL; /* a file system has it */
+	int r = engine_set_async(c, arg & O_ASYNC);
+	if (r < 0)
+		return r;
+	c->file->status = (c->file->status & O_ASYNC) | (arg & STATUS_KEPT);
 	sock_set_nonblock(c->sock, arg & O_NONBLOCK);
 	return 0;
 }
 
 static int engine_getfl(struct call *c)
 {
-	return O_RDWR | (sock_get_nonblock(c->sock) ? O_NONBLOCK : 0);
+	return O_RDWR | c->file->status | (sock_get_nonblock(c->sock) ? O_NONBLOCK : 0);
 }
 
 int wrap_fcntl(int fd, int cmd, ...)
@@ -137,7 +162,7 @@ int wrap_fcntl(int fd, int cmd, ...)
 	if (cmd == F_GETFL)
 		VIA_ENGINE(fd, engine_getfl(&c));
 	if (cmd == F_SETFL)
-		VIA_ENGINE(fd, engine_setfl(&c, fd, arg));
+		VIA_ENGINE(fd, engine_setfl(&c, arg));
 	int r = REAL(fcntl)(fd, cmd, arg);
 	if (r >= 0 && (cmd == F_DUPFD || cmd == F_DUPFD_CLOEXEC))
 		return file_duped(fd, r);
@@ -148,10 +173,13 @@ int wrap_fcntl(int fd, int cmd, ...)
  * queries …). */
 static int engine_ioctl(struct call *c, int fd, unsigned long request, void *arg)
 {
-	if (request == FIOASYNC && user_may_read(arg, sizeof(int)) && *(int *)arg) {
-		int r = file_handover(c->file, "O_ASYNC");
-		return r < 0 ? r : -EBADF;
-	}
+	if (request == FIOCLEX || request == FIONCLEX)
+		return sys_ioctl(fd, request, arg); /* the number's, not the socket's */
+	if (request == FIOASYNC && user_may_read(arg, sizeof(int)))
+		return engine_set_async(c, *(int *)arg);
+	/* When the last packet came: nobody notes it for TCP. */
+	if (request == SIOCGSTAMP_OLD || request == SIOCGSTAMPNS_OLD)
+		return -ENOENT;
 	if (!c->file->listener && (request == FIONREAD || request == SIOCATMARK || request == SIOCOUTQ || request == SIOCOUTQNSD) &&
 	    !user_may_write(arg, sizeof(int)))
 		return -EFAULT;

@@ -33,6 +33,7 @@ struct file {
 	_Atomic uint8_t kind;
 	_Atomic bool busy; /* being decided or handed over: one thread at a time */
 	bool listener;     /* FILE_SOCK: it listens */
+	_Atomic int status; /* FILE_SOCK: flags of F_SETFL that a socket keeps and does not heed */
 	struct candidate candidate; /* FILE_CANDIDATE: what the program did to it */
 	uint32_t numbers;  /* lock: how many fds lead here */
 	int fd;            /* lock: one of them; -1: none */

@@ -116,17 +116,39 @@ ssize_t wrap___read_chk(int fd, void *buf, size_t n, size_t room)
 	return REAL(__read_chk)(fd, buf, n, room); /* does not return */
 }
 
-static ssize_t engine_readv(struct call *c, const struct iovec *iov, int count)
+static ssize_t engine_readv(struct call *c, const struct iovec *iov, int count, int flags)
 {
 	struct msghdr msg = {.msg_iov = (struct iovec *)iov, .msg_iovlen = count};
 	int r = iov_check_vector(iov, count);
-	return r < 0 ? r : sock_recvmsg(c->sock, &msg, 0);
+	return r < 0 ? r : sock_recvmsg(c->sock, &msg, flags);
 }
 
 ssize_t wrap_readv(int fd, const struct iovec *iov, int count)
 {
-	VIA_ENGINE(fd, engine_readv(&c, iov, count));
+	VIA_ENGINE(fd, engine_readv(&c, iov, count, 0));
 	return REAL(readv)(fd, iov, count);
+}
+
+/* What a socket takes of the flags of preadv2 and pwritev2, as flags of a message; or -EOPNOTSUPP. */
+static int message_flags(int rwf)
+{
+	if (rwf & ~(RWF_HIPRI | RWF_DSYNC | RWF_SYNC | RWF_NOWAIT | RWF_APPEND))
+		return -EOPNOTSUPP;
+	return rwf & RWF_NOWAIT ? MSG_DONTWAIT : 0;
+}
+
+static ssize_t engine_preadv2(struct call *c, const struct iovec *iov, int count, int rwf)
+{
+	int flags = message_flags(rwf);
+	return flags < 0 ? flags : engine_readv(c, iov, count, flags);
+}
+
+/* At offset -1, preadv2 is readv with flags; with another one a socket says ESPIPE. */
+ssize_t wrap_preadv2(int fd, const struct iovec *iov, int count, off_t offset, int flags)
+{
+	if (offset == -1)
+		VIA_ENGINE(fd, engine_preadv2(&c, iov, count, flags));
+	return REAL(preadv2)(fd, iov, count, offset, flags);
 }
 
 ssize_t wrap_recv(int fd, void *buf, size_t n, int flags)
@@ -271,17 +293,30 @@ ssize_t wrap_write(int fd, const void *buf, size_t n)
 	return REAL(write)(fd, buf, n);
 }
 
-static ssize_t engine_writev(struct call *c, const struct iovec *iov, int count)
+static ssize_t engine_writev(struct call *c, const struct iovec *iov, int count, int flags)
 {
 	struct msghdr msg = {.msg_iov = (struct iovec *)iov, .msg_iovlen = count};
 	int r = iov_check_vector(iov, count);
-	return r < 0 ? r : engine_send(c, &msg, 0);
+	return r < 0 ? r : engine_send(c, &msg, flags);
 }
 
 ssize_t wrap_writev(int fd, const struct iovec *iov, int count)
 {
-	VIA_ENGINE(fd, engine_writev(&c, iov, count));
+	VIA_ENGINE(fd, engine_writev(&c, iov, count, 0));
 	return REAL(writev)(fd, iov, count);
+}
+
+static ssize_t engine_pwritev2(struct call *c, const struct iovec *iov, int count, int rwf)
+{
+	int flags = message_flags(rwf);
+	return flags < 0 ? flags : engine_writev(c, iov, count, flags);
+}
+
+ssize_t wrap_pwritev2(int fd, const struct iovec *iov, int count, off_t offset, int flags)
+{
+	if (offset == -1)
+		VIA_ENGINE(fd, engine_pwritev2(&c, iov, count, flags));
+	return REAL(pwritev2)(fd, iov, count, offset, flags);
 }
 
 /* TCP Fast Open connects within send: the kernel's, and so is the socket from now on. */

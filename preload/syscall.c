@@ -29,6 +29,13 @@ static bool syscall_io(long nr, const long *a, long *r)
 	case SYS_writev:
 		*r = wrap_writev(a[0], (void *)a[1], a[2]);
 		return true;
+	/* The offset comes in two halves, the whole in the first where a long is that long. */
+	case SYS_preadv2:
+		*r = wrap_preadv2(a[0], (void *)a[1], a[2], a[3], a[5]);
+		return true;
+	case SYS_pwritev2:
+		*r = wrap_pwritev2(a[0], (void *)a[1], a[2], a[3], a[5]);
+		return true;
 	case SYS_sendto:
 		*r = wrap_sendto(a[0], (void *)a[1], a[2], a[3], (void *)a[4], a[5]);
 		return true;
