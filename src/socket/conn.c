@@ -21,6 +21,7 @@ struct sock *sock_new(struct engine *e, enum sock_kind kind, int family)
 	s->id = ++e->next_id;
 	list_init(&s->dirty);
 	list_init(&s->accept_node);
+	list_init(&s->defer_node);
 	list_init(&s->watches);
 	list_push_back(&e->socks, &s->node);
 	return s;
@@ -31,6 +32,7 @@ static void sock_free(struct engine *e, struct sock *s)
 	list_unlink(&s->node);
 	list_unlink(&s->dirty);
 	list_unlink(&s->accept_node);
+	list_unlink(&s->defer_node);
 	watches_clear(&s->watches);
 	timers_cancel(&e->timers, &s->timer);
 	if (s->tcp.stack)

@@ -91,7 +91,9 @@ struct listener {
 	int64_t unroutable_us;    /* SYNs that no way leads back for are counted since then */
 	unsigned unroutable;
 	struct list accept_queue; /* sock.accept_node, handshake complete */
-	struct list embryos;      /* sock.accept_node, SYN-RECEIVED */
+	struct list embryos;      /* sock.accept_node, SYN-RECEIVED, or deferred */
+	struct list deferred;     /* sock.defer_node: of the embryos, those that wait for data */
+	int64_t defer_us;         /* TCP_DEFER_ACCEPT; 0: off */
 	struct list node;         /* engine.listeners */
 	struct close_policy *policy;
 	struct tcp_options options; /* what accepted sockets inherit */
@@ -119,6 +121,8 @@ struct sock {
 	struct list node;        /* engine.socks */
 	struct list dirty;       /* engine.dirty, engine.stalled or engine.held */
 	struct list accept_node; /* listener's queues */
+	struct list defer_node;  /* listener.deferred */
+	int64_t defer_until_us;
 	struct list watches;
 	struct timer timer;
 	struct dest *dest;
@@ -378,9 +382,17 @@ bool listener_on_syn(struct engine *e, struct sock *l, const struct ip_input *in
 bool listener_on_ack(struct engine *e, struct sock *l, const struct ip_input *in);
 void embryo_leave(struct sock *s); /* established, or dead */
 void listener_read_syncookies(struct listener *lst);
+/* The handshake of an embryo is complete. */
 void listener_on_established(struct engine *e, struct sock *s);
+void listener_give_to_accept(struct engine *e, struct sock *s);
 bool listener_accept_full(const struct sock *l);
 void listener_close(struct engine *e, struct sock *l);
+
+/* ---- defer.c ---- */
+bool defer_starts(struct engine *e, struct sock *s); /* false: it need not wait */
+bool sock_is_deferred(const struct sock *s);
+void defer_expire(struct engine *e);
+int64_t defer_deadline(const struct engine *e);
 
 /* ---- options_values.c ---- */
 /* The engine does what this value asks, and *ip says how; false: the kernel has to. The engine is up. */

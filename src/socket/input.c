@@ -90,8 +90,9 @@ static void input_time_wait(struct engine *e, struct time_wait *tw, const struct
 
 static void input_conn(struct engine *e, struct sock *s, const struct ip_input *in)
 {
-	/* The handshake's last ACK finds the accept queue full: it is as if lost (Linux's tcp_abort_on_overflow=0). */
-	if (s->listener && tcp_state(&s->tcp) == TCPS_SYN_RECEIVED && listener_accept_full(s->listener) &&
+	bool embryo = s->listener && (tcp_state(&s->tcp) == TCPS_SYN_RECEIVED || sock_is_deferred(s));
+	/* The handshake's last ACK, or the data that a listener waits for, finds the accept queue full: it is as if lost (Linux's tcp_abort_on_overflow=0). */
+	if (embryo && listener_accept_full(s->listener) &&
 	    !(in->seg.flags & (SEG_RST | SEG_SYN))) {
 		e->counters[SOCKC_ListenOverflows]++;
 		return;
@@ -213,6 +214,10 @@ void sock_process_events(struct engine *e, struct sock *s)
 	}
 	if ((ev & TCP_EV_CONNECTED) && s->listener)
 		listener_on_established(e, s);
+	else if ((ev & (TCP_EV_READABLE | TCP_EV_PEER_FIN)) && sock_is_deferred(s)) {
+		list_unlink(&s->defer_node);
+		listener_give_to_accept(e, s);
+	}
 	if (s->live && (ev & (TCP_EV_TIME_WAIT | TCP_EV_CLOSED))) {
 		s->ends_in_time_wait = ev & TCP_EV_TIME_WAIT;
 		s->ending = true; /* once its last segment is out: turn_end */

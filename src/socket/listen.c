@@ -125,6 +125,7 @@ static int listener_make(struct engine *e, int kfd, const struct candidate *cand
 	l->lst = lst;
 	list_init(&lst->accept_queue);
 	list_init(&lst->embryos);
+	list_init(&lst->deferred);
 	listener_read_syncookies(lst);
 	list_init(&lst->node);
 	lst->claim.fd = -1;
@@ -335,6 +336,7 @@ static void abort_queue(struct engine *e, struct list *queue, bool queue_holds_r
 	for (struct list *pos; (pos = list_first(queue));) {
 		struct sock *s = container_of(pos, struct sock, accept_node);
 		list_unlink(pos);
+		list_unlink(&s->defer_node);
 		s->listener = NULL;
 		if (s->live) {
 			tcp_abort(&s->tcp, e->now);

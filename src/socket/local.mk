@@ -6,6 +6,7 @@ src_libsocket_a_SOURCES = \
 	src/socket/conn.c \
 	src/socket/connect.c \
 	src/socket/control.c \
+	src/socket/defer.c \
 	src/socket/dest.c \
 	src/socket/engine.c \
 	src/socket/engine.h \

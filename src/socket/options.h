@@ -78,6 +78,7 @@ struct option_values {
 };
 struct option_values *option_values_ref(struct option_values *values);
 void option_values_unref(struct option_values *values);
+int option_values_number(const struct option_values *values, unsigned index); /* 0: none */
 bool option_values_has(const struct option_values *values, unsigned index);
 /* *values has `v` now in place of what it had of that option. -ENOMEM: nothing changed. */
 int option_values_note(struct option_values **values, const struct option_value *v);

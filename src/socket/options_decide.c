@@ -275,9 +275,10 @@ void options_inherit(struct sock *s, const struct sock *l)
 	s->values = option_values_ref(l->lst->inherited);
 }
 
-/* What of a listener's values its accepted sockets get. */
+/* What of a listener's values its accepted sockets get, and when. */
 int options_for_accepted(struct sock *l)
 {
+	l->lst->defer_us = option_values_number(l->values, OPTION_TCP_DEFER_ACCEPT) * USEC_PER_SEC;
 	struct option_values *values = NULL;
 	for (unsigned i = 0; l->values && i < l->values->n; i++) {
 		const struct option_value *v = &l->values->v[i];

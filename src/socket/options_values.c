@@ -31,6 +31,13 @@ void option_values_unref(struct option_values *values)
 		engine_free(values, values_size(values->n));
 }
 
+static int number(const struct option_value *v)
+{
+	int n = 0;
+	memcpy(&n, v->bytes, v->len < sizeof n ? v->len : sizeof n);
+	return n;
+}
+
 static struct option_value *find(struct option_values *values, unsigned index)
 {
 	for (unsigned i = 0; values && i < values->n; i++)
@@ -42,6 +49,12 @@ static struct option_value *find(struct option_values *values, unsigned index)
 bool option_values_has(const struct option_values *values, unsigned index)
 {
 	return find((struct option_values *)values, index);
+}
+
+int option_values_number(const struct option_values *values, unsigned index)
+{
+	const struct option_value *v = find((struct option_values *)values, index);
+	return v ? number(v) : 0;
 }
 
 int option_values_note(struct option_values **values, const struct option_value *v)
@@ -100,13 +113,6 @@ bool option_read(int fd, unsigned index, struct option_value *out)
 bool option_value_equal(const struct option_value *a, const struct option_value *b)
 {
 	return a->len == b->len && memcmp(a->bytes, b->bytes, a->len) == 0;
-}
-
-static int number(const struct option_value *v)
-{
-	int n = 0;
-	memcpy(&n, v->bytes, v->len < sizeof n ? v->len : sizeof n);
-	return n;
 }
 
 /* The engine serves one interface, and only destinations whose route leaves by it: a socket that is bound to it gets nothing else. */

@@ -63,6 +63,7 @@ void embryo_leave(struct sock *s)
 {
 	struct listener *lst = s->listener->lst;
 	list_unlink(&s->accept_node);
+	list_unlink(&s->defer_node);
 	lst->n_embryonic--;
 	lst->embryo_nets[s->embryo_net]--;
 }
@@ -254,6 +255,12 @@ bool listener_on_syn(struct engine *e, struct sock *l, const struct ip_input *in
 }
 
 void listener_on_established(struct engine *e, struct sock *s)
+{
+	if (!defer_starts(e, s))
+		listener_give_to_accept(e, s);
+}
+
+void listener_give_to_accept(struct engine *e, struct sock *s)
 {
 	struct sock *l = s->listener;
 	embryo_leave(s);

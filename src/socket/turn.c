@@ -46,6 +46,7 @@ static int64_t begin(struct drive *d)
 	}
 	time_wait_expire(e);
 	partings_sweep(e);
+	defer_expire(e);
 	exceptions_sweep(e);
 	return e->now;
 }
@@ -211,7 +212,7 @@ int64_t turn_deadline(struct engine *e)
 {
 	struct timer *t = timers_first(&e->timers);
 	int64_t at = min_time(t ? t->at_us : TIME_NEVER, min_time(time_wait_deadline(e), trace_deadline()));
-	return e->up ? min_time(at, min_time(partings_deadline(e), exceptions_deadline(e))) : at;
+	return e->up ? min_time(at, min_time(min_time(partings_deadline(e), defer_deadline(e)), exceptions_deadline(e))) : at;
 }
 
 static int64_t deadline(struct drive *d)

@@ -2,7 +2,7 @@
 """One end of options_wire.py: options_end.py listen|connect|watch … with JSON on the command line and standard output.
 
 listen ADDRESS PORT OPTIONS OPTIONS   sets the first on the listener, says "ready", accepts, sets the second, greets, answers one message; ends with its standard input
-connect ADDRESS PORT OPTIONS OPTIONS  the first before connect, the second when greeted; sends one message, prints {"connected": …, "answer": …}
+connect ADDRESS PORT OPTIONS OPTIONS FIRST  the first before connect, the second when greeted; sends one message, prints {"connected": …, "answer": …}
 watch INTERFACE PORT                  says "ready"; prints what it saw of TCP with that port when its standard input ends
 
 OPTIONS: [[level, number, value, length], …], where a value is a number, or a string of hexadecimal bytes; or "filter" for a program that drops all.
@@ -16,7 +16,7 @@ import sys
 
 ETH_P_ALL = 3
 SO_ATTACH_FILTER = 26
-WAIT_S = 1
+WAIT_S = 2
 
 
 def attach_drop_all(s):
@@ -64,7 +64,7 @@ def listen(address, port, before, after):
                 pass
 
 
-def connect(address, port, before, after):
+def connect(address, port, before, after, first):
     s = socket.socket(family(address))
     set_options(s, before)
     s.settimeout(WAIT_S)
@@ -72,9 +72,12 @@ def connect(address, port, before, after):
     try:
         s.connect((address, int(port)))
         result["connected"] = True
+        if first:
+            s.send(b"hello")
         s.recv(1)  # the other end has set its options
         set_options(s, after)
-        s.send(b"hello")
+        if not first:
+            s.send(b"hello")
         result["answer"] = s.recv(100).decode()
     except OSError as e:
         result["error"] = "timed out" if isinstance(e, socket.timeout) else e.strerror

@@ -22,7 +22,7 @@ SOL, IP, IPV6, TCP = socket.SOL_SOCKET, socket.IPPROTO_IP, socket.IPPROTO_IPV6, 
 IP_TOS, IP_TTL, IP_MTU_DISCOVER, IP_MINTTL, IP_UNICAST_IF = 1, 2, 10, 21, 50
 V6_HOPS, V6_TCLASS, V6_MINHOPS = 16, 67, 73
 SO_BINDTODEVICE, SO_ATTACH_FILTER, SO_MARK, SO_PRIORITY, SO_BINDTOIFINDEX = 25, 26, 36, 12, 62
-TCP_MAXSEG, TCP_MD5SIG, TCP_FASTOPEN, SO_ZEROCOPY, IP_TRANSPARENT, IP_OPTIONS, IP_RECVERR = 2, 14, 23, 60, 19, 4, 11
+TCP_DEFER_ACCEPT, TCP_MAXSEG, TCP_MD5SIG, TCP_FASTOPEN, SO_ZEROCOPY, IP_TRANSPARENT, IP_OPTIONS, IP_RECVERR = 9, 2, 14, 23, 60, 19, 4, 11
 AT_ONCE = 4  # cases wait more than they compute
 
 
@@ -41,11 +41,12 @@ def md5_key(address, prefix=32):
 
 
 class Case:
-    """`who` is under finesse and has the options `before` and `after` (connect, or accept); `peer` are the other end's before connect."""
+    """`who` is under finesse and has the options `before` and `after` (connect, or accept); `peer` are the other end's before connect.
+    The client waits for a greeting of the server, unless it speaks `first`."""
 
-    def __init__(self, name, who, before, after=(), peer=(), kernels=None, v6=False):
+    def __init__(self, name, who, before, after=(), peer=(), kernels=None, v6=False, first=False):
         self.name, self.who, self.before, self.after, self.peer = name, who, list(before), list(after), list(peer)
-        self.kernels, self.v6 = kernels, v6
+        self.kernels, self.v6, self.first = kernels, v6, first
 
 
 CASES = [
@@ -68,6 +69,9 @@ CASES = [
     Case("IP_MINTTL before connect", "client", [number(IP, IP_MINTTL, 65)]),
     Case("TCP_MAXSEG of a listener", "server", [number(TCP, TCP_MAXSEG, 700)]),
     Case("TCP_MAXSEG before connect", "client", [number(TCP, TCP_MAXSEG, 700)]),
+    Case("TCP_DEFER_ACCEPT: not before the client speaks", "server", [number(TCP, TCP_DEFER_ACCEPT, 5)]),
+    Case("TCP_DEFER_ACCEPT: the client speaks", "server", [number(TCP, TCP_DEFER_ACCEPT, 5)], first=True),
+    Case("TCP_DEFER_ACCEPT: the time is over", "server", [number(TCP, TCP_DEFER_ACCEPT, 1)]),
     Case("SO_BINDTODEVICE: another device, listener", "server", [device("lo")], kernels="SO_BINDTODEVICE"),
     Case("SO_BINDTODEVICE: another device, connect", "client", [device("lo")], kernels="SO_BINDTODEVICE"),
     Case("SO_BINDTODEVICE: the engine's, listener", "server", [device("server0")]),
@@ -137,7 +141,7 @@ def play(lab, case, port, finesse):
     watcher = lab.server if tested is lab.client else lab.client
     watch = ready(watcher.spawn(END + ["watch", watcher.interface, port], **pipes))
     server = ready(lab.server.spawn(END + ["listen"] + argv["server"], finesse=finesse and case.who == "server", **pipes))
-    client = lab.client.spawn(END + ["connect"] + argv["client"], finesse=finesse and case.who == "client", **pipes)
+    client = lab.client.spawn(END + ["connect"] + argv["client"] + [json.dumps(case.first)], finesse=finesse and case.who == "client", **pipes)
     result = json.loads(client.stdout.readline())
     stat = tested.stat((server if case.who == "server" else client).pid) if finesse else {}
     finish(lab, client)
