@@ -200,11 +200,7 @@ static int engine_setsockopt(struct call *c, int fd, int level, int option, cons
 	int r = sock_setsockopt(c->sock, level, option, value, len);
 	if (r == 0)
 		option_to_candidate(c->file, fd, level, option, value, len);
-	if (r != SOCK_KERNEL)
-		return r;
-	bool done = c->file->listener; /* its kernel socket has the option */
-	r = option_to_kernel(c, level, option);
-	return r == -EBADF && done ? 0 : r;
+	return r == SOCK_KERNEL ? option_to_kernel(c, level, option) : r;
 }
 
 int wrap_setsockopt(int fd, int level, int option, const void *value, socklen_t len)

@@ -23,16 +23,27 @@ bool sock_is_deferred(const struct sock *s)
 	return !list_empty(&s->defer_node);
 }
 
+static void give_first(struct engine *e, struct listener *lst)
+{
+	struct list *first = list_first(&lst->deferred);
+	list_unlink(first);
+	listener_give_to_accept(e, container_of(first, struct sock, defer_node));
+}
+
+void defer_end(struct engine *e, struct listener *lst)
+{
+	while (!list_empty(&lst->deferred))
+		give_first(e, lst);
+}
+
 void defer_expire(struct engine *e)
 {
 	list_for_each (pos, tmp, &e->listeners) {
 		struct listener *lst = container_of(pos, struct listener, node);
 		for (struct list *first; (first = list_first(&lst->deferred));) {
-			struct sock *s = container_of(first, struct sock, defer_node);
-			if (s->defer_until_us > e->now)
+			if (container_of(first, struct sock, defer_node)->defer_until_us > e->now)
 				break;
-			list_unlink(first);
-			listener_give_to_accept(e, s);
+			give_first(e, lst);
 		}
 	}
 }

@@ -74,7 +74,8 @@ static int dest_route(struct engine *e, struct dest *d)
 	if (d->route.ifindex != info->ifindex || d->route.local)
 		return -EXDEV;
 	d->path.has_eth = info->has_eth;
-	d->path.ttl = DEFAULT_TTL;
+	uint8_t ttl = e->default_ttl[!ip_addr_is_v4(&d->raddr)];
+	d->path.ttl = ttl ? ttl : DEFAULT_TTL;
 	d->path.dont_fragment = true;
 	d->route_mtu = d->route.mtu && d->route.mtu < info->mtu ? d->route.mtu : info->mtu;
 	memcpy(d->path.src_mac, info->mac, 6);

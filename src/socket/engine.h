@@ -102,6 +102,7 @@ struct listener {
 	uint32_t overflows;
 	bool claimed; /* the port is ours in the classifier */
 	struct control claim; /* … and in the kernel: claim.c. fd -1: it is not */
+	bool kernels; /* … and will not be again: an option of the kernel's was set */
 	struct kernel_tw *kernel_tw; /* TIME-WAITs of the kernel's on this port; NULL: none any more */
 };
 
@@ -216,6 +217,7 @@ struct engine {
 	int64_t default_options_us;
 	int64_t tick_us;         /* the kernel's timer tick, in which it keeps timeouts */
 	int rcvlowat_max;        /* the kernel's greatest SO_RCVLOWAT without SO_RCVBUF */
+	uint8_t default_ttl[2];  /* of IPv4 and IPv6, as the namespace has it */
 	uint32_t tcp_info_bytes; /* the length of the kernel's TCP_INFO */
 	uint64_t ip_fates[IP_FATE_COUNT];
 	uint64_t counters[SOCKC_COUNT];
@@ -309,7 +311,7 @@ void sock_notify_events(struct engine *e, struct sock *s, uint32_t poll_events);
 struct dest *dest_get(struct engine *e, const struct ip_addr *laddr, const struct ip_addr *raddr); /* NULL: no memory */
 void dest_put(struct engine *e, struct dest *d);
 struct dest *dest_find(struct engine *e, const struct ip_addr *laddr, const struct ip_addr *raddr); /* NULL: nobody has it; no reference */
-#define DEFAULT_TTL 64 /* RFC 1700; Linux's ip_default_ttl */
+#define DEFAULT_TTL 64 /* RFC 1700; where the kernel does not tell */
 /* 0: dest->path is good. -EAGAIN: neighbour being resolved. -ENETUNREACH, -EHOSTUNREACH, -EXDEV (leaves by another interface). */
 int dest_resolve(struct engine *e, struct dest *d);
 
@@ -387,12 +389,15 @@ void listener_on_established(struct engine *e, struct sock *s);
 void listener_give_to_accept(struct engine *e, struct sock *s);
 bool listener_accept_full(const struct sock *l);
 void listener_close(struct engine *e, struct sock *l);
+/* From now on the kernel answers for the port; accept goes on to give what is here, and what the kernel's queue has. */
+void listener_to_kernel(struct engine *e, struct sock *l, const char *why);
 
 /* ---- defer.c ---- */
 bool defer_starts(struct engine *e, struct sock *s); /* false: it need not wait */
 bool sock_is_deferred(const struct sock *s);
 void defer_expire(struct engine *e);
 int64_t defer_deadline(const struct engine *e);
+void defer_end(struct engine *e, struct listener *lst); /* nobody of the listener's waits any longer */
 
 /* ---- options_values.c ---- */
 /* The engine does what this value asks, and *ip says how; false: the kernel has to. The engine is up. */

@@ -565,6 +565,7 @@ static int adopt_listener(struct engine *e, struct sock *s)
 	struct listener *lst = s->lst;
 	list_init(&lst->accept_queue);
 	list_init(&lst->embryos);
+	list_init(&lst->deferred);
 	list_init(&lst->node);
 	lst->n_accept = lst->n_embryonic = 0;
 	lst->claimed = false;

@@ -174,6 +174,8 @@ static const struct ip_addr *classifier_name(const struct sock *l)
 int listener_claim(struct engine *e, struct sock *l)
 {
 	struct listener *lst = l->lst;
+	if (lst->kernels)
+		return 0;
 	int err = claim_take(e, l);
 	if (err)
 		return err;
@@ -358,6 +360,13 @@ static void keep_connections(struct engine *e, uint16_t port)
 	time_wait_keep(e, port);
 }
 
+void listener_to_kernel(struct engine *e, struct sock *l, const char *why)
+{
+	l->lst->kernels = true;
+	listener_release(e, l);
+	note_listen_fallback(&l->lst->addr, l->lst->port, why);
+}
+
 /* The port goes back to the kernel; connections that wait for accept are reset. */
 void listener_close(struct engine *e, struct sock *l)
 {
@@ -381,6 +390,7 @@ void listener_release(struct engine *e, struct sock *l)
 	struct listener *lst = l->lst;
 	if (!lst->claimed)
 		return;
+	defer_end(e, lst); /* the walk over engine.listeners does not find it any more */
 	keep_connections(e, lst->port);
 	classifier_del_listener(e->classifier, classifier_name(l), lst->port);
 	list_unlink(&lst->node);

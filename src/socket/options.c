@@ -691,8 +691,8 @@ static int set_listener_option(struct engine *e, struct sock *s, int level, int 
 	if (r)
 		return r;
 	option_set_add(&lst->candidate.set, index);
-	if (options_refused(e, lst->kfd, &lst->candidate, why, sizeof why))
-		return SOCK_KERNEL;
+	if (!lst->kernels && options_refused(e, lst->kfd, &lst->candidate, why, sizeof why))
+		listener_to_kernel(e, s, why);
 	r = options_take(e, lst->kfd, &lst->candidate, s, &lst->options);
 	return r ? r : options_for_accepted(s);
 }

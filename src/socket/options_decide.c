@@ -205,8 +205,8 @@ static void take_tcp_level(const struct engine *e, int kfd, const struct candida
 	}
 }
 
-/* How finely the kernel keeps timeouts, and how much TCP_INFO it tells. */
-static void read_kernel_sizes(struct engine *e, int fd)
+/* What the namespace and the kernel have as defaults and limits. */
+static void read_kernel_defaults(struct engine *e, int fd)
 {
 	struct timeval tv = {.tv_usec = 1};
 	uint8_t info[512];
@@ -214,6 +214,11 @@ static void read_kernel_sizes(struct engine *e, int fd)
 	sys_setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &tv, sizeof tv);
 	if (kernel_value(fd, SOL_SOCKET, SO_RCVTIMEO, &tv, sizeof tv) == 0)
 		e->tick_us = timeval_us(&tv);
+	e->default_ttl[0] = kernel_number(fd, IPPROTO_IP, IP_TTL, DEFAULT_TTL);
+	int fd6 = option_oracle(AF_INET6, NULL);
+	e->default_ttl[1] = kernel_number(fd6, IPPROTO_IPV6, IPV6_UNICAST_HOPS, DEFAULT_TTL);
+	if (fd6 >= 0)
+		sys_close(fd6);
 	int most = INT32_MAX;
 	sys_setsockopt(fd, SOL_SOCKET, SO_RCVLOWAT, &most, sizeof most);
 	e->rcvlowat_max = kernel_number(fd, SOL_SOCKET, SO_RCVLOWAT, most);
@@ -233,7 +238,7 @@ static void read_defaults(struct engine *e)
 	take_socket_level(e, fd, &all, &scratch, &e->default_options);
 	take_tcp_level(e, fd, &all, &e->default_options);
 	e->default_options.cc = NULL; /* the kernel's default may have changed since we started; nobody chose it */
-	read_kernel_sizes(e, fd);
+	read_kernel_defaults(e, fd);
 	sys_close(fd);
 	e->default_options_us = e->now;
 }

@@ -67,7 +67,7 @@ int sock_shutdown(struct sock *s, int how);
 /* SOCK_KERNEL: only a connection of the kernel's has the answer: hand it over and ask the fd. SOCK_ASK_FD: the fd's kernel socket has it, as it is. */
 #define SOCK_ASK_FD 2
 int sock_getsockopt(struct sock *s, int level, int name, void *val, socklen_t *len);
-/* SOCK_KERNEL: the option is the kernel's. Of a listener it is set already; a connection has to be handed over, and the option set on its fd. */
+/* SOCK_KERNEL: the option is the kernel's: the connection has to be handed over, and the option set on its fd. */
 int sock_setsockopt(struct sock *s, int level, int name, const void *val, socklen_t len);
 /* Is a handover owed, because an option of the kernel's was set before a handover was possible? */
 bool sock_wants_kernel(const struct sock *s);

@@ -1,8 +1,10 @@
 #!/usr/bin/python3
 """One end of options_wire.py: options_end.py listen|connect|watch … with JSON on the command line and standard output.
 
-listen ADDRESS PORT OPTIONS OPTIONS   sets the first on the listener, says "ready", accepts, sets the second, greets, answers one message; ends with its standard input
-connect ADDRESS PORT OPTIONS OPTIONS FIRST  the first before connect, the second when greeted; sends one message, prints {"connected": …, "answer": …}
+listen ADDRESS PORT BEFORE DURING AFTER
+        options before listen, after it, and after accept; says "ready", accepts, greets, answers one message; ends with its standard input
+connect ADDRESS PORT BEFORE DURING AFTER FIRST
+        options before connect, while it connects, and when greeted; sends one message (FIRST: before the greeting), prints {"connected": …, "answer": …}
 watch INTERFACE PORT                  says "ready"; prints what it saw of TCP with that port when its standard input ends
 
 OPTIONS: [[level, number, value, length], …], where a value is a number, or a string of hexadecimal bytes; or "filter" for a program that drops all.
@@ -38,12 +40,13 @@ def family(address):
     return socket.AF_INET6 if ":" in address else socket.AF_INET
 
 
-def listen(address, port, before, after):
+def listen(address, port, before, during, after):
     s = socket.socket(family(address))
     s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     set_options(s, before)
     s.bind((address, int(port)))
     s.listen(8)
+    set_options(s, during)
     print("ready", flush=True)
     poll = select.poll()
     poll.register(s, select.POLLIN)
@@ -64,13 +67,20 @@ def listen(address, port, before, after):
                 pass
 
 
-def connect(address, port, before, after, first):
+def connect(address, port, before, during, after, first):
     s = socket.socket(family(address))
     set_options(s, before)
     s.settimeout(WAIT_S)
     result = {"connected": False, "answer": None}
     try:
-        s.connect((address, int(port)))
+        if during:
+            s.setblocking(False)
+            s.connect_ex((address, int(port)))
+            set_options(s, during)
+            s.settimeout(WAIT_S)
+            select.select([], [s], [], WAIT_S)
+        else:
+            s.connect((address, int(port)))
         result["connected"] = True
         if first:
             s.send(b"hello")

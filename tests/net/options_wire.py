@@ -41,11 +41,11 @@ def md5_key(address, prefix=32):
 
 
 class Case:
-    """`who` is under finesse and has the options `before` and `after` (connect, or accept); `peer` are the other end's before connect.
+    """`who` is under finesse and has the options `before`, `during` and `after` (connect; or listen, listen, accept); `peer` are the other end's before connect.
     The client waits for a greeting of the server, unless it speaks `first`."""
 
-    def __init__(self, name, who, before, after=(), peer=(), kernels=None, v6=False, first=False):
-        self.name, self.who, self.before, self.after, self.peer = name, who, list(before), list(after), list(peer)
+    def __init__(self, name, who, before, after=(), peer=(), during=(), kernels=None, v6=False, first=False):
+        self.name, self.who, self.before, self.during, self.after, self.peer = name, who, list(before), list(during), list(after), list(peer)
         self.kernels, self.v6, self.first = kernels, v6, first
 
 
@@ -72,6 +72,12 @@ CASES = [
     Case("TCP_DEFER_ACCEPT: not before the client speaks", "server", [number(TCP, TCP_DEFER_ACCEPT, 5)]),
     Case("TCP_DEFER_ACCEPT: the client speaks", "server", [number(TCP, TCP_DEFER_ACCEPT, 5)], first=True),
     Case("TCP_DEFER_ACCEPT: the time is over", "server", [number(TCP, TCP_DEFER_ACCEPT, 1)]),
+    Case("IP_TTL after listen", "server", [], during=[number(IP, IP_TTL, 17)]),
+    Case("IP_TTL while it connects", "client", [], during=[number(IP, IP_TTL, 255)], peer=[number(IP, IP_TOS, 8)]),
+    Case("IP_MINTTL after listen", "server", [], during=[number(IP, IP_MINTTL, 200)]),
+    Case("SO_BINDTODEVICE after listen", "server", [], during=[device("lo")], kernels="SO_BINDTODEVICE"),
+    Case("TCP_MD5SIG after listen", "server", [], during=[md5_key(CLIENT_IP)], kernels="TCP_MD5SIG"),
+    Case("SO_ATTACH_FILTER after listen", "server", [], during=[[SOL, SO_ATTACH_FILTER, "filter", 0]], kernels="SO_ATTACH_FILTER"),
     Case("SO_BINDTODEVICE: another device, listener", "server", [device("lo")], kernels="SO_BINDTODEVICE"),
     Case("SO_BINDTODEVICE: another device, connect", "client", [device("lo")], kernels="SO_BINDTODEVICE"),
     Case("SO_BINDTODEVICE: the engine's, listener", "server", [device("server0")]),
@@ -133,10 +139,8 @@ def play(lab, case, port, finesse):
     tested = lab.server if case.who == "server" else lab.client
     pipes = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     address = SERVER6 if case.v6 else SERVER_IP
-    ends = {"server": ([], []), "client": (case.peer, [])}
-    ends[case.who] = (case.before, case.after)
-    if case.who == "client":
-        ends["server"] = (case.peer, [])
+    ends = {"server": (case.peer, [], []), "client": (case.peer, [], [])}
+    ends[case.who] = (case.before, case.during, case.after)
     argv = {who: [address, port] + [json.dumps(o) for o in ends[who]] for who in ends}
     watcher = lab.server if tested is lab.client else lab.client
     watch = ready(watcher.spawn(END + ["watch", watcher.interface, port], **pipes))
@@ -168,6 +172,7 @@ def configure(lab):
     for host, address in ((lab.server, SERVER6), (lab.client, CLIENT6)):
         host.run(["ip", "addr", "add", address + "/64", "dev", host.interface, "nodad"])
         host.run(["ip", "rule", "add", "fwmark", "7", "blackhole"])
+        host.run(["sh", "-c", "echo 61 >/proc/sys/net/ipv4/ip_default_ttl; echo 62 | tee /proc/sys/net/ipv6/conf/*/hop_limit >/dev/null"])
 
 
 def main():
