@@ -378,13 +378,19 @@ bool sock_wants_kernel(const struct sock *s)
 	return s->wants_kernel && s->kind == SOCK_KIND_CONN && is_connected(s);
 }
 
+/* A fresh socket refused it; a connected one may take it. SOF_TIMESTAMPING_OPT_ID counts bytes of a connection. */
+static bool needs_connection(unsigned index, int err)
+{
+	return err == -ENOTCONN || (err == -EINVAL && (index == OPTION_SO_TIMESTAMPING || index == OPTION_SO_TIMESTAMPING_NEW));
+}
+
 /* 0, SOCK_KERNEL or -errno. */
 static int set_judged(struct engine *e, struct sock *s, int level, int name, const void *val, socklen_t len)
 {
 	struct judged j = {0};
 	unsigned index = option_find(level, name);
 	int r = judge(s, index, level, name, val, len, &j);
-	if (r == -ENOTCONN && is_connected(s))
+	if (is_connected(s) && needs_connection(index, r))
 		return SOCK_KERNEL; /* only a connection of the kernel's can tell */
 	if (r || index == OPTION_UNKNOWN)
 		return r ? r : set_kernels(s, &j);

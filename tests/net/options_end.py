@@ -8,9 +8,11 @@ connect ADDRESS PORT BEFORE DURING AFTER FIRST
 watch INTERFACE PORT                  says "ready"; prints what it saw of TCP with that port when its standard input ends
 
 OPTIONS: [[level, number, value, length], …], where a value is a number, or a string of hexadecimal bytes; or "filter" for a program that drops all.
+Length "child": a forked child sets it.
 """
 import ctypes
 import json
+import os
 import select
 import socket
 import struct
@@ -30,6 +32,12 @@ def set_options(s, options):
     for level, number, value, length in options:
         if value == "filter":
             attach_drop_all(s)
+        elif length == "child":
+            child = os.fork()
+            if child == 0:
+                s.setsockopt(level, number, value)
+                os._exit(0)
+            os.waitpid(child, 0)
         elif isinstance(value, str):
             s.setsockopt(level, number, bytes.fromhex(value))
         else:

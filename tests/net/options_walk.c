@@ -307,22 +307,44 @@ static void visit(int fd, const struct option *o)
 	close(fd);
 }
 
+/* One valid value, by type: 0 or -1 of setsockopt. */
+static int set_one(int fd, const struct option *o, int v)
+{
+	switch (o->type) {
+	case TIMEVAL:
+		return setsockopt(fd, o->level, o->number, &(struct timeval){v, 0}, sizeof(struct timeval));
+	case NAME:
+		return setsockopt(fd, o->level, o->number, "reno", 4);
+	case LINGER:
+		return setsockopt(fd, o->level, o->number, &(struct linger){1, v}, sizeof(struct linger));
+	case BULK:
+		return -1;
+	default:
+		return setsockopt(fd, o->level, o->number, &v, sizeof v);
+	}
+}
+
+/* What was set on a connection, it has when an option of the kernel's has made it the kernel's. */
+static void handed_over(const struct option *o)
+{
+	static const int numbers[] = {1, 40, 4000};
+	for (unsigned i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
+		int fd = i & 1 ? connected(other, PORT_HOLD) : accepted_from(accepting, PORT_LISTEN), mark = 0x77;
+		if (set_one(fd, o, numbers[i]) == 0) {
+			setsockopt(fd, SOL_SOCKET, SO_MARK, &mark, sizeof mark);
+			get(fd, o, 16);
+		}
+		close(fd);
+	}
+}
+
 /* What a listener was told, its accepted sockets have. */
 static void inherited(const struct option *o, int port)
 {
 	static const int numbers[] = {1, 40, 1000};
 	for (unsigned i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
-		struct timeval tv = {numbers[i], 0};
-		int lfd = listener(own, port), v = numbers[i], r = -1;
-		if (o->type == TIMEVAL)
-			r = setsockopt(lfd, o->level, o->number, &tv, sizeof tv);
-		else if (o->type == NAME)
-			r = setsockopt(lfd, o->level, o->number, "reno", 4);
-		else if (o->type == LINGER)
-			r = setsockopt(lfd, o->level, o->number, &(struct linger){1, v}, sizeof(struct linger));
-		else if (o->type != BULK)
-			r = setsockopt(lfd, o->level, o->number, &v, sizeof v);
-		if (!r) {
+		int lfd = listener(own, port);
+		if (set_one(lfd, o, numbers[i]) == 0) {
 			int fd = accepted_from(lfd, port);
 			if (fd < 0)
 				printf("%s %s %d: nobody came\n", state, o->text, numbers[i]);
@@ -352,6 +374,9 @@ static int walk(void)
 		visit(accepted_from(accepting, PORT_LISTEN), o);
 		state = "closed";
 		visit(closed(), o);
+		state = "handed-over";
+		if (strcmp(o->text, "TCP_REPAIR"))
+			handed_over(o);
 		state = "inherited";
 		if (o->type != BULK && strcmp(o->text, "TCP_REPAIR"))
 			inherited(o, PORT_LISTEN + 2 + i);
