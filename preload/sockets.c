@@ -150,25 +150,10 @@ static int option_to_kernel(struct call *c, int level, int option)
 	return file_handover(c->file, why) < 0 ? -ENOPROTOOPT : -EBADF;
 }
 
-/* No option of a TCP socket is longer: TCP_INFO and TCP_CC_INFO are some 300 bytes. */
-#define OPTION_BYTES_MAX 1024
-
 static int engine_getsockopt(struct call *c, int fd, int level, int option, void *value,
 			     socklen_t *len)
 {
-	char own[OPTION_BYTES_MAX];
-	if (!user_may_write(len, sizeof *len))
-		return -EFAULT;
-	socklen_t own_len = (int)*len > (int)sizeof own ? sizeof own : *len;
-	if ((int)own_len > 0 && user_may_read(value, own_len)) /* some options are asked by what is there */
-		memcpy(own, value, own_len);
-	int r = sock_getsockopt(c->sock, level, option, own, &own_len);
-	if (r == 0 && !user_may_write(value, own_len))
-		return -EFAULT;
-	if (r == 0) {
-		memcpy(value, own, own_len);
-		*len = own_len;
-	}
+	int r = sock_getsockopt(c->sock, level, option, value, len);
 	if (r == SOCK_ASK_FD)
 		return sys_getsockopt(fd, level, option, value, len);
 	return r == SOCK_KERNEL ? option_to_kernel(c, level, option) : r;
@@ -193,10 +178,6 @@ static void option_to_candidate(struct file *f, int fd, int level, int option, c
 static int engine_setsockopt(struct call *c, int fd, int level, int option, const void *value,
 			     socklen_t len)
 {
-	if ((int)len < 0)
-		return -EINVAL;
-	if (!user_may_read(value, len < OPTION_BYTES_MAX ? len : OPTION_BYTES_MAX))
-		return -EFAULT;
 	int r = sock_setsockopt(c->sock, level, option, value, len);
 	if (r == 0)
 		option_to_candidate(c->file, fd, level, option, value, len);

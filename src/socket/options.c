@@ -8,6 +8,7 @@
 #include "socket/options.h"
 
 #include "base/sys.h"
+#include "base/user.h"
 #include "tcp/cc.h"
 
 #include <errno.h>
@@ -237,14 +238,13 @@ static int get_own(const struct engine *e, struct sock *s, unsigned index, struc
 static int give(unsigned index, const struct answer *a, socklen_t has, void *val, socklen_t *len)
 {
 	const struct option *o = &option_table[index];
-	if (o->level == IPPROTO_IP && o->type == OPTION_BYTE && *len > 0 && *len < sizeof(int) && a->number >= 0 && a->number <= 255) {
-		*len = 1;
-		*(uint8_t *)val = a->number;
-		return 0;
-	}
-	if (*len > has)
-		*len = has;
-	memcpy(val, a, *len);
+	uint8_t byte = a->number;
+	bool as_byte = o->level == IPPROTO_IP && o->type == OPTION_BYTE && *len > 0 && *len < sizeof(int) && a->number >= 0 && a->number <= 255;
+	socklen_t n = as_byte ? 1 : *len < has ? *len : has;
+	if (!user_may_write(val, n) || !user_may_write(len, sizeof *len))
+		return -EFAULT;
+	memcpy(val, as_byte ? &byte : (const void *)a, n);
+	*len = n;
 	return 0;
 }
 
@@ -272,6 +272,8 @@ static int get_cookie(struct sock *s, void *val, socklen_t *len)
 		sys_getsockopt(fd, SOL_SOCKET, SO_COOKIE, &s->cookie, &size);
 		sys_close(fd);
 	}
+	if (!user_may_write(val, sizeof s->cookie) || !user_may_write(len, sizeof *len))
+		return -EFAULT;
 	*len = sizeof s->cookie;
 	memcpy(val, &s->cookie, sizeof s->cookie);
 	return 0;
@@ -297,13 +299,16 @@ static int get_conn_option(struct engine *e, struct sock *s, int level, int name
 	unsigned index = option_find(level, name);
 	enum option_source source = index == OPTION_UNKNOWN ? OPTION_NOTED : option_table[index].source;
 	struct answer a = {0};
+	bool judged = source != OPTION_OWN || (level == IPPROTO_IPV6 && s->family == AF_INET);
+	if (!user_may_read(len, sizeof *len)) /* without a length, all that can be wrong is the option */
+		return judged ? get_judged(s, level, name, val, len) : -EFAULT;
 	if (index == OPTION_SO_COOKIE)
 		return s->accepted ? get_cookie(s, val, len) : SOCK_ASK_FD;
 	if (source == OPTION_ASKED && is_connected(s))
 		return SOCK_KERNEL;
 	if (get_from_syn(e, s, index, &a))
 		return level != IPPROTO_IPV6 && (int)*len < 0 ? -EINVAL : give(index, &a, sizeof a.number, val, len);
-	if (source != OPTION_OWN || (level == IPPROTO_IPV6 && s->family == AF_INET))
+	if (judged)
 		return get_judged(s, level, name, val, len);
 	if ((int)*len < 0 && level != IPPROTO_IPV6) /* which takes it for a great length */
 		return -EINVAL;
@@ -316,6 +321,8 @@ static int get_listener_congestion(const struct engine *e, const struct sock *s,
 {
 	struct answer a = {0};
 	const struct tcp_cc_ops *cc = s->lst->options.cc ? s->lst->options.cc : tcp_cc_find(e->settings.congestion);
+	if (!user_may_read(len, sizeof *len))
+		return -EFAULT;
 	return (int)*len < 0 ? -EINVAL : give(OPTION_TCP_CONGESTION, &a, tell_congestion(&a, cc->name), val, len);
 }
 
@@ -611,9 +618,22 @@ static int set_congestion(struct tcp_options *opt, const char *val, socklen_t le
 	return 0;
 }
 
+/* The kernel copies what the type needs, and no more, if the length says that there is as much. */
+static bool may_not_read(unsigned index, const void *val, socklen_t len)
+{
+	static const uint8_t needs[] = {
+		[OPTION_INT] = sizeof(int), [OPTION_TIMEVAL] = sizeof(struct timeval), [OPTION_LINGER] = sizeof(struct linger), [OPTION_NAME] = CONGESTION_NAME_MAX - 1};
+	enum option_type type = option_table[index].type;
+	if (type != OPTION_NAME && len < sizeof(int))
+		return false;
+	return !user_may_read(val, len < needs[type] ? len : needs[type]);
+}
+
 static int set_own(struct engine *e, struct sock *s, struct tcp_options *opt, unsigned index, const void *val, socklen_t len)
 {
 	int v;
+	if (may_not_read(index, val, len))
+		return -EFAULT;
 	switch (index) {
 	case OPTION_SO_RCVTIMEO:
 	case OPTION_SO_RCVTIMEO_NEW:
@@ -655,6 +675,8 @@ static int set_addrform(struct sock *s, const void *val, socklen_t len)
 static int set_by_state(struct sock *s, unsigned index, const void *val, socklen_t len)
 {
 	bool closed = tcp_state(&s->tcp) == TCPS_CLOSED;
+	if (!user_may_read(val, len < sizeof(int) ? len : sizeof(int)))
+		return 1;
 	if (index == OPTION_IPV6_ADDRFORM)
 		return set_addrform(s, val, len);
 	if (index == OPTION_IPV6_V6ONLY && s->family == AF_INET6 && s->live && len >= sizeof(int))
