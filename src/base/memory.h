@@ -5,11 +5,13 @@
 #ifndef FINESSE_BASE_MEMORY_H
 #define FINESSE_BASE_MEMORY_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 struct tcp_memory {
 	void *(*alloc)(struct tcp_memory *m, size_t size); /* power-of-two sizes; NULL when out */
 	void (*free)(struct tcp_memory *m, void *p, size_t size);
+	bool pressure; /* it runs short: buffers stop growing, windows get small (Linux's tcp_memory_pressure) */
 };
 
 #endif

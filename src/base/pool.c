@@ -72,9 +72,16 @@ static size_t class_bytes(unsigned class)
 	return (size_t)1 << (class + POOL_MIN_SHIFT);
 }
 
+static bool is_over_limit(const struct pool *p, size_t n)
+{
+	return p->limit_bytes && p->mapped_bytes + n > p->limit_bytes;
+}
+
 static void *map(struct pool *p, size_t n)
 {
-	if (p->limit_bytes && p->mapped_bytes + n > p->limit_bytes)
+	if (is_over_limit(p, n))
+		pool_trim(p);
+	if (is_over_limit(p, n))
 		return NULL;
 	void *at = sys_mmap(NULL, n, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (sys_is_error(at))
@@ -195,11 +202,33 @@ static void large_free(struct pool *p, unsigned class, void *ptr)
 	poison(obj + 1, n - sizeof *obj);
 }
 
+#define SLABS_SLACK (16 * SLAB_BYTES) /* slabs that are not full, one being aligned */
+
+void pool_set_share(struct pool *p, size_t bytes)
+{
+	p->share_bytes = bytes;
+	p->limit_bytes = bytes ? bytes + bytes / 8 + SLABS_SLACK : 0;
+	p->memory.pressure = false;
+}
+
+static bool is_over_share(const struct pool *p, size_t n)
+{
+	if (!p->share_bytes)
+		return false;
+	size_t most = n <= POOL_SMALL_BYTES ? p->share_bytes + p->share_bytes / 8 : p->share_bytes;
+	return p->in_use_bytes + n > most;
+}
+
+static void note_pressure(struct pool *p)
+{
+	p->memory.pressure = p->share_bytes && p->in_use_bytes > p->share_bytes / 4 * 3;
+}
+
 void *pool_alloc(struct pool *p, size_t size)
 {
 	void *obj = NULL;
 	unsigned class = class_of(size);
-	if (size && size <= POOL_MAX_BYTES)
+	if (size && size <= POOL_MAX_BYTES && !is_over_share(p, class_bytes(class)))
 		obj = class_bytes(class) <= SMALL_MAX ? small_alloc(p, class) :
 							large_alloc(p, class);
 	if (!obj) {
@@ -208,6 +237,7 @@ void *pool_alloc(struct pool *p, size_t size)
 	}
 	p->classes[class].in_use++;
 	p->in_use_bytes += class_bytes(class);
+	note_pressure(p);
 	return obj;
 }
 
@@ -219,6 +249,7 @@ void pool_free(struct pool *p, void *ptr, size_t size)
 	assert(size && size <= POOL_MAX_BYTES && p->classes[class].in_use);
 	p->classes[class].in_use--;
 	p->in_use_bytes -= class_bytes(class);
+	note_pressure(p);
 	if (class_bytes(class) <= SMALL_MAX)
 		small_free(p, class, ptr);
 	else

@@ -34,6 +34,7 @@ struct pool {
 	struct tcp_memory memory;
 	struct pool_class classes[POOL_CLASSES];
 	size_t limit_bytes;  /* refuse to map more than this; 0: no limit */
+	size_t share_bytes;  /* refuse to hand out more, small objects apart; 0: no limit */
 	size_t in_use_bytes; /* handed out, rounded to classes */
 	size_t mapped_bytes; /* taken from the kernel, idle ones included */
 	size_t idle_bytes;   /* idle large objects kept for reuse */
@@ -41,6 +42,12 @@ struct pool {
 };
 
 void pool_init(struct pool *p, size_t limit_bytes);
+/*
+ * What may be handed out. From three quarters of it on memory.pressure says so; beyond it only objects of POOL_SMALL_BYTES and less are, which use the eighth
+ * that is kept for them: a connection's first bytes, its end. (Linux: tcp_mem, and sk_forced_mem_schedule.)
+ */
+void pool_set_share(struct pool *p, size_t bytes);
+#define POOL_SMALL_BYTES ((size_t)2048)
 /* Unmaps everything, also what is still in use: ask pool_is_empty first. */
 void pool_fini(struct pool *p);
 /* NULL: size 0 or above POOL_MAX_BYTES, over the limit, or the kernel refused. */

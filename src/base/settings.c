@@ -17,6 +17,8 @@
 #define CLOSE_HOLD_LIMIT_US (60 * USEC_PER_SEC)
 #define SPIN_LIMIT_US       USEC_PER_SEC
 #define CLIENT_BUDGET_LIMIT 1000000u
+#define MEMORY_LIMIT_MIN    (UINT64_C(4) << 20)
+#define MEMORY_LIMIT_MAX    (UINT64_C(1) << 40)
 #define FILE_LIMIT_BYTES    65536 /* of a settings file */
 
 static const char variable_prefix[] = "FINESSE_";
@@ -160,6 +162,25 @@ SETTER(classifier)
 		}
 	}
 	return -EINVAL;
+}
+
+SETTER(memory_limit)
+{
+	static const char units[] = "KMGT";
+	size_t len = strlen(value);
+	const char *unit = len ? strchr(units, value[len - 1]) : NULL;
+	unsigned shift = unit && *unit ? 10 * (unsigned)(unit - units + 1) : 0;
+	uint64_t n;
+	if (strcmp(value, "auto") == 0) {
+		s->memory_limit_bytes = 0;
+		return 0;
+	}
+	int r = parse_number(value, len - (shift != 0), MEMORY_LIMIT_MAX >> shift, &n);
+	if (r == 0 && n << shift < MEMORY_LIMIT_MIN)
+		r = -EINVAL;
+	if (r == 0)
+		s->memory_limit_bytes = n << shift;
+	return r;
 }
 
 SETTER(spin)

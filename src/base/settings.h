@@ -46,6 +46,7 @@ struct settings {
 	bool close_request;           /* on */
 	char congestion[16];
 	enum classifier_choice classifier;
+	uint64_t memory_limit_bytes; /* 0: auto */
 	uint32_t spin_us;
 	char log[128];
 	bool strict;

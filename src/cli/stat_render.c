@@ -129,11 +129,12 @@ static void render_head(FILE *out, json_t *d)
 
 static void render_memory(FILE *out, json_t *memory)
 {
-	char in_use[24], mapped[24], rss[24];
+	char in_use[24], limit[24], mapped[24], rss[24];
 	if (!memory)
 		return;
-	fprintf(out, "memory: %s in use, %s mapped; the process has %s\n",
-		bytes(number(memory, "in_use_bytes"), in_use),
+	fprintf(out, "memory: %s in use of %s%s, %s mapped; the process has %s\n",
+		bytes(number(memory, "in_use_bytes"), in_use), bytes(number(memory, "limit_bytes"), limit),
+		json_is_true(json_object_get(memory, "pressure")) ? " (runs short)" : "",
 		bytes(number(memory, "mapped_bytes"), mapped), bytes(number(memory, "rss_bytes"), rss));
 	if (number(memory, "failures") > 0)
 		fprintf(out, "    %" PRId64 " requests for memory refused\n", number(memory, "failures"));

@@ -17,14 +17,17 @@
 #include "base/log.h"
 #include "base/sys.h"
 #include "kernel/firewall.h"
+#include "kernel/procfile.h"
 
 #include <errno.h>
 #include <net/if.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include <unistd.h>
 
 struct engine engine = {.drive = DRIVE_BEFORE_INIT(&turn_ops), .stat_fd = -1};
 
@@ -79,6 +82,8 @@ static int choose_interface(struct engine *e, char *why, size_t why_len)
 	snprintf(why, why_len, "interface %s does not exist", e->settings.interface);
 	return -ENODEV;
 }
+
+#define MEMORY_SHARE_MIN ((size_t)32 << 20)
 
 /* More addresses than this stay the kernel's, and a line says so. */
 #define ADDRESSES_MAX 4096
@@ -201,11 +206,29 @@ fail_link:
 	return err;
 }
 
+/* As much as the kernel would give to TCP: tcp_mem[2], which only the first network namespace shows; else a share of the memory as there. */
+static size_t memory_share(const struct engine *e)
+{
+	size_t page = sysconf(_SC_PAGESIZE), pages = 0;
+	char *text;
+	if (e->settings.memory_limit_bytes)
+		return e->settings.memory_limit_bytes;
+	if (procfile_read("/proc/sys/net/ipv4/tcp_mem", &text) == 0) {
+		if (sscanf(text, "%*u %*u %zu", &pages) != 1)
+			pages = 0;
+		free(text);
+	}
+	if (!pages)
+		pages = (size_t)sysconf(_SC_PHYS_PAGES) / 32 * 3;
+	return pages * page > MEMORY_SHARE_MIN ? pages * page : MEMORY_SHARE_MIN;
+}
+
 void engine_init_tables(struct engine *e)
 {
 	if (e->pool.memory.alloc)
 		return;
 	pool_init(&e->pool, 0);
+	pool_set_share(&e->pool, memory_share(e));
 	timers_init(&e->timers);
 	list_init(&e->socks);
 	list_init(&e->listeners);

@@ -230,8 +230,8 @@ static void put_memory(struct engine *e, struct text *t)
 		sscanf(statm, "%*u %lu", &rss_pages);
 		free(statm);
 	}
-	put(t, ",\"memory\":{\"in_use_bytes\":%zu,\"mapped_bytes\":%zu,\"idle_bytes\":%zu,\"failures\":%lu,\"rss_bytes\":%lu,",
-	    e->pool.in_use_bytes, e->pool.mapped_bytes, e->pool.idle_bytes, e->pool.failures, rss_pages * sysconf(_SC_PAGESIZE));
+	put(t, ",\"memory\":{\"in_use_bytes\":%zu,\"limit_bytes\":%zu,\"pressure\":%s,\"mapped_bytes\":%zu,\"idle_bytes\":%zu,\"failures\":%lu,\"rss_bytes\":%lu,",
+	    e->pool.in_use_bytes, e->pool.share_bytes, e->pool.memory.pressure ? "true" : "false", e->pool.mapped_bytes, e->pool.idle_bytes, e->pool.failures, rss_pages * sysconf(_SC_PAGESIZE));
 	put(t, "\"time_wait_bytes\":%zu,\"objects\":{", e->time_waits.bytes);
 	const char *sep = "";
 	for (int shift = POOL_MIN_SHIFT; shift <= POOL_MAX_SHIFT; shift++)

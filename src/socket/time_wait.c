@@ -11,7 +11,7 @@
  * The table doubles and halves with the number of records, a few chains at each operation: no operation waits for all of them. Memory comes from the engine's
  * pool and goes back to it; without memory there is no TIME-WAIT, as in Linux.
  *
- * Limits: TIME_WAITS_MAX records; beyond, the oldest goes early, and is counted. The spacing of replies is kept in steps of 64 ms.
+ * Limits: TIME_WAITS_MAX records, and a quarter of the setting memory-limit; beyond, the oldest goes early, and is counted. The spacing of replies is kept in steps of 64 ms.
  */
 #include "socket/engine.h"
 
@@ -22,6 +22,7 @@
 #include <string.h>
 
 #define TIME_WAITS_MAX  (4u << 20) /* 256 MiB of IPv4 records: a minute of 70,000 closes a second */
+#define TIME_WAITS_SHARE 4        /* of the engine's memory, a quarter */
 #define BUCKETS_MIN     256u
 #define MOVED_AT_ONCE   8 /* chains, per operation while the table changes its size */
 #define REPLY_STEP_US   (64 * USEC_PER_MSEC)
@@ -232,7 +233,7 @@ void time_wait_add(struct engine *e, struct sock *s)
 	struct time_waits *t = &e->time_waits;
 	const struct flow_key *key = &s->flow.key;
 	bool v6 = !flow_key_is_v4(key);
-	if (t->n == TIME_WAITS_MAX) {
+	if (t->n && (t->n == TIME_WAITS_MAX || t->bytes >= e->pool.share_bytes / TIME_WAITS_SHARE)) {
 		e->counters[SOCKC_TimeWaitEvicted]++;
 		time_wait_free(e, first_of(t));
 	}

@@ -1,7 +1,7 @@
 /*
  * The TCP core: one connection, RFC 9293.
  *
- * Owns: three things that are not in struct tcp_conn itself: the two rings (snd, rcv) and the range sets (ooo, sacked), blocks of
+ * Owns: what is not in struct tcp_conn itself: the two rings (snd, rcv), the range sets (ooo, sacked), the chunks of `ahead`; blocks of
  * stack->memory; none of them while nothing is unacknowledged, unread or missing. tcp_fini gives them back.
  *
  * How it turns. tcp_input (input*.c) and the verbs (send.c, receive.c, close.c) never emit: they change the sequence
@@ -12,12 +12,12 @@
  * Invariants
  *  - snd_una <= snd_nxt; snd holds [snd_base, snd_base + len): snd_base is snd_una, but iss + 1 while the SYN is unacknowledged,
  *    and one less once the FIN is acknowledged. snd_nxt never goes back but for one case: a window probe's octet.
- *  - rcv holds [rcv_nxt − len, rcv_nxt) (one less behind a FIN), and beyond len what `ooo` names.
+ *  - rcv holds [rcv_nxt − len, rcv_nxt) (one less behind a FIN); `ahead` what `ooo` names.
  *  - rcv_adv, the window's right edge as the peer knows it, never goes back (RFC 9293 SHLD-14).
  *  - CLOSED: no timer, no buffer but unread data.
  *
  * Timers: rtx_at (SYN, retransmission, persist: timer_persists tells), delack_at, cork_at, keep_at, hold_at, cr_at, wait_at.
- * Limits: RANGES_MAX holes either way; rcvbuf_limit and sndbuf_limit; answers to bad segments (ack_challenge).
+ * Limits: RANGES_MAX holes either way; rcvbuf_limit (a quarter more, as memory is taken) and sndbuf_limit; answers to bad segments (ack_challenge).
  * References: RFC 9293, 5681, 6582, 6675, 6298, 7323, 2018, 2883, 5961, 6093, 6928, 2861, 3042.
  */
 #include "tcp/tcp_int.h"
@@ -107,13 +107,21 @@ int tcp_open_passive(struct tcp_conn *c, struct tcp_stack *stack, int64_t now,
 	return ret;
 }
 
+void conn_drop_ahead(struct tcp_conn *c)
+{
+	ranges_free(&c->ooo, c->stack->memory);
+	reassembly_free(&c->ahead, c->stack->memory);
+	c->fin_ahead = false;
+	c->n_recent = 0;
+}
+
 void tcp_fini(struct tcp_conn *c)
 {
 	if (!c->stack)
 		return;
 	ring_free(&c->snd, c->stack->memory);
 	ring_free(&c->rcv, c->stack->memory);
-	ranges_free(&c->ooo, c->stack->memory);
+	conn_drop_ahead(c);
 	ranges_free(&c->sacked, c->stack->memory);
 }
 
@@ -163,7 +171,7 @@ void conn_close(struct tcp_conn *c, int64_t now, int err)
 	c->state = TCPS_CLOSED;
 	stop_everything(c);
 	ring_free(&c->snd, m);
-	ranges_free(&c->ooo, m);
+	conn_drop_ahead(c);
 	ranges_free(&c->sacked, m);
 	c->sacked_bytes = 0;
 	if (c->orphan || c->rcv.len == 0)

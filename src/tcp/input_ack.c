@@ -49,7 +49,7 @@ static void ack_advance(struct tcp_conn *c, int64_t now, const struct tcp_segmen
 	c->snd_base += bytes;
 	c->bytes_acked += bytes;
 	c->snd_una = seg->ack;
-	c->probing = false;
+	c->probing = c->no_memory = false;
 	c->rtx_count = 0; /* the backoff stays until there is a sample: rtt_sample */
 	timer_stop_rtx(c); /* RFC 6298 (5.2), (5.3) */
 	if (snd_flight(c))

@@ -47,8 +47,7 @@ static void input_fin(struct tcp_conn *c, int64_t now)
 {
 	c->rcv_nxt++;
 	c->peer_fin = true;
-	c->fin_ahead = false;
-	ranges_free(&c->ooo, c->stack->memory); /* nothing can follow a FIN */
+	conn_drop_ahead(c); /* nothing can follow a FIN */
 	c->ack_due = true;
 	c->events |= TCP_EV_PEER_FIN;
 	if (!c->first_fin)
@@ -71,20 +70,43 @@ static void input_fin(struct tcp_conn *c, int64_t now)
 	hold_on_peer_fin(c, now);
 }
 
-/* [rcv_nxt, rcv_nxt + n) arrived: it goes into the stream with what waited out of order behind it. True: a gap was filled. */
-static bool advance(struct tcp_conn *c, uint32_t n)
+/* Room for `len` bytes that are in order. What waits out of order makes room for them. */
+static bool reserve(struct tcp_conn *c, uint32_t len)
 {
+	struct tcp_memory *m = c->stack->memory;
+	if (ring_reserve(&c->rcv, m, c->rcv.len + len) == 0)
+		return true;
+	if (!c->ahead.n)
+		return false;
+	TCP_COUNT(c, OfoPruned);
+	conn_drop_ahead(c);
+	return ring_reserve(&c->rcv, m, c->rcv.len + len) == 0;
+}
+
+static void append(struct tcp_conn *c, const uint8_t *bytes, uint32_t n)
+{
+	ring_write(&c->rcv, c->rcv.len, bytes, n);
+	ring_commit(&c->rcv, n);
+	c->rcv_nxt += n;
+	c->bytes_in += n;
+}
+
+/* What waited behind the text that came goes into the stream. True: a gap was filled. */
+static bool advance(struct tcp_conn *c)
+{
+	struct tcp_memory *m = c->stack->memory;
 	bool had_gap = c->ooo.n;
-	uint32_t next = c->rcv_nxt + n;
-	for (uint32_t i = 0; i < c->ooo.n && SEQ_LEQ(c->ooo.r[i].left, next); i++)
-		next = seq_max(next, c->ooo.r[i].right);
-	if (c->fin_ahead && next == c->fin_ahead_seq + 1)
-		next--; /* the last range's last number is the FIN's */
-	c->bytes_in += next - c->rcv_nxt;
-	ring_commit(&c->rcv, next - c->rcv_nxt);
-	c->rcv_nxt = next;
+	const uint8_t *bytes;
+	uint32_t n;
+	while (c->ahead.n && (n = reassembly_at(&c->ahead, m, c->rcv_nxt, &bytes))) {
+		if (c->fin_ahead && SEQ_LEQ(c->fin_ahead_seq, c->rcv_nxt + n))
+			n = c->fin_ahead_seq - c->rcv_nxt;
+		if (!n || ring_reserve(&c->rcv, m, c->rcv.len + n) < 0)
+			break; /* without memory it waits on: the peer sends it again */
+		append(c, bytes, n);
+	}
 	if (had_gap)
-		ranges_drop_before(&c->ooo, c->stack->memory, next);
+		ranges_drop_before(&c->ooo, m, c->rcv_nxt);
 	return had_gap;
 }
 
@@ -93,13 +115,13 @@ static void input_in_order(struct tcp_conn *c, int64_t now, const struct text *t
 	bool at_once = t->fin;
 	bool fin = t->fin;
 	if (t->len) {
-		if (ring_reserve(&c->rcv, c->stack->memory, c->rcv.len + t->len) < 0) {
+		if (!reserve(c, t->len)) {
 			TCP_COUNT(c, RcvdNoMemory);
 			c->ack_due = true;
 			return;
 		}
-		ring_write(&c->rcv, c->rcv.len, t->bytes, t->len);
-		at_once |= advance(c, t->len);
+		append(c, t->bytes, t->len);
+		at_once |= advance(c);
 		c->events |= TCP_EV_READABLE;
 		c->last_bytes_ours = false;
 		urgent_arrived(c);
@@ -117,32 +139,43 @@ static void input_in_order(struct tcp_conn *c, int64_t now, const struct text *t
 		input_fin(c, now);
 }
 
+/*
+ * Memory for what is out of order: with what is in order, SO_RCVBUF and a quarter. As Linux's truesize it counts what the chunks take. Under pressure a few
+ * segments, so that loss can still be repaired without a time-out.
+ */
+static uint32_t ahead_most(const struct tcp_conn *c)
+{
+	uint32_t limit = c->rcvbuf_limit + c->rcvbuf_limit / 4;
+	if (c->stack->memory->pressure)
+		limit = min_u32(limit, c->rcv.len + PRESSURE_SEGS * 2048);
+	return limit > c->rcv.len ? limit - c->rcv.len : 0;
+}
+
 static void input_out_of_order(struct tcp_conn *c, const struct text *t)
 {
 	struct tcp_memory *m = c->stack->memory;
-	uint32_t at = c->rcv.len + (t->seq - c->rcv_nxt), end = t->seq + t->len + t->fin;
+	uint32_t end = t->seq + t->len + t->fin;
 	/* RFC 5681 §4.2: "SHOULD send an immediate duplicate ACK when an out-of-order segment arrives". */
 	c->ack_due = true;
 	if (!c->sack_on && c->dup_acks_due < UINT8_MAX)
 		c->dup_acks_due++;
-	if (t->len && ring_reserve(&c->rcv, m, at + t->len) < 0) {
-		TCP_COUNT(c, RcvdNoMemory);
-		return;
-	}
-	int64_t added = ranges_add(&c->ooo, m, t->seq, end);
-	if (added < 0) {
-		TCP_COUNT(c, RcvdPruned);
-		return;
-	}
-	sack_note_recent(c, t->seq);
-	if (added == 0) {
+	const struct range *there = ranges_find(&c->ooo, t->seq);
+	if (there && SEQ_LEQ(end, there->right)) {
+		sack_note_recent(c, t->seq);
 		TCP_COUNT(c, RcvdDup);
 		sack_note_duplicate(c, t->seq, end);
 		return;
 	}
+	if (t->len && reassembly_add(&c->ahead, m, t->seq, t->bytes, t->len, ahead_most(c)) < 0) {
+		TCP_COUNT(c, RcvdNoMemory);
+		return;
+	}
+	if (ranges_add(&c->ooo, m, t->seq, end) < 0) {
+		TCP_COUNT(c, RcvdPruned);
+		return;
+	}
+	sack_note_recent(c, t->seq);
 	TCP_COUNT(c, OfoQueue);
-	if (t->len)
-		ring_write(&c->rcv, at, t->bytes, t->len);
 	if (t->fin) {
 		c->fin_ahead = true;
 		c->fin_ahead_seq = end - 1;

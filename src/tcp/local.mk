@@ -20,6 +20,8 @@ src_libtcp_a_SOURCES = \
 	src/tcp/names.c \
 	src/tcp/negotiate.c \
 	src/tcp/output.c \
+	src/tcp/reassembly.c \
+	src/tcp/reassembly.h \
 	src/tcp/receive.c \
 	src/tcp/recovery.c \
 	src/tcp/reset.c \

@@ -31,6 +31,8 @@ bool tcp_is_writable(const struct tcp_conn *c)
 {
 	if (c->state == TCPS_SYN_SENT || c->state == TCPS_SYN_RECEIVED)
 		return false;
+	if (c->no_memory && c->snd.len)
+		return false;
 	return tcp_send_space(c) >= c->snd.len / 2 && tcp_send_space(c) && below_lowat(c);
 }
 
@@ -65,7 +67,8 @@ ssize_t tcp_send(struct tcp_conn *c, int64_t now, const struct iovec *iov, int i
 		c->nospace = true;
 		return -EAGAIN;
 	}
-	uint32_t n = reserve(c, wanted < space ? (uint32_t)wanted : space);
+	uint32_t asked = wanted < space ? (uint32_t)wanted : space, n = reserve(c, asked);
+	c->no_memory = n < asked;
 	if (!n) {
 		c->nospace = true;
 		return c->snd.len ? -EAGAIN : -ENOMEM;

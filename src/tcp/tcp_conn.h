@@ -4,6 +4,7 @@
 
 #include "base/ranges.h"
 #include "base/ring.h"
+#include "tcp/reassembly.h"
 
 /* How loss is being repaired (tcp/recovery.c). */
 enum tcp_loss {
@@ -42,6 +43,7 @@ struct tcp_conn {
 	bool closed_due : 1; /* TCP_EV_CLOSED after the RST went out */
 	bool msg_more : 1;   /* the last send had MSG_MORE */
 	bool nospace : 1;    /* the sender met a shortage: wake it when writable */
+	bool no_memory : 1;  /* … of memory: not writable before something was acknowledged */
 	bool rtt_timing : 1, cwnd_limited : 1, syn_retransmitted : 1;
 	bool asked : 1, outcome_told : 1, late_owed : 1; /* close policy */
 	bool probing : 1;    /* snd_nxt − 1 is a window probe's octet */
@@ -82,8 +84,9 @@ struct tcp_conn {
 	uint32_t rcv_adv; /* right edge of the window that was advertised */
 	uint32_t read_since; /* bytes that the application read since that edge moved */
 	uint32_t urgent_seq, fin_ahead_seq;
-	struct ring rcv;   /* in order and unread, then out of order */
-	struct ranges ooo; /* what is there out of order */
+	struct ring rcv;   /* in order and unread */
+	struct ranges ooo; /* what is there out of order … */
+	struct reassembly ahead; /* … and its bytes */
 	uint32_t recent[TCP_SACK_BLOCKS]; /* a number within each of the last blocks, newest first */
 	struct range dsack;               /* to report once; empty: left == right */
 

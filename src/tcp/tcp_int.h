@@ -19,6 +19,7 @@
 #define TCP_OPT_TS_BYTES   12   /* NOP NOP timestamps */
 #define TCP_OPT_SACK_BYTES(n) (4 + 8 * (n)) /* NOP NOP SACK */
 #define TCP_OPT_CLOSE_REQUEST_BYTES 8
+#define PRESSURE_SEGS      4    /* what a connection's window is worth when memory is short; as Linux's */
 #define DUP_THRESH         3    /* RFC 5681, RFC 6675 DupThresh */
 #define TCP_CORK_US        (200 * USEC_PER_MSEC) /* tcp(7): the ceiling on TCP_CORK */
 
@@ -49,6 +50,8 @@ int conn_open_passive(struct tcp_conn *c, struct tcp_stack *stack, int64_t now, 
 void conn_close(struct tcp_conn *c, int64_t now, int err);
 /* A RST from where we are, then CLOSED. */
 void conn_reset(struct tcp_conn *c, int64_t now, int err);
+/* What is there out of order goes; the peer sends it again (RFC 2018 §8 allows that of SACKed text). */
+void conn_drop_ahead(struct tcp_conn *c);
 void conn_time_wait(struct tcp_conn *c, int64_t now);
 /* The FIN is due after the data: FIN-WAIT-1 or LAST-ACK. */
 void conn_queue_fin(struct tcp_conn *c, int64_t now);

@@ -7,11 +7,20 @@
 #define DRS_START_SEGS 10 /* a round's bytes above which the receive buffer starts to grow: the peer's initial window */
 #define DRS_SLACK_SEGS 16 /* room for what comes while the application is not scheduled; as Linux */
 
-static uint32_t rcv_free(const struct tcp_conn *c)
+/* What may wait unread. When memory is short it is half as much, but for a few segments; what was promised before stays promised. */
+static uint32_t rcv_limit(const struct tcp_conn *c)
 {
 	uint32_t limit = c->rcvbuf_limit;
 	if (c->options.window_clamp)
 		limit = min_u32(limit, c->options.window_clamp);
+	if (c->stack->memory->pressure)
+		limit = max_u32(limit / 2, min_u32(limit, PRESSURE_SEGS * c->mss_advertised));
+	return limit;
+}
+
+static uint32_t rcv_free(const struct tcp_conn *c)
+{
+	uint32_t limit = rcv_limit(c);
 	return limit > c->rcv.len ? limit - c->rcv.len : 0;
 }
 
@@ -67,7 +76,7 @@ bool window_update_due(const struct tcp_conn *c)
 
 void window_release_rcv(struct tcp_conn *c)
 {
-	if (c->rcv.len == 0 && c->ooo.n == 0)
+	if (c->rcv.len == 0)
 		ring_free(&c->rcv, c->stack->memory);
 }
 
@@ -76,7 +85,7 @@ static void autotune_rcvbuf(struct tcp_conn *c)
 {
 	uint64_t space = c->drs_space ? c->drs_space : DRS_START_SEGS * c->mss_advertised;
 	uint64_t copied = c->drs_copied;
-	if (copied <= space)
+	if (copied <= space || c->stack->memory->pressure)
 		return;
 	uint64_t want = 2 * copied + DRS_SLACK_SEGS * c->mss_advertised;
 	want += want * (copied - space) / space; /* it accelerates: so does its sender, in slow start */
@@ -102,7 +111,7 @@ void window_on_read(struct tcp_conn *c, int64_t now, uint32_t n)
 /* A congestion window in flight, and one being filled by the application. */
 void window_grow_sndbuf(struct tcp_conn *c)
 {
-	if (c->options.user_sndbuf)
+	if (c->options.user_sndbuf || c->stack->memory->pressure)
 		return;
 	uint32_t initial = c->stack->config.initial_window_segs * c->mss;
 	uint32_t cwnd = max_u32(c->cwnd, initial), most = c->stack->config.sndbuf_max_bytes;

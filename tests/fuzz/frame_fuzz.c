@@ -630,7 +630,7 @@ static void world_init(struct world *w, const uint8_t *data, size_t size)
 	w->setup_a = take8(w);
 	w->setup_b = take8(w);
 	w->emit.segment = on_segment;
-	w->memory = (struct tcp_memory){world_alloc, world_free};
+	w->memory = (struct tcp_memory){.alloc = world_alloc, .free = world_free};
 	w->now = START_US;
 	w->iss = w->setup_b & SETUP_WRAP ? 0xffffffe0 : 1000;
 	w->irs = w->setup_b & SETUP_WRAP ? 0x7fffffe0 : 500000;

@@ -4,6 +4,7 @@ import json
 import os
 import socket
 import struct
+import subprocess
 import sys
 import time
 
@@ -29,9 +30,9 @@ def checksum(data):
     return ~s & 0xffff
 
 
-def frame(macs, src, dst, sport, dport, seq, ack, flags, window=1000):
+def frame(macs, src, dst, sport, dport, seq, ack, flags, window=1000, payload=b""):
     src, dst = socket.inet_aton(src), socket.inet_aton(dst)
-    tcp = struct.pack("!HHIIBBHHH", sport, dport, seq, ack, 5 << 4, flags, window, 0, 0)
+    tcp = struct.pack("!HHIIBBHHH", sport, dport, seq & 0xffffffff, ack & 0xffffffff, 5 << 4, flags, window, 0, 0) + payload
     pseudo = src + dst + struct.pack("!BBH", 0, 6, len(tcp))
     tcp = tcp[:16] + struct.pack("!H", checksum(pseudo + tcp)) + tcp[18:]
     ip = struct.pack("!BBHHHBBH4s4s", 0x45, 0, 20 + len(tcp), 1, 0x4000, 64, 6, 0, src, dst)
@@ -66,7 +67,10 @@ class Raw:
         self.s.send(f)
 
     def received(self, seconds):
-        """(source port, destination address, destination port, flags) of the TCP segments that come within `seconds`."""
+        return (s[:4] for s in self.segments(seconds))
+
+    def segments(self, seconds):
+        """(source port, destination address, destination port, flags, seq) of the TCP segments that come within `seconds`."""
         end = time.monotonic() + seconds
         while (left := end - time.monotonic()) > 0:
             self.s.settimeout(left)
@@ -76,7 +80,7 @@ class Raw:
                 return
             if f[23] == 6 and f[14] == 0x45:
                 sport, dport = struct.unpack("!HH", f[34:38])
-                yield sport, socket.inet_ntoa(f[30:34]), dport, f[47]
+                yield sport, socket.inet_ntoa(f[30:34]), dport, f[47], struct.unpack("!I", f[38:42])[0]
 
 
 LISTENER = """
@@ -105,12 +109,91 @@ def answers_do_not_tell(lab):
     p.wait()
 
 
+HOARDER = """
+import os, socket, sys, threading, time
+s = socket.socket(); s.bind(("0.0.0.0", 8000)); s.listen(256)
+conns = []
+def take():
+    while True: conns.append(s.accept()[0])
+threading.Thread(target=take, daemon=True).start()
+sys.stdin.readline()
+total = 0
+def drain(c):
+    global total
+    c.settimeout(20)
+    while True:
+        d = c.recv(65536)
+        if not d: break
+        total += len(d)
+threads = [threading.Thread(target=drain, args=(c,)) for c in conns]
+for t in threads: t.start()
+for t in threads: t.join()
+print(total, flush=True)
+"""
+
+
+def memory_of(lab, p):
+    return lab.server.stat(p.pid)["memory"]
+
+
+def far_bytes(lab, strangers=200):
+    """Connections by hand from an address that nobody has: each sends one byte at its window's end."""
+    lab.server.run(["ip", "neigh", "replace", "10.77.200.7", "lladdr", ":".join("%02x" % b for b in mac(lab.client)),
+                    "dev", lab.server.interface])
+    p = lab.server.spawn(["/usr/bin/python3", "-c", HOARDER], finesse=True, stdin=subprocess.PIPE)
+    lab.server.wait_listening(p, 8000, finesse=True)
+    raw, macs = Raw(lab.client), (mac(lab.server), mac(lab.client))
+    before = memory_of(lab, p)["in_use_bytes"]
+    for i in range(strangers):
+        raw.send(frame(macs, "10.77.200.7", SERVER_IP, 10000 + i, 8000, 5000, 0, SYN, 64000))
+    opened = {}
+    for sport, to, port, flags, seq in raw.segments(1.0):
+        if flags & SYN and to == "10.77.200.7" and port not in opened:
+            opened[port] = seq + 1
+            raw.send(frame(macs, to, SERVER_IP, port, 8000, 5001, seq + 1, ACK))
+            raw.send(frame(macs, to, SERVER_IP, port, 8000, 5001 + 65000, seq + 1, ACK, payload=b"x"))
+        if len(opened) == strangers:
+            break
+    time.sleep(0.1)
+    each = (memory_of(lab, p)["in_use_bytes"] - before) / strangers
+    check(len(opened) == strangers and each < 8192, "a byte at the window's end of %d connections takes %d bytes each" % (len(opened), each))
+    p.kill()
+    p.wait()
+
+
+def limit(lab, clients=48, size=512 << 10):
+    """More unread data than memory: bounded, and when it is read all of it comes."""
+    p = lab.server.spawn(["/usr/bin/python3", "-c", HOARDER], finesse=True, settings=["--memory-limit", "8M"],
+                         stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    lab.server.wait_listening(p, 8000, finesse=True)
+    senders = [lab.client.spawn(["/usr/bin/python3", "-c", "import socket, sys\nc = socket.create_connection((%r, 8000), 10)\n"
+                                 "c.settimeout(40); c.sendall(bytes(%d)); c.close()" % (SERVER_IP, size)]) for _ in range(clients)]
+    most = 0
+    for _ in range(8):
+        time.sleep(0.25)
+        most = max(most, memory_of(lab, p)["in_use_bytes"])
+    check(most <= 9 << 20, "%d unread connections take %.1f MiB of 8" % (clients, most / 2**20))
+    check(lab.server.stat(p.pid)["memory"].get("pressure") is True, "and it is told that memory runs short")
+    try:
+        out, _ = p.communicate(b"\n", timeout=45)
+    except subprocess.TimeoutExpired:
+        out = b"-1"
+    check(int(out or 0) == clients * size, "read, all of it comes: %d of %d bytes" % (int(out or 0), clients * size))
+    for s in senders:
+        s.kill()
+        s.wait()
+    p.kill()
+    p.wait()
+
+
 def main():
     if os.geteuid():
         print("skipped: needs root")
         return 77
     with Lab() as lab:
         answers_do_not_tell(lab)
+        far_bytes(lab)
+        limit(lab)
     print("%d failures" % len(failures))
     return bool(failures)
 

@@ -59,6 +59,12 @@ tests_tcp_syn_cookie_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
 tests_tcp_syn_cookie_test_LDADD = $(TCP_TEST_LIBS)
 TESTS += tests/tcp/syn_cookie_test
 
+check_PROGRAMS += tests/tcp/reassembly_test
+tests_tcp_reassembly_test_SOURCES = tests/tcp/reassembly_test.c tests/tcp/test_memory.c tests/tcp/test_memory.h
+tests_tcp_reassembly_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
+tests_tcp_reassembly_test_LDADD = $(TCP_TEST_LIBS)
+TESTS += tests/tcp/reassembly_test
+
 check_PROGRAMS += tests/tcp/close_request_test
 tests_tcp_close_request_test_SOURCES = tests/tcp/close_request_test.c $(harness_sources)
 tests_tcp_close_request_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)

@@ -408,6 +408,104 @@ START_TEST(receive_buffer_bounds)
 }
 END_TEST
 
+/* A stranger's byte at the window's end must not cost the whole buffer; and all that waits out of order is bounded by SO_RCVBUF. */
+START_TEST(far_bytes_cost_what_they_are)
+{
+	struct harness *h = h_new(H_ALL);
+	h_establish(h);
+	uint64_t before = h->memory.live_bytes;
+	struct tcp_segment s = h_seg(h, SEG_ACK, 60000, 1, 1);
+	h_input(h, &s);
+	ck_assert_uint_eq(h_status(h).ooo_bytes, 1);
+	ck_assert_uint_le(h->memory.live_bytes - before, 64 + 512); /* its chunk, and the set of ranges */
+	for (int32_t at = 59000; at > 0; at -= 7) {
+		s = h_seg(h, SEG_ACK, at, 1, 3);
+		h_input(h, &s);
+		h_drain(h);
+	}
+	ck_assert_uint_le(h->memory.live_bytes - before, 131072 / 4 * 5 + 512);
+	h_drain(h);
+	h_close(h);
+	h_drain(h);
+	h_free(h);
+}
+END_TEST
+
+/* What came out of order makes room for what is in order. */
+START_TEST(text_in_order_comes_first)
+{
+	struct harness *h = h_new(H_ALL);
+	h_establish(h);
+	struct tcp_segment s = h_seg(h, SEG_ACK, 2000, 1, 1400);
+	h_input(h, &s);
+	h_drain(h);
+	h->memory.limit_bytes = h->memory.live_bytes + 1024; /* no room for a ring of 2048 */
+	h_peer(h, SEG_ACK, 1, 100);
+	ck_assert_uint_eq(h->stack.counters[TCPC_OfoPruned], 1);
+	ck_assert_uint_eq(h_status(h).ooo_bytes, 0);
+	ck_assert_int_eq(h_recv(h, 100, 0), 100);
+	h->memory.limit_bytes = 0;
+	h_peer(h, SEG_ACK, 1, 3400); /* all of it again */
+	ck_assert_int_eq(h_recv(h, 4000, 100), 3400);
+	h_advance(h, USEC_PER_SEC);
+	h_drain(h);
+	h_free(h);
+}
+END_TEST
+
+START_TEST(pressure_makes_windows_small)
+{
+	struct harness *h = h_new(H_ALL);
+	h->peer_mss = 1460;
+	h_establish(h);
+	h->memory.memory.pressure = true;
+	uint32_t edge = h_status(h).rcv_wnd, n = 0;
+	while (h_status(h).rcv_wnd && n < 200000) { /* nobody reads */
+		uint32_t len = h_status(h).rcv_wnd < 1000 ? h_status(h).rcv_wnd : 1000;
+		h_peer(h, SEG_ACK, 1, len);
+		n += len;
+		h_drain(h);
+	}
+	ck_assert_uint_lt(n, edge + 20000); /* the edge that was promised, and little more */
+	h->memory.memory.pressure = false;
+	h_recv(h, n, 0);
+	h_drain(h);
+	ck_assert_uint_gt(h_status(h).rcv_wnd, 60000);
+	h_advance(h, USEC_PER_SEC);
+	h_drain(h);
+	h_free(h);
+}
+END_TEST
+
+/* Out of memory with text in the buffer: not writable until something is acknowledged, or an event loop would spin. */
+START_TEST(a_sender_without_memory_waits)
+{
+	struct harness *h = established(0, 65535);
+	ck_assert_int_eq(h_send(h, 1000), 1000);
+	h->memory.limit_bytes = h->memory.live_bytes;
+	ssize_t n = h_send(h, 100000);
+	ck_assert_int_lt(n, 100000);
+	while (n > 0)
+		n = h_send(h, 100000);
+	ck_assert_int_eq(n, -EAGAIN);
+	ck_assert(!tcp_is_writable(&h->c));
+	h_drain(h);
+	h_events(h);
+	h->memory.limit_bytes = 0;
+	h_peer_ack(h, h_snd_nxt(h));
+	ck_assert(h_events(h) & TCP_EV_WRITABLE);
+	ck_assert(tcp_is_writable(&h->c));
+	h_drain(h);
+	for (int i = 0; i < 10 && tcp_unacked_bytes(&h->c); i++) {
+		h_advance(h, H_RTT);
+		h_peer_ack(h, h_snd_nxt(h));
+		h_drain(h);
+	}
+	h_drain(h);
+	h_free(h);
+}
+END_TEST
+
 /* ---- the application's side ---- */
 
 START_TEST(send_buffer_and_writability)
@@ -583,6 +681,10 @@ int main(void)
 	tcase_add_loop_test(tc, MUST_39_receiver_sws, 0, 2);
 	tcase_add_loop_test(tc, window_update_after_zero, 0, 2);
 	tcase_add_test(tc, receive_buffer_bounds);
+	tcase_add_test(tc, far_bytes_cost_what_they_are);
+	tcase_add_test(tc, text_in_order_comes_first);
+	tcase_add_test(tc, pressure_makes_windows_small);
+	tcase_add_test(tc, a_sender_without_memory_waits);
 	suite_add_tcase(s, tc);
 	tc = tcase_create("application");
 	tcase_add_test(tc, send_buffer_and_writability);

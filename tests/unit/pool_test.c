@@ -126,6 +126,34 @@ START_TEST(test_limit)
 }
 END_TEST
 
+/* A share: pressure from three quarters on, nothing large beyond it, an eighth for small objects. */
+START_TEST(test_share)
+{
+	struct pool p;
+	static void *small[8192];
+	void *objs[16];
+	unsigned n = 0, k = 0;
+	pool_init(&p, 0);
+	pool_set_share(&p, 8 * MIB);
+	while (n < 16 && (objs[n] = pool_alloc(&p, MIB))) {
+		n++;
+		ck_assert_int_eq(p.memory.pressure, n > 6);
+	}
+	ck_assert_uint_eq(n, 8);
+	while (k < 8192 && (small[k] = pool_alloc(&p, 1024)))
+		k++;
+	ck_assert_uint_eq(k, 1024);
+	pool_free(&p, objs[0], MIB);
+	ck_assert(p.memory.pressure);
+	while (k)
+		pool_free(&p, small[--k], 1024);
+	pool_free(&p, objs[1], MIB);
+	ck_assert(!p.memory.pressure);
+	ck_assert_ptr_nonnull(pool_alloc(&p, 2 * MIB)); /* what is idle is given back for it */
+	pool_fini(&p);
+}
+END_TEST
+
 /* The TCP core's view, at random, checked against a shadow copy. Fixed seed. */
 START_TEST(test_random_through_vtable)
 {
@@ -170,6 +198,7 @@ int main(void)
 	tcase_add_test(tc, test_freed_object_is_reused);
 	tcase_add_test(tc, test_memory_follows_use_down);
 	tcase_add_test(tc, test_limit);
+	tcase_add_test(tc, test_share);
 	tcase_add_test(tc, test_random_through_vtable);
 	suite_add_tcase(s, tc);
 	SRunner *r = srunner_create(s);

@@ -20,7 +20,7 @@ static void count_free(struct tcp_memory *m, void *p, size_t size)
 	free(p);
 }
 
-static struct tcp_memory memory = {count_alloc, count_free};
+static struct tcp_memory memory = {.alloc = count_alloc, .free = count_free};
 static struct ranges set;
 
 #define BASE UINT32_C(0xffffff80) /* wraps after 128 */

@@ -93,6 +93,15 @@ START_TEST(every_setting_takes)
 	ck_assert_int_eq(s.classifier, CLASSIFIER_NFTABLES);
 	takes("classifier", "ebpf");
 	ck_assert_int_eq(s.classifier, CLASSIFIER_EBPF);
+	ck_assert_uint_eq(s.memory_limit_bytes, 0);
+	takes("memory-limit", "512M");
+	ck_assert_uint_eq(s.memory_limit_bytes, UINT64_C(512) << 20);
+	takes("memory-limit", "1T");
+	ck_assert_uint_eq(s.memory_limit_bytes, UINT64_C(1) << 40);
+	takes("memory-limit", "8388608");
+	ck_assert_uint_eq(s.memory_limit_bytes, 8388608);
+	takes("memory-limit", "auto");
+	ck_assert_uint_eq(s.memory_limit_bytes, 0);
 	takes("spin", "50");
 	ck_assert_uint_eq(s.spin_us, 50);
 	takes("spin", "1ms");
@@ -139,6 +148,12 @@ START_TEST(every_setting_refuses)
 	    {"close-client-budget", "1000001"},
 	    {"close-client-budget", "4k"},
 	    {"close-client-budget", "0x10"},
+	    {"memory-limit", ""},
+	    {"memory-limit", "M"},
+	    {"memory-limit", "3M"},
+	    {"memory-limit", "2T"},
+	    {"memory-limit", "8X"},
+	    {"memory-limit", "99999999999999999999G"},
 	    {"congestion", ""},
 	    {"congestion", "cubi"},
 	    {"congestion", "Cubic"},
