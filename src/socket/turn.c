@@ -114,7 +114,7 @@ static void output_unreachable(struct engine *e, struct sock *s, int err)
 	struct tcp_status st;
 	tcp_output(&s->tcp, e->now, &turn_emit);
 	tcp_get_status(&s->tcp, &st);
-	tcp_on_unreachable(&s->tcp, e->now, -err, true, st.snd_una);
+	tcp_on_unreachable(&s->tcp, e->now, -err, false, st.snd_una);
 }
 
 static void arm_timer(struct engine *e, struct sock *s)

@@ -7,6 +7,15 @@ static bool is_in_flight(const struct tcp_conn *c, uint32_t seq)
 	return SEQ_LEQ(c->snd_una, seq) && SEQ_LT(seq, c->snd_nxt);
 }
 
+/*
+ * A request that cannot be answered is dropped, and nobody is told: its peer asks again. As Linux's tcp_req_err, whose two families differ: of IPv4 it
+ * takes the soft errors (no way to the net or host, time exceeded, bad parameter), of IPv6 the fatal ones.
+ */
+static bool ends_embryo(const struct tcp_conn *c, bool hard)
+{
+	return !c->passive ? hard : ip_addr_is_v4(&c->key.raddr) ? !hard : hard;
+}
+
 void tcp_on_unreachable(struct tcp_conn *c, int64_t now, int err, bool hard, uint32_t seq)
 {
 	if (c->state <= TCPS_LISTEN || !is_in_flight(c, seq)) {
@@ -15,9 +24,9 @@ void tcp_on_unreachable(struct tcp_conn *c, int64_t now, int err, bool hard, uin
 	}
 	/* RFC 5927 §5.2: in synchronized states hard errors are soft ones, and soft ones never abort (MUST-56). In SYN-SENT Linux lets
 	   soft ones end the attempt, too, as RFC 5461 §4.1 describes: programs expect EHOSTUNREACH at once, not a time-out. */
-	if (c->state == TCPS_SYN_SENT || (hard && c->state == TCPS_SYN_RECEIVED)) {
+	if (c->state == TCPS_SYN_SENT || (c->state == TCPS_SYN_RECEIVED && ends_embryo(c, hard))) {
 		TCP_COUNT(c, AttemptFails);
-		conn_close(c, now, err);
+		conn_close(c, now, c->passive ? 0 : err);
 		return;
 	}
 	c->error_soft = err;

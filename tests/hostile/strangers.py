@@ -109,6 +109,96 @@ def answers_do_not_tell(lab):
     p.wait()
 
 
+def icmp_unreachable(macs, src, dst, code, quoted, icmp_type=3):
+    """From src to dst about a packet of dst's: `quoted` is (source port, destination, destination port, sequence number)."""
+    sport, to, dport, seq = quoted
+    quote = struct.pack("!BBHHHBBH4s4s", 0x45, 0, 60, 1, 0x4000, 64, 6, 0, socket.inet_aton(dst), socket.inet_aton(to))
+    quote += struct.pack("!HHI", sport, dport, seq)
+    icmp = struct.pack("!BBHI", icmp_type, code, 0, 0) + quote
+    icmp = icmp[:2] + struct.pack("!H", checksum(icmp)) + icmp[4:]
+    ip = struct.pack("!BBHHHBBH4s4s", 0x45, 0, 20 + len(icmp), 1, 0, 64, 1, 0, socket.inet_aton(src), socket.inet_aton(dst))
+    ip = ip[:10] + struct.pack("!H", checksum(ip)) + ip[12:]
+    return macs[0] + macs[1] + b"\x08\x00" + ip + icmp
+
+
+def neighbour(lab, address="10.77.200.7"):
+    """An address that nobody has, behind the client's interface."""
+    lab.server.run(["ip", "neigh", "replace", address, "lladdr", ":".join("%02x" % b for b in mac(lab.client)), "dev", lab.server.interface])
+
+
+def half_open(lab, p):
+    if finesse_command():
+        return lab.server.stat(p.pid)["listeners"][0]["syn_queue"]
+    return len(lab.server.text(["ss", "-Htan", "state", "syn-recv"]).splitlines())
+
+
+def unreachable_half_open(lab):
+    """What ICMP says of a SYN-ACK: Linux forgets the request when no way leads to the peer, and nothing else."""
+    neighbour(lab)
+    p = lab.server.spawn(["/usr/bin/python3", "-c", LISTENER, 64], finesse=True)
+    lab.server.wait_listening(p, 8000, finesse=True)
+    raw, macs = Raw(lab.client), (mac(lab.server), mac(lab.client))
+    for port, kind, code, goes in ((3001, 3, 1, True), (3002, 3, 0, True), (3003, 3, 3, False), (3004, 3, 13, False), (3005, 11, 0, True)):
+        raw.send(frame(macs, "10.77.200.7", SERVER_IP, port, 8000, 5000, 0, SYN, 64000))
+        seq = next((s for sport, to, dport, flags, s in raw.segments(1.0) if flags & SYN and dport == port), None)
+        before = half_open(lab, p)
+        raw.send(icmp_unreachable(macs, CLIENT_IP, SERVER_IP, code, (8000, "10.77.200.7", port, seq + 7), kind))  # another number: forged
+        raw.send(frame(macs, "10.77.200.7", SERVER_IP, 3999, 8000, 1, 1, RST))
+        time.sleep(0.05)
+        forged = half_open(lab, p)
+        raw.send(icmp_unreachable(macs, CLIENT_IP, SERVER_IP, code, (8000, "10.77.200.7", port, seq), kind))
+        time.sleep(0.1)
+        after = half_open(lab, p)
+        check(forged == before and (after == before - 1) == goes and after >= before - 1,
+              "type %d code %d of a SYN-ACK: %d half-open, forged %d, then %d" % (kind, code, before, forged, after))
+    p.kill()
+    p.wait()
+
+
+ONE = """
+import socket, sys, time
+s = socket.socket(); s.bind(("0.0.0.0", 8000)); s.listen(0)
+c, _ = s.accept()
+c.close()
+time.sleep(60)
+"""
+
+
+def time_wait_stays(lab):
+    """A SYN that would take over a TIME-WAIT, but is not admitted, must leave it."""
+    if not finesse_command():
+        return
+    neighbour(lab)
+    p = lab.server.spawn(["/usr/bin/python3", "-c", ONE], finesse=True, settings=["--close-policy", "off"])
+    lab.server.wait_listening(p, 8000, finesse=True)
+    raw, macs, me = Raw(lab.client), (mac(lab.server), mac(lab.client)), "10.77.200.7"
+
+    def say(port, seq, ack, flags):
+        raw.send(frame(macs, me, SERVER_IP, port, 8000, seq, ack, flags, 64000))
+
+    def hear(port, flag):
+        return next((s for sport, to, dport, flags, s in raw.segments(1.5) if dport == port and flags & flag), None)
+
+    say(4000, 5000, 0, SYN)
+    iss = hear(4000, SYN)
+    say(4000, 5001, iss + 1, ACK)
+    fin = hear(4000, 1)
+    say(4000, 5001, fin + 1, ACK | 1)
+    time.sleep(0.1)
+    check(lab.server.stat(p.pid)["time_wait"] == 1, "the server, which closed first, has a TIME-WAIT")
+    say(4001, 7000, 0, SYN)
+    other = hear(4001, SYN)
+    say(4001, 7001, other + 1, ACK)
+    time.sleep(0.1)
+    say(4000, 900000, 0, SYN)
+    time.sleep(0.2)
+    now = lab.server.stat(p.pid)
+    check(now["time_wait"] == 1 and now["counters"]["socket"]["ListenDrops"] >= 1,
+          "a newer SYN that finds the accept queue full leaves it: %d, %d SYNs dropped" % (now["time_wait"], now["counters"]["socket"]["ListenDrops"]))
+    p.kill()
+    p.wait()
+
+
 HOARDER = """
 import os, socket, sys, threading, time
 s = socket.socket(); s.bind(("0.0.0.0", 8000)); s.listen(256)
@@ -138,8 +228,7 @@ def memory_of(lab, p):
 
 def far_bytes(lab, strangers=200):
     """Connections by hand from an address that nobody has: each sends one byte at its window's end."""
-    lab.server.run(["ip", "neigh", "replace", "10.77.200.7", "lladdr", ":".join("%02x" % b for b in mac(lab.client)),
-                    "dev", lab.server.interface])
+    neighbour(lab)
     p = lab.server.spawn(["/usr/bin/python3", "-c", HOARDER], finesse=True, stdin=subprocess.PIPE)
     lab.server.wait_listening(p, 8000, finesse=True)
     raw, macs = Raw(lab.client), (mac(lab.server), mac(lab.client))
@@ -192,6 +281,8 @@ def main():
         return 77
     with Lab() as lab:
         answers_do_not_tell(lab)
+        unreachable_half_open(lab)
+        time_wait_stays(lab)
         far_bytes(lab)
         limit(lab)
     print("%d failures" % len(failures))

@@ -284,6 +284,24 @@ START_TEST(SHLD_26_hard_error_while_opening)
 }
 END_TEST
 
+/* As Linux's tcp_req_err: a half-open connection to where no way leads goes, unheard; "port unreachable" says nothing new. */
+START_TEST(unreachable_while_half_open)
+{
+	struct harness *h = h_new(H_ALL);
+	h_enter(h, TCPS_SYN_RECEIVED);
+	tcp_on_unreachable(&h->c, h->now, EHOSTUNREACH, false, H_ISS + 1); /* not about our SYN-ACK */
+	tcp_on_unreachable(&h->c, h->now, ECONNREFUSED, true, H_ISS);
+	h_output(h);
+	h_state(h, TCPS_SYN_RECEIVED);
+	tcp_on_unreachable(&h->c, h->now, EHOSTUNREACH, false, H_ISS);
+	h_output(h);
+	h_state(h, TCPS_CLOSED);
+	ck_assert_int_eq(tcp_error(&h->c), 0);
+	h_silence(h);
+	h_free(h);
+}
+END_TEST
+
 /* ---- acknowledgments ---- */
 
 /* The first segments are acknowledged at once (for the peer's slow start); this is a connection past that. */
@@ -606,6 +624,7 @@ int main(void)
 	tcase_add_test(tc, MUST_56_soft_errors);
 	tcase_add_test(tc, soft_error_while_opening);
 	tcase_add_test(tc, SHLD_26_hard_error_while_opening);
+	tcase_add_test(tc, unreachable_while_half_open);
 	suite_add_tcase(s, tc);
 	tc = tcase_create("acks");
 	tcase_add_loop_test(tc, MUST_40_delayed_ack, 0, 2);
