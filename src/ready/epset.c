@@ -129,6 +129,7 @@ static struct ep_item *item_new(struct epset *set, struct list *file, int fd, co
 	it->set = set;
 	it->file = file;
 	it->fd = fd;
+	it->shown_fd = -1;
 	it->event = *ev;
 	it->event.events |= EPOLLERR | EPOLLHUP;
 	list_init(&it->ready);

@@ -19,7 +19,7 @@ struct ep_item {
 	bool in_kernel;
 	bool disabled;     /* one-shot, fired */
 	bool number_gone;  /* `fd` was closed, the file lives on by another number */
-	bool shown;        /* … the kernel's epoll has its queue, too (queue.c) */
+	int shown_fd;      /* … by which number the kernel's epoll has its queue, too (queue.c); -1: it has not */
 	bool kernel_queue; /* of a listener: somebody may wait in the kernel's queue */
 };
 

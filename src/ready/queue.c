@@ -8,7 +8,7 @@
  * closed cannot be taken out, and its id is nobody's then.
  *
  * An epoll that is polled, or nested in another, must show a client in the kernel's queue before anybody of this process has looked. There the program's
- * epoll gets the queue as well (queue_show), with the events and the number of the item, and with the mark's data, so that no wait tells it.
+ * epoll gets the queue as well (queue_show), with the events of the item, and with the mark's data, so that no wait tells it.
  */
 #include "ready/internal.h"
 
@@ -80,7 +80,7 @@ bool queue_is_ready(struct ep_item *it)
 static uint32_t shown_events(const struct ep_item *it)
 {
 	uint32_t in = it->event.events & (EPOLLIN | EPOLLRDNORM);
-	if (!it->set->polled || !it->sock || it->sock->kind != SOCK_KIND_LISTENER || it->disabled || it->number_gone || !in)
+	if (!it->set->polled || !it->sock || it->sock->kind != SOCK_KIND_LISTENER || it->disabled || !in)
 		return 0;
 	return in | (it->event.events & EPOLLET);
 }
@@ -88,16 +88,21 @@ static uint32_t shown_events(const struct ep_item *it)
 void queue_show(struct ep_item *it)
 {
 	struct epoll_event ev = {.events = shown_events(it), .data.ptr = (void *)&epset_mark};
-	if (it->shown)
-		sys_epoll_ctl(it->set->epfd, EPOLL_CTL_DEL, it->fd, NULL);
-	it->shown = ev.events && sys_epoll_ctl(it->set->epfd, EPOLL_CTL_ADD, it->fd, &ev) == 0;
+	if (it->shown_fd >= 0)
+		sys_epoll_ctl(it->set->epfd, EPOLL_CTL_DEL, it->shown_fd, NULL);
+	it->shown_fd = -1;
+	if (!ev.events)
+		return;
+	int fd = it->number_gone ? it->sock->lst->kfd : it->fd; /* our own duplicate, where the program's number is gone */
+	if (sys_epoll_ctl(it->set->epfd, EPOLL_CTL_ADD, fd, &ev) == 0)
+		it->shown_fd = fd;
 }
 
 void queues_shown(struct epset *set)
 {
 	list_for_each (pos, tmp, &set->items) {
 		struct ep_item *it = container_of(pos, struct ep_item, in_set);
-		if (!it->shown)
+		if (it->shown_fd < 0)
 			continue;
 		it->kernel_queue = true;
 		if (!shown_events(it))
