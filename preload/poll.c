@@ -4,6 +4,7 @@
 #include "waits.h"
 
 #include <limits.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -66,6 +67,47 @@ void mixed_end(struct mixed *m)
 	mixed_free(m);
 }
 
+bool mixed_has_moved(const struct mixed *m)
+{
+	for (unsigned i = 0; i < m->n; i++) {
+		const struct file *f = m->files[i];
+		if (!f || !(m->fds[i].revents & POLLNVAL) || (f->kind == FILE_SOCK && !f->busy))
+			continue;
+		sched_yield(); /* whoever hands it over may not be done */
+		return true;
+	}
+	return false;
+}
+
+#define NS_PER_S 1000000000L
+
+void span_begin(struct span *s, const struct timespec *total)
+{
+	s->total = total;
+	if (total)
+		clock_gettime(CLOCK_MONOTONIC, &s->start);
+}
+
+const struct timespec *span_left(const struct span *s, struct timespec *left)
+{
+	struct timespec now;
+	if (!s->total)
+		return NULL;
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	left->tv_sec = s->total->tv_sec - (now.tv_sec - s->start.tv_sec);
+	left->tv_nsec = s->total->tv_nsec - (now.tv_nsec - s->start.tv_nsec);
+	if (left->tv_nsec < 0) {
+		left->tv_nsec += NS_PER_S;
+		left->tv_sec--;
+	} else if (left->tv_nsec >= NS_PER_S) {
+		left->tv_nsec -= NS_PER_S;
+		left->tv_sec++;
+	}
+	if (left->tv_sec < 0)
+		*left = (struct timespec){0, 0};
+	return left;
+}
+
 struct timespec *timespec_from_ms(int ms, struct timespec *out)
 {
 	if (ms < 0)
@@ -116,18 +158,25 @@ static int engine_poll(struct pollfd *fds, nfds_t n, const struct timespec *time
 		       const sigset_t *mask)
 {
 	struct mixed m;
+	struct span span;
+	struct timespec left;
+	bool moved;
+	int r;
 	if (nfds_too_many(n))
 		return -EINVAL;
-	int r = mixed_begin(&m, n);
-	if (r < 0)
-		return r;
-	for (nfds_t i = 0; i < n; i++)
-		mixed_set(&m, i, fds[i].fd, fds[i].events);
-	r = sock_poll(m.fds, n, timeout, mask);
-	if (r >= 0)
+	span_begin(&span, timeout);
+	do {
+		r = mixed_begin(&m, n);
+		if (r < 0)
+			return r;
 		for (nfds_t i = 0; i < n; i++)
+			mixed_set(&m, i, fds[i].fd, fds[i].events);
+		r = sock_poll(m.fds, n, span_left(&span, &left), mask);
+		moved = r > 0 && mixed_has_moved(&m);
+		for (nfds_t i = 0; r >= 0 && i < n; i++)
 			fds[i].revents = m.fds[i].revents;
-	mixed_end(&m);
+		mixed_end(&m);
+	} while (moved);
 	return r;
 }
 

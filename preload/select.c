@@ -24,7 +24,6 @@
 #define SELECT_OUT (POLLWRBAND | POLLWRNORM | POLLOUT | POLLERR)
 #define SELECT_EX  POLLPRI
 
-#define NS_PER_S   1000000000L
 #define TABLE_SIZE_FIRST 64 /* NR_OPEN_DEFAULT */
 #define WORD_BITS  (8 * (int)sizeof(unsigned long))
 
@@ -165,39 +164,6 @@ static void drain_edges(int epfd)
 
 /* ---- the wait ---- */
 
-/* How long a call may take. */
-struct span {
-	const struct timespec *total; /* NULL: for ever */
-	struct timespec start;
-};
-
-static void span_begin(struct span *s, const struct timespec *total)
-{
-	s->total = total;
-	if (total)
-		clock_gettime(CLOCK_MONOTONIC, &s->start);
-}
-
-static const struct timespec *span_left(const struct span *s, struct timespec *left)
-{
-	struct timespec now;
-	if (!s->total)
-		return NULL;
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	left->tv_sec = s->total->tv_sec - (now.tv_sec - s->start.tv_sec);
-	left->tv_nsec = s->total->tv_nsec - (now.tv_nsec - s->start.tv_nsec);
-	if (left->tv_nsec < 0) {
-		left->tv_nsec += NS_PER_S;
-		left->tv_sec--;
-	} else if (left->tv_nsec >= NS_PER_S) {
-		left->tv_nsec -= NS_PER_S;
-		left->tv_sec++;
-	}
-	if (left->tv_sec < 0)
-		*left = (struct timespec){0, 0};
-	return left;
-}
-
 static bool any_told(const struct mixed *m, unsigned count)
 {
 	for (unsigned i = 0; i < count; i++)
@@ -213,7 +179,7 @@ static int select_wait(struct mixed *m, unsigned count, const struct span *span,
 	static const struct timespec at_once;
 	struct timespec left;
 	bool look = false; /* all of them, without waiting */
-	int r = sock_poll(m->fds, count, span->total, mask);
+	int r = sock_poll(m->fds, count, span_left(span, &left), mask);
 	if (r <= 0 || any_told(m, count))
 		return r < 0 ? r : 0;
 	for (;;) {
@@ -247,9 +213,10 @@ static int engine_select(int n, unsigned count, fd_set *in, fd_set *out, fd_set 
 	r = select_wait(&m, count, span, mask);
 	if (r == 0)
 		r = select_results(&m, count, n, in, out, ex);
+	bool moved = r == -EBADF && mixed_has_moved(&m);
 	fd_close(m.fds[count].fd);
 	mixed_end(&m);
-	return r;
+	return moved ? -EAGAIN : r;
 }
 
 /*
@@ -298,8 +265,11 @@ static bool select_looked_too_far(int *n)
 /* Through poll; -EBADF as Linux. */
 static int select_ours(int n, unsigned count, fd_set *in, fd_set *out, fd_set *ex, const struct span *span, const sigset_t *mask)
 {
-	int r = engine_select(n, count, in, out, ex, span, mask);
+	int r;
 	bool engine, internal;
+	do {
+		r = engine_select(n, count, in, out, ex, span, mask);
+	} while (r == -EAGAIN);
 	if (r != -EBADF || !select_looked_too_far(&n))
 		return r;
 	count = select_count(n, in, out, ex, &engine, &internal);

@@ -16,6 +16,15 @@ void epoll_note_polled(int fd);
 bool is_engine_fd(int fd);
 bool timespec_valid(const struct timespec *ts);
 
+/* How long a call may take. */
+struct span {
+	const struct timespec *total; /* NULL: for ever */
+	struct timespec start;
+};
+void span_begin(struct span *s, const struct timespec *total);
+/* What is left of it, in *left; NULL: for ever. */
+const struct timespec *span_left(const struct span *s, struct timespec *left);
+
 #define MIXED_ON_STACK 64 /* fds: 3 KiB */
 
 /* Sets that are held for one wait. */
@@ -32,5 +41,7 @@ int mixed_begin(struct mixed *m, unsigned n);
 /* Slot i of n is fd. */
 void mixed_set(struct mixed *m, unsigned i, int fd, short events);
 void mixed_end(struct mixed *m);
+/* After a poll that told POLLNVAL: one of them left the engine meanwhile, and is to be looked up again. */
+bool mixed_has_moved(const struct mixed *m);
 
 #endif

@@ -62,7 +62,8 @@ static void poll_call_kernel(struct poll_call *c)
 
 static int poll_loop(struct engine *e, struct poll_call *c, struct waiter *w, const struct wait *wait, const sigset_t *mask)
 {
-	if (poll_call_check(e, c) || e->now >= wait->deadline) {
+	/* With a mask and nothing ready, even a poll that does not wait lets signals in: as a wait, which is over at once. */
+	if (poll_call_check(e, c) || (e->now >= wait->deadline && !mask)) {
 		poll_call_kernel(c);
 		return poll_call_check(e, c);
 	}
