@@ -4,9 +4,12 @@
  *
  *   ready_steps peer PATH SERVER-IP      the other host: does what the program says over the Unix socket PATH, in a network namespace of its own
  *   ready_steps run PATH PEER-IP SEED [STEPS]
+ *   ready_steps calls PATH PEER-IP       the calls of ready_calls.c instead
  *
  * Deterministic: before the next step the program waits, with a bound, until what the peer did has arrived (FIONREAD, poll), so that only states are compared.
  */
+#include "ready_steps.h"
+
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -706,12 +709,39 @@ static int run_main(const char *path, const char *ip, uint64_t seed, int n_steps
 	return 0;
 }
 
+/* ---- other calls: ready_calls.c ---- */
+
+void peer_sends(int s, int n)
+{
+	int before = 0;
+	ioctl(s, FIONREAD, &before);
+	peer('s', 0, n);
+	until_count(s, FIONREAD, before + n);
+}
+
+static int calls_main(const char *path, const char *ip)
+{
+	struct sockaddr_un u = control_address(path);
+	peer_ip = ip;
+	control = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (connect(control, (struct sockaddr *)&u, sizeof u) < 0)
+		die(path);
+	int l = listener(SERVER_PORT, SOCK_NONBLOCK);
+	peer('c', 0, 0);
+	until(l, POLLIN);
+	ready_calls(l, accept4(l, NULL, NULL, SOCK_NONBLOCK));
+	fprintf(stderr, "veth 1 loopback 0\n");
+	return 0;
+}
+
 int main(int argc, char **argv)
 {
 	if (argc == 4 && strcmp(argv[1], "peer") == 0)
 		peer_main(argv[2], argv[3]);
 	if (argc >= 5 && strcmp(argv[1], "run") == 0)
 		return run_main(argv[2], argv[3], strtoull(argv[4], NULL, 0), argc > 5 ? atoi(argv[5]) : 400);
+	if (argc == 4 && strcmp(argv[1], "calls") == 0)
+		return calls_main(argv[2], argv[3]);
 	fprintf(stderr, "usage: ready_steps peer PATH SERVER-IP | run PATH PEER-IP SEED [STEPS]\n");
 	return 2;
 }

@@ -1,13 +1,13 @@
 #!/bin/bash
 # Readiness as on the kernel's TCP: ready_steps runs generated sequences natively and under finesse over a veth, and must print the same.
-# Usage: ready_steps_test.sh [SEED…]     (a failure names the seed; the same seed makes the same steps)
+# Usage: ready_steps_test.sh [SEED…|calls]     (a failure names the seed; the same seed makes the same steps)
 : "${FINESSE_BUILD_DIR:=.}"
 srcdir=${srcdir:-.}
 # shellcheck source=tests/net/lib.sh
 . "$srcdir/tests/net/lib.sh"
 need ip nsenter timeout
 steps=$(cd "$FINESSE_BUILD_DIR" && pwd)/tests/net/ready_steps
-[ $# -gt 0 ] || set -- 3 6 9 12 14 22 24 29 36 41 57 60
+[ $# -gt 0 ] || set -- calls 3 6 9 12 14 22 24 29 36 41 57 60
 
 pair_up
 (exec nsenter --net="/proc/$CLIENT_NS/ns/net" "$steps" peer "$scratch/control" "$SERVER_IP") >"$scratch/peer" 2>&1 &
@@ -18,11 +18,14 @@ opens() { # connections that the kernel of the program's side opened, either way
 	in_server awk '/^Tcp: [0-9]/ { print $6 + $7 }' /proc/net/snmp
 }
 
+# shellcheck disable=SC2086
 for seed in "$@"; do
-	in_server timeout 60 "$steps" run "$scratch/control" "$CLIENT_IP" "$seed" >"$scratch/native" 2>"$scratch/counts" </dev/null
+	what="run $scratch/control $CLIENT_IP $seed"
+	[ "$seed" != calls ] || what="calls $scratch/control $CLIENT_IP"
+	in_server timeout 60 "$steps" $what >"$scratch/native" 2>"$scratch/counts" </dev/null
 	before=$(opens)
 	(exec nsenter --net="/proc/$SERVER_NS/ns/net" timeout 60 env -u FINESSE_BUILD_DIR "$FINESSE_BUILD_DIR/finesse" run --interface server0 -- \
-		"$steps" run "$scratch/control" "$CLIENT_IP" "$seed") >"$scratch/finesse" 2>"$scratch/finesse.err" </dev/null
+		"$steps" $what) >"$scratch/finesse" 2>"$scratch/finesse.err" </dev/null
 	kernels=$(($(opens) - before))
 	loopback=$(awk '{ print $4 }' "$scratch/counts")
 	if ! grep -q '# end' "$scratch/native"; then

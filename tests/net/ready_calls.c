@@ -1,0 +1,392 @@
+/*
+ * Calls of readiness that generated steps do not make: wrong arguments and their order, signals and masks, threads in one epoll, no fd left, numbers that
+ * are closed while they are waited for. `ready_steps calls PATH PEER-IP` prints what they said; natively and under finesse it must be the same.
+ */
+#include "ready_steps.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/ioctl.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define SAY(expr)                                                                                                                          \
+	do {                                                                                                                               \
+		errno = 0;                                                                                                                 \
+		long r_ = (expr);                                                                                                          \
+		printf("%s: %ld %s\n", #expr, r_, r_ < 0 ? strerrorname_np(errno) : "");                                                   \
+	} while (0)
+
+static int add(int ep, int fd, unsigned events, unsigned data)
+{
+	struct epoll_event ev = {.events = events, .data.u32 = data};
+	return epoll_ctl(ep, EPOLL_CTL_ADD, fd, &ev);
+}
+
+static void arguments(int l, int s)
+{
+	struct epoll_event ev = {.events = EPOLLIN}, evs[4];
+	struct timespec bad = {0, 1000000000}, negative = {-1, 0}, none = {0, 0};
+	int ep = epoll_create1(0), p[2];
+	puts("# arguments");
+	SAY(pipe(p));
+	SAY(add(ep, s, EPOLLIN, 1));
+	SAY(epoll_pwait2(ep, evs, 4, &bad, NULL));
+	SAY(epoll_pwait2(ep, evs, 4, &negative, NULL));
+	SAY(epoll_pwait2(-1, evs, 4, &bad, NULL));
+	SAY(epoll_pwait2(ep, evs, 4, &none, NULL));
+	SAY(epoll_wait(ep, evs, 0, 0));
+	SAY(epoll_wait(ep, evs, -1, 0));
+	SAY(epoll_wait(ep, evs, 0x7fffffff, 0));
+	SAY(epoll_wait(-1, evs, 0, 0));
+	SAY(epoll_wait(s, evs, 4, 0));
+	SAY(epoll_wait(s, evs, 0, 0));
+	SAY(epoll_wait(p[0], evs, 4, 0));
+	SAY(epoll_ctl(-1, EPOLL_CTL_ADD, s, NULL));
+	SAY(epoll_ctl(-1, EPOLL_CTL_ADD, s, &ev));
+	SAY(epoll_ctl(ep, EPOLL_CTL_MOD, s, NULL));
+	SAY(epoll_ctl(ep, 77, s, NULL));
+	SAY(epoll_ctl(ep, 77, s, &ev));
+	SAY(epoll_ctl(ep, EPOLL_CTL_ADD, s, (void *)8));
+	SAY(epoll_ctl(p[0], EPOLL_CTL_ADD, s, &ev));
+	SAY(epoll_ctl(s, EPOLL_CTL_ADD, s, &ev));
+	SAY(epoll_ctl(ep, EPOLL_CTL_ADD, ep, &ev));
+	SAY(epoll_ctl(ep, EPOLL_CTL_ADD, 800, &ev));
+	SAY(epoll_ctl(ep, EPOLL_CTL_ADD, 950, &ev));
+	ev.events = EPOLLIN | EPOLLEXCLUSIVE | EPOLLONESHOT;
+	SAY(epoll_ctl(ep, EPOLL_CTL_ADD, l, &ev));
+	ev.events = EPOLLIN | EPOLLEXCLUSIVE;
+	SAY(epoll_ctl(ep, EPOLL_CTL_ADD, l, &ev));
+	SAY(epoll_ctl(ep, EPOLL_CTL_MOD, l, &ev));
+	ev.events = EPOLLIN;
+	SAY(epoll_ctl(ep, EPOLL_CTL_MOD, l, &ev));
+	SAY(epoll_ctl(ep, EPOLL_CTL_DEL, l, NULL));
+	SAY(epoll_ctl(ep, EPOLL_CTL_DEL, l, NULL));
+	close(p[0]);
+	close(p[1]);
+	close(ep);
+}
+
+/* An edge of a pipe whose data is a socket's, and a listener in the same set. */
+static void equal_data(int l, int s)
+{
+	struct epoll_event evs[8];
+	int ep = epoll_create1(0), p[2];
+	puts("# equal data");
+	SAY(pipe(p));
+	SAY(add(ep, l, EPOLLIN | EPOLLET, 7));
+	SAY(add(ep, s, EPOLLIN, 7));
+	SAY(add(ep, p[0], EPOLLIN | EPOLLET, 7));
+	peer_sends(s, 5);
+	SAY(write(p[1], "x", 1));
+	SAY(epoll_wait(ep, evs, 8, 0));
+	SAY(epoll_wait(ep, evs, 8, 0));
+	SAY(write(p[1], "x", 1));
+	SAY(epoll_wait(ep, evs, 8, 0));
+	char buf[8];
+	SAY(read(s, buf, 8));
+	SAY(epoll_wait(ep, evs, 8, 0));
+	close(p[0]);
+	close(p[1]);
+	close(ep);
+}
+
+static volatile sig_atomic_t handled;
+static void handle(int sig)
+{
+	(void)sig;
+	handled++;
+}
+
+static void masks(int s)
+{
+	struct epoll_event evs[4];
+	struct sigaction sa = {.sa_handler = handle};
+	struct timespec none = {0, 0}, some = {5, 0};
+	struct pollfd p = {s, POLLIN, 0};
+	sigset_t usr1, empty;
+	fd_set in;
+	char buf[8];
+	int ep = epoll_create1(0);
+	puts("# masks");
+	sigemptyset(&empty);
+	sigemptyset(&usr1);
+	sigaddset(&usr1, SIGUSR1);
+	sigaction(SIGUSR1, &sa, NULL);
+	sigprocmask(SIG_BLOCK, &usr1, NULL);
+	SAY(add(ep, s, EPOLLIN, 1));
+	raise(SIGUSR1);
+	SAY(epoll_pwait(ep, evs, 4, 0, &empty));
+	SAY(handled);
+	SAY(epoll_pwait(ep, evs, 4, 5000, &empty));
+	SAY(handled);
+	raise(SIGUSR1);
+	SAY(ppoll(&p, 1, &none, &usr1));
+	SAY(handled);
+	SAY(ppoll(&p, 1, &none, &empty));
+	SAY(handled);
+	raise(SIGUSR1);
+	SAY(ppoll(&p, 1, &some, &empty));
+	SAY(handled);
+	raise(SIGUSR1);
+	FD_ZERO(&in);
+	FD_SET(s, &in);
+	SAY(pselect(s + 1, &in, NULL, NULL, &none, &empty));
+	SAY(handled);
+	peer_sends(s, 3);
+	raise(SIGUSR1);
+	SAY(ppoll(&p, 1, &some, &empty)); /* ready: the signal stays */
+	SAY(handled);
+	SAY(epoll_pwait(ep, evs, 4, 5000, &empty));
+	SAY(handled);
+	sigprocmask(SIG_UNBLOCK, &usr1, NULL);
+	SAY(handled);
+	SAY(read(s, buf, 8));
+	close(ep);
+}
+
+/* ---- threads ---- */
+
+struct sleeper {
+	pthread_t thread;
+	int ep, ms, result;
+	pid_t tid;
+};
+
+static void *sleep_there(void *arg)
+{
+	struct sleeper *w = arg;
+	struct epoll_event ev;
+	__atomic_store_n(&w->tid, gettid(), __ATOMIC_SEQ_CST);
+	w->result = epoll_wait(w->ep, &ev, 1, w->ms);
+	return NULL;
+}
+
+/* Asleep in a wait of the kernel's. */
+static void until_asleep(struct sleeper *w)
+{
+	char path[64], text[512];
+	for (int tries = 0; tries < 3000; tries++) {
+		pid_t tid = __atomic_load_n(&w->tid, __ATOMIC_SEQ_CST);
+		snprintf(path, sizeof path, "/proc/self/task/%d/stat", tid);
+		int fd = tid ? open(path, O_RDONLY) : -1;
+		ssize_t n = fd < 0 ? 0 : read(fd, text, sizeof text - 1);
+		text[n > 0 ? n : 0] = 0;
+		close(fd);
+		char *state = strrchr(text, ')');
+		if (state && state[2] == 'S')
+			return;
+		usleep(1000);
+	}
+}
+
+static void sleepers_start(struct sleeper *w, int n, int ep, int ms)
+{
+	for (int i = 0; i < n; i++) {
+		w[i] = (struct sleeper){.ep = ep, .ms = ms};
+		pthread_create(&w[i].thread, NULL, sleep_there, &w[i]);
+		until_asleep(&w[i]);
+	}
+}
+
+static int sleepers_told(struct sleeper *w, int n)
+{
+	int told = 0;
+	for (int i = 0; i < n; i++) {
+		pthread_join(w[i].thread, NULL);
+		told += w[i].result;
+	}
+	return told;
+}
+
+static void threads(int s)
+{
+	struct sleeper w[4];
+	struct epoll_event evs[4];
+	char buf[16];
+	int ep = epoll_create1(0), p[2];
+	puts("# threads");
+	SAY(pipe(p));
+	SAY(add(ep, p[0], EPOLLIN, 9));
+	/* one event, edge-triggered: one thread */
+	SAY(add(ep, s, EPOLLIN | EPOLLET, 1));
+	sleepers_start(w, 4, ep, 400);
+	peer_sends(s, 4);
+	SAY(sleepers_told(w, 4));
+	/* a level-triggered one that nobody reads: all */
+	SAY(epoll_ctl(ep, EPOLL_CTL_MOD, s, &(struct epoll_event){.events = EPOLLIN}));
+	SAY(read(s, buf, 16));
+	sleepers_start(w, 4, ep, 3000);
+	peer_sends(s, 4);
+	SAY(sleepers_told(w, 4));
+	SAY(read(s, buf, 16));
+	/* one-shot: one */
+	SAY(epoll_ctl(ep, EPOLL_CTL_MOD, s, &(struct epoll_event){.events = EPOLLIN | EPOLLONESHOT}));
+	sleepers_start(w, 4, ep, 400);
+	peer_sends(s, 4);
+	SAY(sleepers_told(w, 4));
+	SAY(epoll_ctl(ep, EPOLL_CTL_DEL, s, NULL));
+	/* ready already, and added while threads sleep in the kernel's wait */
+	sleepers_start(w, 2, ep, 3000);
+	SAY(add(ep, s, EPOLLIN, 2));
+	SAY(sleepers_told(w, 2));
+	SAY(read(s, buf, 16));
+	SAY(epoll_wait(ep, evs, 4, 0));
+	/* closed while it is waited on: the wait goes on */
+	sleepers_start(w, 1, ep, 3000);
+	SAY(close(ep));
+	peer_sends(s, 4);
+	SAY(sleepers_told(w, 1));
+	SAY(read(s, buf, 16));
+	close(p[0]);
+	close(p[1]);
+}
+
+/* Two epolls that have a socket exclusively, each with a thread: one is woken. */
+static void exclusive(int s)
+{
+	struct sleeper a, b;
+	char buf[16];
+	int ep1 = epoll_create1(0), ep2 = epoll_create1(0);
+	puts("# exclusive");
+	SAY(add(ep1, s, EPOLLIN | EPOLLEXCLUSIVE, 1));
+	SAY(add(ep2, s, EPOLLIN | EPOLLEXCLUSIVE, 1));
+	sleepers_start(&a, 1, ep1, 400);
+	sleepers_start(&b, 1, ep2, 400);
+	peer_sends(s, 4);
+	SAY(sleepers_told(&a, 1) + sleepers_told(&b, 1));
+	SAY(read(s, buf, 16));
+	close(ep1);
+	close(ep2);
+}
+
+static void nested(int s)
+{
+	struct epoll_event evs[4];
+	struct pollfd p;
+	char buf[16];
+	int inner = epoll_create1(0), outer = epoll_create1(0), edge = epoll_create1(0);
+	puts("# nested");
+	SAY(add(inner, s, EPOLLIN, 1));
+	SAY(add(outer, inner, EPOLLIN, 2));
+	SAY(add(edge, inner, EPOLLIN | EPOLLET, 3));
+	p = (struct pollfd){inner, POLLIN, 0};
+	peer_sends(s, 4);
+	SAY(epoll_wait(outer, evs, 4, 1000));
+	SAY(epoll_wait(edge, evs, 4, 1000));
+	SAY(epoll_wait(edge, evs, 4, 0));
+	peer_sends(s, 4);
+	SAY(epoll_wait(edge, evs, 4, 0));
+	SAY(read(s, buf, 16));
+	SAY(epoll_wait(outer, evs, 4, 0)); /* without an inner wait */
+	SAY(poll(&p, 1, 0));
+	peer_sends(s, 4);
+	SAY(epoll_wait(outer, evs, 4, 0));
+	SAY(epoll_ctl(inner, EPOLL_CTL_MOD, s, &(struct epoll_event){.events = EPOLLPRI}));
+	SAY(epoll_wait(outer, evs, 4, 0)); /* changed to what is not ready */
+	SAY(poll(&p, 1, 0));
+	SAY(epoll_ctl(inner, EPOLL_CTL_MOD, s, &(struct epoll_event){.events = EPOLLIN}));
+	SAY(epoll_wait(outer, evs, 4, 0));
+	SAY(read(s, buf, 16));
+	close(inner);
+	close(outer);
+	close(edge);
+}
+
+/* More than fits: kernel fds and engine sockets, both are told within a few waits of one. */
+static void narrow(int s)
+{
+	struct epoll_event ev;
+	char buf[16];
+	int ep = epoll_create1(0), e = eventfd(1, EFD_NONBLOCK), seen = 0;
+	puts("# narrow");
+	SAY(add(ep, s, EPOLLOUT, 1));
+	SAY(add(ep, e, EPOLLIN, 2));
+	for (int i = 0; i < 4; i++)
+		seen |= epoll_wait(ep, &ev, 1, 0) == 1 ? (int)ev.data.u32 : 0;
+	SAY(seen);
+	SAY(read(e, buf, 8));
+	close(e);
+	close(ep);
+}
+
+static void no_fd_left(int s)
+{
+	struct epoll_event evs[4];
+	struct rlimit now, none;
+	struct pollfd p = {s, POLLIN, 0};
+	struct timeval tv = {1, 0};
+	fd_set in;
+	char buf[16];
+	int ep = epoll_create1(0), filled[64], n = 0;
+	puts("# no fd left");
+	SAY(add(ep, s, EPOLLIN, 1));
+	getrlimit(RLIMIT_NOFILE, &now);
+	none = now;
+	none.rlim_cur = 40;
+	setrlimit(RLIMIT_NOFILE, &none);
+	while (n < 64 && (filled[n] = dup(0)) >= 0)
+		n++;
+	SAY(dup(0));
+	SAY(epoll_wait(ep, evs, 4, 20));
+	SAY(poll(&p, 1, 20));
+	peer_sends(s, 4);
+	SAY(epoll_wait(ep, evs, 4, 1000));
+	SAY(poll(&p, 1, 1000));
+	FD_ZERO(&in);
+	FD_SET(s, &in);
+	SAY(select(s + 1, &in, NULL, NULL, &tv));
+	SAY(recv(s, buf, 16, 0));
+	while (n)
+		close(filled[--n]);
+	setrlimit(RLIMIT_NOFILE, &now);
+	close(ep);
+}
+
+/* What belongs to the number, and not to the socket. */
+static void numbers(int l, int s)
+{
+	int fds[2] = {l, s};
+	puts("# numbers");
+	for (int i = 0; i < 2; i++) {
+		int fd = fds[i], on = 1, off = 0;
+		SAY(ioctl(fd, FIOCLEX));
+		SAY(fcntl(fd, F_GETFD));
+		SAY(ioctl(fd, FIONCLEX));
+		SAY(fcntl(fd, F_GETFD));
+		SAY(fcntl(fd, F_GETFL));
+		SAY(ioctl(fd, FIONBIO, &off));
+		SAY(fcntl(fd, F_GETFL));
+		SAY(ioctl(fd, FIONBIO, &on));
+		SAY(fcntl(fd, F_GETFL));
+		SAY(ioctl(fd, FIOASYNC, &off));
+		struct stat st;
+		SAY(fstat(fd, &st) < 0 ? -1 : S_ISSOCK(st.st_mode));
+	}
+}
+
+void ready_calls(int l, int s)
+{
+	setvbuf(stdout, NULL, _IOLBF, 0);
+	arguments(l, s);
+	equal_data(l, s);
+	masks(s);
+	threads(s);
+	exclusive(s);
+	nested(s);
+	narrow(s);
+	no_fd_left(s);
+	numbers(l, s);
+	puts("# end");
+}
