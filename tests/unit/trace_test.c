@@ -222,6 +222,7 @@ int main(void)
 {
 	Suite *s = suite_create("trace");
 	TCase *t = tcase_create("trace");
+	tcase_set_timeout(t, 60); /* a busy machine */
 	tcase_add_checked_fixture(t, setup, NULL);
 	tcase_add_test(t, opening);
 	tcase_add_test(t, closing);
