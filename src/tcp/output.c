@@ -171,6 +171,18 @@ struct out output_next(const struct tcp_conn *c)
 	return o;
 }
 
+/*
+ * The sequence number of an ACK without data. The peer drops what lies beyond its window, ACKs too; and SND.NXT lies there when the peer took window back
+ * (RFC 9293 §3.8.6.2.1 has us be ready for that). Then the window's end is good, as in Linux. Less than the window's unit beyond is rounding.
+ */
+static uint32_t bare_ack_seq(const struct tcp_conn *c)
+{
+	uint32_t end = c->snd_una + c->snd_wnd;
+	if (SEQ_LEQ(c->snd_nxt, end) || c->snd_nxt - end < UINT32_C(1) << c->snd_wscale)
+		return c->snd_nxt;
+	return end;
+}
+
 /* Everything that a segment of a live connection carries; the ACK is thereby sent. */
 static void emit_segment(struct tcp_conn *c, int64_t now, struct tcp_emit *emit, uint8_t flags,
 			 uint32_t seq, uint32_t len)
@@ -380,7 +392,7 @@ static void output_one(struct tcp_conn *c, int64_t now, struct tcp_emit *emit, c
 		emit_segment(c, now, emit, SEG_ACK, c->snd_nxt - 1, 0);
 		break;
 	case OUT_ACK:
-		emit_segment(c, now, emit, SEG_ACK, c->snd_nxt, 0);
+		emit_segment(c, now, emit, SEG_ACK, bare_ack_seq(c), 0);
 		break;
 	}
 }
