@@ -133,7 +133,7 @@ static void mute_idle(struct mixed *m, unsigned count)
 			m->fds[i].fd = ~m->fds[i].fd;
 }
 
-/* Watches what told nothing of select's. Returns how many are new to the epoll, or -ENOMEM. */
+/* Watches what told nothing of select's. Returns how many are new to the epoll, or -ENOMEM: no fd, or no memory for it. */
 static int watch_edges(struct mixed *m, unsigned count)
 {
 	struct sock_pollfd *edges = &m->fds[count];
@@ -172,6 +172,25 @@ static bool any_told(const struct mixed *m, unsigned count)
 	return false;
 }
 
+/*
+ * No fd was left for an epoll: what told nothing of select's sleeps for a little while, and then all are looked at. -EAGAIN: nothing yet.
+ */
+static int select_slice(struct mixed *m, unsigned count, const struct span *span, const sigset_t *mask)
+{
+	static const struct timespec slice = {0, 10000000}, at_once;
+	struct timespec left;
+	span_left(span, &left);
+	bool last = span->total && left.tv_sec == 0 && left.tv_nsec <= slice.tv_nsec;
+	mute_idle(m, count);
+	int r = sock_poll(m->fds, count, last ? &left : &slice, mask);
+	unmute_all(m, count);
+	if (r >= 0)
+		r = sock_poll(m->fds, count, &at_once, NULL);
+	if (r < 0 || any_told(m, count))
+		return r < 0 ? r : 0;
+	return last ? 0 : -EAGAIN;
+}
+
 /* 0: something is to be told, or the time is over. */
 static int select_wait(struct mixed *m, unsigned count, const struct span *span,
 		       const sigset_t *mask)
@@ -184,8 +203,12 @@ static int select_wait(struct mixed *m, unsigned count, const struct span *span,
 		return r < 0 ? r : 0;
 	for (;;) {
 		int fresh = watch_edges(m, count);
-		if (fresh < 0)
-			return fresh;
+		if (fresh < 0) {
+			r = select_slice(m, count, span, mask);
+			if (r != -EAGAIN)
+				return r;
+			continue;
+		}
 		if (!look || fresh) {
 			drain_edges(m->fds[count].fd);
 			unmute_all(m, count);
