@@ -206,7 +206,7 @@ static ssize_t engine_recvmsg(struct call *c, struct msghdr *msg, int flags)
 	if (msg->msg_name)
 		msg->msg_namelen = 0;
 	msg->msg_controllen = own.msg_controllen;
-	msg->msg_flags = own.msg_flags;
+	msg->msg_flags = own.msg_flags | (flags & MSG_CMSG_CLOEXEC); /* Linux tells it again */
 	return r;
 }
 
@@ -332,10 +332,20 @@ ssize_t wrap_send(int fd, const void *buf, size_t n, int flags)
 	return REAL(send)(fd, buf, n, flags);
 }
 
+/* TCP ignores the address, but Linux has copied it by then. */
+static ssize_t engine_sendto(struct call *c, const void *buf, size_t n, int flags, const struct sockaddr *to, socklen_t tolen)
+{
+	if (to && tolen > sizeof(struct sockaddr_storage))
+		return -EINVAL;
+	if (to && !user_may_read(to, tolen))
+		return -EFAULT;
+	return send_buffer(c, buf, n, flags);
+}
+
 ssize_t wrap_sendto(int fd, const void *buf, size_t n, int flags, const struct sockaddr *to,
 		    socklen_t tolen)
 {
-	VIA_ENGINE(fd, send_buffer(&c, buf, n, flags)); /* TCP ignores the address */
+	VIA_ENGINE(fd, engine_sendto(&c, buf, n, flags, to, tolen));
 	note_fastopen(fd, flags);
 	return REAL(sendto)(fd, buf, n, flags, to, tolen);
 }
