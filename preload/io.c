@@ -236,6 +236,14 @@ ssize_t wrap_recvmsg(int fd, struct msghdr *msg, int flags)
 	return r;
 }
 
+/* Linux's recvmmsg asks for it before it takes anything. */
+static int pending_error(struct call *c)
+{
+	int err = 0;
+	socklen_t len = sizeof err;
+	return sock_getsockopt(c->sock, SOL_SOCKET, SO_ERROR, &err, &len) ? 0 : -err;
+}
+
 /* Messages until one fails, MSG_WAITFORONE got its one, or the timeout passed, which is looked at
  * after each message only, as Linux does. */
 static int engine_recvmmsg(struct call *c, struct mmsghdr *msgs, unsigned count, int flags,
@@ -254,6 +262,9 @@ static int engine_recvmmsg(struct call *c, struct mmsghdr *msgs, unsigned count,
 		end.tv_sec += timeout->tv_sec;
 		end.tv_nsec += timeout->tv_nsec;
 	}
+	int err = flags & MSG_ERRQUEUE ? 0 : pending_error(c);
+	if (err)
+		return err;
 	while (done < count) {
 		if (!user_may_write(&msgs[done], sizeof *msgs))
 			return done ? (int)done : -EFAULT;

@@ -80,6 +80,9 @@ static ssize_t send_some(struct engine *e, struct sock *s, const struct msghdr *
 	struct iovec piece;
 	if (is_opening(s))
 		return -EAGAIN;
+	ssize_t r = tcp_send(&s->tcp, e->now, NULL, 0, false, false); /* the error or the shutdown comes before the bytes, and without any */
+	if (r < 0 || !left)
+		return r;
 	if (!cursor_may(msg, c, tcp_send_space(&s->tcp), user_iov_may_read))
 		return -EFAULT;
 	while (cursor_piece(msg, c, &piece)) {
@@ -136,14 +139,12 @@ ssize_t sock_sendmsg(struct sock *s, const struct msghdr *msg, int flags)
 
 /* ---- receive ---- */
 
-static ssize_t recv_urgent(struct sock *s, const struct msghdr *msg, int *out_flags)
+static ssize_t recv_urgent(struct sock *s, const struct msghdr *msg, int flags, int *out_flags)
 {
 	uint8_t byte;
-	if (s->oob_inline)
-		return -EINVAL;
-	int err = tcp_recv_urgent(&s->tcp, &byte);
-	if (err)
-		return err;
+	int r = tcp_recv_urgent(&s->tcp, &byte, flags & MSG_PEEK);
+	if (r <= 0)
+		return r == -EAGAIN && s->shut_rd ? 0 : r;
 	*out_flags |= MSG_OOB;
 	if (!iov_total(msg)) {
 		*out_flags |= MSG_TRUNC;
@@ -152,26 +153,27 @@ static ssize_t recv_urgent(struct sock *s, const struct msghdr *msg, int *out_fl
 	struct iov_cursor c = {0, 0};
 	struct iovec piece;
 	cursor_piece(msg, &c, &piece);
-	if (!user_may_write(piece.iov_base, 1))
-		return -EFAULT;
-	*(uint8_t *)piece.iov_base = byte;
+	if (!(flags & MSG_TRUNC)) {
+		if (!user_may_write(piece.iov_base, 1))
+			return -EFAULT;
+		*(uint8_t *)piece.iov_base = byte;
+	}
 	return 1;
 }
 
+/* One pass: what is there, up to the urgent mark. Bytes; else as tcp_recv. */
 static ssize_t recv_some(struct engine *e, struct sock *s, const struct msghdr *msg, struct iov_cursor *c, int flags)
 {
-	if (is_opening(s))
-		return -EAGAIN;
 	if (!(flags & MSG_TRUNC) && !cursor_may(msg, c, tcp_readable_bytes(&s->tcp), user_iov_may_write))
 		return -EFAULT;
 	if (flags & MSG_PEEK) /* from the start, over all pieces at once */
-		return tcp_recv(&s->tcp, e->now, msg->msg_iov, msg->msg_iovlen, true, false);
+		return tcp_recv(&s->tcp, e->now, msg->msg_iov, msg->msg_iovlen, true, flags & MSG_TRUNC);
 	size_t got = 0;
 	struct iovec piece;
-	while (cursor_piece(msg, c, &piece)) {
-		ssize_t n = tcp_recv(&s->tcp, e->now, &piece, 1, false, flags & MSG_TRUNC);
+	while (cursor_piece(msg, c, &piece) && !(got && tcp_at_mark(&s->tcp))) {
+		ssize_t n = got && !tcp_readable_bytes(&s->tcp) ? 0 : tcp_recv(&s->tcp, e->now, &piece, 1, false, flags & MSG_TRUNC);
 		if (n < 0)
-			return got ? (ssize_t)got : n;
+			return n;
 		if (s->read_protocol && flags & MSG_TRUNC)
 			reader_lost(&s->reader);
 		else if (s->read_protocol)
@@ -184,39 +186,76 @@ static ssize_t recv_some(struct engine *e, struct sock *s, const struct msghdr *
 	return got;
 }
 
+/* A call in progress. `done`: bytes that the program has got; with MSG_PEEK those that it was shown. */
+struct recv_call {
+	const struct msghdr *msg;
+	struct iov_cursor at;
+	size_t total, target, done;
+	int flags;
+};
+
+/* As much as SO_RCVLOWAT says, all of it with MSG_WAITALL; at least one byte, also for a call that takes none. */
+static void recv_begin(struct recv_call *c, const struct sock *s)
+{
+	c->total = iov_total(c->msg);
+	c->target = c->flags & MSG_WAITALL || (size_t)s->lowat > c->total ? c->total : (size_t)s->lowat;
+	if (!c->target)
+		c->target = 1;
+}
+
+/* Takes what is there. True: the call is over with *result. The order of the questions is that of Linux's tcp_recvmsg_locked. */
+static bool recv_step(struct engine *e, struct sock *s, struct recv_call *c, ssize_t *result)
+{
+	bool more = tcp_readable_bytes(&s->tcp) > (c->flags & MSG_PEEK ? c->done : 0);
+	bool opening = is_opening(s);
+	if (more && !c->total) { /* there would be something */
+		*result = 0;
+		return true;
+	}
+	ssize_t n = -EAGAIN;
+	if (more)
+		n = recv_some(e, s, c->msg, &c->at, c->flags);
+	else if (!opening && !c->done) /* why not? */
+		n = tcp_recv(&s->tcp, e->now, NULL, 0, c->flags & MSG_PEEK, false);
+	if (n > 0) {
+		c->done = c->flags & MSG_PEEK ? (size_t)n : c->done + n;
+		sock_mark_dirty(e, s); /* the window may open */
+	}
+	*result = c->done;
+	if (c->done)
+		return c->done >= c->target || tcp_is_mark(&s->tcp, c->flags & MSG_PEEK ? c->done : 0) ||
+		       (!opening && tcp_recv_ended(&s->tcp)) || tcp_error(&s->tcp) || s->shut_rd || would_block(s, c->flags);
+	if (n != -EAGAIN)
+		*result = n;
+	else if (s->shut_rd && !opening)
+		*result = 0;
+	else if (would_block(s, c->flags))
+		*result = -EAGAIN;
+	else
+		return false;
+	return true;
+}
+
 static ssize_t recv_locked(struct engine *e, struct sock *s, struct msghdr *msg, int flags, int *out_flags)
 {
-	size_t total = iov_total(msg), done = 0;
-	size_t target = flags & MSG_WAITALL ? total : (size_t)s->lowat < total ? (size_t)s->lowat : total;
-	struct iov_cursor c = {0, 0};
+	struct recv_call c = {.msg = msg, .flags = flags};
 	struct wait wait;
+	ssize_t result;
+	recv_begin(&c, s);
 	wait_begin(&wait, e, s->rcvtimeo_us);
 	if (flags & MSG_ERRQUEUE)
 		return -EAGAIN; /* nothing is ever queued there: no timestamps, no zero-copy notices */
 	for (;;) {
 		int err = kind_error(s);
 		if (err)
-			return done ? (ssize_t)done : err;
+			return c.done ? (ssize_t)c.done : err;
 		if (flags & MSG_OOB)
-			return recv_urgent(s, msg, out_flags);
-		ssize_t n = recv_some(e, s, msg, &c, flags);
-		if (n > 0) {
-			done = flags & MSG_PEEK ? (size_t)n : done + n;
-			sock_mark_dirty(e, s); /* the window may open */
-		}
-		if (done && done >= target)
-			return done;
-		if (n == 0 && (total == 0 || tcp_readable_bytes(&s->tcp) == 0) && (tcp_peer_fin(&s->tcp) || total == 0))
-			return done;
-		if (n < 0 && n != -EAGAIN)
-			return done ? (ssize_t)done : n;
-		if (s->shut_rd)
-			return done;
-		if (would_block(s, flags))
-			return done ? (ssize_t)done : -EAGAIN;
+			return recv_urgent(s, msg, flags, out_flags);
+		if (recv_step(e, s, &c, &result))
+			return result;
 		err = sock_wait(e, s, &wait);
 		if (err)
-			return done ? (ssize_t)done : err == -ETIMEDOUT ? -EAGAIN : err;
+			return c.done ? (ssize_t)c.done : err == -ETIMEDOUT ? -EAGAIN : err;
 	}
 }
 
@@ -249,11 +288,13 @@ int sock_shutdown(struct sock *s, int how)
 			listener_close(e, s); /* Linux: the socket stops listening, accept says EINVAL */
 	} else if (!r) {
 		enum tcp_state state = tcp_state(&s->tcp);
-		if (state == TCPS_CLOSED || state == TCPS_SYN_SENT) {
-			r = -ENOTCONN;
+		if (state == TCPS_CLOSED || state == TCPS_TIME_WAIT || state == TCPS_SYN_SENT) {
+			r = -ENOTCONN; /* Linux has no socket in TIME-WAIT */
 		} else {
-			if (how != SHUT_WR)
+			if (how != SHUT_WR) {
 				s->shut_rd = true;
+				tcp_shutdown_receive(&s->tcp);
+			}
 			if (how != SHUT_RD) {
 				reader_tell(s);
 				tcp_shutdown(&s->tcp, e->now);

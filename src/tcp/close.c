@@ -23,9 +23,14 @@ int tcp_shutdown(struct tcp_conn *c, int64_t now)
 	}
 }
 
+void tcp_shutdown_receive(struct tcp_conn *c)
+{
+	c->rcv_shut = true;
+}
+
 void tcp_close(struct tcp_conn *c, int64_t now, bool linger, bool exiting)
 {
-	bool unread = tcp_readable_bytes(c) != 0;
+	bool unread = c->rcv.len != 0; /* an urgent byte counts */
 	c->orphan = true;
 	c->options.keepalive = c->options.keepalive && c->state < TCPS_TIME_WAIT;
 	switch (c->state) {

@@ -72,7 +72,7 @@ static void ask(struct tcp_conn *c, int64_t now, enum close_call call, bool ling
 		.call = call,
 		.key = c->key,
 		.accepted = true,
-		.unread = tcp_readable_bytes(c) != 0,
+		.unread = c->rcv.len != 0,
 		.linger = linger,
 		.exiting = exiting,
 		.peer_closed = c->peer_fin,

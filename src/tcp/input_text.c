@@ -1,6 +1,8 @@
 /* RFC 9293 §3.10.7.4, seventh and eighth step: the segment text and the FIN; and when to acknowledge them. */
 #include "tcp/tcp_int.h"
 
+#include <errno.h>
+
 #define QUICKACK_UNREAD_US  (5 * USEC_PER_MSEC) /* a quick ACK waits so long for the message to be read: a busy server has others before it */
 #define QUICKACK_ANSWER_US  USEC_PER_MSEC       /* … and then for an answer to ride on */
 #define QUICKACK_AFTER_IDLE 16 /* segments acknowledged at once when the peer starts anew; as Linux */
@@ -182,13 +184,19 @@ static void input_out_of_order(struct tcp_conn *c, const struct text *t)
 	}
 }
 
+/* Nobody reads what arrives: after close, or after a shutdown of both directions. */
+static bool nobody_reads(const struct tcp_conn *c)
+{
+	return c->orphan || (c->rcv_shut && c->fin_wanted);
+}
+
 /* New data for an application that has closed: the peer must learn that nobody reads it. */
 static void input_after_close(struct tcp_conn *c, int64_t now)
 {
 	TCP_COUNT(c, AbortOnData);
 	if (!c->fin_held) {
 		hold_on_closed(c, now, CLOSE_END_PEER_DATA);
-		conn_reset(c, now, 0); /* as Linux */
+		conn_reset(c, now, ECONNRESET); /* as Linux; whoever has closed is not told */
 		return;
 	}
 	/* In a hold the peer has a right to its EOF first: FIN, then RST (DESIGN §6.1). */
@@ -197,7 +205,7 @@ static void input_after_close(struct tcp_conn *c, int64_t now)
 	if (can_fin)
 		c->fin_then_rst = true;
 	else
-		conn_reset(c, now, 0);
+		conn_reset(c, now, ECONNRESET);
 }
 
 void input_text(struct tcp_conn *c, int64_t now, const struct text *t)
@@ -221,7 +229,7 @@ void input_text(struct tcp_conn *c, int64_t now, const struct text *t)
 	}
 	if (t->len) {
 		c->data_segs_in++;
-		if (c->orphan) {
+		if (nobody_reads(c)) {
 			input_after_close(c, now);
 			return;
 		}

@@ -8,30 +8,46 @@ uint32_t tcp_readable_bytes(const struct tcp_conn *c)
 	return c->rcv.len - (urgent_offset(c) != UINT32_MAX);
 }
 
-/* Nothing is there: why? As Linux's tcp_recvmsg: the peer's end of file, then the error, then the state. */
+bool tcp_recv_ended(const struct tcp_conn *c)
+{
+	return conn_eof(c) || c->state == TCPS_CLOSED;
+}
+
+/* Nothing is there: why? As Linux's tcp_recvmsg: the peer's end of file, then the error, which is told once, then the end of the connection. */
 static ssize_t nothing(struct tcp_conn *c)
 {
 	if (conn_eof(c))
 		return 0;
 	if (c->error)
 		return -tcp_take_error(c);
-	if (c->state == TCPS_CLOSED)
-		return c->was_synced ? 0 : -ENOTCONN;
-	return -EAGAIN;
+	return tcp_recv_ended(c) ? 0 : -EAGAIN;
 }
 
-/* How much may be read from `at` in one piece: a read ends before the urgent byte. */
+/* How much may be read from `at` in one piece: a read ends before the urgent byte, also where that is in line. */
 static uint32_t until_mark(const struct tcp_conn *c, uint32_t at)
 {
-	uint32_t mark = urgent_offset(c);
+	uint32_t mark = urgent_mark(c);
 	return mark != UINT32_MAX && mark > at ? mark - at : c->rcv.len - at;
+}
+
+/* A read that meets nothing but the urgent byte passes it over, and it is lost, as in Linux. */
+static void pass_urgent(struct tcp_conn *c)
+{
+	if (urgent_offset(c) != 0)
+		return;
+	ring_consume(&c->rcv, 1);
+	urgent_passed(c);
+	window_release_rcv(c);
 }
 
 ssize_t tcp_recv(struct tcp_conn *c, int64_t now, const struct iovec *iov, int iovcnt, bool peek,
 		 bool discard)
 {
-	if (!tcp_readable_bytes(c))
+	if (!tcp_readable_bytes(c)) {
+		if (!peek)
+			pass_urgent(c);
 		return nothing(c);
+	}
 	uint32_t at = urgent_offset(c) == 0 ? 1 : 0; /* the byte at the mark is read by tcp_recv_urgent only */
 	uint32_t left = until_mark(c, at), done = 0;
 	for (int i = 0; i < iovcnt && left; i++) {
@@ -44,6 +60,7 @@ ssize_t tcp_recv(struct tcp_conn *c, int64_t now, const struct iovec *iov, int i
 	if (peek || !done)
 		return done;
 	ring_consume(&c->rcv, at + done);
+	urgent_passed(c);
 	window_on_read(c, now, done);
 	input_text_was_read(c, now);
 	window_release_rcv(c);

@@ -153,13 +153,17 @@ uint32_t tcp_take_events(struct tcp_conn *c);
    which is then cleared. `more`: MSG_MORE. `urgent`: the last byte is urgent (MSG_OOB). */
 ssize_t tcp_send(struct tcp_conn *c, int64_t now, const struct iovec *iov, int iovcnt, bool more,
 		 bool urgent);
-/* Bytes given, 0 at the peer's FIN, -EAGAIN when nothing is there, or the connection's error (cleared). `skip`: bytes to pass
-   over first, with peek (MSG_PEEK, SO_PEEK_OFF). `discard` (MSG_TRUNC): bytes are dropped, iov ignored but for its length. */
+/* Bytes given, up to the urgent mark; -EAGAIN when nothing is there; 0 at the peer's FIN, or at the connection's end once its error was told; else
+   the error (cleared). `discard` (MSG_TRUNC): bytes are dropped, iov ignored but for its length. */
 ssize_t tcp_recv(struct tcp_conn *c, int64_t now, const struct iovec *iov, int iovcnt, bool peek,
 		 bool discard);
-int tcp_recv_urgent(struct tcp_conn *c, uint8_t *byte); /* 0, -EAGAIN, -EINVAL */
-bool tcp_urgent_ready(const struct tcp_conn *c);        /* POLLPRI: tcp_recv_urgent would give a byte */
+bool tcp_recv_ended(const struct tcp_conn *c); /* no byte will come: behind those that are there is the end of file, or the error */
+int tcp_recv_urgent(struct tcp_conn *c, uint8_t *byte, bool peek); /* 1: the byte; 0: it will never come; -EAGAIN, -EINVAL, -ENOTCONN */
+bool tcp_urgent_ready(const struct tcp_conn *c);        /* POLLPRI: the byte is there, in line or not */
 bool tcp_at_mark(const struct tcp_conn *c);             /* SIOCATMARK */
+bool tcp_is_mark(const struct tcp_conn *c, uint32_t offset); /* … if so many bytes more had been read */
+/* shutdown(SHUT_RD): with our FIN wanted, too, text that arrives resets the connection, as in Linux. */
+void tcp_shutdown_receive(struct tcp_conn *c);
 
 /* What a protocol reader says of the conversation so far: a fact for the policy. */
 void tcp_set_reader(struct tcp_conn *c, enum reader_says says);

@@ -29,6 +29,7 @@ struct tcp_conn {
 	bool passive : 1;    /* opened by a peer's SYN */
 	bool by_cookie : 1;  /* … of which only the cookie was remembered: when it came is not known */
 	bool orphan : 1;     /* close() was called */
+	bool rcv_shut : 1;   /* shutdown(SHUT_RD) was */
 	bool fin_wanted : 1; /* a FIN follows the data in snd */
 	bool fin_held : 1;   /* … but the close policy holds it */
 	bool fin_sent : 1;   /* it has a sequence number: snd_nxt − 1 */

@@ -196,7 +196,11 @@ static inline bool conn_eof(const struct tcp_conn *c)
 /* ---- urgent.c ---- */
 void urgent_input(struct tcp_conn *c, const struct tcp_segment *seg);
 void urgent_arrived(struct tcp_conn *c);
-/* The urgent byte's offset in rcv when it is there, not read and not inline; else UINT32_MAX. */
+/* The mark's offset in rcv: the urgent byte is there; else UINT32_MAX. */
+uint32_t urgent_mark(const struct tcp_conn *c);
+/* The same while the byte is not part of the stream: not inline. */
 uint32_t urgent_offset(const struct tcp_conn *c);
+/* The application has read on: a mark behind it is forgotten. */
+void urgent_passed(struct tcp_conn *c);
 
 #endif

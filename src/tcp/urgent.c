@@ -12,12 +12,23 @@ static uint32_t rcv_base(const struct tcp_conn *c)
 	return c->rcv_nxt - c->peer_fin - c->rcv.len;
 }
 
-uint32_t urgent_offset(const struct tcp_conn *c)
+uint32_t urgent_mark(const struct tcp_conn *c)
 {
-	if (c->urgent < TCP_URGENT_HERE || c->options.oobinline)
+	if (c->urgent < TCP_URGENT_HERE)
 		return UINT32_MAX;
 	uint32_t at = c->urgent_seq - rcv_base(c);
 	return at < c->rcv.len ? at : UINT32_MAX;
+}
+
+uint32_t urgent_offset(const struct tcp_conn *c)
+{
+	return c->options.oobinline ? UINT32_MAX : urgent_mark(c);
+}
+
+void urgent_passed(struct tcp_conn *c)
+{
+	if (c->urgent != TCP_URGENT_NONE && SEQ_LT(c->urgent_seq, rcv_base(c)))
+		c->urgent = TCP_URGENT_NONE;
 }
 
 /* The byte may have come with this or an earlier segment. */
@@ -49,23 +60,31 @@ void urgent_input(struct tcp_conn *c, const struct tcp_segment *seg)
 	urgent_arrived(c);
 }
 
-int tcp_recv_urgent(struct tcp_conn *c, uint8_t *byte)
+int tcp_recv_urgent(struct tcp_conn *c, uint8_t *byte, bool peek)
 {
 	if (c->options.oobinline || c->urgent == TCP_URGENT_NONE || c->urgent == TCP_URGENT_READ)
 		return -EINVAL;
+	if (c->state == TCPS_CLOSED && !conn_eof(c))
+		return -ENOTCONN;
 	if (c->urgent == TCP_URGENT_ANNOUNCED)
-		return -EAGAIN;
+		return tcp_recv_ended(c) ? 0 : -EAGAIN;
 	*byte = c->urgent_byte;
-	c->urgent = TCP_URGENT_READ;
-	return 0;
+	if (!peek)
+		c->urgent = TCP_URGENT_READ;
+	return 1;
 }
 
 bool tcp_urgent_ready(const struct tcp_conn *c)
 {
-	return !c->options.oobinline && c->urgent == TCP_URGENT_HERE;
+	return c->urgent == TCP_URGENT_HERE;
+}
+
+bool tcp_is_mark(const struct tcp_conn *c, uint32_t offset)
+{
+	return c->urgent != TCP_URGENT_NONE && c->urgent_seq == rcv_base(c) + offset;
 }
 
 bool tcp_at_mark(const struct tcp_conn *c)
 {
-	return c->urgent != TCP_URGENT_NONE && c->urgent_seq == rcv_base(c);
+	return tcp_is_mark(c, 0);
 }

@@ -527,7 +527,7 @@ static void step_other(struct world *w)
 		w->fail_allocs = take8(w) % 4;
 		break;
 	case 5:
-		tcp_recv_urgent(&w->conn, &byte);
+		tcp_recv_urgent(&w->conn, &byte, false);
 		tcp_at_mark(&w->conn);
 		tcp_take_error(&w->conn);
 		break;

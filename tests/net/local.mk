@@ -75,3 +75,10 @@ tests_net_bad_pointers_CFLAGS = $(AM_CFLAGS) -Wno-nonnull -Wno-stringop-overflow
 tests_net_bad_pointers_LDADD =
 dist_check_SCRIPTS += tests/net/bad_pointers_test.sh
 TESTS += tests/net/bad_pointers_test.sh
+
+# how connections end
+check_PROGRAMS += tests/net/ends_walk
+tests_net_ends_walk_SOURCES = tests/net/ends_walk.c
+tests_net_ends_walk_LDADD =
+dist_check_SCRIPTS += tests/net/ends_test.sh
+TESTS += tests/net/ends_test.sh

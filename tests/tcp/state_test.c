@@ -737,6 +737,27 @@ START_TEST(receive_call_after_reset)
 }
 END_TEST
 
+/* After a shutdown of both directions nobody reads: text resets the connection, and the application learns of it, as in Linux. After SHUT_WR alone it is read. */
+START_TEST(text_after_shutdown)
+{
+	struct harness *h = h_new(0);
+	h_enter(h, TCPS_FIN_WAIT_2);
+	h_drain(h);
+	if (_i)
+		tcp_shutdown_receive(&h->c);
+	h_peer(h, SEG_PSH, una(h), 10);
+	if (_i) {
+		h_state(h, CL);
+		ck_assert_int_eq(tcp_error(&h->c), ECONNRESET);
+		h_take(h);
+	} else {
+		ck_assert_int_eq(h_recv(h, 20, 0), 10);
+		h_drain(h);
+	}
+	h_free(h);
+}
+END_TEST
+
 START_TEST(close_call)
 {
 	enum tcp_state state = all_states[_i];
@@ -992,6 +1013,7 @@ int main(void)
 	tcase_add_loop_test(tc, receive_call, 0, STATES);
 	tcase_add_test(tc, receive_call_drains_before_eof);
 	tcase_add_test(tc, receive_call_after_reset);
+	tcase_add_loop_test(tc, text_after_shutdown, 0, 2);
 	tcase_add_loop_test(tc, close_call, 0, STATES);
 	tcase_add_loop_test(tc, shutdown_call, 0, STATES);
 	tcase_add_test(tc, close_call_after_sends);

@@ -642,22 +642,72 @@ START_TEST(MUST_32_receiving_urgent_data)
 {
 	struct harness *h = established(_i ? H_ALL : 0, 65535);
 	uint8_t byte;
-	ck_assert_int_eq(tcp_recv_urgent(&h->c, &byte), -EINVAL);
+	ck_assert_int_eq(tcp_recv_urgent(&h->c, &byte, false), -EINVAL);
 	struct tcp_segment s = h_seg(h, SEG_ACK | SEG_URG, 0, 1, 10);
 	s.urgent = 15; /* five more to come */
 	h_input(h, &s);
 	h->peer_nxt += 10;
 	ck_assert(h_events(h) & TCP_EV_URGENT);
-	ck_assert_int_eq(tcp_recv_urgent(&h->c, &byte), -EAGAIN);
+	ck_assert_int_eq(tcp_recv_urgent(&h->c, &byte, false), -EAGAIN);
 	ck_assert(!tcp_at_mark(&h->c));
 	h_peer(h, SEG_ACK, 1, 10);
-	ck_assert_int_eq(tcp_recv_urgent(&h->c, &byte), 0);
+	ck_assert_int_eq(tcp_recv_urgent(&h->c, &byte, true), 1); /* MSG_PEEK */
+	ck_assert_int_eq(tcp_recv_urgent(&h->c, &byte, false), 1);
+	ck_assert_int_eq(tcp_recv_urgent(&h->c, &byte, false), -EINVAL); /* once */
 	ck_assert_uint_eq(byte, h_byte(14)); /* the octet before the pointer */
 	ck_assert_int_eq(h_recv(h, 100, 0), 14); /* reads stop at the mark */
 	ck_assert(tcp_at_mark(&h->c));
 	ck_assert_int_eq(h_recv(h, 100, 15), 5); /* and pass over it */
 	ck_assert(!tcp_at_mark(&h->c));
 	h_advance(h, USEC_PER_SEC);
+	h_drain(h);
+	h_free(h);
+}
+END_TEST
+
+/* In line, the urgent byte is read with the others, but a read still ends at the mark, which POLLPRI tells of. */
+START_TEST(urgent_in_line)
+{
+	struct harness *h = established(0, 65535);
+	uint8_t byte;
+	struct tcp_options opt = *tcp_get_options(&h->c);
+	opt.oobinline = true;
+	tcp_set_options(&h->c, h->now, &opt);
+	struct tcp_segment s = h_seg(h, SEG_ACK | SEG_URG, 0, 1, 10);
+	s.urgent = 5;
+	h_input(h, &s);
+	h->peer_nxt += 10;
+	ck_assert_int_eq(tcp_recv_urgent(&h->c, &byte, false), -EINVAL);
+	ck_assert(tcp_urgent_ready(&h->c));
+	ck_assert_int_eq(h_recv(h, 100, 0), 4);
+	ck_assert(tcp_at_mark(&h->c));
+	ck_assert_int_eq(h_recv(h, 100, 4), 6);
+	ck_assert(!tcp_urgent_ready(&h->c));
+	h_advance(h, USEC_PER_SEC);
+	h_drain(h);
+	h_free(h);
+}
+END_TEST
+
+/* A read that goes past the urgent byte loses it; one that finds nothing else does, too. What is left of it is unread data at close. */
+START_TEST(urgent_passed_over)
+{
+	struct harness *h = established(0, 65535);
+	uint8_t byte;
+	struct tcp_segment s = h_seg(h, SEG_ACK | SEG_URG, 0, 1, 1);
+	s.urgent = 1;
+	h_input(h, &s);
+	h->peer_nxt += 1;
+	ck_assert(tcp_urgent_ready(&h->c));
+	if (_i) {
+		tcp_close(&h->c, h->now, false, false);
+		ck_assert_int_eq(tcp_state(&h->c), TCPS_CLOSED); /* RST */
+	} else {
+		ck_assert_int_eq(tcp_recv(&h->c, h->now, NULL, 0, false, false), -EAGAIN);
+		ck_assert(!tcp_urgent_ready(&h->c));
+		ck_assert_int_eq(tcp_recv_urgent(&h->c, &byte, false), -EINVAL);
+		h_advance(h, USEC_PER_SEC);
+	}
 	h_drain(h);
 	h_free(h);
 }
@@ -701,6 +751,8 @@ int main(void)
 	tcase_add_test(tc, a_full_way_out_holds_the_rest);
 	tcase_add_test(tc, MUST_62_sending_urgent_data);
 	tcase_add_loop_test(tc, MUST_32_receiving_urgent_data, 0, 2);
+	tcase_add_test(tc, urgent_in_line);
+	tcase_add_loop_test(tc, urgent_passed_over, 0, 2);
 	suite_add_tcase(s, tc);
 	return h_main(s);
 }

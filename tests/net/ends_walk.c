@@ -1,0 +1,513 @@
+/*
+ * Ends: what every call says after a reset, a refusal, a time-out, a shutdown, a dissolved connection. ends_test.sh runs it natively and under finesse over a veth and
+ * compares what it prints, which depends on neither time nor ports.
+ *
+ *     ends_walk peer SOCKET              the other host: the kernel's TCP, told what to do over a Unix socket
+ *     ends_walk GROUP SOCKET PEER HOLE   the calls; HOLE is a neighbour that never answers
+ */
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+#include <sys/uio.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#define PEER_PORT   7000
+#define CLOSED_PORT 9
+#define OWN_PORT    7100
+#define SETTLE_US   30000
+#define HANG_S      4
+
+static const char *peer_ip, *hole_ip;
+static FILE *peer;
+
+static struct sockaddr_in address(const char *ip, int port)
+{
+	struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons(port)};
+	inet_pton(AF_INET, ip, &a.sin_addr);
+	return a;
+}
+
+/* ---- the peer ---- */
+
+static struct sockaddr_un socket_name(const char *path)
+{
+	struct sockaddr_un a = {.sun_family = AF_UNIX};
+	snprintf(a.sun_path, sizeof a.sun_path, "%s", path);
+	return a;
+}
+
+static void peer_receive(int fd, char *reply, size_t size)
+{
+	struct timeval wait = {.tv_sec = 2};
+	char bytes[64];
+	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &wait, sizeof wait);
+	ssize_t n = recv(fd, bytes, sizeof bytes - 1, 0);
+	bytes[n > 0 ? n : 0] = 0;
+	snprintf(reply, size, "%s", n < 0 ? strerrorname_np(errno) : n ? bytes : "end of file");
+}
+
+static int peer_connects(const char *ip, int port, char *reply, size_t size)
+{
+	struct sockaddr_in a = address(ip, port);
+	struct timeval wait = {.tv_sec = 2};
+	int fd = socket(AF_INET, SOCK_STREAM, 0);
+	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &wait, sizeof wait);
+	snprintf(reply, size, "%s", connect(fd, (struct sockaddr *)&a, sizeof a) ? strerrorname_np(errno) : "connected");
+	return fd;
+}
+
+static int peer_obeys(int listener, int fd, char *line, char *reply, size_t size)
+{
+	struct linger off = {1, 0};
+	char word[16] = "", text[64] = "";
+	int port = 0;
+	sscanf(line, "%15s %63s %d", word, text, &port);
+	snprintf(reply, size, "ok");
+	if (!strcmp(word, "accept")) {
+		close(fd);
+		return accept(listener, NULL, NULL);
+	}
+	if (!strcmp(word, "connect")) {
+		close(fd);
+		return peer_connects(text, port, reply, size);
+	}
+	if (!strcmp(word, "send"))
+		send(fd, text, strlen(text), MSG_NOSIGNAL);
+	if (!strcmp(word, "urgent"))
+		send(fd, text, strlen(text), MSG_NOSIGNAL | MSG_OOB);
+	if (!strcmp(word, "receive"))
+		peer_receive(fd, reply, size);
+	if (!strcmp(word, "fin"))
+		shutdown(fd, SHUT_WR);
+	if (!strcmp(word, "reset")) {
+		setsockopt(fd, SOL_SOCKET, SO_LINGER, &off, sizeof off);
+		close(fd);
+		return -1;
+	}
+	return fd;
+}
+
+static int be_peer(const char *path)
+{
+	struct sockaddr_un name = socket_name(path);
+	struct sockaddr_in a = address("0.0.0.0", PEER_PORT);
+	int one = 1, listener = socket(AF_INET, SOCK_STREAM, 0), control = socket(AF_UNIX, SOCK_STREAM, 0), fd = -1;
+	char line[128], reply[128];
+	setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
+	if (bind(listener, (struct sockaddr *)&a, sizeof a) || listen(listener, 64) || bind(control, (struct sockaddr *)&name, sizeof name) ||
+	    listen(control, 4))
+		return perror("peer"), 1;
+	for (;;) {
+		int c = accept(control, NULL, NULL);
+		FILE *f = fdopen(c, "r+");
+		setbuf(f, NULL);
+		while (fgets(line, sizeof line, f)) {
+			fd = peer_obeys(listener, fd, line, reply, sizeof reply);
+			fprintf(f, "%s\n", reply);
+		}
+		fclose(f);
+	}
+}
+
+/* ---- calls, and what they say ---- */
+
+__attribute__((format(printf, 1, 2))) static void say(const char *format, ...)
+{
+	va_list ap;
+	va_start(ap, format);
+	vprintf(format, ap);
+	va_end(ap);
+	fflush(stdout);
+}
+
+static char bytes[64]; /* what was received */
+
+static void said(const char *what, long r)
+{
+	const char *e = r < 0 ? strerrorname_np(errno) : "";
+	say("  %s: %ld %s\n", what, r, e);
+}
+#define SAY(expr)                                                                                                                          \
+	({                                                                                                                                 \
+		long r_ = (long)(expr);                                                                                                    \
+		said(#expr, r_);                                                                                                           \
+		r_;                                                                                                                        \
+	})
+
+static void hangs(int sig)
+{
+	static const char text[] = "  HANGS\n";
+	(void)sig;
+	if (write(1, text, sizeof text - 1) < 0)
+		_exit(2);
+	_exit(1);
+}
+
+static void section(const char *name)
+{
+	alarm(HANG_S);
+	say("%s\n", name);
+}
+
+static void tell(const char *format, ...)
+{
+	char line[128];
+	va_list ap;
+	va_start(ap, format);
+	vsnprintf(line, sizeof line, format, ap);
+	va_end(ap);
+	fprintf(peer, "%s\n", line);
+	if (!fgets(line, sizeof line, peer))
+		_exit(3);
+	if (strcmp(line, "ok\n"))
+		say("  peer: %s", line);
+	usleep(SETTLE_US);
+}
+
+static long receive(int fd, size_t n, int flags)
+{
+	memset(bytes, 0, sizeof bytes);
+	long r = recv(fd, bytes, n, flags);
+	if (r > 0)
+		say("  '%s' ", bytes);
+	return r;
+}
+
+static int events(int fd)
+{
+	struct pollfd p = {fd, POLLIN | POLLOUT | POLLPRI | POLLRDHUP, 0};
+	poll(&p, 1, 0);
+	return p.revents;
+}
+
+static int error_of(int fd)
+{
+	int e = -1;
+	socklen_t n = sizeof e;
+	if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &e, &n))
+		return -1;
+	return e;
+}
+
+__attribute__((unused)) static int number(int fd, int level, int name)
+{
+	int v = -1;
+	socklen_t n = sizeof v;
+	return getsockopt(fd, level, name, &v, &n) ? -1 : v;
+}
+
+static int connect_to(int fd, const char *ip, int port)
+{
+	struct sockaddr_in a = address(ip, port);
+	return connect(fd, (struct sockaddr *)&a, sizeof a);
+}
+
+static void set_blocking(int fd, bool on)
+{
+	int flags = fcntl(fd, F_GETFL);
+	fcntl(fd, F_SETFL, on ? flags & ~O_NONBLOCK : flags | O_NONBLOCK);
+}
+
+static int connected(void)
+{
+	int fd = socket(AF_INET, SOCK_STREAM, 0);
+	if (connect_to(fd, peer_ip, PEER_PORT))
+		said("connect", -1);
+	tell("accept");
+	return fd;
+}
+
+__attribute__((unused)) static int listening(void)
+{
+	struct sockaddr_in a = address("0.0.0.0", OWN_PORT);
+	int fd = socket(AF_INET, SOCK_STREAM, 0), one = 1;
+	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
+	if (bind(fd, (struct sockaddr *)&a, sizeof a) || listen(fd, 8))
+		said("listen", -1);
+	return fd;
+}
+
+/* ---- after a reset ---- */
+
+static long by_receive(int fd)
+{
+	return receive(fd, 1, 0);
+}
+
+static long by_send(int fd)
+{
+	return send(fd, "y", 1, MSG_NOSIGNAL);
+}
+
+static long by_nothing_sent(int fd)
+{
+	return write(fd, "", 0);
+}
+
+static long by_receiving_nothing(int fd)
+{
+	return receive(fd, 0, 0);
+}
+
+static long by_recvmmsg(int fd)
+{
+	struct iovec iov = {bytes, 4};
+	struct mmsghdr m = {.msg_hdr = {.msg_iov = &iov, .msg_iovlen = 1}};
+	return recvmmsg(fd, &m, 1, 0, NULL);
+}
+
+static long by_option(int fd)
+{
+	return error_of(fd);
+}
+
+static long by_peek(int fd)
+{
+	return receive(fd, 1, MSG_PEEK);
+}
+
+/* With every way to learn of it, each other way comes second, blocking and not. */
+static void after_reset(const char *what, int (*make)(void))
+{
+	static long (*const ways[])(int) = {by_receive, by_send, by_nothing_sent, by_receiving_nothing, by_recvmmsg, by_option, by_peek};
+	for (unsigned i = 0; i < sizeof ways / sizeof *ways; i++) {
+		section(what);
+		say("  way %u\n", i);
+		int fd = make();
+		SAY(events(fd));
+		SAY(ways[i](fd));
+		SAY(events(fd));
+		for (int blocking = 0; blocking < 2; blocking++) {
+			set_blocking(fd, blocking);
+			SAY(by_receive(fd));
+			SAY(by_receive(fd));
+			SAY(by_peek(fd));
+			SAY(receive(fd, 10, MSG_WAITALL));
+			SAY(by_receiving_nothing(fd));
+			SAY(by_send(fd));
+			SAY(by_nothing_sent(fd));
+			SAY(receive(fd, 1, MSG_OOB));
+			SAY(error_of(fd));
+			SAY(events(fd));
+		}
+		SAY(shutdown(fd, SHUT_WR));
+		SAY(shutdown(fd, SHUT_RD));
+		SAY(events(fd));
+		SAY(by_receive(fd));
+		close(fd);
+	}
+}
+
+static int reset_quiet(void)
+{
+	int fd = connected();
+	tell("reset");
+	return fd;
+}
+
+static int reset_unread(void)
+{
+	int fd = connected();
+	tell("send hello");
+	tell("reset");
+	return fd;
+}
+
+static int reset_after_fin(void)
+{
+	int fd = connected();
+	tell("send hello");
+	tell("fin");
+	tell("reset");
+	return fd;
+}
+
+static int reset_shut(void)
+{
+	int fd = connected();
+	shutdown(fd, SHUT_WR);
+	tell("reset");
+	return fd;
+}
+
+/* Both directions are shut down, and the peer goes on sending: Linux resets. */
+static int reset_by_data(void)
+{
+	int fd = connected();
+	shutdown(fd, SHUT_RDWR);
+	tell("send hello");
+	tell("receive");
+	tell("receive");
+	return fd;
+}
+
+static int refused(void)
+{
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+	SAY(connect_to(fd, peer_ip, CLOSED_PORT));
+	usleep(SETTLE_US);
+	set_blocking(fd, true);
+	return fd;
+}
+
+static void resets(void)
+{
+	after_reset("reset", reset_quiet);
+	after_reset("reset, data unread", reset_unread);
+	after_reset("reset after a FIN", reset_after_fin);
+	after_reset("reset after shutdown", reset_shut);
+	after_reset("reset by data after shutdown", reset_by_data);
+	after_reset("refused", refused);
+}
+
+/* ---- receiving what there is ---- */
+
+static void *later(void *command)
+{
+	usleep(2 * SETTLE_US);
+	tell("%s", command);
+	return NULL;
+}
+
+/* `command` for the peer while the call blocks. */
+static void receive_while(int fd, const char *command, size_t n, int flags)
+{
+	pthread_t t;
+	alarm(HANG_S);
+	say(" %s, then recv(%zu, %#x)\n", command, n, flags);
+	pthread_create(&t, NULL, later, (void *)command);
+	long r = receive(fd, n, flags);
+	int e = errno;
+	pthread_join(t, NULL);
+	errno = e;
+	said("recv", r);
+}
+
+static void partial(void)
+{
+	static const int ways[] = {MSG_WAITALL, MSG_PEEK | MSG_WAITALL, MSG_TRUNC | MSG_WAITALL, MSG_PEEK, 0};
+	static const char *const news[] = {"send worldworld", "fin", "reset"}; /* at least SO_RCVLOWAT: Linux wakes nobody for less */
+	struct timeval brief = {.tv_usec = 100000}, never = {0};
+	int lowat = 8;
+	for (unsigned i = 0; i < sizeof ways / sizeof *ways; i++)
+		for (unsigned j = 0; j < 3; j++) {
+			section("some is there");
+			int fd = connected();
+			tell("send hello");
+			if (!(ways[i] & MSG_WAITALL))
+				SAY(setsockopt(fd, SOL_SOCKET, SO_RCVLOWAT, &lowat, sizeof lowat));
+			receive_while(fd, news[j], 10, ways[i]);
+			setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &brief, sizeof brief);
+			SAY(receive(fd, 20, ways[i]));
+			SAY(receive(fd, 20, MSG_DONTWAIT));
+			SAY(receive(fd, 20, MSG_WAITALL));
+			setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &never, sizeof never);
+			close(fd);
+		}
+	for (unsigned i = 0; i < sizeof ways / sizeof *ways; i++) {
+		section("a FIN is behind it");
+		int fd = connected();
+		tell("send hello");
+		tell("fin");
+		SAY(receive(fd, 10, ways[i]));
+		SAY(receive(fd, 10, ways[i]));
+		close(fd);
+	}
+}
+
+static void urgent(void)
+{
+	static const int ways[] = {0, MSG_PEEK, MSG_WAITALL, MSG_PEEK | MSG_WAITALL, MSG_TRUNC, MSG_OOB, MSG_OOB | MSG_PEEK};
+	int one = 1;
+	for (int in_line = 0; in_line < 2; in_line++)
+		for (unsigned i = 0; i < sizeof ways / sizeof *ways; i++) {
+			section(in_line ? "urgent, in line" : "urgent");
+			say("  flags %#x\n", ways[i]);
+			int fd = connected(), mark = 0;
+			if (in_line)
+				setsockopt(fd, SOL_SOCKET, SO_OOBINLINE, &one, sizeof one);
+			tell("send ab");
+			tell("urgent c");
+			tell("send de");
+			set_blocking(fd, false);
+			for (int j = 0; j < 4; j++) {
+				SAY(receive(fd, 4, ways[i]));
+				SAY(ioctl(fd, SIOCATMARK, &mark));
+				SAY(mark);
+				SAY(events(fd));
+			}
+			SAY(receive(fd, 1, MSG_OOB));
+			SAY(receive(fd, 9, 0));
+			SAY(receive(fd, 9, 0));
+			SAY(receive(fd, 1, MSG_OOB));
+			close(fd);
+			tell("receive");
+		}
+	section("urgent alone");
+	int fd = connected();
+	tell("urgent c");
+	set_blocking(fd, false);
+	SAY(receive(fd, 4, 0));
+	SAY(receive(fd, 1, MSG_OOB));
+	close(fd);
+	tell("receive");
+	fd = connected();
+	tell("urgent c");
+	close(fd);
+	tell("receive");
+}
+
+static void receives(void)
+{
+	partial();
+	urgent();
+}
+
+static const struct {
+	const char *name;
+	void (*run)(void);
+} groups[] = {
+	{"resets", resets},
+	{"receives", receives},
+};
+
+int main(int argc, char **argv)
+{
+	if (argc == 3 && !strcmp(argv[1], "peer"))
+		return be_peer(argv[2]);
+	if (argc != 5)
+		return 2;
+	signal(SIGALRM, hangs);
+	signal(SIGPIPE, SIG_IGN);
+	peer_ip = argv[3];
+	hole_ip = argv[4];
+	struct sockaddr_un name = socket_name(argv[2]);
+	int control = socket(AF_UNIX, SOCK_STREAM, 0);
+	if (connect(control, (struct sockaddr *)&name, sizeof name))
+		return perror("control"), 2;
+	peer = fdopen(control, "r+");
+	setbuf(peer, NULL);
+	for (unsigned i = 0; i < sizeof groups / sizeof *groups; i++)
+		if (!strcmp(groups[i].name, argv[1])) {
+			groups[i].run();
+			say("end\n");
+			return 0;
+		}
+	return 2;
+}
