@@ -286,7 +286,7 @@ int file_listen(int fd, int backlog)
 	return r;
 }
 
-int file_connect(int fd, const struct sockaddr *addr, socklen_t len, int *result)
+int file_connect(int fd, const struct sockaddr *addr, socklen_t len)
 {
 	bool being_decided;
 	struct sock *s = NULL;
@@ -301,8 +301,8 @@ int file_connect(int fd, const struct sockaddr *addr, socklen_t len, int *result
 		return SOCK_KERNEL;
 	}
 	registrations_suspend(&f->registrations);
-	int r = sock_decide_connect(fd, &f->candidate, addr, len, nonblock, &s, result);
-	if (r == 0 && s)
+	int r = sock_decide_connect(fd, &f->candidate, addr, len, nonblock, &s);
+	if (r == 0)
 		candidate_becomes(f, s, fd, false);
 	else
 		registrations_resume(&f->registrations);

@@ -12,7 +12,7 @@
 #include <fcntl.h>
 #include <sched.h>
 
-static void numbers_to_kernel(struct file *f, int kfd)
+void numbers_to_kernel(struct file *f, int kfd)
 {
 	fdtable_lock();
 	for (int n = fdtable_next(0); n >= 0; n = fdtable_next(n + 1)) {
@@ -33,7 +33,7 @@ static void numbers_forget(struct file *f)
 			file_put(f); /* not the last: the caller has one */
 }
 
-static void kernel_fd_set_nonblock(int fd, bool on)
+void kernel_fd_set_nonblock(int fd, bool on)
 {
 	int flags = sys_fcntl(fd, F_GETFL, 0);
 	sys_fcntl(fd, F_SETFL, on ? flags | O_NONBLOCK : flags & ~O_NONBLOCK);

@@ -23,6 +23,7 @@ preload_libshim_a_SOURCES = \
 	preload/sockets.c \
 	preload/stdio.c \
 	preload/syscall.c \
+	preload/unconnect.c \
 	preload/uring.c \
 	preload/waits.h
 # The wrappers carry libc's names: fortified redirects in the headers would get in their way.

@@ -144,7 +144,7 @@ int file_duped(int fd, int to);
 int file_release(struct file *f); /* fdtable_on_release */
 /* 0 decided (connect: *result is the call's), or SOCK_KERNEL, or -errno. */
 int file_listen(int fd, int backlog);
-int file_connect(int fd, const struct sockaddr *addr, socklen_t len, int *result);
+int file_connect(int fd, const struct sockaddr *addr, socklen_t len); /* 0: it is begun */
 int file_accept(struct call *c, int flags, struct sockaddr *addr, socklen_t *len);
 
 /* ---- handover.c ---- */
@@ -164,6 +164,14 @@ bool file_follow(struct file *f);
 void shim_handover_init(void);
 /* Before exec. */
 void handover_for_exec(void);
+
+void numbers_to_kernel(struct file *f, int kfd); /* under every number of `f` there is a dup of kfd */
+void kernel_fd_set_nonblock(int fd, bool on);
+
+/* ---- unconnect.c ---- */
+/* The engine socket `f`, of which the caller has a reference, is undecided again. `how`: shutdown's. 0; -EBADF: it is the engine's no more; -EAGAIN as sock_disconnect;
+ * -ENOMEM, -EMFILE: nothing changed. */
+int file_unconnect(struct file *f, enum disconnect why, int how);
 
 /* ---- io.c ---- */
 /* sock_sendmsg; SIGPIPE as Linux raises it. */

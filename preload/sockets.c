@@ -103,26 +103,75 @@ static int name_check(const struct sockaddr *addr, socklen_t len)
 	return user_may_read(addr, len) ? 0 : -EFAULT;
 }
 
+static int engine_connect(struct call *c, const struct sockaddr *addr, socklen_t len, bool begun)
+{
+	bool dissolve;
+	int r = name_check(addr, len);
+	if (r < 0)
+		return r;
+	r = sock_connect(c->sock, addr, len, begun, &dissolve);
+	if (!dissolve)
+		return r;
+	int err = file_unconnect(c->file, DISCONNECT_CONNECT, 0);
+	return err && !r ? err : r;
+}
+
+static bool is_unspecified(const struct sockaddr *addr, socklen_t len)
+{
+	return len >= sizeof addr->sa_family && addr->sa_family == AF_UNSPEC;
+}
+
+/* The kernel connects it: it is the kernel's. Dissolving what is undecided changes nothing. */
+static int kernel_connect(int fd, const struct sockaddr *addr, socklen_t len)
+{
+	int r = REAL(connect)(fd, addr, len);
+	int error = errno;
+	if (shim_on() && ((r == 0 && !is_unspecified(addr, len)) ||
+			  (r < 0 && (error == EINPROGRESS || error == EINTR || error == EALREADY || error == EISCONN))))
+		file_forget_candidate(fd);
+	errno = error;
+	return r;
+}
+
 int wrap_connect(int fd, const struct sockaddr *addr, socklen_t len)
 {
-	VIA_ENGINE(fd, name_check(addr, len) < 0 ? name_check(addr, len) : sock_connect_again(c.sock, addr, len));
-	int result = 0;
-	int r = file_connect(fd, addr, len, &result);
-	if (r != SOCK_KERNEL)
-		return edge(r < 0 ? r : result);
-	r = REAL(connect)(fd, addr, len);
-	int error = errno;
-	if (shim_on() && (r == 0 || error == EINPROGRESS || error == EINTR || error == EALREADY ||
-			  error == EISCONN))
+	VIA_ENGINE(fd, engine_connect(&c, addr, len, false));
+	int r = file_connect(fd, addr, len);
+	if (r == 0)
+		VIA_ENGINE(fd, engine_connect(&c, addr, len, true));
+	else if (r != SOCK_KERNEL)
+		return edge(r);
+	return kernel_connect(fd, addr, len);
+}
+
+static int engine_shutdown(struct call *c, int how)
+{
+	int r;
+	do {
+		r = sock_shutdown(c->sock, how);
+		if (r == SOCK_DISCONNECT)
+			r = file_unconnect(c->file, DISCONNECT_SHUTDOWN, how);
+	} while (r == -EAGAIN); /* the handshake was over meanwhile */
+	return r;
+}
+
+/* Linux says ENOTCONN of what is not connected, and remembers it all the same: the next connection begins shut down. */
+static int kernel_shutdown(int fd, int how)
+{
+	int r = REAL(shutdown)(fd, how), error = errno;
+	struct file *f = r < 0 && error == ENOTCONN && shim_on() ? fdtable_peek(fd) : NULL;
+	if (f && f->kind == FILE_CANDIDATE) {
+		engine_note_fallback("a socket", "shut down before it was connected");
 		file_forget_candidate(fd);
+	}
 	errno = error;
 	return r;
 }
 
 int wrap_shutdown(int fd, int how)
 {
-	VIA_ENGINE(fd, sock_shutdown(c.sock, how));
-	return REAL(shutdown)(fd, how);
+	VIA_ENGINE(fd, engine_shutdown(&c, how));
+	return kernel_shutdown(fd, how);
 }
 
 int wrap_getsockname(int fd, struct sockaddr *addr, socklen_t *len)
@@ -170,8 +219,7 @@ int wrap_getsockopt(int fd, int level, int option, void *value, socklen_t *len)
 static void option_to_candidate(struct file *f, int fd, int level, int option, const void *value,
 				socklen_t len)
 {
-	if (f->candidate.family && !f->listener &&
-	    sys_setsockopt(fd, level, option, value, len) == 0)
+	if (f->candidate.family && (f->listener || sys_setsockopt(fd, level, option, value, len) == 0))
 		option_set_add(&f->candidate.set, option_find(level, option));
 }
 

@@ -364,6 +364,24 @@ void registrations_to_kernel(struct list *file, int fd)
 	engine_unlock();
 }
 
+void registrations_to_undecided(struct list *file, struct list *to, int fd)
+{
+	if (list_empty(file))
+		return;
+	engine_lock();
+	EACH_OF (file, it) {
+		item_leaves_engine(it);
+		list_unlink(&it->in_file);
+		list_push_back(to, &it->in_file);
+		it->file = to;
+		if (it->number_gone)
+			it->fd = fd;
+		it->number_gone = false;
+		kernel_gets(it, it->fd);
+	}
+	engine_unlock();
+}
+
 void registrations_number_lost(struct list *file, int fd)
 {
 	if (list_empty(file))

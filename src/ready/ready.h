@@ -100,6 +100,8 @@ void registrations_to_engine(struct list *file, struct sock *s);
 /* It is the kernel's from now on, under number `fd` and others: the kernel's epolls get what was registered, by number where `is_at` says that the
    number still leads to it. The list is empty afterwards. */
 void registrations_to_kernel(struct list *file, int fd);
+/* It is undecided again, as file `to`, under number `fd` and others: the kernel's epolls have it. */
+void registrations_to_undecided(struct list *file, struct list *to, int fd);
 /* Number `fd` leads to it no more, others do. */
 void registrations_number_lost(struct list *file, int fd);
 /* The last reference to it went. */

@@ -1,4 +1,9 @@
-/* connect(2): deciding for the engine, the local end's address and port, and the handshake's end. */
+/*
+ * connect(2): deciding for the engine, the local end's address and port, and the handshake's end.
+ *
+ * Deciding begins the connection and does not wait. By then the program's fd is the engine's, so that close, shutdown and poll of other threads act on the
+ * connection, and a call that is left by a signal, longjmp or cancellation leaves it in progress, as Linux does. Waiting is sock_connect, on a socket like any other.
+ */
 #include "socket/engine.h"
 
 #include "base/fd.h"
@@ -161,29 +166,6 @@ static int connect_start(struct engine *e, struct sock *s, struct connect_plan *
 	return 0;
 }
 
-/* The handshake's end, for a caller that waits: 0, the connection's error, or why waiting ended. */
-static int connect_wait(struct engine *e, struct sock *s)
-{
-	struct wait wait;
-	wait_begin(&wait, e, s->sndtimeo_us);
-	for (;;) {
-		enum tcp_state state = tcp_state(&s->tcp);
-		if (s->kind != SOCK_KIND_CONN)
-			return -EBADF;
-		if (state == TCPS_CLOSED) {
-			int err = tcp_take_error(&s->tcp);
-			return err ? -err : -ECONNABORTED;
-		}
-		if (state != TCPS_SYN_SENT && state != TCPS_SYN_RECEIVED) {
-			s->reported = true;
-			return 0;
-		}
-		int r = sock_wait(e, s, &wait);
-		if (r)
-			return r == -ETIMEDOUT ? -EINPROGRESS : r;
-	}
-}
-
 /*
  * A connection whose SYN is on its way; NULL and why not. What the engine lacks (memory, descriptors when the program has used up its own) is
  * nothing that Linux's connect fails for: the kernel's TCP has the socket then.
@@ -214,7 +196,7 @@ static void note_connect_fallback(const struct connect_plan *p, const char *why)
 }
 
 static int decide_connect_locked(struct engine *e, struct connect_plan *p, const struct sockaddr *addr, socklen_t len, bool nonblock,
-				 struct sock **out, int *result)
+				 struct sock **out)
 {
 	char why[160] = "";
 	int err = plan_make(e, p, addr, len, why, sizeof why);
@@ -232,18 +214,12 @@ static int decide_connect_locked(struct engine *e, struct connect_plan *p, const
 	}
 	if (err)
 		return err;
-	sock_ref(s); /* the caller's */
-	*out = s;
-	*result = nonblock ? -EINPROGRESS : connect_wait(e, s);
-	if (*result == 0 || *result == -EINPROGRESS || *result == -EINTR)
-		return 0;
-	*out = NULL; /* refused or timed out: the kernel socket is as it was, a new connect may follow */
-	sock_put(e, s);
+	*out = sock_ref(s); /* the caller's */
 	return 0;
 }
 
 int sock_decide_connect(int kfd, const struct candidate *candidate, const struct sockaddr *addr, socklen_t len, bool nonblock,
-			struct sock **out, int *result)
+			struct sock **out)
 {
 	bool unknown = candidate->shared || !candidate->family;
 	struct connect_plan plan = {
@@ -255,34 +231,84 @@ int sock_decide_connect(int kfd, const struct candidate *candidate, const struct
 		return SOCK_KERNEL;
 	engine_lock();
 	turn_begin(&engine);
-	int r = decide_connect_locked(&engine, &plan, addr, len, nonblock, out, result);
+	int r = decide_connect_locked(&engine, &plan, addr, len, nonblock, out);
 	turn_end(&engine);
 	engine_unlock();
-	if (r < 0) {
-		*result = r;
-		return 0;
-	}
 	return r;
 }
 
-int sock_connect_again(struct sock *s, const struct sockaddr *addr, socklen_t len)
+/* ---- a connection that was begun ---- */
+
+struct connecting {
+	struct undo undo;
+	struct sock *s;
+};
+
+/* The call's frames are left while it waits: the connection goes on without it. No lock held. */
+static void connecting_undo(struct undo *u)
 {
-	struct engine *e = &engine;
+	engine_lock();
+	container_of(u, struct connecting, undo)->s->connecting--;
+	engine_unlock();
+}
+
+/* 0 to look again; or why waiting ended: -EINTR, -ETIMEDOUT, -ENOMEM. */
+static int connect_wait(struct engine *e, struct sock *s, const struct wait *wait)
+{
+	struct connecting c = {.s = s};
+	s->connecting++;
+	undo_push(&c.undo, connecting_undo);
+	int r = sock_wait(e, s, wait);
+	undo_pop(&c.undo);
+	s->connecting--;
+	return r;
+}
+
+/* Linux's inet_stream_connect in SS_CONNECTING. `busy`: what is said while the handshake goes on and is not waited for. */
+static int connect_locked(struct engine *e, struct sock *s, int busy, bool *failed)
+{
+	struct wait wait;
+	wait_begin(&wait, e, s->sndtimeo_us);
+	for (;;) {
+		enum tcp_state state = tcp_state(&s->tcp);
+		if (s->kind != SOCK_KIND_CONN)
+			return s->kind == SOCK_KIND_DEAD && s->connect_result ? s->connect_result : -EBADF;
+		if (s->disconnecting)
+			return -EINVAL;
+		if (state == TCPS_CLOSED || state == TCPS_TIME_WAIT) { /* one state in Linux */
+			int err = tcp_take_error(&s->tcp);
+			*failed = true;
+			return err ? -err : -ECONNABORTED;
+		}
+		if (state != TCPS_SYN_SENT && state != TCPS_SYN_RECEIVED) {
+			s->reported = true;
+			return 0;
+		}
+		if (s->nonblock)
+			return busy;
+		int r = connect_wait(e, s, &wait);
+		if (r)
+			return r == -ETIMEDOUT ? busy : r;
+	}
+}
+
+int sock_connect(struct sock *s, const struct sockaddr *addr, socklen_t len, bool begun, bool *dissolve)
+{
 	int r;
-	(void)addr;
-	(void)len;
+	*dissolve = false;
+	if (len < sizeof addr->sa_family || len > sizeof(struct sockaddr_storage))
+		return -EINVAL;
 	turn_enter();
-	enum tcp_state state = tcp_state(&s->tcp);
-	if (s->kind == SOCK_KIND_LISTENER)
+	if (s->kind != SOCK_KIND_CONN && s->kind != SOCK_KIND_LISTENER)
+		r = s->kind == SOCK_KIND_DEAD && begun && s->connect_result ? s->connect_result : -EBADF;
+	else if (addr->sa_family == AF_UNSPEC)
+		r = 0, *dissolve = true;
+	else if (s->kind == SOCK_KIND_LISTENER || s->accepted || s->reported)
 		r = -EISCONN;
-	else if (s->kind != SOCK_KIND_CONN)
-		r = -EBADF;
-	else if (s->accepted || s->reported)
-		r = -EISCONN;
-	else if (state == TCPS_SYN_SENT || state == TCPS_SYN_RECEIVED)
-		r = s->nonblock ? -EALREADY : connect_wait(e, s);
+	else if (begun && s->nonblock) /* even if all is said and done already */
+		r = -EINPROGRESS;
 	else
-		r = connect_wait(e, s);
+		r = connect_locked(&engine, s, begun ? -EINPROGRESS : -EALREADY, dissolve);
 	turn_leave();
 	return r;
 }

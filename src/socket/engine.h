@@ -138,6 +138,9 @@ struct sock {
 	int family;              /* AF_INET or AF_INET6, as the application made it */
 	bool v6only;
 	bool nonblock, accepted, in_demux, live /* tcp is open: fini owed */, reported /* connect's end was told */;
+	bool disconnecting;      /* shut down after its connect had failed: Linux's SS_DISCONNECTING */
+	unsigned connecting;     /* calls that wait for the handshake */
+	int connect_result;      /* … what they say once it is dead: disconnect.c */
 	bool closed;             /* no fd left in this process */
 	bool shut_rd;
 	bool oob_inline;

@@ -256,11 +256,17 @@ int sock_decide_listen(int kfd, const struct candidate *candidate, int backlog, 
 
 int sock_listen_again(struct sock *s, int backlog)
 {
-	if (s->kind != SOCK_KIND_LISTENER)
-		return -EINVAL;
-	int err = sys_listen(s->lst->kfd, backlog);
+	int err;
+	engine_lock();
+	if (s->kind == SOCK_KIND_DEAD)
+		err = -EBADF;
+	else if (s->kind != SOCK_KIND_LISTENER)
+		err = -EINVAL;
+	else
+		err = sys_listen(s->lst->kfd, backlog);
 	if (!err)
 		s->lst->backlog = backlog < 0 ? 0 : backlog;
+	engine_unlock();
 	return err;
 }
 
@@ -382,6 +388,7 @@ void listener_close(struct engine *e, struct sock *l)
 	option_values_unref(lst->inherited);
 	engine_free(lst, sizeof *lst);
 	l->lst = NULL;
+	sock_notify(e, l); /* who waits in accept looks again */
 	sock_put(e, l);
 }
 

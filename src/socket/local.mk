@@ -8,6 +8,7 @@ src_libsocket_a_SOURCES = \
 	src/socket/control.c \
 	src/socket/defer.c \
 	src/socket/dest.c \
+	src/socket/disconnect.c \
 	src/socket/engine.c \
 	src/socket/engine.h \
 	src/socket/exceptions.c \

@@ -831,16 +831,18 @@ int sock_getsockname(struct sock *s, struct sockaddr *addr, socklen_t *len)
 	return r;
 }
 
+/* Linux's inet_getname. A reset that has arrived counts, so what is there is taken first. */
 int sock_getpeername(struct sock *s, struct sockaddr *addr, socklen_t *len)
 {
 	int r = 0;
-	engine_lock();
+	turn_enter();
+	enum tcp_state state = tcp_state(&s->tcp);
 	if (s->kind != SOCK_KIND_CONN)
 		r = s->kind == SOCK_KIND_LISTENER ? -ENOTCONN : -EBADF;
-	else if (!s->accepted && (tcp_state(&s->tcp) == TCPS_SYN_SENT || tcp_state(&s->tcp) == TCPS_CLOSED))
+	else if (state == TCPS_SYN_SENT || state == TCPS_CLOSED || state == TCPS_TIME_WAIT)
 		r = -ENOTCONN;
 	else
 		name_from_addr(s->family, &s->flow.key.raddr, s->flow.key.rport, addr, len);
-	engine_unlock();
+	turn_leave();
 	return r;
 }

@@ -71,7 +71,7 @@ static int walk_one(struct walk *w, unsigned index)
 {
 	struct option_value v;
 	const struct option *o = &option_table[index];
-	if (o->source == OPTION_OWN || o->class == OPTION_READ)
+	if (o->source == OPTION_OWN || o->class == OPTION_READ || index == OPTION_TCP_TIMESTAMP /* a clock; set only under TCP_REPAIR */)
 		return 0;
 	if (!option_read(w->kfd, index, &v)) {
 		/* It cannot be read back: only that it was set is known. */

@@ -34,12 +34,11 @@ struct candidate; /* socket/options.h */
  */
 int sock_decide_listen(int kfd, const struct candidate *candidate, int backlog, struct sock **out);
 /*
- * connect(2). `candidate`: what is known of kfd, which spares asking the kernel.
- * 0: *out exists and the connection is complete, or being opened: *result is what connect must return (0,
- * -EINPROGRESS, -EINTR, -ECONNREFUSED …; on failure *out is NULL and the kernel socket can be used again). SOCK_KERNEL: not ours.
+ * connect(2) on kernel socket `kfd`. `candidate`: what is known of it, which spares asking the kernel. 0: *out exists, the connection is begun; sock_connect
+ * says what comes of it. SOCK_KERNEL: not ours. -errno: nothing was begun.
  */
 int sock_decide_connect(int kfd, const struct candidate *candidate, const struct sockaddr *addr, socklen_t len, bool nonblock,
-			struct sock **out, int *result);
+			struct sock **out);
 
 /* ---- references and life ---- */
 struct sock *sock_ref(struct sock *s);
@@ -56,13 +55,27 @@ bool sock_is_listener(const struct sock *s);
 int sock_accept(struct sock *s, int flags, struct sockaddr *addr, socklen_t *len, struct sock **out, int *kernel_fd);
 /* From the kernel's queue only, without waiting. 1 and *kernel_fd as above, or -errno: -EAGAIN when that queue is empty. */
 int sock_accept_kernel(struct sock *s, int flags, struct sockaddr *addr, socklen_t *len, int *kernel_fd);
-/* connect(2) again on our socket: -EALREADY, -EISCONN, 0 once, or the error. */
-int sock_connect_again(struct sock *s, const struct sockaddr *addr, socklen_t len);
+/*
+ * connect(2) on our socket; `begun`: it was this call that sock_decide_connect began. Waits for the handshake unless the socket is non-blocking. What connect must
+ * return: 0, -EINPROGRESS, -EALREADY, -EISCONN, -EINTR, the connection's error. *dissolve: the socket must be made unconnected (sock_disconnect) before the call
+ * returns, because it failed or was asked for that (AF_UNSPEC).
+ */
+int sock_connect(struct sock *s, const struct sockaddr *addr, socklen_t len, bool begun, bool *dissolve);
+enum disconnect { DISCONNECT_CONNECT, DISCONNECT_SHUTDOWN };
+/*
+ * disconnect.c: the engine's part of a socket that is unconnected again ends; from now on its verbs say -EBADF. *error: what SO_ERROR says then, positive, or 0.
+ * -EBADF: it is none any more. -EAGAIN: it is not in SYN-SENT any more (DISCONNECT_SHUTDOWN), shut it down again.
+ */
+int sock_disconnect(struct sock *s, enum disconnect why, int *error);
+/* A fresh kernel socket with the options of this connection: its fd, the caller's, and in *c what is known of it. -errno. */
+int sock_twin(struct sock *s, struct candidate *c);
 /* listen(2) again: backlog changes. */
 int sock_listen_again(struct sock *s, int backlog);
 /* flags: MSG_*. MSG_DONTWAIT or the socket's O_NONBLOCK: no waiting. -EPIPE: the shim raises SIGPIPE unless MSG_NOSIGNAL. */
 ssize_t sock_sendmsg(struct sock *s, const struct msghdr *msg, int flags);
 ssize_t sock_recvmsg(struct sock *s, struct msghdr *msg, int flags);
+/* SOCK_DISCONNECT: what shutdown does here is done by disconnecting (sock_disconnect), a listener's kernel socket shut down first. */
+#define SOCK_DISCONNECT 1
 int sock_shutdown(struct sock *s, int how);
 /* SOCK_KERNEL: only a connection of the kernel's has the answer: hand it over and ask the fd. SOCK_ASK_FD: the fd's kernel socket has it, as it is. */
 #define SOCK_ASK_FD 2

@@ -275,6 +275,34 @@ ssize_t sock_recvmsg(struct sock *s, struct msghdr *msg, int flags)
 
 /* ---- the end ---- */
 
+/* Linux's inet_shutdown. */
+static int conn_shutdown(struct engine *e, struct sock *s, int how)
+{
+	enum tcp_state state = tcp_state(&s->tcp);
+	if (state == TCPS_SYN_SENT)
+		return SOCK_DISCONNECT;
+	bool over = state == TCPS_CLOSED || state == TCPS_TIME_WAIT; /* one state in Linux */
+	if (!s->accepted && !s->reported) {
+		s->disconnecting = over || state == TCPS_SYN_RECEIVED;
+		s->reported = !s->disconnecting;
+	}
+	if (over)
+		return -ENOTCONN;
+	if (how != SHUT_WR) {
+		s->shut_rd = true;
+		tcp_shutdown_receive(&s->tcp);
+	}
+	if (how != SHUT_RD) {
+		reader_tell(s);
+		tcp_shutdown(&s->tcp, e->now);
+	}
+	count_first_fin(e, s);
+	sock_mark_dirty(e, s);
+	sock_process_events(e, s);
+	sock_notify(e, s);
+	return 0;
+}
+
 int sock_shutdown(struct sock *s, int how)
 {
 	struct engine *e = &engine;
@@ -282,29 +310,10 @@ int sock_shutdown(struct sock *s, int how)
 		return -EINVAL;
 	turn_enter();
 	int r = kind_error(s);
-	if (s->kind == SOCK_KIND_LISTENER) {
-		r = 0;
-		if (how != SHUT_WR)
-			listener_close(e, s); /* Linux: the socket stops listening, accept says EINVAL */
-	} else if (!r) {
-		enum tcp_state state = tcp_state(&s->tcp);
-		if (state == TCPS_CLOSED || state == TCPS_TIME_WAIT || state == TCPS_SYN_SENT) {
-			r = -ENOTCONN; /* Linux has no socket in TIME-WAIT */
-		} else {
-			if (how != SHUT_WR) {
-				s->shut_rd = true;
-				tcp_shutdown_receive(&s->tcp);
-			}
-			if (how != SHUT_RD) {
-				reader_tell(s);
-				tcp_shutdown(&s->tcp, e->now);
-			}
-			count_first_fin(e, s);
-			sock_mark_dirty(e, s);
-			sock_process_events(e, s);
-			sock_notify(e, s);
-		}
-	}
+	if (s->kind == SOCK_KIND_LISTENER)
+		r = how == SHUT_WR ? 0 : SOCK_DISCONNECT;
+	else if (!r)
+		r = conn_shutdown(e, s, how);
 	turn_leave();
 	return r;
 }

@@ -31,7 +31,7 @@
 #define CLOSED_PORT 9
 #define OWN_PORT    7100
 #define SETTLE_US   30000
-#define HANG_S      4
+#define HANG_S      8
 
 static const char *peer_ip, *hole_ip;
 static FILE *peer;
@@ -54,7 +54,7 @@ static struct sockaddr_un socket_name(const char *path)
 
 static void peer_receive(int fd, char *reply, size_t size)
 {
-	struct timeval wait = {.tv_sec = 2};
+	struct timeval wait = {.tv_usec = 300000};
 	char bytes[64];
 	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &wait, sizeof wait);
 	ssize_t n = recv(fd, bytes, sizeof bytes - 1, 0);
@@ -205,7 +205,7 @@ static int error_of(int fd)
 	return e;
 }
 
-__attribute__((unused)) static int number(int fd, int level, int name)
+static int number(int fd, int level, int name)
 {
 	int v = -1;
 	socklen_t n = sizeof v;
@@ -233,7 +233,7 @@ static int connected(void)
 	return fd;
 }
 
-__attribute__((unused)) static int listening(void)
+static int listening(void)
 {
 	struct sockaddr_in a = address("0.0.0.0", OWN_PORT);
 	int fd = socket(AF_INET, SOCK_STREAM, 0), one = 1;
@@ -479,12 +479,385 @@ static void receives(void)
 	urgent();
 }
 
+/* ---- names ---- */
+
+static int peer_name(int fd)
+{
+	struct sockaddr_in a;
+	socklen_t n = sizeof a;
+	return getpeername(fd, (struct sockaddr *)&a, &n);
+}
+
+static int own_address(int fd)
+{
+	struct sockaddr_in a = {0};
+	socklen_t n = sizeof a;
+	char text[INET_ADDRSTRLEN];
+	int r = getsockname(fd, (struct sockaddr *)&a, &n);
+	say("  %s%s", inet_ntop(AF_INET, &a.sin_addr, text, sizeof text), ntohs(a.sin_port) == OWN_PORT ? " own port" : "");
+	return r;
+}
+
+static void describe(int fd)
+{
+	SAY(events(fd));
+	SAY(number(fd, SOL_SOCKET, SO_ACCEPTCONN));
+	SAY(peer_name(fd));
+	SAY(own_address(fd));
+	SAY(error_of(fd));
+	SAY(events(fd));
+}
+
+static int accepted(int l, const char *then)
+{
+	tell("connect %s %d", "10.78.0.2", OWN_PORT);
+	if (then)
+		tell("%s", then);
+	return accept(l, NULL, NULL);
+}
+
+static void names(void)
+{
+	static const char *const news[] = {NULL, "send hello", "fin", "reset"};
+	for (unsigned i = 0; i < 4; i++) {
+		section(news[i] ? news[i] : "nothing");
+		int l = listening(), fd = accepted(l, news[i]);
+		describe(fd);
+		close(fd);
+		fd = accepted(l, NULL);
+		SAY(peer_name(fd));
+		if (news[i])
+			tell("%s", news[i]);
+		describe(fd);
+		SAY(shutdown(fd, SHUT_RDWR));
+		tell("fin");
+		describe(fd); /* in TIME-WAIT, or over */
+		close(fd);
+		close(l);
+		fd = connected();
+		if (news[i])
+			tell("%s", news[i]);
+		SAY(peer_name(fd));
+		close(fd);
+	}
+}
+
+/* ---- listeners ---- */
+
+static void *accepts(void *arg)
+{
+	int fd = *(int *)arg;
+	int r = accept(fd, NULL, NULL);
+	return (void *)(long)(r < 0 ? -errno : r);
+}
+
+static int unspecified(int fd)
+{
+	struct sockaddr none = {.sa_family = AF_UNSPEC};
+	return connect(fd, &none, sizeof none);
+}
+
+static long end_listening(int l, int how)
+{
+	return how > SHUT_RDWR ? unspecified(l) : shutdown(l, how);
+}
+
+static void listener(int how, bool blocking)
+{
+	pthread_t t[2];
+	struct epoll_event ev = {.events = EPOLLIN}, got = {0};
+	int l = listening(), ep = epoll_create1(0), copy = dup(l);
+	set_blocking(l, blocking);
+	epoll_ctl(ep, EPOLL_CTL_ADD, copy, &ev);
+	int waiting = how == SHUT_WR || !blocking ? 0 : how > SHUT_RDWR ? 1 : 2; /* dissolving wakes one only, in Linux */
+	for (int i = 0; i < waiting; i++)
+		pthread_create(&t[i], NULL, accepts, &l);
+	usleep(SETTLE_US);
+	SAY(end_listening(l, how));
+	for (int i = 0; i < waiting; i++) {
+		void *r;
+		pthread_join(t[i], &r);
+		say("  accept: %s\n", (long)r < 0 ? strerrorname_np(-(long)r) : "a connection");
+	}
+	SAY(epoll_wait(ep, &got, 1, 0));
+	SAY(got.events);
+	describe(l);
+	if (how != SHUT_WR)
+		SAY(accept(copy, NULL, NULL));
+	SAY(receive(l, 1, 0));
+	SAY(by_send(l));
+	tell("connect %s %d", "10.78.0.2", OWN_PORT);
+	if (how == SHUT_WR || (how == SHUT_RDWR && blocking)) /* twice: then it stays with the kernel */
+		SAY(shutdown(l, SHUT_RD));
+	SAY(listen(l, 4));
+	SAY(number(copy, SOL_SOCKET, SO_ACCEPTCONN));
+	SAY(events(copy));
+	int fd = accepted(copy, "send again");
+	SAY(receive(fd, 9, 0));
+	got.events = 0;
+	tell("connect %s %d", "10.78.0.2", OWN_PORT);
+	SAY(epoll_wait(ep, &got, 1, 1000));
+	SAY(got.events);
+	close(copy);
+	close(l);
+	tell("connect %s %d", "10.78.0.2", OWN_PORT);
+	close(fd);
+	close(ep);
+}
+
+static void listeners(void)
+{
+	for (int how = SHUT_RD; how <= SHUT_RDWR + 1; how++)
+		for (int blocking = 0; blocking < 2; blocking++) {
+			section("listener");
+			say("  way %d, %s\n", how, blocking ? "blocking" : "not blocking");
+			listener(how, blocking);
+		}
+}
+
+/* ---- while connecting ---- */
+
+static int connecting(void)
+{
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+	SAY(connect_to(fd, hole_ip, 80));
+	return fd;
+}
+
+static void *connects(void *arg)
+{
+	int fd = *(int *)arg;
+	int r = connect_to(fd, hole_ip, 80);
+	return (void *)(long)(r < 0 ? -errno : r);
+}
+
+static void connect_ended(int how)
+{
+	struct epoll_event ev = {.events = EPOLLIN | EPOLLOUT}, got = {0};
+	pthread_t t;
+	void *r;
+	int fd = connecting(), ep = epoll_create1(0);
+	epoll_ctl(ep, EPOLL_CTL_ADD, fd, &ev);
+	SAY(connect_to(fd, hole_ip, 80));
+	SAY(end_listening(fd, how));
+	SAY(epoll_wait(ep, &got, 1, 0));
+	SAY(got.events);
+	describe(fd);
+	SAY(receive(fd, 1, 0));
+	SAY(by_send(fd));
+	SAY(shutdown(fd, how % 3));
+	close(fd);
+	fd = socket(AF_INET, SOCK_STREAM, 0);
+	pthread_create(&t, NULL, connects, &fd);
+	usleep(2 * SETTLE_US);
+	SAY(events(fd)); /* of what is connected, not of what was undecided */
+	SAY(end_listening(fd, how));
+	pthread_join(t, &r);
+	say("  connect: %s\n", strerrorname_np(-(long)r));
+	describe(fd);
+	set_blocking(fd, true);
+	SAY(connect_to(fd, peer_ip, PEER_PORT));
+	tell("accept");
+	tell("send anew");
+	SAY(receive(fd, 9, 0));
+	close(fd);
+	close(ep);
+}
+
+static sigjmp_buf out;
+
+static void jump(int sig)
+{
+	(void)sig;
+	siglongjmp(out, 1);
+}
+
+static void nothing(int sig)
+{
+	(void)sig;
+}
+
+static pthread_t main_thread;
+
+static void *interrupts(void *arg)
+{
+	(void)arg;
+	usleep(2 * SETTLE_US);
+	pthread_kill(main_thread, SIGUSR1);
+	return NULL;
+}
+
+/* A blocking connect that is left by a signal goes on. */
+static void connect_left(bool by_jump)
+{
+	pthread_t t;
+	int fd = socket(AF_INET, SOCK_STREAM, 0);
+	struct sigaction a = {.sa_handler = by_jump ? jump : nothing};
+	sigaction(SIGUSR1, &a, NULL);
+	main_thread = pthread_self();
+	pthread_create(&t, NULL, interrupts, NULL);
+	if (sigsetjmp(out, 1) == 0)
+		SAY(connect_to(fd, hole_ip, 80));
+	pthread_join(t, NULL);
+	set_blocking(fd, false);
+	SAY(connect_to(fd, hole_ip, 80));
+	describe(fd);
+	SAY(shutdown(fd, SHUT_RDWR));
+	describe(fd);
+	close(fd);
+}
+
+static void connects_ended(void)
+{
+	struct timeval brief = {.tv_usec = 50000};
+	for (int how = SHUT_RD; how <= SHUT_RDWR + 1; how++) {
+		section("connecting");
+		say("  way %d\n", how);
+		connect_ended(how);
+	}
+	for (int i = 0; i < 2; i++) {
+		section("connect left");
+		connect_left(i);
+	}
+	section("connect timed out");
+	int fd = socket(AF_INET, SOCK_STREAM, 0);
+	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &brief, sizeof brief);
+	SAY(connect_to(fd, hole_ip, 80));
+	SAY(connect_to(fd, hole_ip, 80));
+	describe(fd);
+	close(fd);
+}
+
+/* ---- connecting again ---- */
+
+static void reconnects_after_refusal(bool blocking)
+{
+	struct epoll_event ev = {.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP}, got = {0};
+	int fd = socket(AF_INET, SOCK_STREAM, 0), ep = epoll_create1(0), copy = dup(fd), one = 1;
+	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+	epoll_ctl(ep, EPOLL_CTL_ADD, copy, &ev);
+	set_blocking(fd, blocking);
+	SAY(connect_to(fd, peer_ip, CLOSED_PORT));
+	usleep(SETTLE_US);
+	SAY(epoll_wait(ep, &got, 1, 0));
+	SAY(got.events);
+	if (!blocking)
+		SAY(error_of(fd));
+	SAY(connect_to(fd, peer_ip, PEER_PORT));
+	usleep(SETTLE_US);
+	SAY(events(fd));
+	SAY(connect_to(copy, peer_ip, PEER_PORT));
+	usleep(SETTLE_US);
+	SAY(connect_to(fd, peer_ip, PEER_PORT));
+	SAY(connect_to(fd, peer_ip, PEER_PORT));
+	tell("accept");
+	tell("send welcome");
+	SAY(number(fd, IPPROTO_TCP, TCP_NODELAY));
+	SAY(epoll_wait(ep, &got, 1, 1000));
+	SAY(got.events);
+	SAY(receive(copy, 20, 0));
+	close(copy);
+	close(fd);
+	close(ep);
+}
+
+static void shut_after_refusal(void)
+{
+	int fd = refused();
+	SAY(shutdown(fd, SHUT_RDWR));
+	SAY(error_of(fd));
+	SAY(connect_to(fd, peer_ip, PEER_PORT));
+	SAY(unspecified(fd));
+	SAY(connect_to(fd, peer_ip, PEER_PORT));
+	tell("accept");
+	close(fd);
+}
+
+/* A connection is dissolved; the socket connects again, or listens. */
+static void dissolve(int fd, const char *then, bool copied)
+{
+	int copy = copied ? dup(fd) : -1, one = 1;
+	struct epoll_event ev = {.events = EPOLLIN | EPOLLOUT}, got = {0};
+	int ep = epoll_create1(0);
+	setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof one);
+	epoll_ctl(ep, EPOLL_CTL_ADD, fd, &ev);
+	if (then)
+		tell("%s", then);
+	SAY(unspecified(fd));
+	tell("receive");
+	SAY(epoll_wait(ep, &got, 1, 0));
+	SAY(got.events);
+	SAY(events(fd));
+	SAY(peer_name(fd));
+	SAY(error_of(fd));
+	SAY(unspecified(fd));
+	SAY(receive(fd, 9, 0));
+	SAY(by_send(fd));
+	SAY(number(fd, SOL_SOCKET, SO_KEEPALIVE));
+	SAY(number(fd, SOL_SOCKET, SO_TYPE));
+	SAY(connect_to(copied ? copy : fd, peer_ip, PEER_PORT));
+	tell("accept");
+	tell("send anew");
+	SAY(receive(fd, 9, 0));
+	SAY(number(fd, SOL_SOCKET, SO_KEEPALIVE));
+	SAY(epoll_wait(ep, &got, 1, 0));
+	SAY(got.events);
+	close(fd);
+	tell("receive");
+	if (copied) {
+		SAY(by_send(copy));
+		tell("receive");
+		close(copy);
+	}
+	close(ep);
+}
+
+static void reconnects(void)
+{
+	static const char *const news[] = {NULL, "send hello", "fin", "reset"};
+	for (int blocking = 0; blocking < 2; blocking++) {
+		section(blocking ? "after a refusal, blocking" : "after a refusal");
+		reconnects_after_refusal(blocking);
+	}
+	section("shut down after a refusal");
+	shut_after_refusal();
+	for (int how = SHUT_RD; how <= SHUT_RDWR; how++) {
+		section("shut down before it connects");
+		int fd = socket(AF_INET, SOCK_STREAM, 0);
+		SAY(shutdown(fd, how));
+		SAY(connect_to(fd, peer_ip, PEER_PORT));
+		tell("accept");
+		SAY(events(fd));
+		SAY(by_send(fd));
+		close(fd);
+	}
+	section("undecided");
+	int fd = socket(AF_INET, SOCK_STREAM, 0);
+	SAY(unspecified(fd));
+	SAY(connect_to(fd, peer_ip, PEER_PORT));
+	tell("accept");
+	close(fd);
+	for (unsigned i = 0; i < 4; i++)
+		for (int copied = 0; copied < 2; copied++) {
+			section("dissolved");
+			dissolve(connected(), news[i], copied);
+			section("dissolved, of accept");
+			int l = listening();
+			dissolve(accepted(l, NULL), news[i], copied);
+			close(l);
+		}
+}
+
 static const struct {
 	const char *name;
 	void (*run)(void);
 } groups[] = {
 	{"resets", resets},
 	{"receives", receives},
+	{"names", names},
+	{"listeners", listeners},
+	{"connects", connects_ended},
+	{"reconnects", reconnects},
 };
 
 int main(int argc, char **argv)

@@ -21,6 +21,7 @@
 #include "base/settings.h"
 #include "base/sys.h"
 #include "ready/ready.h"
+#include "socket/options.h"
 #include "socket/sock.h"
 
 #define FAKE_FIRST 40000
@@ -30,6 +31,7 @@ struct sock {
 	_Atomic int refs;
 	int hidden; /* the kernel socket that does it all */
 	int kfd;    /* listener: the application's */
+	int result; /* of the connect that began it */
 	bool listener, nonblock, dead, inherited;
 	struct sock *next; /* all of them */
 };
@@ -158,23 +160,16 @@ static int wait_for(struct sock *s, short events, unsigned run, unsigned noresta
 	})
 
 int sock_decide_connect(int kfd, const struct candidate *candidate, const struct sockaddr *addr,
-			socklen_t len, bool nonblock, struct sock **out, int *result)
+			socklen_t len, bool nonblock, struct sock **out)
 {
 	(void)candidate;
 	if (!addr || len < sizeof(sa_family_t) || !port_is_ours(addr, len))
 		return SOCK_KERNEL;
 	int fd = fd_move_high(sys_socket(addr->sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0));
-	*result = sys_connect(fd, addr, len);
-	if (*result < 0) {
-		fd_close(fd);
-		*out = NULL;
-		exists = true;
-		return 0;
-	}
-	if (nonblock)
-		*result = -EINPROGRESS;
+	int result = sys_connect(fd, addr, len);
 	sys_fcntl(fd, F_SETFL, O_NONBLOCK);
 	*out = fake_new(fd, false, nonblock);
+	(*out)->result = nonblock && !result ? -EINPROGRESS : result;
 	n_connect++;
 	return 0;
 }
@@ -240,9 +235,38 @@ int sock_accept_kernel(struct sock *s, int flags, struct sockaddr *addr, socklen
 	return -EMFILE;
 }
 
-int sock_connect_again(struct sock *s, const struct sockaddr *addr, socklen_t len)
+int sock_connect(struct sock *s, const struct sockaddr *addr, socklen_t len, bool begun,
+		 bool *dissolve)
 {
-	return s->listener ? -EISCONN : s->dead ? -EBADF : sys_connect(s->hidden, addr, len);
+	*dissolve = !s->dead && len >= sizeof(sa_family_t) && addr->sa_family == AF_UNSPEC;
+	if (s->dead || *dissolve)
+		return s->dead ? -EBADF : 0;
+	if (s->listener)
+		return -EISCONN;
+	if (!begun)
+		return sys_connect(s->hidden, addr, len);
+	*dissolve = s->result < 0 && s->result != -EINPROGRESS;
+	return s->result;
+}
+
+int sock_disconnect(struct sock *s, enum disconnect why, int *error)
+{
+	struct sockaddr none = {.sa_family = AF_UNSPEC};
+	*error = 0;
+	if (s->dead)
+		return -EBADF;
+	s->dead = true;
+	sys_connect(s->hidden, &none, sizeof none);
+	return 0;
+}
+
+int sock_twin(struct sock *s, struct candidate *c)
+{
+	int family = AF_INET;
+	socklen_t len = sizeof family;
+	sys_getsockopt(s->hidden, SOL_SOCKET, SO_DOMAIN, &family, &len);
+	*c = (struct candidate){.family = family};
+	return sys_socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0);
 }
 
 int sock_listen_again(struct sock *s, int backlog)
@@ -307,6 +331,8 @@ ssize_t sock_recvmsg(struct sock *s, struct msghdr *msg, int flags)
 
 int sock_shutdown(struct sock *s, int how)
 {
+	if (s->listener && !s->dead)
+		return how == SHUT_WR ? 0 : SOCK_DISCONNECT;
 	return s->dead ? -EBADF : sys_shutdown(s->hidden, how);
 }
 
@@ -592,6 +618,21 @@ void registrations_to_kernel(struct list *file, int fd)
 			sys_epoll_ctl(r->set->epfd, EPOLL_CTL_ADD, r->fd, &r->ev);
 		}
 		reg_free(r);
+	}
+}
+
+void registrations_to_undecided(struct list *file, struct list *to, int fd)
+{
+	EACH_OF (file, r) {
+		struct epset *set = r->set;
+		struct epoll_event ev = r->ev;
+		int number = r->fd;
+		if (r->s && !r->s->listener)
+			sys_epoll_ctl(hidden_of(set, true)->fd, EPOLL_CTL_DEL, r->s->hidden, NULL);
+		else if (r->s)
+			sys_epoll_ctl(set->epfd, EPOLL_CTL_DEL, r->fd, NULL);
+		reg_free(r);
+		epset_ctl(set, EPOLL_CTL_ADD, number, to, NULL, &ev);
 	}
 }
 

@@ -1,0 +1,103 @@
+/*
+ * An engine socket is an undecided kernel socket again, under all its numbers: what happens to a file when its socket is unconnected (src/socket/disconnect.c says
+ * when).
+ *
+ * The file itself ends as in a handover: calls in progress hold it, their verbs say -EBADF, and call_end has them look again. A new file, FILE_CANDIDATE, takes
+ * over its numbers and its epoll registrations, which the kernel's epolls get back. Behind the numbers is the kernel socket that connect or listen was called on,
+ * with the options that were set on it then and later; of an accepted connection, whose numbers hold a placeholder, a fresh one with the connection's options.
+ *
+ * Linux leaves ECONNRESET in SO_ERROR when it dissolves what was not over. The kernel socket is made to say so in the kernel's own way: a connect that meets nobody is
+ * given up. Its SYN goes over the loopback, and a filter keeps the answer away. Where that is not possible (no loopback, a socket bound to a device), SO_ERROR
+ * says nothing.
+ */
+#include "shim.h"
+
+#include <fcntl.h>
+#include <linux/filter.h>
+#include <netinet/in.h>
+#include <sched.h>
+
+static const struct sockaddr unspecified = {.sa_family = AF_UNSPEC};
+
+/* fd is non-blocking. */
+static void leave_reset(int fd, int family)
+{
+	struct sock_filter drop = {.code = BPF_RET | BPF_K, .k = 0};
+	struct sock_fprog filter = {1, &drop};
+	struct sockaddr_in v4 = {.sin_family = AF_INET, .sin_port = htons(9), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	struct sockaddr_in6 v6 = {.sin6_family = AF_INET6, .sin6_port = htons(9), .sin6_addr = IN6ADDR_LOOPBACK_INIT};
+	bool is_v6 = family == AF_INET6;
+	if (sys_setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &filter, sizeof filter) < 0)
+		return;
+	if (sys_connect(fd, is_v6 ? (void *)&v6 : &v4, is_v6 ? sizeof v6 : sizeof v4) == -EINPROGRESS)
+		sys_connect(fd, &unspecified, sizeof unspecified);
+	sys_setsockopt(fd, SOL_SOCKET, SO_DETACH_FILTER, &filter, sizeof(int));
+}
+
+/* Every number of `f` leads to `to`, whose registrations they are. */
+static void numbers_become(struct file *f, struct file *to)
+{
+	f->kind = FILE_KERNEL;
+	for (int n = fdtable_next(0); n >= 0; n = fdtable_next(n + 1)) {
+		if (fdtable_peek(n) != f)
+			continue;
+		atomic_fetch_add(&to->refs, 1);
+		struct file *old = fdtable_swap(n, to, NULL);
+		if (old)
+			file_put(old); /* not the last: the caller has one */
+	}
+}
+
+/* The kernel socket behind the numbers, from here on without the engine. */
+static int kernel_part(struct file *f, enum disconnect why, int how, int twin)
+{
+	if (twin >= 0)
+		numbers_to_kernel(f, twin);
+	else if (f->listener && why == DISCONNECT_SHUTDOWN)
+		return sys_shutdown(f->fd, how); /* before the engine lets go: no client slips in */
+	else if (f->listener)
+		return sys_connect(f->fd, &unspecified, sizeof unspecified);
+	return 0;
+}
+
+static int unconnect(struct file *f, struct file *to, enum disconnect why, int how)
+{
+	struct sock *s = f->sock;
+	bool nonblock = sock_get_nonblock(s), accepted = !f->candidate.family;
+	int error = 0, twin = -1, r = 0;
+	to->candidate = f->candidate;
+	if (accepted)
+		r = twin = sock_twin(s, &to->candidate);
+	if (r >= 0 && !f->listener)
+		r = sock_disconnect(s, why, &error);
+	if (r >= 0)
+		r = kernel_part(f, why, how, twin);
+	if (r >= 0 && f->listener)
+		r = sock_disconnect(s, why, &error);
+	if (r >= 0) {
+		kernel_fd_set_nonblock(f->fd, true);
+		if (error)
+			leave_reset(f->fd, to->candidate.family);
+		kernel_fd_set_nonblock(f->fd, nonblock);
+		registrations_to_undecided(&f->registrations, &to->registrations, f->fd);
+		numbers_become(f, to);
+	}
+	if (twin >= 0)
+		sys_close(twin);
+	return r < 0 ? r : 0;
+}
+
+int file_unconnect(struct file *f, enum disconnect why, int how)
+{
+	struct file *to = file_new(FILE_CANDIDATE);
+	int r = -EBADF;
+	if (!to)
+		return -ENOMEM;
+	while (atomic_exchange(&f->busy, true))
+		sched_yield();
+	if (f->kind == FILE_SOCK)
+		r = unconnect(f, to, why, how);
+	f->busy = false;
+	file_put(to);
+	return r;
+}
