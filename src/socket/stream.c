@@ -323,7 +323,7 @@ static bool lingers(const struct sock *s)
 	return s->linger_on && s->linger_s > 0;
 }
 
-/* SO_LINGER: close waits until all is acknowledged and the FIN, too, or the time is over. */
+/* SO_LINGER: close waits until all is acknowledged and the FIN, too, or the time is over. The program's thread does; never the helper thread, which closes for children. */
 static void linger_wait(struct engine *e, struct sock *s)
 {
 	struct wait wait;
@@ -349,8 +349,6 @@ void stream_close(struct engine *e, struct sock *s, bool exiting)
 	count_first_fin(e, s);
 	sock_mark_dirty(e, s);
 	sock_process_events(e, s);
-	if (lingers(s) && !s->nonblock && !exiting)
-		linger_wait(e, s);
 }
 
 int sock_close(struct sock *s)
@@ -358,12 +356,15 @@ int sock_close(struct sock *s)
 	struct engine *e = &engine;
 	turn_enter();
 	s->closed = true;
-	if (s->kind == SOCK_KIND_LISTENER)
+	if (s->kind == SOCK_KIND_LISTENER) {
 		listener_close(e, s);
-	else if (s->kind == SOCK_KIND_CONN && !s->child_refs)
+	} else if (s->kind == SOCK_KIND_CONN && !s->child_refs) {
 		stream_close(e, s, false);
-	else if (s->kind == SOCK_KIND_INHERITED)
+		if (lingers(s) && !s->nonblock)
+			linger_wait(e, s);
+	} else if (s->kind == SOCK_KIND_INHERITED) {
 		inherited_close(e, s);
+	}
 	sock_put(e, s);
 	turn_leave();
 	return 0;

@@ -25,6 +25,8 @@
 #include <sys/time.h>
 #include <sys/uio.h>
 #include <sys/un.h>
+#include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #define PEER_PORT   7000
@@ -93,6 +95,8 @@ static int peer_obeys(int listener, int fd, char *line, char *reply, size_t size
 		send(fd, text, strlen(text), MSG_NOSIGNAL | MSG_OOB);
 	if (!strcmp(word, "receive"))
 		peer_receive(fd, reply, size);
+	if (!strcmp(word, "keep")) /* open, and aside */
+		return -1;
 	if (!strcmp(word, "fin"))
 		shutdown(fd, SHUT_WR);
 	if (!strcmp(word, "reset")) {
@@ -848,6 +852,59 @@ static void reconnects(void)
 		}
 }
 
+/* ---- closing by several processes ---- */
+
+static void wait_for_child(pid_t pid, const char *who)
+{
+	int status = -1;
+	waitpid(pid, &status, 0);
+	say("  %s: %s\n", who, WIFEXITED(status) && !WEXITSTATUS(status) ? "done" : "failed");
+}
+
+/* A child is the last to close what lingers; another one uses a connection that it inherited, and must not wait for that. */
+static void last_closed_by_a_child(void)
+{
+	static char block[65536];
+	struct linger on = {1, 4};
+	struct timespec from, to;
+	int lingering = connected();
+	tell("keep");
+	set_blocking(lingering, false);
+	for (int quiet = 0; quiet < 3; quiet++, usleep(SETTLE_US))
+		while (send(lingering, block, sizeof block, 0) > 0)
+			quiet = 0;
+	set_blocking(lingering, true);
+	SAY(setsockopt(lingering, SOL_SOCKET, SO_LINGER, &on, sizeof on));
+	int used = connected();
+	pid_t closes = fork();
+	if (!closes) {
+		usleep(2 * SETTLE_US);
+		close(lingering);
+		_exit(0);
+	}
+	pid_t uses = fork();
+	if (!uses) {
+		close(lingering);
+		usleep(5 * SETTLE_US);
+		clock_gettime(CLOCK_MONOTONIC, &from);
+		ssize_t n = send(used, "y", 1, MSG_NOSIGNAL);
+		clock_gettime(CLOCK_MONOTONIC, &to);
+		_exit(n != 1 || (to.tv_sec - from.tv_sec) * 1000 + (to.tv_nsec - from.tv_nsec) / 1000000 > 1500);
+	}
+	SAY(close(lingering));
+	wait_for_child(uses, "the child that sends");
+	tell("receive");
+	kill(closes, SIGKILL);
+	waitpid(closes, NULL, 0);
+	close(used);
+}
+
+static void closes(void)
+{
+	section("the last close is a child's");
+	last_closed_by_a_child();
+}
+
 static const struct {
 	const char *name;
 	void (*run)(void);
@@ -858,6 +915,7 @@ static const struct {
 	{"listeners", listeners},
 	{"connects", connects_ended},
 	{"reconnects", reconnects},
+	{"closes", closes},
 };
 
 int main(int argc, char **argv)
