@@ -116,11 +116,20 @@ ssize_t wrap___read_chk(int fd, void *buf, size_t n, size_t room)
 	return REAL(__read_chk)(fd, buf, n, room); /* does not return */
 }
 
+/* Linux has done with a vector of no bytes before it comes to the socket. */
+static bool iov_is_empty(const struct iovec *iov, int count)
+{
+	for (int i = 0; i < count; i++)
+		if (iov[i].iov_len)
+			return false;
+	return true;
+}
+
 static ssize_t engine_readv(struct call *c, const struct iovec *iov, int count, int flags)
 {
 	struct msghdr msg = {.msg_iov = (struct iovec *)iov, .msg_iovlen = count};
 	int r = iov_check_vector(iov, count);
-	return r < 0 ? r : sock_recvmsg(c->sock, &msg, flags);
+	return r < 0 || iov_is_empty(iov, count) ? r : sock_recvmsg(c->sock, &msg, flags);
 }
 
 ssize_t wrap_readv(int fd, const struct iovec *iov, int count)
@@ -308,7 +317,7 @@ static ssize_t engine_writev(struct call *c, const struct iovec *iov, int count,
 {
 	struct msghdr msg = {.msg_iov = (struct iovec *)iov, .msg_iovlen = count};
 	int r = iov_check_vector(iov, count);
-	return r < 0 ? r : engine_send(c, &msg, flags);
+	return r < 0 || iov_is_empty(iov, count) ? r : engine_send(c, &msg, flags);
 }
 
 ssize_t wrap_writev(int fd, const struct iovec *iov, int count)

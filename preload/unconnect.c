@@ -19,19 +19,21 @@
 
 static const struct sockaddr unspecified = {.sa_family = AF_UNSPEC};
 
-/* fd is non-blocking. */
-static void leave_reset(int fd, int family)
+/* fd is non-blocking. A refusal is left by letting the answer in. */
+static void leave_error(int fd, int family, int error)
 {
 	struct sock_filter drop = {.code = BPF_RET | BPF_K, .k = 0};
 	struct sock_fprog filter = {1, &drop};
 	struct sockaddr_in v4 = {.sin_family = AF_INET, .sin_port = htons(9), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
 	struct sockaddr_in6 v6 = {.sin6_family = AF_INET6, .sin6_port = htons(9), .sin6_addr = IN6ADDR_LOOPBACK_INIT};
 	bool is_v6 = family == AF_INET6;
-	if (sys_setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &filter, sizeof filter) < 0)
+	bool refused = error == ECONNREFUSED;
+	if (!refused && sys_setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &filter, sizeof filter) < 0)
 		return;
 	if (sys_connect(fd, is_v6 ? (void *)&v6 : &v4, is_v6 ? sizeof v6 : sizeof v4) == -EINPROGRESS)
 		sys_connect(fd, &unspecified, sizeof unspecified);
-	sys_setsockopt(fd, SOL_SOCKET, SO_DETACH_FILTER, &filter, sizeof(int));
+	if (!refused)
+		sys_setsockopt(fd, SOL_SOCKET, SO_DETACH_FILTER, &filter, sizeof(int));
 }
 
 /* Every number of `f` leads to `to`, whose registrations they are. */
@@ -77,7 +79,7 @@ static int unconnect(struct file *f, struct file *to, enum disconnect why, int h
 	if (r >= 0) {
 		kernel_fd_set_nonblock(f->fd, true);
 		if (error)
-			leave_reset(f->fd, to->candidate.family);
+			leave_error(f->fd, to->candidate.family, error);
 		kernel_fd_set_nonblock(f->fd, nonblock);
 		registrations_to_undecided(&f->registrations, &to->registrations, f->fd);
 		numbers_become(f, to);

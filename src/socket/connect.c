@@ -227,7 +227,8 @@ int sock_decide_connect(int kfd, const struct candidate *candidate, const struct
 	struct ip_addr dst;
 	uint16_t port;
 	*out = NULL;
-	if (!engine.configured || name_to_addr(addr, len, &dst, &port) || connect_is_kernels(&engine, &dst, port))
+	if (!engine.configured || len > sizeof(struct sockaddr_storage) || name_to_addr(addr, len, &dst, &port) ||
+	    connect_is_kernels(&engine, &dst, port))
 		return SOCK_KERNEL;
 	engine_lock();
 	turn_begin(&engine);
