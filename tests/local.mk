@@ -11,6 +11,7 @@ include tests/rootless/local.mk
 include tests/badlink/local.mk
 include tests/endurance/local.mk
 include tests/cli/local.mk
+include tests/waits/local.mk
 include tests/hostile/local.mk
 include tests/differential/local.mk
 include tests/suites/local.mk

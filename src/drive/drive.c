@@ -5,13 +5,10 @@
 
 #include "drive/waiter.h"
 
-/* The helper's: the least that it leaves the engine to a program that just called. */
-#define GRACE_US (2 * USEC_PER_MSEC)
-
 void drive_init(struct drive *d, struct pool *pool)
 {
 	d->pool = pool;
-	d->grace_us = GRACE_US;
+	d->grace_us = DRIVE_GRACE_US;
 	sched_init(&d->sched);
 	wait_init();
 }

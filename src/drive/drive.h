@@ -51,6 +51,12 @@ struct waiter {
 
 enum waiter_blocked { BLOCKED_NOT, BLOCKED_LEADS, BLOCKED_FUTEX, BLOCKED_FD, BLOCKED_SLICE };
 
+/*
+ * For so long after a call the helper leaves the engine to the program. A peer's tail-loss probe comes after twice the round trip and 2 ms, when two segments are
+ * out (RFC 8985): an ACK should be earlier.
+ */
+#define DRIVE_GRACE_US USEC_PER_MSEC
+
 /* What the engine lives from: the packet ring, netlink, the transmit queue while it is full. */
 #define DRIVE_FDS         3
 #define DRIVE_SERVICE_FDS 64

@@ -9,7 +9,7 @@
  *   - nobody drove and nobody waits: all threads compute, or wait for something else. It leads, until one of them comes back, by a wait or a call: a busy
  *     server whose epoll_wait always finds something never waits, and two that drive would fight for the lock. But who makes a call and then
  *     reads from a pipe has not come back for long: so after it led the grace time is short, and each tick doubles it.
- * So frames and deadlines wait for at most the grace time, 2 ms, whatever the program does.
+ * So frames and deadlines wait for at most the grace time, 1 ms, whatever the program does.
  *
  * All signals are blocked in it. It exists from the first socket that was decided, or fell back, to the process's end; not in fork children.
  */
@@ -22,8 +22,6 @@
 #include "base/fd.h"
 #include "base/sys.h"
 
-/* Late by at most this: far below a peer's least RTO (200 ms) and delayed ACK (40 ms). */
-#define GRACE_MAX_US   (2 * USEC_PER_MSEC)
 #define GRACE_FIRST_US 100 /* after it led */
 #define LAZY_TICKS     16  /* then what it polls is collected anew */
 
@@ -66,7 +64,7 @@ static void tick(struct drive *d, struct helper_fds *h, int64_t until)
 		if (driven == seen)
 			return;
 		seen = driven;
-		d->grace_us = min_time(2 * d->grace_us, GRACE_MAX_US);
+		d->grace_us = min_time(2 * d->grace_us, DRIVE_GRACE_US);
 		until = driven + d->grace_us;
 	}
 }

@@ -1,0 +1,321 @@
+/*
+ * A program that waits in every way a program may leave a wait. Run by waits.py as a server, natively and under finesse; each mode prints "ready" when it listens. Argument: mode.
+ *
+ *   threads   a thread per connection, blocked in recv, at RLIMIT_NOFILE 256: echoes; says how many it accepted when accept says EMFILE
+ *   three     three threads in recv; two that get something then compute until a byte comes on standard input; the third answers
+ *   compute   reads, then computes (or, with "sleep", sleeps in read of standard input) until a byte comes there; again
+ *   jump      a handler jumps out of recv, accept, poll and epoll_wait; the same thread goes on with the same connection; then close must say FIN
+ *   cancel    threads are cancelled in accept, recv, poll, select, epoll_wait and joined
+ *   nofd      with no number left: recv, poll, select, epoll_wait block and wake
+ */
+#include <errno.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/resource.h>
+#include <sys/select.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define PORT 7000
+
+static int l;
+
+static void fail(const char *what)
+{
+	printf("WRONG: %s: %s\n", what, strerror(errno));
+	fflush(stdout);
+	exit(1);
+}
+
+static void say(const char *what)
+{
+	puts(what);
+	fflush(stdout);
+}
+
+static void start_listening(void)
+{
+	struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons(PORT)};
+	int one = 1;
+	l = socket(AF_INET, SOCK_STREAM, 0);
+	setsockopt(l, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
+	if (bind(l, (void *)&a, sizeof a) || listen(l, 1000))
+		fail("listen");
+	say("ready");
+}
+
+static void in_thread(pthread_t *t, void *(*body)(void *), void *arg)
+{
+	pthread_attr_t attr;
+	pthread_attr_init(&attr);
+	pthread_attr_setstacksize(&attr, 256 * 1024);
+	if (pthread_create(t, &attr, body, arg))
+		fail("pthread_create");
+	pthread_attr_destroy(&attr);
+}
+
+/* ---- threads ---- */
+
+static void *echo(void *arg)
+{
+	int c = (int)(long)arg;
+	char b[64];
+	for (ssize_t n; (n = recv(c, b, sizeof b, 0)) > 0;)
+		send(c, b, n, 0);
+	return NULL;
+}
+
+static void threads(void)
+{
+	pthread_t t;
+	int n = 0;
+	struct rlimit limit = {.rlim_cur = 256, .rlim_max = 256};
+	setrlimit(RLIMIT_NOFILE, &limit);
+	start_listening();
+	for (;; n++) {
+		int c = accept(l, NULL, NULL);
+		if (c < 0 && errno == EMFILE)
+			break;
+		if (c < 0)
+			fail("accept");
+		in_thread(&t, echo, (void *)(long)c);
+	}
+	printf("accepted %d\n", n);
+	fflush(stdout);
+	getchar();
+}
+
+/* ---- three ---- */
+
+static volatile int go;
+
+static void *three_thread(void *arg)
+{
+	int c = (int)(long)arg;
+	char b;
+	while (recv(c, &b, 1, 0) == 1) {
+		send(c, &b, 1, 0);
+		while (b == 'c' && !go) /* computes */
+			;
+	}
+	return NULL;
+}
+
+static void three(void)
+{
+	pthread_t t[3];
+	start_listening();
+	for (int i = 0; i < 3; i++)
+		in_thread(&t[i], three_thread, (void *)(long)accept(l, NULL, NULL));
+	getchar();
+	go = 1;
+	for (int i = 0; i < 3; i++)
+		pthread_join(t[i], NULL);
+}
+
+/* ---- compute ---- */
+
+static void compute(bool sleeps)
+{
+	char b[4096];
+	start_listening();
+	int c = accept(l, NULL, NULL);
+	while (read(c, b, sizeof b) > 0) {
+		struct pollfd in = {.fd = 0, .events = POLLIN};
+		say("read");
+		if (!sleeps)
+			while (poll(&in, 1, 0) == 0)
+				;
+		if (read(0, b, 1) != 1)
+			break;
+	}
+}
+
+/* ---- jump ---- */
+
+static sigjmp_buf out;
+static volatile bool jumped;
+
+static void on_signal(int sig)
+{
+	jumped = true;
+	siglongjmp(out, 1);
+}
+
+/* Interrupts the main thread until it has jumped: before, between and in its waits. */
+static void *interrupter(void *arg)
+{
+	pthread_t *main_thread = arg;
+	while (!jumped) {
+		pthread_kill(*main_thread, SIGUSR1);
+		poll(NULL, 0, 1);
+	}
+	return NULL;
+}
+
+static void block_in(const char *how, int fd, int ep)
+{
+	char b;
+	fd_set set;
+	struct epoll_event ev;
+	struct pollfd p[2] = {{.fd = fd, .events = POLLIN}, {.fd = 0, .events = POLLIN}};
+	FD_ZERO(&set);
+	FD_SET(fd, &set);
+	if (!strcmp(how, "recv"))
+		recv(fd, &b, 1, 0);
+	else if (!strcmp(how, "accept"))
+		accept(l, NULL, NULL);
+	else if (!strcmp(how, "poll"))
+		poll(p, 2, -1);
+	else if (!strcmp(how, "select"))
+		select(fd + 1, &set, NULL, NULL, NULL);
+	else
+		epoll_wait(ep, &ev, 1, -1);
+}
+
+static const char *const ways[] = {"recv", "accept", "poll", "select", "epoll_wait"};
+#define WAYS ((int)(sizeof ways / sizeof *ways))
+
+static void jump(void)
+{
+	pthread_t me = pthread_self(), t;
+	char b;
+	start_listening();
+	int c = accept(l, NULL, NULL), ep = epoll_create1(0);
+	struct epoll_event ev = {.events = EPOLLIN};
+	epoll_ctl(ep, EPOLL_CTL_ADD, c, &ev);
+	sigset_t set;
+	sigemptyset(&set);
+	sigaddset(&set, SIGUSR1);
+	struct sigaction sa = {.sa_handler = on_signal};
+	sigaction(SIGUSR1, &sa, NULL);
+	for (volatile int round = 0; round < 10; round++)
+		for (volatile int i = 0; i < WAYS; i++) {
+			jumped = false;
+			pthread_sigmask(SIG_BLOCK, &set, NULL);
+			in_thread(&t, interrupter, &me);
+			if (!sigsetjmp(out, 1)) {
+				pthread_sigmask(SIG_UNBLOCK, &set, NULL);
+				block_in(ways[i], c, ep);
+				fail("came back");
+			}
+			pthread_join(t, NULL);
+			/* The signals that are still under way come here. */
+			jumped = true;
+			say("jumped");
+			if (recv(c, &b, 1, 0) != 1 || send(c, &b, 1, 0) != 1)
+				fail("recv afterwards");
+		}
+	close(c); /* the client gets end of file: no reference was left behind */
+	getchar();
+}
+
+/* ---- cancel ---- */
+
+struct blocked {
+	const char *how;
+	int fd, ep;
+};
+
+static void *block_for_ever(void *arg)
+{
+	struct blocked *b = arg;
+	for (;;)
+		block_in(b->how, b->fd, b->ep);
+	return NULL;
+}
+
+static void cancel(void)
+{
+	start_listening();
+	int c = accept(l, NULL, NULL), ep = epoll_create1(0);
+	struct epoll_event ev = {.events = EPOLLIN};
+	char byte;
+	epoll_ctl(ep, EPOLL_CTL_ADD, c, &ev);
+	for (int round = 0; round < 20; round++)
+		for (int i = 0; i < WAYS; i++) {
+			struct blocked b = {ways[i], c, ep};
+			pthread_t t;
+			void *result;
+			in_thread(&t, block_for_ever, &b);
+			if (round % 2)
+				poll(NULL, 0, 2); /* most have blocked by then; both are right */
+			pthread_cancel(t);
+			pthread_join(t, &result);
+			if (result != PTHREAD_CANCELED)
+				fail(ways[i]);
+		}
+	say("cancelled");
+	if (recv(c, &byte, 1, 0) != 1 || send(c, &byte, 1, 0) != 1)
+		fail("recv afterwards");
+	close(c);
+	getchar();
+}
+
+/* ---- nofd ---- */
+
+static void *recv_thread(void *arg)
+{
+	char b;
+	if (recv((int)(long)arg, &b, 1, 0) != 1 || send((int)(long)arg, &b, 1, 0) != 1)
+		fail("recv with no number left");
+	return NULL;
+}
+
+static void nofd(void)
+{
+	pthread_t t;
+	char b;
+	start_listening();
+	int c = accept(l, NULL, NULL), d = accept(l, NULL, NULL), ep = epoll_create1(0);
+	struct epoll_event ev = {.events = EPOLLIN};
+	epoll_ctl(ep, EPOLL_CTL_ADD, c, &ev);
+	struct rlimit limit = {.rlim_cur = 64, .rlim_max = 64};
+	setrlimit(RLIMIT_NOFILE, &limit);
+	while (dup(0) >= 0)
+		;
+	say("none");
+	in_thread(&t, recv_thread, (void *)(long)d);
+	for (int i = 0; i < 6; i++) {
+		struct pollfd p[1] = {{.fd = c, .events = POLLIN}};
+		fd_set set;
+		FD_ZERO(&set);
+		FD_SET(c, &set);
+		int r = i % 3 == 0 ? select(c + 1, &set, NULL, NULL, NULL) : i % 3 == 1 ? epoll_wait(ep, &ev, 1, -1) : poll(p, 1, -1);
+		if (r != 1)
+			fail("select, epoll_wait, poll");
+		if (recv(c, &b, 1, 0) != 1 || send(c, &b, 1, 0) != 1)
+			fail("recv");
+	}
+	pthread_join(t, NULL);
+	say("woke");
+	getchar();
+}
+
+int main(int argc, char **argv)
+{
+	const char *mode = argc > 1 ? argv[1] : "";
+	if (!strcmp(mode, "threads"))
+		threads();
+	else if (!strcmp(mode, "three"))
+		three();
+	else if (!strcmp(mode, "compute") || !strcmp(mode, "sleep"))
+		compute(!strcmp(mode, "sleep"));
+	else if (!strcmp(mode, "jump"))
+		jump();
+	else if (!strcmp(mode, "cancel"))
+		cancel();
+	else if (!strcmp(mode, "nofd"))
+		nofd();
+	else
+		return 2;
+	return 0;
+}

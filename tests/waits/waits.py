@@ -1,0 +1,202 @@
+"""Waiting and the ways out of it, as a client on the kernel's TCP sees it: the server natively, then under finesse.
+
+Times are judged against bounds that the kernel's own run is judged against, too, far from what either takes on an idle machine: they tell a stall, which lasts for ever or
+until a retransmission (200 ms and more, which the client's own counter shows), from a busy machine.
+"""
+import fcntl
+import os
+import socket
+import struct
+import subprocess
+import sys
+import time
+
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent / "net"))
+from lab import Lab, LabError, SERVER_IP, TOP  # noqa: E402
+
+ONLY = sys.argv[1:]  # names of parts
+PATIENCE = 20  # seconds after which something never happens
+failures, checks = [], 0
+
+
+def check(ok, what):
+    global checks
+    checks += 1
+    if not ok:
+        failures.append(what)
+        print("FAILED: " + what, flush=True)
+
+
+class Server:
+    def __init__(self, lab, mode, finesse):
+        self.lab, self.mode, self.finesse = lab, mode, finesse
+
+    def __enter__(self):
+        self.opens = self.lab.server.opens()
+        self.process = self.lab.server.spawn([TOP / "tests/waits/server", self.mode], finesse=self.finesse, stdin=subprocess.PIPE,
+                                             stdout=subprocess.PIPE)
+        if self.line() != "ready":
+            raise LabError("%s: the server does not listen" % self.mode)
+        return self
+
+    def line(self):
+        return self.process.stdout.readline().decode().strip()
+
+    def tell(self):
+        self.process.stdin.write(b"\n")
+        self.process.stdin.flush()
+
+    def ends(self):
+        """Standard input ends, and the server with it, with status 0."""
+        self.process.stdin.close()
+        try:
+            return self.process.wait(PATIENCE) == 0
+        except subprocess.TimeoutExpired:
+            return False
+
+    def __exit__(self, *_):
+        if self.process.poll() is None:
+            self.process.kill()
+
+        self.process.wait()
+        if self.finesse:
+            check(self.lab.server.opens() == self.opens, "%s: the engine carried the connections" % self.mode)
+
+
+def connect(lab):
+    s = lab.client.socket()
+    s.settimeout(PATIENCE)
+    s.connect((SERVER_IP, 7000))
+    s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return s
+
+
+def ask(s, byte):
+    s.sendall(byte)
+    try:
+        return s.recv(1) == byte
+    except OSError:
+        return False
+
+
+def unacked(s):
+    return struct.unpack("i", fcntl.ioctl(s.fileno(), 0x5411, bytes(4)))[0]  # SIOCOUTQ
+
+
+def retransmissions(s):
+    return struct.unpack_from("I", s.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104), 100)[0]
+
+
+def acked(s):
+    end = time.monotonic() + PATIENCE
+    while unacked(s):
+        if time.monotonic() > end:
+            return False
+    return True
+
+
+def threads(lab, finesse):
+    with Server(lab, "threads", finesse) as server:
+        clients = [connect(lab) for _ in range(256)]
+        line = server.line()
+        n = int(line.split()[-1]) if line.startswith("accepted") else 0
+        check(all(ask(s, b"x") for s in clients[:n]), "threads: %d of %d blocked threads answered" % (n, n))
+        check(all(ask(s, b"y") for s in reversed(clients[:n])), "threads: again, in the other order")
+        for s in clients:
+            s.close()
+        return n
+
+
+def three(lab, finesse):
+    for first, second, last in ((0, 1, 2), (2, 0, 1), (1, 2, 0)):
+        with Server(lab, "three", finesse) as server:
+            clients = [connect(lab) for _ in range(3)]
+            check(all(ask(s, b"x") for s in clients), "three: each answers")
+            for s in (clients[first], clients[second]):
+                s.sendall(b"c")
+            check(clients[first].recv(1) == clients[second].recv(1) == b"c", "three: two in a row answer")
+            check(ask(clients[last], b"x"), "three: the third answers while two compute")
+            check(retransmissions(clients[last]) <= 1, "three: without retransmissions")
+            server.tell()
+            for s in clients:
+                s.close()
+            check(server.ends(), "three: ends")
+
+
+def compute(lab, finesse):
+    for mode in ("compute", "sleep"):
+        with Server(lab, mode, finesse) as server:
+            s = connect(lab)
+            for _ in range(5):
+                s.sendall(b"x" * 100)
+                check(server.line() == "read" and acked(s), mode + ": what was read is acknowledged")
+                for _ in range(40):
+                    s.sendall(b"y" * 100)
+                    check(acked(s), mode + ": what comes while the program does something else is acknowledged")
+                server.tell()
+                check(server.line() == "read", mode + ": reads on")
+                server.tell()
+            # A probe or two on a machine that is too busy to let the helper thread run; with nobody driving each of the five needs one.
+            check(retransmissions(s) <= 2, "%s: %d retransmissions" % (mode, retransmissions(s)))
+            s.close()
+
+
+def jump(lab, finesse):
+    with Server(lab, "jump", finesse) as server:
+        s = connect(lab)
+        for i in range(50):
+            ok = server.line() == "jumped" and ask(s, b"j")
+            if not ok:
+                break
+        check(ok, "jump: recv afterwards, %d" % i)
+        check(s.recv(1) == b"", "jump: close says FIN: no reference was left behind")
+        s.close()
+        check(server.ends(), "jump: ends")
+
+
+def cancel(lab, finesse):
+    with Server(lab, "cancel", finesse) as server:
+        s = connect(lab)
+        check(server.line() == "cancelled", "cancel: all were cancelled")
+        check(ask(s, b"c"), "cancel: recv afterwards")
+        check(s.recv(1) == b"", "cancel: close says FIN: no reference was left behind")
+        s.close()
+        check(server.ends(), "cancel: ends")
+
+
+def nofd(lab, finesse):
+    with Server(lab, "nofd", finesse) as server:
+        s, other = connect(lab), connect(lab)
+        check(server.line() == "none", "nofd: none is left")
+        check(all(ask(s, b"n") for _ in range(6)), "nofd: select, epoll_wait and poll wake")
+        check(ask(other, b"o"), "nofd: a blocked recv wakes")
+        check(server.line() == "woke", "nofd: all woke")
+        s.close()
+        other.close()
+        check(server.ends(), "nofd: ends")
+
+
+def main():
+    if os.geteuid():
+        print("skipped: needs root")
+        return 77
+    with Lab() as lab:
+        counts = {}
+        for finesse in (False, True):
+            print("under finesse" if finesse else "natively", flush=True)
+            for part in [p for p in (threads, three, compute, jump, cancel, nofd) if not ONLY or p.__name__ in ONLY]:
+                try:
+                    counts[part, finesse] = part(lab, finesse)
+                except (LabError, OSError) as e:
+                    check(False, "%s: %s" % (part.__name__, e))
+        native, engine = counts.get((threads, False), 0), counts.get((threads, True), 0)
+        print("a thread per connection at RLIMIT_NOFILE 256: %d natively, %d under finesse" % (native, engine))
+        check(engine >= native - 24, "threads: %d connections, %d natively" % (engine, native))
+    print("%d%%: Checks: %d, Failures: %d, Errors: 0" % (100 * (checks - len(failures)) // checks, checks, len(failures)))
+    return 1 if failures else 0
+
+
+sys.exit(main())
