@@ -100,6 +100,8 @@ static bool advance(struct tcp_conn *c)
 	bool had_gap = c->ooo.n;
 	const uint8_t *bytes;
 	uint32_t n;
+	if (c->fin_ahead && SEQ_LT(c->fin_ahead_seq, c->rcv_nxt))
+		c->fin_ahead = false; /* the peer lied: text in order has passed its FIN's number */
 	while (c->ahead.n && (n = reassembly_at(&c->ahead, m, c->rcv_nxt, &bytes))) {
 		if (c->fin_ahead && SEQ_LEQ(c->fin_ahead_seq, c->rcv_nxt + n))
 			n = c->fin_ahead_seq - c->rcv_nxt;

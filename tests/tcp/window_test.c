@@ -440,6 +440,25 @@ START_TEST(far_bytes_cost_what_they_are)
 }
 END_TEST
 
+/* A FIN out of order, then text that passes its number: the peer lies, and nothing is read that was not received. */
+START_TEST(text_passes_a_fin_that_was_ahead)
+{
+	struct harness *h = h_new(H_ALL);
+	h_establish(h);
+	struct tcp_segment s = h_seg(h, SEG_ACK | SEG_FIN, 50, 1, 10); /* FIN at 60 */
+	h_input(h, &s);
+	s = h_seg(h, SEG_ACK, 80, 1, 100);
+	h_input(h, &s);
+	h_peer(h, SEG_ACK, 1, 90); /* over both */
+	ck_assert_int_eq(tcp_readable_bytes(&h->c), 180);
+	ck_assert_int_eq(h_recv(h, 1000, 0), 180);
+	h_state(h, TCPS_ESTABLISHED);
+	h_advance(h, USEC_PER_SEC);
+	h_drain(h);
+	h_free(h);
+}
+END_TEST
+
 /* What came out of order makes room for what is in order. */
 START_TEST(text_in_order_comes_first)
 {
@@ -742,6 +761,7 @@ int main(void)
 	tcase_add_test(tc, receive_buffer_bounds);
 	tcase_add_test(tc, far_bytes_cost_what_they_are);
 	tcase_add_test(tc, text_in_order_comes_first);
+	tcase_add_test(tc, text_passes_a_fin_that_was_ahead);
 	tcase_add_test(tc, pressure_makes_windows_small);
 	tcase_add_test(tc, a_sender_without_memory_waits);
 	suite_add_tcase(s, tc);
