@@ -13,6 +13,7 @@
 #include "base/sys.h"
 #include "kernel/diag.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
@@ -339,19 +340,27 @@ int sock_accept_kernel(struct sock *l, int flags, struct sockaddr *addr, socklen
 
 /* ---- the end of a listener ---- */
 
-static void abort_queue(struct engine *e, struct list *queue, bool queue_holds_ref)
+/* Linux says nothing to half-open connections of a listener that is gone, nor to those that TCP_DEFER_ACCEPT held back: who sends more is told. */
+static void forget_embryos(struct engine *e, struct listener *lst)
 {
-	for (struct list *pos; (pos = list_first(queue));) {
+	for (struct list *pos; (pos = list_first(&lst->embryos));) {
+		struct sock *s = container_of(pos, struct sock, accept_node);
+		assert(s->live); /* so that it leaves the list */
+		sock_retire(e, s);
+	}
+}
+
+static void abort_accept_queue(struct engine *e, struct listener *lst)
+{
+	for (struct list *pos; (pos = list_first(&lst->accept_queue));) {
 		struct sock *s = container_of(pos, struct sock, accept_node);
 		list_unlink(pos);
-		list_unlink(&s->defer_node);
 		s->listener = NULL;
 		if (s->live) {
 			tcp_abort(&s->tcp, e->now);
 			sock_mark_dirty(e, s); /* the RST leaves with this turn */
 		}
-		if (queue_holds_ref)
-			sock_put(e, s);
+		sock_put(e, s);
 	}
 }
 
@@ -377,8 +386,8 @@ void listener_to_kernel(struct engine *e, struct sock *l, const char *why)
 void listener_close(struct engine *e, struct sock *l)
 {
 	struct listener *lst = l->lst;
-	abort_queue(e, &lst->embryos, false);
-	abort_queue(e, &lst->accept_queue, true);
+	forget_embryos(e, lst);
+	abort_accept_queue(e, lst);
 	lst->n_accept = lst->n_embryonic = 0;
 	listener_release(e, l);
 	l->kind = SOCK_KIND_DEAD;
