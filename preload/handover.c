@@ -155,6 +155,20 @@ int fd_to_kernel(int fd, const char *why)
 	return fd_handover_how(fd, why, true);
 }
 
+void handover_all(const char *why)
+{
+	for (int n = fdtable_next(0); n >= 0; n = fdtable_next(n + 1)) {
+		struct file *f = fdtable_get(n);
+		if (!f)
+			continue;
+		if (f->kind == FILE_SOCK)
+			handover(f, why, true);
+		if (f->kind == FILE_SOCK) /* an inherited listener: that adopted it */
+			handover(f, why, true);
+		file_put(f);
+	}
+}
+
 /* Those that a program which is started now inherits: it finds no placeholder and no listener that the engine serves. */
 void handover_for_spawn(const char *why)
 {

@@ -14,6 +14,7 @@ preload_libshim_a_SOURCES = \
 	preload/handover.c \
 	preload/init.c \
 	preload/io.c \
+	preload/namespaces.c \
 	preload/poll.c \
 	preload/process.c \
 	preload/real.c \

@@ -157,6 +157,8 @@ int fd_handover(int fd, const char *why);
 /* The same for an fd that somebody gets who knows nothing of us. A connection that cannot be handed over ends, and what he gets says so
  * (sock_end). */
 int fd_to_kernel(int fd, const char *why);
+/* Everything that the engine serves in this process. */
+void handover_all(const char *why);
 /* Before a program is started that inherits what is not close-on-exec. */
 void handover_for_spawn(const char *why);
 /* A verb said -EBADF: a socket that the engine made the kernel's by itself is that under all its numbers when this returns true, or was already. */

@@ -138,6 +138,12 @@ static bool syscall_fd(long nr, const long *a, long *r)
 	case SYS_pipe2:
 		*r = wrap_pipe2((void *)a[0], a[1]);
 		return true;
+	case SYS_unshare:
+		*r = wrap_unshare(a[0]);
+		return true;
+	case SYS_setns:
+		*r = wrap_setns(a[0], a[1]);
+		return true;
 	case SYS_exit_group:
 		wrap__exit(a[0]);
 		return true;

@@ -31,28 +31,13 @@ static const char why[] = "the program uses io_uring";
 static _Atomic bool seen;
 static _Atomic int libuv_rings[LIBUV_RINGS]; /* fd + 1 */
 
-/* Sockets that another process made ours are the kernel's for this process, too. */
-static void all_to_kernel(void)
-{
-	for (int n = fdtable_next(0); n >= 0; n = fdtable_next(n + 1)) {
-		struct file *f = fdtable_get(n);
-		if (!f)
-			continue;
-		if (f->kind == FILE_SOCK)
-			fd_to_kernel(n, why);
-		if (f->kind == FILE_SOCK) /* an inherited listener: that adopted it */
-			fd_to_kernel(n, why);
-		file_put(f);
-	}
-}
-
 static void ring_seen(void)
 {
 	if (atomic_exchange(&seen, true))
 		return;
 	engine_keep_out(why);
 	if (shim_on() && engine_exists())
-		all_to_kernel();
+		handover_all(why);
 }
 
 /* ---- a ring is made ---- */

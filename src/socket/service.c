@@ -55,3 +55,21 @@ void helper_after_fork(struct engine *e)
 	fd_close(e->stat_fd);
 	e->stat_fd = -1;
 }
+
+bool engine_stop_thread(void)
+{
+	struct engine *e = &engine;
+	engine_lock();
+	bool had = e->drive.helper_runs;
+	if (had)
+		helper_stop(e);
+	engine_unlock();
+	return had;
+}
+
+void engine_start_thread(void)
+{
+	engine_lock();
+	helper_start(&engine);
+	engine_unlock();
+}

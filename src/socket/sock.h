@@ -133,6 +133,10 @@ bool engine_is_internal_fd(int fd);
 /* From now on every socket that is not decided yet stays with the kernel; `why`, for `finesse stat`, lives for ever. */
 void engine_keep_out(const char *why);
 
+/* The helper thread ends; true: there was one. Until it is started again nobody drives the engine while the program computes. */
+bool engine_stop_thread(void);
+void engine_start_thread(void);
+
 /* Note a socket that fell back, for `finesse stat`. `what`: "listen 0.0.0.0:80"; `why` one line. */
 void engine_note_fallback(const char *what, const char *why);
 

@@ -84,7 +84,7 @@ start_daemon reloaded
 first=$(in_client "$server" ask $SERVER_IP 8000 5)
 engine=$(accepted_by_engines)
 touch "$GO"
-sleep 0.3
+wait_until 10 sh -c "nsenter --net=/proc/$SERVER_NS/ns/net $FINESSE_BUILD_DIR/finesse stat --json | grep -q 'several processes'"
 then=$(in_client "$server" ask $SERVER_IP 8000 40)
 two=$(in_client timeout 20 "$server" ask_many $SERVER_IP 8000 2)
 if [ "$first $then $two" = "5 40 2" ] && [ "$engine" -ge 4 ]; then
@@ -116,6 +116,19 @@ if [ "$right $engine $found" = "3 3 control ring no, file ring yes" ]; then
 	pass "rings as libuv's: 3 of 3 answered by the engine"
 else
 	fail "rings as libuv's: $right answered, $engine by the engine, $found"
+fi
+stop
+
+# Namespaces that only a process with one thread may enter: the helper thread is not in the way, and is there again.
+start other_user
+wait_until 10 grep -q unshare "$scratch/err"
+right=$(in_client "$server" ask $SERVER_IP 8000 3)
+engine=$(accepted_by_engine)
+found=$(cat "$scratch/err")
+if [ "$right $engine $found" = "3 3 setns done, by number done, unshare done" ]; then
+	pass "namespaces for one thread: $found; 3 of 3 by the engine"
+else
+	fail "namespaces for one thread: $found; $right of 3, $engine by the engine"
 fi
 stop
 

@@ -7,6 +7,7 @@
  *                          uring, uring_accept_libc, uring_raw   by io_uring, in this process; the ring is made after listen(2) by liburing, or before
  *                                                       by a system call that nobody sees
  *                          like_libuv                   by libc's calls, beside rings as libuv makes them
+ *                          other_user                   as like_libuv; before, the process enters namespaces for which it may have one thread only
  *                          other_net                    as like_libuv; before, a thread with a network namespace of its own listens and connects
  *                          daemon, prefork_daemon       by one process, by two: forked from one that listened and has ended since
  *                          reloaded                     as daemon; after the first client another process accepts from the listener, too
@@ -283,12 +284,27 @@ static void *other_net(void *port)
 	return NULL;
 }
 
+static const char *result(long r)
+{
+	return r < 0 ? strerrorname_np(errno) : "done";
+}
+
+static void enter_namespaces(void)
+{
+	int mounts = open("/proc/self/ns/mnt", O_RDONLY | O_CLOEXEC);
+	fprintf(stderr, "setns %s, ", result(setns(mounts, 0)));
+	fprintf(stderr, "by number %s, ", result(syscall(SYS_setns, mounts, CLONE_NEWNS)));
+	fprintf(stderr, "unshare %s\n", result(unshare(CLONE_NEWUSER)));
+}
+
 static void serve_plainly(const char *how, int port)
 {
 	pthread_t thread;
 	if (is(how, "like_libuv"))
 		uv_loop_init(NULL);
 	int l = listen_on(port);
+	if (is(how, "other_user"))
+		enter_namespaces();
 	if (is(how, "other_net")) {
 		pthread_create(&thread, NULL, other_net, (void *)(long)port);
 		pthread_join(thread, NULL);
@@ -441,7 +457,7 @@ int main(int argc, char **argv)
 		return reset(argv[2], atoi(argv[3]));
 	if (argc == 3 && strncmp(argv[1], "uring", 5) == 0)
 		serve_uring(argv[1], atoi(argv[2]));
-	if (argc == 3 && (is(argv[1], "like_libuv") || is(argv[1], "other_net")))
+	if (argc == 3 && (is(argv[1], "like_libuv") || is(argv[1], "other_user") || is(argv[1], "other_net")))
 		serve_plainly(argv[1], atoi(argv[2]));
 	if (argc == 3 && (is(argv[1], "daemon") || is(argv[1], "prefork_daemon") || is(argv[1], "reloaded")))
 		serve_as_daemon(argv[1], atoi(argv[2]));

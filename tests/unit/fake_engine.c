@@ -723,6 +723,15 @@ bool engine_is_internal_fd(int fd)
 	return fd_is_internal(fd);
 }
 
+bool engine_stop_thread(void)
+{
+	return false;
+}
+
+void engine_start_thread(void)
+{
+}
+
 void engine_keep_out(const char *why)
 {
 }

@@ -1,0 +1,73 @@
+/*
+ * unshare and setns: the helper thread must not be in their way, and not left behind.
+ *
+ * A user namespace can only be entered by a process with one thread, a mount namespace by setns only by one that shares its directories with nobody: the
+ * program has one thread, as far as it knows, and would get EINVAL. So the helper thread ends before such a call and begins again after it. If the program has
+ * other threads the kernel's EINVAL is right.
+ *
+ * Where a process leaves its network namespace together with the user namespace that owns it, it can hand nothing over any more. What the engine serves goes to
+ * the kernel before. Without that, the engine stays where it is, and so does the helper thread; sockets of the other namespace are the kernel's
+ * (socket/admit.c).
+ */
+#include "shim.h"
+
+#include <fcntl.h>
+#include <sched.h>
+
+#ifndef CLONE_NEWTIME
+#define CLONE_NEWTIME 0x80
+#endif
+
+static bool unshare_needs_one_thread(int flags)
+{
+	return flags & (CLONE_NEWUSER | CLONE_THREAD | CLONE_SIGHAND | CLONE_VM);
+}
+
+/* 0: the fd says which. */
+static bool setns_needs_one_thread(int type)
+{
+	return !type || (type & (CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWTIME));
+}
+
+static bool leaves_for_good(int flags)
+{
+	return (flags & CLONE_NEWUSER) && (flags & CLONE_NEWNET);
+}
+
+static int alone(int (*call)(int, int), int a, int b, bool for_good)
+{
+	if (for_good && shim_on() && engine_exists())
+		handover_all("the program leaves its network namespace");
+	bool had = engine_stop_thread();
+	int r = call(a, b);
+	int saved = errno;
+	if (had)
+		engine_start_thread();
+	errno = saved;
+	return r;
+}
+
+static int real_unshare(int flags, int nothing)
+{
+	(void)nothing;
+	return REAL(unshare)(flags);
+}
+
+static int real_setns(int fd, int type)
+{
+	return REAL(setns)(fd, type);
+}
+
+int wrap_unshare(int flags)
+{
+	if (engine_inside || !unshare_needs_one_thread(flags))
+		return REAL(unshare)(flags);
+	return alone(real_unshare, flags, 0, leaves_for_good(flags));
+}
+
+int wrap_setns(int fd, int type)
+{
+	if (engine_inside || !setns_needs_one_thread(type))
+		return REAL(setns)(fd, type);
+	return alone(real_setns, fd, type, leaves_for_good(type));
+}
