@@ -465,9 +465,13 @@ void service_run(struct drive *d, const struct pollfd *fds, unsigned n);
 /* ---- stat.c ---- */
 int stat_listen(void);           /* the stat socket, or -errno */
 void stat_serve(struct engine *e, int fd); /* answer whoever connected; lock held */
+void stat_after_fork(void);
 
 /* ---- fallback.c ---- */
 unsigned fallback_count(void);
+/* Around fork: no other thread has the table's lock then, which would never be given back in the child. */
+void fallback_fork_prepare(void);
+void fallback_fork_done(void);
 struct fallback {
 	char what[64], why[160];
 	unsigned count;

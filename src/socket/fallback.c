@@ -39,6 +39,16 @@ void engine_note_fallback(const char *what, const char *why)
 	engine_leave();
 }
 
+void fallback_fork_prepare(void)
+{
+	pthread_mutex_lock(&table_lock);
+}
+
+void fallback_fork_done(void)
+{
+	pthread_mutex_unlock(&table_lock);
+}
+
 unsigned fallback_count(void)
 {
 	unsigned n = 0;

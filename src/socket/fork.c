@@ -294,6 +294,7 @@ void engine_fork_prepare(void)
 {
 	struct engine *e = &engine;
 	engine_lock();
+	fallback_fork_prepare();
 	if (!e->pool.memory.alloc)
 		return;
 	if (e->up) {
@@ -327,6 +328,7 @@ void engine_fork_parent(pid_t child)
 	if (child < 0 && pending_child)
 		child_free(e, pending_child);
 	close_child_fds();
+	fallback_fork_done();
 	engine_unlock();
 }
 
@@ -430,6 +432,7 @@ void engine_fork_child(void)
 	struct engine *e = &engine;
 	trace_after_fork();
 	if (!e->pool.memory.alloc) {
+		fallback_fork_done();
 		engine_unlock();
 		return;
 	}
@@ -452,6 +455,7 @@ void engine_fork_child(void)
 		child_close_engine(e);
 	}
 	close_child_fds();
+	fallback_fork_done();
 	engine_unlock();
 }
 

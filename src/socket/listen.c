@@ -372,7 +372,8 @@ static void keep_connections(struct engine *e, uint16_t port)
 		if (s->kind == SOCK_KIND_CONN && s->in_demux && s->flow.key.lport == port)
 			sock_set_exact(e, s);
 	}
-	time_wait_keep(e, port);
+	if (!e->exiting) /* the kernel answers for them in a moment */
+		time_wait_keep(e, port);
 }
 
 void listener_to_kernel(struct engine *e, struct sock *l, const char *why)

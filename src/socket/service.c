@@ -52,6 +52,7 @@ void helper_stop(struct engine *e)
 void helper_after_fork(struct engine *e)
 {
 	drive_after_fork(&e->drive);
+	stat_after_fork();
 	fd_close(e->stat_fd);
 	e->stat_fd = -1;
 }

@@ -1,6 +1,7 @@
 /*
  * `finesse stat`, the engine's side: an abstract AF_UNIX socket, finesse/stat/PID, in this network namespace. Who connects and is root or our own
- * user gets one JSON document and the end of file. The helper thread answers; the document is made under the lock, sent without it.
+ * user gets one JSON document and the end of file. The helper thread answers. Nobody waits for a reader: the document of one that is slow is sent as he reads it, for at
+most READ_TIME_US, and of several the oldest gives way. A long document is made in pieces, between which the lock is free.
  */
 #include "socket/engine.h"
 
@@ -19,7 +20,9 @@
 #include <fcntl.h>
 #include <unistd.h>
 
-#define SEND_TIMEOUT_S 2 /* a reader that does not read */
+#define READ_TIME_US   (5 * USEC_PER_SEC)
+#define READERS_MAX    8
+#define CONNS_AT_ONCE  32 /* some 20 µs each */
 #define STAT_BACKLOG   8
 
 int stat_listen(void)
@@ -174,13 +177,23 @@ static void put_connections(struct engine *e, struct text *t)
 {
 	const char *sep = "";
 	put(t, ",\"connections\":[");
-	list_for_each (pos, tmp, &e->socks) {
+	unsigned n = 0;
+	for (struct list *pos = e->socks.next; pos != &e->socks;) {
 		struct sock *s = container_of(pos, struct sock, node);
-		if (s->kind != SOCK_KIND_CONN || !s->live)
-			continue;
-		put(t, "%s", sep);
-		put_connection(t, s);
-		sep = ",";
+		sock_ref(s); /* it stays on the list as long as we have this */
+		if (s->kind == SOCK_KIND_CONN && s->live) {
+			put(t, "%s", sep);
+			put_connection(t, s);
+			sep = ",";
+			n++;
+		}
+		if (n == CONNS_AT_ONCE) {
+			n = 0;
+			engine_unlock();
+			engine_lock();
+		}
+		pos = pos->next;
+		sock_put(e, s);
 	}
 	put(t, "]");
 }
@@ -265,17 +278,81 @@ static bool may_see(int fd)
 	return sys_getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) == 0 && (peer.uid == 0 || peer.uid == geteuid());
 }
 
-static void send_all(int fd, const char *p, size_t n)
+/* ---- readers ---- */
+
+struct stat_reader {
+	struct list node; /* readers */
+	struct control control;
+	char *buf;
+	size_t len, sent;
+	int64_t until_us;
+};
+
+static struct list readers = {&readers, &readers}; /* the oldest first */
+
+static void reader_free(struct stat_reader *r)
 {
-	struct timeval tv = {.tv_sec = SEND_TIMEOUT_S};
-	sys_setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &tv, sizeof tv);
-	while (n) {
-		ssize_t sent = sys_sendto(fd, p, n, MSG_NOSIGNAL, NULL, 0);
-		if (sent <= 0)
-			return;
-		p += sent;
-		n -= sent;
+	list_unlink(&r->node);
+	fd_close(r->control.fd);
+	free(r->buf);
+	free(r);
+}
+
+/* True: nothing is left to be sent, or nobody to send it to. */
+static bool reader_send(struct stat_reader *r)
+{
+	while (r->sent < r->len) {
+		ssize_t n = sys_sendto(r->control.fd, r->buf + r->sent, r->len - r->sent, MSG_NOSIGNAL | MSG_DONTWAIT, NULL, 0);
+		if (n <= 0)
+			return n != -EAGAIN;
+		r->sent += n;
 	}
+	return true;
+}
+
+static void on_writable(struct engine *e, struct control *c)
+{
+	struct stat_reader *r = container_of(c, struct stat_reader, control);
+	if (!reader_send(r) && clock_now_us() < r->until_us)
+		return;
+	control_del(e, c);
+	reader_free(r);
+}
+
+/* Those whose time is over, and the oldest if there are too many. */
+static void drop_old_readers(struct engine *e)
+{
+	int64_t now = clock_now_us();
+	unsigned n = 0;
+	list_for_each (pos, tmp, &readers)
+		n++;
+	list_for_each (pos, tmp, &readers) {
+		struct stat_reader *r = container_of(pos, struct stat_reader, node);
+		if (n < READERS_MAX && now < r->until_us)
+			break;
+		control_del(e, &r->control);
+		reader_free(r);
+		n--;
+	}
+}
+
+/* `fd` and the text are the reader's from now on. */
+static void reader_start(struct engine *e, int fd, struct text *t)
+{
+	struct stat_reader *r = calloc(1, sizeof *r);
+	if (!r) {
+		fd_close(fd);
+		free(t->buf);
+		return;
+	}
+	r->control.ready = on_writable;
+	r->control.fd = fd;
+	r->buf = t->buf;
+	r->len = t->len;
+	r->until_us = clock_now_us() + READ_TIME_US;
+	list_push_back(&readers, &r->node);
+	if (reader_send(r) || control_add(e, &r->control, fd, POLLOUT))
+		reader_free(r);
 }
 
 void stat_serve(struct engine *e, int fd)
@@ -284,12 +361,18 @@ void stat_serve(struct engine *e, int fd)
 	if (client < 0)
 		return;
 	struct text t = {0};
+	drop_old_readers(e);
 	if (may_see(client))
 		put_document(e, &t);
-	engine_unlock();
-	if (!t.failed)
-		send_all(client, t.buf, t.len);
-	fd_close(client);
-	free(t.buf);
-	engine_lock();
+	if (t.failed)
+		t.len = 0;
+	reader_start(e, client, &t);
+}
+
+/* The parent's readers are the parent's to answer; a copy of their socket would keep them waiting for the end of file. */
+void stat_after_fork(void)
+{
+	list_for_each (pos, tmp, &readers)
+		fd_close(container_of(pos, struct stat_reader, node)->control.fd);
+	list_init(&readers); /* their memory stays: after a clone by number malloc's lock may be another thread's for ever */
 }

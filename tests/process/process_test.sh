@@ -94,6 +94,41 @@ else
 fi
 stop
 
+# A reader of `finesse stat` that does not read keeps nobody waiting: a child still gets its connection from the helper thread.
+start hoard
+mkfifo "$scratch/held" "$scratch/asked"
+sleep 100 >"$scratch/held" &
+end="$!"
+in_client "$server" hold $SERVER_IP 8000 500 <"$scratch/held" >"$scratch/hold.out" &
+wait_until 10 grep -q held "$scratch/hold.out"
+sleep 100 >"$scratch/asked" &
+end="$end $!"
+in_server "$server" stat_reader $pid <"$scratch/asked" >"$scratch/stat.out" &
+wait_until 10 grep -q asked "$scratch/stat.out"
+right=$(in_client timeout 1.5 "$server" ask $SERVER_IP 8000 1)
+size=$(in_server "$FINESSE_BUILD_DIR/finesse" stat --json $pid | wc -c)
+if [ "$right" = 1 ] && [ "$size" -gt 220000 ]; then
+	pass "a slow reader of $size bytes of stat: a child is served meanwhile"
+else
+	fail "a slow reader of $size bytes of stat: ${right:-0} of 1 served meanwhile"
+fi
+kill $end
+stop
+
+# The end of a process does not cost a system call by TIME-WAIT.
+if command -v strace >/dev/null; then
+	FINESSE_CLOSE_POLICY=off
+	export FINESSE_CLOSE_POLICY
+	(finesse_server strace -f -o "$scratch/strace" -e trace=bpf "$server" closes 8000) &
+	pid=$!
+	wait_until 10 sh -c "nsenter --net=/proc/$SERVER_NS/ns/net ss -Hltn 'sport = :8000' | grep -q ."
+	in_client "$server" ended $SERVER_IP 8000 500 || fail "500 connections that the server closes"
+	wait $pid
+	unset FINESSE_CLOSE_POLICY
+	calls=$(grep -c 'bpf(' "$scratch/strace")
+	if [ "$calls" -gt 0 ] && [ "$calls" -lt 200 ]; then pass "an end with 500 TIME-WAITs: $calls bpf calls in all"; else fail "an end with 500 TIME-WAITs: $calls bpf calls"; fi
+fi
+
 # Sockets that are used by io_uring are the kernel's, and the reason is told.
 for how in uring uring_accept_libc uring_raw; do
 	start $how

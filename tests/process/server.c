@@ -11,10 +11,15 @@
  *                          other_net                    as like_libuv; before, a thread with a network namespace of its own listens and connects
  *                          daemon, prefork_daemon       by one process, by two: forked from one that listened and has ended since
  *                          reloaded                     as daemon; after the first client another process accepts from the listener, too
+ *                          hoard                        500 connections are kept and not read, the next ones are served by children
+ *                          closes                       500 connections, which it closes first, and ends
  *                          exec, fork_exec, passed      by this program (probe), after the client reset it
  *   server probe FD      tells on stderr what is found on FD
  *   server ask IP PORT N     a client: N connections, three words each; prints how many were answered
  *   server ask_many IP PORT N    … all of them open at once
+ *   server hold IP PORT N        … and then left alone; ends with its stdin
+ *   server ended IP PORT N       a client: N connections, each to its end
+ *   server stat_reader PID       asks what `finesse stat` asks, and does not read; ends with its stdin
  *   server reset IP PORT     a client that connects, and resets once the server has accepted (it sends a byte)
  */
 #include <arpa/inet.h>
@@ -34,6 +39,7 @@
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -359,6 +365,28 @@ static void serve_as_daemon(const char *how, int port)
 	worker(l);
 }
 
+static void hoard(int port)
+{
+	int l = listen_on(port), n = 0;
+	signal(SIGCHLD, SIG_IGN);
+	for (;;) {
+		int c = accept(l, NULL, NULL);
+		if (c >= 0 && ++n > 500) {
+			by_child("number", l, c);
+			close(c);
+		}
+	}
+}
+
+static void close_first(int port)
+{
+	int l = listen_on(port);
+	for (int i = 0; i < 500; i++)
+		close(accept(l, NULL, NULL));
+	usleep(300000); /* the last client closes, too */
+	exit(0);
+}
+
 static void serve(const char *how, int port)
 {
 	int l = listen_on(port);
@@ -433,6 +461,43 @@ static int ask_many(const char *ip, int port, int n)
 	return right != n;
 }
 
+static int hold(const char *ip, int port, int n)
+{
+	char byte;
+	for (int i = 0; i < n; i++)
+		if (connect_to(ip, port) < 0)
+			return 1;
+	puts("held");
+	fflush(stdout);
+	return read(STDIN_FILENO, &byte, 1) != 0;
+}
+
+static int to_the_end(const char *ip, int port, int n)
+{
+	char byte;
+	for (int i = 0; i < n; i++) {
+		int fd = connect_to(ip, port);
+		if (fd < 0 || read(fd, &byte, 1) != 0)
+			return 1;
+		close(fd);
+	}
+	return 0;
+}
+
+static int read_stat_slowly(const char *pid)
+{
+	struct sockaddr_un name = {.sun_family = AF_UNIX};
+	char byte;
+	int n = snprintf(name.sun_path + 1, sizeof name.sun_path - 1, "finesse/stat/%s", pid), fd = socket(AF_UNIX, SOCK_STREAM, 0);
+	if (connect(fd, (struct sockaddr *)&name, offsetof(struct sockaddr_un, sun_path) + 1 + n)) {
+		perror("connect");
+		return 1;
+	}
+	puts("asked");
+	fflush(stdout);
+	return read(STDIN_FILENO, &byte, 1) != 0;
+}
+
 static int reset(const char *ip, int port)
 {
 	struct linger at_once = {.l_onoff = 1};
@@ -453,6 +518,16 @@ int main(int argc, char **argv)
 		return ask(argv[2], atoi(argv[3]), atoi(argv[4]));
 	if (argc == 5 && is(argv[1], "ask_many"))
 		return ask_many(argv[2], atoi(argv[3]), atoi(argv[4]));
+	if (argc == 5 && is(argv[1], "hold"))
+		return hold(argv[2], atoi(argv[3]), atoi(argv[4]));
+	if (argc == 5 && is(argv[1], "ended"))
+		return to_the_end(argv[2], atoi(argv[3]), atoi(argv[4]));
+	if (argc == 3 && is(argv[1], "stat_reader"))
+		return read_stat_slowly(argv[2]);
+	if (argc == 3 && is(argv[1], "hoard"))
+		hoard(atoi(argv[2]));
+	if (argc == 3 && is(argv[1], "closes"))
+		close_first(atoi(argv[2]));
 	if (argc == 4 && is(argv[1], "reset"))
 		return reset(argv[2], atoi(argv[3]));
 	if (argc == 3 && strncmp(argv[1], "uring", 5) == 0)
