@@ -50,6 +50,14 @@ right=$(in_client "$server" ask_many $SERVER_IP 8000 150)
 if [ "$right" = 150 ]; then pass "150 children at once: all answered"; else fail "150 children at once: $right answered"; fi
 stop
 
+# A process waits on the connection that its child uses first: its wait goes on with the kernel's socket.
+in_server "$server" plainly 8000 &
+pid=$!
+wait_until 10 sh -c "nsenter --net=/proc/$SERVER_NS/ns/net ss -Hltn 'sport = :8000' | grep -q ."
+right=$(finesse_client "$server" forked_reader $SERVER_IP 8000)
+if [ "$right" = 5 ]; then pass "a parent waits where its child writes: right in 5 of 5 ways"; else fail "a parent waits where its child writes: right in $right of 5 ways"; fi
+stop
+
 # One port, one engine: the process that listened is gone before the others first accept.
 accepted_by_engines() {
 	in_server "$FINESSE_BUILD_DIR/finesse" stat --json | grep -o '"connections_accepted": *[0-9]*' | tr -dc '0-9\n' | awk '{ n += $1 } END { print n + 0 }'

@@ -6,6 +6,7 @@
  *                          posix_spawn, system, popen   by a shell that has the connection under its number
  *                          uring, uring_accept_libc, uring_raw   by io_uring, in this process; the ring is made after listen(2) by liburing, or before
  *                                                       by a system call that nobody sees
+ *                          plainly                      by libc's calls, one after the other
  *                          like_libuv                   by libc's calls, beside rings as libuv makes them
  *                          other_user                   as like_libuv; before, the process enters namespaces for which it may have one thread only
  *                          other_net                    as like_libuv; before, a thread with a network namespace of its own listens and connects
@@ -19,6 +20,7 @@
  *   server ask_many IP PORT N    … all of them open at once
  *   server hold IP PORT N        … and then left alone; ends with its stdin
  *   server ended IP PORT N       a client: N connections, each to its end
+ *   server forked_reader IP PORT a client whose forked child sends while it waits for the answer itself: in how many of the ways to wait it came
  *   server stat_reader PID       asks what `finesse stat` asks, and does not read; ends with its stdin
  *   server reset IP PORT     a client that connects, and resets once the server has accepted (it sends a byte)
  */
@@ -36,6 +38,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
+#include <sys/select.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
@@ -484,6 +488,58 @@ static int to_the_end(const char *ip, int port, int n)
 	return 0;
 }
 
+/* Waits in the `way`-th way until `fd` is readable. */
+static int await(int way, int fd)
+{
+	struct pollfd p = {.fd = fd, .events = POLLIN};
+	struct timeval tv = {.tv_sec = WAIT_MS / 1000};
+	struct timespec ts = {.tv_sec = WAIT_MS / 1000};
+	struct epoll_event ev = {.events = EPOLLIN};
+	fd_set in;
+	int ep;
+	switch (way) {
+	case 0:
+		return 1; /* recv itself waits */
+	case 1:
+		return poll(&p, 1, WAIT_MS) == 1 && p.revents == POLLIN;
+	case 2:
+		return ppoll(&p, 1, &ts, NULL) == 1 && p.revents == POLLIN;
+	case 3:
+		FD_ZERO(&in);
+		FD_SET(fd, &in);
+		return select(fd + 1, &in, NULL, NULL, &tv) == 1 && FD_ISSET(fd, &in);
+	default:
+		ep = epoll_create1(0);
+		epoll_ctl(ep, EPOLL_CTL_ADD, fd, &ev);
+		return epoll_wait(ep, &ev, 1, WAIT_MS) == 1 && ev.events == EPOLLIN;
+	}
+}
+
+static int forked_reader(const char *ip, int port)
+{
+	int right = 0;
+	char answer[4];
+	signal(SIGPIPE, SIG_IGN);
+	for (int way = 0; way < 5; way++) {
+		int fd = connect_to(ip, port);
+		pid_t pid = fork();
+		if (pid == 0) {
+			usleep(100000); /* the parent waits by then; if not, it is right all the same */
+			_exit(write(fd, "ping", 4) != 4);
+		}
+		if (!await(way, fd) || recv(fd, answer, 4, MSG_WAITALL) != 4)
+			fprintf(stderr, "way %d: no answer to the child (%s)\n", way, strerrorname_np(errno));
+		else if (write(fd, "more", 4) != 4 || recv(fd, answer, 4, MSG_WAITALL) != 4)
+			fprintf(stderr, "way %d: no answer to the parent (%s)\n", way, strerrorname_np(errno));
+		else
+			right++;
+		waitpid(pid, NULL, 0);
+		close(fd);
+	}
+	printf("%d\n", right);
+	return right != 5;
+}
+
 static int read_stat_slowly(const char *pid)
 {
 	struct sockaddr_un name = {.sun_family = AF_UNIX};
@@ -522,6 +578,8 @@ int main(int argc, char **argv)
 		return hold(argv[2], atoi(argv[3]), atoi(argv[4]));
 	if (argc == 5 && is(argv[1], "ended"))
 		return to_the_end(argv[2], atoi(argv[3]), atoi(argv[4]));
+	if (argc == 4 && is(argv[1], "forked_reader"))
+		return forked_reader(argv[2], atoi(argv[3]));
 	if (argc == 3 && is(argv[1], "stat_reader"))
 		return read_stat_slowly(argv[2]);
 	if (argc == 3 && is(argv[1], "hoard"))
@@ -532,7 +590,7 @@ int main(int argc, char **argv)
 		return reset(argv[2], atoi(argv[3]));
 	if (argc == 3 && strncmp(argv[1], "uring", 5) == 0)
 		serve_uring(argv[1], atoi(argv[2]));
-	if (argc == 3 && (is(argv[1], "like_libuv") || is(argv[1], "other_user") || is(argv[1], "other_net")))
+	if (argc == 3 && (is(argv[1], "plainly") || is(argv[1], "like_libuv") || is(argv[1], "other_user") || is(argv[1], "other_net")))
 		serve_plainly(argv[1], atoi(argv[2]));
 	if (argc == 3 && (is(argv[1], "daemon") || is(argv[1], "prefork_daemon") || is(argv[1], "reloaded")))
 		serve_as_daemon(argv[1], atoi(argv[2]));
