@@ -58,6 +58,10 @@ right=$(finesse_client "$server" forked_reader $SERVER_IP 8000)
 if [ "$right" = 5 ]; then pass "a parent waits where its child writes: right in 5 of 5 ways"; else fail "a parent waits where its child writes: right in $right of 5 ways"; fi
 stop
 
+# A child never finds a lock that another thread had at fork.
+right=$(finesse_server "$server" noisy_forks 300)
+if [ "$right" = 300 ]; then pass "300 forks beside a thread that falls back: every child ended"; else fail "300 forks beside a thread that falls back: one hung after $right"; fi
+
 # One port, one engine: the process that listened is gone before the others first accept.
 accepted_by_engines() {
 	in_server "$FINESSE_BUILD_DIR/finesse" stat --json | grep -o '"connections_accepted": *[0-9]*' | tr -dc '0-9\n' | awk '{ n += $1 } END { print n + 0 }'

@@ -21,6 +21,7 @@
  *   server hold IP PORT N        … and then left alone; ends with its stdin
  *   server ended IP PORT N       a client: N connections, each to its end
  *   server forked_reader IP PORT a client whose forked child sends while it waits for the answer itself: in how many of the ways to wait it came
+ *   server noisy_forks N         forks N times while a thread makes listeners that stay with the kernel; each child makes one, too. How many ended
  *   server stat_reader PID       asks what `finesse stat` asks, and does not read; ends with its stdin
  *   server reset IP PORT     a client that connects, and resets once the server has accepted (it sends a byte)
  */
@@ -540,6 +541,50 @@ static int forked_reader(const char *ip, int port)
 	return right != 5;
 }
 
+static void listen_in_a_group(void)
+{
+	int on = 1, fd = socket(AF_INET, SOCK_STREAM, 0);
+	struct sockaddr_in any = {.sin_family = AF_INET};
+	setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on);
+	if (bind(fd, (struct sockaddr *)&any, sizeof any) || listen(fd, 1))
+		perror("listen");
+	close(fd);
+}
+
+static void *listen_for_ever(void *arg)
+{
+	for (;;)
+		listen_in_a_group();
+	return arg;
+}
+
+static int noisy_forks(int n)
+{
+	int ended = 0;
+	pthread_t thread;
+	pthread_create(&thread, NULL, listen_for_ever, NULL);
+	for (int i = 0; i < n; i++) {
+		int done[2];
+		if (pipe(done))
+			break;
+		pid_t pid = fork();
+		if (pid == 0) {
+			listen_in_a_group();
+			_exit(0);
+		}
+		close(done[1]); /* its end is the child's */
+		struct pollfd p = {.fd = done[0], .events = POLLIN};
+		ended += poll(&p, 1, WAIT_MS) == 1;
+		kill(pid, SIGKILL);
+		waitpid(pid, NULL, 0);
+		close(done[0]);
+		if (ended != i + 1)
+			break;
+	}
+	printf("%d\n", ended);
+	return ended != n;
+}
+
 static int read_stat_slowly(const char *pid)
 {
 	struct sockaddr_un name = {.sun_family = AF_UNIX};
@@ -580,6 +625,8 @@ int main(int argc, char **argv)
 		return to_the_end(argv[2], atoi(argv[3]), atoi(argv[4]));
 	if (argc == 4 && is(argv[1], "forked_reader"))
 		return forked_reader(argv[2], atoi(argv[3]));
+	if (argc == 3 && is(argv[1], "noisy_forks"))
+		return noisy_forks(atoi(argv[2]));
 	if (argc == 3 && is(argv[1], "stat_reader"))
 		return read_stat_slowly(argv[2]);
 	if (argc == 3 && is(argv[1], "hoard"))
