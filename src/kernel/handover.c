@@ -25,6 +25,7 @@
 #include "kernel/handover.h"
 
 #include "base/sys.h"
+#include "base/time.h"
 #include "wire/checksum.h"
 #include "wire/ipv4.h"
 #include "wire/ipv6.h"
@@ -46,6 +47,8 @@
 #define BUFFER_SLACK   65536     /* bookkeeping of half-filled buffers */
 #define FIN_TRIES      5         /* it passes softirq within sendto; under load, soon after */
 #define FIN_WAIT_MS    20
+#define FIN_GIVEN_UP_US USEC_PER_SEC /* after one was lost, the next ones get one try, shortly: the caller holds the engine's lock */
+#define FIN_WAIT_SHORT_MS 2
 #define FIN_TTL        64
 #define FIN_PACKET_MAX (IPV6_HDR_BYTES + TCP_HDR_MAX)
 
@@ -269,6 +272,8 @@ static bool is_close_wait(int fd)
 
 static int inject_fin(int fd, const struct tcp_snapshot *s, int ifindex)
 {
+	static int64_t given_up_us; /* when one was lost last; a race over it costs one wait */
+	bool hopeless = given_up_us && clock_now_us() - given_up_us < FIN_GIVEN_UP_US;
 	uint8_t packet[FIN_PACKET_MAX];
 	size_t len = fin_build(s, packet);
 	union any_addr to;
@@ -277,14 +282,14 @@ static int inject_fin(int fd, const struct tcp_snapshot *s, int ifindex)
 	if (raw < 0)
 		return raw;
 	int err = -ENETDOWN;
-	for (int i = 0; i < FIN_TRIES; i++) {
+	for (int i = 0; i < (hopeless ? 1 : FIN_TRIES); i++) {
 		ssize_t n = sys_sendto(raw, packet, len, MSG_DONTWAIT, &to, to_len);
 		if (n < 0) {
 			err = n;
 			break;
 		}
 		struct pollfd p = {.fd = fd, .events = POLLRDHUP};
-		struct timespec wait = {.tv_nsec = FIN_WAIT_MS * 1000000L};
+		struct timespec wait = {.tv_nsec = (hopeless ? FIN_WAIT_SHORT_MS : FIN_WAIT_MS) * 1000000L};
 		if (!is_close_wait(fd))
 			sys_ppoll(&p, 1, &wait, NULL);
 		if (is_close_wait(fd)) {
@@ -293,6 +298,8 @@ static int inject_fin(int fd, const struct tcp_snapshot *s, int ifindex)
 		}
 	}
 	sys_close(raw);
+	if (err == -ENETDOWN && !hopeless)
+		given_up_us = clock_now_us();
 	return err;
 }
 

@@ -23,6 +23,7 @@
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #define WAIT_MS 10000
@@ -549,6 +550,23 @@ START_TEST(without_loopback_no_close_wait_and_no_trace)
 }
 END_TEST
 
+/* The engine's lock is held meanwhile: a process that ends with many such connections must not stand still for each. */
+START_TEST(a_deaf_loopback_is_waited_for_once)
+{
+	open_connection(&setups[_i]);
+	peer_closes();
+	struct tcp_snapshot s = take(true, false);
+	sh("tc qdisc add dev lo root blackhole");
+	struct timespec begun, ended;
+	clock_gettime(CLOCK_MONOTONIC, &begun);
+	for (int i = 0; i < 20; i++)
+		ck_assert_int_lt(handover_import(&s, if_nametoindex("va")), 0);
+	clock_gettime(CLOCK_MONOTONIC, &ended);
+	long ms = (ended.tv_sec - begun.tv_sec) * 1000 + (ended.tv_nsec - begun.tv_nsec) / 1000000;
+	ck_assert_int_lt(ms, 1000);
+}
+END_TEST
+
 START_TEST(without_privilege)
 {
 	open_connection(&setups[_i]);
@@ -587,6 +605,7 @@ int main(void)
 	tcase_add_loop_test(t, two_steps, 0, 3);
 	tcase_add_loop_test(t, a_tuple_that_is_taken, 0, 3);
 	tcase_add_loop_test(t, without_loopback_no_close_wait_and_no_trace, 0, 3);
+	tcase_add_loop_test(t, a_deaf_loopback_is_waited_for_once, 0, 1);
 	tcase_add_loop_test(t, without_privilege, 0, 1);
 	suite_add_tcase(s, t);
 	SRunner *r = srunner_create(s);
