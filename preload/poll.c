@@ -69,14 +69,11 @@ void mixed_end(struct mixed *m)
 
 bool mixed_has_moved(const struct mixed *m)
 {
-	for (unsigned i = 0; i < m->n; i++) {
-		const struct file *f = m->files[i];
-		if (!f || !(m->fds[i].revents & POLLNVAL) || (f->kind == FILE_SOCK && !f->busy))
-			continue;
-		sched_yield(); /* whoever hands it over may not be done */
-		return true;
-	}
-	return false;
+	bool moved = false;
+	for (unsigned i = 0; i < m->n; i++)
+		if (m->files[i] && (m->fds[i].revents & POLLNVAL))
+			moved |= file_follow(m->files[i]); /* waits for who hands it over */
+	return moved;
 }
 
 #define NS_PER_S 1000000000L
