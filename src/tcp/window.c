@@ -7,6 +7,9 @@
 #define DRS_START_SEGS 10 /* a round's bytes above which the receive buffer starts to grow: the peer's initial window */
 #define DRS_SLACK_SEGS 16 /* room for what comes while the application is not scheduled; as Linux */
 
+#define TRUESIZE_HEADERS 576   /* bytes: MAX_TCP_HEADER and skb_shared_info, of a kernel without tunnels */
+#define TRUESIZE_DESCRIPTOR 256 /* bytes: struct sk_buff */
+
 /* What may wait unread. When memory is short it is half as much, but for a few segments; what was promised before stays promised. */
 static uint32_t rcv_limit(const struct tcp_conn *c)
 {
@@ -108,13 +111,24 @@ void window_on_read(struct tcp_conn *c, int64_t now, uint32_t n)
 	c->drs_since = now;
 }
 
+/*
+ * What Linux reckons for a segment in its send buffer (tcp_sndbuf_expand): payload and headers in a power of two, and the descriptor. On a new
+ * connection less room than Linux has shows: programs expect a first message of some tens of kilobytes to be taken at once.
+ */
+static uint32_t segment_truesize(const struct tcp_conn *c)
+{
+	uint32_t bytes = c->mss + TRUESIZE_HEADERS, size = 1;
+	while (size < bytes)
+		size *= 2;
+	return size + TRUESIZE_DESCRIPTOR;
+}
+
 /* A congestion window in flight, and one being filled by the application. */
 void window_grow_sndbuf(struct tcp_conn *c)
 {
 	if (c->options.user_sndbuf || c->stack->memory->pressure)
 		return;
-	uint32_t initial = c->stack->config.initial_window_segs * c->mss;
-	uint32_t cwnd = max_u32(c->cwnd, initial), most = c->stack->config.sndbuf_max_bytes;
-	uint32_t want = cwnd < most / 2 ? 2 * cwnd : most;
+	uint32_t most = c->stack->config.sndbuf_max_bytes, want = c->cwnd < most / 2 ? 2 * c->cwnd : most;
+	want = max_u32(want, min_u32(most, 2 * c->stack->config.initial_window_segs * segment_truesize(c)));
 	c->sndbuf_limit = max_u32(c->sndbuf_limit, want);
 }

@@ -91,5 +91,17 @@ class DescriptorsOfALargerTable(Descriptors):
     limit = 300
 
 
+class FirstMessage(unittest.TestCase):
+    """asyncio's start_tls after a write of 100 KiB: what the socket does not take must stay below asyncio's 64 KiB, or the writer is paused."""
+
+    def test_most_of_a_first_message_is_taken(self):
+        with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as client:
+            accepted, _ = server.accept()
+            with accepted:
+                for end in (client, accepted):
+                    end.setblocking(False)
+                    self.assertGreaterEqual(end.send(b"x" * 102400), 102400 - 65536)
+
+
 if __name__ == "__main__":
     unittest.main()

@@ -563,6 +563,18 @@ START_TEST(send_buffer_and_writability)
 }
 END_TEST
 
+/* What Linux takes at once on a new connection with an initial window of 10 segments (its SO_SNDBUF says so, under cubic): 2 · 10 · 2304. */
+START_TEST(first_send)
+{
+	struct harness *h = h_new(_i ? H_ALL : 0);
+	h_establish(h);
+	ck_assert_uint_eq(tcp_send_space(&h->c), 46080);
+	ck_assert_int_eq(h_send(h, 100000), 46080);
+	h_drain(h);
+	h_free(h);
+}
+END_TEST
+
 /* One emit may carry many segments, all but the last full. */
 START_TEST(super_segments)
 {
@@ -767,6 +779,7 @@ int main(void)
 	suite_add_tcase(s, tc);
 	tc = tcase_create("application");
 	tcase_add_test(tc, send_buffer_and_writability);
+	tcase_add_loop_test(tc, first_send, 0, 2);
 	tcase_add_loop_test(tc, super_segments, 0, 2);
 	tcase_add_test(tc, a_full_way_out_holds_the_rest);
 	tcase_add_test(tc, MUST_62_sending_urgent_data);
