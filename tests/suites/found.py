@@ -2,9 +2,12 @@
 
 results.py runs them in the mirrored host: 127.0.0.1 is the wire (mirror.c), 127.0.0.2 stays loopback.
 """
+import errno
 import os
 import resource
+import select
 import socket
+import struct
 import unittest
 
 LOOPBACK = "127.0.0.2"
@@ -101,6 +104,25 @@ class FirstMessage(unittest.TestCase):
                 for end in (client, accepted):
                     end.setblocking(False)
                     self.assertGreaterEqual(end.send(b"x" * 102400), 102400 - 65536)
+
+
+class Reset(unittest.TestCase):
+    """test_ssl's preauth_data_to_tls_server: data, then a reset, before the server looks. There is no peer any more, but there is data."""
+
+    def test_no_peer_after_a_reset(self):
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            client = socket.create_connection(server.getsockname())
+            accepted, _ = server.accept()
+            with accepted:
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                client.sendall(b"data")
+                client.close()
+                waits = select.poll()
+                waits.register(accepted, 0)
+                self.assertTrue(waits.poll(5000))
+                with self.assertRaises(OSError) as raised:
+                    accepted.getpeername()
+                self.assertEqual(raised.exception.errno, errno.ENOTCONN)
 
 
 if __name__ == "__main__":
