@@ -18,5 +18,7 @@ int sock_wait(struct engine *e, struct sock *s, const struct wait *wait)
 	watch_add(watch, s);
 	int r = engine_wait(e, w, &kernel_queue, n_kfds, wait, NULL);
 	waiter_free(w, watch);
+	if (!r && s->kind == SOCK_KIND_DEAD && s->connect_result == -EPIPE)
+		return -EPIPE; /* another thread dissolved it: as Linux's sk_wait_event */
 	return r;
 }

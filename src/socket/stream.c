@@ -360,7 +360,7 @@ int sock_close(struct sock *s)
 		listener_close(e, s);
 	} else if (s->kind == SOCK_KIND_CONN && !s->child_refs) {
 		stream_close(e, s, false);
-		if (lingers(s) && !s->nonblock)
+		if (lingers(s)) /* as Linux's inet_release, O_NONBLOCK or not */
 			linger_wait(e, s);
 	} else if (s->kind == SOCK_KIND_INHERITED) {
 		inherited_close(e, s);

@@ -52,6 +52,11 @@ tests_net_handover_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
 tests_net_handover_test_LDADD = src/libkernel.a src/libwire.a src/libbase.a $(UNIT_LIBS)
 endif
 
+# one socket, several connections
+dist_check_SCRIPTS += tests/net/anew_test.sh
+EXTRA_DIST += tests/net/anew.py
+TESTS += tests/net/anew_test.sh
+
 # socket options
 check_PROGRAMS += tests/net/options_walk
 tests_net_options_walk_SOURCES = tests/net/options_walk.c
