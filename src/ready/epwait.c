@@ -16,6 +16,8 @@
 #include <string.h>
 
 #define NOT_ASKED 0
+/* Waits that find something of the engine's before the kernel's queues of listeners are looked at. */
+#define QUEUES_PASSED_MAX 8
 /* How often the kernel's queues are looked at when no fd was left for watching them. */
 #define QUEUES_LOOK_US (10 * USEC_PER_MSEC)
 
@@ -85,9 +87,9 @@ static void note_turn(struct epset *set, int first, int n, int max)
 	}
 }
 
-static int collect(struct engine *e, struct epset *set, struct epoll_event *evs, int max, bool ask_kernel)
+static int collect(struct engine *e, struct epset *set, struct epoll_event *evs, int max, bool ask_kernel, bool ask_queues)
 {
-	if (set->n_listeners)
+	if (set->n_listeners && ask_queues)
 		queues_look(e);
 	if (!ask_kernel)
 		return collect_engine(e, set, evs, max);
@@ -128,9 +130,24 @@ static bool kernel_may_have(const struct epset *set)
 	return __atomic_load_n(&set->n_kernel, __ATOMIC_RELAXED) != 0;
 }
 
+/*
+ * Without blocking. When the engine has nothing, the wait that follows asks the kernel for all in one call. When it has, the kernel's fds are asked, too, as Linux
+ * tells both; the kernel's queues of listeners, which only clients from elsewhere come by, every so often.
+ */
+static int collect_now(struct engine *e, struct epset *set, struct epoll_event *evs, int max, bool at_once)
+{
+	bool has = !list_empty(&set->ready);
+	bool queues = has && ++set->queues_passed >= QUEUES_PASSED_MAX;
+	if (!has && !at_once)
+		return 0;
+	if (queues || at_once)
+		set->queues_passed = 0;
+	return collect(e, set, evs, max, kernel_may_have(set) || at_once, queues || at_once);
+}
+
 static int wait_loop(struct engine *e, struct epset *set, struct epoll_event *evs, int max, const struct wait *wait, const sigset_t *mask)
 {
-	int n = collect(e, set, evs, max, kernel_may_have(set) || e->now >= wait->deadline);
+	int n = collect_now(e, set, evs, max, e->now >= wait->deadline);
 	if (n || e->now >= wait->deadline) {
 		pass_on(set);
 		return n;
@@ -151,7 +168,7 @@ static int wait_loop(struct engine *e, struct epset *set, struct epoll_event *ev
 		r = engine_wait(e, w, kernel, set->n_listeners ? 2 : 1, &slice, mask);
 		if (r == -ETIMEDOUT && e->now < wait->deadline)
 			r = 0;
-		n = collect(e, set, evs, max, kernel[0].revents != 0);
+		n = collect(e, set, evs, max, kernel[0].revents != 0, kernel[1].revents || queues_fd() < 0);
 	}
 	undo_pop(&left.undo);
 	waiter_free(w, me);

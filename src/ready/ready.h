@@ -49,6 +49,7 @@ struct epset {
 	unsigned kernel_waiters; /* atomic: threads in the kernel's epoll_wait */
 	bool polled;             /* … or nested: the kernel's epoll must show whether there is something to report */
 	bool marked;             /* it has our mark in it (mark.c) */
+	unsigned queues_passed;  /* waits since the kernel's queues of listeners were looked at */
 	bool kernel_first;       /* the next wait asks the kernel's epoll before the engine (wait.c) */
 	unsigned told;           /* events told in a row by the one that is first */
 };
