@@ -332,7 +332,7 @@ static int accept_last_number(struct call *c, int fd, int flags, struct sockaddr
 
 /* accept4(2) on an engine listener: the new fd, or -errno. The number is taken first, as the kernel
  * does: EMFILE costs no connection. */
-int file_accept(struct call *c, int flags, struct sockaddr *addr, socklen_t *len)
+static int accept_try(struct call *c, int flags, struct sockaddr *addr, socklen_t *len, bool *again)
 {
 	if (flags & ~(SOCK_NONBLOCK | SOCK_CLOEXEC))
 		return -EINVAL;
@@ -363,9 +363,22 @@ int file_accept(struct call *c, int flags, struct sockaddr *addr, socklen_t *len
 		sys_close(kernel_fd);
 		return fd_created(fd);
 	} else if (r == -EMFILE) {
-		return accept_last_number(c, fd, flags, addr, len);
+		r = accept_last_number(c, fd, flags, addr, len);
+		*again = r == -EAGAIN && !sock_get_nonblock(c->sock); /* another thread was faster */
+		return r;
 	}
 	sys_close(fd);
+	return r;
+}
+
+int file_accept(struct call *c, int flags, struct sockaddr *addr, socklen_t *len)
+{
+	int r;
+	bool again;
+	do {
+		again = false;
+		r = accept_try(c, flags, addr, len, &again);
+	} while (again);
 	return r;
 }
 

@@ -285,10 +285,19 @@ static struct sock *accept_pop(struct sock *l)
 	return s;
 }
 
+static bool kernel_queue_has(int kfd)
+{
+	struct pollfd p = {.fd = kfd, .events = POLLIN};
+	struct timespec now = {0, 0};
+	return sys_ppoll(&p, 1, &now, NULL) > 0;
+}
+
 /* The kernel's own queue: who came by another way. */
 static int accept_kernel(struct sock *l, int flags, struct sockaddr *addr, socklen_t *len, int *kernel_fd)
 {
 	int fd = sys_accept4(l->lst->kfd, addr, len, flags & (SOCK_NONBLOCK | SOCK_CLOEXEC));
+	if (fd == -EMFILE && !kernel_queue_has(l->lst->kfd)) /* the kernel looks for a number first, also when nobody is there */
+		return -EAGAIN;
 	if (fd < 0)
 		return fd;
 	*kernel_fd = fd;

@@ -37,7 +37,7 @@ static const struct path paths[] = {
 	{"100 Mbit/s, 100 ms, queue 1/2 BDP", 100 * MBIT, 50 * MS, 625000, 0, 20 * USEC_PER_SEC, 97, 0},
 	{"100 Mbit/s, 40 ms, loss 0.01 %", 100 * MBIT, 20 * MS, 500000, 100, 20 * USEC_PER_SEC, 110, 0},
 	{"100 Mbit/s, 40 ms, loss 0.1 %", 100 * MBIT, 20 * MS, 500000, 1000, 20 * USEC_PER_SEC, 95, 0},
-	{"50 Mbit/s, 200 ms, loss 0.005 %", 50 * MBIT, 100 * MS, 1250000, 50, 20 * USEC_PER_SEC, 110, 0},
+	{"50 Mbit/s, 200 ms, loss 0.005 %", 50 * MBIT, 100 * MS, 1250000, 50, 60 * USEC_PER_SEC, 110, 0},
 };
 #define PATHS (int)(sizeof paths / sizeof *paths)
 
