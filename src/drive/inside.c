@@ -2,6 +2,9 @@
 #include "drive/inside.h"
 
 #include <stddef.h>
+#ifdef __SANITIZE_ADDRESS__
+#include <sanitizer/asan_interface.h>
+#endif
 
 ENGINE_THREAD int engine_inside;
 ENGINE_THREAD int engine_signal_pending;
@@ -32,9 +35,18 @@ static void undo_run(struct undo *floor)
 	}
 }
 
+/* AddressSanitizer does not hear of a cancellation's unwinding: the frames' red zones would stay on the stack. */
+static void forget_frames(void)
+{
+#ifdef __SANITIZE_ADDRESS__
+	__asan_handle_no_return();
+#endif
+}
+
 static void unwind_run(void *arg)
 {
 	struct unwind *u = arg;
+	forget_frames();
 	if (u->undone)
 		u->undone(u->arg);
 	undo_run(u->floor);
