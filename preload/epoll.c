@@ -52,16 +52,13 @@ static int epoll_file(int epfd, struct file **out)
 	return -ENOMEM;
 }
 
-/* Of an fd that we follow. As Linux: the event is read first, whatever else is wrong. */
+/* Of an fd that we follow. The event can be read: the wrapper saw to it. */
 static int file_ctl(int epfd, int op, int fd, struct file *f, struct epoll_event *event)
 {
 	struct file *epoll;
 	struct epoll_event ev = {0};
-	if (op != EPOLL_CTL_DEL) {
-		if (sys_epoll_ctl(-1, EPOLL_CTL_ADD, -1, event) == -EFAULT)
-			return -EFAULT;
+	if (op != EPOLL_CTL_DEL)
 		ev = *event;
-	}
 	int r = epoll_file(epfd, &epoll);
 	if (r < 0)
 		return r;

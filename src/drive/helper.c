@@ -77,13 +77,22 @@ static void serve(struct drive *d, struct helper_fds *h)
 	d->ops->service(d, h->fds + 1, h->first_engine - 1);
 }
 
+/*
+ * While a thread leads, nothing is gained by a short one; and a helper that falls asleep between the answers of a fast peer would be woken for each, and fight
+ * for the lock.
+ */
+static int64_t grace(const struct drive *d)
+{
+	return d->sched.seat ? DRIVE_GRACE_US : d->grace_us;
+}
+
 static void helper_round(struct drive *d)
 {
 	struct helper_fds h;
 	int64_t until = TIME_NEVER, driven = d->driven_us;
 	enum sched_helper role = HELPER_SLEEPS;
 	if (d->up)
-		role = sched_helper_look(&d->sched, clock_now_us(), driven, d->grace_us, d->ops->deadline(d), &until);
+		role = sched_helper_look(&d->sched, clock_now_us(), driven, grace(d), d->ops->deadline(d), &until);
 	else
 		d->sched.helper = role;
 	d->helper_sees_tx = d->up && d->ops->tx_blocked(d);
