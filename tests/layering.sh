@@ -3,7 +3,8 @@
 #  1. each #include between directories of src/ and preload/,
 #  2. each undefined name of the built objects under src/ (but cli/, which no program loads): none may be one
 #     that preload/calls.def intercepts, or the engine's own call would come back to our wrapper,
-#  3. the undefined names of the pure parts: no memory, clock, output or errno of libc's.
+#  3. the undefined names of the pure parts: no memory, clock, output or errno of libc's,
+#  4. the map in src/README.md: it has a row for every room.
 # Before it judges the tree it proves on a sample tree that it sees one violation of every kind.
 # Usage: layering.sh [--self-test]    with srcdir and builddir as automake sets them (default: .)
 set -u
@@ -55,6 +56,14 @@ check_includes() {
 			set +f
 			[ "$ok" ] || problem "include: ${file#"$1"/} includes $what"
 		done
+	done
+}
+
+# check_map SOURCE-ROOT
+check_map() {
+	for room in "$1"/src/*/; do
+		room=$(basename "$room")
+		grep -q "^| \`$room\` |" "$1/src/README.md" || problem "map: src/README.md does not know the room $room"
 	done
 }
 
@@ -114,6 +123,12 @@ check_objects() {
 }
 
 # expect TEXT: the sample must have shown it
+map_rooms() {
+	for room in "$1"/src/*/; do
+		echo "| \`$(basename "$room")\` | |"
+	done >"$1/src/README.md"
+}
+
 expect() {
 	case $problems in
 	*"$1"*) ;;
@@ -156,7 +171,9 @@ self_test() {
 		int sys_read(void);
 		int f(void) { return sys_read(); }
 	C
+	map_rooms "$tree"
 	check_includes "$tree"
+	check_map "$tree"
 	check_objects "$tree" "$tree" "$1"
 	if [ "$problems" ]; then
 		printf 'layering: self-test: a clean tree is blamed:\n%s' "$problems"
@@ -184,7 +201,10 @@ self_test() {
 		long (*g)(int, void *, unsigned long) = __read;
 	C
 	mkdir -p "$tree/src/link"
+	map_rooms "$tree"
+	sed -i '/`ip`/d' "$tree/src/README.md"
 	check_includes "$tree"
+	check_map "$tree"
 	check_objects "$tree" "$tree" "$1"
 	expect 'include: src/tcp/bad.c includes socket/sock.h'
 	expect 'include: src/steer/bad.c includes tcp/snapshot.h'
@@ -196,8 +216,9 @@ self_test() {
 	expect 'impure: src/tcp/bad.o refers to printf'
 	expect 'impure: src/ip/bad.o refers to malloc'
 	expect 'objects: nothing built in src/link'
-	[ "$(printf %s "$problems" | wc -l)" -eq 10 ] || {
-		printf 'layering: self-test: more than the ten violations:\n%s' "$problems"
+	expect 'map: src/README.md does not know the room ip'
+	[ "$(printf %s "$problems" | wc -l)" -eq 11 ] || {
+		printf 'layering: self-test: more than the eleven violations:\n%s' "$problems"
 		exit 1
 	}
 	problems=
@@ -213,6 +234,7 @@ fi
 srcdir=${srcdir:-.}
 builddir=${builddir:-.}
 check_includes "$srcdir"
+check_map "$srcdir"
 check_objects "$srcdir" "$builddir" "$scratch"
 [ -z "$problems" ] || {
 	printf 'layering: forbidden:\n%s' "$problems"
