@@ -52,24 +52,55 @@ int bpf_map_create_array_of_maps(const char *name, uint32_t n, int like_fd)
 	return bpf_call(BPF_MAP_CREATE, &attr);
 }
 
-int bpf_map_update(int map_fd, const void *key, const void *value)
+static int element_call(int cmd, int map_fd, const void *key, const void *value, uint64_t flags)
 {
 	union bpf_attr attr;
 	memset(&attr, 0, sizeof attr);
 	attr.map_fd = map_fd;
 	attr.key = ptr(key);
 	attr.value = ptr(value);
-	attr.flags = BPF_ANY;
-	return bpf_call(BPF_MAP_UPDATE_ELEM, &attr);
+	attr.flags = flags;
+	return bpf_call(cmd, &attr);
+}
+
+int bpf_map_update(int map_fd, const void *key, const void *value)
+{
+	return element_call(BPF_MAP_UPDATE_ELEM, map_fd, key, value, BPF_ANY);
+}
+
+int bpf_map_insert(int map_fd, const void *key, const void *value)
+{
+	return element_call(BPF_MAP_UPDATE_ELEM, map_fd, key, value, BPF_NOEXIST);
+}
+
+int bpf_map_lookup(int map_fd, const void *key, void *value)
+{
+	return element_call(BPF_MAP_LOOKUP_ELEM, map_fd, key, value, 0);
+}
+
+int bpf_map_take(int map_fd, const void *key, void *value)
+{
+	return element_call(BPF_MAP_LOOKUP_AND_DELETE_ELEM, map_fd, key, value, 0);
 }
 
 int bpf_map_delete(int map_fd, const void *key)
 {
+	return element_call(BPF_MAP_DELETE_ELEM, map_fd, key, NULL, 0);
+}
+
+int bpf_map_lookup_batch(int map_fd, const uint32_t *from, uint32_t *next, void *keys, void *values, uint32_t *n)
+{
 	union bpf_attr attr;
 	memset(&attr, 0, sizeof attr);
-	attr.map_fd = map_fd;
-	attr.key = ptr(key);
-	return bpf_call(BPF_MAP_DELETE_ELEM, &attr);
+	attr.batch.map_fd = map_fd;
+	attr.batch.in_batch = ptr(from);
+	attr.batch.out_batch = ptr(next);
+	attr.batch.keys = ptr(keys);
+	attr.batch.values = ptr(values);
+	attr.batch.count = *n;
+	int ret = bpf_call(BPF_MAP_LOOKUP_BATCH, &attr);
+	*n = ret == 0 || ret == -ENOENT ? attr.batch.count : 0;
+	return ret;
 }
 
 int bpf_prog_load(const char *name, enum bpf_prog_type type, const struct bpf_insn *insns, size_t n,

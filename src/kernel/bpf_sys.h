@@ -19,7 +19,12 @@ int bpf_map_create(const char *name, enum bpf_map_type type, uint32_t key_size, 
 /* An array of `n` slots that each hold a map like `like_fd`, or nothing yet. */
 int bpf_map_create_array_of_maps(const char *name, uint32_t n, int like_fd);
 int bpf_map_update(int map_fd, const void *key, const void *value);
+int bpf_map_insert(int map_fd, const void *key, const void *value); /* -EEXIST: the key is there */
+int bpf_map_lookup(int map_fd, const void *key, void *value);
+int bpf_map_take(int map_fd, const void *key, void *value); /* looks up and deletes, as one */
 int bpf_map_delete(int map_fd, const void *key);
+/* Up to *n elements of a hash; *n becomes how many. `from`: NULL at first, then what came back in `next`. -ENOENT: these are the last. */
+int bpf_map_lookup_batch(int map_fd, const uint32_t *from, uint32_t *next, void *keys, void *values, uint32_t *n);
 
 /* A failed load says why in `log` (the verifier's words; may be NULL). */
 int bpf_prog_load(const char *name, enum bpf_prog_type type, const struct bpf_insn *insns, size_t n,

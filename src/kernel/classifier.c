@@ -12,6 +12,7 @@
 #include <stdlib.h>
 
 #include "base/log.h"
+#include "kernel/classifier_group.h"
 
 /* A multicast address: nobody's own, so it can stand for something else. */
 const struct ip_addr classifier_any_v6only = {{0xff}};
@@ -34,18 +35,26 @@ int classifier_open(struct classifier **out, enum classifier_choice choice, int 
 	return second;
 }
 
-void classifier_close(struct classifier *c)
+static void end(struct classifier *c, void (*end_group)(struct classifier_group *g))
 {
-	if (!c)
-		return;
+	c->n_listeners = 0; /* nothing is published any more */
+	while (c->groups)
+		end_group(c->groups);
 	free(c->addrs);
 	free(c->listeners);
 	c->ops->close(c);
 }
 
+void classifier_close(struct classifier *c)
+{
+	if (c)
+		end(c, classifier_group_free);
+}
+
 void classifier_forget(struct classifier *c)
 {
-	classifier_close(c);
+	if (c)
+		end(c, classifier_group_forget);
 }
 
 const char *classifier_backend(const struct classifier *c)
@@ -93,7 +102,7 @@ bool classifier_is_wildcard(const struct ip_addr *addr)
 	return ip_addr_is_any(addr) || ip_addr_equal(addr, &classifier_any_v6only);
 }
 
-static struct listener *find_listener(struct classifier *c, const struct ip_addr *addr, uint16_t port)
+struct listener *classifier_find_listener(struct classifier *c, const struct ip_addr *addr, uint16_t port)
 {
 	for (size_t i = 0; i < c->n_listeners; i++)
 		if (c->listeners[i].port == port && ip_addr_equal(&c->listeners[i].addr, addr))
@@ -101,9 +110,11 @@ static struct listener *find_listener(struct classifier *c, const struct ip_addr
 	return NULL;
 }
 
-int classifier_add_listener(struct classifier *c, const struct ip_addr *addr, uint16_t port)
+int classifier_add_listener_of(struct classifier *c, struct classifier_group *g, const struct ip_addr *addr, uint16_t port)
 {
-	struct listener *l = find_listener(c, addr, port);
+	struct listener *l = classifier_find_listener(c, addr, port);
+	if (l && l->group != g)
+		return -EEXIST;
 	if (l) {
 		l->refs++;
 		return 0;
@@ -116,16 +127,22 @@ int classifier_add_listener(struct classifier *c, const struct ip_addr *addr, ui
 		c->listeners = bigger;
 		c->cap_listeners = cap;
 	}
-	c->listeners[c->n_listeners++] = (struct listener){.addr = *addr, .port = port, .refs = 1};
+	c->listeners[c->n_listeners++] = (struct listener){.addr = *addr, .port = port, .refs = 1, .group = g};
 	int err = c->ops->add_listener(c, addr, port);
 	if (err < 0)
 		c->n_listeners--;
 	return err;
 }
 
+int classifier_add_listener(struct classifier *c, const struct ip_addr *addr, uint16_t port)
+{
+	struct listener *l = classifier_find_listener(c, addr, port);
+	return classifier_add_listener_of(c, l ? l->group : NULL, addr, port);
+}
+
 int classifier_del_listener(struct classifier *c, const struct ip_addr *addr, uint16_t port)
 {
-	struct listener *l = find_listener(c, addr, port);
+	struct listener *l = classifier_find_listener(c, addr, port);
 	if (!l)
 		return -ENOENT;
 	if (--l->refs > 0)

@@ -10,6 +10,7 @@ struct listener {
 	struct ip_addr addr; /* a wildcard: 0.0.0.0, ::, classifier_any_v6only */
 	uint16_t port;
 	uint32_t refs;
+	struct classifier_group *group; /* decides its frames; or NULL: all are ours */
 };
 
 struct classifier {
@@ -18,6 +19,7 @@ struct classifier {
 	size_t n_addrs;
 	struct listener *listeners;
 	size_t n_listeners, cap_listeners;
+	struct classifier_group *groups;
 };
 
 /* Each returns 0 or -errno and leaves things as they were when it fails. */
@@ -27,11 +29,13 @@ struct classifier_ops {
 	void (*close)(struct classifier *c); /* frees it; in a fork child, too: nothing of the parent's ends by it */
 	/* c->addrs is still the old set. */
 	int (*set_addresses)(struct classifier *c, const struct ip_addr *addrs, size_t n);
-	/* c->listeners has it already, or not any more. */
+	/* c->listeners has it already, or not any more. Adding again publishes what has changed (group, slot). */
 	int (*add_listener)(struct classifier *c, const struct ip_addr *addr, uint16_t port);
 	int (*del_listener)(struct classifier *c, const struct ip_addr *addr, uint16_t port);
 	int (*add_flow)(struct classifier *c, enum classifier_set set, const struct flow_key *key);
 	int (*del_flow)(struct classifier *c, enum classifier_set set, const struct flow_key *key);
+	/* The program finds a group's maps by its index; -1: none any more. -EINVAL: not such maps. NULL: no groups here. */
+	int (*set_group)(struct classifier *c, unsigned index, int members_fd, int flows_fd);
 };
 
 extern const struct classifier_ops classifier_ebpf_ops, classifier_nft_ops;
@@ -40,5 +44,12 @@ int classifier_nft_open(struct classifier **out, int ifindex, int packet_fd, boo
 
 bool classifier_has_address(const struct ip_addr *set, size_t n, const struct ip_addr *a);
 bool classifier_is_wildcard(const struct ip_addr *addr);
+struct listener *classifier_find_listener(struct classifier *c, const struct ip_addr *addr, uint16_t port);
+/* -EEXIST: there is one with another group (or none). */
+int classifier_add_listener_of(struct classifier *c, struct classifier_group *g, const struct ip_addr *addr, uint16_t port);
+
+/* New maps as a group has them: an internal fd, or -errno. */
+int classifier_group_members_map(void);
+int classifier_group_flows_map(uint32_t max_entries);
 
 #endif

@@ -40,6 +40,7 @@
 #include "base/log.h"
 #include "base/sys.h"
 #include "kernel/bpf_sys.h"
+#include "kernel/classifier_group_internal.h"
 #include "kernel/classifier_prog.h"
 
 /* Addresses of one interface (old and new ones while they are replaced); (addr, port) of one
@@ -83,6 +84,16 @@ static int create_set(const char *name, uint32_t key_size, uint32_t max_entries)
 					   max_entries, BPF_F_NO_PREALLOC));
 }
 
+/* An array of maps with room for every group's; `like_fd` shows what they look like and is closed. */
+static int create_groups(const char *name, int like_fd)
+{
+	int fd = like_fd < 0 ? like_fd
+			     : fd_move_high(bpf_map_create_array_of_maps(
+				   name, CLASSIFIER_GROUPS_MAX, like_fd));
+	fd_close(like_fd);
+	return fd;
+}
+
 static const char *const set_names[CLASSIFIER_SETS] = {
     [SET_FLOWS] = "fin_flows", [SET_EXCEPTIONS] = "fin_exceptions"};
 
@@ -91,10 +102,17 @@ static int open_maps(struct ebpf *c)
 	struct classifier_maps *m = &c->maps;
 	if ((m->addrs = create_set("fin_addrs", sizeof(struct ip_addr), CLASSIFIER_ADDRS_MAX)) < 0)
 		return m->addrs;
-	m->listeners = create_set("fin_listeners", sizeof(struct classifier_listener),
-				  CLASSIFIER_LISTENERS_MAX);
+	m->listeners = fd_move_high(bpf_map_create(
+	    "fin_listeners", BPF_MAP_TYPE_HASH, sizeof(struct classifier_listener),
+	    sizeof(struct classifier_listener_of), CLASSIFIER_LISTENERS_MAX, BPF_F_NO_PREALLOC));
 	if (m->listeners < 0)
 		return m->listeners;
+	m->members = create_groups("fin_groups", classifier_group_members_map());
+	if (m->members < 0)
+		return m->members;
+	m->flows = create_groups("fin_groups_flows", classifier_group_flows_map(1));
+	if (m->flows < 0)
+		return m->flows;
 	for (int i = 0; i < CLASSIFIER_SETS; i++) {
 		m->sets[i] =
 		    create_set(set_names[i], sizeof(struct classifier_flow), CLASSIFIER_SET_FIRST);
@@ -187,7 +205,7 @@ int classifier_ebpf_open(struct classifier **out, int ifindex, int packet_fd, bo
 	c->base.ops = &classifier_ebpf_ops;
 	c->link_fd = -1;
 	c->maps = (struct classifier_maps){
-	    .addrs = -1, .ports = -1, .listeners = -1, .sets = {-1, -1}, .more = -1};
+	    .addrs = -1, .ports = -1, .listeners = -1, .members = -1, .flows = -1, .sets = {-1, -1}, .more = -1};
 	for (int i = 0; i < CLASSIFIER_SETS; i++)
 		c->more[i] = -1;
 	ret = open_maps(c);
@@ -222,6 +240,8 @@ static void ebpf_close(struct classifier *base)
 	fd_close(c->maps.addrs);
 	fd_close(c->maps.ports);
 	fd_close(c->maps.listeners);
+	fd_close(c->maps.members);
+	fd_close(c->maps.flows);
 	for (int i = 0; i < CLASSIFIER_SETS; i++) {
 		fd_close(c->maps.sets[i]);
 		fd_close(c->more[i]);
@@ -264,27 +284,82 @@ static uint8_t port_bits(const struct ip_addr *addr)
 	return ip_addr_is_v4(addr) ? PORT_ANY_V4 : PORT_ANY_V4 | PORT_ANY_V6;
 }
 
-static void publish_port(struct ebpf *c, uint16_t port)
-{
-	uint8_t bits = 0;
-	for (size_t i = 0; i < c->base.n_listeners; i++)
-		if (c->base.listeners[i].port == port)
-			bits |= port_bits(&c->base.listeners[i].addr);
-	__atomic_store_n(&c->ports[port], bits, __ATOMIC_RELEASE);
-}
-
 static struct classifier_listener listener_key(const struct ip_addr *addr, uint16_t port)
 {
 	return (struct classifier_listener){.laddr = *addr, .lport_be = htons(port)};
 }
 
+static struct classifier_listener_of listener_of(const struct listener *l)
+{
+	if (!l->group)
+		return (struct classifier_listener_of){.group = 0};
+	return (struct classifier_listener_of){.own = group_own(l->group), .group = l->group->index + 1};
+}
+
+static int publish_listener(struct ebpf *c, const struct ip_addr *addr, const struct listener *l)
+{
+	struct classifier_listener key = listener_key(addr, l->port);
+	struct classifier_listener_of value = listener_of(l);
+	return bpf_map_update(c->maps.listeners, &key, &value);
+}
+
+/* The listener that gets the wildcard's packets of one family: of 0.0.0.0 and :: the former, as in
+ * the kernel. */
+static const struct listener *wildcard(const struct ebpf *c, uint16_t port, enum classifier_port family)
+{
+	const struct listener *found = NULL;
+	for (size_t i = 0; i < c->base.n_listeners; i++) {
+		const struct listener *l = &c->base.listeners[i];
+		uint8_t bits = port_bits(&l->addr);
+		if (l->port == port && (bits & family) && (!found || bits == family))
+			found = l;
+	}
+	return found;
+}
+
+/* The wildcards of a port where groups are: the program finds them by the unspecified address of
+ * the packet's family. */
+static int publish_wildcards(struct ebpf *c, uint16_t port, bool groups)
+{
+	static const struct ip_addr any[] = {{{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff}}, {{0}}};
+	static const enum classifier_port families[] = {PORT_ANY_V4, PORT_ANY_V6};
+
+	for (int i = 0; i < 2; i++) {
+		const struct listener *l = groups ? wildcard(c, port, families[i]) : NULL;
+		struct classifier_listener key = listener_key(&any[i], port);
+		int ret = l ? publish_listener(c, &any[i], l) : 0;
+		if (ret < 0)
+			return ret;
+		if (!l)
+			bpf_map_delete(c->maps.listeners, &key); /* mostly there is none */
+	}
+	return 0;
+}
+
+/* What all listeners of a port ask of its byte. */
+static uint8_t port_byte(const struct ebpf *c, uint16_t port)
+{
+	uint8_t bits = 0;
+	for (size_t i = 0; i < c->base.n_listeners; i++) {
+		const struct listener *l = &c->base.listeners[i];
+		if (l->port == port)
+			bits |= port_bits(&l->addr) | (l->group ? PORT_GROUPS : 0);
+	}
+	return bits;
+}
+
 static int ebpf_add_listener(struct classifier *base, const struct ip_addr *addr, uint16_t port)
 {
 	struct ebpf *c = ebpf_of(base);
-	struct classifier_listener key = listener_key(addr, port);
-	int ret = classifier_is_wildcard(addr) ? 0 : bpf_map_update(c->maps.listeners, &key, &PRESENT);
+	uint8_t bits = port_byte(c, port);
+	int ret = 0;
+
+	if (!classifier_is_wildcard(addr))
+		ret = publish_listener(c, addr, classifier_find_listener(base, addr, port));
+	if (ret == 0 && (bits & PORT_GROUPS))
+		ret = publish_wildcards(c, port, true);
 	if (ret == 0)
-		publish_port(c, port);
+		__atomic_store_n(&c->ports[port], bits, __ATOMIC_RELEASE);
 	return ret;
 }
 
@@ -292,13 +367,35 @@ static int ebpf_del_listener(struct classifier *base, const struct ip_addr *addr
 {
 	struct ebpf *c = ebpf_of(base);
 	struct classifier_listener key = listener_key(addr, port);
-	publish_port(c, port);
+	uint8_t old = c->ports[port], bits = port_byte(c, port);
+
+	__atomic_store_n(&c->ports[port], bits, __ATOMIC_RELEASE);
+	if (old & PORT_GROUPS)
+		publish_wildcards(c, port, bits & PORT_GROUPS);
 	return classifier_is_wildcard(addr) ? 0 : bpf_map_delete(c->maps.listeners, &key);
+}
+
+/* ---- groups ---- */
+
+static int ebpf_set_group(struct classifier *base, unsigned index, int members_fd, int flows_fd)
+{
+	struct ebpf *c = ebpf_of(base);
+	uint32_t key = index;
+	int ret;
+
+	if (members_fd < 0) {
+		bpf_map_delete(c->maps.members, &key);
+		return bpf_map_delete(c->maps.flows, &key);
+	}
+	ret = bpf_map_update(c->maps.flows, &key, &flows_fd);
+	if (ret == 0 && (ret = bpf_map_update(c->maps.members, &key, &members_fd)) < 0)
+		bpf_map_delete(c->maps.flows, &key);
+	return ret;
 }
 
 /* ---- exact flows ---- */
 
-static struct classifier_flow flow(const struct flow_key *key)
+struct classifier_flow classifier_flow(const struct flow_key *key)
 {
 	return (struct classifier_flow){.raddr = key->raddr,
 					.laddr = key->laddr,
@@ -329,7 +426,7 @@ static int grow(struct ebpf *c, enum classifier_set set)
 
 static int set_add(struct ebpf *c, enum classifier_set set, const struct flow_key *key)
 {
-	struct classifier_flow f = flow(key);
+	struct classifier_flow f = classifier_flow(key);
 	int ret = bpf_map_update(c->maps.sets[set], &f, &PRESENT);
 
 	if (ret != -E2BIG)
@@ -341,7 +438,7 @@ static int set_add(struct ebpf *c, enum classifier_set set, const struct flow_ke
 /* It may be in both: added to the second, and again when the first had room. */
 static int set_del(struct ebpf *c, enum classifier_set set, const struct flow_key *key)
 {
-	struct classifier_flow f = flow(key);
+	struct classifier_flow f = classifier_flow(key);
 	int first = bpf_map_delete(c->maps.sets[set], &f);
 	int second = c->more[set] >= 0 ? bpf_map_delete(c->more[set], &f) : -ENOENT;
 
@@ -367,4 +464,5 @@ const struct classifier_ops classifier_ebpf_ops = {
 	.del_listener = ebpf_del_listener,
 	.add_flow = ebpf_add_flow,
 	.del_flow = ebpf_del_flow,
+	.set_group = ebpf_set_group,
 };

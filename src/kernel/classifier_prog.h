@@ -10,7 +10,8 @@
 #include "kernel/classifier_backend.h"
 
 /* What the ports map says of one port (a byte each): which family's wildcard listens, or that (addr, port) must be looked up. */
-enum classifier_port { PORT_ANY_V4 = 0x1, PORT_ANY_V6 = 0x2, PORT_BY_ADDR = 0x4 };
+/* PORT_GROUPS: some listener of the port is a group's, so that `listeners` must be asked, wildcards included. */
+enum classifier_port { PORT_ANY_V4 = 0x1, PORT_ANY_V6 = 0x2, PORT_BY_ADDR = 0x4, PORT_GROUPS = 0x8 };
 #define CLASSIFIER_PORTS 65536
 
 /* Keys as the program builds them from a packet's bytes: remote end first, ports as on the wire. */
@@ -22,15 +23,25 @@ struct classifier_listener {
 	struct ip_addr laddr;
 	uint16_t lport_be, zero;
 };
+/* What `listeners` says of one. */
+struct classifier_listener_of {
+	uint64_t own;   /* what the entries of this process hold in the group's flows; 0: it has no slot */
+	uint32_t group; /* index + 1; 0: no group, every frame is ours */
+	uint32_t zero;
+};
 
 /* Of enum classifier_set, each is a small map, and a large one in its slot of `more` once the small one is full. */
 struct classifier_maps {
 	int addrs;      /* hash: struct ip_addr -> byte */
 	int ports;      /* array of one value: CLASSIFIER_PORTS bytes of enum classifier_port */
-	int listeners;  /* hash: struct classifier_listener -> byte */
+	int listeners;  /* hash: struct classifier_listener -> struct classifier_listener_of */
+	int members;    /* array of maps, by the group's index: struct group_members */
+	int flows;      /* array of maps, by the group's index: struct classifier_flow -> owner, a word (group_owner) */
 	int sets[CLASSIFIER_SETS]; /* hash: struct classifier_flow -> byte */
 	int more;       /* array of CLASSIFIER_SETS such maps */
 };
+
+struct classifier_flow classifier_flow(const struct flow_key *key);
 
 /* What a program returns for a frame that is ours, one that we and the kernel want, and one that is none of ours. */
 struct classifier_verdicts {

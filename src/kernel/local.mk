@@ -9,6 +9,9 @@ src_libkernel_a_SOURCES = \
 	src/kernel/classifier.h \
 	src/kernel/classifier_backend.h \
 	src/kernel/classifier_ebpf.c \
+	src/kernel/classifier_group.c \
+	src/kernel/classifier_group.h \
+	src/kernel/classifier_group_internal.h \
 	src/kernel/classifier_nft.c \
 	src/kernel/classifier_nft_filter.c \
 	src/kernel/classifier_nft_filter.h \

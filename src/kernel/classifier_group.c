@@ -1,0 +1,411 @@
+/*
+ * Listener groups, the data plane: which member of a group a frame belongs to.
+ *
+ * Owns: per group, this process's descriptors of the two maps and a mapping of the first.
+ *
+ *   members  an array of one value, memory-mapped (struct group_members): who accepts, who waits, how long the queues are
+ *   flows    a hash from the 4-tuple to its owner: a slot and the slot's generation
+ *
+ * The decision, the same in the packet filter of every member and in its tcx program (classifier_prog_group.c):
+ *
+ *   1. The flow has an entry of this member: the frame is ours. It has an entry of another living member, or one that says "the
+ *      kernel's": none of ours.
+ *   2. Otherwise the flow may be in this process's own exact flows (a client connection from this port).
+ *   3. Otherwise, a SYN, seen by a packet filter: choose a member. Two different ones are drawn at random from those that wait (or
+ *      accept, when none waits), and the shorter queue of the two wins. The choice goes into `flows` and is obeyed from there. An
+ *      entry whose member is gone is replaced by compare-and-swap, so that two CPUs with the same flow agree, too.
+ *      Nobody accepts, or the map is full: none of ours, that is, the kernel's queue.
+ *   4. Otherwise none of ours. The kernel answers: it knows its own connections, and resets what nobody knows.
+ *
+ * While a member answers SYNs by cookies, no state may be made for them. Then a SYN or an ACK without entry goes to a member by hash over
+ * those that accept, and 4 comes after that; a member's exceptions are the kernel's still.
+ *
+ * Why the tcx program never chooses: it runs when all taps have seen the frame. If none of them took the SYN, choosing would drop it
+ * in front of the kernel and deliver it to nobody.
+ *
+ * Invariants: an entry whose generation is its slot's has one owner, and only the owner changes it. A dead member (its slot is not
+ * reaped yet) still gets entries, but its filter and its tcx program are gone with it: those frames reach the kernel, whose listening
+ * socket answers SYNs into the queue that all processes of the listener share. So nobody has to notice a death for anything to be
+ * right; reaping makes it fast again. The bitmaps change by atomic operations; each bit belongs to one slot.
+ *
+ * Limits: CLASSIFIER_GROUP_SLOTS members, GROUP_FLOWS_MAX connections per group, CLASSIFIER_GROUPS_MAX groups per process. A map has a
+ * fixed number of buckets, 16 bytes each, paid when it is made; hence not more. Beyond: the kernel's queue. No timers.
+ *
+ * Trust: a member can write both maps, and so can take part in everything that the group is about. It cannot become another group's.
+ */
+#include "kernel/classifier_group_internal.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/random.h>
+
+#include "base/fd.h"
+#include "base/sys.h"
+#include "kernel/bpf_sys.h"
+#include "kernel/classifier_prog.h"
+
+#define SWEEP_ENTRIES 256 /* entries that one call of the sweep looks at */
+
+/* ---- the maps ---- */
+
+int classifier_group_members_map(void)
+{
+	return fd_move_high(bpf_map_create("fin_members", BPF_MAP_TYPE_ARRAY, sizeof(uint32_t),
+					   sizeof(struct group_members), 1, BPF_F_MMAPABLE));
+}
+
+int classifier_group_flows_map(uint32_t max_entries)
+{
+	return fd_move_high(bpf_map_create("fin_group_flows", BPF_MAP_TYPE_HASH, sizeof(struct classifier_flow),
+					   sizeof(uint64_t), max_entries, BPF_F_NO_PREALLOC));
+}
+
+static int map_members(struct classifier_group *g)
+{
+	void *p = sys_mmap(NULL, sizeof *g->members, PROT_READ | PROT_WRITE, MAP_SHARED, g->members_fd, 0);
+	if (sys_is_error(p))
+		return (int)(intptr_t)p;
+	g->members = p;
+	return 0;
+}
+
+static int free_index(const struct classifier *c)
+{
+	uint8_t used[CLASSIFIER_GROUPS_MAX] = {0};
+	for (const struct classifier_group *g = c->groups; g; g = g->next)
+		used[g->index] = 1;
+	for (int i = 0; i < CLASSIFIER_GROUPS_MAX; i++)
+		if (!used[i])
+			return i;
+	return -ENOSPC;
+}
+
+/* Takes over the descriptors, also when it fails. */
+static int open_group(struct classifier *c, int members_fd, int flows_fd, struct classifier_group **out)
+{
+	struct classifier_group *g = calloc(1, sizeof *g);
+	int err = members_fd < 0 ? members_fd : flows_fd < 0 ? flows_fd : -ENOMEM, index = -1;
+
+	if (g && members_fd >= 0 && flows_fd >= 0) {
+		*g = (struct classifier_group){.c = c, .members_fd = members_fd, .flows_fd = flows_fd, .slot = -1};
+		err = index = free_index(c);
+	}
+	if (err >= 0) {
+		g->index = index;
+		err = c->ops->set_group(c, g->index, members_fd, flows_fd); /* refuses maps of another shape */
+	}
+	if (err == 0 && (err = map_members(g)) < 0)
+		c->ops->set_group(c, g->index, -1, -1);
+	if (err < 0) {
+		fd_close(members_fd);
+		fd_close(flows_fd);
+		free(g);
+		return err;
+	}
+	g->next = c->groups;
+	c->groups = g;
+	*out = g;
+	return 0;
+}
+
+int classifier_group_new(struct classifier *c, struct classifier_group **out)
+{
+	if (!c->ops->set_group)
+		return -EOPNOTSUPP;
+	int err = open_group(c, classifier_group_members_map(), classifier_group_flows_map(GROUP_FLOWS_MAX), out);
+	if (err < 0)
+		return err;
+	struct group_members *m = (*out)->members;
+	if (sys_call(SYS_getrandom, &m->seed, sizeof m->seed, GRND_NONBLOCK, 0, 0, 0) != sizeof m->seed)
+		m->seed = (uintptr_t)m; /* the map is only as good as its hash's spread then */
+	m->n_words = 1;
+	return 0;
+}
+
+int classifier_group_open(struct classifier *c, const int fds[CLASSIFIER_GROUP_FDS], struct classifier_group **out)
+{
+	int members_fd = fd_move_high(fds[0]), flows_fd = fd_move_high(fds[1]);
+
+	if (c->ops->set_group)
+		return open_group(c, members_fd, flows_fd, out);
+	fd_close(members_fd);
+	fd_close(flows_fd);
+	return -EOPNOTSUPP;
+}
+
+void classifier_group_fds(const struct classifier_group *g, int fds[CLASSIFIER_GROUP_FDS])
+{
+	fds[0] = g->members_fd;
+	fds[1] = g->flows_fd;
+}
+
+void classifier_group_forget(struct classifier_group *g)
+{
+	struct classifier_group **at = &g->c->groups;
+	while (*at != g)
+		at = &(*at)->next;
+	*at = g->next;
+	sys_munmap(g->members, sizeof *g->members);
+	fd_close(g->members_fd);
+	fd_close(g->flows_fd);
+	free(g);
+}
+
+void classifier_group_free(struct classifier_group *g)
+{
+	if (!g)
+		return;
+	classifier_group_leave_slot(g);
+	g->c->ops->set_group(g->c, g->index, -1, -1);
+	classifier_group_forget(g);
+}
+
+/* ---- slots ---- */
+
+static void set_bit(uint64_t *bitmap, unsigned slot, bool on)
+{
+	uint64_t bit = 1ull << (slot % 64), *word = &bitmap[slot / 64];
+
+	if (!!(__atomic_load_n(word, __ATOMIC_RELAXED) & bit) == on)
+		return;
+	if (on)
+		__atomic_fetch_or(word, bit, __ATOMIC_RELEASE);
+	else
+		__atomic_fetch_and(word, ~bit, __ATOMIC_RELEASE);
+}
+
+static void clear_slot(struct group_members *m, unsigned slot)
+{
+	set_bit(m->waiting, slot, false);
+	set_bit(m->accepting, slot, false);
+	__atomic_store_n(&m->slots[slot].queue, 0, __ATOMIC_RELAXED);
+}
+
+static void publish_words(struct group_members *m, uint32_t n)
+{
+	uint32_t old = __atomic_load_n(&m->n_words, __ATOMIC_RELAXED);
+	while (old < n && !__atomic_compare_exchange_n(&m->n_words, &old, n, false, __ATOMIC_RELEASE, __ATOMIC_RELAXED))
+		;
+}
+
+/* Our program knows its own slot by the listeners that lead to the group. */
+static int publish_own(struct classifier_group *g)
+{
+	struct classifier *c = g->c;
+	int err = 0;
+	for (size_t i = 0; i < c->n_listeners && err == 0; i++)
+		if (c->listeners[i].group == g)
+			err = c->ops->add_listener(c, &c->listeners[i].addr, c->listeners[i].port);
+	return err;
+}
+
+int classifier_group_take_slot(struct classifier_group *g, unsigned slot)
+{
+	if (slot >= CLASSIFIER_GROUP_SLOTS)
+		return -EINVAL;
+	if (g->slot >= 0)
+		return -EBUSY;
+	struct group_slot *s = &g->members->slots[slot];
+	uint32_t old = __atomic_load_n(&s->generation, __ATOMIC_RELAXED);
+	clear_slot(g->members, slot);
+	g->generation = (old + 1) | 1; /* the next odd number: an owner that died left one behind */
+	g->slot = slot;
+	__atomic_store_n(&s->generation, g->generation, __ATOMIC_RELEASE);
+	publish_words(g->members, slot / 64 + 1);
+	int err = publish_own(g);
+	if (err < 0)
+		classifier_group_leave_slot(g);
+	return err;
+}
+
+static void end_generation(struct classifier_group *g, unsigned slot)
+{
+	struct group_slot *s = &g->members->slots[slot];
+	uint32_t generation = __atomic_load_n(&s->generation, __ATOMIC_RELAXED);
+	clear_slot(g->members, slot);
+	if (generation & 1)
+		__atomic_store_n(&s->generation, generation + 1, __ATOMIC_RELEASE);
+}
+
+void classifier_group_leave_slot(struct classifier_group *g)
+{
+	if (g->slot < 0)
+		return;
+	end_generation(g, g->slot);
+	g->slot = -1;
+	g->accepting = g->waiting = false;
+	publish_own(g);
+}
+
+void classifier_group_reap_slot(struct classifier_group *g, unsigned slot)
+{
+	if (slot < CLASSIFIER_GROUP_SLOTS && (int)slot != g->slot)
+		end_generation(g, slot);
+}
+
+int classifier_group_slot(const struct classifier_group *g)
+{
+	return g->slot;
+}
+
+/* ---- what the other members see ---- */
+
+static void publish_state(struct classifier_group *g)
+{
+	if (g->slot < 0)
+		return;
+	set_bit(g->members->accepting, g->slot, g->accepting);
+	set_bit(g->members->waiting, g->slot, g->accepting && g->waiting);
+}
+
+void classifier_group_set_accepting(struct classifier_group *g, bool on)
+{
+	g->accepting = on;
+	if (!on)
+		g->waiting = false;
+	publish_state(g);
+}
+
+void classifier_group_set_waiting(struct classifier_group *g, bool on)
+{
+	g->waiting = on;
+	publish_state(g);
+}
+
+void classifier_group_set_queue(struct classifier_group *g, uint32_t n)
+{
+	if (g->slot >= 0)
+		__atomic_store_n(&g->members->slots[g->slot].queue, n, __ATOMIC_RELAXED);
+}
+
+bool classifier_group_others_accepting(const struct classifier_group *g)
+{
+	uint32_t n = __atomic_load_n(&g->members->n_words, __ATOMIC_ACQUIRE);
+	for (uint32_t i = 0; i < n && i < GROUP_WORDS; i++) {
+		uint64_t word = __atomic_load_n(&g->members->accepting[i], __ATOMIC_RELAXED);
+		if (g->slot >= 0 && (uint32_t)g->slot / 64 == i)
+			word &= ~(1ull << (g->slot % 64));
+		if (word)
+			return true;
+	}
+	return false;
+}
+
+void classifier_group_note_cookies(struct classifier_group *g, int64_t until_us)
+{
+	uint64_t *at = &g->members->cookies_until_ns, until = (uint64_t)until_us * 1000, old;
+	old = __atomic_load_n(at, __ATOMIC_RELAXED);
+	while (old < until && !__atomic_compare_exchange_n(at, &old, until, false, __ATOMIC_RELEASE, __ATOMIC_RELAXED))
+		;
+}
+
+/* ---- listeners ---- */
+
+int classifier_group_add_listener(struct classifier_group *g, const struct ip_addr *addr, uint16_t port)
+{
+	return classifier_add_listener_of(g->c, g, addr, port);
+}
+
+int classifier_group_del_listener(struct classifier_group *g, const struct ip_addr *addr, uint16_t port)
+{
+	return classifier_del_listener(g->c, addr, port);
+}
+
+int classifier_group_convert_listener(struct classifier_group *g, const struct ip_addr *addr, uint16_t port)
+{
+	struct listener *l = classifier_find_listener(g->c, addr, port);
+	if (!l)
+		return -ENOENT;
+	struct classifier_group *before = l->group;
+	l->group = g;
+	int err = g->c->ops->add_listener(g->c, addr, port);
+	if (err < 0)
+		l->group = before;
+	return err;
+}
+
+/* ---- flows ---- */
+
+static bool is_alive(const struct classifier_group *g, uint64_t owner)
+{
+	uint32_t slot = (uint32_t)owner % CLASSIFIER_GROUP_SLOTS, generation = owner >> 32;
+	return __atomic_load_n(&g->members->slots[slot].generation, __ATOMIC_ACQUIRE) == generation;
+}
+
+static bool is_own(const struct classifier_group *g, uint64_t owner)
+{
+	return g->slot >= 0 && (owner & ~(uint64_t)GROUP_SLOT_KERNEL) == group_own(g);
+}
+
+/* Writes an entry of ours unless another living member has one. */
+static int set_flow(struct classifier_group *g, const struct flow_key *key, uint64_t owner)
+{
+	struct classifier_flow f = classifier_flow(key);
+	uint64_t old;
+
+	if (g->slot < 0)
+		return -EINVAL;
+	int err = bpf_map_insert(g->flows_fd, &f, &owner);
+	if (err != -EEXIST)
+		return err;
+	err = bpf_map_lookup(g->flows_fd, &f, &old);
+	if (err == 0 && old == owner)
+		return 0;
+	if (err == 0 && !is_own(g, old) && is_alive(g, old))
+		return -EEXIST;
+	return bpf_map_update(g->flows_fd, &f, &owner);
+}
+
+int classifier_group_add_flow(struct classifier_group *g, const struct flow_key *key)
+{
+	return set_flow(g, key, group_own(g));
+}
+
+int classifier_group_give_flow(struct classifier_group *g, const struct flow_key *key)
+{
+	return set_flow(g, key, group_own(g) | GROUP_SLOT_KERNEL);
+}
+
+/* Another's entry is put back: only then was it not ours to delete. */
+int classifier_group_del_flow(struct classifier_group *g, const struct flow_key *key)
+{
+	struct classifier_flow f = classifier_flow(key);
+	uint64_t owner;
+	int err = bpf_map_take(g->flows_fd, &f, &owner);
+
+	if (err < 0 || is_own(g, owner))
+		return err;
+	if (is_alive(g, owner))
+		bpf_map_insert(g->flows_fd, &f, &owner);
+	return -ENOENT;
+}
+
+/* Deletes an entry that was seen dead; a SYN may have replaced it since. */
+static void delete_dead(struct classifier_group *g, const struct classifier_flow *f)
+{
+	uint64_t owner;
+	if (bpf_map_take(g->flows_fd, f, &owner) == 0 && is_alive(g, owner))
+		bpf_map_insert(g->flows_fd, f, &owner);
+}
+
+int classifier_group_sweep(struct classifier_group *g)
+{
+	struct classifier_flow keys[SWEEP_ENTRIES];
+	uint64_t owners[SWEEP_ENTRIES];
+	uint32_t n = SWEEP_ENTRIES, next = 0;
+	int err = bpf_map_lookup_batch(g->flows_fd, g->sweeping ? &g->sweep_at : NULL, &next, keys, owners, &n);
+
+	if (err < 0 && err != -ENOENT) { /* -ENOENT: these are the last */
+		g->sweeping = false;
+		return err;
+	}
+	for (uint32_t i = 0; i < n; i++)
+		if (!is_alive(g, owners[i]))
+			delete_dead(g, &keys[i]);
+	g->sweeping = err == 0;
+	g->sweep_at = next;
+	return g->sweeping;
+}
