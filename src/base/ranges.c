@@ -5,8 +5,7 @@
 #include <stddef.h>
 #include <string.h>
 
-#define RANGES_BYTES (RANGES_MAX * sizeof(struct range))
-_Static_assert((RANGES_BYTES & (RANGES_BYTES - 1)) == 0, "tcp_memory gives powers of two");
+_Static_assert(((RANGES_MIN * sizeof(struct range)) & (RANGES_MIN * sizeof(struct range) - 1)) == 0, "tcp_memory gives powers of two");
 
 static bool before(uint32_t a, uint32_t b)
 {
@@ -19,28 +18,63 @@ static void ranges_remove(struct ranges *s, uint32_t first, uint32_t n)
 	s->n -= n;
 }
 
+/* The first range that ends at or after `seq`. */
+static uint32_t first_to(const struct ranges *s, uint32_t seq)
+{
+	uint32_t low = 0, high = s->n;
+	while (low < high) {
+		uint32_t middle = (low + high) / 2;
+		if (before(s->r[middle].right, seq))
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low;
+}
+
+/* Room for one more. */
+static int ranges_reserve(struct ranges *s, struct tcp_memory *m)
+{
+	if (s->n < s->room)
+		return 0;
+	if (s->n == RANGES_MAX)
+		return -ENOSPC;
+	uint32_t room = s->room ? 2 * s->room : RANGES_MIN;
+	struct range *r = m->alloc(m, room * sizeof *r);
+	if (!r)
+		return -ENOMEM;
+	if (s->r) {
+		memcpy(r, s->r, s->n * sizeof *r);
+		m->free(m, s->r, ranges_bytes(s));
+	}
+	s->r = r;
+	s->room = room;
+	return 0;
+}
+
 /* Opens a hole at `i`. */
 static int ranges_insert(struct ranges *s, struct tcp_memory *m, uint32_t i, struct range new)
 {
-	if (s->n == RANGES_MAX)
-		return -ENOSPC;
-	if (!s->r) {
-		s->r = m->alloc(m, RANGES_BYTES);
-		if (!s->r)
-			return -ENOMEM;
-	}
+	int r = ranges_reserve(s, m);
+	if (r < 0)
+		return r;
 	memmove(s->r + i + 1, s->r + i, (s->n - i) * sizeof s->r[0]);
 	s->r[i] = new;
 	s->n++;
 	return 0;
 }
 
+bool ranges_fits(struct ranges *s, struct tcp_memory *m, uint32_t left, uint32_t right)
+{
+	uint32_t i = first_to(s, left);
+	bool touches = i < s->n && !before(right, s->r[i].left);
+	return touches || ranges_reserve(s, m) == 0;
+}
+
 int64_t ranges_add(struct ranges *s, struct tcp_memory *m, uint32_t left, uint32_t right)
 {
 	assert(before(left, right));
-	uint32_t i = 0; /* first range that ends at or after `left` */
-	while (i < s->n && before(s->r[i].right, left))
-		i++;
+	uint32_t i = first_to(s, left);
 	uint32_t end = i; /* first range that begins after `right` */
 	uint32_t had = 0;
 	while (end < s->n && !before(right, s->r[end].left)) {
@@ -75,11 +109,8 @@ void ranges_drop_before(struct ranges *s, struct tcp_memory *m, uint32_t seq)
 
 const struct range *ranges_find(const struct ranges *s, uint32_t seq)
 {
-	for (uint32_t i = 0; i < s->n; i++) {
-		if (!before(seq, s->r[i].left) && before(seq, s->r[i].right))
-			return &s->r[i];
-	}
-	return NULL;
+	uint32_t i = first_to(s, seq + 1); /* ends behind `seq` */
+	return i < s->n && !before(seq, s->r[i].left) ? &s->r[i] : NULL;
 }
 
 uint32_t ranges_total(const struct ranges *s)
@@ -93,7 +124,7 @@ uint32_t ranges_total(const struct ranges *s)
 void ranges_free(struct ranges *s, struct tcp_memory *m)
 {
 	if (s->r)
-		m->free(m, s->r, RANGES_BYTES);
+		m->free(m, s->r, ranges_bytes(s));
 	s->r = NULL;
-	s->n = 0;
+	s->n = s->room = 0;
 }

@@ -17,7 +17,7 @@
  *  - CLOSED: no timer, no buffer but unread data.
  *
  * Timers: rtx_at (SYN, retransmission, persist: timer_persists tells), delack_at, cork_at, keep_at, hold_at, cr_at, wait_at.
- * Limits: RANGES_MAX holes either way; rcvbuf_limit (a quarter more, as memory is taken) and sndbuf_limit; answers to bad segments (ack_challenge).
+ * Limits: RANGES_MAX holes either way; rcvbuf_limit (a quarter more, as memory is taken, the set of holes included) and sndbuf_limit; answers to bad segments (ack_challenge).
  * References: RFC 9293, 5681, 6582, 6675, 6298, 7323, 2018, 2883, 5961, 6093, 6928, 2861, 3042.
  */
 #include "tcp/tcp_int.h"

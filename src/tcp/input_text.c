@@ -149,10 +149,10 @@ static void input_in_order(struct tcp_conn *c, int64_t now, const struct text *t
  */
 static uint32_t ahead_most(const struct tcp_conn *c)
 {
-	uint32_t limit = c->rcvbuf_limit + c->rcvbuf_limit / 4;
+	uint32_t limit = c->rcvbuf_limit + c->rcvbuf_limit / 4, used = c->rcv.len + ranges_bytes(&c->ooo);
 	if (c->stack->memory->pressure)
-		limit = min_u32(limit, c->rcv.len + PRESSURE_SEGS * 2048);
-	return limit > c->rcv.len ? limit - c->rcv.len : 0;
+		limit = min_u32(limit, used + PRESSURE_SEGS * 2048);
+	return limit > used ? limit - used : 0;
 }
 
 static void input_out_of_order(struct tcp_conn *c, const struct text *t)
@@ -170,14 +170,15 @@ static void input_out_of_order(struct tcp_conn *c, const struct text *t)
 		sack_note_duplicate(c, t->seq, end);
 		return;
 	}
+	if (!ranges_fits(&c->ooo, m, t->seq, end)) { /* nor is its text kept: nobody would be told that it is there */
+		TCP_COUNT(c, RcvdPruned);
+		return;
+	}
 	if (t->len && reassembly_add(&c->ahead, m, t->seq, t->bytes, t->len, ahead_most(c)) < 0) {
 		TCP_COUNT(c, RcvdNoMemory);
 		return;
 	}
-	if (ranges_add(&c->ooo, m, t->seq, end) < 0) {
-		TCP_COUNT(c, RcvdPruned);
-		return;
-	}
+	ranges_add(&c->ooo, m, t->seq, end);
 	sack_note_recent(c, t->seq);
 	TCP_COUNT(c, OfoQueue);
 	if (t->fin) {

@@ -28,16 +28,17 @@ struct path {
 	uint32_t queue_bytes, loss_ppm;
 	int64_t run_us;
 	int least_percent; /* of NewReno's bytes, that CUBIC moves */
+	int least_mbits;       /* of each algorithm alone, where it is known what the path gives. Slow start's overshoot makes hundreds of holes there */
 	uint32_t buffer_bytes; /* fixed, so that no autotuning is the limit before cwnd is; 0: autotuning */
 };
 
 static const struct path paths[] = {
-	{"10 Mbit/s, 20 ms, queue 1 BDP", 10 * MBIT, 10 * MS, 25000, 0, 20 * USEC_PER_SEC, 97, 0},
-	{"1 Gbit/s, 0.2 ms, queue 64 KB", 1000 * MBIT, 100, 65536, 0, USEC_PER_SEC, 97, 0},
-	{"100 Mbit/s, 100 ms, queue 1/2 BDP", 100 * MBIT, 50 * MS, 625000, 0, 20 * USEC_PER_SEC, 97, 0},
-	{"100 Mbit/s, 40 ms, loss 0.01 %", 100 * MBIT, 20 * MS, 500000, 100, 20 * USEC_PER_SEC, 110, 0},
-	{"100 Mbit/s, 40 ms, loss 0.1 %", 100 * MBIT, 20 * MS, 500000, 1000, 20 * USEC_PER_SEC, 95, 0},
-	{"50 Mbit/s, 200 ms, loss 0.005 %", 50 * MBIT, 100 * MS, 1250000, 50, 60 * USEC_PER_SEC, 110, 0},
+	{"10 Mbit/s, 20 ms, queue 1 BDP", 10 * MBIT, 10 * MS, 25000, 0, 20 * USEC_PER_SEC, 97, 0, 0},
+	{"1 Gbit/s, 0.2 ms, queue 64 KB", 1000 * MBIT, 100, 65536, 0, USEC_PER_SEC, 97, 0, 0},
+	{"100 Mbit/s, 100 ms, queue 1/2 BDP", 100 * MBIT, 50 * MS, 625000, 0, 20 * USEC_PER_SEC, 97, 84, 0},
+	{"100 Mbit/s, 40 ms, loss 0.01 %", 100 * MBIT, 20 * MS, 500000, 100, 20 * USEC_PER_SEC, 110, 0, 0},
+	{"100 Mbit/s, 40 ms, loss 0.1 %", 100 * MBIT, 20 * MS, 500000, 1000, 20 * USEC_PER_SEC, 95, 0, 0},
+	{"50 Mbit/s, 200 ms, loss 0.005 %", 50 * MBIT, 100 * MS, 1250000, 50, 60 * USEC_PER_SEC, 110, 0, 0},
 };
 #define PATHS (int)(sizeof paths / sizeof *paths)
 
@@ -77,6 +78,7 @@ static void run_seed(const struct path *p, int n, const struct tcp_cc_ops *const
 		flows[i] = sim_connect(sim, CLIENT, 0, PORT, &up);
 	}
 	sim_run(sim, sim->now + p->run_us);
+	sim_check(sim, !sim->host[SERVER].stack.counters[TCPC_RcvdPruned], "text that arrived was thrown away");
 	for (int i = 0; i < n; i++) {
 		f->bytes[i] += sim_peer(sim, flows[i])->rcvd;
 		f->retransmitted += flows[i]->status.bytes_retrans;
@@ -115,6 +117,8 @@ START_TEST(alone)
 	     (unsigned long long)r.retransmitted / 1000, mbits(c.bytes[0], p), (unsigned long long)c.retransmitted / 1000,
 	     c.bytes[0] / (double)r.bytes[0]);
 	ck_assert_uint_ge(c.bytes[0] * 100, r.bytes[0] * p->least_percent);
+	ck_assert_double_ge(mbits(r.bytes[0], p), p->least_mbits);
+	ck_assert_double_ge(mbits(c.bytes[0], p), p->least_mbits);
 }
 END_TEST
 
@@ -123,7 +127,7 @@ END_TEST
 START_TEST(hystart_spares_the_queue)
 {
 	static const struct tcp_cc_ops *const reno = &tcp_cc_newreno, *const cubic = &tcp_cc_cubic;
-	const struct path p = {"first 8 s, 10 Mbit/s, 100 ms, 6 BDP", 10 * MBIT, 50 * MS, 750000, 0, 8 * USEC_PER_SEC, 0, 4 << 20};
+	const struct path p = {"first 8 s, 10 Mbit/s, 100 ms, 6 BDP", 10 * MBIT, 50 * MS, 750000, 0, 8 * USEC_PER_SEC, 0, 0, 4 << 20};
 	struct figures r = run(&p, 1, &reno), c = run(&p, 1, &cubic);
 	tell("%-36s newreno %7.1f Mbit/s (%6llu KB again)   cubic %7.1f Mbit/s (%6llu KB again)\n", p.name, mbits(r.bytes[0], &p),
 	     (unsigned long long)r.retransmitted / 1000, mbits(c.bytes[0], &p), (unsigned long long)c.retransmitted / 1000);
@@ -138,7 +142,7 @@ START_TEST(side_by_side)
 {
 	static const struct tcp_cc_ops *const pairs[][2] = {
 		{&tcp_cc_newreno, &tcp_cc_newreno}, {&tcp_cc_newreno, &tcp_cc_cubic}, {&tcp_cc_cubic, &tcp_cc_cubic}};
-	const struct path p = {"two on 20 Mbit/s, 20 ms", 20 * MBIT, 10 * MS, 50000, 0, 60 * USEC_PER_SEC, 0, 0};
+	const struct path p = {"two on 20 Mbit/s, 20 ms", 20 * MBIT, 10 * MS, 50000, 0, 60 * USEC_PER_SEC, 0, 0, 0};
 	struct figures f = run(&p, 2, pairs[_i]);
 	tell("%-36s %s %.1f Mbit/s, %s %.1f Mbit/s\n", p.name, pairs[_i][0]->name, mbits(f.bytes[0], &p), pairs[_i][1]->name, mbits(f.bytes[1], &p));
 	ck_assert_uint_ge(f.bytes[0] * 4, f.bytes[0] + f.bytes[1]);

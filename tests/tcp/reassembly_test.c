@@ -132,6 +132,7 @@ int main(void)
 {
 	Suite *s = suite_create("tcp/reassembly");
 	TCase *tc = tcase_create("reassembly");
+	tcase_set_timeout(tc, 30);
 	tcase_add_checked_fixture(tc, setup, teardown);
 	tcase_add_test(tc, one_byte_far_away_costs_one_chunk);
 	tcase_add_test(tc, small_segments_in_a_row_fill_chunks);

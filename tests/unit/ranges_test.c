@@ -7,9 +7,12 @@
 #include "base/ranges.h"
 
 static size_t in_use;
+static bool memory_refuses;
 
 static void *count_alloc(struct tcp_memory *m, size_t size)
 {
+	if (memory_refuses)
+		return NULL;
 	in_use += size;
 	return malloc(size);
 }
@@ -76,10 +79,32 @@ START_TEST(a_full_set_refuses_new_ranges_only)
 {
 	for (uint32_t i = 0; i < RANGES_MAX; i++)
 		ck_assert_int_eq(add(i * 4, i * 4 + 2), 2);
-	ck_assert_int_eq(add(1000, 1001), -ENOSPC);
+	ck_assert(!ranges_fits(&set, &memory, BASE + 100000, BASE + 100001));
+	ck_assert(ranges_fits(&set, &memory, BASE + 2, BASE + 3));
+	ck_assert_int_eq(add(100000, 100001), -ENOSPC);
 	ck_assert_int_eq(add(2, 4), 2); /* closes a hole */
 	ck_assert_uint_eq(set.n, RANGES_MAX - 1);
-	ck_assert_int_eq(add(1000, 1001), 1);
+	ck_assert(ranges_fits(&set, &memory, BASE + 100000, BASE + 100001));
+	ck_assert_int_eq(add(100000, 100001), 1);
+}
+END_TEST
+
+/* A few holes cost a few bytes, and who asks whether there is room has it. */
+START_TEST(takes_what_it_needs)
+{
+	for (uint32_t i = 0; i < 100; i++) {
+		ck_assert(ranges_fits(&set, &memory, BASE + i * 4, BASE + i * 4 + 2));
+		memory_refuses = true;
+		ck_assert_int_eq(add(i * 4, i * 4 + 2), 2);
+		memory_refuses = false;
+		ck_assert_uint_eq(in_use, ranges_bytes(&set));
+		ck_assert_uint_le(in_use, i < RANGES_MIN ? 64 : 2 * (i + 1) * sizeof(struct range));
+	}
+	memory_refuses = true;
+	while (set.n < set.room)
+		add(set.n * 4, set.n * 4 + 2);
+	ck_assert_int_eq(add(100000, 100001), -ENOMEM);
+	memory_refuses = false;
 }
 END_TEST
 
@@ -117,6 +142,7 @@ int main(void)
 	tcase_add_test(t, merges_what_touches);
 	tcase_add_test(t, finds_and_drops);
 	tcase_add_test(t, a_full_set_refuses_new_ranges_only);
+	tcase_add_test(t, takes_what_it_needs);
 	tcase_add_test(t, agrees_with_a_bitmap);
 	suite_add_tcase(s, t);
 	SRunner *r = srunner_create(s);
