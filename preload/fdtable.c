@@ -90,7 +90,7 @@ struct file *file_new(enum file_kind kind)
 		list_init(&f->registrations);
 		f->busy = false;
 		if (kind == FILE_EPOLL)
-			epset_init(&f->epset, -1);
+			epset_init(&f->epset, engine_of_process(), -1);
 		f->kind = kind;
 		f->refs = 1; /* last: from here on fdtable_get may take it */
 	}

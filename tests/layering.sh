@@ -4,7 +4,8 @@
 #  2. each undefined name of the built objects under src/ (but cli/, which no program loads): none may be one
 #     that preload/calls.def intercepts, or the engine's own call would come back to our wrapper,
 #  3. the undefined names of the pure parts: no memory, clock, output or errno of libc's,
-#  4. the map in src/README.md: it has a row for every room.
+#  4. the map in src/README.md: it has a row for every room,
+#  5. who names the process's engine: below the functions that the shim calls, nobody may.
 # Before it judges the tree it proves on a sample tree that it sees one violation of every kind.
 # Usage: layering.sh [--self-test]    with srcdir and builddir as automake sets them (default: .)
 set -u
@@ -64,6 +65,28 @@ check_map() {
 	for room in "$1"/src/*/; do
 		room=$(basename "$room")
 		grep -q "^| \`$room\` |" "$1/src/README.md" || problem "map: src/README.md does not know the room $room"
+	done
+}
+
+# The files that have functions for the shim to call without a socket. All else knows its engine from a socket, an epoll set or a parameter.
+edges='socket/engine.[ch] socket/sock.h socket/listen.c socket/connect.c socket/fork.c socket/handover.c socket/service.c socket/admit.c
+	ready/epset.c ready/mark.c ready/poll.c'
+
+# check_engine SOURCE-ROOT
+check_engine() {
+	for file in "$1"/src/*/*.[ch] "$1"/preload/*.[ch]; do
+		[ -f "$file" ] || continue
+		name=${file#"$1"/src/}
+		[ "$name" = socket/engine.c ] && continue
+		grep -qE '^(extern +)?struct engine [a-z_]+ *[;=]' "$file" && problem "engine: ${file#"$1"/} names an engine object"
+		ok=
+		set -f
+		for pattern in $edges "$1/preload/*"; do
+			# shellcheck disable=SC2254
+			case $name in $pattern) ok=1 ;; esac
+		done
+		set +f
+		[ "$ok" ] || ! grep -q 'engine_of_process' "$file" || problem "engine: ${file#"$1"/} asks for the process's engine"
 	done
 }
 
@@ -171,9 +194,13 @@ self_test() {
 		int sys_read(void);
 		int f(void) { return sys_read(); }
 	C
+	printf 'struct engine *engine_of_process(void);\n' >"$tree/src/socket/sock.h"
+	printf 'void f(struct engine *engine) { g(engine, &engine_other); }\n' >"$tree/src/socket/turn.c"
+	printf 'struct engine *e = engine_of_process();\n' | tee "$tree/src/socket/admit.c" >"$tree/preload/fds.c"
 	map_rooms "$tree"
 	check_includes "$tree"
 	check_map "$tree"
+	check_engine "$tree"
 	check_objects "$tree" "$tree" "$1"
 	if [ "$problems" ]; then
 		printf 'layering: self-test: a clean tree is blamed:\n%s' "$problems"
@@ -203,8 +230,12 @@ self_test() {
 	mkdir -p "$tree/src/link"
 	map_rooms "$tree"
 	sed -i '/`ip`/d' "$tree/src/README.md"
+	printf 'extern struct engine engine;\n' >"$tree/src/socket/turn.h"
+	printf 'struct engine second = {0};\n' >"$tree/preload/io.c"
+	printf 'struct engine *e = engine_of_process();\n' >"$tree/src/socket/turn.c"
 	check_includes "$tree"
 	check_map "$tree"
+	check_engine "$tree"
 	check_objects "$tree" "$tree" "$1"
 	expect 'include: src/tcp/bad.c includes socket/sock.h'
 	expect 'include: src/steer/bad.c includes tcp/snapshot.h'
@@ -217,8 +248,11 @@ self_test() {
 	expect 'impure: src/ip/bad.o refers to malloc'
 	expect 'objects: nothing built in src/link'
 	expect 'map: src/README.md does not know the room ip'
-	[ "$(printf %s "$problems" | wc -l)" -eq 11 ] || {
-		printf 'layering: self-test: more than the eleven violations:\n%s' "$problems"
+	expect 'engine: src/socket/turn.h names an engine object'
+	expect 'engine: preload/io.c names an engine object'
+	expect "engine: src/socket/turn.c asks for the process's engine"
+	[ "$(printf %s "$problems" | wc -l)" -eq 14 ] || {
+		printf 'layering: self-test: more than the fourteen violations:\n%s' "$problems"
 		exit 1
 	}
 	problems=
@@ -235,6 +269,7 @@ srcdir=${srcdir:-.}
 builddir=${builddir:-.}
 check_includes "$srcdir"
 check_map "$srcdir"
+check_engine "$srcdir"
 check_objects "$srcdir" "$builddir" "$scratch"
 [ -z "$problems" ] || {
 	printf 'layering: forbidden:\n%s' "$problems"

@@ -27,9 +27,10 @@ static struct list sets; /* epset.node */
 
 void epset_set_epfd(struct epset *set, int epfd)
 {
-	engine_lock();
+	struct engine *e = set->engine;
+	engine_lock(e);
 	set->epfd = epfd;
-	engine_unlock();
+	engine_unlock(e);
 }
 
 void epset_note_kernel(struct epset *set)
@@ -95,7 +96,7 @@ void item_event(struct ep_item *it)
 	bool exclusive = it->event.events & EPOLLEXCLUSIVE;
 	if (s->notify_events && !(s->notify_events & it->event.events))
 		return;
-	if ((exclusive && s->exclusive_told == s->ready_seq) || !item_mask(&engine, it))
+	if ((exclusive && s->exclusive_told == s->ready_seq) || !item_mask(it->set->engine, it))
 		return;
 	ready_push(it->set, it);
 	mark_event(it->set);
@@ -123,7 +124,7 @@ static struct ep_item *item_find(struct epset *set, struct list *file, int fd)
 
 static struct ep_item *item_new(struct epset *set, struct list *file, int fd, const struct epoll_event *ev)
 {
-	struct ep_item *it = engine_alloc(sizeof *it);
+	struct ep_item *it = engine_alloc(set->engine, sizeof *it);
 	if (!it)
 		return NULL;
 	it->set = set;
@@ -161,7 +162,7 @@ static void item_to_engine(struct ep_item *it, struct sock *s)
 		set->n_listeners++;
 		queues_add(it);
 	}
-	if (item_mask(&engine, it)) {
+	if (item_mask(s->engine, it)) {
 		ready_push(set, it);
 		mark_event(set);
 		wake_one(set);
@@ -191,7 +192,7 @@ static void item_free(struct ep_item *it)
 	item_leaves_engine(it);
 	list_unlink(&it->in_set);
 	list_unlink(&it->in_file);
-	engine_free(it, sizeof *it);
+	engine_free(it->set->engine, it, sizeof *it);
 }
 
 /* ---- epoll_ctl ---- */
@@ -227,7 +228,7 @@ static int item_modify(struct ep_item *it, struct epoll_event *ev)
 	it->event = *ev;
 	it->event.events |= EPOLLERR | EPOLLHUP;
 	it->disabled = false;
-	if (item_mask(&engine, it) && list_empty(&it->ready)) {
+	if (item_mask(it->set->engine, it) && list_empty(&it->ready)) {
 		ready_push(set, it);
 		mark_event(set);
 		wake_one(set);
@@ -269,14 +270,15 @@ static int ctl_locked(struct epset *set, int op, int fd, struct list *file, stru
 
 int epset_ctl(struct epset *set, int op, int fd, struct list *file, struct sock *s, struct epoll_event *ev)
 {
+	struct engine *e = set->engine;
 	if (op == EPOLL_CTL_MOD && (ev->events & EPOLLEXCLUSIVE))
 		return -EINVAL;
 	if (op == EPOLL_CTL_ADD && (ev->events & EPOLLEXCLUSIVE) && (ev->events & ~EXCLUSIVE_MAY))
 		return -EINVAL;
-	engine_lock();
-	engine_init_tables(&engine);
+	engine_lock(e);
+	engine_init_tables(e);
 	int r = ctl_locked(set, op, fd, file, s, ev);
-	engine_unlock();
+	engine_unlock(e);
 	return r;
 }
 
@@ -288,13 +290,14 @@ int epset_ctl(struct epset *set, int op, int fd, struct list *file, struct sock 
 
 bool registrations_are_stuck(struct list *file)
 {
+	struct engine *e = engine_of_process();
 	bool stuck = false;
 	if (list_empty(file))
 		return false;
-	engine_lock();
+	engine_lock(e);
 	EACH_OF (file, it)
 		stuck |= it->in_kernel && it->number_gone;
-	engine_unlock();
+	engine_unlock(e);
 	return stuck;
 }
 
@@ -307,12 +310,13 @@ static void kernel_forgets(struct ep_item *it)
 
 void registrations_suspend(struct list *file)
 {
+	struct engine *e = engine_of_process();
 	if (list_empty(file))
 		return;
-	engine_lock();
+	engine_lock(e);
 	EACH_OF (file, it)
 		kernel_forgets(it);
-	engine_unlock();
+	engine_unlock(e);
 }
 
 static void kernel_gets(struct ep_item *it, int fd)
@@ -329,46 +333,50 @@ static void kernel_gets(struct ep_item *it, int fd)
 
 void registrations_resume(struct list *file)
 {
+	struct engine *e = engine_of_process();
 	if (list_empty(file))
 		return;
-	engine_lock();
+	engine_lock(e);
 	EACH_OF (file, it)
 		if (!it->in_kernel)
 			kernel_gets(it, it->fd);
-	engine_unlock();
+	engine_unlock(e);
 }
 
 void registrations_to_engine(struct list *file, struct sock *s)
 {
+	struct engine *e = s->engine;
 	if (list_empty(file))
 		return;
-	engine_lock();
+	engine_lock(e);
 	EACH_OF (file, it) {
 		kernel_forgets(it);
 		if (!it->sock)
 			item_to_engine(it, s);
 	}
-	engine_unlock();
+	engine_unlock(e);
 }
 
 void registrations_to_kernel(struct list *file, int fd)
 {
+	struct engine *e = engine_of_process();
 	if (list_empty(file))
 		return;
-	engine_lock();
+	engine_lock(e);
 	EACH_OF (file, it) {
 		if (it->sock)
 			kernel_gets(it, it->number_gone ? fd : it->fd);
 		item_free(it);
 	}
-	engine_unlock();
+	engine_unlock(e);
 }
 
 void registrations_to_undecided(struct list *file, struct list *to, int fd)
 {
+	struct engine *e = engine_of_process();
 	if (list_empty(file))
 		return;
-	engine_lock();
+	engine_lock(e);
 	EACH_OF (file, it) {
 		item_leaves_engine(it);
 		list_unlink(&it->in_file);
@@ -379,41 +387,44 @@ void registrations_to_undecided(struct list *file, struct list *to, int fd)
 		it->number_gone = false;
 		kernel_gets(it, it->fd);
 	}
-	engine_unlock();
+	engine_unlock(e);
 }
 
 void registrations_number_lost(struct list *file, int fd)
 {
+	struct engine *e = engine_of_process();
 	if (list_empty(file))
 		return;
-	engine_lock();
+	engine_lock(e);
 	EACH_OF (file, it) {
 		if (it->fd != fd)
 			continue;
 		it->number_gone = true;
 		queue_show(it); /* while it can be taken out */
 	}
-	engine_unlock();
+	engine_unlock(e);
 }
 
 void registrations_drop(struct list *file)
 {
+	struct engine *e = engine_of_process();
 	if (list_empty(file))
 		return;
-	engine_lock();
+	engine_lock(e);
 	EACH_OF (file, it)
 		item_free(it);
-	engine_unlock();
+	engine_unlock(e);
 }
 
 void epset_free(struct epset *set)
 {
-	engine_lock();
+	struct engine *e = set->engine;
+	engine_lock(e);
 	list_for_each (pos, tmp, &set->items)
 		item_free(container_of(pos, struct ep_item, in_set));
 	mark_forget(set);
 	list_unlink(&set->node);
-	engine_unlock();
+	engine_unlock(e);
 }
 
 /* ---- fork ---- */
@@ -438,13 +449,14 @@ void ready_after_fork(void)
 
 struct list *epset_inherited(struct epset *set)
 {
+	struct engine *e = set->engine;
 	struct list *file = NULL;
-	engine_lock();
+	engine_lock(e);
 	list_for_each (pos, tmp, &set->items) {
 		struct ep_item *it = container_of(pos, struct ep_item, in_set);
 		if (it->sock && it->sock->kind == SOCK_KIND_INHERITED)
 			file = it->file;
 	}
-	engine_unlock();
+	engine_unlock(e);
 	return file;
 }

@@ -120,9 +120,10 @@ struct left_wait {
 
 static void left_wait_undo(struct undo *u)
 {
-	engine_lock();
-	pass_on(container_of(u, struct left_wait, undo)->set);
-	engine_unlock();
+	struct epset *set = container_of(u, struct left_wait, undo)->set;
+	engine_lock(set->engine);
+	pass_on(set);
+	engine_unlock(set->engine);
 }
 
 static bool kernel_may_have(const struct epset *set)
@@ -152,7 +153,7 @@ static int wait_loop(struct engine *e, struct epset *set, struct epoll_event *ev
 		pass_on(set);
 		return n;
 	}
-	struct waiter *w = waiter_self();
+	struct waiter *w = waiter_self(e);
 	struct watch *me = waiter_watches(w, 1); /* the thread's: a handler may jump out of this call */
 	struct left_wait left = {.set = set};
 	if (!me)
@@ -178,20 +179,22 @@ static int wait_loop(struct engine *e, struct epset *set, struct epoll_event *ev
 
 static int engine_side(struct epset *set, struct epoll_event *evs, int max, const struct timespec *timeout, const sigset_t *mask)
 {
+	struct engine *e = set->engine;
 	struct wait wait;
-	turn_enter();
-	int r = wait_begin_timespec(&wait, &engine, timeout);
+	turn_enter(e);
+	int r = wait_begin_timespec(&wait, e, timeout);
 	if (!r)
-		r = wait_loop(&engine, set, evs, max, &wait, mask);
-	turn_leave();
+		r = wait_loop(e, set, evs, max, &wait, mask);
+	turn_leave(e);
 	return r;
 }
 
 static void unmark(struct epset *set)
 {
-	engine_lock();
+	struct engine *e = set->engine;
+	engine_lock(e);
 	mark_update(set);
-	engine_unlock();
+	engine_unlock(e);
 }
 
 static int wait_once(struct epset *set, int epfd, struct epoll_event *evs, int max, const struct timespec *timeout, const sigset_t *mask,

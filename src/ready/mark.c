@@ -32,10 +32,11 @@ static int mark_get(void)
 
 int epset_probe(int epfd)
 {
-	engine_lock();
+	struct engine *e = engine_of_process();
+	engine_lock(e);
 	int fd = mark_get();
 	int r = fd < 0 ? fd : sys_epoll_ctl(epfd, EPOLL_CTL_DEL, fd, NULL);
-	engine_unlock();
+	engine_unlock(e);
 	return r == -ENOENT ? 0 : r == 0 ? -EINVAL : r; /* only an epoll says ENOENT */
 }
 
@@ -78,7 +79,7 @@ static bool has_ready(struct epset *set)
 {
 	list_for_each (pos, tmp, &set->ready) {
 		struct ep_item *it = container_of(pos, struct ep_item, ready);
-		if (item_mask(&engine, it))
+		if (item_mask(set->engine, it))
 			return true;
 		ready_remove(set, it);
 	}
@@ -101,9 +102,10 @@ static void update_all(void)
 
 void epset_note_polled(struct epset *set)
 {
+	struct engine *e = set->engine;
 	if (__atomic_load_n(&set->polled, __ATOMIC_RELAXED))
 		return;
-	engine_lock();
+	engine_lock(e);
 	if (!set->polled) {
 		if (!polled.next)
 			list_init(&polled);
@@ -115,7 +117,7 @@ void epset_note_polled(struct epset *set)
 		if (!set->marked && has_ready(set))
 			mark_add(set);
 	}
-	engine_unlock();
+	engine_unlock(e);
 }
 
 void mark_forget(struct epset *set)

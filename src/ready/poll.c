@@ -79,14 +79,14 @@ static int poll_loop(struct engine *e, struct poll_call *c, struct waiter *w, co
 
 int sock_poll(struct sock_pollfd *fds, unsigned n, const struct timespec *timeout, const sigset_t *mask)
 {
-	struct engine *e = &engine;
+	struct engine *e = engine_of_process();
 	struct pollfd kernel[POLL_WATCHES_ON_STACK];
 	unsigned index[POLL_WATCHES_ON_STACK];
 	struct poll_call c = {.fds = fds, .n = n, .kernel = kernel, .kernel_index = index};
 	void *heap = NULL;
 	struct wait wait;
-	struct waiter *w = waiter_self();
-	turn_enter();
+	struct waiter *w = waiter_self(e);
+	turn_enter(e);
 	int r = wait_begin_timespec(&wait, e, timeout);
 	if (!r && n > POLL_WATCHES_ON_STACK) {
 		heap = waiter_alloc(w, n * (sizeof *kernel + sizeof *index));
@@ -104,6 +104,6 @@ int sock_poll(struct sock_pollfd *fds, unsigned n, const struct timespec *timeou
 	}
 	waiter_free(w, c.watches);
 	waiter_free(w, heap);
-	turn_leave();
+	turn_leave(e);
 	return r;
 }

@@ -107,7 +107,7 @@ void queues_shown(struct epset *set)
 		it->kernel_queue = true;
 		if (!shown_events(it))
 			queue_show(it); /* it listens no more */
-		else if (!(it->event.events & EPOLLET) && item_mask(&engine, it))
+		else if (!(it->event.events & EPOLLET) && item_mask(set->engine, it))
 			ready_push(set, it);
 	}
 }

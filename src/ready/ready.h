@@ -17,6 +17,7 @@
 
 #include "base/list.h"
 
+struct engine;
 struct sock;
 
 /* ---- poll.c ---- */
@@ -37,6 +38,7 @@ int sock_poll(struct sock_pollfd *fds, unsigned n, const struct timespec *timeou
 
 /* One epoll instance; a part of the shim's record of its file. All but `kernel_waiters`: engine lock. */
 struct epset {
+	struct engine *engine;   /* whose sockets it may have; never changes */
 	int epfd;                /* a number of the kernel's epoll in this process; -1: none left */
 	struct list items;       /* ep_item.in_set */
 	struct list ready;       /* ep_item.ready, while it may be ready */
@@ -54,9 +56,9 @@ struct epset {
 	unsigned told;           /* events told in a row by the one that is first */
 };
 
-static inline void epset_init(struct epset *set, int epfd)
+static inline void epset_init(struct epset *set, struct engine *e, int epfd)
 {
-	*set = (struct epset){.epfd = epfd};
+	*set = (struct epset){.engine = e, .epfd = epfd};
 	list_init(&set->items);
 	list_init(&set->ready);
 	list_init(&set->waiters);

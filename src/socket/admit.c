@@ -60,7 +60,8 @@ const char *engine_refuses(const struct engine *e, int kfd)
 
 void engine_keep_out(const char *why)
 {
-	engine_lock();
-	engine.kept_out = why;
-	engine_unlock();
+	struct engine *e = engine_of_process();
+	engine_lock(e);
+	e->kept_out = why;
+	engine_unlock(e);
 }

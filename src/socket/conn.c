@@ -10,9 +10,10 @@
 
 struct sock *sock_new(struct engine *e, enum sock_kind kind, int family)
 {
-	struct sock *s = engine_alloc(sizeof *s);
+	struct sock *s = engine_alloc(e, sizeof *s);
 	if (!s)
 		return NULL;
+	s->engine = e;
 	s->kind = kind;
 	s->family = family;
 	s->refs = 1; /* the engine's, until sock_retire */
@@ -41,10 +42,10 @@ static void sock_free(struct engine *e, struct sock *s)
 		dest_put(e, s->dest);
 	if (s->policy)
 		steer_listener_unref(s->policy);
-	option_values_unref(s->values);
+	option_values_unref(e, s->values);
 	fd_close(s->port_fd);
 	fd_close(s->kept_fd);
-	engine_free(s, sizeof *s);
+	engine_free(e, s, sizeof *s);
 }
 
 void sock_put(struct engine *e, struct sock *s)
@@ -61,14 +62,15 @@ struct sock *sock_ref(struct sock *s)
 
 void sock_unref(struct sock *s)
 {
+	struct engine *e = s->engine;
 	/* Mostly not the last one: no lock then. */
 	int refs = __atomic_load_n(&s->refs, __ATOMIC_RELAXED);
 	while (refs > 1)
 		if (__atomic_compare_exchange_n(&s->refs, &refs, refs - 1, true, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED))
 			return;
-	engine_lock();
-	sock_put(&engine, s);
-	engine_unlock();
+	engine_lock(e);
+	sock_put(e, s);
+	engine_unlock(e);
 }
 
 /* The network of a peer, by /24 or /56: two of them may share a place, which only costs an offer. */

@@ -89,7 +89,7 @@ static int plan_make(struct engine *e, struct connect_plan *p, const struct sock
 	if (p->family == AF_INET && addr->sa_family != AF_INET)
 		return SOCK_KERNEL; /* the kernel says EAFNOSUPPORT */
 	const char *refused = engine_refuses(e, p->kfd);
-	if (!refused && engine_up(why, why_len))
+	if (!refused && engine_up(e, why, why_len))
 		return engine_refusal(e);
 	if (!refused)
 		refused = engine_refuses(e, p->kfd);
@@ -186,13 +186,13 @@ static struct sock *connect_begin(struct engine *e, struct connect_plan *p, bool
 	return NULL;
 }
 
-static void note_connect_fallback(const struct connect_plan *p, const char *why)
+static void note_connect_fallback(struct engine *e, const struct connect_plan *p, const char *why)
 {
 	char what[64], text[IP_ADDR_STRLEN];
 	snprintf(what, sizeof what, "connect %s:%u", ip_addr_format(&p->key.raddr, text), p->key.rport);
 	engine_note_fallback(what, why);
-	engine_init_tables(&engine);
-	helper_start(&engine); /* who answers `finesse stat` */
+	engine_init_tables(e);
+	helper_start(e); /* who answers `finesse stat` */
 }
 
 static int decide_connect_locked(struct engine *e, struct connect_plan *p, const struct sockaddr *addr, socklen_t len, bool nonblock,
@@ -209,7 +209,7 @@ static int decide_connect_locked(struct engine *e, struct connect_plan *p, const
 	}
 	if (err == SOCK_KERNEL) {
 		if (*why)
-			note_connect_fallback(p, why);
+			note_connect_fallback(e, p, why);
 		return SOCK_KERNEL;
 	}
 	if (err)
@@ -221,20 +221,21 @@ static int decide_connect_locked(struct engine *e, struct connect_plan *p, const
 int sock_decide_connect(int kfd, const struct candidate *candidate, const struct sockaddr *addr, socklen_t len, bool nonblock,
 			struct sock **out)
 {
+	struct engine *e = engine_of_process();
 	bool unknown = candidate->shared || !candidate->family;
 	struct connect_plan plan = {
 		.kfd = kfd, .family = candidate->family, .candidate = candidate, .may_be_bound = candidate->bound || unknown};
 	struct ip_addr dst;
 	uint16_t port;
 	*out = NULL;
-	if (!engine.configured || len > sizeof(struct sockaddr_storage) || name_to_addr(addr, len, &dst, &port) ||
-	    connect_is_kernels(&engine, &dst, port))
+	if (!e->configured || len > sizeof(struct sockaddr_storage) || name_to_addr(addr, len, &dst, &port) ||
+	    connect_is_kernels(e, &dst, port))
 		return SOCK_KERNEL;
-	engine_lock();
-	turn_begin(&engine);
-	int r = decide_connect_locked(&engine, &plan, addr, len, nonblock, out);
-	turn_end(&engine);
-	engine_unlock();
+	engine_lock(e);
+	turn_begin(e);
+	int r = decide_connect_locked(e, &plan, addr, len, nonblock, out);
+	turn_end(e);
+	engine_unlock(e);
 	return r;
 }
 
@@ -248,9 +249,10 @@ struct connecting {
 /* The call's frames are left while it waits: the connection goes on without it. No lock held. */
 static void connecting_undo(struct undo *u)
 {
-	engine_lock();
-	container_of(u, struct connecting, undo)->s->connecting--;
-	engine_unlock();
+	struct sock *s = container_of(u, struct connecting, undo)->s;
+	engine_lock(s->engine);
+	s->connecting--;
+	engine_unlock(s->engine);
 }
 
 /* 0 to look again; or why waiting ended: -EINTR, -ETIMEDOUT, -ENOMEM. */
@@ -295,11 +297,12 @@ static int connect_locked(struct engine *e, struct sock *s, int busy, bool *fail
 
 int sock_connect(struct sock *s, const struct sockaddr *addr, socklen_t len, bool begun, bool *dissolve)
 {
+	struct engine *e = s->engine;
 	int r;
 	*dissolve = false;
 	if (len < sizeof addr->sa_family || len > sizeof(struct sockaddr_storage))
 		return -EINVAL;
-	turn_enter();
+	turn_enter(e);
 	if (s->kind != SOCK_KIND_CONN && s->kind != SOCK_KIND_LISTENER)
 		r = s->kind == SOCK_KIND_DEAD && begun && s->connect_result ? s->connect_result : -EBADF;
 	else if (addr->sa_family == AF_UNSPEC)
@@ -309,7 +312,7 @@ int sock_connect(struct sock *s, const struct sockaddr *addr, socklen_t len, boo
 	else if (begun && s->nonblock) /* even if all is said and done already */
 		r = -EINPROGRESS;
 	else
-		r = connect_locked(&engine, s, begun ? -EINPROGRESS : -EALREADY, dissolve);
-	turn_leave();
+		r = connect_locked(e, s, begun ? -EINPROGRESS : -EALREADY, dissolve);
+	turn_leave(e);
 	return r;
 }

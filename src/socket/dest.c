@@ -31,7 +31,7 @@ struct dest *dest_get(struct engine *e, const struct ip_addr *laddr, const struc
 		d->refs++;
 		return d;
 	}
-	d = engine_alloc(sizeof *d);
+	d = engine_alloc(e, sizeof *d);
 	if (!d)
 		return NULL;
 	struct dest **bucket = dest_bucket(e, laddr, raddr);
@@ -53,7 +53,7 @@ void dest_put(struct engine *e, struct dest *d)
 	while (*link != d)
 		link = &(*link)->hash_next;
 	*link = d->hash_next;
-	engine_free(d, sizeof *d);
+	engine_free(e, d, sizeof *d);
 }
 
 static void dest_path_mtu(struct engine *e, struct dest *d)

@@ -54,10 +54,11 @@ static int disconnect_locked(struct engine *e, struct sock *s, enum disconnect w
 
 int sock_disconnect(struct sock *s, enum disconnect why, int *error)
 {
+	struct engine *e = s->engine;
 	*error = 0;
-	turn_enter();
-	int r = disconnect_locked(&engine, s, why, error);
-	turn_leave();
+	turn_enter(e);
+	int r = disconnect_locked(e, s, why, error);
+	turn_leave(e);
 	return r;
 }
 
@@ -76,13 +77,14 @@ static void note_options(const struct sock *s, struct candidate *c)
 
 int sock_twin(struct sock *s, struct candidate *c)
 {
+	struct engine *e = s->engine;
 	*c = (struct candidate){.family = s->family};
-	engine_lock();
+	engine_lock(e);
 	int fd = sys_socket(s->family, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (fd >= 0 && s->kind == SOCK_KIND_CONN) {
-		options_to_kernel(&engine, s, fd);
+		options_to_kernel(e, s, fd);
 		note_options(s, c);
 	}
-	engine_unlock();
+	engine_unlock(e);
 	return fd;
 }

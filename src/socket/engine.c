@@ -29,16 +29,21 @@
 #include <sys/random.h>
 #include <unistd.h>
 
-struct engine engine = {.drive = DRIVE_BEFORE_INIT(&turn_ops), .stat_fd = -1};
+static struct engine engine = {.drive = DRIVE_BEFORE_INIT(&turn_ops), .stat_fd = -1}; /* the process's one; zero until engine_up */
 
-void engine_lock(void)
+struct engine *engine_of_process(void)
 {
-	drive_lock(&engine.drive);
+	return &engine;
 }
 
-void engine_unlock(void)
+void engine_lock(struct engine *e)
 {
-	drive_unlock(&engine.drive);
+	drive_lock(&e->drive);
+}
+
+void engine_unlock(struct engine *e)
+{
+	drive_unlock(&e->drive);
 }
 
 bool engine_exists(void)
@@ -53,23 +58,22 @@ void engine_configure(const struct settings *settings)
 	trace_open(settings);
 }
 
-void *engine_alloc(size_t size)
+void *engine_alloc(struct engine *e, size_t size)
 {
-	void *p = pool_alloc(&engine.pool, size);
+	void *p = pool_alloc(&e->pool, size);
 	if (p)
 		memset(p, 0, size);
 	return p;
 }
 
-void engine_free(void *p, size_t size)
+void engine_free(struct engine *e, void *p, size_t size)
 {
-	pool_free(&engine.pool, p, size);
+	pool_free(&e->pool, p, size);
 }
 
 static void on_rx(struct link_rx_handler *h, const struct link_rx *rx)
 {
-	(void)h;
-	input_frame(&engine, rx);
+	input_frame(container_of(h, struct engine, rx_handler), rx);
 }
 
 static int choose_interface(struct engine *e, char *why, size_t why_len)
@@ -91,7 +95,7 @@ static int choose_interface(struct engine *e, char *why, size_t why_len)
 static int load_addresses(struct engine *e, int ifindex)
 {
 	if (!e->addrs)
-		e->addrs = engine_alloc(ADDRESSES_MAX * sizeof *e->addrs);
+		e->addrs = engine_alloc(e, ADDRESSES_MAX * sizeof *e->addrs);
 	if (!e->addrs)
 		return -ENOMEM;
 	int n = netstate_addresses(e->net, ifindex, e->addrs, ADDRESSES_MAX);
@@ -241,6 +245,7 @@ void engine_init_tables(struct engine *e)
 	list_init(&e->handed_over);
 	list_init(&e->exception_list);
 	e->rx_handler.frame = on_rx;
+	turn_init(e);
 	drive_init(&e->drive, &e->pool);
 	e->drive.spin_us = e->settings.spin_us;
 	turn_now(e);
@@ -295,9 +300,8 @@ fail_net:
 /* An attempt that failed is not repeated for every socket of a busy program. */
 #define UP_RETRY_US USEC_PER_SEC
 
-int engine_up(char *why, size_t why_len)
+int engine_up(struct engine *e, char *why, size_t why_len)
 {
-	struct engine *e = &engine;
 	if (e->up)
 		return 0;
 	if (!e->configured) {
@@ -362,12 +366,12 @@ void turn_net_changed(struct engine *e)
 	}
 }
 
-void turn_enter(void)
+void turn_enter(struct engine *e)
 {
-	drive_enter(&engine.drive);
+	drive_enter(&e->drive);
 }
 
-void turn_leave(void)
+void turn_leave(struct engine *e)
 {
-	drive_leave(&engine.drive);
+	drive_leave(&e->drive);
 }

@@ -115,6 +115,7 @@ struct sock_ip {
 };
 
 struct sock {
+	struct engine *engine; /* whose it is; never changes */
 	struct flow flow; /* connections: in engine.demux while in_demux */
 	struct tcp_conn tcp;
 	enum sock_kind kind;
@@ -237,18 +238,16 @@ struct engine {
 	bool exiting;
 };
 
-extern struct engine engine; /* the process's one; zero until engine_up */
-
 /* ---- engine.c ---- */
-void engine_lock(void);
-void engine_unlock(void);
+void engine_lock(struct engine *e);
+void engine_unlock(struct engine *e);
 void engine_init_tables(struct engine *e); /* once; lock held */
 /* Make the engine if it is not there. 0, or -errno with the reason in `why`. Lock held. */
-int engine_up(char *why, size_t why_len);
+int engine_up(struct engine *e, char *why, size_t why_len);
 /* What a decision says when there is no engine: the kernel's, or with the setting `strict` an error. */
 int engine_refusal(const struct engine *e);
-void *engine_alloc(size_t size); /* zeroed; NULL when out of memory */
-void engine_free(void *p, size_t size);
+void *engine_alloc(struct engine *e, size_t size); /* zeroed; NULL when out of memory */
+void engine_free(struct engine *e, void *p, size_t size);
 /* ---- control.c ---- */
 /* `c->ready` is called while `fd` has any of `events` (EPOLLIN …), level-triggered. The fd stays the caller's. 0 or -errno. Lock held in all of these. */
 int control_add(struct engine *e, struct control *c, int fd, uint32_t events);
@@ -273,6 +272,7 @@ bool engine_owns_address(const struct engine *e, const struct ip_addr *a); /* wi
 
 /* ---- turn.c: what a turn does; when it does it is drive/'s business ---- */
 extern const struct drive_ops turn_ops;
+void turn_init(struct engine *e); /* once */
 static inline void turn_begin(struct engine *e) /* time, frames, timers */
 {
 	drive_begin(&e->drive);
@@ -286,8 +286,8 @@ void turn_net_changed(struct engine *e); /* netlink has news */
 /* What takes time within a turn is no part of a round trip: the clock is read anew. */
 void turn_now(struct engine *e);
 /* The usual bracket of a verb. */
-void turn_enter(void);
-void turn_leave(void);
+void turn_enter(struct engine *e);
+void turn_leave(struct engine *e);
 void sock_shape_path(const struct sock *s, bool v6, struct ip_path *path); /* as its options want packets */
 void sock_mark_dirty(struct engine *e, struct sock *s);
 void sock_notify(struct engine *e, struct sock *s); /* readiness changed: tell the watches */
@@ -410,17 +410,17 @@ bool option_carry(const struct engine *e, struct sock_ip *ip, const struct optio
 #define BUF_LOCK_SND 1 /* SO_BUF_LOCK */
 #define BUF_LOCK_RCV 2
 /* Was something set on the kernel socket that the engine cannot do? Then `why` says what. */
-bool options_refused(const struct engine *e, int kfd, const struct candidate *c, char *why, size_t why_len);
+bool options_refused(struct engine *e, int kfd, const struct candidate *c, char *why, size_t why_len);
 /* What was set on it is the socket's now. -ENOMEM. */
 int options_take(struct engine *e, int kfd, const struct candidate *c, struct sock *s, struct tcp_options *opt);
 /* What accepted sockets will inherit follows what was set on their listener. -ENOMEM. */
 int options_for_accepted(struct sock *l);
 void options_inherit(struct sock *s, const struct sock *l);
 /* A kernel socket gets what was set on a connection. What it does not take is logged. */
-void options_to_kernel(const struct engine *e, const struct sock *s, int fd);
+void options_to_kernel(struct engine *e, const struct sock *s, int fd);
 /* ---- names.c ---- */
 int name_to_addr(const struct sockaddr *sa, socklen_t len, struct ip_addr *addr, uint16_t *port);
-void name_from_addr(int family, const struct ip_addr *addr, uint16_t port, struct sockaddr *out, socklen_t *len);
+void name_from_addr(const struct engine *e, int family, const struct ip_addr *addr, uint16_t port, struct sockaddr *out, socklen_t *len);
 int name_of_kernel(int kfd, struct ip_addr *addr, uint16_t *port, int *family);
 
 /* ---- ready/mask.c ---- */
@@ -435,9 +435,9 @@ static inline int wait_begin_timespec(struct wait *wait, struct engine *e, const
 {
 	return drive_wait_begin_timespec(wait, &e->drive, timeout);
 }
-static inline struct waiter *waiter_self(void)
+static inline struct waiter *waiter_self(struct engine *e)
 {
-	return drive_waiter(&engine.drive);
+	return drive_waiter(&e->drive);
 }
 static inline int engine_wait(struct engine *e, struct waiter *w, struct pollfd *kfds, unsigned n_kfds, const struct wait *wait,
 			      const sigset_t *mask)

@@ -25,7 +25,7 @@ int exception_add(struct engine *e, const struct flow_key *key)
 {
 	if (demux_find(&e->exceptions, key))
 		return 0;
-	struct exception *x = engine_alloc(sizeof *x);
+	struct exception *x = engine_alloc(e, sizeof *x);
 	if (!x)
 		return -ENOMEM;
 	x->flow.key = *key;
@@ -33,7 +33,7 @@ int exception_add(struct engine *e, const struct flow_key *key)
 	if (!err)
 		err = demux_insert(&e->exceptions, &x->flow);
 	if (err) {
-		engine_free(x, sizeof *x);
+		engine_free(e, x, sizeof *x);
 		return err;
 	}
 	if (list_empty(&e->exception_list))
@@ -53,7 +53,7 @@ static void exception_remove(struct engine *e, struct exception *x)
 	classifier_del_exception(e->classifier, &x->flow.key);
 	demux_remove(&e->exceptions, &x->flow);
 	list_unlink(&x->node);
-	engine_free(x, sizeof *x);
+	engine_free(e, x, sizeof *x);
 }
 
 struct sweep {

@@ -130,8 +130,8 @@ static void child_free(struct engine *e, struct fork_child *c)
 	control_del(e, &c->control);
 	fd_close(c->control.fd);
 	if (c->refs)
-		engine_free(c->refs, c->n_refs * sizeof *c->refs);
-	engine_free(c, sizeof *c);
+		engine_free(e, c->refs, c->n_refs * sizeof *c->refs);
+	engine_free(e, c, sizeof *c);
 }
 
 static void on_child(struct engine *e, struct control *control);
@@ -153,14 +153,14 @@ static struct fork_child *child_new(struct engine *e, const struct fork_child *l
 			n += has_fd(container_of(pos, struct sock, node));
 	if (!n || n > REFS_MAX)
 		return NULL;
-	struct fork_child *c = engine_alloc(sizeof *c);
+	struct fork_child *c = engine_alloc(e, sizeof *c);
 	if (!c)
 		return NULL;
-	c->refs = engine_alloc(n * sizeof *c->refs);
+	c->refs = engine_alloc(e, n * sizeof *c->refs);
 	if (!c->refs || sys_socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds)) {
 		if (c->refs)
-			engine_free(c->refs, n * sizeof *c->refs);
-		engine_free(c, sizeof *c);
+			engine_free(e, c->refs, n * sizeof *c->refs);
+		engine_free(e, c, sizeof *c);
 		return NULL;
 	}
 	c->n_refs = n;
@@ -176,8 +176,8 @@ static struct fork_child *child_new(struct engine *e, const struct fork_child *l
 	if (control_add(e, &c->control, fd, POLLIN)) {
 		fd_close(fd);
 		sys_close(fds[1]);
-		engine_free(c->refs, n * sizeof *c->refs);
-		engine_free(c, sizeof *c);
+		engine_free(e, c->refs, n * sizeof *c->refs);
+		engine_free(e, c, sizeof *c);
 		return NULL;
 	}
 	*child_end = fd_move_high(fds[1]);
@@ -255,9 +255,9 @@ void fork_tell_shim(struct engine *e)
 		list_unlink(pos);
 		int fd = s->kept_fd;
 		if (engine_on_handed_over && fd >= 0) {
-			engine_unlock();
+			engine_unlock(e);
 			engine_on_handed_over(s, fd);
-			engine_lock();
+			engine_lock(e);
 		}
 		sock_put(e, s);
 	}
@@ -265,9 +265,10 @@ void fork_tell_shim(struct engine *e)
 
 int sock_handed_over(struct sock *s)
 {
-	engine_lock();
+	struct engine *e = s->engine;
+	engine_lock(e);
 	int fd = s->kind == SOCK_KIND_DEAD && s->kept_fd >= 0 ? sys_fcntl(s->kept_fd, F_DUPFD_CLOEXEC, 0) : -EBADF;
-	engine_unlock();
+	engine_unlock(e);
 	return fd;
 }
 
@@ -288,12 +289,12 @@ void fork_give_all(struct engine *e)
 
 /* ---- fork itself ---- */
 
-static int ask(struct fork_parent *p, const struct fork_msg *m, struct fork_msg *reply, int *fd);
+static int ask(struct engine *e, struct fork_parent *p, const struct fork_msg *m, struct fork_msg *reply, int *fd);
 
 void engine_fork_prepare(void)
 {
-	struct engine *e = &engine;
-	engine_lock();
+	struct engine *e = engine_of_process();
+	engine_lock(e);
 	fallback_fork_prepare();
 	if (!e->pool.memory.alloc)
 		return;
@@ -305,7 +306,7 @@ void engine_fork_prepare(void)
 		struct fork_parent *p = container_of(pos, struct fork_parent, node);
 		struct fork_msg m = {.op = FORK_FORK}, reply;
 		p->child_fd = -1;
-		if (ask(p, &m, &reply, &p->child_fd) == 0)
+		if (ask(e, p, &m, &reply, &p->child_fd) == 0)
 			p->child_fd = fd_move_high(p->child_fd);
 	}
 }
@@ -324,12 +325,12 @@ static void close_child_fds(void)
 
 void engine_fork_parent(pid_t child)
 {
-	struct engine *e = &engine;
+	struct engine *e = engine_of_process();
 	if (child < 0 && pending_child)
 		child_free(e, pending_child);
 	close_child_fds();
 	fallback_fork_done();
-	engine_unlock();
+	engine_unlock(e);
 }
 
 static void forget_children(struct engine *e)
@@ -379,7 +380,7 @@ static void forget_dests(struct engine *e)
 	for (unsigned i = 0; i < DEST_BUCKETS; i++)
 		for (struct dest *d; (d = e->dests[i]);) {
 			e->dests[i] = d->hash_next;
-			engine_free(d, sizeof *d);
+			engine_free(e, d, sizeof *d);
 		}
 }
 
@@ -415,8 +416,7 @@ static void child_close_engine(struct engine *e)
 
 static struct fork_parent *parent_new(struct engine *e, int fd)
 {
-	struct fork_parent *p = fd >= 0 ? engine_alloc(sizeof *p) : NULL;
-	(void)e;
+	struct fork_parent *p = fd >= 0 ? engine_alloc(e, sizeof *p) : NULL;
 	if (!p) {
 		fd_close(fd);
 		return NULL;
@@ -429,11 +429,11 @@ static struct fork_parent *parent_new(struct engine *e, int fd)
 
 void engine_fork_child(void)
 {
-	struct engine *e = &engine;
+	struct engine *e = engine_of_process();
 	trace_after_fork();
 	if (!e->pool.memory.alloc) {
 		fallback_fork_done();
-		engine_unlock();
+		engine_unlock(e);
 		return;
 	}
 	helper_after_fork(e);
@@ -456,7 +456,7 @@ void engine_fork_child(void)
 	}
 	close_child_fds();
 	fallback_fork_done();
-	engine_unlock();
+	engine_unlock(e);
 }
 
 /* ---- the child's side ---- */
@@ -481,7 +481,7 @@ static void on_given(struct engine *e, const struct fork_msg *m, int fd)
 }
 
 /* Sends and waits for the answer; what was given meanwhile is put aside. 0, or -errno: the parent is gone, or does not answer. */
-static int ask(struct fork_parent *p, const struct fork_msg *m, struct fork_msg *reply, int *fd)
+static int ask(struct engine *e, struct fork_parent *p, const struct fork_msg *m, struct fork_msg *reply, int *fd)
 {
 	struct timeval tv = {.tv_sec = ANSWER_TIMEOUT_S};
 	*fd = -1;
@@ -498,7 +498,7 @@ static int ask(struct fork_parent *p, const struct fork_msg *m, struct fork_msg 
 		if (reply->op == m->op && reply->id == m->id)
 			return 0;
 		if (reply->op == FORK_GIVE)
-			on_given(&engine, reply, *fd);
+			on_given(e, reply, *fd);
 		else if (*fd >= 0)
 			sys_close(*fd);
 	}
@@ -513,7 +513,7 @@ static void leave_parent(struct engine *e, struct sock *s)
 	if (p && --p->n_socks == 0) {
 		list_unlink(&p->node);
 		fd_close(p->fd);
-		engine_free(p, sizeof *p);
+		engine_free(e, p, sizeof *p);
 	}
 }
 
@@ -530,7 +530,7 @@ static int adopt_conn(struct engine *e, struct sock *s)
 	static const struct iovec nothing[2];
 	int fd = -1;
 	if (s->kept_fd < 0)
-		ask(s->parent, &m, &reply, &fd);
+		ask(e, s->parent, &m, &reply, &fd);
 	if (s->kept_fd >= 0) { /* given before, or while we asked */
 		if (fd >= 0)
 			sys_close(fd);
@@ -546,7 +546,7 @@ static int adopt_conn(struct engine *e, struct sock *s)
 static int take_listener(struct engine *e, struct sock *s)
 {
 	char why[160];
-	int err = engine_up(why, sizeof why);
+	int err = engine_up(e, why, sizeof why);
 	if (err) {
 		engine_note_fallback("a listener inherited by fork", why);
 		return err;
@@ -562,7 +562,7 @@ static int take_listener(struct engine *e, struct sock *s)
 static int adopt_listener(struct engine *e, struct sock *s)
 {
 	struct fork_msg m = {.op = FORK_RELEASE, .id = s->id}, reply;
-	int fd = -1, err = ask(s->parent, &m, &reply, &fd);
+	int fd = -1, err = ask(e, s->parent, &m, &reply, &fd);
 	bool gone = err && s->parent->gone;
 	leave_parent(e, s);
 	s->kind = SOCK_KIND_LISTENER;
@@ -581,16 +581,16 @@ static int adopt_listener(struct engine *e, struct sock *s)
 
 int sock_adopt(struct sock *s)
 {
-	struct engine *e = &engine;
+	struct engine *e = s->engine;
 	int r;
-	engine_lock();
+	engine_lock(e);
 	turn_begin(e);
 	if (s->kind != SOCK_KIND_INHERITED)
 		r = s->kind == SOCK_KIND_LISTENER ? 0 : -EBADF;
 	else
 		r = s->lst ? adopt_listener(e, s) : adopt_conn(e, s);
 	turn_end(e);
-	engine_unlock();
+	engine_unlock(e);
 	return r;
 }
 

@@ -57,9 +57,9 @@ int conn_handover(struct engine *e, struct sock *s)
 
 int sock_handover(struct sock *s)
 {
-	struct engine *e = &engine;
+	struct engine *e = s->engine;
 	int r;
-	turn_enter();
+	turn_enter(e);
 	turn_end(e); /* what is due goes out before the snapshot */
 	if (s->kind == SOCK_KIND_LISTENER) {
 		listener_release(e, s);
@@ -69,7 +69,7 @@ int sock_handover(struct sock *s)
 	} else {
 		r = -EBADF;
 	}
-	turn_leave();
+	turn_leave(e);
 	return r;
 }
 
@@ -85,7 +85,7 @@ static int opening_to_kernel(const struct sock *s)
 	if (fd < 0)
 		return fd;
 	sys_fcntl(fd, F_SETFL, sys_fcntl(fd, F_GETFL, 0) | O_NONBLOCK);
-	name_from_addr(s->family, &s->flow.key.raddr, s->flow.key.rport, (struct sockaddr *)&to, &len);
+	name_from_addr(s->engine, s->family, &s->flow.key.raddr, s->flow.key.rport, (struct sockaddr *)&to, &len);
 	int err = sys_connect(fd, &to, len);
 	if (!err || err == -EINPROGRESS)
 		return fd;
@@ -123,10 +123,10 @@ int conn_end(struct engine *e, struct sock *s)
 
 int sock_end(struct sock *s)
 {
-	struct engine *e = &engine;
-	turn_enter();
+	struct engine *e = s->engine;
+	turn_enter(e);
 	int r = s->kind == SOCK_KIND_CONN || s->kind == SOCK_KIND_DEAD ? conn_end(e, s) : -EBADF;
-	turn_leave();
+	turn_leave(e);
 	return r;
 }
 
@@ -168,22 +168,22 @@ static void exit_drain(struct engine *e)
 	while (anything_unacked(e) && e->now < end) {
 		struct wait step;
 		wait_begin(&step, e, min_time(EXIT_DRAIN_STEP_US, end - e->now));
-		engine_wait(e, waiter_self(), NULL, 0, &step, NULL);
+		engine_wait(e, waiter_self(e), NULL, 0, &step, NULL);
 	}
 }
 
 void engine_on_exit(void)
 {
-	struct engine *e = &engine;
+	struct engine *e = engine_of_process();
 	if (engine_inside) /* a crash inside the engine: nothing in it can be trusted */
 		return;
 	if (!e->up) {
 		trace_drain();
 		return;
 	}
-	engine_lock();
+	engine_lock(e);
 	if (e->exiting) {
-		engine_unlock();
+		engine_unlock(e);
 		return;
 	}
 	e->exiting = true;
@@ -207,5 +207,5 @@ void engine_on_exit(void)
 	exit_drain(e);
 	turn_end(e);
 	trace_drain();
-	engine_unlock();
+	engine_unlock(e);
 }

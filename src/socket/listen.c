@@ -96,13 +96,13 @@ static int kernel_int(int kfd, int level, int name)
 	return sys_getsockopt(kfd, level, name, &v, &len) ? 0 : v;
 }
 
-static void note_listen_fallback(const struct ip_addr *addr, uint16_t port, const char *why)
+static void note_listen_fallback(struct engine *e, const struct ip_addr *addr, uint16_t port, const char *why)
 {
 	char what[64], text[IP_ADDR_STRLEN];
 	snprintf(what, sizeof what, "listen %s:%u", ip_addr_format(addr, text), port);
 	engine_note_fallback(what, why);
-	engine_init_tables(&engine);
-	helper_start(&engine); /* who answers `finesse stat` */
+	engine_init_tables(e);
+	helper_start(e); /* who answers `finesse stat` */
 }
 
 /* May this listener be ours? NULL: yes. Otherwise why not; "" is policy, not a fall-back. */
@@ -119,7 +119,7 @@ static int listener_make(struct engine *e, int kfd, const struct candidate *cand
 {
 	int family, err = -ENOMEM;
 	struct sock *l = sock_new(e, SOCK_KIND_LISTENER, 0);
-	struct listener *lst = l ? engine_alloc(sizeof *lst) : NULL;
+	struct listener *lst = l ? engine_alloc(e, sizeof *lst) : NULL;
 	if (!lst)
 		goto fail;
 	lst->owner = l;
@@ -157,8 +157,8 @@ fail:
 	if (lst) {
 		if (lst->policy)
 			steer_listener_unref(lst->policy);
-		option_values_unref(lst->inherited);
-		engine_free(lst, sizeof *lst);
+		option_values_unref(e, lst->inherited);
+		engine_free(e, lst, sizeof *lst);
 		l->lst = NULL;
 	}
 	if (l)
@@ -202,21 +202,21 @@ static int decide_listen_locked(struct engine *e, int kfd, const struct candidat
 	const char *refused = listen_refused(e, kfd, &addr, port);
 	if (refused) {
 		if (*refused)
-			note_listen_fallback(&addr, port, refused);
+			note_listen_fallback(e, &addr, port, refused);
 		return SOCK_KERNEL;
 	}
-	if (engine_up(why, sizeof why)) {
-		note_listen_fallback(&addr, port, why);
+	if (engine_up(e, why, sizeof why)) {
+		note_listen_fallback(e, &addr, port, why);
 		return engine_refusal(e);
 	}
 	if ((refused = engine_refuses(e, kfd))) {
-		note_listen_fallback(&addr, port, refused);
+		note_listen_fallback(e, &addr, port, refused);
 		return SOCK_KERNEL;
 	}
 	if (!ip_addr_is_any(&addr) && !engine_owns_address(e, &addr))
 		return SOCK_KERNEL; /* another interface's: not ours by policy */
 	if (options_refused(e, kfd, candidate, why, sizeof why)) {
-		note_listen_fallback(&addr, port, why);
+		note_listen_fallback(e, &addr, port, why);
 		return SOCK_KERNEL;
 	}
 	int err = sys_listen(kfd, backlog);
@@ -235,7 +235,7 @@ static int decide_listen_locked(struct engine *e, int kfd, const struct candidat
 			snprintf(why, sizeof why, "another process has a claim to the port");
 		else
 			snprintf(why, sizeof why, "claiming the port failed (errno %d)", -err);
-		note_listen_fallback(&addr, port, why);
+		note_listen_fallback(e, &addr, port, why);
 		return SOCK_KERNEL; /* a second listen(2) of the kernel socket does no harm */
 	}
 	/* From here accept must never block in the kernel's queue. */
@@ -245,20 +245,22 @@ static int decide_listen_locked(struct engine *e, int kfd, const struct candidat
 
 int sock_decide_listen(int kfd, const struct candidate *candidate, int backlog, struct sock **out)
 {
-	if (!engine.configured)
+	struct engine *e = engine_of_process();
+	if (!e->configured)
 		return SOCK_KERNEL;
-	engine_lock();
-	turn_begin(&engine);
-	int r = decide_listen_locked(&engine, kfd, candidate, backlog, out);
-	turn_end(&engine);
-	engine_unlock();
+	engine_lock(e);
+	turn_begin(e);
+	int r = decide_listen_locked(e, kfd, candidate, backlog, out);
+	turn_end(e);
+	engine_unlock(e);
 	return r;
 }
 
 int sock_listen_again(struct sock *s, int backlog)
 {
+	struct engine *e = s->engine;
 	int err;
-	engine_lock();
+	engine_lock(e);
 	if (s->kind == SOCK_KIND_DEAD)
 		err = -EBADF;
 	else if (s->kind != SOCK_KIND_LISTENER)
@@ -267,7 +269,7 @@ int sock_listen_again(struct sock *s, int backlog)
 		err = sys_listen(s->lst->kfd, backlog);
 	if (!err)
 		s->lst->backlog = backlog < 0 ? 0 : backlog;
-	engine_unlock();
+	engine_unlock(e);
 	return err;
 }
 
@@ -306,10 +308,10 @@ static int accept_kernel(struct sock *l, int flags, struct sockaddr *addr, sockl
 
 int sock_accept(struct sock *l, int flags, struct sockaddr *addr, socklen_t *len, struct sock **out, int *kernel_fd)
 {
-	struct engine *e = &engine;
+	struct engine *e = l->engine;
 	if (flags & ~(SOCK_NONBLOCK | SOCK_CLOEXEC))
 		return -EINVAL;
-	turn_enter();
+	turn_enter(e);
 	struct wait wait;
 	wait_begin(&wait, e, l->rcvtimeo_us);
 	int r;
@@ -321,7 +323,7 @@ int sock_accept(struct sock *l, int flags, struct sockaddr *addr, socklen_t *len
 		struct sock *s = accept_pop(l);
 		if (s) {
 			s->nonblock = flags & SOCK_NONBLOCK;
-			name_from_addr(s->family, &s->flow.key.raddr, s->flow.key.rport, addr, len);
+			name_from_addr(e, s->family, &s->flow.key.raddr, s->flow.key.rport, addr, len);
 			*out = s;
 			r = 0;
 			break;
@@ -335,15 +337,16 @@ int sock_accept(struct sock *l, int flags, struct sockaddr *addr, socklen_t *len
 			break;
 		}
 	}
-	turn_leave();
+	turn_leave(e);
 	return r;
 }
 
 int sock_accept_kernel(struct sock *l, int flags, struct sockaddr *addr, socklen_t *len, int *kernel_fd)
 {
-	turn_enter();
+	struct engine *e = l->engine;
+	turn_enter(e);
 	int r = l->kind == SOCK_KIND_LISTENER ? accept_kernel(l, flags, addr, len, kernel_fd) : -EINVAL;
-	turn_leave();
+	turn_leave(e);
 	return r;
 }
 
@@ -389,7 +392,7 @@ void listener_to_kernel(struct engine *e, struct sock *l, const char *why)
 {
 	l->lst->kernels = true;
 	listener_release(e, l);
-	note_listen_fallback(&l->lst->addr, l->lst->port, why);
+	note_listen_fallback(e, &l->lst->addr, l->lst->port, why);
 }
 
 /* The port goes back to the kernel; connections that wait for accept are reset. */
@@ -404,8 +407,8 @@ void listener_close(struct engine *e, struct sock *l)
 	fd_close(lst->kfd);
 	kernel_tw_free(&lst->kernel_tw);
 	steer_listener_unref(lst->policy);
-	option_values_unref(lst->inherited);
-	engine_free(lst, sizeof *lst);
+	option_values_unref(e, lst->inherited);
+	engine_free(e, lst, sizeof *lst);
 	l->lst = NULL;
 	sock_notify(e, l); /* who waits in accept looks again */
 	sock_put(e, l);

@@ -33,7 +33,7 @@ int name_to_addr(const struct sockaddr *sa, socklen_t len, struct ip_addr *addr,
 	return -EAFNOSUPPORT;
 }
 
-void name_from_addr(int family, const struct ip_addr *addr, uint16_t port, struct sockaddr *out, socklen_t *len)
+void name_from_addr(const struct engine *e, int family, const struct ip_addr *addr, uint16_t port, struct sockaddr *out, socklen_t *len)
 {
 	struct sockaddr_storage ss = {.ss_family = family};
 	socklen_t full;
@@ -47,7 +47,7 @@ void name_from_addr(int family, const struct ip_addr *addr, uint16_t port, struc
 		in6->sin6_port = htons(port);
 		memcpy(&in6->sin6_addr, addr->b, 16);
 		if (addr->b[0] == 0xfe && (addr->b[1] & 0xc0) == 0x80) /* link-local: RFC 4007 */
-			in6->sin6_scope_id = engine.link ? link_info(engine.link)->ifindex : 0;
+			in6->sin6_scope_id = e->link ? link_info(e->link)->ifindex : 0;
 		full = sizeof *in6;
 	}
 	if (out && len) {

@@ -213,7 +213,7 @@ static int get_tcp_level(const struct engine *e, const struct sock *s, unsigned 
 static int get_peer_name(const struct sock *s, struct answer *a, socklen_t wanted)
 {
 	socklen_t len = sizeof a->addr;
-	name_from_addr(s->family, &s->flow.key.raddr, s->flow.key.rport, (struct sockaddr *)&a->addr, &len);
+	name_from_addr(s->engine, s->family, &s->flow.key.raddr, s->flow.key.rport, (struct sockaddr *)&a->addr, &len);
 	return wanted > len ? -EINVAL : (int)len;
 }
 
@@ -328,19 +328,20 @@ static int get_listener_congestion(const struct engine *e, const struct sock *s,
 
 int sock_getsockopt(struct sock *s, int level, int name, void *val, socklen_t *len)
 {
+	struct engine *e = s->engine;
 	int r;
-	engine_lock();
-	turn_begin(&engine);
+	engine_lock(e);
+	turn_begin(e);
 	if (s->kind == SOCK_KIND_LISTENER && level == IPPROTO_TCP && name == TCP_CONGESTION)
-		r = get_listener_congestion(&engine, s, val, len);
+		r = get_listener_congestion(e, s, val, len);
 	else if (s->kind == SOCK_KIND_LISTENER)
 		r = sys_getsockopt(s->lst->kfd, level, name, val, len);
 	else if (s->kind == SOCK_KIND_CONN)
-		r = get_conn_option(&engine, s, level, name, val, len);
+		r = get_conn_option(e, s, level, name, val, len);
 	else
 		r = -EBADF;
-	turn_end(&engine);
-	engine_unlock();
+	turn_end(e);
+	engine_unlock(e);
 	return r;
 }
 
@@ -377,7 +378,7 @@ static int set_kernels(struct sock *s, const struct judged *j)
 	if (!j->readable)
 		return s->live ? -ENOPROTOOPT : 0;
 	s->wants_kernel = s->live;
-	return option_values_note(&s->values, &j->after);
+	return option_values_note(s->engine, &s->values, &j->after);
 }
 
 bool sock_wants_kernel(const struct sock *s)
@@ -408,7 +409,7 @@ static int set_judged(struct engine *e, struct sock *s, int level, int name, con
 	struct sock_ip ip = s->ip;
 	if (!option_carry(e, &ip, &j.after))
 		return set_kernels(s, &j);
-	r = option_values_note(&s->values, &j.after);
+	r = option_values_note(e, &s->values, &j.after);
 	if (!r)
 		s->ip = ip;
 	return r;
@@ -735,16 +736,16 @@ static void acts_again(struct sock *s, int name, const struct tcp_options *opt)
 		other.quickack = true;
 	else
 		return;
-	tcp_set_options(&s->tcp, engine.now, &other);
+	tcp_set_options(&s->tcp, s->engine->now, &other);
 }
 
 int sock_setsockopt(struct sock *s, int level, int name, const void *val, socklen_t len)
 {
-	struct engine *e = &engine;
+	struct engine *e = s->engine;
 	int r;
 	if ((int)len < 0)
 		return -EINVAL;
-	turn_enter();
+	turn_enter(e);
 	if (s->kind == SOCK_KIND_LISTENER) {
 		r = set_listener_option(e, s, level, name, val, len);
 	} else if (s->kind == SOCK_KIND_CONN) {
@@ -760,7 +761,7 @@ int sock_setsockopt(struct sock *s, int level, int name, const void *val, sockle
 	} else {
 		r = -EBADF;
 	}
-	turn_leave();
+	turn_leave(e);
 	return r;
 }
 
@@ -788,17 +789,18 @@ static int conn_ioctl(struct sock *s, unsigned long request, int *arg)
 
 int sock_ioctl(struct sock *s, unsigned long request, void *arg)
 {
+	struct engine *e = s->engine;
 	int r;
 	if (request == FIONBIO) {
 		sock_set_nonblock(s, *(int *)arg);
 		return 0;
 	}
-	turn_enter();
+	turn_enter(e);
 	if (s->kind == SOCK_KIND_LISTENER)
 		r = request == FIONREAD ? -EINVAL : sys_ioctl(s->lst->kfd, request, arg);
 	else
 		r = s->kind == SOCK_KIND_CONN ? conn_ioctl(s, request, arg) : -EBADF;
-	turn_leave();
+	turn_leave(e);
 	return r;
 }
 
@@ -819,30 +821,32 @@ bool sock_is_listener(const struct sock *s)
 
 int sock_getsockname(struct sock *s, struct sockaddr *addr, socklen_t *len)
 {
+	struct engine *e = s->engine;
 	int r = 0;
-	engine_lock();
+	engine_lock(e);
 	if (s->kind == SOCK_KIND_LISTENER)
 		r = sys_getsockname(s->lst->kfd, addr, len);
 	else if (s->kind == SOCK_KIND_CONN)
-		name_from_addr(s->family, &s->flow.key.laddr, s->flow.key.lport, addr, len);
+		name_from_addr(s->engine, s->family, &s->flow.key.laddr, s->flow.key.lport, addr, len);
 	else
 		r = -EBADF;
-	engine_unlock();
+	engine_unlock(e);
 	return r;
 }
 
 /* Linux's inet_getname. A reset that has arrived counts, so what is there is taken first. */
 int sock_getpeername(struct sock *s, struct sockaddr *addr, socklen_t *len)
 {
+	struct engine *e = s->engine;
 	int r = 0;
-	turn_enter();
+	turn_enter(e);
 	enum tcp_state state = tcp_state(&s->tcp);
 	if (s->kind != SOCK_KIND_CONN)
 		r = s->kind == SOCK_KIND_LISTENER ? -ENOTCONN : -EBADF;
 	else if (state == TCPS_SYN_SENT || state == TCPS_CLOSED || state == TCPS_TIME_WAIT)
 		r = -ENOTCONN;
 	else
-		name_from_addr(s->family, &s->flow.key.raddr, s->flow.key.rport, addr, len);
-	turn_leave();
+		name_from_addr(s->engine, s->family, &s->flow.key.raddr, s->flow.key.rport, addr, len);
+	turn_leave(e);
 	return r;
 }

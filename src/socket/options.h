@@ -76,12 +76,13 @@ struct option_values {
 	uint32_t refs, n;
 	struct option_value v[];
 };
+struct engine;
 struct option_values *option_values_ref(struct option_values *values);
-void option_values_unref(struct option_values *values);
+void option_values_unref(struct engine *e, struct option_values *values);
 int option_values_number(const struct option_values *values, unsigned index); /* 0: none */
 bool option_values_has(const struct option_values *values, unsigned index);
 /* *values has `v` now in place of what it had of that option. -ENOMEM: nothing changed. */
-int option_values_note(struct option_values **values, const struct option_value *v);
+int option_values_note(struct engine *e, struct option_values **values, const struct option_value *v);
 
 /* A fresh kernel TCP socket with these values set, or -errno. The caller closes it. */
 int option_oracle(int family, const struct option_values *values);

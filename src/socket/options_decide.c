@@ -41,7 +41,7 @@ static bool may_be_set(const struct candidate *c, unsigned index)
 /* ---- whose is it? ---- */
 
 /* What the application chose by TCP_CONGESTION; false: nothing, as far as can be told from the default. */
-static bool chosen_congestion(const struct engine *e, int kfd, char name[CONGESTION_NAME_MAX])
+static bool chosen_congestion(struct engine *e, int kfd, char name[CONGESTION_NAME_MAX])
 {
 	memset(name, 0, CONGESTION_NAME_MAX);
 	return kernel_value(kfd, IPPROTO_TCP, TCP_CONGESTION, name, CONGESTION_NAME_MAX - 1) == 0 && strcmp(name, e->default_congestion) != 0;
@@ -49,7 +49,7 @@ static bool chosen_congestion(const struct engine *e, int kfd, char name[CONGEST
 
 /* Walks the options of a candidate that are not in the engine's own state. */
 struct walk {
-	const struct engine *e;
+	struct engine *e;
 	const struct candidate *c;
 	int kfd, fresh; /* fresh: a kernel socket on which nothing was set, made when first needed; or -1 */
 	int family;
@@ -85,11 +85,11 @@ static int walk_one(struct walk *w, unsigned index)
 		w->refused = index;
 		return 0;
 	}
-	return option_values_note(&w->values, &v);
+	return option_values_note(w->e, &w->values, &v);
 }
 
 /* 0, or -ENOMEM. The caller drops w->values. */
-static int walk(struct walk *w, const struct engine *e, int kfd, const struct candidate *c)
+static int walk(struct walk *w, struct engine *e, int kfd, const struct candidate *c)
 {
 	int err = 0;
 	*w = (struct walk){.e = e, .c = c, .kfd = kfd, .fresh = -1, .refused = OPTION_COUNT};
@@ -102,7 +102,7 @@ static int walk(struct walk *w, const struct engine *e, int kfd, const struct ca
 	return err;
 }
 
-bool options_refused(const struct engine *e, int kfd, const struct candidate *c, char *why, size_t why_len)
+bool options_refused(struct engine *e, int kfd, const struct candidate *c, char *why, size_t why_len)
 {
 	char name[CONGESTION_NAME_MAX];
 	struct walk w;
@@ -117,7 +117,7 @@ bool options_refused(const struct engine *e, int kfd, const struct candidate *c,
 		return true;
 	}
 	int err = walk(&w, e, kfd, c);
-	option_values_unref(w.values);
+	option_values_unref(e, w.values);
 	if (err)
 		snprintf(why, why_len, "out of memory for its options");
 	else if (w.refused != OPTION_COUNT)
@@ -132,7 +132,7 @@ static int64_t timeval_us(const struct timeval *tv)
 	return tv->tv_sec * USEC_PER_SEC + tv->tv_usec;
 }
 
-static void take_buffers(const struct engine *e, int kfd, struct tcp_options *opt)
+static void take_buffers(struct engine *e, int kfd, struct tcp_options *opt)
 {
 	uint32_t rcvbuf = kernel_number(kfd, SOL_SOCKET, SO_RCVBUF, 0);
 	uint32_t sndbuf = kernel_number(kfd, SOL_SOCKET, SO_SNDBUF, 0);
@@ -145,7 +145,7 @@ static void take_buffers(const struct engine *e, int kfd, struct tcp_options *op
 		opt->sndbuf_bytes = sndbuf;
 }
 
-static void take_socket_level(const struct engine *e, int kfd, const struct candidate *c, struct sock *s, struct tcp_options *opt)
+static void take_socket_level(struct engine *e, int kfd, const struct candidate *c, struct sock *s, struct tcp_options *opt)
 {
 	struct timeval tv;
 	struct linger linger;
@@ -172,7 +172,7 @@ static void take_socket_level(const struct engine *e, int kfd, const struct cand
 	}
 }
 
-static void take_tcp_level(const struct engine *e, int kfd, const struct candidate *c, struct tcp_options *opt)
+static void take_tcp_level(struct engine *e, int kfd, const struct candidate *c, struct tcp_options *opt)
 {
 	char congestion[CONGESTION_NAME_MAX];
 	if (may_be_set(c, OPTION_TCP_CONGESTION))
@@ -253,10 +253,10 @@ int options_take(struct engine *e, int kfd, const struct candidate *c, struct so
 	struct walk w;
 	int err = walk(&w, e, kfd, c);
 	if (err) {
-		option_values_unref(w.values);
+		option_values_unref(e, w.values);
 		return err;
 	}
-	option_values_unref(s->values);
+	option_values_unref(e, s->values);
 	s->values = w.values;
 	s->ip = w.ip;
 	take_socket_level(e, kfd, c, s, opt);
@@ -289,13 +289,13 @@ int options_for_accepted(struct sock *l)
 		const struct option_value *v = &l->values->v[i];
 		if (!option_table[v->index].inherited)
 			continue;
-		int err = option_values_note(&values, v);
+		int err = option_values_note(l->engine, &values, v);
 		if (err) {
-			option_values_unref(values);
+			option_values_unref(l->engine, values);
 			return err;
 		}
 	}
-	option_values_unref(l->lst->inherited);
+	option_values_unref(l->engine, l->lst->inherited);
 	l->lst->inherited = values;
 	return 0;
 }
@@ -330,7 +330,7 @@ static void give_buffer(int fd, int force, int name, uint32_t bytes)
 		give(fd, SOL_SOCKET, name, &half, sizeof half);
 }
 
-void options_to_kernel(const struct engine *e, const struct sock *s, int fd)
+void options_to_kernel(struct engine *e, const struct sock *s, int fd)
 {
 	const struct tcp_options *opt = tcp_get_options(&s->tcp), *was = &e->default_options;
 	struct linger linger = {.l_onoff = s->linger_on, .l_linger = s->linger_s};

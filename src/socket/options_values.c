@@ -25,10 +25,10 @@ struct option_values *option_values_ref(struct option_values *values)
 	return values;
 }
 
-void option_values_unref(struct option_values *values)
+void option_values_unref(struct engine *e, struct option_values *values)
 {
 	if (values && --values->refs == 0)
-		engine_free(values, values_size(values->n));
+		engine_free(e, values, values_size(values->n));
 }
 
 static int number(const struct option_value *v)
@@ -57,7 +57,7 @@ int option_values_number(const struct option_values *values, unsigned index)
 	return v ? number(v) : 0;
 }
 
-int option_values_note(struct option_values **values, const struct option_value *v)
+int option_values_note(struct engine *e, struct option_values **values, const struct option_value *v)
 {
 	struct option_values *old = *values;
 	struct option_value *there = find(old, v->index);
@@ -66,7 +66,7 @@ int option_values_note(struct option_values **values, const struct option_value 
 		return 0;
 	}
 	unsigned had = old ? old->n : 0, n = had + !there;
-	struct option_values *values_new = engine_alloc(values_size(n));
+	struct option_values *values_new = engine_alloc(e, values_size(n));
 	if (!values_new)
 		return -ENOMEM;
 	values_new->refs = 1;
@@ -74,7 +74,7 @@ int option_values_note(struct option_values **values, const struct option_value 
 	if (had)
 		memcpy(values_new->v, old->v, had * sizeof *v);
 	*(there ? find(values_new, v->index) : &values_new->v[had]) = *v;
-	option_values_unref(old);
+	option_values_unref(e, old);
 	*values = values_new;
 	return 0;
 }

@@ -34,7 +34,7 @@ void parting_add(struct engine *e, const struct flow_key *key, bool exact, int p
 {
 	if (!exact && port_fd < 0)
 		return;
-	struct parting *p = engine_alloc(sizeof *p);
+	struct parting *p = engine_alloc(e, sizeof *p);
 	if (!p) {
 		part(e, key, exact, port_fd);
 		return;
@@ -60,7 +60,7 @@ void partings_sweep(struct engine *e)
 			return;
 		list_unlink(pos);
 		part(e, &p->key, p->exact, p->port_fd);
-		engine_free(p, sizeof *p);
+		engine_free(e, p, sizeof *p);
 	}
 }
 

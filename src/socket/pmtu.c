@@ -52,7 +52,7 @@ void pmtu_learn(struct engine *e, const struct ip_addr *raddr, uint32_t mtu)
 	if (locked)
 		mtu = PMTU_MIN_V4;
 	if (!e->pmtus)
-		e->pmtus = engine_alloc(PMTU_SETS * PMTU_WAYS * sizeof *e->pmtus);
+		e->pmtus = engine_alloc(e, PMTU_SETS * PMTU_WAYS * sizeof *e->pmtus);
 	if (!e->pmtus)
 		return; /* the connection itself knows */
 	struct pmtu *p = find(e, raddr);

@@ -59,18 +59,19 @@ void helper_after_fork(struct engine *e)
 
 bool engine_stop_thread(void)
 {
-	struct engine *e = &engine;
-	engine_lock();
+	struct engine *e = engine_of_process();
+	engine_lock(e);
 	bool had = e->drive.helper_runs;
 	if (had)
 		helper_stop(e);
-	engine_unlock();
+	engine_unlock(e);
 	return had;
 }
 
 void engine_start_thread(void)
 {
-	engine_lock();
-	helper_start(&engine);
-	engine_unlock();
+	struct engine *e = engine_of_process();
+	engine_lock(e);
+	helper_start(e);
+	engine_unlock(e);
 }

@@ -19,9 +19,16 @@
 
 #include "drive/inside.h" /* the thread's state that the shim and the engine share */
 
+struct engine;
 struct sock;
 struct settings;
 struct candidate; /* socket/options.h */
+
+/* ---- which engine ---- */
+
+/* The process's one, before and after it is up: for whoever has no socket to ask. Below the functions that the shim calls, a socket's or an epoll set's own is
+   meant, or the one that is passed. */
+struct engine *engine_of_process(void);
 
 /* ---- deciding: an undecided kernel TCP socket becomes ours, or stays the kernel's ---- */
 

@@ -5,7 +5,7 @@
 
 int sock_wait(struct engine *e, struct sock *s, const struct wait *wait)
 {
-	struct waiter *w = waiter_self();
+	struct waiter *w = waiter_self(e);
 	struct watch *watch = waiter_watches(w, 1);
 	struct pollfd kernel_queue = {.fd = -1};
 	unsigned n_kfds = 0;

@@ -189,8 +189,8 @@ static void put_connections(struct engine *e, struct text *t)
 		}
 		if (n == CONNS_AT_ONCE) {
 			n = 0;
-			engine_unlock();
-			engine_lock();
+			engine_unlock(e);
+			engine_lock(e);
 		}
 		pos = pos->next;
 		sock_put(e, s);

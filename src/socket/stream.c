@@ -129,11 +129,12 @@ static ssize_t send_locked(struct engine *e, struct sock *s, const struct msghdr
 
 ssize_t sock_sendmsg(struct sock *s, const struct msghdr *msg, int flags)
 {
+	struct engine *e = s->engine;
 	if (s->kind == SOCK_KIND_CONN && msg->msg_name && msg->msg_namelen && (flags & MSG_FASTOPEN))
 		return -EOPNOTSUPP;
-	turn_enter();
-	ssize_t n = send_locked(&engine, s, msg, flags);
-	turn_leave();
+	turn_enter(e);
+	ssize_t n = send_locked(e, s, msg, flags);
+	turn_leave(e);
 	return n;
 }
 
@@ -261,10 +262,11 @@ static ssize_t recv_locked(struct engine *e, struct sock *s, struct msghdr *msg,
 
 ssize_t sock_recvmsg(struct sock *s, struct msghdr *msg, int flags)
 {
+	struct engine *e = s->engine;
 	int out_flags = 0;
-	turn_enter();
-	ssize_t n = recv_locked(&engine, s, msg, flags, &out_flags);
-	turn_leave();
+	turn_enter(e);
+	ssize_t n = recv_locked(e, s, msg, flags, &out_flags);
+	turn_leave(e);
 	if (n >= 0) {
 		msg->msg_namelen = 0; /* a connected stream gives no name */
 		msg->msg_controllen = 0;
@@ -305,16 +307,16 @@ static int conn_shutdown(struct engine *e, struct sock *s, int how)
 
 int sock_shutdown(struct sock *s, int how)
 {
-	struct engine *e = &engine;
+	struct engine *e = s->engine;
 	if (how < SHUT_RD || how > SHUT_RDWR)
 		return -EINVAL;
-	turn_enter();
+	turn_enter(e);
 	int r = kind_error(s);
 	if (s->kind == SOCK_KIND_LISTENER)
 		r = how == SHUT_WR ? 0 : SOCK_DISCONNECT;
 	else if (!r)
 		r = conn_shutdown(e, s, how);
-	turn_leave();
+	turn_leave(e);
 	return r;
 }
 
@@ -353,8 +355,8 @@ void stream_close(struct engine *e, struct sock *s, bool exiting)
 
 int sock_close(struct sock *s)
 {
-	struct engine *e = &engine;
-	turn_enter();
+	struct engine *e = s->engine;
+	turn_enter(e);
 	s->closed = true;
 	if (s->kind == SOCK_KIND_LISTENER) {
 		listener_close(e, s);
@@ -366,6 +368,6 @@ int sock_close(struct sock *s)
 		inherited_close(e, s);
 	}
 	sock_put(e, s);
-	turn_leave();
+	turn_leave(e);
 	return 0;
 }

@@ -218,7 +218,7 @@ void time_wait_free(struct engine *e, struct time_wait *tw)
 		classifier_del_flow(e->classifier, &key);
 	t->n--;
 	t->bytes -= record_bytes(tw->flags & TW_V6);
-	engine_free(tw, record_bytes(tw->flags & TW_V6));
+	engine_free(e, tw, record_bytes(tw->flags & TW_V6));
 	adapt(t);
 }
 
@@ -237,7 +237,7 @@ void time_wait_add(struct engine *e, struct sock *s)
 		e->counters[SOCKC_TimeWaitEvicted]++;
 		time_wait_free(e, first_of(t));
 	}
-	struct time_wait *tw = engine_alloc(record_bytes(v6));
+	struct time_wait *tw = engine_alloc(e, record_bytes(v6));
 	if (!tw) { /* as Linux: without memory there is no TIME-WAIT */
 		e->counters[SOCKC_TimeWaitEvicted]++;
 		log_debug("engine", "no memory for a TIME-WAIT");

@@ -94,7 +94,7 @@ static const struct ip_path *path_of(const struct sock *s, struct ip_path *own)
 
 static void emit_segment(struct tcp_emit *emit, struct tcp_conn *conn, const struct tcp_segment *seg, uint16_t gso_size)
 {
-	struct engine *e = &engine;
+	struct engine *e = container_of(emit, struct engine, emit);
 	struct sock *s = container_of(conn, struct sock, tcp);
 	if (!s->dest->resolved) { /* as if lost on the way: timers go on, and give up in the end */
 		e->counters[SOCKC_NoNextHop]++;
@@ -106,13 +106,16 @@ static void emit_segment(struct tcp_emit *emit, struct tcp_conn *conn, const str
 	emit->full = must_hold(e, s);
 }
 
-static struct tcp_emit turn_emit = {.segment = emit_segment};
+void turn_init(struct engine *e)
+{
+	e->emit.segment = emit_segment;
+}
 
 /* The next hop cannot be reached: what is sent is lost, and it is as if an ICMP unreachable had answered the oldest of it. */
 static void output_unreachable(struct engine *e, struct sock *s, int err)
 {
 	struct tcp_status st;
-	tcp_output(&s->tcp, e->now, &turn_emit);
+	tcp_output(&s->tcp, e->now, &e->emit);
 	tcp_get_status(&s->tcp, &st);
 	tcp_on_unreachable(&s->tcp, e->now, -err, false, st.snd_una);
 }
@@ -164,19 +167,19 @@ static void output_one(struct engine *e, struct sock *s)
 			timers_set(&e->timers, &s->timer, e->now + WAITING_TICK_US); /* … for the neighbour */
 			return;
 		}
-		turn_emit.full = false;
+		e->emit.full = false;
 		if (!err)
 			sock_follow_path(e, s);
 		if (err && !s->ending)
 			output_unreachable(e, s, err);
 		else if (!err)
-			tcp_output(&s->tcp, e->now, &turn_emit);
+			tcp_output(&s->tcp, e->now, &e->emit);
 	}
 	if (s->live)
 		sock_process_events(e, s);
 	if (trace_on)
 		trace_steps(s);
-	if (s->live && turn_emit.full && must_hold(e, s)) {
+	if (s->live && e->emit.full && must_hold(e, s)) {
 		hold(e, s);
 		return;
 	}
