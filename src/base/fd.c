@@ -4,13 +4,15 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <sys/resource.h>
+#include <time.h>
 
 #define FD_TABLE_SIZE 65536 /* numbers; 8 KiB of bits. A descriptor beyond it cannot be internal   \
 			     */
 #define FD_HIGH_END 1024    /* FD_SETSIZE: a program that uses select() looks no higher */
-#define FD_HIGH_ROOM 128    /* numbers below the end, more than an engine keeps when little goes on */
+#define FD_HIGH_ROOM 128    /* numbers, more than an engine keeps when little goes on */
 #define FD_LOW_KEPT  64 /* with a tiny RLIMIT_NOFILE, do not fight for the program's first ones */
 
 #define FD_WORD_BITS 64
@@ -38,26 +40,103 @@ bool fd_is_internal(int fd)
 	return word >> fd % FD_WORD_BITS & 1;
 }
 
-static int fd_high_end(void)
+/* ---- beyond the limit ---- */
+
+#define MOVER_TRIES 10000 /* a second. A child by a raw clone may have got the flag from a thread that it does not have */
+#define MOVER_PAUSE_NS 100000 /* mostly the other needs some µs; the first one beyond the table's end waits for an RCU grace period */
+
+static atomic_flag somebody_moves = ATOMIC_FLAG_INIT;
+static struct rlimit64 limit_before, limit_raised; /* the raised one is 0 while it is not raised */
+
+static int set_limit(const struct rlimit64 *to, struct rlimit64 *was)
 {
-	struct rlimit64 lim;
-	if (sys_call(SYS_prlimit64, 0, RLIMIT_NOFILE, NULL, &lim, 0, 0) < 0 ||
-	    lim.rlim_cur > FD_HIGH_END)
-		return FD_HIGH_END;
-	return lim.rlim_cur;
+	return sys_call(SYS_prlimit64, 0, RLIMIT_NOFILE, to, was, 0, 0);
+}
+
+static bool mover_begin(void)
+{
+	const struct timespec pause = {.tv_nsec = MOVER_PAUSE_NS};
+	for (unsigned i = 0; atomic_flag_test_and_set(&somebody_moves); i++) {
+		if (i == MOVER_TRIES)
+			return false;
+		sys_call(SYS_nanosleep, &pause, NULL, 0, 0, 0, 0);
+	}
+	return true;
+}
+
+static void limit_restore(void)
+{
+	struct rlimit64 seen;
+	if (set_limit(&limit_before, &seen) == 0 && (seen.rlim_cur != limit_raised.rlim_cur || seen.rlim_max != limit_raised.rlim_max))
+		set_limit(&seen, NULL); /* the program's own, meanwhile */
+	limit_raised.rlim_cur = 0;
 }
 
 /*
- * One system call: the lowest free number from just below the end on, or beyond it, out of the program's way even more. -errno. Not beyond
- * before there is need: with several threads the kernel lets who makes its table larger than the end wait for an RCU grace period, 10 ms.
+ * A number that the program cannot have: RLIMIT_NOFILE bounds the numbers that are given out, not those that are there. So the limit is raised for the moment
+ * of one call, without signals, since a handler could see it. Another thread would need to look, or be out of numbers, in that microsecond. -errno where
+ * the limit cannot be raised: the hard limit is no higher, and there is no privilege.
  */
-static int fd_dup_high(int fd)
+static int fd_dup_beyond(int fd, const struct rlimit64 *limit)
 {
-	int end = fd_high_end();
+	uint64_t all = UINT64_MAX, mask;
+	limit_raised = (struct rlimit64){.rlim_cur = limit->rlim_cur + FD_HIGH_ROOM, .rlim_max = limit->rlim_max};
+	if (limit_raised.rlim_max < limit_raised.rlim_cur)
+		limit_raised.rlim_max = limit_raised.rlim_cur;
+	sys_call(SYS_rt_sigprocmask, SIG_SETMASK, &all, &mask, sizeof mask, 0, 0);
+	int high = set_limit(&limit_raised, &limit_before);
+	if (high == 0) {
+		high = sys_fcntl(fd, F_DUPFD_CLOEXEC, limit->rlim_cur);
+		limit_restore();
+	}
+	limit_raised.rlim_cur = 0;
+	sys_call(SYS_rt_sigprocmask, SIG_SETMASK, &mask, NULL, sizeof mask, 0, 0);
+	return high;
+}
+
+void fd_after_fork(void)
+{
+	if (limit_raised.rlim_cur)
+		limit_restore();
+	atomic_flag_clear(&somebody_moves);
+}
+
+/* ---- below it ---- */
+
+/*
+ * Where the limit is larger than FD_HIGH_END, or cannot be raised. One system call: the lowest free number from just below the end on, or beyond it, out of the
+ * program's way even more. -errno. Not beyond before there is need: with several threads the kernel lets who makes its table larger than the end wait for an
+ * RCU grace period, 10 ms.
+ */
+static int fd_dup_below(int fd, int end)
+{
 	int low = end - FD_HIGH_ROOM > FD_LOW_KEPT ? end - FD_HIGH_ROOM : FD_LOW_KEPT;
 	if (fd >= low) /* is there */
 		return -EMFILE;
-	int high = sys_fcntl(fd, F_DUPFD_CLOEXEC, low);
+	return sys_fcntl(fd, F_DUPFD_CLOEXEC, low);
+}
+
+static int fd_dup_within(int fd)
+{
+	struct rlimit64 limit;
+	int end = FD_HIGH_END;
+	if (set_limit(NULL, &limit) == 0 && limit.rlim_cur <= FD_HIGH_END) {
+		end = limit.rlim_cur;
+		if (fd >= end) /* is there */
+			return -EMFILE;
+		int high = fd_dup_beyond(fd, &limit);
+		if (high >= 0)
+			return high;
+	}
+	return fd_dup_below(fd, end);
+}
+
+static int fd_dup_high(int fd)
+{
+	if (!mover_begin())
+		return -EMFILE;
+	int high = fd_dup_within(fd);
+	atomic_flag_clear(&somebody_moves);
 	if (high < FD_TABLE_SIZE)
 		return high;
 	sys_close(high);

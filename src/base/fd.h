@@ -1,8 +1,9 @@
 /*
  * File descriptors that the engine keeps for itself inside somebody else's program (DESIGN §5).
  *
- * They are moved out of the program's way, from just under min(RLIMIT_NOFILE, 1024) up: low numbers stay the program's (lowest free
- * number, FD_SETSIZE), and a close-all loop or closefrom() asks fd_is_internal() first. All are close-on-exec.
+ * They are moved out of the program's way. Where RLIMIT_NOFILE is 1024 or less they lie beyond it, so that the program may have as many as without us. Where
+ * it is larger, or cannot be raised for the moment that this takes, they lie from just under min(RLIMIT_NOFILE, 1024) up. So low numbers stay the program's
+ * (lowest free number, FD_SETSIZE), and a close-all loop or closefrom() asks fd_is_internal() first. All are close-on-exec.
  * The table is a bitmap of atomics: fd_is_internal() takes no lock and may run in a signal handler. After fork the child has its
  * copy, and its copies of the descriptors.
  */
@@ -24,5 +25,7 @@ void fd_close(int fd);
 /* Forgets an internal fd that somebody else closes. */
 void fd_unmark(int fd);
 bool fd_is_internal(int fd);
+/* In a fork's child: another thread of the parent may have been about to move one. */
+void fd_after_fork(void);
 
 #endif

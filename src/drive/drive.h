@@ -93,7 +93,7 @@ struct drive {
 	int64_t seat_until;    /* the seat's thread wakes by itself */
 	bool seat_sees_tx;     /* … and waits for the transmit queue, too */
 	int seat_efd;          /* wakes it; -1: none could be had, it sleeps in slices */
-	int efds[16];          /* idle ones, for waits on file descriptors */
+	int efds[64];          /* idle ones, for waits on file descriptors */
 	unsigned n_efds;
 	pthread_t helper;
 	int helper_efd;

@@ -430,6 +430,7 @@ static struct fork_parent *parent_new(struct engine *e, int fd)
 void engine_fork_child(void)
 {
 	struct engine *e = engine_of_process();
+	fd_after_fork();
 	trace_after_fork();
 	if (!e->pool.memory.alloc) {
 		fallback_fork_done();

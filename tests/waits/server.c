@@ -1,7 +1,7 @@
 /*
  * A program that waits in every way a program may leave a wait. Run by waits.py as a server, natively and under finesse; each mode prints "ready" when it listens. Argument: mode.
  *
- *   threads   a thread per connection, blocked in recv, at RLIMIT_NOFILE 256: echoes; says how many it accepted when accept says EMFILE
+ *   threads   a thread per connection, blocked in recv, at RLIMIT_NOFILE 256: echoes; says how many it accepted when accept says EMFILE; -hard: that is the hard limit, too
  *   three     three threads in recv; two that get something then compute until a byte comes on standard input; the third answers
  *   compute   reads, then computes (or, with "sleep", sleeps in read of standard input) until a byte comes there; again
  *   jump      a handler jumps out of recv, accept, poll and epoll_wait; the same thread goes on with the same connection; then close must say FIN
@@ -73,11 +73,11 @@ static void *echo(void *arg)
 	return NULL;
 }
 
-static void threads(void)
+static void threads(rlim_t hard)
 {
 	pthread_t t;
 	int n = 0;
-	struct rlimit limit = {.rlim_cur = 256, .rlim_max = 256};
+	struct rlimit limit = {.rlim_cur = 256, .rlim_max = hard};
 	setrlimit(RLIMIT_NOFILE, &limit);
 	start_listening();
 	for (;; n++) {
@@ -304,7 +304,9 @@ int main(int argc, char **argv)
 {
 	const char *mode = argc > 1 ? argv[1] : "";
 	if (!strcmp(mode, "threads"))
-		threads();
+		threads(1024);
+	else if (!strcmp(mode, "threads-hard"))
+		threads(256);
 	else if (!strcmp(mode, "three"))
 		three();
 	else if (!strcmp(mode, "compute") || !strcmp(mode, "sleep"))

@@ -98,8 +98,13 @@ def acked(s):
     return True
 
 
-def threads(lab, finesse):
-    with Server(lab, "threads", finesse) as server:
+def threads_hard(lab, finesse):
+    """Nor can the hard limit be raised, where there is no CAP_SYS_RESOURCE: what the engine needs is the program's loss."""
+    return threads(lab, finesse, "threads-hard")
+
+
+def threads(lab, finesse, mode="threads"):
+    with Server(lab, mode, finesse) as server:
         clients = [connect(lab) for _ in range(256)]
         line = server.line()
         n = int(line.split()[-1]) if line.startswith("accepted") else 0
@@ -187,14 +192,15 @@ def main():
         counts = {}
         for finesse in (False, True):
             print("under finesse" if finesse else "natively", flush=True)
-            for part in [p for p in (threads, three, compute, jump, cancel, nofd) if not ONLY or p.__name__ in ONLY]:
+            for part in [p for p in (threads, threads_hard, three, compute, jump, cancel, nofd) if not ONLY or p.__name__ in ONLY]:
                 try:
                     counts[part, finesse] = part(lab, finesse)
                 except (LabError, OSError) as e:
                     check(False, "%s: %s" % (part.__name__, e))
-        native, engine = counts.get((threads, False), 0), counts.get((threads, True), 0)
-        print("a thread per connection at RLIMIT_NOFILE 256: %d natively, %d under finesse" % (native, engine))
-        check(engine >= native - 24, "threads: %d connections, %d natively" % (engine, native))
+        for part, spare in ((threads, 0), (threads_hard, 24)):
+            native, engine = counts.get((part, False), 0), counts.get((part, True), 0)
+            print("%s at RLIMIT_NOFILE 256: %d natively, %d under finesse" % (part.__name__, native, engine))
+            check(engine >= native - spare, "%s: %d connections, %d natively" % (part.__name__, engine, native))
     print("%d%%: Checks: %d, Failures: %d, Errors: 0" % (100 * (checks - len(failures)) // checks, checks, len(failures)))
     return 1 if failures else 0
 
