@@ -44,7 +44,11 @@ int bpf_asm_finish(struct bpf_asm *a)
 		int at = a->label[a->target[i] - 1];
 		if (at < 0)
 			a->error = -EINVAL;
-		a->insns[i].off = at - (i + 1); /* jumps count from the next instruction */
+		/* Jumps count from the next instruction. */
+		if (a->insns[i].code == (BPF_JMP | BPF_CALL))
+			a->insns[i].imm = at - (i + 1);
+		else
+			a->insns[i].off = at - (i + 1);
 	}
 	return a->error ? a->error : a->n_insns;
 }
@@ -74,6 +78,12 @@ void bpf_asm_from_be(struct bpf_asm *a, int dst, int bits)
 	emit(a, BPF_ALU | BPF_END | BPF_TO_BE, dst, 0, 0, bits); /* its own inverse */
 }
 
+void bpf_asm_imm64(struct bpf_asm *a, int dst, uint64_t imm)
+{
+	emit(a, BPF_LD | BPF_IMM | BPF_DW, dst, 0, 0, (int32_t)imm);
+	emit(a, 0, 0, 0, 0, (int32_t)(imm >> 32));
+}
+
 void bpf_asm_load(struct bpf_asm *a, int size, int dst, int base, int off)
 {
 	emit(a, BPF_LDX | BPF_MEM | size, dst, base, off, 0);
@@ -89,6 +99,11 @@ void bpf_asm_store_imm(struct bpf_asm *a, int size, int base, int off, int32_t i
 	emit(a, BPF_ST | BPF_MEM | size, base, 0, off, imm);
 }
 
+void bpf_asm_cmpxchg(struct bpf_asm *a, int size, int base, int off, int src)
+{
+	emit(a, BPF_STX | BPF_ATOMIC | size, base, src, off, BPF_CMPXCHG);
+}
+
 void bpf_asm_map(struct bpf_asm *a, int dst, int map_fd)
 {
 	emit(a, BPF_LD | BPF_IMM | BPF_DW, dst, BPF_PSEUDO_MAP_FD, 0, map_fd);
@@ -101,27 +116,37 @@ void bpf_asm_map_value(struct bpf_asm *a, int dst, int map_fd, uint32_t off)
 	emit(a, 0, 0, 0, 0, off);
 }
 
-static void emit_jump(struct bpf_asm *a, uint8_t code, int dst, int32_t imm, int label)
+static void emit_jump(struct bpf_asm *a, uint8_t code, int dst, int src, int32_t imm, int label)
 {
 	int at = a->n_insns;
-	emit(a, code, dst, 0, 0, imm);
+	emit(a, code, dst, src, 0, imm);
 	if (!a->error)
 		a->target[at] = label + 1;
 }
 
 void bpf_asm_jump(struct bpf_asm *a, int label)
 {
-	emit_jump(a, BPF_JMP | BPF_JA, 0, 0, label);
+	emit_jump(a, BPF_JMP | BPF_JA, 0, 0, 0, label);
 }
 
 void bpf_asm_jump_if(struct bpf_asm *a, int op, int dst, int32_t imm, int label)
 {
-	emit_jump(a, BPF_JMP | op | BPF_K, dst, imm, label);
+	emit_jump(a, BPF_JMP | op | BPF_K, dst, 0, imm, label);
+}
+
+void bpf_asm_jump_if_reg(struct bpf_asm *a, int op, int dst, int src, int label)
+{
+	emit_jump(a, BPF_JMP | op | BPF_X, dst, src, 0, label);
 }
 
 void bpf_asm_call(struct bpf_asm *a, int helper)
 {
 	emit(a, BPF_JMP | BPF_CALL, 0, 0, 0, helper);
+}
+
+void bpf_asm_call_label(struct bpf_asm *a, int label)
+{
+	emit_jump(a, BPF_JMP | BPF_CALL, 0, BPF_PSEUDO_CALL, 0, label);
 }
 
 void bpf_asm_exit(struct bpf_asm *a)

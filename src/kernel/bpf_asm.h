@@ -8,8 +8,8 @@
 #include <stdint.h>
 #include <linux/bpf.h>
 
-#define BPF_ASM_INSNS_MAX  512 /* instructions of one program */
-#define BPF_ASM_LABELS_MAX 64
+#define BPF_ASM_INSNS_MAX  1024 /* instructions of one program */
+#define BPF_ASM_LABELS_MAX 128
 
 /* The registers' roles by the calling convention. */
 enum bpf_asm_reg { R0, R1, R2, R3, R4, R5, R6, R7, R8, R9, FP };
@@ -36,17 +36,24 @@ void bpf_asm_alu(struct bpf_asm *a, int op, int dst, int src);
 void bpf_asm_alu_imm(struct bpf_asm *a, int op, int dst, int32_t imm);
 /* dst = the low `bits` (16, 32) of dst from network to host byte order. */
 void bpf_asm_from_be(struct bpf_asm *a, int dst, int bits);
+/* dst = imm, all 64 bits. */
+void bpf_asm_imm64(struct bpf_asm *a, int dst, uint64_t imm);
 /* `size`: BPF_B, BPF_H, BPF_W, BPF_DW. */
 void bpf_asm_load(struct bpf_asm *a, int size, int dst, int base, int off);
 void bpf_asm_store(struct bpf_asm *a, int size, int base, int off, int src);
 void bpf_asm_store_imm(struct bpf_asm *a, int size, int base, int off, int32_t imm);
+/* If the memory at base + off is R0, it becomes src; R0 = what it was. As one; `size`: BPF_W, BPF_DW. */
+void bpf_asm_cmpxchg(struct bpf_asm *a, int size, int base, int off, int src);
 /* dst = a map, or the address of byte `off` of an array map's first value. */
 void bpf_asm_map(struct bpf_asm *a, int dst, int map_fd);
 void bpf_asm_map_value(struct bpf_asm *a, int dst, int map_fd, uint32_t off);
-/* Goes to label; … if dst `op` imm; `op` as BPF_JEQ, BPF_JNE, BPF_JSET … */
+/* Goes to label; … if dst `op` imm or src; `op` as BPF_JEQ, BPF_JNE, BPF_JSET … */
 void bpf_asm_jump(struct bpf_asm *a, int label);
 void bpf_asm_jump_if(struct bpf_asm *a, int op, int dst, int32_t imm, int label);
+void bpf_asm_jump_if_reg(struct bpf_asm *a, int op, int dst, int src, int label);
 void bpf_asm_call(struct bpf_asm *a, int helper);
+/* Calls the function at `label`, which is behind the program: it gets R1 to R5, returns in R0, and R6 to R9 survive. */
+void bpf_asm_call_label(struct bpf_asm *a, int label);
 void bpf_asm_exit(struct bpf_asm *a);
 
 #endif

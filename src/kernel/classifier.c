@@ -12,13 +12,14 @@
 #include <stdlib.h>
 
 #include "base/log.h"
+#include "base/sys.h"
 #include "kernel/classifier_group.h"
 
 /* A multicast address: nobody's own, so it can stand for something else. */
 const struct ip_addr classifier_any_v6only = {{0xff}};
 
-int classifier_open(struct classifier **out, enum classifier_choice choice, int ifindex, int packet_fd, bool has_eth, char *why,
-		    size_t why_len)
+static int open_backend(struct classifier **out, enum classifier_choice choice, int ifindex, int packet_fd, bool has_eth, char *why,
+			size_t why_len)
 {
 	char first[192];
 	int err = -EOPNOTSUPP;
@@ -35,6 +36,30 @@ int classifier_open(struct classifier **out, enum classifier_choice choice, int 
 	return second;
 }
 
+/* The filter is final: whoever takes over this process later (it may have dropped its privilege, the socket has not) cannot read more
+   by another one. The maps that the program reads still change. */
+static void lock_filter(int packet_fd)
+{
+	int on = 1;
+	sys_setsockopt(packet_fd, SOL_SOCKET, SO_LOCK_FILTER, &on, sizeof on);
+}
+
+int classifier_open(struct classifier **out, enum classifier_choice choice, int ifindex, int packet_fd, bool has_eth, char *why,
+		    size_t why_len)
+{
+	int err = open_backend(out, choice, ifindex, packet_fd, has_eth, why, why_len);
+	if (err == 0)
+		lock_filter(packet_fd);
+	return err;
+}
+
+/* Its maps go with the classifier's. */
+static void leave_group(struct classifier_group *g)
+{
+	classifier_group_leave_slot(g);
+	classifier_group_forget(g);
+}
+
 static void end(struct classifier *c, void (*end_group)(struct classifier_group *g))
 {
 	c->n_listeners = 0; /* nothing is published any more */
@@ -48,7 +73,7 @@ static void end(struct classifier *c, void (*end_group)(struct classifier_group 
 void classifier_close(struct classifier *c)
 {
 	if (c)
-		end(c, classifier_group_free);
+		end(c, leave_group);
 }
 
 void classifier_forget(struct classifier *c)

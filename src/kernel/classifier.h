@@ -18,7 +18,7 @@
 
 struct classifier;
 
-/* `packet_fd`: the link's receive socket (SOCK_RAW). `why` gets one line when it fails (which capability or feature is missing). */
+/* `packet_fd`: the link's receive socket (SOCK_RAW). It gets its filter, for good: the filter is locked (SO_LOCK_FILTER). `why` gets one line when it fails (which capability or feature is missing). */
 int classifier_open(struct classifier **out, enum classifier_choice choice, int ifindex, int packet_fd, bool has_eth, char *why,
 		    size_t why_len);
 void classifier_close(struct classifier *c);

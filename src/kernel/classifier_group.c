@@ -121,7 +121,6 @@ int classifier_group_new(struct classifier *c, struct classifier_group **out)
 	struct group_members *m = (*out)->members;
 	if (sys_call(SYS_getrandom, &m->seed, sizeof m->seed, GRND_NONBLOCK, 0, 0, 0) != sizeof m->seed)
 		m->seed = (uintptr_t)m; /* the map is only as good as its hash's spread then */
-	m->n_words = 1;
 	return 0;
 }
 
@@ -167,28 +166,21 @@ void classifier_group_free(struct classifier_group *g)
 
 static void set_bit(uint64_t *bitmap, unsigned slot, bool on)
 {
-	uint64_t bit = 1ull << (slot % 64), *word = &bitmap[slot / 64];
+	uint64_t bit = 1ull << slot;
 
-	if (!!(__atomic_load_n(word, __ATOMIC_RELAXED) & bit) == on)
+	if (!!(__atomic_load_n(bitmap, __ATOMIC_RELAXED) & bit) == on)
 		return;
 	if (on)
-		__atomic_fetch_or(word, bit, __ATOMIC_RELEASE);
+		__atomic_fetch_or(bitmap, bit, __ATOMIC_RELEASE);
 	else
-		__atomic_fetch_and(word, ~bit, __ATOMIC_RELEASE);
+		__atomic_fetch_and(bitmap, ~bit, __ATOMIC_RELEASE);
 }
 
 static void clear_slot(struct group_members *m, unsigned slot)
 {
-	set_bit(m->waiting, slot, false);
-	set_bit(m->accepting, slot, false);
+	set_bit(&m->waiting, slot, false);
+	set_bit(&m->accepting, slot, false);
 	__atomic_store_n(&m->slots[slot].queue, 0, __ATOMIC_RELAXED);
-}
-
-static void publish_words(struct group_members *m, uint32_t n)
-{
-	uint32_t old = __atomic_load_n(&m->n_words, __ATOMIC_RELAXED);
-	while (old < n && !__atomic_compare_exchange_n(&m->n_words, &old, n, false, __ATOMIC_RELEASE, __ATOMIC_RELAXED))
-		;
 }
 
 /* Our program knows its own slot by the listeners that lead to the group. */
@@ -214,7 +206,6 @@ int classifier_group_take_slot(struct classifier_group *g, unsigned slot)
 	g->generation = (old + 1) | 1; /* the next odd number: an owner that died left one behind */
 	g->slot = slot;
 	__atomic_store_n(&s->generation, g->generation, __ATOMIC_RELEASE);
-	publish_words(g->members, slot / 64 + 1);
 	int err = publish_own(g);
 	if (err < 0)
 		classifier_group_leave_slot(g);
@@ -257,8 +248,8 @@ static void publish_state(struct classifier_group *g)
 {
 	if (g->slot < 0)
 		return;
-	set_bit(g->members->accepting, g->slot, g->accepting);
-	set_bit(g->members->waiting, g->slot, g->accepting && g->waiting);
+	set_bit(&g->members->accepting, g->slot, g->accepting);
+	set_bit(&g->members->waiting, g->slot, g->accepting && g->waiting);
 }
 
 void classifier_group_set_accepting(struct classifier_group *g, bool on)
@@ -283,15 +274,8 @@ void classifier_group_set_queue(struct classifier_group *g, uint32_t n)
 
 bool classifier_group_others_accepting(const struct classifier_group *g)
 {
-	uint32_t n = __atomic_load_n(&g->members->n_words, __ATOMIC_ACQUIRE);
-	for (uint32_t i = 0; i < n && i < GROUP_WORDS; i++) {
-		uint64_t word = __atomic_load_n(&g->members->accepting[i], __ATOMIC_RELAXED);
-		if (g->slot >= 0 && (uint32_t)g->slot / 64 == i)
-			word &= ~(1ull << (g->slot % 64));
-		if (word)
-			return true;
-	}
-	return false;
+	uint64_t own = g->slot < 0 ? 0 : 1ull << g->slot;
+	return __atomic_load_n(&g->members->accepting, __ATOMIC_ACQUIRE) & ~own;
 }
 
 void classifier_group_note_cookies(struct classifier_group *g, int64_t until_us)

@@ -19,7 +19,7 @@
 #include "kernel/classifier.h"
 
 #define CLASSIFIER_GROUP_FDS   2    /* descriptors that make a group known to another process */
-#define CLASSIFIER_GROUP_SLOTS 1024 /* members of one group at a time: slots 0 to this, exclusive */
+#define CLASSIFIER_GROUP_SLOTS 64   /* members of one group at a time: slots 0 to this, exclusive */
 
 struct classifier_group; /* this process's view of one group; belongs to a classifier and does not outlive it */
 

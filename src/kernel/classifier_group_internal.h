@@ -7,7 +7,6 @@
 
 #define CLASSIFIER_GROUPS_MAX 256    /* groups that one classifier takes part in */
 #define GROUP_FLOWS_MAX       262144 /* connections of one group. The map's buckets cost 16 bytes each, used or not */
-#define GROUP_WORDS           (CLASSIFIER_GROUP_SLOTS / 64)
 #define GROUP_SLOT_KERNEL     0x80000000u /* in an entry's slot: the 4-tuple is the kernel's, said by this slot's owner */
 #define CACHE_LINE            64
 
@@ -20,14 +19,14 @@ struct group_slot {
 
 /* The value of the map of members: an array of one, in memory that all members share. */
 struct group_members {
-	uint32_t n_words; /* of the bitmaps that have had a bit; at least 1, only grows */
-	uint32_t zero;
 	uint64_t seed; /* of the hash for cookies */
 	uint64_t cookies_until_ns; /* CLOCK_MONOTONIC */
+	uint64_t zero;
 	uint8_t pad[CACHE_LINE - 24];
 	/* One bit per slot; changed by atomic operations. Waiting is a subset of accepting, but for a moment. */
-	uint64_t accepting[GROUP_WORDS];
-	uint64_t waiting[GROUP_WORDS];
+	uint64_t accepting;
+	uint64_t waiting;
+	uint8_t pad2[CACHE_LINE - 16];
 	struct group_slot slots[CLASSIFIER_GROUP_SLOTS];
 };
 

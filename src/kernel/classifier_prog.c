@@ -14,7 +14,7 @@
  * protocol. The stack below holds what was read; the key at KEY is built in place from the packet's
  * bytes, so nothing is swapped or shuffled for IPv6.
  */
-#include "kernel/classifier_prog.h"
+#include "kernel/classifier_prog_internal.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -28,33 +28,7 @@
 /* Extension headers before TCP that the program walks (RFC 8200 §4.1 names fewer before TCP). */
 #define V6_EXT_HDRS_MAX          4
 
-#define FIELD(base, type, field) ((base) + (int)offsetof(type, field))
-
-/* The stack: offsets from the frame pointer, 8-byte aligned bases. */
-enum {
-	V6HDR = -48, /* an IPv6 header, whose addresses are the key's */
-	KEY = -40,   /* struct classifier_flow */
-	KEY_RADDR = FIELD(KEY, struct classifier_flow, raddr),
-	KEY_LADDR = FIELD(KEY, struct classifier_flow, laddr),
-	KEY_RPORT = FIELD(KEY, struct classifier_flow, rport_be),
-	KEY_LPORT = FIELD(KEY, struct classifier_flow, lport_be),
-	FAMILY = -56,   /* enum classifier_port of the packet's family */
-	LISTENER = -80, /* struct classifier_listener */
-	V4HDR = -104,   /* an IPv4 header; also extension headers */
-	SLOT = -112,    /* enum classifier_set */
-	ICMP = -160,    /* an ICMP header and the IP header that it quotes */
-	QUOTE = ICMP + 8,
-};
-
 enum { IPV4_HDR_MIN = 20, IPV6_HDR = 40, ICMP_HDR = 8, PORTS_LEN = 4, FRAG_HDR = 8 };
-
-struct gen {
-	struct bpf_asm *a;
-	const struct classifier_maps *maps;
-	const struct classifier_verdicts *v;
-	int l2_len;
-	int ipv4, ipv6, tcp, icmp4, icmp6, later_fragment, decide, none; /* labels */
-};
 
 /* Reads `len` bytes at offset R8 + `off` of the frame to the stack; a frame that is shorter is none
  * of ours. */
@@ -71,7 +45,7 @@ static void load(struct gen *g, int off, int stack, int len)
 	bpf_asm_jump_if(g->a, BPF_JNE, R0, 0, g->none);
 }
 
-static void lookup(struct gen *g, int map_fd, int key)
+void classifier_gen_lookup(struct gen *g, int map_fd, int key)
 {
 	bpf_asm_map(g->a, R1, map_fd);
 	bpf_asm_mov(g->a, R2, FP);
@@ -79,20 +53,25 @@ static void lookup(struct gen *g, int map_fd, int key)
 	bpf_asm_call(g->a, BPF_FUNC_map_lookup_elem);
 }
 
-/* Goes to `found` if the key is in the set, in the small map or the large. */
-static void find(struct gen *g, enum classifier_set set, int found)
+void classifier_gen_lookup_key(struct gen *g)
 {
-	int absent = bpf_asm_label(g->a);
-
-	lookup(g, g->maps->sets[set], KEY);
-	bpf_asm_jump_if(g->a, BPF_JNE, R0, 0, found);
-	bpf_asm_store_imm(g->a, BPF_W, FP, SLOT, set);
-	lookup(g, g->maps->more, SLOT);
-	bpf_asm_jump_if(g->a, BPF_JEQ, R0, 0, absent);
-	bpf_asm_mov(g->a, R1, R0);
 	bpf_asm_mov(g->a, R2, FP);
 	bpf_asm_alu_imm(g->a, BPF_ADD, R2, KEY);
 	bpf_asm_call(g->a, BPF_FUNC_map_lookup_elem);
+}
+
+/* In the small map or the large. */
+void classifier_gen_find(struct gen *g, enum classifier_set set, int found)
+{
+	int absent = bpf_asm_label(g->a);
+
+	classifier_gen_lookup(g, g->maps->sets[set], KEY);
+	bpf_asm_jump_if(g->a, BPF_JNE, R0, 0, found);
+	bpf_asm_store_imm(g->a, BPF_W, FP, SLOT, set);
+	classifier_gen_lookup(g, g->maps->more, SLOT);
+	bpf_asm_jump_if(g->a, BPF_JEQ, R0, 0, absent);
+	bpf_asm_mov(g->a, R1, R0);
+	classifier_gen_lookup_key(g);
 	bpf_asm_jump_if(g->a, BPF_JNE, R0, 0, found);
 	bpf_asm_bind(g->a, absent);
 }
@@ -109,7 +88,7 @@ static void copy_stack(struct gen *g, int size, int to, int from)
 	bpf_asm_store(g->a, size, FP, to, R1);
 }
 
-static void copy_v6_addr(struct gen *g, int to, int from)
+void classifier_gen_copy_v6_addr(struct gen *g, int to, int from)
 {
 	copy_stack(g, BPF_DW, to, from);
 	copy_stack(g, BPF_DW, to + 8, from + 8);
@@ -227,6 +206,7 @@ static void gen_ipv6(struct gen *g)
 static void gen_tcp(struct gen *g)
 {
 	bpf_asm_bind(g->a, g->tcp);
+	bpf_asm_store(g->a, BPF_W, FP, TCP_OFF, R8);
 	load(g, 0, KEY_RPORT, PORTS_LEN);
 	bpf_asm_jump(g->a, g->decide);
 }
@@ -243,7 +223,7 @@ static void check_icmp_type(struct gen *g, int type, const uint8_t *errors, int 
 	bpf_asm_mov_imm(g->a, R7, g->v->copy);
 	/* The error itself is for one of our addresses; what it quotes is checked like any segment.
 	 */
-	lookup(g, g->maps->addrs, KEY_LADDR);
+	classifier_gen_lookup(g, g->maps->addrs, KEY_LADDR);
 	bpf_asm_jump_if(g->a, BPF_JEQ, R0, 0, g->none);
 }
 
@@ -287,8 +267,8 @@ static void gen_icmp6(struct gen *g)
 	bpf_asm_load(g->a, BPF_B, R1, FP, QUOTE + 6);
 	bpf_asm_jump_if(g->a, BPF_JNE, R1, IPPROTO_TCP, g->none); /* we send no extension headers */
 	bpf_asm_alu_imm(g->a, BPF_ADD, R8, ICMP_HDR + IPV6_HDR);
-	copy_v6_addr(g, KEY_LADDR, QUOTE + 8);
-	copy_v6_addr(g, KEY_RADDR, QUOTE + 24);
+	classifier_gen_copy_v6_addr(g, KEY_LADDR, QUOTE + 8);
+	classifier_gen_copy_v6_addr(g, KEY_RADDR, QUOTE + 24);
 	gen_quoted_ports(g);
 }
 
@@ -297,7 +277,7 @@ static void gen_later_fragment(struct gen *g)
 {
 	bpf_asm_bind(g->a, g->later_fragment);
 	bpf_asm_jump_if(g->a, BPF_JNE, R9, IPPROTO_TCP, g->none);
-	lookup(g, g->maps->addrs, KEY_LADDR);
+	classifier_gen_lookup(g, g->maps->addrs, KEY_LADDR);
 	bpf_asm_jump_if(g->a, BPF_JEQ, R0, 0, g->none);
 	finish(g, g->v->copy);
 }
@@ -305,11 +285,8 @@ static void gen_later_fragment(struct gen *g)
 /* The key is complete: our address, and a listening port without an exception, or an exact flow. */
 static void gen_decide(struct gen *g)
 {
-	int listening = bpf_asm_label(g->a), exact = bpf_asm_label(g->a),
-	    match = bpf_asm_label(g->a);
-
 	bpf_asm_bind(g->a, g->decide);
-	lookup(g, g->maps->addrs, KEY_LADDR);
+	classifier_gen_lookup(g, g->maps->addrs, KEY_LADDR);
 	bpf_asm_jump_if(g->a, BPF_JEQ, R0, 0, g->none);
 	bpf_asm_load(g->a, BPF_H, R8, FP, KEY_LPORT);
 	bpf_asm_mov(g->a, R1, R8);
@@ -317,26 +294,27 @@ static void gen_decide(struct gen *g)
 	bpf_asm_map_value(g->a, R2, g->maps->ports, 0);
 	bpf_asm_alu(g->a, BPF_ADD, R2, R1);
 	bpf_asm_load(g->a, BPF_B, R1, R2, 0);
+	bpf_asm_jump_if(g->a, BPF_JSET, R1, PORT_GROUPS, g->group);
 	bpf_asm_load(g->a, BPF_DW, R2, FP, FAMILY);
 	bpf_asm_alu(g->a, BPF_AND, R2, R1);
-	bpf_asm_jump_if(g->a, BPF_JNE, R2, 0, listening);
+	bpf_asm_jump_if(g->a, BPF_JNE, R2, 0, g->listening);
 	bpf_asm_alu_imm(g->a, BPF_AND, R1, PORT_BY_ADDR);
-	bpf_asm_jump_if(g->a, BPF_JEQ, R1, 0, exact);
-	copy_v6_addr(g, FIELD(LISTENER, struct classifier_listener, laddr), KEY_LADDR);
-	bpf_asm_store(g->a, BPF_H, FP, FIELD(LISTENER, struct classifier_listener, lport_be), R8);
-	bpf_asm_store_imm(g->a, BPF_H, FP, FIELD(LISTENER, struct classifier_listener, zero), 0);
-	lookup(g, g->maps->listeners, LISTENER);
-	bpf_asm_jump_if(g->a, BPF_JEQ, R0, 0, exact);
+	bpf_asm_jump_if(g->a, BPF_JEQ, R1, 0, g->exact);
+	classifier_gen_copy_v6_addr(g, LISTENER_ADDR, KEY_LADDR);
+	bpf_asm_store(g->a, BPF_H, FP, LISTENER_PORT, R8);
+	bpf_asm_store_imm(g->a, BPF_H, FP, LISTENER_ZERO, 0);
+	classifier_gen_lookup(g, g->maps->listeners, LISTENER);
+	bpf_asm_jump_if(g->a, BPF_JEQ, R0, 0, g->exact);
 
-	bpf_asm_bind(g->a, listening);
-	find(g, SET_EXCEPTIONS, exact);
-	bpf_asm_jump(g->a, match);
+	bpf_asm_bind(g->a, g->listening);
+	classifier_gen_find(g, SET_EXCEPTIONS, g->exact);
+	bpf_asm_jump(g->a, g->match);
 
-	bpf_asm_bind(g->a, exact);
-	find(g, SET_FLOWS, match);
+	bpf_asm_bind(g->a, g->exact);
+	classifier_gen_find(g, SET_FLOWS, g->match);
 	bpf_asm_jump(g->a, g->none);
 
-	bpf_asm_bind(g->a, match);
+	bpf_asm_bind(g->a, g->match);
 	bpf_asm_mov(g->a, R0, R7);
 	bpf_asm_exit(g->a);
 }
@@ -348,12 +326,18 @@ int classifier_assemble(struct bpf_asm *a, const struct classifier_maps *maps, b
 	bool copies = verdicts->copy != verdicts->none;
 
 	_Static_assert(sizeof(struct classifier_flow) == 36, "the key has no padding");
+	g.is_tap = copies;
 	bpf_asm_init(a);
 	g.ipv4 = bpf_asm_label(a);
 	g.ipv6 = bpf_asm_label(a);
 	g.tcp = bpf_asm_label(a);
 	g.decide = bpf_asm_label(a);
+	g.group = bpf_asm_label(a);
+	g.listening = bpf_asm_label(a);
+	g.exact = bpf_asm_label(a);
+	g.match = bpf_asm_label(a);
 	g.none = bpf_asm_label(a);
+	g.select = bpf_asm_label(a);
 	/* Where a copy makes no difference (tcx), the paths to it are not even assembled. */
 	g.icmp4 = copies ? bpf_asm_label(a) : g.none;
 	g.icmp6 = copies ? bpf_asm_label(a) : g.none;
@@ -369,7 +353,9 @@ int classifier_assemble(struct bpf_asm *a, const struct classifier_maps *maps, b
 		gen_later_fragment(&g);
 	}
 	gen_decide(&g);
+	classifier_gen_group(&g);
 	bpf_asm_bind(a, g.none);
 	finish(&g, verdicts->none);
+	classifier_gen_group_functions(&g);
 	return bpf_asm_finish(a);
 }

@@ -19,6 +19,8 @@ src_libkernel_a_SOURCES = \
 	src/kernel/nft_batch.h \
 	src/kernel/classifier_prog.c \
 	src/kernel/classifier_prog.h \
+	src/kernel/classifier_prog_group.c \
+	src/kernel/classifier_prog_internal.h \
 	src/kernel/diag.c \
 	src/kernel/diag.h \
 	src/kernel/firewall.c \

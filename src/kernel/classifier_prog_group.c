@@ -1,0 +1,434 @@
+/*
+ * Which member of a listener group a frame belongs to, as eBPF. The decision is told at the head of classifier_group.c; here it is
+ * in the same order. It goes on from classifier_prog.c with the key complete and our address checked.
+ *
+ * Registers: R6 the frame, R7 the verdict if it matches, R9 the packet's protocol and later its TCP flags or a bitmap; R8 the group's
+ * members, later its flows.
+ */
+#include "kernel/classifier_prog_internal.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/in.h>
+
+#include "kernel/classifier_group_internal.h"
+
+enum { TCP_FLAGS = 13, TCP_SYN = 0x02, TCP_RST = 0x04, TCP_ACK = 0x10 };
+
+#define SLOT_MASK      (CLASSIFIER_GROUP_SLOTS - 1)
+#define SLOT_SHIFT     6 /* sizeof(struct group_slot), as a power of two */
+#define SLOT_FIELD(f)  ((int)(offsetof(struct group_members, slots) + offsetof(struct group_slot, f)))
+#define MEMBER(f)      ((int)offsetof(struct group_members, f))
+#define MIX            0x9e3779b97f4a7c15ull /* odd, bits spread: 2^64 over the golden ratio (Fibonacci hashing) */
+
+_Static_assert(sizeof(struct group_slot) == 1 << SLOT_SHIFT, "an index becomes an offset by a shift");
+_Static_assert(sizeof(struct classifier_flow) % 8 == 4, "the hash reads words of 8 bytes and one of 4");
+
+/* ---- one step each ---- */
+
+/* R0 = what `listeners` says of the listener that gets the packet: its address before the wildcard of its family. */
+static void gen_listener(struct gen *g, int found)
+{
+	struct bpf_asm *a = g->a;
+	int wildcard = bpf_asm_label(a), v6 = bpf_asm_label(a);
+
+	bpf_asm_store(a, BPF_H, FP, LISTENER_PORT, R8);
+	bpf_asm_store_imm(a, BPF_H, FP, LISTENER_ZERO, 0);
+	bpf_asm_alu_imm(a, BPF_AND, R1, PORT_BY_ADDR);
+	bpf_asm_jump_if(a, BPF_JEQ, R1, 0, wildcard);
+	classifier_gen_copy_v6_addr(g, LISTENER_ADDR, KEY_LADDR);
+	classifier_gen_lookup(g, g->maps->listeners, LISTENER);
+	bpf_asm_jump_if(a, BPF_JNE, R0, 0, found);
+
+	bpf_asm_bind(a, wildcard);
+	bpf_asm_store_imm(a, BPF_DW, FP, LISTENER_ADDR, 0);
+	bpf_asm_store_imm(a, BPF_DW, FP, LISTENER_ADDR + 8, 0);
+	bpf_asm_load(a, BPF_DW, R1, FP, FAMILY);
+	bpf_asm_jump_if(a, BPF_JNE, R1, PORT_ANY_V4, v6);
+	bpf_asm_store_imm(a, BPF_W, FP, LISTENER_ADDR + 8, htonl(0x0000ffff));
+	bpf_asm_bind(a, v6);
+	classifier_gen_lookup(g, g->maps->listeners, LISTENER);
+	bpf_asm_jump_if(a, BPF_JEQ, R0, 0, g->exact);
+}
+
+/* R8 = the members. */
+static void gen_members(struct gen *g)
+{
+	struct bpf_asm *a = g->a;
+
+	classifier_gen_lookup(g, g->maps->members, GROUP);
+	bpf_asm_jump_if(a, BPF_JEQ, R0, 0, g->none);
+	bpf_asm_store_imm(a, BPF_W, FP, ZERO, 0);
+	bpf_asm_mov(a, R1, R0);
+	bpf_asm_mov(a, R2, FP);
+	bpf_asm_alu_imm(a, BPF_ADD, R2, ZERO);
+	bpf_asm_call(a, BPF_FUNC_map_lookup_elem);
+	bpf_asm_jump_if(a, BPF_JEQ, R0, 0, g->none);
+	bpf_asm_mov(a, R8, R0);
+}
+
+/* reg = the slot at R8's members whose number is in `slot` (bounded here). */
+static void gen_slot(struct gen *g, int reg, int slot)
+{
+	bpf_asm_alu_imm(g->a, BPF_AND, slot, SLOT_MASK);
+	bpf_asm_mov(g->a, reg, slot);
+	bpf_asm_alu_imm(g->a, BPF_LSH, reg, SLOT_SHIFT);
+	bpf_asm_alu(g->a, BPF_ADD, reg, R8);
+}
+
+/* R2 = the owner as entries hold it, of the slot in R1. Nobody owns it: the kernel's. */
+static void gen_owner(struct gen *g)
+{
+	struct bpf_asm *a = g->a;
+
+	gen_slot(g, R2, R1);
+	bpf_asm_load(a, BPF_W, R2, R2, SLOT_FIELD(generation));
+	bpf_asm_mov(a, R3, R2);
+	bpf_asm_alu_imm(a, BPF_AND, R3, 1);
+	bpf_asm_jump_if(a, BPF_JEQ, R3, 0, g->none);
+	bpf_asm_alu_imm(a, BPF_LSH, R2, 32);
+	bpf_asm_alu(a, BPF_OR, R2, R1);
+}
+
+/* The verdict by the owner in `owner`. */
+static void gen_obey(struct gen *g, int owner)
+{
+	int own = owner == R1 ? R2 : R1;
+
+	bpf_asm_load(g->a, BPF_DW, own, FP, OWN);
+	bpf_asm_jump_if_reg(g->a, BPF_JEQ, owner, own, g->match);
+	bpf_asm_jump(g->a, g->none);
+}
+
+/* R9 = those of the segment's flags that matter. */
+static void gen_flags(struct gen *g)
+{
+	struct bpf_asm *a = g->a;
+
+	bpf_asm_mov(a, R1, R6);
+	bpf_asm_load(a, BPF_W, R2, FP, TCP_OFF);
+	bpf_asm_alu_imm(a, BPF_ADD, R2, TCP_FLAGS);
+	bpf_asm_mov(a, R3, FP);
+	bpf_asm_alu_imm(a, BPF_ADD, R3, FLAGS);
+	bpf_asm_mov_imm(a, R4, 1);
+	bpf_asm_call(a, BPF_FUNC_skb_load_bytes);
+	bpf_asm_jump_if(a, BPF_JNE, R0, 0, g->none);
+	bpf_asm_load(a, BPF_B, R9, FP, FLAGS);
+	bpf_asm_alu_imm(a, BPF_AND, R9, TCP_SYN | TCP_ACK | TCP_RST);
+}
+
+/* ---- 1 and 2: the entry ---- */
+
+/* R0 = the flow's entry; leaves the map in R1's place, so only for a look. */
+static void gen_entry(struct gen *g)
+{
+	classifier_gen_lookup(g, g->maps->flows, GROUP);
+	bpf_asm_jump_if(g->a, BPF_JEQ, R0, 0, g->exact);
+	bpf_asm_mov(g->a, R1, R0);
+	classifier_gen_lookup_key(g);
+}
+
+/* Falls through with R8 the members when no entry decides. */
+static void gen_by_entry(struct gen *g)
+{
+	struct bpf_asm *a = g->a;
+	int absent = bpf_asm_label(a), undecided = bpf_asm_label(a);
+
+	gen_entry(g);
+	bpf_asm_jump_if(a, BPF_JEQ, R0, 0, absent);
+	bpf_asm_load(a, BPF_DW, R1, R0, 0);
+	bpf_asm_load(a, BPF_DW, R2, FP, OWN);
+	bpf_asm_jump_if_reg(a, BPF_JEQ, R1, R2, g->match);
+	bpf_asm_jump_if(a, BPF_JNE, R9, IPPROTO_TCP, g->none);
+	bpf_asm_store(a, BPF_DW, FP, ENTRY, R1);
+	gen_members(g);
+	bpf_asm_load(a, BPF_DW, R1, FP, ENTRY);
+	bpf_asm_mov(a, R3, R1);
+	bpf_asm_alu_imm(a, BPF_RSH, R3, 32);
+	gen_slot(g, R2, R1);
+	bpf_asm_load(a, BPF_W, R2, R2, SLOT_FIELD(generation));
+	bpf_asm_jump_if_reg(a, BPF_JEQ, R2, R3, g->none); /* another's, alive */
+	bpf_asm_jump(a, undecided);
+
+	bpf_asm_bind(a, absent);
+	classifier_gen_find(g, SET_FLOWS, g->match);
+	bpf_asm_jump_if(a, BPF_JNE, R9, IPPROTO_TCP, g->none);
+	gen_members(g);
+	bpf_asm_load(a, BPF_DW, R1, R8, MEMBER(zero)); /* a zero that the verifier does not know: one state for all that follows */
+	bpf_asm_store(a, BPF_DW, FP, ENTRY, R1);
+	bpf_asm_bind(a, undecided);
+}
+
+/* ---- a bit of a bitmap, by its rank ---- */
+
+#define EACH_BYTE(b) (0x0101010101010101ull * (b))
+
+/* reg = reg `op` imm; R5 is lost. */
+static void gen_imm64(struct gen *g, int op, int reg, uint64_t imm)
+{
+	bpf_asm_imm64(g->a, R5, imm);
+	bpf_asm_alu(g->a, op, reg, R5);
+}
+
+/* Each byte of reg = how many bits are set in it and the bytes below it (Hacker's Delight §5-1: pairs, nibbles, bytes, then their sums). */
+static void gen_sums(struct gen *g, int reg, int scratch)
+{
+	struct bpf_asm *a = g->a;
+
+	bpf_asm_mov(a, scratch, reg);
+	bpf_asm_alu_imm(a, BPF_RSH, scratch, 1);
+	gen_imm64(g, BPF_AND, scratch, EACH_BYTE(0x55));
+	bpf_asm_alu(a, BPF_SUB, reg, scratch);
+	bpf_asm_mov(a, scratch, reg);
+	bpf_asm_alu_imm(a, BPF_RSH, scratch, 2);
+	gen_imm64(g, BPF_AND, scratch, EACH_BYTE(0x33));
+	bpf_asm_alu(a, BPF_AND, reg, R5);
+	bpf_asm_alu(a, BPF_ADD, reg, scratch);
+	bpf_asm_mov(a, scratch, reg);
+	bpf_asm_alu_imm(a, BPF_RSH, scratch, 4);
+	bpf_asm_alu(a, BPF_ADD, reg, scratch);
+	gen_imm64(g, BPF_AND, reg, EACH_BYTE(0x0f));
+	gen_imm64(g, BPF_MUL, reg, EACH_BYTE(1));
+}
+
+/* reg = how many of the bytes of `sums` (each below 128) are not above `rank`. */
+static void gen_count_not_above(struct gen *g, int reg, int sums, int rank)
+{
+	bpf_asm_mov(g->a, reg, rank);
+	gen_imm64(g, BPF_MUL, reg, EACH_BYTE(1));
+	gen_imm64(g, BPF_OR, reg, EACH_BYTE(0x80));
+	bpf_asm_alu(g->a, BPF_SUB, reg, sums); /* a byte's high bit stays: it is not above */
+	gen_imm64(g, BPF_AND, reg, EACH_BYTE(0x80));
+	bpf_asm_alu_imm(g->a, BPF_RSH, reg, 7);
+	gen_imm64(g, BPF_MUL, reg, EACH_BYTE(1));
+	bpf_asm_alu_imm(g->a, BPF_RSH, reg, 56);
+}
+
+/* ---- 3: choosing ---- */
+
+/* R3 = a hash of the key. */
+static void gen_hash(struct gen *g)
+{
+	struct bpf_asm *a = g->a;
+
+	bpf_asm_load(a, BPF_DW, R3, R8, MEMBER(seed));
+	bpf_asm_imm64(a, R4, MIX);
+	for (int i = 0; i < (int)sizeof(struct classifier_flow); i += 8) {
+		bool last = i + 8 > (int)sizeof(struct classifier_flow);
+		bpf_asm_load(a, last ? BPF_W : BPF_DW, R1, FP, KEY + i);
+		bpf_asm_alu(a, BPF_XOR, R3, R1);
+		bpf_asm_alu(a, BPF_MUL, R3, R4);
+		bpf_asm_mov(a, R1, R3);
+		bpf_asm_alu_imm(a, BPF_RSH, R1, 32);
+		bpf_asm_alu(a, BPF_XOR, R3, R1);
+	}
+}
+
+/* While cookies are out, a SYN or an ACK without entry goes by hash: over those that accept. Others go on. */
+static void gen_cookies(struct gen *g)
+{
+	struct bpf_asm *a = g->a;
+	int over = bpf_asm_label(a), by_hash = bpf_asm_label(a);
+
+	bpf_asm_load(a, BPF_DW, R1, R8, MEMBER(cookies_until_ns));
+	bpf_asm_jump_if(a, BPF_JEQ, R1, 0, over);
+	bpf_asm_call(a, BPF_FUNC_ktime_get_ns);
+	bpf_asm_load(a, BPF_DW, R1, R8, MEMBER(cookies_until_ns));
+	bpf_asm_jump_if_reg(a, BPF_JGT, R0, R1, over);
+	bpf_asm_jump_if(a, BPF_JEQ, R9, TCP_SYN, by_hash);
+	bpf_asm_jump_if(a, BPF_JNE, R9, TCP_ACK, g->none);
+	bpf_asm_bind(a, by_hash);
+	classifier_gen_find(g, SET_EXCEPTIONS, g->none);
+	gen_hash(g);
+	bpf_asm_load(a, BPF_DW, R1, R8, MEMBER(accepting));
+	bpf_asm_jump_if(a, BPF_JEQ, R1, 0, g->none);
+	bpf_asm_mov(a, R2, R1);
+	gen_sums(g, R2, R4);
+	bpf_asm_mov(a, R4, R2);
+	bpf_asm_alu_imm(a, BPF_RSH, R4, 56);
+	bpf_asm_alu(a, BPF_MOD, R3, R4);
+	bpf_asm_call_label(a, g->select);
+	bpf_asm_mov(a, R1, R0);
+	gen_owner(g);
+	gen_obey(g, R2);
+	bpf_asm_bind(a, over);
+}
+
+/* R6 = those to choose from: that wait, or that accept when none waits. R9 = their sums. */
+static void gen_candidates(struct gen *g)
+{
+	struct bpf_asm *a = g->a;
+	int some = bpf_asm_label(a);
+
+	bpf_asm_load(a, BPF_DW, R6, R8, MEMBER(waiting));
+	bpf_asm_jump_if(a, BPF_JNE, R6, 0, some);
+	bpf_asm_load(a, BPF_DW, R6, R8, MEMBER(accepting));
+	bpf_asm_jump_if(a, BPF_JEQ, R6, 0, g->none);
+	bpf_asm_bind(a, some);
+	bpf_asm_mov(a, R9, R6);
+	gen_sums(g, R9, R1);
+}
+
+/* R0 = the candidate whose rank is in R0. */
+static void gen_select(struct gen *g)
+{
+	bpf_asm_mov(g->a, R1, R6);
+	bpf_asm_mov(g->a, R2, R9);
+	bpf_asm_mov(g->a, R3, R0);
+	bpf_asm_call_label(g->a, g->select);
+}
+
+/* R1 = of two different candidates at random, the one whose queue is shorter. */
+static void gen_two_choices(struct gen *g)
+{
+	struct bpf_asm *a = g->a;
+	int chosen = bpf_asm_label(a);
+
+	bpf_asm_call(a, BPF_FUNC_get_prandom_u32);
+	bpf_asm_mov(a, R2, R9);
+	bpf_asm_alu_imm(a, BPF_RSH, R2, 56); /* how many */
+	bpf_asm_alu(a, BPF_MOD, R0, R2);
+	bpf_asm_store(a, BPF_DW, FP, RANK, R0);
+	gen_select(g);
+	bpf_asm_store(a, BPF_DW, FP, CHOSEN, R0);
+	bpf_asm_mov(a, R1, R0);
+	bpf_asm_mov(a, R2, R9);
+	bpf_asm_alu_imm(a, BPF_RSH, R2, 56);
+	bpf_asm_jump_if(a, BPF_JEQ, R2, 1, chosen);
+
+	/* The second rank is drawn from one less, and passes over the first. */
+	bpf_asm_call(a, BPF_FUNC_get_prandom_u32);
+	bpf_asm_mov(a, R2, R9);
+	bpf_asm_alu_imm(a, BPF_RSH, R2, 56);
+	bpf_asm_alu_imm(a, BPF_SUB, R2, 1);
+	bpf_asm_alu(a, BPF_MOD, R0, R2);
+	bpf_asm_load(a, BPF_DW, R1, FP, RANK);
+	bpf_asm_mov(a, R2, R0);
+	bpf_asm_alu(a, BPF_SUB, R2, R1);
+	bpf_asm_alu_imm(a, BPF_RSH, R2, 63); /* 1: it is below the first */
+	bpf_asm_alu_imm(a, BPF_ADD, R0, 1);
+	bpf_asm_alu(a, BPF_SUB, R0, R2);
+	gen_select(g);
+	bpf_asm_load(a, BPF_DW, R1, FP, CHOSEN);
+	gen_slot(g, R2, R0);
+	bpf_asm_load(a, BPF_W, R2, R2, SLOT_FIELD(queue));
+	gen_slot(g, R3, R1);
+	bpf_asm_load(a, BPF_W, R3, R3, SLOT_FIELD(queue));
+	bpf_asm_jump_if_reg(a, BPF_JGE, R2, R3, chosen);
+	bpf_asm_mov(a, R1, R0);
+	bpf_asm_bind(a, chosen);
+}
+
+/* CHOSEN is what the flow's entry becomes, unless another CPU was first. R8 = the flows. */
+static void gen_write_entry(struct gen *g)
+{
+	struct bpf_asm *a = g->a;
+	int insert = bpf_asm_label(a), exists = bpf_asm_label(a), done = bpf_asm_label(a), lost = bpf_asm_label(a);
+
+	classifier_gen_lookup(g, g->maps->flows, GROUP);
+	bpf_asm_jump_if(a, BPF_JEQ, R0, 0, g->none);
+	bpf_asm_mov(a, R8, R0);
+	bpf_asm_load(a, BPF_DW, R1, FP, ENTRY);
+	bpf_asm_jump_if(a, BPF_JEQ, R1, 0, insert);
+
+	/* Its owner is gone. */
+	bpf_asm_mov(a, R1, R8);
+	classifier_gen_lookup_key(g);
+	bpf_asm_jump_if(a, BPF_JEQ, R0, 0, insert); /* swept meanwhile */
+	bpf_asm_mov(a, R2, R0);
+	bpf_asm_load(a, BPF_DW, R0, FP, ENTRY);
+	bpf_asm_load(a, BPF_DW, R1, FP, CHOSEN);
+	bpf_asm_cmpxchg(a, BPF_DW, R2, 0, R1);
+	bpf_asm_load(a, BPF_DW, R1, FP, ENTRY);
+	bpf_asm_jump_if_reg(a, BPF_JEQ, R0, R1, done);
+	bpf_asm_jump(a, lost);
+
+	bpf_asm_bind(a, insert);
+	bpf_asm_mov(a, R1, R8);
+	bpf_asm_mov(a, R2, FP);
+	bpf_asm_alu_imm(a, BPF_ADD, R2, KEY);
+	bpf_asm_mov(a, R3, FP);
+	bpf_asm_alu_imm(a, BPF_ADD, R3, CHOSEN);
+	bpf_asm_mov_imm(a, R4, BPF_NOEXIST);
+	bpf_asm_call(a, BPF_FUNC_map_update_elem);
+	bpf_asm_jump_if(a, BPF_JEQ, R0, 0, done);
+	bpf_asm_jump_if(a, BPF_JEQ, R0, -EEXIST, exists);
+	bpf_asm_jump(a, g->none); /* full */
+
+	bpf_asm_bind(a, exists);
+	bpf_asm_mov(a, R1, R8);
+	classifier_gen_lookup_key(g);
+	bpf_asm_jump_if(a, BPF_JEQ, R0, 0, g->none);
+	bpf_asm_load(a, BPF_DW, R0, R0, 0);
+	bpf_asm_bind(a, lost); /* R0 is what the other CPU wrote */
+	gen_obey(g, R0);
+
+	bpf_asm_bind(a, done);
+	bpf_asm_load(a, BPF_DW, R0, FP, CHOSEN);
+	gen_obey(g, R0);
+}
+
+static void gen_choose(struct gen *g)
+{
+	bpf_asm_jump_if(g->a, BPF_JNE, R9, TCP_SYN, g->none);
+	gen_candidates(g);
+	gen_two_choices(g);
+	gen_owner(g);
+	bpf_asm_store(g->a, BPF_DW, FP, CHOSEN, R2);
+	gen_write_entry(g);
+}
+
+void classifier_gen_group(struct gen *g)
+{
+	struct bpf_asm *a = g->a;
+	int found = bpf_asm_label(a);
+
+	bpf_asm_bind(a, g->group);
+	gen_listener(g, found);
+	bpf_asm_bind(a, found);
+	bpf_asm_load(a, BPF_DW, R1, R0, offsetof(struct classifier_listener_of, own));
+	bpf_asm_store(a, BPF_DW, FP, OWN, R1);
+	bpf_asm_load(a, BPF_W, R1, R0, offsetof(struct classifier_listener_of, group));
+	bpf_asm_jump_if(a, BPF_JEQ, R1, 0, g->listening);
+	bpf_asm_alu_imm(a, BPF_SUB, R1, 1);
+	bpf_asm_store(a, BPF_W, FP, GROUP, R1);
+
+	gen_by_entry(g);
+	gen_flags(g);
+	gen_cookies(g);
+	if (g->is_tap)
+		gen_choose(g);
+	else
+		bpf_asm_jump(a, g->none);
+}
+
+/* R0 = the set bit of R1 that has the rank R3, from 0; R2 = the sums of R1. As in S. Vigna, "Broadword implementation of rank/select
+ * queries" (2008): the byte, by the sums, then the bit in the byte. No loops: the verifier would walk each of their rounds. */
+void classifier_gen_group_functions(struct gen *g)
+{
+	struct bpf_asm *a = g->a;
+
+	bpf_asm_bind(a, g->select);
+	/* R4 = the byte's place. R0 = the byte, R3 = the rank in it. */
+	gen_count_not_above(g, R4, R2, R3);
+	bpf_asm_alu_imm(a, BPF_AND, R4, 7);
+	bpf_asm_alu_imm(a, BPF_LSH, R4, 3);
+	bpf_asm_mov(a, R0, R1);
+	bpf_asm_alu(a, BPF_RSH, R0, R4);
+	bpf_asm_alu_imm(a, BPF_AND, R0, 0xff);
+	bpf_asm_alu_imm(a, BPF_LSH, R2, 8);
+	bpf_asm_alu(a, BPF_RSH, R2, R4);
+	bpf_asm_alu_imm(a, BPF_AND, R2, 0xff);
+	bpf_asm_alu(a, BPF_SUB, R3, R2);
+	/* Each byte of R0 = one bit of the byte, as 0 or 1, then the sum of those so far. */
+	gen_imm64(g, BPF_MUL, R0, EACH_BYTE(1));
+	gen_imm64(g, BPF_AND, R0, 0x8040201008040201ull);
+	gen_imm64(g, BPF_ADD, R0, EACH_BYTE(0x7f));
+	bpf_asm_alu_imm(a, BPF_RSH, R0, 7);
+	gen_imm64(g, BPF_AND, R0, EACH_BYTE(1));
+	gen_imm64(g, BPF_MUL, R0, EACH_BYTE(1));
+	gen_count_not_above(g, R1, R0, R3);
+	bpf_asm_mov(a, R0, R1);
+	bpf_asm_alu(a, BPF_ADD, R0, R4);
+	bpf_asm_exit(a);
+}

@@ -1,0 +1,64 @@
+/* Internal to the classifier's program: what its two files share, classifier_prog.c (the frame, the key) and classifier_prog_group.c (groups). */
+#ifndef FINESSE_KERNEL_CLASSIFIER_PROG_INTERNAL_H
+#define FINESSE_KERNEL_CLASSIFIER_PROG_INTERNAL_H
+
+#include <stddef.h>
+
+#include "kernel/classifier_prog.h"
+
+#define FIELD(base, type, field) ((base) + (int)offsetof(type, field))
+
+/* The stack: offsets from the frame pointer, 8-byte aligned bases. */
+enum {
+	V6HDR = -48, /* an IPv6 header, whose addresses are the key's */
+	KEY = -40,   /* struct classifier_flow */
+	KEY_RADDR = FIELD(KEY, struct classifier_flow, raddr),
+	KEY_LADDR = FIELD(KEY, struct classifier_flow, laddr),
+	KEY_RPORT = FIELD(KEY, struct classifier_flow, rport_be),
+	KEY_LPORT = FIELD(KEY, struct classifier_flow, lport_be),
+	FAMILY = -56,   /* enum classifier_port of the packet's family */
+	LISTENER = -80, /* struct classifier_listener */
+	LISTENER_ADDR = FIELD(LISTENER, struct classifier_listener, laddr),
+	LISTENER_PORT = FIELD(LISTENER, struct classifier_listener, lport_be),
+	LISTENER_ZERO = FIELD(LISTENER, struct classifier_listener, zero),
+	V4HDR = -104,   /* an IPv4 header; also extension headers */
+	SLOT = -112,    /* enum classifier_set */
+	ICMP = -160,    /* an ICMP header and the IP header that it quotes */
+	QUOTE = ICMP + 8,
+	TCP_OFF = -164, /* 4 bytes: where the frame's TCP header begins. Not at a multiple of 8: there the verifier keeps bounds apart, path by path */
+	GROUP = -176,   /* the group's index */
+	OWN = -184,     /* what entries of this process hold */
+	ENTRY = -192,   /* what the flow's entry holds, whose owner is gone; 0: there is none */
+	CHOSEN = -200,  /* a slot, then what the new entry holds */
+	RANK = -224,    /* of the first of two choices */
+	FLAGS = -208,   /* TCP's */
+	ZERO = -216,    /* the key of an array's only element */
+};
+
+struct gen {
+	struct bpf_asm *a;
+	const struct classifier_maps *maps;
+	const struct classifier_verdicts *v;
+	int l2_len;
+	bool is_tap; /* the packet socket's filter; or the tcx program, which runs later */
+	/* Labels: where frames of each kind go on … */
+	int ipv4, ipv6, tcp, icmp4, icmp6, later_fragment, decide, group;
+	/* … the verdicts: a listener's unless excepted; an exact flow, or none; matches; none of ours … */
+	int listening, exact, match, none;
+	int select; /* … and a function */
+};
+
+/* R0 = the value of the key at `key` (on the stack), or NULL. */
+void classifier_gen_lookup(struct gen *g, int map_fd, int key);
+/* R0 = the value of KEY in the map that R1 points to, or NULL. */
+void classifier_gen_lookup_key(struct gen *g);
+/* Goes to `found` if KEY is in the set. */
+void classifier_gen_find(struct gen *g, enum classifier_set set, int found);
+void classifier_gen_copy_v6_addr(struct gen *g, int to, int from);
+
+/* The part from g->group on: a port of which some listener is a group's. R1 has the port's byte, R8 the port as in the packet. */
+void classifier_gen_group(struct gen *g);
+/* The functions that it calls; after the program's last instruction. */
+void classifier_gen_group_functions(struct gen *g);
+
+#endif
