@@ -1,16 +1,18 @@
 #!/usr/bin/env python3
 """The differential runner: every case on the kernel's TCP and under finesse, against kernel TCP over a veth, and the lines compared. See differential.h.
 
-    differential.py                    all cases: make check-differential
+    differential.py                    all cases, in parts: make check-differential
+    differential.py --keep DIR --minutes 9     the same, not longer than that; what is done stays in DIR, and the next such run does the rest
     differential.py --short            a sample that takes under a minute: one of make check's tests
     differential.py --only 'conn/fin/*/recv*' [-v]     these alone; -v prints the results, equal or not
 
 `expected` has the differences that are allowed: a pattern of names, the kernel's step that differs first, finesse's, and the reason, with TABs between.
-A case that differs and has no entry is a failure, and so is an entry that nothing needs any more (seen by the long form). A difference counts when it is
+A case that differs and has no entry is a failure, and so is an entry that nothing needs any more (seen by the long form). verdicts.sh proves it. A difference counts when it is
 there in each of a few repetitions, so that a busy machine makes none.
 """
 import argparse
 import fnmatch
+import hashlib
 import itertools
 import json
 import os
@@ -38,6 +40,7 @@ SETTINGS = ["--close-policy", "off"]  # a held FIN is meant to differ
 CASES_AT_LEAST = 89000
 SHORT_AT_LEAST = 2900
 ONE_IN = 30
+PARTS = 30  # of the long form
 
 
 def names(options):
@@ -121,6 +124,41 @@ def first_difference(kernel, finesse):
     return "", ""
 
 
+class Part:
+    """What some cases gave: plain values, so that a file can keep them."""
+
+    def __init__(self, kernel, ours, suspects, kernel_opens, our_opens, processes, opened, reasons):
+        self.kernel, self.ours, self.suspects = kernel, ours, suspects
+        self.kernel_opens, self.our_opens = kernel_opens, our_opens
+        self.processes, self.opened, self.reasons = processes, opened, reasons
+
+    @classmethod
+    def empty(cls):
+        return cls({}, {}, [], [0, 0], [0, 0], 0, 0, {})
+
+    def add(self, other):
+        self.kernel.update(other.kernel)
+        self.ours.update(other.ours)
+        self.suspects += other.suspects
+        self.kernel_opens = [a + b for a, b in zip(self.kernel_opens, other.kernel_opens)]
+        self.our_opens = [a + b for a, b in zip(self.our_opens, other.our_opens)]
+        self.processes += other.processes
+        self.opened += other.opened
+        for why, count in other.reasons.items():
+            self.reasons[why] = self.reasons.get(why, 0) + count
+
+
+def statistics(documents):
+    """Connections that the engine carried, and why the kernel carried others."""
+    opened = sum(d.get("totals", {}).get(k, 0) for d in documents for k in ("connections_opened", "connections_accepted"))
+    reasons = {}
+    for d in documents:
+        for f in d.get("fallbacks", []):
+            why = "%s: %s" % (f.get("what", "?").partition(" ")[0], f.get("why", "?"))
+            reasons[why] = reasons.get(why, 0) + f.get("count", 1)
+    return opened, reasons
+
+
 def compare(runs, cases):
     started = time.monotonic()
     kernel, kernel_opens, _ = runs.run(cases, False)
@@ -128,7 +166,7 @@ def compare(runs, cases):
     ours, our_opens, documents = runs.run(cases, True)
     if runs.said:
         print(runs.said)
-    print("%d cases: %.0f s on the kernel's TCP, %.0f s under finesse" % (len(cases), middle - started, time.monotonic() - middle), flush=True)
+    ended = time.monotonic()
     suspects = [n for n in cases if kernel[n][1] != ours[n][1]]
     first = len(suspects)
     for i in range(REPEATS - 1):
@@ -141,44 +179,93 @@ def compare(runs, cases):
         suspects = [n for n in suspects if again_kernel[n][1] != again_ours[n][1] and again_ours[n][1] != kernel[n][1]]
         kernel.update({n: again_kernel[n] for n in suspects})
         ours.update({n: again_ours[n] for n in suspects})
-    print("%d differ, %d more did once" % (len(suspects), first - len(suspects)))
-    return kernel, ours, suspects, kernel_opens, our_opens, documents
+    print("%d cases: %.0f s on the kernel's TCP, %.0f s under finesse; %d differ, %d more did once" % (
+        len(cases), middle - started, ended - middle, len(suspects), first - len(suspects)), flush=True)
+    opened, reasons = statistics(documents)
+    return Part(kernel, ours, suspects, kernel_opens, our_opens, len(documents), opened, reasons)
 
 
-def who_carried(kernel, ours, kernel_opens, our_opens, documents, entries):
+class Store:
+    """Parts that are done, a file each. A part counts only for the programs that made it."""
+
+    def __init__(self, directory):
+        self.directory = directory and Path(directory)
+        digest = hashlib.sha256()
+        for made in (PROGRAM, TOP / "libfinesse.so"):
+            digest.update(made.read_bytes())
+        self.programs = digest.hexdigest()[:16]
+
+    def _path(self, number, count):
+        return self.directory / ("part-%d-of-%d-%s.json" % (number, count, self.programs))
+
+    def read(self, number, count, cases):
+        path = self.directory and self._path(number, count)
+        if not path or not path.exists():
+            return None
+        part = Part(**json.loads(path.read_text()))
+        return part if sorted(part.kernel) == sorted(cases) else None
+
+    def write(self, number, count, part):
+        if not self.directory:
+            return
+        self.directory.mkdir(parents=True, exist_ok=True)
+        unfinished = self._path(number, count).with_suffix(".new")
+        unfinished.write_text(json.dumps(vars(part)))
+        unfinished.rename(self._path(number, count))
+
+
+def in_parts(cases, options):
+    """All cases, part by part; and how many cases were not reached in the time given."""
+    count = PARTS if len(cases) > 2 * SHORT_AT_LEAST else 1
+    store, whole, left, started = Store(options.keep), Part.empty(), 0, time.monotonic()
+    with Lab() as lab:
+        runs = Runs(lab, options.workers)
+        for number in range(count):
+            # Not by the hash of --one-in: each part has cases of all kinds, and they take equally long.
+            mine = cases[number::count]
+            part = store.read(number, count, mine)
+            if part is None and options.minutes is not None and time.monotonic() - started >= 60 * options.minutes:
+                left += len(mine)
+                continue
+            if part is None:
+                part = compare(runs, mine)
+                store.write(number, count, part)
+            whole.add(part)
+    return whole, left
+
+
+def who_carried(part, entries):
     """A silent fall-back is a failure: the engine carried every established connection whose state says so, and the kernel made none."""
     problems = []
-    with_state = [n for n in kernel if kernel[n][0] == "k"]
-    left = [n for n in with_state if ours[n][0] == "k"]
+    with_state = [n for n in part.kernel if part.kernel[n][0] == "k"]
+    left = [n for n in with_state if part.ours[n][0] == "k"]
     for n in left:
         # An option that is set before may send a connection to the kernel; it says so in the statistics.
         if "@" not in n and not any(e.allows(n, "carrier: engine", "carrier: kernel") for e in entries):
             problems.append("carried by the kernel: " + n)
-    opened = sum(d.get("totals", {}).get(k, 0) for d in documents for k in ("connections_opened", "connections_accepted"))
-    reasons = {}
-    for d in documents:
-        for f in d.get("fallbacks", []):
-            why = "%s: %s" % (f.get("what", "?").partition(" ")[0], f.get("why", "?"))
-            reasons[why] = reasons.get(why, 0) + f.get("count", 1)
     print("connections: %d cases have one, %d of them carried by the kernel under finesse; its TCP opened %d and accepted %d natively, %d and %d under finesse; "
-          "finesse stat: %d processes, %d connections" % (len(with_state), len(left), *kernel_opens, *our_opens, len(documents), opened))
-    if any("@" in n for n in left) and not reasons:
+          "finesse stat: %d processes, %d connections" % (len(with_state), len(left), *part.kernel_opens, *part.our_opens, part.processes, part.opened))
+    if any("@" in n for n in left) and not part.reasons:
         problems.append("the kernel carried cases, and no finesse stat says why")
-    for reason, count in sorted(reasons.items()):
+    for reason, count in sorted(part.reasons.items()):
         print("  fell back: %s (%d)" % (reason, count))
     return problems
 
 
-def verdicts(kernel, ours, suspects, entries, options):
+def is_whole(options):
+    return not options.short and not options.only and options.one_in == 1
+
+
+def verdicts(part, entries, options):
     problems = []
-    for n in suspects:
-        step = first_difference(kernel[n][1], ours[n][1])
+    for n in part.suspects:
+        step = first_difference(part.kernel[n][1], part.ours[n][1])
         allowing = [e for e in entries if e.allows(n, *step)]
         for e in allowing:
             e.used = True
         if not allowing or options.all:
-            problems.append("%s\n    kernel:  %s\n    finesse: %s\n    alone:   tests/differential/differential.py -v --only '%s'" % (n, kernel[n][1], ours[n][1], n))
-    if not options.short and not options.only and options.one_in == 1:
+            problems.append("%s\n    kernel:  %s\n    finesse: %s\n    alone:   tests/differential/differential.py -v --only '%s'" % (n, part.kernel[n][1], part.ours[n][1], n))
+    if is_whole(options) or options.unused:
         problems += ["expected: nothing differs in this way any more: " + e.line for e in entries if not e.used]
     return problems
 
@@ -191,6 +278,10 @@ def main():
     p.add_argument("--all", action="store_true", help="show expected differences, too")
     p.add_argument("-v", "--verbose", action="store_true")
     p.add_argument("--workers", type=int, default=8)
+    p.add_argument("--keep", metavar="DIR", help="keep finished parts there, and take from there what the same programs gave before")
+    p.add_argument("--minutes", type=float, metavar="N", help="begin no part after that time")
+    p.add_argument("--expected", metavar="FILE", default=str(HERE / "expected"), help="instead of tests/differential/expected")
+    p.add_argument("--unused", action="store_true", help="an expected difference that does not occur is a failure, though this is not the long form")
     p.add_argument("--differences", metavar="FILE", help="write all differences there, as JSON")
     options = p.parse_args()
     if os.geteuid() != 0:
@@ -199,21 +290,22 @@ def main():
     started = time.monotonic()
     try:
         cases = names(options)
-        entries = read_expected(HERE / "expected")
-        with Lab() as lab:
-            kernel, ours, suspects, *carried = compare(Runs(lab, options.workers), cases)
-        problems = who_carried(kernel, ours, *carried, entries) + verdicts(kernel, ours, suspects, entries, options)
+        entries = read_expected(Path(options.expected))
+        part, left = in_parts(cases, options)
+        problems = ["%d cases were not reached in %g minutes: run it again" % (left, options.minutes)] if left else []
+        problems += who_carried(part, entries)
+        problems += [] if left else verdicts(part, entries, options)
     except LabError as e:
         print("FAILED: %s" % e)
         return 1
     if options.verbose:
         for n in cases:
-            print("%s %s\n    kernel:  %s\n    finesse: %s" % ("differs" if n in suspects else "equal  ", n, kernel[n][1], ours[n][1]))
+            print("%s %s\n    kernel:  %s\n    finesse: %s" % ("differs" if n in part.suspects else "equal  ", n, part.kernel[n][1], part.ours[n][1]))
     if options.differences:
-        Path(options.differences).write_text(json.dumps({n: (kernel[n][1], ours[n][1]) for n in suspects}))
+        Path(options.differences).write_text(json.dumps({n: (part.kernel[n][1], part.ours[n][1]) for n in part.suspects}))
     for problem in problems:
         print(problem)
-    print("%d cases, %d differ, %d problems, %.0f s" % (len(cases), len(suspects), len(problems), time.monotonic() - started))
+    print("%d cases, %d differ, %d problems, %.0f s" % (len(cases) - left, len(part.suspects), len(problems), time.monotonic() - started))
     return 1 if problems else 0
 
 

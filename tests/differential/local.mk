@@ -7,10 +7,10 @@ tests_differential_differential_SOURCES = tests/differential/differential.h test
 # It passes what no sane program passes; the compiler's and a sanitizer's checks of that would be in the way.
 tests_differential_differential_CFLAGS = $(AM_CFLAGS) -Wno-nonnull -fno-sanitize=all
 EXTRA_DIST += tests/differential/differential.py tests/differential/expected
-dist_check_SCRIPTS += tests/differential/run.sh
-TESTS += tests/differential/run.sh
+dist_check_SCRIPTS += tests/differential/run.sh tests/differential/verdicts.sh
+TESTS += tests/differential/run.sh tests/differential/verdicts.sh
 
-# The long form, some minutes: every case
+# The long form, some ten minutes: every case. DIFFERENTIAL_FLAGS='--keep DIR --minutes N' does it in pieces.
 .PHONY: check-differential
 check-differential: all tests/differential/differential
 	FINESSE_BUILD_DIR="$(abs_top_builddir)" /usr/bin/python3 $(srcdir)/tests/differential/differential.py $(DIFFERENTIAL_FLAGS)
