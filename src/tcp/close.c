@@ -69,5 +69,9 @@ void tcp_abort(struct tcp_conn *c, int64_t now)
 		return;
 	}
 	TCP_COUNT(c, AbortByUser);
-	conn_reset(c, now, 0);
+	/* RFC 9293 §3.10.5: in CLOSING and LAST-ACK, where all is sent, the connection just goes, as Linux's does. */
+	if ((c->state == TCPS_CLOSING || c->state == TCPS_LAST_ACK) && c->fin_sent)
+		conn_close(c, now, 0);
+	else
+		conn_reset(c, now, 0);
 }

@@ -108,6 +108,7 @@ static void ack_of_fin(struct tcp_conn *c, int64_t now)
 	switch (c->state) {
 	case TCPS_FIN_WAIT_1:
 		conn_start_fin_wait_2(c, now);
+		c->events |= TCP_EV_FIN_ACKED;
 		break;
 	case TCPS_CLOSING:
 		conn_time_wait(c, now);

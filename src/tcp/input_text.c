@@ -114,6 +114,12 @@ static bool advance(struct tcp_conn *c)
 	return had_gap;
 }
 
+/* SO_RCVLOWAT bytes, or as much as the window lets come: as Linux's tcp_data_ready. */
+static bool is_worth_a_wake(const struct tcp_conn *c)
+{
+	return c->rcv.len >= c->options.rcvlowat_bytes || rcv_wnd(c) <= c->mss_advertised;
+}
+
 static void input_in_order(struct tcp_conn *c, int64_t now, const struct text *t)
 {
 	bool at_once = t->fin;
@@ -126,7 +132,8 @@ static void input_in_order(struct tcp_conn *c, int64_t now, const struct text *t
 		}
 		append(c, t->bytes, t->len);
 		at_once |= advance(c);
-		c->events |= TCP_EV_READABLE;
+		if (is_worth_a_wake(c))
+			c->events |= TCP_EV_READABLE;
 		c->last_bytes_ours = false;
 		urgent_arrived(c);
 		if (now - c->last_data_rcvd_us > c->rto_us && c->last_data_rcvd_us)

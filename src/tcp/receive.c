@@ -8,6 +8,12 @@ uint32_t tcp_readable_bytes(const struct tcp_conn *c)
 	return c->rcv.len - (urgent_offset(c) != UINT32_MAX);
 }
 
+uint32_t tcp_readable_to_mark(const struct tcp_conn *c)
+{
+	uint32_t mark = urgent_offset(c);
+	return mark == UINT32_MAX ? c->rcv.len : mark;
+}
+
 bool tcp_recv_ended(const struct tcp_conn *c)
 {
 	return conn_eof(c) || c->state == TCPS_CLOSED;

@@ -25,6 +25,11 @@ int tcp_take_error(struct tcp_conn *c)
 	return err;
 }
 
+void tcp_put_error(struct tcp_conn *c, int err)
+{
+	c->error = err;
+}
+
 uint32_t tcp_take_events(struct tcp_conn *c)
 {
 	uint32_t events = c->events;

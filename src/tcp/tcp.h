@@ -48,6 +48,7 @@ const char *tcp_state_name(enum tcp_state state);
 #define TCP_EV_ERROR     0x10 /* tcp_error() is set: reset, timed out, unreachable */
 #define TCP_EV_URGENT    0x20
 #define TCP_EV_CLOSED    0x40 /* TCPS_CLOSED: nothing more will be sent or accepted */
+#define TCP_EV_FIN_ACKED 0x100 /* FIN-WAIT-2: the peer has our FIN */
 #define TCP_EV_TIME_WAIT 0x80 /* entered TIME-WAIT: the caller may move it to a struct tcp_tw */
 
 /* Every fate of a segment and every event that is counted: tcp/tcp_counter.def. */
@@ -188,7 +189,9 @@ enum tcp_state tcp_state(const struct tcp_conn *c);
 const struct tcp_options *tcp_get_options(const struct tcp_conn *c);
 int tcp_error(const struct tcp_conn *c);        /* positive errno, 0 */
 int tcp_take_error(struct tcp_conn *c);         /* SO_ERROR: returns and clears */
+void tcp_put_error(struct tcp_conn *c, int err); /* … to be told again */
 uint32_t tcp_readable_bytes(const struct tcp_conn *c); /* in order, unread */
+uint32_t tcp_readable_to_mark(const struct tcp_conn *c); /* FIONREAD: only those before an urgent byte that is out of line */
 uint32_t tcp_send_space(const struct tcp_conn *c);     /* bytes tcp_send would take now */
 bool tcp_is_writable(const struct tcp_conn *c); /* POLLOUT, by Linux's rule of a third free */
 uint32_t tcp_unsent_bytes(const struct tcp_conn *c);   /* SIOCOUTQNSD */

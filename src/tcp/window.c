@@ -123,12 +123,12 @@ static uint32_t segment_truesize(const struct tcp_conn *c)
 	return size + TRUESIZE_DESCRIPTOR;
 }
 
-/* A congestion window in flight, and one being filled by the application. */
+/* A congestion window in flight, and one being filled by the application; SO_SNDBUF tells what Linux's would. */
 void window_grow_sndbuf(struct tcp_conn *c)
 {
 	if (c->options.user_sndbuf || c->stack->memory->pressure)
 		return;
-	uint32_t most = c->stack->config.sndbuf_max_bytes, want = c->cwnd < most / 2 ? 2 * c->cwnd : most;
-	want = max_u32(want, min_u32(most, 2 * c->stack->config.initial_window_segs * segment_truesize(c)));
-	c->sndbuf_limit = max_u32(c->sndbuf_limit, want);
+	uint32_t segs = max_u32(c->cwnd / max_u32(c->mss, 1), c->stack->config.initial_window_segs), each = 2 * segment_truesize(c);
+	uint32_t most = c->stack->config.sndbuf_max_bytes;
+	c->sndbuf_limit = max_u32(c->sndbuf_limit, segs < most / each ? segs * each : most);
 }
