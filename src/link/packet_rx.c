@@ -77,8 +77,8 @@ static int rx_map_ring(struct packet_rx *rx, uint32_t bytes)
 	int err = sys_setsockopt(rx->fd, SOL_PACKET, PACKET_RX_RING, &req, sizeof req);
 	if (err < 0)
 		return err;
-	void *ring = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, rx->fd, 0);
-	if (ring == MAP_FAILED)
+	void *ring = sys_mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, rx->fd, 0);
+	if (sys_is_error(ring))
 		return -ENOMEM;
 	rx->ring = ring;
 	rx->ring_bytes = bytes;
@@ -88,9 +88,9 @@ static int rx_map_ring(struct packet_rx *rx, uint32_t bytes)
 
 static int rx_map_copies(struct packet_rx *rx)
 {
-	void *mem = mmap(NULL, RX_COPIES * RX_COPY_BYTES, PROT_READ | PROT_WRITE,
+	void *mem = sys_mmap(NULL, RX_COPIES * RX_COPY_BYTES, PROT_READ | PROT_WRITE,
 			 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	if (mem == MAP_FAILED)
+	if (sys_is_error(mem))
 		return -ENOMEM;
 	rx->copies = mem;
 	for (int i = 0; i < RX_COPIES; i++) {

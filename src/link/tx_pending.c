@@ -1,5 +1,7 @@
 #include "link/tx_pending.h"
 
+#include "base/sys.h"
+
 #include <assert.h>
 #include <errno.h>
 #include <stddef.h>
@@ -14,9 +16,9 @@
 int tx_pending_open(struct tx_pending *p)
 {
 	memset(p, 0, sizeof *p);
-	void *mem = mmap(NULL, TX_PENDING_BYTES, PROT_READ | PROT_WRITE,
+	void *mem = sys_mmap(NULL, TX_PENDING_BYTES, PROT_READ | PROT_WRITE,
 			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	if (mem == MAP_FAILED)
+	if (sys_is_error(mem))
 		return -ENOMEM;
 	p->mem = mem;
 	return 0;
