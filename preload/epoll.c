@@ -152,6 +152,14 @@ struct wait_call {
 	const sigset_t *mask;
 };
 
+/* The events have nowhere to go. As in the kernel that is an error when there are some, and they stay. */
+static int wait_in_vain(int epfd, const struct wait_call *w)
+{
+	struct pollfd p = {.fd = epfd, .events = POLLIN};
+	int r = wrap_ppoll(&p, 1, w->timeout, w->mask);
+	return r > 0 ? edge(-EFAULT) : r;
+}
+
 /* True: *result is the answer. What is no epoll of ours, or has wrong arguments, is the kernel's to answer. */
 static bool epoll_wait_ours(int epfd, const struct wait_call *w, int *result)
 {
@@ -163,7 +171,7 @@ static bool epoll_wait_ours(int epfd, const struct wait_call *w, int *result)
 	bool ours = f->kind == FILE_EPOLL;
 	if (ours && !user_may_write(w->events, sizeof *w->events)) {
 		file_put(f);
-		*result = edge(-EFAULT);
+		*result = wait_in_vain(epfd, w);
 		return true;
 	}
 	if (ours && shim_in_child)

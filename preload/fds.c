@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <linux/close_range.h>
 #include <linux/sockios.h>
+#include <sys/mman.h>
 
 #include "base/fd.h"
 #include "base/user.h"
@@ -78,7 +79,7 @@ static int before_dup_over(int fd, int to)
 {
 	if (fd_is_internal(fd) || fd_is_internal(to))
 		return -EBADF;
-	if (to <= STDERR_FILENO)
+	if (to >= 0 && to <= STDERR_FILENO)
 		fd_handover(fd, "became a standard stream"); /* if it cannot, the fd still works
 								through the wrappers */
 	return 0;
@@ -113,12 +114,27 @@ int wrap_dup3(int fd, int to, int flags)
 /* Flags that Linux keeps for a socket, tells again, and does not heed. */
 #define STATUS_KEPT (O_APPEND | O_NOATIME)
 
+/* From now on all that comes is the kernel's, and its signals are right; accept still gives what had come before. */
+static int listener_set_async(struct call *c, int fd)
+{
+	int r = sock_listener_to_kernel(c->sock, "O_ASYNC");
+	if (r == 0)
+		r = sys_fcntl(fd, F_SETFL, sys_fcntl(fd, F_GETFL, 0) | O_ASYNC);
+	if (r == 0)
+		c->file->status |= O_ASYNC;
+	return r;
+}
+
 /*
  * SIGIO is the kernel's to send, so the connection becomes the kernel's. One that has ended cannot,
  * and nothing will happen to it that a signal could tell: there the flag is just kept.
  */
-static int engine_set_async(struct call *c, bool on)
+static int engine_set_async(struct call *c, int fd, bool on)
 {
+	if (c->file->listener && on)
+		return listener_set_async(c, fd);
+	if (c->file->listener && c->file->status & O_ASYNC)
+		sys_fcntl(fd, F_SETFL, sys_fcntl(fd, F_GETFL, 0) & ~O_ASYNC);
 	if (!on) {
 		c->file->status &= ~O_ASYNC;
 		return 0;
@@ -132,16 +148,52 @@ static int engine_set_async(struct call *c, bool on)
 	return 0;
 }
 
-static int engine_setfl(struct call *c, long arg)
+static int engine_setfl(struct call *c, int fd, long arg)
 {
 	if (arg & O_DIRECT)
 		return -EINVAL; /* a file system has it */
-	int r = engine_set_async(c, arg & O_ASYNC);
+	int r = engine_set_async(c, fd, arg & O_ASYNC);
 	if (r < 0)
 		return r;
 	c->file->status = (c->file->status & O_ASYNC) | (arg & STATUS_KEPT);
 	sock_set_nonblock(c->sock, arg & O_NONBLOCK);
 	return 0;
+}
+
+static bool is_ownership(int cmd)
+{
+	return cmd == F_SETOWN || cmd == F_SETOWN_EX || cmd == F_SETSIG;
+}
+
+/*
+ * What only the kernel's TCP does for a connection makes it the kernel's; one that is not begun stays there. A connection that has ended becomes a kernel socket that
+ * says so. Where the right for a handover is missing, it stays. A listener's kernel socket does it as it is.
+ */
+static void connection_to_kernel(int fd, const char *why)
+{
+	struct file *f = fdtable_peek(fd);
+	if (!f || f->kind == FILE_EPOLL || f->listener)
+		return;
+	if (fd_handover(fd, why) == -ENOTCONN)
+		fd_to_kernel(fd, why);
+}
+
+/* Who owns a socket gets SIGURG, which the kernel sends. */
+static void own_by_kernel(int fd)
+{
+	connection_to_kernel(fd, "F_SETOWN");
+}
+
+/* A socket is mapped for TCP_ZEROCOPY_RECEIVE. No look-up of the real function: a malloc may be calling, before anything is set up. */
+void *wrap_mmap(void *addr, size_t n, int prot, int flags, int fd, off_t offset)
+{
+	if (!(flags & MAP_ANONYMOUS) && shim_on())
+		connection_to_kernel(fd, "mmap");
+	void *at = sys_mmap(addr, n, prot, flags, fd, offset);
+	if (!sys_is_error(at))
+		return at;
+	errno = -(long)at;
+	return MAP_FAILED;
 }
 
 static int engine_getfl(struct call *c)
@@ -162,7 +214,9 @@ int wrap_fcntl(int fd, int cmd, ...)
 	if (cmd == F_GETFL)
 		VIA_ENGINE(fd, engine_getfl(&c));
 	if (cmd == F_SETFL)
-		VIA_ENGINE(fd, engine_setfl(&c, arg));
+		VIA_ENGINE(fd, engine_setfl(&c, fd, arg));
+	if (is_ownership(cmd))
+		own_by_kernel(fd);
 	int r = REAL(fcntl)(fd, cmd, arg);
 	if (r >= 0 && (cmd == F_DUPFD || cmd == F_DUPFD_CLOEXEC))
 		return file_duped(fd, r);
@@ -176,7 +230,11 @@ static int engine_ioctl(struct call *c, int fd, unsigned long request, void *arg
 	if (request == FIOCLEX || request == FIONCLEX)
 		return sys_ioctl(fd, request, arg); /* the number's, not the socket's */
 	if (request == FIOASYNC && user_may_read(arg, sizeof(int)))
-		return engine_set_async(c, *(int *)arg);
+		return engine_set_async(c, fd, *(int *)arg);
+	if (request == FIOSETOWN || request == SIOCSPGRP) {
+		own_by_kernel(fd);
+		return c->file->kind == FILE_SOCK ? sys_ioctl(fd, request, arg) : -EBADF;
+	}
 	/* When the last packet came: nobody notes it for TCP. */
 	if (request == SIOCGSTAMP_OLD || request == SIOCGSTAMPNS_OLD)
 		return -ENOENT;

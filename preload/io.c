@@ -21,7 +21,9 @@ static void raise_sigpipe(void)
 
 ssize_t engine_send(struct call *c, const struct msghdr *msg, int flags)
 {
-	ssize_t r = sock_sendmsg(c->sock, msg, flags);
+	ssize_t r = flags & MSG_FASTOPEN ? engine_fastopen(c, msg, flags) : 0;
+	if (!r)
+		r = sock_sendmsg(c->sock, msg, flags);
 	if (r == -EPIPE && !(flags & MSG_NOSIGNAL))
 		raise_sigpipe();
 	return r;
@@ -62,9 +64,28 @@ static int iov_check_vector(const struct iovec *iov, int count)
 	return count < 0 || count > IOV_MAX ? -EINVAL : iov_check(iov, count);
 }
 
+/* The header that recvmsg and sendmsg take. The kernel looks at the name first. */
 static int msg_check(const struct msghdr *msg)
 {
-	return user_may_read(msg, sizeof *msg) ? iov_check(msg->msg_iov, msg->msg_iovlen) : -EFAULT;
+	if (!user_may_read(msg, sizeof *msg))
+		return -EFAULT;
+	if (msg->msg_name && (int)msg->msg_namelen < 0)
+		return -EINVAL;
+	return iov_check(msg->msg_iov, msg->msg_iovlen);
+}
+
+/* What sendmsg reads besides: a longer name is cut. */
+static int msg_check_out(const struct msghdr *msg)
+{
+	int r = msg_check(msg);
+	if (r < 0)
+		return r;
+	socklen_t name = msg->msg_namelen < sizeof(struct sockaddr_storage) ? msg->msg_namelen : sizeof(struct sockaddr_storage);
+	if (msg->msg_name && name && !user_may_read(msg->msg_name, name))
+		return -EFAULT;
+	if (msg->msg_controllen > INT_MAX)
+		return -ENOBUFS;
+	return msg->msg_controllen && !user_may_read(msg->msg_control, msg->msg_controllen) ? -EFAULT : 0;
 }
 
 /* The header after `h` within `msg`, or NULL: at the end, or where what is there cannot be right (the kernel says EINVAL then). */
@@ -83,22 +104,6 @@ static bool has_control(const struct msghdr *msg)
 {
 	return user_may_read(msg, sizeof *msg) && msg->msg_controllen >= sizeof(struct cmsghdr) && msg->msg_controllen <= INT_MAX &&
 	       user_may_read(msg->msg_control, msg->msg_controllen);
-}
-
-/* A TCP socket knows no control data that it takes; what cannot be right is an error all the same. */
-static int control_check(const struct msghdr *msg)
-{
-	struct cmsghdr *h, *last = NULL;
-	if (!msg->msg_controllen)
-		return 0;
-	if (msg->msg_controllen > INT_MAX)
-		return -ENOBUFS;
-	if (!user_may_read(msg->msg_control, msg->msg_controllen))
-		return -EFAULT;
-	for (h = control_next(msg, NULL); h; h = control_next(msg, h))
-		last = h;
-	size_t used = last ? (char *)last + CMSG_ALIGN(last->cmsg_len) - (char *)msg->msg_control : 0;
-	return used + sizeof *h <= msg->msg_controllen ? -EINVAL : 0;
 }
 
 /* ---- in ---- */
@@ -182,6 +187,8 @@ static ssize_t engine_recvfrom(struct call *c, void *buf, size_t n, int flags,
 		return r;
 	if (!user_may_write(fromlen, sizeof *fromlen))
 		return -EFAULT;
+	if ((int)*fromlen < 0)
+		return -EINVAL; /* though the bytes are taken */
 	*fromlen = 0;
 	return r;
 }
@@ -253,13 +260,25 @@ static int pending_error(struct call *c)
 	return sock_getsockopt(c->sock, SOL_SOCKET, SO_ERROR, &err, &len) ? 0 : -err;
 }
 
-/* Messages until one fails, MSG_WAITFORONE got its one, or the timeout passed, which is looked at
+/* Until `end`, of the monotonic clock; false: nothing. */
+static bool time_left(const struct timespec *end, struct timespec *left)
+{
+	struct timespec now;
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	int64_t ns = (end->tv_sec - now.tv_sec) * 1000000000LL + end->tv_nsec - now.tv_nsec;
+	if (ns < 0)
+		ns = 0;
+	*left = (struct timespec){ns / 1000000000, ns % 1000000000};
+	return ns != 0;
+}
+
+/* Messages until one fails or has an urgent byte, MSG_WAITFORONE got its one, or the timeout passed, which is looked at
  * after each message only, as Linux does. */
 static int engine_recvmmsg(struct call *c, struct mmsghdr *msgs, unsigned count, int flags,
 			   struct timespec *timeout)
 {
 	unsigned done = 0;
-	struct timespec now, end = {0};
+	struct timespec end = {0};
 	if (count > IOV_MAX)
 		count = IOV_MAX;
 	if (timeout) {
@@ -275,22 +294,18 @@ static int engine_recvmmsg(struct call *c, struct mmsghdr *msgs, unsigned count,
 	if (err)
 		return err;
 	while (done < count) {
-		if (!user_may_write(&msgs[done], sizeof *msgs))
-			return done ? (int)done : -EFAULT;
-		ssize_t r = engine_recvmsg(c, &msgs[done].msg_hdr, flags & ~MSG_WAITFORONE);
-		if (r < 0)
+		ssize_t r = user_may_write(&msgs[done], sizeof *msgs) ? engine_recvmsg(c, &msgs[done].msg_hdr, flags & ~MSG_WAITFORONE) : -EFAULT;
+		if (r < 0) {
+			if (done && r != -EAGAIN)
+				sock_put_error(c->sock, -r); /* for the next call */
 			return done ? (int)done : (int)r;
+		}
 		msgs[done++].msg_len = r;
 		if (flags & MSG_WAITFORONE)
 			flags |= MSG_DONTWAIT;
-		if (!timeout)
-			continue;
-		clock_gettime(CLOCK_MONOTONIC, &now);
-		int64_t left = (end.tv_sec - now.tv_sec) * 1000000000LL + end.tv_nsec - now.tv_nsec;
-		if (left < 0)
-			left = 0;
-		*timeout = (struct timespec){left / 1000000000, left % 1000000000};
-		if (left == 0)
+		if (timeout && !time_left(&end, timeout))
+			break;
+		if (msgs[done - 1].msg_hdr.msg_flags & MSG_OOB)
 			break;
 	}
 	return done;
@@ -352,14 +367,16 @@ ssize_t wrap_send(int fd, const void *buf, size_t n, int flags)
 	return REAL(send)(fd, buf, n, flags);
 }
 
-/* TCP ignores the address, but Linux has copied it by then. */
+/* TCP ignores the address unless it is to connect, but Linux has copied it by then. */
 static ssize_t engine_sendto(struct call *c, const void *buf, size_t n, int flags, const struct sockaddr *to, socklen_t tolen)
 {
+	struct iovec iov = {(void *)buf, n};
+	struct msghdr msg = {.msg_name = (void *)to, .msg_namelen = tolen, .msg_iov = &iov, .msg_iovlen = 1};
 	if (to && tolen > sizeof(struct sockaddr_storage))
 		return -EINVAL;
 	if (to && !user_may_read(to, tolen))
 		return -EFAULT;
-	return send_buffer(c, buf, n, flags);
+	return engine_send(c, &msg, flags);
 }
 
 ssize_t wrap_sendto(int fd, const void *buf, size_t n, int flags, const struct sockaddr *to,
@@ -372,10 +389,15 @@ ssize_t wrap_sendto(int fd, const void *buf, size_t n, int flags, const struct s
 
 static ssize_t engine_sendmsg(struct call *c, const struct msghdr *msg, int flags)
 {
-	int r = msg_check(msg);
-	if (r >= 0)
-		r = control_check(msg);
-	return r < 0 ? r : engine_send(c, msg, flags);
+	int r = msg_check_out(msg);
+	if (r < 0)
+		return r;
+	struct msghdr own = *msg;
+	if (!own.msg_namelen)
+		own.msg_name = NULL;
+	if (msg->msg_controllen && !c->file->listener && sock_message_is_kernels(msg) && file_handover(c->file, "time stamps, asked for by sendmsg") == 0)
+		return -EBADF;
+	return engine_send(c, &own, flags);
 }
 
 /* Engine sockets among the fds that this message passes become kernel sockets. */

@@ -143,10 +143,12 @@ static bool any_engine_fd(struct pollfd *fds, nfds_t n)
 	return false;
 }
 
+#define NFDS_ALWAYS 4 /* a program with a socket and the standard streams has so many: no need to ask */
+
 static bool nfds_too_many(nfds_t n)
 {
 	struct rlimit limit;
-	return n > MIXED_ON_STACK &&
+	return n > NFDS_ALWAYS &&
 	       sys_call(SYS_prlimit64, 0, RLIMIT_NOFILE, NULL, &limit, 0, 0) == 0 &&
 	       n > limit.rlim_cur;
 }

@@ -177,6 +177,8 @@ int file_unconnect(struct file *f, enum disconnect why, int how);
 
 /* ---- io.c ---- */
 /* sock_sendmsg; SIGPIPE as Linux raises it. */
+/* sockets.c: what MSG_FASTOPEN does before anything is sent. 0: send it. */
+int engine_fastopen(struct call *c, const struct msghdr *msg, int flags);
 ssize_t engine_send(struct call *c, const struct msghdr *msg, int flags);
 
 /* ---- process.c ---- */

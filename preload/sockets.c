@@ -55,9 +55,25 @@ int wrap_socketpair(int family, int type, int protocol, int *fds)
 	return r;
 }
 
+/* As the kernel's move_addr_to_kernel, before it looks at the socket's state. */
+static int name_check(const struct sockaddr *addr, socklen_t len)
+{
+	if (len > sizeof(struct sockaddr_storage))
+		return -EINVAL;
+	return user_may_read(addr, len) ? 0 : -EFAULT;
+}
+
+static int engine_bind(struct call *c, int fd, const struct sockaddr *addr, socklen_t len)
+{
+	int r = name_check(addr, len);
+	if (r < 0)
+		return r;
+	return c->file->listener ? sys_bind(fd, addr, len) : sock_bind(c->sock, fd, addr, len);
+}
+
 int wrap_bind(int fd, const struct sockaddr *addr, socklen_t len)
 {
-	VIA_ENGINE(fd, (long)-EINVAL); /* bound already, all of them */
+	VIA_ENGINE(fd, engine_bind(&c, fd, addr, len));
 	file_bound(fd);
 	return REAL(bind)(fd, addr, len);
 }
@@ -95,12 +111,11 @@ int wrap_accept(int fd, struct sockaddr *addr, socklen_t *len)
 	return fd_created(REAL(accept)(fd, addr, len));
 }
 
-/* As the kernel's move_addr_to_kernel, before it looks at the socket's state. */
-static int name_check(const struct sockaddr *addr, socklen_t len)
+/* After a connect that said `r`. */
+static int unconnected(struct call *c, int r)
 {
-	if (len > sizeof(struct sockaddr_storage))
-		return -EINVAL;
-	return user_may_read(addr, len) ? 0 : -EFAULT;
+	int err = file_unconnect(c->file, DISCONNECT_CONNECT, 0);
+	return err && !r ? err : r;
 }
 
 static int engine_connect(struct call *c, const struct sockaddr *addr, socklen_t len, bool begun)
@@ -110,10 +125,14 @@ static int engine_connect(struct call *c, const struct sockaddr *addr, socklen_t
 	if (r < 0)
 		return r;
 	r = sock_connect(c->sock, addr, len, begun, &dissolve);
-	if (!dissolve)
-		return r;
-	int err = file_unconnect(c->file, DISCONNECT_CONNECT, 0);
-	return err && !r ? err : r;
+	return dissolve ? unconnected(c, r) : r;
+}
+
+int engine_fastopen(struct call *c, const struct msghdr *msg, int flags)
+{
+	bool dissolve;
+	int r = sock_fastopen(c->sock, msg->msg_name, msg->msg_namelen, flags & MSG_DONTWAIT, &dissolve);
+	return dissolve ? unconnected(c, r) : r;
 }
 
 static bool is_unspecified(const struct sockaddr *addr, socklen_t len)
@@ -174,9 +193,24 @@ int wrap_shutdown(int fd, int how)
 	return kernel_shutdown(fd, how);
 }
 
+/* Linux goes on to tell the port of a connection that a socket had, until it gets another one. */
+static int name_with_lost_port(int fd, uint16_t port, struct sockaddr *addr, socklen_t *len)
+{
+	struct sockaddr_storage name;
+	socklen_t name_len = sizeof name;
+	struct sockaddr_in *in = (void *)&name; /* the port of both families lies there */
+	int r = sys_getsockname(fd, &name, &name_len);
+	if (r == 0 && !in->sin_port)
+		in->sin_port = htons(port);
+	return r < 0 ? r : name_give(&name, name_len, addr, len);
+}
+
 int wrap_getsockname(int fd, struct sockaddr *addr, socklen_t *len)
 {
 	VIA_ENGINE(fd, engine_name(&c, sock_getsockname, addr, len));
+	struct file *f = shim_on() ? fdtable_peek(fd) : NULL;
+	if (f && f->kind == FILE_CANDIDATE && f->candidate.lost_port)
+		return edge(name_with_lost_port(fd, f->candidate.lost_port, addr, len));
 	return REAL(getsockname)(fd, addr, len);
 }
 

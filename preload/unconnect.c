@@ -67,9 +67,13 @@ static int unconnect(struct file *f, struct file *to, enum disconnect why, int h
 	struct sock *s = f->sock;
 	bool nonblock = sock_get_nonblock(s), accepted = !f->candidate.family;
 	int error = 0, twin = -1, r = 0;
+	uint16_t lost;
 	to->candidate = f->candidate;
+	lost = f->listener ? 0 : sock_own_port(s);
 	if (accepted)
 		r = twin = sock_twin(s, &to->candidate);
+	to->candidate.lost_port = lost;
+	to->candidate.had_port = true;
 	if (r >= 0 && !f->listener)
 		r = sock_disconnect(s, why, &error);
 	if (r >= 0)

@@ -9,11 +9,13 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/sys.h"
+#include "kernel/procfile.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 /* What is known before the connection exists. */
 struct connect_plan {
@@ -76,6 +78,23 @@ static void plan_take_time_wait(struct engine *e, struct connect_plan *p)
 	time_wait_free(e, tw);
 }
 
+/*
+ * A socket that is unconnected again may tell a port that the kernel has taken from it: bind says which it is. One that has none gets one; the kernel gives it.
+ * False: it cannot.
+ */
+static bool name_is_true(struct engine *e, struct connect_plan *p, struct ip_addr *local, uint16_t *lport)
+{
+	struct sockaddr_storage name;
+	socklen_t len = sizeof name;
+	if (!p->candidate->had_port || !*lport)
+		return true;
+	name_from_addr(e, p->family, local, 0, (struct sockaddr *)&name, &len);
+	int r = sys_bind(p->kfd, &name, len);
+	if (r == -EINVAL)
+		return true; /* it has it */
+	return r == 0 && name_of_kernel(p->kfd, local, lport, &p->family) == 0;
+}
+
 /* 0: ours. SOCK_KERNEL: the kernel's, `why` says so unless it is policy. */
 static int plan_make(struct engine *e, struct connect_plan *p, const struct sockaddr *addr, socklen_t len, char *why, size_t why_len)
 {
@@ -84,10 +103,10 @@ static int plan_make(struct engine *e, struct connect_plan *p, const struct sock
 	uint16_t lport = 0;
 	if (name_to_addr(addr, len, &p->key.raddr, &p->key.rport) || connect_is_kernels(e, &p->key.raddr, p->key.rport))
 		return SOCK_KERNEL;
-	if (p->may_be_bound && name_of_kernel(p->kfd, &local, &lport, &p->family))
+	if (p->may_be_bound && (name_of_kernel(p->kfd, &local, &lport, &p->family) || !name_is_true(e, p, &local, &lport)))
 		return SOCK_KERNEL;
-	if (p->family == AF_INET && addr->sa_family != AF_INET)
-		return SOCK_KERNEL; /* the kernel says EAFNOSUPPORT */
+	if (addr->sa_family != p->family)
+		return SOCK_KERNEL; /* the kernel says what is wrong with it */
 	const char *refused = engine_refuses(e, p->kfd);
 	if (!refused && engine_up(e, why, why_len))
 		return engine_refusal(e);
@@ -222,7 +241,7 @@ int sock_decide_connect(int kfd, const struct candidate *candidate, const struct
 			struct sock **out)
 {
 	struct engine *e = engine_of_process();
-	bool unknown = candidate->shared || !candidate->family;
+	bool unknown = candidate->shared || !candidate->family || candidate->had_port;
 	struct connect_plan plan = {
 		.kfd = kfd, .family = candidate->family, .candidate = candidate, .may_be_bound = candidate->bound || unknown};
 	struct ip_addr dst;
@@ -268,7 +287,7 @@ static int connect_wait(struct engine *e, struct sock *s, const struct wait *wai
 }
 
 /* Linux's inet_stream_connect in SS_CONNECTING. `busy`: what is said while the handshake goes on and is not waited for. */
-static int connect_locked(struct engine *e, struct sock *s, int busy, bool *failed)
+static int connect_locked(struct engine *e, struct sock *s, bool nonblock, int busy, bool *failed)
 {
 	struct wait wait;
 	wait_begin(&wait, e, s->sndtimeo_us);
@@ -287,7 +306,7 @@ static int connect_locked(struct engine *e, struct sock *s, int busy, bool *fail
 			s->reported = true;
 			return 0;
 		}
-		if (s->nonblock)
+		if (nonblock)
 			return busy;
 		int r = connect_wait(e, s, &wait);
 		if (r)
@@ -295,24 +314,57 @@ static int connect_locked(struct engine *e, struct sock *s, int busy, bool *fail
 	}
 }
 
+/* connect(2) with an address; `addr` NULL: of sendmsg with MSG_FASTOPEN, without one. */
+static int connect_call(struct engine *e, struct sock *s, const struct sockaddr *addr, bool begun, bool nonblock, bool *dissolve)
+{
+	if (s->kind != SOCK_KIND_CONN && s->kind != SOCK_KIND_LISTENER)
+		return s->kind == SOCK_KIND_DEAD && begun && s->connect_result ? s->connect_result : -EBADF;
+	if (addr && addr->sa_family == AF_UNSPEC) {
+		*dissolve = true;
+		return 0;
+	}
+	if (s->kind == SOCK_KIND_LISTENER || s->accepted || s->reported)
+		return -EISCONN;
+	if (begun && nonblock) /* even if all is said and done already */
+		return -EINPROGRESS;
+	return connect_locked(e, s, nonblock, begun ? -EINPROGRESS : -EALREADY, dissolve);
+}
+
 int sock_connect(struct sock *s, const struct sockaddr *addr, socklen_t len, bool begun, bool *dissolve)
 {
 	struct engine *e = s->engine;
-	int r;
 	*dissolve = false;
 	if (len < sizeof addr->sa_family || len > sizeof(struct sockaddr_storage))
 		return -EINVAL;
 	turn_enter(e);
-	if (s->kind != SOCK_KIND_CONN && s->kind != SOCK_KIND_LISTENER)
-		r = s->kind == SOCK_KIND_DEAD && begun && s->connect_result ? s->connect_result : -EBADF;
-	else if (addr->sa_family == AF_UNSPEC)
-		r = 0, *dissolve = true;
-	else if (s->kind == SOCK_KIND_LISTENER || s->accepted || s->reported)
-		r = -EISCONN;
-	else if (begun && s->nonblock) /* even if all is said and done already */
-		r = -EINPROGRESS;
-	else
-		r = connect_locked(e, s, begun ? -EINPROGRESS : -EALREADY, dissolve);
+	int r = connect_call(e, s, addr, begun, s->nonblock, dissolve);
+	turn_leave(e);
+	return r;
+}
+
+#define FASTOPEN_CLIENT 1 /* of net.ipv4.tcp_fastopen */
+
+static bool fastopen_is_on(void)
+{
+	char *text;
+	if (procfile_read("/proc/sys/net/ipv4/tcp_fastopen", &text) < 0)
+		return false;
+	bool on = strtol(text, NULL, 0) & FASTOPEN_CLIENT;
+	free(text);
+	return on;
+}
+
+int sock_fastopen(struct sock *s, const struct sockaddr *addr, socklen_t len, bool nonblock, bool *dissolve)
+{
+	struct engine *e = s->engine;
+	bool named = addr && len >= sizeof addr->sa_family;
+	*dissolve = false;
+	if (!fastopen_is_on() || (named && addr->sa_family == AF_UNSPEC))
+		return -EOPNOTSUPP;
+	if (addr && !named)
+		return -EINVAL;
+	turn_enter(e);
+	int r = connect_call(e, s, addr, false, nonblock || s->nonblock, dissolve);
 	turn_leave(e);
 	return r;
 }

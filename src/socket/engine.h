@@ -162,6 +162,7 @@ struct sock {
 	int linger_s;
 	unsigned child_refs; /* processes forked from us that hold it */
 	int port_fd;         /* holds the local port that the kernel gave a client; or -1 */
+	bool bound_again;    /* … or what bind gave it when the connection was over: its name is the socket's */
 	int kept_fd;         /* handed over, and kept for children that may still ask; or -1 */
 	struct fork_parent *parent; /* SOCK_KIND_INHERITED: whom to ask */
 	uint32_t id;         /* names it towards fork children */
@@ -262,6 +263,10 @@ int claim_take(struct engine *e, struct sock *l);
 void claim_drop(struct engine *e, struct listener *lst);
 /* Nobody's engine may serve this listener any more: whoever does is asked to release it. */
 void claim_refuse(struct sock *l);
+
+/* ---- cmsg.c ---- */
+/* What a message carries beside its bytes (msg_control can be read): 0 or -errno. Asks the kernel; only for who sends some. */
+int cmsg_check(const struct sock *s, const struct msghdr *msg);
 
 /* ---- admit.c ---- */
 /* Why the engine does not take this kernel socket, whatever it is for; NULL: it may. Ask again when the engine came up: before, it has no namespace. Lock held. */

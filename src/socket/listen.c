@@ -395,6 +395,17 @@ void listener_to_kernel(struct engine *e, struct sock *l, const char *why)
 	note_listen_fallback(e, &l->lst->addr, l->lst->port, why);
 }
 
+int sock_listener_to_kernel(struct sock *s, const char *why)
+{
+	struct engine *e = s->engine;
+	turn_enter(e);
+	bool is = s->kind == SOCK_KIND_LISTENER;
+	if (is && !s->lst->kernels)
+		listener_to_kernel(e, s, why);
+	turn_leave(e);
+	return is ? 0 : -EBADF;
+}
+
 /* The port goes back to the kernel; connections that wait for accept are reset. */
 void listener_close(struct engine *e, struct sock *l)
 {

@@ -2,7 +2,9 @@ noinst_LIBRARIES += src/libsocket.a
 src_libsocket_a_CPPFLAGS = $(AM_CPPFLAGS) -DFINESSE_VERSION='"$(PACKAGE_VERSION)"'
 src_libsocket_a_SOURCES = \
 	src/socket/admit.c \
+	src/socket/bind.c \
 	src/socket/claim.c \
+	src/socket/cmsg.c \
 	src/socket/conn.c \
 	src/socket/connect.c \
 	src/socket/control.c \

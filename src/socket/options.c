@@ -21,6 +21,7 @@
 #define LINGER2_MAX_S    120  /* Linux: TCP_FIN_TIMEOUT_MAX */
 #define WINDOW_CLAMP_MIN 1152 /* Linux: SOCK_MIN_RCVBUF / 2 */
 #define TIMEOUT_NOW_US   1    /* SO_RCVTIMEO and SO_SNDTIMEO below zero: give up at once */
+#define LINUX_ERESTARTSYS 512 /* what an interrupted wait without an end is, inside: Linux lets it out here */
 #define MEMINFO_VARS     9    /* SK_MEMINFO_VARS of linux/sock_diag.h */
 
 static bool is_connected(const struct sock *s)
@@ -82,7 +83,7 @@ static socklen_t tell_tcp_info(const struct engine *e, const struct sock *s, str
 		[TCPS_ESTABLISHED] = TCP_ESTABLISHED, [TCPS_FIN_WAIT_1] = TCP_FIN_WAIT1,
 		[TCPS_FIN_WAIT_2] = TCP_FIN_WAIT2,   [TCPS_CLOSE_WAIT] = TCP_CLOSE_WAIT,
 		[TCPS_CLOSING] = TCP_CLOSING,	     [TCPS_LAST_ACK] = TCP_LAST_ACK,
-		[TCPS_TIME_WAIT] = TCP_TIME_WAIT,
+		[TCPS_TIME_WAIT] = TCP_CLOSE, /* what the program's socket says; TIME-WAIT is none any more */
 	};
 	struct tcp_status st;
 	struct tcp_info *ti = &a->info;
@@ -765,13 +766,22 @@ int sock_setsockopt(struct sock *s, int level, int name, const void *val, sockle
 	return r;
 }
 
+void sock_put_error(struct sock *s, int error)
+{
+	struct engine *e = s->engine;
+	turn_enter(e);
+	if (s->kind == SOCK_KIND_CONN)
+		tcp_put_error(&s->tcp, error == EINTR && !s->rcvtimeo_us ? LINUX_ERESTARTSYS : error);
+	turn_leave(e);
+}
+
 /* ---- ioctl, O_NONBLOCK, names ---- */
 
 static int conn_ioctl(struct sock *s, unsigned long request, int *arg)
 {
 	switch (request) {
 	case FIONREAD:
-		*arg = tcp_readable_bytes(&s->tcp);
+		*arg = tcp_readable_to_mark(&s->tcp);
 		return 0;
 	case SIOCATMARK:
 		*arg = tcp_at_mark(&s->tcp);
@@ -826,12 +836,19 @@ int sock_getsockname(struct sock *s, struct sockaddr *addr, socklen_t *len)
 	engine_lock(e);
 	if (s->kind == SOCK_KIND_LISTENER)
 		r = sys_getsockname(s->lst->kfd, addr, len);
+	else if (s->kind == SOCK_KIND_CONN && s->bound_again)
+		r = sys_getsockname(s->port_fd, addr, len);
 	else if (s->kind == SOCK_KIND_CONN)
 		name_from_addr(s->engine, s->family, &s->flow.key.laddr, s->flow.key.lport, addr, len);
 	else
 		r = -EBADF;
 	engine_unlock(e);
 	return r;
+}
+
+uint16_t sock_own_port(struct sock *s)
+{
+	return s->flow.key.lport; /* does not change */
 }
 
 /* Linux's inet_getname. A reset that has arrived counts, so what is there is taken first. */

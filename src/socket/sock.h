@@ -68,6 +68,12 @@ int sock_accept_kernel(struct sock *s, int flags, struct sockaddr *addr, socklen
  * returns, because it failed or was asked for that (AF_UNSPEC).
  */
 int sock_connect(struct sock *s, const struct sockaddr *addr, socklen_t len, bool begun, bool *dissolve);
+/* The connect that MSG_FASTOPEN asks for before anything is sent, on our socket; `addr` may be NULL. 0: send now. Else as sock_connect. */
+int sock_fastopen(struct sock *s, const struct sockaddr *addr, socklen_t len, bool nonblock, bool *dissolve);
+/*
+ * bind(2) on a connection, `fd` is the program's, `addr` can be read. It has a port already, which is an error unless the connection is over.
+ */
+int sock_bind(struct sock *s, int fd, const struct sockaddr *addr, socklen_t len);
 enum disconnect { DISCONNECT_CONNECT, DISCONNECT_SHUTDOWN };
 /*
  * disconnect.c: the engine's part of a socket that is unconnected again ends; from now on its verbs say -EBADF. *error: what SO_ERROR says then, positive, or 0.
@@ -76,11 +82,15 @@ enum disconnect { DISCONNECT_CONNECT, DISCONNECT_SHUTDOWN };
 int sock_disconnect(struct sock *s, enum disconnect why, int *error);
 /* A fresh kernel socket with the options of this connection: its fd, the caller's, and in *c what is known of it. -errno. */
 int sock_twin(struct sock *s, struct candidate *c);
+/* The kernel answers for a listener's port from now on, for the reason `why`, which lives for ever; accept gives what came to the engine, too. 0, -EBADF. */
+int sock_listener_to_kernel(struct sock *s, const char *why);
 /* listen(2) again: backlog changes. */
 int sock_listen_again(struct sock *s, int backlog);
 /* flags: MSG_*. MSG_DONTWAIT or the socket's O_NONBLOCK: no waiting. -EPIPE: the shim raises SIGPIPE unless MSG_NOSIGNAL. */
 ssize_t sock_sendmsg(struct sock *s, const struct msghdr *msg, int flags);
 ssize_t sock_recvmsg(struct sock *s, struct msghdr *msg, int flags);
+/* Control data that can be read: does it ask for what only the kernel does? */
+bool sock_message_is_kernels(const struct msghdr *msg);
 /* SOCK_DISCONNECT: what shutdown does here is done by disconnecting (sock_disconnect), a listener's kernel socket shut down first. */
 #define SOCK_DISCONNECT 1
 int sock_shutdown(struct sock *s, int how);
@@ -89,9 +99,12 @@ int sock_shutdown(struct sock *s, int how);
 int sock_getsockopt(struct sock *s, int level, int name, void *val, socklen_t *len);
 /* SOCK_KERNEL: the option is the kernel's: the connection has to be handed over, and the option set on its fd. */
 int sock_setsockopt(struct sock *s, int level, int name, const void *val, socklen_t len);
+/* SO_ERROR becomes `error`, positive: told by the next call that looks at it. */
+void sock_put_error(struct sock *s, int error);
 /* Is a handover owed, because an option of the kernel's was set before a handover was possible? */
 bool sock_wants_kernel(const struct sock *s);
 int sock_getsockname(struct sock *s, struct sockaddr *addr, socklen_t *len);
+uint16_t sock_own_port(struct sock *s); /* of a connection */
 int sock_getpeername(struct sock *s, struct sockaddr *addr, socklen_t *len);
 int sock_ioctl(struct sock *s, unsigned long request, void *arg); /* FIONREAD, FIONBIO, SIOCATMARK, SIOCOUTQ… else -ENOTTY */
 bool sock_get_nonblock(const struct sock *s);

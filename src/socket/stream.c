@@ -1,6 +1,7 @@
 /* Bytes in and out, shutdown and close: Linux's tcp_sendmsg, tcp_recvmsg and their blocking rules over the core. */
 #include "socket/engine.h"
 
+#include "base/sys.h"
 #include "base/user.h"
 
 #include <errno.h>
@@ -81,6 +82,8 @@ static ssize_t send_some(struct engine *e, struct sock *s, const struct msghdr *
 	if (is_opening(s))
 		return -EAGAIN;
 	ssize_t r = tcp_send(&s->tcp, e->now, NULL, 0, false, false); /* the error or the shutdown comes before the bytes, and without any */
+	if (r >= 0 && msg->msg_controllen)
+		r = cmsg_check(s, msg);
 	if (r < 0 || !left)
 		return r;
 	if (!cursor_may(msg, c, tcp_send_space(&s->tcp), user_iov_may_read))
@@ -100,6 +103,12 @@ static ssize_t send_some(struct engine *e, struct sock *s, const struct msghdr *
 	return sent;
 }
 
+/* EPIPE; or an error that was left behind when it became unconnected, and that its kernel socket has. */
+static ssize_t listener_send(const struct sock *s, int flags)
+{
+	return sys_sendto(s->lst->kfd, NULL, 0, flags | MSG_NOSIGNAL | MSG_DONTWAIT, NULL, 0);
+}
+
 static ssize_t send_locked(struct engine *e, struct sock *s, const struct msghdr *msg, int flags)
 {
 	size_t total = iov_total(msg), done = 0;
@@ -109,7 +118,7 @@ static ssize_t send_locked(struct engine *e, struct sock *s, const struct msghdr
 	for (;;) {
 		int err = kind_error(s);
 		if (err)
-			return done ? (ssize_t)done : err == -ENOTCONN ? -EPIPE : err;
+			return done ? (ssize_t)done : err == -ENOTCONN ? listener_send(s, flags) : err;
 		ssize_t n = send_some(e, s, msg, &c, flags, total - done);
 		if (n > 0) {
 			done += n;
@@ -130,8 +139,6 @@ static ssize_t send_locked(struct engine *e, struct sock *s, const struct msghdr
 ssize_t sock_sendmsg(struct sock *s, const struct msghdr *msg, int flags)
 {
 	struct engine *e = s->engine;
-	if (s->kind == SOCK_KIND_CONN && msg->msg_name && msg->msg_namelen && (flags & MSG_FASTOPEN))
-		return -EOPNOTSUPP;
 	turn_enter(e);
 	ssize_t n = send_locked(e, s, msg, flags);
 	turn_leave(e);
@@ -165,7 +172,8 @@ static ssize_t recv_urgent(struct sock *s, const struct msghdr *msg, int flags, 
 /* One pass: what is there, up to the urgent mark. Bytes; else as tcp_recv. */
 static ssize_t recv_some(struct engine *e, struct sock *s, const struct msghdr *msg, struct iov_cursor *c, int flags)
 {
-	if (!(flags & MSG_TRUNC) && !cursor_may(msg, c, tcp_readable_bytes(&s->tcp), user_iov_may_write))
+	size_t to_mark = tcp_readable_to_mark(&s->tcp); /* 0: at the mark, which is passed over */
+	if (!(flags & MSG_TRUNC) && !cursor_may(msg, c, to_mark ? to_mark : tcp_readable_bytes(&s->tcp), user_iov_may_write))
 		return -EFAULT;
 	if (flags & MSG_PEEK) /* from the start, over all pieces at once */
 		return tcp_recv(&s->tcp, e->now, msg->msg_iov, msg->msg_iovlen, true, flags & MSG_TRUNC);
@@ -255,8 +263,15 @@ static ssize_t recv_locked(struct engine *e, struct sock *s, struct msghdr *msg,
 		if (recv_step(e, s, &c, &result))
 			return result;
 		err = sock_wait(e, s, &wait);
-		if (err)
-			return c.done ? (ssize_t)c.done : err == -ETIMEDOUT ? -EAGAIN : err;
+		if (err == -EPIPE) /* dissolved */
+			return c.done ? (ssize_t)c.done : err;
+		if (!c.total)
+			return 0; /* it waits once, whatever ends the wait */
+		if (err) { /* but what has come without waking it (SO_RCVLOWAT) is taken */
+			c.flags |= MSG_DONTWAIT;
+			recv_step(e, s, &c, &result);
+			return result != -EAGAIN || err == -ETIMEDOUT ? result : err;
+		}
 	}
 }
 

@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <linux/sockios.h>
 #include <net/if.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <sys/file.h>
 #include <sys/ioctl.h>
@@ -161,7 +162,35 @@ static void call_file(struct run *r, long kind, long unused)
 	}
 }
 
+static volatile sig_atomic_t signals;
+
+static void on_signal(int number)
+{
+	signals++;
+}
+
+/* A signal for whoever owns the socket: SIGURG; with O_ASYNC SIGIO, of which there may be more than one. */
+static void call_owner(struct run *r, long number, long ending)
+{
+	struct sigaction act = {.sa_handler = on_signal, .sa_flags = SA_RESTART}, before;
+	sigaction(number, &act, &before);
+	signals = 0;
+	CALL(r, "SETOWN", fcntl(r->fd, F_SETOWN, getpid()));
+	out(r, " owned=%d", fcntl(r->fd, F_GETOWN) == getpid());
+	if (number == SIGIO)
+		CALL(r, "SETFL", fcntl(r->fd, F_SETFL, fcntl(r->fd, F_GETFL) | O_ASYNC));
+	if (r->peer_has)
+		peer_does(r, PEER_END, ending, 0);
+	settle();
+	out(r, " signals=%d fl=%x", signals > 0, fcntl(r->fd, F_GETFL));
+	fcntl(r->fd, F_SETOWN, 0);
+	sigaction(number, &before, NULL);
+}
+
 static const struct call calls[] = {
+	{"owner.urgent", call_owner, SIGURG, END_OOB, 0},
+	{"owner.data", call_owner, SIGURG, END_DATA, 0},
+	{"owner.async", call_owner, SIGIO, END_DATA, 0},
 	{"ioctl.FIONREAD", call_ioctl, FIONREAD, 0, CALL_SECOND},
 	{"ioctl.SIOCOUTQ", call_ioctl, SIOCOUTQ, 0, 0},
 	{"ioctl.SIOCOUTQNSD", call_ioctl, SIOCOUTQNSD, 0, 0},

@@ -145,6 +145,10 @@ static void call_bind(struct run *r, long kind, long unused)
 		n = 6;
 	if (kind == 8)
 		n = address_of("224.0.0.1", "ff02::1", r->family, 0, &a);
+	if (kind == 10)
+		n = address_of(own_v4, own_v6, r->family, 1, &a);
+	if (kind == 11)
+		n = address_of("0.0.0.0", "::", r->family, 0, &a), a.ss_family = AF_UNSPEC;
 	CALL(r, "bind", bind(r->fd, kind == 6 ? NULL : kind == 7 ? unmapped : (struct sockaddr *)&a, kind == 9 ? (socklen_t)-1 : n));
 	n = sizeof a;
 	if (r->own_port == 0 && getsockname(r->fd, (struct sockaddr *)&a, &n) == 0)
@@ -212,5 +216,7 @@ static const struct call calls[] = {
 	{"bind.unmapped", call_bind, 7, 0, 0},
 	{"bind.multicast", call_bind, 8, 0, 0},
 	{"bind.negative", call_bind, 9, 0, 0},
+	{"bind.low", call_bind, 10, 0, 0},
+	{"bind.unspec", call_bind, 11, 0, 0},
 };
 const struct call_table name_calls = {calls, sizeof calls / sizeof *calls};

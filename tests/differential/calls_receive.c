@@ -108,9 +108,18 @@ static void call_recvmmsg(struct run *r, long flags, long kind)
 			       {.msg_hdr = {.msg_iov = v + 1, .msg_iovlen = 1}},
 			       {.msg_hdr = {.msg_iov = v + 2, .msg_iovlen = 1}}};
 	struct timespec t = {kind == 2 ? -1 : 0, kind == 3 ? 2000000000 : 20000000};
-	long n = CALL(r, "recvmmsg", recvmmsg(r->fd, kind == 4 ? unmapped : m, kind == 1 ? 0 : 3, flags, kind ? &t : NULL));
+	if (kind == 5)
+		v[1].iov_base = unmapped;
+	long n = CALL(r, "recvmmsg", recvmmsg(r->fd, kind == 4 ? unmapped : m, kind == 1 ? 0 : 3, flags, kind && kind < 5 ? &t : NULL));
 	for (long i = 0; i < n; i++)
 		out(r, " %u/%x", m[i].msg_len, (unsigned)m[i].msg_hdr.msg_flags);
+	if (kind < 5)
+		return;
+	/* The error of a later message is told by the next call. */
+	int error = -1;
+	socklen_t length = sizeof error;
+	CALL(r, "SO_ERROR", getsockopt(r->fd, SOL_SOCKET, SO_ERROR, &error, &length));
+	out(r, " %d", error);
 }
 
 static void call_pread(struct run *r, long kind, long unused)
@@ -211,6 +220,8 @@ static const struct call calls[] = {
 	{"recvmmsg.time-negative", call_recvmmsg, 0, 2, 0},
 	{"recvmmsg.time-bad", call_recvmmsg, 0, 3, 0},
 	{"recvmmsg.bad", call_recvmmsg, 0, 4, 0},
+	{"recvmmsg.second-bad", call_recvmmsg, 0, 5, 0},
+	{"recvmmsg.oob", call_recvmmsg, MSG_OOB, 0, 0},
 	{"pread", call_pread, 0, 0, 0},
 	{"preadv", call_pread, 1, 0, 0},
 	{"preadv2", call_pread, 2, 0, 0},

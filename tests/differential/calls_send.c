@@ -22,6 +22,12 @@ static void call_send_twice(struct run *r, long n, long flags)
 	CALL(r, "send", send(r->fd, text, n, 0));
 }
 
+/* More than there is: the memory ends after a few bytes. What had been taken of it would be a matter of how it is copied. */
+static void call_send_edge(struct run *r, long n, long flags)
+{
+	CALL(r, "send", send(r->fd, (char *)unmapped - 40, n, flags));
+}
+
 static void call_send_bad(struct run *r, long n, long flags)
 {
 	CALL(r, "send", send(r->fd, n % 2 ? NULL : unmapped, n, flags));
@@ -66,6 +72,8 @@ static void call_sendto(struct run *r, long kind, long flags)
 		n = address_of(hole_v4, hole_v6, r->family, 80, &a);
 	if (kind == 6)
 		a.ss_family = AF_UNSPEC;
+	if (kind == 7)
+		n = 1;
 	CALL(r, "sendto", sendto(r->fd, text, 5, flags, to, n));
 }
 
@@ -101,6 +109,14 @@ static void call_sendmsg(struct run *r, long flags, long kind)
 	if (kind == 10) { /* SCM_RIGHTS on TCP */
 		m.msg_control = &control, m.msg_controllen = CMSG_SPACE(4);
 		control.h = (struct cmsghdr){.cmsg_len = CMSG_LEN(4), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS};
+	}
+	if (kind > 10) { /* what the caller may do, and a time stamp */
+		static const struct {
+			int type, value;
+		} of[] = {{SO_MARK, 7}, {SO_PRIORITY, 3}, {SO_PRIORITY, 99}, {SO_TIMESTAMPING, 1 << 1}, {SO_TIMESTAMPING, 1 << 4}, {61 /* SCM_TXTIME */, 0}};
+		m.msg_control = &control, m.msg_controllen = CMSG_SPACE(4);
+		control.h = (struct cmsghdr){.cmsg_len = CMSG_LEN(4), .cmsg_level = SOL_SOCKET, .cmsg_type = of[kind - 11].type};
+		memcpy(CMSG_DATA(&control.h), &of[kind - 11].value, sizeof(int));
 	}
 	CALL(r, "sendmsg", sendmsg(r->fd, kind == 8 ? unmapped : &m, flags));
 }
@@ -194,7 +210,7 @@ static const struct call calls[] = {
 	{"send.null", call_send_bad, 11, 0, 0},
 	{"send.unmapped.0", call_send_bad, 0, 0, 0},
 	{"send.unmapped.huge", call_send_bad, LONG_MAX - 1, MSG_DONTWAIT, 0},
-	{"send.negative", call_send, -1, MSG_DONTWAIT | MSG_OOB, 0},
+	{"send.negative", call_send_edge, -1, MSG_DONTWAIT | MSG_OOB, 0},
 	{"write", call_write, 5, 0, CALL_FIRST | CALL_SECOND},
 	{"write.0", call_write, 0, 0, CALL_SECOND},
 	{"write.unmapped", call_write_bad, 10, 0, 0},
@@ -226,6 +242,17 @@ static const struct call calls[] = {
 	{"sendmsg.bad", call_sendmsg, 0, 8, 0},
 	{"sendmsg.control-bad", call_sendmsg, 0, 9, 0},
 	{"sendmsg.rights", call_sendmsg, 0, 10, 0},
+	{"sendmsg.mark", call_sendmsg, 0, 11, 0},
+	{"sendmsg.priority", call_sendmsg, 0, 12, 0},
+	{"sendmsg.priority-high", call_sendmsg, 0, 13, 0},
+	{"sendmsg.timestamping", call_sendmsg, 0, 14, 0},
+	{"sendmsg.timestamping-bad", call_sendmsg, 0, 15, 0},
+	{"sendmsg.txtime", call_sendmsg, 0, 16, 0},
+	{"sendmsg.fastopen", call_sendmsg, MSG_FASTOPEN, 0, 0},
+	{"sendmsg.fastopen.name", call_sendmsg, MSG_FASTOPEN, 6, 0},
+	{"sendmsg.fastopen.bogus-control", call_sendmsg, MSG_FASTOPEN, 3, 0},
+	{"sendto.fastopen.unspec", call_sendto, 6, MSG_FASTOPEN, 0},
+	{"sendto.fastopen.short", call_sendto, 7, MSG_FASTOPEN, 0},
 	{"sendmsg.oob", call_sendmsg, MSG_OOB, 0, 0},
 	{"sendmmsg", call_sendmmsg, 3, 0, CALL_SECOND},
 	{"sendmmsg.0", call_sendmmsg, 0, 0, 0},

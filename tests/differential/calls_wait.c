@@ -5,6 +5,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
+#include <sys/resource.h>
 #include <sys/select.h>
 #include <unistd.h>
 
@@ -50,6 +51,21 @@ static void call_poll_bad(struct run *r, long kind, long unused)
 	else if (kind == 4)
 		CALL(r, "poll", poll(&f, too_many, 0));
 	out(r, " %04x", (unsigned)(unsigned short)f.revents);
+}
+
+/* More entries than RLIMIT_NOFILE. */
+static void call_poll_limit(struct run *r, long n, long unused)
+{
+	struct rlimit before, low = {5, 0};
+	struct pollfd f[6];
+	getrlimit(RLIMIT_NOFILE, &before);
+	low.rlim_max = before.rlim_max;
+	for (int i = 0; i < 6; i++)
+		f[i] = (struct pollfd){r->fd, POLLIN, 0};
+	setrlimit(RLIMIT_NOFILE, &low);
+	long got = CALL(r, "poll", poll(f, n, 0));
+	setrlimit(RLIMIT_NOFILE, &before);
+	out(r, " %d", got > 0);
 }
 
 static void call_select(struct run *r, long sets, long milliseconds)
@@ -230,6 +246,8 @@ static const struct call calls[] = {
 	{"ppoll.time-bad", call_poll_bad, 2, 0, 0},
 	{"ppoll", call_poll_bad, 3, 0, 0},
 	{"poll.too-many", call_poll_bad, 4, 0, 0},
+	{"poll.limit.5", call_poll_limit, 5, 0, 0},
+	{"poll.limit.6", call_poll_limit, 6, 0, 0},
 	{"select", call_select, 7, 0, CALL_FIRST | CALL_SECOND},
 	{"select.r", call_select, 1, 0, 0},
 	{"select.w", call_select, 2, 0, 0},

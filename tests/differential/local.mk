@@ -6,7 +6,7 @@ tests_differential_differential_SOURCES = tests/differential/differential.h test
 	tests/differential/calls_option.c
 # It passes what no sane program passes; the compiler's and a sanitizer's checks of that would be in the way.
 tests_differential_differential_CFLAGS = $(AM_CFLAGS) -Wno-nonnull -fno-sanitize=all
-EXTRA_DIST += tests/differential/differential.py tests/differential/expected
+EXTRA_DIST += tests/differential/differential.py tests/differential/expected tests/differential/always
 dist_check_SCRIPTS += tests/differential/run.sh tests/differential/verdicts.sh
 TESTS += tests/differential/run.sh tests/differential/verdicts.sh
 

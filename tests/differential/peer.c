@@ -17,6 +17,7 @@
 #define SEE_MS     60  /* for all that it sees */
 #define ACKED_MS   80  /* until what it sent is acknowledged */
 #define CONNECT_S  2
+#define APART_US   4000 /* who waits sees the one before the other comes */
 
 const char *const ending_names[END_COUNT] = {"none", "data", "data+fin", "fin", "rst", "data+rst", "fin+rst", "oob", "oob+data", "big", "big+fin",
 					     "full", "full+rst", "~data", "~fin", "~rst", "~data+fin"};
@@ -188,6 +189,8 @@ static void end_now(struct peer *p, enum ending e)
 		say(p, "de", 2, 0);
 	if (e == END_BIG || e == END_BIG_FIN)
 		say(p, big, sizeof big, 0);
+	if (e == END_DATA_FIN_LATER)
+		usleep(APART_US);
 	if (fin)
 		shutdown(p->conn, SHUT_WR);
 	await_acked(p);

@@ -191,7 +191,7 @@ static void fill(int fd)
 	static char bytes[65536];
 	memset(bytes, 'f', sizeof bytes);
 	set_nonblocking(fd, true);
-	for (int quiet = 0; quiet < 4; quiet++, usleep(2000)) {
+	for (int quiet = 0; quiet < 25; quiet++, usleep(2000)) { /* longer than an acknowledgement is delayed */
 		while (send(fd, bytes, sizeof bytes, MSG_NOSIGNAL) > 0)
 			quiet = 0;
 		while (send(fd, bytes, 10, MSG_NOSIGNAL) > 0)

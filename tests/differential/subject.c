@@ -197,7 +197,9 @@ void subject_prepare(void)
 	struct sigaction alarm = {.sa_handler = on_alarm}, pipe = {.sa_handler = on_pipe};
 	sigaction(SIGALRM, &alarm, NULL);
 	sigaction(SIGPIPE, &pipe, NULL);
-	unmapped = mmap(NULL, 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	/* A page lies before it. */
+	unmapped = (char *)mmap(NULL, 8192, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) + 4096;
+	mprotect(unmapped, 4096, PROT_NONE);
 	read_only = mmap(NULL, 4096, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	dup2(open("/dev/null", O_RDWR), STDIN_FILENO);
 }

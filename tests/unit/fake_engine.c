@@ -254,6 +254,42 @@ int sock_connect(struct sock *s, const struct sockaddr *addr, socklen_t len, boo
 	return s->result;
 }
 
+int sock_fastopen(struct sock *s, const struct sockaddr *addr, socklen_t len, bool nonblock, bool *dissolve)
+{
+	(void)addr, (void)len, (void)nonblock;
+	*dissolve = false;
+	return s->dead ? -EBADF : -EISCONN;
+}
+
+int sock_bind(struct sock *s, int fd, const struct sockaddr *addr, socklen_t len)
+{
+	(void)fd;
+	return s->dead ? -EBADF : sys_bind(s->hidden, addr, len);
+}
+
+uint16_t sock_own_port(struct sock *s)
+{
+	(void)s;
+	return 0;
+}
+
+void sock_put_error(struct sock *s, int error)
+{
+	(void)s, (void)error;
+}
+
+bool sock_message_is_kernels(const struct msghdr *msg)
+{
+	(void)msg;
+	return false;
+}
+
+int sock_listener_to_kernel(struct sock *s, const char *why)
+{
+	(void)why;
+	return s->dead ? -EBADF : 0;
+}
+
 int sock_disconnect(struct sock *s, enum disconnect why, int *error)
 {
 	struct sockaddr none = {.sa_family = AF_UNSPEC};
