@@ -1,14 +1,15 @@
 """Servers that are no web servers, as Debian's units start them; and what their own clients get from them."""
 import hashlib
-import os
 import signal
 import socket
+import struct
 import subprocess
 
 from pathlib import Path
 
+from box import wait_until
 from case import PYTHON, SERVER_IP, expect, sha256
-from row import Row, graceful_end, kill_all, reload_by
+from row import Row, graceful_end, kill_all, master_kill, reload_by, worker_kill
 from rows_web import change
 
 END_AND_KILL = [graceful_end(signal.SIGTERM, finishes=False), ("all -9", kill_all)]
@@ -116,11 +117,30 @@ class Postgres(Row):
         expect("actually processed: 80/80" in out, "pgbench: %s" % out[-300:])
 
 
+def early_resets(run):
+    """Thirty clients that reset as soon as they are connected: no child is stuck, and the next login is right."""
+    for _ in range(30):
+        s = run.connect()
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        s.close()
+    wait_until("only the listening sshd is left", lambda: len(run.box.processes("sshd")) == 1, 10)
+    run.row.check(run)
+
+
+def many_at_once(run, count=80):
+    """More children at once than any fixed set would hold."""
+    held = [run.hold() for _ in range(count)]
+    expect(len(run.box.processes(run.row.comm)) > count, "only %d processes run" % len(run.box.processes(run.row.comm)))
+    for s in held:
+        s.close()
+    wait_until("the children end", lambda: len(run.box.processes(run.row.comm)) == 1, 10)
+
+
 class Sshd(Row):
     name, programs, comm, port, kind, kept = "sshd", "sshd ssh scp rsync", "sshd", 22, "ssh", "ssh"
     copied, folders = ("/etc/ssh",), [("/run/sshd", None, 0o755)]
     start = ("/usr/sbin/sshd", "-D")
-    events = [HUP, *END_AND_KILL]
+    events = [HUP, ("early resets", early_resets), *END_AND_KILL]
     held, threads = 2, 4  # MaxStartups' first drops come at ten
     by_design = "a process per connection"
 
@@ -229,13 +249,77 @@ class Threading(Row):
 class Socat(Row):
     name, programs, comm, port, kind, kept = "socat fork", "socat", "socat", 7000, "echo", "echo"
     start = ("socat", "TCP-LISTEN:7000,fork,reuseaddr,backlog=128", "PIPE")
-    events = END_AND_KILL
+    events = [("80 at once", many_at_once), *END_AND_KILL]
     by_design = "a process per connection"
 
     def check(self, run):
         data = (run.lab.www / "html/small").read_bytes()
         got = run.ask(["socat", "-t", "5", "STDIO", "TCP:%s:7000" % SERVER_IP], stdin=(run.lab.www / "html/small").open("rb"))
         expect(got == data, "%d bytes came back" % len(got))
+
+
+# The listener is in an epoll set before the children are made; each child waits on that set, or on one of its own that it inherited.
+PREFORK = """
+import os, select, socket, sys
+s = socket.socket()
+s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+s.bind(("", 7000)); s.listen(128)
+s.setblocking(False)
+ep = select.epoll()
+ep.register(s.fileno(), select.EPOLLIN)
+for _ in range(3):
+    if os.fork() == 0:
+        clients = {}
+        while True:
+            for fd, _ in ep.poll():
+                if fd == s.fileno():
+                    try: c, _ = s.accept()
+                    except BlockingIOError: continue
+                    data = c.recv(100)
+                    while data and not data.endswith(b"\\n"): data += c.recv(100)
+                    c.sendall(data)
+                    c.recv(1)
+                    c.close()
+while True: os.wait()
+"""
+
+
+class EpollBeforeFork(Row):
+    name, comm, port, kind, kept = "epoll before fork", "python3", 7000, "echo", "echo"
+    start = (PYTHON, "-c", PREFORK)
+    events = [("worker -9", worker_kill), ("all -9", kill_all)]
+    held, clients = 1, False
+
+    def check(self, run):
+        pass
+
+
+# Children accept from the listener that their parent made, and the parent accepts, too.
+SHARED = """
+import os, socket, threading
+s = socket.socket()
+s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+s.bind(("", 7000)); s.listen(128)
+def serve(c):
+    with c:
+        f = c.makefile("rwb")
+        for line in f:
+            f.write(line); f.flush()
+for _ in range(3):
+    if os.fork() == 0: break
+while True:
+    threading.Thread(target=serve, args=(s.accept()[0],), daemon=True).start()
+"""
+
+
+class ParentToo(Row):
+    name, comm, port, kind, kept = "parent and children accept", "python3", 7000, "echo", "echo"
+    start = (PYTHON, "-c", SHARED)
+    events = [("worker -9", worker_kill), ("master -9", master_kill), ("all -9", kill_all)]
+    clients = False
+
+    def check(self, run):
+        pass
 
 
 ACTIVATED = """
@@ -291,5 +375,5 @@ class LauncherUnder(Row):
     events = END_AND_KILL
 
 
-ROWS = [Memcached(), Redis(), Mosquitto(), Dnsmasq(), Postgres(), Sshd(), Vsftpd(), Rsyncd(), GitDaemon(), Forking(), Threading(), Socat(), SocketActivation(), Launcher(),
-        LauncherUnder()]
+ROWS = [Memcached(), Redis(), Mosquitto(), Dnsmasq(), Postgres(), Sshd(), Vsftpd(), Rsyncd(), GitDaemon(), Forking(), Threading(), Socat(), SocketActivation(), Launcher(), LauncherUnder(),
+        EpollBeforeFork(), ParentToo()]

@@ -49,6 +49,17 @@ class Nginx(Row):
         change(box.copy("/etc/nginx") / "nginx.conf", ("worker_processes auto", "worker_processes 2"))
 
 
+class NginxRoot(Nginx):
+    """Its workers keep their privilege, and the process that listened is gone before they accept."""
+
+    name = "nginx, workers as root"
+    events = [reload_twice(signal.SIGHUP), ("upgrade", nginx_upgrade), ("worker -9", worker_kill), graceful_end(signal.SIGQUIT), ("all -9", kill_all)]
+
+    def configure(self, box):
+        super().configure(box)
+        change(box.copy("/etc/nginx") / "nginx.conf", ("user www-data", "user root"))
+
+
 class NginxReuseport(Nginx):
     name = "nginx reuseport"
 
@@ -231,4 +242,4 @@ class NodeClusterShared(NodeCluster):
     start = (*NodeCluster.start[:-1], "none")
 
 
-ROWS = [Nginx(), NginxReuseport(), NginxProxy(), Apache(), ApachePrefork(), Lighttpd(), Haproxy(), PhpFpm(), Gunicorn(), Uwsgi(), NodeCluster(), NodeClusterShared()]
+ROWS = [Nginx(), NginxRoot(), NginxReuseport(), NginxProxy(), Apache(), ApachePrefork(), Lighttpd(), Haproxy(), PhpFpm(), Gunicorn(), Uwsgi(), NodeCluster(), NodeClusterShared()]
