@@ -7,6 +7,7 @@ the client has done with it. The difference to A, beside that of A' to A, is wha
 
     close.py [--rows WORD[,WORD…]] [-n CONNECTIONS] [--rounds N] [--link "loss=1%"] [--both] [--tsv FILE]
     close.py --one SECONDS     one client address at full speed: connections per second, kernel and finesse at either end
+    close.py --proxy SECONDS   nginx as its service, as a proxy that closes on both sides: TIME-WAIT at the proxy, and whether it runs out of ports
     close.py --many SECONDS [--svg FILE]     512 client addresses: TIME-WAIT and memory at the server over time
 
 It decides nothing; it ends with 0 unless something could not be measured. As root; 77 otherwise.
@@ -19,7 +20,7 @@ import sys
 from pathlib import Path
 
 from close_programs import BODY_BYTES, BOTH_ROWS, ROWS
-from close_load import many_addresses, one_address
+from close_load import many_addresses, one_address, proxy
 from case import Case, Failed, Lab, LabError, wanted
 from lab import FIN, RST, Capture, connections, first_fins
 
@@ -56,9 +57,11 @@ def completions(segments, port):
 
 
 def server_time_waits(lab, case, finesse):
-    n = lab.server.time_waits(case.port)
+    """Those of the port, and of a proxy's connections to the server behind it; of all its processes."""
+    n = sum(lab.server.time_waits(port) for port in (case.port, getattr(case, "behind_port", None)) if port)
     if finesse:
-        n += lab.server.stat(case.process.pid).get("time_wait", 0)
+        documents = case.box.stat() if getattr(case, "box", None) else [lab.server.stat(case.process.pid)]
+        n += sum(document.get("time_wait", 0) for document in documents)
     return n
 
 
@@ -83,6 +86,8 @@ def run(row, args, server, client):
         seen.seconds = completions(capture.segments, case.port)
         if capture.drops:
             seen.errors += capture.drops
+        if getattr(case, "box", None):
+            case.box.end()
         for p in (case.process, getattr(case, "behind", None)):
             if p:
                 lab.stop(p, signal.SIGKILL)
@@ -147,12 +152,15 @@ def main():
     parser.add_argument("--svg", default="")
     parser.add_argument("--one", type=int, default=0, metavar="SECONDS")
     parser.add_argument("--many", type=int, default=0, metavar="SECONDS")
+    parser.add_argument("--proxy", type=int, default=0, metavar="SECONDS")
     args = parser.parse_args()
     if os.geteuid() != 0:
         print("close: needs root (it makes network namespaces)", file=sys.stderr)
         return 77
     if args.one:
         return one_address(args.one)
+    if args.proxy:
+        return proxy(args.proxy)
     if args.many:
         return many_addresses(args.many, args.svg)
     rows = [r for r in (BOTH_ROWS if args.both else ROWS) if wanted(r[0][0] + " " + r[1][0], args.rows)]

@@ -1,12 +1,18 @@
-"""The long rows of bench/close.py: one client address at full speed, which waits for the end of file; and very many, over time, which close when they have the
-answer, as fast as the server or faster."""
+"""The long rows of bench/close.py: one client address at full speed, which waits for the end of file; very many, over time, which close when they have the
+answer, as fast as the server or faster; and nginx as a proxy, which closes on both sides."""
 import json
+import os
 import subprocess
 import time
 
-from lab import SERVER_IP, TOP, Lab
+from pathlib import Path
+
+from case import PYTHON, Case, sha256
+from close_programs import BODY_BYTES, WEB_SERVERS
+from lab import CLIENT_POOL, SERVER_IP, TOP, Lab
 
 PORT = 7100
+TESTS = Path(__file__).resolve().parent.parent / "tests"
 LOAD = TOP / "tests/endurance/load"
 PARALLEL = 64
 MANY = 512
@@ -109,6 +115,55 @@ def many_addresses(seconds, svg):
         print("%8.0f" % runs["kernel"][i]["t"] + "".join("%11d" % r[i][column] for r in runs.values() for column in COLUMNS))
     if svg:
         open(svg, "w").write(plot(runs))
+    return 0
+
+
+# ---- a proxy ----
+
+PROXY_PROCESSES, PROXY_THREADS = 2, 8
+
+
+def proxy_load(lab, case, body):
+    argv = [PYTHON, TESTS / "services/load.py", "http_length", SERVER_IP, case.port, PROXY_THREADS, 0, "--from", ",".join(CLIENT_POOL), "/body", sha256(body)]
+    return [lab.client.spawn(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) for _ in range(PROXY_PROCESSES)]
+
+
+def proxy_once(seconds, finesse):
+    """What the clients saw, and the most TIME-WAITs at the proxy: of its clients, of its connections to the server behind."""
+    total, most = {}, [0, 0]
+    with Lab(client_pool=True) as lab:
+        (Path(lab.dir) / "www").mkdir()
+        body = os.urandom(BODY_BYTES // 2).hex().encode()
+        (Path(lab.dir) / "www/body").write_bytes(body)
+        case = Case(lab, finesse, False)
+        dict(WEB_SERVERS)["nginx as a proxy"](case)
+        clients = proxy_load(lab, case, body)
+        try:
+            end = time.monotonic() + seconds
+            while time.monotonic() < end:
+                # Each client's line must be read, or it stops.
+                for p in clients:
+                    os.read(p.stdout.fileno(), 65536)
+                ours = sum(d.get("time_wait", 0) for d in case.box.stat()) if finesse else 0
+                seen = [lab.server.time_waits(case.port) + ours, lab.server.time_waits(case.behind_port) + ours]
+                most = [max(pair) for pair in zip(most, seen)]
+            for p in clients:
+                out, _ = p.communicate(timeout=30)
+                for what, n in json.loads(out.splitlines()[-1]).items():
+                    if isinstance(n, int) and not isinstance(n, bool):
+                        total[what] = total.get(what, 0) + n
+        finally:
+            case.box.end()
+    return total, most
+
+
+def proxy(seconds):
+    print("nginx as a proxy, Connection: close on both sides, %d s each; %d client addresses, which close when they have the answer\n" % (seconds, len(CLIENT_POOL)))
+    print("%-10s %12s %34s  %s" % ("", "requests/s", "most TIME-WAITs: clients, behind", "what went wrong"))
+    for name, finesse in (("kernel", False), ("finesse", True)):
+        total, most = proxy_once(seconds, finesse)
+        wrong = ", ".join("%d %s" % (n, what) for what, n in total.items() if what != "ok" and n)
+        print("%-10s %12.0f %20d %13d  %s" % (name, total.get("ok", 0) / seconds, *most, wrong or "nothing"), flush=True)
     return 0
 
 

@@ -11,10 +11,13 @@ from pathlib import Path
 TESTS = Path(__file__).resolve().parent.parent / "tests"
 sys.path.insert(0, str(TESTS / "apps"))
 sys.path.insert(0, str(TESTS / "net"))
+sys.path.insert(0, str(TESTS / "services"))
+import rows_web  # noqa: E402
 import stream  # noqa: E402
 import web  # noqa: E402
 from case import CLIENT_IP, PYTHON, SERVER_IP  # noqa: E402
 from lab import CLIENT_POOL  # noqa: E402
+from box import Box, wait_until  # noqa: E402
 from nginx import nginx_argv  # noqa: E402
 
 BODY_BYTES = 700
@@ -103,6 +106,24 @@ print(bad)
 def nginx_with(directive):
     def start(case):
         case.start(nginx_argv(case.dir, case.port, http=directive + ";"))
+    return start
+
+
+def service(row, upstream=False):
+    """Debian's nginx as its unit starts it, two workers as www-data, with the package's configuration; it closes after each request. As a proxy, it asks
+    nginx at the client's host, which is on the kernel's TCP, and closes, too."""
+    def start(case):
+        case.port = row.port
+        case.box = Box(case.lab, case.lab.server, case.server, row.empty, row.copied, row.folders, bound=[("/var/www/html", case.dir / "www")])
+        row.configure(case.box)
+        (case.box.copy("/etc/nginx") / "conf.d/box.conf").write_text("keepalive_timeout 0;\n")
+        if upstream:
+            case.behind_port = rows_web.UPSTREAM_PORT
+            case.behind = case.lab.client.spawn(nginx_argv(case.dir, case.behind_port, name="nginx-behind"))
+            case.lab.client.wait_listening(case.behind, case.behind_port)
+        case.process = case.box.holder
+        case.box.run(row.start, stdout=case.box.log)
+        wait_until("nginx listens", lambda: case.lab.server.text(["ss", "-Hltn", "sport = :%d" % case.port]).strip())
     return start
 
 
@@ -216,7 +237,8 @@ def memcache(case, n):
     return script(case, [PYTHON, "-c", MEMCACHE], SERVER_IP, case.port, n)
 
 
-WEB_SERVERS = [("nginx, keepalive_timeout 0", nginx_with("keepalive_timeout 0")), ("nginx, keepalive_requests 1", nginx_with("keepalive_requests 1")),
+WEB_SERVERS = [("nginx as its service", service(rows_web.Nginx())), ("nginx as a proxy", service(rows_web.NginxProxy(), True)),
+               ("nginx, keepalive_timeout 0", nginx_with("keepalive_timeout 0")), ("nginx, keepalive_requests 1", nginx_with("keepalive_requests 1")),
                ("apache2 event", apache), ("lighttpd", lighttpd), ("haproxy", haproxy), ("node", node), ("python http.server", web.http_server)]
 WEB_CLIENTS = [("curl", curl), ("wget", wget), ("wrk", wrk), ("urllib", urllib), ("requests", requests),
                ("node", node_client), ("ab", ab), ("ncat", ncat_http)]

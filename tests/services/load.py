@@ -1,12 +1,14 @@
 """Clients that ask a server again and again, each time over a new connection, and count what goes wrong. On the kernel's TCP.
 
-    load.py KIND ADDRESS PORT THREADS PERIOD_MS [PATH SHA256]
+    load.py KIND ADDRESS PORT THREADS PERIOD_MS [--from ADDRESS,…] [PATH SHA256]
 
 A line of JSON every 50 ms; at the end of standard input the last, with "end": true. A request is `ok`, or counted under what happened to it:
 refused (connect), reset, cut (end of file too soon), wrong, hang (nothing for two seconds).
 """
 import collections
+import errno
 import hashlib
+import itertools
 import json
 import socket
 import struct
@@ -69,6 +71,23 @@ def http(s, path, want):
         body = whole
     if want and hashlib.sha256(body).hexdigest() != want:
         raise Cut if len(body) < 700 else Wrong("%d bytes" % len(body))
+
+
+def http_length(s, path, want):
+    """As most clients do: closes when the answer is complete, and does not wait for the server's end of file."""
+    s.sendall(b"GET %s HTTP/1.1\r\nHost: box\r\nConnection: close\r\n\r\n" % path.encode())
+    got = b""
+    while b"\r\n\r\n" not in got:
+        b = s.recv(65536)
+        if not b:
+            raise Cut
+        got += b
+    head, _, body = got.partition(b"\r\n\r\n")
+    if not head.startswith(b"HTTP/1.1 200"):
+        raise Wrong(head[:60])
+    n = int(head.lower().partition(b"content-length:")[2].split(b"\r\n")[0])
+    if hashlib.sha256(body + exactly(s, n - len(body))).hexdigest() != want:
+        raise Wrong("%d bytes" % n)
 
 
 def http_kept(s):
@@ -190,7 +209,9 @@ def git(s):
 class Load:
     def __init__(self, argv):
         kind, self.address, port, threads, period = argv[:5]
-        self.ask, self.rest = KINDS[kind], argv[5:]
+        self.ask, self.rest, self.sources = KINDS[kind], argv[5:], itertools.repeat(None)
+        if self.rest[:1] == ["--from"]:
+            self.sources, self.rest = itertools.cycle([(a, 0) for a in self.rest[1].split(",")]), self.rest[2:]
         self.port, self.period = int(port), int(period) / 1000
         self.count, self.lock, self.over, self.slowest, self.told = collections.Counter(), threading.Lock(), threading.Event(), 0.0, ""
         self.threads = [threading.Thread(target=self.client) for _ in range(int(threads))]
@@ -198,21 +219,27 @@ class Load:
     def one(self):
         stage = "connect"
         try:
-            with socket.create_connection((self.address, self.port), HANG_SECONDS) as s:
+            with socket.create_connection((self.address, self.port), HANG_SECONDS, next(self.sources)) as s:
                 stage = "exchange"
                 self.ask(s, *self.rest)
                 return "ok"
-        except ConnectionRefusedError:
-            return "refused" if stage == "connect" else "reset"
-        except ConnectionError:
-            return "reset"
-        except TimeoutError:
-            return "hang"
-        except Cut:
-            return "cut"
+        except OSError as e:
+            if e.errno == errno.EADDRNOTAVAIL:
+                return "no port"
+            if not isinstance(e, (ConnectionError, TimeoutError)):
+                raise
+            return self.what(e, stage)
         except (Wrong, ValueError, struct.error) as e:
             self.told = repr(e)[:200]
             return "wrong"
+        except Cut:
+            return "cut"
+
+    @staticmethod
+    def what(e, stage):
+        if isinstance(e, ConnectionRefusedError):
+            return "refused" if stage == "connect" else "reset"
+        return "hang" if isinstance(e, TimeoutError) else "reset"
 
     def client(self):
         while not self.over.is_set():
@@ -240,7 +267,7 @@ class Load:
         self.tell(True)
 
 
-KINDS = {"http": http, "http_kept": http_kept, "http_part": http_part, "redis": redis, "memcached": memcached, "mqtt": mqtt, "mqtt_kept": mqtt_kept, "dns": dns,
+KINDS = {"http": http, "http_length": http_length, "http_kept": http_kept, "http_part": http_part, "redis": redis, "memcached": memcached, "mqtt": mqtt, "mqtt_kept": mqtt_kept, "dns": dns,
          "ftp": ftp, "ftp_kept": greeting(b"220 "), "ssh": ssh, "rsync": rsync, "rsync_kept": greeting(b"@RSYNCD: "), "postgres": postgres,
          "postgres_kept": postgres_kept, "echo": echo, "git": git, "nothing": lambda s: None}
 if __name__ == "__main__":
