@@ -9,6 +9,7 @@ void drive_init(struct drive *d, struct pool *pool)
 {
 	d->pool = pool;
 	d->grace_us = DRIVE_GRACE_US;
+	d->epoch = 1;
 	sched_init(&d->sched);
 	wait_init();
 }

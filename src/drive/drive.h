@@ -24,6 +24,7 @@
 #include "drive/sched.h"
 
 struct drive;
+struct fd_share;
 struct sock;
 struct waiter;
 
@@ -46,8 +47,23 @@ struct waiter {
 	int efd;                 /* while blocked on file descriptors without the seat; else -1 */
 	uint32_t futex;          /* while blocked on nothing else */
 	struct list blocks;      /* memory of its waits, innermost last */
+	struct fd_share *share;  /* of its wait; NULL: its fds are its own */
+	struct list share_node;  /* fd_share.others, while another thread watches the fds */
 	struct drive *drive;
 };
+
+/*
+ * Kernel fds that several threads wait for in a way that each event is for one of them: an epoll's, a listener's. One of them watches the fds; who leaves its
+ * wait for good passes that on. So an event wakes two threads at most, whatever their number, and the others need no eventfd. Embedded in what the fds
+ * belong to; zeroed is empty. Lock.
+ */
+struct fd_share {
+	struct waiter *watcher;
+	struct list others; /* waiter.share_node, in their waits */
+	unsigned epoch;     /* drive.epoch: before a fork the threads were the parent's */
+};
+/* What it is embedded in ends. */
+void fd_share_end(struct fd_share *share);
 
 enum waiter_blocked { BLOCKED_NOT, BLOCKED_LEADS, BLOCKED_FUTEX, BLOCKED_FD, BLOCKED_SLICE };
 
@@ -90,6 +106,7 @@ struct drive {
 	int64_t driven_us;     /* when a thread of the program last drove; the helper looks without the lock */
 	int64_t spin_us;
 	struct sched sched;
+	unsigned epoch;        /* 1; a fork's child counts on */
 	int64_t seat_until;    /* the seat's thread wakes by itself */
 	bool seat_sees_tx;     /* … and waits for the transmit queue, too */
 	int seat_efd;          /* wakes it; -1: none could be had, it sleeps in slices */
@@ -125,6 +142,7 @@ struct wait {
 	int64_t deadline;
 	unsigned run, norestart; /* the thread's handler counters then */
 	bool any_handler;        /* an SA_RESTART handler ends it, too: poll, epoll, calls with a timeout */
+	struct fd_share *share;  /* one of those that wait for the same kernel fds watches them; drive_wait_begin: NULL */
 };
 /* timeout_us 0: for ever. */
 void drive_wait_begin(struct wait *wait, const struct drive *d, int64_t timeout_us);

@@ -32,6 +32,7 @@ void drive_wait_begin(struct wait *wait, const struct drive *d, int64_t timeout_
 	wait->run = engine_handlers_run;
 	wait->norestart = engine_handlers_norestart;
 	wait->any_handler = timeout_us != 0;
+	wait->share = NULL;
 }
 
 int drive_wait_begin_timespec(struct wait *wait, const struct drive *d, const struct timespec *timeout)
@@ -113,6 +114,7 @@ static void wait_undone(void *arg)
 	drive_lock(d);
 	z->w->blocked = BLOCKED_NOT;
 	z->w->signalled = false;
+	waiter_leave_share(z->w);
 	drive_wake(d, sched_leave(&d->sched, &z->w->sched));
 	efd_give(d, z->efd);
 	waiter_free_after(z->w, z->outer_blocks ? z->outer_blocks : &z->w->blocks);
@@ -127,6 +129,7 @@ static void drive_interrupted(void)
 		return;
 	drive_lock(w->drive);
 	w->blocked = BLOCKED_NOT;
+	waiter_leave_share(w);
 	drive_wake(w->drive, sched_leave(&w->drive->sched, &w->sched));
 	drive_unlock(w->drive);
 }
@@ -171,6 +174,12 @@ static int sleep_cancellable(struct sleep *z)
 	return r;
 }
 
+static void none_ready(struct pollfd *fds, unsigned n)
+{
+	for (unsigned i = 0; i < n; i++)
+		fds[i].revents = 0;
+}
+
 static void sleep_blocked(struct sleep *z)
 {
 	struct unwind unwind;
@@ -195,8 +204,17 @@ static void sleep_blocked(struct sleep *z)
 	w->blocked = BLOCKED_NOT;
 	w->efd = -1;
 	if (r < 0) /* no revents were written */
-		for (unsigned i = 0; i < z->n; i++)
-			z->fds[i].revents = 0;
+		none_ready(z->fds, z->n);
+}
+
+/*
+ * Timers come and go with each request and its ACK. A leader that slept for longer would be woken for the next request's timer; so it keeps the time that it
+ * slept until before, and wakes for nothing once per RTO at most.
+ */
+static int64_t leader_until(struct drive *d)
+{
+	int64_t deadline = d->ops->deadline(d);
+	return d->seat_until > d->now ? min_time(deadline, d->seat_until) : deadline;
 }
 
 /* How this sleep is woken, and for how long it may be. */
@@ -207,7 +225,7 @@ static void sleep_as_leader(struct sleep *z)
 	z->fds[0] = (struct pollfd){.fd = d->seat_efd, .events = POLLIN};
 	if (!d->up)
 		return;
-	z->until = min_time(z->until, d->ops->deadline(d));
+	z->until = min_time(z->until, leader_until(d));
 	z->n_engine = d->ops->fds(d, z->fds + 1);
 	z->n += z->n_engine;
 	d->seat_until = z->until;
@@ -232,12 +250,34 @@ static bool any_ready(const struct pollfd *fds, unsigned n)
 	return false;
 }
 
+/* Whether this thread watches the fds of its wait. */
+static bool watches_fds(struct drive *d, struct waiter *w, struct fd_share *share)
+{
+	if (!share)
+		return true;
+	if (share->epoch != d->epoch) {
+		*share = (struct fd_share){.epoch = d->epoch};
+		list_init(&share->others);
+	}
+	w->share = share;
+	list_unlink(&w->share_node);
+	if (!share->watcher)
+		share->watcher = w;
+	if (share->watcher != w)
+		list_push_back(&share->others, &w->share_node);
+	return share->watcher == w;
+}
+
 /* One sleep, and the turn after it. As drive_wait, or -EAGAIN: nothing of the caller's yet. */
 static int wait_once(struct drive *d, struct waiter *w, struct pollfd *fds, struct pollfd *kfds, unsigned n_kfds, const struct wait *wait,
 		     const sigset_t *mask)
 {
 	struct sleep z = {.d = d, .w = w, .wait = wait, .mask = mask, .fds = fds, .n = 1, .efd = -1, .until = wait->deadline};
 	unsigned handlers = engine_handlers_run;
+	if (!watches_fds(d, w, wait->share)) {
+		none_ready(kfds, n_kfds);
+		n_kfds = 0;
+	}
 	bool lead = sched_wait(&d->sched, &w->sched);
 	if (lead)
 		sleep_as_leader(&z);
@@ -281,6 +321,7 @@ int drive_wait(struct drive *d, struct waiter *w, struct pollfd *kfds, unsigned 
 		drive_end(d);
 		r = w->signalled ? 0 : wait_once(d, w, fds, kfds, n_kfds, wait, mask);
 	}
+	waiter_leave_share(w);
 	drive_wake(d, sched_leave(&d->sched, &w->sched));
 	w->signalled = false;
 	waiter_free(w, heap);

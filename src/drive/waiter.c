@@ -63,6 +63,7 @@ struct waiter *drive_waiter(struct drive *d)
 	self = (struct waiter){.efd = -1, .drive = d};
 	sched_thread_init(&self.sched);
 	list_init(&self.blocks);
+	list_init(&self.share_node);
 	pthread_once(&self_once, make_key);
 	pthread_setspecific(self_key, &self);
 	self_made = true;
@@ -169,6 +170,35 @@ void drive_came_up(struct drive *d)
 		wake_blocked(container_of(d->sched.seat, struct waiter, sched));
 }
 
+/* ---- shared fds ---- */
+
+void waiter_leave_share(struct waiter *w)
+{
+	struct fd_share *share = w->share;
+	if (!share)
+		return;
+	w->share = NULL;
+	list_unlink(&w->share_node);
+	if (share->watcher == w)
+		share->watcher = NULL;
+	struct list *next = list_first(&share->others);
+	if (share->watcher || !next)
+		return;
+	list_unlink(next);
+	wake_blocked(container_of(next, struct waiter, share_node)); /* it looks anew, and watches */
+}
+
+void fd_share_end(struct fd_share *share)
+{
+	if (share->watcher)
+		share->watcher->share = NULL;
+	share->watcher = NULL;
+	for (struct list *pos; share->others.next && (pos = list_first(&share->others));) {
+		container_of(pos, struct waiter, share_node)->share = NULL;
+		list_unlink(pos);
+	}
+}
+
 /* ---- watches ---- */
 
 static void notify_waiter(struct watch *w, struct sock *s)
@@ -199,6 +229,7 @@ void drive_after_fork(struct drive *d)
 		list_unlink(pos);
 	sched_init(&d->sched);
 	d->up = false;
+	d->epoch++;
 	/* The parent's: an eventfd is shared with it, not copied. */
 	while (d->n_efds)
 		fd_close(d->efds[--d->n_efds]);
@@ -212,5 +243,7 @@ void drive_after_fork(struct drive *d)
 	if (self_made) {
 		sched_thread_init(&self.sched);
 		self.blocked = BLOCKED_NOT;
+		self.share = NULL;
+		list_init(&self.share_node);
 	}
 }

@@ -10,6 +10,8 @@ struct waiter *waiter_of_thread(void);
 void waiter_free_after(struct waiter *w, const struct list *last);
 /* Once: the engine hears of handlers that interrupt waits. */
 void wait_init(void);
+/* The wait is over, or interrupted: another thread watches what it shared. */
+void waiter_leave_share(struct waiter *w);
 /* The leader's wake-up, made where there is none yet; -errno. Lock held. */
 int drive_seat_efd(struct drive *d);
 

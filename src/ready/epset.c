@@ -67,18 +67,29 @@ uint32_t item_mask(struct engine *e, struct ep_item *it)
 }
 
 /* The next event wakes another thread. False: all that wait were woken already. */
-static bool wake_one(struct epset *set)
+static struct watch *whom_to_wake(struct epset *set)
 {
+	struct watch *watcher = NULL;
 	list_for_each (pos, tmp, &set->waiters) {
 		struct watch *w = container_of(pos, struct watch, node);
 		if (w->waiter->signalled)
 			continue;
-		waiter_wake(w->waiter);
-		list_unlink(pos);
-		list_push_back(&set->waiters, pos);
-		return true;
+		if (w->waiter != set->share.watcher)
+			return w;
+		watcher = w; /* another would have to take its place */
 	}
-	return false;
+	return watcher;
+}
+
+static bool wake_one(struct epset *set)
+{
+	struct watch *w = whom_to_wake(set);
+	if (!w)
+		return false;
+	waiter_wake(w->waiter);
+	list_unlink(&w->node);
+	list_push_back(&set->waiters, &w->node);
+	return true;
 }
 
 void epset_wake_one(struct epset *set)
@@ -423,6 +434,7 @@ void epset_free(struct epset *set)
 	list_for_each (pos, tmp, &set->items)
 		item_free(container_of(pos, struct ep_item, in_set));
 	mark_forget(set);
+	fd_share_end(&set->share);
 	list_unlink(&set->node);
 	engine_unlock(e);
 }

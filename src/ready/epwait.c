@@ -164,6 +164,7 @@ static int wait_loop(struct engine *e, struct epset *set, struct epoll_event *ev
 	while (!n && !r) {
 		struct pollfd kernel[2] = {{.fd = set->epfd, .events = POLLIN}, {.fd = queues_fd(), .events = POLLIN}};
 		struct wait slice = *wait;
+		slice.share = &set->share;
 		if (set->n_listeners && queues_fd() < 0)
 			slice.deadline = min_time(wait->deadline, e->now + QUEUES_LOOK_US);
 		r = engine_wait(e, w, kernel, set->n_listeners ? 2 : 1, &slice, mask);

@@ -65,6 +65,8 @@ void queues_add(struct ep_item *it)
 	if (there)
 		watch_queue(it->sock);
 	it->kernel_queue = true; /* look, the first time */
+	if (it->set->share.watcher) /* it sleeps without the queues, perhaps */
+		waiter_wake(it->set->share.watcher);
 }
 
 bool queue_is_ready(struct ep_item *it)

@@ -16,6 +16,7 @@
 #include <time.h>
 
 #include "base/list.h"
+#include "drive/drive.h"
 
 struct engine;
 struct sock;
@@ -43,6 +44,7 @@ struct epset {
 	struct list items;       /* ep_item.in_set */
 	struct list ready;       /* ep_item.ready, while it may be ready */
 	struct list waiters;     /* watch.node: threads in epset_wait */
+	struct fd_share share;   /* … one of which watches the kernel's epoll */
 	struct list node;        /* of the sets that have had an item */
 	struct list polled_node; /* on the list of those that are polled or nested */
 	unsigned n_ready, n_listeners;

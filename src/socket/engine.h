@@ -82,6 +82,7 @@ struct listener {
 	struct ip_addr addr;
 	uint16_t port;
 	int kfd;              /* our own duplicate of the kernel listener, non-blocking */
+	struct fd_share accepts; /* of the threads in accept one watches it */
 	int backlog;
 	unsigned n_accept, n_embryonic;
 	unsigned embryo_nets[EMBRYO_NETS]; /* embryos by network of the peer */

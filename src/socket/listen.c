@@ -158,7 +158,7 @@ fail:
 		if (lst->policy)
 			steer_listener_unref(lst->policy);
 		option_values_unref(e, lst->inherited);
-		engine_free(e, lst, sizeof *lst);
+		engine_free(e, lst, sizeof *lst); /* nobody waits in accept yet */
 		l->lst = NULL;
 	}
 	if (l)
@@ -419,6 +419,7 @@ void listener_close(struct engine *e, struct sock *l)
 	kernel_tw_free(&lst->kernel_tw);
 	steer_listener_unref(lst->policy);
 	option_values_unref(e, lst->inherited);
+	fd_share_end(&lst->accepts);
 	engine_free(e, lst, sizeof *lst);
 	l->lst = NULL;
 	sock_notify(e, l); /* who waits in accept looks again */

@@ -2,6 +2,9 @@
  * A program that waits in every way a program may leave a wait. Run by waits.py as a server, natively and under finesse; each mode prints "ready" when it listens. Argument: mode.
  *
  *   threads   a thread per connection, blocked in recv, at RLIMIT_NOFILE 256: echoes; says how many it accepted when accept says EMFILE; -hard: that is the hard limit, too
+ *   thousand  1,000 threads, each blocked in recv of a connection of its own: echoes
+ *   shared    16 threads in epoll_wait of one set, edge-triggered, with standard input (a byte there: says "read") and a connection (echoes); two more were
+ *             there, of which one is cancelled and one is in a handler for ever
  *   three     three threads in recv; two that get something then compute until a byte comes on standard input; the third answers
  *   compute   reads, then computes (or, with "sleep", sleeps in read of standard input) until a byte comes there; again
  *   jump      a handler jumps out of recv, accept, poll and epoll_wait; the same thread goes on with the same connection; then close must say FIN
@@ -91,6 +94,72 @@ static void threads(rlim_t hard)
 	printf("accepted %d\n", n);
 	fflush(stdout);
 	getchar();
+}
+
+static void thousand(void)
+{
+	pthread_t t;
+	start_listening();
+	for (int i = 0; i < 1000; i++) {
+		int c = accept(l, NULL, NULL);
+		if (c < 0)
+			fail("accept");
+		in_thread(&t, echo, (void *)(long)c);
+	}
+	say("accepted 1000");
+	pause();
+}
+
+/* ---- shared ---- */
+
+struct shared {
+	int ep, c;
+};
+
+static void *shared_thread(void *arg)
+{
+	struct shared *s = arg;
+	struct epoll_event ev;
+	char b[64];
+	while (epoll_wait(s->ep, &ev, 1, -1) == 1) {
+		ssize_t n = read(ev.data.fd, b, sizeof b);
+		if (n > 0 && ev.data.fd == s->c)
+			send(s->c, b, n, 0);
+		else if (n > 0)
+			say("read");
+	}
+	return NULL;
+}
+
+static void for_ever(int sig)
+{
+	for (;;)
+		pause();
+}
+
+static void shared(void)
+{
+	static struct shared s;
+	pthread_t first, t[17];
+	start_listening();
+	s.c = accept(l, NULL, NULL);
+	s.ep = epoll_create1(0);
+	struct epoll_event ev = {.events = EPOLLIN | EPOLLET};
+	epoll_ctl(s.ep, EPOLL_CTL_ADD, 0, &ev);
+	ev.data.fd = s.c;
+	epoll_ctl(s.ep, EPOLL_CTL_ADD, s.c, &ev);
+	/* The first to come watches for all. It is cancelled; the next runs a handler that does not return. */
+	signal(SIGUSR1, for_ever);
+	in_thread(&first, shared_thread, &s);
+	poll(NULL, 0, 20);
+	for (int i = 0; i < 17; i++)
+		in_thread(&t[i], shared_thread, &s);
+	poll(NULL, 0, 20);
+	pthread_cancel(first);
+	pthread_join(first, NULL);
+	pthread_kill(t[0], SIGUSR1);
+	say("accepted");
+	pause();
 }
 
 /* ---- three ---- */
@@ -307,6 +376,10 @@ int main(int argc, char **argv)
 		threads(1024);
 	else if (!strcmp(mode, "threads-hard"))
 		threads(256);
+	else if (!strcmp(mode, "thousand"))
+		thousand();
+	else if (!strcmp(mode, "shared"))
+		shared();
 	else if (!strcmp(mode, "three"))
 		three();
 	else if (!strcmp(mode, "compute") || !strcmp(mode, "sleep"))

@@ -5,6 +5,7 @@ until a retransmission (200 ms and more, which the client's own counter shows), 
 """
 import fcntl
 import os
+import resource
 import socket
 import struct
 import subprocess
@@ -115,6 +116,65 @@ def threads(lab, finesse, mode="threads"):
         return n
 
 
+def switches(process):
+    """How often each thread of a process gave the processor up by itself, that is, slept and was woken."""
+    counts = {}
+    for tid in os.listdir("/proc/%d/task" % process.pid):
+        with open("/proc/%d/task/%s/status" % (process.pid, tid)) as f:
+            counts[tid] = next(int(line.split()[1]) for line in f if line.startswith("voluntary_ctxt_switches"))
+    return counts
+
+
+def wakeups(process, events):
+    """What `events` (a list of functions) cost: wake-ups for each, and the most that one thread had."""
+    before = switches(process)
+    for event in events:
+        event()
+    time.sleep(0.05)  # the last one goes to sleep again
+    after = switches(process)
+    woken = sorted(after[t] - before.get(t, 0) for t in after)
+    return sum(woken) / len(events), woken[-1] / len(events)
+
+
+def thousand(lab, finesse):
+    """1,000 threads in recv: an event wakes the thread whose event it is; under finesse also the one that leads."""
+    with Server(lab, "thousand", finesse) as server:
+        clients = [connect(lab) for _ in range(1000)]
+        check(server.line() == "accepted 1000", "thousand: accepted")
+        ok = []
+        order = [clients[i * 617 % 1000] for i in range(300)]
+        each, most = wakeups(server.process, [lambda s=s: ok.append(ask(s, b"w")) for s in order])
+        print("1,000 threads in recv: %.2f wake-ups for an event, %.2f of one thread" % (each, most))
+        check(len(ok) == 300 and all(ok), "thousand: each is answered")
+        # The leader wakes for each frame: the request and the ACK of the answer; the others for what is theirs, and now and then for the lock.
+        check(each <= (4 if finesse else 1.5), "thousand: %.2f wake-ups for an event" % each)
+        check(most <= (2.2 if finesse else 1), "thousand: %.2f wake-ups of one thread for an event" % most)
+        check(each - most <= 2, "thousand: %.2f wake-ups of others than one thread for an event" % (each - most))
+        for s in clients:
+            s.close()
+        return each
+
+
+def shared(lab, finesse):
+    """16 threads in epoll_wait of one set, with a pipe and a connection in it: an event of either wakes one, and who takes its place at the watch."""
+    with Server(lab, "shared", finesse) as server:
+        s = connect(lab)
+        check(server.line() == "accepted", "shared: accepted")
+        lines = []
+
+        def pipe():
+            server.tell()
+            lines.append(server.line())
+        pipes, _ = wakeups(server.process, [pipe] * 100)
+        frames, _ = wakeups(server.process, [lambda: lines.append("read" if ask(s, b"f") else "")] * 100)
+        print("16 threads in epoll_wait of one set: %.2f wake-ups for a byte in a pipe, %.2f for one of the peer" % (pipes, frames))
+        check(lines == ["read"] * 200, "shared: each is answered")
+        check(pipes <= (4 if finesse else 2.5), "shared: %.2f wake-ups for a byte in a pipe" % pipes)
+        check(frames <= (4 if finesse else 2.5), "shared: %.2f wake-ups for a byte of the peer" % frames)
+        s.close()
+        return pipes
+
+
 def three(lab, finesse):
     for first, second, last in ((0, 1, 2), (2, 0, 1), (1, 2, 0)):
         with Server(lab, "three", finesse) as server:
@@ -188,11 +248,13 @@ def main():
     if os.geteuid():
         print("skipped: needs root")
         return 77
+    files = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(4096, files[1]), files[1]))
     with Lab() as lab:
         counts = {}
         for finesse in (False, True):
             print("under finesse" if finesse else "natively", flush=True)
-            for part in [p for p in (threads, threads_hard, three, compute, jump, cancel, nofd) if not ONLY or p.__name__ in ONLY]:
+            for part in [p for p in (threads, threads_hard, thousand, shared, three, compute, jump, cancel, nofd) if not ONLY or p.__name__ in ONLY]:
                 try:
                     counts[part, finesse] = part(lab, finesse)
                 except (LabError, OSError) as e:
