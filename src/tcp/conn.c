@@ -1,7 +1,7 @@
 /*
  * The TCP core: one connection, RFC 9293.
  *
- * Owns: what is not in struct tcp_conn itself: the two rings (snd, rcv), the range sets (ooo, sacked), the chunks of `ahead`; blocks of
+ * Owns: what is not in struct tcp_conn itself: the two rings (snd, rcv), the range sets (ooo, sacked), the chunks of `ahead`, the records of `sent`, `undo`; blocks of
  * stack->memory; none of them while nothing is unacknowledged, unread or missing. tcp_fini gives them back.
  *
  * How it turns. tcp_input (input*.c) and the verbs (send.c, receive.c, close.c) never emit: they change the sequence
@@ -16,9 +16,10 @@
  *  - rcv_adv, the window's right edge as the peer knows it, never goes back (RFC 9293 SHLD-14).
  *  - CLOSED: no timer, no buffer but unread data.
  *
- * Timers: rtx_at (SYN, retransmission, persist: timer_persists tells), delack_at, cork_at, keep_at, hold_at, cr_at, wait_at.
- * Limits: RANGES_MAX holes either way; rcvbuf_limit (a quarter more, as memory is taken, the set of holes included) and sndbuf_limit; answers to bad segments (ack_challenge).
- * References: RFC 9293, 5681, 6582, 6675, 6298, 7323, 2018, 2883, 5961, 6093, 6928, 2861, 3042.
+ * Timers: rtx_at (SYN, retransmission, persist: timer_persists tells), tlp_at, reo_at, delack_at, cork_at, keep_at, hold_at, cr_at, wait_at.
+ * Limits: RANGES_MAX holes either way; SENT_MAX records; rcvbuf_limit (a quarter more, as memory is taken, the set of holes included) and sndbuf_limit; answers to bad
+ * segments (ack_challenge).
+ * References: RFC 9293, 5681, 6582, 6675, 8985, 6937, 3522, 6298, 7323, 2018, 2883, 5961, 6093, 6928, 2861, 3042.
  */
 #include "tcp/tcp_int.h"
 
@@ -50,8 +51,8 @@ static void conn_init(struct tcp_conn *c, struct tcp_stack *stack, int64_t now,
 	c->iss = c->snd_una = open->iss;
 	c->snd_nxt = c->iss; /* the SYN moves it */
 	c->snd_base = c->snd_up = c->snd_sml = c->iss + 1;
-	c->rtx_at = c->delack_at = c->cork_at = c->keep_at = c->hold_at = c->cr_at = c->wait_at = TIME_NEVER;
-	c->stall_at = TIME_NEVER;
+	c->rtx_at = c->tlp_at = c->reo_at = c->stall_at = TIME_NEVER;
+	c->delack_at = c->cork_at = c->keep_at = c->hold_at = c->cr_at = c->wait_at = TIME_NEVER;
 	c->quickacks = QUICKACK_SEGS;
 	c->rcvbuf_limit = open->options.rcvbuf_bytes ? open->options.rcvbuf_bytes
 						     : stack->config.rcvbuf_init_bytes;
@@ -122,7 +123,7 @@ void tcp_fini(struct tcp_conn *c)
 	ring_free(&c->snd, c->stack->memory);
 	ring_free(&c->rcv, c->stack->memory);
 	conn_drop_ahead(c);
-	ranges_free(&c->sacked, c->stack->memory);
+	recovery_fini(c);
 }
 
 /* RFC 6928 §2; RFC 5681 §3.1: one segment when the SYN or SYN-ACK was lost. */
@@ -156,10 +157,10 @@ void conn_establish(struct tcp_conn *c, int64_t now)
 
 static void stop_everything(struct tcp_conn *c)
 {
-	c->rtx_at = c->delack_at = c->cork_at = c->keep_at = c->hold_at = c->cr_at = c->wait_at = TIME_NEVER;
-	c->stall_at = TIME_NEVER;
+	c->rtx_at = c->tlp_at = c->reo_at = c->stall_at = TIME_NEVER;
+	c->delack_at = c->cork_at = c->keep_at = c->hold_at = c->cr_at = c->wait_at = TIME_NEVER;
 	c->cr_asking = c->cr_due = c->cr_echo_due = false;
-	c->syn_due = c->ack_due = c->probe_due = c->keepalive_due = c->rtx_due = false;
+	c->syn_due = c->ack_due = c->probe_due = c->keepalive_due = c->rtx_due = c->tlp_due = false;
 	c->fin_then_rst = c->fin_held = false;
 	c->dup_acks_due = 0;
 }
@@ -172,8 +173,7 @@ void conn_close(struct tcp_conn *c, int64_t now, int err)
 	stop_everything(c);
 	ring_free(&c->snd, m);
 	conn_drop_ahead(c);
-	ranges_free(&c->sacked, m);
-	c->sacked_bytes = 0;
+	recovery_fini(c);
 	if (c->orphan || c->rcv.len == 0)
 		ring_free(&c->rcv, m);
 	if (err && !c->orphan) {
@@ -203,6 +203,7 @@ void conn_time_wait(struct tcp_conn *c, int64_t now)
 {
 	c->state = TCPS_TIME_WAIT;
 	timer_stop_rtx(c);
+	recovery_fini(c);
 	c->keep_at = c->delack_at = c->cork_at = TIME_NEVER;
 	c->wait_at = now + c->stack->config.time_wait_us;
 	c->events |= TCP_EV_TIME_WAIT;

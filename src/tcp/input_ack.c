@@ -32,7 +32,7 @@ static void ack_rtt(struct tcp_conn *c, int64_t now, const struct tcp_segment *s
 		return;
 	}
 	c->ack_rtt_us = rtt_by_timestamp(c, now, seg);
-	if (c->loss != TCP_LOSS_OPEN && c->ack_rtt_us)
+	if ((c->loss != TCP_LOSS_OPEN || c->tlp_out) && c->ack_rtt_us)
 		rtt_sample(c, c->ack_rtt_us);
 }
 
@@ -40,6 +40,8 @@ static void ack_rtt(struct tcp_conn *c, int64_t now, const struct tcp_segment *s
 static void ack_advance(struct tcp_conn *c, int64_t now, const struct tcp_segment *seg)
 {
 	uint32_t bytes = seg->ack - c->snd_base;
+	if (c->sack_on)
+		rack_delivered(c, now, seg, c->snd_una, seg->ack);
 	if (c->fin_sent && seg->ack == c->snd_nxt) {
 		c->fin_acked = true;
 		bytes--;
@@ -49,6 +51,7 @@ static void ack_advance(struct tcp_conn *c, int64_t now, const struct tcp_segmen
 	c->snd_base += bytes;
 	c->bytes_acked += bytes;
 	c->snd_una = seg->ack;
+	sent_drop_before(&c->sent, c->stack->memory, c->snd_una);
 	c->probing = c->no_memory = false;
 	c->rtx_count = 0; /* the backoff stays until there is a sample: rtt_sample */
 	timer_stop_rtx(c); /* RFC 6298 (5.2), (5.3) */
@@ -83,6 +86,7 @@ static void ack_after_probe(struct tcp_conn *c)
 {
 	if (c->probing && c->snd_wnd && snd_flight(c) == 1) {
 		c->snd_nxt = c->snd_una;
+		sent_free(&c->sent, c->stack->memory);
 		c->snd_sml = c->snd_una; /* nor does Nagle wait for it */
 		if (c->fin_sent)
 			c->fin_sent = false;
@@ -156,12 +160,26 @@ bool input_ack(struct tcp_conn *c, int64_t now, const struct tcp_segment *seg)
 		ack_advance(c, now, seg);
 	else if (changed)
 		ack_after_probe(c);
-	uint32_t newly_sacked = seg->n_sack && c->sack_on ? sack_input(c, seg) : 0;
+	uint32_t sacked_before = c->sacked_bytes;
+	uint32_t dsack = seg->n_sack && c->sack_on ? sack_input(c, now, seg) : 0;
 	if (acked && c->sacked.n)
 		ranges_drop_before(&c->sacked, c->stack->memory, c->snd_una);
-	if (acked || newly_sacked || dup)
-		recovery_on_ack(c, now, acked, newly_sacked, dup && !established_now);
+	if (dsack) {
+		recovery_on_dsack(c, dsack);
+		if (!c->tlp_out)
+			rack_on_dsack(c);
+	}
+	uint32_t delivered = acked;
+	if (c->sack_on) {
+		c->sacked_bytes = ranges_total(&c->sacked);
+		delivered += c->sacked_bytes;
+		delivered = delivered > sacked_before ? delivered - sacked_before : 0;
+	}
+	tlp_on_ack(c, now, seg, dsack, dup);
+	if (acked || delivered || dup)
+		recovery_on_ack(c, now, seg, acked, delivered, dup && !established_now);
 	if (acked) {
+		tlp_schedule(c, now);
 		if (c->fin_acked)
 			ack_of_fin(c, now);
 		window_grow_sndbuf(c);

@@ -22,18 +22,24 @@ src_libtcp_a_SOURCES = \
 	src/tcp/output.c \
 	src/tcp/reassembly.c \
 	src/tcp/reassembly.h \
+	src/tcp/rack.c \
 	src/tcp/receive.c \
 	src/tcp/recovery.c \
+	src/tcp/recovery_reno.c \
 	src/tcp/reset.c \
 	src/tcp/rtt.c \
 	src/tcp/sack.c \
 	src/tcp/send.c \
+	src/tcp/sent.c \
+	src/tcp/sent.h \
 	src/tcp/snapshot.c \
 	src/tcp/status.c \
 	src/tcp/syn_cookie.c \
 	src/tcp/syn_cookie.h \
 	src/tcp/tcp_int.h \
 	src/tcp/timers.c \
+	src/tcp/tlp.c \
+	src/tcp/undo.c \
 	src/tcp/unreachable.c \
 	src/tcp/urgent.c \
 	src/tcp/window.c \

@@ -156,7 +156,7 @@ struct out output_next(const struct tcp_conn *c)
 	if (c->state == TCPS_SYN_SENT)
 		return o;
 	if (tcp_may_transmit(c)) {
-		if (next_retransmission(c, &o))
+		if (next_retransmission(c, &o) || tlp_next(c, &o))
 			return o;
 		next_new(c, &o);
 		if (o.kind != OUT_NONE)
@@ -306,8 +306,10 @@ static void account_new(struct tcp_conn *c, int64_t now, uint32_t seq, uint32_t 
 		c->rtt_seq = end;
 		c->rtt_at = now;
 	}
-	c->pipe += end - c->snd_nxt;
+	uint32_t numbers = end - c->snd_nxt;
+	c->pipe += numbers;
 	c->snd_nxt = end;
+	recovery_sent_new(c, now, numbers);
 	c->flight_max = max_u32(c->flight_max, recovery_pipe(c));
 	if (fin && !c->fin_sent) {
 		c->fin_sent = true;
@@ -332,18 +334,15 @@ static void output_data(struct tcp_conn *c, int64_t now, struct tcp_emit *emit, 
 		c->push_due = false;
 	if (c->rtx_at == TIME_NEVER || c->rtx_is_persist) /* RFC 6298 (5.1) */
 		timer_start_rtx(c, now);
+	tlp_schedule(c, now);
 	c->cork_at = TIME_NEVER;
 	if (c->fin_then_rst && c->fin_sent)
 		conn_reset(c, now, 0);
 }
 
-static void output_retransmission(struct tcp_conn *c, int64_t now, struct tcp_emit *emit,
-				  const struct out *o)
+/* It has left before. */
+static void account_again(struct tcp_conn *c, int64_t now, const struct out *o)
 {
-	emit_segment(c, now, emit, data_flags(c, o->seq, o->len, o->fin), o->seq, o->len);
-	if (o->seq == c->snd_una && c->rtx_at != TIME_NEVER && c->loss == TCP_LOSS_RECOVERY)
-		c->rtx_at = now + rtt_backed_off(c);
-	recovery_sent(c, o->seq, o->len + o->fin);
 	uint32_t segs = (o->len + c->mss - 1) / c->mss + (o->len == 0);
 	c->stack->counters[TCPC_RetransSegs] += segs;
 	if (c->loss == TCP_LOSS_RECOVERY)
@@ -352,6 +351,29 @@ static void output_retransmission(struct tcp_conn *c, int64_t now, struct tcp_em
 	c->data_segs_out += segs;
 	c->bytes_retrans += o->len;
 	c->last_data_sent_us = now;
+}
+
+static void output_retransmission(struct tcp_conn *c, int64_t now, struct tcp_emit *emit,
+				  const struct out *o)
+{
+	emit_segment(c, now, emit, data_flags(c, o->seq, o->len, o->fin), o->seq, o->len);
+	if (o->seq == c->snd_una && c->rtx_at != TIME_NEVER && c->loss == TCP_LOSS_RECOVERY)
+		c->rtx_at = now + rtt_backed_off(c);
+	recovery_sent_again(c, now, o->seq, o->len + o->fin);
+	account_again(c, now, o);
+}
+
+static void output_tlp(struct tcp_conn *c, int64_t now, struct tcp_emit *emit, const struct out *o)
+{
+	bool again = o->seq != c->snd_nxt;
+	emit_segment(c, now, emit, data_flags(c, o->seq, o->len, o->fin), o->seq, o->len);
+	if (again) {
+		recovery_sent_again(c, now, o->seq, o->len + o->fin);
+		account_again(c, now, o);
+	} else {
+		account_new(c, now, o->seq, o->len, false);
+	}
+	tlp_sent(c, again);
 }
 
 static void output_probe(struct tcp_conn *c, int64_t now, struct tcp_emit *emit, const struct out *o)
@@ -379,6 +401,9 @@ static void output_one(struct tcp_conn *c, int64_t now, struct tcp_emit *emit, c
 		break;
 	case OUT_RETRANSMIT:
 		output_retransmission(c, now, emit, o);
+		break;
+	case OUT_TLP:
+		output_tlp(c, now, emit, o);
 		break;
 	case OUT_DATA:
 		output_data(c, now, emit, o);

@@ -1,59 +1,51 @@
 /*
- * Loss: how it is found and repaired (RFC 5681 §3.2, RFC 6675 with SACK, RFC 6582 without, RFC 6298 §5 by timeout).
+ * Loss and its repair: episodes. With SACK, rack.c says what is lost; without, recovery_reno.c (RFC 6582). By timeout: RFC 6298 §5.
  *
- * One account serves all three: `pipe`, the bytes thought to be in the network. With SACK it is RFC 6675's; without, each
- * duplicate ACK stands for one segment that left (sacked_bytes). Sending is allowed while pipe < cwnd, so limited transmit
- * (RFC 3042) and the inflation and deflation of RFC 6582 need no code of their own. high_rxt divides what was
- * retransmitted in this episode from what was not; the episode ends when recovery_point is acknowledged.
+ * An episode begins when something is found lost, and ends when recovery_point, what had been sent by then, is acknowledged. `pipe` is what is thought to be in
+ * the network: what is neither SACKed nor lost. Sending is allowed while pipe < cwnd, so limited transmit (RFC 3042) needs no code of its own. In an
+ * episode of fast recovery cwnd is pipe and what proportional rate reduction (RFC 6937) allows on top. After a timeout cwnd is one segment, and grows by
+ * slow start. An episode that turns out to have had no reason is undone (undo.c).
  */
 #include "tcp/tcp_int.h"
 
+#define SENT_GRAINS    128 /* per round trip: how finely times are kept */
 #define RENEGE_BACKOFF 2 /* consecutive timeouts after which the scoreboard is not believed (RFC 2018 §8) */
 
 void recovery_init(struct tcp_conn *c)
 {
 	c->loss = TCP_LOSS_OPEN;
 	c->recovery_point = c->high_rxt = c->iss;
+	c->rack.fack = c->iss;
 }
 
-/* The hole [left, right): what of it is in the network. */
-static uint32_t hole_pipe(const struct tcp_conn *c, uint32_t left, uint32_t right, bool lost)
+void recovery_fini(struct tcp_conn *c)
 {
-	uint32_t sent_again = SEQ_GT(c->high_rxt, left) ? seq_min(c->high_rxt, right) - left : 0;
-	return lost ? sent_again : right - left;
+	struct tcp_memory *m = c->stack->memory;
+	ranges_free(&c->sacked, m);
+	sent_free(&c->sent, m);
+	undo_forget(c);
+	c->sacked_bytes = 0;
 }
 
-/* RFC 6675 §4 SetPipe, hole by hole; a retransmitted octet that was not lost counts once. */
 static uint32_t scoreboard_pipe(const struct tcp_conn *c)
 {
-	uint32_t pipe = 0, left = c->snd_una;
-	bool rto = c->loss == TCP_LOSS_RTO;
-	for (uint32_t i = 0; i < c->sacked.n; i++) {
-		const struct range *r = &c->sacked.r[i];
-		if (SEQ_LT(left, r->left)) {
-			bool lost = rto ? SEQ_LT(left, c->recovery_point) : sack_is_lost(c, left);
-			pipe += hole_pipe(c, left, r->left, lost);
-		}
-		left = r->right;
-	}
-	if (rto && SEQ_LT(left, c->recovery_point)) {
-		pipe += hole_pipe(c, left, c->recovery_point, true);
-		left = c->recovery_point;
-	}
-	return pipe + (SEQ_LT(left, c->snd_nxt) ? c->snd_nxt - left : 0);
+	struct piece_walk w = piece_walk(c->snd_una, c->snd_nxt);
+	struct piece p;
+	uint32_t pipe = 0;
+	while (piece_next(c, &w, &p))
+		pipe += sent_peek(&c->sent, p.record)->lost ? 0 : p.right - p.left;
+	return pipe;
 }
 
 void recovery_update_pipe(struct tcp_conn *c)
 {
 	uint32_t flight = snd_flight(c);
-	if (c->loss == TCP_LOSS_OPEN || (c->loss == TCP_LOSS_RECOVERY && !c->sack_on)) {
-		uint32_t gone = c->sacked_bytes;
-		if (c->loss == TCP_LOSS_RECOVERY && SEQ_LEQ(c->high_rxt, c->snd_una))
-			gone += min_u32(c->mss, flight); /* the segment to be retransmitted */
-		c->pipe = flight > gone ? flight - gone : 0;
-		return;
-	}
-	c->pipe = scoreboard_pipe(c);
+	if (!c->sack_on)
+		c->pipe = reno_pipe(c);
+	else if (c->loss == TCP_LOSS_OPEN)
+		c->pipe = flight > c->sacked_bytes ? flight - c->sacked_bytes : 0;
+	else
+		c->pipe = scoreboard_pipe(c);
 }
 
 /* RFC 2861: the window grows when it was the limit. */
@@ -71,27 +63,28 @@ static void grow(struct tcp_conn *c, int64_t now, uint32_t acked)
 	}
 }
 
-/* Without SACK: one more segment has left the network. */
-static void note_departure(struct tcp_conn *c)
+void recovery_reduce(struct tcp_conn *c, int64_t now)
 {
-	uint32_t flight = snd_flight(c);
-	uint32_t most = flight > c->mss ? flight - c->mss : 0;
-	c->sacked_bytes = min_u32(c->sacked_bytes + c->mss, most);
+	/* RFC 5681 §3.2 step 2: what limited transmit sent beyond cwnd "MUST NOT be included" */
+	c->ssthresh = c->cc->ssthresh(c, now, min_u32(snd_flight(c), c->cwnd));
+	c->cwnd = c->ssthresh;
+	c->cwnd_acked = 0;
 }
 
 static void enter_recovery(struct tcp_conn *c, int64_t now)
 {
 	TCP_COUNT_IF(c, c->sack_on, SackRecovery, RenoRecovery);
 	c->fast_recoveries++;
-	/* RFC 5681 §3.2 step 2: what limited transmit sent beyond cwnd "MUST NOT be included" */
-	c->ssthresh = c->cc->ssthresh(c, now, min_u32(snd_flight(c), c->cwnd));
-	c->cwnd = c->ssthresh;
-	c->cwnd_acked = 0;
+	undo_begin(c);
+	recovery_reduce(c, now);
+	c->prr_delivered = c->prr_out = 0;
+	c->recover_fs = snd_flight(c);
 	c->loss = TCP_LOSS_RECOVERY;
 	c->recovery_point = c->snd_nxt;
 	c->high_rxt = c->snd_una;
 	c->rtx_due = true; /* the first retransmission does not ask cwnd */
-	c->rtt_timing = false;
+	c->rtt_timing = c->tlp_due = c->tlp_out = false;
+	c->tlp_at = TIME_NEVER;
 }
 
 static void leave(struct tcp_conn *c)
@@ -101,77 +94,127 @@ static void leave(struct tcp_conn *c)
 	c->rtx_due = false;
 	if (!c->sack_on)
 		c->sacked_bytes = 0;
+	c->reo_at = TIME_NEVER;
 	c->flight_seq = c->snd_nxt;
 	c->flight_max = snd_flight(c);
 }
 
-static void on_ack_open(struct tcp_conn *c, int64_t now, uint32_t acked, bool dup)
+/* The whole of what was in flight when the episode began is acknowledged. */
+static void recovered(struct tcp_conn *c)
 {
-	if (acked) {
-		c->dupacks = 0;
-		if (!c->sack_on)
-			c->sacked_bytes = 0;
-	}
-	if (dup) {
-		if (c->dupacks < UINT8_MAX)
-			c->dupacks++;
-		if (!c->sack_on)
-			note_departure(c);
-	}
-	bool lost = c->dupacks >= DUP_THRESH || (c->sacked.n && sack_is_lost(c, c->snd_una));
-	/* RFC 6582 §3.2 step 2: without SACK, duplicates of our own retransmissions must not start another episode. */
-	if (lost && snd_flight(c) && (c->sack_on || SEQ_GT(c->snd_una, c->recovery_point)))
-		enter_recovery(c, now);
-	else if (acked)
-		grow(c, now, acked);
-}
-
-static void on_ack_recovery(struct tcp_conn *c, uint32_t acked, bool dup)
-{
-	if (SEQ_GEQ(c->snd_una, c->recovery_point)) { /* a full acknowledgment */
-		leave(c);
-		/* RFC 6582 §3.2 step 3 (1): no burst of what the inflated window had withheld */
-		c->cwnd = c->sack_on ? c->ssthresh
-				     : min_u32(c->ssthresh, max_u32(snd_flight(c), c->mss) + c->mss);
+	bool fast = c->loss == TCP_LOSS_RECOVERY;
+	leave(c);
+	rack_on_recovered(c);
+	if (!fast)
 		return;
-	}
-	if (c->sack_on)
-		return;
-	if (acked) { /* a partial acknowledgment: the next segment is lost too */
-		uint32_t left = acked > c->mss ? acked - c->mss : 0;
-		c->sacked_bytes = c->sacked_bytes > left ? c->sacked_bytes - left : 0;
-		c->high_rxt = c->snd_una;
-		c->rtx_due = true;
-	} else if (dup) {
-		note_departure(c);
-	}
+	/* RFC 6937 §3: "cwnd = ssthresh"; RFC 6582 §3.2 step 3 (1): no burst of what the inflated window had withheld */
+	c->cwnd = c->sack_on ? c->ssthresh : min_u32(c->ssthresh, max_u32(snd_flight(c), c->mss) + c->mss);
 }
 
-static void on_ack_rto(struct tcp_conn *c, int64_t now, uint32_t acked)
+/* It had no reason: as if nothing had been lost. */
+static void undone(struct tcp_conn *c)
 {
-	if (SEQ_GEQ(c->snd_una, c->recovery_point))
-		leave(c);
-	if (acked)
-		grow(c, now, acked);
+	leave(c);
+	rack_forgive(c);
 }
 
-void recovery_on_ack(struct tcp_conn *c, int64_t now, uint32_t acked, uint32_t newly_sacked, bool dup)
+/*
+ * RFC 6937 with the bound of its successor (draft-ietf-tcpm-prr-rfc6937bis): one segment more than was delivered while SND.UNA moves and nothing new is
+ * found lost, exactly what was delivered otherwise.
+ */
+static void prr(struct tcp_conn *c, uint32_t delivered, bool good)
 {
-	if (c->sack_on) {
-		c->sacked_bytes = ranges_total(&c->sacked);
-		dup = newly_sacked; /* RFC 6675 §2: an ACK with new SACK information */
+	uint32_t allowed = 0, sent_over;
+	recovery_update_pipe(c);
+	c->prr_delivered += delivered;
+	sent_over = c->prr_delivered > c->prr_out ? c->prr_delivered - c->prr_out : 0;
+	if (c->pipe > c->ssthresh) {
+		uint64_t due = ((uint64_t)c->prr_delivered * c->ssthresh + c->recover_fs - 1) / (c->recover_fs ? c->recover_fs : 1);
+		allowed = due > c->prr_out ? due - c->prr_out : 0;
+	} else {
+		uint32_t limit = max_u32(sent_over, delivered) + (good ? c->mss : 0);
+		allowed = min_u32(c->ssthresh - c->pipe, limit);
 	}
+	c->cwnd = c->pipe + allowed;
+}
+
+/* With SACK. `delivered`: bytes that this ACK took out of the network. */
+static void sack_on_ack(struct tcp_conn *c, int64_t now, uint32_t acked, uint32_t delivered)
+{
+	if (c->loss != TCP_LOSS_OPEN && SEQ_GEQ(c->snd_una, c->recovery_point))
+		recovered(c);
+	bool found = rack_detect(c, now);
 	switch (c->loss) {
 	case TCP_LOSS_OPEN:
-		on_ack_open(c, now, acked, dup);
+		if (found) {
+			enter_recovery(c, now);
+			prr(c, delivered, false);
+		} else if (acked) {
+			grow(c, now, acked);
+		}
 		break;
 	case TCP_LOSS_RECOVERY:
-		on_ack_recovery(c, acked, dup);
+		prr(c, delivered, acked && !found);
 		break;
 	case TCP_LOSS_RTO:
-		on_ack_rto(c, now, acked);
+		if (acked)
+			grow(c, now, acked);
 		break;
 	}
+}
+
+static void reno_on_ack(struct tcp_conn *c, int64_t now, uint32_t acked, bool dup)
+{
+	bool whole = SEQ_GEQ(c->snd_una, c->recovery_point);
+	switch (c->loss) {
+	case TCP_LOSS_OPEN:
+		if (reno_is_lost(c, acked, dup))
+			enter_recovery(c, now);
+		else if (acked)
+			grow(c, now, acked);
+		break;
+	case TCP_LOSS_RECOVERY:
+		if (whole)
+			recovered(c);
+		else
+			reno_go_on(c, acked, dup);
+		break;
+	case TCP_LOSS_RTO:
+		if (whole)
+			recovered(c);
+		if (acked)
+			grow(c, now, acked);
+		break;
+	}
+}
+
+void recovery_on_ack(struct tcp_conn *c, int64_t now, const struct tcp_segment *seg, uint32_t acked, uint32_t newly_sacked, bool dup)
+{
+	if (acked && c->undo && undo_by_timestamp(c, seg))
+		undone(c);
+	if (c->sack_on)
+		sack_on_ack(c, now, acked, newly_sacked);
+	else
+		reno_on_ack(c, now, acked, dup);
+	if (c->loss == TCP_LOSS_OPEN && c->undo && !snd_flight(c))
+		undo_forget(c);
+	recovery_update_pipe(c);
+}
+
+void recovery_on_dsack(struct tcp_conn *c, uint32_t bytes)
+{
+	if (c->undo && undo_by_dsack(c, bytes))
+		undone(c);
+}
+
+void recovery_reo_expired(struct tcp_conn *c, int64_t now)
+{
+	if (!rack_detect(c, now))
+		return;
+	if (c->loss == TCP_LOSS_OPEN)
+		enter_recovery(c, now);
+	if (c->loss == TCP_LOSS_RECOVERY)
+		prr(c, 0, false);
 	recovery_update_pipe(c);
 }
 
@@ -184,7 +227,8 @@ static void start_over(struct tcp_conn *c)
 	c->dupacks = 0;
 	if (!c->sack_on)
 		c->sacked_bytes = 0;
-	c->rtt_timing = false;
+	c->rtt_timing = c->tlp_due = c->tlp_out = false;
+	c->tlp_at = TIME_NEVER;
 	recovery_update_pipe(c);
 }
 
@@ -192,6 +236,8 @@ void recovery_on_rto(struct tcp_conn *c, int64_t now)
 {
 	TCP_COUNT(c, Timeouts);
 	c->rto_events++;
+	if (c->loss == TCP_LOSS_OPEN)
+		undo_begin(c);
 	/* RFC 5681 §3.1: ssthresh is set once for a segment, however often it is retransmitted. In fast recovery what went beyond the hole and was
 	   SACKed counts in the flight, too: a part of that may be more than ssthresh was, which a timeout must not raise. */
 	if (c->loss != TCP_LOSS_RTO) {
@@ -206,59 +252,53 @@ void recovery_on_rto(struct tcp_conn *c, int64_t now)
 		TCP_COUNT(c, SackReneged);
 		ranges_free(&c->sacked, c->stack->memory);
 		c->sacked_bytes = 0;
+		rack_mark_all(c);
 	}
+	if (c->sack_on)
+		rack_mark_on_rto(c, now);
 	start_over(c);
 }
 
 void recovery_resegment(struct tcp_conn *c)
 {
-	if (snd_flight(c))
-		start_over(c);
-}
-
-/* The first octet from `seq` that is not SACKed, and where that hole ends. */
-static uint32_t next_hole(const struct tcp_conn *c, uint32_t seq, uint32_t *end)
-{
-	for (uint32_t i = 0; i < c->sacked.n; i++) {
-		const struct range *r = &c->sacked.r[i];
-		if (SEQ_LT(seq, r->left)) {
-			*end = seq_min(*end, r->left);
-			return seq;
-		}
-		if (SEQ_LT(seq, r->right))
-			seq = r->right;
-	}
-	return seq;
+	if (!snd_flight(c))
+		return;
+	undo_forget(c);
+	rack_mark_all(c);
+	start_over(c);
 }
 
 bool recovery_next(const struct tcp_conn *c, uint32_t *seq, uint32_t *len, bool *forced)
 {
-	uint32_t from = seq_max(c->high_rxt, c->snd_una), end = c->recovery_point;
+	struct piece_walk w = piece_walk(c->snd_una, c->snd_nxt);
+	struct piece p;
 	*forced = c->rtx_due;
-	if (c->loss == TCP_LOSS_RECOVERY && !c->sack_on) {
-		if (SEQ_GT(c->high_rxt, c->snd_una))
-			return false;
-		*seq = c->snd_una;
-		*len = min_u32(c->mss, snd_flight(c));
+	if (!c->sack_on)
+		return reno_next(c, seq, len);
+	while (piece_next(c, &w, &p)) {
+		if (!sent_peek(&c->sent, p.record)->lost)
+			continue;
+		*seq = p.left;
+		*len = p.right - p.left;
 		return true;
 	}
-	from = next_hole(c, from, &end);
-	if (SEQ_GEQ(from, end))
-		return false;
-	/* NextSeg (1); (3) when no new data could go instead; (2) is output's. The first segment was found lost by whoever entered. */
-	if (c->loss == TCP_LOSS_RECOVERY && !*forced && !sack_is_lost(c, from)) {
-		bool below_sacked = c->sacked.n && SEQ_LT(from, c->sacked.r[c->sacked.n - 1].left);
-		if (!below_sacked || snd_unsent(c))
-			return false;
-	}
-	*seq = from;
-	*len = end - from;
-	return true;
+	return false;
 }
 
-void recovery_sent(struct tcp_conn *c, uint32_t seq, uint32_t len)
+void recovery_sent_new(struct tcp_conn *c, int64_t now, uint32_t len)
 {
+	if (c->sack_on)
+		sent_append(&c->sent, c->stack->memory, c->snd_nxt, now, c->srtt_us / SENT_GRAINS);
+	c->prr_out += len;
+}
+
+void recovery_sent_again(struct tcp_conn *c, int64_t now, uint32_t seq, uint32_t len)
+{
+	undo_note_sent(c, now, seq, len);
+	if (c->sack_on)
+		sent_again(&c->sent, c->stack->memory, c->snd_una, seq, seq + len, now);
 	c->high_rxt = seq_max(c->high_rxt, seq + len);
+	c->prr_out += len;
 	c->rtx_due = false;
 	c->rtt_timing = false; /* Karn: RFC 6298 §3 */
 	recovery_update_pipe(c);

@@ -73,26 +73,55 @@ static bool is_dsack(const struct tcp_segment *seg)
 	return seg->n_sack > 1 && SEQ_GEQ(b[0].left, b[1].left) && SEQ_LEQ(b[0].right, b[1].right);
 }
 
-uint32_t sack_input(struct tcp_conn *c, const struct tcp_segment *seg)
+/* The parts of [left, right) that are new to the scoreboard were delivered just now. */
+static void block_input(struct tcp_conn *c, int64_t now, const struct tcp_segment *seg, const struct sack_block *b)
 {
-	uint32_t newly = 0;
-	for (unsigned i = 0; i < seg->n_sack; i++) {
-		const struct sack_block *b = &seg->sack[i];
-		if (!SEQ_LT(b->left, b->right) || SEQ_GT(b->right, c->snd_nxt)) {
-			TCP_COUNT(c, RcvdBadSack);
-			continue;
-		}
-		if (i == 0 && is_dsack(seg)) {
-			TCP_COUNT(c, DSACKRecv);
-			continue;
-		}
-		if (SEQ_LT(b->left, c->snd_una) || SEQ_LEQ(b->right, c->snd_una))
-			continue; /* older than this ACK */
-		int64_t added = ranges_add(&c->sacked, c->stack->memory, b->left, b->right);
-		if (added > 0)
-			newly += added;
+	struct piece_walk w = piece_walk(b->left, b->right);
+	struct piece p;
+	if (!piece_next(c, &w, &p)) /* usually it says what the ACK before said */
+		return;
+	rack_delivered(c, now, seg, b->left, b->right);
+	ranges_add(&c->sacked, c->stack->memory, b->left, b->right); /* no room: it is as if the peer had not said it */
+}
+
+static bool is_usable(struct tcp_conn *c, const struct sack_block *b)
+{
+	if (!SEQ_LT(b->left, b->right) || SEQ_GT(b->right, c->snd_nxt)) {
+		TCP_COUNT(c, RcvdBadSack);
+		return false;
 	}
-	return newly;
+	return SEQ_GEQ(b->left, c->snd_una) && SEQ_GT(b->right, c->snd_una); /* else older than this ACK */
+}
+
+/* The lowest first: what one ACK reports did not overtake what the same ACK reports. */
+static void sort_blocks(struct sack_block *b, unsigned n)
+{
+	for (unsigned i = 1; i < n; i++) {
+		for (unsigned j = i; j && SEQ_LT(b[j].left, b[j - 1].left); j--) {
+			struct sack_block higher = b[j - 1];
+			b[j - 1] = b[j];
+			b[j] = higher;
+		}
+	}
+}
+
+uint32_t sack_input(struct tcp_conn *c, int64_t now, const struct tcp_segment *seg)
+{
+	struct sack_block b[TCP_SACK_BLOCKS];
+	unsigned n = 0;
+	uint32_t dsack = 0;
+	for (unsigned i = 0; i < seg->n_sack; i++) {
+		if (i == 0 && SEQ_LT(seg->sack[0].left, seg->sack[0].right) && is_dsack(seg)) {
+			TCP_COUNT(c, DSACKRecv);
+			dsack = seg->sack[0].right - seg->sack[0].left;
+		} else if (is_usable(c, &seg->sack[i])) {
+			b[n++] = seg->sack[i];
+		}
+	}
+	sort_blocks(b, n);
+	for (unsigned i = 0; i < n; i++)
+		block_input(c, now, seg, &b[i]);
+	return dsack;
 }
 
 /* RFC 6675 §4 IsLost: DupThresh discontiguous ranges, or more than (DupThresh - 1) * SMSS bytes, were SACKed above. */

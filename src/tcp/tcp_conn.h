@@ -5,12 +5,24 @@
 #include "base/ranges.h"
 #include "base/ring.h"
 #include "tcp/reassembly.h"
+#include "tcp/sent.h"
 
 /* How loss is being repaired (tcp/recovery.c). */
 enum tcp_loss {
 	TCP_LOSS_OPEN,     /* nothing is known to be lost */
-	TCP_LOSS_RECOVERY, /* fast recovery: RFC 6675, or RFC 6582 without SACK */
-	TCP_LOSS_RTO,      /* everything not SACKed below recovery_point counts as lost */
+	TCP_LOSS_RECOVERY, /* fast recovery: RFC 8985, or RFC 6582 without SACK */
+	TCP_LOSS_RTO,      /* a timeout; without SACK everything below recovery_point counts as lost */
+};
+
+/* rack.c; RFC 8985 §5.2's names. */
+struct tcp_rack {
+	int64_t xmit_us; /* 0: nothing was delivered yet */
+	uint32_t end_seq, rtt_us, fack;
+	uint32_t dsack_round; /* of which the D-SACK was taken */
+	bool again; /* that segment was a retransmission */
+	bool in_dsack_round, reordering_seen;
+	uint8_t reo_wnd_mult; /* less one */
+	uint8_t reo_wnd_persist;
 };
 
 enum tcp_urgent { TCP_URGENT_NONE, TCP_URGENT_ANNOUNCED, TCP_URGENT_HERE, TCP_URGENT_READ };
@@ -50,6 +62,7 @@ struct tcp_conn {
 	bool probing : 1;    /* snd_nxt − 1 is a window probe's octet */
 	bool quickack_owed : 1; /* delack_at waits for the application to read, too */
 	bool rtx_is_persist : 1; /* rtx_at was armed for a closed window */
+	bool tlp_due : 1, tlp_out : 1, tlp_again : 1; /* a tail loss probe is owed; has no answer yet; was a retransmission */
 	/* close_request.c. The server asks: until the echo, or a miss too many. */
 	bool cr_asked : 1, cr_asking : 1, cr_due : 1, cr_answered : 1;
 	/* The client was asked: the final sequence number is known, its echo is owed, it was reached. */
@@ -110,8 +123,14 @@ struct tcp_conn {
 	/* Loss recovery (RFC 6675's names; recovery_point is RFC 6582's recover too). */
 	struct ranges sacked;
 	uint32_t sacked_bytes; /* of `sacked`, or estimated from duplicate ACKs without SACK */
-	uint32_t recovery_point, high_rxt;
+	uint32_t recovery_point;
+	uint32_t high_rxt; /* without SACK: what lies before it was sent again in this episode */
 	uint32_t pipe;
+	uint32_t prr_delivered, prr_out, recover_fs; /* RFC 6937 */
+	uint32_t tlp_end;      /* RFC 8985's TLP.end_seq */
+	struct sent_log sent;  /* with SACK: everything in flight */
+	struct tcp_rack rack;
+	struct undo *undo;     /* NULL: there is nothing to undo */
 
 	/* Congestion control. */
 	const struct tcp_cc_ops *cc;
@@ -123,6 +142,8 @@ struct tcp_conn {
 
 	/* Timers: absolute; TIME_NEVER when off. */
 	int64_t rtx_at;    /* SYN, retransmission or persist */
+	int64_t tlp_at;    /* tail loss probe */
+	int64_t reo_at;    /* when what was overtaken counts as lost */
 	int64_t delack_at;
 	int64_t cork_at;
 	int64_t keep_at;

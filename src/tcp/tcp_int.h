@@ -99,7 +99,7 @@ void ack_unacceptable(struct tcp_conn *c, int64_t now, bool has_text);
 
 /* ---- output.c ---- */
 enum out_kind {
-	OUT_NONE, OUT_RST, OUT_SYN, OUT_RETRANSMIT, OUT_DATA, OUT_PROBE, OUT_KEEPALIVE, OUT_ACK
+	OUT_NONE, OUT_RST, OUT_SYN, OUT_RETRANSMIT, OUT_TLP, OUT_DATA, OUT_PROBE, OUT_KEEPALIVE, OUT_ACK
 };
 /* Why nothing (more) may go although there is something. */
 enum out_blocked { BLOCKED_NOT, BLOCKED_CWND, BLOCKED_WINDOW, BLOCKED_NAGLE, BLOCKED_CORK };
@@ -128,25 +128,77 @@ uint32_t rtt_by_timestamp(const struct tcp_conn *c, int64_t now, const struct tc
 void rtt_handshake(struct tcp_conn *c, int64_t now, const struct tcp_segment *seg);
 int64_t rtt_backed_off(const struct tcp_conn *c);
 
-/* ---- recovery.c: loss detection and repair ---- */
+/* ---- recovery.c: episodes of loss and repair ---- */
 void recovery_init(struct tcp_conn *c);
-/* After snd_una moved by `acked` and `newly_sacked` bytes were reported. */
-void recovery_on_ack(struct tcp_conn *c, int64_t now, uint32_t acked, uint32_t newly_sacked, bool dup);
+void recovery_fini(struct tcp_conn *c); /* its memory */
+/* After snd_una moved by `acked`. `delivered`: bytes that left the network, as far as SACK tells; `dup`: a duplicate ACK. */
+void recovery_on_ack(struct tcp_conn *c, int64_t now, const struct tcp_segment *seg, uint32_t acked, uint32_t delivered, bool dup);
+/* `bytes` arrived twice. */
+void recovery_on_dsack(struct tcp_conn *c, uint32_t bytes);
 void recovery_on_rto(struct tcp_conn *c, int64_t now);
+void recovery_reo_expired(struct tcp_conn *c, int64_t now); /* rack.c's timer */
+/* Congestion, but no episode: the window as after a fast recovery. */
+void recovery_reduce(struct tcp_conn *c, int64_t now);
 /* Everything in flight must go again, in other segments: the path's MTU shrank. Not congestion. */
 void recovery_resegment(struct tcp_conn *c);
 /* The next range to retransmit: true. *forced: whatever cwnd says. */
 bool recovery_next(const struct tcp_conn *c, uint32_t *seq, uint32_t *len, bool *forced);
-void recovery_sent(struct tcp_conn *c, uint32_t seq, uint32_t len);
+/* After snd_nxt moved by `len` numbers that left now. */
+void recovery_sent_new(struct tcp_conn *c, int64_t now, uint32_t len);
+void recovery_sent_again(struct tcp_conn *c, int64_t now, uint32_t seq, uint32_t len);
 void recovery_update_pipe(struct tcp_conn *c);
 static inline uint32_t recovery_pipe(const struct tcp_conn *c)
 {
 	return c->loss == TCP_LOSS_OPEN && !c->sacked_bytes ? snd_flight(c) : c->pipe;
 }
 
+/* ---- recovery_reno.c: without SACK ---- */
+uint32_t reno_pipe(const struct tcp_conn *c);
+bool reno_is_lost(struct tcp_conn *c, uint32_t acked, bool dup); /* outside of an episode: counts the ACK; true: one begins */
+void reno_go_on(struct tcp_conn *c, uint32_t acked, bool dup);   /* within one */
+bool reno_next(const struct tcp_conn *c, uint32_t *seq, uint32_t *len);
+
+/* ---- rack.c: with SACK ---- */
+/* [left, right) was delivered: before the scoreboard or the log of what was sent says so. */
+void rack_delivered(struct tcp_conn *c, int64_t now, const struct tcp_segment *seg, uint32_t left, uint32_t right);
+bool rack_detect(struct tcp_conn *c, int64_t now); /* true: something was newly found lost. Arms reo_at */
+void rack_on_dsack(struct tcp_conn *c);
+void rack_on_recovered(struct tcp_conn *c);
+void rack_mark_on_rto(struct tcp_conn *c, int64_t now);
+void rack_mark_all(struct tcp_conn *c);
+void rack_forgive(struct tcp_conn *c); /* nothing is lost, after all */
+/* What is in flight and not SACKed, piece by piece, each within one record of `sent`. */
+#define PIECE_START UINT32_MAX
+struct piece {
+	uint32_t left, right, record;
+};
+struct piece_walk {
+	uint32_t at, limit, record, range;
+};
+static inline struct piece_walk piece_walk(uint32_t left, uint32_t right)
+{
+	return (struct piece_walk){.at = left, .limit = right, .record = PIECE_START};
+}
+bool piece_next(const struct tcp_conn *c, struct piece_walk *w, struct piece *p);
+
+/* ---- tlp.c: tail loss probe ---- */
+void tlp_schedule(struct tcp_conn *c, int64_t now); /* new data left, or was acknowledged */
+void tlp_expired(struct tcp_conn *c, int64_t now);
+bool tlp_next(const struct tcp_conn *c, struct out *o);
+void tlp_sent(struct tcp_conn *c, bool again);
+void tlp_on_ack(struct tcp_conn *c, int64_t now, const struct tcp_segment *seg, bool dsack, bool dup);
+
+/* ---- undo.c: what a recovery did that had no reason ---- */
+void undo_begin(struct tcp_conn *c);
+void undo_forget(struct tcp_conn *c);
+void undo_note_sent(struct tcp_conn *c, int64_t now, uint32_t seq, uint32_t len);
+/* True: the windows are as before the episode, which the caller ends. */
+bool undo_by_timestamp(struct tcp_conn *c, const struct tcp_segment *seg);
+bool undo_by_dsack(struct tcp_conn *c, uint32_t len);
+
 /* ---- sack.c ---- */
-/* Bytes that the peer newly reports; counts D-SACKs. */
-uint32_t sack_input(struct tcp_conn *c, const struct tcp_segment *seg);
+/* Into the scoreboard. How many bytes the peer had twice (D-SACK). */
+uint32_t sack_input(struct tcp_conn *c, int64_t now, const struct tcp_segment *seg);
 bool sack_is_lost(const struct tcp_conn *c, uint32_t seq);
 /* Blocks for an ACK of ours; how many. */
 unsigned sack_blocks(const struct tcp_conn *c, struct sack_block out[TCP_SACK_BLOCKS]);

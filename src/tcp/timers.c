@@ -24,7 +24,7 @@ void timer_start_rtx(struct tcp_conn *c, int64_t now)
 
 void timer_stop_rtx(struct tcp_conn *c)
 {
-	c->rtx_at = c->stall_at = TIME_NEVER;
+	c->rtx_at = c->tlp_at = c->stall_at = TIME_NEVER;
 	c->rtx_is_persist = false;
 	c->probe_due = false;
 }
@@ -139,8 +139,12 @@ void tcp_tick(struct tcp_conn *c, int64_t now)
 		c->cork_at = TIME_NEVER;
 		c->push_due = true;
 	}
+	if (c->tlp_at <= now)
+		tlp_expired(c, now);
 	if (c->rtx_at <= now)
 		on_rtx(c, now);
+	if (c->reo_at <= now)
+		recovery_reo_expired(c, now);
 	if (c->hold_at <= now)
 		hold_tick(c, now);
 	if (c->cr_at <= now)
@@ -156,6 +160,7 @@ int64_t tcp_next_deadline(const struct tcp_conn *c)
 	if (output_next(c).kind != OUT_NONE)
 		return 0; /* now */
 	int64_t at = min_time(c->rtx_at, c->delack_at);
+	at = min_time(at, min_time(c->tlp_at, c->reo_at));
 	at = min_time(at, min_time(c->cork_at, c->hold_at));
 	at = min_time(at, min_time(c->keep_at, c->wait_at));
 	return min_time(at, c->cr_at);

@@ -133,7 +133,7 @@ START_TEST(hystart_spares_the_queue)
 	     (unsigned long long)r.retransmitted / 1000, mbits(c.bytes[0], &p), (unsigned long long)c.retransmitted / 1000);
 	ck_assert_uint_gt(r.retransmitted, 100000); /* else the scenario shows nothing */
 	ck_assert_uint_lt(c.retransmitted, r.retransmitted / 4 * 3);
-	ck_assert_uint_ge(c.bytes[0], r.bytes[0]);
+	ck_assert_uint_ge(c.bytes[0] * 100, r.bytes[0] * 97); /* what it spared was not paid for in throughput */
 }
 END_TEST
 

@@ -585,7 +585,7 @@ START_TEST(timeout_by_the_core)
 	struct harness *h = established(_i ? H_ALL : 0);
 	h_send(h, 10 * H_MSS);
 	h_drain(h);
-	h_next(h);
+	h_timeout(h);
 	ck_assert_uint_eq(h_status(h).cwnd_bytes, H_MSS);
 	ck_assert_uint_eq(h_status(h).ssthresh_bytes, 7 * H_MSS);
 	for (int i = 0; i < 3; i++)

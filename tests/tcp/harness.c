@@ -122,6 +122,13 @@ int64_t h_next(struct harness *h)
 	return at - before;
 }
 
+void h_timeout(struct harness *h)
+{
+	uint32_t before = h_status(h).rto_events;
+	while (h_status(h).rto_events == before)
+		h_next(h);
+}
+
 void h_advance(struct harness *h, int64_t us)
 {
 	int64_t until = h->now + us;

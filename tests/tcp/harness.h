@@ -98,6 +98,8 @@ void h_output(struct harness *h);
 void h_advance(struct harness *h, int64_t us);
 /* To the next deadline, which must exist; tick, output. How long it took. */
 int64_t h_next(struct harness *h);
+/* Until the next retransmission timeout, whatever else is sent before it (a tail loss probe). */
+void h_timeout(struct harness *h);
 /* tcp_send of `len` bytes of the pattern, then output. What tcp_send said. */
 ssize_t h_send(struct harness *h, uint32_t len);
 /* tcp_recv of up to `len` bytes, checked against the peer's pattern from `pos`, then output. */

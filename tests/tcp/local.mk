@@ -29,14 +29,17 @@ TESTS += tests/tcp/hold_test
 # Driven through tests/tcp/harness.h
 harness_sources = tests/tcp/harness.c tests/tcp/harness.h tests/tcp/test_memory.c tests/tcp/test_memory.h
 
-check_PROGRAMS += tests/tcp/state_test tests/tcp/loss_test tests/tcp/timer_test tests/tcp/window_test tests/tcp/option_test
+check_PROGRAMS += tests/tcp/state_test tests/tcp/loss_test tests/tcp/rack_test tests/tcp/timer_test tests/tcp/window_test tests/tcp/option_test
 tests_tcp_state_test_SOURCES = tests/tcp/state_test.c $(harness_sources)
 tests_tcp_state_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
 tests_tcp_state_test_LDADD = $(TCP_TEST_LIBS)
-TESTS += tests/tcp/state_test tests/tcp/loss_test tests/tcp/timer_test tests/tcp/window_test tests/tcp/option_test
+TESTS += tests/tcp/state_test tests/tcp/loss_test tests/tcp/rack_test tests/tcp/timer_test tests/tcp/window_test tests/tcp/option_test
 tests_tcp_loss_test_SOURCES = tests/tcp/loss_test.c $(harness_sources)
 tests_tcp_loss_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
 tests_tcp_loss_test_LDADD = $(TCP_TEST_LIBS)
+tests_tcp_rack_test_SOURCES = tests/tcp/rack_test.c $(harness_sources)
+tests_tcp_rack_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
+tests_tcp_rack_test_LDADD = $(TCP_TEST_LIBS)
 tests_tcp_timer_test_SOURCES = tests/tcp/timer_test.c $(harness_sources)
 tests_tcp_timer_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
 tests_tcp_timer_test_LDADD = $(TCP_TEST_LIBS)

@@ -102,7 +102,7 @@ END_TEST
 START_TEST(repeated_timeouts_lower_ssthresh_once)
 {
 	struct harness *h = in_flight(_i ? H_ALL : 0, 10, 0);
-	h_next(h);
+	h_timeout(h);
 	uint32_t ssthresh = h_status(h).ssthresh_bytes;
 	ck_assert_uint_eq(ssthresh, 5 * H_MSS);
 	for (int i = 0; i < 3; i++)
@@ -110,6 +110,8 @@ START_TEST(repeated_timeouts_lower_ssthresh_once)
 	ck_assert_uint_eq(h_status(h).ssthresh_bytes, ssthresh);
 	ck_assert_uint_eq(h_status(h).cwnd_bytes, H_MSS);
 	ck_assert_uint_eq(h_status(h).rto_events, 4);
+	if (_i)
+		h_expect(h, SEG_ACK, SEG(9), 1, H_MSS); /* the tail loss probe */
 	for (int i = 0; i < 4; i++)
 		h_expect(h, SEG_ACK, SEG(0), 1, H_MSS);
 	h_silence(h);
@@ -331,17 +333,39 @@ START_TEST(RFC6675_only_holes_are_retransmitted)
 }
 END_TEST
 
-/* RFC 6675 pipe: in recovery not more than cwnd is in the network. */
-START_TEST(RFC6675_pipe_bounds_what_goes)
+/* RFC 6937: while more is in the network than ssthresh, one segment goes for two that were delivered (ssthresh is half of the flight). */
+START_TEST(RFC6937_reduces_in_proportion)
 {
 	struct harness *h = in_flight(H_ALL, 10, 30);
-	sack_one(h, 1, 4); /* pipe: 10 - 3 sacked - 1 lost = 6; cwnd 5 */
-	h_expect(h, SEG_ACK, SEG(0), 1, H_MSS); /* the first retransmission goes anyway: 7 */
+	sack_one(h, 1, 4); /* pipe: 10 - 3 SACKed - 1 lost = 6; ssthresh 5; 3 delivered allow 1.5 */
+	h_expect(h, SEG_ACK, SEG(0), 1, H_MSS);
 	h_silence(h);
-	sack_one(h, 1, 6); /* 5 */
-	h_silence(h);
-	sack_one(h, 1, 7); /* 4: one new segment may go */
+	sack_one(h, 1, 5); /* 4 delivered allow 2 */
 	h_expect(h, SEG_ACK, SEG(10), 1, H_MSS);
+	h_silence(h);
+	sack_one(h, 1, 6);
+	h_silence(h);
+	sack_one(h, 1, 7); /* pipe is 5 now */
+	h_silence(h);
+	sack_one(h, 1, 8);
+	h_expect(h, SEG_ACK, SEG(11), 1, H_MSS);
+	h_silence(h);
+	h_free(h);
+}
+END_TEST
+
+/* … and when less is there than ssthresh, what goes is what was delivered, and one more while SND.UNA moves: no burst after many losses. */
+START_TEST(RFC6937_no_burst_after_many_losses)
+{
+	struct harness *h = in_flight(H_ALL, 10, 30);
+	sack_one(h, 7, 10); /* pipe 0, seven are lost, three delivered */
+	for (int k = 0; k < 3; k++)
+		h_expect(h, SEG_ACK, SEG(k), 1, H_MSS);
+	h_silence(h);
+	h_advance(h, H_RTT);
+	h_peer_sack(h, SEG(1), 1, (uint32_t[]){SEG(7), SEG(10)}); /* one delivered, and SND.UNA moves */
+	h_expect(h, SEG_ACK, SEG(3), 1, H_MSS);
+	h_expect(h, SEG_ACK, SEG(4), 1, H_MSS);
 	h_silence(h);
 	h_free(h);
 }
@@ -365,9 +389,11 @@ START_TEST(timeout_skips_what_was_sacked)
 	struct harness *h = in_flight(H_ALL, 10, 0);
 	sack_one(h, 1, 2);
 	sack_one(h, 1, 3);
-	h_next(h);
-	h_expect(h, SEG_ACK, SEG(0), 1, H_MSS);
-	h_silence(h);
+	while (!h_status(h).rto_events) { /* after the reordering window, and again at the timeout */
+		h_next(h);
+		h_expect(h, SEG_ACK, SEG(0), 1, H_MSS);
+		h_silence(h);
+	}
 	h_advance(h, H_RTT);
 	uint32_t edges[] = {SEG(1), SEG(3)};
 	h_peer_sack(h, SEG(3), 0, edges);
@@ -419,7 +445,9 @@ START_TEST(lying_sack_blocks)
 		h_peer_sack(h, 1, 1, edges);
 	h_silence(h);
 	ck_assert_uint_eq(h_status(h).fast_recoveries, 0);
-	h_next(h); /* and everything is repaired as if nothing had been said */
+	h_next(h); /* and everything is repaired as if nothing had been said: a tail loss probe, a timeout */
+	h_expect(h, SEG_ACK, SEG(9), 1, H_MSS);
+	h_next(h);
 	h_expect(h, SEG_ACK, SEG(0), 1, H_MSS);
 	h_peer_ack(h, SEG(10));
 	h_silence(h);
@@ -658,7 +686,8 @@ int main(void)
 	tcase_add_test(tc, RFC6675_lost_by_bytes);
 	tcase_add_test(tc, RFC6675_lost_by_ranges);
 	tcase_add_test(tc, RFC6675_only_holes_are_retransmitted);
-	tcase_add_test(tc, RFC6675_pipe_bounds_what_goes);
+	tcase_add_test(tc, RFC6937_reduces_in_proportion);
+	tcase_add_test(tc, RFC6937_no_burst_after_many_losses);
 	tcase_add_test(tc, RFC6675_limited_transmit);
 	tcase_add_test(tc, timeout_skips_what_was_sacked);
 	tcase_add_test(tc, RFC2018_reneging);

@@ -64,6 +64,10 @@ START_TEST(MUST_19_exponential_backoff)
 	h_send(h, 100);
 	h_expect(h, SEG_ACK, 1, 1, 100);
 	int64_t rto = 30000, most = h->stack.config.rto_max_us;
+	if (_i) { /* with SACK a tail loss probe goes before (RFC 8985 §7.2: never later than the RTO), which backs nothing off */
+		ck_assert_int_eq(h_next(h), rto);
+		h_expect(h, SEG_ACK, 1, 1, 100);
+	}
 	for (int i = 0; i < 14; i++) {
 		ck_assert_int_eq(h_next(h), rto < most ? rto : most);
 		h_expect(h, SEG_ACK, 1, 1, 100);
@@ -208,7 +212,7 @@ START_TEST(MUST_20_retransmission_ends)
 	ck_assert_int_eq(tcp_error(&h->c), ETIMEDOUT);
 	ck_assert(h_events(h) & TCP_EV_ERROR);
 	ck_assert_int_ge(h->now - start, 100 * USEC_PER_SEC); /* SHLD-11 */
-	ck_assert_uint_eq(sent, h->stack.config.retries2 + 1);
+	ck_assert_uint_eq(sent - h->stack.counters[TCPC_LossProbes], h->stack.config.retries2 + 1);
 	h_drain(h);
 	h_free(h);
 }

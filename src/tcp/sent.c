@@ -1,0 +1,178 @@
+#include "tcp/sent.h"
+
+#include <stddef.h>
+#include <string.h>
+
+#include "tcp/seq.h"
+
+#define FIRST_BLOCK 8 /* records; then twice as many, up to SENT_MAX */
+
+static size_t block_bytes(uint32_t cap)
+{
+	return cap * sizeof(struct sent);
+}
+_Static_assert((sizeof(struct sent) & (sizeof(struct sent) - 1)) == 0, "tcp_memory gives powers of two");
+
+static struct sent *base_of(struct sent_log *l)
+{
+	return l->more ? l->more : l->few;
+}
+
+/* Room for one more record behind the last. */
+static bool make_room(struct sent_log *l, struct tcp_memory *m)
+{
+	uint32_t cap = l->more ? l->cap : SENT_FEW;
+	if (l->first + l->n < cap)
+		return true;
+	if (l->first) { /* what was acknowledged left room in front */
+		memmove(base_of(l), base_of(l) + l->first, l->n * sizeof(struct sent));
+		l->first = 0;
+		return true;
+	}
+	uint32_t larger = l->more ? 2 * cap : FIRST_BLOCK;
+	struct sent *r = larger <= SENT_MAX ? m->alloc(m, block_bytes(larger)) : NULL;
+	if (!r)
+		return false;
+	memcpy(r, base_of(l), l->n * sizeof *r);
+	if (l->more)
+		m->free(m, l->more, block_bytes(l->cap));
+	l->more = r;
+	l->cap = larger;
+	return true;
+}
+
+void sent_free(struct sent_log *l, struct tcp_memory *m)
+{
+	if (l->more)
+		m->free(m, l->more, block_bytes(l->cap));
+	l->more = NULL;
+	l->first = l->n = l->cap = 0;
+}
+
+/* Neighbours that differ in their times only become one. */
+static void compress(struct sent_log *l)
+{
+	struct sent *r = sent_at(l, 0);
+	uint32_t kept = 0;
+	bool paired = false; /* each takes in one other: a second call halves what is left */
+	for (uint32_t i = 1; i < l->n; i++) {
+		if (!paired && r[kept].again == r[i].again && r[kept].lost == r[i].lost) {
+			r[kept].end = r[i].end;
+			if (r[i].at_us > r[kept].at_us)
+				r[kept].at_us = r[i].at_us;
+			paired = true;
+		} else {
+			r[++kept] = r[i];
+			paired = false;
+		}
+	}
+	l->n = kept + 1;
+}
+
+/* As make_room, at the price of accuracy when there is none. False: every neighbour differs. */
+static bool find_room(struct sent_log *l, struct tcp_memory *m)
+{
+	if (make_room(l, m))
+		return true;
+	compress(l);
+	return make_room(l, m);
+}
+
+static bool in_one_grain(int64_t a, int64_t b, int64_t grain)
+{
+	return grain ? a / grain == b / grain : a == b;
+}
+
+void sent_append(struct sent_log *l, struct tcp_memory *m, uint32_t end, int64_t now_us, int64_t grain_us)
+{
+	struct sent *last = l->n ? sent_at(l, l->n - 1) : NULL;
+	bool alike = last && in_one_grain(last->at_us, now_us, grain_us) && !last->again && !last->lost;
+	if (!alike && find_room(l, m)) {
+		*sent_at(l, l->n++) = (struct sent){.at_us = now_us, .end = end};
+		return;
+	}
+	last = sent_at(l, l->n - 1);
+	last->at_us = now_us;
+	last->end = end;
+}
+
+/* Record i ends at `seq`, and what is behind becomes record i + 1. False: no room. */
+static bool split(struct sent_log *l, struct tcp_memory *m, uint32_t i, uint32_t seq)
+{
+	if (!make_room(l, m))
+		return false;
+	struct sent *r = sent_at(l, i);
+	memmove(r + 1, r, (l->n - i) * sizeof *r);
+	l->n++;
+	r->end = seq;
+	return true;
+}
+
+/* With the record before, if they say the same. */
+static void join(struct sent_log *l, uint32_t i)
+{
+	if (i == 0 || i >= l->n)
+		return;
+	struct sent *a = sent_at(l, i - 1), *b = sent_at(l, i);
+	if (a->at_us != b->at_us || a->again != b->again || a->lost != b->lost)
+		return;
+	a->end = b->end;
+	memmove(b, b + 1, (l->n - i - 1) * sizeof *b);
+	l->n--;
+}
+
+void sent_again(struct sent_log *l, struct tcp_memory *m, uint32_t una, uint32_t left, uint32_t right, int64_t now_us)
+{
+	uint32_t room = (l->more ? l->cap : SENT_FEW) - l->n;
+	if (room < 2 && l->cap == SENT_MAX)
+		compress(l); /* at most two more are needed for the edges */
+	uint32_t i = sent_find(l, left);
+	if (i == l->n)
+		return;
+	uint32_t start = i ? sent_at(l, i - 1)->end : una;
+	if (SEQ_LT(start, left) && split(l, m, i, left)) {
+		i++;
+		start = left;
+	}
+	uint32_t first = i;
+	for (; i < l->n && SEQ_LT(start, right); i++) {
+		if (SEQ_GT(sent_at(l, i)->end, right))
+			split(l, m, i, right);
+		struct sent *r = sent_at(l, i);
+		start = r->end;
+		*r = (struct sent){.at_us = now_us, .end = r->end, .again = true};
+	}
+	for (; i >= first && i > 0; i--)
+		join(l, i);
+}
+
+void sent_mark_lost(struct sent_log *l, struct tcp_memory *m, uint32_t i, uint32_t right)
+{
+	if (SEQ_GT(sent_at(l, i)->end, right))
+		split(l, m, i, right);
+	sent_at(l, i)->lost = true;
+	join(l, i);
+}
+
+void sent_drop_before(struct sent_log *l, struct tcp_memory *m, uint32_t seq)
+{
+	while (l->n && SEQ_LEQ(sent_at(l, 0)->end, seq)) {
+		l->first++;
+		l->n--;
+	}
+	if (!l->n)
+		sent_free(l, m);
+}
+
+uint32_t sent_find(const struct sent_log *l, uint32_t seq)
+{
+	uint32_t low = 0, high = l->n;
+	while (low < high) { /* the first record that ends behind seq */
+		uint32_t middle = (low + high) / 2;
+		if (SEQ_GT(sent_peek(l, middle)->end, seq))
+			high = middle;
+		else
+			low = middle + 1;
+	}
+	return low;
+}

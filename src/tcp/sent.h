@@ -1,0 +1,57 @@
+/*
+ * The log of what is in flight: for each byte when it was sent last, whether that was not the first time, and whether it is known to be lost.
+ * It is what RFC 8985 (RACK) asks of a sender, which keeps times by segment.
+ *
+ * Records lie in the order of sequence numbers. Each begins where the one before ends, the first at SND.UNA or before it; together they cover what is in
+ * flight. What left within `grain_us` is one record, and has the time of the last of it. There are at most SENT_MAX records; beyond, or without memory, neighbours
+ * become one, with the later time of the two.
+ *
+ * Up to SENT_FEW records lie in the structure itself; more are one block of `struct tcp_memory`. Pure: no clock, no errors.
+ */
+#ifndef FINESSE_TCP_SENT_H
+#define FINESSE_TCP_SENT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/memory.h"
+
+#define SENT_FEW 2
+#define SENT_MAX 2048 /* 32 KiB: as many as there may be holes (RANGES_MAX) */
+
+struct sent {
+	int64_t at_us; /* monotonic */
+	uint32_t end;  /* the number after the record's last byte */
+	bool again;    /* it was retransmitted */
+	bool lost;     /* it was found lost, and has not been sent again since */
+};
+
+struct sent_log {
+	struct sent *more; /* NULL: `few` */
+	struct sent few[SENT_FEW];
+	uint16_t first, n, cap; /* cap: of `more` */
+};
+
+/* Records are numbered from 0, the oldest. */
+static inline struct sent *sent_at(struct sent_log *l, uint32_t i)
+{
+	return (l->more ? l->more : l->few) + l->first + i;
+}
+static inline const struct sent *sent_peek(const struct sent_log *l, uint32_t i)
+{
+	return (l->more ? l->more : l->few) + l->first + i;
+}
+
+/* New text and FIN up to `end` left now. `grain_us` 0: only what leaves at one time is one record. */
+void sent_append(struct sent_log *l, struct tcp_memory *m, uint32_t end, int64_t now_us, int64_t grain_us);
+/* [left, right) left once more, now. `una`: where the first record begins. */
+void sent_again(struct sent_log *l, struct tcp_memory *m, uint32_t una, uint32_t left, uint32_t right, int64_t now_us);
+/* What record i has before `right` is lost; the rest, if any, becomes a record of its own. */
+void sent_mark_lost(struct sent_log *l, struct tcp_memory *m, uint32_t i, uint32_t right);
+/* Everything before `seq` is acknowledged. */
+void sent_drop_before(struct sent_log *l, struct tcp_memory *m, uint32_t seq);
+/* The number of the record that holds `seq`; n when it is none's. */
+uint32_t sent_find(const struct sent_log *l, uint32_t seq);
+void sent_free(struct sent_log *l, struct tcp_memory *m);
+
+#endif
