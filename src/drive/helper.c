@@ -8,7 +8,7 @@
  *     for all of a tick lets it sleep);
  *   - nobody drove and nobody waits: all threads compute, or wait for something else. It leads, until one of them comes back, by a wait or a call: a busy
  *     server whose epoll_wait always finds something never waits, and two that drive would fight for the lock. But who makes a call and then
- *     reads from a pipe has not come back for long: so after it led the grace time is short, and each tick doubles it.
+ *     reads from a pipe has not come back for long: so after it led the grace time is short, and each tick in which the program drove doubles it.
  * So frames and deadlines wait for at most the grace time, 1 ms, whatever the program does.
  *
  * All signals are blocked in it. It exists from the first socket that was decided, or fell back, to the process's end; not in fork children.
@@ -108,8 +108,10 @@ static void helper_round(struct drive *d)
 		d->ops->ready(d, h.fds + h.first_engine, h.n - h.first_engine);
 		d->now = d->ops->begin(d); /* our own turn does not count as the program's */
 	}
-	if (role == HELPER_LEADS && d->driven_us != driven)
+	if (role == HELPER_LEADS && d->driven_us != driven) {
 		d->grace_us = GRACE_FIRST_US;
+		sched_helper_found_back(&d->sched, clock_now_us());
+	}
 	serve(d, &h);
 	drive_end(d);
 }

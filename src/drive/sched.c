@@ -8,6 +8,7 @@ void sched_init(struct sched *s)
 	s->seat = NULL;
 	s->helper = HELPER_NONE;
 	s->helper_until = TIME_NEVER;
+	s->back_us = 0;
 	list_init(&s->followers);
 }
 
@@ -75,7 +76,7 @@ bool sched_signal(struct sched *s, struct sched_thread *t)
 
 enum sched_helper sched_helper_look(struct sched *s, int64_t now, int64_t driven_us, int64_t grace_us, int64_t deadline, int64_t *until)
 {
-	int64_t grace_end = driven_us + grace_us;
+	int64_t grace_end = (driven_us > s->back_us ? driven_us : s->back_us) + grace_us;
 	if (now < grace_end) {
 		*until = grace_end;
 		s->helper = HELPER_TICKS;
@@ -92,6 +93,11 @@ enum sched_helper sched_helper_look(struct sched *s, int64_t now, int64_t driven
 void sched_helper_awake(struct sched *s)
 {
 	s->helper = HELPER_AWAKE;
+}
+
+void sched_helper_found_back(struct sched *s, int64_t now)
+{
+	s->back_us = now;
 }
 
 bool sched_helper_is_late(const struct sched *s, int64_t deadline)

@@ -52,6 +52,7 @@ struct sched {
 	struct list followers;
 	enum sched_helper helper;
 	int64_t helper_until; /* HELPER_LEADS: when it wakes by itself, µs */
+	int64_t back_us;      /* when the helper, which led, found that the program had driven meanwhile */
 };
 
 /* Whom the caller must wake; both may be empty. */
@@ -71,12 +72,18 @@ struct sched_wake sched_leave(struct sched *s, struct sched_thread *t);
 bool sched_signal(struct sched *s, struct sched_thread *t);
 
 /*
- * The helper looks: what it is to do until it looks again. `driven_us`: when a thread of the program last drove; `grace_us`: for so long after that
- * the helper leaves the engine to the program. *until gets when it must look again (TIME_NEVER: when woken, or when an event comes).
+ * The helper looks: what it is to do until it looks again. `driven_us`: when a thread of the program last drove; `grace_us`: for so long after that,
+ * and after the helper found the program back, it leaves the engine to the program. *until gets when it must look again (TIME_NEVER: when woken, or when an
+ * event comes).
  */
 enum sched_helper sched_helper_look(struct sched *s, int64_t now, int64_t driven_us, int64_t grace_us, int64_t deadline, int64_t *until);
 /* It woke up. */
 void sched_helper_awake(struct sched *s);
+/*
+ * It led, and the program drove meanwhile: it leads again only when the program has had its grace time from now on. Otherwise a program whose calls are farther
+ * apart than a short grace time would have a second driver for each frame, and both would fight for the lock.
+ */
+void sched_helper_found_back(struct sched *s, int64_t now);
 /* A deadline moved to `deadline`. True: the helper must be woken, its sleep is too long for it. */
 bool sched_helper_is_late(const struct sched *s, int64_t deadline);
 

@@ -275,6 +275,15 @@ START_TEST(the_helper_looks)
 	ck_assert_int_eq(until, TIME_NEVER);
 	wake = sched_leave(&s, &t[0]);
 	ck_assert(wake.helper);
+	/* It leads, and finds the program back, whose call is longer ago than the short grace time of 100: a tick all the same, and no second driver. */
+	sched_helper_awake(&s);
+	ck_assert_int_eq(sched_helper_look(&s, 20000, 900, 1000, 30000, &until), HELPER_LEADS);
+	sched_helper_awake(&s);
+	sched_helper_found_back(&s, 20500);
+	ck_assert_int_eq(sched_helper_look(&s, 20500, 20300, 100, 30000, &until), HELPER_TICKS);
+	ck_assert_int_eq(until, 20600);
+	/* It made one call and is gone: the helper leads again. */
+	ck_assert_int_eq(sched_helper_look(&s, 20600, 20300, 100, 30000, &until), HELPER_LEADS);
 }
 END_TEST
 
