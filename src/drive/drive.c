@@ -14,10 +14,16 @@ void drive_init(struct drive *d, struct pool *pool)
 	wait_init();
 }
 
-void drive_lock(struct drive *d)
+void drive_lock_only(struct drive *d)
 {
 	engine_enter();
 	pthread_mutex_lock(&d->lock);
+}
+
+void drive_lock(struct drive *d)
+{
+	drive_lock_only(d);
+	putoff_settle(d);
 }
 
 void (*drive_before_unlock)(void);
@@ -26,7 +32,7 @@ void drive_unlock(struct drive *d)
 {
 	if (drive_before_unlock)
 		drive_before_unlock();
-	assert(!d->up || sched_is_sound(&d->sched));
+	assert(!d->up || (sched_is_sound(&d->sched) && putoff_is_sound(d)));
 	pthread_mutex_unlock(&d->lock);
 	engine_leave();
 }
@@ -40,6 +46,8 @@ void drive_begin(struct drive *d)
 void drive_end(struct drive *d)
 {
 	d->ops->end(d);
+	if (d->put_off_us)
+		putoff_forget(d);
 	drive_check_deadline(d);
 }
 

@@ -44,6 +44,8 @@ struct waiter {
 	bool signalled;          /* something it watches changed */
 	uint8_t blocked;         /* enum waiter_blocked: how it can be woken. Lock */
 	bool woken;              /* … and that was done */
+	int rhythm;              /* how well it has shown that it calls again soon after it spoke: putoff.c */
+	int64_t spoke_us;        /* its last call had something to say, then; 0: it had not */
 	int efd;                 /* while blocked on file descriptors without the seat; else -1 */
 	uint32_t futex;          /* while blocked on nothing else */
 	struct list blocks;      /* memory of its waits, innermost last */
@@ -82,6 +84,10 @@ struct drive_ops {
 	int64_t (*begin)(struct drive *d);
 	/* A turn ends: what connections say goes out. */
 	void (*end)(struct drive *d);
+	/* Connections have something to say. */
+	bool (*owes)(struct drive *d);
+	/* The time is read anew, before an `end` that no `begin` precedes; returns it. */
+	int64_t (*look)(struct drive *d);
 	/* When a turn has something to do at the latest. */
 	int64_t (*deadline)(struct drive *d);
 	/* What drives the engine waits for: fills `out` (DRIVE_FDS long), returns how many. */
@@ -104,6 +110,8 @@ struct drive {
 	bool up;               /* there is something to drive */
 	int64_t now;           /* of this turn */
 	int64_t driven_us;     /* when a thread of the program last drove; the helper looks without the lock */
+	int64_t put_off_us;    /* since when verbs' output waits for a wait; 0: none does. The helper looks without the lock */
+	struct waiter *put_off_by;
 	int64_t spin_us;
 	struct sched sched;
 	unsigned epoch;        /* 1; a fork's child counts on */
@@ -124,6 +132,7 @@ struct drive {
 void drive_init(struct drive *d, struct pool *pool);
 /* There is something to drive from now on. Lock held. */
 void drive_came_up(struct drive *d);
+/* What verbs put off goes out first: who takes the lock sees connections as the peer does. */
 void drive_lock(struct drive *d);
 void drive_unlock(struct drive *d);
 /* src/ready's: epolls that others watch show what a verb changed. NULL: there are none. */
@@ -131,6 +140,11 @@ extern void (*drive_before_unlock)(void);
 /* The usual bracket of a verb: lock and a turn's beginning; its end and unlock. */
 void drive_enter(struct drive *d);
 void drive_leave(struct drive *d);
+/* The same for a verb of an event loop, which neither looks at what connections have said nor waits: its output may go out as late as its thread's next wait (putoff.c). */
+void drive_enter_verb(struct drive *d);
+void drive_leave_verb(struct drive *d);
+/* drive_enter for a verb that is a wait (epoll_wait, poll): what was put off goes out now. */
+void drive_enter_wait(struct drive *d);
 /* Lock held. */
 void drive_begin(struct drive *d);
 void drive_end(struct drive *d);
@@ -177,5 +191,13 @@ void drive_helper_stop(struct drive *d); /* joins with the lock dropped */
 /* For drive's own files: passes on whom the scheduler wants woken; sees that somebody wakes for the next deadline. */
 void drive_wake(struct drive *d, struct sched_wake wake);
 void drive_check_deadline(struct drive *d);
+
+/* putoff.c, for drive's own files. Lock held. */
+void drive_lock_only(struct drive *d); /* as drive_lock, but what was put off stays so */
+void putoff_settle(struct drive *d);
+void putoff_settle_late(struct drive *d); /* … by the helper: whoever did not come back puts nothing off for a while */
+void putoff_note_wait(struct drive *d);   /* this thread waits */
+void putoff_forget(struct drive *d);      /* all is said, or not ours to say */
+bool putoff_is_sound(const struct drive *d);
 
 #endif

@@ -9,7 +9,7 @@
  *   - nobody drove and nobody waits: all threads compute, or wait for something else. It leads, until one of them comes back, by a wait or a call: a busy
  *     server whose epoll_wait always finds something never waits, and two that drive would fight for the lock. But who makes a call and then
  *     reads from a pipe has not come back for long: so after it led the grace time is short, and each tick in which the program drove doubles it.
- * So frames and deadlines wait for at most the grace time, 1 ms, whatever the program does.
+ * So frames and deadlines wait for at most the grace time, 1 ms, whatever the program does; and so does what its verbs put off (putoff.c).
  *
  * All signals are blocked in it. It exists from the first socket that was decided, or fell back, to the process's end; not in fork children.
  */
@@ -102,7 +102,8 @@ static void helper_round(struct drive *d)
 		tick(d, &h, until);
 	else
 		sleep_until(&h, until);
-	drive_lock(d);
+	drive_lock_only(d);
+	putoff_settle_late(d);
 	sched_helper_awake(&d->sched);
 	if (role == HELPER_LEADS && d->up && !d->sched.seat) {
 		d->ops->ready(d, h.fds + h.first_engine, h.n - h.first_engine);

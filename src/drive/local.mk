@@ -5,6 +5,7 @@ src_libdrive_a_SOURCES = \
 	src/drive/helper.c \
 	src/drive/inside.c \
 	src/drive/inside.h \
+	src/drive/putoff.c \
 	src/drive/sched.c \
 	src/drive/sched.h \
 	src/drive/wait.c \

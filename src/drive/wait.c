@@ -317,6 +317,7 @@ int drive_wait(struct drive *d, struct waiter *w, struct pollfd *kfds, unsigned 
 			return -ENOMEM;
 	}
 	int r = -EAGAIN;
+	putoff_note_wait(d);
 	while (r == -EAGAIN) {
 		drive_end(d);
 		r = w->signalled ? 0 : wait_once(d, w, fds, kfds, n_kfds, wait, mask);

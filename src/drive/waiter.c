@@ -228,6 +228,7 @@ void drive_after_fork(struct drive *d)
 	for (struct list *pos; (pos = list_first(&d->sched.followers));)
 		list_unlink(pos);
 	sched_init(&d->sched);
+	putoff_forget(d); /* the parent's */
 	d->up = false;
 	d->epoch++;
 	/* The parent's: an eventfd is shared with it, not copied. */

@@ -28,7 +28,7 @@ static struct list sets; /* epset.node */
 void epset_set_epfd(struct epset *set, int epfd)
 {
 	struct engine *e = set->engine;
-	engine_lock(e);
+	engine_lock_only(e);
 	set->epfd = epfd;
 	engine_unlock(e);
 }
@@ -286,7 +286,7 @@ int epset_ctl(struct epset *set, int op, int fd, struct list *file, struct sock 
 		return -EINVAL;
 	if (op == EPOLL_CTL_ADD && (ev->events & EPOLLEXCLUSIVE) && (ev->events & ~EXCLUSIVE_MAY))
 		return -EINVAL;
-	engine_lock(e);
+	engine_lock_only(e);
 	engine_init_tables(e);
 	int r = ctl_locked(set, op, fd, file, s, ev);
 	engine_unlock(e);
@@ -305,7 +305,7 @@ bool registrations_are_stuck(struct list *file)
 	bool stuck = false;
 	if (list_empty(file))
 		return false;
-	engine_lock(e);
+	engine_lock_only(e);
 	EACH_OF (file, it)
 		stuck |= it->in_kernel && it->number_gone;
 	engine_unlock(e);
@@ -324,7 +324,7 @@ void registrations_suspend(struct list *file)
 	struct engine *e = engine_of_process();
 	if (list_empty(file))
 		return;
-	engine_lock(e);
+	engine_lock_only(e);
 	EACH_OF (file, it)
 		kernel_forgets(it);
 	engine_unlock(e);
@@ -347,7 +347,7 @@ void registrations_resume(struct list *file)
 	struct engine *e = engine_of_process();
 	if (list_empty(file))
 		return;
-	engine_lock(e);
+	engine_lock_only(e);
 	EACH_OF (file, it)
 		if (!it->in_kernel)
 			kernel_gets(it, it->fd);
@@ -359,7 +359,7 @@ void registrations_to_engine(struct list *file, struct sock *s)
 	struct engine *e = s->engine;
 	if (list_empty(file))
 		return;
-	engine_lock(e);
+	engine_lock_only(e);
 	EACH_OF (file, it) {
 		kernel_forgets(it);
 		if (!it->sock)
@@ -373,7 +373,7 @@ void registrations_to_kernel(struct list *file, int fd)
 	struct engine *e = engine_of_process();
 	if (list_empty(file))
 		return;
-	engine_lock(e);
+	engine_lock_only(e);
 	EACH_OF (file, it) {
 		if (it->sock)
 			kernel_gets(it, it->number_gone ? fd : it->fd);
@@ -387,7 +387,7 @@ void registrations_to_undecided(struct list *file, struct list *to, int fd)
 	struct engine *e = engine_of_process();
 	if (list_empty(file))
 		return;
-	engine_lock(e);
+	engine_lock_only(e);
 	EACH_OF (file, it) {
 		item_leaves_engine(it);
 		list_unlink(&it->in_file);
@@ -406,7 +406,7 @@ void registrations_number_lost(struct list *file, int fd)
 	struct engine *e = engine_of_process();
 	if (list_empty(file))
 		return;
-	engine_lock(e);
+	engine_lock_only(e);
 	EACH_OF (file, it) {
 		if (it->fd != fd)
 			continue;
@@ -421,7 +421,7 @@ void registrations_drop(struct list *file)
 	struct engine *e = engine_of_process();
 	if (list_empty(file))
 		return;
-	engine_lock(e);
+	engine_lock_only(e);
 	EACH_OF (file, it)
 		item_free(it);
 	engine_unlock(e);
@@ -430,7 +430,7 @@ void registrations_drop(struct list *file)
 void epset_free(struct epset *set)
 {
 	struct engine *e = set->engine;
-	engine_lock(e);
+	engine_lock_only(e);
 	list_for_each (pos, tmp, &set->items)
 		item_free(container_of(pos, struct ep_item, in_set));
 	mark_forget(set);
@@ -463,7 +463,7 @@ struct list *epset_inherited(struct epset *set)
 {
 	struct engine *e = set->engine;
 	struct list *file = NULL;
-	engine_lock(e);
+	engine_lock_only(e);
 	list_for_each (pos, tmp, &set->items) {
 		struct ep_item *it = container_of(pos, struct ep_item, in_set);
 		if (it->sock && it->sock->kind == SOCK_KIND_INHERITED)

@@ -121,7 +121,7 @@ struct left_wait {
 static void left_wait_undo(struct undo *u)
 {
 	struct epset *set = container_of(u, struct left_wait, undo)->set;
-	engine_lock(set->engine);
+	engine_lock_only(set->engine);
 	pass_on(set);
 	engine_unlock(set->engine);
 }
@@ -182,18 +182,21 @@ static int engine_side(struct epset *set, struct epoll_event *evs, int max, cons
 {
 	struct engine *e = set->engine;
 	struct wait wait;
-	turn_enter(e);
+	turn_enter_wait(e);
 	int r = wait_begin_timespec(&wait, e, timeout);
 	if (!r)
 		r = wait_loop(e, set, evs, max, &wait, mask);
-	turn_leave(e);
+	if (r > 0) /* the program answers, and its answers carry the ACKs */
+		turn_leave_verb(e);
+	else
+		turn_leave(e);
 	return r;
 }
 
 static void unmark(struct epset *set)
 {
 	struct engine *e = set->engine;
-	engine_lock(e);
+	engine_lock_only(e);
 	mark_update(set);
 	engine_unlock(e);
 }

@@ -33,7 +33,7 @@ static int mark_get(void)
 int epset_probe(int epfd)
 {
 	struct engine *e = engine_of_process();
-	engine_lock(e);
+	engine_lock_only(e);
 	int fd = mark_get();
 	int r = fd < 0 ? fd : sys_epoll_ctl(epfd, EPOLL_CTL_DEL, fd, NULL);
 	engine_unlock(e);
@@ -105,7 +105,7 @@ void epset_note_polled(struct epset *set)
 	struct engine *e = set->engine;
 	if (__atomic_load_n(&set->polled, __ATOMIC_RELAXED))
 		return;
-	engine_lock(e);
+	engine_lock_only(e);
 	if (!set->polled) {
 		if (!polled.next)
 			list_init(&polled);

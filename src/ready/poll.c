@@ -86,7 +86,7 @@ int sock_poll(struct sock_pollfd *fds, unsigned n, const struct timespec *timeou
 	void *heap = NULL;
 	struct wait wait;
 	struct waiter *w = waiter_self(e);
-	turn_enter(e);
+	turn_enter_wait(e);
 	int r = wait_begin_timespec(&wait, e, timeout);
 	if (!r && n > POLL_WATCHES_ON_STACK) {
 		heap = waiter_alloc(w, n * (sizeof *kernel + sizeof *index));
@@ -104,6 +104,9 @@ int sock_poll(struct sock_pollfd *fds, unsigned n, const struct timespec *timeou
 	}
 	waiter_free(w, c.watches);
 	waiter_free(w, heap);
-	turn_leave(e);
+	if (r > 0)
+		turn_leave_verb(e);
+	else
+		turn_leave(e);
 	return r;
 }

@@ -68,7 +68,7 @@ void sock_unref(struct sock *s)
 	while (refs > 1)
 		if (__atomic_compare_exchange_n(&s->refs, &refs, refs - 1, true, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED))
 			return;
-	engine_lock(e);
+	engine_lock_only(e);
 	sock_put(e, s);
 	engine_unlock(e);
 }

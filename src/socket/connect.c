@@ -250,11 +250,13 @@ int sock_decide_connect(int kfd, const struct candidate *candidate, const struct
 	if (!e->configured || len > sizeof(struct sockaddr_storage) || name_to_addr(addr, len, &dst, &port) ||
 	    connect_is_kernels(e, &dst, port))
 		return SOCK_KERNEL;
-	engine_lock(e);
-	turn_begin(e);
+	/* A port of the program's own may be one that a connection gives up by what it has to say. */
+	if (plan.may_be_bound)
+		turn_enter(e);
+	else
+		turn_enter_verb(e);
 	int r = decide_connect_locked(e, &plan, addr, len, nonblock, out);
-	turn_end(e);
-	engine_unlock(e);
+	turn_leave_verb(e);
 	return r;
 }
 
@@ -336,9 +338,9 @@ int sock_connect(struct sock *s, const struct sockaddr *addr, socklen_t len, boo
 	*dissolve = false;
 	if (len < sizeof addr->sa_family || len > sizeof(struct sockaddr_storage))
 		return -EINVAL;
-	turn_enter(e);
+	turn_enter_verb(e);
 	int r = connect_call(e, s, addr, begun, s->nonblock, dissolve);
-	turn_leave(e);
+	turn_leave_verb(e);
 	return r;
 }
 

@@ -41,6 +41,11 @@ void engine_lock(struct engine *e)
 	drive_lock(&e->drive);
 }
 
+void engine_lock_only(struct engine *e)
+{
+	drive_lock_only(&e->drive);
+}
+
 void engine_unlock(struct engine *e)
 {
 	drive_unlock(&e->drive);
@@ -374,4 +379,19 @@ void turn_enter(struct engine *e)
 void turn_leave(struct engine *e)
 {
 	drive_leave(&e->drive);
+}
+
+void turn_enter_verb(struct engine *e)
+{
+	drive_enter_verb(&e->drive);
+}
+
+void turn_leave_verb(struct engine *e)
+{
+	drive_leave_verb(&e->drive);
+}
+
+void turn_enter_wait(struct engine *e)
+{
+	drive_enter_wait(&e->drive);
 }

@@ -242,6 +242,7 @@ struct engine {
 
 /* ---- engine.c ---- */
 void engine_lock(struct engine *e);
+void engine_lock_only(struct engine *e); /* what verbs put off stays so: for who neither looks at connections nor moves them */
 void engine_unlock(struct engine *e);
 void engine_init_tables(struct engine *e); /* once; lock held */
 /* Make the engine if it is not there. 0, or -errno with the reason in `why`. Lock held. */
@@ -294,6 +295,11 @@ void turn_now(struct engine *e);
 /* The usual bracket of a verb. */
 void turn_enter(struct engine *e);
 void turn_leave(struct engine *e);
+/* … of one that need not see what others have sent, and whose own output may go out with its thread's next wait: drive/putoff.c. */
+void turn_enter_verb(struct engine *e);
+void turn_leave_verb(struct engine *e);
+/* … and of a wait. */
+void turn_enter_wait(struct engine *e);
 void sock_shape_path(const struct sock *s, bool v6, struct ip_path *path); /* as its options want packets */
 void sock_mark_dirty(struct engine *e, struct sock *s);
 void sock_notify(struct engine *e, struct sock *s); /* readiness changed: tell the watches */

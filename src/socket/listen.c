@@ -311,7 +311,7 @@ int sock_accept(struct sock *l, int flags, struct sockaddr *addr, socklen_t *len
 	struct engine *e = l->engine;
 	if (flags & ~(SOCK_NONBLOCK | SOCK_CLOEXEC))
 		return -EINVAL;
-	turn_enter(e);
+	turn_enter_verb(e);
 	struct wait wait;
 	wait_begin(&wait, e, l->rcvtimeo_us);
 	int r;
@@ -337,7 +337,7 @@ int sock_accept(struct sock *l, int flags, struct sockaddr *addr, socklen_t *len
 			break;
 		}
 	}
-	turn_leave(e);
+	turn_leave_verb(e);
 	return r;
 }
 

@@ -746,7 +746,7 @@ int sock_setsockopt(struct sock *s, int level, int name, const void *val, sockle
 	int r;
 	if ((int)len < 0)
 		return -EINVAL;
-	turn_enter(e);
+	turn_enter_verb(e);
 	if (s->kind == SOCK_KIND_LISTENER) {
 		r = set_listener_option(e, s, level, name, val, len);
 	} else if (s->kind == SOCK_KIND_CONN) {
@@ -762,7 +762,7 @@ int sock_setsockopt(struct sock *s, int level, int name, const void *val, sockle
 	} else {
 		r = -EBADF;
 	}
-	turn_leave(e);
+	turn_leave_verb(e);
 	return r;
 }
 

@@ -139,9 +139,9 @@ static ssize_t send_locked(struct engine *e, struct sock *s, const struct msghdr
 ssize_t sock_sendmsg(struct sock *s, const struct msghdr *msg, int flags)
 {
 	struct engine *e = s->engine;
-	turn_enter(e);
+	turn_enter_verb(e);
 	ssize_t n = send_locked(e, s, msg, flags);
-	turn_leave(e);
+	turn_leave_verb(e);
 	return n;
 }
 
@@ -279,9 +279,9 @@ ssize_t sock_recvmsg(struct sock *s, struct msghdr *msg, int flags)
 {
 	struct engine *e = s->engine;
 	int out_flags = 0;
-	turn_enter(e);
+	turn_enter_verb(e);
 	ssize_t n = recv_locked(e, s, msg, flags, &out_flags);
-	turn_leave(e);
+	turn_leave_verb(e);
 	if (n >= 0) {
 		msg->msg_namelen = 0; /* a connected stream gives no name */
 		msg->msg_controllen = 0;
@@ -325,13 +325,13 @@ int sock_shutdown(struct sock *s, int how)
 	struct engine *e = s->engine;
 	if (how < SHUT_RD || how > SHUT_RDWR)
 		return -EINVAL;
-	turn_enter(e);
+	turn_enter_verb(e);
 	int r = kind_error(s);
 	if (s->kind == SOCK_KIND_LISTENER)
 		r = how == SHUT_WR ? 0 : SOCK_DISCONNECT;
 	else if (!r)
 		r = conn_shutdown(e, s, how);
-	turn_leave(e);
+	turn_leave_verb(e);
 	return r;
 }
 
@@ -371,7 +371,7 @@ void stream_close(struct engine *e, struct sock *s, bool exiting)
 int sock_close(struct sock *s)
 {
 	struct engine *e = s->engine;
-	turn_enter(e);
+	turn_enter_verb(e);
 	s->closed = true;
 	if (s->kind == SOCK_KIND_LISTENER) {
 		listener_close(e, s);
@@ -383,6 +383,6 @@ int sock_close(struct sock *s)
 		inherited_close(e, s);
 	}
 	sock_put(e, s);
-	turn_leave(e);
+	turn_leave_verb(e);
 	return 0;
 }

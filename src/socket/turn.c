@@ -211,6 +211,17 @@ static void end(struct drive *d)
 		trace_flush();
 }
 
+static bool owes(struct drive *d)
+{
+	return !list_empty(&engine_of(d)->dirty);
+}
+
+static int64_t look(struct drive *d)
+{
+	turn_now(engine_of(d));
+	return d->now;
+}
+
 int64_t turn_deadline(struct engine *e)
 {
 	struct timer *t = timers_first(&e->timers);
@@ -267,6 +278,8 @@ static bool rx_pending(struct drive *d)
 const struct drive_ops turn_ops = {
 	.begin = begin,
 	.end = end,
+	.owes = owes,
+	.look = look,
 	.deadline = deadline,
 	.fds = fds,
 	.ready = ready,

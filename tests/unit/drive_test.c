@@ -30,7 +30,7 @@ static struct engine {
 	struct item items[THREADS];
 	int64_t deadline;
 	unsigned ticks; /* deadlines met */
-	unsigned helper_turns;
+	_Atomic bool owed; /* as a connection that has something to say */
 } e;
 
 static int64_t begin(struct drive *d)
@@ -56,6 +56,17 @@ static int64_t begin(struct drive *d)
 
 static void end(struct drive *d)
 {
+	e.owed = false;
+}
+
+static bool owes(struct drive *d)
+{
+	return e.owed;
+}
+
+static int64_t look(struct drive *d)
+{
+	return clock_now_us();
 }
 
 static int64_t deadline(struct drive *d)
@@ -86,6 +97,8 @@ static unsigned no_fds(struct drive *d, struct pollfd *out, unsigned max)
 static const struct drive_ops ops = {
 	.begin = begin,
 	.end = end,
+	.owes = owes,
+	.look = look,
 	.deadline = deadline,
 	.fds = fds,
 	.ready = ready,
@@ -325,6 +338,64 @@ START_TEST(cancelled)
 }
 END_TEST
 
+/* ---- what verbs put off ---- */
+
+static void speak(void)
+{
+	drive_enter_verb(&e.drive);
+	e.owed = true;
+	drive_leave_verb(&e.drive);
+}
+
+/* An event loop: until its thread is trusted, however often the machine stops it meanwhile. Returns with something put off. */
+static void until_put_off(void)
+{
+	while (speak(), !e.owed) {
+		arrive(0);
+		drive_enter_wait(&e.drive);
+		ck_assert_int_eq(e.owed, false);
+		drive_leave(&e.drive);
+		ck_assert_int_eq(take(0, 0, -1), 0);
+	}
+}
+
+START_TEST(put_off)
+{
+	/* The wait says it. */
+	until_put_off();
+	drive_enter_wait(&e.drive);
+	bool owed = e.owed;
+	drive_leave(&e.drive);
+	ck_assert(!owed);
+	/* So does whoever takes the lock for anything else. */
+	until_put_off();
+	drive_lock(&e.drive);
+	owed = e.owed;
+	drive_unlock(&e.drive);
+	ck_assert(!owed);
+	/* The thread computes: the helper does, and trusts the thread no more. (It may have come by early, for something else: then once more.) */
+	do {
+		until_put_off();
+		while (e.owed)
+			;
+		speak();
+	} while (e.owed);
+	/* While another thread leads nobody would look: it is said at once. */
+	until_put_off();
+	pthread_t t;
+	ck_assert_int_eq(pthread_create(&t, NULL, take_one, (void *)1), 0);
+	for (bool leads = false; !leads;) {
+		drive_lock(&e.drive);
+		leads = e.drive.sched.seat;
+		drive_unlock(&e.drive);
+	}
+	speak();
+	ck_assert(!e.owed);
+	arrive(1);
+	pthread_join(t, NULL);
+}
+END_TEST
+
 /* ---- no fd is left: waits on kernel fds go on in slices ---- */
 
 static void *take_with_fd(void *arg)
@@ -425,6 +496,7 @@ int main(void)
 	tcase_add_test(c, two_of_three);
 	tcase_add_test(c, jump_out);
 	tcase_add_test(c, cancelled);
+	tcase_add_test(c, put_off);
 	tcase_add_test(c, no_fd_left);
 	tcase_add_test(c, stress);
 	suite_add_tcase(suite, c);

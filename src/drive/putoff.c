@@ -1,0 +1,114 @@
+/*
+ * What verbs have to say, put off until their thread waits.
+ *
+ * An event loop calls recv, send, send, close, and then waits. Sent verb by verb, that is an ACK, two segments, a FIN, and a system call for each. Said at the
+ * wait, it is one segment, and one system call for all connections of the round. So a verb may leave what it has to say to its thread's next wait.
+ *
+ * Bounds:
+ *   - a verb that finds something older than PUT_OFF_AGE_US sends it first; so does everybody who takes the lock for anything but such a verb (drive_lock);
+ *   - the helper thread owns it meanwhile: it is awake or ticks, and sends what it finds at the end of its tick, 1 ms. Where another thread leads, or
+ *     the helper does, nothing is put off: nobody would look in time;
+ *   - only a thread that has shown that it comes back puts anything off. `rhythm` tells: it grows with each call that comes within COME_BACK_US after one that had
+ *     something to say, and halves with one that comes later. When the helper has to speak for a thread, many calls must follow before it is trusted again.
+ */
+#include "drive/drive.h"
+
+#include "drive/waiter.h"
+
+#define PUT_OFF_AGE_US 50
+#define COME_BACK_US   200
+#define RHYTHM_TRUSTED 8
+#define RHYTHM_MAX     32
+#define RHYTHM_LATE    (-64)
+
+/* This thread makes a call. */
+static void came_back(struct waiter *w, int64_t now)
+{
+	if (!w->spoke_us)
+		return;
+	if (now - w->spoke_us <= COME_BACK_US)
+		w->rhythm += w->rhythm < RHYTHM_MAX;
+	else if (w->rhythm > 0)
+		w->rhythm /= 2;
+	w->spoke_us = 0;
+}
+
+void putoff_forget(struct drive *d)
+{
+	__atomic_store_n(&d->put_off_us, 0, __ATOMIC_RELAXED);
+	d->put_off_by = NULL;
+}
+
+void putoff_settle(struct drive *d)
+{
+	if (!d->put_off_us)
+		return;
+	d->now = d->ops->look(d);
+	drive_end(d);
+}
+
+void putoff_settle_late(struct drive *d)
+{
+	if (d->put_off_us && clock_now_us() - d->put_off_us > COME_BACK_US)
+		d->put_off_by->rhythm = RHYTHM_LATE;
+	putoff_settle(d);
+}
+
+void putoff_note_wait(struct drive *d)
+{
+	struct waiter *w = waiter_of_thread();
+	if (w)
+		came_back(w, d->now);
+}
+
+/* The helper will look within its tick, and nobody else has to be told. */
+static bool has_owner(const struct drive *d)
+{
+	return !d->sched.seat && (d->sched.helper == HELPER_TICKS || d->sched.helper == HELPER_AWAKE);
+}
+
+bool putoff_is_sound(const struct drive *d)
+{
+	return !d->put_off_us || has_owner(d);
+}
+
+void drive_enter_verb(struct drive *d)
+{
+	drive_lock_only(d);
+	drive_begin(d);
+	struct waiter *w = waiter_of_thread();
+	if (w)
+		came_back(w, d->now);
+	if (d->put_off_us && d->now - d->put_off_us > PUT_OFF_AGE_US)
+		drive_end(d);
+}
+
+void drive_enter_wait(struct drive *d)
+{
+	drive_waiter(d); /* the thread's record is there also when it never has to block */
+	drive_lock_only(d);
+	if (d->put_off_us) {
+		d->now = d->ops->look(d);
+		drive_end(d);
+	}
+	drive_begin(d);
+	putoff_note_wait(d);
+}
+
+void drive_leave_verb(struct drive *d)
+{
+	struct waiter *w = waiter_of_thread();
+	if (!w || !d->ops->owes(d)) {
+		drive_leave(d);
+		return;
+	}
+	w->spoke_us = d->now;
+	if (w->rhythm < RHYTHM_TRUSTED || !has_owner(d) || d->ops->tx_blocked(d)) {
+		drive_leave(d);
+		return;
+	}
+	if (!d->put_off_us)
+		__atomic_store_n(&d->put_off_us, d->now, __ATOMIC_RELAXED);
+	d->put_off_by = w;
+	drive_unlock(d);
+}
