@@ -16,6 +16,7 @@ from case import PYTHON, Failed, LabError, finesse_command
 from lab import clean_environment, die_with_parent
 
 HERE = Path(__file__).resolve().parent
+BROKER = "finesse-broker"  # is none of the server's processes: it outlives them for a moment
 Process = collections.namedtuple("Process", "pid inner parent name user")
 
 
@@ -105,7 +106,11 @@ class Box:
         return (out or b"").decode(errors="replace")
 
     def processes(self, name=None):
-        """The living processes of the box but its first, by name (comm)."""
+        """The server's living processes, by name (comm)."""
+        return [p for p in self.everything() if p.name != BROKER and name in (None, p.name)]
+
+    def everything(self):
+        """All that lives in the box but its first process."""
         found = []
         for entry in os.listdir("/proc"):
             if not entry.isdigit() or int(entry) == self.init:
@@ -116,9 +121,7 @@ class Box:
             except OSError:
                 continue
             f = status_fields(int(entry))
-            if not f or f["State"][0] in "ZX":
-                continue
-            if name is None or f["Name"][0] == name:
+            if f and f["State"][0] not in "ZX":
                 found.append(Process(int(entry), int(f["NSpid"][-1]), int(f["PPid"][0]), f["Name"][0], int(f["Uid"][1])))
         return sorted(found)
 

@@ -98,6 +98,19 @@ def http_kept(s):
         raise Wrong(got)
 
 
+def discard(s):
+    """What has arrived already."""
+    timeout = s.gettimeout()
+    s.settimeout(0)
+    try:
+        while s.recv(65536):
+            pass
+    except BlockingIOError:
+        pass
+    finally:
+        s.settimeout(timeout)
+
+
 def http_part(s):
     """Half a request: the worker that took it waits for the rest."""
     s.sendall(b"GET /small HTTP/1.1\r\nHost: box\r\n")

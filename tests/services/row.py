@@ -2,6 +2,7 @@
 import hashlib
 import json
 import os
+import random
 import re
 import select
 import signal
@@ -294,6 +295,8 @@ class Run:
         end = time.monotonic() + 3
         while True:
             left = left_behind(self.lab)
+            if self.box.holder.poll() is None:
+                left += [p.name for p in self.box.everything()]
             if not left:
                 return
             if time.monotonic() > end:
@@ -383,6 +386,55 @@ def kill_all(run):
     run.start()
 
 
+def random_kills(count, seed):
+    """`count` SIGKILLs of workers, the master, or all, at random times under load: the port answers within two seconds, and no client hangs longer."""
+    def kills(run):
+        dice = random.Random(seed)
+        clients = Load(run)
+        hung = dead = 0
+        try:
+            for n in range(count):
+                clients.until_more(dice.randrange(1, 40), 10)
+                held = [run.hold() for _ in range(2)]
+                what = dice.choices(("worker", "master", "all"), (8, 1, 1))[0]
+                workers = run.box.workers(run.row.comm)
+                victims = {"worker": [dice.choice(workers)], "master": [run.box.master(run.row.comm)], "all": run.box.processes()}[what]
+                for p in victims:
+                    try:
+                        os.kill(p.pid, signal.SIGKILL)
+                    except ProcessLookupError:
+                        pass
+                start = time.monotonic()
+                if what != "worker":
+                    run.restart()
+                for s in held:
+                    hung += not lives_or_ends(s)
+                while not run.answers():
+                    expect(time.monotonic() < start + 10, "after kill %d (%s) the port is dead (seed %d)" % (n, what, seed))
+                dead += time.monotonic() > start + 2 and what == "worker"
+        finally:
+            counts = clients.end()
+        run.losses["kills"] = Load.lost(counts, False)
+        expect(not hung and not dead and not counts.get("hang"), "%d idle clients hung, %d times the port, and %d requests (seed %d)"
+               % (hung, dead, counts.get("hang", 0), seed))
+        kill_all(run)
+    return "kills", kills
+
+
+def lives_or_ends(s):
+    """A held connection of a web server answers, or its client hears of the end, within two seconds."""
+    s.settimeout(HANG_SECONDS)
+    with s:
+        try:
+            load.discard(s)
+            load.http_kept(s)
+        except TimeoutError:
+            return False
+        except (OSError, load.Cut, load.Wrong):
+            pass
+    return True
+
+
 def box_dies(run):
     """The end of the container."""
     held = [run.hold() for _ in range(run.row.held)]
@@ -413,9 +465,9 @@ def begin(run):
     run.start()
 
 
-def life(run, only_events):
+def life(run, only_events, kills):
     broken = False
-    for name, event in run.row.events:
+    for name, event in list(run.row.events) + ([random_kills(*kills)] if kills else []):
         if only_events is not None and name not in only_events:
             continue
         if broken and not step(run, name + " (restart)", run.restart):
@@ -425,7 +477,7 @@ def life(run, only_events):
         step(run, "container", box_dies, run)
 
 
-def run_server(row, finesse, only_events=None):
+def run_server(row, finesse, only_events=None, kills=None):
     """The whole life of a server: a Run with what was seen."""
     with Lab() as lab:
         lab.www = make_www(lab)
@@ -433,7 +485,7 @@ def run_server(row, finesse, only_events=None):
         if step(run, "start", begin, run):
             step(run, "content", row.check, run)
             step(run, "requests", run.measure_carriers)
-            life(run, only_events)
+            life(run, only_events, kills)
         if run.box:
             step(run, "box", run.box.end)
         return run

@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """Debian's servers as their services start them: natively and under finesse.
 
-    services.py [--only WORD[,WORD…]] [--events NAME[,NAME…]] [--short] [--native] [--client] [--list]
+    services.py [--only WORD[,WORD…]] [--events NAME[,NAME…]] [--short] [--native] [--client] [--kills N [--seed N]] [--list]
 
 Each row is a server: it is right (content by hash, the protocol's answers), and somebody carries its connections: `engine` for their whole life, `handed` to the
 kernel's TCP (a process per connection), or the `kernel` from the first. Then come the events of its life under load, with the requests lost natively and under
@@ -68,15 +68,18 @@ class Table:
         elif got != want:
             print("  better than expected: %s by %s, not %s" % (what, got, want), flush=True)
 
+    def kills(self, row):
+        return (self.args.kills, self.args.seed) if self.args.kills and row.kind == "http" and row.comm == "nginx" else None
+
     def row(self, row):
         start = time.monotonic()
         name, events = row.name, self.args.events
         if self.args.short:
             events = SHORT[name]
-        native = None if self.args.short or self.args.client else run_server(row, False, events)
+        native = None if self.args.short or self.args.client else run_server(row, False, events, self.kills(row))
         ours = client = None
         if not self.args.native and not self.args.client:
-            ours = run_server(row, True, events)
+            ours = run_server(row, True, events, self.kills(row))
         if row.clients and not row.proxy and not self.args.native and not self.args.short:
             client = run_client(row)
         self.tell(row, native, ours, client, time.monotonic() - start)
@@ -85,7 +88,7 @@ class Table:
         name = row.name
         columns = [ours.listener if ours else "", ours.connections if ours else "", client.client if client else ours.client if ours and row.proxy else ""]
         losses = []
-        for event, _ in row.events:
+        for event in [name for name, _ in row.events] + ["kills"]:
             pair = [str(run.losses[event][0]) if run and event in run.losses else "" for run in (native, ours)]
             if any(pair):
                 losses.append("%s %s" % (event, "/".join(pair)))
@@ -114,6 +117,8 @@ class Table:
             theirs = native.losses.get(event, (0, ""))[0] if native else 0
             # A death takes what was under way, and an end what was not accepted yet.
             allowed = 0 if event in LOSSLESS else row.threads * 2 if event == "end" else row.threads
+            if event == "kills":
+                allowed = row.threads * self.args.kills
             if theirs:
                 allowed = max(allowed, 3 * theirs + row.threads)
             if native and event in native.faults:
@@ -143,6 +148,8 @@ def main():
     parser.add_argument("--list", action="store_true")
     parser.add_argument("--short", action="store_true", help="a few rows and events")
     parser.add_argument("--native", action="store_true", help="on the kernel's TCP alone")
+    parser.add_argument("--kills", type=int, default=0, help="so many SIGKILLs at random, of the web servers with workers")
+    parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--client", action="store_true", help="the clients alone")
     args = parser.parse_args()
     rows = [r for r in ROWS if wanted(r.name, args.only) and (not args.short or r.name in SHORT)]
