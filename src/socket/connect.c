@@ -107,10 +107,11 @@ static int plan_make(struct engine *e, struct connect_plan *p, const struct sock
 		return SOCK_KERNEL;
 	if (addr->sa_family != p->family)
 		return SOCK_KERNEL; /* the kernel says what is wrong with it */
+	bool was_up = e->up; /* then one question is enough, which is a system call */
 	const char *refused = engine_refuses(e, p->kfd);
 	if (!refused && engine_up(e, why, why_len))
 		return engine_refusal(e);
-	if (!refused)
+	if (!refused && !was_up)
 		refused = engine_refuses(e, p->kfd);
 	if (refused) {
 		snprintf(why, why_len, "%s", refused);
