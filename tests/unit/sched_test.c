@@ -291,6 +291,7 @@ int main(void)
 {
 	Suite *suite = suite_create("sched");
 	TCase *c = tcase_create("sched");
+	tcase_set_timeout(c, 60); /* the machine may be busy with other things */
 	tcase_add_test(c, every_interleaving);
 	tcase_add_test(c, who_has_an_event_is_not_promoted);
 	tcase_add_test(c, the_helper_looks);
