@@ -143,7 +143,8 @@ void drive_leave(struct drive *d);
 /* The same for a verb of an event loop, which neither looks at what connections have said nor waits: its output may go out as late as its thread's next wait (putoff.c). */
 void drive_enter_verb(struct drive *d);
 void drive_leave_verb(struct drive *d);
-/* drive_enter for a verb that is a wait (epoll_wait, poll): what was put off goes out now. */
+/* drive_enter_verb for one that is a wait (epoll_wait, poll). drive_leave_verb when it found something: the program answers, and its answer carries the ACK. Otherwise
+   drive_leave: the program must not go on with anything unsaid. */
 void drive_enter_wait(struct drive *d);
 /* Lock held. */
 void drive_begin(struct drive *d);

@@ -1,8 +1,10 @@
 /*
- * What verbs have to say, put off until their thread waits.
+ * What verbs have to say, put off until their thread has to wait.
  *
  * An event loop calls recv, send, send, close, and then waits. Sent verb by verb, that is an ACK, two segments, a FIN, and a system call for each. Said at the
- * wait, it is one segment, and one system call for all connections of the round. So a verb may leave what it has to say to its thread's next wait.
+ * wait, it is one segment, and one system call for all connections of the round. So a verb may leave what it has to say to its thread's next wait. A wait that
+ * finds something at once is such a verb, too: a client that hears that it is connected sends its request from the round after that, and the handshake's last
+ * ACK rides on it.
  *
  * Bounds:
  *   - a verb that finds something older than PUT_OFF_AGE_US sends it first; so does everybody who takes the lock for anything but such a verb (drive_lock);
@@ -86,13 +88,7 @@ void drive_enter_verb(struct drive *d)
 void drive_enter_wait(struct drive *d)
 {
 	drive_waiter(d); /* the thread's record is there also when it never has to block */
-	drive_lock_only(d);
-	if (d->put_off_us) {
-		d->now = d->ops->look(d);
-		drive_end(d);
-	}
-	drive_begin(d);
-	putoff_note_wait(d);
+	drive_enter_verb(d);
 }
 
 void drive_leave_verb(struct drive *d)
