@@ -7,12 +7,14 @@
  *             there, of which one is cancelled and one is in a handler for ever
  *   three     three threads in recv; two that get something then compute until a byte comes on standard input; the third answers
  *   compute   reads, then computes (or, with "sleep", sleeps in read of standard input) until a byte comes there; again
+ *   late-*    sends, and computes or sleeps elsewhere: what is lost is sent again, what comes is acknowledged, in time
  *   jump      a handler jumps out of recv, accept, poll and epoll_wait; the same thread goes on with the same connection; then close must say FIN
  *   cancel    threads are cancelled in accept, recv, poll, select, epoll_wait and joined
  *   nofd      with no number left: recv, poll, select, epoll_wait block and wake
  */
 #include <errno.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <pthread.h>
 #include <setjmp.h>
@@ -208,6 +210,32 @@ static void compute(bool sleeps)
 	}
 }
 
+/* ---- late ---- */
+
+/* For every byte that comes: says its RTO, sends 100 bytes, and makes no call on the connection until a byte comes on standard input. */
+static void late(bool sleeps)
+{
+	char b[4096] = {0};
+	start_listening();
+	int c = accept(l, NULL, NULL);
+	while (read(c, b, 1) > 0) {
+		struct tcp_info info;
+		socklen_t len = sizeof info;
+		struct pollfd in = {.fd = 0, .events = POLLIN};
+		getsockopt(c, IPPROTO_TCP, TCP_INFO, &info, &len);
+		printf("rto %u\n", info.tcpi_rto);
+		fflush(stdout);
+		if (write(c, b, 100) != 100)
+			fail("write");
+		if (!sleeps)
+			while (poll(&in, 1, 0) == 0)
+				;
+		if (read(0, b, 1) != 1)
+			break;
+		recv(c, b, sizeof b, MSG_DONTWAIT);
+	}
+}
+
 /* ---- jump ---- */
 
 static sigjmp_buf out;
@@ -384,6 +412,8 @@ int main(int argc, char **argv)
 		three();
 	else if (!strcmp(mode, "compute") || !strcmp(mode, "sleep"))
 		compute(!strcmp(mode, "sleep"));
+	else if (!strcmp(mode, "late-compute") || !strcmp(mode, "late-sleep"))
+		late(!strcmp(mode, "late-sleep"));
 	else if (!strcmp(mode, "jump"))
 		jump();
 	else if (!strcmp(mode, "cancel"))
