@@ -15,6 +15,8 @@
 #define FD_HIGH_ROOM 128    /* numbers, more than an engine keeps when little goes on */
 #define FD_LOW_KEPT  64 /* with a tiny RLIMIT_NOFILE, do not fight for the program's first ones */
 
+#define FD_LIMIT_LEAST (FD_LOW_KEPT + 32) /* an engine needs some 25 */
+
 #define FD_WORD_BITS 64
 static _Atomic uint64_t fd_table[FD_TABLE_SIZE / FD_WORD_BITS];
 
@@ -75,18 +77,20 @@ static void limit_restore(void)
 /*
  * A number that the program cannot have: RLIMIT_NOFILE bounds the numbers that are given out, not those that are there. So the limit is raised for the moment
  * of one call, without signals, since a handler could see it. Another thread would need to look, or be out of numbers, in that microsecond. -errno where
- * the limit cannot be raised: the hard limit is no higher, and there is no privilege.
+ * the limit cannot be raised: the hard limit is no higher, and there is no privilege. fd -1: just tries that, and says 0.
  */
 static int fd_dup_beyond(int fd, const struct rlimit64 *limit)
 {
 	uint64_t all = UINT64_MAX, mask;
+	int high;
 	limit_raised = (struct rlimit64){.rlim_cur = limit->rlim_cur + FD_HIGH_ROOM, .rlim_max = limit->rlim_max};
 	if (limit_raised.rlim_max < limit_raised.rlim_cur)
 		limit_raised.rlim_max = limit_raised.rlim_cur;
 	sys_call(SYS_rt_sigprocmask, SIG_SETMASK, &all, &mask, sizeof mask, 0, 0);
-	int high = set_limit(&limit_raised, &limit_before);
+	high = set_limit(&limit_raised, &limit_before);
 	if (high == 0) {
-		high = sys_fcntl(fd, F_DUPFD_CLOEXEC, limit->rlim_cur);
+		if (fd >= 0)
+			high = sys_fcntl(fd, F_DUPFD_CLOEXEC, limit->rlim_cur);
 		limit_restore();
 	}
 	limit_raised.rlim_cur = 0;
@@ -141,6 +145,16 @@ static int fd_dup_high(int fd)
 		return high;
 	sys_close(high);
 	return -EMFILE;
+}
+
+bool fd_has_room(void)
+{
+	struct rlimit64 limit;
+	if (!mover_begin())
+		return true;
+	bool room = set_limit(NULL, &limit) < 0 || limit.rlim_cur >= FD_LIMIT_LEAST || fd_dup_beyond(-1, &limit) == 0;
+	atomic_flag_clear(&somebody_moves);
+	return room;
 }
 
 int fd_move_high(int fd)

@@ -14,6 +14,7 @@
  */
 #include "socket/engine.h"
 
+#include "base/fd.h"
 #include "base/log.h"
 #include "base/sys.h"
 #include "kernel/firewall.h"
@@ -258,6 +259,10 @@ void engine_init_tables(struct engine *e)
 
 static int bring_up(struct engine *e, char *why, size_t why_len)
 {
+	if (!fd_has_room()) {
+		snprintf(why, why_len, "RLIMIT_NOFILE leaves the program too few numbers beside the engine's");
+		return -EMFILE;
+	}
 	int err = netstate_open(&e->net);
 	if (err) {
 		snprintf(why, why_len, "netlink: %s", strerror(-err));

@@ -159,6 +159,13 @@ START_TEST(a_hard_limit_is_respected)
 	ck_assert_int_lt(fd, 256);
 	ck_assert_int_ge(fd, 128);
 	fd_close(fd);
+	ck_assert(fd_has_room());
+	limit(32, 256);
+	ck_assert(fd_has_room());
+	limit_is(32, 256);
+	limit(32, 32);
+	ck_assert(!fd_has_room());
+	limit_is(32, 32);
 	limit(20, 20); /* nothing up there: it stays where it is */
 	int low = open("/dev/null", O_RDONLY);
 	ck_assert_int_eq(fd_move_high(low), low);

@@ -32,13 +32,15 @@ def check(ok, what):
 
 
 class Server:
-    def __init__(self, lab, mode, finesse):
-        self.lab, self.mode, self.finesse = lab, mode, finesse
+    def __init__(self, lab, mode, finesse, files=None):
+        self.lab, self.mode, self.finesse, self.files = lab, mode, finesse, files
 
     def __enter__(self):
         self.opens = self.lab.server.opens()
-        self.process = self.lab.server.spawn([TOP / "tests/waits/server", self.mode], finesse=self.finesse, stdin=subprocess.PIPE,
-                                             stdout=subprocess.PIPE)
+        argv = [TOP / "tests/waits/server", self.mode]
+        if self.files:
+            argv = ["/bin/sh", "-c", 'ulimit -n %d; exec "$0" "$@"' % self.files] + argv
+        self.process = self.lab.server.spawn(argv, finesse=self.finesse, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         if self.line() != "ready":
             raise LabError("%s: the server does not listen" % self.mode)
         return self
@@ -63,7 +65,7 @@ class Server:
             self.process.kill()
 
         self.process.wait()
-        if self.finesse:
+        if self.finesse and not self.files:
             check(self.lab.server.opens() == self.opens, "%s: the engine carried the connections" % self.mode)
 
 
@@ -189,6 +191,17 @@ def three(lab, finesse):
             for s in clients:
                 s.close()
             check(server.ends(), "three: ends")
+
+
+def tiny(lab, finesse):
+    """With few numbers, which cannot be more (but for CAP_SYS_RESOURCE), there is none for an engine: the kernel serves."""
+    with Server(lab, "three", finesse, files=12) as server:
+        clients = [connect(lab) for _ in range(3)]
+        check(all(ask(s, b"t") for s in clients), "tiny: each answers")
+        server.tell()
+        for s in clients:
+            s.close()
+        check(server.ends(), "tiny: ends")
 
 
 def compute(lab, finesse):
@@ -339,7 +352,7 @@ def main():
         counts = {}
         for finesse in (False, True):
             print("under finesse" if finesse else "natively", flush=True)
-            for part in [p for p in (threads, threads_hard, thousand, shared, three, compute, late, jump, cancel, nofd) if not ONLY or p.__name__ in ONLY]:
+            for part in [p for p in (threads, threads_hard, thousand, shared, three, tiny, compute, late, jump, cancel, nofd) if not ONLY or p.__name__ in ONLY]:
                 try:
                     counts[part, finesse] = part(lab, finesse)
                 except (LabError, OSError) as e:
