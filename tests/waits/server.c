@@ -1,10 +1,11 @@
 /*
- * A program that waits in every way a program may leave a wait. Run by waits.py as a server, natively and under finesse; each mode prints "ready" when it listens. Argument: mode.
+ * A program that waits in every way a program may leave a wait. Run by waits.py as a server, natively and under finesse; each mode prints "ready" when it listens. Arguments: mode …
  *
  *   threads   a thread per connection, blocked in recv, at RLIMIT_NOFILE 256: echoes; says how many it accepted when accept says EMFILE; -hard: that is the hard limit, too
  *   thousand  1,000 threads, each blocked in recv of a connection of its own: echoes
  *   shared    16 threads in epoll_wait of one set, edge-triggered, with standard input (a byte there: says "read") and a connection (echoes); two more were
  *             there, of which one is cancelled and one is in a handler for ever
+ *   churn     four threads accept, echo and close, four connect to the peer whose address is the next argument, 100 times each
  *   three     three threads in recv; two that get something then compute until a byte comes on standard input; the third answers
  *   compute   reads, then computes (or, with "sleep", sleeps in read of standard input) until a byte comes there; again
  *   late-*    sends, and computes or sleeps elsewhere: what is lost is sent again, what comes is acknowledged, in time
@@ -12,6 +13,7 @@
  *   cancel    threads are cancelled in accept, recv, poll, select, epoll_wait and joined
  *   nofd      with no number left: recv, poll, select, epoll_wait block and wake
  */
+#include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -164,9 +166,55 @@ static void shared(void)
 	pause();
 }
 
+/* ---- churn ---- */
+
+#define CHURN_TIMES 100
+
+static void *churn_server(void *arg)
+{
+	char b[64];
+	for (int i = 0; i < CHURN_TIMES; i++) {
+		int c = accept(l, NULL, NULL);
+		if (c < 0)
+			fail("accept");
+		for (ssize_t n; (n = recv(c, b, sizeof b, 0)) > 0;)
+			send(c, b, n, 0);
+		close(c);
+	}
+	return arg;
+}
+
+static void *churn_client(void *arg)
+{
+	struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons(PORT + 1)};
+	struct pollfd p = {.events = POLLIN};
+	char b[64] = {0};
+	inet_pton(AF_INET, arg, &a.sin_addr);
+	for (int i = 0; i < CHURN_TIMES; i++) {
+		p.fd = socket(AF_INET, SOCK_STREAM, 0);
+		if (connect(p.fd, (void *)&a, sizeof a))
+			fail("connect");
+		if (send(p.fd, b, sizeof b, 0) != sizeof b || poll(&p, 1, -1) != 1 || recv(p.fd, b, sizeof b, MSG_WAITALL) != sizeof b)
+			fail("echo");
+		close(p.fd);
+	}
+	return NULL;
+}
+
+static void churn(char *peer)
+{
+	pthread_t t[8];
+	start_listening();
+	for (int i = 0; i < 8; i++)
+		in_thread(&t[i], i % 2 ? churn_client : churn_server, peer);
+	for (int i = 0; i < 8; i++)
+		pthread_join(t[i], NULL);
+	say("over");
+}
+
 /* ---- three ---- */
 
-static volatile int go;
+static int go; /* atomic */
 
 static void *three_thread(void *arg)
 {
@@ -174,7 +222,7 @@ static void *three_thread(void *arg)
 	char b;
 	while (recv(c, &b, 1, 0) == 1) {
 		send(c, &b, 1, 0);
-		while (b == 'c' && !go) /* computes */
+		while (b == 'c' && !__atomic_load_n(&go, __ATOMIC_RELAXED)) /* computes */
 			;
 	}
 	return NULL;
@@ -187,7 +235,7 @@ static void three(void)
 	for (int i = 0; i < 3; i++)
 		in_thread(&t[i], three_thread, (void *)(long)accept(l, NULL, NULL));
 	getchar();
-	go = 1;
+	__atomic_store_n(&go, 1, __ATOMIC_RELAXED);
 	for (int i = 0; i < 3; i++)
 		pthread_join(t[i], NULL);
 }
@@ -239,11 +287,11 @@ static void late(bool sleeps)
 /* ---- jump ---- */
 
 static sigjmp_buf out;
-static volatile bool jumped;
+static bool jumped; /* atomic */
 
 static void on_signal(int sig)
 {
-	jumped = true;
+	__atomic_store_n(&jumped, true, __ATOMIC_RELAXED);
 	siglongjmp(out, 1);
 }
 
@@ -251,7 +299,7 @@ static void on_signal(int sig)
 static void *interrupter(void *arg)
 {
 	pthread_t *main_thread = arg;
-	while (!jumped) {
+	while (!__atomic_load_n(&jumped, __ATOMIC_RELAXED)) {
 		pthread_kill(*main_thread, SIGUSR1);
 		poll(NULL, 0, 1);
 	}
@@ -296,7 +344,7 @@ static void jump(void)
 	sigaction(SIGUSR1, &sa, NULL);
 	for (volatile int round = 0; round < 10; round++)
 		for (volatile int i = 0; i < WAYS; i++) {
-			jumped = false;
+			__atomic_store_n(&jumped, false, __ATOMIC_RELAXED);
 			pthread_sigmask(SIG_BLOCK, &set, NULL);
 			in_thread(&t, interrupter, &me);
 			if (!sigsetjmp(out, 1)) {
@@ -306,7 +354,7 @@ static void jump(void)
 			}
 			pthread_join(t, NULL);
 			/* The signals that are still under way come here. */
-			jumped = true;
+			__atomic_store_n(&jumped, true, __ATOMIC_RELAXED);
 			say("jumped");
 			if (recv(c, &b, 1, 0) != 1 || send(c, &b, 1, 0) != 1)
 				fail("recv afterwards");
@@ -408,6 +456,8 @@ int main(int argc, char **argv)
 		thousand();
 	else if (!strcmp(mode, "shared"))
 		shared();
+	else if (!strcmp(mode, "churn"))
+		churn(argv[2]);
 	else if (!strcmp(mode, "three"))
 		three();
 	else if (!strcmp(mode, "compute") || !strcmp(mode, "sleep"))
