@@ -111,6 +111,7 @@ class Table:
 
     def judge_server(self, row, native, ours):
         seen = ["start", "content", "requests", *ours.losses, *(e for e, _ in row.events), "container"]
+        seen += ["idle clients: " + e for e in ("all -9", "container") if e in seen and row.held]
         for event in dict.fromkeys(["start", "content", "requests", *ours.losses, *ours.faults]):
             words = ours.faults.get(event)
             lost, told = ours.losses.get(event, (0, ""))
