@@ -86,11 +86,13 @@ static int kernel_ctl(int epfd, int op, int fd, struct epoll_event *event)
 int wrap_epoll_ctl(int epfd, int op, int fd, struct epoll_event *event)
 {
 	struct file *f;
+	if (op == EPOLL_CTL_ADD)
+		adopt_listener(fd);
 	if (!shim_on())
 		return REAL(epoll_ctl)(epfd, op, fd, event);
 	if (op != EPOLL_CTL_DEL && !user_may_read(event, sizeof *event))
 		return edge(-EFAULT); /* before anything else, as in the kernel */
-	VIA_ENGINE(fd, file_ctl(epfd, op, fd, c.file, event));
+	VIA_ENGINE_TO(fd, USE_TO_WAIT, file_ctl(epfd, op, fd, c.file, event));
 	if (fd_is_internal(fd))
 		return edge(-EBADF);
 	epoll_note_polled(fd);
@@ -138,7 +140,7 @@ static void adopt_members(struct epset *set)
 		struct file *of = container_of(at, struct file, registrations);
 		struct file *f = fdtable_get(of->fd);
 		if (f == of)
-			file_handover(f, "used by two processes");
+			file_adopt(f);
 		if (f)
 			file_put(f);
 		before = at;

@@ -1,14 +1,78 @@
-/* The exec family: our sockets go to the kernel, then the real call. See process.c. */
+/*
+ * The exec family: our sockets go to the kernel, then the real call. See process.c.
+ *
+ * A server that starts its successor with its listening sockets (nginx's binary upgrade) may do so with a clean environment. The successor is the same service: it gets the
+ * variables that brought us here, where it has others of that name or none. Programs that inherit no listener keep the environment that they are given.
+ */
 #include "shim.h"
 
 #include <alloca.h>
 #include <fcntl.h>
 #include <string.h>
 
+#define KEPT_BYTES 8192
+#define KEPT_MAX   64
+
+extern char **environ;
+static char kept_text[KEPT_BYTES];
+static char *kept[KEPT_MAX]; /* "NAME=value", in kept_text: a program may write over its first environment */
+static unsigned n_kept;
+static bool passes_listener;
+
+void exec_keep_environment(char *const *env)
+{
+	size_t used = 0;
+	for (; *env && n_kept < KEPT_MAX; env++) {
+		size_t size = strlen(*env) + 1;
+		if ((strncmp(*env, "FINESSE", 7) != 0 && strncmp(*env, "LD_PRELOAD=", 11) != 0) || used + size > KEPT_BYTES)
+			continue;
+		kept[n_kept++] = memcpy(kept_text + used, *env, size);
+		used += size;
+	}
+}
+
+static bool same_name(const char *a, const char *b)
+{
+	size_t n = strcspn(a, "=");
+	return strncmp(a, b, n + 1) == 0;
+}
+
+static bool has_name(char *const *env, const char *variable)
+{
+	for (; env && *env; env++)
+		if (same_name(variable, *env))
+			return true;
+	return false;
+}
+
+static size_t count_env(char *const *env)
+{
+	size_t n = 0;
+	while (env && env[n])
+		n++;
+	return n;
+}
+
+/* `room`: for count_env(env) + n_kept + 1. */
+static char *const *env_with_kept(char *const *env, char **room)
+{
+	size_t n = count_env(env);
+	if (!passes_listener || !n_kept)
+		return env;
+	memcpy(room, env ? env : room, n * sizeof *room);
+	for (unsigned i = 0; i < n_kept; i++)
+		if (!has_name(env, kept[i]))
+			room[n++] = kept[i];
+	room[n] = NULL;
+	return room;
+}
+#define WITH_KEPT(env) env_with_kept(env, alloca((count_env(env) + n_kept + 1) * sizeof(char *)))
+
 static void before_exec(void)
 {
+	passes_listener = false;
 	if (!engine_inside && shim_has_sockets && engine_exists())
-		handover_for_exec();
+		passes_listener = handover_for_exec();
 }
 
 /* A file that cannot be executed: the real call says so, and nothing needs to be handed over. */
@@ -21,37 +85,37 @@ static void before_exec_of(int dir, const char *path)
 int wrap_execve(const char *path, char *const *argv, char *const *envp)
 {
 	before_exec_of(AT_FDCWD, path);
-	return REAL(execve)(path, argv, envp);
+	return REAL(execve)(path, argv, WITH_KEPT(envp));
 }
 
 int wrap_execv(const char *path, char *const *argv)
 {
 	before_exec_of(AT_FDCWD, path);
-	return REAL(execv)(path, argv);
+	return REAL(execve)(path, argv, WITH_KEPT(environ));
 }
 
 int wrap_execvp(const char *file, char *const *argv)
 {
 	before_exec();
-	return REAL(execvp)(file, argv);
+	return REAL(execvpe)(file, argv, WITH_KEPT(environ));
 }
 
 int wrap_execvpe(const char *file, char *const *argv, char *const *envp)
 {
 	before_exec();
-	return REAL(execvpe)(file, argv, envp);
+	return REAL(execvpe)(file, argv, WITH_KEPT(envp));
 }
 
 int wrap_fexecve(int fd, char *const *argv, char *const *envp)
 {
 	before_exec();
-	return REAL(fexecve)(fd, argv, envp);
+	return REAL(fexecve)(fd, argv, WITH_KEPT(envp));
 }
 
 int wrap_execveat(int dir, const char *path, char *const *argv, char *const *envp, int flags)
 {
 	before_exec();
-	return REAL(execveat)(dir, path, argv, envp, flags);
+	return REAL(execveat)(dir, path, argv, WITH_KEPT(envp), flags);
 }
 
 /* argv[] of a variadic call, on the caller's stack: its length, counted first. */

@@ -212,9 +212,9 @@ int wrap_fcntl(int fd, int cmd, ...)
 	if (fd_is_internal(fd))
 		return edge(-EBADF);
 	if (cmd == F_GETFL)
-		VIA_ENGINE(fd, engine_getfl(&c));
+		VIA_ENGINE_TO(fd, USE_STATUS, engine_getfl(&c));
 	if (cmd == F_SETFL)
-		VIA_ENGINE(fd, engine_setfl(&c, fd, arg));
+		VIA_ENGINE_TO(fd, USE_STATUS, engine_setfl(&c, fd, arg));
 	if (is_ownership(cmd))
 		own_by_kernel(fd);
 	int r = REAL(fcntl)(fd, cmd, arg);
@@ -253,7 +253,7 @@ int wrap_ioctl(int fd, unsigned long request, ...)
 	va_start(ap, request);
 	void *arg = va_arg(ap, void *);
 	va_end(ap);
-	VIA_ENGINE(fd, engine_ioctl(&c, fd, request, arg));
+	VIA_ENGINE_TO(fd, request == FIONBIO ? USE_STATUS : USE_PLAINLY, engine_ioctl(&c, fd, request, arg));
 	return REAL(ioctl)(fd, request, arg);
 }
 

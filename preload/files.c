@@ -183,7 +183,7 @@ int file_duped(int fd, int to)
 	if (f)
 		file_install(to, f);
 	else
-		fd_created(to);
+		adopt_duped(fd, fd_created(to));
 	return to;
 }
 
@@ -252,8 +252,10 @@ void file_forget_candidate(int fd)
 	if (f->kind == FILE_CANDIDATE && !atomic_exchange(&f->busy, true)) {
 		f->kind = FILE_KERNEL;
 		for (int n = fdtable_next(0); n >= 0; n = fdtable_next(n + 1))
-			if (fdtable_peek(n) == f && fdtable_swap(n, NULL, NULL) == f)
+			if (fdtable_peek(n) == f && fdtable_swap(n, NULL, NULL) == f) {
+				adopt_never(n);
 				file_put(f);
+			}
 	}
 	file_put(f);
 }
@@ -389,14 +391,26 @@ static void call_undo(struct undo *u)
 	file_put(container_of(u, struct call, undo)->file);
 }
 
-bool call_begin_engine(struct call *c, int fd)
+/* The child's first use of a socket of its parent's. 0: look at the file's kind; SOCK_KERNEL: this call is the kernel's; -errno. */
+static int use_inherited(struct file *f, enum call_use use)
+{
+	if (!f->listener || use == USE_TO_WAIT)
+		return file_adopt(f);
+	return use == USE_STATUS ? 0 : SOCK_KERNEL;
+}
+
+bool call_begin_engine(struct call *c, int fd, enum call_use use)
 {
 	struct file *f = fdtable_get(fd);
 	if (!f)
 		return false;
 	c->error = 0;
 	if (f->kind == FILE_SOCK && shim_in_child && sock_is_inherited(f->sock)) {
-		int r = file_handover(f, "used by two processes");
+		int r = use_inherited(f, use);
+		if (r == SOCK_KERNEL) {
+			file_put(f);
+			return false;
+		}
 		if (r < 0)
 			c->error = r;
 	}

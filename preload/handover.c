@@ -29,8 +29,10 @@ static void numbers_forget(struct file *f)
 {
 	f->kind = FILE_KERNEL;
 	for (int n = fdtable_next(0); n >= 0; n = fdtable_next(n + 1))
-		if (fdtable_peek(n) == f && fdtable_swap(n, NULL, NULL) == f)
+		if (fdtable_peek(n) == f && fdtable_swap(n, NULL, NULL) == f) {
+			adopt_never(n);
 			file_put(f); /* not the last: the caller has one */
+		}
 }
 
 void kernel_fd_set_nonblock(int fd, bool on)
@@ -44,9 +46,10 @@ static int handover_listener(struct file *f, bool inherited)
 {
 	bool nonblock = sock_get_nonblock(f->sock);
 	int fd = f->fd;
-	int r = inherited ? sock_adopt(f->sock) : sock_handover(f->sock);
 	if (inherited)
-		return r; /* adopted: it goes on as a listener of this process */
+		sock_share(f->sock); /* who serves it goes on */
+	else
+		sock_handover(f->sock);
 	kernel_fd_set_nonblock(fd, nonblock);
 	registrations_to_kernel(&f->registrations, fd);
 	numbers_forget(f);
@@ -129,6 +132,30 @@ int file_handover(struct file *f, const char *why)
 	return handover(f, why, false);
 }
 
+int file_adopt(struct file *f)
+{
+	int r = 0;
+	while (atomic_exchange(&f->busy, true))
+		sched_yield();
+	if (f->kind == FILE_SOCK && sock_is_inherited(f->sock))
+		r = f->listener ? sock_adopt(f->sock) : handover_connection(f, true, false);
+	f->busy = false;
+	return r;
+}
+
+/* Somebody else gets the listening socket: a kernel socket that listens, in the mode that the program gave it. Here it is served as before. */
+static int listener_share(struct file *f)
+{
+	sock_share(f->sock);
+	kernel_fd_set_nonblock(f->fd, sock_get_nonblock(f->sock));
+	return 0;
+}
+
+static int to_kernel(struct file *f, const char *why)
+{
+	return f->listener ? listener_share(f) : handover(f, why, true);
+}
+
 static int fd_handover_how(int fd, const char *why, bool surely)
 {
 	if (!shim_on() || !fdtable_peek(fd))
@@ -140,7 +167,7 @@ static int fd_handover_how(int fd, const char *why, bool surely)
 	if (f->kind == FILE_CANDIDATE)
 		file_forget_candidate(fd);
 	else if (f->kind == FILE_SOCK)
-		r = handover(f, why, surely);
+		r = surely ? to_kernel(f, why) : handover(f, why, false);
 	file_put(f);
 	return r;
 }
@@ -163,8 +190,6 @@ void handover_all(const char *why)
 			continue;
 		if (f->kind == FILE_SOCK)
 			handover(f, why, true);
-		if (f->kind == FILE_SOCK) /* an inherited listener: that adopted it */
-			handover(f, why, true);
 		file_put(f);
 	}
 }
@@ -180,7 +205,7 @@ void handover_for_spawn(const char *why)
 		if (!f || f->kind != FILE_SOCK || (sys_fcntl(n, F_GETFD, 0) & FD_CLOEXEC) || !(f = fdtable_get(n)))
 			continue;
 		if (f->kind == FILE_SOCK)
-			handover(f, why, true);
+			to_kernel(f, why);
 		file_put(f);
 	}
 }
@@ -199,15 +224,18 @@ static bool goes_to_kernel_at_exec(struct file *f, int fd)
 	return !(sys_fcntl(fd, F_GETFD, 0) & FD_CLOEXEC);
 }
 
-void handover_for_exec(void)
+bool handover_for_exec(void)
 {
+	bool listener = false;
 	for (int n = fdtable_next(0); n >= 0; n = fdtable_next(n + 1)) {
 		struct file *f = fdtable_get(n);
 		if (!f)
 			continue;
+		listener |= f->kind == FILE_SOCK && f->listener && !(sys_fcntl(n, F_GETFD, 0) & FD_CLOEXEC);
 		if (goes_to_kernel_at_exec(f, n))
 			handover(f, "exec", true);
 		file_put(f);
 	}
 	engine_on_exit();
+	return listener;
 }

@@ -32,6 +32,7 @@ __attribute__((constructor)) static void shim_start(void)
 {
 	real_find_all();
 	configure();
+	exec_keep_environment(environ);
 	fdtable_on_release = file_release;
 	shim_signals_init();
 	shim_handover_init();

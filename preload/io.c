@@ -239,6 +239,7 @@ static void fds_received(struct msghdr *msg)
 			int fd;
 			memcpy(&fd, CMSG_DATA(m) + i * sizeof fd, sizeof fd);
 			fd_created(fd);
+			adopt_ask_again(fd);
 		}
 	}
 }
@@ -247,7 +248,7 @@ ssize_t wrap_recvmsg(int fd, struct msghdr *msg, int flags)
 {
 	VIA_ENGINE(fd, engine_recvmsg(&c, msg, flags));
 	ssize_t r = REAL(recvmsg)(fd, msg, flags);
-	if (r >= 0 && shim_on())
+	if (r >= 0 && !engine_inside)
 		fds_received(msg);
 	return r;
 }
@@ -315,7 +316,7 @@ int wrap_recvmmsg(int fd, struct mmsghdr *msgs, unsigned count, int flags, struc
 {
 	VIA_ENGINE(fd, engine_recvmmsg(&c, msgs, count, flags, timeout));
 	int r = REAL(recvmmsg)(fd, msgs, count, flags, timeout);
-	for (int i = 0; i < r && shim_on(); i++)
+	for (int i = 0; i < r && !engine_inside; i++)
 		fds_received(&msgs[i].msg_hdr);
 	return r;
 }

@@ -1,6 +1,7 @@
 # the shim: libfinesse.so
 noinst_LIBRARIES += preload/libshim.a
 preload_libshim_a_SOURCES = \
+	preload/adopt.c \
 	preload/aliases.c \
 	preload/calls.def \
 	preload/clone.c \
@@ -32,7 +33,7 @@ preload_libshim_a_CFLAGS = $(AM_CFLAGS) -U_FORTIFY_SOURCE -fno-builtin
 
 # The shared object: every layer, but only the wrappers visible. Interposition needs an export map without version nodes (DESIGN §5), which
 # -fvisibility=hidden is. -Bsymbolic-functions: our own names for libc's calls mean our wrappers, whoever else interposes.
-SHIM_LIBS = preload/libshim.a src/libready.a src/libsocket.a src/libdrive.a src/libsteer.a src/libtcp.a src/libip.a src/liblink.a src/libkernel.a src/libwire.a \
+SHIM_LIBS = preload/libshim.a src/libready.a src/libsocket.a src/libprocess.a src/libdrive.a src/libsteer.a src/libtcp.a src/libip.a src/liblink.a src/libkernel.a src/libwire.a \
 	src/libbase.a
 SHIM_LINK = $(CC) -shared -Wl,-z,defs -Wl,-z,nodelete -Wl,-Bsymbolic-functions $(CFLAGS) $(AM_LDFLAGS) $(LDFLAGS)
 noinst_DATA = libfinesse.so

@@ -54,7 +54,7 @@ void mixed_set(struct mixed *m, unsigned i, int fd, short events)
 		fd = INT_MAX; /* open nowhere */
 	epoll_note_polled(fd);
 	m->fds[i] = (struct sock_pollfd){.fd = fd, .events = events};
-	if (call_begin(&c, fd)) {
+	if (call_begin_to(&c, fd, USE_TO_WAIT)) {
 		call_keep(&c);
 		m->files[i] = c.file;
 		m->fds[i].sock = c.sock;
@@ -125,6 +125,7 @@ void epoll_note_polled(int fd)
 
 bool is_engine_fd(int fd)
 {
+	adopt_listener(fd);
 	struct file *f = fdtable_peek(fd);
 	if (__builtin_expect(!f, 1))
 		return fd_is_internal(fd); /* which must look closed */
@@ -135,7 +136,7 @@ bool is_engine_fd(int fd)
 
 static bool any_engine_fd(struct pollfd *fds, nfds_t n)
 {
-	if (!shim_on() || n > INT_MAX || !user_may_write(fds, n * sizeof *fds))
+	if (engine_inside || n > INT_MAX || !user_may_write(fds, n * sizeof *fds))
 		return false; /* the kernel has the right error */
 	for (nfds_t i = 0; i < n; i++)
 		if (is_engine_fd(fds[i].fd))

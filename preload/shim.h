@@ -81,14 +81,24 @@ struct call {
 	struct sock *sock;
 	long error; /* adopting it failed: the call's result */
 };
+/* What a call wants of a listener that is inherited over fork, which this process does not serve yet. */
+enum call_use {
+	USE_PLAINLY, /* the kernel's socket has the answer */
+	USE_STATUS,  /* the shim has it */
+	USE_TO_WAIT, /* a client: it is served from now on */
+};
 /* True: fd is the engine's, and ours for this call. */
-bool call_begin_engine(struct call *c, int fd);
-static inline bool call_begin(struct call *c, int fd)
+bool call_begin_engine(struct call *c, int fd, enum call_use use);
+static inline bool call_begin_to(struct call *c, int fd, enum call_use use)
 {
 	struct file *f = fdtable_peek(fd);
 	if (__builtin_expect(!f, 1) || f->kind != FILE_SOCK || engine_inside)
 		return false;
-	return call_begin_engine(c, fd);
+	return call_begin_engine(c, fd, use);
+}
+static inline bool call_begin(struct call *c, int fd)
+{
+	return call_begin_to(c, fd, USE_PLAINLY);
 }
 /* False: the socket went to the kernel meanwhile, look again. */
 bool call_end(struct call *c, long result);
@@ -98,10 +108,11 @@ static inline void call_keep(struct call *c)
 	undo_pop(&c->undo);
 }
 
-#define VIA_ENGINE(fd, verb)                                                                       \
+#define VIA_ENGINE(fd, verb) VIA_ENGINE_TO(fd, USE_PLAINLY, verb)
+#define VIA_ENGINE_TO(fd, use, verb)                                                               \
 	do {                                                                                       \
 		struct call c;                                                                     \
-		while (call_begin(&c, fd)) {                                                       \
+		while (call_begin_to(&c, fd, use)) {                                                      \
 			long r_ = c.error ? c.error : (verb);                                      \
 			if (call_end(&c, r_))                                                      \
 				return edge(r_);                                                   \
@@ -151,6 +162,8 @@ int file_accept(struct call *c, int flags, struct sockaddr *addr, socklen_t *len
 /* The engine socket `f` becomes a kernel socket under all its numbers; `why` is told by finesse
  * stat. 0 or -errno. */
 int file_handover(struct file *f, const char *why);
+/* In a fork's child, of an inherited one: a connection becomes the kernel's, a listener this process's. */
+int file_adopt(struct file *f);
 /* The same for whatever is at fd; 0 also when it is nothing of ours. An undecided socket stays the
  * kernel's from now on. */
 int fd_handover(int fd, const char *why);
@@ -164,11 +177,28 @@ void handover_for_spawn(const char *why);
 /* A verb said -EBADF: a socket that the engine made the kernel's by itself is that under all its numbers when this returns true, or was already. */
 bool file_follow(struct file *f);
 void shim_handover_init(void);
-/* Before exec. */
-void handover_for_exec(void);
+/* Before exec. True: the program gets a listener. */
+bool handover_for_exec(void);
+/* ---- exec.c ---- */
+void exec_keep_environment(char *const *env); /* once, at load */
 
 void numbers_to_kernel(struct file *f, int kfd); /* under every number of `f` there is a dup of kfd */
 void kernel_fd_set_nonblock(int fd, bool on);
+
+/* ---- adopt.c ---- */
+bool adopt_may(int fd);
+bool adopt_look(int fd);
+/* Before a wait for clients at `fd`, which may be a listening socket that the shim does not know. */
+static inline void adopt_listener(int fd)
+{
+	if (__builtin_expect(adopt_may(fd), 0))
+		adopt_look(fd);
+}
+/* It was decided that this one is the kernel's. */
+void adopt_never(int fd);
+void adopt_duped(int fd, int to); /* … as `fd` was */
+/* There is another file at this number, and the kernel made it. */
+void adopt_ask_again(int fd);
 
 /* ---- unconnect.c ---- */
 /* The engine socket `f`, of which the caller has a reference, is undecided again. `how`: shutdown's. 0; -EBADF: it is the engine's no more; -EAGAIN as sock_disconnect;

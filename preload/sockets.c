@@ -101,13 +101,15 @@ static int engine_accept(struct call *c, int flags, struct sockaddr *addr, sockl
 
 int wrap_accept4(int fd, struct sockaddr *addr, socklen_t *len, int flags)
 {
-	VIA_ENGINE(fd, engine_accept(&c, flags, addr, len));
+	adopt_listener(fd);
+	VIA_ENGINE_TO(fd, USE_TO_WAIT, engine_accept(&c, flags, addr, len));
 	return fd_created(REAL(accept4)(fd, addr, len, flags));
 }
 
 int wrap_accept(int fd, struct sockaddr *addr, socklen_t *len)
 {
-	VIA_ENGINE(fd, engine_accept(&c, 0, addr, len));
+	adopt_listener(fd);
+	VIA_ENGINE_TO(fd, USE_TO_WAIT, engine_accept(&c, 0, addr, len));
 	return fd_created(REAL(accept)(fd, addr, len));
 }
 

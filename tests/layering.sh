@@ -32,8 +32,9 @@ allowed() {
 	drive) ;;
 	socket) echo 'drive/* tcp/* steer/* ip/* link/* kernel/* wire/*' ;;
 	ready) echo 'drive/* socket/*' ;;
+	process) echo 'drive/* socket/* link/* kernel/* wire/*' ;;
 	cli) echo 'kernel/*' ;;
-	preload) echo 'ready/* socket/* drive/inside.h' ;;
+	preload) echo 'ready/* process/* socket/* drive/inside.h' ;;
 	esac
 }
 
@@ -70,7 +71,7 @@ check_map() {
 
 # The files that have functions for the shim to call without a socket. All else knows its engine from a socket, an epoll set or a parameter.
 edges='socket/engine.[ch] socket/sock.h socket/listen.c socket/connect.c socket/fork.c socket/handover.c socket/service.c socket/admit.c
-	ready/epset.c ready/mark.c ready/poll.c'
+	ready/epset.c ready/mark.c ready/poll.c process/claim.c'
 
 # check_engine SOURCE-ROOT
 check_engine() {

@@ -272,10 +272,25 @@ void classifier_group_set_queue(struct classifier_group *g, uint32_t n)
 		__atomic_store_n(&g->members->slots[g->slot].queue, n, __ATOMIC_RELAXED);
 }
 
-bool classifier_group_others_accepting(const struct classifier_group *g)
+bool classifier_group_slot_is_taken(const struct classifier_group *g, unsigned slot)
+{
+	return slot < CLASSIFIER_GROUP_SLOTS && (__atomic_load_n(&g->members->slots[slot].generation, __ATOMIC_ACQUIRE) & 1);
+}
+
+static bool others_in(const struct classifier_group *g, const uint64_t *members)
 {
 	uint64_t own = g->slot < 0 ? 0 : 1ull << g->slot;
-	return __atomic_load_n(&g->members->accepting, __ATOMIC_ACQUIRE) & ~own;
+	return __atomic_load_n(members, __ATOMIC_ACQUIRE) & ~own;
+}
+
+bool classifier_group_others_accepting(const struct classifier_group *g)
+{
+	return others_in(g, &g->members->accepting);
+}
+
+bool classifier_group_others_waiting(const struct classifier_group *g)
+{
+	return others_in(g, &g->members->waiting);
 }
 
 void classifier_group_note_cookies(struct classifier_group *g, int64_t until_us)

@@ -45,6 +45,8 @@ void classifier_group_leave_slot(struct classifier_group *g);              /* wi
 /* The slot's owner is dead (the caller knows): SYNs go to the living at once instead of to the kernel's queue. Never the own slot. */
 void classifier_group_reap_slot(struct classifier_group *g, unsigned slot);
 int classifier_group_slot(const struct classifier_group *g); /* the own one, or -1 */
+/* It has an owner, who may be dead. */
+bool classifier_group_slot_is_taken(const struct classifier_group *g, unsigned slot);
 
 /*
  * Listeners: frames for (addr, port) are decided by the group, in this process. `addr` and the reference count as in classifier_add_listener.
@@ -63,6 +65,7 @@ void classifier_group_set_accepting(struct classifier_group *g, bool on); /* may
 void classifier_group_set_waiting(struct classifier_group *g, bool on);   /* a thread waits now; counts while accepting */
 void classifier_group_set_queue(struct classifier_group *g, uint32_t n);  /* connections that wait for accept, embryos included */
 bool classifier_group_others_accepting(const struct classifier_group *g); /* a dead member counts until it is reaped */
+bool classifier_group_others_waiting(const struct classifier_group *g);   /* the same */
 /*
  * This member answers SYNs by cookies, and the answers may come until `until_us` (CLOCK_MONOTONIC). Until then, in all members, a segment
  * without an entry is decided by a hash over the accepting members: a SYN (and gets no entry) or an ACK. A member adds each connection that

@@ -188,6 +188,9 @@ static void item_leaves_engine(struct ep_item *it)
 		return;
 	watch_remove(&it->watch);
 	ready_remove(it->set, it);
+	if (it->counted)
+		process_ops->waits(it->sock->engine, it->sock, -1);
+	it->counted = false;
 	if (!list_empty(&it->listener_node)) {
 		list_unlink(&it->listener_node);
 		it->set->n_listeners--;
@@ -245,6 +248,8 @@ static int item_modify(struct ep_item *it, struct epoll_event *ev)
 		wake_one(set);
 	}
 	queue_show(it);
+	if (!list_empty(&it->listener_node))
+		queue_count(it);
 	mark_update(set); /* what was ready may not be any more */
 	return 0;
 }
@@ -449,9 +454,10 @@ void ready_after_fork(void)
 	list_for_each (pos, tmp, &sets) {
 		struct epset *set = container_of(pos, struct epset, node);
 		list_init(&set->waiters);
-		set->kernel_waiters = 0;
+		set->kernel_waiters = set->n_waiting = 0;
 		list_for_each (at, next, &set->items) {
 			struct ep_item *it = container_of(at, struct ep_item, in_set);
+			it->counted = false;
 			list_init(&it->watch.node); /* the sockets' lists were emptied: they named threads, too */
 			if (it->sock)
 				watch_add(&it->watch, it->sock);

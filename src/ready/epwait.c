@@ -38,6 +38,8 @@ static int collect_engine(struct engine *e, struct epset *set, struct epoll_even
 		if (it->event.events & EPOLLONESHOT) {
 			it->disabled = true;
 			queue_show(it);
+			if (!list_empty(&it->listener_node))
+				queue_count(it);
 		} else if (!(it->event.events & EPOLLET)) {
 			list_push_back(&again, pos);
 		}
@@ -122,6 +124,7 @@ static void left_wait_undo(struct undo *u)
 {
 	struct epset *set = container_of(u, struct left_wait, undo)->set;
 	engine_lock_only(set->engine);
+	queues_wait(set, -1);
 	pass_on(set);
 	engine_unlock(set->engine);
 }
@@ -160,6 +163,7 @@ static int wait_loop(struct engine *e, struct epset *set, struct epoll_event *ev
 		return -ENOMEM;
 	list_push_front(&set->waiters, &me->node); /* the last to come is warm */
 	undo_push(&left.undo, left_wait_undo);
+	queues_wait(set, 1);
 	int r = 0;
 	while (!n && !r) {
 		struct pollfd kernel[2] = {{.fd = set->epfd, .events = POLLIN}, {.fd = queues_fd(), .events = POLLIN}};
@@ -173,6 +177,7 @@ static int wait_loop(struct engine *e, struct epset *set, struct epoll_event *ev
 		n = collect(e, set, evs, max, kernel[0].revents != 0, kernel[1].revents || queues_fd() < 0);
 	}
 	undo_pop(&left.undo);
+	queues_wait(set, -1);
 	waiter_free(w, me);
 	pass_on(set);
 	return n || r == -ETIMEDOUT ? n : r;

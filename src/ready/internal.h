@@ -21,6 +21,7 @@ struct ep_item {
 	bool number_gone;  /* `fd` was closed, the file lives on by another number */
 	int shown_fd;      /* … by which number the kernel's epoll has its queue, too (queue.c); -1: it has not */
 	bool kernel_queue; /* of a listener: somebody may wait in the kernel's queue */
+	bool counted;      /* of a listener: among those by which somebody waits for it */
 };
 
 uint32_t item_mask(struct engine *e, struct ep_item *it);
@@ -46,6 +47,10 @@ void queues_add(struct ep_item *it);
 /* Looks who arrived. */
 void queues_look(struct engine *e);
 bool queue_is_ready(struct ep_item *it);
+/* Its registration changed, or the number of threads that wait: does somebody wait for the listener by it? */
+void queue_count(struct ep_item *it);
+/* So many threads more wait. */
+void queues_wait(struct epset *set, int by);
 /* Its registration, or whether its epoll is polled, changed: what others see of the queue. */
 void queue_show(struct ep_item *it);
 /* The kernel's epoll told of a queue, or of nothing. */

@@ -15,6 +15,8 @@
 
 /* One poll(2) in progress: the kernel's part of the set, and a watch per engine socket. */
 struct poll_call {
+	struct undo undo;
+	struct engine *e;
 	struct sock_pollfd *fds;
 	unsigned n, n_kernel, n_watches;
 	struct pollfd *kernel;  /* kernel fds, and the kernel queues of listeners */
@@ -26,7 +28,7 @@ static void poll_call_fill(struct poll_call *c)
 {
 	for (unsigned i = 0; i < c->n; i++) {
 		struct sock_pollfd *f = &c->fds[i];
-		int kfd = f->sock && f->sock->kind == SOCK_KIND_LISTENER ? f->sock->lst->kfd : f->sock ? -1 : f->fd;
+		int kfd = f->sock && f->sock->kind == SOCK_KIND_LISTENER ? listener_queue(f->sock->lst) : f->sock ? -1 : f->fd;
 		if (kfd >= 0) {
 			c->kernel_index[c->n_kernel] = i;
 			c->kernel[c->n_kernel++] = (struct pollfd){.fd = kfd, .events = f->events};
@@ -60,6 +62,32 @@ static void poll_call_kernel(struct poll_call *c)
 			c->kernel[i].revents = 0;
 }
 
+/* Clients of listeners are waited for. */
+static void poll_call_waits(struct engine *e, struct poll_call *c, int by)
+{
+	for (unsigned i = 0; i < c->n; i++)
+		if (c->fds[i].sock && c->fds[i].sock->lst && (c->fds[i].events & (POLLIN | POLLRDNORM)))
+			process_ops->waits(e, c->fds[i].sock, by);
+}
+
+static void poll_call_left(struct undo *u)
+{
+	struct poll_call *c = container_of(u, struct poll_call, undo);
+	engine_lock(c->e);
+	poll_call_waits(c->e, c, -1);
+	engine_unlock(c->e);
+}
+
+/* A listener's queue may be another one, which processes share. */
+static void poll_call_follow(struct poll_call *c)
+{
+	for (unsigned i = 0; i < c->n_kernel; i++) {
+		const struct sock *s = c->fds[c->kernel_index[i]].sock;
+		if (s && s->kind == SOCK_KIND_LISTENER)
+			c->kernel[i].fd = listener_queue(s->lst);
+	}
+}
+
 static int poll_loop(struct engine *e, struct poll_call *c, struct waiter *w, const struct wait *wait, const sigset_t *mask)
 {
 	/* With a mask and nothing ready, even a poll that does not wait lets signals in: as a wait, which is over at once. */
@@ -67,14 +95,18 @@ static int poll_loop(struct engine *e, struct poll_call *c, struct waiter *w, co
 		poll_call_kernel(c);
 		return poll_call_check(e, c);
 	}
-	for (;;) {
-		int r = engine_wait(e, w, c->kernel, c->n_kernel, wait, mask);
-		unsigned ready = poll_call_check(e, c);
-		if (ready)
-			return ready;
-		if (r)
-			return r == -ETIMEDOUT ? 0 : r;
+	int r = 0;
+	unsigned ready = 0;
+	poll_call_waits(e, c, 1);
+	undo_push(&c->undo, poll_call_left);
+	while (!r && !ready) {
+		r = engine_wait(e, w, c->kernel, c->n_kernel, wait, mask);
+		poll_call_follow(c);
+		ready = poll_call_check(e, c);
 	}
+	undo_pop(&c->undo);
+	poll_call_waits(e, c, -1);
+	return ready ? (int)ready : r == -ETIMEDOUT ? 0 : r;
 }
 
 int sock_poll(struct sock_pollfd *fds, unsigned n, const struct timespec *timeout, const sigset_t *mask)
@@ -82,7 +114,7 @@ int sock_poll(struct sock_pollfd *fds, unsigned n, const struct timespec *timeou
 	struct engine *e = engine_of_process();
 	struct pollfd kernel[POLL_WATCHES_ON_STACK];
 	unsigned index[POLL_WATCHES_ON_STACK];
-	struct poll_call c = {.fds = fds, .n = n, .kernel = kernel, .kernel_index = index};
+	struct poll_call c = {.e = e, .fds = fds, .n = n, .kernel = kernel, .kernel_index = index};
 	void *heap = NULL;
 	struct wait wait;
 	struct waiter *w = waiter_self(e);

@@ -31,9 +31,9 @@ int queues_fd(void)
 static void watch_queue(struct sock *s)
 {
 	struct epoll_event ev = {.events = EPOLLIN | EPOLLET, .data.u64 = s->id};
-	int err = sys_epoll_ctl(queues, EPOLL_CTL_ADD, s->lst->kfd, &ev);
+	int err = sys_epoll_ctl(queues, EPOLL_CTL_ADD, listener_queue(s->lst), &ev);
 	if (err == -EEXIST) /* another registration's, or a listener's before this on the same fd */
-		err = sys_epoll_ctl(queues, EPOLL_CTL_MOD, s->lst->kfd, &ev);
+		err = sys_epoll_ctl(queues, EPOLL_CTL_MOD, listener_queue(s->lst), &ev);
 	if (err)
 		log_error("ready", "the kernel's queue of a listener cannot be watched (errno %d)", -err);
 }
@@ -55,10 +55,22 @@ static void queues_make(void)
 	}
 }
 
+static void queue_changed(struct sock *l)
+{
+	if (queues >= 0)
+		watch_queue(l);
+	list_for_each (pos, tmp, &listeners) {
+		struct ep_item *it = container_of(pos, struct ep_item, listener_node);
+		if (it->sock == l)
+			queue_show(it);
+	}
+}
+
 void queues_add(struct ep_item *it)
 {
 	if (!listeners.next)
 		list_init(&listeners);
+	engine_on_queue_changed = queue_changed;
 	bool there = queues >= 0;
 	list_push_back(&listeners, &it->listener_node);
 	queues_make();
@@ -67,6 +79,30 @@ void queues_add(struct ep_item *it)
 	it->kernel_queue = true; /* look, the first time */
 	if (it->set->share.watcher) /* it sleeps without the queues, perhaps */
 		waiter_wake(it->set->share.watcher);
+	process_ops->comes_by(it->sock->engine, it->sock);
+	queue_count(it);
+}
+
+void queue_count(struct ep_item *it)
+{
+	bool waits = it->set->n_waiting && !it->disabled && it->sock && it->sock->kind == SOCK_KIND_LISTENER &&
+		     (it->event.events & (EPOLLIN | EPOLLRDNORM));
+	if (waits == it->counted)
+		return;
+	it->counted = waits;
+	process_ops->waits(it->sock->engine, it->sock, waits ? 1 : -1);
+}
+
+void queues_wait(struct epset *set, int by)
+{
+	set->n_waiting += by;
+	if (!set->n_listeners)
+		return;
+	list_for_each (pos, tmp, &listeners) {
+		struct ep_item *it = container_of(pos, struct ep_item, listener_node);
+		if (it->set == set)
+			queue_count(it);
+	}
 }
 
 bool queue_is_ready(struct ep_item *it)
@@ -74,7 +110,7 @@ bool queue_is_ready(struct ep_item *it)
 	struct timespec now = {0, 0};
 	if (!it->kernel_queue || !it->sock->lst)
 		return false;
-	struct pollfd p = {.fd = it->sock->lst->kfd, .events = POLLIN};
+	struct pollfd p = {.fd = listener_queue(it->sock->lst), .events = POLLIN};
 	it->kernel_queue = sys_ppoll(&p, 1, &now, NULL) > 0;
 	return it->kernel_queue;
 }
@@ -95,7 +131,7 @@ void queue_show(struct ep_item *it)
 	it->shown_fd = -1;
 	if (!ev.events)
 		return;
-	int fd = it->number_gone ? it->sock->lst->kfd : it->fd; /* our own duplicate, where the program's number is gone */
+	int fd = listener_queue(it->sock->lst);
 	if (sys_epoll_ctl(it->set->epfd, EPOLL_CTL_ADD, fd, &ev) == 0)
 		it->shown_fd = fd;
 }

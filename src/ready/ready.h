@@ -48,6 +48,7 @@ struct epset {
 	struct list node;        /* of the sets that have had an item */
 	struct list polled_node; /* on the list of those that are polled or nested */
 	unsigned n_ready, n_listeners;
+	unsigned n_waiting;      /* threads that wait in epset_wait */
 	unsigned n_engine;       /* items that the engine reports. Read without the lock, too */
 	unsigned n_kernel;       /* registrations in the kernel's epoll, no fewer than there are (it drops those of closed files by itself) */
 	unsigned kernel_waiters; /* atomic: threads in the kernel's epoll_wait */

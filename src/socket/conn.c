@@ -142,16 +142,31 @@ int sock_enter_demux(struct engine *e, struct sock *s)
 	return 0;
 }
 
-void sock_leave_demux(struct engine *e, struct sock *s)
+static void leave_demux(struct engine *e, struct sock *s, bool to_kernel)
 {
 	if (!s->in_demux)
 		return;
+	if (s->claim)
+		process_ops->conn_left(e, s, to_kernel);
 	demux_remove(&e->demux, &s->flow);
 	s->in_demux = false;
 	e->n_conns--;
 	if (s->exact)
 		classifier_del_flow(e->classifier, &s->flow.key);
 	s->exact = false;
+}
+
+void sock_leave_demux(struct engine *e, struct sock *s)
+{
+	leave_demux(e, s, false);
+}
+
+void sock_becomes_kernels(struct engine *e, struct sock *s)
+{
+	if (!s->exact && !s->in_group)
+		exception_add(e, &s->flow.key); /* on a listening port of ours */
+	leave_demux(e, s, true);
+	s->in_group = false;
 }
 
 void sock_set_exact(struct engine *e, struct sock *s)
@@ -174,7 +189,7 @@ void sock_retire(struct engine *e, struct sock *s)
 	bool exact = s->exact;
 	s->exact = false;
 	sock_leave_demux(e, s);
-	parting_add(e, &s->flow.key, exact, s->port_fd);
+	parting_add(e, &s->flow.key, exact, s->in_group, s->port_fd);
 	s->port_fd = -1;
 	timers_cancel(&e->timers, &s->timer);
 	list_unlink(&s->dirty);

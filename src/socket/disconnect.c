@@ -39,7 +39,7 @@ static int conn_dissolve(struct engine *e, struct sock *s)
 static int disconnect_locked(struct engine *e, struct sock *s, enum disconnect why, int *error)
 {
 	if (s->kind == SOCK_KIND_LISTENER) {
-		listener_close(e, s);
+		listener_close(e, s, true);
 		return 0;
 	}
 	if (s->kind != SOCK_KIND_CONN)

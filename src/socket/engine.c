@@ -242,6 +242,9 @@ void engine_init_tables(struct engine *e)
 	timers_init(&e->timers);
 	list_init(&e->socks);
 	list_init(&e->listeners);
+	list_init(&e->draining);
+	list_init(&e->claims);
+	e->claims_us = TIME_NEVER;
 	list_init(&e->dirty);
 	list_init(&e->stalled);
 	list_init(&e->held);

@@ -81,7 +81,7 @@ struct listener {
 	struct sock *owner;
 	struct ip_addr addr;
 	uint16_t port;
-	int kfd;              /* our own duplicate of the kernel listener, non-blocking */
+	int kfd;              /* our own duplicate of the kernel listener, non-blocking; -1 while the last embryos go on after its close */
 	struct fd_share accepts; /* of the threads in accept one watches it */
 	int backlog;
 	unsigned n_accept, n_embryonic;
@@ -95,14 +95,19 @@ struct listener {
 	struct list embryos;      /* sock.accept_node, SYN-RECEIVED, or deferred */
 	struct list deferred;     /* sock.defer_node: of the embryos, those that wait for data */
 	int64_t defer_us;         /* TCP_DEFER_ACCEPT; 0: off */
-	struct list node;         /* engine.listeners */
+	struct list node;         /* engine.listeners, or engine.draining */
 	struct close_policy *policy;
 	struct tcp_options options; /* what accepted sockets inherit */
 	struct option_values *inherited; /* … and the values noted for them */
 	struct candidate candidate;      /* which options were set on kfd */
 	uint32_t overflows;
-	bool claimed; /* the port is ours in the classifier */
-	struct control claim; /* … and in the kernel: claim.c. fd -1: it is not */
+	bool claimed; /* the port is ours, alone or with others */
+	struct claim *claim;     /* process/claim.c */
+	struct list claim_node;  /* claim.listeners */
+	unsigned n_waiting;      /* threads that wait now, in a wait that a client of this listener ends */
+	int queue_fd;            /* an epoll of the kernel's queue and the spare one; -1: there is none, kfd is all */
+	bool from_elsewhere;     /* other processes may have the listening socket: it came by fork, exec or SCM_RIGHTS, or went there */
+	bool asleep;             /* nobody has accepted yet, and it was shared by fork: the port is the kernel's until somebody here does */
 	bool kernels; /* … and will not be again: an option of the kernel's was set */
 	struct kernel_tw *kernel_tw; /* TIME-WAITs of the kernel's on this port; NULL: none any more */
 };
@@ -131,7 +136,8 @@ struct sock {
 	struct dest *dest;
 	uint32_t path_mtu;       /* of dest, as tcp knows it */
 	struct sock *listener;   /* until accepted: whose queue it is on */
-	struct listener *lst;    /* SOCK_KIND_LISTENER */
+	struct listener *lst;    /* SOCK_KIND_LISTENER; SOCK_KIND_DEAD while it drains */
+	struct claim *claim;     /* connections that began at a listener: whose flow it is, while in_demux */
 	struct close_policy *policy; /* accepted connections: a reference */
 	struct reader reader;        /* … and what their protocol says of the close */
 	bool read_protocol;
@@ -147,6 +153,7 @@ struct sock {
 	bool shut_rd;
 	bool oob_inline;
 	bool exact;              /* has its own entry in the classifier */
+	bool in_group;           /* … and in the flows of the group that its port is of */
 	bool first_fin_counted;
 	bool ending, ends_in_time_wait; /* the protocol is done but for its last segment */
 	bool reuseaddr;
@@ -202,6 +209,11 @@ struct engine {
 	struct demux demux;
 	struct timers timers;
 	struct list socks, listeners, dirty, stalled, held;
+	struct list draining;   /* listener.node: closed, with embryos */
+	struct list claims;     /* process/claim.c */
+	unsigned n_shared_claims;
+	bool claims_changed;
+	int64_t claims_us;      /* when they want a turn */
 	struct time_waits time_waits;
 	struct dest *dests[DEST_BUCKETS];
 	struct pmtu *pmtus; /* pmtu.c; NULL until one is learned */
@@ -259,12 +271,35 @@ unsigned control_fds(struct engine *e, struct pollfd *out);
 void control_serve(struct engine *e);
 void control_after_fork(struct engine *e);
 
-/* ---- claim.c: one engine per port ---- */
-/* 0: this engine is the port's. -EADDRINUSE: another one is, or several processes share the listener; it stays with the kernel. Other -errno: the same. */
-int claim_take(struct engine *e, struct sock *l);
-void claim_drop(struct engine *e, struct listener *lst);
-/* Nobody's engine may serve this listener any more: whoever does is asked to release it. */
-void claim_refuse(struct sock *l);
+/*
+ * ---- process/: who else serves a listener's port ----
+ * What the room above does at moments of a socket's life. All with the lock held.
+ */
+struct process_ops {
+	/* The port is ours, alone or with others. 0; -EADDRINUSE: others serve it and this process may not; other -errno: the kernel's queue has to do. */
+	int (*claim)(struct engine *e, struct sock *l);
+	void (*release)(struct engine *e, struct sock *l); /* this listener takes no SYNs any more; lst->claimed is false already */
+	void (*detach)(struct engine *e, struct sock *l);  /* … and ends */
+	bool (*has_others)(const struct sock *l);          /* may somebody else accept from its listening socket? */
+	void (*conn_began)(struct engine *e, struct sock *l, struct sock *s, bool by_cookie);
+	void (*conn_left)(struct engine *e, struct sock *s, bool to_kernel); /* only where s->claim */
+	void (*time_wait_began)(struct engine *e, struct sock *s);
+	void (*flow_ends)(struct engine *e, const struct flow_key *key); /* of in_group: nobody here has it any more */
+	void (*cookie_sent)(struct engine *e, struct sock *l);
+	void (*comes_by)(struct engine *e, struct sock *l);      /* somebody wants to accept */
+	void (*waits)(struct engine *e, struct sock *l, int by); /* so many threads more wait for a client */
+	void (*queue_changed)(struct engine *e, struct sock *l);
+	void (*turn_ends)(struct engine *e);
+	void (*look_for_dead)(struct engine *e, struct sock *l); /* a client came by the kernel's queue */
+	int (*spare_take)(struct engine *e, struct sock *l);     /* a connection that another process gave up: a kernel socket, or -EAGAIN */
+	void (*spare_give_all)(struct engine *e, struct sock *l); /* what waits for accept goes to whoever accepts next. What cannot stays */
+	void (*leaving)(struct engine *e);                       /* the process ends: it accepts no more */
+	void (*before_fork)(struct engine *e);
+	void (*shares)(struct engine *e, struct sock *l);  /* its kernel socket goes to somebody of whom nothing is known */
+	void (*after_fork)(struct engine *e);              /* in the child */
+	void (*adopts)(struct engine *e, struct sock *l);  /* an inherited listener is this process's now: it has a queue_fd again */
+};
+extern const struct process_ops *const process_ops; /* process/claim.c */
 
 /* ---- cmsg.c ---- */
 /* What a message carries beside its bytes (msg_control can be read): 0 or -errno. Asks the kernel; only for who sends some. */
@@ -347,6 +382,7 @@ int sock_enter_demux(struct engine *e, struct sock *s);
 /* After dest_resolve: the connection learns what became of the path's MTU. */
 void sock_follow_path(struct engine *e, struct sock *s);
 void sock_leave_demux(struct engine *e, struct sock *s);
+void sock_becomes_kernels(struct engine *e, struct sock *s); /* the same; its frames are the kernel's from now on */
 /* The protocol is done with it: leaves the tables, drops the engine's reference. */
 void sock_retire(struct engine *e, struct sock *s);
 void sock_put(struct engine *e, struct sock *s); /* sock_unref with the lock held */
@@ -363,6 +399,14 @@ enum tw_verdict time_wait_input(struct engine *e, struct time_wait *tw, const st
 				struct tcp_segment *reply, uint32_t *iss_min);
 bool time_wait_may_reuse(struct engine *e, const struct time_wait *tw, int64_t after_us, uint32_t *iss_min);
 void time_wait_keep(struct engine *e, uint16_t port);
+struct time_wait_visit {
+	void (*each)(struct time_wait_visit *v, const struct flow_key *key);
+};
+/* The port becomes a group's: each record without an entry of its own in the classifier gets one there. */
+void time_waits_enter_group(struct engine *e, uint16_t port, struct time_wait_visit *v);
+bool time_wait_is_in_group(const struct time_wait *tw);
+/* This process listens there no more, others do: a client's next connection from the same port is theirs. Most of them; the rest is met by input.c. */
+void time_waits_leave_group(struct engine *e, uint16_t port);
 void count_first_fin(struct engine *e, struct sock *s);
 
 /* ---- exceptions.c ---- */
@@ -386,7 +430,7 @@ void trace_drain(void);       /* at exit: what is queued goes out, within a boun
 void trace_after_fork(void);
 
 /* parting.c. `port_fd`: a kernel socket that holds the port, or -1; owned from now on. */
-void parting_add(struct engine *e, const struct flow_key *key, bool exact, int port_fd);
+void parting_add(struct engine *e, const struct flow_key *key, bool exact, bool in_group, int port_fd);
 void partings_sweep(struct engine *e);
 int64_t partings_deadline(const struct engine *e);
 void partings_forget(struct engine *e); /* in a fork child */
@@ -403,7 +447,8 @@ void listener_read_syncookies(struct listener *lst);
 void listener_on_established(struct engine *e, struct sock *s);
 void listener_give_to_accept(struct engine *e, struct sock *s);
 bool listener_accept_full(const struct sock *l);
-void listener_close(struct engine *e, struct sock *l);
+/* `for_all`: nobody accepts from its socket any more, in no process. */
+void listener_close(struct engine *e, struct sock *l, bool for_all);
 /* From now on the kernel answers for the port; accept goes on to give what is here, and what the kernel's queue has. */
 void listener_to_kernel(struct engine *e, struct sock *l, const char *why);
 
@@ -466,6 +511,14 @@ static inline void watch_remove(struct watch *w)
 }
 /* Wait for anything to happen to one socket: as drive_wait. */
 int sock_wait(struct engine *e, struct sock *s, const struct wait *wait);
+/* While a thread waits for a client of a listener; undone when it leaves the wait by longjmp or is cancelled. */
+struct listener_wait {
+	struct undo undo;
+	struct engine *e;
+	struct sock *l;
+};
+void listener_wait_begin(struct listener_wait *w, struct engine *e, struct sock *l);
+void listener_wait_end(struct listener_wait *w);
 
 /* ---- service.c: the helper thread's other work ---- */
 int helper_start(struct engine *e); /* lock held */
@@ -498,12 +551,30 @@ int conn_handover(struct engine *e, struct sock *s);
 int conn_end(struct engine *e, struct sock *s);
 void listener_release(struct engine *e, struct sock *l);
 int listener_claim(struct engine *e, struct sock *l);
+/* As the classifier names it: 0.0.0.0 is IPv4 only, :: both families. */
+const struct ip_addr *listener_classifier_name(const struct ip_addr *addr, bool v6only);
+/* Connections that the kernel has on this port stay its own. */
+int listener_except_kernels(struct engine *e, struct listener *lst);
+/* Without the listening port, each connection needs an entry of its own in the classifier. */
+void listener_keep_connections(struct engine *e, uint16_t port);
+void listener_note_fallback(const struct sock *l, int err);
+/* Readable when a client came by another way than the engine. */
+static inline int listener_queue(const struct listener *lst)
+{
+	return lst->queue_fd >= 0 ? lst->queue_fd : lst->kfd;
+}
+/* There is a spare queue `fd` now: who waits, waits for it, too. */
+void listener_watch_too(struct engine *e, struct sock *l, int fd);
+extern void (*engine_on_queue_changed)(struct sock *l); /* ready/'s: listener_queue is another one. Lock held. NULL: nobody registers queues */
+void listeners_drain(struct engine *e); /* at a turn's end */
 void stream_close(struct engine *e, struct sock *s, bool exiting);
 
 /* ---- fork.c ---- */
 /* Tells the shim of sockets that children took; drops the lock meanwhile. */
 void fork_tell_shim(struct engine *e);
 void inherited_close(struct engine *e, struct sock *s);
+/* Every inherited listener is this process's, too. */
+void listeners_adopt(struct engine *e);
 /* At exit: connections that children hold become the kernel's, and the children get them. */
 void fork_give_all(struct engine *e);
 

@@ -4,11 +4,13 @@
  * At fork a control socket (SEQPACKET) is made for the child, and every socket with an fd gets one reference of that child: close in one
  * process sends no FIN while another holds one. In the child each such socket is SOCK_KIND_INHERITED; its first use asks the parent
  *   ADOPT id    → the connection as a kernel socket (SCM_RIGHTS), or an error;
- *   RELEASE id  → a listener's port goes back to the kernel, whose queue both processes then share;
  *   DROP id     → the child closed it unused (no answer);
  *   FORK        → a control socket for a child of the child, with the same references (SCM_RIGHTS).
  * The end of file drops what is left. A parent that exits hands over first, unasked (GIVE id). The parent's helper thread answers; a child waits for an
  * answer with a bound.
+ *
+ * A listener needs no asking: the child has the kernel's listening socket. When it first wants to accept, it claims the port by itself (process/claim.c), alone
+ * or with whoever serves it then. Its references only say that somebody may accept what the parent leaves behind.
  */
 #include "socket/engine.h"
 
@@ -24,7 +26,7 @@
 #define ANSWER_TIMEOUT_S 5 /* a parent that is stopped: the connection is lost for the child */
 #define REFS_MAX         (POOL_MAX_BYTES / sizeof(struct sock *))
 
-enum fork_op { FORK_ADOPT = 1, FORK_RELEASE, FORK_DROP, FORK_FORK, FORK_GIVE };
+enum fork_op { FORK_ADOPT = 1, FORK_DROP, FORK_FORK, FORK_GIVE };
 
 struct fork_msg {
 	uint32_t op, id;
@@ -107,8 +109,6 @@ static void child_ref_drop(struct engine *e, struct sock *s)
 	if (--s->child_refs == 0) {
 		if (s->closed && s->kind == SOCK_KIND_CONN)
 			stream_close(e, s, false);
-		if (s->closed && s->kind == SOCK_KIND_LISTENER)
-			listener_close(e, s);
 	}
 	sock_put(e, s);
 }
@@ -222,10 +222,6 @@ static void child_request(struct engine *e, struct fork_child *c, const struct f
 		reply.result = -ENOENT;
 	} else if (m->op == FORK_ADOPT) {
 		reply.result = give_kernel_fd(e, *ref, &fd);
-	} else if (m->op == FORK_RELEASE && (*ref)->kind == SOCK_KIND_LISTENER) {
-		claim_refuse(*ref);
-		listener_release(e, *ref);
-		engine_note_fallback("a listener shared by fork", "another process accepts from it, too");
 	}
 	if (m->op != FORK_DROP)
 		send_msg(c->control.fd, &reply, fd);
@@ -298,6 +294,9 @@ void engine_fork_prepare(void)
 	fallback_fork_prepare();
 	if (!e->pool.memory.alloc)
 		return;
+	turn_begin(e);
+	process_ops->before_fork(e);
+	turn_end(e);
 	if (e->up) {
 		pending_child = child_new(e, NULL, &pending_child_fd);
 		drive_helper_wake(&e->drive);
@@ -347,7 +346,7 @@ static void become_inherited(struct engine *e, struct sock *s, struct fork_paren
 {
 	if (s->kind == SOCK_KIND_INHERITED) /* the grandparent's: its control socket is a new one */
 		return;
-	bool keep = has_fd(s) && p;
+	bool keep = has_fd(s) && (p || s->lst);
 	list_unlink(&s->dirty);
 	list_unlink(&s->accept_node);
 	watches_clear(&s->watches); /* those of threads that are not here */
@@ -361,17 +360,27 @@ static void become_inherited(struct engine *e, struct sock *s, struct fork_paren
 	s->port_fd = s->kept_fd = -1;
 	if (s->lst) {
 		kernel_tw_free(&s->lst->kernel_tw);
-		fd_close(s->lst->claim.fd);
-		s->lst->claim.fd = -1;
+		fd_close(s->lst->queue_fd); /* an epoll is shared by both processes */
+		s->lst->queue_fd = -1;
+		s->lst->n_waiting = 0;
+		s->lst->claimed = s->lst->asleep = false;
+		s->lst->from_elsewhere = true;
 	}
+	s->claim = NULL;
+	s->in_group = false;
 	if (keep) {
 		s->kind = SOCK_KIND_INHERITED;
 		s->parent = p;
-		p->n_socks++;
+		if (p)
+			p->n_socks++;
 		e->n_inherited++;
 	} else {
 		s->kind = SOCK_KIND_DEAD;
 		list_unlink(&s->node);
+		if (s->lst) {
+			list_unlink(&s->lst->claim_node);
+			s->lst->claim = NULL;
+		}
 	}
 }
 
@@ -453,8 +462,10 @@ void engine_fork_child(void)
 		list_for_each (pos, tmp, &e->socks)
 			become_inherited(e, container_of(pos, struct sock, node), p);
 		list_init(&e->listeners);
+		list_init(&e->draining);
 		child_close_engine(e);
 	}
+	process_ops->after_fork(e);
 	close_child_fds();
 	fallback_fork_done();
 	engine_unlock(e);
@@ -543,41 +554,63 @@ static int adopt_conn(struct engine *e, struct sock *s)
 	return fd;
 }
 
-/* The parent's engine is gone: is the port ours? Not when anybody else may accept from the listener. */
-static int take_listener(struct engine *e, struct sock *s)
+/* The parent need not know who accepts from its socket, but that one less may. */
+static void leave_parents_listener(struct engine *e, struct sock *s)
 {
-	char why[160];
-	int err = engine_up(e, why, sizeof why);
-	if (err) {
-		engine_note_fallback("a listener inherited by fork", why);
-		return err;
-	}
-	s->lst->policy = steer_listener_new(e->steer, s->lst->port);
-	err = s->lst->policy ? listener_claim(e, s) : -ENOMEM;
-	if (err)
-		engine_note_fallback("a listener inherited by fork", "several processes accept from it");
-	return err;
+	struct fork_msg m = {.op = FORK_DROP, .id = s->id};
+	if (s->parent && s->parent->fd >= 0)
+		send_msg(s->parent->fd, &m, -1);
+	leave_parent(e, s);
 }
 
-/* The kernel's queue is shared from now on, unless the parent is gone and nobody else is there. A parent that does not answer is not gone. */
 static int adopt_listener(struct engine *e, struct sock *s)
 {
-	struct fork_msg m = {.op = FORK_RELEASE, .id = s->id}, reply;
-	int fd = -1, err = ask(e, s->parent, &m, &reply, &fd);
-	bool gone = err && s->parent->gone;
-	leave_parent(e, s);
-	s->kind = SOCK_KIND_LISTENER;
+	char why[160];
 	struct listener *lst = s->lst;
+	leave_parents_listener(e, s);
+	s->kind = SOCK_KIND_LISTENER;
 	list_init(&lst->accept_queue);
 	list_init(&lst->embryos);
 	list_init(&lst->deferred);
 	list_init(&lst->node);
 	lst->n_accept = lst->n_embryonic = 0;
-	lst->claimed = false;
-	lst->claim.fd = -1;
-	if (err && (!gone || take_listener(e, s)))
-		claim_refuse(s);
+	lst->policy = NULL;
+	process_ops->adopts(e, s);
+	int err = engine_up(e, why, sizeof why);
+	if (err) {
+		engine_note_fallback("a listener inherited by fork", why);
+		process_ops->shares(e, s); /* who serves it must not be alone any more */
+		return 0;
+	}
+	lst->candidate.shared = true; /* both processes may have set options since */
+	lst->policy = steer_listener_new(e->steer, lst->port);
+	err = lst->policy ? options_take(e, lst->kfd, &lst->candidate, s, &lst->options) : -ENOMEM;
+	if (!err)
+		err = options_for_accepted(s);
+	if (!err)
+		err = listener_claim(e, s);
+	if (err)
+		listener_note_fallback(s, err);
 	return 0;
+}
+
+void listeners_adopt(struct engine *e)
+{
+	list_for_each (pos, tmp, &e->socks) {
+		struct sock *s = container_of(pos, struct sock, node);
+		if (s->kind == SOCK_KIND_INHERITED && s->lst)
+			adopt_listener(e, s);
+	}
+}
+
+void sock_share(struct sock *l)
+{
+	struct engine *e = l->engine;
+	turn_enter(e);
+	turn_end(e); /* what is due goes out before connections are given away */
+	if (l->kind == SOCK_KIND_LISTENER || (l->kind == SOCK_KIND_INHERITED && l->lst))
+		process_ops->shares(e, l);
+	turn_leave(e);
 }
 
 int sock_adopt(struct sock *s)
@@ -599,9 +632,11 @@ int sock_adopt(struct sock *s)
 void inherited_close(struct engine *e, struct sock *s)
 {
 	struct fork_msg m = {.op = FORK_DROP, .id = s->id};
-	if (s->parent->fd >= 0)
+	if (s->parent && s->parent->fd >= 0)
 		send_msg(s->parent->fd, &m, -1);
-	if (s->lst)
+	if (s->lst) {
 		fd_close(s->lst->kfd);
+		process_ops->detach(e, s);
+	}
 	inherited_end(e, s);
 }

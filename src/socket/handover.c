@@ -17,15 +17,14 @@
 
 /* Unsent data that the kernel could not take is sent by ourselves for at most this long when the process ends. */
 #define EXIT_DRAIN_US (2 * USEC_PER_SEC)
+#define EXIT_HANDSHAKES_US (100 * USEC_PER_MSEC) /* of clients that others will accept */
 #define EXIT_DRAIN_STEP_US (5 * USEC_PER_MSEC) /* … looking this often whether it is acknowledged */
 
 static void flow_becomes_kernels(struct engine *e, struct sock *s)
 {
-	if (!s->exact)
-		exception_add(e, &s->flow.key); /* on a listening port of ours */
 	if (!s->policy)
 		ports_handed_over(e->ports, s->flow.key.lport);
-	sock_leave_demux(e, s);
+	sock_becomes_kernels(e, s);
 }
 
 int conn_handover(struct engine *e, struct sock *s)
@@ -172,6 +171,31 @@ static void exit_drain(struct engine *e)
 	}
 }
 
+static bool embryos_for_others(struct engine *e)
+{
+	list_for_each (pos, tmp, &e->listeners) {
+		const struct listener *lst = container_of(pos, struct listener, node);
+		if (lst->n_embryonic && process_ops->has_others(lst->owner))
+			return true;
+	}
+	list_for_each (pos, tmp, &e->draining)
+		if (container_of(pos, struct listener, node)->n_embryonic)
+			return true;
+	return false;
+}
+
+/* Others accept from the same sockets: handshakes that are under way are finished for them. */
+static void exit_handshakes(struct engine *e)
+{
+	int64_t end = e->now + EXIT_HANDSHAKES_US;
+	process_ops->leaving(e);
+	while (embryos_for_others(e) && e->now < end) {
+		struct wait step;
+		wait_begin(&step, e, min_time(EXIT_DRAIN_STEP_US, end - e->now));
+		engine_wait(e, waiter_self(e), NULL, 0, &step, NULL);
+	}
+}
+
 void engine_on_exit(void)
 {
 	struct engine *e = engine_of_process();
@@ -191,10 +215,12 @@ void engine_on_exit(void)
 	turn_begin(e);
 	turn_end(e);
 	fork_give_all(e);
+	exit_handshakes(e);
 	list_for_each (pos, tmp, &e->listeners) {
 		struct listener *lst = container_of(pos, struct listener, node);
-		listener_close(e, lst->owner);
+		listener_close(e, lst->owner, false);
 	}
+	turn_end(e);
 	for (struct list *pos = e->socks.next; pos != &e->socks;) {
 		struct sock *s = container_of(pos, struct sock, node);
 		sock_ref(s);

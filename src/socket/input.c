@@ -47,6 +47,13 @@ static int kernel_owns(struct engine *e, const struct flow_key *key)
 	return r;
 }
 
+/* The group's program made an entry of this process's for a SYN, and nothing became of it. */
+static void group_flow_is_unused(struct engine *e, const struct flow_key *key)
+{
+	if (e->n_shared_claims)
+		parting_add(e, key, false, true, -1);
+}
+
 static void input_unknown(struct engine *e, const struct ip_input *in)
 {
 	struct tcp_segment rst;
@@ -62,6 +69,7 @@ static void input_unknown(struct engine *e, const struct ip_input *in)
 		return;
 	}
 	e->counters[SOCKC_NoSocket]++;
+	group_flow_is_unused(e, &in->key);
 	send_back(e, NULL, in, &rst);
 }
 
@@ -71,6 +79,10 @@ static void input_time_wait(struct engine *e, struct time_wait *tw, const struct
 	uint32_t iss_min = 0;
 	bool syn = (in->seg.flags & (SEG_SYN | SEG_ACK | SEG_RST)) == SEG_SYN;
 	struct sock *l = syn ? listener_find(e, &in->key) : NULL;
+	if (syn && !l && time_wait_is_in_group(tw)) { /* of others, who will get it when it comes again */
+		time_wait_free(e, tw);
+		return;
+	}
 	if (syn && !l)
 		return input_unknown(e, in);
 	switch (time_wait_input(e, tw, &in->key, &in->seg, &reply, &iss_min)) {
@@ -135,8 +147,8 @@ static void input_tcp(struct engine *e, const struct ip_input *in)
 	if ((in->seg.flags & (SEG_SYN | SEG_ACK | SEG_RST)) == SEG_SYN) {
 		struct sock *l = listener_find(e, &in->key);
 		if (l) {
-			if (!came_too_far(e, l, in))
-				listener_on_syn(e, l, in, 0);
+			if (came_too_far(e, l, in) || !listener_on_syn(e, l, in, 0))
+				group_flow_is_unused(e, &in->key);
 			return;
 		}
 	}

@@ -5,6 +5,9 @@
  * it, and who comes by loopback or another interface is accepted from its queue through the same accept. On the engine's interface the
  * classifier keeps SYNs for the port from the kernel; they become embryos here (SYN-RECEIVED, bounded by the backlog) and, when the
  * handshake is complete, wait in the accept queue, each with a reference of the queue that accept hands to the fd.
+ *
+ * Other processes may serve the same port, and accept from the same kernel socket: src/process decides what that means (process_ops). A listener that is closed
+ * while there are others drains: what waits for accept is given to them at the turn's end, and what is half open goes on until it can be given, too.
  */
 #include "socket/engine.h"
 
@@ -20,6 +23,7 @@
 #include <netinet/tcp.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/epoll.h>
 
 static bool listener_matches(const struct sock *l, const struct flow_key *key)
 {
@@ -31,13 +35,25 @@ static bool listener_matches(const struct sock *l, const struct flow_key *key)
 	return l->family == AF_INET ? ip_addr_is_v4(&key->laddr) : !(l->v6only && ip_addr_is_v4(&key->laddr));
 }
 
+/* The one that names the address. Of several sockets of one port (SO_REUSEPORT): where somebody waits, then where fewer wait for accept. */
+static bool is_better(const struct sock *a, const struct sock *b)
+{
+	const struct listener *x = a->lst, *y = b->lst;
+	bool exact = !ip_addr_is_any(&x->addr);
+	if (exact != !ip_addr_is_any(&y->addr))
+		return exact;
+	if (!x->n_waiting != !y->n_waiting)
+		return x->n_waiting;
+	return x->n_accept + x->n_embryonic < y->n_accept + y->n_embryonic;
+}
+
 struct sock *listener_find(struct engine *e, const struct flow_key *key)
 {
 	struct sock *found = NULL;
 	list_for_each (pos, tmp, &e->listeners) {
 		struct listener *lst = container_of(pos, struct listener, node);
 		struct sock *l = lst->owner;
-		if (lst->claimed && listener_matches(l, key) && (!found || !ip_addr_is_any(&lst->addr)))
+		if (lst->claimed && listener_matches(l, key) && (!found || is_better(l, found)))
 			found = l;
 	}
 	return found;
@@ -78,8 +94,8 @@ static void except_one(struct diag_visit *v, const struct diag_socket *s)
 		x->err = err;
 }
 
-/* Connections that the kernel has on this port stay its own: those of an old process, orphans still sending. */
-static int except_kernel_connections(struct engine *e, struct listener *lst)
+/* Those of an old process, orphans still sending. */
+int listener_except_kernels(struct engine *e, struct listener *lst)
 {
 	struct except_kernel x = {.visit.socket = except_one, .e = e, .lst = lst};
 	kernel_tw_free(&lst->kernel_tw);
@@ -110,9 +126,32 @@ static const char *listen_refused(struct engine *e, int kfd, const struct ip_add
 {
 	if (ip_addr_is_loopback(addr) || !settings_rules_allow(&e->settings, true, addr, port))
 		return "";
-	if (kernel_int(kfd, SOL_SOCKET, SO_REUSEPORT))
-		return "SO_REUSEPORT: groups of listeners stay with the kernel";
 	return engine_refuses(e, kfd);
+}
+
+void (*engine_on_queue_changed)(struct sock *l);
+
+static void queue_add(int queue, int fd)
+{
+	struct epoll_event ev = {.events = EPOLLIN, .data.fd = fd};
+	sys_epoll_ctl(queue, EPOLL_CTL_ADD, fd, &ev);
+}
+
+void listener_watch_too(struct engine *e, struct sock *l, int fd)
+{
+	struct listener *lst = l->lst;
+	fd_close(lst->queue_fd);
+	lst->queue_fd = fd_move_high(sys_epoll_create1(EPOLL_CLOEXEC));
+	if (lst->queue_fd < 0) {
+		log_warn("listen", "no descriptor is left for a queue that processes share");
+		lst->queue_fd = -1;
+		return;
+	}
+	queue_add(lst->queue_fd, lst->kfd);
+	queue_add(lst->queue_fd, fd);
+	if (engine_on_queue_changed)
+		engine_on_queue_changed(l);
+	sock_notify(e, l); /* who waits looks anew where to wait */
 }
 
 static int listener_make(struct engine *e, int kfd, const struct candidate *candidate, int backlog, struct sock **out)
@@ -129,7 +168,8 @@ static int listener_make(struct engine *e, int kfd, const struct candidate *cand
 	list_init(&lst->deferred);
 	listener_read_syncookies(lst);
 	list_init(&lst->node);
-	lst->claim.fd = -1;
+	list_init(&lst->claim_node);
+	lst->kfd = lst->queue_fd = -1;
 	lst->backlog = backlog < 0 ? 0 : backlog;
 	err = name_of_kernel(kfd, &lst->addr, &lst->port, &family);
 	if (err)
@@ -138,6 +178,7 @@ static int listener_make(struct engine *e, int kfd, const struct candidate *cand
 	l->v6only = family == AF_INET6 && kernel_int(kfd, IPPROTO_IPV6, IPV6_V6ONLY);
 	l->nonblock = sys_fcntl(kfd, F_GETFL, 0) & O_NONBLOCK;
 	lst->candidate = *candidate;
+	lst->from_elsewhere = candidate->adopted;
 	err = options_take(e, kfd, candidate, l, &lst->options);
 	if (!err)
 		err = options_for_accepted(l);
@@ -155,6 +196,7 @@ static int listener_make(struct engine *e, int kfd, const struct candidate *cand
 	return 0;
 fail:
 	if (lst) {
+		fd_close(lst->kfd);
 		if (lst->policy)
 			steer_listener_unref(lst->policy);
 		option_values_unref(e, lst->inherited);
@@ -166,10 +208,9 @@ fail:
 	return err;
 }
 
-/* How the classifier names it: 0.0.0.0 is IPv4 only, :: both families. */
-static const struct ip_addr *classifier_name(const struct sock *l)
+const struct ip_addr *listener_classifier_name(const struct ip_addr *addr, bool v6only)
 {
-	return l->v6only && ip_addr_is_any(&l->lst->addr) ? &classifier_any_v6only : &l->lst->addr;
+	return v6only && ip_addr_is_any(addr) ? &classifier_any_v6only : addr;
 }
 
 int listener_claim(struct engine *e, struct sock *l)
@@ -177,18 +218,26 @@ int listener_claim(struct engine *e, struct sock *l)
 	struct listener *lst = l->lst;
 	if (lst->kernels)
 		return 0;
-	int err = claim_take(e, l);
-	if (err)
-		return err;
-	err = classifier_add_listener(e->classifier, classifier_name(l), lst->port);
-	if (err) {
-		claim_drop(e, lst);
-		return err;
-	}
-	lst->claimed = true;
+	lst->claimed = true; /* so that what arrives in between finds it */
 	list_push_back(&e->listeners, &lst->node);
-	/* After the claim, so that no connection can slip in between; what the kernel owned meanwhile is asked for by input_unknown. */
-	return except_kernel_connections(e, lst);
+	int err = process_ops->claim(e, l);
+	if (err) {
+		lst->claimed = false;
+		list_unlink(&lst->node);
+	}
+	return err;
+}
+
+void listener_note_fallback(const struct sock *l, int err)
+{
+	char why[160];
+	if (err == -EADDRINUSE)
+		snprintf(why, sizeof why, "other processes serve the port, and this one could not join them");
+	else if (err == -ETIMEDOUT)
+		snprintf(why, sizeof why, "the process that serves the port does not answer");
+	else
+		snprintf(why, sizeof why, "claiming the port failed (errno %d)", -err);
+	note_listen_fallback(l->engine, &l->lst->addr, l->lst->port, why);
 }
 
 static int decide_listen_locked(struct engine *e, int kfd, const struct candidate *candidate, int backlog, struct sock **out)
@@ -226,16 +275,14 @@ static int decide_listen_locked(struct engine *e, int kfd, const struct candidat
 	if (!err) {
 		err = listener_claim(e, *out);
 		if (err) {
-			listener_close(e, *out);
+			listener_note_fallback(*out, err);
+			listener_close(e, *out, true);
 			sock_put(e, *out);
 		}
 	}
 	if (err) {
-		if (err == -EADDRINUSE)
-			snprintf(why, sizeof why, "another process has a claim to the port");
-		else
-			snprintf(why, sizeof why, "claiming the port failed (errno %d)", -err);
-		note_listen_fallback(e, &addr, port, why);
+		if (err == -ENOMEM || err == -EMFILE)
+			note_listen_fallback(e, &addr, port, "no memory or no descriptor for it");
 		return SOCK_KERNEL; /* a second listen(2) of the kernel socket does no harm */
 	}
 	/* From here accept must never block in the kernel's queue. */
@@ -284,7 +331,28 @@ static struct sock *accept_pop(struct sock *l)
 	list_unlink(&s->accept_node);
 	s->listener = NULL;
 	l->lst->n_accept--;
+	process_ops->queue_changed(l->engine, l);
 	return s;
+}
+
+/* What another process of the port gave up. */
+static int accept_spare(struct engine *e, struct sock *l, int flags, struct sockaddr *addr, socklen_t *len, int *kernel_fd)
+{
+	struct ip_addr peer;
+	uint16_t port;
+	struct sockaddr_storage name;
+	socklen_t name_len = sizeof name;
+	int fd = process_ops->spare_take(e, l);
+	if (fd < 0)
+		return -EAGAIN;
+	if (flags & SOCK_NONBLOCK)
+		sys_fcntl(fd, F_SETFL, sys_fcntl(fd, F_GETFL, 0) | O_NONBLOCK);
+	if (!(flags & SOCK_CLOEXEC))
+		sys_fcntl(fd, F_SETFD, 0);
+	if (addr && sys_getpeername(fd, &name, &name_len) == 0 && name_to_addr((struct sockaddr *)&name, name_len, &peer, &port) == 0)
+		name_from_addr(e, l->family, &peer, port, addr, len);
+	*kernel_fd = fd;
+	return 1;
 }
 
 static bool kernel_queue_has(int kfd)
@@ -294,15 +362,34 @@ static bool kernel_queue_has(int kfd)
 	return sys_ppoll(&p, 1, &now, NULL) > 0;
 }
 
+/*
+ * Our duplicate is non-blocking, and so is the socket for all who have it. A program that got it as a blocking one (preload/handover.c) must find it so: then it is
+ * non-blocking for the moment of a call only.
+ */
+static int accept_at_once(struct sock *l, int flags, struct sockaddr *addr, socklen_t *len)
+{
+	int kfd = l->lst->kfd, accept_flags = flags & (SOCK_NONBLOCK | SOCK_CLOEXEC);
+	int status = !l->nonblock && (l->lst->from_elsewhere || l->child_refs) ? sys_fcntl(kfd, F_GETFL, 0) : O_NONBLOCK;
+	if (status < 0 || (status & O_NONBLOCK))
+		return sys_accept4(kfd, addr, len, accept_flags);
+	if (!kernel_queue_has(kfd))
+		return -EAGAIN;
+	sys_fcntl(kfd, F_SETFL, status | O_NONBLOCK);
+	int fd = sys_accept4(kfd, addr, len, accept_flags);
+	sys_fcntl(kfd, F_SETFL, status);
+	return fd;
+}
+
 /* The kernel's own queue: who came by another way. */
 static int accept_kernel(struct sock *l, int flags, struct sockaddr *addr, socklen_t *len, int *kernel_fd)
 {
-	int fd = sys_accept4(l->lst->kfd, addr, len, flags & (SOCK_NONBLOCK | SOCK_CLOEXEC));
+	int fd = accept_at_once(l, flags, addr, len);
 	if (fd == -EMFILE && !kernel_queue_has(l->lst->kfd)) /* the kernel looks for a number first, also when nobody is there */
 		return -EAGAIN;
 	if (fd < 0)
 		return fd;
 	*kernel_fd = fd;
+	process_ops->look_for_dead(l->engine, l);
 	return 1;
 }
 
@@ -320,6 +407,7 @@ int sock_accept(struct sock *l, int flags, struct sockaddr *addr, socklen_t *len
 			r = l->kind == SOCK_KIND_DEAD ? -EBADF : -EINVAL;
 			break;
 		}
+		process_ops->comes_by(e, l);
 		struct sock *s = accept_pop(l);
 		if (s) {
 			s->nonblock = flags & SOCK_NONBLOCK;
@@ -328,7 +416,9 @@ int sock_accept(struct sock *l, int flags, struct sockaddr *addr, socklen_t *len
 			r = 0;
 			break;
 		}
-		r = accept_kernel(l, flags, addr, len, kernel_fd);
+		r = accept_spare(e, l, flags, addr, len, kernel_fd);
+		if (r == -EAGAIN)
+			r = accept_kernel(l, flags, addr, len, kernel_fd);
 		if (r != -EAGAIN || l->nonblock)
 			break;
 		r = sock_wait(e, l, &wait);
@@ -376,8 +466,7 @@ static void abort_accept_queue(struct engine *e, struct listener *lst)
 	}
 }
 
-/* Its connections go on; without the listening port each needs an entry of its own. */
-static void keep_connections(struct engine *e, uint16_t port)
+void listener_keep_connections(struct engine *e, uint16_t port)
 {
 	list_for_each (pos, tmp, &e->socks) {
 		struct sock *s = container_of(pos, struct sock, node);
@@ -406,24 +495,53 @@ int sock_listener_to_kernel(struct sock *s, const char *why)
 	return is ? 0 : -EBADF;
 }
 
-/* The port goes back to the kernel; connections that wait for accept are reset. */
-void listener_close(struct engine *e, struct sock *l)
+static void listener_free(struct engine *e, struct sock *l)
 {
 	struct listener *lst = l->lst;
-	forget_embryos(e, lst);
-	abort_accept_queue(e, lst);
-	lst->n_accept = lst->n_embryonic = 0;
-	listener_release(e, l);
-	l->kind = SOCK_KIND_DEAD;
-	fd_close(lst->kfd);
+	process_ops->detach(e, l);
 	kernel_tw_free(&lst->kernel_tw);
-	steer_listener_unref(lst->policy);
+	if (lst->policy)
+		steer_listener_unref(lst->policy);
 	option_values_unref(e, lst->inherited);
 	fd_share_end(&lst->accepts);
+	list_unlink(&lst->node);
 	engine_free(e, lst, sizeof *lst);
 	l->lst = NULL;
-	sock_notify(e, l); /* who waits in accept looks again */
 	sock_put(e, l);
+}
+
+/* What waits for accept is given to others at the turn's end, or reset where there are none. */
+void listener_close(struct engine *e, struct sock *l, bool for_all)
+{
+	struct listener *lst = l->lst;
+	bool drains = !for_all && process_ops->has_others(l);
+	if (!drains) {
+		forget_embryos(e, lst);
+		abort_accept_queue(e, lst);
+		lst->n_accept = lst->n_embryonic = 0;
+	}
+	listener_release(e, l);
+	l->kind = SOCK_KIND_DEAD;
+	fd_close(lst->queue_fd);
+	fd_close(lst->kfd);
+	lst->queue_fd = lst->kfd = -1;
+	sock_notify(e, l); /* who waits in accept looks again */
+	if (drains)
+		list_push_back(&e->draining, &lst->node);
+	else
+		listener_free(e, l);
+}
+
+void listeners_drain(struct engine *e)
+{
+	list_for_each (pos, tmp, &e->draining) {
+		struct listener *lst = container_of(pos, struct listener, node);
+		process_ops->spare_give_all(e, lst->owner);
+		abort_accept_queue(e, lst); /* what could not be given */
+		lst->n_accept = 0;
+		if (!lst->n_embryonic)
+			listener_free(e, lst->owner);
+	}
 }
 
 void listener_release(struct engine *e, struct sock *l)
@@ -432,9 +550,7 @@ void listener_release(struct engine *e, struct sock *l)
 	if (!lst->claimed)
 		return;
 	defer_end(e, lst); /* the walk over engine.listeners does not find it any more */
-	keep_connections(e, lst->port);
-	classifier_del_listener(e->classifier, classifier_name(l), lst->port);
-	list_unlink(&lst->node);
 	lst->claimed = false;
-	claim_drop(e, lst);
+	list_unlink(&lst->node);
+	process_ops->release(e, l);
 }

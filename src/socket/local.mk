@@ -3,7 +3,6 @@ src_libsocket_a_CPPFLAGS = $(AM_CPPFLAGS) -DFINESSE_VERSION='"$(PACKAGE_VERSION)
 src_libsocket_a_SOURCES = \
 	src/socket/admit.c \
 	src/socket/bind.c \
-	src/socket/claim.c \
 	src/socket/cmsg.c \
 	src/socket/conn.c \
 	src/socket/connect.c \

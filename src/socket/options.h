@@ -55,6 +55,7 @@ static inline bool option_set_empty(const struct option_set *set)
 struct candidate {
 	int family;            /* AF_INET or AF_INET6; 0: ask the kernel */
 	bool shared;           /* another process may have set options, too: ask the kernel for all */
+	bool adopted;          /* it listened already when this process got it */
 	bool bound;            /* bind was called; means nothing when shared */
 	bool had_port;         /* it was connected or listened, and is unconnected again: its name may tell a port that it has lost */
 	uint16_t lost_port;    /* … which the kernel's own name does not tell; 0: it does */

@@ -20,26 +20,30 @@ struct parting {
 	struct flow_key key;
 	int64_t until_us;
 	int port_fd;
-	bool exact;
+	bool exact, in_group;
 };
 
-static void part(struct engine *e, const struct flow_key *key, bool exact, int port_fd)
+static void part(struct engine *e, const struct flow_key *key, bool exact, bool in_group, int port_fd)
 {
-	if (exact && !demux_find(&e->demux, key) && !time_wait_find(e, key))
+	if ((exact || in_group) && (demux_find(&e->demux, key) || time_wait_find(e, key)))
+		exact = in_group = false;
+	if (exact)
 		classifier_del_flow(e->classifier, key);
+	if (in_group)
+		process_ops->flow_ends(e, key);
 	fd_close(port_fd);
 }
 
-void parting_add(struct engine *e, const struct flow_key *key, bool exact, int port_fd)
+void parting_add(struct engine *e, const struct flow_key *key, bool exact, bool in_group, int port_fd)
 {
-	if (!exact && port_fd < 0)
+	if (!exact && !in_group && port_fd < 0)
 		return;
 	struct parting *p = engine_alloc(e, sizeof *p);
 	if (!p) {
-		part(e, key, exact, port_fd);
+		part(e, key, exact, in_group, port_fd);
 		return;
 	}
-	*p = (struct parting){.key = *key, .until_us = e->now + PARTING_US, .port_fd = port_fd, .exact = exact};
+	*p = (struct parting){.key = *key, .until_us = e->now + PARTING_US, .port_fd = port_fd, .exact = exact, .in_group = in_group};
 	list_init(&p->node);
 	list_push_back(&e->partings, &p->node);
 }
@@ -59,7 +63,7 @@ void partings_sweep(struct engine *e)
 		if (p->until_us > e->now)
 			return;
 		list_unlink(pos);
-		part(e, &p->key, p->exact, p->port_fd);
+		part(e, &p->key, p->exact, p->in_group, p->port_fd);
 		engine_free(e, p, sizeof *p);
 	}
 }

@@ -143,8 +143,11 @@ extern void (*engine_on_handed_over)(struct sock *s, int kernel_fd);
 int sock_handed_over(struct sock *s);
 /* In a child: is this socket the parent's, so that the shim must call sock_adopt before its first use? */
 bool sock_is_inherited(const struct sock *s);
-/* The child's first use of an inherited socket: connection → a kernel fd handed over by the parent (returned; dup2 it over the fd); listener → the
-   port was released to the kernel, or is ours now: 0. A connection that is lost is a kernel socket that says so, as sock_end's. -errno: -EMFILE. */
+/* A listener's kernel socket goes to another process or program, which may accept from it: what nobody accepts here is the kernel's. Of an inherited one, whoever
+   serves it is told. */
+void sock_share(struct sock *l);
+/* The child's first use of an inherited socket: connection → a kernel fd handed over by the parent (returned; dup2 it over the fd); listener → it is this
+   process's, too: 0. A connection that is lost is a kernel socket that says so, as sock_end's. -errno: -EMFILE. */
 int sock_adopt(struct sock *s);
 
 /* Fds that belong to us: the shim answers EBADF for them and close-all loops skip them. */

@@ -3,22 +3,50 @@
 
 #include <errno.h>
 
+static void wait_is_left(struct undo *u)
+{
+	struct listener_wait *w = container_of(u, struct listener_wait, undo);
+	engine_lock(w->e);
+	process_ops->waits(w->e, w->l, -1);
+	sock_put(w->e, w->l);
+	engine_unlock(w->e);
+}
+
+void listener_wait_begin(struct listener_wait *w, struct engine *e, struct sock *l)
+{
+	w->e = e;
+	w->l = sock_ref(l);
+	process_ops->waits(e, l, 1);
+	undo_push(&w->undo, wait_is_left);
+}
+
+void listener_wait_end(struct listener_wait *w)
+{
+	undo_pop(&w->undo);
+	process_ops->waits(w->e, w->l, -1);
+	sock_put(w->e, w->l);
+}
+
 int sock_wait(struct engine *e, struct sock *s, const struct wait *wait)
 {
 	struct waiter *w = waiter_self(e);
 	struct watch *watch = waiter_watches(w, 1);
 	struct pollfd kernel_queue = {.fd = -1};
 	struct wait shared = *wait;
+	struct listener_wait wanted;
 	unsigned n_kfds = 0;
 	if (!watch)
 		return -ENOMEM;
 	if (s->kind == SOCK_KIND_LISTENER) {
-		kernel_queue = (struct pollfd){.fd = s->lst->kfd, .events = POLLIN};
+		kernel_queue = (struct pollfd){.fd = listener_queue(s->lst), .events = POLLIN};
 		n_kfds = 1;
 		shared.share = &s->lst->accepts;
+		listener_wait_begin(&wanted, e, s);
 	}
 	watch_add(watch, s);
 	int r = engine_wait(e, w, &kernel_queue, n_kfds, &shared, NULL);
+	if (n_kfds)
+		listener_wait_end(&wanted);
 	waiter_free(w, watch);
 	if (!r && s->kind == SOCK_KIND_DEAD && s->connect_result == -EPIPE)
 		return -EPIPE; /* another thread dissolved it: as Linux's sk_wait_event */

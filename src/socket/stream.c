@@ -374,7 +374,7 @@ int sock_close(struct sock *s)
 	turn_enter_verb(e);
 	s->closed = true;
 	if (s->kind == SOCK_KIND_LISTENER) {
-		listener_close(e, s);
+		listener_close(e, s, false);
 	} else if (s->kind == SOCK_KIND_CONN && !s->child_refs) {
 		stream_close(e, s, false);
 		if (lingers(s)) /* as Linux's inet_release, O_NONBLOCK or not */

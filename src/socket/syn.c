@@ -57,6 +57,7 @@ static void embryo_enter(struct engine *e, struct sock *l, struct sock *s)
 	list_push_back(&lst->embryos, &s->accept_node);
 	lst->n_embryonic++;
 	lst->embryo_nets[s->embryo_net]++;
+	process_ops->queue_changed(e, l);
 }
 
 void embryo_leave(struct sock *s)
@@ -66,6 +67,7 @@ void embryo_leave(struct sock *s)
 	list_unlink(&s->defer_node);
 	lst->n_embryonic--;
 	lst->embryo_nets[s->embryo_net]--;
+	process_ops->queue_changed(s->engine, s->listener);
 }
 
 /* Who has most loses its oldest: a flood from one network leaves the others' handshakes alone, one from everywhere passes through the list. */
@@ -161,6 +163,7 @@ static struct sock *child_make(struct engine *e, struct sock *l, const struct ip
 	struct sock *s = child_new(e, l, in);
 	int err = s ? child_open(e, l, s, syn, cookie, iss) : -ENOMEM;
 	if (!err) {
+		process_ops->conn_began(e, l, s, cookie);
 		embryo_enter(e, l, s);
 		return s;
 	}
@@ -200,6 +203,7 @@ static void answer_by_cookie(struct engine *e, struct sock *l, const struct ip_i
 		return;
 	lst->cookies_until_us = e->now + SYN_COOKIE_VALID_US;
 	e->counters[SOCKC_SyncookiesSent]++;
+	process_ops->cookie_sent(e, l);
 	send_back(e, l, in, &synack);
 }
 
@@ -269,5 +273,6 @@ void listener_give_to_accept(struct engine *e, struct sock *s)
 	e->counters[SOCKC_Accepted]++;
 	sock_ref(s); /* the queue's */
 	list_push_back(&l->lst->accept_queue, &s->accept_node);
+	process_ops->queue_changed(e, l);
 	sock_notify(e, l);
 }

@@ -25,9 +25,10 @@
 #define TIME_WAITS_SHARE 4        /* of the engine's memory, a quarter */
 #define BUCKETS_MIN     256u
 #define MOVED_AT_ONCE   8 /* chains, per operation while the table changes its size */
+#define LEFT_AT_ONCE    8192 /* each costs a system call */
 #define REPLY_STEP_US   (64 * USEC_PER_MSEC)
 
-enum { TW_V6 = 1, TW_TIMESTAMPS = 2, TW_EXACT = 4 };
+enum { TW_V6 = 1, TW_TIMESTAMPS = 2, TW_EXACT = 4, TW_GROUP = 8 };
 
 struct time_wait {
 	struct time_wait *next;
@@ -216,6 +217,8 @@ void time_wait_free(struct engine *e, struct time_wait *tw)
 	list_unlink(&tw->node);
 	if (tw->flags & TW_EXACT)
 		classifier_del_flow(e->classifier, &key);
+	if ((tw->flags & TW_GROUP) && !demux_find(&e->demux, &key)) /* a new connection may have taken it over */
+		process_ops->flow_ends(e, &key);
 	t->n--;
 	t->bytes -= record_bytes(tw->flags & TW_V6);
 	engine_free(e, tw, record_bytes(tw->flags & TW_V6));
@@ -246,7 +249,8 @@ void time_wait_add(struct engine *e, struct sock *s)
 	struct tcp_tw full;
 	tcp_tw_enter(&full, &s->tcp, e->now);
 	pack(e, tw, &full);
-	tw->flags = (v6 ? TW_V6 : 0) | (full.timestamps ? TW_TIMESTAMPS : 0) | (s->exact ? TW_EXACT : 0);
+	tw->flags = (v6 ? TW_V6 : 0) | (full.timestamps ? TW_TIMESTAMPS : 0) | (s->exact ? TW_EXACT : 0) | (s->in_group ? TW_GROUP : 0);
+	process_ops->time_wait_began(e, s);
 	s->exact = false; /* the entry in the classifier goes on with us */
 	sock_leave_demux(e, s);
 	key_store(tw, key);
@@ -314,5 +318,35 @@ void time_wait_keep(struct engine *e, uint16_t port)
 		struct flow_key key = key_of(tw);
 		if (!(tw->flags & TW_EXACT) && tw->lport == port && classifier_add_flow(e->classifier, &key) == 0)
 			tw->flags |= TW_EXACT;
+	}
+}
+
+void time_waits_enter_group(struct engine *e, uint16_t port, struct time_wait_visit *v)
+{
+	list_for_each (pos, tmp, &e->time_waits.queue) {
+		struct time_wait *tw = container_of(pos, struct time_wait, node);
+		struct flow_key key = key_of(tw);
+		if ((tw->flags & (TW_EXACT | TW_GROUP)) || tw->lport != port)
+			continue;
+		v->each(v, &key);
+		tw->flags |= TW_GROUP;
+	}
+}
+
+bool time_wait_is_in_group(const struct time_wait *tw)
+{
+	return tw->flags & TW_GROUP;
+}
+
+void time_waits_leave_group(struct engine *e, uint16_t port)
+{
+	unsigned n = 0;
+	list_for_each (pos, tmp, &e->time_waits.queue) {
+		struct time_wait *tw = container_of(pos, struct time_wait, node);
+		if (tw->lport != port || !(tw->flags & TW_GROUP))
+			continue;
+		time_wait_free(e, tw);
+		if (++n == LEFT_AT_ONCE)
+			return;
 	}
 }

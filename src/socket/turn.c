@@ -188,6 +188,17 @@ static void output_one(struct engine *e, struct sock *s)
 	arm_timer(e, s);
 }
 
+static void output_all(struct engine *e)
+{
+	for (struct list *pos; (pos = list_first(&e->dirty));) {
+		struct sock *s = container_of(pos, struct sock, dirty);
+		list_unlink(pos);
+		__atomic_add_fetch(&s->refs, 1, __ATOMIC_RELAXED); /* output may retire it */
+		output_one(e, s);
+		sock_put(e, s);
+	}
+}
+
 static void end(struct drive *d)
 {
 	struct engine *e = engine_of(d);
@@ -197,13 +208,10 @@ static void end(struct drive *d)
 		link_flush(e->link);
 	if (!link_tx_blocked(e->link))
 		release_held(e);
-	for (struct list *pos; (pos = list_first(&e->dirty));) {
-		struct sock *s = container_of(pos, struct sock, dirty);
-		list_unlink(pos);
-		__atomic_add_fetch(&s->refs, 1, __ATOMIC_RELAXED); /* output may retire it */
-		output_one(e, s);
-		sock_put(e, s);
-	}
+	output_all(e);
+	listeners_drain(e);
+	process_ops->turn_ends(e);
+	output_all(e); /* what could not be given to others is reset */
 	int err = link_flush(e->link);
 	if (err < 0 && err != -EAGAIN)
 		log_debug("engine", "transmit: error %d", -err);
@@ -226,6 +234,7 @@ int64_t turn_deadline(struct engine *e)
 {
 	struct timer *t = timers_first(&e->timers);
 	int64_t at = min_time(t ? t->at_us : TIME_NEVER, min_time(time_wait_deadline(e), trace_deadline()));
+	at = min_time(at, e->claims_us);
 	return e->up ? min_time(at, min_time(min_time(partings_deadline(e), defer_deadline(e)), exceptions_deadline(e))) : at;
 }
 

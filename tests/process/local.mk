@@ -7,6 +7,14 @@ tests_process_server_LDFLAGS = -Wl,--export-dynamic
 TESTS += tests/process/process_test.sh
 dist_check_SCRIPTS += tests/process/process_test.sh
 
+check_PROGRAMS += tests/process/prefork
+tests_process_prefork_SOURCES = tests/process/prefork.c
+tests_process_prefork_CFLAGS = $(AM_CFLAGS) -Wno-unused-result
+tests_process_prefork_LDADD =
+EXTRA_DIST += tests/process/groups.py
+TESTS += tests/process/groups.sh
+dist_check_SCRIPTS += tests/process/groups.sh
+
 if HAVE_CHECK
 check_PROGRAMS += tests/process/ended_test
 TESTS += tests/process/ended_test

@@ -749,6 +749,11 @@ bool sock_is_inherited(const struct sock *s)
 	return s->inherited;
 }
 
+void sock_share(struct sock *l)
+{
+	(void)l;
+}
+
 int sock_adopt(struct sock *s)
 {
 	n_adopt++;

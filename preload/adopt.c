@@ -1,0 +1,82 @@
+/*
+ * Listening sockets that came from elsewhere: over exec (LISTEN_FDS, inetd, a server that starts its successor) or by SCM_RIGHTS.
+ *
+ * The shim has not seen them being made. So the first accept, poll, select or epoll_ctl that names a number which is not in the table asks the kernel once what is
+ * there. A TCP socket that listens is decided as if the program had called listen now, with the backlog that it has. Every other way to a new
+ * listening socket passes the shim, so a number is never asked about twice; SCM_RIGHTS brings new ones under old numbers (adopt_ask_again). What was decided to be the
+ * kernel's stays so (adopt_never).
+ */
+#include "shim.h"
+
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+
+#define NUMBERS 4096 /* what comes over exec, or is passed to a server, has a low number */
+
+static _Atomic uint64_t asked[NUMBERS / 64];
+
+static int option_of(int fd, int level, int name)
+{
+	int v = 0;
+	socklen_t len = sizeof v;
+	return sys_getsockopt(fd, level, name, &v, &len) ? -1 : v;
+}
+
+/* Linux says it of a listening socket in a field with another name. */
+static int backlog_of(int fd)
+{
+	struct tcp_info info = {0};
+	socklen_t len = sizeof info;
+	return sys_getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len) ? SOMAXCONN : (int)info.tcpi_sacked;
+}
+
+static bool is_listener(int fd, int *family)
+{
+	if (option_of(fd, SOL_SOCKET, SO_ACCEPTCONN) != 1 || option_of(fd, SOL_SOCKET, SO_PROTOCOL) != IPPROTO_TCP)
+		return false;
+	*family = option_of(fd, SOL_SOCKET, SO_DOMAIN);
+	return *family == AF_INET || *family == AF_INET6;
+}
+
+void adopt_never(int fd)
+{
+	if (fd >= 0 && fd < NUMBERS)
+		atomic_fetch_or_explicit(&asked[fd / 64], UINT64_C(1) << fd % 64, memory_order_relaxed);
+}
+
+bool adopt_look(int fd)
+{
+	int family;
+	adopt_never(fd);
+	if (!is_listener(fd, &family))
+		return false;
+	int backlog = backlog_of(fd);
+	file_note_candidate(fd, family);
+	struct file *f = fdtable_get(fd);
+	if (!f)
+		return false;
+	f->candidate.shared = f->candidate.adopted = true;
+	file_put(f);
+	if (file_listen(fd, backlog) == 0)
+		return true;
+	file_forget_candidate(fd);
+	return false;
+}
+
+bool adopt_may(int fd)
+{
+	return fd >= 0 && fd < NUMBERS && shim_ready && !engine_inside &&
+	       !(atomic_load_explicit(&asked[fd / 64], memory_order_relaxed) >> fd % 64 & 1) && !fdtable_peek(fd);
+}
+
+void adopt_duped(int fd, int to)
+{
+	if (fd >= 0 && fd < NUMBERS && (atomic_load_explicit(&asked[fd / 64], memory_order_relaxed) >> fd % 64 & 1))
+		adopt_never(to);
+}
+
+void adopt_ask_again(int fd)
+{
+	if (fd >= 0 && fd < NUMBERS)
+		atomic_fetch_and_explicit(&asked[fd / 64], ~(UINT64_C(1) << fd % 64), memory_order_relaxed);
+}

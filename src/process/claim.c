@@ -1,0 +1,510 @@
+/*
+ * The claim of a listening port: how listeners, their connections, and the group of the processes that serve the port hang together.
+ *
+ * A process that listens claims the port (group.c). As long as nobody else does, the classifier gives it all frames of the port, and a connection's end costs
+ * nothing. When a second process joins, the connections that are there get entries in the group's table of flows, and from then on each frame is decided by
+ * that. The entry of a connection goes PARTING_US after its end (socket/parting.c), or with its TIME-WAIT.
+ *
+ * Who is accepting. SYNs should go where somebody accepts. A process counts as accepting while a thread of it waits, in accept, poll or an epoll set, or
+ * did so less than LEASE_US ago. When nobody is, SYNs go to the kernel's queue, which all share: so a master that only watches its workers, or a
+ * worker that computes, keeps no client waiting.
+ *
+ * A process that listens and forks before it ever accepts stands down: its port is the kernel's until somebody wants to accept, who then claims it. So do
+ * listeners that were inherited by fork (fork.c). A listener that is closed while others may accept from the same socket gives what waits to the spare queue;
+ * its half-open connections go on, and go there, too, once they are established.
+ */
+#include "process/claim.h"
+
+#include "base/log.h"
+#include "base/sys.h"
+
+#include <errno.h>
+#include <fcntl.h>
+
+#define LEASE_US      (20 * USEC_PER_MSEC)
+#define LOOK_US       (100 * USEC_PER_MSEC) /* between two looks for dead members */
+#define TIME_WAIT_US  (61 * USEC_PER_SEC)
+
+/* ---- life ---- */
+
+struct claim *claim_get(struct engine *e, const struct group_place *place)
+{
+	list_for_each (pos, tmp, &e->claims) {
+		struct claim *c = container_of(pos, struct claim, node);
+		if (group_place_equal(&c->group.place, place))
+			return c;
+	}
+	struct claim *c = engine_alloc(e, sizeof *c);
+	if (!c)
+		return NULL;
+	c->e = e;
+	c->host = claim_host;
+	c->door.ready = claim_serves;
+	list_init(&c->listeners);
+	group_init(&c->group, &c->host, place);
+	list_push_back(&e->claims, &c->node);
+	return c;
+}
+
+static const struct ip_addr *classifier_name(const struct claim *c)
+{
+	return listener_classifier_name(&c->group.place.addr, c->group.place.v6only);
+}
+
+static int classifier_takes(struct claim *c)
+{
+	int err = claim_is_shared(c) ? classifier_group_add_listener(c->group.maps, classifier_name(c), c->group.place.port)
+				     : classifier_add_listener(c->e->classifier, classifier_name(c), c->group.place.port);
+	c->taken = err == 0;
+	return err;
+}
+
+static void classifier_gives_back(struct claim *c)
+{
+	if (!c->taken)
+		return;
+	if (claim_is_shared(c))
+		classifier_group_del_listener(c->group.maps, classifier_name(c), c->group.place.port);
+	else
+		classifier_del_listener(c->e->classifier, classifier_name(c), c->group.place.port);
+	c->taken = false;
+}
+
+static void claim_leave(struct claim *c)
+{
+	classifier_gives_back(c);
+	if (c->watched)
+		control_del(c->e, &c->door);
+	c->watched = c->accepting = false;
+	c->e->n_shared_claims -= claim_is_shared(c);
+	group_leave(&c->group);
+}
+
+static int claim_enter(struct claim *c, int kfd)
+{
+	if (c->group.state != GROUP_OUT)
+		return c->group.refuses ? -EADDRINUSE : 0;
+	int err = group_enter(&c->group, c->e->classifier, kfd);
+	if (err)
+		return err;
+	c->e->n_shared_claims += claim_is_shared(c);
+	err = control_add(c->e, &c->door, c->group.door_fd, POLLIN);
+	c->watched = !err;
+	if (err)
+		claim_leave(c);
+	return err;
+}
+
+/* No connection is left of it, and no listener. */
+static void claim_end_if_over(struct claim *c)
+{
+	bool held = !list_empty(&c->listeners) || c->n_conns || c->e->now < c->tw_until_us;
+	if (held)
+		return;
+	claim_leave(c);
+	group_fini(&c->group);
+	list_unlink(&c->node);
+	engine_free(c->e, c, sizeof *c);
+}
+
+/* ---- listeners ---- */
+
+static void attach(struct claim *c, struct listener *lst)
+{
+	if (lst->claim == c)
+		return;
+	lst->claim = c;
+	list_push_back(&c->listeners, &lst->claim_node);
+	if (c->group.spare[1] >= 0)
+		listener_watch_too(c->e, lst->owner, c->group.spare[1]);
+}
+
+static int claim_take(struct engine *e, struct sock *l)
+{
+	struct group_place place = claim_place(l);
+	struct claim *c = claim_get(e, &place);
+	if (!c)
+		return -ENOMEM;
+	attach(c, l->lst);
+	int err = claim_is_marked(l->lst) ? -EADDRINUSE : claim_enter(c, l->lst->kfd);
+	if (!err && !c->taken) {
+		err = classifier_takes(c);
+		if (!err && !claim_is_shared(c))
+			err = listener_except_kernels(e, l->lst);
+		if (err)
+			claim_leave(c);
+	}
+	if (!err && claim_is_shared(c))
+		claim_shows(c);
+	return err;
+}
+
+static void release(struct engine *e, struct sock *l)
+{
+	struct claim *c = l->lst->claim;
+	if (!c)
+		return;
+	list_for_each (pos, tmp, &c->listeners)
+		if (container_of(pos, struct listener, claim_node)->claimed)
+			return;
+	if (!claim_is_shared(c)) {
+		if (c->taken)
+			listener_keep_connections(e, c->group.place.port);
+		classifier_gives_back(c);
+	}
+	if (claim_is_shared(c)) {
+		claim_shows(c);
+		if (!c->e->exiting)
+			time_waits_leave_group(e, c->group.place.port);
+	}
+	if (!c->n_conns && !c->group.refuses && !claim_is_shared(c)) /* nobody needs to know of us */
+		claim_leave(c);
+}
+
+static void detach(struct engine *e, struct sock *l)
+{
+	struct claim *c = l->lst->claim;
+	(void)e;
+	if (!c)
+		return;
+	c->n_waiting -= l->lst->n_waiting;
+	l->lst->n_waiting = 0;
+	list_unlink(&l->lst->claim_node);
+	l->lst->claim = NULL;
+	claim_end_if_over(c);
+}
+
+/* May others accept from the listening socket? Then what waits here is theirs. */
+static bool has_others(const struct sock *l)
+{
+	const struct claim *c = l->lst->claim;
+	return c && c->group.spare[0] >= 0 && (l->child_refs || l->lst->from_elsewhere || claim_is_shared(c));
+}
+
+/* ---- connections ---- */
+
+static void conn_began(struct engine *e, struct sock *l, struct sock *s, bool by_cookie)
+{
+	struct claim *c = l->lst->claim;
+	if (!c)
+		return;
+	s->claim = c;
+	c->n_conns++;
+	s->in_group = claim_is_shared(c);
+	if (s->in_group && (by_cookie || e->now < c->add_until_us))
+		classifier_group_add_flow(c->group.maps, &s->flow.key);
+}
+
+static void conn_left(struct engine *e, struct sock *s, bool to_kernel)
+{
+	struct claim *c = s->claim;
+	s->claim = NULL;
+	c->n_conns--;
+	if (to_kernel && s->in_group)
+		classifier_group_del_flow(c->group.maps, &s->flow.key);
+	if (!c->n_conns)
+		e->claims_changed = true;
+}
+
+static void time_wait_began(struct engine *e, struct sock *s)
+{
+	if (s->claim)
+		s->claim->tw_until_us = e->now + TIME_WAIT_US;
+}
+
+static void flow_ends(struct engine *e, const struct flow_key *key)
+{
+	list_for_each (pos, tmp, &e->claims) {
+		struct claim *c = container_of(pos, struct claim, node);
+		if (c->group.place.port == key->lport && claim_is_shared(c))
+			classifier_group_del_flow(c->group.maps, key); /* of another claim of the same port: it has none */
+	}
+}
+
+static void cookie_sent(struct engine *e, struct sock *l)
+{
+	struct claim *c = l->lst->claim;
+	if (c && claim_is_shared(c))
+		classifier_group_note_cookies(c->group.maps, l->lst->cookies_until_us);
+	(void)e;
+}
+
+/* ---- who accepts ---- */
+
+static void wakes(struct engine *e, struct sock *l)
+{
+	l->lst->asleep = false;
+	int err = listener_claim(e, l);
+	if (err)
+		listener_note_fallback(l, err);
+}
+
+static void comes_by(struct engine *e, struct sock *l)
+{
+	if (l->lst->asleep)
+		wakes(e, l);
+	struct claim *c = l->lst->claim;
+	if (!c)
+		return;
+	c->seen_us = e->now;
+	c->used = true;
+	if (claim_is_shared(c) && !c->accepting)
+		claim_shows(c);
+}
+
+static void waits(struct engine *e, struct sock *l, int by)
+{
+	struct listener *lst = l->lst;
+	if (!lst)
+		return;
+	comes_by(e, l);
+	if (!lst->claim)
+		return;
+	lst->n_waiting += by;
+	lst->claim->n_waiting += by;
+	if (claim_is_shared(lst->claim))
+		claim_shows(lst->claim);
+}
+
+static void queue_changed(struct engine *e, struct sock *l)
+{
+	struct claim *c = l->lst->claim;
+	(void)e;
+	if (c && claim_is_shared(c))
+		claim_shows(c);
+}
+
+void claim_shows(struct claim *c)
+{
+	unsigned queue = 0;
+	bool open = false;
+	list_for_each (pos, tmp, &c->listeners) {
+		struct listener *lst = container_of(pos, struct listener, claim_node);
+		queue += lst->n_accept + lst->n_embryonic;
+		open |= lst->claimed;
+	}
+	bool accepting = open && (c->n_waiting || (c->used && c->e->now - c->seen_us < LEASE_US));
+	classifier_group_set_queue(c->group.maps, queue);
+	if (accepting != c->accepting) {
+		classifier_group_set_accepting(c->group.maps, accepting);
+		c->waiting = false;
+	}
+	c->accepting = accepting;
+	if (accepting && c->waiting != (c->n_waiting > 0)) {
+		c->waiting = c->n_waiting > 0;
+		classifier_group_set_waiting(c->group.maps, c->waiting);
+	}
+}
+
+/* ---- in each turn ---- */
+
+/* What waits here while this process is busy, and others wait for work: it is theirs. */
+static void help_out(struct claim *c)
+{
+	if (!classifier_group_others_waiting(c->group.maps))
+		return;
+	list_for_each (pos, tmp, &c->listeners)
+		claim_moves_queue(c->e, container_of(pos, struct listener, claim_node)->owner);
+}
+
+static bool is_idle(const struct claim *c)
+{
+	return !c->n_waiting && c->e->now - c->seen_us >= LEASE_US;
+}
+
+static bool has_queue(const struct claim *c)
+{
+	list_for_each (pos, tmp, &c->listeners)
+		if (container_of(pos, struct listener, claim_node)->n_accept)
+			return true;
+	return false;
+}
+
+static int64_t claim_deadline(const struct claim *c)
+{
+	int64_t at = TIME_NEVER;
+	if (list_empty(&c->listeners) && !c->n_conns)
+		at = c->tw_until_us;
+	if (claim_is_shared(c) && c->accepting && !c->n_waiting)
+		at = min_time(at, c->seen_us + LEASE_US);
+	if (claim_is_shared(c) && !c->accepting && has_queue(c))
+		at = min_time(at, c->help_us);
+	return at;
+}
+
+
+static void claim_tick(struct claim *c)
+{
+	int64_t now = c->e->now;
+	if (claim_is_shared(c)) {
+		if (c->accepting && is_idle(c))
+			claim_shows(c);
+		if (!c->accepting && now >= c->help_us && has_queue(c)) {
+			c->help_us = now + LEASE_US;
+			help_out(c);
+		}
+	}
+	claim_end_if_over(c);
+}
+
+static void turn_ends(struct engine *e)
+{
+	int64_t at = TIME_NEVER;
+	if (!e->n_shared_claims && !e->claims_changed && e->now < e->claims_us)
+		return;
+	e->claims_changed = false;
+	list_for_each (pos, tmp, &e->claims)
+		claim_tick(container_of(pos, struct claim, node));
+	list_for_each (pos, tmp, &e->claims)
+		at = min_time(at, claim_deadline(container_of(pos, struct claim, node)));
+	e->claims_us = at;
+}
+
+/* Somebody came by the kernel's queue although members accept: one of them may be dead. */
+static void look_for_dead(struct engine *e, struct sock *l)
+{
+	struct claim *c = l->lst->claim;
+	if (!c || !claim_is_shared(c) || e->now - c->looked_us < LOOK_US || !classifier_group_others_accepting(c->group.maps))
+		return;
+	c->looked_us = e->now;
+	if (group_bury_dead(&c->group))
+		classifier_group_sweep(c->group.maps);
+}
+
+/* The kernel drops a connection that comes by SCM_RIGHTS when no number is left for it. */
+static bool number_is_left(int like)
+{
+	int fd = sys_fcntl(like, F_DUPFD_CLOEXEC, 0);
+	if (fd >= 0)
+		sys_close(fd);
+	return fd >= 0;
+}
+
+static int spare_take(struct engine *e, struct sock *l)
+{
+	const struct claim *c = l->lst->claim;
+	(void)e;
+	if (!c || !group_spare_has(&c->group) || !number_is_left(l->lst->kfd))
+		return -EAGAIN;
+	return group_spare_take(&l->lst->claim->group);
+}
+
+/* ---- fork, privilege ---- */
+
+static bool may_stand_down(const struct claim *c)
+{
+	return c->group.state == GROUP_ALONE && c->taken && !c->used && !c->group.refuses;
+}
+
+static void stand_down(struct claim *c)
+{
+	list_for_each (at, next, &c->listeners) {
+		struct sock *l = container_of(at, struct listener, claim_node)->owner;
+		l->lst->from_elsewhere = l->lst->asleep = true; /* it will not be ours alone */
+		claim_moves_queue(c->e, l);
+		listener_release(c->e, l);
+	}
+}
+
+static void before_fork(struct engine *e)
+{
+	list_for_each (pos, tmp, &e->claims) {
+		struct claim *c = container_of(pos, struct claim, node);
+		if (list_empty(&c->listeners))
+			continue;
+		group_spare_make(&c->group);
+		if (may_stand_down(c))
+			stand_down(c);
+	}
+}
+
+static void shares(struct engine *e, struct sock *l)
+{
+	struct claim *c = l->lst->claim;
+	if (!c)
+		return;
+	l->lst->from_elsewhere = true;
+	if (c->group.state == GROUP_OUT) {
+		if (!l->lst->asleep) /* tells who serves it */
+			group_enter(&c->group, NULL, l->lst->kfd);
+		return;
+	}
+	if (may_stand_down(c))
+		stand_down(c);
+	else if (!c->group.refuses && group_begin(&c->group)) /* it cannot be watched who accepts: the kernel's queue is everybody's */
+		c->host.gives_up(&c->host);
+	(void)e;
+}
+
+static void after_fork(struct engine *e)
+{
+	list_for_each (pos, tmp, &e->claims) {
+		struct claim *c = container_of(pos, struct claim, node);
+		group_after_fork(&c->group);
+		c->watched = c->taken = c->accepting = c->used = false;
+		c->n_conns = c->n_waiting = 0;
+		c->tw_until_us = 0;
+		claim_end_if_over(c);
+	}
+	e->n_shared_claims = 0;
+	e->claims_changed = false;
+	e->claims_us = TIME_NEVER;
+}
+
+static void adopts(struct engine *e, struct sock *l)
+{
+	struct claim *c = l->lst->claim;
+	if (c && c->group.spare[1] >= 0)
+		listener_watch_too(e, l, c->group.spare[1]);
+}
+
+void group_join_inherited(void)
+{
+	struct engine *e = engine_of_process();
+	engine_lock(e);
+	if (e->pool.memory.alloc) {
+		turn_begin(e);
+		listeners_adopt(e);
+		list_for_each (pos, tmp, &e->claims)
+			group_prepare(&container_of(pos, struct claim, node)->group);
+		turn_end(e);
+	}
+	engine_unlock(e);
+}
+
+static void leaving(struct engine *e)
+{
+	list_for_each (pos, tmp, &e->claims) {
+		struct claim *c = container_of(pos, struct claim, node);
+		if (claim_is_shared(c)) {
+			c->accepting = false;
+			classifier_group_set_accepting(c->group.maps, false);
+		}
+	}
+}
+
+static const struct process_ops claim_ops = {
+	.claim = claim_take,
+	.release = release,
+	.detach = detach,
+	.has_others = has_others,
+	.conn_began = conn_began,
+	.conn_left = conn_left,
+	.time_wait_began = time_wait_began,
+	.flow_ends = flow_ends,
+	.cookie_sent = cookie_sent,
+	.comes_by = comes_by,
+	.waits = waits,
+	.queue_changed = queue_changed,
+	.turn_ends = turn_ends,
+	.look_for_dead = look_for_dead,
+	.spare_take = spare_take,
+	.spare_give_all = claim_moves_queue,
+	.leaving = leaving,
+	.before_fork = before_fork,
+	.shares = shares,
+	.after_fork = after_fork,
+	.adopts = adopts,
+};
+
+const struct process_ops *const process_ops = &claim_ops;

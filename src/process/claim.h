@@ -1,0 +1,54 @@
+/* The claims of this process's listening ports: what the files of this room share. Engine's lock held in all. */
+#ifndef FINESSE_PROCESS_CLAIM_H
+#define FINESSE_PROCESS_CLAIM_H
+
+#include "process/group.h"
+#include "socket/engine.h"
+
+/* A claim lives from the first listener of its port until the last connection that began there has ended. */
+struct claim {
+	struct list node; /* engine.claims */
+	struct engine *e;
+	struct group group;
+	struct group_host host;
+	struct control door;
+	bool watched;          /* `door` is */
+	struct list listeners; /* listener.claim_node: of this process */
+	unsigned n_conns;      /* connections and embryos that have this claim */
+	unsigned n_waiting;    /* threads that wait now, in a wait that a client of this port ends */
+	bool taken;            /* the classifier gives us the port's frames */
+	bool accepting, waiting; /* … as told to the group */
+	bool used;             /* somebody has accepted here, or waited */
+	int64_t seen_us;       /* when last */
+	int64_t tw_until_us;   /* the last TIME-WAIT goes then */
+	int64_t add_until_us;  /* frames from before the group began may still be in the ring */
+	struct time_wait_visit tw_visit;
+	int64_t looked_us;     /* for dead members */
+	int64_t help_us;       /* when it is looked next whether others would take what waits */
+};
+
+static inline bool claim_is_shared(const struct claim *c)
+{
+	return c->group.state == GROUP_SHARED;
+}
+
+static inline struct group_place claim_place(const struct sock *l)
+{
+	return (struct group_place){.addr = l->lst->addr, .port = l->lst->port, .family = l->family, .v6only = l->v6only};
+}
+
+/* ---- claim.c ---- */
+/* The claim of a place, made if need be; NULL: no memory. */
+struct claim *claim_get(struct engine *e, const struct group_place *place);
+
+/* ---- claim_share.c: what a group wants to know ---- */
+extern const struct group_host claim_host;
+void claim_shows(struct claim *c); /* accepting, waiting, queue: as it is now */
+bool claim_is_marked(const struct listener *lst); /* its socket cannot be shared: the kernel serves it */
+void claim_serves(struct engine *e, struct control *door);
+
+/* ---- claim_spare.c ---- */
+/* Moves what waits for accept to the spare queue; what cannot be moved stays, unless the listener ends. */
+void claim_moves_queue(struct engine *e, struct sock *l);
+
+#endif

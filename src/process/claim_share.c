@@ -1,0 +1,157 @@
+/* What a group asks of the port that it is about: who is one of its processes, and what the beginning of sharing means to connections that are there. */
+#include "process/claim.h"
+
+#include "base/log.h"
+#include "base/sys.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+
+#ifndef SO_INCOMING_CPU
+#define SO_INCOMING_CPU 49
+#endif
+#define REST_US USEC_PER_SEC /* frames from before the group are out of the ring by then */
+
+static struct claim *claim_of(struct group_host *h)
+{
+	return container_of(h, struct claim, host);
+}
+
+static int int_option(int fd, int level, int name)
+{
+	int v = 0;
+	socklen_t len = sizeof v;
+	return sys_getsockopt(fd, level, name, &v, &len) ? 0 : v;
+}
+
+static uint64_t cookie_of(int fd)
+{
+	uint64_t v = 0;
+	socklen_t len = sizeof v;
+	return sys_getsockopt(fd, SOL_SOCKET, SO_COOKIE, &v, &len) ? 0 : v;
+}
+
+/* A listening socket of this place, in this namespace. */
+static bool listens_here(struct claim *c, int fd)
+{
+	struct group_place p = {0};
+	if (!int_option(fd, SOL_SOCKET, SO_ACCEPTCONN) || name_of_kernel(fd, &p.addr, &p.port, &p.family) || engine_refuses(c->e, fd))
+		return false;
+	p.v6only = p.family == AF_INET6 && int_option(fd, IPPROTO_IPV6, IPV6_V6ONLY);
+	return group_place_equal(&p, &c->group.place);
+}
+
+static bool admits(struct group_host *h, int fd)
+{
+	struct claim *c = claim_of(h);
+	bool reuseport = int_option(fd, SOL_SOCKET, SO_REUSEPORT), open = false;
+	uint64_t cookie = cookie_of(fd);
+	if (!listens_here(c, fd))
+		return false;
+	list_for_each (pos, tmp, &c->listeners) {
+		int mine = container_of(pos, struct listener, claim_node)->kfd;
+		if (cookie_of(mine) == cookie || (reuseport && int_option(mine, SOL_SOCKET, SO_REUSEPORT)))
+			return true;
+		open = true;
+	}
+	return !open; /* nobody listens here any more: the kernel let the other one bind */
+}
+
+static int flows_enter(struct claim *c)
+{
+	struct engine *e = c->e;
+	int err = 0;
+	list_for_each (pos, tmp, &e->socks) {
+		struct sock *s = container_of(pos, struct sock, node);
+		if (s->kind != SOCK_KIND_CONN || !s->in_demux || s->claim != c)
+			continue;
+		err = classifier_group_add_flow(c->group.maps, &s->flow.key);
+		if (err)
+			return err;
+		s->in_group = true;
+	}
+	return 0;
+}
+
+static void enter_time_wait(struct time_wait_visit *v, const struct flow_key *key)
+{
+	classifier_group_add_flow(container_of(v, struct claim, tw_visit)->group.maps, key); /* no room: the kernel answers with RST, as without TIME-WAIT */
+}
+
+static int begins(struct group_host *h)
+{
+	struct claim *c = claim_of(h);
+	struct engine *e = c->e;
+	int err = flows_enter(c);
+	if (!err && c->taken) {
+		c->tw_visit.each = enter_time_wait;
+		time_waits_enter_group(e, c->group.place.port, &c->tw_visit);
+		err = classifier_group_convert_listener(c->group.maps, listener_classifier_name(&c->group.place.addr, c->group.place.v6only), c->group.place.port);
+	}
+	if (err)
+		return err;
+	e->n_shared_claims++;
+	c->add_until_us = e->now + REST_US;
+	c->accepting = c->waiting = false;
+	claim_shows(c);
+	log_info("group", "port %u is served by several processes", c->group.place.port);
+	return 0;
+}
+
+/*
+ * The mark: on the listening socket itself, which all who have it see, and which lives as long as it. No engine may serve it alone any more. It is a value of
+ * SO_INCOMING_CPU, which means nothing on a listener of no kernel group.
+ */
+#define SHARED_MARK 0x66696e65 /* no CPU's number */
+
+bool claim_is_marked(const struct listener *lst)
+{
+	return int_option(lst->kfd, SOL_SOCKET, SO_INCOMING_CPU) == SHARED_MARK;
+}
+
+static void mark(const struct listener *lst)
+{
+	int value = SHARED_MARK;
+	int err = int_option(lst->kfd, SOL_SOCKET, SO_REUSEPORT) ? 0 : sys_setsockopt(lst->kfd, SOL_SOCKET, SO_INCOMING_CPU, &value, sizeof value);
+	if (err)
+		log_warn("claim", "a shared listener could not be marked (errno %d)", -err);
+}
+
+static void gives_up(struct group_host *h)
+{
+	struct claim *c = claim_of(h);
+	list_for_each (pos, tmp, &c->listeners) {
+		struct listener *lst = container_of(pos, struct listener, claim_node);
+		mark(lst);
+		listener_release(c->e, lst->owner);
+		listener_note_fallback(lst->owner, -EADDRINUSE);
+	}
+}
+
+static void attends(struct group_host *h)
+{
+	struct engine *e = claim_of(h)->e;
+	list_for_each (pos, tmp, &e->claims)
+		group_serve(&container_of(pos, struct claim, node)->group);
+}
+
+void claim_serves(struct engine *e, struct control *door)
+{
+	(void)e;
+	group_serve(&container_of(door, struct claim, door)->group);
+}
+
+static void has_spare(struct group_host *h)
+{
+	struct claim *c = claim_of(h);
+	list_for_each (pos, tmp, &c->listeners)
+		listener_watch_too(c->e, container_of(pos, struct listener, claim_node)->owner, c->group.spare[1]);
+}
+
+const struct group_host claim_host = {
+	.admits = admits,
+	.begins = begins,
+	.gives_up = gives_up,
+	.attends = attends,
+	.has_spare = has_spare,
+};

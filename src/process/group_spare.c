@@ -1,0 +1,57 @@
+/*
+ * The spare queue: accepted by the peer, by nobody here.
+ *
+ * A pair of AF_UNIX sockets that all processes of a listening port hold. It is made before there can be a second one: at fork, and when a group begins.
+ * The kernel keeps what is in it, and ends those connections when the last process is gone, as it does with a listening socket's own queue.
+ */
+#include "process/group.h"
+
+#include "base/fd.h"
+#include "base/sys.h"
+
+#include <errno.h>
+#include <sys/socket.h>
+
+int group_spare_make(struct group *g)
+{
+	int pair[2], room = 1 << 20; /* bytes; the kernel counts some hundreds for each */
+	if (g->spare[0] >= 0)
+		return 0;
+	int err = sys_socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair);
+	if (err)
+		return err;
+	sys_setsockopt(pair[0], SOL_SOCKET, SO_SNDBUF, &room, sizeof room);
+	g->spare[0] = fd_move_high(pair[0]);
+	g->spare[1] = fd_move_high(pair[1]);
+	if (g->spare[0] < 0 || g->spare[1] < 0) {
+		fd_close(g->spare[0]);
+		fd_close(g->spare[1]);
+		g->spare[0] = g->spare[1] = -1;
+		return -EMFILE;
+	}
+	g->host->has_spare(g->host);
+	return 0;
+}
+
+int group_spare_give(struct group *g, int fd)
+{
+	static const char byte;
+	return g->spare[0] < 0 ? -ENOTCONN : group_send(g->spare[0], &byte, 1, &fd, 1);
+}
+
+bool group_spare_has(const struct group *g)
+{
+	char byte;
+	return g->spare[1] >= 0 && sys_recvfrom(g->spare[1], &byte, 1, MSG_PEEK | MSG_DONTWAIT, NULL, NULL) > 0;
+}
+
+int group_spare_take(struct group *g)
+{
+	char byte;
+	int fd = -1;
+	unsigned n = 1;
+	if (g->spare[1] < 0)
+		return -EAGAIN;
+	int r = group_receive(g->spare[1], &byte, 1, &fd, &n);
+	return r < 0 ? r : n ? fd : -EAGAIN;
+}

@@ -1,0 +1,10 @@
+noinst_LIBRARIES += src/libprocess.a
+src_libprocess_a_SOURCES = \
+	src/process/claim.c \
+	src/process/claim.h \
+	src/process/claim_share.c \
+	src/process/claim_spare.c \
+	src/process/group.c \
+	src/process/group.h \
+	src/process/group_message.c \
+	src/process/group_spare.c

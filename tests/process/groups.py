@@ -1,0 +1,275 @@
+"""A port that several processes serve (prefork.c), through all that happens to its workers: natively and under finesse, with a client on the kernel's TCP.
+
+Under finesse the engine must carry every connection, unless a part says otherwise; and no request is lost where the kernel loses none.
+"""
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent / "net"))
+from lab import Lab, LabError, SERVER_IP, TOP, finesse_command  # noqa: E402
+
+ONLY = sys.argv[1:]  # names of parts
+PORT, WORKERS, PATIENCE = 8000, 3, 20
+failures, checks = [], 0
+
+
+def check(ok, what):
+    global checks
+    checks += 1
+    print(("ok: " if ok else "FAILED: ") + what, flush=True)
+    if not ok:
+        failures.append(what)
+
+
+class Server:
+    """prefork HOW under finesse or not."""
+
+    def __init__(self, lab, how, finesse, workers=WORKERS, settings=()):
+        self.lab, self.how, self.finesse, self.n = lab, how, finesse, workers
+        self.settings = settings
+
+    def __enter__(self):
+        self.process = self.lab.server.spawn([TOP / "tests/process/prefork", self.how, str(PORT), str(self.n)], finesse=self.finesse,
+                                             settings=self.settings, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        self.workers = self.answer()
+        listeners = self.n if self.how == "reuseport" else 1
+        self.until(lambda: len(self.lab.server.text(["ss", "-Hltn", "sport = :%d" % PORT]).split("\n")) > listeners, "it listens")
+        self.opens = self.lab.server.opens()
+        return self
+
+    def until(self, condition, what):
+        end = time.monotonic() + PATIENCE
+        while not condition():
+            if time.monotonic() > end:
+                raise LabError("%s: never: %s" % (self.how, what))
+            time.sleep(0.02)
+
+    def answer(self):
+        words = self.process.stdout.readline().split()
+        if not words or words[0] != b"ok":
+            raise LabError("%s: the server does not answer" % self.how)
+        return words[1:]
+
+    def tell(self, command):
+        self.process.stdin.write(command.encode() + b"\n")
+        self.process.stdin.flush()
+        self.workers = self.answer()
+
+    def by_kernel(self):
+        """Connections that the kernel's TCP accepted since the start."""
+        return self.lab.server.opens()[1] - self.opens[1]
+
+    def stat(self):
+        p = self.lab.server.run(finesse_command() + ["stat", "--json"], check=False, timeout=15)
+        try:
+            document = json.loads(p.stdout)
+        except ValueError:
+            return []
+        return document if isinstance(document, list) else [document]
+
+    def ready(self):
+        """Every worker serves the port, when it runs under finesse."""
+        if self.finesse and finesse_command():
+            self.until(lambda: sum(len(d.get("listeners", [])) > 0 for d in self.stat()) >= (1 if self.how == "serial" else self.n), "every worker has joined")
+
+    def __exit__(self, kind, *_):
+        namespace = os.readlink("/proc/%d/ns/net" % self.lab.server.holder.pid)
+        self.process.stdin.close()
+        try:
+            self.process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        self.process.stdout.close()
+        self.lab.processes.remove(self.process)
+        for pid in [p for p in os.listdir("/proc") if p.isdigit() and int(p) != self.lab.server.holder.pid]:
+            try:
+                if os.readlink("/proc/%s/ns/net" % pid) == namespace:
+                    os.kill(int(pid), 9)
+            except OSError:
+                pass
+        self.until(lambda: not self.lab.server.text(["ss", "-Hltn", "sport = :%d" % PORT]).strip(), "the port is free again")
+
+
+def ask(lab, line=b"who\n", timeout=5, keep=False):
+    """The answer, and the socket when it is to be kept. OSError: none came."""
+    s = lab.client.socket(socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        s.settimeout(timeout)
+        s.connect((SERVER_IP, PORT))
+        s.sendall(line)
+        got = s.recv(64)
+        if not got:
+            raise ConnectionResetError("end of file")
+    except OSError:
+        s.close()
+        raise
+    if keep:
+        return got.strip(), s
+    s.close()
+    return got.strip()
+
+
+class Load(threading.Thread):
+    """Connects and asks, one after the other, until it is stopped."""
+
+    def __init__(self, lab):
+        super().__init__()
+        self.lab, self.stopped, self.answers, self.lost, self.slowest = lab, False, 0, [], 0.0
+
+    def run(self):
+        ours = self.lab.client
+        while not self.stopped:
+            start = time.monotonic()
+            try:
+                ask(self.lab)
+                self.answers += 1
+            except OSError as error:
+                self.lost.append(str(error))
+            self.slowest = max(self.slowest, time.monotonic() - start)
+        del ours
+
+
+def under_load(server, command, times=3):
+    """(lost, answered, slowest) while the server does `command` so often; at least 20 answers come in between."""
+    loads = [Load(server.lab) for _ in range(4)]
+    for load in loads:
+        load.start()
+    for _ in range(times):
+        target = sum(load.answers for load in loads) + 40
+        server.until(lambda: sum(load.answers for load in loads) >= target, "answers under load")
+        server.tell(command)
+    target = sum(load.answers for load in loads) + 40
+    server.until(lambda: sum(load.answers for load in loads) >= target, "answers afterwards")
+    for load in loads:
+        load.stopped = True
+    for load in loads:
+        load.join()
+    return [error for load in loads for error in load.lost], sum(load.answers for load in loads), max(load.slowest for load in loads)
+
+
+# ---- the parts: each is run natively and under finesse; what it returns must be the same. `engine` is told apart ----
+
+def part_one_after_the_other(lab, how, finesse):
+    with Server(lab, how, finesse) as server:
+        server.ready()
+        right = 0
+        for _ in range(60):
+            right += ask(lab) in server.workers
+        by_kernel = server.by_kernel()
+        server.tell("quit")
+        check(right == 60, "%s, %s: %d of 60 answered, one after the other" % (how, side(finesse), right))
+        if finesse:
+            check(by_kernel <= 6, "%s: %d of 60 by the kernel's TCP" % (how, by_kernel))
+
+
+def part_many_at_once(lab, how, finesse):
+    with Server(lab, how, finesse) as server:
+        server.ready()
+        multiplexed = how in ("poll", "epoll", "epoll_first", "reuseport")
+        n = 120 if multiplexed else WORKERS
+        kept = [ask(lab, keep=True) for _ in range(n)]
+        by = {who: sum(1 for w, _ in kept if w == who) for who in server.workers}
+        by_kernel = server.by_kernel()
+        for _, s in kept:
+            s.close()
+        if not multiplexed:
+            check(sorted(by.values()) == [1] * WORKERS, "%s, %s: a connection for each of %d workers" % (how, side(finesse), WORKERS))
+        else:
+            check(sum(by.values()) == n, "%s, %s: %d of %d at once" % (how, side(finesse), sum(by.values()), n))
+        if finesse:
+            check(by_kernel <= n / 10, "%s: %d of %d at once by the kernel's TCP" % (how, by_kernel, n))
+
+
+def part_events(lab, how, finesse):
+    with Server(lab, how, finesse) as server:
+        server.ready()
+        for command in ("reload", "more"):
+            lost, answered, slowest = under_load(server, command)
+            check(not lost, "%s, %s: %s under load: %d answered, lost %s" % (how, side(finesse), command, answered, lost[:3]))
+            check(slowest < 2, "%s, %s: %s under load: the slowest took %.2f s" % (how, side(finesse), command, slowest))
+
+
+def part_deaths(lab, how, finesse):
+    """A killed worker takes what it has with it: at most a connection of each of the four clients, for each death. New ones are answered at once."""
+    with Server(lab, how, finesse) as server:
+        server.ready()
+        lost, answered, slowest = under_load(server, "kill", 4)
+        check(len(lost) <= 16, "%s, %s: four deaths under load: %d answered, %d lost" % (how, side(finesse), answered, len(lost)))
+        check(slowest < 2, "%s, %s: four deaths under load: the slowest took %.2f s" % (how, side(finesse), slowest))
+        server.tell("dies")
+        right = sum(ask(lab) in server.workers for _ in range(30))
+        check(right == 30, "%s, %s: one worker less: %d of 30" % (how, side(finesse), right))
+
+
+def part_busy(lab, how, finesse):
+    """A worker that computes keeps nobody waiting."""
+    with Server(lab, how, finesse) as server:
+        server.ready()
+        ask(lab)
+        worker, s = ask(lab, keep=True)
+        s.sendall(b"busy 1500\n")
+        slow = 0
+        for _ in range(30):
+            start = time.monotonic()
+            slow += ask(lab) == worker or time.monotonic() - start > 0.7
+        s.settimeout(PATIENCE)
+        done = s.recv(20)
+        s.close()
+        check(slow == 0 and done == b"done\n", "%s, %s: a worker is busy: %d of 30 waited for it" % (how, side(finesse), slow))
+
+
+def part_drained(lab, how, finesse):
+    """A worker that stopped listening goes on with what it has."""
+    with Server(lab, how, finesse) as server:
+        server.ready()
+        kept = [ask(lab, keep=True) for _ in range(20)]
+        server.tell("reload")
+        old = {who for who, _ in kept}
+        right = sum(ask(lab) not in old for _ in range(20))
+        same = 0
+        for who, s in kept:
+            s.sendall(b"who\n")
+            same += s.recv(20).strip() == who
+            s.close()
+        check(same == 20, "%s, %s: after a reload %d of 20 old connections go on" % (how, side(finesse), same))
+        check(right >= 19, "%s, %s: … and %d of 20 new ones are with new workers" % (how, side(finesse), right))
+
+
+def side(finesse):
+    return "under finesse" if finesse else "natively"
+
+
+ALL = ("accept", "poll", "epoll", "epoll_first", "serial", "reuseport", "daemon", "own_master")
+PARTS = [("%s_%s" % (function.__name__[5:], how), function, how)
+         for function, hows in ((part_one_after_the_other, ALL), (part_many_at_once, ALL), (part_events, ("accept", "epoll")),
+                                (part_deaths, ("accept", "epoll", "reuseport")), (part_busy, ("accept", "epoll")), (part_drained, ("epoll",)))
+         for how in hows]
+
+
+def main():
+    if os.geteuid() != 0:
+        print("skipped: needs root")
+        sys.exit(77)
+    with Lab() as lab:
+        for name, function, how in PARTS:
+            if ONLY and not any(only in name for only in ONLY):
+                continue
+            for finesse in (False, True):
+                try:
+                    function(lab, how, finesse)
+                except (LabError, OSError) as error:
+                    check(False, "%s, %s: %s" % (name, side(finesse), error))
+    print("%d%%: Checks: %d, Failures: %d, Errors: 0" % (100 * (checks - len(failures)) / max(checks, 1), checks, len(failures)))
+    sys.exit(1 if failures or not checks else 0)
+
+
+main()
