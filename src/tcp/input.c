@@ -225,6 +225,7 @@ static void input_synchronized(struct tcp_conn *c, int64_t now, const struct tcp
 	trim(c, &t);
 	if (!input_ack(c, now, seg) || c->state == TCPS_CLOSED)
 		return;
+	c->msg_more = false; /* MSG_MORE holds a segment back in its call; whatever comes looks again at what may go, as Linux's tcp_data_snd_check */
 	if (seg->flags & SEG_URG) /* sixth step */
 		urgent_input(c, seg);
 	if (seg->has & SEG_HAS_CLOSE_REQUEST)

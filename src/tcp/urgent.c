@@ -54,6 +54,10 @@ void urgent_input(struct tcp_conn *c, const struct tcp_segment *seg)
 		return; /* read already */
 	if (c->urgent != TCP_URGENT_NONE && SEQ_LEQ(at, c->urgent_seq))
 		return;
+	if (urgent_offset(c) == 0) { /* the reader stands before the old byte: a new one takes its place, and it is lost, as in Linux */
+		ring_consume(&c->rcv, 1);
+		window_release_rcv(c);
+	}
 	c->urgent_seq = at;
 	c->urgent = TCP_URGENT_ANNOUNCED;
 	c->events |= TCP_EV_URGENT;
