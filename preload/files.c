@@ -96,6 +96,16 @@ void file_bound(int fd)
 	}
 }
 
+void file_has_port(int fd, bool chosen)
+{
+	struct file *f = candidate_get(fd);
+	if (f) {
+		f->candidate.port_chosen |= chosen;
+		f->candidate.lost_port = 0;
+		file_put(f);
+	}
+}
+
 /* The table's lock is held. */
 void files_touched(void)
 {

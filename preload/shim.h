@@ -136,6 +136,7 @@ void file_note_candidate(int fd, int family);
 /* The kernel took an option on it. */
 void file_option_set(int fd, int level, int option);
 void file_bound(int fd);
+void file_has_port(int fd, bool chosen); /* … and it succeeded; with a port */
 void files_touched(void);
 void file_note_epoll(int fd);
 /* The kernel just gave us this number: what the table still says of it is stale. Returns fd. */

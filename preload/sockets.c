@@ -75,7 +75,10 @@ int wrap_bind(int fd, const struct sockaddr *addr, socklen_t len)
 {
 	VIA_ENGINE(fd, engine_bind(&c, fd, addr, len));
 	file_bound(fd);
-	return REAL(bind)(fd, addr, len);
+	int r = REAL(bind)(fd, addr, len);
+	if (r == 0 && shim_on())
+		file_has_port(fd, ((const struct sockaddr_in *)addr)->sin_port); /* of both families it lies there */
+	return r;
 }
 
 int wrap_listen(int fd, int backlog)
@@ -202,7 +205,7 @@ static int name_with_lost_port(int fd, uint16_t port, struct sockaddr *addr, soc
 	socklen_t name_len = sizeof name;
 	struct sockaddr_in *in = (void *)&name; /* the port of both families lies there */
 	int r = sys_getsockname(fd, &name, &name_len);
-	if (r == 0 && !in->sin_port)
+	if (r == 0) /* what the kernel's socket tells may be of the connection that unconnect.c made */
 		in->sin_port = htons(port);
 	return r < 0 ? r : name_give(&name, name_len, addr, len);
 }

@@ -2,8 +2,9 @@
  * bind(2) on a connection.
  *
  * While it has a port the answer is an error, and which one is the kernel's word: it judges the address before it looks at the socket, so a fresh socket with the
- * connection's options is asked. A connection that is over has lost its port, unless the program had bound it: there bind works, as on Linux, though nothing but
- * getsockname will ever tell. A kernel socket has the port then: that of the program's fd, or of an accepted connection, whose fd is none, a fresh one.
+ * connection's options is asked. A connection that is over has lost its port, unless bind was called with that port: there bind works, as on Linux, though nothing
+ * but getsockname will ever tell. A kernel socket has the port then: that of the program's fd; or a fresh one, where that fd is no TCP socket (an accepted
+ * connection) or has a port still.
  */
 #include "socket/engine.h"
 
@@ -31,12 +32,14 @@ static int judge(const struct sock *s, int fd, const struct sockaddr *addr, sock
 
 static int bind_again(struct sock *s, int fd, int fresh, const struct sockaddr *addr, socklen_t len)
 {
-	int r = sys_bind(s->accepted ? fresh : fd, addr, len);
+	int by = s->accepted || s->was_bound ? fresh : fd;
+	int r = sys_bind(by, addr, len);
 	if (r < 0)
 		return r;
-	r = fd_copy_high(s->accepted ? fresh : fd);
+	r = fd_copy_high(by);
 	if (r < 0)
 		return r;
+	fd_close(s->port_fd);
 	s->port_fd = r;
 	s->bound_again = true;
 	return 0;
@@ -45,7 +48,7 @@ static int bind_again(struct sock *s, int fd, int fresh, const struct sockaddr *
 static bool has_port(const struct sock *s)
 {
 	enum tcp_state state = tcp_state(&s->tcp);
-	return s->port_fd >= 0 || (state != TCPS_CLOSED && state != TCPS_TIME_WAIT);
+	return s->bound_again || (s->was_bound && s->port_chosen) || (state != TCPS_CLOSED && state != TCPS_TIME_WAIT);
 }
 
 int sock_bind(struct sock *s, int fd, const struct sockaddr *addr, socklen_t len)

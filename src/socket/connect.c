@@ -79,20 +79,24 @@ static void plan_take_time_wait(struct engine *e, struct connect_plan *p)
 }
 
 /*
- * A socket that is unconnected again may tell a port that the kernel has taken from it: bind says which it is. One that has none gets one; the kernel gives it.
- * False: it cannot.
+ * A socket that is unconnected again may tell a port that the kernel has taken from it. bind says which it is, without giving it one: it is asked for a port that another
+ * socket has, and looks first whether it has one itself.
  */
-static bool name_is_true(struct engine *e, struct connect_plan *p, struct ip_addr *local, uint16_t *lport)
+static bool has_lost_port(struct engine *e, const struct connect_plan *p, const struct ip_addr *local)
 {
 	struct sockaddr_storage name;
 	socklen_t len = sizeof name;
-	if (!p->candidate->had_port || !*lport)
-		return true;
+	int other = sys_socket(p->family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (other < 0)
+		return false;
 	name_from_addr(e, p->family, local, 0, (struct sockaddr *)&name, &len);
-	int r = sys_bind(p->kfd, &name, len);
-	if (r == -EINVAL)
-		return true; /* it has it */
-	return r == 0 && name_of_kernel(p->kfd, local, lport, &p->family) == 0;
+	int r = sys_bind(other, &name, len);
+	if (!r)
+		r = sys_getsockname(other, &name, &len);
+	if (!r)
+		r = sys_bind(p->kfd, &name, len);
+	sys_close(other);
+	return r == -EADDRINUSE;
 }
 
 /* 0: ours. SOCK_KERNEL: the kernel's, `why` says so unless it is policy. */
@@ -103,8 +107,10 @@ static int plan_make(struct engine *e, struct connect_plan *p, const struct sock
 	uint16_t lport = 0;
 	if (name_to_addr(addr, len, &p->key.raddr, &p->key.rport) || connect_is_kernels(e, &p->key.raddr, p->key.rport))
 		return SOCK_KERNEL;
-	if (p->may_be_bound && (name_of_kernel(p->kfd, &local, &lport, &p->family) || !name_is_true(e, p, &local, &lport)))
+	if (p->may_be_bound && name_of_kernel(p->kfd, &local, &lport, &p->family))
 		return SOCK_KERNEL;
+	if (lport && p->candidate->had_port && has_lost_port(e, p, &local))
+		lport = 0;
 	if (addr->sa_family != p->family)
 		return SOCK_KERNEL; /* the kernel says what is wrong with it */
 	bool was_up = e->up; /* then one question is enough, which is a system call */
@@ -152,6 +158,8 @@ static int connect_start(struct engine *e, struct sock *s, struct connect_plan *
 	struct tcp_open open;
 	s->flow.key = p->key;
 	if (p->bound) {
+		s->was_bound = true;
+		s->port_chosen = p->candidate->port_chosen || p->candidate->shared;
 		s->port_fd = fd_copy_high(p->kfd);
 		if (s->port_fd < 0)
 			return s->port_fd;
@@ -215,6 +223,14 @@ static void note_connect_fallback(struct engine *e, const struct connect_plan *p
 	helper_start(e); /* who answers `finesse stat` */
 }
 
+/* What was left in SO_ERROR when it became unconnected is over, as in Linux's tcp_connect_init. */
+static void forget_error(int kfd)
+{
+	int error;
+	socklen_t len = sizeof error;
+	sys_getsockopt(kfd, SOL_SOCKET, SO_ERROR, &error, &len);
+}
+
 static int decide_connect_locked(struct engine *e, struct connect_plan *p, const struct sockaddr *addr, socklen_t len, bool nonblock,
 				 struct sock **out)
 {
@@ -223,6 +239,8 @@ static int decide_connect_locked(struct engine *e, struct connect_plan *p, const
 	if (!err)
 		err = plan_choose_port(e, p, why, sizeof why);
 	struct sock *s = NULL;
+	if (!err && p->candidate->had_port)
+		forget_error(p->kfd);
 	if (!err) {
 		s = connect_begin(e, p, nonblock, why, sizeof why);
 		err = s ? 0 : SOCK_KERNEL;

@@ -170,6 +170,7 @@ struct sock {
 	int linger_s;
 	unsigned child_refs; /* processes forked from us that hold it */
 	int port_fd;         /* holds the local port that the kernel gave a client; or -1 */
+	bool was_bound, port_chosen; /* before connect; to a port that the program named */
 	bool bound_again;    /* … or what bind gave it when the connection was over: its name is the socket's */
 	int kept_fd;         /* handed over, and kept for children that may still ask; or -1 */
 	struct fork_parent *parent; /* SOCK_KIND_INHERITED: whom to ask */

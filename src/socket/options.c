@@ -676,7 +676,7 @@ static int set_addrform(struct sock *s, const void *val, socklen_t len)
 /* Options that mean something else, or nothing, once a socket is connected: where a fresh socket would judge wrongly. 1: it judges right. */
 static int set_by_state(struct sock *s, unsigned index, const void *val, socklen_t len)
 {
-	bool closed = tcp_state(&s->tcp) == TCPS_CLOSED;
+	bool closed = tcp_state(&s->tcp) == TCPS_CLOSED || tcp_state(&s->tcp) == TCPS_TIME_WAIT; /* one state in Linux */
 	if (!user_may_read(val, len < sizeof(int) ? len : sizeof(int)))
 		return 1;
 	if (index == OPTION_IPV6_ADDRFORM)

@@ -57,6 +57,7 @@ struct candidate {
 	bool shared;           /* another process may have set options, too: ask the kernel for all */
 	bool adopted;          /* it listened already when this process got it */
 	bool bound;            /* bind was called; means nothing when shared */
+	bool port_chosen;      /* … with a port, and it succeeded */
 	bool had_port;         /* it was connected or listened, and is unconnected again: its name may tell a port that it has lost */
 	uint16_t lost_port;    /* … which the kernel's own name does not tell; 0: it does */
 	struct option_set set; /* by this process */
