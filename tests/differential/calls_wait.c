@@ -123,7 +123,7 @@ static void call_epoll(struct run *r, long events, long timeout)
 /* Ready, then again after the socket was read and written. */
 static void call_epoll_recv(struct run *r, long events, long unused)
 {
-	char buffer[3];
+	char buffer[3] = "xyz";
 	int ep = epoll_with(r, events);
 	wait_once(r, ep, 0);
 	CALL(r, "recv", recv(r->fd, buffer, sizeof buffer, MSG_DONTWAIT));

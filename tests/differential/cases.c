@@ -4,6 +4,7 @@
  *   - two calls one after the other, for those that change something and those that show it, in connections and unconnected sockets;
  *   - each option set before, with calls that show whether the connection lives;
  *   - the tables of all options only where the set of options may differ;
+ *   - sequences (calls_steps.c) in the states that lead on;
  *   - of pairs, options and variants of connections one in a few, by a hash of the name.
  */
 #include "differential.h"
@@ -14,7 +15,8 @@
 #define ONE_OPTION_IN  2
 #define ONE_VARIANT_IN 2
 
-static const struct call_table *const tables[N_CALL_TABLES] = {&receive_calls, &send_calls, &wait_calls, &name_calls, &file_calls, &option_calls};
+static const struct call_table *const tables[N_CALL_TABLES] = {&receive_calls, &send_calls, &wait_calls, &name_calls, &file_calls, &option_calls,
+								&steps_calls};
 
 const struct call *call_at(unsigned i)
 {
@@ -84,8 +86,23 @@ static bool takes(const struct state *s, enum ending e, const struct call *c)
 	return true;
 }
 
+/* Sequences begin in states that lead on. */
+static bool takes_steps(const struct state *s)
+{
+	static const char *const from[] = {"fresh", "bound", "refused", "syn-sent", "nb-connected", "nb-refused", "conn", "acc", "fresh6", "conn6", "acc6", "listen", "pending", "unspec"};
+	for (unsigned i = 0; i < sizeof from / sizeof *from; i++)
+		if (is(s, from[i]))
+			return true;
+	return false;
+}
+
 static void one_call(const struct state *s, const struct call *c)
 {
+	if (c->flags & CALL_STEPS) {
+		if (takes_steps(s))
+			add((struct test_case){s, c, NULL, NULL, END_NONE, true});
+		return;
+	}
 	if (c->flags & CALL_OPTION) {
 		bool use = strncmp(c->name, "use.", 4) == 0;
 		if (use ? is(s, "conn") || is(s, "acc") : is(s, "fresh") || is(s, "conn") || is(s, "acc") || is(s, "listen") || is(s, "fresh6") || is(s, "conn6"))

@@ -151,14 +151,15 @@ struct call {
 #define CALL_FIRST  2u /* worth being the first of two */
 #define CALL_SECOND 4u
 #define CALL_OPTION 8u /* of the tables of all options: only in a few states */
+#define CALL_STEPS  16u /* a sequence of others */
 
 struct call_table {
 	const struct call *calls;
 	unsigned n;
 };
 extern const struct call_table receive_calls, send_calls, wait_calls, name_calls, file_calls;
-extern struct call_table option_calls; /* made at start */
-#define N_CALL_TABLES 6
+extern struct call_table option_calls, steps_calls; /* made at start */
+#define N_CALL_TABLES 7
 const struct call *call_at(unsigned i);
 unsigned n_calls(void);
 

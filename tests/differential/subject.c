@@ -223,7 +223,7 @@ void run_case(const struct test_case *c, struct result *result, int control)
 	c->first->make(&r, c->first->a, c->first->b);
 	if (c->second)
 		c->second->make(&r, c->second->a, c->second->b);
-	if (r.peer_has || c->second || strstr(c->first->name, "connect") || strstr(c->first->name, "fastopen"))
+	if (r.peer_has || c->second || c->first->flags & CALL_STEPS || strstr(c->first->name, "connect") || strstr(c->first->name, "fastopen"))
 		see(&r, "peer");
 	/* A close that waits is a result; one that does not is silent. */
 	call_begins();
