@@ -5,12 +5,16 @@
  * there. A TCP socket that listens is decided as if the program had called listen now, with the backlog that it has. Every other way to a new
  * listening socket passes the shim, so a number is never asked about twice; SCM_RIGHTS brings new ones under old numbers (adopt_ask_again). What was decided to be the
  * kernel's stays so (adopt_never).
+ *
+ * A program that only starts workers, which accept, never asks. So before its first fork the first numbers are looked at: what is there becomes an inherited
+ * listener, and the children share what clients wait in from the start (the spare queue).
  */
 #include "shim.h"
 
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 
+#define FORK_NUMBERS 64 /* a program is given its listeners under the first numbers */
 #define NUMBERS 4096 /* what comes over exec, or is passed to a server, has a low number */
 
 static _Atomic uint64_t asked[NUMBERS / 64];
@@ -44,7 +48,7 @@ void adopt_never(int fd)
 		atomic_fetch_or_explicit(&asked[fd / 64], UINT64_C(1) << fd % 64, memory_order_relaxed);
 }
 
-bool adopt_look(int fd)
+static bool look(int fd, int (*decide)(int, int))
 {
 	int family;
 	adopt_never(fd);
@@ -57,10 +61,25 @@ bool adopt_look(int fd)
 		return false;
 	f->candidate.shared = f->candidate.adopted = true;
 	file_put(f);
-	if (file_listen(fd, backlog) == 0)
+	if (decide(fd, backlog) == 0)
 		return true;
 	file_forget_candidate(fd);
 	return false;
+}
+
+bool adopt_look(int fd)
+{
+	return look(fd, file_listen);
+}
+
+void adopt_before_fork(void)
+{
+	static _Atomic bool done;
+	if (!shim_ready || engine_inside || atomic_exchange(&done, true))
+		return;
+	for (int fd = 0; fd < FORK_NUMBERS; fd++)
+		if (adopt_may(fd) && look(fd, file_given))
+			shim_in_child = true; /* such a socket may exist */
 }
 
 bool adopt_may(int fd)

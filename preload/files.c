@@ -298,6 +298,20 @@ int file_listen(int fd, int backlog)
 	return r;
 }
 
+int file_given(int fd, int backlog)
+{
+	bool being_decided;
+	struct sock *s = NULL;
+	struct file *f = candidate_take(fd, &being_decided);
+	if (!f)
+		return SOCK_KERNEL;
+	int r = sock_decide_given(fd, &f->candidate, backlog, &s);
+	if (r == 0)
+		candidate_becomes(f, s, fd, true);
+	candidate_done(f);
+	return r;
+}
+
 int file_connect(int fd, const struct sockaddr *addr, socklen_t len)
 {
 	bool being_decided;

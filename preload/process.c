@@ -45,6 +45,7 @@ void fork_after_in_parent(long child)
 
 static pid_t fork_with(pid_t (*real_fork)(void))
 {
+	adopt_before_fork();
 	if (!shim_on())
 		return real_fork();
 	fork_before();

@@ -156,6 +156,7 @@ int file_duped(int fd, int to);
 int file_release(struct file *f); /* fdtable_on_release */
 /* 0 decided (connect: *result is the call's), or SOCK_KERNEL, or -errno. */
 int file_listen(int fd, int backlog);
+int file_given(int fd, int backlog); /* as if a parent had listened */
 int file_connect(int fd, const struct sockaddr *addr, socklen_t len); /* 0: it is begun */
 int file_accept(struct call *c, int flags, struct sockaddr *addr, socklen_t *len);
 
@@ -198,6 +199,8 @@ static inline void adopt_listener(int fd)
 /* It was decided that this one is the kernel's. */
 void adopt_never(int fd);
 void adopt_duped(int fd, int to); /* … as `fd` was */
+/* Before the first fork of a program: listening sockets that it got over exec, its children may serve. */
+void adopt_before_fork(void);
 /* There is another file at this number, and the kernel made it. */
 void adopt_ask_again(int fd);
 

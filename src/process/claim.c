@@ -451,6 +451,14 @@ static void after_fork(struct engine *e)
 	e->claims_us = TIME_NEVER;
 }
 
+static void given(struct engine *e, struct sock *l)
+{
+	struct group_place place = claim_place(l);
+	struct claim *c = claim_get(e, &place);
+	if (c)
+		attach(c, l->lst);
+}
+
 static void adopts(struct engine *e, struct sock *l)
 {
 	struct claim *c = l->lst->claim;
@@ -504,6 +512,7 @@ static const struct process_ops claim_ops = {
 	.before_fork = before_fork,
 	.shares = shares,
 	.after_fork = after_fork,
+	.given = given,
 	.adopts = adopts,
 };
 

@@ -298,6 +298,7 @@ struct process_ops {
 	void (*before_fork)(struct engine *e);
 	void (*shares)(struct engine *e, struct sock *l);  /* its kernel socket goes to somebody of whom nothing is known */
 	void (*after_fork)(struct engine *e);              /* in the child */
+	void (*given)(struct engine *e, struct sock *l);   /* it is as if a parent had listened */
 	void (*adopts)(struct engine *e, struct sock *l);  /* an inherited listener is this process's now: it has a queue_fd again */
 };
 extern const struct process_ops *const process_ops; /* process/claim.c */

@@ -582,6 +582,10 @@ static int adopt_listener(struct engine *e, struct sock *s)
 		process_ops->shares(e, s); /* who serves it must not be alone any more */
 		return 0;
 	}
+	if (lst->candidate.adopted && options_refused(e, lst->kfd, &lst->candidate, why, sizeof why)) {
+		engine_note_fallback("a listener from elsewhere", why);
+		return 0;
+	}
 	lst->candidate.shared = true; /* both processes may have set options since */
 	lst->policy = steer_listener_new(e->steer, lst->port);
 	err = lst->policy ? options_take(e, lst->kfd, &lst->candidate, s, &lst->options) : -ENOMEM;

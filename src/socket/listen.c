@@ -285,8 +285,9 @@ static int decide_listen_locked(struct engine *e, int kfd, const struct candidat
 			note_listen_fallback(e, &addr, port, "no memory or no descriptor for it");
 		return SOCK_KERNEL; /* a second listen(2) of the kernel socket does no harm */
 	}
-	/* From here accept must never block in the kernel's queue. */
-	sys_fcntl(kfd, F_SETFL, sys_fcntl(kfd, F_GETFL, 0) | O_NONBLOCK);
+	/* From here accept must never block in the kernel's queue. Where others have the socket, it stays as they know it: accept_at_once. */
+	if (!candidate->adopted)
+		sys_fcntl(kfd, F_SETFL, sys_fcntl(kfd, F_GETFL, 0) | O_NONBLOCK);
 	return 0;
 }
 
@@ -299,6 +300,46 @@ int sock_decide_listen(int kfd, const struct candidate *candidate, int backlog, 
 	turn_begin(e);
 	int r = decide_listen_locked(e, kfd, candidate, backlog, out);
 	turn_end(e);
+	engine_unlock(e);
+	return r;
+}
+
+static int given_locked(struct engine *e, int kfd, const struct candidate *candidate, int backlog, struct sock **out)
+{
+	struct ip_addr addr;
+	uint16_t port;
+	int family;
+	if (name_of_kernel(kfd, &addr, &port, &family) || listen_refused(e, kfd, &addr, port))
+		return SOCK_KERNEL;
+	engine_init_tables(e);
+	struct sock *l = sock_new(e, SOCK_KIND_INHERITED, family);
+	struct listener *lst = l ? engine_alloc(e, sizeof *lst) : NULL;
+	if (!lst) {
+		if (l)
+			sock_put(e, l);
+		return -ENOMEM;
+	}
+	*lst = (struct listener){.owner = l, .addr = addr, .port = port, .backlog = backlog, .candidate = *candidate, .from_elsewhere = true,
+				 .kfd = fd_copy_high(kfd), .queue_fd = -1};
+	l->lst = lst;
+	list_init(&lst->node);
+	list_init(&lst->claim_node);
+	listener_read_syncookies(lst);
+	l->v6only = family == AF_INET6 && kernel_int(kfd, IPPROTO_IPV6, IPV6_V6ONLY);
+	l->nonblock = sys_fcntl(kfd, F_GETFL, 0) & O_NONBLOCK;
+	e->n_inherited++;
+	process_ops->given(e, l);
+	*out = sock_ref(l);
+	return 0;
+}
+
+int sock_decide_given(int kfd, const struct candidate *candidate, int backlog, struct sock **out)
+{
+	struct engine *e = engine_of_process();
+	if (!e->configured)
+		return SOCK_KERNEL;
+	engine_lock(e);
+	int r = given_locked(e, kfd, candidate, backlog, out);
 	engine_unlock(e);
 	return r;
 }
@@ -369,7 +410,7 @@ static bool kernel_queue_has(int kfd)
 static int accept_at_once(struct sock *l, int flags, struct sockaddr *addr, socklen_t *len)
 {
 	int kfd = l->lst->kfd, accept_flags = flags & (SOCK_NONBLOCK | SOCK_CLOEXEC);
-	int status = !l->nonblock && (l->lst->from_elsewhere || l->child_refs) ? sys_fcntl(kfd, F_GETFL, 0) : O_NONBLOCK;
+	int status = l->lst->from_elsewhere || l->child_refs ? sys_fcntl(kfd, F_GETFL, 0) : O_NONBLOCK;
 	if (status < 0 || (status & O_NONBLOCK))
 		return sys_accept4(kfd, addr, len, accept_flags);
 	if (!kernel_queue_has(kfd))

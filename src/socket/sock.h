@@ -41,6 +41,11 @@ struct engine *engine_of_process(void);
  */
 int sock_decide_listen(int kfd, const struct candidate *candidate, int backlog, struct sock **out);
 /*
+ * A listening socket that this process got from elsewhere, before a fork: as if its parent had listened. *out is inherited (sock_adopt). SOCK_KERNEL: not ours; -ENOMEM,
+ * -EMFILE.
+ */
+int sock_decide_given(int kfd, const struct candidate *candidate, int backlog, struct sock **out);
+/*
  * connect(2) on kernel socket `kfd`. `candidate`: what is known of it, which spares asking the kernel. 0: *out exists, the connection is begun; sock_connect
  * says what comes of it. SOCK_KERNEL: not ours. -errno: nothing was begun.
  */

@@ -174,7 +174,7 @@ def part_one_after_the_other(lab, how, finesse):
 def part_many_at_once(lab, how, finesse):
     with Server(lab, how, finesse) as server:
         server.ready()
-        multiplexed = how in ("poll", "epoll", "epoll_first", "reuseport")
+        multiplexed = how not in ("accept", "serial", "daemon", "own_master")
         n = 120 if multiplexed else WORKERS
         kept = [ask(lab, keep=True) for _ in range(n)]
         by = {who: sum(1 for w, _ in kept if w == who) for who in server.workers}
@@ -248,9 +248,9 @@ def side(finesse):
     return "under finesse" if finesse else "natively"
 
 
-ALL = ("accept", "poll", "epoll", "epoll_first", "serial", "reuseport", "daemon", "own_master")
+ALL = ("accept", "poll", "epoll", "epoll_first", "serial", "reuseport", "daemon", "own_master", "launched", "passed")
 PARTS = [("%s_%s" % (function.__name__[5:], how), function, how)
-         for function, hows in ((part_one_after_the_other, ALL), (part_many_at_once, ALL), (part_events, ("accept", "epoll")),
+         for function, hows in ((part_one_after_the_other, ALL), (part_many_at_once, ALL), (part_events, ("accept", "epoll", "launched")),
                                 (part_deaths, ("accept", "epoll", "reuseport")), (part_busy, ("accept", "epoll")), (part_drained, ("epoll",)))
          for how in hows]
 

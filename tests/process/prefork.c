@@ -10,6 +10,8 @@
  *          reuseport        each worker has a socket of its own (SO_REUSEPORT)
  *          daemon           as accept; the process that listened is gone
  *          own_master       as accept; the master accepts, too, before it forks the workers
+ *          launched         as epoll; the listener is on descriptor 3 of a program that this one executes (LISTEN_FDS)
+ *          passed           as epoll; each worker gets the listener by SCM_RIGHTS, which the master opened after it had forked the first ones
  *     more                  one worker more
  *     reload                N new workers; the old ones stop listening, finish what they have, and end
  *     kill                  one worker is killed (SIGKILL), and a new one takes its place
@@ -39,7 +41,7 @@
 
 #define WORKERS_MAX 64
 #define CONNS_MAX   4096
-#define PATIENCE_MS 20000
+#define GIVEN_FD    3
 
 static const char *how;
 static int port, listener = -1, epoll_fd = -1, n_wanted;
@@ -69,7 +71,7 @@ static int listen_here(void)
 
 static int is_multiplexed(void)
 {
-	return is("poll") || is("epoll") || is("epoll_first") || is("reuseport");
+	return is("launched") || is("passed") || is("poll") || is("epoll") || is("epoll_first") || is("reuseport");
 }
 
 /* ---- a connection ---- */
@@ -187,11 +189,41 @@ static void many_at_once(void)
 	}
 }
 
+static int pass(int via, int fd)
+{
+	char byte = 'x';
+	struct iovec iov = {&byte, 1};
+	union {
+		char buf[CMSG_SPACE(sizeof(int))];
+		struct cmsghdr align;
+	} u = {0};
+	struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = u.buf, .msg_controllen = sizeof u.buf};
+	if (fd < 0)
+		return recvmsg(via, &m, 0) == 1 && CMSG_FIRSTHDR(&m) ? *(int *)CMSG_DATA(CMSG_FIRSTHDR(&m)) : -1;
+	struct cmsghdr *h = CMSG_FIRSTHDR(&m);
+	h->cmsg_level = SOL_SOCKET;
+	h->cmsg_type = SCM_RIGHTS;
+	h->cmsg_len = CMSG_LEN(sizeof fd);
+	memcpy(CMSG_DATA(h), &fd, sizeof fd);
+	return sendmsg(via, &m, 0) == 1 ? fd : -1;
+}
+
 static void start_worker(void)
 {
+	int pair[2] = {-1, -1};
+	if (is("passed"))
+		socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair);
 	pid_t pid = fork();
 	if (pid) {
 		workers[n_workers++] = pid;
+		if (is("passed")) {
+			if (listener < 0)
+				listener = listen_here();
+			if (pass(pair[0], listener) < 0)
+				exit(7);
+			close(pair[0]);
+			close(pair[1]);
+		}
 		return;
 	}
 	struct sigaction act = {.sa_handler = on_term}; /* no SA_RESTART: accept is left */
@@ -201,6 +233,10 @@ static void start_worker(void)
 		lock_fd = open("lock", O_RDWR | O_CREAT, 0600);
 	if (is("reuseport"))
 		listener = listen_here();
+	if (is("passed")) {
+		close(listener);
+		listener = pass(pair[1], -1);
+	}
 	if (is_multiplexed())
 		many_at_once();
 	else
@@ -252,11 +288,22 @@ static void obey(const char *command)
 	fflush(stdout);
 }
 
-static void listen_and_go(void)
+static void listen_and_go(char **argv)
 {
-	if (is("reuseport"))
+	if (is("reuseport") || is("passed"))
 		return;
+	if (is("launched") && strcmp(argv[1], "launched") != 0) { /* the second time */
+		listener = GIVEN_FD;
+		return;
+	}
 	listener = listen_here();
+	if (is("launched")) {
+		dup2(listener, GIVEN_FD);
+		fcntl(GIVEN_FD, F_SETFD, 0);
+		argv[1] = "given";
+		execv(argv[0], argv);
+		exit(6);
+	}
 	if (is("daemon") && fork())
 		_exit(0);
 	if (is("epoll_first")) {
@@ -276,10 +323,10 @@ int main(int argc, char **argv)
 	char line[64];
 	if (argc < 4)
 		return 2;
-	how = argv[1];
+	how = strcmp(argv[1], "given") == 0 ? "launched" : argv[1];
 	port = atoi(argv[2]);
 	n_wanted = atoi(argv[3]);
-	listen_and_go();
+	listen_and_go(argv);
 	for (int i = 0; i < n_wanted; i++)
 		start_worker();
 	obey("workers");

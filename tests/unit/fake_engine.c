@@ -749,6 +749,11 @@ bool sock_is_inherited(const struct sock *s)
 	return s->inherited;
 }
 
+int sock_decide_given(int kfd, const struct candidate *candidate, int backlog, struct sock **out)
+{
+	return SOCK_KERNEL;
+}
+
 void sock_share(struct sock *l)
 {
 	(void)l;
