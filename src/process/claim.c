@@ -212,13 +212,17 @@ static void time_wait_began(struct engine *e, struct sock *s)
 		s->claim->tw_until_us = e->now + TIME_WAIT_US;
 }
 
-static void flow_ends(struct engine *e, const struct flow_key *key)
+static bool flow_ends(struct engine *e, const struct flow_key *key)
 {
+	bool shared = false;
 	list_for_each (pos, tmp, &e->claims) {
 		struct claim *c = container_of(pos, struct claim, node);
-		if (c->group.place.port == key->lport && claim_is_shared(c))
-			classifier_group_del_flow(c->group.maps, key); /* of another claim of the same port: it has none */
+		if (c->group.place.port != key->lport || !claim_is_shared(c))
+			continue;
+		classifier_group_del_flow(c->group.maps, key); /* of another claim of the same port: it has none */
+		shared = true;
 	}
+	return shared;
 }
 
 static void cookie_sent(struct engine *e, struct sock *l)
@@ -281,7 +285,7 @@ void claim_shows(struct claim *c)
 	list_for_each (pos, tmp, &c->listeners) {
 		struct listener *lst = container_of(pos, struct listener, claim_node);
 		queue += lst->n_accept + lst->n_embryonic;
-		open |= lst->claimed;
+		open |= lst->claimed && !lst->closing;
 	}
 	bool accepting = open && (c->n_waiting || (c->used && c->e->now - c->seen_us < LEASE_US));
 	classifier_group_set_queue(c->group.maps, queue);

@@ -107,6 +107,7 @@ struct listener {
 	unsigned n_waiting;      /* threads that wait now, in a wait that a client of this listener ends */
 	int queue_fd;            /* an epoll of the kernel's queue and the spare one; -1: there is none, kfd is all */
 	bool from_elsewhere;     /* other processes may have the listening socket: it came by fork, exec or SCM_RIGHTS, or went there */
+	bool closing;            /* it takes what has come for it, and is offered no more */
 	bool asleep;             /* nobody has accepted yet, and it was shared by fork: the port is the kernel's until somebody here does */
 	bool kernels; /* … and will not be again: an option of the kernel's was set */
 	struct kernel_tw *kernel_tw; /* TIME-WAITs of the kernel's on this port; NULL: none any more */
@@ -285,7 +286,7 @@ struct process_ops {
 	void (*conn_began)(struct engine *e, struct sock *l, struct sock *s, bool by_cookie);
 	void (*conn_left)(struct engine *e, struct sock *s, bool to_kernel); /* only where s->claim */
 	void (*time_wait_began)(struct engine *e, struct sock *s);
-	void (*flow_ends)(struct engine *e, const struct flow_key *key); /* of in_group: nobody here has it any more */
+	bool (*flow_ends)(struct engine *e, const struct flow_key *key); /* of in_group: nobody here has it any more. False: its port is of no group */
 	void (*cookie_sent)(struct engine *e, struct sock *l);
 	void (*comes_by)(struct engine *e, struct sock *l);      /* somebody wants to accept */
 	void (*waits)(struct engine *e, struct sock *l, int by); /* so many threads more wait for a client */

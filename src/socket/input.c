@@ -151,6 +151,8 @@ static void input_tcp(struct engine *e, const struct ip_input *in)
 				group_flow_is_unused(e, &in->key);
 			return;
 		}
+		if (e->n_shared_claims && process_ops->flow_ends(e, &in->key)) /* others listen: it comes again, and is theirs */
+			return;
 	}
 	if ((in->seg.flags & (SEG_SYN | SEG_ACK | SEG_RST)) == SEG_ACK) {
 		struct sock *l = listener_find(e, &in->key);
