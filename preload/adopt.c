@@ -1,10 +1,12 @@
 /*
  * Listening sockets that came from elsewhere: over exec (LISTEN_FDS, inetd, a server that starts its successor) or by SCM_RIGHTS.
  *
- * The shim has not seen them being made. So the first accept, poll, select or epoll_ctl that names a number which is not in the table asks the kernel once what is
- * there. A TCP socket that listens is decided as if the program had called listen now, with the backlog that it has. Every other way to a new
- * listening socket passes the shim, so a number is never asked about twice; SCM_RIGHTS brings new ones under old numbers (adopt_ask_again). What was decided to be the
- * kernel's stays so (adopt_never).
+ * The shim has not seen them being made. So the first accept or epoll_ctl that names a number which is not in the table asks the kernel once what is there. A TCP
+ * socket that listens is decided as if the program had called listen now, with the backlog that it has. Every other way to a new listening socket passes the shim, so
+ * a number is never asked about twice; SCM_RIGHTS brings new ones under old numbers (adopt_ask_again). What was decided to be the kernel's stays so (adopt_never).
+ *
+ * A question is a system call that the program did not make, and a sandbox (seccomp) may end the process for it: sshd polls its connection in one. So poll and
+ * select ask only about what LISTEN_FDS announces or SCM_RIGHTS brought. Who polls another listener is served from its first accept on.
  *
  * A program that only starts workers, which accept, never asks. So before its first fork the first numbers are looked at: what is there becomes an inherited
  * listener, and the children share what clients wait in from the start (the spare queue).
@@ -13,11 +15,14 @@
 
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <stdlib.h>
 
 #define FORK_NUMBERS 64 /* a program is given its listeners under the first numbers */
 #define NUMBERS 4096 /* what comes over exec, or is passed to a server, has a low number */
 
-static _Atomic uint64_t asked[NUMBERS / 64];
+#define LISTEN_FDS_START 3 /* sd_listen_fds(3) */
+
+static _Atomic uint64_t asked[NUMBERS / 64], passed[NUMBERS / 64];
 
 static int option_of(int fd, int level, int name)
 {
@@ -88,6 +93,25 @@ bool adopt_may(int fd)
 	       !(atomic_load_explicit(&asked[fd / 64], memory_order_relaxed) >> fd % 64 & 1) && !fdtable_peek(fd);
 }
 
+static int n_listen_fds(void)
+{
+	static _Atomic int n = -1;
+	int known = atomic_load_explicit(&n, memory_order_relaxed);
+	if (known < 0) {
+		const char *text = getenv("LISTEN_FDS");
+		known = text ? atoi(text) : 0;
+		known = known < 0 || known > NUMBERS ? 0 : known;
+		atomic_store_explicit(&n, known, memory_order_relaxed);
+	}
+	return known;
+}
+
+bool adopt_is_announced(int fd)
+{
+	return (fd >= LISTEN_FDS_START && fd < LISTEN_FDS_START + n_listen_fds()) ||
+	       (atomic_load_explicit(&passed[fd / 64], memory_order_relaxed) >> fd % 64 & 1);
+}
+
 void adopt_duped(int fd, int to)
 {
 	if (fd >= 0 && fd < NUMBERS && (atomic_load_explicit(&asked[fd / 64], memory_order_relaxed) >> fd % 64 & 1))
@@ -96,6 +120,8 @@ void adopt_duped(int fd, int to)
 
 void adopt_ask_again(int fd)
 {
-	if (fd >= 0 && fd < NUMBERS)
-		atomic_fetch_and_explicit(&asked[fd / 64], ~(UINT64_C(1) << fd % 64), memory_order_relaxed);
+	if (fd < 0 || fd >= NUMBERS)
+		return;
+	atomic_fetch_and_explicit(&asked[fd / 64], ~(UINT64_C(1) << fd % 64), memory_order_relaxed);
+	atomic_fetch_or_explicit(&passed[fd / 64], UINT64_C(1) << fd % 64, memory_order_relaxed);
 }

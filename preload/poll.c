@@ -125,7 +125,7 @@ void epoll_note_polled(int fd)
 
 bool is_engine_fd(int fd)
 {
-	adopt_listener(fd);
+	adopt_polled(fd);
 	struct file *f = fdtable_peek(fd);
 	if (__builtin_expect(!f, 1))
 		return fd_is_internal(fd); /* which must look closed */

@@ -196,6 +196,13 @@ static inline void adopt_listener(int fd)
 	if (__builtin_expect(adopt_may(fd), 0))
 		adopt_look(fd);
 }
+/* Before poll or select. Many other things are polled, and by processes whose system calls are restricted: only what was announced or passed is asked about. */
+bool adopt_is_announced(int fd);
+static inline void adopt_polled(int fd)
+{
+	if (__builtin_expect(adopt_may(fd) && adopt_is_announced(fd), 0))
+		adopt_look(fd);
+}
 /* It was decided that this one is the kernel's. */
 void adopt_never(int fd);
 void adopt_duped(int fd, int to); /* … as `fd` was */

@@ -26,7 +26,7 @@ from case import wanted  # noqa: E402
 from row import run_client, run_server  # noqa: E402
 
 ROWS = rows_web.ROWS + rows_other.ROWS
-SHORT = {"nginx": ["reload", "worker -9"], "haproxy -Ws": ["reload"], "redis as redis": ["all -9"]}
+SHORT = {"nginx": ["reload", "worker -9"], "nginx, workers as root": ["reload"], "sshd": [], "haproxy -Ws": ["reload"], "redis as redis": ["all -9"]}
 BETTER = ["-", "kernel", "mixed", "handed", "engine"]
 LOSSLESS = ("reload", "upgrade")  # and `worker -9` may lose what the worker had, and no more
 
