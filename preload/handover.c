@@ -42,14 +42,14 @@ void kernel_fd_set_nonblock(int fd, bool on)
 }
 
 /* Its fd is the kernel's listening socket as ever, also where the engine's part of it has ended. */
-static int handover_listener(struct file *f, bool inherited)
+static int handover_listener(struct file *f, const char *why, bool inherited)
 {
 	bool nonblock = sock_get_nonblock(f->sock);
 	int fd = f->fd;
 	if (inherited)
 		sock_share(f->sock); /* who serves it goes on */
 	else
-		sock_handover(f->sock);
+		sock_handover(f->sock, why);
 	kernel_fd_set_nonblock(fd, nonblock);
 	registrations_to_kernel(&f->registrations, fd);
 	numbers_forget(f);
@@ -64,11 +64,11 @@ static void connection_is_at(struct file *f, int kfd)
 	numbers_forget(f);
 }
 
-static int handover_connection(struct file *f, bool inherited, bool surely)
+static int handover_connection(struct file *f, const char *why, bool inherited, bool surely)
 {
-	int kfd = inherited ? sock_adopt(f->sock) : sock_handover(f->sock);
+	int kfd = inherited ? sock_adopt(f->sock) : sock_handover(f->sock, why);
 	if (kfd < 0 && surely && !inherited)
-		kfd = sock_end(f->sock);
+		kfd = sock_end(f->sock, why);
 	if (kfd < 0)
 		return kfd;
 	connection_is_at(f, kfd);
@@ -118,10 +118,8 @@ static int handover(struct file *f, const char *why, bool surely)
 		sched_yield();
 	if (f->kind == FILE_SOCK) {
 		bool inherited = shim_in_child && sock_is_inherited(f->sock);
-		r = f->listener ? handover_listener(f, inherited)
-				: handover_connection(f, inherited, surely);
-		if (r == 0 && !inherited)
-			engine_note_fallback(f->listener ? "a listener" : "a connection", why);
+		r = f->listener ? handover_listener(f, why, inherited)
+				: handover_connection(f, why, inherited, surely);
 	}
 	f->busy = false;
 	return r;

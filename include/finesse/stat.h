@@ -1,6 +1,7 @@
 /*
  * Where a program under finesse tells what it does: an abstract AF_UNIX stream socket in its network namespace. Who connects, as root or as the
- * program's own user, receives one JSON document (what `finesse stat --json` prints) and the end of file. Nothing is read. For monitoring tools
+ * program's own user, receives one JSON document and the end of file. (`finesse stat --json` prints an array of them, and adds what
+ * the kernel carries.) Nothing is read. For monitoring tools
  * that do not want to run `finesse stat --json`.
  */
 #ifndef FINESSE_STAT_H

@@ -11,6 +11,7 @@
 static void help_general(FILE *out)
 {
 	fputs("usage: finesse run [SETTING...] [--] PROGRAM [ARGUMENT...]\n"
+	      "       finesse trace [-o FILE] [SETTING...] [--] PROGRAM [ARGUMENT...]\n"
 	      "       finesse stat [PID] [--json]\n"
 	      "       finesse doctor [--interface NAME]\n"
 	      "       finesse --version | --help | help COMMAND\n"
@@ -71,10 +72,10 @@ static void help_stat(FILE *out)
 {
 	fputs("usage: finesse stat [PID] [--json]\n"
 	      "\n"
-	      "Asks the engine of each program that runs under finesse in this network namespace, "
-	      "or of PID in whichever.\n"
+	      "Lists every process that runs under finesse in this network namespace, or PID in whichever: its TCP\n"
+	      "sockets, whether finesse or the kernel carries them, and why the kernel does.\n"
 	      "\n"
-	      "  --json   the engine's own document; an array of them when there are several\n"
+	      "  --json   an array with one document for each process\n"
 	      "\n"
 	      "Exit status: 0; 1 when there is none, or one did not answer; 2 for a bad option.\n",
 	      out);

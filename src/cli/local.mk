@@ -14,5 +14,7 @@ finesse_SOURCES = \
 	src/cli/trace.c \
 	src/cli/stat.c \
 	src/cli/stat.h \
+	src/cli/stat_kernel.c \
+	src/cli/stat_process.c \
 	src/cli/stat_render.c
 dist_man_MANS += man/finesse.1

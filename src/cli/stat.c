@@ -1,7 +1,7 @@
 /*
- * finesse stat: finds the engines, asks each for its document, prints it. An engine listens on the
- * abstract AF_UNIX name finesse/stat/PID of its network namespace, writes one JSON document to who
- * connects, and closes.
+ * finesse stat: finds the processes that run under finesse, asks the engine of each for its document, adds what the kernel carries, prints it. An
+ * engine listens on the abstract AF_UNIX name finesse/stat/PID of its network namespace, writes one JSON document to who connects, and closes. A process
+ * that has no engine yet is listed, too: its document says so ("engine": false).
  */
 #include "finesse/stat.h"
 #include "cli/cli.h"
@@ -23,8 +23,9 @@
 #include <jansson.h>
 
 #define TIMEOUT_S      5 /* an engine that is stopped does not answer */
+#define GONE_TIMEOUT_S 1 /* nor does one that is gone, unless it lives in a pid namespace that we do not see */
 #define DOCUMENT_LIMIT (256u << 20)
-#define ENGINES_MAX    4096
+#define PROCESSES_MAX    4096
 
 /* ---- asking one engine ---- */
 
@@ -32,7 +33,7 @@
 static int engine_connect(long pid)
 {
 	struct sockaddr_un sun = {.sun_family = AF_UNIX};
-	struct timeval tv = {.tv_sec = TIMEOUT_S};
+	struct timeval tv = {.tv_sec = process_lives(pid) ? TIMEOUT_S : GONE_TIMEOUT_S};
 	int n = snprintf(sun.sun_path + 1, sizeof sun.sun_path - 1, FINESSE_STAT_PREFIX "%ld", pid);
 	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (fd < 0)
@@ -77,20 +78,43 @@ static char *read_all(int fd, size_t *len, int *err)
 	return NULL;
 }
 
-/* The document of one engine; NULL, and why on standard error. */
-static json_t *engine_ask(long pid)
+/* Nobody listens there: of a process that has loaded the library, what can be known from outside. */
+static json_t *without_engine(long pid)
+{
+	char name[32];
+	if (!process_is_ours(pid))
+		return NULL;
+	process_name(pid, name, sizeof name);
+	return json_pack("{s:I,s:s,s:b}", "pid", (json_int_t)pid, "comm", name, "engine", 0);
+}
+
+/* The document of one process; NULL. *failed: it should have one, and why not is on standard error. `listed`: it was found in a list, and may have ended since. */
+static json_t *process_ask(long pid, bool listed, bool *failed)
 {
 	json_error_t error;
 	size_t len;
 	int err, fd = engine_connect(pid);
+	*failed = false;
+	if (fd == -ECONNREFUSED) {
+		json_t *document = without_engine(pid);
+		*failed = !document && !(listed && !process_lives(pid));
+		if (*failed)
+			fprintf(stderr, "finesse stat: pid %ld: does not run under finesse\n", pid);
+		return document;
+	}
+	*failed = true;
 	if (fd < 0) {
-		fprintf(stderr, "finesse stat: pid %ld: %s\n", pid,
-			fd == -ECONNREFUSED ? "does not run under finesse, or has no engine yet"
-					    : strerror(-fd));
+		fprintf(stderr, "finesse stat: pid %ld: %s\n", pid, strerror(-fd));
 		return NULL;
 	}
 	char *text = read_all(fd, &len, &err);
 	close(fd);
+	if (!text && !process_lives(pid)) { /* it ended meanwhile, or a copy of its socket outlives it */
+		*failed = !listed;
+		if (!listed)
+			fprintf(stderr, "finesse stat: pid %ld: has exited\n", pid);
+		return NULL;
+	}
 	if (!text) {
 		fprintf(stderr, "finesse stat: pid %ld: %s\n", pid,
 			err == EAGAIN ? "does not answer (is it stopped?)" : strerror(err));
@@ -105,38 +129,8 @@ static json_t *engine_ask(long pid)
 	else if (!json_is_object(document))
 		json_decref(document), document = NULL;
 	free(text);
+	*failed = !document;
 	return document;
-}
-
-/* ---- finding them ---- */
-
-static int compare_pids(const void *a, const void *b)
-{
-	long x = *(const long *)a, y = *(const long *)b;
-	return (x > y) - (x < y);
-}
-
-/* The pids of the engines in this network namespace, sorted, each once. */
-static size_t engines_find(long *pids, size_t max)
-{
-	char line[512];
-	size_t n = 0, unique = 0;
-	FILE *f = fopen("/proc/net/unix", "re");
-	while (f && fgets(line, sizeof line, f)) {
-		char *name = strstr(line, "@" FINESSE_STAT_PREFIX), *end;
-		if (!name || n == max)
-			continue;
-		long pid = strtol(name + strlen("@" FINESSE_STAT_PREFIX), &end, 10);
-		if (pid > 0 && *end == '\n')
-			pids[n++] = pid;
-	}
-	if (f)
-		fclose(f);
-	qsort(pids, n, sizeof *pids, compare_pids);
-	for (size_t i = 0; i < n; i++)
-		if (unique == 0 || pids[unique - 1] != pids[i])
-			pids[unique++] = pids[i];
-	return unique;
 }
 
 /* Into the network namespace of `pid`, if that is another one. 0 or -errno. */
@@ -168,9 +162,6 @@ static int print_documents(json_t **documents, size_t n, bool json)
 				putchar('\n');
 			stat_render(stdout, documents[i]);
 		}
-	} else if (n == 1) {
-		json_dumpf(documents[0], stdout, JSON_INDENT(1) | JSON_PRESERVE_ORDER);
-		putchar('\n');
 	} else {
 		json_t *array = json_array();
 		for (size_t i = 0; i < n; i++)
@@ -182,24 +173,32 @@ static int print_documents(json_t **documents, size_t n, bool json)
 	return fflush(stdout) == 0 ? EXIT_OK : EXIT_NOTHING;
 }
 
-static int stat_engines(const long *pids, size_t n, bool json)
+static int stat_processes(const long *pids, size_t n, bool listed, bool json)
 {
 	json_t **documents = calloc(n ? n : 1, sizeof *documents);
 	size_t got = 0;
-	for (size_t i = 0; documents && i < n; i++)
-		if ((documents[got] = engine_ask(pids[i])))
-			got++;
-	int status =
-	    documents && (got || json) ? print_documents(documents, got, json) : EXIT_NOTHING;
+	bool failed, any_failed = !documents;
+	for (size_t i = 0; documents && i < n; i++) {
+		documents[got] = process_ask(pids[i], listed, &failed);
+		any_failed |= failed;
+		if (!documents[got])
+			continue;
+		if (process_is_ours(pids[i])) /* it counts as we do: no other pid namespace's */
+			kernel_sockets_add(documents[got], pids[i]);
+		got++;
+	}
+	if (listed && !got && !any_failed)
+		fputs("finesse stat: no program runs under finesse in this network namespace\n", stderr);
+	int status = documents && (got || json) ? print_documents(documents, got, json) : EXIT_NOTHING;
 	for (size_t i = 0; i < got; i++)
 		json_decref(documents[i]);
 	free(documents);
-	return got == n && n > 0 ? status : EXIT_NOTHING;
+	return got && !any_failed ? status : EXIT_NOTHING;
 }
 
 int cli_stat(int argc, char **argv)
 {
-	static long pids[ENGINES_MAX];
+	static long pids[PROCESSES_MAX];
 	bool json = false;
 	long pid = 0;
 	for (int i = 1; i < argc; i++) {
@@ -226,11 +225,7 @@ int cli_stat(int argc, char **argv)
 				r == -ENOENT ? "no such process" : strerror(-r));
 			return EXIT_NOTHING;
 		}
-		return stat_engines(&pid, 1, json);
+		return stat_processes(&pid, 1, false, json);
 	}
-	size_t n = engines_find(pids, ENGINES_MAX);
-	if (n == 0)
-		fputs("finesse stat: no program runs under finesse in this network namespace\n",
-		      stderr);
-	return stat_engines(pids, n, json);
+	return stat_processes(pids, processes_find(pids, PROCESSES_MAX), true, json);
 }

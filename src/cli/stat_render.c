@@ -108,8 +108,12 @@ static void flow_number(struct flow *f, json_t *object, const char *key, const c
 static void render_head(FILE *out, json_t *d)
 {
 	json_t *totals = json_object_get(d, "totals");
-	fprintf(out, "%s, pid %" PRId64 ", finesse %s", text(d, "comm"), number(d, "pid"),
-		text(d, "version"));
+	fprintf(out, "%s, pid %" PRId64, text(d, "comm"), number(d, "pid"));
+	if (json_is_false(json_object_get(d, "engine"))) {
+		fputs(", runs under finesse and has had no TCP socket to decide about\n", out);
+		return;
+	}
+	fprintf(out, ", finesse %s", text(d, "version"));
 	if (has(d, "interface"))
 		fprintf(out, " on %s (classifier %s, transmit %s)", text(d, "interface"),
 			text(d, "classifier"), text(d, "tx"));
@@ -121,10 +125,10 @@ static void render_head(FILE *out, json_t *d)
 	fprintf(out,
 		"connections: %" PRId64 " opened, %" PRId64 " accepted; first FIN %" PRId64
 		" times ours, %" PRId64 " times the peer's; %" PRId64 " in TIME-WAIT; %" PRId64
-		" fell back to the kernel\n",
+		" fell back to the kernel, %" PRId64 " were handed over to it\n",
 		number(totals, "connections_opened"), number(totals, "connections_accepted"),
 		number(totals, "first_fin_us"), number(totals, "first_fin_peer"),
-		number(d, "time_wait"), number(totals, "fallbacks"));
+		number(d, "time_wait"), number(totals, "fallbacks"), number(totals, "handed_over"));
 }
 
 static void render_memory(FILE *out, json_t *memory)
@@ -213,7 +217,7 @@ static const char *listener_name(json_t *l, char out[80])
 }
 
 /* The widest local name, so that columns stand below each other. */
-static int local_width(json_t *listeners, json_t *connections)
+static int local_width(json_t *listeners, json_t *connections, json_t *kernels)
 {
 	size_t width = LOCAL_WIDTH_MIN, i;
 	char name[80];
@@ -223,6 +227,8 @@ static int local_width(json_t *listeners, json_t *connections)
 		width = strlen(name) > width ? strlen(name) : width;
 	}
 	json_array_foreach (connections, i, item)
+		width = strlen(text(item, "local")) > width ? strlen(text(item, "local")) : width;
+	json_array_foreach (kernels, i, item)
 		width = strlen(text(item, "local")) > width ? strlen(text(item, "local")) : width;
 	return (int)width;
 }
@@ -280,6 +286,13 @@ static void render_connection(FILE *out, json_t *c, int width)
 	flow_end(&f);
 }
 
+/* One that the kernel carries: ss has the rest. */
+static void render_kernel_socket(FILE *out, json_t *s, int width)
+{
+	fprintf(out, "%-12s %8s %8s  %-*s  %s\n", text(s, "state"), "-", "-", width, text(s, "local"), has(s, "remote") ? text(s, "remote") : "*");
+	fprintf(out, "    carried by the kernel: %s\n", text(s, "why"));
+}
+
 static void render_fallbacks(FILE *out, json_t *fallbacks)
 {
 	json_t *f;
@@ -321,18 +334,20 @@ static void render_counters(FILE *out, json_t *counters)
 void stat_render(FILE *out, json_t *d)
 {
 	json_t *listeners = json_object_get(d, "listeners"),
-	       * connections = json_object_get(d, "connections"), *item;
-	int width = local_width(listeners, connections);
+	       * connections = json_object_get(d, "connections"), *kernels = json_object_get(d, "kernel_sockets"), *item;
+	int width = local_width(listeners, connections, kernels);
 	size_t i;
 	render_head(out, d);
 	render_memory(out, json_object_get(d, "memory"));
-	if (json_array_size(listeners) + json_array_size(connections) > 0)
+	if (json_array_size(listeners) + json_array_size(connections) + json_array_size(kernels) > 0)
 		fprintf(out, "%-12s %8s %8s  %-*s  %s\n", "State", "Recv-Q", "Send-Q", width,
 			"Local", "Peer");
 	json_array_foreach (listeners, i, item)
 		render_listener(out, item, width);
 	json_array_foreach (connections, i, item)
 		render_connection(out, item, width);
+	json_array_foreach (kernels, i, item)
+		render_kernel_socket(out, item, width);
 	render_fallbacks(out, json_object_get(d, "fallbacks"));
 	render_counters(out, json_object_get(d, "counters"));
 }

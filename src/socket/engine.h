@@ -545,10 +545,18 @@ struct fallback {
 	unsigned count;
 };
 const struct fallback *fallback_at(unsigned i); /* NULL past the end */
+/* A connection went to the kernel: counted with its reason, and remembered. Lock held or not. */
+void handover_note(const struct flow_key *key, const char *why);
+void handover_remember(const struct flow_key *key, const char *why); /* … counted elsewhere */
+struct handed_over {
+	struct flow_key key;
+	char why[160];
+};
+const struct handed_over *handed_over_at(unsigned i); /* of the latest, in no order; NULL past the end */
 
 /* ---- handover.c ---- */
-/* The connection becomes a kernel socket: its fd, or -errno and nothing changed. Lock held. */
-int conn_handover(struct engine *e, struct sock *s);
+/* The connection becomes a kernel socket: its fd, or -errno and nothing changed. `why` is noted; NULL: not. Lock held. */
+int conn_handover(struct engine *e, struct sock *s, const char *why);
 /* Where that failed: the connection ends here, and a kernel socket shows its end (kernel/ended.h); one that is being opened begins anew there. Its fd,
    or -errno (-EMFILE). Lock held. */
 int conn_end(struct engine *e, struct sock *s);

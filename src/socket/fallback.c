@@ -1,4 +1,11 @@
-/* Sockets that stayed with the kernel although they could have been ours, and why: for `finesse stat`. */
+/*
+ * Sockets that stayed with the kernel although they could have been ours, or went there, and why: for `finesse stat` and the log.
+ *
+ * Owns: a table of (what, why) with counts, and the latest connections that were handed over. A reason is never lost among many sockets: of one reason, so many
+ * are named, and the rest are counted together. The log has each reason once, as a warning where a socket was never
+ * the engine's.
+ * Lock: its own, because a fall-back happens with and without the engine's.
+ */
 #include "socket/engine.h"
 
 #include "base/log.h"
@@ -6,37 +13,76 @@
 #include <stdio.h>
 #include <string.h>
 
-#define FALLBACKS_MAX 64 /* distinct ones; beyond, they are counted in the last */
+#define FALLBACKS_MAX  64 /* distinct ones; beyond, they are counted in the last */
+#define OF_ONE_REASON  8  /* … that are named; beyond, they are counted as others of this reason */
+#define HANDOVERS_KEPT 64 /* the latest */
 
 static struct fallback table[FALLBACKS_MAX];
 static unsigned used;
+static struct handed_over handed_over[HANDOVERS_KEPT];
+static unsigned n_handed_over; /* so many have been */
 static pthread_mutex_t table_lock = PTHREAD_MUTEX_INITIALIZER;
 
-static struct fallback *find(const char *what, const char *why)
+static struct fallback *add(const char *what, const char *why)
 {
-	for (unsigned i = 0; i < used; i++)
-		if (!strcmp(table[i].why, why) && !strcmp(table[i].what, what))
-			return &table[i];
-	if (used == FALLBACKS_MAX)
-		return &table[FALLBACKS_MAX - 1];
-	snprintf(table[used].what, sizeof table[used].what, "%s", used == FALLBACKS_MAX - 1 ? "others" : what);
-	snprintf(table[used].why, sizeof table[used].why, "%s", used == FALLBACKS_MAX - 1 ? "too many to list" : why);
+	snprintf(table[used].what, sizeof table[used].what, "%s", what);
+	snprintf(table[used].why, sizeof table[used].why, "%s", why);
 	return &table[used++];
 }
 
-void engine_note_fallback(const char *what, const char *why)
+/* *first: nothing with this reason was seen before. */
+static struct fallback *find(const char *what, const char *why, bool *first)
+{
+	unsigned of_this_reason = 0;
+	for (unsigned i = 0; i < used; i++) {
+		if (strcmp(table[i].why, why) != 0)
+			continue;
+		of_this_reason++;
+		if (!strcmp(table[i].what, what) || of_this_reason > OF_ONE_REASON)
+			return &table[i];
+	}
+	*first = !of_this_reason;
+	if (used == FALLBACKS_MAX)
+		return &table[FALLBACKS_MAX - 1];
+	if (used == FALLBACKS_MAX - 1)
+		return add("others", "too many to list");
+	return add(of_this_reason == OF_ONE_REASON ? "others" : what, why);
+}
+
+static void note(const char *what, const char *why, enum log_level level)
 {
 	char short_why[sizeof table[0].why];
+	bool first = false;
 	snprintf(short_why, sizeof short_why, "%s", why);
 	engine_enter();
 	pthread_mutex_lock(&table_lock);
-	struct fallback *f = find(what, short_why);
-	if (!f->count++)
-		log_info("fallback", "%s stays with the kernel: %s", what, why);
+	if (find(what, short_why, &first)->count++ == 0)
+		log_line(first ? level : LOG_LEVEL_INFO, "fallback", "%s is the kernel's: %s", what, why);
 	pthread_mutex_unlock(&table_lock);
 	if (trace_on)
 		trace_fallback(what, why);
 	engine_leave();
+}
+
+void engine_note_fallback(const char *what, const char *why)
+{
+	note(what, why, LOG_LEVEL_WARN);
+}
+
+void handover_remember(const struct flow_key *key, const char *why)
+{
+	pthread_mutex_lock(&table_lock);
+	struct handed_over *h = &handed_over[n_handed_over++ % HANDOVERS_KEPT];
+	h->key = *key;
+	snprintf(h->why, sizeof h->why, "%s", why);
+	pthread_mutex_unlock(&table_lock);
+}
+
+/* It was served, and goes on: news, not a warning. */
+void handover_note(const struct flow_key *key, const char *why)
+{
+	handover_remember(key, why);
+	note("a connection", why, LOG_LEVEL_INFO);
 }
 
 void fallback_fork_prepare(void)
@@ -62,4 +108,9 @@ unsigned fallback_count(void)
 const struct fallback *fallback_at(unsigned i)
 {
 	return i < used ? &table[i] : NULL;
+}
+
+const struct handed_over *handed_over_at(unsigned i)
+{
+	return i < n_handed_over && i < HANDOVERS_KEPT ? &handed_over[i] : NULL;
 }

@@ -194,7 +194,7 @@ static int give_kernel_fd(struct engine *e, struct sock *s, int *fd)
 {
 	if (s->kind == SOCK_KIND_CONN) {
 		turn_end(e);
-		int made = conn_handover(e, s);
+		int made = conn_handover(e, s, "a forked process uses it");
 		if (made < 0)
 			made = conn_end(e, s);
 		if (made < 0)
@@ -550,6 +550,7 @@ static int adopt_conn(struct engine *e, struct sock *s)
 	} else if (fd < 0) { /* the parent is gone and its connections with it, or it does not answer */
 		fd = ended_socket(s->family, nothing, true);
 	}
+	handover_remember(&s->flow.key, "a process made it that forked this one");
 	inherited_end(e, s);
 	return fd;
 }

@@ -27,7 +27,7 @@ static void flow_becomes_kernels(struct engine *e, struct sock *s)
 	sock_becomes_kernels(e, s);
 }
 
-int conn_handover(struct engine *e, struct sock *s)
+int conn_handover(struct engine *e, struct sock *s, const char *why)
 {
 	struct tcp_snapshot snap;
 	if (!s->live)
@@ -42,6 +42,8 @@ int conn_handover(struct engine *e, struct sock *s)
 	options_to_kernel(e, s, fd); /* before anything leaves */
 	flow_becomes_kernels(e, s);
 	e->counters[SOCKC_HandedOver]++;
+	if (why)
+		handover_note(&s->flow.key, why);
 	s->kind = SOCK_KIND_DEAD;
 	sock_ref(s); /* its buffers hold the snapshot's data */
 	sock_notify(e, s); /* who waits looks again, and sees that it is gone */
@@ -56,7 +58,7 @@ int conn_handover(struct engine *e, struct sock *s)
 	return err; /* the kernel gave up: so did the connection */
 }
 
-int sock_handover(struct sock *s)
+int sock_handover(struct sock *s, const char *why)
 {
 	struct engine *e = s->engine;
 	int r;
@@ -64,9 +66,10 @@ int sock_handover(struct sock *s)
 	turn_end(e); /* what is due goes out before the snapshot */
 	if (s->kind == SOCK_KIND_LISTENER) {
 		listener_release(e, s);
+		engine_note_fallback("a listener", why);
 		r = 0;
 	} else if (s->kind == SOCK_KIND_CONN) {
-		r = conn_handover(e, s);
+		r = conn_handover(e, s, why);
 	} else {
 		r = -EBADF;
 	}
@@ -122,11 +125,13 @@ int conn_end(struct engine *e, struct sock *s)
 	return fd;
 }
 
-int sock_end(struct sock *s)
+int sock_end(struct sock *s, const char *why)
 {
 	struct engine *e = s->engine;
 	turn_enter(e);
 	int r = s->kind == SOCK_KIND_CONN || s->kind == SOCK_KIND_DEAD ? conn_end(e, s) : -EBADF;
+	if (r >= 0)
+		engine_note_fallback("a connection that could not be handed over", why);
 	turn_leave(e);
 	return r;
 }
@@ -146,7 +151,7 @@ static void exit_one(struct engine *e, struct sock *s)
 		stream_close(e, s, true);
 		return;
 	}
-	int fd = conn_handover(e, s);
+	int fd = conn_handover(e, s, NULL);
 	if (fd >= 0)
 		sys_close(fd);
 	else

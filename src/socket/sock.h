@@ -127,14 +127,14 @@ void engine_configure(const struct settings *settings);
 /* Before anything of this process ends (exit, _exit, exec): unsent data and FINs go to the kernel, or drain within a bound. */
 void engine_on_exit(void);
 /* Make this connection a kernel socket: returns its fd (to be dup2'ed over every fd of the socket), after which `s` is dead: each verb -EBADF. -errno: cannot
-   (state, privilege). Listeners: the port goes back to the kernel, returns 0 and the real listening fd goes on alone. */
-int sock_handover(struct sock *s);
+   (state, privilege). `why` is for `finesse stat`. Listeners: the port goes back to the kernel, returns 0 and the real listening fd goes on alone. */
+int sock_handover(struct sock *s, const char *why);
 /*
  * sock_handover failed, but who gets the fd must have a kernel socket: another process, another program. The connection ends (its peer is told by RST, unless it is over already), and a kernel
  * socket shows what the program would find: unread bytes, then ECONNRESET or end of file. One that is being opened is opened anew by the kernel. Its fd,
  * as sock_handover's; -errno: -EMFILE.
  */
-int sock_end(struct sock *s);
+int sock_end(struct sock *s, const char *why);
 
 /* fork: prepare in the parent before, then parent or child after. The child keeps `struct sock` objects as `inherited`: verbs on them ask the
    parent by themselves. */

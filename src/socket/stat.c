@@ -95,6 +95,7 @@ static void put_head(struct engine *e, struct text *t)
 	comm[n > 0 ? n - 1 : 0] = 0;
 	put(t, "{\"version\":\"%s\",\"pid\":%d,\"comm\":", FINESSE_VERSION, sys_getpid());
 	put_string(t, comm);
+	put(t, ",\"engine\":true");
 	if (!e->up)
 		return;
 	const struct link_info *info = link_info(e->link);
@@ -136,7 +137,7 @@ static void put_listeners(struct engine *e, struct text *t)
 	put(t, ",\"listeners\":[");
 	list_for_each (pos, tmp, &e->listeners) {
 		const struct listener *lst = container_of(pos, struct listener, node);
-		put(t, "%s{\"address\":\"%s\",\"port\":%u,\"backlog\":%d,\"accept_queue\":%u,\"syn_queue\":%u,", sep,
+		put(t, "%s{\"carrier\":\"engine\",\"address\":\"%s\",\"port\":%u,\"backlog\":%d,\"accept_queue\":%u,\"syn_queue\":%u,", sep,
 		    ip_addr_format(&lst->addr, addr), lst->port, lst->backlog, lst->n_accept, lst->n_embryonic);
 		put_steering(t, lst, policies[e->settings.close_policy]);
 		put(t, "}");
@@ -157,7 +158,7 @@ static void put_connection(struct text *t, struct sock *s)
 	struct tcp_status st;
 	tcp_get_status(&s->tcp, &st);
 	int first = tcp_first_fin(&s->tcp);
-	put(t, "{");
+	put(t, "{\"carrier\":\"engine\",");
 	put_name(t, "local", &s->flow.key.laddr, s->flow.key.lport);
 	put_name(t, "remote", &s->flow.key.raddr, s->flow.key.rport);
 	put(t, "\"role\":\"%s\",\"state\":\"%s\",\"held\":%s,\"first_fin\":\"%s\",", s->policy ? "server" : "client",
@@ -234,6 +235,22 @@ static void put_fallbacks(struct text *t)
 	put(t, "]");
 }
 
+/* The latest. Why is also counted among the fall-backs. */
+static void put_handed_over(struct text *t)
+{
+	put(t, ",\"handed_over\":[");
+	for (unsigned i = 0; handed_over_at(i); i++) {
+		const struct handed_over *h = handed_over_at(i);
+		put(t, "%s{", i ? "," : "");
+		put_name(t, "local", &h->key.laddr, h->key.lport);
+		put_name(t, "remote", &h->key.raddr, h->key.rport);
+		put(t, "\"why\":");
+		put_string(t, h->why);
+		put(t, "}");
+	}
+	put(t, "]");
+}
+
 /* The pool, class by class, and what the whole process has in memory. */
 static void put_memory(struct engine *e, struct text *t)
 {
@@ -262,10 +279,11 @@ static void put_document(struct engine *e, struct text *t)
 	put_connections(e, t);
 	put(t, ",\"time_wait\":%u", e->time_waits.n);
 	put_memory(e, t);
-	put(t, ",\"totals\":{\"connections_opened\":%lu,\"connections_accepted\":%lu,\"first_fin_us\":%lu,\"first_fin_peer\":%lu,\"fallbacks\":%u}",
+	put(t, ",\"totals\":{\"connections_opened\":%lu,\"connections_accepted\":%lu,\"first_fin_us\":%lu,\"first_fin_peer\":%lu,\"fallbacks\":%u,\"handed_over\":%lu}",
 	    e->counters[SOCKC_Opened], e->counters[SOCKC_Accepted], e->counters[SOCKC_FirstFinUs], e->counters[SOCKC_FirstFinPeer],
-	    fallback_count());
+	    fallback_count(), e->counters[SOCKC_HandedOver]);
 	put_fallbacks(t);
+	put_handed_over(t);
 	if (e->up)
 		put_counters(e, t);
 	put(t, "}\n");

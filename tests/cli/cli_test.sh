@@ -43,7 +43,10 @@ stdout_has() {
 expect 0 '' "$finesse" --version
 stdout_has '^finesse [0-9]*\.[0-9]*\.[0-9]*$'
 expect 0 '' "$finesse" --help
-stdout_has 'finesse run'
+for command in $(sed -n 's/^ *{"\([a-z]*\)", cli_.*/\1/p' "$here/../../src/cli/main.c"); do
+	stdout_has "^\\(usage:\\|      \\) finesse $command"
+	stdout_has "^  $command "
+done
 expect 0 '' "$finesse" help run
 cp "$dir/out" "$dir/help"
 for s in interface except only bypass-firewall close-policy close-hold-max close-client-budget congestion spin log strict config; do
@@ -180,11 +183,7 @@ if command -v python3 >/dev/null; then
 END
 	python3 "$here/fake_engine.py" <"$dir/document" >"$dir/pid" &
 	engines=$!
-	python3 "$here/fake_engine.py" <"$dir/plain" >"$dir/pid2" &
-	engines="$engines $!"
-	echo '{}' | python3 "$here/fake_engine.py" >"$dir/pid3" &
-	engines="$engines $!"
-	until [ -s "$dir/pid" ] && [ -s "$dir/pid2" ] && [ -s "$dir/pid3" ]; do :; done
+	until [ -s "$dir/pid" ]; do sleep 0.02; done
 	pid=$(cat "$dir/pid")
 	expect 0 '' "$finesse" stat "$pid"
 	stdout_has '^nginx, pid 1234, finesse 0.1.0 on veth0'
@@ -201,11 +200,34 @@ END
 	stdout_has '"comm": "nginx"'
 	stdout_has '"future"'
 	checks=$((checks + 1))
-	python3 -c 'import json, sys; json.load(sys.stdin)' <"$dir/out" || fail "not JSON"
+	python3 -c 'import json, sys; (d,) = json.load(sys.stdin); assert d["pid"] == 1234' <"$dir/out" || fail "not an array of one"
+
+	# The manual's examples for stat, as they stand there, with the command of this test.
+	if [ -f "$here/../../man/finesse.1" ] && command -v jq >/dev/null; then
+		sed -n '/^\.SH EXAMPLES/,/^\.SH SEE/{ s/\\-/-/g; s/\\e/\\/g; /^finesse stat/p; }' "$here/../../man/finesse.1" >"$dir/examples"
+		checks=$((checks + 1))
+		[ "$(wc -l <"$dir/examples")" -ge 3 ] || fail "the manual has no examples of stat"
+		while read -r example; do
+			expect 0 '' env PATH="$dir:$PATH" PID="$pid" sh -c "set -e; $example"
+			checks=$((checks + 1))
+			[ -s "$dir/out" ] || fail "an example prints nothing: $example"
+		done <"$dir/examples"
+	fi
+	python3 "$here/fake_engine.py" <"$dir/plain" >"$dir/pid2" &
+	engines="$engines $!"
+	echo '{}' | python3 "$here/fake_engine.py" >"$dir/pid3" &
+	engines="$engines $!"
+	until [ -s "$dir/pid2" ] && [ -s "$dir/pid3" ]; do sleep 0.02; done
 	expect 1 'another user' "$finesse" stat "$(cat "$dir/pid2")"
 	expect 0 '' "$finesse" stat "$(cat "$dir/pid3")"
+	# A process that has exited, and whose socket a child has: not one that does not answer.
+	python3 "$here/fake_engine.py" leave <"$dir/document" >"$dir/pid4" 3>"$dir/child"
+	until [ -s "$dir/child" ]; do sleep 0.02; done
+	engines="$engines $(cat "$dir/child")"
+	expect 1 'no such process' "$finesse" stat "$(cat "$dir/pid4")"
 	expect 1 '' "$finesse" stat --json
-	checks=$((checks + 1))
+	checks=$((checks + 2))
+	! grep -q "pid $(cat "$dir/pid4")" "$dir/err" || fail "a process that has exited is listed"
 	python3 -c 'import json, sys; assert len(json.load(sys.stdin)) >= 2' <"$dir/out" || fail "not an array of both"
 fi
 

@@ -710,7 +710,7 @@ void engine_on_exit(void)
 	report();
 }
 
-int sock_handover(struct sock *s)
+int sock_handover(struct sock *s, const char *why)
 {
 	if (s->dead)
 		return -EBADF;
@@ -724,7 +724,7 @@ int sock_handed_over(struct sock *s)
 	return -EBADF;
 }
 
-int sock_end(struct sock *s)
+int sock_end(struct sock *s, const char *why)
 {
 	return -EBADF; /* a handover of the fake's never fails */
 }

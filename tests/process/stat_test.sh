@@ -1,0 +1,92 @@
+#!/bin/sh
+# `finesse stat` tells the truth: every process, each socket's carrier and why, and nothing of those that are gone.
+srcdir=${srcdir:-.}
+# shellcheck source=tests/net/lib.sh
+. "$srcdir/tests/net/lib.sh"
+need ip nsenter python3 jq
+pair_up
+program=$srcdir/tests/process/stat_program.py
+finesse=$FINESSE_BUILD_DIR/finesse
+
+stat() {
+	in_server "$finesse" stat "$@" 2>"$scratch/err"
+}
+
+# check TEXT JQ-FILTER: of the last document
+check() {
+	if jq -e "$2" "$scratch/json" >/dev/null 2>&1; then
+		pass "$1"
+	else
+		fail "$1: $(jq -c 'map(del(.counters, .memory))' "$scratch/json" | head -c 2000) $(head -c 300 "$scratch/err")"
+	fi
+}
+
+nsenter --net="/proc/$CLIENT_NS/ns/net" python3 -c '
+import socket, signal
+l = socket.socket()
+l.bind(("'$CLIENT_IP'", 9000))
+l.listen()
+signal.pause()' &
+holders="$holders $!"
+wait_until 10 sh -c "nsenter --net=/proc/$CLIENT_NS/ns/net ss -Hltn 'sport = :9000' | grep -q ."
+
+mkfifo "$scratch/go"
+sleep 100 >"$scratch/go" &
+writer=$!
+holders="$holders $writer"
+finesse_server python3 "$program" carriers $SERVER_IP $CLIENT_IP <"$scratch/go" >"$scratch/out" 2>"$scratch/said" &
+pid=$!
+finesse_server sleep 100 &
+idle=$!
+holders="$holders $pid $idle"
+wait_until 10 grep -q ready "$scratch/out"
+wait_until 10 grep -q libfinesse /proc/$idle/maps
+
+stat --json >"$scratch/json"
+check "both processes are listed, the one without an engine, too" "map(.pid) | sort == ([$pid, $idle] | sort)"
+check "the one without TCP says so" ".[] | select(.pid == $idle) | .engine == false and .kernel_sockets == []"
+jq "map(select(.pid == $pid))" "$scratch/json" >"$scratch/one" && mv "$scratch/one" "$scratch/json"
+check "the engine carries one listener and one connection" '.[0] | (.listeners | map([.carrier, .port])) == [["engine", 8000]] and (.connections | map([.carrier, .remote])) == [["engine", "'$CLIENT_IP':9000"]]'
+check "the listener with SO_MARK is the kernel's, which says why" '.[0].kernel_sockets[] | select(.local == "'$SERVER_IP':8001") | .state == "LISTEN" and .carrier == "kernel" and (.why | test("SO_MARK"))'
+check "so is the one on loopback" '.[0].kernel_sockets[] | select(.local == "127.0.0.1:8002") | .why | test("loopback")'
+check "the connection with SO_MARK was handed over, which says why" '.[0].kernel_sockets[] | select(.remote == "'$CLIENT_IP':9000") | .state == "ESTABLISHED" and (.why | test("option"))'
+check "these are all of the kernel's" '.[0].kernel_sockets | length == 3'
+check "it is counted, with its reason" '.[0] | .totals.handed_over == 1 and (.handed_over | length) == 1 and ([.fallbacks[] | select(.what == "a connection")] | map(.count)) == [1]'
+stat $pid >"$scratch/text"
+if grep -q '^LISTEN .*:8001' "$scratch/text" && [ "$(grep -c 'carried by the kernel: ' "$scratch/text")" = 3 ]; then
+	pass "the text says the same"
+else
+	fail "the text: $(cat "$scratch/text")"
+fi
+stat $pid --json >"$scratch/json"
+check "one process: an array of one" "length == 1 and .[0].pid == $pid"
+# Each reason is a warning once.
+if [ "$(grep -c 'finesse: fallback: ' "$scratch/said")" = 1 ]; then pass "the log warns once per reason"; else fail "the log: $(cat "$scratch/said")"; fi
+kill -9 $pid $idle
+wait $pid $idle 2>/dev/null
+
+for how in fork number spawn; do
+	[ $how != number ] || [ "$(uname -m)" = x86_64 ] || continue
+	: >"$scratch/out"
+	mkfifo "$scratch/$how"
+	sleep 100 >"$scratch/$how" &
+	writer=$!
+	finesse_server python3 "$program" parent_exits $how $SERVER_IP <"$scratch/$how" >"$scratch/out" 2>"$scratch/said" &
+	pid=$!
+	holders="$holders $pid"
+	wait_until 10 grep -q ready "$scratch/out"
+	kill $writer
+	wait $pid
+	stat --json >"$scratch/json"
+	status=$?
+	check "$how: the parent, which exited, is not listed; its child is" "length == 1 and .[0].pid != $pid"
+	if [ $status = 0 ] && [ ! -s "$scratch/err" ] && ! grep -q "finesse/stat/$pid\$" /proc/$SERVER_NS/net/unix; then
+		pass "$how: nobody holds the parent's stat socket"
+	else
+		fail "$how: status $status, $(cat "$scratch/err") $(grep finesse /proc/$SERVER_NS/net/unix)"
+	fi
+	child=$(jq '.[0].pid' "$scratch/json")
+	kill -9 "$child"
+	wait_until 5 sh -c "! kill -0 $child"
+done
+finish
