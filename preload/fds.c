@@ -61,6 +61,23 @@ void wrap_closefrom(int first)
 		wrap_close_range(first < 0 ? 0 : first, ~0U, 0);
 }
 
+/* ---- fstat: some programs ask by it what is open ---- */
+
+int wrap_fstat(int fd, struct stat *st)
+{
+	if (shim_on() && fd_is_internal(fd))
+		return edge(-EBADF);
+	return REAL(fstat)(fd, st);
+}
+
+/* Programs built for glibc before 2.33. */
+int wrap___fxstat(int version, int fd, struct stat *st)
+{
+	if (shim_on() && fd_is_internal(fd))
+		return edge(-EBADF);
+	return REAL(__fxstat)(version, fd, st);
+}
+
 /* ---- dup ---- */
 
 int wrap_dup(int fd)

@@ -1,5 +1,5 @@
 /*
- * The constructor: real functions, settings, ready. It makes no system call, no thread and no fd;
+ * The constructor: real functions, settings, ready. It makes no system call, no thread and no fd (but the trace's, when it was asked for);
  * the engine starts with the first socket that is decided to be its own. A bad setting ends the
  * process with status 2 before main, as `finesse run` would have (DESIGN §8).
  */
@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/fd.h"
 #include "base/log.h"
 #include "base/settings.h"
 
@@ -37,5 +38,7 @@ __attribute__((constructor)) static void shim_start(void)
 	shim_signals_init();
 	shim_handover_init();
 	shim_process_init();
+	if (fd_any_internal()) /* the trace's: it survives a program that closes everything before its first socket */
+		fdtable_used = true;
 	shim_ready = true;
 }

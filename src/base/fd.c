@@ -20,8 +20,11 @@
 #define FD_WORD_BITS 64
 static _Atomic uint64_t fd_table[FD_TABLE_SIZE / FD_WORD_BITS];
 
+static _Atomic bool any_internal;
+
 static void fd_mark(int fd)
 {
+	any_internal = true;
 	atomic_fetch_or_explicit(&fd_table[fd / FD_WORD_BITS], UINT64_C(1) << fd % FD_WORD_BITS,
 				 memory_order_relaxed);
 }
@@ -32,6 +35,11 @@ void fd_unmark(int fd)
 		atomic_fetch_and_explicit(&fd_table[fd / FD_WORD_BITS],
 					  ~(UINT64_C(1) << fd % FD_WORD_BITS),
 					  memory_order_relaxed);
+}
+
+bool fd_any_internal(void)
+{
+	return any_internal;
 }
 
 bool fd_is_internal(int fd)

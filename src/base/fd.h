@@ -27,6 +27,8 @@ void fd_unmark(int fd);
 bool fd_is_internal(int fd);
 /* Numbers for an engine's own, without taking most of what the program may have. */
 bool fd_has_room(void);
+/* Were there ever any? */
+bool fd_any_internal(void);
 /* In a fork's child: another thread of the parent may have been about to move one. */
 void fd_after_fork(void);
 

@@ -19,7 +19,7 @@ static struct stat standard_error; /* as it was then; st_ino 0: closed */
 static void note_standard_error(void)
 {
 	configured = true;
-	if (fstat(STDERR_FILENO, &standard_error))
+	if (sys_fstat(STDERR_FILENO, &standard_error))
 		memset(&standard_error, 0, sizeof standard_error);
 }
 
@@ -28,7 +28,7 @@ static bool is_standard_error(void)
 	struct stat now;
 	if (!configured)
 		return true;
-	if (fstat(STDERR_FILENO, &now))
+	if (sys_fstat(STDERR_FILENO, &now))
 		return false;
 	if (now.st_dev == standard_error.st_dev && now.st_ino == standard_error.st_ino)
 		return true;

@@ -17,6 +17,7 @@
 #include <time.h>
 
 struct epoll_event;
+struct stat;
 
 /* Up to six arguments; the raw kernel convention (-errno on failure). */
 static inline long sys_call6(long nr, long a, long b, long c, long d, long e, long f)
@@ -68,6 +69,11 @@ static inline int sys_close(int fd)
 static inline int sys_openat(int dir, const char *path, int flags, mode_t mode)
 {
 	return sys_call(SYS_openat, dir, path, flags, mode, 0, 0);
+}
+/* The kernel's layout is libc's on these architectures. */
+static inline int sys_fstat(int fd, struct stat *st)
+{
+	return sys_call(SYS_fstat, fd, st, 0, 0, 0, 0);
 }
 static inline int sys_socket(int family, int type, int protocol)
 {

@@ -117,6 +117,11 @@ int sock_poll(struct sock_pollfd *fds, unsigned n, const struct timespec *timeou
 	struct poll_call c = {.e = e, .fds = fds, .n = n, .kernel = kernel, .kernel_index = index};
 	void *heap = NULL;
 	struct wait wait;
+	if (!e->pool.memory.alloc) { /* no socket was decided yet: the set has a number of ours, which is to look closed */
+		engine_lock(e);
+		engine_init_tables(e);
+		engine_unlock(e);
+	}
 	struct waiter *w = waiter_self(e);
 	turn_enter_wait(e);
 	int r = wait_begin_timespec(&wait, e, timeout);

@@ -21,7 +21,7 @@
 static uint64_t inode_of(int fd)
 {
 	struct stat st;
-	return sys_call(SYS_fstat, fd, &st, 0, 0, 0, 0) == 0 ? st.st_ino : 0;
+	return sys_fstat(fd, &st) == 0 ? st.st_ino : 0;
 }
 
 /* Names the network namespace of a socket, uniquely while it lives. 0: cannot be told. Two names of one kind only are compared, since a kernel has always the same. */

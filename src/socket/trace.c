@@ -45,8 +45,9 @@ static _Atomic int64_t retry_us = TIME_NEVER;
 static int open_standard_error(void)
 {
 	struct stat st;
-	if (fstat(STDERR_FILENO, &st))
-		return -errno;
+	int err = sys_fstat(STDERR_FILENO, &st);
+	if (err)
+		return err;
 	is_socket = S_ISSOCK(st.st_mode);
 	if (!is_socket && !S_ISREG(st.st_mode)) {
 		int fd = sys_openat(AT_FDCWD, "/proc/self/fd/2", O_WRONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY, 0);

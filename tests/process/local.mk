@@ -4,8 +4,10 @@ tests_process_server_SOURCES = tests/process/server.c
 tests_process_server_CFLAGS = $(AM_CFLAGS) $(LIBURING_CFLAGS)
 tests_process_server_LDADD = $(LIBURING_LIBS)
 tests_process_server_LDFLAGS = -Wl,--export-dynamic
-TESTS += tests/process/process_test.sh tests/process/stat_test.sh
-dist_check_SCRIPTS += tests/process/process_test.sh tests/process/stat_test.sh
+TESTS += tests/process/process_test.sh tests/process/stat_test.sh tests/process/closing_test.sh
+dist_check_SCRIPTS += tests/process/process_test.sh tests/process/stat_test.sh tests/process/closing_test.sh
+check_PROGRAMS += tests/process/closing
+tests_process_closing_SOURCES = tests/process/closing.c
 EXTRA_DIST += tests/process/stat_program.py
 
 check_PROGRAMS += tests/process/prefork
