@@ -7,7 +7,9 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <termios.h>
 #include <unistd.h>
 
 static enum log_level log_threshold = LOG_LEVEL_WARN;
@@ -71,6 +73,13 @@ bool log_enabled(enum log_level level, const char *component)
 		p += len + (p[len] == ',');
 	}
 	return false;
+}
+
+bool log_notice_enabled(const char *component)
+{
+	struct termios t;
+	return log_enabled(LOG_LEVEL_INFO, component) ||
+	       (log_threshold == LOG_LEVEL_WARN && sys_ioctl(STDERR_FILENO, TCGETS, &t) == 0);
 }
 
 void log_write(enum log_level level, const char *component, const char *fmt, ...)

@@ -20,6 +20,9 @@ bool log_enabled(enum log_level level, const char *component);
 void log_write(enum log_level level, const char *component, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
 
+/* News that a person at a terminal sees at the level `warn`, too. */
+bool log_notice_enabled(const char *component);
+
 #define log_line(level, component, ...)                                                            \
 	do {                                                                                       \
 		if (log_enabled(level, component))                                                 \
@@ -27,6 +30,11 @@ void log_write(enum log_level level, const char *component, const char *fmt, ...
 	} while (0)
 #define log_error(component, ...) log_line(LOG_LEVEL_ERROR, component, __VA_ARGS__)
 #define log_warn(component, ...)  log_line(LOG_LEVEL_WARN, component, __VA_ARGS__)
+#define log_notice(component, ...)                                                                 \
+	do {                                                                                       \
+		if (log_notice_enabled(component))                                                 \
+			log_write(LOG_LEVEL_INFO, component, __VA_ARGS__);                         \
+	} while (0)
 #define log_info(component, ...)  log_line(LOG_LEVEL_INFO, component, __VA_ARGS__)
 #define log_debug(component, ...) log_line(LOG_LEVEL_DEBUG, component, __VA_ARGS__)
 

@@ -116,7 +116,7 @@ static int plan_make(struct engine *e, struct connect_plan *p, const struct sock
 	bool was_up = e->up; /* then one question is enough, which is a system call */
 	const char *refused = engine_refuses(e, p->kfd);
 	if (!refused && engine_up(e, why, why_len))
-		return engine_refusal(e);
+		return SOCK_KERNEL;
 	if (!refused && !was_up)
 		refused = engine_refuses(e, p->kfd);
 	if (refused) {
@@ -235,6 +235,7 @@ static int decide_connect_locked(struct engine *e, struct connect_plan *p, const
 				 struct sock **out)
 {
 	char why[160] = "";
+	unsigned noted = fallbacks_noted;
 	int err = plan_make(e, p, addr, len, why, sizeof why);
 	if (!err)
 		err = plan_choose_port(e, p, why, sizeof why);
@@ -248,7 +249,7 @@ static int decide_connect_locked(struct engine *e, struct connect_plan *p, const
 	if (err == SOCK_KERNEL) {
 		if (*why)
 			note_connect_fallback(e, p, why);
-		return SOCK_KERNEL;
+		return engine_refusal(e, noted);
 	}
 	if (err)
 		return err;

@@ -260,6 +260,19 @@ void engine_init_tables(struct engine *e)
 	turn_now(e);
 }
 
+/* The one line at the start: a person sees what is served, and how to see what is not. */
+static void tell_served(struct engine *e)
+{
+	const struct link_info *info = link_info(e->link);
+	char address[IP_ADDR_STRLEN] = "no address yet", more[24] = "";
+	if (e->n_addrs)
+		ip_addr_format(&e->addrs[0], address);
+	if (e->n_addrs > 1)
+		snprintf(more, sizeof more, " and %u more", e->n_addrs - 1);
+	log_notice("engine", "serving TCP of pid %d on %s (%s%s; classifier %s, transmit %s); finesse stat %d tells the rest", sys_getpid(),
+		   info->ifname, address, more, classifier_backend(e->classifier), info->tx_backend, sys_getpid());
+}
+
 static int bring_up(struct engine *e, char *why, size_t why_len)
 {
 	if (!fd_has_room()) {
@@ -288,9 +301,7 @@ static int bring_up(struct engine *e, char *why, size_t why_len)
 	}
 	__atomic_store_n(&e->up, true, __ATOMIC_RELEASE);
 	drive_came_up(&e->drive);
-	const struct link_info *info = link_info(e->link);
-	log_info("engine", "serving TCP on %s (classifier %s, transmit %s)", info->ifname,
-		 classifier_backend(e->classifier), info->tx_backend);
+	tell_served(e);
 	return 0;
 
 fail_protocols:
@@ -340,9 +351,9 @@ int engine_up(struct engine *e, char *why, size_t why_len)
 	return err;
 }
 
-int engine_refusal(const struct engine *e)
+int engine_refusal(const struct engine *e, unsigned noted)
 {
-	return e->settings.strict ? -ENETDOWN : SOCK_KERNEL;
+	return e->settings.strict && noted != fallbacks_noted ? -ENETDOWN : SOCK_KERNEL;
 }
 
 /* The interface takes smaller frames only: what was sent since was lost, and nobody says so. */

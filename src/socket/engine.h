@@ -261,8 +261,8 @@ void engine_unlock(struct engine *e);
 void engine_init_tables(struct engine *e); /* once; lock held */
 /* Make the engine if it is not there. 0, or -errno with the reason in `why`. Lock held. */
 int engine_up(struct engine *e, char *why, size_t why_len);
-/* What a decision says when there is no engine: the kernel's, or with the setting `strict` an error. */
-int engine_refusal(const struct engine *e);
+/* What a decision says that began when `noted` was fallbacks_noted, and came out as SOCK_KERNEL: that, or with the setting `strict` an error, if there is another reason than policy. */
+int engine_refusal(const struct engine *e, unsigned noted);
 void *engine_alloc(struct engine *e, size_t size); /* zeroed; NULL when out of memory */
 void engine_free(struct engine *e, void *p, size_t size);
 /* ---- control.c ---- */
@@ -537,6 +537,7 @@ void stat_after_fork(void);
 
 /* ---- fallback.c ---- */
 unsigned fallback_count(void);
+extern ENGINE_THREAD unsigned fallbacks_noted; /* by this thread */
 /* Around fork: no other thread has the table's lock then, which would never be given back in the child. */
 void fallback_fork_prepare(void);
 void fallback_fork_done(void);

@@ -21,6 +21,7 @@ static struct fallback table[FALLBACKS_MAX];
 static unsigned used;
 static struct handed_over handed_over[HANDOVERS_KEPT];
 static unsigned n_handed_over; /* so many have been */
+ENGINE_THREAD unsigned fallbacks_noted;
 static pthread_mutex_t table_lock = PTHREAD_MUTEX_INITIALIZER;
 
 static struct fallback *add(const char *what, const char *why)
@@ -64,9 +65,11 @@ static void note(const char *what, const char *why, enum log_level level)
 	engine_leave();
 }
 
+/* With the setting `strict` nothing but policy may leave a socket to the kernel. */
 void engine_note_fallback(const char *what, const char *why)
 {
-	note(what, why, LOG_LEVEL_WARN);
+	fallbacks_noted++;
+	note(what, why, engine_of_process()->settings.strict ? LOG_LEVEL_ERROR : LOG_LEVEL_WARN);
 }
 
 void handover_remember(const struct flow_key *key, const char *why)

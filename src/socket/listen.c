@@ -256,7 +256,7 @@ static int decide_listen_locked(struct engine *e, int kfd, const struct candidat
 	}
 	if (engine_up(e, why, sizeof why)) {
 		note_listen_fallback(e, &addr, port, why);
-		return engine_refusal(e);
+		return SOCK_KERNEL;
 	}
 	if ((refused = engine_refuses(e, kfd))) {
 		note_listen_fallback(e, &addr, port, refused);
@@ -298,7 +298,12 @@ int sock_decide_listen(int kfd, const struct candidate *candidate, int backlog, 
 		return SOCK_KERNEL;
 	engine_lock(e);
 	turn_begin(e);
+	unsigned noted = fallbacks_noted;
 	int r = decide_listen_locked(e, kfd, candidate, backlog, out);
+	if (r == SOCK_KERNEL)
+		r = engine_refusal(e, noted);
+	if (r == -ENETDOWN)
+		sys_shutdown(kfd, SHUT_RDWR); /* it may have begun to listen before its claim failed */
 	turn_end(e);
 	engine_unlock(e);
 	return r;

@@ -4,11 +4,11 @@ tests_process_server_SOURCES = tests/process/server.c
 tests_process_server_CFLAGS = $(AM_CFLAGS) $(LIBURING_CFLAGS)
 tests_process_server_LDADD = $(LIBURING_LIBS)
 tests_process_server_LDFLAGS = -Wl,--export-dynamic
-TESTS += tests/process/process_test.sh tests/process/stat_test.sh tests/process/closing_test.sh
-dist_check_SCRIPTS += tests/process/process_test.sh tests/process/stat_test.sh tests/process/closing_test.sh
+TESTS += tests/process/process_test.sh tests/process/stat_test.sh tests/process/closing_test.sh tests/process/strict_test.sh
+dist_check_SCRIPTS += tests/process/process_test.sh tests/process/stat_test.sh tests/process/closing_test.sh tests/process/strict_test.sh
 check_PROGRAMS += tests/process/closing
 tests_process_closing_SOURCES = tests/process/closing.c
-EXTRA_DIST += tests/process/stat_program.py
+EXTRA_DIST += tests/process/stat_program.py tests/process/strict_program.py
 
 check_PROGRAMS += tests/process/prefork
 tests_process_prefork_SOURCES = tests/process/prefork.c
