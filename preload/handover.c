@@ -136,7 +136,7 @@ int file_adopt(struct file *f)
 	while (atomic_exchange(&f->busy, true))
 		sched_yield();
 	if (f->kind == FILE_SOCK && sock_is_inherited(f->sock))
-		r = f->listener ? sock_adopt(f->sock) : handover_connection(f, true, false);
+		r = f->listener ? sock_adopt(f->sock) : handover_connection(f, "", true, false);
 	f->busy = false;
 	return r;
 }

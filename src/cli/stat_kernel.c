@@ -162,7 +162,7 @@ static const char *listener_why(json_t *document, const struct end *local)
 	    (why = fallback_why(document, "a listener shared by fork")) || (why = fallback_why(document, "a listener inherited by fork")))
 		return why;
 	return json_object_get(document, "version") ? "left to the kernel by the settings, or made by another process"
-						     : "this process has not used it yet";
+						     : "another process made it, and this one has not used it";
 }
 
 static const char *connection_why(json_t *document, json_t *socket, json_t *sockets, const struct end *local, const struct end *remote)

@@ -9,7 +9,7 @@ static bool move_one(struct engine *e, struct group *g, struct sock *s)
 {
 	if (!s->live) /* its peer has reset it meanwhile */
 		return true;
-	int fd = conn_handover(e, s);
+	int fd = conn_handover(e, s, NULL);
 	if (fd < 0)
 		return false;
 	int err = group_spare_give(g, fd);

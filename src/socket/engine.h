@@ -548,6 +548,8 @@ struct fallback {
 const struct fallback *fallback_at(unsigned i); /* NULL past the end */
 /* A connection went to the kernel: counted with its reason, and remembered. Lock held or not. */
 void handover_note(const struct flow_key *key, const char *why);
+/* A listener, or a connection that could not be handed over, did. */
+void leaving_note(const char *what, const char *why);
 void handover_remember(const struct flow_key *key, const char *why); /* … counted elsewhere */
 struct handed_over {
 	struct flow_key key;

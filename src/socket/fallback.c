@@ -72,6 +72,12 @@ void engine_note_fallback(const char *what, const char *why)
 	note(what, why, engine_of_process()->settings.strict ? LOG_LEVEL_ERROR : LOG_LEVEL_WARN);
 }
 
+/* It was served, and goes on: news, not a warning. */
+void leaving_note(const char *what, const char *why)
+{
+	note(what, why, engine_of_process()->settings.strict ? LOG_LEVEL_ERROR : LOG_LEVEL_INFO);
+}
+
 void handover_remember(const struct flow_key *key, const char *why)
 {
 	pthread_mutex_lock(&table_lock);
@@ -81,11 +87,10 @@ void handover_remember(const struct flow_key *key, const char *why)
 	pthread_mutex_unlock(&table_lock);
 }
 
-/* It was served, and goes on: news, not a warning. */
 void handover_note(const struct flow_key *key, const char *why)
 {
 	handover_remember(key, why);
-	note("a connection", why, LOG_LEVEL_INFO);
+	leaving_note("a connection", why);
 }
 
 void fallback_fork_prepare(void)

@@ -66,7 +66,7 @@ int sock_handover(struct sock *s, const char *why)
 	turn_end(e); /* what is due goes out before the snapshot */
 	if (s->kind == SOCK_KIND_LISTENER) {
 		listener_release(e, s);
-		engine_note_fallback("a listener", why);
+		leaving_note("a listener", why);
 		r = 0;
 	} else if (s->kind == SOCK_KIND_CONN) {
 		r = conn_handover(e, s, why);
@@ -131,7 +131,7 @@ int sock_end(struct sock *s, const char *why)
 	turn_enter(e);
 	int r = s->kind == SOCK_KIND_CONN || s->kind == SOCK_KIND_DEAD ? conn_end(e, s) : -EBADF;
 	if (r >= 0)
-		engine_note_fallback("a connection that could not be handed over", why);
+		leaving_note("a connection that could not be handed over", why);
 	turn_leave(e);
 	return r;
 }

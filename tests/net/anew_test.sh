@@ -15,7 +15,7 @@ walk() { # output, runner
 	"$2" timeout 100 python3 "$anew" walk "$scratch/peer" $SERVER_IP $hole $CLIENT_IP ${ANEW_TESTS:-} >"$1" 2>&1
 }
 with_finesse() {
-	FINESSE_LOG=error FINESSE_CLOSE_POLICY=off finesse_client "$@"
+	FINESSE_CLOSE_POLICY=off finesse_client "$@"
 }
 accepted_by_kernel() { # of the namespace: connections that the kernel's listeners accepted
 	in_client nstat -asz TcpPassiveOpens 2>/dev/null | awk '/^Tcp/ { n += $2 } END { print n + 0 }'

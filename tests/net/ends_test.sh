@@ -15,7 +15,7 @@ run() { # output, runner, group
 	"$2" timeout 100 "$walk" "$3" "$scratch/peer" $SERVER_IP $hole >"$1" 2>&1
 }
 with_finesse() {
-	FINESSE_LOG=error FINESSE_CLOSE_POLICY=off finesse_client "$@"
+	FINESSE_CLOSE_POLICY=off finesse_client "$@"
 }
 
 kernel_segments() { # that the client's kernel TCP took in so far, but for the loopback's (preload/unconnect.c)

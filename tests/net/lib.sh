@@ -12,6 +12,9 @@
 : "${FINESSE_BUILD_DIR:=.}"
 SERVER_IP=10.78.0.1 CLIENT_IP=10.78.0.2
 checks=0 failures=0 holders=
+# What a program prints is compared with what it prints natively: no warnings of ours in between.
+FINESSE_LOG=${FINESSE_LOG:-error}
+export FINESSE_LOG
 PATH=$PATH:/usr/sbin:/sbin
 
 need() {
@@ -29,7 +32,8 @@ need() {
 
 lib_cleanup() {
 	for pid in $holders; do
-		kill -9 "$pid" 2>/dev/null
+		# One that has ended and was waited for is nobody's; its number may be another's by now.
+		grep -q "^PPid:[[:space:]]*$$\$" "/proc/$pid/status" 2>/dev/null && kill -9 "$pid" 2>/dev/null
 	done
 	[ -z "${scratch:-}" ] || rm -rf "$scratch"
 }

@@ -3,6 +3,7 @@
 srcdir=${srcdir:-.}
 # shellcheck source=tests/net/lib.sh
 . "$srcdir/tests/net/lib.sh"
+unset FINESSE_LOG # the default is looked at
 need ip nsenter python3 jq
 pair_up
 program=$srcdir/tests/process/stat_program.py
