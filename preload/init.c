@@ -11,6 +11,7 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/settings.h"
+#include "process/broker.h"
 
 bool shim_ready;
 
@@ -27,6 +28,7 @@ static void configure(void)
 	}
 	log_configure(settings.log);
 	engine_configure(&settings);
+	broker_client_configure(getenv(BROKER_VARIABLE));
 }
 
 __attribute__((constructor)) static void shim_start(void)

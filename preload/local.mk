@@ -17,6 +17,7 @@ preload_libshim_a_SOURCES = \
 	preload/io.c \
 	preload/namespaces.c \
 	preload/poll.c \
+	preload/privilege.c \
 	preload/process.c \
 	preload/real.c \
 	preload/select.c \
@@ -62,9 +63,9 @@ check_LIBRARIES += tests/unit/libfakeengine.a
 tests_unit_libfakeengine_a_SOURCES = tests/unit/fake_engine.c src/drive/inside.c src/socket/options_table.c
 check_DATA = tests/unit/libshimfake.so
 CLEANFILES += tests/unit/libshimfake.so
-tests/unit/libshimfake.so: preload/libshim.a tests/unit/libfakeengine.a src/libbase.a
+tests/unit/libshimfake.so: preload/libshim.a tests/unit/libfakeengine.a src/libprocess.a src/libkernel.a src/libbase.a
 	$(AM_V_CCLD)$(SHIM_LINK) -o $@ -Wl,--whole-archive preload/libshim.a -Wl,--no-whole-archive \
-		tests/unit/libfakeengine.a src/libbase.a
+		tests/unit/libfakeengine.a src/libprocess.a src/libkernel.a src/libbase.a
 
 check_PROGRAMS += tests/net/shim_calls
 tests_net_shim_calls_SOURCES = tests/net/shim_calls.c

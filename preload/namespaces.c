@@ -14,6 +14,8 @@
 #include <fcntl.h>
 #include <sched.h>
 
+#include "process/privilege.h"
+
 #ifndef CLONE_NEWTIME
 #define CLONE_NEWTIME 0x80
 #endif
@@ -32,6 +34,13 @@ static bool setns_needs_one_thread(int type)
 static bool leaves_for_good(int flags)
 {
 	return (flags & CLONE_NEWUSER) && (flags & CLONE_NEWNET);
+}
+
+/* Capabilities in a new user namespace say nothing about the old one's network. */
+static void before_new_user(int flags)
+{
+	if ((flags & CLONE_NEWUSER) && shim_on() && shim_has_sockets)
+		privilege_before_drop(engine_of_process());
 }
 
 static int alone(int (*call)(int, int), int a, int b, bool for_good)
@@ -62,6 +71,7 @@ int wrap_unshare(int flags)
 {
 	if (engine_inside || !unshare_needs_one_thread(flags))
 		return REAL(unshare)(flags);
+	before_new_user(flags);
 	return alone(real_unshare, flags, 0, leaves_for_good(flags));
 }
 

@@ -11,6 +11,8 @@
  */
 #include "shim.h"
 
+#include "process/broker.h"
+
 #include <fcntl.h>
 #include <paths.h>
 #include <pty.h>
@@ -31,6 +33,7 @@ void fork_after_in_child(void)
 {
 	fdtable_forget_calls();
 	shim_in_child = true;
+	broker_client_after_fork();
 	engine_fork_child();
 	ready_after_fork();
 	shim_exit_forget();
@@ -213,6 +216,12 @@ void shim_exit(void)
 	if (engine_inside || !engine_exists() || atomic_exchange(&exit_told, true))
 		return;
 	engine_on_exit();
+	broker_client_bye();
+}
+
+void shim_exit_done(void)
+{
+	exit_told = true;
 }
 
 void shim_exit_forget(void)

@@ -233,12 +233,17 @@ void fork_after_in_child(void);
 void fork_after_in_parent(long child);
 void shim_exit(void);        /* this process ends now: tell the engine, once */
 void shim_exit_forget(void); /* a child has an end of its own */
+void shim_exit_done(void);   /* … nothing is left for it to do then */
 void process_note_socket(void);
 void shim_process_init(void);
 
 /* ---- clone.c ---- */
 /* clone, clone3, fork or vfork by number, as syscall(2) makes them: the raw result. */
 long clone_by_number(long nr, const long *a);
+
+/* ---- privilege.c ---- */
+/* The calls of syscall(2) that change what a process may do. True: made, *r as libc's. */
+bool privilege_by_number(long nr, const long *a, long *r);
 
 /* ---- uring.c ---- */
 /* io_uring_setup by its number: the raw result. `caller`: the code that asks. */

@@ -261,6 +261,8 @@ long wrap_syscall(long nr, ...)
 	if (nr == SYS_io_uring_setup)
 		return edge(uring_setup(a[0], (void *)a[1], __builtin_return_address(0)));
 #endif
+	if (shim_ready && privilege_by_number(nr, a, &r))
+		return r;
 	if (makes_process(nr))
 		return edge(clone_by_number(nr, a));
 	r = edge(sys_call6(nr, a[0], a[1], a[2], a[3], a[4], a[5]));

@@ -2,7 +2,7 @@
 bin_PROGRAMS += finesse
 finesse_CPPFLAGS = $(AM_CPPFLAGS) -DFINESSE_VERSION='"$(PACKAGE_VERSION)"'
 finesse_CFLAGS = $(AM_CFLAGS) $(JANSSON_CFLAGS)
-finesse_LDADD = src/libkernel.a src/libwire.a src/libbase.a $(JANSSON_LIBS)
+finesse_LDADD = src/libprocess.a src/liblink.a src/libkernel.a src/libwire.a src/libbase.a $(JANSSON_LIBS)
 finesse_SOURCES = \
 	src/cli/cli.h \
 	src/cli/doctor.c \

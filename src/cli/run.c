@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "base/settings.h"
+#include "process/broker.h"
 
 #define WHY_BYTES   512
 #define GIVEN_MAX   (4 * TRAFFIC_RULES_MAX)
@@ -230,6 +231,16 @@ static int program_find(const char *name, char *path, size_t size)
 	return status;
 }
 
+/* Without privilege, or without a broker, the program does what it can by itself. */
+static void broker_export(const struct settings *s)
+{
+	char value[BROKER_VALUE_LEN + 1];
+	if (broker_start(s, value) == 0)
+		setenv(BROKER_VARIABLE, value, 1);
+	else
+		unsetenv(BROKER_VARIABLE);
+}
+
 static int program_exec(char **program, const struct settings *s)
 {
 	char path[PATH_MAX], library[PATH_MAX];
@@ -263,6 +274,7 @@ static int program_exec(char **program, const struct settings *s)
 		return EXIT_CANNOT_RUN;
 	}
 	preload_export(library);
+	broker_export(s);
 	execvp(program[0], program);
 	fprintf(stderr, "finesse run: %s: %s\n", program[0], strerror(errno));
 	return errno == ENOENT ? EXIT_NOT_FOUND : EXIT_CANNOT_RUN;

@@ -82,6 +82,11 @@ void classifier_forget(struct classifier *c)
 		end(c, classifier_group_forget);
 }
 
+int classifier_fds(const struct classifier *c, int fds[CLASSIFIER_FDS])
+{
+	return c->ops == &classifier_ebpf_ops ? classifier_ebpf_fds(c, fds) : -EOPNOTSUPP;
+}
+
 const char *classifier_backend(const struct classifier *c)
 {
 	return c->ops->name;

@@ -27,6 +27,15 @@ const char *classifier_backend(const struct classifier *c); /* "ebpf-tcx", "nfta
 /* False: the packet socket also gets TCP that the kernel has; what is not of our listeners and connections must be ignored. */
 bool classifier_is_exact(const struct classifier *c);
 
+/*
+ * Another process opens a classifier (and its packet socket) for one that may not: classifier_fds are what that one needs, still `c`'s. -EOPNOTSUPP:
+ * this backend's cannot be given away. Close `c` once they are sent: while two processes have them, neither's death gives the ports back.
+ */
+#define CLASSIFIER_FDS 9
+int classifier_fds(const struct classifier *c, int fds[CLASSIFIER_FDS]);
+/* The fds are the classifier's from now on, also on failure. */
+int classifier_adopt(struct classifier **out, const int fds[CLASSIFIER_FDS]);
+
 /* The interface's own addresses; replaces the set. */
 int classifier_set_addresses(struct classifier *c, const struct ip_addr *addrs, size_t n);
 /* A listening port of ours; `addr` any means every address of the interface: 0.0.0.0 the IPv4 ones, :: both families. Reference-counted per

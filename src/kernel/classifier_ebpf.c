@@ -16,8 +16,8 @@
  * That must be this process alone: a fork child that kept its copy would make a killed server's
  * ports black holes, dropped by tcx and read by nobody. So the link's fd is close-on-exec, and a
  * child calls classifier_forget before anything else. What the child keeps through its copy of the
- * packet socket (filter, maps) drops nothing. The same goes for passing the link's fd to anybody:
- * never.
+ * packet socket (filter, maps) drops nothing. Who opens a classifier for another process (the
+ * broker: classifier_fds, classifier_adopt) closes its own copies once they are sent.
  *
  * The ingress program attaches in front of whatever is there. A program that ends the chain
  * (TC_ACT_OK, as the classic ones do) would otherwise leave to the kernel what our tap took
@@ -97,6 +97,15 @@ static int create_groups(const char *name, int like_fd)
 static const char *const set_names[CLASSIFIER_SETS] = {
     [SET_FLOWS] = "fin_flows", [SET_EXCEPTIONS] = "fin_exceptions"};
 
+static int map_ports(struct ebpf *c)
+{
+	void *p = sys_mmap(NULL, CLASSIFIER_PORTS, PROT_READ | PROT_WRITE, MAP_SHARED, c->maps.ports, 0);
+	if (sys_is_error(p))
+		return (int)(long)p;
+	c->ports = p;
+	return 0;
+}
+
 static int open_maps(struct ebpf *c)
 {
 	struct classifier_maps *m = &c->maps;
@@ -127,12 +136,7 @@ static int open_maps(struct ebpf *c)
 					       CLASSIFIER_PORTS, 1, BPF_F_MMAPABLE));
 	if (m->ports < 0)
 		return m->ports;
-	long p = sys_call(SYS_mmap, NULL, CLASSIFIER_PORTS, PROT_READ | PROT_WRITE, MAP_SHARED,
-			  m->ports, 0);
-	if (p < 0 && p > -4096)
-		return p;
-	c->ports = (uint8_t *)p;
-	return 0;
+	return map_ports(c);
 }
 
 /* The program's fd, or -errno. */
@@ -193,21 +197,29 @@ static void explain(const char *step, int error, char *why, size_t why_len)
 
 static void ebpf_close(struct classifier *base);
 
-int classifier_ebpf_open(struct classifier **out, int ifindex, int packet_fd, bool has_eth, char *why,
-			 size_t why_len)
+static struct ebpf *ebpf_new(void)
 {
 	struct ebpf *c = calloc(1, sizeof *c);
-	const char *step = "creating maps";
-	int ret;
-
 	if (!c)
-		return -ENOMEM;
+		return NULL;
 	c->base.ops = &classifier_ebpf_ops;
 	c->link_fd = -1;
 	c->maps = (struct classifier_maps){
 	    .addrs = -1, .ports = -1, .listeners = -1, .members = -1, .flows = -1, .sets = {-1, -1}, .more = -1};
 	for (int i = 0; i < CLASSIFIER_SETS; i++)
 		c->more[i] = -1;
+	return c;
+}
+
+int classifier_ebpf_open(struct classifier **out, int ifindex, int packet_fd, bool has_eth, char *why,
+			 size_t why_len)
+{
+	struct ebpf *c = ebpf_new();
+	const char *step = "creating maps";
+	int ret;
+
+	if (!c)
+		return -ENOMEM;
 	ret = open_maps(c);
 	if (ret == 0) {
 		step = "attaching the packet socket's filter";
@@ -226,6 +238,52 @@ int classifier_ebpf_open(struct classifier **out, int ifindex, int packet_fd, bo
 			explain(step, ret, why, why_len);
 		ebpf_close(&c->base);
 		return ret;
+	}
+	*out = &c->base;
+	return 0;
+}
+
+/* Where each of a classifier's fds is kept, in the order in which they are given away. */
+static void fd_places(struct ebpf *c, int *places[CLASSIFIER_FDS])
+{
+	int n = 0;
+	places[n++] = &c->link_fd;
+	places[n++] = &c->maps.addrs;
+	places[n++] = &c->maps.ports;
+	places[n++] = &c->maps.listeners;
+	places[n++] = &c->maps.members;
+	places[n++] = &c->maps.flows;
+	for (int i = 0; i < CLASSIFIER_SETS; i++)
+		places[n++] = &c->maps.sets[i];
+	places[n++] = &c->maps.more;
+}
+_Static_assert(CLASSIFIER_FDS == 7 + CLASSIFIER_SETS, "as many as fd_places has");
+
+int classifier_ebpf_fds(const struct classifier *c, int fds[CLASSIFIER_FDS])
+{
+	int *places[CLASSIFIER_FDS];
+	fd_places(ebpf_of((struct classifier *)c), places);
+	for (int i = 0; i < CLASSIFIER_FDS; i++)
+		fds[i] = *places[i];
+	return 0;
+}
+
+int classifier_adopt(struct classifier **out, const int fds[CLASSIFIER_FDS])
+{
+	int *places[CLASSIFIER_FDS], err;
+	struct ebpf *c = ebpf_new();
+	if (!c) {
+		for (int i = 0; i < CLASSIFIER_FDS; i++)
+			fd_close(fds[i]);
+		return -ENOMEM;
+	}
+	fd_places(c, places);
+	for (int i = 0; i < CLASSIFIER_FDS; i++)
+		*places[i] = fds[i];
+	err = map_ports(c);
+	if (err) {
+		ebpf_close(&c->base);
+		return err;
 	}
 	*out = &c->base;
 	return 0;

@@ -18,6 +18,7 @@
 
 #include "base/fd.h"
 #include "kernel/netlink.h"
+#include "kernel/privileged.h"
 
 #define STATE_NEW_SYN_RECV 12 /* TCP_NEW_SYN_RECV: kernel-internal; shown as TCP_SYN_RECV */
 /* All that have a peer: not TCP_CLOSE, not TCP_LISTEN, not the bound-only pseudo-state of
@@ -127,7 +128,7 @@ int diag_dump_port(uint16_t lport, struct diag_visit *v)
 
 struct ownership {
 	const struct flow_key *key;
-	int owned;
+	int owned, state;
 };
 
 /* The kernel's lookup falls back to a listener; only the very 4-tuple counts. */
@@ -137,7 +138,7 @@ static int on_found(const struct nlmsghdr *h, void *ctx)
 	struct diag_socket s;
 
 	if (parse(h, &s) && flow_key_equal(&s.key, o->key))
-		o->owned = 1;
+		*o = (struct ownership){o->key, 1, s.state};
 	return 0;
 }
 
@@ -166,6 +167,15 @@ int diag_ask(int fd, const struct flow_key *key, int ifindex)
 	return ret < 0 && ret != -ENOENT ? ret : o.owned;
 }
 
+int diag_state(int fd, const struct flow_key *key, int ifindex)
+{
+	struct ownership o = {.key = key};
+	struct question q;
+	int ret = netlink_talk(fd, ask_flow(&q, key, ifindex), on_found, &o);
+
+	return ret < 0 && ret != -ENOENT ? ret : o.state;
+}
+
 int diag_owns_on(const struct flow_key *key, int ifindex)
 {
 	int fd = diag_open();
@@ -184,6 +194,8 @@ int diag_end(int fd, const struct flow_key *key, const uint32_t cookie[2], int i
 	/* The lookup falls back to a listener, which has another cookie. */
 	memcpy(req->id.idiag_cookie, cookie, sizeof req->id.idiag_cookie);
 	int ret = netlink_talk(fd, h, NULL, NULL);
+	if (ret == -EPERM)
+		return privileged_end_time_wait(key, cookie, ifindex);
 	return ret >= 0 ? 1 : ret == -ENOENT || ret == -ESTALE ? 0 : ret;
 }
 

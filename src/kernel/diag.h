@@ -30,6 +30,8 @@ int diag_owns_on(const struct flow_key *key, int ifindex);
 int diag_ask(int fd, const struct flow_key *key, int ifindex);
 /* For diag_ask and diag_end: a socket to ask through, the caller's to close. -errno. */
 int diag_open(void);
+/* TCP_ESTABLISHED …, of the kernel's socket with this 4-tuple; 0: there is none. */
+int diag_state(int fd, const struct flow_key *key, int ifindex);
 /* Ends that very socket of the kernel, seen on `ifindex`. 1: it is ended; 0: it was gone; -errno: it could not be ended (TIME-WAIT: Linux
    before 6.5; any: without CONFIG_INET_DIAG_DESTROY or CAP_NET_ADMIN). */
 int diag_end(int fd, const struct flow_key *key, const uint32_t cookie[2], int ifindex);

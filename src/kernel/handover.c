@@ -20,12 +20,16 @@
  * its route, so no reverse-path or martian check applies (tests/probes/repair_probe); the
  * established socket is found whatever the interface.
  *
+ * Privilege: only switching TCP_REPAIR, binding to a port below 1024, buffers beyond the limits and the raw socket need it.
+ * A process without it asks for just these (kernel/privileged.h); the rest of a repair is anybody's.
+ *
  * Owns nothing beyond a call. References: tcp(7), linux/net/ipv4/tcp.c do_tcp_setsockopt.
  */
 #include "kernel/handover.h"
 
 #include "base/sys.h"
 #include "base/time.h"
+#include "kernel/privileged.h"
 #include "wire/checksum.h"
 #include "wire/ipv4.h"
 #include "wire/ipv6.h"
@@ -80,6 +84,12 @@ static int set_int(int fd, int level, int option, int value)
 	return sys_setsockopt(fd, level, option, &value, sizeof value);
 }
 
+static int set_repair(int fd, int value)
+{
+	int err = set_int(fd, IPPROTO_TCP, TCP_REPAIR, value);
+	return err == -EPERM ? privileged_repair(fd, value, 0, 0) : err;
+}
+
 /* At least `bytes` of payload; more than the limits of the system allow, if we may. Never less than
  * it has. */
 static void grow_buffer(int fd, int force, int plain, uint64_t bytes)
@@ -92,7 +102,8 @@ static void grow_buffer(int fd, int force, int plain, uint64_t bytes)
 		bytes = BUFFER_MAX;
 	if (bytes * 2 <= (uint64_t)have)
 		return;
-	if (set_int(fd, SOL_SOCKET, force, bytes) < 0)
+	if (set_int(fd, SOL_SOCKET, force, bytes) < 0 &&
+	    privileged_repair(fd, TCP_REPAIR_ON, plain == SO_RCVBUF ? bytes : 0, plain == SO_SNDBUF ? bytes : 0) < 0)
 		set_int(fd, SOL_SOCKET, plain, bytes);
 	set_int(fd, SOL_SOCKET, SO_BUF_LOCK, 0); /* autotuning goes on from here */
 }
@@ -104,7 +115,7 @@ static int repair_prepare(int fd, const struct tcp_snapshot *s)
 	int mss = s->mss_clamp < KERNEL_MSS_MIN ? KERNEL_MSS_MIN : s->mss_clamp;
 	int err;
 	if ((err = set_int(fd, SOL_SOCKET, SO_REUSEADDR, 1)) < 0 ||
-	    (err = set_int(fd, IPPROTO_TCP, TCP_REPAIR, TCP_REPAIR_ON)) < 0)
+	    (err = set_repair(fd, TCP_REPAIR_ON)) < 0)
 		return err;
 	grow_buffer(fd, SO_RCVBUFFORCE, SO_RCVBUF, rcv);
 	grow_buffer(fd, SO_SNDBUFFORCE, SO_SNDBUF, 2 * (uint64_t)s->snd_data_len);
@@ -127,6 +138,8 @@ static int repair_connect(int fd, const struct tcp_snapshot *s, int ifindex)
 	union any_addr addr;
 	socklen_t len = addr_fill(&addr, &s->key.laddr, s->key.lport, ifindex);
 	int err = sys_bind(fd, &addr, len);
+	if (err == -EACCES)
+		err = privileged_bind(fd, &addr, len);
 	if (err < 0)
 		return err;
 	len = addr_fill(&addr, &s->key.raddr, s->key.rport, ifindex);
@@ -270,6 +283,15 @@ static bool is_close_wait(int fd)
 	       state == TCP_CLOSE_WAIT;
 }
 
+/* `raw` negative: this process may have none. */
+static int send_fin(int fd, int raw, const void *packet, size_t len, const union any_addr *to, socklen_t to_len)
+{
+	if (raw < 0)
+		return privileged_inject_fin(fd, packet, len);
+	ssize_t n = sys_sendto(raw, packet, len, MSG_DONTWAIT, to, to_len);
+	return n < 0 ? (int)n : 0;
+}
+
 static int inject_fin(int fd, const struct tcp_snapshot *s, int ifindex)
 {
 	static int64_t given_up_us; /* when one was lost last; a race over it costs one wait */
@@ -279,13 +301,13 @@ static int inject_fin(int fd, const struct tcp_snapshot *s, int ifindex)
 	union any_addr to;
 	socklen_t to_len = addr_fill(&to, &s->key.laddr, 0, ifindex);
 	int raw = sys_socket(to.sa.sa_family, SOCK_RAW | SOCK_CLOEXEC, IPPROTO_RAW);
-	if (raw < 0)
+	if (raw < 0 && raw != -EPERM)
 		return raw;
 	int err = -ENETDOWN;
 	for (int i = 0; i < (hopeless ? 1 : FIN_TRIES); i++) {
-		ssize_t n = sys_sendto(raw, packet, len, MSG_DONTWAIT, &to, to_len);
-		if (n < 0) {
-			err = n;
+		int sent = send_fin(fd, raw, packet, len, &to, to_len);
+		if (sent < 0) {
+			err = sent;
 			break;
 		}
 		struct pollfd p = {.fd = fd, .events = POLLRDHUP};
@@ -297,7 +319,8 @@ static int inject_fin(int fd, const struct tcp_snapshot *s, int ifindex)
 			break;
 		}
 	}
-	sys_close(raw);
+	if (raw >= 0)
+		sys_close(raw);
 	if (err == -ENETDOWN && !hopeless)
 		given_up_us = clock_now_us();
 	return err;
@@ -326,11 +349,11 @@ int handover_finish(int fd, const struct tcp_snapshot *s)
 {
 	uint32_t sent = unacked_len(s);
 	/* Leaving sends one window probe: its answer tells what the peer has, and its window. */
-	int err = set_int(fd, IPPROTO_TCP, TCP_REPAIR, TCP_REPAIR_OFF);
+	int err = set_repair(fd, TCP_REPAIR_OFF);
 	if (err >= 0)
 		err = write_range(fd, s->snd_data, sent, s->snd_data_len - sent);
 	if (err < 0) {
-		set_int(fd, IPPROTO_TCP, TCP_REPAIR, TCP_REPAIR_ON);
+		set_repair(fd, TCP_REPAIR_ON);
 		sys_close(fd);
 		return err;
 	}

@@ -43,6 +43,8 @@ src_libkernel_a_SOURCES = \
 	src/kernel/netstate_route.c \
 	src/kernel/ports.c \
 	src/kernel/ports.h \
+	src/kernel/privileged.c \
+	src/kernel/privileged.h \
 	src/kernel/procfile.c \
 	src/kernel/procfile.h \
 	src/kernel/secret.c

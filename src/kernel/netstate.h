@@ -46,5 +46,7 @@ int netstate_route(struct netstate *n, const struct ip_addr *dst, const struct i
 
 /* 0 and the MAC; -EAGAIN: being resolved (asked the kernel, once per second at most; NETSTATE_NEIGHS tells); -EHOSTUNREACH: failed. */
 int netstate_neighbour(struct netstate *n, int ifindex, const struct ip_addr *nexthop, uint8_t mac[6]);
+/* The kernel resolves or confirms this neighbour. 0, -EPERM without CAP_NET_ADMIN, other -errno. For who has no netstate. */
+int netstate_use_neighbour(int ifindex, const struct ip_addr *a);
 
 #endif

@@ -11,9 +11,11 @@
 #include <net/if.h>
 #include <net/if_arp.h>
 
+#include "base/fd.h"
 #include "base/log.h"
 #include "base/time.h"
 #include "kernel/netlink.h"
+#include "kernel/privileged.h"
 
 #define NEIGH_ASK_INTERVAL_US USEC_PER_SEC
 /* Linux gives up after three requests a second apart (mcast_solicit, retrans_time_ms) and says
@@ -158,19 +160,34 @@ static void look_up(struct netstate *n, struct neigh_entry *e)
 		e->generation = n->neigh_generation == 1 ? UINT32_MAX : n->neigh_generation - 1;
 }
 
-/* "I use this entry": the kernel resolves or confirms it. */
-static int use(struct netstate *n, struct neigh_entry *e, int64_t now_us)
+static int ask_to_use(int fd, const struct neigh_entry *e)
 {
 	char buf[128];
-	if (now_us - e->asked_us < NEIGH_ASK_INTERVAL_US)
-		return 0;
-	e->asked_us = now_us;
 	struct nlmsghdr *h = put_request(buf, RTM_NEWNEIGH, e);
 	struct ndmsg *m = mnl_nlmsg_get_payload(h);
 	h->nlmsg_flags |= NLM_F_CREATE;
 	m->ndm_state = NUD_NONE;
 	m->ndm_flags = NTF_USE;
-	return netlink_talk(n->talk_fd, h, NULL, NULL);
+	return netlink_talk(fd, h, NULL, NULL);
+}
+
+int netstate_use_neighbour(int ifindex, const struct ip_addr *a)
+{
+	const struct neigh_entry e = {.ifindex = ifindex, .addr = *a};
+	int fd = fd_move_high(netlink_open(NETLINK_ROUTE));
+	int ret = fd < 0 ? fd : ask_to_use(fd, &e);
+	fd_close(fd);
+	return ret;
+}
+
+/* "I use this entry": the kernel resolves or confirms it. */
+static int use(struct netstate *n, struct neigh_entry *e, int64_t now_us)
+{
+	if (now_us - e->asked_us < NEIGH_ASK_INTERVAL_US)
+		return 0;
+	e->asked_us = now_us;
+	int ret = ask_to_use(n->talk_fd, e);
+	return ret == -EPERM ? privileged_use_neighbour(e->ifindex, &e->addr) : ret;
 }
 
 static int unresolved(struct netstate *n, struct neigh_entry *e)

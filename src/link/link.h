@@ -76,6 +76,12 @@ enum link_counter {
 const char *link_counter_name(enum link_counter c);
 
 int link_open_packet(struct link **out, const struct link_config *config);
+/*
+ * Another process opens a link for one that may not: link_packet_fds are what that one needs, still `l`'s; it was opened with the same rx_ring_bytes.
+ * The two fds of link_adopt_packet are the link's from now on, also on failure.
+ */
+void link_packet_fds(const struct link *l, int *rx_fd, int *tx_fd);
+int link_adopt_packet(struct link **out, const struct link_config *config, int rx_fd, int tx_fd);
 void link_close(struct link *l);
 /* In a fork child: unmap and close our copies without disturbing the parent. */
 void link_forget(struct link *l);

@@ -122,20 +122,19 @@ static const struct link_ops packet_ops = {
     .refresh_counters = packet_rx_count_drops,
 };
 
-int link_open_packet(struct link **out, const struct link_config *config)
+static struct packet_link *packet_link_new(const struct link_config *config)
 {
 	struct packet_link *p = calloc(1, sizeof *p);
 	if (!p)
-		return -ENOMEM;
+		return NULL;
 	p->link.ops = &packet_ops;
 	p->link.info.ifindex = config->ifindex;
 	p->rx.fd = p->tx.fd = -1;
+	return p;
+}
 
-	int err = packet_tx_open(p);
-	if (!err)
-		err = packet_refresh_info(&p->link);
-	if (!err)
-		err = packet_rx_open(p, config->rx_ring_bytes);
+static int packet_link_ready(struct packet_link *p, const struct link_config *config, int err, struct link **out)
+{
 	if (err) {
 		packet_close(&p->link);
 		return err;
@@ -144,4 +143,41 @@ int link_open_packet(struct link **out, const struct link_config *config)
 		packet_tx_open_uring(p);
 	*out = &p->link;
 	return 0;
+}
+
+int link_open_packet(struct link **out, const struct link_config *config)
+{
+	struct packet_link *p = packet_link_new(config);
+	if (!p)
+		return -ENOMEM;
+	int err = packet_tx_open(p);
+	if (!err)
+		err = packet_refresh_info(&p->link);
+	if (!err)
+		err = packet_rx_open(p, config->rx_ring_bytes);
+	return packet_link_ready(p, config, err, out);
+}
+
+int link_adopt_packet(struct link **out, const struct link_config *config, int rx_fd, int tx_fd)
+{
+	struct packet_link *p = packet_link_new(config);
+	if (!p) {
+		fd_close(rx_fd);
+		fd_close(tx_fd);
+		return -ENOMEM;
+	}
+	p->rx.fd = rx_fd;
+	p->tx.fd = tx_fd;
+	int err = packet_tx_adopt(p);
+	if (!err)
+		err = packet_refresh_info(&p->link);
+	if (!err)
+		err = packet_rx_adopt(p, config->rx_ring_bytes);
+	return packet_link_ready(p, config, err, out);
+}
+
+void link_packet_fds(const struct link *l, int *rx_fd, int *tx_fd)
+{
+	*rx_fd = packet_link_of_const(l)->rx.fd;
+	*tx_fd = packet_link_of_const(l)->tx.fd;
 }

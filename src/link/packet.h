@@ -73,12 +73,14 @@ static inline const struct packet_link *packet_link_of_const(const struct link *
 }
 
 int packet_rx_open(struct packet_link *p, uint32_t ring_bytes);
+int packet_rx_adopt(struct packet_link *p, uint32_t ring_bytes); /* rx.fd is there, with a ring of these bytes */
 void packet_rx_close(struct packet_rx *rx);
 bool packet_rx_pending(const struct link *l);
 int packet_rx_drain(struct link *l, struct link_rx_handler *h, int budget);
 void packet_rx_count_drops(struct link *l);
 
 int packet_tx_open(struct packet_link *p);
+int packet_tx_adopt(struct packet_link *p); /* tx.fd is there */
 void packet_tx_open_uring(struct packet_link *p); /* after both sockets; without it sendmmsg does */
 void packet_tx_close(struct packet_tx *tx);
 int packet_tx_send(struct link *l, const struct link_tx *tx, uint32_t payload_len);

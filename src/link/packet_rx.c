@@ -61,28 +61,33 @@ static void rx_grow_buffer(int fd)
 		sys_setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &bytes, sizeof bytes);
 }
 
-static int rx_map_ring(struct packet_rx *rx, uint32_t bytes)
+static uint32_t rx_ring_bytes(uint32_t asked)
 {
-	if (!bytes)
-		bytes = RX_RING_BYTES;
+	uint32_t bytes = asked ? asked : RX_RING_BYTES;
+	return bytes - bytes % RX_BLOCK_BYTES;
+}
+
+static int rx_make_ring(int fd, uint32_t bytes)
+{
 	if (bytes < RX_BLOCK_BYTES || bytes > RX_RING_BYTES_MAX)
 		return -EINVAL;
-	bytes -= bytes % RX_BLOCK_BYTES;
 	struct tpacket_req req = {
 	    .tp_block_size = RX_BLOCK_BYTES,
 	    .tp_block_nr = bytes / RX_BLOCK_BYTES,
 	    .tp_frame_size = RX_SLOT_BYTES,
 	    .tp_frame_nr = bytes / RX_SLOT_BYTES,
 	};
-	int err = sys_setsockopt(rx->fd, SOL_PACKET, PACKET_RX_RING, &req, sizeof req);
-	if (err < 0)
-		return err;
+	return sys_setsockopt(fd, SOL_PACKET, PACKET_RX_RING, &req, sizeof req);
+}
+
+static int rx_map_ring(struct packet_rx *rx, uint32_t bytes)
+{
 	void *ring = sys_mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, rx->fd, 0);
 	if (sys_is_error(ring))
 		return -ENOMEM;
 	rx->ring = ring;
 	rx->ring_bytes = bytes;
-	rx->n_slots = req.tp_frame_nr;
+	rx->n_slots = bytes / RX_SLOT_BYTES;
 	return 0;
 }
 
@@ -130,9 +135,16 @@ int packet_rx_open(struct packet_link *p, uint32_t ring_bytes)
 	    (err = rx_option(rx->fd, PACKET_IGNORE_OUTGOING, 1)) < 0)
 		return err;
 	rx_grow_buffer(rx->fd);
-	if ((err = rx_map_ring(rx, ring_bytes)) < 0)
+	ring_bytes = rx_ring_bytes(ring_bytes);
+	if ((err = rx_make_ring(rx->fd, ring_bytes)) < 0 || (err = rx_map_ring(rx, ring_bytes)) < 0)
 		return err;
 	return rx_bind(rx->fd, p->link.info.ifindex);
+}
+
+int packet_rx_adopt(struct packet_link *p, uint32_t ring_bytes)
+{
+	int err = rx_map_copies(&p->rx);
+	return err ? err : rx_map_ring(&p->rx, rx_ring_bytes(ring_bytes));
 }
 
 void packet_rx_close(struct packet_rx *rx)

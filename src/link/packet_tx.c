@@ -42,15 +42,20 @@ static int tx_option(int fd, int level, int option, int value)
 	return sys_setsockopt(fd, level, option, &value, sizeof value);
 }
 
-/* `bytes` as the kernel counts them; it doubles what it is told. */
-static void tx_size_buffer(struct packet_tx *tx, uint32_t bytes)
+static void tx_read_buffer(struct packet_tx *tx)
 {
 	int got = 0;
 	socklen_t len = sizeof got;
-	if (tx_option(tx->fd, SOL_SOCKET, SO_SNDBUFFORCE, bytes / 2) < 0)
-		tx_option(tx->fd, SOL_SOCKET, SO_SNDBUF, bytes / 2);
 	sys_getsockopt(tx->fd, SOL_SOCKET, SO_SNDBUF, &got, &len);
 	tx->sndbuf_bytes = got;
+}
+
+/* `bytes` as the kernel counts them; it doubles what it is told. */
+static void tx_size_buffer(struct packet_tx *tx, uint32_t bytes)
+{
+	if (tx_option(tx->fd, SOL_SOCKET, SO_SNDBUFFORCE, bytes / 2) < 0)
+		tx_option(tx->fd, SOL_SOCKET, SO_SNDBUF, bytes / 2);
+	tx_read_buffer(tx);
 }
 
 /*
@@ -89,6 +94,16 @@ static void tx_close_uring(struct packet_tx *tx)
 	tx->has_uring = false;
 }
 
+static void tx_begin(struct packet_link *p, const struct sockaddr_ll *sll)
+{
+	struct packet_tx *tx = &p->tx;
+	tx_budget_init(&tx->budget);
+	tx->to_v4 = tx->to_v6 = *sll;
+	tx->to_v4.sll_protocol = htons(ETH_P_IP);
+	tx->to_v6.sll_protocol = htons(ETH_P_IPV6);
+	p->link.info.tx_backend = "sendmmsg";
+}
+
 int packet_tx_open(struct packet_link *p)
 {
 	struct packet_tx *tx = &p->tx;
@@ -106,13 +121,18 @@ int packet_tx_open(struct packet_link *p)
 	if ((err = tx_option(tx->fd, SOL_PACKET, PACKET_VNET_HDR, 1)) < 0 ||
 	    (err = sys_bind(tx->fd, &sll, sizeof sll)) < 0)
 		return err;
-	tx_budget_init(&tx->budget);
+	tx_begin(p, &sll);
 	tx_size_buffer(tx, TX_BUDGET_MAX);
-	tx->to_v4 = tx->to_v6 = sll;
-	tx->to_v4.sll_protocol = htons(ETH_P_IP);
-	tx->to_v6.sll_protocol = htons(ETH_P_IPV6);
-	p->link.info.tx_backend = "sendmmsg";
 	return 0;
+}
+
+int packet_tx_adopt(struct packet_link *p)
+{
+	struct packet_tx *tx = &p->tx;
+	struct sockaddr_ll sll = {.sll_family = AF_PACKET, .sll_ifindex = p->link.info.ifindex};
+	tx_begin(p, &sll);
+	tx_read_buffer(tx); /* who opened it made it large; we may not */
+	return tx_pending_open(&tx->pending);
 }
 
 void packet_tx_open_uring(struct packet_link *p)

@@ -1,5 +1,11 @@
 noinst_LIBRARIES += src/libprocess.a
 src_libprocess_a_SOURCES = \
+	src/process/broker.c \
+	src/process/broker.h \
+	src/process/broker_client.c \
+	src/process/broker_message.c \
+	src/process/broker_ops.c \
+	src/process/broker_tree.c \
 	src/process/claim.c \
 	src/process/claim.h \
 	src/process/claim_share.c \
@@ -7,4 +13,6 @@ src_libprocess_a_SOURCES = \
 	src/process/group.c \
 	src/process/group.h \
 	src/process/group_message.c \
-	src/process/group_spare.c
+	src/process/group_spare.c \
+	src/process/privilege.c \
+	src/process/privilege.h

@@ -18,6 +18,7 @@
 #include "base/log.h"
 #include "base/sys.h"
 #include "kernel/firewall.h"
+#include "kernel/privileged.h"
 #include "kernel/procfile.h"
 
 #include <errno.h>
@@ -121,6 +122,12 @@ bool engine_owns_address(const struct engine *e, const struct ip_addr *a)
 	return false;
 }
 
+/* How the interface was attached. */
+struct attached {
+	bool by_broker;
+	uint8_t secret[PRIVILEGED_SECRET_BYTES]; /* the host's, if so */
+};
+
 /* What an untouched TCP socket of the kernel says of itself: another value was set by the application. */
 static void read_default_options(struct engine *e)
 {
@@ -139,12 +146,14 @@ static void read_default_options(struct engine *e)
 	sys_close(fd);
 }
 
-static int init_protocols(struct engine *e)
+static int init_protocols(struct engine *e, const struct attached *attached)
 {
 	uint8_t secret[64], local[16], cookie_secret[16];
 	int err = host_secret(secret);
 	if (err < 0)
 		return err;
+	if (err > 0 && attached->by_broker) /* we may not read it */
+		memcpy(secret, attached->secret, sizeof secret);
 	if (getrandom(local, sizeof local, 0) != sizeof local || getrandom(cookie_secret, sizeof cookie_secret, 0) != sizeof cookie_secret)
 		return -EIO;
 	memcpy(e->hash_secret, local, sizeof local);
@@ -177,13 +186,12 @@ static int init_protocols(struct engine *e)
 	return e->steer ? 0 : -ENOMEM;
 }
 
-static int attach_interface(struct engine *e, char *why, size_t why_len)
+/* By our own right. *unprivileged: that is what is missing. */
+static int open_link(struct engine *e, int ifindex, bool *unprivileged, char *why, size_t why_len)
 {
-	int ifindex = choose_interface(e, why, why_len);
-	if (ifindex < 0)
-		return ifindex;
 	struct link_config lc = {.ifindex = ifindex};
 	int err = link_open_packet(&e->link, &lc);
+	*unprivileged = err == -EPERM;
 	if (err) {
 		snprintf(why, why_len, "packet socket on interface %d: %s%s", ifindex, strerror(-err),
 			 err == -EPERM ? " (CAP_NET_RAW is missing)" : "");
@@ -191,28 +199,59 @@ static int attach_interface(struct engine *e, char *why, size_t why_len)
 	}
 	if (!e->settings.bypass_firewall) { /* after the packet socket: without privilege that is what is missing */
 		err = firewall_check(ifindex, why, why_len);
-		if (err) {
-			err = err < 0 ? err : -EPERM;
-			goto fail_link;
-		}
+		*unprivileged = err == -EPERM;
+		if (err)
+			return err < 0 ? err : -EPERM;
 	}
-	const struct link_info *info = link_info(e->link);
-	err = classifier_open(&e->classifier, e->settings.classifier, ifindex, link_rx_fd(e->link), info->has_eth, why, why_len);
-	if (err)
-		goto fail_link;
-	err = load_addresses(e, ifindex);
-	if (err) {
-		snprintf(why, why_len, "addresses of %s: %s", info->ifname, strerror(-err));
-		goto fail_classifier;
-	}
-	return 0;
+	err = classifier_open(&e->classifier, e->settings.classifier, ifindex, link_rx_fd(e->link), link_info(e->link)->has_eth, why, why_len);
+	*unprivileged = err == -EPERM;
+	return err;
+}
 
-fail_classifier:
+/* Through the broker. */
+static int adopt_link(struct engine *e, int ifindex, struct attached *a, char *why, size_t why_len)
+{
+	struct link_config lc = {.ifindex = ifindex};
+	struct privileged_link given;
+	int err = privileged_open_link(ifindex, &given, why, why_len);
+	if (err)
+		return err;
+	a->by_broker = true;
+	memcpy(a->secret, given.secret, sizeof a->secret);
+	err = classifier_adopt(&e->classifier, given.classifier);
+	int second = link_adopt_packet(&e->link, &lc, given.rx_fd, given.tx_fd);
+	err = err ? err : second;
+	if (err)
+		snprintf(why, why_len, "the broker's link on interface %d: %s", ifindex, strerror(-err));
+	return err;
+}
+
+static void detach_interface(struct engine *e)
+{
 	classifier_close(e->classifier);
-	e->classifier = NULL;
-fail_link:
 	link_close(e->link);
+	e->classifier = NULL;
 	e->link = NULL;
+}
+
+static int attach_interface(struct engine *e, struct attached *a, char *why, size_t why_len)
+{
+	bool unprivileged;
+	int ifindex = choose_interface(e, why, why_len);
+	if (ifindex < 0)
+		return ifindex;
+	int err = open_link(e, ifindex, &unprivileged, why, why_len);
+	if (err && unprivileged) {
+		detach_interface(e);
+		err = adopt_link(e, ifindex, a, why, why_len);
+	}
+	if (!err) {
+		err = load_addresses(e, ifindex);
+		if (err)
+			snprintf(why, why_len, "addresses of %s: %s", link_info(e->link)->ifname, strerror(-err));
+	}
+	if (err)
+		detach_interface(e);
 	return err;
 }
 
@@ -275,6 +314,7 @@ static void tell_served(struct engine *e)
 
 static int bring_up(struct engine *e, char *why, size_t why_len)
 {
+	struct attached attached = {.by_broker = false};
 	if (!fd_has_room()) {
 		snprintf(why, why_len, "RLIMIT_NOFILE leaves the program too few numbers beside the engine's");
 		return -EMFILE;
@@ -284,10 +324,10 @@ static int bring_up(struct engine *e, char *why, size_t why_len)
 		snprintf(why, why_len, "netlink: %s", strerror(-err));
 		return err;
 	}
-	err = attach_interface(e, why, why_len);
+	err = attach_interface(e, &attached, why, why_len);
 	if (err)
 		goto fail_net;
-	err = init_protocols(e);
+	err = init_protocols(e, &attached);
 	if (err) {
 		snprintf(why, why_len, "starting TCP: %s", strerror(-err));
 		goto fail_link;
@@ -311,10 +351,7 @@ fail_protocols:
 	time_waits_fini(&e->time_waits);
 	ports_close(e->ports);
 fail_link:
-	classifier_close(e->classifier);
-	link_close(e->link);
-	e->classifier = NULL;
-	e->link = NULL;
+	detach_interface(e);
 fail_net:
 	netstate_close(e->net);
 	e->net = NULL;

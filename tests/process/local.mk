@@ -9,6 +9,11 @@ dist_check_SCRIPTS += tests/process/process_test.sh tests/process/stat_test.sh t
 check_PROGRAMS += tests/process/closing
 tests_process_closing_SOURCES = tests/process/closing.c
 EXTRA_DIST += tests/process/stat_program.py tests/process/strict_program.py
+check_PROGRAMS += tests/process/dropped
+tests_process_dropped_SOURCES = tests/process/dropped.c
+tests_process_dropped_LDADD =
+TESTS += tests/process/privilege_test.sh
+dist_check_SCRIPTS += tests/process/privilege_test.sh
 
 check_PROGRAMS += tests/process/prefork
 tests_process_prefork_SOURCES = tests/process/prefork.c

@@ -20,6 +20,7 @@
 #include "base/fd.h"
 #include "base/settings.h"
 #include "base/sys.h"
+#include "process/privilege.h"
 #include "ready/ready.h"
 #include "socket/options.h"
 #include "socket/sock.h"
@@ -788,5 +789,9 @@ void engine_keep_out(const char *why)
 }
 
 void engine_note_fallback(const char *what, const char *why)
+{
+}
+
+void privilege_before_drop(struct engine *e)
 {
 }

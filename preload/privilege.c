@@ -1,0 +1,178 @@
+/*
+ * A program gives privilege away: setuid and its kin, capset, chroot, seccomp.
+ *
+ * What the engine needs from a privileged process, a broker does for it afterwards (process/broker.h). Without one, a process that has used TCP brings its engine up
+ * before the call, since it could not any more. setgid and setgroups take nothing away that the engine needs.
+ *
+ * The helper thread is of the program, and must not keep what the program gave away. libc changes the users of all threads itself, by a signal that the helper
+ * thread lets through. What the kernel changes for the calling thread alone (capabilities, and everything that is called by its number) the helper thread follows by
+ * ending before and beginning again after: a thread has what its maker has. Were it left behind, libc would even abort the program at the next setuid, whose result would differ among its threads.
+ *
+ * seccomp: the engine's own calls may not be among those that the filter allows, and a filter may end the process for one. So what is served goes to the kernel before, no
+ * socket is taken any more, and the helper thread ends for good.
+ */
+#include "shim.h"
+
+#include <linux/capability.h>
+#include <linux/seccomp.h>
+#include <sys/prctl.h>
+
+#include "process/privilege.h"
+
+#define NEEDED (1u << CAP_NET_ADMIN | 1u << CAP_NET_RAW)
+
+static bool may_matter(void)
+{
+	return shim_on() && shim_has_sockets;
+}
+
+static void before_drop(void)
+{
+	if (may_matter())
+		privilege_before_drop(engine_of_process());
+}
+
+/* −1: as it is. Who becomes the superuser drops nothing. */
+static void before_user(uid_t a, uid_t b)
+{
+	bool drops_a = a != 0 && a != (uid_t)-1, drops_b = b != 0 && b != (uid_t)-1;
+	if (drops_a || drops_b)
+		before_drop();
+}
+
+/* ---- libc's calls: it changes all threads ---- */
+
+int wrap_setuid(uid_t uid)
+{
+	before_user(uid, uid);
+	return REAL(setuid)(uid);
+}
+
+int wrap_seteuid(uid_t uid)
+{
+	before_user(uid, uid);
+	return REAL(seteuid)(uid);
+}
+
+int wrap_setreuid(uid_t real, uid_t effective)
+{
+	before_user(real, effective);
+	return REAL(setreuid)(real, effective);
+}
+
+int wrap_setresuid(uid_t real, uid_t effective, uid_t saved)
+{
+	before_user(effective, effective);
+	return REAL(setresuid)(real, effective, saved);
+}
+
+int wrap_chroot(const char *path)
+{
+	before_drop(); /* /run and /proc are other ones afterwards */
+	return REAL(chroot)(path);
+}
+
+/* ---- what the kernel changes for one thread ---- */
+
+static long follow(long nr, const long *a)
+{
+	bool had = !engine_inside && shim_on() && engine_stop_thread();
+	long r = sys_call6(nr, a[0], a[1], a[2], a[3], a[4], a[5]);
+	if (had)
+		engine_start_thread();
+	return r;
+}
+
+/* What is given cannot be read: the kernel says so. */
+static bool keeps_capabilities(const struct __user_cap_header_struct *h, const struct __user_cap_data_struct *d)
+{
+	return !h || !d || (d[0].effective & NEEDED) == NEEDED;
+}
+
+static long capset_raw(const long *a)
+{
+	if (!keeps_capabilities((void *)a[0], (void *)a[1]))
+		before_drop();
+	return follow(SYS_capset, a);
+}
+
+int wrap_capset(void *header, void *data)
+{
+	const long a[6] = {(long)header, (long)data};
+	return edge(capset_raw(a));
+}
+
+static void before_seccomp(void)
+{
+	if (engine_inside || !shim_on())
+		return;
+	if (engine_exists())
+		handover_all("the program restricts its system calls (seccomp)");
+	engine_keep_out("the program restricts its system calls (seccomp)");
+	engine_stop_thread();
+	shim_exit_done();
+}
+
+static long prctl_raw(const long *a)
+{
+	switch (a[0]) {
+	case PR_SET_KEEPCAPS:
+	case PR_SET_SECUREBITS:
+		return follow(SYS_prctl, a);
+	case PR_SET_SECCOMP:
+		if (a[1] == SECCOMP_MODE_STRICT || (a[1] == SECCOMP_MODE_FILTER && a[2]))
+			before_seccomp();
+		break;
+	}
+	return sys_call6(SYS_prctl, a[0], a[1], a[2], a[3], a[4], a[5]);
+}
+
+int wrap_prctl(int option, ...)
+{
+	long a[6] = {option};
+	va_list ap;
+	va_start(ap, option);
+	for (int i = 1; i < 5; i++)
+		a[i] = va_arg(ap, long);
+	va_end(ap);
+	return edge(prctl_raw(a));
+}
+
+/* seccomp(2), which has no function in libc. */
+static long seccomp_raw(const long *a)
+{
+	if (a[0] == SECCOMP_SET_MODE_STRICT || (a[0] == SECCOMP_SET_MODE_FILTER && a[2]))
+		before_seccomp();
+	return sys_call6(SYS_seccomp, a[0], a[1], a[2], a[3], a[4], a[5]);
+}
+
+bool privilege_by_number(long nr, const long *a, long *r)
+{
+	switch (nr) {
+	case SYS_setuid:
+		before_user(a[0], a[0]);
+		break;
+	case SYS_setreuid:
+		before_user(a[0], a[1]);
+		break;
+	case SYS_setresuid:
+		before_user(a[1], a[1]);
+		break;
+	case SYS_chroot:
+		before_drop();
+		return false;
+	case SYS_capset:
+		*r = edge(capset_raw(a));
+		return true;
+	case SYS_prctl:
+		*r = edge(prctl_raw(a));
+		return true;
+	case SYS_seccomp:
+		*r = edge(seccomp_raw(a));
+		return true;
+	default:
+		return false;
+	}
+	*r = edge(follow(nr, a));
+	return true;
+}

@@ -1,0 +1,36 @@
+/* The broker's place in the kernel's room: see the header. */
+#include "kernel/privileged.h"
+
+#include <errno.h>
+
+const struct privileged_ops *privileged_ops;
+
+int privileged_open_link(int ifindex, struct privileged_link *out, char *why, size_t why_len)
+{
+	return privileged_ops ? privileged_ops->open_link(ifindex, out, why, why_len) : -EPERM;
+}
+
+int privileged_repair(int fd, int value, uint32_t rcvbuf, uint32_t sndbuf)
+{
+	return privileged_ops ? privileged_ops->repair(fd, value, rcvbuf, sndbuf) : -EPERM;
+}
+
+int privileged_bind(int fd, const void *addr, socklen_t len)
+{
+	return privileged_ops ? privileged_ops->bind(fd, addr, len) : -EPERM;
+}
+
+int privileged_inject_fin(int fd, const void *packet, size_t len)
+{
+	return privileged_ops ? privileged_ops->inject_fin(fd, packet, len) : -EPERM;
+}
+
+int privileged_use_neighbour(int ifindex, const struct ip_addr *addr)
+{
+	return privileged_ops ? privileged_ops->use_neighbour(ifindex, addr) : -EPERM;
+}
+
+int privileged_end_time_wait(const struct flow_key *key, const uint32_t cookie[2], int ifindex)
+{
+	return privileged_ops ? privileged_ops->end_time_wait(key, cookie, ifindex) : -EPERM;
+}

@@ -1,0 +1,53 @@
+/*
+ * What only a privileged process may ask of the kernel, asked of somebody else.
+ *
+ * The engine tries everything by itself first. Where the kernel says that this process may not (it dropped its privilege), these
+ * functions ask who may: the broker (src/process), which registers itself here. With nobody to ask, each returns -EPERM.
+ *
+ * Called under the engine's lock. Each waits for an answer with a bound (BROKER_WAIT_MS), but privileged_use_neighbour, which waits for none.
+ */
+#ifndef FINESSE_KERNEL_PRIVILEGED_H
+#define FINESSE_KERNEL_PRIVILEGED_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/socket.h>
+
+#include "base/addr.h"
+#include "kernel/classifier.h"
+
+#define PRIVILEGED_SECRET_BYTES 64
+
+/* A link that somebody else opened and attached: link_adopt_packet and classifier_adopt take the fds. */
+struct privileged_link {
+	int rx_fd, tx_fd;
+	int classifier[CLASSIFIER_FDS];
+	uint8_t secret[PRIVILEGED_SECRET_BYTES]; /* the host's */
+};
+
+/* 0/positive or -errno, each. */
+struct privileged_ops {
+	/* `why` gets a line when it fails. The fds are the caller's, internal ones. -EACCES: the host filters packets. */
+	int (*open_link)(int ifindex, struct privileged_link *out, char *why, size_t why_len);
+	/* TCP_REPAIR of the TCP socket `fd` becomes `value`. Its buffers hold these bytes, if they may; 0: as they are. */
+	int (*repair)(int fd, int value, uint32_t rcvbuf, uint32_t sndbuf);
+	/* bind of a socket in repair mode: a port below 1024 needs a right, too. */
+	int (*bind)(int fd, const void *addr, socklen_t len);
+	/* Sends `packet`, an IP packet with the FIN of the peer of the connected socket `fd`. */
+	int (*inject_fin)(int fd, const void *packet, size_t len);
+	int (*use_neighbour)(int ifindex, const struct ip_addr *addr);
+	/* 1: a TIME-WAIT of the kernel's is gone; 0: there was none. */
+	int (*end_time_wait)(const struct flow_key *key, const uint32_t cookie[2], int ifindex);
+};
+
+extern const struct privileged_ops *privileged_ops; /* NULL: nobody is asked */
+
+int privileged_open_link(int ifindex, struct privileged_link *out, char *why, size_t why_len);
+int privileged_repair(int fd, int value, uint32_t rcvbuf, uint32_t sndbuf);
+int privileged_bind(int fd, const void *addr, socklen_t len);
+int privileged_inject_fin(int fd, const void *packet, size_t len);
+int privileged_use_neighbour(int ifindex, const struct ip_addr *addr);
+int privileged_end_time_wait(const struct flow_key *key, const uint32_t cookie[2], int ifindex);
+
+#endif

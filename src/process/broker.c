@@ -1,0 +1,331 @@
+/*
+ * The broker's life: see broker.h.
+ *
+ * Owns: the listening socket, a pidfd of whom it waits for, an epoll instance, and for each member its connection and its pidfd. One thread; requests are served one
+ * after the other, and the slowest (a link, some 50 ms) is within what members wait. Nothing here trusts a member: one that does not speak the protocol is dropped.
+ *
+ * Limits: MEMBERS_MAX members; of those that did not show the token yet, STRANGERS_MAX, then the oldest is dropped.
+ */
+#include "process/broker.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/capability.h>
+#include <poll.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+
+#include "base/list.h"
+#include "base/settings.h"
+#include "base/sys.h"
+
+#ifndef SO_NETNS_COOKIE
+#define SO_NETNS_COOKIE 71 /* since Linux 5.14 */
+#endif
+
+#define MEMBERS_MAX   4096
+#define STRANGERS_MAX 32
+#define BACKLOG       128
+#define LOOK_AGAIN_MS 100 /* a process that execs just now shows no environment */
+
+struct member {
+	struct list node; /* broker.members, or broker.strangers, the oldest first */
+	int fd;
+	bool is_member; /* it showed the token */
+};
+
+struct broker {
+	struct broker_ops_config ops;
+	char value[BROKER_VALUE_LEN + 1];
+	uint8_t token[BROKER_TOKEN_BYTES];
+	int listen_fd, epoll_fd;
+	int alive_fd; /* pidfd of a process for whom it stays; -1: none */
+	struct list members, strangers;
+	unsigned n_members, n_strangers;
+};
+
+/* ---- members ---- */
+
+static int watch(struct broker *b, int fd, void *who)
+{
+	struct epoll_event ev = {.events = EPOLLIN, .data.ptr = who};
+	return sys_epoll_ctl(b->epoll_fd, EPOLL_CTL_ADD, fd, &ev);
+}
+
+static void member_drop(struct broker *b, struct member *m)
+{
+	list_unlink(&m->node);
+	if (m->is_member)
+		b->n_members--;
+	else
+		b->n_strangers--;
+	sys_close(m->fd);
+	free(m);
+}
+
+static void on_connect(struct broker *b)
+{
+	int fd = sys_accept4(b->listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	struct member *m = fd < 0 ? NULL : calloc(1, sizeof *m);
+	if (!m) {
+		if (fd >= 0)
+			sys_close(fd);
+		return;
+	}
+	m->fd = fd;
+	list_push_back(&b->strangers, &m->node);
+	b->n_strangers++;
+	if (watch(b, fd, m))
+		member_drop(b, m);
+	else if (b->n_strangers > STRANGERS_MAX)
+		member_drop(b, container_of(list_first(&b->strangers), struct member, node));
+}
+
+static bool is_token(const struct broker *b, const uint8_t *token)
+{
+	uint8_t differs = 0;
+	for (int i = 0; i < BROKER_TOKEN_BYTES; i++)
+		differs |= token[i] ^ b->token[i];
+	return !differs;
+}
+
+/* False: it is no member. */
+static bool hello(struct broker *b, struct member *m, const struct broker_request *r, long len)
+{
+	if (len != sizeof *r || r->op != BROKER_HELLO || !is_token(b, r->token) || b->n_members >= MEMBERS_MAX)
+		return false;
+	list_unlink(&m->node);
+	list_push_back(&b->members, &m->node);
+	m->is_member = true;
+	b->n_strangers--;
+	b->n_members++;
+	return true;
+}
+
+static bool serve(struct broker *b, struct member *m, const struct broker_request *r, long len, const struct broker_fds *in)
+{
+	struct broker_answer answer;
+	struct broker_fds out;
+	if (r->op == BROKER_BYE)
+		return true;
+	if (!broker_ops_do(&b->ops, r, len, in, &answer, &out))
+		return false;
+	int err = broker_ops_is_answered(r) ? broker_send(m->fd, &answer, sizeof answer, &out, MSG_DONTWAIT) : 0;
+	broker_ops_sent();
+	return err == 0;
+}
+
+static void on_member(struct broker *b, struct member *m)
+{
+	struct broker_request r;
+	struct broker_fds in;
+	memset(&r, 0, sizeof r);
+	long len = broker_receive(m->fd, &r, sizeof r, &in, MSG_DONTWAIT);
+	if (len == -EAGAIN)
+		return;
+	bool goes_on = len > 0 && (m->is_member ? serve(b, m, &r, len, &in) : hello(b, m, &r, len));
+	for (int i = 0; i < in.n; i++)
+		sys_close(in.fd[i]);
+	if (!goes_on)
+		member_drop(b, m);
+}
+
+/* ---- its end ---- */
+
+static bool has_ended(int pidfd)
+{
+	struct pollfd p = {.fd = pidfd, .events = POLLIN};
+	struct timespec now = {0};
+	return sys_ppoll(&p, 1, &now, NULL) == 1;
+}
+
+/* Somebody of the tree lives, and is watched from now on. */
+static bool find_alive(struct broker *b)
+{
+	b->alive_fd = broker_tree_find(b->value);
+	if (b->alive_fd < 0) {
+		struct timespec wait = {.tv_nsec = LOOK_AGAIN_MS * 1000000L};
+		sys_ppoll(NULL, 0, &wait, NULL);
+		b->alive_fd = broker_tree_find(b->value);
+	}
+	if (b->alive_fd < 0)
+		return false;
+	watch(b, b->alive_fd, &b->alive_fd);
+	return true;
+}
+
+/* Is there anybody who may ask? */
+static bool is_needed(struct broker *b)
+{
+	if (b->alive_fd >= 0 && has_ended(b->alive_fd)) {
+		sys_close(b->alive_fd);
+		b->alive_fd = -1;
+	}
+	return b->alive_fd >= 0 || b->n_members || find_alive(b);
+}
+
+static void run(struct broker *b)
+{
+	while (is_needed(b)) {
+		struct epoll_event ev;
+		if (sys_epoll_pwait(b->epoll_fd, &ev, 1, -1, NULL) != 1)
+			continue;
+		if (ev.data.ptr == &b->listen_fd)
+			on_connect(b);
+		else if (ev.data.ptr != &b->alive_fd)
+			on_member(b, ev.data.ptr);
+	}
+}
+
+/* ---- its beginning ---- */
+
+/* The kernel's struct sigaction. */
+struct kernel_sigaction {
+	void (*handler)(int);
+	unsigned long flags;
+	void (*restorer)(void);
+	uint64_t mask;
+};
+
+static void ignore(int sig)
+{
+	struct kernel_sigaction sa = {.handler = SIG_IGN};
+	sys_call(SYS_rt_sigaction, sig, &sa, NULL, sizeof sa.mask, 0, 0);
+}
+
+/* Nothing of the program's is left: a pipe that it held open would keep its reader waiting. */
+static void leave_files(struct broker *b)
+{
+	enum { FIRST_KEPT = 3 };
+	int keep[] = {b->listen_fd, b->alive_fd};
+	for (int i = 0; i < 2; i++) { /* beyond where they are put below */
+		int copy = sys_fcntl(keep[i], F_DUPFD_CLOEXEC, FIRST_KEPT + 2);
+		keep[i] = copy;
+	}
+	for (int i = 0; i < 2; i++)
+		sys_dup3(keep[i], FIRST_KEPT + i, O_CLOEXEC);
+	b->listen_fd = FIRST_KEPT;
+	b->alive_fd = FIRST_KEPT + 1;
+	sys_call(SYS_close_range, FIRST_KEPT + 2, ~0u, 0, 0, 0, 0);
+	int null = sys_openat(AT_FDCWD, "/dev/null", O_RDWR | O_CLOEXEC, 0);
+	for (int fd = 0; fd < FIRST_KEPT; fd++) {
+		sys_close(fd);
+		if (null >= 0)
+			sys_dup3(null, fd, 0);
+	}
+	if (null >= 0)
+		sys_close(null);
+}
+
+static void become_broker(struct broker *b)
+{
+	static const int ignored[] = {SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGPIPE, SIGTSTP, SIGTTIN, SIGTTOU, SIGUSR1, SIGUSR2};
+	struct rlimit files;
+	uint64_t none = 0;
+	for (size_t i = 0; i < sizeof ignored / sizeof ignored[0]; i++)
+		ignore(ignored[i]);
+	sys_call(SYS_rt_sigprocmask, SIG_SETMASK, &none, NULL, sizeof none, 0, 0);
+	sys_call(SYS_setsid, 0, 0, 0, 0, 0, 0);
+	sys_call(SYS_chdir, "/", 0, 0, 0, 0, 0);
+	sys_call(SYS_prctl, PR_SET_NAME, "finesse-broker", 0, 0, 0, 0);
+	sys_call(SYS_prctl, PR_SET_DUMPABLE, 0, 0, 0, 0, 0);
+	if (sys_call(SYS_prlimit64, 0, RLIMIT_NOFILE, NULL, &files, 0, 0) == 0) {
+		files.rlim_cur = files.rlim_max;
+		sys_call(SYS_prlimit64, 0, RLIMIT_NOFILE, &files, NULL, 0, 0);
+	}
+	leave_files(b);
+	b->epoll_fd = sys_epoll_create1(EPOLL_CLOEXEC);
+	if (b->epoll_fd >= 0 && watch(b, b->listen_fd, &b->listen_fd) == 0 && watch(b, b->alive_fd, &b->alive_fd) == 0)
+		run(b);
+	for (;;)
+		sys_call(SYS_exit_group, 0, 0, 0, 0, 0, 0);
+}
+
+static bool is_privileged(void)
+{
+	struct __user_cap_header_struct h = {.version = _LINUX_CAPABILITY_VERSION_3};
+	struct __user_cap_data_struct d[2] = {{0}, {0}};
+	const uint32_t needed = 1u << CAP_NET_ADMIN | 1u << CAP_NET_RAW;
+	return sys_call(SYS_capget, &h, d, 0, 0, 0, 0) == 0 && (d[0].effective & needed) == needed;
+}
+
+static void random_digits(char *out, size_t n)
+{
+	uint8_t bytes[BROKER_VALUE_LEN / 2];
+	sys_call(SYS_getrandom, bytes, n / 2, 0, 0, 0, 0);
+	for (size_t i = 0; i < n / 2; i++)
+		sprintf(out + 2 * i, "%02x", bytes[i]);
+}
+
+static int open_listener(const char *name)
+{
+	struct sockaddr_un addr;
+	socklen_t len = broker_address(name, &addr);
+	int fd = sys_socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd < 0)
+		return fd;
+	int err = sys_bind(fd, &addr, len);
+	if (!err)
+		err = sys_listen(fd, BACKLOG);
+	if (!err)
+		return fd;
+	sys_close(fd);
+	return err;
+}
+
+static uint64_t own_netns(int fd)
+{
+	uint64_t cookie = 0;
+	socklen_t len = sizeof cookie;
+	return sys_getsockopt(fd, SOL_SOCKET, SO_NETNS_COOKIE, &cookie, &len) ? 0 : cookie;
+}
+
+/*
+ * The broker, of whom no wait() of the program's must hear. It is the child of a process that ends at once, and so of init or whoever adopts orphans here. Where that is the
+ * program itself (it is the first process of a container), the broker is its child, but without an exit signal: only a wait with __WALL or __WCLONE sees it.
+ */
+static long make_process(struct broker *b)
+{
+	bool adopts = sys_getpid() == 1;
+	long pid = sys_call(SYS_clone, 0, 0, 0, 0, 0, 0);
+	if (pid == 0) {
+		if (adopts || sys_call(SYS_clone, 0, 0, 0, 0, 0, 0) == 0)
+			become_broker(b);
+		for (;;)
+			sys_call(SYS_exit_group, 0, 0, 0, 0, 0, 0);
+	}
+	if (pid > 0 && !adopts)
+		sys_call(SYS_wait4, pid, NULL, __WALL, NULL, 0, 0);
+	return pid;
+}
+
+int broker_start(const struct settings *settings, char value[BROKER_VALUE_LEN + 1])
+{
+	static struct broker b;
+	char name[BROKER_NAME_LEN + 1];
+	if (!is_privileged())
+		return -EPERM;
+	list_init(&b.members);
+	list_init(&b.strangers);
+	random_digits(b.value, BROKER_VALUE_LEN);
+	broker_parse(b.value, name, b.token);
+	b.listen_fd = open_listener(name);
+	if (b.listen_fd < 0)
+		return b.listen_fd;
+	b.ops = (struct broker_ops_config){settings->classifier, settings->bypass_firewall, own_netns(b.listen_fd)};
+	b.alive_fd = sys_call(SYS_pidfd_open, sys_getpid(), 0, 0, 0, 0, 0);
+	long pid = b.alive_fd < 0 ? b.alive_fd : make_process(&b);
+	if (b.alive_fd >= 0)
+		sys_close(b.alive_fd);
+	sys_close(b.listen_fd);
+	memcpy(value, b.value, BROKER_VALUE_LEN + 1);
+	return pid < 0 ? (int)pid : 0;
+}

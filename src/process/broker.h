@@ -1,0 +1,137 @@
+/*
+ * The broker: one small process for each tree of `finesse run`, which does what the tree's processes may not do any more once they have dropped
+ * their privilege.
+ *
+ *   finesse run ─ clone ─▶ broker          listens on an abstract AF_UNIX name; keeps its privilege
+ *       │ exec                  ▲
+ *       ▼                       │ HELLO token, then requests; fds by SCM_RIGHTS both ways
+ *   program ─fork─▶ worker ─────┘          one connection for each process that has an engine: a member
+ *
+ * It does exactly this, for members: opens a link (two packet sockets and a classifier, as fds); switches TCP_REPAIR on a TCP socket that it is passed, binds
+ * it, sends it the FIN of its peer; has a neighbour resolved; ends a TIME-WAIT of the kernel's; tells the peers of a member that died (broker_deaths.c).
+ *
+ * Who may ask: who connects from the broker's network namespace (an abstract name is of one namespace) and knows the token, 128 random bits in the
+ * environment of the tree. The name itself is public (/proc/net/unix), so it is not the token. The members look who serves them: the superuser, or their own user.
+ *
+ * Its life: no wait of the program's sees it (broker.c, make_process). It has no file of the program's,
+ * a session of its own, no thread, and ignores the signals by which a terminal or a service manager ends a program. It ends when the tree's first process has ended, no member
+ * is left, and no living process has the token in its environment: one of those may still become a member.
+ *
+ * If it dies, connections go on. What needs it then fails as it does without a broker, and the socket is the kernel's.
+ */
+#ifndef FINESSE_PROCESS_BROKER_H
+#define FINESSE_PROCESS_BROKER_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/addr.h"
+#include "kernel/classifier.h"
+
+struct settings;
+
+#define BROKER_VARIABLE    "FINESSE__BROKER" /* its value: BROKER_NAME_LEN digits of the name, then the token's */
+#define BROKER_NAME_PREFIX "finesse/broker/"
+#define BROKER_NAME_LEN    16 /* hexadecimal digits */
+#define BROKER_TOKEN_BYTES 16
+#define BROKER_VALUE_LEN   (BROKER_NAME_LEN + 2 * BROKER_TOKEN_BYTES)
+
+#define BROKER_WAIT_MS     1000 /* a member waits so long for an answer */
+#define BROKER_PACKET_MAX  128  /* bytes: IPv6 and TCP headers with all options */
+#define BROKER_FDS_MAX     (2 + CLASSIFIER_FDS)
+#define BROKER_WHY_BYTES   160
+
+enum broker_op {
+	BROKER_HELLO = 1, /* no answer */
+	BROKER_LINK,
+	BROKER_REPAIR,
+	BROKER_BIND,
+	BROKER_FIN,
+	BROKER_NEIGHBOUR, /* no answer */
+	BROKER_TIME_WAIT,
+	BROKER_BYE, /* no answer: the member ends, and has nothing left for which a peer waits */
+};
+
+struct broker_request {
+	uint32_t op, id;
+	union {
+		uint8_t token[BROKER_TOKEN_BYTES];
+		int32_t ifindex; /* LINK */
+		struct {
+			int32_t value;
+			uint32_t rcvbuf, sndbuf; /* bytes of payload; 0: as they are */
+		} repair;
+		struct {
+			uint32_t len;
+			uint8_t bytes[BROKER_PACKET_MAX]; /* BIND: the address; FIN: the packet */
+		} data;
+		struct {
+			int32_t ifindex;
+			struct ip_addr addr;
+		} neighbour;
+		struct {
+			int32_t ifindex;
+			struct flow_key key;
+			uint32_t cookie[2];
+		} time_wait;
+	};
+};
+
+struct broker_answer {
+	uint32_t op, id;
+	int32_t result; /* 0/positive or -errno */
+	uint8_t secret[64];          /* LINK: the host's */
+	char why[BROKER_WHY_BYTES]; /* … or why not */
+};
+
+/* ---- broker.c: `finesse run` ---- */
+/*
+ * Makes the broker of the calling process's tree, if this process has the privilege that it needs, and writes the variable's value. 0; -EPERM: it has not; other
+ * -errno: it could not be made. The settings are those that the program gets.
+ */
+int broker_start(const struct settings *settings, char value[BROKER_VALUE_LEN + 1]);
+
+/* ---- broker_tree.c ---- */
+/* A pidfd of a living process with this value of the variable in its environment, or -ENOENT. */
+int broker_tree_find(const char *value);
+
+/* ---- broker_ops.c: the broker's side of the requests ---- */
+struct broker_ops_config {
+	enum classifier_choice classifier;
+	bool bypass_firewall;
+	uint64_t netns; /* SO_NETNS_COOKIE; 0: cannot be told */
+};
+struct broker_fds {
+	int fd[BROKER_FDS_MAX];
+	int n;
+};
+/*
+ * Does what is asked. `in`: what came along; closed by the caller. `out`: what goes along, to be closed by broker_ops_sent once it is sent. False: a
+ * request that no member of ours makes.
+ */
+bool broker_ops_do(const struct broker_ops_config *c, const struct broker_request *r, size_t len, const struct broker_fds *in,
+		   struct broker_answer *answer, struct broker_fds *out);
+void broker_ops_sent(void);
+bool broker_ops_is_answered(const struct broker_request *r);
+
+/* ---- broker_message.c ---- */
+int broker_send(int fd, const void *msg, size_t len, const struct broker_fds *fds, int flags);
+/* The length, 0 at the end of file, or -errno. The fds are close-on-exec. */
+long broker_receive(int fd, void *msg, size_t len, struct broker_fds *fds, int flags);
+/* The value of the variable, apart. False: it is none. */
+bool broker_parse(const char *value, char name[BROKER_NAME_LEN + 1], uint8_t token[BROKER_TOKEN_BYTES]);
+/* The abstract address of a broker. */
+struct sockaddr_un;
+unsigned broker_address(const char *name, struct sockaddr_un *out);
+
+/* ---- broker_client.c: a member ---- */
+/* Once, at load: the value of the variable; NULL: no broker. Makes no system call. */
+void broker_client_configure(const char *value);
+/* In a fork child, before anything else is asked: the connection is the parent's. */
+void broker_client_after_fork(void);
+/* This process ends, or the engine in it does: what it had is the kernel's or is over. */
+void broker_client_bye(void);
+/* Is there a broker that answered so far, or was not asked yet? */
+bool broker_client_has_broker(void);
+
+#endif

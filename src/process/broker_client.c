@@ -1,0 +1,254 @@
+/*
+ * A member's side of the broker: one connection, made when something is asked for the first time; a request, and its answer within BROKER_WAIT_MS.
+ *
+ * A broker that does not answer in time, or whose socket is gone, is not asked again: the member does not wait for it a second time. All of it is under the
+ * engine's lock, but broker_client_configure (before there are threads) and what is called in a fork child.
+ */
+#include "process/broker.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/un.h>
+
+#include "base/fd.h"
+#include "base/log.h"
+#include "base/sys.h"
+#include "base/time.h"
+#include "kernel/privileged.h"
+
+static struct {
+	bool configured, gone;
+	int fd; /* -1: not connected */
+	uint32_t last_id;
+	char name[BROKER_NAME_LEN + 1];
+	uint8_t token[BROKER_TOKEN_BYTES];
+} client = {.fd = -1};
+
+bool broker_client_has_broker(void)
+{
+	return client.configured && !client.gone;
+}
+
+static void give_up(const char *why, int err)
+{
+	log_info("broker", "%s (%s): it is not asked again", why, strerrordesc_np(-err));
+	fd_close(client.fd);
+	client.fd = -1;
+	client.gone = true;
+}
+
+/* Not everybody who took the name is the broker: it is the superuser's, or of our own user. */
+static bool is_trusted(int fd)
+{
+	struct ucred peer;
+	socklen_t len = sizeof peer;
+	if (sys_getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len))
+		return false;
+	return peer.uid == 0 || peer.uid == (uid_t)sys_call(SYS_geteuid, 0, 0, 0, 0, 0, 0);
+}
+
+static int connect_to(int fd)
+{
+	struct timeval wait = {.tv_sec = BROKER_WAIT_MS / 1000, .tv_usec = BROKER_WAIT_MS % 1000 * 1000};
+	struct broker_request hello;
+	struct sockaddr_un addr;
+	socklen_t len = broker_address(client.name, &addr);
+	sys_setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &wait, sizeof wait); /* connect's wait, too */
+	sys_setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &wait, sizeof wait);
+	int err = sys_connect(fd, &addr, len);
+	if (err)
+		return err;
+	if (!is_trusted(fd))
+		return -EACCES;
+	memset(&hello, 0, sizeof hello);
+	hello.op = BROKER_HELLO;
+	memcpy(hello.token, client.token, sizeof hello.token);
+	return broker_send(fd, &hello, sizeof hello, NULL, 0);
+}
+
+static int be_connected(void)
+{
+	if (!broker_client_has_broker())
+		return -EPERM;
+	if (client.fd >= 0)
+		return 0;
+	int fd = fd_move_high(sys_socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0));
+	if (fd < 0)
+		return fd;
+	int err = connect_to(fd);
+	client.fd = fd;
+	if (err)
+		give_up("the broker cannot be reached", err);
+	return err ? -EPERM : 0;
+}
+
+static void keep_high(struct broker_fds *fds)
+{
+	for (int i = 0; i < fds->n; i++)
+		fds->fd[i] = fd_move_high(fds->fd[i]);
+}
+
+static void drop(struct broker_fds *fds)
+{
+	for (int i = 0; i < fds->n; i++)
+		fd_close(fds->fd[i]);
+	fds->n = 0;
+}
+
+/* The answer to request `id`. What an earlier request, given up, was answered is skipped. */
+static int answer_to(uint32_t id, struct broker_answer *a, struct broker_fds *in)
+{
+	for (;;) {
+		long n = broker_receive(client.fd, a, sizeof *a, in, 0);
+		if (n < 0)
+			return n;
+		if (n != sizeof *a)
+			return n == 0 ? -ECONNRESET : -EBADMSG;
+		keep_high(in);
+		if (a->id == id)
+			return 0;
+		drop(in);
+	}
+}
+
+/* -EPERM when there is nobody to ask: as if there were no broker. `passed` negative: nothing goes along. `in` NULL: nothing comes along. */
+static int ask(struct broker_request *r, int passed, struct broker_answer *a, struct broker_fds *in)
+{
+	struct broker_fds out = {.fd = {passed}, .n = passed >= 0}, none;
+	int err = be_connected();
+	if (err)
+		return err;
+	if (!in)
+		in = &none;
+	r->id = ++client.last_id;
+	err = broker_send(client.fd, r, sizeof *r, &out, 0);
+	if (!err)
+		err = answer_to(r->id, a, in);
+	if (err) {
+		give_up("the broker does not answer", err);
+		return -EPERM;
+	}
+	if (in == &none)
+		drop(in);
+	return a->result;
+}
+
+static void begin(struct broker_request *r, enum broker_op op)
+{
+	memset(r, 0, sizeof *r);
+	r->op = op;
+}
+
+static int client_open_link(int ifindex, struct privileged_link *out, char *why, size_t why_len)
+{
+	struct broker_request r;
+	struct broker_answer a;
+	struct broker_fds in = {.n = 0};
+	begin(&r, BROKER_LINK);
+	r.ifindex = ifindex;
+	a.why[0] = 0;
+	int err = ask(&r, -1, &a, &in);
+	if (err >= 0 && in.n != BROKER_FDS_MAX)
+		err = -EBADMSG;
+	if (err < 0) {
+		drop(&in);
+		if (a.why[0])
+			snprintf(why, why_len, "%.*s", (int)sizeof a.why, a.why);
+		return err;
+	}
+	out->rx_fd = in.fd[0];
+	out->tx_fd = in.fd[1];
+	memcpy(out->classifier, in.fd + 2, sizeof out->classifier);
+	memcpy(out->secret, a.secret, sizeof out->secret);
+	return 0;
+}
+
+static int client_repair(int fd, int value, uint32_t rcvbuf, uint32_t sndbuf)
+{
+	struct broker_request r;
+	struct broker_answer a;
+	begin(&r, BROKER_REPAIR);
+	r.repair.value = value;
+	r.repair.rcvbuf = rcvbuf;
+	r.repair.sndbuf = sndbuf;
+	return ask(&r, fd, &a, NULL);
+}
+
+static int ask_with_data(enum broker_op op, int fd, const void *data, size_t len)
+{
+	struct broker_request r;
+	struct broker_answer a;
+	begin(&r, op);
+	if (len > sizeof r.data.bytes)
+		return -EMSGSIZE;
+	r.data.len = len;
+	memcpy(r.data.bytes, data, len);
+	return ask(&r, fd, &a, NULL);
+}
+
+static int client_bind(int fd, const void *addr, socklen_t len)
+{
+	return ask_with_data(BROKER_BIND, fd, addr, len);
+}
+
+static int client_inject_fin(int fd, const void *packet, size_t len)
+{
+	return ask_with_data(BROKER_FIN, fd, packet, len);
+}
+
+static int client_use_neighbour(int ifindex, const struct ip_addr *addr)
+{
+	struct broker_request r;
+	int err = be_connected();
+	if (err)
+		return err;
+	begin(&r, BROKER_NEIGHBOUR);
+	r.neighbour.ifindex = ifindex;
+	r.neighbour.addr = *addr;
+	err = broker_send(client.fd, &r, sizeof r, NULL, MSG_DONTWAIT);
+	if (err && err != -EAGAIN)
+		give_up("the broker is gone", err);
+	return err && err != -EAGAIN ? -EPERM : 0; /* busy: the next use asks again */
+}
+
+static int client_end_time_wait(const struct flow_key *key, const uint32_t cookie[2], int ifindex)
+{
+	struct broker_request r;
+	struct broker_answer a;
+	begin(&r, BROKER_TIME_WAIT);
+	r.time_wait.ifindex = ifindex;
+	r.time_wait.key = *key;
+	memcpy(r.time_wait.cookie, cookie, sizeof r.time_wait.cookie);
+	return ask(&r, -1, &a, NULL);
+}
+
+static const struct privileged_ops client_ops = {
+	.open_link = client_open_link,
+	.repair = client_repair,
+	.bind = client_bind,
+	.inject_fin = client_inject_fin,
+	.use_neighbour = client_use_neighbour,
+	.end_time_wait = client_end_time_wait,
+};
+
+void broker_client_configure(const char *value)
+{
+	client.configured = broker_parse(value, client.name, client.token);
+	privileged_ops = client.configured ? &client_ops : NULL;
+}
+
+void broker_client_after_fork(void)
+{
+	fd_close(client.fd);
+	client.fd = -1;
+}
+
+void broker_client_bye(void)
+{
+	struct broker_request r;
+	if (client.fd < 0)
+		return;
+	begin(&r, BROKER_BYE);
+	broker_send(client.fd, &r, sizeof r, NULL, MSG_DONTWAIT);
+}

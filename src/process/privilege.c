@@ -1,0 +1,31 @@
+/*
+ * Before a process drops its privilege: with a broker there is nothing to hurry for, since it opens links for who may not. Without one, the engine is brought up
+ * now, whatever the sockets are for: the program has used TCP.
+ */
+#include "process/privilege.h"
+
+#include "base/log.h"
+#include "base/sys.h"
+#include "process/broker.h"
+#include "socket/engine.h"
+
+#include <linux/capability.h>
+
+static bool is_privileged(void)
+{
+	struct __user_cap_header_struct h = {.version = _LINUX_CAPABILITY_VERSION_3};
+	struct __user_cap_data_struct d[2] = {{0}, {0}};
+	return sys_call(SYS_capget, &h, d, 0, 0, 0, 0) == 0 && (d[0].effective & 1u << CAP_NET_RAW);
+}
+
+void privilege_before_drop(struct engine *e)
+{
+	char why[160];
+	if (broker_client_has_broker() || !is_privileged())
+		return;
+	engine_lock(e);
+	int err = engine_up(e, why, sizeof why);
+	engine_unlock(e);
+	if (err)
+		log_info("privilege", "no engine before the program drops its privilege: %s", why);
+}
