@@ -33,6 +33,8 @@ src_libkernel_a_SOURCES = \
 	src/kernel/ended.h \
 	src/kernel/handover.c \
 	src/kernel/handover.h \
+	src/kernel/living.c \
+	src/kernel/living.h \
 	src/kernel/netlink.c \
 	src/kernel/netlink.h \
 	src/kernel/netstate.c \

@@ -25,6 +25,11 @@ int privileged_inject_fin(int fd, const void *packet, size_t len)
 	return privileged_ops ? privileged_ops->inject_fin(fd, packet, len) : -EPERM;
 }
 
+int privileged_watch(int table_fd)
+{
+	return privileged_ops ? privileged_ops->watch(table_fd) : -EPERM;
+}
+
 int privileged_use_neighbour(int ifindex, const struct ip_addr *addr)
 {
 	return privileged_ops ? privileged_ops->use_neighbour(ifindex, addr) : -EPERM;

@@ -4,7 +4,7 @@
  * The engine tries everything by itself first. Where the kernel says that this process may not (it dropped its privilege), these
  * functions ask who may: the broker (src/process), which registers itself here. With nobody to ask, each returns -EPERM.
  *
- * Called under the engine's lock. Each waits for an answer with a bound (BROKER_WAIT_MS), but privileged_use_neighbour, which waits for none.
+ * Called under the engine's lock. Each waits for an answer with a bound (BROKER_WAIT_MS), but privileged_use_neighbour and privileged_watch, which wait for none.
  */
 #ifndef FINESSE_KERNEL_PRIVILEGED_H
 #define FINESSE_KERNEL_PRIVILEGED_H
@@ -36,6 +36,8 @@ struct privileged_ops {
 	int (*bind)(int fd, const void *addr, socklen_t len);
 	/* Sends `packet`, an IP packet with the FIN of the peer of the connected socket `fd`. */
 	int (*inject_fin)(int fd, const void *packet, size_t len);
+	/* Whoever is in this table (kernel/living.h) when this process has ended is told so. */
+	int (*watch)(int table_fd);
 	int (*use_neighbour)(int ifindex, const struct ip_addr *addr);
 	/* 1: a TIME-WAIT of the kernel's is gone; 0: there was none. */
 	int (*end_time_wait)(const struct flow_key *key, const uint32_t cookie[2], int ifindex);
@@ -47,6 +49,7 @@ int privileged_open_link(int ifindex, struct privileged_link *out, char *why, si
 int privileged_repair(int fd, int value, uint32_t rcvbuf, uint32_t sndbuf);
 int privileged_bind(int fd, const void *addr, socklen_t len);
 int privileged_inject_fin(int fd, const void *packet, size_t len);
+int privileged_watch(int table_fd);
 int privileged_use_neighbour(int ifindex, const struct ip_addr *addr);
 int privileged_end_time_wait(const struct flow_key *key, const uint32_t cookie[2], int ifindex);
 

@@ -26,6 +26,7 @@
 #include "base/list.h"
 #include "base/settings.h"
 #include "base/sys.h"
+#include "kernel/living.h"
 
 #ifndef SO_NETNS_COOKIE
 #define SO_NETNS_COOKIE 71 /* since Linux 5.14 */
@@ -40,6 +41,7 @@ struct member {
 	struct list node; /* broker.members, or broker.strangers, the oldest first */
 	int fd;
 	bool is_member; /* it showed the token */
+	int table_fd;   /* of its connections; -1: none */
 };
 
 struct broker {
@@ -67,6 +69,8 @@ static void member_drop(struct broker *b, struct member *m)
 		b->n_members--;
 	else
 		b->n_strangers--;
+	if (m->table_fd >= 0)
+		broker_deaths_add(m->table_fd);
 	sys_close(m->fd);
 	free(m);
 }
@@ -81,6 +85,7 @@ static void on_connect(struct broker *b)
 		return;
 	}
 	m->fd = fd;
+	m->table_fd = -1;
 	list_push_back(&b->strangers, &m->node);
 	b->n_strangers++;
 	if (watch(b, fd, m))
@@ -110,12 +115,33 @@ static bool hello(struct broker *b, struct member *m, const struct broker_reques
 	return true;
 }
 
-static bool serve(struct broker *b, struct member *m, const struct broker_request *r, long len, const struct broker_fds *in)
+static void forget_table(struct member *m)
+{
+	if (m->table_fd >= 0)
+		sys_close(m->table_fd);
+	m->table_fd = -1;
+}
+
+static bool keep_table(struct member *m, struct broker_fds *in)
+{
+	if (in->n != 1 || !living_is_table(in->fd[0]))
+		return false;
+	forget_table(m);
+	m->table_fd = in->fd[0];
+	in->n = 0;
+	return true;
+}
+
+static bool serve(struct broker *b, struct member *m, const struct broker_request *r, long len, struct broker_fds *in)
 {
 	struct broker_answer answer;
 	struct broker_fds out;
-	if (r->op == BROKER_BYE)
+	if (r->op == BROKER_TABLE)
+		return keep_table(m, in);
+	if (r->op == BROKER_BYE) {
+		forget_table(m);
 		return true;
+	}
 	if (!broker_ops_do(&b->ops, r, len, in, &answer, &out))
 		return false;
 	int err = broker_ops_is_answered(r) ? broker_send(m->fd, &answer, sizeof answer, &out, MSG_DONTWAIT) : 0;
@@ -162,25 +188,35 @@ static bool find_alive(struct broker *b)
 	return true;
 }
 
+static void forget_ended(struct broker *b)
+{
+	if (b->alive_fd < 0 || !has_ended(b->alive_fd))
+		return;
+	sys_close(b->alive_fd);
+	b->alive_fd = -1;
+}
+
 /* Is there anybody who may ask? */
 static bool is_needed(struct broker *b)
 {
-	if (b->alive_fd >= 0 && has_ended(b->alive_fd)) {
-		sys_close(b->alive_fd);
-		b->alive_fd = -1;
-	}
+	forget_ended(b);
 	return b->alive_fd >= 0 || b->n_members || find_alive(b);
 }
 
 static void run(struct broker *b)
 {
-	while (is_needed(b)) {
+	for (;;) {
 		struct epoll_event ev;
-		if (sys_epoll_pwait(b->epoll_fd, &ev, 1, -1, NULL) != 1)
+		int wait_ms = broker_deaths_serve();
+		if (wait_ms < 0 && !is_needed(b))
+			return;
+		if (sys_epoll_pwait(b->epoll_fd, &ev, 1, wait_ms, NULL) != 1)
 			continue;
 		if (ev.data.ptr == &b->listen_fd)
 			on_connect(b);
-		else if (ev.data.ptr != &b->alive_fd)
+		else if (ev.data.ptr == &b->alive_fd)
+			forget_ended(b);
+		else
 			on_member(b, ev.data.ptr);
 	}
 }

@@ -49,6 +49,7 @@ enum broker_op {
 	BROKER_FIN,
 	BROKER_NEIGHBOUR, /* no answer */
 	BROKER_TIME_WAIT,
+	BROKER_TABLE, /* no answer: the table of the member's connections, as a descriptor */
 	BROKER_BYE, /* no answer: the member ends, and has nothing left for which a peer waits */
 };
 
@@ -113,6 +114,11 @@ bool broker_ops_do(const struct broker_ops_config *c, const struct broker_reques
 		   struct broker_answer *answer, struct broker_fds *out);
 void broker_ops_sent(void);
 bool broker_ops_is_answered(const struct broker_request *r);
+
+/* ---- broker_deaths.c ---- */
+void broker_deaths_add(int table_fd); /* the member is gone; the fd is closed in time */
+/* Does what is due. Milliseconds until it is to be called again, or -1: nothing is left to do. */
+int broker_deaths_serve(void);
 
 /* ---- broker_message.c ---- */
 int broker_send(int fd, const void *msg, size_t len, const struct broker_fds *fds, int flags);

@@ -197,19 +197,36 @@ static int client_inject_fin(int fd, const void *packet, size_t len)
 	return ask_with_data(BROKER_FIN, fd, packet, len);
 }
 
-static int client_use_neighbour(int ifindex, const struct ip_addr *addr)
+/* Without an answer. */
+static int tell(struct broker_request *r, int passed)
 {
-	struct broker_request r;
+	struct broker_fds out = {.fd = {passed}, .n = passed >= 0};
 	int err = be_connected();
 	if (err)
 		return err;
+	err = broker_send(client.fd, r, sizeof *r, &out, MSG_DONTWAIT);
+	if (err && err != -EAGAIN) {
+		give_up("the broker is gone", err);
+		return -EPERM;
+	}
+	return err;
+}
+
+static int client_use_neighbour(int ifindex, const struct ip_addr *addr)
+{
+	struct broker_request r;
 	begin(&r, BROKER_NEIGHBOUR);
 	r.neighbour.ifindex = ifindex;
 	r.neighbour.addr = *addr;
-	err = broker_send(client.fd, &r, sizeof r, NULL, MSG_DONTWAIT);
-	if (err && err != -EAGAIN)
-		give_up("the broker is gone", err);
-	return err && err != -EAGAIN ? -EPERM : 0; /* busy: the next use asks again */
+	int err = tell(&r, -1);
+	return err == -EAGAIN ? 0 : err; /* busy: the next use asks again */
+}
+
+static int client_watch(int table_fd)
+{
+	struct broker_request r;
+	begin(&r, BROKER_TABLE);
+	return tell(&r, table_fd);
 }
 
 static int client_end_time_wait(const struct flow_key *key, const uint32_t cookie[2], int ifindex)
@@ -228,6 +245,7 @@ static const struct privileged_ops client_ops = {
 	.repair = client_repair,
 	.bind = client_bind,
 	.inject_fin = client_inject_fin,
+	.watch = client_watch,
 	.use_neighbour = client_use_neighbour,
 	.end_time_wait = client_end_time_wait,
 };

@@ -3,6 +3,7 @@ src_libprocess_a_SOURCES = \
 	src/process/broker.c \
 	src/process/broker.h \
 	src/process/broker_client.c \
+	src/process/broker_deaths.c \
 	src/process/broker_message.c \
 	src/process/broker_ops.c \
 	src/process/broker_tree.c \

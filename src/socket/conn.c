@@ -1,6 +1,9 @@
 /* Life of a struct sock: made, entered into the tables, retired when the protocol is done, freed with its last reference. */
 #include "socket/engine.h"
 
+#include "kernel/living.h"
+#include "kernel/privileged.h"
+
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/siphash.h"
@@ -132,6 +135,20 @@ void sock_follow_path(struct engine *e, struct sock *s)
 	tcp_set_path_mss(&s->tcp, e->now, s->path_mtu - ip_tcp_overhead(&d->laddr), lost);
 }
 
+/* A broker tells the peers of those who live when this process has died. The table is made with the first connection. */
+static void note_living(struct engine *e, struct sock *s)
+{
+	if (!e->living && !e->living_tried) {
+		e->living_tried = true;
+		if (privileged_ops && living_new(&e->living, link_info(e->link)->ifindex) == 0 && privileged_watch(living_fd(e->living))) {
+			living_forget(e->living);
+			e->living = NULL;
+		}
+	}
+	if (e->living)
+		s->living = living_add(e->living, &s->flow.key);
+}
+
 int sock_enter_demux(struct engine *e, struct sock *s)
 {
 	int err = demux_insert(&e->demux, &s->flow);
@@ -139,6 +156,7 @@ int sock_enter_demux(struct engine *e, struct sock *s)
 		return err;
 	s->in_demux = s->live = true;
 	e->n_conns++;
+	note_living(e, s);
 	return 0;
 }
 
@@ -151,6 +169,9 @@ static void leave_demux(struct engine *e, struct sock *s, bool to_kernel)
 	demux_remove(&e->demux, &s->flow);
 	s->in_demux = false;
 	e->n_conns--;
+	if (e->living)
+		living_del(e->living, s->living);
+	s->living = 0;
 	if (s->exact)
 		classifier_del_flow(e->classifier, &s->flow.key);
 	s->exact = false;

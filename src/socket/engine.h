@@ -175,6 +175,7 @@ struct sock {
 	bool bound_again;    /* … or what bind gave it when the connection was over: its name is the socket's */
 	int kept_fd;         /* handed over, and kept for children that may still ask; or -1 */
 	struct fork_parent *parent; /* SOCK_KIND_INHERITED: whom to ask */
+	uint32_t living;     /* its place in engine.living, or 0 */
 	uint32_t id;         /* names it towards fork children */
 	uint32_t ready_seq;      /* counts readiness events: epoll's edges */
 	uint32_t exclusive_told; /* the last one that an EPOLLEXCLUSIVE registration took */
@@ -204,6 +205,8 @@ struct engine {
 	struct link_rx_handler rx_handler;
 	struct tcp_emit emit;
 	struct classifier *classifier;
+	struct living *living; /* which connections the broker is to end when this process has died; NULL: there is no broker */
+	bool living_tried;
 	struct netstate *net;
 	struct ports *ports;
 	struct steer *steer;

@@ -18,6 +18,7 @@
 #include "base/log.h"
 #include "base/sys.h"
 #include "kernel/ended.h"
+#include "kernel/living.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -353,6 +354,7 @@ static void become_inherited(struct engine *e, struct sock *s, struct fork_paren
 	s->listener = NULL;
 	s->dest = NULL; /* forget_dests */
 	s->live = s->in_demux = s->exact = false;
+	s->living = 0;
 	s->child_refs = 0;
 	s->timer.index = 0;
 	fd_close(s->port_fd);
@@ -395,6 +397,9 @@ static void forget_dests(struct engine *e)
 
 static void child_close_engine(struct engine *e)
 {
+	living_forget(e->living);
+	e->living = NULL;
+	e->living_tried = false;
 	classifier_forget(e->classifier);
 	link_forget(e->link);
 	netstate_forget(e->net);

@@ -12,8 +12,11 @@ EXTRA_DIST += tests/process/stat_program.py tests/process/strict_program.py
 check_PROGRAMS += tests/process/dropped
 tests_process_dropped_SOURCES = tests/process/dropped.c
 tests_process_dropped_LDADD =
-TESTS += tests/process/privilege_test.sh
-dist_check_SCRIPTS += tests/process/privilege_test.sh
+check_PROGRAMS += tests/process/idle
+tests_process_idle_SOURCES = tests/process/idle.c
+tests_process_idle_LDADD =
+TESTS += tests/process/privilege_test.sh tests/process/death_test.sh
+dist_check_SCRIPTS += tests/process/privilege_test.sh tests/process/death_test.sh
 
 check_PROGRAMS += tests/process/prefork
 tests_process_prefork_SOURCES = tests/process/prefork.c
