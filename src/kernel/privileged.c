@@ -5,9 +5,9 @@
 
 const struct privileged_ops *privileged_ops;
 
-int privileged_open_link(int ifindex, struct privileged_link *out, char *why, size_t why_len)
+int privileged_open_link(int ifindex, bool only_spare, struct privileged_link *out, char *why, size_t why_len)
 {
-	return privileged_ops ? privileged_ops->open_link(ifindex, out, why, why_len) : -EPERM;
+	return privileged_ops ? privileged_ops->open_link(ifindex, only_spare, out, why, why_len) : -EPERM;
 }
 
 int privileged_repair(int fd, int value, uint32_t rcvbuf, uint32_t sndbuf)

@@ -28,8 +28,11 @@ struct privileged_link {
 
 /* 0/positive or -errno, each. */
 struct privileged_ops {
-	/* `why` gets a line when it fails. The fds are the caller's, internal ones. -EACCES: the host filters packets. */
-	int (*open_link)(int ifindex, struct privileged_link *out, char *why, size_t why_len);
+	/*
+	 * `why` gets a line when it fails. The fds are the caller's, internal ones. -EACCES: the host filters packets.
+	 * `only_spare`: for who could do it himself, but 20 ms more slowly than taking one that is ready. -EAGAIN: there is none.
+	 */
+	int (*open_link)(int ifindex, bool only_spare, struct privileged_link *out, char *why, size_t why_len);
 	/* TCP_REPAIR of the TCP socket `fd` becomes `value`. Its buffers hold these bytes, if they may; 0: as they are. */
 	int (*repair)(int fd, int value, uint32_t rcvbuf, uint32_t sndbuf);
 	/* bind of a socket in repair mode: a port below 1024 needs a right, too. */
@@ -45,7 +48,7 @@ struct privileged_ops {
 
 extern const struct privileged_ops *privileged_ops; /* NULL: nobody is asked */
 
-int privileged_open_link(int ifindex, struct privileged_link *out, char *why, size_t why_len);
+int privileged_open_link(int ifindex, bool only_spare, struct privileged_link *out, char *why, size_t why_len);
 int privileged_repair(int fd, int value, uint32_t rcvbuf, uint32_t sndbuf);
 int privileged_bind(int fd, const void *addr, socklen_t len);
 int privileged_inject_fin(int fd, const void *packet, size_t len);

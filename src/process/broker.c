@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/capability.h>
+#include <net/if.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
@@ -50,6 +51,7 @@ struct broker {
 	uint8_t token[BROKER_TOKEN_BYTES];
 	int listen_fd, epoll_fd;
 	int alive_fd; /* pidfd of a process for whom it stays; -1: none */
+	int ifindex; /* that the tree is told to serve; 0: the default route's */
 	struct list members, strangers;
 	unsigned n_members, n_strangers;
 };
@@ -210,6 +212,9 @@ static void run(struct broker *b)
 		int wait_ms = broker_deaths_serve();
 		if (wait_ms < 0 && !is_needed(b))
 			return;
+		int spare_ms = wait_ms < 0 ? broker_ops_idle(&b->ops) : -1;
+		if (spare_ms >= 0)
+			wait_ms = spare_ms;
 		if (sys_epoll_pwait(b->epoll_fd, &ev, 1, wait_ms, NULL) != 1)
 			continue;
 		if (ev.data.ptr == &b->listen_fd)
@@ -278,6 +283,7 @@ static void become_broker(struct broker *b)
 		sys_call(SYS_prlimit64, 0, RLIMIT_NOFILE, &files, NULL, 0, 0);
 	}
 	leave_files(b);
+	broker_ops_prepare(b->ifindex);
 	b->epoll_fd = sys_epoll_create1(EPOLL_CLOEXEC);
 	if (b->epoll_fd >= 0 && watch(b, b->listen_fd, &b->listen_fd) == 0 && watch(b, b->alive_fd, &b->alive_fd) == 0)
 		run(b);
@@ -357,6 +363,7 @@ int broker_start(const struct settings *settings, char value[BROKER_VALUE_LEN + 
 	if (b.listen_fd < 0)
 		return b.listen_fd;
 	b.ops = (struct broker_ops_config){settings->classifier, settings->bypass_firewall, own_netns(b.listen_fd)};
+	b.ifindex = settings->interface[0] ? (int)if_nametoindex(settings->interface) : 0;
 	b.alive_fd = sys_call(SYS_pidfd_open, sys_getpid(), 0, 0, 0, 0, 0);
 	long pid = b.alive_fd < 0 ? b.alive_fd : make_process(&b);
 	if (b.alive_fd >= 0)

@@ -57,7 +57,10 @@ struct broker_request {
 	uint32_t op, id;
 	union {
 		uint8_t token[BROKER_TOKEN_BYTES];
-		int32_t ifindex; /* LINK */
+		struct {
+			int32_t ifindex;
+			uint32_t only_spare; /* -EAGAIN when none is ready: who asks can make one, too */
+		} link;
 		struct {
 			int32_t value;
 			uint32_t rcvbuf, sndbuf; /* bytes of payload; 0: as they are */
@@ -113,6 +116,10 @@ struct broker_fds {
 bool broker_ops_do(const struct broker_ops_config *c, const struct broker_request *r, size_t len, const struct broker_fds *in,
 		   struct broker_answer *answer, struct broker_fds *out);
 void broker_ops_sent(void);
+/* A link on this interface (0: the default route's) will be asked for soon. */
+void broker_ops_prepare(int ifindex);
+/* While nobody asks: makes a spare link, or gives it up. Milliseconds until it is to be called again, or -1. */
+int broker_ops_idle(const struct broker_ops_config *c);
 bool broker_ops_is_answered(const struct broker_request *r);
 
 /* ---- broker_deaths.c ---- */

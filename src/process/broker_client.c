@@ -140,13 +140,14 @@ static void begin(struct broker_request *r, enum broker_op op)
 	r->op = op;
 }
 
-static int client_open_link(int ifindex, struct privileged_link *out, char *why, size_t why_len)
+static int client_open_link(int ifindex, bool only_spare, struct privileged_link *out, char *why, size_t why_len)
 {
 	struct broker_request r;
 	struct broker_answer a;
 	struct broker_fds in = {.n = 0};
 	begin(&r, BROKER_LINK);
-	r.ifindex = ifindex;
+	r.link.ifindex = ifindex;
+	r.link.only_spare = only_spare;
 	a.why[0] = 0;
 	int err = ask(&r, -1, &a, &in);
 	if (err >= 0 && in.n != BROKER_FDS_MAX)

@@ -19,6 +19,7 @@
 #include "base/fd.h"
 #include "base/settings.h"
 #include "base/sys.h"
+#include "base/time.h"
 #include "kernel/classifier.h"
 #include "kernel/diag.h"
 #include "kernel/firewall.h"
@@ -36,6 +37,8 @@
 #define SO_BUF_LOCK 72 /* since Linux 5.14 */
 #endif
 
+/* A spare link costs every frame of the interface some 200 ns: it is kept for who starts one program after another. */
+#define SPARE_US   (2 * USEC_PER_SEC)
 #define BUFFER_MAX (64u << 20) /* bytes: more than a connection's buffers ever are */
 
 union any_addr {
@@ -51,61 +54,113 @@ static int set_int(int fd, int level, int option, int value)
 
 /* ---- links ---- */
 
-/* What the last answer gives away, until it is sent. */
-static struct link *sent_link;
-static struct classifier *sent_classifier;
-
-static int open_link(const struct broker_ops_config *c, int ifindex, struct broker_answer *a)
-{
-	const struct link_config lc = {.ifindex = ifindex, .no_io_uring = true};
-	int err = link_open_packet(&sent_link, &lc);
-	if (err) {
-		snprintf(a->why, sizeof a->why, "the broker: packet socket on interface %d: error %d", ifindex, -err);
-		return err;
-	}
-	if (!c->bypass_firewall && (err = firewall_check(ifindex, a->why, sizeof a->why)))
-		return err < 0 ? err : -EACCES;
-	enum classifier_choice choice = c->classifier == CLASSIFIER_AUTO ? CLASSIFIER_EBPF : c->classifier;
-	if (choice != CLASSIFIER_EBPF) {
-		snprintf(a->why, sizeof a->why, "the broker: an nftables classifier cannot be given to another process");
-		return -EOPNOTSUPP;
-	}
-	return classifier_open(&sent_classifier, choice, ifindex, link_rx_fd(sent_link), link_info(sent_link)->has_eth, a->why, sizeof a->why);
-}
-
-void broker_ops_sent(void)
-{
-	classifier_close(sent_classifier);
-	link_close(sent_link);
-	sent_classifier = NULL;
-	sent_link = NULL;
-}
-
 /* A packet socket's filter, and where it is bound, anybody may change who has it. So what it receives is fixed: what the classifier's program lets through, or nothing. */
-static int lock_filters(void)
+static int lock_filters(const struct link *l)
 {
 	struct sock_filter none[] = {BPF_STMT(BPF_RET | BPF_K, 0)};
 	struct sock_fprog prog = {.len = 1, .filter = none};
 	int rx, tx;
-	link_packet_fds(sent_link, &rx, &tx);
+	link_packet_fds(l, &rx, &tx);
 	int err = sys_setsockopt(tx, SOL_SOCKET, SO_ATTACH_FILTER, &prog, sizeof prog);
 	if (!err)
 		err = set_int(tx, SOL_SOCKET, SO_LOCK_FILTER, 1);
 	return err ? err : set_int(rx, SOL_SOCKET, SO_LOCK_FILTER, 1);
 }
 
+struct opened {
+	struct link *link;
+	struct classifier *classifier;
+	int ifindex;
+};
+
+static struct opened sent;  /* what the last answer gives away, until it is sent */
+static struct opened spare; /* made ahead: the kernel lets who makes one wait some 20 ms, for RCU grace periods and the verifier */
+static int64_t spare_until_us;
+static int spare_wanted; /* the interface that one was last asked for; 0: none */
+
+static void opened_close(struct opened *o)
+{
+	classifier_close(o->classifier);
+	link_close(o->link);
+	*o = (struct opened){NULL};
+}
+
+static int open_link(const struct broker_ops_config *c, int ifindex, struct opened *o, char *why)
+{
+	const struct link_config lc = {.ifindex = ifindex, .no_io_uring = true};
+	enum classifier_choice choice = c->classifier == CLASSIFIER_AUTO ? CLASSIFIER_EBPF : c->classifier;
+	if (choice != CLASSIFIER_EBPF) {
+		snprintf(why, BROKER_WHY_BYTES, "the broker: an nftables classifier cannot be given to another process");
+		return -EOPNOTSUPP;
+	}
+	o->ifindex = ifindex;
+	int err = link_open_packet(&o->link, &lc);
+	if (err) {
+		snprintf(why, BROKER_WHY_BYTES, "the broker: packet socket on interface %d: error %d", ifindex, -err);
+		return err;
+	}
+	err = classifier_open(&o->classifier, choice, ifindex, link_rx_fd(o->link), link_info(o->link)->has_eth, why, BROKER_WHY_BYTES);
+	return err ? err : lock_filters(o->link);
+}
+
+/* A link to give away; the firewall is asked when it is given, not when it was made. */
+static int take_link(const struct broker_ops_config *c, const struct broker_request *r, char *why)
+{
+	int ifindex = r->link.ifindex, err;
+	spare_wanted = ifindex;
+	if (r->link.only_spare && spare.ifindex != ifindex)
+		return -EAGAIN;
+	if (!c->bypass_firewall && (err = firewall_check(ifindex, why, BROKER_WHY_BYTES)))
+		return err < 0 ? err : -EACCES;
+	if (spare.ifindex != ifindex)
+		return open_link(c, ifindex, &sent, why);
+	sent = spare;
+	spare = (struct opened){NULL};
+	return 0;
+}
+
+void broker_ops_sent(void)
+{
+	opened_close(&sent);
+}
+
+int broker_ops_idle(const struct broker_ops_config *c)
+{
+	char why[BROKER_WHY_BYTES];
+	int64_t now = clock_now_us();
+	if (spare.ifindex && now >= spare_until_us)
+		opened_close(&spare);
+	if (!spare.ifindex && spare_wanted) {
+		if (open_link(c, spare_wanted, &spare, why))
+			opened_close(&spare);
+		spare_wanted = 0;
+		spare_until_us = clock_now_us() + SPARE_US;
+	}
+	return spare.ifindex ? (int)((spare_until_us - now) / USEC_PER_MSEC) + 1 : -1;
+}
+
+void broker_ops_prepare(int ifindex)
+{
+	char why[BROKER_WHY_BYTES];
+	struct netstate *net;
+	spare_wanted = ifindex;
+	if (ifindex || netstate_open(&net))
+		return;
+	int found = netstate_default_interface(net, why, sizeof why);
+	spare_wanted = found > 0 ? found : 0;
+	netstate_close(net);
+}
+
 static int do_link(const struct broker_ops_config *c, const struct broker_request *r, struct broker_answer *a, struct broker_fds *out)
 {
-	int err = open_link(c, r->ifindex, a);
+	int err = take_link(c, r, a->why);
 	if (!err)
-		err = lock_filters();
-	if (!err)
-		err = classifier_fds(sent_classifier, out->fd + 2);
+		err = classifier_fds(sent.classifier, out->fd + 2);
 	if (err) {
 		broker_ops_sent();
 		return err;
 	}
-	link_packet_fds(sent_link, &out->fd[0], &out->fd[1]);
+	link_packet_fds(sent.link, &out->fd[0], &out->fd[1]);
 	out->n = 2 + CLASSIFIER_FDS;
 	host_secret(a->secret);
 	return 0;

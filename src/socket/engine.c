@@ -209,11 +209,11 @@ static int open_link(struct engine *e, int ifindex, bool *unprivileged, char *wh
 }
 
 /* Through the broker. */
-static int adopt_link(struct engine *e, int ifindex, struct attached *a, char *why, size_t why_len)
+static int adopt_link(struct engine *e, int ifindex, bool only_spare, struct attached *a, char *why, size_t why_len)
 {
 	struct link_config lc = {.ifindex = ifindex};
 	struct privileged_link given;
-	int err = privileged_open_link(ifindex, &given, why, why_len);
+	int err = privileged_open_link(ifindex, only_spare, &given, why, why_len);
 	if (err)
 		return err;
 	a->by_broker = true;
@@ -236,14 +236,18 @@ static void detach_interface(struct engine *e)
 
 static int attach_interface(struct engine *e, struct attached *a, char *why, size_t why_len)
 {
-	bool unprivileged;
+	bool unprivileged = false;
 	int ifindex = choose_interface(e, why, why_len);
 	if (ifindex < 0)
 		return ifindex;
-	int err = open_link(e, ifindex, &unprivileged, why, why_len);
+	int err = e->settings.classifier == CLASSIFIER_NFTABLES ? -EAGAIN : adopt_link(e, ifindex, true, a, why, why_len);
+	if (err) {
+		detach_interface(e);
+		err = open_link(e, ifindex, &unprivileged, why, why_len);
+	}
 	if (err && unprivileged) {
 		detach_interface(e);
-		err = adopt_link(e, ifindex, a, why, why_len);
+		err = adopt_link(e, ifindex, false, a, why, why_len);
 	}
 	if (!err) {
 		err = load_addresses(e, ifindex);
