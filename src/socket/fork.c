@@ -196,8 +196,11 @@ static int give_kernel_fd(struct engine *e, struct sock *s, int *fd)
 	if (s->kind == SOCK_KIND_CONN) {
 		turn_end(e);
 		int made = conn_handover(e, s, "a forked process uses it");
-		if (made < 0)
+		if (made < 0) {
 			made = conn_end(e, s);
+			turn_end(e); /* its RST leaves; and `dirty` is in one list at a time */
+			list_unlink(&s->dirty);
+		}
 		if (made < 0)
 			return made;
 		s->kept_fd = fd_move_high(made);
