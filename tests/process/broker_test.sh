@@ -1,0 +1,72 @@
+#!/bin/sh
+# The broker's life: who sees it, what it holds, when it ends; and what goes on without it.
+srcdir=${srcdir:-.}
+# shellcheck source=tests/net/lib.sh
+. "$srcdir/tests/net/lib.sh"
+need ip nsenter ss python3 unshare
+pair_up
+dropped=$FINESSE_BUILD_DIR/tests/process/dropped
+
+# The brokers of the server's namespace.
+brokers() {
+	namespace=$(readlink /proc/$SERVER_NS/ns/net)
+	for one in /proc/[0-9]*; do
+		[ "$(cat "$one/comm" 2>/dev/null)" = finesse-broker ] && [ "$(readlink "$one/ns/net" 2>/dev/null)" = "$namespace" ] && echo "${one#/proc/}"
+	done
+}
+
+none_left() {
+	[ -z "$(brokers)" ]
+}
+
+# is WHAT FOUND EXPECTED
+is() {
+	if [ "$2" = "$3" ]; then pass "$1: $2"; else fail "$1: $2, not $3"; fi
+}
+
+# No wait of the program's finds it, not even one for clones (__WALL).
+waits='import os
+for flags in 0, 0x40000000:
+    try: print(os.waitpid(-1, flags | os.WNOHANG))
+    except ChildProcessError: print("no child", end=" ")'
+is "waits of the program" "$(finesse_server python3 -c "$waits")" "no child no child "
+waits='import os
+try: print(os.getpid(), os.waitpid(-1, 0))
+except ChildProcessError: print(os.getpid(), "no child")'
+is "the first process of a container waits" "$(nsenter --net=/proc/$SERVER_NS/ns/net unshare --pid --fork --mount-proc "$FINESSE_BUILD_DIR/finesse" run --interface server0 -- python3 -c "$waits")" "1 no child"
+
+# It holds no pipe of the program's: the reader sees the end with the program's.
+is "a pipe" "$(finesse_server sh -c 'echo out; exit 3' | cat)" out
+wait_until 10 none_left && pass "ends with a program that is over"
+
+# It stays for a process that the program left behind, and is small.
+(finesse_server sh -c 'setsid sleep 1000 >/dev/null 2>&1 & echo $!') >"$scratch/left"
+left=$(cat "$scratch/left")
+holders="$holders $left"
+broker=$(brokers)
+is "brokers beside a process that was left behind" "$(echo "$broker" | wc -w)" 1
+is_small() {
+	private=$(awk '/^Private_/ { kb += $2 } END { print kb }' "/proc/$broker/smaps_rollup")
+	[ "$private" -le 1024 ]
+}
+# For two seconds it has a link ready, with a ring of 4 MB.
+wait_until 10 is_small && pass "its own memory is 1 MB at most"
+for signal in TERM INT HUP QUIT; do kill -$signal "$broker"; done
+is "files that are not its own" "$(ls -l "/proc/$broker/fd" | grep -c 'pipe:\|/tmp\|tty')" 0
+is "its session" "$(ps -o sid= -p "$broker" | tr -d ' ')" "$broker"
+kill "$left"
+wait_until 10 none_left && pass "ends with the last process of the tree, and by no signal of a terminal"
+
+# It is killed: connections go on, new ones come, what cannot be handed over ends, and the server lives.
+finesse_server "$dropped" after setuid 8000 2>"$scratch/err" &
+pid=$!
+holders="$holders $pid"
+wait_until 10 sh -c "nsenter --net=/proc/$SERVER_NS/ns/net ss -Hltn 'sport = :8000' | grep -q ."
+is "with a broker" "$(in_client "$dropped" ask $SERVER_IP 8000 fork)" fork
+for one in $(brokers); do kill -9 "$one"; done
+wait_until 10 none_left
+is "without it" "$(in_client "$dropped" ask $SERVER_IP 8000 echo)" echo
+is "without it, a child" "$(in_client "$dropped" ask $SERVER_IP 8000 fork)" ECONNRESET
+is "without it, still" "$(in_client "$dropped" ask $SERVER_IP 8000 echo)" echo
+kill -9 $pid
+finish
