@@ -1,7 +1,8 @@
 /*
  * Which processes of the tree live: those with the tree's token in the environment that they were started with.
  *
- * A program may overwrite that memory to show a title (setproctitle). Such a one is a server, and a member by then.
+ * A program may overwrite that memory to show a title (setproctitle: nginx does). Such a one cannot be told from one of another tree; if the library is loaded in it,
+ * it is taken for ours: a broker that stays too long costs a megabyte, one that goes too early costs the workers their engine.
  */
 #include "process/broker.h"
 
@@ -15,37 +16,52 @@
 
 #include "base/sys.h"
 
-#define ENVIRON_BYTES (256u << 10) /* of a process's environment; ours is near its end, after what it inherited */
+#define READ_BYTES (256u << 10) /* of a process's environment, where ours is near the end, after what it inherited; and of its mappings */
 
-static bool has_value(int pid, const char *value, char *buf)
+/* The first `size` bytes of a file of the process, as one string. Their number, or -errno. */
+static ssize_t read_of(int pid, const char *file, char *buf, size_t size)
 {
-	char path[32];
+	char path[40];
 	size_t n = 0;
-	snprintf(path, sizeof path, "/proc/%d/environ", pid);
+	snprintf(path, sizeof path, "/proc/%d/%s", pid, file);
 	int fd = sys_openat(AT_FDCWD, path, O_RDONLY | O_CLOEXEC, 0);
 	if (fd < 0)
-		return false;
-	while (n < ENVIRON_BYTES) {
-		ssize_t r = sys_read(fd, buf + n, ENVIRON_BYTES - n);
+		return fd;
+	while (n < size) {
+		ssize_t r = sys_read(fd, buf + n, size - n);
 		if (r <= 0)
 			break;
 		n += r;
 	}
 	sys_close(fd);
-	return memmem(buf, n, value, strlen(value)) != NULL;
+	return n;
+}
+
+static bool read_has(int pid, const char *file, const char *text, char *buf)
+{
+	ssize_t n = read_of(pid, file, buf, READ_BYTES);
+	return n > 0 && memmem(buf, n, text, strlen(text)) != NULL;
+}
+
+static bool is_ours(int pid, const char *variable, char *buf)
+{
+	if (read_has(pid, "environ", variable, buf))
+		return true;
+	/* another tree's has a token of its own */
+	return !read_has(pid, "environ", BROKER_VARIABLE "=", buf) && read_has(pid, "maps", "/libfinesse.so", buf);
 }
 
 int broker_tree_find(const char *value)
 {
 	int found = -ENOENT;
 	char variable[sizeof BROKER_VARIABLE + 1 + BROKER_VALUE_LEN];
-	char *buf = malloc(ENVIRON_BYTES);
+	char *buf = malloc(READ_BYTES);
 	DIR *proc = opendir("/proc");
 	struct dirent *d;
 	snprintf(variable, sizeof variable, "%s=%s", BROKER_VARIABLE, value);
 	while (buf && proc && found < 0 && (d = readdir(proc))) {
 		int pid = isdigit((unsigned char)d->d_name[0]) ? atoi(d->d_name) : 0;
-		if (pid > 0 && pid != sys_getpid() && has_value(pid, variable, buf))
+		if (pid > 0 && pid != sys_getpid() && is_ours(pid, variable, buf))
 			found = sys_call(SYS_pidfd_open, pid, 0, 0, 0, 0, 0);
 	}
 	if (proc)

@@ -1,12 +1,14 @@
 /*
- * Before a process drops its privilege: with a broker there is nothing to hurry for, since it opens links for who may not. Without one, the engine is brought up
- * now, whatever the sockets are for: the program has used TCP.
+ * Before a process drops its privilege. Listeners that it inherited (a server's worker) become its own now, because what the members of a group share can only be
+ * made with privilege. For all else, with a broker there is nothing to hurry for, since it opens links for who may not. Without one, the engine is brought up now,
+ * whatever the sockets are for: the program has used TCP.
  */
 #include "process/privilege.h"
 
 #include "base/log.h"
 #include "base/sys.h"
 #include "process/broker.h"
+#include "process/group.h"
 #include "socket/engine.h"
 
 #include <linux/capability.h>
@@ -21,7 +23,10 @@ static bool is_privileged(void)
 void privilege_before_drop(struct engine *e)
 {
 	char why[160];
-	if (broker_client_has_broker() || !is_privileged())
+	if (!is_privileged())
+		return;
+	group_join_inherited();
+	if (broker_client_has_broker())
 		return;
 	engine_lock(e);
 	int err = engine_up(e, why, sizeof why);
