@@ -387,7 +387,7 @@ int engine_up(struct engine *e, char *why, size_t why_len)
 	if (err) {
 		e->up_failed_us = now;
 		snprintf(why, why_len, "%s", e->up_why);
-		log_warn("engine", "TCP stays with the kernel: %s", why);
+		log_info("engine", "TCP stays with the kernel: %s", why); /* the socket's fall-back warns, with the same reason */
 	}
 	return err;
 }

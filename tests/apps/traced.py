@@ -153,8 +153,8 @@ def trace_handed_over(lab):
                   "os.execv(sys.executable, [sys.executable, '-c', 'import socket; socket.socket(fileno=%d).sendall(b\"x\")' % c.fileno()])")
     case.wait_end()
     us = flow(case, False)
-    expect_lines(client, us + OPENED, us + " handed over: no FIN from either side" + BYTES + "goes on in the kernel, in ESTABLISHED",
-                 "a connection stays with the kernel's TCP: exec")
+    expect_lines(client, us + OPENED, "a connection stays with the kernel's TCP: exec",
+                 us + " handed over: no FIN from either side" + BYTES + "goes on in the kernel, in ESTABLISHED")
     fallback = case.dir / "trace-fallback"
     lab.client.run(finesse_command() + ["trace", "-o", fallback, "--interface", "nosuch0", "--", "curl", "-sS", "http://%s:%d/" % (SERVER_IP, case.port)], check=False)
     expect_lines(fallback, r".* stays with the kernel's TCP: interface nosuch0 does not exist")

@@ -28,7 +28,7 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent / "net"), str(HERE.parent / "apps")]
 from case import Failed, carried_by_the_engine, expect, judge, wanted  # noqa: E402
 from lab import CLIENT_POOL, SERVER_IP, TOP, Lab, finesse_command  # noqa: E402
-from unbroken import left_behind  # noqa: E402
+from unbroken import left_behind, wait_nothing_left  # noqa: E402
 
 LOAD = TOP / "tests/endurance/load"
 PORT = 7000
@@ -245,7 +245,7 @@ def kill_once(lab, rng, server_dies, how):
             expect(time.monotonic() < end, "%s of the client: %d of the server's connections still hang: %s" %
                    (how, established(lab.server), hanging(lab, lab.server, lab.client)))
             time.sleep(0.05)
-    left = left_behind(lab, lab.server if server_dies else lab.client)
+    left = wait_nothing_left(lab, lab.server if server_dies else lab.client)
     expect(not left, "%s left behind: %s" % (how, ", ".join(left)))
     if peer.poll() is None:
         lab.stop(peer, signal.SIGKILL)

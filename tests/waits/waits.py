@@ -152,7 +152,7 @@ def thousand(lab, finesse):
         check(len(ok) == 300 and all(ok), "thousand: each is answered")
         # The leader wakes for each frame: the request and the ACK of the answer; the others for what is theirs, and now and then for the lock.
         check(not COUNTED or each <= (4 if finesse else 1.5), "thousand: %.2f wake-ups for an event" % each)
-        check(not COUNTED or most <= (2.2 if finesse else 1), "thousand: %.2f wake-ups of one thread for an event" % most)
+        check(not COUNTED or most <= (2.6 if finesse else 1), "thousand: %.2f wake-ups of one thread for an event" % most)
         check(not COUNTED or each - most <= 2, "thousand: %.2f wake-ups of others than one thread for an event" % (each - most))
         for s in clients:
             s.close()
@@ -391,7 +391,7 @@ def main():
                     counts[part, finesse] = part(lab, finesse)
                 except (LabError, OSError) as e:
                     check(False, "%s: %s" % (part.__name__, e))
-        for part, spare in [(p, n) for p, n in ((threads, 0), (threads_hard, 24)) if (p, True) in counts]:
+        for part, spare in [(p, n) for p, n in ((threads, 0), (threads_hard, 28)) if (p, True) in counts]:
             native, engine = counts.get((part, False), 0), counts.get((part, True), 0)
             print("%s at RLIMIT_NOFILE 256: %d natively, %d under finesse" % (part.__name__, native, engine))
             check(engine >= native - spare, "%s: %d connections, %d natively" % (part.__name__, engine, native))
