@@ -102,9 +102,12 @@ static void grow_buffer(int fd, int force, int plain, uint64_t bytes)
 		bytes = BUFFER_MAX;
 	if (bytes * 2 <= (uint64_t)have)
 		return;
-	if (set_int(fd, SOL_SOCKET, force, bytes) < 0 &&
-	    privileged_repair(fd, TCP_REPAIR_ON, plain == SO_RCVBUF ? bytes : 0, plain == SO_SNDBUF ? bytes : 0) < 0)
-		set_int(fd, SOL_SOCKET, plain, bytes);
+	if (set_int(fd, SOL_SOCKET, force, bytes) < 0) {
+		privileged_repair(fd, TCP_REPAIR_ON, plain == SO_RCVBUF ? bytes : 0, plain == SO_SNDBUF ? bytes : 0);
+		/* In a user namespace the broker may not, either: then as much as anybody may have. */
+		if (sys_getsockopt(fd, SOL_SOCKET, plain, &have, &len) || bytes * 2 > (uint64_t)have)
+			set_int(fd, SOL_SOCKET, plain, bytes);
+	}
 	set_int(fd, SOL_SOCKET, SO_BUF_LOCK, 0); /* autotuning goes on from here */
 }
 
