@@ -288,10 +288,12 @@ static int wait_once(struct drive *d, struct waiter *w, struct pollfd *fds, stru
 		z.spin_until = min_time(z.until, d->now + d->spin_us);
 	if (z.how == BLOCKED_SLICE)
 		z.until = min_time(z.until, d->now + SLICE_US);
-	memcpy(fds + z.n, kfds, n_kfds * sizeof *kfds);
+	if (n_kfds)
+		memcpy(fds + z.n, kfds, n_kfds * sizeof *kfds);
 	z.n += n_kfds;
 	sleep_blocked(&z);
-	memcpy(kfds, fds + 1 + z.n_engine, n_kfds * sizeof *kfds);
+	if (n_kfds)
+		memcpy(kfds, fds + 1 + z.n_engine, n_kfds * sizeof *kfds);
 	if (z.how != BLOCKED_FUTEX && fds[0].revents)
 		efd_drain(fds[0].fd);
 	efd_give(d, z.efd);
