@@ -7,6 +7,8 @@ src_libbase_a_SOURCES = \
 	src/base/clock.c \
 	src/base/fd.c \
 	src/base/fd.h \
+	src/base/fd_pass.c \
+	src/base/fd_pass.h \
 	src/base/impair_config.c \
 	src/base/impair_config.h \
 	src/base/list.h \

@@ -1,57 +1,25 @@
 /* What the broker and its members send each other: one message with its descriptors, the variable's value, the address. */
 #include "process/broker.h"
 
-#include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/un.h>
 
-#include "base/sys.h"
+#include "base/fd_pass.h"
 
-union control {
-	char buf[CMSG_SPACE(BROKER_FDS_MAX * sizeof(int))];
-	struct cmsghdr align;
-};
+_Static_assert(BROKER_FDS_MAX <= FD_PASS_MAX, "one message gives a link");
 
 int broker_send(int fd, const void *msg, size_t len, const struct broker_fds *fds, int flags)
 {
-	struct iovec iov = {.iov_base = (void *)msg, .iov_len = len};
-	union control control;
-	struct msghdr h = {.msg_iov = &iov, .msg_iovlen = 1};
-	memset(&control, 0, sizeof control);
-	if (fds && fds->n) {
-		h.msg_control = control.buf;
-		h.msg_controllen = CMSG_SPACE(fds->n * sizeof(int));
-		struct cmsghdr *c = CMSG_FIRSTHDR(&h);
-		c->cmsg_level = SOL_SOCKET;
-		c->cmsg_type = SCM_RIGHTS;
-		c->cmsg_len = CMSG_LEN(fds->n * sizeof(int));
-		memcpy(CMSG_DATA(c), fds->fd, fds->n * sizeof(int));
-	}
-	ssize_t n;
-	do
-		n = sys_sendmsg(fd, &h, flags | MSG_NOSIGNAL);
-	while (n == -EINTR);
-	return n < 0 ? (int)n : 0;
+	return fd_pass_send(fd, msg, len, fds ? fds->fd : NULL, fds ? fds->n : 0, flags);
 }
 
 long broker_receive(int fd, void *msg, size_t len, struct broker_fds *fds, int flags)
 {
-	struct iovec iov = {.iov_base = msg, .iov_len = len};
-	union control control;
-	struct msghdr h = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.buf, .msg_controllen = sizeof control.buf};
-	ssize_t n;
-	fds->n = 0;
-	do
-		n = sys_recvmsg(fd, &h, flags | MSG_CMSG_CLOEXEC);
-	while (n == -EINTR);
-	if (n < 0)
-		return n;
-	struct cmsghdr *c = CMSG_FIRSTHDR(&h);
-	if (c && c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS) {
-		fds->n = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-		memcpy(fds->fd, CMSG_DATA(c), fds->n * sizeof(int));
-	}
+	unsigned n_fds = BROKER_FDS_MAX;
+	ssize_t n = fd_pass_receive(fd, msg, len, fds->fd, &n_fds, flags);
+	fds->n = n_fds;
 	return n;
 }
 

@@ -2,6 +2,7 @@
 #include "process/group.h"
 
 #include "base/fd.h"
+#include "base/fd_pass.h"
 #include "base/log.h"
 #include "base/sys.h"
 
@@ -18,6 +19,7 @@
 #define ANSWER_LOOK_NS 1000000L /* meanwhile those are answered who wait for us */
 #define NAP_NS        200000L
 #define GROUP_BACKLOG 1024
+_Static_assert(GROUP_FDS <= FD_PASS_MAX, "one message admits a member");
 #define SERVED_AT_ONCE 64
 
 bool group_place_equal(const struct group_place *a, const struct group_place *b)
@@ -180,7 +182,7 @@ static int receive_answer(struct group *g, int fd)
 	struct group_admit a = {0};
 	int fds[GROUP_FDS];
 	unsigned n = GROUP_FDS;
-	int r = group_receive(fd, &a, sizeof a, fds, &n);
+	int r = fd_pass_receive(fd, &a, sizeof a, fds, &n, MSG_DONTWAIT);
 	if (r == -EAGAIN)
 		return -EINPROGRESS;
 	if (r == 0 || r == -ECONNRESET) /* whoever had accepted us is gone; others may be there */
@@ -223,7 +225,7 @@ static int join(struct group *g, int kfd, int64_t end)
 	if (!r && !may_answer(fd))
 		r = -EPERM;
 	if (!r)
-		r = group_send(fd, &m, sizeof m, &kfd, 1);
+		r = fd_pass_send(fd, &m, sizeof m, &kfd, 1, MSG_DONTWAIT);
 	if (r == -EPIPE || r == -ECONNRESET)
 		r = -EAGAIN;
 	if (!r)
@@ -308,7 +310,7 @@ static void answer(struct group *g, int fd, const struct group_join *m, int kfd)
 		fds[2] = g->spare[1];
 		classifier_group_fds(g->maps, fds + 3);
 	}
-	group_send(fd, &a, sizeof a, fds, a.n_fds);
+	fd_pass_send(fd, &a, sizeof a, fds, a.n_fds, MSG_DONTWAIT);
 }
 
 static void guest_forget(struct group *g, int fd)
@@ -340,7 +342,7 @@ static void guest_asks(struct group *g, int fd)
 	struct group_join m = {0};
 	int kfd = -1;
 	unsigned n = 1;
-	int r = group_receive(fd, &m, sizeof m, &kfd, &n);
+	int r = fd_pass_receive(fd, &m, sizeof m, &kfd, &n, MSG_DONTWAIT);
 	if (r == -EAGAIN)
 		return;
 	if (r == (int)sizeof m)

@@ -119,7 +119,7 @@ int group_spare_give(struct group *g, int fd);
 bool group_spare_has(const struct group *g); /* another process may be quicker */
 int group_spare_take(struct group *g); /* its fd, close-on-exec; -EAGAIN */
 
-/* ---- group_message.c ---- */
+/* ---- the messages ---- */
 #define GROUP_FDS (3 + CLASSIFIER_GROUP_FDS) /* name, spare, maps */
 struct group_join {
 	uint32_t magic;
@@ -132,9 +132,8 @@ struct group_admit {
 	uint32_t n_fds;
 };
 #define GROUP_MAGIC 0x666e3031 /* of this form of the messages */
-int group_send(int fd, const void *msg, size_t len, const int *fds, unsigned n_fds);
-/* The length, 0: end of file, -errno. fds[*n_fds …] are close-on-exec. *n_fds: the room, then how many there are. */
-int group_receive(int fd, void *msg, size_t len, int *fds, unsigned *n_fds);
+
+/* ---- group_name.c ---- */
 unsigned group_listen_name(const struct group_place *p, struct sockaddr_un *out); /* its length */
 unsigned group_slot_name(uint64_t id, unsigned slot, struct sockaddr_un *out);
 

@@ -7,6 +7,7 @@
 #include "process/group.h"
 
 #include "base/fd.h"
+#include "base/fd_pass.h"
 #include "base/sys.h"
 
 #include <errno.h>
@@ -36,7 +37,7 @@ int group_spare_make(struct group *g)
 int group_spare_give(struct group *g, int fd)
 {
 	static const char byte;
-	return g->spare[0] < 0 ? -ENOTCONN : group_send(g->spare[0], &byte, 1, &fd, 1);
+	return g->spare[0] < 0 ? -ENOTCONN : fd_pass_send(g->spare[0], &byte, 1, &fd, 1, MSG_DONTWAIT);
 }
 
 bool group_spare_has(const struct group *g)
@@ -52,6 +53,6 @@ int group_spare_take(struct group *g)
 	unsigned n = 1;
 	if (g->spare[1] < 0)
 		return -EAGAIN;
-	int r = group_receive(g->spare[1], &byte, 1, &fd, &n);
+	int r = fd_pass_receive(g->spare[1], &byte, 1, &fd, &n, MSG_DONTWAIT);
 	return r < 0 ? r : n ? fd : -EAGAIN;
 }

@@ -13,7 +13,7 @@ src_libprocess_a_SOURCES = \
 	src/process/claim_spare.c \
 	src/process/group.c \
 	src/process/group.h \
-	src/process/group_message.c \
+	src/process/group_name.c \
 	src/process/group_spare.c \
 	src/process/privilege.c \
 	src/process/privilege.h

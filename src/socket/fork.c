@@ -15,6 +15,7 @@
 #include "socket/engine.h"
 
 #include "base/fd.h"
+#include "base/fd_pass.h"
 #include "base/log.h"
 #include "base/sys.h"
 #include "kernel/ended.h"
@@ -59,47 +60,19 @@ void (*engine_on_handed_over)(struct sock *s, int kernel_fd);
 static struct fork_child *pending_child;
 static int pending_child_fd = -1;
 
+/* `fd` negative: none goes along. */
 static int send_msg(int ctl, const struct fork_msg *m, int fd)
 {
-	struct iovec iov = {.iov_base = (void *)m, .iov_len = sizeof *m};
-	union {
-		char buf[CMSG_SPACE(sizeof(int))];
-		struct cmsghdr align;
-	} control = {0};
-	struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
-	if (fd >= 0) {
-		msg.msg_control = control.buf;
-		msg.msg_controllen = sizeof control.buf;
-		struct cmsghdr *c = CMSG_FIRSTHDR(&msg);
-		c->cmsg_level = SOL_SOCKET;
-		c->cmsg_type = SCM_RIGHTS;
-		c->cmsg_len = CMSG_LEN(sizeof fd);
-		memcpy(CMSG_DATA(c), &fd, sizeof fd);
-	}
-	ssize_t n = sys_sendmsg(ctl, &msg, MSG_NOSIGNAL);
-	return n < 0 ? (int)n : 0;
+	return fd_pass_send(ctl, m, sizeof *m, &fd, fd >= 0, 0);
 }
 
 /* 1: a message, *fd its descriptor or -1. 0: end of file. -errno. */
 static int recv_msg(int ctl, struct fork_msg *m, int *fd, int flags)
 {
-	struct iovec iov = {.iov_base = m, .iov_len = sizeof *m};
-	union {
-		char buf[CMSG_SPACE(sizeof(int))];
-		struct cmsghdr align;
-	} control;
-	struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.buf, .msg_controllen = sizeof control.buf};
-	ssize_t n;
-	do
-		n = sys_recvmsg(ctl, &msg, flags | MSG_CMSG_CLOEXEC);
-	while (n == -EINTR);
+	unsigned n_fds = 1;
 	*fd = -1;
-	if (n <= 0)
-		return n;
-	struct cmsghdr *c = CMSG_FIRSTHDR(&msg);
-	if (c && c->cmsg_type == SCM_RIGHTS)
-		memcpy(fd, CMSG_DATA(c), sizeof *fd);
-	return 1;
+	ssize_t n = fd_pass_receive(ctl, m, sizeof *m, fd, &n_fds, flags);
+	return n > 0 ? 1 : (int)n;
 }
 
 /* ---- the parent's side ---- */

@@ -1,0 +1,19 @@
+/*
+ * Messages with descriptors (SCM_RIGHTS), between processes that hold the two ends of an AF_UNIX socket.
+ *
+ * The peer may be hostile. A message that brings more descriptors than were asked for costs it those: they are closed. Any thread may call.
+ */
+#ifndef FINESSE_BASE_FD_PASS_H
+#define FINESSE_BASE_FD_PASS_H
+
+#include <stddef.h>
+#include <sys/types.h>
+
+#define FD_PASS_MAX 16 /* descriptors in one message */
+
+/* Sends `len` bytes and copies of fds[n_fds], which stay the caller's. `flags`: sendmsg's; MSG_NOSIGNAL is implied. 0 or -errno. */
+int fd_pass_send(int sock, const void *msg, size_t len, const int *fds, unsigned n_fds, int flags);
+/* The length, 0: end of file, -errno. *n_fds: the room in fds, then how many came; those are the caller's, close-on-exec. `flags`: recvmsg's. */
+ssize_t fd_pass_receive(int sock, void *msg, size_t len, int *fds, unsigned *n_fds, int flags);
+
+#endif
