@@ -1,5 +1,7 @@
 noinst_LIBRARIES += src/libbase.a
 src_libbase_a_SOURCES = \
+	src/base/abstract.c \
+	src/base/abstract.h \
 	src/base/addr.c \
 	src/base/addr.h \
 	src/base/budget.c \

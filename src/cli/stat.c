@@ -6,18 +6,17 @@
 #include "finesse/stat.h"
 #include "cli/cli.h"
 #include "cli/stat.h"
+#include "base/abstract.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <sched.h>
 #include <stdbool.h>
-#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/time.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include <jansson.h>
@@ -32,16 +31,15 @@
 /* Connected, or -errno. */
 static int engine_connect(long pid)
 {
-	struct sockaddr_un sun = {.sun_family = AF_UNIX};
+	struct sockaddr_un sun;
 	struct timeval tv = {.tv_sec = process_lives(pid) ? TIMEOUT_S : GONE_TIMEOUT_S};
-	int n = snprintf(sun.sun_path + 1, sizeof sun.sun_path - 1, FINESSE_STAT_PREFIX "%ld", pid);
+	socklen_t len = abstract_name(&sun, FINESSE_STAT_PREFIX "%ld", pid);
 	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (fd < 0)
 		return -errno;
 	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &tv, sizeof tv);
 	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &tv, sizeof tv);
-	if (connect(fd, (struct sockaddr *)&sun,
-		    (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + (size_t)n)) < 0) {
+	if (connect(fd, (struct sockaddr *)&sun, len) < 0) {
 		int err = errno;
 		close(fd);
 		return -err;

@@ -36,12 +36,11 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/un.h>
 #include <time.h>
 
+#include "base/abstract.h"
 #include "base/fd.h"
 #include "base/list.h"
 #include "base/log.h"
@@ -180,11 +179,7 @@ static bool has_usable(const struct ports *p, unsigned block, unsigned n)
 
 static socklen_t block_name(struct sockaddr_un *un, unsigned block)
 {
-	memset(un, 0, sizeof *un);
-	un->sun_family = AF_UNIX;
-	int n = snprintf(un->sun_path + 1, sizeof un->sun_path - 1, "finesse/ports/%u",
-			 block * BLOCK_PORTS);
-	return offsetof(struct sockaddr_un, sun_path) + 1 + n;
+	return abstract_name(un, "finesse/ports/%u", block * BLOCK_PORTS);
 }
 
 struct mark {

@@ -1,11 +1,9 @@
 /* What the broker and its members send each other: one message with its descriptors, the variable's value, the address. */
 #include "process/broker.h"
 
-#include <stdio.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <sys/un.h>
 
+#include "base/abstract.h"
 #include "base/fd_pass.h"
 
 _Static_assert(BROKER_FDS_MAX <= FD_PASS_MAX, "one message gives a link");
@@ -45,8 +43,5 @@ bool broker_parse(const char *value, char name[BROKER_NAME_LEN + 1], uint8_t tok
 
 unsigned broker_address(const char *name, struct sockaddr_un *out)
 {
-	memset(out, 0, sizeof *out);
-	out->sun_family = AF_UNIX;
-	int n = snprintf(out->sun_path + 1, sizeof out->sun_path - 1, "%s%s", BROKER_NAME_PREFIX, name);
-	return offsetof(struct sockaddr_un, sun_path) + 1 + n;
+	return abstract_name(out, BROKER_NAME_PREFIX "%s", name);
 }

@@ -7,6 +7,7 @@ most READ_TIME_US, and of several the oldest gives way. A long document is made 
 
 #include "finesse/stat.h"
 
+#include "base/abstract.h"
 #include "base/fd.h"
 #include "base/sys.h"
 #include "kernel/procfile.h"
@@ -16,7 +17,6 @@ most READ_TIME_US, and of several the oldest gives way. A long document is made 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/un.h>
 #include <fcntl.h>
 #include <unistd.h>
 
@@ -27,12 +27,12 @@ most READ_TIME_US, and of several the oldest gives way. A long document is made 
 
 int stat_listen(void)
 {
-	struct sockaddr_un sun = {.sun_family = AF_UNIX};
-	int n = snprintf(sun.sun_path + 1, sizeof sun.sun_path - 1, FINESSE_STAT_NAME, sys_getpid());
+	struct sockaddr_un sun;
+	socklen_t len = abstract_name(&sun, FINESSE_STAT_NAME, sys_getpid());
 	int fd = fd_move_high(sys_socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
 	if (fd < 0)
 		return fd;
-	int err = sys_bind(fd, &sun, offsetof(struct sockaddr_un, sun_path) + 1 + n);
+	int err = sys_bind(fd, &sun, len);
 	if (!err)
 		err = sys_listen(fd, STAT_BACKLOG);
 	if (err) {
