@@ -120,14 +120,13 @@ static void undone(struct tcp_conn *c)
 
 /*
  * RFC 6937 with the bound of its successor (draft-ietf-tcpm-prr-rfc6937bis): one segment more than was delivered while SND.UNA moves and nothing new is
- * found lost, exactly what was delivered otherwise.
+ * found lost, exactly what was delivered otherwise. c->pipe is what it is now.
  */
 static void prr(struct tcp_conn *c, uint32_t delivered, bool good)
 {
-	uint32_t allowed = 0, sent_over;
-	recovery_update_pipe(c);
+	uint32_t allowed = 0;
 	c->prr_delivered += delivered;
-	sent_over = c->prr_delivered > c->prr_out ? c->prr_delivered - c->prr_out : 0;
+	uint32_t sent_over = c->prr_delivered > c->prr_out ? c->prr_delivered - c->prr_out : 0;
 	if (c->pipe > c->ssthresh) {
 		uint64_t due = ((uint64_t)c->prr_delivered * c->ssthresh + c->recover_fs - 1) / (c->recover_fs ? c->recover_fs : 1);
 		allowed = due > c->prr_out ? due - c->prr_out : 0;
@@ -144,23 +143,13 @@ static void sack_on_ack(struct tcp_conn *c, int64_t now, uint32_t acked, uint32_
 	if (c->loss != TCP_LOSS_OPEN && SEQ_GEQ(c->snd_una, c->recovery_point))
 		recovered(c);
 	bool found = rack_detect(c, now);
-	switch (c->loss) {
-	case TCP_LOSS_OPEN:
-		if (found) {
-			enter_recovery(c, now);
-			prr(c, delivered, false);
-		} else if (acked) {
-			grow(c, now, acked);
-		}
-		break;
-	case TCP_LOSS_RECOVERY:
+	if (found && c->loss == TCP_LOSS_OPEN)
+		enter_recovery(c, now);
+	recovery_update_pipe(c);
+	if (c->loss == TCP_LOSS_RECOVERY)
 		prr(c, delivered, acked && !found);
-		break;
-	case TCP_LOSS_RTO:
-		if (acked)
-			grow(c, now, acked);
-		break;
-	}
+	else if (acked)
+		grow(c, now, acked);
 }
 
 static void reno_on_ack(struct tcp_conn *c, int64_t now, uint32_t acked, bool dup)
@@ -186,19 +175,19 @@ static void reno_on_ack(struct tcp_conn *c, int64_t now, uint32_t acked, bool du
 			grow(c, now, acked);
 		break;
 	}
+	recovery_update_pipe(c);
 }
 
-void recovery_on_ack(struct tcp_conn *c, int64_t now, const struct tcp_segment *seg, uint32_t acked, uint32_t newly_sacked, bool dup)
+void recovery_on_ack(struct tcp_conn *c, int64_t now, const struct tcp_segment *seg, uint32_t acked, uint32_t delivered, bool dup)
 {
 	if (acked && c->undo && undo_by_timestamp(c, seg))
 		undone(c);
 	if (c->sack_on)
-		sack_on_ack(c, now, acked, newly_sacked);
+		sack_on_ack(c, now, acked, delivered);
 	else
 		reno_on_ack(c, now, acked, dup);
 	if (c->loss == TCP_LOSS_OPEN && c->undo && !snd_flight(c))
 		undo_forget(c);
-	recovery_update_pipe(c);
 }
 
 void recovery_on_dsack(struct tcp_conn *c, uint32_t bytes)
@@ -213,9 +202,9 @@ void recovery_reo_expired(struct tcp_conn *c, int64_t now)
 		return;
 	if (c->loss == TCP_LOSS_OPEN)
 		enter_recovery(c, now);
+	recovery_update_pipe(c);
 	if (c->loss == TCP_LOSS_RECOVERY)
 		prr(c, 0, false);
-	recovery_update_pipe(c);
 }
 
 static void start_over(struct tcp_conn *c)
