@@ -2,8 +2,18 @@
 #include "kernel/privileged.h"
 
 #include <errno.h>
+#include <linux/capability.h>
+
+#include "base/sys.h"
 
 const struct privileged_ops *privileged_ops;
+
+bool privileged_has(uint32_t capabilities)
+{
+	struct __user_cap_header_struct h = {.version = _LINUX_CAPABILITY_VERSION_3};
+	struct __user_cap_data_struct d[2] = {{0}, {0}};
+	return sys_call(SYS_capget, &h, d, 0, 0, 0, 0) == 0 && (d[0].effective & capabilities) == capabilities;
+}
 
 int privileged_open_link(int ifindex, bool only_spare, struct privileged_link *out, char *why, size_t why_len)
 {

@@ -48,6 +48,9 @@ struct privileged_ops {
 
 extern const struct privileged_ops *privileged_ops; /* NULL: nobody is asked */
 
+/* Are all of these in effect, a bit for each CAP_… of linux/capability.h, all below 32? False also when it cannot be told. Any thread, no lock. */
+bool privileged_has(uint32_t capabilities);
+
 int privileged_open_link(int ifindex, bool only_spare, struct privileged_link *out, char *why, size_t why_len);
 int privileged_repair(int fd, int value, uint32_t rcvbuf, uint32_t sndbuf);
 int privileged_bind(int fd, const void *addr, socklen_t len);

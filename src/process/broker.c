@@ -28,10 +28,7 @@
 #include "base/settings.h"
 #include "base/sys.h"
 #include "kernel/living.h"
-
-#ifndef SO_NETNS_COOKIE
-#define SO_NETNS_COOKIE 71 /* since Linux 5.14 */
-#endif
+#include "kernel/privileged.h"
 
 #define MEMBERS_MAX   4096
 #define STRANGERS_MAX 32
@@ -291,14 +288,6 @@ static void become_broker(struct broker *b)
 		sys_call(SYS_exit_group, 0, 0, 0, 0, 0, 0);
 }
 
-static bool is_privileged(void)
-{
-	struct __user_cap_header_struct h = {.version = _LINUX_CAPABILITY_VERSION_3};
-	struct __user_cap_data_struct d[2] = {{0}, {0}};
-	const uint32_t needed = 1u << CAP_NET_ADMIN | 1u << CAP_NET_RAW;
-	return sys_call(SYS_capget, &h, d, 0, 0, 0, 0) == 0 && (d[0].effective & needed) == needed;
-}
-
 static void random_digits(char *out, size_t n)
 {
 	uint8_t bytes[BROKER_VALUE_LEN / 2];
@@ -321,13 +310,6 @@ static int open_listener(const char *name)
 		return fd;
 	sys_close(fd);
 	return err;
-}
-
-static uint64_t own_netns(int fd)
-{
-	uint64_t cookie = 0;
-	socklen_t len = sizeof cookie;
-	return sys_getsockopt(fd, SOL_SOCKET, SO_NETNS_COOKIE, &cookie, &len) ? 0 : cookie;
 }
 
 /*
@@ -353,7 +335,7 @@ int broker_start(const struct settings *settings, char value[BROKER_VALUE_LEN + 
 {
 	static struct broker b;
 	char name[BROKER_NAME_LEN + 1];
-	if (!is_privileged())
+	if (!privileged_has(1u << CAP_NET_ADMIN | 1u << CAP_NET_RAW))
 		return -EPERM;
 	list_init(&b.members);
 	list_init(&b.strangers);
@@ -362,7 +344,7 @@ int broker_start(const struct settings *settings, char value[BROKER_VALUE_LEN + 
 	b.listen_fd = open_listener(name);
 	if (b.listen_fd < 0)
 		return b.listen_fd;
-	b.ops = (struct broker_ops_config){settings->classifier, settings->bypass_firewall, own_netns(b.listen_fd)};
+	b.ops = (struct broker_ops_config){settings->classifier, settings->bypass_firewall, broker_netns_of(b.listen_fd)};
 	b.ifindex = settings->interface[0] ? (int)if_nametoindex(settings->interface) : 0;
 	b.alive_fd = sys_call(SYS_pidfd_open, sys_getpid(), 0, 0, 0, 0, 0);
 	long pid = b.alive_fd < 0 ? b.alive_fd : make_process(&b);

@@ -116,6 +116,7 @@ struct broker_fds {
 bool broker_ops_do(const struct broker_ops_config *c, const struct broker_request *r, size_t len, const struct broker_fds *in,
 		   struct broker_answer *answer, struct broker_fds *out);
 void broker_ops_sent(void);
+uint64_t broker_netns_of(int socket); /* as broker_ops_config.netns */
 /* A link on this interface (0: the default route's) will be asked for soon. */
 void broker_ops_prepare(int ifindex);
 /* While nobody asks: makes a spare link, or gives it up. Milliseconds until it is to be called again, or -1. */

@@ -168,11 +168,11 @@ static int do_link(const struct broker_ops_config *c, const struct broker_reques
 
 /* ---- TCP sockets that come along ---- */
 
-static uint64_t get_u64(int fd, int option)
+uint64_t broker_netns_of(int fd)
 {
-	uint64_t v = 0;
-	socklen_t len = sizeof v;
-	return sys_getsockopt(fd, SOL_SOCKET, option, &v, &len) ? 0 : v;
+	uint64_t cookie = 0;
+	socklen_t len = sizeof cookie;
+	return sys_getsockopt(fd, SOL_SOCKET, SO_NETNS_COOKIE, &cookie, &len) ? 0 : cookie;
 }
 
 static bool is_tcp_of_ours(const struct broker_ops_config *c, const struct broker_fds *in)
@@ -180,7 +180,7 @@ static bool is_tcp_of_ours(const struct broker_ops_config *c, const struct broke
 	int protocol = 0;
 	socklen_t len = sizeof protocol;
 	return in->n == 1 && sys_getsockopt(in->fd[0], SOL_SOCKET, SO_PROTOCOL, &protocol, &len) == 0 && protocol == IPPROTO_TCP &&
-	       get_u64(in->fd[0], SO_NETNS_COOKIE) == c->netns;
+	       broker_netns_of(in->fd[0]) == c->netns;
 }
 
 static void grow(int fd, int force, uint32_t bytes)

@@ -6,24 +6,17 @@
 #include "process/privilege.h"
 
 #include "base/log.h"
-#include "base/sys.h"
+#include "kernel/privileged.h"
 #include "process/broker.h"
 #include "process/group.h"
 #include "socket/engine.h"
 
 #include <linux/capability.h>
 
-static bool is_privileged(void)
-{
-	struct __user_cap_header_struct h = {.version = _LINUX_CAPABILITY_VERSION_3};
-	struct __user_cap_data_struct d[2] = {{0}, {0}};
-	return sys_call(SYS_capget, &h, d, 0, 0, 0, 0) == 0 && (d[0].effective & 1u << CAP_NET_RAW);
-}
-
 void privilege_before_drop(struct engine *e)
 {
 	char why[160];
-	if (!is_privileged())
+	if (!privileged_has(1u << CAP_NET_RAW))
 		return;
 	group_join_inherited();
 	if (broker_client_has_broker())
