@@ -5,7 +5,6 @@
 #include "base/sys.h"
 
 #include <errno.h>
-#include <netinet/in.h>
 
 #ifndef SO_INCOMING_CPU
 #define SO_INCOMING_CPU 49
@@ -15,13 +14,6 @@
 static struct claim *claim_of(struct group_host *h)
 {
 	return container_of(h, struct claim, host);
-}
-
-static int int_option(int fd, int level, int name)
-{
-	int v = 0;
-	socklen_t len = sizeof v;
-	return sys_getsockopt(fd, level, name, &v, &len) ? 0 : v;
 }
 
 static uint64_t cookie_of(int fd)
@@ -35,22 +27,22 @@ static uint64_t cookie_of(int fd)
 static bool listens_here(struct claim *c, int fd)
 {
 	struct group_place p = {0};
-	if (!int_option(fd, SOL_SOCKET, SO_ACCEPTCONN) || name_of_kernel(fd, &p.addr, &p.port, &p.family) || engine_refuses(c->e, fd))
+	if (!kernel_int(fd, SOL_SOCKET, SO_ACCEPTCONN) || name_of_kernel(fd, &p.addr, &p.port, &p.family) || engine_refuses(c->e, fd))
 		return false;
-	p.v6only = p.family == AF_INET6 && int_option(fd, IPPROTO_IPV6, IPV6_V6ONLY);
+	p.v6only = kernel_v6only(fd, p.family);
 	return group_place_equal(&p, &c->group.place);
 }
 
 static bool admits(struct group_host *h, int fd)
 {
 	struct claim *c = claim_of(h);
-	bool reuseport = int_option(fd, SOL_SOCKET, SO_REUSEPORT), open = false;
+	bool reuseport = kernel_int(fd, SOL_SOCKET, SO_REUSEPORT), open = false;
 	uint64_t cookie = cookie_of(fd);
 	if (!listens_here(c, fd))
 		return false;
 	list_for_each (pos, tmp, &c->listeners) {
 		int mine = container_of(pos, struct listener, claim_node)->kfd;
-		if (cookie_of(mine) == cookie || (reuseport && int_option(mine, SOL_SOCKET, SO_REUSEPORT)))
+		if (cookie_of(mine) == cookie || (reuseport && kernel_int(mine, SOL_SOCKET, SO_REUSEPORT)))
 			return true;
 		open = true;
 	}
@@ -106,13 +98,13 @@ static int begins(struct group_host *h)
 
 bool claim_is_marked(const struct listener *lst)
 {
-	return int_option(lst->kfd, SOL_SOCKET, SO_INCOMING_CPU) == SHARED_MARK;
+	return kernel_int(lst->kfd, SOL_SOCKET, SO_INCOMING_CPU) == SHARED_MARK;
 }
 
 static void mark(const struct listener *lst)
 {
 	int value = SHARED_MARK;
-	int err = int_option(lst->kfd, SOL_SOCKET, SO_REUSEPORT) ? 0 : sys_setsockopt(lst->kfd, SOL_SOCKET, SO_INCOMING_CPU, &value, sizeof value);
+	int err = kernel_int(lst->kfd, SOL_SOCKET, SO_REUSEPORT) ? 0 : sys_setsockopt(lst->kfd, SOL_SOCKET, SO_INCOMING_CPU, &value, sizeof value);
 	if (err)
 		log_warn("claim", "a shared listener could not be marked (errno %d)", -err);
 }

@@ -485,6 +485,9 @@ void options_to_kernel(struct engine *e, const struct sock *s, int fd);
 int name_to_addr(const struct sockaddr *sa, socklen_t len, struct ip_addr *addr, uint16_t *port);
 void name_from_addr(const struct engine *e, int family, const struct ip_addr *addr, uint16_t port, struct sockaddr *out, socklen_t *len);
 int name_of_kernel(int kfd, struct ip_addr *addr, uint16_t *port, int *family);
+/* An option of a kernel socket; 0 also where it has none. */
+int kernel_int(int kfd, int level, int name);
+bool kernel_v6only(int kfd, int family);
 
 /* ---- ready/mask.c ---- */
 short sock_mask(struct engine *e, struct sock *s); /* lock held; kernel queue of listeners not looked at */

@@ -105,13 +105,6 @@ int listener_except_kernels(struct engine *e, struct listener *lst)
 	return err ? err : x.err;
 }
 
-static int kernel_int(int kfd, int level, int name)
-{
-	int v = 0;
-	socklen_t len = sizeof v;
-	return sys_getsockopt(kfd, level, name, &v, &len) ? 0 : v;
-}
-
 static void note_listen_fallback(struct engine *e, const struct ip_addr *addr, uint16_t port, const char *why)
 {
 	char what[64], text[IP_ADDR_STRLEN];
@@ -175,7 +168,7 @@ static int listener_make(struct engine *e, int kfd, const struct candidate *cand
 	if (err)
 		goto fail;
 	l->family = family;
-	l->v6only = family == AF_INET6 && kernel_int(kfd, IPPROTO_IPV6, IPV6_V6ONLY);
+	l->v6only = kernel_v6only(kfd, family);
 	l->nonblock = sys_fcntl(kfd, F_GETFL, 0) & O_NONBLOCK;
 	lst->candidate = *candidate;
 	lst->from_elsewhere = candidate->adopted;
@@ -330,7 +323,7 @@ static int given_locked(struct engine *e, int kfd, const struct candidate *candi
 	list_init(&lst->node);
 	list_init(&lst->claim_node);
 	listener_read_syncookies(lst);
-	l->v6only = family == AF_INET6 && kernel_int(kfd, IPPROTO_IPV6, IPV6_V6ONLY);
+	l->v6only = kernel_v6only(kfd, family);
 	l->nonblock = sys_fcntl(kfd, F_GETFL, 0) & O_NONBLOCK;
 	e->n_inherited++;
 	process_ops->given(e, l);

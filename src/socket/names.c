@@ -66,3 +66,15 @@ int name_of_kernel(int kfd, struct ip_addr *addr, uint16_t *port, int *family)
 	*family = ss.ss_family;
 	return name_to_addr((struct sockaddr *)&ss, len, addr, port);
 }
+
+int kernel_int(int kfd, int level, int name)
+{
+	int v = 0;
+	socklen_t len = sizeof v;
+	return sys_getsockopt(kfd, level, name, &v, &len) ? 0 : v;
+}
+
+bool kernel_v6only(int kfd, int family)
+{
+	return family == AF_INET6 && kernel_int(kfd, IPPROTO_IPV6, IPV6_V6ONLY);
+}
