@@ -31,39 +31,30 @@ judge() {
 mkfifo "$scratch/go"
 
 port=8000
-for signal in KILL SEGV ABRT; do
+
+# server_dies SIGNAL N SECONDS: a server that has N idle connections ends by the signal. They are all there within so many seconds.
+server_dies() {
 	# The server reads its input only when it has them all: it must not end by itself, so it gets one more than come.
 	port=$((port + 1))
-	finesse_server "$idle" server $port 51 </dev/null >/dev/null 2>"$scratch/err" &
+	finesse_server "$idle" server $port $(($2 + 1)) </dev/null >/dev/null 2>"$scratch/err" &
 	pid=$!
 	holders="$holders $pid"
 	wait_until 10 listens $SERVER_NS $port
 	: >"$scratch/out"
-	in_client "$idle" client $SERVER_IP $port 50 <"$scratch/go" >"$scratch/out" &
+	in_client "$idle" client $SERVER_IP $port "$2" <"$scratch/go" >"$scratch/out" &
 	holders="$holders $!"
 	exec 7>"$scratch/go"
-	wait_until 20 held "$scratch/out"
-	kill -$signal $pid
+	wait_until "$3" held "$scratch/out"
+	kill "-$1" $pid
 	exec 7>&-
 	wait $pid 2>/dev/null
-	judge "server, SIG$signal" 50 "$scratch/out"
-done
+	judge "server with $2 connections, SIG$1" "$2" "$scratch/out"
+}
 
-# Many at once: rate-limited, but within the bound.
-port=$((port + 1))
-finesse_server "$idle" server $port 3001 </dev/null >/dev/null 2>"$scratch/err" &
-pid=$!
-holders="$holders $pid"
-wait_until 10 listens $SERVER_NS $port
-: >"$scratch/out"
-in_client "$idle" client $SERVER_IP $port 3000 <"$scratch/go" >"$scratch/out" &
-holders="$holders $!"
-exec 7>"$scratch/go"
-wait_until 60 held "$scratch/out"
-kill -KILL $pid
-exec 7>&-
-wait $pid 2>/dev/null
-judge "server with 3,000 connections, SIGKILL" 3000 "$scratch/out"
+for signal in KILL SEGV ABRT; do
+	server_dies $signal 50 20
+done
+server_dies KILL 3000 60 # many at once: rate-limited, but within the bound
 
 # A client under finesse; the server is the kernel's.
 port=$((port + 1))
