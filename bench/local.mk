@@ -1,7 +1,9 @@
-# Measurements, built and run on demand: make bench, make bench/link_bench
-EXTRA_PROGRAMS = bench/link_bench
+# Measurements, built and run on demand: make bench, make bench/link_bench, make bench/group_bench
+EXTRA_PROGRAMS = bench/link_bench bench/group_bench
 bench_link_bench_SOURCES = bench/link_bench.c
 bench_link_bench_LDADD = src/liblink.a src/libbase.a
+bench_group_bench_SOURCES = bench/group_bench.c tests/net/frames.c tests/net/frames.h
+bench_group_bench_LDADD = src/libkernel.a src/libbase.a
 
 EXTRA_DIST += bench/bench.py bench/loads.py bench/close.py bench/close_programs.py bench/close_load.py
 

@@ -66,7 +66,7 @@ struct ebpf {
 	struct classifier_maps maps;
 	int more[CLASSIFIER_SETS]; /* a set's second map, or -1 */
 	int link_fd;
-	uint8_t *ports; /* shared with the programs: CLASSIFIER_PORTS bytes */
+	struct classifier_ports *ports; /* shared with the programs */
 };
 
 static struct ebpf *ebpf_of(struct classifier *c)
@@ -99,7 +99,7 @@ static const char *const set_names[CLASSIFIER_SETS] = {
 
 static int map_ports(struct ebpf *c)
 {
-	void *p = sys_mmap(NULL, CLASSIFIER_PORTS, PROT_READ | PROT_WRITE, MAP_SHARED, c->maps.ports, 0);
+	void *p = sys_mmap(NULL, sizeof *c->ports, PROT_READ | PROT_WRITE, MAP_SHARED, c->maps.ports, 0);
 	if (sys_is_error(p))
 		return (int)(long)p;
 	c->ports = p;
@@ -133,7 +133,7 @@ static int open_maps(struct ebpf *c)
 	if (m->more < 0)
 		return m->more;
 	m->ports = fd_move_high(bpf_map_create("fin_ports", BPF_MAP_TYPE_ARRAY, sizeof(uint32_t),
-					       CLASSIFIER_PORTS, 1, BPF_F_MMAPABLE));
+					       sizeof *c->ports, 1, BPF_F_MMAPABLE));
 	if (m->ports < 0)
 		return m->ports;
 	return map_ports(c);
@@ -294,7 +294,7 @@ static void ebpf_close(struct classifier *base)
 	struct ebpf *c = ebpf_of(base);
 	fd_close(c->link_fd); /* first: from here on the kernel has everything */
 	if (c->ports)
-		sys_call(SYS_munmap, c->ports, CLASSIFIER_PORTS, 0, 0, 0, 0);
+		sys_call(SYS_munmap, c->ports, sizeof *c->ports, 0, 0, 0, 0);
 	fd_close(c->maps.addrs);
 	fd_close(c->maps.ports);
 	fd_close(c->maps.listeners);
@@ -394,16 +394,33 @@ static int publish_wildcards(struct ebpf *c, uint16_t port, bool groups)
 	return 0;
 }
 
-/* What all listeners of a port ask of its byte. */
-static uint8_t port_byte(const struct ebpf *c, uint16_t port)
+/* The byte's upper half for a port whose listeners are wildcards of `g` and nothing else. */
+static uint8_t quick_group(struct ebpf *c, const struct classifier_group *g)
 {
+	unsigned at = g ? g->index + 1 : 0;
+
+	if (at == 0 || at >= CLASSIFIER_QUICK_GROUPS)
+		return 0;
+	__atomic_store_n(&c->ports->own[at], group_own(g), __ATOMIC_RELEASE);
+	return at << PORT_GROUP_SHIFT;
+}
+
+/* What all listeners of a port ask of its byte. */
+static uint8_t port_byte(struct ebpf *c, uint16_t port)
+{
+	const struct classifier_group *g = NULL;
+	bool is_quick = true;
 	uint8_t bits = 0;
+
 	for (size_t i = 0; i < c->base.n_listeners; i++) {
 		const struct listener *l = &c->base.listeners[i];
-		if (l->port == port)
-			bits |= port_bits(&l->addr) | (l->group ? PORT_GROUPS : 0);
+		if (l->port != port)
+			continue;
+		is_quick = is_quick && (bits == 0 || l->group == g) && classifier_is_wildcard(&l->addr);
+		g = l->group;
+		bits |= port_bits(&l->addr) | (g ? PORT_GROUPS : 0);
 	}
-	return bits;
+	return is_quick ? bits | quick_group(c, g) : bits;
 }
 
 static int ebpf_add_listener(struct classifier *base, const struct ip_addr *addr, uint16_t port)
@@ -417,7 +434,7 @@ static int ebpf_add_listener(struct classifier *base, const struct ip_addr *addr
 	if (ret == 0 && (bits & PORT_GROUPS))
 		ret = publish_wildcards(c, port, true);
 	if (ret == 0)
-		__atomic_store_n(&c->ports[port], bits, __ATOMIC_RELEASE);
+		__atomic_store_n(&c->ports->bits[port], bits, __ATOMIC_RELEASE);
 	return ret;
 }
 
@@ -425,9 +442,9 @@ static int ebpf_del_listener(struct classifier *base, const struct ip_addr *addr
 {
 	struct ebpf *c = ebpf_of(base);
 	struct classifier_listener key = listener_key(addr, port);
-	uint8_t old = c->ports[port], bits = port_byte(c, port);
+	uint8_t old = c->ports->bits[port], bits = port_byte(c, port);
 
-	__atomic_store_n(&c->ports[port], bits, __ATOMIC_RELEASE);
+	__atomic_store_n(&c->ports->bits[port], bits, __ATOMIC_RELEASE);
 	if (old & PORT_GROUPS)
 		publish_wildcards(c, port, bits & PORT_GROUPS);
 	return classifier_is_wildcard(addr) ? 0 : bpf_map_delete(c->maps.listeners, &key);

@@ -28,11 +28,11 @@
 /* Extension headers before TCP that the program walks (RFC 8200 §4.1 names fewer before TCP). */
 #define V6_EXT_HDRS_MAX          4
 
-enum { IPV4_HDR_MIN = 20, IPV6_HDR = 40, ICMP_HDR = 8, PORTS_LEN = 4, FRAG_HDR = 8 };
+enum { IPV4_HDR_MIN = 20, IPV6_HDR = 40, ICMP_HDR = 8, PORTS_LEN = 4, TCP_HDR_READ = 14, FRAG_HDR = 8 };
 
-/* Reads `len` bytes at offset R8 + `off` of the frame to the stack; a frame that is shorter is none
- * of ours. */
-static void load(struct gen *g, int off, int stack, int len)
+/* Reads `len` bytes at offset R8 + `off` of the frame to the stack; goes to `cut` when the frame is
+ * shorter. */
+static void load_or(struct gen *g, int off, int stack, int len, int cut)
 {
 	bpf_asm_mov(g->a, R1, R6);
 	bpf_asm_mov(g->a, R2, R8);
@@ -42,7 +42,19 @@ static void load(struct gen *g, int off, int stack, int len)
 	bpf_asm_alu_imm(g->a, BPF_ADD, R3, stack);
 	bpf_asm_mov_imm(g->a, R4, len);
 	bpf_asm_call(g->a, BPF_FUNC_skb_load_bytes);
-	bpf_asm_jump_if(g->a, BPF_JNE, R0, 0, g->none);
+	bpf_asm_jump_if(g->a, BPF_JNE, R0, 0, cut);
+}
+
+/* A frame that is shorter is none of ours. */
+static void load(struct gen *g, int off, int stack, int len)
+{
+	load_or(g, off, stack, len, g->none);
+}
+
+void classifier_gen_check_address(struct gen *g)
+{
+	classifier_gen_lookup(g, g->maps->addrs, KEY_LADDR);
+	bpf_asm_jump_if(g->a, BPF_JEQ, R0, 0, g->none);
 }
 
 void classifier_gen_lookup(struct gen *g, int map_fd, int key)
@@ -205,10 +217,18 @@ static void gen_ipv6(struct gen *g)
 
 static void gen_tcp(struct gen *g)
 {
+	int ports = bpf_asm_label(g->a), cut = bpf_asm_label(g->a);
+
 	bpf_asm_bind(g->a, g->tcp);
-	bpf_asm_store(g->a, BPF_W, FP, TCP_OFF, R8);
-	load(g, 0, KEY_RPORT, PORTS_LEN);
+	load_or(g, 0, TCP_HDR, TCP_HDR_READ, cut);
+	bpf_asm_bind(g->a, ports);
+	copy_stack(g, BPF_W, KEY_RPORT, TCP_HDR);
 	bpf_asm_jump(g->a, g->decide);
+
+	bpf_asm_bind(g->a, cut); /* before the flags, in a first fragment: known by its ports, and no SYN */
+	load(g, 0, TCP_HDR, PORTS_LEN);
+	bpf_asm_store_imm(g->a, BPF_B, FP, TCP_FLAGS, 0);
+	bpf_asm_jump(g->a, ports);
 }
 
 /* R1 = the byte at `type`: goes on if it is one of the errors, a bit each in `errors`. */
@@ -223,8 +243,7 @@ static void check_icmp_type(struct gen *g, int type, const uint8_t *errors, int 
 	bpf_asm_mov_imm(g->a, R7, g->v->copy);
 	/* The error itself is for one of our addresses; what it quotes is checked like any segment.
 	 */
-	classifier_gen_lookup(g, g->maps->addrs, KEY_LADDR);
-	bpf_asm_jump_if(g->a, BPF_JEQ, R0, 0, g->none);
+	classifier_gen_check_address(g);
 }
 
 /* The quoted segment is one that we sent: its source is our end. R8 is at its ports. */
@@ -277,24 +296,25 @@ static void gen_later_fragment(struct gen *g)
 {
 	bpf_asm_bind(g->a, g->later_fragment);
 	bpf_asm_jump_if(g->a, BPF_JNE, R9, IPPROTO_TCP, g->none);
-	classifier_gen_lookup(g, g->maps->addrs, KEY_LADDR);
-	bpf_asm_jump_if(g->a, BPF_JEQ, R0, 0, g->none);
+	classifier_gen_check_address(g);
 	finish(g, g->v->copy);
 }
 
-/* The key is complete: our address, and a listening port without an exception, or an exact flow. */
+/* The key is complete: our address, and a listening port without an exception, or an exact flow.
+ * A group's port comes first: most frames there are another member's, and checked the least. */
 static void gen_decide(struct gen *g)
 {
 	bpf_asm_bind(g->a, g->decide);
-	classifier_gen_lookup(g, g->maps->addrs, KEY_LADDR);
-	bpf_asm_jump_if(g->a, BPF_JEQ, R0, 0, g->none);
 	bpf_asm_load(g->a, BPF_H, R8, FP, KEY_LPORT);
 	bpf_asm_mov(g->a, R1, R8);
 	bpf_asm_from_be(g->a, R1, 16);
-	bpf_asm_map_value(g->a, R2, g->maps->ports, 0);
+	bpf_asm_map_value(g->a, R2, g->maps->ports, offsetof(struct classifier_ports, bits));
 	bpf_asm_alu(g->a, BPF_ADD, R2, R1);
 	bpf_asm_load(g->a, BPF_B, R1, R2, 0);
 	bpf_asm_jump_if(g->a, BPF_JSET, R1, PORT_GROUPS, g->group);
+	bpf_asm_mov(g->a, R9, R1); /* the protocol is not asked for any more */
+	classifier_gen_check_address(g);
+	bpf_asm_mov(g->a, R1, R9);
 	bpf_asm_load(g->a, BPF_DW, R2, FP, FAMILY);
 	bpf_asm_alu(g->a, BPF_AND, R2, R1);
 	bpf_asm_jump_if(g->a, BPF_JNE, R2, 0, g->listening);
@@ -336,6 +356,8 @@ int classifier_assemble(struct bpf_asm *a, const struct classifier_maps *maps, b
 	g.listening = bpf_asm_label(a);
 	g.exact = bpf_asm_label(a);
 	g.match = bpf_asm_label(a);
+	g.listening_unchecked = bpf_asm_label(a);
+	g.exact_unchecked = bpf_asm_label(a);
 	g.none = bpf_asm_label(a);
 	g.select = bpf_asm_label(a);
 	/* Where a copy makes no difference (tcx), the paths to it are not even assembled. */

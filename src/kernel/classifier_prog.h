@@ -10,9 +10,17 @@
 #include "kernel/classifier_backend.h"
 
 /* What the ports map says of one port (a byte each): which family's wildcard listens, or that (addr, port) must be looked up. */
-/* PORT_GROUPS: some listener of the port is a group's, so that `listeners` must be asked, wildcards included. */
-enum classifier_port { PORT_ANY_V4 = 0x1, PORT_ANY_V6 = 0x2, PORT_BY_ADDR = 0x4, PORT_GROUPS = 0x8 };
-#define CLASSIFIER_PORTS 65536
+/* PORT_GROUPS: some listener of the port is a group's, so that `listeners` must be asked, wildcards included. But where all are wildcards
+   of one group among the first, its index + 1 stands in the upper half of the byte. */
+enum classifier_port { PORT_ANY_V4 = 0x1, PORT_ANY_V6 = 0x2, PORT_BY_ADDR = 0x4, PORT_GROUPS = 0x8, PORT_GROUP_SHIFT = 4 };
+#define CLASSIFIER_PORTS      65536
+#define CLASSIFIER_QUICK_GROUPS 16 /* values of the byte's upper half */
+
+/* The value of the ports map. */
+struct classifier_ports {
+	uint8_t bits[CLASSIFIER_PORTS];
+	uint64_t own[CLASSIFIER_QUICK_GROUPS]; /* by the byte's upper half: what entries of this process hold (as in classifier_listener_of) */
+};
 
 /* Keys as the program builds them from a packet's bytes: remote end first, ports as on the wire. */
 struct classifier_flow {
@@ -33,7 +41,7 @@ struct classifier_listener_of {
 /* Of enum classifier_set, each is a small map, and a large one in its slot of `more` once the small one is full. */
 struct classifier_maps {
 	int addrs;      /* hash: struct ip_addr -> byte */
-	int ports;      /* array of one value: CLASSIFIER_PORTS bytes of enum classifier_port */
+	int ports;      /* array of one value: struct classifier_ports */
 	int listeners;  /* hash: struct classifier_listener -> struct classifier_listener_of */
 	int members;    /* array of maps, by the group's index: struct group_members */
 	int flows;      /* array of maps, by the group's index: struct classifier_flow -> owner, a word (group_owner) */

@@ -1,6 +1,6 @@
 /*
  * Which member of a listener group a frame belongs to, as eBPF. The decision is told at the head of classifier_group.c; here it is
- * in the same order. It goes on from classifier_prog.c with the key complete and our address checked.
+ * in the same order. It goes on from classifier_prog.c with the key complete.
  *
  * Registers: R6 the frame, R7 the verdict if it matches, R9 the packet's protocol and later its TCP flags or a bitmap; R8 the group's
  * members, later its flows.
@@ -13,7 +13,7 @@
 
 #include "kernel/classifier_group_internal.h"
 
-enum { TCP_FLAGS = 13, TCP_SYN = 0x02, TCP_RST = 0x04, TCP_ACK = 0x10 };
+enum { TCP_SYN = 0x02, TCP_RST = 0x04, TCP_ACK = 0x10 };
 
 #define SLOT_MASK      (CLASSIFIER_GROUP_SLOTS - 1)
 #define SLOT_SHIFT     6 /* sizeof(struct group_slot), as a power of two */
@@ -48,7 +48,7 @@ static void gen_listener(struct gen *g, int found)
 	bpf_asm_store_imm(a, BPF_W, FP, LISTENER_ADDR + 8, htonl(0x0000ffff));
 	bpf_asm_bind(a, v6);
 	classifier_gen_lookup(g, g->maps->listeners, LISTENER);
-	bpf_asm_jump_if(a, BPF_JEQ, R0, 0, g->exact);
+	bpf_asm_jump_if(a, BPF_JEQ, R0, 0, g->exact_unchecked);
 }
 
 /* R8 = the members. */
@@ -100,21 +100,11 @@ static void gen_obey(struct gen *g, int owner)
 	bpf_asm_jump(g->a, g->none);
 }
 
-/* R9 = those of the segment's flags that matter. */
-static void gen_flags(struct gen *g)
+/* reg = those of the segment's flags that matter. */
+static void gen_flags(struct gen *g, int reg)
 {
-	struct bpf_asm *a = g->a;
-
-	bpf_asm_mov(a, R1, R6);
-	bpf_asm_load(a, BPF_W, R2, FP, TCP_OFF);
-	bpf_asm_alu_imm(a, BPF_ADD, R2, TCP_FLAGS);
-	bpf_asm_mov(a, R3, FP);
-	bpf_asm_alu_imm(a, BPF_ADD, R3, FLAGS);
-	bpf_asm_mov_imm(a, R4, 1);
-	bpf_asm_call(a, BPF_FUNC_skb_load_bytes);
-	bpf_asm_jump_if(a, BPF_JNE, R0, 0, g->none);
-	bpf_asm_load(a, BPF_B, R9, FP, FLAGS);
-	bpf_asm_alu_imm(a, BPF_AND, R9, TCP_SYN | TCP_ACK | TCP_RST);
+	bpf_asm_load(g->a, BPF_B, reg, FP, TCP_FLAGS);
+	bpf_asm_alu_imm(g->a, BPF_AND, reg, TCP_SYN | TCP_ACK | TCP_RST);
 }
 
 /* ---- 1 and 2: the entry ---- */
@@ -123,39 +113,58 @@ static void gen_flags(struct gen *g)
 static void gen_entry(struct gen *g)
 {
 	classifier_gen_lookup(g, g->maps->flows, GROUP);
-	bpf_asm_jump_if(g->a, BPF_JEQ, R0, 0, g->exact);
+	bpf_asm_jump_if(g->a, BPF_JEQ, R0, 0, g->exact_unchecked);
 	bpf_asm_mov(g->a, R1, R0);
 	classifier_gen_lookup_key(g);
 }
 
-/* Falls through with R8 the members when no entry decides. */
-static void gen_by_entry(struct gen *g)
+/* The entry in R1 is not ours: only a SYN asks whether its owner lives. Falls through, with R8 the members, if not. */
+static void gen_others_entry(struct gen *g)
 {
 	struct bpf_asm *a = g->a;
-	int absent = bpf_asm_label(a), undecided = bpf_asm_label(a);
 
-	gen_entry(g);
-	bpf_asm_jump_if(a, BPF_JEQ, R0, 0, absent);
-	bpf_asm_load(a, BPF_DW, R1, R0, 0);
-	bpf_asm_load(a, BPF_DW, R2, FP, OWN);
-	bpf_asm_jump_if_reg(a, BPF_JEQ, R1, R2, g->match);
 	bpf_asm_jump_if(a, BPF_JNE, R9, IPPROTO_TCP, g->none);
+	gen_flags(g, R2);
+	bpf_asm_jump_if(a, BPF_JNE, R2, TCP_SYN, g->none);
 	bpf_asm_store(a, BPF_DW, FP, ENTRY, R1);
+	classifier_gen_check_address(g);
 	gen_members(g);
 	bpf_asm_load(a, BPF_DW, R1, FP, ENTRY);
 	bpf_asm_mov(a, R3, R1);
 	bpf_asm_alu_imm(a, BPF_RSH, R3, 32);
 	gen_slot(g, R2, R1);
 	bpf_asm_load(a, BPF_W, R2, R2, SLOT_FIELD(generation));
-	bpf_asm_jump_if_reg(a, BPF_JEQ, R2, R3, g->none); /* another's, alive */
-	bpf_asm_jump(a, undecided);
+	bpf_asm_jump_if_reg(a, BPF_JEQ, R2, R3, g->none);
+}
+
+/* Falls through with R8 the members when no entry decides. Here most frames of other members end, so a look at the entry is all they cost. */
+static void gen_by_entry(struct gen *g)
+{
+	struct bpf_asm *a = g->a;
+	int absent = bpf_asm_label(a), undecided = bpf_asm_label(a), others = bpf_asm_label(a);
+
+	gen_entry(g);
+	bpf_asm_jump_if(a, BPF_JEQ, R0, 0, absent);
+	bpf_asm_load(a, BPF_DW, R1, R0, 0);
+	bpf_asm_load(a, BPF_DW, R2, FP, OWN);
+	bpf_asm_jump_if_reg(a, BPF_JNE, R1, R2, others);
+	classifier_gen_check_address(g);
+	bpf_asm_jump(a, g->match);
 
 	bpf_asm_bind(a, absent);
+	classifier_gen_check_address(g);
 	classifier_gen_find(g, SET_FLOWS, g->match);
 	bpf_asm_jump_if(a, BPF_JNE, R9, IPPROTO_TCP, g->none);
 	gen_members(g);
 	bpf_asm_load(a, BPF_DW, R1, R8, MEMBER(zero)); /* a zero that the verifier does not know: one state for all that follows */
 	bpf_asm_store(a, BPF_DW, FP, ENTRY, R1);
+	bpf_asm_jump(a, undecided);
+
+	bpf_asm_bind(a, others);
+	if (!g->is_tap) /* a dead one's was replaced when the taps saw the frame */
+		bpf_asm_jump(a, g->none);
+	else
+		gen_others_entry(g);
 	bpf_asm_bind(a, undecided);
 }
 
@@ -224,7 +233,8 @@ static void gen_hash(struct gen *g)
 	}
 }
 
-/* While cookies are out, a SYN or an ACK without entry goes by hash: over those that accept. Others go on. */
+/* While cookies are out, a SYN or an ACK without entry goes by hash: over those that accept. Others go on, as does a SYN with a dead
+ * member's entry: replacing it makes no new one. */
 static void gen_cookies(struct gen *g)
 {
 	struct bpf_asm *a = g->a;
@@ -235,6 +245,8 @@ static void gen_cookies(struct gen *g)
 	bpf_asm_call(a, BPF_FUNC_ktime_get_ns);
 	bpf_asm_load(a, BPF_DW, R1, R8, MEMBER(cookies_until_ns));
 	bpf_asm_jump_if_reg(a, BPF_JGT, R0, R1, over);
+	bpf_asm_load(a, BPF_DW, R1, FP, ENTRY);
+	bpf_asm_jump_if(a, BPF_JNE, R1, 0, over);
 	bpf_asm_jump_if(a, BPF_JEQ, R9, TCP_SYN, by_hash);
 	bpf_asm_jump_if(a, BPF_JNE, R9, TCP_ACK, g->none);
 	bpf_asm_bind(a, by_hash);
@@ -378,28 +390,60 @@ static void gen_choose(struct gen *g)
 	gen_write_entry(g);
 }
 
-void classifier_gen_group(struct gen *g)
+/* GROUP and OWN, by the byte in R1 alone if it says so. */
+static void gen_which_group(struct gen *g)
 {
 	struct bpf_asm *a = g->a;
-	int found = bpf_asm_label(a);
+	int by_listener = bpf_asm_label(a), found = bpf_asm_label(a), known = bpf_asm_label(a);
 
-	bpf_asm_bind(a, g->group);
+	bpf_asm_mov(a, R2, R1);
+	bpf_asm_alu_imm(a, BPF_RSH, R2, PORT_GROUP_SHIFT);
+	bpf_asm_jump_if(a, BPF_JEQ, R2, 0, by_listener);
+	bpf_asm_load(a, BPF_DW, R3, FP, FAMILY);
+	bpf_asm_alu(a, BPF_AND, R3, R1);
+	bpf_asm_jump_if(a, BPF_JEQ, R3, 0, g->exact_unchecked);
+	bpf_asm_map_value(a, R3, g->maps->ports, offsetof(struct classifier_ports, own));
+	bpf_asm_mov(a, R1, R2);
+	bpf_asm_alu_imm(a, BPF_LSH, R1, 3);
+	bpf_asm_alu(a, BPF_ADD, R3, R1);
+	bpf_asm_load(a, BPF_DW, R1, R3, 0);
+	bpf_asm_store(a, BPF_DW, FP, OWN, R1);
+	bpf_asm_alu_imm(a, BPF_SUB, R2, 1);
+	bpf_asm_store(a, BPF_W, FP, GROUP, R2);
+	bpf_asm_jump(a, known);
+
+	bpf_asm_bind(a, by_listener);
 	gen_listener(g, found);
 	bpf_asm_bind(a, found);
 	bpf_asm_load(a, BPF_DW, R1, R0, offsetof(struct classifier_listener_of, own));
 	bpf_asm_store(a, BPF_DW, FP, OWN, R1);
 	bpf_asm_load(a, BPF_W, R1, R0, offsetof(struct classifier_listener_of, group));
-	bpf_asm_jump_if(a, BPF_JEQ, R1, 0, g->listening);
+	bpf_asm_jump_if(a, BPF_JEQ, R1, 0, g->listening_unchecked);
 	bpf_asm_alu_imm(a, BPF_SUB, R1, 1);
 	bpf_asm_store(a, BPF_W, FP, GROUP, R1);
+	bpf_asm_bind(a, known);
+}
 
+void classifier_gen_group(struct gen *g)
+{
+	struct bpf_asm *a = g->a;
+
+	bpf_asm_bind(a, g->group);
+	gen_which_group(g);
 	gen_by_entry(g);
-	gen_flags(g);
+	gen_flags(g, R9);
 	gen_cookies(g);
 	if (g->is_tap)
 		gen_choose(g);
 	else
 		bpf_asm_jump(a, g->none);
+
+	bpf_asm_bind(a, g->listening_unchecked);
+	classifier_gen_check_address(g);
+	bpf_asm_jump(a, g->listening);
+	bpf_asm_bind(a, g->exact_unchecked);
+	classifier_gen_check_address(g);
+	bpf_asm_jump(a, g->exact);
 }
 
 /* R0 = the set bit of R1 that has the rank R3, from 0; R2 = the sums of R1. As in S. Vigna, "Broadword implementation of rank/select

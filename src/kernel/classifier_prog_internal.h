@@ -25,14 +25,14 @@ enum {
 	SLOT = -112,    /* enum classifier_set */
 	ICMP = -160,    /* an ICMP header and the IP header that it quotes */
 	QUOTE = ICMP + 8,
-	TCP_OFF = -164, /* 4 bytes: where the frame's TCP header begins. Not at a multiple of 8: there the verifier keeps bounds apart, path by path */
+	TCP_HDR = -240, /* the beginning of a TCP header */
+	TCP_FLAGS = TCP_HDR + 13,
 	GROUP = -176,   /* the group's index */
 	OWN = -184,     /* what entries of this process hold */
 	ENTRY = -192,   /* what the flow's entry holds, whose owner is gone; 0: there is none */
 	CHOSEN = -200,  /* a slot, then what the new entry holds */
-	RANK = -224,    /* of the first of two choices */
-	FLAGS = -208,   /* TCP's */
-	ZERO = -216,    /* the key of an array's only element */
+	RANK = -216,    /* of the first of two choices */
+	ZERO = -208,    /* the key of an array's only element */
 };
 
 struct gen {
@@ -45,6 +45,7 @@ struct gen {
 	int ipv4, ipv6, tcp, icmp4, icmp6, later_fragment, decide, group;
 	/* … the verdicts: a listener's unless excepted; an exact flow, or none; matches; none of ours … */
 	int listening, exact, match, none;
+	int listening_unchecked, exact_unchecked; /* the address first */
 	int select; /* … and a function */
 };
 
@@ -54,9 +55,12 @@ void classifier_gen_lookup(struct gen *g, int map_fd, int key);
 void classifier_gen_lookup_key(struct gen *g);
 /* Goes to `found` if KEY is in the set. */
 void classifier_gen_find(struct gen *g, enum classifier_set set, int found);
+/* None of ours unless the key's local address is. */
+void classifier_gen_check_address(struct gen *g);
 void classifier_gen_copy_v6_addr(struct gen *g, int to, int from);
 
-/* The part from g->group on: a port of which some listener is a group's. R1 has the port's byte, R8 the port as in the packet. */
+/* The part from g->group on: a port of which some listener is a group's. R1 has the port's byte, R8 the port as in the packet, R9 the
+ * packet's protocol. The address is not checked yet. */
 void classifier_gen_group(struct gen *g);
 /* The functions that it calls; after the program's last instruction. */
 void classifier_gen_group_functions(struct gen *g);
