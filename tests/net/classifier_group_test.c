@@ -300,6 +300,18 @@ START_TEST(nobody_accepts)
 }
 END_TEST
 
+/* A SYN that no filter took may not be taken from the kernel: it would be delivered to nobody. */
+START_TEST(no_choice_behind_the_taps)
+{
+	group_start(1);
+	close(members[0].tap); /* the tcx program is still there */
+	n_members = 0;
+	ck_assert_int_eq(who_gets(1000, TCPF_SYN), KERNEL);
+	ck_assert_int_eq(who_gets(1000, TCPF_ACK), KERNEL);
+	classifier_close(members[0].c);
+}
+END_TEST
+
 START_TEST(the_one_that_waits_gets_it)
 {
 	int counts[MEMBERS_MAX];
@@ -855,8 +867,8 @@ static void *inject(void *p)
 		__atomic_add_fetch(&pinned, 1, __ATOMIC_RELAXED);
 	for (int r = 0; r < ROUNDS; r++) {
 		pthread_barrier_wait(&round_begins);
-		for (int i = 0; i < BURST; i++) { /* the same SYNs on both CPUs, in both directions */
-			int k = in->step > 0 ? i : BURST - 1 - i;
+		for (int i = 0; i < BURST; i++) { /* the same SYNs on both CPUs, side by side; every eighth time in both directions */
+			int k = in->step > 0 || r % 8 ? i : BURST - 1 - i;
 			struct spec s = {.src = (r & 1) ? "10.77.0.3" : NULL, .sport = 1 + r / 2 * BURST + k, .dport = OURS, .flags = TCPF_SYN};
 			struct frame f;
 			frame_build(&f, &s);
@@ -1047,6 +1059,7 @@ static Suite *suite(void)
 	tcase_add_loop_test(tc, each_connection_has_one_member, 0, sizeof sizes / sizeof sizes[0]);
 	tcase_add_test(tc, what_nobody_began_is_the_kernels);
 	tcase_add_test(tc, nobody_accepts);
+	tcase_add_test(tc, no_choice_behind_the_taps);
 	tcase_add_test(tc, the_one_that_waits_gets_it);
 	tcase_add_test(tc, the_shorter_queue_of_two);
 	tcase_add_test(tc, slots_anywhere);
