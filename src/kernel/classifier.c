@@ -1,5 +1,5 @@
 /*
- * The classifier: chooses a backend, and keeps what every backend needs to know: the interface's addresses, and the listeners with
+ * The classifier: chooses a backend, and keeps what every backend needs to know: the interfaces' addresses, and the listeners with
  * their reference counts.
  *
  * eBPF is exact, needs no message per connection, and is tried first. Where bpf(2) is refused (a user namespace, no CAP_BPF) or
@@ -51,6 +51,19 @@ int classifier_open(struct classifier **out, enum classifier_choice choice, int 
 	if (err == 0)
 		lock_filter(packet_fd);
 	return err;
+}
+
+int classifier_attach(struct classifier *c, int ifindex, int packet_fd, bool has_eth, char *why, size_t why_len)
+{
+	int err = c->ops->attach(c, ifindex, packet_fd, has_eth, why, why_len);
+	if (err == 0)
+		lock_filter(packet_fd);
+	return err;
+}
+
+void classifier_detach(struct classifier *c, int ifindex)
+{
+	c->ops->detach(c, ifindex);
 }
 
 /* Its maps go with the classifier's. */

@@ -1,9 +1,10 @@
 /*
  * The classifier: decides, in the kernel, which frames are the engine's (DESIGN §4).
  *
- * One per engine and interface, by one of two backends. "ebpf-tcx": a program at tcx ingress drops what is ours (the packet socket saw
- * it before), and the same decision is the packet socket's filter. "nftables": a netdev-ingress chain drops the same, and the packet socket's filter lets
- * more through than is ours (classifier_is_exact). Either lives as long as the process: after any death the kernel owns the ports again.
+ * One per engine, attached to each interface that the engine serves, by one of two backends. "ebpf-tcx": a program at tcx ingress drops what is
+ * ours (the packet socket saw it before), and the same decision is the packet socket's filter. "nftables": a netdev-ingress chain drops the same, and the
+ * packet socket's filter lets more through than is ours (classifier_is_exact). Either lives as long as the process: after any death the kernel owns the
+ * ports again. What is ours is ours on each of the interfaces, as a kernel socket takes a packet for its address whichever way it comes.
  * Functions return 0/positive or -errno; called under the engine's lock.
  */
 #ifndef FINESSE_KERNEL_CLASSIFIER_H
@@ -18,9 +19,15 @@
 
 struct classifier;
 
-/* `packet_fd`: the link's receive socket (SOCK_RAW). It gets its filter, for good: the filter is locked (SO_LOCK_FILTER). `why` gets one line when it fails (which capability or feature is missing). */
+#define CLASSIFIER_INTERFACES_MAX 16
+
+/* Attached to its first interface. `packet_fd`: the link's receive socket (SOCK_RAW). It gets its filter, for good: the filter is locked (SO_LOCK_FILTER). `why` gets one line when it fails (which capability or feature is missing). */
 int classifier_open(struct classifier **out, enum classifier_choice choice, int ifindex, int packet_fd, bool has_eth, char *why,
 		    size_t why_len);
+/* One interface more, with a packet socket of its own. -E2BIG: beyond CLASSIFIER_INTERFACES_MAX. */
+int classifier_attach(struct classifier *c, int ifindex, int packet_fd, bool has_eth, char *why, size_t why_len);
+/* The kernel has all that comes by this interface again. Its packet socket is closed by its owner. */
+void classifier_detach(struct classifier *c, int ifindex);
 void classifier_close(struct classifier *c);
 void classifier_forget(struct classifier *c); /* in a fork child: close our copies only */
 const char *classifier_backend(const struct classifier *c); /* "ebpf-tcx", "nftables" */
@@ -31,14 +38,14 @@ bool classifier_is_exact(const struct classifier *c);
  * Another process opens a classifier (and its packet socket) for one that may not: classifier_fds are what that one needs, still `c`'s. -EOPNOTSUPP:
  * this backend's cannot be given away. Close `c` once they are sent: while two processes have them, neither's death gives the ports back.
  */
-#define CLASSIFIER_FDS 9
+#define CLASSIFIER_FDS 11
 int classifier_fds(const struct classifier *c, int fds[CLASSIFIER_FDS]);
-/* The fds are the classifier's from now on, also on failure. */
-int classifier_adopt(struct classifier **out, const int fds[CLASSIFIER_FDS]);
+/* The fds are the classifier's from now on, also on failure. `ifindex`, `has_eth`: of the interface to which it is attached. */
+int classifier_adopt(struct classifier **out, const int fds[CLASSIFIER_FDS], int ifindex, bool has_eth);
 
-/* The interface's own addresses; replaces the set. */
+/* The interfaces' own addresses; replaces the set. */
 int classifier_set_addresses(struct classifier *c, const struct ip_addr *addrs, size_t n);
-/* A listening port of ours; `addr` any means every address of the interface: 0.0.0.0 the IPv4 ones, :: both families. Reference-counted per
+/* A listening port of ours; `addr` any means every address of the interfaces: 0.0.0.0 the IPv4 ones, :: both families. Reference-counted per
    (addr, port). */
 extern const struct ip_addr classifier_any_v6only; /* pass it instead of :: for a listener with IPV6_V6ONLY */
 int classifier_add_listener(struct classifier *c, const struct ip_addr *addr, uint16_t port);

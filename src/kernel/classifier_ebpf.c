@@ -2,8 +2,9 @@
  * The classifier's first backend: eBPF at tcx ingress and as the packet socket's filter (DESIGN
  * §4).
  *
- * Owns: its maps, one tcx link, and a mapping of the ports map. The programs need no fd: the filter
- * is held by the packet socket, the ingress program by the link. The decision's code is in
+ * Owns: its maps, a tcx link for each interface, a mapping of the ports map, and the programs, one
+ * pair for each kind of link header: an interface more costs no verifier, and a process that dropped
+ * its privilege since may attach them, though it may not load any. The decision's code is in
  * classifier_prog.c.
  *
  * Invariants: what a map says is said to both programs at once, since they share the maps: a frame
@@ -12,9 +13,9 @@
  * that it points to, and cleared before it. An IPv4 wildcard claims IPv4 packets only, :: both
  * families.
  *
- * References: the tcx link lives as long as some process has an fd of it, and with it the drop.
+ * References: a tcx link lives as long as some process has an fd of it, and with it the drop.
  * That must be this process alone: a fork child that kept its copy would make a killed server's
- * ports black holes, dropped by tcx and read by nobody. So the link's fd is close-on-exec, and a
+ * ports black holes, dropped by tcx and read by nobody. So a link's fd is close-on-exec, and a
  * child calls classifier_forget before anything else. What the child keeps through its copy of the
  * packet socket (filter, maps) drops nothing. Who opens a classifier for another process (the
  * broker: classifier_fds, classifier_adopt) closes its own copies once they are sent.
@@ -43,7 +44,7 @@
 #include "kernel/classifier_group_internal.h"
 #include "kernel/classifier_prog.h"
 
-/* Addresses of one interface (old and new ones while they are replaced); (addr, port) of one
+/* Addresses of the interfaces (old and new ones while they are replaced); (addr, port) of one
  * process. */
 #define CLASSIFIER_ADDRS_MAX     8192
 #define CLASSIFIER_LISTENERS_MAX 4096
@@ -61,11 +62,21 @@
 #define VERDICT_KEEP_ALL (-1)
 #define VERDICT_IGNORE   0
 
+struct programs {
+	int tap, ingress; /* -1: not loaded */
+};
+
+struct attachment {
+	int ifindex; /* 0: free */
+	int link_fd;
+};
+
 struct ebpf {
 	struct classifier base;
 	struct classifier_maps maps;
 	int more[CLASSIFIER_SETS]; /* a set's second map, or -1 */
-	int link_fd;
+	struct programs programs[2]; /* for interfaces without and with a link header */
+	struct attachment at[CLASSIFIER_INTERFACES_MAX];
 	struct classifier_ports *ports; /* shared with the programs */
 };
 
@@ -159,26 +170,30 @@ static int attach_filter(struct ebpf *c, int packet_fd, bool has_eth)
 {
 	static const struct classifier_verdicts verdicts = {
 	    .ours = VERDICT_KEEP_ALL, .copy = VERDICT_KEEP_ALL, .none = VERDICT_IGNORE};
-	int prog =
-	    load_program("finesse_tap", BPF_PROG_TYPE_SOCKET_FILTER, &c->maps, has_eth, &verdicts);
-	if (prog < 0)
-		return prog;
-	int ret = sys_setsockopt(packet_fd, SOL_SOCKET, SO_ATTACH_BPF, &prog, sizeof prog);
-	sys_close(prog);
-	return ret;
+	int *prog = &c->programs[has_eth].tap;
+	if (*prog < 0)
+		*prog = fd_move_high(load_program("finesse_tap", BPF_PROG_TYPE_SOCKET_FILTER,
+						  &c->maps, has_eth, &verdicts));
+	if (*prog < 0)
+		return *prog;
+	return sys_setsockopt(packet_fd, SOL_SOCKET, SO_ATTACH_BPF, prog, sizeof *prog);
 }
 
-static int attach_ingress(struct ebpf *c, int ifindex, bool has_eth)
+static int attach_ingress(struct ebpf *c, int ifindex, bool has_eth, struct attachment *at)
 {
 	static const struct classifier_verdicts verdicts = {
 	    .ours = VERDICT_TCX_DROP, .copy = VERDICT_TCX_NEXT, .none = VERDICT_TCX_NEXT};
-	int prog =
-	    load_program("finesse_ingress", BPF_PROG_TYPE_SCHED_CLS, &c->maps, has_eth, &verdicts);
-	if (prog < 0)
-		return prog;
-	c->link_fd = fd_move_high(bpf_link_tcx_ingress(prog, ifindex));
-	sys_close(prog);
-	return c->link_fd < 0 ? c->link_fd : 0;
+	int *prog = &c->programs[has_eth].ingress;
+	if (*prog < 0)
+		*prog = fd_move_high(load_program("finesse_ingress", BPF_PROG_TYPE_SCHED_CLS,
+						  &c->maps, has_eth, &verdicts));
+	if (*prog < 0)
+		return *prog;
+	int fd = fd_move_high(bpf_link_tcx_ingress(*prog, ifindex));
+	if (fd < 0)
+		return fd;
+	*at = (struct attachment){.ifindex = ifindex, .link_fd = fd};
+	return 0;
 }
 
 static void explain(const char *step, int error, char *why, size_t why_len)
@@ -203,7 +218,8 @@ static struct ebpf *ebpf_new(void)
 	if (!c)
 		return NULL;
 	c->base.ops = &classifier_ebpf_ops;
-	c->link_fd = -1;
+	for (int i = 0; i < 2; i++)
+		c->programs[i] = (struct programs){.tap = -1, .ingress = -1};
 	c->maps = (struct classifier_maps){
 	    .addrs = -1, .ports = -1, .listeners = -1, .members = -1, .flows = -1, .sets = {-1, -1}, .more = -1};
 	for (int i = 0; i < CLASSIFIER_SETS; i++)
@@ -211,31 +227,64 @@ static struct ebpf *ebpf_new(void)
 	return c;
 }
 
+/* The attachment to an interface; 0: a free one. NULL: there is none. */
+static struct attachment *attachment_of(struct ebpf *c, int ifindex)
+{
+	for (int i = 0; i < CLASSIFIER_INTERFACES_MAX; i++)
+		if (c->at[i].ifindex == ifindex)
+			return &c->at[i];
+	return NULL;
+}
+
+static int ebpf_attach(struct classifier *base, int ifindex, int packet_fd, bool has_eth, char *why,
+		       size_t why_len)
+{
+	struct ebpf *c = ebpf_of(base);
+	const char *step = "attaching the packet socket's filter";
+	struct attachment *at = attachment_of(c, 0);
+
+	if (!at) {
+		snprintf(why, why_len, "classifier: at most %d interfaces", CLASSIFIER_INTERFACES_MAX);
+		return -E2BIG;
+	}
+	int ret = attach_filter(c, packet_fd, has_eth);
+	bool tapped = ret == 0;
+	if (tapped) {
+		step = "attaching to the interface's tcx ingress";
+		ret = attach_ingress(c, ifindex, has_eth, at);
+	}
+	if (ret == -EINVAL && tapped) { /* an attach type that this kernel does not know */
+		snprintf(why, why_len, "classifier: needs Linux 6.6 or newer (tcx)");
+		return -EOPNOTSUPP;
+	}
+	if (ret < 0)
+		explain(step, ret, why, why_len);
+	return ret;
+}
+
+static void ebpf_detach(struct classifier *base, int ifindex)
+{
+	struct attachment *at = attachment_of(ebpf_of(base), ifindex);
+
+	if (!at)
+		return;
+	fd_close(at->link_fd);
+	*at = (struct attachment){.ifindex = 0};
+}
+
 int classifier_ebpf_open(struct classifier **out, int ifindex, int packet_fd, bool has_eth, char *why,
 			 size_t why_len)
 {
 	struct ebpf *c = ebpf_new();
-	const char *step = "creating maps";
-	int ret;
 
 	if (!c)
 		return -ENOMEM;
-	ret = open_maps(c);
-	if (ret == 0) {
-		step = "attaching the packet socket's filter";
-		ret = attach_filter(c, packet_fd, has_eth);
-	}
-	if (ret == 0) {
-		step = "attaching to the interface's tcx ingress";
-		ret = attach_ingress(c, ifindex, has_eth);
-		if (ret == -EINVAL) { /* an attach type that this kernel does not know */
-			snprintf(why, why_len, "classifier: needs Linux 6.6 or newer (tcx)");
-			ret = -EOPNOTSUPP;
-		}
-	}
+	int ret = open_maps(c);
+	if (ret < 0)
+		explain("creating maps", ret, why, why_len);
+	else
+		ret = ebpf_attach(&c->base, ifindex, packet_fd, has_eth, why, why_len);
 	if (ret < 0) {
-		if (ret != -EOPNOTSUPP)
-			explain(step, ret, why, why_len);
 		ebpf_close(&c->base);
 		return ret;
 	}
@@ -243,11 +292,13 @@ int classifier_ebpf_open(struct classifier **out, int ifindex, int packet_fd, bo
 	return 0;
 }
 
-/* Where each of a classifier's fds is kept, in the order in which they are given away. */
-static void fd_places(struct ebpf *c, int *places[CLASSIFIER_FDS])
+/* Where each of a classifier's fds is kept, in the order in which they are given away. It is attached to one interface, then. */
+static void fd_places(struct ebpf *c, struct programs *programs, int *places[CLASSIFIER_FDS])
 {
 	int n = 0;
-	places[n++] = &c->link_fd;
+	places[n++] = &c->at[0].link_fd;
+	places[n++] = &programs->tap;
+	places[n++] = &programs->ingress;
 	places[n++] = &c->maps.addrs;
 	places[n++] = &c->maps.ports;
 	places[n++] = &c->maps.listeners;
@@ -257,18 +308,19 @@ static void fd_places(struct ebpf *c, int *places[CLASSIFIER_FDS])
 		places[n++] = &c->maps.sets[i];
 	places[n++] = &c->maps.more;
 }
-_Static_assert(CLASSIFIER_FDS == 7 + CLASSIFIER_SETS, "as many as fd_places has");
+_Static_assert(CLASSIFIER_FDS == 9 + CLASSIFIER_SETS, "as many as fd_places has");
 
 int classifier_ebpf_fds(const struct classifier *c, int fds[CLASSIFIER_FDS])
 {
+	struct ebpf *e = ebpf_of((struct classifier *)c);
 	int *places[CLASSIFIER_FDS];
-	fd_places(ebpf_of((struct classifier *)c), places);
+	fd_places(e, &e->programs[e->programs[1].tap >= 0], places);
 	for (int i = 0; i < CLASSIFIER_FDS; i++)
 		fds[i] = *places[i];
 	return 0;
 }
 
-int classifier_adopt(struct classifier **out, const int fds[CLASSIFIER_FDS])
+int classifier_adopt(struct classifier **out, const int fds[CLASSIFIER_FDS], int ifindex, bool has_eth)
 {
 	int *places[CLASSIFIER_FDS], err;
 	struct ebpf *c = ebpf_new();
@@ -277,7 +329,8 @@ int classifier_adopt(struct classifier **out, const int fds[CLASSIFIER_FDS])
 			fd_close(fds[i]);
 		return -ENOMEM;
 	}
-	fd_places(c, places);
+	fd_places(c, &c->programs[has_eth], places);
+	c->at[0].ifindex = ifindex;
 	for (int i = 0; i < CLASSIFIER_FDS; i++)
 		*places[i] = fds[i];
 	err = map_ports(c);
@@ -292,7 +345,13 @@ int classifier_adopt(struct classifier **out, const int fds[CLASSIFIER_FDS])
 static void ebpf_close(struct classifier *base)
 {
 	struct ebpf *c = ebpf_of(base);
-	fd_close(c->link_fd); /* first: from here on the kernel has everything */
+	for (int i = 0; i < CLASSIFIER_INTERFACES_MAX; i++) /* first: from here on the kernel has everything */
+		if (c->at[i].ifindex)
+			ebpf_detach(base, c->at[i].ifindex);
+	for (int i = 0; i < 2; i++) {
+		fd_close(c->programs[i].tap);
+		fd_close(c->programs[i].ingress);
+	}
 	if (c->ports)
 		sys_call(SYS_munmap, c->ports, sizeof *c->ports, 0, 0, 0, 0);
 	fd_close(c->maps.addrs);
@@ -533,6 +592,8 @@ static int ebpf_del_flow(struct classifier *c, enum classifier_set set, const st
 const struct classifier_ops classifier_ebpf_ops = {
 	.name = "ebpf-tcx",
 	.is_exact = true,
+	.attach = ebpf_attach,
+	.detach = ebpf_detach,
 	.close = ebpf_close,
 	.set_addresses = ebpf_set_addresses,
 	.add_listener = ebpf_add_listener,

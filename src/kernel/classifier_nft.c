@@ -6,8 +6,8 @@
  * lets all TCP to this host through, and the engine ignores what is not of its listeners and connections: classifier_is_exact says no.
  *
  * Owns a netlink socket and, through it, the table "finesse-PID-N" (flags owner): the kernel removes the table when the socket is closed, however the process
- * ends. In it a set per family of listening (address, port), of 4-tuples that are ours and of 4-tuples that are the kernel's. A wildcard listener is an
- * element for each address of the interface.
+ * ends. In it a chain for each interface, and a set per family of listening (address, port), of 4-tuples that are ours and of 4-tuples that are the
+ * kernel's. A wildcard listener is an element for each address of the interfaces.
  *
  * Invariants: each change is one transaction. What is added for the engine is there before the engine answers; what is taken away is the kernel's
  * from then on. A fork child closes its copy of the socket (classifier_close, which sends nothing), or the table would outlive us.
@@ -37,7 +37,6 @@
 #include "kernel/netlink.h"
 #include "kernel/nft_batch.h"
 
-#define CHAIN    "ingress"
 #define PRIORITY (-500) /* before other chains of the hook: what they see is not ours */
 #define REG(n)   (NFT_REG32_00 + (n))
 
@@ -53,9 +52,15 @@ static uint32_t set_id(bool v6, enum nft_set set)
 	return 1 + (v6 ? NFT_SETS : 0) + set;
 }
 
+struct nft_chain {
+	int ifindex; /* 0: free */
+	char name[24];
+};
+
 struct nft {
 	struct classifier base;
 	int fd;
+	struct nft_chain chains[CLASSIFIER_INTERFACES_MAX];
 	char table[40];
 	struct nft_batch batch;
 };
@@ -126,10 +131,10 @@ static void match_tcp(struct nlmsghdr *rule, bool v6, bool has_eth)
 	nft_expr_cmp(rule, REG(0), NFT_CMP_EQ, &tcp, sizeof tcp);
 }
 
-static void add_rule(struct nft *c, bool v6, bool has_eth, enum nft_set set, int32_t verdict)
+static void add_rule(struct nft *c, const char *chain, bool v6, bool has_eth, enum nft_set set, int32_t verdict)
 {
 	uint32_t addr_len = v6 ? 16 : 4, saddr = v6 ? 8 : 12, daddr = v6 ? 24 : 16, reg = 0;
-	struct nlmsghdr *rule = nft_rule_begin(&c->batch, CHAIN);
+	struct nlmsghdr *rule = nft_rule_begin(&c->batch, chain);
 	match_tcp(rule, v6, has_eth);
 	if (set != NFT_LISTEN) {
 		nft_expr_payload(rule, NFT_PAYLOAD_NETWORK_HEADER, saddr, addr_len, REG(reg));
@@ -144,34 +149,35 @@ static void add_rule(struct nft *c, bool v6, bool has_eth, enum nft_set set, int
 	nft_rule_end(&c->batch, rule);
 }
 
-static void add_not_for_us(struct nft *c)
+static void add_not_for_us(struct nft *c, const char *chain)
 {
 	uint8_t host = PACKET_HOST;
-	struct nlmsghdr *rule = nft_rule_begin(&c->batch, CHAIN);
+	struct nlmsghdr *rule = nft_rule_begin(&c->batch, chain);
 	nft_expr_meta(rule, NFT_META_PKTTYPE, REG(0));
 	nft_expr_cmp(rule, REG(0), NFT_CMP_NEQ, &host, sizeof host);
 	nft_expr_verdict(rule, NF_ACCEPT);
 	nft_rule_end(&c->batch, rule);
 }
 
-static int create_table(struct nft *c, const char *device, bool has_eth)
+static void add_sets(struct nft *c)
 {
-	nft_batch_begin(&c->batch, c->table);
-	nft_add_table(&c->batch);
 	for (int v6 = 0; v6 < 2; v6++) {
 		uint32_t addr_len = v6 ? 16 : 4;
 		nft_add_set(&c->batch, names[v6][NFT_LISTEN], set_id(v6, NFT_LISTEN), addr_len + 4);
 		nft_add_set(&c->batch, names[v6][NFT_FLOWS], set_id(v6, NFT_FLOWS), 2 * (addr_len + 4));
 		nft_add_set(&c->batch, names[v6][NFT_EXCEPTIONS], set_id(v6, NFT_EXCEPTIONS), 2 * (addr_len + 4));
 	}
-	nft_add_ingress_chain(&c->batch, CHAIN, device, PRIORITY);
-	add_not_for_us(c);
+}
+
+static void add_chain(struct nft *c, const char *chain, const char *device, bool has_eth)
+{
+	nft_add_ingress_chain(&c->batch, chain, device, PRIORITY);
+	add_not_for_us(c, chain);
 	for (int v6 = 0; v6 < 2; v6++) {
-		add_rule(c, v6, has_eth, NFT_EXCEPTIONS, NF_ACCEPT);
-		add_rule(c, v6, has_eth, NFT_FLOWS, NF_DROP);
-		add_rule(c, v6, has_eth, NFT_LISTEN, NF_DROP);
+		add_rule(c, chain, v6, has_eth, NFT_EXCEPTIONS, NF_ACCEPT);
+		add_rule(c, chain, v6, has_eth, NFT_FLOWS, NF_DROP);
+		add_rule(c, chain, v6, has_eth, NFT_LISTEN, NF_DROP);
 	}
-	return nft_batch_commit(&c->batch, c->fd);
 }
 
 /* ---- opening ---- */
@@ -193,9 +199,61 @@ static void explain(int err, char *why, size_t why_len)
 		snprintf(why, why_len, "classifier: nftables failed with error %d", -err);
 }
 
-int classifier_nft_open(struct classifier **out, int ifindex, int packet_fd, bool has_eth, char *why, size_t why_len)
+static struct nft_chain *chain_of(struct nft *c, int ifindex)
+{
+	for (int i = 0; i < CLASSIFIER_INTERFACES_MAX; i++)
+		if (c->chains[i].ifindex == ifindex)
+			return &c->chains[i];
+	return NULL;
+}
+
+/* `first`: the table is made in the same transaction. */
+static int attach(struct nft *c, bool first, int ifindex, int packet_fd, bool has_eth)
 {
 	char device[IF_NAMESIZE];
+	struct nft_chain *chain = chain_of(c, 0);
+	if (!chain)
+		return -E2BIG;
+	if (!if_indextoname(ifindex, device))
+		return -ENODEV;
+	snprintf(chain->name, sizeof chain->name, "ingress-%d", ifindex);
+	nft_batch_begin(&c->batch, c->table);
+	if (first) {
+		nft_add_table(&c->batch);
+		add_sets(c);
+	}
+	add_chain(c, chain->name, device, has_eth);
+	int err = nft_batch_commit(&c->batch, c->fd);
+	if (err < 0)
+		return err;
+	chain->ifindex = ifindex;
+	return classifier_nft_filter(packet_fd, has_eth);
+}
+
+static void nft_detach(struct classifier *base, int ifindex)
+{
+	struct nft *c = nft_of(base);
+	struct nft_chain *chain = chain_of(c, ifindex);
+	if (!chain)
+		return;
+	chain->ifindex = 0;
+	nft_batch_begin(&c->batch, c->table);
+	nft_del_chain(&c->batch, chain->name);
+	nft_batch_commit(&c->batch, c->fd); /* -ENOENT: it went with its interface */
+}
+
+static int nft_attach(struct classifier *base, int ifindex, int packet_fd, bool has_eth, char *why, size_t why_len)
+{
+	int err = attach(nft_of(base), false, ifindex, packet_fd, has_eth);
+	if (err < 0) {
+		nft_detach(base, ifindex);
+		explain(err, why, why_len);
+	}
+	return err;
+}
+
+int classifier_nft_open(struct classifier **out, int ifindex, int packet_fd, bool has_eth, char *why, size_t why_len)
+{
 	struct nft *c = calloc(1, sizeof *c);
 	if (!c)
 		return -ENOMEM;
@@ -203,13 +261,7 @@ int classifier_nft_open(struct classifier **out, int ifindex, int packet_fd, boo
 	static unsigned tables;
 	snprintf(c->table, sizeof c->table, "finesse-%d-%u", (int)getpid(), tables++);
 	c->fd = fd_move_high(netlink_open(NETLINK_NETFILTER));
-	int err = c->fd < 0 ? c->fd : 0;
-	if (!err && !if_indextoname(ifindex, device))
-		err = -ENODEV;
-	if (!err)
-		err = create_table(c, device, has_eth);
-	if (!err)
-		err = classifier_nft_filter(packet_fd, has_eth);
+	int err = c->fd < 0 ? c->fd : attach(c, true, ifindex, packet_fd, has_eth);
 	if (err < 0) {
 		explain(err, why, why_len);
 		nft_close(&c->base);
@@ -345,6 +397,8 @@ static int nft_del_flow(struct classifier *base, enum classifier_set set, const 
 const struct classifier_ops classifier_nft_ops = {
 	.name = "nftables",
 	.is_exact = false,
+	.attach = nft_attach,
+	.detach = nft_detach,
 	.close = nft_close,
 	.set_addresses = nft_set_addresses,
 	.add_listener = nft_add_listener,

@@ -120,6 +120,14 @@ void nft_add_ingress_chain(struct nft_batch *b, const char *chain, const char *d
 	done(b, h);
 }
 
+void nft_del_chain(struct nft_batch *b, const char *chain)
+{
+	struct nlmsghdr *h = change(b, NFT_MSG_DELCHAIN, 0);
+	mnl_attr_put_strz(h, NFTA_CHAIN_TABLE, b->table);
+	mnl_attr_put_strz(h, NFTA_CHAIN_NAME, chain);
+	done(b, h);
+}
+
 /* ---- rules ---- */
 
 struct nlmsghdr *nft_rule_begin(struct nft_batch *b, const char *chain)

@@ -37,6 +37,7 @@ void nft_add_element(struct nft_batch *b, const char *set, const void *key, size
 void nft_del_element(struct nft_batch *b, const char *set, const void *key, size_t key_bytes);
 /* A base chain at the device's ingress; policy accept. */
 void nft_add_ingress_chain(struct nft_batch *b, const char *chain, const char *device, int32_t priority);
+void nft_del_chain(struct nft_batch *b, const char *chain); /* with its rules */
 
 /* A rule is begun, filled with expressions, and ended. Registers are NFT_REG32_00 + n. */
 struct nlmsghdr *nft_rule_begin(struct nft_batch *b, const char *chain);

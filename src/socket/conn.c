@@ -93,9 +93,10 @@ void sock_note_handshake(struct engine *e, struct sock *s)
 }
 
 /* Linux autotunes unless the application fixed the size; a path's MTU bounds both directions' segments. */
-void fill_open(struct engine *e, const struct flow_key *key, uint32_t path_mtu, const struct tcp_options *opt, struct tcp_open *open)
+void fill_open(struct engine *e, const struct iface *i, const struct flow_key *key, uint32_t path_mtu, const struct tcp_options *opt,
+	       struct tcp_open *open)
 {
-	const struct link_info *info = link_info(e->link);
+	const struct link_info *info = iface_info(i);
 	uint32_t overhead = ip_tcp_overhead(&key->laddr);
 	bool gso = ip_addr_is_v4(&key->laddr) ? info->gso_v4 : info->gso_v6;
 	if (!path_mtu)
@@ -115,8 +116,9 @@ void fill_open(struct engine *e, const struct flow_key *key, uint32_t path_mtu, 
 void sock_fill_open(struct engine *e, struct sock *s, const struct tcp_options *opt, struct tcp_open *open)
 {
 	const struct flow_key *key = &s->flow.key;
-	s->path_mtu = s->dest->path.mtu ? s->dest->path.mtu : link_info(e->link)->mtu;
-	fill_open(e, key, s->path_mtu, opt, open);
+	const struct iface *i = s->dest->iface ? s->dest->iface : iface_first(e);
+	s->path_mtu = s->dest->path.mtu ? s->dest->path.mtu : iface_info(i)->mtu;
+	fill_open(e, i, key, s->path_mtu, opt, open);
 	open->policy = s->policy;
 	open->no_close_request = !s->policy && e->now < *cr_off_of(e, &key->raddr);
 }
@@ -140,7 +142,7 @@ static void note_living(struct engine *e, struct sock *s)
 {
 	if (!e->living && !e->living_tried) {
 		e->living_tried = true;
-		if (privileged_ops && living_new(&e->living, link_info(e->link)->ifindex) == 0 && privileged_watch(living_fd(e->living))) {
+		if (privileged_ops && living_new(&e->living, iface_scope(e, &s->flow.key.laddr)) == 0 && privileged_watch(living_fd(e->living))) {
 			living_forget(e->living);
 			e->living = NULL;
 		}

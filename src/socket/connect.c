@@ -127,7 +127,7 @@ static int plan_make(struct engine *e, struct connect_plan *p, const struct sock
 	bool any = ip_addr_is_any(&local);
 	if (netstate_route(e->net, &p->key.raddr, any ? NULL : &local, 0, 0, &route))
 		return SOCK_KERNEL; /* the kernel has the right errno for it */
-	if (route.local || route.ifindex != link_info(e->link)->ifindex)
+	if (route.local || !iface_find(e, route.ifindex))
 		return SOCK_KERNEL;
 	p->key.laddr = any ? route.src : local;
 	if (!engine_owns_address(e, &p->key.laddr))

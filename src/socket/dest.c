@@ -70,9 +70,10 @@ static int dest_route(struct engine *e, struct dest *d)
 	int err = netstate_route(e->net, &d->raddr, &d->laddr, 0, 0, &d->route);
 	if (err)
 		return err;
-	const struct link_info *info = link_info(e->link);
-	if (d->route.ifindex != info->ifindex || d->route.local)
+	d->iface = d->route.local ? NULL : iface_find(e, d->route.ifindex);
+	if (!d->iface)
 		return -EXDEV;
+	const struct link_info *info = iface_info(d->iface);
 	d->path.has_eth = info->has_eth;
 	uint8_t ttl = e->default_ttl[!ip_addr_is_v4(&d->raddr)];
 	d->path.ttl = ttl ? ttl : DEFAULT_TTL;
@@ -88,10 +89,10 @@ static bool is_link_local(const struct ip_addr *a)
 	return a->b[0] == 0xfe && (a->b[1] & 0xc0) == 0x80;
 }
 
-static bool has_link_local(const struct engine *e)
+static bool has_link_local(const struct engine *e, const struct iface *i)
 {
-	for (unsigned i = 0; i < e->n_addrs; i++)
-		if (is_link_local(&e->addrs[i]))
+	for (unsigned k = 0; k < e->n_addrs; k++)
+		if (e->addr_ifaces[k] == i && is_link_local(&e->addrs[k]))
 			return true;
 	return false;
 }
@@ -104,14 +105,14 @@ static bool has_link_local(const struct engine *e)
 static void solicit(struct engine *e, struct dest *d)
 {
 	uint8_t frame[NDISC_SOLICITATION_BYTES];
-	if (ip_addr_is_v4(&d->route.nexthop) || ip_addr_is_v4(&d->laddr) || !d->path.has_eth || has_link_local(e))
+	if (ip_addr_is_v4(&d->route.nexthop) || ip_addr_is_v4(&d->laddr) || !d->path.has_eth || has_link_local(e, d->iface))
 		return;
 	if (e->now - d->solicited_us < DEST_RECHECK_US)
 		return;
 	d->solicited_us = e->now;
 	ndisc_build_solicitation(d->path.src_mac, d->laddr.b, d->route.nexthop.b, frame);
 	struct link_tx tx = {.hdr = frame, .hdr_len = sizeof frame};
-	if (link_send(e->link, &tx) < 0)
+	if (link_send(d->iface->link, &tx) < 0)
 		e->counters[SOCKC_EmitFailed]++;
 }
 

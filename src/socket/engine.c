@@ -1,7 +1,7 @@
 /*
  * The engine: theory of operation.
  *
- * Owns: one interface's link, the classifier, the kernel's view of the network, the TCP stack's configuration, the demultiplexing
+ * Owns: the interfaces' links (iface.c), the classifier, the kernel's view of the network, the TCP stack's configuration, the demultiplexing
  * table and every struct sock. One per process, made by the first socket that is decided for it (engine_up), never unmade but by
  * exit or fork (the child forgets it and may make its own).
  *
@@ -17,8 +17,6 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/sys.h"
-#include "kernel/firewall.h"
-#include "kernel/privileged.h"
 #include "kernel/procfile.h"
 
 #include <errno.h>
@@ -78,55 +76,7 @@ void engine_free(struct engine *e, void *p, size_t size)
 	pool_free(&e->pool, p, size);
 }
 
-static void on_rx(struct link_rx_handler *h, const struct link_rx *rx)
-{
-	input_frame(container_of(h, struct engine, rx_handler), rx);
-}
-
-static int choose_interface(struct engine *e, char *why, size_t why_len)
-{
-	if (!e->settings.interface[0])
-		return netstate_default_interface(e->net, why, why_len);
-	int ifindex = if_nametoindex(e->settings.interface);
-	if (ifindex > 0)
-		return ifindex;
-	snprintf(why, why_len, "interface %s does not exist", e->settings.interface);
-	return -ENODEV;
-}
-
 #define MEMORY_SHARE_MIN ((size_t)32 << 20)
-
-/* More addresses than this stay the kernel's, and a line says so. */
-#define ADDRESSES_MAX 4096
-
-static int load_addresses(struct engine *e, int ifindex)
-{
-	if (!e->addrs)
-		e->addrs = engine_alloc(e, ADDRESSES_MAX * sizeof *e->addrs);
-	if (!e->addrs)
-		return -ENOMEM;
-	int n = netstate_addresses(e->net, ifindex, e->addrs, ADDRESSES_MAX);
-	if (n < 0)
-		return n;
-	if (n > ADDRESSES_MAX)
-		log_warn("engine", "%d addresses on the interface: only the first %d are served", n, ADDRESSES_MAX);
-	e->n_addrs = n < ADDRESSES_MAX ? n : ADDRESSES_MAX;
-	return classifier_set_addresses(e->classifier, e->addrs, e->n_addrs);
-}
-
-bool engine_owns_address(const struct engine *e, const struct ip_addr *a)
-{
-	for (unsigned i = 0; i < e->n_addrs; i++)
-		if (ip_addr_equal(&e->addrs[i], a))
-			return true;
-	return false;
-}
-
-/* How the interface was attached. */
-struct attached {
-	bool by_broker;
-	uint8_t secret[PRIVILEGED_SECRET_BYTES]; /* the host's, if so */
-};
 
 /* What an untouched TCP socket of the kernel says of itself: another value was set by the application. */
 static void read_default_options(struct engine *e)
@@ -146,14 +96,23 @@ static void read_default_options(struct engine *e)
 	sys_close(fd);
 }
 
-static int init_protocols(struct engine *e, const struct attached *attached)
+static bool is_zero(const uint8_t *bytes, size_t n)
+{
+	while (n && !*bytes) {
+		bytes++;
+		n--;
+	}
+	return !n;
+}
+
+static int init_protocols(struct engine *e)
 {
 	uint8_t secret[64], local[16], cookie_secret[16];
 	int err = host_secret(secret);
 	if (err < 0)
 		return err;
-	if (err > 0 && attached->by_broker) /* we may not read it */
-		memcpy(secret, attached->secret, sizeof secret);
+	if (err > 0 && !is_zero(e->host_secret, sizeof e->host_secret)) /* we may not read it, and the broker did */
+		memcpy(secret, e->host_secret, sizeof secret);
 	if (getrandom(local, sizeof local, 0) != sizeof local || getrandom(cookie_secret, sizeof cookie_secret, 0) != sizeof cookie_secret)
 		return -EIO;
 	memcpy(e->hash_secret, local, sizeof local);
@@ -184,79 +143,6 @@ static int init_protocols(struct engine *e, const struct attached *attached)
 	};
 	e->steer = steer_new(&sc, secret + 48);
 	return e->steer ? 0 : -ENOMEM;
-}
-
-/* By our own right. *unprivileged: that is what is missing. */
-static int open_link(struct engine *e, int ifindex, bool *unprivileged, char *why, size_t why_len)
-{
-	struct link_config lc = {.ifindex = ifindex};
-	int err = link_open_packet(&e->link, &lc);
-	*unprivileged = err == -EPERM;
-	if (err) {
-		snprintf(why, why_len, "packet socket on interface %d: %s%s", ifindex, strerror(-err),
-			 err == -EPERM ? " (CAP_NET_RAW is missing)" : "");
-		return err;
-	}
-	if (!e->settings.bypass_firewall) { /* after the packet socket: without privilege that is what is missing */
-		err = firewall_check(ifindex, why, why_len);
-		*unprivileged = err == -EPERM;
-		if (err)
-			return err < 0 ? err : -EPERM;
-	}
-	err = classifier_open(&e->classifier, e->settings.classifier, ifindex, link_rx_fd(e->link), link_info(e->link)->has_eth, why, why_len);
-	*unprivileged = err == -EPERM;
-	return err;
-}
-
-/* Through the broker. */
-static int adopt_link(struct engine *e, int ifindex, bool only_spare, struct attached *a, char *why, size_t why_len)
-{
-	struct link_config lc = {.ifindex = ifindex};
-	struct privileged_link given;
-	int err = privileged_open_link(ifindex, only_spare, &given, why, why_len);
-	if (err)
-		return err;
-	a->by_broker = true;
-	memcpy(a->secret, given.secret, sizeof a->secret);
-	err = classifier_adopt(&e->classifier, given.classifier);
-	int second = link_adopt_packet(&e->link, &lc, given.rx_fd, given.tx_fd);
-	err = err ? err : second;
-	if (err)
-		snprintf(why, why_len, "the broker's link on interface %d: %s", ifindex, strerror(-err));
-	return err;
-}
-
-static void detach_interface(struct engine *e)
-{
-	classifier_close(e->classifier);
-	link_close(e->link);
-	e->classifier = NULL;
-	e->link = NULL;
-}
-
-static int attach_interface(struct engine *e, struct attached *a, char *why, size_t why_len)
-{
-	bool unprivileged = false;
-	int ifindex = choose_interface(e, why, why_len);
-	if (ifindex < 0)
-		return ifindex;
-	int err = e->settings.classifier == CLASSIFIER_NFTABLES ? -EAGAIN : adopt_link(e, ifindex, true, a, why, why_len);
-	if (err) {
-		detach_interface(e);
-		err = open_link(e, ifindex, &unprivileged, why, why_len);
-	}
-	if (err && unprivileged) {
-		detach_interface(e);
-		err = adopt_link(e, ifindex, false, a, why, why_len);
-	}
-	if (!err) {
-		err = load_addresses(e, ifindex);
-		if (err)
-			snprintf(why, why_len, "addresses of %s: %s", link_info(e->link)->ifname, strerror(-err));
-	}
-	if (err)
-		detach_interface(e);
-	return err;
 }
 
 /* As much as the kernel would give to TCP: tcp_mem[2], which only the first network namespace shows; else a share of the memory as there. */
@@ -296,7 +182,6 @@ void engine_init_tables(struct engine *e)
 	list_init(&e->children);
 	list_init(&e->handed_over);
 	list_init(&e->exception_list);
-	e->rx_handler.frame = on_rx;
 	turn_init(e);
 	drive_init(&e->drive, &e->pool);
 	e->drive.spin_us = e->settings.spin_us;
@@ -306,7 +191,7 @@ void engine_init_tables(struct engine *e)
 /* The one line at the start: a person sees what is served, and how to see what is not. */
 static void tell_served(struct engine *e)
 {
-	const struct link_info *info = link_info(e->link);
+	const struct link_info *info = iface_info(iface_first(e));
 	char address[IP_ADDR_STRLEN] = "no address yet", more[24] = "";
 	if (e->n_addrs)
 		ip_addr_format(&e->addrs[0], address);
@@ -318,7 +203,6 @@ static void tell_served(struct engine *e)
 
 static int bring_up(struct engine *e, char *why, size_t why_len)
 {
-	struct attached attached = {.by_broker = false};
 	if (!fd_has_room()) {
 		snprintf(why, why_len, "RLIMIT_NOFILE leaves the program too few numbers beside the engine's");
 		return -EMFILE;
@@ -328,10 +212,10 @@ static int bring_up(struct engine *e, char *why, size_t why_len)
 		snprintf(why, why_len, "netlink: %s", strerror(-err));
 		return err;
 	}
-	err = attach_interface(e, &attached, why, why_len);
+	err = ifaces_open(e, why, why_len);
 	if (err)
 		goto fail_net;
-	err = init_protocols(e, &attached);
+	err = init_protocols(e);
 	if (err) {
 		snprintf(why, why_len, "starting TCP: %s", strerror(-err));
 		goto fail_link;
@@ -355,7 +239,7 @@ fail_protocols:
 	time_waits_fini(&e->time_waits);
 	ports_close(e->ports);
 fail_link:
-	detach_interface(e);
+	ifaces_close(e);
 fail_net:
 	netstate_close(e->net);
 	e->net = NULL;
@@ -397,22 +281,25 @@ int engine_refusal(const struct engine *e, unsigned noted)
 	return e->settings.strict && noted != fallbacks_noted ? -ENETDOWN : SOCK_KERNEL;
 }
 
-/* The interface takes smaller frames only: what was sent since was lost, and nobody says so. */
-static void mtu_fell(struct engine *e)
+/* An interface takes smaller frames only: what was sent since was lost, and nobody says so. */
+static void mtu_fell(struct engine *e, const struct iface *i)
 {
 	list_for_each (pos, tmp, &e->socks) {
 		struct sock *s = container_of(pos, struct sock, node);
-		if (s->kind == SOCK_KIND_CONN && s->live && tcp_unacked_bytes(&s->tcp))
+		if (s->kind == SOCK_KIND_CONN && s->live && s->dest->iface == i && tcp_unacked_bytes(&s->tcp))
 			sock_mark_dirty(e, s);
 	}
 }
 
-static void link_changed(struct engine *e)
+static void links_changed(struct engine *e)
 {
-	uint32_t before = link_info(e->link)->mtu;
-	link_refresh_info(e->link);
-	if (link_info(e->link)->mtu < before)
-		mtu_fell(e);
+	struct iface *i;
+	ifaces_for_each(e, i) {
+		uint32_t before = iface_info(i)->mtu;
+		link_refresh_info(i->link);
+		if (iface_info(i)->mtu < before)
+			mtu_fell(e, i);
+	}
 }
 
 /* The kernel's news: addresses for the classifier, routes and neighbours for who waits. */
@@ -420,9 +307,9 @@ void turn_net_changed(struct engine *e)
 {
 	unsigned what = netstate_on_readable(e->net);
 	if (what & NETSTATE_LINKS)
-		link_changed(e);
+		links_changed(e);
 	if (what & NETSTATE_ADDRS)
-		load_addresses(e, link_info(e->link)->ifindex);
+		ifaces_load_addresses(e);
 	if (what)
 		e->net_generation++;
 	list_for_each (pos, tmp, &e->stalled) {

@@ -1,7 +1,7 @@
 /*
  * The engine's inside, for the files of src/socket only.
  *
- * One engine per process: one interface, one lock, one set of tables. What is in here is touched with the lock held, but for what says
+ * One engine per process: one lock, one set of tables, a link for each interface that it serves. What is in here is touched with the lock held, but for what says
  * otherwise. engine.c makes it, turn.c moves frames and segments through it, wait.c blocks in it, the other files are the verbs of
  * sock.h, one idea each.
  */
@@ -24,6 +24,7 @@
 #include "kernel/classifier.h"
 #include "kernel/netstate.h"
 #include "kernel/ports.h"
+#include "kernel/privileged.h"
 #include "link/link.h"
 #include "socket/options.h"
 #include "socket/sock.h"
@@ -42,11 +43,22 @@ enum sock_counter {
 	SOCKC_COUNT
 };
 
+struct engine;
+
+/* An interface that the engine serves: iface.c. */
+#define IFACES_MAX CLASSIFIER_INTERFACES_MAX
+struct iface {
+	struct engine *engine;
+	struct link *link; /* NULL: the place is free */
+	struct link_rx_handler rx_handler;
+};
+
 /* Where a remote address is reached: route and neighbour, cached; shared by the connections to it. */
 struct dest {
 	struct dest *hash_next;
 	struct ip_addr raddr, laddr;
 	struct route route;
+	struct iface *iface; /* by which it is reached; NULL: by none of ours */
 	struct ip_path path;
 	int64_t checked_us;  /* neighbour last asked for */
 	int64_t solicited_us; /* … by ourselves */
@@ -68,8 +80,6 @@ enum sock_kind {
 struct kernel_tw;
 
 #define EMBRYO_NETS 64 /* places by hash: who floods is found by the fullest */
-
-struct engine;
 
 /* Something that the helper thread watches (control.c): part of its owner. */
 struct control {
@@ -201,8 +211,9 @@ struct engine {
 	bool configured, up;
 	int64_t now; /* of this turn */
 	struct pool pool;
-	struct link *link;
-	struct link_rx_handler rx_handler;
+	struct iface ifaces[IFACES_MAX];
+	unsigned n_ifaces;      /* places in use, and free ones between */
+	struct iface *arrived;  /* the way of the frame that is being looked at */
 	struct tcp_emit emit;
 	struct classifier *classifier;
 	struct living *living; /* which connections the broker is to end when this process has died; NULL: there is no broker */
@@ -225,8 +236,10 @@ struct engine {
 	uint8_t hash_secret[16];
 	unsigned net_generation;
 	uint32_t n_conns, next_id;
-	struct ip_addr *addrs; /* the interface's own */
+	struct ip_addr *addrs;       /* the interfaces' own */
+	struct iface **addr_ifaces;  /* … and whose each is */
 	unsigned n_addrs;
+	uint8_t host_secret[PRIVILEGED_SECRET_BYTES]; /* the broker's answer; zeroed: it was not asked */
 	int64_t up_failed_us; /* when engine_up last failed: not tried again at once */
 	char up_why[160];
 	int control_fd; /* control.c; 0: not made */
@@ -316,6 +329,24 @@ int cmsg_check(const struct sock *s, const struct msghdr *msg);
 const char *engine_refuses(const struct engine *e, int kfd);
 void engine_note_netns(struct engine *e); /* the calling thread's is the engine's */
 
+/* ---- iface.c: the served interfaces ---- */
+#define ifaces_for_each(e, i) \
+	for ((i) = (struct iface *)(e)->ifaces; (i) < (e)->ifaces + (e)->n_ifaces; (i)++) \
+		if ((i)->link)
+static inline const struct link_info *iface_info(const struct iface *i)
+{
+	return link_info(i->link);
+}
+/* The engine's first. 0, or -errno with the reason in `why`, and nothing is attached. */
+int ifaces_open(struct engine *e, char *why, size_t why_len);
+void ifaces_close(struct engine *e);
+void ifaces_forget(struct engine *e); /* in a fork child */
+int ifaces_load_addresses(struct engine *e); /* anew, all. 0 or -errno */
+void iface_leave(struct engine *e, struct iface *i); /* it is the kernel's alone again */
+struct iface *iface_find(struct engine *e, int ifindex); /* NULL: it is not served */
+struct iface *iface_first(const struct engine *e);       /* never NULL while the engine is up */
+/* The interface in whose scope a link-local address of ours is (RFC 4007). */
+int iface_scope(const struct engine *e, const struct ip_addr *laddr);
 bool engine_owns_address(const struct engine *e, const struct ip_addr *a); /* wildcard: no */
 
 /* ---- turn.c: what a turn does; when it does it is drive/'s business ---- */
@@ -356,7 +387,7 @@ int kernel_tw_end(struct kernel_tw *t, const struct flow_key *key, int ifindex);
 bool kernel_tw_is_over(const struct kernel_tw *t, int64_t now); /* none is left */
 
 /* ---- input.c ---- */
-void input_frame(struct engine *e, const struct link_rx *rx);
+void input_frame(struct engine *e, struct iface *i, const struct link_rx *rx);
 /* An answer to whom nothing is kept of; on behalf of the listener `l`, or of nobody (NULL). */
 void send_back(struct engine *e, const struct sock *l, const struct ip_input *in, const struct tcp_segment *seg);
 void sock_process_events(struct engine *e, struct sock *s);
@@ -383,7 +414,8 @@ struct sock *sock_new(struct engine *e, enum sock_kind kind, int family);
 void sock_note_handshake(struct engine *e, struct sock *s);
 void sock_fill_open(struct engine *e, struct sock *s, const struct tcp_options *opt, struct tcp_open *open);
 /* The same without a socket. `path_mtu` 0: not known. */
-void fill_open(struct engine *e, const struct flow_key *key, uint32_t path_mtu, const struct tcp_options *opt, struct tcp_open *open);
+void fill_open(struct engine *e, const struct iface *i, const struct flow_key *key, uint32_t path_mtu, const struct tcp_options *opt,
+	       struct tcp_open *open);
 int sock_enter_demux(struct engine *e, struct sock *s);
 /* After dest_resolve: the connection learns what became of the path's MTU. */
 void sock_follow_path(struct engine *e, struct sock *s);

@@ -376,12 +376,9 @@ static void child_close_engine(struct engine *e)
 	living_forget(e->living);
 	e->living = NULL;
 	e->living_tried = false;
-	classifier_forget(e->classifier);
-	link_forget(e->link);
+	ifaces_forget(e);
 	netstate_forget(e->net);
 	ports_forget(e->ports);
-	e->classifier = NULL;
-	e->link = NULL;
 	e->net = NULL;
 	e->ports = NULL;
 	e->steer = NULL;

@@ -15,13 +15,15 @@
  */
 void send_back(struct engine *e, const struct sock *l, const struct ip_input *in, const struct tcp_segment *seg)
 {
-	const struct link_info *info = link_info(e->link);
+	const struct iface *i = e->arrived;
 	struct dest *d = dest_find(e, &in->key.laddr, &in->key.raddr);
-	bool known = d && d->resolved;
+	bool known = d && d->resolved && d->iface && d->iface->link;
+	const struct link_info *info = iface_info(i);
 	struct ip_path path = {.has_eth = info->has_eth, .ttl = DEFAULT_TTL, .dont_fragment = true, .mtu = info->mtu};
 	uint16_t id = tcp_random(&e->tcp);
 	if (known) {
 		path = d->path;
+		i = d->iface;
 	} else if (info->has_eth) {
 		if (!in->src_mac || (in->src_mac[0] & 1)) /* a group's address cannot have sent it */
 			return;
@@ -30,7 +32,7 @@ void send_back(struct engine *e, const struct sock *l, const struct ip_input *in
 	}
 	if (l)
 		sock_shape_path(l, !ip_addr_is_v4(&in->key.raddr), &path);
-	if (ip_send_tcp(e->link, &path, &in->key, seg, 0, 0, known ? &d->ip_id : &id) < 0)
+	if (ip_send_tcp(i->link, &path, &in->key, seg, 0, 0, known ? &d->ip_id : &id) < 0)
 		e->counters[SOCKC_EmitFailed]++;
 }
 
@@ -39,7 +41,7 @@ static int kernel_owns(struct engine *e, const struct flow_key *key)
 {
 	if (e->diag_fd <= 0)
 		e->diag_fd = diag_open();
-	int r = e->diag_fd < 0 ? e->diag_fd : diag_ask(e->diag_fd, key, link_info(e->link)->ifindex);
+	int r = e->diag_fd < 0 ? e->diag_fd : diag_ask(e->diag_fd, key, iface_info(e->arrived)->ifindex);
 	if (r < 0 && e->diag_fd > 0) { /* answers may be left in it */
 		fd_close(e->diag_fd);
 		e->diag_fd = 0;
@@ -188,10 +190,11 @@ static void input_icmp(struct engine *e, const struct ip_icmp_error *icmp)
 	sock_process_events(e, s);
 }
 
-void input_frame(struct engine *e, const struct link_rx *rx)
+void input_frame(struct engine *e, struct iface *i, const struct link_rx *rx)
 {
 	struct ip_input in;
-	ip_input_parse(rx, link_info(e->link)->has_eth, &in);
+	e->arrived = i;
+	ip_input_parse(rx, iface_info(i)->has_eth, &in);
 	e->ip_fates[in.fate]++;
 	if (in.kind == IP_INPUT_TCP)
 		input_tcp(e, &in);

@@ -16,6 +16,7 @@ src_libsocket_a_SOURCES = \
 	src/socket/fallback.c \
 	src/socket/fork.c \
 	src/socket/handover.c \
+	src/socket/iface.c \
 	src/socket/service.c \
 	src/socket/sock_wait.c \
 	src/socket/input.c \

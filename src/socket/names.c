@@ -47,7 +47,7 @@ void name_from_addr(const struct engine *e, int family, const struct ip_addr *ad
 		in6->sin6_port = htons(port);
 		memcpy(&in6->sin6_addr, addr->b, 16);
 		if (addr->b[0] == 0xfe && (addr->b[1] & 0xc0) == 0x80) /* link-local: RFC 4007 */
-			in6->sin6_scope_id = e->link ? link_info(e->link)->ifindex : 0;
+			in6->sin6_scope_id = iface_scope(e, addr);
 		full = sizeof *in6;
 	}
 	if (out && len) {

@@ -289,7 +289,7 @@ static bool get_from_syn(const struct engine *e, const struct sock *s, unsigned 
 	if (index == (v4 ? OPTION_IP_MULTICAST_TTL : OPTION_IPV6_MULTICAST_HOPS))
 		return tell_number(a, s->peer_ttl);
 	if (index == OPTION_IPV6_MULTICAST_IF && !v4)
-		return tell_number(a, link_info(e->link)->ifindex);
+		return tell_number(a, iface_scope(e, &s->flow.key.laddr));
 	if (index == OPTION_IPV6_V6ONLY && !v4)
 		return tell_number(a, 1);
 	return false;

@@ -118,7 +118,7 @@ bool option_value_equal(const struct option_value *a, const struct option_value 
 /* The engine serves one interface, and only destinations whose route leaves by it: a socket that is bound to it gets nothing else. */
 static bool is_our_interface(const struct engine *e, int ifindex)
 {
-	return !ifindex || ifindex == link_info(e->link)->ifindex;
+	return !ifindex || ifindex == iface_info(iface_first(e))->ifindex;
 }
 
 /* IP_PMTUDISC_PROBE and _INTERFACE ignore what routers say of the path; 5, _OMIT, allows fragments. */
@@ -133,7 +133,7 @@ bool option_carry(const struct engine *e, struct sock_ip *ip, const struct optio
 	int n = number(v);
 	switch (v->index) {
 	case OPTION_SO_BINDTODEVICE:
-		return !v->len || !v->bytes[0] || strncmp((const char *)v->bytes, link_info(e->link)->ifname, v->len) == 0;
+		return !v->len || !v->bytes[0] || strncmp((const char *)v->bytes, iface_info(iface_first(e))->ifname, v->len) == 0;
 	case OPTION_SO_BINDTOIFINDEX:
 		return is_our_interface(e, n);
 	case OPTION_IP_UNICAST_IF:

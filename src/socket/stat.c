@@ -98,10 +98,18 @@ static void put_head(struct engine *e, struct text *t)
 	put(t, ",\"engine\":true");
 	if (!e->up)
 		return;
-	const struct link_info *info = link_info(e->link);
+	const struct link_info *info = iface_info(iface_first(e));
 	put(t, ",\"interface\":");
 	put_string(t, info->ifname);
-	put(t, ",\"classifier\":\"%s\",\"tx\":\"%s\"", classifier_backend(e->classifier), info->tx_backend);
+	put(t, ",\"classifier\":\"%s\",\"tx\":\"%s\",\"interfaces\":[", classifier_backend(e->classifier), info->tx_backend);
+	const char *sep = "";
+	struct iface *i;
+	ifaces_for_each(e, i) {
+		put(t, "%s", sep);
+		put_string(t, iface_info(i)->ifname);
+		sep = ",";
+	}
+	put(t, "]");
 }
 
 static void put_steering(struct text *t, const struct listener *lst, const char *policy)
@@ -199,6 +207,15 @@ static void put_connections(struct engine *e, struct text *t)
 	put(t, "]");
 }
 
+static uint64_t count_of_links(struct engine *e, enum link_counter counter)
+{
+	uint64_t sum = 0;
+	struct iface *i;
+	ifaces_for_each(e, i)
+		sum += link_counters(i->link)[counter];
+	return sum;
+}
+
 static void put_counters(struct engine *e, struct text *t)
 {
 	put(t, ",\"counters\":{\"tcp\":{");
@@ -215,10 +232,9 @@ static void put_counters(struct engine *e, struct text *t)
 	put(t, "},\"ip\":{");
 	for (int i = 0; i < IP_FATE_COUNT; i++)
 		put(t, "%s\"%s\":%lu", i ? "," : "", ip_fate_name(i), e->ip_fates[i]);
-	const uint64_t *link = link_counters(e->link);
 	put(t, "},\"link\":{");
 	for (int i = 0; i < LINKC_COUNT; i++)
-		put(t, "%s\"%s\":%lu", i ? "," : "", link_counter_name(i), link[i]);
+		put(t, "%s\"%s\":%lu", i ? "," : "", link_counter_name(i), count_of_links(e, i));
 	put(t, "}}");
 }
 

@@ -108,7 +108,7 @@ static bool kernel_gives_up(struct engine *e, struct listener *lst, const struct
 {
 	if (lst->kernel_tw && kernel_tw_is_over(lst->kernel_tw, e->now))
 		kernel_tw_free(&lst->kernel_tw);
-	int r = lst->kernel_tw ? kernel_tw_end(lst->kernel_tw, key, link_info(e->link)->ifindex) : 0;
+	int r = lst->kernel_tw ? kernel_tw_end(lst->kernel_tw, key, iface_info(e->arrived)->ifindex) : 0;
 	if (r >= 0)
 		return true;
 	log_debug("listen", "the kernel keeps its TIME-WAIT of a connection from port %u (%s)", key->rport, strerror(-r));
@@ -197,7 +197,7 @@ static void answer_by_cookie(struct engine *e, struct sock *l, const struct ip_i
 	struct tcp_segment synack;
 	struct tcp_open open;
 	note_flood(e, lst);
-	fill_open(e, &in->key, d ? d->path.mtu : 0, &lst->options, &open);
+	fill_open(e, e->arrived, &in->key, d ? d->path.mtu : 0, &lst->options, &open);
 	open.policy = lst->policy;
 	if (syn_cookie_answer(&e->cookies, &e->tcp, e->now, &open, &in->seg, &synack) < 0)
 		return;

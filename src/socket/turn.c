@@ -2,7 +2,7 @@
  * One turn of the engine: the time is read once, frames come in, due timers run; after the verb, every connection that was touched
  * says what it sends, its next deadline is armed, and all frames go to the kernel in one call.
  *
- * While the interface's queue is full (link_tx_blocked), connections are held: what they would say now would only wait behind what is queued,
+ * While an interface's queue is full (link_tx_blocked), its connections are held: what they would say now would only wait behind what is queued,
  * and be old when it leaves; their timers would run against a queue of our own making. They go on, in order, when there is room again.
  */
 #include "socket/engine.h"
@@ -35,8 +35,10 @@ static int64_t begin(struct drive *d)
 	e->now = clock_now_us();
 	if (!e->up)
 		return e->now;
-	if (link_rx_pending(e->link))
-		link_drain(e->link, &e->rx_handler, TURN_RX_BUDGET);
+	struct iface *i;
+	ifaces_for_each(e, i)
+		if (link_rx_pending(i->link))
+			link_drain(i->link, &i->rx_handler, TURN_RX_BUDGET);
 	for (struct timer *t; (t = timers_first(&e->timers)) && t->at_us <= e->now;) {
 		struct sock *s = container_of(t, struct sock, timer);
 		timers_cancel(&e->timers, t);
@@ -70,7 +72,8 @@ void sock_notify(struct engine *e, struct sock *s)
 /* A last segment is not held: who sends it is gone afterwards. Nor is anything at the process's end. */
 static bool must_hold(const struct engine *e, const struct sock *s)
 {
-	return link_tx_blocked(e->link) && !s->ending && !e->exiting;
+	const struct iface *i = s->dest->iface;
+	return i && i->link && link_tx_blocked(i->link) && !s->ending && !e->exiting;
 }
 
 void sock_shape_path(const struct sock *s, bool v6, struct ip_path *path)
@@ -96,12 +99,13 @@ static void emit_segment(struct tcp_emit *emit, struct tcp_conn *conn, const str
 {
 	struct engine *e = container_of(emit, struct engine, emit);
 	struct sock *s = container_of(conn, struct sock, tcp);
-	if (!s->dest->resolved) { /* as if lost on the way: timers go on, and give up in the end */
+	const struct iface *i = s->dest->iface;
+	if (!s->dest->resolved || !i || !i->link) { /* as if lost on the way: timers go on, and give up in the end */
 		e->counters[SOCKC_NoNextHop]++;
 		return;
 	}
 	struct ip_path own;
-	if (ip_send_tcp(e->link, path_of(s, &own), &s->flow.key, seg, gso_size, s->ecn, &s->dest->ip_id) < 0)
+	if (ip_send_tcp(i->link, path_of(s, &own), &s->flow.key, seg, gso_size, s->ecn, &s->dest->ip_id) < 0)
 		e->counters[SOCKC_EmitFailed]++;
 	emit->full = must_hold(e, s);
 }
@@ -147,8 +151,11 @@ static void hold(struct engine *e, struct sock *s)
 /* There is room: in the order in which they were held, before those of this turn. */
 static void release_held(struct engine *e)
 {
-	while (!list_empty(&e->held)) {
-		struct list *last = e->held.prev;
+	struct list *before;
+	for (struct list *last = e->held.prev; last != &e->held; last = before) {
+		before = last->prev;
+		if (must_hold(e, container_of(last, struct sock, dirty)))
+			continue;
 		list_unlink(last);
 		list_push_front(&e->dirty, last);
 	}
@@ -199,22 +206,38 @@ static void output_all(struct engine *e)
 	}
 }
 
+static bool tx_blocked(struct drive *d)
+{
+	struct iface *i;
+	ifaces_for_each(engine_of(d), i)
+		if (link_tx_blocked(i->link))
+			return true;
+	return false;
+}
+
+static void flush(struct engine *e, bool only_blocked)
+{
+	struct iface *i;
+	ifaces_for_each(e, i) {
+		int err = only_blocked && !link_tx_blocked(i->link) ? 0 : link_flush(i->link);
+		if (err < 0 && err != -EAGAIN)
+			log_debug("engine", "transmit on %s: error %d", iface_info(i)->ifname, -err);
+	}
+}
+
 static void end(struct drive *d)
 {
 	struct engine *e = engine_of(d);
 	if (!e->up)
 		return;
-	if (link_tx_blocked(e->link))
-		link_flush(e->link);
-	if (!link_tx_blocked(e->link))
-		release_held(e);
+	if (tx_blocked(d))
+		flush(e, true);
+	release_held(e);
 	output_all(e);
 	listeners_drain(e);
 	process_ops->turn_ends(e);
 	output_all(e); /* what could not be given to others is reset */
-	int err = link_flush(e->link);
-	if (err < 0 && err != -EAGAIN)
-		log_debug("engine", "transmit: error %d", -err);
+	flush(e, false);
 	if (trace_on)
 		trace_flush();
 }
@@ -249,20 +272,23 @@ static unsigned fds(struct drive *d, struct pollfd *out)
 {
 	struct engine *e = engine_of(d);
 	unsigned n = 0;
-	out[n++] = (struct pollfd){.fd = link_rx_fd(e->link), .events = POLLIN};
+	struct iface *i;
 	out[n++] = (struct pollfd){.fd = netstate_fd(e->net), .events = POLLIN};
-	if (link_tx_blocked(e->link))
-		out[n++] = (struct pollfd){.fd = link_tx_fd(e->link), .events = POLLOUT};
+	ifaces_for_each(e, i) {
+		out[n++] = (struct pollfd){.fd = link_rx_fd(i->link), .events = POLLIN};
+		if (link_tx_blocked(i->link))
+			out[n++] = (struct pollfd){.fd = link_tx_fd(i->link), .events = POLLOUT};
+	}
 	return n;
 }
 
-/* The interface went down or away: the error stays readable, and every poll returns at once, until it is fetched. */
+/* An interface went down or away: the error stays readable, and every poll returns at once, until it is fetched. */
 static void clear_error(const struct pollfd *p)
 {
 	int err;
 	socklen_t len = sizeof err;
 	if ((p->revents & POLLERR) && sys_getsockopt(p->fd, SOL_SOCKET, SO_ERROR, &err, &len) == 0 && err)
-		log_info("engine", "the interface says: %s", strerror(err));
+		log_info("engine", "an interface says: %s", strerror(err));
 }
 
 /* The transmit queue is flushed at the turn's end. */
@@ -270,18 +296,17 @@ static void ready(struct drive *d, const struct pollfd *polled, unsigned n)
 {
 	for (unsigned i = 0; i < n; i++)
 		clear_error(&polled[i]);
-	if (n >= 2 && polled[1].revents)
+	if (n && polled[0].revents)
 		turn_net_changed(engine_of(d));
-}
-
-static bool tx_blocked(struct drive *d)
-{
-	return link_tx_blocked(engine_of(d)->link);
 }
 
 static bool rx_pending(struct drive *d)
 {
-	return link_rx_pending(engine_of(d)->link);
+	struct iface *i;
+	ifaces_for_each(engine_of(d), i)
+		if (link_rx_pending(i->link))
+			return true;
+	return false;
 }
 
 const struct drive_ops turn_ops = {

@@ -1,0 +1,266 @@
+/*
+ * The interfaces that the engine serves: theory of operation.
+ *
+ * Each has a link of its own (packet socket, ring, transmit queue). The classifier, the tables of connections and listeners, and the set of addresses are
+ * the engine's, for all of them: what is ours is ours whichever way it comes, as with a kernel socket.
+ *
+ * An interface is attached when the first connection or listener concerns it: attaching lets the process wait for RCU grace periods of the kernel, and costs a
+ * ring's memory. Which may be served the setting `interface` says: the named ones, or each that is up, has an address and is not loopback. One that could not be
+ * attached is not tried again for a while, and its sockets are the kernel's, with the reason.
+ *
+ * An interface that is gone gives its place back; destinations that were reached by it ask for their route anew. Places do not move, since links' handlers point
+ * to them. Lock held in all of these.
+ */
+#include "socket/engine.h"
+
+#include "base/log.h"
+#include "kernel/firewall.h"
+
+#include <errno.h>
+#include <net/if.h>
+#include <stdio.h>
+#include <string.h>
+
+/* More addresses than this stay the kernel's, and a line says so. */
+#define ADDRESSES_MAX 4096
+/* An attempt that failed is not repeated for every socket of a busy program. */
+#define DECLINED_US USEC_PER_SEC
+
+static void on_rx(struct link_rx_handler *h, const struct link_rx *rx)
+{
+	struct iface *i = container_of(h, struct iface, rx_handler);
+	input_frame(i->engine, i, rx);
+}
+
+struct iface *iface_find(struct engine *e, int ifindex)
+{
+	struct iface *i;
+	ifaces_for_each(e, i)
+		if (iface_info(i)->ifindex == ifindex)
+			return i;
+	return NULL;
+}
+
+struct iface *iface_first(const struct engine *e)
+{
+	struct iface *i;
+	ifaces_for_each(e, i)
+		return i;
+	return NULL;
+}
+
+int iface_scope(const struct engine *e, const struct ip_addr *laddr)
+{
+	for (unsigned k = 0; k < e->n_addrs; k++)
+		if (e->addr_ifaces[k]->link && ip_addr_equal(&e->addrs[k], laddr))
+			return iface_info(e->addr_ifaces[k])->ifindex;
+	struct iface *first = iface_first(e);
+	return first ? iface_info(first)->ifindex : 0;
+}
+
+bool engine_owns_address(const struct engine *e, const struct ip_addr *a)
+{
+	for (unsigned i = 0; i < e->n_addrs; i++)
+		if (ip_addr_equal(&e->addrs[i], a))
+			return true;
+	return false;
+}
+
+/* ---- addresses ---- */
+
+static int addresses_of(struct engine *e, struct iface *i)
+{
+	unsigned room = ADDRESSES_MAX - e->n_addrs;
+	int n = netstate_addresses(e->net, iface_info(i)->ifindex, e->addrs + e->n_addrs, room);
+	if (n < 0)
+		return n;
+	if ((unsigned)n > room) {
+		log_warn("engine", "%s has %d addresses: only %d of the served interfaces are served", iface_info(i)->ifname, n, ADDRESSES_MAX);
+		n = room;
+	}
+	for (int k = 0; k < n; k++)
+		e->addr_ifaces[e->n_addrs++] = i;
+	return 0;
+}
+
+int ifaces_load_addresses(struct engine *e)
+{
+	struct iface *i;
+	if (!e->addrs)
+		e->addrs = engine_alloc(e, ADDRESSES_MAX * sizeof *e->addrs);
+	if (!e->addr_ifaces)
+		e->addr_ifaces = engine_alloc(e, ADDRESSES_MAX * sizeof(*e->addr_ifaces));
+	if (!e->addrs || !e->addr_ifaces)
+		return -ENOMEM;
+	e->n_addrs = 0;
+	ifaces_for_each(e, i) {
+		int err = addresses_of(e, i);
+		if (err)
+			return err;
+	}
+	return classifier_set_addresses(e->classifier, e->addrs, e->n_addrs);
+}
+
+/* ---- attaching ---- */
+
+static int classify(struct engine *e, struct iface *i, char *why, size_t why_len)
+{
+	const struct link_info *info = link_info(i->link);
+	int fd = link_rx_fd(i->link);
+	return e->classifier ? classifier_attach(e->classifier, info->ifindex, fd, info->has_eth, why, why_len)
+			     : classifier_open(&e->classifier, e->settings.classifier, info->ifindex, fd, info->has_eth, why, why_len);
+}
+
+/* By our own right. *unprivileged: that is what is missing. */
+static int open_link(struct engine *e, struct iface *i, int ifindex, bool *unprivileged, char *why, size_t why_len)
+{
+	struct link_config lc = {.ifindex = ifindex};
+	int err = link_open_packet(&i->link, &lc);
+	*unprivileged = err == -EPERM;
+	if (err) {
+		snprintf(why, why_len, "packet socket on interface %d: %s%s", ifindex, strerror(-err),
+			 err == -EPERM ? " (CAP_NET_RAW is missing)" : "");
+		return err;
+	}
+	if (!e->settings.bypass_firewall) { /* after the packet socket: without privilege that is what is missing */
+		err = firewall_check(ifindex, why, why_len);
+		*unprivileged = err == -EPERM;
+		if (err)
+			return err < 0 ? err : -EPERM;
+	}
+	err = classify(e, i, why, why_len);
+	*unprivileged = err == -EPERM;
+	return err;
+}
+
+/* Through the broker. What it gives is the engine's first, with the classifier. */
+static int adopt_link(struct engine *e, struct iface *i, int ifindex, bool only_spare, char *why, size_t why_len)
+{
+	struct link_config lc = {.ifindex = ifindex};
+	struct privileged_link given;
+	if (e->classifier)
+		return -EPERM;
+	int err = privileged_open_link(ifindex, only_spare, &given, why, why_len);
+	if (err)
+		return err;
+	memcpy(e->host_secret, given.secret, sizeof e->host_secret);
+	int second = link_adopt_packet(&i->link, &lc, given.rx_fd, given.tx_fd);
+	err = classifier_adopt(&e->classifier, given.classifier, ifindex, second ? true : link_info(i->link)->has_eth);
+	err = err ? err : second;
+	if (err)
+		snprintf(why, why_len, "the broker's link on interface %d: %s", ifindex, strerror(-err));
+	return err;
+}
+
+static void detach(struct engine *e, struct iface *i, bool with_classifier)
+{
+	if (with_classifier) {
+		classifier_close(e->classifier);
+		e->classifier = NULL;
+	}
+	link_close(i->link);
+	i->link = NULL;
+}
+
+static int attach(struct engine *e, struct iface *i, int ifindex, char *why, size_t why_len)
+{
+	bool first = !e->classifier, unprivileged = false;
+	int err = e->settings.classifier == CLASSIFIER_NFTABLES ? -EAGAIN : adopt_link(e, i, ifindex, true, why, why_len);
+	if (err) {
+		detach(e, i, first);
+		err = open_link(e, i, ifindex, &unprivileged, why, why_len);
+	}
+	if (err && unprivileged) {
+		detach(e, i, first);
+		err = adopt_link(e, i, ifindex, false, why, why_len);
+	}
+	if (err) {
+		detach(e, i, first);
+		return err;
+	}
+	i->engine = e;
+	i->rx_handler.frame = on_rx;
+	return 0;
+}
+
+static struct iface *free_place(struct engine *e)
+{
+	for (unsigned k = 0; k < IFACES_MAX; k++)
+		if (!e->ifaces[k].link)
+			return &e->ifaces[k];
+	return NULL;
+}
+
+/* 0, or -errno with the reason in `why`. */
+static int serve(struct engine *e, int ifindex, char *why, size_t why_len)
+{
+	struct iface *i = free_place(e);
+	if (!i) {
+		snprintf(why, why_len, "at most %d interfaces are served", IFACES_MAX);
+		return -E2BIG;
+	}
+	int err = attach(e, i, ifindex, why, why_len);
+	if (err)
+		return err;
+	if (i >= e->ifaces + e->n_ifaces)
+		e->n_ifaces = i - e->ifaces + 1;
+	err = ifaces_load_addresses(e);
+	if (err) {
+		snprintf(why, why_len, "addresses of %s: %s", iface_info(i)->ifname, strerror(-err));
+		iface_leave(e, i);
+	}
+	return err;
+}
+
+static int choose_interface(struct engine *e, char *why, size_t why_len)
+{
+	if (!e->settings.interface[0])
+		return netstate_default_interface(e->net, why, why_len);
+	int ifindex = if_nametoindex(e->settings.interface);
+	if (ifindex > 0)
+		return ifindex;
+	snprintf(why, why_len, "interface %s does not exist", e->settings.interface);
+	return -ENODEV;
+}
+
+int ifaces_open(struct engine *e, char *why, size_t why_len)
+{
+	int ifindex = choose_interface(e, why, why_len);
+	return ifindex < 0 ? ifindex : serve(e, ifindex, why, why_len);
+}
+
+void iface_leave(struct engine *e, struct iface *i)
+{
+	bool last = true;
+	classifier_detach(e->classifier, iface_info(i)->ifindex);
+	link_close(i->link);
+	i->link = NULL;
+	for (unsigned k = 0; k < e->n_ifaces; k++)
+		last = last && !e->ifaces[k].link;
+	if (last)
+		e->n_ifaces = 0;
+}
+
+void ifaces_close(struct engine *e)
+{
+	struct iface *i;
+	classifier_close(e->classifier); /* first: from here on the kernel has everything */
+	e->classifier = NULL;
+	ifaces_for_each(e, i) {
+		link_close(i->link);
+		i->link = NULL;
+	}
+	e->n_ifaces = 0;
+}
+
+void ifaces_forget(struct engine *e)
+{
+	struct iface *i;
+	classifier_forget(e->classifier);
+	e->classifier = NULL;
+	ifaces_for_each(e, i) {
+		link_forget(i->link);
+		i->link = NULL;
+	}
+	e->n_ifaces = 0;
+}
