@@ -16,6 +16,7 @@ include tests/hostile/local.mk
 include tests/differential/local.mk
 include tests/suites/local.mk
 include tests/services/local.mk
+include tests/script/local.mk
 
 # The dependency direction of DESIGN.md: its script proves itself on a sample tree first.
 dist_check_SCRIPTS += tests/layering.sh
