@@ -140,7 +140,15 @@ SETTER(close_client_budget)
 
 SETTER(close_request)
 {
-	return parse_flag(value, &s->close_request);
+	bool on;
+	if (strcmp(value, "always") == 0) {
+		s->close_request = CLOSE_REQUEST_ALWAYS;
+		return 0;
+	}
+	int r = parse_flag(value, &on);
+	if (r == 0)
+		s->close_request = on ? CLOSE_REQUEST_ON : CLOSE_REQUEST_OFF;
+	return r;
 }
 
 SETTER(congestion)

@@ -25,6 +25,9 @@
 
 enum classifier_choice { CLASSIFIER_AUTO, CLASSIFIER_EBPF, CLASSIFIER_NFTABLES };
 
+/* To whom the option of close requests goes in a SYN: nobody, hosts that are known to run finesse, everybody. */
+enum close_request_choice { CLOSE_REQUEST_OFF, CLOSE_REQUEST_ON, CLOSE_REQUEST_ALWAYS };
+
 enum close_policy_kind { CLOSE_POLICY_OFF, CLOSE_POLICY_HOLD, CLOSE_POLICY_ADAPTIVE };
 
 /* One line of `only`/`except`: server|client ADDR[/LEN]:PORT[-PORT]; first match wins. */
@@ -43,7 +46,7 @@ struct settings {
 	int64_t close_hold_us;        /* of hold:MS */
 	int64_t close_hold_max_us;    /* 1 s */
 	uint32_t close_client_budget; /* 4000 */
-	bool close_request;           /* on */
+	enum close_request_choice close_request; /* on */
 	char congestion[16];
 	enum classifier_choice classifier;
 	uint64_t memory_limit_bytes; /* 0: auto */

@@ -161,6 +161,7 @@ static enum ip_fate input_v4(const struct link_rx *rx, const uint8_t *bytes, uin
 	u.protocol = h.protocol;
 	u.v6 = false;
 	out->ecn = h.tos & 3;
+	out->ident = h.id;
 	out->ttl = h.ttl;
 	fate = check_addresses(&u);
 	return fate == IP_FATE_Delivered ? input_upper(rx, &u, out) : fate;
@@ -238,6 +239,7 @@ static enum ip_fate input_v6(const struct link_rx *rx, const uint8_t *bytes, uin
 	u.dst = h.dst;
 	u.v6 = true;
 	out->ecn = h.traffic_class & 3;
+	out->ident = h.flow_label;
 	out->ttl = h.hop_limit;
 	fate = check_addresses(&u);
 	if (fate == IP_FATE_Delivered)
@@ -282,6 +284,7 @@ void ip_input_parse(const struct link_rx *rx, bool has_eth, struct ip_input *out
 	out->src_mac = NULL;
 	out->ecn = 0;
 	out->ttl = 0;
+	out->ident = 0;
 	out->fate = input_link(rx, has_eth, &offset, &v6, out);
 	if (out->fate != IP_FATE_Delivered)
 		return;

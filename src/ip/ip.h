@@ -42,6 +42,7 @@ struct ip_input {
 	uint8_t ecn;              /* two bits, RFC 3168 */
 	uint8_t ttl;              /* or hop limit, as it arrived */
 	uint16_t gso_size;
+	uint32_t ident;           /* IPv4 identification, or IPv6 flow label */
 	const uint8_t *src_mac;   /* 6 bytes, or NULL without a link header */
 	struct ip_icmp_error icmp;
 };
@@ -66,10 +67,15 @@ struct ip_path {
 /*
  * One TCP segment with headers into the link's queue: Ethernet, IPv4 or IPv6 by key, TCP with the pseudo-header sum for
  * checksum offload; gso_size as in tcp_emit. Payload stays the caller's until link_flush. 0 or link_send's -errno.
- * IPv4 identification: per-key counter from `ip_id` (in/out).
+ * IPv4 identification: the first wire segment's from `ip_id`, which moves on behind the last. IPv6 flow label: the low 20 bits of `label`.
  */
 int ip_send_tcp(struct link *l, const struct ip_path *path, const struct flow_key *key,
-		const struct tcp_segment *seg, uint16_t gso_size, uint8_t ecn, uint16_t *ip_id);
+		const struct tcp_segment *seg, uint16_t gso_size, uint8_t ecn, uint32_t label, uint16_t *ip_id);
+/* How many segments it is on the wire. */
+static inline uint32_t ip_wire_segs(const struct tcp_segment *seg, uint16_t gso_size)
+{
+	return gso_size && seg->payload_len > gso_size ? (seg->payload_len + gso_size - 1) / gso_size : 1;
+}
 
 /* Bytes of headers between the MTU and the TCP payload: 40 or 60. */
 static inline uint32_t ip_tcp_overhead(const struct ip_addr *a)

@@ -32,7 +32,7 @@ static void build_v4(uint8_t *out, const struct ip_path *path, const struct flow
 }
 
 static void build_v6(uint8_t *out, const struct ip_path *path, const struct flow_key *key,
-		     uint32_t tcp_len, uint8_t ecn)
+		     uint32_t tcp_len, uint8_t ecn, uint32_t label)
 {
 	struct ipv6_header h = {
 		.src = key->laddr.b,
@@ -41,12 +41,13 @@ static void build_v6(uint8_t *out, const struct ip_path *path, const struct flow
 		.hop_limit = path->ttl,
 		.next_header = IP_PROTO_TCP,
 		.payload_len = tcp_len,
+		.flow_label = label & IPV6_LABEL_MASK,
 	};
 	ipv6_build(&h, out);
 }
 
 int ip_send_tcp(struct link *l, const struct ip_path *path, const struct flow_key *key,
-		const struct tcp_segment *seg, uint16_t gso_size, uint8_t ecn, uint16_t *ip_id)
+		const struct tcp_segment *seg, uint16_t gso_size, uint8_t ecn, uint32_t label, uint16_t *ip_id)
 {
 	uint8_t hdr[LINK_HDR_MAX];
 	bool v6 = !ip_addr_is_v4(&key->raddr);
@@ -55,7 +56,6 @@ int ip_send_tcp(struct link *l, const struct ip_path *path, const struct flow_ke
 	uint8_t *ip = hdr + l2, *tcp = ip + l3;
 	uint32_t tcp_hdr_len = tcp_build(seg, tcp), tcp_len = tcp_hdr_len + seg->payload_len;
 	bool gso = gso_size && seg->payload_len > gso_size;
-	uint32_t wire_segs = gso ? (seg->payload_len + gso_size - 1) / gso_size : 1;
 	uint64_t pseudo;
 
 	if (tcp_len > (v6 ? IPV6_PAYLOAD_MAX : IPV4_LEN_MAX - IPV4_HDR_MIN))
@@ -63,13 +63,13 @@ int ip_send_tcp(struct link *l, const struct ip_path *path, const struct flow_ke
 	if (path->has_eth)
 		eth_build(path->dst_mac, path->src_mac, v6 ? ETHERTYPE_IPV6 : ETHERTYPE_IPV4, hdr);
 	if (v6) {
-		build_v6(ip, path, key, tcp_len, ecn);
+		build_v6(ip, path, key, tcp_len, ecn, label);
 		pseudo = checksum_pseudo_v6(key->laddr.b, key->raddr.b, IP_PROTO_TCP, tcp_len);
 	} else {
 		build_v4(ip, path, key, tcp_len, ecn, *ip_id);
 		pseudo = checksum_pseudo_v4(key->laddr.b + 12, key->raddr.b + 12, IP_PROTO_TCP,
 					    tcp_len);
-		*ip_id += wire_segs; /* each wire segment gets the next one, as TSO counts */
+		*ip_id += ip_wire_segs(seg, gso_size); /* each wire segment gets the next one, as TSO counts */
 	}
 	store_be16(tcp, key->lport);
 	store_be16(tcp + 2, key->rport);

@@ -88,6 +88,8 @@ static int64_t *cr_off_of(struct engine *e, const struct ip_addr *peer)
 
 void sock_note_handshake(struct engine *e, struct sock *s)
 {
+	if (tcp_close_request_declined(&s->tcp))
+		peers_forget(&e->peers, &s->flow.key.raddr);
 	if (tcp_close_request_unheard(&s->tcp))
 		*cr_off_of(e, &s->flow.key.raddr) = e->now + CR_OFF_US;
 }
@@ -113,6 +115,14 @@ void fill_open(struct engine *e, const struct iface *i, const struct flow_key *k
 	};
 }
 
+/* May a SYN to this host offer close requests? */
+static bool may_offer(struct engine *e, const struct ip_addr *peer)
+{
+	if (e->now < *cr_off_of(e, peer))
+		return false;
+	return e->settings.close_request == CLOSE_REQUEST_ALWAYS || peers_know(&e->peers, peer, e->now);
+}
+
 void sock_fill_open(struct engine *e, struct sock *s, const struct tcp_options *opt, struct tcp_open *open)
 {
 	const struct flow_key *key = &s->flow.key;
@@ -120,7 +130,18 @@ void sock_fill_open(struct engine *e, struct sock *s, const struct tcp_options *
 	s->path_mtu = s->dest->path.mtu ? s->dest->path.mtu : iface_info(i)->mtu;
 	fill_open(e, i, key, s->path_mtu, opt, open);
 	open->policy = s->policy;
-	open->no_close_request = !s->policy && e->now < *cr_off_of(e, &key->raddr);
+	open->no_close_request = !s->policy && !may_offer(e, &key->raddr);
+}
+
+void sock_note_fin(struct engine *e, const struct sock *s, const struct ip_input *in)
+{
+	uint32_t seq;
+	if (!(in->seg.flags & SEG_FIN) || !tcp_rcvd_fin(&s->tcp, &seq) || in->seg.seq + in->seg.payload_len != seq)
+		return;
+	uint32_t segs = ip_wire_segs(&in->seg, in->gso_size);
+	uint16_t mark = ip_addr_is_v4(&s->flow.key.raddr) ? in->ident + segs - 1 : in->ident & PEERS_MARK_MAX;
+	if (mark == peers_mark(seq))
+		peers_note(&e->peers, &s->flow.key.raddr, e->now);
 }
 
 /*

@@ -128,7 +128,7 @@ static int init_protocols(struct engine *e)
 		return err;
 	struct tcp_config config;
 	tcp_config_default(&config);
-	config.close_request = e->settings.close_request;
+	config.close_request = e->settings.close_request != CLOSE_REQUEST_OFF;
 	tcp_stack_init(&e->tcp, &config, &e->pool.memory, secret);
 	memcpy(&e->tcp.random, local, sizeof e->tcp.random);
 	budget_init(&e->answers, local);
@@ -141,6 +141,8 @@ static int init_protocols(struct engine *e)
 		.hold_max_us = e->settings.close_hold_max_us,
 		.client_budget = e->settings.close_client_budget,
 	};
+	if (config.close_request)
+		peers_open(&e->peers, NULL, secret + 48, e->netns); /* without memory for it everybody stays a stranger */
 	e->steer = steer_new(&sc, secret + 48);
 	return e->steer ? 0 : -ENOMEM;
 }
@@ -215,13 +217,13 @@ static int bring_up(struct engine *e, char *why, size_t why_len)
 	err = ifaces_open(e, why, why_len);
 	if (err)
 		goto fail_net;
+	engine_note_netns(e);
 	err = init_protocols(e);
 	if (err) {
 		snprintf(why, why_len, "starting TCP: %s", strerror(-err));
 		goto fail_link;
 	}
 	read_default_options(e);
-	engine_note_netns(e);
 	err = helper_start(e);
 	if (err) {
 		snprintf(why, why_len, "helper thread: %s", strerror(-err));

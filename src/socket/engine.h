@@ -23,6 +23,7 @@
 #include "ip/ip.h"
 #include "kernel/classifier.h"
 #include "kernel/netstate.h"
+#include "kernel/peers.h"
 #include "kernel/ports.h"
 #include "kernel/privileged.h"
 #include "link/link.h"
@@ -249,6 +250,7 @@ struct engine {
 	uint32_t default_rcvbuf, default_sndbuf; /* what an untouched kernel socket says */
 	char default_congestion[CONGESTION_NAME_MAX];
 	int64_t cr_off_until[CR_NETWORKS];       /* conn.c: networks that seem to drop SYNs with the option of close requests */
+	struct peers peers; /* who runs finesse, too */
 	struct tcp_options default_options;      /* the same, as of default_options_us */
 	int64_t default_options_us;
 	int64_t tick_us;         /* the kernel's timer tick, in which it keeps timeouts */
@@ -412,6 +414,7 @@ uint32_t pmtu_get(struct engine *e, const struct ip_addr *raddr, int64_t *until_
 /* ---- conn.c: life of a struct sock ---- */
 struct sock *sock_new(struct engine *e, enum sock_kind kind, int family);
 void sock_note_handshake(struct engine *e, struct sock *s);
+void sock_note_fin(struct engine *e, const struct sock *s, const struct ip_input *in); /* `in` was just taken: does the peer run finesse, too? */
 void sock_fill_open(struct engine *e, struct sock *s, const struct tcp_options *opt, struct tcp_open *open);
 /* The same without a socket. `path_mtu` 0: not known. */
 void fill_open(struct engine *e, const struct iface *i, const struct flow_key *key, uint32_t path_mtu, const struct tcp_options *opt,

@@ -20,7 +20,7 @@ void send_back(struct engine *e, const struct sock *l, const struct ip_input *in
 	bool known = d && d->resolved && d->iface && d->iface->link;
 	const struct link_info *info = iface_info(i);
 	struct ip_path path = {.has_eth = info->has_eth, .ttl = DEFAULT_TTL, .dont_fragment = true, .mtu = info->mtu};
-	uint16_t id = tcp_random(&e->tcp);
+	uint16_t id = 0; /* as Linux's, which has no socket for it either */
 	if (known) {
 		path = d->path;
 		i = d->iface;
@@ -32,7 +32,7 @@ void send_back(struct engine *e, const struct sock *l, const struct ip_input *in
 	}
 	if (l)
 		sock_shape_path(l, !ip_addr_is_v4(&in->key.raddr), &path);
-	if (ip_send_tcp(i->link, &path, &in->key, seg, 0, 0, known ? &d->ip_id : &id) < 0)
+	if (ip_send_tcp(i->link, &path, &in->key, seg, 0, 0, 0, &id) < 0)
 		e->counters[SOCKC_EmitFailed]++;
 }
 
@@ -112,6 +112,7 @@ static void input_conn(struct engine *e, struct sock *s, const struct ip_input *
 		return;
 	}
 	tcp_input(&s->tcp, e->now, &in->seg);
+	sock_note_fin(e, s, in);
 	sock_mark_dirty(e, s);
 	sock_process_events(e, s);
 }

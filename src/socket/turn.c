@@ -95,6 +95,26 @@ static const struct ip_path *path_of(const struct sock *s, struct ip_path *own)
 	return own;
 }
 
+struct idents {
+	uint32_t label; /* IPv6 */
+	uint16_t *next, own;
+};
+
+/* A SYN-ACK's IPv4 identification is 0, as Linux's, and those of TIME-WAIT's ACKs; a FIN's identifies us to others who run finesse. */
+static void special_idents(const struct engine *e, const struct tcp_segment *seg, uint16_t gso_size, struct idents *id)
+{
+	if (seg->flags & SEG_SYN) {
+		if (seg->flags & SEG_ACK)
+			id->next = &id->own;
+		return;
+	}
+	if (!e->peers.words)
+		return;
+	id->label = peers_mark(seg->seq + seg->payload_len);
+	id->own = id->label - (ip_wire_segs(seg, gso_size) - 1);
+	id->next = &id->own;
+}
+
 static void emit_segment(struct tcp_emit *emit, struct tcp_conn *conn, const struct tcp_segment *seg, uint16_t gso_size)
 {
 	struct engine *e = container_of(emit, struct engine, emit);
@@ -105,7 +125,12 @@ static void emit_segment(struct tcp_emit *emit, struct tcp_conn *conn, const str
 		return;
 	}
 	struct ip_path own;
-	if (ip_send_tcp(i->link, path_of(s, &own), &s->flow.key, seg, gso_size, s->ecn, &s->dest->ip_id) < 0)
+	struct idents id = {.label = s->flow.hash, .next = &s->dest->ip_id, .own = 0};
+	if (seg->flags & (SEG_SYN | SEG_FIN))
+		special_idents(e, seg, gso_size, &id);
+	else if (tcp_state(conn) == TCPS_TIME_WAIT)
+		id.next = &id.own;
+	if (ip_send_tcp(i->link, path_of(s, &own), &s->flow.key, seg, gso_size, s->ecn, id.label, id.next) < 0)
 		e->counters[SOCKC_EmitFailed]++;
 	emit->full = must_hold(e, s);
 }

@@ -10,7 +10,8 @@
  *    Afterwards, request and echo:                kind 253, length 8, ExID, final sequence number.
  *    The final sequence number is where the server's FIN would stand: that of the last byte, plus one.
  *
- * 3. Negotiation. The active opener offers; the passive opener confirms what was offered. Each leaves the option out from its second
+ * 3. Negotiation. The active opener offers, to a peer that the caller knows to speak it (kernel/peers.h: a stranger's SYN is Linux's to the byte); the passive
+ *    opener confirms what was offered. Each leaves the option out from its second
  *    retransmission of the SYN or SYN-ACK on, for middleboxes that drop what they do not know; one lost SYN does not lose the agreement. Where a handshake was only completed so, the caller
  *    remembers the peer's network for a while and does not offer (tcp_close_request_unheard). The feature
  *    is on when both SYNs carried it. Where the two ends disagree (a SYN-ACK without it after one with it), the request is not answered: §5.

@@ -227,10 +227,12 @@ static void emit_segment(struct tcp_conn *c, int64_t now, struct tcp_emit *emit,
 			seg.has |= SEG_HAS_WSCALE;
 			seg.wscale = c->rcv_wscale;
 		}
-		if (close_request_in_syn(c))
+		if (close_request_in_syn(c)) {
 			seg.has |= SEG_HAS_CLOSE_CAPABLE;
-		else
+			c->cr_offered = true;
+		} else {
 			c->cr_left_out = c->cr_on;
+		}
 	} else if (SEQ_GT(c->snd_up, c->snd_una) && SEQ_GT(c->snd_up, seq)) {
 		uint32_t up = c->snd_up - seq; /* points behind the urgent byte: RFC 6093 §3.1, RFC 9293 §3.8.5 */
 		seg.flags |= SEG_URG;

@@ -67,6 +67,17 @@ bool tcp_close_request_unheard(const struct tcp_conn *c)
 	return c->cr_left_out && !c->passive;
 }
 
+bool tcp_close_request_declined(const struct tcp_conn *c)
+{
+	return c->cr_offered && !c->cr_on && !c->passive;
+}
+
+bool tcp_rcvd_fin(const struct tcp_conn *c, uint32_t *seq)
+{
+	*seq = c->rcv_nxt - 1;
+	return c->peer_fin;
+}
+
 int tcp_first_fin(const struct tcp_conn *c)
 {
 	return c->first_fin;

@@ -118,7 +118,7 @@ struct tcp_open {
 	struct tcp_options options;
 	const struct tcp_cc_ops *cc;
 	struct close_policy *policy; /* of the listener; NULL: FIN at once */
-	bool no_close_request;       /* this path is known to drop SYNs that offer it */
+	bool no_close_request;       /* a stranger, or a path that is known to drop SYNs that offer it */
 	uint32_t iss;                /* tcp_isn() + what TIME-WAIT reuse asks */
 	uint32_t ts_offset;          /* tcp_ts_offset() */
 };
@@ -201,6 +201,10 @@ bool tcp_send_closed(const struct tcp_conn *c); /* our FIN is sent, queued or he
 bool tcp_is_held(const struct tcp_conn *c);     /* the close policy holds our FIN */
 /* The handshake was only completed without the option of close requests: something on the path may drop SYNs that carry it. */
 bool tcp_close_request_unheard(const struct tcp_conn *c);
+/* Our SYN offered close requests, and the peer's SYN-ACK did not take it up: it does not speak it. */
+bool tcp_close_request_declined(const struct tcp_conn *c);
+/* The peer's FIN was received in order: its sequence number. */
+bool tcp_rcvd_fin(const struct tcp_conn *c, uint32_t *seq);
 /* Who sent the first FIN: +1 we, −1 the peer, 0 nobody yet. */
 int tcp_first_fin(const struct tcp_conn *c);
 enum close_reason tcp_close_reason(const struct tcp_conn *c); /* valid once tcp_send_closed() */

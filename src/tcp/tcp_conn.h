@@ -67,6 +67,7 @@ struct tcp_conn {
 	bool cr_asked : 1, cr_asking : 1, cr_due : 1, cr_answered : 1;
 	/* The client was asked: the final sequence number is known, its echo is owed, it was reached. */
 	bool cr_known : 1, cr_echo_due : 1, cr_eof : 1;
+	bool cr_offered : 1;  /* a SYN went with it */
 	bool cr_left_out : 1; /* a SYN went without it, because those with it got no answer */
 	uint8_t cr_misses;
 	int8_t first_fin;

@@ -10,6 +10,7 @@
 
 #define IPV6_HDR_BYTES   40
 #define IPV6_PAYLOAD_MAX 65535
+#define IPV6_LABEL_MASK  0xfffff
 #define IPV6_MTU_MIN     1280 /* RFC 8200 §5 */
 
 struct ipv6_header {

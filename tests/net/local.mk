@@ -35,8 +35,13 @@ tests_net_link_test_LDADD = src/liblink.a src/libbase.a $(UNIT_LIBS)
 endif
 
 if HAVE_CHECK
-check_PROGRAMS += tests/net/netstate_test tests/net/ports_test
-TESTS += tests/net/netstate_test tests/net/ports_test
+check_PROGRAMS += tests/net/netstate_test tests/net/ports_test tests/net/peers_table_test
+TESTS += tests/net/netstate_test tests/net/ports_test tests/net/peers_table_test
+
+tests_net_peers_table_test_SOURCES = tests/net/peers_table_test.c
+tests_net_peers_table_test_CPPFLAGS = $(AM_CPPFLAGS) -I$(srcdir)
+tests_net_peers_table_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
+tests_net_peers_table_test_LDADD = src/libkernel.a src/libbase.a $(UNIT_LIBS)
 
 tests_net_netstate_test_SOURCES = tests/net/netstate_test.c tests/net/netns_test.h
 tests_net_netstate_test_CPPFLAGS = $(AM_CPPFLAGS) -I$(srcdir)
@@ -93,3 +98,8 @@ tests_net_ends_walk_SOURCES = tests/net/ends_walk.c
 tests_net_ends_walk_LDADD =
 dist_check_SCRIPTS += tests/net/ends_test.sh
 TESTS += tests/net/ends_test.sh
+
+# Who runs finesse, too: what SYNs to it, and to strangers, carry.
+dist_check_SCRIPTS += tests/net/peers_test.sh
+TESTS += tests/net/peers_test.sh
+EXTRA_DIST += tests/net/peers.py

@@ -235,8 +235,8 @@ class Player:
         return " ".join(words)
 
     def id_words(self, flow, seg):
-        """IPv4's identification: 0, or each segment's by one more than the last one's."""
-        if self.family == "6":
+        """IPv4's identification: 0, or each segment's by one more than the last one's. A FIN's may be any: there finesse's ends find each other."""
+        if self.family == "6" or seg.has("F"):
             return []
         expected, words = flow.id_next, [] if seg.df else ["nodf"]
         if seg.ip_id == 0:

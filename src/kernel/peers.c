@@ -1,0 +1,137 @@
+/* See peers.h. */
+#include "kernel/peers.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+
+#include "base/siphash.h"
+#include "base/sys.h"
+#include "base/time.h"
+
+#define PEERS_DIR     "/run/finesse"
+#define PEERS_NAME    "peers.1" /* the number is the form's: nobody changes a file that others have mapped */
+#define PEERS_SETS    1024
+#define PEERS_WAYS    4
+#define PEERS_BYTES   (PEERS_SETS * PEERS_WAYS * sizeof(uint64_t))
+#define PEERS_KEPT_S  3600
+#define STAMP_BITS    24 /* seconds, modulo 194 days */
+#define STAMP_MASK    ((UINT64_C(1) << STAMP_BITS) - 1)
+
+static const uint8_t mark_key[16] = "finesse FIN mark";
+
+uint16_t peers_mark(uint32_t fin_seq)
+{
+	uint8_t bytes[4] = {fin_seq >> 24, fin_seq >> 16, fin_seq >> 8, fin_seq};
+	uint16_t mark = siphash24(bytes, sizeof bytes, mark_key) & PEERS_MARK_MAX;
+	return mark ? mark : 1;
+}
+
+/* An open file that only we or root may have written, with room for every word: a hole in a full file system would be a SIGBUS. */
+static int open_file(const char *dir)
+{
+	char path[128];
+	struct stat st;
+	snprintf(path, sizeof path, "%s/" PEERS_NAME, dir);
+	int fd = sys_openat(AT_FDCWD, path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600);
+	if (fd < 0)
+		return fd;
+	uid_t self = sys_call(SYS_geteuid, 0, 0, 0, 0, 0, 0);
+	if (sys_fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) || (st.st_uid != self && st.st_uid != 0) || (st.st_mode & 077) ||
+	    sys_call(SYS_fallocate, fd, 0, 0, PEERS_BYTES, 0, 0) < 0) {
+		sys_close(fd);
+		return -EPERM;
+	}
+	return fd;
+}
+
+int peers_open(struct peers *p, const char *dir, const uint8_t key[16], uint64_t netns)
+{
+	for (int i = 0; i < 16; i++)
+		p->key[i] = key[i];
+	p->netns = netns;
+	if (p->words) /* a fork's child has its parent's */
+		return 0;
+	int fd = open_file(dir ? dir : PEERS_DIR);
+	void *words = fd >= 0 ? sys_mmap(NULL, PEERS_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0) : NULL;
+	if (fd >= 0)
+		sys_close(fd);
+	bool shared = words && !sys_is_error(words);
+	if (!shared)
+		words = sys_mmap(NULL, PEERS_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (sys_is_error(words))
+		return -ENOMEM;
+	p->words = words;
+	return shared ? 0 : 1;
+}
+
+struct place {
+	uint64_t *set, tag;
+};
+
+static struct place place_of(const struct peers *p, const struct ip_addr *peer)
+{
+	struct {
+		uint8_t addr[16];
+		uint64_t netns;
+	} what = {.netns = p->netns};
+	for (int i = 0; i < 16; i++)
+		what.addr[i] = peer->b[i];
+	uint64_t hash = siphash24(&what, sizeof what, p->key);
+	return (struct place){p->words + (hash & (PEERS_SETS - 1)) * PEERS_WAYS, hash & ~STAMP_MASK};
+}
+
+static uint64_t load(const uint64_t *word)
+{
+	return __atomic_load_n(word, __ATOMIC_RELAXED);
+}
+
+/* Seconds since the word was written; those of the future are old, too: another boot's. */
+static uint64_t age(uint64_t word, int64_t now_us)
+{
+	return ((uint64_t)(now_us / USEC_PER_SEC) - word) & STAMP_MASK;
+}
+
+bool peers_know(const struct peers *p, const struct ip_addr *peer, int64_t now_us)
+{
+	if (!p->words)
+		return false;
+	struct place at = place_of(p, peer);
+	for (int i = 0; i < PEERS_WAYS; i++) {
+		uint64_t word = load(&at.set[i]);
+		if (word && (word & ~STAMP_MASK) == at.tag)
+			return age(word, now_us) < PEERS_KEPT_S;
+	}
+	return false;
+}
+
+void peers_note(struct peers *p, const struct ip_addr *peer, int64_t now_us)
+{
+	if (!p->words)
+		return;
+	struct place at = place_of(p, peer);
+	uint64_t *victim = at.set;
+	for (int i = 0; i < PEERS_WAYS; i++) {
+		uint64_t word = load(&at.set[i]);
+		if ((word & ~STAMP_MASK) == at.tag || !word) {
+			victim = &at.set[i];
+			break;
+		}
+		if (age(word, now_us) > age(load(victim), now_us))
+			victim = &at.set[i];
+	}
+	uint64_t stamp = (uint64_t)(now_us / USEC_PER_SEC) & STAMP_MASK;
+	__atomic_store_n(victim, at.tag | (stamp ? stamp : 1), __ATOMIC_RELAXED);
+}
+
+void peers_forget(struct peers *p, const struct ip_addr *peer)
+{
+	if (!p->words)
+		return;
+	struct place at = place_of(p, peer);
+	for (int i = 0; i < PEERS_WAYS; i++)
+		if ((load(&at.set[i]) & ~STAMP_MASK) == at.tag)
+			__atomic_store_n(&at.set[i], 0, __ATOMIC_RELAXED);
+}
