@@ -15,6 +15,10 @@
 /* CLOCK_MONOTONIC in microseconds. Only drivers call it. Thread-safe. */
 int64_t clock_now_us(void);
 
+static inline int64_t max_time(int64_t a, int64_t b)
+{
+	return a > b ? a : b;
+}
 static inline int64_t min_time(int64_t a, int64_t b)
 {
 	return a < b ? a : b;

@@ -131,6 +131,12 @@ static bool came_too_far(struct engine *e, const struct sock *s, const struct ip
 	return far;
 }
 
+/* RFC 9293 §3.10.7.2, fourth: neither RST, ACK nor SYN: drop. A SYN with FIN, too, as Linux. */
+static bool is_nothing_to_listener(const struct tcp_segment *seg)
+{
+	return !(seg->flags & (SEG_ACK | SEG_RST)) && (!(seg->flags & SEG_SYN) || (seg->flags & SEG_FIN));
+}
+
 static void input_tcp(struct engine *e, const struct ip_input *in)
 {
 	struct flow *f = demux_find(&e->demux, &in->key);
@@ -147,6 +153,8 @@ static void input_tcp(struct engine *e, const struct ip_input *in)
 		e->counters[SOCKC_NotOurs]++;
 		return;
 	}
+	if (is_nothing_to_listener(&in->seg) && listener_find(e, &in->key))
+		return;
 	if ((in->seg.flags & (SEG_SYN | SEG_ACK | SEG_RST)) == SEG_SYN) {
 		struct sock *l = listener_find(e, &in->key);
 		if (l) {

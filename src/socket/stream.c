@@ -93,6 +93,8 @@ static ssize_t send_some(struct engine *e, struct sock *s, const struct msghdr *
 		ssize_t n = tcp_send(&s->tcp, e->now, &piece, 1, !last || (flags & MSG_MORE), last && (flags & MSG_OOB));
 		if (n < 0)
 			return sent ? (ssize_t)sent : n;
+		if (last && (flags & MSG_EOR) && (size_t)n == piece.iov_len)
+			tcp_end_record(&s->tcp);
 		if (s->read_protocol)
 			reader_feed(s, false, piece.iov_base, n);
 		c->off += n;

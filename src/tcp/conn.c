@@ -50,7 +50,7 @@ static void conn_init(struct tcp_conn *c, struct tcp_stack *stack, int64_t now,
 	c->ts_offset = open->ts_offset;
 	c->iss = c->snd_una = open->iss;
 	c->snd_nxt = c->iss; /* the SYN moves it */
-	c->snd_base = c->snd_up = c->snd_sml = c->iss + 1;
+	c->snd_base = c->snd_up = c->snd_sml = c->snd_push = c->iss + 1;
 	c->rtx_at = c->tlp_at = c->reo_at = c->stall_at = TIME_NEVER;
 	c->delack_at = c->cork_at = c->keep_at = c->hold_at = c->cr_at = c->wait_at = TIME_NEVER;
 	c->quickacks = QUICKACK_SEGS;
@@ -121,6 +121,7 @@ void tcp_fini(struct tcp_conn *c)
 	if (!c->stack)
 		return;
 	ring_free(&c->snd, c->stack->memory);
+	ranges_free(&c->eor, c->stack->memory);
 	ring_free(&c->rcv, c->stack->memory);
 	conn_drop_ahead(c);
 	recovery_fini(c);
@@ -172,6 +173,7 @@ void conn_close(struct tcp_conn *c, int64_t now, int err)
 	c->state = TCPS_CLOSED;
 	stop_everything(c);
 	ring_free(&c->snd, m);
+	ranges_free(&c->eor, m);
 	conn_drop_ahead(c);
 	recovery_fini(c);
 	if (c->orphan || c->rcv.len == 0)
@@ -191,11 +193,20 @@ void conn_reset(struct tcp_conn *c, int64_t now, int err)
 	/* RFC 9293 §3.10.5: SYN-SENT has nothing to reset; in TIME-WAIT, CLOSING and LAST-ACK there is no need either, but a peer
 	   that waits for our ACK of its FIN is told sooner. */
 	if (c->state >= TCPS_SYN_RECEIVED && c->state != TCPS_TIME_WAIT) {
-		c->rst_due = c->rst_with_ack = true;
+		c->rst_due = true;
+		c->rst_replies = false;
 		c->reset = 1;
 		c->rst_seq = c->snd_nxt;
-		c->rst_ack = c->rcv_nxt;
+		c->rst_window = window_advertise(c, false);
 	}
+	conn_close(c, now, err);
+}
+
+void conn_reset_reply(struct tcp_conn *c, int64_t now, uint32_t ack, int err)
+{
+	c->rst_due = c->rst_replies = true;
+	c->reset = 1;
+	c->rst_seq = ack;
 	conn_close(c, now, err);
 }
 

@@ -7,7 +7,7 @@ static bool ack_of_syn(struct tcp_conn *c, int64_t now, const struct tcp_segment
 	if (!SEQ_GT(seg->ack, c->snd_una) || SEQ_GT(seg->ack, c->snd_nxt)) {
 		TCP_COUNT(c, RcvdSynRcvdBadAck);
 		c->rst_due = true; /* <SEQ=SEG.ACK><CTL=RST> */
-		c->rst_with_ack = false;
+		c->rst_replies = true;
 		c->rst_seq = seg->ack;
 		return false;
 	}
@@ -48,11 +48,13 @@ static void ack_advance(struct tcp_conn *c, int64_t now, const struct tcp_segmen
 	}
 	ack_rtt(c, now, seg);
 	ring_consume(&c->snd, bytes);
+	if (c->eor.n)
+		ranges_drop_before(&c->eor, c->stack->memory, seg->ack);
 	c->snd_base += bytes;
 	c->bytes_acked += bytes;
 	c->snd_una = seg->ack;
 	sent_drop_before(&c->sent, c->stack->memory, c->snd_una);
-	c->probing = c->no_memory = false;
+	c->no_memory = false;
 	c->rtx_count = 0; /* the backoff stays until there is a sample: rtt_sample */
 	timer_stop_rtx(c); /* RFC 6298 (5.2), (5.3) */
 	if (snd_flight(c))
@@ -75,26 +77,20 @@ static bool ack_window(struct tcp_conn *c, const struct tcp_segment *seg)
 	uint32_t wnd = (uint32_t)seg->window << c->snd_wscale;
 	bool changed = wnd != c->snd_wnd;
 	c->snd_wnd = wnd;
-	c->max_snd_wnd = max_u32(c->max_snd_wnd, wnd);
+	if (wnd > c->max_snd_wnd) {
+		c->max_snd_wnd = wnd;
+		negotiate_mss(c);
+	}
 	c->snd_wl1 = seg->seq;
 	c->snd_wl2 = seg->ack;
 	return changed;
 }
 
-/* The window is open again. The probe's octet was refused, or its ACK is still to come: it goes again with what follows. */
+/* The window changed. */
 static void ack_after_probe(struct tcp_conn *c)
 {
-	if (c->probing && c->snd_wnd && snd_flight(c) == 1) {
-		c->snd_nxt = c->snd_una;
-		sent_free(&c->sent, c->stack->memory);
-		c->snd_sml = c->snd_una; /* nor does Nagle wait for it */
-		if (c->fin_sent)
-			c->fin_sent = false;
-		c->probing = false;
+	if (!snd_flight(c) && c->snd_wnd && c->snd_wnd >= min_u32(c->mss, c->snd.len))
 		timer_stop_rtx(c);
-	} else if (!snd_flight(c) && c->snd_wnd) {
-		timer_stop_rtx(c); /* output decides anew whether the window is too small */
-	}
 	c->backoff = 0;
 }
 
@@ -128,8 +124,7 @@ static void ack_of_fin(struct tcp_conn *c, int64_t now)
 /* RFC 5681 §2: (a) data outstanding, (b) no data, (c) no SYN or FIN, (d) the greatest ACK seen, (e) the same window. */
 static bool is_duplicate(const struct tcp_conn *c, const struct tcp_segment *seg, bool window_changed)
 {
-	/* The answer to a window probe says that its octet was refused, not that one was lost. */
-	return snd_flight(c) && !c->probing && seg->payload_len == 0 && !(seg->flags & (SEG_SYN | SEG_FIN)) &&
+	return snd_flight(c) && seg->payload_len == 0 && !(seg->flags & (SEG_SYN | SEG_FIN)) &&
 	       seg->ack == c->snd_una && !window_changed;
 }
 

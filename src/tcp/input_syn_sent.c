@@ -18,7 +18,7 @@ static void on_old_ack(struct tcp_conn *c, int64_t now, uint32_t ack)
 {
 	TCP_COUNT(c, RcvdSynSentBadAck);
 	c->rst_due = true;
-	c->rst_with_ack = false;
+	c->rst_replies = true;
 	c->rst_seq = ack;
 	if (c->rtx_count == 0)
 		c->rtx_at = min_time(c->rtx_at, now + SYN_AFTER_RST_US);
@@ -69,7 +69,7 @@ void input_syn_sent(struct tcp_conn *c, int64_t now, const struct tcp_segment *s
 	}
 	on_syn_ack(c, now, seg);
 	if (seg->payload_len || (seg->flags & SEG_FIN)) {
-		struct text t = {seg->seq + 1, seg->payload_len, seg->payload[0].iov_base,
+		struct text t = {seg->seq + 1, seg->payload_len, seg->ack, seg->payload[0].iov_base,
 				 seg->flags & SEG_FIN, seg->flags & SEG_PSH};
 		if (t.len > rcv_wnd(c)) {
 			t.len = rcv_wnd(c);

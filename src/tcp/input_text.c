@@ -3,8 +3,8 @@
 
 #include <errno.h>
 
-#define QUICKACK_UNREAD_US  (5 * USEC_PER_MSEC) /* a quick ACK waits so long for the message to be read: a busy server has others before it */
-#define QUICKACK_ANSWER_US  USEC_PER_MSEC       /* … and then for an answer to ride on */
+#define QUICKACK_UNREAD_US  (2 * USEC_PER_MSEC) /* a quick ACK waits so long for the message to be read: a busy server has others before it */
+#define QUICKACK_ANSWER_US  (USEC_PER_MSEC / 2)     /* … and then for an answer to ride on */
 #define QUICKACK_AFTER_IDLE 16 /* segments acknowledged at once when the peer starts anew; as Linux */
 
 /* RFC 5681 §4.2, RFC 9293 SHLD-19, MUST-58/59: every second full-sized segment at once, else within the delay. */
@@ -201,12 +201,12 @@ static bool nobody_reads(const struct tcp_conn *c)
 }
 
 /* New data for an application that has closed: the peer must learn that nobody reads it. */
-static void input_after_close(struct tcp_conn *c, int64_t now)
+static void input_after_close(struct tcp_conn *c, int64_t now, uint32_t ack)
 {
 	TCP_COUNT(c, AbortOnData);
 	if (!c->fin_held) {
 		hold_on_closed(c, now, CLOSE_END_PEER_DATA);
-		conn_reset(c, now, ECONNRESET); /* as Linux; whoever has closed is not told */
+		conn_reset_reply(c, now, ack, ECONNRESET); /* as Linux; whoever has closed is not told */
 		return;
 	}
 	/* In a hold the peer has a right to its EOF first: FIN, then RST (DESIGN §6.1). */
@@ -240,7 +240,7 @@ void input_text(struct tcp_conn *c, int64_t now, const struct text *t)
 	if (t->len) {
 		c->data_segs_in++;
 		if (nobody_reads(c)) {
-			input_after_close(c, now);
+			input_after_close(c, now, t->ack);
 			return;
 		}
 		observe_mss(c, t->len);

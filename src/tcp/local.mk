@@ -39,6 +39,7 @@ src_libtcp_a_SOURCES = \
 	src/tcp/tcp_int.h \
 	src/tcp/timers.c \
 	src/tcp/tlp.c \
+	src/tcp/tso.c \
 	src/tcp/undo.c \
 	src/tcp/unreachable.c \
 	src/tcp/urgent.c \

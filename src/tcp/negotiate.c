@@ -4,6 +4,7 @@
  */
 #include "tcp/tcp_int.h"
 
+#define MSS_LEAST 36 /* the 68 bytes that every path takes, less headers */
 #define RCV_MSS_START TCP_MSS_DEFAULT_V4 /* until the peer's segments are seen */
 
 static uint8_t wscale_for(uint32_t bytes)
@@ -34,6 +35,15 @@ void negotiate_ours(struct tcp_conn *c)
 	c->cwnd = c->mss;
 }
 
+/* Half the largest window of the peer, so that a small one is never waited for as a whole: as Linux's tcp_bound_to_half_wnd. */
+static uint32_t within_half_window(const struct tcp_conn *c, uint32_t mss)
+{
+	uint32_t most = c->max_snd_wnd > TCP_MSS_DEFAULT_V4 ? c->max_snd_wnd / 2 : c->max_snd_wnd;
+	if (!most || mss <= most)
+		return mss;
+	return max_u32(most, MSS_LEAST);
+}
+
 /* What a segment may carry (RFC 9293 §3.7.1: Eff.snd.MSS = min(SendMSS+20, MMS_S) - TCPhdrsize - IPoptionsize). */
 void negotiate_mss(struct tcp_conn *c)
 {
@@ -42,7 +52,7 @@ void negotiate_mss(struct tcp_conn *c)
 		mss = c->options.maxseg;
 	if (mss < TCP_MSS_MIN)
 		mss = TCP_MSS_MIN;
-	c->mss = mss - (c->ts_on ? TCP_OPT_TS_BYTES : 0);
+	c->mss = within_half_window(c, mss - (c->ts_on ? TCP_OPT_TS_BYTES : 0));
 }
 
 /* The peer's SYN or SYN-ACK. */
@@ -66,7 +76,7 @@ void negotiate_theirs(struct tcp_conn *c, const struct tcp_segment *syn, int64_t
 
 	c->irs = syn->seq;
 	c->rcv_nxt = c->rcv_wup = c->irs + 1;
-	c->rcv_adv = c->rcv_nxt + min_u32(c->rcvbuf_limit, UINT16_MAX);
+	c->rcv_adv = c->rcv_nxt + window_initial(c);
 	c->snd_wnd = syn->window; /* RFC 7323 §2.2: never scaled in a SYN */
 	c->max_snd_wnd = c->snd_wnd;
 	c->snd_wl1 = syn->seq;

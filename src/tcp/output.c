@@ -20,13 +20,6 @@ uint32_t output_mss(const struct tcp_conn *c)
 	return n ? mss - TCP_OPT_SACK_BYTES(n) : mss;
 }
 
-/* The most that one emit carries: whole segments. */
-static uint32_t output_burst(const struct tcp_conn *c, uint32_t mss)
-{
-	uint32_t segs = c->gso_max_bytes / mss;
-	return segs > 1 ? segs * mss : mss;
-}
-
 static bool fin_due(const struct tcp_conn *c)
 {
 	return c->fin_wanted && !c->fin_held && !c->fin_sent && c->state != TCPS_SYN_RECEIVED;
@@ -51,6 +44,19 @@ static bool small_may_go(const struct tcp_conn *c, enum out_blocked *why)
 		return true;
 	*why = BLOCKED_NAGLE;
 	return false;
+}
+
+/* How much of `len` bytes from `seq` on is of one record (MSG_EOR). */
+static uint32_t record_left(const struct tcp_conn *c, uint32_t seq, uint32_t len)
+{
+	for (uint32_t i = 0; i < c->eor.n; i++) {
+		const struct range *r = &c->eor.r[i];
+		if (SEQ_LEQ(r->right, seq))
+			continue;
+		uint32_t end = SEQ_GT(r->left, seq) ? r->left + 1 : seq + 1;
+		return min_u32(len, end - seq);
+	}
+	return len;
 }
 
 /* What cwnd lets go, in whole segments unless all of `len` fits. */
@@ -87,20 +93,20 @@ static void next_new(const struct tcp_conn *c, struct out *o)
 	}
 	if (SEQ_GT(c->snd_up, c->snd_nxt)) /* every segment points at the urgent byte anew: no GSO */
 		len = min_u32(len, mss);
-	len = min_u32(len, output_burst(c, mss));
-	len = within_cwnd(c, len, mss);
+	len = min_u32(len, tso_bytes(c, mss));
+	uint32_t record = record_left(c, c->snd_nxt, unsent);
+	len = within_cwnd(c, min_u32(len, record), mss);
 	if (len == 0) {
 		o->blocked = BLOCKED_CWND;
 		return;
 	}
 	uint32_t tail = len % mss;
-	if (tail && len == unsent) {
-		if (!small_may_go(c, &o->blocked)) /* (2): all that is queued */
-			len -= tail;
-	} else if (tail && (len > tail || len < c->max_snd_wnd / 2)) {
-		/* (3): what fits is less than a segment and less than half the largest window */
-		len -= tail;
+	if (len < min_u32(mss, record)) {
+		/* What fits is less than a segment: the persist timer sends it. RFC 9293's (3), which would send half the largest window at once, is not Linux's. */
+		len = 0;
 		o->blocked = BLOCKED_WINDOW;
+	} else if (tail && (len < record || record == unsent) && !small_may_go(c, &o->blocked)) { /* (2): all that is queued, or all that the window lets go */
+		len -= tail;
 	}
 	if (len == 0)
 		return;
@@ -117,7 +123,7 @@ static bool next_retransmission(const struct tcp_conn *c, struct out *o)
 	if (forced) {
 		len = min_u32(len, mss);
 	} else {
-		len = min_u32(len, output_burst(c, mss));
+		len = min_u32(len, tso_bytes(c, mss));
 		len = min_u32(len, positive(c->snd_una + c->snd_wnd, seq));
 		len = within_cwnd(c, len, mss);
 		if (len == 0)
@@ -125,6 +131,7 @@ static bool next_retransmission(const struct tcp_conn *c, struct out *o)
 	}
 	if (SEQ_GT(c->snd_up, seq))
 		len = min_u32(len, mss);
+	len = record_left(c, seq, len);
 	*o = (struct out){OUT_RETRANSMIT, BLOCKED_NOT, seq, len, false};
 	if (SEQ_GT(seq + len, snd_end(c))) { /* the last number is the FIN's */
 		o->len = snd_end(c) - seq;
@@ -133,10 +140,16 @@ static bool next_retransmission(const struct tcp_conn *c, struct out *o)
 	return true;
 }
 
-/* RFC 9293 §3.8.6.1: "at least one octet of new data"; a FIN when that is all there is. */
+/*
+ * RFC 9293 §3.8.6.1. What the window lets go, in flight or not. Where it is shut and nothing is in flight, a number that the peer has had: its ACK tells the
+ * window as well as that of "at least one octet of new data" would, and nothing needs to be taken back. As Linux.
+ */
 static struct out next_probe(const struct tcp_conn *c)
 {
-	uint32_t len = min_u32(c->snd.len, min_u32(max_u32(c->snd_wnd, 1), output_mss(c)));
+	uint32_t mss = output_mss(c), flight = snd_flight(c);
+	if (!flight && !c->snd_wnd)
+		return (struct out){OUT_PROBE, BLOCKED_NOT, c->snd_una - 1, 0, false};
+	uint32_t len = record_left(c, c->snd_una, min_u32(c->snd.len, flight ? mss : min_u32(c->snd_wnd, mss)));
 	return (struct out){OUT_PROBE, BLOCKED_NOT, c->snd_una, len, len == 0};
 }
 
@@ -254,14 +267,15 @@ static void output_rst(struct tcp_conn *c, int64_t now, struct tcp_emit *emit)
 		.seq = c->rst_seq,
 		.flags = SEG_RST,
 	};
-	if (c->rst_with_ack) {
+	if (!c->rst_replies) { /* as any segment of the connection */
 		seg.flags |= SEG_ACK;
-		seg.ack = c->rst_ack;
-	}
-	if (c->ts_on && tcp_is_synchronized(c)) { /* RFC 7323 §3.2: MAY, and TIME-WAIT peers believe it then */
-		seg.has = SEG_HAS_TIMESTAMPS;
-		seg.ts_val = tcp_ts_now(now, c->ts_offset);
-		seg.ts_ecr = c->ts_recent;
+		seg.ack = c->rcv_nxt;
+		seg.window = c->rst_window;
+		if (c->ts_on) { /* RFC 7323 §3.2: MAY, and TIME-WAIT peers believe it then */
+			seg.has = SEG_HAS_TIMESTAMPS;
+			seg.ts_val = tcp_ts_now(now, c->ts_offset);
+			seg.ts_ecr = c->ts_recent;
+		}
 	}
 	c->rst_due = false;
 	TCP_COUNT(c, OutSegs);
@@ -294,7 +308,8 @@ static void output_syn(struct tcp_conn *c, int64_t now, struct tcp_emit *emit)
 static uint8_t data_flags(const struct tcp_conn *c, uint32_t seq, uint32_t len, bool fin)
 {
 	uint8_t flags = SEG_ACK;
-	if (len && seq + len == snd_end(c)) /* MUST-61: the last buffered segment is pushed */
+	/* MUST-61: a write's last segment is pushed; and super-segments, so that who puts segments together on the way does not wait: as Linux. */
+	if (len && (seq + len == c->snd_push || len > output_mss(c) || (c->eor.n && ranges_find(&c->eor, seq + len - 1))))
 		flags |= SEG_PSH;
 	return fin ? flags | SEG_FIN : flags;
 }
@@ -383,11 +398,10 @@ static void output_probe(struct tcp_conn *c, int64_t now, struct tcp_emit *emit,
 	c->probe_due = false;
 	TCP_COUNT(c, ZeroWindowProbes);
 	emit_segment(c, now, emit, data_flags(c, o->seq, o->len, o->fin), o->seq, o->len);
-	if (SEQ_GT(o->seq + o->len + o->fin, c->snd_nxt)) {
+	if (SEQ_GT(o->seq + o->len + o->fin, c->snd_nxt))
 		account_new(c, now, o->seq, o->len, o->fin);
-		c->probing = c->snd_wnd == 0;
-	}
-	c->rtt_timing = false; /* its answer may wait for the window */
+	else
+		c->rtt_timing = false; /* its answer may wait for the window */
 }
 
 static void output_one(struct tcp_conn *c, int64_t now, struct tcp_emit *emit, const struct out *o)
@@ -457,8 +471,8 @@ static void output_settle(struct tcp_conn *c, int64_t now, enum out_blocked bloc
 		}
 		break;
 	case BLOCKED_CORK:
-		if (c->cork_at == TIME_NEVER)
-			c->cork_at = now + TCP_CORK_US;
+		if (c->cork_at == TIME_NEVER && !snd_flight(c)) /* as Linux, whose ceiling is the retransmission timeout */
+			c->cork_at = now + max_time(c->rto_us, TCP_CORK_US);
 		break;
 	case BLOCKED_NAGLE:
 	case BLOCKED_NOT:

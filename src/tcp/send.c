@@ -82,9 +82,18 @@ ssize_t tcp_send(struct tcp_conn *c, int64_t now, const struct iovec *iov, int i
 	}
 	c->last_bytes_ours = true;
 	c->msg_more = more;
+	if (!more || snd_end(c) - c->snd_push > c->max_snd_wnd / 2) /* so much waits for nothing more */
+		c->snd_push = snd_end(c);
 	if (urgent && n == wanted)
 		c->snd_up = snd_end(c); /* MUST-62: the pointer moves to the newest urgent byte */
 	if (n < wanted || !tcp_is_writable(c))
 		c->nospace = true;
 	return n;
+}
+
+/* Beyond the set's bound, or without memory, records go together: that costs a peer nothing but the sight of them. */
+void tcp_end_record(struct tcp_conn *c)
+{
+	if (c->snd.len && !c->fin_wanted)
+		ranges_add(&c->eor, c->stack->memory, snd_end(c) - 1, snd_end(c));
 }

@@ -154,6 +154,8 @@ uint32_t tcp_take_events(struct tcp_conn *c);
    which is then cleared. `more`: MSG_MORE. `urgent`: the last byte is urgent (MSG_OOB). */
 ssize_t tcp_send(struct tcp_conn *c, int64_t now, const struct iovec *iov, int iovcnt, bool more,
 		 bool urgent);
+/* MSG_EOR: no segment has both the last byte that tcp_send took and the next one. */
+void tcp_end_record(struct tcp_conn *c);
 /* Bytes given, up to the urgent mark; -EAGAIN when nothing is there; 0 at the peer's FIN, or at the connection's end once its error was told; else
    the error (cleared). `discard` (MSG_TRUNC): bytes are dropped, iov ignored but for its length. */
 ssize_t tcp_recv(struct tcp_conn *c, int64_t now, const struct iovec *iov, int iovcnt, bool peek,

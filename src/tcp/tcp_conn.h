@@ -51,7 +51,8 @@ struct tcp_conn {
 	bool was_synced : 1;   /* ESTABLISHED was reached */
 	bool ever_open : 1;
 	/* What output owes: predicates of output_next(). */
-	bool syn_due : 1, ack_due : 1, rst_due : 1, rst_with_ack : 1, fin_then_rst : 1;
+	bool syn_due : 1, ack_due : 1, rst_due : 1, fin_then_rst : 1;
+	bool rst_replies : 1; /* … to a segment: it says no more than where that stood */
 	bool probe_due : 1, keepalive_due : 1, rtx_due : 1, push_due : 1;
 	bool closed_due : 1; /* TCP_EV_CLOSED after the RST went out */
 	bool msg_more : 1;   /* the last send had MSG_MORE */
@@ -59,7 +60,6 @@ struct tcp_conn {
 	bool no_memory : 1;  /* … of memory: not writable before something was acknowledged */
 	bool rtt_timing : 1, cwnd_limited : 1, syn_retransmitted : 1;
 	bool asked : 1, outcome_told : 1, late_owed : 1; /* close policy */
-	bool probing : 1;    /* snd_nxt − 1 is a window probe's octet */
 	bool quickack_owed : 1; /* delack_at waits for the application to read, too */
 	bool rtx_is_persist : 1; /* rtx_at was armed for a closed window */
 	bool tlp_due : 1, tlp_out : 1, tlp_again : 1; /* a tail loss probe is owed; has no answer yet; was a retransmission */
@@ -91,7 +91,9 @@ struct tcp_conn {
 	uint32_t max_snd_wnd;
 	uint32_t snd_base; /* sequence number of snd's first byte */
 	uint32_t snd_sml;  /* end of the last small segment sent (Minshall) */
+	uint32_t snd_push; /* end of the last write that was not MSG_MORE: a segment that ends there has PSH */
 	struct ring snd;   /* unacknowledged, then unsent */
+	struct ranges eor; /* bytes that end a record (MSG_EOR): no segment goes on behind one */
 
 	/* Receive sequence space. */
 	uint32_t rcv_nxt, irs;
@@ -169,7 +171,8 @@ struct tcp_conn {
 	struct flow_key key;
 	int error;      /* positive errno: SO_ERROR */
 	int error_soft; /* the last ICMP error that did not abort */
-	uint32_t rst_seq, rst_ack;
+	uint32_t rst_seq;
+	uint16_t rst_window;
 	uint32_t cr_seq; /* the final sequence number */
 
 	/* Figures for status. */

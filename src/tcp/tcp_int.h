@@ -21,7 +21,7 @@
 #define TCP_OPT_CLOSE_REQUEST_BYTES 8
 #define PRESSURE_SEGS      4    /* what a connection's window is worth when memory is short; as Linux's */
 #define DUP_THRESH         3    /* RFC 5681, RFC 6675 DupThresh */
-#define TCP_CORK_US        (200 * USEC_PER_MSEC) /* tcp(7): the ceiling on TCP_CORK */
+#define TCP_CORK_US        (200 * USEC_PER_MSEC) /* tcp(7): the ceiling on TCP_CORK, or the RTO if that is more */
 
 static inline uint32_t min_u32(uint32_t a, uint32_t b)
 {
@@ -50,6 +50,8 @@ int conn_open_passive(struct tcp_conn *c, struct tcp_stack *stack, int64_t now, 
 void conn_close(struct tcp_conn *c, int64_t now, int err);
 /* A RST from where we are, then CLOSED. */
 void conn_reset(struct tcp_conn *c, int64_t now, int err);
+/* The same as the answer to a segment that acknowledged `ack`: <SEQ=SEG.ACK><CTL=RST>. */
+void conn_reset_reply(struct tcp_conn *c, int64_t now, uint32_t ack, int err);
 /* What is there out of order goes; the peer sends it again (RFC 2018 §8 allows that of SACKed text). */
 void conn_drop_ahead(struct tcp_conn *c);
 void conn_time_wait(struct tcp_conn *c, int64_t now);
@@ -88,7 +90,7 @@ void input_syn_sent(struct tcp_conn *c, int64_t now, const struct tcp_segment *s
 bool input_ack(struct tcp_conn *c, int64_t now, const struct tcp_segment *seg);
 /* A segment as it is looked at after the first step: trimmed to the window. */
 struct text {
-	uint32_t seq, len;
+	uint32_t seq, len, ack;
 	const uint8_t *bytes;
 	bool fin, push;
 };
@@ -112,6 +114,10 @@ struct out {
 /* What goes next; does not depend on the time. */
 struct out output_next(const struct tcp_conn *c);
 uint32_t output_mss(const struct tcp_conn *c); /* payload per segment, SACK blocks taken off */
+
+/* ---- tso.c ---- */
+uint64_t tso_rate(const struct tcp_conn *c); /* bytes a second */
+uint32_t tso_bytes(const struct tcp_conn *c, uint32_t mss); /* the most that one emit carries: whole segments */
 
 /* ---- timers.c ---- */
 void timer_start_rtx(struct tcp_conn *c, int64_t now); /* from zero: new data or progress */
@@ -214,6 +220,8 @@ static inline uint32_t rcv_wnd(const struct tcp_conn *c)
 }
 /* The window field of a segment that goes now; moves rcv_adv. */
 uint16_t window_advertise(struct tcp_conn *c, bool syn);
+/* That of a SYN, bytes. */
+uint16_t window_initial(const struct tcp_conn *c);
 /* Is it worth an ACK of its own that the application made room? */
 bool window_update_due(const struct tcp_conn *c);
 void window_on_read(struct tcp_conn *c, int64_t now, uint32_t n);

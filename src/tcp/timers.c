@@ -62,9 +62,10 @@ static bool is_hopeless(const struct tcp_conn *c, int64_t now)
 	if (c->options.user_timeout_us && c->stall_at != TIME_NEVER &&
 	    now - c->stall_at >= c->options.user_timeout_us)
 		return true;
-	/* An orphan's peer that keeps its window shut, but answers, is not waited for without end (as Linux). */
-	unsigned count = c->orphan && timer_persists(c) ? c->backoff : c->rtx_count;
-	return count >= retries(c);
+	/* An orphan's peer that keeps its window shut, but answers, is not waited for without end: until the time between probes is the longest (as Linux). */
+	if (c->orphan && timer_persists(c) && rtt_backed_off(c) >= c->stack->config.rto_max_us)
+		return c->backoff >= retries(c);
+	return c->rtx_count >= retries(c);
 }
 
 static void give_up(struct tcp_conn *c, int64_t now)
@@ -138,6 +139,7 @@ void tcp_tick(struct tcp_conn *c, int64_t now)
 	if (c->cork_at <= now) {
 		c->cork_at = TIME_NEVER;
 		c->push_due = true;
+		c->snd_push = snd_end(c);
 	}
 	if (c->tlp_at <= now)
 		tlp_expired(c, now);

@@ -598,6 +598,8 @@ def main():
         if bool(mismatch) == bool(said):
             passed += not mismatch
             known += bool(mismatch)
+            if mismatch and args.scripts:
+                print("%s (%s)\n    %s\n    expected: %s" % (name, family, mismatch, said))
         else:
             failed += 1
             print("FAIL: %s (%s)\n    %s" % (name, family, mismatch or "passes, but `expected` says: " + said), flush=True)

@@ -399,6 +399,7 @@ START_TEST(what_does_not_fit_is_ignored)
 	bad.close_seq = H_PEER_ISS + 11;
 	h_input(h, &bad);
 	ck_assert(!tcp_peer_fin(&h->c));
+	h_expect(h, SEG_ACK, 1, H_PEER_ISS + 11 - H_PEER_ISS, 0);
 	h_free(h);
 }
 END_TEST
