@@ -128,7 +128,7 @@ static void emit_segment(struct tcp_emit *emit, struct tcp_conn *conn, const str
 	struct idents id = {.label = s->flow.hash, .next = &s->dest->ip_id, .own = 0};
 	if (seg->flags & (SEG_SYN | SEG_FIN))
 		special_idents(e, seg, gso_size, &id);
-	else if (tcp_state(conn) == TCPS_TIME_WAIT || (seg->flags & (SEG_RST | SEG_ACK)) == SEG_RST)
+	else if ((tcp_state(conn) == TCPS_TIME_WAIT && tcp_is_orphan(conn)) || (seg->flags & (SEG_RST | SEG_ACK)) == SEG_RST)
 		id.next = &id.own;
 	if (ip_send_tcp(i->link, path_of(s, &own), &s->flow.key, seg, gso_size, s->ecn, id.label, id.next) < 0)
 		e->counters[SOCKC_EmitFailed]++;

@@ -19,6 +19,7 @@ void tcp_config_default(struct tcp_config *config)
 		.time_wait_us = 60 * USEC_PER_SEC,
 		.syn_retries = 6,
 		.synack_retries = 5,
+		.syn_linear_timeouts = 4,
 		.retries2 = 15,
 		.orphan_retries = 8,
 		.timestamps = true,

@@ -89,6 +89,8 @@ static void drop_unacceptable(struct tcp_conn *c, int64_t now, const struct tcp_
 	uint32_t end = seg->seq + space;
 	if (space && SEQ_LEQ(end, c->rcv_nxt)) {
 		TCP_COUNT(c, RcvdDup);
+		if (end == c->rcv_wup)
+			take_timestamp(c, now, seg); /* Linux's window begins there */
 		sack_note_duplicate(c, seg->seq, end);
 		if (c->state == TCPS_TIME_WAIT && (seg->flags & SEG_FIN) && end == c->rcv_nxt)
 			c->wait_at = now + c->stack->config.time_wait_us; /* eighth step: restart 2 MSL */

@@ -57,6 +57,11 @@ bool tcp_send_closed(const struct tcp_conn *c)
 	return c->fin_wanted;
 }
 
+bool tcp_is_orphan(const struct tcp_conn *c)
+{
+	return c->orphan;
+}
+
 bool tcp_is_held(const struct tcp_conn *c)
 {
 	return c->fin_held;

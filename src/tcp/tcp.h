@@ -70,6 +70,7 @@ struct tcp_config {
 	int64_t fin_timeout_us;                       /* orphan in FIN-WAIT-2: tcp_fin_timeout */
 	int64_t time_wait_us;                         /* 2 MSL; Linux: 60 s */
 	unsigned syn_retries, synack_retries;         /* 6, 5 */
+	unsigned syn_linear_timeouts;                 /* 4: SYNs whose time-outs do not double yet */
 	unsigned retries2, orphan_retries;            /* 15, 8 */
 	bool timestamps, sack, window_scaling;
 	bool close_request;                           /* tcp/close_request.c */
@@ -200,6 +201,7 @@ uint32_t tcp_unsent_bytes(const struct tcp_conn *c);   /* SIOCOUTQNSD */
 uint32_t tcp_unacked_bytes(const struct tcp_conn *c);  /* SIOCOUTQ: unsent + in flight */
 bool tcp_peer_fin(const struct tcp_conn *c);    /* end of file: the peer's FIN was received in order, or its close request */
 bool tcp_send_closed(const struct tcp_conn *c); /* our FIN is sent, queued or held */
+bool tcp_is_orphan(const struct tcp_conn *c);   /* tcp_close() was called */
 bool tcp_is_held(const struct tcp_conn *c);     /* the close policy holds our FIN */
 /* The handshake was only completed without the option of close requests: something on the path may drop SYNs that carry it. */
 bool tcp_close_request_unheard(const struct tcp_conn *c);

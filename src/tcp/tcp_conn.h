@@ -153,7 +153,7 @@ struct tcp_conn {
 	int64_t hold_at;
 	int64_t cr_at;
 	int64_t wait_at;   /* FIN-WAIT-2 of an orphan, TIME-WAIT */
-	int64_t stall_at;  /* since when nothing of ours was acknowledged, for the user timeout */
+	int64_t stall_at;  /* from when the user timeout counts: the SYN, or the first repetition of what is not acknowledged (as Linux) */
 	int64_t challenge_since, oow_since;
 
 	/* Close policy. */

@@ -9,7 +9,7 @@
 static void arm_rtx(struct tcp_conn *c, int64_t now)
 {
 	c->rtx_at = now + rtt_backed_off(c);
-	if (c->options.user_timeout_us)
+	if (c->options.user_timeout_us && c->stall_at != TIME_NEVER)
 		c->rtx_at = min_time(c->rtx_at, c->stall_at + c->options.user_timeout_us);
 	if (c->rtx_at <= now)
 		c->rtx_at = now + 1;
@@ -18,8 +18,10 @@ static void arm_rtx(struct tcp_conn *c, int64_t now)
 void timer_start_rtx(struct tcp_conn *c, int64_t now)
 {
 	c->rtx_is_persist = false;
-	c->stall_at = now;
+	c->stall_at = TIME_NEVER;
 	arm_rtx(c, now);
+	if (c->state == TCPS_SYN_SENT)
+		c->stall_at = now;
 }
 
 void timer_stop_rtx(struct tcp_conn *c)
@@ -48,7 +50,7 @@ static unsigned retries(const struct tcp_conn *c)
 	const struct tcp_config *config = &c->stack->config;
 	switch (c->state) {
 	case TCPS_SYN_SENT:
-		return c->options.syncnt ? c->options.syncnt : config->syn_retries;
+		return (c->options.syncnt ? c->options.syncnt : config->syn_retries) + config->syn_linear_timeouts;
 	case TCPS_SYN_RECEIVED:
 		return config->synack_retries;
 	default:
@@ -84,8 +86,11 @@ static void on_rtx(struct tcp_conn *c, int64_t now)
 	}
 	bool persists = timer_persists(c);
 	c->rtx_count++;
-	if (c->backoff < UINT8_MAX)
-		c->backoff++; /* RFC 6298 (5.5) */
+	/* RFC 6298 (5.5). The first SYNs go at an even pace, as Linux's do since 6.5. */
+	if (c->backoff < UINT8_MAX && !(c->state == TCPS_SYN_SENT && c->rtx_count <= c->stack->config.syn_linear_timeouts))
+		c->backoff++;
+	if (c->stall_at == TIME_NEVER)
+		c->stall_at = now;
 	if (c->state <= TCPS_SYN_RECEIVED)
 		c->syn_due = true;
 	else if (persists)

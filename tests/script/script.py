@@ -141,6 +141,8 @@ class Program:
         os.close(ask_read)
         os.close(answer_write)
         self.family, self.text, self.results, self.last, self.names = family, b"", {}, 0, {}
+        if not os.read(self.answers, 3):  # it is ready
+            raise OSError("the program did not start")
 
     def start(self, words, background=None):
         self.last += 1

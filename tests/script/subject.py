@@ -130,6 +130,8 @@ def answer(request):
 
 
 def main():
+    warm = socket.create_server(("", 9))  # so that the engine is up before the script begins
+    assert warm
     lines = os.fdopen(int(sys.argv[1]), "rb", buffering=0)
     out = os.fdopen(int(sys.argv[2]), "wb", buffering=0)
     lock = threading.Lock()
@@ -139,6 +141,7 @@ def main():
         with lock:
             out.write(json.dumps({"id": request["id"], "result": result}).encode() + b"\n")
 
+    out.write(b"{}\n")
     for line in iter(lines.readline, b""):
         request = json.loads(line)
         if request["background"]:
