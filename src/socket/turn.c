@@ -101,10 +101,10 @@ struct idents {
 };
 
 /* A SYN-ACK's IPv4 identification is 0, as Linux's, and those of TIME-WAIT's ACKs and of a RST that replies; a FIN's identifies us to others who run finesse. */
-static void special_idents(const struct engine *e, const struct tcp_segment *seg, uint16_t gso_size, struct idents *id)
+static void special_idents(const struct engine *e, const struct sock *s, const struct tcp_segment *seg, uint16_t gso_size, struct idents *id)
 {
 	if (seg->flags & SEG_SYN) {
-		if (seg->flags & SEG_ACK)
+		if (s->listener)
 			id->next = &id->own;
 		return;
 	}
@@ -127,8 +127,8 @@ static void emit_segment(struct tcp_emit *emit, struct tcp_conn *conn, const str
 	struct ip_path own;
 	struct idents id = {.label = s->flow.hash, .next = &s->dest->ip_id, .own = 0};
 	if (seg->flags & (SEG_SYN | SEG_FIN))
-		special_idents(e, seg, gso_size, &id);
-	else if ((tcp_state(conn) == TCPS_TIME_WAIT && tcp_is_orphan(conn)) || (seg->flags & (SEG_RST | SEG_ACK)) == SEG_RST)
+		special_idents(e, s, seg, gso_size, &id);
+	else if ((tcp_state(conn) == TCPS_TIME_WAIT && tcp_is_orphan(conn)) || (seg->flags & (SEG_RST | SEG_ACK)) == SEG_RST || ((seg->flags & SEG_RST) && s->listener))
 		id.next = &id.own;
 	if (ip_send_tcp(i->link, path_of(s, &own), &s->flow.key, seg, gso_size, s->ecn, id.label, id.next) < 0)
 		e->counters[SOCKC_EmitFailed]++;

@@ -22,6 +22,8 @@ void tcp_config_default(struct tcp_config *config)
 		.syn_linear_timeouts = 4,
 		.retries2 = 15,
 		.orphan_retries = 8,
+		.min_tso_segs = 2,
+		.tso_rtt_log = 9,
 		.timestamps = true,
 		.sack = true,
 		.window_scaling = true,

@@ -78,6 +78,15 @@ static bool is_acceptable(const struct tcp_conn *c, uint32_t seq, uint32_t space
 	return wnd && (first < wnd || first + space - 1 < wnd);
 }
 
+/*
+ * It begins in the window and ends beyond it. RFC 9293 would have it trimmed. As Linux (6.17): refused, for who sends so does not heed the window; but while
+ * nothing waits to be read it is taken whole.
+ */
+static bool ends_beyond(const struct tcp_conn *c, uint32_t seq, uint32_t space)
+{
+	return SEQ_GT(seq + space, c->rcv_nxt + rcv_wnd(c)) && SEQ_GT(seq + space, c->rcv_nxt);
+}
+
 /* An unacceptable segment gets an ACK and is dropped; some are remembered for what they say. */
 static void drop_unacceptable(struct tcp_conn *c, int64_t now, const struct tcp_segment *seg,
 			      uint32_t space)
@@ -112,6 +121,8 @@ static void trim(struct tcp_conn *c, struct text *t)
 		t->len -= old;
 	}
 	uint32_t edge = c->rcv_nxt + rcv_wnd(c);
+	if (c->rcv.len == 0 && rcv_wnd(c) && t->seq == c->rcv_nxt)
+		return;
 	if (SEQ_GT(t->seq + t->len + t->fin, edge)) {
 		t->fin = false;
 		if (SEQ_GT(t->seq + t->len, edge))
@@ -153,11 +164,13 @@ static void input_rst(struct tcp_conn *c, int64_t now, const struct tcp_segment 
 }
 
 /* Fourth step. */
-static void input_syn(struct tcp_conn *c, int64_t now)
+static void input_syn(struct tcp_conn *c, int64_t now, const struct tcp_segment *seg)
 {
-	if (c->state == TCPS_SYN_RECEIVED && c->passive) { /* "return this connection to the LISTEN state" */
+	if (c->state == TCPS_SYN_RECEIVED && c->passive) { /* "return this connection to the LISTEN state"; and as Linux tell the peer, who has another connection in mind */
 		TCP_COUNT(c, AttemptFails);
-		conn_close(c, now, 0);
+		c->rst_acks = !(seg->flags & SEG_ACK);
+		c->rst_ack = seg->seq + seg->payload_len + 1 + !!(seg->flags & SEG_FIN);
+		conn_reset_reply(c, now, c->rst_acks ? 0 : seg->ack, 0);
 		return;
 	}
 	TCP_COUNT(c, RcvdSynChallenged); /* RFC 5961 §4.2: irrespective of the sequence number */
@@ -172,7 +185,9 @@ static bool old_syn(struct tcp_conn *c, const struct tcp_segment *seg, struct te
 		c->syn_due = true;
 		return false;
 	}
-	/* Simultaneous open: the SYN-ACK repeats a SYN that we have. Trimmed, it begins at RCV.NXT. */
+	/* Simultaneous open: the SYN-ACK repeats a SYN that we have. Trimmed, it begins at RCV.NXT. The peer hears that it came twice, as of any duplicate. */
+	sack_note_duplicate(c, seg->seq, seg->seq + 1);
+	c->ack_due = true;
 	t->seq++;
 	return true;
 }
@@ -189,7 +204,7 @@ static void input_synchronized(struct tcp_conn *c, int64_t now, const struct tcp
 	}
 	/* RFC 5961 §4.2 comes before the sequence number is looked at. */
 	if (syn && !(seg->flags & SEG_RST) && c->state != TCPS_SYN_RECEIVED) {
-		input_syn(c, now);
+		input_syn(c, now, seg);
 		return;
 	}
 	/* First step. */
@@ -199,7 +214,7 @@ static void input_synchronized(struct tcp_conn *c, int64_t now, const struct tcp
 		ack_unacceptable(c, now, space != 0);
 		return;
 	}
-	if (!is_acceptable(c, t.seq, space)) {
+	if (!is_acceptable(c, t.seq, space) || (c->rcv.len && rcv_wnd(c) && ends_beyond(c, t.seq, space))) {
 		/* "If the RCV.WND is zero, no segments will be acceptable, but special allowance should be made to accept
 		   valid ACKs, URGs, and RSTs": a probe at our left edge, without its text. */
 		if (rcv_wnd(c) || t.seq != c->rcv_nxt || syn) {
@@ -215,7 +230,7 @@ static void input_synchronized(struct tcp_conn *c, int64_t now, const struct tcp
 	}
 	take_timestamp(c, now, seg);
 	if (syn) {
-		input_syn(c, now);
+		input_syn(c, now, seg);
 		return;
 	}
 	c->last_rcvd_us = now;

@@ -23,7 +23,7 @@ void negotiate_ours(struct tcp_conn *c)
 	c->wscale_on = config->window_scaling;
 	c->cr_on = config->close_request;
 	/* The scale cannot change later: it is chosen for what autotuning or the application may reach. */
-	uint32_t most = max_u32(config->rcvbuf_max_bytes, c->rcvbuf_limit);
+	uint32_t most = c->options.user_rcvbuf ? window_space(c->rcvbuf_limit) : max_u32(config->rcvbuf_max_bytes, c->rcvbuf_limit);
 	if (c->options.window_clamp)
 		most = min_u32(most, c->options.window_clamp);
 	c->rcv_wscale = c->wscale_on ? wscale_for(most) : 0;

@@ -123,7 +123,9 @@ static bool next_retransmission(const struct tcp_conn *c, struct out *o)
 	if (forced) {
 		len = min_u32(len, mss);
 	} else {
-		len = min_u32(len, tso_bytes(c, mss));
+		/* Far away one by one: what Linux sends again goes in the pieces in which it left, which an ACK or a SACK has mostly cut. */
+		uint32_t burst = tso_bytes(c, mss);
+		len = min_u32(len, burst > 2 * mss ? burst : mss);
 		len = min_u32(len, positive(c->snd_una + c->snd_wnd, seq));
 		len = within_cwnd(c, len, mss);
 		if (len == 0)
@@ -276,6 +278,9 @@ static void output_rst(struct tcp_conn *c, int64_t now, struct tcp_emit *emit)
 			seg.ts_val = tcp_ts_now(now, c->ts_offset);
 			seg.ts_ecr = c->ts_recent;
 		}
+	} else if (c->rst_acks) {
+		seg.flags |= SEG_ACK;
+		seg.ack = c->rst_ack;
 	}
 	c->rst_due = false;
 	TCP_COUNT(c, OutSegs);

@@ -72,6 +72,7 @@ struct tcp_config {
 	unsigned syn_retries, synack_retries;         /* 6, 5 */
 	unsigned syn_linear_timeouts;                 /* 4: SYNs whose time-outs do not double yet */
 	unsigned retries2, orphan_retries;            /* 15, 8 */
+	unsigned min_tso_segs, tso_rtt_log;           /* 2, 9: tso.c */
 	bool timestamps, sack, window_scaling;
 	bool close_request;                           /* tcp/close_request.c */
 };

@@ -52,7 +52,7 @@ struct tcp_conn {
 	bool ever_open : 1;
 	/* What output owes: predicates of output_next(). */
 	bool syn_due : 1, ack_due : 1, rst_due : 1, fin_then_rst : 1;
-	bool rst_replies : 1; /* … to a segment: it says no more than where that stood */
+	bool rst_replies : 1, rst_acks : 1; /* … to a segment: it says no more than where that stood, or ended */
 	bool probe_due : 1, keepalive_due : 1, rtx_due : 1, push_due : 1;
 	bool closed_due : 1; /* TCP_EV_CLOSED after the RST went out */
 	bool msg_more : 1;   /* the last send had MSG_MORE */
@@ -171,7 +171,7 @@ struct tcp_conn {
 	struct flow_key key;
 	int error;      /* positive errno: SO_ERROR */
 	int error_soft; /* the last ICMP error that did not abort */
-	uint32_t rst_seq;
+	uint32_t rst_seq, rst_ack;
 	uint16_t rst_window;
 	uint32_t cr_seq; /* the final sequence number */
 

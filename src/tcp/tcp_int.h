@@ -220,6 +220,7 @@ static inline uint32_t rcv_wnd(const struct tcp_conn *c)
 }
 /* The window field of a segment that goes now; moves rcv_adv. */
 uint16_t window_advertise(struct tcp_conn *c, bool syn);
+uint32_t window_space(uint32_t rcvbuf); /* the bytes of text that a receive buffer of this size is for */
 /* That of a SYN, bytes. */
 uint16_t window_initial(const struct tcp_conn *c);
 /* Is it worth an ACK of its own that the application made room? */

@@ -11,7 +11,7 @@
 #define TRUESIZE_DESCRIPTOR 256 /* bytes: struct sk_buff */
 
 /* SO_RCVBUF counts what the kernel's TCP takes for a segment, headers and all; half of it is for the bytes, as Linux assumes before it has seen any. */
-static uint32_t rcv_space(uint32_t rcvbuf)
+uint32_t window_space(uint32_t rcvbuf)
 {
 	return rcvbuf / 2;
 }
@@ -19,7 +19,7 @@ static uint32_t rcv_space(uint32_t rcvbuf)
 /* What may wait unread. When memory is short it is half as much, but for a few segments; what was promised before stays promised. */
 static uint32_t rcv_limit(const struct tcp_conn *c)
 {
-	uint32_t limit = rcv_space(c->rcvbuf_limit);
+	uint32_t limit = window_space(c->rcvbuf_limit);
 	if (c->options.window_clamp)
 		limit = min_u32(limit, c->options.window_clamp);
 	if (c->stack->memory->pressure)
@@ -36,7 +36,7 @@ static uint32_t rcv_free(const struct tcp_conn *c)
 /* MUST-39: the right edge stays until it can move by min(Fr * RCV.BUFF, Eff.snd.MSS), Fr = 1/2. */
 static bool worth_moving(const struct tcp_conn *c, uint32_t cur, uint32_t room)
 {
-	return room > cur && room - cur >= min_u32(rcv_space(c->rcvbuf_limit) / 2, c->mss_advertised);
+	return room > cur && room - cur >= min_u32(window_space(c->rcvbuf_limit) / 2, c->mss_advertised);
 }
 
 /* In units of the scale. An old edge that is no multiple is rounded up, or it would move back; but not without end. */
@@ -84,7 +84,7 @@ uint16_t window_advertise(struct tcp_conn *c, bool syn)
  */
 bool window_update_due(const struct tcp_conn *c)
 {
-	uint32_t step = min_u32(rcv_space(c->rcvbuf_limit) / 2, 2 * c->mss_advertised);
+	uint32_t step = min_u32(window_space(c->rcvbuf_limit) / 2, 2 * c->mss_advertised);
 	if (c->read_since < step || c->peer_fin || c->state < TCPS_ESTABLISHED || c->state > TCPS_FIN_WAIT_2)
 		return false;
 	uint32_t room = min_u32(rcv_free(c), (uint32_t)UINT16_MAX << c->rcv_wscale);
@@ -107,7 +107,7 @@ static void autotune_rcvbuf(struct tcp_conn *c)
 		return;
 	uint64_t want = 2 * copied + DRS_SLACK_SEGS * c->mss_advertised;
 	want += want * (copied - space) / space; /* it accelerates: so does its sender, in slow start */
-	uint64_t most = min_u32(rcv_space(c->stack->config.rcvbuf_max_bytes), (uint32_t)UINT16_MAX << c->rcv_wscale);
+	uint64_t most = min_u32(window_space(c->stack->config.rcvbuf_max_bytes), (uint32_t)UINT16_MAX << c->rcv_wscale);
 	if (want > most)
 		want = most;
 	c->rcvbuf_limit = max_u32(c->rcvbuf_limit, 2 * want);

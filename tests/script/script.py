@@ -20,7 +20,10 @@ A script has a line for each event; # begins a comment. DELAY is in seconds sinc
     +DELAY mtu BYTES                  the device's
     +DELAY quiet                      nothing more came until here
 
-SEGMENT: FLAGS SEQ[:END] [ack N] [win N] [urg N] [ce|ect0|ect1] [tos N] <OPTIONS>; numbers are relative to the initial ones, `win *` is any.
+DELAY of `out` may be A~B: not before A, not after B.
+
+SEGMENT: FLAGS SEQ[:END] [ack N] [win N] [urg N] [ce|ect0|ect1] [tos N] <OPTIONS>; numbers are relative to the initial ones, but
+`nought` of a RST; `win *` is any.
 in/b and out/b: the second connection. The peer calls from port 40000 on to port 8080, and serves ports from 9090 on.
 
 --record writes a script with the results and segments that came: a script's own lines of `out` are not needed then.
@@ -64,10 +67,11 @@ class Mismatch(Exception):
 class Event:
     def __init__(self, line, number):
         self.text, self.number = line, number
-        m = re.match(r"\+(\d*\.?\d*)\s+(call|done|in|out|icmp|mtu|quiet)(?:/(\w))?\s*(.*)$", line)
+        m = re.match(r"\+(\d*\.?\d*)(?:~(\d*\.?\d*))?\s+(call|done|in|out|icmp|mtu|quiet)(?:/(\w))?\s*(.*)$", line)
         if not m:
             raise ValueError("line %d: %r" % (number, line))
-        self.delay, self.kind, self.flow, self.rest = float(m[1] or 0), m[2], m[3] or "a", m[4].strip()
+        self.delay, self.kind, self.flow, self.rest = float(m[1] or 0), m[3], m[4] or "a", m[5].strip()
+        self.spread = float(m[2]) - self.delay if m[2] else 0
         self.result = None
         if self.kind in ("call", "done") and "=>" in self.rest:
             self.rest, self.result = (part.strip() for part in self.rest.split("=>", 1))
@@ -223,7 +227,8 @@ class Player:
     def words(self, flow, seg, now):
         base = flow.isn_ours if flow.isn_ours is not None else 0
         seq = segment.relative(seg.seq, base)
-        words = [segment.order_flags(seg.flags) or "-", "%d:%d" % (seq, seq + seg.length) if seg.length else str(seq)]
+        place = "%d:%d" % (seq, seq + seg.length) if seg.length else str(seq) if seg.seq or not seg.has("R") else "nought"
+        words = [segment.order_flags(seg.flags) or "-", place]
         if seg.has("A"):
             words.append("ack %d" % segment.relative(seg.ack, flow.isn_peer))
         words.append("win %d" % seg.window)
@@ -369,7 +374,7 @@ class Player:
             raise Mismatch(self.noise[0])
 
     def expect_out(self, event, due):
-        late = due + LATE + event.delay / 8
+        late = due + event.spread + LATE + event.delay / 8
         while not self.came and time.monotonic() < late:
             self.pump(min(late, time.monotonic() + 0.05) if not self.came else 0)
         if not self.came:
@@ -384,7 +389,7 @@ class Player:
     def expect_done(self, event, due):
         late = due + LATE + event.delay / 8
         result = self.result(self.program.names[event.rest], late + 0.1)
-        if result != event.result:
+        if not same_result(event.result or "0", result):
             raise Mismatch("result: %s" % result)
         return time.monotonic()
 
@@ -441,7 +446,7 @@ class Player:
             else:
                 result = self.stimulate(event)
             if not event.begins:
-                text = "+%s %s%s %s" % (seconds(event.delay - offset), event.kind, suffix(event.flow), event.rest)
+                text = "+%s %s%s %s" % (("%.3f" % max(event.delay - offset, 0)).rstrip("0").rstrip("."), event.kind, suffix(event.flow), event.rest)
                 lines.append(text.rstrip() + (" => " + result if result not in (None, "0") else ""))
             before = event
         return lines + ["# " + n for n in self.noise]

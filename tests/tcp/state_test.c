@@ -21,6 +21,7 @@ enum reply {
 	DACK,  /* the same, at once or within the delay of MUST-40 */
 	MAY,   /* an ACK or silence: the RFC leaves it open */
 	RST,   /* <SEQ=SEG.ACK><CTL=RST> */
+	RSTACK, /* … or <SEQ=0><ACK=SEG.SEQ+SEG.LEN><CTL=RST,ACK> */
 	SYNACK,
 };
 
@@ -218,9 +219,9 @@ static const struct row rows[] = {
 	{"RST beyond the window", rst_beyond, 0, {ALL(NONE)}},
 	/* fourth step: SYN, RFC 5961 §4. SYN-RECEIVED from a passive OPEN: back to LISTEN */
 	{"SYN at RCV.NXT", syn_exact, 0,
-	 {{NONE, CL}, {ACK, SAME}, {ACK, SAME}, {ACK, SAME}, {ACK, SAME}, {ACK, SAME}, {ACK, SAME}, {ACK, SAME}}},
+	 {{RSTACK, CL}, {ACK, SAME}, {ACK, SAME}, {ACK, SAME}, {ACK, SAME}, {ACK, SAME}, {ACK, SAME}, {ACK, SAME}}},
 	{"SYN in the window", syn_in_window, 0,
-	 {{NONE, CL}, {ACK, SAME}, {ACK, SAME}, {ACK, SAME}, {ACK, SAME}, {ACK, SAME}, {ACK, SAME}, {ACK, SAME}}},
+	 {{RSTACK, CL}, {ACK, SAME}, {ACK, SAME}, {ACK, SAME}, {ACK, SAME}, {ACK, SAME}, {ACK, SAME}, {ACK, SAME}}},
 	{"SYN outside the window", syn_outside, 0, {ALL(ACK)}},
 	{"SYN|ACK outside the window", syn_ack_outside, 0, {ALL(ACK)}},
 	/* fifth step: ACK */
@@ -291,6 +292,10 @@ static void check_reply(struct harness *h, enum reply reply, const char *what)
 	case RST:
 		o = h_take(h);
 		ck_assert_msg(o && o->seg.flags == SEG_RST, "%s: no RST", what);
+		break;
+	case RSTACK: /* <SEQ=0><ACK=SEG.SEQ+SEG.LEN><CTL=RST,ACK>, as Linux */
+		o = h_take(h);
+		ck_assert_msg(o && o->seg.flags == (SEG_RST | SEG_ACK), "%s: no RST", what);
 		break;
 	case SYNACK:
 		h_expect(h, SEG_SYN | SEG_ACK, 0, 1, 0);

@@ -409,10 +409,29 @@ START_TEST(receive_buffer_bounds)
 	h->open.options.rcvbuf_bytes = 10000;
 	h_establish(h);
 	ck_assert_uint_le(h_status(h).rcv_wnd, 10000);
-	struct tcp_segment s = h_seg(h, SEG_ACK, 0, 1, 60000); /* a peer that ignores the window */
+	h_peer(h, SEG_ACK, 1, 100);
+	struct tcp_segment s = h_seg(h, SEG_ACK, 0, 1, 60000); /* a peer that ignores the window: nothing of it is taken, as Linux */
 	h_input(h, &s);
-	ck_assert_uint_le(tcp_readable_bytes(&h->c), 10000);
+	ck_assert_uint_eq(tcp_readable_bytes(&h->c), 100);
 	ck_assert_uint_eq(h_rcv_nxt(h), 1 + tcp_readable_bytes(&h->c));
+	h_drain(h);
+	h_free(h);
+}
+END_TEST
+
+/* While nothing waits to be read, one such segment is taken whole, as Linux does; then the window is shut. */
+START_TEST(one_segment_beyond)
+{
+	struct harness *h = h_new(0);
+	h->open.options.user_rcvbuf = true;
+	h->open.options.rcvbuf_bytes = 10000;
+	h_establish(h);
+	h_peer(h, SEG_ACK, 1, 9000);
+	ck_assert_uint_eq(tcp_readable_bytes(&h->c), 9000);
+	struct h_out *o = h_expect(h, SEG_ACK, 1, 9001, 0);
+	ck_assert_uint_eq(o->seg.window, 0);
+	h_peer(h, SEG_ACK, 1, 9000);
+	ck_assert_uint_eq(tcp_readable_bytes(&h->c), 9000);
 	h_drain(h);
 	h_free(h);
 }
@@ -850,6 +869,7 @@ int main(void)
 	tcase_add_loop_test(tc, MUST_39_receiver_sws, 0, 2);
 	tcase_add_loop_test(tc, window_update_after_zero, 0, 2);
 	tcase_add_test(tc, receive_buffer_bounds);
+	tcase_add_test(tc, one_segment_beyond);
 	tcase_add_test(tc, far_bytes_cost_what_they_are);
 	tcase_add_test(tc, no_text_without_its_range);
 	tcase_add_test(tc, text_in_order_comes_first);
