@@ -14,6 +14,7 @@
 #include "base/log.h"
 #include "base/sys.h"
 #include "kernel/classifier_group.h"
+#include "kernel/judge.h"
 
 /* A multicast address: nobody's own, so it can stand for something else. */
 const struct ip_addr classifier_any_v6only = {{0xff}};
@@ -108,6 +109,17 @@ const char *classifier_backend(const struct classifier *c)
 bool classifier_is_exact(const struct classifier *c)
 {
 	return c->ops->is_exact;
+}
+
+int classifier_set_judge(struct classifier *c, const struct judge *j)
+{
+	return c->ops->set_judge ? c->ops->set_judge(c, j ? judge_asked_map(j) : -1) : -EOPNOTSUPP;
+}
+
+void classifier_note_cookies(struct classifier *c, int64_t until_us)
+{
+	if (c->ops->note_cookies)
+		c->ops->note_cookies(c, until_us);
 }
 
 /* ---- addresses ---- */

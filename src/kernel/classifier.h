@@ -38,10 +38,19 @@ bool classifier_is_exact(const struct classifier *c);
  * Another process opens a classifier (and its packet socket) for one that may not: classifier_fds are what that one needs, still `c`'s. -EOPNOTSUPP:
  * this backend's cannot be given away. Close `c` once they are sent: while two processes have them, neither's death gives the ports back.
  */
-#define CLASSIFIER_FDS 11
+#define CLASSIFIER_FDS 12
 int classifier_fds(const struct classifier *c, int fds[CLASSIFIER_FDS]);
 /* The fds are the classifier's from now on, also on failure. `ifindex`, `has_eth`: of the interface to which it is attached. */
 int classifier_adopt(struct classifier **out, const int fds[CLASSIFIER_FDS], int ifindex, bool has_eth);
+
+/*
+ * The host judges who may connect to our listening ports (judge.h): from now on only flows that were added are ours, and each connection of a listener needs an entry
+ * of its own before its SYN is answered. NULL: no more. -EOPNOTSUPP: this backend cannot.
+ */
+struct judge;
+int classifier_set_judge(struct classifier *c, const struct judge *j);
+/* Plain ACKs may bring back a cookie until then (monotonic microseconds): the judge gets them, too. Only where the host judges. */
+void classifier_note_cookies(struct classifier *c, int64_t until_us);
 
 /* The interfaces' own addresses; replaces the set. */
 int classifier_set_addresses(struct classifier *c, const struct ip_addr *addrs, size_t n);

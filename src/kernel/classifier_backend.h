@@ -38,6 +38,9 @@ struct classifier_ops {
 	int (*del_flow)(struct classifier *c, enum classifier_set set, const struct flow_key *key);
 	/* The program finds a group's maps by its index; -1: none any more. -EINVAL: not such maps. NULL: no groups here. */
 	int (*set_group)(struct classifier *c, unsigned index, int members_fd, int flows_fd);
+	/* Its map of what was asked; -1: nobody judges. NULL: nobody can. */
+	int (*set_judge)(struct classifier *c, int asked_fd);
+	void (*note_cookies)(struct classifier *c, int64_t until_us);
 };
 
 extern const struct classifier_ops classifier_ebpf_ops, classifier_nft_ops;

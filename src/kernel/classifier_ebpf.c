@@ -43,6 +43,7 @@
 #include "kernel/bpf_sys.h"
 #include "kernel/classifier_group_internal.h"
 #include "kernel/classifier_prog.h"
+#include "kernel/judge_internal.h"
 
 /* Addresses of the interfaces (old and new ones while they are replaced); (addr, port) of one
  * process. */
@@ -96,11 +97,10 @@ static int create_set(const char *name, uint32_t key_size, uint32_t max_entries)
 }
 
 /* An array of maps with room for every group's; `like_fd` shows what they look like and is closed. */
-static int create_groups(const char *name, int like_fd)
+static int create_groups(const char *name, uint32_t n, int like_fd)
 {
 	int fd = like_fd < 0 ? like_fd
-			     : fd_move_high(bpf_map_create_array_of_maps(
-				   name, CLASSIFIER_GROUPS_MAX, like_fd));
+			     : fd_move_high(bpf_map_create_array_of_maps(name, n, like_fd));
 	fd_close(like_fd);
 	return fd;
 }
@@ -127,10 +127,10 @@ static int open_maps(struct ebpf *c)
 	    sizeof(struct classifier_listener_of), CLASSIFIER_LISTENERS_MAX, BPF_F_NO_PREALLOC));
 	if (m->listeners < 0)
 		return m->listeners;
-	m->members = create_groups("fin_groups", classifier_group_members_map());
+	m->members = create_groups("fin_groups", CLASSIFIER_GROUPS_MAX, classifier_group_members_map());
 	if (m->members < 0)
 		return m->members;
-	m->flows = create_groups("fin_groups_flows", classifier_group_flows_map(1));
+	m->flows = create_groups("fin_groups_flows", CLASSIFIER_GROUPS_MAX, classifier_group_flows_map(1));
 	if (m->flows < 0)
 		return m->flows;
 	for (int i = 0; i < CLASSIFIER_SETS; i++) {
@@ -143,6 +143,9 @@ static int open_maps(struct ebpf *c)
 	    fd_move_high(bpf_map_create_array_of_maps("fin_more", CLASSIFIER_SETS, m->sets[0]));
 	if (m->more < 0)
 		return m->more;
+	m->asked = create_groups("fin_judges", CLASSIFIER_GROUPS_MAX + 1, judge_asked_map_like());
+	if (m->asked < 0)
+		return m->asked;
 	m->ports = fd_move_high(bpf_map_create("fin_ports", BPF_MAP_TYPE_ARRAY, sizeof(uint32_t),
 					       sizeof *c->ports, 1, BPF_F_MMAPABLE));
 	if (m->ports < 0)
@@ -221,7 +224,7 @@ static struct ebpf *ebpf_new(void)
 	for (int i = 0; i < 2; i++)
 		c->programs[i] = (struct programs){.tap = -1, .ingress = -1};
 	c->maps = (struct classifier_maps){
-	    .addrs = -1, .ports = -1, .listeners = -1, .members = -1, .flows = -1, .sets = {-1, -1}, .more = -1};
+	    .addrs = -1, .ports = -1, .listeners = -1, .members = -1, .flows = -1, .sets = {-1, -1}, .more = -1, .asked = -1};
 	for (int i = 0; i < CLASSIFIER_SETS; i++)
 		c->more[i] = -1;
 	return c;
@@ -307,8 +310,9 @@ static void fd_places(struct ebpf *c, struct programs *programs, int *places[CLA
 	for (int i = 0; i < CLASSIFIER_SETS; i++)
 		places[n++] = &c->maps.sets[i];
 	places[n++] = &c->maps.more;
+	places[n++] = &c->maps.asked;
 }
-_Static_assert(CLASSIFIER_FDS == 9 + CLASSIFIER_SETS, "as many as fd_places has");
+_Static_assert(CLASSIFIER_FDS == 10 + CLASSIFIER_SETS, "as many as fd_places has");
 
 int classifier_ebpf_fds(const struct classifier *c, int fds[CLASSIFIER_FDS])
 {
@@ -364,6 +368,7 @@ static void ebpf_close(struct classifier *base)
 		fd_close(c->more[i]);
 	}
 	fd_close(c->maps.more);
+	fd_close(c->maps.asked);
 	free(c);
 }
 
@@ -527,6 +532,24 @@ static int ebpf_set_group(struct classifier *base, unsigned index, int members_f
 	return ret;
 }
 
+/* ---- judged by the host ---- */
+
+/* The map first: a SYN that climbs is one that was asked about. */
+static int ebpf_set_judge(struct classifier *base, int asked_fd)
+{
+	struct ebpf *c = ebpf_of(base);
+	uint32_t place = JUDGE_OWN;
+	int ret = asked_fd < 0 ? 0 : bpf_map_update(c->maps.asked, &place, &asked_fd);
+	if (ret == 0)
+		__atomic_store_n(&c->ports->judged, asked_fd >= 0, __ATOMIC_RELEASE);
+	return ret;
+}
+
+static void ebpf_note_cookies(struct classifier *base, int64_t until_us)
+{
+	__atomic_store_n(&ebpf_of(base)->ports->cookies_until_ns, (uint64_t)until_us * 1000, __ATOMIC_RELAXED);
+}
+
 /* ---- exact flows ---- */
 
 struct classifier_flow classifier_flow(const struct flow_key *key)
@@ -601,4 +624,6 @@ const struct classifier_ops classifier_ebpf_ops = {
 	.add_flow = ebpf_add_flow,
 	.del_flow = ebpf_del_flow,
 	.set_group = ebpf_set_group,
+	.set_judge = ebpf_set_judge,
+	.note_cookies = ebpf_note_cookies,
 };

@@ -24,6 +24,7 @@
 #include <stddef.h>
 
 #include "base/sys.h"
+#include "kernel/judge_internal.h"
 
 /* Extension headers before TCP that the program walks (RFC 8200 §4.1 names fewer before TCP). */
 #define V6_EXT_HDRS_MAX          4
@@ -49,6 +50,12 @@ static void load_or(struct gen *g, int off, int stack, int len, int cut)
 static void load(struct gen *g, int off, int stack, int len)
 {
 	load_or(g, off, stack, len, g->none);
+}
+
+void classifier_gen_flags(struct gen *g, int reg)
+{
+	bpf_asm_load(g->a, BPF_B, reg, FP, TCP_FLAGS);
+	bpf_asm_alu_imm(g->a, BPF_AND, reg, TCP_SYN | TCP_ACK | TCP_RST);
 }
 
 void classifier_gen_check_address(struct gen *g)
@@ -250,6 +257,7 @@ static void check_icmp_type(struct gen *g, int type, const uint8_t *errors, int 
 static void gen_quoted_ports(struct gen *g)
 {
 	load(g, 0, V4HDR, PORTS_LEN);
+	bpf_asm_store_imm(g->a, BPF_B, FP, TCP_FLAGS, 0);
 	copy_stack(g, BPF_H, KEY_LPORT, V4HDR);
 	copy_stack(g, BPF_H, KEY_RPORT, V4HDR + 2);
 	bpf_asm_jump(g->a, g->decide);
@@ -300,6 +308,63 @@ static void gen_later_fragment(struct gen *g)
 	finish(g, g->v->copy);
 }
 
+void classifier_gen_ask(struct gen *g, int alive)
+{
+	struct bpf_asm *a = g->a;
+
+	bpf_asm_load(a, BPF_W, R3, FP, TCP_SEQ);
+	bpf_asm_store(a, BPF_W, FP, ASKED + (int)offsetof(struct judge_asked, seq_be), R3);
+	bpf_asm_store(a, BPF_W, FP, ASKED + (int)offsetof(struct judge_asked, slot), R2);
+	bpf_asm_store(a, BPF_W, FP, ASKED + (int)offsetof(struct judge_asked, alive), alive);
+	bpf_asm_store_imm(a, BPF_W, FP, ASKED + (int)offsetof(struct judge_asked, zero), 0);
+	bpf_asm_mov(a, R2, FP);
+	bpf_asm_alu_imm(a, BPF_ADD, R2, KEY);
+	bpf_asm_mov(a, R3, FP);
+	bpf_asm_alu_imm(a, BPF_ADD, R3, ASKED);
+	bpf_asm_mov_imm(a, R4, BPF_ANY);
+	bpf_asm_call(a, BPF_FUNC_map_update_elem);
+}
+
+/*
+ * A listener's frame where the host judges. SYNs climb, and come to the engine by the filter on the listening socket; plain ACKs that may bring back a cookie do,
+ * too. The rest is ours by the entry of its flow alone, which the engine adds when it answers.
+ */
+static void gen_judged(struct gen *g)
+{
+	struct bpf_asm *a = g->a;
+	int syn = bpf_asm_label(a), ask = bpf_asm_label(a);
+
+	bpf_asm_bind(a, g->judged);
+	classifier_gen_flags(g, R9);
+	if (g->is_tap) {
+		bpf_asm_jump_if(a, BPF_JEQ, R9, TCP_SYN, g->none);
+		bpf_asm_jump(a, g->exact);
+		return;
+	}
+	bpf_asm_jump_if(a, BPF_JEQ, R9, TCP_SYN, syn);
+	bpf_asm_jump_if(a, BPF_JNE, R9, TCP_ACK, g->exact);
+	classifier_gen_find(g, SET_FLOWS, g->match);
+	bpf_asm_map_value(a, R8, g->maps->ports, offsetof(struct classifier_ports, cookies_until_ns));
+	bpf_asm_load(a, BPF_DW, R1, R8, 0);
+	bpf_asm_jump_if(a, BPF_JEQ, R1, 0, g->none);
+	bpf_asm_call(a, BPF_FUNC_ktime_get_ns);
+	bpf_asm_load(a, BPF_DW, R1, R8, 0);
+	bpf_asm_jump_if_reg(a, BPF_JGT, R0, R1, g->none);
+	bpf_asm_jump(a, ask);
+
+	bpf_asm_bind(a, syn);
+	classifier_gen_find(g, SET_EXCEPTIONS, g->none);
+	bpf_asm_bind(a, ask);
+	bpf_asm_store_imm(a, BPF_W, FP, SLOT, JUDGE_OWN);
+	classifier_gen_lookup(g, g->maps->asked, SLOT);
+	bpf_asm_jump_if(a, BPF_JEQ, R0, 0, g->none);
+	bpf_asm_mov(a, R1, R0);
+	bpf_asm_mov_imm(a, R2, 0);
+	bpf_asm_mov_imm(a, R4, 1);
+	classifier_gen_ask(g, R4);
+	bpf_asm_jump(a, g->none);
+}
+
 /* The key is complete: our address, and a listening port without an exception, or an exact flow.
  * A group's port comes first: most frames there are another member's, and checked the least. */
 static void gen_decide(struct gen *g)
@@ -327,8 +392,13 @@ static void gen_decide(struct gen *g)
 	bpf_asm_jump_if(g->a, BPF_JEQ, R0, 0, g->exact);
 
 	bpf_asm_bind(g->a, g->listening);
+	bpf_asm_map_value(g->a, R1, g->maps->ports, offsetof(struct classifier_ports, judged));
+	bpf_asm_load(g->a, BPF_W, R1, R1, 0);
+	bpf_asm_jump_if(g->a, BPF_JNE, R1, 0, g->judged);
 	classifier_gen_find(g, SET_EXCEPTIONS, g->exact);
 	bpf_asm_jump(g->a, g->match);
+
+	gen_judged(g);
 
 	bpf_asm_bind(g->a, g->exact);
 	classifier_gen_find(g, SET_FLOWS, g->match);
@@ -359,6 +429,7 @@ int classifier_assemble(struct bpf_asm *a, const struct classifier_maps *maps, b
 	g.listening_unchecked = bpf_asm_label(a);
 	g.exact_unchecked = bpf_asm_label(a);
 	g.none = bpf_asm_label(a);
+	g.judged = bpf_asm_label(a);
 	g.select = bpf_asm_label(a);
 	/* Where a copy makes no difference (tcx), the paths to it are not even assembled. */
 	g.icmp4 = copies ? bpf_asm_label(a) : g.none;

@@ -20,6 +20,9 @@ enum classifier_port { PORT_ANY_V4 = 0x1, PORT_ANY_V6 = 0x2, PORT_BY_ADDR = 0x4,
 struct classifier_ports {
 	uint8_t bits[CLASSIFIER_PORTS];
 	uint64_t own[CLASSIFIER_QUICK_GROUPS]; /* by the byte's upper half: what entries of this process hold (as in classifier_listener_of) */
+	uint64_t cookies_until_ns; /* CLOCK_MONOTONIC: plain ACKs may bring back a cookie, on a judged port */
+	uint32_t judged; /* the host judges SYNs: only flows with an entry are ours (judge.h) */
+	uint32_t zero;
 };
 
 /* Keys as the program builds them from a packet's bytes: remote end first, ports as on the wire. */
@@ -47,7 +50,10 @@ struct classifier_maps {
 	int flows;      /* array of maps, by the group's index: struct classifier_flow -> owner, a word (group_owner) */
 	int sets[CLASSIFIER_SETS]; /* hash: struct classifier_flow -> byte */
 	int more;       /* array of CLASSIFIER_SETS such maps */
+	int asked;      /* array of maps: struct classifier_flow -> struct judge_asked. JUDGE_OWN, then by the group's index + 1 */
 };
+
+#define JUDGE_OWN 0 /* place in `asked` of the ports that are this process's alone */
 
 struct classifier_flow classifier_flow(const struct flow_key *key);
 

@@ -13,8 +13,6 @@
 
 #include "kernel/classifier_group_internal.h"
 
-enum { TCP_SYN = 0x02, TCP_RST = 0x04, TCP_ACK = 0x10 };
-
 #define SLOT_MASK      (CLASSIFIER_GROUP_SLOTS - 1)
 #define SLOT_SHIFT     6 /* sizeof(struct group_slot), as a power of two */
 #define SLOT_FIELD(f)  ((int)(offsetof(struct group_members, slots) + offsetof(struct group_slot, f)))
@@ -100,13 +98,6 @@ static void gen_obey(struct gen *g, int owner)
 	bpf_asm_jump(g->a, g->none);
 }
 
-/* reg = those of the segment's flags that matter. */
-static void gen_flags(struct gen *g, int reg)
-{
-	bpf_asm_load(g->a, BPF_B, reg, FP, TCP_FLAGS);
-	bpf_asm_alu_imm(g->a, BPF_AND, reg, TCP_SYN | TCP_ACK | TCP_RST);
-}
-
 /* ---- 1 and 2: the entry ---- */
 
 /* R0 = the flow's entry; leaves the map in R1's place, so only for a look. */
@@ -124,7 +115,7 @@ static void gen_others_entry(struct gen *g)
 	struct bpf_asm *a = g->a;
 
 	bpf_asm_jump_if(a, BPF_JNE, R9, IPPROTO_TCP, g->none);
-	gen_flags(g, R2);
+	classifier_gen_flags(g, R2);
 	bpf_asm_jump_if(a, BPF_JNE, R2, TCP_SYN, g->none);
 	bpf_asm_store(a, BPF_DW, FP, ENTRY, R1);
 	classifier_gen_check_address(g);
@@ -431,7 +422,7 @@ void classifier_gen_group(struct gen *g)
 	bpf_asm_bind(a, g->group);
 	gen_which_group(g);
 	gen_by_entry(g);
-	gen_flags(g, R9);
+	classifier_gen_flags(g, R9);
 	gen_cookies(g);
 	if (g->is_tap)
 		gen_choose(g);

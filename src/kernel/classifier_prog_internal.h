@@ -9,6 +9,8 @@
 #define FIELD(base, type, field) ((base) + (int)offsetof(type, field))
 
 /* The stack: offsets from the frame pointer, 8-byte aligned bases. */
+enum { TCP_SYN = 0x02, TCP_RST = 0x04, TCP_ACK = 0x10 };
+
 enum {
 	V6HDR = -48, /* an IPv6 header, whose addresses are the key's */
 	KEY = -40,   /* struct classifier_flow */
@@ -26,6 +28,7 @@ enum {
 	ICMP = -160,    /* an ICMP header and the IP header that it quotes */
 	QUOTE = ICMP + 8,
 	TCP_HDR = -240, /* the beginning of a TCP header */
+	TCP_SEQ = TCP_HDR + 4,
 	TCP_FLAGS = TCP_HDR + 13,
 	GROUP = -176,   /* the group's index */
 	OWN = -184,     /* what entries of this process hold */
@@ -33,6 +36,7 @@ enum {
 	CHOSEN = -200,  /* a slot, then what the new entry holds */
 	RANK = -216,    /* of the first of two choices */
 	ZERO = -208,    /* the key of an array's only element */
+	ASKED = -256,   /* struct judge_asked */
 };
 
 struct gen {
@@ -46,6 +50,7 @@ struct gen {
 	/* … the verdicts: a listener's unless excepted; an exact flow, or none; matches; none of ours … */
 	int listening, exact, match, none;
 	int listening_unchecked, exact_unchecked; /* the address first */
+	int judged; /* … a listener's where the host judges … */
 	int select; /* … and a function */
 };
 
@@ -57,6 +62,10 @@ void classifier_gen_lookup_key(struct gen *g);
 void classifier_gen_find(struct gen *g, enum classifier_set set, int found);
 /* None of ours unless the key's local address is. */
 void classifier_gen_check_address(struct gen *g);
+/* reg = those of the segment's flags that matter; 0: it is no segment of its own (quoted by ICMP, or cut off before them). */
+void classifier_gen_flags(struct gen *g, int reg);
+/* Notes in the map at R1 that the host is asked about this segment, on behalf of the slot in R2; register `alive`: 1 if that slot's own program does it. */
+void classifier_gen_ask(struct gen *g, int alive);
 void classifier_gen_copy_v6_addr(struct gen *g, int to, int from);
 
 /* The part from g->group on: a port of which some listener is a group's. R1 has the port's byte, R8 the port as in the packet, R9 the

@@ -33,6 +33,10 @@ src_libkernel_a_SOURCES = \
 	src/kernel/ended.h \
 	src/kernel/handover.c \
 	src/kernel/handover.h \
+	src/kernel/judge.c \
+	src/kernel/judge.h \
+	src/kernel/judge_internal.h \
+	src/kernel/judge_prog.c \
 	src/kernel/living.c \
 	src/kernel/living.h \
 	src/kernel/netlink.c \
