@@ -100,9 +100,17 @@ SETTER(only)
 	return settings_add_rules(s, false, value, why, why_len);
 }
 
-SETTER(bypass_firewall)
+SETTER(firewall)
 {
-	return parse_flag(value, &s->bypass_firewall);
+	static const char *const names[] = {
+	    [FIREWALL_JUDGED] = "judged", [FIREWALL_KERNEL] = "kernel", [FIREWALL_BYPASS] = "bypass"};
+	for (unsigned i = 0; i < sizeof names / sizeof *names; i++) {
+		if (strcmp(value, names[i]) == 0) {
+			s->firewall = i;
+			return 0;
+		}
+	}
+	return -EINVAL;
 }
 
 SETTER(close_policy)

@@ -28,6 +28,8 @@ enum classifier_choice { CLASSIFIER_AUTO, CLASSIFIER_EBPF, CLASSIFIER_NFTABLES }
 /* To whom the option of close requests goes in a SYN: nobody, hosts that are known to run finesse, everybody. */
 enum close_request_choice { CLOSE_REQUEST_OFF, CLOSE_REQUEST_ON, CLOSE_REQUEST_ALWAYS };
 
+enum firewall_choice { FIREWALL_JUDGED, FIREWALL_KERNEL, FIREWALL_BYPASS };
+
 enum close_policy_kind { CLOSE_POLICY_OFF, CLOSE_POLICY_HOLD, CLOSE_POLICY_ADAPTIVE };
 
 /* One line of `only`/`except`: server|client ADDR[/LEN]:PORT[-PORT]; first match wins. */
@@ -41,7 +43,7 @@ struct traffic_rule {
 
 struct settings {
 	char interface[16]; /* "" : the default route's */
-	bool bypass_firewall;
+	enum firewall_choice firewall;
 	enum close_policy_kind close_policy;
 	int64_t close_hold_us;        /* of hold:MS */
 	int64_t close_hold_max_us;    /* 1 s */

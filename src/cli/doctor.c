@@ -229,7 +229,7 @@ static void check_firewall(int ifindex)
 		say(FINDING_OK, "firewall", "no rule of this host could concern TCP");
 	else
 		say(FINDING_MISSING, "firewall",
-		    "%s: sockets stay with the kernel (--bypass-firewall overrides)",
+		    "%s: sockets stay with the kernel (--firewall bypass overrides)",
 		    strncmp(why, prefix, strlen(prefix)) == 0 ? why + strlen(prefix) : why);
 }
 
@@ -296,7 +296,7 @@ static void check_everything(const char *interface, bool firewall)
 bool doctor_allows(const struct settings *s)
 {
 	strict = true;
-	check_everything(s->interface[0] ? s->interface : NULL, !s->bypass_firewall);
+	check_everything(s->interface[0] ? s->interface : NULL, s->firewall != FIREWALL_BYPASS);
 	return worst < FINDING_MISSING;
 }
 

@@ -75,8 +75,8 @@ enum waiter_blocked { BLOCKED_NOT, BLOCKED_LEADS, BLOCKED_FUTEX, BLOCKED_FD, BLO
  */
 #define DRIVE_GRACE_US USEC_PER_MSEC
 
-/* What the engine lives from: netlink, and of each interface the packet ring, and the transmit queue while it is full. */
-#define DRIVE_FDS         33
+/* What the engine lives from: netlink, and of each interface the packet ring, and the transmit queue while it is full; SYNs that the host judged. */
+#define DRIVE_FDS         34
 #define DRIVE_SERVICE_FDS 64
 
 struct drive_ops {

@@ -1,10 +1,9 @@
 /*
  * Promise 6: no hole in the host (DESIGN §1).
  *
- * Frames that the engine takes pass no netfilter hook and no cgroup program on their way in, and
- * TCP that it sends passes none on its way out. So before it serves, it asks whether anything there
- * could have had a say about TCP on this interface. The rule is one-sided: whatever cannot be shown
- * to leave TCP alone counts, including rules that only count or accept. Stateless; nothing is
+ * Frames that the engine takes pass no netfilter hook and no cgroup program on their way in, and TCP that it sends passes none on its way out. So it asks what the
+ * host's rules could do to them. A listener's SYNs are judged by the host itself (judge.h); what is asked here is the rest: the later segments of a connection, its
+ * answers, and the connections that we open. The answer is one-sided: what cannot be shown to leave a packet alone touches it. Nothing is
  * changed, and no kernel module is loaded by asking (a module that is not loaded filters nothing).
  *
  * What passes tc and XDP programs on the interface is not asked: the packet socket sees frames
@@ -16,6 +15,7 @@
 #include <fcntl.h>
 #include <linux/sockios.h>
 #include <net/if.h>
+#include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -38,7 +38,7 @@ static int name_of(int ifindex, char name[16])
 }
 
 /* The answers are in /proc: without it, absence of a file would prove nothing. */
-static int check_proc(const struct firewall_question *q)
+static int check_proc(void)
 {
 	int fd = fd_move_high(sys_openat(AT_FDCWD, "/proc/net/dev", O_RDONLY | O_CLOEXEC, 0));
 	fd_close(fd);
@@ -56,34 +56,167 @@ bool firewall_in_user_namespace(void)
 	return !whole;
 }
 
+struct firewall {
+	struct ruleset rules;
+	struct firewall_cgroup cgroup;
+};
+
+/* One part of the reading; what it cannot tell is told. */
+static int failed(int err, const char *what, char *why, size_t why_len)
+{
+	if (err < 0)
+		snprintf(why, why_len, "firewall: could not ask about %s: %s%s", what, strerrordesc_np(-err),
+			 err == -EPERM ? " (CAP_NET_ADMIN is missing)" : "");
+	return err;
+}
+
+int firewall_read(struct firewall **out, char *why, size_t why_len)
+{
+	struct firewall *f = calloc(1, sizeof *f);
+	int err = f ? failed(check_proc(), "anything: /proc is not there", why, why_len) : -ENOMEM;
+	if (!err)
+		err = failed(firewall_read_nftables(&f->rules), "nftables", why, why_len);
+	if (!err)
+		err = failed(firewall_read_iptables(&f->rules), "iptables", why, why_len);
+	if (!err)
+		err = failed(firewall_read_cgroup(&f->cgroup), "cgroup programs", why, why_len);
+	if (err)
+		firewall_free(f);
+	else
+		*out = f;
+	return err;
+}
+
+void firewall_free(struct firewall *f)
+{
+	if (f)
+		rules_clear(&f->rules);
+	free(f);
+}
+
+/* ---- packets ---- */
+
+static void put(struct rules_bits *b, unsigned at, const void *value, unsigned len, bool known)
+{
+	memcpy(b->value + at, value, len);
+	memset((known ? b->known : b->peers) + at, 0xff, len);
+}
+
+static void put_address(struct rules_bits *b, bool v6, unsigned at, const struct ip_addr *a)
+{
+	put(b, at, v6 ? a->b : a->b + 12, v6 ? 16 : 4, !ip_addr_is_any(a));
+}
+
+static void put_port(struct rules_bits *b, unsigned at, uint16_t port)
+{
+	const uint8_t be[2] = {port >> 8, port & 0xff};
+	put(b, at, be, sizeof be, port != 0);
+}
+
+#define V4_SADDR   12
+#define V6_SADDR   8
+#define TCP_FLAGS  13
+#define FLAG_SYN   0x02
+#define FLAG_ACK   0x10
+#define FLAGS_SEEN 0x3f
+
+/* In: the peer's packet. `syn`: it opens the connection. */
+static void packet_of(const struct firewall_flow *f, bool in, bool syn, struct rules_packet *p)
+{
+	static const uint8_t tcp = IPPROTO_TCP, v4_version = 0x45, v6_version = 0x60, no_fragment[2];
+	const struct ip_addr *src = in ? &f->key.raddr : &f->key.laddr, *dst = in ? &f->key.laddr : &f->key.raddr;
+	struct rules_bits *n = &p->network, *t = &p->transport;
+	unsigned at = f->v6 ? V6_SADDR : V4_SADDR;
+
+	*p = (struct rules_packet){.v6 = f->v6, .is_new = syn, .ifname = f->ifname, .ifindex = f->ifindex};
+	put_address(n, f->v6, at, src);
+	put_address(n, f->v6, at + (f->v6 ? 16 : 4), dst);
+	if (f->v6) { /* an extension header may come before TCP */
+		n->value[0] = v6_version;
+		n->known[0] = 0xf0;
+	} else {
+		put(n, 0, &v4_version, 1, true);
+		put(n, 9, &tcp, 1, true);
+		put(n, 6, no_fragment, 2, true);
+		n->known[6] = 0xbf; /* all but DF */
+	}
+	put_port(t, 0, in ? f->key.rport : f->key.lport);
+	put_port(t, 2, in ? f->key.lport : f->key.rport);
+	t->value[TCP_FLAGS] = syn ? FLAG_SYN : FLAG_ACK;
+	t->known[TCP_FLAGS] = syn ? FLAGS_SEEN : FLAG_ACK;
+}
+
+static bool is_open(const struct firewall_flow *f)
+{
+	return !f->key.rport || !f->key.lport || ip_addr_is_any(&f->key.raddr) || ip_addr_is_any(&f->key.laddr);
+}
+
+/* Of a packet at each hook of its way. `reply`: it goes against the connection's first one. */
+static int ask(const struct firewall *f, const struct firewall_flow *flow, bool in, bool syn, bool reply, bool for_some, char *why, size_t why_len)
+{
+	struct rules_packet p;
+	enum rules_hook from = in ? RULES_INGRESS : RULES_OUTPUT, to = in ? RULES_INPUT : RULES_EGRESS;
+
+	packet_of(flow, in, syn, &p);
+	p.is_reply = reply;
+	for (p.hook = from; p.hook <= to; p.hook++)
+		if (rules_ask(&f->rules, &p, for_some, why, why_len) != RULES_PASS)
+			return 1;
+	return 0;
+}
+
+static int cgroup_has(const char *name, char *why, size_t why_len)
+{
+	if (name)
+		snprintf(why, why_len, "firewall: a BPF program (%s) is attached to this process's cgroup", name);
+	return name != NULL;
+}
+
+int firewall_judges(const struct firewall *f, const struct firewall_flow *flow, char *why, size_t why_len)
+{
+	return cgroup_has(f->cgroup.ingress, why, why_len) || ask(f, flow, true, true, false, false, why, why_len);
+}
+
+int firewall_filters_server(const struct firewall *f, const struct firewall_flow *flow, char *why, size_t why_len)
+{
+	bool some = is_open(flow);
+	return cgroup_has(f->cgroup.egress, why, why_len) || ask(f, flow, false, false, true, some, why, why_len) ||
+	       ask(f, flow, true, false, false, some, why, why_len);
+}
+
+int firewall_filters_client(const struct firewall *f, const struct firewall_flow *flow, char *why, size_t why_len)
+{
+	bool some = is_open(flow);
+	return cgroup_has(f->cgroup.egress, why, why_len) || cgroup_has(f->cgroup.ingress, why, why_len) ||
+	       cgroup_has(f->cgroup.connect, why, why_len) || ask(f, flow, false, true, false, some, why, why_len) ||
+	       ask(f, flow, false, false, false, some, why, why_len) || ask(f, flow, true, false, true, some, why, why_len);
+}
+
+/* ---- all of it ---- */
+
+static int check_family(const struct firewall *f, struct firewall_flow *flow, bool v6, char *why, size_t why_len)
+{
+	flow->v6 = v6;
+	return firewall_judges(f, flow, why, why_len) || ask(f, flow, false, false, true, false, why, why_len) ||
+	       ask(f, flow, true, false, false, false, why, why_len) || ask(f, flow, false, true, false, false, why, why_len) ||
+	       cgroup_has(f->cgroup.egress, why, why_len) || cgroup_has(f->cgroup.connect, why, why_len);
+}
+
 int firewall_check(int ifindex, char *why, size_t why_len)
 {
-	static const struct {
-		const char *what;
-		int (*check)(const struct firewall_question *q);
-	} parts[] = {
-	    {"anything: /proc is not there", check_proc},
-	    {"nftables", firewall_check_nftables},
-	    {"iptables", firewall_check_iptables},
-	    {"cgroup programs", firewall_check_cgroup},
-	};
-	struct firewall_question q = {.ifindex = ifindex, .why = why, .why_len = why_len};
-	int ret = name_of(ifindex, q.ifname), unknown = 0;
+	char name[16];
+	struct firewall_flow flow = {.ifindex = ifindex, .ifname = name};
+	struct firewall *f;
+	int ret = name_of(ifindex, name);
 
 	if (ret < 0) {
 		snprintf(why, why_len, "firewall: no interface %d", ifindex);
 		return ret;
 	}
-	for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
-		ret = parts[i].check(&q);
-		if (ret > 0)
-			return 1; /* a clear answer is better than what could not be told */
-		if (ret < 0 && !unknown) {
-			unknown = ret;
-			snprintf(why, why_len, "firewall: could not ask about %s: %s%s", parts[i].what,
-				 strerrordesc_np(-ret),
-				 ret == -EPERM ? " (CAP_NET_ADMIN is missing)" : "");
-		}
-	}
-	return unknown;
+	ret = firewall_read(&f, why, why_len);
+	if (ret)
+		return ret;
+	ret = check_family(f, &flow, false, why, why_len) || check_family(f, &flow, true, why, why_len);
+	firewall_free(f);
+	return ret;
 }

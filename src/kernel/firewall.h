@@ -1,14 +1,41 @@
 /*
- * Promise 6: does this host filter TCP where our packets would bypass it? nftables on input, output, prerouting,
- * postrouting, ingress, egress; legacy iptables and ip6tables; cgroup BPF programs (skb and sock_addr) on our cgroup.
+ * Promise 6: what this host's rules could do to TCP where our packets would bypass them. nftables on input, output, prerouting,
+ * postrouting, ingress, egress; legacy iptables and ip6tables; cgroup BPF programs on our cgroup. Our own classifier's table does not count.
+ *
+ * A snapshot is read once and asked often; asking costs no system call. Functions return 0/positive or -errno; under the engine's lock.
  */
 #ifndef FINESSE_KERNEL_FIREWALL_H
 #define FINESSE_KERNEL_FIREWALL_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
-/* 0: nothing that could concern TCP on this interface. 1: something does, `why` names it in one line. -errno: could not tell
-   (treated as 1 by callers; `why` says so). Our own classifier's table does not count. */
+#include "base/addr.h"
+
+struct firewall;
+
+/* -EPERM: CAP_NET_ADMIN is missing; other -errno: could not tell. `why` says so in one line. */
+int firewall_read(struct firewall **out, char *why, size_t why_len);
+void firewall_free(struct firewall *f); /* NULL: nothing */
+
+/*
+ * Whose packets: a flow's, over this interface. Ports of 0 and addresses that are "any" are not known yet; then it is enough that the answer holds for some peer.
+ * 0: no rule could drop, change or answer them. 1: one could, and `why` names it in one line.
+ */
+struct firewall_flow {
+	int ifindex;
+	const char *ifname;
+	bool v6;
+	struct flow_key key; /* our end is local */
+};
+/* A SYN that comes for it: the host has to be asked. */
+int firewall_judges(const struct firewall *f, const struct firewall_flow *flow, char *why, size_t why_len);
+/* What follows a SYN that the host accepted: its answers and its later segments pass no rule. */
+int firewall_filters_server(const struct firewall *f, const struct firewall_flow *flow, char *why, size_t why_len);
+/* A connection that we open, its SYN included. */
+int firewall_filters_client(const struct firewall *f, const struct firewall_flow *flow, char *why, size_t why_len);
+
+/* Of any TCP over this interface: all of the above. */
 int firewall_check(int ifindex, char *why, size_t why_len);
 
 #endif

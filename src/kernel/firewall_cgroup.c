@@ -83,39 +83,35 @@ static int open_own_cgroup(void)
 	return fd == -ENOENT ? -ESTALE : fd; /* there is one, but not where we can look */
 }
 
-int firewall_check_cgroup(const struct firewall_question *q)
+/* sock_create and bind programs have had their say: the kernel's own socket was created and bound by the kernel. */
+int firewall_read_cgroup(struct firewall_cgroup *out)
 {
-	static const struct {
+	const struct {
 		uint32_t type;
-		const char *name;
+		const char *name, **where;
 	} kinds[] = {
-	    {BPF_CGROUP_INET_INGRESS, "ingress"},
-	    {BPF_CGROUP_INET_EGRESS, "egress"},
-	    {BPF_CGROUP_INET_SOCK_CREATE, "sock_create"},
-	    {BPF_CGROUP_INET4_BIND, "bind4"},
-	    {BPF_CGROUP_INET6_BIND, "bind6"},
-	    {BPF_CGROUP_INET4_CONNECT, "connect4"},
-	    {BPF_CGROUP_INET6_CONNECT, "connect6"},
+	    {BPF_CGROUP_INET_INGRESS, "ingress", &out->ingress},
+	    {BPF_CGROUP_INET_EGRESS, "egress", &out->egress},
+	    {BPF_CGROUP_INET4_CONNECT, "connect4", &out->connect},
+	    {BPF_CGROUP_INET6_CONNECT, "connect6", &out->connect},
 	};
 	uint32_t ids[BPF_QUERY_MAX];
 	int fd = open_own_cgroup(), ret = 0;
 
+	*out = (struct firewall_cgroup){NULL};
 	if ((fd == -EPERM || fd == -EACCES) && firewall_in_user_namespace())
 		return 0;
 	if (fd < 0)
 		return fd == -ENOENT ? 0 : fd;
-	for (size_t i = 0; i < sizeof kinds / sizeof kinds[0] && ret == 0; i++) {
+	for (size_t i = 0; i < sizeof kinds / sizeof kinds[0] && ret >= 0; i++) {
 		ret = bpf_prog_query(fd, kinds[i].type, BPF_F_QUERY_EFFECTIVE, ids);
 		if (ret > 0)
-			snprintf(
-			    q->why, q->why_len,
-			    "firewall: a BPF program (%s) is attached to this process's cgroup",
-			    kinds[i].name);
+			*kinds[i].where = kinds[i].name;
 		else if (ret == -EINVAL || ret == -ENOSYS)
 			ret = 0; /* a kernel without cgroup BPF */
 	}
 	fd_close(fd);
 	if (ret == -EPERM && firewall_in_user_namespace())
 		return 0;
-	return ret > 0 ? 1 : ret;
+	return ret < 0 ? ret : 0;
 }

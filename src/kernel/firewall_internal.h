@@ -1,22 +1,29 @@
-/* The parts of firewall_check; each returns what it returns: 0, 1 with `why`, or -errno. */
+/* The parts of the firewall's question; what each returns is 0 or -errno. */
 #ifndef FINESSE_KERNEL_FIREWALL_INTERNAL_H
 #define FINESSE_KERNEL_FIREWALL_INTERNAL_H
 
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "kernel/firewall_rules.h"
+
 /* Not the initial user namespace: what is ours here is ours alone, and what is the host's cannot be asked about. */
 bool firewall_in_user_namespace(void);
 
-struct firewall_question {
-	int ifindex;
-	char ifname[16];
-	char *why;
-	size_t why_len;
-};
+/* Add what the host has to `rs`. firewall_read_nftables comes first: it begins anew. */
+int firewall_read_nftables(struct ruleset *rs);
+int firewall_read_iptables(struct ruleset *rs); /* legacy, both families */
 
-int firewall_check_nftables(const struct firewall_question *q);
-int firewall_check_iptables(const struct firewall_question *q); /* legacy, both families */
-int firewall_check_cgroup(const struct firewall_question *q);
+/* BPF programs on this process's cgroup; each a name, or NULL. */
+struct firewall_cgroup {
+	const char *ingress; /* sees what comes */
+	const char *egress;  /* … what goes */
+	const char *connect; /* … where connect goes */
+};
+int firewall_read_cgroup(struct firewall_cgroup *out);
+
+/* One of iptables' matches and targets: adds what it means to the rule that is being written. -ENOMEM. */
+int firewall_xt_match(struct ruleset *rs, const char *name, unsigned revision, const void *info, size_t len);
+int firewall_xt_target(struct ruleset *rs, const char *name);
 
 #endif

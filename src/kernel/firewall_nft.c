@@ -1,22 +1,19 @@
 /*
- * nftables, by netlink: base chains on the hooks that the engine's packets miss, and their rules.
+ * nftables, by netlink, into the evaluator's form (firewall_rules.h).
  *
- * A chain concerns us by policy drop, or by any rule that is not provably about something else.
- * What is proved, because it is common and simple, is a comparison with a constant, before the rule
- * does anything: another layer 4 protocol, another ethertype, another interface.
+ * Three dumps (chains, sets, rules) and one for the elements of each set. An expression that is not known here is "perhaps" when it can only end a rule, and an act when
+ * it could do anything to a packet. iptables' own matches and targets, where nftables carries them, are translated by firewall_xt.c.
  */
 #include "kernel/firewall_internal.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
 #include <libmnl/libmnl.h>
-#include <linux/if_ether.h>
 #include <linux/netfilter.h>
 #include <linux/netfilter/nf_tables.h>
+#include <linux/netfilter/nf_tables_compat.h>
 #include <linux/netfilter/nfnetlink.h>
-#include <net/if.h>
 #include <netinet/in.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,45 +23,19 @@
 #include "kernel/netlink.h"
 #include "kernel/procfile.h"
 
-#define CHAINS_MAX      64 /* base chains with rules; a host with more filters enough */
-#define INTERRUPTS_MAX  5  /* the ruleset changes while we read: ask again */
-#define REQUEST_BYTES   1024
-#define NAME_BYTES      256 /* NFT_NAME_MAXLEN */
-#define NFT_HOOK_EGRESS 1   /* NF_NETDEV_EGRESS */
+#define INTERRUPTS_MAX   5  /* the ruleset changes while we read: ask again */
+#define REQUEST_BYTES    1024
+#define NFT_HOOK_EGRESS  1  /* NF_NETDEV_EGRESS */
+#define NFT_HOOK_INGRESS 5  /* NF_INET_INGRESS */
+#define ACTS_UNKNOWN     "has a rule that acts in a way that was not understood"
 
-struct chain {
-	uint8_t family;
-	char table[NAME_BYTES], name[NAME_BYTES];
+struct reader {
+	struct ruleset *rs;
+	int fd;
+	int set; /* whose elements are being read */
 };
 
-struct chains {
-	const struct firewall_question *q;
-	struct chain list[CHAINS_MAX];
-	int n;
-	bool concerned;
-};
-
-static const char *family_name(uint8_t family)
-{
-	switch (family) {
-	case NFPROTO_INET:
-		return "inet";
-	case NFPROTO_IPV4:
-		return "ip";
-	case NFPROTO_IPV6:
-		return "ip6";
-	default:
-		return "netdev";
-	}
-}
-
-static void say(const struct firewall_question *q, const struct chain *c, const char *what)
-{
-	snprintf(q->why, q->why_len, "firewall: nftables chain %s %s %s %s", family_name(c->family),
-		 c->table, c->name, what);
-}
-
-/* ---- chains ---- */
+/* ---- attributes ---- */
 
 static const char *attr_text(const struct nlattr *a)
 {
@@ -75,128 +46,6 @@ static uint32_t attr_be32(const struct nlattr *a)
 {
 	return mnl_attr_validate(a, MNL_TYPE_U32) < 0 ? 0 : ntohl(mnl_attr_get_u32(a));
 }
-
-static bool is_hook_missed(uint8_t family, uint32_t hook)
-{
-	switch (family) {
-	case NFPROTO_INET:
-	case NFPROTO_IPV4:
-	case NFPROTO_IPV6:
-		return hook != NF_INET_FORWARD;
-	case NFPROTO_NETDEV:
-		return hook <= NFT_HOOK_EGRESS;
-	default: /* arp is no TCP; a bridge's hooks lie below the interface that we read from */
-		return false;
-	}
-}
-
-/* Does the hook name devices, and is ours none of them? */
-static bool is_on_other_devices(const struct nlattr *hook, const char *ifname)
-{
-	const struct nlattr *a, *dev;
-	bool named = false;
-
-	mnl_attr_for_each_nested(a, hook)
-	{
-		if (mnl_attr_get_type(a) == NFTA_HOOK_DEV) {
-			named = true;
-			if (strcmp(attr_text(a), ifname) == 0)
-				return false;
-		} else if (mnl_attr_get_type(a) == NFTA_HOOK_DEVS) {
-			mnl_attr_for_each_nested(dev, a)
-			{
-				named = true;
-				if (mnl_attr_get_type(dev) != NFTA_DEVICE_NAME)
-					return false; /* newer: a prefix */
-				if (strcmp(attr_text(dev), ifname) == 0)
-					return false;
-			}
-		}
-	}
-	return named;
-}
-
-static bool is_chain_relevant(const struct firewall_question *q, uint8_t family,
-			      const struct nlattr *hook)
-{
-	uint32_t num = UINT32_MAX;
-	const struct nlattr *a;
-
-	mnl_attr_for_each_nested(a, hook) if (mnl_attr_get_type(a) == NFTA_HOOK_HOOKNUM) num =
-	    attr_be32(a);
-	return is_hook_missed(family, num) && !is_on_other_devices(hook, q->ifname);
-}
-
-/* The classifier of an engine (classifier_nft.c): it takes from the kernel what is that engine's, and filters nothing. */
-static bool is_classifier(const struct chain *c)
-{
-	return c->family == NFPROTO_NETDEV && strncmp(c->table, "finesse-", 8) == 0;
-}
-
-static int on_chain(const struct nlmsghdr *h, void *ctx)
-{
-	struct chains *cs = ctx;
-	const struct nfgenmsg *g = mnl_nlmsg_get_payload(h);
-	const struct nlattr *a, *hook = NULL;
-	struct chain c = {0};
-	uint32_t policy = NF_ACCEPT, use = 1;
-
-	if (h->nlmsg_type != (NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_NEWCHAIN) ||
-	    mnl_nlmsg_get_payload_len(h) < sizeof *g)
-		return 0;
-	c.family = g->nfgen_family;
-	mnl_attr_for_each(a, h, sizeof *g)
-	{
-		switch (mnl_attr_get_type(a)) {
-		case NFTA_CHAIN_TABLE:
-			snprintf(c.table, sizeof c.table, "%s", attr_text(a));
-			break;
-		case NFTA_CHAIN_NAME:
-			snprintf(c.name, sizeof c.name, "%s", attr_text(a));
-			break;
-		case NFTA_CHAIN_HOOK:
-			hook = a;
-			break;
-		case NFTA_CHAIN_POLICY:
-			policy = attr_be32(a);
-			break;
-		case NFTA_CHAIN_USE:
-			use = attr_be32(a);
-			break;
-		}
-	}
-	if (!hook || is_classifier(&c) || !is_chain_relevant(cs->q, c.family, hook))
-		return 0;
-	if (policy != NF_ACCEPT || (use > 0 && cs->n == CHAINS_MAX)) {
-		cs->concerned = true;
-		say(cs->q, &c,
-		    policy != NF_ACCEPT ? "has policy drop" : "and many others have rules");
-		return 1;
-	}
-	if (use > 0)
-		cs->list[cs->n++] = c;
-	return 0;
-}
-
-/* ---- rules ---- */
-
-enum loaded {
-	LOADED_OTHER,
-	LOADED_NFPROTO,
-	LOADED_L4PROTO,
-	LOADED_ETHERTYPE,
-	LOADED_IFINDEX,
-	LOADED_IFNAME
-};
-
-struct rule_reader {
-	const struct firewall_question *q;
-	const struct chain *chain;
-	uint32_t reg; /* what the last load put where */
-	enum loaded loaded;
-	bool is_v4; /* the rule has asked for IPv4, or the family is */
-	bool concerned;
-};
 
 static const struct nlattr *nested(const struct nlattr *parent, uint16_t type)
 {
@@ -213,121 +62,564 @@ static uint32_t nested_be32(const struct nlattr *parent, uint16_t type, uint32_t
 	return a ? attr_be32(a) : missing;
 }
 
-static void on_meta(struct rule_reader *r, const struct nlattr *data)
+static const char *nested_text(const struct nlattr *parent, uint16_t type)
 {
-	r->reg = nested_be32(data, NFTA_META_DREG, 0);
-	switch (nested_be32(data, NFTA_META_KEY, UINT32_MAX)) {
-	case NFT_META_NFPROTO:
-		r->loaded = LOADED_NFPROTO;
-		break;
-	case NFT_META_L4PROTO:
-		r->loaded = LOADED_L4PROTO;
-		break;
-	case NFT_META_PROTOCOL:
-		r->loaded = LOADED_ETHERTYPE;
-		break;
-	case NFT_META_IIF:
-	case NFT_META_OIF:
-		r->loaded = LOADED_IFINDEX;
-		break;
-	case NFT_META_IIFNAME:
-	case NFT_META_OIFNAME:
-		r->loaded = LOADED_IFNAME;
-		break;
-	default:
-		r->loaded = LOADED_OTHER;
+	const struct nlattr *a = nested(parent, type);
+	return a ? attr_text(a) : "";
+}
+
+/* The bytes of a constant, at most `max`; 0: there is none, or it is longer. */
+static unsigned nested_value(const struct nlattr *parent, uint16_t type, uint8_t *out, unsigned max)
+{
+	const struct nlattr *value = nested(nested(parent, type), NFTA_DATA_VALUE);
+	unsigned len = value ? mnl_attr_get_payload_len(value) : 0;
+	if (len > max)
+		return 0;
+	if (len)
+		memcpy(out, mnl_attr_get_payload(value), len);
+	return len;
+}
+
+/* A register's place in bytes, as nft_parse_register has it: NFT_REG_1 to 4 of 16 bytes, and the same as words. */
+static unsigned reg_at(uint32_t reg)
+{
+	unsigned at = reg < NFT_REG32_00 ? reg * NFT_REG_SIZE : (reg + NFT_REG_SIZE / NFT_REG32_SIZE - NFT_REG32_00) * NFT_REG32_SIZE;
+	return at <= RULES_REG_BYTES - RULES_VALUE_MAX ? at : RULES_REG_BYTES - RULES_VALUE_MAX;
+}
+
+/* ---- chains ---- */
+
+static bool hook_of(uint8_t family, uint32_t num, enum rules_hook *out)
+{
+	static const enum rules_hook inet[] = {[NF_INET_PRE_ROUTING] = RULES_PREROUTING,
+					       [NF_INET_LOCAL_IN] = RULES_INPUT,
+					       [NF_INET_LOCAL_OUT] = RULES_OUTPUT,
+					       [NF_INET_POST_ROUTING] = RULES_POSTROUTING,
+					       [NFT_HOOK_INGRESS] = RULES_INGRESS};
+	if (family == NFPROTO_NETDEV) {
+		*out = num == NFT_HOOK_EGRESS ? RULES_EGRESS : RULES_INGRESS;
+		return num <= NFT_HOOK_EGRESS;
 	}
-}
-
-/* `ip protocol`: one byte at offset 9 of an IPv4 header. (IPv6's next header proves nothing: TCP
- * may follow it.) */
-static void on_payload(struct rule_reader *r, const struct nlattr *data)
-{
-	bool protocol =
-	    r->is_v4 &&
-	    nested_be32(data, NFTA_PAYLOAD_BASE, UINT32_MAX) == NFT_PAYLOAD_NETWORK_HEADER &&
-	    nested_be32(data, NFTA_PAYLOAD_OFFSET, 0) == 9 &&
-	    nested_be32(data, NFTA_PAYLOAD_LEN, 0) == 1;
-
-	r->reg = nested_be32(data, NFTA_PAYLOAD_DREG, 0);
-	r->loaded = protocol ? LOADED_L4PROTO : LOADED_OTHER;
-}
-
-static bool differs(enum loaded loaded, const struct firewall_question *q, const uint8_t *value,
-		    size_t len)
-{
-	uint32_t index;
-
-	switch (loaded) {
-	case LOADED_L4PROTO:
-		return len == 1 && value[0] != IPPROTO_TCP;
-	case LOADED_ETHERTYPE:
-		return len == 2 && (value[0] << 8 | value[1]) == ETH_P_ARP;
-	case LOADED_IFINDEX:
-		memcpy(&index, value, len == sizeof index ? sizeof index : 0);
-		return len == sizeof index && index != (uint32_t)q->ifindex;
-	case LOADED_IFNAME: /* shorter than the register's 16 bytes: a prefix ("eth*") */
-		return len <= sizeof q->ifname && memcmp(value, q->ifname, len) != 0;
-	default:
+	if (num > NFT_HOOK_INGRESS || num == NF_INET_FORWARD)
 		return false;
-	}
+	*out = inet[num];
+	return true;
 }
 
-/* Does this comparison keep every TCP packet on our interface out of the rule? */
-static bool is_exclusion(struct rule_reader *r, const struct nlattr *data)
+static bool is_our_family(uint8_t family) /* arp is no TCP; a bridge's hooks lie below the interface that we read from */
 {
-	const struct nlattr *value = nested(nested(data, NFTA_CMP_DATA), NFTA_DATA_VALUE);
-
-	if (!value || nested_be32(data, NFTA_CMP_OP, UINT32_MAX) != NFT_CMP_EQ ||
-	    nested_be32(data, NFTA_CMP_SREG, UINT32_MAX) != r->reg)
-		return false;
-	const uint8_t *bytes = mnl_attr_get_payload(value);
-	size_t len = mnl_attr_get_payload_len(value);
-	if (r->loaded == LOADED_NFPROTO && len == 1 && bytes[0] == NFPROTO_IPV4)
-		r->is_v4 = true;
-	return differs(r->loaded, r->q, bytes, len);
+	return family == NFPROTO_INET || family == NFPROTO_IPV4 || family == NFPROTO_IPV6 || family == NFPROTO_NETDEV;
 }
 
-/* One rule: its expressions in order, until one excludes us (false) or one acts or the end is
- * reached (true). */
-static bool rule_concerns(struct rule_reader *r, const struct nlattr *expressions)
+static void add_device(struct rules_chain *c, const char *name)
 {
-	const struct nlattr *e;
+	if (c->n_devices < sizeof c->devices / sizeof *c->devices)
+		snprintf(c->devices[c->n_devices++], sizeof *c->devices, "%s", name);
+	else
+		c->n_devices = 0; /* too many to remember: all */
+}
 
-	r->reg = 0;
-	r->loaded = LOADED_OTHER;
-	r->is_v4 = r->chain->family == NFPROTO_IPV4;
-	mnl_attr_for_each_nested(e, expressions)
+static void read_hook(struct rules_chain *c, const struct nlattr *hook)
+{
+	const struct nlattr *a, *dev;
+	bool all = false;
+
+	c->is_base = hook_of(c->family, nested_be32(hook, NFTA_HOOK_HOOKNUM, UINT32_MAX), &c->hook);
+	mnl_attr_for_each_nested(a, hook)
 	{
-		const struct nlattr *name = nested(e, NFTA_EXPR_NAME),
-				    *data = nested(e, NFTA_EXPR_DATA);
-		const char *text = name ? attr_text(name) : "";
-
-		if (strcmp(text, "cmp") == 0) {
-			if (is_exclusion(r, data))
-				return false;
-		} else if (strcmp(text, "meta") == 0 && nested(data, NFTA_META_DREG)) {
-			on_meta(r, data);
-		} else if (strcmp(text, "payload") == 0 && nested(data, NFTA_PAYLOAD_DREG)) {
-			on_payload(r, data);
-		} else {
-			return true; /* acts, or is beyond this reader */
+		if (mnl_attr_get_type(a) == NFTA_HOOK_DEV && !nested(hook, NFTA_HOOK_DEVS))
+			add_device(c, attr_text(a));
+		if (mnl_attr_get_type(a) != NFTA_HOOK_DEVS)
+			continue;
+		mnl_attr_for_each_nested(dev, a)
+		{
+			all |= mnl_attr_get_type(dev) != NFTA_DEVICE_NAME; /* newer: a prefix */
+			add_device(c, attr_text(dev));
 		}
 	}
-	return true;
+	if (all)
+		c->n_devices = 0;
+}
+
+/* The classifier of an engine (classifier_nft.c): it takes from the kernel what is that engine's, and filters nothing. */
+static bool is_classifier(const struct rules_chain *c)
+{
+	return c->family == NFPROTO_NETDEV && strncmp(c->table, "finesse-", 8) == 0;
+}
+
+static int on_chain(const struct nlmsghdr *h, void *ctx)
+{
+	struct reader *r = ctx;
+	const struct nfgenmsg *g = mnl_nlmsg_get_payload(h);
+	const struct nlattr *a, *hook = NULL;
+	struct rules_chain c = {.source = "nftables", .first_rule = -1, .last_rule = -1}, *added;
+
+	if (h->nlmsg_type != (NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_NEWCHAIN) || mnl_nlmsg_get_payload_len(h) < sizeof *g ||
+	    !is_our_family(g->nfgen_family))
+		return 0;
+	c.family = g->nfgen_family;
+	mnl_attr_for_each(a, h, sizeof *g)
+	{
+		switch (mnl_attr_get_type(a)) {
+		case NFTA_CHAIN_TABLE:
+			snprintf(c.table, sizeof c.table, "%s", attr_text(a));
+			break;
+		case NFTA_CHAIN_NAME:
+			snprintf(c.name, sizeof c.name, "%s", attr_text(a));
+			break;
+		case NFTA_CHAIN_HOOK:
+			hook = a;
+			break;
+		case NFTA_CHAIN_POLICY:
+			c.drops = attr_be32(a) != NF_ACCEPT;
+			break;
+		case NFTA_CHAIN_TYPE:
+			c.is_nat = strcmp(attr_text(a), "nat") == 0;
+			break;
+		}
+	}
+	if (is_classifier(&c))
+		return 0;
+	if (hook)
+		read_hook(&c, hook);
+	if (!(added = rules_add_chain(r->rs)))
+		return -ENOMEM;
+	*added = c;
+	return 0;
+}
+
+static int find_chain(const struct ruleset *rs, uint8_t family, const char *table, const char *name)
+{
+	for (uint32_t i = 0; i < rs->n_chains; i++) {
+		const struct rules_chain *c = &rs->chains[i];
+		if (c->family == family && strncmp(c->name, name, sizeof c->name - 1) == 0 && strncmp(c->table, table, sizeof c->table - 1) == 0)
+			return i;
+	}
+	return -1;
+}
+
+/* ---- sets ---- */
+
+static int on_set(const struct nlmsghdr *h, void *ctx)
+{
+	struct reader *r = ctx;
+	const struct nfgenmsg *g = mnl_nlmsg_get_payload(h);
+	const struct nlattr *a;
+
+	if (h->nlmsg_type != (NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_NEWSET))
+		return 0;
+	struct rules_set *s = rules_add_set(r->rs);
+	if (!s)
+		return -ENOMEM;
+	s->family = g->nfgen_family;
+	mnl_attr_for_each(a, h, sizeof *g)
+	{
+		switch (mnl_attr_get_type(a)) {
+		case NFTA_SET_TABLE:
+			snprintf(s->table, sizeof s->table, "%s", attr_text(a));
+			break;
+		case NFTA_SET_NAME:
+			snprintf(s->name, sizeof s->name, "%s", attr_text(a));
+			break;
+		case NFTA_SET_KEY_LEN:
+			s->key_len = attr_be32(a) <= RULES_KEY_MAX ? attr_be32(a) : 0;
+			break;
+		case NFTA_SET_FLAGS:
+			s->is_open |= attr_be32(a) & (NFT_SET_EVAL | NFT_SET_TIMEOUT);
+			break;
+		}
+	}
+	s->is_open |= s->key_len == 0;
+	return 0;
+}
+
+static int find_set(const struct ruleset *rs, uint8_t family, const char *table, const char *name)
+{
+	for (uint32_t i = 0; i < rs->n_sets; i++) {
+		const struct rules_set *s = &rs->sets[i];
+		if (s->family == family && strncmp(s->name, name, sizeof s->name - 1) == 0 && strncmp(s->table, table, sizeof s->table - 1) == 0)
+			return i;
+	}
+	return -1;
+}
+
+static uint8_t verdict_of(int32_t code)
+{
+	switch (code) {
+	case NF_ACCEPT:
+		return VERDICT_ACCEPT;
+	case NFT_CONTINUE:
+		return VERDICT_CONTINUE;
+	case NFT_RETURN:
+		return VERDICT_RETURN;
+	case NFT_JUMP:
+		return VERDICT_JUMP;
+	case NFT_GOTO:
+		return VERDICT_GOTO;
+	default: /* NF_DROP, NF_QUEUE … */
+		return VERDICT_DROP;
+	}
+}
+
+static void read_verdict(struct reader *r, uint8_t family, const char *table, const struct nlattr *data, uint8_t *verdict, int32_t *target)
+{
+	const struct nlattr *v = nested(data, NFTA_DATA_VERDICT);
+	*verdict = verdict_of((int32_t)nested_be32(v, NFTA_VERDICT_CODE, NF_DROP));
+	*target = nested(v, NFTA_VERDICT_CHAIN) ? find_chain(r->rs, family, table, nested_text(v, NFTA_VERDICT_CHAIN)) : -1;
+}
+
+/* key - 1, as one number: a range's end is exclusive in a dump. */
+static void decrement(uint8_t *key, unsigned len)
+{
+	while (len-- > 0 && key[len]-- == 0)
+		;
+}
+
+#define IS_END 0xff /* an element's verdict while the set is read: it ends a range */
+
+static int on_element(struct reader *r, struct rules_set *s, const struct nlattr *element)
+{
+	uint32_t flags = nested_be32(element, NFTA_SET_ELEM_FLAGS, 0);
+	struct rules_element *el = rules_add_element(r->rs);
+	if (!el)
+		return -ENOMEM;
+	s->n++;
+	unsigned len = nested_value(element, NFTA_SET_ELEM_KEY, el->key, sizeof el->key);
+	if (len != s->key_len)
+		s->is_open = true; /* a catch-all: what is not in it matches, too */
+	memcpy(el->end, el->key, sizeof el->end);
+	nested_value(element, NFTA_SET_ELEM_KEY_END, el->end, sizeof el->end);
+	el->target = -1;
+	if (flags & NFT_SET_ELEM_INTERVAL_END)
+		el->verdict = IS_END;
+	else if (nested(element, NFTA_SET_ELEM_DATA))
+		read_verdict(r, s->family, s->table, nested(element, NFTA_SET_ELEM_DATA), &el->verdict, &el->target);
+	return 0;
+}
+
+static int by_key(const void *a, const void *b)
+{
+	const struct rules_element *x = a, *y = b;
+	int d = memcmp(x->key, y->key, sizeof x->key);
+	return d ? d : (y->verdict == IS_END) - (x->verdict == IS_END); /* one range's end before the next one's beginning */
+}
+
+/* Ranges come as two elements, in any order. */
+static void join_ranges(struct ruleset *rs, struct rules_set *s)
+{
+	struct rules_element *el = rs->elements + s->first;
+	uint32_t n = 0;
+	bool ranges = false;
+	for (uint32_t i = 0; i < s->n; i++)
+		ranges |= el[i].verdict == IS_END;
+	if (!ranges)
+		return;
+	qsort(el, s->n, sizeof *el, by_key);
+	for (uint32_t i = 0; i < s->n; i++) {
+		if (el[i].verdict == IS_END)
+			continue;
+		struct rules_element from = el[i];
+		bool ends = i + 1 < s->n && el[i + 1].verdict == IS_END;
+		memset(from.end, 0xff, s->key_len);
+		if (ends) {
+			memcpy(from.end, el[i + 1].key, s->key_len);
+			decrement(from.end, s->key_len);
+		}
+		el[n++] = from;
+	}
+	s->n = n;
+}
+
+static int on_elements(const struct nlmsghdr *h, void *ctx)
+{
+	struct reader *r = ctx;
+	struct rules_set *s = &r->rs->sets[r->set];
+	const struct nlattr *a, *element;
+
+	if (h->nlmsg_type != (NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_NEWSETELEM))
+		return 0;
+	mnl_attr_for_each(a, h, sizeof(struct nfgenmsg))
+	{
+		if (mnl_attr_get_type(a) != NFTA_SET_ELEM_LIST_ELEMENTS)
+			continue;
+		mnl_attr_for_each_nested(element, a)
+		{
+			int err = on_element(r, s, element);
+			if (err)
+				return err;
+		}
+	}
+	return 0;
+}
+
+/* ---- expressions ---- */
+
+struct rule_reader {
+	struct reader *r;
+	uint8_t family;
+	const char *table;
+};
+
+static struct rules_op *add(struct rule_reader *rr, enum rules_op_kind kind)
+{
+	struct rules_op *op = rules_add_op(rr->r->rs);
+	if (op)
+		op->kind = kind;
+	return op;
+}
+
+static int done(const struct rules_op *op)
+{
+	return op ? 0 : -ENOMEM;
+}
+
+static int acts(struct rule_reader *rr, const char *what)
+{
+	struct rules_op *op = add(rr, OP_ACTS);
+	if (op)
+		op->what = what;
+	return done(op);
+}
+
+static int read_load(struct rule_reader *rr, enum rules_field field, unsigned len, uint32_t dreg)
+{
+	struct rules_op *op = add(rr, OP_LOAD);
+	if (!op)
+		return -ENOMEM;
+	op->field = field;
+	op->len = len > RULES_VALUE_MAX ? RULES_VALUE_MAX : len;
+	op->to = reg_at(dreg);
+	return 0;
+}
+
+static int read_meta(struct rule_reader *rr, const struct nlattr *d)
+{
+	static const struct {
+		uint8_t field, len;
+	} fields[] = {
+	    [NFT_META_NFPROTO] = {FIELD_NFPROTO, 1}, [NFT_META_L4PROTO] = {FIELD_L4PROTO, 1}, [NFT_META_PROTOCOL] = {FIELD_ETHERTYPE, 2},
+	    [NFT_META_IIF] = {FIELD_IIF, 4},         [NFT_META_OIF] = {FIELD_OIF, 4},         [NFT_META_IIFNAME] = {FIELD_IIFNAME, 16},
+	    [NFT_META_OIFNAME] = {FIELD_OIFNAME, 16},
+	};
+	uint32_t key = nested_be32(d, NFTA_META_KEY, UINT32_MAX);
+
+	if (!nested(d, NFTA_META_DREG)) /* it sets */
+		return key == NFT_META_NFTRACE ? 0 : acts(rr, "has a rule that changes the packet's mark or class");
+	bool known = key < sizeof fields / sizeof *fields && fields[key].len;
+	return read_load(rr, known ? fields[key].field : FIELD_UNKNOWN, known ? fields[key].len : RULES_VALUE_MAX,
+			 nested_be32(d, NFTA_META_DREG, 0));
+}
+
+static int read_ct(struct rule_reader *rr, const struct nlattr *d)
+{
+	uint32_t key = nested_be32(d, NFTA_CT_KEY, UINT32_MAX);
+	if (!nested(d, NFTA_CT_DREG)) /* it sets, in the connection's own entry; a zone makes another entry */
+		return key == NFT_CT_ZONE ? acts(rr, "has a rule that sets a conntrack zone") : 0;
+	enum rules_field field = key == NFT_CT_STATE ? FIELD_CT_STATE : key == NFT_CT_DIRECTION ? FIELD_CT_DIRECTION : FIELD_UNKNOWN;
+	return read_load(rr, field, key == NFT_CT_DIRECTION ? 1 : key == NFT_CT_STATE ? 4 : RULES_VALUE_MAX, nested_be32(d, NFTA_CT_DREG, 0));
+}
+
+static int read_payload(struct rule_reader *rr, const struct nlattr *d)
+{
+	uint32_t base = nested_be32(d, NFTA_PAYLOAD_BASE, UINT32_MAX), off = nested_be32(d, NFTA_PAYLOAD_OFFSET, UINT32_MAX),
+		 len = nested_be32(d, NFTA_PAYLOAD_LEN, 0);
+	if (!nested(d, NFTA_PAYLOAD_DREG))
+		return acts(rr, "has a rule that changes the packet");
+	bool known = off < 64 && (base == NFT_PAYLOAD_NETWORK_HEADER || base == NFT_PAYLOAD_TRANSPORT_HEADER);
+	int err = read_load(rr, !known ? FIELD_UNKNOWN : base == NFT_PAYLOAD_NETWORK_HEADER ? FIELD_NETWORK : FIELD_TRANSPORT, len,
+			    nested_be32(d, NFTA_PAYLOAD_DREG, 0));
+	if (!err)
+		rr->r->rs->ops[rr->r->rs->n_ops - 1].off = known ? off : 0;
+	return err;
+}
+
+static int read_fib(struct rule_reader *rr, const struct nlattr *d)
+{
+	uint32_t flags = nested_be32(d, NFTA_FIB_FLAGS, 0), result = nested_be32(d, NFTA_FIB_RESULT, 0);
+	bool saddr = flags & NFTA_FIB_F_SADDR;
+	enum rules_field field = FIELD_UNKNOWN;
+	if (result == NFT_FIB_RESULT_ADDRTYPE)
+		field = saddr ? FIELD_SADDR_TYPE : FIELD_DADDR_TYPE;
+	else if (result == NFT_FIB_RESULT_OIF && saddr)
+		field = flags & NFTA_FIB_F_PRESENT ? FIELD_SADDR_FOUND : FIELD_SADDR_OIF;
+	return read_load(rr, field, field == FIELD_SADDR_FOUND ? 1 : 4, nested_be32(d, NFTA_FIB_DREG, 0));
+}
+
+static int read_bitwise(struct rule_reader *rr, const struct nlattr *d)
+{
+	struct rules_op *op = add(rr, OP_CLOBBER);
+	if (!op || nested_be32(d, NFTA_BITWISE_OP, NFT_BITWISE_BOOL) != NFT_BITWISE_BOOL)
+		return done(op);
+	op->from = reg_at(nested_be32(d, NFTA_BITWISE_SREG, 0));
+	op->to = reg_at(nested_be32(d, NFTA_BITWISE_DREG, 0));
+	op->len = nested_value(d, NFTA_BITWISE_MASK, op->a, sizeof op->a);
+	if (op->len && op->len == nested_value(d, NFTA_BITWISE_XOR, op->b, sizeof op->b))
+		op->kind = OP_MASK;
+	return 0;
+}
+
+static int read_cmp(struct rule_reader *rr, const struct nlattr *d)
+{
+	struct rules_op *op = add(rr, OP_COMPARE);
+	if (!op)
+		return -ENOMEM;
+	op->from = reg_at(nested_be32(d, NFTA_CMP_SREG, 0));
+	op->cmp = nested_be32(d, NFTA_CMP_OP, NFT_CMP_EQ);
+	op->len = nested_value(d, NFTA_CMP_DATA, op->a, sizeof op->a);
+	if (!op->len)
+		op->kind = OP_MAYBE;
+	return 0;
+}
+
+static int read_range(struct rule_reader *rr, const struct nlattr *d)
+{
+	struct rules_op *op = add(rr, OP_RANGE);
+	if (!op)
+		return -ENOMEM;
+	op->from = reg_at(nested_be32(d, NFTA_RANGE_SREG, 0));
+	op->inverted = nested_be32(d, NFTA_RANGE_OP, NFT_RANGE_EQ) == NFT_RANGE_NEQ;
+	op->len = nested_value(d, NFTA_RANGE_FROM_DATA, op->a, sizeof op->a);
+	if (!op->len || op->len != nested_value(d, NFTA_RANGE_TO_DATA, op->b, sizeof op->b))
+		op->kind = OP_MAYBE;
+	return 0;
+}
+
+static int read_lookup(struct rule_reader *rr, const struct nlattr *d)
+{
+	struct rules_op *op = add(rr, OP_LOOKUP);
+	if (!op)
+		return -ENOMEM;
+	op->from = reg_at(nested_be32(d, NFTA_LOOKUP_SREG, 0));
+	op->inverted = nested_be32(d, NFTA_LOOKUP_FLAGS, 0) & NFT_LOOKUP_F_INV;
+	op->target = find_set(rr->r->rs, rr->family, rr->table, nested_text(d, NFTA_LOOKUP_SET));
+	if (nested(d, NFTA_LOOKUP_DREG)) {
+		uint32_t dreg = nested_be32(d, NFTA_LOOKUP_DREG, 0);
+		op->is_map = dreg == NFT_REG_VERDICT;
+		op->has_data = !op->is_map;
+		op->to = reg_at(dreg);
+	}
+	return 0;
+}
+
+static int read_immediate(struct rule_reader *rr, const struct nlattr *d)
+{
+	if (nested_be32(d, NFTA_IMMEDIATE_DREG, 0) != NFT_REG_VERDICT)
+		return done(add(rr, OP_CLOBBER)); /* for a statement that follows */
+	struct rules_op *op = add(rr, OP_VERDICT);
+	if (op)
+		read_verdict(rr->r, rr->family, rr->table, nested(d, NFTA_IMMEDIATE_DATA), &op->verdict, &op->target);
+	return done(op);
+}
+
+static int read_objref(struct rule_reader *rr, const struct nlattr *d)
+{
+	uint32_t type = nested_be32(d, NFTA_OBJREF_IMM_TYPE, 0);
+	if (type == NFT_OBJECT_COUNTER)
+		return 0;
+	return type == NFT_OBJECT_LIMIT || type == NFT_OBJECT_QUOTA || type == NFT_OBJECT_CONNLIMIT ? done(add(rr, OP_MAYBE))
+												   : acts(rr, ACTS_UNKNOWN);
+}
+
+static int read_nothing(struct rule_reader *rr, const struct nlattr *d)
+{
+	(void)rr;
+	(void)d;
+	return 0;
+}
+
+static int read_maybe(struct rule_reader *rr, const struct nlattr *d)
+{
+	(void)d;
+	return done(add(rr, OP_MAYBE));
+}
+
+static int read_clobber(struct rule_reader *rr, const struct nlattr *d)
+{
+	(void)d;
+	return done(add(rr, OP_CLOBBER));
+}
+
+static int read_exthdr(struct rule_reader *rr, const struct nlattr *d)
+{
+	return nested(d, NFTA_EXTHDR_DREG) ? done(add(rr, OP_CLOBBER)) : acts(rr, "has a rule that changes the packet");
+}
+
+static int read_match(struct rule_reader *rr, const struct nlattr *d)
+{
+	const struct nlattr *info = nested(d, NFTA_MATCH_INFO);
+	return firewall_xt_match(rr->r->rs, nested_text(d, NFTA_MATCH_NAME), nested_be32(d, NFTA_MATCH_REV, 0),
+				 info ? mnl_attr_get_payload(info) : NULL, info ? mnl_attr_get_payload_len(info) : 0);
+}
+
+static int read_target(struct rule_reader *rr, const struct nlattr *d)
+{
+	return firewall_xt_target(rr->r->rs, nested_text(d, NFTA_TARGET_NAME));
+}
+
+static int read_nat(struct rule_reader *rr, const struct nlattr *d)
+{
+	(void)d;
+	return acts(rr, "has a rule that changes an address or a port");
+}
+
+static int read_reject(struct rule_reader *rr, const struct nlattr *d)
+{
+	(void)d;
+	return acts(rr, "rejects");
+}
+
+static int read_expression(struct rule_reader *rr, const char *name, const struct nlattr *data)
+{
+	static const struct {
+		const char *name;
+		int (*read)(struct rule_reader *rr, const struct nlattr *d);
+	} known[] = {
+	    {"cmp", read_cmp},         {"meta", read_meta},         {"payload", read_payload}, {"immediate", read_immediate},
+	    {"counter", read_nothing}, {"ct", read_ct},             {"bitwise", read_bitwise}, {"lookup", read_lookup},
+	    {"match", read_match},     {"target", read_target},     {"range", read_range},     {"log", read_nothing},
+	    {"limit", read_maybe},     {"quota", read_maybe},       {"connlimit", read_maybe}, {"last", read_nothing},
+	    {"dynset", read_maybe},    {"fib", read_fib},           {"objref", read_objref},   {"byteorder", read_clobber},
+	    {"exthdr", read_exthdr},   {"hash", read_clobber},      {"numgen", read_clobber},  {"rt", read_clobber},
+	    {"socket", read_clobber},  {"osf", read_clobber},       {"xfrm", read_clobber},    {"inner", read_clobber},
+	    {"tunnel", read_clobber},  {"nat", read_nat},           {"masq", read_nat},        {"redir", read_nat},
+	    {"reject", read_reject},
+	};
+	for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+		if (strcmp(name, known[i].name) == 0)
+			return known[i].read(rr, data);
+	return acts(rr, ACTS_UNKNOWN);
 }
 
 static int on_rule(const struct nlmsghdr *h, void *ctx)
 {
-	struct rule_reader *r = ctx;
-	const struct nlattr *a;
+	struct reader *r = ctx;
+	const struct nfgenmsg *g = mnl_nlmsg_get_payload(h);
+	const struct nlattr *a, *e, *expressions = NULL;
+	struct rule_reader rr = {.r = r, .family = g->nfgen_family, .table = ""};
+	const char *chain = "";
 
 	if (h->nlmsg_type != (NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_NEWRULE))
 		return 0;
-	mnl_attr_for_each(a, h, sizeof(struct nfgenmsg)) if (mnl_attr_get_type(a) ==
-							     NFTA_RULE_EXPRESSIONS) r->concerned =
-	    rule_concerns(r, a);
-	return r->concerned ? NETLINK_ABANDON : 0; /* a long ruleset is not read to its end */
+	mnl_attr_for_each(a, h, sizeof *g)
+	{
+		if (mnl_attr_get_type(a) == NFTA_RULE_TABLE)
+			rr.table = attr_text(a);
+		else if (mnl_attr_get_type(a) == NFTA_RULE_CHAIN)
+			chain = attr_text(a);
+		else if (mnl_attr_get_type(a) == NFTA_RULE_EXPRESSIONS)
+			expressions = a;
+	}
+	int at = find_chain(r->rs, rr.family, rr.table, chain), err = 0;
+	if (at < 0 || !expressions)
+		return 0; /* of a family or a chain that no packet of ours meets */
+	struct rules_rule *rule = rules_add_rule(r->rs, at);
+	if (!rule)
+		return -ENOMEM;
+	uint32_t first = r->rs->n_ops;
+	mnl_attr_for_each_nested(e, expressions) if (!err) err =
+	    read_expression(&rr, nested_text(e, NFTA_EXPR_NAME), nested(e, NFTA_EXPR_DATA));
+	rule->n_ops = r->rs->n_ops - first;
+	return err;
 }
 
 /* ---- asking ---- */
@@ -344,37 +636,37 @@ static struct nlmsghdr *put_dump(void *buf, int msg, uint8_t family)
 	return h;
 }
 
-static int check_rules(int fd, const struct firewall_question *q, const struct chain *c)
+static int read_elements(struct reader *r)
 {
-	struct rule_reader r = {.q = q, .chain = c};
 	_Alignas(struct nlmsghdr) char buf[REQUEST_BYTES];
-	struct nlmsghdr *h = put_dump(buf, NFT_MSG_GETRULE, c->family);
+	struct rules_set *s = &r->rs->sets[r->set];
+	struct nlmsghdr *h = put_dump(buf, NFT_MSG_GETSETELEM, s->family);
 
-	mnl_attr_put_strz(h, NFTA_RULE_TABLE, c->table);
-	mnl_attr_put_strz(h, NFTA_RULE_CHAIN, c->name);
-	int ret = netlink_talk(fd, h, on_rule, &r);
-	if (r.concerned) {
-		say(q, c, "has rules that may concern TCP");
-		return 1;
-	}
-	return ret == -ENOENT ? -EINTR : ret; /* the chain went meanwhile */
+	s->first = r->rs->n_elements;
+	if (s->is_open)
+		return 0;
+	mnl_attr_put_strz(h, NFTA_SET_ELEM_LIST_TABLE, s->table);
+	mnl_attr_put_strz(h, NFTA_SET_ELEM_LIST_SET, s->name);
+	int ret = netlink_talk(r->fd, h, on_elements, r);
+	if (ret == -ENOENT)
+		return -EINTR; /* the set went meanwhile */
+	join_ranges(r->rs, s);
+	return ret;
 }
 
-static int check_once(int fd, const struct firewall_question *q, struct chains *cs)
+static int read_once(struct reader *r)
 {
 	_Alignas(struct nlmsghdr) char buf[REQUEST_BYTES];
-	int ret;
+	int ret = netlink_talk(r->fd, put_dump(buf, NFT_MSG_GETCHAIN, NFPROTO_UNSPEC), on_chain, r);
 
-	cs->q = q;
-	cs->n = 0;
-	cs->concerned = false;
-	ret = netlink_talk(fd, put_dump(buf, NFT_MSG_GETCHAIN, NFPROTO_UNSPEC), on_chain, cs);
-	if (cs->concerned)
-		return 1;
 	if (ret == -EINVAL || ret == -EOPNOTSUPP)
 		return 0; /* no nf_tables in this kernel */
-	for (int i = 0; i < cs->n && ret == 0; i++)
-		ret = check_rules(fd, q, &cs->list[i]);
+	if (ret == 0 && r->rs->n_chains)
+		ret = netlink_talk(r->fd, put_dump(buf, NFT_MSG_GETSET, NFPROTO_UNSPEC), on_set, r);
+	for (r->set = 0; ret == 0 && r->set < (int)r->rs->n_sets; r->set++)
+		ret = read_elements(r);
+	if (ret == 0 && r->rs->n_chains)
+		ret = netlink_talk(r->fd, put_dump(buf, NFT_MSG_GETRULE, NFPROTO_UNSPEC), on_rule, r);
 	return ret;
 }
 
@@ -396,23 +688,22 @@ static bool is_module_absent(void)
 	return absent;
 }
 
-int firewall_check_nftables(const struct firewall_question *q)
+int firewall_read_nftables(struct ruleset *rs)
 {
-	struct chains *cs;
-	int fd, ret;
+	struct reader r = {.rs = rs};
+	int ret = -EINTR;
 
 	if (is_module_absent())
 		return 0;
-	fd = fd_move_high(netlink_open(NETLINK_NETFILTER));
-	if (fd == -EPROTONOSUPPORT)
+	r.fd = fd_move_high(netlink_open(NETLINK_NETFILTER));
+	if (r.fd == -EPROTONOSUPPORT)
 		return 0;
-	if (fd < 0)
-		return fd;
-	cs = malloc(sizeof *cs);
-	ret = cs ? -EINTR : -ENOMEM;
-	for (int i = 0; i < INTERRUPTS_MAX && ret == -EINTR; i++)
-		ret = check_once(fd, q, cs);
-	free(cs);
-	fd_close(fd);
+	if (r.fd < 0)
+		return r.fd;
+	for (int i = 0; i < INTERRUPTS_MAX && ret == -EINTR; i++) {
+		rules_clear(rs);
+		ret = read_once(&r);
+	}
+	fd_close(r.fd);
 	return ret;
 }

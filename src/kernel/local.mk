@@ -29,6 +29,9 @@ src_libkernel_a_SOURCES = \
 	src/kernel/firewall_internal.h \
 	src/kernel/firewall_iptables.c \
 	src/kernel/firewall_nft.c \
+	src/kernel/firewall_rules.c \
+	src/kernel/firewall_rules.h \
+	src/kernel/firewall_xt.c \
 	src/kernel/ended.c \
 	src/kernel/ended.h \
 	src/kernel/handover.c \

@@ -344,7 +344,7 @@ int broker_start(const struct settings *settings, char value[BROKER_VALUE_LEN + 
 	b.listen_fd = open_listener(name);
 	if (b.listen_fd < 0)
 		return b.listen_fd;
-	b.ops = (struct broker_ops_config){settings->classifier, settings->bypass_firewall, broker_netns_of(b.listen_fd)};
+	b.ops = (struct broker_ops_config){settings->classifier, settings->firewall == FIREWALL_BYPASS, broker_netns_of(b.listen_fd)};
 	b.ifindex = settings->interface[0] ? (int)if_nametoindex(settings->interface) : 0;
 	b.alive_fd = sys_call(SYS_pidfd_open, sys_getpid(), 0, 0, 0, 0, 0);
 	long pid = b.alive_fd < 0 ? b.alive_fd : make_process(&b);

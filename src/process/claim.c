@@ -127,6 +127,10 @@ static int claim_take(struct engine *e, struct sock *l)
 		return -ENOMEM;
 	attach(c, l->lst);
 	int err = claim_is_marked(l->lst) ? -EADDRINUSE : claim_enter(c, l->lst->kfd);
+	if (!err && e->judged && claim_is_shared(c)) { /* a group's members do not let the host judge yet */
+		claim_leave(c);
+		err = -EADDRINUSE;
+	}
 	if (!err && !c->taken) {
 		err = classifier_takes(c);
 		if (!err && !claim_is_shared(c))
@@ -172,6 +176,11 @@ static void detach(struct engine *e, struct sock *l)
 	list_unlink(&l->lst->claim_node);
 	l->lst->claim = NULL;
 	claim_end_if_over(c);
+}
+
+static bool is_shared(const struct sock *l)
+{
+	return l->lst->claim && claim_is_shared(l->lst->claim);
 }
 
 /* May others accept from the listening socket? Then what waits here is theirs. */
@@ -499,6 +508,7 @@ static const struct process_ops claim_ops = {
 	.claim = claim_take,
 	.release = release,
 	.detach = detach,
+	.is_shared = is_shared,
 	.has_others = has_others,
 	.conn_began = conn_began,
 	.conn_left = conn_left,

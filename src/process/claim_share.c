@@ -74,7 +74,7 @@ static int begins(struct group_host *h)
 {
 	struct claim *c = claim_of(h);
 	struct engine *e = c->e;
-	int err = flows_enter(c);
+	int err = e->judged ? -EOPNOTSUPP : flows_enter(c);
 	if (!err && c->taken) {
 		c->tw_visit.each = enter_time_wait;
 		time_waits_enter_group(e, c->group.place.port, &c->tw_visit);

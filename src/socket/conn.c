@@ -207,7 +207,7 @@ void sock_leave_demux(struct engine *e, struct sock *s)
 
 void sock_becomes_kernels(struct engine *e, struct sock *s)
 {
-	if (!s->exact && !s->in_group)
+	if ((!s->exact || (e->judged && s->policy)) && !s->in_group)
 		exception_add(e, &s->flow.key); /* on a listening port of ours */
 	leave_demux(e, s, true);
 	s->in_group = false;

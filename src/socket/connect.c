@@ -239,6 +239,8 @@ static int decide_connect_locked(struct engine *e, struct connect_plan *p, const
 	int err = plan_make(e, p, addr, len, why, sizeof why);
 	if (!err)
 		err = plan_choose_port(e, p, why, sizeof why);
+	if (!err && judged_refuses(e, &p->key, true, why, sizeof why))
+		err = SOCK_KERNEL;
 	struct sock *s = NULL;
 	if (!err && p->candidate->had_port)
 		forget_error(p->kfd);

@@ -216,7 +216,7 @@ static int bring_up(struct engine *e, char *why, size_t why_len)
 	}
 	err = ifaces_open(e, why, why_len);
 	if (err)
-		goto fail_net;
+		goto fail_firewall;
 	engine_note_netns(e);
 	err = init_protocols(e);
 	if (err) {
@@ -242,7 +242,8 @@ fail_protocols:
 	ports_close(e->ports);
 fail_link:
 	ifaces_close(e);
-fail_net:
+fail_firewall:
+	judged_stop(e);
 	netstate_close(e->net);
 	e->net = NULL;
 	return err;

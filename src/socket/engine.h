@@ -217,6 +217,9 @@ struct engine {
 	struct iface *arrived;  /* the way of the frame that is being looked at */
 	struct tcp_emit emit;
 	struct classifier *classifier;
+	struct firewall *firewall; /* the host's rules as they were read; NULL: not asked */
+	struct judge *judge;       /* … who may connect, by them; NULL: nobody need be asked */
+	bool judged;
 	struct living *living; /* which connections the broker is to end when this process has died; NULL: there is no broker */
 	bool living_tried;
 	struct netstate *net;
@@ -300,6 +303,7 @@ struct process_ops {
 	int (*claim)(struct engine *e, struct sock *l);
 	void (*release)(struct engine *e, struct sock *l); /* this listener takes no SYNs any more; lst->claimed is false already */
 	void (*detach)(struct engine *e, struct sock *l);  /* … and ends */
+	bool (*is_shared)(const struct sock *l);           /* do several processes serve its port, each by an engine of its own? */
 	bool (*has_others)(const struct sock *l);          /* may somebody else accept from its listening socket? */
 	void (*conn_began)(struct engine *e, struct sock *l, struct sock *s, bool by_cookie);
 	void (*conn_left)(struct engine *e, struct sock *s, bool to_kernel); /* only where s->claim */
@@ -330,6 +334,21 @@ int cmsg_check(const struct sock *s, const struct msghdr *msg);
 /* Why the engine does not take this kernel socket, whatever it is for; NULL: it may. Ask again when the engine came up: before, it has no namespace. Lock held. */
 const char *engine_refuses(const struct engine *e, int kfd);
 void engine_note_netns(struct engine *e); /* the calling thread's is the engine's */
+
+/* ---- judged.c: the host's firewall ---- */
+/* May this interface be served? 0; otherwise -errno and the reason: -EPERM, CAP_NET_ADMIN is missing to ask. */
+int firewall_admits(struct engine *e, int ifindex, char *why, size_t why_len);
+/* After the interfaces: where rules could concern a SYN, the host judges from now on. 0 or -errno with the reason. */
+int judged_start(struct engine *e, char *why, size_t why_len);
+void judged_stop(struct engine *e); /* also in a fork child */
+/* Could a rule touch what a listener's connections send or get, whoever the peer is? `why` names it. */
+bool judged_refuses_listener(struct engine *e, const struct ip_addr *addr, uint16_t port, bool v6, bool v6only, char *why, size_t why_len);
+bool judged_refuses(struct engine *e, const struct flow_key *key, bool client, char *why, size_t why_len); /* … this connection's */
+int judged_attach(struct engine *e, const struct sock *l); /* the judge's filter, if it judges */
+/* A connection that begins at a listener: its segments are ours by an entry of its own. 0 or -ENOMEM, and it is in no table. */
+int judged_enter(struct engine *e, struct sock *s);
+void judged_drain(struct engine *e);
+bool judged_pending(const struct engine *e);
 
 /* ---- iface.c: the served interfaces ---- */
 #define ifaces_for_each(e, i) \
@@ -390,6 +409,7 @@ bool kernel_tw_is_over(const struct kernel_tw *t, int64_t now); /* none is left 
 
 /* ---- input.c ---- */
 void input_frame(struct engine *e, struct iface *i, const struct link_rx *rx);
+void input_packet(struct engine *e, struct iface *i, const struct ip_input *in);
 /* An answer to whom nothing is kept of; on behalf of the listener `l`, or of nobody (NULL). */
 void send_back(struct engine *e, const struct sock *l, const struct ip_input *in, const struct tcp_segment *seg);
 void sock_process_events(struct engine *e, struct sock *s);

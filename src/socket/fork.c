@@ -377,6 +377,7 @@ static void child_close_engine(struct engine *e)
 	e->living = NULL;
 	e->living_tried = false;
 	ifaces_forget(e);
+	judged_stop(e);
 	netstate_forget(e->net);
 	ports_forget(e->ports);
 	e->net = NULL;

@@ -14,7 +14,6 @@
 #include "socket/engine.h"
 
 #include "base/log.h"
-#include "kernel/firewall.h"
 
 #include <errno.h>
 #include <net/if.h>
@@ -122,12 +121,10 @@ static int open_link(struct engine *e, struct iface *i, int ifindex, bool *unpri
 			 err == -EPERM ? " (CAP_NET_RAW is missing)" : "");
 		return err;
 	}
-	if (!e->settings.bypass_firewall) { /* after the packet socket: without privilege that is what is missing */
-		err = firewall_check(ifindex, why, why_len);
-		*unprivileged = err == -EPERM;
-		if (err)
-			return err < 0 ? err : -EPERM;
-	}
+	err = firewall_admits(e, ifindex, why, why_len); /* after the packet socket: without privilege that is what is missing */
+	*unprivileged = err == -EPERM;
+	if (err)
+		return err;
 	err = classify(e, i, why, why_len);
 	*unprivileged = err == -EPERM;
 	return err;
@@ -205,10 +202,12 @@ static int serve(struct engine *e, int ifindex, char *why, size_t why_len)
 	if (i >= e->ifaces + e->n_ifaces)
 		e->n_ifaces = i - e->ifaces + 1;
 	err = ifaces_load_addresses(e);
-	if (err) {
+	if (err)
 		snprintf(why, why_len, "addresses of %s: %s", iface_info(i)->ifname, strerror(-err));
+	if (!err)
+		err = judged_start(e, why, why_len);
+	if (err)
 		iface_leave(e, i);
-	}
 	return err;
 }
 

@@ -202,13 +202,18 @@ static void input_icmp(struct engine *e, const struct ip_icmp_error *icmp)
 void input_frame(struct engine *e, struct iface *i, const struct link_rx *rx)
 {
 	struct ip_input in;
-	e->arrived = i;
 	ip_input_parse(rx, iface_info(i)->has_eth, &in);
-	e->ip_fates[in.fate]++;
-	if (in.kind == IP_INPUT_TCP)
-		input_tcp(e, &in);
-	else if (in.kind == IP_INPUT_ICMP)
-		input_icmp(e, &in.icmp);
+	input_packet(e, i, &in);
+}
+
+void input_packet(struct engine *e, struct iface *i, const struct ip_input *in)
+{
+	e->arrived = i;
+	e->ip_fates[in->fate]++;
+	if (in->kind == IP_INPUT_TCP)
+		input_tcp(e, in);
+	else if (in->kind == IP_INPUT_ICMP)
+		input_icmp(e, &in->icmp);
 }
 
 /* Linux's poll flags of the wake-up that an event is. 0: whoever watches looks at everything, as after a change of state. */

@@ -213,7 +213,9 @@ int listener_claim(struct engine *e, struct sock *l)
 		return 0;
 	lst->claimed = true; /* so that what arrives in between finds it */
 	list_push_back(&e->listeners, &lst->node);
-	int err = process_ops->claim(e, l);
+	int err = judged_attach(e, l);
+	if (!err)
+		err = process_ops->claim(e, l);
 	if (err) {
 		lst->claimed = false;
 		list_unlink(&lst->node);
@@ -258,6 +260,10 @@ static int decide_listen_locked(struct engine *e, int kfd, const struct candidat
 	if (!ip_addr_is_any(&addr) && !engine_owns_address(e, &addr))
 		return SOCK_KERNEL; /* another interface's: not ours by policy */
 	if (options_refused(e, kfd, candidate, why, sizeof why)) {
+		note_listen_fallback(e, &addr, port, why);
+		return SOCK_KERNEL;
+	}
+	if (judged_refuses_listener(e, &addr, port, family == AF_INET6, kernel_v6only(kfd, family), why, sizeof why)) {
 		note_listen_fallback(e, &addr, port, why);
 		return SOCK_KERNEL;
 	}

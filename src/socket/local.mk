@@ -20,6 +20,7 @@ src_libsocket_a_SOURCES = \
 	src/socket/service.c \
 	src/socket/sock_wait.c \
 	src/socket/input.c \
+	src/socket/judged.c \
 	src/socket/kernel_tw.c \
 	src/socket/listen.c \
 	src/socket/names.c \

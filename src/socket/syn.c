@@ -143,7 +143,9 @@ static int child_open(struct engine *e, struct sock *l, struct sock *s, const st
 	else if (iss)
 		open.iss = tcp_iss_at_least(open.iss, iss);
 	err = cookie ? tcp_open_cookie(&s->tcp, &e->tcp, e->now, &open, syn) : tcp_open_passive(&s->tcp, &e->tcp, e->now, &open, syn);
-	return err ? err : sock_enter_demux(e, s);
+	if (!err)
+		err = sock_enter_demux(e, s);
+	return err ? err : judged_enter(e, s);
 }
 
 /* Sources without a way back never fill the queue, and each of them costs a question to the kernel. */
@@ -203,6 +205,8 @@ static void answer_by_cookie(struct engine *e, struct sock *l, const struct ip_i
 		return;
 	lst->cookies_until_us = e->now + SYN_COOKIE_VALID_US;
 	e->counters[SOCKC_SyncookiesSent]++;
+	if (e->judged)
+		classifier_note_cookies(e->classifier, lst->cookies_until_us);
 	process_ops->cookie_sent(e, l);
 	send_back(e, l, in, &synack);
 }

@@ -9,6 +9,7 @@
 
 #include "base/log.h"
 #include "base/sys.h"
+#include "kernel/judge.h"
 
 #include <errno.h>
 #include <string.h>
@@ -39,6 +40,8 @@ static int64_t begin(struct drive *d)
 	ifaces_for_each(e, i)
 		if (link_rx_pending(i->link))
 			link_drain(i->link, &i->rx_handler, TURN_RX_BUDGET);
+	if (judged_pending(e))
+		judged_drain(e);
 	for (struct timer *t; (t = timers_first(&e->timers)) && t->at_us <= e->now;) {
 		struct sock *s = container_of(t, struct sock, timer);
 		timers_cancel(&e->timers, t);
@@ -304,6 +307,8 @@ static unsigned fds(struct drive *d, struct pollfd *out)
 		if (link_tx_blocked(i->link))
 			out[n++] = (struct pollfd){.fd = link_tx_fd(i->link), .events = POLLOUT};
 	}
+	if (e->judge)
+		out[n++] = (struct pollfd){.fd = judge_poll_fd(e->judge), .events = POLLIN};
 	return n;
 }
 
@@ -331,7 +336,7 @@ static bool rx_pending(struct drive *d)
 	ifaces_for_each(engine_of(d), i)
 		if (link_rx_pending(i->link))
 			return true;
-	return false;
+	return judged_pending(engine_of(d));
 }
 
 const struct drive_ops turn_ops = {

@@ -42,7 +42,7 @@ static void refuses(const char *name, const char *value)
 START_TEST(defaults)
 {
 	ck_assert_str_eq(s.interface, "");
-	ck_assert(!s.bypass_firewall && !s.strict);
+	ck_assert(s.firewall == FIREWALL_JUDGED && !s.strict);
 	ck_assert_int_eq(s.close_policy, CLOSE_POLICY_ADAPTIVE);
 	ck_assert_int_eq(s.close_hold_max_us, 1000000);
 	ck_assert_uint_eq(s.close_client_budget, 4000);
@@ -58,10 +58,10 @@ START_TEST(every_setting_takes)
 	takes("interface", "veth0");
 	ck_assert_str_eq(s.interface, "veth0");
 	takes("interface", "fifteen-letters");
-	takes("bypass-firewall", "on");
-	ck_assert(s.bypass_firewall);
-	takes("bypass-firewall", "0");
-	ck_assert(!s.bypass_firewall);
+	takes("firewall", "bypass");
+	ck_assert(s.firewall == FIREWALL_BYPASS);
+	takes("firewall", "kernel");
+	ck_assert(s.firewall == FIREWALL_KERNEL);
 	takes("strict", "yes");
 	ck_assert(s.strict);
 	takes("close-policy", "off");
@@ -120,8 +120,8 @@ START_TEST(every_setting_refuses)
 	    {"interface", "a b"},
 	    {"interface", ".."},
 	    {"interface", "eth0:1"},
-	    {"bypass-firewall", ""},
-	    {"bypass-firewall", "maybe"},
+	    {"firewall", ""},
+	    {"firewall", "maybe"},
 	    {"strict", "On"},
 	    {"strict", "2"},
 	    {"close-policy", ""},

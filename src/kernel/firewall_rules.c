@@ -1,0 +1,441 @@
+/*
+ * What the host's rules would do to a packet: theory of operation.
+ *
+ * nftables' expressions are a small program over registers, and legacy iptables' matches are translated into the same. The evaluator runs that program on a packet of which
+ * only some bits are known: an established connection's segment has known ports and addresses, but any length and any flags; before a connection exists, the peer is not
+ * known either. So a comparison has four answers: yes, no, perhaps, and "it depends on the peer".
+ *
+ * The answer is one-sided. RULES_PASS is proved: whatever the unknown bits are, no rule drops, changes, queues or answers the packet. What the evaluator does not know is
+ * "perhaps" (a match) or an act (a statement). With `for_some`, it asks whether a peer could exist for which that holds: before a listener is taken, so that one whose
+ * rules name addresses (a ban, a trusted network) is not refused for those it does not concern; each connection is asked about later, with its peer known.
+ *
+ * Each base chain of a hook is walked by itself: accepting ends one chain, and the packet goes on to the next. Depth is bounded as in the kernel
+ * (NFT_JUMP_STACK_SIZE).
+ */
+#include "kernel/firewall_rules.h"
+
+#include <arpa/inet.h>
+#include <linux/if_ether.h>
+#include <linux/netfilter.h>
+#include <linux/netfilter/nf_tables.h>
+#include <linux/rtnetlink.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define DEPTH_MAX 16
+/* NF_CT_STATE_BIT of enum ip_conntrack_info. */
+#define CT_ESTABLISHED 2u
+#define CT_NEW         8u
+
+/* ---- building ---- */
+
+static void *grow(void **array, uint32_t *n, uint32_t *cap, size_t size, uint32_t max)
+{
+	if (*n == max)
+		return NULL;
+	if (*n == *cap) {
+		uint32_t bigger = *cap ? *cap * 2 : 16;
+		void *moved = realloc(*array, bigger * size);
+		if (!moved)
+			return NULL;
+		*array = moved;
+		*cap = bigger;
+	}
+	void *at = (uint8_t *)*array + *n * size;
+	memset(at, 0, size);
+	++*n;
+	return at;
+}
+
+#define GROW(rs, what, max) grow((void **)&(rs)->what, &(rs)->n_##what, &(rs)->cap_##what, sizeof *(rs)->what, max)
+
+struct rules_op *rules_add_op(struct ruleset *rs)
+{
+	return GROW(rs, ops, RULES_MAX * 16);
+}
+
+struct rules_rule *rules_add_rule(struct ruleset *rs, int chain)
+{
+	struct rules_rule *r = GROW(rs, rules, RULES_MAX);
+	if (!r)
+		return NULL;
+	struct rules_chain *c = &rs->chains[chain];
+	int32_t at = rs->n_rules - 1;
+	r->first_op = rs->n_ops;
+	r->next = -1;
+	if (c->first_rule < 0)
+		c->first_rule = at;
+	else
+		rs->rules[c->last_rule].next = at;
+	c->last_rule = at;
+	return r;
+}
+
+struct rules_chain *rules_add_chain(struct ruleset *rs)
+{
+	struct rules_chain *c = GROW(rs, chains, RULES_MAX);
+	if (c)
+		c->first_rule = c->last_rule = -1;
+	return c;
+}
+
+struct rules_set *rules_add_set(struct ruleset *rs)
+{
+	return GROW(rs, sets, RULES_MAX);
+}
+
+struct rules_element *rules_add_element(struct ruleset *rs)
+{
+	return GROW(rs, elements, RULES_ELEMENTS_MAX);
+}
+
+void rules_clear(struct ruleset *rs)
+{
+	free(rs->ops);
+	free(rs->rules);
+	free(rs->chains);
+	free(rs->sets);
+	free(rs->elements);
+	memset(rs, 0, sizeof *rs);
+}
+
+/* ---- one expression ---- */
+
+enum answer { ANSWER_NO, ANSWER_YES, ANSWER_MAYBE, ANSWER_PEER };
+
+struct registers {
+	uint8_t value[RULES_REG_BYTES], known[RULES_REG_BYTES], peers[RULES_REG_BYTES];
+};
+
+static enum answer invert(enum answer a)
+{
+	return a == ANSWER_NO ? ANSWER_YES : a == ANSWER_YES ? ANSWER_NO : a;
+}
+
+/* Of `len` bytes: does what is known differ from `want`? If not, what is missing? */
+static enum answer equals(const struct registers *r, unsigned at, const uint8_t *want, unsigned len)
+{
+	bool missing = false, unknown = false;
+	for (unsigned i = 0; i < len; i++) {
+		if ((r->value[at + i] ^ want[i]) & r->known[at + i])
+			return ANSWER_NO;
+		missing |= r->known[at + i] != 0xff;
+		unknown |= (uint8_t)(r->known[at + i] | r->peers[at + i]) != 0xff;
+	}
+	return !missing ? ANSWER_YES : unknown ? ANSWER_MAYBE : ANSWER_PEER;
+}
+
+/* YES: all bits are known; otherwise as `equals` says what is missing. */
+static enum answer is_known(const struct registers *r, unsigned at, unsigned len)
+{
+	return equals(r, at, r->value + at, len);
+}
+
+static enum answer in_range(const struct registers *r, unsigned at, const uint8_t *from, const uint8_t *to, unsigned len)
+{
+	enum answer known = is_known(r, at, len);
+	if (known != ANSWER_YES)
+		return known;
+	return memcmp(r->value + at, from, len) >= 0 && memcmp(r->value + at, to, len) <= 0 ? ANSWER_YES : ANSWER_NO;
+}
+
+static enum answer compare(const struct registers *r, const struct rules_op *op)
+{
+	if (op->cmp == NFT_CMP_EQ)
+		return equals(r, op->from, op->a, op->len);
+	if (op->cmp == NFT_CMP_NEQ)
+		return invert(equals(r, op->from, op->a, op->len));
+	enum answer known = is_known(r, op->from, op->len);
+	if (known != ANSWER_YES)
+		return known;
+	int d = memcmp(r->value + op->from, op->a, op->len);
+	bool holds = op->cmp == NFT_CMP_LT ? d < 0 : op->cmp == NFT_CMP_LTE ? d <= 0 : op->cmp == NFT_CMP_GT ? d > 0 : d >= 0;
+	return holds ? ANSWER_YES : ANSWER_NO;
+}
+
+static void put(struct registers *r, unsigned at, const void *value, unsigned len)
+{
+	memcpy(r->value + at, value, len);
+	memset(r->known + at, 0xff, len);
+	memset(r->peers + at, 0, len);
+}
+
+static void forget(struct registers *r, unsigned at, unsigned len)
+{
+	memset(r->known + at, 0, len);
+	memset(r->peers + at, 0, len);
+}
+
+static void load_bits(struct registers *r, const struct rules_op *op, const struct rules_bits *bits)
+{
+	if (op->off + op->len > (int)sizeof bits->value)
+		return forget(r, op->to, op->len);
+	memcpy(r->value + op->to, bits->value + op->off, op->len);
+	memcpy(r->known + op->to, bits->known + op->off, op->len);
+	memcpy(r->peers + op->to, bits->peers + op->off, op->len);
+}
+
+static void load_name(struct registers *r, unsigned at, const char *name)
+{
+	char padded[16] = "";
+	snprintf(padded, sizeof padded, "%s", name);
+	put(r, at, padded, sizeof padded);
+}
+
+static void load_word(struct registers *r, unsigned at, uint32_t word)
+{
+	put(r, at, &word, sizeof word);
+}
+
+/* What nftables puts into a register for it (net/netfilter/nft_meta.c, nft_ct.c). */
+static void load(struct registers *r, const struct rules_op *op, const struct rules_packet *p)
+{
+	bool in = p->hook <= RULES_INPUT;
+	uint8_t byte;
+	uint16_t half;
+	switch (op->field) {
+	case FIELD_NETWORK:
+		return load_bits(r, op, &p->network);
+	case FIELD_TRANSPORT:
+		return load_bits(r, op, &p->transport);
+	case FIELD_NFPROTO:
+		byte = p->v6 ? NFPROTO_IPV6 : NFPROTO_IPV4;
+		return put(r, op->to, &byte, 1);
+	case FIELD_L4PROTO:
+		byte = IPPROTO_TCP;
+		return put(r, op->to, &byte, 1);
+	case FIELD_ETHERTYPE:
+		half = htons(p->v6 ? ETH_P_IPV6 : ETH_P_IP);
+		return put(r, op->to, &half, 2);
+	case FIELD_IIF:
+		return load_word(r, op->to, in ? p->ifindex : 0);
+	case FIELD_OIF:
+		return load_word(r, op->to, in ? 0 : p->ifindex);
+	case FIELD_IIFNAME:
+		return load_name(r, op->to, in ? p->ifname : "");
+	case FIELD_OIFNAME:
+		return load_name(r, op->to, in ? "" : p->ifname);
+	case FIELD_CT_STATE:
+		return load_word(r, op->to, p->is_new ? CT_NEW : CT_ESTABLISHED);
+	case FIELD_CT_DIRECTION:
+		byte = p->is_reply;
+		return put(r, op->to, &byte, 1);
+	case FIELD_SADDR_TYPE:
+		return load_word(r, op->to, in ? RTN_UNICAST : RTN_LOCAL);
+	case FIELD_DADDR_TYPE:
+		return load_word(r, op->to, in ? RTN_LOCAL : RTN_UNICAST);
+	case FIELD_SADDR_FOUND:
+		byte = 1;
+		return put(r, op->to, &byte, 1);
+	case FIELD_SADDR_OIF:
+		return load_word(r, op->to, p->ifindex);
+	default:
+		forget(r, op->to, op->len);
+	}
+}
+
+/* ---- sets ---- */
+
+/* Is the key in the set, and where? */
+static enum answer look_up(const struct ruleset *rs, const struct rules_op *op, const struct registers *r, const struct rules_element **found)
+{
+	const struct rules_set *s = op->target < 0 ? NULL : &rs->sets[op->target];
+	*found = NULL;
+	if (!s || s->is_open || op->from + s->key_len > RULES_REG_BYTES)
+		return ANSWER_MAYBE;
+	enum answer known = is_known(r, op->from, s->key_len), most = ANSWER_NO;
+	for (uint32_t i = s->first; i < s->first + s->n; i++) {
+		const struct rules_element *el = &rs->elements[i];
+		bool single = memcmp(el->key, el->end, s->key_len) == 0;
+		enum answer a = single ? equals(r, op->from, el->key, s->key_len) : in_range(r, op->from, el->key, el->end, s->key_len);
+		if (a == ANSWER_YES) {
+			*found = el;
+			return a;
+		}
+		if (a != ANSWER_NO)
+			most = known; /* what is missing of the key decides */
+	}
+	return most;
+}
+
+/* ---- chains ---- */
+
+enum walk { WALK_ON, WALK_ACCEPTED, WALK_TOUCHED };
+
+struct asking {
+	const struct ruleset *rs;
+	const struct rules_packet *p;
+	bool for_some;
+	const char *what;
+	const struct rules_chain *at;
+};
+
+static enum walk walk_chain(struct asking *q, int chain, int depth);
+
+/* A verdict that comes `certainly`, or only perhaps. *leaves: the rest of this chain is not reached. */
+static enum walk obey(struct asking *q, const struct rules_chain *c, int verdict, int target, bool certainly, int depth, bool *leaves)
+{
+	enum walk w;
+	switch (verdict) {
+	case VERDICT_ACCEPT:
+		*leaves = certainly;
+		return certainly ? WALK_ACCEPTED : WALK_ON;
+	case VERDICT_DROP:
+		q->what = "drops";
+		q->at = c;
+		return WALK_TOUCHED;
+	case VERDICT_RETURN:
+		*leaves = certainly;
+		return WALK_ON;
+	case VERDICT_JUMP:
+	case VERDICT_GOTO:
+		if (target < 0 || depth == DEPTH_MAX) {
+			q->what = "has rules that were not understood";
+			q->at = c;
+			return WALK_TOUCHED;
+		}
+		w = walk_chain(q, target, depth + 1);
+		*leaves = certainly && (w == WALK_ACCEPTED || verdict == VERDICT_GOTO);
+		return w == WALK_ACCEPTED && !certainly ? WALK_ON : w;
+	default:
+		return WALK_ON;
+	}
+}
+
+/* Of a map whose key is not known: each verdict may come. */
+static enum walk obey_any(struct asking *q, const struct rules_chain *c, const struct rules_set *s, bool for_peer, int depth)
+{
+	for (uint32_t i = s->first; i < s->first + s->n; i++) {
+		const struct rules_element *el = &q->rs->elements[i];
+		bool leaves = false, trusting = for_peer && q->for_some;
+		enum walk w = obey(q, c, el->verdict, el->target, false, depth, &leaves);
+		if (w == WALK_TOUCHED && !trusting)
+			return w;
+	}
+	return WALK_ON;
+}
+
+static enum walk walk_rule(struct asking *q, const struct rules_chain *c, const struct rules_rule *rule, int depth, bool *leaves)
+{
+	struct registers r = {.value = {0}};
+	bool certainly = true;
+	for (uint32_t i = rule->first_op; i < rule->first_op + rule->n_ops; i++) {
+		const struct rules_op *op = &q->rs->ops[i];
+		const struct rules_element *el = NULL;
+		enum answer a = ANSWER_YES;
+		switch (op->kind) {
+		case OP_LOAD:
+			load(&r, op, q->p);
+			break;
+		case OP_MASK:
+			for (unsigned k = 0; k < op->len; k++) {
+				r.value[op->to + k] = (r.value[op->from + k] & op->a[k]) ^ op->b[k];
+				r.known[op->to + k] = r.known[op->from + k] | (uint8_t)~op->a[k];
+				r.peers[op->to + k] = r.peers[op->from + k] & op->a[k];
+			}
+			break;
+		case OP_CLOBBER:
+			forget(&r, 0, RULES_REG_BYTES);
+			break;
+		case OP_COMPARE:
+			a = compare(&r, op);
+			break;
+		case OP_RANGE:
+			a = in_range(&r, op->from, op->a, op->b, op->len);
+			a = op->inverted ? invert(a) : a;
+			break;
+		case OP_LOOKUP:
+			a = look_up(q->rs, op, &r, &el);
+			a = op->inverted ? invert(a) : a;
+			if (op->has_data)
+				forget(&r, op->to, RULES_VALUE_MAX);
+			if (op->is_map && a == ANSWER_YES && el)
+				return obey(q, c, el->verdict, el->target, certainly, depth, leaves);
+			if (op->is_map && a != ANSWER_NO) {
+				if (op->target >= 0 && !q->rs->sets[op->target].is_open)
+					return obey_any(q, c, &q->rs->sets[op->target], a == ANSWER_PEER, depth);
+				q->what = "has a map that packets may change";
+				q->at = c;
+				return WALK_TOUCHED;
+			}
+			break;
+		case OP_MAYBE:
+			a = ANSWER_MAYBE;
+			break;
+		case OP_VERDICT:
+			return obey(q, c, op->verdict, op->target, certainly, depth, leaves);
+		case OP_ACTS:
+			q->what = op->what;
+			q->at = c;
+			return WALK_TOUCHED;
+		}
+		if (a == ANSWER_NO)
+			return WALK_ON;
+		if (a == ANSWER_PEER && q->for_some) {
+			/* Some peer passes it and some does not: whichever is better is found by looking at both. */
+			struct asking other = *q;
+			struct rules_rule rest = {.first_op = i + 1, .n_ops = rule->first_op + rule->n_ops - i - 1};
+			bool left = false;
+			enum walk w = walk_rule(&other, c, &rest, depth, &left);
+			if (w == WALK_ACCEPTED && certainly) {
+				*leaves = left;
+				return w;
+			}
+			return WALK_ON; /* the peer that it does not concern */
+		}
+		if (a != ANSWER_YES)
+			certainly = false;
+	}
+	return WALK_ON;
+}
+
+static enum walk walk_chain(struct asking *q, int chain, int depth)
+{
+	const struct rules_chain *c = &q->rs->chains[chain];
+	for (int32_t at = c->first_rule; at >= 0; at = q->rs->rules[at].next) {
+		bool leaves = false;
+		enum walk w = walk_rule(q, c, &q->rs->rules[at], depth, &leaves);
+		if (w != WALK_ON || leaves)
+			return w;
+	}
+	return WALK_ON;
+}
+
+static bool is_of_packet(const struct rules_chain *c, const struct rules_packet *p)
+{
+	if (!c->is_base || c->hook != p->hook || (c->is_nat && !p->is_new))
+		return false;
+	if ((c->family == NFPROTO_IPV4 && p->v6) || (c->family == NFPROTO_IPV6 && !p->v6))
+		return false;
+	for (unsigned i = 0; i < c->n_devices; i++)
+		if (strcmp(c->devices[i], p->ifname) == 0)
+			return true;
+	return c->n_devices == 0;
+}
+
+static const char *family_name(uint8_t family)
+{
+	return family == NFPROTO_INET ? "inet" : family == NFPROTO_IPV4 ? "ip" : family == NFPROTO_IPV6 ? "ip6" : "netdev";
+}
+
+enum rules_outcome rules_ask(const struct ruleset *rs, const struct rules_packet *p, bool for_some, char *why, size_t why_len)
+{
+	for (uint32_t i = 0; i < rs->n_chains; i++) {
+		const struct rules_chain *c = &rs->chains[i];
+		struct asking q = {.rs = rs, .p = p, .for_some = for_some};
+		if (!is_of_packet(c, p))
+			continue;
+		enum walk w = walk_chain(&q, i, 0);
+		if (w == WALK_ON && c->drops) {
+			q.what = "has policy drop";
+			q.at = c;
+			w = WALK_TOUCHED;
+		}
+		if (w != WALK_TOUCHED)
+			continue;
+		snprintf(why, why_len, "firewall: %s chain %s %s %s %s", q.at->source, family_name(q.at->family), q.at->table, q.at->name, q.what);
+		return RULES_TOUCH;
+	}
+	return RULES_PASS;
+}

@@ -1,0 +1,204 @@
+/*
+ * The host's firewall and the engine: who may be served, and how SYNs come here that the host has judged.
+ *
+ * Where no rule of the host could concern TCP, this costs one look. Where one could, the setting `firewall` decides. `judged`: the kernel's own listening
+ * socket gets the judge's filter (kernel/judge.h), SYNs climb the kernel's stack, and those that every rule accepted come here by the judge's ring. What the engine then sends and
+ * takes passes no rule; that none could touch it is proved first, of the listener (for some peer) and of each connection (for its own). What cannot be proved is the
+ * kernel's, with the rule named.
+ *
+ * A connection for which the proof fails although the host accepted its SYN becomes an exception: its SYN comes again after a second, and is the kernel's then.
+ */
+#include "socket/engine.h"
+
+#include "base/log.h"
+#include "kernel/firewall.h"
+#include "kernel/judge.h"
+#include "wire/tcp.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+static struct firewall_flow flow_over(const struct iface *i, bool v6, const struct flow_key *key)
+{
+	const struct link_info *info = iface_info(i);
+	return (struct firewall_flow){.ifindex = info->ifindex, .ifname = info->ifname, .v6 = v6, .key = *key};
+}
+
+/* ---- coming up ---- */
+
+int firewall_admits(struct engine *e, int ifindex, char *why, size_t why_len)
+{
+	if (e->settings.firewall == FIREWALL_BYPASS)
+		return 0;
+	if (e->settings.firewall == FIREWALL_KERNEL) {
+		int err = firewall_check(ifindex, why, why_len);
+		return err > 0 ? -EACCES : err;
+	}
+	return e->firewall ? 0 : firewall_read(&e->firewall, why, why_len);
+}
+
+/* Could a rule judge any SYN that comes by this interface? */
+static bool is_judged(struct engine *e, const struct iface *i, char *why, size_t why_len)
+{
+	static const struct flow_key any;
+	struct firewall_flow v4 = flow_over(i, false, &any), v6 = flow_over(i, true, &any);
+	return firewall_judges(e->firewall, &v4, why, why_len) || firewall_judges(e->firewall, &v6, why, why_len);
+}
+
+static void judge_listener(struct engine *e, struct sock *l)
+{
+	char why[160];
+	const struct listener *lst = l->lst;
+	if (judged_refuses_listener(e, &lst->addr, lst->port, l->family == AF_INET6, l->v6only, why, sizeof why))
+		listener_to_kernel(e, l, why);
+	else if (l->lst->claim && process_ops->is_shared(l))
+		listener_to_kernel(e, l, "the host's firewall judges who may connect, and several processes serve the port");
+	else if (judged_attach(e, l))
+		listener_to_kernel(e, l, "the host's firewall could not be asked: another filter is on the socket");
+	else
+		listener_keep_connections(e, lst->port);
+}
+
+/* Those that were there before: their connections get entries, and the filter is there before the first SYN climbs. */
+static void judge_listeners(struct engine *e)
+{
+	list_for_each (pos, tmp, &e->listeners)
+		judge_listener(e, container_of(pos, struct listener, node)->owner);
+}
+
+int judged_start(struct engine *e, char *why, size_t why_len)
+{
+	char rule[160];
+	struct iface *i;
+	bool judged = false;
+	if (!e->firewall || e->judged)
+		return 0;
+	ifaces_for_each(e, i)
+		judged = judged || is_judged(e, i, rule, sizeof rule);
+	if (!judged)
+		return 0;
+	int err = judge_open(&e->judge, why, why_len);
+	if (err)
+		return err;
+	e->judged = true;
+	judge_listeners(e);
+	err = classifier_set_judge(e->classifier, e->judge);
+	if (err) {
+		e->judged = false;
+		snprintf(why, why_len, "%s; the %s classifier cannot let the host judge", rule, classifier_backend(e->classifier));
+		judge_close(e->judge);
+		e->judge = NULL;
+		return err;
+	}
+	log_info("firewall", "the host judges who may connect (%s)", rule);
+	return 0;
+}
+
+void judged_stop(struct engine *e)
+{
+	judge_close(e->judge);
+	firewall_free(e->firewall);
+	e->judge = NULL;
+	e->firewall = NULL;
+	e->judged = false;
+}
+
+/* ---- listeners ---- */
+
+static bool refuses_family(struct engine *e, const struct iface *i, bool v6, const struct ip_addr *addr, uint16_t port, char *why, size_t why_len)
+{
+	struct flow_key key = {.lport = port};
+	if (!ip_addr_is_any(addr))
+		key.laddr = *addr;
+	struct firewall_flow f = flow_over(i, v6, &key);
+	return firewall_filters_server(e->firewall, &f, why, why_len);
+}
+
+bool judged_refuses_listener(struct engine *e, const struct ip_addr *addr, uint16_t port, bool v6, bool v6only, char *why, size_t why_len)
+{
+	struct iface *i;
+	if (!e->firewall)
+		return false;
+	bool v4 = ip_addr_is_any(addr) ? !v6 || !v6only : ip_addr_is_v4(addr);
+	bool six = ip_addr_is_any(addr) ? v6 : !ip_addr_is_v4(addr);
+	ifaces_for_each(e, i)
+		if ((v4 && refuses_family(e, i, false, addr, port, why, why_len)) || (six && refuses_family(e, i, true, addr, port, why, why_len)))
+			return true;
+	return false;
+}
+
+int judged_attach(struct engine *e, const struct sock *l)
+{
+	return e->judged ? judge_attach(e->judge, l->lst->kfd) : 0;
+}
+
+/* ---- connections ---- */
+
+int judged_enter(struct engine *e, struct sock *s)
+{
+	if (!e->judged)
+		return 0;
+	sock_set_exact(e, s);
+	if (s->exact)
+		return 0;
+	sock_leave_demux(e, s);
+	s->live = false;
+	return -ENOMEM;
+}
+
+
+static bool has_way(const struct engine *e, const struct flow_key *key, struct firewall_flow *out)
+{
+	for (unsigned k = 0; k < e->n_addrs; k++) {
+		if (!ip_addr_equal(&e->addrs[k], &key->laddr) || !e->addr_ifaces[k]->link)
+			continue;
+		*out = flow_over(e->addr_ifaces[k], !ip_addr_is_v4(&key->raddr), key);
+		return true;
+	}
+	return false;
+}
+
+bool judged_refuses(struct engine *e, const struct flow_key *key, bool client, char *why, size_t why_len)
+{
+	struct firewall_flow f;
+	if (!e->firewall || !has_way(e, key, &f))
+		return false;
+	return client ? firewall_filters_client(e->firewall, &f, why, why_len) : firewall_filters_server(e->firewall, &f, why, why_len);
+}
+
+/* ---- what the host has accepted ---- */
+
+static void input_one(struct engine *e, const struct judged_segment *seg)
+{
+	struct iface *i = iface_find(e, seg->ifindex);
+	struct ip_input in = {.kind = IP_INPUT_TCP, .fate = IP_FATE_Delivered, .key = seg->key, .ttl = seg->ttl, .ecn = seg->tos & 3};
+	char why[160];
+	if (!i || tcp_parse(seg->tcp, seg->tcp_len, &in.seg) < 0)
+		return;
+	in.src_mac = iface_info(i)->has_eth ? seg->src_mac : NULL;
+	in.seg.flags &= ~SEG_FIN; /* it stands behind what the ring does not have */
+	e->counters[SOCKC_Judged]++;
+	if ((in.seg.flags & SEG_SYN) && judged_refuses(e, &seg->key, false, why, sizeof why)) {
+		e->counters[SOCKC_JudgedKernels]++;
+		exception_add_for_stranger(e, &seg->key);
+		return;
+	}
+	input_packet(e, i, &in);
+}
+
+#define JUDGED_BUDGET 256 /* segments of one turn, as TURN_RX_BUDGET */
+
+void judged_drain(struct engine *e)
+{
+	struct judged_segment seg;
+	for (unsigned n = 0; n < JUDGED_BUDGET && judge_next(e->judge, &seg); n++) {
+		input_one(e, &seg);
+		judge_done(e->judge);
+	}
+}
+
+bool judged_pending(const struct engine *e)
+{
+	return e->judge && judge_pending(e->judge);
+}

@@ -1,0 +1,133 @@
+#!/bin/sh
+# The host's firewall judges who may connect to a server that finesse serves: SYNs pass every rule of the host, the engine answers those that all accepted, and what a rule could
+# do to later packets keeps the listener with the kernel.
+# shellcheck source-path=SCRIPTDIR
+. "${srcdir:-.}/tests/net/lib.sh"
+need nft curl python3 nstat
+pair_up
+in_client ip addr add 10.78.0.3/24 dev client0
+mkdir "$scratch/www"
+head -c 3000000 /dev/urandom >"$scratch/www/file"
+
+start() { # PORT
+	finesse_server python3 -u -m http.server --directory "$scratch/www" "$1" >"$scratch/server.log" 2>&1 9>&- &
+	server=$!
+	wait_until 10 sh -c "in=\$(nsenter --net=/proc/$SERVER_NS/ns/net ss -ltnH sport = :$1); [ -n \"\$in\" ]"
+	wait_until 10 grep -q Serving "$scratch/server.log"
+}
+
+stop() {
+	kill "$server" 2>/dev/null
+	wait "$server" 2>/dev/null || true
+}
+
+rules() {
+	in_server nft flush ruleset
+	in_server nft -f - <<RULES
+add table inet t
+add chain inet t in { type filter hook input priority 0; }
+add chain inet t out { type filter hook output priority 0; }
+add chain inet t pre { type nat hook prerouting priority -100; }
+$1
+RULES
+}
+
+fetch() { # ADDRESS PORT: how curl ended: 0, 7 (refused), 28 (nothing came)
+	in_client curl -s -m 2 --interface "$1" -o "$scratch/got" "http://$SERVER_IP:$2/file" && cmp -s "$scratch/got" "$scratch/www/file"
+	echo $?
+}
+
+counter() { # NAME of the engine's counters
+	"$FINESSE_BUILD_DIR/finesse" stat --json "$server" | python3 -c "
+import json, sys
+def find(o):
+    if isinstance(o, dict):
+        for k, v in o.items():
+            if k == '$1' and isinstance(v, int): yield v
+            else: yield from find(v)
+    elif isinstance(o, list):
+        for v in o: yield from find(v)
+print(sum(find(json.load(sys.stdin))))"
+}
+
+# row NAME RULES ADDRESS PORT RESULT CARRIED(engine|kernel|none)
+row() {
+	rules "$2"
+	start 8080
+	before=$(in_server nstat -az TcpPassiveOpens | awk '/TcpPassiveOpens/ {print $2}')
+	result=$(fetch "$3" "$4")
+	after=$(in_server nstat -az TcpPassiveOpens | awk '/TcpPassiveOpens/ {print $2}')
+	accepted=$(counter Accepted)
+	by=none
+	[ "$after" -gt 0 ] && [ "$after" != "$before" ] && by=kernel
+	[ "$accepted" -gt 0 ] && by=engine
+	if [ "$result/$by" = "$5/$6" ]; then
+		pass "$1"
+	else
+		fail "$1: $result by $by, not $5 by $6"
+		cat "$scratch/server.log"
+	fi
+	stop
+}
+
+EST="add rule inet t in iif lo accept
+add rule inet t in ct state established,related accept"
+row "no rule" "" 10.78.0.2 8080 0 engine
+row "policy drop, the port is accepted" "$EST
+add rule inet t in tcp dport 8080 ct state new accept
+add rule inet t in drop" 10.78.0.2 8080 0 engine
+row "policy drop without the port" "$EST
+add rule inet t in tcp dport 22 accept
+add rule inet t in drop" 10.78.0.2 8080 28 none
+row "another port is rejected" "$EST
+add rule inet t in tcp dport 22 reject" 10.78.0.2 8080 0 engine
+row "rejected by a reset" "$EST
+add rule inet t in tcp dport 8080 reject with tcp reset" 10.78.0.2 8080 7 none
+row "the address is banned" "$EST
+add rule inet t in ip saddr 10.78.0.2 drop" 10.78.0.2 8080 28 none
+row "another address is banned" "$EST
+add rule inet t in ip saddr 10.78.0.2 drop" 10.78.0.3 8080 0 engine
+row "a set of addresses is let in" "$EST
+add rule inet t in ip saddr { 10.78.0.3, 192.0.2.0/24 } accept
+add rule inet t in drop" 10.78.0.3 8080 0 engine
+row "redirected from another port" "$EST
+add rule inet t pre tcp dport 81 redirect to :8080
+add rule inet t in tcp dport 8080 accept
+add rule inet t in drop" 10.78.0.2 81 0 kernel
+row "a rule limits later packets" "add rule inet t in tcp dport 8080 limit rate 1000000/second accept
+add rule inet t in drop" 10.78.0.2 8080 0 kernel
+row "connections are counted" "add rule inet t in tcp dport 8080 ct count over 5 drop" 10.78.0.2 8080 0 kernel
+row "answers pass an output rule" "add rule inet t out ct state established accept
+add rule inet t out drop" 10.78.0.2 8080 0 engine
+row "answers could be dropped" "add rule inet t out ip ttl 3 drop" 10.78.0.2 8080 0 kernel
+row "a source port is refused" "add rule inet t in tcp sport 1-1023 drop" 10.78.0.2 8080 0 engine
+row "new connections are limited" "$EST
+add rule inet t in tcp dport 8080 limit rate 5/minute accept
+add rule inet t in drop" 10.78.0.2 8080 0 engine
+
+# Clients of the host: the rules of output and postrouting are not passed.
+in_client python3 -u -m http.server --directory "$scratch/www" 8090 >"$scratch/peer.log" 2>&1 9>&- &
+peer=$!
+wait_until 10 grep -q Serving "$scratch/peer.log"
+client_row() { # NAME RULES CARRIED
+	rules "$2"
+	opens=$(in_server nstat -asz TcpActiveOpens | awk '/TcpActiveOpens/ {print $2}')
+	(finesse_server curl -s -m 3 -o "$scratch/got" "http://$CLIENT_IP:8090/file") || true
+	cmp -s "$scratch/got" "$scratch/www/file" || fail "$1: not fetched"
+	now=$(in_server nstat -asz TcpActiveOpens | awk '/TcpActiveOpens/ {print $2}')
+	by=engine
+	[ "$now" = "$opens" ] || by=kernel
+	if [ $by = "$3" ]; then pass "client: $1"; else fail "client: $1: by $by, not $3"; fi
+	rm -f "$scratch/got"
+}
+client_row "established is accepted" "$EST
+add rule inet t in drop" engine
+client_row "another address is refused" "add rule inet t out ip daddr 192.0.2.0/24 drop" engine
+client_row "the address is marked" "add rule inet t out ip daddr 10.78.0.2 meta mark set 1" kernel
+client_row "addresses are translated" "add chain inet t post { type nat hook postrouting priority 100; }
+add rule inet t post ip saddr 10.78.0.0/24 masquerade" kernel
+client_row "of others addresses are translated" "add chain inet t post { type nat hook postrouting priority 100; }
+add rule inet t post ip saddr 172.17.0.0/16 oifname != docker0 masquerade" engine
+kill $peer
+wait $peer 2>/dev/null || true
+finish
