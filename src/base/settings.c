@@ -161,7 +161,7 @@ SETTER(close_request)
 
 SETTER(congestion)
 {
-	if (strcmp(value, "cubic") != 0 && strcmp(value, "reno") != 0 && strcmp(value, "newreno") != 0)
+	if (strcmp(value, "system") != 0 && strcmp(value, "cubic") != 0 && strcmp(value, "reno") != 0 && strcmp(value, "newreno") != 0)
 		return -EINVAL;
 	strcpy(s->congestion, value);
 	return 0;

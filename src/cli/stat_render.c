@@ -307,6 +307,21 @@ static void render_fallbacks(FILE *out, json_t *fallbacks)
 	}
 }
 
+static void render_unheeded(FILE *out, json_t *unheeded)
+{
+	json_t *u, *value;
+	size_t i;
+	if (json_array_size(unheeded) > 0)
+		fputs("settings of the namespace that are not obeyed:\n", out);
+	json_array_foreach (unheeded, i, u) {
+		value = json_object_get(u, "value");
+		if (json_is_string(value))
+			fprintf(out, "    %s = %s: %s\n", text(u, "setting"), json_string_value(value), text(u, "why"));
+		else
+			fprintf(out, "    %s = %" PRId64 ": %s\n", text(u, "setting"), number(u, "value"), text(u, "why"));
+	}
+}
+
 /* The counters that are not 0, group by group. */
 static void render_counters(FILE *out, json_t *counters)
 {
@@ -349,5 +364,6 @@ void stat_render(FILE *out, json_t *d)
 	json_array_foreach (kernels, i, item)
 		render_kernel_socket(out, item, width);
 	render_fallbacks(out, json_object_get(d, "fallbacks"));
+	render_unheeded(out, json_object_get(d, "unheeded"));
 	render_counters(out, json_object_get(d, "counters"));
 }

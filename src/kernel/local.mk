@@ -58,4 +58,7 @@ src_libkernel_a_SOURCES = \
 	src/kernel/privileged.h \
 	src/kernel/procfile.c \
 	src/kernel/procfile.h \
+	src/kernel/sysctl.c \
+	src/kernel/sysctl.def \
+	src/kernel/sysctl.h \
 	src/kernel/secret.c

@@ -109,7 +109,7 @@ void fill_open(struct engine *e, const struct iface *i, const struct flow_key *k
 		.mss_path = path_mtu - overhead,
 		.gso_max_bytes = gso ? info->gso_max_bytes : 0,
 		.options = *opt,
-		.cc = tcp_cc_find(e->settings.congestion),
+		.cc = e->default_cc,
 		.iss = tcp_isn(&e->tcp, e->now, key),
 		.ts_offset = tcp_ts_offset(&e->tcp, key),
 	};

@@ -9,7 +9,6 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/sys.h"
-#include "kernel/procfile.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -35,9 +34,13 @@ struct port_probe {
 };
 
 /* A port that the application or the kernel chose is the only one there is. */
-static int64_t reuse_after(const struct connect_plan *p)
+static int64_t reuse_after(const struct engine *e, const struct connect_plan *p)
 {
-	return p->bound ? TCP_TW_REUSE_SOON_US : TCP_TW_REUSE_US;
+	if (p->bound)
+		return TCP_TW_REUSE_SOON_US;
+	if (!sysctls_number(&e->sysctls, SYSCTL_tcp_tw_reuse))
+		return TIME_NEVER;
+	return sysctls_number(&e->sysctls, SYSCTL_tcp_tw_reuse_delay) * USEC_PER_MSEC;
 }
 
 /* A 4-tuple in TIME-WAIT that may be reused counts as free (RFC 6191 and Linux's tcp_tw_reuse). */
@@ -62,7 +65,7 @@ static bool connect_is_kernels(struct engine *e, const struct ip_addr *dst, uint
 
 static int plan_port(struct engine *e, struct connect_plan *p)
 {
-	struct port_probe probe = {.probe.in_use = flow_in_use, .e = e, .reuse_us = reuse_after(p)};
+	struct port_probe probe = {.probe.in_use = flow_in_use, .e = e, .reuse_us = reuse_after(e, p)};
 	if (!p->bound)
 		return ports_pick(e->ports, &p->key, &probe.probe);
 	return flow_in_use(&probe.probe, &p->key) ? -EADDRNOTAVAIL : 0; /* as Linux's __inet_check_established */
@@ -73,7 +76,7 @@ static void plan_take_time_wait(struct engine *e, struct connect_plan *p)
 	struct time_wait *tw = time_wait_find(e, &p->key);
 	if (!tw)
 		return;
-	p->reuse = time_wait_may_reuse(e, tw, reuse_after(p), &p->iss_min);
+	p->reuse = time_wait_may_reuse(e, tw, reuse_after(e, p), &p->iss_min);
 	e->counters[SOCKC_TimeWaitReused]++;
 	time_wait_free(e, tw);
 }
@@ -123,6 +126,7 @@ static int plan_make(struct engine *e, struct connect_plan *p, const struct sock
 		snprintf(why, why_len, "%s", refused);
 		return SOCK_KERNEL;
 	}
+	namespace_refresh(e, SYSCTL_AGE_US);
 	turn_net_changed(e); /* a route may have changed since anybody waited */
 	bool any = ip_addr_is_any(&local);
 	if (netstate_route(e->net, &p->key.raddr, any ? NULL : &local, 0, 0, &route))
@@ -368,22 +372,12 @@ int sock_connect(struct sock *s, const struct sockaddr *addr, socklen_t len, boo
 
 #define FASTOPEN_CLIENT 1 /* of net.ipv4.tcp_fastopen */
 
-static bool fastopen_is_on(void)
-{
-	char *text;
-	if (procfile_read("/proc/sys/net/ipv4/tcp_fastopen", &text) < 0)
-		return false;
-	bool on = strtol(text, NULL, 0) & FASTOPEN_CLIENT;
-	free(text);
-	return on;
-}
-
 int sock_fastopen(struct sock *s, const struct sockaddr *addr, socklen_t len, bool nonblock, bool *dissolve)
 {
 	struct engine *e = s->engine;
 	bool named = addr && len >= sizeof addr->sa_family;
 	*dissolve = false;
-	if (!fastopen_is_on() || (named && addr->sa_family == AF_UNSPEC))
+	if (!(sysctls_number(&e->sysctls, SYSCTL_tcp_fastopen) & FASTOPEN_CLIENT) || (named && addr->sa_family == AF_UNSPEC))
 		return -EOPNOTSUPP;
 	if (addr && !named)
 		return -EINVAL;

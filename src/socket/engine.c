@@ -22,7 +22,6 @@
 #include <errno.h>
 #include <net/if.h>
 #include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -77,24 +76,6 @@ void engine_free(struct engine *e, void *p, size_t size)
 }
 
 #define MEMORY_SHARE_MIN ((size_t)32 << 20)
-
-/* What an untouched TCP socket of the kernel says of itself: another value was set by the application. */
-static void read_default_options(struct engine *e)
-{
-	int fd = sys_socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	if (fd < 0)
-		return;
-	int v;
-	socklen_t len = sizeof v;
-	if (sys_getsockopt(fd, SOL_SOCKET, SO_RCVBUF, &v, &len) == 0)
-		e->default_rcvbuf = v;
-	if (sys_getsockopt(fd, SOL_SOCKET, SO_SNDBUF, &v, &len) == 0)
-		e->default_sndbuf = v;
-	len = sizeof e->default_congestion - 1;
-	if (sys_getsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, e->default_congestion, &len))
-		e->default_congestion[0] = 0;
-	sys_close(fd);
-}
 
 static bool is_zero(const uint8_t *bytes, size_t n)
 {
@@ -223,7 +204,7 @@ static int bring_up(struct engine *e, char *why, size_t why_len)
 		snprintf(why, why_len, "starting TCP: %s", strerror(-err));
 		goto fail_link;
 	}
-	read_default_options(e);
+	namespace_open(e);
 	err = helper_start(e);
 	if (err) {
 		snprintf(why, why_len, "helper thread: %s", strerror(-err));
@@ -235,6 +216,7 @@ static int bring_up(struct engine *e, char *why, size_t why_len)
 	return 0;
 
 fail_protocols:
+	namespace_close(e);
 	steer_free(e->steer);
 	demux_fini(&e->demux);
 	demux_fini(&e->exceptions);

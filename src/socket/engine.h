@@ -26,6 +26,7 @@
 #include "kernel/peers.h"
 #include "kernel/ports.h"
 #include "kernel/privileged.h"
+#include "kernel/sysctl.h"
 #include "link/link.h"
 #include "socket/options.h"
 #include "socket/sock.h"
@@ -97,7 +98,6 @@ struct listener {
 	int backlog;
 	unsigned n_accept, n_embryonic;
 	unsigned embryo_nets[EMBRYO_NETS]; /* embryos by network of the peer */
-	int syncookies;           /* net.ipv4.tcp_syncookies when it began to listen */
 	int64_t cookies_until_us; /* a cookie that was sent may come back until then */
 	int64_t flooded_us;       /* last told in the log */
 	int64_t unroutable_us;    /* SYNs that no way leads back for are counted since then */
@@ -226,6 +226,9 @@ struct engine {
 	struct ports *ports;
 	struct steer *steer;
 	struct tcp_stack tcp;
+	struct sysctls sysctls;            /* the namespace's settings: namespace.c */
+	const struct tcp_cc_ops *default_cc; /* of who chose none */
+	bool cc_is_not_ours;               /* the namespace's default is one that we lack */
 	struct demux demux;
 	struct timers timers;
 	struct list socks, listeners, dirty, stalled, held;
@@ -329,6 +332,13 @@ extern const struct process_ops *const process_ops; /* process/claim.c */
 /* ---- cmsg.c ---- */
 /* What a message carries beside its bytes (msg_control can be read): 0 or -errno. Asks the kernel; only for who sends some. */
 int cmsg_check(const struct sock *s, const struct msghdr *msg);
+
+/* ---- namespace.c: what the network namespace's settings say ---- */
+void namespace_open(struct engine *e); /* once the TCP stack is there */
+void namespace_close(struct engine *e); /* also in a fork child */
+/* A socket is being decided: settings older than `age_us` are read again. */
+void namespace_refresh(struct engine *e, int64_t age_us);
+int namespace_backlog(const struct engine *e, int backlog); /* as Linux's listen takes it */
 
 /* ---- admit.c ---- */
 /* Why the engine does not take this kernel socket, whatever it is for; NULL: it may. Ask again when the engine came up: before, it has no namespace. Lock held. */
@@ -503,7 +513,6 @@ bool listener_on_syn(struct engine *e, struct sock *l, const struct ip_input *in
 /* A segment of no connection, with ACK: true when it brings back a cookie of ours (or may not be answered). */
 bool listener_on_ack(struct engine *e, struct sock *l, const struct ip_input *in);
 void embryo_leave(struct sock *s); /* established, or dead */
-void listener_read_syncookies(struct listener *lst);
 /* The handshake of an embryo is complete. */
 void listener_on_established(struct engine *e, struct sock *s);
 void listener_give_to_accept(struct engine *e, struct sock *s);

@@ -379,6 +379,7 @@ static void child_close_engine(struct engine *e)
 	ifaces_forget(e);
 	judged_stop(e);
 	netstate_forget(e->net);
+	namespace_close(e);
 	ports_forget(e->ports);
 	e->net = NULL;
 	e->ports = NULL;

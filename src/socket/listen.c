@@ -159,11 +159,10 @@ static int listener_make(struct engine *e, int kfd, const struct candidate *cand
 	list_init(&lst->accept_queue);
 	list_init(&lst->embryos);
 	list_init(&lst->deferred);
-	listener_read_syncookies(lst);
 	list_init(&lst->node);
 	list_init(&lst->claim_node);
 	lst->kfd = lst->queue_fd = -1;
-	lst->backlog = backlog < 0 ? 0 : backlog;
+	lst->backlog = namespace_backlog(e, backlog);
 	err = name_of_kernel(kfd, &lst->addr, &lst->port, &family);
 	if (err)
 		goto fail;
@@ -267,6 +266,7 @@ static int decide_listen_locked(struct engine *e, int kfd, const struct candidat
 		note_listen_fallback(e, &addr, port, why);
 		return SOCK_KERNEL;
 	}
+	namespace_refresh(e, SYSCTL_AGE_US);
 	int err = sys_listen(kfd, backlog);
 	if (err)
 		return err;
@@ -328,7 +328,6 @@ static int given_locked(struct engine *e, int kfd, const struct candidate *candi
 	l->lst = lst;
 	list_init(&lst->node);
 	list_init(&lst->claim_node);
-	listener_read_syncookies(lst);
 	l->v6only = kernel_v6only(kfd, family);
 	l->nonblock = sys_fcntl(kfd, F_GETFL, 0) & O_NONBLOCK;
 	e->n_inherited++;
@@ -360,7 +359,7 @@ int sock_listen_again(struct sock *s, int backlog)
 	else
 		err = sys_listen(s->lst->kfd, backlog);
 	if (!err)
-		s->lst->backlog = backlog < 0 ? 0 : backlog;
+		s->lst->backlog = namespace_backlog(e, backlog);
 	engine_unlock(e);
 	return err;
 }
@@ -444,6 +443,7 @@ int sock_accept(struct sock *l, int flags, struct sockaddr *addr, socklen_t *len
 	if (flags & ~(SOCK_NONBLOCK | SOCK_CLOEXEC))
 		return -EINVAL;
 	turn_enter_verb(e);
+	namespace_refresh(e, SYSCTL_AGE_LONG_US);
 	struct wait wait;
 	wait_begin(&wait, e, l->rcvtimeo_us);
 	int r;

@@ -24,6 +24,7 @@ src_libsocket_a_SOURCES = \
 	src/socket/kernel_tw.c \
 	src/socket/listen.c \
 	src/socket/names.c \
+	src/socket/namespace.c \
 	src/socket/options.c \
 	src/socket/options.def \
 	src/socket/options.h \

@@ -321,7 +321,7 @@ static int get_conn_option(struct engine *e, struct sock *s, int level, int name
 static int get_listener_congestion(const struct engine *e, const struct sock *s, void *val, socklen_t *len)
 {
 	struct answer a = {0};
-	const struct tcp_cc_ops *cc = s->lst->options.cc ? s->lst->options.cc : tcp_cc_find(e->settings.congestion);
+	const struct tcp_cc_ops *cc = s->lst->options.cc ? s->lst->options.cc : e->default_cc;
 	if (!user_may_read(len, sizeof *len))
 		return -EFAULT;
 	return (int)*len < 0 ? -EINVAL : give(OPTION_TCP_CONGESTION, &a, tell_congestion(&a, cc->name), val, len);

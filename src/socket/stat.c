@@ -11,6 +11,7 @@ most READ_TIME_US, and of several the oldest gives way. A long document is made 
 #include "base/fd.h"
 #include "base/sys.h"
 #include "kernel/procfile.h"
+#include "tcp/cc.h"
 
 #include <errno.h>
 #include <stdarg.h>
@@ -238,6 +239,23 @@ static void put_counters(struct engine *e, struct text *t)
 	put(t, "}}");
 }
 
+/* The namespace's settings that a kernel socket would obey, and the engine does not: those that are not the default. */
+static void put_unheeded(struct engine *e, struct text *t)
+{
+	struct sysctl_unheeded u;
+	const char *sep = "";
+	put(t, ",\"congestion\":\"%s\",\"unheeded\":[", e->default_cc ? e->default_cc->name : "");
+	for (unsigned i = 0; i < SYSCTL_COUNT; i++) {
+		if (!sysctls_unheeded(&e->sysctls, i, &u))
+			continue;
+		put(t, "%s{\"setting\":\"%s\",\"value\":%ld,\"why\":\"%s\"}", sep, u.name, (long)u.value, u.why);
+		sep = ",";
+	}
+	if (e->cc_is_not_ours)
+		put(t, "%s{\"setting\":\"tcp_congestion_control\",\"value\":\"%s\",\"why\":\"the engine lacks it\"}", sep, e->default_congestion);
+	put(t, "]");
+}
+
 static void put_fallbacks(struct text *t)
 {
 	put(t, ",\"fallbacks\":[");
@@ -300,6 +318,8 @@ static void put_document(struct engine *e, struct text *t)
 	    fallback_count(), e->counters[SOCKC_HandedOver]);
 	put_fallbacks(t);
 	put_handed_over(t);
+	if (e->up)
+		put_unheeded(e, t);
 	if (e->up)
 		put_counters(e, t);
 	put(t, "}\n");

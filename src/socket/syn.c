@@ -25,19 +25,8 @@
 #define EVICT_LOOK_AT    256 /* embryos, from the oldest, in search of one of the fullest network */
 #define UNROUTABLE_MAX   100 /* SYNs in a second whose way back is asked for in vain: the next ones are answered without asking */
 #define FLOOD_LOG_US     (60 * USEC_PER_SEC)
-#define SYNCOOKIES_FILE  "/proc/sys/net/ipv4/tcp_syncookies"
 
-enum { SYNCOOKIES_OFF, SYNCOOKIES_WHEN_FULL, SYNCOOKIES_ALWAYS };
-
-void listener_read_syncookies(struct listener *lst)
-{
-	char *text;
-	lst->syncookies = SYNCOOKIES_WHEN_FULL;
-	if (procfile_read(SYNCOOKIES_FILE, &text))
-		return; /* Linux's default */
-	lst->syncookies = atoi(text);
-	free(text);
-}
+enum { SYNCOOKIES_OFF, SYNCOOKIES_WHEN_FULL, SYNCOOKIES_ALWAYS }; /* net.ipv4.tcp_syncookies */
 
 /* ---- embryos ---- */
 
@@ -247,8 +236,9 @@ bool listener_on_syn(struct engine *e, struct sock *l, const struct ip_input *in
 		return false;
 	}
 	bool full = embryos_full(lst);
-	if (!iss_min && (lst->syncookies == SYNCOOKIES_ALWAYS ||
-			 (lst->syncookies != SYNCOOKIES_OFF && (full || too_many_unroutable(e, lst))))) {
+	int64_t syncookies = sysctls_number(&e->sysctls, SYSCTL_tcp_syncookies);
+	if (!iss_min && (syncookies == SYNCOOKIES_ALWAYS ||
+			 (syncookies != SYNCOOKIES_OFF && (full || too_many_unroutable(e, lst))))) {
 		answer_by_cookie(e, l, in);
 		return false;
 	}

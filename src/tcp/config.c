@@ -8,6 +8,7 @@ void tcp_config_default(struct tcp_config *config)
 	*config = (struct tcp_config){
 		.rcvbuf_init_bytes = 131072, /* net.ipv4.tcp_rmem */
 		.rcvbuf_max_bytes = 6291456,
+		.rmem_core_bytes = 212992, /* net.core.rmem_max */
 		.sndbuf_init_bytes = 16384, /* net.ipv4.tcp_wmem */
 		.sndbuf_max_bytes = 4194304,
 		.initial_window_segs = 10, /* RFC 6928 */
@@ -21,12 +22,16 @@ void tcp_config_default(struct tcp_config *config)
 		.synack_retries = 5,
 		.syn_linear_timeouts = 4,
 		.retries2 = 15,
-		.orphan_retries = 8,
 		.min_tso_segs = 2,
 		.tso_rtt_log = 9,
-		.timestamps = true,
+		.min_snd_mss = 48,
+		.notsent_lowat = UINT32_MAX,
+		.timestamps = 1,
 		.sack = true,
 		.window_scaling = true,
+		.dsack = true,
+		.moderate_rcvbuf = true,
+		.slow_start_after_idle = true,
 		.close_request = true,
 	};
 }

@@ -25,6 +25,8 @@ uint32_t tcp_isn(const struct tcp_stack *stack, int64_t now, const struct flow_k
    timestamps of successive incarnations monotonic, on which RFC 6191 builds. */
 uint32_t tcp_ts_offset(const struct tcp_stack *stack, const struct flow_key *key)
 {
+	if (stack->config.timestamps == TCP_TIMESTAMPS_BARE)
+		return 0;
 	return (uint32_t)siphash24(key, sizeof *key, stack->ts_secret);
 }
 

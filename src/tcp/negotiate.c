@@ -18,12 +18,13 @@ static uint8_t wscale_for(uint32_t bytes)
 void negotiate_ours(struct tcp_conn *c)
 {
 	const struct tcp_config *config = &c->stack->config;
-	c->ts_on = config->timestamps;
+	c->ts_on = config->timestamps != 0;
 	c->sack_on = config->sack;
 	c->wscale_on = config->window_scaling;
 	c->cr_on = config->close_request;
 	/* The scale cannot change later: it is chosen for what autotuning or the application may reach. */
-	uint32_t most = c->options.user_rcvbuf ? window_space(c->rcvbuf_limit) : max_u32(config->rcvbuf_max_bytes, c->rcvbuf_limit);
+	uint32_t most = c->options.user_rcvbuf ? window_space(c->rcvbuf_limit)
+					       : max_u32(max_u32(config->rcvbuf_max_bytes, config->rmem_core_bytes), c->rcvbuf_limit);
 	if (c->options.window_clamp)
 		most = min_u32(most, c->options.window_clamp);
 	c->rcv_wscale = c->wscale_on ? wscale_for(most) : 0;
@@ -50,8 +51,7 @@ void negotiate_mss(struct tcp_conn *c)
 	uint32_t mss = c->mss_peer < c->mss_path ? c->mss_peer : c->mss_path;
 	if (c->options.maxseg && c->options.maxseg < mss)
 		mss = c->options.maxseg;
-	if (mss < TCP_MSS_MIN)
-		mss = TCP_MSS_MIN;
+	mss = max_u32(mss, max_u32(TCP_MSS_MIN, c->stack->config.min_snd_mss));
 	c->mss = within_half_window(c, mss - (c->ts_on ? TCP_OPT_TS_BYTES : 0));
 }
 

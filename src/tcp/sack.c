@@ -27,7 +27,7 @@ void sack_note_recent(struct tcp_conn *c, uint32_t seq)
 
 void sack_note_duplicate(struct tcp_conn *c, uint32_t left, uint32_t right)
 {
-	if (!c->sack_on)
+	if (!c->sack_on || !c->stack->config.dsack)
 		return;
 	c->dsack = (struct range){left, right};
 	TCP_COUNT(c, DSACKOldSent);

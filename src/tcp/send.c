@@ -21,9 +21,15 @@ static bool may_send(const struct tcp_conn *c)
 	}
 }
 
+/* TCP_NOTSENT_LOWAT, the socket's or the namespace's: so much may wait unsent before more is taken. */
+static uint32_t notsent_lowat(const struct tcp_conn *c)
+{
+	return c->options.notsent_lowat ? c->options.notsent_lowat : c->stack->config.notsent_lowat;
+}
+
 static bool below_lowat(const struct tcp_conn *c)
 {
-	return !c->options.notsent_lowat || snd_unsent(c) < c->options.notsent_lowat;
+	return snd_unsent(c) < notsent_lowat(c);
 }
 
 /* Linux's sk_stream_is_writeable(): free space at least half of what is queued. */

@@ -60,9 +60,13 @@ enum tcp_counter {
 };
 const char *tcp_counter_name(enum tcp_counter c); /* "RcvdBadChecksum", … stable, for JSON */
 
-/* Per-engine configuration. tcp_config_default() gives Linux's defaults. */
+/*
+ * Configuration of an engine: Linux's defaults by tcp_config_default(), then what the namespace says (kernel/sysctl.def). It may change between two calls of the
+ * core. What a handshake has settled stays; the rest holds for connections that live, too, as in Linux.
+ */
 struct tcp_config {
 	uint32_t rcvbuf_init_bytes, rcvbuf_max_bytes; /* tcp_rmem[1], [2] */
+	uint32_t rmem_core_bytes;                     /* net.core.rmem_max: the window scale is made for it, too */
 	uint32_t sndbuf_init_bytes, sndbuf_max_bytes; /* tcp_wmem[1], [2] */
 	uint32_t initial_window_segs;                 /* RFC 6928 */
 	int64_t rto_min_us, rto_max_us, rto_init_us;  /* RFC 6298; Linux: 200 ms, 120 s, 1 s */
@@ -71,11 +75,19 @@ struct tcp_config {
 	int64_t time_wait_us;                         /* 2 MSL; Linux: 60 s */
 	unsigned syn_retries, synack_retries;         /* 6, 5 */
 	unsigned syn_linear_timeouts;                 /* 4: SYNs whose time-outs do not double yet */
-	unsigned retries2, orphan_retries;            /* 15, 8 */
 	unsigned min_tso_segs, tso_rtt_log;           /* 2, 9: tso.c */
-	bool timestamps, sack, window_scaling;
-	bool close_request;                           /* tcp/close_request.c */
+	unsigned retries2, orphan_retries;            /* 15; 0: 8 */
+	uint32_t min_snd_mss;                         /* a peer's MSS counts as no less */
+	uint32_t notsent_lowat;                       /* where TCP_NOTSENT_LOWAT was not set; UINT32_MAX: none */
+	unsigned timestamps;                          /* 0; 1: with an offset for each flow; TCP_TIMESTAMPS_BARE */
+	bool sack, window_scaling;
+	bool dsack;                 /* tell of what came twice (RFC 2883) */
+	bool moderate_rcvbuf;       /* the receive buffer follows the speed */
+	bool slow_start_after_idle; /* RFC 2861 */
+	bool thin_linear_timeouts;  /* a thin stream's timeouts do not double at first */
+	bool close_request;         /* tcp/close_request.c */
 };
+#define TCP_TIMESTAMPS_BARE 2 /* … without: the clock shows */
 void tcp_config_default(struct tcp_config *config);
 
 struct tcp_stack {

@@ -6,6 +6,10 @@
 
 #include <errno.h>
 
+#define ORPHAN_RETRIES      8 /* of an orphan whose peer may live, where the namespace says 0; as Linux's tcp_orphan_retries */
+#define THIN_SEGS           4 /* fewer in flight are a thin stream; Linux's tcp_stream_is_thin */
+#define THIN_LINEAR_RETRIES 6 /* as Linux's TCP_THIN_LINEAR_RETRIES */
+
 static void arm_rtx(struct tcp_conn *c, int64_t now)
 {
 	c->rtx_at = now + rtt_backed_off(c);
@@ -54,7 +58,9 @@ static unsigned retries(const struct tcp_conn *c)
 	case TCPS_SYN_RECEIVED:
 		return config->synack_retries;
 	default:
-		return c->orphan ? config->orphan_retries : config->retries2;
+		if (c->orphan)
+			return config->orphan_retries ? config->orphan_retries : ORPHAN_RETRIES;
+		return config->retries2;
 	}
 }
 
@@ -78,6 +84,12 @@ static void give_up(struct tcp_conn *c, int64_t now)
 	conn_close(c, now, c->error_soft ? c->error_soft : ETIMEDOUT);
 }
 
+/* A stream that is never fast enough for fast retransmission: tcp_thin_linear_timeouts spares it the doubling. */
+static bool is_thin(const struct tcp_conn *c)
+{
+	return c->stack->config.thin_linear_timeouts && c->state == TCPS_ESTABLISHED && snd_flight(c) < THIN_SEGS * (uint32_t)c->mss;
+}
+
 static void on_rtx(struct tcp_conn *c, int64_t now)
 {
 	if (is_hopeless(c, now)) {
@@ -86,8 +98,10 @@ static void on_rtx(struct tcp_conn *c, int64_t now)
 	}
 	bool persists = timer_persists(c);
 	c->rtx_count++;
+	if (is_thin(c) && !persists && c->rtx_count <= THIN_LINEAR_RETRIES)
+		c->backoff = 0;
 	/* RFC 6298 (5.5). The first SYNs go at an even pace, as Linux's do since 6.5. */
-	if (c->backoff < UINT8_MAX && !(c->state == TCPS_SYN_SENT && c->rtx_count <= c->stack->config.syn_linear_timeouts))
+	else if (c->backoff < UINT8_MAX && !(c->state == TCPS_SYN_SENT && c->rtx_count <= c->stack->config.syn_linear_timeouts))
 		c->backoff++;
 	if (c->stall_at == TIME_NEVER)
 		c->stall_at = now;

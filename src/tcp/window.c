@@ -120,7 +120,7 @@ void window_on_read(struct tcp_conn *c, int64_t now, uint32_t n)
 	c->drs_copied += n;
 	if (now - c->drs_since < c->srtt_us)
 		return;
-	if (!c->options.user_rcvbuf)
+	if (!c->options.user_rcvbuf && c->stack->config.moderate_rcvbuf)
 		autotune_rcvbuf(c);
 	c->drs_copied = 0;
 	c->drs_since = now;

@@ -46,7 +46,7 @@ START_TEST(defaults)
 	ck_assert_int_eq(s.close_policy, CLOSE_POLICY_ADAPTIVE);
 	ck_assert_int_eq(s.close_hold_max_us, 1000000);
 	ck_assert_uint_eq(s.close_client_budget, 4000);
-	ck_assert_str_eq(s.congestion, "cubic");
+	ck_assert_str_eq(s.congestion, "system");
 	ck_assert_uint_eq(s.spin_us, 0);
 	ck_assert_str_eq(s.log, "warn");
 	ck_assert_uint_eq(s.n_rules, 0);

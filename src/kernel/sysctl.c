@@ -1,0 +1,171 @@
+/* Reading the namespace's settings: see sysctl.h. */
+#include "kernel/sysctl.h"
+
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/fd.h"
+#include "base/sys.h"
+#include "base/time.h"
+
+#define READ_SHARE 100 /* reading takes at most the hundredth part of the time */
+#define TEXT_BYTES 256
+
+enum directory { DIRECTORY_IPV4, DIRECTORY_core };
+
+struct row {
+	const char *name; /* NULL: the directory changes */
+	uint8_t column, directory;
+	int64_t otherwise, least, most;
+	const char *unheeded; /* why */
+};
+
+static const struct row rows[] = {
+#define CORE(name, member, unit, otherwise, least, most) {#name, 0, 0, otherwise, least, most, NULL},
+#define CORE_AT(name, column, member, unit, otherwise, least, most) {#name, column, 0, otherwise, least, most, NULL},
+#define SYSCTL(name, otherwise, least, most) {#name, 0, 0, otherwise, least, most, NULL},
+#define UNHEEDED(name, otherwise, why) {#name, 0, 0, otherwise, INT64_MIN, INT64_MAX, why},
+#define SYSCTL_DIRECTORY(name) {NULL, 0, DIRECTORY_##name, 0, 0, 0, NULL},
+#include "kernel/sysctl.def"
+#undef CORE
+#undef CORE_AT
+#undef SYSCTL
+#undef UNHEEDED
+#undef SYSCTL_DIRECTORY
+};
+#define ROWS (sizeof rows / sizeof *rows)
+
+/* The row of an enum sysctl: lines that change the directory have none. */
+static const struct row *row_of(unsigned which)
+{
+	unsigned n = 0;
+	for (unsigned i = 0; i < ROWS; i++)
+		if (rows[i].name && n++ == which)
+			return &rows[i];
+	return NULL;
+}
+
+/* A short file, NUL-terminated. False: it cannot be read. */
+static bool read_text(int dir, const char *name, char text[TEXT_BYTES])
+{
+	int fd = dir < 0 ? -1 : sys_openat(dir, name, O_RDONLY | O_CLOEXEC, 0);
+	if (fd < 0)
+		return false;
+	ssize_t n = sys_read(fd, text, TEXT_BYTES - 1);
+	sys_close(fd);
+	text[n > 0 ? n : 0] = 0;
+	return n > 0;
+}
+
+static int64_t within(int64_t v, const struct row *r)
+{
+	return v < r->least ? r->least : v > r->most ? r->most : v;
+}
+
+/* The number in a column; one that is not there is the default. */
+static int64_t number_at(const char *text, const struct row *r)
+{
+	const char *at = text;
+	for (unsigned column = 0;; column++) {
+		char *end;
+		long long v = strtoll(at, &end, 0);
+		if (end == at)
+			return r->otherwise;
+		if (column == r->column)
+			return within(v, r);
+		at = end;
+	}
+}
+
+static void read_numbers(struct sysctls *s)
+{
+	char text[TEXT_BYTES] = "";
+	unsigned which = 0, directory = DIRECTORY_IPV4;
+	const char *read = ""; /* the file that `text` is of */
+	bool there = false;
+	for (unsigned i = 0; i < ROWS; i++) {
+		const struct row *r = &rows[i];
+		if (!r->name) {
+			directory = r->directory;
+			continue;
+		}
+		if (strcmp(read, r->name) != 0)
+			there = read_text(s->dirs[directory], r->name, text);
+		read = r->name;
+		s->v[which++] = there ? number_at(text, r) : r->otherwise;
+	}
+}
+
+static void read_names(struct sysctls *s)
+{
+	char text[TEXT_BYTES];
+	memset(s->congestion, 0, sizeof s->congestion);
+	memset(s->allowed, 0, sizeof s->allowed);
+	if (read_text(s->dirs[DIRECTORY_IPV4], "tcp_congestion_control", text))
+		memcpy(s->congestion, text, strcspn(text, " \n") < sizeof s->congestion ? strcspn(text, " \n") : 0);
+	if (read_text(s->dirs[DIRECTORY_IPV4], "tcp_allowed_congestion_control", text))
+		memcpy(s->allowed, text, strcspn(text, "\n"));
+}
+
+static void read_all(struct sysctls *s, int64_t now)
+{
+	read_numbers(s);
+	read_names(s);
+	s->read_us = now;
+	s->took_us = clock_now_us() - now;
+}
+
+static int open_directory(const char *path)
+{
+	return fd_move_high(sys_openat(AT_FDCWD, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0));
+}
+
+void sysctls_open(struct sysctls *s)
+{
+	if (s->open)
+		sysctls_close(s);
+	s->dirs[DIRECTORY_IPV4] = open_directory("/proc/sys/net/ipv4");
+	s->dirs[DIRECTORY_core] = open_directory("/proc/sys/net/core");
+	s->open = true;
+	read_all(s, clock_now_us());
+}
+
+void sysctls_close(struct sysctls *s)
+{
+	if (!s->open)
+		return;
+	fd_close(s->dirs[DIRECTORY_IPV4]);
+	fd_close(s->dirs[DIRECTORY_core]);
+	s->open = false;
+}
+
+bool sysctls_refresh(struct sysctls *s, int64_t now, int64_t age_us)
+{
+	int64_t least = READ_SHARE * s->took_us;
+	if (!s->open || now - s->read_us < (age_us > least ? age_us : least))
+		return false;
+	struct sysctls before = *s;
+	read_all(s, clock_now_us());
+	return memcmp(before.v, s->v, sizeof s->v) != 0 || strcmp(before.congestion, s->congestion) != 0 || strcmp(before.allowed, s->allowed) != 0;
+}
+
+bool sysctls_allow_congestion(const struct sysctls *s, const char *name)
+{
+	size_t len = strlen(name);
+	for (const char *at = s->allowed; *at; at += strcspn(at, " ")) {
+		at += strspn(at, " ");
+		if (strcspn(at, " ") == len && strncmp(at, name, len) == 0)
+			return true;
+	}
+	return false;
+}
+
+bool sysctls_unheeded(const struct sysctls *s, unsigned i, struct sysctl_unheeded *out)
+{
+	const struct row *r = row_of(i);
+	if (!s->open || !r || !r->unheeded || r->otherwise < 0 || s->v[i] == r->otherwise)
+		return false;
+	*out = (struct sysctl_unheeded){r->name, r->unheeded, s->v[i]};
+	return true;
+}

@@ -1,0 +1,66 @@
+/*
+ * The settings of the network namespace that TCP sockets of the kernel's obey (sysctl.def): read when a socket is decided, never on a segment's path.
+ *
+ * The kernel does not tell of changes. So the files are read again when a socket is decided and what was read is older than SYSCTL_AGE_US, or older than a
+ * hundred times what the reading took: it never takes more than a hundredth of the time. Two descriptors of directories are kept, so that a program may leave
+ * /proc behind (chroot). They show the namespace in which they were opened, whoever reads.
+ *
+ * Under the engine's lock.
+ */
+#ifndef FINESSE_KERNEL_SYSCTL_H
+#define FINESSE_KERNEL_SYSCTL_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#define SYSCTL_AGE_US       INT64_C(10000)   /* at connect and listen */
+#define SYSCTL_AGE_LONG_US  INT64_C(1000000) /* at accept: its socket's settings are those of its SYN */
+#define SYSCTL_CONGESTION_MAX 16  /* Linux: TCP_CA_NAME_MAX */
+#define SYSCTL_ALLOWED_MAX    256 /* bytes of a list of names; more are not looked at */
+
+enum sysctl {
+#define CORE(name, member, unit, otherwise, least, most) SYSCTL_##name,
+#define CORE_AT(name, column, member, unit, otherwise, least, most) SYSCTL_##name##_##column,
+#define SYSCTL(name, otherwise, least, most) SYSCTL_##name,
+#define UNHEEDED(name, otherwise, why) SYSCTL_##name,
+#define SYSCTL_DIRECTORY(name)
+#include "kernel/sysctl.def"
+#undef CORE
+#undef CORE_AT
+#undef SYSCTL
+#undef UNHEEDED
+#undef SYSCTL_DIRECTORY
+	SYSCTL_COUNT
+};
+
+/* {0} before sysctls_open. */
+struct sysctls {
+	int64_t v[SYSCTL_COUNT];
+	char congestion[SYSCTL_CONGESTION_MAX]; /* net.ipv4.tcp_congestion_control; "": not known */
+	char allowed[SYSCTL_ALLOWED_MAX];       /* tcp_allowed_congestion_control: names and blanks */
+	int dirs[2];                            /* /proc/sys/net/ipv4 and core; -1: not to be had */
+	bool open;
+	int64_t read_us, took_us; /* when, and how long */
+};
+
+/* Reads all. Without /proc the defaults count. */
+void sysctls_open(struct sysctls *s);
+void sysctls_close(struct sysctls *s); /* also in a fork child */
+/* Reads anew what is older than `age_us`. True: something is different now. */
+bool sysctls_refresh(struct sysctls *s, int64_t now, int64_t age_us);
+
+static inline int64_t sysctls_number(const struct sysctls *s, enum sysctl which)
+{
+	return s->v[which];
+}
+/* May a program without CAP_NET_ADMIN choose this congestion control? */
+bool sysctls_allow_congestion(const struct sysctls *s, const char *name);
+
+/* The setting number `i` that the engine does not obey and that is not the default: true, with what to tell; false: `i` is another. i < SYSCTL_COUNT. */
+struct sysctl_unheeded {
+	const char *name, *why;
+	int64_t value;
+};
+bool sysctls_unheeded(const struct sysctls *s, unsigned i, struct sysctl_unheeded *out);
+
+#endif
