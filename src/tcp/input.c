@@ -121,7 +121,9 @@ static void trim(struct tcp_conn *c, struct text *t)
 		t->len -= old;
 	}
 	uint32_t edge = c->rcv_nxt + rcv_wnd(c);
-	if (c->rcv.len == 0 && rcv_wnd(c) && t->seq == c->rcv_nxt)
+	if (c->rcv.len == 0 && rcv_wnd(c))
+		return;
+	if (!rcv_wnd(c) && t->seq == c->rcv_nxt && !t->len) /* a bare FIN is taken even now, as Linux does: some stacks send nothing else */
 		return;
 	if (SEQ_GT(t->seq + t->len + t->fin, edge)) {
 		t->fin = false;

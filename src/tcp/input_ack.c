@@ -78,8 +78,10 @@ static bool ack_window(struct tcp_conn *c, const struct tcp_segment *seg)
 	bool changed = wnd != c->snd_wnd;
 	c->snd_wnd = wnd;
 	if (wnd > c->max_snd_wnd) {
+		uint32_t mss = c->mss;
 		c->max_snd_wnd = wnd;
 		negotiate_mss(c);
+		c->cwnd = c->cwnd / mss * c->mss; /* it counts segments */
 	}
 	c->snd_wl1 = seg->seq;
 	c->snd_wl2 = seg->ack;

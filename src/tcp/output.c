@@ -59,14 +59,28 @@ static uint32_t record_left(const struct tcp_conn *c, uint32_t seq, uint32_t len
 	return len;
 }
 
-/* What cwnd lets go, in whole segments unless all of `len` fits. */
+/* What cwnd lets go, in whole segments unless all of `len` fits. Half of it at once at most, so that there are two super-segments on the way: as Linux. */
 static uint32_t within_cwnd(const struct tcp_conn *c, uint32_t len, uint32_t mss)
 {
 	uint32_t pipe = recovery_pipe(c);
-	uint32_t room = c->cwnd > pipe ? c->cwnd - pipe : 0;
+	uint32_t room = min_u32(c->cwnd > pipe ? c->cwnd - pipe : 0, max_u32(c->cwnd / 2 / mss, 1) * mss);
+	if (!pipe) /* one segment may always go, however large segments have become */
+		room = max_u32(room, mss);
 	if (len <= room)
 		return len;
 	return room - room % mss;
+}
+
+/* The link cuts nothing, and a super-segment is being sent piece by piece: what is left of it goes now. */
+static bool next_piece(const struct tcp_conn *c, struct out *o, uint32_t mss, uint32_t most)
+{
+	if (c->gso_max_bytes || !SEQ_LT(c->snd_nxt, c->burst_end))
+		return false;
+	uint32_t left = c->burst_end - c->snd_nxt, len = min_u32(left, mss);
+	if (len > most || recovery_pipe(c) + len > c->cwnd)
+		return false;
+	*o = (struct out){OUT_DATA, BLOCKED_NOT, c->snd_nxt, len, fin_due(c) && len == snd_unsent(c) && most > len, left};
+	return true;
 }
 
 /* New data and the FIN (RFC 9293 §3.8.6.2.1, the sender's SWS avoidance). */
@@ -80,7 +94,7 @@ static void next_new(const struct tcp_conn *c, struct out *o)
 	if (!unsent) {
 		/* A lone FIN: cwnd does not hold it back (as Linux), the window does. */
 		if (wnd || c->fin_then_rst)
-			*o = (struct out){OUT_DATA, BLOCKED_NOT, c->snd_nxt, 0, true};
+			*o = (struct out){OUT_DATA, BLOCKED_NOT, c->snd_nxt, 0, true, 0};
 		else
 			o->blocked = BLOCKED_WINDOW;
 		return;
@@ -91,6 +105,8 @@ static void next_new(const struct tcp_conn *c, struct out *o)
 		o->blocked = BLOCKED_WINDOW;
 		return;
 	}
+	if (next_piece(c, o, mss, len))
+		return;
 	if (SEQ_GT(c->snd_up, c->snd_nxt)) /* every segment points at the urgent byte anew: no GSO */
 		len = min_u32(len, mss);
 	len = min_u32(len, tso_bytes(c, mss));
@@ -110,7 +126,11 @@ static void next_new(const struct tcp_conn *c, struct out *o)
 	}
 	if (len == 0)
 		return;
-	*o = (struct out){OUT_DATA, BLOCKED_NOT, c->snd_nxt, len, fin && len == unsent && wnd > len};
+	*o = (struct out){OUT_DATA, BLOCKED_NOT, c->snd_nxt, len, fin && len == unsent && wnd > len, len};
+	if (!c->gso_max_bytes && len > mss) {
+		o->len = mss;
+		o->fin = false;
+	}
 }
 
 static bool next_retransmission(const struct tcp_conn *c, struct out *o)
@@ -125,7 +145,7 @@ static bool next_retransmission(const struct tcp_conn *c, struct out *o)
 	} else {
 		/* Far away one by one: what Linux sends again goes in the pieces in which it left, which an ACK or a SACK has mostly cut. */
 		uint32_t burst = tso_bytes(c, mss);
-		len = min_u32(len, burst > 2 * mss ? burst : mss);
+		len = min_u32(len, c->gso_max_bytes && burst > 2 * mss ? burst : mss);
 		len = min_u32(len, positive(c->snd_una + c->snd_wnd, seq));
 		len = within_cwnd(c, len, mss);
 		if (len == 0)
@@ -134,7 +154,7 @@ static bool next_retransmission(const struct tcp_conn *c, struct out *o)
 	if (SEQ_GT(c->snd_up, seq))
 		len = min_u32(len, mss);
 	len = record_left(c, seq, len);
-	*o = (struct out){OUT_RETRANSMIT, BLOCKED_NOT, seq, len, false};
+	*o = (struct out){OUT_RETRANSMIT, BLOCKED_NOT, seq, len, false, 0};
 	if (SEQ_GT(seq + len, snd_end(c))) { /* the last number is the FIN's */
 		o->len = snd_end(c) - seq;
 		o->fin = true;
@@ -150,9 +170,9 @@ static struct out next_probe(const struct tcp_conn *c)
 {
 	uint32_t mss = output_mss(c), flight = snd_flight(c);
 	if (!flight && !c->snd_wnd)
-		return (struct out){OUT_PROBE, BLOCKED_NOT, c->snd_una - 1, 0, false};
+		return (struct out){OUT_PROBE, BLOCKED_NOT, c->snd_una - 1, 0, false, 0};
 	uint32_t len = record_left(c, c->snd_una, min_u32(c->snd.len, flight ? mss : min_u32(c->snd_wnd, mss)));
-	return (struct out){OUT_PROBE, BLOCKED_NOT, c->snd_una, len, len == 0};
+	return (struct out){OUT_PROBE, BLOCKED_NOT, c->snd_una, len, len == 0, 0};
 }
 
 struct out output_next(const struct tcp_conn *c)
@@ -350,7 +370,14 @@ static void account_new(struct tcp_conn *c, int64_t now, uint32_t seq, uint32_t 
 
 static void output_data(struct tcp_conn *c, int64_t now, struct tcp_emit *emit, const struct out *o)
 {
-	emit_segment(c, now, emit, data_flags(c, o->seq, o->len, o->fin), o->seq, o->len);
+	uint8_t flags = data_flags(c, o->seq, o->len, o->fin);
+	if (!c->gso_max_bytes && o->burst) { /* as if the kernel's software had cut it: PSH on the last piece */
+		bool first = SEQ_GEQ(o->seq, c->burst_end);
+		if (!first && o->len == o->burst)
+			flags |= SEG_PSH;
+		c->burst_end = o->seq + o->burst;
+	}
+	emit_segment(c, now, emit, flags, o->seq, o->len);
 	account_new(c, now, o->seq, o->len, o->fin);
 	if (snd_unsent(c) == 0)
 		c->push_due = false;

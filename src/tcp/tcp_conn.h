@@ -90,6 +90,7 @@ struct tcp_conn {
 	uint32_t snd_una, snd_nxt, snd_wnd, snd_wl1, snd_wl2, iss, snd_up;
 	uint32_t max_snd_wnd;
 	uint32_t snd_base; /* sequence number of snd's first byte */
+	uint32_t burst_end; /* of a super-segment that the link does not cut: tso.c */
 	uint32_t snd_sml;  /* end of the last small segment sent (Minshall) */
 	uint32_t snd_push; /* end of the last write that was not MSG_MORE: a segment that ends there has PSH */
 	struct ring snd;   /* unacknowledged, then unsent */

@@ -110,6 +110,7 @@ struct out {
 	enum out_blocked blocked;
 	uint32_t seq, len;
 	bool fin;
+	uint32_t burst; /* of new text: what goes together, `len` first */
 };
 /* What goes next; does not depend on the time. */
 struct out output_next(const struct tcp_conn *c);

@@ -4,6 +4,7 @@
  */
 #include "tcp/tcp_int.h"
 
+#define SOFT_SEGS_MAX      4    /* where the link cuts nothing: a burst that its queue has room for */
 #define TSO_RATE_SHIFT     10   /* 1/1024 s: SO_MAX_PACING_RATE's sk_pacing_shift */
 #define RATE_SLOW_START_PC 200  /* net.ipv4.tcp_pacing_ss_ratio */
 #define RATE_AVOIDANCE_PC  120  /* net.ipv4.tcp_pacing_ca_ratio */
@@ -18,12 +19,13 @@ uint64_t tso_rate(const struct tcp_conn *c)
 
 uint32_t tso_bytes(const struct tcp_conn *c, uint32_t mss)
 {
+	uint32_t max = c->gso_max_bytes ? c->gso_max_bytes : SOFT_SEGS_MAX * mss;
 	uint64_t bytes = tso_rate(c) >> TSO_RATE_SHIFT;
 	const struct tcp_config *config = &c->stack->config;
 	uint32_t near = config->tso_rtt_log ? c->min_rtt_us >> config->tso_rtt_log : UINT32_MAX; /* half as much more for each 512 µs */
 	if (near < 32)
-		bytes += c->gso_max_bytes >> near;
-	uint32_t segs = (bytes < c->gso_max_bytes ? bytes : c->gso_max_bytes) / mss;
-	uint32_t most = c->gso_max_bytes / mss;
+		bytes += max >> near;
+	uint32_t segs = (bytes < max ? bytes : max) / mss;
+	uint32_t most = max / mss;
 	return max_u32(min_u32(max_u32(segs, config->min_tso_segs), most), 1) * mss;
 }
