@@ -39,6 +39,8 @@ src_libsocket_a_SOURCES = \
 	src/socket/stream.c \
 	src/socket/syn.c \
 	src/socket/time_wait.c \
+	src/socket/tcp_info.c \
+	src/socket/tcp_info.h \
 	src/socket/trace.c \
 	src/socket/trace_queue.c \
 	src/socket/trace_queue.h \

@@ -6,6 +6,7 @@
  */
 #include "socket/engine.h"
 #include "socket/options.h"
+#include "socket/tcp_info.h"
 
 #include "base/sys.h"
 #include "base/user.h"
@@ -39,11 +40,16 @@ struct answer {
 		struct linger linger;
 		char name[CONGESTION_NAME_MAX];
 		uint32_t meminfo[MEMINFO_VARS];
-		struct tcp_info info;
+		struct tcp_info_linux info;
 		struct sockaddr_storage addr;
 		uint8_t bytes[512];
 	};
 };
+
+static int at_most(int v, int most)
+{
+	return v > most ? most : v;
+}
 
 static socklen_t tell_number(struct answer *a, int v)
 {
@@ -72,48 +78,6 @@ static socklen_t tell_congestion(struct answer *a, const char *name)
 {
 	strncpy(a->name, name, sizeof a->name - 1);
 	return sizeof a->name;
-}
-
-/* Linux's struct tcp_info from ours; what we do not have stays zero. */
-static socklen_t tell_tcp_info(const struct engine *e, const struct sock *s, struct answer *a)
-{
-	static const uint8_t linux_state[] = {
-		[TCPS_CLOSED] = TCP_CLOSE,	     [TCPS_LISTEN] = TCP_LISTEN,
-		[TCPS_SYN_SENT] = TCP_SYN_SENT,	     [TCPS_SYN_RECEIVED] = TCP_SYN_RECV,
-		[TCPS_ESTABLISHED] = TCP_ESTABLISHED, [TCPS_FIN_WAIT_1] = TCP_FIN_WAIT1,
-		[TCPS_FIN_WAIT_2] = TCP_FIN_WAIT2,   [TCPS_CLOSE_WAIT] = TCP_CLOSE_WAIT,
-		[TCPS_CLOSING] = TCP_CLOSING,	     [TCPS_LAST_ACK] = TCP_LAST_ACK,
-		[TCPS_TIME_WAIT] = TCP_CLOSE, /* what the program's socket says; TIME-WAIT is none any more */
-	};
-	struct tcp_status st;
-	struct tcp_info *ti = &a->info;
-	tcp_get_status(&s->tcp, &st);
-	uint32_t mss = st.mss_snd ? st.mss_snd : 1;
-	/* A close request is an end of file without a FIN: programs that look are to find what they know. */
-	bool asked = st.state == TCPS_ESTABLISHED && tcp_peer_fin(&s->tcp);
-	ti->tcpi_state = linux_state[asked ? TCPS_CLOSE_WAIT : st.state];
-	ti->tcpi_options = (st.timestamps ? TCPI_OPT_TIMESTAMPS : 0) | (st.sack ? TCPI_OPT_SACK : 0) |
-			  (st.wscale ? TCPI_OPT_WSCALE : 0);
-	ti->tcpi_snd_wscale = st.snd_wscale;
-	ti->tcpi_rcv_wscale = st.rcv_wscale;
-	ti->tcpi_rto = st.rto_us;
-	ti->tcpi_snd_mss = st.mss_snd;
-	ti->tcpi_rcv_mss = st.mss_advertised;
-	ti->tcpi_advmss = st.mss_advertised;
-	ti->tcpi_unacked = (st.in_flight_bytes + mss - 1) / mss;
-	ti->tcpi_backoff = st.backoff;
-	ti->tcpi_rtt = st.srtt_us;
-	ti->tcpi_rttvar = st.rttvar_us;
-	ti->tcpi_snd_ssthresh = st.ssthresh_bytes / mss;
-	ti->tcpi_snd_cwnd = st.cwnd_bytes / mss;
-	ti->tcpi_total_retrans = st.total_retrans;
-	ti->tcpi_rcv_space = st.rcv_wnd;
-	ti->tcpi_pmtu = s->dest ? s->dest->path.mtu : 0;
-	ti->tcpi_last_data_sent = st.last_data_sent_us ? (e->now - st.last_data_sent_us) / USEC_PER_MSEC : 0;
-	ti->tcpi_last_data_recv = st.last_data_rcvd_us ? (e->now - st.last_data_rcvd_us) / USEC_PER_MSEC : 0;
-	ti->tcpi_last_ack_recv = st.last_ack_rcvd_us ? (e->now - st.last_ack_rcvd_us) / USEC_PER_MSEC : 0;
-	/* Younger kernels tell more: zeros, like all that we do not have. */
-	return e->tcp_info_bytes > sizeof *ti && e->tcp_info_bytes <= sizeof a->bytes ? e->tcp_info_bytes : sizeof *ti;
 }
 
 static int get_socket_level(struct sock *s, unsigned index, struct answer *a)
@@ -204,7 +168,7 @@ static int get_tcp_level(const struct engine *e, const struct sock *s, unsigned 
 	case OPTION_TCP_CC_INFO: /* Linux's cubic and reno tell nothing either */
 		return 0;
 	case OPTION_TCP_INFO:
-		return tell_tcp_info(e, s, a);
+		return at_most(tcp_info_tell(e, s, &a->info), sizeof a->bytes);
 	default:
 		return -ENOPROTOOPT;
 	}
@@ -449,11 +413,6 @@ static int set_buf_lock(struct tcp_options *opt, int v)
 	opt->user_sndbuf = v & BUF_LOCK_SND;
 	opt->user_rcvbuf = v & BUF_LOCK_RCV;
 	return 0;
-}
-
-static int at_most(int v, int most)
-{
-	return v > most ? most : v;
 }
 
 /* Linux's SOCK_DONE. */

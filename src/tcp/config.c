@@ -25,6 +25,8 @@ void tcp_config_default(struct tcp_config *config)
 		.min_tso_segs = 2,
 		.tso_rtt_log = 9,
 		.min_snd_mss = 48,
+		.reordering = 3,
+		.max_reordering = 300,
 		.notsent_lowat = UINT32_MAX,
 		.timestamps = 1,
 		.sack = true,

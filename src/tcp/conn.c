@@ -62,6 +62,7 @@ static void conn_init(struct tcp_conn *c, struct tcp_stack *stack, int64_t now,
 	c->ever_open = true;
 	rtt_init(c);
 	recovery_init(c);
+	figures_init(c);
 	negotiate_ours(c);
 	if (open->no_close_request)
 		c->cr_on = false;
@@ -150,6 +151,7 @@ void conn_establish(struct tcp_conn *c, int64_t now)
 	c->recovery_point = c->iss;
 	c->flight_seq = c->snd_nxt;
 	c->cc->init(c, now);
+	figures_established(c, now);
 	window_grow_sndbuf(c);
 	timer_keepalive(c, now);
 	if (c->fin_wanted && !c->fin_held) /* CLOSE was called in SYN-RECEIVED: §3.10.4, "queue" */

@@ -162,6 +162,7 @@ bool input_ack(struct tcp_conn *c, int64_t now, const struct tcp_segment *seg)
 	if (acked && c->sacked.n)
 		ranges_drop_before(&c->sacked, c->stack->memory, c->snd_una);
 	if (dsack) {
+		figures_dsack(c, dsack);
 		recovery_on_dsack(c, dsack);
 		if (!c->tlp_out)
 			rack_on_dsack(c);
@@ -172,9 +173,11 @@ bool input_ack(struct tcp_conn *c, int64_t now, const struct tcp_segment *seg)
 		delivered += c->sacked_bytes;
 		delivered = delivered > sacked_before ? delivered - sacked_before : 0;
 	}
+	figures_delivered(c, delivered);
 	tlp_on_ack(c, now, seg, dsack, dup);
 	if (acked || delivered || dup)
 		recovery_on_ack(c, now, seg, acked, delivered, dup && !established_now);
+	figures_ack(c, now);
 	if (acked) {
 		tlp_schedule(c, now);
 		if (c->fin_acked)

@@ -131,6 +131,7 @@ static void input_in_order(struct tcp_conn *c, int64_t now, const struct text *t
 			return;
 		}
 		append(c, t->bytes, t->len);
+		figures_text(c, t->len);
 		at_once |= advance(c);
 		if (is_worth_a_wake(c))
 			c->events |= TCP_EV_READABLE;
@@ -188,6 +189,7 @@ static void input_out_of_order(struct tcp_conn *c, const struct text *t)
 	ranges_add(&c->ooo, m, t->seq, end);
 	sack_note_recent(c, t->seq);
 	TCP_COUNT(c, OfoQueue);
+	c->kept.rcv_ooopack += t->len > c->rcv_mss ? t->len / c->rcv_mss : 1;
 	if (t->fin) {
 		c->fin_ahead = true;
 		c->fin_ahead_seq = end - 1;

@@ -12,6 +12,7 @@ src_libtcp_a_SOURCES = \
 	src/tcp/close_request.c \
 	src/tcp/config.c \
 	src/tcp/conn.c \
+	src/tcp/figures.c \
 	src/tcp/hold.c \
 	src/tcp/input.c \
 	src/tcp/input_ack.c \

@@ -277,7 +277,7 @@ static void emit_segment(struct tcp_conn *c, int64_t now, struct tcp_emit *emit,
 		close_request_emit(c, &seg);
 	seg.window = window_advertise(c, flags & SEG_SYN);
 	TCP_COUNT(c, OutSegs);
-	c->segs_out++;
+	c->segs_out += gso_size ? (len + gso_size - 1) / gso_size : 1;
 	emit->segment(emit, c, &seg, gso_size);
 }
 
@@ -522,4 +522,5 @@ void tcp_output(struct tcp_conn *c, int64_t now, struct tcp_emit *emit)
 		output_one(c, now, emit, &o);
 	}
 	output_settle(c, now, o.blocked);
+	figures_output(c, now, o.blocked);
 }

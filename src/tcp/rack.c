@@ -21,13 +21,15 @@ static bool sent_after(const struct tcp_rack *k, const struct sent *r, uint32_t 
 }
 
 /* Steps 1 and 3 for the part [left, right) of record r, which was delivered just now. */
-static void delivered(struct tcp_conn *c, int64_t now, const struct tcp_segment *seg, const struct sent *r, uint32_t right)
+static void delivered(struct tcp_conn *c, int64_t now, const struct tcp_segment *seg, const struct sent *r, uint32_t left, uint32_t right)
 {
 	struct tcp_rack *k = &c->rack;
-	if (SEQ_GT(right, k->fack))
+	if (SEQ_GT(right, k->fack)) {
 		k->fack = right;
-	else if (SEQ_LT(right, k->fack) && !r->again)
+	} else if (SEQ_LT(right, k->fack) && !r->again) {
 		k->reordering_seen = true;
+		figures_reordered(c, left, k->fack);
+	}
 	int64_t rtt = now - r->at_us;
 	if (r->again) { /* the original's acknowledgment, as it seems */
 		bool has_ts = c->ts_on && (seg->has & SEG_HAS_TIMESTAMPS) && seg->ts_ecr;
@@ -49,7 +51,7 @@ void rack_delivered(struct tcp_conn *c, int64_t now, const struct tcp_segment *s
 	struct piece_walk w = piece_walk(left, right);
 	struct piece p;
 	while (piece_next(c, &w, &p))
-		delivered(c, now, seg, sent_peek(&c->sent, p.record), p.right);
+		delivered(c, now, seg, sent_peek(&c->sent, p.record), p.left, p.right);
 }
 
 void rack_on_dsack(struct tcp_conn *c)

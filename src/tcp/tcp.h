@@ -81,6 +81,7 @@ struct tcp_config {
 	uint32_t notsent_lowat;                       /* where TCP_NOTSENT_LOWAT was not set; UINT32_MAX: none */
 	unsigned timestamps;                          /* 0; 1: with an offset for each flow; TCP_TIMESTAMPS_BARE */
 	bool sack, window_scaling;
+	uint32_t reordering, max_reordering; /* segments: 3, 300. For tcp_info: rack.c goes by time */
 	bool dsack;                 /* tell of what came twice (RFC 2883) */
 	bool moderate_rcvbuf;       /* the receive buffer follows the speed */
 	bool slow_start_after_idle; /* RFC 2861 */
@@ -246,6 +247,23 @@ struct tcp_status {
 	bool quickack; /* ACKs are not delayed for now */
 };
 void tcp_get_status(const struct tcp_conn *c, struct tcp_status *out);
+
+/* What Linux's struct tcp_info has on top of that. */
+struct tcp_figures {
+	int64_t established_us; /* 0: not yet */
+	uint64_t segs_out; /* without SYN-ACKs, which Linux's socket has not sent */
+	uint32_t retransmits, probes, advmss, rcv_mss, reordering, rcv_ssthresh, rcv_space;
+	int64_t rto_base_us, ato_us; /* the first: before it was doubled */
+	uint32_t unacked, sacked, lost, retrans; /* segments */
+	uint64_t pacing_rate; /* bytes a second; UINT64_MAX: not known yet */
+	int64_t busy_us, rwnd_limited_us, sndbuf_limited_us;
+	uint32_t delivered, dsack_dups, reord_seen, rcv_ooopack, rcv_wnd, timeouts, rto_recoveries;
+	int64_t rto_time_us;
+	bool client, fin_acked, peer_fin;
+	bool disorder;
+	uint8_t loss; /* enum tcp_loss */
+};
+void tcp_get_figures(const struct tcp_conn *c, int64_t now, struct tcp_figures *out);
 
 /* For limits and identifiers that nobody shall foretell. */
 uint32_t tcp_random(struct tcp_stack *stack);

@@ -25,6 +25,21 @@ struct tcp_rack {
 	uint8_t reo_wnd_persist;
 };
 
+/* figures.c. */
+enum tcp_chrono { TCP_CHRONO_NONE, TCP_CHRONO_BUSY, TCP_CHRONO_RWND, TCP_CHRONO_SNDBUF, TCP_CHRONO_COUNT };
+struct tcp_kept {
+	int64_t established_us; /* 0: not yet */
+	uint32_t rcv_ssthresh, rcv_space; /* bytes, as Linux reckons */
+	uint64_t segs_before; /* SYN-ACKs */
+	uint64_t pacing_rate; /* as of the last ACK */
+	uint32_t reordering, reord_seen;  /* segments; times */
+	uint32_t delivered_segs, dsack_dups, rcv_ooopack;
+	uint32_t timeouts, rto_recoveries; /* of the retransmission timer, and how often it began */
+	int64_t rto_since_us, rto_time_us; /* 0: none is going on */
+	int64_t chrono_since_us, chrono_us[TCP_CHRONO_COUNT];
+	uint8_t chrono;
+};
+
 enum tcp_urgent { TCP_URGENT_NONE, TCP_URGENT_ANNOUNCED, TCP_URGENT_HERE, TCP_URGENT_READ };
 
 struct tcp_conn {
@@ -182,6 +197,7 @@ struct tcp_conn {
 	uint32_t total_retrans, rto_events, fast_recoveries;
 	int64_t last_data_sent_us, last_data_rcvd_us, last_rcvd_us, last_ack_rcvd_us;
 	bool last_bytes_ours;
+	struct tcp_kept kept;
 };
 
 #endif

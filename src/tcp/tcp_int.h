@@ -255,6 +255,17 @@ static inline bool conn_eof(const struct tcp_conn *c)
 	return c->peer_fin || c->cr_eof;
 }
 
+/* ---- figures.c: for tcp_info only ---- */
+void figures_init(struct tcp_conn *c);
+void figures_established(struct tcp_conn *c, int64_t now);
+void figures_text(struct tcp_conn *c, uint32_t len); /* a segment of the peer's, in order */
+void figures_delivered(struct tcp_conn *c, uint32_t bytes);
+void figures_dsack(struct tcp_conn *c, uint32_t bytes);
+void figures_reordered(struct tcp_conn *c, uint32_t left, uint32_t fack);
+void figures_timeout(struct tcp_conn *c, int64_t now);
+void figures_ack(struct tcp_conn *c, int64_t now); /* an acceptable ACK was processed */
+void figures_output(struct tcp_conn *c, int64_t now, enum out_blocked blocked); /* all that may go has gone */
+
 /* ---- urgent.c ---- */
 void urgent_input(struct tcp_conn *c, const struct tcp_segment *seg);
 void urgent_arrived(struct tcp_conn *c);

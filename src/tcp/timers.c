@@ -105,6 +105,8 @@ static void on_rtx(struct tcp_conn *c, int64_t now)
 		c->backoff++;
 	if (c->stall_at == TIME_NEVER)
 		c->stall_at = now;
+	if (!persists)
+		figures_timeout(c, now);
 	if (c->state <= TCPS_SYN_RECEIVED)
 		c->syn_due = true;
 	else if (persists)

@@ -1,0 +1,134 @@
+/* getsockopt(TCP_INFO) of a connection: the core's status in Linux's terms. */
+#include "socket/tcp_info.h"
+
+#include "socket/engine.h"
+#include "tcp/cc.h"
+
+#include <netinet/tcp.h>
+#include <string.h>
+
+#define SSTHRESH_UNSET  0x7fffffff  /* Linux: TCP_INFINITE_SSTHRESH */
+#define RATE_UNLIMITED  UINT64_MAX
+#define CWND_BEFORE     10 /* Linux: TCP_INIT_CWND, which a socket has before it is connected */
+#define CA_DISORDER     1  /* Linux: enum tcp_ca_state */
+#define CA_RECOVERY     3
+#define CA_LOSS         4
+
+static uint8_t linux_state(const struct sock *s, enum tcp_state state)
+{
+	static const uint8_t states[] = {
+		[TCPS_CLOSED] = TCP_CLOSE,	     [TCPS_LISTEN] = TCP_LISTEN,
+		[TCPS_SYN_SENT] = TCP_SYN_SENT,	     [TCPS_SYN_RECEIVED] = TCP_SYN_RECV,
+		[TCPS_ESTABLISHED] = TCP_ESTABLISHED, [TCPS_FIN_WAIT_1] = TCP_FIN_WAIT1,
+		[TCPS_FIN_WAIT_2] = TCP_FIN_WAIT2,   [TCPS_CLOSE_WAIT] = TCP_CLOSE_WAIT,
+		[TCPS_CLOSING] = TCP_CLOSING,	     [TCPS_LAST_ACK] = TCP_LAST_ACK,
+		[TCPS_TIME_WAIT] = TCP_CLOSE, /* what the program's socket says; TIME-WAIT is none any more */
+	};
+	/* A close request is an end of file without a FIN: programs that look are to find what they know. */
+	bool asked = state == TCPS_ESTABLISHED && tcp_peer_fin(&s->tcp);
+	return states[asked ? TCPS_CLOSE_WAIT : state];
+}
+
+static uint8_t ca_state(const struct tcp_figures *f)
+{
+	if (f->loss == TCP_LOSS_OPEN)
+		return f->disorder ? CA_DISORDER : 0;
+	return f->loss == TCP_LOSS_RECOVERY ? CA_RECOVERY : CA_LOSS;
+}
+
+/* The kernel keeps its timers in ticks, and rounds up before it doubles. */
+static uint32_t rto_in_ticks(const struct engine *e, int64_t base_us, unsigned backoff)
+{
+	int64_t tick = e->tick_us > 0 ? e->tick_us : 1, most = e->tcp.config.rto_max_us;
+	int64_t rto = (base_us + tick - 1) / tick * tick;
+	for (; backoff && rto < most; backoff--)
+		rto *= 2;
+	return rto < most ? rto : most;
+}
+
+/* Milliseconds since `at`, or since the connection began where that never was; counted in ticks. */
+static uint32_t ms_since(const struct engine *e, int64_t at, int64_t began)
+{
+	int64_t tick = e->tick_us > 0 ? e->tick_us : 1, since = at ? at : began;
+	return since && e->now > since ? (e->now / tick - since / tick) * tick / USEC_PER_MSEC : 0;
+}
+
+static void tell_sending(const struct tcp_status *st, const struct tcp_figures *f, struct tcp_info_linux *ti)
+{
+	uint32_t mss = st->mss_snd ? st->mss_snd : 1;
+	ti->unacked = f->unacked;
+	ti->sacked = f->sacked;
+	ti->lost = f->lost;
+	ti->retrans = f->retrans;
+	ti->snd_mss = st->mss_snd;
+	ti->snd_ssthresh = st->ssthresh_bytes == TCP_SSTHRESH_INITIAL || !st->ssthresh_bytes ? SSTHRESH_UNSET : st->ssthresh_bytes / mss;
+	ti->snd_cwnd = f->established_us ? st->cwnd_bytes / mss : CWND_BEFORE;
+	ti->snd_wnd = st->snd_wnd;
+	ti->reordering = f->reordering;
+	ti->reord_seen = f->reord_seen;
+	ti->dsack_dups = f->dsack_dups;
+	ti->total_retrans = st->total_retrans;
+	ti->pacing_rate = f->pacing_rate;
+	ti->max_pacing_rate = RATE_UNLIMITED;
+	ti->bytes_acked = st->bytes_acked + (f->established_us && f->client) + f->fin_acked; /* Linux counts SYN and FIN, but not the SYN-ACK */
+	ti->bytes_sent = st->bytes_out + st->bytes_retrans;
+	ti->bytes_retrans = st->bytes_retrans;
+	ti->notsent_bytes = st->unsent_bytes;
+	ti->segs_out = f->segs_out;
+	ti->data_segs_out = st->data_segs_out;
+	ti->delivered = f->delivered;
+	ti->busy_time = f->busy_us + f->rwnd_limited_us + f->sndbuf_limited_us;
+	ti->rwnd_limited = f->rwnd_limited_us;
+	ti->sndbuf_limited = f->sndbuf_limited_us;
+}
+
+static void tell_receiving(const struct tcp_status *st, const struct tcp_figures *f, struct tcp_info_linux *ti)
+{
+	ti->ato = f->ato_us;
+	ti->rcv_mss = f->rcv_mss;
+	ti->advmss = f->advmss;
+	ti->rcv_ssthresh = f->rcv_ssthresh;
+	ti->rcv_space = f->rcv_space;
+	ti->rcv_wnd = f->rcv_wnd;
+	ti->rcv_ooopack = f->rcv_ooopack;
+	ti->bytes_received = st->bytes_in + f->peer_fin;
+	ti->segs_in = st->segs_in;
+	ti->data_segs_in = st->data_segs_in;
+}
+
+static void tell_times(const struct engine *e, const struct tcp_status *st, const struct tcp_figures *f, struct tcp_info_linux *ti)
+{
+	ti->retransmits = f->retransmits;
+	ti->probes = f->probes;
+	ti->backoff = st->backoff;
+	ti->rto = rto_in_ticks(e, f->rto_base_us, st->backoff);
+	ti->rtt = st->srtt_us;
+	ti->rttvar = st->rttvar_us;
+	ti->min_rtt = st->min_rtt_us ? st->min_rtt_us : UINT32_MAX;
+	ti->last_data_sent = ms_since(e, st->last_data_sent_us, f->established_us);
+	ti->last_data_recv = ms_since(e, st->last_data_rcvd_us, f->established_us);
+	ti->last_ack_recv = ms_since(e, st->last_ack_rcvd_us, f->established_us);
+	ti->rehash = f->timeouts; /* Linux chooses another path with each */
+	ti->total_rto = f->timeouts;
+	ti->total_rto_recoveries = f->rto_recoveries;
+	ti->total_rto_time = f->rto_time_us / USEC_PER_MSEC;
+}
+
+size_t tcp_info_tell(const struct engine *e, const struct sock *s, struct tcp_info_linux *out)
+{
+	struct tcp_status st;
+	struct tcp_figures f;
+	memset(out, 0, sizeof *out);
+	tcp_get_status(&s->tcp, &st);
+	tcp_get_figures(&s->tcp, e->now, &f);
+	out->state = linux_state(s, st.state);
+	out->ca_state = ca_state(&f);
+	out->options = (st.timestamps ? TCPI_OPT_TIMESTAMPS : 0) | (st.sack ? TCPI_OPT_SACK : 0) | (st.wscale ? TCPI_OPT_WSCALE : 0);
+	out->snd_wscale = st.snd_wscale;
+	out->rcv_wscale = st.rcv_wscale;
+	out->pmtu = s->dest ? s->dest->path.mtu : 0;
+	tell_sending(&st, &f, out);
+	tell_receiving(&st, &f, out);
+	tell_times(e, &st, &f, out);
+	return e->tcp_info_bytes ? e->tcp_info_bytes : sizeof *out;
+}

@@ -1,0 +1,182 @@
+/*
+ * Figures that only struct tcp_info asks for: what Linux counts, and the protocol does not need. Nothing in here changes what the connection does.
+ *
+ * Kept (struct tcp_kept): counts, and the time for which the connection was busy, and why it did not go faster. Computed when asked for: segments in flight, lost and sent
+ * again, from the log of what was sent (sent.h). It knows a segment by when it left, so that short ones that left in one turn count as one.
+ */
+#include "tcp/tcp_int.h"
+
+#define GROW_LEAST_BYTES 128 /* Linux's tcp_event_data_recv: shorter segments let the window's threshold be */
+
+static uint32_t segs_of(const struct tcp_conn *c, uint32_t bytes)
+{
+	return bytes / c->mss + (bytes % c->mss != 0);
+}
+
+void figures_init(struct tcp_conn *c)
+{
+	c->kept.reordering = c->stack->config.reordering;
+}
+
+/* What the peer may put into a segment, once it is known that timestamps are with it. */
+static uint32_t figures_advmss(const struct tcp_conn *c)
+{
+	return c->mss_advertised - (c->ts_on && tcp_is_synchronized(c) ? TCP_OPT_TS_BYTES : 0);
+}
+
+void figures_established(struct tcp_conn *c, int64_t now)
+{
+	c->kept.established_us = now;
+	c->kept.delivered_segs = 1; /* the SYN */
+	/* Linux's tcp_init_buffer_space: room for a segment stays in reserve. */
+	uint32_t advmss = figures_advmss(c), space = window_space(c->rcvbuf_limit);
+	uint32_t clamp = space > 2 * advmss ? max_u32(space - advmss, 2 * advmss) : space;
+	c->kept.rcv_ssthresh = min_u32(window_initial(c), clamp);
+	c->kept.rcv_space = min_u32(c->kept.rcv_ssthresh, c->stack->config.initial_window_segs * advmss);
+	c->kept.segs_before = c->passive ? c->segs_out : 0;
+	c->kept.pacing_rate = tso_rate(c);
+}
+
+/* Linux's tcp_grow_window, for segments that take no more memory than they should. */
+void figures_text(struct tcp_conn *c, uint32_t len)
+{
+	uint32_t most = window_space(c->rcvbuf_limit), *threshold = &c->kept.rcv_ssthresh;
+	if (c->options.window_clamp)
+		most = min_u32(most, c->options.window_clamp);
+	uint32_t space = most > c->rcv.len ? most - c->rcv.len : 0;
+	if (len >= GROW_LEAST_BYTES && space > *threshold)
+		*threshold = min_u32(space, *threshold + max_u32(2 * c->mss_advertised, 2 * len));
+}
+
+void figures_delivered(struct tcp_conn *c, uint32_t bytes)
+{
+	c->kept.delivered_segs += segs_of(c, bytes);
+}
+
+void figures_dsack(struct tcp_conn *c, uint32_t bytes)
+{
+	c->kept.dsack_dups += max_u32(segs_of(c, bytes), 1);
+}
+
+/* What begins at `left` was delivered later than what ends at `fack`. */
+void figures_reordered(struct tcp_conn *c, uint32_t left, uint32_t fack)
+{
+	uint32_t most = c->stack->config.max_reordering, segs = segs_of(c, fack - left);
+	c->kept.reord_seen++;
+	if (segs > c->kept.reordering)
+		c->kept.reordering = min_u32(segs, most);
+}
+
+void figures_timeout(struct tcp_conn *c, int64_t now)
+{
+	if (!c->kept.rto_since_us) {
+		c->kept.rto_recoveries++;
+		c->kept.rto_since_us = now;
+	}
+	c->kept.timeouts++;
+}
+
+/* An ACK was processed: as in Linux, it makes the rate anew, and ends what the timer began where everything is repaired. */
+void figures_ack(struct tcp_conn *c, int64_t now)
+{
+	c->kept.pacing_rate = tso_rate(c);
+	if (!c->kept.rto_since_us || c->loss == TCP_LOSS_RTO)
+		return;
+	c->kept.rto_time_us += now - c->kept.rto_since_us;
+	c->kept.rto_since_us = 0;
+}
+
+/* ---- the chronographs, Linux's tcp_chrono: one runs at a time ---- */
+
+static uint8_t chrono_now(const struct tcp_conn *c, enum out_blocked blocked)
+{
+	if (!c->snd.len || !tcp_may_transmit(c))
+		return TCP_CHRONO_NONE;
+	if (blocked == BLOCKED_WINDOW)
+		return TCP_CHRONO_RWND;
+	if (!snd_unsent(c) && c->nospace && recovery_pipe(c) < c->cwnd)
+		return TCP_CHRONO_SNDBUF;
+	return TCP_CHRONO_BUSY;
+}
+
+void figures_output(struct tcp_conn *c, int64_t now, enum out_blocked blocked)
+{
+	struct tcp_kept *k = &c->kept;
+	uint8_t next = chrono_now(c, blocked);
+	if (next == k->chrono)
+		return;
+	k->chrono_us[k->chrono] += now - k->chrono_since_us;
+	k->chrono = next;
+	k->chrono_since_us = now;
+}
+
+static int64_t chrono_total(const struct tcp_conn *c, int64_t now, uint8_t which)
+{
+	const struct tcp_kept *k = &c->kept;
+	return k->chrono_us[which] + (k->chrono == which ? now - k->chrono_since_us : 0);
+}
+
+/* ---- what is in flight ---- */
+
+static void count_flight(const struct tcp_conn *c, struct tcp_figures *out)
+{
+	uint32_t left = c->snd_una;
+	if (!c->sack_on || !c->sent.n) {
+		out->unacked = segs_of(c, snd_flight(c));
+		out->sacked = segs_of(c, c->sacked_bytes);
+		return;
+	}
+	for (uint32_t i = 0; i < c->sent.n; i++) {
+		const struct sent *r = sent_peek(&c->sent, i);
+		uint32_t segs = SEQ_GT(r->end, left) ? segs_of(c, r->end - left) : 0;
+		out->unacked += segs;
+		left = seq_max(left, r->end);
+	}
+	for (uint32_t i = 0; i < c->sacked.n; i++)
+		out->sacked += segs_of(c, c->sacked.r[i].right - c->sacked.r[i].left);
+	struct piece_walk w = piece_walk(c->snd_una, c->snd_nxt);
+	struct piece p;
+	while (piece_next(c, &w, &p)) {
+		const struct sent *r = sent_peek(&c->sent, p.record);
+		/* Linux's segment stays marked lost when it was sent again, and counts as both. */
+		out->lost += r->lost || (r->again && c->loss != TCP_LOSS_OPEN) ? segs_of(c, p.right - p.left) : 0;
+		out->retrans += r->again && !r->lost ? segs_of(c, p.right - p.left) : 0;
+	}
+}
+
+void tcp_get_figures(const struct tcp_conn *c, int64_t now, struct tcp_figures *out)
+{
+	const struct tcp_kept *k = &c->kept;
+	bool persists = timer_persists(c);
+	*out = (struct tcp_figures){
+		.established_us = k->established_us,
+		.retransmits = persists ? 0 : c->rtx_count,
+		.probes = persists ? c->backoff : c->keep_probes,
+		.rto_base_us = c->rto_us,
+		.ato_us = c->last_data_rcvd_us ? c->stack->config.delack_us : 0,
+		.rcv_mss = c->rcv_mss,
+		.reordering = k->reordering,
+		.rcv_ssthresh = k->rcv_ssthresh,
+		.rcv_space = c->drs_space ? c->drs_space : k->rcv_space,
+		.pacing_rate = k->pacing_rate ? k->pacing_rate : UINT64_MAX,
+		.advmss = figures_advmss(c),
+		.segs_out = c->segs_out - k->segs_before,
+		.busy_us = chrono_total(c, now, TCP_CHRONO_BUSY),
+		.rwnd_limited_us = chrono_total(c, now, TCP_CHRONO_RWND),
+		.sndbuf_limited_us = chrono_total(c, now, TCP_CHRONO_SNDBUF),
+		.delivered = k->delivered_segs,
+		.dsack_dups = k->dsack_dups,
+		.reord_seen = k->reord_seen,
+		.rcv_ooopack = k->rcv_ooopack,
+		.rcv_wnd = c->rcv_adv - c->rcv_wup,
+		.timeouts = k->timeouts,
+		.rto_recoveries = k->rto_recoveries,
+		.rto_time_us = k->rto_time_us + (k->rto_since_us ? now - k->rto_since_us : 0),
+		.client = !c->passive,
+		.fin_acked = c->fin_acked,
+		.peer_fin = c->peer_fin,
+		.disorder = c->loss == TCP_LOSS_OPEN && (c->sacked_bytes || c->dupacks),
+		.loss = c->loss,
+	};
+	count_flight(c, out);
+}
