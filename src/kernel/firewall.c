@@ -94,6 +94,14 @@ void firewall_free(struct firewall *f)
 	free(f);
 }
 
+bool firewall_has_legacy(const struct firewall *f)
+{
+	for (uint32_t i = 0; f && i < f->rules.n_chains; i++)
+		if (strcmp(f->rules.chains[i].source, "nftables") != 0)
+			return true;
+	return false;
+}
+
 /* ---- packets ---- */
 
 static void put(struct rules_bits *b, unsigned at, const void *value, unsigned len, bool known)

@@ -17,6 +17,8 @@ struct firewall;
 /* -EPERM: CAP_NET_ADMIN is missing; other -errno: could not tell. `why` says so in one line. */
 int firewall_read(struct firewall **out, char *why, size_t why_len);
 void firewall_free(struct firewall *f); /* NULL: nothing */
+/* Are there rules of legacy iptables, whose changes nobody tells? NULL: no. */
+bool firewall_has_legacy(const struct firewall *f);
 
 /*
  * Whose packets: a flow's, over this interface. Ports of 0 and addresses that are "any" are not known yet; then it is enough that the answer holds for some peer.

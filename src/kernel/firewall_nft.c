@@ -548,7 +548,7 @@ static int read_match(struct rule_reader *rr, const struct nlattr *d)
 {
 	const struct nlattr *info = nested(d, NFTA_MATCH_INFO);
 	return firewall_xt_match(rr->r->rs, nested_text(d, NFTA_MATCH_NAME), nested_be32(d, NFTA_MATCH_REV, 0),
-				 info ? mnl_attr_get_payload(info) : NULL, info ? mnl_attr_get_payload_len(info) : 0);
+				 info ? mnl_attr_get_payload(info) : "", info ? mnl_attr_get_payload_len(info) : 0);
 }
 
 static int read_target(struct rule_reader *rr, const struct nlattr *d)

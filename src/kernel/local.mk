@@ -21,6 +21,8 @@ src_libkernel_a_SOURCES = \
 	src/kernel/classifier_prog.h \
 	src/kernel/classifier_prog_group.c \
 	src/kernel/classifier_prog_internal.h \
+	src/kernel/conntrack.c \
+	src/kernel/conntrack.h \
 	src/kernel/diag.c \
 	src/kernel/diag.h \
 	src/kernel/firewall.c \

@@ -195,6 +195,7 @@ static int bring_up(struct engine *e, char *why, size_t why_len)
 		snprintf(why, why_len, "netlink: %s", strerror(-err));
 		return err;
 	}
+	rejudge_start(e); /* before the rules are read for the first time */
 	err = ifaces_open(e, why, why_len);
 	if (err)
 		goto fail_firewall;
@@ -212,6 +213,7 @@ static int bring_up(struct engine *e, char *why, size_t why_len)
 	}
 	__atomic_store_n(&e->up, true, __ATOMIC_RELEASE);
 	drive_came_up(&e->drive);
+	rejudge_begin(e);
 	tell_served(e);
 	return 0;
 
@@ -225,6 +227,7 @@ fail_protocols:
 fail_link:
 	ifaces_close(e);
 fail_firewall:
+	rejudge_stop(e);
 	judged_stop(e);
 	netstate_close(e->net);
 	e->net = NULL;

@@ -89,6 +89,12 @@ struct control {
 	int fd;
 };
 
+/* rejudge.c: what watches the host's rules. */
+struct rejudge {
+	struct control news, timer;
+	bool on, armed, stale;
+};
+
 struct listener {
 	struct sock *owner;
 	struct ip_addr addr;
@@ -220,6 +226,8 @@ struct engine {
 	struct firewall *firewall; /* the host's rules as they were read; NULL: not asked */
 	struct judge *judge;       /* … who may connect, by them; NULL: nobody need be asked */
 	bool judged;
+	bool firewall_unknown; /* the rules changed, and cannot be read any more: nothing is taken */
+	struct rejudge rejudge;
 	struct living *living; /* which connections the broker is to end when this process has died; NULL: there is no broker */
 	bool living_tried;
 	struct netstate *net;
@@ -359,6 +367,14 @@ int judged_attach(struct engine *e, const struct sock *l); /* the judge's filter
 int judged_enter(struct engine *e, struct sock *s);
 void judged_drain(struct engine *e);
 bool judged_pending(const struct engine *e);
+
+/* ---- rejudge.c: the rules change while connections live ---- */
+void rejudge_start(struct engine *e);
+void rejudge_begin(struct engine *e); /* the engine is up */
+void rejudge_stop(struct engine *e);
+void rejudge_forget(struct engine *e); /* in a fork child */
+/* A connection becomes the kernel's: conntrack has it as established from now on. */
+void rejudge_tell_conntrack(struct engine *e, const struct sock *s);
 
 /* ---- iface.c: the served interfaces ---- */
 #define ifaces_for_each(e, i) \
@@ -654,6 +670,8 @@ void listeners_drain(struct engine *e); /* at a turn's end */
 void stream_close(struct engine *e, struct sock *s, bool exiting);
 
 /* ---- fork.c ---- */
+/* The connection becomes the kernel's on the engine's own account; the shim is told by the helper thread. *fd stays the socket's. 0 or -errno. Lock held. */
+int sock_give_kernel(struct engine *e, struct sock *s, const char *why, int *fd);
 /* Tells the shim of sockets that children took; drops the lock meanwhile. */
 void fork_tell_shim(struct engine *e);
 void inherited_close(struct engine *e, struct sock *s);

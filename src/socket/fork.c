@@ -164,11 +164,11 @@ static struct fork_child *child_new(struct engine *e, const struct fork_child *l
 	return c;
 }
 
-static int give_kernel_fd(struct engine *e, struct sock *s, int *fd)
+int sock_give_kernel(struct engine *e, struct sock *s, const char *why, int *fd)
 {
 	if (s->kind == SOCK_KIND_CONN) {
 		turn_end(e);
-		int made = conn_handover(e, s, "a forked process uses it");
+		int made = conn_handover(e, s, why);
 		if (made < 0) {
 			made = conn_end(e, s);
 			turn_end(e); /* its RST leaves; and `dirty` is in one list at a time */
@@ -198,7 +198,7 @@ static void child_request(struct engine *e, struct fork_child *c, const struct f
 	} else if (!ref) {
 		reply.result = -ENOENT;
 	} else if (m->op == FORK_ADOPT) {
-		reply.result = give_kernel_fd(e, *ref, &fd);
+		reply.result = sock_give_kernel(e, *ref, "a forked process uses it", &fd);
 	}
 	if (m->op != FORK_DROP)
 		send_msg(c->control.fd, &reply, fd);
@@ -252,7 +252,7 @@ void fork_give_all(struct engine *e)
 		for (unsigned i = 0; i < c->n_refs; i++) {
 			struct sock *s = c->refs[i];
 			int fd;
-			if (!s || s->kind == SOCK_KIND_LISTENER || give_kernel_fd(e, s, &fd))
+			if (!s || s->kind == SOCK_KIND_LISTENER || sock_give_kernel(e, s, "a forked process uses it", &fd))
 				continue;
 			struct fork_msg m = {.op = FORK_GIVE, .id = s->id};
 			send_msg(c->control.fd, &m, fd);
@@ -378,6 +378,7 @@ static void child_close_engine(struct engine *e)
 	e->living_tried = false;
 	ifaces_forget(e);
 	judged_stop(e);
+	rejudge_forget(e);
 	netstate_forget(e->net);
 	namespace_close(e);
 	ports_forget(e->ports);

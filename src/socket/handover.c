@@ -40,6 +40,7 @@ int conn_handover(struct engine *e, struct sock *s, const char *why)
 		return fd;
 	}
 	options_to_kernel(e, s, fd); /* before anything leaves */
+	rejudge_tell_conntrack(e, s);
 	flow_becomes_kernels(e, s);
 	e->counters[SOCKC_HandedOver]++;
 	if (why)

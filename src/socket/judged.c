@@ -104,6 +104,13 @@ void judged_stop(struct engine *e)
 	e->judged = false;
 }
 
+static bool is_unknown(const struct engine *e, char *why, size_t why_len)
+{
+	if (e->firewall_unknown)
+		snprintf(why, why_len, "the host's firewall changed, and this process may not read its rules any more");
+	return e->firewall_unknown;
+}
+
 /* ---- listeners ---- */
 
 static bool refuses_family(struct engine *e, const struct iface *i, bool v6, const struct ip_addr *addr, uint16_t port, char *why, size_t why_len)
@@ -118,6 +125,8 @@ static bool refuses_family(struct engine *e, const struct iface *i, bool v6, con
 bool judged_refuses_listener(struct engine *e, const struct ip_addr *addr, uint16_t port, bool v6, bool v6only, char *why, size_t why_len)
 {
 	struct iface *i;
+	if (is_unknown(e, why, why_len))
+		return true;
 	if (!e->firewall)
 		return false;
 	bool v4 = ip_addr_is_any(addr) ? !v6 || !v6only : ip_addr_is_v4(addr);
@@ -162,6 +171,8 @@ static bool has_way(const struct engine *e, const struct flow_key *key, struct f
 bool judged_refuses(struct engine *e, const struct flow_key *key, bool client, char *why, size_t why_len)
 {
 	struct firewall_flow f;
+	if (is_unknown(e, why, why_len))
+		return true;
 	if (!e->firewall || !has_way(e, key, &f))
 		return false;
 	return client ? firewall_filters_client(e->firewall, &f, why, why_len) : firewall_filters_server(e->firewall, &f, why, why_len);

@@ -21,6 +21,7 @@ src_libsocket_a_SOURCES = \
 	src/socket/sock_wait.c \
 	src/socket/input.c \
 	src/socket/judged.c \
+	src/socket/rejudge.c \
 	src/socket/kernel_tw.c \
 	src/socket/listen.c \
 	src/socket/names.c \

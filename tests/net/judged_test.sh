@@ -130,4 +130,57 @@ client_row "of others addresses are translated" "add chain inet t post { type na
 add rule inet t post ip saddr 172.17.0.0/16 oifname != docker0 masquerade" engine
 kill $peer
 wait $peer 2>/dev/null || true
+# Rules that change while connections live.
+rules "$EST
+add rule inet t in tcp dport 8080 ct state new accept
+add rule inet t in drop"
+head -c 60000000 /dev/urandom >"$scratch/www/big"
+start 8080
+slow() { # ADDRESS FILE
+	in_client curl -s --limit-rate 4M --interface "$1" -o "$2" "http://$SERVER_IP:8080/big" 9>&- &
+}
+size() { stat -c %s "$1" 2>/dev/null || echo 0; }
+received() { in_client ss -tinH state established src "$1" | sed -n 's/.*bytes_received:\([0-9]*\).*/\1/p'; } # by the client's kernel
+grown() { [ "$(size "$1")" -gt "$2" ]; }
+slow 10.78.0.2 "$scratch/banned"
+banned=$!
+slow 10.78.0.3 "$scratch/other"
+other=$!
+wait_until 10 grown "$scratch/banned" 4000000
+wait_until 10 grown "$scratch/other" 4000000
+[ "$(counter Accepted)" = 2 ] && pass "both transfers are carried" || fail "both transfers are carried"
+in_server nft insert rule inet t in ip saddr 10.78.0.2 drop
+handed() { [ "$(counter HandedOver)" -ge 1 ]; }
+wait_until 1 handed
+then=$(received 10.78.0.2)
+wait_until 10 grown "$scratch/other" 16000000
+now=$(received 10.78.0.2)
+if [ -n "$then" ] && [ "$now" = "$then" ]; then pass "a ban works on an established connection"; else fail "banned, and $((now - then)) bytes more"; fi
+[ "$(counter HandedOver)" = 1 ] && pass "the other one stays" || fail "the other one stays"
+# The ban is lifted: the kernel, who has the connection, goes on.
+handle=$(in_server nft -a list chain inet t in | sed -n 's/.*saddr 10.78.0.2 drop # handle //p')
+in_server nft delete rule inet t in handle "$handle"
+wait "$other" && cmp -s "$scratch/other" "$scratch/www/big" && pass "the other one loses nothing" || fail "the other one loses nothing"
+wait "$banned" && cmp -s "$scratch/banned" "$scratch/www/big" && pass "nor does who is not banned any more" || fail "nor does who is not banned any more"
+stop
+
+rules ""
+start 8080
+slow 10.78.0.2 "$scratch/banned"
+banned=$!
+wait_until 10 grown "$scratch/banned" 4000000
+rules "$EST
+add rule inet t in tcp dport 8080 accept
+add rule inet t in drop"
+judged() { fetch 10.78.0.3 8080 >/dev/null; [ "$(counter Judged)" -ge 1 ]; }
+wait_until 2 judged
+[ "$(counter HandedOver)" = 0 ] && pass "a firewall that comes up disturbs nobody whom it lets in" || fail "a firewall that comes up disturbs nobody whom it lets in"
+rules "$EST
+add rule inet t in drop"
+wait_until 2 sh -c "[ \"\$(nsenter --net=/proc/$CLIENT_NS/ns/net curl -s -m 0.3 -o /dev/null http://$SERVER_IP:8080/file; echo \$?)\" = 28 ]"
+[ "$(fetch 10.78.0.3 8080)" = 28 ] && pass "and keeps out whom it does not" || fail "and keeps out whom it does not"
+kill $banned
+wait $banned 2>/dev/null || true
+stop
+
 finish

@@ -1,0 +1,218 @@
+/*
+ * The host's rules change while connections live: theory of operation.
+ *
+ * The helper thread watches nftables' notifications. A while after the first of a burst it reads the rules anew, and asks about every listener and every connection. What a rule
+ * could touch now becomes the kernel's, in batches, and the kernel obeys the rule on it: so a ban works on an established connection, and others are not disturbed. conntrack is told
+ * first that the connection is established. The process may have dropped its privilege and not be able to read the rules: then everything becomes the kernel's.
+ *
+ * Legacy iptables has no notifications. While it has tables here, the rules are read again every LEGACY_US.
+ *
+ * Who waits in an accept queue, or is half open, cannot be the kernel's before the program has accepted it: it is asked about again until then.
+ */
+#include "socket/engine.h"
+
+#include "base/fd.h"
+#include "base/log.h"
+#include "base/sys.h"
+#include "kernel/conntrack.h"
+#include "kernel/firewall.h"
+#include "kernel/netlink.h"
+
+#include <errno.h>
+#include <linux/netfilter/nfnetlink.h>
+#include <linux/netlink.h>
+#include <stdio.h>
+#include <sys/timerfd.h>
+
+#define SETTLE_US (30 * USEC_PER_MSEC) /* tools change rules in several steps */
+#define BATCH     64                   /* connections that become the kernel's at a time … */
+#define BATCH_US  (2 * USEC_PER_MSEC)  /* … and the engine's turn between */
+#define RETRY_US  (50 * USEC_PER_MSEC) /* for who cannot be the kernel's yet */
+#define LEGACY_US (400 * USEC_PER_MSEC)
+
+static void arm(struct rejudge *r, int64_t after_us)
+{
+	const struct itimerspec at = {.it_value = {.tv_sec = after_us / USEC_PER_SEC, .tv_nsec = after_us % USEC_PER_SEC * 1000}};
+	sys_call(SYS_timerfd_settime, r->timer.fd, 0, &at, NULL, 0, 0);
+	r->armed = true;
+}
+
+static int skip(const struct nlmsghdr *h, void *ctx)
+{
+	(void)h;
+	(void)ctx;
+	return 0;
+}
+
+static void on_news(struct engine *e, struct control *c)
+{
+	struct rejudge *r = container_of(c, struct rejudge, news);
+	netlink_drain(c->fd, skip, NULL); /* that there are some is all; also when some were lost */
+	(void)e;
+	r->stale = true;
+	if (!r->armed)
+		arm(r, SETTLE_US);
+}
+
+/* ---- one connection ---- */
+
+/* The kernel serves it from now on, or nobody does: a descriptor, or -errno. */
+static void give(struct engine *e, struct sock *s, const char *why)
+{
+	int fd;
+	if (s->closed) { /* the program has done with it */
+		fd = conn_handover(e, s, why);
+		if (fd >= 0)
+			sys_close(fd);
+		else
+			stream_close(e, s, true);
+		return;
+	}
+	sock_give_kernel(e, s, why, &fd);
+}
+
+enum judged_again { STAYS, GOES, GOES_LATER };
+
+static enum judged_again judge_again(struct engine *e, struct sock *s, char *why, size_t why_len)
+{
+	if (s->kind != SOCK_KIND_CONN || !s->live || !s->in_demux || tcp_state(&s->tcp) == TCPS_TIME_WAIT || s->ending)
+		return STAYS;
+	if (!judged_refuses(e, &s->flow.key, !s->policy, why, why_len))
+		return STAYS;
+	return s->listener ? GOES_LATER : GOES;
+}
+
+/* Microseconds until the next batch; -1: all is done. */
+static int64_t judge_connections(struct engine *e)
+{
+	unsigned n = 0;
+	bool later = false;
+	char why[160];
+	list_for_each (pos, tmp, &e->socks) {
+		struct sock *s = container_of(pos, struct sock, node);
+		enum judged_again again = judge_again(e, s, why, sizeof why);
+		later |= again == GOES_LATER;
+		if (again != GOES)
+			continue;
+		if (n++ == BATCH)
+			return BATCH_US;
+		sock_ref(s);
+		give(e, s, why);
+		sock_put(e, s);
+	}
+	return later ? RETRY_US : -1;
+}
+
+/* ---- all ---- */
+
+static void judge_listeners_again(struct engine *e)
+{
+	char why[160];
+	list_for_each (pos, tmp, &e->listeners) {
+		struct sock *l = container_of(pos, struct listener, node)->owner;
+		if (judged_refuses_listener(e, &l->lst->addr, l->lst->port, l->family == AF_INET6, l->v6only, why, sizeof why))
+			listener_to_kernel(e, l, why);
+	}
+}
+
+static void listeners_to_kernel(struct engine *e, const char *why)
+{
+	list_for_each (pos, tmp, &e->listeners)
+		listener_to_kernel(e, container_of(pos, struct listener, node)->owner, why);
+}
+
+static void read_anew(struct engine *e)
+{
+	char why[160];
+	struct firewall *now;
+	int err = firewall_read(&now, why, sizeof why);
+	e->firewall_unknown = err < 0;
+	if (!err) {
+		firewall_free(e->firewall);
+		e->firewall = now;
+	} else {
+		log_info("firewall", "%s", why);
+	}
+	judge_listeners_again(e);
+	if (!err && judged_start(e, why, sizeof why))
+		listeners_to_kernel(e, why);
+}
+
+static void on_timer(struct engine *e, struct control *c)
+{
+	struct rejudge *r = container_of(c, struct rejudge, timer);
+	uint64_t count;
+	sys_read(c->fd, &count, sizeof count);
+	r->armed = false;
+	turn_begin(e);
+	if (r->stale || firewall_has_legacy(e->firewall))
+		read_anew(e);
+	r->stale = false;
+	int64_t again = judge_connections(e);
+	turn_end(e);
+	if (again < 0 && firewall_has_legacy(e->firewall))
+		again = LEGACY_US;
+	if (again >= 0 && !r->armed)
+		arm(r, again);
+}
+
+void rejudge_start(struct engine *e)
+{
+	static const int groups[] = {NFNLGRP_NFTABLES};
+	struct rejudge *r = &e->rejudge;
+	if (e->settings.firewall != FIREWALL_JUDGED || r->on)
+		return;
+	int timer = fd_move_high(sys_call(SYS_timerfd_create, CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK, 0, 0, 0, 0));
+	int news = fd_move_high(netlink_open_groups(NETLINK_NETFILTER, groups, 1));
+	r->timer.ready = on_timer;
+	r->news.ready = on_news;
+	if (timer < 0 || control_add(e, &r->timer, timer, POLLIN)) {
+		fd_close(timer);
+		fd_close(news);
+		return;
+	}
+	if (news < 0 || control_add(e, &r->news, news, POLLIN)) { /* no nf_tables: then nobody can change its rules either */
+		fd_close(news);
+		r->news.fd = -1;
+	}
+	r->on = true;
+}
+
+void rejudge_begin(struct engine *e)
+{
+	if (e->rejudge.on && firewall_has_legacy(e->firewall) && !e->rejudge.armed)
+		arm(&e->rejudge, LEGACY_US);
+}
+
+void rejudge_stop(struct engine *e)
+{
+	struct rejudge *r = &e->rejudge;
+	if (!r->on)
+		return;
+	control_del(e, &r->timer);
+	if (r->news.fd >= 0)
+		control_del(e, &r->news);
+	rejudge_forget(e);
+}
+
+void rejudge_forget(struct engine *e)
+{
+	struct rejudge *r = &e->rejudge;
+	if (r->on) {
+		fd_close(r->timer.fd);
+		fd_close(r->news.fd);
+	}
+	*r = (struct rejudge){.on = false};
+}
+
+void rejudge_tell_conntrack(struct engine *e, const struct sock *s)
+{
+	if (!e->firewall)
+		return;
+	int fd = netlink_open(NETLINK_NETFILTER);
+	int err = fd < 0 ? fd : conntrack_establish(fd, &s->flow.key, !s->policy);
+	if (err)
+		log_debug("firewall", "conntrack was not told of a connection (errno %d)", -err);
+	if (fd >= 0)
+		sys_close(fd);
+}
