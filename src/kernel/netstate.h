@@ -33,11 +33,22 @@ int netstate_addresses(struct netstate *n, int ifindex, struct ip_addr *out, siz
 /* Is `a` an address of any interface of this host (so that traffic to it is local)? */
 bool netstate_is_local(struct netstate *n, const struct ip_addr *a);
 
+/* What an administrator says of a route (ip route … initcwnd 20). 0: nothing. */
+struct route_metrics {
+	uint32_t advmss, window;      /* bytes */
+	uint32_t initcwnd, initrwnd;  /* segments */
+	uint32_t rto_min_ms;
+	uint32_t quickack, hoplimit;
+	uint32_t features;            /* RTAX_FEATURE_… */
+	char congestion[16];
+};
+
 struct route {
 	int ifindex;
 	struct ip_addr src;     /* preferred source */
 	struct ip_addr nexthop; /* gateway, or the destination when on-link */
 	uint32_t mtu;           /* route or interface MTU */
+	struct route_metrics metrics;
 	bool local;             /* delivered on this host */
 };
 /* 0; -ENETUNREACH, -EHOSTUNREACH, -EACCES as connect() would say. `src` any: let the kernel choose. `oif`/`mark` 0: none. */

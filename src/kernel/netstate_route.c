@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <netinet/in.h>
+#include <string.h>
 
 #include "base/sys.h"
 #include "base/time.h"
@@ -18,14 +19,54 @@ struct answer {
 	struct route route;
 };
 
-/* RTA_METRICS → the route's MTU, 0 when it has none. */
-static uint32_t metrics_mtu(const struct nlattr *metrics)
+static void take_metric(const struct nlattr *attr, struct route *out)
+{
+	struct route_metrics *m = &out->metrics;
+	if (mnl_attr_get_type(attr) == RTAX_CC_ALGO) {
+		size_t len = mnl_attr_get_payload_len(attr);
+		if (len < sizeof m->congestion)
+			memcpy(m->congestion, mnl_attr_get_payload(attr), len);
+		return;
+	}
+	if (mnl_attr_get_payload_len(attr) < 4)
+		return;
+	uint32_t v = mnl_attr_get_u32(attr);
+	switch (mnl_attr_get_type(attr)) {
+	case RTAX_MTU:
+		out->mtu = v;
+		break;
+	case RTAX_ADVMSS:
+		m->advmss = v;
+		break;
+	case RTAX_WINDOW:
+		m->window = v;
+		break;
+	case RTAX_INITCWND:
+		m->initcwnd = v;
+		break;
+	case RTAX_INITRWND:
+		m->initrwnd = v;
+		break;
+	case RTAX_RTO_MIN:
+		m->rto_min_ms = v;
+		break;
+	case RTAX_QUICKACK:
+		m->quickack = v;
+		break;
+	case RTAX_HOPLIMIT:
+		m->hoplimit = v;
+		break;
+	case RTAX_FEATURES:
+		m->features = v;
+		break;
+	}
+}
+
+/* RTA_METRICS. */
+static void take_metrics(const struct nlattr *metrics, struct route *out)
 {
 	const struct nlattr *attr;
-	mnl_attr_for_each_nested(attr, metrics) if (mnl_attr_get_type(attr) == RTAX_MTU &&
-						    mnl_attr_get_payload_len(attr) >=
-							4) return mnl_attr_get_u32(attr);
-	return 0;
+	mnl_attr_for_each_nested(attr, metrics) take_metric(attr, out);
 }
 
 /* RTA_VIA: a gateway of another family (RFC 5549's IPv4 over an IPv6 next hop). */
@@ -65,7 +106,7 @@ static int on_route(const struct nlmsghdr *h, void *ctx)
 			via_addr(attr, &a->route.nexthop);
 			break;
 		case RTA_METRICS:
-			a->route.mtu = metrics_mtu(attr);
+			take_metrics(attr, &a->route);
 			break;
 		}
 	}

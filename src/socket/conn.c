@@ -84,6 +84,8 @@ static int64_t *cr_off_of(struct engine *e, const struct ip_addr *peer)
 	return &e->cr_off_until[siphash24(net, sizeof net, e->hash_secret) & (CR_NETWORKS - 1)];
 }
 
+#define TCP_MSS_LEAST 256   /* Linux: ip_rt_min_advmss */
+#define TCP_MSS_MOST  65495 /* 65535 less the headers */
 #define CR_OFF_US (600 * USEC_PER_SEC)
 
 void sock_note_handshake(struct engine *e, struct sock *s)
@@ -123,12 +125,28 @@ static bool may_offer(struct engine *e, const struct ip_addr *peer)
 	return e->settings.close_request == CLOSE_REQUEST_ALWAYS || peers_know(&e->peers, peer, e->now);
 }
 
+/* The route's, as Linux takes them: its congestion control comes before the namespace's. */
+static void take_metrics(const struct route_metrics *m, struct tcp_open *open)
+{
+	open->initial_window_segs = m->initcwnd;
+	open->initial_rcv_segs = m->initrwnd;
+	open->window_clamp = m->window;
+	open->rto_min_us = m->rto_min_ms * USEC_PER_MSEC;
+	open->quickack = m->quickack;
+	if (m->advmss)
+		open->mss_advertised = m->advmss < TCP_MSS_LEAST ? TCP_MSS_LEAST : m->advmss > TCP_MSS_MOST ? TCP_MSS_MOST : m->advmss;
+	const struct tcp_cc_ops *cc = *m->congestion ? tcp_cc_find(m->congestion) : NULL;
+	if (cc)
+		open->cc = cc;
+}
+
 void sock_fill_open(struct engine *e, struct sock *s, const struct tcp_options *opt, struct tcp_open *open)
 {
 	const struct flow_key *key = &s->flow.key;
 	const struct iface *i = s->dest->iface ? s->dest->iface : iface_first(e);
 	s->path_mtu = s->dest->path.mtu ? s->dest->path.mtu : iface_info(i)->mtu;
 	fill_open(e, i, key, s->path_mtu, opt, open);
+	take_metrics(&s->dest->route.metrics, open);
 	open->policy = s->policy;
 	open->no_close_request = !s->policy && !may_offer(e, &key->raddr);
 }

@@ -76,6 +76,8 @@ static int dest_route(struct engine *e, struct dest *d)
 	const struct link_info *info = iface_info(d->iface);
 	d->path.has_eth = info->has_eth;
 	uint8_t ttl = e->default_ttl[!ip_addr_is_v4(&d->raddr)];
+	if (d->route.metrics.hoplimit && d->route.metrics.hoplimit <= UINT8_MAX)
+		ttl = d->route.metrics.hoplimit;
 	d->path.ttl = ttl ? ttl : DEFAULT_TTL;
 	d->path.dont_fragment = true;
 	d->route_mtu = d->route.mtu && d->route.mtu < info->mtu ? d->route.mtu : info->mtu;

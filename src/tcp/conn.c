@@ -35,6 +35,17 @@ static int open_check(const struct tcp_open *open)
 	return 0;
 }
 
+static void take_route(struct tcp_conn *c, const struct tcp_open *open)
+{
+	uint32_t segs = open->initial_window_segs ? open->initial_window_segs : c->stack->config.initial_window_segs;
+	c->initial_window_segs = min_u32(segs, UINT8_MAX);
+	c->initial_rcv_segs = min_u32(open->initial_rcv_segs, UINT8_MAX);
+	c->rto_min_us = open->rto_min_us;
+	c->route_quickack = open->quickack;
+	if (!c->options.window_clamp)
+		c->options.window_clamp = open->window_clamp;
+}
+
 static void conn_init(struct tcp_conn *c, struct tcp_stack *stack, int64_t now,
 		      const struct tcp_open *open)
 {
@@ -63,6 +74,7 @@ static void conn_init(struct tcp_conn *c, struct tcp_stack *stack, int64_t now,
 	rtt_init(c);
 	recovery_init(c);
 	figures_init(c);
+	take_route(c, open);
 	negotiate_ours(c);
 	if (open->no_close_request)
 		c->cr_on = false;
@@ -131,7 +143,7 @@ void tcp_fini(struct tcp_conn *c)
 /* RFC 6928 §2; RFC 5681 §3.1: one segment when the SYN or SYN-ACK was lost. */
 static uint32_t initial_window(const struct tcp_conn *c)
 {
-	uint32_t segs = c->stack->config.initial_window_segs;
+	uint32_t segs = c->initial_window_segs;
 	if (c->syn_retransmitted)
 		return c->mss;
 	return min_u32(segs * c->mss, max_u32(2 * c->mss, segs * 1460));

@@ -6,6 +6,7 @@
  */
 #include "tcp/tcp_int.h"
 
+#define CWND_INIT_SEGS   10  /* Linux: TCP_INIT_CWND, whatever the route says */
 #define GROW_LEAST_BYTES 128 /* Linux's tcp_event_data_recv: shorter segments let the window's threshold be */
 
 static uint32_t segs_of(const struct tcp_conn *c, uint32_t bytes)
@@ -31,8 +32,8 @@ void figures_established(struct tcp_conn *c, int64_t now)
 	/* Linux's tcp_init_buffer_space: room for a segment stays in reserve. */
 	uint32_t advmss = figures_advmss(c), space = window_space(c->rcvbuf_limit);
 	uint32_t clamp = space > 2 * advmss ? max_u32(space - advmss, 2 * advmss) : space;
-	c->kept.rcv_ssthresh = min_u32(window_initial(c), clamp);
-	c->kept.rcv_space = min_u32(c->kept.rcv_ssthresh, c->stack->config.initial_window_segs * advmss);
+	c->kept.rcv_ssthresh = min_u32(rcv_wnd(c), clamp);
+	c->kept.rcv_space = min_u32(c->kept.rcv_ssthresh, CWND_INIT_SEGS * advmss);
 	c->kept.segs_before = c->passive ? c->segs_out : 0;
 	c->kept.pacing_rate = tso_rate(c);
 }

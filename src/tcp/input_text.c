@@ -10,7 +10,7 @@
 /* RFC 5681 §4.2, RFC 9293 SHLD-19, MUST-58/59: every second full-sized segment at once, else within the delay. */
 static void schedule_ack(struct tcp_conn *c, int64_t now, const struct text *t)
 {
-	if (c->rcv_nxt - c->rcv_wup > c->rcv_mss || c->options.quickack) {
+	if (c->rcv_nxt - c->rcv_wup > c->rcv_mss || c->options.quickack || c->route_quickack) {
 		c->ack_due = true;
 		return;
 	}

@@ -478,7 +478,7 @@ static void restart_after_idle(struct tcp_conn *c, int64_t now)
 	if (c->cc->on_unused)
 		c->cc->on_unused(c, now);
 	int64_t idle = now - c->last_data_sent_us;
-	uint32_t least = min_u32(c->stack->config.initial_window_segs * c->mss, c->cwnd);
+	uint32_t least = min_u32(c->initial_window_segs * c->mss, c->cwnd);
 	if (idle <= c->rto_us || c->cwnd <= least || !c->stack->config.slow_start_after_idle)
 		return;
 	TCP_COUNT(c, SlowStartIdle);

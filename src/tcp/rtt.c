@@ -27,7 +27,8 @@ void rtt_sample(struct tcp_conn *c, uint32_t r)
 	/* (2.3), (2.4). The floor goes into the variance term, as Linux does: a peer's delayed ACK comes on top of the RTT. */
 	const struct tcp_config *config = &c->stack->config;
 	int64_t var = max_u32(RTT_G_US, 4 * c->rttvar_us);
-	int64_t rto = c->srtt_us + (var > config->rto_min_us ? var : config->rto_min_us);
+	int64_t least = c->rto_min_us ? c->rto_min_us : config->rto_min_us;
+	int64_t rto = c->srtt_us + (var > least ? var : least);
 	c->rto_us = rto < config->rto_max_us ? rto : config->rto_max_us;
 }
 

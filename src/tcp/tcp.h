@@ -131,6 +131,10 @@ struct tcp_open {
 	uint16_t mss_path;       /* most payload + options per segment on the way out */
 	uint32_t gso_max_bytes;  /* payload bytes one emit may carry; 0: one segment each */
 	struct tcp_options options;
+	/* What the route says; 0: nothing. */
+	uint32_t initial_window_segs, initial_rcv_segs, window_clamp;
+	int64_t rto_min_us;
+	bool quickack; /* every segment is acknowledged at once */
 	const struct tcp_cc_ops *cc;
 	struct close_policy *policy; /* of the listener; NULL: FIN at once */
 	bool no_close_request;       /* a stranger, or a path that is known to drop SYNs that offer it */

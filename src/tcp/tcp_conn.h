@@ -197,6 +197,10 @@ struct tcp_conn {
 	uint32_t total_retrans, rto_events, fast_recoveries;
 	int64_t last_data_sent_us, last_data_rcvd_us, last_rcvd_us, last_ack_rcvd_us;
 	bool last_bytes_ours;
+	bool route_quickack;
+	uint8_t initial_window_segs; /* RFC 6928, or the route's */
+	uint8_t initial_rcv_segs;    /* the route's; 0: none */
+	int64_t rto_min_us;          /* the route's; 0: the configuration's */
 	struct tcp_kept kept;
 };
 

@@ -55,6 +55,8 @@ uint16_t window_initial(const struct tcp_conn *c)
 	uint32_t room = rcv_free(c), mss = c->mss_advertised - (c->ts_on && c->state != TCPS_SYN_SENT ? TCP_OPT_TS_BYTES : 0);
 	if (room > mss)
 		room -= room % mss;
+	if (c->initial_rcv_segs)
+		room = min_u32(room, c->initial_rcv_segs * mss);
 	return min_u32(room, UINT16_MAX);
 }
 
@@ -65,6 +67,8 @@ uint16_t window_advertise(struct tcp_conn *c, bool syn)
 		return window_initial(c);
 	unsigned scale = syn ? 0 : c->rcv_wscale; /* RFC 7323 §2.2: never scaled in a SYN */
 	room = min_u32(room, (uint32_t)UINT16_MAX << scale);
+	if (c->initial_rcv_segs) /* the route's: it grows with what arrives */
+		room = min_u32(room, c->kept.established_us ? c->kept.rcv_ssthresh : window_initial(c));
 	uint32_t cur = rcv_wnd(c);
 	uint32_t wnd = cur;
 	if (worth_moving(c, cur, room)) {
@@ -143,7 +147,7 @@ void window_grow_sndbuf(struct tcp_conn *c)
 {
 	if (c->options.user_sndbuf || c->stack->memory->pressure)
 		return;
-	uint32_t segs = max_u32(c->cwnd / max_u32(c->mss, 1), c->stack->config.initial_window_segs), each = 2 * segment_truesize(c);
+	uint32_t segs = max_u32(c->cwnd / max_u32(c->mss, 1), c->initial_window_segs), each = 2 * segment_truesize(c);
 	uint32_t most = c->stack->config.sndbuf_max_bytes;
 	c->sndbuf_limit = max_u32(c->sndbuf_limit, segs < most / each ? segs * each : most);
 }
