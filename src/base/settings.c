@@ -79,15 +79,47 @@ static int parse_flag(const char *text, bool *out)
 #define SETTER(ident)                                                                              \
 	static int set_##ident(struct settings *s, const char *value, char *why, size_t why_len)
 
+static bool is_interface_name(const char *name, size_t n)
+{
+	/* dev_valid_name() of Linux */
+	return n > 0 && n < SETTINGS_INTERFACE_LEN && strcspn(name, "/: \t\n") >= n &&
+	       !(name[0] == '.' && (n == 1 || (n == 2 && name[1] == '.')));
+}
+
 SETTER(interface)
 {
 	size_t n = strlen(value);
-	/* dev_valid_name() of Linux */
-	if (n == 0 || n >= sizeof s->interface || strpbrk(value, "/: \t\n") ||
-	    strcmp(value, ".") == 0 || strcmp(value, "..") == 0)
+	if (strcmp(value, "auto") == 0) {
+		s->interface[0] = 0;
+		return 0;
+	}
+	if (n == 0 || n >= sizeof s->interface)
 		return -EINVAL;
+	for (const char *name = value;; name++) {
+		size_t len = strcspn(name, ",");
+		if (!is_interface_name(name, len))
+			return -EINVAL;
+		name += len;
+		if (!*name)
+			break;
+	}
 	memcpy(s->interface, value, n + 1);
 	return 0;
+}
+
+bool settings_interface(const struct settings *s, unsigned nth, char name[SETTINGS_INTERFACE_LEN])
+{
+	const char *at = s->interface;
+	for (; nth && *at; nth--) {
+		at += strcspn(at, ",");
+		at += *at == ',';
+	}
+	size_t n = strcspn(at, ",");
+	if (!n)
+		return false;
+	memcpy(name, at, n);
+	name[n] = 0;
+	return true;
 }
 
 SETTER(except)

@@ -42,7 +42,7 @@ struct traffic_rule {
 #define TRAFFIC_RULES_MAX 64
 
 struct settings {
-	char interface[16]; /* "" : the default route's */
+	char interface[256]; /* names, separated by commas; "": each that has an address */
 	enum firewall_choice firewall;
 	enum close_policy_kind close_policy;
 	int64_t close_hold_us;        /* of hold:MS */
@@ -80,6 +80,9 @@ int settings_file_visit(const char *path, struct settings_visit *v, char *why, s
  */
 #define SETTINGS_VARIABLE_LEN 48
 const char *settings_variable(const char *name, char *out);
+/* The nth name of the setting `interface`. False: there are not so many. */
+#define SETTINGS_INTERFACE_LEN 16
+bool settings_interface(const struct settings *s, unsigned nth, char name[SETTINGS_INTERFACE_LEN]);
 /* Is it one of the two whose values add up (only, except)? */
 bool settings_is_rule(const char *name);
 /* Adds the rules of one `only` or `except` value; settings_set does it by this. 0, -EINVAL with

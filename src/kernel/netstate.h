@@ -30,6 +30,12 @@ unsigned netstate_on_readable(struct netstate *n);
 int netstate_default_interface(struct netstate *n, char *why, size_t why_len);
 /* Addresses of an interface: fills up to `max`, returns how many there are. Loopback-scope excluded, link-local included. */
 int netstate_addresses(struct netstate *n, int ifindex, struct ip_addr *out, size_t max);
+/* The interface that has this usable address; the first of several. 0: none. */
+int netstate_interface_of(struct netstate *n, const struct ip_addr *a);
+/* Is it up, not loopback, and has it an address? */
+bool netstate_may_serve(struct netstate *n, int ifindex);
+/* Those: fills up to `max`, by index, and returns how many there are, or -errno. */
+int netstate_interfaces(struct netstate *n, int *out, size_t max);
 /* Is `a` an address of any interface of this host (so that traffic to it is local)? */
 bool netstate_is_local(struct netstate *n, const struct ip_addr *a);
 

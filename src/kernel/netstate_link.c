@@ -170,11 +170,10 @@ int netstate_addresses(struct netstate *n, int ifindex, struct ip_addr *out, siz
 	return count;
 }
 
-bool netstate_is_local(struct netstate *n, const struct ip_addr *a)
+/* Where an address is in the table, or would be. */
+static size_t find_addr(struct netstate *n, const struct ip_addr *a)
 {
 	size_t low = 0;
-	if (ip_addr_is_loopback(a))
-		return true;
 	refresh_addrs(n); /* a failed dump is logged, and leaves what there is */
 	for (size_t high = n->n_addrs; low < high;) {
 		size_t mid = low + (high - low) / 2;
@@ -183,21 +182,64 @@ bool netstate_is_local(struct netstate *n, const struct ip_addr *a)
 		else
 			high = mid;
 	}
-	return low < n->n_addrs && ip_addr_equal(&n->addrs[low].addr, a);
+	return low;
 }
 
-/* ---- the interface to serve when the settings name none ---- */
+bool netstate_is_local(struct netstate *n, const struct ip_addr *a)
+{
+	if (ip_addr_is_loopback(a))
+		return true;
+	size_t at = find_addr(n, a);
+	return at < n->n_addrs && ip_addr_equal(&n->addrs[at].addr, a);
+}
+
+int netstate_interface_of(struct netstate *n, const struct ip_addr *a)
+{
+	for (size_t i = find_addr(n, a); i < n->n_addrs && ip_addr_equal(&n->addrs[i].addr, a); i++)
+		if (n->addrs[i].usable)
+			return n->addrs[i].ifindex;
+	return 0;
+}
+
+/* ---- the interfaces to serve when the settings name none ---- */
+
+static bool may_serve(const struct net_link *l)
+{
+	return l && (l->flags & IFF_UP) && !(l->flags & IFF_LOOPBACK);
+}
+
+static bool has_address(struct netstate *n, int ifindex)
+{
+	struct ip_addr one;
+	return netstate_addresses(n, ifindex, &one, 1) > 0;
+}
+
+bool netstate_may_serve(struct netstate *n, int ifindex)
+{
+	return may_serve(netstate_link(n, ifindex)) && has_address(n, ifindex);
+}
+
+int netstate_interfaces(struct netstate *n, int *out, size_t max)
+{
+	size_t count = 0;
+	int ret = refresh_links(n);
+	if (ret < 0)
+		return ret;
+	for (size_t i = 0; i < n->n_links; i++) {
+		if (!may_serve(&n->links[i]) || !has_address(n, n->links[i].ifindex))
+			continue;
+		if (count < max)
+			out[count] = n->links[i].ifindex;
+		count++;
+	}
+	return count;
+}
 
 struct default_route {
 	struct netstate *n;
 	int ifindex; /* 0: none yet */
 	uint32_t metric;
 };
-
-static bool may_serve(const struct net_link *l)
-{
-	return l && (l->flags & IFF_UP) && !(l->flags & IFF_LOOPBACK);
-}
 
 static int multipath_first(const struct nlattr *attr)
 {

@@ -334,7 +334,7 @@ static long make_process(struct broker *b)
 int broker_start(const struct settings *settings, char value[BROKER_VALUE_LEN + 1])
 {
 	static struct broker b;
-	char name[BROKER_NAME_LEN + 1];
+	char name[BROKER_NAME_LEN + 1], first[SETTINGS_INTERFACE_LEN];
 	if (!privileged_has(1u << CAP_NET_ADMIN | 1u << CAP_NET_RAW))
 		return -EPERM;
 	list_init(&b.members);
@@ -345,7 +345,7 @@ int broker_start(const struct settings *settings, char value[BROKER_VALUE_LEN + 
 	if (b.listen_fd < 0)
 		return b.listen_fd;
 	b.ops = (struct broker_ops_config){settings->classifier, settings->firewall == FIREWALL_BYPASS, broker_netns_of(b.listen_fd)};
-	b.ifindex = settings->interface[0] ? (int)if_nametoindex(settings->interface) : 0;
+	b.ifindex = settings_interface(settings, 0, first) ? (int)if_nametoindex(first) : 0;
 	b.alive_fd = sys_call(SYS_pidfd_open, sys_getpid(), 0, 0, 0, 0, 0);
 	long pid = b.alive_fd < 0 ? b.alive_fd : make_process(&b);
 	if (b.alive_fd >= 0)

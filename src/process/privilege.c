@@ -13,16 +13,22 @@
 
 #include <linux/capability.h>
 
+static int up(struct engine *e, char *why, size_t why_len)
+{
+	int err = engine_net(e, -1, why, why_len);
+	return err ? err : engine_up(e, 0, why, why_len);
+}
+
 void privilege_before_drop(struct engine *e)
 {
 	char why[160];
 	if (!privileged_has(1u << CAP_NET_RAW))
 		return;
 	group_join_inherited();
-	if (broker_client_has_broker())
-		return;
 	engine_lock(e);
-	int err = engine_up(e, why, sizeof why);
+	if (e->up) /* a later connection may leave by any of them */
+		ifaces_serve_all(e, 0);
+	int err = broker_client_has_broker() ? 0 : up(e, why, sizeof why);
 	engine_unlock(e);
 	if (err)
 		log_info("privilege", "no engine before the program drops its privilege: %s", why);

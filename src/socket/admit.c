@@ -2,7 +2,7 @@
  * Which sockets the engine may take at all, whatever was asked of them: none while the program goes another way (engine_keep_out), and none of another
  * network namespace than the engine's.
  *
- * The engine lives in the namespace in which it was brought up. A thread may move to another one (unshare, setns), and its sockets belong there: to serve one here
+ * The engine lives in the namespace in which it first asked of the network. A thread may move to another one (unshare, setns), and its sockets belong there: to serve one here
  * would connect it to, or make it reachable from, a network from which it is meant to be apart. So each is asked for its own namespace.
  */
 #include "socket/engine.h"
@@ -49,11 +49,16 @@ void engine_note_netns(struct engine *e)
 		sys_close(fd);
 }
 
+bool engine_is_of_netns(const struct engine *e, int kfd)
+{
+	return netns_of(kfd) == e->netns;
+}
+
 const char *engine_refuses(const struct engine *e, int kfd)
 {
 	if (e->kept_out)
 		return e->kept_out;
-	if (e->up && netns_of(kfd) != e->netns)
+	if (e->up && !engine_is_of_netns(e, kfd))
 		return "it belongs to another network namespace than the engine";
 	return NULL;
 }

@@ -22,6 +22,7 @@ struct connect_plan {
 	const struct candidate *candidate; /* sock_decide_connect */
 	bool may_be_bound;
 	struct flow_key key;
+	int oif;           /* the interface that it is bound to, or that a link-local address is of; 0: any */
 	bool bound;        /* the kernel socket holds the local port */
 	uint32_t iss_min;  /* TIME-WAIT reuse */
 	bool reuse;
@@ -102,10 +103,43 @@ static bool has_lost_port(struct engine *e, const struct connect_plan *p, const 
 	return r == -EADDRINUSE;
 }
 
+static int scope_of(const struct sockaddr *addr, socklen_t len)
+{
+	const struct sockaddr_in6 *in6 = (const void *)addr;
+	return addr->sa_family == AF_INET6 && len >= sizeof *in6 ? (int)in6->sin6_scope_id : 0;
+}
+
+/* The way there, and the engine up and serving it: 0. SOCK_KERNEL as in plan_make. */
+static int plan_route(struct engine *e, struct connect_plan *p, int scope, const struct ip_addr *local, char *why, size_t why_len)
+{
+	struct route route;
+	bool any = ip_addr_is_any(local);
+	if (engine_net(e, p->kfd, why, why_len))
+		return SOCK_KERNEL;
+	turn_net_changed(e); /* a route may have changed since anybody waited */
+	p->oif = options_device(p->kfd, p->candidate);
+	if (!p->oif && name_is_link_local(&p->key.raddr)) {
+		p->oif = scope;
+		if (!p->oif)
+			return SOCK_KERNEL; /* it says EINVAL */
+	}
+	if (netstate_route(e->net, &p->key.raddr, any ? NULL : local, p->oif, 0, &route)) {
+		if (p->oif && !iface_find(e, p->oif))
+			snprintf(why, why_len, "%s", options_device_unserved);
+		return SOCK_KERNEL; /* which has the right errno for it */
+	}
+	if (route.local || engine_up(e, route.ifindex, why, why_len)) {
+		if (!*why && p->oif && !name_is_link_local(&p->key.raddr))
+			snprintf(why, why_len, "%s", options_device_unserved);
+		return SOCK_KERNEL;
+	}
+	p->key.laddr = any ? route.src : *local;
+	return engine_owns_address(e, &p->key.laddr) ? 0 : SOCK_KERNEL;
+}
+
 /* 0: ours. SOCK_KERNEL: the kernel's, `why` says so unless it is policy. */
 static int plan_make(struct engine *e, struct connect_plan *p, const struct sockaddr *addr, socklen_t len, char *why, size_t why_len)
 {
-	struct route route;
 	struct ip_addr local = {0};
 	uint16_t lport = 0;
 	if (name_to_addr(addr, len, &p->key.raddr, &p->key.rport) || connect_is_kernels(e, &p->key.raddr, p->key.rport))
@@ -118,7 +152,7 @@ static int plan_make(struct engine *e, struct connect_plan *p, const struct sock
 		return SOCK_KERNEL; /* the kernel says what is wrong with it */
 	bool was_up = e->up; /* then one question is enough, which is a system call */
 	const char *refused = engine_refuses(e, p->kfd);
-	if (!refused && engine_up(e, why, why_len))
+	if (!refused && plan_route(e, p, scope_of(addr, len), &local, why, why_len))
 		return SOCK_KERNEL;
 	if (!refused && !was_up)
 		refused = engine_refuses(e, p->kfd);
@@ -127,15 +161,6 @@ static int plan_make(struct engine *e, struct connect_plan *p, const struct sock
 		return SOCK_KERNEL;
 	}
 	namespace_refresh(e, SYSCTL_AGE_US);
-	turn_net_changed(e); /* a route may have changed since anybody waited */
-	bool any = ip_addr_is_any(&local);
-	if (netstate_route(e->net, &p->key.raddr, any ? NULL : &local, 0, 0, &route))
-		return SOCK_KERNEL; /* the kernel has the right errno for it */
-	if (route.local || !iface_find(e, route.ifindex))
-		return SOCK_KERNEL;
-	p->key.laddr = any ? route.src : local;
-	if (!engine_owns_address(e, &p->key.laddr))
-		return SOCK_KERNEL;
 	if (options_refused(e, p->kfd, p->candidate, why, why_len))
 		return SOCK_KERNEL;
 	p->key.lport = lport;
@@ -173,7 +198,7 @@ static int connect_start(struct engine *e, struct sock *s, struct connect_plan *
 		return err;
 	if (s->dest)
 		dest_put(e, s->dest);
-	s->dest = dest_get(e, &p->key.laddr, &p->key.raddr);
+	s->dest = dest_get(e, &p->key.laddr, &p->key.raddr, p->oif);
 	if (!s->dest)
 		return -ENOMEM;
 	dest_resolve(e, s->dest); /* for the MTU; a neighbour may still be asked for */

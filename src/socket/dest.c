@@ -16,17 +16,24 @@ static struct dest **dest_bucket(struct engine *e, const struct ip_addr *laddr, 
 	return &e->dests[siphash24(pair, sizeof pair, e->hash_secret) & (DEST_BUCKETS - 1)];
 }
 
-struct dest *dest_find(struct engine *e, const struct ip_addr *laddr, const struct ip_addr *raddr)
+struct dest *dest_find(struct engine *e, const struct ip_addr *laddr, const struct ip_addr *raddr, int oif)
 {
 	struct dest *d = *dest_bucket(e, laddr, raddr);
-	while (d && !(ip_addr_equal(&d->raddr, raddr) && ip_addr_equal(&d->laddr, laddr)))
+	while (d && !(ip_addr_equal(&d->raddr, raddr) && ip_addr_equal(&d->laddr, laddr) && d->oif == oif))
 		d = d->hash_next;
 	return d;
 }
 
-struct dest *dest_get(struct engine *e, const struct ip_addr *laddr, const struct ip_addr *raddr)
+int dest_oif(const struct engine *e, const struct sock *l, const struct ip_addr *raddr)
 {
-	struct dest *d = dest_find(e, laddr, raddr);
+	if (l && l->ip.oif)
+		return l->ip.oif;
+	return name_is_link_local(raddr) ? iface_info(e->arrived)->ifindex : 0;
+}
+
+struct dest *dest_get(struct engine *e, const struct ip_addr *laddr, const struct ip_addr *raddr, int oif)
+{
+	struct dest *d = dest_find(e, laddr, raddr, oif);
 	if (d) {
 		d->refs++;
 		return d;
@@ -38,6 +45,7 @@ struct dest *dest_get(struct engine *e, const struct ip_addr *laddr, const struc
 	d->ip_id = tcp_random(&e->tcp); /* packets that may be fragmented must not be guessed */
 	d->raddr = *raddr;
 	d->laddr = *laddr;
+	d->oif = oif;
 	d->refs = 1;
 	d->generation = e->net_generation - 1;
 	d->hash_next = *bucket;
@@ -67,10 +75,13 @@ static void dest_path_mtu(struct engine *e, struct dest *d)
 
 static int dest_route(struct engine *e, struct dest *d)
 {
-	int err = netstate_route(e->net, &d->raddr, &d->laddr, 0, 0, &d->route);
+	char why[160];
+	d->iface = NULL;
+	int err = netstate_route(e->net, &d->raddr, &d->laddr, d->oif, 0, &d->route);
 	if (err)
 		return err;
-	d->iface = d->route.local ? NULL : iface_find(e, d->route.ifindex);
+	if (!d->route.local) /* a route may move to another interface */
+		d->iface = iface_serve(e, d->route.ifindex, why, sizeof why);
 	if (!d->iface)
 		return -EXDEV;
 	const struct link_info *info = iface_info(d->iface);
@@ -86,15 +97,10 @@ static int dest_route(struct engine *e, struct dest *d)
 	return 0;
 }
 
-static bool is_link_local(const struct ip_addr *a)
-{
-	return a->b[0] == 0xfe && (a->b[1] & 0xc0) == 0x80;
-}
-
 static bool has_link_local(const struct engine *e, const struct iface *i)
 {
 	for (unsigned k = 0; k < e->n_addrs; k++)
-		if (e->addr_ifaces[k] == i && is_link_local(&e->addrs[k]))
+		if (e->addr_ifaces[k] == i && name_is_link_local(&e->addrs[k]))
 			return true;
 	return false;
 }

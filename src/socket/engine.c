@@ -184,7 +184,8 @@ static void tell_served(struct engine *e)
 		   info->ifname, address, more, classifier_backend(e->classifier), info->tx_backend, sys_getpid());
 }
 
-static int bring_up(struct engine *e, char *why, size_t why_len)
+/* What the kernel knows of the network can be asked from here on; of the namespace that the calling thread is in, while the engine is not up. */
+static int net_open(struct engine *e, char *why, size_t why_len)
 {
 	if (!fd_has_room()) {
 		snprintf(why, why_len, "RLIMIT_NOFILE leaves the program too few numbers beside the engine's");
@@ -195,11 +196,16 @@ static int bring_up(struct engine *e, char *why, size_t why_len)
 		snprintf(why, why_len, "netlink: %s", strerror(-err));
 		return err;
 	}
+	engine_note_netns(e);
+	return 0;
+}
+
+static int bring_up(struct engine *e, int ifindex, char *why, size_t why_len)
+{
 	rejudge_start(e); /* before the rules are read for the first time */
-	err = ifaces_open(e, why, why_len);
+	int err = ifaces_open(e, ifindex, why, why_len);
 	if (err)
 		goto fail_firewall;
-	engine_note_netns(e);
 	err = init_protocols(e);
 	if (err) {
 		snprintf(why, why_len, "starting TCP: %s", strerror(-err));
@@ -229,35 +235,51 @@ fail_link:
 fail_firewall:
 	rejudge_stop(e);
 	judged_stop(e);
-	netstate_close(e->net);
-	e->net = NULL;
 	return err;
 }
 
 /* An attempt that failed is not repeated for every socket of a busy program. */
 #define UP_RETRY_US USEC_PER_SEC
 
-int engine_up(struct engine *e, char *why, size_t why_len)
+int engine_net(struct engine *e, int kfd, char *why, size_t why_len)
 {
-	if (e->up)
-		return 0;
+	int cancel_state;
 	if (!e->configured) {
 		snprintf(why, why_len, "the settings were not read");
 		return -EINVAL;
 	}
 	engine_init_tables(e);
+	if (e->net && !e->up && kfd >= 0 && !engine_is_of_netns(e, kfd)) { /* the thread may have moved */
+		netstate_close(e->net);
+		e->net = NULL;
+	}
+	if (e->net)
+		return 0;
+	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state);
+	int err = net_open(e, why, why_len);
+	pthread_setcancelstate(cancel_state, NULL);
+	return err;
+}
+
+int engine_up(struct engine *e, int ifindex, char *why, size_t why_len)
+{
+	*why = 0;
+	if (e->up)
+		return !ifindex || iface_serve(e, ifindex, why, why_len) ? 0 : -ENETUNREACH;
 	int64_t now = clock_now_us();
-	if (e->up_failed_us && now - e->up_failed_us < UP_RETRY_US) {
+	if (e->up_failed_us && e->up_failed_ifindex == ifindex && now - e->up_failed_us < UP_RETRY_US) {
 		snprintf(why, why_len, "%s", e->up_why);
 		return -EAGAIN;
 	}
 	/* getrandom and if_nametoindex are cancellation points, and we hold the lock. */
 	int cancel_state;
 	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state);
-	int err = bring_up(e, e->up_why, sizeof e->up_why);
+	e->up_why[0] = 0;
+	int err = bring_up(e, ifindex, e->up_why, sizeof e->up_why);
 	pthread_setcancelstate(cancel_state, NULL);
 	if (err) {
 		e->up_failed_us = now;
+		e->up_failed_ifindex = ifindex;
 		snprintf(why, why_len, "%s", e->up_why);
 		log_info("engine", "TCP stays with the kernel: %s", why); /* the socket's fall-back warns, with the same reason */
 	}
@@ -269,35 +291,12 @@ int engine_refusal(const struct engine *e, unsigned noted)
 	return e->settings.strict && noted != fallbacks_noted ? -ENETDOWN : SOCK_KERNEL;
 }
 
-/* An interface takes smaller frames only: what was sent since was lost, and nobody says so. */
-static void mtu_fell(struct engine *e, const struct iface *i)
-{
-	list_for_each (pos, tmp, &e->socks) {
-		struct sock *s = container_of(pos, struct sock, node);
-		if (s->kind == SOCK_KIND_CONN && s->live && s->dest->iface == i && tcp_unacked_bytes(&s->tcp))
-			sock_mark_dirty(e, s);
-	}
-}
-
-static void links_changed(struct engine *e)
-{
-	struct iface *i;
-	ifaces_for_each(e, i) {
-		uint32_t before = iface_info(i)->mtu;
-		link_refresh_info(i->link);
-		if (iface_info(i)->mtu < before)
-			mtu_fell(e, i);
-	}
-}
-
 /* The kernel's news: addresses for the classifier, routes and neighbours for who waits. */
 void turn_net_changed(struct engine *e)
 {
 	unsigned what = netstate_on_readable(e->net);
-	if (what & NETSTATE_LINKS)
-		links_changed(e);
-	if (what & NETSTATE_ADDRS)
-		ifaces_load_addresses(e);
+	if (e->up)
+		ifaces_changed(e, what);
 	if (what)
 		e->net_generation++;
 	list_for_each (pos, tmp, &e->stalled) {

@@ -52,13 +52,20 @@ struct engine;
 struct iface {
 	struct engine *engine;
 	struct link *link; /* NULL: the place is free */
+	bool gone;         /* the interface does not exist any more; its place is kept while there is no other */
 	struct link_rx_handler rx_handler;
+};
+struct iface_declined {
+	int ifindex; /* 0: none */
+	int64_t until_us;
+	char why[160];
 };
 
 /* Where a remote address is reached: route and neighbour, cached; shared by the connections to it. */
 struct dest {
 	struct dest *hash_next;
 	struct ip_addr raddr, laddr;
+	int oif; /* the interface that it must be reached by; 0: any */
 	struct route route;
 	struct iface *iface; /* by which it is reached; NULL: by none of ours */
 	struct ip_path path;
@@ -136,6 +143,7 @@ struct sock_ip {
 	uint8_t ttl[2];     /* IP_TTL, IPV6_UNICAST_HOPS; 0: the path's */
 	uint8_t min_ttl[2]; /* IP_MINTTL, IPV6_MINHOPCOUNT: the peer's packets must have it */
 	bool may_fragment;  /* IP_PMTUDISC_DONT */
+	int oif;            /* SO_BINDTODEVICE: packets go out and come in by it alone; 0: by any */
 };
 
 struct sock {
@@ -220,6 +228,8 @@ struct engine {
 	struct pool pool;
 	struct iface ifaces[IFACES_MAX];
 	unsigned n_ifaces;      /* places in use, and free ones between */
+	struct iface_declined declined[IFACES_MAX]; /* by ifindex % IFACES_MAX: could not be attached */
+	bool serves_all;        /* a listener is for every interface: new ones are attached, too */
 	struct iface *arrived;  /* the way of the frame that is being looked at */
 	struct tcp_emit emit;
 	struct classifier *classifier;
@@ -255,7 +265,8 @@ struct engine {
 	struct iface **addr_ifaces;  /* … and whose each is */
 	unsigned n_addrs;
 	uint8_t host_secret[PRIVILEGED_SECRET_BYTES]; /* the broker's answer; zeroed: it was not asked */
-	int64_t up_failed_us; /* when engine_up last failed: not tried again at once */
+	int64_t up_failed_us; /* when engine_up last failed, for this interface: not tried again at once */
+	int up_failed_ifindex;
 	char up_why[160];
 	int control_fd; /* control.c; 0: not made */
 	const char *kept_out; /* admit.c: no socket is taken any more, and why */
@@ -291,8 +302,11 @@ void engine_lock(struct engine *e);
 void engine_lock_only(struct engine *e); /* what verbs put off stays so: for who neither looks at connections nor moves them */
 void engine_unlock(struct engine *e);
 void engine_init_tables(struct engine *e); /* once; lock held */
-/* Make the engine if it is not there. 0, or -errno with the reason in `why`. Lock held. */
-int engine_up(struct engine *e, char *why, size_t why_len);
+/* e->net can be asked. Before the engine is up, of the network namespace of the calling thread, which `kfd` (or -1) had better be of. 0, or -errno with the reason in `why`. Lock held. */
+int engine_net(struct engine *e, int kfd, char *why, size_t why_len);
+/* After engine_net: make the engine if it is not there, and serve this interface (0: if it is made, the first that there is). 0, or -errno with the reason in
+   `why`, which is empty where the settings leave the interface to the kernel. Lock held. */
+int engine_up(struct engine *e, int ifindex, char *why, size_t why_len);
 /* What a decision says that began when `noted` was fallbacks_noted, and came out as SOCK_KERNEL: that, or with the setting `strict` an error, if there is another reason than policy. */
 int engine_refusal(const struct engine *e, unsigned noted);
 void *engine_alloc(struct engine *e, size_t size); /* zeroed; NULL when out of memory */
@@ -351,6 +365,7 @@ int namespace_backlog(const struct engine *e, int backlog); /* as Linux's listen
 /* ---- admit.c ---- */
 /* Why the engine does not take this kernel socket, whatever it is for; NULL: it may. Ask again when the engine came up: before, it has no namespace. Lock held. */
 const char *engine_refuses(const struct engine *e, int kfd);
+bool engine_is_of_netns(const struct engine *e, int kfd); /* the namespace that engine_net asks */
 void engine_note_netns(struct engine *e); /* the calling thread's is the engine's */
 
 /* ---- judged.c: the host's firewall ---- */
@@ -361,6 +376,8 @@ int judged_start(struct engine *e, char *why, size_t why_len);
 void judged_stop(struct engine *e); /* also in a fork child */
 /* Could a rule touch what a listener's connections send or get, whoever the peer is? `why` names it. */
 bool judged_refuses_listener(struct engine *e, const struct ip_addr *addr, uint16_t port, bool v6, bool v6only, char *why, size_t why_len);
+/* … one on all addresses, if this interface were served, too? */
+bool judged_refuses_interface(struct engine *e, int ifindex, const char *ifname, uint16_t port, char *why, size_t why_len);
 bool judged_refuses(struct engine *e, const struct flow_key *key, bool client, char *why, size_t why_len); /* … this connection's */
 int judged_attach(struct engine *e, const struct sock *l); /* the judge's filter, if it judges */
 /* A connection that begins at a listener: its segments are ours by an entry of its own. 0 or -ENOMEM, and it is in no table. */
@@ -384,12 +401,16 @@ static inline const struct link_info *iface_info(const struct iface *i)
 {
 	return link_info(i->link);
 }
-/* The engine's first. 0, or -errno with the reason in `why`, and nothing is attached. */
-int ifaces_open(struct engine *e, char *why, size_t why_len);
+/* The engine's first: `ifindex`, or with 0 the default route's, or else any. 0, or -errno with the reason in `why`, and nothing is attached. */
+int ifaces_open(struct engine *e, int ifindex, char *why, size_t why_len);
 void ifaces_close(struct engine *e);
 void ifaces_forget(struct engine *e); /* in a fork child */
 int ifaces_load_addresses(struct engine *e); /* anew, all. 0 or -errno */
-void iface_leave(struct engine *e, struct iface *i); /* it is the kernel's alone again */
+void ifaces_changed(struct engine *e, unsigned what); /* netstate says so: NETSTATE_… */
+/* Attached now if it is not. NULL: `why` says why not; empty: the settings leave it to the kernel. */
+struct iface *iface_serve(struct engine *e, int ifindex, char *why, size_t why_len);
+/* A listener is for all of them, those that come later, too. What cannot be served is noted. */
+void ifaces_serve_all(struct engine *e, uint16_t port); /* port: of one that is being made; or 0 */
 struct iface *iface_find(struct engine *e, int ifindex); /* NULL: it is not served */
 struct iface *iface_first(const struct engine *e);       /* never NULL while the engine is up */
 /* The interface in whose scope a link-local address of ours is (RFC 4007). */
@@ -443,9 +464,12 @@ void sock_process_events(struct engine *e, struct sock *s);
 void sock_notify_events(struct engine *e, struct sock *s, uint32_t poll_events);
 
 /* ---- dest.c ---- */
-struct dest *dest_get(struct engine *e, const struct ip_addr *laddr, const struct ip_addr *raddr); /* NULL: no memory */
+/* `oif`: the interface that the socket is bound to, or in whose scope a link-local address is; 0: any. */
+struct dest *dest_get(struct engine *e, const struct ip_addr *laddr, const struct ip_addr *raddr, int oif); /* NULL: no memory */
 void dest_put(struct engine *e, struct dest *d);
-struct dest *dest_find(struct engine *e, const struct ip_addr *laddr, const struct ip_addr *raddr); /* NULL: nobody has it; no reference */
+struct dest *dest_find(struct engine *e, const struct ip_addr *laddr, const struct ip_addr *raddr, int oif); /* NULL: nobody has it; no reference */
+/* … of who sent the frame that is being looked at, for the listener `l` or nobody. */
+int dest_oif(const struct engine *e, const struct sock *l, const struct ip_addr *raddr);
 #define DEFAULT_TTL 64 /* RFC 1700; where the kernel does not tell */
 /* 0: dest->path is good. -EAGAIN: neighbour being resolved. -ENETUNREACH, -EHOSTUNREACH, -EXDEV (leaves by another interface). */
 int dest_resolve(struct engine *e, struct dest *d);
@@ -523,7 +547,12 @@ int64_t partings_deadline(const struct engine *e);
 void partings_forget(struct engine *e); /* in a fork child */
 
 /* ---- listen.c ---- */
-struct sock *listener_find(struct engine *e, const struct flow_key *key);
+/* What is served for a listener on this address. As engine_up. */
+int listener_serve(struct engine *e, int kfd, const struct ip_addr *addr, uint16_t port, char *why, size_t why_len);
+/* `ifindex`: by which it comes; 0: any. */
+struct sock *listener_find(struct engine *e, const struct flow_key *key, int ifindex);
+/* A listener of this port that is bound to an interface: it has no SYN of others. */
+bool listener_is_elsewhere(struct engine *e, const struct flow_key *key);
 /* True: it is an embryo now. `iss_min`: of a TIME-WAIT that it takes over, or 0. */
 bool listener_on_syn(struct engine *e, struct sock *l, const struct ip_input *in, uint32_t iss_min);
 /* A segment of no connection, with ACK: true when it brings back a cookie of ours (or may not be answered). */
@@ -547,12 +576,15 @@ void defer_end(struct engine *e, struct listener *lst); /* nobody of the listene
 
 /* ---- options_values.c ---- */
 /* The engine does what this value asks, and *ip says how; false: the kernel has to. The engine is up. */
-bool option_carry(const struct engine *e, struct sock_ip *ip, const struct option_value *v);
+bool option_carry(struct engine *e, struct sock_ip *ip, const struct option_value *v);
 
 /* ---- options_decide.c ---- */
 #define BUF_LOCK_SND 1 /* SO_BUF_LOCK */
 #define BUF_LOCK_RCV 2
 /* Was something set on the kernel socket that the engine cannot do? Then `why` says what. */
+/* The interface that it is bound to; 0: none. */
+int options_device(int kfd, const struct candidate *c);
+extern const char options_device_unserved[]; /* why such a socket is the kernel's */
 bool options_refused(struct engine *e, int kfd, const struct candidate *c, char *why, size_t why_len);
 /* What was set on it is the socket's now. -ENOMEM. */
 int options_take(struct engine *e, int kfd, const struct candidate *c, struct sock *s, struct tcp_options *opt);
@@ -565,6 +597,8 @@ void options_to_kernel(struct engine *e, const struct sock *s, int fd);
 int name_to_addr(const struct sockaddr *sa, socklen_t len, struct ip_addr *addr, uint16_t *port);
 void name_from_addr(const struct engine *e, int family, const struct ip_addr *addr, uint16_t port, struct sockaddr *out, socklen_t *len);
 int name_of_kernel(int kfd, struct ip_addr *addr, uint16_t *port, int *family);
+/* Link-local addresses are of an interface (RFC 4007). */
+bool name_is_link_local(const struct ip_addr *a);
 /* An option of a kernel socket; 0 also where it has none. */
 int kernel_int(int kfd, int level, int name);
 bool kernel_v6only(int kfd, int family);

@@ -445,6 +445,9 @@ void engine_fork_child(void)
 		list_init(&e->listeners);
 		list_init(&e->draining);
 		child_close_engine(e);
+	} else if (e->net) {
+		netstate_forget(e->net);
+		e->net = NULL;
 	}
 	process_ops->after_fork(e);
 	close_child_fds();
@@ -558,7 +561,7 @@ static int adopt_listener(struct engine *e, struct sock *s)
 	lst->n_accept = lst->n_embryonic = 0;
 	lst->policy = NULL;
 	process_ops->adopts(e, s);
-	int err = engine_up(e, why, sizeof why);
+	int err = listener_serve(e, lst->kfd, &lst->addr, lst->port, why, sizeof why);
 	if (err) {
 		engine_note_fallback("a listener inherited by fork", why);
 		process_ops->shares(e, s); /* who serves it must not be alone any more */

@@ -24,6 +24,8 @@
 #define ADDRESSES_MAX 4096
 /* An attempt that failed is not repeated for every socket of a busy program. */
 #define DECLINED_US USEC_PER_SEC
+/* Interfaces that are looked at, of a host with more. */
+#define CANDIDATES_MAX 256
 
 static void on_rx(struct link_rx_handler *h, const struct link_rx *rx)
 {
@@ -35,7 +37,7 @@ struct iface *iface_find(struct engine *e, int ifindex)
 {
 	struct iface *i;
 	ifaces_for_each(e, i)
-		if (iface_info(i)->ifindex == ifindex)
+		if (iface_info(i)->ifindex == ifindex && !i->gone)
 			return i;
 	return NULL;
 }
@@ -176,6 +178,7 @@ static int attach(struct engine *e, struct iface *i, int ifindex, char *why, siz
 		return err;
 	}
 	i->engine = e;
+	i->gone = false;
 	i->rx_handler.frame = on_rx;
 	return 0;
 }
@@ -188,10 +191,30 @@ static struct iface *free_place(struct engine *e)
 	return NULL;
 }
 
+static void leave(struct engine *e, struct iface *i)
+{
+	classifier_detach(e->classifier, iface_info(i)->ifindex);
+	link_close(i->link);
+	i->link = NULL;
+}
+
+/* Places of interfaces that do not exist any more, once there is another one. */
+static void leave_gone(struct engine *e)
+{
+	struct iface *i;
+	bool any = false;
+	ifaces_for_each(e, i)
+		any = any || !i->gone;
+	ifaces_for_each(e, i)
+		if (any && i->gone)
+			leave(e, i);
+}
+
 /* 0, or -errno with the reason in `why`. */
-static int serve(struct engine *e, int ifindex, char *why, size_t why_len)
+static int attach_next(struct engine *e, int ifindex, char *why, size_t why_len)
 {
 	struct iface *i = free_place(e);
+	bool first = !e->classifier;
 	if (!i) {
 		snprintf(why, why_len, "at most %d interfaces are served", IFACES_MAX);
 		return -E2BIG;
@@ -201,43 +224,166 @@ static int serve(struct engine *e, int ifindex, char *why, size_t why_len)
 		return err;
 	if (i >= e->ifaces + e->n_ifaces)
 		e->n_ifaces = i - e->ifaces + 1;
+	leave_gone(e);
 	err = ifaces_load_addresses(e);
 	if (err)
 		snprintf(why, why_len, "addresses of %s: %s", iface_info(i)->ifname, strerror(-err));
 	if (!err)
 		err = judged_start(e, why, why_len);
-	if (err)
-		iface_leave(e, i);
+	if (err) {
+		classifier_detach(e->classifier, ifindex);
+		detach(e, i, first);
+	}
 	return err;
 }
 
-static int choose_interface(struct engine *e, char *why, size_t why_len)
+/* Does the setting allow it? */
+static bool may_serve(const struct engine *e, int ifindex)
 {
+	char name[SETTINGS_INTERFACE_LEN], own[IF_NAMESIZE];
 	if (!e->settings.interface[0])
-		return netstate_default_interface(e->net, why, why_len);
-	int ifindex = if_nametoindex(e->settings.interface);
-	if (ifindex > 0)
-		return ifindex;
-	snprintf(why, why_len, "interface %s does not exist", e->settings.interface);
-	return -ENODEV;
+		return netstate_may_serve(e->net, ifindex);
+	if (!if_indextoname(ifindex, own))
+		return false;
+	for (unsigned k = 0; settings_interface(&e->settings, k, name); k++)
+		if (!strcmp(name, own))
+			return true;
+	return false;
 }
 
-int ifaces_open(struct engine *e, char *why, size_t why_len)
+struct iface *iface_serve(struct engine *e, int ifindex, char *why, size_t why_len)
 {
-	int ifindex = choose_interface(e, why, why_len);
-	return ifindex < 0 ? ifindex : serve(e, ifindex, why, why_len);
+	struct iface *i = iface_find(e, ifindex);
+	if (i)
+		return i;
+	*why = 0;
+	if (!may_serve(e, ifindex))
+		return NULL;
+	struct iface_declined *d = &e->declined[ifindex % IFACES_MAX];
+	int64_t now = clock_now_us();
+	if (d->ifindex != ifindex || now >= d->until_us) {
+		*d = (struct iface_declined){.ifindex = ifindex};
+		if (attach_next(e, ifindex, d->why, sizeof d->why) == 0) {
+			d->ifindex = 0;
+			return iface_find(e, ifindex);
+		}
+		d->until_us = now + DECLINED_US;
+	}
+	snprintf(why, why_len, "%s", d->why);
+	return NULL;
 }
 
-void iface_leave(struct engine *e, struct iface *i)
+/* All that may be served now; -errno. */
+static int candidates(struct engine *e, int *out, char *why, size_t why_len)
 {
-	bool last = true;
-	classifier_detach(e->classifier, iface_info(i)->ifindex);
-	link_close(i->link);
-	i->link = NULL;
-	for (unsigned k = 0; k < e->n_ifaces; k++)
-		last = last && !e->ifaces[k].link;
-	if (last)
-		e->n_ifaces = 0;
+	char name[SETTINGS_INTERFACE_LEN];
+	int n = 0;
+	if (!e->settings.interface[0]) {
+		n = netstate_interfaces(e->net, out, CANDIDATES_MAX);
+		if (n <= 0)
+			snprintf(why, why_len, n ? "cannot list interfaces: %s" : "no interface is up and has an address besides loopback", strerror(-n));
+		return !n ? -ENODEV : n < CANDIDATES_MAX ? n : CANDIDATES_MAX;
+	}
+	for (unsigned k = 0; n < CANDIDATES_MAX && settings_interface(&e->settings, k, name); k++) {
+		out[n] = if_nametoindex(name);
+		if (out[n])
+			n++;
+		else
+			snprintf(why, why_len, "interface %s does not exist", name);
+	}
+	return n ? n : -ENODEV;
+}
+
+/* The default route's, if it may be served; or the first. */
+static int choose_first(struct engine *e, char *why, size_t why_len)
+{
+	char no_default[160];
+	int all[CANDIDATES_MAX], first;
+	if (!e->settings.interface[0] && (first = netstate_default_interface(e->net, no_default, sizeof no_default)) > 0)
+		return first;
+	int n = candidates(e, all, why, why_len);
+	return n < 0 ? n : all[0];
+}
+
+int ifaces_open(struct engine *e, int ifindex, char *why, size_t why_len)
+{
+	char other[160];
+	int all[CANDIDATES_MAX];
+	if (ifindex)
+		return iface_serve(e, ifindex, why, why_len) ? 0 : -ENETUNREACH;
+	int first = choose_first(e, why, why_len);
+	if (first < 0)
+		return first;
+	int err = attach_next(e, first, why, why_len);
+	int n = err ? candidates(e, all, other, sizeof other) : 0;
+	for (int k = 0; k < n && err; k++)
+		if (all[k] != first && iface_serve(e, all[k], other, sizeof other))
+			err = 0;
+	return err;
+}
+
+/* Would the listeners that are for all interfaces be the kernel's if this one were served? */
+static bool is_refused(struct engine *e, int ifindex, const char *name, uint16_t port, char *why, size_t why_len)
+{
+	if (port && judged_refuses_interface(e, ifindex, name, port, why, why_len))
+		return true;
+	list_for_each (pos, tmp, &e->listeners) {
+		const struct listener *l = container_of(pos, struct listener, node);
+		if (ip_addr_is_any(&l->addr) && judged_refuses_interface(e, ifindex, name, l->port, why, why_len))
+			return true;
+	}
+	return false;
+}
+
+void ifaces_serve_all(struct engine *e, uint16_t port)
+{
+	char why[160], what[64], name[IF_NAMESIZE];
+	int all[CANDIDATES_MAX], n = candidates(e, all, why, sizeof why);
+	e->serves_all = true;
+	for (int k = 0; k < n; k++) {
+		if (iface_find(e, all[k]) || !if_indextoname(all[k], name))
+			continue;
+		bool refused = is_refused(e, all[k], name, port, why, sizeof why);
+		if (!refused && (iface_serve(e, all[k], why, sizeof why) || !*why))
+			continue;
+		snprintf(what, sizeof what, "clients that come by %s", name);
+		engine_note_fallback(what, why);
+	}
+}
+
+/* It takes smaller frames only: what was sent since was lost, and nobody says so. */
+static void mtu_fell(struct engine *e, const struct iface *i)
+{
+	list_for_each (pos, tmp, &e->socks) {
+		struct sock *s = container_of(pos, struct sock, node);
+		if (s->kind == SOCK_KIND_CONN && s->live && s->dest->iface == i && tcp_unacked_bytes(&s->tcp))
+			sock_mark_dirty(e, s);
+	}
+}
+
+static void refresh(struct engine *e)
+{
+	struct iface *i;
+	ifaces_for_each(e, i) {
+		uint32_t before = iface_info(i)->mtu;
+		int err = link_refresh_info(i->link);
+		if (err == -ENODEV && !i->gone)
+			log_notice("engine", "%s is gone", iface_info(i)->ifname);
+		i->gone = i->gone || err == -ENODEV;
+		if (!i->gone && iface_info(i)->mtu < before)
+			mtu_fell(e, i);
+	}
+	leave_gone(e);
+}
+
+void ifaces_changed(struct engine *e, unsigned what)
+{
+	if (what & NETSTATE_LINKS)
+		refresh(e);
+	if (e->serves_all && (what & (NETSTATE_LINKS | NETSTATE_ADDRS)))
+		ifaces_serve_all(e, 0);
+	if (what & (NETSTATE_LINKS | NETSTATE_ADDRS))
+		ifaces_load_addresses(e);
 }
 
 void ifaces_close(struct engine *e)
@@ -262,4 +408,6 @@ void ifaces_forget(struct engine *e)
 		i->link = NULL;
 	}
 	e->n_ifaces = 0;
+	e->serves_all = false;
+	memset(e->declined, 0, sizeof e->declined);
 }

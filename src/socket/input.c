@@ -16,7 +16,7 @@
 void send_back(struct engine *e, const struct sock *l, const struct ip_input *in, const struct tcp_segment *seg)
 {
 	const struct iface *i = e->arrived;
-	struct dest *d = dest_find(e, &in->key.laddr, &in->key.raddr);
+	struct dest *d = dest_find(e, &in->key.laddr, &in->key.raddr, dest_oif(e, l, &in->key.raddr));
 	bool known = d && d->resolved && d->iface && d->iface->link;
 	const struct link_info *info = iface_info(i);
 	struct ip_path path = {.has_eth = info->has_eth, .ttl = DEFAULT_TTL, .dont_fragment = true, .mtu = info->mtu};
@@ -80,7 +80,7 @@ static void input_time_wait(struct engine *e, struct time_wait *tw, const struct
 	struct tcp_segment reply;
 	uint32_t iss_min = 0;
 	bool syn = (in->seg.flags & (SEG_SYN | SEG_ACK | SEG_RST)) == SEG_SYN;
-	struct sock *l = syn ? listener_find(e, &in->key) : NULL;
+	struct sock *l = syn ? listener_find(e, &in->key, iface_info(e->arrived)->ifindex) : NULL;
 	if (syn && !l && time_wait_is_in_group(tw)) { /* of others, who will get it when it comes again */
 		time_wait_free(e, tw);
 		return;
@@ -120,12 +120,16 @@ static void input_conn(struct engine *e, struct sock *s, const struct ip_input *
 /* Where the classifier's tap is inexact: TCP that is none of ours. The kernel has it as well, and answers. */
 static bool is_kernels(struct engine *e, const struct flow_key *key)
 {
-	return !engine_owns_address(e, &key->laddr) || !listener_find(e, key) || demux_find(&e->exceptions, key);
+	return !engine_owns_address(e, &key->laddr) || !listener_find(e, key, 0) || demux_find(&e->exceptions, key);
 }
 
-/* IP_MINTTL, IPV6_MINHOPCOUNT (RFC 5082): what comes from farther away was never seen. */
+/* IP_MINTTL, IPV6_MINHOPCOUNT (RFC 5082): what comes from farther away was never seen; nor what comes by another interface than the one that a socket is bound to. */
 static bool came_too_far(struct engine *e, const struct sock *s, const struct ip_input *in)
 {
+	if (s->ip.oif && s->ip.oif != iface_info(e->arrived)->ifindex) {
+		e->counters[SOCKC_OtherInterface]++;
+		return true;
+	}
 	bool far = in->ttl < s->ip.min_ttl[!ip_addr_is_v4(&in->key.raddr)];
 	e->counters[SOCKC_MinTtl] += far;
 	return far;
@@ -153,10 +157,15 @@ static void input_tcp(struct engine *e, const struct ip_input *in)
 		e->counters[SOCKC_NotOurs]++;
 		return;
 	}
-	if (is_nothing_to_listener(&in->seg) && listener_find(e, &in->key))
+	if (is_nothing_to_listener(&in->seg) && listener_find(e, &in->key, 0))
 		return;
 	if ((in->seg.flags & (SEG_SYN | SEG_ACK | SEG_RST)) == SEG_SYN) {
-		struct sock *l = listener_find(e, &in->key);
+		struct sock *l = listener_find(e, &in->key, iface_info(e->arrived)->ifindex);
+		if (!l && listener_is_elsewhere(e, &in->key)) { /* the kernel's, when it comes again */
+			e->counters[SOCKC_OtherInterface]++;
+			exception_add_for_stranger(e, &in->key);
+			return;
+		}
 		if (l) {
 			if (came_too_far(e, l, in) || !listener_on_syn(e, l, in, 0))
 				group_flow_is_unused(e, &in->key);
@@ -166,7 +175,7 @@ static void input_tcp(struct engine *e, const struct ip_input *in)
 			return;
 	}
 	if ((in->seg.flags & (SEG_SYN | SEG_ACK | SEG_RST)) == SEG_ACK) {
-		struct sock *l = listener_find(e, &in->key);
+		struct sock *l = listener_find(e, &in->key, iface_info(e->arrived)->ifindex);
 		if (l && (came_too_far(e, l, in) || listener_on_ack(e, l, in)))
 			return;
 	}

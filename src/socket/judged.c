@@ -122,6 +122,17 @@ static bool refuses_family(struct engine *e, const struct iface *i, bool v6, con
 	return firewall_filters_server(e->firewall, &f, why, why_len);
 }
 
+bool judged_refuses_interface(struct engine *e, int ifindex, const char *ifname, uint16_t port, char *why, size_t why_len)
+{
+	struct firewall_flow f = {.ifindex = ifindex, .ifname = ifname, .key.lport = port};
+	if (!e->firewall)
+		return false;
+	if (firewall_filters_server(e->firewall, &f, why, why_len))
+		return true;
+	f.v6 = true;
+	return firewall_filters_server(e->firewall, &f, why, why_len);
+}
+
 bool judged_refuses_listener(struct engine *e, const struct ip_addr *addr, uint16_t port, bool v6, bool v6only, char *why, size_t why_len)
 {
 	struct iface *i;

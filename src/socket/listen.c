@@ -47,16 +47,23 @@ static bool is_better(const struct sock *a, const struct sock *b)
 	return x->n_accept + x->n_embryonic < y->n_accept + y->n_embryonic;
 }
 
-struct sock *listener_find(struct engine *e, const struct flow_key *key)
+struct sock *listener_find(struct engine *e, const struct flow_key *key, int ifindex)
 {
 	struct sock *found = NULL;
 	list_for_each (pos, tmp, &e->listeners) {
 		struct listener *lst = container_of(pos, struct listener, node);
 		struct sock *l = lst->owner;
-		if (lst->claimed && listener_matches(l, key) && (!found || is_better(l, found)))
+		bool elsewhere = l->ip.oif && ifindex && l->ip.oif != ifindex;
+		if (lst->claimed && !elsewhere && listener_matches(l, key) && (!found || is_better(l, found)))
 			found = l;
 	}
 	return found;
+}
+
+bool listener_is_elsewhere(struct engine *e, const struct flow_key *key)
+{
+	const struct sock *l = listener_find(e, key, 0);
+	return l && l->ip.oif;
 }
 
 bool listener_accept_full(const struct sock *l)
@@ -234,6 +241,24 @@ void listener_note_fallback(const struct sock *l, int err)
 	note_listen_fallback(l->engine, &l->lst->addr, l->lst->port, why);
 }
 
+int listener_serve(struct engine *e, int kfd, const struct ip_addr *addr, uint16_t port, char *why, size_t why_len)
+{
+	int ifindex = 0, err = engine_net(e, kfd, why, why_len);
+	if (err)
+		return err;
+	*why = 0;
+	if (!ip_addr_is_any(addr)) {
+		turn_net_changed(e);
+		ifindex = netstate_interface_of(e->net, addr);
+		if (!ifindex)
+			return -EADDRNOTAVAIL;
+	}
+	err = engine_up(e, ifindex, why, why_len);
+	if (!err && !ifindex)
+		ifaces_serve_all(e, port);
+	return err;
+}
+
 static int decide_listen_locked(struct engine *e, int kfd, const struct candidate *candidate, int backlog, struct sock **out)
 {
 	struct ip_addr addr;
@@ -248,8 +273,15 @@ static int decide_listen_locked(struct engine *e, int kfd, const struct candidat
 			note_listen_fallback(e, &addr, port, refused);
 		return SOCK_KERNEL;
 	}
-	if (engine_up(e, why, sizeof why)) {
-		note_listen_fallback(e, &addr, port, why);
+	int device = options_device(kfd, candidate);
+	int err = device ? engine_net(e, kfd, why, sizeof why) : listener_serve(e, kfd, &addr, port, why, sizeof why);
+	if (!err && device)
+		err = engine_up(e, device, why, sizeof why);
+	if (err && device && !*why)
+		snprintf(why, sizeof why, "%s", options_device_unserved);
+	if (err) {
+		if (*why) /* otherwise it is policy */
+			note_listen_fallback(e, &addr, port, why);
 		return SOCK_KERNEL;
 	}
 	if ((refused = engine_refuses(e, kfd))) {
@@ -267,7 +299,7 @@ static int decide_listen_locked(struct engine *e, int kfd, const struct candidat
 		return SOCK_KERNEL;
 	}
 	namespace_refresh(e, SYSCTL_AGE_US);
-	int err = sys_listen(kfd, backlog);
+	err = sys_listen(kfd, backlog);
 	if (err)
 		return err;
 	err = listener_make(e, kfd, candidate, backlog, out);

@@ -33,6 +33,11 @@ int name_to_addr(const struct sockaddr *sa, socklen_t len, struct ip_addr *addr,
 	return -EAFNOSUPPORT;
 }
 
+bool name_is_link_local(const struct ip_addr *a)
+{
+	return a->b[0] == 0xfe && (a->b[1] & 0xc0) == 0x80;
+}
+
 void name_from_addr(const struct engine *e, int family, const struct ip_addr *addr, uint16_t port, struct sockaddr *out, socklen_t *len)
 {
 	struct sockaddr_storage ss = {.ss_family = family};
@@ -46,7 +51,7 @@ void name_from_addr(const struct engine *e, int family, const struct ip_addr *ad
 		struct sockaddr_in6 *in6 = (void *)&ss;
 		in6->sin6_port = htons(port);
 		memcpy(&in6->sin6_addr, addr->b, 16);
-		if (addr->b[0] == 0xfe && (addr->b[1] & 0xc0) == 0x80) /* link-local: RFC 4007 */
+		if (name_is_link_local(addr))
 			in6->sin6_scope_id = iface_scope(e, addr);
 		full = sizeof *in6;
 	}

@@ -102,6 +102,14 @@ static int walk(struct walk *w, struct engine *e, int kfd, const struct candidat
 	return err;
 }
 
+const char options_device_unserved[] = "SO_BINDTODEVICE or SO_BINDTOIFINDEX binds it to an interface that is not served";
+
+int options_device(int kfd, const struct candidate *c)
+{
+	bool set = may_be_set(c, OPTION_SO_BINDTODEVICE) || may_be_set(c, OPTION_SO_BINDTOIFINDEX);
+	return set ? kernel_number(kfd, SOL_SOCKET, SO_BINDTOIFINDEX, 0) : 0;
+}
+
 bool options_refused(struct engine *e, int kfd, const struct candidate *c, char *why, size_t why_len)
 {
 	char name[CONGESTION_NAME_MAX];

@@ -10,6 +10,7 @@
 #include "base/sys.h"
 
 #include <errno.h>
+#include <net/if.h>
 #include <netinet/in.h>
 #include <string.h>
 
@@ -115,10 +116,23 @@ bool option_value_equal(const struct option_value *a, const struct option_value 
 	return a->len == b->len && memcmp(a->bytes, b->bytes, a->len) == 0;
 }
 
-/* The engine serves one interface, and only destinations whose route leaves by it: a socket that is bound to it gets nothing else. */
-static bool is_our_interface(const struct engine *e, int ifindex)
+static bool is_our_interface(struct engine *e, int ifindex)
 {
-	return !ifindex || ifindex == iface_info(iface_first(e))->ifindex;
+	return !ifindex || iface_find(e, ifindex);
+}
+
+static bool carry_device(struct engine *e, struct sock_ip *ip, int ifindex)
+{
+	ip->oif = ifindex;
+	return is_our_interface(e, ifindex);
+}
+
+static bool carry_device_name(struct engine *e, struct sock_ip *ip, const struct option_value *v)
+{
+	char name[IF_NAMESIZE] = "";
+	memcpy(name, v->bytes, v->len < sizeof name ? v->len : sizeof name - 1);
+	int ifindex = name[0] ? (int)if_nametoindex(name) : 0;
+	return (ifindex || !name[0]) && carry_device(e, ip, ifindex);
 }
 
 /* IP_PMTUDISC_PROBE and _INTERFACE ignore what routers say of the path; 5, _OMIT, allows fragments. */
@@ -128,14 +142,14 @@ static bool carry_mtu_discover(bool *fragment, int how)
 	return how == IP_PMTUDISC_DONT || how == IP_PMTUDISC_WANT || how == IP_PMTUDISC_DO;
 }
 
-bool option_carry(const struct engine *e, struct sock_ip *ip, const struct option_value *v)
+bool option_carry(struct engine *e, struct sock_ip *ip, const struct option_value *v)
 {
 	int n = number(v);
 	switch (v->index) {
 	case OPTION_SO_BINDTODEVICE:
-		return !v->len || !v->bytes[0] || strncmp((const char *)v->bytes, iface_info(iface_first(e))->ifname, v->len) == 0;
+		return carry_device_name(e, ip, v);
 	case OPTION_SO_BINDTOIFINDEX:
-		return is_our_interface(e, n);
+		return carry_device(e, ip, n);
 	case OPTION_IP_UNICAST_IF:
 	case OPTION_IPV6_UNICAST_IF:
 		return is_our_interface(e, ntohl(n));

@@ -83,9 +83,9 @@ static void embryo_evict(struct engine *e, struct listener *lst)
 /* ---- opening ---- */
 
 /* The route back decides whose a SYN is; one that leaves by another interface is the kernel's from its next SYN on. */
-static int syn_destination(struct engine *e, struct sock *s)
+static int syn_destination(struct engine *e, const struct sock *l, struct sock *s)
 {
-	s->dest = dest_get(e, &s->flow.key.laddr, &s->flow.key.raddr);
+	s->dest = dest_get(e, &s->flow.key.laddr, &s->flow.key.raddr, dest_oif(e, l, &s->flow.key.raddr));
 	if (!s->dest)
 		return -ENOMEM;
 	int err = dest_resolve(e, s->dest);
@@ -123,7 +123,7 @@ static struct sock *child_new(struct engine *e, struct sock *l, const struct ip_
 static int child_open(struct engine *e, struct sock *l, struct sock *s, const struct tcp_segment *syn, bool cookie, uint32_t iss)
 {
 	struct tcp_open open;
-	int err = syn_destination(e, s);
+	int err = syn_destination(e, l, s);
 	if (err)
 		return err;
 	sock_fill_open(e, s, &l->lst->options, &open);
@@ -184,7 +184,7 @@ static void note_flood(struct engine *e, struct listener *lst)
 static void answer_by_cookie(struct engine *e, struct sock *l, const struct ip_input *in)
 {
 	struct listener *lst = l->lst;
-	struct dest *d = dest_find(e, &in->key.laddr, &in->key.raddr);
+	struct dest *d = dest_find(e, &in->key.laddr, &in->key.raddr, dest_oif(e, l, &in->key.raddr));
 	struct tcp_segment synack;
 	struct tcp_open open;
 	note_flood(e, lst);
