@@ -13,7 +13,7 @@
 
 #include "base/log.h"
 #include "base/sys.h"
-#include "kernel/classifier_group.h"
+#include "kernel/classifier_group_internal.h"
 #include "kernel/judge.h"
 
 /* A multicast address: nobody's own, so it can stand for something else. */
@@ -113,7 +113,15 @@ bool classifier_is_exact(const struct classifier *c)
 
 int classifier_set_judge(struct classifier *c, const struct judge *j)
 {
-	return c->ops->set_judge ? c->ops->set_judge(c, j ? judge_asked_map(j) : -1) : -EOPNOTSUPP;
+	int err = c->ops->set_judge ? 0 : -EOPNOTSUPP;
+	c->judge = j;
+	for (struct classifier_group *g = c->groups; g && !err; g = g->next)
+		err = classifier_group_join_judge(g);
+	if (!err)
+		err = c->ops->set_judge(c, j ? judge_asked_map(j) : -1);
+	if (err)
+		c->judge = NULL;
+	return err;
 }
 
 void classifier_note_cookies(struct classifier *c, int64_t until_us)

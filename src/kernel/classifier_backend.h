@@ -20,6 +20,7 @@ struct classifier {
 	struct listener *listeners;
 	size_t n_listeners, cap_listeners;
 	struct classifier_group *groups;
+	const struct judge *judge; /* NULL: nobody judges */
 };
 
 /* Each returns 0 or -errno and leaves things as they were when it fails. */
@@ -37,7 +38,7 @@ struct classifier_ops {
 	int (*add_flow)(struct classifier *c, enum classifier_set set, const struct flow_key *key);
 	int (*del_flow)(struct classifier *c, enum classifier_set set, const struct flow_key *key);
 	/* The program finds a group's maps by its index; -1: none any more. -EINVAL: not such maps. NULL: no groups here. */
-	int (*set_group)(struct classifier *c, unsigned index, int members_fd, int flows_fd);
+	int (*set_group)(struct classifier *c, unsigned index, int members_fd, int flows_fd, int asked_fd);
 	/* Its map of what was asked; -1: nobody judges. NULL: nobody can. */
 	int (*set_judge)(struct classifier *c, int asked_fd);
 	void (*note_cookies)(struct classifier *c, int64_t until_us);

@@ -516,16 +516,19 @@ static int ebpf_del_listener(struct classifier *base, const struct ip_addr *addr
 
 /* ---- groups ---- */
 
-static int ebpf_set_group(struct classifier *base, unsigned index, int members_fd, int flows_fd)
+static int ebpf_set_group(struct classifier *base, unsigned index, int members_fd, int flows_fd, int asked_fd)
 {
 	struct ebpf *c = ebpf_of(base);
-	uint32_t key = index;
+	uint32_t key = index, judge = index + 1;
 	int ret;
 
 	if (members_fd < 0) {
 		bpf_map_delete(c->maps.members, &key);
+		bpf_map_delete(c->maps.asked, &judge);
 		return bpf_map_delete(c->maps.flows, &key);
 	}
+	if (asked_fd >= 0 && (ret = bpf_map_update(c->maps.asked, &judge, &asked_fd)) < 0)
+		return ret;
 	ret = bpf_map_update(c->maps.flows, &key, &flows_fd);
 	if (ret == 0 && (ret = bpf_map_update(c->maps.members, &key, &members_fd)) < 0)
 		bpf_map_delete(c->maps.flows, &key);

@@ -84,22 +84,24 @@ static int free_index(const struct classifier *c)
 }
 
 /* Takes over the descriptors, also when it fails. */
-static int open_group(struct classifier *c, int members_fd, int flows_fd, struct classifier_group **out)
+static int open_group(struct classifier *c, int members_fd, int flows_fd, const struct judge_shared *judge, struct classifier_group **out)
 {
 	struct classifier_group *g = calloc(1, sizeof *g);
 	int err = members_fd < 0 ? members_fd : flows_fd < 0 ? flows_fd : -ENOMEM, index = -1;
 
 	if (g && members_fd >= 0 && flows_fd >= 0) {
-		*g = (struct classifier_group){.c = c, .members_fd = members_fd, .flows_fd = flows_fd, .slot = -1};
+		*g = (struct classifier_group){.c = c, .members_fd = members_fd, .flows_fd = flows_fd, .judge = *judge, .slot = -1};
 		err = index = free_index(c);
 	}
 	if (err >= 0) {
 		g->index = index;
-		err = c->ops->set_group(c, g->index, members_fd, flows_fd); /* refuses maps of another shape */
+		err = c->ops->set_group(c, g->index, members_fd, flows_fd, judge->asked_fd); /* refuses maps of another shape */
 	}
 	if (err == 0 && (err = map_members(g)) < 0)
-		c->ops->set_group(c, g->index, -1, -1);
+		c->ops->set_group(c, g->index, -1, -1, -1);
 	if (err < 0) {
+		struct judge_shared gone = *judge;
+		judge_shared_close(&gone);
 		fd_close(members_fd);
 		fd_close(flows_fd);
 		free(g);
@@ -115,7 +117,11 @@ int classifier_group_new(struct classifier *c, struct classifier_group **out)
 {
 	if (!c->ops->set_group)
 		return -EOPNOTSUPP;
-	int err = open_group(c, classifier_group_members_map(), classifier_group_flows_map(GROUP_FLOWS_MAX), out);
+	struct judge_shared judge;
+	int err = judge_shared_open(&judge);
+	if (err < 0)
+		return err;
+	err = open_group(c, classifier_group_members_map(), classifier_group_flows_map(GROUP_FLOWS_MAX), &judge, out);
 	if (err < 0)
 		return err;
 	struct group_members *m = (*out)->members;
@@ -128,8 +134,11 @@ int classifier_group_open(struct classifier *c, const int fds[CLASSIFIER_GROUP_F
 {
 	int members_fd = fd_move_high(fds[0]), flows_fd = fd_move_high(fds[1]);
 
+	struct judge_shared judge = {.asked_fd = fd_move_high(fds[2]), .rings_fd = fd_move_high(fds[3]), .prog_fd = fd_move_high(fds[4])};
+
 	if (c->ops->set_group)
-		return open_group(c, members_fd, flows_fd, out);
+		return open_group(c, members_fd, flows_fd, &judge, out);
+	judge_shared_close(&judge);
 	fd_close(members_fd);
 	fd_close(flows_fd);
 	return -EOPNOTSUPP;
@@ -139,6 +148,9 @@ void classifier_group_fds(const struct classifier_group *g, int fds[CLASSIFIER_G
 {
 	fds[0] = g->members_fd;
 	fds[1] = g->flows_fd;
+	fds[2] = g->judge.asked_fd;
+	fds[3] = g->judge.rings_fd;
+	fds[4] = g->judge.prog_fd;
 }
 
 void classifier_group_forget(struct classifier_group *g)
@@ -150,6 +162,7 @@ void classifier_group_forget(struct classifier_group *g)
 	sys_munmap(g->members, sizeof *g->members);
 	fd_close(g->members_fd);
 	fd_close(g->flows_fd);
+	judge_shared_close(&g->judge);
 	free(g);
 }
 
@@ -158,7 +171,7 @@ void classifier_group_free(struct classifier_group *g)
 	if (!g)
 		return;
 	classifier_group_leave_slot(g);
-	g->c->ops->set_group(g->c, g->index, -1, -1);
+	g->c->ops->set_group(g->c, g->index, -1, -1, -1);
 	classifier_group_forget(g);
 }
 
@@ -206,7 +219,9 @@ int classifier_group_take_slot(struct classifier_group *g, unsigned slot)
 	g->generation = (old + 1) | 1; /* the next odd number: an owner that died left one behind */
 	g->slot = slot;
 	__atomic_store_n(&s->generation, g->generation, __ATOMIC_RELEASE);
-	int err = publish_own(g);
+	int err = classifier_group_join_judge(g);
+	if (!err)
+		err = publish_own(g);
 	if (err < 0)
 		classifier_group_leave_slot(g);
 	return err;
@@ -240,6 +255,20 @@ void classifier_group_reap_slot(struct classifier_group *g, unsigned slot)
 int classifier_group_slot(const struct classifier_group *g)
 {
 	return g->slot;
+}
+
+/* ---- judged by the host ---- */
+
+int classifier_group_join_judge(struct classifier_group *g)
+{
+	if (!g->c->judge || g->slot < 0)
+		return 0;
+	return g->judge.rings_fd < 0 ? -EOPNOTSUPP : judge_shared_join(&g->judge, g->c->judge, g->slot);
+}
+
+int classifier_group_attach_judge(const struct classifier_group *g, int listening_fd)
+{
+	return g->judge.prog_fd < 0 || !g->c->judge ? -EOPNOTSUPP : judge_shared_attach(&g->judge, listening_fd);
 }
 
 /* ---- what the other members see ---- */

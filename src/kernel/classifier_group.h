@@ -18,7 +18,7 @@
 #include "base/addr.h"
 #include "kernel/classifier.h"
 
-#define CLASSIFIER_GROUP_FDS   2    /* descriptors that make a group known to another process */
+#define CLASSIFIER_GROUP_FDS   5    /* descriptors that make a group known to another process */
 #define CLASSIFIER_GROUP_SLOTS 64   /* members of one group at a time: slots 0 to this, exclusive */
 
 struct classifier_group; /* this process's view of one group; belongs to a classifier and does not outlive it */
@@ -33,6 +33,8 @@ int classifier_group_open(struct classifier *c, const int fds[CLASSIFIER_GROUP_F
 void classifier_group_fds(const struct classifier_group *g, int fds[CLASSIFIER_GROUP_FDS]);
 /* Leaves the slot and closes. The group's listeners must be deleted before. */
 void classifier_group_free(struct classifier_group *g);
+/* The host judges (classifier_set_judge): this listening socket gets the group's filter. -EOPNOTSUPP: the group cannot, or this process has no ring. */
+int classifier_group_attach_judge(const struct classifier_group *g, int listening_fd);
 /* In a fork child: closes this process's copies, and changes nothing that the members share. classifier_forget does it for all groups. */
 void classifier_group_forget(struct classifier_group *g);
 

@@ -4,6 +4,7 @@
 
 #include "kernel/classifier_backend.h"
 #include "kernel/classifier_group.h"
+#include "kernel/judge.h"
 
 #define CLASSIFIER_GROUPS_MAX 256    /* groups that one classifier takes part in */
 #define GROUP_FLOWS_MAX       262144 /* connections of one group. The map's buckets cost 16 bytes each, used or not */
@@ -41,6 +42,7 @@ struct classifier_group {
 	struct classifier_group *next; /* in c->groups */
 	unsigned index;                /* in the backend's maps of groups */
 	int members_fd, flows_fd;      /* internal descriptors */
+	struct judge_shared judge;
 	struct group_members *members; /* mapped */
 	int slot;                      /* -1: none */
 	uint32_t generation;           /* of the own slot */
@@ -48,6 +50,9 @@ struct classifier_group {
 	uint32_t sweep_at;             /* the kernel's token: where the sweep goes on */
 	bool sweeping;
 };
+
+/* This engine's ring becomes the own slot's, if there are both. 0 or -errno. */
+int classifier_group_join_judge(struct classifier_group *g);
 
 /* What this process's entries hold; 0, which no entry holds, without a slot. */
 static inline uint64_t group_own(const struct classifier_group *g)

@@ -12,6 +12,7 @@
 #include <netinet/in.h>
 
 #include "kernel/classifier_group_internal.h"
+#include "kernel/judge_internal.h"
 
 #define SLOT_MASK      (CLASSIFIER_GROUP_SLOTS - 1)
 #define SLOT_SHIFT     6 /* sizeof(struct group_slot), as a power of two */
@@ -128,6 +129,46 @@ static void gen_others_entry(struct gen *g)
 	bpf_asm_jump_if_reg(a, BPF_JEQ, R2, R3, g->none);
 }
 
+/* Goes on if the host judges. */
+static void gen_if_judged(struct gen *g, int otherwise)
+{
+	bpf_asm_map_value(g->a, R1, g->maps->ports, offsetof(struct classifier_ports, judged));
+	bpf_asm_load(g->a, BPF_W, R1, R1, 0);
+	bpf_asm_jump_if(g->a, BPF_JEQ, R1, 0, otherwise);
+}
+
+/* R7 = the group's map of what was asked. */
+static void gen_asked_map(struct gen *g)
+{
+	bpf_asm_load(g->a, BPF_W, R1, FP, GROUP);
+	bpf_asm_alu_imm(g->a, BPF_ADD, R1, JUDGE_OWN + 1);
+	bpf_asm_store(g->a, BPF_W, FP, SLOT, R1);
+	classifier_gen_lookup(g, g->maps->asked, SLOT);
+	bpf_asm_jump_if(g->a, BPF_JEQ, R0, 0, g->none);
+	bpf_asm_mov(g->a, R7, R0);
+}
+
+/* A SYN for a connection that this member has: where the host judges, it climbs as any other. */
+static void gen_own_syn(struct gen *g)
+{
+	struct bpf_asm *a = g->a;
+	int ours = bpf_asm_label(a);
+
+	bpf_asm_jump_if(a, BPF_JNE, R9, IPPROTO_TCP, ours);
+	gen_if_judged(g, ours);
+	classifier_gen_flags(g, R1);
+	bpf_asm_jump_if(a, BPF_JNE, R1, TCP_SYN, ours);
+	if (!g->is_tap) {
+		gen_asked_map(g);
+		bpf_asm_mov(a, R1, R7);
+		bpf_asm_load(a, BPF_W, R2, FP, OWN); /* the slot */
+		bpf_asm_mov_imm(a, R4, 1);
+		classifier_gen_ask(g, R4);
+	}
+	bpf_asm_jump(a, g->none);
+	bpf_asm_bind(a, ours);
+}
+
 /* Falls through with R8 the members when no entry decides. Here most frames of other members end, so a look at the entry is all they cost. */
 static void gen_by_entry(struct gen *g)
 {
@@ -140,6 +181,7 @@ static void gen_by_entry(struct gen *g)
 	bpf_asm_load(a, BPF_DW, R2, FP, OWN);
 	bpf_asm_jump_if_reg(a, BPF_JNE, R1, R2, others);
 	classifier_gen_check_address(g);
+	gen_own_syn(g);
 	bpf_asm_jump(a, g->match);
 
 	bpf_asm_bind(a, absent);
@@ -371,6 +413,91 @@ static void gen_write_entry(struct gen *g)
 	gen_obey(g, R0);
 }
 
+/* R1 = the slot by hash, while cookies are out; goes to `over` otherwise. */
+static void gen_slot_by_hash(struct gen *g, int over)
+{
+	struct bpf_asm *a = g->a;
+
+	bpf_asm_load(a, BPF_DW, R1, R8, MEMBER(cookies_until_ns));
+	bpf_asm_jump_if(a, BPF_JEQ, R1, 0, over);
+	bpf_asm_call(a, BPF_FUNC_ktime_get_ns);
+	bpf_asm_load(a, BPF_DW, R1, R8, MEMBER(cookies_until_ns));
+	bpf_asm_jump_if_reg(a, BPF_JGT, R0, R1, over);
+	gen_hash(g);
+	bpf_asm_load(a, BPF_DW, R1, R8, MEMBER(accepting));
+	bpf_asm_jump_if(a, BPF_JEQ, R1, 0, g->none);
+	bpf_asm_mov(a, R2, R1);
+	gen_sums(g, R2, R4);
+	bpf_asm_mov(a, R4, R2);
+	bpf_asm_alu_imm(a, BPF_RSH, R4, 56);
+	bpf_asm_alu(a, BPF_MOD, R3, R4);
+	bpf_asm_call_label(a, g->select);
+	bpf_asm_mov(a, R1, R0);
+}
+
+/* Somebody's program has asked about this very segment: on behalf of this member, it is confirmed. */
+static void gen_confirm(struct gen *g, int fresh)
+{
+	struct bpf_asm *a = g->a;
+
+	bpf_asm_mov(a, R1, R7);
+	classifier_gen_lookup_key(g);
+	bpf_asm_jump_if(a, BPF_JEQ, R0, 0, fresh);
+	bpf_asm_load(a, BPF_W, R1, R0, offsetof(struct judge_asked, seq_be));
+	bpf_asm_load(a, BPF_W, R2, FP, TCP_SEQ);
+	bpf_asm_jump_if_reg(a, BPF_JNE, R1, R2, fresh);
+	bpf_asm_load(a, BPF_W, R1, R0, offsetof(struct judge_asked, slot));
+	bpf_asm_load(a, BPF_W, R2, FP, OWN);
+	bpf_asm_jump_if_reg(a, BPF_JNE, R1, R2, g->none);
+	bpf_asm_store_imm(a, BPF_W, R0, offsetof(struct judge_asked, alive), 1);
+	bpf_asm_jump(a, g->none);
+}
+
+/*
+ * The host judges: no packet filter takes a segment without an entry. The first tcx program in the chain chooses a member and asks the host on its behalf; the member's own program
+ * confirms that it lives, so that a dead one's SYNs are the kernel's. The engine makes the entry when it answers. R8 = the members, R9 = the flags.
+ */
+static void gen_judged(struct gen *g)
+{
+	struct bpf_asm *a = g->a;
+	int not_judged = bpf_asm_label(a), maybe = bpf_asm_label(a), fresh = bpf_asm_label(a), by_choice = bpf_asm_label(a), chosen = bpf_asm_label(a),
+	    ask = bpf_asm_label(a);
+
+	gen_if_judged(g, not_judged);
+	if (g->is_tap) {
+		bpf_asm_jump(a, g->none);
+		bpf_asm_bind(a, not_judged);
+		return;
+	}
+	bpf_asm_jump_if(a, BPF_JEQ, R9, TCP_SYN, maybe);
+	bpf_asm_jump_if(a, BPF_JNE, R9, TCP_ACK, g->none);
+	bpf_asm_bind(a, maybe);
+	bpf_asm_load(a, BPF_DW, R1, FP, OWN);
+	bpf_asm_jump_if(a, BPF_JEQ, R1, 0, g->none); /* no slot */
+	classifier_gen_find(g, SET_EXCEPTIONS, g->none);
+	gen_asked_map(g);
+	gen_confirm(g, fresh);
+
+	bpf_asm_bind(a, fresh);
+	gen_slot_by_hash(g, by_choice);
+	bpf_asm_jump(a, chosen);
+	bpf_asm_bind(a, by_choice);
+	bpf_asm_jump_if(a, BPF_JNE, R9, TCP_SYN, g->none);
+	gen_candidates(g);
+	gen_two_choices(g);
+	bpf_asm_bind(a, chosen);
+	bpf_asm_mov(a, R2, R1);
+	bpf_asm_load(a, BPF_W, R3, FP, OWN);
+	bpf_asm_mov_imm(a, R4, 1);
+	bpf_asm_jump_if_reg(a, BPF_JEQ, R2, R3, ask);
+	bpf_asm_mov_imm(a, R4, 0);
+	bpf_asm_bind(a, ask);
+	bpf_asm_mov(a, R1, R7);
+	classifier_gen_ask(g, R4);
+	bpf_asm_jump(a, g->none);
+	bpf_asm_bind(a, not_judged);
+}
+
 static void gen_choose(struct gen *g)
 {
 	bpf_asm_jump_if(g->a, BPF_JNE, R9, TCP_SYN, g->none);
@@ -423,6 +550,7 @@ void classifier_gen_group(struct gen *g)
 	gen_which_group(g);
 	gen_by_entry(g);
 	classifier_gen_flags(g, R9);
+	gen_judged(g);
 	gen_cookies(g);
 	if (g->is_tap)
 		gen_choose(g);

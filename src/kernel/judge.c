@@ -27,6 +27,7 @@
 #include "kernel/classifier_group.h"
 
 #define ASKED_MAX          16384
+#define GROUP_ASKED_MAX    8192
 #define RING_BYTES         (256 * 1024) /* some 2,000 SYNs: a power of two, and of whole pages */
 #define RECORD_HDR_BYTES   8
 #define RECORD_BUSY        0x80000000u /* BPF_RINGBUF_BUSY_BIT */
@@ -34,7 +35,8 @@
 #define VERIFIER_LOG_BYTES 65536
 
 struct judge {
-	int asked_fd, rings_fd, ring_fd, prog_fd;
+	struct judge_shared shared; /* shared with nobody: slot 0 is ours */
+	int ring_fd;
 	uint64_t *consumer;       /* mapped: how far we have read */
 	const uint8_t *producer;  /* mapped: how far the kernel is, and behind a page the data */
 	uint64_t at;              /* the same as *consumer */
@@ -79,27 +81,34 @@ static int load_filter(const struct judge_maps *maps)
 	return fd_move_high(ret);
 }
 
+static int open_shared(struct judge_shared *s, int ring_fd, uint32_t asked_max)
+{
+	s->asked_fd = fd_move_high(bpf_map_create("fin_asked", BPF_MAP_TYPE_LRU_HASH, sizeof(struct classifier_flow),
+						  sizeof(struct judge_asked), asked_max, 0));
+	if (s->asked_fd < 0)
+		return s->asked_fd;
+	s->rings_fd = fd_move_high(bpf_map_create_array_of_maps("fin_rings", CLASSIFIER_GROUP_SLOTS, ring_fd));
+	if (s->rings_fd < 0)
+		return s->rings_fd;
+	const struct judge_maps maps = {.asked = s->asked_fd, .rings = s->rings_fd};
+	s->prog_fd = load_filter(&maps);
+	return s->prog_fd < 0 ? s->prog_fd : 0;
+}
+
 static int open_maps(struct judge *j)
 {
-	uint32_t slot = 0;
-	j->asked_fd = fd_move_high(bpf_map_create("fin_asked", BPF_MAP_TYPE_LRU_HASH, sizeof(struct classifier_flow),
-						  sizeof(struct judge_asked), ASKED_MAX, 0));
-	if (j->asked_fd < 0)
-		return j->asked_fd;
 	j->ring_fd = fd_move_high(bpf_map_create("fin_judged", BPF_MAP_TYPE_RINGBUF, 0, 0, RING_BYTES, 0));
 	if (j->ring_fd < 0)
 		return j->ring_fd;
-	j->rings_fd = fd_move_high(bpf_map_create_array_of_maps("fin_rings", CLASSIFIER_GROUP_SLOTS, j->ring_fd));
-	if (j->rings_fd < 0)
-		return j->rings_fd;
-	return bpf_map_update(j->rings_fd, &slot, &j->ring_fd);
+	int err = open_shared(&j->shared, j->ring_fd, ASKED_MAX);
+	return err ? err : judge_shared_join(&j->shared, j, 0);
 }
 
 static struct judge *judge_new(void)
 {
 	struct judge *j = calloc(1, sizeof *j);
 	if (j)
-		j->asked_fd = j->rings_fd = j->ring_fd = j->prog_fd = -1;
+		*j = (struct judge){.shared = {.asked_fd = -1, .rings_fd = -1, .prog_fd = -1}, .ring_fd = -1};
 	return j;
 }
 
@@ -107,43 +116,11 @@ int judge_open(struct judge **out, char *why, size_t why_len)
 {
 	struct judge *j = judge_new();
 	int err = j ? open_maps(j) : -ENOMEM;
-	if (!err) {
-		const struct judge_maps maps = {.asked = j->asked_fd, .rings = j->rings_fd};
-		j->prog_fd = load_filter(&maps);
-		err = j->prog_fd < 0 ? j->prog_fd : map_ring(j);
-	}
+	if (!err)
+		err = map_ring(j);
 	if (err) {
 		snprintf(why, why_len, "firewall: the host's rules cannot judge our connections: %s%s", strerrordesc_np(-err),
 			 err == -EPERM ? " (CAP_BPF is missing)" : "");
-		judge_close(j);
-		return err;
-	}
-	*out = j;
-	return 0;
-}
-
-void judge_fds(const struct judge *j, int fds[JUDGE_FDS])
-{
-	fds[0] = j->asked_fd;
-	fds[1] = j->rings_fd;
-	fds[2] = j->ring_fd;
-	fds[3] = j->prog_fd;
-}
-
-int judge_adopt(struct judge **out, const int fds[JUDGE_FDS])
-{
-	struct judge *j = judge_new();
-	if (!j) {
-		for (int i = 0; i < JUDGE_FDS; i++)
-			fd_close(fds[i]);
-		return -ENOMEM;
-	}
-	j->asked_fd = fds[0];
-	j->rings_fd = fds[1];
-	j->ring_fd = fds[2];
-	j->prog_fd = fds[3];
-	int err = map_ring(j);
-	if (err) {
 		judge_close(j);
 		return err;
 	}
@@ -159,26 +136,57 @@ void judge_close(struct judge *j)
 		sys_munmap(j->consumer, page_bytes());
 	if (j->producer)
 		sys_munmap((void *)j->producer, page_bytes() + 2 * RING_BYTES);
-	fd_close(j->asked_fd);
-	fd_close(j->rings_fd);
+	judge_shared_close(&j->shared);
 	fd_close(j->ring_fd);
-	fd_close(j->prog_fd);
 	free(j);
 }
 
 int judge_attach(const struct judge *j, int listening_fd)
 {
-	return sys_setsockopt(listening_fd, SOL_SOCKET, SO_ATTACH_BPF, &j->prog_fd, sizeof j->prog_fd);
+	return judge_shared_attach(&j->shared, listening_fd);
 }
 
 int judge_asked_map(const struct judge *j)
 {
-	return j->asked_fd;
+	return j->shared.asked_fd;
 }
 
 int judge_poll_fd(const struct judge *j)
 {
 	return j->ring_fd;
+}
+
+/* ---- what a group shares ---- */
+
+int judge_shared_open(struct judge_shared *out)
+{
+	int like = fd_move_high(bpf_map_create("fin_judged", BPF_MAP_TYPE_RINGBUF, 0, 0, page_bytes(), 0)), err = like < 0 ? like : 0;
+	*out = (struct judge_shared){.asked_fd = -1, .rings_fd = -1, .prog_fd = -1};
+	if (!err)
+		err = open_shared(out, like, GROUP_ASKED_MAX);
+	fd_close(like);
+	if (err)
+		judge_shared_close(out);
+	return err;
+}
+
+void judge_shared_close(struct judge_shared *s)
+{
+	fd_close(s->asked_fd);
+	fd_close(s->rings_fd);
+	fd_close(s->prog_fd);
+	*s = (struct judge_shared){.asked_fd = -1, .rings_fd = -1, .prog_fd = -1};
+}
+
+int judge_shared_join(const struct judge_shared *s, const struct judge *j, unsigned slot)
+{
+	uint32_t at = slot;
+	return bpf_map_update(s->rings_fd, &at, &j->ring_fd);
+}
+
+int judge_shared_attach(const struct judge_shared *s, int listening_fd)
+{
+	return sys_setsockopt(listening_fd, SOL_SOCKET, SO_ATTACH_BPF, &s->prog_fd, sizeof s->prog_fd);
 }
 
 /* ---- the ring ---- */

@@ -32,12 +32,19 @@ struct judged_segment {
 	uint32_t tcp_len;
 };
 
-#define JUDGE_FDS 4
 int judge_open(struct judge **out, char *why, size_t why_len);
-/* Another process opened it for this one; the fds are the judge's from now on, also on failure. */
-int judge_adopt(struct judge **out, const int fds[JUDGE_FDS]);
-void judge_fds(const struct judge *j, int fds[JUDGE_FDS]);
 void judge_close(struct judge *j); /* also in a fork child; NULL: nothing */
+
+/* What a group's members share: the map of what was asked, the rings of all, the filter. */
+#define JUDGE_SHARED_FDS 3
+struct judge_shared {
+	int asked_fd, rings_fd, prog_fd; /* internal; -1: there is none */
+};
+int judge_shared_open(struct judge_shared *out); /* needs CAP_BPF */
+void judge_shared_close(struct judge_shared *s);
+/* This engine's ring is the slot's. */
+int judge_shared_join(const struct judge_shared *s, const struct judge *j, unsigned slot);
+int judge_shared_attach(const struct judge_shared *s, int listening_fd);
 
 /* The listening socket's filter from now on; replaces one that is there. -EPERM: it is locked. */
 int judge_attach(const struct judge *j, int listening_fd);

@@ -127,9 +127,10 @@ static int claim_take(struct engine *e, struct sock *l)
 		return -ENOMEM;
 	attach(c, l->lst);
 	int err = claim_is_marked(l->lst) ? -EADDRINUSE : claim_enter(c, l->lst->kfd);
-	if (!err && e->judged && claim_is_shared(c)) { /* a group's members do not let the host judge yet */
-		claim_leave(c);
-		err = -EADDRINUSE;
+	if (!err && claim_is_shared(c)) {
+		err = judged_attach(e, l);
+		if (err)
+			claim_leave(c);
 	}
 	if (!err && !c->taken) {
 		err = classifier_takes(c);
@@ -183,6 +184,11 @@ static bool is_shared(const struct sock *l)
 	return l->lst->claim && claim_is_shared(l->lst->claim);
 }
 
+static int attach_judge(const struct sock *l)
+{
+	return classifier_group_attach_judge(l->lst->claim->group.maps, l->lst->kfd);
+}
+
 /* May others accept from the listening socket? Then what waits here is theirs. */
 static bool has_others(const struct sock *l)
 {
@@ -200,7 +206,7 @@ static void conn_began(struct engine *e, struct sock *l, struct sock *s, bool by
 	s->claim = c;
 	c->n_conns++;
 	s->in_group = claim_is_shared(c);
-	if (s->in_group && (by_cookie || e->now < c->add_until_us))
+	if (s->in_group && (by_cookie || e->judged || e->now < c->add_until_us))
 		classifier_group_add_flow(c->group.maps, &s->flow.key);
 }
 
@@ -509,6 +515,7 @@ static const struct process_ops claim_ops = {
 	.release = release,
 	.detach = detach,
 	.is_shared = is_shared,
+	.attach_judge = attach_judge,
 	.has_others = has_others,
 	.conn_began = conn_began,
 	.conn_left = conn_left,

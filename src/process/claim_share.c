@@ -70,11 +70,24 @@ static void enter_time_wait(struct time_wait_visit *v, const struct flow_key *ke
 	classifier_group_add_flow(container_of(v, struct claim, tw_visit)->group.maps, key); /* no room: the kernel answers with RST, as without TIME-WAIT */
 }
 
+static int judge_attach_all(struct claim *c)
+{
+	int err = 0;
+	list_for_each (pos, tmp, &c->listeners) {
+		const struct listener *lst = container_of(pos, struct listener, claim_node);
+		if (lst->claimed && !err)
+			err = classifier_group_attach_judge(c->group.maps, lst->kfd);
+	}
+	return err;
+}
+
 static int begins(struct group_host *h)
 {
 	struct claim *c = claim_of(h);
 	struct engine *e = c->e;
-	int err = e->judged ? -EOPNOTSUPP : flows_enter(c);
+	int err = flows_enter(c);
+	if (!err && e->judged)
+		err = judge_attach_all(c);
 	if (!err && c->taken) {
 		c->tw_visit.each = enter_time_wait;
 		time_waits_enter_group(e, c->group.place.port, &c->tw_visit);

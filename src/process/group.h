@@ -131,7 +131,7 @@ struct group_admit {
 	uint64_t id;
 	uint32_t n_fds;
 };
-#define GROUP_MAGIC 0x666e3031 /* of this form of the messages */
+#define GROUP_MAGIC 0x666e3032 /* of this form of the messages */
 
 /* ---- group_name.c ---- */
 unsigned group_listen_name(const struct group_place *p, struct sockaddr_un *out); /* its length */

@@ -328,6 +328,7 @@ struct process_ops {
 	int (*claim)(struct engine *e, struct sock *l);
 	void (*release)(struct engine *e, struct sock *l); /* this listener takes no SYNs any more; lst->claimed is false already */
 	void (*detach)(struct engine *e, struct sock *l);  /* … and ends */
+	int (*attach_judge)(const struct sock *l);         /* of a shared port: its socket gets the group's filter */
 	bool (*is_shared)(const struct sock *l);           /* do several processes serve its port, each by an engine of its own? */
 	bool (*has_others)(const struct sock *l);          /* may somebody else accept from its listening socket? */
 	void (*conn_began)(struct engine *e, struct sock *l, struct sock *s, bool by_cookie);
@@ -381,7 +382,7 @@ bool judged_refuses_interface(struct engine *e, int ifindex, const char *ifname,
 bool judged_refuses(struct engine *e, const struct flow_key *key, bool client, char *why, size_t why_len); /* … this connection's */
 int judged_attach(struct engine *e, const struct sock *l); /* the judge's filter, if it judges */
 /* A connection that begins at a listener: its segments are ours by an entry of its own. 0 or -ENOMEM, and it is in no table. */
-int judged_enter(struct engine *e, struct sock *s);
+int judged_enter(struct engine *e, const struct sock *l, struct sock *s);
 void judged_drain(struct engine *e);
 bool judged_pending(const struct engine *e);
 

@@ -52,19 +52,25 @@ static void judge_listener(struct engine *e, struct sock *l)
 	const struct listener *lst = l->lst;
 	if (judged_refuses_listener(e, &lst->addr, lst->port, l->family == AF_INET6, l->v6only, why, sizeof why))
 		listener_to_kernel(e, l, why);
-	else if (l->lst->claim && process_ops->is_shared(l))
-		listener_to_kernel(e, l, "the host's firewall judges who may connect, and several processes serve the port");
 	else if (judged_attach(e, l))
-		listener_to_kernel(e, l, "the host's firewall could not be asked: another filter is on the socket");
-	else
-		listener_keep_connections(e, lst->port);
+		listener_to_kernel(e, l, "the host's firewall could not be asked: no right to, or another filter is on the socket");
 }
 
-/* Those that were there before: their connections get entries, and the filter is there before the first SYN climbs. */
+/* Those that were there before get their filters. SYNs that climbed without one are in the kernel's queue. */
 static void judge_listeners(struct engine *e)
 {
 	list_for_each (pos, tmp, &e->listeners)
 		judge_listener(e, container_of(pos, struct listener, node)->owner);
+}
+
+/* … and their connections entries, before nothing else is ours. A group's have them. */
+static void keep_connections(struct engine *e)
+{
+	list_for_each (pos, tmp, &e->listeners) {
+		const struct listener *lst = container_of(pos, struct listener, node);
+		if (!process_ops->is_shared(lst->owner))
+			listener_keep_connections(e, lst->port);
+	}
 }
 
 int judged_start(struct engine *e, char *why, size_t why_len)
@@ -81,16 +87,16 @@ int judged_start(struct engine *e, char *why, size_t why_len)
 	int err = judge_open(&e->judge, why, why_len);
 	if (err)
 		return err;
-	e->judged = true;
-	judge_listeners(e);
+	keep_connections(e);
 	err = classifier_set_judge(e->classifier, e->judge);
 	if (err) {
-		e->judged = false;
 		snprintf(why, why_len, "%s; the %s classifier cannot let the host judge", rule, classifier_backend(e->classifier));
 		judge_close(e->judge);
 		e->judge = NULL;
 		return err;
 	}
+	e->judged = true;
+	judge_listeners(e);
 	log_info("firewall", "the host judges who may connect (%s)", rule);
 	return 0;
 }
@@ -150,14 +156,16 @@ bool judged_refuses_listener(struct engine *e, const struct ip_addr *addr, uint1
 
 int judged_attach(struct engine *e, const struct sock *l)
 {
-	return e->judged ? judge_attach(e->judge, l->lst->kfd) : 0;
+	if (!e->judged)
+		return 0;
+	return process_ops->is_shared(l) ? process_ops->attach_judge(l) : judge_attach(e->judge, l->lst->kfd);
 }
 
 /* ---- connections ---- */
 
-int judged_enter(struct engine *e, struct sock *s)
+int judged_enter(struct engine *e, const struct sock *l, struct sock *s)
 {
-	if (!e->judged)
+	if (!e->judged || process_ops->is_shared(l)) /* a group's connection has an entry there */
 		return 0;
 	sock_set_exact(e, s);
 	if (s->exact)

@@ -134,7 +134,7 @@ static int child_open(struct engine *e, struct sock *l, struct sock *s, const st
 	err = cookie ? tcp_open_cookie(&s->tcp, &e->tcp, e->now, &open, syn) : tcp_open_passive(&s->tcp, &e->tcp, e->now, &open, syn);
 	if (!err)
 		err = sock_enter_demux(e, s);
-	return err ? err : judged_enter(e, s);
+	return err ? err : judged_enter(e, l, s);
 }
 
 /* Sources without a way back never fill the queue, and each of them costs a question to the kernel. */

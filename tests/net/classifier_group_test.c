@@ -587,7 +587,7 @@ END_TEST
 
 START_TEST(a_full_map)
 {
-	int fds[] = {classifier_group_members_map(), classifier_group_flows_map(4)};
+	int fds[CLASSIFIER_GROUP_FDS] = {classifier_group_members_map(), classifier_group_flows_map(4), -1, -1, -1};
 	struct ip_addr any = addr("::");
 	struct flow_key k = key_from(1009);
 
@@ -1020,7 +1020,7 @@ END_TEST
 START_TEST(wrong_maps_are_refused)
 {
 	struct classifier_group *g = NULL;
-	int wrong = bpf_map_create("wrong", BPF_MAP_TYPE_HASH, 4, 4, 1, 0), fds[CLASSIFIER_GROUP_FDS];
+	int wrong = bpf_map_create("wrong", BPF_MAP_TYPE_HASH, 4, 4, 1, 0), fds[CLASSIFIER_GROUP_FDS] = {-1, -1, -1, -1, -1};
 
 	n_members = 1;
 	open_classifier(&members[0], CLASSIFIER_EBPF);
@@ -1038,7 +1038,7 @@ END_TEST
 START_TEST(nftables_has_no_groups)
 {
 	struct classifier_group *g;
-	int fds[] = {open("/dev/null", O_RDONLY), open("/dev/null", O_RDONLY)};
+	int fds[CLASSIFIER_GROUP_FDS] = {open("/dev/null", O_RDONLY), open("/dev/null", O_RDONLY), -1, -1, -1};
 
 	if (system("command -v nft >/dev/null") != 0)
 		return;

@@ -3,7 +3,7 @@
 # do to later packets keeps the listener with the kernel.
 # shellcheck source-path=SCRIPTDIR
 . "${srcdir:-.}/tests/net/lib.sh"
-need nft curl python3 nstat
+need nft curl python3 nstat nginx
 pair_up
 in_client ip addr add 10.78.0.3/24 dev client0
 mkdir "$scratch/www"
@@ -183,4 +183,36 @@ kill $banned
 wait $banned 2>/dev/null || true
 stop
 
+# Several processes serve the port, which have dropped their privilege.
+rules "$EST
+add rule inet t in ip saddr 10.78.0.3 drop
+add rule inet t in tcp dport 8080 ct state new counter accept
+add rule inet t in drop"
+chmod 755 "$scratch" "$scratch/www"
+cat >"$scratch/nginx.conf" <<-CONF
+	user www-data; worker_processes 2; daemon off; pid $scratch/pid; error_log $scratch/error.log;
+	events { worker_connections 512; }
+	http { access_log off; server { listen 8080; root $scratch/www; } }
+CONF
+finesse_server nginx -c "$scratch/nginx.conf" >"$scratch/server.log" 2>&1 9>&- &
+server=$!
+wait_until 10 sh -c "[ \"\$(nsenter --net=/proc/$CLIENT_NS/ns/net curl -s -m 1 -o /dev/null -w '%{http_code}' http://$SERVER_IP:8080/nothing)\" = 404 ]"
+before=$(in_server nstat -asz TcpPassiveOpens | awk '/TcpPassiveOpens/ {print $2}')
+got=$(in_client sh -c "seq 100 | xargs -P 4 -I{} curl -s -m 5 --interface 10.78.0.2 -o /dev/null -w '%{size_download}\n' http://$SERVER_IP:8080/file" | grep -c '^3000000$')
+after=$(in_server nstat -asz TcpPassiveOpens | awk '/TcpPassiveOpens/ {print $2}')
+[ "$got" = 100 ] && pass "two workers: all files come" || fail "two workers: $got of 100 files come"
+[ "$before" = "$after" ] && pass "two workers: none is the kernel's" || fail "two workers: $((after - before)) are the kernel's"
+shares=
+for worker in $(pgrep -P "$server"); do
+	server_of=$server
+	server=$worker
+	shares="$shares $(counter Judged)"
+	server=$server_of
+done
+case $shares in
+" 0 "* | *" 0") fail "two workers: both have judged ones:$shares" ;;
+*) pass "two workers: both have judged ones" ;;
+esac
+[ "$(fetch 10.78.0.3 8080)" = 28 ] && pass "two workers: a ban holds" || fail "two workers: a ban holds"
+stop
 finish
