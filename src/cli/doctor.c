@@ -295,8 +295,9 @@ static void check_everything(const char *interface, bool firewall)
 
 bool doctor_allows(const struct settings *s)
 {
+	char first[SETTINGS_INTERFACE_LEN];
 	strict = true;
-	check_everything(s->interface[0] ? s->interface : NULL, s->firewall != FIREWALL_BYPASS);
+	check_everything(settings_interface(s, 0, first) ? first : NULL, s->firewall != FIREWALL_BYPASS);
 	return worst < FINDING_MISSING;
 }
 

@@ -105,6 +105,17 @@ static void flow_number(struct flow *f, json_t *object, const char *key, const c
 
 /* ---- the parts ---- */
 
+/* The interfaces that are served by now. */
+static void render_interfaces(FILE *out, json_t *d)
+{
+	json_t *all = json_object_get(d, "interfaces"), *name;
+	size_t i;
+	if (!json_array_size(all))
+		fputs(text(d, "interface"), out);
+	json_array_foreach(all, i, name)
+		fprintf(out, "%s%s", i ? ", " : "", json_string_value(name));
+}
+
 static void render_head(FILE *out, json_t *d)
 {
 	json_t *totals = json_object_get(d, "totals");
@@ -114,10 +125,11 @@ static void render_head(FILE *out, json_t *d)
 		return;
 	}
 	fprintf(out, ", finesse %s", text(d, "version"));
-	if (has(d, "interface"))
-		fprintf(out, " on %s (classifier %s, transmit %s)", text(d, "interface"),
-			text(d, "classifier"), text(d, "tx"));
-	else
+	if (has(d, "interface")) {
+		fputs(" on ", out);
+		render_interfaces(out, d);
+		fprintf(out, " (classifier %s, transmit %s)", text(d, "classifier"), text(d, "tx"));
+	} else
 		fprintf(out, ", no engine: everything is the kernel's");
 	fputc('\n', out);
 	if (!totals)
