@@ -54,6 +54,10 @@ static inline struct list *list_first(const struct list *head)
 {
 	return list_empty(head) ? NULL : head->next;
 }
+static inline struct list *list_last(const struct list *head)
+{
+	return list_empty(head) ? NULL : head->prev;
+}
 
 /* Safe against unlinking `pos` within the body. */
 #define list_for_each(pos, tmp, head)                                                              \

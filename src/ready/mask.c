@@ -19,7 +19,7 @@ static short conn_mask(struct sock *s)
 	bool snd_shut = done || tcp_send_closed(c);
 	short mask = 0;
 	if (opening)
-		return tcp_error(c) ? POLLERR : 0;
+		return tcp_error(c) || zerocopy_has_notice(s) ? POLLERR : 0;
 	if (rcv_shut && snd_shut)
 		mask |= POLLHUP;
 	if (rcv_shut)
@@ -29,7 +29,7 @@ static short conn_mask(struct sock *s)
 		mask |= POLLIN | POLLRDNORM;
 	if (snd_shut || tcp_is_writable(c))
 		mask |= POLLOUT | POLLWRNORM;
-	if (tcp_error(c))
+	if (tcp_error(c) || zerocopy_has_notice(s))
 		mask |= POLLERR;
 	if (tcp_urgent_ready(c))
 		mask |= POLLPRI;

@@ -1,5 +1,5 @@
 /*
- * Control data of sendmsg: Linux's sock_cmsg_send, for a TCP socket.
+ * Control data. Of sendmsg: Linux's sock_cmsg_send, for a TCP socket; of recvmsg: its put_cmsg.
  *
  * TCP uses none of it but the wish for time stamps, which is the kernel's to fulfil. Other levels than SOL_SOCKET are passed over. What cannot be right is an
  * error all the same, and so is what the caller has no right to; a fresh kernel socket judges that by the option of the same name.
@@ -7,6 +7,7 @@
 #include "socket/engine.h"
 
 #include "base/sys.h"
+#include "base/user.h"
 
 #include <errno.h>
 #include <string.h>
@@ -84,4 +85,26 @@ bool sock_message_is_kernels(const struct msghdr *msg)
 		if (is_timestamping(h))
 			return true;
 	return false;
+}
+
+int cmsg_put(struct cmsg_out *out, int level, int type, const void *data, size_t len)
+{
+	struct cmsghdr h = {.cmsg_level = level, .cmsg_type = type, .cmsg_len = CMSG_LEN(len)};
+	if (out->left < sizeof h) {
+		out->truncated = true;
+		return 0;
+	}
+	if (out->left < h.cmsg_len) {
+		out->truncated = true;
+		h.cmsg_len = out->left;
+	}
+	if (!user_may_write(out->at, h.cmsg_len))
+		return -EFAULT;
+	memcpy(out->at, &h, sizeof h);
+	memcpy(out->at + sizeof h, data, h.cmsg_len - sizeof h);
+	size_t space = CMSG_SPACE(len) < out->left ? CMSG_SPACE(len) : out->left;
+	out->at += space;
+	out->left -= space;
+	out->used += space;
+	return 0;
 }

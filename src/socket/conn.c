@@ -27,6 +27,8 @@ struct sock *sock_new(struct engine *e, enum sock_kind kind, int family)
 	list_init(&s->accept_node);
 	list_init(&s->defer_node);
 	list_init(&s->watches);
+	list_init(&s->zc_sent);
+	list_init(&s->zc_done);
 	list_push_back(&e->socks, &s->node);
 	return s;
 }
@@ -45,6 +47,7 @@ static void sock_free(struct engine *e, struct sock *s)
 		dest_put(e, s->dest);
 	if (s->policy)
 		steer_listener_unref(s->policy);
+	zerocopy_fini(e, s);
 	option_values_unref(e, s->values);
 	fd_close(s->port_fd);
 	fd_close(s->kept_fd);

@@ -189,6 +189,8 @@ struct sock {
 	bool wants_kernel;            /* an option of the kernel's was set during the handshake */
 	uint8_t peer_ttl;             /* of the SYN that opened an accepted connection */
 	int lowat_told;               /* SO_RCVLOWAT as the kernel would say; 0: lowat */
+	struct list zc_sent, zc_done; /* zerocopy.c: calls whose bytes are not acknowledged; notices that nobody has read */
+	uint32_t zc_next, zc_waiting;
 	uint64_t cookie;              /* SO_COOKIE of an accepted connection, once it was asked for */
 	int lowat;
 	int64_t rcvtimeo_us, sndtimeo_us; /* 0: for ever */
@@ -362,6 +364,23 @@ void namespace_close(struct engine *e); /* also in a fork child */
 /* A socket is being decided: settings older than `age_us` are read again. */
 void namespace_refresh(struct engine *e, int64_t age_us);
 int namespace_backlog(const struct engine *e, int backlog); /* as Linux's listen takes it */
+
+/* Control data for recvmsg, in the program's memory. */
+struct cmsg_out {
+	uint8_t *at;
+	size_t left, used; /* bytes */
+	bool truncated;    /* MSG_CTRUNC */
+};
+int cmsg_put(struct cmsg_out *out, int level, int type, const void *data, size_t len); /* 0, -EFAULT */
+
+/* ---- zerocopy.c ---- */
+bool zerocopy_is_on(const struct sock *s);
+int zerocopy_may_send(const struct sock *s); /* 0, -ENOBUFS */
+void zerocopy_sent(struct engine *e, struct sock *s); /* a call with MSG_ZEROCOPY took bytes */
+void zerocopy_progress(struct engine *e, struct sock *s); /* something was acknowledged, or the connection ended */
+bool zerocopy_has_notice(const struct sock *s);
+ssize_t zerocopy_notice(struct engine *e, struct sock *s, struct cmsg_out *out, int *flags); /* MSG_ERRQUEUE: 0, -EAGAIN, -EFAULT */
+void zerocopy_fini(struct engine *e, struct sock *s);
 
 /* ---- admit.c ---- */
 /* Why the engine does not take this kernel socket, whatever it is for; NULL: it may. Ask again when the engine came up: before, it has no namespace. Lock held. */

@@ -243,6 +243,8 @@ void sock_notify_events(struct engine *e, struct sock *s, uint32_t poll_events)
 
 void sock_process_events(struct engine *e, struct sock *s)
 {
+	if (s->zc_waiting)
+		zerocopy_progress(e, s);
 	uint32_t ev = tcp_take_events(&s->tcp);
 	if (!ev)
 		return;

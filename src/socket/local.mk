@@ -47,4 +47,5 @@ src_libsocket_a_SOURCES = \
 	src/socket/trace_queue.h \
 	src/socket/trace_text.c \
 	src/socket/trace_text.h \
-	src/socket/turn.c
+	src/socket/turn.c \
+	src/socket/zerocopy.c

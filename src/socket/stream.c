@@ -5,7 +5,13 @@
 #include "base/user.h"
 
 #include <errno.h>
+#include <netinet/in.h>
 #include <sys/socket.h>
+
+#define TCP_CM_INQ_NUMBER 36 /* TCP_CM_INQ of linux/tcp.h */
+#ifndef MSG_ZEROCOPY
+#define MSG_ZEROCOPY 0x4000000
+#endif
 
 static bool would_block(const struct sock *s, int flags)
 {
@@ -111,7 +117,7 @@ static ssize_t listener_send(const struct sock *s, int flags)
 	return sys_sendto(s->lst->kfd, NULL, 0, flags | MSG_NOSIGNAL | MSG_DONTWAIT, NULL, 0);
 }
 
-static ssize_t send_locked(struct engine *e, struct sock *s, const struct msghdr *msg, int flags)
+static ssize_t send_all(struct engine *e, struct sock *s, const struct msghdr *msg, int flags)
 {
 	size_t total = iov_total(msg), done = 0;
 	struct iov_cursor c = {0, 0};
@@ -136,6 +142,16 @@ static ssize_t send_locked(struct engine *e, struct sock *s, const struct msghdr
 		if (err)
 			return done ? (ssize_t)done : err == -ETIMEDOUT ? -EAGAIN : err;
 	}
+}
+
+static ssize_t send_locked(struct engine *e, struct sock *s, const struct msghdr *msg, int flags)
+{
+	bool notify = (flags & MSG_ZEROCOPY) && s->kind == SOCK_KIND_CONN && iov_total(msg) && zerocopy_is_on(s);
+	int err = notify ? zerocopy_may_send(s) : 0;
+	ssize_t n = err ? err : send_all(e, s, msg, flags);
+	if (notify && n > 0 && s->kind == SOCK_KIND_CONN)
+		zerocopy_sent(e, s);
+	return n;
 }
 
 ssize_t sock_sendmsg(struct sock *s, const struct msghdr *msg, int flags)
@@ -254,8 +270,6 @@ static ssize_t recv_locked(struct engine *e, struct sock *s, struct msghdr *msg,
 	ssize_t result;
 	recv_begin(&c, s);
 	wait_begin(&wait, e, s->rcvtimeo_us);
-	if (flags & MSG_ERRQUEUE)
-		return -EAGAIN; /* nothing is ever queued there: no timestamps, no zero-copy notices */
 	for (;;) {
 		int err = kind_error(s);
 		if (err)
@@ -277,17 +291,34 @@ static ssize_t recv_locked(struct engine *e, struct sock *s, struct msghdr *msg,
 	}
 }
 
+static ssize_t recv_notice(struct engine *e, struct sock *s, struct cmsg_out *out, int *out_flags)
+{
+	int err = kind_error(s);
+	return err ? err : zerocopy_notice(e, s, out, out_flags);
+}
+
+/* TCP_INQ: how much more there is; a FIN counts, so that the program reads on (Linux's tcp_inq_hint). `n`: what was read. */
+static ssize_t tell_inq(const struct sock *s, struct cmsg_out *out, ssize_t n)
+{
+	int inq = tcp_readable_bytes(&s->tcp) + tcp_peer_fin(&s->tcp);
+	int err = cmsg_put(out, IPPROTO_TCP, TCP_CM_INQ_NUMBER, &inq, sizeof inq);
+	return err ? err : n;
+}
+
 ssize_t sock_recvmsg(struct sock *s, struct msghdr *msg, int flags)
 {
 	struct engine *e = s->engine;
 	int out_flags = 0;
+	struct cmsg_out out = {.at = msg->msg_control, .left = msg->msg_control ? msg->msg_controllen : 0};
 	turn_enter_verb(e);
-	ssize_t n = recv_locked(e, s, msg, flags, &out_flags);
+	ssize_t n = flags & MSG_ERRQUEUE ? recv_notice(e, s, &out, &out_flags) : recv_locked(e, s, msg, flags, &out_flags);
+	if (n >= 0 && !(flags & (MSG_ERRQUEUE | MSG_OOB)) && s->values && option_values_number(s->values, OPTION_TCP_INQ))
+		n = tell_inq(s, &out, n);
 	turn_leave_verb(e);
 	if (n >= 0) {
 		msg->msg_namelen = 0; /* a connected stream gives no name */
-		msg->msg_controllen = 0;
-		msg->msg_flags = out_flags;
+		msg->msg_controllen = out.used;
+		msg->msg_flags = out_flags | (out.truncated ? MSG_CTRUNC : 0);
 	}
 	return n;
 }

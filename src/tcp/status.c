@@ -37,6 +37,16 @@ uint32_t tcp_take_events(struct tcp_conn *c)
 	return events;
 }
 
+uint32_t tcp_send_end(const struct tcp_conn *c)
+{
+	return snd_end(c);
+}
+
+bool tcp_is_delivered(const struct tcp_conn *c, uint32_t end)
+{
+	return c->state == TCPS_CLOSED || SEQ_GEQ(c->snd_una, end);
+}
+
 uint32_t tcp_unsent_bytes(const struct tcp_conn *c)
 {
 	return snd_unsent(c);

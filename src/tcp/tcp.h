@@ -215,6 +215,9 @@ uint32_t tcp_readable_bytes(const struct tcp_conn *c); /* in order, unread */
 uint32_t tcp_readable_to_mark(const struct tcp_conn *c); /* FIONREAD: only those before an urgent byte that is out of line */
 uint32_t tcp_send_space(const struct tcp_conn *c);     /* bytes tcp_send would take now */
 bool tcp_is_writable(const struct tcp_conn *c); /* POLLOUT, by Linux's rule of a third free */
+/* The sequence number behind the last byte that tcp_send took, and whether the peer has acknowledged everything before such a one (or never will). */
+uint32_t tcp_send_end(const struct tcp_conn *c);
+bool tcp_is_delivered(const struct tcp_conn *c, uint32_t end);
 uint32_t tcp_unsent_bytes(const struct tcp_conn *c);   /* SIOCOUTQNSD */
 uint32_t tcp_unacked_bytes(const struct tcp_conn *c);  /* SIOCOUTQ: unsent + in flight */
 bool tcp_peer_fin(const struct tcp_conn *c);    /* end of file: the peer's FIN was received in order, or its close request */

@@ -1,0 +1,53 @@
+#!/usr/bin/python3
+"""What recvmsg tells beside the bytes: zero-copy notices in the error queue, TCP_INQ. One client, natively and under finesse: it must see the same."""
+import os
+import subprocess
+import sys
+
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from lab import Lab, LabError, SERVER_IP, finesse_command  # noqa: E402
+
+END = [sys.executable, str(Path(__file__).resolve().parent / "messages_end.py")]
+PORT = 7301
+ECHO = """
+import socket, threading
+s = socket.create_server(('%s', %d), backlog=64)
+print('ready', flush=True)
+def echo(c):
+    got = b''.join(iter(lambda: c.recv(65536), b''))
+    if got.startswith(b's'):
+        c.sendall(got)
+    c.close()
+while True:
+    threading.Thread(target=echo, args=(s.accept()[0],), daemon=True).start()
+""" % (SERVER_IP, PORT)
+
+
+def run(finesse):
+    with Lab() as lab:
+        p = lab.server.spawn([sys.executable, "-c", ECHO], stdout=subprocess.PIPE)
+        if p.stdout.readline() != b"ready\n":
+            raise LabError("the server did not start")
+        before = lab.client.opens()
+        out = lab.client.text(END + [SERVER_IP, str(PORT)], finesse=finesse, settings=["--strict"]).splitlines()
+        if finesse and finesse_command() and lab.client.opens() != before:
+            raise LabError("the kernel carried it")
+        return out
+
+
+def main():
+    if os.geteuid():
+        print("skipped: needs root")
+        return 77
+    natively, ours = run(False), run(True)
+    failures = abs(len(natively) - len(ours))
+    for a, b in zip(natively, ours):
+        failures += a != b
+        print("ok: %s" % a if a == b else "FAILED: natively %s, under finesse %s" % (a, b))
+    print("%d%%: Checks: %d, Failures: %d, Errors: 0" % (100 * (len(natively) - failures) // len(natively), len(natively), failures))
+    return failures != 0
+
+
+sys.exit(main())
