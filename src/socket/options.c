@@ -566,15 +566,21 @@ static int set_linger(struct sock *s, const void *val, socklen_t len)
 	return 0;
 }
 
-static int set_congestion(struct tcp_options *opt, const char *val, socklen_t len)
+/* Which there are, and which the caller may have (tcp_allowed_congestion_control), says the kernel. One that we lack is the kernel's to do. */
+static int set_congestion(const struct sock *s, struct tcp_options *opt, const char *val, socklen_t len)
 {
 	char name[CONGESTION_NAME_MAX] = {0}; /* longer ones are cut, as in Linux */
-	if (len < 1)
-		return -EINVAL;
+	int fd = option_oracle(s->family, s->values);
+	if (fd < 0)
+		return -ENOMEM;
+	int r = sys_setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, val, len);
+	sys_close(fd);
+	if (r < 0)
+		return r;
 	memcpy(name, val, len < sizeof name - 1 ? len : sizeof name - 1);
 	const struct tcp_cc_ops *cc = tcp_cc_find(name);
 	if (!cc)
-		return -ENOENT;
+		return is_connected(s) ? SOCK_KERNEL : -ENOENT;
 	opt->cc = cc;
 	return 0;
 }
@@ -603,7 +609,7 @@ static int set_own(struct engine *e, struct sock *s, struct tcp_options *opt, un
 	case OPTION_SO_SNDTIMEO_NEW:
 		return set_timeout(e, &s->sndtimeo_us, val, len);
 	case OPTION_TCP_CONGESTION:
-		return set_congestion(opt, val, len);
+		return set_congestion(s, opt, val, len);
 	}
 	if (len < sizeof v)
 		return -EINVAL;

@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""What recvmsg tells beside the bytes: zero-copy notices in the error queue, TCP_INQ. One client, natively and under finesse: it must see the same."""
+"""What recvmsg tells beside the bytes: zero-copy notices in the error queue, TCP_INQ; and which names TCP_CONGESTION takes. One client, natively and under finesse: it must see the same."""
 import os
 import subprocess
 import sys
@@ -30,6 +30,7 @@ def run(finesse):
         p = lab.server.spawn([sys.executable, "-c", ECHO], stdout=subprocess.PIPE)
         if p.stdout.readline() != b"ready\n":
             raise LabError("the server did not start")
+        lab.client.run(["sysctl", "-qw", "net.ipv4.tcp_congestion_control=reno"])
         before = lab.client.opens()
         out = lab.client.text(END + [SERVER_IP, str(PORT)], finesse=finesse, settings=["--strict"]).splitlines()
         if finesse and finesse_command() and lab.client.opens() != before:

@@ -85,6 +85,14 @@ def left(address):
         say("end", len(end[0]), control(end[1]))
 
 
+def congestion(address):
+    with socket.create_connection(address) as sock:
+        for name in (b"reno", b"newreno", b"nonsense", b"", b"renoandsomethinglong"):
+            say("congestion", name.decode(), refused(sock.setsockopt, socket.IPPROTO_TCP, socket.TCP_CONGESTION, name),
+                sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, 16).rstrip(b"\0").decode())
+
+
 where = sys.argv[1], int(sys.argv[2])
 zerocopy(where)
 left(where)
+congestion(where)
