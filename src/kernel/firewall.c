@@ -94,10 +94,39 @@ void firewall_free(struct firewall *f)
 	free(f);
 }
 
+int firewall_save(const struct firewall *f)
+{
+	int fd = fd_move_high(sys_call(SYS_memfd_create, "finesse-rules", 1 /* MFD_CLOEXEC */, 0, 0, 0, 0));
+	if (fd < 0)
+		return fd;
+	ssize_t n = sys_write(fd, &f->cgroup, sizeof f->cgroup);
+	int err = n == sizeof f->cgroup ? rules_save(&f->rules, fd) : -EIO;
+	if (!err && sys_call(SYS_lseek, fd, 0, SEEK_SET, 0, 0, 0) < 0)
+		err = -EIO;
+	if (!err)
+		return fd;
+	fd_close(fd);
+	return err;
+}
+
+int firewall_load(struct firewall **out, int fd)
+{
+	struct firewall *f = calloc(1, sizeof *f);
+	if (!f)
+		return -ENOMEM;
+	ssize_t n = sys_read(fd, &f->cgroup, sizeof f->cgroup);
+	int err = n == sizeof f->cgroup ? rules_load(&f->rules, fd) : -EIO;
+	if (err)
+		firewall_free(f);
+	else
+		*out = f;
+	return err;
+}
+
 bool firewall_has_legacy(const struct firewall *f)
 {
 	for (uint32_t i = 0; f && i < f->rules.n_chains; i++)
-		if (strcmp(f->rules.chains[i].source, "nftables") != 0)
+		if (f->rules.chains[i].is_legacy)
 			return true;
 	return false;
 }
@@ -173,30 +202,30 @@ static int ask(const struct firewall *f, const struct firewall_flow *flow, bool 
 	return 0;
 }
 
-static int cgroup_has(const char *name, char *why, size_t why_len)
+static int cgroup_has(bool has, const char *name, char *why, size_t why_len)
 {
-	if (name)
+	if (has)
 		snprintf(why, why_len, "firewall: a BPF program (%s) is attached to this process's cgroup", name);
-	return name != NULL;
+	return has;
 }
 
 int firewall_judges(const struct firewall *f, const struct firewall_flow *flow, char *why, size_t why_len)
 {
-	return cgroup_has(f->cgroup.ingress, why, why_len) || ask(f, flow, true, true, false, false, why, why_len);
+	return cgroup_has(f->cgroup.ingress, "ingress", why, why_len) || ask(f, flow, true, true, false, false, why, why_len);
 }
 
 int firewall_filters_server(const struct firewall *f, const struct firewall_flow *flow, char *why, size_t why_len)
 {
 	bool some = is_open(flow);
-	return cgroup_has(f->cgroup.egress, why, why_len) || ask(f, flow, false, false, true, some, why, why_len) ||
+	return cgroup_has(f->cgroup.egress, "egress", why, why_len) || ask(f, flow, false, false, true, some, why, why_len) ||
 	       ask(f, flow, true, false, false, some, why, why_len);
 }
 
 int firewall_filters_client(const struct firewall *f, const struct firewall_flow *flow, char *why, size_t why_len)
 {
 	bool some = is_open(flow);
-	return cgroup_has(f->cgroup.egress, why, why_len) || cgroup_has(f->cgroup.ingress, why, why_len) ||
-	       cgroup_has(f->cgroup.connect, why, why_len) || ask(f, flow, false, true, false, some, why, why_len) ||
+	return cgroup_has(f->cgroup.egress, "egress", why, why_len) || cgroup_has(f->cgroup.ingress, "ingress", why, why_len) ||
+	       cgroup_has(f->cgroup.connect, "connect4 or connect6", why, why_len) || ask(f, flow, false, true, false, some, why, why_len) ||
 	       ask(f, flow, false, false, false, some, why, why_len) || ask(f, flow, true, false, true, some, why, why_len);
 }
 
@@ -207,7 +236,7 @@ static int check_family(const struct firewall *f, struct firewall_flow *flow, bo
 	flow->v6 = v6;
 	return firewall_judges(f, flow, why, why_len) || ask(f, flow, false, false, true, false, why, why_len) ||
 	       ask(f, flow, true, false, false, false, why, why_len) || ask(f, flow, false, true, false, false, why, why_len) ||
-	       cgroup_has(f->cgroup.egress, why, why_len) || cgroup_has(f->cgroup.connect, why, why_len);
+	       cgroup_has(f->cgroup.egress, "egress", why, why_len) || cgroup_has(f->cgroup.connect, "connect4 or connect6", why, why_len);
 }
 
 int firewall_check(int ifindex, char *why, size_t why_len)

@@ -17,6 +17,9 @@ struct firewall;
 /* -EPERM: CAP_NET_ADMIN is missing; other -errno: could not tell. `why` says so in one line. */
 int firewall_read(struct firewall **out, char *why, size_t why_len);
 void firewall_free(struct firewall *f); /* NULL: nothing */
+/* For a process that may not read the rules: a file of them, an internal fd, or -errno; and back, from its beginning. */
+int firewall_save(const struct firewall *f);
+int firewall_load(struct firewall **out, int fd);
 /* Are there rules of legacy iptables, whose changes nobody tells? NULL: no. */
 bool firewall_has_legacy(const struct firewall *f);
 

@@ -88,17 +88,17 @@ int firewall_read_cgroup(struct firewall_cgroup *out)
 {
 	const struct {
 		uint32_t type;
-		const char *name, **where;
+		bool *where;
 	} kinds[] = {
-	    {BPF_CGROUP_INET_INGRESS, "ingress", &out->ingress},
-	    {BPF_CGROUP_INET_EGRESS, "egress", &out->egress},
-	    {BPF_CGROUP_INET4_CONNECT, "connect4", &out->connect},
-	    {BPF_CGROUP_INET6_CONNECT, "connect6", &out->connect},
+	    {BPF_CGROUP_INET_INGRESS, &out->ingress},
+	    {BPF_CGROUP_INET_EGRESS, &out->egress},
+	    {BPF_CGROUP_INET4_CONNECT, &out->connect},
+	    {BPF_CGROUP_INET6_CONNECT, &out->connect},
 	};
 	uint32_t ids[BPF_QUERY_MAX];
 	int fd = open_own_cgroup(), ret = 0;
 
-	*out = (struct firewall_cgroup){NULL};
+	*out = (struct firewall_cgroup){.ingress = false};
 	if ((fd == -EPERM || fd == -EACCES) && firewall_in_user_namespace())
 		return 0;
 	if (fd < 0)
@@ -106,7 +106,7 @@ int firewall_read_cgroup(struct firewall_cgroup *out)
 	for (size_t i = 0; i < sizeof kinds / sizeof kinds[0] && ret >= 0; i++) {
 		ret = bpf_prog_query(fd, kinds[i].type, BPF_F_QUERY_EFFECTIVE, ids);
 		if (ret > 0)
-			*kinds[i].where = kinds[i].name;
+			*kinds[i].where = true;
 		else if (ret == -EINVAL || ret == -ENOSYS)
 			ret = 0; /* a kernel without cgroup BPF */
 	}

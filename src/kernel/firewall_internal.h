@@ -14,11 +14,11 @@ bool firewall_in_user_namespace(void);
 int firewall_read_nftables(struct ruleset *rs);
 int firewall_read_iptables(struct ruleset *rs); /* legacy, both families */
 
-/* BPF programs on this process's cgroup; each a name, or NULL. */
+/* BPF programs on this process's cgroup. */
 struct firewall_cgroup {
-	const char *ingress; /* sees what comes */
-	const char *egress;  /* … what goes */
-	const char *connect; /* … where connect goes */
+	bool ingress; /* sees what comes */
+	bool egress;  /* … what goes */
+	bool connect; /* … where connect goes */
 };
 int firewall_read_cgroup(struct firewall_cgroup *out);
 

@@ -244,7 +244,7 @@ static int add_chain(struct table *t, uint32_t start, int hook, const char *name
 	if (!c || !bigger)
 		return -ENOMEM;
 	t->starts[t->n_chains++] = start;
-	c->source = t->f->command;
+	c->is_legacy = true;
 	c->family = t->f->af == AF_INET ? NFPROTO_IPV4 : NFPROTO_IPV6;
 	snprintf(c->table, sizeof c->table, "%s", t->info->name);
 	snprintf(c->name, sizeof c->name, "%s", hook >= 0 ? names[hook] : name);

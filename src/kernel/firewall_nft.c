@@ -27,7 +27,6 @@
 #define REQUEST_BYTES    1024
 #define NFT_HOOK_EGRESS  1  /* NF_NETDEV_EGRESS */
 #define NFT_HOOK_INGRESS 5  /* NF_INET_INGRESS */
-#define ACTS_UNKNOWN     "has a rule that acts in a way that was not understood"
 
 struct reader {
 	struct ruleset *rs;
@@ -152,7 +151,7 @@ static int on_chain(const struct nlmsghdr *h, void *ctx)
 	struct reader *r = ctx;
 	const struct nfgenmsg *g = mnl_nlmsg_get_payload(h);
 	const struct nlattr *a, *hook = NULL;
-	struct rules_chain c = {.source = "nftables", .first_rule = -1, .last_rule = -1}, *added;
+	struct rules_chain c = {.first_rule = -1, .last_rule = -1}, *added;
 
 	if (h->nlmsg_type != (NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_NEWCHAIN) || mnl_nlmsg_get_payload_len(h) < sizeof *g ||
 	    !is_our_family(g->nfgen_family))
@@ -373,11 +372,11 @@ static int done(const struct rules_op *op)
 	return op ? 0 : -ENOMEM;
 }
 
-static int acts(struct rule_reader *rr, const char *what)
+static int acts(struct rule_reader *rr, enum rules_act act)
 {
 	struct rules_op *op = add(rr, OP_ACTS);
 	if (op)
-		op->what = what;
+		op->act = act;
 	return done(op);
 }
 
@@ -404,7 +403,7 @@ static int read_meta(struct rule_reader *rr, const struct nlattr *d)
 	uint32_t key = nested_be32(d, NFTA_META_KEY, UINT32_MAX);
 
 	if (!nested(d, NFTA_META_DREG)) /* it sets */
-		return key == NFT_META_NFTRACE ? 0 : acts(rr, "has a rule that changes the packet's mark or class");
+		return key == NFT_META_NFTRACE ? 0 : acts(rr, ACT_MARK);
 	bool known = key < sizeof fields / sizeof *fields && fields[key].len;
 	return read_load(rr, known ? fields[key].field : FIELD_UNKNOWN, known ? fields[key].len : RULES_VALUE_MAX,
 			 nested_be32(d, NFTA_META_DREG, 0));
@@ -414,7 +413,7 @@ static int read_ct(struct rule_reader *rr, const struct nlattr *d)
 {
 	uint32_t key = nested_be32(d, NFTA_CT_KEY, UINT32_MAX);
 	if (!nested(d, NFTA_CT_DREG)) /* it sets, in the connection's own entry; a zone makes another entry */
-		return key == NFT_CT_ZONE ? acts(rr, "has a rule that sets a conntrack zone") : 0;
+		return key == NFT_CT_ZONE ? acts(rr, ACT_ZONE) : 0;
 	enum rules_field field = key == NFT_CT_STATE ? FIELD_CT_STATE : key == NFT_CT_DIRECTION ? FIELD_CT_DIRECTION : FIELD_UNKNOWN;
 	return read_load(rr, field, key == NFT_CT_DIRECTION ? 1 : key == NFT_CT_STATE ? 4 : RULES_VALUE_MAX, nested_be32(d, NFTA_CT_DREG, 0));
 }
@@ -424,7 +423,7 @@ static int read_payload(struct rule_reader *rr, const struct nlattr *d)
 	uint32_t base = nested_be32(d, NFTA_PAYLOAD_BASE, UINT32_MAX), off = nested_be32(d, NFTA_PAYLOAD_OFFSET, UINT32_MAX),
 		 len = nested_be32(d, NFTA_PAYLOAD_LEN, 0);
 	if (!nested(d, NFTA_PAYLOAD_DREG))
-		return acts(rr, "has a rule that changes the packet");
+		return acts(rr, ACT_CHANGE);
 	bool known = off < 64 && (base == NFT_PAYLOAD_NETWORK_HEADER || base == NFT_PAYLOAD_TRANSPORT_HEADER);
 	int err = read_load(rr, !known ? FIELD_UNKNOWN : base == NFT_PAYLOAD_NETWORK_HEADER ? FIELD_NETWORK : FIELD_TRANSPORT, len,
 			    nested_be32(d, NFTA_PAYLOAD_DREG, 0));
@@ -517,7 +516,7 @@ static int read_objref(struct rule_reader *rr, const struct nlattr *d)
 	if (type == NFT_OBJECT_COUNTER)
 		return 0;
 	return type == NFT_OBJECT_LIMIT || type == NFT_OBJECT_QUOTA || type == NFT_OBJECT_CONNLIMIT ? done(add(rr, OP_MAYBE))
-												   : acts(rr, ACTS_UNKNOWN);
+												   : acts(rr, ACT_UNKNOWN);
 }
 
 static int read_nothing(struct rule_reader *rr, const struct nlattr *d)
@@ -541,7 +540,7 @@ static int read_clobber(struct rule_reader *rr, const struct nlattr *d)
 
 static int read_exthdr(struct rule_reader *rr, const struct nlattr *d)
 {
-	return nested(d, NFTA_EXTHDR_DREG) ? done(add(rr, OP_CLOBBER)) : acts(rr, "has a rule that changes the packet");
+	return nested(d, NFTA_EXTHDR_DREG) ? done(add(rr, OP_CLOBBER)) : acts(rr, ACT_CHANGE);
 }
 
 static int read_match(struct rule_reader *rr, const struct nlattr *d)
@@ -559,13 +558,13 @@ static int read_target(struct rule_reader *rr, const struct nlattr *d)
 static int read_nat(struct rule_reader *rr, const struct nlattr *d)
 {
 	(void)d;
-	return acts(rr, "has a rule that changes an address or a port");
+	return acts(rr, ACT_NAT);
 }
 
 static int read_reject(struct rule_reader *rr, const struct nlattr *d)
 {
 	(void)d;
-	return acts(rr, "rejects");
+	return acts(rr, ACT_REJECT);
 }
 
 static int read_expression(struct rule_reader *rr, const char *name, const struct nlattr *data)
@@ -587,7 +586,7 @@ static int read_expression(struct rule_reader *rr, const char *name, const struc
 	for (size_t i = 0; i < sizeof known / sizeof *known; i++)
 		if (strcmp(name, known[i].name) == 0)
 			return known[i].read(rr, data);
-	return acts(rr, ACTS_UNKNOWN);
+	return acts(rr, ACT_UNKNOWN);
 }
 
 static int on_rule(const struct nlmsghdr *h, void *ctx)

@@ -15,6 +15,7 @@
 #include "kernel/firewall_rules.h"
 
 #include <arpa/inet.h>
+#include <errno.h>
 #include <linux/if_ether.h>
 #include <linux/netfilter.h>
 #include <linux/netfilter/nf_tables.h>
@@ -22,6 +23,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "base/sys.h"
 
 #define DEPTH_MAX 16
 /* NF_CT_STATE_BIT of enum ip_conntrack_info. */
@@ -98,6 +101,74 @@ void rules_clear(struct ruleset *rs)
 	free(rs->sets);
 	free(rs->elements);
 	memset(rs, 0, sizeof *rs);
+}
+
+/* ---- to and from a file ---- */
+
+#define SAVED_ARRAYS 5
+
+struct saved {
+	void **array;
+	uint32_t *n, *cap;
+	size_t size;
+};
+
+static void saved_arrays(struct ruleset *rs, struct saved out[SAVED_ARRAYS])
+{
+	unsigned i = 0;
+#define SAVED(what) out[i++] = (struct saved){(void **)&rs->what, &rs->n_##what, &rs->cap_##what, sizeof *rs->what}
+	SAVED(ops);
+	SAVED(rules);
+	SAVED(chains);
+	SAVED(sets);
+	SAVED(elements);
+#undef SAVED
+}
+
+static int transfer(int fd, void *at, size_t len, bool out)
+{
+	for (size_t done = 0; done < len;) {
+		ssize_t n = out ? sys_write(fd, (char *)at + done, len - done) : sys_read(fd, (char *)at + done, len - done);
+		if (n <= 0)
+			return n < 0 ? (int)n : -EIO;
+		done += n;
+	}
+	return 0;
+}
+
+int rules_save(const struct ruleset *rs, int fd)
+{
+	struct saved arrays[SAVED_ARRAYS];
+	int err = 0;
+	saved_arrays((struct ruleset *)rs, arrays);
+	for (unsigned i = 0; i < SAVED_ARRAYS && !err; i++) {
+		err = transfer(fd, arrays[i].n, sizeof *arrays[i].n, true);
+		if (!err)
+			err = transfer(fd, *arrays[i].array, *arrays[i].n * arrays[i].size, true);
+	}
+	return err;
+}
+
+int rules_load(struct ruleset *rs, int fd)
+{
+	struct saved arrays[SAVED_ARRAYS];
+	int err = 0;
+	memset(rs, 0, sizeof *rs);
+	saved_arrays(rs, arrays);
+	for (unsigned i = 0; i < SAVED_ARRAYS && !err; i++) {
+		uint32_t n = 0;
+		err = transfer(fd, &n, sizeof n, false);
+		if (!err && n > RULES_MAX * 16)
+			err = -EBADMSG;
+		if (err || n == 0)
+			continue;
+		*arrays[i].array = malloc(n * arrays[i].size);
+		err = *arrays[i].array ? transfer(fd, *arrays[i].array, n * arrays[i].size, false) : -ENOMEM;
+		*arrays[i].n = *arrays[i].cap = n;
+	}
+	if (err)
+		rules_clear(rs);
+	return err;
 }
 
 /* ---- one expression ---- */
@@ -261,6 +332,16 @@ static enum answer look_up(const struct ruleset *rs, const struct rules_op *op, 
 
 /* ---- chains ---- */
 
+static const char *act_text(unsigned act)
+{
+	static const char *const texts[ACTS] = {
+	    [ACT_UNKNOWN] = "has a rule that acts in a way that was not understood", [ACT_TARGET] = "has a target that was not understood",
+	    [ACT_REJECT] = "rejects", [ACT_NAT] = "has a rule that changes an address or a port",
+	    [ACT_MARK] = "has a rule that changes the packet's mark or class", [ACT_CHANGE] = "has a rule that changes the packet",
+	    [ACT_ZONE] = "has a rule that sets a conntrack zone"};
+	return texts[act < ACTS ? act : ACT_UNKNOWN];
+}
+
 enum walk { WALK_ON, WALK_ACCEPTED, WALK_TOUCHED };
 
 struct asking {
@@ -366,7 +447,7 @@ static enum walk walk_rule(struct asking *q, const struct rules_chain *c, const 
 		case OP_VERDICT:
 			return obey(q, c, op->verdict, op->target, certainly, depth, leaves);
 		case OP_ACTS:
-			q->what = op->what;
+			q->what = act_text(op->act);
 			q->at = c;
 			return WALK_TOUCHED;
 		}
@@ -414,6 +495,11 @@ static bool is_of_packet(const struct rules_chain *c, const struct rules_packet 
 	return c->n_devices == 0;
 }
 
+static const char *source_name(const struct rules_chain *c)
+{
+	return !c->is_legacy ? "nftables" : c->family == NFPROTO_IPV6 ? "ip6tables" : "iptables";
+}
+
 static const char *family_name(uint8_t family)
 {
 	return family == NFPROTO_INET ? "inet" : family == NFPROTO_IPV4 ? "ip" : family == NFPROTO_IPV6 ? "ip6" : "netdev";
@@ -434,7 +520,7 @@ enum rules_outcome rules_ask(const struct ruleset *rs, const struct rules_packet
 		}
 		if (w != WALK_TOUCHED)
 			continue;
-		snprintf(why, why_len, "firewall: %s chain %s %s %s %s", q.at->source, family_name(q.at->family), q.at->table, q.at->name, q.what);
+		snprintf(why, why_len, "firewall: %s chain %s %s %s %s", source_name(q.at), family_name(q.at->family), q.at->table, q.at->name, q.what);
 		return RULES_TOUCH;
 	}
 	return RULES_PASS;

@@ -53,13 +53,16 @@ enum rules_op_kind {
 	OP_ACTS,    /* changes, answers, queues or drops the packet; `what` says how */
 };
 
+/* What a rule does that no connection of ours may meet. */
+enum rules_act { ACT_UNKNOWN, ACT_TARGET, ACT_REJECT, ACT_NAT, ACT_MARK, ACT_CHANGE, ACT_ZONE, ACTS };
+
 enum rules_verdict { VERDICT_ACCEPT, VERDICT_DROP, VERDICT_CONTINUE, VERDICT_RETURN, VERDICT_JUMP, VERDICT_GOTO };
 
 struct rules_op {
 	uint8_t kind, field, from, to, off, len, cmp, verdict;
 	bool inverted, is_map, has_data;
 	int32_t target;
-	const char *what; /* OP_ACTS: constant text */
+	uint8_t act; /* OP_ACTS: enum rules_act */
 	uint8_t a[RULES_VALUE_MAX], b[RULES_VALUE_MAX];
 };
 
@@ -69,7 +72,7 @@ struct rules_rule {
 };
 
 struct rules_chain {
-	const char *source; /* "nftables", "iptables" … */
+	bool is_legacy;     /* iptables' and ip6tables' own, not nftables' */
 	uint8_t family;     /* NFPROTO_… */
 	char table[RULES_NAME_BYTES], name[RULES_NAME_BYTES];
 	bool is_base, is_nat, drops /* its policy */;
@@ -110,6 +113,9 @@ struct rules_chain *rules_add_chain(struct ruleset *rs);
 struct rules_set *rules_add_set(struct ruleset *rs);
 struct rules_element *rules_add_element(struct ruleset *rs);
 void rules_clear(struct ruleset *rs);
+/* To a file, for another process of this very program; from its offset on. 0 or -errno. Nothing in it is a pointer. */
+int rules_save(const struct ruleset *rs, int fd);
+int rules_load(struct ruleset *rs, int fd);
 
 /* A packet, as far as it is known. Bits that are neither known nor the peer's are anything. */
 struct rules_bits {

@@ -155,23 +155,24 @@ int firewall_xt_target(struct ruleset *rs, const char *name)
 {
 	static const char *const harmless[] = {"LOG", "NFLOG", "ULOG", "AUDIT", "TRACE", "RATEEST", "CONNMARK", "CONNSECMARK", "SET"};
 	static const struct {
-		const char *name, *what;
-	} known[] = {{"REJECT", "rejects"},
-		     {"DNAT", "has a rule that changes an address or a port"},
-		     {"SNAT", "has a rule that changes an address or a port"},
-		     {"MASQUERADE", "has a rule that changes an address or a port"},
-		     {"REDIRECT", "has a rule that changes an address or a port"}};
-	const char *what = "has a target that was not understood";
+		const char *name;
+		uint8_t act;
+	} known[] = {{"REJECT", ACT_REJECT},
+		     {"DNAT", ACT_NAT},
+		     {"SNAT", ACT_NAT},
+		     {"MASQUERADE", ACT_NAT},
+		     {"REDIRECT", ACT_NAT}};
+	uint8_t act = ACT_TARGET;
 
 	for (size_t i = 0; i < sizeof harmless / sizeof *harmless; i++)
 		if (strcmp(name, harmless[i]) == 0)
 			return 0;
 	for (size_t i = 0; i < sizeof known / sizeof *known; i++)
 		if (strcmp(name, known[i].name) == 0)
-			what = known[i].what;
+			act = known[i].act;
 	struct rules_op *op = rules_add_op(rs);
 	if (!op)
 		return -ENOMEM;
-	*op = (struct rules_op){.kind = OP_ACTS, .what = what};
+	*op = (struct rules_op){.kind = OP_ACTS, .act = act};
 	return 0;
 }

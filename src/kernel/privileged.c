@@ -49,3 +49,13 @@ int privileged_end_time_wait(const struct flow_key *key, const uint32_t cookie[2
 {
 	return privileged_ops ? privileged_ops->end_time_wait(key, cookie, ifindex) : -EPERM;
 }
+
+int privileged_read_firewall(void)
+{
+	return privileged_ops ? privileged_ops->read_firewall() : -EPERM;
+}
+
+int privileged_establish(const struct flow_key *key, bool client)
+{
+	return privileged_ops ? privileged_ops->establish(key, client) : -EPERM;
+}

@@ -8,7 +8,7 @@
  *   program ─fork─▶ worker ─────┘          one connection for each process that has an engine: a member
  *
  * It does exactly this, for members: opens a link (two packet sockets and a classifier, as fds); switches TCP_REPAIR on a TCP socket that it is passed, binds
- * it, sends it the FIN of its peer; has a neighbour resolved; ends a TIME-WAIT of the kernel's; tells the peers of a member that died (broker_deaths.c).
+ * it, sends it the FIN of its peer; has a neighbour resolved; ends a TIME-WAIT of the kernel's; reads the host's rules; tells conntrack of a connection that becomes the kernel's; tells the peers of a member that died (broker_deaths.c).
  *
  * Who may ask: who connects from the broker's network namespace (an abstract name is of one namespace) and knows the token, 128 random bits in the
  * environment of the tree. The name itself is public (/proc/net/unix), so it is not the token. The members look who serves them: the superuser, or their own user.
@@ -49,6 +49,8 @@ enum broker_op {
 	BROKER_FIN,
 	BROKER_NEIGHBOUR, /* no answer */
 	BROKER_TIME_WAIT,
+	BROKER_FIREWALL,  /* the host's rules, as a descriptor (kernel/firewall.h) */
+	BROKER_ESTABLISH, /* conntrack: a connection of the member's becomes the kernel's */
 	BROKER_TABLE, /* no answer: the table of the member's connections, as a descriptor */
 	BROKER_BYE, /* no answer: the member ends, and has nothing left for which a peer waits */
 };
@@ -78,6 +80,10 @@ struct broker_request {
 			struct flow_key key;
 			uint32_t cookie[2];
 		} time_wait;
+		struct {
+			struct flow_key key;
+			uint32_t client;
+		} establish;
 	};
 };
 

@@ -241,6 +241,29 @@ static int client_end_time_wait(const struct flow_key *key, const uint32_t cooki
 	return ask(&r, -1, &a, NULL);
 }
 
+static int client_read_firewall(void)
+{
+	struct broker_request r;
+	struct broker_answer a;
+	struct broker_fds in = {.n = 0};
+	begin(&r, BROKER_FIREWALL);
+	int err = ask(&r, -1, &a, &in);
+	if (err >= 0 && in.n == 1)
+		return in.fd[0];
+	drop(&in);
+	return err < 0 ? err : -EBADMSG;
+}
+
+static int client_establish(const struct flow_key *key, bool opened_here)
+{
+	struct broker_request r;
+	struct broker_answer a;
+	begin(&r, BROKER_ESTABLISH);
+	r.establish.key = *key;
+	r.establish.client = opened_here;
+	return ask(&r, -1, &a, NULL);
+}
+
 static const struct privileged_ops client_ops = {
 	.open_link = client_open_link,
 	.repair = client_repair,
@@ -249,6 +272,8 @@ static const struct privileged_ops client_ops = {
 	.watch = client_watch,
 	.use_neighbour = client_use_neighbour,
 	.end_time_wait = client_end_time_wait,
+	.read_firewall = client_read_firewall,
+	.establish = client_establish,
 };
 
 void broker_client_configure(const char *value)

@@ -22,7 +22,9 @@
 #include "base/time.h"
 #include "kernel/classifier.h"
 #include "kernel/diag.h"
+#include "kernel/conntrack.h"
 #include "kernel/firewall.h"
+#include "kernel/netlink.h"
 #include "kernel/netstate.h"
 #include "kernel/ports.h"
 #include "link/link.h"
@@ -119,8 +121,37 @@ static int take_link(const struct broker_ops_config *c, const struct broker_requ
 	return 0;
 }
 
+static int firewall_fd = -1; /* on its way */
+
+static int do_firewall(struct broker_answer *a, struct broker_fds *out)
+{
+	struct firewall *f;
+	int err = firewall_read(&f, a->why, sizeof a->why);
+	if (err)
+		return err;
+	firewall_fd = firewall_save(f);
+	firewall_free(f);
+	if (firewall_fd < 0)
+		return firewall_fd;
+	out->fd[0] = firewall_fd;
+	out->n = 1;
+	return 0;
+}
+
+static int do_establish(const struct broker_request *r)
+{
+	int fd = netlink_open(NETLINK_NETFILTER);
+	if (fd < 0)
+		return fd;
+	int err = conntrack_establish(fd, &r->establish.key, r->establish.client);
+	sys_close(fd);
+	return err;
+}
+
 void broker_ops_sent(void)
 {
+	fd_close(firewall_fd);
+	firewall_fd = -1;
 	opened_close(&sent);
 }
 
@@ -305,7 +336,8 @@ static int do_time_wait(const struct broker_request *r)
 
 bool broker_ops_is_answered(const struct broker_request *r)
 {
-	return r->op == BROKER_LINK || r->op == BROKER_REPAIR || r->op == BROKER_BIND || r->op == BROKER_FIN || r->op == BROKER_TIME_WAIT;
+	return r->op == BROKER_LINK || r->op == BROKER_REPAIR || r->op == BROKER_BIND || r->op == BROKER_FIN || r->op == BROKER_TIME_WAIT ||
+	       r->op == BROKER_FIREWALL || r->op == BROKER_ESTABLISH;
 }
 
 static int do_socket(const struct broker_ops_config *c, const struct broker_request *r, const struct broker_fds *in)
@@ -342,6 +374,12 @@ bool broker_ops_do(const struct broker_ops_config *c, const struct broker_reques
 		return true;
 	case BROKER_NEIGHBOUR:
 		answer->result = netstate_use_neighbour(r->neighbour.ifindex, &r->neighbour.addr);
+		return true;
+	case BROKER_FIREWALL:
+		answer->result = do_firewall(answer, out);
+		return true;
+	case BROKER_ESTABLISH:
+		answer->result = do_establish(r);
 		return true;
 	case BROKER_TIME_WAIT:
 		answer->result = do_time_wait(r);

@@ -17,6 +17,7 @@
 #include "kernel/conntrack.h"
 #include "kernel/firewall.h"
 #include "kernel/netlink.h"
+#include "kernel/privileged.h"
 
 #include <errno.h>
 #include <linux/netfilter/nfnetlink.h>
@@ -121,11 +122,23 @@ static void listeners_to_kernel(struct engine *e, const char *why)
 		listener_to_kernel(e, container_of(pos, struct listener, node)->owner, why);
 }
 
+/* By our own right, or the broker's. */
+static int read_rules(struct firewall **out, char *why, size_t why_len)
+{
+	int err = firewall_read(out, why, why_len);
+	int fd = err == -EPERM ? privileged_read_firewall() : err;
+	if (err != -EPERM || fd < 0)
+		return err;
+	err = firewall_load(out, fd);
+	fd_close(fd);
+	return err;
+}
+
 static void read_anew(struct engine *e)
 {
 	char why[160];
 	struct firewall *now;
-	int err = firewall_read(&now, why, sizeof why);
+	int err = read_rules(&now, why, sizeof why);
 	e->firewall_unknown = err < 0;
 	if (!err) {
 		firewall_free(e->firewall);
@@ -211,6 +224,8 @@ void rejudge_tell_conntrack(struct engine *e, const struct sock *s)
 		return;
 	int fd = netlink_open(NETLINK_NETFILTER);
 	int err = fd < 0 ? fd : conntrack_establish(fd, &s->flow.key, !s->policy);
+	if (err == -EPERM)
+		err = privileged_establish(&s->flow.key, !s->policy);
 	if (err)
 		log_debug("firewall", "conntrack was not told of a connection (errno %d)", -err);
 	if (fd >= 0)
