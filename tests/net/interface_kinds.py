@@ -1,0 +1,167 @@
+"""Kinds of interfaces × what happens to them in the middle of a transfer: natively and under finesse, where the connection must be the engine's and stay it.
+
+A case makes the interface `if0` of the host, lets the program echo what the peer sends, in steps, and changes `if0` between them: MTU, MAC, name, offloads, down and up, an XDP
+program. The bytes must come back, all of them. Printed beside it: the longest that a step took, natively and under finesse.
+"""
+import os
+import signal
+import sys
+import time
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from interfaces import PIECE, connect  # noqa: E402
+from lab import Host, Lab, LabError, finesse_command  # noqa: E402
+
+HOST, PEER = "10.83.0.1", "10.83.0.2"
+STEPS_BEFORE, STEPS_AFTER = 3, 6
+SUBJECT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "interfaces.py")
+
+
+def veth(host, peer, name="if0", peer_name="if0"):
+    host.run(["ip", "link", "add", name, "type", "veth", "peer", "name", peer_name, "netns", str(peer.holder.pid)])
+
+
+def up(host, *names):
+    for n in names:
+        host.run(["ip", "link", "set", n, "up"])
+
+
+def make_veth(host, peer):
+    veth(host, peer)
+
+
+def make_bridge(host, peer):
+    veth(host, peer, "port0")
+    host.run(["ip", "link", "add", "if0", "type", "bridge"])
+    host.run(["ip", "link", "set", "port0", "master", "if0"])
+    up(host, "port0")
+
+
+def make_macvlan(host, peer):
+    veth(host, peer, "under0")
+    host.run(["ip", "link", "add", "if0", "link", "under0", "type", "macvlan", "mode", "bridge"])
+    # Otherwise the lower device answers ARP for the address, too, and has the frames.
+    host.run(["sh", "-c", "echo 1 >/proc/sys/net/ipv4/conf/under0/arp_ignore"])
+    up(host, "under0")
+
+
+def make_vxlan(host, peer):
+    veth(host, peer, "under0", "under0")
+    for h, mine, other in ((host, "10.84.0.1", "10.84.0.2"), (peer, "10.84.0.2", "10.84.0.1")):
+        h.run(["ip", "addr", "add", mine + "/24", "dev", "under0"])
+        up(h, "under0")
+        h.run(["ip", "link", "add", "if0", "type", "vxlan", "id", "5", "dstport", "4789", "local", mine, "remote", other, "dev", "under0"])
+
+
+KINDS = {"veth": make_veth, "bridge": make_bridge, "macvlan": make_macvlan, "vxlan": make_vxlan}
+
+
+def mtu(host, peer):
+    host.run(["ip", "link", "set", "if0", "mtu", "1280"])
+
+
+def mac(host, peer):
+    host.run(["ip", "link", "set", "if0", "address", "02:00:00:00:83:99"])
+    host.run(["ip", "neigh", "flush", "dev", "if0"])
+    peer.run(["ip", "neigh", "flush", "dev", "if0"])
+
+
+def rename(host, peer):
+    host.run(["ip", "link", "set", "if0", "down"])
+    host.run(["ip", "link", "set", "if0", "name", "named1"])
+    up(host, "named1")
+
+
+def offloads(host, peer):
+    host.run(["ethtool", "-K", "if0", "tx", "off", "tso", "off", "gso", "off", "gro", "off"], check=False)
+
+
+def down_up(host, peer):
+    host.run(["ip", "link", "set", "if0", "down"])
+    up(host, "if0")
+
+
+def address(host, peer):
+    """One more address, and it goes again."""
+    host.run(["ip", "addr", "add", "10.83.0.9/24", "dev", "if0"])
+    host.run(["ip", "addr", "del", "10.83.0.9/24", "dev", "if0"])
+
+
+def neighbour(host, peer):
+    host.run(["ip", "neigh", "flush", "dev", "if0"])
+
+
+CHANGES = [mtu, mac, rename, offloads, down_up, address, neighbour]
+
+
+def step(s, sent):
+    """Out and back; how long it took."""
+    began = time.monotonic()
+    s.sendall(PIECE)
+    got = b""
+    while len(got) < len(PIECE):
+        data = s.recv(65536)
+        if not data:
+            raise LabError("the connection ended in step %d" % sent)
+        got += data
+    if got != PIECE:
+        raise LabError("other bytes came back in step %d" % sent)
+    return time.monotonic() - began
+
+
+def one(lab, kind, change, finesse, port):
+    """The longest step in seconds; how many connections the kernel of the host had; LabError."""
+    host, peer = Host(lab, "if0"), Host(lab, "if0")
+    try:
+        KINDS[kind](host, peer)
+        for h, ip in ((host, HOST), (peer, PEER)):
+            h.run(["ip", "addr", "add", ip + "/24", "dev", "if0"])
+            up(h, "if0")
+        argv = [sys.executable, SUBJECT, "subject", "serve", "0.0.0.0", str(port), ""]
+        p = host.spawn((finesse_command() + ["run", "--"] if finesse else []) + argv)
+        host.wait_listening(p, port, finesse)
+        s, why = connect(peer, HOST, port)
+        if s is None:
+            raise LabError("connect: " + why)
+        with s:
+            for i in range(STEPS_BEFORE):
+                step(s, i)
+            change(host, peer)
+            slowest = max(step(s, STEPS_BEFORE + i) for i in range(STEPS_AFTER))
+        opens = host.opens()
+        lab.stop(p, signal.SIGKILL)
+        return slowest, opens[0] + opens[1]
+    finally:
+        for h in (host, peer):
+            h.holder.kill()
+            h.holder.wait()
+
+
+def judge(lab, kind, change, port):
+    native, by_kernel = one(lab, kind, change, False, port)
+    if not by_kernel:
+        return "natively the kernel had no connection"
+    ours, by_kernel = one(lab, kind, change, True, port)
+    print("%-8s %-10s longest step %4.0f ms natively, %4.0f ms under finesse" % (kind, change.__name__, native * 1e3, ours * 1e3))
+    return "the kernel had %d connections" % by_kernel if by_kernel else None
+
+
+def main(wanted):
+    if os.geteuid() != 0:
+        print("skipped: needs root")
+        return 77
+    failed, cases = 0, [(k, c) for k in KINDS for c in CHANGES if wanted in k + "+" + c.__name__]
+    with Lab() as lab:
+        for i, (kind, change) in enumerate(cases):
+            try:
+                why = judge(lab, kind, change, 22000 + i)
+            except (LabError, OSError) as e:
+                why = str(e)
+            failed += why is not None
+            print("%s %s, %s%s" % ("FAILED:" if why else "ok:", kind, change.__name__, ": " + why if why else ""), flush=True)
+    print("%d%%: Checks: %d, Failures: %d, Errors: 0" % (100 * (len(cases) - failed) // max(len(cases), 1), len(cases), failed))
+    return 1 if failed or not cases else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1] if len(sys.argv) > 1 else ""))
