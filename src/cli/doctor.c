@@ -30,6 +30,7 @@
 #include "kernel/classifier.h"
 #include "kernel/firewall.h"
 #include "kernel/netstate.h"
+#include "kernel/sysctl.h"
 
 #ifndef CAP_BPF
 #define CAP_BPF 39 /* Linux 5.8 */
@@ -281,6 +282,24 @@ static void check_limits(void)
 		    (unsigned long long)memlock.rlim_cur / 1024);
 }
 
+/* Settings of the namespace that kernel sockets obey and ours do not. */
+static void check_settings(void)
+{
+	struct sysctls s = {0};
+	struct sysctl_unheeded u;
+	bool any = false;
+	sysctls_open(&s);
+	for (unsigned i = 0; i < SYSCTL_COUNT; i++) {
+		if (!sysctls_unheeded(&s, i, &u))
+			continue;
+		say(FINDING_NOTE, "net.ipv4", "%s = %lld is not obeyed: %s", u.name, (long long)u.value, u.why);
+		any = true;
+	}
+	sysctls_close(&s);
+	if (!any)
+		say(FINDING_OK, "net.ipv4", "the namespace has no setting but defaults that the engine does not obey");
+}
+
 static void check_everything(const char *interface, bool firewall)
 {
 	check_library();
@@ -291,6 +310,7 @@ static void check_everything(const char *interface, bool firewall)
 	check_repair();
 	check_interface(interface, firewall);
 	check_limits();
+	check_settings();
 }
 
 bool doctor_allows(const struct settings *s)

@@ -66,7 +66,10 @@ static void take_metric(const struct nlattr *attr, struct route *out)
 static void take_metrics(const struct nlattr *metrics, struct route *out)
 {
 	const struct nlattr *attr;
-	mnl_attr_for_each_nested(attr, metrics) take_metric(attr, out);
+	mnl_attr_for_each_nested(attr, metrics)
+	{
+		take_metric(attr, out);
+	}
 }
 
 /* RTA_VIA: a gateway of another family (RFC 5549's IPv4 over an IPv6 next hop). */

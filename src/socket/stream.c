@@ -294,7 +294,9 @@ static ssize_t recv_locked(struct engine *e, struct sock *s, struct msghdr *msg,
 static ssize_t recv_notice(struct engine *e, struct sock *s, struct cmsg_out *out, int *out_flags)
 {
 	int err = kind_error(s);
-	return err ? err : zerocopy_notice(e, s, out, out_flags);
+	if (err)
+		return err == -ENOTCONN ? -EAGAIN : err; /* a listener: nothing is ever queued there */
+	return zerocopy_notice(e, s, out, out_flags);
 }
 
 /* TCP_INQ: how much more there is; a FIN counts, so that the program reads on (Linux's tcp_inq_hint). `n`: what was read. */

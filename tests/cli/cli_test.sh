@@ -234,7 +234,7 @@ fi
 # doctor: which lines, not what they find
 expect 2 "'-i'" "$finesse" doctor -i
 "$finesse" doctor --interface lo >"$dir/out" 2>"$dir/err"
-for what in libfinesse.so kernel CAP_NET_RAW CAP_NET_ADMIN CAP_BPF AF_PACKET io_uring TCP_REPAIR interface RLIMIT_NOFILE; do
+for what in libfinesse.so kernel CAP_NET_RAW CAP_NET_ADMIN CAP_BPF AF_PACKET io_uring TCP_REPAIR interface RLIMIT_NOFILE net.ipv4; do
 	stdout_has "^[a-z]* *$what "
 done
 expect 1 '' "$finesse" doctor --interface nosuchif0
