@@ -27,6 +27,8 @@ void tcp_config_default(struct tcp_config *config)
 		.min_snd_mss = 48,
 		.reordering = 3,
 		.max_reordering = 300,
+		.recovery = 1,
+		.early_retrans = 3,
 		.notsent_lowat = UINT32_MAX,
 		.timestamps = 1,
 		.sack = true,

@@ -76,9 +76,12 @@ void rack_on_recovered(struct tcp_conn *c)
 static int64_t reo_wnd(const struct tcp_conn *c)
 {
 	const struct tcp_rack *k = &c->rack;
-	if (!k->reordering_seen && (c->loss != TCP_LOSS_OPEN || sack_is_lost(c, c->snd_una)))
+	unsigned recovery = c->stack->config.recovery;
+	bool dupthresh = !(recovery & TCP_RECOVERY_NO_DUPTHRESH);
+	if (!k->reordering_seen && (c->loss != TCP_LOSS_OPEN || (dupthresh && sack_is_lost(c, c->snd_una))))
 		return 0;
-	int64_t wnd = (int64_t)(1 + k->reo_wnd_mult) * c->min_rtt_us / 4;
+	unsigned mult = recovery & TCP_RECOVERY_STATIC_REO_WND ? 1 : 1 + k->reo_wnd_mult;
+	int64_t wnd = (int64_t)mult * c->min_rtt_us / 4;
 	return wnd < c->srtt_us ? wnd : c->srtt_us;
 }
 

@@ -38,7 +38,7 @@ bool reno_is_lost(struct tcp_conn *c, uint32_t acked, bool dup)
 		note_departure(c);
 	}
 	/* RFC 6582 §3.2 step 2: duplicates of our own retransmissions must not start another episode. */
-	return c->dupacks >= DUP_THRESH && snd_flight(c) && SEQ_GT(c->snd_una, c->recovery_point);
+	return c->dupacks >= c->kept.reordering && snd_flight(c) && SEQ_GT(c->snd_una, c->recovery_point);
 }
 
 void reno_go_on(struct tcp_conn *c, uint32_t acked, bool dup)

@@ -131,7 +131,7 @@ bool sack_is_lost(const struct tcp_conn *c, uint32_t seq)
 	for (uint32_t i = c->sacked.n; i-- > 0 && SEQ_GT(c->sacked.r[i].left, seq);) {
 		above++;
 		bytes += c->sacked.r[i].right - c->sacked.r[i].left;
-		if (above >= DUP_THRESH || bytes > (DUP_THRESH - 1) * (uint32_t)c->mss)
+		if (above >= c->kept.reordering || bytes > (c->kept.reordering - 1) * (uint32_t)c->mss)
 			return true;
 	}
 	return false;

@@ -81,13 +81,19 @@ struct tcp_config {
 	uint32_t notsent_lowat;                       /* where TCP_NOTSENT_LOWAT was not set; UINT32_MAX: none */
 	unsigned timestamps;                          /* 0; 1: with an offset for each flow; TCP_TIMESTAMPS_BARE */
 	bool sack, window_scaling;
-	uint32_t reordering, max_reordering; /* segments: 3, 300. For tcp_info: rack.c goes by time */
+	uint32_t reordering;                 /* RFC 5681's and RFC 6675's DupThresh, segments: 3 */
+	uint32_t max_reordering;             /* … as far as tcp_info lets it grow: 300 */
+	unsigned recovery;                   /* TCP_RECOVERY_… */
+	unsigned early_retrans;              /* 3, 4: tail loss probes */
 	bool dsack;                 /* tell of what came twice (RFC 2883) */
 	bool moderate_rcvbuf;       /* the receive buffer follows the speed */
 	bool slow_start_after_idle; /* RFC 2861 */
 	bool thin_linear_timeouts;  /* a thin stream's timeouts do not double at first */
 	bool close_request;         /* tcp/close_request.c */
 };
+/* net.ipv4.tcp_recovery. Without RACK, 1, loss is found by it all the same. */
+#define TCP_RECOVERY_STATIC_REO_WND 2
+#define TCP_RECOVERY_NO_DUPTHRESH   4
 #define TCP_TIMESTAMPS_BARE 2 /* … without: the clock shows */
 void tcp_config_default(struct tcp_config *config);
 

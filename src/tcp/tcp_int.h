@@ -20,7 +20,6 @@
 #define TCP_OPT_SACK_BYTES(n) (4 + 8 * (n)) /* NOP NOP SACK */
 #define TCP_OPT_CLOSE_REQUEST_BYTES 8
 #define PRESSURE_SEGS      4    /* what a connection's window is worth when memory is short; as Linux's */
-#define DUP_THRESH         3    /* RFC 5681, RFC 6675 DupThresh */
 #define TCP_CORK_US        (200 * USEC_PER_MSEC) /* tcp(7): the ceiling on TCP_CORK, or the RTO if that is more */
 
 static inline uint32_t min_u32(uint32_t a, uint32_t b)

@@ -15,7 +15,8 @@ void tlp_schedule(struct tcp_conn *c, int64_t now)
 {
 	c->tlp_at = TIME_NEVER;
 	c->tlp_due = false;
-	if (!c->sack_on || c->tlp_out || c->loss != TCP_LOSS_OPEN || c->sacked.n || !snd_flight(c) || c->rtx_at == TIME_NEVER ||
+	unsigned wanted = c->stack->config.early_retrans;
+	if ((wanted != 3 && wanted != 4) || !c->sack_on || c->tlp_out || c->loss != TCP_LOSS_OPEN || c->sacked.n || !snd_flight(c) || c->rtx_at == TIME_NEVER ||
 	    timer_persists(c) || !tcp_may_transmit(c) || SEQ_GT(c->snd_nxt, c->snd_una + c->snd_wnd))
 		return;
 	int64_t pto = PTO_INIT_US;

@@ -57,6 +57,61 @@ START_TEST(RFC8985_one_sack_and_a_reordering_window)
 }
 END_TEST
 
+static void send_at_once(struct harness *h, uint32_t n)
+{
+	for (uint32_t k = 0; k < n; k++) {
+		h_send(h, H_MSS);
+		h_expect(h, SEG_ACK, SEG(k), 1, H_MSS);
+	}
+	h_advance(h, H_RTT);
+}
+
+/* net.ipv4.tcp_recovery: three SACKed segments above are no sign with bit 2, so that only time tells. */
+START_TEST(tcp_recovery_without_dupthresh)
+{
+	struct harness *h = start(H_ALL);
+	h->stack.config.recovery = 1 | TCP_RECOVERY_NO_DUPTHRESH;
+	send_at_once(h, 5);
+	sack(h, 1, 1, 5);
+	h_silence(h);
+	ck_assert_int_gt(h_next(h), 0);
+	h_expect(h, SEG_ACK, SEG(0), 1, H_MSS);
+	ck_assert_uint_eq(h_status(h).fast_recoveries, 1);
+	h_free(h);
+}
+END_TEST
+
+/* net.ipv4.tcp_reordering is the DupThresh. */
+START_TEST(tcp_reordering_is_dupthresh)
+{
+	struct harness *h = h_new(H_ALL);
+	h->stack.config.reordering = _i;
+	h->open.options.user_sndbuf = true;
+	h->open.options.sndbuf_bytes = 1 << 20;
+	h_establish(h);
+	h->peer_window = 65535;
+	send_at_once(h, 6);
+	sack(h, 1, 1, 5);
+	if (_i <= 4)
+		h_expect(h, SEG_ACK, SEG(0), 1, H_MSS);
+	h_silence(h);
+	h_free(h);
+}
+END_TEST
+
+/* net.ipv4.tcp_early_retrans: tail loss probes with 3 and 4 only; else nothing goes before the timeout. */
+START_TEST(tcp_early_retrans_is_probes)
+{
+	struct harness *h = start(H_ALL);
+	h->stack.config.early_retrans = _i;
+	send_spaced(h, 0, 2);
+	h_next(h);
+	h_expect(h, SEG_ACK, _i >= 3 ? SEG(1) : SEG(0), 1, H_MSS);
+	ck_assert_uint_eq(h_status(h).rto_events, _i < 3);
+	h_free(h);
+}
+END_TEST
+
 /* A segment that is only late is not sent again. */
 START_TEST(RFC8985_reordering_within_the_window)
 {
@@ -378,6 +433,9 @@ int main(void)
 	TCase *tc = tcase_create("rack");
 	tcase_add_test(tc, RFC8985_one_sack_and_a_reordering_window);
 	tcase_add_test(tc, RFC8985_reordering_within_the_window);
+	tcase_add_test(tc, tcp_recovery_without_dupthresh);
+	tcase_add_loop_test(tc, tcp_reordering_is_dupthresh, 3, 7);
+	tcase_add_loop_test(tc, tcp_early_retrans_is_probes, 0, 5);
 	tcase_add_test(tc, RFC8985_reordering_seen);
 	tcase_add_test(tc, RFC8985_lost_retransmission);
 	tcase_add_test(tc, only_what_was_overtaken_is_lost);
