@@ -202,6 +202,17 @@ static int ask(const struct firewall *f, const struct firewall_flow *flow, bool 
 	return 0;
 }
 
+/* Does a rule count the connections of which this would be one? */
+static int counted(const struct firewall *f, const struct firewall_flow *flow, bool for_some, char *why, size_t why_len)
+{
+	struct rules_packet p;
+	packet_of(flow, true, true, &p);
+	for (p.hook = RULES_INGRESS; p.hook <= RULES_INPUT; p.hook++)
+		if (rules_ask_count(&f->rules, &p, for_some, why, why_len) != RULES_PASS)
+			return 1;
+	return 0;
+}
+
 static int cgroup_has(bool has, const char *name, char *why, size_t why_len)
 {
 	if (has)
@@ -218,7 +229,7 @@ int firewall_filters_server(const struct firewall *f, const struct firewall_flow
 {
 	bool some = is_open(flow);
 	return cgroup_has(f->cgroup.egress, "egress", why, why_len) || ask(f, flow, false, false, true, some, why, why_len) ||
-	       ask(f, flow, true, false, false, some, why, why_len);
+	       ask(f, flow, true, false, false, some, why, why_len) || counted(f, flow, some, why, why_len);
 }
 
 int firewall_filters_client(const struct firewall *f, const struct firewall_flow *flow, char *why, size_t why_len)

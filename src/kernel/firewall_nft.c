@@ -510,13 +510,20 @@ static int read_immediate(struct rule_reader *rr, const struct nlattr *d)
 	return done(op);
 }
 
+static int read_count(struct rule_reader *rr, const struct nlattr *d)
+{
+	(void)d;
+	return done(add(rr, OP_COUNT));
+}
+
 static int read_objref(struct rule_reader *rr, const struct nlattr *d)
 {
 	uint32_t type = nested_be32(d, NFTA_OBJREF_IMM_TYPE, 0);
 	if (type == NFT_OBJECT_COUNTER)
 		return 0;
-	return type == NFT_OBJECT_LIMIT || type == NFT_OBJECT_QUOTA || type == NFT_OBJECT_CONNLIMIT ? done(add(rr, OP_MAYBE))
-												   : acts(rr, ACT_UNKNOWN);
+	if (type == NFT_OBJECT_CONNLIMIT)
+		return read_count(rr, d);
+	return type == NFT_OBJECT_LIMIT || type == NFT_OBJECT_QUOTA ? done(add(rr, OP_MAYBE)) : acts(rr, ACT_UNKNOWN);
 }
 
 static int read_nothing(struct rule_reader *rr, const struct nlattr *d)
@@ -576,7 +583,7 @@ static int read_expression(struct rule_reader *rr, const char *name, const struc
 	    {"cmp", read_cmp},         {"meta", read_meta},         {"payload", read_payload}, {"immediate", read_immediate},
 	    {"counter", read_nothing}, {"ct", read_ct},             {"bitwise", read_bitwise}, {"lookup", read_lookup},
 	    {"match", read_match},     {"target", read_target},     {"range", read_range},     {"log", read_nothing},
-	    {"limit", read_maybe},     {"quota", read_maybe},       {"connlimit", read_maybe}, {"last", read_nothing},
+	    {"limit", read_maybe},     {"quota", read_maybe},       {"connlimit", read_count}, {"last", read_nothing},
 	    {"dynset", read_maybe},    {"fib", read_fib},           {"objref", read_objref},   {"byteorder", read_clobber},
 	    {"exthdr", read_exthdr},   {"hash", read_clobber},      {"numgen", read_clobber},  {"rt", read_clobber},
 	    {"socket", read_clobber},  {"osf", read_clobber},       {"xfrm", read_clobber},    {"inner", read_clobber},

@@ -347,12 +347,24 @@ enum walk { WALK_ON, WALK_ACCEPTED, WALK_TOUCHED };
 struct asking {
 	const struct ruleset *rs;
 	const struct rules_packet *p;
-	bool for_some;
+	bool for_some, only_counts;
 	const char *what;
 	const struct rules_chain *at;
 };
 
 static enum walk walk_chain(struct asking *q, int chain, int depth);
+
+/* A rule acts on the packet. Who only asks what is counted goes on, as the packet may. */
+static enum walk touch(struct asking *q, const struct rules_chain *c, const char *what, bool certainly, bool *leaves)
+{
+	if (q->only_counts) {
+		*leaves = certainly;
+		return certainly ? WALK_ACCEPTED : WALK_ON;
+	}
+	q->what = what;
+	q->at = c;
+	return WALK_TOUCHED;
+}
 
 /* A verdict that comes `certainly`, or only perhaps. *leaves: the rest of this chain is not reached. */
 static enum walk obey(struct asking *q, const struct rules_chain *c, int verdict, int target, bool certainly, int depth, bool *leaves)
@@ -363,9 +375,7 @@ static enum walk obey(struct asking *q, const struct rules_chain *c, int verdict
 		*leaves = certainly;
 		return certainly ? WALK_ACCEPTED : WALK_ON;
 	case VERDICT_DROP:
-		q->what = "drops";
-		q->at = c;
-		return WALK_TOUCHED;
+		return touch(q, c, "drops", certainly, leaves);
 	case VERDICT_RETURN:
 		*leaves = certainly;
 		return WALK_ON;
@@ -441,15 +451,21 @@ static enum walk walk_rule(struct asking *q, const struct rules_chain *c, const 
 				return WALK_TOUCHED;
 			}
 			break;
+		case OP_COUNT:
+			if (q->only_counts) {
+				q->what = "counts connections";
+				q->at = c;
+				return WALK_TOUCHED;
+			}
+			a = ANSWER_MAYBE;
+			break;
 		case OP_MAYBE:
 			a = ANSWER_MAYBE;
 			break;
 		case OP_VERDICT:
 			return obey(q, c, op->verdict, op->target, certainly, depth, leaves);
 		case OP_ACTS:
-			q->what = act_text(op->act);
-			q->at = c;
-			return WALK_TOUCHED;
+			return touch(q, c, act_text(op->act), certainly, leaves);
 		}
 		if (a == ANSWER_NO)
 			return WALK_ON;
@@ -505,15 +521,15 @@ static const char *family_name(uint8_t family)
 	return family == NFPROTO_INET ? "inet" : family == NFPROTO_IPV4 ? "ip" : family == NFPROTO_IPV6 ? "ip6" : "netdev";
 }
 
-enum rules_outcome rules_ask(const struct ruleset *rs, const struct rules_packet *p, bool for_some, char *why, size_t why_len)
+static enum rules_outcome ask(const struct ruleset *rs, const struct rules_packet *p, bool for_some, bool only_counts, char *why, size_t why_len)
 {
 	for (uint32_t i = 0; i < rs->n_chains; i++) {
 		const struct rules_chain *c = &rs->chains[i];
-		struct asking q = {.rs = rs, .p = p, .for_some = for_some};
+		struct asking q = {.rs = rs, .p = p, .for_some = for_some, .only_counts = only_counts};
 		if (!is_of_packet(c, p))
 			continue;
 		enum walk w = walk_chain(&q, i, 0);
-		if (w == WALK_ON && c->drops) {
+		if (w == WALK_ON && c->drops && !only_counts) {
 			q.what = "has policy drop";
 			q.at = c;
 			w = WALK_TOUCHED;
@@ -524,4 +540,14 @@ enum rules_outcome rules_ask(const struct ruleset *rs, const struct rules_packet
 		return RULES_TOUCH;
 	}
 	return RULES_PASS;
+}
+
+enum rules_outcome rules_ask(const struct ruleset *rs, const struct rules_packet *p, bool for_some, char *why, size_t why_len)
+{
+	return ask(rs, p, for_some, false, why, why_len);
+}
+
+enum rules_outcome rules_ask_count(const struct ruleset *rs, const struct rules_packet *p, bool for_some, char *why, size_t why_len)
+{
+	return ask(rs, p, for_some, true, why, why_len);
 }

@@ -49,6 +49,7 @@ enum rules_op_kind {
 	OP_RANGE,   /* … are in a to b; inverted: are not */
 	OP_LOOKUP,  /* `from` is in the set `target`; inverted. is_map: the element's verdict follows; has_data: `to` becomes unknown */
 	OP_MAYBE,   /* goes on or not: nobody can foresee it */
+	OP_COUNT,   /* … by the number of connections that conntrack has */
 	OP_VERDICT, /* verdict, target: a chain */
 	OP_ACTS,    /* changes, answers, queues or drops the packet; `what` says how */
 };
@@ -133,6 +134,8 @@ enum rules_outcome {
 	RULES_PASS,  /* no rule of this hook could drop, change or answer it */
 	RULES_TOUCH, /* one could; `why` names the chain */
 };
+/* Would a rule count connections on the packet's way? conntrack has the engine's by their SYN alone, and too long. */
+enum rules_outcome rules_ask_count(const struct ruleset *rs, const struct rules_packet *p, bool for_some, char *why, size_t why_len);
 /* `for_some`: it is enough that it passes for some peer. */
 enum rules_outcome rules_ask(const struct ruleset *rs, const struct rules_packet *p, bool for_some, char *why, size_t why_len);
 

@@ -18,13 +18,18 @@ struct state_info {
 	unsigned int mask;
 };
 
-static int maybe(struct ruleset *rs)
+static int add_match(struct ruleset *rs, enum rules_op_kind kind)
 {
 	struct rules_op *op = rules_add_op(rs);
 	if (!op)
 		return -ENOMEM;
-	op->kind = OP_MAYBE;
+	op->kind = kind;
 	return 0;
+}
+
+static int maybe(struct ruleset *rs)
+{
+	return add_match(rs, OP_MAYBE);
 }
 
 static int load(struct ruleset *rs, enum rules_field field, unsigned off, unsigned len)
@@ -148,7 +153,7 @@ int firewall_xt_match(struct ruleset *rs, const char *name, unsigned revision, c
 		return read_addrtype(rs, info);
 	if (strcmp(name, "tcp") == 0 && len >= sizeof(struct xt_tcp))
 		return read_tcp(rs, info);
-	return maybe(rs);
+	return add_match(rs, strcmp(name, "connlimit") == 0 ? OP_COUNT : OP_MAYBE);
 }
 
 int firewall_xt_target(struct ruleset *rs, const char *name)

@@ -132,6 +132,11 @@ static void gen_asked(struct filter *f)
 	bpf_asm_load(f->a, BPF_W, R2, FP, REC_TCP + 4);
 	bpf_asm_jump_if_reg(f->a, BPF_JNE, R1, R2, f->pass);
 	bpf_asm_load(f->a, BPF_W, R9, R0, offsetof(struct judge_asked, slot));
+	/* It is answered: when the segment comes again, somebody has to ask again, or it is the kernel's. */
+	bpf_asm_map(f->a, R1, f->maps->asked);
+	bpf_asm_mov(f->a, R2, FP);
+	bpf_asm_alu_imm(f->a, BPF_ADD, R2, REC);
+	bpf_asm_call(f->a, BPF_FUNC_map_delete_elem);
 }
 
 /* The rest of the record. Without a link header the address stays zero. */
