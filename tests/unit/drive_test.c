@@ -170,11 +170,18 @@ static int take(int who, int64_t timeout_us, int kfd)
 	return r;
 }
 
+/* Whoever asks again and again would keep the lock from the helper: a mutex is not fair. */
+static void let_others(void)
+{
+	drive_unlock(&e.drive);
+	sched_yield();
+}
+
 static unsigned arrived(int who)
 {
 	drive_lock(&e.drive);
 	unsigned n = e.items[who].arrived;
-	drive_unlock(&e.drive);
+	let_others();
 	return n;
 }
 
@@ -195,7 +202,7 @@ START_TEST(nobody_waits)
 	for (unsigned ticks = 0; !ticks;) {
 		drive_lock(&e.drive);
 		ticks = e.ticks;
-		drive_unlock(&e.drive);
+		let_others();
 	}
 }
 END_TEST
@@ -241,6 +248,7 @@ END_TEST
 
 static sigjmp_buf out;
 static _Atomic int undone;
+static _Atomic bool jumped;
 
 /* What the shim's trampoline does around a handler that interrupts a wait. */
 static void on_signal(int sig)
@@ -253,6 +261,7 @@ static void on_signal(int sig)
 	*engine_wait_timeout = (struct timespec){0, 0};
 	engine_on_interrupt();
 	unwind_begin(&unwind, NULL, NULL);
+	jumped = true;
 	siglongjmp(out, 1);
 }
 
@@ -271,15 +280,17 @@ static __attribute__((noinline)) int take_undoable(int who, int kfd)
 	return r;
 }
 
+/* Until it has jumped: the shim would keep a signal for later that finds its thread still on the way out of the lock; on_signal does not. */
 static void *signaller(void *arg)
 {
 	pthread_t *who = arg;
-	for (bool blocked = false; !blocked;) {
+	while (!jumped) {
 		drive_lock(&e.drive);
-		blocked = e.drive.sched.seat;
-		drive_unlock(&e.drive);
+		bool blocked = e.drive.sched.seat;
+		let_others();
+		if (blocked)
+			pthread_kill(*who, SIGUSR1);
 	}
-	pthread_kill(*who, SIGUSR1);
 	return NULL;
 }
 
@@ -290,6 +301,7 @@ START_TEST(jump_out)
 	sigaction(SIGUSR1, &sa, NULL);
 	for (volatile int i = 0; i < 50; i++) {
 		undone = 0;
+		jumped = false;
 		ck_assert_int_eq(pthread_create(&t, NULL, signaller, &me), 0);
 		if (!sigsetjmp(out, 1)) {
 			take_undoable(0, i % 2 ? e.ring[1] : -1);
