@@ -752,10 +752,10 @@ static int conn_ioctl(struct sock *s, unsigned long request, int *arg)
 		*arg = tcp_at_mark(&s->tcp);
 		return 0;
 	case SIOCOUTQ:
-		*arg = tcp_unacked_bytes(&s->tcp);
+		*arg = tcp_outq(&s->tcp);
 		return 0;
 	case SIOCOUTQNSD:
-		*arg = tcp_unsent_bytes(&s->tcp);
+		*arg = tcp_outq_unsent(&s->tcp);
 		return 0;
 	default:
 		return -ENOTTY;

@@ -10,6 +10,7 @@
 #define SSTHRESH_UNSET  0x7fffffff  /* Linux: TCP_INFINITE_SSTHRESH */
 #define RATE_UNLIMITED  UINT64_MAX
 #define CWND_BEFORE     10 /* Linux: TCP_INIT_CWND, which a socket has before it is connected */
+#define RCV_MSS_BEFORE  88 /* Linux: TCP_MIN_MSS, as long as there is no window */
 #define CA_DISORDER     1  /* Linux: enum tcp_ca_state */
 #define CA_RECOVERY     3
 #define CA_LOSS         4
@@ -73,7 +74,6 @@ static void tell_sending(const struct tcp_status *st, const struct tcp_figures *
 	ti->bytes_acked = st->bytes_acked + (f->established_us && f->client) + f->fin_acked; /* Linux counts SYN and FIN, but not the SYN-ACK */
 	ti->bytes_sent = st->bytes_out + st->bytes_retrans;
 	ti->bytes_retrans = st->bytes_retrans;
-	ti->notsent_bytes = st->unsent_bytes;
 	ti->segs_out = f->segs_out;
 	ti->data_segs_out = st->data_segs_out;
 	ti->delivered = f->delivered;
@@ -114,6 +114,18 @@ static void tell_times(const struct engine *e, const struct tcp_status *st, cons
 	ti->total_rto_time = f->rto_time_us / USEC_PER_MSEC;
 }
 
+/* The SYN is a segment like others to Linux: a timeout makes it lost. */
+static void tell_syn_sent(const struct tcp_figures *f, struct tcp_info_linux *ti)
+{
+	ti->rcv_mss = RCV_MSS_BEFORE;
+	ti->options = 0; /* what we offer is not agreed */
+	ti->snd_wscale = ti->rcv_wscale = 0;
+	if (!f->timeouts)
+		return;
+	ti->ca_state = CA_LOSS;
+	ti->snd_cwnd = ti->lost = ti->retrans = 1;
+}
+
 size_t tcp_info_tell(const struct engine *e, const struct sock *s, struct tcp_info_linux *out)
 {
 	struct tcp_status st;
@@ -130,5 +142,8 @@ size_t tcp_info_tell(const struct engine *e, const struct sock *s, struct tcp_in
 	tell_sending(&st, &f, out);
 	tell_receiving(&st, &f, out);
 	tell_times(e, &st, &f, out);
+	out->notsent_bytes = tcp_outq_unsent(&s->tcp);
+	if (st.state == TCPS_SYN_SENT)
+		tell_syn_sent(&f, out);
 	return e->tcp_info_bytes ? e->tcp_info_bytes : sizeof *out;
 }

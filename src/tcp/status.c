@@ -37,6 +37,16 @@ uint32_t tcp_take_events(struct tcp_conn *c)
 	return events;
 }
 
+uint32_t tcp_outq(const struct tcp_conn *c)
+{
+	return c->snd.len + (c->fin_wanted && !c->fin_acked && c->state != TCPS_CLOSED);
+}
+
+uint32_t tcp_outq_unsent(const struct tcp_conn *c)
+{
+	return snd_unsent(c) + (c->fin_wanted && !c->fin_sent && c->state != TCPS_CLOSED);
+}
+
 uint32_t tcp_send_end(const struct tcp_conn *c)
 {
 	return snd_end(c);

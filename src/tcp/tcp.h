@@ -224,8 +224,11 @@ bool tcp_is_writable(const struct tcp_conn *c); /* POLLOUT, by Linux's rule of a
 /* The sequence number behind the last byte that tcp_send took, and whether the peer has acknowledged everything before such a one (or never will). */
 uint32_t tcp_send_end(const struct tcp_conn *c);
 bool tcp_is_delivered(const struct tcp_conn *c, uint32_t end);
-uint32_t tcp_unsent_bytes(const struct tcp_conn *c);   /* SIOCOUTQNSD */
-uint32_t tcp_unacked_bytes(const struct tcp_conn *c);  /* SIOCOUTQ: unsent + in flight */
+uint32_t tcp_unsent_bytes(const struct tcp_conn *c);
+/* SIOCOUTQ and SIOCOUTQNSD: numbers that are not acknowledged, and not sent. A FIN is one. */
+uint32_t tcp_outq(const struct tcp_conn *c);
+uint32_t tcp_outq_unsent(const struct tcp_conn *c);
+uint32_t tcp_unacked_bytes(const struct tcp_conn *c);  /* unsent + in flight */
 bool tcp_peer_fin(const struct tcp_conn *c);    /* end of file: the peer's FIN was received in order, or its close request */
 bool tcp_send_closed(const struct tcp_conn *c); /* our FIN is sent, queued or held */
 bool tcp_is_orphan(const struct tcp_conn *c);   /* tcp_close() was called */
