@@ -575,13 +575,15 @@ def reason(expected, script, family):
 
 def run_all(jobs, native, count, expected):
     """(script, family, mismatch or None) for each; what fails without a reason runs again, alone: a busy machine is late."""
-    waiting, running, results = list(jobs), [], []
+    waiting, running, results = list(jobs), {}, []
     while waiting or running:
         while waiting and len(running) < count:
             script, family = waiting.pop(0)
-            running.append((script, family, play(script, family, native)))
-        script, family, child = running.pop(0)
-        results.append([script, family, wait_result(child)])
+            pid, read = play(script, family, native)
+            running[read] = (script, family, pid)
+        for read in select.select(list(running), [], [])[0]:
+            script, family, pid = running.pop(read)
+            results.append([script, family, wait_result((pid, read))])
     for result in results:
         for _ in range(2):
             if result[2] and not reason(expected, result[0], result[1]):
