@@ -343,6 +343,8 @@ static const char *act_text(unsigned act)
 }
 
 enum walk { WALK_ON, WALK_ACCEPTED, WALK_TOUCHED };
+/* Is the rest of the chain reached? */
+enum leave { GOES_ON, LEAVES, MAY_LEAVE };
 
 struct asking {
 	const struct ruleset *rs;
@@ -355,10 +357,10 @@ struct asking {
 static enum walk walk_chain(struct asking *q, int chain, int depth);
 
 /* A rule acts on the packet. Who only asks what is counted goes on, as the packet may. */
-static enum walk touch(struct asking *q, const struct rules_chain *c, const char *what, bool certainly, bool *leaves)
+static enum walk touch(struct asking *q, const struct rules_chain *c, const char *what, bool certainly, enum leave *leaves)
 {
 	if (q->only_counts) {
-		*leaves = certainly;
+		*leaves = certainly ? LEAVES : GOES_ON;
 		return certainly ? WALK_ACCEPTED : WALK_ON;
 	}
 	q->what = what;
@@ -366,18 +368,18 @@ static enum walk touch(struct asking *q, const struct rules_chain *c, const char
 	return WALK_TOUCHED;
 }
 
-/* A verdict that comes `certainly`, or only perhaps. *leaves: the rest of this chain is not reached. */
-static enum walk obey(struct asking *q, const struct rules_chain *c, int verdict, int target, bool certainly, int depth, bool *leaves)
+/* A verdict that comes `certainly`, or only perhaps. */
+static enum walk obey(struct asking *q, const struct rules_chain *c, int verdict, int target, bool certainly, int depth, enum leave *leaves)
 {
 	enum walk w;
 	switch (verdict) {
 	case VERDICT_ACCEPT:
-		*leaves = certainly;
+		*leaves = certainly ? LEAVES : GOES_ON;
 		return certainly ? WALK_ACCEPTED : WALK_ON;
 	case VERDICT_DROP:
 		return touch(q, c, "drops", certainly, leaves);
 	case VERDICT_RETURN:
-		*leaves = certainly;
+		*leaves = certainly ? LEAVES : MAY_LEAVE;
 		return WALK_ON;
 	case VERDICT_JUMP:
 	case VERDICT_GOTO:
@@ -387,7 +389,10 @@ static enum walk obey(struct asking *q, const struct rules_chain *c, int verdict
 			return WALK_TOUCHED;
 		}
 		w = walk_chain(q, target, depth + 1);
-		*leaves = certainly && (w == WALK_ACCEPTED || verdict == VERDICT_GOTO);
+		if (verdict == VERDICT_GOTO)
+			*leaves = certainly ? LEAVES : MAY_LEAVE;
+		else if (certainly && w == WALK_ACCEPTED)
+			*leaves = LEAVES;
 		return w == WALK_ACCEPTED && !certainly ? WALK_ON : w;
 	default:
 		return WALK_ON;
@@ -395,19 +400,22 @@ static enum walk obey(struct asking *q, const struct rules_chain *c, int verdict
 }
 
 /* Of a map whose key is not known: each verdict may come. */
-static enum walk obey_any(struct asking *q, const struct rules_chain *c, const struct rules_set *s, bool for_peer, int depth)
+static enum walk obey_any(struct asking *q, const struct rules_chain *c, const struct rules_set *s, bool for_peer, int depth, enum leave *leaves)
 {
 	for (uint32_t i = s->first; i < s->first + s->n; i++) {
 		const struct rules_element *el = &q->rs->elements[i];
-		bool leaves = false, trusting = for_peer && q->for_some;
-		enum walk w = obey(q, c, el->verdict, el->target, false, depth, &leaves);
+		bool trusting = for_peer && q->for_some;
+		enum leave may = GOES_ON;
+		enum walk w = obey(q, c, el->verdict, el->target, false, depth, &may);
+		if (may != GOES_ON)
+			*leaves = may;
 		if (w == WALK_TOUCHED && !trusting)
 			return w;
 	}
 	return WALK_ON;
 }
 
-static enum walk walk_rule(struct asking *q, const struct rules_chain *c, const struct rules_rule *rule, int depth, bool *leaves)
+static enum walk walk_rule(struct asking *q, const struct rules_chain *c, const struct rules_rule *rule, int depth, enum leave *leaves)
 {
 	struct registers r = {.value = {0}};
 	bool certainly = true;
@@ -445,7 +453,7 @@ static enum walk walk_rule(struct asking *q, const struct rules_chain *c, const 
 				return obey(q, c, el->verdict, el->target, certainly, depth, leaves);
 			if (op->is_map && a != ANSWER_NO) {
 				if (op->target >= 0 && !q->rs->sets[op->target].is_open)
-					return obey_any(q, c, &q->rs->sets[op->target], a == ANSWER_PEER, depth);
+					return obey_any(q, c, &q->rs->sets[op->target], a == ANSWER_PEER, depth, leaves);
 				q->what = "has a map that packets may change";
 				q->at = c;
 				return WALK_TOUCHED;
@@ -473,7 +481,7 @@ static enum walk walk_rule(struct asking *q, const struct rules_chain *c, const 
 			/* Some peer passes it and some does not: whichever is better is found by looking at both. */
 			struct asking other = *q;
 			struct rules_rule rest = {.first_op = i + 1, .n_ops = rule->first_op + rule->n_ops - i - 1};
-			bool left = false;
+			enum leave left = GOES_ON;
 			enum walk w = walk_rule(&other, c, &rest, depth, &left);
 			if (w == WALK_ACCEPTED && certainly) {
 				*leaves = left;
@@ -490,11 +498,15 @@ static enum walk walk_rule(struct asking *q, const struct rules_chain *c, const 
 static enum walk walk_chain(struct asking *q, int chain, int depth)
 {
 	const struct rules_chain *c = &q->rs->chains[chain];
+	bool may_have_left = false;
 	for (int32_t at = c->first_rule; at >= 0; at = q->rs->rules[at].next) {
-		bool leaves = false;
+		enum leave leaves = GOES_ON;
 		enum walk w = walk_rule(q, c, &q->rs->rules[at], depth, &leaves);
-		if (w != WALK_ON || leaves)
+		if (w == WALK_ACCEPTED && may_have_left)
+			return WALK_ON; /* or its end was reached before */
+		if (w != WALK_ON || leaves == LEAVES)
 			return w;
+		may_have_left |= leaves == MAY_LEAVE;
 	}
 	return WALK_ON;
 }

@@ -106,6 +106,10 @@ static const struct nft_row nft_rows[] = {
 	{IN "ip protocol vmap { udp : drop, tcp : drop }", 1, ""},
 	{IN "ct state vmap { invalid : drop, established : accept }", 0, ""},
 	{IN "tcp dport 80 limit rate 1/second accept", 0, ""}, /* policy accept */
+	/* who may have returned does not meet the accept that follows */
+	{"add table inet t; add chain inet t c { type filter hook input priority 0; policy drop; }; add rule inet t c tcp dport 80 return; add rule inet t c accept", 1, "policy drop"},
+	{"add table inet t; add chain inet t c { type filter hook input priority 0; policy drop; }; add chain inet t d; add rule inet t c tcp dport 80 goto d; add rule inet t c accept", 1, "policy drop"},
+	{"add table inet t; add chain inet t c { type filter hook input priority 0; policy drop; }; add rule inet t c udp dport 80 return; add rule inet t c accept", 0, ""},
 	{IN "meta mark set 1", 1, "mark"},
 	{IN "tcp dport 80 reject", 1, "rejects"},
 	{IN "tcp option maxseg size set 1000", 1, ""},
