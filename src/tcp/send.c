@@ -27,9 +27,40 @@ static uint32_t notsent_lowat(const struct tcp_conn *c)
 	return c->options.notsent_lowat ? c->options.notsent_lowat : c->stack->config.notsent_lowat;
 }
 
+/* To be worth a wake-up it must be less than half of that; as Linux's tcp_stream_memory_free. */
 static bool below_lowat(const struct tcp_conn *c)
 {
-	return snd_unsent(c) < notsent_lowat(c);
+	return 2 * (uint64_t)snd_unsent(c) < notsent_lowat(c);
+}
+
+/* What Linux puts into one buffer of its send queue (tcp_send_mss): whole segments, and no more than half the peer's greatest window. */
+static uint32_t size_goal(const struct tcp_conn *c)
+{
+	uint32_t most = min_u32(c->gso_max_bytes, c->max_snd_wnd / 2);
+	return max_u32(most - most % c->mss, c->mss);
+}
+
+/* Whole segments that may leave at once, before more is taken. */
+static uint32_t may_leave(const struct tcp_conn *c)
+{
+	uint32_t pipe = recovery_pipe(c), edge = c->snd_una + c->snd_wnd;
+	uint32_t wnd = SEQ_GT(edge, c->snd_nxt) ? edge - c->snd_nxt : 0;
+	uint32_t most = min_u32(c->cwnd > pipe ? c->cwnd - pipe : 0, wnd);
+	return most - most % c->mss;
+}
+
+/* How much of `want` more bytes a call may leave behind with a limit of what is unsent. Linux looks at it when it begins a buffer, and fills the last one in any case. */
+static uint32_t within_lowat(const struct tcp_conn *c, uint32_t want)
+{
+	uint32_t lowat = notsent_lowat(c), goal = size_goal(c), leaves = may_leave(c), take = 0;
+	while (lowat != UINT32_MAX && take < want) {
+		uint32_t unsent = snd_unsent(c) + take;
+		unsent -= min_u32(unsent, leaves);
+		if (unsent && unsent % goal == 0 && unsent >= lowat)
+			return take;
+		take += goal - unsent % goal;
+	}
+	return want;
 }
 
 /* Linux's sk_stream_is_writeable(): free space at least half of what is queued. */
@@ -73,8 +104,12 @@ ssize_t tcp_send(struct tcp_conn *c, int64_t now, const struct iovec *iov, int i
 		c->nospace = true;
 		return -EAGAIN;
 	}
-	uint32_t asked = wanted < space ? (uint32_t)wanted : space, n = reserve(c, asked);
+	uint32_t asked = within_lowat(c, wanted < space ? (uint32_t)wanted : space), n = reserve(c, asked);
 	c->no_memory = n < asked;
+	if (!asked) {
+		c->nospace = true;
+		return -EAGAIN;
+	}
 	if (!n) {
 		c->nospace = true;
 		return c->snd.len ? -EAGAIN : -ENOMEM;
