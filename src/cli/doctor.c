@@ -8,6 +8,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <jansson.h>
 #include <limits.h>
 #include <linux/capability.h>
 #include <linux/if_ether.h>
@@ -48,28 +49,47 @@ enum finding {
 	FINDING_MISSING, /* sockets stay on the kernel's TCP */
 };
 
+#define QUESTIONS_MAX 16
+
+/* A socket of a program: would it be carried? */
+struct question {
+	bool server;
+	struct ip_addr addr; /* the server's own, or where the client goes; any: any */
+	uint16_t port;       /* 0: any */
+	char text[64];
+};
+
 static enum finding worst;
-static bool strict; /* for run: one line for each that is missing, on standard error */
+static bool strict;        /* for run: one line for each that is missing, on standard error */
+static json_t *document;   /* --json: what is said becomes an array; NULL: lines */
+static const char *remedy; /* of what is said next: the command that would change it, or NULL */
+static struct question questions[QUESTIONS_MAX];
+static unsigned n_questions;
+static enum firewall_choice firewall_choice;
 
 static void say(enum finding finding, const char *what, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 static void say(enum finding finding, const char *what, const char *fmt, ...)
 {
 	static const char *const words[] = {"ok", "note", "missing"};
-	FILE *out = strict ? stderr : stdout;
+	char text[1024];
 	va_list ap;
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof text, fmt, ap);
+	va_end(ap);
 	if (finding > worst)
 		worst = finding;
-	if (strict && finding < FINDING_MISSING)
-		return;
-	if (strict)
-		fprintf(out, "finesse run: %s: ", what);
-	else
-		fprintf(out, "%-8s %-16s ", words[finding], what);
-	va_start(ap, fmt);
-	vfprintf(out, fmt, ap);
-	va_end(ap);
-	fputc('\n', out);
+	if (document) {
+		json_t *o = json_pack("{s:s,s:s,s:s}", "check", what, "finding", words[finding], "text", text);
+		if (remedy)
+			json_object_set_new(o, "command", json_string(remedy));
+		json_array_append_new(document, o);
+	} else if (!strict) {
+		printf("%-8s %-16s %s%s%s\n", words[finding], what, text, remedy ? ". Otherwise: " : "", remedy ? remedy : "");
+	} else if (finding == FINDING_MISSING) {
+		fprintf(stderr, "finesse run: %s: %s\n", what, text);
+	}
+	remedy = NULL;
 }
 
 static void check_capabilities(void)
@@ -80,12 +100,11 @@ static void check_capabilities(void)
 		enum finding without;
 	} caps[] = {
 	    {CAP_NET_RAW, CAP_NET_RAW, "CAP_NET_RAW", "may read and write frames",
-	     "no packet socket: run as root, or grant it with setcap or systemd's "
-	     "AmbientCapabilities",
+	     "no packet socket: run as root, or grant it with systemd's AmbientCapabilities",
 	     FINDING_MISSING},
 	    {CAP_NET_ADMIN, CAP_NET_ADMIN, "CAP_NET_ADMIN",
 	     "may attach the classifier, resolve neighbours and hand sockets over",
-	     "no classifier: run as root, or grant it with setcap or systemd's AmbientCapabilities",
+	     "no classifier: run as root, or grant it with systemd's AmbientCapabilities",
 	     FINDING_MISSING},
 	    {CAP_BPF, CAP_SYS_ADMIN, "CAP_BPF", "may load the classifier's program",
 	     "the classifier is nftables, which is a little slower", FINDING_NOTE},
@@ -197,6 +216,8 @@ static bool has_ethernet(const char *name)
 	return type == 1;
 }
 
+static bool judge_is_possible; /* the classifier is eBPF */
+
 static void check_classifier(int ifindex, const char *name)
 {
 	char why[WHY_BYTES] = "";
@@ -210,7 +231,8 @@ static void check_classifier(int ifindex, const char *name)
 	if (r < 0) {
 		say(FINDING_MISSING, "classifier", "%s", why[0] ? why : strerror(-r));
 	} else {
-		if (classifier_is_exact(c))
+		judge_is_possible = classifier_is_exact(c);
+		if (judge_is_possible)
 			say(FINDING_OK, "classifier", "%s attaches to %s", classifier_backend(c), name);
 		else
 			say(FINDING_NOTE, "classifier",
@@ -222,20 +244,89 @@ static void check_classifier(int ifindex, const char *name)
 	close(fd);
 }
 
-static void check_firewall(int ifindex)
+#define BYPASS "finesse run --firewall bypass -- PROGRAM"
+
+/* What is said of a rule, without the words that say() has already. */
+static const char *rule_of(const char *why)
 {
 	static const char prefix[] = "firewall: ";
+	return strncmp(why, prefix, strlen(prefix)) == 0 ? why + strlen(prefix) : why;
+}
+
+static bool has_family(const struct question *q, bool v6)
+{
+	return ip_addr_is_any(&q->addr) || ip_addr_is_v4(&q->addr) == !v6;
+}
+
+/* 0: no rule concerns it; 1: the host judges who connects; -1: the kernel's. `why` names the rule. */
+static int ask_family(const struct firewall *f, const struct question *q, int ifindex, const char *name, bool v6, char *why)
+{
+	struct firewall_flow flow = {.ifindex = ifindex, .ifname = name, .v6 = v6};
+	if (q->server) {
+		flow.key.lport = q->port;
+		flow.key.laddr = q->addr;
+		if (firewall_filters_server(f, &flow, why, WHY_BYTES))
+			return -1;
+		return firewall_judges(f, &flow, why, WHY_BYTES) ? 1 : 0;
+	}
+	flow.key.rport = q->port;
+	flow.key.raddr = q->addr;
+	return firewall_filters_client(f, &flow, why, WHY_BYTES) ? -1 : 0;
+}
+
+static int ask_question(const struct firewall *f, const struct question *q, int ifindex, const char *name, char *why)
+{
+	int result = 0;
+	for (int v6 = 0; v6 < 2 && result >= 0; v6++) {
+		int r = has_family(q, v6) ? ask_family(f, q, ifindex, name, v6, why) : 0;
+		result = r < 0 || r > result ? r : result;
+	}
+	return result && firewall_choice == FIREWALL_KERNEL ? -1 : result;
+}
+
+static bool answer_question(const struct firewall *f, const struct question *q, int ifindex, const char *name, enum finding refused)
+{
 	char why[WHY_BYTES] = "";
-	if (firewall_check(ifindex, why, sizeof why) == 0)
-		say(FINDING_OK, "firewall", "no rule of this host could concern TCP");
+	int r = ask_question(f, q, ifindex, name, why);
+	if (r)
+		remedy = BYPASS;
+	if (r == 0)
+		say(FINDING_OK, q->text, "carried on %s; no rule of the host could concern it", name);
+	else if (r > 0 && judge_is_possible)
+		say(FINDING_OK, q->text, "carried on %s; the host's rules judge who may connect (%s)", name, rule_of(why));
 	else
-		say(FINDING_MISSING, "firewall",
-		    "%s: sockets stay with the kernel (--firewall bypass overrides)",
-		    strncmp(why, prefix, strlen(prefix)) == 0 ? why + strlen(prefix) : why);
+		say(refused, q->text, "the kernel's: %s%s", rule_of(why),
+		    r > 0 ? ", and only the eBPF classifier lets the host judge" : "");
+	return r == 0 || (r > 0 && judge_is_possible);
+}
+
+static void check_firewall(int ifindex, const char *name)
+{
+	static const struct question any[] = {{.server = true, .text = "servers"}, {.server = false, .text = "clients"}};
+	char why[WHY_BYTES] = "";
+	struct firewall *f;
+	if (firewall_choice == FIREWALL_BYPASS) {
+		say(FINDING_NOTE, "firewall", "not asked: the setting is bypass");
+		return;
+	}
+	if (firewall_read(&f, why, sizeof why)) {
+		remedy = BYPASS;
+		say(FINDING_MISSING, "firewall", "%s: sockets stay with the kernel", rule_of(why));
+		return;
+	}
+	for (unsigned i = 0; i < n_questions; i++)
+		answer_question(f, &questions[i], ifindex, name, FINDING_MISSING);
+	if (!n_questions) {
+		bool server = answer_question(f, &any[0], ifindex, name, FINDING_NOTE);
+		bool client = answer_question(f, &any[1], ifindex, name, FINDING_NOTE);
+		if (!server && !client)
+			say(FINDING_MISSING, "firewall", "the host's rules leave all sockets with the kernel");
+	}
+	firewall_free(f);
 }
 
 /* The interface to serve, and what hangs on it. */
-static void check_interface(const char *wanted, bool firewall)
+static void check_interface(const char *wanted)
 {
 	char why[WHY_BYTES] = "", name[IF_NAMESIZE] = "?";
 	struct netstate *n;
@@ -261,8 +352,7 @@ static void check_interface(const char *wanted, bool firewall)
 		else
 			say(FINDING_MISSING, "interface", "%s has no address", name);
 		check_classifier(ifindex, name);
-		if (firewall)
-			check_firewall(ifindex);
+		check_firewall(ifindex, name);
 	}
 	netstate_close(n);
 }
@@ -300,7 +390,7 @@ static void check_settings(void)
 		say(FINDING_OK, "net.ipv4", "the namespace has no setting but defaults that the engine does not obey");
 }
 
-static void check_everything(const char *interface, bool firewall)
+static void check_everything(const char *interface)
 {
 	check_library();
 	check_kernel();
@@ -308,7 +398,7 @@ static void check_everything(const char *interface, bool firewall)
 	check_packet();
 	check_io_uring();
 	check_repair();
-	check_interface(interface, firewall);
+	check_interface(interface);
 	check_limits();
 	check_settings();
 }
@@ -317,27 +407,98 @@ bool doctor_allows(const struct settings *s)
 {
 	char first[SETTINGS_INTERFACE_LEN];
 	strict = true;
-	check_everything(settings_interface(s, 0, first) ? first : NULL, s->firewall != FIREWALL_BYPASS);
+	firewall_choice = s->firewall;
+	check_everything(settings_interface(s, 0, first) ? first : NULL);
 	return worst < FINDING_MISSING;
+}
+
+/* ADDR or [ADDR6]. */
+static bool parse_address(char *text, struct ip_addr *out)
+{
+	struct in_addr v4;
+	struct in6_addr v6;
+	size_t len = strlen(text);
+	if (inet_pton(AF_INET, text, &v4) == 1) {
+		*out = ip_addr_from_v4(&v4);
+		return true;
+	}
+	if (len < 2 || text[0] != '[' || text[len - 1] != ']')
+		return false;
+	text[len - 1] = 0;
+	if (inet_pton(AF_INET6, text + 1, &v6) != 1)
+		return false;
+	*out = ip_addr_from_v6(&v6);
+	return true;
+}
+
+/* [ADDR:]PORT */
+static bool parse_question(bool server, const char *value)
+{
+	char text[48], *end;
+	struct question *q = &questions[n_questions];
+	if (n_questions == QUESTIONS_MAX || strlen(value) >= sizeof text)
+		return false;
+	strcpy(text, value);
+	*q = (struct question){.server = server};
+	char *colon = strrchr(text, ':');
+	const char *port = colon ? colon + 1 : text;
+	unsigned long n = strtoul(port, &end, 10);
+	if (!*port || *end || n == 0 || n > UINT16_MAX)
+		return false;
+	if (colon) {
+		*colon = 0;
+		if (!parse_address(text, &q->addr))
+			return false;
+	}
+	q->port = n;
+	snprintf(q->text, sizeof q->text, "%s %s", server ? "server" : "client", value);
+	n_questions++;
+	return true;
+}
+
+/* The value of the option `name` at *i, or NULL: it is another one. *i moves over it. */
+static const char *value_of(int argc, char **argv, int *i, const char *name)
+{
+	size_t len = strlen(name);
+	if (strncmp(argv[*i], name, len) == 0 && argv[*i][len] == '=')
+		return argv[*i] + len + 1;
+	if (strcmp(argv[*i], name) == 0)
+		return *i + 1 < argc ? argv[++*i] : "";
+	return NULL;
+}
+
+static void print_document(void)
+{
+	json_t *all = json_pack("{s:b,s:o}", "served", worst < FINDING_MISSING, "checks", document);
+	json_dumpf(all, stdout, JSON_INDENT(2));
+	putchar('\n');
+	json_decref(all);
 }
 
 int cli_doctor(int argc, char **argv)
 {
-	const char *interface = NULL;
+	const char *interface = NULL, *v;
 	for (int i = 1; i < argc; i++) {
-		if (strncmp(argv[i], "--interface=", 12) == 0)
-			interface = argv[i] + 12;
-		else if (strcmp(argv[i], "--interface") == 0 && argv[i + 1])
-			interface = argv[++i];
-		else if (strcmp(argv[i], "--interface") == 0)
-			return cli_usage_error("doctor", "--interface needs a value");
-		else
-			return cli_usage_error(
-			    "doctor", "there is no option '%s' (finesse doctor [--interface NAME])",
-			    argv[i]);
+		if ((v = value_of(argc, argv, &i, "--interface"))) {
+			if (!*v)
+				return cli_usage_error("doctor", "--interface needs a value");
+			interface = v;
+		} else if ((v = value_of(argc, argv, &i, "--server"))) {
+			if (!parse_question(true, v))
+				return cli_usage_error("doctor", "--server takes [ADDR:]PORT, not '%s'", v);
+		} else if ((v = value_of(argc, argv, &i, "--client"))) {
+			if (!parse_question(false, v))
+				return cli_usage_error("doctor", "--client takes [ADDR:]PORT, not '%s'", v);
+		} else if (strcmp(argv[i], "--json") == 0) {
+			document = document ? document : json_array();
+		} else {
+			return cli_usage_error("doctor", "there is no option '%s' (finesse doctor --help lists them)", argv[i]);
+		}
 	}
-	check_everything(interface, true);
-	puts(worst == FINDING_MISSING ? "sockets will stay on the kernel's TCP"
-				      : "sockets will be served by finesse");
+	check_everything(interface);
+	if (document)
+		print_document();
+	else
+		puts(worst == FINDING_MISSING ? "sockets will stay on the kernel's TCP" : "sockets will be served by finesse");
 	return worst == FINDING_MISSING ? EXIT_NOTHING : EXIT_OK;
 }

@@ -13,7 +13,7 @@ static void help_general(FILE *out)
 	fputs("usage: finesse run [SETTING...] [--] PROGRAM [ARGUMENT...]\n"
 	      "       finesse trace [-o FILE] [SETTING...] [--] PROGRAM [ARGUMENT...]\n"
 	      "       finesse stat [PID] [--json]\n"
-	      "       finesse doctor [--interface NAME]\n"
+	      "       finesse doctor [--interface NAME] [--server PORT] [--client ADDR:PORT] [--json]\n"
 	      "       finesse --version | --help | help COMMAND\n"
 	      "\n"
 	      "A user-space TCP for programs that were never written for one.\n"
@@ -83,11 +83,14 @@ static void help_stat(FILE *out)
 
 static void help_doctor(FILE *out)
 {
-	fputs("usage: finesse doctor [--interface NAME]\n"
+	fputs("usage: finesse doctor [--interface NAME] [--server [ADDR:]PORT]... [--client [ADDR:]PORT]... [--json]\n"
 	      "\n"
 	      "Tries what the engine needs, one line each: ok, or missing and what that means.\n"
 	      "\n"
-	      "  --interface NAME   the interface to serve, if not the default route's\n"
+	      "  --interface NAME          the interface to serve, if not the default route's\n"
+	      "  --server [ADDR:]PORT      would a server there be carried, and by whose judgement? As often as wanted\n"
+	      "  --client [ADDR:]PORT      would a connection to there be carried? As often as wanted\n"
+	      "  --json                    {served, checks: [{check, finding, text, command}]}\n"
 	      "\n"
 	      "Exit status: 0 when sockets will be served, 1 when they will stay on the kernel's "
 	      "TCP, 2 for a bad option.\n",

@@ -233,6 +233,9 @@ fi
 
 # doctor: which lines, not what they find
 expect 2 "'-i'" "$finesse" doctor -i
+expect 2 "'0'" "$finesse" doctor --server 0
+expect 2 "'10.0.0.1:x'" "$finesse" doctor --client 10.0.0.1:x
+expect 2 "'10.0.0:1'" "$finesse" doctor --server=10.0.0:1
 "$finesse" doctor --interface lo >"$dir/out" 2>"$dir/err"
 for what in libfinesse.so kernel CAP_NET_RAW CAP_NET_ADMIN CAP_BPF AF_PACKET io_uring TCP_REPAIR interface RLIMIT_NOFILE net.ipv4; do
 	stdout_has "^[a-z]* *$what "

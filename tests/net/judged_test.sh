@@ -130,6 +130,32 @@ client_row "of others addresses are translated" "add chain inet t post { type na
 add rule inet t post ip saddr 172.17.0.0/16 oifname != docker0 masquerade" engine
 kill $peer
 wait $peer 2>/dev/null || true
+# What doctor says of a program's sockets is what becomes of them.
+doctor() { # WANTED ARGUMENTS
+	wanted=$1
+	shift
+	said=$(in_server "$FINESSE_BUILD_DIR/finesse" doctor --interface server0 --json "$@")
+	code=$?
+	said=$(echo "$said" | python3 -c "
+import json, sys
+d = json.load(sys.stdin)
+print(d['served'], *[c['text'].split()[0] + ' ' * ('judge' in c['text']) + 'judged' * ('judge' in c['text']) + ' ' * ('command' in c) + 'command' * ('command' in c)
+      for c in d['checks'] if c['check'].startswith(('server ', 'client '))], sep='; ')")/$code
+	if [ "$said" = "$wanted" ]; then pass "doctor $*"; else fail "doctor $*: $said, not $wanted"; fi
+}
+rules "$EST
+add rule inet t in tcp dport 8080 limit rate 9/second accept
+add rule inet t in drop
+add rule inet t out ip daddr 192.0.2.0/24 drop"
+doctor "True; carried judged command/0" --server 8080
+doctor "True; carried/0" --client $CLIENT_IP:80
+doctor "False; the command/1" --client 192.0.2.1:80
+rules "add rule inet t in tcp dport 8080 ct count over 5 drop"
+doctor "False; the command/1" --server 8080
+doctor "True; carried/0" --server 8081
+rules ""
+doctor "True; carried; carried/0" --server 8080 --client "[2001:db8::1]:443"
+
 # Rules that change while connections live.
 rules "$EST
 add rule inet t in tcp dport 8080 ct state new accept
