@@ -291,6 +291,21 @@ static int get_listener_congestion(const struct engine *e, const struct sock *s,
 	return (int)*len < 0 ? -EINVAL : give(OPTION_TCP_CONGESTION, &a, tell_congestion(&a, cc->name), val, len);
 }
 
+/* The kernel's, and who waits for accept here: tcpi_unacked is the queue's length. */
+static int get_listener_info(const struct sock *s, void *val, socklen_t *len)
+{
+	struct tcp_info_linux info;
+	socklen_t end = offsetof(struct tcp_info_linux, unacked) + sizeof info.unacked;
+	int r = sys_getsockopt(s->lst->kfd, IPPROTO_TCP, TCP_INFO, val, len);
+	if (r || *len < end)
+		return r;
+	uint8_t *at = (uint8_t *)val + offsetof(struct tcp_info_linux, unacked);
+	memcpy(&info.unacked, at, sizeof info.unacked);
+	info.unacked += s->lst->n_accept;
+	memcpy(at, &info.unacked, sizeof info.unacked);
+	return 0;
+}
+
 int sock_getsockopt(struct sock *s, int level, int name, void *val, socklen_t *len)
 {
 	struct engine *e = s->engine;
@@ -299,6 +314,8 @@ int sock_getsockopt(struct sock *s, int level, int name, void *val, socklen_t *l
 	turn_begin(e);
 	if (s->kind == SOCK_KIND_LISTENER && level == IPPROTO_TCP && name == TCP_CONGESTION)
 		r = get_listener_congestion(e, s, val, len);
+	else if (s->kind == SOCK_KIND_LISTENER && level == IPPROTO_TCP && name == TCP_INFO)
+		r = get_listener_info(s, val, len);
 	else if (s->kind == SOCK_KIND_LISTENER)
 		r = sys_getsockopt(s->lst->kfd, level, name, val, len);
 	else if (s->kind == SOCK_KIND_CONN)

@@ -25,6 +25,32 @@ while True:
 """ % (SERVER_IP, PORT)
 
 
+LISTENER = '''
+import json, socket, struct, time
+s = socket.create_server(('%s', %d), backlog=5)
+def queue():
+    return struct.unpack_from('=II', s.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104), 24)
+print(json.dumps(['a new listener', queue()]), flush=True)
+end = time.monotonic() + 5
+while queue()[0] < 2 and time.monotonic() < end:
+    pass
+two = queue()
+s.accept()
+print(json.dumps(['two wait, one was accepted', two, queue()]), flush=True)
+''' % (SERVER_IP, PORT)
+
+
+def listener(finesse):
+    """TCP_INFO of a listener: how many wait for accept, and may."""
+    with Lab() as lab:
+        p = lab.server.spawn([sys.executable, "-c", LISTENER], finesse=finesse, settings=["--strict"], stdout=subprocess.PIPE)
+        first = p.stdout.readline().decode()
+        clients = [lab.client.socket() for _ in range(2)]
+        for c in clients:
+            c.connect((SERVER_IP, PORT))
+        return [first.strip(), p.stdout.readline().decode().strip()]
+
+
 def run(finesse):
     with Lab() as lab:
         p = lab.server.spawn([sys.executable, "-c", ECHO], stdout=subprocess.PIPE)
@@ -42,7 +68,7 @@ def main():
     if os.geteuid():
         print("skipped: needs root")
         return 77
-    natively, ours = run(False), run(True)
+    natively, ours = run(False) + listener(False), run(True) + listener(True)
     failures = abs(len(natively) - len(ours))
     for a, b in zip(natively, ours):
         failures += a != b
