@@ -11,7 +11,8 @@
 
 static uint32_t segs_of(const struct tcp_conn *c, uint32_t bytes)
 {
-	return bytes / c->mss + (bytes % c->mss != 0);
+	uint32_t mss = max_u32(c->mss, 1); /* not negotiated yet */
+	return bytes / mss + (bytes % mss != 0);
 }
 
 void figures_init(struct tcp_conn *c)
