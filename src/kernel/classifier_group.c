@@ -46,6 +46,7 @@
 #include "base/sys.h"
 #include "kernel/bpf_sys.h"
 #include "kernel/classifier_prog.h"
+#include "kernel/privileged.h"
 
 #define SWEEP_ENTRIES 256 /* entries that one call of the sweep looks at */
 
@@ -61,6 +62,15 @@ int classifier_group_flows_map(uint32_t max_entries)
 {
 	return fd_move_high(bpf_map_create("fin_group_flows", BPF_MAP_TYPE_HASH, sizeof(struct classifier_flow),
 					   sizeof(uint64_t), max_entries, BPF_F_NO_PREALLOC));
+}
+
+static void group_descriptors(int members_fd, int flows_fd, const struct judge_shared *judge, int fds[CLASSIFIER_GROUP_FDS])
+{
+	fds[0] = members_fd;
+	fds[1] = flows_fd;
+	fds[2] = judge->asked_fd;
+	fds[3] = judge->rings_fd;
+	fds[4] = judge->prog_fd;
 }
 
 static int map_members(struct classifier_group *g)
@@ -113,15 +123,34 @@ static int open_group(struct classifier *c, int members_fd, int flows_fd, const 
 	return 0;
 }
 
-int classifier_group_new(struct classifier *c, struct classifier_group **out)
+int classifier_group_make(int fds[CLASSIFIER_GROUP_FDS])
 {
-	if (!c->ops->set_group)
-		return -EOPNOTSUPP;
 	struct judge_shared judge;
 	int err = judge_shared_open(&judge);
 	if (err < 0)
 		return err;
-	err = open_group(c, classifier_group_members_map(), classifier_group_flows_map(GROUP_FLOWS_MAX), &judge, out);
+	int members_fd = classifier_group_members_map(), flows_fd = classifier_group_flows_map(GROUP_FLOWS_MAX);
+	if (members_fd >= 0 && flows_fd >= 0) {
+		group_descriptors(members_fd, flows_fd, &judge, fds);
+		return 0;
+	}
+	err = members_fd < 0 ? members_fd : flows_fd;
+	fd_close(members_fd);
+	fd_close(flows_fd);
+	judge_shared_close(&judge);
+	return err;
+}
+
+int classifier_group_new(struct classifier *c, struct classifier_group **out)
+{
+	int fds[CLASSIFIER_GROUP_FDS];
+	if (!c->ops->set_group)
+		return -EOPNOTSUPP;
+	int err = classifier_group_make(fds);
+	if (err == -EPERM || err == -EACCES)
+		err = privileged_make_group(fds);
+	if (err >= 0)
+		err = classifier_group_open(c, fds, out);
 	if (err < 0)
 		return err;
 	struct group_members *m = (*out)->members;
@@ -146,11 +175,7 @@ int classifier_group_open(struct classifier *c, const int fds[CLASSIFIER_GROUP_F
 
 void classifier_group_fds(const struct classifier_group *g, int fds[CLASSIFIER_GROUP_FDS])
 {
-	fds[0] = g->members_fd;
-	fds[1] = g->flows_fd;
-	fds[2] = g->judge.asked_fd;
-	fds[3] = g->judge.rings_fd;
-	fds[4] = g->judge.prog_fd;
+	group_descriptors(g->members_fd, g->flows_fd, &g->judge, fds);
 }
 
 void classifier_group_forget(struct classifier_group *g)

@@ -6,7 +6,7 @@
  * connection belongs to whom. The members' programs decide by them, frame by frame, and agree. Who may join, and who owns which
  * slot, is the control plane's business (src/process/group.h).
  *
- * Functions return 0/positive or -errno and are called under the engine's lock. Only classifier_group_new needs privilege (CAP_BPF):
+ * Functions return 0/positive or -errno and are called under the engine's lock. Only classifier_group_make needs privilege (CAP_BPF):
  * the others work after a process has dropped it. A member that dies in any way needs no call: what was its own is the kernel's at once.
  */
 #ifndef FINESSE_KERNEL_CLASSIFIER_GROUP_H
@@ -23,7 +23,9 @@
 
 struct classifier_group; /* this process's view of one group; belongs to a classifier and does not outlive it */
 
-/* Makes the maps of a new group (some 4 MB of kernel memory, some 4 ms). -EOPNOTSUPP: the classifier is not eBPF; -EPERM: no privilege;
+/* Makes what the members of a new group share (some 4 MB of kernel memory, some 4 ms): internal descriptors, the caller's. Needs CAP_BPF, CAP_NET_ADMIN. */
+int classifier_group_make(int fds[CLASSIFIER_GROUP_FDS]);
+/* A new group of which this process is the first. Where it may not make one, the broker does (kernel/privileged.h). -EOPNOTSUPP: the classifier is not eBPF; -EPERM: no privilege;
    -ENOSPC: this classifier has too many groups. */
 int classifier_group_new(struct classifier *c, struct classifier_group **out);
 /* Another process's group. The fds belong to the group from now on, also when it fails: -EOPNOTSUPP, -ENOSPC as above; -EINVAL: these are

@@ -50,6 +50,11 @@ int privileged_end_time_wait(const struct flow_key *key, const uint32_t cookie[2
 	return privileged_ops ? privileged_ops->end_time_wait(key, cookie, ifindex) : -EPERM;
 }
 
+int privileged_make_group(int fds[CLASSIFIER_GROUP_FDS])
+{
+	return privileged_ops ? privileged_ops->make_group(fds) : -EPERM;
+}
+
 int privileged_read_firewall(void)
 {
 	return privileged_ops ? privileged_ops->read_firewall() : -EPERM;

@@ -16,6 +16,7 @@
 
 #include "base/addr.h"
 #include "kernel/classifier.h"
+#include "kernel/classifier_group.h"
 
 #define PRIVILEGED_SECRET_BYTES 64
 
@@ -42,6 +43,7 @@ struct privileged_ops {
 	/* Whoever is in this table (kernel/living.h) when this process has ended is told so. */
 	int (*watch)(int table_fd);
 	int (*use_neighbour)(int ifindex, const struct ip_addr *addr);
+	int (*make_group)(int fds[CLASSIFIER_GROUP_FDS]); /* classifier_group_make */
 	int (*read_firewall)(void); /* firewall_save's fd */
 	int (*establish)(const struct flow_key *key, bool client); /* conntrack_establish */
 	/* 1: a TIME-WAIT of the kernel's is gone; 0: there was none. */
@@ -59,6 +61,7 @@ int privileged_bind(int fd, const void *addr, socklen_t len);
 int privileged_inject_fin(int fd, const void *packet, size_t len);
 int privileged_watch(int table_fd);
 int privileged_use_neighbour(int ifindex, const struct ip_addr *addr);
+int privileged_make_group(int fds[CLASSIFIER_GROUP_FDS]);
 int privileged_read_firewall(void);
 int privileged_establish(const struct flow_key *key, bool client);
 int privileged_end_time_wait(const struct flow_key *key, const uint32_t cookie[2], int ifindex);

@@ -40,6 +40,7 @@ struct member {
 	int fd;
 	bool is_member; /* it showed the token */
 	int table_fd;   /* of its connections; -1: none */
+	struct broker_spent spent;
 };
 
 struct broker {
@@ -141,7 +142,7 @@ static bool serve(struct broker *b, struct member *m, const struct broker_reques
 		forget_table(m);
 		return true;
 	}
-	if (!broker_ops_do(&b->ops, r, len, in, &answer, &out))
+	if (!broker_ops_do(&b->ops, &m->spent, r, len, in, &answer, &out))
 		return false;
 	int err = broker_ops_is_answered(r) ? broker_send(m->fd, &answer, sizeof answer, &out, MSG_DONTWAIT) : 0;
 	broker_ops_sent();

@@ -7,7 +7,7 @@
  *       ▼                       │ HELLO token, then requests; fds by SCM_RIGHTS both ways
  *   program ─fork─▶ worker ─────┘          one connection for each process that has an engine: a member
  *
- * It does exactly this, for members: opens a link (two packet sockets and a classifier, as fds); switches TCP_REPAIR on a TCP socket that it is passed, binds
+ * It does exactly this, for members: opens a link (two packet sockets and a classifier, as fds); makes what the members of a listener group share; switches TCP_REPAIR on a TCP socket that it is passed, binds
  * it, sends it the FIN of its peer; has a neighbour resolved; ends a TIME-WAIT of the kernel's; reads the host's rules; tells conntrack of a connection that becomes the kernel's; tells the peers of a member that died (broker_deaths.c).
  *
  * Who may ask: who connects from the broker's network namespace (an abstract name is of one namespace) and knows the token, 128 random bits in the
@@ -40,6 +40,7 @@ struct settings;
 #define BROKER_PACKET_MAX  128  /* bytes: IPv6 and TCP headers with all options */
 #define BROKER_FDS_MAX     (2 + CLASSIFIER_FDS)
 #define BROKER_WHY_BYTES   160
+#define BROKER_GROUPS_MAX  64   /* listener groups that one member has made for it in its life */
 
 enum broker_op {
 	BROKER_HELLO = 1, /* no answer */
@@ -51,6 +52,7 @@ enum broker_op {
 	BROKER_TIME_WAIT,
 	BROKER_FIREWALL,  /* the host's rules, as a descriptor (kernel/firewall.h) */
 	BROKER_ESTABLISH, /* conntrack: a connection of the member's becomes the kernel's */
+	BROKER_GROUP,     /* what the members of a new listener group share, as descriptors */
 	BROKER_TABLE, /* no answer: the table of the member's connections, as a descriptor */
 	BROKER_BYE, /* no answer: the member ends, and has nothing left for which a peer waits */
 };
@@ -111,6 +113,10 @@ struct broker_ops_config {
 	bool bypass_firewall;
 	uint64_t netns; /* SO_NETNS_COOKIE; 0: cannot be told */
 };
+/* What a member has cost. */
+struct broker_spent {
+	unsigned groups; /* at most BROKER_GROUPS_MAX: the memory of their maps is the broker's, not the member's */
+};
 struct broker_fds {
 	int fd[BROKER_FDS_MAX];
 	int n;
@@ -119,7 +125,7 @@ struct broker_fds {
  * Does what is asked. `in`: what came along; closed by the caller. `out`: what goes along, to be closed by broker_ops_sent once it is sent. False: a
  * request that no member of ours makes.
  */
-bool broker_ops_do(const struct broker_ops_config *c, const struct broker_request *r, size_t len, const struct broker_fds *in,
+bool broker_ops_do(const struct broker_ops_config *c, struct broker_spent *spent, const struct broker_request *r, size_t len, const struct broker_fds *in,
 		   struct broker_answer *answer, struct broker_fds *out);
 void broker_ops_sent(void);
 uint64_t broker_netns_of(int socket); /* as broker_ops_config.netns */

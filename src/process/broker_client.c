@@ -254,6 +254,22 @@ static int client_read_firewall(void)
 	return err < 0 ? err : -EBADMSG;
 }
 
+static int client_make_group(int fds[CLASSIFIER_GROUP_FDS])
+{
+	struct broker_request r;
+	struct broker_answer a;
+	struct broker_fds in = {.n = 0};
+	begin(&r, BROKER_GROUP);
+	int err = ask(&r, -1, &a, &in);
+	if (err >= 0 && in.n != CLASSIFIER_GROUP_FDS)
+		err = -EBADMSG;
+	if (err < 0)
+		drop(&in);
+	else
+		memcpy(fds, in.fd, CLASSIFIER_GROUP_FDS * sizeof fds[0]);
+	return err;
+}
+
 static int client_establish(const struct flow_key *key, bool opened_here)
 {
 	struct broker_request r;
@@ -272,6 +288,7 @@ static const struct privileged_ops client_ops = {
 	.watch = client_watch,
 	.use_neighbour = client_use_neighbour,
 	.end_time_wait = client_end_time_wait,
+	.make_group = client_make_group,
 	.read_firewall = client_read_firewall,
 	.establish = client_establish,
 };

@@ -5,6 +5,7 @@
  * - TCP_REPAIR, bind: of a TCP socket of the broker's own network namespace, that the member passes.
  * - The FIN: it must be one of the very peer of the connected socket that comes along, to its very address and ports, without data.
  * - A neighbour is resolved as any packet to it would have it resolved.
+ * - A listener group's maps are of the member's own ports; a member gets BROKER_GROUPS_MAX of them.
  * - Of the kernel's sockets, only a TIME-WAIT is ended.
  */
 #include "process/broker.h"
@@ -21,6 +22,7 @@
 #include "base/sys.h"
 #include "base/time.h"
 #include "kernel/classifier.h"
+#include "kernel/classifier_group.h"
 #include "kernel/diag.h"
 #include "kernel/conntrack.h"
 #include "kernel/firewall.h"
@@ -148,8 +150,26 @@ static int do_establish(const struct broker_request *r)
 	return err;
 }
 
+static struct broker_fds group_sent; /* on their way */
+
+static int do_group(struct broker_spent *spent, struct broker_fds *out)
+{
+	if (spent->groups >= BROKER_GROUPS_MAX)
+		return -ENOSPC;
+	int err = classifier_group_make(group_sent.fd);
+	if (err < 0)
+		return err;
+	spent->groups++;
+	group_sent.n = CLASSIFIER_GROUP_FDS;
+	*out = group_sent;
+	return 0;
+}
+
 void broker_ops_sent(void)
 {
+	for (int i = 0; i < group_sent.n; i++)
+		fd_close(group_sent.fd[i]);
+	group_sent.n = 0;
 	fd_close(firewall_fd);
 	firewall_fd = -1;
 	opened_close(&sent);
@@ -337,7 +357,7 @@ static int do_time_wait(const struct broker_request *r)
 bool broker_ops_is_answered(const struct broker_request *r)
 {
 	return r->op == BROKER_LINK || r->op == BROKER_REPAIR || r->op == BROKER_BIND || r->op == BROKER_FIN || r->op == BROKER_TIME_WAIT ||
-	       r->op == BROKER_FIREWALL || r->op == BROKER_ESTABLISH;
+	       r->op == BROKER_FIREWALL || r->op == BROKER_GROUP || r->op == BROKER_ESTABLISH;
 }
 
 static int do_socket(const struct broker_ops_config *c, const struct broker_request *r, const struct broker_fds *in)
@@ -354,7 +374,7 @@ static int do_socket(const struct broker_ops_config *c, const struct broker_requ
 	}
 }
 
-bool broker_ops_do(const struct broker_ops_config *c, const struct broker_request *r, size_t len, const struct broker_fds *in,
+bool broker_ops_do(const struct broker_ops_config *c, struct broker_spent *spent, const struct broker_request *r, size_t len, const struct broker_fds *in,
 		   struct broker_answer *answer, struct broker_fds *out)
 {
 	if (len != sizeof *r)
@@ -377,6 +397,9 @@ bool broker_ops_do(const struct broker_ops_config *c, const struct broker_reques
 		return true;
 	case BROKER_FIREWALL:
 		answer->result = do_firewall(answer, out);
+		return true;
+	case BROKER_GROUP:
+		answer->result = do_group(spent, out);
 		return true;
 	case BROKER_ESTABLISH:
 		answer->result = do_establish(r);

@@ -32,12 +32,12 @@ def check(ok, what):
 class Server:
     """prefork HOW under finesse or not."""
 
-    def __init__(self, lab, how, finesse, workers=WORKERS, settings=()):
+    def __init__(self, lab, how, finesse, workers=WORKERS, settings=(), user=()):
         self.lab, self.how, self.finesse, self.n = lab, how, finesse, workers
-        self.settings = settings
+        self.settings, self.user = settings, user
 
     def __enter__(self):
-        self.process = self.lab.server.spawn([TOP / "tests/process/prefork", self.how, str(PORT), str(self.n)], finesse=self.finesse,
+        self.process = self.lab.server.spawn([*self.user, TOP / "tests/process/prefork", self.how, str(PORT), str(self.n)], finesse=self.finesse,
                                              settings=self.settings, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         self.workers = self.answer()
         listeners = self.n if self.how == "reuseport" else 1
@@ -158,8 +158,8 @@ def under_load(server, command, times=3):
 
 # ---- the parts: each is run natively and under finesse; what it returns must be the same. `engine` is told apart ----
 
-def part_one_after_the_other(lab, how, finesse):
-    with Server(lab, how, finesse) as server:
+def part_one_after_the_other(lab, how, finesse, user=()):
+    with Server(lab, how, finesse, user=user) as server:
         server.ready()
         right = 0
         for _ in range(60):
@@ -169,6 +169,11 @@ def part_one_after_the_other(lab, how, finesse):
         check(right == 60, "%s, %s: %d of 60 answered, one after the other" % (how, side(finesse), right))
         if finesse:
             check(by_kernel <= 6, "%s: %d of 60 by the kernel's TCP" % (how, by_kernel))
+
+
+def part_never_privileged(lab, how, finesse):
+    """No process of the server ever had a privilege: what a group shares is the broker's work."""
+    part_one_after_the_other(lab, how, finesse, ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"))
 
 
 def part_many_at_once(lab, how, finesse):
@@ -250,7 +255,7 @@ def side(finesse):
 
 ALL = ("accept", "poll", "epoll", "epoll_first", "serial", "reuseport", "daemon", "own_master", "launched", "passed")
 PARTS = [("%s_%s" % (function.__name__[5:], how), function, how)
-         for function, hows in ((part_one_after_the_other, ALL), (part_many_at_once, ALL), (part_events, ("accept", "epoll", "launched")),
+         for function, hows in ((part_one_after_the_other, ALL), (part_never_privileged, ALL), (part_many_at_once, ALL), (part_events, ("accept", "epoll", "launched")),
                                 (part_deaths, ("accept", "epoll", "reuseport")), (part_busy, ("accept", "epoll")), (part_drained, ("epoll",)))
          for how in hows]
 
