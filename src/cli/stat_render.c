@@ -128,7 +128,7 @@ static void render_head(FILE *out, json_t *d)
 	if (has(d, "interface")) {
 		fputs(" on ", out);
 		render_interfaces(out, d);
-		fprintf(out, " (classifier %s, transmit %s)", text(d, "classifier"), text(d, "tx"));
+		fprintf(out, " (classifier %s, firewall %s, transmit %s)", text(d, "classifier"), text(d, "firewall"), text(d, "tx"));
 	} else
 		fprintf(out, ", no engine: everything is the kernel's");
 	fputc('\n', out);

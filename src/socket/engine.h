@@ -402,6 +402,8 @@ bool judged_refuses(struct engine *e, const struct flow_key *key, bool client, c
 int judged_attach(struct engine *e, const struct sock *l); /* the judge's filter, if it judges */
 /* A connection that begins at a listener: its segments are ours by an entry of its own. 0 or -ENOMEM, and it is in no table. */
 int judged_enter(struct engine *e, const struct sock *l, struct sock *s);
+/* For people: "judges"; "none": no rule concerns TCP; "bypass"; "unknown": the rules changed, and cannot be read. */
+const char *judged_how(const struct engine *e);
 void judged_drain(struct engine *e);
 bool judged_pending(const struct engine *e);
 

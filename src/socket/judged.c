@@ -228,6 +228,13 @@ void judged_drain(struct engine *e)
 	}
 }
 
+const char *judged_how(const struct engine *e)
+{
+	if (e->settings.firewall == FIREWALL_BYPASS)
+		return "bypass";
+	return e->firewall_unknown ? "unknown" : e->judged ? "judges" : "none";
+}
+
 bool judged_pending(const struct engine *e)
 {
 	return e->judge && judge_pending(e->judge);

@@ -102,7 +102,7 @@ static void put_head(struct engine *e, struct text *t)
 	const struct link_info *info = iface_info(iface_first(e));
 	put(t, ",\"interface\":");
 	put_string(t, info->ifname);
-	put(t, ",\"classifier\":\"%s\",\"tx\":\"%s\",\"interfaces\":[", classifier_backend(e->classifier), info->tx_backend);
+	put(t, ",\"classifier\":\"%s\",\"firewall\":\"%s\",\"tx\":\"%s\",\"interfaces\":[", classifier_backend(e->classifier), judged_how(e), info->tx_backend);
 	const char *sep = "";
 	struct iface *i;
 	ifaces_for_each(e, i) {

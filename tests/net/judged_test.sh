@@ -175,6 +175,7 @@ other=$!
 wait_until 10 grown "$scratch/banned" 4000000
 wait_until 10 grown "$scratch/other" 4000000
 [ "$(counter Accepted)" = 2 ] && pass "both transfers are carried" || fail "both transfers are carried"
+"$FINESSE_BUILD_DIR/finesse" stat --json "$server" | tr -d ' \n' | grep -q '"firewall":"judges"' && pass "stat says who judges" || fail "stat says who judges"
 in_server nft insert rule inet t in ip saddr 10.78.0.2 drop
 handed() { [ "$(counter HandedOver)" -ge 1 ]; }
 wait_until 1 handed
