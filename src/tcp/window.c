@@ -5,6 +5,8 @@
 #include "tcp/tcp_int.h"
 
 #define DRS_START_SEGS 10 /* a round's bytes above which the receive buffer starts to grow: the peer's initial window */
+/* Bytes. A sender fills its window in bursts; what the packet ring has no slot for is lost: 2,048 slots (link/packet_rx.c) of a segment each are not more. */
+#define AUTOTUNE_MOST  (UINT32_C(5) << 19)
 #define DRS_SLACK_SEGS 16 /* room for what comes while the application is not scheduled; as Linux */
 
 #define TRUESIZE_HEADERS 576   /* bytes: MAX_TCP_HEADER and skb_shared_info, of a kernel without tunnels */
@@ -112,6 +114,7 @@ static void autotune_rcvbuf(struct tcp_conn *c)
 	uint64_t want = 2 * copied + DRS_SLACK_SEGS * c->mss_advertised;
 	want += want * (copied - space) / space; /* it accelerates: so does its sender, in slow start */
 	uint64_t most = min_u32(window_space(c->stack->config.rcvbuf_max_bytes), (uint32_t)UINT16_MAX << c->rcv_wscale);
+	most = min_u32(most, AUTOTUNE_MOST);
 	if (want > most)
 		want = most;
 	c->rcvbuf_limit = max_u32(c->rcvbuf_limit, 2 * want);

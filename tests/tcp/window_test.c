@@ -420,6 +420,23 @@ START_TEST(receive_buffer_bounds)
 }
 END_TEST
 
+/* However much net.ipv4.tcp_rmem allows: a window that the packet ring cannot hold is lost by bursts. */
+START_TEST(autotuning_knows_the_ring)
+{
+	struct harness *h = h_new(H_ALL);
+	h->stack.config.rcvbuf_max_bytes = 64 << 20;
+	h_establish(h);
+	h_advance(h, H_RTT);
+	h->c.drs_copied = 64 << 20; /* so fast is the application */
+	h_peer(h, SEG_ACK, 1, 1000);
+	ck_assert_int_eq(h_recv(h, 1000, 0), 1000);
+	h_drain(h);
+	ck_assert_uint_gt(h_status(h).rcvbuf_bytes, 1 << 20);
+	ck_assert_uint_le(h_status(h).rcvbuf_bytes / 2, 2048 * 1460);
+	h_free(h);
+}
+END_TEST
+
 /* While nothing waits to be read, one such segment is taken whole, as Linux does; then the window is shut. */
 START_TEST(one_segment_beyond)
 {
@@ -871,6 +888,7 @@ int main(void)
 	tcase_add_loop_test(tc, window_update_after_zero, 0, 2);
 	tcase_add_test(tc, receive_buffer_bounds);
 	tcase_add_test(tc, one_segment_beyond);
+	tcase_add_test(tc, autotuning_knows_the_ring);
 	tcase_add_test(tc, far_bytes_cost_what_they_are);
 	tcase_add_test(tc, no_text_without_its_range);
 	tcase_add_test(tc, text_in_order_comes_first);
