@@ -28,6 +28,17 @@ enum file_kind {
 	FILE_KERNEL,    /* was ours, is the kernel's now: no number leads here any more */
 };
 
+/*
+ * Options that were set on a connection of connect's, and not yet on the kernel socket beneath, which has a use for them only when the connection is undone
+ * (unconnect.c). A system call for each, on each connection, was too much for that. Numbers only; the latest value of each.
+ */
+#define FILE_LATE_OPTIONS 4
+struct late_options {
+	uint8_t n;
+	uint8_t index[FILE_LATE_OPTIONS]; /* in option_table, in the order in which they were first set */
+	int value[FILE_LATE_OPTIONS];
+};
+
 struct file {
 	_Atomic uint32_t refs; /* numbers + calls in progress; 0 only in the pool */
 	_Atomic uint8_t kind;
@@ -35,6 +46,7 @@ struct file {
 	bool listener;     /* FILE_SOCK: it listens */
 	_Atomic int status; /* FILE_SOCK: flags of F_SETFL that a socket keeps and does not heed */
 	struct candidate candidate; /* FILE_CANDIDATE: what the program did to it */
+	struct late_options late;   /* busy: FILE_SOCK */
 	uint32_t numbers;  /* lock: how many fds lead here */
 	int fd;            /* lock: one of them; -1: none */
 	int parked_fd; /* the fd that stays open for calls in progress after the last close, or -1

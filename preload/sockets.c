@@ -254,12 +254,16 @@ int wrap_getsockopt(int fd, int level, int option, void *value, socklen_t *len)
 }
 
 /* A connection of connect's may be connected anew, from the kernel socket that it was made of: that
- * one gets the option, too. */
+ * one gets the option, too, now or then. The engine has taken the value, so it can be read. */
 static void option_to_candidate(struct file *f, int fd, int level, int option, const void *value,
 				socklen_t len)
 {
-	if (f->candidate.family && (f->listener || sys_setsockopt(fd, level, option, value, len) == 0))
-		option_set_add(&f->candidate.set, option_find(level, option));
+	unsigned index = option_find(level, option);
+	if (!f->candidate.family)
+		return;
+	if (f->listener || file_option_late(f, index, value, len) ||
+	    sys_setsockopt(fd, level, option, value, len) == 0)
+		option_set_add(&f->candidate.set, index);
 }
 
 static int engine_setsockopt(struct call *c, int fd, int level, int option, const void *value,

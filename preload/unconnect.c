@@ -4,7 +4,7 @@
  *
  * The file itself ends as in a handover: calls in progress hold it, their verbs say -EBADF, and call_end has them look again. A new file, FILE_CANDIDATE, takes
  * over its numbers and its epoll registrations, which the kernel's epolls get back. Behind the numbers is the kernel socket that connect or listen was called on,
- * with the options that were set on it then and later; of an accepted connection, whose numbers hold a placeholder, a fresh one with the connection's options.
+ * with the options that were set on it then and later (most of the latter are put off until now); of an accepted connection, whose numbers hold a placeholder, a fresh one with the connection's options.
  *
  * Linux leaves ECONNRESET in SO_ERROR when it dissolves what was not over. The kernel socket is made to say so in the kernel's own way: a connect that meets nobody is
  * given up. Its SYN goes over the loopback, and a filter keeps the answer away. Where that is not possible (no loopback, a socket bound to a device), SO_ERROR
@@ -16,8 +16,19 @@
 #include <linux/filter.h>
 #include <netinet/in.h>
 #include <sched.h>
+#include <string.h>
 
 static const struct sockaddr unspecified = {.sa_family = AF_UNSPEC};
+
+/* Busy. */
+static void set_late_options(struct file *f)
+{
+	for (unsigned i = 0; i < f->late.n; i++) {
+		const struct option *o = &option_table[f->late.index[i]];
+		sys_setsockopt(f->fd, o->level, o->number, &f->late.value[i], sizeof f->late.value[i]);
+	}
+	f->late.n = 0;
+}
 
 /* fd is non-blocking. A refusal is left by letting the answer in. */
 static void leave_error(int fd, int family, int error)
@@ -34,6 +45,52 @@ static void leave_error(int fd, int family, int error)
 		sys_connect(fd, &unspecified, sizeof unspecified);
 	if (!refused)
 		sys_setsockopt(fd, SOL_SOCKET, SO_DETACH_FILTER, &filter, sizeof(int));
+}
+
+/* Nobody but the socket itself heeds it, and in which order it is set among others makes no difference. Sizes and locks of buffers are not like that; nor
+ * is SO_REUSEADDR, which others see who bind. */
+static bool may_be_late(unsigned index)
+{
+	switch (index) {
+	case OPTION_SO_KEEPALIVE:
+	case OPTION_TCP_NODELAY:
+	case OPTION_TCP_CORK:
+	case OPTION_TCP_QUICKACK:
+	case OPTION_TCP_KEEPIDLE:
+	case OPTION_TCP_KEEPINTVL:
+	case OPTION_TCP_KEEPCNT:
+	case OPTION_TCP_USER_TIMEOUT:
+		return true;
+	default:
+		return false;
+	}
+}
+
+/* False: there is no room. */
+static bool put_late(struct late_options *late, unsigned index, const void *value)
+{
+	unsigned i = 0;
+	while (i < late->n && late->index[i] != index)
+		i++;
+	if (i == FILE_LATE_OPTIONS)
+		return false;
+	late->index[i] = index;
+	memcpy(&late->value[i], value, sizeof late->value[i]);
+	late->n += i == late->n;
+	return true;
+}
+
+bool file_option_late(struct file *f, unsigned index, const void *value, socklen_t len)
+{
+	if (!may_be_late(index) || len < sizeof(int))
+		return false;
+	while (atomic_exchange(&f->busy, true))
+		sched_yield();
+	bool fits = f->kind == FILE_SOCK && put_late(&f->late, index, value);
+	if (!fits && f->kind == FILE_SOCK)
+		set_late_options(f);
+	f->busy = false;
+	return fits;
 }
 
 /* Every number of `f` leads to `to`, whose registrations they are. */
@@ -81,6 +138,7 @@ static int unconnect(struct file *f, struct file *to, enum disconnect why, int h
 	if (r >= 0 && f->listener)
 		r = sock_disconnect(s, why, &error);
 	if (r >= 0) {
+		set_late_options(f);
 		kernel_fd_set_nonblock(f->fd, true);
 		if (error)
 			leave_error(f->fd, to->candidate.family, error);

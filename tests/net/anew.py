@@ -161,6 +161,24 @@ class Walk:
         print(unspec(s), self.connects(s, self.peer, 2), "nodelay", s.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) != 0)
         self.works(s)
 
+    def dissolve_options(self):
+        """Set while connected: more than are put off until then, the latest value of each, others in between."""
+        keep = (socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        tcp = [(socket.IPPROTO_TCP, n) for n in (socket.TCP_NODELAY, socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT,
+                                                 socket.TCP_USER_TIMEOUT, socket.TCP_CORK)]
+        buffers = [(socket.SOL_SOCKET, n) for n in (socket.SO_RCVBUF, socket.SO_SNDBUF)]
+        for count in range(1, len(tcp) + 1):
+            s = self.pair()
+            s.setsockopt(*tcp[0], 0)
+            for option in [keep] + tcp[:count]:
+                s.setsockopt(*option, 9)
+            s.setsockopt(*buffers[count % 2], 30000)
+            s.setsockopt(*keep, count % 2)
+            s.setsockopt(*tcp[count - 1], 7)
+            print(unspec(s), [s.getsockopt(*option) for option in [keep] + tcp + [buffers[count % 2]]])
+            print(self.connects(s, self.peer, 2), [s.getsockopt(*option) for option in [keep] + tcp])
+            self.works(s)
+
     def dissolve_dup(self):
         s = self.pair()
         d = socket.socket(fileno=os.dup(s.fileno()))
