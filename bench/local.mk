@@ -1,11 +1,14 @@
-# Measurements, built and run on demand: make bench, make bench/link_bench, make bench/group_bench
-EXTRA_PROGRAMS = bench/link_bench bench/group_bench
+# Measurements, built and run on demand: make bench, make bench/link_bench, make bench/group_bench, make bench-core
+EXTRA_PROGRAMS = bench/link_bench bench/group_bench bench/core_bench
 bench_link_bench_SOURCES = bench/link_bench.c
 bench_link_bench_LDADD = src/liblink.a src/libbase.a
 bench_group_bench_SOURCES = bench/group_bench.c tests/net/frames.c tests/net/frames.h
 bench_group_bench_LDADD = src/libkernel.a src/libbase.a
 
-EXTRA_DIST += bench/bench.py bench/loads.py bench/close.py bench/close_programs.py bench/close_load.py
+bench_core_bench_SOURCES = bench/core_bench.c tests/tcp/core_pair.h
+bench_core_bench_LDADD = src/libtcp.a src/libsteer.a src/libwire.a src/libbase.a
+
+EXTRA_DIST += bench/core.sh bench/core.figures bench/bench.py bench/loads.py bench/close.py bench/close_programs.py bench/close_load.py
 
 # BENCH_FLAGS="--rounds 9 --only wrk": see bench/bench.py --help
 .PHONY: bench
@@ -16,3 +19,8 @@ bench: all tests/bridge/bridge
 .PHONY: bench-close
 bench-close: all tests/endurance/load tests/bridge/bridge
 	FINESSE_BUILD_DIR="$(abs_top_builddir)" /usr/bin/python3 $(srcdir)/bench/close.py $(CLOSE_FLAGS)
+
+# Instructions of the TCP core alone. RECORD=record writes bench/core.figures anew.
+.PHONY: bench-core
+bench-core: bench/core_bench
+	$(srcdir)/bench/core.sh bench/core_bench $(srcdir)/bench/core.figures $(RECORD)
