@@ -142,6 +142,9 @@ static bool carry_mtu_discover(bool *fragment, int how)
 	return how == IP_PMTUDISC_DONT || how == IP_PMTUDISC_WANT || how == IP_PMTUDISC_DO;
 }
 
+/* net.ipv4.tcp_fastopen: where the bit is missing (Linux's default), TCP_FASTOPEN of a listener has no effect but that it can be read. */
+#define FASTOPEN_SERVER 2
+
 bool option_carry(struct engine *e, struct sock_ip *ip, const struct option_value *v)
 {
 	int n = number(v);
@@ -175,6 +178,8 @@ bool option_carry(struct engine *e, struct sock_ip *ip, const struct option_valu
 		return carry_mtu_discover(&ip->may_fragment, n);
 	case OPTION_IPV6_MTU_DISCOVER:
 		return carry_mtu_discover(&(bool){false}, n);
+	case OPTION_TCP_FASTOPEN:
+		return !(sysctls_number(&e->sysctls, SYSCTL_tcp_fastopen) & FASTOPEN_SERVER);
 	default:
 		return option_table[v->index].class != OPTION_KERNELS;
 	}

@@ -5,6 +5,7 @@ import pty
 import socket
 import sys
 
+FASTOPEN = 23  # TCP_FASTOPEN
 MARK = 36  # SO_MARK: only the kernel's TCP can do it
 
 
@@ -22,7 +23,7 @@ def marked(s):
 
 
 def calls(server, peer):
-    s = [socket.socket() for _ in range(6)]
+    s = [socket.socket() for _ in range(7)]
     s[0].bind((server, 8000))
     s[1].bind((server, 8001))
     s[2].bind(("127.0.0.1", 8002))
@@ -31,6 +32,9 @@ def calls(server, peer):
     tried("listen with SO_MARK", marked(s[1]).listen)
     tried("listen on loopback", s[2].listen)
     tried("listen by rule", s[3].listen)
+    s[6].bind((server, 8004))
+    s[6].setsockopt(socket.IPPROTO_TCP, FASTOPEN, 5)
+    tried("listen with TCP_FASTOPEN", s[6].listen)
     tried("connect", lambda: s[4].connect((peer, 9000)))
     tried("connect with SO_MARK", lambda: marked(s[5]).connect((peer, 9000)))
     sys.stdin.read()

@@ -46,6 +46,7 @@ same out 'listen 0
 listen with SO_MARK 0
 listen on loopback 0
 listen by rule 0
+listen with TCP_FASTOPEN 0
 connect 0
 connect with SO_MARK 0' "without --strict, all is served by one or the other"
 run --strict
@@ -53,17 +54,25 @@ same out 'listen 0
 listen with SO_MARK ENETDOWN
 listen on loopback 0
 listen by rule 0
+listen with TCP_FASTOPEN 0
 connect 0
 connect with SO_MARK ENETDOWN' "with --strict, what finesse cannot carry fails, and policy does not"
 same listens '8000
 8002
-8003' "what failed does not listen"
-if jq -e '.[0] | (.listeners | map(.port)) == [8000] and .totals.connections_opened == 1' "$scratch/json" >/dev/null; then
+8003
+8004' "what failed does not listen"
+if jq -e '.[0] | (.listeners | map(.port) | sort) == [8000, 8004] and .totals.connections_opened == 1' "$scratch/json" >/dev/null; then
 	pass "the rest is carried by finesse"
 else
 	fail "carried: $(cat "$scratch/json" | head -c 1500)"
 fi
 if [ "$(grep -c 'SO_MARK is not' "$scratch/err")" = 1 ]; then pass "the reason is logged once"; else fail "the log: $(cat "$scratch/err")"; fi
+
+# TCP_FASTOPEN of a listener has an effect only where the namespace says so (2); the engine has none.
+in_server sh -c 'echo 3 >/proc/sys/net/ipv4/tcp_fastopen'
+run --strict
+if grep -qx 'listen with TCP_FASTOPEN ENETDOWN' "$scratch/out"; then pass "where servers may do TCP Fast Open, the kernel does"; else fail "tcp_fastopen 3: $(cat "$scratch/out")"; fi
+in_server sh -c 'echo 1 >/proc/sys/net/ipv4/tcp_fastopen'
 
 # The line at the start: on a terminal one, at the level of the settings.
 on_terminal() {
