@@ -44,7 +44,7 @@ ssize_t fd_pass_receive(int sock, void *msg, size_t len, int *fds, unsigned *n_f
 	ssize_t n;
 	*n_fds = 0;
 	do
-		n = sys_recvmsg(sock, &m, flags | MSG_CMSG_CLOEXEC);
+		n = sys_recvmsg(sock, &m, flags | MSG_CMSG_CLOEXEC | MSG_TRUNC);
 	while (n == -EINTR);
 	if (n < 0)
 		return n;

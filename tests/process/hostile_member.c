@@ -1,0 +1,173 @@
+/*
+ * Asks the broker for what it must not give: who knows no token, who knows it and sends nonsense, and who asks too often. hostile_member VALUE, the variable's value.
+ * One line for each case; the status is 1 when one failed.
+ */
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "kernel/classifier_group.h"
+#include "process/broker.h"
+
+#define STRANGERS 200
+#define CLOSED    1 /* the broker ended the connection; its answers are 0 or negative here */
+
+static char name[BROKER_NAME_LEN + 1];
+static uint8_t token[BROKER_TOKEN_BYTES];
+static int failures;
+
+static void expect(const char *what, int found, int expected)
+{
+	printf("%s: %s: %d\n", found == expected ? "ok" : "FAILED", what, found);
+	failures += found != expected;
+}
+
+static int stranger(void)
+{
+	struct timeval wait = {.tv_sec = 10};
+	struct sockaddr_un addr;
+	socklen_t len = broker_address(name, &addr);
+	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &wait, sizeof wait);
+	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &wait, sizeof wait);
+	if (connect(fd, (struct sockaddr *)&addr, len))
+		return -1;
+	return fd;
+}
+
+static struct broker_request request(enum broker_op op)
+{
+	struct broker_request r;
+	memset(&r, 0, sizeof r);
+	r.op = op;
+	r.id = 7;
+	return r;
+}
+
+static int member(void)
+{
+	struct broker_request hello = request(BROKER_HELLO);
+	int fd = stranger();
+	memcpy(hello.token, token, sizeof token);
+	broker_send(fd, &hello, sizeof hello, NULL, 0);
+	return fd;
+}
+
+/* What is answered to `len` bytes, with `n` times the descriptor `along`. *came: descriptors. */
+static int answer_to(int fd, const void *msg, size_t len, int along, int n, int *came)
+{
+	struct broker_fds out = {.n = n}, in = {.n = 0};
+	struct broker_answer a;
+	for (int i = 0; i < n; i++)
+		out.fd[i] = along;
+	int err = broker_send(fd, msg, len, &out, 0);
+	long got = err ? err : broker_receive(fd, &a, sizeof a, &in, 0);
+	for (int i = 0; i < in.n; i++)
+		close(in.fd[i]);
+	if (came)
+		*came = in.n;
+	if (got == 0 || got == -ECONNRESET || got == -EPIPE)
+		return CLOSED;
+	return got == sizeof a ? a.result : got < 0 ? (int)got : -EBADMSG;
+}
+
+static int once(int fd, struct broker_request r, int along)
+{
+	int result = answer_to(fd, &r, sizeof r, along, along >= 0, NULL);
+	close(fd);
+	return result;
+}
+
+static void strangers(void)
+{
+	struct broker_request r = request(BROKER_LINK);
+	int fds[STRANGERS];
+	expect("a link for who said no token", once(stranger(), r, -1), CLOSED);
+	r = request(BROKER_HELLO);
+	memcpy(r.token, token, sizeof token);
+	r.token[BROKER_TOKEN_BYTES - 1] ^= 1;
+	expect("a token that differs in one bit", once(stranger(), r, -1), CLOSED);
+	int fd = stranger();
+	expect("a token of half the length", answer_to(fd, &r, sizeof r / 2, -1, 0, NULL), CLOSED);
+	close(fd);
+	for (int i = 0; i < STRANGERS; i++)
+		fds[i] = stranger();
+	fd = member();
+	r = request(BROKER_TIME_WAIT);
+	expect("a member beside two hundred who say nothing", answer_to(fd, &r, sizeof r, -1, 0, NULL) <= 0, 1);
+	close(fd);
+	for (int i = 0; i < STRANGERS; i++)
+		close(fds[i]);
+}
+
+static void nonsense(void)
+{
+	char large[4096] = {0};
+	struct broker_request r = request(BROKER_LINK);
+	int fd = member();
+	expect("a request that is cut off", answer_to(fd, &r, sizeof r - 1, -1, 0, NULL), CLOSED);
+	close(fd);
+	fd = member();
+	memcpy(large, &r, sizeof r);
+	expect("a request that is too long", answer_to(fd, large, sizeof large, -1, 0, NULL), CLOSED);
+	close(fd);
+	expect("an operation that does not exist", once(member(), request(999), -1), CLOSED);
+	expect("a table that is none", once(member(), request(BROKER_TABLE), 0), CLOSED);
+	r.link.ifindex = 99999;
+	expect("a link on no interface", once(member(), r, -1) < 0, 1);
+}
+
+static void sockets(void)
+{
+	int udp = socket(AF_INET, SOCK_DGRAM, 0), tcp = socket(AF_INET, SOCK_STREAM, 0);
+	struct broker_request r = request(BROKER_REPAIR);
+	r.repair.value = TCP_REPAIR_ON;
+	expect("repair of nothing", once(member(), r, -1), -ENOTSOCK);
+	expect("repair of a file", once(member(), r, STDOUT_FILENO), -ENOTSOCK);
+	expect("repair of a UDP socket", once(member(), r, udp), -ENOTSOCK);
+	int fd = member();
+	expect("repair of two sockets", answer_to(fd, &r, sizeof r, tcp, 2, NULL), -ENOTSOCK);
+	close(fd);
+	r.repair.value = 77;
+	expect("repair by a value of no meaning", once(member(), r, tcp), -EINVAL);
+	r = request(BROKER_BIND);
+	r.data.len = sizeof(struct sockaddr_in);
+	expect("bind of a socket that is not in repair", once(member(), r, tcp), -EPERM);
+	r.data.len = ~0u;
+	expect("bind to an address of 4 GB", once(member(), r, tcp), -EPERM);
+	r = request(BROKER_FIN);
+	r.data.len = ~0u;
+	expect("a FIN of 4 GB", once(member(), r, tcp), -EPERM);
+	r.data.len = sizeof r.data.bytes;
+	expect("a FIN that is none", once(member(), r, tcp), -EPERM);
+	close(udp);
+	close(tcp);
+}
+
+static void groups(void)
+{
+	struct broker_request r = request(BROKER_GROUP);
+	int fd = member(), made = 0, came, result = 0;
+	while (made <= BROKER_GROUPS_MAX && (result = answer_to(fd, &r, sizeof r, -1, 0, &came)) == 0 && came == CLASSIFIER_GROUP_FDS)
+		made++;
+	expect("groups for one member", made, BROKER_GROUPS_MAX);
+	expect("one more", result, -ENOSPC);
+	close(fd);
+}
+
+int main(int argc, char **argv)
+{
+	if (argc != 2 || !broker_parse(argv[1], name, token))
+		return 2;
+	strangers();
+	nonsense();
+	sockets();
+	groups();
+	return failures > 0;
+}
