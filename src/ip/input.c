@@ -160,6 +160,7 @@ static enum ip_fate input_v4(const struct link_rx *rx, const uint8_t *bytes, uin
 	u.dst = h.dst;
 	u.protocol = h.protocol;
 	u.v6 = false;
+	out->tos = h.tos;
 	out->ecn = h.tos & 3;
 	out->ident = h.id;
 	out->ttl = h.ttl;
@@ -238,6 +239,7 @@ static enum ip_fate input_v6(const struct link_rx *rx, const uint8_t *bytes, uin
 	u.src = h.src;
 	u.dst = h.dst;
 	u.v6 = true;
+	out->tos = h.traffic_class;
 	out->ecn = h.traffic_class & 3;
 	out->ident = h.flow_label;
 	out->ttl = h.hop_limit;
@@ -282,7 +284,7 @@ void ip_input_parse(const struct link_rx *rx, bool has_eth, struct ip_input *out
 	out->kind = IP_INPUT_NONE;
 	out->gso_size = rx->gso_size;
 	out->src_mac = NULL;
-	out->ecn = 0;
+	out->tos = out->ecn = 0;
 	out->ttl = 0;
 	out->ident = 0;
 	out->fate = input_link(rx, has_eth, &offset, &v6, out);

@@ -39,7 +39,8 @@ struct ip_input {
 	enum ip_fate fate;
 	struct flow_key key;      /* TCP: laddr = the packet's destination */
 	struct tcp_segment seg;   /* TCP; payload points into the frame */
-	uint8_t ecn;              /* two bits, RFC 3168 */
+	uint8_t tos;              /* the whole octet: TOS or traffic class */
+	uint8_t ecn;              /* its two bits, RFC 3168 */
 	uint8_t ttl;              /* or hop limit, as it arrived */
 	uint16_t gso_size;
 	uint32_t ident;           /* IPv4 identification, or IPv6 flow label */

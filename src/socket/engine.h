@@ -479,8 +479,8 @@ bool kernel_tw_is_over(const struct kernel_tw *t, int64_t now); /* none is left 
 /* ---- input.c ---- */
 void input_frame(struct engine *e, struct iface *i, const struct link_rx *rx);
 void input_packet(struct engine *e, struct iface *i, const struct ip_input *in);
-/* An answer to whom nothing is kept of; on behalf of the listener `l`, or of nobody (NULL). */
-void send_back(struct engine *e, const struct sock *l, const struct ip_input *in, const struct tcp_segment *seg);
+/* An answer to whom nothing is kept of, with this TOS or traffic class; on behalf of the listener `l`, or of nobody (NULL). */
+void send_back(struct engine *e, const struct sock *l, uint8_t tos, const struct ip_input *in, const struct tcp_segment *seg);
 void sock_process_events(struct engine *e, struct sock *s);
 /* sock_notify that is about these poll events only. */
 void sock_notify_events(struct engine *e, struct sock *s, uint32_t poll_events);
@@ -538,6 +538,7 @@ struct time_wait_visit {
 /* The port becomes a group's: each record without an entry of its own in the classifier gets one there. */
 void time_waits_enter_group(struct engine *e, uint16_t port, struct time_wait_visit *v);
 bool time_wait_is_in_group(const struct time_wait *tw);
+uint8_t time_wait_tos(const struct time_wait *tw); /* the connection's IP_TOS or IPV6_TCLASS when it ended */
 /* This process listens there no more, others do: a client's next connection from the same port is theirs. Most of them; the rest is met by input.c. */
 void time_waits_leave_group(struct engine *e, uint16_t port);
 void count_first_fin(struct engine *e, struct sock *s);

@@ -13,7 +13,7 @@
  * neighbour, of which forged sources would fill the kernel's tables. Where no connection knows the way it goes back to the host, or the router, that sent
  * the frame.
  */
-void send_back(struct engine *e, const struct sock *l, const struct ip_input *in, const struct tcp_segment *seg)
+void send_back(struct engine *e, const struct sock *l, uint8_t tos, const struct ip_input *in, const struct tcp_segment *seg)
 {
 	const struct iface *i = e->arrived;
 	struct dest *d = dest_find(e, &in->key.laddr, &in->key.raddr, dest_oif(e, l, &in->key.raddr));
@@ -32,6 +32,7 @@ void send_back(struct engine *e, const struct sock *l, const struct ip_input *in
 	}
 	if (l)
 		sock_shape_path(l, !ip_addr_is_v4(&in->key.raddr), &path);
+	path.tos = tos;
 	if (ip_send_tcp(i->link, &path, &in->key, seg, 0, 0, 0, &id) < 0)
 		e->counters[SOCKC_EmitFailed]++;
 }
@@ -72,7 +73,7 @@ static void input_unknown(struct engine *e, const struct ip_input *in)
 	}
 	e->counters[SOCKC_NoSocket]++;
 	group_flow_is_unused(e, &in->key);
-	send_back(e, NULL, in, &rst);
+	send_back(e, NULL, in->tos, in, &rst); /* Linux: as what it replies to */
 }
 
 static void input_time_wait(struct engine *e, struct time_wait *tw, const struct ip_input *in)
@@ -92,7 +93,7 @@ static void input_time_wait(struct engine *e, struct time_wait *tw, const struct
 	case TW_GONE:
 		break;
 	case TW_REPLY:
-		send_back(e, NULL, in, &reply);
+		send_back(e, NULL, time_wait_tos(tw), in, &reply);
 		break;
 	case TW_REUSE: /* of a SYN only */
 		if (!listener_on_syn(e, l, in, iss_min)) /* the record stays: it guards the 4-tuple until somebody has it */

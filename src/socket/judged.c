@@ -202,7 +202,7 @@ bool judged_refuses(struct engine *e, const struct flow_key *key, bool client, c
 static void input_one(struct engine *e, const struct judged_segment *seg)
 {
 	struct iface *i = iface_find(e, seg->ifindex);
-	struct ip_input in = {.kind = IP_INPUT_TCP, .fate = IP_FATE_Delivered, .key = seg->key, .ttl = seg->ttl, .ecn = seg->tos & 3};
+	struct ip_input in = {.kind = IP_INPUT_TCP, .fate = IP_FATE_Delivered, .key = seg->key, .ttl = seg->ttl, .tos = seg->tos, .ecn = seg->tos & 3};
 	char why[160];
 	if (!i || tcp_parse(seg->tcp, seg->tcp_len, &in.seg) < 0)
 		return;

@@ -197,7 +197,7 @@ static void answer_by_cookie(struct engine *e, struct sock *l, const struct ip_i
 	if (e->judged)
 		classifier_note_cookies(e->classifier, lst->cookies_until_us);
 	process_ops->cookie_sent(e, l);
-	send_back(e, l, in, &synack);
+	send_back(e, l, l->ip.tos[!ip_addr_is_v4(&in->key.raddr)], in, &synack);
 }
 
 bool listener_on_ack(struct engine *e, struct sock *l, const struct ip_input *in)

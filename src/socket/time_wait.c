@@ -28,7 +28,7 @@
 #define LEFT_AT_ONCE    8192 /* each costs a system call */
 #define REPLY_STEP_US   (64 * USEC_PER_MSEC)
 
-enum { TW_V6 = 1, TW_TIMESTAMPS = 2, TW_EXACT = 4, TW_GROUP = 8 };
+enum { TW_V6 = 1, TW_TIMESTAMPS = 2, TW_EXACT = 4, TW_GROUP = 8 }; /* four bits */
 
 struct time_wait {
 	struct time_wait *next;
@@ -37,7 +37,8 @@ struct time_wait {
 	uint32_t snd_nxt, rcv_nxt, rcv_wnd, ts_recent;
 	uint16_t lport, rport;
 	uint16_t reply_steps; /* until then no spaced reply: steps after entry; 0: any time */
-	uint8_t wscale, flags;
+	uint8_t wscale : 4, flags : 4;
+	uint8_t tos; /* the replies': IP_TOS or IPV6_TCLASS */
 	uint8_t addrs[]; /* local, remote: 4 or 16 bytes each */
 };
 
@@ -250,6 +251,7 @@ void time_wait_add(struct engine *e, struct sock *s)
 	tcp_tw_enter(&full, &s->tcp, e->now);
 	pack(e, tw, &full);
 	tw->flags = (v6 ? TW_V6 : 0) | (full.timestamps ? TW_TIMESTAMPS : 0) | (s->exact ? TW_EXACT : 0) | (s->in_group ? TW_GROUP : 0);
+	tw->tos = s->ip.tos[v6];
 	process_ops->time_wait_began(e, s);
 	s->exact = false; /* the entry in the classifier goes on with us */
 	sock_leave_demux(e, s);
@@ -331,6 +333,11 @@ void time_waits_enter_group(struct engine *e, uint16_t port, struct time_wait_vi
 		v->each(v, &key);
 		tw->flags |= TW_GROUP;
 	}
+}
+
+uint8_t time_wait_tos(const struct time_wait *tw)
+{
+	return tw->tos;
 }
 
 bool time_wait_is_in_group(const struct time_wait *tw)
