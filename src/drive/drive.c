@@ -33,7 +33,7 @@ void drive_unlock(struct drive *d)
 	if (drive_before_unlock)
 		drive_before_unlock();
 	assert(!d->up || (sched_is_sound(&d->sched) && putoff_is_sound(d)));
-	pthread_mutex_unlock(&d->lock);
+	waiter_unlock(d);
 	engine_leave();
 }
 

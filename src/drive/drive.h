@@ -120,6 +120,8 @@ struct drive {
 	int seat_efd;          /* wakes it; -1: none could be had, it sleeps in slices */
 	int efds[64];          /* idle ones, for waits on file descriptors */
 	unsigned n_efds;
+	uint32_t *wakes[16];   /* futexes of threads that the lock's holder woke: told once it has let go, or they would only wait for the lock */
+	unsigned n_wakes;
 	pthread_t helper;
 	int helper_efd;
 	bool helper_runs, helper_stop, helper_sees_tx;

@@ -105,6 +105,35 @@ struct watch *waiter_watches(struct waiter *w, unsigned n)
 
 /* ---- waking ---- */
 
+static void futex_wake(uint32_t *futex)
+{
+	sys_call(SYS_futex, futex, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
+}
+
+static void wake_after_unlock(struct waiter *w)
+{
+	struct drive *d = w->drive;
+	if (d->n_wakes < sizeof d->wakes / sizeof *d->wakes)
+		d->wakes[d->n_wakes++] = &w->futex;
+	else
+		futex_wake(&w->futex);
+}
+
+/*
+ * A woken thread's first step is to take the lock. The word was changed under the lock, so that a thread that is not asleep yet does not fall asleep; the
+ * thread may have ended since, then nobody is woken.
+ */
+void waiter_unlock(struct drive *d)
+{
+	uint32_t *wakes[sizeof d->wakes / sizeof *d->wakes];
+	unsigned n = d->n_wakes;
+	memcpy(wakes, d->wakes, n * sizeof *wakes);
+	d->n_wakes = 0;
+	pthread_mutex_unlock(&d->lock);
+	for (unsigned i = 0; i < n; i++)
+		futex_wake(wakes[i]);
+}
+
 static void wake_blocked(struct waiter *w)
 {
 	uint64_t one = 1;
@@ -120,7 +149,7 @@ static void wake_blocked(struct waiter *w)
 		break;
 	case BLOCKED_FUTEX:
 		__atomic_add_fetch(&w->futex, 1, __ATOMIC_SEQ_CST);
-		sys_call(SYS_futex, &w->futex, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
+		wake_after_unlock(w);
 		break;
 	case BLOCKED_NOT:   /* it runs, and looks before it blocks */
 	case BLOCKED_SLICE: /* no fd was left to wake it by: it looks soon */
@@ -231,6 +260,7 @@ void drive_after_fork(struct drive *d)
 	putoff_forget(d); /* the parent's */
 	d->up = false;
 	d->epoch++;
+	d->n_wakes = 0;
 	/* The parent's: an eventfd is shared with it, not copied. */
 	while (d->n_efds)
 		fd_close(d->efds[--d->n_efds]);

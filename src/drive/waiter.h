@@ -15,4 +15,7 @@ void waiter_leave_share(struct waiter *w);
 /* The leader's wake-up, made where there is none yet; -errno. Lock held. */
 int drive_seat_efd(struct drive *d);
 
+/* Lets go of the lock, then wakes whom its holder wanted woken. */
+void waiter_unlock(struct drive *d);
+
 #endif

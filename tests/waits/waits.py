@@ -150,10 +150,11 @@ def thousand(lab, finesse):
         each, most = wakeups(server.process, [lambda s=s: ok.append(ask(s, b"w")) for s in order])
         print("1,000 threads in recv: %.2f wake-ups for an event, %.2f of one thread" % (each, most))
         check(len(ok) == 300 and all(ok), "thousand: each is answered")
-        # The leader wakes for each frame: the request and the ACK of the answer; the others for what is theirs, and now and then for the lock.
+        # The leader wakes for each frame: the request and the ACK of the answer; the others for what is theirs (1.36 where they were woken
+        # by who still had the lock).
         check(not COUNTED or each <= (4 if finesse else 1.5), "thousand: %.2f wake-ups for an event" % each)
         check(not COUNTED or most <= (2.6 if finesse else 1), "thousand: %.2f wake-ups of one thread for an event" % most)
-        check(not COUNTED or each - most <= 2, "thousand: %.2f wake-ups of others than one thread for an event" % (each - most))
+        check(not COUNTED or each - most <= 1.25, "thousand: %.2f wake-ups of others than one thread for an event" % (each - most))
         for s in clients:
             s.close()
         return each
