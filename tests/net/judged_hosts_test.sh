@@ -11,9 +11,9 @@ mkdir "$scratch/www" "$scratch/run" "$scratch/log" "$scratch/etc"
 chmod 755 "$scratch" "$scratch/www"
 head -c 40000000 /dev/urandom >"$scratch/www/file"
 
-# Runs a command in the server's network, with private copies of what it writes to.
-in_host() {
-	nsenter --net="/proc/$SERVER_NS/ns/net" unshare --mount sh -ec '
+# Becomes a command in the server's network, with private copies of what it writes to; for a subshell of its own, or &.
+exec_in_host() {
+	exec nsenter --net="/proc/$SERVER_NS/ns/net" unshare --mount sh -ec '
 		scratch=$1; shift
 		mount --bind "$scratch/run" /run
 		mount --bind "$scratch/log" /var/log
@@ -25,6 +25,10 @@ in_host() {
 		mkdir -p /var/log/nginx
 		mount --bind "$scratch/www" /var/www/html
 		exec "$@"' sh "$scratch" "$@"
+}
+
+in_host() {
+	(exec_in_host "$@")
 }
 
 flush() {
@@ -42,7 +46,7 @@ firewalld_rules() {
 	dbus-daemon --system --nofork --nopidfile --address="unix:path=$scratch/bus" 9>&- &
 	bus=$!
 	wait_until 5 test -S "$scratch/bus"
-	in_host env DBUS_SYSTEM_BUS_ADDRESS="unix:path=$scratch/bus" firewalld --nofork --nopid 9>&- &
+	exec_in_host env DBUS_SYSTEM_BUS_ADDRESS="unix:path=$scratch/bus" firewalld --nofork --nopid 9>&- &
 	daemon=$!
 	client="in_host env DBUS_SYSTEM_BUS_ADDRESS=unix:path=$scratch/bus firewall-cmd"
 	wait_until 20 sh -c "DBUS_SYSTEM_BUS_ADDRESS=unix:path=$scratch/bus firewall-cmd --state"
@@ -103,7 +107,7 @@ longer() { [ "$(stat -c %s "$1")" -gt "$2" ]; }
 beyond() { size=$(received "$1"); [ "${size:-0}" -gt "$2" ]; }
 
 start_nginx() {
-	in_host "$(realpath "$FINESSE_BUILD_DIR")/finesse" run --interface server0 -- nginx -g 'daemon off;' >"$scratch/nginx.log" 2>&1 9>&- &
+	exec_in_host "$(realpath "$FINESSE_BUILD_DIR")/finesse" run --interface server0 -- nginx -g 'daemon off;' >"$scratch/nginx.log" 2>&1 9>&- &
 	server=$!
 	wait_until 15 serves
 }
