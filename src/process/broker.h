@@ -31,6 +31,7 @@
 struct settings;
 
 #define BROKER_VARIABLE    "FINESSE__BROKER" /* its value: BROKER_NAME_LEN digits of the name, then the token's */
+#define BROKER_MARK        "finesse-broker-" /* the name's digits behind it: a mapping's name */
 #define BROKER_NAME_PREFIX "finesse/broker/"
 #define BROKER_NAME_LEN    16 /* hexadecimal digits */
 #define BROKER_TOKEN_BYTES 16
@@ -159,5 +160,7 @@ void broker_client_after_fork(void);
 void broker_client_bye(void);
 /* Is there a broker that answered so far, or was not asked yet? */
 bool broker_client_has_broker(void);
+/* This process and its forked children are of the tree, whatever becomes of their environment: broker_tree_find sees it. Lock held. */
+void broker_client_mark(void);
 
 #endif

@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/un.h>
 
 #include "base/fd.h"
@@ -16,6 +17,8 @@
 #include "base/sys.h"
 #include "base/time.h"
 #include "kernel/privileged.h"
+
+#define MARK_BYTES 4096 /* of addresses; nothing is ever touched there */
 
 static struct {
 	bool configured, gone;
@@ -297,6 +300,20 @@ void broker_client_configure(const char *value)
 {
 	client.configured = broker_parse(value, client.name, client.token);
 	privileged_ops = client.configured ? &client_ops : NULL;
+}
+
+void broker_client_mark(void)
+{
+	static bool marked; /* forked children have it, too */
+	char name[sizeof BROKER_MARK + BROKER_NAME_LEN];
+	if (marked || !client.configured)
+		return;
+	snprintf(name, sizeof name, "%s%s", BROKER_MARK, client.name);
+	long fd = sys_call(SYS_memfd_create, (long)name, MFD_CLOEXEC, 0, 0, 0, 0);
+	if (fd < 0)
+		return;
+	marked = !sys_is_error(sys_mmap(NULL, MARK_BYTES, PROT_READ, MAP_SHARED, fd, 0));
+	sys_close(fd);
 }
 
 void broker_client_after_fork(void)

@@ -1,8 +1,8 @@
 /*
  * Which processes of the tree live: those with the tree's token in the environment that they were started with.
  *
- * A program may overwrite that memory to show a title (setproctitle: nginx does). Such a one cannot be told from one of another tree; if the library is loaded in it,
- * it is taken for ours: a broker that stays too long costs a megabyte, one that goes too early costs the workers their engine.
+ * A program may overwrite that memory to show a title (setproctitle: nginx does). So a process that listens also has a mark among its mappings, which forked children
+ * inherit: broker_client_mark.
  */
 #include "process/broker.h"
 
@@ -43,12 +43,9 @@ static bool read_has(int pid, const char *file, const char *text, char *buf)
 	return n > 0 && memmem(buf, n, text, strlen(text)) != NULL;
 }
 
-static bool is_ours(int pid, const char *variable, char *buf)
+static bool is_ours(int pid, const char *variable, const char *mark, char *buf)
 {
-	if (read_has(pid, "environ", variable, buf))
-		return true;
-	/* another tree's has a token of its own */
-	return !read_has(pid, "environ", BROKER_VARIABLE "=", buf) && read_has(pid, "maps", "/libfinesse.so", buf);
+	return read_has(pid, "environ", variable, buf) || read_has(pid, "maps", mark, buf);
 }
 
 int broker_tree_find(const char *value)
@@ -58,10 +55,12 @@ int broker_tree_find(const char *value)
 	char *buf = malloc(READ_BYTES);
 	DIR *proc = opendir("/proc");
 	struct dirent *d;
+	char mark[sizeof BROKER_MARK + BROKER_NAME_LEN];
 	snprintf(variable, sizeof variable, "%s=%s", BROKER_VARIABLE, value);
+	snprintf(mark, sizeof mark, "%s%.*s", BROKER_MARK, BROKER_NAME_LEN, value);
 	while (buf && proc && found < 0 && (d = readdir(proc))) {
 		int pid = isdigit((unsigned char)d->d_name[0]) ? atoi(d->d_name) : 0;
-		if (pid > 0 && pid != sys_getpid() && is_ours(pid, variable, buf))
+		if (pid > 0 && pid != sys_getpid() && is_ours(pid, variable, mark, buf))
 			found = sys_call(SYS_pidfd_open, pid, 0, 0, 0, 0, 0);
 	}
 	if (proc)

@@ -14,6 +14,7 @@
  * its half-open connections go on, and go there, too, once they are established.
  */
 #include "process/claim.h"
+#include "process/broker.h"
 
 #include "base/log.h"
 #include "base/sys.h"
@@ -125,6 +126,7 @@ static int claim_take(struct engine *e, struct sock *l)
 	struct claim *c = claim_get(e, &place);
 	if (!c)
 		return -ENOMEM;
+	broker_client_mark();
 	attach(c, l->lst);
 	int err = claim_is_marked(l->lst) ? -EADDRINUSE : claim_enter(c, l->lst->kfd);
 	if (!err && claim_is_shared(c)) {

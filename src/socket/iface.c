@@ -251,14 +251,25 @@ static bool may_serve(const struct engine *e, int ifindex)
 	return false;
 }
 
+/* That a named interface does not exist is no policy: somebody mistyped it, or it comes later. */
+static void note_missing(const struct engine *e, char *why, size_t why_len)
+{
+	char name[SETTINGS_INTERFACE_LEN];
+	for (unsigned k = 0; settings_interface(&e->settings, k, name); k++)
+		if (!if_nametoindex(name))
+			snprintf(why, why_len, "interface %s does not exist", name);
+}
+
 struct iface *iface_serve(struct engine *e, int ifindex, char *why, size_t why_len)
 {
 	struct iface *i = iface_find(e, ifindex);
 	if (i)
 		return i;
 	*why = 0;
-	if (!may_serve(e, ifindex))
+	if (!may_serve(e, ifindex)) {
+		note_missing(e, why, why_len);
 		return NULL;
+	}
 	struct iface_declined *d = &e->declined[ifindex % IFACES_MAX];
 	int64_t now = clock_now_us();
 	if (d->ifindex != ifindex || now >= d->until_us) {

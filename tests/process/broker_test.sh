@@ -37,7 +37,15 @@ is "the first process of a container waits" "$(nsenter --net=/proc/$SERVER_NS/ns
 
 # It holds no pipe of the program's: the reader sees the end with the program's.
 is "a pipe" "$(finesse_server sh -c 'echo out; exit 3' | cat)" out
-wait_until 10 none_left && pass "ends with a program that is over"
+# Another tree's process, whose environment tells nothing (setproctitle), is no reason to stay.
+env -i LD_PRELOAD="$FINESSE_BUILD_DIR/libfinesse.so" nsenter --net=/proc/$SERVER_NS/ns/net sleep 1000 &
+foreign=$!
+holders="$holders $foreign"
+wait_until 10 grep -q libfinesse.so "/proc/$foreign/maps"
+finesse_server true &
+wait $!
+wait_until 10 none_left && pass "ends with a program that is over, while others run under finesse"
+kill -9 $foreign
 
 # It stays for a process that the program left behind, and is small.
 (finesse_server sh -c 'setsid sleep 1000 >/dev/null 2>&1 & echo $!') >"$scratch/left"
