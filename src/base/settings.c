@@ -193,10 +193,13 @@ SETTER(close_request)
 
 SETTER(congestion)
 {
-	if (strcmp(value, "system") != 0 && strcmp(value, "cubic") != 0 && strcmp(value, "reno") != 0 && strcmp(value, "newreno") != 0)
-		return -EINVAL;
-	strcpy(s->congestion, value);
-	return 0;
+	static const char *const names[] = {"system", "cubic", "reno", "newreno", "dctcp"};
+	for (unsigned i = 0; i < sizeof names / sizeof *names; i++)
+		if (strcmp(value, names[i]) == 0) {
+			strcpy(s->congestion, value);
+			return 0;
+		}
+	return -EINVAL;
 }
 
 SETTER(classifier)

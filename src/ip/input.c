@@ -64,6 +64,7 @@ static enum ip_fate input_tcp(const struct link_rx *rx, const struct upper *u, s
 		out->key.laddr = ip_addr_from_v4(u->dst);
 		out->key.raddr = ip_addr_from_v4(u->src);
 	}
+	seg->ecn = out->ecn;
 	out->key.lport = seg->dport;
 	out->key.rport = seg->sport;
 	out->kind = IP_INPUT_TCP;

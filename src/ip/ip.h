@@ -68,10 +68,10 @@ struct ip_path {
 /*
  * One TCP segment with headers into the link's queue: Ethernet, IPv4 or IPv6 by key, TCP with the pseudo-header sum for
  * checksum offload; gso_size as in tcp_emit. Payload stays the caller's until link_flush. 0 or link_send's -errno.
- * IPv4 identification: the first wire segment's from `ip_id`, which moves on behind the last. IPv6 flow label: the low 20 bits of `label`.
+ * The ECN bits are the segment's. IPv4 identification: the first wire segment's from `ip_id`, which moves on behind the last. IPv6 flow label: the low 20 bits of `label`.
  */
 int ip_send_tcp(struct link *l, const struct ip_path *path, const struct flow_key *key,
-		const struct tcp_segment *seg, uint16_t gso_size, uint8_t ecn, uint32_t label, uint16_t *ip_id);
+		const struct tcp_segment *seg, uint16_t gso_size, uint32_t label, uint16_t *ip_id);
 /* How many segments it is on the wire. */
 static inline uint32_t ip_wire_segs(const struct tcp_segment *seg, uint16_t gso_size)
 {

@@ -47,7 +47,7 @@ static void build_v6(uint8_t *out, const struct ip_path *path, const struct flow
 }
 
 int ip_send_tcp(struct link *l, const struct ip_path *path, const struct flow_key *key,
-		const struct tcp_segment *seg, uint16_t gso_size, uint8_t ecn, uint32_t label, uint16_t *ip_id)
+		const struct tcp_segment *seg, uint16_t gso_size, uint32_t label, uint16_t *ip_id)
 {
 	uint8_t hdr[LINK_HDR_MAX];
 	bool v6 = !ip_addr_is_v4(&key->raddr);
@@ -63,10 +63,10 @@ int ip_send_tcp(struct link *l, const struct ip_path *path, const struct flow_ke
 	if (path->has_eth)
 		eth_build(path->dst_mac, path->src_mac, v6 ? ETHERTYPE_IPV6 : ETHERTYPE_IPV4, hdr);
 	if (v6) {
-		build_v6(ip, path, key, tcp_len, ecn, label);
+		build_v6(ip, path, key, tcp_len, seg->ecn, label);
 		pseudo = checksum_pseudo_v6(key->laddr.b, key->raddr.b, IP_PROTO_TCP, tcp_len);
 	} else {
-		build_v4(ip, path, key, tcp_len, ecn, *ip_id);
+		build_v4(ip, path, key, tcp_len, seg->ecn, *ip_id);
 		pseudo = checksum_pseudo_v4(key->laddr.b + 12, key->raddr.b + 12, IP_PROTO_TCP,
 					    tcp_len);
 		*ip_id += ip_wire_segs(seg, gso_size); /* each wire segment gets the next one, as TSO counts */

@@ -9,6 +9,7 @@
 #include "base/siphash.h"
 
 #include <errno.h>
+#include <linux/rtnetlink.h>
 #include <sys/socket.h>
 
 struct sock *sock_new(struct engine *e, enum sock_kind kind, int family)
@@ -136,6 +137,7 @@ static void take_metrics(const struct route_metrics *m, struct tcp_open *open)
 	open->window_clamp = m->window;
 	open->rto_min_us = m->rto_min_ms * USEC_PER_MSEC;
 	open->quickack = m->quickack;
+	open->ecn_route = m->features & RTAX_FEATURE_ECN;
 	if (m->advmss)
 		open->mss_advertised = m->advmss < TCP_MSS_LEAST ? TCP_MSS_LEAST : m->advmss > TCP_MSS_MOST ? TCP_MSS_MOST : m->advmss;
 	const struct tcp_cc_ops *cc = *m->congestion ? tcp_cc_find(m->congestion) : NULL;

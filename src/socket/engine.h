@@ -183,7 +183,6 @@ struct sock {
 	bool first_fin_counted;
 	bool ending, ends_in_time_wait; /* the protocol is done but for its last segment */
 	bool reuseaddr;
-	uint8_t ecn;
 	struct sock_ip ip;
 	struct option_values *values; /* options that were set, but for those in fields of their own; or NULL */
 	bool wants_kernel;            /* an option of the kernel's was set during the handshake */

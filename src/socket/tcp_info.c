@@ -12,6 +12,7 @@
 #define CWND_BEFORE     10 /* Linux: TCP_INIT_CWND, which a socket has before it is connected */
 #define RCV_MSS_BEFORE  88 /* Linux: TCP_MIN_MSS, as long as there is no window */
 #define CA_DISORDER     1  /* Linux: enum tcp_ca_state */
+#define CA_CWR          2
 #define CA_RECOVERY     3
 #define CA_LOSS         4
 
@@ -33,7 +34,7 @@ static uint8_t linux_state(const struct sock *s, enum tcp_state state)
 static uint8_t ca_state(const struct tcp_figures *f)
 {
 	if (f->loss == TCP_LOSS_OPEN)
-		return f->disorder ? CA_DISORDER : 0;
+		return f->cwr ? CA_CWR : f->disorder ? CA_DISORDER : 0;
 	return f->loss == TCP_LOSS_RECOVERY ? CA_RECOVERY : CA_LOSS;
 }
 
@@ -77,6 +78,7 @@ static void tell_sending(const struct tcp_status *st, const struct tcp_figures *
 	ti->segs_out = f->segs_out;
 	ti->data_segs_out = st->data_segs_out;
 	ti->delivered = f->delivered;
+	ti->delivered_ce = f->delivered_ce;
 	ti->busy_time = f->busy_us + f->rwnd_limited_us + f->sndbuf_limited_us;
 	ti->rwnd_limited = f->rwnd_limited_us;
 	ti->sndbuf_limited = f->sndbuf_limited_us;
@@ -135,7 +137,8 @@ size_t tcp_info_tell(const struct engine *e, const struct sock *s, struct tcp_in
 	tcp_get_figures(&s->tcp, e->now, &f);
 	out->state = linux_state(s, st.state);
 	out->ca_state = ca_state(&f);
-	out->options = (st.timestamps ? TCPI_OPT_TIMESTAMPS : 0) | (st.sack ? TCPI_OPT_SACK : 0) | (st.wscale ? TCPI_OPT_WSCALE : 0);
+	out->options = (st.timestamps ? TCPI_OPT_TIMESTAMPS : 0) | (st.sack ? TCPI_OPT_SACK : 0) | (st.wscale ? TCPI_OPT_WSCALE : 0) |
+		       (st.ecn ? TCPI_OPT_ECN : 0) | (st.ecn_seen ? TCPI_OPT_ECN_SEEN : 0);
 	out->snd_wscale = st.snd_wscale;
 	out->rcv_wscale = st.rcv_wscale;
 	out->pmtu = s->dest ? s->dest->path.mtu : 0;

@@ -133,7 +133,7 @@ static void emit_segment(struct tcp_emit *emit, struct tcp_conn *conn, const str
 		special_idents(e, s, seg, gso_size, &id);
 	else if ((tcp_state(conn) == TCPS_TIME_WAIT && tcp_is_orphan(conn)) || (seg->flags & (SEG_RST | SEG_ACK)) == SEG_RST || ((seg->flags & SEG_RST) && s->listener))
 		id.next = &id.own;
-	if (ip_send_tcp(i->link, path_of(s, &own), &s->flow.key, seg, gso_size, s->ecn, id.label, id.next) < 0)
+	if (ip_send_tcp(i->link, path_of(s, &own), &s->flow.key, seg, gso_size, id.label, id.next) < 0)
 		e->counters[SOCKC_EmitFailed]++;
 	emit->full = must_hold(e, s);
 }

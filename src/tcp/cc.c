@@ -11,6 +11,7 @@ static const struct {
 	{"cubic", &tcp_cc_cubic},
 	{"reno", &tcp_cc_newreno}, /* Linux's name of it */
 	{"newreno", &tcp_cc_newreno},
+	{"dctcp", &tcp_cc_dctcp},
 };
 
 const struct tcp_cc_ops *tcp_cc_find(const char *name)

@@ -8,15 +8,21 @@
 #ifndef FINESSE_TCP_CC_H
 #define FINESSE_TCP_CC_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 struct tcp_conn;
 
 struct tcp_cc_ops {
 	const char *name; /* as TCP_CONGESTION spells it */
+	bool needs_ecn;   /* every packet says that it may be marked */
 	void (*init)(struct tcp_conn *c, int64_t now);
 	/* `acked` new bytes were acknowledged outside of fast recovery, cwnd being the limit. */
 	void (*on_ack)(struct tcp_conn *c, int64_t now, uint32_t acked);
+	/* c->delivered and c->delivered_ce moved. NULL: no matter. */
+	void (*on_delivered)(struct tcp_conn *c, int64_t now);
+	/* Text of the peer's arrived in a packet that may be marked, and `ce`: is. May say what is echoed. NULL: no matter. */
+	void (*on_text_ecn)(struct tcp_conn *c, bool ce);
 	/* The time since the last on_ack or on_unused is one in which cwnd was not the limit. NULL: no matter. */
 	void (*on_unused)(struct tcp_conn *c, int64_t now);
 	/* Loss was found with `flight` bytes out: what ssthresh becomes. cwnd is still what it was. */
@@ -24,6 +30,10 @@ struct tcp_cc_ops {
 	/* The retransmission timer expired; cwnd is the loss window now. NULL: no matter. */
 	void (*on_timeout)(struct tcp_conn *c, int64_t now);
 };
+
+/* Reno's, for those that are like it but for one thing. */
+void reno_grow(struct tcp_conn *c, int64_t now, uint32_t acked);
+uint32_t reno_ssthresh(struct tcp_conn *c, int64_t now, uint32_t flight);
 
 #define TCP_SSTHRESH_INITIAL (UINT32_MAX / 2) /* RFC 5681 §3.1: arbitrarily high */
 #define TCP_LOSS_WINDOW_SEGS 2 /* RFC 5681 (4), RFC 9438 §4.6: ssthresh is never below 2*SMSS */

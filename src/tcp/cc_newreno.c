@@ -10,7 +10,7 @@ static void newreno_init(struct tcp_conn *c, int64_t now)
 	c->cwnd_acked = 0;
 }
 
-static void newreno_on_ack(struct tcp_conn *c, int64_t now, uint32_t acked)
+void reno_grow(struct tcp_conn *c, int64_t now, uint32_t acked)
 {
 	if (c->cwnd < c->ssthresh) {
 		/* Slow start grows by what was acknowledged. RFC 3465's L is not applied: receivers that take
@@ -29,7 +29,7 @@ static void newreno_on_ack(struct tcp_conn *c, int64_t now, uint32_t acked)
 }
 
 /* RFC 5681 (4): ssthresh = max (FlightSize / 2, 2*SMSS) */
-static uint32_t newreno_ssthresh(struct tcp_conn *c, int64_t now, uint32_t flight)
+uint32_t reno_ssthresh(struct tcp_conn *c, int64_t now, uint32_t flight)
 {
 	uint32_t half = flight / 2, least = TCP_LOSS_WINDOW_SEGS * c->mss;
 	return half > least ? half : least;
@@ -38,6 +38,6 @@ static uint32_t newreno_ssthresh(struct tcp_conn *c, int64_t now, uint32_t fligh
 const struct tcp_cc_ops tcp_cc_newreno = {
 	.name = "reno",
 	.init = newreno_init,
-	.on_ack = newreno_on_ack,
-	.ssthresh = newreno_ssthresh,
+	.on_ack = reno_grow,
+	.ssthresh = reno_ssthresh,
 };

@@ -36,6 +36,8 @@ void tcp_config_default(struct tcp_config *config)
 		.dsack = true,
 		.moderate_rcvbuf = true,
 		.slow_start_after_idle = true,
+		.ecn = TCP_ECN_ACCEPT,
+		.ecn_fallback = true,
 		.close_request = true,
 	};
 }

@@ -71,6 +71,7 @@ static void conn_init(struct tcp_conn *c, struct tcp_stack *stack, int64_t now,
 						     : stack->config.sndbuf_init_bytes;
 	c->drs_since = now;
 	c->ever_open = true;
+	c->ecn_route = open->ecn_route;
 	rtt_init(c);
 	recovery_init(c);
 	figures_init(c);
@@ -162,6 +163,7 @@ void conn_establish(struct tcp_conn *c, int64_t now)
 	c->ssthresh = TCP_SSTHRESH_INITIAL;
 	c->recovery_point = c->iss;
 	c->flight_seq = c->snd_nxt;
+	c->cwr = false;
 	c->cc->init(c, now);
 	figures_established(c, now);
 	window_grow_sndbuf(c);
@@ -176,7 +178,7 @@ static void stop_everything(struct tcp_conn *c)
 	c->delack_at = c->cork_at = c->keep_at = c->hold_at = c->cr_at = c->wait_at = TIME_NEVER;
 	c->cr_asking = c->cr_due = c->cr_echo_due = false;
 	c->syn_due = c->ack_due = c->probe_due = c->keepalive_due = c->rtx_due = c->tlp_due = false;
-	c->fin_then_rst = c->fin_held = false;
+	c->fin_then_rst = c->fin_held = c->ack_prior_due = false;
 	c->dup_acks_due = 0;
 }
 

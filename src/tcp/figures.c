@@ -53,6 +53,8 @@ void figures_text(struct tcp_conn *c, uint32_t len)
 void figures_delivered(struct tcp_conn *c, uint32_t bytes)
 {
 	c->kept.delivered_segs += segs_of(c, bytes);
+	if (c->ack_ece)
+		c->kept.delivered_ce_segs += segs_of(c, bytes);
 }
 
 void figures_dsack(struct tcp_conn *c, uint32_t bytes)
@@ -167,6 +169,7 @@ void tcp_get_figures(const struct tcp_conn *c, int64_t now, struct tcp_figures *
 		.rwnd_limited_us = chrono_total(c, now, TCP_CHRONO_RWND),
 		.sndbuf_limited_us = chrono_total(c, now, TCP_CHRONO_SNDBUF),
 		.delivered = k->delivered_segs,
+		.delivered_ce = k->delivered_ce_segs,
 		.dsack_dups = k->dsack_dups,
 		.reord_seen = k->reord_seen,
 		.rcv_ooopack = k->rcv_ooopack,
@@ -178,6 +181,7 @@ void tcp_get_figures(const struct tcp_conn *c, int64_t now, struct tcp_figures *
 		.fin_acked = c->fin_acked,
 		.peer_fin = c->peer_fin,
 		.disorder = c->loss == TCP_LOSS_OPEN && (c->sacked_bytes || c->dupacks),
+		.cwr = c->cwr,
 		.loss = c->loss,
 	};
 	count_flight(c, out);

@@ -197,7 +197,7 @@ static bool old_syn(struct tcp_conn *c, const struct tcp_segment *seg, struct te
 static void input_synchronized(struct tcp_conn *c, int64_t now, const struct tcp_segment *seg)
 {
 	struct text t = {seg->seq, seg->payload_len, seg->ack, seg->payload[0].iov_base, seg->flags & SEG_FIN,
-			 seg->flags & SEG_PSH};
+			 seg->flags & SEG_PSH, seg->flags & SEG_CWR, seg->ecn};
 	bool syn = seg->flags & SEG_SYN;
 	if (c->state == TCPS_SYN_RECEIVED && syn && !(seg->flags & SEG_RST) && seg->seq == c->irs) {
 		if (!old_syn(c, seg, &t))

@@ -130,6 +130,17 @@ static bool is_duplicate(const struct tcp_conn *c, const struct tcp_segment *seg
 	       seg->ack == c->snd_una && !window_changed;
 }
 
+/* What this ACK took out of the network. */
+static void note_delivered(struct tcp_conn *c, int64_t now, uint32_t bytes)
+{
+	c->delivered += bytes;
+	if (c->ack_ece)
+		c->delivered_ce += bytes;
+	figures_delivered(c, bytes);
+	if (c->cc->on_delivered)
+		c->cc->on_delivered(c, now);
+}
+
 bool input_ack(struct tcp_conn *c, int64_t now, const struct tcp_segment *seg)
 {
 	bool established_now = c->state == TCPS_SYN_RECEIVED;
@@ -173,9 +184,10 @@ bool input_ack(struct tcp_conn *c, int64_t now, const struct tcp_segment *seg)
 		delivered += c->sacked_bytes;
 		delivered = delivered > sacked_before ? delivered - sacked_before : 0;
 	}
-	figures_delivered(c, delivered);
+	c->ack_ece = ecn_is_echo(c, seg);
+	note_delivered(c, now, delivered);
 	tlp_on_ack(c, now, seg, dsack, dup);
-	if (acked || delivered || dup)
+	if (acked || delivered || dup || c->ack_ece)
 		recovery_on_ack(c, now, seg, acked, delivered, dup && !established_now);
 	figures_ack(c, now);
 	if (acked) {

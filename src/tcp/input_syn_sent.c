@@ -70,7 +70,7 @@ void input_syn_sent(struct tcp_conn *c, int64_t now, const struct tcp_segment *s
 	on_syn_ack(c, now, seg);
 	if (seg->payload_len || (seg->flags & SEG_FIN)) {
 		struct text t = {seg->seq + 1, seg->payload_len, seg->ack, seg->payload[0].iov_base,
-				 seg->flags & SEG_FIN, seg->flags & SEG_PSH};
+				 seg->flags & SEG_FIN, seg->flags & SEG_PSH, false, seg->ecn};
 		if (t.len > rcv_wnd(c)) {
 			t.len = rcv_wnd(c);
 			t.fin = false;

@@ -246,6 +246,7 @@ void input_text(struct tcp_conn *c, int64_t now, const struct text *t)
 			return;
 		}
 		observe_mss(c, t->len);
+		ecn_input_text(c, t);
 	}
 	if (t->seq == c->rcv_nxt)
 		input_in_order(c, now, t);

@@ -7,11 +7,13 @@ src_libtcp_a_SOURCES = \
 	src/tcp/cc_cubic.h \
 	src/tcp/cc_hystart.c \
 	src/tcp/cc_hystart.h \
+	src/tcp/cc_dctcp.c \
 	src/tcp/cc_newreno.c \
 	src/tcp/close.c \
 	src/tcp/close_request.c \
 	src/tcp/config.c \
 	src/tcp/conn.c \
+	src/tcp/ecn.c \
 	src/tcp/figures.c \
 	src/tcp/hold.c \
 	src/tcp/input.c \

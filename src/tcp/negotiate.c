@@ -22,6 +22,7 @@ void negotiate_ours(struct tcp_conn *c)
 	c->sack_on = config->sack;
 	c->wscale_on = config->window_scaling;
 	c->cr_on = config->close_request;
+	ecn_offer(c);
 	/* The scale cannot change later: it is chosen for what autotuning or the application may reach. */
 	uint32_t most = c->options.user_rcvbuf ? window_space(c->rcvbuf_limit)
 					       : max_u32(max_u32(config->rcvbuf_max_bytes, config->rmem_core_bytes), c->rcvbuf_limit);
@@ -63,6 +64,7 @@ void negotiate_theirs(struct tcp_conn *c, const struct tcp_segment *syn, int64_t
 	c->sack_on = c->sack_on && (syn->has & SEG_HAS_SACK_PERMITTED);
 	c->ts_on = c->ts_on && (syn->has & SEG_HAS_TIMESTAMPS);
 	c->cr_on = c->cr_on && (syn->has & SEG_HAS_CLOSE_CAPABLE);
+	ecn_agree(c, syn);
 	if (c->ts_on) {
 		c->ts_recent = syn->ts_val;
 		c->ts_recent_age_us = now;

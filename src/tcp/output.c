@@ -190,6 +190,10 @@ struct out output_next(const struct tcp_conn *c)
 	}
 	if (c->state == TCPS_SYN_SENT)
 		return o;
+	if (c->ack_prior_due) {
+		o.kind = OUT_ACK;
+		return o;
+	}
 	if (tcp_may_transmit(c)) {
 		if (next_retransmission(c, &o) || tlp_next(c, &o))
 			return o;
@@ -276,6 +280,7 @@ static void emit_segment(struct tcp_conn *c, int64_t now, struct tcp_emit *emit,
 	if (!(flags & SEG_SYN) && close_request_carried(c))
 		close_request_emit(c, &seg);
 	seg.window = window_advertise(c, flags & SEG_SYN);
+	ecn_output(c, &seg);
 	TCP_COUNT(c, OutSegs);
 	c->segs_out += gso_size ? (len + gso_size - 1) / gso_size : 1;
 	emit->segment(emit, c, &seg, gso_size);
@@ -436,6 +441,20 @@ static void output_probe(struct tcp_conn *c, int64_t now, struct tcp_emit *emit,
 		c->rtt_timing = false; /* its answer may wait for the window */
 }
 
+/* RFC 8257 §3.2: what was to be acknowledged late is, as it was before the marks began or ended. */
+static void output_prior_ack(struct tcp_conn *c, int64_t now, struct tcp_emit *emit)
+{
+	uint32_t rcv_nxt = c->rcv_nxt;
+	bool echo = c->ecn_echo;
+	c->ack_prior_due = false;
+	c->rcv_nxt = c->ack_prior;
+	c->ecn_echo = c->ack_prior_echo;
+	emit_segment(c, now, emit, SEG_ACK, bare_ack_seq(c), 0);
+	c->rcv_nxt = rcv_nxt;
+	c->ecn_echo = echo;
+	c->ack_due = true;
+}
+
 static void output_one(struct tcp_conn *c, int64_t now, struct tcp_emit *emit, const struct out *o)
 {
 	switch (o->kind) {
@@ -465,7 +484,10 @@ static void output_one(struct tcp_conn *c, int64_t now, struct tcp_emit *emit, c
 		emit_segment(c, now, emit, SEG_ACK, c->snd_nxt - 1, 0);
 		break;
 	case OUT_ACK:
-		emit_segment(c, now, emit, SEG_ACK, bare_ack_seq(c), 0);
+		if (c->ack_prior_due)
+			output_prior_ack(c, now, emit);
+		else
+			emit_segment(c, now, emit, SEG_ACK, bare_ack_seq(c), 0);
 		break;
 	}
 }

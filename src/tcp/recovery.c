@@ -63,22 +63,56 @@ static void grow(struct tcp_conn *c, int64_t now, uint32_t acked)
 	}
 }
 
+static void reduce(struct tcp_conn *c, int64_t now, uint32_t flight)
+{
+	c->ssthresh = c->cc->ssthresh(c, now, flight);
+	c->cwnd = c->ssthresh;
+	c->cwnd_acked = 0;
+	ecn_reduced(c);
+}
+
 void recovery_reduce(struct tcp_conn *c, int64_t now)
 {
 	/* RFC 5681 §3.2 step 2: what limited transmit sent beyond cwnd "MUST NOT be included" */
-	c->ssthresh = c->cc->ssthresh(c, now, min_u32(snd_flight(c), c->cwnd));
+	reduce(c, now, min_u32(snd_flight(c), c->cwnd));
+}
+
+static void start_reduction(struct tcp_conn *c, uint32_t flight)
+{
+	c->prr_delivered = c->prr_out = 0;
+	c->recover_fs = flight;
+	c->tlp_due = c->tlp_out = false;
+	c->tlp_at = TIME_NEVER;
+}
+
+/* RFC 3168 §6.1.2: a mark is congestion, of which the sender hears once a round trip. Nothing has to be repaired. */
+static void enter_cwr(struct tcp_conn *c, int64_t now)
+{
+	uint32_t cwnd = c->cwnd; /* as Linux: what the ACK with the mark took out of the flight counts */
+	undo_forget(c);
+	reduce(c, now, cwnd);
+	start_reduction(c, cwnd);
+	c->cwr = true;
+	c->cwr_point = c->snd_nxt;
+}
+
+/* Something above the point was acknowledged, so the peer has seen our CWR. */
+static void leave_cwr(struct tcp_conn *c)
+{
+	c->cwr = false;
 	c->cwnd = c->ssthresh;
-	c->cwnd_acked = 0;
 }
 
 static void enter_recovery(struct tcp_conn *c, int64_t now)
 {
 	TCP_COUNT_IF(c, c->sack_on, SackRecovery, RenoRecovery);
 	c->fast_recoveries++;
-	undo_begin(c);
-	recovery_reduce(c, now);
-	c->prr_delivered = c->prr_out = 0;
-	c->recover_fs = snd_flight(c);
+	if (!c->cwr) { /* else the window was reduced in this round trip already */
+		undo_begin(c);
+		recovery_reduce(c, now);
+		start_reduction(c, snd_flight(c));
+	}
+	c->cwr = false;
 	c->loss = TCP_LOSS_RECOVERY;
 	c->recovery_point = c->snd_nxt;
 	c->high_rxt = c->snd_una;
@@ -137,6 +171,14 @@ static void prr(struct tcp_conn *c, uint32_t delivered, bool good)
 	c->cwnd = c->pipe + allowed;
 }
 
+static void hear_mark(struct tcp_conn *c, int64_t now)
+{
+	if (c->cwr && SEQ_GT(c->snd_una, c->cwr_point))
+		leave_cwr(c);
+	if (c->ack_ece && c->loss == TCP_LOSS_OPEN && !c->cwr)
+		enter_cwr(c, now);
+}
+
 /* With SACK. `delivered`: bytes that this ACK took out of the network. */
 static void sack_on_ack(struct tcp_conn *c, int64_t now, uint32_t acked, uint32_t delivered)
 {
@@ -145,21 +187,23 @@ static void sack_on_ack(struct tcp_conn *c, int64_t now, uint32_t acked, uint32_
 	bool found = rack_detect(c, now);
 	if (found && c->loss == TCP_LOSS_OPEN)
 		enter_recovery(c, now);
+	hear_mark(c, now);
 	recovery_update_pipe(c);
-	if (c->loss == TCP_LOSS_RECOVERY)
+	if (c->loss == TCP_LOSS_RECOVERY || c->cwr)
 		prr(c, delivered, acked && !found);
 	else if (acked)
 		grow(c, now, acked);
 }
 
-static void reno_on_ack(struct tcp_conn *c, int64_t now, uint32_t acked, bool dup)
+static void reno_on_ack(struct tcp_conn *c, int64_t now, uint32_t acked, uint32_t delivered, bool dup)
 {
 	bool whole = SEQ_GEQ(c->snd_una, c->recovery_point);
 	switch (c->loss) {
 	case TCP_LOSS_OPEN:
 		if (reno_is_lost(c, acked, dup))
 			enter_recovery(c, now);
-		else if (acked)
+		hear_mark(c, now);
+		if (acked && c->loss == TCP_LOSS_OPEN && !c->cwr)
 			grow(c, now, acked);
 		break;
 	case TCP_LOSS_RECOVERY:
@@ -176,6 +220,8 @@ static void reno_on_ack(struct tcp_conn *c, int64_t now, uint32_t acked, bool du
 		break;
 	}
 	recovery_update_pipe(c);
+	if (c->cwr)
+		prr(c, delivered, acked);
 }
 
 void recovery_on_ack(struct tcp_conn *c, int64_t now, const struct tcp_segment *seg, uint32_t acked, uint32_t delivered, bool dup)
@@ -185,7 +231,7 @@ void recovery_on_ack(struct tcp_conn *c, int64_t now, const struct tcp_segment *
 	if (c->sack_on)
 		sack_on_ack(c, now, acked, delivered);
 	else
-		reno_on_ack(c, now, acked, dup);
+		reno_on_ack(c, now, acked, delivered, dup);
 	if (c->loss == TCP_LOSS_OPEN && c->undo && !snd_flight(c))
 		undo_forget(c);
 }
@@ -229,10 +275,12 @@ void recovery_on_rto(struct tcp_conn *c, int64_t now)
 		undo_begin(c);
 	/* RFC 5681 §3.1: ssthresh is set once for a segment, however often it is retransmitted. In fast recovery what went beyond the hole and was
 	   SACKed counts in the flight, too: a part of that may be more than ssthresh was, which a timeout must not raise. */
-	if (c->loss != TCP_LOSS_RTO) {
+	if (c->loss != TCP_LOSS_RTO && !c->cwr) {
 		uint32_t most = c->loss == TCP_LOSS_RECOVERY ? c->ssthresh : UINT32_MAX;
 		c->ssthresh = min_u32(c->cc->ssthresh(c, now, snd_flight(c)), most);
 	}
+	c->cwr = false;
+	ecn_reduced(c);
 	c->cwnd = c->mss; /* the loss window */
 	c->cwnd_acked = 0;
 	if (c->cc->on_timeout)

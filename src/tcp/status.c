@@ -220,5 +220,7 @@ void tcp_get_status(const struct tcp_conn *c, struct tcp_status *out)
 		.hold_us = c->fin_wanted ? c->hold_us : 0,
 		.quickack = c->options.quickack || c->quickacks,
 		.cc_name = c->cc ? c->cc->name : "",
+		.ecn = c->ecn_on,
+		.ecn_seen = c->ecn_seen,
 	};
 }

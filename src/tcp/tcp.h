@@ -60,6 +60,16 @@ enum tcp_counter {
 };
 const char *tcp_counter_name(enum tcp_counter c); /* "RcvdBadChecksum", … stable, for JSON */
 
+/* net.ipv4.tcp_ecn. */
+enum tcp_ecn {
+	TCP_ECN_OFF,
+	TCP_ECN_ON,
+	TCP_ECN_ACCEPT,      /* when the peer asks */
+	TCP_ECN_ACCURATE,    /* AccECN, which is not here: RFC 3168's in its place, as TCP_ECN_ON */
+	TCP_ECN_ACCURATE_IN, /* … asking for RFC 3168's */
+	TCP_ECN_ACCURATE_ACCEPT, /* … asking for nothing */
+};
+
 /*
  * Configuration of an engine: Linux's defaults by tcp_config_default(), then what the namespace says (kernel/sysctl.def). It may change between two calls of the
  * core. What a handshake has settled stays; the rest holds for connections that live, too, as in Linux.
@@ -81,6 +91,8 @@ struct tcp_config {
 	uint32_t notsent_lowat;                       /* where TCP_NOTSENT_LOWAT was not set; UINT32_MAX: none */
 	unsigned timestamps;                          /* 0; 1: with an offset for each flow; TCP_TIMESTAMPS_BARE */
 	bool sack, window_scaling;
+	uint8_t ecn;                         /* enum tcp_ecn */
+	bool ecn_fallback;                   /* a repeated SYN does not ask for ECN */
 	uint32_t reordering;                 /* RFC 5681's and RFC 6675's DupThresh, segments: 3 */
 	uint32_t max_reordering;             /* … as far as tcp_info lets it grow: 300 */
 	unsigned recovery;                   /* TCP_RECOVERY_… */
@@ -109,7 +121,7 @@ void tcp_stack_init(struct tcp_stack *stack, const struct tcp_config *config,
 		    struct tcp_memory *memory, const uint8_t secret[32]);
 
 struct tcp_cc_ops; /* tcp/cc.h */
-extern const struct tcp_cc_ops tcp_cc_cubic, tcp_cc_newreno;
+extern const struct tcp_cc_ops tcp_cc_cubic, tcp_cc_newreno, tcp_cc_dctcp;
 const struct tcp_cc_ops *tcp_cc_find(const char *name); /* NULL: unknown */
 
 /* Per-connection options, settable at any time unless said. Linux's meanings. */
@@ -143,6 +155,7 @@ struct tcp_open {
 	bool quickack; /* every segment is acknowledged at once */
 	const struct tcp_cc_ops *cc;
 	struct close_policy *policy; /* of the listener; NULL: FIN at once */
+	bool ecn_route;              /* the route asks for ECN (RTAX_FEATURE_ECN) */
 	bool no_close_request;       /* a stranger, or a path that is known to drop SYNs that offer it */
 	uint32_t iss;                /* tcp_isn() + what TIME-WAIT reuse asks */
 	uint32_t ts_offset;          /* tcp_ts_offset() */
@@ -261,6 +274,7 @@ struct tcp_status {
 	int64_t hold_us; /* our FIN was held for at most so long; 0: never */
 	const char *cc_name;
 	bool quickack; /* ACKs are not delayed for now */
+	bool ecn, ecn_seen; /* agreed; a capable packet of the peer's was seen */
 };
 void tcp_get_status(const struct tcp_conn *c, struct tcp_status *out);
 
@@ -273,10 +287,10 @@ struct tcp_figures {
 	uint32_t unacked, sacked, lost, retrans; /* segments */
 	uint64_t pacing_rate; /* bytes a second; UINT64_MAX: not known yet */
 	int64_t busy_us, rwnd_limited_us, sndbuf_limited_us;
-	uint32_t delivered, dsack_dups, reord_seen, rcv_ooopack, rcv_wnd, timeouts, rto_recoveries;
+	uint32_t delivered, delivered_ce, dsack_dups, reord_seen, rcv_ooopack, rcv_wnd, timeouts, rto_recoveries;
 	int64_t rto_time_us;
 	bool client, fin_acked, peer_fin;
-	bool disorder;
+	bool disorder, cwr; /* with loss TCP_LOSS_OPEN: something is missing; the window shrinks for a mark */
 	uint8_t loss; /* enum tcp_loss */
 };
 void tcp_get_figures(const struct tcp_conn *c, int64_t now, struct tcp_figures *out);

@@ -33,7 +33,7 @@ struct tcp_kept {
 	uint64_t segs_before; /* SYN-ACKs */
 	uint64_t pacing_rate; /* as of the last ACK */
 	uint32_t reordering, reord_seen;  /* segments; times */
-	uint32_t delivered_segs, dsack_dups, rcv_ooopack;
+	uint32_t delivered_segs, delivered_ce_segs, dsack_dups, rcv_ooopack;
 	uint32_t timeouts, rto_recoveries; /* of the retransmission timer, and how often it began */
 	int64_t rto_since_us, rto_time_us; /* 0: none is going on */
 	int64_t chrono_since_us, chrono_us[TCP_CHRONO_COUNT];
@@ -83,6 +83,12 @@ struct tcp_conn {
 	/* The client was asked: the final sequence number is known, its echo is owed, it was reached. */
 	bool cr_known : 1, cr_echo_due : 1, cr_eof : 1;
 	bool cr_offered : 1;  /* a SYN went with it */
+	/* ecn.c. Agreed (before: asked for); a capable packet was seen; ECE is sent; CWR is owed; the route asks for it. */
+	bool ecn_on : 1, ecn_seen : 1, ecn_echo : 1, ecn_cwr_due : 1, ecn_route : 1;
+	bool ack_ece : 1;    /* the ACK at hand echoes a mark */
+	bool cwr : 1;        /* cwnd shrinks to ssthresh without a loss, until cwr_point is passed */
+	bool ack_prior_due : 1; /* an ACK that was delayed goes before the next: of ack_prior, with or without ECE */
+	bool ack_prior_echo : 1;
 	bool cr_left_out : 1; /* a SYN went without it, because those with it got no answer */
 	uint8_t cr_misses;
 	int8_t first_fin;
@@ -145,6 +151,8 @@ struct tcp_conn {
 	uint32_t recovery_point;
 	uint32_t high_rxt; /* without SACK: what lies before it was sent again in this episode */
 	uint32_t pipe;
+	uint32_t cwr_point;
+	uint32_t ack_prior;    /* ack_prior_due's number */
 	uint32_t prr_delivered, prr_out, recover_fs; /* RFC 6937 */
 	uint32_t tlp_end;      /* RFC 8985's TLP.end_seq */
 	struct sent_log sent;  /* with SACK: everything in flight */
@@ -195,6 +203,7 @@ struct tcp_conn {
 	uint64_t bytes_in, bytes_out, bytes_acked, bytes_retrans;
 	uint64_t segs_in, segs_out, data_segs_in, data_segs_out;
 	uint32_t total_retrans, rto_events, fast_recoveries;
+	uint64_t delivered, delivered_ce; /* bytes that were acknowledged or SACKed; by an ACK with ECE */
 	int64_t last_data_sent_us, last_data_rcvd_us, last_rcvd_us, last_ack_rcvd_us;
 	bool last_bytes_ours;
 	bool route_quickack;

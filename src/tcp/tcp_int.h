@@ -91,7 +91,8 @@ bool input_ack(struct tcp_conn *c, int64_t now, const struct tcp_segment *seg);
 struct text {
 	uint32_t seq, len, ack;
 	const uint8_t *bytes;
-	bool fin, push;
+	bool fin, push, cwr;
+	uint8_t ecn; /* of its packet */
 };
 void input_text(struct tcp_conn *c, int64_t now, const struct text *t);
 void input_text_was_read(struct tcp_conn *c, int64_t now); /* by the application */
@@ -253,6 +254,14 @@ static inline bool conn_eof(const struct tcp_conn *c)
 {
 	return c->peer_fin || c->cr_eof;
 }
+
+/* ---- ecn.c ---- */
+void ecn_offer(struct tcp_conn *c);
+void ecn_agree(struct tcp_conn *c, const struct tcp_segment *syn);
+void ecn_output(struct tcp_conn *c, struct tcp_segment *seg); /* flags and codepoint of a segment that leaves now */
+void ecn_input_text(struct tcp_conn *c, const struct text *t);
+bool ecn_is_echo(const struct tcp_conn *c, const struct tcp_segment *seg);
+void ecn_reduced(struct tcp_conn *c); /* the window was reduced: the peer is told */
 
 /* ---- figures.c: for tcp_info only ---- */
 void figures_init(struct tcp_conn *c);

@@ -134,6 +134,7 @@ int tcp_parse(const uint8_t *bytes, size_t len, struct tcp_segment *seg)
 	seg->has = 0;
 	seg->wscale = 0;
 	seg->n_sack = 0;
+	seg->ecn = ECN_NOT_ECT; /* who knows the IP header sets it */
 	seg->mss = 0;
 	seg->ts_val = seg->ts_ecr = seg->close_seq = 0;
 	if (header_len > TCP_HDR_MIN)

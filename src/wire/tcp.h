@@ -21,6 +21,12 @@
 #define SEG_ECE 0x40
 #define SEG_CWR 0x80
 
+/* RFC 3168 §5: ECN codepoints. */
+#define ECN_NOT_ECT 0
+#define ECN_ECT_1   1
+#define ECN_ECT_0   2
+#define ECN_CE      3
+
 #define TCP_HDR_MIN     20 /* bytes, RFC 9293 §3.1 */
 #define TCP_HDR_MAX     60 /* data offset is 4 bits of 32-bit words */
 #define TCP_SACK_BLOCKS 4  /* most that fit into 40 bytes of options (RFC 2018 §3) */
@@ -46,6 +52,7 @@ struct tcp_segment {
 	uint8_t has;   /* SEG_HAS_* */
 	uint8_t wscale;
 	uint8_t n_sack;
+	uint8_t ecn;   /* the two bits of the IP header that carries it (RFC 3168 §5); ECN_* */
 	uint16_t mss;
 	uint32_t ts_val, ts_ecr;
 	uint32_t close_seq;

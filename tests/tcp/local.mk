@@ -50,6 +50,12 @@ tests_tcp_option_test_SOURCES = tests/tcp/option_test.c $(harness_sources)
 tests_tcp_option_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
 tests_tcp_option_test_LDADD = $(TCP_TEST_LIBS)
 
+check_PROGRAMS += tests/tcp/ecn_test
+tests_tcp_ecn_test_SOURCES = tests/tcp/ecn_test.c $(harness_sources)
+tests_tcp_ecn_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
+tests_tcp_ecn_test_LDADD = $(TCP_TEST_LIBS)
+TESTS += tests/tcp/ecn_test
+
 check_PROGRAMS += tests/tcp/cubic_test
 tests_tcp_cubic_test_SOURCES = tests/tcp/cubic_test.c $(harness_sources)
 tests_tcp_cubic_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)

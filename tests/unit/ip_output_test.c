@@ -98,7 +98,8 @@ START_TEST(test_round_trip)
 				struct ip_path p = path;
 				p.has_eth = eth;
 				p.tos = 0xb8;
-				ck_assert_int_eq(ip_send_tcp(NULL, &p, &key, &seg, 0, 2, 0, &ip_id), 0);
+				seg.ecn = ECN_ECT_0;
+				ck_assert_int_eq(ip_send_tcp(NULL, &p, &key, &seg, 0, 0, &ip_id), 0);
 				struct ip_input in = receive(eth);
 				ck_assert_str_eq(ip_fate_name(in.fate), "Delivered");
 				ck_assert_int_eq(in.kind, IP_INPUT_TCP);
@@ -106,7 +107,8 @@ START_TEST(test_round_trip)
 				ck_assert(ip_addr_equal(&in.key.raddr, &key.laddr));
 				ck_assert_uint_eq(in.key.lport, key.rport);
 				ck_assert_uint_eq(in.key.rport, key.lport);
-				ck_assert_uint_eq(in.ecn, 2);
+				ck_assert_uint_eq(in.ecn, ECN_ECT_0);
+				ck_assert_uint_eq(in.seg.ecn, ECN_ECT_0);
 				ck_assert_uint_eq(in.seg.seq, 1000);
 				ck_assert_uint_eq(in.seg.ts_ecr, 22);
 				ck_assert_uint_eq(in.seg.payload_len, seg.payload_len);
@@ -130,7 +132,7 @@ START_TEST(test_same_bytes_as_linux)
 	struct ip_path p = path;
 	p.ttl = 63; /* captured behind the router */
 	ip_id = load_be16(frame_v4_data + 18);
-	ck_assert_int_eq(ip_send_tcp(NULL, &p, &key, &in.seg, 0, in.ecn, 0, &ip_id), 0);
+	ck_assert_int_eq(ip_send_tcp(NULL, &p, &key, &in.seg, 0, 0, &ip_id), 0);
 	complete_checksum();
 	ck_assert_uint_eq(sent.len, sizeof frame_v4_data);
 	memcpy(want, frame_v4_data, sizeof want);
@@ -143,14 +145,15 @@ START_TEST(test_v4_fields)
 	struct flow_key key = key_of(false);
 	struct tcp_segment seg = segment_of(10, 0);
 	struct ip_path p = path;
-	ck_assert_int_eq(ip_send_tcp(NULL, &p, &key, &seg, 0, 0, 0, &ip_id), 0);
+	ck_assert_int_eq(ip_send_tcp(NULL, &p, &key, &seg, 0, 0, &ip_id), 0);
 	ck_assert_uint_eq(load_be16(sent.frame + 14 + 4), 0xfffe);
 	ck_assert_uint_eq(load_be16(sent.frame + 14 + 6), 0x4000);
 	ck_assert_uint_eq(ip_id, 0xffff);
 	p.dont_fragment = false;
 	p.ttl = 3;
 	p.tos = 0xff; /* the ECN bits are not the socket's */
-	ck_assert_int_eq(ip_send_tcp(NULL, &p, &key, &seg, 0, 1, 0, &ip_id), 0);
+	seg.ecn = ECN_ECT_1;
+	ck_assert_int_eq(ip_send_tcp(NULL, &p, &key, &seg, 0, 0, &ip_id), 0);
 	ck_assert_uint_eq(load_be16(sent.frame + 14 + 6), 0);
 	ck_assert_uint_eq(sent.frame[14 + 8], 3);
 	ck_assert_uint_eq(sent.frame[14 + 1], 0xfd);
@@ -167,7 +170,7 @@ START_TEST(test_super_segments)
 		struct tcp_segment seg = segment_of(40000, 24240);
 		seg.flags |= SEG_CWR;
 		ip_id = 100;
-		ck_assert_int_eq(ip_send_tcp(NULL, &path, &key, &seg, 1448, 0, 0, &ip_id), 0);
+		ck_assert_int_eq(ip_send_tcp(NULL, &path, &key, &seg, 1448, 0, &ip_id), 0);
 		ck_assert_uint_eq(sent.tx.gso_size, 1448);
 		ck_assert(sent.tx.ecn_cwr);
 		ck_assert_uint_eq(ip_id, v6 ? 100 : 100 + 45); /* 64240 / 1448 = 44.4 */
@@ -177,7 +180,7 @@ START_TEST(test_super_segments)
 
 		seg = segment_of(1448, 0); /* no more than one: an ordinary segment */
 		ip_id = 100;
-		ck_assert_int_eq(ip_send_tcp(NULL, &path, &key, &seg, 1448, 0, 0, &ip_id), 0);
+		ck_assert_int_eq(ip_send_tcp(NULL, &path, &key, &seg, 1448, 0, &ip_id), 0);
 		ck_assert_uint_eq(sent.tx.gso_size, 0);
 		ck_assert(!sent.tx.ecn_cwr);
 		ck_assert_uint_eq(ip_id, v6 ? 100 : 101);
@@ -192,12 +195,12 @@ START_TEST(test_length_limits)
 		struct flow_key key = key_of(v6);
 		uint32_t most = 65535 - (v6 ? 0 : 20) - 32; /* TCP header with timestamps */
 		struct tcp_segment seg = segment_of(most, 0);
-		ck_assert_int_eq(ip_send_tcp(NULL, &path, &key, &seg, 1448, 0, 0, &ip_id), 0);
+		ck_assert_int_eq(ip_send_tcp(NULL, &path, &key, &seg, 1448, 0, &ip_id), 0);
 		ck_assert_str_eq(ip_fate_name(receive(true).fate), "Delivered");
 		sent.calls = 0;
 		seg = segment_of(most, 1);
 		uint16_t id = ip_id;
-		ck_assert_int_eq(ip_send_tcp(NULL, &path, &key, &seg, 1448, 0, 0, &ip_id), -EMSGSIZE);
+		ck_assert_int_eq(ip_send_tcp(NULL, &path, &key, &seg, 1448, 0, &ip_id), -EMSGSIZE);
 		ck_assert_int_eq(sent.calls, 0);
 		ck_assert_uint_eq(ip_id, id);
 	}
@@ -209,7 +212,7 @@ START_TEST(test_link_error_is_passed_on)
 	struct flow_key key = key_of(false);
 	struct tcp_segment seg = segment_of(1, 0);
 	sent.result = -ENOBUFS;
-	ck_assert_int_eq(ip_send_tcp(NULL, &path, &key, &seg, 0, 0, 0, &ip_id), -ENOBUFS);
+	ck_assert_int_eq(ip_send_tcp(NULL, &path, &key, &seg, 0, 0, &ip_id), -ENOBUFS);
 }
 END_TEST
 

@@ -88,6 +88,8 @@ START_TEST(every_setting_takes)
 	ck_assert_str_eq(s.congestion, "newreno");
 	takes("congestion", "reno");
 	ck_assert_str_eq(s.congestion, "reno");
+	takes("congestion", "dctcp");
+	ck_assert_str_eq(s.congestion, "dctcp");
 	ck_assert_int_eq(s.classifier, CLASSIFIER_AUTO);
 	takes("classifier", "nftables");
 	ck_assert_int_eq(s.classifier, CLASSIFIER_NFTABLES);
@@ -178,7 +180,7 @@ START_TEST(every_setting_refuses)
 	longest[sizeof longest - 1] = 0;
 	refuses("log", longest);
 	refuses("congestion", "bbr");
-	ck_assert_ptr_ne(strstr(why, "cubic, reno or newreno"), NULL);
+	ck_assert_ptr_ne(strstr(why, "cubic, reno, newreno or dctcp"), NULL);
 	ck_assert_int_eq(settings_set(&s, "close_policy", "off", why, sizeof why), -ENOENT);
 	ck_assert_ptr_ne(strstr(why, "close_policy"), NULL);
 }
