@@ -273,12 +273,10 @@ void recovery_on_rto(struct tcp_conn *c, int64_t now)
 	c->rto_events++;
 	if (c->loss == TCP_LOSS_OPEN)
 		undo_begin(c);
-	/* RFC 5681 §3.1: ssthresh is set once for a segment, however often it is retransmitted. In fast recovery what went beyond the hole and was
-	   SACKed counts in the flight, too: a part of that may be more than ssthresh was, which a timeout must not raise. */
-	if (c->loss != TCP_LOSS_RTO && !c->cwr) {
-		uint32_t most = c->loss == TCP_LOSS_RECOVERY ? c->ssthresh : UINT32_MAX;
-		c->ssthresh = min_u32(c->cc->ssthresh(c, now, snd_flight(c)), most);
-	}
+	/* RFC 5681 §3.1: ssthresh is set once for a segment, however often it is retransmitted; and within an episode that has set it already, not again. As
+	   Linux it follows cwnd, which is more than the flight where the program sends less than it may. */
+	if (c->loss == TCP_LOSS_OPEN && !c->cwr)
+		c->ssthresh = c->cc->ssthresh(c, now, c->cwnd);
 	c->cwr = false;
 	ecn_reduced(c);
 	c->cwnd = c->mss; /* the loss window */

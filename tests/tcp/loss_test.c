@@ -98,6 +98,19 @@ START_TEST(MUST_19_congestion_avoidance)
 }
 END_TEST
 
+/* As Linux: half of what might have been in flight, not of what the program had to send. */
+START_TEST(a_timeout_halves_the_window_not_the_flight)
+{
+	struct harness *h = in_flight(0, 4, 0);
+	uint32_t cwnd = h_status(h).cwnd_bytes;
+	ck_assert_uint_gt(cwnd, 4 * H_MSS);
+	h_next(h);
+	ck_assert_uint_eq(h_status(h).ssthresh_bytes, cwnd / 2);
+	h_drain(h);
+	h_free(h);
+}
+END_TEST
+
 /* RFC 5681 §3.1: ssthresh is lowered once for a flight, however often its first segment times out. */
 START_TEST(repeated_timeouts_lower_ssthresh_once)
 {
@@ -670,6 +683,7 @@ int main(void)
 	tcase_add_test(tc, MUST_19_slow_start);
 	tcase_add_test(tc, ack_splitting_gains_nothing);
 	tcase_add_test(tc, MUST_19_congestion_avoidance);
+	tcase_add_test(tc, a_timeout_halves_the_window_not_the_flight);
 	tcase_add_loop_test(tc, repeated_timeouts_lower_ssthresh_once, 0, 2);
 	tcase_add_test(tc, window_restarts_after_idle);
 	suite_add_tcase(s, tc);
