@@ -123,7 +123,7 @@ START_TEST(established_mapped_and_v6)
 	ck_assert_int_eq(got.n, 2);
 	int first = flow_key_equal(&got.s[0].key, &k4) ? 0 : 1;
 	ck_assert(flow_key_equal(&got.s[first].key, &k4));
-	ck_assert(flow_key_equal(&got.s[!first], &k6));
+	ck_assert(flow_key_equal(&got.s[!first].key, &k6));
 	ck_assert_int_eq(diag_owns(&k4), 1);
 	ck_assert_int_eq(diag_owns(&k6), 1);
 }

@@ -98,7 +98,7 @@ CASES = [
     Case("SO_MARK 0", "server", [number(SOL, SO_MARK, 0)]),
     Case("SO_PRIORITY", "client", [number(SOL, SO_PRIORITY, 5)], kernels="SO_PRIORITY"),
     Case("SO_ZEROCOPY after connect", "client", [], [number(SOL, SO_ZEROCOPY, 1)]),
-    Case("TCP_FASTOPEN", "server", [number(TCP, TCP_FASTOPEN, 5)], kernels="TCP_FASTOPEN"),
+    Case("TCP_FASTOPEN where the namespace lets no server do it", "server", [number(TCP, TCP_FASTOPEN, 5)]),
     Case("IP_TRANSPARENT", "server", [number(IP, IP_TRANSPARENT, 1)], kernels="IP_TRANSPARENT"),
     Case("IP_OPTIONS", "client", [[IP, IP_OPTIONS, "01010101", 0]], kernels="IP_OPTIONS"),
     Case("IP_RECVERR", "client", [number(IP, IP_RECVERR, 1)], kernels="IP_RECVERR"),
