@@ -102,7 +102,7 @@ docker_rules() {
 
 opens() { in_server nstat -asz TcpPassiveOpens | awk '/TcpPassiveOpens/ {print $2}'; }
 serves() { [ "$(in_client curl -s -m 1 -o /dev/null -w '%{http_code}' http://$SERVER_IP/nothing)" = 404 ]; }
-received() { in_client ss -tinH state established src "$1" | sed -n 's/.*bytes_received:\([0-9]*\).*/\1/p'; }
+received() { in_client ss -tinH state established src "$1" | sed -n 's/.*bytes_received:\([0-9]*\).*/\1/p' | awk '{ n += $1 } END { if (NR) print n }'; }
 longer() { [ "$(stat -c %s "$1")" -gt "$2" ]; }
 beyond() { size=$(received "$1"); [ "${size:-0}" -gt "$2" ]; }
 
@@ -158,7 +158,8 @@ ban() {
 	then=$(received 10.78.0.2)
 	wait_until 20 longer "$scratch/10.78.0.3" $((size + 9000000))
 	now=$(received 10.78.0.2)
-	[ -n "$then" ] && [ "$then" = "$now" ] && pass "$1: a ban works in mid-transfer" || fail "$1: banned at $then, then $now"
+	# What is sent again in vain may carry a segment that is new: the server hears nothing of what came.
+	[ -n "$then" ] && [ "$((now - then))" -le 65536 ] && pass "$1: a ban works in mid-transfer" || fail "$1: banned at $then, then $now"
 	wait "$curl_3" && cmp -s "$scratch/10.78.0.3" "$scratch/www/file" && pass "$1: the other loses nothing" || fail "$1: the other loses nothing"
 	kill "$curl_2"
 	wait "$curl_2" 2>/dev/null || true
