@@ -266,24 +266,23 @@ static void gen_hash(struct gen *g)
 	}
 }
 
-/* While cookies are out, a SYN or an ACK without entry goes by hash: over those that accept. Others go on, as does a SYN with a dead
- * member's entry: replacing it makes no new one. */
-static void gen_cookies(struct gen *g)
+/* Goes to `over` where no cookies of the group are out. */
+static void gen_while_cookies(struct gen *g, int over)
 {
 	struct bpf_asm *a = g->a;
-	int over = bpf_asm_label(a), by_hash = bpf_asm_label(a);
 
 	bpf_asm_load(a, BPF_DW, R1, R8, MEMBER(cookies_until_ns));
 	bpf_asm_jump_if(a, BPF_JEQ, R1, 0, over);
 	bpf_asm_call(a, BPF_FUNC_ktime_get_ns);
 	bpf_asm_load(a, BPF_DW, R1, R8, MEMBER(cookies_until_ns));
 	bpf_asm_jump_if_reg(a, BPF_JGT, R0, R1, over);
-	bpf_asm_load(a, BPF_DW, R1, FP, ENTRY);
-	bpf_asm_jump_if(a, BPF_JNE, R1, 0, over);
-	bpf_asm_jump_if(a, BPF_JEQ, R9, TCP_SYN, by_hash);
-	bpf_asm_jump_if(a, BPF_JNE, R9, TCP_ACK, g->none);
-	bpf_asm_bind(a, by_hash);
-	classifier_gen_find(g, SET_EXCEPTIONS, g->none);
+}
+
+/* R1 = the slot by hash, of those that accept. */
+static void gen_select_by_hash(struct gen *g)
+{
+	struct bpf_asm *a = g->a;
+
 	gen_hash(g);
 	bpf_asm_load(a, BPF_DW, R1, R8, MEMBER(accepting));
 	bpf_asm_jump_if(a, BPF_JEQ, R1, 0, g->none);
@@ -294,6 +293,23 @@ static void gen_cookies(struct gen *g)
 	bpf_asm_alu(a, BPF_MOD, R3, R4);
 	bpf_asm_call_label(a, g->select);
 	bpf_asm_mov(a, R1, R0);
+}
+
+/* While cookies are out, a SYN or an ACK without entry goes by hash: over those that accept. Others go on, as does a SYN with a dead
+ * member's entry: replacing it makes no new one. */
+static void gen_cookies(struct gen *g)
+{
+	struct bpf_asm *a = g->a;
+	int over = bpf_asm_label(a), by_hash = bpf_asm_label(a);
+
+	gen_while_cookies(g, over);
+	bpf_asm_load(a, BPF_DW, R1, FP, ENTRY);
+	bpf_asm_jump_if(a, BPF_JNE, R1, 0, over);
+	bpf_asm_jump_if(a, BPF_JEQ, R9, TCP_SYN, by_hash);
+	bpf_asm_jump_if(a, BPF_JNE, R9, TCP_ACK, g->none);
+	bpf_asm_bind(a, by_hash);
+	classifier_gen_find(g, SET_EXCEPTIONS, g->none);
+	gen_select_by_hash(g);
 	gen_owner(g);
 	gen_obey(g, R2);
 	bpf_asm_bind(a, over);
@@ -416,23 +432,9 @@ static void gen_write_entry(struct gen *g)
 /* R1 = the slot by hash, while cookies are out; goes to `over` otherwise. */
 static void gen_slot_by_hash(struct gen *g, int over)
 {
-	struct bpf_asm *a = g->a;
 
-	bpf_asm_load(a, BPF_DW, R1, R8, MEMBER(cookies_until_ns));
-	bpf_asm_jump_if(a, BPF_JEQ, R1, 0, over);
-	bpf_asm_call(a, BPF_FUNC_ktime_get_ns);
-	bpf_asm_load(a, BPF_DW, R1, R8, MEMBER(cookies_until_ns));
-	bpf_asm_jump_if_reg(a, BPF_JGT, R0, R1, over);
-	gen_hash(g);
-	bpf_asm_load(a, BPF_DW, R1, R8, MEMBER(accepting));
-	bpf_asm_jump_if(a, BPF_JEQ, R1, 0, g->none);
-	bpf_asm_mov(a, R2, R1);
-	gen_sums(g, R2, R4);
-	bpf_asm_mov(a, R4, R2);
-	bpf_asm_alu_imm(a, BPF_RSH, R4, 56);
-	bpf_asm_alu(a, BPF_MOD, R3, R4);
-	bpf_asm_call_label(a, g->select);
-	bpf_asm_mov(a, R1, R0);
+	gen_while_cookies(g, over);
+	gen_select_by_hash(g);
 }
 
 /* Somebody's program has asked about this very segment: on behalf of this member, it is confirmed. */
