@@ -28,11 +28,6 @@ static const struct row rows[] = {
 #define UNHEEDED(name, otherwise, why) {#name, 0, 0, otherwise, INT64_MIN, INT64_MAX, why},
 #define SYSCTL_DIRECTORY(name) {NULL, 0, DIRECTORY_##name, 0, 0, 0, NULL},
 #include "kernel/sysctl.def"
-#undef CORE
-#undef CORE_AT
-#undef SYSCTL
-#undef UNHEEDED
-#undef SYSCTL_DIRECTORY
 };
 #define ROWS (sizeof rows / sizeof *rows)
 

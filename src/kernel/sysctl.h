@@ -25,11 +25,6 @@ enum sysctl {
 #define UNHEEDED(name, otherwise, why) SYSCTL_##name,
 #define SYSCTL_DIRECTORY(name)
 #include "kernel/sysctl.def"
-#undef CORE
-#undef CORE_AT
-#undef SYSCTL
-#undef UNHEEDED
-#undef SYSCTL_DIRECTORY
 	SYSCTL_COUNT
 };
 

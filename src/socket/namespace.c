@@ -44,11 +44,6 @@ static void configure_core(const struct sysctls *s, struct tcp_config *config)
 #define UNHEEDED(name, otherwise, why)
 #define SYSCTL_DIRECTORY(name)
 #include "kernel/sysctl.def"
-#undef CORE
-#undef CORE_AT
-#undef SYSCTL
-#undef UNHEEDED
-#undef SYSCTL_DIRECTORY
 }
 
 /* The setting `congestion`, else the namespace's default; a fresh socket's tells it where /proc does not. */
