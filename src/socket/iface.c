@@ -194,8 +194,7 @@ static struct iface *free_place(struct engine *e)
 static void leave(struct engine *e, struct iface *i)
 {
 	classifier_detach(e->classifier, iface_info(i)->ifindex);
-	link_close(i->link);
-	i->link = NULL;
+	detach(e, i, false);
 }
 
 /* Places of interfaces that do not exist any more, once there is another one. */
@@ -230,10 +229,10 @@ static int attach_next(struct engine *e, int ifindex, char *why, size_t why_len)
 		snprintf(why, why_len, "addresses of %s: %s", iface_info(i)->ifname, strerror(-err));
 	if (!err)
 		err = judged_start(e, why, why_len);
-	if (err) {
-		classifier_detach(e->classifier, ifindex);
-		detach(e, i, first);
-	}
+	if (err && first)
+		detach(e, i, true);
+	else if (err)
+		leave(e, i);
 	return err;
 }
 
@@ -297,11 +296,10 @@ static int candidates(struct engine *e, int *out, char *why, size_t why_len)
 	}
 	for (unsigned k = 0; n < CANDIDATES_MAX && settings_interface(&e->settings, k, name); k++) {
 		out[n] = if_nametoindex(name);
-		if (out[n])
-			n++;
-		else
-			snprintf(why, why_len, "interface %s does not exist", name);
+		n += out[n] != 0;
 	}
+	if (!n)
+		note_missing(e, why, why_len);
 	return n ? n : -ENODEV;
 }
 
