@@ -432,7 +432,6 @@ static void gen_write_entry(struct gen *g)
 /* R1 = the slot by hash, while cookies are out; goes to `over` otherwise. */
 static void gen_slot_by_hash(struct gen *g, int over)
 {
-
 	gen_while_cookies(g, over);
 	gen_select_by_hash(g);
 }
