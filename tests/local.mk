@@ -18,6 +18,15 @@ include tests/suites/local.mk
 include tests/services/local.mk
 include tests/script/local.mk
 
+# Each test program runs under a bound: one that hangs fails, by its name, and says what it waited for.
+LOG_COMPILER = /usr/bin/python3
+AM_LOG_FLAGS = $(srcdir)/tests/bounded.py
+SH_LOG_COMPILER = $(LOG_COMPILER)
+AM_SH_LOG_FLAGS = $(AM_LOG_FLAGS)
+EXTRA_DIST += tests/bounded.py
+dist_check_SCRIPTS += tests/bounded_test.sh
+TESTS += tests/bounded_test.sh
+
 # The dependency direction of DESIGN.md: its script proves itself on a sample tree first.
 dist_check_SCRIPTS += tests/layering.sh
 TESTS += tests/layering.sh
