@@ -166,6 +166,7 @@ static int wait_in_vain(int epfd, const struct wait_call *w)
 static bool epoll_wait_ours(int epfd, const struct wait_call *w, int *result)
 {
 	struct file *f;
+	engine_call();
 	if (!shim_on() || !(f = fdtable_peek(epfd)) || f->kind != FILE_EPOLL || w->max <= 0 ||
 	    w->max > INT_MAX / (int)sizeof *w->events || !user_may_read(w->timeout, w->timeout ? sizeof *w->timeout : 0) ||
 	    !timespec_valid(w->timeout) || !(f = fdtable_get(epfd)))

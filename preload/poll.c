@@ -136,6 +136,7 @@ bool is_engine_fd(int fd)
 
 static bool any_engine_fd(struct pollfd *fds, nfds_t n)
 {
+	engine_call();
 	if (engine_inside || n > INT_MAX || !user_may_write(fds, n * sizeof *fds))
 		return false; /* the kernel has the right error */
 	for (nfds_t i = 0; i < n; i++)

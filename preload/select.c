@@ -264,6 +264,7 @@ static bool set_may(fd_set *set, int n)
 static bool select_is_ours(int *n, fd_set *in, fd_set *out, fd_set *ex, unsigned *count)
 {
 	bool engine, internal;
+	engine_call();
 	if (!shim_on() || *n <= 0 || !set_may(in, *n) || !set_may(out, *n) || !set_may(ex, *n))
 		return false; /* the kernel has the right error */
 	*count = select_count(*n, in, out, ex, &engine, &internal);

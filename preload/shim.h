@@ -112,6 +112,12 @@ static inline void call_keep(struct call *c)
 #define VIA_ENGINE(fd, verb) VIA_ENGINE_TO(fd, USE_PLAINLY, verb)
 #define VIA_ENGINE_TO(fd, use, verb)                                                               \
 	do {                                                                                       \
+		engine_call();                                                                     \
+		VIA_ENGINE_IN_CALL(fd, use, verb);                                                 \
+	} while (0)
+/* For a wrapper that has done something before, within the same call of the program: it says engine_call() first. */
+#define VIA_ENGINE_IN_CALL(fd, use, verb)                                                          \
+	do {                                                                                       \
 		struct call c;                                                                     \
 		while (call_begin_to(&c, fd, use)) {                                                      \
 			long r_ = c.error ? c.error : (verb);                                      \

@@ -7,7 +7,7 @@
  * blocks it in the interrupted context, queues it again to this thread with its siginfo, and
  * returns; engine_leave() unblocks it, and the kernel delivers it with a true context. So queueing,
  * merging, masks and order stay the kernel's. Faults of the thread itself (SIGSEGV …) cannot wait
- * and run at once. Otherwise the handler runs now, counted in engine_handlers_run; a wait that was
+ * and run at once. Otherwise the handler runs now, counted in engine_handlers; a wait that was
  * just about to start ends at once, because its timeout is zeroed (drive/inside.h tells the rules).
  * A handler may jump away (siglongjmp): what the calls that it interrupted hold is given back then.
  * SIGSEGV and SIGBUS have the trampoline in the kernel from the first TCP socket on, whatever the
@@ -131,9 +131,10 @@ static void trampoline(int sig, siginfo_t *info, void *context)
 		else
 			REAL(sigaction)(sig, &reset, NULL);
 	}
-	engine_handlers_run++;
+	engine_handlers.all++;
 	if (!(flags & SA_RESTART))
-		engine_handlers_norestart++;
+		engine_handlers.norestart++;
+	struct handlers_run at_call = engine_handlers_at_call;
 	bool in_wait = engine_wait_timeout;
 	int cancel_type;
 	if (in_wait) {
@@ -146,6 +147,7 @@ static void trampoline(int sig, siginfo_t *info, void *context)
 	unwind_begin(&unwind, NULL, NULL);
 	handler(sig, info, context);
 	unwind_end(&unwind);
+	engine_handlers_at_call = at_call;
 	if (in_wait)
 		pthread_setcanceltype(cancel_type, NULL);
 }

@@ -104,15 +104,17 @@ static int engine_accept(struct call *c, int flags, struct sockaddr *addr, sockl
 
 int wrap_accept4(int fd, struct sockaddr *addr, socklen_t *len, int flags)
 {
+	engine_call();
 	adopt_listener(fd);
-	VIA_ENGINE_TO(fd, USE_TO_WAIT, engine_accept(&c, flags, addr, len));
+	VIA_ENGINE_IN_CALL(fd, USE_TO_WAIT, engine_accept(&c, flags, addr, len));
 	return fd_created(REAL(accept4)(fd, addr, len, flags));
 }
 
 int wrap_accept(int fd, struct sockaddr *addr, socklen_t *len)
 {
+	engine_call();
 	adopt_listener(fd);
-	VIA_ENGINE_TO(fd, USE_TO_WAIT, engine_accept(&c, 0, addr, len));
+	VIA_ENGINE_IN_CALL(fd, USE_TO_WAIT, engine_accept(&c, 0, addr, len));
 	return fd_created(REAL(accept)(fd, addr, len));
 }
 
@@ -162,7 +164,7 @@ int wrap_connect(int fd, const struct sockaddr *addr, socklen_t len)
 	VIA_ENGINE(fd, engine_connect(&c, addr, len, false));
 	int r = file_connect(fd, addr, len);
 	if (r == 0)
-		VIA_ENGINE(fd, engine_connect(&c, addr, len, true));
+		VIA_ENGINE_IN_CALL(fd, USE_PLAINLY, engine_connect(&c, addr, len, true));
 	else if (r != SOCK_KERNEL)
 		return edge(r);
 	return kernel_connect(fd, addr, len);

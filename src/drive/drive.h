@@ -157,7 +157,7 @@ void drive_end(struct drive *d);
 /* How long, and which signals end it: made at the verb's entry. */
 struct wait {
 	int64_t deadline;
-	unsigned run, norestart; /* the thread's handler counters then */
+	struct handlers_run handlers; /* the thread's, when the call was entered */
 	bool any_handler;        /* an SA_RESTART handler ends it, too: poll, epoll, calls with a timeout */
 	struct fd_share *share;  /* one of those that wait for the same kernel fds watches them; drive_wait_begin: NULL */
 };

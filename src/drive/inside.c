@@ -8,8 +8,8 @@
 
 ENGINE_THREAD int engine_inside;
 ENGINE_THREAD int engine_signal_pending;
-ENGINE_THREAD unsigned engine_handlers_run;
-ENGINE_THREAD unsigned engine_handlers_norestart;
+ENGINE_THREAD struct handlers_run engine_handlers;
+ENGINE_THREAD struct handlers_run engine_handlers_at_call;
 ENGINE_THREAD struct timespec *engine_wait_timeout;
 ENGINE_THREAD struct undo *engine_undos;
 

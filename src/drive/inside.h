@@ -9,8 +9,10 @@
  *   engine_wait_timeout at it from before its last look at the counters until the wait returned. The trampoline zeroes it before it runs a handler, so
  *   that the wait returns at once and no signal is lost; and it calls engine_on_interrupt, because a handler may take long, or never return.
  * - Whether a signal ends the verb is told by the counters, compared with their values at entry, never by EINTR alone: poll, select, epoll and calls with
- *   SO_RCVTIMEO/SO_SNDTIMEO end with -EINTR when engine_handlers_run moved; other verbs only when engine_handlers_norestart moved (a handler
+ *   SO_RCVTIMEO/SO_SNDTIMEO end with -EINTR when engine_handlers.all moved; other verbs only when engine_handlers.norestart moved (a handler
  *   without SA_RESTART).
+ *   The call's entry is the shim's (engine_call): what the call does before it waits may take long, a first accept in a child brings an engine up, and a
+ *   handler that runs meanwhile ends the wait all the same. The trampoline keeps the entry's values over the handler, which makes calls of its own.
  * - What a call holds while it may wait (a reference, a number) is on the thread's list of undos. The list is run when the call's frames are left by
  *   longjmp, pthread_exit or cancellation instead of by return.
  */
@@ -24,11 +26,22 @@
 
 extern ENGINE_THREAD int engine_inside;
 extern ENGINE_THREAD int engine_signal_pending;          /* set by the trampoline when it deferred */
-extern ENGINE_THREAD unsigned engine_handlers_run;       /* handlers of the program run on this thread */
-extern ENGINE_THREAD unsigned engine_handlers_norestart; /* of these, without SA_RESTART */
+/* Handlers of the program that have run on this thread; `norestart`: these without SA_RESTART. */
+struct handlers_run {
+	unsigned all, norestart;
+};
+extern ENGINE_THREAD struct handlers_run engine_handlers;
+extern ENGINE_THREAD struct handlers_run engine_handlers_at_call; /* … when the call that is under way was entered */
 extern ENGINE_THREAD struct timespec *engine_wait_timeout;
 extern void (*engine_on_leave)(void);     /* the shim's: runs what was deferred on this thread */
 extern void (*engine_on_interrupt)(void); /* the engine's: a handler is about to interrupt this thread's wait */
+
+/* A call of the program that may wait begins. */
+static inline void engine_call(void)
+{
+	if (!engine_inside)
+		engine_handlers_at_call = engine_handlers;
+}
 
 static inline void engine_enter(void)
 {

@@ -29,8 +29,7 @@
 void drive_wait_begin(struct wait *wait, const struct drive *d, int64_t timeout_us)
 {
 	wait->deadline = timeout_us ? d->now + timeout_us : TIME_NEVER;
-	wait->run = engine_handlers_run;
-	wait->norestart = engine_handlers_norestart;
+	wait->handlers = engine_handlers_at_call;
 	wait->any_handler = timeout_us != 0;
 	wait->share = NULL;
 }
@@ -50,7 +49,7 @@ int drive_wait_begin_timespec(struct wait *wait, const struct drive *d, const st
 
 static bool wait_interrupted(const struct wait *wait)
 {
-	return wait->any_handler ? wait->run != engine_handlers_run : wait->norestart != engine_handlers_norestart;
+	return wait->any_handler ? wait->handlers.all != engine_handlers.all : wait->handlers.norestart != engine_handlers.norestart;
 }
 
 /* ---- eventfds ---- */
@@ -273,7 +272,7 @@ static int wait_once(struct drive *d, struct waiter *w, struct pollfd *fds, stru
 		     const sigset_t *mask)
 {
 	struct sleep z = {.d = d, .w = w, .wait = wait, .mask = mask, .fds = fds, .n = 1, .efd = -1, .until = wait->deadline};
-	unsigned handlers = engine_handlers_run;
+	unsigned handlers = engine_handlers.all;
 	if (!watches_fds(d, w, wait->share)) {
 		none_ready(kfds, n_kfds);
 		n_kfds = 0;
@@ -304,7 +303,7 @@ static int wait_once(struct drive *d, struct waiter *w, struct pollfd *fds, stru
 		return 0;
 	if (wait_interrupted(wait))
 		return -EINTR;
-	if (handlers != engine_handlers_run) /* it may have used up what woke us */
+	if (handlers != engine_handlers.all) /* it may have used up what woke us */
 		return 0;
 	return d->now >= wait->deadline ? -ETIMEDOUT : -EAGAIN;
 }

@@ -174,6 +174,7 @@ static void exit_drain(struct engine *e)
 	int64_t end = e->now + EXIT_DRAIN_US;
 	while (anything_unacked(e) && e->now < end) {
 		struct wait step;
+		engine_call();
 		wait_begin(&step, e, min_time(EXIT_DRAIN_STEP_US, end - e->now));
 		engine_wait(e, waiter_self(e), NULL, 0, &step, NULL);
 	}
@@ -199,6 +200,7 @@ static void exit_handshakes(struct engine *e)
 	process_ops->leaving(e);
 	while (embryos_for_others(e) && e->now < end) {
 		struct wait step;
+		engine_call();
 		wait_begin(&step, e, min_time(EXIT_DRAIN_STEP_US, end - e->now));
 		engine_wait(e, waiter_self(e), NULL, 0, &step, NULL);
 	}

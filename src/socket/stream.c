@@ -379,6 +379,7 @@ static bool lingers(const struct sock *s)
 static void linger_wait(struct engine *e, struct sock *s)
 {
 	struct wait wait;
+	engine_call();
 	wait_begin(&wait, e, s->linger_s * USEC_PER_SEC);
 	while (s->live) {
 		enum tcp_state state = tcp_state(&s->tcp);

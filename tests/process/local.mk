@@ -21,6 +21,10 @@ check_PROGRAMS += tests/process/hostile_member
 tests_process_hostile_member_SOURCES = tests/process/hostile_member.c
 tests_process_hostile_member_LDADD = src/libprocess.a src/libbase.a
 
+check_PROGRAMS += tests/process/interrupted
+tests_process_interrupted_SOURCES = tests/process/interrupted.c
+tests_process_interrupted_LDADD =
+
 check_PROGRAMS += tests/process/prefork
 tests_process_prefork_SOURCES = tests/process/prefork.c
 tests_process_prefork_CFLAGS = $(AM_CFLAGS) -Wno-unused-result

@@ -62,6 +62,13 @@ stop
 right=$(finesse_server "$server" noisy_forks 300)
 if [ "$right" = 300 ]; then pass "300 forks beside a thread that falls back: every child ended"; else fail "300 forks beside a thread that falls back: one hung after $right"; fi
 
+# A signal that comes while a child prepares its first wait ends it.
+interrupted=$FINESSE_BUILD_DIR/tests/process/interrupted
+natively=$(in_server "$interrupted" 8001)
+right=$(finesse_server "$interrupted" 8000)
+if [ "${right:-none}" = "$natively" ] && [ "$natively" = "56 of 56" ]; then pass "a signal during a child's first wait: $right end with EINTR"
+else fail "a signal during a child's first wait: $right end with EINTR, natively $natively"; fi
+
 # One port, one engine: the process that listened is gone before the others first accept.
 accepted_by_engines() {
 	in_server "$FINESSE_BUILD_DIR/finesse" stat --json | grep -o '"connections_accepted": *[0-9]*' | tr -dc '0-9\n' | awk '{ n += $1 } END { print n + 0 }'

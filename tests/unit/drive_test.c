@@ -152,6 +152,7 @@ static int take(int who, int64_t timeout_us, int kfd)
 	struct item *it = &e.items[who];
 	struct wait wait;
 	int r = 0;
+	engine_call();
 	drive_enter(&e.drive);
 	drive_wait_begin(&wait, &e.drive, timeout_us);
 	while (it->taken == it->arrived && !r) {
@@ -256,8 +257,8 @@ static void on_signal(int sig)
 	struct unwind unwind;
 	if (engine_inside || !engine_wait_timeout)
 		return;
-	engine_handlers_run++;
-	engine_handlers_norestart++;
+	engine_handlers.all++;
+	engine_handlers.norestart++;
 	*engine_wait_timeout = (struct timespec){0, 0};
 	engine_on_interrupt();
 	unwind_begin(&unwind, NULL, NULL);
@@ -376,6 +377,7 @@ START_TEST(put_off)
 	/* A wait that finds nothing says it, whether it blocks or not. */
 	until_put_off();
 	struct wait wait;
+	engine_call();
 	drive_enter_wait(&e.drive);
 	drive_wait_begin(&wait, &e.drive, 1);
 	int r = drive_wait(&e.drive, drive_waiter(&e.drive), NULL, 0, &wait, NULL);

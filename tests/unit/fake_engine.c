@@ -139,17 +139,17 @@ static int wait_for(struct sock *s, short events, unsigned run, unsigned noresta
 	struct pollfd p = {s->hidden, events, 0};
 	engine_wait_timeout = &ts;
 	__atomic_signal_fence(__ATOMIC_SEQ_CST);
-	int r = engine_handlers_norestart != norestart ? -EINTR : 0;
+	int r = engine_handlers.norestart != norestart ? -EINTR : 0;
 	if (!r)
 		sys_call(SYS_ppoll, &p, 1, &ts, NULL, 8, 0);
 	engine_wait_timeout = NULL;
-	return engine_handlers_norestart != norestart ? -EINTR : 0;
+	return engine_handlers.norestart != norestart ? -EINTR : 0;
 }
 
 /* The body of a verb: try without waiting inside the "lock", wait outside. */
 #define WAITING(s, flags, events, expr)                                                            \
 	({                                                                                         \
-		unsigned norestart_ = engine_handlers_norestart;                                   \
+		unsigned norestart_ = engine_handlers.norestart;                                   \
 		long r_;                                                                           \
 		for (;;) {                                                                         \
 			engine_enter();                                                            \
@@ -360,7 +360,7 @@ static void wait_for_all(struct sock *s, const struct msghdr *msg)
 		all_of_it += msg->msg_iov[i].iov_len;
 	setsockopt_rcvlowat(s, all_of_it);
 	while (sys_ioctl(s->hidden, FIONREAD, &have) == 0 && have < all_of_it)
-		wait_for(s, POLLIN, 0, engine_handlers_norestart);
+		wait_for(s, POLLIN, 0, engine_handlers.norestart);
 	setsockopt_rcvlowat(s, 1);
 }
 
