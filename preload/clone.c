@@ -61,7 +61,7 @@ int wrap_clone(int (*start)(void *), void *stack, int flags, void *arg, ...)
 	va_end(ap);
 	if (shim_on() && is_vfork(flags))
 		flags &= ~(CLONE_VM | CLONE_VFORK);
-	if (!shim_on() || !is_fork(flags) || !start || !stack)
+	if (!fork_is_bracketed() || !is_fork(flags) || !start || !stack)
 		return REAL(clone)(start, stack, flags, arg, parent_tid, tls, child_tid);
 	fork_before();
 	int pid = REAL(clone)(child_main, stack, flags, &s, parent_tid, tls, child_tid);
@@ -75,7 +75,7 @@ int wrap_clone(int (*start)(void *), void *stack, int flags, void *arg, ...)
 
 static long bracketed(long nr, const long *a)
 {
-	if (!shim_on())
+	if (!fork_is_bracketed())
 		return sys_call6(nr, a[0], a[1], a[2], a[3], a[4], a[5]);
 	fork_before();
 	long pid = sys_call6(nr, a[0], a[1], a[2], a[3], a[4], a[5]);

@@ -22,6 +22,12 @@
 
 /* ---- fork ---- */
 
+/* Also in a program that has used no TCP yet: another of its threads may be just about to. */
+bool fork_is_bracketed(void)
+{
+	return shim_ready && !engine_inside;
+}
+
 void fork_before(void)
 {
 	fdtable_lock();
@@ -49,7 +55,7 @@ void fork_after_in_parent(long child)
 static pid_t fork_with(pid_t (*real_fork)(void))
 {
 	adopt_before_fork();
-	if (!shim_on())
+	if (!fork_is_bracketed())
 		return real_fork();
 	fork_before();
 	pid_t pid = real_fork();

@@ -237,6 +237,7 @@ ssize_t engine_send(struct call *c, const struct msghdr *msg, int flags);
  * The bracket around whatever makes a child with memory of its own. From fork_before on this thread holds the table's lock and the engine's; one of the two others
  * gives them back, each in its process. `child`: the pid, or negative: there is none.
  */
+bool fork_is_bracketed(void);
 void fork_before(void);
 void fork_after_in_child(void);
 void fork_after_in_parent(long child);

@@ -62,6 +62,11 @@ stop
 right=$(finesse_server "$server" noisy_forks 300)
 if [ "$right" = 300 ]; then pass "300 forks beside a thread that falls back: every child ended"; else fail "300 forks beside a thread that falls back: one hung after $right"; fi
 
+# … nor one that the other thread takes for the process's first socket, while the process forks for the first time.
+first=0
+while [ $first -lt 40 ] && [ "$(finesse_server "$server" noisy_forks 2)" = 2 ]; do first=$((first + 1)); done
+if [ $first = 40 ]; then pass "the first fork beside a thread's first socket, 40 times: every child ended"; else fail "the first fork beside a thread's first socket: a child hung after $first"; fi
+
 # A signal that comes while a child prepares its first wait ends it.
 interrupted=$FINESSE_BUILD_DIR/tests/process/interrupted
 natively=$(in_server "$interrupted" 8001)
