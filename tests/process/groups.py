@@ -4,6 +4,7 @@ Under finesse the engine must carry every connection, unless a part says otherwi
 """
 import json
 import os
+import select
 import socket
 import subprocess
 import sys
@@ -53,6 +54,9 @@ class Server:
             time.sleep(0.02)
 
     def answer(self):
+        # It prints one line a command; the pipe's buffer is empty in between.
+        if not select.select([self.process.stdout], [], [], PATIENCE)[0]:
+            raise LabError("%s: the server has not answered for %d s" % (self.how, PATIENCE))
         words = self.process.stdout.readline().split()
         if not words or words[0] != b"ok":
             raise LabError("%s: the server does not answer" % self.how)
