@@ -252,6 +252,20 @@ static void cookie_sent(struct engine *e, struct sock *l)
 
 /* ---- who accepts ---- */
 
+static bool in_use(const struct listener *lst, int64_t now)
+{
+	return lst->n_waiting || (lst->seen_us && now - lst->seen_us < LEASE_US);
+}
+
+/* Somebody has accepted here, or waited. */
+static bool is_used(const struct claim *c)
+{
+	list_for_each (pos, tmp, &c->listeners)
+		if (container_of(pos, struct listener, claim_node)->seen_us)
+			return true;
+	return false;
+}
+
 static void wakes(struct engine *e, struct sock *l)
 {
 	l->lst->asleep = false;
@@ -267,8 +281,7 @@ static void comes_by(struct engine *e, struct sock *l)
 	struct claim *c = l->lst->claim;
 	if (!c)
 		return;
-	c->seen_us = e->now;
-	c->used = true;
+	l->lst->seen_us = e->now;
 	if (claim_is_shared(c) && !c->accepting)
 		claim_shows(c);
 }
@@ -298,13 +311,12 @@ static void queue_changed(struct engine *e, struct sock *l)
 void claim_shows(struct claim *c)
 {
 	unsigned queue = 0;
-	bool open = false;
+	bool accepting = false;
 	list_for_each (pos, tmp, &c->listeners) {
 		struct listener *lst = container_of(pos, struct listener, claim_node);
 		queue += lst->n_accept + lst->n_embryonic;
-		open |= lst->claimed && !lst->closing;
+		accepting |= lst->claimed && !lst->closing && in_use(lst, c->e->now);
 	}
-	bool accepting = open && (c->n_waiting || (c->used && c->e->now - c->seen_us < LEASE_US));
 	classifier_group_set_queue(c->group.maps, queue);
 	if (accepting != c->accepting) {
 		classifier_group_set_accepting(c->group.maps, accepting);
@@ -319,26 +331,47 @@ void claim_shows(struct claim *c)
 
 /* ---- in each turn ---- */
 
+/* Connections wait for accept, and nobody comes for them. */
+static bool is_left(const struct claim *c, const struct listener *lst)
+{
+	return lst->n_accept && !in_use(lst, c->e->now);
+}
+
 /* What waits here while this process is busy, and others wait for work: it is theirs. */
 static void help_out(struct claim *c)
 {
 	if (!classifier_group_others_waiting(c->group.maps))
 		return;
+	list_for_each (pos, tmp, &c->listeners) {
+		struct listener *lst = container_of(pos, struct listener, claim_node);
+		if (is_left(c, lst))
+			claim_moves_queue(c->e, lst->owner);
+	}
+}
+
+static bool has_left(const struct claim *c)
+{
 	list_for_each (pos, tmp, &c->listeners)
-		claim_moves_queue(c->e, container_of(pos, struct listener, claim_node)->owner);
+		if (is_left(c, container_of(pos, struct listener, claim_node)))
+			return true;
+	return false;
 }
 
 static bool is_idle(const struct claim *c)
 {
-	return !c->n_waiting && c->e->now - c->seen_us >= LEASE_US;
+	list_for_each (pos, tmp, &c->listeners)
+		if (in_use(container_of(pos, struct listener, claim_node), c->e->now))
+			return false;
+	return true;
 }
 
-static bool has_queue(const struct claim *c)
+/* When something changes of who accepts and what is left. */
+static int64_t listener_deadline(const struct claim *c, const struct listener *lst)
 {
-	list_for_each (pos, tmp, &c->listeners)
-		if (container_of(pos, struct listener, claim_node)->n_accept)
-			return true;
-	return false;
+	if (is_left(c, lst))
+		return c->help_us;
+	bool matters = c->accepting || lst->n_accept;
+	return matters && !lst->n_waiting && in_use(lst, c->e->now) ? lst->seen_us + LEASE_US : TIME_NEVER;
 }
 
 static int64_t claim_deadline(const struct claim *c)
@@ -346,13 +379,11 @@ static int64_t claim_deadline(const struct claim *c)
 	int64_t at = TIME_NEVER;
 	if (list_empty(&c->listeners) && !c->n_conns)
 		at = c->tw_until_us;
-	if (claim_is_shared(c) && c->accepting && !c->n_waiting)
-		at = min_time(at, c->seen_us + LEASE_US);
-	if (claim_is_shared(c) && !c->accepting && has_queue(c))
-		at = min_time(at, c->help_us);
+	if (claim_is_shared(c))
+		list_for_each (pos, tmp, &c->listeners)
+			at = min_time(at, listener_deadline(c, container_of(pos, struct listener, claim_node)));
 	return at;
 }
-
 
 static void claim_tick(struct claim *c)
 {
@@ -360,7 +391,7 @@ static void claim_tick(struct claim *c)
 	if (claim_is_shared(c)) {
 		if (c->accepting && is_idle(c))
 			claim_shows(c);
-		if (!c->accepting && now >= c->help_us && has_queue(c)) {
+		if (now >= c->help_us && has_left(c)) {
 			c->help_us = now + LEASE_US;
 			help_out(c);
 		}
@@ -414,7 +445,7 @@ static int spare_take(struct engine *e, struct sock *l)
 
 static bool may_stand_down(const struct claim *c)
 {
-	return c->group.state == GROUP_ALONE && c->taken && !c->used && !c->group.refuses;
+	return c->group.state == GROUP_ALONE && c->taken && !is_used(c) && !c->group.refuses;
 }
 
 static void stand_down(struct claim *c)
@@ -462,7 +493,7 @@ static void after_fork(struct engine *e)
 	list_for_each (pos, tmp, &e->claims) {
 		struct claim *c = container_of(pos, struct claim, node);
 		group_after_fork(&c->group);
-		c->watched = c->taken = c->accepting = c->used = false;
+		c->watched = c->taken = c->accepting = false;
 		c->n_conns = c->n_waiting = 0;
 		c->tw_until_us = 0;
 		claim_end_if_over(c);

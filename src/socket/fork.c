@@ -341,6 +341,7 @@ static void become_inherited(struct engine *e, struct sock *s, struct fork_paren
 		fd_close(s->lst->queue_fd); /* an epoll is shared by both processes */
 		s->lst->queue_fd = -1;
 		s->lst->n_waiting = 0;
+		s->lst->seen_us = 0;
 		s->lst->claimed = s->lst->asleep = false;
 		s->lst->from_elsewhere = true;
 	}

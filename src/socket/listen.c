@@ -35,13 +35,18 @@ static bool listener_matches(const struct sock *l, const struct flow_key *key)
 	return l->family == AF_INET ? ip_addr_is_v4(&key->laddr) : !(l->v6only && ip_addr_is_v4(&key->laddr));
 }
 
-/* The one that names the address. Of several sockets of one port (SO_REUSEPORT): where somebody waits, then where fewer wait for accept. */
+/*
+ * The one that names the address. Of several sockets of one port (SO_REUSEPORT): not one that nobody accepts from, as each of nginx's workers has the others',
+ * by fork; then where somebody waits, then where fewer wait for accept.
+ */
 static bool is_better(const struct sock *a, const struct sock *b)
 {
 	const struct listener *x = a->lst, *y = b->lst;
 	bool exact = !ip_addr_is_any(&x->addr);
 	if (exact != !ip_addr_is_any(&y->addr))
 		return exact;
+	if (!x->seen_us != !y->seen_us)
+		return x->seen_us;
 	if (!x->n_waiting != !y->n_waiting)
 		return x->n_waiting;
 	return x->n_accept + x->n_embryonic < y->n_accept + y->n_embryonic;

@@ -18,6 +18,7 @@ sys.path.insert(0, str(HERE.parent / "net"))
 from lab import Lab, LabError, SERVER_IP, TOP, finesse_command  # noqa: E402
 
 ONLY = sys.argv[1:]  # names of parts
+OWN = ("reuseport", "own_sockets")  # a socket for each worker
 PORT, WORKERS, PATIENCE = 8000, 3, 20
 failures, checks = [], 0
 
@@ -41,7 +42,7 @@ class Server:
         self.process = self.lab.server.spawn([*self.user, TOP / "tests/process/prefork", self.how, str(PORT), str(self.n)], finesse=self.finesse,
                                              settings=self.settings, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         self.workers = self.answer()
-        listeners = self.n if self.how == "reuseport" else 1
+        listeners = self.n if self.how in OWN else 1
         self.until(lambda: len(self.lab.server.text(["ss", "-Hltn", "sport = :%d" % PORT]).split("\n")) > listeners, "it listens")
         self.opens = self.lab.server.opens()
         return self
@@ -214,6 +215,8 @@ def part_deaths(lab, how, finesse):
         lost, answered, slowest = under_load(server, "kill", 4)
         check(len(lost) <= 16, "%s, %s: four deaths under load: %d answered, %d lost" % (how, side(finesse), answered, len(lost)))
         check(slowest < 2, "%s, %s: four deaths under load: the slowest took %.2f s" % (how, side(finesse), slowest))
+        if how == "own_sockets":  # the master has the dead one's: it is for the next worker
+            return
         server.tell("dies")
         right = sum(ask(lab) in server.workers for _ in range(30))
         check(right == 30, "%s, %s: one worker less: %d of 30" % (how, side(finesse), right))
@@ -234,6 +237,34 @@ def part_busy(lab, how, finesse):
         done = s.recv(20)
         s.close()
         check(slow == 0 and done == b"done\n", "%s, %s: a worker is busy: %d of 30 waited for it" % (how, side(finesse), slow))
+
+
+def part_all_busy(lab, how, finesse):
+    """Who comes while all workers are busy is served by one of them afterwards."""
+    with Server(lab, how, finesse) as server:
+        server.ready()
+        kept = {}
+        for _ in range(100):
+            who, s = ask(lab, keep=True)
+            kept.setdefault(who, []).append(s)
+            if len(kept) == server.n:
+                break
+        check(len(kept) == server.n, "%s, %s: %d of %d workers have a connection" % (how, side(finesse), len(kept), server.n))
+        lost = []
+        for _ in range(15):
+            for sockets in kept.values():
+                sockets[0].sendall(b"busy 15\n")
+            for _ in range(6):
+                try:
+                    ask(lab, timeout=3)
+                except OSError as error:
+                    lost.append(str(error))
+            for sockets in kept.values():
+                sockets[0].settimeout(PATIENCE)
+                sockets[0].recv(20)
+        for s in sum(kept.values(), []):
+            s.close()
+        check(not lost, "%s, %s: all workers are busy: %d of 90 lost: %s" % (how, side(finesse), len(lost), lost[:3]))
 
 
 def part_drained(lab, how, finesse):
@@ -257,10 +288,11 @@ def side(finesse):
     return "under finesse" if finesse else "natively"
 
 
-ALL = ("accept", "poll", "epoll", "epoll_first", "serial", "reuseport", "daemon", "own_master", "launched", "passed")
+ALL = ("accept", "poll", "epoll", "epoll_first", "serial", "reuseport", "own_sockets", "daemon", "own_master", "launched", "passed")
 PARTS = [("%s_%s" % (function.__name__[5:], how), function, how)
          for function, hows in ((part_one_after_the_other, ALL), (part_never_privileged, ALL), (part_many_at_once, ALL), (part_events, ("accept", "epoll", "launched")),
-                                (part_deaths, ("accept", "epoll", "reuseport")), (part_busy, ("accept", "epoll")), (part_drained, ("epoll",)))
+                                (part_deaths, ("accept", "epoll", "reuseport", "own_sockets")), (part_busy, ("accept", "epoll")), (part_drained, ("epoll",)),
+                                (part_all_busy, ("epoll", "own_sockets")))
          for how in hows]
 
 

@@ -8,6 +8,7 @@
  *          epoll_first      the listener is in an epoll that the workers inherit
  *          serial           a lock lets one worker accept at a time (apache2's)
  *          reuseport        each worker has a socket of its own (SO_REUSEPORT)
+ *          own_sockets      as reuseport, but the master opens them all, and its workers drop their privilege (nginx with reuseport)
  *          daemon           as accept; the process that listened is gone
  *          own_master       as accept; the master accepts, too, before it forks the workers
  *          launched         as epoll; the listener is on descriptor 3 of a program that this one executes (LISTEN_FDS)
@@ -49,6 +50,8 @@ static pid_t workers[WORKERS_MAX];
 static int n_workers;
 static volatile sig_atomic_t finish;
 static int lock_fd = -1;
+static int sockets[WORKERS_MAX]; /* own_sockets: a worker's place is its socket's */
+static int places[WORKERS_MAX];
 
 static int is(const char *what)
 {
@@ -60,7 +63,7 @@ static int listen_here(void)
 	int on = 1, fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons(port)};
 	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-	if (is("reuseport"))
+	if (is("reuseport") || is("own_sockets"))
 		setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on);
 	if (bind(fd, (struct sockaddr *)&a, sizeof a) || listen(fd, 512)) {
 		perror("listen");
@@ -71,7 +74,7 @@ static int listen_here(void)
 
 static int is_multiplexed(void)
 {
-	return is("launched") || is("passed") || is("poll") || is("epoll") || is("epoll_first") || is("reuseport");
+	return is("launched") || is("passed") || is("poll") || is("epoll") || is("epoll_first") || is("reuseport") || is("own_sockets");
 }
 
 /* ---- a connection ---- */
@@ -208,13 +211,16 @@ static int pass(int via, int fd)
 	return sendmsg(via, &m, 0) == 1 ? fd : -1;
 }
 
-static void start_worker(void)
+#define NOBODY 65534
+
+static void start_worker(int place)
 {
 	int pair[2] = {-1, -1};
 	if (is("passed"))
 		socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair);
 	pid_t pid = fork();
 	if (pid) {
+		places[n_workers] = place;
 		workers[n_workers++] = pid;
 		if (is("passed")) {
 			if (listener < 0)
@@ -237,6 +243,11 @@ static void start_worker(void)
 		close(listener);
 		listener = pass(pair[1], -1);
 	}
+	if (is("own_sockets")) {
+		listener = sockets[place];
+		if (setgid(NOBODY) || setuid(NOBODY))
+			exit(5);
+	}
 	if (is_multiplexed())
 		many_at_once();
 	else
@@ -250,6 +261,7 @@ static void forget_worker(int i)
 {
 	waitpid(workers[i], NULL, 0);
 	workers[i] = workers[--n_workers];
+	places[i] = places[n_workers];
 }
 
 static void stop_first(int n)
@@ -262,18 +274,20 @@ static void obey(const char *command)
 {
 	int old = n_workers;
 	if (strcmp(command, "more") == 0) {
-		start_worker();
+		start_worker(n_workers % n_wanted);
 	} else if (strcmp(command, "reload") == 0) {
 		for (int i = 0; i < n_wanted; i++)
-			start_worker();
+			start_worker(i);
 		stop_first(old);
 		memmove(workers, workers + old, (n_workers - old) * sizeof *workers); /* they end when they are through */
+		memmove(places, places + old, (n_workers - old) * sizeof *places);
 		n_workers -= old;
 	} else if (strcmp(command, "kill") == 0 || strcmp(command, "dies") == 0) {
+		int place = places[0];
 		kill(workers[0], SIGKILL);
 		forget_worker(0);
 		if (command[0] == 'k')
-			start_worker();
+			start_worker(place);
 	} else if (strcmp(command, "quit") == 0) {
 		stop_first(n_workers);
 		close(listener);
@@ -292,6 +306,11 @@ static void listen_and_go(char **argv)
 {
 	if (is("reuseport") || is("passed"))
 		return;
+	if (is("own_sockets")) {
+		for (int i = 0; i < n_wanted; i++)
+			sockets[i] = listen_here();
+		return;
+	}
 	if (is("launched") && strcmp(argv[1], "launched") != 0) { /* the second time */
 		listener = GIVEN_FD;
 		return;
@@ -328,7 +347,7 @@ int main(int argc, char **argv)
 	n_wanted = atoi(argv[3]);
 	listen_and_go(argv);
 	for (int i = 0; i < n_wanted; i++)
-		start_worker();
+		start_worker(i);
 	obey("workers");
 	while (fgets(line, sizeof line, stdin)) {
 		line[strcspn(line, "\n")] = 0;
