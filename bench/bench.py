@@ -34,10 +34,11 @@ def measure(lab, row, name, server, client, args):
 
 
 def measure_row(row, args):
-    samples, errors = {name: [] for name, _, _ in SETUPS}, []
+    setups = row.setups(SETUPS)
+    samples, errors = {name: [] for name, _, _ in setups}, []
     for number in range(args.rounds):
         with Lab(client_pool=True, link=args.link) as lab:
-            for name, server, client in SETUPS:
+            for name, server, client in setups:
                 try:
                     samples[name].append(measure(lab, row, name, server, client, args))
                 except LabError as error:
@@ -66,7 +67,7 @@ def cpu_per_request(s):
 
 def tell_row(row, samples, tsv):
     print("%s (%s%s)" % (row.name, row.unit, ", less is better" if row.lower_is_better else ""))
-    for name, _, _ in SETUPS:
+    for name in samples:
         value, cpu = median_of(samples[name], lambda s: s.value), median_of(samples[name], cpu_per_request)
         server = median_of(samples[name], lambda s: s.server_us / s.requests if s.requests else None)
         client = median_of(samples[name], lambda s: s.client_us / s.requests if s.requests else None)

@@ -3,6 +3,7 @@
 A load is a function (setup) -> Sample. The server is started anew for each sample, so that no sample inherits another's
 sockets, and every client run is bounded by `seconds`.
 """
+import itertools
 import json
 import os
 import re
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests" / "net"))
-from lab import CLIENT_IP, CLIENT_POOL, SERVER_IP, Lab, LabError  # noqa: E402,F401
+from lab import CLIENT_IP, CLIENT_POOL, SERVER_IP, TOP, Lab, LabError  # noqa: E402,F401
 from nginx import nginx_argv  # noqa: E402
 
 PORT = 7000
@@ -176,6 +177,44 @@ def wrk_close(s):
         return server.result(number(r"Requests/sec:\s+([\d.]+)", out), number(r"(\d+) requests in", out))
 
 
+# ---- the server alone: its clients have no TCP that costs anything ----
+
+GENERATOR_NUMBERS = itertools.count(0, 150000)  # more than one run uses
+GENERATOR_FIRST, GENERATOR_ADDRESSES = "10.77.2.1", 16  # nobody's: the client's kernel ignores what comes for them
+REPEATED_AT_MOST = 0.001  # of the answers: beyond that something was lost, and what was measured is waiting
+
+
+def mac_of(host):
+    return json.loads(host.text(["ip", "-j", "link", "show", host.interface]))[0]["address"]
+
+
+def generate(s, server, close):
+    mac = mac_of(s.lab.client)
+    lines = ["neigh replace 10.77.2.%d lladdr %s dev %s nud permanent" % (i + 1, mac, s.lab.server.interface) for i in range(GENERATOR_ADDRESSES)]
+    s.lab.server.run(["ip", "-batch", "-"], input="\n".join(lines).encode())
+    argv = [TOP / "bench/generator", "--interface", s.lab.client.interface, "--mac", mac_of(s.lab.server), "--server", SERVER_IP, PORT,
+            "--clients", GENERATOR_FIRST, GENERATOR_ADDRESSES, "--connections", 64, "--seconds", s.seconds, "--from", next(GENERATOR_NUMBERS)]
+    seen = json.loads(server.measure([argv + (["--close"] if close else [])])[0])
+    if seen["repeated"] > seen["answers"] * REPEATED_AT_MOST:
+        raise LabError("generator: %(repeated)d repetitions, %(answers)d answers" % seen)
+    return server.result(seen["answers_per_s"], seen["answers"])
+
+
+def alone_epoll(close):
+    def load(s):
+        argv = [TOP / "bench/epoll_server", SERVER_IP, PORT] + (["--close"] if close else [])
+        with Server(s, argv) as server:
+            return generate(s, server, close)
+    return load
+
+
+def alone_nginx(close):
+    def load(s):
+        with start_nginx(s, 0 if close else 65) as server:
+            return generate(s, server, close)
+    return load
+
+
 # ---- latency ----
 
 def ping_pong(spin):
@@ -197,7 +236,11 @@ class Row:
     unit: str
     load: object
     lower_is_better: bool = False
+    client_matters: bool = True  # False: it has no TCP that could be finesse's
     congestions: tuple = ()  # the kernel's ends are measured with each; the best counts
+
+    def setups(self, every):
+        return [s for s in every if self.client_matters or not s[2]]
 
 
 KERNEL_CONGESTIONS = ("cubic", "reno", "bbr")
@@ -212,6 +255,10 @@ ROWS = [
     Row("wrk 1 KiB, 500 connections", "req/s", wrk(500)),
     Row("ab, connect-request-close, 4 addresses", "req/s", connect_request_close(4)),
     Row("wrk, connect-request-close, 1 address", "req/s", wrk_close),
+    Row("server alone, epoll, 64 connections", "req/s", alone_epoll(False), client_matters=False),
+    Row("server alone, epoll, connect-request-close", "req/s", alone_epoll(True), client_matters=False),
+    Row("server alone, nginx 1 KiB, 64 connections", "req/s", alone_nginx(False), client_matters=False),
+    Row("server alone, nginx 1 KiB, connect-request-close", "req/s", alone_nginx(True), client_matters=False),
     Row("sockperf, blocking, median", "us", ping_pong(False), lower_is_better=True),
     Row("sockperf, spinning, median", "us", ping_pong(True), lower_is_better=True),
 ]
