@@ -31,13 +31,17 @@ static const struct row rows[] = {
 };
 #define ROWS (sizeof rows / sizeof *rows)
 
-/* The row of an enum sysctl: lines that change the directory have none. */
-static const struct row *row_of(unsigned which)
+/* The row of an enum sysctl, and its directory: lines that change the directory have no number. */
+static const struct row *row_of(unsigned which, unsigned *directory)
 {
 	unsigned n = 0;
-	for (unsigned i = 0; i < ROWS; i++)
-		if (rows[i].name && n++ == which)
+	*directory = DIRECTORY_IPV4;
+	for (unsigned i = 0; i < ROWS; i++) {
+		if (!rows[i].name)
+			*directory = rows[i].directory;
+		else if (n++ == which)
 			return &rows[i];
+	}
 	return NULL;
 }
 
@@ -83,6 +87,10 @@ static void read_numbers(struct sysctls *s)
 		const struct row *r = &rows[i];
 		if (!r->name) {
 			directory = r->directory;
+			continue;
+		}
+		if (r->unheeded) {
+			which++; /* read when somebody wants to know */
 			continue;
 		}
 		if (strcmp(read, r->name) != 0)
@@ -158,9 +166,11 @@ bool sysctls_allow_congestion(const struct sysctls *s, const char *name)
 
 bool sysctls_unheeded(const struct sysctls *s, unsigned i, struct sysctl_unheeded *out)
 {
-	const struct row *r = row_of(i);
-	if (!s->open || !r || !r->unheeded || r->otherwise < 0 || s->v[i] == r->otherwise)
+	char text[TEXT_BYTES];
+	unsigned directory;
+	const struct row *r = row_of(i, &directory);
+	if (!s->open || !r || !r->unheeded || r->otherwise < 0 || !read_text(s->dirs[directory], r->name, text))
 		return false;
-	*out = (struct sysctl_unheeded){r->name, r->unheeded, s->v[i]};
-	return true;
+	*out = (struct sysctl_unheeded){r->name, r->unheeded, number_at(text, r)};
+	return out->value != r->otherwise;
 }

@@ -38,7 +38,7 @@ struct sysctls {
 	int64_t read_us, took_us; /* when, and how long */
 };
 
-/* Reads all. Without /proc the defaults count. */
+/* Reads all that the engine obeys. Without /proc the defaults count. */
 void sysctls_open(struct sysctls *s);
 void sysctls_close(struct sysctls *s); /* also in a fork child */
 /* Reads anew what is older than `age_us`. True: something is different now. */
@@ -51,7 +51,7 @@ static inline int64_t sysctls_number(const struct sysctls *s, enum sysctl which)
 /* May a program without CAP_NET_ADMIN choose this congestion control? */
 bool sysctls_allow_congestion(const struct sysctls *s, const char *name);
 
-/* The setting number `i` that the engine does not obey and that is not the default: true, with what to tell; false: `i` is another. i < SYSCTL_COUNT. */
+/* The setting number `i` that the engine does not obey and that is not the default now: true, with what to tell; false: `i` is another. i < SYSCTL_COUNT. */
 struct sysctl_unheeded {
 	const char *name, *why;
 	int64_t value;
