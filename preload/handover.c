@@ -234,6 +234,6 @@ bool handover_for_exec(void)
 			handover(f, "exec", true);
 		file_put(f);
 	}
-	engine_on_exit();
+	engine_on_exit(false); /* the exec may fail */
 	return listener;
 }

@@ -221,7 +221,7 @@ void shim_exit(void)
 {
 	if (engine_inside || !engine_exists() || atomic_exchange(&exit_told, true))
 		return;
-	engine_on_exit();
+	engine_on_exit(true);
 	broker_client_bye();
 }
 

@@ -125,15 +125,20 @@ int bpf_prog_load(const char *name, enum bpf_prog_type type, const struct bpf_in
 	return bpf_call(BPF_PROG_LOAD, &attr);
 }
 
-int bpf_link_tcx_ingress(int prog_fd, int ifindex)
+void bpf_link_tcx_ingress_begin(struct bpf_aside *a, int prog_fd, int ifindex)
 {
-	union bpf_attr attr;
-	memset(&attr, 0, sizeof attr);
-	attr.link_create.prog_fd = prog_fd;
-	attr.link_create.target_fd = ifindex; /* an interface index, for this attach type */
-	attr.link_create.attach_type = BPF_ATTACH_TCX_INGRESS;
-	attr.link_create.flags = BPF_F_BEFORE; /* before nobody in particular: first */
-	return bpf_call(BPF_LINK_CREATE, &attr);
+	memset(&a->attr, 0, sizeof a->attr);
+	a->attr.link_create.prog_fd = prog_fd;
+	a->attr.link_create.target_fd = ifindex; /* an interface index, for this attach type */
+	a->attr.link_create.attach_type = BPF_ATTACH_TCX_INGRESS;
+	a->attr.link_create.flags = BPF_F_BEFORE; /* before nobody in particular: first */
+	const long args[6] = {BPF_LINK_CREATE, (long)&a->attr, sizeof a->attr};
+	aside_begin(&a->call, SYS_bpf, args);
+}
+
+int bpf_link_tcx_ingress_end(struct bpf_aside *a)
+{
+	return aside_wait(&a->call);
 }
 
 int bpf_prog_query(int target, uint32_t attach_type, uint32_t query_flags,

@@ -9,6 +9,8 @@
 #include <stdint.h>
 #include <linux/bpf.h>
 
+#include "base/aside.h"
+
 #ifndef BPF_F_BEFORE /* came with tcx in Linux 6.6; the enumerators themselves cannot be tested for */
 #define BPF_F_BEFORE (1U << 3)
 #endif
@@ -29,8 +31,22 @@ int bpf_map_lookup_batch(int map_fd, const uint32_t *from, uint32_t *next, void 
 /* A failed load says why in `log` (the verifier's words; may be NULL). */
 int bpf_prog_load(const char *name, enum bpf_prog_type type, const struct bpf_insn *insns, size_t n,
 		  char *log, size_t log_len);
-/* Attaches to the interface's tcx ingress, before programs that are there; the attachment lives as long as the returned fd's file. */
-int bpf_link_tcx_ingress(int prog_fd, int ifindex);
+/*
+ * Attaches to the interface's tcx ingress, before programs that are there; the attachment lives as long as the returned fd's file. The kernel waits for an RCU grace period: so
+ * the call is begun, and ended once.
+ */
+struct bpf_aside {
+	struct aside call;
+	union bpf_attr attr;
+};
+void bpf_link_tcx_ingress_begin(struct bpf_aside *a, int prog_fd, int ifindex);
+int bpf_link_tcx_ingress_end(struct bpf_aside *a);
+static inline int bpf_link_tcx_ingress(int prog_fd, int ifindex)
+{
+	struct bpf_aside a;
+	bpf_link_tcx_ingress_begin(&a, prog_fd, ifindex);
+	return bpf_link_tcx_ingress_end(&a);
+}
 
 #define BPF_QUERY_MAX 64
 /* Ids of the programs attached to `target` (an interface index or a cgroup's fd). Returns how many there are, also beyond BPF_QUERY_MAX. */

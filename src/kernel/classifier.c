@@ -67,6 +67,11 @@ void classifier_detach(struct classifier *c, int ifindex)
 	c->ops->detach(c, ifindex);
 }
 
+int classifier_take_attachment(struct classifier *c, int ifindex)
+{
+	return c->ops->take_attachment ? c->ops->take_attachment(c, ifindex) : -1;
+}
+
 /* Its maps go with the classifier's. */
 static void leave_group(struct classifier_group *g)
 {

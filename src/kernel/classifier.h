@@ -28,6 +28,8 @@ int classifier_open(struct classifier **out, enum classifier_choice choice, int 
 int classifier_attach(struct classifier *c, int ifindex, int packet_fd, bool has_eth, char *why, size_t why_len);
 /* The kernel has all that comes by this interface again. Its packet socket is closed by its owner. */
 void classifier_detach(struct classifier *c, int ifindex);
+/* What holds the attachment to this interface, to be closed by the caller. -1: nothing does, but the classifier itself. */
+int classifier_take_attachment(struct classifier *c, int ifindex);
 void classifier_close(struct classifier *c);
 void classifier_forget(struct classifier *c); /* in a fork child: close our copies only */
 const char *classifier_backend(const struct classifier *c); /* "ebpf-tcx", "nftables" */

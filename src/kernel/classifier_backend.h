@@ -29,6 +29,7 @@ struct classifier_ops {
 	bool is_exact; /* the packet socket gets what is ours and nothing else */
 	int (*attach)(struct classifier *c, int ifindex, int packet_fd, bool has_eth, char *why, size_t why_len);
 	void (*detach)(struct classifier *c, int ifindex);
+	int (*take_attachment)(struct classifier *c, int ifindex); /* NULL: there are none to take */
 	void (*close)(struct classifier *c); /* frees it; in a fork child, too: nothing of the parent's ends by it */
 	/* c->addrs is still the old set. */
 	int (*set_addresses)(struct classifier *c, const struct ip_addr *addrs, size_t n);

@@ -169,7 +169,7 @@ static int load_program(const char *name, enum bpf_prog_type type,
 	return ret;
 }
 
-static int attach_filter(struct ebpf *c, int packet_fd, bool has_eth)
+static int load_tap(struct ebpf *c, bool has_eth)
 {
 	static const struct classifier_verdicts verdicts = {
 	    .ours = VERDICT_KEEP_ALL, .copy = VERDICT_KEEP_ALL, .none = VERDICT_IGNORE};
@@ -177,12 +177,10 @@ static int attach_filter(struct ebpf *c, int packet_fd, bool has_eth)
 	if (*prog < 0)
 		*prog = fd_move_high(load_program("finesse_tap", BPF_PROG_TYPE_SOCKET_FILTER,
 						  &c->maps, has_eth, &verdicts));
-	if (*prog < 0)
-		return *prog;
-	return sys_setsockopt(packet_fd, SOL_SOCKET, SO_ATTACH_BPF, prog, sizeof *prog);
+	return *prog;
 }
 
-static int attach_ingress(struct ebpf *c, int ifindex, bool has_eth, struct attachment *at)
+static int load_ingress(struct ebpf *c, bool has_eth)
 {
 	static const struct classifier_verdicts verdicts = {
 	    .ours = VERDICT_TCX_DROP, .copy = VERDICT_TCX_NEXT, .none = VERDICT_TCX_NEXT};
@@ -190,13 +188,7 @@ static int attach_ingress(struct ebpf *c, int ifindex, bool has_eth, struct atta
 	if (*prog < 0)
 		*prog = fd_move_high(load_program("finesse_ingress", BPF_PROG_TYPE_SCHED_CLS,
 						  &c->maps, has_eth, &verdicts));
-	if (*prog < 0)
-		return *prog;
-	int fd = fd_move_high(bpf_link_tcx_ingress(*prog, ifindex));
-	if (fd < 0)
-		return fd;
-	*at = (struct attachment){.ifindex = ifindex, .link_fd = fd};
-	return 0;
+	return *prog;
 }
 
 static void explain(const char *step, int error, char *why, size_t why_len)
@@ -239,40 +231,79 @@ static struct attachment *attachment_of(struct ebpf *c, int ifindex)
 	return NULL;
 }
 
+static int attach_filter(struct ebpf *c, int packet_fd, bool has_eth)
+{
+	int prog = load_tap(c, has_eth);
+	return prog < 0 ? prog : sys_setsockopt(packet_fd, SOL_SOCKET, SO_ATTACH_BPF, &prog, sizeof prog);
+}
+
+/*
+ * The frames of what is ours already are seen by the tap before tcx drops them. While nothing is ours, no order matters: the attachment, for which the kernel waits
+ * long, is made while the other program is loaded, and the packet socket's ring.
+ */
+static int attach_programs(struct ebpf *c, int ifindex, int packet_fd, bool has_eth, const char **step)
+{
+	struct bpf_aside link;
+	int err = c->base.n_addrs ? attach_filter(c, packet_fd, has_eth) : 0;
+	*step = "attaching the packet socket's filter";
+	if (err < 0)
+		return err;
+	*step = "loading a program for tcx";
+	int ingress = load_ingress(c, has_eth);
+	if (ingress < 0)
+		return ingress;
+	bpf_link_tcx_ingress_begin(&link, ingress, ifindex);
+	if (!c->base.n_addrs)
+		err = attach_filter(c, packet_fd, has_eth);
+	int fd = fd_move_high(bpf_link_tcx_ingress_end(&link));
+	*step = "attaching to the interface's tcx ingress";
+	if (fd >= 0 && err == 0)
+		return fd;
+	fd_close(fd);
+	if (fd >= 0)
+		*step = "attaching the packet socket's filter";
+	if (fd == -EINVAL) /* an attach type that this kernel does not know */
+		return -EOPNOTSUPP;
+	return fd < 0 ? fd : err;
+}
+
 static int ebpf_attach(struct classifier *base, int ifindex, int packet_fd, bool has_eth, char *why,
 		       size_t why_len)
 {
 	struct ebpf *c = ebpf_of(base);
-	const char *step = "attaching the packet socket's filter";
+	const char *step;
 	struct attachment *at = attachment_of(c, 0);
 
 	if (!at) {
 		snprintf(why, why_len, "classifier: at most %d interfaces", CLASSIFIER_INTERFACES_MAX);
 		return -E2BIG;
 	}
-	int ret = attach_filter(c, packet_fd, has_eth);
-	bool tapped = ret == 0;
-	if (tapped) {
-		step = "attaching to the interface's tcx ingress";
-		ret = attach_ingress(c, ifindex, has_eth, at);
-	}
-	if (ret == -EINVAL && tapped) { /* an attach type that this kernel does not know */
+	int fd = attach_programs(c, ifindex, packet_fd, has_eth, &step);
+	if (fd == -EOPNOTSUPP) {
 		snprintf(why, why_len, "classifier: needs Linux 6.6 or newer (tcx)");
-		return -EOPNOTSUPP;
+		return fd;
 	}
-	if (ret < 0)
-		explain(step, ret, why, why_len);
-	return ret;
+	if (fd < 0) {
+		explain(step, fd, why, why_len);
+		return fd;
+	}
+	*at = (struct attachment){.ifindex = ifindex, .link_fd = fd};
+	return 0;
+}
+
+static int ebpf_take_attachment(struct classifier *base, int ifindex)
+{
+	struct attachment *at = attachment_of(ebpf_of(base), ifindex);
+	int fd = at ? at->link_fd : -1;
+
+	if (at)
+		*at = (struct attachment){.ifindex = 0};
+	return fd;
 }
 
 static void ebpf_detach(struct classifier *base, int ifindex)
 {
-	struct attachment *at = attachment_of(ebpf_of(base), ifindex);
-
-	if (!at)
-		return;
-	fd_close(at->link_fd);
-	*at = (struct attachment){.ifindex = 0};
+	fd_close(ebpf_take_attachment(base, ifindex));
 }
 
 int classifier_ebpf_open(struct classifier **out, int ifindex, int packet_fd, bool has_eth, char *why,
@@ -620,6 +651,7 @@ const struct classifier_ops classifier_ebpf_ops = {
 	.is_exact = true,
 	.attach = ebpf_attach,
 	.detach = ebpf_detach,
+	.take_attachment = ebpf_take_attachment,
 	.close = ebpf_close,
 	.set_addresses = ebpf_set_addresses,
 	.add_listener = ebpf_add_listener,

@@ -23,6 +23,12 @@ void link_close(struct link *l)
 		l->ops->close(l);
 }
 
+void link_keep(struct link *l, int fd)
+{
+	if (l->ops->keep)
+		l->ops->keep(l, fd);
+}
+
 void link_forget(struct link *l)
 {
 	if (l)

@@ -24,6 +24,8 @@ struct link_config {
 	int ifindex;
 	uint32_t rx_ring_bytes; /* 0: default */
 	bool no_io_uring;       /* force the sendmmsg backend (tests; hosts that forbid io_uring) */
+	bool later;             /* the ring, for which the kernel waits long, is made while the caller goes on: link_complete comes last. Until then nothing
+				   may be done with the link but link_info, link_rx_fd and link_close; setsockopt on the latter's fd waits. */
 };
 
 struct link_info {
@@ -76,6 +78,8 @@ enum link_counter {
 const char *link_counter_name(enum link_counter c);
 
 int link_open_packet(struct link **out, const struct link_config *config);
+/* Of a link that was opened with `later`. What fails leaves it to link_close. */
+int link_complete(struct link *l);
 /*
  * Another process opens a link for one that may not: link_packet_fds are what that one needs, still `l`'s; it was opened with the same rx_ring_bytes.
  * The two fds of link_adopt_packet are the link's from now on, also on failure.
@@ -83,6 +87,11 @@ int link_open_packet(struct link **out, const struct link_config *config);
 void link_packet_fds(const struct link *l, int *rx_fd, int *tx_fd);
 int link_adopt_packet(struct link **out, const struct link_config *config, int rx_fd, int tx_fd);
 void link_close(struct link *l);
+/*
+ * At the process's end: whoever closes `fd` last waits for the kernel (a tcx link: an RCU grace period, some 10 ms), and that shall not be the process. The link's
+ * io_uring holds it from now on, and the kernel takes that apart in a work queue. `fd` is closed; without an io_uring it stays open. Once for each link.
+ */
+void link_keep(struct link *l, int fd);
 /* In a fork child: unmap and close our copies without disturbing the parent. */
 void link_forget(struct link *l);
 

@@ -15,6 +15,7 @@ struct link_ops {
 	int (*flush)(struct link *l);
 	int (*tx_fd)(const struct link *l);
 	bool (*tx_blocked)(const struct link *l);
+	void (*keep)(struct link *l, int fd);     /* may be NULL */
 	void (*refresh_counters)(struct link *l); /* may be NULL */
 };
 

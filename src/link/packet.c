@@ -111,6 +111,7 @@ static const struct link_ops packet_ops = {
      * queued here were copied at fork and are the parent's to send.
      */
     .forget = packet_close,
+    .keep = packet_tx_keep,
     .refresh_info = packet_refresh_info,
     .rx_fd = packet_rx_fd,
     .rx_pending = packet_rx_pending,
@@ -130,19 +131,30 @@ static struct packet_link *packet_link_new(const struct link_config *config)
 	p->link.ops = &packet_ops;
 	p->link.info.ifindex = config->ifindex;
 	p->rx.fd = p->tx.fd = -1;
+	p->no_io_uring = config->no_io_uring;
 	return p;
 }
 
-static int packet_link_ready(struct packet_link *p, const struct link_config *config, int err, struct link **out)
+static int packet_complete(struct packet_link *p)
 {
-	if (err) {
-		packet_close(&p->link);
-		return err;
-	}
-	if (!config->no_io_uring)
+	int err = packet_rx_open_end(p);
+	if (!err && !p->no_io_uring)
 		packet_tx_open_uring(p);
-	*out = &p->link;
-	return 0;
+	return err;
+}
+
+int link_complete(struct link *l)
+{
+	return packet_complete(packet_link_of(l));
+}
+
+static int packet_opened(struct packet_link *p, int err, struct link **out)
+{
+	if (err)
+		packet_close(&p->link);
+	else
+		*out = &p->link;
+	return err;
 }
 
 int link_open_packet(struct link **out, const struct link_config *config)
@@ -155,7 +167,9 @@ int link_open_packet(struct link **out, const struct link_config *config)
 		err = packet_refresh_info(&p->link);
 	if (!err)
 		err = packet_rx_open(p, config->rx_ring_bytes);
-	return packet_link_ready(p, config, err, out);
+	if (!err && !config->later)
+		err = packet_complete(p);
+	return packet_opened(p, err, out);
 }
 
 int link_adopt_packet(struct link **out, const struct link_config *config, int rx_fd, int tx_fd)
@@ -173,7 +187,9 @@ int link_adopt_packet(struct link **out, const struct link_config *config, int r
 		err = packet_refresh_info(&p->link);
 	if (!err)
 		err = packet_rx_adopt(p, config->rx_ring_bytes);
-	return packet_link_ready(p, config, err, out);
+	if (!err && !p->no_io_uring)
+		packet_tx_open_uring(p);
+	return packet_opened(p, err, out);
 }
 
 void link_packet_fds(const struct link *l, int *rx_fd, int *tx_fd)

@@ -7,6 +7,7 @@
 #include <linux/virtio_net.h>
 #include <stddef.h>
 
+#include "base/aside.h"
 #include "link/link_impl.h"
 #include "link/tx_budget.h"
 #include "link/tx_pending.h"
@@ -23,6 +24,8 @@ struct packet_rx {
 	int n_copies, used_copies;
 	struct iovec copy_iovs[RX_COPIES];
 	struct mmsghdr copy_msgs[RX_COPIES];
+	struct aside making; /* the ring, until packet_rx_open_end */
+	struct tpacket_req req;
 };
 
 #define TX_QUEUE_FRAMES 256 /* of one turn; beyond it the queue is flushed early */
@@ -61,6 +64,7 @@ struct packet_link {
 	struct link link; /* first */
 	struct packet_rx rx;
 	struct packet_tx tx;
+	bool no_io_uring;
 };
 
 static inline struct packet_link *packet_link_of(struct link *l)
@@ -72,7 +76,8 @@ static inline const struct packet_link *packet_link_of_const(const struct link *
 	return (const struct packet_link *)l;
 }
 
-int packet_rx_open(struct packet_link *p, uint32_t ring_bytes);
+int packet_rx_open(struct packet_link *p, uint32_t ring_bytes); /* … and then, once: */
+int packet_rx_open_end(struct packet_link *p);
 int packet_rx_adopt(struct packet_link *p, uint32_t ring_bytes); /* rx.fd is there, with a ring of these bytes */
 void packet_rx_close(struct packet_rx *rx);
 bool packet_rx_pending(const struct link *l);
@@ -82,6 +87,7 @@ void packet_rx_count_drops(struct link *l);
 int packet_tx_open(struct packet_link *p);
 int packet_tx_adopt(struct packet_link *p); /* tx.fd is there */
 void packet_tx_open_uring(struct packet_link *p); /* after both sockets; without it sendmmsg does */
+void packet_tx_keep(struct link *l, int fd); /* link_keep */
 void packet_tx_close(struct packet_tx *tx);
 int packet_tx_send(struct link *l, const struct link_tx *tx, uint32_t payload_len);
 int packet_tx_flush(struct link *l);

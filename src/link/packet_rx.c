@@ -67,17 +67,21 @@ static uint32_t rx_ring_bytes(uint32_t asked)
 	return bytes - bytes % RX_BLOCK_BYTES;
 }
 
-static int rx_make_ring(int fd, uint32_t bytes)
+/* The kernel waits for an RCU grace period, and holds the socket's lock. */
+static int rx_begin_ring(struct packet_rx *rx, uint32_t bytes)
 {
 	if (bytes < RX_BLOCK_BYTES || bytes > RX_RING_BYTES_MAX)
 		return -EINVAL;
-	struct tpacket_req req = {
+	rx->ring_bytes = bytes;
+	rx->req = (struct tpacket_req){
 	    .tp_block_size = RX_BLOCK_BYTES,
 	    .tp_block_nr = bytes / RX_BLOCK_BYTES,
 	    .tp_frame_size = RX_SLOT_BYTES,
 	    .tp_frame_nr = bytes / RX_SLOT_BYTES,
 	};
-	return sys_setsockopt(fd, SOL_PACKET, PACKET_RX_RING, &req, sizeof req);
+	const long args[6] = {rx->fd, SOL_PACKET, PACKET_RX_RING, (long)&rx->req, sizeof rx->req};
+	aside_begin(&rx->making, SYS_setsockopt, args);
+	return 0;
 }
 
 static int rx_map_ring(struct packet_rx *rx, uint32_t bytes)
@@ -135,10 +139,16 @@ int packet_rx_open(struct packet_link *p, uint32_t ring_bytes)
 	    (err = rx_option(rx->fd, PACKET_IGNORE_OUTGOING, 1)) < 0)
 		return err;
 	rx_grow_buffer(rx->fd);
-	ring_bytes = rx_ring_bytes(ring_bytes);
-	if ((err = rx_make_ring(rx->fd, ring_bytes)) < 0 || (err = rx_map_ring(rx, ring_bytes)) < 0)
-		return err;
-	return rx_bind(rx->fd, p->link.info.ifindex);
+	return rx_begin_ring(rx, rx_ring_bytes(ring_bytes));
+}
+
+int packet_rx_open_end(struct packet_link *p)
+{
+	struct packet_rx *rx = &p->rx;
+	int err = aside_wait(&rx->making);
+	if (!err)
+		err = rx_map_ring(rx, rx->ring_bytes);
+	return err ? err : rx_bind(rx->fd, p->link.info.ifindex);
 }
 
 int packet_rx_adopt(struct packet_link *p, uint32_t ring_bytes)
@@ -149,6 +159,7 @@ int packet_rx_adopt(struct packet_link *p, uint32_t ring_bytes)
 
 void packet_rx_close(struct packet_rx *rx)
 {
+	aside_wait(&rx->making);
 	if (rx->ring)
 		munmap(rx->ring, rx->ring_bytes);
 	if (rx->copies)

@@ -58,6 +58,10 @@ static void tx_size_buffer(struct packet_tx *tx, uint32_t bytes)
 	tx_read_buffer(tx);
 }
 
+/* The io_uring's files: the transmit socket, the receive socket, and what link_keep gives it. */
+#define TX_URING_FILES 3
+#define TX_URING_KEPT  2
+
 /*
  * Not SINGLE_ISSUER: several threads submit, one at a time. A host without io_uring is no error.
  *
@@ -66,7 +70,7 @@ static void tx_size_buffer(struct packet_tx *tx, uint32_t bytes)
  */
 static void tx_open_uring(struct packet_tx *tx, int rx_fd)
 {
-	const int files[] = {tx->fd, rx_fd};
+	const int files[TX_URING_FILES] = {tx->fd, rx_fd, -1};
 	struct io_uring_params params = {.flags = IORING_SETUP_SUBMIT_ALL};
 	int err = io_uring_queue_init_params(TX_QUEUE_FRAMES, &tx->uring, &params);
 	if (err < 0)
@@ -76,13 +80,20 @@ static void tx_open_uring(struct packet_tx *tx, int rx_fd)
 		return; /* closed; the mappings are the only loss, at a process with 65,536 open
 			   files */
 	tx->uring.ring_fd = tx->uring.enter_ring_fd = fd;
-	err = io_uring_register_files(&tx->uring, files, 2);
+	err = io_uring_register_files(&tx->uring, files, TX_URING_FILES);
 	if (err < 0) {
 		fd_unmark(fd);
 		io_uring_queue_exit(&tx->uring);
 		return;
 	}
 	tx->has_uring = true;
+}
+
+void packet_tx_keep(struct link *l, int fd)
+{
+	struct packet_tx *tx = &packet_link_of(l)->tx;
+	if (tx->has_uring && io_uring_register_files_update(&tx->uring, TX_URING_KEPT, &fd, 1) == 1)
+		fd_close(fd);
 }
 
 static void tx_close_uring(struct packet_tx *tx)

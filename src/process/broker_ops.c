@@ -91,7 +91,7 @@ static void opened_close(struct opened *o)
 
 static int open_link(const struct broker_ops_config *c, int ifindex, struct opened *o, char *why)
 {
-	const struct link_config lc = {.ifindex = ifindex, .no_io_uring = true};
+	const struct link_config lc = {.ifindex = ifindex, .no_io_uring = true, .later = true};
 	enum classifier_choice choice = c->classifier == CLASSIFIER_AUTO ? CLASSIFIER_EBPF : c->classifier;
 	if (choice != CLASSIFIER_EBPF) {
 		snprintf(why, BROKER_WHY_BYTES, "the broker: an nftables classifier cannot be given to another process");
@@ -104,6 +104,8 @@ static int open_link(const struct broker_ops_config *c, int ifindex, struct open
 		return err;
 	}
 	err = classifier_open(&o->classifier, choice, ifindex, link_rx_fd(o->link), link_info(o->link)->has_eth, why, BROKER_WHY_BYTES);
+	if (!err)
+		err = link_complete(o->link);
 	return err ? err : lock_filters(o->link);
 }
 

@@ -426,6 +426,7 @@ static inline const struct link_info *iface_info(const struct iface *i)
 /* The engine's first: `ifindex`, or with 0 the default route's, or else any. 0, or -errno with the reason in `why`, and nothing is attached. */
 int ifaces_open(struct engine *e, int ifindex, char *why, size_t why_len);
 void ifaces_close(struct engine *e);
+void ifaces_retire(struct engine *e); /* the process ends: the kernel has everything, and the process need not wait for it */
 void ifaces_forget(struct engine *e); /* in a fork child */
 int ifaces_load_addresses(struct engine *e); /* anew, all. 0 or -errno */
 void ifaces_changed(struct engine *e, unsigned what); /* netstate says so: NETSTATE_… */

@@ -206,7 +206,7 @@ static void exit_handshakes(struct engine *e)
 	}
 }
 
-void engine_on_exit(void)
+void engine_on_exit(bool for_good)
 {
 	struct engine *e = engine_of_process();
 	if (engine_inside) /* a crash inside the engine: nothing in it can be trusted */
@@ -243,5 +243,9 @@ void engine_on_exit(void)
 	exit_drain(e);
 	turn_end(e);
 	trace_drain();
+	if (for_good) {
+		e->kept_out = "the process ends";
+		ifaces_retire(e);
+	}
 	engine_unlock(e);
 }

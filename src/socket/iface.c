@@ -115,7 +115,7 @@ static int classify(struct engine *e, struct iface *i, char *why, size_t why_len
 /* By our own right. *unprivileged: that is what is missing. */
 static int open_link(struct engine *e, struct iface *i, int ifindex, bool *unprivileged, char *why, size_t why_len)
 {
-	struct link_config lc = {.ifindex = ifindex};
+	struct link_config lc = {.ifindex = ifindex, .later = true};
 	int err = link_open_packet(&i->link, &lc);
 	*unprivileged = err == -EPERM;
 	if (err) {
@@ -129,6 +129,11 @@ static int open_link(struct engine *e, struct iface *i, int ifindex, bool *unpri
 		return err;
 	err = classify(e, i, why, why_len);
 	*unprivileged = err == -EPERM;
+	if (err)
+		return err;
+	err = link_complete(i->link);
+	if (err)
+		snprintf(why, why_len, "packet ring on interface %d: %s", ifindex, strerror(-err));
 	return err;
 }
 
@@ -405,6 +410,18 @@ void ifaces_close(struct engine *e)
 		i->link = NULL;
 	}
 	e->n_ifaces = 0;
+}
+
+/* Without an address nothing is ours. What is still attached then may stay for as long as the kernel needs to take it away. */
+void ifaces_retire(struct engine *e)
+{
+	struct iface *i;
+	classifier_set_addresses(e->classifier, NULL, 0);
+	ifaces_for_each(e, i) {
+		int fd = classifier_take_attachment(e->classifier, iface_info(i)->ifindex);
+		if (fd >= 0)
+			link_keep(i->link, fd);
+	}
 }
 
 void ifaces_forget(struct engine *e)

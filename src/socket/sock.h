@@ -124,8 +124,9 @@ struct settings;
 void engine_configure(const struct settings *settings);
 
 /* ---- process events ---- */
-/* Before anything of this process ends (exit, _exit, exec): unsent data and FINs go to the kernel, or drain within a bound. */
-void engine_on_exit(void);
+/* Before anything of this process ends (exit, _exit, exec): unsent data and FINs go to the kernel, or drain within a bound. `for_good`: nothing can go wrong any more
+   (an exec can), and what is made afterwards is the kernel's. */
+void engine_on_exit(bool for_good);
 /* Make this connection a kernel socket: returns its fd (to be dup2'ed over every fd of the socket), after which `s` is dead: each verb -EBADF. -errno: cannot
    (state, privilege). `why` is for `finesse stat`. Listeners: the port goes back to the kernel, returns 0 and the real listening fd goes on alone. */
 int sock_handover(struct sock *s, const char *why);

@@ -839,6 +839,54 @@ static void own_namespace(void)
 	sh("ip link set lo up && sysctl -qw net.ipv6.conf.default.disable_ipv6=1");
 }
 
+/* Who gives it up last is the kernel, after the link: the pipe's other end hears of it then. */
+START_TEST(what_it_keeps_ends_with_it)
+{
+	int ends[2];
+	char c;
+	open_pair(false);
+	ck_assert_int_eq(pipe(ends), 0);
+	link_keep(link_a, ends[1]);
+	ck_assert_int_eq(fcntl(ends[1], F_GETFD), -1);
+	struct pollfd p = {.fd = ends[0], .events = POLLIN};
+	ck_assert_int_eq(poll(&p, 1, 0), 0);
+	link_close(link_a);
+	ck_assert_int_eq(poll(&p, 1, WAIT_MS), 1);
+	ck_assert_int_eq(read(ends[0], &c, 1), 0);
+	link_a = open_link("va", true);
+	close_pair();
+	close(ends[0]);
+}
+END_TEST
+
+/* Without an io_uring nobody keeps it, and it stays open. */
+START_TEST(without_io_uring_it_keeps_nothing)
+{
+	int fd;
+	open_pair(true);
+	fd = dup(STDIN_FILENO);
+	link_keep(link_a, fd);
+	ck_assert_int_eq(fcntl(fd, F_GETFD), 0);
+	close(fd);
+	close_pair();
+}
+END_TEST
+
+/* The ring is made while the caller goes on; a link that is closed before is closed as a whole. */
+START_TEST(it_is_completed_later)
+{
+	sh("ip link add va type veth peer name vb && ip link set va up && ip link set vb up");
+	struct link_config config = {.ifindex = if_nametoindex("va"), .later = true};
+	ck_assert_int_eq(link_open_packet(&link_a, &config), 0);
+	link_close(link_a);
+	ck_assert_int_eq(link_open_packet(&link_a, &config), 0);
+	ck_assert_int_eq(link_complete(link_a), 0);
+	ck_assert(!link_rx_pending(link_a));
+	link_b = open_link("vb", false);
+	close_pair();
+}
+END_TEST
+
 static Suite *link_suite(void)
 {
 	Suite *s = suite_create("link");
@@ -863,6 +911,9 @@ static Suite *link_suite(void)
 	tcase_add_loop_test(t, the_interface_disappears, 0, 2);
 	tcase_add_test(t, without_io_uring_from_the_start);
 	tcase_add_test(t, io_uring_refused_later);
+	tcase_add_test(t, what_it_keeps_ends_with_it);
+	tcase_add_test(t, without_io_uring_it_keeps_nothing);
+	tcase_add_test(t, it_is_completed_later);
 	suite_add_tcase(s, t);
 	return s;
 }

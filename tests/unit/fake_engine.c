@@ -705,8 +705,9 @@ bool engine_exists(void)
 	return exists;
 }
 
-void engine_on_exit(void)
+void engine_on_exit(bool for_good)
 {
+	(void)for_good;
 	n_exit++;
 	report();
 }
