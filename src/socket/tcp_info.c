@@ -72,6 +72,8 @@ static void tell_sending(const struct tcp_status *st, const struct tcp_figures *
 	ti->total_retrans = st->total_retrans;
 	ti->pacing_rate = f->pacing_rate;
 	ti->max_pacing_rate = RATE_UNLIMITED;
+	ti->delivery_rate = f->delivery_rate;
+	ti->delivery_rate_app_limited = f->delivery_app_limited;
 	ti->bytes_acked = st->bytes_acked + (f->established_us && f->client) + f->fin_acked; /* Linux counts SYN and FIN, but not the SYN-ACK */
 	ti->bytes_sent = st->bytes_out + st->bytes_retrans;
 	ti->bytes_retrans = st->bytes_retrans;

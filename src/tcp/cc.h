@@ -13,6 +13,16 @@
 
 struct tcp_conn;
 
+/* What one ACK tells of the path (rate.c). */
+struct rate_sample {
+	uint64_t prior_delivered;    /* c->delivered when what this ACK delivers left */
+	uint32_t delivered;          /* bytes since … */
+	uint32_t interval_us;        /* … in this time; 0: the sample tells nothing */
+	uint32_t rtt_us;             /* 0: not known */
+	uint32_t acked_sacked, lost; /* bytes of this ACK alone */
+	bool app_limited, ack_delayed;
+};
+
 struct tcp_cc_ops {
 	const char *name; /* as TCP_CONGESTION spells it */
 	bool needs_ecn;   /* every packet says that it may be marked */

@@ -74,6 +74,7 @@ static void conn_init(struct tcp_conn *c, struct tcp_stack *stack, int64_t now,
 	c->ecn_route = open->ecn_route;
 	rtt_init(c);
 	recovery_init(c);
+	rate_init(c);
 	figures_init(c);
 	take_route(c, open);
 	negotiate_ours(c);

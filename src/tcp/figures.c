@@ -163,6 +163,8 @@ void tcp_get_figures(const struct tcp_conn *c, int64_t now, struct tcp_figures *
 		.rcv_ssthresh = k->rcv_ssthresh,
 		.rcv_space = c->drs_space ? c->drs_space : k->rcv_space,
 		.pacing_rate = k->pacing_rate ? k->pacing_rate : UINT64_MAX,
+		.delivery_rate = c->rate.interval_us ? (uint64_t)segs_of(c, c->rate.delivered) * c->mss * USEC_PER_SEC / c->rate.interval_us : 0,
+		.delivery_app_limited = c->rate.limited,
 		.advmss = figures_advmss(c),
 		.segs_out = c->segs_out - k->segs_before,
 		.busy_us = chrono_total(c, now, TCP_CHRONO_BUSY),

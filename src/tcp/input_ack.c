@@ -40,8 +40,7 @@ static void ack_rtt(struct tcp_conn *c, int64_t now, const struct tcp_segment *s
 static void ack_advance(struct tcp_conn *c, int64_t now, const struct tcp_segment *seg)
 {
 	uint32_t bytes = seg->ack - c->snd_base;
-	if (c->sack_on)
-		rack_delivered(c, now, seg, c->snd_una, seg->ack);
+	rack_delivered(c, now, seg, c->snd_una, seg->ack);
 	if (c->fin_sent && seg->ack == c->snd_nxt) {
 		c->fin_acked = true;
 		bytes--;
@@ -164,6 +163,7 @@ bool input_ack(struct tcp_conn *c, int64_t now, const struct tcp_segment *seg)
 	bool changed = ack_window(c, seg);
 	bool dup = is_duplicate(c, seg, changed);
 	uint32_t acked = seg->ack - c->snd_una;
+	rate_begin(c);
 	if (acked)
 		ack_advance(c, now, seg);
 	else if (changed)
@@ -189,6 +189,7 @@ bool input_ack(struct tcp_conn *c, int64_t now, const struct tcp_segment *seg)
 	tlp_on_ack(c, now, seg, dsack, dup);
 	if (acked || delivered || dup || c->ack_ece)
 		recovery_on_ack(c, now, seg, acked, delivered, dup && !established_now);
+	rate_take(c, now, acked, delivered);
 	figures_ack(c, now);
 	if (acked) {
 		tlp_schedule(c, now);

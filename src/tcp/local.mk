@@ -26,6 +26,7 @@ src_libtcp_a_SOURCES = \
 	src/tcp/reassembly.c \
 	src/tcp/reassembly.h \
 	src/tcp/rack.c \
+	src/tcp/rate.c \
 	src/tcp/receive.c \
 	src/tcp/recovery.c \
 	src/tcp/recovery_reno.c \

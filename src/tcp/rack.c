@@ -50,8 +50,12 @@ void rack_delivered(struct tcp_conn *c, int64_t now, const struct tcp_segment *s
 {
 	struct piece_walk w = piece_walk(left, right);
 	struct piece p;
-	while (piece_next(c, &w, &p))
-		delivered(c, now, seg, sent_peek(&c->sent, p.record), p.left, p.right);
+	while (piece_next(c, &w, &p)) {
+		const struct sent *r = sent_peek(&c->sent, p.record);
+		rate_delivered(c, now, r, p.right);
+		if (c->sack_on)
+			delivered(c, now, seg, r, p.left, p.right);
+	}
 }
 
 void rack_on_dsack(struct tcp_conn *c)
@@ -103,6 +107,7 @@ bool rack_detect(struct tcp_conn *c, int64_t now)
 		int64_t due = r->at_us + patience;
 		if (due <= now) {
 			found = true;
+			c->lost += p.right - p.left;
 			sent_mark_lost(&c->sent, c->stack->memory, p.record, p.right);
 			w.record = PIECE_START; /* records may have moved */
 		} else {
@@ -122,8 +127,10 @@ void rack_mark_on_rto(struct tcp_conn *c, int64_t now)
 	for (bool first = true; piece_next(c, &w, &p); first = false) {
 		struct sent *r = sent_at(&c->sent, p.record);
 		if (r->at_us + patience <= now) {
+			c->lost += r->lost ? 0 : p.right - p.left;
 			r->lost = true;
-		} else if (first) {
+		} else if (first && !r->lost) {
+			c->lost += min_u32(p.right - p.left, c->mss);
 			sent_mark_lost(&c->sent, c->stack->memory, p.record, seq_min(p.right, p.left + c->mss));
 			w.record = PIECE_START;
 		}

@@ -114,6 +114,8 @@ static void enter_recovery(struct tcp_conn *c, int64_t now)
 	}
 	c->cwr = false;
 	c->loss = TCP_LOSS_RECOVERY;
+	if (!c->sack_on)
+		c->lost += min_u32(c->mss, snd_flight(c));
 	c->recovery_point = c->snd_nxt;
 	c->high_rxt = c->snd_una;
 	c->rtx_due = true; /* the first retransmission does not ask cwnd */
@@ -273,6 +275,8 @@ void recovery_on_rto(struct tcp_conn *c, int64_t now)
 	c->rto_events++;
 	if (c->loss == TCP_LOSS_OPEN)
 		undo_begin(c);
+	if (!c->sack_on) /* else rack.c counts */
+		c->lost += c->pipe;
 	/* RFC 5681 §3.1: ssthresh is set once for a segment, however often it is retransmitted; and within an episode that has set it already, not again. As
 	   Linux it follows cwnd, which is more than the flight where the program sends less than it may. */
 	if (c->loss == TCP_LOSS_OPEN && !c->cwr)
@@ -322,16 +326,16 @@ bool recovery_next(const struct tcp_conn *c, uint32_t *seq, uint32_t *len, bool 
 
 void recovery_sent_new(struct tcp_conn *c, int64_t now, uint32_t len)
 {
-	if (c->sack_on)
-		sent_append(&c->sent, c->stack->memory, c->snd_nxt, now, c->srtt_us / SENT_GRAINS);
+	struct sent_mark mark = rate_mark(c, now, snd_flight(c) == len);
+	sent_append(&c->sent, c->stack->memory, c->snd_nxt, now, c->srtt_us / SENT_GRAINS, &mark);
 	c->prr_out += len;
 }
 
 void recovery_sent_again(struct tcp_conn *c, int64_t now, uint32_t seq, uint32_t len)
 {
 	undo_note_sent(c, now, seq, len);
-	if (c->sack_on)
-		sent_again(&c->sent, c->stack->memory, c->snd_una, seq, seq + len, now);
+	struct sent_mark mark = rate_mark(c, now, false);
+	sent_again(&c->sent, c->stack->memory, c->snd_una, seq, seq + len, now, &mark);
 	c->high_rxt = seq_max(c->high_rxt, seq + len);
 	c->prr_out += len;
 	c->rtx_due = false;

@@ -48,6 +48,7 @@ void reno_go_on(struct tcp_conn *c, uint32_t acked, bool dup)
 		c->sacked_bytes = c->sacked_bytes > left ? c->sacked_bytes - left : 0;
 		c->high_rxt = c->snd_una;
 		c->rtx_due = true;
+		c->lost += min_u32(c->mss, snd_flight(c));
 	} else if (dup) {
 		note_departure(c);
 	}

@@ -99,6 +99,7 @@ ssize_t tcp_send(struct tcp_conn *c, int64_t now, const struct iovec *iov, int i
 	uint64_t wanted = iov_bytes(iov, iovcnt);
 	if (!wanted)
 		return 0;
+	rate_check_app_limited(c);
 	uint32_t space = tcp_send_space(c);
 	if (!space) {
 		c->nospace = true;

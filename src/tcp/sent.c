@@ -83,12 +83,25 @@ static bool in_one_grain(int64_t a, int64_t b, int64_t grain)
 	return grain ? a / grain == b / grain : a == b;
 }
 
-void sent_append(struct sent_log *l, struct tcp_memory *m, uint32_t end, int64_t now_us, int64_t grain_us)
+static struct sent make_record(uint32_t end, int64_t now_us, const struct sent_mark *mark)
+{
+	return (struct sent){
+		.at_us = now_us,
+		.from_us = now_us,
+		.end = end,
+		.delivered = mark->delivered,
+		.delivered_us = mark->delivered_us,
+		.first_us = mark->first_us,
+		.app_limited = mark->app_limited,
+	};
+}
+
+void sent_append(struct sent_log *l, struct tcp_memory *m, uint32_t end, int64_t now_us, int64_t grain_us, const struct sent_mark *mark)
 {
 	struct sent *last = l->n ? sent_at(l, l->n - 1) : NULL;
 	bool alike = last && in_one_grain(last->at_us, now_us, grain_us) && !last->again && !last->lost;
 	if (!alike && find_room(l, m)) {
-		*sent_at(l, l->n++) = (struct sent){.at_us = now_us, .end = end};
+		*sent_at(l, l->n++) = make_record(end, now_us, mark);
 		return;
 	}
 	last = sent_at(l, l->n - 1);
@@ -121,7 +134,8 @@ static void join(struct sent_log *l, uint32_t i)
 	l->n--;
 }
 
-void sent_again(struct sent_log *l, struct tcp_memory *m, uint32_t una, uint32_t left, uint32_t right, int64_t now_us)
+void sent_again(struct sent_log *l, struct tcp_memory *m, uint32_t una, uint32_t left, uint32_t right, int64_t now_us,
+		const struct sent_mark *mark)
 {
 	uint32_t room = (l->more ? l->cap : SENT_FEW) - l->n;
 	if (room < 2 && l->cap == SENT_MAX)
@@ -140,7 +154,8 @@ void sent_again(struct sent_log *l, struct tcp_memory *m, uint32_t una, uint32_t
 			split(l, m, i, right);
 		struct sent *r = sent_at(l, i);
 		start = r->end;
-		*r = (struct sent){.at_us = now_us, .end = r->end, .again = true};
+		*r = make_record(r->end, now_us, mark);
+		r->again = true;
 	}
 	for (; i >= first && i > 0; i--)
 		join(l, i);

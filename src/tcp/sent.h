@@ -4,7 +4,7 @@
  *
  * Records lie in the order of sequence numbers. Each begins where the one before ends, the first at SND.UNA or before it; together they cover what is in
  * flight. What left within `grain_us` is one record, and has the time of the last of it. There are at most SENT_MAX records; beyond, or without memory, neighbours
- * become one, with the later time of the two.
+ * become one, with the later time of the two, and the mark of the first.
  *
  * Up to SENT_FEW records lie in the structure itself; more are one block of `struct tcp_memory`. Pure: no clock, no errors.
  */
@@ -17,13 +17,24 @@
 #include "base/memory.h"
 
 #define SENT_FEW 2
-#define SENT_MAX 2048 /* 32 KiB: as many as there may be holes (RANGES_MAX) */
+#define SENT_MAX 2048 /* 64 KiB: as many as there may be holes (RANGES_MAX) */
+
+/* What the delivery rate is reckoned from (rate.c), as it was when the record's first byte left. Times and counts modulo 2^32. */
+struct sent_mark {
+	uint32_t delivered;    /* bytes */
+	uint32_t delivered_us; /* when the last of them were */
+	uint32_t first_us;     /* when the flight began to be sent */
+	bool app_limited;
+};
 
 struct sent {
 	int64_t at_us; /* monotonic */
 	uint32_t end;  /* the number after the record's last byte */
+	uint32_t from_us; /* of at_us's clock, modulo 2^32: when the first of it left */
+	uint32_t delivered, delivered_us, first_us; /* struct sent_mark */
 	bool again;    /* it was retransmitted */
 	bool lost;     /* it was found lost, and has not been sent again since */
+	bool app_limited;
 };
 
 struct sent_log {
@@ -43,9 +54,10 @@ static inline const struct sent *sent_peek(const struct sent_log *l, uint32_t i)
 }
 
 /* New text and FIN up to `end` left now. `grain_us` 0: only what leaves at one time is one record. */
-void sent_append(struct sent_log *l, struct tcp_memory *m, uint32_t end, int64_t now_us, int64_t grain_us);
+void sent_append(struct sent_log *l, struct tcp_memory *m, uint32_t end, int64_t now_us, int64_t grain_us, const struct sent_mark *mark);
 /* [left, right) left once more, now. `una`: where the first record begins. */
-void sent_again(struct sent_log *l, struct tcp_memory *m, uint32_t una, uint32_t left, uint32_t right, int64_t now_us);
+void sent_again(struct sent_log *l, struct tcp_memory *m, uint32_t una, uint32_t left, uint32_t right, int64_t now_us,
+		const struct sent_mark *mark);
 /* What record i has before `right` is lost; the rest, if any, becomes a record of its own. */
 void sent_mark_lost(struct sent_log *l, struct tcp_memory *m, uint32_t i, uint32_t right);
 /* Everything before `seq` is acknowledged. */

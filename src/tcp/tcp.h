@@ -286,6 +286,8 @@ struct tcp_figures {
 	int64_t rto_base_us, ato_us; /* the first: before it was doubled */
 	uint32_t unacked, sacked, lost, retrans; /* segments */
 	uint64_t pacing_rate; /* bytes a second; UINT64_MAX: not known yet */
+	uint64_t delivery_rate; /* the same of rate.c's samples, of segments that count as full ones; 0: there was none */
+	bool delivery_app_limited;
 	int64_t busy_us, rwnd_limited_us, sndbuf_limited_us;
 	uint32_t delivered, delivered_ce, dsack_dups, reord_seen, rcv_ooopack, rcv_wnd, timeouts, rto_recoveries;
 	int64_t rto_time_us;

@@ -25,6 +25,21 @@ struct tcp_rack {
 	uint8_t reo_wnd_persist;
 };
 
+/* rate.c. */
+struct tcp_rate {
+	int64_t first_us;     /* when the flight that is delivered now began to be sent */
+	int64_t delivered_us; /* the last time that something was */
+	uint64_t app_limited; /* until so much was delivered; 0: not */
+	/* Of the ACK at hand: what was delivered by it and left last. */
+	int64_t at_us;
+	uint64_t lost_before;
+	uint32_t end, prior_delivered, prior_us, sending_us, rtt_us;
+	bool known, repeated, prior_limited;
+	/* What tcp_info tells. */
+	bool limited;
+	uint32_t delivered, interval_us;
+};
+
 /* figures.c. */
 enum tcp_chrono { TCP_CHRONO_NONE, TCP_CHRONO_BUSY, TCP_CHRONO_RWND, TCP_CHRONO_SNDBUF, TCP_CHRONO_COUNT };
 struct tcp_kept {
@@ -204,6 +219,8 @@ struct tcp_conn {
 	uint64_t segs_in, segs_out, data_segs_in, data_segs_out;
 	uint32_t total_retrans, rto_events, fast_recoveries;
 	uint64_t delivered, delivered_ce; /* bytes that were acknowledged or SACKed; by an ACK with ECE */
+	uint64_t lost; /* bytes that were found lost */
+	struct tcp_rate rate;
 	int64_t last_data_sent_us, last_data_rcvd_us, last_rcvd_us, last_ack_rcvd_us;
 	bool last_bytes_ours;
 	bool route_quickack;

@@ -166,7 +166,7 @@ void reno_go_on(struct tcp_conn *c, uint32_t acked, bool dup);   /* within one *
 bool reno_next(const struct tcp_conn *c, uint32_t *seq, uint32_t *len);
 
 /* ---- rack.c: with SACK ---- */
-/* [left, right) was delivered: before the scoreboard or the log of what was sent says so. */
+/* [left, right) was delivered, with SACK or without: before the scoreboard or the log of what was sent says so. */
 void rack_delivered(struct tcp_conn *c, int64_t now, const struct tcp_segment *seg, uint32_t left, uint32_t right);
 bool rack_detect(struct tcp_conn *c, int64_t now); /* true: something was newly found lost. Arms reo_at */
 void rack_on_dsack(struct tcp_conn *c);
@@ -187,6 +187,14 @@ static inline struct piece_walk piece_walk(uint32_t left, uint32_t right)
 	return (struct piece_walk){.at = left, .limit = right, .record = PIECE_START};
 }
 bool piece_next(const struct tcp_conn *c, struct piece_walk *w, struct piece *p);
+
+/* ---- rate.c: delivery rate samples ---- */
+void rate_init(struct tcp_conn *c);
+struct sent_mark rate_mark(struct tcp_conn *c, int64_t now, bool idle); /* something leaves; `idle`: nothing was in flight */
+void rate_begin(struct tcp_conn *c); /* an ACK's work begins */
+void rate_delivered(struct tcp_conn *c, int64_t now, const struct sent *r, uint32_t right); /* … it delivers record r up to `right` */
+struct rate_sample rate_take(struct tcp_conn *c, int64_t now, uint32_t acked, uint32_t delivered); /* … c->delivered has moved, what is lost is known */
+void rate_check_app_limited(struct tcp_conn *c); /* the program is about to send */
 
 /* ---- tlp.c: tail loss probe ---- */
 void tlp_schedule(struct tcp_conn *c, int64_t now); /* new data left, or was acknowledged */

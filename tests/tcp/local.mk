@@ -50,6 +50,12 @@ tests_tcp_option_test_SOURCES = tests/tcp/option_test.c $(harness_sources)
 tests_tcp_option_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
 tests_tcp_option_test_LDADD = $(TCP_TEST_LIBS)
 
+check_PROGRAMS += tests/tcp/rate_test
+tests_tcp_rate_test_SOURCES = tests/tcp/rate_test.c $(harness_sources)
+tests_tcp_rate_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
+tests_tcp_rate_test_LDADD = $(TCP_TEST_LIBS)
+TESTS += tests/tcp/rate_test
+
 check_PROGRAMS += tests/tcp/ecn_test
 tests_tcp_ecn_test_SOURCES = tests/tcp/ecn_test.c $(harness_sources)
 tests_tcp_ecn_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)

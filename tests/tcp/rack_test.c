@@ -357,6 +357,8 @@ struct byte {
 };
 
 /* Against a plain array with an entry for each byte, on random steps. The log stays within its bound, and what it says of a byte is never older. */
+static const struct sent_mark mark; /* rate_test looks at them */
+
 START_TEST(log_against_an_array)
 {
 	enum { BYTES = 12000 };
@@ -381,13 +383,13 @@ START_TEST(log_against_an_array)
 		case 1:
 			if (nxt > una + len) {
 				uint32_t left = una + (uint32_t)rand() % (nxt - una - len);
-				sent_again(&log, &memory.memory, base + una, base + left, base + left + len, now);
+				sent_again(&log, &memory.memory, base + una, base + left, base + left + len, now, &mark);
 				for (uint32_t i = left; i < left + len; i++)
 					model[i] = (struct byte){now, true, false};
 			}
 			break;
 		default:
-			sent_append(&log, &memory.memory, base + nxt + len, now, 0);
+			sent_append(&log, &memory.memory, base + nxt + len, now, 0, &mark);
 			for (uint32_t i = nxt; i < nxt + len; i++)
 				model[i] = (struct byte){now, false, false};
 			nxt += len;
@@ -418,8 +420,8 @@ START_TEST(log_without_memory)
 	test_memory_init(&memory);
 	memory.limit_bytes = 1;
 	for (uint32_t i = 1; i <= 100; i++)
-		sent_append(&log, &memory.memory, i * 10, i, 0);
-	sent_again(&log, &memory.memory, 0, 500, 600, 200);
+		sent_append(&log, &memory.memory, i * 10, i, 0, &mark);
+	sent_again(&log, &memory.memory, 0, 500, 600, 200, &mark);
 	ck_assert_uint_le(log.n, SENT_FEW);
 	ck_assert_uint_eq(sent_find(&log, 999), log.n - 1);
 	sent_drop_before(&log, &memory.memory, 1000);
