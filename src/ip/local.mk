@@ -1,6 +1,13 @@
 noinst_LIBRARIES += src/libip.a
 src_libip_a_SOURCES = \
 	src/ip/demux.c \
+	src/ip/host.c \
+	src/ip/host.h \
+	src/ip/host_claim.c \
+	src/ip/host_counter.def \
+	src/ip/host_echo.c \
+	src/ip/host_internal.h \
+	src/ip/host_neigh.c \
 	src/ip/icmp.c \
 	src/ip/input.c \
 	src/ip/ip.h \

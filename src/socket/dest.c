@@ -112,7 +112,7 @@ static bool has_link_local(const struct engine *e, const struct iface *i)
  */
 static void solicit(struct engine *e, struct dest *d)
 {
-	uint8_t frame[NDISC_SOLICITATION_BYTES];
+	uint8_t frame[NDISC_FRAME_BYTES];
 	if (ip_addr_is_v4(&d->route.nexthop) || ip_addr_is_v4(&d->laddr) || !d->path.has_eth || has_link_local(e, d->iface))
 		return;
 	if (e->now - d->solicited_us < DEST_RECHECK_US)

@@ -1,5 +1,7 @@
 noinst_LIBRARIES += src/libwire.a
 src_libwire_a_SOURCES = \
+	src/wire/arp.c \
+	src/wire/arp.h \
 	src/wire/bytes.h \
 	src/wire/checksum.c \
 	src/wire/checksum.h \

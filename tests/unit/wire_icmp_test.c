@@ -147,7 +147,7 @@ START_TEST(test_solicitation)
 	static const uint8_t mac[6] = {2, 0, 0, 0, 0, 1}, src[16] = {0xfd, 0x77, [15] = 2};
 	static const uint8_t target[16] = {0xfd, 0x77, [12] = 1, 2, 3, 4};
 	static const uint8_t group[16] = {0xff, 2, [11] = 1, 0xff, 2, 3, 4};
-	uint8_t f[NDISC_SOLICITATION_BYTES];
+	uint8_t f[NDISC_FRAME_BYTES];
 	ndisc_build_solicitation(mac, src, target, f);
 	ck_assert_mem_eq(f, ((uint8_t[]){0x33, 0x33, 0xff, 2, 3, 4, 2, 0, 0, 0, 0, 1, 0x86, 0xdd}), 14);
 	ck_assert_uint_eq(f[14 + 7], 255); /* hop limit */
