@@ -47,11 +47,11 @@ def measure_row(row, args):
     return samples, errors
 
 
-def ratios(row, samples, name):
+def ratios(row, samples, name, figure=lambda s: s.value):
     out = []
     for kernel, ours in zip(samples["kernel"], samples[name]):
-        if kernel and ours and kernel.value and ours.value:
-            out.append(kernel.value / ours.value if row.lower_is_better else ours.value / kernel.value)
+        if kernel and ours and figure(kernel) and figure(ours):
+            out.append(figure(kernel) / figure(ours) if row.lower_is_better else figure(ours) / figure(kernel))
     return out
 
 
@@ -78,6 +78,10 @@ def tell_row(row, samples, tsv):
         if tsv:
             tsv.write("\t".join([row.name, row.unit, name] + ["%.4f" % v for v in (value, *ratio, cpu, server, client)]) + "\n")
             tsv.flush()
+        for more in sorted({key for s in samples[name] if s for key in s.more}):
+            figure = lambda s, key=more: s.more[key]  # noqa: E731
+            r = ratios(row, samples, name, figure) or [float("nan")]
+            print("    %-5s %11.2f   ratio %5.2f (%5.2f – %5.2f)" % (more, median_of(samples[name], figure), statistics.median(r), min(r), max(r)), flush=True)
 
 
 def main():

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests" / "net"))
@@ -39,6 +39,7 @@ class Sample:
     cpu_us: float = 0  # all that the machine did meanwhile
     server_us: float = 0  # the server's process alone
     client_us: float = 0
+    more: dict = field(default_factory=dict)  # further figures of the same unit, by name
 
 
 def machine_busy_s():
@@ -126,34 +127,77 @@ def bulk(reverse):
 
 # ---- request and response ----
 
-def redis(connections):
+def redis(connections, pipeline=1):
     def load(s):
         with Server(s, ["redis-server", "--port", PORT, "--bind", SERVER_IP, "--save", "", "--appendonly", "no",
                         "--protected-mode", "no"]) as server:
             rate_guess = 15000 if connections == 1 else 60000
-            n = int(rate_guess * s.seconds)
-            out = server.measure([["redis-benchmark", "-h", SERVER_IP, "-p", PORT, "-c", connections, "-n", n, "-t", "get",
+            n = int(rate_guess * pipeline ** 0.5 * s.seconds)
+            out = server.measure([["redis-benchmark", "-h", SERVER_IP, "-p", PORT, "-c", connections, "-n", n, "-P", pipeline, "-t", "get",
                                    "-d", 64, "--csv"]])[0]
             rate = float([line for line in out.splitlines() if line.startswith('"GET')][0].split(",")[1].strip('"'))
             return server.result(rate, n)
     return load
 
 
-def start_nginx(s, keepalive):
+def write_files(s):
     root = Path(s.lab.dir) / "www"
     root.mkdir(exist_ok=True)
-    (root / "1k").write_bytes(b"x" * 1024)
+    for name, size in (("1k", 1 << 10), ("100k", 100 << 10), ("10m", 10 << 20)):
+        (root / name).write_bytes(b"x" * size)
+
+
+def start_nginx(s, keepalive):
+    write_files(s)
     return Server(s, nginx_argv(s.lab.dir, "%s:%d backlog=4096" % (SERVER_IP, PORT), main="worker_rlimit_nofile 8192;", connections=4096,
                                 http="keepalive_requests 1000000000; keepalive_timeout %d;" % keepalive))
 
 
-def wrk(connections):
+def memcached(s):
+    """Two threads at the server, one at the client; nine gets to a set, values of 1 KiB."""
+    with Server(s, ["memcached", "-u", "root", "-l", SERVER_IP, "-p", PORT, "-t", 2]) as server:
+        out = server.measure([["memcaslap", "-s", "%s:%d" % (SERVER_IP, PORT), "-T", 1, "-c", 64, "-X", 1024, "-t", "%ds" % max(s.seconds, 1)]])[0]
+        return server.result(number(r"TPS:\s+(\d+)", out), number(r"Ops:\s+(\d+)", out))
+
+
+def wrk(connections, name="1k"):
     def load(s):
         with start_nginx(s, 65) as server:
             out = server.measure([["wrk", "-t", 1, "-c", connections, "-d", "%ds" % max(s.seconds, 1),
-                                   "http://%s:%d/1k" % (SERVER_IP, PORT)]])[0]
+                                   "http://%s:%d/%s" % (SERVER_IP, PORT, name)]])[0]
             return server.result(number(r"Requests/sec:\s+([\d.]+)", out), number(r"(\d+) requests in", out))
     return load
+
+
+HAPROXY = """
+global
+    maxconn 2000
+defaults
+    mode http
+    timeout connect 5s
+    timeout client 60s
+    timeout server 60s
+    http-reuse always
+listen proxy
+    bind %s:%d
+    server behind %s:%d
+"""
+
+
+def haproxy(s):
+    """wrk, haproxy, nginx on the host of wrk: both of haproxy's sides are its TCP's."""
+    config, behind = Path(s.lab.dir) / "haproxy.cfg", PORT + 1
+    config.write_text(HAPROXY % (SERVER_IP, PORT, CLIENT_IP, behind))
+    nginx = nginx_argv(s.lab.dir, "%s:%d backlog=4096" % (CLIENT_IP, behind), connections=1024, http="keepalive_requests 1000000000;")
+    write_files(s)
+    upstream = s.lab.client.spawn(nginx, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        s.lab.client.wait_listening(upstream, behind)
+        with Server(s, ["haproxy", "-db", "-f", config]) as server:
+            out = server.measure([["wrk", "-t", 1, "-c", 50, "-d", "%ds" % max(s.seconds, 1), "http://%s:%d/1k" % (SERVER_IP, PORT)]])[0]
+            return server.result(number(r"Requests/sec:\s+([\d.]+)", out), number(r"(\d+) requests in", out))
+    finally:
+        s.lab.stop(upstream)
 
 
 def connect_request_close(addresses):
@@ -230,6 +274,16 @@ def ping_pong(spin):
     return load
 
 
+def at_equal_rate(s):
+    """Latency while a fixed rate is asked for, which every set-up can do."""
+    with Server(s, ["sockperf", "server", "--tcp", "-i", SERVER_IP, "-p", PORT]) as server:
+        out = server.measure([["sockperf", "under-load", "--tcp", "-i", SERVER_IP, "-p", PORT, "-m", 64, "--mps", 10000, "--reply-every", 1,
+                               "-t", "%d" % max(s.seconds, 1)]])[0]
+        sample = server.result(number(r"percentile 50.000\s*=\s*([\d.]+)", out), number(r"ReceivedMessages=(\d+)", out))
+        sample.more = {"p99": number(r"percentile 99.000\s*=\s*([\d.]+)", out), "p99.9": number(r"percentile 99.900\s*=\s*([\d.]+)", out)}
+        return sample
+
+
 @dataclass
 class Row:
     name: str
@@ -250,9 +304,14 @@ ROWS = [
     Row("redis GET, 1 connection", "req/s", redis(1)),
     Row("redis GET, 50 connections", "req/s", redis(50)),
     Row("redis GET, 500 connections", "req/s", redis(500)),
+    Row("redis GET, pipelined by 16, 50 connections", "req/s", redis(50, 16)),
+    Row("memcached -t 2, 64 connections", "req/s", memcached),
     Row("wrk 1 KiB, 1 connection", "req/s", wrk(1)),
     Row("wrk 1 KiB, 50 connections", "req/s", wrk(50)),
     Row("wrk 1 KiB, 500 connections", "req/s", wrk(500)),
+    Row("wrk 100 KiB, 50 connections", "req/s", wrk(50, "100k")),
+    Row("wrk 10 MiB, 8 connections", "req/s", wrk(8, "10m")),
+    Row("haproxy, wrk 1 KiB, 50 connections", "req/s", haproxy, client_matters=False),
     Row("ab, connect-request-close, 4 addresses", "req/s", connect_request_close(4)),
     Row("wrk, connect-request-close, 1 address", "req/s", wrk_close),
     Row("server alone, epoll, 64 connections", "req/s", alone_epoll(False), client_matters=False),
@@ -261,4 +320,5 @@ ROWS = [
     Row("server alone, nginx 1 KiB, connect-request-close", "req/s", alone_nginx(True), client_matters=False),
     Row("sockperf, blocking, median", "us", ping_pong(False), lower_is_better=True),
     Row("sockperf, spinning, median", "us", ping_pong(True), lower_is_better=True),
+    Row("sockperf, 10,000/s, median", "us", at_equal_rate, lower_is_better=True),
 ]
