@@ -99,18 +99,23 @@ void epset_wake_one(struct epset *set)
 
 /*
  * Linux's ep_poll_callback. What woke the socket's watchers may be none of this item's business (notify_events; 0: it concerns all). Of the exclusive
- * items of a socket, one whose epoll has somebody waiting takes the event away from those behind it.
+ * items of a socket, one whose epoll has somebody waiting takes the event away from those behind it. Linux asks nobody whether the item is ready now; who
+ * waits finds out. That shows only where the epoll is nested: its outer one has an edge, and tells it if anything else in the epoll is ready.
  */
-void item_event(struct ep_item *it)
+void item_event(struct ep_item *it, bool shown)
 {
 	struct sock *s = it->sock;
 	bool exclusive = it->event.events & EPOLLEXCLUSIVE;
-	if (s->notify_events && !(s->notify_events & it->event.events))
+	if (it->disabled || (s->notify_events && !(s->notify_events & it->event.events)))
 		return;
-	if ((exclusive && s->exclusive_told == s->ready_seq) || !item_mask(it->set->engine, it))
+	if (exclusive && s->exclusive_told == s->ready_seq)
+		return;
+	bool ready = item_mask(it->set->engine, it);
+	if (!shown)
+		(ready ? mark_event : mark_edge)(it->set);
+	if (!ready)
 		return;
 	ready_push(it->set, it);
-	mark_event(it->set);
 	if (wake_one(it->set) && exclusive)
 		s->exclusive_told = s->ready_seq;
 }
@@ -118,7 +123,7 @@ void item_event(struct ep_item *it)
 static void item_notify(struct watch *w, struct sock *s)
 {
 	(void)s;
-	item_event(container_of(w, struct ep_item, watch));
+	item_event(container_of(w, struct ep_item, watch), false);
 }
 
 /* ---- items ---- */

@@ -25,7 +25,8 @@ struct ep_item {
 };
 
 uint32_t item_mask(struct engine *e, struct ep_item *it);
-void item_event(struct ep_item *it); /* something happened to its socket that may be told */
+/* Something happened to its socket that may be told. `shown`: the epoll's outer one had the edge. */
+void item_event(struct ep_item *it, bool shown);
 void ready_push(struct epset *set, struct ep_item *it);
 void ready_remove(struct epset *set, struct ep_item *it);
 void epset_wake_one(struct epset *set);
@@ -34,6 +35,8 @@ void epset_wake_one(struct epset *set);
 extern const char epset_mark; /* data.ptr of its events */
 /* Another event of a set that is polled or nested: also an edge for who watches the epoll edge-triggered. */
 void mark_event(struct epset *set);
+/* … by an item that turned out not to be ready: it is an edge if others are. */
+void mark_edge(struct epset *set);
 /* Threads in the kernel's epoll_wait look again, and find the engine's sockets. */
 void mark_kick(struct epset *set);
 /* See that the mark says what is true now. */

@@ -63,6 +63,14 @@ void mark_event(struct epset *set)
 	mark_add(set);
 }
 
+void mark_edge(struct epset *set)
+{
+	struct timespec now = {0, 0};
+	struct pollfd p = {.fd = set->epfd, .events = POLLIN};
+	if (set->polled && sys_ppoll(&p, 1, &now, NULL) > 0) /* else nobody must see the mark, not even for a moment */
+		mark_event(set);
+}
+
 static bool is_kicked(const struct epset *set)
 {
 	return set->n_engine && __atomic_load_n(&set->kernel_waiters, __ATOMIC_SEQ_CST);

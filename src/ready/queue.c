@@ -115,9 +115,10 @@ bool queue_is_ready(struct ep_item *it)
 	return it->kernel_queue;
 }
 
+/* A client makes no queue ready for EPOLLPRI or EPOLLRDBAND, but wakes who asks for them (item_event). */
 static uint32_t shown_events(const struct ep_item *it)
 {
-	uint32_t in = it->event.events & (EPOLLIN | EPOLLRDNORM);
+	uint32_t in = it->event.events & SOCK_WAKES_READERS;
 	if (!it->set->polled || !it->sock || it->sock->kind != SOCK_KIND_LISTENER || it->disabled || !in)
 		return 0;
 	return in | (it->event.events & EPOLLET);
@@ -158,10 +159,12 @@ static void arrived(uint64_t id)
 		if (it->sock->id != id)
 			continue;
 		if (!counted)
-			it->sock->ready_seq++; /* as sock_notify: one event */
+			it->sock->ready_seq++; /* as sock_notify_events: one event */
 		counted = true;
 		it->kernel_queue = true;
-		item_event(it);
+		it->sock->notify_events = SOCK_WAKES_READERS;
+		item_event(it, it->shown_fd >= 0);
+		it->sock->notify_events = 0;
 	}
 }
 
@@ -172,7 +175,7 @@ static void look_at_each(void)
 		struct ep_item *it = container_of(pos, struct ep_item, listener_node);
 		it->kernel_queue = true;
 		if (queue_is_ready(it))
-			item_event(it);
+			item_event(it, it->shown_fd >= 0);
 	}
 }
 

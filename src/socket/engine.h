@@ -483,6 +483,8 @@ void input_packet(struct engine *e, struct iface *i, const struct ip_input *in);
 /* An answer to whom nothing is kept of, with this TOS or traffic class; on behalf of the listener `l`, or of nobody (NULL). */
 void send_back(struct engine *e, const struct sock *l, uint8_t tos, const struct ip_input *in, const struct tcp_segment *seg);
 void sock_process_events(struct engine *e, struct sock *s);
+/* Linux's wake-up by data, urgent data and clients (sock_def_readable). */
+#define SOCK_WAKES_READERS (POLLIN | POLLPRI | POLLRDNORM | POLLRDBAND)
 /* sock_notify that is about these poll events only. */
 void sock_notify_events(struct engine *e, struct sock *s, uint32_t poll_events);
 

@@ -231,7 +231,7 @@ static uint32_t poll_events_of(uint32_t ev)
 {
 	if (ev & ~(TCP_EV_READABLE | TCP_EV_WRITABLE | TCP_EV_URGENT))
 		return 0;
-	uint32_t in = ev & (TCP_EV_READABLE | TCP_EV_URGENT) ? POLLIN | POLLPRI | POLLRDNORM | POLLRDBAND : 0;
+	uint32_t in = ev & (TCP_EV_READABLE | TCP_EV_URGENT) ? SOCK_WAKES_READERS : 0;
 	return in | (ev & TCP_EV_WRITABLE ? POLLOUT | POLLWRNORM | POLLWRBAND : 0);
 }
 

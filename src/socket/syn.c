@@ -268,5 +268,5 @@ void listener_give_to_accept(struct engine *e, struct sock *s)
 	sock_ref(s); /* the queue's */
 	list_push_back(&l->lst->accept_queue, &s->accept_node);
 	process_ops->queue_changed(e, l);
-	sock_notify(e, l);
+	sock_notify_events(e, l, SOCK_WAKES_READERS);
 }

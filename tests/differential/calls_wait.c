@@ -201,6 +201,29 @@ static void call_epoll_nested(struct run *r, long events, long unused)
 	close(inner), close(outer);
 }
 
+/* What comes while an inner epoll is ready by another member: an edge of the outer one, if the inner one's member asks for that kind of event, whether or not it is ready. */
+static void call_epoll_nested_edge(struct run *r, long events, long ending)
+{
+	int p[2], inner = epoll_with(r, events), outer = epoll_create1(0);
+	struct epoll_event e = {.events = EPOLLIN, .data.u64 = 6}, two[2];
+	if (pipe(p) < 0 || write(p[1], "p", 1) != 1)
+		return;
+	CALL(r, "add", epoll_ctl(inner, EPOLL_CTL_ADD, p[0], &e));
+	e.events |= EPOLLET;
+	CALL(r, "nest", epoll_ctl(outer, EPOLL_CTL_ADD, inner, &e));
+	wait_once(r, outer, 0);
+	wait_once(r, outer, 0);
+	if (r->peer_has)
+		peer_does(r, PEER_END, ending, 0);
+	else if (r->own_port && peer_does(r, PEER_CONNECT, 0, r->own_port).result == 0)
+		r->peer_has = true;
+	settle();
+	wait_once(r, outer, 0);
+	CALL(r, "inner", epoll_wait(inner, two, 2, 0)); /* in which order is nobody's promise */
+	wait_once(r, outer, 0);
+	close(p[0]), close(p[1]), close(inner), close(outer);
+}
+
 static void call_epoll_bad(struct run *r, long kind, long unused)
 {
 	struct epoll_event e[2];
@@ -282,6 +305,11 @@ static const struct call calls[] = {
 	{"epoll.close", call_epoll_control, 3, 0, 0},
 	{"epoll.nested", call_epoll_nested, EPOLLIN, 0, 0},
 	{"epoll.nested.et", call_epoll_nested, EPOLLIN | EPOLLET, 0, 0},
+	{"epoll.nested.edge", call_epoll_nested_edge, EPOLLPRI | EPOLLET, END_DATA, 0},
+	{"epoll.nested.edge.in", call_epoll_nested_edge, EPOLLIN | EPOLLET, END_DATA, 0},
+	{"epoll.nested.edge.out", call_epoll_nested_edge, EPOLLOUT | EPOLLET, END_DATA, 0},
+	{"epoll.nested.edge.none", call_epoll_nested_edge, EPOLLET, END_RST, 0},
+	{"epoll.nested.edge.level", call_epoll_nested_edge, EPOLLRDBAND, END_DATA, 0},
 	{"epoll.wait.0", call_epoll_bad, 0, 0, 0},
 	{"epoll.wait.bad", call_epoll_bad, 1, 0, 0},
 	{"epoll.pwait2.time-bad", call_epoll_bad, 2, 0, 0},

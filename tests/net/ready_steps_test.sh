@@ -7,7 +7,7 @@ srcdir=${srcdir:-.}
 . "$srcdir/tests/net/lib.sh"
 need ip nsenter timeout
 steps=$(cd "$FINESSE_BUILD_DIR" && pwd)/tests/net/ready_steps
-[ $# -gt 0 ] || set -- calls 3 6 9 12 14 22 24 29 36 41 43 57 60 218
+[ $# -gt 0 ] || set -- calls 3 6 9 12 14 22 24 29 35 36 41 43 57 60 218
 
 pair_up
 (exec nsenter --net="/proc/$CLIENT_NS/ns/net" "$steps" peer "$scratch/control" "$SERVER_IP") >"$scratch/peer" 2>&1 &
