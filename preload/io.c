@@ -29,6 +29,16 @@ ssize_t engine_send(struct call *c, const struct msghdr *msg, int flags)
 	return r;
 }
 
+ssize_t send_tells_error(int fd, ssize_t r, int flags)
+{
+	if (__builtin_expect(r < 0 && shim_left_errors && errno != EPIPE, 0)) {
+		tells_error(fd, r);
+		if (errno == EPIPE && !(flags & MSG_NOSIGNAL))
+			raise_sigpipe();
+	}
+	return r;
+}
+
 static ssize_t send_buffer(struct call *c, const void *buf, size_t n, int flags)
 {
 	struct iovec iov = {(void *)buf, n};
@@ -111,7 +121,7 @@ static bool has_control(const struct msghdr *msg)
 ssize_t wrap_read(int fd, void *buf, size_t n)
 {
 	VIA_ENGINE(fd, n ? recv_buffer(&c, buf, n, 0) : 0);
-	return REAL(read)(fd, buf, n);
+	return tells_error(fd, REAL(read)(fd, buf, n));
 }
 
 ssize_t wrap___read_chk(int fd, void *buf, size_t n, size_t room)
@@ -140,7 +150,7 @@ static ssize_t engine_readv(struct call *c, const struct iovec *iov, int count, 
 ssize_t wrap_readv(int fd, const struct iovec *iov, int count)
 {
 	VIA_ENGINE(fd, engine_readv(&c, iov, count, 0));
-	return REAL(readv)(fd, iov, count);
+	return tells_error(fd, REAL(readv)(fd, iov, count));
 }
 
 /* What a socket takes of the flags of preadv2 and pwritev2, as flags of a message; or -EOPNOTSUPP. */
@@ -162,13 +172,13 @@ ssize_t wrap_preadv2(int fd, const struct iovec *iov, int count, off_t offset, i
 {
 	if (offset == -1)
 		VIA_ENGINE(fd, engine_preadv2(&c, iov, count, flags));
-	return REAL(preadv2)(fd, iov, count, offset, flags);
+	return tells_error(fd, REAL(preadv2)(fd, iov, count, offset, flags));
 }
 
 ssize_t wrap_recv(int fd, void *buf, size_t n, int flags)
 {
 	VIA_ENGINE(fd, recv_buffer(&c, buf, n, flags));
-	return REAL(recv)(fd, buf, n, flags);
+	return tells_error(fd, REAL(recv)(fd, buf, n, flags));
 }
 
 ssize_t wrap___recv_chk(int fd, void *buf, size_t n, size_t room, int flags)
@@ -197,7 +207,7 @@ ssize_t wrap_recvfrom(int fd, void *buf, size_t n, int flags, struct sockaddr *f
 		      socklen_t *fromlen)
 {
 	VIA_ENGINE(fd, engine_recvfrom(&c, buf, n, flags, from, fromlen));
-	return REAL(recvfrom)(fd, buf, n, flags, from, fromlen);
+	return tells_error(fd, REAL(recvfrom)(fd, buf, n, flags, from, fromlen));
 }
 
 ssize_t wrap___recvfrom_chk(int fd, void *buf, size_t n, size_t room, int flags,
@@ -247,7 +257,7 @@ static void fds_received(struct msghdr *msg)
 ssize_t wrap_recvmsg(int fd, struct msghdr *msg, int flags)
 {
 	VIA_ENGINE(fd, engine_recvmsg(&c, msg, flags));
-	ssize_t r = REAL(recvmsg)(fd, msg, flags);
+	ssize_t r = tells_error(fd, REAL(recvmsg)(fd, msg, flags));
 	if (r >= 0 && !engine_inside)
 		fds_received(msg);
 	return r;
@@ -315,7 +325,7 @@ static int engine_recvmmsg(struct call *c, struct mmsghdr *msgs, unsigned count,
 int wrap_recvmmsg(int fd, struct mmsghdr *msgs, unsigned count, int flags, struct timespec *timeout)
 {
 	VIA_ENGINE(fd, engine_recvmmsg(&c, msgs, count, flags, timeout));
-	int r = REAL(recvmmsg)(fd, msgs, count, flags, timeout);
+	int r = tells_error(fd, REAL(recvmmsg)(fd, msgs, count, flags, timeout));
 	for (int i = 0; i < r && !engine_inside; i++)
 		fds_received(&msgs[i].msg_hdr);
 	return r;
@@ -326,7 +336,7 @@ int wrap_recvmmsg(int fd, struct mmsghdr *msgs, unsigned count, int flags, struc
 ssize_t wrap_write(int fd, const void *buf, size_t n)
 {
 	VIA_ENGINE(fd, send_buffer(&c, buf, n, 0));
-	return REAL(write)(fd, buf, n);
+	return send_tells_error(fd, REAL(write)(fd, buf, n), 0);
 }
 
 static ssize_t engine_writev(struct call *c, const struct iovec *iov, int count, int flags)
@@ -339,7 +349,7 @@ static ssize_t engine_writev(struct call *c, const struct iovec *iov, int count,
 ssize_t wrap_writev(int fd, const struct iovec *iov, int count)
 {
 	VIA_ENGINE(fd, engine_writev(&c, iov, count, 0));
-	return REAL(writev)(fd, iov, count);
+	return send_tells_error(fd, REAL(writev)(fd, iov, count), 0);
 }
 
 static ssize_t engine_pwritev2(struct call *c, const struct iovec *iov, int count, int rwf)
@@ -352,7 +362,7 @@ ssize_t wrap_pwritev2(int fd, const struct iovec *iov, int count, off_t offset, 
 {
 	if (offset == -1)
 		VIA_ENGINE(fd, engine_pwritev2(&c, iov, count, flags));
-	return REAL(pwritev2)(fd, iov, count, offset, flags);
+	return send_tells_error(fd, REAL(pwritev2)(fd, iov, count, offset, flags), 0);
 }
 
 /* TCP Fast Open connects within send: the kernel's, and so is the socket from now on. */
@@ -365,7 +375,7 @@ static void note_fastopen(int fd, int flags)
 ssize_t wrap_send(int fd, const void *buf, size_t n, int flags)
 {
 	VIA_ENGINE(fd, send_buffer(&c, buf, n, flags));
-	return REAL(send)(fd, buf, n, flags);
+	return send_tells_error(fd, REAL(send)(fd, buf, n, flags), flags);
 }
 
 /* TCP ignores the address unless it is to connect, but Linux has copied it by then. */
@@ -385,7 +395,7 @@ ssize_t wrap_sendto(int fd, const void *buf, size_t n, int flags, const struct s
 {
 	VIA_ENGINE(fd, engine_sendto(&c, buf, n, flags, to, tolen));
 	note_fastopen(fd, flags);
-	return REAL(sendto)(fd, buf, n, flags, to, tolen);
+	return send_tells_error(fd, REAL(sendto)(fd, buf, n, flags, to, tolen), flags);
 }
 
 static ssize_t engine_sendmsg(struct call *c, const struct msghdr *msg, int flags)
@@ -424,7 +434,7 @@ ssize_t wrap_sendmsg(int fd, const struct msghdr *msg, int flags)
 	note_fastopen(fd, flags);
 	if (shim_on())
 		hand_over_passed_fds(msg);
-	return REAL(sendmsg)(fd, msg, flags);
+	return send_tells_error(fd, REAL(sendmsg)(fd, msg, flags), flags);
 }
 
 static int engine_sendmmsg(struct call *c, struct mmsghdr *msgs, unsigned count, int flags)
@@ -450,5 +460,5 @@ int wrap_sendmmsg(int fd, struct mmsghdr *msgs, unsigned count, int flags)
 	for (unsigned i = 0; shim_on() && i < count; i++)
 		if (user_may_read(&msgs[i], sizeof msgs[i]))
 			hand_over_passed_fds(&msgs[i].msg_hdr);
-	return REAL(sendmmsg)(fd, msgs, count, flags);
+	return send_tells_error(fd, REAL(sendmmsg)(fd, msgs, count, flags), flags);
 }

@@ -219,6 +219,16 @@ void adopt_before_fork(void);
 void adopt_ask_again(int fd);
 
 /* ---- unconnect.c ---- */
+extern _Atomic bool shim_left_errors; /* there was a candidate with a left_error */
+/* If `error` stands in for what a dissolved connection left at `fd`: that, once. Else `error`. */
+int left_error(int fd, int error);
+/* The result of a real call that tells SO_ERROR, and errno. */
+static inline ssize_t tells_error(int fd, ssize_t r)
+{
+	if (__builtin_expect(r < 0 && shim_left_errors, 0))
+		errno = left_error(fd, errno);
+	return r;
+}
 /* The engine socket `f`, of which the caller has a reference, is undecided again. `how`: shutdown's. 0; -EBADF: it is the engine's no more; -EAGAIN as sock_disconnect;
  * -ENOMEM, -EMFILE: nothing changed. */
 int file_unconnect(struct file *f, enum disconnect why, int how);
@@ -231,6 +241,8 @@ bool file_option_late(struct file *f, unsigned index, const void *value, socklen
 /* sockets.c: what MSG_FASTOPEN does before anything is sent. 0: send it. */
 int engine_fastopen(struct call *c, const struct msghdr *msg, int flags);
 ssize_t engine_send(struct call *c, const struct msghdr *msg, int flags);
+/* As tells_error, of a real call that sends: an EPIPE that was left comes with its signal, as the kernel's would. */
+ssize_t send_tells_error(int fd, ssize_t r, int flags);
 
 /* ---- process.c ---- */
 /*

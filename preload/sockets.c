@@ -252,7 +252,10 @@ static int engine_getsockopt(struct call *c, int fd, int level, int option, void
 int wrap_getsockopt(int fd, int level, int option, void *value, socklen_t *len)
 {
 	VIA_ENGINE(fd, engine_getsockopt(&c, fd, level, option, value, len));
-	return REAL(getsockopt)(fd, level, option, value, len);
+	int r = REAL(getsockopt)(fd, level, option, value, len);
+	if (__builtin_expect(shim_left_errors, 0) && r == 0 && level == SOL_SOCKET && option == SO_ERROR && *len == sizeof(int))
+		*(int *)value = left_error(fd, *(int *)value);
+	return r;
 }
 
 /* A connection of connect's may be connected anew, from the kernel socket that it was made of: that

@@ -8,7 +8,8 @@
  *
  * Linux leaves ECONNRESET in SO_ERROR when it dissolves what was not over. The kernel socket is made to say so in the kernel's own way: a connect that meets nobody is
  * given up. Its SYN goes over the loopback, and a filter keeps the answer away. Where that is not possible (no loopback, a socket bound to a device), SO_ERROR
- * says nothing.
+ * says nothing. What was over may have left another error (ETIMEDOUT, EPIPE). No kernel socket can be brought to have that at once, so it gets ECONNRESET,
+ * which poll shows the same way; whoever is told that by the kernel is told the right one instead (left_error).
  */
 #include "shim.h"
 
@@ -45,6 +46,21 @@ static void leave_error(int fd, int family, int error)
 		sys_connect(fd, &unspecified, sizeof unspecified);
 	if (!refused)
 		sys_setsockopt(fd, SOL_SOCKET, SO_DETACH_FILTER, &filter, sizeof(int));
+}
+
+_Atomic bool shim_left_errors;
+
+int left_error(int fd, int error)
+{
+	struct file *f = error == ECONNRESET ? fdtable_get(fd) : NULL;
+	if (!f)
+		return error;
+	if (f->kind == FILE_CANDIDATE && f->candidate.left_error) {
+		error = f->candidate.left_error;
+		f->candidate.left_error = 0;
+	}
+	file_put(f);
+	return error;
 }
 
 /* Nobody but the socket itself heeds it, and in which order it is set among others makes no difference. Sizes and locks of buffers are not like that; nor
@@ -131,6 +147,7 @@ static int unconnect(struct file *f, struct file *to, enum disconnect why, int h
 		r = twin = sock_twin(s, &to->candidate);
 	to->candidate.lost_port = lost;
 	to->candidate.had_port = true;
+	to->candidate.left_error = 0;
 	if (r >= 0 && !f->listener)
 		r = sock_disconnect(s, why, &error);
 	if (r >= 0)
@@ -142,6 +159,10 @@ static int unconnect(struct file *f, struct file *to, enum disconnect why, int h
 		kernel_fd_set_nonblock(f->fd, true);
 		if (error)
 			leave_error(f->fd, to->candidate.family, error);
+		if (error && error != ECONNREFUSED && error != ECONNRESET) {
+			to->candidate.left_error = error;
+			shim_left_errors = true;
+		}
 		kernel_fd_set_nonblock(f->fd, nonblock);
 		registrations_to_undecided(&f->registrations, &to->registrations, f->fd);
 		numbers_become(f, to);

@@ -60,6 +60,7 @@ struct candidate {
 	bool port_chosen;      /* … with a port, and it succeeded */
 	bool had_port;         /* it was connected or listened, and is unconnected again: its name may tell a port that it has lost */
 	uint16_t lost_port;    /* … which the kernel's own name does not tell; 0: it does */
+	uint16_t left_error;   /* what its last connection left in SO_ERROR, where the kernel's socket has ECONNRESET in its place; 0: nothing */
 	struct option_set set; /* by this process */
 };
 /* Nothing was set on it and nobody else could: the defaults hold without asking. */

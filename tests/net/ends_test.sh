@@ -22,7 +22,7 @@ kernel_segments() { # that the client's kernel TCP took in so far, but for the l
 	in_client awk '/^Tcp:/ && $11 + 0 == $11 { n += $11 } $1 == "lo:" { n -= $3 } END { print n }' /proc/net/snmp /proc/net/dev
 }
 
-for group in ${ENDS_GROUPS:-resets receives names listeners connects reconnects closes}; do
+for group in ${ENDS_GROUPS:-resets receives names listeners connects expired reconnects closes}; do
 	start=$(kernel_segments)
 	run "$scratch/kernel" in_client "$group"
 	middle=$(kernel_segments)

@@ -286,6 +286,23 @@ static long by_peek(int fd)
 	return receive(fd, 1, MSG_PEEK);
 }
 
+static long by_read(int fd)
+{
+	return read(fd, bytes, 1);
+}
+
+static long by_readv(int fd)
+{
+	struct iovec iov = {bytes, 4};
+	return readv(fd, &iov, 1);
+}
+
+static long by_writev(int fd)
+{
+	struct iovec iov = {bytes, 4};
+	return writev(fd, &iov, 1);
+}
+
 /* With every way to learn of it, each other way comes second, blocking and not. */
 static void after_reset(const char *what, int (*make)(void))
 {
@@ -732,6 +749,43 @@ static void connects_ended(void)
 	close(fd);
 }
 
+/* What nobody asked for before the connection was dissolved is told after it: once, by whoever asks first. */
+static void expired(void)
+{
+	static long (*const ask[])(int) = {by_option, by_receive, by_receiving_nothing, by_peek, by_recvmmsg, by_send, by_nothing_sent, by_read, by_readv, by_writev};
+	enum { WAYS = sizeof ask / sizeof *ask };
+	struct pollfd p[WAYS + 1];
+	int once = 1, over = 0;
+	for (int i = 0; i <= WAYS; i++) {
+		p[i] = (struct pollfd){connecting(), POLLHUP, 0};
+		setsockopt(p[i].fd, IPPROTO_TCP, TCP_SYNCNT, &once, sizeof once);
+		connect_to(p[i].fd, hole_ip, 80);
+	}
+	alarm(2 * HANG_S);
+	for (; over <= WAYS; over++)
+		poll(&p[over], 1, -1);
+	for (int i = 0; i < WAYS; i++) {
+		section("timed out, and dissolved");
+		say("  way %d\n", i);
+		SAY(unspecified(p[i].fd));
+		SAY(events(p[i].fd));
+		SAY(ask[i](p[i].fd));
+		SAY(events(p[i].fd));
+		SAY(error_of(p[i].fd));
+		SAY(by_send(p[i].fd));
+		close(p[i].fd);
+	}
+	section("timed out, dissolved, connected anew");
+	SAY(unspecified(p[WAYS].fd));
+	set_blocking(p[WAYS].fd, true);
+	SAY(connect_to(p[WAYS].fd, peer_ip, PEER_PORT));
+	tell("accept");
+	SAY(error_of(p[WAYS].fd));
+	tell("reset");
+	SAY(by_receive(p[WAYS].fd));
+	close(p[WAYS].fd);
+}
+
 /* ---- connecting again ---- */
 
 static void reconnects_after_refusal(bool blocking)
@@ -914,6 +968,7 @@ static const struct {
 	{"names", names},
 	{"listeners", listeners},
 	{"connects", connects_ended},
+	{"expired", expired},
 	{"reconnects", reconnects},
 	{"closes", closes},
 };
