@@ -100,6 +100,7 @@ ssize_t wrap_sendfile(int out, int in, off_t *offset, size_t n)
 {
 	VIA_ENGINE(in, (long)-EINVAL); /* a socket is no source */
 	VIA_ENGINE(out, engine_sendfile(&c, in, offset, n));
+	before_known(out);
 	return send_tells_error(out, REAL(sendfile)(out, in, offset, n), 0);
 }
 
@@ -191,6 +192,7 @@ ssize_t wrap_splice(int in, off64_t *in_offset, int out, off64_t *out_offset, si
 {
 	VIA_ENGINE(in, engine_splice(&c, out, true, in_offset, out_offset, n, flags));
 	VIA_ENGINE(out, engine_splice(&c, in, false, out_offset, in_offset, n, flags));
+	before_known(out);
 	ssize_t r = tells_error(in, REAL(splice)(in, in_offset, out, out_offset, n, flags));
 	return send_tells_error(out, r, 0);
 }

@@ -19,6 +19,7 @@ int wrap_close(int fd)
 			return edge(file_close(fd));
 		if (fd_is_internal(fd))
 			return edge(-EBADF);
+		known_forget(fd);
 	}
 	return REAL(close)(fd);
 }
@@ -99,6 +100,7 @@ static int before_dup_over(int fd, int to)
 	if (to >= 0 && to <= STDERR_FILENO)
 		fd_handover(fd, "became a standard stream"); /* if it cannot, the fd still works
 								through the wrappers */
+	known_forget(to);
 	return 0;
 }
 

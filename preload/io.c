@@ -336,6 +336,7 @@ int wrap_recvmmsg(int fd, struct mmsghdr *msgs, unsigned count, int flags, struc
 ssize_t wrap_write(int fd, const void *buf, size_t n)
 {
 	VIA_ENGINE(fd, send_buffer(&c, buf, n, 0));
+	before_known(fd);
 	return send_tells_error(fd, REAL(write)(fd, buf, n), 0);
 }
 
@@ -349,6 +350,7 @@ static ssize_t engine_writev(struct call *c, const struct iovec *iov, int count,
 ssize_t wrap_writev(int fd, const struct iovec *iov, int count)
 {
 	VIA_ENGINE(fd, engine_writev(&c, iov, count, 0));
+	before_known(fd);
 	return send_tells_error(fd, REAL(writev)(fd, iov, count), 0);
 }
 
@@ -362,6 +364,7 @@ ssize_t wrap_pwritev2(int fd, const struct iovec *iov, int count, off_t offset, 
 {
 	if (offset == -1)
 		VIA_ENGINE(fd, engine_pwritev2(&c, iov, count, flags));
+	before_known(fd);
 	return send_tells_error(fd, REAL(pwritev2)(fd, iov, count, offset, flags), 0);
 }
 
@@ -375,6 +378,7 @@ static void note_fastopen(int fd, int flags)
 ssize_t wrap_send(int fd, const void *buf, size_t n, int flags)
 {
 	VIA_ENGINE(fd, send_buffer(&c, buf, n, flags));
+	before_known(KNOWN_ANYWAY);
 	return send_tells_error(fd, REAL(send)(fd, buf, n, flags), flags);
 }
 
@@ -395,6 +399,7 @@ ssize_t wrap_sendto(int fd, const void *buf, size_t n, int flags, const struct s
 {
 	VIA_ENGINE(fd, engine_sendto(&c, buf, n, flags, to, tolen));
 	note_fastopen(fd, flags);
+	before_known(KNOWN_ANYWAY);
 	return send_tells_error(fd, REAL(sendto)(fd, buf, n, flags, to, tolen), flags);
 }
 
@@ -434,6 +439,7 @@ ssize_t wrap_sendmsg(int fd, const struct msghdr *msg, int flags)
 	note_fastopen(fd, flags);
 	if (shim_on())
 		hand_over_passed_fds(msg);
+	before_known(KNOWN_ANYWAY);
 	return send_tells_error(fd, REAL(sendmsg)(fd, msg, flags), flags);
 }
 
@@ -460,5 +466,6 @@ int wrap_sendmmsg(int fd, struct mmsghdr *msgs, unsigned count, int flags)
 	for (unsigned i = 0; shim_on() && i < count; i++)
 		if (user_may_read(&msgs[i], sizeof msgs[i]))
 			hand_over_passed_fds(&msgs[i].msg_hdr);
+	before_known(KNOWN_ANYWAY);
 	return send_tells_error(fd, REAL(sendmmsg)(fd, msgs, count, flags), flags);
 }

@@ -15,6 +15,7 @@ preload_libshim_a_SOURCES = \
 	preload/handover.c \
 	preload/init.c \
 	preload/io.c \
+	preload/known.c \
 	preload/namespaces.c \
 	preload/poll.c \
 	preload/privilege.c \

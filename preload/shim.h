@@ -244,6 +244,18 @@ ssize_t engine_send(struct call *c, const struct msghdr *msg, int flags);
 /* As tells_error, of a real call that sends: an EPIPE that was left comes with its signal, as the kernel's would. */
 ssize_t send_tells_error(int fd, ssize_t r, int flags);
 
+/* ---- known.c ---- */
+#define KNOWN_ANYWAY (-2)
+void known_soon(int fd);
+/* The program is about to write to `fd`, which is not the engine's, or (KNOWN_ANYWAY) to reach another process in another way, or to end. */
+static inline void before_known(int fd)
+{
+	if (shim_on() && engine_puts_off())
+		known_soon(fd);
+}
+void known_forget(int fd); /* it is about to be closed */
+void known_by_number(long nr); /* syscall(2) */
+
 /* ---- process.c ---- */
 /*
  * The bracket around whatever makes a child with memory of its own. From fork_before on this thread holds the table's lock and the engine's; one of the two others

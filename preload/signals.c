@@ -94,6 +94,7 @@ static void default_fault(int sig, siginfo_t *info, ucontext_t *context, bool ig
 	if (ignored && sent)
 		return;
 	REAL(sigaction)(sig, &reset, NULL);
+	before_known(KNOWN_ANYWAY);
 	if (sent) /* a fault comes again by itself, with the same registers */
 		sys_call(SYS_rt_tgsigqueueinfo, sys_getpid(), sys_call(SYS_gettid, 0, 0, 0, 0, 0, 0), sig, info, 0, 0);
 	uint64_t mask;

@@ -263,6 +263,7 @@ long wrap_syscall(long nr, ...)
 #endif
 	if (shim_ready && privilege_by_number(nr, a, &r))
 		return r;
+	known_by_number(nr);
 	if (makes_process(nr))
 		return edge(clone_by_number(nr, a));
 	r = edge(sys_call6(nr, a[0], a[1], a[2], a[3], a[4], a[5]));

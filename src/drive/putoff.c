@@ -10,6 +10,9 @@
  *   - a verb that finds something older than PUT_OFF_AGE_US sends it first; so does everybody who takes the lock for anything but such a verb (drive_lock);
  *   - the helper thread owns it meanwhile: it is awake or ticks, and sends what it finds at the end of its tick, 1 ms. Where another thread leads, or
  *     the helper does, nothing is put off: nobody would look in time;
+ *   - nobody else can know of a verb that was put off: the shim has it said before the program ends itself or reaches another process (preload/known.c). An end
+ *     from outside within that 1 ms (SIGKILL, no memory left) loses it, as it loses what waits for the peer's window. Closing that, too, would take a copy of each verb's
+ *     output where another process finds it, or the system call that putting off saves;
  *   - only a thread that has shown that it comes back puts anything off. `rhythm` tells: it grows with each call that comes within COME_BACK_US after one that had
  *     something to say, and halves with one that comes later. When the helper has to speak for a thread, many calls must follow before it is trusted again.
  */

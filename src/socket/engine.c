@@ -55,6 +55,17 @@ bool engine_exists(void)
 	return __atomic_load_n(&engine.up, __ATOMIC_RELAXED) || engine.n_inherited;
 }
 
+bool engine_puts_off(void)
+{
+	return __atomic_load_n(&engine.drive.put_off_us, __ATOMIC_RELAXED);
+}
+
+void engine_say(void)
+{
+	engine_lock(&engine);
+	engine_unlock(&engine);
+}
+
 void engine_configure(const struct settings *settings)
 {
 	engine.settings = *settings;

@@ -117,6 +117,10 @@ void sock_set_nonblock(struct sock *s, bool on);
 
 /* Is there an engine in this process? One load; false: every wrapper may go straight to the kernel. */
 bool engine_exists(void);
+/* Does output of verbs wait for a wait (drive/putoff.c)? One load. */
+bool engine_puts_off(void);
+/* It is sent. */
+void engine_say(void);
 
 struct settings;
 /* Once, from the shim's constructor: the settings (copied). Makes no system call; the engine itself is made by the first socket that is

@@ -705,6 +705,15 @@ bool engine_exists(void)
 	return exists;
 }
 
+bool engine_puts_off(void)
+{
+	return false;
+}
+
+void engine_say(void)
+{
+}
+
 void engine_on_exit(bool for_good)
 {
 	(void)for_good;

@@ -11,6 +11,7 @@
  *   late-*    sends, and computes or sleeps elsewhere: what is lost is sent again, what comes is acknowledged, in time
  *   jump      a handler jumps out of recv, accept, poll and epoll_wait; the same thread goes on with the same connection; then close must say FIN
  *   cancel    threads are cancelled in accept, recv, poll, select, epoll_wait and joined
+ *   die       an event loop that ends itself right behind a send, in the way that the next argument names
  *   nofd      with no number left: recv, poll, select, epoll_wait block and wake
  */
 #include <arpa/inet.h>
@@ -29,6 +30,7 @@
 #include <sys/resource.h>
 #include <sys/select.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #define PORT 7000
@@ -445,6 +447,48 @@ static void nofd(void)
 	getchar();
 }
 
+/* ---- die ---- */
+
+static void end_by(const char *how)
+{
+	static volatile int *nowhere;
+	if (!strcmp(how, "kill"))
+		kill(getpid(), SIGKILL);
+	else if (!strcmp(how, "raise"))
+		raise(SIGKILL);
+	else if (!strcmp(how, "thread"))
+		pthread_kill(pthread_self(), SIGKILL);
+	else if (!strcmp(how, "queue"))
+		sigqueue(getpid(), SIGKILL, (union sigval){0});
+	else if (!strcmp(how, "abort"))
+		abort();
+	else if (!strcmp(how, "fault"))
+		*nowhere = 1;
+	else if (!strcmp(how, "syscall"))
+		syscall(SYS_kill, getpid(), SIGKILL);
+	else if (!strcmp(how, "write"))
+		write(1, "sent\n", 5); /* stdio's own would not pass the shim */
+	for (;;) /* computes */
+		;
+}
+
+/* An event loop, which comes back so soon that its output may wait for that: echoes what comes, and ends with the echo of a 'd', by `how`. */
+static void die(const char *how)
+{
+	char b;
+	struct epoll_event ev = {.events = EPOLLIN};
+	int ep = epoll_create1(0);
+	start_listening();
+	int c = accept4(l, NULL, NULL, SOCK_NONBLOCK);
+	setsockopt(c, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
+	epoll_ctl(ep, EPOLL_CTL_ADD, c, &ev);
+	while (epoll_wait(ep, &ev, 1, -1) == 1 && recv(c, &b, 1, 0) == 1) {
+		send(c, &b, 1, 0);
+		if (b == 'd')
+			end_by(how);
+	}
+}
+
 int main(int argc, char **argv)
 {
 	const char *mode = argc > 1 ? argv[1] : "";
@@ -470,6 +514,8 @@ int main(int argc, char **argv)
 		cancel();
 	else if (!strcmp(mode, "nofd"))
 		nofd();
+	else if (!strcmp(mode, "die"))
+		die(argv[2]);
 	else
 		return 2;
 	return 0;

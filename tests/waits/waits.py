@@ -382,6 +382,26 @@ def nofd(lab, finesse):
         check(server.ends(), "nofd: ends")
 
 
+def die(lab, finesse):
+    """What was sent before the program ended itself, or let anybody know, arrives, though it was put off."""
+    for how in ("kill", "raise", "thread", "queue", "abort", "fault", "syscall", "write"):
+        for _ in range(2):
+            with Server(lab, "die", finesse, arguments=[how]) as server:
+                s = connect(lab)
+                check(all(ask(s, b"p") for _ in range(60)), "die: %s: it answers" % how)
+                s.sendall(b"d")
+                if how == "write":
+                    check(server.line() == "sent", "die: it says that it sent")
+                    server.process.kill()
+                s.settimeout(2)
+                try:
+                    came = s.recv(1)
+                except OSError as e:
+                    came = str(e)
+                check(came == b"d", "die: %s: what was sent last arrives (%s)" % (how, came))
+                s.close()
+
+
 def main():
     if os.geteuid():
         print("skipped: needs root")
@@ -392,7 +412,7 @@ def main():
         counts = {}
         for finesse in (False, True):
             print("under finesse" if finesse else "natively", flush=True)
-            for part in [p for p in (threads, threads_hard, thousand, shared, churn, three, tiny, compute, late, jump, cancel, nofd) if not ONLY or p.__name__ in ONLY]:
+            for part in [p for p in (threads, threads_hard, thousand, shared, churn, three, tiny, compute, late, jump, cancel, nofd, die) if not ONLY or p.__name__ in ONLY]:
                 try:
                     counts[part, finesse] = part(lab, finesse)
                 except (LabError, OSError) as e:
