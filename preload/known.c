@@ -10,13 +10,15 @@
  * What does not pass here is not heeded: shared memory, io_uring, the writes of stdio, whoever reads a log file at the same moment.
  *
  * A log is written to a regular file for each request of some servers; for these, saying first would undo what putting off is good for, and no other process waits for
- * a regular file. So regular files are remembered by number. One that was closed and opened again as something else, unseen, is taken for a file: then it is as before.
+ * a regular file. So it is remembered by number what is one and what is not. A number that was closed and opened again unseen may be taken for what it was: then output
+ * waits, or does not, in vain. What it costs: a server that logs each request through a pipe sends each answer by itself (nginx, 64 connections, under strace: 1.0 sends
+ * for an answer instead of 0.74).
  */
 #include "shim.h"
 
 #define PLAIN 64 /* a power of 2 */
 
-static _Atomic int plain[PLAIN]; /* fd + 1 of a regular file */
+static _Atomic int plain[PLAIN]; /* fd + 1 of a regular file, its negative of something else */
 
 static bool is_plain(int fd)
 {
@@ -24,15 +26,16 @@ static bool is_plain(int fd)
 	_Atomic int *at = &plain[fd % PLAIN];
 	if (fd < 0 || *at == fd + 1)
 		return true;
-	if (sys_fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
+	if (*at == -(fd + 1))
 		return false;
-	*at = fd + 1;
-	return true;
+	bool is = sys_fstat(fd, &st) == 0 && S_ISREG(st.st_mode);
+	*at = is ? fd + 1 : -(fd + 1);
+	return is;
 }
 
 void known_forget(int fd)
 {
-	if (fd >= 0 && plain[fd % PLAIN] == fd + 1)
+	if (fd >= 0)
 		plain[fd % PLAIN] = 0;
 }
 
