@@ -10,7 +10,8 @@
  * without a request, HTTP/0.9.
  *
  * Bodies are passed over by count, and of a header section what no rule is about (values of other headers, the rest of their names, the target) by a search for
- * its end; the rest is looked at byte by byte.
+ * its end; the rest is looked at byte by byte. The usual case has a short way: a line that is all there, and as it should be, is taken at once (take_line). It says
+ * what the bytes would say; what it does not know it leaves to them.
  */
 #include "steer/reader_internal.h"
 
@@ -59,6 +60,7 @@ static const char *const versions[] = {"HTTP/1.0", "HTTP/1.1"};
 enum { HEADER_LENGTH, HEADER_CODING, HEADER_CONNECTION, HEADERS, HEADER_OTHER = HEADERS };
 static const char *const headers[HEADERS] = {[HEADER_LENGTH] = "content-length", [HEADER_CODING] = "transfer-encoding",
 					     [HEADER_CONNECTION] = "connection"};
+static const uint8_t header_lens[HEADERS] = {[HEADER_LENGTH] = 14, [HEADER_CODING] = 17, [HEADER_CONNECTION] = 10};
 enum { TOKEN_CLOSE, TOKEN_KEEP_ALIVE, TOKEN_CHUNKED, TOKENS };
 static const char *const tokens[TOKENS] = {[TOKEN_CLOSE] = "close", [TOKEN_KEEP_ALIVE] = "keep-alive", [TOKEN_CHUNKED] = "chunked"};
 
@@ -542,7 +544,168 @@ static size_t skip_idle(const struct http_half *h, const uint8_t *p, size_t n)
 	}
 }
 
-/* How much of n can be passed over. */
+/* ---- whole lines ---- */
+
+/* How long the line at p is, its end included, and its text; 0: it is not all there, or has a CR within. */
+static size_t whole_line(const uint8_t *p, size_t n, size_t *text)
+{
+	const uint8_t *end = memchr(p, '\n', n);
+	if (!end)
+		return 0;
+	size_t k = (size_t)(end - p);
+	const uint8_t *cr = memchr(p, '\r', k);
+	*text = cr ? k - 1 : k;
+	return cr && cr + 1 != end ? 0 : k + 1;
+}
+
+static bool is_digit(uint8_t c)
+{
+	return c >= '0' && c <= '9';
+}
+
+#define VERSION_LEN 8 /* HTTP/1.x */
+#define STATUS_LEN  (VERSION_LEN + 5) /* with " 200 " */
+
+/* 0 or 1; -1: it is neither HTTP/1.0 nor HTTP/1.1. */
+static int version_at(const uint8_t *p)
+{
+	return memcmp(p, "HTTP/1.", VERSION_LEN - 1) == 0 && (p[VERSION_LEN - 1] == '0' || p[VERSION_LEN - 1] == '1') ? p[VERSION_LEN - 1] - '0' : -1;
+}
+
+static size_t take_method(struct reader *r, struct http_half *h, const uint8_t *p, size_t n)
+{
+	size_t k = skip_word(p, n);
+	if (k == n || p[k] != ' ' || !word_is_fresh(&h->match, METHODS))
+		return 0;
+	for (unsigned m = 0; m < METHODS; m++) {
+		if (methods[m][0] != p[0] || strncmp(methods[m], (const char *)p, k) != 0 || methods[m][k])
+			continue;
+		word_is(&h->match, m, k);
+		method_end(r, h);
+		return k + 1;
+	}
+	return 0;
+}
+
+static size_t take_target(struct http_half *h, const uint8_t *p, size_t n)
+{
+	size_t text, line = whole_line(p, n, &text);
+	if (!line || text <= VERSION_LEN || p[text - VERSION_LEN - 1] != ' ')
+		return 0;
+	int version = version_at(p + text - VERSION_LEN);
+	if (version < 0)
+		return 0;
+	h->minor = (uint8_t)version;
+	name_start(h);
+	return line;
+}
+
+static size_t take_status(struct reader *r, struct http_half *h, const uint8_t *p, size_t n)
+{
+	size_t text, line = whole_line(p, n, &text);
+	if (!line || text < STATUS_LEN || !r->n_requests || !word_is_fresh(&h->match, 2))
+		return 0;
+	const uint8_t *code = p + VERSION_LEN + 1;
+	int version = version_at(p);
+	if (version < 0 || code[-1] != ' ' || code[0] == '0' || !is_digit(code[0]) || !is_digit(code[1]) || !is_digit(code[2]) || code[3] != ' ')
+		return 0;
+	h->minor = (uint8_t)version;
+	h->flags = 0;
+	h->status = (uint16_t)((code[0] - '0') * 100 + (code[1] - '0') * 10 + (code[2] - '0'));
+	name_start(h);
+	return line;
+}
+
+static bool is_name(const uint8_t *p, size_t n, const char *name)
+{
+	for (size_t k = 0; k < n; k++)
+		if (lower(p[k]) != (uint8_t)name[k])
+			return false;
+	return name[n] == 0;
+}
+
+#define DIGITS_TAKEN 18 /* no number of so many is too large */
+
+/* The text of a header's value that a rule is about. */
+static void take_value(struct reader *r, struct http_half *h, const uint8_t *p, size_t n)
+{
+	size_t k = 0;
+	while (n && *p == ' ') {
+		p++;
+		n--;
+	}
+	if (h->header == HEADER_LENGTH) {
+		for (; k < n && k < DIGITS_TAKEN && is_digit(p[k]); k++) {
+			h->left = h->left * 10 + (p[k] - '0');
+			h->flags |= DIGITS;
+		}
+	} else {
+		for (unsigned t = 0; t < TOKENS && !k; t++)
+			if (n && is_name(p, n, tokens[t])) {
+				word_is(&h->match, t, n);
+				k = n;
+			}
+	}
+	for (; k < n; k++)
+		value_byte(r, h, p[k]);
+}
+
+/* No blank and no control byte, eight bytes at a time: a byte below n sets its top bit in (x - n) & ~x. */
+static bool is_one_word(const uint8_t *p, size_t n)
+{
+	const uint64_t ones = UINT64_MAX / 255;
+	for (; n >= sizeof ones; p += sizeof ones, n -= sizeof ones) {
+		uint64_t x;
+		memcpy(&x, p, sizeof x);
+		if ((x - ones * (' ' + 1)) & ~x & ones * 128)
+			return false;
+	}
+	while (n && *p > ' ') {
+		p++;
+		n--;
+	}
+	return n == 0;
+}
+
+static size_t take_header(struct reader *r, struct http_half *h, const uint8_t *p, size_t n)
+{
+	size_t text, line = whole_line(p, n, &text);
+	const uint8_t *colon = line ? memchr(p, ':', text) : NULL;
+	if (!colon || colon == p || !word_is_fresh(&h->match, HEADERS))
+		return 0;
+	size_t k = (size_t)(colon - p);
+	if (!is_one_word(p, k))
+		return 0;
+	h->match.mask = 0;
+	for (unsigned i = 0; i < HEADERS; i++)
+		if (k == header_lens[i] && is_name(p, k, headers[i]))
+			word_is(&h->match, i, k);
+	h->flags &= (uint16_t)~BLANK_LINE;
+	name_end(r, h);
+	if (h->header != HEADER_OTHER)
+		take_value(r, h, colon + 1, text - k - 1);
+	h->state = HTTP_LINE_END;
+	return line;
+}
+
+/* How much of n was taken; 0: the bytes must be looked at. */
+static size_t take_line(struct reader *r, struct http_half *h, const uint8_t *p, size_t n, bool response)
+{
+	if (h->state == HTTP_FIRST)
+		return response ? take_status(r, h, p, n) : take_method(r, h, p, n);
+	if (h->flags & AFTER_CR)
+		return 0;
+	if (h->state == HTTP_LINE_END && *p != ' ' && *p != '\t') {
+		value_end(r, h);
+		name_start(h);
+	}
+	if (h->state == HTTP_NAME && r->kind == READER_KIND_HTTP)
+		return take_header(r, h, p, n);
+	return h->state == HTTP_TARGET ? take_target(h, p, n) : 0;
+}
+
+/* ---- how much of n can be passed over ---- */
+
 static size_t skip(struct http_half *h, const uint8_t *p, size_t n)
 {
 	if (h->state == HTTP_UNTIL_EOF)
@@ -560,7 +723,9 @@ static void bytes(struct reader *r, struct http_half *h, const uint8_t *p, size_
 {
 	for (size_t i = 0; i < n && r->kind == READER_KIND_HTTP;) {
 		size_t k = skip(h, p + i, n - i);
-		if (k == 0) {
+		if (k == 0)
+			k = take_line(r, h, p + i, n - i, response);
+		if (k == 0 && r->kind == READER_KIND_HTTP) {
 			if (h->state == HTTP_FIRST && !response)
 				method_byte(r, h, p + i, n - i);
 			else if (h->state == HTTP_FIRST || h->state == HTTP_STATUS)

@@ -22,9 +22,11 @@ static inline bool word_is_fresh(const struct word_match *m, unsigned n_words)
 static inline void word_byte(struct word_match *m, const char *const *words, unsigned n, uint8_t c)
 {
 	uint16_t mask = m->mask;
-	for (unsigned k = 0; mask >> k; k++)
-		if (mask >> k & 1 && (k >= n || c == 0 || (uint8_t)words[k][m->pos] != c))
+	for (unsigned left = mask; left; left &= left - 1) {
+		unsigned k = (unsigned)__builtin_ctz(left);
+		if (k >= n || c == 0 || (uint8_t)words[k][m->pos] != c)
 			mask &= (uint16_t)~(1u << k);
+	}
 	m->mask = mask;
 	if (mask)
 		m->pos++;
@@ -37,6 +39,13 @@ static inline int word_end(const struct word_match *m, const char *const *words)
 		if (m->mask >> k & 1 && words[k][m->pos] == 0)
 			return (int)k;
 	return WORD_NONE;
+}
+
+/* As if all bytes of words[k] had been seen, which is `len` long. */
+static inline void word_is(struct word_match *m, unsigned k, size_t len)
+{
+	m->mask = (uint16_t)(1u << k);
+	m->pos = (uint8_t)len;
 }
 
 static inline uint8_t lower(uint8_t c)

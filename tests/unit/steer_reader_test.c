@@ -260,6 +260,54 @@ START_TEST(a_large_piece_is_read_at_its_end)
 }
 END_TEST
 
+/* A line that is all there is taken at once: it leaves what its bytes would have left, also when it is damaged. */
+static uint32_t http_state_of(const struct reader *r)
+{
+	uint32_t h = r->kind;
+	if (r->kind != READER_KIND_HTTP)
+		return h;
+	for (int i = 0; i < 2; i++) {
+		const struct http_half *half = i ? &r->http.out : &r->http.in;
+		const uint64_t fields[] = {half->left, half->state, half->header, half->minor, half->flags, half->status};
+		for (size_t k = 0; k < sizeof fields / sizeof *fields; k++)
+			h = (h ^ (uint32_t)fields[k]) * 16777619;
+	}
+	return ((h ^ r->head) * 16777619 ^ r->close) * 16777619 ^ r->n_requests;
+}
+
+static void say_bytes(struct reader *r, bool in, const char *bytes, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		say(r, in, bytes + i, 1);
+}
+
+START_TEST(whole_lines_are_as_their_bytes)
+{
+	static const char request[] = "GET /a?b HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 3\r\nX-Y:\r\n\r\nabc";
+	static const char response[] = "HTTP/1.0 200 OK\r\nServer: n\r\ncontent-length: 12\r\nTransfer-Encodin: a\n\tb\r\nConnection: keep-alive\r\n\r\nhello world.";
+	static const char damage[] = "\r\n \t:0aHc\x80";
+	uint32_t seed = 11;
+	for (unsigned i = 0; i < 20000; i++) {
+		char a[sizeof request], b[sizeof response];
+		struct reader whole = {0}, single = {0};
+		memcpy(a, request, sizeof a);
+		memcpy(b, response, sizeof b);
+		for (unsigned k = i % 4; k; k--) {
+			seed = seed * 1664525 + 1013904223;
+			char *at = seed >> 31 ? &a[(seed >> 8) % (sizeof a - 1)] : &b[(seed >> 8) % (sizeof b - 1)];
+			*at = damage[(seed >> 20) % (sizeof damage - 1)];
+		}
+		say(&whole, true, a, sizeof a - 1);
+		say_bytes(&single, true, a, sizeof a - 1);
+		ck_assert_uint_eq(http_state_of(&whole), http_state_of(&single));
+		say(&whole, false, b, sizeof b - 1);
+		say_bytes(&single, false, b, sizeof b - 1);
+		ck_assert_uint_eq(http_state_of(&whole), http_state_of(&single));
+		ck_assert_int_eq(reader_says(&whole), reader_says(&single));
+	}
+}
+END_TEST
+
 START_TEST(it_is_small)
 {
 	ck_assert_uint_le(sizeof(struct reader), 64);
@@ -275,6 +323,7 @@ int main(void)
 	tcase_add_test(tc, more_requests_than_the_queue_holds);
 	tcase_add_test(tc, lost_bytes);
 	tcase_add_test(tc, a_large_piece_is_read_at_its_end);
+	tcase_add_test(tc, whole_lines_are_as_their_bytes);
 	tcase_add_test(tc, it_is_small);
 	suite_add_tcase(s, tc);
 	SRunner *sr = srunner_create(s);
