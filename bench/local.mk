@@ -1,4 +1,4 @@
-# Measurements, built and run on demand: make bench, make bench/link_bench, make bench/group_bench, make bench-core
+# Measurements, built and run on demand: make bench, make bench-calls, make bench/link_bench, make bench/group_bench, make bench-core
 EXTRA_PROGRAMS = bench/link_bench bench/group_bench bench/core_bench bench/generator bench/epoll_server
 bench_link_bench_SOURCES = bench/link_bench.c
 bench_link_bench_LDADD = src/liblink.a src/libbase.a
@@ -13,12 +13,17 @@ bench_generator_LDADD = src/liblink.a src/libwire.a src/libbase.a
 bench_epoll_server_SOURCES = bench/epoll_server.c
 bench_epoll_server_LDADD =
 
-EXTRA_DIST += bench/core.sh bench/core.figures bench/bench.py bench/loads.py bench/close.py bench/close_programs.py bench/close_load.py
+EXTRA_DIST += bench/core.sh bench/core.figures bench/bench.py bench/calls.py bench/loads.py bench/close.py bench/close_programs.py bench/close_load.py
 
 # BENCH_FLAGS="--rounds 9 --only wrk": see bench/bench.py --help
 .PHONY: bench
 bench: all tests/bridge/bridge bench/generator bench/epoll_server
 	FINESSE_BUILD_DIR="$(abs_top_builddir)" /usr/bin/python3 $(srcdir)/bench/bench.py --tsv bench.tsv $(BENCH_FLAGS)
+
+# CALLS_FLAGS="--only client --rounds 3 kernel /an/older/tree .": see bench/calls.py --help
+.PHONY: bench-calls
+bench-calls: all
+	FINESSE_BUILD_DIR="$(abs_top_builddir)" /usr/bin/python3 $(srcdir)/bench/calls.py $(CALLS_FLAGS)
 
 # CLOSE_FLAGS="--rows nginx -n 1000", "--both --link loss=1%", "--one 300", "--many 300 --svg close.svg": see bench/close.py --help
 .PHONY: bench-close
