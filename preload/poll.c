@@ -76,6 +76,14 @@ bool mixed_has_moved(const struct mixed *m)
 	return moved;
 }
 
+bool mixed_is_renumbered(const struct mixed *m)
+{
+	for (unsigned i = 0; i < m->n; i++)
+		if (m->files[i] && fdtable_peek(m->fds[i].fd) != m->files[i])
+			return true;
+	return false;
+}
+
 #define NS_PER_S 1000000000L
 
 void span_begin(struct span *s, const struct timespec *total)
@@ -155,29 +163,43 @@ static bool nfds_too_many(nfds_t n)
 	       n > limit.rlim_cur;
 }
 
-static int engine_poll(struct pollfd *fds, nfds_t n, const struct timespec *timeout,
-		       const sigset_t *mask)
+/* With the numbers as they are now. *renumbered: they have changed since. */
+static int poll_once(struct pollfd *fds, nfds_t n, const struct timespec *timeout, const sigset_t *mask, bool *renumbered)
 {
 	struct mixed m;
+	bool moved;
+	int r = mixed_begin(&m, n);
+	if (r < 0)
+		return r;
+	for (nfds_t i = 0; i < n; i++)
+		mixed_set(&m, i, fds[i].fd, fds[i].events);
+	r = sock_poll(m.fds, n, timeout, mask);
+	moved = r > 0 && mixed_has_moved(&m);
+	*renumbered = mixed_is_renumbered(&m);
+	for (nfds_t i = 0; r >= 0 && i < n; i++)
+		fds[i].revents = m.fds[i].revents;
+	mixed_end(&m);
+	return moved ? -EAGAIN : r;
+}
+
+/* Linux looks numbers up each time that it looks, also after a wait, whatever ended that: one that was closed meanwhile is POLLNVAL then. */
+static int engine_poll(struct pollfd *fds, nfds_t n, const struct timespec *timeout, const sigset_t *mask)
+{
+	static const struct timespec at_once;
 	struct span span;
 	struct timespec left;
-	bool moved;
+	bool renumbered, stays;
 	int r;
 	if (nfds_too_many(n))
 		return -EINVAL;
 	span_begin(&span, timeout);
 	do {
-		r = mixed_begin(&m, n);
-		if (r < 0)
-			return r;
-		for (nfds_t i = 0; i < n; i++)
-			mixed_set(&m, i, fds[i].fd, fds[i].events);
-		r = sock_poll(m.fds, n, span_left(&span, &left), mask);
-		moved = r > 0 && mixed_has_moved(&m);
-		for (nfds_t i = 0; r >= 0 && i < n; i++)
-			fds[i].revents = m.fds[i].revents;
-		mixed_end(&m);
-	} while (moved);
+		r = poll_once(fds, n, span_left(&span, &left), mask, &renumbered);
+		if (r == -EAGAIN || !renumbered)
+			continue;
+		int found = poll_once(fds, n, &at_once, NULL, &stays);
+		r = found || r <= 0 ? (found ? found : r) : -EAGAIN;
+	} while (r == -EAGAIN);
 	return r;
 }
 

@@ -91,14 +91,17 @@ static short select_told(const struct sock_pollfd *p)
 	return p->revents & (p->events | POLLNVAL);
 }
 
-/* The results replace the sets. Returns the bits set, or -EBADF for an fd that is not open. */
+/* The results replace the sets. Returns the bits set, or -EBADF for an fd that is not open; if it was when the call began, it is ready for all. */
 static int select_results(struct mixed *m, unsigned count, int n, fd_set *in, fd_set *out,
-			  fd_set *ex)
+			  fd_set *ex, bool was_open)
 {
 	int bits = 0;
 	for (unsigned i = 0; i < count; i++)
-		if (m->fds[i].revents & POLLNVAL)
-			return -EBADF;
+		if (m->fds[i].revents & POLLNVAL) {
+			if (!was_open)
+				return -EBADF;
+			m->fds[i].revents = -1;
+		}
 	set_clear(in, n);
 	set_clear(out, n);
 	set_clear(ex, n);
@@ -224,6 +227,22 @@ static int select_wait(struct mixed *m, unsigned count, const struct span *span,
 	}
 }
 
+/* As Linux looks at the end of each wait: what the numbers lead to now. 0: nothing is to be told. */
+static int select_anew(int n, unsigned count, fd_set *in, fd_set *out, fd_set *ex)
+{
+	static const struct timespec at_once;
+	struct mixed m;
+	int r = mixed_begin(&m, count);
+	if (r < 0)
+		return r;
+	select_fill(&m, count, n, in, out, ex);
+	r = sock_poll(m.fds, count, &at_once, NULL);
+	if (r > 0)
+		r = any_told(&m, count) ? select_results(&m, count, n, in, out, ex, true) : 0;
+	mixed_end(&m);
+	return r;
+}
+
 static int engine_select(int n, unsigned count, fd_set *in, fd_set *out, fd_set *ex,
 			 const struct span *span, const sigset_t *mask)
 {
@@ -234,12 +253,21 @@ static int engine_select(int n, unsigned count, fd_set *in, fd_set *out, fd_set 
 	select_fill(&m, count, n, in, out, ex);
 	mixed_set(&m, count, -1, POLLIN); /* what is muted */
 	r = select_wait(&m, count, span, mask);
-	if (r == 0)
-		r = select_results(&m, count, n, in, out, ex);
-	bool moved = r == -EBADF && mixed_has_moved(&m);
+	bool moved = false, renumbered = mixed_is_renumbered(&m), told = r == 0 && any_told(&m, count);
+	if (r == 0 && !renumbered) {
+		r = select_results(&m, count, n, in, out, ex, false);
+		moved = r == -EBADF && mixed_has_moved(&m);
+	}
 	fd_close(m.fds[count].fd);
 	mixed_end(&m);
-	return moved ? -EAGAIN : r;
+	if (!renumbered)
+		return moved ? -EAGAIN : r;
+	int found = select_anew(n, count, in, out, ex);
+	if (!found && r == 0 && !told) { /* the time is over */
+		set_clear(in, n), set_clear(out, n), set_clear(ex, n);
+		return 0;
+	}
+	return found ? found : told ? -EAGAIN : r;
 }
 
 /*

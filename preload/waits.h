@@ -43,5 +43,7 @@ void mixed_set(struct mixed *m, unsigned i, int fd, short events);
 void mixed_end(struct mixed *m);
 /* After a poll that told POLLNVAL: one of them left the engine meanwhile, and is to be looked up again. */
 bool mixed_has_moved(const struct mixed *m);
+/* A number leads somewhere else than when the wait began: it was closed, perhaps opened anew. */
+bool mixed_is_renumbered(const struct mixed *m);
 
 #endif

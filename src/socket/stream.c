@@ -139,6 +139,8 @@ static ssize_t send_all(struct engine *e, struct sock *s, const struct msghdr *m
 		if (would_block(s, flags))
 			return done ? (ssize_t)done : -EAGAIN;
 		err = sock_wait(e, s, &wait);
+		if (err == -EPIPE) /* dissolved: whoever sent takes the error that it leaves */
+			err = -ECONNRESET;
 		if (err)
 			return done ? (ssize_t)done : err == -ETIMEDOUT ? -EAGAIN : err;
 	}

@@ -5,6 +5,7 @@
  *   - each option set before, with calls that show whether the connection lives;
  *   - the tables of all options only where the set of options may differ;
  *   - sequences (calls_steps.c) in the states that lead on;
+ *   - a thread that is blocked in a call (calls_threads.c) where the call blocks;
  *   - of pairs, options and variants of connections one in a few, by a hash of the name.
  */
 #include "differential.h"
@@ -16,7 +17,7 @@
 #define ONE_VARIANT_IN 2
 
 static const struct call_table *const tables[N_CALL_TABLES] = {&receive_calls, &send_calls, &wait_calls, &name_calls, &file_calls, &option_calls,
-								&steps_calls};
+								&steps_calls, &threads_calls};
 
 const struct call *call_at(unsigned i)
 {
@@ -96,8 +97,27 @@ static bool takes_steps(const struct state *s)
 	return false;
 }
 
+/* Where the call of a thread of its own blocks. */
+static void in_thread(const struct state *s, const struct call *c)
+{
+	const char *way = c->name + strlen("thread.");
+	bool sends = strncmp(way, "send", 4) == 0 || strncmp(way, "write", 5) == 0;
+	bool polls = strncmp(way, "poll", 4) == 0 || strncmp(way, "select", 6) == 0 || strncmp(way, "epoll", 5) == 0;
+	bool accepts = strncmp(way, "accept", 6) == 0, connects = strncmp(way, "connect", 7) == 0;
+	if (is(s, "listen") ? accepts || polls : is(s, "fresh") ? polls : is(s, "syn-sent") ? polls : is(s, "hole") ? connects : false)
+		add((struct test_case){s, c, NULL, NULL, END_NONE, false});
+	if ((is(s, "conn") || is(s, "acc")) && !accepts && !connects)
+		add((struct test_case){s, c, NULL, NULL, sends ? END_FULL : END_NONE, false});
+}
+
 static void one_call(const struct state *s, const struct call *c)
 {
+	if (c->flags & CALL_THREADS) {
+		in_thread(s, c);
+		return;
+	}
+	if (s->flags & STATE_HOLE)
+		return;
 	if (c->flags & CALL_STEPS) {
 		if (takes_steps(s))
 			add((struct test_case){s, c, NULL, NULL, END_NONE, true});
@@ -118,7 +138,7 @@ static void one_call(const struct state *s, const struct call *c)
 static void two_calls(const struct state *s, const struct call *a, const struct call *b)
 {
 	bool changing = strncmp(s->name, "conn-", 5) == 0 || strncmp(s->name, "acc", 3) == 0;
-	if (s->flags & STATE_V6 || changing || is(s, "closed"))
+	if (s->flags & (STATE_V6 | STATE_HOLE) || changing || is(s, "closed"))
 		return;
 	for (int e = 0; e < END_DATA_LATER; e++)
 		if (e == END_FIN_RST || e == END_OOB || (is_main_ending(e) && e != END_NONE) || !(s->flags & STATE_PEER))

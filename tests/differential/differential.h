@@ -137,6 +137,7 @@ struct state {
 #define STATE_LISTEN 2u
 #define STATE_SHUT   4u /* a variant of a connection, with fewer endings */
 #define STATE_V6     8u
+#define STATE_HOLE   16u /* for connects that block */
 extern const struct state states[];
 extern const unsigned n_states;
 
@@ -152,14 +153,15 @@ struct call {
 #define CALL_SECOND 4u
 #define CALL_OPTION 8u /* of the tables of all options: only in a few states */
 #define CALL_STEPS  16u /* a sequence of others */
+#define CALL_THREADS 32u /* blocks in a thread of its own: where that makes sense */
 
 struct call_table {
 	const struct call *calls;
 	unsigned n;
 };
 extern const struct call_table receive_calls, send_calls, wait_calls, name_calls, file_calls;
-extern struct call_table option_calls, steps_calls; /* made at start */
-#define N_CALL_TABLES 7
+extern struct call_table option_calls, steps_calls, threads_calls; /* made at start */
+#define N_CALL_TABLES 8
 const struct call *call_at(unsigned i);
 unsigned n_calls(void);
 

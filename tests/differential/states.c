@@ -55,13 +55,15 @@ static void bind_any_port(struct run *r, int fd)
 	r->own_port = ntohs(((struct sockaddr_in *)&a)->sin_port);
 }
 
-enum unconnected { FRESH, BOUND, REFUSED, REFUSED_ASKED, TIMED_OUT, CLOSED };
+enum unconnected { FRESH, HOLE, BOUND, REFUSED, REFUSED_ASKED, TIMED_OUT, CLOSED };
 
 static void build_unconnected(struct run *r, int arg)
 {
 	struct timeval brief = {.tv_usec = 30000}, zero = {0};
 	r->fd = new_socket(r);
 	target(r, peer_v4, peer_v6, peer_does(r, PEER_HELLO, 0, 0).port);
+	if (arg == HOLE)
+		target(r, hole_v4, hole_v6, 80);
 	if (arg == BOUND)
 		bind_any_port(r, r->fd);
 	if (arg == REFUSED || arg == REFUSED_ASKED) {
@@ -253,6 +255,7 @@ static void build_listener(struct run *r, int arg)
 
 const struct state states[] = {
 	{"fresh", build_unconnected, FRESH, 0},
+	{"hole", build_unconnected, HOLE, STATE_HOLE},
 	{"bound", build_unconnected, BOUND, 0},
 	{"refused", build_unconnected, REFUSED, 0},
 	{"refused-asked", build_unconnected, REFUSED_ASKED, 0},
