@@ -36,6 +36,7 @@ static bool is_connected(const struct sock *s)
 struct answer {
 	union {
 		int number;
+		uint64_t rate;
 		struct timeval tv;
 		struct linger linger;
 		char name[CONGESTION_NAME_MAX];
@@ -78,6 +79,16 @@ static socklen_t tell_congestion(struct answer *a, const char *name)
 {
 	strncpy(a->name, name, sizeof a->name - 1);
 	return sizeof a->name;
+}
+
+/* A long, or an int where there is no room for one. */
+static socklen_t tell_max_pacing_rate(struct answer *a, uint64_t rate, socklen_t wanted)
+{
+	rate = rate == TCP_PACING_RATE_ZERO ? 0 : rate ? rate : UINT64_MAX;
+	if (wanted < sizeof a->rate)
+		return tell_number(a, rate < UINT32_MAX ? (int)(uint32_t)rate : -1);
+	a->rate = rate;
+	return sizeof a->rate;
 }
 
 static int get_socket_level(struct sock *s, unsigned index, struct answer *a)
@@ -187,6 +198,8 @@ static int get_own(const struct engine *e, struct sock *s, unsigned index, struc
 {
 	switch (option_table[index].level) {
 	case SOL_SOCKET:
+		if (index == OPTION_SO_MAX_PACING_RATE)
+			return tell_max_pacing_rate(a, tcp_get_options(&s->tcp)->max_pacing_rate, wanted);
 		return index == OPTION_SO_PEERNAME ? get_peer_name(s, a, wanted) : get_socket_level(s, index, a);
 	case IPPROTO_TCP:
 		return get_tcp_level(e, s, index, a);
@@ -583,6 +596,24 @@ static int set_linger(struct sock *s, const void *val, socklen_t len)
 	return 0;
 }
 
+/* A long, or an int, of which -1 is no bound. */
+static int set_max_pacing_rate(struct tcp_options *opt, const void *val, socklen_t len)
+{
+	uint32_t narrow;
+	uint64_t rate;
+	if (len < sizeof narrow)
+		return -EINVAL;
+	memcpy(&narrow, val, sizeof narrow);
+	rate = narrow == UINT32_MAX ? UINT64_MAX : narrow;
+	if (len >= sizeof rate) {
+		if (!user_may_read(val, sizeof rate))
+			return -EFAULT;
+		memcpy(&rate, val, sizeof rate);
+	}
+	opt->max_pacing_rate = rate == UINT64_MAX ? 0 : rate ? rate : TCP_PACING_RATE_ZERO;
+	return 0;
+}
+
 /* Which there are, and which the caller may have (tcp_allowed_congestion_control), says the kernel. One that we lack is the kernel's to do. */
 static int set_congestion(const struct sock *s, struct tcp_options *opt, const char *val, socklen_t len)
 {
@@ -606,7 +637,7 @@ static int set_congestion(const struct sock *s, struct tcp_options *opt, const c
 static bool may_not_read(unsigned index, const void *val, socklen_t len)
 {
 	static const uint8_t needs[] = {
-		[OPTION_INT] = sizeof(int), [OPTION_TIMEVAL] = sizeof(struct timeval), [OPTION_LINGER] = sizeof(struct linger), [OPTION_NAME] = CONGESTION_NAME_MAX - 1};
+		[OPTION_INT] = sizeof(int), [OPTION_TIMEVAL] = sizeof(struct timeval), [OPTION_LINGER] = sizeof(struct linger), [OPTION_NAME] = CONGESTION_NAME_MAX - 1, [OPTION_WIDE] = sizeof(int)};
 	enum option_type type = option_table[index].type;
 	if (type != OPTION_NAME && len < sizeof(int))
 		return false;
@@ -625,6 +656,8 @@ static int set_own(struct engine *e, struct sock *s, struct tcp_options *opt, un
 	case OPTION_SO_SNDTIMEO:
 	case OPTION_SO_SNDTIMEO_NEW:
 		return set_timeout(e, &s->sndtimeo_us, val, len);
+	case OPTION_SO_MAX_PACING_RATE:
+		return set_max_pacing_rate(opt, val, len);
 	case OPTION_TCP_CONGESTION:
 		return set_congestion(s, opt, val, len);
 	}

@@ -162,6 +162,11 @@ static void take_socket_level(struct engine *e, int kfd, const struct candidate 
 	if (may_be_set(c, OPTION_SO_RCVBUF) || may_be_set(c, OPTION_SO_SNDBUF) || may_be_set(c, OPTION_SO_RCVBUFFORCE) ||
 	    may_be_set(c, OPTION_SO_SNDBUFFORCE) || may_be_set(c, OPTION_SO_BUF_LOCK))
 		take_buffers(e, kfd, opt);
+	if (may_be_set(c, OPTION_SO_MAX_PACING_RATE)) {
+		uint64_t rate;
+		if (kernel_value(kfd, SOL_SOCKET, SO_MAX_PACING_RATE, &rate, sizeof rate) == 0)
+			opt->max_pacing_rate = ~rate ? rate ? rate : TCP_PACING_RATE_ZERO : 0;
+	}
 	if (may_be_set(c, OPTION_SO_RCVLOWAT))
 		s->lowat = opt->rcvlowat_bytes = kernel_number(kfd, SOL_SOCKET, SO_RCVLOWAT, 1);
 	if (may_be_set(c, OPTION_SO_OOBINLINE))
@@ -221,7 +226,7 @@ static void read_kernel_defaults(struct engine *e, int fd)
 	socklen_t len = sizeof info;
 	sys_setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &tv, sizeof tv);
 	if (kernel_value(fd, SOL_SOCKET, SO_RCVTIMEO, &tv, sizeof tv) == 0)
-		e->tick_us = timeval_us(&tv);
+		e->tick_us = e->tcp.config.tick_us = timeval_us(&tv);
 	e->default_ttl[0] = kernel_number(fd, IPPROTO_IP, IP_TTL, DEFAULT_TTL);
 	int fd6 = option_oracle(AF_INET6, NULL);
 	e->default_ttl[1] = kernel_number(fd6, IPPROTO_IPV6, IPV6_UNICAST_HOPS, DEFAULT_TTL);
@@ -365,5 +370,8 @@ void options_to_kernel(struct engine *e, const struct sock *s, int fd)
 	if (opt->user_sndbuf)
 		give_buffer(fd, SO_SNDBUFFORCE, SO_SNDBUF, opt->sndbuf_bytes);
 	give_number(fd, SOL_SOCKET, SO_RCVLOWAT, s->lowat, 1);
+	uint64_t rate = opt->max_pacing_rate == TCP_PACING_RATE_ZERO ? 0 : opt->max_pacing_rate;
+	if (opt->max_pacing_rate)
+		give(fd, SOL_SOCKET, SO_MAX_PACING_RATE, &rate, sizeof rate);
 	option_values_set(s->values, fd);
 }

@@ -55,7 +55,7 @@ static uint32_t ms_since(const struct engine *e, int64_t at, int64_t began)
 	return since && e->now > since ? (e->now / tick - since / tick) * tick / USEC_PER_MSEC : 0;
 }
 
-static void tell_sending(const struct tcp_status *st, const struct tcp_figures *f, struct tcp_info_linux *ti)
+static void tell_sending(const struct tcp_options *opt, const struct tcp_status *st, const struct tcp_figures *f, struct tcp_info_linux *ti)
 {
 	uint32_t mss = st->mss_snd ? st->mss_snd : 1;
 	ti->unacked = f->unacked;
@@ -71,7 +71,7 @@ static void tell_sending(const struct tcp_status *st, const struct tcp_figures *
 	ti->dsack_dups = f->dsack_dups;
 	ti->total_retrans = st->total_retrans;
 	ti->pacing_rate = f->pacing_rate;
-	ti->max_pacing_rate = RATE_UNLIMITED;
+	ti->max_pacing_rate = !opt->max_pacing_rate ? RATE_UNLIMITED : opt->max_pacing_rate == TCP_PACING_RATE_ZERO ? 0 : opt->max_pacing_rate;
 	ti->delivery_rate = f->delivery_rate;
 	ti->delivery_rate_app_limited = f->delivery_app_limited;
 	ti->bytes_acked = st->bytes_acked + (f->established_us && f->client) + f->fin_acked; /* Linux counts SYN and FIN, but not the SYN-ACK */
@@ -144,7 +144,7 @@ size_t tcp_info_tell(const struct engine *e, const struct sock *s, struct tcp_in
 	out->snd_wscale = st.snd_wscale;
 	out->rcv_wscale = st.rcv_wscale;
 	out->pmtu = s->dest ? s->dest->path.mtu : 0;
-	tell_sending(&st, &f, out);
+	tell_sending(tcp_get_options(&s->tcp), &st, &f, out);
 	tell_receiving(&st, &f, out);
 	tell_times(e, &st, &f, out);
 	out->notsent_bytes = tcp_outq_unsent(&s->tcp);

@@ -37,6 +37,8 @@ struct tcp_cc_ops {
 	void (*on_unused)(struct tcp_conn *c, int64_t now);
 	/* Loss was found with `flight` bytes out: what ssthresh becomes. cwnd is still what it was. */
 	uint32_t (*ssthresh)(struct tcp_conn *c, int64_t now, uint32_t flight);
+	/* Instead of all that, the algorithm sets cwnd and c->pacing_rate itself, with each ACK, in an episode of loss or not. NULL: no matter. */
+	void (*control)(struct tcp_conn *c, int64_t now, const struct rate_sample *rs);
 	/* The retransmission timer expired; cwnd is the loss window now. NULL: no matter. */
 	void (*on_timeout)(struct tcp_conn *c, int64_t now);
 };

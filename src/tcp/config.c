@@ -15,6 +15,7 @@ void tcp_config_default(struct tcp_config *config)
 		.rto_min_us = 200 * USEC_PER_MSEC,
 		.rto_max_us = 120 * USEC_PER_SEC,
 		.rto_init_us = 1 * USEC_PER_SEC, /* RFC 6298 (2.1) */
+		.tick_us = 4 * USEC_PER_MSEC,
 		.delack_us = 40 * USEC_PER_MSEC,
 		.fin_timeout_us = 60 * USEC_PER_SEC,
 		.time_wait_us = 60 * USEC_PER_SEC,
@@ -24,6 +25,8 @@ void tcp_config_default(struct tcp_config *config)
 		.retries2 = 15,
 		.min_tso_segs = 2,
 		.tso_rtt_log = 9,
+		.pacing_ss_ratio = 200,
+		.pacing_ca_ratio = 120,
 		.min_snd_mss = 48,
 		.reordering = 3,
 		.max_reordering = 300,

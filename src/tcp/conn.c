@@ -16,7 +16,7 @@
  *  - rcv_adv, the window's right edge as the peer knows it, never goes back (RFC 9293 SHLD-14).
  *  - CLOSED: no timer, no buffer but unread data.
  *
- * Timers: rtx_at (SYN, retransmission, persist: timer_persists tells), tlp_at, reo_at, delack_at, cork_at, keep_at, hold_at, cr_at, wait_at.
+ * Timers: rtx_at (SYN, retransmission, persist: timer_persists tells), tlp_at, reo_at, pace_ns, delack_at, cork_at, keep_at, hold_at, cr_at, wait_at.
  * Limits: RANGES_MAX holes either way; SENT_MAX records; rcvbuf_limit (a quarter more, as memory is taken, the set of holes included) and sndbuf_limit; answers to bad
  * segments (ack_challenge).
  * References: RFC 9293, 5681, 6582, 6675, 8985, 6937, 3522, 6298, 7323, 2018, 2883, 5961, 6093, 6928, 2861, 3042.
@@ -166,6 +166,7 @@ void conn_establish(struct tcp_conn *c, int64_t now)
 	c->flight_seq = c->snd_nxt;
 	c->cwr = false;
 	c->cc->init(c, now);
+	pace_init(c);
 	figures_established(c, now);
 	window_grow_sndbuf(c);
 	timer_keepalive(c, now);

@@ -36,7 +36,6 @@ void figures_established(struct tcp_conn *c, int64_t now)
 	c->kept.rcv_ssthresh = min_u32(rcv_wnd(c), clamp);
 	c->kept.rcv_space = min_u32(c->kept.rcv_ssthresh, CWND_INIT_SEGS * advmss);
 	c->kept.segs_before = c->passive ? c->segs_out : 0;
-	c->kept.pacing_rate = tso_rate(c);
 }
 
 /* Linux's tcp_grow_window, for segments that take no more memory than they should. */
@@ -80,10 +79,9 @@ void figures_timeout(struct tcp_conn *c, int64_t now)
 	c->kept.timeouts++;
 }
 
-/* An ACK was processed: as in Linux, it makes the rate anew, and ends what the timer began where everything is repaired. */
+/* An ACK was processed: as in Linux, it ends what the timer began where everything is repaired. */
 void figures_ack(struct tcp_conn *c, int64_t now)
 {
-	c->kept.pacing_rate = tso_rate(c);
 	if (!c->kept.rto_since_us || c->loss == TCP_LOSS_RTO)
 		return;
 	c->kept.rto_time_us += now - c->kept.rto_since_us;
@@ -162,7 +160,7 @@ void tcp_get_figures(const struct tcp_conn *c, int64_t now, struct tcp_figures *
 		.reordering = k->reordering,
 		.rcv_ssthresh = k->rcv_ssthresh,
 		.rcv_space = c->drs_space ? c->drs_space : k->rcv_space,
-		.pacing_rate = k->pacing_rate ? k->pacing_rate : UINT64_MAX,
+		.pacing_rate = k->established_us ? c->pacing_rate : UINT64_MAX,
 		.delivery_rate = c->rate.interval_us ? (uint64_t)segs_of(c, c->rate.delivered) * c->mss * USEC_PER_SEC / c->rate.interval_us : 0,
 		.delivery_app_limited = c->rate.limited,
 		.advmss = figures_advmss(c),

@@ -140,6 +140,17 @@ static void note_delivered(struct tcp_conn *c, int64_t now, uint32_t bytes)
 		c->cc->on_delivered(c, now);
 }
 
+/* Congestion control, or a rate by its window. */
+static void note_rate(struct tcp_conn *c, int64_t now, uint32_t acked, uint32_t delivered)
+{
+	struct rate_sample rs;
+	rate_take(c, now, acked, delivered, &rs);
+	if (c->cc->control)
+		c->cc->control(c, now, &rs);
+	else
+		c->pacing_rate = tso_rate(c);
+}
+
 bool input_ack(struct tcp_conn *c, int64_t now, const struct tcp_segment *seg)
 {
 	bool established_now = c->state == TCPS_SYN_RECEIVED;
@@ -189,10 +200,11 @@ bool input_ack(struct tcp_conn *c, int64_t now, const struct tcp_segment *seg)
 	tlp_on_ack(c, now, seg, dsack, dup);
 	if (acked || delivered || dup || c->ack_ece)
 		recovery_on_ack(c, now, seg, acked, delivered, dup && !established_now);
-	rate_take(c, now, acked, delivered);
+	if (delivered || snd_flight(c))
+		note_rate(c, now, acked, delivered);
 	figures_ack(c, now);
 	if (acked) {
-		tlp_schedule(c, now);
+		tlp_schedule(c, now, true);
 		if (c->fin_acked)
 			ack_of_fin(c, now);
 		window_grow_sndbuf(c);

@@ -23,6 +23,7 @@ src_libtcp_a_SOURCES = \
 	src/tcp/names.c \
 	src/tcp/negotiate.c \
 	src/tcp/output.c \
+	src/tcp/pace.c \
 	src/tcp/reassembly.c \
 	src/tcp/reassembly.h \
 	src/tcp/rack.c \

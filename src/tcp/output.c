@@ -107,6 +107,10 @@ static void next_new(const struct tcp_conn *c, struct out *o)
 	}
 	if (next_piece(c, o, mss, len))
 		return;
+	if (c->pace_waits) {
+		o->blocked = BLOCKED_PACE;
+		return;
+	}
 	if (SEQ_GT(c->snd_up, c->snd_nxt)) /* every segment points at the urgent byte anew: no GSO */
 		len = min_u32(len, mss);
 	len = min_u32(len, tso_bytes(c, mss));
@@ -139,6 +143,10 @@ static bool next_retransmission(const struct tcp_conn *c, struct out *o)
 	bool forced;
 	if (c->loss == TCP_LOSS_OPEN || !recovery_next(c, &seq, &len, &forced))
 		return false;
+	if (c->pace_waits && !(forced && c->loss == TCP_LOSS_RTO)) {
+		o->blocked = BLOCKED_PACE;
+		return false;
+	}
 	uint32_t mss = output_mss(c);
 	if (forced) {
 		len = min_u32(len, mss);
@@ -197,7 +205,8 @@ struct out output_next(const struct tcp_conn *c)
 	if (tcp_may_transmit(c)) {
 		if (next_retransmission(c, &o) || tlp_next(c, &o))
 			return o;
-		next_new(c, &o);
+		if (o.blocked != BLOCKED_PACE)
+			next_new(c, &o);
 		if (o.kind != OUT_NONE)
 			return o;
 		if (c->probe_due)
@@ -281,6 +290,8 @@ static void emit_segment(struct tcp_conn *c, int64_t now, struct tcp_emit *emit,
 		close_request_emit(c, &seg);
 	seg.window = window_advertise(c, flags & SEG_SYN);
 	ecn_output(c, &seg);
+	if (c->paced)
+		pace_emit(c, now);
 	TCP_COUNT(c, OutSegs);
 	c->segs_out += gso_size ? (len + gso_size - 1) / gso_size : 1;
 	emit->segment(emit, c, &seg, gso_size);
@@ -384,11 +395,12 @@ static void output_data(struct tcp_conn *c, int64_t now, struct tcp_emit *emit, 
 	}
 	emit_segment(c, now, emit, flags, o->seq, o->len);
 	account_new(c, now, o->seq, o->len, o->fin);
+	pace_sent(c, now, o->len);
 	if (snd_unsent(c) == 0)
 		c->push_due = false;
 	if (c->rtx_at == TIME_NEVER || c->rtx_is_persist) /* RFC 6298 (5.1) */
 		timer_start_rtx(c, now);
-	tlp_schedule(c, now);
+	tlp_schedule(c, now, false);
 	c->cork_at = TIME_NEVER;
 	if (c->fin_then_rst && c->fin_sent)
 		conn_reset(c, now, 0);
@@ -415,6 +427,7 @@ static void output_retransmission(struct tcp_conn *c, int64_t now, struct tcp_em
 		c->rtx_at = now + rtt_backed_off(c);
 	recovery_sent_again(c, now, o->seq, o->len + o->fin);
 	account_again(c, now, o);
+	pace_sent(c, now, o->len);
 }
 
 static void output_tlp(struct tcp_conn *c, int64_t now, struct tcp_emit *emit, const struct out *o)
@@ -529,6 +542,7 @@ static void output_settle(struct tcp_conn *c, int64_t now, enum out_blocked bloc
 			c->cork_at = now + max_time(c->rto_us, TCP_CORK_US);
 		break;
 	case BLOCKED_NAGLE:
+	case BLOCKED_PACE: /* tcp_next_deadline tells when */
 	case BLOCKED_NOT:
 		break;
 	}
@@ -537,6 +551,7 @@ static void output_settle(struct tcp_conn *c, int64_t now, enum out_blocked bloc
 void tcp_output(struct tcp_conn *c, int64_t now, struct tcp_emit *emit)
 {
 	restart_after_idle(c, now);
+	pace_look(c, now);
 	struct out o;
 	while (o = output_next(c), o.kind != OUT_NONE) {
 		if (emit->full)

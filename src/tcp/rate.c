@@ -52,13 +52,6 @@ void rate_init(struct tcp_conn *c)
 	c->rate.limited = true;
 }
 
-void rate_begin(struct tcp_conn *c)
-{
-	c->rate.known = c->rate.repeated = false;
-	c->rate.rtt_us = 0;
-	c->rate.lost_before = c->lost;
-}
-
 /* Linux's last non-app-limited sample, or the best app-limited one since. */
 static void keep(struct tcp_rate *k, const struct rate_sample *s)
 {
@@ -69,29 +62,31 @@ static void keep(struct tcp_rate *k, const struct rate_sample *s)
 	k->limited = s->app_limited;
 }
 
-struct rate_sample rate_take(struct tcp_conn *c, int64_t now, uint32_t acked, uint32_t delivered)
+void rate_take(struct tcp_conn *c, int64_t now, uint32_t acked, uint32_t delivered, struct rate_sample *s)
 {
 	struct tcp_rate *k = &c->rate;
-	struct rate_sample s = {.acked_sacked = delivered, .lost = c->lost - k->lost_before};
 	if (k->app_limited && c->delivered > k->app_limited)
 		k->app_limited = 0;
 	if (delivered)
 		k->delivered_us = now;
-	s.rtt_us = k->repeated ? c->ack_rtt_us : k->rtt_us;
+	s->acked_sacked = delivered;
+	s->lost = c->lost - k->lost_before;
+	s->rtt_us = k->repeated ? c->ack_rtt_us : k->rtt_us;
+	s->delivered = s->interval_us = 0;
+	s->prior_delivered = c->delivered;
+	s->app_limited = s->ack_delayed = false;
 	if (!k->known)
-		return s;
-	uint32_t acking_us = (uint32_t)now - k->prior_us;
-	s.delivered = (uint32_t)c->delivered - k->prior_delivered;
-	s.prior_delivered = c->delivered - s.delivered;
-	s.app_limited = k->prior_limited;
+		return;
+	s->delivered = (uint32_t)c->delivered - k->prior_delivered;
+	s->prior_delivered -= s->delivered;
+	s->app_limited = k->prior_limited;
 	/* A lone short segment, whose ACK the peer may have delayed. */
-	s.ack_delayed = acked && acked < c->mss && s.delivered == acked;
-	uint32_t interval_us = max_u32(k->sending_us, acking_us);
+	s->ack_delayed = acked && acked < c->mss && s->delivered == acked;
+	uint32_t interval_us = max_u32(k->sending_us, (uint32_t)now - k->prior_us);
 	if (interval_us < c->min_rtt_us) /* of what was repeated for nothing, most likely */
-		return s;
-	s.interval_us = interval_us;
-	keep(k, &s);
-	return s;
+		return;
+	s->interval_us = interval_us;
+	keep(k, s);
 }
 
 void rate_check_app_limited(struct tcp_conn *c)

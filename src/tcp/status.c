@@ -147,6 +147,7 @@ void tcp_set_options(struct tcp_conn *c, int64_t now, const struct tcp_options *
 	if (opt->cc && opt->cc != c->cc)
 		change_cc(c, now, opt->cc);
 	c->options = *opt;
+	pace_init(c);
 	if (opt->user_rcvbuf && opt->rcvbuf_bytes)
 		c->rcvbuf_limit = opt->rcvbuf_bytes;
 	if (opt->user_sndbuf && opt->sndbuf_bytes)

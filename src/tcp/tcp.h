@@ -80,12 +80,14 @@ struct tcp_config {
 	uint32_t sndbuf_init_bytes, sndbuf_max_bytes; /* tcp_wmem[1], [2] */
 	uint32_t initial_window_segs;                 /* RFC 6928 */
 	int64_t rto_min_us, rto_max_us, rto_init_us;  /* RFC 6298; Linux: 200 ms, 120 s, 1 s */
+	int64_t tick_us;                              /* Linux's timers go by ticks: 4 ms */
 	int64_t delack_us;                            /* RFC 9293 MUST-59: < 500 ms; Linux 40 ms */
 	int64_t fin_timeout_us;                       /* orphan in FIN-WAIT-2: tcp_fin_timeout */
 	int64_t time_wait_us;                         /* 2 MSL; Linux: 60 s */
 	unsigned syn_retries, synack_retries;         /* 6, 5 */
 	unsigned syn_linear_timeouts;                 /* 4: SYNs whose time-outs do not double yet */
 	unsigned min_tso_segs, tso_rtt_log;           /* 2, 9: tso.c */
+	unsigned pacing_ss_ratio, pacing_ca_ratio;    /* 200, 120 %: tso.c */
 	unsigned retries2, orphan_retries;            /* 15; 0: 8 */
 	uint32_t min_snd_mss;                         /* a peer's MSS counts as no less */
 	uint32_t notsent_lowat;                       /* where TCP_NOTSENT_LOWAT was not set; UINT32_MAX: none */
@@ -124,6 +126,7 @@ struct tcp_cc_ops; /* tcp/cc.h */
 extern const struct tcp_cc_ops tcp_cc_cubic, tcp_cc_newreno, tcp_cc_dctcp;
 const struct tcp_cc_ops *tcp_cc_find(const char *name); /* NULL: unknown */
 
+#define TCP_PACING_RATE_ZERO UINT64_MAX /* a bound of 0, with which Linux does not pace, but makes no super-segments */
 /* Per-connection options, settable at any time unless said. Linux's meanings. */
 struct tcp_options {
 	bool nodelay, cork, quickack, keepalive;
@@ -138,6 +141,7 @@ struct tcp_options {
 	uint16_t maxseg;                /* TCP_MAXSEG before the SYN; 0: path */
 	uint32_t window_clamp;          /* 0: none */
 	uint32_t notsent_lowat;         /* TCP_NOTSENT_LOWAT; 0: none */
+	uint64_t max_pacing_rate;       /* SO_MAX_PACING_RATE, bytes a second; 0: none; TCP_PACING_RATE_ZERO */
 	bool oobinline;                 /* SO_OOBINLINE */
 	const struct tcp_cc_ops *cc;    /* TCP_CONGESTION; NULL: tcp_open's */
 };

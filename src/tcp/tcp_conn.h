@@ -46,7 +46,6 @@ struct tcp_kept {
 	int64_t established_us; /* 0: not yet */
 	uint32_t rcv_ssthresh, rcv_space; /* bytes, as Linux reckons */
 	uint64_t segs_before; /* SYN-ACKs */
-	uint64_t pacing_rate; /* as of the last ACK */
 	uint32_t reordering, reord_seen;  /* segments; times */
 	uint32_t delivered_segs, delivered_ce_segs, dsack_dups, rcv_ooopack;
 	uint32_t timeouts, rto_recoveries; /* of the retransmission timer, and how often it began */
@@ -104,6 +103,7 @@ struct tcp_conn {
 	bool cwr : 1;        /* cwnd shrinks to ssthresh without a loss, until cwr_point is passed */
 	bool ack_prior_due : 1; /* an ACK that was delayed goes before the next: of ack_prior, with or without ECE */
 	bool ack_prior_echo : 1;
+	bool paced : 1, pace_waits : 1; /* pace.c: segments leave at pacing_rate; for now none may */
 	bool cr_left_out : 1; /* a SYN went without it, because those with it got no answer */
 	uint8_t cr_misses;
 	int8_t first_fin;
@@ -181,6 +181,9 @@ struct tcp_conn {
 	uint32_t flight_max;     /* most in flight in this round, which ends at flight_seq */
 	uint32_t flight_seq;
 	uint64_t cc_state[9];    /* the algorithm's own */
+	uint64_t pacing_rate;    /* bytes a second, as of the last ACK; UINT64_MAX: not known */
+	int64_t pace_ns;         /* pace.c: when the next segment may go */
+	int64_t pace_credit_ns;  /* … and how late the last one was */
 
 	/* Timers: absolute; TIME_NEVER when off. */
 	int64_t rtx_at;    /* SYN, retransmission or persist */

@@ -104,7 +104,7 @@ enum out_kind {
 	OUT_NONE, OUT_RST, OUT_SYN, OUT_RETRANSMIT, OUT_TLP, OUT_DATA, OUT_PROBE, OUT_KEEPALIVE, OUT_ACK
 };
 /* Why nothing (more) may go although there is something. */
-enum out_blocked { BLOCKED_NOT, BLOCKED_CWND, BLOCKED_WINDOW, BLOCKED_NAGLE, BLOCKED_CORK };
+enum out_blocked { BLOCKED_NOT, BLOCKED_CWND, BLOCKED_WINDOW, BLOCKED_NAGLE, BLOCKED_CORK, BLOCKED_PACE };
 struct out {
 	enum out_kind kind;
 	enum out_blocked blocked;
@@ -117,8 +117,29 @@ struct out output_next(const struct tcp_conn *c);
 uint32_t output_mss(const struct tcp_conn *c); /* payload per segment, SACK blocks taken off */
 
 /* ---- tso.c ---- */
-uint64_t tso_rate(const struct tcp_conn *c); /* bytes a second */
+uint64_t tso_rate(const struct tcp_conn *c); /* a pacing rate by cwnd, bytes a second; UINT64_MAX: not known */
 uint32_t tso_bytes(const struct tcp_conn *c, uint32_t mss); /* the most that one emit carries: whole segments */
+
+/* ---- pace.c ---- */
+void pace_init(struct tcp_conn *c); /* the congestion control or the bound is another; before: the connection is established */
+uint64_t pace_bounded(const struct tcp_conn *c, uint64_t rate); /* … by SO_MAX_PACING_RATE */
+int64_t pace_at(const struct tcp_conn *c); /* when pace_waits ends */
+static inline void pace_look(struct tcp_conn *c, int64_t now) /* … and ends it */
+{
+	if (c->pace_waits && pace_at(c) <= now)
+		c->pace_waits = false;
+}
+static inline int64_t pace_delay(const struct tcp_conn *c, int64_t now) /* until what may leave next does */
+{
+	return c->pace_waits && pace_at(c) > now ? pace_at(c) - now : 0;
+}
+void pace_emit(struct tcp_conn *c, int64_t now); /* a segment leaves */
+void pace_charge(struct tcp_conn *c, int64_t now, uint32_t bytes);
+static inline void pace_sent(struct tcp_conn *c, int64_t now, uint32_t bytes) /* of text, new or again */
+{
+	if (c->paced)
+		pace_charge(c, now, bytes);
+}
 
 /* ---- timers.c ---- */
 void timer_start_rtx(struct tcp_conn *c, int64_t now); /* from zero: new data or progress */
@@ -191,13 +212,18 @@ bool piece_next(const struct tcp_conn *c, struct piece_walk *w, struct piece *p)
 /* ---- rate.c: delivery rate samples ---- */
 void rate_init(struct tcp_conn *c);
 struct sent_mark rate_mark(struct tcp_conn *c, int64_t now, bool idle); /* something leaves; `idle`: nothing was in flight */
-void rate_begin(struct tcp_conn *c); /* an ACK's work begins */
+static inline void rate_begin(struct tcp_conn *c) /* an ACK's work begins */
+{
+	c->rate.known = c->rate.repeated = false;
+	c->rate.rtt_us = 0;
+	c->rate.lost_before = c->lost;
+}
 void rate_delivered(struct tcp_conn *c, int64_t now, const struct sent *r, uint32_t right); /* … it delivers record r up to `right` */
-struct rate_sample rate_take(struct tcp_conn *c, int64_t now, uint32_t acked, uint32_t delivered); /* … c->delivered has moved, what is lost is known */
+void rate_take(struct tcp_conn *c, int64_t now, uint32_t acked, uint32_t delivered, struct rate_sample *s); /* … c->delivered has moved, what is lost is known */
 void rate_check_app_limited(struct tcp_conn *c); /* the program is about to send */
 
 /* ---- tlp.c: tail loss probe ---- */
-void tlp_schedule(struct tcp_conn *c, int64_t now); /* new data left, or was acknowledged */
+void tlp_schedule(struct tcp_conn *c, int64_t now, bool acked); /* new data left, or was acknowledged */
 void tlp_expired(struct tcp_conn *c, int64_t now);
 bool tlp_next(const struct tcp_conn *c, struct out *o);
 void tlp_sent(struct tcp_conn *c, bool again);

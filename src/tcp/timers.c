@@ -23,7 +23,7 @@ void timer_start_rtx(struct tcp_conn *c, int64_t now)
 {
 	c->rtx_is_persist = false;
 	c->stall_at = TIME_NEVER;
-	arm_rtx(c, now);
+	arm_rtx(c, now + pace_delay(c, now));
 	if (c->state == TCPS_SYN_SENT)
 		c->stall_at = now;
 }
@@ -162,6 +162,7 @@ void tcp_tick(struct tcp_conn *c, int64_t now)
 		c->push_due = true;
 		c->snd_push = snd_end(c);
 	}
+	pace_look(c, now);
 	if (c->tlp_at <= now)
 		tlp_expired(c, now);
 	if (c->rtx_at <= now)
@@ -180,9 +181,12 @@ void tcp_tick(struct tcp_conn *c, int64_t now)
 
 int64_t tcp_next_deadline(const struct tcp_conn *c)
 {
-	if (output_next(c).kind != OUT_NONE)
+	struct out o = output_next(c);
+	if (o.kind != OUT_NONE)
 		return 0; /* now */
 	int64_t at = min_time(c->rtx_at, c->delack_at);
+	if (o.blocked == BLOCKED_PACE)
+		at = min_time(at, pace_at(c));
 	at = min_time(at, min_time(c->tlp_at, c->reo_at));
 	at = min_time(at, min_time(c->cork_at, c->hold_at));
 	at = min_time(at, min_time(c->keep_at, c->wait_at));

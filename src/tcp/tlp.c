@@ -8,21 +8,34 @@
 #include "tcp/tcp_int.h"
 
 #define WC_DEL_ACK_US (200 * USEC_PER_MSEC) /* §7.2 TLP.max_ack_delay */
-#define PTO_MIN_US    (2 * USEC_PER_MSEC)   /* on top of two round trips: Linux's TCP_TIMEOUT_MIN */
+#define PTO_MIN_TICKS 2                     /* on top of two round trips: Linux's TCP_TIMEOUT_MIN, and what its timers add */
 #define PTO_INIT_US   USEC_PER_SEC          /* nothing was measured yet */
 
-void tlp_schedule(struct tcp_conn *c, int64_t now)
+/* The timeout that the probe is to forestall: from now on after an ACK of new data, else from when the oldest segment left; as Linux, which has one timer for both. */
+static int64_t timeout_at(const struct tcp_conn *c, int64_t now, bool acked)
+{
+	int64_t at = (acked || !c->sent.n ? now : sent_peek(&c->sent, 0)->at_us) + rtt_backed_off(c);
+	return at > now ? at : TIME_NEVER;
+}
+
+void tlp_schedule(struct tcp_conn *c, int64_t now, bool acked)
 {
 	c->tlp_at = TIME_NEVER;
 	c->tlp_due = false;
 	unsigned wanted = c->stack->config.early_retrans;
-	if ((wanted != 3 && wanted != 4) || !c->sack_on || c->tlp_out || c->loss != TCP_LOSS_OPEN || c->sacked.n || !snd_flight(c) || c->rtx_at == TIME_NEVER ||
+	if ((wanted != 3 && wanted != 4) || !c->sack_on || c->loss != TCP_LOSS_OPEN || c->sacked.n || !snd_flight(c) || c->rtx_at == TIME_NEVER ||
 	    timer_persists(c) || !tcp_may_transmit(c) || SEQ_GT(c->snd_nxt, c->snd_una + c->snd_wnd))
 		return;
 	int64_t pto = PTO_INIT_US;
 	if (c->srtt_us)
-		pto = 2 * (int64_t)c->srtt_us + (snd_flight(c) <= c->mss ? WC_DEL_ACK_US : PTO_MIN_US);
-	c->tlp_at = min_time(now + pto, c->rtx_at);
+		pto = 2 * (int64_t)c->srtt_us + (snd_flight(c) <= c->mss ? WC_DEL_ACK_US : PTO_MIN_TICKS * c->stack->config.tick_us);
+	c->tlp_at = min_time(now + pto, timeout_at(c, now, acked)) + pace_delay(c, now);
+	if (c->rtx_at < c->tlp_at) {
+		if (c->options.user_timeout_us)
+			c->tlp_at = c->rtx_at;
+		else
+			c->rtx_at = c->tlp_at;
+	}
 }
 
 /* §7.3: TLP_send_probe; output sends it. */
@@ -31,7 +44,7 @@ void tlp_expired(struct tcp_conn *c, int64_t now)
 	c->tlp_at = TIME_NEVER;
 	if (c->loss != TCP_LOSS_OPEN || !snd_flight(c) || timer_persists(c) || !tcp_may_transmit(c))
 		return;
-	c->tlp_due = true;
+	c->tlp_due = !c->tlp_out; /* one at a time; Linux's timeout is put off all the same */
 	c->rtx_at = now + rtt_backed_off(c);
 }
 

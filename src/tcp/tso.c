@@ -4,23 +4,23 @@
  */
 #include "tcp/tcp_int.h"
 
-#define SOFT_SEGS_MAX      4    /* where the link cuts nothing: a burst that its queue has room for */
-#define TSO_RATE_SHIFT     10   /* 1/1024 s: SO_MAX_PACING_RATE's sk_pacing_shift */
-#define RATE_SLOW_START_PC 200  /* net.ipv4.tcp_pacing_ss_ratio */
-#define RATE_AVOIDANCE_PC  120  /* net.ipv4.tcp_pacing_ca_ratio */
+#define SOFT_SEGS_MAX  4  /* where the link cuts nothing: a burst that its queue has room for */
+#define TSO_RATE_SHIFT 10 /* 1/1024 s: SO_MAX_PACING_RATE's sk_pacing_shift */
 
 uint64_t tso_rate(const struct tcp_conn *c)
 {
 	if (!c->srtt_us)
-		return UINT64_MAX;
-	uint64_t percent = c->cwnd / 2 < c->ssthresh / 4 ? RATE_SLOW_START_PC : RATE_AVOIDANCE_PC;
-	return (uint64_t)max_u32(c->cwnd, snd_flight(c)) * percent / 100 * USEC_PER_SEC / c->srtt_us;
+		return pace_bounded(c, UINT64_MAX);
+	const struct tcp_config *config = &c->stack->config;
+	uint64_t percent = c->cwnd < c->ssthresh / 2 ? config->pacing_ss_ratio : config->pacing_ca_ratio;
+	uint64_t rate = (uint64_t)max_u32(c->cwnd, snd_flight(c)) * percent / 100 * USEC_PER_SEC / c->srtt_us;
+	return pace_bounded(c, rate);
 }
 
 uint32_t tso_bytes(const struct tcp_conn *c, uint32_t mss)
 {
 	uint32_t max = c->gso_max_bytes ? c->gso_max_bytes : SOFT_SEGS_MAX * mss;
-	uint64_t bytes = tso_rate(c) >> TSO_RATE_SHIFT;
+	uint64_t bytes = c->pacing_rate >> TSO_RATE_SHIFT;
 	const struct tcp_config *config = &c->stack->config;
 	uint32_t near = config->tso_rtt_log ? c->min_rtt_us >> config->tso_rtt_log : UINT32_MAX; /* half as much more for each 512 µs */
 	if (near < 32)

@@ -56,6 +56,12 @@ tests_tcp_rate_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
 tests_tcp_rate_test_LDADD = $(TCP_TEST_LIBS)
 TESTS += tests/tcp/rate_test
 
+check_PROGRAMS += tests/tcp/pace_test
+tests_tcp_pace_test_SOURCES = tests/tcp/pace_test.c $(harness_sources)
+tests_tcp_pace_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
+tests_tcp_pace_test_LDADD = $(TCP_TEST_LIBS)
+TESTS += tests/tcp/pace_test
+
 check_PROGRAMS += tests/tcp/ecn_test
 tests_tcp_ecn_test_SOURCES = tests/tcp/ecn_test.c $(harness_sources)
 tests_tcp_ecn_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)

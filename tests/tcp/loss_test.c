@@ -663,7 +663,7 @@ START_TEST(retransmission_with_fin)
 	h_advance(h, H_RTT);
 	h_peer_ack(h, 501); /* the FIN is still missing */
 	h_state(h, TCPS_FIN_WAIT_1);
-	if (h->next_out == h->n_out)
+	while (h->next_out == h->n_out) /* a probe that has no answer puts the timeout off */
 		h_next(h);
 	h_expect(h, SEG_ACK | SEG_FIN, 501, 1, 0);
 	h_peer_ack(h, 502);

@@ -653,6 +653,7 @@ START_TEST(super_segments_of_a_far_peer)
 	h_expect(h, SEG_ACK | SEG_PSH, 1 + 4 * H_MSS, 1, H_MSS);
 	h_peer_ack(h, 1 + 5 * H_MSS);
 	h->c.srtt_us = h->c.min_rtt_us = 4000;
+	h->c.pacing_rate = 5000000;
 	h_send(h, 9 * H_MSS); /* twice a window of 10 in 4 ms: 5 MB/s */
 	h_expect(h, SEG_ACK | SEG_PSH, 1 + 5 * H_MSS, 1, 5 * H_MSS);
 	h_drain(h);

@@ -1,0 +1,54 @@
+/*
+ * Pacing: segments leave at a rate, not in bursts, where the congestion control asks for it (BBR) or the program has bounded the rate (SO_MAX_PACING_RATE).
+ * As Linux's own pacing of TCP, where no queueing discipline does it.
+ *
+ * What left moves pace_ns, when the next may go, by its time at c->pacing_rate. Until then pace_waits keeps new text and repairs back (output.c); the time is
+ * the core's deadline. Who comes late, counted from what left last, is let off half of a segment's time at most.
+ * Timers that wait for an answer to what has just left wait for so much longer: what leaves last leaves later. The first segments of a connection are not paced.
+ * Of a connection that is not paced, nothing here is touched but `paced`, which is false.
+ */
+#include "tcp/tcp_int.h"
+
+#define UNPACED_SEGS 10 /* at the beginning: the initial window */
+#define NSEC_PER_SEC UINT64_C(1000000000)
+
+uint64_t pace_bounded(const struct tcp_conn *c, uint64_t rate)
+{
+	uint64_t most = c->options.max_pacing_rate;
+	if (most == TCP_PACING_RATE_ZERO)
+		return 0;
+	return most && rate > most ? most : rate;
+}
+
+void pace_init(struct tcp_conn *c)
+{
+	c->paced |= c->cc->control || c->options.max_pacing_rate;
+	if (!c->cc->control)
+		c->pacing_rate = tso_rate(c);
+	else
+		c->pacing_rate = pace_bounded(c, c->pacing_rate);
+}
+
+int64_t pace_at(const struct tcp_conn *c)
+{
+	return (c->pace_ns + NSEC_PER_USEC - 1) / NSEC_PER_USEC;
+}
+
+/* A segment of any kind leaves: from now on nobody is late. */
+void pace_emit(struct tcp_conn *c, int64_t now)
+{
+	int64_t now_ns = now * NSEC_PER_USEC;
+	c->pace_credit_ns = now_ns > c->pace_ns ? now_ns - c->pace_ns : 0;
+	c->pace_ns += c->pace_credit_ns;
+}
+
+void pace_charge(struct tcp_conn *c, int64_t now, uint32_t bytes)
+{
+	uint64_t rate = c->pacing_rate;
+	if (!bytes || !rate || rate == UINT64_MAX || c->data_segs_out < UNPACED_SEGS)
+		return;
+	int64_t takes = bytes * NSEC_PER_SEC / rate;
+	takes -= takes / 2 < c->pace_credit_ns ? takes / 2 : c->pace_credit_ns;
+	c->pace_ns += takes;
+	c->pace_waits = pace_at(c) > now;
+}
