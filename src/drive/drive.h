@@ -45,6 +45,7 @@ struct waiter {
 	uint8_t blocked;         /* enum waiter_blocked: how it can be woken. Lock */
 	bool woken;              /* … and that was done */
 	int rhythm;              /* how well it has shown that it calls again soon after it spoke: putoff.c */
+	unsigned in_time;        /* calls that did, since the helper had to speak for it */
 	int64_t spoke_us;        /* its last call had something to say, then; 0: it had not */
 	int efd;                 /* while blocked on file descriptors without the seat; else -1 */
 	uint32_t futex;          /* while blocked on nothing else */

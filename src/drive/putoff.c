@@ -14,27 +14,31 @@
  *     from outside within that 1 ms (SIGKILL, no memory left) loses it, as it loses what waits for the peer's window. Closing that, too, would take a copy of each verb's
  *     output where another process finds it, or the system call that putting off saves;
  *   - only a thread that has shown that it comes back puts anything off. `rhythm` tells: it grows with each call that comes within COME_BACK_US after one that had
- *     something to say, and halves with one that comes later. When the helper has to speak for a thread, many calls must follow before it is trusted again.
+ *     something to say, and halves with one that comes later. When the helper has to speak for a thread, many calls must follow before it is trusted again; few,
+ *     when that was the first time for long: it was not the program's doing then, but the machine's, which had no CPU for it.
  */
 #include "drive/drive.h"
 
 #include "drive/waiter.h"
 
-#define PUT_OFF_AGE_US 50
+#define PUT_OFF_AGE_US 100
 #define COME_BACK_US   200
 #define RHYTHM_TRUSTED 8
 #define RHYTHM_MAX     32
 #define RHYTHM_LATE    (-64)
+#define RHYTHM_PROVEN  1024 /* calls in time since it was late last */
 
 /* This thread makes a call. */
 static void came_back(struct waiter *w, int64_t now)
 {
 	if (!w->spoke_us)
 		return;
-	if (now - w->spoke_us <= COME_BACK_US)
+	if (now - w->spoke_us <= COME_BACK_US) {
 		w->rhythm += w->rhythm < RHYTHM_MAX;
-	else if (w->rhythm > 0)
+		w->in_time += w->in_time < RHYTHM_PROVEN;
+	} else if (w->rhythm > 0) {
 		w->rhythm /= 2;
+	}
 	w->spoke_us = 0;
 }
 
@@ -54,8 +58,11 @@ void putoff_settle(struct drive *d)
 
 void putoff_settle_late(struct drive *d)
 {
-	if (d->put_off_us && clock_now_us() - d->put_off_us > COME_BACK_US)
-		d->put_off_by->rhythm = RHYTHM_LATE;
+	if (d->put_off_us && clock_now_us() - d->put_off_us > COME_BACK_US) {
+		struct waiter *w = d->put_off_by;
+		w->rhythm = w->in_time < RHYTHM_PROVEN ? RHYTHM_LATE : 0;
+		w->in_time = 0;
+	}
 	putoff_settle(d);
 }
 
