@@ -59,6 +59,7 @@ int wrap_clone(int (*start)(void *), void *stack, int flags, void *arg, ...)
 	void *tls = va_arg(ap, void *);
 	void *child_tid = va_arg(ap, void *);
 	va_end(ap);
+	netns_may_change(flags);
 	if (shim_on() && is_vfork(flags))
 		flags &= ~(CLONE_VM | CLONE_VFORK);
 	if (!fork_is_bracketed() || !is_fork(flags) || !start || !stack)
@@ -90,6 +91,7 @@ static long clone_by_flags(const long *a)
 {
 	long b[6];
 	memcpy(b, a, sizeof b);
+	netns_may_change(b[0]);
 	if (a[1]) /* a stack of its own */
 		return sys_call6(SYS_clone, a[0], a[1], a[2], a[3], a[4], a[5]);
 	if (is_vfork(b[0]))
@@ -103,6 +105,7 @@ static long clone_by_struct(const long *a)
 	const struct clone_args *given = (const void *)a[0];
 	struct clone_args mine;
 	long b[6] = {(long)&mine, a[1]};
+	netns_may_change(given && (size_t)a[1] >= CLONE_ARGS_SIZE_VER0 ? given->flags : CLONE_NEWNET);
 	if (!given || (size_t)a[1] < CLONE_ARGS_SIZE_VER0 || (size_t)a[1] > sizeof mine || given->stack)
 		return sys_call6(SYS_clone3, a[0], a[1], 0, 0, 0, 0);
 	memset(&mine, 0, sizeof mine);

@@ -237,6 +237,8 @@ int wrap_fcntl(int fd, int cmd, ...)
 	if (is_ownership(cmd))
 		own_by_kernel(fd);
 	int r = REAL(fcntl)(fd, cmd, arg);
+	if (r >= 0 && cmd == F_SETFL)
+		file_set_nonblock(fd, arg & O_NONBLOCK);
 	if (r >= 0 && (cmd == F_DUPFD || cmd == F_DUPFD_CLOEXEC))
 		return file_duped(fd, r);
 	return r;
@@ -266,6 +268,12 @@ static int engine_ioctl(struct call *c, int fd, unsigned long request, void *arg
 	return r == -ENOTTY ? sys_ioctl(fd, request, arg) : r;
 }
 
+/* Interfaces, addresses and routes, the old way. */
+static bool changes_network(unsigned long request)
+{
+	return request >= SIOCADDRT && request < SIOCDEVPRIVATE;
+}
+
 int wrap_ioctl(int fd, unsigned long request, ...)
 {
 	va_list ap;
@@ -273,7 +281,12 @@ int wrap_ioctl(int fd, unsigned long request, ...)
 	void *arg = va_arg(ap, void *);
 	va_end(ap);
 	VIA_ENGINE_TO(fd, request == FIONBIO ? USE_STATUS : USE_PLAINLY, engine_ioctl(&c, fd, request, arg));
-	return REAL(ioctl)(fd, request, arg);
+	int r = REAL(ioctl)(fd, request, arg);
+	if (r == 0 && request == FIONBIO && shim_on())
+		file_set_nonblock(fd, *(int *)arg);
+	if (r == 0 && changes_network(request))
+		engine_note_netlink();
+	return r;
 }
 
 /* ---- new numbers ---- */

@@ -96,6 +96,21 @@ void file_bound(int fd)
 	}
 }
 
+void file_set_nonblock(int fd, bool on)
+{
+	struct file *f = candidate_get(fd);
+	if (f) {
+		f->candidate.nonblock_known = true;
+		f->candidate.nonblock = on;
+		file_put(f);
+	}
+}
+
+static bool candidate_is_nonblock(const struct candidate *c, int fd)
+{
+	return c->nonblock_known && !c->shared ? c->nonblock : sys_fcntl(fd, F_GETFL, 0) & O_NONBLOCK;
+}
+
 void file_has_port(int fd, bool chosen)
 {
 	struct file *f = candidate_get(fd);
@@ -320,13 +335,14 @@ int file_connect(int fd, const struct sockaddr *addr, socklen_t len)
 	if (!f)
 		return being_decided ? -EALREADY : SOCK_KERNEL;
 	uring_in_use(true);
-	bool nonblock = sys_fcntl(fd, F_GETFL, 0) & O_NONBLOCK;
+	bool nonblock = candidate_is_nonblock(&f->candidate, fd);
 	if (must_stay(f)) {
 		candidate_done(f);
 		file_forget_candidate(fd);
 		return SOCK_KERNEL;
 	}
 	registrations_suspend(&f->registrations);
+	f->candidate.home = f->candidate.family && !f->candidate.adopted && !f->candidate.shared && !__atomic_load_n(&shim_left_netns, __ATOMIC_RELAXED);
 	int r = sock_decide_connect(fd, &f->candidate, addr, len, nonblock, &s);
 	if (r == 0)
 		candidate_becomes(f, s, fd, false);

@@ -7,7 +7,7 @@
  *
  * Where a process leaves its network namespace together with the user namespace that owns it, it can hand nothing over any more. What the engine serves goes to
  * the kernel before. Without that, the engine stays where it is, and so does the helper thread; sockets of the other namespace are the kernel's
- * (socket/admit.c).
+ * (socket/admit.c). While no thread ever left, that needs no asking: shim_left_netns. (A system call past libc is not seen.)
  */
 #include "shim.h"
 
@@ -30,6 +30,8 @@ static bool setns_needs_one_thread(int type)
 {
 	return !type || (type & (CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWTIME));
 }
+
+bool shim_left_netns;
 
 static bool leaves_for_good(int flags)
 {
@@ -69,6 +71,7 @@ static int real_setns(int fd, int type)
 
 int wrap_unshare(int flags)
 {
+	netns_may_change(flags);
 	if (engine_inside || !unshare_needs_one_thread(flags))
 		return REAL(unshare)(flags);
 	before_new_user(flags);
@@ -77,6 +80,7 @@ int wrap_unshare(int flags)
 
 int wrap_setns(int fd, int type)
 {
+	netns_may_change(type ? type : CLONE_NEWNET);
 	if (engine_inside || !setns_needs_one_thread(type))
 		return REAL(setns)(fd, type);
 	return alone(real_setns, fd, type, leaves_for_good(type));

@@ -13,6 +13,7 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <spawn.h>
 #include <stdarg.h>
@@ -143,6 +144,8 @@ void file_note_candidate(int fd, int family);
 /* The kernel took an option on it. */
 void file_option_set(int fd, int level, int option);
 void file_bound(int fd);
+/* O_NONBLOCK of it is `on` from now on. */
+void file_set_nonblock(int fd, bool on);
 void file_has_port(int fd, bool chosen); /* … and it succeeded; with a port */
 void files_touched(void);
 void file_note_epoll(int fd);
@@ -270,6 +273,14 @@ void shim_exit_forget(void); /* a child has an end of its own */
 void shim_exit_done(void);   /* … nothing is left for it to do then */
 void process_note_socket(void);
 void shim_process_init(void);
+
+/* ---- namespaces.c ---- */
+extern bool shim_left_netns; /* a thread may be, or have been, in another network namespace than the process began in */
+static inline void netns_may_change(uint64_t clone_flags)
+{
+	if (clone_flags & CLONE_NEWNET)
+		__atomic_store_n(&shim_left_netns, true, __ATOMIC_RELAXED);
+}
 
 /* ---- clone.c ---- */
 /* clone, clone3, fork or vfork by number, as syscall(2) makes them: the raw result. */

@@ -37,11 +37,15 @@ static int engine_name(struct call *c, int (*verb)(struct sock *, struct sockadd
 int wrap_socket(int family, int type, int protocol)
 {
 	int fd = fd_created(REAL(socket)(family, type, protocol));
+	if (family == AF_NETLINK && fd >= 0)
+		engine_note_netlink();
 	if (fd < 0 || engine_inside || (family != AF_INET && family != AF_INET6))
 		return fd;
 	bool stream = (type & ~(SOCK_NONBLOCK | SOCK_CLOEXEC)) == SOCK_STREAM;
-	if (stream && (protocol == 0 || protocol == IPPROTO_TCP) && shim_ready)
+	if (stream && (protocol == 0 || protocol == IPPROTO_TCP) && shim_ready) {
 		file_note_candidate(fd, family);
+		file_set_nonblock(fd, type & SOCK_NONBLOCK);
+	}
 	return fd;
 }
 

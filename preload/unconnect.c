@@ -147,6 +147,7 @@ static int unconnect(struct file *f, struct file *to, enum disconnect why, int h
 		r = twin = sock_twin(s, &to->candidate);
 	to->candidate.lost_port = lost;
 	to->candidate.had_port = true;
+	to->candidate.nonblock_known = false; /* while the engine had it, nobody noted that here */
 	to->candidate.left_error = 0;
 	if (r >= 0 && !f->listener)
 		r = sock_disconnect(s, why, &error);

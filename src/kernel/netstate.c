@@ -13,7 +13,7 @@
  *
  * Events. netstate_on_readable drains the monitor socket. An answer is as fresh as the last drain:
  * a caller that must see what happened a moment ago (a connect right after `ip route add`) drains
- * first, which costs one recv. ENOBUFS means that notifications were lost: everything is stale.
+ * first, which costs one recv (socket/engine.c says when that may be spared). ENOBUFS means that notifications were lost: everything is stale.
  *
  * Limits. Neighbour notifications, which a router or a busy L2 segment produces all the time, are
  * filtered in the kernel to the interfaces whose neighbours were asked for (a classic BPF program

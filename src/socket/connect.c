@@ -116,7 +116,7 @@ static int plan_route(struct engine *e, struct connect_plan *p, int scope, const
 	bool any = ip_addr_is_any(local);
 	if (engine_net(e, p->kfd, why, why_len))
 		return SOCK_KERNEL;
-	turn_net_changed(e); /* a route may have changed since anybody waited */
+	turn_net_look(e); /* a route may have changed since anybody waited */
 	p->oif = options_device(p->kfd, p->candidate);
 	if (!p->oif && name_is_link_local(&p->key.raddr)) {
 		p->oif = scope;
@@ -137,6 +137,11 @@ static int plan_route(struct engine *e, struct connect_plan *p, int scope, const
 	return engine_owns_address(e, &p->key.laddr) ? 0 : SOCK_KERNEL;
 }
 
+static const char *connect_refused(const struct engine *e, const struct connect_plan *p)
+{
+	return p->candidate->home ? e->kept_out : engine_refuses(e, p->kfd);
+}
+
 /* 0: ours. SOCK_KERNEL: the kernel's, `why` says so unless it is policy. */
 static int plan_make(struct engine *e, struct connect_plan *p, const struct sockaddr *addr, socklen_t len, char *why, size_t why_len)
 {
@@ -151,11 +156,11 @@ static int plan_make(struct engine *e, struct connect_plan *p, const struct sock
 	if (addr->sa_family != p->family)
 		return SOCK_KERNEL; /* the kernel says what is wrong with it */
 	bool was_up = e->up; /* then one question is enough, which is a system call */
-	const char *refused = engine_refuses(e, p->kfd);
+	const char *refused = connect_refused(e, p);
 	if (!refused && plan_route(e, p, scope_of(addr, len), &local, why, why_len))
 		return SOCK_KERNEL;
 	if (!refused && !was_up)
-		refused = engine_refuses(e, p->kfd);
+		refused = connect_refused(e, p);
 	if (refused) {
 		snprintf(why, why_len, "%s", refused);
 		return SOCK_KERNEL;

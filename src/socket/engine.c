@@ -306,6 +306,7 @@ int engine_refusal(const struct engine *e, unsigned noted)
 void turn_net_changed(struct engine *e)
 {
 	unsigned what = netstate_on_readable(e->net);
+	e->net_looked_us = e->now;
 	if (e->up)
 		ifaces_changed(e, what);
 	if (what)
@@ -314,6 +315,23 @@ void turn_net_changed(struct engine *e)
 		list_unlink(pos);
 		list_push_back(&e->dirty, pos);
 	}
+}
+
+/*
+ * A change that happened before the program's call must count, and it takes far more than this until a program has heard of another's; its own are another
+ * matter.
+ */
+#define NET_NEWS_AGE_US 100
+
+void turn_net_look(struct engine *e)
+{
+	if (e->own_netlink || e->now - e->net_looked_us >= NET_NEWS_AGE_US)
+		turn_net_changed(e);
+}
+
+void engine_note_netlink(void)
+{
+	__atomic_store_n(&engine_of_process()->own_netlink, true, __ATOMIC_RELAXED);
 }
 
 void turn_enter(struct engine *e)

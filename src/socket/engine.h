@@ -262,6 +262,9 @@ struct engine {
 	struct pmtu *pmtus; /* pmtu.c; NULL until one is learned */
 	uint8_t hash_secret[16];
 	unsigned net_generation;
+	int64_t net_looked_us; /* when there was no more news of the network */
+	bool net_polled;       /* … nor at the wait that this turn begins after */
+	bool own_netlink;      /* engine_note_netlink; atomic */
 	uint32_t n_conns, next_id;
 	struct ip_addr *addrs;       /* the interfaces' own */
 	struct iface **addr_ifaces;  /* … and whose each is */
@@ -453,6 +456,7 @@ static inline void turn_end(struct engine *e) /* output, deadlines, transmit */
 }
 int64_t turn_deadline(struct engine *e);
 void turn_net_changed(struct engine *e); /* netlink has news */
+void turn_net_look(struct engine *e); /* … before a route is asked for, unless that was done a moment ago */
 /* What takes time within a turn is no part of a round trip: the clock is read anew. */
 void turn_now(struct engine *e);
 /* The usual bracket of a verb. */

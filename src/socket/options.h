@@ -58,6 +58,8 @@ struct candidate {
 	bool adopted;          /* it listened already when this process got it */
 	bool bound;            /* bind was called; means nothing when shared */
 	bool port_chosen;      /* … with a port, and it succeeded */
+	bool home;             /* at its connect: no thread of the process ever left the network namespace that it and the engine are in */
+	bool nonblock_known, nonblock; /* O_NONBLOCK, unless shared */
 	bool had_port;         /* it was connected or listened, and is unconnected again: its name may tell a port that it has lost */
 	uint16_t lost_port;    /* … which the kernel's own name does not tell; 0: it does */
 	uint16_t left_error;   /* what its last connection left in SO_ERROR, where the kernel's socket has ECONNRESET in its place; 0: nothing */

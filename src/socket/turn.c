@@ -36,6 +36,9 @@ static int64_t begin(struct drive *d)
 	e->now = clock_now_us();
 	if (!e->up)
 		return e->now;
+	if (e->net_polled)
+		e->net_looked_us = e->now;
+	e->net_polled = false;
 	struct iface *i;
 	ifaces_for_each(e, i)
 		if (link_rx_pending(i->link))
@@ -328,6 +331,7 @@ static void ready(struct drive *d, const struct pollfd *polled, unsigned n)
 		clear_error(&polled[i]);
 	if (n && polled[0].revents)
 		turn_net_changed(engine_of(d));
+	engine_of(d)->net_polled = true;
 }
 
 static bool rx_pending(struct drive *d)

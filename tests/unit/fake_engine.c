@@ -798,6 +798,10 @@ void engine_keep_out(const char *why)
 {
 }
 
+void engine_note_netlink(void)
+{
+}
+
 void engine_note_fallback(const char *what, const char *why)
 {
 }
