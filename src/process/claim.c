@@ -340,7 +340,7 @@ static bool is_left(const struct claim *c, const struct listener *lst)
 /* What waits here while this process is busy, and others wait for work: it is theirs. */
 static void help_out(struct claim *c)
 {
-	if (!classifier_group_others_waiting(c->group.maps))
+	if (!c->has_engineless && !classifier_group_others_waiting(c->group.maps))
 		return;
 	list_for_each (pos, tmp, &c->listeners) {
 		struct listener *lst = container_of(pos, struct listener, claim_node);

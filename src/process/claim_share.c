@@ -153,10 +153,24 @@ static void has_spare(struct group_host *h)
 		listener_watch_too(c->e, container_of(pos, struct listener, claim_node)->owner, c->group.spare[1]);
 }
 
+/* Nobody sees when he waits. So what waits here is given away whenever nobody of this process comes for it; now, if nobody waits. */
+static void has_engineless(struct group_host *h)
+{
+	struct claim *c = claim_of(h);
+	c->has_engineless = true;
+	list_for_each (pos, tmp, &c->listeners) {
+		struct listener *lst = container_of(pos, struct listener, claim_node);
+		if (lst->n_accept && !lst->n_waiting)
+			claim_moves_queue(c->e, lst->owner);
+	}
+	c->e->claims_changed = true;
+}
+
 const struct group_host claim_host = {
 	.admits = admits,
 	.begins = begins,
 	.gives_up = gives_up,
 	.attends = attends,
 	.has_spare = has_spare,
+	.has_engineless = has_engineless,
 };

@@ -311,6 +311,8 @@ static void answer(struct group *g, int fd, const struct group_join *m, int kfd)
 		classifier_group_fds(g->maps, fds + 3);
 	}
 	fd_pass_send(fd, &a, sizeof a, fds, a.n_fds, MSG_DONTWAIT);
+	if (!a.result && m->spare_only)
+		g->host->has_engineless(g->host);
 }
 
 static void guest_forget(struct group *g, int fd)

@@ -71,6 +71,8 @@ struct group_host {
 	void (*attends)(struct group_host *h);
 	/* There is a spare queue now. */
 	void (*has_spare)(struct group_host *h);
+	/* Somebody without an engine accepts from the port, too, from the spare queue and the kernel's. */
+	void (*has_engineless)(struct group_host *h);
 };
 
 struct group {

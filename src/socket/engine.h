@@ -719,6 +719,8 @@ int listener_claim(struct engine *e, struct sock *l);
 const struct ip_addr *listener_classifier_name(const struct ip_addr *addr, bool v6only);
 /* Connections that the kernel has on this port stay its own. */
 int listener_except_kernels(struct engine *e, struct listener *lst);
+/* An inherited listener that this process accepts from the kernel's queue: who serves it elsewhere is told, and what waits there for accept comes here, too. */
+void listener_stays_kernels(struct engine *e, struct sock *s);
 /* Without the listening port, each connection needs an entry of its own in the classifier. */
 void listener_keep_connections(struct engine *e, uint16_t port);
 void listener_note_fallback(const struct sock *l, int err);

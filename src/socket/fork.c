@@ -549,9 +549,8 @@ static void leave_parents_listener(struct engine *e, struct sock *s)
 	leave_parent(e, s);
 }
 
-static int adopt_listener(struct engine *e, struct sock *s)
+static void becomes_listener(struct engine *e, struct sock *s)
 {
-	char why[160];
 	struct listener *lst = s->lst;
 	leave_parents_listener(e, s);
 	s->kind = SOCK_KIND_LISTENER;
@@ -562,14 +561,28 @@ static int adopt_listener(struct engine *e, struct sock *s)
 	lst->n_accept = lst->n_embryonic = 0;
 	lst->policy = NULL;
 	process_ops->adopts(e, s);
+}
+
+void listener_stays_kernels(struct engine *e, struct sock *s)
+{
+	becomes_listener(e, s);
+	process_ops->shares(e, s); /* who serves it must not be alone any more */
+}
+
+static int adopt_listener(struct engine *e, struct sock *s)
+{
+	char why[160];
+	struct listener *lst = s->lst;
+	becomes_listener(e, s);
 	int err = listener_serve(e, lst->kfd, &lst->addr, lst->port, why, sizeof why);
 	if (err) {
 		engine_note_fallback("a listener inherited by fork", why);
-		process_ops->shares(e, s); /* who serves it must not be alone any more */
+		process_ops->shares(e, s);
 		return 0;
 	}
 	if (lst->candidate.adopted && options_refused(e, lst->kfd, &lst->candidate, why, sizeof why)) {
 		engine_note_fallback("a listener from elsewhere", why);
+		process_ops->shares(e, s);
 		return 0;
 	}
 	lst->candidate.shared = true; /* both processes may have set options since */

@@ -264,6 +264,48 @@ int listener_serve(struct engine *e, int kfd, const struct ip_addr *addr, uint16
 	return err;
 }
 
+static int given_locked(struct engine *e, int kfd, const struct candidate *candidate, int backlog, struct sock **out)
+{
+	struct ip_addr addr;
+	uint16_t port;
+	int family;
+	if (name_of_kernel(kfd, &addr, &port, &family) || listen_refused(e, kfd, &addr, port))
+		return SOCK_KERNEL;
+	engine_init_tables(e);
+	struct sock *l = sock_new(e, SOCK_KIND_INHERITED, family);
+	struct listener *lst = l ? engine_alloc(e, sizeof *lst) : NULL;
+	if (!lst) {
+		if (l)
+			sock_put(e, l);
+		return -ENOMEM;
+	}
+	*lst = (struct listener){.owner = l, .addr = addr, .port = port, .backlog = backlog, .candidate = *candidate, .from_elsewhere = true,
+				 .kfd = fd_copy_high(kfd), .queue_fd = -1};
+	l->lst = lst;
+	list_init(&lst->node);
+	list_init(&lst->claim_node);
+	l->v6only = kernel_v6only(kfd, family);
+	l->nonblock = sys_fcntl(kfd, F_GETFL, 0) & O_NONBLOCK;
+	e->n_inherited++;
+	process_ops->given(e, l);
+	*out = sock_ref(l);
+	return 0;
+}
+
+/*
+ * A fall-back. Where the socket came from elsewhere, another process's engine may serve the port, and have in its queue what this one wants to accept: so it
+ * keeps a listener of ours, which looks at both queues. (--strict: it fails. A process that restricts its system calls may not ask.)
+ */
+static int listen_falls_back(struct engine *e, int kfd, const struct candidate *candidate, int backlog, const struct ip_addr *addr, uint16_t port, const char *why,
+			     struct sock **out)
+{
+	note_listen_fallback(e, addr, port, why);
+	if (!candidate->adopted || e->settings.strict || given_locked(e, kfd, candidate, backlog, out) != 0)
+		return SOCK_KERNEL;
+	listener_stays_kernels(e, *out);
+	return 0;
+}
+
 static int decide_listen_locked(struct engine *e, int kfd, const struct candidate *candidate, int backlog, struct sock **out)
 {
 	struct ip_addr addr;
@@ -284,25 +326,17 @@ static int decide_listen_locked(struct engine *e, int kfd, const struct candidat
 		err = engine_up(e, device, why, sizeof why);
 	if (err && device && !*why)
 		snprintf(why, sizeof why, "%s", options_device_unserved);
-	if (err) {
-		if (*why) /* otherwise it is policy */
-			note_listen_fallback(e, &addr, port, why);
-		return SOCK_KERNEL;
-	}
+	if (err) /* without a reason it is policy */
+		return *why ? listen_falls_back(e, kfd, candidate, backlog, &addr, port, why, out) : SOCK_KERNEL;
 	if ((refused = engine_refuses(e, kfd))) {
 		note_listen_fallback(e, &addr, port, refused);
 		return SOCK_KERNEL;
 	}
 	if (!ip_addr_is_any(&addr) && !engine_owns_address(e, &addr))
 		return SOCK_KERNEL; /* another interface's: not ours by policy */
-	if (options_refused(e, kfd, candidate, why, sizeof why)) {
-		note_listen_fallback(e, &addr, port, why);
-		return SOCK_KERNEL;
-	}
-	if (judged_refuses_listener(e, &addr, port, family == AF_INET6, kernel_v6only(kfd, family), why, sizeof why)) {
-		note_listen_fallback(e, &addr, port, why);
-		return SOCK_KERNEL;
-	}
+	if (options_refused(e, kfd, candidate, why, sizeof why) ||
+	    judged_refuses_listener(e, &addr, port, family == AF_INET6, kernel_v6only(kfd, family), why, sizeof why))
+		return listen_falls_back(e, kfd, candidate, backlog, &addr, port, why, out);
 	namespace_refresh(e, SYSCTL_AGE_US);
 	err = sys_listen(kfd, backlog);
 	if (err)
@@ -343,34 +377,6 @@ int sock_decide_listen(int kfd, const struct candidate *candidate, int backlog, 
 	turn_end(e);
 	engine_unlock(e);
 	return r;
-}
-
-static int given_locked(struct engine *e, int kfd, const struct candidate *candidate, int backlog, struct sock **out)
-{
-	struct ip_addr addr;
-	uint16_t port;
-	int family;
-	if (name_of_kernel(kfd, &addr, &port, &family) || listen_refused(e, kfd, &addr, port))
-		return SOCK_KERNEL;
-	engine_init_tables(e);
-	struct sock *l = sock_new(e, SOCK_KIND_INHERITED, family);
-	struct listener *lst = l ? engine_alloc(e, sizeof *lst) : NULL;
-	if (!lst) {
-		if (l)
-			sock_put(e, l);
-		return -ENOMEM;
-	}
-	*lst = (struct listener){.owner = l, .addr = addr, .port = port, .backlog = backlog, .candidate = *candidate, .from_elsewhere = true,
-				 .kfd = fd_copy_high(kfd), .queue_fd = -1};
-	l->lst = lst;
-	list_init(&lst->node);
-	list_init(&lst->claim_node);
-	l->v6only = kernel_v6only(kfd, family);
-	l->nonblock = sys_fcntl(kfd, F_GETFL, 0) & O_NONBLOCK;
-	e->n_inherited++;
-	process_ops->given(e, l);
-	*out = sock_ref(l);
-	return 0;
 }
 
 int sock_decide_given(int kfd, const struct candidate *candidate, int backlog, struct sock **out)

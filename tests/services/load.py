@@ -11,6 +11,7 @@ import hashlib
 import itertools
 import json
 import socket
+import ssl
 import struct
 import sys
 import threading
@@ -219,6 +220,75 @@ def git(s):
     s.sendall(b"0000")
 
 
+def https(s, path, want):
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    with context.wrap_socket(s, suppress_ragged_eofs=False) as t:
+        http(t, path, want)
+
+
+def smtp(s):
+    greeting(b"220 ")(s)
+    s.sendall(b"QUIT\r\n")
+    greeting(b"221 ")(s)
+
+
+def imap_kept(s):
+    greeting(b"* OK")(s)
+    s.sendall(b"a capability\r\n")
+    greeting(b"* CAPABILITY IMAP4rev1")(s)
+    greeting(b"a OK")(s)
+
+
+def imap(s):
+    imap_kept(s)
+    s.sendall(b"b logout\r\n")
+    greeting(b"* BYE")(s)
+
+
+def mysql(s):
+    """The server's greeting, protocol 10."""
+    size = int.from_bytes(exactly(s, 4)[:3], "little")
+    if exactly(s, size)[:1] != b"\n":
+        raise Wrong
+
+
+def smb(s):
+    """SMB1's negotiation, which offers SMB2."""
+    body = (b"\xffSMBr" + bytes(4) + b"\x18\x53\xc8" + bytes(12) + b"\xff\xff\xff\xfe" + bytes(4) + b"\0")
+    dialects = b"\2NT LM 0.12\0\2SMB 2.002\0\2SMB 2.???\0"
+    body += struct.pack("<H", len(dialects)) + dialects
+    s.sendall(struct.pack(">I", len(body)) + body)
+    answer = exactly(s, struct.unpack(">I", exactly(s, 4))[0])
+    if answer[:4] != b"\xfeSMB":
+        raise Wrong(answer[:40])
+
+
+def ldap(s):
+    """An anonymous bind."""
+    s.sendall(bytes.fromhex("300c020101600702010304008000"))
+    if exactly(s, 14) != bytes.fromhex("300c02010161070a010004000400"):
+        raise Wrong
+
+
+def irc(s):
+    s.sendall(b"NICK b%d\r\nUSER b 0 * :b\r\n" % (s.getsockname()[1] % 1000000))
+    while b" 001 " not in line(s):
+        pass
+
+
+def beanstalk(s):
+    s.sendall(b"put 1 0 10 2\r\nhi\r\n")
+    greeting(b"INSERTED ")(s)
+
+
+def pgbouncer(s):
+    body = struct.pack(">I", 196608) + b"user\0box\0database\0pgbouncer\0\0"
+    s.sendall(struct.pack(">I", len(body) + 4) + body)
+    if exactly(s, 1) != b"R":
+        raise Wrong
+
+
 class Load:
     def __init__(self, argv):
         kind, self.address, port, threads, period = argv[:5]
@@ -282,6 +352,8 @@ class Load:
 
 KINDS = {"http": http, "http_length": http_length, "http_kept": http_kept, "http_part": http_part, "redis": redis, "memcached": memcached, "mqtt": mqtt, "mqtt_kept": mqtt_kept, "dns": dns,
          "ftp": ftp, "ftp_kept": greeting(b"220 "), "ssh": ssh, "rsync": rsync, "rsync_kept": greeting(b"@RSYNCD: "), "postgres": postgres,
-         "postgres_kept": postgres_kept, "echo": echo, "git": git, "nothing": lambda s: None}
+         "postgres_kept": postgres_kept, "echo": echo, "git": git, "nothing": lambda s: None,
+         "https": https, "smtp": smtp, "smtp_kept": greeting(b"220 "), "imap": imap, "imap_kept": imap_kept, "mysql": mysql, "smb": smb, "ldap": ldap, "irc": irc,
+         "beanstalk": beanstalk, "nats": greeting(b"INFO "), "pgbouncer": pgbouncer}
 if __name__ == "__main__":
     Load(sys.argv[1:]).run()

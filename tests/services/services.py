@@ -20,12 +20,13 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "apps"), str(HERE.parent / "net")]
+import rows_more  # noqa: E402
 import rows_other  # noqa: E402
 import rows_web  # noqa: E402
 from case import wanted  # noqa: E402
 from row import run_client, run_server  # noqa: E402
 
-ROWS = rows_web.ROWS + rows_other.ROWS
+ROWS = rows_web.ROWS + rows_other.ROWS + rows_more.ROWS
 SHORT = {"nginx": ["reload", "worker -9"], "nginx, workers as root": ["reload"], "sshd": [], "haproxy -Ws": ["reload"], "redis as redis": ["all -9"]}
 BETTER = ["-", "kernel", "mixed", "handed", "engine"]
 LOSSLESS = ("reload", "upgrade")  # and `worker -9` may lose what the worker had, and no more
