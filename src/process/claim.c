@@ -438,7 +438,10 @@ static int spare_take(struct engine *e, struct sock *l)
 	(void)e;
 	if (!c || !group_spare_has(&c->group) || !number_is_left(l->lst->kfd))
 		return -EAGAIN;
-	return group_spare_take(&l->lst->claim->group);
+	int fd = group_spare_take(&l->lst->claim->group);
+	if (fd >= 0)
+		claim_spare_taken(fd, l->lst->kfd);
+	return fd;
 }
 
 /* ---- fork, privilege ---- */

@@ -49,5 +49,7 @@ void claim_serves(struct engine *e, struct control *door);
 /* ---- claim_spare.c ---- */
 /* Moves what waits for accept to the spare queue; what cannot be moved stays, unless the listener ends. */
 void claim_moves_queue(struct engine *e, struct sock *l);
+/* One that was taken from there: SO_LINGER as it inherits it from `kfd`, the listening socket. */
+void claim_spare_taken(int fd, int kfd);
 
 #endif

@@ -6,6 +6,7 @@
  *   - the tables of all options only where the set of options may differ;
  *   - sequences (calls_steps.c) in the states that lead on;
  *   - a thread that is blocked in a call (calls_threads.c) where the call blocks;
+ *   - a child that has inherited the socket (calls_process.c) where that is one of the main states;
  *   - of pairs, options and variants of connections one in a few, by a hash of the name.
  */
 #include "differential.h"
@@ -17,7 +18,7 @@
 #define ONE_VARIANT_IN 2
 
 static const struct call_table *const tables[N_CALL_TABLES] = {&receive_calls, &send_calls, &wait_calls, &name_calls, &file_calls, &option_calls,
-								&steps_calls, &threads_calls};
+								&steps_calls, &threads_calls, &process_calls};
 
 const struct call *call_at(unsigned i)
 {
@@ -110,6 +111,15 @@ static void in_thread(const struct state *s, const struct call *c)
 		add((struct test_case){s, c, NULL, NULL, sends ? END_FULL : END_NONE, false});
 }
 
+static void in_child(const struct state *s, const struct call *c)
+{
+	static const char *const in[] = {"fresh", "nb-refused", "conn", "conn-wr", "acc", "acc-rd", "conn6", "listen", "pending", "unspec"};
+	for (unsigned i = 0; i < sizeof in / sizeof *in; i++)
+		for (int e = 0; is(s, in[i]) && e < END_COUNT; e++)
+			if (takes(s, e, c) && is_main_ending(e))
+				add((struct test_case){s, c, NULL, NULL, e, true});
+}
+
 static void one_call(const struct state *s, const struct call *c)
 {
 	if (c->flags & CALL_THREADS) {
@@ -118,6 +128,10 @@ static void one_call(const struct state *s, const struct call *c)
 	}
 	if (s->flags & STATE_HOLE)
 		return;
+	if (c->flags & CALL_PROCESS) {
+		in_child(s, c);
+		return;
+	}
 	if (c->flags & CALL_STEPS) {
 		if (takes_steps(s))
 			add((struct test_case){s, c, NULL, NULL, END_NONE, true});

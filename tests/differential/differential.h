@@ -101,6 +101,7 @@ struct run {
 void out(struct run *r, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void out_bytes(struct run *r, const void *bytes, long n);
 void out_address(struct run *r, const struct sockaddr_storage *a, socklen_t length, socklen_t room);
+extern bool calls_are_untimed; /* how long they take is not compared */
 void call_begins(void);
 void call_ends(struct run *r, const char *name, long result);
 struct peer_reply peer_does(struct run *r, int op, int arg, unsigned port);
@@ -127,6 +128,7 @@ void settle(void);
 	})
 
 /* --- states.c --- */
+void leave_listeners(void); /* in a child: those that accepted connections come from */
 struct state {
 	const char *name;
 	void (*build)(struct run *r, int arg);
@@ -154,14 +156,15 @@ struct call {
 #define CALL_OPTION 8u /* of the tables of all options: only in a few states */
 #define CALL_STEPS  16u /* a sequence of others */
 #define CALL_THREADS 32u /* blocks in a thread of its own: where that makes sense */
+#define CALL_PROCESS 64u /* forks */
 
 struct call_table {
 	const struct call *calls;
 	unsigned n;
 };
 extern const struct call_table receive_calls, send_calls, wait_calls, name_calls, file_calls;
-extern struct call_table option_calls, steps_calls, threads_calls; /* made at start */
-#define N_CALL_TABLES 8
+extern struct call_table option_calls, steps_calls, threads_calls, process_calls; /* made at start */
+#define N_CALL_TABLES 9
 const struct call *call_at(unsigned i);
 unsigned n_calls(void);
 

@@ -140,10 +140,19 @@ static void peer_connects(struct run *r)
 	r->peer_has = true;
 }
 
+/* Listeners that the cases of this process share, v4 and v6. */
+static int shared[2] = {-1, -1};
+static unsigned shared_port[2];
+
+void leave_listeners(void)
+{
+	for (int i = 0; i < 2; i++)
+		if (shared[i] >= 0)
+			close(shared[i]);
+}
+
 static void accepted(struct run *r)
 {
-	static int shared[2] = {-1, -1};
-	static unsigned shared_port[2];
 	int i = r->family == AF_INET6, l;
 	struct sockaddr_storage a;
 	if (r->option) {
@@ -151,6 +160,7 @@ static void accepted(struct run *r)
 	} else {
 		if (shared[i] < 0) {
 			shared[i] = listening(r);
+			fcntl(shared[i], F_SETFD, FD_CLOEXEC);
 			shared_port[i] = r->own_port;
 		}
 		l = shared[i];
