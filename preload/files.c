@@ -87,13 +87,14 @@ void file_option_set(int fd, int level, int option)
 	}
 }
 
-void file_bound(int fd)
+bool file_bound(int fd)
 {
 	struct file *f = candidate_get(fd);
 	if (f) {
 		f->candidate.bound = true;
 		file_put(f);
 	}
+	return f != NULL;
 }
 
 void file_set_nonblock(int fd, bool on)

@@ -143,7 +143,7 @@ extern bool shim_in_child;            /* after a fork: inherited sockets may exi
 void file_note_candidate(int fd, int family);
 /* The kernel took an option on it. */
 void file_option_set(int fd, int level, int option);
-void file_bound(int fd);
+bool file_bound(int fd); /* false: it is no candidate */
 /* O_NONBLOCK of it is `on` from now on. */
 void file_set_nonblock(int fd, bool on);
 void file_has_port(int fd, bool chosen); /* … and it succeeded; with a port */

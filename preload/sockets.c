@@ -78,7 +78,8 @@ static int engine_bind(struct call *c, int fd, const struct sockaddr *addr, sock
 int wrap_bind(int fd, const struct sockaddr *addr, socklen_t len)
 {
 	VIA_ENGINE(fd, engine_bind(&c, fd, addr, len));
-	file_bound(fd);
+	if (file_bound(fd))
+		engine_before_bind(fd, addr, len);
 	int r = REAL(bind)(fd, addr, len);
 	if (r == 0 && shim_on())
 		file_has_port(fd, ((const struct sockaddr_in *)addr)->sin_port); /* of both families it lies there */

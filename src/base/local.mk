@@ -30,6 +30,7 @@ src_libbase_a_SOURCES = \
 	src/base/ring.c \
 	src/base/ring.h \
 	src/base/settings.h \
+	src/base/settings_address.c \
 	src/base/settings_rules.c \
 	src/base/siphash.c \
 	src/base/siphash.h \

@@ -122,6 +122,16 @@ bool settings_interface(const struct settings *s, unsigned nth, char name[SETTIN
 	return true;
 }
 
+SETTER(address)
+{
+	return settings_parse_addresses(s, value);
+}
+
+SETTER(gateway)
+{
+	return settings_parse_gateways(s, value);
+}
+
 SETTER(except)
 {
 	return settings_add_rules(s, true, value, why, why_len);
@@ -376,9 +386,20 @@ static bool variable_is_known(const char *entry)
 	return false;
 }
 
+/* Anything else than what `finesse run` makes names no tree. */
+static void take_tree(struct settings *s, char *const *environ_)
+{
+	const char *value = NULL;
+	for (char *const *e = environ_; *e && !value; e++)
+		value = variable_value(*e, SETTINGS_TREE_VARIABLE);
+	if (value && strlen(value) == SETTINGS_TREE_LEN && strspn(value, "0123456789abcdef") == SETTINGS_TREE_LEN)
+		strcpy(s->tree, value);
+}
+
 int settings_from_environment(struct settings *s, char *const *environ_, char *why, size_t why_len)
 {
 	bool rules_seen = false;
+	take_tree(s, environ_);
 	for (char *const *e = environ_; *e; e++) {
 		if (strncmp(*e, variable_prefix, sizeof variable_prefix - 1) == 0 &&
 		    !variable_is_known(*e)) {

@@ -41,8 +41,21 @@ struct traffic_rule {
 };
 #define TRAFFIC_RULES_MAX 64
 
+/* One of `address`: the engine's own, which the kernel does not have. */
+struct own_address {
+	struct ip_addr addr;
+	uint8_t prefix_len; /* of its own family */
+};
+#define OWN_ADDRESSES_MAX 16
+#define SETTINGS_TREE_VARIABLE "FINESSE__TREE"
+#define SETTINGS_TREE_LEN      16 /* hexadecimal digits */
+
 struct settings {
 	char interface[256]; /* names, separated by commas; "": each that has an address */
+	struct own_address own[OWN_ADDRESSES_MAX];
+	unsigned n_own;            /* not 0: own-address mode */
+	char tree[SETTINGS_TREE_LEN + 1]; /* names the tree of processes that share own addresses: FINESSE__TREE, which `finesse run` makes; "": none did */
+	struct ip_addr gateway[2]; /* of own addresses: IPv4, IPv6; any: none */
 	enum firewall_choice firewall;
 	enum close_policy_kind close_policy;
 	int64_t close_hold_us;        /* of hold:MS */
@@ -83,6 +96,9 @@ const char *settings_variable(const char *name, char *out);
 /* The nth name of the setting `interface`. False: there are not so many. */
 #define SETTINGS_INTERFACE_LEN 16
 bool settings_interface(const struct settings *s, unsigned nth, char name[SETTINGS_INTERFACE_LEN]);
+/* ADDR/PREFIX,… and ADDR[,ADDR] (one of each family) of `address` and `gateway`. 0 or -EINVAL. */
+int settings_parse_addresses(struct settings *s, const char *value);
+int settings_parse_gateways(struct settings *s, const char *value);
 /* Is it one of the two whose values add up (only, except)? */
 bool settings_is_rule(const char *name);
 /* Adds the rules of one `only` or `except` value; settings_set does it by this. 0, -EINVAL with

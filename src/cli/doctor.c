@@ -92,6 +92,8 @@ static void say(enum finding finding, const char *what, const char *fmt, ...)
 	remedy = NULL;
 }
 
+static const struct settings *own_mode; /* own addresses are asked about; NULL: the interface's */
+
 static void check_capabilities(void)
 {
 	static const struct {
@@ -116,7 +118,8 @@ static void check_capabilities(void)
 		sscanf(line, "CapEff: %llx", &effective);
 	if (f)
 		fclose(f);
-	for (size_t i = 0; i < sizeof caps / sizeof caps[0]; i++) {
+	size_t n = own_mode ? 1 : sizeof caps / sizeof caps[0]; /* an own address needs the first only */
+	for (size_t i = 0; i < n; i++) {
 		bool has = effective & (1ull << caps[i].bit | 1ull << caps[i].other);
 		say(has ? FINDING_OK : caps[i].without, caps[i].name, "%s",
 		    has ? caps[i].ok : caps[i].missing);
@@ -357,6 +360,31 @@ static void check_interface(const char *wanted)
 	netstate_close(n);
 }
 
+/* Own-address mode: the interface, and that the kernel has none of the addresses. Who else on the link has one shows when the engine claims it. */
+static void check_own(const char *wanted)
+{
+	char why[WHY_BYTES] = "", name[IF_NAMESIZE] = "?", text[IP_ADDR_STRLEN];
+	struct netstate *n;
+	int r = netstate_open(&n);
+	if (r < 0) {
+		say(FINDING_MISSING, "interface", "netlink: %s", strerror(-r));
+		return;
+	}
+	int ifindex = wanted ? (int)if_nametoindex(wanted) : netstate_default_interface(n, why, sizeof why);
+	if (ifindex <= 0)
+		say(FINDING_MISSING, "interface", "%s%s", wanted ? wanted : why, wanted ? " does not exist" : " (--interface chooses one)");
+	else
+		say(FINDING_OK, "interface", "%s", if_indextoname((unsigned)ifindex, name));
+	for (unsigned i = 0; i < own_mode->n_own; i++) {
+		const struct ip_addr *a = &own_mode->own[i].addr;
+		if (netstate_is_local(n, a))
+			say(FINDING_MISSING, "address", "%s: this host's kernel has it", ip_addr_format(a, text));
+		else
+			say(FINDING_OK, "address", "%s, claimed on the link by the first socket that needs it; no rule of the host's firewall applies", ip_addr_format(a, text));
+	}
+	netstate_close(n);
+}
+
 static void check_limits(void)
 {
 	struct rlimit files, memlock;
@@ -397,8 +425,12 @@ static void check_everything(const char *interface)
 	check_capabilities();
 	check_packet();
 	check_io_uring();
-	check_repair();
-	check_interface(interface);
+	if (own_mode) {
+		check_own(interface);
+	} else {
+		check_repair();
+		check_interface(interface);
+	}
 	check_limits();
 	check_settings();
 }
@@ -408,6 +440,7 @@ bool doctor_allows(const struct settings *s)
 	char first[SETTINGS_INTERFACE_LEN];
 	strict = true;
 	firewall_choice = s->firewall;
+	own_mode = s->n_own ? s : NULL;
 	check_everything(settings_interface(s, 0, first) ? first : NULL);
 	return worst < FINDING_MISSING;
 }
@@ -477,12 +510,18 @@ static void print_document(void)
 
 int cli_doctor(int argc, char **argv)
 {
+	static struct settings settings;
+	char why[WHY_BYTES];
 	const char *interface = NULL, *v;
 	for (int i = 1; i < argc; i++) {
 		if ((v = value_of(argc, argv, &i, "--interface"))) {
 			if (!*v)
 				return cli_usage_error("doctor", "--interface needs a value");
 			interface = v;
+		} else if ((v = value_of(argc, argv, &i, "--address"))) {
+			if (settings_set(&settings, "address", v, why, sizeof why) < 0)
+				return cli_usage_error("doctor", "--%s", why);
+			own_mode = &settings;
 		} else if ((v = value_of(argc, argv, &i, "--server"))) {
 			if (!parse_question(true, v))
 				return cli_usage_error("doctor", "--server takes [ADDR:]PORT, not '%s'", v);

@@ -83,11 +83,12 @@ static void help_stat(FILE *out)
 
 static void help_doctor(FILE *out)
 {
-	fputs("usage: finesse doctor [--interface NAME] [--server [ADDR:]PORT]... [--client [ADDR:]PORT]... [--json]\n"
+	fputs("usage: finesse doctor [--interface NAME] [--address ADDR/PREFIX,...] [--server [ADDR:]PORT]... [--client [ADDR:]PORT]... [--json]\n"
 	      "\n"
 	      "Tries what the engine needs, one line each: ok, or missing and what that means.\n"
 	      "\n"
 	      "  --interface NAME          the interface to serve, if not the default route's\n"
+	      "  --address ADDR/PREFIX,... in own-address mode, with these addresses\n"
 	      "  --server [ADDR:]PORT      would a server there be carried, and by whose judgement? As often as wanted\n"
 	      "  --client [ADDR:]PORT      would a connection to there be carried? As often as wanted\n"
 	      "  --json                    {served, checks: [{check, finding, text, command}]}\n"

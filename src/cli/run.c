@@ -13,6 +13,7 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -241,6 +242,19 @@ static void broker_export(const struct settings *s)
 		unsetenv(BROKER_VARIABLE);
 }
 
+/* The processes of this tree share own addresses; others may not have them. */
+static void tree_export(const struct settings *s)
+{
+	unsigned char id[SETTINGS_TREE_LEN / 2];
+	char text[SETTINGS_TREE_LEN + 1];
+	unsetenv(SETTINGS_TREE_VARIABLE);
+	if (!s->n_own || getrandom(id, sizeof id, 0) != (ssize_t)sizeof id)
+		return;
+	for (size_t i = 0; i < sizeof id; i++)
+		snprintf(text + 2 * i, 3, "%02x", id[i]);
+	setenv(SETTINGS_TREE_VARIABLE, text, 1);
+}
+
 static int program_exec(char **program, const struct settings *s)
 {
 	char path[PATH_MAX], library[PATH_MAX];
@@ -275,6 +289,7 @@ static int program_exec(char **program, const struct settings *s)
 	}
 	preload_export(library);
 	broker_export(s);
+	tree_export(s);
 	execvp(program[0], program);
 	fprintf(stderr, "finesse run: %s: %s\n", program[0], strerror(errno));
 	return errno == ENOENT ? EXIT_NOT_FOUND : EXIT_CANNOT_RUN;

@@ -54,6 +54,14 @@ int classifier_open(struct classifier **out, enum classifier_choice choice, int 
 	return err;
 }
 
+int classifier_open_own(struct classifier **out, const struct classifier_own *own, int ifindex, int packet_fd, bool has_eth, char *why, size_t why_len)
+{
+	int err = classifier_own_open(out, own, ifindex, packet_fd, has_eth, why, why_len);
+	if (err == 0)
+		lock_filter(packet_fd);
+	return err;
+}
+
 int classifier_attach(struct classifier *c, int ifindex, int packet_fd, bool has_eth, char *why, size_t why_len)
 {
 	int err = c->ops->attach(c, ifindex, packet_fd, has_eth, why, why_len);

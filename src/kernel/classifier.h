@@ -24,6 +24,13 @@ struct classifier;
 /* Attached to its first interface. `packet_fd`: the link's receive socket (SOCK_RAW). It gets its filter, for good: the filter is locked (SO_LOCK_FILTER). `why` gets one line when it fails (which capability or feature is missing). */
 int classifier_open(struct classifier **out, enum classifier_choice choice, int ifindex, int packet_fd, bool has_eth, char *why,
 		    size_t why_len);
+/* Of own-address mode: what is for these addresses is ours, all of it; the kernel has neither them nor the MAC. Of one interface only; no groups, and nobody judges. */
+struct classifier_own {
+	const struct ip_addr *addrs;
+	size_t n;
+	uint8_t mac[6], if_mac[6]; /* ours, the interface's; may be equal */
+};
+int classifier_open_own(struct classifier **out, const struct classifier_own *own, int ifindex, int packet_fd, bool has_eth, char *why, size_t why_len);
 /* One interface more, with a packet socket of its own. -E2BIG: beyond CLASSIFIER_INTERFACES_MAX. */
 int classifier_attach(struct classifier *c, int ifindex, int packet_fd, bool has_eth, char *why, size_t why_len);
 /* The kernel has all that comes by this interface again. Its packet socket is closed by its owner. */
@@ -32,7 +39,7 @@ void classifier_detach(struct classifier *c, int ifindex);
 int classifier_take_attachment(struct classifier *c, int ifindex);
 void classifier_close(struct classifier *c);
 void classifier_forget(struct classifier *c); /* in a fork child: close our copies only */
-const char *classifier_backend(const struct classifier *c); /* "ebpf-tcx", "nftables" */
+const char *classifier_backend(const struct classifier *c); /* "ebpf-tcx", "nftables", "own-address" */
 /* False: the packet socket also gets TCP that the kernel has; what is not of our listeners and connections must be ignored. */
 bool classifier_is_exact(const struct classifier *c);
 

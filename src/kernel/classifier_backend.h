@@ -49,6 +49,7 @@ extern const struct classifier_ops classifier_ebpf_ops, classifier_nft_ops;
 int classifier_ebpf_open(struct classifier **out, int ifindex, int packet_fd, bool has_eth, char *why, size_t why_len);
 int classifier_ebpf_fds(const struct classifier *c, int fds[CLASSIFIER_FDS]);
 int classifier_nft_open(struct classifier **out, int ifindex, int packet_fd, bool has_eth, char *why, size_t why_len);
+int classifier_own_open(struct classifier **out, const struct classifier_own *own, int ifindex, int packet_fd, bool has_eth, char *why, size_t why_len);
 
 bool classifier_has_address(const struct ip_addr *set, size_t n, const struct ip_addr *a);
 bool classifier_is_wildcard(const struct ip_addr *addr);

@@ -176,6 +176,23 @@ int diag_state(int fd, const struct flow_key *key, int ifindex)
 	return ret < 0 && ret != -ENOENT ? ret : o.state;
 }
 
+static int on_listener(const struct nlmsghdr *h, void *ctx)
+{
+	bool *listens = ctx;
+	struct diag_socket s = {.state = 0};
+	parse(h, &s); /* which says no to a listener, and fills it in */
+	*listens = *listens || s.state == TCP_LISTEN;
+	return 0;
+}
+
+int diag_has_listener(int fd, const struct flow_key *key, int ifindex)
+{
+	bool listens = false;
+	struct question q;
+	int ret = netlink_talk(fd, ask_flow(&q, key, ifindex), on_listener, &listens);
+	return ret < 0 && ret != -ENOENT ? ret : listens;
+}
+
 int diag_owns_on(const struct flow_key *key, int ifindex)
 {
 	int fd = diag_open();

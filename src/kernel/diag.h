@@ -28,6 +28,8 @@ int diag_owns(const struct flow_key *key);
 int diag_owns_on(const struct flow_key *key, int ifindex);
 /* The same through a socket of diag_open, for who asks often. */
 int diag_ask(int fd, const struct flow_key *key, int ifindex);
+/* Does a socket listen for a SYN of this 4-tuple that arrives on `ifindex`? 1, 0, -errno. */
+int diag_has_listener(int fd, const struct flow_key *key, int ifindex);
 /* For diag_ask and diag_end: a socket to ask through, the caller's to close. -errno. */
 int diag_open(void);
 /* TCP_ESTABLISHED …, of the kernel's socket with this 4-tuple; 0: there is none. */

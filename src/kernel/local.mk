@@ -17,6 +17,7 @@ src_libkernel_a_SOURCES = \
 	src/kernel/classifier_nft_filter.h \
 	src/kernel/nft_batch.c \
 	src/kernel/nft_batch.h \
+	src/kernel/classifier_own.c \
 	src/kernel/classifier_prog.c \
 	src/kernel/classifier_prog.h \
 	src/kernel/classifier_prog_group.c \

@@ -486,9 +486,8 @@ static void shares(struct engine *e, struct sock *l)
 	}
 	if (may_stand_down(c))
 		stand_down(c);
-	else if (!c->group.refuses && group_begin(&c->group)) /* it cannot be watched who accepts: the kernel's queue is everybody's */
+	else if (!e->own && !c->group.refuses && group_begin(&c->group)) /* it cannot be watched who accepts: the kernel's queue is everybody's */
 		c->host.gives_up(&c->host);
-	(void)e;
 }
 
 static void after_fork(struct engine *e)

@@ -38,7 +38,7 @@ static bool admits(struct group_host *h, int fd)
 	struct claim *c = claim_of(h);
 	bool reuseport = kernel_int(fd, SOL_SOCKET, SO_REUSEPORT), open = false;
 	uint64_t cookie = cookie_of(fd);
-	if (!listens_here(c, fd))
+	if (c->e->own || !listens_here(c, fd)) /* of an own address no kernel hands each frame to one member */
 		return false;
 	list_for_each (pos, tmp, &c->listeners) {
 		int mine = container_of(pos, struct listener, claim_node)->kfd;

@@ -1,6 +1,6 @@
 /*
  * Before a process drops its privilege. Listeners that it inherited (a server's worker) become its own now, because what the members of a group share can only be
- * made with privilege. For all else, with a broker there is nothing to hurry for, since it opens links for who may not. Without one, the engine is brought up now,
+ * made with privilege. For all else, with a broker there is nothing to hurry for, since it opens links for who may not (but for own addresses). Without one, the engine is brought up now,
  * whatever the sockets are for: the program has used TCP.
  */
 #include "process/privilege.h"
@@ -28,7 +28,7 @@ void privilege_before_drop(struct engine *e)
 	engine_lock(e);
 	if (e->up) /* a later connection may leave by any of them */
 		ifaces_serve_all(e, 0);
-	int err = broker_client_has_broker() ? 0 : up(e, why, sizeof why);
+	int err = broker_client_has_broker() && !e->settings.n_own ? 0 : up(e, why, sizeof why);
 	engine_unlock(e);
 	if (err)
 		log_info("privilege", "no engine before the program drops its privilege: %s", why);

@@ -184,7 +184,7 @@ void sock_follow_path(struct engine *e, struct sock *s)
 /* A broker tells the peers of those who live when this process has died. The table is made with the first connection. */
 static void note_living(struct engine *e, struct sock *s)
 {
-	if (!e->living && !e->living_tried) {
+	if (!e->living && !e->living_tried && !e->own) { /* a broker speaks by the kernel's addresses only */
 		e->living_tried = true;
 		if (privileged_ops && living_new(&e->living, iface_scope(e, &s->flow.key.laddr)) == 0 && privileged_watch(living_fd(e->living))) {
 			living_forget(e->living);

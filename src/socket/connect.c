@@ -4,7 +4,7 @@
  * Deciding begins the connection and does not wait. By then the program's fd is the engine's, so that close, shutdown and poll of other threads act on the
  * connection, and a call that is left by a signal, longjmp or cancellation leaves it in progress, as Linux does. Waiting is sock_connect, on a socket like any other.
  */
-#include "socket/engine.h"
+#include "socket/own.h"
 
 #include "base/fd.h"
 #include "base/log.h"
@@ -109,11 +109,24 @@ static int scope_of(const struct sockaddr *addr, socklen_t len)
 	return addr->sa_family == AF_INET6 && len >= sizeof *in6 ? (int)in6->sin6_scope_id : 0;
 }
 
+/* In own-address mode. 0, SOCK_KERNEL, or what connect says. */
+static int plan_own(struct engine *e, struct connect_plan *p, const struct ip_addr *local, char *why, size_t why_len)
+{
+	if (engine_net(e, p->kfd, why, why_len))
+		return SOCK_KERNEL;
+	turn_net_look(e);
+	int device = options_device(p->kfd, p->candidate), err = own_plan(e, &p->key.raddr, local, &p->key.laddr, why, why_len);
+	p->oif = device;
+	return !err && device && !iface_find(e, device) ? SOCK_KERNEL : err;
+}
+
 /* The way there, and the engine up and serving it: 0. SOCK_KERNEL as in plan_make. */
 static int plan_route(struct engine *e, struct connect_plan *p, int scope, const struct ip_addr *local, char *why, size_t why_len)
 {
 	struct route route;
 	bool any = ip_addr_is_any(local);
+	if (own_mode(e))
+		return plan_own(e, p, local, why, why_len);
 	if (engine_net(e, p->kfd, why, why_len))
 		return SOCK_KERNEL;
 	turn_net_look(e); /* a route may have changed since anybody waited */
@@ -142,7 +155,7 @@ static const char *connect_refused(const struct engine *e, const struct connect_
 	return p->candidate->home ? e->kept_out : engine_refuses(e, p->kfd);
 }
 
-/* 0: ours. SOCK_KERNEL: the kernel's, `why` says so unless it is policy. */
+/* 0: ours. SOCK_KERNEL: the kernel's, `why` says so unless it is policy. -errno: what connect says. */
 static int plan_make(struct engine *e, struct connect_plan *p, const struct sockaddr *addr, socklen_t len, char *why, size_t why_len)
 {
 	struct ip_addr local = {0};
@@ -157,8 +170,9 @@ static int plan_make(struct engine *e, struct connect_plan *p, const struct sock
 		return SOCK_KERNEL; /* the kernel says what is wrong with it */
 	bool was_up = e->up; /* then one question is enough, which is a system call */
 	const char *refused = connect_refused(e, p);
-	if (!refused && plan_route(e, p, scope_of(addr, len), &local, why, why_len))
-		return SOCK_KERNEL;
+	int err = refused ? 0 : plan_route(e, p, scope_of(addr, len), &local, why, why_len);
+	if (err)
+		return err;
 	if (!refused && !was_up)
 		refused = connect_refused(e, p);
 	if (refused) {
@@ -415,4 +429,20 @@ int sock_fastopen(struct sock *s, const struct sockaddr *addr, socklen_t len, bo
 	int r = connect_call(e, s, addr, false, nonblock || s->nonblock, dissolve);
 	turn_leave(e);
 	return r;
+}
+
+/* ---- bind(2) of a socket that is not decided ---- */
+
+void engine_before_bind(int fd, const struct sockaddr *addr, socklen_t len)
+{
+	const struct engine *e = engine_of_process();
+	struct ip_addr a;
+	uint16_t port;
+	int on = 1;
+	if (!own_mode(e) || name_to_addr(addr, len, &a, &port) || !own_names(e, &a))
+		return;
+	if (addr->sa_family == AF_INET)
+		sys_setsockopt(fd, IPPROTO_IP, IP_FREEBIND, &on, sizeof on);
+	else
+		sys_setsockopt(fd, IPPROTO_IPV6, IPV6_FREEBIND, &on, sizeof on);
 }

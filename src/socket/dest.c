@@ -1,5 +1,5 @@
 /* Destinations: route and neighbour of a remote address, shared by its connections, re-asked when the kernel's tables change. */
-#include "socket/engine.h"
+#include "socket/own.h"
 
 #include "base/siphash.h"
 #include "wire/ndisc.h"
@@ -73,11 +73,29 @@ static void dest_path_mtu(struct engine *e, struct dest *d)
 	d->path.dont_fragment = !locked;
 }
 
+/* ---- who knows the ways: the kernel, or in own-address mode we ---- */
+
+static int ask_route(struct engine *e, struct dest *d)
+{
+	return e->own ? own_route(e, &d->raddr, &d->laddr, d->oif, &d->route) : netstate_route(e->net, &d->raddr, &d->laddr, d->oif, 0, &d->route);
+}
+
+static int ask_neighbour(struct engine *e, struct dest *d)
+{
+	return e->own ? own_neighbour(e, &d->route.nexthop, &d->laddr, d->path.dst_mac)
+		      : netstate_neighbour(e->net, d->route.ifindex, &d->route.nexthop, d->path.dst_mac);
+}
+
+const uint8_t *iface_mac(const struct engine *e, const struct iface *i)
+{
+	return e->own ? own_mac(e) : iface_info(i)->mac;
+}
+
 static int dest_route(struct engine *e, struct dest *d)
 {
 	char why[160];
 	d->iface = NULL;
-	int err = netstate_route(e->net, &d->raddr, &d->laddr, d->oif, 0, &d->route);
+	int err = ask_route(e, d);
 	if (err)
 		return err;
 	if (!d->route.local) /* a route may move to another interface */
@@ -92,7 +110,7 @@ static int dest_route(struct engine *e, struct dest *d)
 	d->path.ttl = ttl ? ttl : DEFAULT_TTL;
 	d->path.dont_fragment = true;
 	d->route_mtu = d->route.mtu && d->route.mtu < info->mtu ? d->route.mtu : info->mtu;
-	memcpy(d->path.src_mac, info->mac, 6);
+	memcpy(d->path.src_mac, iface_mac(e, d->iface), 6);
 	dest_path_mtu(e, d);
 	return 0;
 }
@@ -136,11 +154,11 @@ int dest_resolve(struct engine *e, struct dest *d)
 			return err;
 		}
 	}
-	int err = netstate_neighbour(e->net, d->route.ifindex, &d->route.nexthop, d->path.dst_mac);
+	int err = ask_neighbour(e, d);
 	d->checked_us = e->now;
 	d->generation = e->net_generation;
 	d->resolved = err == 0;
-	if (err == -EAGAIN)
+	if (err == -EAGAIN && !e->own)
 		solicit(e, d);
 	return err;
 }

@@ -213,7 +213,8 @@ static int net_open(struct engine *e, char *why, size_t why_len)
 
 static int bring_up(struct engine *e, int ifindex, char *why, size_t why_len)
 {
-	rejudge_start(e); /* before the rules are read for the first time */
+	if (!e->settings.n_own)
+		rejudge_start(e); /* before the rules are read for the first time */
 	int err = ifaces_open(e, ifindex, why, why_len);
 	if (err)
 		goto fail_firewall;
@@ -310,7 +311,12 @@ void turn_net_changed(struct engine *e)
 	if (e->up)
 		ifaces_changed(e, what);
 	if (what)
-		e->net_generation++;
+		turn_ways_changed(e);
+}
+
+void turn_ways_changed(struct engine *e)
+{
+	e->net_generation++;
 	list_for_each (pos, tmp, &e->stalled) {
 		list_unlink(pos);
 		list_push_back(&e->dirty, pos);

@@ -87,6 +87,7 @@ enum sock_kind {
 };
 
 struct kernel_tw;
+struct own; /* own.h */
 
 #define EMBRYO_NETS 64 /* places by hash: who floods is found by the fullest */
 
@@ -243,6 +244,7 @@ struct engine {
 	struct living *living; /* which connections the broker is to end when this process has died; NULL: there is no broker */
 	bool living_tried;
 	struct netstate *net;
+	struct own *own; /* own-address mode, while the engine is up; otherwise NULL */
 	struct ports *ports;
 	struct steer *steer;
 	struct tcp_stack tcp;
@@ -439,6 +441,7 @@ struct iface *iface_serve(struct engine *e, int ifindex, char *why, size_t why_l
 void ifaces_serve_all(struct engine *e, uint16_t port); /* port: of one that is being made; or 0 */
 struct iface *iface_find(struct engine *e, int ifindex); /* NULL: it is not served */
 struct iface *iface_first(const struct engine *e);       /* never NULL while the engine is up */
+const uint8_t *iface_mac(const struct engine *e, const struct iface *i); /* what our frames by it come from */
 /* The interface in whose scope a link-local address of ours is (RFC 4007). */
 int iface_scope(const struct engine *e, const struct ip_addr *laddr);
 bool engine_owns_address(const struct engine *e, const struct ip_addr *a); /* wildcard: no */
@@ -457,6 +460,7 @@ static inline void turn_end(struct engine *e) /* output, deadlines, transmit */
 int64_t turn_deadline(struct engine *e);
 void turn_net_changed(struct engine *e); /* netlink has news */
 void turn_net_look(struct engine *e); /* … before a route is asked for, unless that was done a moment ago */
+void turn_ways_changed(struct engine *e); /* routes or neighbours: destinations look again, and who stalled goes on */
 /* What takes time within a turn is no part of a round trip: the clock is read anew. */
 void turn_now(struct engine *e);
 /* The usual bracket of a verb. */

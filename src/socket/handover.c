@@ -2,7 +2,7 @@
  * Handover: a connection of ours becomes the kernel's (DESIGN §5), in the order of kernel/handover.h: the kernel has it, then the classifier lets
  * the flow's frames through and we forget it, then what is unsent leaves. So the peer's segments always meet somebody.
  */
-#include "socket/engine.h"
+#include "socket/own.h"
 
 #include "base/fd.h"
 #include "base/log.h"
@@ -17,6 +17,7 @@
 
 /* Unsent data that the kernel could not take is sent by ourselves for at most this long when the process ends. */
 #define EXIT_DRAIN_US (2 * USEC_PER_SEC)
+#define EXIT_OWN_US (300 * USEC_PER_MSEC) /* in own-address mode, for the peer's FIN: nobody would acknowledge it afterwards */
 #define EXIT_HANDSHAKES_US (100 * USEC_PER_MSEC) /* of clients that others will accept */
 #define EXIT_DRAIN_STEP_US (5 * USEC_PER_MSEC) /* … looking this often whether it is acknowledged */
 
@@ -32,6 +33,8 @@ int conn_handover(struct engine *e, struct sock *s, const char *why)
 	struct tcp_snapshot snap;
 	if (!s->live)
 		return -ENOTCONN;
+	if (e->own) /* the kernel has no such address */
+		return -EOPNOTSUPP;
 	int err = tcp_snapshot(&s->tcp, e->now, &snap);
 	int fd = err ? err : handover_begin(&snap, iface_scope(e, &s->flow.key.laddr));
 	if (fd < 0) {
@@ -169,10 +172,22 @@ static bool anything_unacked(struct engine *e)
 	return false;
 }
 
+/* The kernel has no part in connections of an own address: their ends are ours to see to. */
+static bool ends_are_open(struct engine *e)
+{
+	list_for_each (pos, tmp, &e->socks) {
+		struct sock *s = container_of(pos, struct sock, node);
+		enum tcp_state state = needs_kernel(s) ? tcp_state(&s->tcp) : TCPS_CLOSED;
+		if (state == TCPS_FIN_WAIT_1 || state == TCPS_FIN_WAIT_2 || state == TCPS_CLOSING || state == TCPS_LAST_ACK)
+			return true;
+	}
+	return false;
+}
+
 static void exit_drain(struct engine *e)
 {
-	int64_t end = e->now + EXIT_DRAIN_US;
-	while (anything_unacked(e) && e->now < end) {
+	int64_t end = e->now + EXIT_DRAIN_US, own_end = e->now + EXIT_OWN_US;
+	while (e->now < end && (anything_unacked(e) || (e->own && e->now < own_end && ends_are_open(e)))) {
 		struct wait step;
 		engine_call();
 		wait_begin(&step, e, min_time(EXIT_DRAIN_STEP_US, end - e->now));

@@ -11,7 +11,7 @@
  * An interface that is gone gives its place back; destinations that were reached by it ask for their route anew. Places do not move, since links' handlers point
  * to them. Lock held in all of these.
  */
-#include "socket/engine.h"
+#include "socket/own.h"
 
 #include "base/log.h"
 
@@ -30,7 +30,11 @@
 static void on_rx(struct link_rx_handler *h, const struct link_rx *rx)
 {
 	struct iface *i = container_of(h, struct iface, rx_handler);
-	input_frame(i->engine, i, rx);
+	struct link_rx own = *rx;
+	if (!i->engine->own)
+		input_frame(i->engine, i, rx);
+	else if (!own_input(i->engine, &own))
+		input_frame(i->engine, i, &own);
 }
 
 struct iface *iface_find(struct engine *e, int ifindex)
@@ -84,6 +88,13 @@ static int addresses_of(struct engine *e, struct iface *i)
 	return 0;
 }
 
+static void load_own_addresses(struct engine *e)
+{
+	e->n_addrs = own_addresses(e, e->addrs, ADDRESSES_MAX);
+	for (unsigned k = 0; k < e->n_addrs; k++)
+		e->addr_ifaces[k] = iface_first(e);
+}
+
 int ifaces_load_addresses(struct engine *e)
 {
 	struct iface *i;
@@ -94,6 +105,10 @@ int ifaces_load_addresses(struct engine *e)
 	if (!e->addrs || !e->addr_ifaces)
 		return -ENOMEM;
 	e->n_addrs = 0;
+	if (e->own) {
+		load_own_addresses(e);
+		return 0;
+	}
 	ifaces_for_each(e, i) {
 		int err = addresses_of(e, i);
 		if (err)
@@ -123,11 +138,13 @@ static int open_link(struct engine *e, struct iface *i, int ifindex, bool *unpri
 			 err == -EPERM ? " (CAP_NET_RAW is missing)" : "");
 		return err;
 	}
-	err = firewall_admits(e, ifindex, why, why_len); /* after the packet socket: without privilege that is what is missing */
-	*unprivileged = err == -EPERM;
+	if (!own_mode(e)) { /* of which the host's rules say nothing */
+		err = firewall_admits(e, ifindex, why, why_len); /* after the packet socket: without privilege that is what is missing */
+		*unprivileged = err == -EPERM;
+	}
 	if (err)
 		return err;
-	err = classify(e, i, why, why_len);
+	err = own_mode(e) ? own_attach(e, i, why, why_len) : classify(e, i, why, why_len);
 	*unprivileged = err == -EPERM;
 	if (err)
 		return err;
@@ -159,6 +176,7 @@ static int adopt_link(struct engine *e, struct iface *i, int ifindex, bool only_
 static void detach(struct engine *e, struct iface *i, bool with_classifier)
 {
 	if (with_classifier) {
+		own_close(e);
 		classifier_close(e->classifier);
 		e->classifier = NULL;
 	}
@@ -169,12 +187,13 @@ static void detach(struct engine *e, struct iface *i, bool with_classifier)
 static int attach(struct engine *e, struct iface *i, int ifindex, char *why, size_t why_len)
 {
 	bool first = !e->classifier, unprivileged = false;
-	int err = e->settings.classifier == CLASSIFIER_NFTABLES ? -EAGAIN : adopt_link(e, i, ifindex, true, why, why_len);
+	bool alone = own_mode(e) || e->settings.classifier == CLASSIFIER_NFTABLES; /* what a broker cannot give */
+	int err = alone ? -EAGAIN : adopt_link(e, i, ifindex, true, why, why_len);
 	if (err) {
 		detach(e, i, first);
 		err = open_link(e, i, ifindex, &unprivileged, why, why_len);
 	}
-	if (err && unprivileged) {
+	if (err && unprivileged && !own_mode(e)) {
 		detach(e, i, first);
 		err = adopt_link(e, i, ifindex, false, why, why_len);
 	}
@@ -245,6 +264,8 @@ static int attach_next(struct engine *e, int ifindex, char *why, size_t why_len)
 static bool may_serve(const struct engine *e, int ifindex)
 {
 	char name[SETTINGS_INTERFACE_LEN], own[IF_NAMESIZE];
+	if (own_mode(e)) /* the one that is served from the start */
+		return false;
 	if (!e->settings.interface[0])
 		return netstate_may_serve(e->net, ifindex);
 	if (!if_indextoname(ifindex, own))
@@ -313,6 +334,8 @@ static int choose_first(struct engine *e, char *why, size_t why_len)
 {
 	char no_default[160];
 	int all[CANDIDATES_MAX], first;
+	if (own_mode(e))
+		return own_interface(e, why, why_len);
 	if (!e->settings.interface[0] && (first = netstate_default_interface(e->net, no_default, sizeof no_default)) > 0)
 		return first;
 	int n = candidates(e, all, why, why_len);
@@ -323,13 +346,13 @@ int ifaces_open(struct engine *e, int ifindex, char *why, size_t why_len)
 {
 	char other[160];
 	int all[CANDIDATES_MAX];
-	if (ifindex)
+	if (ifindex && !own_mode(e))
 		return iface_serve(e, ifindex, why, why_len) ? 0 : -ENETUNREACH;
 	int first = choose_first(e, why, why_len);
 	if (first < 0)
 		return first;
 	int err = attach_next(e, first, why, why_len);
-	int n = err ? candidates(e, all, other, sizeof other) : 0;
+	int n = err && !own_mode(e) ? candidates(e, all, other, sizeof other) : 0;
 	for (int k = 0; k < n && err; k++)
 		if (all[k] != first && iface_serve(e, all[k], other, sizeof other))
 			err = 0;
@@ -352,6 +375,8 @@ static bool is_refused(struct engine *e, int ifindex, const char *name, uint16_t
 void ifaces_serve_all(struct engine *e, uint16_t port)
 {
 	char why[160], what[64], name[IF_NAMESIZE];
+	if (own_mode(e))
+		return;
 	int all[CANDIDATES_MAX], n = candidates(e, all, why, sizeof why);
 	e->serves_all = true;
 	for (int k = 0; k < n; k++) {
@@ -403,6 +428,7 @@ void ifaces_changed(struct engine *e, unsigned what)
 void ifaces_close(struct engine *e)
 {
 	struct iface *i;
+	own_close(e);
 	classifier_close(e->classifier); /* first: from here on the kernel has everything */
 	e->classifier = NULL;
 	ifaces_for_each(e, i) {
@@ -427,6 +453,7 @@ void ifaces_retire(struct engine *e)
 void ifaces_forget(struct engine *e)
 {
 	struct iface *i;
+	own_forget(e);
 	classifier_forget(e->classifier);
 	e->classifier = NULL;
 	ifaces_for_each(e, i) {

@@ -1,5 +1,5 @@
 /* From frames to connections: who takes a segment, and what its events mean to the socket. */
-#include "socket/engine.h"
+#include "socket/own.h"
 
 #include "base/fd.h"
 #include "base/log.h"
@@ -27,7 +27,7 @@ void send_back(struct engine *e, const struct sock *l, uint8_t tos, const struct
 	} else if (info->has_eth) {
 		if (!in->src_mac || (in->src_mac[0] & 1)) /* a group's address cannot have sent it */
 			return;
-		memcpy(path.src_mac, info->mac, 6);
+		memcpy(path.src_mac, iface_mac(e, i), 6);
 		memcpy(path.dst_mac, in->src_mac, 6);
 	}
 	if (l)
@@ -66,7 +66,11 @@ static void input_unknown(struct engine *e, const struct ip_input *in)
 		e->counters[SOCKC_UnknownIgnored]++;
 		return;
 	}
-	if (kernel_owns(e, &in->key) == 1) {
+	if (e->own && !own_may_reset(e, in)) {
+		e->counters[SOCKC_UnknownIgnored]++;
+		return;
+	}
+	if (!e->own && kernel_owns(e, &in->key) == 1) {
 		exception_add(e, &in->key);
 		e->counters[SOCKC_KernelOwns]++;
 		return;
@@ -154,7 +158,7 @@ static void input_tcp(struct engine *e, const struct ip_input *in)
 	struct time_wait *tw = time_wait_find(e, &in->key);
 	if (tw)
 		return input_time_wait(e, tw, in);
-	if (!classifier_is_exact(e->classifier) && is_kernels(e, &in->key)) {
+	if (!e->own && !classifier_is_exact(e->classifier) && is_kernels(e, &in->key)) {
 		e->counters[SOCKC_NotOurs]++;
 		return;
 	}

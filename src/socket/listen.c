@@ -9,7 +9,7 @@
  * Other processes may serve the same port, and accept from the same kernel socket: src/process decides what that means (process_ops). A listener that is closed
  * while there are others drains: what waits for accept is given to them at the turn's end, and what is half open goes on until it can be given, too.
  */
-#include "socket/engine.h"
+#include "socket/own.h"
 
 #include "base/fd.h"
 #include "base/log.h"
@@ -252,6 +252,11 @@ int listener_serve(struct engine *e, int kfd, const struct ip_addr *addr, uint16
 	if (err)
 		return err;
 	*why = 0;
+	if (own_mode(e)) {
+		if (!ip_addr_is_any(addr) && !own_names(e, addr))
+			return -EADDRNOTAVAIL;
+		return engine_up(e, 0, why, why_len);
+	}
 	if (!ip_addr_is_any(addr)) {
 		turn_net_changed(e);
 		ifindex = netstate_interface_of(e->net, addr);

@@ -26,6 +26,9 @@ src_libsocket_a_SOURCES = \
 	src/socket/listen.c \
 	src/socket/names.c \
 	src/socket/namespace.c \
+	src/socket/own.c \
+	src/socket/own.h \
+	src/socket/own_share.c \
 	src/socket/options.c \
 	src/socket/options.def \
 	src/socket/options.h \

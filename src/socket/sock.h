@@ -51,6 +51,8 @@ int sock_decide_given(int kfd, const struct candidate *candidate, int backlog, s
  */
 int sock_decide_connect(int kfd, const struct candidate *candidate, const struct sockaddr *addr, socklen_t len, bool nonblock,
 			struct sock **out);
+/* Before bind(2) of a candidate: an address of our own, which the kernel lacks, can be bound to. */
+void engine_before_bind(int fd, const struct sockaddr *addr, socklen_t len);
 
 /* ---- references and life ---- */
 struct sock *sock_ref(struct sock *s);

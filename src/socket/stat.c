@@ -3,13 +3,14 @@
  * user gets one JSON document and the end of file. The helper thread answers. Nobody waits for a reader: the document of one that is slow is sent as he reads it, for at
 most READ_TIME_US, and of several the oldest gives way. A long document is made in pieces, between which the lock is free.
  */
-#include "socket/engine.h"
+#include "socket/own.h"
 
 #include "finesse/stat.h"
 
 #include "base/abstract.h"
 #include "base/fd.h"
 #include "base/sys.h"
+#include "ip/host.h"
 #include "kernel/procfile.h"
 #include "tcp/cc.h"
 
@@ -87,6 +88,35 @@ static void put_string(struct text *t, const char *s)
 	put(t, "\"");
 }
 
+/* Own-address mode: addresses, neighbours, what was answered. */
+static void put_own(const struct engine *e, struct text *t)
+{
+	static const char *const states[] = {[HOST_ADDR_PROBING] = "probing", [HOST_ADDR_OURS] = "ours", [HOST_ADDR_LOST] = "lost"};
+	char text[IP_ADDR_STRLEN];
+	struct own_report r;
+	own_report(e, &r);
+	const struct host *h = r.host;
+	put(t, ",\"own\":{\"mac\":\"%02x:%02x:%02x:%02x:%02x:%02x\",\"leads\":%s,\"followers\":%u,\"addresses\":[", h->mac[0], h->mac[1], h->mac[2], h->mac[3],
+	    h->mac[4], h->mac[5], r.leads ? "true" : "false", r.followers);
+	for (unsigned i = 0; i < h->n_addrs; i++)
+		put(t, "%s{\"address\":\"%s\",\"prefix\":%u,\"state\":\"%s\"}", i ? "," : "", ip_addr_format(&h->addrs[i].addr, text), h->addrs[i].prefix_len,
+		    states[h->addrs[i].state]);
+	put(t, "],\"neighbours\":[");
+	const char *sep = "";
+	for (unsigned i = 0; i < HOST_NEIGH_SETS * HOST_NEIGH_WAYS; i++) {
+		const struct neigh *n = &h->neighs[i];
+		if (n->state == NEIGH_NONE)
+			continue;
+		put(t, "%s{\"address\":\"%s\",\"mac\":\"%02x:%02x:%02x:%02x:%02x:%02x\",\"state\":\"%s\"}", sep, ip_addr_format(&n->addr, text), n->mac[0], n->mac[1],
+		    n->mac[2], n->mac[3], n->mac[4], n->mac[5], neigh_state_name(n->state));
+		sep = ",";
+	}
+	put(t, "],\"counters\":{");
+	for (unsigned i = 0; i < HOST_COUNTERS; i++)
+		put(t, "%s\"%s\":%lu", i ? "," : "", host_counter_name(i), h->counters[i]);
+	put(t, "}}");
+}
+
 static void put_head(struct engine *e, struct text *t)
 {
 	char comm[32] = "";
@@ -111,6 +141,8 @@ static void put_head(struct engine *e, struct text *t)
 		sep = ",";
 	}
 	put(t, "]");
+	if (e->own)
+		put_own(e, t);
 }
 
 static void put_steering(struct text *t, const struct listener *lst, const char *policy)

@@ -5,7 +5,7 @@
  * While an interface's queue is full (link_tx_blocked), its connections are held: what they would say now would only wait behind what is queued,
  * and be old when it leaves; their timers would run against a queue of our own making. They go on, in order, when there is room again.
  */
-#include "socket/engine.h"
+#include "socket/own.h"
 
 #include "base/log.h"
 #include "base/sys.h"
@@ -43,6 +43,8 @@ static int64_t begin(struct drive *d)
 	ifaces_for_each(e, i)
 		if (link_rx_pending(i->link))
 			link_drain(i->link, &i->rx_handler, TURN_RX_BUDGET);
+	if (e->own)
+		own_tick(e);
 	if (judged_pending(e))
 		judged_drain(e);
 	for (struct timer *t; (t = timers_first(&e->timers)) && t->at_us <= e->now;) {
@@ -289,6 +291,8 @@ int64_t turn_deadline(struct engine *e)
 	struct timer *t = timers_first(&e->timers);
 	int64_t at = min_time(t ? t->at_us : TIME_NEVER, min_time(time_wait_deadline(e), trace_deadline()));
 	at = min_time(at, e->claims_us);
+	if (e->own)
+		at = min_time(at, own_deadline(e));
 	return e->up ? min_time(at, min_time(min_time(partings_deadline(e), defer_deadline(e)), exceptions_deadline(e))) : at;
 }
 

@@ -61,6 +61,12 @@ void tcp_close(struct tcp_conn *c, int64_t now, bool linger, bool exiting)
 		conn_start_fin_wait_2(c, now); /* nobody waits for the peer any more */
 }
 
+void tcp_destroy(struct tcp_conn *c, int64_t now, int err)
+{
+	if (c->state > TCPS_LISTEN)
+		conn_reset(c, now, err);
+}
+
 void tcp_abort(struct tcp_conn *c, int64_t now)
 {
 	c->orphan = true;

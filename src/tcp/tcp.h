@@ -219,6 +219,8 @@ int tcp_shutdown(struct tcp_conn *c, int64_t now);
 void tcp_close(struct tcp_conn *c, int64_t now, bool linger, bool exiting);
 /* RST to the peer where the state has one; TCPS_CLOSED at once (SO_LINGER 0, ABORT call). */
 void tcp_abort(struct tcp_conn *c, int64_t now);
+/* Neither end wants it: the peer gets a RST, the program, which still has it, `err` (Linux's tcp_abort, of an administrator). */
+void tcp_destroy(struct tcp_conn *c, int64_t now, int err);
 
 /* Network events about this connection (RFC 5927 checks that seq is in flight). */
 void tcp_on_unreachable(struct tcp_conn *c, int64_t now, int err, bool hard, uint32_t seq);

@@ -49,7 +49,7 @@ for command in $(sed -n 's/^ *{"\([a-z]*\)", cli_.*/\1/p' "$here/../../src/cli/m
 done
 expect 0 '' "$finesse" help run
 cp "$dir/out" "$dir/help"
-for s in interface except only firewall close-policy close-hold-max close-client-budget congestion spin log strict config; do
+for s in interface address gateway except only firewall close-policy close-hold-max close-client-budget congestion spin log strict config; do
 	checks=$((checks + 1))
 	grep -q -e "^  --$s" "$dir/help" || fail "help run does not know $s"
 	if [ -f "$here/../../man/finesse.1" ]; then

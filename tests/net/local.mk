@@ -105,3 +105,8 @@ TESTS += tests/net/ends_test.sh
 dist_check_SCRIPTS += tests/net/peers_test.sh
 TESTS += tests/net/peers_test.sh
 EXTRA_DIST += tests/net/peers.py
+
+# Programs with addresses of their own.
+dist_check_SCRIPTS += tests/net/own_address_test.sh
+TESTS += tests/net/own_address_test.sh
+EXTRA_DIST += tests/net/own_address.py tests/net/own_address_end.py

@@ -165,6 +165,11 @@ static int wait_for(struct sock *s, short events, unsigned run, unsigned noresta
 		r_;                                                                                \
 	})
 
+void engine_before_bind(int fd, const struct sockaddr *addr, socklen_t len)
+{
+	(void)fd, (void)addr, (void)len; /* no own addresses here */
+}
+
 int sock_decide_connect(int kfd, const struct candidate *candidate, const struct sockaddr *addr,
 			socklen_t len, bool nonblock, struct sock **out)
 {

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 static struct settings s;
@@ -205,6 +206,45 @@ START_TEST(table)
 	ck_assert(strict);
 	ck_assert_uint_ge(n, 11);
 	ck_assert_ptr_eq(settings_info(n + 100), NULL);
+}
+END_TEST
+
+/* ---- own addresses ---- */
+
+START_TEST(addresses)
+{
+	static const char *const wrong[] = {"10.0.0.1", "10.0.0.1/", "10.0.0.1/33", "10.0.0.1/0", "10.0.0.1/-1", "10.0.0.1/24,", ",10.0.0.1/24", "10.0.0.1/24 ", "fd00::1/129",
+					    "0.0.0.0/8", "127.0.0.1/8", "::1/64", "10.0.0.1/24,10.0.0.1/25", "10.0.0.1/0x18", "host/24"};
+	takes("address", "10.0.0.9/24,fd00::9/64");
+	ck_assert_uint_eq(s.n_own, 2);
+	ck_assert_uint_eq(s.own[0].prefix_len, 24);
+	ck_assert(ip_addr_is_v4(&s.own[0].addr) && !ip_addr_is_v4(&s.own[1].addr));
+	ck_assert_uint_eq(s.own[1].prefix_len, 64);
+	for (unsigned i = 0; i < sizeof wrong / sizeof *wrong; i++)
+		refuses("address", wrong[i]);
+	ck_assert_uint_eq(s.n_own, 2); /* an error changes nothing */
+	takes("gateway", "fd00::1,10.0.0.1");
+	ck_assert(ip_addr_is_v4(&s.gateway[0]) && !ip_addr_is_any(&s.gateway[1]));
+	takes("gateway", "10.0.0.2");
+	ck_assert(ip_addr_is_any(&s.gateway[1]));
+	refuses("gateway", "10.0.0.1,10.0.0.2");
+	refuses("gateway", "10.0.0.1/24");
+	refuses("gateway", "0.0.0.0");
+	char many[OWN_ADDRESSES_MAX * 16 + 16] = "";
+	for (unsigned i = 0; i <= OWN_ADDRESSES_MAX; i++)
+		sprintf(many + strlen(many), "%s10.0.0.%u/24", i ? "," : "", i + 1);
+	refuses("address", many);
+}
+END_TEST
+
+START_TEST(tree)
+{
+	char *good[] = {"FINESSE__TREE=0123456789abcdef", NULL}, *bad[] = {"FINESSE__TREE=0123456789abcde/", NULL}, *longer[] = {"FINESSE__TREE=0123456789abcdef0", NULL};
+	ck_assert_int_eq(settings_from_environment(&s, bad, why, sizeof why), 0);
+	ck_assert_int_eq(settings_from_environment(&s, longer, why, sizeof why), 0);
+	ck_assert_str_eq(s.tree, "");
+	ck_assert_int_eq(settings_from_environment(&s, good, why, sizeof why), 0);
+	ck_assert_str_eq(s.tree, "0123456789abcdef");
 }
 END_TEST
 
@@ -430,6 +470,8 @@ int main(void)
 				      every_setting_takes,
 				      every_setting_refuses,
 				      table,
+				      addresses,
+				      tree,
 				      environment,
 				      environment_errors,
 				      file,
