@@ -203,7 +203,7 @@ SETTER(close_request)
 
 SETTER(congestion)
 {
-	static const char *const names[] = {"system", "cubic", "reno", "newreno", "dctcp"};
+	static const char *const names[] = {"system", "cubic", "reno", "newreno", "dctcp", "bbr"};
 	for (unsigned i = 0; i < sizeof names / sizeof *names; i++)
 		if (strcmp(value, names[i]) == 0) {
 			strcpy(s->congestion, value);

@@ -37,6 +37,7 @@ struct answer {
 	union {
 		int number;
 		uint64_t rate;
+		uint32_t cc_info[TCP_CC_INFO_WORDS];
 		struct timeval tv;
 		struct linger linger;
 		char name[CONGESTION_NAME_MAX];
@@ -176,8 +177,8 @@ static int get_tcp_level(const struct engine *e, const struct sock *s, unsigned 
 		return tell_number(a, !s->live && opt->maxseg ? opt->maxseg : st.mss_snd);
 	case OPTION_TCP_CONGESTION:
 		return tell_congestion(a, st.cc_name);
-	case OPTION_TCP_CC_INFO: /* Linux's cubic and reno tell nothing either */
-		return 0;
+	case OPTION_TCP_CC_INFO:
+		return tcp_cc_info(&s->tcp, a->cc_info);
 	case OPTION_TCP_INFO:
 		return at_most(tcp_info_tell(e, s, &a->info), sizeof a->bytes);
 	default:

@@ -12,6 +12,7 @@ static const struct {
 	{"reno", &tcp_cc_newreno}, /* Linux's name of it */
 	{"newreno", &tcp_cc_newreno},
 	{"dctcp", &tcp_cc_dctcp},
+	{"bbr", &tcp_cc_bbr},
 };
 
 const struct tcp_cc_ops *tcp_cc_find(const char *name)

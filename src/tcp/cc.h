@@ -9,7 +9,10 @@
 #define FINESSE_TCP_CC_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
+
+#include "tcp/tcp.h" /* TCP_CC_INFO_WORDS */
 
 struct tcp_conn;
 
@@ -20,12 +23,14 @@ struct rate_sample {
 	uint32_t interval_us;        /* … in this time; 0: the sample tells nothing */
 	uint32_t rtt_us;             /* 0: not known */
 	uint32_t acked_sacked, lost; /* bytes of this ACK alone */
+	uint32_t prior_flight;       /* bytes in flight before it */
 	bool app_limited, ack_delayed;
 };
 
 struct tcp_cc_ops {
 	const char *name; /* as TCP_CONGESTION spells it */
 	bool needs_ecn;   /* every packet says that it may be marked */
+	uint8_t sndbuf_windows; /* how many windows the send buffer is for; 0: 2 */
 	void (*init)(struct tcp_conn *c, int64_t now);
 	/* `acked` new bytes were acknowledged outside of fast recovery, cwnd being the limit. */
 	void (*on_ack)(struct tcp_conn *c, int64_t now, uint32_t acked);
@@ -37,8 +42,17 @@ struct tcp_cc_ops {
 	void (*on_unused)(struct tcp_conn *c, int64_t now);
 	/* Loss was found with `flight` bytes out: what ssthresh becomes. cwnd is still what it was. */
 	uint32_t (*ssthresh)(struct tcp_conn *c, int64_t now, uint32_t flight);
-	/* Instead of all that, the algorithm sets cwnd and c->pacing_rate itself, with each ACK, in an episode of loss or not. NULL: no matter. */
+	/* Instead of on_ack and of what recovery.c does to the windows, the algorithm sets cwnd and c->pacing_rate itself, with each ACK, in an episode of loss or not.
+	   NULL: the core does. */
 	void (*control)(struct tcp_conn *c, int64_t now, const struct rate_sample *rs);
+	/* New text leaves, and nothing was in flight. NULL: no matter. */
+	void (*on_start)(struct tcp_conn *c, int64_t now);
+	/* An episode had no reason. NULL: its state is what it was before. */
+	void (*undo)(struct tcp_conn *c);
+	/* The least that a super-segment has. NULL: the configuration's. */
+	unsigned (*min_tso_segs)(const struct tcp_conn *c);
+	/* TCP_CC_INFO, in bytes; NULL: nothing. */
+	size_t (*info)(const struct tcp_conn *c, uint32_t out[TCP_CC_INFO_WORDS]);
 	/* The retransmission timer expired; cwnd is the loss window now. NULL: no matter. */
 	void (*on_timeout)(struct tcp_conn *c, int64_t now);
 };
@@ -47,6 +61,7 @@ struct tcp_cc_ops {
 void reno_grow(struct tcp_conn *c, int64_t now, uint32_t acked);
 uint32_t reno_ssthresh(struct tcp_conn *c, int64_t now, uint32_t flight);
 
+#define TCP_CC_UNDO_WORDS 9 /* of cc_state, which an episode that had no reason brings back: algorithms without `undo` have no more */
 #define TCP_SSTHRESH_INITIAL (UINT32_MAX / 2) /* RFC 5681 §3.1: arbitrarily high */
 #define TCP_LOSS_WINDOW_SEGS 2 /* RFC 5681 (4), RFC 9438 §4.6: ssthresh is never below 2*SMSS */
 

@@ -31,7 +31,7 @@
 
 static struct cubic *cubic_of(struct tcp_conn *c)
 {
-	_Static_assert(sizeof(struct cubic) <= sizeof c->cc_state, "cc_state is too small");
+	_Static_assert(sizeof(struct cubic) <= TCP_CC_UNDO_WORDS * sizeof *c->cc_state, "undo.c keeps less");
 	return (struct cubic *)c->cc_state;
 }
 

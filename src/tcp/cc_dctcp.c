@@ -21,7 +21,7 @@ static const struct tcp_cc_ops dctcp_without_ecn;
 
 static struct dctcp *dctcp_of(struct tcp_conn *c)
 {
-	_Static_assert(sizeof(struct dctcp) <= sizeof c->cc_state, "cc_state is too small");
+	_Static_assert(sizeof(struct dctcp) <= TCP_CC_UNDO_WORDS * sizeof *c->cc_state, "undo.c keeps less");
 	return (struct dctcp *)c->cc_state;
 }
 

@@ -3,6 +3,7 @@ src_libtcp_a_SOURCES = \
 	src/tcp/close_reason.c \
 	src/tcp/cc.h \
 	src/tcp/cc.c \
+	src/tcp/cc_bbr.c \
 	src/tcp/cc_cubic.c \
 	src/tcp/cc_cubic.h \
 	src/tcp/cc_hystart.c \
@@ -20,6 +21,7 @@ src_libtcp_a_SOURCES = \
 	src/tcp/input_ack.c \
 	src/tcp/input_syn_sent.c \
 	src/tcp/input_text.c \
+	src/tcp/minmax.h \
 	src/tcp/names.c \
 	src/tcp/negotiate.c \
 	src/tcp/output.c \

@@ -393,6 +393,8 @@ static void output_data(struct tcp_conn *c, int64_t now, struct tcp_emit *emit, 
 			flags |= SEG_PSH;
 		c->burst_end = o->seq + o->burst;
 	}
+	if (c->cc->on_start && !recovery_pipe(c))
+		c->cc->on_start(c, now);
 	emit_segment(c, now, emit, flags, o->seq, o->len);
 	account_new(c, now, o->seq, o->len, o->fin);
 	pace_sent(c, now, o->len);
@@ -514,7 +516,7 @@ static void restart_after_idle(struct tcp_conn *c, int64_t now)
 		c->cc->on_unused(c, now);
 	int64_t idle = now - c->last_data_sent_us;
 	uint32_t least = min_u32(c->initial_window_segs * c->mss, c->cwnd);
-	if (idle <= c->rto_us || c->cwnd <= least || !c->stack->config.slow_start_after_idle)
+	if (idle <= c->rto_us || c->cwnd <= least || !c->stack->config.slow_start_after_idle || c->cc->control)
 		return;
 	TCP_COUNT(c, SlowStartIdle);
 	c->ssthresh = max_u32(c->ssthresh, c->cwnd / 4 * 3);

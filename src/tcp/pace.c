@@ -10,6 +10,7 @@
 #include "tcp/tcp_int.h"
 
 #define UNPACED_SEGS 10 /* at the beginning: the initial window */
+#define AHEAD_US     50 /* so much may go before its time: no thread sleeps for less, and a fast path would pay a wake-up for each super-segment */
 #define NSEC_PER_SEC UINT64_C(1000000000)
 
 uint64_t pace_bounded(const struct tcp_conn *c, uint64_t rate)
@@ -38,17 +39,23 @@ int64_t pace_at(const struct tcp_conn *c)
 void pace_emit(struct tcp_conn *c, int64_t now)
 {
 	int64_t now_ns = now * NSEC_PER_USEC;
-	c->pace_credit_ns = now_ns > c->pace_ns ? now_ns - c->pace_ns : 0;
-	c->pace_ns += c->pace_credit_ns;
+	int64_t late = now_ns > c->pace_ns ? now_ns - c->pace_ns : 0;
+	c->pace_ns += late;
+	/* What is left of it counts for the next, where one takes no longer than a sleep. */
+	if (late)
+		c->pace_credit_ns = late;
 }
 
 void pace_charge(struct tcp_conn *c, int64_t now, uint32_t bytes)
 {
 	uint64_t rate = c->pacing_rate;
-	if (!bytes || !rate || rate == UINT64_MAX || c->data_segs_out < UNPACED_SEGS)
+	if (!bytes || !rate || rate == UINT64_MAX || c->data_segs_out < UNPACED_SEGS) {
+		c->pace_credit_ns = 0;
 		return;
+	}
 	int64_t takes = bytes * NSEC_PER_SEC / rate;
-	takes -= takes / 2 < c->pace_credit_ns ? takes / 2 : c->pace_credit_ns;
-	c->pace_ns += takes;
-	c->pace_waits = pace_at(c) > now;
+	int64_t let_off = takes / 2 < c->pace_credit_ns ? takes / 2 : c->pace_credit_ns;
+	c->pace_credit_ns = takes < AHEAD_US * NSEC_PER_USEC ? c->pace_credit_ns - let_off : 0;
+	c->pace_ns += takes - let_off;
+	c->pace_waits = pace_at(c) > now + AHEAD_US;
 }

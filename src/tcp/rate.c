@@ -71,6 +71,7 @@ void rate_take(struct tcp_conn *c, int64_t now, uint32_t acked, uint32_t deliver
 		k->delivered_us = now;
 	s->acked_sacked = delivered;
 	s->lost = c->lost - k->lost_before;
+	s->prior_flight = k->prior_flight;
 	s->rtt_us = k->repeated ? c->ack_rtt_us : k->rtt_us;
 	s->delivered = s->interval_us = 0;
 	s->prior_delivered = c->delivered;

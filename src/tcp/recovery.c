@@ -52,7 +52,9 @@ void recovery_update_pipe(struct tcp_conn *c)
 static void grow(struct tcp_conn *c, int64_t now, uint32_t acked)
 {
 	bool slow_start = c->cwnd < c->ssthresh;
-	if (c->cwnd_limited || (slow_start && c->cwnd < 2 * c->flight_max))
+	if (c->cc->control)
+		; /* by input_ack.c */
+	else if (c->cwnd_limited || (slow_start && c->cwnd < 2 * c->flight_max))
 		c->cc->on_ack(c, now, acked);
 	else if (c->cc->on_unused)
 		c->cc->on_unused(c, now);
@@ -66,7 +68,8 @@ static void grow(struct tcp_conn *c, int64_t now, uint32_t acked)
 static void reduce(struct tcp_conn *c, int64_t now, uint32_t flight)
 {
 	c->ssthresh = c->cc->ssthresh(c, now, flight);
-	c->cwnd = c->ssthresh;
+	if (!c->cc->control)
+		c->cwnd = c->ssthresh;
 	c->cwnd_acked = 0;
 	ecn_reduced(c);
 }
@@ -100,7 +103,8 @@ static void enter_cwr(struct tcp_conn *c, int64_t now)
 static void leave_cwr(struct tcp_conn *c)
 {
 	c->cwr = false;
-	c->cwnd = c->ssthresh;
+	if (!c->cc->control)
+		c->cwnd = c->ssthresh;
 }
 
 static void enter_recovery(struct tcp_conn *c, int64_t now)
@@ -141,7 +145,7 @@ static void recovered(struct tcp_conn *c)
 	bool fast = c->loss == TCP_LOSS_RECOVERY;
 	leave(c);
 	rack_on_recovered(c);
-	if (!fast)
+	if (!fast || c->cc->control)
 		return;
 	/* RFC 6937 §3: "cwnd = ssthresh"; RFC 6582 §3.2 step 3 (1): no burst of what the inflated window had withheld */
 	c->cwnd = c->sack_on ? c->ssthresh : min_u32(c->ssthresh, max_u32(snd_flight(c), c->mss) + c->mss);
@@ -160,6 +164,8 @@ static void undone(struct tcp_conn *c)
  */
 static void prr(struct tcp_conn *c, uint32_t delivered, bool good)
 {
+	if (c->cc->control)
+		return;
 	uint32_t allowed = 0;
 	c->prr_delivered += delivered;
 	uint32_t sent_over = c->prr_delivered > c->prr_out ? c->prr_delivered - c->prr_out : 0;

@@ -123,6 +123,11 @@ void tcp_options_default(struct tcp_options *opt)
 	};
 }
 
+size_t tcp_cc_info(const struct tcp_conn *c, uint32_t out[TCP_CC_INFO_WORDS])
+{
+	return c->cc->info && tcp_is_synchronized(c) ? c->cc->info(c, out) : 0;
+}
+
 /* cwnd and ssthresh stay, as in Linux; what the algorithm before knew does not. */
 static void change_cc(struct tcp_conn *c, int64_t now, const struct tcp_cc_ops *cc)
 {

@@ -123,7 +123,7 @@ void tcp_stack_init(struct tcp_stack *stack, const struct tcp_config *config,
 		    struct tcp_memory *memory, const uint8_t secret[32]);
 
 struct tcp_cc_ops; /* tcp/cc.h */
-extern const struct tcp_cc_ops tcp_cc_cubic, tcp_cc_newreno, tcp_cc_dctcp;
+extern const struct tcp_cc_ops tcp_cc_cubic, tcp_cc_newreno, tcp_cc_dctcp, tcp_cc_bbr;
 const struct tcp_cc_ops *tcp_cc_find(const char *name); /* NULL: unknown */
 
 #define TCP_PACING_RATE_ZERO UINT64_MAX /* a bound of 0, with which Linux does not pace, but makes no super-segments */
@@ -283,6 +283,10 @@ struct tcp_status {
 	bool ecn, ecn_seen; /* agreed; a capable packet of the peer's was seen */
 };
 void tcp_get_status(const struct tcp_conn *c, struct tcp_status *out);
+
+/* TCP_CC_INFO: Linux's record of the algorithm, in bytes; most have none. */
+#define TCP_CC_INFO_WORDS 5
+size_t tcp_cc_info(const struct tcp_conn *c, uint32_t out[TCP_CC_INFO_WORDS]);
 
 /* What Linux's struct tcp_info has on top of that. */
 struct tcp_figures {

@@ -33,7 +33,7 @@ struct tcp_rate {
 	/* Of the ACK at hand: what was delivered by it and left last. */
 	int64_t at_us;
 	uint64_t lost_before;
-	uint32_t end, prior_delivered, prior_us, sending_us, rtt_us;
+	uint32_t end, prior_delivered, prior_us, sending_us, rtt_us, prior_flight;
 	bool known, repeated, prior_limited;
 	/* What tcp_info tells. */
 	bool limited;
@@ -180,7 +180,7 @@ struct tcp_conn {
 	uint32_t cwnd_acked;     /* bytes towards the next increase */
 	uint32_t flight_max;     /* most in flight in this round, which ends at flight_seq */
 	uint32_t flight_seq;
-	uint64_t cc_state[9];    /* the algorithm's own */
+	uint64_t cc_state[19];   /* the algorithm's own */
 	uint64_t pacing_rate;    /* bytes a second, as of the last ACK; UINT64_MAX: not known */
 	int64_t pace_ns;         /* pace.c: when the next segment may go */
 	int64_t pace_credit_ns;  /* … and how late the last one was */

@@ -217,6 +217,7 @@ static inline void rate_begin(struct tcp_conn *c) /* an ACK's work begins */
 	c->rate.known = c->rate.repeated = false;
 	c->rate.rtt_us = 0;
 	c->rate.lost_before = c->lost;
+	c->rate.prior_flight = recovery_pipe(c);
 }
 void rate_delivered(struct tcp_conn *c, int64_t now, const struct sent *r, uint32_t right); /* … it delivers record r up to `right` */
 void rate_take(struct tcp_conn *c, int64_t now, uint32_t acked, uint32_t delivered, struct rate_sample *s); /* … c->delivered has moved, what is lost is known */

@@ -27,5 +27,6 @@ uint32_t tso_bytes(const struct tcp_conn *c, uint32_t mss)
 		bytes += max >> near;
 	uint32_t segs = (bytes < max ? bytes : max) / mss;
 	uint32_t most = max / mss;
-	return max_u32(min_u32(max_u32(segs, config->min_tso_segs), most), 1) * mss;
+	uint32_t least = c->cc->min_tso_segs ? c->cc->min_tso_segs(c) : config->min_tso_segs;
+	return max_u32(min_u32(max_u32(segs, least), most), 1) * mss;
 }

@@ -10,7 +10,7 @@
 
 struct undo {
 	uint32_t cwnd, ssthresh;
-	uint64_t cc_state[sizeof ((struct tcp_conn *)0)->cc_state / sizeof(uint64_t)];
+	uint64_t cc_state[TCP_CC_UNDO_WORDS];
 	uint32_t seq, ts;     /* of the first retransmission: where it begins, and its time stamp */
 	uint32_t outstanding; /* retransmitted bytes that no D-SACK has reported */
 	bool sent_any, answered; /* answered: an ACK has moved over `seq` */
@@ -52,9 +52,13 @@ void undo_note_sent(struct tcp_conn *c, int64_t now, uint32_t seq, uint32_t len)
 static void restore(struct tcp_conn *c)
 {
 	struct undo *u = c->undo;
-	c->cwnd = max_u32(c->cwnd, u->cwnd);
+	if (!c->cc->control)
+		c->cwnd = max_u32(c->cwnd, u->cwnd);
 	c->ssthresh = max_u32(c->ssthresh, u->ssthresh);
-	memcpy(c->cc_state, u->cc_state, sizeof u->cc_state);
+	if (c->cc->undo)
+		c->cc->undo(c);
+	else
+		memcpy(c->cc_state, u->cc_state, sizeof u->cc_state);
 	c->rack.reordering_seen = true; /* what was taken for lost came late */
 	undo_forget(c);
 }

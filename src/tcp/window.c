@@ -150,7 +150,7 @@ void window_grow_sndbuf(struct tcp_conn *c)
 {
 	if (c->options.user_sndbuf || c->stack->memory->pressure)
 		return;
-	uint32_t segs = max_u32(c->cwnd / max_u32(c->mss, 1), c->initial_window_segs), each = 2 * segment_truesize(c);
+	uint32_t segs = max_u32(c->cwnd / max_u32(c->mss, 1), c->initial_window_segs), each = (c->cc->sndbuf_windows ? c->cc->sndbuf_windows : 2) * segment_truesize(c);
 	uint32_t most = c->stack->config.sndbuf_max_bytes;
 	c->sndbuf_limit = max_u32(c->sndbuf_limit, segs < most / each ? segs * each : most);
 }

@@ -72,7 +72,7 @@ expect 2 "'walk'" "$finesse" help walk
 # bad settings, by name, before anything runs
 expect 2 'close-policy.*hodl' "$finesse" run --close-policy hodl -- touch "$dir/ran"
 expect 2 'close-policy.*hodl' "$finesse" run --close-policy=hodl -- touch "$dir/ran"
-expect 2 'congestion takes system, cubic, reno, newreno or dctcp' "$finesse" run --congestion bbr -- touch "$dir/ran"
+expect 2 'congestion takes system, cubic, reno, newreno, dctcp or bbr' "$finesse" run --congestion vegas -- touch "$dir/ran"
 expect 2 'no-such' "$finesse" run --no-such 3 -- touch "$dir/ran"
 expect 2 "'-x'" "$finesse" run -x touch "$dir/ran"
 expect 2 'close-hold-max' "$finesse" run --close-policy hold:2000 -- touch "$dir/ran"

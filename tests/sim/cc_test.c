@@ -1,5 +1,5 @@
 /*
- * Congestion controls at a bottleneck, in virtual time: CUBIC against NewReno on the same paths, alone and side by side.
+ * Congestion controls at a bottleneck, in virtual time: CUBIC against NewReno on the same paths, BBR against CUBIC, alone and side by side.
  *
  * Each run moves bytes for a fixed time over a link with a rate, a delay, a drop-tail queue and random loss; figures are what arrived. The table is printed
  * with FINESSE_CC_TABLE=1 in the environment; what is asserted are bounds that hold with room to spare.
@@ -41,6 +41,16 @@ static const struct path paths[] = {
 	{"50 Mbit/s, 200 ms, loss 0.005 %", 50 * MBIT, 100 * MS, 1250000, 50, 60 * USEC_PER_SEC, 110, 0, 0},
 };
 #define PATHS (int)(sizeof paths / sizeof *paths)
+
+/* The last column but one: of CUBIC's bytes, that BBR moves. */
+static const struct path bbr_paths[] = {
+	{"10 Mbit/s, 20 ms, queue 1 BDP", 10 * MBIT, 10 * MS, 25000, 0, 10 * USEC_PER_SEC, 95, 9, 0},
+	{"1 Gbit/s, 0.2 ms, queue 64 KB", 1000 * MBIT, 100, 65536, 0, USEC_PER_SEC / 2, 90, 800, 0},
+	{"100 Mbit/s, 40 ms, queue 1/20 BDP", 100 * MBIT, 20 * MS, 25000, 0, 4 * USEC_PER_SEC, 120, 75, 0},
+	{"100 Mbit/s, 40 ms, loss 2 %", 100 * MBIT, 20 * MS, 500000, 20000, 4 * USEC_PER_SEC, 1000, 70, 0},
+	{"20 Mbit/s, 200 ms, loss 0.1 %", 20 * MBIT, 100 * MS, 500000, 1000, 15 * USEC_PER_SEC, 110, 14, 0},
+};
+#define BBR_PATHS (int)(sizeof bbr_paths / sizeof *bbr_paths)
 
 struct figures {
 	uint64_t bytes[2]; /* that arrived, by flow */
@@ -108,6 +118,19 @@ static double mbits(uint64_t bytes, const struct path *p)
 	return bytes * 8.0 / p->run_us / seeds_of(p);
 }
 
+/* BBR asks the path, not the losses: it fills long paths that lose, and shallow queues. */
+START_TEST(bbr_alone)
+{
+	static const struct tcp_cc_ops *const cubic = &tcp_cc_cubic, *const bbr = &tcp_cc_bbr;
+	const struct path *p = &bbr_paths[_i];
+	struct figures c = run(p, 1, &cubic), b = run(p, 1, &bbr);
+	tell("%-36s cubic %7.1f Mbit/s (%6llu KB again)   bbr %7.1f Mbit/s (%6llu KB again)   %.2f\n", p->name, mbits(c.bytes[0], p),
+	     (unsigned long long)c.retransmitted / 1000, mbits(b.bytes[0], p), (unsigned long long)b.retransmitted / 1000, b.bytes[0] / (double)c.bytes[0]);
+	ck_assert_uint_ge(b.bytes[0] * 100, c.bytes[0] * p->least_percent);
+	ck_assert_double_ge(mbits(b.bytes[0], p), p->least_mbits);
+}
+END_TEST
+
 START_TEST(alone)
 {
 	static const struct tcp_cc_ops *const reno = &tcp_cc_newreno, *const cubic = &tcp_cc_cubic;
@@ -141,7 +164,7 @@ END_TEST
 START_TEST(side_by_side)
 {
 	static const struct tcp_cc_ops *const pairs[][2] = {
-		{&tcp_cc_newreno, &tcp_cc_newreno}, {&tcp_cc_newreno, &tcp_cc_cubic}, {&tcp_cc_cubic, &tcp_cc_cubic}};
+		{&tcp_cc_newreno, &tcp_cc_newreno}, {&tcp_cc_newreno, &tcp_cc_cubic}, {&tcp_cc_cubic, &tcp_cc_cubic}, {&tcp_cc_bbr, &tcp_cc_bbr}};
 	const struct path p = {"two on 20 Mbit/s, 20 ms", 20 * MBIT, 10 * MS, 50000, 0, 60 * USEC_PER_SEC, 0, 0, 0};
 	struct figures f = run(&p, 2, pairs[_i]);
 	tell("%-36s %s %.1f Mbit/s, %s %.1f Mbit/s\n", p.name, pairs[_i][0]->name, mbits(f.bytes[0], &p), pairs[_i][1]->name, mbits(f.bytes[1], &p));
@@ -151,14 +174,34 @@ START_TEST(side_by_side)
 }
 END_TEST
 
+/* BBR beside CUBIC. It takes more than its share of a shallow queue, as Linux's does, and less of a deep one, which CUBIC keeps full: neither starves. */
+START_TEST(bbr_beside_cubic)
+{
+	static const struct tcp_cc_ops *const pair[] = {&tcp_cc_bbr, &tcp_cc_cubic};
+	static const struct path queues[] = {
+		{"bbr and cubic, queue 1 BDP", 20 * MBIT, 10 * MS, 50000, 0, 12 * USEC_PER_SEC, 0, 0, 0},
+		{"bbr and cubic, queue 4 BDP", 20 * MBIT, 10 * MS, 200000, 0, 12 * USEC_PER_SEC, 0, 0, 0},
+		{"bbr and cubic, queue 16 BDP", 20 * MBIT, 10 * MS, 800000, 0, 12 * USEC_PER_SEC, 0, 0, 4 << 20},
+	};
+	const struct path *p = &queues[_i];
+	struct figures f = run(p, 2, pair);
+	tell("%-36s bbr %.1f Mbit/s, cubic %.1f Mbit/s\n", p->name, mbits(f.bytes[0], p), mbits(f.bytes[1], p));
+	ck_assert_uint_ge(f.bytes[0] * 20, f.bytes[0] + f.bytes[1]);
+	ck_assert_uint_ge(f.bytes[1] * 20, f.bytes[0] + f.bytes[1]);
+	ck_assert_double_ge(mbits(f.bytes[0] + f.bytes[1], p), 17);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("congestion control");
 	TCase *tc = tcase_create("bottleneck");
 	tcase_set_timeout(tc, 120);
 	tcase_add_loop_test(tc, alone, 0, PATHS);
+	tcase_add_loop_test(tc, bbr_alone, 0, BBR_PATHS);
 	tcase_add_test(tc, hystart_spares_the_queue);
-	tcase_add_loop_test(tc, side_by_side, 0, 3);
+	tcase_add_loop_test(tc, side_by_side, 0, 4);
+	tcase_add_loop_test(tc, bbr_beside_cubic, 0, 3);
 	suite_add_tcase(s, tc);
 	SRunner *sr = srunner_create(s);
 	srunner_run_all(sr, CK_NORMAL);

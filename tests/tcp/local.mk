@@ -62,6 +62,12 @@ tests_tcp_pace_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
 tests_tcp_pace_test_LDADD = $(TCP_TEST_LIBS)
 TESTS += tests/tcp/pace_test
 
+check_PROGRAMS += tests/tcp/bbr_test
+tests_tcp_bbr_test_SOURCES = tests/tcp/bbr_test.c $(harness_sources)
+tests_tcp_bbr_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
+tests_tcp_bbr_test_LDADD = $(TCP_TEST_LIBS)
+TESTS += tests/tcp/bbr_test
+
 check_PROGRAMS += tests/tcp/ecn_test
 tests_tcp_ecn_test_SOURCES = tests/tcp/ecn_test.c $(harness_sources)
 tests_tcp_ecn_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)

@@ -89,6 +89,8 @@ START_TEST(every_setting_takes)
 	ck_assert_str_eq(s.congestion, "newreno");
 	takes("congestion", "reno");
 	ck_assert_str_eq(s.congestion, "reno");
+	takes("congestion", "bbr");
+	ck_assert_str_eq(s.congestion, "bbr");
 	takes("congestion", "dctcp");
 	ck_assert_str_eq(s.congestion, "dctcp");
 	ck_assert_int_eq(s.classifier, CLASSIFIER_AUTO);
@@ -180,8 +182,8 @@ START_TEST(every_setting_refuses)
 	memcpy(longest, "warn,", 5);
 	longest[sizeof longest - 1] = 0;
 	refuses("log", longest);
-	refuses("congestion", "bbr");
-	ck_assert_ptr_ne(strstr(why, "cubic, reno, newreno or dctcp"), NULL);
+	refuses("congestion", "vegas");
+	ck_assert_ptr_ne(strstr(why, "cubic, reno, newreno, dctcp or bbr"), NULL);
 	ck_assert_int_eq(settings_set(&s, "close_policy", "off", why, sizeof why), -ENOENT);
 	ck_assert_ptr_ne(strstr(why, "close_policy"), NULL);
 }
