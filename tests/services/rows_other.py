@@ -117,6 +117,14 @@ class Postgres(Row):
         expect("actually processed: 80/80" in out, "pgbench: %s" % out[-300:])
 
 
+class PostgresDirect(Postgres):
+    """Without Debian's wrapper, which throws the environment away."""
+
+    name, forks = "postgres, without pg_ctlcluster", False
+    start = ("setpriv", "--reuid=postgres", "--regid=postgres", "--init-groups", "/usr/lib/postgresql/15/bin/postgres", "-D", "/var/lib/postgresql/15/main",
+             "-c", "config_file=/etc/postgresql/15/main/postgresql.conf")
+
+
 def early_resets(run):
     """Thirty clients that reset as soon as they are connected: no child is stuck, and the next login is right."""
     for _ in range(30):
@@ -375,5 +383,5 @@ class LauncherUnder(Row):
     events = END_AND_KILL
 
 
-ROWS = [Memcached(), Redis(), Mosquitto(), Dnsmasq(), Postgres(), Sshd(), Vsftpd(), Rsyncd(), GitDaemon(), Forking(), Threading(), Socat(), SocketActivation(), Launcher(), LauncherUnder(),
+ROWS = [Memcached(), Redis(), Mosquitto(), Dnsmasq(), Postgres(), PostgresDirect(), Sshd(), Vsftpd(), Rsyncd(), GitDaemon(), Forking(), Threading(), Socat(), SocketActivation(), Launcher(), LauncherUnder(),
         EpollBeforeFork(), ParentToo()]
