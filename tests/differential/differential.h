@@ -163,8 +163,8 @@ struct call_table {
 	unsigned n;
 };
 extern const struct call_table receive_calls, send_calls, wait_calls, name_calls, file_calls;
-extern struct call_table option_calls, steps_calls, threads_calls, process_calls; /* made at start */
-#define N_CALL_TABLES 9
+extern struct call_table option_calls, steps_calls, threads_calls, process_calls, masked_calls; /* made at start */
+#define N_CALL_TABLES 10
 const struct call *call_at(unsigned i);
 unsigned n_calls(void);
 

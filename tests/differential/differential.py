@@ -37,7 +37,7 @@ REPEATS = 4  # a difference has to be there in each
 SETTINGS = ["--close-policy", "off"]  # a held FIN is meant to differ
 
 # The tables may grow; a number that shrinks was lost. Change these with the tables.
-CASES_AT_LEAST = 102800
+CASES_AT_LEAST = 105200
 SHORT_AT_LEAST = 3500
 ONE_IN = 30
 PARTS = 30  # of the long form
