@@ -45,9 +45,9 @@ void host_lead(struct host *h, int64_t now)
 		struct host_addr *a = &h->addrs[i];
 		if (a->state == HOST_ADDR_LOST)
 			continue;
-		if (a->state == HOST_ADDR_PROBING && !h->has_eth) {
+		if (!h->has_eth) { /* nobody to ask, nobody to tell */
+			h->events |= a->state == HOST_ADDR_PROBING ? HOST_EVENT_ADDRESSES : 0;
 			a->state = HOST_ADDR_OURS;
-			h->events |= HOST_EVENT_ADDRESSES;
 			continue;
 		}
 		a->sent = 0;

@@ -111,6 +111,11 @@ void host_neigh_tick(struct host *h, struct neigh *n, int64_t now)
 		host_due(h, n->at_us);
 		return;
 	}
+	const struct host_addr *own = host_address(h, &n->src);
+	if (!own || own->state != HOST_ADDR_OURS) { /* nobody may ask from there any more; whoever needs it asks anew */
+		fail(h, n, now);
+		return;
+	}
 	if (n->state == NEIGH_DELAY)
 		enter(h, n, NEIGH_PROBE, now);
 	if (n->state == NEIGH_INCOMPLETE && n->sent >= MAX_MULTICAST_SOLICIT)

@@ -15,9 +15,18 @@ tests_fuzz_reader_replay_SOURCES = tests/fuzz/reader_fuzz.c tests/fuzz/fuzz.h te
 tests_fuzz_reader_replay_CPPFLAGS = $(AM_CPPFLAGS) -DCORPUS='"tests/fuzz/corpus/reader"'
 tests_fuzz_reader_replay_LDADD = src/libsteer.a src/libbase.a
 
+check_PROGRAMS += tests/fuzz/host_replay
+TESTS += tests/fuzz/host_replay
+tests_fuzz_host_replay_SOURCES = tests/fuzz/host_fuzz.c tests/fuzz/fuzz.h tests/fuzz/replay.c
+tests_fuzz_host_replay_CPPFLAGS = $(AM_CPPFLAGS) -DCORPUS='"tests/fuzz/corpus/host"'
+tests_fuzz_host_replay_LDADD = src/libip.a src/libwire.a src/libbase.a
+
 if FUZZERS
 AM_CFLAGS += -fsanitize=fuzzer-no-link
-noinst_PROGRAMS += tests/fuzz/frame_fuzz tests/fuzz/reader_fuzz
+noinst_PROGRAMS += tests/fuzz/frame_fuzz tests/fuzz/reader_fuzz tests/fuzz/host_fuzz
+tests_fuzz_host_fuzz_SOURCES = tests/fuzz/host_fuzz.c tests/fuzz/fuzz.h
+tests_fuzz_host_fuzz_LDADD = src/libip.a src/libwire.a src/libbase.a
+tests_fuzz_host_fuzz_LDFLAGS = $(AM_LDFLAGS) -fsanitize=fuzzer
 tests_fuzz_reader_fuzz_SOURCES = tests/fuzz/reader_fuzz.c tests/fuzz/fuzz.h
 tests_fuzz_reader_fuzz_LDADD = src/libsteer.a src/libbase.a
 tests_fuzz_reader_fuzz_LDFLAGS = $(AM_LDFLAGS) -fsanitize=fuzzer

@@ -363,6 +363,21 @@ START_TEST(follower_is_silent)
 }
 END_TEST
 
+/* A link without MACs: nothing is asked, announced or resolved (found by fuzzing: who took over announced). */
+START_TEST(without_macs)
+{
+	uint8_t key[16] = {3}, mac[6];
+	host_init(&w.host, &w.out, &host_times_rfc, our_mac, false, key);
+	add(&w, "10.0.0.1", 24);
+	host_follow(&w.host, 0, HOST_ADDR_OURS);
+	host_lead(&w.host, now);
+	run(&w, now + 10 * USEC_PER_SEC);
+	ck_assert_int_eq(look_up("10.0.0.2", mac), 0);
+	ck_assert_mem_eq(mac, zero_mac, 6);
+	ck_assert_uint_eq(w.n, 0);
+}
+END_TEST
+
 /* ---- addresses and routes ---- */
 
 START_TEST(addresses_that_no_host_has)
@@ -585,6 +600,22 @@ START_TEST(strangers_push_nobody_out)
 	ck_assert_int_eq(look_up("10.0.0.3", mac), -EAGAIN);
 	arp_reply(peer_mac, "10.0.0.3");
 	ck_assert_int_eq(look_up("10.0.0.3", mac), 0);
+}
+END_TEST
+
+/* Found by fuzzing: who was asked for from an address went on being asked when it was lost. */
+START_TEST(nobody_asks_from_a_lost_address)
+{
+	uint8_t mac[6];
+	ready();
+	look_up("10.0.0.2", mac);
+	ck_assert_uint_eq(w.n, 1);
+	for (int i = 0; i < 2; i++)
+		arp_from(&w, ARP_REQUEST, third_mac, "10.0.0.1", "10.0.0.1", everybody, zero_mac);
+	ck_assert_int_eq(w.host.addrs[0].state, HOST_ADDR_LOST);
+	w.n = 0;
+	run(&w, now + 10 * USEC_PER_SEC);
+	ck_assert_uint_eq(w.n, 0);
 }
 END_TEST
 
@@ -854,6 +885,7 @@ int main(void)
 	tcase_add_test(t, valid_v6_address_is_kept_and_told);
 	tcase_add_test(t, two_at_once);
 	tcase_add_test(t, follower_is_silent);
+	tcase_add_test(t, without_macs);
 	suite_add_tcase(s, t);
 	t = tcase_create("routes");
 	tcase_add_checked_fixture(t, setup, NULL);
@@ -868,6 +900,7 @@ int main(void)
 	tcase_add_test(t, ages_and_is_asked_alone);
 	tcase_add_test(t, moves);
 	tcase_add_test(t, strangers_push_nobody_out);
+	tcase_add_test(t, nobody_asks_from_a_lost_address);
 	tcase_add_test(t, scan_is_bounded);
 	suite_add_tcase(s, t);
 	t = tcase_create("answers");
