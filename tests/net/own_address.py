@@ -6,6 +6,7 @@ under test have their addresses, and forwards between all that it has: its kerne
     own_address.py [CASE…]
 """
 import ctypes
+import fcntl
 import hashlib
 import json
 import os
@@ -27,7 +28,9 @@ HERE = Path(__file__).resolve().parent
 TOP = Path(os.environ.get("FINESSE_BUILD_DIR", HERE.parent.parent)).resolve()
 FINESSE = str(TOP / "finesse")
 WAIT_S = 20
+WORLDS = 4
 CLONE_NEWNET, PR_SET_PDEATHSIG = 0x40000000, 1
+TUNSETIFF, IFF_TUN, IFF_NO_PI = 0x400454CA, 1, 0x1000
 libc = ctypes.CDLL(None, use_errno=True)
 KERNEL, KERNEL6 = "10.78.0.2", "fd78::2"
 A, A6, B, B6 = "10.78.0.9", "fd78::9", "10.78.0.10", "fd78::10"
@@ -434,8 +437,64 @@ def one_interface(world):
         expect(status == 0 and int(out) == SIZE, "%s %s" % (out, said(world.processes[-1])))
 
 
+def open_tun(world, inside_k):
+    """A TUN device in K or in M: its fd."""
+    ours = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
+    theirs = os.open("/proc/%d/ns/net" % world.holder.pid, os.O_RDONLY)
+    try:
+        expect(not inside_k or libc.setns(theirs, CLONE_NEWNET) == 0, "setns")
+        fd = os.open("/dev/net/tun", os.O_RDWR)
+        fcntl.ioctl(fd, TUNSETIFF, struct.pack("16sH22x", b"tun0", IFF_TUN | IFF_NO_PI))
+    finally:
+        libc.setns(ours, CLONE_NEWNET)
+        os.close(ours)
+        os.close(theirs)
+    (world.kernel if inside_k else sh)("ip link set tun0 up")
+    return fd
+
+
+def ip_packet(src, dst, protocol, payload):
+    head = struct.pack("!BBHHHBBH4s4s", 0x45, 0, 20 + len(payload), 1, 0, 64, protocol, 0, socket.inet_aton(src), socket.inet_aton(dst))
+    return head[:10] + struct.pack("!H", checksum(head)) + head[12:] + payload
+
+
+def read_tun(fd, wanted, seconds=5):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if select.select([fd], [], [], 0.1)[0]:
+            packet = os.read(fd, 2048)
+            if packet[0] >> 4 == 4 and wanted(packet):
+                return packet
+    return None
+
+
+def tun(world):
+    """An interface without MACs: served where the host does not forward (K); where it does (M), declined with the reason."""
+    fd = open_tun(world, False)
+    p = world.finesse("tun0", "10.9.0.1/24", ["/usr/bin/python3", SERVER, "connect", "10.9.0.2", 9])
+    says(p, "tun0 has no MACs, and this host forwards")
+    os.close(fd)
+    fd = open_tun(world, True)
+    server = world.finesse("tun0", "10.9.0.1/24", ["/usr/bin/python3", SERVER, "serve", "0.0.0.0", 80], inside=["nsenter", "--net=/proc/%d/ns/net" % world.holder.pid])
+    ours(server, "10.9.0.1")
+    echo = struct.pack("!BBHHH", 8, 0, 0, 1, 1) + b"abcd"
+    echo = echo[:2] + struct.pack("!H", checksum(echo)) + echo[4:]
+    os.write(fd, ip_packet("10.9.0.2", "10.9.0.1", 1, echo))
+    reply = read_tun(fd, lambda p: p[9] == 1)
+    expect(reply and reply[12:16] == socket.inet_aton("10.9.0.1") and reply[20] == 0 and reply[24:] == echo[4:], "no echo reply: %s" % reply)
+    syn = struct.pack("!HHIIBBHHH", 4000, 80, 1000, 0, 0x50, 2, 65535, 0, 0)
+    pseudo = socket.inet_aton("10.9.0.2") + socket.inet_aton("10.9.0.1") + struct.pack("!BBH", 0, 6, len(syn))
+    syn = syn[:16] + struct.pack("!H", checksum(pseudo + syn)) + syn[18:]
+    os.write(fd, ip_packet("10.9.0.2", "10.9.0.1", 6, syn))
+    synack = read_tun(fd, lambda p: p[9] == 6)
+    expect(synack and synack[33] == 0x12 and synack[28:32] == struct.pack("!I", 1001), "no SYN-ACK: %s" % synack)
+    stray = read_tun(fd, lambda p: p[9] == 6 and p[33] & 4 or p[9] == 1, 0.5)
+    expect(stray is None, "the kernel answers, too: %s" % stray)
+    os.close(fd)
+
+
 CASES = [nginx_and_curl, kernel_peer, echo_is_limited, names, gateway, neighbour_moves, conflict_at_start, conflict_later, another_tree, kernel_has_it, processes_share,
-         at_the_end, net_raw_alone, one_interface]
+         at_the_end, net_raw_alone, one_interface, tun]
 
 
 def main():
@@ -447,9 +506,33 @@ def main():
         os.execvp("unshare", ["unshare", "-Urnm", "sh", "-c", 'mount -t tmpfs none /run && exec "$@"', "sh", "/usr/bin/python3", __file__, "--inside"] + sys.argv[1:])
     die_with_parent()
     wanted = [a for a in sys.argv[1:] if a != "--inside"]
+    return run(wanted) if wanted else side_by_side()
+
+
+def side_by_side():
+    """They mostly wait: for the link to say that nobody has the address."""
+    shares = [[c.__name__ for c in CASES[i::WORLDS]] for i in range(WORLDS)]
+    processes = [subprocess.Popen(["unshare", "--net", "/usr/bin/python3", __file__, "--inside"] + s, stdout=subprocess.PIPE, preexec_fn=die_with_parent) for s in shares]
+    checks = failures = 0
+    for p in processes:
+        out, _ = p.communicate()
+        *lines, last = out.decode(errors="replace").splitlines() or [""]
+        print("\n".join(lines), flush=True)
+        counts = re.match(r"\d+%: Checks: (\d+), Failures: (\d+)", last)
+        checks += int(counts[1]) if counts else 1
+        failures += int(counts[2]) if counts else 1
+    return summary(checks, failures)
+
+
+def summary(n, failed):
+    print("%d%%: Checks: %d, Failures: %d, Errors: 0" % (100 * (n - failed) // max(n, 1), n, failed))
+    return 1 if failed else 0
+
+
+def run(wanted):
     world, failed, n = World(), 0, 0
     for case in CASES:
-        if wanted and case.__name__ not in wanted:
+        if case.__name__ not in wanted:
             continue
         n += 1
         begun = time.monotonic()
@@ -464,8 +547,7 @@ def main():
                 print("%s said: %s" % (p.pid, said(p)[-2000:]), flush=True)
         world.end()
     world.close()
-    print("%d%%: Checks: %d, Failures: %d, Errors: 0" % (100 * (n - failed) // max(n, 1), n, failed))
-    return 1 if failed else 0
+    return summary(n, failed)
 
 
 if __name__ == "__main__":
