@@ -33,20 +33,32 @@ void figures_established(struct tcp_conn *c, int64_t now)
 	/* Linux's tcp_init_buffer_space: room for a segment stays in reserve. */
 	uint32_t advmss = figures_advmss(c), space = window_space(c->rcvbuf_limit);
 	uint32_t clamp = space > 2 * advmss ? max_u32(space - advmss, 2 * advmss) : space;
+	c->kept.rcv_clamp = clamp;
 	c->kept.rcv_ssthresh = min_u32(rcv_wnd(c), clamp);
 	c->kept.rcv_space = min_u32(c->kept.rcv_ssthresh, CWND_INIT_SEGS * advmss);
 	c->kept.segs_before = c->passive ? c->segs_out : 0;
 }
 
-/* Linux's tcp_grow_window, for segments that take no more memory than they should. */
+/* By how much the window may grow for a segment: one that takes more memory than it should, by less, or not at all where the window is large already. */
+static uint32_t growth(const struct tcp_conn *c, uint32_t len)
+{
+	uint32_t share = window_share(c, len), most = c->stack->config.rcvbuf_max_bytes / 2;
+	if (share <= len)
+		return max_u32(2 * c->mss_advertised, 2 * len);
+	for (share /= 2, most /= 2; c->kept.rcv_ssthresh <= most; share /= 2, most /= 2)
+		if (share <= len)
+			return max_u32(2 * c->rcv_mss, 2 * len);
+	return 0;
+}
+
+/* Linux's tcp_grow_window. */
 void figures_text(struct tcp_conn *c, uint32_t len)
 {
-	uint32_t most = window_space(c->rcvbuf_limit), *threshold = &c->kept.rcv_ssthresh;
+	uint32_t most = min_u32(c->kept.rcv_clamp, window_free(c)), *threshold = &c->kept.rcv_ssthresh;
 	if (c->options.window_clamp)
 		most = min_u32(most, c->options.window_clamp);
-	uint32_t space = most > c->rcv.len ? most - c->rcv.len : 0;
-	if (len >= GROW_LEAST_BYTES && space > *threshold)
-		*threshold = min_u32(space, *threshold + max_u32(2 * c->mss_advertised, 2 * len));
+	if (len >= GROW_LEAST_BYTES && most > *threshold)
+		*threshold = min_u32(most, *threshold + growth(c, len));
 }
 
 void figures_delivered(struct tcp_conn *c, uint32_t bytes)

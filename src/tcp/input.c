@@ -58,7 +58,7 @@ static bool paws_refuses(const struct tcp_conn *c, int64_t now, const struct tcp
 	       SEQ_LT(seg->ts_val, c->ts_recent) && now - c->ts_recent_age_us < PAWS_VALID_US;
 }
 
-/* RFC 7323 §4.3 (2). */
+/* RFC 7323 §4.3 (2). The caller has seen that the segment is in the window; in what is let in, that its acknowledgment may be, too. */
 static void take_timestamp(struct tcp_conn *c, int64_t now, const struct tcp_segment *seg)
 {
 	if (!c->ts_on || !(seg->has & SEG_HAS_TIMESTAMPS) || SEQ_GT(seg->seq, c->rcv_wup))
@@ -194,6 +194,11 @@ static bool old_syn(struct tcp_conn *c, const struct tcp_segment *seg, struct te
 	return true;
 }
 
+static bool may_acknowledge(const struct tcp_conn *c, const struct tcp_segment *seg)
+{
+	return (seg->flags & SEG_ACK) && SEQ_GEQ(seg->ack, c->snd_una) && SEQ_LEQ(seg->ack, c->snd_nxt);
+}
+
 static void input_synchronized(struct tcp_conn *c, int64_t now, const struct tcp_segment *seg)
 {
 	struct text t = {seg->seq, seg->payload_len, seg->ack, seg->payload[0].iov_base, seg->flags & SEG_FIN,
@@ -230,11 +235,12 @@ static void input_synchronized(struct tcp_conn *c, int64_t now, const struct tcp
 		input_rst(c, now, seg);
 		return;
 	}
-	take_timestamp(c, now, seg);
 	if (syn) {
 		input_syn(c, now, seg);
 		return;
 	}
+	if (may_acknowledge(c, seg)) /* as Linux: or whoever guesses a sequence number could make PAWS refuse the peer from now on */
+		take_timestamp(c, now, seg);
 	c->last_rcvd_us = now;
 	c->keep_probes = 0;
 	if (!(seg->flags & SEG_ACK)) { /* fifth step: "if the ACK bit is off, drop the segment and return" */

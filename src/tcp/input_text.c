@@ -40,8 +40,11 @@ static void observe_mss(struct tcp_conn *c, uint32_t len)
 {
 	uint32_t most = c->mss_advertised - (c->ts_on ? TCP_OPT_TS_BYTES : 0);
 	uint32_t seen = min_u32(len, most);
-	if (seen > c->rcv_mss)
-		c->rcv_mss = seen;
+	if (len < c->rcv_mss || len == c->rcv_seen)
+		return;
+	window_saw(c, len);
+	c->rcv_seen = len;
+	c->rcv_mss = max_u32(c->rcv_mss, seen);
 }
 
 /* Eighth step. rcv_nxt is at the FIN. */

@@ -44,7 +44,7 @@ struct tcp_rate {
 enum tcp_chrono { TCP_CHRONO_NONE, TCP_CHRONO_BUSY, TCP_CHRONO_RWND, TCP_CHRONO_SNDBUF, TCP_CHRONO_COUNT };
 struct tcp_kept {
 	int64_t established_us; /* 0: not yet */
-	uint32_t rcv_ssthresh, rcv_space; /* bytes, as Linux reckons */
+	uint32_t rcv_ssthresh, rcv_clamp, rcv_space; /* bytes, as Linux reckons; rcv_clamp: the most that rcv_ssthresh may become */
 	uint64_t segs_before; /* SYN-ACKs */
 	uint32_t reordering, reord_seen;  /* segments; times */
 	uint32_t delivered_segs, delivered_ce_segs, dsack_dups, rcv_ooopack;
@@ -147,6 +147,8 @@ struct tcp_conn {
 	/* Segment sizes. */
 	uint16_t mss_advertised, mss_path, mss_peer;
 	uint16_t mss; /* most payload of a segment without SACK blocks */
+	uint32_t rcv_seen; /* the length of the last full one: only another changes rcv_ratio */
+	uint8_t rcv_ratio; /* of 256: which share of SO_RCVBUF is text, by the segments seen; 0: none yet */
 	uint16_t rcv_mss; /* the peer's segments, as seen */
 	uint32_t gso_max_bytes;
 

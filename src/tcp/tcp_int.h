@@ -256,9 +256,13 @@ static inline uint32_t rcv_wnd(const struct tcp_conn *c)
 }
 /* The window field of a segment that goes now; moves rcv_adv. */
 uint16_t window_advertise(struct tcp_conn *c, bool syn);
+uint32_t window_of(const struct tcp_conn *c); /* … of this connection, whose segments were seen */
+uint32_t window_free(const struct tcp_conn *c); /* … of that, what nothing is in */
+uint32_t window_share(const struct tcp_conn *c, uint32_t len);
+void window_saw(struct tcp_conn *c, uint32_t len); /* a full segment */
 uint32_t window_space(uint32_t rcvbuf); /* the bytes of text that a receive buffer of this size is for */
-/* That of a SYN, bytes. */
-uint16_t window_initial(const struct tcp_conn *c);
+/* The first one, bytes. A SYN's field cannot tell all of it; the next segment does. */
+uint32_t window_initial(const struct tcp_conn *c);
 /* Is it worth an ACK of its own that the application made room? */
 bool window_update_due(const struct tcp_conn *c);
 void window_on_read(struct tcp_conn *c, int64_t now, uint32_t n);

@@ -12,16 +12,55 @@
 #define TRUESIZE_HEADERS 576   /* bytes: MAX_TCP_HEADER and skb_shared_info, of a kernel without tunnels */
 #define TRUESIZE_DESCRIPTOR 256 /* bytes: struct sk_buff */
 
+#define RATIO_UNIT     256 /* rcv_ratio's */
+#define SKB_HEADERS    424 /* bytes beside the text in a small buffer of the kernel's: headers, headroom, struct skb_shared_info */
+#define SKB_PAGE       4096
+#define OOO_COUNTED    16  /* ranges; beyond, what they take in memory says as much */
+
 /* SO_RCVBUF counts what the kernel's TCP takes for a segment, headers and all; half of it is for the bytes, as Linux assumes before it has seen any. */
 uint32_t window_space(uint32_t rcvbuf)
 {
 	return rcvbuf / 2;
 }
 
+/* The same after it has seen segments: Linux's tcp_win_from_space. */
+uint32_t window_of(const struct tcp_conn *c)
+{
+	return c->rcv_ratio ? (uint64_t)c->rcvbuf_limit * c->rcv_ratio / RATIO_UNIT : window_space(c->rcvbuf_limit);
+}
+
+/* The memory that Linux takes for a segment of this length: a small one lies in a power of two, a large one in pages. */
+static uint32_t rcv_truesize(uint32_t len)
+{
+	uint32_t size = 512;
+	if (len + SKB_HEADERS > SKB_PAGE)
+		return (len + 40 + SKB_PAGE - 1) / SKB_PAGE * SKB_PAGE + TRUESIZE_DESCRIPTOR;
+	while (size < len + SKB_HEADERS)
+		size *= 2;
+	return size + TRUESIZE_DESCRIPTOR;
+}
+
+/* Unlike Linux not below a half for small ones: they take no more memory than their bytes here. */
+void window_saw(struct tcp_conn *c, uint32_t len)
+{
+	uint32_t ratio = (uint64_t)len * RATIO_UNIT / rcv_truesize(len), before = window_of(c);
+	c->rcv_ratio = min_u32(len < TCP_MSS_DEFAULT_V4 ? max_u32(ratio, RATIO_UNIT / 2) : ratio, UINT8_MAX);
+	if (window_of(c) > before && c->kept.rcv_ssthresh) { /* Linux's tcp_set_window_clamp */
+		c->kept.rcv_clamp = window_of(c);
+		c->kept.rcv_ssthresh = max_u32(c->kept.rcv_ssthresh, min_u32(c->rcv_adv - c->rcv_wup, window_of(c)));
+	}
+}
+
+/* Of a segment's memory, what counts as text by the ratio so far. */
+uint32_t window_share(const struct tcp_conn *c, uint32_t len)
+{
+	return (uint64_t)rcv_truesize(len) * (c->rcv_ratio ? c->rcv_ratio : RATIO_UNIT / 2) / RATIO_UNIT;
+}
+
 /* What may wait unread. When memory is short it is half as much, but for a few segments; what was promised before stays promised. */
 static uint32_t rcv_limit(const struct tcp_conn *c)
 {
-	uint32_t limit = window_space(c->rcvbuf_limit);
+	uint32_t limit = window_of(c);
 	if (c->options.window_clamp)
 		limit = min_u32(limit, c->options.window_clamp);
 	if (c->stack->memory->pressure)
@@ -29,48 +68,70 @@ static uint32_t rcv_limit(const struct tcp_conn *c)
 	return limit;
 }
 
-static uint32_t rcv_free(const struct tcp_conn *c)
+static uint32_t rcv_used(const struct tcp_conn *c)
 {
-	uint32_t limit = rcv_limit(c);
-	return limit > c->rcv.len ? limit - c->rcv.len : 0;
+	if (!c->ooo.n)
+		return c->rcv.len;
+	return c->rcv.len + (c->ooo.n <= OOO_COUNTED ? ranges_total(&c->ooo) : c->ahead.bytes);
 }
 
-/* MUST-39: the right edge stays until it can move by min(Fr * RCV.BUFF, Eff.snd.MSS), Fr = 1/2. */
+uint32_t window_free(const struct tcp_conn *c)
+{
+	uint32_t limit = rcv_limit(c), used = rcv_used(c);
+	return limit > used ? limit - used : 0;
+}
+
+/* What may be told of it: no more than the threshold, which grows with what comes, so that a peer's first burst does not fill the buffer (as Linux). */
+static uint32_t rcv_offer(const struct tcp_conn *c)
+{
+	uint32_t room = window_free(c), most = (uint32_t)UINT16_MAX << c->rcv_wscale;
+	if (c->kept.rcv_ssthresh)
+		room = min_u32(room, c->kept.rcv_ssthresh);
+	if (!c->rcv_wscale && room > c->rcv_mss) /* whole segments, where the scale's units do not round it */
+		room -= room % c->rcv_mss;
+	return min_u32(room, most);
+}
+
+/* MUST-39: the right edge stays until it can move by min(Fr * RCV.BUFF, Eff.snd.MSS), Fr = 1/2; but with half of the buffer free there are no slivers. */
 static bool worth_moving(const struct tcp_conn *c, uint32_t cur, uint32_t room)
 {
-	return room > cur && room - cur >= min_u32(window_space(c->rcvbuf_limit) / 2, c->mss_advertised);
+	uint32_t half = window_of(c) / 2;
+	return room > cur && (room >= half || room - cur >= min_u32(half, min_u32(c->rcv_mss, c->mss_advertised)));
 }
 
 /* In units of the scale. An old edge that is no multiple is rounded up, or it would move back; but not without end. */
-static uint32_t round_to_scale(const struct tcp_conn *c, uint32_t wnd, uint32_t cur, uint32_t room)
+static uint32_t round_to_scale(const struct tcp_conn *c, uint32_t wnd, uint32_t cur)
 {
 	uint32_t unit = UINT32_C(1) << c->rcv_wscale;
 	uint32_t down = wnd & ~(unit - 1);
-	if (down >= cur || down == wnd)
+	if (down == wnd)
 		return down;
-	return down <= room ? down + unit : down;
+	if (wnd > cur) /* it moves by more than that: rounded up, as Linux, where it is no sliver */
+		return wnd >= window_of(c) / 2 ? down + unit : down > cur ? down : cur;
+	return down + rcv_used(c) <= c->rcvbuf_limit ? down + unit : down;
 }
 
 /* Whole segments, as Linux; before the peer's SYN nobody knows whether they will have timestamps. */
-uint16_t window_initial(const struct tcp_conn *c)
+uint32_t window_initial(const struct tcp_conn *c)
 {
-	uint32_t room = rcv_free(c), mss = c->mss_advertised - (c->ts_on && c->state != TCPS_SYN_SENT ? TCP_OPT_TS_BYTES : 0);
+	uint32_t room = window_free(c), mss = c->mss_advertised - (c->ts_on && c->state != TCPS_SYN_SENT ? TCP_OPT_TS_BYTES : 0);
 	if (room > mss)
 		room -= room % mss;
 	if (c->initial_rcv_segs)
 		room = min_u32(room, c->initial_rcv_segs * mss);
-	return min_u32(room, UINT16_MAX);
+	return min_u32(room, (uint32_t)UINT16_MAX << c->rcv_wscale);
 }
 
 uint16_t window_advertise(struct tcp_conn *c, bool syn)
 {
-	uint32_t room = rcv_free(c);
 	if (c->state == TCPS_SYN_SENT)
-		return window_initial(c);
-	unsigned scale = syn ? 0 : c->rcv_wscale; /* RFC 7323 §2.2: never scaled in a SYN */
-	room = min_u32(room, (uint32_t)UINT16_MAX << scale);
-	if (c->initial_rcv_segs) /* the route's: it grows with what arrives */
-		room = min_u32(room, c->kept.established_us ? c->kept.rcv_ssthresh : window_initial(c));
+		return min_u32(window_initial(c), UINT16_MAX);
+	if (syn) /* RFC 7323 §2.2: never scaled; and the same whenever it goes again */
+		return min_u32(rcv_wnd(c), UINT16_MAX);
+	unsigned scale = c->rcv_wscale;
+	uint32_t room = rcv_offer(c);
+	if (c->initial_rcv_segs && !c->kept.rcv_ssthresh) /* the route's: it grows with what arrives */
+		room = min_u32(room, window_initial(c));
 	uint32_t cur = rcv_wnd(c);
 	uint32_t wnd = cur;
 	if (worth_moving(c, cur, room)) {
@@ -78,24 +139,23 @@ uint16_t window_advertise(struct tcp_conn *c, bool syn)
 		c->read_since = 0;
 	}
 	if (scale)
-		wnd = round_to_scale(c, wnd, cur, room);
+		wnd = round_to_scale(c, wnd, cur);
 	wnd = min_u32(wnd, (uint32_t)UINT16_MAX << scale);
 	c->rcv_adv = seq_max(c->rcv_adv, c->rcv_nxt + wnd);
 	return wnd >> scale;
 }
 
 /*
- * After a read: when the window at least doubles, by two segments or half the buffer (as Linux's tcp_cleanup_rbuf). And that by what was read: that
+ * After a read: when the window at least doubles, by two segments or half the buffer, or opens at all (as Linux's tcp_cleanup_rbuf). And that by what was read: that
  * a SYN's 16 bits could not tell of more room is no reason for a segment, the next one that leaves has the scale.
  */
 bool window_update_due(const struct tcp_conn *c)
 {
-	uint32_t step = min_u32(window_space(c->rcvbuf_limit) / 2, 2 * c->mss_advertised);
+	uint32_t cur = rcv_wnd(c), step = cur ? min_u32(window_of(c) / 2, 2 * c->mss_advertised) : 1;
 	if (c->read_since < step || c->peer_fin || c->state < TCPS_ESTABLISHED || c->state > TCPS_FIN_WAIT_2)
 		return false;
-	uint32_t room = min_u32(rcv_free(c), (uint32_t)UINT16_MAX << c->rcv_wscale);
-	uint32_t cur = rcv_wnd(c);
-	return room / 2 >= cur && room - cur >= step;
+	uint32_t room = rcv_offer(c);
+	return room / 2 >= cur && worth_moving(c, cur, room) && room - cur >= step;
 }
 
 void window_release_rcv(struct tcp_conn *c)
@@ -113,11 +173,13 @@ static void autotune_rcvbuf(struct tcp_conn *c)
 		return;
 	uint64_t want = 2 * copied + DRS_SLACK_SEGS * c->mss_advertised;
 	want += want * (copied - space) / space; /* it accelerates: so does its sender, in slow start */
-	uint64_t most = min_u32(window_space(c->stack->config.rcvbuf_max_bytes), (uint32_t)UINT16_MAX << c->rcv_wscale);
-	most = min_u32(most, AUTOTUNE_MOST);
-	if (want > most)
-		want = most;
-	c->rcvbuf_limit = max_u32(c->rcvbuf_limit, 2 * want);
+	uint64_t most = min_u32(AUTOTUNE_MOST, (uint32_t)UINT16_MAX << c->rcv_wscale);
+	uint64_t rcvbuf = (want < most ? want : most) * RATIO_UNIT / (c->rcv_ratio ? c->rcv_ratio : RATIO_UNIT / 2);
+	rcvbuf = min_u32(rcvbuf, c->stack->config.rcvbuf_max_bytes);
+	if (rcvbuf > c->rcvbuf_limit) {
+		c->rcvbuf_limit = rcvbuf;
+		c->kept.rcv_clamp = window_of(c);
+	}
 	c->drs_space = copied;
 }
 

@@ -396,7 +396,7 @@ START_TEST(window_update_after_zero)
 	h_drain(h);
 	ck_assert_int_eq(h_recv(h, got, 0), (ssize_t)got);
 	struct h_out *o = h_expect(h, SEG_ACK, 1, 1 + got, 0);
-	ck_assert_uint_ge(right_edge(h, o) - (1 + got), 4096);
+	ck_assert_uint_ge(right_edge(h, o) - (1 + got), 3000); /* half of the buffer, a segment in reserve, as Linux */
 	h_silence(h);
 	h_free(h);
 }
@@ -432,7 +432,8 @@ START_TEST(autotuning_knows_the_ring)
 	ck_assert_int_eq(h_recv(h, 1000, 0), 1000);
 	h_drain(h);
 	ck_assert_uint_gt(h_status(h).rcvbuf_bytes, 1 << 20);
-	ck_assert_uint_le(h_status(h).rcvbuf_bytes / 2, 2048 * 1460);
+	uint64_t window = h_status(h).rcvbuf_bytes * (uint64_t)(h->c.rcv_ratio ? h->c.rcv_ratio : 128) / 256;
+	ck_assert_uint_le(window, 2048 * 1460);
 	h_free(h);
 }
 END_TEST
@@ -564,7 +565,7 @@ START_TEST(pressure_makes_windows_small)
 	h->memory.memory.pressure = false;
 	h_recv(h, n, 0);
 	h_drain(h);
-	ck_assert_uint_gt(h_status(h).rcv_wnd, 60000);
+	ck_assert_uint_gt(h_status(h).rcv_wnd, 50000);
 	h_advance(h, USEC_PER_SEC);
 	h_drain(h);
 	h_free(h);
