@@ -139,7 +139,7 @@ class Program:
         env = {k: v for k, v in os.environ.items() if not k.startswith("FINESSE_")}
         if not native:
             env.update({"FINESSE_INTERFACE": "tun0", "FINESSE_CLOSE_POLICY": "off", "FINESSE_STRICT": "on", "FINESSE_LOG": "error",
-                        "FINESSE_CONGESTION": "reno", "LD_PRELOAD": os.path.abspath(os.path.join(BUILD, "libfinesse.so"))})
+                        "LD_PRELOAD": os.path.abspath(os.path.join(BUILD, "libfinesse.so"))})
         self.process = subprocess.Popen(["/usr/bin/python3", os.path.join(HERE, "subject.py"), str(ask_read), str(answer_write)],
                                         pass_fds=(ask_read, answer_write), env=env, stdin=subprocess.DEVNULL)
         os.close(ask_read)
