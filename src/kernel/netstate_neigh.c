@@ -2,7 +2,7 @@
  * Neighbours: asked for one by one (RTM_GETNEIGH), then kept current by notifications. The kernel
  * resolves and probes (its ARP, its ND, its timers); we only say that we use an entry (RTM_NEWNEIGH
  * with NTF_USE, which needs CAP_NET_ADMIN): a missing one is then resolved, a stale one confirmed
- * by the kernel's unicast probe.
+ * by the kernel's unicast probe. Who has CAP_NET_RAW alone lets the kernel send something to it instead: an ICMP echo reply that nobody asked for, which every host ignores.
  */
 #include "kernel/netstate_internal.h"
 
@@ -10,9 +10,14 @@
 #include <linux/neighbour.h>
 #include <net/if.h>
 #include <net/if_arp.h>
+#include <netinet/icmp6.h>
+#include <netinet/in.h>
+#include <netinet/ip_icmp.h>
+#include <sys/socket.h>
 
 #include "base/fd.h"
 #include "base/log.h"
+#include "base/sys.h"
 #include "base/time.h"
 #include "kernel/netlink.h"
 #include "kernel/privileged.h"
@@ -171,11 +176,43 @@ static int ask_to_use(int fd, const struct neigh_entry *e)
 	return netlink_talk(fd, h, NULL, NULL);
 }
 
+struct echo_reply {
+	uint8_t type, code;
+	uint16_t checksum, id, sequence;
+};
+
+/* The kernel sends to it, and resolves it for that. */
+static int send_to(const struct neigh_entry *e)
+{
+	const bool v4 = ip_addr_is_v4(&e->addr);
+	const struct echo_reply v4_reply = {.type = ICMP_ECHOREPLY, .checksum = UINT16_MAX}, v6_reply = {.type = ICMP6_ECHO_REPLY}; /* the kernel sums ICMPv6 itself */
+	struct sockaddr_in to4 = {.sin_family = AF_INET};
+	struct sockaddr_in6 to6 = {.sin6_family = AF_INET6, .sin6_scope_id = e->ifindex};
+	char device[IF_NAMESIZE];
+	memcpy(&to4.sin_addr, e->addr.b + 12, sizeof to4.sin_addr);
+	memcpy(&to6.sin6_addr, e->addr.b, sizeof to6.sin6_addr);
+	int fd = sys_socket(v4 ? AF_INET : AF_INET6, SOCK_RAW | SOCK_CLOEXEC, v4 ? IPPROTO_ICMP : IPPROTO_ICMPV6);
+	if (fd < 0)
+		return fd;
+	int err = if_indextoname(e->ifindex, device) ? sys_setsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, device, strlen(device)) : -ENODEV;
+	if (!err)
+		err = v4 ? sys_sendto(fd, &v4_reply, sizeof v4_reply, MSG_DONTWAIT, &to4, sizeof to4)
+			 : sys_sendto(fd, &v6_reply, sizeof v6_reply, MSG_DONTWAIT, &to6, sizeof to6);
+	sys_close(fd);
+	return err < 0 ? err : 0;
+}
+
+static int use_somehow(int fd, const struct neigh_entry *e)
+{
+	int err = ask_to_use(fd, e);
+	return err == -EPERM ? send_to(e) : err;
+}
+
 int netstate_use_neighbour(int ifindex, const struct ip_addr *a)
 {
 	const struct neigh_entry e = {.ifindex = ifindex, .addr = *a};
 	int fd = fd_move_high(netlink_open(NETLINK_ROUTE));
-	int ret = fd < 0 ? fd : ask_to_use(fd, &e);
+	int ret = fd < 0 ? fd : use_somehow(fd, &e);
 	fd_close(fd);
 	return ret;
 }
@@ -186,7 +223,7 @@ static int use(struct netstate *n, struct neigh_entry *e, int64_t now_us)
 	if (now_us - e->asked_us < NEIGH_ASK_INTERVAL_US)
 		return 0;
 	e->asked_us = now_us;
-	int ret = ask_to_use(n->talk_fd, e);
+	int ret = use_somehow(n->talk_fd, e);
 	return ret == -EPERM ? privileged_use_neighbour(e->ifindex, &e->addr) : ret;
 }
 
