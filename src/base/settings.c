@@ -215,7 +215,7 @@ SETTER(congestion)
 SETTER(classifier)
 {
 	static const char *const names[] = {
-	    [CLASSIFIER_AUTO] = "auto", [CLASSIFIER_EBPF] = "ebpf", [CLASSIFIER_NFTABLES] = "nftables"};
+	    [CLASSIFIER_AUTO] = "auto", [CLASSIFIER_EBPF] = "ebpf", [CLASSIFIER_NFTABLES] = "nftables", [CLASSIFIER_SOCKET] = "socket"};
 	for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
 		if (strcmp(value, names[i]) == 0) {
 			s->classifier = (enum classifier_choice)i;

@@ -23,7 +23,7 @@
 
 #include "base/addr.h"
 
-enum classifier_choice { CLASSIFIER_AUTO, CLASSIFIER_EBPF, CLASSIFIER_NFTABLES };
+enum classifier_choice { CLASSIFIER_AUTO, CLASSIFIER_EBPF, CLASSIFIER_NFTABLES, CLASSIFIER_SOCKET };
 
 /* To whom the option of close requests goes in a SYN: nobody, hosts that are known to run finesse, everybody. */
 enum close_request_choice { CLOSE_REQUEST_OFF, CLOSE_REQUEST_ON, CLOSE_REQUEST_ALWAYS };

@@ -66,6 +66,7 @@ static const char *remedy; /* of what is said next: the command that would chang
 static struct question questions[QUESTIONS_MAX];
 static unsigned n_questions;
 static enum firewall_choice firewall_choice;
+static enum classifier_choice classifier_choice;
 
 static void say(enum finding finding, const char *what, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
@@ -96,7 +97,7 @@ static const struct settings *own_mode; /* own addresses are asked about; NULL: 
 
 static void check_capabilities(void)
 {
-	static const struct {
+	const struct {
 		int bit, other; /* `other` implies it */
 		const char *name, *ok, *missing;
 		enum finding without;
@@ -106,8 +107,8 @@ static void check_capabilities(void)
 	     FINDING_MISSING},
 	    {CAP_NET_ADMIN, CAP_NET_ADMIN, "CAP_NET_ADMIN",
 	     "may attach the classifier, resolve neighbours and hand sockets over",
-	     "no classifier: run as root, or grant it with systemd's AmbientCapabilities",
-	     FINDING_MISSING},
+	     "no classifier but socket, no handing over of live connections, no look at firewall rules: run as root, or grant it with systemd's AmbientCapabilities",
+	     classifier_choice == CLASSIFIER_SOCKET ? FINDING_NOTE : FINDING_MISSING},
 	    {CAP_BPF, CAP_SYS_ADMIN, "CAP_BPF", "may load the classifier's program",
 	     "the classifier is nftables, which is a little slower", FINDING_NOTE},
 	};
@@ -221,6 +222,23 @@ static bool has_ethernet(const char *name)
 
 static bool judge_is_possible; /* the classifier is eBPF */
 
+#define SOCKET_AND_BYPASS "finesse run --classifier socket --firewall bypass -- PROGRAM"
+
+/* Where the others are refused, the one that needs no more than CAP_NET_RAW may do. It takes nobody by surprise: it has to be named. */
+static void suggest_socket(int ifindex, const char *name)
+{
+	char why[WHY_BYTES] = "";
+	struct classifier *c;
+	int fd = packet_open();
+	if (fd < 0)
+		return;
+	if (classifier_open(&c, CLASSIFIER_SOCKET, ifindex, fd, has_ethernet(name), why, sizeof why) == 0) {
+		remedy = SOCKET_AND_BYPASS;
+		classifier_close(c);
+	}
+	close(fd);
+}
+
 static void check_classifier(int ifindex, const char *name)
 {
 	char why[WHY_BYTES] = "";
@@ -230,13 +248,17 @@ static void check_classifier(int ifindex, const char *name)
 		say(FINDING_MISSING, "classifier", "needs a packet socket");
 		return;
 	}
-	int r = classifier_open(&c, CLASSIFIER_AUTO, ifindex, fd, has_ethernet(name), why, sizeof why);
+	int r = classifier_open(&c, classifier_choice, ifindex, fd, has_ethernet(name), why, sizeof why);
 	if (r < 0) {
+		if (classifier_choice == CLASSIFIER_AUTO)
+			suggest_socket(ifindex, name);
 		say(FINDING_MISSING, "classifier", "%s", why[0] ? why : strerror(-r));
 	} else {
 		judge_is_possible = classifier_is_exact(c);
 		if (judge_is_possible)
 			say(FINDING_OK, "classifier", "%s attaches to %s", classifier_backend(c), name);
+		else if (classifier_holds_ports(c))
+			say(FINDING_NOTE, "classifier", "socket serves %s: a client's port and a port whose listener is closed are held as a whole while it is used", name);
 		else
 			say(FINDING_NOTE, "classifier",
 			    "%s attaches to %s: eBPF at tcx is refused here, or needs Linux 6.6; some more work per "
@@ -313,7 +335,7 @@ static void check_firewall(int ifindex, const char *name)
 		return;
 	}
 	if (firewall_read(&f, why, sizeof why)) {
-		remedy = BYPASS;
+		remedy = classifier_choice == CLASSIFIER_AUTO && !judge_is_possible ? SOCKET_AND_BYPASS : BYPASS;
 		say(FINDING_MISSING, "firewall", "%s: sockets stay with the kernel", rule_of(why));
 		return;
 	}
@@ -441,6 +463,7 @@ bool doctor_allows(const struct settings *s)
 	strict = true;
 	firewall_choice = s->firewall;
 	own_mode = s->n_own ? s : NULL;
+	classifier_choice = s->classifier;
 	check_everything(settings_interface(s, 0, first) ? first : NULL);
 	return worst < FINDING_MISSING;
 }

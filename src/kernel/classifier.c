@@ -3,7 +3,8 @@
  * their reference counts.
  *
  * eBPF is exact, needs no message per connection, and is tried first. Where bpf(2) is refused (a user namespace, no CAP_BPF) or
- * tcx is missing (Linux before 6.6), nftables does the same.
+ * tcx is missing (Linux before 6.6), nftables does the same. The socket backend is taken when it is named only: who has no more than CAP_NET_RAW
+ * cannot read the firewall's rules, nor hand a live connection to the kernel.
  */
 #include "kernel/classifier_backend.h"
 
@@ -15,6 +16,7 @@
 #include "base/sys.h"
 #include "kernel/classifier_group_internal.h"
 #include "kernel/judge.h"
+#include "kernel/silent_filter.h"
 
 /* A multicast address: nobody's own, so it can stand for something else. */
 const struct ip_addr classifier_any_v6only = {{0xff}};
@@ -24,6 +26,8 @@ static int open_backend(struct classifier **out, enum classifier_choice choice, 
 {
 	char first[192];
 	int err = -EOPNOTSUPP;
+	if (choice == CLASSIFIER_SOCKET)
+		return classifier_socket_open(out, ifindex, packet_fd, has_eth, why, why_len);
 	if (choice != CLASSIFIER_NFTABLES) {
 		err = classifier_ebpf_open(out, ifindex, packet_fd, has_eth, why, why_len);
 		if (!err || choice == CLASSIFIER_EBPF)
@@ -178,6 +182,15 @@ bool classifier_is_wildcard(const struct ip_addr *addr)
 	return ip_addr_is_any(addr) || ip_addr_equal(addr, &classifier_any_v6only);
 }
 
+bool classifier_claims(const struct ip_addr *of, const struct ip_addr *addr)
+{
+	if (ip_addr_equal(of, &classifier_any_v6only))
+		return !ip_addr_is_v4(addr);
+	if (ip_addr_is_any(of))
+		return ip_addr_is_v4(addr) || !ip_addr_is_v4(of);
+	return ip_addr_equal(of, addr);
+}
+
 struct listener *classifier_find_listener(struct classifier *c, const struct ip_addr *addr, uint16_t port)
 {
 	for (size_t i = 0; i < c->n_listeners; i++)
@@ -248,4 +261,38 @@ int classifier_add_exception(struct classifier *c, const struct flow_key *key)
 int classifier_del_exception(struct classifier *c, const struct flow_key *key)
 {
 	return c->ops->del_flow(c, SET_EXCEPTIONS, key);
+}
+
+/* ---- the kernel's own sockets ---- */
+
+int classifier_silence(struct classifier *c, int listening_fd, const struct ip_addr *addr, uint16_t port)
+{
+	return c->ops->silence ? c->ops->silence(c, listening_fd, addr, port) : 0;
+}
+
+void classifier_end_silence(struct classifier *c, int listening_fd, bool shared)
+{
+	if (c->ops->end_silence)
+		c->ops->end_silence(c, listening_fd, shared);
+}
+
+void classifier_accepted(const struct classifier *c, int fd)
+{
+	if (c->ops->silence)
+		silent_filter_remove(fd);
+}
+
+int classifier_hold_port(struct classifier *c, const struct ip_addr *addr, uint16_t port)
+{
+	return c->ops->hold_port ? c->ops->hold_port(c, addr, port) : 0;
+}
+
+bool classifier_holds_ports(const struct classifier *c)
+{
+	return c->ops->hold_port;
+}
+
+bool classifier_is_silent(const struct classifier *c, const struct flow_key *key)
+{
+	return c->ops->is_silent && c->ops->is_silent(c, key);
 }

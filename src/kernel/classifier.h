@@ -1,10 +1,10 @@
 /*
  * The classifier: decides, in the kernel, which frames are the engine's (DESIGN §4).
  *
- * One per engine, attached to each interface that the engine serves, by one of two backends. "ebpf-tcx": a program at tcx ingress drops what is
+ * One per engine, attached to each interface that the engine serves, by one of three backends. "ebpf-tcx": a program at tcx ingress drops what is
  * ours (the packet socket saw it before), and the same decision is the packet socket's filter. "nftables": a netdev-ingress chain drops the same, and the
- * packet socket's filter lets more through than is ours (classifier_is_exact). Either lives as long as the process: after any death the kernel owns the
- * ports again. What is ours is ours on each of the interfaces, as a kernel socket takes a packet for its address whichever way it comes.
+ * packet socket's filter lets more through than is ours (classifier_is_exact). "socket", for who has CAP_NET_RAW alone: a filter on the kernel's own
+ * listening sockets swallows what is ours. Each lives as long as the process: after any death the kernel owns the ports again. What is ours is ours on each of the interfaces, as a kernel socket takes a packet for its address whichever way it comes.
  * Functions return 0/positive or -errno; called under the engine's lock.
  */
 #ifndef FINESSE_KERNEL_CLASSIFIER_H
@@ -39,7 +39,7 @@ void classifier_detach(struct classifier *c, int ifindex);
 int classifier_take_attachment(struct classifier *c, int ifindex);
 void classifier_close(struct classifier *c);
 void classifier_forget(struct classifier *c); /* in a fork child: close our copies only */
-const char *classifier_backend(const struct classifier *c); /* "ebpf-tcx", "nftables", "own-address" */
+const char *classifier_backend(const struct classifier *c); /* "ebpf-tcx", "nftables", "socket", "own-address" */
 /* False: the packet socket also gets TCP that the kernel has; what is not of our listeners and connections must be ignored. */
 bool classifier_is_exact(const struct classifier *c);
 
@@ -74,5 +74,21 @@ int classifier_del_flow(struct classifier *c, const struct flow_key *key);
 /* One 4-tuple on a listening port of ours that stays the kernel's. */
 int classifier_add_exception(struct classifier *c, const struct flow_key *key);
 int classifier_del_exception(struct classifier *c, const struct flow_key *key);
+
+/*
+ * The socket backend works at the kernel's own sockets, which it must be told of. With the others these do nothing, and say 0 or false.
+ */
+/* A kernel socket that listens on a port of ours is silent from now on; before classifier_add_listener. -EPERM: its filter is locked. */
+int classifier_silence(struct classifier *c, int listening_fd, const struct ip_addr *addr, uint16_t port);
+/* … and speaks again, but to flows that were added. `shared`: the program, or another process, still has the socket; otherwise it is about to be closed. */
+void classifier_end_silence(struct classifier *c, int listening_fd, bool shared);
+/* What it accepted speaks like any other. */
+void classifier_accepted(const struct classifier *c, int fd);
+/* The kernel is silent on this port of our own choice; before a flow there is added. -errno: it cannot be had. */
+int classifier_hold_port(struct classifier *c, const struct ip_addr *addr, uint16_t port);
+/* True: a flow that no listener covers takes its port as a whole, from everybody. */
+bool classifier_holds_ports(const struct classifier *c);
+/* The kernel does not answer what comes for this 4-tuple, and nobody of it is known: the engine has to. */
+bool classifier_is_silent(const struct classifier *c, const struct flow_key *key);
 
 #endif

@@ -1,4 +1,4 @@
-/* Internal to the classifier: what its backends give (classifier_ebpf.c, classifier_nft.c), and what classifier.c keeps for all. */
+/* Internal to the classifier: what its backends give (classifier_ebpf.c, classifier_nft.c, classifier_socket.c), and what classifier.c keeps for all. */
 #ifndef FINESSE_KERNEL_CLASSIFIER_BACKEND_H
 #define FINESSE_KERNEL_CLASSIFIER_BACKEND_H
 
@@ -43,13 +43,22 @@ struct classifier_ops {
 	/* Its map of what was asked; -1: nobody judges. NULL: nobody can. */
 	int (*set_judge)(struct classifier *c, int asked_fd);
 	void (*note_cookies)(struct classifier *c, int64_t until_us);
+	/* Of the backend that keeps the kernel silent at its own sockets; NULL elsewhere: nothing is to do. */
+	int (*silence)(struct classifier *c, int listening_fd, const struct ip_addr *addr, uint16_t port);
+	void (*end_silence)(struct classifier *c, int listening_fd, bool shared);
+	int (*hold_port)(struct classifier *c, const struct ip_addr *addr, uint16_t port);
+	bool (*is_silent)(const struct classifier *c, const struct flow_key *key);
 };
 
-extern const struct classifier_ops classifier_ebpf_ops, classifier_nft_ops;
+extern const struct classifier_ops classifier_ebpf_ops, classifier_nft_ops, classifier_socket_ops;
 int classifier_ebpf_open(struct classifier **out, int ifindex, int packet_fd, bool has_eth, char *why, size_t why_len);
 int classifier_ebpf_fds(const struct classifier *c, int fds[CLASSIFIER_FDS]);
 int classifier_nft_open(struct classifier **out, int ifindex, int packet_fd, bool has_eth, char *why, size_t why_len);
 int classifier_own_open(struct classifier **out, const struct classifier_own *own, int ifindex, int packet_fd, bool has_eth, char *why, size_t why_len);
+int classifier_socket_open(struct classifier **out, int ifindex, int packet_fd, bool has_eth, char *why, size_t why_len);
+
+/* Does a listener on `of` claim this address? */
+bool classifier_claims(const struct ip_addr *of, const struct ip_addr *addr);
 
 bool classifier_has_address(const struct ip_addr *set, size_t n, const struct ip_addr *a);
 bool classifier_is_wildcard(const struct ip_addr *addr);

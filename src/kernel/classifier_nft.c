@@ -296,20 +296,10 @@ static int change_one(struct nft *c, bool add, bool v6, enum nft_set set, const 
 	return err < 0 ? err : nft_batch_commit(&c->batch, c->fd);
 }
 
-/* Does a listener on `of` claim this address? */
-static bool claims(const struct ip_addr *of, const struct ip_addr *addr)
-{
-	if (ip_addr_equal(of, &classifier_any_v6only))
-		return !ip_addr_is_v4(addr);
-	if (ip_addr_is_any(of))
-		return ip_addr_is_v4(addr) || !ip_addr_is_v4(of);
-	return ip_addr_equal(of, addr);
-}
-
 static bool is_claimed(const struct classifier *c, const struct ip_addr *addr, uint16_t port)
 {
 	for (size_t i = 0; i < c->n_listeners; i++)
-		if (c->listeners[i].port == port && claims(&c->listeners[i].addr, addr))
+		if (c->listeners[i].port == port && classifier_claims(&c->listeners[i].addr, addr))
 			return true;
 	return false;
 }
@@ -322,7 +312,7 @@ static int change_listener(struct classifier *base, bool add, const struct ip_ad
 	nft_batch_begin(&c->batch, c->table);
 	for (size_t i = 0; i < base->n_addrs; i++) {
 		const struct ip_addr *addr = &base->addrs[i];
-		if (!claims(of, addr) || (!add && is_claimed(base, addr, port)))
+		if (!classifier_claims(of, addr) || (!add && is_claimed(base, addr, port)))
 			continue;
 		struct nft_key k = listen_key(addr, port);
 		int err = change(c, add, !ip_addr_is_v4(addr), NFT_LISTEN, &k);
@@ -349,9 +339,9 @@ static int change_address(struct nft *c, bool add, const struct ip_addr *addr, u
 	const struct classifier *base = &c->base;
 	for (size_t i = 0; i < base->n_listeners; i++) {
 		uint16_t port = base->listeners[i].port;
-		bool seen = !claims(&base->listeners[i].addr, addr);
+		bool seen = !classifier_claims(&base->listeners[i].addr, addr);
 		for (size_t k = 0; k < i && !seen; k++)
-			seen = base->listeners[k].port == port && claims(&base->listeners[k].addr, addr);
+			seen = base->listeners[k].port == port && classifier_claims(&base->listeners[k].addr, addr);
 		if (seen)
 			continue;
 		struct nft_key k = listen_key(addr, port);

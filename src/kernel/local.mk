@@ -22,6 +22,7 @@ src_libkernel_a_SOURCES = \
 	src/kernel/classifier_prog.h \
 	src/kernel/classifier_prog_group.c \
 	src/kernel/classifier_prog_internal.h \
+	src/kernel/classifier_socket.c \
 	src/kernel/conntrack.c \
 	src/kernel/conntrack.h \
 	src/kernel/diag.c \
@@ -61,6 +62,10 @@ src_libkernel_a_SOURCES = \
 	src/kernel/privileged.h \
 	src/kernel/procfile.c \
 	src/kernel/procfile.h \
+	src/kernel/silent_filter.c \
+	src/kernel/silent_filter.h \
+	src/kernel/silent_ports.c \
+	src/kernel/silent_ports.h \
 	src/kernel/sysctl.c \
 	src/kernel/sysctl.def \
 	src/kernel/sysctl.h \

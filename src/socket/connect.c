@@ -179,6 +179,10 @@ static int plan_make(struct engine *e, struct connect_plan *p, const struct sock
 		snprintf(why, why_len, "%s", refused);
 		return SOCK_KERNEL;
 	}
+	if (classifier_holds_ports(e->classifier) && (lport || name_is_link_local(&p->key.laddr))) {
+		snprintf(why, why_len, "the socket classifier cannot keep the kernel from %s", lport ? "a port that the program bound" : "a link-local address");
+		return SOCK_KERNEL;
+	}
 	namespace_refresh(e, SYSCTL_AGE_US);
 	if (options_refused(e, p->kfd, p->candidate, why, why_len))
 		return SOCK_KERNEL;
@@ -187,10 +191,26 @@ static int plan_make(struct engine *e, struct connect_plan *p, const struct sock
 	return 0;
 }
 
+#define PORTS_TRIED 64 /* that others have, one after the other */
+
+/* One on which the kernel is silent, where that is a matter of ports. */
+static int plan_silent_port(struct engine *e, struct connect_plan *p)
+{
+	int err = plan_port(e, p);
+	for (unsigned i = 0; !err && !p->bound && i < PORTS_TRIED; i++) {
+		err = classifier_hold_port(e->classifier, &p->key.laddr, p->key.lport);
+		if (err != -EADDRINUSE)
+			return err;
+		ports_handed_over(e->ports, p->key.lport);
+		err = plan_port(e, p);
+	}
+	return err;
+}
+
 /* The local port. The kernel has its own range: what we have no port for, it may have one. */
 static int plan_choose_port(struct engine *e, struct connect_plan *p, char *why, size_t why_len)
 {
-	int err = plan_port(e, p);
+	int err = plan_silent_port(e, p);
 	if (!err || p->bound)
 		return err;
 	if (err == -EADDRNOTAVAIL)

@@ -17,7 +17,8 @@
 
 /* Unsent data that the kernel could not take is sent by ourselves for at most this long when the process ends. */
 #define EXIT_DRAIN_US (2 * USEC_PER_SEC)
-#define EXIT_OWN_US (300 * USEC_PER_MSEC) /* in own-address mode, for the peer's FIN: nobody would acknowledge it afterwards */
+/* An orderly end waits so long for the peer's part in it, where the kernel cannot finish it: own addresses, and a classifier that goes with the process. */
+#define EXIT_ENDS_US (300 * USEC_PER_MSEC)
 #define EXIT_HANDSHAKES_US (100 * USEC_PER_MSEC) /* of clients that others will accept */
 #define EXIT_DRAIN_STEP_US (5 * USEC_PER_MSEC) /* … looking this often whether it is acknowledged */
 
@@ -172,7 +173,7 @@ static bool anything_unacked(struct engine *e)
 	return false;
 }
 
-/* The kernel has no part in connections of an own address: their ends are ours to see to. */
+/* The kernel has no part in these: their ends are ours to see to, or it would answer the peer's FIN with RST. */
 static bool ends_are_open(struct engine *e)
 {
 	list_for_each (pos, tmp, &e->socks) {
@@ -186,8 +187,9 @@ static bool ends_are_open(struct engine *e)
 
 static void exit_drain(struct engine *e)
 {
-	int64_t end = e->now + EXIT_DRAIN_US, own_end = e->now + EXIT_OWN_US;
-	while (e->now < end && (anything_unacked(e) || (e->own && e->now < own_end && ends_are_open(e)))) {
+	bool waits = e->own || classifier_holds_ports(e->classifier);
+	int64_t end = e->now + EXIT_DRAIN_US, ends_end = e->now + EXIT_ENDS_US;
+	while (e->now < end && (anything_unacked(e) || (waits && e->now < ends_end && ends_are_open(e)))) {
 		struct wait step;
 		engine_call();
 		wait_begin(&step, e, min_time(EXIT_DRAIN_STEP_US, end - e->now));

@@ -187,8 +187,8 @@ static void detach(struct engine *e, struct iface *i, bool with_classifier)
 static int attach(struct engine *e, struct iface *i, int ifindex, char *why, size_t why_len)
 {
 	bool first = !e->classifier, unprivileged = false;
-	bool alone = own_mode(e) || e->settings.classifier == CLASSIFIER_NFTABLES; /* what a broker cannot give */
-	int err = alone ? -EAGAIN : adopt_link(e, i, ifindex, true, why, why_len);
+	bool given = e->settings.classifier == CLASSIFIER_AUTO || e->settings.classifier == CLASSIFIER_EBPF; /* what a broker gives */
+	int err = own_mode(e) || !given ? -EAGAIN : adopt_link(e, i, ifindex, true, why, why_len);
 	if (err) {
 		detach(e, i, first);
 		err = open_link(e, i, ifindex, &unprivileged, why, why_len);

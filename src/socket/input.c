@@ -125,7 +125,9 @@ static void input_conn(struct engine *e, struct sock *s, const struct ip_input *
 /* Where the classifier's tap is inexact: TCP that is none of ours. The kernel has it as well, and answers. */
 static bool is_kernels(struct engine *e, const struct flow_key *key)
 {
-	return !engine_owns_address(e, &key->laddr) || !listener_find(e, key, 0) || demux_find(&e->exceptions, key);
+	if (!engine_owns_address(e, &key->laddr) || demux_find(&e->exceptions, key))
+		return true;
+	return !listener_find(e, key, 0) && !classifier_is_silent(e->classifier, key);
 }
 
 /* IP_MINTTL, IPV6_MINHOPCOUNT (RFC 5082): what comes from farther away was never seen; nor what comes by another interface than the one that a socket is bound to. */

@@ -224,10 +224,13 @@ int listener_claim(struct engine *e, struct sock *l)
 		return 0;
 	lst->claimed = true; /* so that what arrives in between finds it */
 	list_push_back(&e->listeners, &lst->node);
-	int err = judged_attach(e, l);
+	int err = classifier_silence(e->classifier, lst->kfd, listener_classifier_name(&lst->addr, l->v6only), lst->port);
+	if (!err)
+		err = judged_attach(e, l);
 	if (!err)
 		err = process_ops->claim(e, l);
 	if (err) {
+		classifier_end_silence(e->classifier, lst->kfd, true);
 		lst->claimed = false;
 		list_unlink(&lst->node);
 	}
@@ -480,6 +483,7 @@ static int accept_kernel(struct sock *l, int flags, struct sockaddr *addr, sockl
 		return -EAGAIN;
 	if (fd < 0)
 		return fd;
+	classifier_accepted(l->engine->classifier, fd);
 	*kernel_fd = fd;
 	process_ops->look_for_dead(l->engine, l);
 	return 1;
@@ -603,6 +607,24 @@ static void listener_free(struct engine *e, struct sock *l)
 	sock_put(e, l);
 }
 
+/* `gone`: nobody has its kernel socket but us. */
+static void release(struct engine *e, struct sock *l, bool gone)
+{
+	struct listener *lst = l->lst;
+	if (!lst->claimed)
+		return;
+	defer_end(e, lst); /* the walk over engine.listeners does not find it any more */
+	lst->claimed = false;
+	list_unlink(&lst->node);
+	process_ops->release(e, l);
+	classifier_end_silence(e->classifier, lst->kfd, !gone);
+}
+
+void listener_release(struct engine *e, struct sock *l)
+{
+	release(e, l, false);
+}
+
 /* What waits for accept is given to others at the turn's end, or reset where there are none. */
 void listener_close(struct engine *e, struct sock *l, bool for_all)
 {
@@ -618,7 +640,7 @@ void listener_close(struct engine *e, struct sock *l, bool for_all)
 		abort_accept_queue(e, lst);
 		lst->n_accept = lst->n_embryonic = 0;
 	}
-	listener_release(e, l);
+	release(e, l, !l->child_refs && !lst->from_elsewhere);
 	l->kind = SOCK_KIND_DEAD;
 	fd_close(lst->queue_fd);
 	fd_close(lst->kfd);
@@ -642,13 +664,3 @@ void listeners_drain(struct engine *e)
 	}
 }
 
-void listener_release(struct engine *e, struct sock *l)
-{
-	struct listener *lst = l->lst;
-	if (!lst->claimed)
-		return;
-	defer_end(e, lst); /* the walk over engine.listeners does not find it any more */
-	lst->claimed = false;
-	list_unlink(&lst->node);
-	process_ops->release(e, l);
-}

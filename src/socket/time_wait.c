@@ -312,9 +312,11 @@ bool time_wait_may_reuse(struct engine *e, const struct time_wait *tw, int64_t a
 	return tcp_tw_may_reuse(&full, e->now, after_us, iss_min);
 }
 
-/* The listening port goes: each needs an entry of its own in the classifier. */
+/* The listening port goes: each needs an entry of its own in the classifier. Not if it would keep the program from listening there anew. */
 void time_wait_keep(struct engine *e, uint16_t port)
 {
+	if (classifier_holds_ports(e->classifier))
+		return;
 	list_for_each (pos, tmp, &e->time_waits.queue) {
 		struct time_wait *tw = container_of(pos, struct time_wait, node);
 		struct flow_key key = key_of(tw);

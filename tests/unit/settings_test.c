@@ -96,6 +96,8 @@ START_TEST(every_setting_takes)
 	ck_assert_int_eq(s.classifier, CLASSIFIER_AUTO);
 	takes("classifier", "nftables");
 	ck_assert_int_eq(s.classifier, CLASSIFIER_NFTABLES);
+	takes("classifier", "socket");
+	ck_assert_int_eq(s.classifier, CLASSIFIER_SOCKET);
 	takes("classifier", "ebpf");
 	ck_assert_int_eq(s.classifier, CLASSIFIER_EBPF);
 	ck_assert_uint_eq(s.memory_limit_bytes, 0);

@@ -1,0 +1,306 @@
+#!/usr/bin/python3
+"""finesse in a container as Docker makes one: CAP_NET_RAW alone of what it could use, io_uring and bpf refused, /sys and /proc/sys read-only; IPv4 and IPv6 behind a bridge.
+
+The tree: a host whose bridge has the container (container.c) on one side, and which masquerades and publishes a port on the other; a machine outside. Each check
+compares content by hash, and asks the container's kernel what its TCP did: nothing. A capture at the container's interface sees who sends an RST.
+"""
+import hashlib
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+from pathlib import Path
+
+TESTS = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(TESTS / "net"))
+from lab import TOP, Host, LabError, finesse_command  # noqa: E402
+from nginx import nginx_argv  # noqa: E402
+
+INSIDE, GATEWAY, PUBLISHED, OUTSIDE = ("172.18.0.2", "fd18::2"), ("172.18.0.1", "fd18::1"), ("203.0.113.1", "2001:db8::1"), ("203.0.113.2", "2001:db8::2")
+PORT, PUBLISHED_PORT = 80, 8080
+SOCKET = ["--classifier", "socket", "--firewall", "bypass"]
+ETH_P_ALL, RST = 3, 4
+RULES = """
+table inet host {
+	chain prerouting { type nat hook prerouting priority dstnat;
+		ip daddr 203.0.113.1 tcp dport 8080 dnat ip to 172.18.0.2:80
+		ip6 daddr 2001:db8::1 tcp dport 8080 dnat ip6 to [fd18::2]:80
+	}
+	chain postrouting { type nat hook postrouting priority srcnat;
+		ip saddr 172.18.0.0/16 oifname "uplink" masquerade
+		ip6 saddr fd18::/64 oifname "uplink" masquerade
+	}
+}
+"""
+# What runc does to /proc and /sys, and a process tree of its own.
+MOUNTS = """set -e
+mount -t proc proc /proc
+mount --bind /proc/sys /proc/sys
+mount -o remount,bind,ro /proc/sys
+mount -t sysfs -o ro sysfs /sys
+mount -t tmpfs tmpfs /run
+exec "$@"
+"""
+
+
+class Failed(Exception):
+    pass
+
+
+def expect(condition, text):
+    if not condition:
+        raise Failed(text)
+
+
+def url(address, port, path="file"):
+    return "http://%s:%d/%s" % ("[%s]" % address if ":" in address else address, port, path)
+
+
+def sha256(data):
+    return hashlib.sha256(data).hexdigest()
+
+
+def until(seconds, condition, what):
+    end = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > end:
+            raise Failed("not within %d s: %s" % (seconds, what))
+        time.sleep(0.02)
+
+
+class Resets:
+    """with Resets(host, interface) as r: … ; then r.sources: who sent an RST there."""
+
+    def __init__(self, host, interface):
+        self.socket = host.socket(17, 3, 0)  # AF_PACKET, SOCK_RAW
+        self.socket.bind((interface, ETH_P_ALL))
+        self.socket.settimeout(0.1)
+        self.sources, self.frames, self.over = [], 0, False
+        self.thread = threading.Thread(target=self.receive, daemon=True)
+
+    def receive(self):
+        while True:
+            try:
+                f = self.socket.recv(128)
+            except TimeoutError:
+                if self.over:
+                    return
+                continue
+            self.frames += 1
+            if f[12:14] == b"\x08\x00" and f[23] == 6 and f[14 + (f[14] & 15) * 4 + 13] & RST:
+                self.sources.append(".".join(map(str, f[26:30])))
+            elif f[12:14] == b"\x86\xdd" and f[20] == 6 and f[54 + 13] & RST:
+                self.sources.append(f[22:38].hex())
+
+    def __enter__(self):
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.over = True
+        self.thread.join(10)
+        self.socket.close()
+
+
+class Tree:
+    def __init__(self, scratch):
+        self.dir, self.processes = scratch, []
+        self.container, self.host, self.outside = Host(self, "eth0"), Host(self, "docker0"), Host(self, "eth0")
+        self.host.run(["ip", "link", "add", "docker0", "type", "bridge"])
+        self.host.run(["ip", "link", "add", "veth0", "type", "veth", "peer", "name", "eth0", "netns", str(self.container.holder.pid)])
+        self.host.run(["ip", "link", "add", "uplink", "type", "veth", "peer", "name", "eth0", "netns", str(self.outside.holder.pid)])
+        self.host.run(["ip", "link", "set", "veth0", "master", "docker0", "up"])
+        for host, device, addresses, route in ((self.host, "docker0", GATEWAY, None), (self.host, "uplink", PUBLISHED, None),
+                                               (self.container, "eth0", INSIDE, GATEWAY), (self.outside, "eth0", OUTSIDE, None)):
+            host.run(["ip", "addr", "add", addresses[0] + ("/16" if addresses[0].startswith("172") else "/24"), "dev", device])
+            host.run(["ip", "addr", "add", addresses[1] + "/64", "dev", device, "nodad"])
+            host.run(["ip", "link", "set", device, "up"])
+            if route:
+                host.run(["ip", "route", "add", "default", "via", route[0]])
+                host.run(["ip", "-6", "route", "add", "default", "via", route[1]])
+        self.host.run(["sh", "-c", "echo 1 >/proc/sys/net/ipv4/ip_forward; echo 1 >/proc/sys/net/ipv6/conf/all/forwarding"])
+        self.host.run(["nft", "-f", "-"], input=RULES.encode())
+
+    def inside(self, argv, finesse=None, **kw):
+        """A process in the container, by the settings of `finesse`, or without it."""
+        command = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "sh", "-c", MOUNTS, "sh", str(TOP / "tests/rootless/container")]
+        if finesse is not None:
+            command += finesse_command() + ["run", *finesse, "--"]
+        return self.container.spawn(command + [str(a) for a in argv], **kw)
+
+    def run_inside(self, argv, finesse=None, timeout=30):
+        p = self.inside(argv, finesse, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        out, err = p.communicate(timeout=timeout)
+        self.processes.remove(p)
+        return p.returncode, out, err.decode(errors="replace")
+
+    def end(self, p):
+        """SIGKILL for all of it, which no handler of the program's sees."""
+        self.processes.remove(p)
+        p.kill()
+        p.wait()
+
+    def counters(self):
+        names = ["TcpActiveOpens", "TcpPassiveOpens", "TcpOutSegs", "TcpOutRsts"]
+        fields = [line.split() for line in self.container.text(["nstat", "-asz", *names]).splitlines()]
+        return {f[0]: int(f[1]) for f in fields if f and f[0] in names}
+
+    def close(self):
+        for p in self.processes + [h.holder for h in (self.container, self.host, self.outside)]:
+            p.kill()
+            p.wait()
+
+
+def start_nginx(tree, settings, err="nginx.err"):
+    argv = nginx_argv(tree.dir, PORT, server="listen [::]:%d; location /put/ { dav_methods PUT; create_full_put_path on; }" % PORT, http="client_max_body_size 100m;")
+    log = open(Path(tree.dir) / err, "wb")
+    p = tree.inside(argv, settings, stderr=log)
+    until(20, lambda: tree.container.text(["ss", "-Hltn", "sport = :%d" % PORT]).count("LISTEN") == 2, "nginx listens: " + (Path(tree.dir) / err).read_text())
+    return p
+
+
+def get(tree, address, port, path="file"):
+    p = tree.outside.run(["curl", "-sS", "--fail", "-m", "20", url(address, port, path)])
+    return sha256(p.stdout)
+
+
+def by_default(tree):
+    """Rules cannot be read there: the kernel serves, one line says so, and what helps."""
+    p = start_nginx(tree, [])
+    expect(get(tree, PUBLISHED[0], PUBLISHED_PORT) == tree.hash, "damaged")
+    tree.end(p)
+    expect(tree.counters()["TcpPassiveOpens"] == 1, "not by the kernel: %s" % tree.counters())
+    said = (Path(tree.dir) / "nginx.err").read_text()
+    expect(re.search(r"firewall.*CAP_NET_ADMIN", said), said)
+    status, out, _ = tree.run_inside(finesse_command() + ["doctor"])
+    expect(status == 1 and re.search(rb"^missing +classifier .*finesse run --classifier socket --firewall bypass", out, re.M), out.decode())
+    status, out, err = tree.run_inside(["true"], SOCKET + ["--strict"])
+    expect(status == 0, err)
+
+
+def silent(tree, before, resets):
+    now = tree.counters()
+    expect(now == before, "the container's kernel spoke: %s, before %s" % (now, before))
+    ours = [s for s in resets.sources if s in (INSIDE[0], "fd18000000000000" + "0" * 15 + "2")]
+    expect(resets.frames > 20 and not ours, "%d frames, RSTs of the container's: %s" % (resets.frames, ours))
+
+
+def server(tree):
+    """By a published port, both families; uploads; many at once."""
+    before = tree.counters()
+    p = start_nginx(tree, SOCKET)
+    with Resets(tree.host, "veth0") as resets:
+        for address in PUBLISHED:
+            expect(get(tree, address, PUBLISHED_PORT) == tree.hash, "damaged, by " + address)
+            tree.outside.run(["curl", "-sS", "--fail", "-m", "20", "-T", Path(tree.dir) / "www/file", url(address, PUBLISHED_PORT, "put/got")])
+            expect(sha256((Path(tree.dir) / "www/put/got").read_bytes()) == tree.hash, "the upload is damaged, by " + address)
+        config = "next\n".join('url = "%s"\noutput = "%s/out-%d"\n' % (url(PUBLISHED[i % 2], PUBLISHED_PORT, "small"), tree.dir, i) for i in range(60))
+        tree.outside.run(["curl", "-sS", "--fail", "-g", "-Z", "--parallel-max", "20", "-m", "30", "-K", "-"], input=config.encode())
+        for i in range(60):
+            expect((Path(tree.dir) / ("out-%d" % i)).read_bytes() == tree.small, "file %d is damaged" % i)
+        silent(tree, before, resets)
+    return p
+
+
+def server_by_loopback(tree):
+    """The kernel's own queue, as ever; what it accepts has no filter of ours."""
+    p = server(tree)
+    status, out, err = tree.run_inside(["curl", "-sS", "--fail", "-m", "20", url("127.0.0.1", PORT)])
+    expect(status == 0 and sha256(out) == tree.hash, err)
+    expect(tree.counters()["TcpPassiveOpens"] > 0, "not by the kernel")
+    tree.end(p)
+
+
+def server_killed(tree):
+    """SIGKILL in mid-transfer: the kernel owns the port again, and answers at once; nothing is left."""
+    p = start_nginx(tree, SOCKET)
+    client = tree.outside.spawn(["curl", "-sS", "--limit-rate", "200K", "-m", "30", "-T", Path(tree.dir) / "www/file", url(PUBLISHED[0], PUBLISHED_PORT, "put/killed")],
+                                stderr=subprocess.DEVNULL)
+    until(10, lambda: "ESTAB" in tree.outside.text(["ss", "-Htn", "dport = :%d" % PUBLISHED_PORT]), "the transfer begins")
+    tree.end(p)
+    for address in PUBLISHED:
+        refused = tree.outside.run(["curl", "-sS", "-m", "10", url(address, PUBLISHED_PORT)], check=False)
+        expect(refused.returncode == 7, "status %d, not refused: %s" % (refused.returncode, refused.stderr.decode()))
+    expect(client.wait(20) != 0, "the transfer's client does not hear of the end")
+    tree.processes.remove(client)
+    left = tree.container.text(["ss", "-Htan", "exclude", "time-wait"])
+    expect(not left.strip(), "left: " + left)
+
+
+def client(tree):
+    """Through the bridge's masquerade, both families; its ports are free again after it."""
+    web = nginx_argv(tree.dir, PORT, server="listen [::]:%d;" % PORT, name="outside")
+    p = tree.outside.spawn(web, stderr=subprocess.DEVNULL)
+    until(20, lambda: tree.outside.text(["ss", "-Hltn", "sport = :%d" % PORT]).count("LISTEN") == 2, "nginx outside listens")
+    before = tree.counters()
+    with Resets(tree.host, "veth0") as resets:
+        for address in OUTSIDE:
+            status, out, err = tree.run_inside(["curl", "-sS", "--fail", "-m", "20", url(address, PORT)], SOCKET)
+            expect(status == 0 and sha256(out) == tree.hash, "%d, %d bytes by %s: %s" % (status, len(out), address, err))
+        many = sum((["-o", "/dev/null", url(OUTSIDE[i % 2], PORT, "small")] for i in range(80)), [])
+        status, out, err = tree.run_inside(["curl", "-sS", "--fail", "-g", "-Z", "--parallel-max", "40", "-m", "30", "-w", "%{http_code} ", "-H", "Connection: close", *many], SOCKET)
+        expect(status == 0 and out.split() == [b"200"] * 80, "%d: %s %s" % (status, out, err))
+        silent(tree, before, resets)
+    tree.end(p)
+    left = tree.container.text(["ss", "-Htan", "exclude", "time-wait"])
+    expect(not left.strip(), "left: " + left)
+
+
+def strangers(tree):
+    """A client's port is silent as a whole: the engine answers who knocks there, as the kernel would."""
+    p = tree.outside.spawn(["ncat", "-lk", str(PORT)], stdin=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    until(10, lambda: tree.outside.text(["ss", "-Hltn", "sport = :%d" % PORT]).strip(), "ncat outside listens")
+    c = tree.inside(["ncat", OUTSIDE[0], str(PORT)], SOCKET, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    until(20, lambda: tree.outside.text(["ss", "-Htn", "state", "established", "sport = :%d" % PORT]).strip(), "the connection is there")
+    port = int(re.search(r":(\d+) ", tree.container.text(["ss", "-Hltn"]).split(INSIDE[0])[1]).group(1))
+    knock = tree.host.run(["ncat", "-w", "5", INSIDE[0], str(port)], check=False, timeout=20)
+    expect(b"refused" in knock.stderr, "port %d: %s" % (port, knock.stderr))
+    expect(tree.outside.text(["ss", "-Htn", "state", "established", "sport = :%d" % PORT]).strip(), "the connection did not survive that")
+    tree.end(c)
+    tree.end(p)
+
+
+def main():
+    if os.geteuid() != 0:
+        print("skipped: needs root")
+        return 77
+    for program in ("nginx", "curl", "nft", "ncat"):
+        if subprocess.run(["sh", "-c", "command -v " + program], stdout=subprocess.DEVNULL).returncode:
+            print("skipped: needs " + program)
+            return 77
+    only = sys.argv[1:]
+    failed = n = 0
+    scratch = subprocess.check_output(["mktemp", "-d"], text=True).strip()
+    os.chmod(scratch, 0o755)
+    tree = Tree(scratch)
+    try:
+        (Path(scratch) / "www").mkdir()
+        data, tree.small = os.urandom(5000000), os.urandom(3000)
+        (Path(scratch) / "www/file").write_bytes(data)
+        (Path(scratch) / "www/small").write_bytes(tree.small)
+        tree.hash = sha256(data)
+        for check in (by_default, server_by_loopback, server_killed, client, strangers):
+            if only and check.__name__ not in only:
+                continue
+            n += 1
+            try:
+                check(tree)
+                print("ok: " + check.__name__, flush=True)
+            except (Failed, LabError, subprocess.TimeoutExpired, IndexError) as e:
+                failed += 1
+                print("FAILED: %s: %s: %s" % (check.__name__, type(e).__name__, e), flush=True)
+                for p in list(tree.processes):
+                    tree.end(p)
+    finally:
+        tree.close()
+        subprocess.run(["rm", "-rf", scratch], check=False)
+    print("%d%%: Checks: %d, Failures: %d, Errors: 0" % (100 * (n - failed) // max(n, 1), n, failed))
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
