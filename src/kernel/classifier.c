@@ -115,7 +115,15 @@ void classifier_forget(struct classifier *c)
 
 int classifier_fds(const struct classifier *c, int fds[CLASSIFIER_FDS])
 {
-	return c->ops == &classifier_ebpf_ops ? classifier_ebpf_fds(c, fds) : -EOPNOTSUPP;
+	if (c->ops == &classifier_socket_ops)
+		return 0;
+	int err = c->ops == &classifier_ebpf_ops ? classifier_ebpf_fds(c, fds) : -EOPNOTSUPP;
+	return err ? err : CLASSIFIER_FDS;
+}
+
+int classifier_adopt(struct classifier **out, const int fds[CLASSIFIER_FDS], int ifindex, bool has_eth)
+{
+	return fds[0] < 0 ? classifier_socket_adopt(out, ifindex) : classifier_ebpf_adopt(out, fds, ifindex, has_eth);
 }
 
 const char *classifier_backend(const struct classifier *c)

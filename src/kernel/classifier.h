@@ -44,12 +44,12 @@ const char *classifier_backend(const struct classifier *c); /* "ebpf-tcx", "nfta
 bool classifier_is_exact(const struct classifier *c);
 
 /*
- * Another process opens a classifier (and its packet socket) for one that may not: classifier_fds are what that one needs, still `c`'s. -EOPNOTSUPP:
+ * Another process opens a classifier (and its packet socket) for one that may not: classifier_fds are what that one needs, still `c`'s; it says how many, 0 or all. -EOPNOTSUPP:
  * this backend's cannot be given away. Close `c` once they are sent: while two processes have them, neither's death gives the ports back.
  */
 #define CLASSIFIER_FDS 12
 int classifier_fds(const struct classifier *c, int fds[CLASSIFIER_FDS]);
-/* The fds are the classifier's from now on, also on failure. `ifindex`, `has_eth`: of the interface to which it is attached. */
+/* The fds (all −1: there are none) are the classifier's from now on, also on failure. `ifindex`, `has_eth`: of the interface to which it is attached. */
 int classifier_adopt(struct classifier **out, const int fds[CLASSIFIER_FDS], int ifindex, bool has_eth);
 
 /*

@@ -53,9 +53,12 @@ struct classifier_ops {
 extern const struct classifier_ops classifier_ebpf_ops, classifier_nft_ops, classifier_socket_ops;
 int classifier_ebpf_open(struct classifier **out, int ifindex, int packet_fd, bool has_eth, char *why, size_t why_len);
 int classifier_ebpf_fds(const struct classifier *c, int fds[CLASSIFIER_FDS]);
+int classifier_ebpf_adopt(struct classifier **out, const int fds[CLASSIFIER_FDS], int ifindex, bool has_eth);
 int classifier_nft_open(struct classifier **out, int ifindex, int packet_fd, bool has_eth, char *why, size_t why_len);
 int classifier_own_open(struct classifier **out, const struct classifier_own *own, int ifindex, int packet_fd, bool has_eth, char *why, size_t why_len);
 int classifier_socket_open(struct classifier **out, int ifindex, int packet_fd, bool has_eth, char *why, size_t why_len);
+/* One without descriptors: its packet socket has its filter already. */
+int classifier_socket_adopt(struct classifier **out, int ifindex);
 
 /* Does a listener on `of` claim this address? */
 bool classifier_claims(const struct ip_addr *of, const struct ip_addr *addr);

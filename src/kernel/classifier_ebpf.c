@@ -18,7 +18,7 @@
  * ports black holes, dropped by tcx and read by nobody. So a link's fd is close-on-exec, and a
  * child calls classifier_forget before anything else. What the child keeps through its copy of the
  * packet socket (filter, maps) drops nothing. Who opens a classifier for another process (the
- * broker: classifier_fds, classifier_adopt) closes its own copies once they are sent.
+ * broker: classifier_ebpf_fds, classifier_ebpf_adopt) closes its own copies once they are sent.
  *
  * The ingress program attaches in front of whatever is there. A program that ends the chain
  * (TC_ACT_OK, as the classic ones do) would otherwise leave to the kernel what our tap took
@@ -355,7 +355,7 @@ int classifier_ebpf_fds(const struct classifier *c, int fds[CLASSIFIER_FDS])
 	return 0;
 }
 
-int classifier_adopt(struct classifier **out, const int fds[CLASSIFIER_FDS], int ifindex, bool has_eth)
+int classifier_ebpf_adopt(struct classifier **out, const int fds[CLASSIFIER_FDS], int ifindex, bool has_eth)
 {
 	int *places[CLASSIFIER_FDS], err;
 	struct ebpf *c = ebpf_new();

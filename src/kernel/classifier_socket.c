@@ -189,6 +189,20 @@ static int socket_attach(struct classifier *base, int ifindex, int packet_fd, bo
 	return err;
 }
 
+static struct socket_classifier *socket_new(void)
+{
+	struct socket_classifier *c = calloc(1, sizeof *c);
+	if (!c)
+		return NULL;
+	c->base.ops = &classifier_socket_ops;
+	list_init(&c->silenced);
+	c->ports = silent_ports_open();
+	if (c->ports)
+		return c;
+	free(c);
+	return NULL;
+}
+
 int classifier_socket_open(struct classifier **out, int ifindex, int packet_fd, bool has_eth, char *why, size_t why_len)
 {
 	int err = silent_filter_probe();
@@ -197,17 +211,22 @@ int classifier_socket_open(struct classifier **out, int ifindex, int packet_fd, 
 			 err == -EPERM ? ": this kernel wants CAP_NET_ADMIN for it" : "");
 		return err == -EPERM ? -EACCES : err;
 	}
-	struct socket_classifier *c = calloc(1, sizeof *c);
-	if (!c)
-		return -ENOMEM;
-	c->base.ops = &classifier_socket_ops;
-	list_init(&c->silenced);
-	c->ports = silent_ports_open();
-	err = c->ports ? socket_attach(&c->base, ifindex, packet_fd, has_eth, why, why_len) : -ENOMEM;
-	if (err) {
+	struct socket_classifier *c = socket_new();
+	err = c ? socket_attach(&c->base, ifindex, packet_fd, has_eth, why, why_len) : -ENOMEM;
+	if (!err)
+		*out = &c->base;
+	else if (c)
 		socket_close(&c->base);
-		return err;
-	}
+	return err;
+}
+
+int classifier_socket_adopt(struct classifier **out, int ifindex)
+{
+	int err = silent_filter_probe();
+	struct socket_classifier *c = err ? NULL : socket_new();
+	if (!c)
+		return err ? err : -ENOMEM;
+	add_interface(c, ifindex);
 	*out = &c->base;
 	return 0;
 }

@@ -336,7 +336,8 @@ int broker_start(const struct settings *settings, char value[BROKER_VALUE_LEN + 
 {
 	static struct broker b;
 	char name[BROKER_NAME_LEN + 1], first[SETTINGS_INTERFACE_LEN];
-	if (!privileged_has(1u << CAP_NET_ADMIN | 1u << CAP_NET_RAW))
+	uint32_t needed = settings->classifier == CLASSIFIER_SOCKET ? 1u << CAP_NET_RAW : 1u << CAP_NET_ADMIN | 1u << CAP_NET_RAW;
+	if (!privileged_has(needed))
 		return -EPERM;
 	list_init(&b.members);
 	list_init(&b.strangers);

@@ -153,7 +153,7 @@ static int client_open_link(int ifindex, bool only_spare, struct privileged_link
 	r.link.only_spare = only_spare;
 	a.why[0] = 0;
 	int err = ask(&r, -1, &a, &in);
-	if (err >= 0 && in.n != BROKER_FDS_MAX)
+	if (err >= 0 && in.n != BROKER_FDS_MAX && in.n != 2)
 		err = -EBADMSG;
 	if (err < 0) {
 		drop(&in);
@@ -163,7 +163,8 @@ static int client_open_link(int ifindex, bool only_spare, struct privileged_link
 	}
 	out->rx_fd = in.fd[0];
 	out->tx_fd = in.fd[1];
-	memcpy(out->classifier, in.fd + 2, sizeof out->classifier);
+	for (int i = 0; i < CLASSIFIER_FDS; i++)
+		out->classifier[i] = in.n == 2 ? -1 : in.fd[2 + i];
 	memcpy(out->secret, a.secret, sizeof out->secret);
 	return 0;
 }

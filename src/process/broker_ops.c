@@ -93,7 +93,7 @@ static int open_link(const struct broker_ops_config *c, int ifindex, struct open
 {
 	const struct link_config lc = {.ifindex = ifindex, .no_io_uring = true, .later = true};
 	enum classifier_choice choice = c->classifier == CLASSIFIER_AUTO ? CLASSIFIER_EBPF : c->classifier;
-	if (choice != CLASSIFIER_EBPF) {
+	if (choice == CLASSIFIER_NFTABLES) {
 		snprintf(why, BROKER_WHY_BYTES, "the broker: an nftables classifier cannot be given to another process");
 		return -EOPNOTSUPP;
 	}
@@ -206,15 +206,15 @@ void broker_ops_prepare(int ifindex)
 
 static int do_link(const struct broker_ops_config *c, const struct broker_request *r, struct broker_answer *a, struct broker_fds *out)
 {
-	int err = take_link(c, r, a->why);
-	if (!err)
-		err = classifier_fds(sent.classifier, out->fd + 2);
-	if (err) {
+	int n = take_link(c, r, a->why);
+	if (!n)
+		n = classifier_fds(sent.classifier, out->fd + 2);
+	if (n < 0) {
 		broker_ops_sent();
-		return err;
+		return n;
 	}
 	link_packet_fds(sent.link, &out->fd[0], &out->fd[1]);
-	out->n = 2 + CLASSIFIER_FDS;
+	out->n = 2 + n;
 	host_secret(a->secret);
 	return 0;
 }

@@ -155,8 +155,11 @@ class Tree:
             p.wait()
 
 
-def start_nginx(tree, settings, err="nginx.err"):
+def start_nginx(tree, settings, err="nginx.err", workers=False):
     argv = nginx_argv(tree.dir, PORT, server="listen [::]:%d; location /put/ { dav_methods PUT; create_full_put_path on; }" % PORT, http="client_max_body_size 100m;")
+    if workers:
+        config = Path(argv[-1])
+        config.write_text(config.read_text().replace("master_process off;", "worker_processes 1;").replace("user root;", "user www-data;"))
     log = open(Path(tree.dir) / err, "wb")
     p = tree.inside(argv, settings, stderr=log)
     until(20, lambda: tree.container.text(["ss", "-Hltn", "sport = :%d" % PORT]).count("LISTEN") == 2, "nginx listens: " + (Path(tree.dir) / err).read_text())
@@ -231,6 +234,35 @@ def server_killed(tree):
     expect(not left.strip(), "left: " + left)
 
 
+def workers_of(tree):
+    """Pids of the container's nginx processes that are not root."""
+    net, found = os.readlink("/proc/%d/ns/net" % tree.container.holder.pid), []
+    for entry in os.listdir("/proc"):
+        try:
+            if entry.isdigit() and os.readlink("/proc/%s/ns/net" % entry) == net and Path("/proc/%s/comm" % entry).read_text() == "nginx\n" and os.stat("/proc/" + entry).st_uid:
+                found.append(int(entry))
+        except OSError:
+            pass
+    return found
+
+
+def server_with_worker(tree):
+    """A master, and a worker that is not root: the broker opens its link, with CAP_NET_RAW alone. When it is killed, its successor serves."""
+    before = tree.counters()
+    p = start_nginx(tree, SOCKET, workers=True)
+    with Resets(tree.host, "veth0") as resets:
+        for address in PUBLISHED * 2:
+            expect(get(tree, address, PUBLISHED_PORT) == tree.hash, "damaged, by " + address)
+        first = workers_of(tree)
+        expect(len(first) == 1, "workers: %s" % first)
+        os.kill(first[0], signal.SIGKILL)
+        until(20, lambda: workers_of(tree) not in ([], first), "another worker")
+        for address in PUBLISHED:
+            expect(get(tree, address, PUBLISHED_PORT) == tree.hash, "damaged after the worker's death, by " + address)
+        silent(tree, before, resets)
+    tree.end(p)
+
+
 def client(tree):
     """Through the bridge's masquerade, both families; its ports are free again after it."""
     web = nginx_argv(tree.dir, PORT, server="listen [::]:%d;" % PORT, name="outside")
@@ -268,6 +300,9 @@ def main():
     if os.geteuid() != 0:
         print("skipped: needs root")
         return 77
+    if subprocess.run(["getent", "passwd", "www-data"], stdout=subprocess.DEVNULL).returncode:
+        print("skipped: needs the user www-data")
+        return 77
     for program in ("nginx", "curl", "nft", "ncat"):
         if subprocess.run(["sh", "-c", "command -v " + program], stdout=subprocess.DEVNULL).returncode:
             print("skipped: needs " + program)
@@ -283,7 +318,7 @@ def main():
         (Path(scratch) / "www/file").write_bytes(data)
         (Path(scratch) / "www/small").write_bytes(tree.small)
         tree.hash = sha256(data)
-        for check in (by_default, server_by_loopback, server_killed, client, strangers):
+        for check in (by_default, server_by_loopback, server_killed, server_with_worker, client, strangers):
             if only and check.__name__ not in only:
                 continue
             n += 1
