@@ -142,11 +142,11 @@ void tcp_fini(struct tcp_conn *c)
 	recovery_fini(c);
 }
 
-/* RFC 6928 §2; RFC 5681 §3.1: one segment when the SYN or SYN-ACK was lost. */
+/* RFC 6928 §2. RFC 5681 §3.1 asks for one segment when the SYN or SYN-ACK was lost; as Linux, when it was lost twice. */
 static uint32_t initial_window(const struct tcp_conn *c)
 {
 	uint32_t segs = c->initial_window_segs;
-	if (c->syn_retransmitted)
+	if (c->total_retrans > 1)
 		return c->mss;
 	return min_u32(segs * c->mss, max_u32(2 * c->mss, segs * 1460));
 }

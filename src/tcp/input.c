@@ -116,6 +116,8 @@ static void trim(struct tcp_conn *c, struct text *t)
 		uint32_t old = c->rcv_nxt - t->seq;
 		if (old > t->len)
 			old = t->len;
+		if (t->len > old) /* RFC 2883 §4.1.1 */
+			sack_note_duplicate(c, t->seq, c->rcv_nxt);
 		t->seq += old;
 		t->bytes += old;
 		t->len -= old;

@@ -151,6 +151,18 @@ static void note_rate(struct tcp_conn *c, int64_t now, uint32_t acked, uint32_t 
 		c->pacing_rate = tso_rate(c);
 }
 
+/* Of ACKs that overtook each other the later one may carry the older number: its blocks count (as Linux; RFC 6675 §4 asks for no order). */
+static void ack_old_sack(struct tcp_conn *c, int64_t now, const struct tcp_segment *seg)
+{
+	uint32_t before = c->sacked_bytes;
+	sack_input(c, now, seg);
+	c->sacked_bytes = ranges_total(&c->sacked);
+	if (c->sacked_bytes <= before)
+		return;
+	note_delivered(c, now, c->sacked_bytes - before);
+	recovery_on_ack(c, now, seg, 0, c->sacked_bytes - before, false);
+}
+
 bool input_ack(struct tcp_conn *c, int64_t now, const struct tcp_segment *seg)
 {
 	bool established_now = c->state == TCPS_SYN_RECEIVED;
@@ -169,8 +181,11 @@ bool input_ack(struct tcp_conn *c, int64_t now, const struct tcp_segment *seg)
 	c->last_ack_rcvd_us = now;
 	if (timer_persists(c))
 		c->rtx_count = 0; /* MUST-37: the peer lives; the connection stays open */
-	if (SEQ_LT(seg->ack, c->snd_una))
-		return true; /* a duplicate: "it can be ignored" */
+	if (SEQ_LT(seg->ack, c->snd_una)) { /* a duplicate: "it can be ignored"; but not what it tells of what arrived since */
+		if (seg->n_sack && c->sack_on && snd_flight(c))
+			ack_old_sack(c, now, seg);
+		return true;
+	}
 	bool changed = ack_window(c, seg);
 	bool dup = is_duplicate(c, seg, changed);
 	uint32_t acked = seg->ack - c->snd_una;

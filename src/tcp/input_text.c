@@ -53,7 +53,6 @@ static void input_fin(struct tcp_conn *c, int64_t now)
 	c->rcv_nxt++;
 	c->peer_fin = true;
 	conn_drop_ahead(c); /* nothing can follow a FIN */
-	c->ack_due = true;
 	c->events |= TCP_EV_PEER_FIN;
 	if (!c->first_fin)
 		c->first_fin = -1;
@@ -123,10 +122,15 @@ static bool is_worth_a_wake(const struct tcp_conn *c)
 	return c->rcv.len >= c->options.rcvlowat_bytes || rcv_wnd(c) <= c->mss_advertised;
 }
 
+/* As Linux: after a conversation the program will soon close, and its FIN carries the ACK. */
+static bool fin_may_wait(const struct tcp_conn *c)
+{
+	return c->state == TCPS_ESTABLISHED && c->last_data_rcvd_us && c->rcv_nxt + 1 - c->rcv_wup <= c->rcv_mss && !c->route_quickack;
+}
+
 static void input_in_order(struct tcp_conn *c, int64_t now, const struct text *t)
 {
-	bool at_once = t->fin;
-	bool fin = t->fin;
+	bool at_once = false, fin = t->fin;
 	if (t->len) {
 		if (!reserve(c, t->len)) {
 			TCP_COUNT(c, RcvdNoMemory);
@@ -146,8 +150,10 @@ static void input_in_order(struct tcp_conn *c, int64_t now, const struct text *t
 	}
 	if (c->fin_ahead && c->rcv_nxt == c->fin_ahead_seq)
 		fin = true;
-	if (at_once)
+	if (at_once || (fin && !fin_may_wait(c)))
 		c->ack_due = true;
+	else if (fin)
+		c->delack_at = min_time(c->delack_at, now + c->stack->config.delack_us);
 	else
 		schedule_ack(c, now, t);
 	if (fin)
@@ -166,6 +172,18 @@ static uint32_t ahead_most(const struct tcp_conn *c)
 	return limit > used ? limit - used : 0;
 }
 
+/* What of it was here: the first piece, and those that go on from it (RFC 2883 §4: one block). */
+static void note_covered(struct tcp_conn *c, uint32_t seq, uint32_t end)
+{
+	for (uint32_t i = 0; i < c->ooo.n; i++) {
+		const struct range *r = &c->ooo.r[i];
+		if (SEQ_LT(seq, r->right) && SEQ_LT(r->left, end)) {
+			sack_note_duplicate(c, seq_max(seq, r->left), SEQ_LT(end, r->right) ? end : r->right);
+			return;
+		}
+	}
+}
+
 static void input_out_of_order(struct tcp_conn *c, const struct text *t)
 {
 	struct tcp_memory *m = c->stack->memory;
@@ -181,6 +199,7 @@ static void input_out_of_order(struct tcp_conn *c, const struct text *t)
 		sack_note_duplicate(c, t->seq, end);
 		return;
 	}
+	note_covered(c, t->seq, end);
 	if (!ranges_fits(&c->ooo, m, t->seq, end)) { /* nor is its text kept: nobody would be told that it is there */
 		TCP_COUNT(c, RcvdPruned);
 		return;
@@ -192,6 +211,7 @@ static void input_out_of_order(struct tcp_conn *c, const struct text *t)
 	ranges_add(&c->ooo, m, t->seq, end);
 	sack_note_recent(c, t->seq);
 	TCP_COUNT(c, OfoQueue);
+	figures_text(c, t->len);
 	c->kept.rcv_ooopack += t->len > c->rcv_mss ? t->len / c->rcv_mss : 1;
 	if (t->fin) {
 		c->fin_ahead = true;

@@ -196,9 +196,9 @@ enum tw_verdict tcp_tw_input(struct tcp_tw *tw, struct tcp_stack *stack, int64_t
 		return reply_spaced(tw, stack, now, seg, reply);
 	}
 	take_timestamp(tw, now, seg);
-	if (seg_space(seg) == 0) { /* a bare ACK in the window says nothing new */
+	if (seg_space(seg) == 0) { /* a bare ACK says nothing new, but where it is beyond the peer's FIN the peer is told, as Linux does */
 		stack->counters[TCPC_TWBareAck]++;
-		return TW_DROP;
+		return seg->seq == tw->rcv_nxt ? TW_DROP : reply_spaced(tw, stack, now, seg, reply);
 	}
 	/* Seventh step: text cannot be, beyond the peer's FIN. Ignored, but the peer is told where we are. */
 	stack->counters[TCPC_TWBeyondFin]++;

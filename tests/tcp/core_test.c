@@ -77,6 +77,8 @@ START_TEST(close_active_then_passive)
 	transfer(&pair.a, &pair.b, 1000);
 	tcp_close(&pair.a.conn, pair.now, false, false);
 	pair_run(&pair);
+	ck_assert_int_eq(tcp_state(&pair.a.conn), TCPS_FIN_WAIT_1);
+	pair_advance(&pair, pair.now + pair.b.stack.config.delack_us); /* after text the ACK of a FIN waits for the program's */
 	ck_assert_int_eq(tcp_state(&pair.a.conn), TCPS_FIN_WAIT_2);
 	ck_assert_int_eq(tcp_state(&pair.b.conn), TCPS_CLOSE_WAIT);
 	ck_assert(pair.b.events & TCP_EV_PEER_FIN);

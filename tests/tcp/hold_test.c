@@ -68,6 +68,13 @@ static void server_close(void)
 	ck_assert_uint_eq(fake.n_asked, 1);
 }
 
+/* The client delays it: its program may close soon. */
+static void ack_of_fin(void)
+{
+	ck_assert_int_eq(tcp_state(&pair.b.conn), TCPS_FIN_WAIT_1);
+	pair_advance(&pair, pair.now + pair.a.stack.config.delack_us);
+}
+
 START_TEST(facts_are_told)
 {
 	server_close();
@@ -107,6 +114,7 @@ START_TEST(the_hold_runs_out)
 	pair_advance(&pair, pair.now + HOLD_US - 1);
 	ck_assert_int_eq(tcp_state(&pair.b.conn), TCPS_ESTABLISHED);
 	pair_advance(&pair, pair.now + 1);
+	ack_of_fin();
 	ck_assert_int_eq(tcp_state(&pair.b.conn), TCPS_FIN_WAIT_2);
 	ck_assert_int_eq(tcp_first_fin(&pair.b.conn), 1);
 	ck_assert_uint_eq(fake.n_out, 1);
@@ -119,7 +127,7 @@ START_TEST(the_hold_runs_out)
 	pair_run(&pair);
 	ck_assert_uint_eq(fake.n_out, 2);
 	ck_assert(fake.out[1].late);
-	ck_assert_int_eq(fake.out[1].peer_fin_after_us, 7000);
+	ck_assert_int_eq(fake.out[1].peer_fin_after_us, 7000 + pair.a.stack.config.delack_us);
 	ck_assert_int_eq(tcp_state(&pair.b.conn), TCPS_TIME_WAIT);
 }
 END_TEST
@@ -203,6 +211,7 @@ START_TEST(a_held_shutdown_goes_on_reading)
 	server_close(); /* the same hold: the policy was asked once */
 	ck_assert(tcp_is_held(&pair.b.conn));
 	pair_advance(&pair, pair.now + HOLD_US);
+	ack_of_fin();
 	ck_assert_int_eq(tcp_state(&pair.b.conn), TCPS_FIN_WAIT_2);
 }
 END_TEST
@@ -211,6 +220,7 @@ START_TEST(fin_at_once)
 {
 	fake.verdict = (struct close_verdict){CLOSE_FIN_NOW, CLOSE_REASON_BUDGET, 0};
 	server_close();
+	ack_of_fin();
 	ck_assert_int_eq(tcp_state(&pair.b.conn), TCPS_FIN_WAIT_2);
 	ck_assert_int_eq(tcp_close_reason(&pair.b.conn), CLOSE_REASON_BUDGET);
 	ck_assert_int_eq(fake.out[0].end, CLOSE_END_FIN_SENT);

@@ -251,7 +251,7 @@ static const struct row rows[] = {
 	/* eighth step: FIN */
 	{"FIN", fin, 1, {{ACK, CW}, {ACK, CW}, {ACK, CG}, {ACK, TW}, {MAY, SAME}, {MAY, SAME}, {MAY, SAME}, {MAY, SAME}}},
 	{"FIN with text", fin_with_text, 11,
-	 {{ACK, CW}, {ACK, CW}, {ACK, CG}, {ACK, TW}, {MAY, SAME}, {MAY, SAME}, {MAY, SAME}, {MAY, SAME}}},
+	 {{DACK, CW}, {DACK, CW}, {ACK, CG}, {ACK, TW}, {MAY, SAME}, {MAY, SAME}, {MAY, SAME}, {MAY, SAME}}},
 	{"FIN that acknowledges everything", fin_that_acks_all, 1,
 	 {{ACK, CW}, {ACK, CW}, {ACK, TW}, {ACK, TW}, {MAY, SAME}, {MAY, TW}, {MAY, CL}, {MAY, SAME}}},
 	{"FIN out of order", fin_out_of_order, 0,
@@ -721,6 +721,7 @@ START_TEST(receive_call_drains_before_eof)
 	struct harness *h = h_new(0);
 	h_establish(h);
 	h_peer(h, SEG_FIN, 1, 30);
+	h_advance(h, h->stack.config.delack_us);
 	h_expect(h, SEG_ACK, 1, 32, 0);
 	ck_assert(h_events(h) & TCP_EV_PEER_FIN);
 	ck_assert_int_eq(h_recv(h, 20, 0), 20);

@@ -202,6 +202,8 @@ END_TEST
 
 START_TEST(edges_of_the_window_are_acceptable)
 {
+	ck_assert_int_eq(input(NOW, segment(RCV_NXT, SEG_ACK, 0)), TW_DROP);
+	ck_assert_int_eq(input(NOW, segment(RCV_NXT + WND - 1, SEG_ACK, 0)), TW_REPLY); /* beyond the FIN: as Linux, and so often only */
 	ck_assert_int_eq(input(NOW, segment(RCV_NXT + WND - 1, SEG_ACK, 0)), TW_DROP);
 	ck_assert_int_eq(input(NOW, segment(RCV_NXT + WND - 1, SEG_ACK, 1)), TW_REPLY);
 	ck_assert_int_eq(input(NOW, segment(RCV_NXT - 1, SEG_ACK, 2)), TW_REPLY);
@@ -375,6 +377,7 @@ END_TEST
 
 /* ---- our own clients ---- */
 
+/* SHLD-4. */
 START_TEST(reuse_after_a_second)
 {
 	ck_assert(!tcp_tw_may_reuse(&tw, NOW + USEC_PER_SEC, TCP_TW_REUSE_US, &iss_min));
