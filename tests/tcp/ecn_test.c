@@ -52,6 +52,7 @@ static void text_with(struct harness *h, uint8_t flags, uint8_t ecn)
 	h_input(h, &s);
 }
 
+/* SHLD-8. */
 START_TEST(RFC3168_6_1_1_passive)
 {
 	static const struct {

@@ -63,6 +63,7 @@ START_TEST(SHLD_1_depends_on_the_whole_4_tuple)
 }
 END_TEST
 
+/* MUST-9. */
 START_TEST(depends_on_the_secrets)
 {
 	struct tcp_stack twin = stack;

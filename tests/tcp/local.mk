@@ -98,3 +98,8 @@ tests_tcp_close_request_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
 tests_tcp_close_request_test_LDADD = $(TCP_TEST_LIBS)
 TESTS += tests/tcp/close_request_test
 endif
+
+# Each requirement of RFC 9293 has a test that bears its name, or a reason; `requirements.py` without --check writes the table.
+dist_check_SCRIPTS += tests/tcp/requirements.sh
+TESTS += tests/tcp/requirements.sh
+EXTRA_DIST += tests/tcp/requirements tests/tcp/requirements.py

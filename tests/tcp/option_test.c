@@ -397,7 +397,7 @@ START_TEST(fragmentation_needed)
 }
 END_TEST
 
-/* Our own interface's or route's MTU falls and rises: what is in flight goes again only where it cannot have left. */
+/* SHLD-6: our own interface's or route's MTU falls and rises: what is in flight goes again only where it cannot have left. */
 START_TEST(path_mss_falls_and_rises)
 {
 	struct harness *h = h_new(H_ALL);

@@ -285,6 +285,7 @@ static const char *with_v4_option(uint32_t option)
 	return fate(f, f_len);
 }
 
+/* RFC 9293 MUST-50; source routes are refused. */
 START_TEST(test_v4_options)
 {
 	ck_fate(with_v4_option(0x01010100), "Delivered");
@@ -315,6 +316,7 @@ static const char *with_addresses(const char *src, const char *dst)
 	return fate(f, f_len);
 }
 
+/* RFC 9293 MUST-57, MUST-63. */
 START_TEST(test_addresses)
 {
 	static const char *const v4_bad[] = {"0.0.0.0", "0.1.2.3", "127.0.0.1", "127.255.0.1",
@@ -338,6 +340,7 @@ START_TEST(test_addresses)
 }
 END_TEST
 
+/* RFC 9293 MUST-3. */
 START_TEST(test_tcp_checksum)
 {
 	load(frame_v4_data, sizeof frame_v4_data);
@@ -528,7 +531,7 @@ static const char *icmp6(uint8_t type, uint8_t code, uint32_t word)
 	return fate(f, f_len);
 }
 
-/* The errnos that Linux gives, by code (icmp(7), RFC 1122 §4.2.3.9 for hard and soft). */
+/* RFC 9293 MUST-54: the errnos that Linux gives, by code (icmp(7), RFC 1122 §4.2.3.9 for hard and soft). */
 START_TEST(test_icmp_meanings)
 {
 	static const struct {

@@ -122,6 +122,7 @@ START_TEST(test_round_trip)
 END_TEST
 
 /* The header that Linux sent for the same segment, but for id, TTL and the partial checksum. */
+/* RFC 9293 MUST-2, MUST-68, MUST-69: checksum, lengths and padding, all of them. */
 START_TEST(test_same_bytes_as_linux)
 {
 	struct link_rx rx = {.data = frame_v4_data, .len = sizeof frame_v4_data};

@@ -105,6 +105,7 @@ static struct tcp_segment parse_options_of(const uint8_t *opt, size_t n)
 #define OPTIONS(...)                                                                               \
 	parse_options_of((const uint8_t[]){__VA_ARGS__}, sizeof((const uint8_t[]){__VA_ARGS__}))
 
+/* RFC 9293 MUST-64. */
 START_TEST(test_option_layouts)
 {
 	struct tcp_segment s = OPTIONS(1, 1, 8, 10, 0, 0, 0, 1, 0, 0, 0, 2);
