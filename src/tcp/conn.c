@@ -164,6 +164,7 @@ void conn_establish(struct tcp_conn *c, int64_t now)
 	c->ssthresh = TCP_SSTHRESH_INITIAL;
 	c->recovery_point = c->iss;
 	c->flight_seq = c->snd_nxt;
+	c->cwnd_used_at = now;
 	c->cwr = false;
 	c->cc->init(c, now);
 	pace_init(c);

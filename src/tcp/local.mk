@@ -14,6 +14,7 @@ src_libtcp_a_SOURCES = \
 	src/tcp/close_request.c \
 	src/tcp/config.c \
 	src/tcp/conn.c \
+	src/tcp/cwnd.c \
 	src/tcp/ecn.c \
 	src/tcp/figures.c \
 	src/tcp/hold.c \

@@ -368,7 +368,6 @@ static void account_new(struct tcp_conn *c, int64_t now, uint32_t seq, uint32_t 
 	c->pipe += numbers;
 	c->snd_nxt = end;
 	recovery_sent_new(c, now, numbers);
-	c->flight_max = max_u32(c->flight_max, recovery_pipe(c));
 	if (fin && !c->fin_sent) {
 		c->fin_sent = true;
 		hold_on_fin_sent(c, now);
@@ -524,15 +523,14 @@ static void restart_after_idle(struct tcp_conn *c, int64_t now)
 		c->cwnd /= 2;
 	c->cwnd = max_u32(c->cwnd, least);
 	c->cwnd_acked = 0;
+	c->cwnd_used = 0;
+	c->cwnd_used_at = now;
 }
 
 /* What could not go is looked at again when a timer says so. */
 static void output_settle(struct tcp_conn *c, int64_t now, enum out_blocked blocked)
 {
 	switch (blocked) {
-	case BLOCKED_CWND:
-		c->cwnd_limited = true;
-		break;
 	case BLOCKED_WINDOW:
 		if (!snd_flight(c) && c->rtx_at == TIME_NEVER) {
 			timer_start_rtx(c, now); /* the persist timer */
@@ -543,6 +541,7 @@ static void output_settle(struct tcp_conn *c, int64_t now, enum out_blocked bloc
 		if (c->cork_at == TIME_NEVER && !snd_flight(c)) /* as Linux, whose ceiling is the retransmission timeout */
 			c->cork_at = now + max_time(c->rto_us, TCP_CORK_US);
 		break;
+	case BLOCKED_CWND:
 	case BLOCKED_NAGLE:
 	case BLOCKED_PACE: /* tcp_next_deadline tells when */
 	case BLOCKED_NOT:
@@ -555,11 +554,14 @@ void tcp_output(struct tcp_conn *c, int64_t now, struct tcp_emit *emit)
 	restart_after_idle(c, now);
 	pace_look(c, now);
 	struct out o;
+	uint32_t snd_nxt = c->snd_nxt;
 	while (o = output_next(c), o.kind != OUT_NONE) {
 		if (emit->full)
 			return;
 		output_one(c, now, emit, &o);
 	}
+	if (c->snd_nxt != snd_nxt || o.blocked == BLOCKED_CWND)
+		cwnd_validate(c, now, o.blocked == BLOCKED_CWND || recovery_pipe(c) + c->mss > c->cwnd);
 	output_settle(c, now, o.blocked);
 	figures_output(c, now, o.blocked);
 }

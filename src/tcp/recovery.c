@@ -51,18 +51,13 @@ void recovery_update_pipe(struct tcp_conn *c)
 /* RFC 2861: the window grows when it was the limit. */
 static void grow(struct tcp_conn *c, int64_t now, uint32_t acked)
 {
-	bool slow_start = c->cwnd < c->ssthresh;
-	if (c->cc->control)
-		; /* by input_ack.c */
-	else if (c->cwnd_limited || (slow_start && c->cwnd < 2 * c->flight_max))
+	if (c->cc->control) /* by input_ack.c */
+		return;
+	c->cwnd_used_at = now; /* an ACK says that the window is not too large for the path */
+	if (cwnd_is_limit(c))
 		c->cc->on_ack(c, now, acked);
 	else if (c->cc->on_unused)
 		c->cc->on_unused(c, now);
-	if (SEQ_GEQ(c->snd_una, c->flight_seq)) { /* a round is over */
-		c->flight_seq = c->snd_nxt;
-		c->flight_max = snd_flight(c);
-		c->cwnd_limited = false;
-	}
 }
 
 static void reduce(struct tcp_conn *c, int64_t now, uint32_t flight)
@@ -135,8 +130,6 @@ static void leave(struct tcp_conn *c)
 	if (!c->sack_on)
 		c->sacked_bytes = 0;
 	c->reo_at = TIME_NEVER;
-	c->flight_seq = c->snd_nxt;
-	c->flight_max = snd_flight(c);
 }
 
 /* The whole of what was in flight when the episode began is acknowledged. */
@@ -199,8 +192,8 @@ static void sack_on_ack(struct tcp_conn *c, int64_t now, uint32_t acked, uint32_
 	recovery_update_pipe(c);
 	if (c->loss == TCP_LOSS_RECOVERY || c->cwr)
 		prr(c, delivered, acked && !found);
-	else if (acked)
-		grow(c, now, acked);
+	else if (acked || (delivered && c->kept.reordering > c->stack->config.reordering))
+		grow(c, now, delivered); /* what SACKs told of counted before */
 }
 
 static void reno_on_ack(struct tcp_conn *c, int64_t now, uint32_t acked, uint32_t delivered, bool dup)

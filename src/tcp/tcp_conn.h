@@ -180,8 +180,10 @@ struct tcp_conn {
 	const struct tcp_cc_ops *cc;
 	uint32_t cwnd, ssthresh; /* bytes */
 	uint32_t cwnd_acked;     /* bytes towards the next increase */
-	uint32_t flight_max;     /* most in flight in this round, which ends at flight_seq */
+	uint32_t flight_max;     /* cwnd.c: most in flight in this round, which ends at flight_seq */
 	uint32_t flight_seq;
+	uint32_t cwnd_used;      /* most in flight since cwnd was the limit, or cwnd_used_at */
+	int64_t cwnd_used_at;
 	uint64_t cc_state[19];   /* the algorithm's own */
 	uint64_t pacing_rate;    /* bytes a second, as of the last ACK; UINT64_MAX: not known */
 	int64_t pace_ns;         /* pace.c: when the next segment may go */

@@ -120,6 +120,10 @@ uint32_t output_mss(const struct tcp_conn *c); /* payload per segment, SACK bloc
 uint64_t tso_rate(const struct tcp_conn *c); /* a pacing rate by cwnd, bytes a second; UINT64_MAX: not known */
 uint32_t tso_bytes(const struct tcp_conn *c, uint32_t mss); /* the most that one emit carries: whole segments */
 
+/* ---- cwnd.c ---- */
+bool cwnd_is_limit(const struct tcp_conn *c); /* … so that it may grow */
+void cwnd_validate(struct tcp_conn *c, int64_t now, bool limited); /* new text left, or cwnd kept it back */
+
 /* ---- pace.c ---- */
 void pace_init(struct tcp_conn *c); /* the congestion control or the bound is another; before: the connection is established */
 uint64_t pace_bounded(const struct tcp_conn *c, uint64_t rate); /* … by SO_MAX_PACING_RATE */
