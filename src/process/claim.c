@@ -168,6 +168,27 @@ static void release(struct engine *e, struct sock *l)
 		claim_leave(c);
 }
 
+/* New SYNs go to others, or to the kernel's queue, which whoever accepts next has. */
+static void stops(struct engine *e, struct sock *l)
+{
+	struct claim *c = l->lst->claim;
+	l->lst->closing = true;
+	if (!c)
+		return;
+	if (claim_is_shared(c)) {
+		claim_shows(c);
+		return;
+	}
+	list_for_each (pos, tmp, &c->listeners) {
+		const struct listener *lst = container_of(pos, struct listener, claim_node);
+		if (lst->claimed && !lst->closing)
+			return;
+	}
+	if (c->taken)
+		listener_keep_connections(e, c->group.place.port);
+	classifier_gives_back(c);
+}
+
 static void detach(struct engine *e, struct sock *l)
 {
 	struct claim *c = l->lst->claim;
@@ -208,6 +229,8 @@ static void conn_began(struct engine *e, struct sock *l, struct sock *s, bool by
 	s->claim = c;
 	c->n_conns++;
 	s->in_group = claim_is_shared(c);
+	if (!s->in_group && !c->taken)
+		sock_set_exact(e, s);
 	if (s->in_group && (by_cookie || e->judged || e->now < c->add_until_us))
 		classifier_group_add_flow(c->group.maps, &s->flow.key);
 }
@@ -538,9 +561,10 @@ static void leaving(struct engine *e)
 {
 	list_for_each (pos, tmp, &e->claims) {
 		struct claim *c = container_of(pos, struct claim, node);
-		if (claim_is_shared(c)) {
-			c->accepting = false;
-			classifier_group_set_accepting(c->group.maps, false);
+		list_for_each (at, next, &c->listeners) {
+			struct listener *lst = container_of(at, struct listener, claim_node);
+			if (lst->claimed && has_others(lst->owner))
+				stops(e, lst->owner);
 		}
 	}
 }
@@ -548,6 +572,7 @@ static void leaving(struct engine *e)
 static const struct process_ops claim_ops = {
 	.claim = claim_take,
 	.release = release,
+	.stops = stops,
 	.detach = detach,
 	.is_shared = is_shared,
 	.attach_judge = attach_judge,

@@ -133,7 +133,7 @@ struct listener {
 	int64_t seen_us;         /* when somebody here last accepted from it, or waited to; 0: never */
 	int queue_fd;            /* an epoll of the kernel's queue and the spare one; -1: there is none, kfd is all */
 	bool from_elsewhere;     /* other processes may have the listening socket: it came by fork, exec or SCM_RIGHTS, or went there */
-	bool closing;            /* it takes what has come for it, and is offered no more */
+	bool closing;            /* it takes what has come for it, and is offered no more (process_ops.stops) */
 	bool asleep;             /* nobody has accepted yet, and it was shared by fork: the port is the kernel's until somebody here does */
 	bool kernels; /* … and will not be again: an option of the kernel's was set */
 	struct kernel_tw *kernel_tw; /* TIME-WAITs of the kernel's on this port; NULL: none any more */
@@ -334,6 +334,7 @@ struct process_ops {
 	/* The port is ours, alone or with others. 0; -EADDRINUSE: others serve it and this process may not; other -errno: the kernel's queue has to do. */
 	int (*claim)(struct engine *e, struct sock *l);
 	void (*release)(struct engine *e, struct sock *l); /* this listener takes no SYNs any more; lst->claimed is false already */
+	void (*stops)(struct engine *e, struct sock *l);   /* … in a moment: what has come by now is still its */
 	void (*detach)(struct engine *e, struct sock *l);  /* … and ends */
 	int (*attach_judge)(const struct sock *l);         /* of a shared port: its socket gets the group's filter */
 	bool (*is_shared)(const struct sock *l);           /* do several processes serve its port, each by an engine of its own? */

@@ -215,6 +215,8 @@ static void exit_handshakes(struct engine *e)
 {
 	int64_t end = e->now + EXIT_HANDSHAKES_US;
 	process_ops->leaving(e);
+	turn_begin(e); /* SYNs that were ours to answer when they came */
+	turn_end(e);
 	while (embryos_for_others(e) && e->now < end) {
 		struct wait step;
 		engine_call();

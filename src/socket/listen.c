@@ -630,9 +630,8 @@ void listener_close(struct engine *e, struct sock *l, bool for_all)
 {
 	struct listener *lst = l->lst;
 	bool drains = !for_all && process_ops->has_others(l);
-	if (drains && lst->claimed && !e->exiting) { /* SYNs that were ours to answer when they came */
-		lst->closing = true;
-		process_ops->queue_changed(e, l);
+	if (drains && lst->claimed && !lst->closing) { /* SYNs that were ours to answer when they came */
+		process_ops->stops(e, l);
 		turn_begin(e);
 	}
 	if (!drains) {
