@@ -10,6 +10,8 @@
 #include <fcntl.h>
 #include <string.h>
 
+#include "process/spare_exec.h"
+
 #define KEPT_BYTES 8192
 #define KEPT_MAX   64
 
@@ -53,7 +55,7 @@ static size_t count_env(char *const *env)
 	return n;
 }
 
-/* `room`: for count_env(env) + n_kept + 1. */
+/* `room`: for count_env(env) + n_kept + 2. */
 static char *const *env_with_kept(char *const *env, char **room)
 {
 	size_t n = count_env(env);
@@ -63,10 +65,20 @@ static char *const *env_with_kept(char *const *env, char **room)
 	for (unsigned i = 0; i < n_kept; i++)
 		if (!has_name(env, kept[i]))
 			room[n++] = kept[i];
-	room[n] = NULL;
+	room[n] = (char *)spare_exec_variable();
+	room[n + !!room[n]] = NULL;
 	return room;
 }
-#define WITH_KEPT(env) env_with_kept(env, alloca((count_env(env) + n_kept + 1) * sizeof(char *)))
+#define WITH_KEPT(env) env_with_kept(env, alloca((count_env(env) + n_kept + 2) * sizeof(char *)))
+
+/* Whoever is here has not been executed. */
+static int exec_returned(int r)
+{
+	int saved = errno;
+	spare_exec_failed();
+	errno = saved;
+	return r;
+}
 
 static void before_exec(void)
 {
@@ -85,37 +97,37 @@ static void before_exec_of(int dir, const char *path)
 int wrap_execve(const char *path, char *const *argv, char *const *envp)
 {
 	before_exec_of(AT_FDCWD, path);
-	return REAL(execve)(path, argv, WITH_KEPT(envp));
+	return exec_returned(REAL(execve)(path, argv, WITH_KEPT(envp)));
 }
 
 int wrap_execv(const char *path, char *const *argv)
 {
 	before_exec_of(AT_FDCWD, path);
-	return REAL(execve)(path, argv, WITH_KEPT(environ));
+	return exec_returned(REAL(execve)(path, argv, WITH_KEPT(environ)));
 }
 
 int wrap_execvp(const char *file, char *const *argv)
 {
 	before_exec();
-	return REAL(execvpe)(file, argv, WITH_KEPT(environ));
+	return exec_returned(REAL(execvpe)(file, argv, WITH_KEPT(environ)));
 }
 
 int wrap_execvpe(const char *file, char *const *argv, char *const *envp)
 {
 	before_exec();
-	return REAL(execvpe)(file, argv, WITH_KEPT(envp));
+	return exec_returned(REAL(execvpe)(file, argv, WITH_KEPT(envp)));
 }
 
 int wrap_fexecve(int fd, char *const *argv, char *const *envp)
 {
 	before_exec();
-	return REAL(fexecve)(fd, argv, WITH_KEPT(envp));
+	return exec_returned(REAL(fexecve)(fd, argv, WITH_KEPT(envp)));
 }
 
 int wrap_execveat(int dir, const char *path, char *const *argv, char *const *envp, int flags)
 {
 	before_exec();
-	return REAL(execveat)(dir, path, argv, WITH_KEPT(envp), flags);
+	return exec_returned(REAL(execveat)(dir, path, argv, WITH_KEPT(envp), flags));
 }
 
 /* argv[] of a variadic call, on the caller's stack: its length, counted first. */

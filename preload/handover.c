@@ -222,6 +222,32 @@ static bool goes_to_kernel_at_exec(struct file *f, int fd)
 	return !(sys_fcntl(fd, F_GETFD, 0) & FD_CLOEXEC);
 }
 
+static bool survives_exec(const struct file *f)
+{
+	bool survives = false;
+	for (int n = fdtable_next(0); n >= 0; n = fdtable_next(n + 1))
+		survives |= fdtable_peek(n) == f && !(sys_fcntl(n, F_GETFD, 0) & FD_CLOEXEC);
+	return survives;
+}
+
+/* The program that is executed accepts from it. So it stays as it is, until the engine's end gives to that program what waits for accept. */
+static void listener_passes(struct file *f)
+{
+	while (atomic_exchange(&f->busy, true))
+		sched_yield();
+	if (f->kind == FILE_SOCK) {
+		bool nonblock = sock_get_nonblock(f->sock);
+		int fd = f->fd;
+		if (sock_is_inherited(f->sock))
+			sock_share(f->sock); /* who serves it goes on */
+		sock_pass(f->sock);
+		kernel_fd_set_nonblock(fd, nonblock);
+		registrations_to_kernel(&f->registrations, fd);
+		numbers_forget(f);
+	}
+	f->busy = false;
+}
+
 bool handover_for_exec(void)
 {
 	bool listener = false;
@@ -229,8 +255,11 @@ bool handover_for_exec(void)
 		struct file *f = fdtable_get(n);
 		if (!f)
 			continue;
-		listener |= f->kind == FILE_SOCK && f->listener && !(sys_fcntl(n, F_GETFD, 0) & FD_CLOEXEC);
-		if (goes_to_kernel_at_exec(f, n))
+		bool passes = f->kind == FILE_SOCK && f->listener && survives_exec(f);
+		listener |= passes;
+		if (passes)
+			listener_passes(f);
+		else if (goes_to_kernel_at_exec(f, n))
 			handover(f, "exec", true);
 		file_put(f);
 	}

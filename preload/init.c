@@ -12,6 +12,7 @@
 #include "base/log.h"
 #include "base/settings.h"
 #include "process/broker.h"
+#include "process/spare_exec.h"
 
 bool shim_ready;
 
@@ -29,6 +30,8 @@ static void configure(void)
 	log_configure(settings.log);
 	engine_configure(&settings);
 	broker_client_configure(getenv(BROKER_VARIABLE));
+	spare_exec_given(getenv(SPARE_VARIABLE));
+	unsetenv(SPARE_VARIABLE); /* of this program alone */
 }
 
 __attribute__((constructor)) static void shim_start(void)

@@ -15,6 +15,7 @@
  */
 #include "process/claim.h"
 #include "process/broker.h"
+#include "process/spare_exec.h"
 
 #include "base/log.h"
 #include "base/sys.h"
@@ -43,6 +44,7 @@ struct claim *claim_get(struct engine *e, const struct group_place *place)
 	c->door.ready = claim_serves;
 	list_init(&c->listeners);
 	group_init(&c->group, &c->host, place);
+	spare_exec_find(&c->group);
 	list_push_back(&e->claims, &c->node);
 	return c;
 }
@@ -513,6 +515,17 @@ static void shares(struct engine *e, struct sock *l)
 		c->host.gives_up(&c->host);
 }
 
+static void passes(struct engine *e, struct sock *l)
+{
+	struct claim *c = l->lst->claim;
+	if (!c)
+		return;
+	if (l->kind == SOCK_KIND_LISTENER && group_spare_make(&c->group) == 0)
+		l->lst->from_elsewhere = true; /* whoever is executed accepts from it */
+	spare_exec_pass(&c->group);
+	(void)e;
+}
+
 static void after_fork(struct engine *e)
 {
 	list_for_each (pos, tmp, &e->claims) {
@@ -592,6 +605,7 @@ static const struct process_ops claim_ops = {
 	.leaving = leaving,
 	.before_fork = before_fork,
 	.shares = shares,
+	.passes = passes,
 	.after_fork = after_fork,
 	.given = given,
 	.adopts = adopts,

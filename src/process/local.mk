@@ -16,4 +16,6 @@ src_libprocess_a_SOURCES = \
 	src/process/group_name.c \
 	src/process/group_spare.c \
 	src/process/privilege.c \
-	src/process/privilege.h
+	src/process/privilege.h \
+	src/process/spare_exec.c \
+	src/process/spare_exec.h

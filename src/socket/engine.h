@@ -351,9 +351,10 @@ struct process_ops {
 	void (*look_for_dead)(struct engine *e, struct sock *l); /* a client came by the kernel's queue */
 	int (*spare_take)(struct engine *e, struct sock *l);     /* a connection that another process gave up: a kernel socket, or -EAGAIN */
 	void (*spare_give_all)(struct engine *e, struct sock *l); /* what waits for accept goes to whoever accepts next. What cannot stays */
-	void (*leaving)(struct engine *e);                       /* the process ends: it accepts no more */
+	void (*leaving)(struct engine *e);                       /* the process ends: each listener that others have, too, stops */
 	void (*before_fork)(struct engine *e);
 	void (*shares)(struct engine *e, struct sock *l);  /* its kernel socket goes to somebody of whom nothing is known */
+	void (*passes)(struct engine *e, struct sock *l);  /* the process executes a program, which gets its kernel socket */
 	void (*after_fork)(struct engine *e);              /* in the child */
 	void (*given)(struct engine *e, struct sock *l);   /* it is as if a parent had listened */
 	void (*adopts)(struct engine *e, struct sock *l);  /* an inherited listener is this process's now: it has a queue_fd again */

@@ -616,6 +616,15 @@ void sock_share(struct sock *l)
 	turn_leave(e);
 }
 
+void sock_pass(struct sock *l)
+{
+	struct engine *e = l->engine;
+	turn_enter(e);
+	if (l->lst && (l->kind == SOCK_KIND_LISTENER || l->kind == SOCK_KIND_INHERITED))
+		process_ops->passes(e, l);
+	turn_leave(e);
+}
+
 int sock_adopt(struct sock *s)
 {
 	struct engine *e = s->engine;

@@ -158,6 +158,8 @@ bool sock_is_inherited(const struct sock *s);
 /* A listener's kernel socket goes to another process or program, which may accept from it: what nobody accepts here is the kernel's. Of an inherited one, whoever
    serves it is told. */
 void sock_share(struct sock *l);
+/* The process executes a program that gets the listener's kernel socket: who waits for accept here waits for that program. */
+void sock_pass(struct sock *l);
 /* The child's first use of an inherited socket: connection → a kernel fd handed over by the parent (returned; dup2 it over the fd); listener → it is this
    process's, too: 0. A connection that is lost is a kernel socket that says so, as sock_end's. -errno: -EMFILE. */
 int sock_adopt(struct sock *s);

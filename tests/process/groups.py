@@ -267,6 +267,41 @@ def part_all_busy(lab, how, finesse):
         check(not lost, "%s, %s: all workers are busy: %d of 90 lost: %s" % (how, side(finesse), len(lost), lost[:3]))
 
 
+def part_exec(lab, how, finesse):
+    """The master ends its workers and executes itself: who waits for accept then waits for the new ones."""
+    with Server(lab, how, finesse) as server:
+        server.ready()
+        kept = {}
+        for _ in range(100):
+            who, s = ask(lab, keep=True)
+            kept.setdefault(who, []).append(s)
+            if len(kept) == server.n:
+                break
+        for sockets in kept.values():
+            sockets[0].sendall(b"busy 300\n")
+        waiting = []
+        for _ in range(12):  # most of these a member has taken by the time at which its worker ends
+            s = lab.client.socket(socket.AF_INET, socket.SOCK_STREAM)
+            s.settimeout(PATIENCE)
+            s.connect((SERVER_IP, PORT))
+            s.sendall(b"who\n")
+            waiting.append(s)
+        for s in sum(kept.values(), waiting[:]):
+            s.shutdown(socket.SHUT_WR)  # a worker ends when it is through
+        server.tell("exec")
+        right = 0
+        for s in waiting:
+            try:
+                right += s.recv(64).strip().isdigit()  # natively an old worker may have been free
+            except OSError:
+                pass
+        for s in sum(kept.values(), waiting):
+            s.close()
+        check(right == 12, "%s, %s: the master executes itself: %d of 12 who waited are answered" % (how, side(finesse), right))
+        lost, answered, _ = under_load(server, "exec")
+        check(not lost, "%s, %s: exec under load: %d answered, lost %s" % (how, side(finesse), answered, lost[:3]))
+
+
 def part_drained(lab, how, finesse):
     """A worker that stopped listening goes on with what it has."""
     with Server(lab, how, finesse) as server:
@@ -292,7 +327,7 @@ ALL = ("accept", "poll", "epoll", "epoll_first", "serial", "reuseport", "own_soc
 PARTS = [("%s_%s" % (function.__name__[5:], how), function, how)
          for function, hows in ((part_one_after_the_other, ALL), (part_never_privileged, ALL), (part_many_at_once, ALL), (part_events, ("accept", "epoll", "launched")),
                                 (part_deaths, ("accept", "epoll", "reuseport", "own_sockets")), (part_busy, ("accept", "epoll")), (part_drained, ("epoll",)),
-                                (part_all_busy, ("epoll", "own_sockets")))
+                                (part_all_busy, ("epoll", "own_sockets")), (part_exec, ("launched",)))
          for how in hows]
 
 

@@ -17,6 +17,7 @@
  *     reload                N new workers; the old ones stop listening, finish what they have, and end
  *     kill                  one worker is killed (SIGKILL), and a new one takes its place
  *     dies                  … and no new one
+ *     exec                  launched: all workers finish and end; then the master executes itself with the listener, and begins anew
  *     quit                  all workers finish and end, and so does the master
  *     workers               their pids
  *
@@ -50,6 +51,7 @@ static pid_t workers[WORKERS_MAX];
 static int n_workers;
 static volatile sig_atomic_t finish;
 static int lock_fd = -1;
+static char **arguments;
 static int sockets[WORKERS_MAX]; /* own_sockets: a worker's place is its socket's */
 static int places[WORKERS_MAX];
 
@@ -288,6 +290,12 @@ static void obey(const char *command)
 		forget_worker(0);
 		if (command[0] == 'k')
 			start_worker(place);
+	} else if (strcmp(command, "exec") == 0) {
+		stop_first(n_workers);
+		while (wait(NULL) > 0)
+			;
+		execv(arguments[0], arguments);
+		exit(6);
 	} else if (strcmp(command, "quit") == 0) {
 		stop_first(n_workers);
 		close(listener);
@@ -343,6 +351,7 @@ int main(int argc, char **argv)
 	if (argc < 4)
 		return 2;
 	how = strcmp(argv[1], "given") == 0 ? "launched" : argv[1];
+	arguments = argv;
 	port = atoi(argv[2]);
 	n_wanted = atoi(argv[3]);
 	listen_and_go(argv);

@@ -775,6 +775,11 @@ void sock_share(struct sock *l)
 	(void)l;
 }
 
+void sock_pass(struct sock *l)
+{
+	(void)l;
+}
+
 int sock_adopt(struct sock *s)
 {
 	n_adopt++;
