@@ -583,8 +583,8 @@ int64_t partings_deadline(const struct engine *e);
 void partings_forget(struct engine *e); /* in a fork child */
 
 /* ---- listen.c ---- */
-/* What is served for a listener on this address. As engine_up. */
-int listener_serve(struct engine *e, int kfd, const struct ip_addr *addr, uint16_t port, char *why, size_t why_len);
+/* What is served for a listener on this address, and the device that it is bound to. As engine_up. */
+int listener_serve(struct engine *e, int kfd, const struct candidate *candidate, const struct ip_addr *addr, uint16_t port, char *why, size_t why_len);
 /* `ifindex`: by which it comes; 0: any. */
 struct sock *listener_find(struct engine *e, const struct flow_key *key, int ifindex);
 /* A listener of this port that is bound to an interface: it has no SYN of others. */

@@ -574,7 +574,8 @@ static int adopt_listener(struct engine *e, struct sock *s)
 	char why[160];
 	struct listener *lst = s->lst;
 	becomes_listener(e, s);
-	int err = listener_serve(e, lst->kfd, &lst->addr, lst->port, why, sizeof why);
+	lst->candidate.shared = true; /* both processes may have set options since */
+	int err = listener_serve(e, lst->kfd, &lst->candidate, &lst->addr, lst->port, why, sizeof why);
 	if (err) {
 		engine_note_fallback("a listener inherited by fork", why);
 		process_ops->shares(e, s);
@@ -585,7 +586,6 @@ static int adopt_listener(struct engine *e, struct sock *s)
 		process_ops->shares(e, s);
 		return 0;
 	}
-	lst->candidate.shared = true; /* both processes may have set options since */
 	lst->policy = steer_listener_new(e->steer, lst->port);
 	err = lst->policy ? options_take(e, lst->kfd, &lst->candidate, s, &lst->options) : -ENOMEM;
 	if (!err)

@@ -249,12 +249,23 @@ void listener_note_fallback(const struct sock *l, int err)
 	note_listen_fallback(l->engine, &l->lst->addr, l->lst->port, why);
 }
 
-int listener_serve(struct engine *e, int kfd, const struct ip_addr *addr, uint16_t port, char *why, size_t why_len)
+/* Where it is bound to a device, that alone is served for it. */
+static int serve_device(struct engine *e, int device, char *why, size_t why_len)
 {
-	int ifindex = 0, err = engine_net(e, kfd, why, why_len);
+	int err = engine_up(e, device, why, why_len);
+	if (err && !*why)
+		snprintf(why, why_len, "%s", options_device_unserved);
+	return err;
+}
+
+int listener_serve(struct engine *e, int kfd, const struct candidate *candidate, const struct ip_addr *addr, uint16_t port, char *why, size_t why_len)
+{
+	int ifindex = 0, err = engine_net(e, kfd, why, why_len), device = options_device(kfd, candidate);
 	if (err)
 		return err;
 	*why = 0;
+	if (device)
+		return serve_device(e, device, why, why_len);
 	if (own_mode(e)) {
 		if (!ip_addr_is_any(addr) && !own_names(e, addr))
 			return -EADDRNOTAVAIL;
@@ -328,12 +339,7 @@ static int decide_listen_locked(struct engine *e, int kfd, const struct candidat
 			note_listen_fallback(e, &addr, port, refused);
 		return SOCK_KERNEL;
 	}
-	int device = options_device(kfd, candidate);
-	int err = device ? engine_net(e, kfd, why, sizeof why) : listener_serve(e, kfd, &addr, port, why, sizeof why);
-	if (!err && device)
-		err = engine_up(e, device, why, sizeof why);
-	if (err && device && !*why)
-		snprintf(why, sizeof why, "%s", options_device_unserved);
+	int err = listener_serve(e, kfd, candidate, &addr, port, why, sizeof why);
 	if (err) /* without a reason it is policy */
 		return *why ? listen_falls_back(e, kfd, candidate, backlog, &addr, port, why, out) : SOCK_KERNEL;
 	if ((refused = engine_refuses(e, kfd))) {

@@ -8,6 +8,7 @@ import select
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 
@@ -34,13 +35,14 @@ def check(ok, what):
 class Server:
     """prefork HOW under finesse or not."""
 
-    def __init__(self, lab, how, finesse, workers=WORKERS, settings=(), user=()):
+    def __init__(self, lab, how, finesse, workers=WORKERS, settings=(), user=(), errors=None):
+        self.errors = errors
         self.lab, self.how, self.finesse, self.n = lab, how, finesse, workers
         self.settings, self.user = settings, user
 
     def __enter__(self):
         self.process = self.lab.server.spawn([*self.user, TOP / "tests/process/prefork", self.how, str(PORT), str(self.n)], finesse=self.finesse,
-                                             settings=self.settings, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+                                             settings=self.settings, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors)
         self.workers = self.answer()
         listeners = self.n if self.how in OWN else 1
         self.until(lambda: len(self.lab.server.text(["ss", "-Hltn", "sport = :%d" % PORT]).split("\n")) > listeners, "it listens")
@@ -302,6 +304,26 @@ def part_exec(lab, how, finesse):
         check(not lost, "%s, %s: exec under load: %d answered, lost %s" % (how, side(finesse), answered, lost[:3]))
 
 
+def part_device(lab, how, finesse):
+    """A worker's listener is bound to a device that is not served: the kernel's, and no interface is served for it."""
+    with tempfile.TemporaryFile() as errors, Server(lab, how, finesse, errors=errors) as server:
+        if finesse and finesse_command():
+            def told():
+                errors.seek(0)
+                return errors.read().count(b"interface that is not served")
+            try:
+                server.until(lambda: told() >= server.n, "every worker says so")
+            except LabError:
+                pass
+            check(told() == server.n, "%s: a listener that is bound to the loopback device: %d of %d workers say so" % (how, told(), server.n))
+        with lab.server.socket(socket.AF_INET, socket.SOCK_STREAM) as s:
+            s.settimeout(5)
+            s.connect(("127.0.0.1", PORT))
+            s.sendall(b"who\n")
+            answer = s.recv(64).strip()
+        check(answer in server.workers, "%s, %s: … it is answered there: %r" % (how, side(finesse), answer))
+
+
 def part_drained(lab, how, finesse):
     """A worker that stopped listening goes on with what it has."""
     with Server(lab, how, finesse) as server:
@@ -327,7 +349,7 @@ ALL = ("accept", "poll", "epoll", "epoll_first", "serial", "reuseport", "own_soc
 PARTS = [("%s_%s" % (function.__name__[5:], how), function, how)
          for function, hows in ((part_one_after_the_other, ALL), (part_never_privileged, ALL), (part_many_at_once, ALL), (part_events, ("accept", "epoll", "launched")),
                                 (part_deaths, ("accept", "epoll", "reuseport", "own_sockets")), (part_busy, ("accept", "epoll")), (part_drained, ("epoll",)),
-                                (part_all_busy, ("epoll", "own_sockets")), (part_exec, ("launched",)))
+                                (part_all_busy, ("epoll", "own_sockets")), (part_exec, ("launched",)), (part_device, ("bound",)))
          for how in hows]
 
 

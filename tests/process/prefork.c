@@ -12,6 +12,7 @@
  *          daemon           as accept; the process that listened is gone
  *          own_master       as accept; the master accepts, too, before it forks the workers
  *          launched         as epoll; the listener is on descriptor 3 of a program that this one executes (LISTEN_FDS)
+ *          bound            as launched, and the listener is bound to the loopback device
  *          passed           as epoll; each worker gets the listener by SCM_RIGHTS, which the master opened after it had forked the first ones
  *     more                  one worker more
  *     reload                N new workers; the old ones stop listening, finish what they have, and end
@@ -52,6 +53,7 @@ static int n_workers;
 static volatile sig_atomic_t finish;
 static int lock_fd = -1;
 static char **arguments;
+static int given; /* the listener came over exec */
 static int sockets[WORKERS_MAX]; /* own_sockets: a worker's place is its socket's */
 static int places[WORKERS_MAX];
 
@@ -76,7 +78,7 @@ static int listen_here(void)
 
 static int is_multiplexed(void)
 {
-	return is("launched") || is("passed") || is("poll") || is("epoll") || is("epoll_first") || is("reuseport") || is("own_sockets");
+	return is("launched") || is("bound") || is("passed") || is("poll") || is("epoll") || is("epoll_first") || is("reuseport") || is("own_sockets");
 }
 
 /* ---- a connection ---- */
@@ -319,15 +321,17 @@ static void listen_and_go(char **argv)
 			sockets[i] = listen_here();
 		return;
 	}
-	if (is("launched") && strcmp(argv[1], "launched") != 0) { /* the second time */
+	if (given) { /* the second time */
 		listener = GIVEN_FD;
 		return;
 	}
 	listener = listen_here();
-	if (is("launched")) {
+	if (is("bound") && setsockopt(listener, SOL_SOCKET, SO_BINDTODEVICE, "lo", 3))
+		exit(4);
+	if (is("launched") || is("bound")) {
 		dup2(listener, GIVEN_FD);
 		fcntl(GIVEN_FD, F_SETFD, 0);
-		argv[1] = "given";
+		argv[1] = is("bound") ? "given-bound" : "given";
 		execv(argv[0], argv);
 		exit(6);
 	}
@@ -350,7 +354,8 @@ int main(int argc, char **argv)
 	char line[64];
 	if (argc < 4)
 		return 2;
-	how = strcmp(argv[1], "given") == 0 ? "launched" : argv[1];
+	given = strncmp(argv[1], "given", 5) == 0;
+	how = !given ? argv[1] : argv[1][5] ? "bound" : "launched";
 	arguments = argv;
 	port = atoi(argv[2]);
 	n_wanted = atoi(argv[3]);
