@@ -7,14 +7,24 @@
 #define QUICKACK_ANSWER_US  (USEC_PER_MSEC / 2)     /* … and then for an answer to ride on */
 #define QUICKACK_AFTER_IDLE 16 /* segments acknowledged at once when the peer starts anew; as Linux */
 
-/* RFC 5681 §4.2, RFC 9293 SHLD-19, MUST-58/59: every second full-sized segment at once, else within the delay. */
+static bool two_segments_unacked(const struct tcp_conn *c)
+{
+	return c->rcv_nxt - c->rcv_wup > c->rcv_mss;
+}
+
+/*
+ * RFC 5681 §4.2, RFC 9293 SHLD-19, MUST-58/59: every second full-sized segment at once, else within the delay. As Linux (__tcp_ack_snd_check): where an ACK could only
+ * tell of a smaller window, because the application has yet to read, its read brings the ACK. So a super-segment costs one ACK, not two.
+ */
 static void schedule_ack(struct tcp_conn *c, int64_t now, const struct text *t)
 {
-	if (c->rcv_nxt - c->rcv_wup > c->rcv_mss || c->options.quickack || c->route_quickack) {
+	if ((two_segments_unacked(c) && (c->rcv.len < c->options.rcvlowat_bytes || window_keeps(c))) || c->options.quickack || c->route_quickack) {
 		c->ack_due = true;
 		return;
 	}
 	int64_t delay = c->stack->config.delack_us;
+	if (window_is_half_used(c)) /* the application has enough to do: the peer need not hurry */
+		c->quickacks = 0;
 	if (c->quickacks) {
 		c->quickacks--;
 		if (!t->push || t->len >= c->rcv_mss) {
@@ -30,6 +40,8 @@ static void schedule_ack(struct tcp_conn *c, int64_t now, const struct text *t)
 
 void input_text_was_read(struct tcp_conn *c, int64_t now)
 {
+	if (two_segments_unacked(c))
+		c->ack_due = true;
 	if (c->quickack_owed)
 		c->delack_at = min_time(c->delack_at, now + QUICKACK_ANSWER_US);
 	c->quickack_owed = false;

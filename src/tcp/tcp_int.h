@@ -269,6 +269,8 @@ uint32_t window_space(uint32_t rcvbuf); /* the bytes of text that a receive buff
 uint32_t window_initial(const struct tcp_conn *c);
 /* Is it worth an ACK of its own that the application made room? */
 bool window_update_due(const struct tcp_conn *c);
+bool window_is_half_used(const struct tcp_conn *c);
+bool window_keeps(const struct tcp_conn *c); /* an ACK now would not tell of a smaller window than the last one did */
 void window_on_read(struct tcp_conn *c, int64_t now, uint32_t n);
 void window_grow_sndbuf(struct tcp_conn *c);
 void window_release_rcv(struct tcp_conn *c);

@@ -9,6 +9,10 @@
 #define AUTOTUNE_MOST  (UINT32_C(5) << 19)
 #define DRS_SLACK_SEGS 16 /* room for what comes while the application is not scheduled; as Linux */
 
+#define NEARLY_FULL 16 /* less than such a part is no room */
+/* A round is not shorter: on a fast path one read would be a round, and however fast it is, it takes no more than it asks for. As Linux, which measures by timestamps. */
+#define DRS_ROUND_LEAST_US USEC_PER_MSEC
+
 #define TRUESIZE_HEADERS 576   /* bytes: MAX_TCP_HEADER and skb_shared_info, of a kernel without tunnels */
 #define TRUESIZE_DESCRIPTOR 256 /* bytes: struct sk_buff */
 
@@ -92,10 +96,16 @@ static uint32_t rcv_offer(const struct tcp_conn *c)
 	return min_u32(room, most);
 }
 
-/* MUST-39: the right edge stays until it can move by min(Fr * RCV.BUFF, Eff.snd.MSS), Fr = 1/2; but with half of the buffer free there are no slivers. */
+/*
+ * MUST-39: the right edge stays until it can move by min(Fr * RCV.BUFF, Eff.snd.MSS), Fr = 1/2; but with half of the buffer free there are no slivers. As Linux it stays also
+ * until a sixteenth of the buffer is free: a program that is slower than its peer, and reads in small pieces, would have each piece filled by a segment of its own, with
+ * an ACK for each.
+ */
 static bool worth_moving(const struct tcp_conn *c, uint32_t cur, uint32_t room)
 {
 	uint32_t half = window_of(c) / 2;
+	if (room < half && window_free(c) < rcv_limit(c) / NEARLY_FULL)
+		return false;
 	return room > cur && (room >= half || room - cur >= min_u32(half, min_u32(c->rcv_mss, c->mss_advertised)));
 }
 
@@ -145,6 +155,16 @@ uint16_t window_advertise(struct tcp_conn *c, bool syn)
 	return wnd >> scale;
 }
 
+bool window_is_half_used(const struct tcp_conn *c)
+{
+	return window_free(c) < rcv_limit(c) / 2;
+}
+
+bool window_keeps(const struct tcp_conn *c)
+{
+	return rcv_offer(c) >= c->rcv_adv - c->rcv_wup;
+}
+
 /*
  * After a read: when the window at least doubles, by two segments or half the buffer, or opens at all (as Linux's tcp_cleanup_rbuf). And that by what was read: that
  * a SYN's 16 bits could not tell of more room is no reason for a segment, the next one that leaves has the scale.
@@ -187,7 +207,7 @@ void window_on_read(struct tcp_conn *c, int64_t now, uint32_t n)
 {
 	c->read_since = min_u32(c->read_since + n, INT32_MAX);
 	c->drs_copied += n;
-	if (now - c->drs_since < c->srtt_us)
+	if (now - c->drs_since < max_time(c->srtt_us, DRS_ROUND_LEAST_US))
 		return;
 	if (!c->options.user_rcvbuf && c->stack->config.moderate_rcvbuf)
 		autotune_rcvbuf(c);

@@ -309,12 +309,14 @@ END_TEST
 /* ---- acknowledgments ---- */
 
 /* The first segments are acknowledged at once (for the peer's slow start); this is a connection past that. */
+#define SETTLED_SEGS 40
+
 static struct harness *settled(unsigned features)
 {
 	struct harness *h = h_new(features);
 	h_establish(h);
 	uint32_t pos = 0;
-	for (int i = 0; i < 40; i++) {
+	for (int i = 0; i < SETTLED_SEGS; i++) {
 		h_peer(h, SEG_ACK, 1, H_MSS);
 		h_advance(h, H_RTT);
 		ck_assert_int_eq(h_recv(h, H_MSS, pos), H_MSS);
@@ -342,13 +344,42 @@ END_TEST
 START_TEST(SHLD_19_every_second_full_segment)
 {
 	struct harness *h = settled(_i ? H_ALL : 0);
+	uint32_t pos = SETTLED_SEGS * H_MSS;
 	for (int i = 0; i < 5; i++) {
 		h_peer(h, SEG_ACK, 1, H_MSS);
+		ck_assert_int_eq(h_recv(h, H_MSS, pos), H_MSS);
+		h_output(h);
 		h_silence(h);
 		h_peer(h, SEG_ACK, 1, H_MSS);
+		ck_assert_int_eq(h_recv(h, H_MSS, pos + H_MSS), H_MSS);
+		pos += 2 * H_MSS;
+		h_output(h);
 		h_expect(h, SEG_ACK, 1, h->peer_nxt, 0);
 		h_silence(h);
 	}
+	h_free(h);
+}
+END_TEST
+
+/* As Linux: an ACK that could only tell of a smaller window waits for the read, or for its delay. */
+START_TEST(unread_segments_wait_for_the_read)
+{
+	struct harness *h = settled(_i ? H_ALL : 0);
+	uint32_t pos = SETTLED_SEGS * H_MSS;
+	for (int i = 0; i < 4; i++) {
+		h_peer(h, SEG_ACK, 1, H_MSS);
+		h_silence(h);
+	}
+	ck_assert_int_eq(h_recv(h, 100, pos), 100);
+	h_output(h);
+	h_expect(h, SEG_ACK, 1, h->peer_nxt, 0);
+	h_silence(h);
+	for (int i = 0; i < 4; i++)
+		h_peer(h, SEG_ACK, 1, H_MSS);
+	h_silence(h);
+	ck_assert_int_eq(h_next(h), h->stack.config.delack_us);
+	h_expect(h, SEG_ACK, 1, h->peer_nxt, 0);
+	h_silence(h);
 	h_free(h);
 }
 END_TEST
@@ -363,6 +394,8 @@ START_TEST(MUST_58_acks_are_aggregated)
 		tcp_input(&h->c, h->now, &s);
 		h->peer_nxt += H_MSS;
 	}
+	h_silence(h);
+	ck_assert_int_eq(h_recv(h, 6 * H_MSS, SETTLED_SEGS * H_MSS), 6 * H_MSS);
 	h_output(h);
 	h_expect(h, SEG_ACK, 1, h->peer_nxt, 0);
 	h_silence(h);
@@ -633,6 +666,7 @@ int main(void)
 	tc = tcase_create("acks");
 	tcase_add_loop_test(tc, MUST_40_delayed_ack, 0, 2);
 	tcase_add_loop_test(tc, SHLD_19_every_second_full_segment, 0, 2);
+	tcase_add_loop_test(tc, unread_segments_wait_for_the_read, 0, 2);
 	tcase_add_test(tc, MUST_58_acks_are_aggregated);
 	tcase_add_test(tc, ack_rides_on_data);
 	tcase_add_loop_test(tc, no_ack_of_an_ack, 0, 2);

@@ -447,6 +447,8 @@ START_TEST(one_segment_beyond)
 	h_establish(h);
 	h_peer(h, SEG_ACK, 1, 9000);
 	ck_assert_uint_eq(tcp_readable_bytes(&h->c), 9000);
+	h_silence(h); /* nobody has read, and no larger window can be told */
+	h_next(h);
 	struct h_out *o = h_expect(h, SEG_ACK, 1, 9001, 0);
 	ck_assert_uint_eq(o->seg.window, 0);
 	h_peer(h, SEG_ACK, 1, 9000);
