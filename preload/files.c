@@ -422,7 +422,7 @@ int file_accept(struct call *c, int flags, struct sockaddr *addr, socklen_t *len
 		again = false;
 		r = accept_try(c, flags, addr, len, &again);
 	} while (again);
-	return r;
+	return r == -EINVAL && file_ended_elsewhere(c->file) ? -EBADF : r;
 }
 
 /* ---- a call in progress ---- */

@@ -70,9 +70,14 @@ void mixed_end(struct mixed *m)
 bool mixed_has_moved(const struct mixed *m)
 {
 	bool moved = false;
-	for (unsigned i = 0; i < m->n; i++)
-		if (m->files[i] && (m->fds[i].revents & POLLNVAL))
+	for (unsigned i = 0; i < m->n; i++) {
+		if (!m->files[i])
+			continue;
+		if (m->fds[i].revents & POLLNVAL)
 			moved |= file_follow(m->files[i]); /* waits for who hands it over */
+		else if (m->fds[i].revents && m->files[i]->listener)
+			moved |= file_ended_elsewhere(m->files[i]);
+	}
 	return moved;
 }
 

@@ -235,6 +235,8 @@ static inline ssize_t tells_error(int fd, ssize_t r)
 /* The engine socket `f`, of which the caller has a reference, is undecided again. `how`: shutdown's. 0; -EBADF: it is the engine's no more; -EAGAIN as sock_disconnect;
  * -ENOMEM, -EMFILE: nothing changed. */
 int file_unconnect(struct file *f, enum disconnect why, int how);
+/* The engine listener `f` was ended by another process, which has it as well; it is the kernel's now. */
+bool file_ended_elsewhere(struct file *f);
 /* Puts an option of a connection off until it is unconnected: the kernel socket beneath needs it no earlier. The engine has taken `value`. False: it is none that
  * can be put off, or there is no room; what was put off is set then, and the caller sets this one. */
 bool file_option_late(struct file *f, unsigned index, const void *value, socklen_t len);

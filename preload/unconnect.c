@@ -128,6 +128,8 @@ static int kernel_part(struct file *f, enum disconnect why, int how, int twin)
 {
 	if (twin >= 0)
 		numbers_to_kernel(f, twin);
+	else if (f->listener && why == DISCONNECT_ELSEWHERE)
+		return 0;
 	else if (f->listener && why == DISCONNECT_SHUTDOWN)
 		return sys_shutdown(f->fd, how); /* before the engine lets go: no client slips in */
 	else if (f->listener)
@@ -171,6 +173,11 @@ static int unconnect(struct file *f, struct file *to, enum disconnect why, int h
 	if (twin >= 0)
 		sys_close(twin);
 	return r < 0 ? r : 0;
+}
+
+bool file_ended_elsewhere(struct file *f)
+{
+	return f->listener && sock_ended_elsewhere(f->sock) && file_unconnect(f, DISCONNECT_ELSEWHERE, 0) == 0;
 }
 
 int file_unconnect(struct file *f, enum disconnect why, int how)

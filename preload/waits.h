@@ -41,7 +41,7 @@ int mixed_begin(struct mixed *m, unsigned n);
 /* Slot i of n is fd. */
 void mixed_set(struct mixed *m, unsigned i, int fd, short events);
 void mixed_end(struct mixed *m);
-/* After a poll that told POLLNVAL: one of them left the engine meanwhile, and is to be looked up again. */
+/* After a poll that told something: one of them left the engine meanwhile, and is to be looked up again. */
 bool mixed_has_moved(const struct mixed *m);
 /* A number leads somewhere else than when the wait began: it was closed, perhaps opened anew. */
 bool mixed_is_renumbered(const struct mixed *m);

@@ -481,6 +481,20 @@ static int accept_at_once(struct sock *l, int flags, struct sockaddr *addr, sock
 	return fd;
 }
 
+bool sock_ended_elsewhere(struct sock *s)
+{
+	struct engine *e = s->engine;
+	struct pollfd p = {.fd = -1, .events = POLLIN};
+	struct timespec now = {0, 0};
+	engine_lock_only(e);
+	/* While no other process has it, only this one can end it, and does so itself. */
+	if (s->kind == SOCK_KIND_LISTENER && (s->lst->queue_fd >= 0 || s->lst->from_elsewhere || s->child_refs))
+		p.fd = s->lst->kfd;
+	bool ended = p.fd >= 0 && sys_ppoll(&p, 1, &now, NULL) > 0 && (p.revents & POLLHUP); /* a listener has none */
+	engine_unlock(e);
+	return ended;
+}
+
 /* The kernel's own queue: who came by another way. */
 static int accept_kernel(struct sock *l, int flags, struct sockaddr *addr, socklen_t *len, int *kernel_fd)
 {

@@ -81,7 +81,10 @@ int sock_fastopen(struct sock *s, const struct sockaddr *addr, socklen_t len, bo
  * bind(2) on a connection, `fd` is the program's, `addr` can be read. It has a port already, which is an error unless the connection is over.
  */
 int sock_bind(struct sock *s, int fd, const struct sockaddr *addr, socklen_t len);
-enum disconnect { DISCONNECT_CONNECT, DISCONNECT_SHUTDOWN };
+/* ELSEWHERE: another process, which has the same listener, has shut it down, or dissolved it. */
+enum disconnect { DISCONNECT_CONNECT, DISCONNECT_SHUTDOWN, DISCONNECT_ELSEWHERE };
+/* Of a listener, whose kernel socket shows something: has that happened? */
+bool sock_ended_elsewhere(struct sock *s);
 /*
  * disconnect.c: the engine's part of a socket that is unconnected again ends; from now on its verbs say -EBADF. *error: what SO_ERROR says then, positive, or 0.
  * -EBADF: it is none any more. -EAGAIN: it is not in SYN-SENT any more (DISCONNECT_SHUTDOWN), shut it down again.

@@ -307,6 +307,12 @@ int sock_disconnect(struct sock *s, enum disconnect why, int *error)
 	return 0;
 }
 
+bool sock_ended_elsewhere(struct sock *s)
+{
+	(void)s;
+	return false;
+}
+
 int sock_twin(struct sock *s, struct candidate *c)
 {
 	int family = AF_INET;
