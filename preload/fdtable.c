@@ -213,6 +213,15 @@ struct file *fdtable_swap(int fd, struct file *f, bool *ok)
 	return old;
 }
 
+bool fdtable_is_busy(void)
+{
+	for (struct file *chunk = chunks; chunk; chunk = chunk->next_free)
+		for (int i = 1; i < CHUNK_FILES; i++)
+			if (chunk[i].kind != FILE_FREE && chunk[i].busy)
+				return true;
+	return false;
+}
+
 void fdtable_forget_calls(void)
 {
 	for (struct file *chunk = chunks; chunk; chunk = chunk->next_free)

@@ -103,6 +103,8 @@ int fdtable_next(int fd);
 
 void fdtable_lock(void);
 void fdtable_unlock(void);
+/* Is a file being decided or handed over? Lock held. */
+bool fdtable_is_busy(void);
 /* In a fork's child: calls in progress of the other threads are gone with them. Lock held. */
 void fdtable_forget_calls(void);
 

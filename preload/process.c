@@ -28,11 +28,25 @@ bool fork_is_bracketed(void)
 	return shim_ready && !engine_inside;
 }
 
-void fork_before(void)
+#define FORK_TRIES  2000
+#define FORK_NAP_NS 100000
+
+/* Neither the engine's nor the kernel's yet: what another thread has in its hands would be nobody's in the child. It is let finish, but not for ever: it may wait for a parent. */
+static bool fork_begin(bool anyway)
 {
 	fdtable_lock();
+	if ((anyway || !fdtable_is_busy()) && engine_fork_prepare(anyway)) /* takes the engine's lock, which epoll registrations are under, too */
+		return true;
+	fdtable_unlock();
+	return false;
+}
+
+void fork_before(void)
+{
+	struct timespec nap = {.tv_nsec = FORK_NAP_NS};
+	for (int tries = 0; !fork_begin(tries == FORK_TRIES); tries++)
+		sys_ppoll(NULL, 0, &nap, NULL);
 	files_touched(); /* from now on the other process may set options on what we share */
-	engine_fork_prepare(); /* takes the engine's lock, which epoll registrations are under, too */
 }
 
 void fork_after_in_child(void)

@@ -299,6 +299,7 @@ struct engine {
 	struct budget answers; /* to segments of no connection */
 	int diag_fd;           /* to ask inet_diag through; 0: not open */
 	struct list handed_over; /* sock.dirty: the shim is to be told */
+	unsigned telling;        /* … and is being told of so many */
 	struct list children; /* fork.c: processes that inherited sockets of ours */
 	unsigned n_inherited; /* sockets here that belong to a parent's engine */
 	bool exiting;

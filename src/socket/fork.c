@@ -228,9 +228,11 @@ void fork_tell_shim(struct engine *e)
 		list_unlink(pos);
 		int fd = s->kept_fd;
 		if (engine_on_handed_over && fd >= 0) {
+			e->telling++;
 			engine_unlock(e);
 			engine_on_handed_over(s, fd);
 			engine_lock(e);
+			e->telling--;
 		}
 		sock_put(e, s);
 	}
@@ -264,13 +266,23 @@ void fork_give_all(struct engine *e)
 
 static int ask(struct engine *e, struct fork_parent *p, const struct fork_msg *m, struct fork_msg *reply, int *fd);
 
-void engine_fork_prepare(void)
+/* A child would have the numbers of such a connection, and neither the engine's nor the kernel's socket behind them. */
+static bool is_told(const struct engine *e)
+{
+	return !e->telling && (!e->handed_over.next || list_empty(&e->handed_over));
+}
+
+bool engine_fork_prepare(bool anyway)
 {
 	struct engine *e = engine_of_process();
 	engine_lock(e);
+	if (!anyway && !is_told(e)) {
+		engine_unlock(e);
+		return false;
+	}
 	fallback_fork_prepare();
 	if (!e->pool.memory.alloc)
-		return;
+		return true;
 	turn_begin(e);
 	process_ops->before_fork(e);
 	turn_end(e);
@@ -285,6 +297,7 @@ void engine_fork_prepare(void)
 		if (ask(e, p, &m, &reply, &p->child_fd) == 0)
 			p->child_fd = fd_move_high(p->child_fd);
 	}
+	return true;
 }
 
 static void close_child_fds(void)

@@ -148,7 +148,8 @@ int sock_end(struct sock *s, const char *why);
 
 /* fork: prepare in the parent before, then parent or child after. The child keeps `struct sock` objects as `inherited`: verbs on them ask the
    parent by themselves. */
-void engine_fork_prepare(void);
+/* False, and nothing is locked: the helper is about to tell the shim of a connection that became the kernel's; let it, and try again. `anyway`: true, whatever it does. */
+bool engine_fork_prepare(bool anyway);
 void engine_fork_parent(pid_t child); /* -1: fork failed */
 void engine_fork_child(void);
 /* The shim's: the engine made `s` a kernel socket by itself (a fork child asked for it), `kernel_fd` is it and stays the engine's: dup it over every fd of `s`,

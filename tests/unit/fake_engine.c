@@ -751,8 +751,10 @@ int sock_end(struct sock *s, const char *why)
 	return -EBADF; /* a handover of the fake's never fails */
 }
 
-void engine_fork_prepare(void)
+bool engine_fork_prepare(bool anyway)
 {
+	(void)anyway;
+	return true;
 }
 
 void engine_fork_parent(pid_t child)

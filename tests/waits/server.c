@@ -12,6 +12,7 @@
  *   jump      a handler jumps out of recv, accept, poll and epoll_wait; the same thread goes on with the same connection; then close must say FIN
  *   cancel    threads are cancelled in accept, recv, poll, select, epoll_wait and joined
  *   die       an event loop that ends itself right behind a send, in the way that the next argument names
+ *   forks     of each of 20 connections: a child of fork asks it, and then another one
  *   nofd      with no number left: recv, poll, select, epoll_wait block and wake
  */
 #include <arpa/inet.h>
@@ -31,6 +32,7 @@
 #include <sys/select.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #define PORT 7000
@@ -489,6 +491,40 @@ static void die(const char *how)
 	}
 }
 
+/* ---- forks ---- */
+
+static int asks_in_child(int c)
+{
+	int status;
+	char b;
+	pid_t child = fork();
+	if (child == 0) {
+		errno = 0;
+		recv(c, &b, 1, MSG_DONTWAIT);
+		_exit(errno);
+	}
+	waitpid(child, &status, 0);
+	return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+/* A child takes the connection to the kernel's TCP; the next child is made at once. The many sockets make the time between long. */
+static void forks(void)
+{
+	start_listening();
+	for (int i = 0; i < 3000; i++)
+		if (socket(AF_INET, SOCK_STREAM, 0) < 0)
+			fail("socket");
+	for (int i = 0; i < 20; i++) {
+		int c = accept(l, NULL, NULL), first = asks_in_child(c), second = asks_in_child(c);
+		if (first != EAGAIN || second != EAGAIN) {
+			printf("round %d: the children say %s, %s\n", i, strerrorname_np(first), strerrorname_np(second));
+			exit(1);
+		}
+		close(c);
+	}
+	say("over");
+}
+
 int main(int argc, char **argv)
 {
 	const char *mode = argc > 1 ? argv[1] : "";
@@ -516,6 +552,8 @@ int main(int argc, char **argv)
 		nofd();
 	else if (!strcmp(mode, "die"))
 		die(argv[2]);
+	else if (!strcmp(mode, "forks"))
+		forks();
 	else
 		return 2;
 	return 0;

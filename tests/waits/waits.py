@@ -402,6 +402,21 @@ def die(lab, finesse):
                 s.close()
 
 
+def forks(lab, finesse):
+    """A fork right behind a handover: the child finds the connection."""
+    with Server(lab, "forks", finesse) as server:
+        clients = []
+        for _ in range(20):
+            try:
+                clients.append(connect(lab))
+            except OSError:
+                break
+        line = server.line()
+        check(line == "over", "forks: " + line)
+        for s in clients:
+            s.close()
+
+
 def main():
     if os.geteuid():
         print("skipped: needs root")
@@ -412,7 +427,7 @@ def main():
         counts = {}
         for finesse in (False, True):
             print("under finesse" if finesse else "natively", flush=True)
-            for part in [p for p in (threads, threads_hard, thousand, shared, churn, three, tiny, compute, late, jump, cancel, nofd, die) if not ONLY or p.__name__ in ONLY]:
+            for part in [p for p in (threads, threads_hard, thousand, shared, churn, three, tiny, compute, late, jump, cancel, nofd, die, forks) if not ONLY or p.__name__ in ONLY]:
                 try:
                     counts[part, finesse] = part(lab, finesse)
                 except (LabError, OSError) as e:
