@@ -29,10 +29,8 @@
 
 #include "base/sys.h"
 #include "base/time.h"
+#include "kernel/peer_packet.h"
 #include "kernel/privileged.h"
-#include "wire/checksum.h"
-#include "wire/ipv4.h"
-#include "wire/ipv6.h"
 #include "wire/tcp.h"
 
 #include <errno.h>
@@ -54,7 +52,7 @@
 #define FIN_GIVEN_UP_US USEC_PER_SEC /* after one was lost, the next ones get one try, shortly: the caller holds the engine's lock */
 #define FIN_WAIT_SHORT_MS 2
 #define FIN_TTL        64
-#define FIN_PACKET_MAX (IPV6_HDR_BYTES + TCP_HDR_MAX)
+#define FIN_PACKET_MAX PEER_PACKET_MAX
 
 union any_addr {
 	struct sockaddr sa;
@@ -236,10 +234,6 @@ static int repair_windows(int fd, const struct tcp_snapshot *s)
 static size_t fin_build(const struct tcp_snapshot *s, uint8_t out[FIN_PACKET_MAX])
 {
 	const struct flow_key *k = &s->key;
-	bool v4 = ip_addr_is_v4(&k->laddr);
-	size_t ip_len = v4 ? IPV4_HDR_MIN : IPV6_HDR_BYTES;
-	const uint8_t *src = v4 ? k->raddr.b + 12 : k->raddr.b;
-	const uint8_t *dst = v4 ? k->laddr.b + 12 : k->laddr.b;
 	uint32_t window = s->snd_wnd >> (s->wscale ? s->snd_wscale : 0);
 	struct tcp_segment seg = {
 	    .sport = k->rport,
@@ -254,28 +248,8 @@ static size_t fin_build(const struct tcp_snapshot *s, uint8_t out[FIN_PACKET_MAX
 		seg.ts_val = s->ts_recent;
 		seg.ts_ecr = s->ts_now;
 	}
-	uint8_t *tcp = out + ip_len;
-	size_t tcp_len = tcp_build(&seg, tcp);
-	uint64_t sum = v4 ? checksum_pseudo_v4(src, dst, IP_PROTO_TCP, tcp_len)
-			  : checksum_pseudo_v6(src, dst, IP_PROTO_TCP, tcp_len);
-	checksum_store(tcp + offsetof(struct tcphdr, check),
-		       checksum_finish(checksum_add(sum, tcp, tcp_len)));
-	if (v4)
-		ipv4_build(&(struct ipv4_header){.src = src,
-						 .dst = dst,
-						 .ttl = FIN_TTL,
-						 .protocol = IP_PROTO_TCP,
-						 .total_len = ip_len + tcp_len,
-						 .dont_fragment = true},
-			   out);
-	else
-		ipv6_build(&(struct ipv6_header){.src = src,
-						 .dst = dst,
-						 .hop_limit = FIN_TTL,
-						 .next_header = IP_PROTO_TCP,
-						 .payload_len = tcp_len},
-			   out);
-	return ip_len + tcp_len;
+	size_t tcp_len = tcp_build(&seg, out + peer_packet_ip_len(k));
+	return peer_packet_finish(k, FIN_TTL, 0, out, tcp_len);
 }
 
 static bool is_close_wait(int fd)

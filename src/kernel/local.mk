@@ -54,6 +54,8 @@ src_libkernel_a_SOURCES = \
 	src/kernel/netstate_link.c \
 	src/kernel/netstate_neigh.c \
 	src/kernel/netstate_route.c \
+	src/kernel/peer_packet.c \
+	src/kernel/peer_packet.h \
 	src/kernel/peers.c \
 	src/kernel/peers.h \
 	src/kernel/ports.c \

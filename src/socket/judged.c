@@ -6,13 +6,15 @@
  * takes passes no rule; that none could touch it is proved first, of the listener (for some peer) and of each connection (for its own). What cannot be proved is the
  * kernel's, with the rule named.
  *
- * A connection for which the proof fails although the host accepted its SYN becomes an exception: its SYN comes again after a second, and is the kernel's then.
+ * A connection for which the proof fails although the host accepted its SYN becomes an exception, and the kernel gets its SYN once more, from here. Without the right to a raw socket
+ * the client's repetition after a second does the same.
  */
 #include "socket/engine.h"
 
 #include "base/log.h"
 #include "kernel/firewall.h"
 #include "kernel/judge.h"
+#include "kernel/peer_packet.h"
 #include "wire/tcp.h"
 
 #include <errno.h>
@@ -199,6 +201,16 @@ bool judged_refuses(struct engine *e, const struct flow_key *key, bool client, c
 
 /* ---- what the host has accepted ---- */
 
+/* Once only: a SYN that comes back here goes nowhere. */
+static void give_to_kernel(struct engine *e, const struct judged_segment *seg)
+{
+	bool known = demux_find(&e->exceptions, &seg->key);
+	e->counters[SOCKC_JudgedKernels]++;
+	exception_add_for_stranger(e, &seg->key);
+	if (!known && demux_find(&e->exceptions, &seg->key))
+		peer_packet_repeat(&seg->key, seg->ttl, seg->tos, seg->tcp, seg->tcp_len, seg->ifindex);
+}
+
 static void input_one(struct engine *e, const struct judged_segment *seg)
 {
 	struct iface *i = iface_find(e, seg->ifindex);
@@ -210,8 +222,7 @@ static void input_one(struct engine *e, const struct judged_segment *seg)
 	in.seg.flags &= ~SEG_FIN; /* it stands behind what the ring does not have */
 	e->counters[SOCKC_Judged]++;
 	if ((in.seg.flags & SEG_SYN) && judged_refuses(e, &seg->key, false, why, sizeof why)) {
-		e->counters[SOCKC_JudgedKernels]++;
-		exception_add_for_stranger(e, &seg->key);
+		give_to_kernel(e, seg);
 		return;
 	}
 	input_packet(e, i, &in);

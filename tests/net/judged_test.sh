@@ -105,6 +105,20 @@ row "new connections are limited" "$EST
 add rule inet t in tcp dport 8080 limit rate 5/minute accept
 add rule inet t in drop" 10.78.0.2 8080 0 engine
 
+# A listener may be judged and one client's packets not: that client is the kernel's, which gets its SYN from the engine. The client sends one.
+syn_repetitions() { in_client nstat -asz TcpExtTCPSynRetrans | awk '/SynRetrans/ {print $2}'; }
+repeated=$(syn_repetitions)
+row "answers to this client could be dropped" "$EST
+add rule inet t in tcp dport 8080 accept
+add rule inet t in drop
+add rule inet t out ip daddr 10.78.0.2 meta mark set 1" 10.78.0.2 8080 0 kernel
+again=$(syn_repetitions)
+if [ "$again" = "$repeated" ]; then pass "its SYN came once"; else fail "its SYN came again: $repeated, then $again"; fi
+row "answers to another client could be dropped" "$EST
+add rule inet t in tcp dport 8080 accept
+add rule inet t in drop
+add rule inet t out ip daddr 10.78.0.2 meta mark set 1" 10.78.0.3 8080 0 engine
+
 # Clients of the host: the rules of output and postrouting are not passed.
 in_client python3 -u -m http.server --directory "$scratch/www" 8090 >"$scratch/peer.log" 2>&1 9>&- &
 peer=$!

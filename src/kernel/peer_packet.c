@@ -1,0 +1,55 @@
+#include "kernel/peer_packet.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/socket.h>
+
+#include "base/sys.h"
+#include "wire/checksum.h"
+#include "wire/ipv4.h"
+#include "wire/ipv6.h"
+
+size_t peer_packet_ip_len(const struct flow_key *key)
+{
+	return ip_addr_is_v4(&key->laddr) ? IPV4_HDR_MIN : IPV6_HDR_BYTES;
+}
+
+size_t peer_packet_finish(const struct flow_key *key, uint8_t ttl, uint8_t tos, uint8_t *packet, size_t tcp_len)
+{
+	bool v4 = ip_addr_is_v4(&key->laddr);
+	size_t ip_len = peer_packet_ip_len(key);
+	const uint8_t *src = v4 ? key->raddr.b + 12 : key->raddr.b;
+	const uint8_t *dst = v4 ? key->laddr.b + 12 : key->laddr.b;
+	uint8_t *tcp = packet + ip_len;
+	memset(tcp + offsetof(struct tcphdr, check), 0, 2);
+	uint64_t sum = v4 ? checksum_pseudo_v4(src, dst, IPPROTO_TCP, tcp_len) : checksum_pseudo_v6(src, dst, IPPROTO_TCP, tcp_len);
+	checksum_store(tcp + offsetof(struct tcphdr, check), checksum_finish(checksum_add(sum, tcp, tcp_len)));
+	if (v4)
+		ipv4_build(&(struct ipv4_header){.src = src, .dst = dst, .ttl = ttl, .tos = tos, .protocol = IPPROTO_TCP,
+						 .total_len = ip_len + tcp_len, .dont_fragment = true}, packet);
+	else
+		ipv6_build(&(struct ipv6_header){.src = src, .dst = dst, .hop_limit = ttl, .traffic_class = tos, .next_header = IPPROTO_TCP,
+						 .payload_len = tcp_len}, packet);
+	return ip_len + tcp_len;
+}
+
+int peer_packet_repeat(const struct flow_key *key, uint8_t ttl, uint8_t tos, const uint8_t *tcp, size_t tcp_len, int ifindex)
+{
+	uint8_t packet[PEER_PACKET_MAX];
+	bool v4 = ip_addr_is_v4(&key->laddr);
+	struct sockaddr_in to4 = {.sin_family = AF_INET};
+	struct sockaddr_in6 to6 = {.sin6_family = AF_INET6, .sin6_scope_id = ifindex};
+	if (tcp_len > PEER_PACKET_MAX - IPV6_HDR_BYTES || tcp_len < sizeof(struct tcphdr))
+		return -EINVAL;
+	memcpy(packet + peer_packet_ip_len(key), tcp, tcp_len);
+	memcpy(&to4.sin_addr, key->laddr.b + 12, sizeof to4.sin_addr);
+	memcpy(&to6.sin6_addr, key->laddr.b, sizeof to6.sin6_addr);
+	size_t len = peer_packet_finish(key, ttl, tos, packet, tcp_len);
+	int raw = sys_socket(v4 ? AF_INET : AF_INET6, SOCK_RAW | SOCK_CLOEXEC, IPPROTO_RAW);
+	if (raw < 0)
+		return raw;
+	int n = v4 ? sys_sendto(raw, packet, len, MSG_DONTWAIT, &to4, sizeof to4) : sys_sendto(raw, packet, len, MSG_DONTWAIT, &to6, sizeof to6);
+	sys_close(raw);
+	return n < 0 ? n : 0;
+}
