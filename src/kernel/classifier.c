@@ -261,6 +261,16 @@ int classifier_del_flow(struct classifier *c, const struct flow_key *key)
 	return c->ops->del_flow(c, SET_FLOWS, key);
 }
 
+void classifier_del_flows(struct classifier *c, const struct flow_key *keys, size_t n)
+{
+	if (n > 1 && c->ops->del_flows) {
+		c->ops->del_flows(c, keys, n);
+		return;
+	}
+	for (size_t i = 0; i < n; i++)
+		c->ops->del_flow(c, SET_FLOWS, &keys[i]);
+}
+
 int classifier_add_exception(struct classifier *c, const struct flow_key *key)
 {
 	return c->ops->add_flow(c, SET_EXCEPTIONS, key);

@@ -71,6 +71,8 @@ int classifier_del_listener(struct classifier *c, const struct ip_addr *addr, ui
 /* One 4-tuple of ours without a listener (client connections; connections that outlive their listener). */
 int classifier_add_flow(struct classifier *c, const struct flow_key *key);
 int classifier_del_flow(struct classifier *c, const struct flow_key *key);
+/* Several; one that is not there is passed over. */
+void classifier_del_flows(struct classifier *c, const struct flow_key *keys, size_t n);
 /* One 4-tuple on a listening port of ours that stays the kernel's. */
 int classifier_add_exception(struct classifier *c, const struct flow_key *key);
 int classifier_del_exception(struct classifier *c, const struct flow_key *key);

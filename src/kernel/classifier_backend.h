@@ -38,6 +38,8 @@ struct classifier_ops {
 	int (*del_listener)(struct classifier *c, const struct ip_addr *addr, uint16_t port);
 	int (*add_flow)(struct classifier *c, enum classifier_set set, const struct flow_key *key);
 	int (*del_flow)(struct classifier *c, enum classifier_set set, const struct flow_key *key);
+	/* Of SET_FLOWS. NULL: one by one. */
+	void (*del_flows)(struct classifier *c, const struct flow_key *keys, size_t n);
 	/* The program finds a group's maps by its index; -1: none any more. -EINVAL: not such maps. NULL: no groups here. */
 	int (*set_group)(struct classifier *c, unsigned index, int members_fd, int flows_fd, int asked_fd);
 	/* Its map of what was asked; -1: nobody judges. NULL: nobody can. */

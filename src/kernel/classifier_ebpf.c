@@ -646,6 +646,25 @@ static int ebpf_del_flow(struct classifier *c, enum classifier_set set, const st
 	return set_del(ebpf_of(c), set, key);
 }
 
+#define DELETED_AT_ONCE 64
+
+/* One system call for many. With a second map, or where the kernel has no such call, one by one. */
+static void ebpf_del_flows(struct classifier *base, const struct flow_key *keys, size_t n)
+{
+	struct ebpf *c = ebpf_of(base);
+	struct classifier_flow flows[DELETED_AT_ONCE];
+	for (size_t i = 0; i < n;) {
+		uint32_t count = n - i < DELETED_AT_ONCE ? n - i : DELETED_AT_ONCE;
+		for (uint32_t k = 0; k < count; k++)
+			flows[k] = classifier_flow(&keys[i + k]);
+		int err = c->more[SET_FLOWS] < 0 ? bpf_map_delete_batch(c->maps.sets[SET_FLOWS], flows, &count) : -EINVAL;
+		if (err == 0 || err == -ENOENT)
+			i += count + (err != 0);
+		else
+			set_del(c, SET_FLOWS, &keys[i++]);
+	}
+}
+
 const struct classifier_ops classifier_ebpf_ops = {
 	.name = "ebpf-tcx",
 	.is_exact = true,
@@ -658,6 +677,7 @@ const struct classifier_ops classifier_ebpf_ops = {
 	.del_listener = ebpf_del_listener,
 	.add_flow = ebpf_add_flow,
 	.del_flow = ebpf_del_flow,
+	.del_flows = ebpf_del_flows,
 	.set_group = ebpf_set_group,
 	.set_judge = ebpf_set_judge,
 	.note_cookies = ebpf_note_cookies,

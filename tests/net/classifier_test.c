@@ -464,6 +464,35 @@ START_TEST(flows_are_exact)
 }
 END_TEST
 
+/* Many at once: those that are there go, whatever is missing among them. */
+START_TEST(flows_go_together)
+{
+	enum { MANY = 150 };
+	struct engine e;
+	struct flow_key keys[MANY], kept = key(OUR_V4, 61000, PEER_V4, 1000);
+	struct spec s = {.dport = 61000, .flags = TCPF_ACK};
+
+	engine_start(&e, "a");
+	ck_assert_int_eq(classifier_add_flow(e.c, &kept), 0);
+	for (int i = 0; i < MANY; i++) {
+		keys[i] = key(OUR_V4, 61000, PEER_V4, 1001 + i);
+		if (i != 0 && i != 70 && i != MANY - 1)
+			ck_assert_int_eq(classifier_add_flow(e.c, &keys[i]), 0);
+	}
+	classifier_del_flows(e.c, keys, MANY);
+	for (int i = 0; i < MANY; i++)
+		ck_assert_int_eq(classifier_del_flow(e.c, &keys[i]), -ENOENT);
+	s.sport = 1001 + 71;
+	send_spec(&s);
+	s.sport = 1000;
+	send_spec(&s);
+	settle(&e);
+	ck_assert_int_eq(e.seen.n, 1); /* the one that was kept */
+	ck_assert_int_eq(n_answers, 1);
+	engine_stop(&e);
+}
+END_TEST
+
 /* More 4-tuples than the first map of a set holds: the last is as good as the first, and goes as well. */
 START_TEST(sets_grow)
 {
@@ -800,6 +829,7 @@ static int run(enum classifier_choice which, const char *name)
 	tcase_add_test(tc, listeners_are_counted_per_address);
 	tcase_add_test(tc, addresses_are_replaced);
 	tcase_add_test(tc, flows_are_exact);
+	tcase_add_test(tc, flows_go_together);
 	tcase_add_test(tc, sets_grow);
 	tcase_add_test(tc, a_kernel_connection_goes_on);
 	tcase_add_test(tc, kill_returns_the_ports_to_the_kernel);
