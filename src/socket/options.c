@@ -727,12 +727,21 @@ static int set_conn_option(struct engine *e, struct sock *s, struct tcp_options 
 	return r == 1 ? set_judged(e, s, level, name, val, len) : r;
 }
 
+/* A socket has one filter, and ours may be there: the program finds none. */
+static void filter_is_programs(struct engine *e, struct sock *l, unsigned index)
+{
+	bool filter = index == OPTION_SO_ATTACH_FILTER || index == OPTION_SO_ATTACH_BPF || index == OPTION_SO_DETACH_FILTER || index == OPTION_SO_LOCK_FILTER;
+	if (filter && l->lst->claimed && classifier_holds_ports(e->classifier))
+		listener_to_kernel(e, l, "the program has a filter of its own");
+}
+
 /* The kernel's socket has it already; what accepted sockets inherit is read from there. */
 static int set_listener_option(struct engine *e, struct sock *s, int level, int name, const void *val, socklen_t len)
 {
 	char why[160];
 	struct listener *lst = s->lst;
 	unsigned index = option_find(level, name);
+	filter_is_programs(e, s, index);
 	int r = sys_setsockopt(lst->kfd, level, name, val, len);
 	if (r)
 		return r;

@@ -282,6 +282,31 @@ def client(tree):
     expect(not left.strip(), "left: " + left)
 
 
+LOCKER = """
+import socket, sys
+s = socket.create_server(("", 80))
+print("ready", flush=True)
+for turn in range(2):
+    c, _ = s.accept()
+    if turn == 0:
+        s.setsockopt(socket.SOL_SOCKET, 44, 1)  # SO_LOCK_FILTER
+    c.sendall(b"hello")
+    c.close()
+"""
+
+
+def own_filter(tree):
+    """A program that locks its listener's filter has it from then on without ours: the kernel's listener, which speaks."""
+    before = tree.counters()["TcpPassiveOpens"]
+    p = tree.inside([sys.executable, "-c", LOCKER], SOCKET, stdout=subprocess.PIPE)
+    expect(p.stdout.readline() == b"ready\n", "it does not listen")
+    for opens in (0, 1):
+        got = tree.host.run(["ncat", "--recv-only", "-w", "10", INSIDE[0], str(PORT)]).stdout
+        expect(got == b"hello", "%s" % got)
+        expect(tree.counters()["TcpPassiveOpens"] == before + opens, "connection %d: the kernel accepted %d" % (opens, tree.counters()["TcpPassiveOpens"] - before))
+    tree.end(p)
+
+
 def strangers(tree):
     """A client's port is silent as a whole: the engine answers who knocks there, as the kernel would."""
     p = tree.outside.spawn(["ncat", "-lk", str(PORT)], stdin=subprocess.PIPE, stderr=subprocess.DEVNULL)
@@ -318,7 +343,7 @@ def main():
         (Path(scratch) / "www/file").write_bytes(data)
         (Path(scratch) / "www/small").write_bytes(tree.small)
         tree.hash = sha256(data)
-        for check in (by_default, server_by_loopback, server_killed, server_with_worker, client, strangers):
+        for check in (by_default, server_by_loopback, server_killed, server_with_worker, client, own_filter, strangers):
             if only and check.__name__ not in only:
                 continue
             n += 1
