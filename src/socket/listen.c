@@ -503,7 +503,8 @@ static int accept_kernel(struct sock *l, int flags, struct sockaddr *addr, sockl
 		return -EAGAIN;
 	if (fd < 0)
 		return fd;
-	classifier_accepted(l->engine->classifier, fd);
+	if (l->engine->up) /* a forked child whose engine did not come up accepts, too */
+		classifier_accepted(l->engine->classifier, fd);
 	*kernel_fd = fd;
 	process_ops->look_for_dead(l->engine, l);
 	return 1;
