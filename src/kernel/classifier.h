@@ -30,6 +30,13 @@ struct classifier_own {
 	size_t n;
 	uint8_t mac[6], if_mac[6]; /* ours, the interface's; may be equal */
 };
+/* What an interface does with frames for a MAC that is not its own. */
+enum own_mac {
+	OWN_MAC_WORKS,
+	OWN_MAC_IS_LOST,  /* macvlan, Wi-Fi: they take frames for one MAC only, their own */
+	OWN_MAC_IS_NOTHING, /* ipvlan hands frames over by address: one that the kernel does not have never gets any */
+};
+enum own_mac classifier_own_mac(const char *ifname);
 int classifier_open_own(struct classifier **out, const struct classifier_own *own, int ifindex, int packet_fd, bool has_eth, char *why, size_t why_len);
 /* One interface more, with a packet socket of its own. -E2BIG: beyond CLASSIFIER_INTERFACES_MAX. */
 int classifier_attach(struct classifier *c, int ifindex, int packet_fd, bool has_eth, char *why, size_t why_len);

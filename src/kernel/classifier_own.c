@@ -10,9 +10,12 @@
 #include "kernel/classifier_backend.h"
 
 #include <errno.h>
+#include <linux/ethtool.h>
 #include <linux/filter.h>
 #include <linux/if_ether.h>
 #include <linux/if_packet.h>
+#include <linux/sockios.h>
+#include <net/if.h>
 #include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -25,6 +28,10 @@
 
 #ifndef PACKET_IGNORE_OUTGOING
 #define PACKET_IGNORE_OUTGOING 23
+#endif
+
+#ifndef SIOCGIWNAME
+#define SIOCGIWNAME 0x8b01 /* linux/wireless.h, which net/if.h excludes: is it a wireless interface? */
 #endif
 
 #define ANCILLARY(what) ((uint32_t)(SKF_AD_OFF + (what)))
@@ -202,7 +209,7 @@ static int join_all(const struct classifier_own *own, int packet_fd, int ifindex
 {
 	static const uint8_t all_nodes[6] = {0x33, 0x33, 0, 0, 0, 1};
 	bool v6 = false;
-	int err = join(packet_fd, ifindex, PACKET_MR_UNICAST, own->mac);
+	int err = memcmp(own->mac, own->if_mac, 6) ? join(packet_fd, ifindex, PACKET_MR_UNICAST, own->mac) : 0;
 	if (err)
 		err = join(packet_fd, ifindex, PACKET_MR_PROMISC, own->mac);
 	for (size_t i = 0; i < own->n && !err; i++) {
@@ -214,6 +221,33 @@ static int join_all(const struct classifier_own *own, int packet_fd, int ifindex
 		err = join(packet_fd, ifindex, PACKET_MR_MULTICAST, mac);
 	}
 	return err || !v6 ? err : join(packet_fd, ifindex, PACKET_MR_MULTICAST, all_nodes);
+}
+
+/* Whose interface it is, as ethtool -i shows; "" when nobody says. */
+static void driver_of(int fd, const char *ifname, char *out, size_t size)
+{
+	struct ethtool_drvinfo info = {.cmd = ETHTOOL_GDRVINFO};
+	struct ifreq req = {.ifr_data = (void *)&info};
+	snprintf(req.ifr_name, sizeof req.ifr_name, "%s", ifname);
+	snprintf(out, size, "%s", sys_ioctl(fd, SIOCETHTOOL, &req) == 0 ? info.driver : "");
+}
+
+enum own_mac classifier_own_mac(const char *ifname)
+{
+	char driver[32];
+	struct ifreq wireless = {0};
+	enum own_mac kind = OWN_MAC_WORKS;
+	int fd = sys_socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return kind;
+	driver_of(fd, ifname, driver, sizeof driver);
+	snprintf(wireless.ifr_name, sizeof wireless.ifr_name, "%s", ifname);
+	if (strcmp(driver, "ipvlan") == 0)
+		kind = OWN_MAC_IS_NOTHING;
+	else if (strcmp(driver, "macvlan") == 0 || sys_ioctl(fd, SIOCGIWNAME, &wireless) == 0)
+		kind = OWN_MAC_IS_LOST;
+	sys_close(fd);
+	return kind;
 }
 
 /* ---- the backend: nothing else is to be done in the kernel ---- */

@@ -5,8 +5,8 @@
  *
  * The MAC. Frames of ours carry one that the interface does not have: then the kernel takes what comes for it as another host's, and neither answers, nor forwards, nor learns. It is made
  * from the interface's MAC and the first address, so that it is the same for all processes of a tree and at the next start, and another one for another address on the same
- * interface or the same address elsewhere. An interface without a link header (TUN) has no MACs: there the kernel sees what comes, drops it as long as the host does not
- * forward, and the mode is declined where it does.
+ * interface or the same address elsewhere. An interface without a link header (TUN) has no MACs, and some take frames for one MAC only (macvlan, Wi-Fi): there the kernel sees what
+ * comes, drops it as long as the host does not forward, and the mode is declined where it does.
  *
  * Events. Frames go to the host part first (own_input); what neighbours and addresses became makes destinations look again, and those that stall go on. Time: own_tick,
  * in the turn's beginning.
@@ -125,11 +125,23 @@ static bool forwards(const char *file)
 	return on;
 }
 
-static int check_link(const struct link_info *info, char *why, size_t why_len)
+/* The MAC of ours; the interface's where it takes no other. */
+static int choose_mac(const struct engine *e, const struct link_info *info, uint8_t mac[6], char *why, size_t why_len)
 {
-	if (info->has_eth || (!forwards("/proc/sys/net/ipv4/ip_forward") && !forwards("/proc/sys/net/ipv6/conf/all/forwarding")))
+	enum own_mac kind = info->has_eth ? classifier_own_mac(info->ifname) : OWN_MAC_IS_LOST;
+	if (kind == OWN_MAC_IS_NOTHING) {
+		snprintf(why, why_len, "own-address mode: %s (ipvlan) gets frames for its kernel's addresses only", info->ifname);
+		return -EOPNOTSUPP;
+	}
+	if (kind == OWN_MAC_WORKS) {
+		make_mac(e, info, mac);
 		return 0;
-	snprintf(why, why_len, "own-address mode: %s has no MACs, and this host forwards: its kernel would forward what comes for us", info->ifname);
+	}
+	memcpy(mac, info->mac, 6);
+	if (!forwards("/proc/sys/net/ipv4/ip_forward") && !forwards("/proc/sys/net/ipv6/conf/all/forwarding"))
+		return 0;
+	snprintf(why, why_len, "own-address mode: %s %s, and this host forwards: its kernel would forward what comes for us", info->ifname,
+		 info->has_eth ? "takes frames for its own MAC only" : "has no MACs");
 	return -EOPNOTSUPP;
 }
 
@@ -303,11 +315,10 @@ static int open_host(struct engine *e, struct own *own, struct iface *i, char *w
 	struct ip_addr addrs[OWN_ADDRESSES_MAX];
 	struct classifier_own co = {.addrs = addrs, .n = e->settings.n_own};
 	uint8_t secret[16];
-	int err = check_link(info, why, why_len);
+	int err = choose_mac(e, info, co.mac, why, why_len);
 	if (err)
 		return err;
 	sys_call(SYS_getrandom, secret, sizeof secret, 0, 0, 0, 0);
-	make_mac(e, info, co.mac);
 	memcpy(co.if_mac, info->mac, 6);
 	own->out.frame = send_frame;
 	own->iface = i;

@@ -476,7 +476,7 @@ def tun(world):
     os.close(fd)
     fd = open_tun(world, True)
     server = world.finesse("tun0", "10.9.0.1/24", ["/usr/bin/python3", SERVER, "serve", "0.0.0.0", 80], inside=["nsenter", "--net=/proc/%d/ns/net" % world.holder.pid])
-    ours(server, "10.9.0.1")
+    says(server, "serving TCP")  # which comes after the address here, for which there is nobody to ask
     echo = struct.pack("!BBHHH", 8, 0, 0, 1, 1) + b"abcd"
     echo = echo[:2] + struct.pack("!H", checksum(echo)) + echo[4:]
     os.write(fd, ip_packet("10.9.0.2", "10.9.0.1", 1, echo))
@@ -493,8 +493,24 @@ def tun(world):
     os.close(fd)
 
 
+def one_mac(world):
+    """A macvlan takes frames for its own MAC only: that one is used, where the host does not forward (K); where it does (M), the mode is declined."""
+    sh("ip link add link a0 name mv1 type macvlan mode bridge; ip link set mv1 up")
+    p = world.finesse("mv1", A + "/24", ["/usr/bin/python3", SERVER, "connect", KERNEL, 9])
+    says(p, "mv1 takes frames for its own MAC only, and this host forwards")
+    world.kernel("ip link add link k0 name mv0 type macvlan mode bridge; ip link set mv0 up")
+    server = http_server(world, "mv0", inside=["nsenter", "--net=/proc/%d/ns/net" % world.holder.pid])
+    names_of = "nsenter --net=/proc/%d/ns/net nstat -asz TcpPassiveOpens TcpOutRsts IcmpOutErrors Icmp6OutErrors" % world.holder.pid
+    before = sh(names_of)
+    for a, b in ((A, B + "/24"), (A6, B6 + "/64")):
+        status, out = world.run("b0", b, ["/usr/bin/python3", SERVER, "get", a, 80])
+        expect(status == 0 and int(out) == SIZE, "%s %s" % (out, said(world.processes[-1])))
+    expect(sh(names_of) == before, "K's kernel had a part in it")
+    expect(re.search(r"pid (\d+) claims", said(server)), "nobody claims")
+
+
 CASES = [nginx_and_curl, kernel_peer, echo_is_limited, names, gateway, neighbour_moves, conflict_at_start, conflict_later, another_tree, kernel_has_it, processes_share,
-         at_the_end, net_raw_alone, one_interface, tun]
+         at_the_end, net_raw_alone, one_interface, tun, one_mac]
 
 
 def main():
