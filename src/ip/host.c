@@ -50,7 +50,8 @@ void host_init(struct host *h, struct host_out *out, const struct host_times *ti
 	h->has_eth = has_eth;
 	h->silent = true;
 	memcpy(h->secret, secret, sizeof h->secret);
-	h->next_us = TIME_NEVER;
+	h->next_us = h->report_us = TIME_NEVER;
+	h->reported_us = -USEC_PER_SEC;
 	h->ident = (uint16_t)host_random(h, 0, UINT16_MAX);
 	budget_init(&h->echoes, secret);
 }
@@ -324,7 +325,7 @@ static bool input_ip(struct host *h, int64_t now, const uint8_t *whole, size_t l
 		h->counters[HOST_OtherFrame]++;
 		return true;
 	}
-	if (v6 && l2 && input_nd(h, now, ip, len - l2, whole + ETH_MAC_BYTES))
+	if (v6 && l2 && (input_nd(h, now, ip, len - l2, whole + ETH_MAC_BYTES) || host_mld_input(h, now, ip, len - l2)))
 		return true;
 	struct ip_addr dst = v6 ? ip_addr_from_v6(ip + 24) : ip_addr_from_v4(ip + 16);
 	const struct host_addr *own = to_us ? host_address(h, &dst) : NULL;
@@ -371,6 +372,7 @@ void host_tick(struct host *h, int64_t now)
 	if (now < h->next_us)
 		return;
 	h->next_us = TIME_NEVER;
+	host_mld_tick(h, now); /* before the probes: their answers must find us */
 	for (unsigned i = 0; i < h->n_addrs; i++) {
 		host_claim_tick(h, &h->addrs[i], now);
 		host_due(h, h->addrs[i].at_us);

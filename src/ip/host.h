@@ -5,6 +5,7 @@
  *    (announcements), §2.4(b) (defend once in DEFEND_INTERVAL, else give up). IPv6: RFC 4862 §5.4 (duplicate address detection), RFC 4861 §7.2.6 (unsolicited
  *    advertisements).
  *  - Neighbours (host_neigh.c): the cache with the states of RFC 4861 §7.3.2 for both families; ARP (RFC 826) is to IPv4 what solicitations are to IPv6.
+ *  - Groups (host_mld.c): the solicited-node groups are reported (RFC 3810, RFC 2710), so that bridges that snoop let solicitations through.
  *  - Answers (host.c, host_echo.c): ARP requests, solicitations (RFC 4861 §7.2.4), echo requests (RFC 792, RFC 1122 §3.2.2.6, RFC 4443 §4.2).
  *  - Routes: the prefixes of the addresses are on the link, all else goes to the gateway of its family.
  *
@@ -103,6 +104,9 @@ struct host {
 	struct budget echoes;
 	struct neigh neighs[HOST_NEIGH_SETS * HOST_NEIGH_WAYS];
 	int64_t next_us; /* nothing is due before */
+	int64_t report_us, reported_us; /* multicast listener reports (host_mld.c): the next, TIME_NEVER: none; the last */
+	unsigned joins;  /* of these, those that nobody asked for */
+	bool asked_v1;   /* … the others: by a querier of version 1 */
 	unsigned events;
 	uint16_t ident; /* of IPv4 packets of ours that are no TCP */
 	uint64_t counters[HOST_COUNTERS];

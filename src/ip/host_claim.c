@@ -41,6 +41,7 @@ static void step(struct host *h, struct host_addr *a, int64_t at)
 void host_lead(struct host *h, int64_t now)
 {
 	h->silent = false;
+	host_mld_join(h, now);
 	for (unsigned i = 0; i < h->n_addrs; i++) {
 		struct host_addr *a = &h->addrs[i];
 		if (a->state == HOST_ADDR_LOST)

@@ -30,6 +30,12 @@ enum neigh_news { NEIGH_CLAIMS /* it says so, unasked */, NEIGH_ANSWERS /* solic
 void host_neigh_heard(struct host *h, int64_t now, const struct ip_addr *addr, const uint8_t *mac, enum neigh_news news, bool override, bool create);
 void host_neigh_tick(struct host *h, struct neigh *n, int64_t now);
 
+/* host_mld.c */
+void host_mld_join(struct host *h, int64_t now);
+void host_mld_tick(struct host *h, int64_t now);
+/* An IPv6 packet; true: it was a query, or one that is none. */
+bool host_mld_input(struct host *h, int64_t now, const uint8_t *ip, size_t len);
+
 /* host_echo.c: an ICMP or ICMPv6 echo request to one of ours is answered. False: it is none. */
 bool host_echo_v4(struct host *h, int64_t now, const uint8_t *frame, size_t len);
 bool host_echo_v6(struct host *h, int64_t now, const uint8_t *frame, size_t len);

@@ -7,6 +7,7 @@ src_libip_a_SOURCES = \
 	src/ip/host_counter.def \
 	src/ip/host_echo.c \
 	src/ip/host_internal.h \
+	src/ip/host_mld.c \
 	src/ip/host_neigh.c \
 	src/ip/icmp.c \
 	src/ip/input.c \

@@ -3,7 +3,7 @@
  * (ip_rcv and ipv6_rcv drop PACKET_OTHERHOST, whether the host forwards or not). So there is a filter for the packet socket only, in classic BPF, which needs no
  * privilege beyond the socket's, and the interface is told which MAC and groups to let in.
  *
- * Let in: IP for one of the addresses; ARP that names one, and what neighbours say of themselves unasked; solicitations for one, and advertisements to groups. Not let in: tagged
+ * Let in: IP for one of the addresses; ARP that names one, and what neighbours say of themselves unasked; solicitations for one, advertisements to groups, and queries for listeners. Not let in: tagged
  * frames, our own, and those that the kernel sends by this interface, to which nobody on the link could answer through us. What other programs send by this interface is
  * let in: two own addresses on one interface hear each other.
  */
@@ -24,6 +24,7 @@
 
 #include "base/sys.h"
 #include "wire/bytes.h"
+#include "wire/mld.h"
 #include "wire/ndisc.h"
 
 #ifndef PACKET_IGNORE_OUTGOING
@@ -44,6 +45,7 @@
 #define IPV4_DST    16
 #define IPV6_NEXT   6
 #define IPV6_DST    24
+#define IPV6_BYTES  40
 #define ICMPV6_TYPE 40
 #define ND_TARGET   48
 
@@ -153,6 +155,19 @@ static void gen_nd(struct program *p, const struct classifier_own *own)
 	skip_to_here(p, na);
 }
 
+/* Queries of multicast listener discovery stand behind a hop-by-hop header. */
+static void gen_mld(struct program *p)
+{
+	load(p, BPF_B, p->l2 + IPV6_NEXT);
+	unsigned hop_by_hop = only_if(p, IPPROTO_HOPOPTS);
+	load(p, BPF_B, p->l2 + IPV6_BYTES);
+	unsigned icmp = only_if(p, IPPROTO_ICMPV6);
+	load(p, BPF_B, p->l2 + IPV6_BYTES + 8);
+	accept_if(p, MLD_QUERY);
+	skip_to_here(p, icmp);
+	skip_to_here(p, hop_by_hop);
+}
+
 static void gen_v6(struct program *p, const struct classifier_own *own)
 {
 	if (p->l2) {
@@ -160,6 +175,7 @@ static void gen_v6(struct program *p, const struct classifier_own *own)
 		unsigned icmp = only_if(p, IPPROTO_ICMPV6);
 		gen_nd(p, own);
 		skip_to_here(p, icmp);
+		gen_mld(p);
 	}
 	for (size_t i = 0; i < own->n; i++) {
 		if (ip_addr_is_v4(&own->addrs[i]))

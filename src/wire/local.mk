@@ -13,6 +13,8 @@ src_libwire_a_SOURCES = \
 	src/wire/ipv4.h \
 	src/wire/ipv6.c \
 	src/wire/ipv6.h \
+	src/wire/mld.c \
+	src/wire/mld.h \
 	src/wire/ndisc.c \
 	src/wire/ndisc.h \
 	src/wire/tcp.c \

@@ -20,6 +20,7 @@
 #include "wire/icmp.h"
 #include "wire/ipv4.h"
 #include "wire/ipv6.h"
+#include "wire/mld.h"
 #include "wire/ndisc.h"
 
 #define STEPS_MAX 300
@@ -32,7 +33,7 @@
 			fuzz_fail(__FILE__, __LINE__, #cond);                                      \
 	} while (0)
 
-enum step { STEP_RAW, STEP_ARP, STEP_ND, STEP_ICMP, STEP_LOOK_UP, STEP_WAIT, STEP_LEAD, STEP_FOLLOW, STEP_COUNT };
+enum step { STEP_RAW, STEP_ARP, STEP_ND, STEP_ICMP, STEP_LOOK_UP, STEP_WAIT, STEP_LEAD, STEP_FOLLOW, STEP_QUERY, STEP_COUNT };
 
 #define SETUP_NO_ETH 0x01
 #define SETUP_LEAD   0x02
@@ -47,7 +48,7 @@ struct world {
 	struct host_out out; /* first */
 	struct host host;
 	int64_t now;
-	unsigned sent, questions;
+	unsigned sent, questions, reports;
 	const uint8_t *in;
 	size_t left;
 };
@@ -80,7 +81,16 @@ static void check_sent_v6(struct world *w, const uint8_t *ip, size_t len, const 
 	if (payload_len)
 		memcpy(whole + len, payload, payload_len);
 	len += payload_len;
-	check(ipv6_parse(whole, len, &h) == IPV6_OK && h.next_header == IP_PROTO_ICMPV6 && h.payload_len == len - IPV6_HDR_BYTES);
+	check(ipv6_parse(whole, len, &h) == IPV6_OK && h.payload_len == len - IPV6_HDR_BYTES);
+	struct ipv6_upper upper;
+	check(ipv6_walk(whole + IPV6_HDR_BYTES, h.payload_len, h.next_header, &upper) == IPV6_OK && upper.protocol == IP_PROTO_ICMPV6);
+	if (upper.offset) { /* a report */
+		const uint8_t *report = whole + IPV6_HDR_BYTES + upper.offset;
+		check(icmp_parse(report, h.payload_len - upper.offset, true, h.src, h.dst, &icmp) == ICMP_OK);
+		check(icmp.type == MLD_REPORT_V1 || icmp.type == MLD_REPORT_V2);
+		w->reports++;
+		return;
+	}
 	int r = ndisc_parse(whole + IPV6_HDR_BYTES, h.payload_len, h.src, h.dst, h.hop_limit, &m);
 	check(r == 0 || r == -ENOMSG);
 	if (r)
@@ -228,6 +238,22 @@ static void give_icmp(struct world *w, bool nd)
 	give(w, frame, l2 + l3 + n - (set & 16 ? take8(w) % (n + 1) : 0));
 }
 
+static void give_query(struct world *w)
+{
+	uint8_t frame[ETH_HDR_BYTES + IPV6_HDR_BYTES + 8 + 60] = {0}, set = take8(w);
+	size_t l2 = put_link(w, frame, true), n = set & 1 ? 24 : 28 + (set >> 4);
+	struct ip_addr src = take_addr(w), dst = take_addr(w), group = take_addr(w);
+	uint8_t *hop = frame + l2 + IPV6_HDR_BYTES, *icmp = hop + 8;
+	memcpy(hop, "\x3a\0\5\2\0\0\1", 8);
+	icmp[0] = MLD_QUERY;
+	memcpy(icmp + 8, group.b, 16);
+	take_bytes(w, hop, 8 + n);
+	checksum_store(icmp + 2, 0);
+	checksum_store(icmp + 2, checksum_finish(checksum_add(checksum_pseudo_v6(src.b, dst.b, IP_PROTO_ICMPV6, n), icmp, n)));
+	ipv6_build(&(struct ipv6_header){.src = src.b, .dst = dst.b, .hop_limit = set & 2 ? 64 : 1, .next_header = 0, .payload_len = 8 + n}, frame + l2);
+	give(w, frame, l2 + IPV6_HDR_BYTES + 8 + n);
+}
+
 /* ---- time ---- */
 
 static void run_until(struct world *w, int64_t until)
@@ -277,6 +303,9 @@ static void step(struct world *w)
 		break;
 	case STEP_LEAD:
 		host_lead(&w->host, w->now);
+		break;
+	case STEP_QUERY:
+		give_query(w);
 		break;
 	case STEP_FOLLOW:
 		host_follow(&w->host, take8(w) % (N_OURS + 1), take8(w) % 3);

@@ -69,7 +69,7 @@ class World:
         self.holder = subprocess.Popen(["unshare", "--net", "sh", "-c", "ip link set lo up; echo; exec sleep infinity"], stdout=subprocess.PIPE,
                                        preexec_fn=die_with_parent, env=environment())
         self.holder.stdout.readline()
-        sh("ip link set lo up; ip link add br0 type bridge; ip addr add 10.78.0.254/24 dev br0; ip addr add fd78::254/64 dev br0 nodad; ip link set br0 up;"
+        sh("ip link set lo up; ip link add br0 type bridge; ip addr add 10.78.0.254/24 dev br0; ip addr add fd78::254/64 dev br0 nodad; ip link set br0 up; ip link set br0 type bridge mcast_query_interval 300 mcast_startup_query_interval 100 mcast_query_response_interval 20; ip link set br0 type bridge mcast_snooping 1 mcast_querier 1;"
            "for i in a b; do ip link add ${i}0 type veth peer name ${i}1; ip link set ${i}1 master br0 up; ip link set ${i}0 up; done;"
            "ip link add k1 master br0 type veth peer name k0 netns %d; ip link set k1 up;"
            "echo 1 >/proc/sys/net/ipv4/ip_forward; echo 1 >/proc/sys/net/ipv6/conf/all/forwarding;"

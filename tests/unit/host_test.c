@@ -12,6 +12,7 @@
 #include "wire/icmp.h"
 #include "wire/ipv4.h"
 #include "wire/ipv6.h"
+#include "wire/mld.h"
 #include "wire/ndisc.h"
 
 #define FRAMES_MAX 64
@@ -28,6 +29,8 @@ struct world {
 	struct host host;
 	struct sent sent[FRAMES_MAX];
 	unsigned n;
+	struct sent report; /* the last multicast listener report; they are counted apart */
+	unsigned reports;
 };
 
 static struct world w, other; /* of one link, with different secrets */
@@ -47,7 +50,9 @@ static void keep(struct host_out *o, const uint8_t *hdr, size_t hdr_len, const u
 	ck_assert_uint_le(hdr_len, HOST_OUT_HDR_MAX);
 	ck_assert_uint_le(hdr_len + payload_len, sizeof x->sent[0].bytes);
 	ck_assert_uint_lt(x->n, FRAMES_MAX);
-	struct sent *s = &x->sent[x->n++];
+	bool report = hdr_len == MLD_HDR_BYTES && load_be16(hdr + 12) == ETHERTYPE_IPV6 && hdr[14 + 6] == 0;
+	struct sent *s = report ? &x->report : &x->sent[x->n++];
+	x->reports += report;
 	memcpy(s->bytes, hdr, hdr_len);
 	if (payload_len)
 		memcpy(s->bytes + hdr_len, payload, payload_len);
@@ -104,7 +109,7 @@ static void ready(void)
 	ck_assert_uint_eq(host_take_events(&w.host), HOST_EVENT_ADDRESSES);
 	for (unsigned i = 0; i < 2; i++)
 		ck_assert_int_eq(w.host.addrs[i].state, HOST_ADDR_OURS);
-	w.n = 0;
+	w.n = w.reports = 0;
 	ck_assert_int_eq(host_deadline(&w.host), TIME_NEVER);
 }
 
@@ -643,6 +648,125 @@ START_TEST(scan_is_bounded)
 }
 END_TEST
 
+/* ---- multicast groups ---- */
+
+/* The report that was sent last: checked as a router would, its records compared with `groups`. */
+static void ck_report(uint8_t type, uint8_t record, const char *src, unsigned n, const char *const *groups)
+{
+	struct ipv6_header h;
+	struct ipv6_upper upper;
+	struct icmp_message m;
+	const uint8_t *ip = w.report.bytes + 14;
+	ck_assert_int_eq(ipv6_parse(ip, w.report.len - 14, &h), IPV6_OK);
+	ck_assert_uint_eq(h.payload_len, w.report.len - 54);
+	ck_assert_int_eq(ipv6_walk(ip + 40, h.payload_len, h.next_header, &upper), IPV6_OK);
+	ck_assert_int_eq(upper.protocol, IP_PROTO_ICMPV6);
+	ck_assert_mem_eq(ip + 42, "\5\2\0\0", 4); /* RFC 2711: or no router looks */
+	ck_assert_int_eq(h.hop_limit, 1);
+	ck_assert_mem_eq(h.src, addr(src).b, 16);
+	const uint8_t *icmp = ip + 40 + upper.offset;
+	ck_assert_int_eq(icmp_parse(icmp, h.payload_len - upper.offset, true, h.src, h.dst, &m), ICMP_OK);
+	ck_assert_int_eq(m.type, type);
+	ck_assert_mem_eq(w.report.bytes + 2, h.dst + 12, 4);
+	if (type == MLD_REPORT_V1) {
+		ck_assert_mem_eq(icmp + 8, h.dst, 16);
+		return;
+	}
+	ck_assert_uint_eq(m.word & 0xffff, n);
+	for (unsigned i = 0; i < n; i++) {
+		ck_assert_int_eq(icmp[8 + 20 * i], record);
+		ck_assert_mem_eq(icmp + 12 + 20 * i, addr(groups[i]).b, 16);
+	}
+}
+
+START_TEST(groups_are_reported_before_the_probes)
+{
+	static const char *const groups[] = {"ff02::1:ff00:1", "ff02::1:ff00:2"};
+	add(&w, "fd00::1", 64);
+	add(&w, "10.0.0.1", 24);
+	add(&w, "fd00::2", 64);
+	host_lead(&w.host, now);
+	now = host_deadline(&w.host);
+	host_tick(&w.host, now);
+	ck_assert_uint_eq(w.reports, 1);
+	ck_report(MLD_REPORT_V2, MLD_TO_EXCLUDE, "::", 2, groups);
+	run(&w, START_US + 20 * USEC_PER_SEC);
+	ck_assert_uint_eq(w.reports, 2);
+}
+END_TEST
+
+/* A query of `len` bytes of ICMPv6. */
+static size_t query(uint8_t *f, const char *src, const char *group, uint16_t delay, size_t len)
+{
+	struct ip_addr s = addr(src), d = addr("ff02::1"), g = addr(group);
+	uint8_t *icmp = f + 14 + 40 + 8;
+	memset(f, 0, 14 + 40 + 8 + len);
+	eth_build((const uint8_t[]){0x33, 0x33, 0, 0, 0, 1}, peer_mac, ETHERTYPE_IPV6, f);
+	ipv6_build(&(struct ipv6_header){.src = s.b, .dst = d.b, .hop_limit = 1, .next_header = 0, .payload_len = 8 + len}, f + 14);
+	memcpy(f + 54, "\x3a\0\5\2\0\0\1", 8);
+	icmp[0] = MLD_QUERY;
+	store_be16(icmp + 4, delay);
+	memcpy(icmp + 8, g.b, 16);
+	checksum_store(icmp + 2, checksum_finish(checksum_add(checksum_pseudo_v6(s.b, d.b, IP_PROTO_ICMPV6, len), icmp, len)));
+	return 14 + 40 + 8 + len;
+}
+
+START_TEST(queries_are_answered)
+{
+	static const char *const groups[] = {"ff02::1:ff00:1"};
+	uint8_t f[128];
+	ready();
+	ck_assert(input(&w, f, query(f, "fe80::1", "::", 1000, 28)));
+	ck_assert_uint_eq(w.reports, 0);
+	int64_t due = host_deadline(&w.host);
+	ck_assert_int_le(due, now + USEC_PER_SEC);
+	ck_assert(input(&w, f, query(f, "fe80::1", "::", 1, 28))); /* while one waits: it answers both */
+	ck_assert_int_eq(host_deadline(&w.host), due);
+	run(&w, now + 5 * USEC_PER_SEC);
+	ck_assert_uint_eq(w.reports, 1);
+	ck_report(MLD_REPORT_V2, MLD_IS_EXCLUDE, "::", 1, groups);
+	ck_assert(input(&w, f, query(f, "fe80::1", "ff02::1:ff00:1", 0, 24)));
+	run(&w, now + 5 * USEC_PER_SEC);
+	ck_assert_uint_eq(w.reports, 2);
+	ck_report(MLD_REPORT_V1, 0, "::", 1, groups);
+	ck_assert(input(&w, f, query(f, "fe80::1", "ff02::1:ff00:9", 0, 28))); /* of a group that is not ours */
+	ck_assert_int_eq(host_deadline(&w.host), TIME_NEVER);
+	/* A flood of questions that want an answer at once: ten a second. */
+	unsigned before = w.reports;
+	for (int i = 0; i < 1000; i++) {
+		input(&w, f, query(f, "fe80::1", "::", 0, 28));
+		run(&w, now + USEC_PER_MSEC);
+	}
+	ck_assert_uint_le(w.reports - before, 11);
+}
+END_TEST
+
+START_TEST(false_queries)
+{
+	uint8_t f[128];
+	ready();
+	ck_assert(input(&w, f, query(f, "fd00::2", "::", 0, 28))); /* RFC 3810 §5.1.14: link-local sources only */
+	ck_assert(input(&w, f, query(f, "fe80::1", "::", 0, 26)));
+	ck_assert(input(&w, f, query(f, "fe80::1", "::", 0, 20)));
+	size_t n = query(f, "fe80::1", "::", 0, 28);
+	f[14 + 7] = 2; /* it was forwarded */
+	ck_assert(input(&w, f, n));
+	n = query(f, "fe80::1", "::", 0, 28);
+	f[n - 1] ^= 1;
+	ck_assert(input(&w, f, n));
+	n = query(f, "fe80::1", "::", 0, 28);
+	memcpy(f + 56, "\1\4\0\0\0\0", 6); /* no router alert */
+	ck_assert(input(&w, f, n));
+	ck_assert_uint_eq(w.host.counters[HOST_NdMalformed], 6);
+	n = query(f, "fe80::1", "::", 0, 28);
+	for (size_t len = 0; len < n; len++)
+		input(&w, f, len);
+	ck_assert_int_eq(host_deadline(&w.host), TIME_NEVER);
+	ck_assert(input(&w, f, n));
+	ck_assert_int_ne(host_deadline(&w.host), TIME_NEVER);
+}
+END_TEST
+
 /* ---- answers ---- */
 
 START_TEST(answers_for_ours_alone)
@@ -902,6 +1026,12 @@ int main(void)
 	tcase_add_test(t, strangers_push_nobody_out);
 	tcase_add_test(t, nobody_asks_from_a_lost_address);
 	tcase_add_test(t, scan_is_bounded);
+	suite_add_tcase(s, t);
+	t = tcase_create("groups");
+	tcase_add_checked_fixture(t, setup, NULL);
+	tcase_add_test(t, groups_are_reported_before_the_probes);
+	tcase_add_test(t, queries_are_answered);
+	tcase_add_test(t, false_queries);
 	suite_add_tcase(s, t);
 	t = tcase_create("answers");
 	tcase_add_checked_fixture(t, setup, NULL);
