@@ -116,6 +116,19 @@ static void render_interfaces(FILE *out, json_t *d)
 		fprintf(out, "%s%s", i ? ", " : "", json_string_value(name));
 }
 
+/* Own-address mode: which addresses, and who answers for them. */
+static void render_own(FILE *out, json_t *own)
+{
+	json_t *a;
+	size_t i;
+	if (!own)
+		return;
+	fputs("own addresses:", out);
+	json_array_foreach(json_object_get(own, "addresses"), i, a)
+		fprintf(out, "%s %s/%" PRId64 " %s", i ? "," : "", text(a, "address"), number(a, "prefix"), text(a, "state"));
+	fprintf(out, "; MAC %s; %s\n", text(own, "mac"), json_is_true(json_object_get(own, "leads")) ? "answers for them" : "another process answers for them");
+}
+
 static void render_head(FILE *out, json_t *d)
 {
 	json_t *totals = json_object_get(d, "totals");
@@ -132,6 +145,7 @@ static void render_head(FILE *out, json_t *d)
 	} else
 		fprintf(out, ", no engine: everything is the kernel's");
 	fputc('\n', out);
+	render_own(out, json_object_get(d, "own"));
 	if (!totals)
 		return;
 	fprintf(out,

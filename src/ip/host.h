@@ -123,6 +123,9 @@ void host_lead(struct host *h, int64_t now);
 /* Somebody else claims for us: `addrs[i]` is in this state. */
 void host_follow(struct host *h, unsigned i, enum host_addr_state state);
 
+/* It is not ours any more, whatever the link says: somebody found out by another way. */
+void host_give_up(struct host *h, unsigned i);
+
 /* NULL: not one of ours. */
 struct host_addr *host_address(struct host *h, const struct ip_addr *a);
 /*

@@ -121,6 +121,12 @@ static void lose(struct host *h, struct host_addr *a)
 	h->events |= HOST_EVENT_ADDRESSES;
 }
 
+void host_give_up(struct host *h, unsigned i)
+{
+	if (h->addrs[i].state != HOST_ADDR_LOST)
+		lose(h, &h->addrs[i]);
+}
+
 void host_claim_conflict(struct host *h, struct host_addr *a, int64_t now, const uint8_t mac[6])
 {
 	if (a->state == HOST_ADDR_LOST)

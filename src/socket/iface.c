@@ -30,10 +30,12 @@
 static void on_rx(struct link_rx_handler *h, const struct link_rx *rx)
 {
 	struct iface *i = container_of(h, struct iface, rx_handler);
-	struct link_rx own = *rx;
-	if (!i->engine->own)
+	if (!i->engine->own) {
 		input_frame(i->engine, i, rx);
-	else if (!own_input(i->engine, &own))
+		return;
+	}
+	struct link_rx own = *rx;
+	if (!own_input(i->engine, &own))
 		input_frame(i->engine, i, &own);
 }
 
@@ -419,6 +421,8 @@ void ifaces_changed(struct engine *e, unsigned what)
 {
 	if (what & NETSTATE_LINKS)
 		refresh(e);
+	if (e->own && (what & NETSTATE_ADDRS))
+		own_kernel_changed(e);
 	if (e->serves_all && (what & (NETSTATE_LINKS | NETSTATE_ADDRS)))
 		ifaces_serve_all(e, 0);
 	if (what & (NETSTATE_LINKS | NETSTATE_ADDRS))

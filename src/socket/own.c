@@ -166,7 +166,7 @@ static void tell_states(const struct own *own)
 	for (unsigned i = 0; i < own->host.n_addrs; i++) {
 		const struct host_addr *a = &own->host.addrs[i];
 		const uint8_t *m = a->rival;
-		if (a->state == HOST_ADDR_LOST && !own->host.silent)
+		if (a->state == HOST_ADDR_LOST && !own->host.silent && a->contested)
 			log_warn("address", "%s is used by %02x:%02x:%02x:%02x:%02x:%02x on %s: it is not used here", ip_addr_format(&a->addr, text), m[0], m[1], m[2],
 				 m[3], m[4], m[5], iface_info(own->iface)->ifname);
 		else if (a->state == HOST_ADDR_OURS && !own->host.silent)
@@ -220,6 +220,8 @@ static void take_events(struct engine *e)
 		tell_states(own);
 		own_share_tell(e, &own->share);
 		abort_lost(e, own);
+		if (e->addrs)
+			ifaces_load_addresses(e);
 	}
 	if (events & HOST_EVENT_CONTESTED)
 		tell_contest(e, own);
@@ -233,6 +235,21 @@ bool own_input(struct engine *e, struct link_rx *rx)
 	rx->pkttype = PACKET_HOST; /* to the kernel our MAC is somebody else's */
 	take_events(e);
 	return taken;
+}
+
+void own_kernel_changed(struct engine *e)
+{
+	struct own *own = e->own;
+	char text[IP_ADDR_STRLEN];
+	for (unsigned i = 0; i < own->host.n_addrs; i++) {
+		const struct host_addr *a = &own->host.addrs[i];
+		if (a->state == HOST_ADDR_LOST || !netstate_is_local(e->net, &a->addr))
+			continue;
+		snprintf(own->conflict, sizeof own->conflict, "this host's kernel has %s now", ip_addr_format(&a->addr, text));
+		log_warn("address", "%s: it is not used here any more", own->conflict);
+		host_give_up(&own->host, i);
+	}
+	take_events(e);
 }
 
 void own_tick(struct engine *e)

@@ -34,6 +34,8 @@ int own_neighbour(struct engine *e, const struct ip_addr *nexthop, const struct 
 /* connect(2) to `dst` from `local` (any: not bound): 0 and *laddr; SOCK_KERNEL: not by an address of ours (`why` says so unless it is policy); -errno: what connect says. The engine is up afterwards. */
 int own_plan(struct engine *e, const struct ip_addr *dst, const struct ip_addr *local, struct ip_addr *laddr, char *why, size_t why_len);
 
+/* The kernel's addresses changed. */
+void own_kernel_changed(struct engine *e);
 /* A frame: true when it was none for the engine's TCP. Otherwise *rx is changed to what input takes. */
 bool own_input(struct engine *e, struct link_rx *rx);
 void own_tick(struct engine *e);

@@ -267,6 +267,8 @@ def kernel_peer(world):
             s.settimeout(WAIT_S)
             expect(s.connect_ex((a, 81)) == 111, "a closed port of %s does not refuse" % a)
     expect(tcp_of_the_kernel() == before, "the kernel had a part in it: %s, %s" % (before, tcp_of_the_kernel()))
+    shown = subprocess.run([FINESSE, "stat", str(server.pid)], env=environment(), stdout=subprocess.PIPE, timeout=WAIT_S, check=True).stdout.decode()
+    expect(re.search(r"own addresses: 10\.78\.0\.9/24 ours, fd78::9/64 ours; MAC %s; answers for them" % mac, shown), shown)
     counters = stat(server)["own"]["counters"]
     expect(counters["ArpAnswered"] and counters["NdAnswered"] and counters["EchoAnswered"] == 8, counters)
 
@@ -368,6 +370,21 @@ def another_tree(world):
     text = said(world.processes[-1])
     expect(b"OSError" in out and "another program of this host has the address " + A in text, "%s %s" % (out, text))
     expect(fetch(world, A, 80) == world.data, "the first one is disturbed")
+
+
+def kernel_takes_it(world):
+    """The host's own kernel gets the address while it is used here: it is given up, the connection reset, and the kernel has it."""
+    server = http_server(world, address=A + "/24")
+    with world.socket_of_kernel(socket.AF_INET, socket.SOCK_STREAM) as s:
+        s.settimeout(WAIT_S)
+        s.connect((A, 80))
+        sh("ip addr add %s/32 dev br0" % A)
+        says(server, "this host's kernel has %s now" % re.escape(A))
+        try:
+            expect(s.recv(1) == b"reset", "the connection ended in order")
+        except ConnectionResetError:
+            pass
+    sh("ip addr del %s/32 dev br0" % A)
 
 
 def kernel_has_it(world):
@@ -509,7 +526,7 @@ def one_mac(world):
     expect(re.search(r"pid (\d+) claims", said(server)), "nobody claims")
 
 
-CASES = [nginx_and_curl, kernel_peer, echo_is_limited, names, gateway, neighbour_moves, conflict_at_start, conflict_later, another_tree, kernel_has_it, processes_share,
+CASES = [nginx_and_curl, kernel_peer, echo_is_limited, names, gateway, neighbour_moves, conflict_at_start, conflict_later, another_tree, kernel_has_it, kernel_takes_it, processes_share,
          at_the_end, net_raw_alone, one_interface, tun, one_mac]
 
 
