@@ -59,14 +59,18 @@ tests_unit_wire_tcp_test_LDADD = src/libwire.a $(UNIT_LIBS)
 
 ip_tests = \
 	tests/unit/host_test \
+	tests/unit/host_answers_test \
 	tests/unit/ip_demux_test \
 	tests/unit/ip_input_test \
 	tests/unit/ip_output_test
 check_PROGRAMS += $(ip_tests)
 TESTS += $(ip_tests)
-tests_unit_host_test_SOURCES = tests/unit/host_test.c tests/unit/unit.h
+tests_unit_host_test_SOURCES = tests/unit/host_test.c tests/unit/host_world.h tests/unit/unit.h
 tests_unit_host_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
 tests_unit_host_test_LDADD = src/libip.a src/libwire.a src/libbase.a $(UNIT_LIBS)
+tests_unit_host_answers_test_SOURCES = tests/unit/host_answers_test.c tests/unit/host_world.h tests/unit/unit.h
+tests_unit_host_answers_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
+tests_unit_host_answers_test_LDADD = src/libip.a src/libwire.a src/libbase.a $(UNIT_LIBS)
 tests_unit_ip_demux_test_SOURCES = tests/unit/ip_demux_test.c tests/unit/unit.h
 tests_unit_ip_demux_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
 tests_unit_ip_demux_test_LDADD = src/libip.a src/libwire.a src/libbase.a $(UNIT_LIBS)
