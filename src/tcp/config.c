@@ -15,6 +15,7 @@ void tcp_config_default(struct tcp_config *config)
 		.rto_min_us = 200 * USEC_PER_MSEC,
 		.rto_max_us = 120 * USEC_PER_SEC,
 		.rto_init_us = 1 * USEC_PER_SEC, /* RFC 6298 (2.1) */
+		.min_rtt_window_us = 300 * USEC_PER_SEC,
 		.tick_us = 4 * USEC_PER_MSEC,
 		.delack_us = 40 * USEC_PER_MSEC,
 		.fin_timeout_us = 60 * USEC_PER_SEC,

@@ -28,12 +28,12 @@ static void ack_rtt(struct tcp_conn *c, int64_t now, const struct tcp_segment *s
 		c->rtt_timing = false;
 		int64_t rtt = now - c->rtt_at;
 		c->ack_rtt_us = rtt > 0 ? rtt : 1;
-		rtt_sample(c, c->ack_rtt_us);
+		rtt_sample(c, now, c->ack_rtt_us);
 		return;
 	}
 	c->ack_rtt_us = rtt_by_timestamp(c, now, seg);
 	if ((c->loss != TCP_LOSS_OPEN || c->tlp_out) && c->ack_rtt_us)
-		rtt_sample(c, c->ack_rtt_us);
+		rtt_sample(c, now, c->ack_rtt_us);
 }
 
 /* SND.UNA moves: "any segments on the retransmission queue that are thereby entirely acknowledged are removed". */

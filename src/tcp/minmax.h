@@ -59,4 +59,18 @@ static inline void minmax_add_max(struct minmax *m, uint32_t window, uint32_t at
 	minmax_age(m, window, s);
 }
 
+static inline void minmax_add_min(struct minmax *m, uint32_t window, uint32_t at, uint32_t value)
+{
+	struct minmax_sample s = {at, value};
+	if (value <= m->best[0].value || at - m->best[2].at > window) {
+		minmax_reset(m, at, value);
+		return;
+	}
+	if (value <= m->best[1].value)
+		m->best[1] = m->best[2] = s;
+	else if (value <= m->best[2].value)
+		m->best[2] = s;
+	minmax_age(m, window, s);
+}
+
 #endif

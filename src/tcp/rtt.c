@@ -9,7 +9,17 @@ void rtt_init(struct tcp_conn *c)
 	c->rto_us = c->stack->config.rto_init_us; /* (2.1) */
 }
 
-void rtt_sample(struct tcp_conn *c, uint32_t r)
+static void update_min(struct tcp_conn *c, int64_t now, uint32_t r)
+{
+	uint32_t at = now / USEC_PER_MSEC;
+	if (!c->min_rtt_us)
+		minmax_reset(&c->rtt_min, at, r);
+	else
+		minmax_add_min(&c->rtt_min, c->stack->config.min_rtt_window_us / USEC_PER_MSEC, at, r);
+	c->min_rtt_us = minmax_get(&c->rtt_min);
+}
+
+void rtt_sample(struct tcp_conn *c, int64_t now, uint32_t r)
 {
 	if (!c->srtt_us) { /* (2.2) */
 		c->srtt_us = r;
@@ -21,8 +31,7 @@ void rtt_sample(struct tcp_conn *c, uint32_t r)
 	}
 	if (!c->srtt_us)
 		c->srtt_us = 1;
-	if (!c->min_rtt_us || r < c->min_rtt_us)
-		c->min_rtt_us = r;
+	update_min(c, now, r);
 	c->backoff = 0; /* Karn, §5: a new measurement, and nothing else, collapses the backed-off RTO */
 	/* (2.3), (2.4). The floor goes into the variance term, as Linux does: a peer's delayed ACK comes on top of the RTT. */
 	const struct tcp_config *config = &c->stack->config;
@@ -57,7 +66,7 @@ void rtt_handshake(struct tcp_conn *c, int64_t now, const struct tcp_segment *se
 	else
 		c->handshake_rtt_us = rtt_by_timestamp(c, now, seg);
 	if (c->handshake_rtt_us)
-		rtt_sample(c, c->handshake_rtt_us);
+		rtt_sample(c, now, c->handshake_rtt_us);
 	else if (c->rto_us < RTO_AFTER_LOST_SYN_US)
 		c->rto_us = RTO_AFTER_LOST_SYN_US;
 }

@@ -81,6 +81,7 @@ struct tcp_config {
 	uint32_t initial_window_segs;                 /* RFC 6928 */
 	int64_t rto_min_us, rto_max_us, rto_init_us;  /* RFC 6298; Linux: 200 ms, 120 s, 1 s */
 	int64_t tick_us;                              /* Linux's timers go by ticks: 4 ms */
+	int64_t min_rtt_window_us;                    /* the least round trip is that of so long: 300 s */
 	int64_t delack_us;                            /* RFC 9293 MUST-59: < 500 ms; Linux 40 ms */
 	int64_t fin_timeout_us;                       /* orphan in FIN-WAIT-2: tcp_fin_timeout */
 	int64_t time_wait_us;                         /* 2 MSL; Linux: 60 s */

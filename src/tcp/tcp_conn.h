@@ -4,6 +4,7 @@
 
 #include "base/ranges.h"
 #include "base/ring.h"
+#include "tcp/minmax.h"
 #include "tcp/reassembly.h"
 #include "tcp/sent.h"
 
@@ -157,7 +158,9 @@ struct tcp_conn {
 	int64_t ts_recent_age_us; /* when ts_recent was taken */
 
 	/* RTT and RTO (RFC 6298), µs. */
-	uint32_t srtt_us, rttvar_us, rto_us, min_rtt_us, handshake_rtt_us;
+	uint32_t srtt_us, rttvar_us, rto_us, handshake_rtt_us;
+	uint32_t min_rtt_us;    /* the least of config's min_rtt_window_us; 0: none */
+	struct minmax rtt_min; /* by milliseconds */
 	uint32_t rtt_seq; /* the timed segment ends here */
 	int64_t rtt_at;   /* and left then */
 	uint32_t ack_rtt_us; /* what the last ACK of new data tells, 0: nothing; within a tick where it is by timestamps */

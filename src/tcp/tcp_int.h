@@ -153,7 +153,7 @@ bool timer_persists(const struct tcp_conn *c); /* rtx_at is the persist timer */
 
 /* ---- rtt.c ---- */
 void rtt_init(struct tcp_conn *c);
-void rtt_sample(struct tcp_conn *c, uint32_t rtt_us);
+void rtt_sample(struct tcp_conn *c, int64_t now, uint32_t rtt_us);
 /* RFC 7323's RTTM, for every ACK of new data; 0: it tells nothing. */
 uint32_t rtt_by_timestamp(const struct tcp_conn *c, int64_t now, const struct tcp_segment *seg);
 /* `seg` acknowledges our SYN: the first sample, or the RTO of a path that is not known. */

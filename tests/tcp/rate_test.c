@@ -102,6 +102,29 @@ START_TEST(sacked_counts_once)
 }
 END_TEST
 
+/* net.ipv4.tcp_min_rtt_wlen: the path has become longer, and in so much time the least round trip is the longer one. */
+START_TEST(least_round_trip_of_a_window)
+{
+	struct harness *h = h_new(H_ALL | H_ACTIVE);
+	h->stack.config.min_rtt_window_us = 10 * USEC_PER_SEC;
+	h_establish(h);
+	ck_assert_int_eq(h_status(h).min_rtt_us, H_RTT);
+	uint32_t seq = 1;
+	for (int64_t end = h->now + 30 * USEC_PER_SEC; h->now < end; h_advance(h, USEC_PER_SEC / 2)) {
+		int64_t since = h->now - (end - 30 * USEC_PER_SEC);
+		h_send(h, H_MSS);
+		h_advance(h, 3 * H_RTT);
+		h_drain(h);
+		h_peer_ack(h, seq += H_MSS);
+		if (since < 9 * USEC_PER_SEC)
+			ck_assert_int_eq(h_status(h).min_rtt_us, H_RTT);
+		if (since > 12 * USEC_PER_SEC)
+			ck_assert_int_eq(h_status(h).min_rtt_us, 3 * H_RTT);
+	}
+	h_free(h);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("delivery rate");
@@ -110,6 +133,7 @@ int main(void)
 	tcase_add_loop_test(tc, of_the_path, 0, 2);
 	tcase_add_test(tc, sending_takes_longer);
 	tcase_add_test(tc, sacked_counts_once);
+	tcase_add_test(tc, least_round_trip_of_a_window);
 	suite_add_tcase(s, tc);
 	return h_main(s);
 }
