@@ -210,6 +210,8 @@ bool input_ack(struct tcp_conn *c, int64_t now, const struct tcp_segment *seg)
 		delivered += c->sacked_bytes;
 		delivered = delivered > sacked_before ? delivered - sacked_before : 0;
 	}
+	if (!acked && c->rate.rtt_us && !c->rate.repeated) /* by what was SACKed: as Linux */
+		rtt_sample(c, now, c->rate.rtt_us);
 	c->ack_ece = ecn_is_echo(c, seg);
 	note_delivered(c, now, delivered);
 	tlp_on_ack(c, now, seg, dsack, dup);

@@ -351,6 +351,27 @@ END_TEST
 
 /* ---- the log ---- */
 
+/* What was SACKed gives the round trip, once; what says the same again does nothing. */
+START_TEST(sack_gives_the_round_trip)
+{
+	struct harness *h = h_new(H_ALL);
+	h_establish(h);
+	h_send(h, 6 * H_MSS);
+	h_drain(h);
+	h_advance(h, 18 * USEC_PER_MSEC);
+	h_peer_sack(h, 1, 1, (uint32_t[]){1 + H_MSS, 1 + 3 * H_MSS});
+	ck_assert_int_eq(h_status(h).srtt_us, 7 * H_RTT / 8 + 18 * USEC_PER_MSEC / 8);
+	h_silence(h);
+	h_advance(h, USEC_PER_MSEC);
+	h_peer_sack(h, 1, 1, (uint32_t[]){1 + H_MSS, 1 + 3 * H_MSS});
+	ck_assert_int_eq(h_status(h).srtt_us, 7 * H_RTT / 8 + 18 * USEC_PER_MSEC / 8);
+	h_silence(h);
+	h_peer_ack(h, 1 + 6 * H_MSS);
+	h_drain(h);
+	h_free(h);
+}
+END_TEST
+
 struct byte {
 	int64_t at;
 	bool again, lost;
@@ -433,6 +454,7 @@ int main(void)
 {
 	Suite *s = suite_create("RACK-TLP");
 	TCase *tc = tcase_create("rack");
+	tcase_add_test(tc, sack_gives_the_round_trip);
 	tcase_add_test(tc, RFC8985_one_sack_and_a_reordering_window);
 	tcase_add_test(tc, RFC8985_reordering_within_the_window);
 	tcase_add_test(tc, tcp_recovery_without_dupthresh);
