@@ -23,7 +23,8 @@
  * - Who may join: who holds a listening socket for this very address, and it is the same socket as a member's (it came by fork, exec or SCM_RIGHTS), or both
  *   are of one SO_REUSEPORT group, or no member here listens any more. Bind's own rules guard the rest.
  *
- * A fork's child has none of it but the spare queue (group_after_fork); it enters by itself when it first wants to accept.
+ * A fork's child has none of it but the spare queue (group_after_fork), and so has a program that is executed with the listener (spare_exec.h); each enters by
+ * itself when it first wants to accept.
  *
  * Functions return 0/positive or -errno and are called under the engine's lock.
  */
