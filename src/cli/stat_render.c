@@ -259,6 +259,27 @@ static int local_width(json_t *listeners, json_t *connections, json_t *kernels)
 	return (int)width;
 }
 
+/* "shared by 3 processes:  17 waits  18 accepts, queue 2  19 is busy": SYNs go to who waits, or else to who accepts. */
+static void render_group(FILE *out, json_t *group)
+{
+	json_t *members = json_object_get(group, "members"), *m;
+	struct flow f = {out, "    ", 0};
+	char word[96];
+	size_t i, n = json_array_size(members);
+	snprintf(word, sizeof word, "shared by %zu process%s:", n, n == 1 ? "" : "es");
+	flow_word(&f, word);
+	json_array_foreach(members, i, m) {
+		const char *does = json_is_true(json_object_get(m, "waiting")) ? " waits" : json_is_true(json_object_get(m, "accepting")) ? " accepts" : " is busy";
+		int len = snprintf(word, sizeof word, "%" PRId64 "%s", number(m, "pid"), does);
+		if (number(m, "queue"))
+			snprintf(word + len, sizeof word - len, ", queue %" PRId64, number(m, "queue"));
+		flow_word(&f, word);
+	}
+	if (json_is_true(json_object_get(group, "engineless")))
+		flow_word(&f, "and some without an engine");
+	flow_end(&f);
+}
+
 static void render_listener(FILE *out, json_t *l, int width)
 {
 	char local[80];
@@ -267,7 +288,9 @@ static void render_listener(FILE *out, json_t *l, int width)
 	if (number(l, "syn_queue"))
 		fprintf(out, "  %" PRId64 " in SYN-RECEIVED", number(l, "syn_queue"));
 	fputc('\n', out);
-	json_t *steering = json_object_get(l, "steering");
+	json_t *steering = json_object_get(l, "steering"), *group = json_object_get(l, "group");
+	if (group)
+		render_group(out, group);
 	if (steering)
 		render_steering(out, steering);
 }

@@ -241,6 +241,7 @@ int classifier_group_take_slot(struct classifier_group *g, unsigned slot)
 	struct group_slot *s = &g->members->slots[slot];
 	uint32_t old = __atomic_load_n(&s->generation, __ATOMIC_RELAXED);
 	clear_slot(g->members, slot);
+	__atomic_store_n(&s->pid, (uint32_t)sys_getpid(), __ATOMIC_RELAXED);
 	g->generation = (old + 1) | 1; /* the next odd number: an owner that died left one behind */
 	g->slot = slot;
 	__atomic_store_n(&s->generation, g->generation, __ATOMIC_RELEASE);
@@ -329,6 +330,20 @@ void classifier_group_set_queue(struct classifier_group *g, uint32_t n)
 bool classifier_group_slot_is_taken(const struct classifier_group *g, unsigned slot)
 {
 	return slot < CLASSIFIER_GROUP_SLOTS && (__atomic_load_n(&g->members->slots[slot].generation, __ATOMIC_ACQUIRE) & 1);
+}
+
+bool classifier_group_member(const struct classifier_group *g, unsigned slot, struct classifier_member *out)
+{
+	const struct group_members *m = g->members;
+	uint64_t bit = 1ull << slot;
+
+	if (!classifier_group_slot_is_taken(g, slot))
+		return false;
+	out->pid = __atomic_load_n(&m->slots[slot].pid, __ATOMIC_RELAXED);
+	out->queue = __atomic_load_n(&m->slots[slot].queue, __ATOMIC_RELAXED);
+	out->accepting = __atomic_load_n(&m->accepting, __ATOMIC_RELAXED) & bit;
+	out->waiting = __atomic_load_n(&m->waiting, __ATOMIC_RELAXED) & bit;
+	return true;
 }
 
 static bool others_in(const struct classifier_group *g, const uint64_t *members)

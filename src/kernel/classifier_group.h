@@ -49,6 +49,13 @@ void classifier_group_leave_slot(struct classifier_group *g);              /* wi
 /* The slot's owner is dead (the caller knows): SYNs go to the living at once instead of to the kernel's queue. Never the own slot. */
 void classifier_group_reap_slot(struct classifier_group *g, unsigned slot);
 int classifier_group_slot(const struct classifier_group *g); /* the own one, or -1 */
+/* What the slot's owner says of itself, who may be dead. False: the slot is free. */
+struct classifier_member {
+	uint32_t pid; /* in the owner's pid namespace */
+	bool accepting, waiting;
+	uint32_t queue; /* connections that wait for accept, embryos included */
+};
+bool classifier_group_member(const struct classifier_group *g, unsigned slot, struct classifier_member *out);
 /* It has an owner, who may be dead. */
 bool classifier_group_slot_is_taken(const struct classifier_group *g, unsigned slot);
 

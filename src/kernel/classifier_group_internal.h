@@ -15,7 +15,8 @@
 struct group_slot {
 	uint32_t generation; /* odd: owned. Changes with each owner, so that entries of a former one count no more */
 	uint32_t queue;
-	uint8_t pad[CACHE_LINE - 8]; /* members on other CPUs write the neighbours */
+	uint32_t pid; /* the owner's, as it counts itself; only `finesse stat` reads it */
+	uint8_t pad[CACHE_LINE - 12]; /* members on other CPUs write the neighbours */
 };
 
 /* The value of the map of members: an array of one, in memory that all members share. */

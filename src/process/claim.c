@@ -209,6 +209,16 @@ static bool is_shared(const struct sock *l)
 	return l->lst->claim && claim_is_shared(l->lst->claim);
 }
 
+static bool member(const struct sock *l, unsigned slot, struct classifier_member *out)
+{
+	return is_shared(l) && classifier_group_member(l->lst->claim->group.maps, slot, out);
+}
+
+static bool has_engineless(const struct sock *l)
+{
+	return l->lst->claim && l->lst->claim->has_engineless;
+}
+
 static int attach_judge(const struct sock *l)
 {
 	return classifier_group_attach_judge(l->lst->claim->group.maps, l->lst->kfd);
@@ -608,6 +618,8 @@ static const struct process_ops claim_ops = {
 	.passes = passes,
 	.after_fork = after_fork,
 	.given = given,
+	.member = member,
+	.has_engineless = has_engineless,
 	.adopts = adopts,
 };
 

@@ -358,6 +358,9 @@ struct process_ops {
 	void (*passes)(struct engine *e, struct sock *l);  /* the process executes a program, which gets its kernel socket */
 	void (*after_fork)(struct engine *e);              /* in the child */
 	void (*given)(struct engine *e, struct sock *l);   /* it is as if a parent had listened */
+	/* Who serves its port: the member in this slot (< CLASSIFIER_GROUP_SLOTS). False: nobody, or the port is of no group. */
+	bool (*member)(const struct sock *l, unsigned slot, struct classifier_member *out);
+	bool (*has_engineless)(const struct sock *l); /* … and somebody without an engine? */
 	void (*adopts)(struct engine *e, struct sock *l);  /* an inherited listener is this process's now: it has a queue_fd again */
 };
 extern const struct process_ops *const process_ops; /* process/claim.c */

@@ -169,6 +169,23 @@ static void put_steering(struct text *t, const struct listener *lst, const char 
 	put(t, "\"over_budget\":%lu,\"hold_us\":%ld,\"learned_off\":%s}", c.over_budget, c.hold_quantile_us, c.learned_off ? "true" : "false");
 }
 
+/* The processes that serve the port together. Nothing for a port that is this one's alone. */
+static void put_group(struct text *t, const struct sock *l)
+{
+	struct classifier_member m;
+	const char *sep = "";
+	if (!process_ops->is_shared(l))
+		return;
+	put(t, ",\"group\":{\"engineless\":%s,\"members\":[", process_ops->has_engineless(l) ? "true" : "false");
+	for (unsigned slot = 0; slot < CLASSIFIER_GROUP_SLOTS; slot++) {
+		if (!process_ops->member(l, slot, &m))
+			continue;
+		put(t, "%s{\"pid\":%u,\"accepting\":%s,\"waiting\":%s,\"queue\":%u}", sep, m.pid, m.accepting ? "true" : "false", m.waiting ? "true" : "false", m.queue);
+		sep = ",";
+	}
+	put(t, "]}");
+}
+
 static void put_listeners(struct engine *e, struct text *t)
 {
 	static const char *const policies[] = {
@@ -181,6 +198,7 @@ static void put_listeners(struct engine *e, struct text *t)
 		put(t, "%s{\"carrier\":\"engine\",\"address\":\"%s\",\"port\":%u,\"backlog\":%d,\"accept_queue\":%u,\"syn_queue\":%u,", sep,
 		    ip_addr_format(&lst->addr, addr), lst->port, lst->backlog, lst->n_accept, lst->n_embryonic);
 		put_steering(t, lst, policies[e->settings.close_policy]);
+		put_group(t, lst->owner);
 		put(t, "}");
 		sep = ",";
 	}

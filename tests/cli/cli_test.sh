@@ -174,7 +174,9 @@ if command -v python3 >/dev/null; then
 {"version":"0.1.0","pid":1234,"comm":"nginx","interface":"veth0","classifier":"ebpf-tcx","tx":"io_uring",
 "listeners":[{"address":"0.0.0.0","port":80,"backlog":511,"accept_queue":1,"syn_queue":2,
 "steering":{"policy":"adaptive","closes":200,"client_first":150,"server_first":{"learned-off":48,"idle":2},"held":152,"held_now":1,
-"hold_client_fin":150,"hold_expired":2,"hold_us":4096,"learned_off":false}}],
+"hold_client_fin":150,"hold_expired":2,"hold_us":4096,"learned_off":false},
+"group":{"engineless":true,"members":[{"pid":17,"accepting":true,"waiting":true,"queue":0},{"pid":18,"accepting":true,"waiting":false,"queue":2},
+{"pid":19,"accepting":false,"waiting":false,"queue":0}]}}],
 "connections":[{"local":"10.0.0.1:80","remote":"10.0.0.2:4711","role":"server","state":"FIN-WAIT-1","held":true,"first_fin":"none",
 "close_reason":"held","rtt_us":85,"rttvar_us":1500,"handshake_rtt_us":90,"rto_us":200000,"cwnd_bytes":14480,"mss":1448,"bytes_in":80,
 "bytes_out":123456789,"unread_bytes":3,"unsent_bytes":4,"in_flight_bytes":5,"cc":"newreno","future":[1]}],
@@ -190,6 +192,7 @@ END
 	stdout_has 'LISTEN .* 1 *511  0.0.0.0:80'
 	stdout_has '200 closes, the client first in 150 (75.0 %).*4.096 ms'
 	stdout_has '48 learned-off, 2 idle'
+	stdout_has 'shared by 3 processes:  17 waits  18 accepts, queue 2  19 is busy  and some without an engine'
 	stdout_has 'FIN-WAIT-1 .* 3 *9  10.0.0.1:80 *10.0.0.2:4711'
 	stdout_has 'first FIN none yet: held'
 	stdout_has 'FIN HELD'

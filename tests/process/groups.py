@@ -201,6 +201,35 @@ def part_many_at_once(lab, how, finesse):
             check(by_kernel <= n / 10, "%s: %d of %d at once by the kernel's TCP" % (how, by_kernel, n))
 
 
+def part_seen(lab, how, finesse):
+    """`finesse stat` of each worker shows them all, and who waits."""
+    if not finesse or not finesse_command():
+        return
+    with Server(lab, how, finesse) as server:
+        server.ready()
+
+        def groups():
+            return {d["pid"]: l["group"]["members"] for d in server.stat() for l in d.get("listeners", []) if "group" in l}
+
+        def all_wait():
+            seen = groups()
+            return len(seen) == WORKERS and all(sorted(m["pid"] for m in members) == sorted(seen) and all(m["waiting"] and m["accepting"] for m in members)
+                                                for members in seen.values())
+        try:
+            server.until(all_wait, "every worker is seen by every worker, and waits")
+            check(True, "%s: stat shows the %d members, which all wait" % (how, WORKERS))
+        except LabError as error:
+            check(False, "%s: %s" % (error, groups()))
+        victim = sorted(groups())[0]
+        os.kill(victim, 9)
+
+        def gone():
+            ask(lab)  # who comes by the kernel's queue lets the others look for their dead
+            return victim not in {m["pid"] for members in groups().values() for m in members}
+        server.until(gone, "the dead one is not shown any more")
+        check(True, "%s: one that was killed is not a member any more" % how)
+
+
 def part_events(lab, how, finesse):
     with Server(lab, how, finesse) as server:
         server.ready()
@@ -347,7 +376,7 @@ def side(finesse):
 
 ALL = ("accept", "poll", "epoll", "epoll_first", "serial", "reuseport", "own_sockets", "daemon", "own_master", "launched", "passed")
 PARTS = [("%s_%s" % (function.__name__[5:], how), function, how)
-         for function, hows in ((part_one_after_the_other, ALL), (part_never_privileged, ALL), (part_many_at_once, ALL), (part_events, ("accept", "epoll", "launched")),
+         for function, hows in ((part_one_after_the_other, ALL), (part_never_privileged, ALL), (part_many_at_once, ALL), (part_seen, ("accept", "epoll")), (part_events, ("accept", "epoll", "launched")),
                                 (part_deaths, ("accept", "epoll", "reuseport", "own_sockets")), (part_busy, ("accept", "epoll")), (part_drained, ("epoll",)),
                                 (part_all_busy, ("epoll", "own_sockets")), (part_exec, ("launched",)), (part_device, ("bound",)))
          for how in hows]
