@@ -350,35 +350,58 @@ static void check_firewall(int ifindex, const char *name)
 	firewall_free(f);
 }
 
-/* The interface to serve, and what hangs on it. */
-static void check_interface(const char *wanted)
+/* One that is to be served, and what hangs on it. */
+static void check_interface(struct netstate *n, int ifindex)
 {
-	char why[WHY_BYTES] = "", name[IF_NAMESIZE] = "?";
-	struct netstate *n;
+	char name[IF_NAMESIZE] = "?";
 	struct ip_addr addrs[64];
-	int r = netstate_open(&n), ifindex = 0;
+	if_indextoname((unsigned)ifindex, name);
+	int count = netstate_addresses(n, ifindex, addrs, sizeof addrs / sizeof addrs[0]);
+	if (count > 0)
+		say(FINDING_OK, "interface", "%s, %d address%s", name, count, count == 1 ? "" : "es");
+	else
+		say(FINDING_MISSING, "interface", "%s has no address", name);
+	check_classifier(ifindex, name);
+	check_firewall(ifindex, name);
+}
+
+/* Those that the setting names. One that does not exist is told. */
+static int named_interfaces(const struct settings *s, int out[CLASSIFIER_INTERFACES_MAX])
+{
+	char name[SETTINGS_INTERFACE_LEN];
+	int n = 0;
+	for (unsigned k = 0; n < CLASSIFIER_INTERFACES_MAX && settings_interface(s, k, name); k++) {
+		out[n] = (int)if_nametoindex(name);
+		if (!out[n])
+			say(FINDING_MISSING, "interface", "%s does not exist", name);
+		n += out[n] != 0;
+	}
+	return n;
+}
+
+/* All that would be served, as far as they can be attached. */
+static void check_interfaces(const struct settings *s)
+{
+	int all[CLASSIFIER_INTERFACES_MAX], found;
+	struct netstate *n;
+	int r = netstate_open(&n);
 	if (r < 0) {
 		say(FINDING_MISSING, "interface", "netlink: %s", strerror(-r));
 		return;
 	}
-	if (wanted)
-		ifindex = (int)if_nametoindex(wanted);
-	else
-		ifindex = netstate_default_interface(n, why, sizeof why);
-	if (ifindex <= 0) {
-		say(FINDING_MISSING, "interface", "%s%s", wanted ? wanted : why,
-		    wanted ? " does not exist" : " (--interface chooses one)");
+	if (s->interface[0]) {
+		found = named_interfaces(s, all);
 	} else {
-		if_indextoname((unsigned)ifindex, name);
-		int count = netstate_addresses(n, ifindex, addrs, sizeof addrs / sizeof addrs[0]);
-		if (count > 0)
-			say(FINDING_OK, "interface", "%s, %d address%s", name, count,
-			    count == 1 ? "" : "es");
-		else
-			say(FINDING_MISSING, "interface", "%s has no address", name);
-		check_classifier(ifindex, name);
-		check_firewall(ifindex, name);
+		found = netstate_interfaces(n, all, CLASSIFIER_INTERFACES_MAX);
+		if (found < 0)
+			say(FINDING_MISSING, "interface", "cannot list interfaces: %s", strerror(-found));
+		else if (!found)
+			say(FINDING_MISSING, "interface", "none is up and has an address besides loopback (--interface chooses one)");
+		if (found > CLASSIFIER_INTERFACES_MAX)
+			say(FINDING_NOTE, "interface", "%d could be served: only %d are, those that are used first", found, CLASSIFIER_INTERFACES_MAX);
 	}
+	for (int i = 0; i < found && i < CLASSIFIER_INTERFACES_MAX; i++)
+		check_interface(n, all[i]);
 	netstate_close(n);
 }
 
@@ -440,7 +463,7 @@ static void check_settings(void)
 		say(FINDING_OK, "net.ipv4", "the namespace has no setting but defaults that the engine does not obey");
 }
 
-static void check_everything(const char *interface)
+static void check_everything(const struct settings *s)
 {
 	check_library();
 	check_kernel();
@@ -448,10 +471,11 @@ static void check_everything(const char *interface)
 	check_packet();
 	check_io_uring();
 	if (own_mode) {
-		check_own(interface);
+		char first[SETTINGS_INTERFACE_LEN];
+		check_own(settings_interface(s, 0, first) ? first : NULL);
 	} else {
 		check_repair();
-		check_interface(interface);
+		check_interfaces(s);
 	}
 	check_limits();
 	check_settings();
@@ -459,12 +483,11 @@ static void check_everything(const char *interface)
 
 bool doctor_allows(const struct settings *s)
 {
-	char first[SETTINGS_INTERFACE_LEN];
 	strict = true;
 	firewall_choice = s->firewall;
 	own_mode = s->n_own ? s : NULL;
 	classifier_choice = s->classifier;
-	check_everything(settings_interface(s, 0, first) ? first : NULL);
+	check_everything(s);
 	return worst < FINDING_MISSING;
 }
 
@@ -533,14 +556,16 @@ static void print_document(void)
 
 int cli_doctor(int argc, char **argv)
 {
-	static struct settings settings;
+	static struct settings settings; /* large; used once */
 	char why[WHY_BYTES];
-	const char *interface = NULL, *v;
+	const char *v;
+	settings_default(&settings);
 	for (int i = 1; i < argc; i++) {
 		if ((v = value_of(argc, argv, &i, "--interface"))) {
 			if (!*v)
 				return cli_usage_error("doctor", "--interface needs a value");
-			interface = v;
+			if (settings_set(&settings, "interface", v, why, sizeof why) < 0)
+				return cli_usage_error("doctor", "%s", why);
 		} else if ((v = value_of(argc, argv, &i, "--address"))) {
 			if (settings_set(&settings, "address", v, why, sizeof why) < 0)
 				return cli_usage_error("doctor", "--%s", why);
@@ -557,7 +582,7 @@ int cli_doctor(int argc, char **argv)
 			return cli_usage_error("doctor", "there is no option '%s' (finesse doctor --help lists them)", argv[i]);
 		}
 	}
-	check_everything(interface);
+	check_everything(&settings);
 	if (document)
 		print_document();
 	else

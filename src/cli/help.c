@@ -13,7 +13,7 @@ static void help_general(FILE *out)
 	fputs("usage: finesse run [SETTING...] [--] PROGRAM [ARGUMENT...]\n"
 	      "       finesse trace [-o FILE] [SETTING...] [--] PROGRAM [ARGUMENT...]\n"
 	      "       finesse stat [PID] [--json]\n"
-	      "       finesse doctor [--interface NAME] [--server PORT] [--client ADDR:PORT] [--json]\n"
+	      "       finesse doctor [--interface NAME,...] [--server PORT] [--client ADDR:PORT] [--json]\n"
 	      "       finesse --version | --help | help COMMAND\n"
 	      "\n"
 	      "A user-space TCP for programs that were never written for one.\n"
@@ -83,7 +83,7 @@ static void help_stat(FILE *out)
 
 static void help_doctor(FILE *out)
 {
-	fputs("usage: finesse doctor [--interface NAME] [--address ADDR/PREFIX,...] [--server [ADDR:]PORT]... [--client [ADDR:]PORT]... [--json]\n"
+	fputs("usage: finesse doctor [--interface NAME,...] [--address ADDR/PREFIX,...] [--server [ADDR:]PORT]... [--client [ADDR:]PORT]... [--json]\n"
 	      "\n"
 	      "Tries what the engine needs, one line each: ok, or missing and what that means.\n"
 	      "\n"

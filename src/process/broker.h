@@ -132,7 +132,7 @@ void broker_ops_sent(void);
 uint64_t broker_netns_of(int socket); /* as broker_ops_config.netns */
 /* A link on this interface (0: the default route's) will be asked for soon. */
 void broker_ops_prepare(int ifindex);
-/* While nobody asks: makes a spare link, or gives it up. Milliseconds until it is to be called again, or -1. */
+/* While nobody asks: makes a spare link, or gives some up. Milliseconds until it is to be called again, or -1. */
 int broker_ops_idle(const struct broker_ops_config *c);
 bool broker_ops_is_answered(const struct broker_request *r);
 

@@ -77,10 +77,20 @@ struct opened {
 	int ifindex;
 };
 
-static struct opened sent;  /* what the last answer gives away, until it is sent */
-static struct opened spare; /* made ahead: the kernel lets who makes one wait some 20 ms, for RCU grace periods and the verifier */
-static int64_t spare_until_us;
-static int spare_wanted; /* the interface that one was last asked for; 0: none */
+static struct opened sent; /* what the last answer gives away, until it is sent */
+
+/*
+ * Links made ahead, since the kernel lets who makes one wait some 20 ms, for RCU grace periods and the verifier. For each of the interfaces that members asked for
+ * lately, one; and one more whenever a member came and none was there, since several programs start at once then.
+ */
+#define SPARES_MAX 4
+#define WANTS_MAX  4
+static struct opened spares[SPARES_MAX];
+static struct want {
+	int ifindex; /* 0: none */
+	unsigned n;
+	int64_t until_us; /* then its spares are given up */
+} wants[WANTS_MAX];
 
 static void opened_close(struct opened *o)
 {
@@ -109,19 +119,61 @@ static int open_link(const struct broker_ops_config *c, int ifindex, struct open
 	return err ? err : lock_filters(o->link);
 }
 
+static struct opened *spare_of(int ifindex)
+{
+	for (int i = 0; i < SPARES_MAX; i++)
+		if (spares[i].ifindex == ifindex)
+			return &spares[i];
+	return NULL;
+}
+
+static unsigned spares_of(int ifindex)
+{
+	unsigned n = 0;
+	for (int i = 0; i < SPARES_MAX; i++)
+		n += spares[i].ifindex == ifindex;
+	return n;
+}
+
+static void want_no_more(struct want *w)
+{
+	for (struct opened *o; w->ifindex && (o = spare_of(w->ifindex));)
+		opened_close(o);
+	*w = (struct want){0};
+}
+
+/* Such a link is asked for: now, or soon. */
+static void want(int ifindex, bool missed)
+{
+	struct want *w = &wants[0];
+	for (int i = 0; i < WANTS_MAX && w->ifindex != ifindex; i++)
+		if (wants[i].ifindex == ifindex || wants[i].until_us < w->until_us)
+			w = &wants[i];
+	if (w->ifindex != ifindex) {
+		want_no_more(w);
+		w->ifindex = ifindex;
+	}
+	if (!w->n || (missed && w->n < SPARES_MAX))
+		w->n++;
+	w->until_us = clock_now_us() + SPARE_US;
+}
+
 /* A link to give away; the firewall is asked when it is given, not when it was made. */
 static int take_link(const struct broker_ops_config *c, const struct broker_request *r, char *why)
 {
 	int ifindex = r->link.ifindex, err;
-	spare_wanted = ifindex;
-	if (r->link.only_spare && spare.ifindex != ifindex)
+	if (ifindex <= 0)
+		return -ENODEV;
+	struct opened *spare = spare_of(ifindex);
+	want(ifindex, !spare);
+	if (r->link.only_spare && !spare)
 		return -EAGAIN;
 	if (!c->bypass_firewall && (err = firewall_check(ifindex, why, BROKER_WHY_BYTES)))
 		return err < 0 ? err : -EACCES;
-	if (spare.ifindex != ifindex)
+	if (!spare)
 		return open_link(c, ifindex, &sent, why);
-	sent = spare;
-	spare = (struct opened){NULL};
+	sent = *spare;
+	*spare = (struct opened){NULL};
 	return 0;
 }
 
@@ -177,31 +229,62 @@ void broker_ops_sent(void)
 	opened_close(&sent);
 }
 
+/* Spares of which too many are there, or nobody asked for lately, are given up. When the next are due, or TIME_NEVER. */
+static int64_t spares_expire(int64_t now)
+{
+	int64_t next = TIME_NEVER;
+	for (int i = 0; i < WANTS_MAX; i++) {
+		if (wants[i].ifindex && now >= wants[i].until_us)
+			want_no_more(&wants[i]);
+		if (wants[i].ifindex && wants[i].until_us < next)
+			next = wants[i].until_us;
+	}
+	return next;
+}
+
+static struct want *unmet_want(void)
+{
+	for (int i = 0; i < WANTS_MAX; i++)
+		if (wants[i].ifindex && spares_of(wants[i].ifindex) < wants[i].n)
+			return &wants[i];
+	return NULL;
+}
+
 int broker_ops_idle(const struct broker_ops_config *c)
 {
 	char why[BROKER_WHY_BYTES];
-	int64_t now = clock_now_us();
-	if (spare.ifindex && now >= spare_until_us)
-		opened_close(&spare);
-	if (!spare.ifindex && spare_wanted) {
-		if (open_link(c, spare_wanted, &spare, why))
-			opened_close(&spare);
-		spare_wanted = 0;
-		spare_until_us = clock_now_us() + SPARE_US;
+	int64_t now = clock_now_us(), next = spares_expire(now);
+	struct want *w = unmet_want();
+	struct opened *free_one = w ? spare_of(0) : NULL;
+	if (free_one) {
+		if (open_link(c, w->ifindex, free_one, why)) {
+			opened_close(free_one);
+			want_no_more(w);
+		}
+		return 0; /* who asks comes first; then the next one */
 	}
-	return spare.ifindex ? (int)((spare_until_us - now) / USEC_PER_MSEC) + 1 : -1;
+	return next == TIME_NEVER ? -1 : (int)((next - now) / USEC_PER_MSEC) + 1;
+}
+
+/* As the engine chooses its first. */
+static int first_interface(struct netstate *net)
+{
+	char why[BROKER_WHY_BYTES];
+	int all[1], found = netstate_default_interface(net, why, sizeof why);
+	if (found <= 0 && netstate_interfaces(net, all, 1) > 0)
+		found = all[0];
+	return found > 0 ? found : 0;
 }
 
 void broker_ops_prepare(int ifindex)
 {
-	char why[BROKER_WHY_BYTES];
 	struct netstate *net;
-	spare_wanted = ifindex;
-	if (ifindex || netstate_open(&net))
-		return;
-	int found = netstate_default_interface(net, why, sizeof why);
-	spare_wanted = found > 0 ? found : 0;
-	netstate_close(net);
+	if (!ifindex && netstate_open(&net) == 0) {
+		ifindex = first_interface(net);
+		netstate_close(net);
+	}
+	if (ifindex)
+		want(ifindex, false);
 }
 
 static int do_link(const struct broker_ops_config *c, const struct broker_request *r, struct broker_answer *a, struct broker_fds *out)

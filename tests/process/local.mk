@@ -15,8 +15,9 @@ tests_process_dropped_LDADD =
 check_PROGRAMS += tests/process/idle
 tests_process_idle_SOURCES = tests/process/idle.c
 tests_process_idle_LDADD =
-TESTS += tests/process/privilege_test.sh tests/process/death_test.sh tests/process/broker_test.sh tests/process/broker_hostile_test.sh
-dist_check_SCRIPTS += tests/process/privilege_test.sh tests/process/death_test.sh tests/process/broker_test.sh tests/process/broker_hostile_test.sh
+TESTS += tests/process/privilege_test.sh tests/process/death_test.sh tests/process/broker_test.sh tests/process/broker_hostile_test.sh tests/process/broker_interfaces_test.sh
+dist_check_SCRIPTS += tests/process/privilege_test.sh tests/process/death_test.sh tests/process/broker_test.sh tests/process/broker_hostile_test.sh \
+	tests/process/broker_interfaces_test.sh
 check_PROGRAMS += tests/process/hostile_member
 tests_process_hostile_member_SOURCES = tests/process/hostile_member.c
 tests_process_hostile_member_LDADD = src/libprocess.a src/libbase.a
