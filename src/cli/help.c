@@ -87,7 +87,7 @@ static void help_doctor(FILE *out)
 	      "\n"
 	      "Tries what the engine needs, one line each: ok, or missing and what that means.\n"
 	      "\n"
-	      "  --interface NAME          the interface to serve, if not the default route's\n"
+	      "  --interface NAME          the interfaces to serve, if not all that have an address\n"
 	      "  --address ADDR/PREFIX,... in own-address mode, with these addresses\n"
 	      "  --server [ADDR:]PORT      would a server there be carried, and by whose judgement? As often as wanted\n"
 	      "  --client [ADDR:]PORT      would a connection to there be carried? As often as wanted\n"
