@@ -36,7 +36,9 @@
 #include "socket/sock.h"
 
 struct io_uring;
+struct io_uring_cqe;
 struct io_uring_params;
+struct __kernel_timespec;
 typedef void (*shim_sighandler)(int); /* a parameter type in the list needs a name */
 
 /* wrap_read() is the C name, "read" the symbol: the headers' own prototypes (transparent unions,
@@ -293,6 +295,8 @@ long clone_by_number(long nr, const long *a);
 bool privilege_by_number(long nr, const long *a, long *r);
 
 /* ---- uring.c ---- */
+/* io_uring_enter of the program's own, past liburing. */
+void uring_entered(int fd);
 /* io_uring_setup by its number: the raw result. `caller`: the code that asks. */
 long uring_setup(long entries, void *params, const void *caller);
 /* Does the program have a ring of its own? Then its sockets are the kernel's from now on. `may_skip`: not looked for if that was done lately. */

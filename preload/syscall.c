@@ -260,6 +260,8 @@ long wrap_syscall(long nr, ...)
 #ifdef SYS_io_uring_setup
 	if (nr == SYS_io_uring_setup)
 		return edge(uring_setup(a[0], (void *)a[1], __builtin_return_address(0)));
+	if (nr == SYS_io_uring_enter)
+		uring_entered(a[0]);
 #endif
 	if (shim_ready && privilege_by_number(nr, a, &r))
 		return r;

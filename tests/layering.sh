@@ -135,8 +135,8 @@ check_objects() {
 			continue
 		}
 		undefined "$2/src/$part" >"$3/undefined"
-		# The shim's wrapper of this one knows the engine's call by its lock (preload/uring.c).
-		[ "$part" = link ] && sed -i '/packet_tx\.o io_uring_queue_init_params$/d' "$3/undefined"
+		# The shim's wrappers of these know the engine's calls by its lock (preload/uring.c).
+		[ "$part" = link ] && sed -i '/packet_tx\.o io_uring_\(queue_init_params\|queue_exit\|submit\|register_files\|register_files_update\)$/d' "$3/undefined"
 		match "$3/intercepted" <"$3/undefined" | report intercepted "$2" >"$3/found"
 		# The table of flows is the one place of ip/ with a heap.
 		[ "$part" = ip ] && sed -i '/demux\.o \(malloc\|calloc\|free\)$/d' "$3/undefined"

@@ -156,7 +156,7 @@ if command -v strace >/dev/null; then
 fi
 
 # Sockets that are used by io_uring are the kernel's, and the reason is told.
-for how in uring uring_accept_libc uring_raw; do
+for how in uring uring_accept_libc uring_raw uring_late; do
 	start $how
 	right=$(in_client "$server" ask $SERVER_IP 8000 3)
 	if [ "$right" = 3 ]; then pass "$how: 3 of 3 answered"; else fail "$how: $right of 3 answered: $(head -c 300 "$scratch/err")"; fi
@@ -167,6 +167,14 @@ for how in uring uring_accept_libc uring_raw; do
 	fi
 	stop
 done
+
+# A ring with file operations only, as databases have it, changes nothing.
+start uring_files
+right=$(in_client "$server" ask $SERVER_IP 8000 3)
+engine=$(accepted_by_engine)
+if [ "$right" = 3 ] && [ "$engine" = 3 ]; then pass "a ring that reads files: 3 of 3 answered, all by the engine"
+else fail "a ring that reads files: $right of 3 answered, $engine by the engine: $(head -c 300 "$scratch/err")"; fi
+stop
 
 # libuv's ring for epoll_ctl is refused, the one for files is made, and the engine serves.
 start like_libuv

@@ -6,6 +6,7 @@
  *                          posix_spawn, system, popen   by a shell that has the connection under its number
  *                          uring, uring_accept_libc, uring_raw   by io_uring, in this process; the ring is made after listen(2) by liburing, or before
  *                                                       by a system call that nobody sees
+ *                          uring_files, uring_late      by libc's calls, beside a ring that reads files, registered and not; the third client, of uring_late, by that ring
  *                          plainly                      by libc's calls, one after the other
  *                          like_libuv                   by libc's calls, beside rings as libuv makes them
  *                          other_user                   as like_libuv; before, the process enters namespaces for which it may have one thread only
@@ -264,6 +265,40 @@ static void serve_uring(const char *how, int port)
 			exit(7);
 		}
 		echo_uring(c);
+		close(c);
+	}
+}
+
+/* A byte of this program's file through the ring, by its number and as a registered file. */
+static void read_by_ring(int file)
+{
+	char b;
+	for (int registered = 0; registered < 2; registered++) {
+		struct io_uring_sqe *sqe = io_uring_get_sqe(&ring);
+		io_uring_prep_read(sqe, registered ? 0 : file, &b, 1, 1);
+		sqe->flags |= registered ? IOSQE_FIXED_FILE : 0;
+		if (complete() != 1 || b != 'E') { /* ELF */
+			fprintf(stderr, "the ring does not read\n");
+			exit(9);
+		}
+	}
+}
+
+static void serve_beside_ring(const char *how, int port)
+{
+	int file = open("/proc/self/exe", O_RDONLY);
+	make_ring(0);
+	if (io_uring_register_files(&ring, &file, 1))
+		exit(8);
+	int l = listen_on(port);
+	for (int i = 0;; i++) {
+		int c = accept(l, NULL, NULL);
+		read_by_ring(file);
+		if (i == 2 && is(how, "uring_late"))
+			echo_uring(c);
+		char b[100];
+		for (ssize_t n; (n = read(c, b, sizeof b)) > 0 && write(c, b, n) == n;)
+			;
 		close(c);
 	}
 }
@@ -635,6 +670,8 @@ int main(int argc, char **argv)
 		close_first(atoi(argv[2]));
 	if (argc == 4 && is(argv[1], "reset"))
 		return reset(argv[2], atoi(argv[3]));
+	if (argc == 3 && (is(argv[1], "uring_files") || is(argv[1], "uring_late")))
+		serve_beside_ring(argv[1], atoi(argv[2]));
 	if (argc == 3 && strncmp(argv[1], "uring", 5) == 0)
 		serve_uring(argv[1], atoi(argv[2]));
 	if (argc == 3 && (is(argv[1], "plainly") || is(argv[1], "like_libuv") || is(argv[1], "other_user") || is(argv[1], "other_net")))
