@@ -301,6 +301,9 @@ static int given_locked(struct engine *e, int kfd, const struct candidate *candi
 	*lst = (struct listener){.owner = l, .addr = addr, .port = port, .backlog = backlog, .candidate = *candidate, .from_elsewhere = true,
 				 .kfd = fd_copy_high(kfd), .queue_fd = -1};
 	l->lst = lst;
+	list_init(&lst->accept_queue); /* given a spare queue, it is looked at at once */
+	list_init(&lst->embryos);
+	list_init(&lst->deferred);
 	list_init(&lst->node);
 	list_init(&lst->claim_node);
 	l->v6only = kernel_v6only(kfd, family);
