@@ -8,6 +8,7 @@ import hashlib
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -307,6 +308,54 @@ def own_filter(tree):
     tree.end(p)
 
 
+OUTLIVES = """
+import socket, time
+s = socket.create_server(("", 80))
+print("ready", flush=True)
+c, _ = s.accept()
+s.close()
+print("closed", flush=True)
+while data := c.recv(100):
+    c.sendall(data)
+c.close()
+for _ in range(1000):  # its last segments keep the port for some 40 ms
+    try:
+        socket.create_server(("", 80), backlog=1)
+        print("again", flush=True)
+        break
+    except OSError:
+        time.sleep(0.01)
+input()
+"""
+
+
+def outlived_listener(tree):
+    """A connection whose listener was closed: the kernel stays silent, who comes anew is refused by the engine, and the port is free after it."""
+    before = tree.counters()
+    p = tree.inside([sys.executable, "-c", OUTLIVES], SOCKET, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    with Resets(tree.host, "veth0") as resets:
+        expect(p.stdout.readline() == b"ready\n", "it does not listen")
+        c = tree.host.socket(socket.AF_INET, socket.SOCK_STREAM)
+        c.settimeout(10)
+        c.connect((INSIDE[0], PORT))
+        expect(p.stdout.readline() == b"closed\n", "it did not accept")
+        for _ in range(20):
+            c.sendall(b"x" * 100)
+            got = b""
+            while len(got) < 100:
+                got += c.recv(100) or b"?" * 100
+            expect(got == b"x" * 100, "%s" % got)
+        knock = tree.host.run(["ncat", "-w", "5", INSIDE[0], str(PORT)], check=False, timeout=20)
+        expect(b"refused" in knock.stderr, "%s" % knock.stderr)
+        c.shutdown(socket.SHUT_WR)
+        expect(c.recv(1) == b"", "no end")
+        expect(p.stdout.readline() == b"again\n", "it cannot listen again")
+        c.close()
+    expect(tree.counters() == before, "the container's kernel spoke: %s, before %s" % (tree.counters(), before))
+    expect(len(resets.sources) == 1, "RSTs: %s" % resets.sources)
+    tree.end(p)
+
+
 def strangers(tree):
     """A client's port is silent as a whole: the engine answers who knocks there, as the kernel would."""
     p = tree.outside.spawn(["ncat", "-lk", str(PORT)], stdin=subprocess.PIPE, stderr=subprocess.DEVNULL)
@@ -343,7 +392,7 @@ def main():
         (Path(scratch) / "www/file").write_bytes(data)
         (Path(scratch) / "www/small").write_bytes(tree.small)
         tree.hash = sha256(data)
-        for check in (by_default, server_by_loopback, server_killed, server_with_worker, client, own_filter, strangers):
+        for check in (by_default, server_by_loopback, server_killed, server_with_worker, client, own_filter, outlived_listener, strangers):
             if only and check.__name__ not in only:
                 continue
             n += 1
