@@ -19,7 +19,7 @@
 #define RATIO_UNIT     256 /* rcv_ratio's */
 #define SKB_HEADERS    424 /* bytes beside the text in a small buffer of the kernel's: headers, headroom, struct skb_shared_info */
 #define SKB_PAGE       4096
-#define OOO_COUNTED    16  /* ranges; beyond, what they take in memory says as much */
+#define OOO_COUNTED    16  /* ranges: to add up more at each segment is too much */
 
 /* SO_RCVBUF counts what the kernel's TCP takes for a segment, headers and all; half of it is for the bytes, as Linux assumes before it has seen any. */
 uint32_t window_space(uint32_t rcvbuf)
@@ -72,11 +72,11 @@ static uint32_t rcv_limit(const struct tcp_conn *c)
 	return limit;
 }
 
+/* Text out of order takes room, too. Unlike in Linux not once the buffer grew by itself: a burst of losses would hold a fast sender up for its length. */
 static uint32_t rcv_used(const struct tcp_conn *c)
 {
-	if (!c->ooo.n)
-		return c->rcv.len;
-	return c->rcv.len + (c->ooo.n <= OOO_COUNTED ? ranges_total(&c->ooo) : c->ahead.bytes);
+	bool counts = c->ooo.n && c->ooo.n <= OOO_COUNTED && !c->drs_space;
+	return c->rcv.len + (counts ? ranges_total(&c->ooo) : 0);
 }
 
 uint32_t window_free(const struct tcp_conn *c)
