@@ -2,7 +2,7 @@
 import json
 import signal
 
-from case import PYTHON, SERVER_IP, expect, file_sha256, finesse_command, sha256
+from case import PYTHON, SERVER_IP, expect, file_sha256, sha256
 
 SOCKETSERVER = """
 import socketserver, sys
@@ -113,8 +113,8 @@ print("all as asked")
 
 def congestion_names(case):
     case.start(["ncat", "-l", "-k", "--recv-only", SERVER_IP, case.port])
-    ours = "cubic" if case.client and finesse_command() else ""
-    out = case.run([PYTHON, "-c", CONGESTION_CLIENT, SERVER_IP, case.port, ours]).stdout
+    default = case.lab.client.text(["cat", "/proc/sys/net/ipv4/tcp_congestion_control"]).strip()
+    out = case.run([PYTHON, "-c", CONGESTION_CLIENT, SERVER_IP, case.port, default]).stdout
     expect(out.strip() == b"all as asked", out)
     case.end(status=(0, -15, 143))
 

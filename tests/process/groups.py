@@ -245,7 +245,8 @@ def part_deaths(lab, how, finesse):
         server.ready()
         lost, answered, slowest = under_load(server, "kill", 4)
         check(len(lost) <= 16, "%s, %s: four deaths under load: %d answered, %d lost" % (how, side(finesse), answered, len(lost)))
-        check(slowest < 2, "%s, %s: four deaths under load: the slowest took %.2f s" % (how, side(finesse), slowest))
+        # A SYN that is in a dying worker's ring is repeated after a second; two in a row may meet a death, and no more is likely.
+        check(slowest < 3, "%s, %s: four deaths under load: the slowest took %.2f s" % (how, side(finesse), slowest))
         if how == "own_sockets":  # the master has the dead one's: it is for the next worker
             return
         server.tell("dies")
