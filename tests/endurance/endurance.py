@@ -59,21 +59,22 @@ def server_says(lab):
 
 # ---- what a process holds ----
 
-def count_fds(pid):
-    """But for what grows with the most there ever was, by design: leases of ports (one for 64 to 1024), tables of the classifier (doubled)."""
+def kinds_of_fds(pid):
+    """How many of each kind, but for what grows with the most there ever was, by design: leases of ports (one for 64 to 1024), tables of the classifier (doubled)."""
     names = []
     for fd in os.listdir("/proc/%d/fd" % pid):
         try:
-            names.append(os.readlink("/proc/%d/fd/%s" % (pid, fd)))
+            names.append(os.readlink("/proc/%d/fd/%s" % (pid, fd)).split(":[")[0])
         except FileNotFoundError:
             pass
-    return sum(name != "anon_inode:bpf-map" for name in names)
+    return collections.Counter(name for name in names if name != "anon_inode:bpf-map")
 
 
 class Holding:
     def __init__(self, host, p):
         leases = host.text(["cat", "/proc/net/unix"]).count("@finesse/ports/")
-        self.fds = count_fds(p.pid) - leases
+        self.kinds = kinds_of_fds(p.pid)
+        self.fds = sum(self.kinds.values()) - leases
         document = host.stat(p.pid) if finesse_command() else {}
         memory = document.get("memory", {"in_use_bytes": 0, "objects": {}, "failures": 0})
         self.in_use, self.objects, self.failures = memory["in_use_bytes"], memory["objects"], memory["failures"]
@@ -89,8 +90,8 @@ class Holding:
             self.in_use - self.time_wait_bytes <= start.in_use - start.time_wait_bytes
 
     def __str__(self):
-        return "%d connections, %d TIME-WAITs, %d fds, pool %d bytes in use (%s), RSS %d kB" % (
-            self.connections, self.time_wait, self.fds, self.in_use, self.objects, self.rss // 1024)
+        return "%d connections, %d TIME-WAITs, %d fds (%s), pool %d bytes in use (%s), RSS %d kB" % (
+            self.connections, self.time_wait, self.fds, dict(self.kinds), self.in_use, self.objects, self.rss // 1024)
 
 
 def settled(host, p):
