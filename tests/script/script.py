@@ -51,6 +51,7 @@ CLONE_NEWNET = 0x40000000
 TUNSETIFF, TUNSETOFFLOAD = 0x400454CA, 0x400454D0
 IFF_TUN, IFF_NO_PI, IFF_VNET_HDR = 1, 0x1000, 0x4000
 VNET_HEADER = 10
+QUIET = 0.02  # seconds, after the program's end
 ADDRESSES = {"4": ("192.168.0.1", "192.0.2.1"), "6": ("fd3d:a0b:17d6::1", "fd3d:fa7b:d17d::1"),
              "mapped": ("::ffff:192.168.0.1", "::ffff:192.0.2.1")}
 # The peer's own, so that figures do not depend on the machine.
@@ -424,6 +425,17 @@ class Player:
             return "at the end: %s" % error
         return None
 
+    def end(self):
+        """The program's, then its connections': over IPv6 one that waits for the last ACK keeps the device, and with it this process, for minutes."""
+        self.program.end()
+        while select.select([self.tun], [], [], QUIET)[0]:
+            self.take(os.read(self.tun, 70000)[VNET_HEADER:], time.monotonic())
+        for flow in self.flows.values():
+            last = segment.decode(flow.raw[-1][1])[0] if flow.raw else None
+            if last and last.has("A"):
+                reset = Segment(sport=flow.dport, dport=flow.sport, flags="R", seq=last.ack)
+                os.write(self.tun, b"\0" * VNET_HEADER + segment.encode(reset, self.peer, self.ours))
+
     def record(self):
         """The lines of the script with everything that came in between."""
         lines, last = list(self.script.head), time.monotonic()
@@ -528,7 +540,7 @@ def play(script, family, native):
         try:
             return player.play()
         finally:
-            player.program.end()
+            player.end()
     return in_namespace(work)
 
 
@@ -538,7 +550,7 @@ def record(script, family, native):
         try:
             return player.record()
         finally:
-            player.program.end()
+            player.end()
     return wait_result(in_namespace(work))
 
 
