@@ -16,6 +16,7 @@ import collections
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -60,14 +61,15 @@ def server_says(lab):
 # ---- what a process holds ----
 
 def kinds_of_fds(pid):
-    """How many of each kind, but for what grows with the most there ever was, by design: leases of ports (one for 64 to 1024), tables of the classifier (doubled)."""
+    """How many of each kind, but for what grows with the most there ever was, by design: leases of ports (one for 64 to 1024), tables of the classifier (doubled),
+    eventfds (one for each thread that ever followed another in a wait for descriptors, at most 64)."""
     names = []
     for fd in os.listdir("/proc/%d/fd" % pid):
         try:
-            names.append(os.readlink("/proc/%d/fd/%s" % (pid, fd)).split(":[")[0])
+            names.append(re.sub(r"\d+", "N", os.readlink("/proc/%d/fd/%s" % (pid, fd))))
         except FileNotFoundError:
             pass
-    return collections.Counter(name for name in names if name != "anon_inode:bpf-map")
+    return collections.Counter(name for name in names if name not in ("anon_inode:bpf-map", "anon_inode:[eventfd]"))
 
 
 class Holding:
