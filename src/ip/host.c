@@ -87,8 +87,10 @@ static bool is_link_local(const struct ip_addr *a)
 /* The host part is all zeros, or all ones. */
 static bool names_network(const struct ip_addr *a, unsigned prefix_len)
 {
-	uint32_t host = load_be32(a->b + 12), mask = prefix_len ? UINT32_MAX >> prefix_len : UINT32_MAX;
-	return prefix_len < 31 && ((host & mask) == 0 || (host & mask) == mask); /* RFC 3021: a /31 has neither */
+	if (prefix_len >= 31) /* RFC 3021: a /31 has neither */
+		return false;
+	uint32_t mask = UINT32_MAX >> prefix_len, host = load_be32(a->b + 12) & mask;
+	return host == 0 || host == mask;
 }
 
 int host_add_address(struct host *h, const struct ip_addr *addr, unsigned prefix_len)
