@@ -440,16 +440,37 @@ static int use_inherited(struct file *f, enum call_use use)
 	return use == USE_STATUS ? 0 : SOCK_KERNEL;
 }
 
+/* No handler runs, and so none jumps away, between a reference and its undo. */
+static struct file *call_take(struct call *c, int fd)
+{
+	engine_enter();
+	struct file *f = fdtable_get(fd);
+	if (f) {
+		c->file = f;
+		undo_push(&c->undo, call_undo);
+	}
+	engine_leave();
+	return f;
+}
+
+static void call_give(struct call *c)
+{
+	engine_enter();
+	undo_pop(&c->undo);
+	file_put(c->file);
+	engine_leave();
+}
+
 bool call_begin_engine(struct call *c, int fd, enum call_use use)
 {
-	struct file *f = fdtable_get(fd);
+	struct file *f = call_take(c, fd);
 	if (!f)
 		return false;
 	c->error = 0;
 	if (f->kind == FILE_SOCK && shim_in_child && sock_is_inherited(f->sock)) {
 		int r = use_inherited(f, use);
 		if (r == SOCK_KERNEL) {
-			file_put(f);
+			call_give(c);
 			return false;
 		}
 		if (r < 0)
@@ -458,19 +479,16 @@ bool call_begin_engine(struct call *c, int fd, enum call_use use)
 	if (f->kind == FILE_SOCK && sock_wants_kernel(f->sock))
 		file_handover(f, "an option was set during the handshake that is not the engine's");
 	if (f->kind != FILE_SOCK) {
-		file_put(f);
+		call_give(c);
 		return false;
 	}
-	c->file = f;
 	c->sock = f->sock;
-	undo_push(&c->undo, call_undo);
 	return true;
 }
 
 bool call_end(struct call *c, long result)
 {
 	bool moved = result == -EBADF && file_follow(c->file);
-	undo_pop(&c->undo);
-	file_put(c->file);
+	call_give(c);
 	return !moved;
 }

@@ -55,16 +55,20 @@ void mixed_set(struct mixed *m, unsigned i, int fd, short events)
 	epoll_note_polled(fd);
 	m->fds[i] = (struct sock_pollfd){.fd = fd, .events = events};
 	if (call_begin_to(&c, fd, USE_TO_WAIT)) {
+		engine_enter(); /* from one undo to the other without a handler in between */
 		call_keep(&c);
 		m->files[i] = c.file;
+		engine_leave();
 		m->fds[i].sock = c.sock;
 	}
 }
 
 void mixed_end(struct mixed *m)
 {
+	engine_enter();
 	undo_pop(&m->undo);
 	mixed_free(m);
+	engine_leave();
 }
 
 bool mixed_has_moved(const struct mixed *m)
