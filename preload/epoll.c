@@ -162,49 +162,19 @@ static int wait_in_vain(int epfd, const struct wait_call *w)
 	return r > 0 ? edge(-EFAULT) : r;
 }
 
-/* The set stays while it is waited for, whoever closes it; a handler that jumps away gives it back. */
-struct held_set {
-	struct undo undo;
-	struct file *file;
-};
-
-static void held_set_undo(struct undo *u)
-{
-	file_put(container_of(u, struct held_set, undo)->file);
-}
-
-static bool set_hold(struct held_set *h, int epfd)
-{
-	engine_enter(); /* no handler between the reference and its undo */
-	h->file = fdtable_get(epfd);
-	if (h->file)
-		undo_push(&h->undo, held_set_undo);
-	engine_leave();
-	return h->file != NULL;
-}
-
-static void set_let_go(struct held_set *h)
-{
-	engine_enter();
-	undo_pop(&h->undo);
-	file_put(h->file);
-	engine_leave();
-}
-
 /* True: *result is the answer. What is no epoll of ours, or has wrong arguments, is the kernel's to answer. */
 static bool epoll_wait_ours(int epfd, const struct wait_call *w, int *result)
 {
 	struct file *f;
-	struct held_set held;
+	struct call c; /* the set stays while it is waited for, whoever closes it */
 	engine_call();
 	if (!shim_on() || !(f = fdtable_peek(epfd)) || f->kind != FILE_EPOLL || w->max <= 0 ||
 	    w->max > INT_MAX / (int)sizeof *w->events || !user_may_read(w->timeout, w->timeout ? sizeof *w->timeout : 0) ||
-	    !timespec_valid(w->timeout) || !set_hold(&held, epfd))
+	    !timespec_valid(w->timeout) || !(f = call_hold(&c, epfd)))
 		return false;
-	f = held.file;
 	bool ours = f->kind == FILE_EPOLL;
 	if (ours && !user_may_write(w->events, sizeof *w->events)) {
-		set_let_go(&held);
+		call_let_go(&c);
 		*result = wait_in_vain(epfd, w);
 		return true;
 	}
@@ -213,7 +183,7 @@ static bool epoll_wait_ours(int epfd, const struct wait_call *w, int *result)
 	if (ours)
 		*result = edge(epset_wait(&f->epset, epfd, w->events, w->max, w->timeout, w->mask, kernel_wait));
 	int saved = errno;
-	set_let_go(&held);
+	call_let_go(&c);
 	errno = saved;
 	return ours;
 }

@@ -441,7 +441,7 @@ static int use_inherited(struct file *f, enum call_use use)
 }
 
 /* No handler runs, and so none jumps away, between a reference and its undo. */
-static struct file *call_take(struct call *c, int fd)
+struct file *call_hold(struct call *c, int fd)
 {
 	engine_enter();
 	struct file *f = fdtable_get(fd);
@@ -453,7 +453,7 @@ static struct file *call_take(struct call *c, int fd)
 	return f;
 }
 
-static void call_give(struct call *c)
+void call_let_go(struct call *c)
 {
 	engine_enter();
 	undo_pop(&c->undo);
@@ -463,14 +463,14 @@ static void call_give(struct call *c)
 
 bool call_begin_engine(struct call *c, int fd, enum call_use use)
 {
-	struct file *f = call_take(c, fd);
+	struct file *f = call_hold(c, fd);
 	if (!f)
 		return false;
 	c->error = 0;
 	if (f->kind == FILE_SOCK && shim_in_child && sock_is_inherited(f->sock)) {
 		int r = use_inherited(f, use);
 		if (r == SOCK_KERNEL) {
-			call_give(c);
+			call_let_go(c);
 			return false;
 		}
 		if (r < 0)
@@ -479,7 +479,7 @@ bool call_begin_engine(struct call *c, int fd, enum call_use use)
 	if (f->kind == FILE_SOCK && sock_wants_kernel(f->sock))
 		file_handover(f, "an option was set during the handshake that is not the engine's");
 	if (f->kind != FILE_SOCK) {
-		call_give(c);
+		call_let_go(c);
 		return false;
 	}
 	c->sock = f->sock;
@@ -489,6 +489,6 @@ bool call_begin_engine(struct call *c, int fd, enum call_use use)
 bool call_end(struct call *c, long result)
 {
 	bool moved = result == -EBADF && file_follow(c->file);
-	call_give(c);
+	call_let_go(c);
 	return !moved;
 }

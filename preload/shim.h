@@ -91,6 +91,9 @@ enum call_use {
 	USE_STATUS,  /* the shim has it */
 	USE_TO_WAIT, /* a client: it is served from now on */
 };
+/* c->file, of any kind, stays until call_let_go, or until a handler jumps out of the call. NULL: fd is nothing of ours. */
+struct file *call_hold(struct call *c, int fd);
+void call_let_go(struct call *c);
 /* True: fd is the engine's, and ours for this call. */
 bool call_begin_engine(struct call *c, int fd, enum call_use use);
 static inline bool call_begin_to(struct call *c, int fd, enum call_use use)
