@@ -22,8 +22,8 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
-#include <time.h>
 
+#include "base/time.h"
 #include "link/link.h"
 #include "wire/checksum.h"
 #include "wire/eth.h"
@@ -69,13 +69,6 @@ static struct {
 
 static const char request[] = "GET /1k HTTP/1.1\r\nHost: server\r\nUser-Agent: generator\r\n\r\n";
 #define REQUEST_BYTES (sizeof request - 1)
-
-static int64_t clock_us(void)
-{
-	struct timespec ts;
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return ts.tv_sec * INT64_C(1000000) + ts.tv_nsec / 1000;
-}
 
 /* ---- out ---- */
 
@@ -160,12 +153,16 @@ static void must(bool right, const char *what)
 	exit(1);
 }
 
-/* Bytes of the whole answer, from its head; 0 when that is not whole. */
-static uint32_t answer_bytes(const uint8_t *text, uint32_t len)
+/* Bytes of the head, and of the whole answer as it says; 0 when the head is not whole or does not say. */
+static uint32_t head_bytes(const uint8_t *text, uint32_t len, uint32_t *whole)
 {
 	const uint8_t *end = memmem(text, len, "\r\n\r\n", 4);
 	const char *length = end ? memmem(text, (size_t)(end - text), "Content-Length: ", 16) : NULL;
-	return length ? (uint32_t)(end + 4 - text) + (uint32_t)atoi(length + 16) : 0;
+	if (!length)
+		return 0;
+	uint32_t head = (uint32_t)(end + 4 - text);
+	*whole = head + (uint32_t)atoi(length + 16);
+	return head;
 }
 
 static void take_body(const uint8_t *text, uint32_t len)
@@ -179,12 +176,11 @@ static void take_text(struct client *c, const uint8_t *text, uint32_t len)
 {
 	c->rcv_nxt += len;
 	if (!c->head_came) {
-		uint32_t whole = answer_bytes(text, len);
-		must(whole, "an answer's head did not come in one piece, or has no Content-Length");
+		uint32_t whole, head = head_bytes(text, len, &whole);
+		must(head, "an answer's head did not come in one piece, or has no Content-Length");
 		if (!g.answer_len)
 			g.answer_len = whole;
 		g.wrong_bytes += whole != g.answer_len;
-		uint32_t head = (uint32_t)((const uint8_t *)memmem(text, len, "\r\n\r\n", 4) + 4 - text);
 		c->head_came = true;
 		c->answer_left = whole - head;
 		text += head;
@@ -297,7 +293,7 @@ static void reset_all(void)
 
 static void run(double seconds)
 {
-	int64_t start = clock_us(), end = start + (int64_t)(seconds * 1e6), next_sweep = start + SWEEP_US;
+	int64_t start = clock_now_us(), end = start + (int64_t)(seconds * 1e6), next_sweep = start + SWEEP_US;
 	struct pollfd p = {.fd = link_rx_fd(g.link), .events = POLLIN};
 	g.now_us = start;
 	for (unsigned i = 0; i < g.n_clients; i++)
@@ -307,7 +303,7 @@ static void run(double seconds)
 		if (!link_drain(g.link, &g.handler, 128))
 			poll(&p, 1, 1);
 		link_flush(g.link);
-		g.now_us = clock_us();
+		g.now_us = clock_now_us();
 		if (g.now_us >= next_sweep) {
 			sweep();
 			next_sweep = g.now_us + SWEEP_US;

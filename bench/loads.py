@@ -160,12 +160,15 @@ def memcached(s):
         return server.result(number(r"TPS:\s+(\d+)", out), number(r"Ops:\s+(\d+)", out))
 
 
+def run_wrk(s, server, connections, name="1k"):
+    out = server.measure([["wrk", "-t", 1, "-c", connections, "-d", "%ds" % max(s.seconds, 1), "http://%s:%d/%s" % (SERVER_IP, PORT, name)]])[0]
+    return server.result(number(r"Requests/sec:\s+([\d.]+)", out), number(r"(\d+) requests in", out))
+
+
 def wrk(connections, name="1k"):
     def load(s):
         with start_nginx(s, 65) as server:
-            out = server.measure([["wrk", "-t", 1, "-c", connections, "-d", "%ds" % max(s.seconds, 1),
-                                   "http://%s:%d/%s" % (SERVER_IP, PORT, name)]])[0]
-            return server.result(number(r"Requests/sec:\s+([\d.]+)", out), number(r"(\d+) requests in", out))
+            return run_wrk(s, server, connections, name)
     return load
 
 
@@ -194,8 +197,7 @@ def haproxy(s):
     try:
         s.lab.client.wait_listening(upstream, behind)
         with Server(s, ["haproxy", "-db", "-f", config]) as server:
-            out = server.measure([["wrk", "-t", 1, "-c", 50, "-d", "%ds" % max(s.seconds, 1), "http://%s:%d/1k" % (SERVER_IP, PORT)]])[0]
-            return server.result(number(r"Requests/sec:\s+([\d.]+)", out), number(r"(\d+) requests in", out))
+            return run_wrk(s, server, 50)
     finally:
         s.lab.stop(upstream)
 
@@ -216,9 +218,7 @@ def connect_request_close(addresses):
 def wrk_close(s):
     """wrk, one client address: it closes as soon as it has the response."""
     with start_nginx(s, 0) as server:
-        out = server.measure([["wrk", "-t", 1, "-c", 50, "-d", "%ds" % max(s.seconds, 1),
-                               "http://%s:%d/1k" % (SERVER_IP, PORT)]])[0]
-        return server.result(number(r"Requests/sec:\s+([\d.]+)", out), number(r"(\d+) requests in", out))
+        return run_wrk(s, server, 50)
 
 
 # ---- the server alone: its clients have no TCP that costs anything ----
