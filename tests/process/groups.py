@@ -125,6 +125,17 @@ def ask(lab, line=b"who\n", timeout=5, keep=False):
     return got.strip()
 
 
+def keep_of_each(lab, server):
+    """Connections that stay open, by worker, until each has one; a hundred at most."""
+    kept = {}
+    for _ in range(100):
+        who, s = ask(lab, keep=True)
+        kept.setdefault(who, []).append(s)
+        if len(kept) == server.n:
+            break
+    return kept
+
+
 class Load(threading.Thread):
     """Connects and asks, one after the other, until it is stopped."""
 
@@ -275,12 +286,7 @@ def part_all_busy(lab, how, finesse):
     """Who comes while all workers are busy is served by one of them afterwards."""
     with Server(lab, how, finesse) as server:
         server.ready()
-        kept = {}
-        for _ in range(100):
-            who, s = ask(lab, keep=True)
-            kept.setdefault(who, []).append(s)
-            if len(kept) == server.n:
-                break
+        kept = keep_of_each(lab, server)
         check(len(kept) == server.n, "%s, %s: %d of %d workers have a connection" % (how, side(finesse), len(kept), server.n))
         lost = []
         for _ in range(15):
@@ -303,12 +309,7 @@ def part_exec(lab, how, finesse):
     """The master ends its workers and executes itself: who waits for accept then waits for the new ones."""
     with Server(lab, how, finesse) as server:
         server.ready()
-        kept = {}
-        for _ in range(100):
-            who, s = ask(lab, keep=True)
-            kept.setdefault(who, []).append(s)
-            if len(kept) == server.n:
-                break
+        kept = keep_of_each(lab, server)
         for sockets in kept.values():
             sockets[0].sendall(b"busy 300\n")
         waiting = []
