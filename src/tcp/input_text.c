@@ -23,7 +23,7 @@ static void schedule_ack(struct tcp_conn *c, int64_t now, const struct text *t)
 		return;
 	}
 	int64_t delay = c->stack->config.delack_us;
-	if (window_is_half_used(c)) /* the application has enough to do: the peer need not hurry */
+	if (c->quickacks && window_is_half_used(c)) /* the application has enough to do: the peer need not hurry */
 		c->quickacks = 0;
 	if (c->quickacks) {
 		c->quickacks--;
