@@ -232,13 +232,16 @@ def mac_of(host):
     return json.loads(host.text(["ip", "-j", "link", "show", host.interface]))[0]["address"]
 
 
+def generator_argv(lab, seconds, close):
+    mac = mac_of(lab.client)
+    lines = ["neigh replace 10.77.2.%d lladdr %s dev %s nud permanent" % (i + 1, mac, lab.server.interface) for i in range(GENERATOR_ADDRESSES)]
+    lab.server.run(["ip", "-batch", "-"], input="\n".join(lines).encode())
+    return [TOP / "bench/generator", "--interface", lab.client.interface, "--mac", mac_of(lab.server), "--server", SERVER_IP, PORT,
+            "--clients", GENERATOR_FIRST, GENERATOR_ADDRESSES, "--connections", 64, "--seconds", seconds, "--from", next(GENERATOR_NUMBERS)] + (["--close"] if close else [])
+
+
 def generate(s, server, close):
-    mac = mac_of(s.lab.client)
-    lines = ["neigh replace 10.77.2.%d lladdr %s dev %s nud permanent" % (i + 1, mac, s.lab.server.interface) for i in range(GENERATOR_ADDRESSES)]
-    s.lab.server.run(["ip", "-batch", "-"], input="\n".join(lines).encode())
-    argv = [TOP / "bench/generator", "--interface", s.lab.client.interface, "--mac", mac_of(s.lab.server), "--server", SERVER_IP, PORT,
-            "--clients", GENERATOR_FIRST, GENERATOR_ADDRESSES, "--connections", 64, "--seconds", s.seconds, "--from", next(GENERATOR_NUMBERS)]
-    seen = json.loads(server.measure([argv + (["--close"] if close else [])])[0])
+    seen = json.loads(server.measure([generator_argv(s.lab, s.seconds, close)])[0])
     if seen["repeated"] > seen["answers"] * REPEATED_AT_MOST:
         raise LabError("generator: %(repeated)d repetitions, %(answers)d answers" % seen)
     return server.result(seen["answers_per_s"], seen["answers"])

@@ -6,7 +6,7 @@
  * a number is never asked about twice; SCM_RIGHTS brings new ones under old numbers (adopt_ask_again). What was decided to be the kernel's stays so (adopt_never).
  *
  * A question is a system call that the program did not make, and a sandbox (seccomp) may end the process for it: sshd polls its connection in one. So poll and
- * select ask only about what LISTEN_FDS announces or SCM_RIGHTS brought. Who polls another listener is served from its first accept on.
+ * select ask only about what LISTEN_FDS announces, SCM_RIGHTS brought, or a program under us passed by exec, which says so (process/spare_exec.h). Who polls another listener is served from its first accept on.
  *
  * A program that only starts workers, which accept, never asks. So before its first fork the first numbers are looked at: what is there becomes an inherited
  * listener, and the children share what clients wait in from the start (the spare queue).
@@ -17,19 +17,14 @@
 #include <netinet/tcp.h>
 #include <stdlib.h>
 
-#define FORK_NUMBERS 64 /* a program is given its listeners under the first numbers */
+#include "base/sockopt.h"
+
+#define FIRST_NUMBERS 64 /* a program is given its listeners under these */
 #define NUMBERS 4096 /* what comes over exec, or is passed to a server, has a low number */
 
 #define LISTEN_FDS_START 3 /* sd_listen_fds(3) */
 
 static _Atomic uint64_t asked[NUMBERS / 64], passed[NUMBERS / 64];
-
-static int option_of(int fd, int level, int name)
-{
-	int v = 0;
-	socklen_t len = sizeof v;
-	return sys_getsockopt(fd, level, name, &v, &len) ? -1 : v;
-}
 
 /* Linux says it of a listening socket in a field with another name. */
 static int backlog_of(int fd)
@@ -41,9 +36,9 @@ static int backlog_of(int fd)
 
 static bool is_listener(int fd, int *family)
 {
-	if (option_of(fd, SOL_SOCKET, SO_ACCEPTCONN) != 1 || option_of(fd, SOL_SOCKET, SO_PROTOCOL) != IPPROTO_TCP)
+	if (sockopt_int(fd, SOL_SOCKET, SO_ACCEPTCONN) != 1 || sockopt_int(fd, SOL_SOCKET, SO_PROTOCOL) != IPPROTO_TCP)
 		return false;
-	*family = option_of(fd, SOL_SOCKET, SO_DOMAIN);
+	*family = sockopt_int(fd, SOL_SOCKET, SO_DOMAIN);
 	return *family == AF_INET || *family == AF_INET6;
 }
 
@@ -60,7 +55,7 @@ static bool look(int fd, int (*decide)(int, int))
 	if (!is_listener(fd, &family))
 		return false;
 	int backlog = backlog_of(fd);
-	file_note_candidate(fd, family);
+	file_note_candidate(fd, family, 0);
 	struct file *f = fdtable_get(fd);
 	if (!f)
 		return false;
@@ -82,7 +77,7 @@ void adopt_before_fork(void)
 	static _Atomic bool done;
 	if (!shim_ready || engine_inside || atomic_exchange(&done, true))
 		return;
-	for (int fd = 0; fd < FORK_NUMBERS; fd++)
+	for (int fd = 0; fd < FIRST_NUMBERS; fd++)
 		if (adopt_may(fd) && look(fd, file_given))
 			shim_in_child = true; /* such a socket may exist */
 }
@@ -110,6 +105,12 @@ bool adopt_is_announced(int fd)
 {
 	return (fd >= LISTEN_FDS_START && fd < LISTEN_FDS_START + n_listen_fds()) ||
 	       (atomic_load_explicit(&passed[fd / 64], memory_order_relaxed) >> fd % 64 & 1);
+}
+
+void adopt_were_passed(void)
+{
+	for (int fd = 0; fd < FIRST_NUMBERS; fd++)
+		adopt_ask_again(fd);
 }
 
 void adopt_duped(int fd, int to)

@@ -170,7 +170,7 @@ static bool epoll_wait_ours(int epfd, const struct wait_call *w, int *result)
 	engine_call();
 	if (!shim_on() || !(f = fdtable_peek(epfd)) || f->kind != FILE_EPOLL || w->max <= 0 ||
 	    w->max > INT_MAX / (int)sizeof *w->events || !user_may_read(w->timeout, w->timeout ? sizeof *w->timeout : 0) ||
-	    !timespec_valid(w->timeout) || !(f = call_hold(&c, epfd)))
+	    wait_is_wrong(w->timeout, w->mask) || !(f = call_hold(&c, epfd)))
 		return false;
 	bool ours = f->kind == FILE_EPOLL;
 	if (ours && !user_may_write(w->events, sizeof *w->events)) {

@@ -76,6 +76,9 @@ static int exec_returned(int r)
 {
 	int saved = errno;
 	spare_exec_failed();
+	signals_after_exec();
+	if (shim_has_sockets && engine_exists())
+		engine_after_failed_exec();
 	errno = saved;
 	return r;
 }
@@ -85,6 +88,7 @@ static void before_exec(void)
 	passes_listener = false;
 	if (!engine_inside && shim_has_sockets && engine_exists())
 		passes_listener = handover_for_exec();
+	signals_before_exec();
 }
 
 /* A file that cannot be executed: the real call says so, and nothing needs to be handed over. */

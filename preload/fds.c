@@ -3,6 +3,7 @@
 #include "shim.h"
 
 #include <fcntl.h>
+#include <sched.h>
 #include <linux/close_range.h>
 #include <linux/sockios.h>
 #include <sys/mman.h>
@@ -15,8 +16,10 @@
 int wrap_close(int fd)
 {
 	if (shim_on()) {
-		if (fdtable_peek(fd))
+		if (fdtable_peek(fd)) {
+			pthread_testcancel();
 			return edge(file_close(fd));
+		}
 		if (fd_is_internal(fd))
 			return edge(-EBADF);
 		known_forget(fd);
@@ -44,8 +47,13 @@ static int close_range_around(unsigned first, unsigned last, int flags)
 
 int wrap_close_range(unsigned first, unsigned last, int flags)
 {
+	if ((flags & CLOSE_RANGE_UNSHARE) && shim_on() && first <= last && !(flags & ~(CLOSE_RANGE_UNSHARE | CLOSE_RANGE_CLOEXEC))) {
+		if (wrap_unshare(CLONE_FILES) < 0)
+			return -1;
+		flags &= ~CLOSE_RANGE_UNSHARE;
+	}
 	/* Closes nothing: it only marks, or it is an error. */
-	if (!shim_on() || first > last || (flags & ~CLOSE_RANGE_UNSHARE))
+	if (!shim_on() || first > last || flags)
 		return REAL(close_range)(first, last, flags);
 	int top = last > INT32_MAX ? INT32_MAX : (int)last;
 	for (int fd = first > INT32_MAX ? -1 : fdtable_next(first); fd >= 0 && fd <= top;
@@ -62,12 +70,19 @@ void wrap_closefrom(int first)
 		wrap_close_range(first < 0 ? 0 : first, ~0U, 0);
 }
 
-/* ---- fstat: some programs ask by it what is open ---- */
+/* ---- fstat: some programs ask by it what is open, and know a file again by its inode ---- */
+
+static void identity_told(int fd)
+{
+	if (shim_on() && fdtable_peek(fd))
+		file_used(fd);
+}
 
 int wrap_fstat(int fd, struct stat *st)
 {
 	if (shim_on() && fd_is_internal(fd))
 		return edge(-EBADF);
+	identity_told(fd);
 	return REAL(fstat)(fd, st);
 }
 
@@ -76,7 +91,21 @@ int wrap___fxstat(int version, int fd, struct stat *st)
 {
 	if (shim_on() && fd_is_internal(fd))
 		return edge(-EBADF);
+	identity_told(fd);
 	return REAL(__fxstat)(version, fd, st);
+}
+
+/* A socket's inode keeps them, and so would the next that is the same one. */
+int wrap_fchmod(int fd, mode_t mode)
+{
+	identity_told(fd);
+	return REAL(fchmod)(fd, mode);
+}
+
+int wrap_fchown(int fd, uid_t uid, gid_t gid)
+{
+	identity_told(fd);
+	return REAL(fchown)(fd, uid, gid);
 }
 
 /* ---- dup ---- */
@@ -88,18 +117,15 @@ int wrap_dup(int fd)
 	int to = REAL(dup)(fd);
 	if (to < 0 || !shim_on())
 		return to;
-	return file_duped(fd, to);
+	return number_for_stdio(file_duped(fd, to));
 }
 
-/* stdio may sit on these numbers and bypass us: an engine socket that becomes one of them goes to
- * the kernel first. */
 static int before_dup_over(int fd, int to)
 {
 	if (fd_is_internal(fd) || fd_is_internal(to))
 		return -EBADF;
-	if (to >= 0 && to <= STDERR_FILENO)
-		fd_handover(fd, "became a standard stream"); /* if it cannot, the fd still works
-								through the wrappers */
+	if (is_stdio_number(to))
+		fd_handover(fd, "became a standard stream");
 	known_forget(to);
 	return 0;
 }
@@ -188,8 +214,10 @@ static bool is_ownership(int cmd)
  * What only the kernel's TCP does for a connection makes it the kernel's; one that is not begun stays there. A connection that has ended becomes a kernel socket that
  * says so. Where the right for a handover is missing, it stays. A listener's kernel socket does it as it is.
  */
-static void connection_to_kernel(int fd, const char *why)
+void connection_to_kernel(int fd, const char *why)
 {
+	if (!shim_on())
+		return;
 	struct file *f = fdtable_peek(fd);
 	if (!f || f->kind == FILE_EPOLL || f->listener)
 		return;
@@ -220,6 +248,23 @@ static int engine_getfl(struct call *c)
 	return O_RDWR | c->file->status | (sock_get_nonblock(c->sock) ? O_NONBLOCK : 0);
 }
 
+/* More of an undecided socket than O_NONBLOCK, or it may. */
+static bool changes_more(int cmd, long arg)
+{
+	switch (cmd) {
+	case F_GETFL:
+	case F_GETFD:
+	case F_SETFD:
+	case F_DUPFD:
+	case F_DUPFD_CLOEXEC:
+		return false;
+	case F_SETFL:
+		return arg & (O_ASYNC | O_DIRECT | STATUS_KEPT);
+	default:
+		return true;
+	}
+}
+
 int wrap_fcntl(int fd, int cmd, ...)
 {
 	va_list ap;
@@ -236,11 +281,18 @@ int wrap_fcntl(int fd, int cmd, ...)
 		VIA_ENGINE_TO(fd, USE_STATUS, engine_setfl(&c, fd, arg));
 	if (is_ownership(cmd))
 		own_by_kernel(fd);
+	if (changes_more(cmd, arg))
+		file_used(fd);
+	int flags = cmd == F_GETFL ? undecided_flags(fd) : -EBADF;
+	if (flags >= 0)
+		return flags;
+	if (cmd == F_SETFL && undecided_set_nonblock(fd, arg & O_NONBLOCK))
+		return 0;
 	int r = REAL(fcntl)(fd, cmd, arg);
 	if (r >= 0 && cmd == F_SETFL)
 		file_set_nonblock(fd, arg & O_NONBLOCK);
 	if (r >= 0 && (cmd == F_DUPFD || cmd == F_DUPFD_CLOEXEC))
-		return file_duped(fd, r);
+		return number_for_stdio(file_duped(fd, r));
 	return r;
 }
 
@@ -254,6 +306,7 @@ static int engine_ioctl(struct call *c, int fd, unsigned long request, void *arg
 		return engine_set_async(c, fd, *(int *)arg);
 	if (request == FIOSETOWN || request == SIOCSPGRP) {
 		own_by_kernel(fd);
+		c->file->candidate.used = true;
 		return c->file->kind == FILE_SOCK ? sys_ioctl(fd, request, arg) : -EBADF;
 	}
 	/* When the last packet came: nobody notes it for TCP. */
@@ -265,6 +318,8 @@ static int engine_ioctl(struct call *c, int fd, unsigned long request, void *arg
 	if (request == FIONBIO && !user_may_read(arg, sizeof(int)))
 		return -EFAULT;
 	int r = sock_ioctl(c->sock, request, arg);
+	if (r == -ENOTTY)
+		c->file->candidate.used = true;
 	return r == -ENOTTY ? sys_ioctl(fd, request, arg) : r;
 }
 
@@ -281,6 +336,10 @@ int wrap_ioctl(int fd, unsigned long request, ...)
 	void *arg = va_arg(ap, void *);
 	va_end(ap);
 	VIA_ENGINE_TO(fd, request == FIONBIO ? USE_STATUS : USE_PLAINLY, engine_ioctl(&c, fd, request, arg));
+	if (request != FIONBIO && request != FIOCLEX && request != FIONCLEX && shim_on())
+		file_used(fd);
+	if (request == FIONBIO && shim_on() && fdtable_peek(fd) && user_may_read(arg, sizeof(int)) && undecided_set_nonblock(fd, *(int *)arg))
+		return 0;
 	int r = REAL(ioctl)(fd, request, arg);
 	if (r == 0 && request == FIONBIO && shim_on())
 		file_set_nonblock(fd, *(int *)arg);

@@ -83,6 +83,7 @@ struct file *file_new(enum file_kind kind)
 		pool = f->next_free;
 		f->candidate = (struct candidate){0};
 		f->late.n = 0;
+		f->kept = 0;
 		f->listener = false;
 		f->status = 0;
 		f->numbers = 0;

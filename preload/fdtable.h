@@ -47,6 +47,7 @@ struct file {
 	_Atomic int status; /* FILE_SOCK: flags of F_SETFL that a socket keeps and does not heed */
 	struct candidate candidate; /* FILE_CANDIDATE: what the program did to it */
 	struct late_options late;   /* busy: FILE_SOCK */
+	uint8_t kept;      /* FILE_CANDIDATE, FILE_SOCK: the kernel socket's keeper is at this place (reuse.c); 0: it has none */
 	uint32_t numbers;  /* lock: how many fds lead here */
 	int fd;            /* lock: one of them; -1: none */
 	int parked_fd; /* the fd that stays open for calls in progress after the last close, or -1

@@ -59,16 +59,30 @@ static void file_install(int fd, struct file *f)
 		file_put(f);
 }
 
-void file_note_candidate(int fd, int family)
+void file_note_candidate(int fd, int family, uint8_t kept)
 {
 	if (!shim_has_sockets) {
 		shim_has_sockets = true;
 		process_note_socket();
 	}
 	struct file *f = file_new(FILE_CANDIDATE);
-	if (f)
+	if (f) {
 		f->candidate.family = family;
+		f->kept = kept;
+	} else {
+		reuse_drop(kept);
+	}
 	file_install(fd, f);
+}
+
+void file_note_made(int fd, int family, uint8_t kept, bool nonblock, bool kernel_nonblock)
+{
+	file_note_candidate(fd, family, kept);
+	file_set_nonblock(fd, kernel_nonblock);
+	if (nonblock == kernel_nonblock || undecided_set_nonblock(fd, nonblock))
+		return;
+	kernel_fd_set_nonblock(fd, nonblock);
+	file_set_nonblock(fd, nonblock);
 }
 
 /* With a reference; NULL: it is none. */
@@ -78,13 +92,32 @@ static struct file *candidate_get(int fd)
 	return f && f->kind == FILE_CANDIDATE ? fdtable_get(fd) : NULL;
 }
 
-void file_option_set(int fd, int level, int option)
+void file_option_set(int fd, int level, int option, const void *value, socklen_t len)
 {
 	struct file *f = candidate_get(fd);
 	if (f) {
-		option_set_add(&f->candidate.set, option_find(level, option));
+		candidate_note(&f->candidate, option_find(level, option), value, len);
 		file_put(f);
 	}
+}
+
+/* Once, though several threads may be here. */
+static void lose_keeper(struct file *f)
+{
+	reuse_drop(__atomic_exchange_n(&f->kept, 0, __ATOMIC_ACQ_REL));
+}
+
+void file_used(int fd)
+{
+	struct file *f = fdtable_get(fd);
+	if (!f)
+		return;
+	if (f->kind == FILE_CANDIDATE) {
+		undecided_settle(f);
+		lose_keeper(f);
+	}
+	f->candidate.used = true;
+	file_put(f);
 }
 
 bool file_bound(int fd)
@@ -102,7 +135,7 @@ void file_set_nonblock(int fd, bool on)
 	struct file *f = candidate_get(fd);
 	if (f) {
 		f->candidate.nonblock_known = true;
-		f->candidate.nonblock = on;
+		f->candidate.nonblock = f->candidate.kernel_nonblock = on;
 		file_put(f);
 	}
 }
@@ -127,6 +160,8 @@ void files_touched(void)
 {
 	for (int fd = fdtable_next(0); fd >= 0; fd = fdtable_next(fd + 1)) {
 		struct file *f = fdtable_peek(fd);
+		if (f && f->kind == FILE_CANDIDATE)
+			undecided_settle(f);
 		if (f)
 			f->candidate.shared = true;
 	}
@@ -219,6 +254,7 @@ int file_release(struct file *f)
 {
 	int r = 0;
 	registrations_drop(&f->registrations);
+	reuse_end(f);
 	if (f->sock)
 		r = sock_close(f->sock);
 	if (f->kind == FILE_EPOLL)
@@ -276,6 +312,7 @@ void file_forget_candidate(int fd)
 	if (!f)
 		return;
 	if (f->kind == FILE_CANDIDATE && !atomic_exchange(&f->busy, true)) {
+		undecided_settle(f);
 		f->kind = FILE_KERNEL;
 		for (int n = fdtable_next(0); n >= 0; n = fdtable_next(n + 1))
 			if (fdtable_peek(n) == f && fdtable_swap(n, NULL, NULL) == f) {
@@ -302,6 +339,8 @@ int file_listen(int fd, int backlog)
 	struct file *f = candidate_take(fd, &being_decided);
 	if (!f)
 		return being_decided ? -EINVAL : SOCK_KERNEL;
+	undecided_settle(f);
+	lose_keeper(f);
 	uring_in_use(false); /* sees to it that the engine refuses */
 	int r = must_stay(f) ? SOCK_KERNEL : sock_decide_listen(fd, &f->candidate, backlog, &s);
 	if (r == 0) {
@@ -321,6 +360,8 @@ int file_given(int fd, int backlog)
 	struct file *f = candidate_take(fd, &being_decided);
 	if (!f)
 		return SOCK_KERNEL;
+	undecided_settle(f);
+	lose_keeper(f);
 	int r = sock_decide_given(fd, &f->candidate, backlog, &s);
 	if (r == 0)
 		candidate_becomes(f, s, fd, true);
@@ -328,7 +369,7 @@ int file_given(int fd, int backlog)
 	return r;
 }
 
-int file_connect(int fd, const struct sockaddr *addr, socklen_t len)
+int file_connect(int fd, const struct sockaddr *addr, socklen_t len, bool fastopen)
 {
 	bool being_decided;
 	struct sock *s = NULL;
@@ -344,7 +385,7 @@ int file_connect(int fd, const struct sockaddr *addr, socklen_t len)
 	}
 	registrations_suspend(&f->registrations);
 	f->candidate.home = f->candidate.family && !f->candidate.adopted && !f->candidate.shared && !__atomic_load_n(&shim_left_netns, __ATOMIC_RELAXED);
-	int r = sock_decide_connect(fd, &f->candidate, addr, len, nonblock, &s);
+	int r = sock_decide_connect(fd, &f->candidate, addr, len, nonblock, fastopen, &s);
 	if (r == 0)
 		candidate_becomes(f, s, fd, false);
 	else
@@ -353,15 +394,46 @@ int file_connect(int fd, const struct sockaddr *addr, socklen_t len)
 	return r;
 }
 
-/* The number that accept took before it waited. */
-struct taken_fd {
+/* The number that accept took before it waited, and who came: a socket of the engine's or one of the kernel's. */
+struct taken {
 	struct undo undo;
-	int fd;
+	int fd, kernel_fd;
+	struct sock *sock;
 };
 
-static void taken_fd_undo(struct undo *u)
+static void taken_undo(struct undo *u)
 {
-	sys_close(container_of(u, struct taken_fd, undo)->fd);
+	struct taken *t = container_of(u, struct taken, undo);
+	if (t->sock)
+		sock_close(t->sock);
+	fd_close(t->kernel_fd);
+	sys_close(t->fd);
+}
+
+/* No handler runs, and so none jumps away, between the number and its undo. -errno; else the number. */
+static int taken_begin(struct taken *t, int cloexec)
+{
+	*t = (struct taken){.kernel_fd = -1};
+	engine_enter();
+	t->fd = sys_fcntl(placeholder_fd, cloexec ? F_DUPFD_CLOEXEC : F_DUPFD, 0);
+	if (t->fd >= 0)
+		undo_push(&t->undo, taken_undo);
+	engine_leave();
+	return t->fd;
+}
+
+/* The same of the undo's end and the table's entry. True: the socket is there. */
+static bool taken_end(struct taken *t)
+{
+	engine_enter();
+	undo_pop(&t->undo);
+	struct file *f = t->sock ? file_new(FILE_SOCK) : NULL;
+	if (f) {
+		f->sock = t->sock;
+		file_install(t->fd, f);
+	}
+	engine_leave();
+	return f != NULL;
 }
 
 /* Who came by another way, when the number that accept took was the program's last one: the kernel takes it itself. */
@@ -383,27 +455,19 @@ static int accept_try(struct call *c, int flags, struct sockaddr *addr, socklen_
 	if (r < 0)
 		return r;
 	int cloexec = flags & SOCK_CLOEXEC;
-	int fd = sys_fcntl(placeholder_fd, cloexec ? F_DUPFD_CLOEXEC : F_DUPFD, 0);
+	struct taken taken;
+	int fd = taken_begin(&taken, cloexec);
 	if (fd < 0)
 		return fd;
-	struct sock *s = NULL;
-	int kernel_fd = -1;
-	struct taken_fd taken = {.fd = fd};
-	undo_push(&taken.undo, taken_fd_undo);
-	r = sock_accept(c->sock, flags, addr, len, &s, &kernel_fd);
-	undo_pop(&taken.undo);
+	r = sock_accept(c->sock, flags, addr, len, &taken.sock, &taken.kernel_fd);
+	if (taken_end(&taken))
+		return fd;
 	if (r == 0) {
-		struct file *f = file_new(FILE_SOCK);
-		if (f) {
-			f->sock = s;
-			file_install(fd, f);
-			return fd;
-		}
-		sock_close(s);
+		sock_close(taken.sock);
 		r = -ENOMEM;
 	} else if (r == 1) {
-		sys_dup3(kernel_fd, fd, cloexec ? O_CLOEXEC : 0);
-		sys_close(kernel_fd);
+		sys_dup3(taken.kernel_fd, fd, cloexec ? O_CLOEXEC : 0);
+		sys_close(taken.kernel_fd);
 		return fd_created(fd);
 	} else if (r == -EMFILE) {
 		r = accept_last_number(c, fd, flags, addr, len);

@@ -49,7 +49,7 @@ static int handover_listener(struct file *f, const char *why, bool inherited)
 	if (inherited)
 		sock_share(f->sock); /* who serves it goes on */
 	else
-		sock_handover(f->sock, why);
+		sock_handover(f->sock, why, false);
 	kernel_fd_set_nonblock(fd, nonblock);
 	registrations_to_kernel(&f->registrations, fd);
 	numbers_forget(f);
@@ -66,9 +66,9 @@ static void connection_is_at(struct file *f, int kfd)
 
 static int handover_connection(struct file *f, const char *why, bool inherited, bool surely)
 {
-	int kfd = inherited ? sock_adopt(f->sock) : sock_handover(f->sock, why);
-	if (kfd < 0 && surely && !inherited)
-		kfd = sock_end(f->sock, why);
+	int kfd = sock_handed_over(f->sock); /* the engine did it by itself, and that was not followed yet */
+	if (kfd < 0)
+		kfd = inherited ? sock_adopt(f->sock) : sock_handover(f->sock, why, surely);
 	if (kfd < 0)
 		return kfd;
 	connection_is_at(f, kfd);
@@ -166,6 +166,7 @@ static int fd_handover_how(int fd, const char *why, bool surely)
 		file_forget_candidate(fd);
 	else if (f->kind == FILE_SOCK)
 		r = surely ? to_kernel(f, why) : handover(f, why, false);
+	f->candidate.used |= surely; /* somebody else has its kernel socket, whatever came of that */
 	file_put(f);
 	return r;
 }
@@ -251,6 +252,7 @@ static void listener_passes(struct file *f)
 bool handover_for_exec(void)
 {
 	bool listener = false;
+	undecided_settle_all();
 	for (int n = fdtable_next(0); n >= 0; n = fdtable_next(n + 1)) {
 		struct file *f = fdtable_get(n);
 		if (!f)

@@ -30,7 +30,8 @@ static void configure(void)
 	log_configure(settings.log);
 	engine_configure(&settings);
 	broker_client_configure(getenv(BROKER_VARIABLE));
-	spare_exec_given(getenv(SPARE_VARIABLE));
+	if (spare_exec_given(getenv(SPARE_VARIABLE)))
+		adopt_were_passed();
 	unsetenv(SPARE_VARIABLE); /* of this program alone */
 }
 

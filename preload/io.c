@@ -21,9 +21,10 @@ static void raise_sigpipe(void)
 
 ssize_t engine_send(struct call *c, const struct msghdr *msg, int flags)
 {
-	ssize_t r = flags & MSG_FASTOPEN ? engine_fastopen(c, msg, flags) : 0;
-	if (!r)
-		r = sock_sendmsg(c->sock, msg, flags);
+	bool dissolve = false;
+	ssize_t r = sock_sendmsg(c->sock, msg, flags, &dissolve);
+	if (dissolve)
+		r = call_unconnected(c, r);
 	if (r == -EPIPE && !(flags & MSG_NOSIGNAL))
 		raise_sigpipe();
 	return r;
@@ -120,7 +121,7 @@ static bool has_control(const struct msghdr *msg)
 
 ssize_t wrap_read(int fd, void *buf, size_t n)
 {
-	VIA_ENGINE(fd, n ? recv_buffer(&c, buf, n, 0) : 0);
+	VIA_ENGINE_CANCELLED(fd, n ? recv_buffer(&c, buf, n, 0) : 0);
 	return tells_error(fd, REAL(read)(fd, buf, n));
 }
 
@@ -149,7 +150,7 @@ static ssize_t engine_readv(struct call *c, const struct iovec *iov, int count, 
 
 ssize_t wrap_readv(int fd, const struct iovec *iov, int count)
 {
-	VIA_ENGINE(fd, engine_readv(&c, iov, count, 0));
+	VIA_ENGINE_CANCELLED(fd, engine_readv(&c, iov, count, 0));
 	return tells_error(fd, REAL(readv)(fd, iov, count));
 }
 
@@ -171,13 +172,13 @@ static ssize_t engine_preadv2(struct call *c, const struct iovec *iov, int count
 ssize_t wrap_preadv2(int fd, const struct iovec *iov, int count, off_t offset, int flags)
 {
 	if (offset == -1)
-		VIA_ENGINE(fd, engine_preadv2(&c, iov, count, flags));
+		VIA_ENGINE_CANCELLED(fd, engine_preadv2(&c, iov, count, flags));
 	return tells_error(fd, REAL(preadv2)(fd, iov, count, offset, flags));
 }
 
 ssize_t wrap_recv(int fd, void *buf, size_t n, int flags)
 {
-	VIA_ENGINE(fd, recv_buffer(&c, buf, n, flags));
+	VIA_ENGINE_CANCELLED(fd, recv_buffer(&c, buf, n, flags));
 	return tells_error(fd, REAL(recv)(fd, buf, n, flags));
 }
 
@@ -206,7 +207,7 @@ static ssize_t engine_recvfrom(struct call *c, void *buf, size_t n, int flags,
 ssize_t wrap_recvfrom(int fd, void *buf, size_t n, int flags, struct sockaddr *from,
 		      socklen_t *fromlen)
 {
-	VIA_ENGINE(fd, engine_recvfrom(&c, buf, n, flags, from, fromlen));
+	VIA_ENGINE_CANCELLED(fd, engine_recvfrom(&c, buf, n, flags, from, fromlen));
 	return tells_error(fd, REAL(recvfrom)(fd, buf, n, flags, from, fromlen));
 }
 
@@ -256,7 +257,7 @@ static void fds_received(struct msghdr *msg)
 
 ssize_t wrap_recvmsg(int fd, struct msghdr *msg, int flags)
 {
-	VIA_ENGINE(fd, engine_recvmsg(&c, msg, flags));
+	VIA_ENGINE_CANCELLED(fd, engine_recvmsg(&c, msg, flags));
 	ssize_t r = tells_error(fd, REAL(recvmsg)(fd, msg, flags));
 	if (r >= 0 && !engine_inside)
 		fds_received(msg);
@@ -324,7 +325,7 @@ static int engine_recvmmsg(struct call *c, struct mmsghdr *msgs, unsigned count,
 
 int wrap_recvmmsg(int fd, struct mmsghdr *msgs, unsigned count, int flags, struct timespec *timeout)
 {
-	VIA_ENGINE(fd, engine_recvmmsg(&c, msgs, count, flags, timeout));
+	VIA_ENGINE_CANCELLED(fd, engine_recvmmsg(&c, msgs, count, flags, timeout));
 	int r = tells_error(fd, REAL(recvmmsg)(fd, msgs, count, flags, timeout));
 	for (int i = 0; i < r && !engine_inside; i++)
 		fds_received(&msgs[i].msg_hdr);
@@ -335,7 +336,7 @@ int wrap_recvmmsg(int fd, struct mmsghdr *msgs, unsigned count, int flags, struc
 
 ssize_t wrap_write(int fd, const void *buf, size_t n)
 {
-	VIA_ENGINE(fd, send_buffer(&c, buf, n, 0));
+	VIA_ENGINE_CANCELLED(fd, send_buffer(&c, buf, n, 0));
 	before_known(fd);
 	return send_tells_error(fd, REAL(write)(fd, buf, n), 0);
 }
@@ -349,7 +350,7 @@ static ssize_t engine_writev(struct call *c, const struct iovec *iov, int count,
 
 ssize_t wrap_writev(int fd, const struct iovec *iov, int count)
 {
-	VIA_ENGINE(fd, engine_writev(&c, iov, count, 0));
+	VIA_ENGINE_CANCELLED(fd, engine_writev(&c, iov, count, 0));
 	before_known(fd);
 	return send_tells_error(fd, REAL(writev)(fd, iov, count), 0);
 }
@@ -363,21 +364,39 @@ static ssize_t engine_pwritev2(struct call *c, const struct iovec *iov, int coun
 ssize_t wrap_pwritev2(int fd, const struct iovec *iov, int count, off_t offset, int flags)
 {
 	if (offset == -1)
-		VIA_ENGINE(fd, engine_pwritev2(&c, iov, count, flags));
+		VIA_ENGINE_CANCELLED(fd, engine_pwritev2(&c, iov, count, flags));
 	before_known(fd);
 	return send_tells_error(fd, REAL(pwritev2)(fd, iov, count, offset, flags), 0);
 }
 
-/* TCP Fast Open connects within send: the kernel's, and so is the socket from now on. */
-static void note_fastopen(int fd, int flags)
+/* TCP Fast Open connects within send. As file_connect; what the kernel would refuse to read is its. */
+static int fastopen_begin(int fd, const struct sockaddr *to, socklen_t len)
 {
-	if ((flags & MSG_FASTOPEN) && shim_on())
-		file_forget_candidate(fd);
+	bool good = shim_on() && to && len <= sizeof(struct sockaddr_storage) && user_may_read(to, len);
+	return good ? file_connect(fd, to, len, true) : SOCK_KERNEL;
+}
+
+#define VIA_FASTOPEN(fd, flags, to, len, verb)                                                     \
+	if ((flags) & MSG_FASTOPEN) {                                                              \
+		cancel_point(fd);                                                                  \
+		int begun = fastopen_begin(fd, to, len);                                           \
+		if (begun == 0)                                                                    \
+			VIA_ENGINE_IN_CALL(fd, USE_PLAINLY, verb);                                 \
+		else if (begun != SOCK_KERNEL)                                                     \
+			return edge(begun);                                                        \
+		if (shim_on())                                                                     \
+			file_used(fd);                                                             \
+	}
+
+/* The kernel has sent. */
+static long kernel_sent(int fd, long r, int flags)
+{
+	return send_tells_error(fd, flags & MSG_FASTOPEN ? kernel_connects(fd, r) : r, flags);
 }
 
 ssize_t wrap_send(int fd, const void *buf, size_t n, int flags)
 {
-	VIA_ENGINE(fd, send_buffer(&c, buf, n, flags));
+	VIA_ENGINE_CANCELLED(fd, send_buffer(&c, buf, n, flags));
 	before_known(KNOWN_ANYWAY);
 	return send_tells_error(fd, REAL(send)(fd, buf, n, flags), flags);
 }
@@ -397,10 +416,10 @@ static ssize_t engine_sendto(struct call *c, const void *buf, size_t n, int flag
 ssize_t wrap_sendto(int fd, const void *buf, size_t n, int flags, const struct sockaddr *to,
 		    socklen_t tolen)
 {
-	VIA_ENGINE(fd, engine_sendto(&c, buf, n, flags, to, tolen));
-	note_fastopen(fd, flags);
+	VIA_ENGINE_CANCELLED(fd, engine_sendto(&c, buf, n, flags, to, tolen));
+	VIA_FASTOPEN(fd, flags, to, tolen, engine_sendto(&c, buf, n, flags, to, tolen));
 	before_known(KNOWN_ANYWAY);
-	return send_tells_error(fd, REAL(sendto)(fd, buf, n, flags, to, tolen), flags);
+	return kernel_sent(fd, REAL(sendto)(fd, buf, n, flags, to, tolen), flags);
 }
 
 static ssize_t engine_sendmsg(struct call *c, const struct msghdr *msg, int flags)
@@ -411,7 +430,7 @@ static ssize_t engine_sendmsg(struct call *c, const struct msghdr *msg, int flag
 	struct msghdr own = *msg;
 	if (!own.msg_namelen)
 		own.msg_name = NULL;
-	if (msg->msg_controllen && !c->file->listener && sock_message_is_kernels(msg) && file_handover(c->file, "time stamps, asked for by sendmsg") == 0)
+	if (msg->msg_controllen && !c->file->listener && sock_message_is_kernels(c->file->sock, msg) && file_handover(c->file, "time stamps, asked for by sendmsg") == 0)
 		return -EBADF;
 	return engine_send(c, &own, flags);
 }
@@ -435,12 +454,13 @@ static void hand_over_passed_fds(const struct msghdr *msg)
 
 ssize_t wrap_sendmsg(int fd, const struct msghdr *msg, int flags)
 {
-	VIA_ENGINE(fd, engine_sendmsg(&c, msg, flags));
-	note_fastopen(fd, flags);
+	VIA_ENGINE_CANCELLED(fd, engine_sendmsg(&c, msg, flags));
+	if ((flags & MSG_FASTOPEN) && msg_check_out(msg) == 0)
+		VIA_FASTOPEN(fd, flags, msg->msg_name, msg->msg_namelen, engine_sendmsg(&c, msg, flags));
 	if (shim_on())
 		hand_over_passed_fds(msg);
 	before_known(KNOWN_ANYWAY);
-	return send_tells_error(fd, REAL(sendmsg)(fd, msg, flags), flags);
+	return kernel_sent(fd, REAL(sendmsg)(fd, msg, flags), flags);
 }
 
 static int engine_sendmmsg(struct call *c, struct mmsghdr *msgs, unsigned count, int flags)
@@ -461,11 +481,12 @@ static int engine_sendmmsg(struct call *c, struct mmsghdr *msgs, unsigned count,
 
 int wrap_sendmmsg(int fd, struct mmsghdr *msgs, unsigned count, int flags)
 {
-	VIA_ENGINE(fd, engine_sendmmsg(&c, msgs, count, flags));
-	note_fastopen(fd, flags);
+	VIA_ENGINE_CANCELLED(fd, engine_sendmmsg(&c, msgs, count, flags));
+	if ((flags & MSG_FASTOPEN) && count && user_may_write(&msgs[0], sizeof *msgs) && msg_check_out(&msgs[0].msg_hdr) == 0)
+		VIA_FASTOPEN(fd, flags, msgs[0].msg_hdr.msg_name, msgs[0].msg_hdr.msg_namelen, engine_sendmmsg(&c, msgs, count, flags));
 	for (unsigned i = 0; shim_on() && i < count; i++)
 		if (user_may_read(&msgs[i], sizeof msgs[i]))
 			hand_over_passed_fds(&msgs[i].msg_hdr);
 	before_known(KNOWN_ANYWAY);
-	return send_tells_error(fd, REAL(sendmmsg)(fd, msgs, count, flags), flags);
+	return kernel_sent(fd, REAL(sendmmsg)(fd, msgs, count, flags), flags);
 }

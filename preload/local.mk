@@ -7,6 +7,7 @@ preload_libshim_a_SOURCES = \
 	preload/clone.c \
 	preload/copy.c \
 	preload/epoll.c \
+	preload/death.c \
 	preload/exec.c \
 	preload/fds.c \
 	preload/fdtable.c \
@@ -21,6 +22,7 @@ preload_libshim_a_SOURCES = \
 	preload/privilege.c \
 	preload/process.c \
 	preload/real.c \
+	preload/reuse.c \
 	preload/select.c \
 	preload/shim.h \
 	preload/signals.c \
@@ -28,6 +30,7 @@ preload_libshim_a_SOURCES = \
 	preload/stdio.c \
 	preload/syscall.c \
 	preload/unconnect.c \
+	preload/undecided.c \
 	preload/uring.c \
 	preload/waits.h
 # The wrappers carry libc's names: fortified redirects in the headers would get in their way.
@@ -37,7 +40,7 @@ preload_libshim_a_CFLAGS = $(AM_CFLAGS) -U_FORTIFY_SOURCE -fno-builtin
 # -fvisibility=hidden is. -Bsymbolic-functions: our own names for libc's calls mean our wrappers, whoever else interposes.
 SHIM_LIBS = preload/libshim.a src/libready.a src/libsocket.a src/libprocess.a src/libdrive.a src/libsteer.a src/libtcp.a src/libip.a src/liblink.a src/libkernel.a src/libwire.a \
 	src/libbase.a
-SHIM_LINK = $(CC) -shared -Wl,-z,defs -Wl,-z,nodelete -Wl,-Bsymbolic-functions $(CFLAGS) $(AM_LDFLAGS) $(LDFLAGS)
+SHIM_LINK = $(CC) -shared -Wl,-z,defs -Wl,-z,nodelete -Wl,-Bsymbolic-functions $(CFLAGS) $(subst -fno-lto,,$(AM_LDFLAGS)) $(LDFLAGS) $(LTO_LDFLAGS)
 noinst_DATA = libfinesse.so
 CLEANFILES = libfinesse.so
 libfinesse.so: $(SHIM_LIBS)
@@ -69,7 +72,7 @@ tests/unit/libshimfake.so: preload/libshim.a tests/unit/libfakeengine.a src/libp
 		tests/unit/libfakeengine.a src/libprocess.a src/libkernel.a src/libbase.a
 
 check_PROGRAMS += tests/net/shim_calls
-tests_net_shim_calls_SOURCES = tests/net/shim_calls.c
+tests_net_shim_calls_SOURCES = tests/net/shim_calls.c tests/net/shim_libc.c tests/net/shim_calls.h
 tests_net_shim_calls_CFLAGS = $(AM_CFLAGS) -Wno-deprecated-declarations -Wno-stringop-overflow -Wno-stringop-overread -Wno-unused-result -Wno-nonnull
 tests_net_shim_calls_LDADD =
 dist_check_SCRIPTS += tests/net/shim_calls_test.sh

@@ -8,11 +8,18 @@
  * Where a process leaves its network namespace together with the user namespace that owns it, it can hand nothing over any more. What the engine serves goes to
  * the kernel before. Without that, the engine stays where it is, and so does the helper thread; sockets of the other namespace are the kernel's
  * (socket/admit.c). While no thread ever left, that needs no asking: shim_left_netns. (A system call past libc is not seen.)
+ *
+ * With a descriptor table of its own (unshare of CLONE_FILES, CLOSE_RANGE_UNSHARE) the helper thread would keep the old table, and open in it what the
+ * program closes. So it ends and begins again, too. Where other threads of the program stay with the old table, one number means two files from then on.
+ * The shim's table knows one, so all goes to the kernel before.
  */
 #include "shim.h"
 
 #include <fcntl.h>
 #include <sched.h>
+#include <sys/syscall.h>
+
+#include "base/sys.h"
 
 #include "process/privilege.h"
 
@@ -22,7 +29,7 @@
 
 static bool unshare_needs_one_thread(int flags)
 {
-	return flags & (CLONE_NEWUSER | CLONE_THREAD | CLONE_SIGHAND | CLONE_VM);
+	return flags & (CLONE_NEWUSER | CLONE_THREAD | CLONE_SIGHAND | CLONE_VM | CLONE_FILES);
 }
 
 /* 0: the fd says which. */
@@ -45,11 +52,34 @@ static void before_new_user(int flags)
 		privilege_before_drop(engine_of_process());
 }
 
-static int alone(int (*call)(int, int), int a, int b, bool for_good)
+/* The kernel refuses CLONE_VM to a process with more than one thread, and does nothing for others (unshare(2)). */
+static bool has_one_thread(void)
 {
-	if (for_good && shim_on() && engine_exists())
+	return sys_call(SYS_unshare, CLONE_VM, 0, 0, 0, 0, 0) == 0;
+}
+
+static void tables_part(void)
+{
+	static const char why[] = "the program's threads have descriptor tables of their own";
+	engine_keep_out(why);
+	reuse_stop();
+	undecided_settle_all();
+	if (shim_on() && engine_exists())
+		handover_all(why);
+}
+
+static int alone(int (*call)(int, int), int a, int b, int flags)
+{
+	if (leaves_for_good(flags) && shim_on() && engine_exists())
 		handover_all("the program leaves its network namespace");
 	bool had = engine_stop_thread();
+	bool parts = (flags & CLONE_FILES) && !has_one_thread();
+	if (parts && had) {
+		engine_start_thread(); /* it stays with those who have the old table */
+		had = false;
+	}
+	if (parts)
+		tables_part();
 	int r = call(a, b);
 	int saved = errno;
 	if (had)
@@ -75,7 +105,7 @@ int wrap_unshare(int flags)
 	if (engine_inside || !unshare_needs_one_thread(flags))
 		return REAL(unshare)(flags);
 	before_new_user(flags);
-	return alone(real_unshare, flags, 0, leaves_for_good(flags));
+	return alone(real_unshare, flags, 0, flags);
 }
 
 int wrap_setns(int fd, int type)
@@ -83,5 +113,5 @@ int wrap_setns(int fd, int type)
 	netns_may_change(type ? type : CLONE_NEWNET);
 	if (engine_inside || !setns_needs_one_thread(type))
 		return REAL(setns)(fd, type);
-	return alone(real_setns, fd, type, leaves_for_good(type));
+	return alone(real_setns, fd, type, type);
 }

@@ -232,12 +232,20 @@ bool timespec_valid(const struct timespec *ts)
 	return !ts || (ts->tv_sec >= 0 && ts->tv_nsec >= 0 && ts->tv_nsec < 1000000000);
 }
 
+int wait_is_wrong(const struct timespec *timeout, const sigset_t *mask)
+{
+	if (!timespec_valid(timeout))
+		return -EINVAL;
+	return mask && !user_may_read(mask, KERNEL_SIGSET_BYTES) ? -EFAULT : 0;
+}
+
 int wrap_ppoll(struct pollfd *fds, nfds_t n, const struct timespec *timeout, const sigset_t *mask)
 {
 	if (!any_engine_fd(fds, n))
 		return REAL(ppoll)(fds, n, timeout, mask);
-	if (!timespec_valid(timeout))
-		return edge(-EINVAL);
+	int wrong = wait_is_wrong(timeout, mask);
+	if (wrong)
+		return edge(wrong);
 	return edge(engine_poll(fds, n, timeout, mask));
 }
 

@@ -35,6 +35,7 @@ static void before_drop(void)
 /* −1: as it is. Who becomes the superuser drops nothing. */
 static void before_user(uid_t a, uid_t b)
 {
+	reuse_forget();
 	bool drops_a = a != 0 && a != (uid_t)-1, drops_b = b != 0 && b != (uid_t)-1;
 	if (drops_a || drops_b)
 		before_drop();
@@ -64,6 +65,43 @@ int wrap_setresuid(uid_t real, uid_t effective, uid_t saved)
 {
 	before_user(effective, effective);
 	return REAL(setresuid)(real, effective, saved);
+}
+
+/* Groups say nothing about privilege; but a socket has that of who made it, and so has the user that files are made as. */
+int wrap_setgid(gid_t gid)
+{
+	reuse_forget();
+	return REAL(setgid)(gid);
+}
+
+int wrap_setegid(gid_t gid)
+{
+	reuse_forget();
+	return REAL(setegid)(gid);
+}
+
+int wrap_setregid(gid_t real, gid_t effective)
+{
+	reuse_forget();
+	return REAL(setregid)(real, effective);
+}
+
+int wrap_setresgid(gid_t real, gid_t effective, gid_t saved)
+{
+	reuse_forget();
+	return REAL(setresgid)(real, effective, saved);
+}
+
+int wrap_setfsuid(uid_t uid)
+{
+	reuse_forget();
+	return REAL(setfsuid)(uid);
+}
+
+int wrap_setfsgid(gid_t gid)
+{
+	reuse_forget();
+	return REAL(setfsgid)(gid);
 }
 
 int wrap_chroot(const char *path)
@@ -106,10 +144,13 @@ static void before_seccomp(void)
 {
 	if (engine_inside || !shim_on())
 		return;
+	reuse_stop();
+	undecided_settle_all();
 	if (engine_exists())
 		handover_all("the program restricts its system calls (seccomp)");
 	engine_keep_out("the program restricts its system calls (seccomp)");
 	engine_stop_thread();
+	signals_give_back();
 	shim_exit_done();
 }
 
@@ -158,6 +199,13 @@ bool privilege_by_number(long nr, const long *a, long *r)
 	case SYS_setresuid:
 		before_user(a[1], a[1]);
 		break;
+	case SYS_setgid:
+	case SYS_setregid:
+	case SYS_setresgid:
+	case SYS_setfsuid:
+	case SYS_setfsgid:
+		reuse_forget();
+		return false;
 	case SYS_chroot:
 		before_drop();
 		return false;

@@ -20,6 +20,13 @@
 #include <string.h>
 #include <utmp.h>
 
+static pid_t own_pid; /* a process that borrows our memory (CLONE_VM) has another */
+
+bool process_is_own(void)
+{
+	return sys_getpid() == own_pid;
+}
+
 /* ---- fork ---- */
 
 /* Also in a program that has used no TCP yet: another of its threads may be just about to. */
@@ -53,7 +60,10 @@ void fork_after_in_child(void)
 {
 	fdtable_forget_calls();
 	shim_in_child = true;
+	own_pid = sys_getpid();
+	signals_after_fork();
 	broker_client_after_fork();
+	reuse_after_fork();
 	engine_fork_child();
 	ready_after_fork();
 	shim_exit_forget();
@@ -103,7 +113,8 @@ void shim_process_init(void)
 
 void process_note_socket(void)
 {
-	shim_faults_init();
+	own_pid = sys_getpid();
+	shim_defaults_init();
 	shim_plain_vfork = NULL;
 }
 
@@ -183,6 +194,7 @@ int wrap_forkpty(int *master, char *name, const struct termios *term, const stru
 
 static void before_spawn(const char *why)
 {
+	undecided_settle_all();
 	if (shim_on() && shim_has_sockets && engine_exists())
 		handover_for_spawn(why);
 }
@@ -191,14 +203,20 @@ int wrap_posix_spawn(pid_t *pid, const char *path, const posix_spawn_file_action
 		     char *const *envp)
 {
 	before_spawn("posix_spawn");
-	return REAL(posix_spawn)(pid, path, actions, attr, argv, envp);
+	signals_before_exec();
+	int r = REAL(posix_spawn)(pid, path, actions, attr, argv, envp);
+	signals_after_exec();
+	return r;
 }
 
 int wrap_posix_spawnp(pid_t *pid, const char *file, const posix_spawn_file_actions_t *actions, const posix_spawnattr_t *attr,
 		      char *const *argv, char *const *envp)
 {
 	before_spawn("posix_spawn");
-	return REAL(posix_spawnp)(pid, file, actions, attr, argv, envp);
+	signals_before_exec();
+	int r = REAL(posix_spawnp)(pid, file, actions, attr, argv, envp);
+	signals_after_exec();
+	return r;
 }
 
 int wrap_posix_spawn_file_actions_adddup2(posix_spawn_file_actions_t *actions, int fd, int to)
@@ -217,7 +235,10 @@ int wrap_system(const char *command)
 FILE *wrap_popen(const char *command, const char *mode)
 {
 	before_spawn("popen");
-	return REAL(popen)(command, mode);
+	signals_before_exec();
+	FILE *f = REAL(popen)(command, mode);
+	signals_after_exec();
+	return f;
 }
 
 int wrap_wordexp(const char *words, wordexp_t *out, int flags)

@@ -357,8 +357,9 @@ int wrap_pselect(int n, fd_set *in, fd_set *out, fd_set *ex, const struct timesp
 		int r = REAL(pselect)(n, in, out, ex, timeout, mask);
 		return r < 0 && errno == EBADF && select_looked_too_far(&n) ? REAL(pselect)(n, in, out, ex, timeout, mask) : r;
 	}
-	if (!timespec_valid(timeout))
-		return edge(-EINVAL);
+	int wrong = wait_is_wrong(timeout, mask);
+	if (wrong)
+		return edge(wrong);
 	struct span span;
 	span_begin(&span, timeout);
 	return edge(select_ours(n, count, in, out, ex, &span, mask));

@@ -13,6 +13,7 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <spawn.h>
@@ -26,6 +27,7 @@
 #include <sys/stat.h>
 #include <sys/uio.h>
 #include <termios.h>
+#include <ucontext.h>
 #include <unistd.h>
 #include <wordexp.h>
 
@@ -35,6 +37,8 @@
 #include "fdtable.h"
 #include "socket/sock.h"
 
+struct aiocb;
+struct sockaddr_in;
 struct io_uring;
 struct io_uring_cqe;
 struct io_uring_params;
@@ -121,6 +125,20 @@ static inline void call_keep(struct call *c)
 		engine_call();                                                                     \
 		VIA_ENGINE_IN_CALL(fd, use, verb);                                                 \
 	} while (0)
+/*
+ * A call that POSIX makes a cancellation point acts on a cancellation that is pending when it begins, and has then done nothing, also where it need not wait.
+ * The real functions see to it themselves. Before anything is held: what comes after is left only in a wait.
+ */
+static inline void cancel_point(int fd)
+{
+	if (!engine_inside && fdtable_peek(fd))
+		pthread_testcancel();
+}
+#define VIA_ENGINE_CANCELLED(fd, verb)                                                             \
+	do {                                                                                       \
+		cancel_point(fd);                                                                  \
+		VIA_ENGINE(fd, verb);                                                              \
+	} while (0)
 /* For a wrapper that has done something before, within the same call of the program: it says engine_call() first. */
 #define VIA_ENGINE_IN_CALL(fd, use, verb)                                                          \
 	do {                                                                                       \
@@ -144,10 +162,14 @@ extern bool shim_ready;
 /* ---- files.c ---- */
 extern _Atomic bool shim_has_sockets; /* there was a candidate */
 extern bool shim_in_child;            /* after a fork: inherited sockets may exist */
-/* A kernel TCP socket that connect or listen may make ours. */
-void file_note_candidate(int fd, int family);
+/* A kernel TCP socket that connect or listen may make ours. `kept`: as in struct file. */
+void file_note_candidate(int fd, int family, uint8_t kept);
+/* … that is just made, of a program that believes it to be non-blocking or not, as the kernel does. */
+void file_note_made(int fd, int family, uint8_t kept, bool nonblock, bool kernel_nonblock);
+/* Sets `used`. An undecided socket has no keeper from then on. */
+void file_used(int fd);
 /* The kernel took an option on it. */
-void file_option_set(int fd, int level, int option);
+void file_option_set(int fd, int level, int option, const void *value, socklen_t len);
 bool file_bound(int fd); /* false: it is no candidate */
 /* O_NONBLOCK of it is `on` from now on. */
 void file_set_nonblock(int fd, bool on);
@@ -172,8 +194,36 @@ int file_release(struct file *f); /* fdtable_on_release */
 /* 0 decided (connect: *result is the call's), or SOCK_KERNEL, or -errno. */
 int file_listen(int fd, int backlog);
 int file_given(int fd, int backlog); /* as if a parent had listened */
-int file_connect(int fd, const struct sockaddr *addr, socklen_t len); /* 0: it is begun */
+int file_connect(int fd, const struct sockaddr *addr, socklen_t len, bool fastopen); /* 0: it is begun */
 int file_accept(struct call *c, int flags, struct sockaddr *addr, socklen_t *len);
+
+/* ---- reuse.c ---- */
+/* socket(2) with a kernel socket that is at home: its number, its place, and its O_NONBLOCK. -EAGAIN: there is none; -EMFILE. */
+int reuse_take(int family, int type, uint8_t *place, bool *nonblock);
+/* A keeper for a socket that was just made, its place; 0: none. */
+uint8_t reuse_keep(int fd, int family);
+/* The file ends: its kernel socket comes home, or loses its keeper. */
+void reuse_end(struct file *f);
+void reuse_drop(uint8_t place); /* … loses it; 0: there is none */
+/* What a socket has of its maker may be another thing from now on. */
+void reuse_forget(void);
+bool reuse_may_begin(void); /* the program opens connection after connection, and nothing of the host sees each socket */
+/* … and the program may make no calls for it any more. */
+void reuse_stop(void);
+/* Numbers are needed: those at home end. False: there were none. */
+bool reuse_give_up(void);
+void reuse_after_fork(void); /* in the child; the table's lock is held */
+
+/* ---- undecided.c ---- */
+/* The kernel's socket of an undecided `f` hears what it has not heard yet. Before anything is done with it. */
+void undecided_settle(struct file *f);
+void undecided_settle_fd(int fd);
+void undecided_settle_all(void); /* takes the table's lock */
+/* F_SETFL and F_GETFL, O_NONBLOCK alone; FIONBIO. False, -EBADF: the kernel is to be asked. */
+bool undecided_set_nonblock(int fd, bool on);
+int undecided_flags(int fd);
+/* bind(2). False: the kernel is to be asked. */
+bool undecided_bind(int fd, const struct sockaddr *addr, socklen_t len);
 
 /* ---- handover.c ---- */
 /* The engine socket `f` becomes a kernel socket under all its numbers; `why` is told by finesse
@@ -184,8 +234,10 @@ int file_adopt(struct file *f);
 /* The same for whatever is at fd; 0 also when it is nothing of ours. An undecided socket stays the
  * kernel's from now on. */
 int fd_handover(int fd, const char *why);
+/* What the kernel alone does for a connection, and does from now on. A listener's kernel socket does it as it is. */
+void connection_to_kernel(int fd, const char *why);
 /* The same for an fd that somebody gets who knows nothing of us. A connection that cannot be handed over ends, and what he gets says so
- * (sock_end). */
+ * (sock_handover). */
 int fd_to_kernel(int fd, const char *why);
 /* Everything that the engine serves in this process. */
 void handover_all(const char *why);
@@ -225,6 +277,7 @@ void adopt_duped(int fd, int to); /* … as `fd` was */
 void adopt_before_fork(void);
 /* There is another file at this number, and the kernel made it. */
 void adopt_ask_again(int fd);
+void adopt_were_passed(void); /* at load: who executed this program passed listeners, under some of the first numbers */
 
 /* ---- unconnect.c ---- */
 extern _Atomic bool shim_left_errors; /* there was a candidate with a left_error */
@@ -248,11 +301,23 @@ bool file_option_late(struct file *f, unsigned index, const void *value, socklen
 
 /* ---- io.c ---- */
 /* sock_sendmsg; SIGPIPE as Linux raises it. */
-/* sockets.c: what MSG_FASTOPEN does before anything is sent. 0: send it. */
-int engine_fastopen(struct call *c, const struct msghdr *msg, int flags);
+/* sockets.c: the socket is unconnected again, after a call that said `r`; what the call says then. */
+long call_unconnected(struct call *c, long r);
+/* The kernel's connect, or sendmsg with MSG_FASTOPEN, said `r`: where it connects, the socket is the kernel's from now on. Leaves errno. */
+long kernel_connects(int fd, long r);
 ssize_t engine_send(struct call *c, const struct msghdr *msg, int flags);
 /* As tells_error, of a real call that sends: an EPIPE that was left comes with its signal, as the kernel's would. */
 ssize_t send_tells_error(int fd, ssize_t r, int flags);
+
+/* ---- stdio.c ---- */
+/* stdio may sit on this number, and then it goes past the wrappers. */
+static inline bool is_stdio_number(int fd)
+{
+	return fd >= 0 && fd <= STDERR_FILENO;
+}
+/* A call gives the program this number: an engine socket goes to the kernel where stdio may sit on it. If it cannot, the number still works through the
+ * wrappers. Returns fd; leaves errno. */
+int number_for_stdio(int fd);
 
 /* ---- known.c ---- */
 #define KNOWN_ANYWAY (-2)
@@ -279,12 +344,15 @@ void shim_exit(void);        /* this process ends now: tell the engine, once */
 void shim_exit_forget(void); /* a child has an end of its own */
 void shim_exit_done(void);   /* … nothing is left for it to do then */
 void process_note_socket(void);
+bool process_is_own(void); /* … and not another one that shares its memory */
 void shim_process_init(void);
 
 /* ---- namespaces.c ---- */
 extern bool shim_left_netns; /* a thread may be, or have been, in another network namespace than the process began in */
 static inline void netns_may_change(uint64_t clone_flags)
 {
+	if (clone_flags)
+		reuse_forget();
 	if (clone_flags & CLONE_NEWNET)
 		__atomic_store_n(&shim_left_netns, true, __ATOMIC_RELAXED);
 }
@@ -307,6 +375,22 @@ bool uring_in_use(bool may_skip);
 
 /* ---- signals.c ---- */
 void shim_signals_init(void);
-void shim_faults_init(void); /* with the first TCP socket */
+void shim_defaults_init(void); /* with the first TCP socket */
+void signals_before_exec(void); /* ignored memory faults are ignored in the kernel, too: the new program inherits that */
+void signals_after_exec(void);  /* … no longer; errno stays */
+void signals_give_back(void);  /* the program restricts its system calls: default actions are the kernel's again */
+void signals_after_fork(void); /* in the child */
+static inline uint64_t signal_bit(int sig)
+{
+	return 1ULL << (sig - 1);
+}
+void kernel_sigmask(int how, uint64_t set);
+void signal_to_self(int sig, const siginfo_t *info); /* queued to this thread, as it came */
+
+/* ---- death.c ---- */
+bool death_is_default(int sig); /* of a signal: its default action ends the process, and is ours to prepare */
+/* The default action of `sig`, for a thread that is not inside the engine, or whose own fault it is. Mostly does not return; otherwise the handler must. */
+void death_by_default(int sig, siginfo_t *info, ucontext_t *context);
+bool death_comes_again(int sig, const siginfo_t *info); /* of a fault: its instruction is repeated when the handler returns */
 
 #endif

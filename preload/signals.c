@@ -10,16 +10,18 @@
  * and run at once. Otherwise the handler runs now, counted in engine_handlers; a wait that was
  * just about to start ends at once, because its timeout is zeroed (drive/inside.h tells the rules).
  * A handler may jump away (siglongjmp): what the calls that it interrupted hold is given back then.
- * SIGSEGV and SIGBUS have the trampoline in the kernel from the first TCP socket on, whatever the
+ * From the first TCP socket on the kernel has the trampoline, too, for signals that the program did
+ * not touch: those whose default action ends the process (death.c), and SIGSEGV and SIGBUS whatever the
  * program set: a touch of a bad pointer is one of ours (base/user.h). Of any other the program's own
- * disposition follows, and it is what sigaction tells.
+ * disposition follows, and it is what sigaction tells. An ignored signal stays so in the kernel (but for
+ * these two): it must wake nobody, and survives exec. Process 1 of a PID namespace has no default
+ * actions, so its are left alone.
  * SA_RESETHAND is done here, or the queued-again signal would meet the default action.
  * Async-signal-safe: no lock; an action is two atomics, written before the kernel learns of it.
  */
 #include "shim.h"
 
 #include <string.h>
-#include <ucontext.h>
 
 #include "base/user.h"
 
@@ -33,12 +35,7 @@ struct action {
 static struct action actions[SIGNALS];
 static ENGINE_THREAD uint64_t deferred; /* signals blocked by us on this thread */
 
-static uint64_t bit(int sig)
-{
-	return 1ULL << (sig - 1);
-}
-
-static void kernel_sigmask(int how, uint64_t set)
+void kernel_sigmask(int how, uint64_t set)
 {
 	sys_call(SYS_rt_sigprocmask, how, &set, NULL, sizeof set, 0, 0);
 }
@@ -58,18 +55,22 @@ static bool is_fault(int sig, const siginfo_t *info)
 	return false;
 }
 
+void signal_to_self(int sig, const siginfo_t *info)
+{
+	sys_call(SYS_rt_tgsigqueueinfo, sys_getpid(), sys_call(SYS_gettid, 0, 0, 0, 0, 0, 0), sig, info, 0, 0);
+}
+
 /* Back to the kernel, blocked until engine_leave. */
 static void defer(int sig, siginfo_t *info, ucontext_t *context)
 {
 	uint64_t mask;
-	kernel_sigmask(SIG_BLOCK, bit(sig)); /* with SA_NODEFER it would come right back */
+	kernel_sigmask(SIG_BLOCK, signal_bit(sig)); /* with SA_NODEFER it would come right back */
 	memcpy(&mask, &context->uc_sigmask, sizeof mask);
-	mask |= bit(sig);
+	mask |= signal_bit(sig);
 	memcpy(&context->uc_sigmask, &mask, sizeof mask);
-	deferred |= bit(sig);
+	deferred |= signal_bit(sig);
 	engine_signal_pending = 1;
-	sys_call(SYS_rt_tgsigqueueinfo, sys_getpid(), sys_call(SYS_gettid, 0, 0, 0, 0, 0, 0), sig,
-		 info, 0, 0);
+	signal_to_self(sig, info);
 }
 
 static void run_deferred(void)
@@ -86,37 +87,31 @@ static bool is_memory_fault(int sig)
 	return sig == SIGSEGV || sig == SIGBUS;
 }
 
-/* A fault of the program's own that it does not handle, or such a signal that was sent: as the kernel would. */
-static void default_fault(int sig, siginfo_t *info, ucontext_t *context, bool ignored)
+/* The kernel has our trampoline, and the program no handler. */
+static void by_default(int sig, siginfo_t *info, ucontext_t *context, bool ignored)
 {
-	struct sigaction reset = {.sa_handler = SIG_DFL};
-	bool sent = info->si_code <= 0;
-	if (ignored && sent)
+	bool again = death_comes_again(sig, info);
+	if (!again && (ignored || sys_getpid() == 1)) /* ignored; a memory fault's signal that somebody sent */
 		return;
-	REAL(sigaction)(sig, &reset, NULL);
-	before_known(KNOWN_ANYWAY);
-	if (sent) /* a fault comes again by itself, with the same registers */
-		sys_call(SYS_rt_tgsigqueueinfo, sys_getpid(), sys_call(SYS_gettid, 0, 0, 0, 0, 0, 0), sig, info, 0, 0);
-	uint64_t mask;
-	memcpy(&mask, &context->uc_sigmask, sizeof mask);
-	mask &= ~bit(sig);
-	memcpy(&context->uc_sigmask, &mask, sizeof mask);
+	if (!again && engine_inside)
+		defer(sig, info, context);
+	else
+		death_by_default(sig, info, context);
 }
 
-static void memory_fault_reset(int sig);
+static void reset_to_default(int sig);
 
 static void trampoline(int sig, siginfo_t *info, void *context)
 {
 	struct action *a = &actions[sig];
 	int saved = errno;
-	if (is_memory_fault(sig)) {
-		void *own = a->handler;
-		if (user_fix_up(context))
-			return;
-		if (own == (void *)SIG_DFL || own == (void *)SIG_IGN) {
-			default_fault(sig, info, context, own == (void *)SIG_IGN);
-			return;
-		}
+	void *own = a->handler;
+	if (is_memory_fault(sig) && user_fix_up(context))
+		return;
+	if (own == (void *)SIG_DFL || own == (void *)SIG_IGN) {
+		by_default(sig, info, context, own == (void *)SIG_IGN);
+		errno = saved;
+		return;
 	}
 	if (engine_inside && !is_fault(sig, info)) {
 		defer(sig, info, context);
@@ -125,13 +120,8 @@ static void trampoline(int sig, siginfo_t *info, void *context)
 	}
 	int flags = a->flags;
 	void (*handler)(int, siginfo_t *, void *) = a->handler;
-	if (flags & (int)SA_RESETHAND) {
-		struct sigaction reset = {.sa_handler = SIG_DFL};
-		if (is_memory_fault(sig))
-			memory_fault_reset(sig);
-		else
-			REAL(sigaction)(sig, &reset, NULL);
-	}
+	if (flags & (int)SA_RESETHAND)
+		reset_to_default(sig);
 	engine_handlers.all++;
 	if (!(flags & SA_RESTART))
 		engine_handlers.norestart++;
@@ -168,7 +158,7 @@ static void translate_old(struct sigaction *old, void *handler, int flags)
 	old->sa_flags |= flags & (SA_SIGINFO | (int)SA_RESETHAND);
 }
 
-/* ---- faults of memory ---- */
+/* ---- default actions that are ours ---- */
 
 /* libc adds it to what it tells the kernel, and so it comes back from sigaction. */
 #if defined(__x86_64__)
@@ -177,58 +167,110 @@ static void translate_old(struct sigaction *old, void *handler, int flags)
 #define RESTORER_FLAG 0
 #endif
 
-static struct sigaction fault_actions[2]; /* as the program set them: SIGSEGV, SIGBUS */
-static bool faults_ours;                  /* … and the kernel has our trampoline, whatever they are */
+static struct sigaction own_actions[SIGNALS]; /* of signals with is_ours(): as the program set them */
+static bool defaults_ours;                    /* … and what the kernel has is install()'s */
+static bool ends_ours;                        /* … also for those that only end the process */
 
-static struct sigaction *fault_action(int sig)
+static bool is_ours(int sig)
 {
-	return &fault_actions[sig == SIGBUS];
+	return is_memory_fault(sig) || death_is_default(sig);
 }
 
-/* SA_RESETHAND: the handler runs once. */
-static void memory_fault_reset(int sig)
+static int install(int sig)
 {
-	actions[sig].handler = (void *)SIG_DFL;
-	fault_action(sig)->sa_handler = SIG_DFL;
-}
-
-static int fault_install(int sig)
-{
-	const struct sigaction *own = fault_action(sig);
-	struct sigaction ours = {.sa_flags = (int)SA_NODEFER | SA_ONSTACK};
+	const struct sigaction *own = &own_actions[sig];
+	struct sigaction ours = {.sa_flags = SA_ONSTACK | SA_RESTART};
 	if (is_handler(own)) {
 		ours = *own;
 		ours.sa_flags &= ~(int)SA_RESETHAND;
+	} else if (is_memory_fault(sig)) {
+		ours.sa_flags |= SA_NODEFER; /* a touch's fault is over when the trampoline returns */
+	} else if (own->sa_handler == SIG_IGN || !ends_ours) {
+		return REAL(sigaction)(sig, own, NULL);
+	} else {
+		sigfillset(&ours.sa_mask);
 	}
 	ours.sa_sigaction = trampoline;
 	ours.sa_flags |= SA_SIGINFO;
 	return REAL(sigaction)(sig, &ours, NULL);
 }
 
-/* From now on a bad pointer is an error of the call that was given it. A handler that came by another way than ours stays. */
-void shim_faults_init(void)
+/* What the kernel has becomes ours. A handler that came by another way than sigaction stays. */
+static void take_over(int sig)
 {
-	static const int faults[] = {SIGSEGV, SIGBUS};
 	struct sigaction now;
-	for (int i = 0; i < 2; i++)
-		if (REAL(sigaction)(faults[i], NULL, &now) == 0 && (!is_handler(&now) || now.sa_sigaction == trampoline)) {
-			if (now.sa_sigaction != trampoline)
-				*fault_action(faults[i]) = now;
-			actions[faults[i]].handler = (void *)fault_action(faults[i])->sa_handler;
-			fault_install(faults[i]);
-		}
-	faults_ours = true;
+	if (REAL(sigaction)(sig, NULL, &now) < 0 || (is_handler(&now) && now.sa_sigaction != trampoline))
+		return;
+	if (now.sa_sigaction != trampoline)
+		own_actions[sig] = now;
+	actions[sig].handler = (void *)own_actions[sig].sa_handler;
+	install(sig);
 }
 
-static int fault_sigaction(int sig, const struct sigaction *action, struct sigaction *old)
+void shim_defaults_init(void)
 {
-	struct sigaction *own = fault_action(sig), before = *own;
+	ends_ours = sys_getpid() != 1;
+	for (int sig = 1; sig < SIGNALS; sig++)
+		if (is_ours(sig))
+			take_over(sig);
+	defaults_ours = true;
+}
+
+/* The kernel's again, or ours again; handlers of the program's stay as they are. */
+static void ends_become(bool ours)
+{
+	if (!defaults_ours || ours == ends_ours)
+		return;
+	ends_ours = ours;
+	for (int sig = 1; sig < SIGNALS; sig++)
+		if (death_is_default(sig) && !is_memory_fault(sig) && own_actions[sig].sa_handler == SIG_DFL)
+			install(sig);
+}
+
+void signals_give_back(void)
+{
+	ends_become(false);
+}
+
+static bool is_ignored_fault(int sig)
+{
+	return is_memory_fault(sig) && own_actions[sig].sa_handler == SIG_IGN;
+}
+
+/* An ignored signal survives exec. Meanwhile a bad pointer in another thread's call is fatal. */
+void signals_before_exec(void)
+{
+	for (int sig = 1; defaults_ours && sig < SIGNALS; sig++)
+		if (is_ignored_fault(sig))
+			REAL(sigaction)(sig, &own_actions[sig], NULL);
+}
+
+/* The exec failed, or another process made it. */
+void signals_after_exec(void)
+{
+	int saved = errno;
+	for (int sig = 1; defaults_ours && sig < SIGNALS; sig++)
+		if (is_ignored_fault(sig))
+			install(sig);
+	errno = saved;
+}
+
+void signals_after_fork(void)
+{
+	ends_become(sys_getpid() != 1);
+}
+
+static int own_sigaction(int sig, const struct sigaction *action, struct sigaction *old)
+{
+	struct sigaction *own = &own_actions[sig], before = *own;
 	if (action) {
 		*own = *action;
 		own->sa_flags |= RESTORER_FLAG;
+		sigdelset(&own->sa_mask, SIGKILL); /* as the kernel does */
+		sigdelset(&own->sa_mask, SIGSTOP);
 		actions[sig].flags = own->sa_flags;
 		actions[sig].handler = (void *)own->sa_handler;
-		if (fault_install(sig) < 0)
+		if (install(sig) < 0)
 			return -1;
 	}
 	if (old)
@@ -236,15 +278,29 @@ static int fault_sigaction(int sig, const struct sigaction *action, struct sigac
 	return 0;
 }
 
+/* SA_RESETHAND: the handler runs once. */
+static void reset_to_default(int sig)
+{
+	struct sigaction reset = {.sa_handler = SIG_DFL};
+	if (!defaults_ours || !is_ours(sig)) {
+		REAL(sigaction)(sig, &reset, NULL);
+		return;
+	}
+	actions[sig].handler = (void *)SIG_DFL;
+	own_actions[sig].sa_handler = SIG_DFL;
+	if (!is_memory_fault(sig))
+		install(sig);
+}
+
 int wrap_sigaction(int sig, const struct sigaction *action, struct sigaction *old)
 {
 	if (sig < 1 || sig >= SIGNALS || !shim_ready)
 		return REAL(sigaction)(sig, action, old);
-	if (faults_ours && is_memory_fault(sig))
-		return fault_sigaction(sig, action, old);
-	if (action && is_memory_fault(sig)) {
-		*fault_action(sig) = *action;
-		fault_action(sig)->sa_flags |= RESTORER_FLAG;
+	if (defaults_ours && is_ours(sig))
+		return own_sigaction(sig, action, old);
+	if (action && is_ours(sig)) {
+		own_actions[sig] = *action;
+		own_actions[sig].sa_flags |= RESTORER_FLAG;
 	}
 	struct action *a = &actions[sig];
 	void *old_handler = a->handler;
@@ -286,7 +342,7 @@ shim_sighandler wrap_signal(int sig, shim_sighandler handler)
 {
 	if (!shim_ready)
 		return REAL(signal)(sig, handler);
-	bool restart = sig < 1 || sig >= SIGNALS || !(interrupting & bit(sig));
+	bool restart = sig < 1 || sig >= SIGNALS || !(interrupting & signal_bit(sig));
 	return signal_with(sig, handler, restart ? SA_RESTART : 0);
 }
 
@@ -325,10 +381,10 @@ int wrap_siginterrupt(int sig, int on)
 	if (wrap_sigaction(sig, NULL, &action) < 0)
 		return -1;
 	if (on) {
-		__atomic_fetch_or(&interrupting, bit(sig), __ATOMIC_RELAXED);
+		__atomic_fetch_or(&interrupting, signal_bit(sig), __ATOMIC_RELAXED);
 		action.sa_flags &= ~SA_RESTART;
 	} else {
-		__atomic_fetch_and(&interrupting, ~bit(sig), __ATOMIC_RELAXED);
+		__atomic_fetch_and(&interrupting, ~signal_bit(sig), __ATOMIC_RELAXED);
 		action.sa_flags |= SA_RESTART;
 	}
 	return wrap_sigaction(sig, &action, NULL);

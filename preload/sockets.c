@@ -1,6 +1,7 @@
 /* Wrappers of the calls that make, decide and describe sockets. */
 #include "shim.h"
 
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <linux/sockios.h>
@@ -34,18 +35,31 @@ static int engine_name(struct call *c, int (*verb)(struct sock *, struct sockadd
 	return r < 0 ? r : name_give(&name, name_len, addr, len);
 }
 
+static int tcp_socket(int family, int type, int protocol)
+{
+	uint8_t kept = 0;
+	bool nonblock = type & SOCK_NONBLOCK, kernel_nonblock = nonblock;
+	int fd = reuse_take(family, type, &kept, &kernel_nonblock);
+	if (fd < 0)
+		fd = REAL(socket)(family, type, protocol);
+	if (fd < 0 && errno == EMFILE && reuse_give_up())
+		fd = REAL(socket)(family, type, protocol);
+	if (fd < 0)
+		return fd;
+	if (!kept)
+		kept = reuse_keep(fd, family);
+	file_note_made(fd_created(fd), family, kept, nonblock, kernel_nonblock);
+	return fd;
+}
+
 int wrap_socket(int family, int type, int protocol)
 {
+	bool inet = family == AF_INET || family == AF_INET6, stream = (type & ~(SOCK_NONBLOCK | SOCK_CLOEXEC)) == SOCK_STREAM;
+	if (inet && stream && (protocol == 0 || protocol == IPPROTO_TCP) && shim_ready && !engine_inside)
+		return tcp_socket(family, type, protocol);
 	int fd = fd_created(REAL(socket)(family, type, protocol));
 	if (family == AF_NETLINK && fd >= 0)
 		engine_note_netlink();
-	if (fd < 0 || engine_inside || (family != AF_INET && family != AF_INET6))
-		return fd;
-	bool stream = (type & ~(SOCK_NONBLOCK | SOCK_CLOEXEC)) == SOCK_STREAM;
-	if (stream && (protocol == 0 || protocol == IPPROTO_TCP) && shim_ready) {
-		file_note_candidate(fd, family);
-		file_set_nonblock(fd, type & SOCK_NONBLOCK);
-	}
 	return fd;
 }
 
@@ -72,18 +86,29 @@ static int engine_bind(struct call *c, int fd, const struct sockaddr *addr, sock
 	int r = name_check(addr, len);
 	if (r < 0)
 		return r;
+	c->file->candidate.used = true; /* a connection that is over is bound by its kernel socket */
 	return c->file->listener ? sys_bind(fd, addr, len) : sock_bind(c->sock, fd, addr, len);
 }
 
 int wrap_bind(int fd, const struct sockaddr *addr, socklen_t len)
 {
 	VIA_ENGINE(fd, engine_bind(&c, fd, addr, len));
+	if (undecided_bind(fd, addr, len))
+		return 0;
+	undecided_settle_fd(fd);
 	if (file_bound(fd))
 		engine_before_bind(fd, addr, len);
 	int r = REAL(bind)(fd, addr, len);
 	if (r == 0 && shim_on())
 		file_has_port(fd, ((const struct sockaddr_in *)addr)->sin_port); /* of both families it lies there */
 	return r;
+}
+
+/* libc tries reserved ports, by bind calls of its own. */
+int wrap_bindresvport(int fd, struct sockaddr_in *addr)
+{
+	connection_to_kernel(fd, "bindresvport");
+	return REAL(bindresvport)(fd, addr);
 }
 
 int wrap_listen(int fd, int backlog)
@@ -99,16 +124,15 @@ static int engine_accept(struct call *c, int flags, struct sockaddr *addr, sockl
 	struct sockaddr_storage name;
 	socklen_t name_len = sizeof name;
 	int fd = file_accept(c, flags, addr ? (struct sockaddr *)&name : NULL, addr ? &name_len : NULL);
-	if (fd < 0 || !addr)
-		return fd;
-	int r = name_give(&name, name_len, addr, len);
+	int r = fd < 0 || !addr ? 0 : name_give(&name, name_len, addr, len);
 	if (r < 0)
-		wrap_close(fd);
-	return r < 0 ? r : fd;
+		file_close(fd);
+	return r < 0 ? r : number_for_stdio(fd);
 }
 
 int wrap_accept4(int fd, struct sockaddr *addr, socklen_t *len, int flags)
 {
+	cancel_point(fd);
 	engine_call();
 	adopt_listener(fd);
 	VIA_ENGINE_IN_CALL(fd, USE_TO_WAIT, engine_accept(&c, flags, addr, len));
@@ -117,14 +141,14 @@ int wrap_accept4(int fd, struct sockaddr *addr, socklen_t *len, int flags)
 
 int wrap_accept(int fd, struct sockaddr *addr, socklen_t *len)
 {
+	cancel_point(fd);
 	engine_call();
 	adopt_listener(fd);
 	VIA_ENGINE_IN_CALL(fd, USE_TO_WAIT, engine_accept(&c, 0, addr, len));
 	return fd_created(REAL(accept)(fd, addr, len));
 }
 
-/* After a connect that said `r`. */
-static int unconnected(struct call *c, int r)
+long call_unconnected(struct call *c, long r)
 {
 	int err = file_unconnect(c->file, DISCONNECT_CONNECT, 0);
 	return err && !r ? err : r;
@@ -137,14 +161,7 @@ static int engine_connect(struct call *c, const struct sockaddr *addr, socklen_t
 	if (r < 0)
 		return r;
 	r = sock_connect(c->sock, addr, len, begun, &dissolve);
-	return dissolve ? unconnected(c, r) : r;
-}
-
-int engine_fastopen(struct call *c, const struct msghdr *msg, int flags)
-{
-	bool dissolve;
-	int r = sock_fastopen(c->sock, msg->msg_name, msg->msg_namelen, flags & MSG_DONTWAIT, &dissolve);
-	return dissolve ? unconnected(c, r) : r;
+	return dissolve ? call_unconnected(c, r) : r;
 }
 
 static bool is_unspecified(const struct sockaddr *addr, socklen_t len)
@@ -152,25 +169,45 @@ static bool is_unspecified(const struct sockaddr *addr, socklen_t len)
 	return len >= sizeof addr->sa_family && addr->sa_family == AF_UNSPEC;
 }
 
-/* The kernel connects it: it is the kernel's. Dissolving what is undecided changes nothing. */
-static int kernel_connect(int fd, const struct sockaddr *addr, socklen_t len)
+long kernel_connects(int fd, long r)
 {
-	int r = REAL(connect)(fd, addr, len);
 	int error = errno;
-	if (shim_on() && ((r == 0 && !is_unspecified(addr, len)) ||
-			  (r < 0 && (error == EINPROGRESS || error == EINTR || error == EALREADY || error == EISCONN))))
+	if (shim_on() && (r >= 0 || error == EINPROGRESS || error == EINTR || error == EALREADY || error == EISCONN))
 		file_forget_candidate(fd);
 	errno = error;
 	return r;
 }
 
+/* Dissolving what is undecided changes nothing. */
+static int kernel_connect(int fd, const struct sockaddr *addr, socklen_t len)
+{
+	if (shim_on())
+		file_used(fd);
+	int r = REAL(connect)(fd, addr, len);
+	return r == 0 && is_unspecified(addr, len) ? r : kernel_connects(fd, r);
+}
+
+/* The engine began it in this call, and another thread made it the kernel's since (a spawn, an exec): what the kernel says of a second call is no answer to the first. */
+static int connect_goes_on(int fd, const struct sockaddr *addr, socklen_t len)
+{
+	int saved = errno, r = kernel_connect(fd, addr, len);
+	if (r == 0 || (errno != EISCONN && errno != EALREADY))
+		return r;
+	if (errno == EALREADY || sys_fcntl(fd, F_GETFL, 0) & O_NONBLOCK)
+		return edge(-EINPROGRESS);
+	errno = saved;
+	return 0;
+}
+
 int wrap_connect(int fd, const struct sockaddr *addr, socklen_t len)
 {
-	VIA_ENGINE(fd, engine_connect(&c, addr, len, false));
-	int r = file_connect(fd, addr, len);
-	if (r == 0)
+	VIA_ENGINE_CANCELLED(fd, engine_connect(&c, addr, len, false));
+	int r = file_connect(fd, addr, len, false);
+	if (r == 0) {
 		VIA_ENGINE_IN_CALL(fd, USE_PLAINLY, engine_connect(&c, addr, len, true));
-	else if (r != SOCK_KERNEL)
+		return connect_goes_on(fd, addr, len);
+	}
+	if (r != SOCK_KERNEL)
 		return edge(r);
 	return kernel_connect(fd, addr, len);
 }
@@ -220,6 +257,7 @@ static int name_with_lost_port(int fd, uint16_t port, struct sockaddr *addr, soc
 int wrap_getsockname(int fd, struct sockaddr *addr, socklen_t *len)
 {
 	VIA_ENGINE(fd, engine_name(&c, sock_getsockname, addr, len));
+	undecided_settle_fd(fd);
 	struct file *f = shim_on() ? fdtable_peek(fd) : NULL;
 	if (f && f->kind == FILE_CANDIDATE && f->candidate.lost_port)
 		return edge(name_with_lost_port(fd, f->candidate.lost_port, addr, len));
@@ -245,9 +283,17 @@ static int option_to_kernel(struct call *c, int level, int option)
 	return file_handover(c->file, why) < 0 ? -ENOPROTOOPT : -EBADF;
 }
 
+/* No two sockets that ever were have the same. */
+static bool is_identity(int level, int option)
+{
+	return level == SOL_SOCKET && option == SO_COOKIE;
+}
+
 static int engine_getsockopt(struct call *c, int fd, int level, int option, void *value,
 			     socklen_t *len)
 {
+	if (is_identity(level, option))
+		c->file->candidate.used = true; /* it does not come home */
 	int r = sock_getsockopt(c->sock, level, option, value, len);
 	if (r == SOCK_ASK_FD)
 		return sys_getsockopt(fd, level, option, value, len);
@@ -257,6 +303,9 @@ static int engine_getsockopt(struct call *c, int fd, int level, int option, void
 int wrap_getsockopt(int fd, int level, int option, void *value, socklen_t *len)
 {
 	VIA_ENGINE(fd, engine_getsockopt(&c, fd, level, option, value, len));
+	if (is_identity(level, option) && shim_on())
+		file_used(fd);
+	undecided_settle_fd(fd);
 	int r = REAL(getsockopt)(fd, level, option, value, len);
 	if (__builtin_expect(shim_left_errors, 0) && r == 0 && level == SOL_SOCKET && option == SO_ERROR && *len == sizeof(int))
 		*(int *)value = left_error(fd, *(int *)value);
@@ -273,7 +322,7 @@ static void option_to_candidate(struct file *f, int fd, int level, int option, c
 		return;
 	if (f->listener || file_option_late(f, index, value, len) ||
 	    sys_setsockopt(fd, level, option, value, len) == 0)
-		option_set_add(&f->candidate.set, index);
+		candidate_note(&f->candidate, index, value, len);
 }
 
 static int engine_setsockopt(struct call *c, int fd, int level, int option, const void *value,
@@ -288,9 +337,10 @@ static int engine_setsockopt(struct call *c, int fd, int level, int option, cons
 int wrap_setsockopt(int fd, int level, int option, const void *value, socklen_t len)
 {
 	VIA_ENGINE(fd, engine_setsockopt(&c, fd, level, option, value, len));
+	undecided_settle_fd(fd);
 	int r = REAL(setsockopt)(fd, level, option, value, len);
 	if (r == 0)
-		file_option_set(fd, level, option);
+		file_option_set(fd, level, option, value, len);
 	return r;
 }
 

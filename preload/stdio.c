@@ -5,7 +5,10 @@
  */
 #include "shim.h"
 
+#include <aio.h>
 #include <stdlib.h>
+
+#include "base/user.h"
 
 static ssize_t cookie_read(void *cookie, char *buf, size_t n)
 {
@@ -31,6 +34,15 @@ FILE *wrap_fdopen(int fd, const char *mode)
 	cookie_io_functions_t io = {
 	    .read = cookie_read, .write = cookie_write, .close = cookie_close};
 	return fopencookie((void *)(intptr_t)fd, mode, io);
+}
+
+int number_for_stdio(int fd)
+{
+	int saved = errno;
+	if (is_stdio_number(fd))
+		connection_to_kernel(fd, "became a standard stream");
+	errno = saved;
+	return fd;
 }
 
 static FILE *stream_created(FILE *f)
@@ -129,4 +141,39 @@ int wrap___dprintf_chk(int fd, int flag, const char *format, ...)
 	int r = wrap___vdprintf_chk(fd, flag, format, ap);
 	va_end(ap);
 	return r;
+}
+
+/* ---- not stdio's, but as deep inside libc ---- */
+
+void wrap_backtrace_symbols_fd(void *const *frames, int n, int fd)
+{
+	connection_to_kernel(fd, "backtrace_symbols_fd");
+	REAL(backtrace_symbols_fd)(frames, n, fd);
+}
+
+/* POSIX's asynchronous I/O: threads of libc's own make the calls. */
+static void aio_uses(const struct aiocb *cb)
+{
+	if (shim_on() && user_may_read(cb, sizeof *cb))
+		connection_to_kernel(cb->aio_fildes, "aio");
+}
+
+int wrap_aio_read(struct aiocb *cb)
+{
+	aio_uses(cb);
+	return REAL(aio_read)(cb);
+}
+
+int wrap_aio_write(struct aiocb *cb)
+{
+	aio_uses(cb);
+	return REAL(aio_write)(cb);
+}
+
+int wrap_lio_listio(int mode, struct aiocb *const *list, int n, struct sigevent *event)
+{
+	for (int i = 0; i < n && shim_on() && user_may_read(list, n * sizeof *list); i++)
+		if (list[i] && list[i]->aio_lio_opcode != LIO_NOP)
+			aio_uses(list[i]);
+	return REAL(lio_listio)(mode, list, n, event);
 }

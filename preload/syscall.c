@@ -7,6 +7,9 @@
 
 #include <fcntl.h>
 
+#include "base/user.h"
+#include "waits.h"
+
 /* pselect6's last argument: a pointer to the mask and its size. */
 struct kernel_sigset_arg {
 	const sigset_t *mask;
@@ -154,11 +157,51 @@ static bool syscall_fd(long nr, const long *a, long *r)
 	return false;
 }
 
+/* Linux's own ppoll and pselect6 leave what is left of the time-out in it, where they can; libc's hide that. */
+struct time_told {
+	struct timespec given, *out;
+	struct span span;
+};
+
+static void time_begin(struct time_told *t, struct timespec *timeout)
+{
+	t->out = timeout && user_may_write(timeout, sizeof *timeout) ? timeout : NULL;
+	if (t->out)
+		t->given = *timeout;
+	if (!timespec_valid(t->out))
+		t->out = NULL;
+	span_begin(&t->span, t->out ? &t->given : NULL);
+}
+
+static long time_end(const struct time_told *t, long r)
+{
+	int error = errno;
+	struct timespec left;
+	if (t->out && (r >= 0 || error == EINTR))
+		*t->out = *span_left(&t->span, &left);
+	errno = error;
+	return r;
+}
+
+static long ppoll_by_number(const long *a)
+{
+	struct timespec *timeout = (void *)a[2];
+	struct time_told told;
+	if (timeout && !user_may_read(timeout, sizeof *timeout))
+		return edge(-EFAULT);
+	time_begin(&told, timeout);
+	return time_end(&told, wrap_ppoll((void *)a[0], a[1], timeout, (void *)a[3]));
+}
+
 static long pselect6(const long *a)
 {
 	const struct kernel_sigset_arg *arg = (void *)a[5];
-	return wrap_pselect(a[0], (void *)a[1], (void *)a[2], (void *)a[3], (void *)a[4],
-			    arg ? arg->mask : NULL);
+	struct timespec *timeout = (void *)a[4];
+	struct time_told told;
+	if ((arg && !user_may_read(arg, sizeof *arg)) || (timeout && !user_may_read(timeout, sizeof *timeout)))
+		return edge(-EFAULT);
+	time_begin(&told, timeout);
+	return time_end(&told, wrap_pselect(a[0], (void *)a[1], (void *)a[2], (void *)a[3], timeout, arg ? arg->mask : NULL));
 }
 
 static bool syscall_wait(long nr, const long *a, long *r)
@@ -170,7 +213,7 @@ static bool syscall_wait(long nr, const long *a, long *r)
 		return true;
 #endif
 	case SYS_ppoll:
-		*r = wrap_ppoll((void *)a[0], a[1], (void *)a[2], (void *)a[3]);
+		*r = ppoll_by_number(a);
 		return true;
 #ifdef SYS_select
 	case SYS_select:
@@ -199,6 +242,11 @@ static bool syscall_wait(long nr, const long *a, long *r)
 	case SYS_epoll_pwait:
 		*r = wrap_epoll_pwait(a[0], (void *)a[1], a[2], a[3], (void *)a[4]);
 		return true;
+#ifdef SYS_epoll_pwait2
+	case SYS_epoll_pwait2:
+		*r = wrap_epoll_pwait2(a[0], (void *)a[1], a[2], (void *)a[3], (void *)a[4]);
+		return true;
+#endif
 	}
 	return false;
 }

@@ -16,6 +16,7 @@
 #include <fcntl.h>
 #include <linux/filter.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <sched.h>
 #include <string.h>
 
@@ -40,10 +41,19 @@ static void leave_error(int fd, int family, int error)
 	struct sockaddr_in6 v6 = {.sin6_family = AF_INET6, .sin6_port = htons(9), .sin6_addr = IN6ADDR_LOOPBACK_INIT};
 	bool is_v6 = family == AF_INET6;
 	bool refused = error == ECONNREFUSED;
+	int at_once = 0;
+	socklen_t len = sizeof at_once;
 	if (!refused && sys_setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &filter, sizeof filter) < 0)
 		return;
-	if (sys_connect(fd, is_v6 ? (void *)&v6 : &v4, is_v6 ? sizeof v6 : sizeof v4) == -EINPROGRESS)
+	/* With TCP_FASTOPEN_CONNECT the SYN could wait for text. */
+	sys_getsockopt(fd, IPPROTO_TCP, TCP_FASTOPEN_CONNECT, &at_once, &len);
+	if (at_once)
+		sys_setsockopt(fd, IPPROTO_TCP, TCP_FASTOPEN_CONNECT, &(int){0}, sizeof(int));
+	int r = sys_connect(fd, is_v6 ? (void *)&v6 : &v4, is_v6 ? sizeof v6 : sizeof v4);
+	if (r == 0 || r == -EINPROGRESS) /* 0: the option could not be taken off, as the namespace's sysctl has changed */
 		sys_connect(fd, &unspecified, sizeof unspecified);
+	if (at_once)
+		sys_setsockopt(fd, IPPROTO_TCP, TCP_FASTOPEN_CONNECT, &at_once, sizeof at_once);
 	if (!refused)
 		sys_setsockopt(fd, SOL_SOCKET, SO_DETACH_FILTER, &filter, sizeof(int));
 }
@@ -143,6 +153,7 @@ static int unconnect(struct file *f, struct file *to, enum disconnect why, int h
 	bool nonblock = sock_get_nonblock(s), accepted = !f->candidate.family;
 	int error = 0, twin = -1, r = 0;
 	uint16_t lost;
+	undecided_settle(f);
 	to->candidate = f->candidate;
 	lost = f->listener ? 0 : sock_own_port(s);
 	if (accepted)

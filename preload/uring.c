@@ -3,7 +3,7 @@
  *
  * What goes through a ring passes no function of libc: accept, recv, send, connect, poll and epoll_ctl by io_uring see the kernel's descriptor and never
  * the engine. So with a program's first ring its TCP goes to the kernel: what the engine serves is handed over, what comes later stays there,
- * and `finesse stat` says so.
+ * and `finesse stat` says so. Clients that wait for accept go to the queue of the kernel's listener (socket/requeue.c).
  *
  * But for a ring that does nothing but file operations (databases: mariadb). One that liburing makes is looked at whenever what is in its queue is submitted, and its
  * files when they are registered: operations on files by number, none of which is a socket that the shim knows, leave the engine where it is. The first other
@@ -44,6 +44,8 @@ static void ring_seen(void)
 	if (atomic_exchange(&seen, true))
 		return;
 	engine_keep_out(why);
+	reuse_stop(); /* the ring reaches kernel sockets that nobody settles before */
+	undecided_settle_all();
 	if (shim_on() && engine_exists())
 		handover_all(why);
 }

@@ -15,6 +15,9 @@ void epoll_note_polled(int fd);
 /* Does the engine have to look at this fd? */
 bool is_engine_fd(int fd);
 bool timespec_valid(const struct timespec *ts);
+#define KERNEL_SIGSET_BYTES 8 /* of libc's sigset_t, what the kernel reads */
+/* Why Linux refuses such a wait before it looks at a descriptor: -EINVAL, -EFAULT; 0: it does not. */
+int wait_is_wrong(const struct timespec *timeout, const sigset_t *mask);
 
 /* How long a call may take. */
 struct span {

@@ -128,10 +128,24 @@ static int fd_dup_below(int fd, int end)
 	return sys_fcntl(fd, F_DUPFD_CLOEXEC, low);
 }
 
+/*
+ * The limit was larger than FD_HIGH_END when somebody looked, so many copies ago at most: one may be made without looking. A limit that has been lowered to less than
+ * its number since, the call itself tells; one a little larger costs the program no more than these numbers.
+ */
+#define LIMIT_LOOK_EVERY 16
+static unsigned copies_unlooked = LIMIT_LOOK_EVERY; /* mover */
+
 static int fd_dup_within(int fd)
 {
 	struct rlimit64 limit;
 	int end = FD_HIGH_END;
+	if (copies_unlooked < LIMIT_LOOK_EVERY) {
+		int high = fd_dup_below(fd, end);
+		copies_unlooked++;
+		if (high >= 0)
+			return high;
+	}
+	copies_unlooked = LIMIT_LOOK_EVERY;
 	if (set_limit(NULL, &limit) == 0 && limit.rlim_cur <= FD_HIGH_END) {
 		end = limit.rlim_cur;
 		if (fd >= end) /* is there */
@@ -139,6 +153,8 @@ static int fd_dup_within(int fd)
 		int high = fd_dup_beyond(fd, &limit);
 		if (high >= 0)
 			return high;
+	} else {
+		copies_unlooked = 0;
 	}
 	return fd_dup_below(fd, end);
 }

@@ -34,6 +34,7 @@ src_libbase_a_SOURCES = \
 	src/base/settings_rules.c \
 	src/base/siphash.c \
 	src/base/siphash.h \
+	src/base/sockopt.h \
 	src/base/sys.h \
 	src/base/time.h \
 	src/base/timers.c \

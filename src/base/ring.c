@@ -4,6 +4,28 @@
 #include <errno.h>
 #include <string.h>
 
+#define PAGE_BYTES       4096
+#define SLOW_BYTES       32   /* … and nearer, but not at the same place */
+#define COPY_PIECE_BYTES 2048 /* libc copies no more than that by vectors */
+
+/*
+ * memcpy, but not slow where the target is, modulo a page, a few bytes behind the source. libc copies what is longer than some 4 KiB with `rep movsb`, and there
+ * processors take it for an overlap: 64 KiB cost 25 us instead of 1.3 on an AMD EPYC (Zen; dst - src modulo 4096 from 1 to 31). A program that reads whole pages into what
+ * malloc gave it, 16 bytes behind a page's start, would have that each time.
+ */
+static void copy(void *dst, const void *src, size_t n)
+{
+	if ((((uintptr_t)dst - (uintptr_t)src - 1) & (PAGE_BYTES - 1)) < SLOW_BYTES - 1)
+		for (; n > COPY_PIECE_BYTES; n -= COPY_PIECE_BYTES) {
+			size_t piece = COPY_PIECE_BYTES;
+			__asm__("" : "+r"(piece)); /* a length that the compiler knows it would copy with `rep movsq` */
+			memcpy(dst, src, piece);
+			dst = (char *)dst + piece;
+			src = (const char *)src + piece;
+		}
+	memcpy(dst, src, n);
+}
+
 static uint32_t round_up_power_of_two(uint32_t n)
 {
 	return n <= 1 ? 1 : UINT32_C(1) << (32 - __builtin_clz(n - 1));
@@ -45,8 +67,8 @@ int ring_reserve(struct ring *r, struct tcp_memory *m, uint32_t need)
 		return -ENOMEM;
 	if (r->cap) { /* all of it: data beyond len may wait there out of order */
 		uint32_t first = r->cap - r->head;
-		memcpy(bytes, r->bytes + r->head, first);
-		memcpy(bytes + first, r->bytes, r->head);
+		copy(bytes, r->bytes + r->head, first);
+		copy(bytes + first, r->bytes, r->head);
 		m->free(m, r->bytes, r->cap);
 	}
 	r->bytes = bytes;
@@ -60,9 +82,9 @@ void ring_write(struct ring *r, uint32_t at, const void *src, uint32_t n)
 	struct iovec piece[2];
 	int pieces = ring_span(r, at, n, piece);
 	if (pieces > 0)
-		memcpy(piece[0].iov_base, src, piece[0].iov_len);
+		copy(piece[0].iov_base, src, piece[0].iov_len);
 	if (pieces > 1)
-		memcpy(piece[1].iov_base, (const uint8_t *)src + piece[0].iov_len, piece[1].iov_len);
+		copy(piece[1].iov_base, (const uint8_t *)src + piece[0].iov_len, piece[1].iov_len);
 }
 
 void ring_commit(struct ring *r, uint32_t n)
@@ -77,9 +99,9 @@ void ring_read(const struct ring *r, uint32_t at, void *dst, uint32_t n)
 	assert(at + n <= r->len);
 	int pieces = ring_span(r, at, n, piece);
 	if (pieces > 0)
-		memcpy(dst, piece[0].iov_base, piece[0].iov_len);
+		copy(dst, piece[0].iov_base, piece[0].iov_len);
 	if (pieces > 1)
-		memcpy((uint8_t *)dst + piece[0].iov_len, piece[1].iov_base, piece[1].iov_len);
+		copy((uint8_t *)dst + piece[0].iov_len, piece[1].iov_base, piece[1].iov_len);
 }
 
 void ring_consume(struct ring *r, uint32_t n)

@@ -2,10 +2,6 @@
 
 #include <string.h>
 
-/* Rounds per 8-byte word and at the end: the 2 and the 4 of SipHash-2-4. */
-#define C_ROUNDS 2
-#define D_ROUNDS 4
-
 struct sip_state {
 	uint64_t v0, v1, v2, v3;
 };
@@ -41,14 +37,15 @@ static inline void sip_rounds(struct sip_state *s, int n)
 	}
 }
 
-static inline void sip_absorb(struct sip_state *s, uint64_t word)
+static inline void sip_absorb(struct sip_state *s, uint64_t word, int rounds)
 {
 	s->v3 ^= word;
-	sip_rounds(s, C_ROUNDS);
+	sip_rounds(s, rounds);
 	s->v0 ^= word;
 }
 
-uint64_t siphash24(const void *data, size_t len, const uint8_t key[16])
+/* Rounds per 8-byte word and at the end: SipHash-c-d. */
+static inline uint64_t siphash(const void *data, size_t len, const uint8_t key[16], int c_rounds, int d_rounds)
 {
 	const uint8_t *p = data;
 	uint64_t k0 = load_le64(key), k1 = load_le64(key + 8);
@@ -59,11 +56,21 @@ uint64_t siphash24(const void *data, size_t len, const uint8_t key[16])
 	size_t words = len / 8;
 
 	for (; words; words--, p += 8)
-		sip_absorb(&s, load_le64(p));
+		sip_absorb(&s, load_le64(p), c_rounds);
 	for (size_t i = 0; i < len % 8; i++)
 		last |= (uint64_t)p[i] << (8 * i);
-	sip_absorb(&s, last);
+	sip_absorb(&s, last, c_rounds);
 	s.v2 ^= 0xff;
-	sip_rounds(&s, D_ROUNDS);
+	sip_rounds(&s, d_rounds);
 	return s.v0 ^ s.v1 ^ s.v2 ^ s.v3;
+}
+
+uint64_t siphash24(const void *data, size_t len, const uint8_t key[16])
+{
+	return siphash(data, len, key, 2, 4);
+}
+
+uint64_t siphash13(const void *data, size_t len, const uint8_t key[16])
+{
+	return siphash(data, len, key, 1, 3);
 }

@@ -1,6 +1,9 @@
 /*
- * SipHash-2-4 (Aumasson and Bernstein, 2012): a keyed hash whose output a peer that does not know
- * the key cannot steer. For hash tables, ISNs (RFC 6528) and timestamp offsets. Pure.
+ * SipHash (Aumasson and Bernstein, 2012): a keyed hash whose output a peer that does not know the key cannot steer. Pure.
+ *
+ * SipHash-2-4 is for what a peer sees and must not predict: ISNs (RFC 6528), timestamp offsets, cookies. SipHash-1-3, with half the rounds, is for the place in a
+ * table: a peer learns of it by time at most, or 20 bits of it as IPv6's flow label, and no way is known to make keys collide without the secret. The hash tables of
+ * Python and Rust, and Linux's hsiphash, rest on the same.
  */
 #ifndef FINESSE_BASE_SIPHASH_H
 #define FINESSE_BASE_SIPHASH_H
@@ -9,5 +12,6 @@
 #include <stdint.h>
 
 uint64_t siphash24(const void *data, size_t len, const uint8_t key[16]);
+uint64_t siphash13(const void *data, size_t len, const uint8_t key[16]);
 
 #endif

@@ -14,6 +14,8 @@
 
 /* CLOCK_MONOTONIC in microseconds. Only drivers call it. Thread-safe. */
 int64_t clock_now_us(void);
+/* CLOCK_REALTIME in nanoseconds: what programs are told of the time. Thread-safe. */
+int64_t clock_real_ns(void);
 
 static inline int64_t max_time(int64_t a, int64_t b)
 {

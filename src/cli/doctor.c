@@ -284,7 +284,7 @@ static bool has_family(const struct question *q, bool v6)
 }
 
 /* 0: no rule concerns it; 1: the host judges who connects; -1: the kernel's. `why` names the rule. */
-static int ask_family(const struct firewall *f, const struct question *q, int ifindex, const char *name, bool v6, char *why)
+static int ask_family(struct firewall *f, const struct question *q, int ifindex, const char *name, bool v6, char *why)
 {
 	struct firewall_flow flow = {.ifindex = ifindex, .ifname = name, .v6 = v6};
 	if (q->server) {
@@ -299,30 +299,57 @@ static int ask_family(const struct firewall *f, const struct question *q, int if
 	return firewall_filters_client(f, &flow, why, WHY_BYTES) ? -1 : 0;
 }
 
-static int ask_question(const struct firewall *f, const struct question *q, int ifindex, const char *name, char *why)
+enum families { BY_IPV4 = 1, BY_IPV6 = 2, BY_BOTH = 3 };
+
+static enum families families_of(const struct question *q)
+{
+	return (has_family(q, false) ? BY_IPV4 : 0) | (has_family(q, true) ? BY_IPV6 : 0);
+}
+
+static int ask_question(struct firewall *f, const struct question *q, enum families families, int ifindex, const char *name, char *why)
 {
 	int result = 0;
 	for (int v6 = 0; v6 < 2 && result >= 0; v6++) {
-		int r = has_family(q, v6) ? ask_family(f, q, ifindex, name, v6, why) : 0;
+		int r = families & (v6 ? BY_IPV6 : BY_IPV4) ? ask_family(f, q, ifindex, name, v6, why) : 0;
 		result = r < 0 || r > result ? r : result;
 	}
 	return result && firewall_choice == FIREWALL_KERNEL ? -1 : result;
 }
 
-static bool answer_question(const struct firewall *f, const struct question *q, int ifindex, const char *name, enum finding refused)
+static bool is_carried(int answer)
 {
+	return answer == 0 || (answer > 0 && judge_is_possible);
+}
+
+static bool answer_by(struct firewall *f, const struct question *q, enum families families, int ifindex, const char *name, enum finding refused)
+{
+	static const char *const by[] = {[BY_IPV4] = " by IPv4", [BY_IPV6] = " by IPv6", [BY_BOTH] = ""};
+	const char *only = families == families_of(q) ? "" : by[families];
 	char why[WHY_BYTES] = "";
-	int r = ask_question(f, q, ifindex, name, why);
+	int r = ask_question(f, q, families, ifindex, name, why);
 	if (r)
 		remedy = BYPASS;
 	if (r == 0)
-		say(FINDING_OK, q->text, "carried on %s; no rule of the host could concern it", name);
-	else if (r > 0 && judge_is_possible)
-		say(FINDING_OK, q->text, "carried on %s; the host's rules judge who may connect (%s)", name, rule_of(why));
+		say(FINDING_OK, q->text, "carried on %s%s; no rule of the host could concern it", name, only);
+	else if (is_carried(r))
+		say(FINDING_OK, q->text, "carried on %s%s; the host's rules judge who may connect (%s)", name, only, rule_of(why));
 	else
-		say(refused, q->text, "the kernel's: %s%s", rule_of(why),
+		say(refused, q->text, "the kernel's%s: %s%s", only, rule_of(why),
 		    r > 0 ? ", and only the eBPF classifier lets the host judge" : "");
-	return r == 0 || (r > 0 && judge_is_possible);
+	return is_carried(r);
+}
+
+/* Each family by itself where one is carried and the other is not (ufw's rules for IPv6). */
+static bool answer_question(struct firewall *f, const struct question *q, int ifindex, const char *name, enum finding refused)
+{
+	char why[WHY_BYTES];
+	enum families all = families_of(q);
+	if (all != BY_BOTH ||
+	    is_carried(ask_question(f, q, BY_IPV4, ifindex, name, why)) == is_carried(ask_question(f, q, BY_IPV6, ifindex, name, why)))
+		return answer_by(f, q, all, ifindex, name, refused);
+	bool v4 = answer_by(f, q, BY_IPV4, ifindex, name, FINDING_NOTE);
+	bool v6 = answer_by(f, q, BY_IPV6, ifindex, name, FINDING_NOTE);
+	return v4 || v6;
 }
 
 static void check_firewall(int ifindex, const char *name)

@@ -46,6 +46,7 @@ struct waiter {
 	bool woken;              /* … and that was done */
 	int rhythm;              /* how well it has shown that it calls again soon after it spoke: putoff.c */
 	unsigned in_time;        /* calls that did, since the helper had to speak for it */
+	unsigned empty;          /* verbs in a row that found nothing */
 	int64_t spoke_us;        /* its last call had something to say, then; 0: it had not */
 	int efd;                 /* while blocked on file descriptors without the seat; else -1 */
 	uint32_t futex;          /* while blocked on nothing else */
@@ -85,6 +86,8 @@ struct drive_ops {
 	int64_t (*begin)(struct drive *d);
 	/* A turn ends: what connections say goes out. */
 	void (*end)(struct drive *d);
+	/* … but what may as well be said with something else stays with who has it. */
+	void (*end_urgent)(struct drive *d);
 	/* Connections have something to say. */
 	bool (*owes)(struct drive *d);
 	/* The time is read anew, before an `end` that no `begin` precedes; returns it. */
@@ -112,6 +115,7 @@ struct drive {
 	int64_t now;           /* of this turn */
 	int64_t driven_us;     /* when a thread of the program last drove; the helper looks without the lock */
 	int64_t put_off_us;    /* since when verbs' output waits for a wait; 0: none does. The helper looks without the lock */
+	int64_t unsaid_us;     /* since when nothing was put off: what is not urgent may be so old */
 	struct waiter *put_off_by;
 	int64_t spin_us;
 	struct sched sched;
@@ -146,6 +150,10 @@ void drive_leave(struct drive *d);
 /* The same for a verb of an event loop, which neither looks at what connections have said nor waits: its output may go out as late as its thread's next wait (putoff.c). */
 void drive_enter_verb(struct drive *d);
 void drive_leave_verb(struct drive *d);
+/* drive_leave_verb of one that found nothing and did not wait (EAGAIN): a thread that asks again and again waits in its own way. */
+void drive_leave_empty(struct drive *d);
+/* In the middle of such a verb, which needs to see connections as the peer does. Lock held. */
+void putoff_settle(struct drive *d);
 /* drive_enter_verb for one that is a wait (epoll_wait, poll). drive_leave_verb when it found something: the program answers, and its answer carries the ACK. Otherwise
    drive_leave: the program must not go on with anything unsaid. */
 void drive_enter_wait(struct drive *d);
@@ -159,11 +167,13 @@ void drive_end(struct drive *d);
 struct wait {
 	int64_t deadline;
 	struct handlers_run handlers; /* the thread's, when the call was entered */
-	bool any_handler;        /* an SA_RESTART handler ends it, too: poll, epoll, calls with a timeout */
+	bool any_handler;        /* an SA_RESTART handler ends it, too: poll, epoll, calls with a timeout, calls that have moved something */
 	struct fd_share *share;  /* one of those that wait for the same kernel fds watches them; drive_wait_begin: NULL */
 };
 /* timeout_us 0: for ever. */
 void drive_wait_begin(struct wait *wait, const struct drive *d, int64_t timeout_us);
+/* Lock held. The call has taken or given something, and so no later wait of it is restarted: as on Linux, a handler ends it from here on, SA_RESTART or not. */
+void drive_wait_moved(struct wait *wait);
 /* As poll takes it: NULL for ever. -EINVAL. */
 int drive_wait_begin_timespec(struct wait *wait, const struct drive *d, const struct timespec *timeout);
 /*
@@ -190,7 +200,9 @@ void drive_after_fork(struct drive *d); /* in the child, lock held: only this th
 /* ---- the helper thread (helper.c). Lock held ---- */
 int drive_helper_start(struct drive *d);
 void drive_helper_wake(struct drive *d);
-void drive_helper_stop(struct drive *d); /* joins with the lock dropped */
+void drive_helper_stop(struct drive *d); /* joins with the lock dropped. By the helper itself: no more than that it is not counted on any more */
+/* It makes a round, soon. Needs no lock, may be called by a signal handler. */
+void drive_helper_nudge(const struct drive *d);
 
 /* For drive's own files: passes on whom the scheduler wants woken; sees that somebody wakes for the next deadline. */
 void drive_wake(struct drive *d, struct sched_wake wake);
@@ -198,7 +210,6 @@ void drive_check_deadline(struct drive *d);
 
 /* putoff.c, for drive's own files. Lock held. */
 void drive_lock_only(struct drive *d); /* as drive_lock, but what was put off stays so */
-void putoff_settle(struct drive *d);
 void putoff_settle_late(struct drive *d); /* … by the helper: whoever did not come back puts nothing off for a while */
 void putoff_note_wait(struct drive *d);   /* this thread waits */
 void putoff_forget(struct drive *d);      /* all is said, or not ours to say */

@@ -166,6 +166,24 @@ void drive_helper_wake(struct drive *d)
 	sys_write(d->helper_efd, &one, sizeof one);
 }
 
+void drive_helper_nudge(const struct drive *d)
+{
+	uint64_t one = 1;
+	int fd = __atomic_load_n(&d->helper_efd, __ATOMIC_RELAXED);
+	if (fd >= 0)
+		sys_write(fd, &one, sizeof one);
+}
+
+static void helper_join(struct drive *d)
+{
+	int cancel_state;
+	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state);
+	drive_unlock(d);
+	pthread_join(d->helper, NULL);
+	drive_lock(d);
+	pthread_setcancelstate(cancel_state, NULL);
+}
+
 void drive_helper_stop(struct drive *d)
 {
 	if (!d->helper_runs)
@@ -173,12 +191,8 @@ void drive_helper_stop(struct drive *d)
 	d->helper_stop = true;
 	drive_helper_wake(d);
 	d->helper_runs = false;
-	int cancel_state;
-	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state);
-	drive_unlock(d);
-	pthread_join(d->helper, NULL);
-	drive_lock(d);
-	pthread_setcancelstate(cancel_state, NULL);
+	if (!pthread_equal(d->helper, pthread_self())) /* the helper itself ends the engine of a process that dies */
+		helper_join(d);
 	fd_close(d->helper_efd);
 	d->helper_efd = -1;
 	d->sched.helper = HELPER_NONE;

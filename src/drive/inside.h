@@ -20,6 +20,7 @@
 #define FINESSE_DRIVE_INSIDE_H
 
 #include <pthread.h>
+#include <stdbool.h>
 #include <time.h>
 
 #define ENGINE_THREAD _Thread_local __attribute__((tls_model("initial-exec")))
@@ -29,6 +30,7 @@ extern ENGINE_THREAD int engine_signal_pending;          /* set by the trampolin
 /* Handlers of the program that have run on this thread; `norestart`: these without SA_RESTART. */
 struct handlers_run {
 	unsigned all, norestart;
+	bool moved; /* of a call: it has taken or given something, and `all` is of then (drive_wait_moved) */
 };
 extern ENGINE_THREAD struct handlers_run engine_handlers;
 extern ENGINE_THREAD struct handlers_run engine_handlers_at_call; /* … when the call that is under way was entered */

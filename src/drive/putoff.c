@@ -7,25 +7,31 @@
  * ACK rides on it.
  *
  * Bounds:
- *   - a verb that finds something older than PUT_OFF_AGE_US sends it first; so does everybody who takes the lock for anything but such a verb (drive_lock);
- *   - the helper thread owns it meanwhile: it is awake or ticks, and sends what it finds at the end of its tick, 1 ms. Where another thread leads, or
- *     the helper does, nothing is put off: nobody would look in time;
+ *   - a verb that finds something older than PUT_OFF_AGE_US sends it first; so does everybody who takes the lock for anything but such a verb (drive_lock).
+ *     An ACK that may be delayed, and is all that its connection has to say, the verb leaves for the request, the answer or the FIN that it may ride on, but not
+ *     for longer than the helper would: PUT_OFF_ACK_US;
+ *   - the helper thread owns it meanwhile: it is awake or ticks, and sends what it finds at the end of its tick, 1 ms. So it is, too, where another thread leads: that
+ *     one may sleep for long, and is not woken. Where the helper sleeps or leads, nothing is put off: nobody would look in time;
  *   - nobody else can know of a verb that was put off: the shim has it said before the program ends itself or reaches another process (preload/known.c). An end
  *     from outside within that 1 ms (SIGKILL, no memory left) loses it, as it loses what waits for the peer's window. Closing that, too, would take a copy of each verb's
  *     output where another process finds it, or the system call that putting off saves;
  *   - only a thread that has shown that it comes back puts anything off. `rhythm` tells: it grows with each call that comes within COME_BACK_US after one that had
  *     something to say, and halves with one that comes later. When the helper has to speak for a thread, many calls must follow before it is trusted again; few,
  *     when that was the first time for long: it was not the program's doing then, but the machine's, which had no CPU for it.
+ *   - a thread that looks for an answer again and again instead of waiting for it (recv without blocking, in a loop) comes to no wait. So the second verb in a
+ *     row that finds nothing says what was put off, as a wait would. One such verb is usual in an event loop: it has read all that there was.
  */
 #include "drive/drive.h"
 
 #include "drive/waiter.h"
 
 #define PUT_OFF_AGE_US 100
+#define PUT_OFF_ACK_US DRIVE_GRACE_US
 #define COME_BACK_US   200
 #define RHYTHM_TRUSTED 8
 #define RHYTHM_MAX     32
 #define RHYTHM_LATE    (-64)
+#define EMPTY_USUAL    1
 #define RHYTHM_PROVEN  1024 /* calls in time since it was late last */
 
 /* This thread makes a call. */
@@ -76,12 +82,27 @@ void putoff_note_wait(struct drive *d)
 /* The helper will look within its tick, and nobody else has to be told. */
 static bool has_owner(const struct drive *d)
 {
-	return !d->sched.seat && (d->sched.helper == HELPER_TICKS || d->sched.helper == HELPER_AWAKE);
+	return d->sched.helper == HELPER_TICKS || d->sched.helper == HELPER_AWAKE;
 }
 
 bool putoff_is_sound(const struct drive *d)
 {
 	return !d->put_off_us || has_owner(d);
+}
+
+/* What was put off is old. */
+static void say_old(struct drive *d)
+{
+	if (d->now - d->unsaid_us > PUT_OFF_ACK_US) {
+		drive_end(d);
+		return;
+	}
+	d->ops->end_urgent(d);
+	if (d->ops->owes(d))
+		__atomic_store_n(&d->put_off_us, d->now, __ATOMIC_RELAXED);
+	else
+		putoff_forget(d);
+	drive_check_deadline(d);
 }
 
 void drive_enter_verb(struct drive *d)
@@ -92,7 +113,7 @@ void drive_enter_verb(struct drive *d)
 	if (w)
 		came_back(w, d->now);
 	if (d->put_off_us && d->now - d->put_off_us > PUT_OFF_AGE_US)
-		drive_end(d);
+		say_old(d);
 }
 
 void drive_enter_wait(struct drive *d)
@@ -101,20 +122,50 @@ void drive_enter_wait(struct drive *d)
 	drive_enter_verb(d);
 }
 
-void drive_leave_verb(struct drive *d)
+/*
+ * Where threads follow each other on the seat, the helper may sleep through it all. A thread in full rhythm wakes it, once per pause of the program: from then on it
+ * ticks, as long as they go on.
+ */
+static bool find_owner(struct drive *d, const struct waiter *w)
 {
-	struct waiter *w = waiter_of_thread();
+	if (d->sched.helper == HELPER_SLEEPS && w->rhythm == RHYTHM_MAX)
+		drive_helper_wake(d);
+	return has_owner(d);
+}
+
+/* A verb of thread `w` (NULL: it never waited) ends. */
+static void leave(struct drive *d, struct waiter *w)
+{
 	if (!w || !d->ops->owes(d)) {
 		drive_leave(d);
 		return;
 	}
 	w->spoke_us = d->now;
-	if (w->rhythm < RHYTHM_TRUSTED || !has_owner(d) || d->ops->tx_blocked(d)) {
+	if (w->rhythm < RHYTHM_TRUSTED || !find_owner(d, w) || d->ops->tx_blocked(d)) {
 		drive_leave(d);
 		return;
 	}
-	if (!d->put_off_us)
+	if (!d->put_off_us) {
 		__atomic_store_n(&d->put_off_us, d->now, __ATOMIC_RELAXED);
+		d->unsaid_us = d->now;
+	}
 	d->put_off_by = w;
 	drive_unlock(d);
+}
+
+void drive_leave_verb(struct drive *d)
+{
+	struct waiter *w = waiter_of_thread();
+	if (w)
+		w->empty = 0;
+	leave(d, w);
+}
+
+void drive_leave_empty(struct drive *d)
+{
+	struct waiter *w = waiter_of_thread();
+	if (w && w->empty++ >= EMPTY_USUAL)
+		drive_leave(d);
+	else
+		leave(d, w);
 }

@@ -30,8 +30,20 @@ void drive_wait_begin(struct wait *wait, const struct drive *d, int64_t timeout_
 {
 	wait->deadline = timeout_us ? d->now + timeout_us : TIME_NEVER;
 	wait->handlers = engine_handlers_at_call;
-	wait->any_handler = timeout_us != 0;
+	wait->any_handler = timeout_us != 0 || engine_handlers_at_call.moved;
 	wait->share = NULL;
+}
+
+void drive_wait_moved(struct wait *wait)
+{
+	if (engine_handlers_at_call.moved)
+		return;
+	engine_handlers_at_call.moved = true;
+	engine_handlers_at_call.all = engine_handlers.all; /* handlers that ran before have restarted the call */
+	if (!wait->any_handler) {
+		wait->any_handler = true;
+		wait->handlers = engine_handlers_at_call;
+	}
 }
 
 int drive_wait_begin_timespec(struct wait *wait, const struct drive *d, const struct timespec *timeout)

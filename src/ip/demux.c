@@ -2,7 +2,7 @@
  * Theory of operation: demultiplexing
  *
  * Owns: the array of buckets, nothing else; a struct flow is its owner's, linked while inserted. The 4-tuple
- * is hashed by SipHash under a secret, so that peers who choose their ports cannot choose a bucket. The hash is kept in
+ * is hashed by SipHash-1-3 under a secret (base/siphash.h), so that peers who choose their ports cannot choose a bucket. The hash is kept in
  * the flow: a chain is walked by comparing it, and growing rehashes nothing.
  *
  * Limits: the table doubles when there are more flows than buckets and never shrinks (8 bytes per flow of the
@@ -25,12 +25,28 @@ uint32_t flow_key_hash(const struct flow_key *key, const uint8_t secret[16])
 	uint8_t v4[12];
 
 	if (!flow_key_is_v4(key))
-		return siphash24(key, sizeof *key, secret);
+		return siphash13(key, sizeof *key, secret);
 	memcpy(v4, key->laddr.b + 12, 4);
 	memcpy(v4 + 4, key->raddr.b + 12, 4);
 	memcpy(v4 + 8, &key->lport, 2);
 	memcpy(v4 + 10, &key->rport, 2);
-	return siphash24(v4, sizeof v4, secret);
+	return siphash13(v4, sizeof v4, secret);
+}
+
+void flow_hasher_init(struct flow_hasher *h, const uint8_t secret[16])
+{
+	*h = (struct flow_hasher){0};
+	memcpy(h->secret, secret, sizeof h->secret);
+	h->last_hash = flow_key_hash(&h->last, h->secret);
+}
+
+uint32_t flow_hash(struct flow_hasher *h, const struct flow_key *key)
+{
+	if (!flow_key_equal(&h->last, key)) {
+		h->last = *key;
+		h->last_hash = flow_key_hash(key, h->secret);
+	}
+	return h->last_hash;
 }
 
 static struct flow **bucket_of(const struct demux *d, uint32_t hash)
@@ -38,14 +54,14 @@ static struct flow **bucket_of(const struct demux *d, uint32_t hash)
 	return &d->buckets[hash & (d->n_buckets - 1)];
 }
 
-int demux_init(struct demux *d, const uint8_t secret[16])
+int demux_init(struct demux *d, struct flow_hasher *hasher)
 {
 	d->buckets = calloc(FIRST_BUCKETS, sizeof *d->buckets);
 	if (!d->buckets)
 		return -ENOMEM;
 	d->n_buckets = FIRST_BUCKETS;
 	d->count = 0;
-	memcpy(d->secret, secret, sizeof d->secret);
+	d->hasher = hasher;
 	return 0;
 }
 
@@ -66,7 +82,7 @@ static struct flow *find(const struct demux *d, const struct flow_key *key, uint
 
 struct flow *demux_find(const struct demux *d, const struct flow_key *key)
 {
-	return find(d, key, flow_key_hash(key, d->secret));
+	return find(d, key, flow_hash(d->hasher, key));
 }
 
 static void grow(struct demux *d)
@@ -94,7 +110,7 @@ int demux_insert(struct demux *d, struct flow *f)
 {
 	struct flow **bucket;
 
-	f->hash = flow_key_hash(&f->key, d->secret);
+	f->hash = flow_hash(d->hasher, &f->key);
 	if (find(d, &f->key, f->hash))
 		return -EEXIST;
 	if (d->count == d->n_buckets)

@@ -57,6 +57,8 @@ static enum ip_fate input_tcp(const struct link_rx *rx, const struct upper *u, s
 		if (!checksum_is_valid(checksum_add(sum, u->bytes, u->len)))
 			return IP_FATE_TcpBadChecksum; /* RFC 9293 MUST-3 */
 	}
+	if (seg->has & SEG_HAS_SIGNATURE) /* as Linux: whoever signs means another connection, or forges */
+		return IP_FATE_TcpSigned;
 	if (u->v6) {
 		out->key.laddr = ip_addr_from_v6(u->dst);
 		out->key.raddr = ip_addr_from_v6(u->src);

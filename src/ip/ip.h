@@ -92,18 +92,31 @@ struct flow { /* embedded in its owner */
 	uint32_t hash; /* of key; demux's */
 };
 
+/*
+ * Hashes 4-tuples under a secret. It remembers the last one: a frame's is looked for in one table after the other, and inserted in the end, and is hashed
+ * once for all of them.
+ */
+struct flow_hasher {
+	uint8_t secret[16];
+	struct flow_key last;
+	uint32_t last_hash;
+};
+
+void flow_hasher_init(struct flow_hasher *h, const uint8_t secret[16]);
+uint32_t flow_hash(struct flow_hasher *h, const struct flow_key *key);
+
 struct demux {
 	struct flow **buckets;
 	uint32_t n_buckets, count; /* n_buckets: power of two */
-	uint8_t secret[16];
+	struct flow_hasher *hasher; /* the tables of an engine share it */
 };
 
-int demux_init(struct demux *d, const uint8_t secret[16]); /* -ENOMEM */
+int demux_init(struct demux *d, struct flow_hasher *hasher); /* -ENOMEM */
 void demux_fini(struct demux *d);
 struct flow *demux_find(const struct demux *d, const struct flow_key *key); /* NULL: none */
 int demux_insert(struct demux *d, struct flow *f); /* -EEXIST; grows itself */
 void demux_remove(struct demux *d, struct flow *f);
-/* The hash, for other tables by 4-tuple. Pure. */
+/* The hash, for who shares no hasher. Pure. */
 uint32_t flow_key_hash(const struct flow_key *key, const uint8_t secret[16]);
 
 #endif

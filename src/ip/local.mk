@@ -1,4 +1,5 @@
 noinst_LIBRARIES += src/libip.a
+src_libip_a_CFLAGS = $(ROOM_CFLAGS)
 src_libip_a_SOURCES = \
 	src/ip/demux.c \
 	src/ip/host.c \

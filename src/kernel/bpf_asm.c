@@ -144,6 +144,11 @@ void bpf_asm_call(struct bpf_asm *a, int helper)
 	emit(a, BPF_JMP | BPF_CALL, 0, 0, 0, helper);
 }
 
+void bpf_asm_call_kernel(struct bpf_asm *a, int btf_id)
+{
+	emit(a, BPF_JMP | BPF_CALL, 0, BPF_PSEUDO_KFUNC_CALL, 0, btf_id);
+}
+
 void bpf_asm_call_label(struct bpf_asm *a, int label)
 {
 	emit_jump(a, BPF_JMP | BPF_CALL, 0, BPF_PSEUDO_CALL, 0, label);

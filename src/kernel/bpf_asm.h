@@ -52,6 +52,8 @@ void bpf_asm_jump(struct bpf_asm *a, int label);
 void bpf_asm_jump_if(struct bpf_asm *a, int op, int dst, int32_t imm, int label);
 void bpf_asm_jump_if_reg(struct bpf_asm *a, int op, int dst, int src, int label);
 void bpf_asm_call(struct bpf_asm *a, int helper);
+/* A function of the kernel itself (kfunc), by its BTF id. */
+void bpf_asm_call_kernel(struct bpf_asm *a, int btf_id);
 /* Calls the function at `label`, which is behind the program: it gets R1 to R5, returns in R0, and R6 to R9 survive. */
 void bpf_asm_call_label(struct bpf_asm *a, int label);
 void bpf_asm_exit(struct bpf_asm *a);

@@ -115,8 +115,7 @@ int bpf_map_delete_batch(int map_fd, const void *keys, uint32_t *n)
 	return ret;
 }
 
-int bpf_prog_load(const char *name, enum bpf_prog_type type, const struct bpf_insn *insns, size_t n,
-		  char *log, size_t log_len)
+static int prog_load(const char *license, const char *name, enum bpf_prog_type type, const struct bpf_insn *insns, size_t n, char *log, size_t log_len)
 {
 	union bpf_attr attr;
 	int ret;
@@ -125,7 +124,7 @@ int bpf_prog_load(const char *name, enum bpf_prog_type type, const struct bpf_in
 	attr.prog_type = type;
 	attr.insns = ptr(insns);
 	attr.insn_cnt = n;
-	attr.license = ptr("BSD"); /* no GPL-only helper is called */
+	attr.license = ptr(license);
 	set_name(attr.prog_name, name);
 	ret = bpf_call(BPF_PROG_LOAD, &attr);
 	if (ret >= 0 || !log || log_len == 0)
@@ -135,6 +134,17 @@ int bpf_prog_load(const char *name, enum bpf_prog_type type, const struct bpf_in
 	attr.log_buf = ptr(log);
 	attr.log_size = log_len;
 	return bpf_call(BPF_PROG_LOAD, &attr);
+}
+
+int bpf_prog_load(const char *name, enum bpf_prog_type type, const struct bpf_insn *insns, size_t n,
+		  char *log, size_t log_len)
+{
+	return prog_load("BSD", name, type, insns, n, log, log_len); /* no GPL-only helper is called */
+}
+
+int bpf_prog_load_gpl(const char *name, enum bpf_prog_type type, const struct bpf_insn *insns, size_t n, char *log, size_t log_len)
+{
+	return prog_load("Dual BSD/GPL", name, type, insns, n, log, log_len);
 }
 
 void bpf_link_tcx_ingress_begin(struct bpf_aside *a, int prog_fd, int ifindex)
@@ -151,6 +161,68 @@ void bpf_link_tcx_ingress_begin(struct bpf_aside *a, int prog_fd, int ifindex)
 int bpf_link_tcx_ingress_end(struct bpf_aside *a)
 {
 	return aside_wait(&a->call);
+}
+
+static int object_info(int fd, void *info, uint32_t len)
+{
+	union bpf_attr attr;
+	memset(&attr, 0, sizeof attr);
+	attr.info.bpf_fd = fd;
+	attr.info.info = ptr(info);
+	attr.info.info_len = len;
+	return bpf_call(BPF_OBJ_GET_INFO_BY_FD, &attr);
+}
+
+bool bpf_map_is(int fd, enum bpf_map_type type, uint32_t key_size, uint32_t value_size)
+{
+	struct bpf_map_info info = {0};
+	return object_info(fd, &info, sizeof info) == 0 && info.type == type && info.key_size == key_size && info.value_size == value_size;
+}
+
+/* The beginning of struct bpf_link_info, which has the index since Linux 6.6. */
+struct tcx_link_info {
+	uint32_t type, id, prog_id, zero, ifindex, attach_type;
+};
+
+int bpf_link_tcx_ifindex(int link_fd)
+{
+	struct tcx_link_info info = {.ifindex = 0};
+	int ret = object_info(link_fd, &info, sizeof info);
+	return ret < 0 ? ret : (int)info.ifindex;
+}
+
+int bpf_link_update(int link_fd, int prog_fd)
+{
+	union bpf_attr attr;
+	memset(&attr, 0, sizeof attr);
+	attr.link_update.link_fd = link_fd;
+	attr.link_update.new_prog_fd = prog_fd;
+	return bpf_call(BPF_LINK_UPDATE, &attr);
+}
+
+int bpf_link_detach(int link_fd)
+{
+	union bpf_attr attr;
+	memset(&attr, 0, sizeof attr);
+	attr.link_detach.link_fd = link_fd;
+	return bpf_call(BPF_LINK_DETACH, &attr);
+}
+
+int bpf_prog_name(uint32_t id, char name[BPF_OBJ_NAME_LEN])
+{
+	struct bpf_prog_info info;
+	union bpf_attr attr;
+
+	memset(&attr, 0, sizeof attr);
+	memset(&info, 0, sizeof info);
+	attr.prog_id = id;
+	int fd = bpf_call(BPF_PROG_GET_FD_BY_ID, &attr);
+	if (fd < 0)
+		return fd;
+	int ret = object_info(fd, &info, sizeof info);
+	sys_close(fd);
+	memcpy(name, info.name, BPF_OBJ_NAME_LEN);
+	return ret;
 }
 
 int bpf_prog_query(int target, uint32_t attach_type, uint32_t query_flags,

@@ -5,6 +5,7 @@
 #ifndef FINESSE_KERNEL_BPF_SYS_H
 #define FINESSE_KERNEL_BPF_SYS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <linux/bpf.h>
@@ -20,6 +21,8 @@ int bpf_map_create(const char *name, enum bpf_map_type type, uint32_t key_size, 
 		   uint32_t max_entries, uint32_t flags);
 /* An array of `n` slots that each hold a map like `like_fd`, or nothing yet. */
 int bpf_map_create_array_of_maps(const char *name, uint32_t n, int like_fd);
+/* Has this map this shape? Of what is no map the answer means nothing, and nothing can be done with it. */
+bool bpf_map_is(int fd, enum bpf_map_type type, uint32_t key_size, uint32_t value_size);
 int bpf_map_update(int map_fd, const void *key, const void *value);
 int bpf_map_insert(int map_fd, const void *key, const void *value); /* -EEXIST: the key is there */
 int bpf_map_lookup(int map_fd, const void *key, void *value);
@@ -33,6 +36,8 @@ int bpf_map_lookup_batch(int map_fd, const uint32_t *from, uint32_t *next, void 
 /* A failed load says why in `log` (the verifier's words; may be NULL). */
 int bpf_prog_load(const char *name, enum bpf_prog_type type, const struct bpf_insn *insns, size_t n,
 		  char *log, size_t log_len);
+/* The same for a program that calls functions of the kernel itself, which serve programs only that anybody may also have under the GPL. */
+int bpf_prog_load_gpl(const char *name, enum bpf_prog_type type, const struct bpf_insn *insns, size_t n, char *log, size_t log_len);
 /*
  * Attaches to the interface's tcx ingress, before programs that are there; the attachment lives as long as the returned fd's file. The kernel waits for an RCU grace period: so
  * the call is begun, and ended once.
@@ -43,14 +48,21 @@ struct bpf_aside {
 };
 void bpf_link_tcx_ingress_begin(struct bpf_aside *a, int prog_fd, int ifindex);
 int bpf_link_tcx_ingress_end(struct bpf_aside *a);
+int bpf_link_tcx_ifindex(int link_fd); /* of the interface that it is attached to now; 0: of none any more */
 static inline int bpf_link_tcx_ingress(int prog_fd, int ifindex)
 {
 	struct bpf_aside a;
 	bpf_link_tcx_ingress_begin(&a, prog_fd, ifindex);
 	return bpf_link_tcx_ingress_end(&a);
 }
+/* Another program in the same place: the kernel waits for nothing. -ENOLINK: the interface is gone, or bpf_link_detach came first. */
+int bpf_link_update(int link_fd, int prog_fd);
+/* It ends now, whoever has its file. */
+int bpf_link_detach(int link_fd);
 
 #define BPF_QUERY_MAX 64
+/* How it was called when it was loaded. -EPERM: CAP_SYS_ADMIN is missing. */
+int bpf_prog_name(uint32_t id, char name[BPF_OBJ_NAME_LEN]);
 /* Ids of the programs attached to `target` (an interface index or a cgroup's fd). Returns how many there are, also beyond BPF_QUERY_MAX. */
 int bpf_prog_query(int target, uint32_t attach_type, uint32_t query_flags,
 		   uint32_t ids[BPF_QUERY_MAX]);

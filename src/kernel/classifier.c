@@ -58,6 +58,14 @@ int classifier_open(struct classifier **out, enum classifier_choice choice, int 
 	return err;
 }
 
+int classifier_put(struct classifier *c, int ifindex, int place, int packet_fd, bool has_eth)
+{
+	int err = classifier_ebpf_put(c, ifindex, place, packet_fd, has_eth);
+	if (err == 0)
+		lock_filter(packet_fd);
+	return err;
+}
+
 int classifier_open_own(struct classifier **out, const struct classifier_own *own, int ifindex, int packet_fd, bool has_eth, char *why, size_t why_len)
 {
 	int err = classifier_own_open(out, own, ifindex, packet_fd, has_eth, why, why_len);
@@ -91,26 +99,26 @@ static void leave_group(struct classifier_group *g)
 	classifier_group_forget(g);
 }
 
-static void end(struct classifier *c, void (*end_group)(struct classifier_group *g))
+static void end(struct classifier *c, void (*end_group)(struct classifier_group *g), void (*free_it)(struct classifier *c))
 {
 	c->n_listeners = 0; /* nothing is published any more */
 	while (c->groups)
 		end_group(c->groups);
 	free(c->addrs);
 	free(c->listeners);
-	c->ops->close(c);
+	free_it(c);
 }
 
 void classifier_close(struct classifier *c)
 {
 	if (c)
-		end(c, leave_group);
+		end(c, leave_group, c->ops->close);
 }
 
 void classifier_forget(struct classifier *c)
 {
 	if (c)
-		end(c, classifier_group_forget);
+		end(c, classifier_group_forget, c->ops->forget ? c->ops->forget : c->ops->close);
 }
 
 int classifier_fds(const struct classifier *c, int fds[CLASSIFIER_FDS])
@@ -134,6 +142,11 @@ const char *classifier_backend(const struct classifier *c)
 bool classifier_is_exact(const struct classifier *c)
 {
 	return c->ops->is_exact;
+}
+
+struct judge_entries classifier_judge_entries(const struct classifier *c)
+{
+	return c->ops->judge_entries ? c->ops->judge_entries(c) : (struct judge_entries){-1, -1, -1};
 }
 
 int classifier_set_judge(struct classifier *c, const struct judge *j)
@@ -288,10 +301,10 @@ int classifier_silence(struct classifier *c, int listening_fd, const struct ip_a
 	return c->ops->silence ? c->ops->silence(c, listening_fd, addr, port) : 0;
 }
 
-void classifier_end_silence(struct classifier *c, int listening_fd, bool shared)
+void classifier_end_silence(struct classifier *c, int listening_fd, enum silence_end how)
 {
 	if (c->ops->end_silence)
-		c->ops->end_silence(c, listening_fd, shared);
+		c->ops->end_silence(c, listening_fd, how);
 }
 
 void classifier_accepted(const struct classifier *c, int fd)

@@ -51,6 +51,21 @@ const char *classifier_backend(const struct classifier *c); /* "ebpf-tcx", "nfta
 bool classifier_is_exact(const struct classifier *c);
 
 /*
+ * The same in two steps, since the kernel waits long for an attachment, but not for another program in its place. "ebpf-tcx" alone has this; it fails where
+ * classifier_open would.
+ *
+ * A place is an attachment to an interface whose program leaves everything to the kernel, or to who is attached behind. It is a descriptor, the caller's; while another process has it, too
+ * (classifier_fds), a classifier's death does not end it: classifier_place_clear does.
+ */
+struct classifier_place; /* one that the kernel is making */
+int classifier_prepare(struct classifier **out, bool has_eth);
+/* `c` was prepared; a copy of `place` becomes its attachment. `packet_fd`: as classifier_open's. -ENOLINK: the interface is gone. */
+int classifier_put(struct classifier *c, int ifindex, int place, int packet_fd, bool has_eth);
+struct classifier_place *classifier_place_begin(int ifindex); /* NULL: it cannot be made */
+int classifier_place_end(struct classifier_place *p); /* the descriptor; frees `p` */
+int classifier_place_clear(int place);
+
+/*
  * Another process opens a classifier (and its packet socket) for one that may not: classifier_fds are what that one needs, still `c`'s; it says how many, 0 or all. -EOPNOTSUPP:
  * this backend's cannot be given away. Close `c` once they are sent: while two processes have them, neither's death gives the ports back.
  */
@@ -64,6 +79,7 @@ int classifier_adopt(struct classifier **out, const int fds[CLASSIFIER_FDS], int
  * of its own before its SYN is answered. NULL: no more. -EOPNOTSUPP: this backend cannot.
  */
 struct judge;
+struct judge_entries classifier_judge_entries(const struct classifier *c); /* for judge_open */
 int classifier_set_judge(struct classifier *c, const struct judge *j);
 /* Plain ACKs may bring back a cookie until then (monotonic microseconds): the judge gets them, too. Only where the host judges. */
 void classifier_note_cookies(struct classifier *c, int64_t until_us);
@@ -89,8 +105,13 @@ int classifier_del_exception(struct classifier *c, const struct flow_key *key);
  */
 /* A kernel socket that listens on a port of ours is silent from now on; before classifier_add_listener. -EPERM: its filter is locked. */
 int classifier_silence(struct classifier *c, int listening_fd, const struct ip_addr *addr, uint16_t port);
-/* … and speaks again, but to flows that were added. `shared`: the program, or another process, still has the socket; otherwise it is about to be closed. */
-void classifier_end_silence(struct classifier *c, int listening_fd, bool shared);
+/* … and speaks again, but to flows that were added. */
+enum silence_end {
+	SILENCE_DIES,    /* the socket is about to be closed: nobody else has it */
+	SILENCE_ENDS,    /* the program, or another process, still has it */
+	SILENCE_GOES_ON, /* … and engines have its port still */
+};
+void classifier_end_silence(struct classifier *c, int listening_fd, enum silence_end how);
 /* What it accepted speaks like any other. */
 void classifier_accepted(const struct classifier *c, int fd);
 /* The kernel is silent on this port of our own choice; before a flow there is added. -errno: it cannot be had. */

@@ -30,7 +30,8 @@ struct classifier_ops {
 	int (*attach)(struct classifier *c, int ifindex, int packet_fd, bool has_eth, char *why, size_t why_len);
 	void (*detach)(struct classifier *c, int ifindex);
 	int (*take_attachment)(struct classifier *c, int ifindex); /* NULL: there are none to take */
-	void (*close)(struct classifier *c); /* frees it; in a fork child, too: nothing of the parent's ends by it */
+	void (*close)(struct classifier *c); /* frees it */
+	void (*forget)(struct classifier *c); /* in a fork child: frees it, and nothing of the parent's ends by it. NULL: close is such */
 	/* c->addrs is still the old set. */
 	int (*set_addresses)(struct classifier *c, const struct ip_addr *addrs, size_t n);
 	/* c->listeners has it already, or not any more. Adding again publishes what has changed (group, slot). */
@@ -42,20 +43,25 @@ struct classifier_ops {
 	void (*del_flows)(struct classifier *c, const struct flow_key *keys, size_t n);
 	/* The program finds a group's maps by its index; -1: none any more. -EINVAL: not such maps. NULL: no groups here. */
 	int (*set_group)(struct classifier *c, unsigned index, int members_fd, int flows_fd, int asked_fd);
+	bool groups_in_memory; /* … but in memory that the members share: each engine gets every frame and decides by itself */
 	/* Its map of what was asked; -1: nobody judges. NULL: nobody can. */
 	int (*set_judge)(struct classifier *c, int asked_fd);
+	struct judge_entries (*judge_entries)(const struct classifier *c); /* as set_judge: both or neither */
 	void (*note_cookies)(struct classifier *c, int64_t until_us);
 	/* Of the backend that keeps the kernel silent at its own sockets; NULL elsewhere: nothing is to do. */
 	int (*silence)(struct classifier *c, int listening_fd, const struct ip_addr *addr, uint16_t port);
-	void (*end_silence)(struct classifier *c, int listening_fd, bool shared);
+	void (*end_silence)(struct classifier *c, int listening_fd, enum silence_end how);
 	int (*hold_port)(struct classifier *c, const struct ip_addr *addr, uint16_t port);
 	bool (*is_silent)(const struct classifier *c, const struct flow_key *key);
 };
+
+#define VERDICT_TCX_NEXT (-1) /* TCX_NEXT of Linux 6.6's enum tcx_action_base: to who comes next, in the end to the kernel */
 
 extern const struct classifier_ops classifier_ebpf_ops, classifier_nft_ops, classifier_socket_ops;
 int classifier_ebpf_open(struct classifier **out, int ifindex, int packet_fd, bool has_eth, char *why, size_t why_len);
 int classifier_ebpf_fds(const struct classifier *c, int fds[CLASSIFIER_FDS]);
 int classifier_ebpf_adopt(struct classifier **out, const int fds[CLASSIFIER_FDS], int ifindex, bool has_eth);
+int classifier_ebpf_put(struct classifier *c, int ifindex, int place, int packet_fd, bool has_eth);
 int classifier_nft_open(struct classifier **out, int ifindex, int packet_fd, bool has_eth, char *why, size_t why_len);
 int classifier_own_open(struct classifier **out, const struct classifier_own *own, int ifindex, int packet_fd, bool has_eth, char *why, size_t why_len);
 int classifier_socket_open(struct classifier **out, int ifindex, int packet_fd, bool has_eth, char *why, size_t why_len);

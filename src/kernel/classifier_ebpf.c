@@ -28,73 +28,34 @@
  * Limits: those below; an update beyond is -E2BIG, and the connection stays the kernel's. No
  * timers.
  */
-#include "kernel/classifier_backend.h"
+#include "kernel/classifier_ebpf_internal.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 
 #include "base/fd.h"
-#include "base/list.h"
 #include "base/log.h"
 #include "base/sys.h"
 #include "kernel/bpf_sys.h"
 #include "kernel/classifier_group_internal.h"
-#include "kernel/classifier_prog.h"
 #include "kernel/judge_internal.h"
 
 /* Addresses of the interfaces (old and new ones while they are replaced); (addr, port) of one
  * process. */
 #define CLASSIFIER_ADDRS_MAX     8192
 #define CLASSIFIER_LISTENERS_MAX 4096
-/* 4-tuples of a set at first, and in the map that is added when they are full. Creating a map costs
-   its buckets (16 B each, some 0.1 ms for a thousand), which a program with one connection should
-   not pay for a program with many. */
-#define CLASSIFIER_SET_FIRST 16384
-#define CLASSIFIER_SET_MORE  262144
 #define VERIFIER_LOG_BYTES   65536
 
-/* TCX_NEXT and TCX_DROP of Linux 6.6's enum tcx_action_base. */
-#define VERDICT_TCX_NEXT (-1)
-#define VERDICT_TCX_DROP 2
+#define VERDICT_TCX_DROP 2 /* TCX_DROP */
 /* A socket filter returns how many bytes to keep: all, or none. */
 #define VERDICT_KEEP_ALL (-1)
 #define VERDICT_IGNORE   0
 
-struct programs {
-	int tap, ingress; /* -1: not loaded */
-};
-
-struct attachment {
-	int ifindex; /* 0: free */
-	int link_fd;
-};
-
-struct ebpf {
-	struct classifier base;
-	struct classifier_maps maps;
-	int more[CLASSIFIER_SETS]; /* a set's second map, or -1 */
-	struct programs programs[2]; /* for interfaces without and with a link header */
-	struct attachment at[CLASSIFIER_INTERFACES_MAX];
-	struct classifier_ports *ports; /* shared with the programs */
-};
-
-static struct ebpf *ebpf_of(struct classifier *c)
-{
-	return container_of(c, struct ebpf, base);
-}
-
-static const uint8_t PRESENT = 1; /* value of the maps that are sets */
-
 /* ---- opening ---- */
-
-static int create_set(const char *name, uint32_t key_size, uint32_t max_entries)
-{
-	return fd_move_high(bpf_map_create(name, BPF_MAP_TYPE_HASH, key_size, sizeof PRESENT,
-					   max_entries, BPF_F_NO_PREALLOC));
-}
 
 /* An array of maps with room for every group's; `like_fd` shows what they look like and is closed. */
 static int create_groups(const char *name, uint32_t n, int like_fd)
@@ -104,9 +65,6 @@ static int create_groups(const char *name, uint32_t n, int like_fd)
 	fd_close(like_fd);
 	return fd;
 }
-
-static const char *const set_names[CLASSIFIER_SETS] = {
-    [SET_FLOWS] = "fin_flows", [SET_EXCEPTIONS] = "fin_exceptions"};
 
 static int map_ports(struct ebpf *c)
 {
@@ -120,7 +78,7 @@ static int map_ports(struct ebpf *c)
 static int open_maps(struct ebpf *c)
 {
 	struct classifier_maps *m = &c->maps;
-	if ((m->addrs = create_set("fin_addrs", sizeof(struct ip_addr), CLASSIFIER_ADDRS_MAX)) < 0)
+	if ((m->addrs = ebpf_hash_of_keys("fin_addrs", sizeof(struct ip_addr), CLASSIFIER_ADDRS_MAX)) < 0)
 		return m->addrs;
 	m->listeners = fd_move_high(bpf_map_create(
 	    "fin_listeners", BPF_MAP_TYPE_HASH, sizeof(struct classifier_listener),
@@ -133,16 +91,9 @@ static int open_maps(struct ebpf *c)
 	m->flows = create_groups("fin_groups_flows", CLASSIFIER_GROUPS_MAX, classifier_group_flows_map(1));
 	if (m->flows < 0)
 		return m->flows;
-	for (int i = 0; i < CLASSIFIER_SETS; i++) {
-		m->sets[i] =
-		    create_set(set_names[i], sizeof(struct classifier_flow), CLASSIFIER_SET_FIRST);
-		if (m->sets[i] < 0)
-			return m->sets[i];
-	}
-	m->more =
-	    fd_move_high(bpf_map_create_array_of_maps("fin_more", CLASSIFIER_SETS, m->sets[0]));
-	if (m->more < 0)
-		return m->more;
+	int err = ebpf_flows_open(c);
+	if (err < 0)
+		return err;
 	m->asked = create_groups("fin_judges", CLASSIFIER_GROUPS_MAX + 1, judge_asked_map_like());
 	if (m->asked < 0)
 		return m->asked;
@@ -231,6 +182,23 @@ static struct attachment *attachment_of(struct ebpf *c, int ifindex)
 	return NULL;
 }
 
+/*
+ * The program is on the interface already: it went to another namespace with it, and is back. So the kernel never answered for what is ours meanwhile. Its attachment's fd
+ * leaves its place; -EEXIST: it is none of ours.
+ */
+static int take_over(struct ebpf *c, int ifindex)
+{
+	for (int i = 0; i < CLASSIFIER_INTERFACES_MAX; i++) {
+		struct attachment *at = &c->at[i];
+		if (!at->ifindex || bpf_link_tcx_ifindex(at->link_fd) != ifindex)
+			continue;
+		int fd = at->link_fd;
+		*at = (struct attachment){.ifindex = 0};
+		return fd;
+	}
+	return -EEXIST;
+}
+
 static int attach_filter(struct ebpf *c, int packet_fd, bool has_eth)
 {
 	int prog = load_tap(c, has_eth);
@@ -256,6 +224,8 @@ static int attach_programs(struct ebpf *c, int ifindex, int packet_fd, bool has_
 	if (!c->base.n_addrs)
 		err = attach_filter(c, packet_fd, has_eth);
 	int fd = fd_move_high(bpf_link_tcx_ingress_end(&link));
+	if (fd == -EEXIST)
+		fd = take_over(c, ifindex);
 	*step = "attaching to the interface's tcx ingress";
 	if (fd >= 0 && err == 0)
 		return fd;
@@ -291,6 +261,46 @@ static int ebpf_attach(struct classifier *base, int ifindex, int packet_fd, bool
 	return 0;
 }
 
+/* ---- in two steps ---- */
+
+int classifier_prepare(struct classifier **out, bool has_eth)
+{
+	struct ebpf *c = ebpf_new();
+	if (!c)
+		return -ENOMEM;
+	int err = open_maps(c);
+	if (!err)
+		err = load_ingress(c, has_eth);
+	if (err >= 0)
+		err = load_tap(c, has_eth);
+	if (err < 0) {
+		ebpf_close(&c->base);
+		return err;
+	}
+	*out = &c->base;
+	return 0;
+}
+
+int classifier_ebpf_put(struct classifier *base, int ifindex, int place, int packet_fd, bool has_eth)
+{
+	struct ebpf *c = ebpf_of(base);
+	int err = attach_filter(c, packet_fd, has_eth);
+	if (err)
+		return err;
+	int copy = fd_move_high(sys_fcntl(place, F_DUPFD_CLOEXEC, 0));
+	if (copy < 0)
+		return copy;
+	err = bpf_link_update(copy, load_ingress(c, has_eth));
+	if (err) {
+		fd_close(copy);
+		return err;
+	}
+	c->at[0] = (struct attachment){.ifindex = ifindex, .link_fd = copy};
+	return 0;
+}
+
+/* ---- the end of an attachment ---- */
+
 static int ebpf_take_attachment(struct classifier *base, int ifindex)
 {
 	struct attachment *at = attachment_of(ebpf_of(base), ifindex);
@@ -303,6 +313,9 @@ static int ebpf_take_attachment(struct classifier *base, int ifindex)
 
 static void ebpf_detach(struct classifier *base, int ifindex)
 {
+	struct attachment *at = attachment_of(ebpf_of(base), ifindex);
+	if (at && at->shared)
+		bpf_link_detach(at->link_fd); /* the other process's file would keep it */
 	fd_close(ebpf_take_attachment(base, ifindex));
 }
 
@@ -366,6 +379,7 @@ int classifier_ebpf_adopt(struct classifier **out, const int fds[CLASSIFIER_FDS]
 	}
 	fd_places(c, &c->programs[has_eth], places);
 	c->at[0].ifindex = ifindex;
+	c->at[0].shared = true;
 	for (int i = 0; i < CLASSIFIER_FDS; i++)
 		*places[i] = fds[i];
 	err = map_ports(c);
@@ -404,10 +418,16 @@ static void ebpf_close(struct classifier *base)
 }
 
 /*
- * In a fork child, too, closing our copies is all that it takes, because nothing here detaches
- * explicitly. The parent's fd of the link then is the last one again, and the maps, which the child
- * could still have written to through the shared mapping, stay as the parent left them.
+ * In a fork child closing our copies is all that it takes. The parent's fd of the link then is the last one
+ * again (or the broker's and the parent's), and the maps, which the child could still have written to through the shared mapping, stay as the parent left them.
  */
+static void ebpf_forget(struct classifier *base)
+{
+	struct ebpf *c = ebpf_of(base);
+	for (int i = 0; i < CLASSIFIER_INTERFACES_MAX; i++)
+		c->at[i].shared = false; /* the parent's attachment goes on */
+	ebpf_close(base);
+}
 
 /* ---- addresses ---- */
 
@@ -415,7 +435,7 @@ static int ebpf_set_addresses(struct classifier *base, const struct ip_addr *add
 {
 	struct ebpf *c = ebpf_of(base);
 	for (size_t i = 0; i < n; i++) {
-		int ret = bpf_map_update(c->maps.addrs, &addrs[i], &PRESENT);
+		int ret = bpf_map_update(c->maps.addrs, &addrs[i], &ebpf_present);
 		if (ret < 0)
 			return ret; /* the old ones are all still there */
 	}
@@ -574,95 +594,22 @@ static int ebpf_set_judge(struct classifier *base, int asked_fd)
 	struct ebpf *c = ebpf_of(base);
 	uint32_t place = JUDGE_OWN;
 	int ret = asked_fd < 0 ? 0 : bpf_map_update(c->maps.asked, &place, &asked_fd);
+	if (ret == 0 && asked_fd >= 0)
+		ebpf_flows_are_judged(c);
 	if (ret == 0)
 		__atomic_store_n(&c->ports->judged, asked_fd >= 0, __ATOMIC_RELEASE);
 	return ret;
 }
 
+static struct judge_entries ebpf_judge_entries(const struct classifier *base)
+{
+	const struct ebpf *c = ebpf_of((struct classifier *)base);
+	return (struct judge_entries){.flows_fd = c->maps.sets[SET_FLOWS], .more_fd = c->maps.more, .ports_fd = c->maps.ports};
+}
+
 static void ebpf_note_cookies(struct classifier *base, int64_t until_us)
 {
 	__atomic_store_n(&ebpf_of(base)->ports->cookies_until_ns, (uint64_t)until_us * 1000, __ATOMIC_RELAXED);
-}
-
-/* ---- exact flows ---- */
-
-struct classifier_flow classifier_flow(const struct flow_key *key)
-{
-	return (struct classifier_flow){.raddr = key->raddr,
-					.laddr = key->laddr,
-					.rport_be = htons(key->rport),
-					.lport_be = htons(key->lport)};
-}
-
-/* The set's second map, made when the first is full. After a program has dropped its privilege that
- * is refused: the set is full. */
-static int grow(struct ebpf *c, enum classifier_set set)
-{
-	uint32_t slot = set;
-	int fd, ret;
-
-	if (c->more[set] >= 0)
-		return 0;
-	fd = create_set(set_names[set], sizeof(struct classifier_flow), CLASSIFIER_SET_MORE);
-	if (fd < 0)
-		return -E2BIG;
-	ret = bpf_map_update(c->maps.more, &slot, &fd);
-	if (ret < 0) {
-		fd_close(fd);
-		return ret;
-	}
-	c->more[set] = fd;
-	return 0;
-}
-
-static int set_add(struct ebpf *c, enum classifier_set set, const struct flow_key *key)
-{
-	struct classifier_flow f = classifier_flow(key);
-	int ret = bpf_map_update(c->maps.sets[set], &f, &PRESENT);
-
-	if (ret != -E2BIG)
-		return ret;
-	ret = grow(c, set);
-	return ret < 0 ? ret : bpf_map_update(c->more[set], &f, &PRESENT);
-}
-
-/* It may be in both: added to the second, and again when the first had room. */
-static int set_del(struct ebpf *c, enum classifier_set set, const struct flow_key *key)
-{
-	struct classifier_flow f = classifier_flow(key);
-	int first = bpf_map_delete(c->maps.sets[set], &f);
-	int second = c->more[set] >= 0 ? bpf_map_delete(c->more[set], &f) : -ENOENT;
-
-	return first == -ENOENT ? second : first;
-}
-
-static int ebpf_add_flow(struct classifier *c, enum classifier_set set, const struct flow_key *key)
-{
-	return set_add(ebpf_of(c), set, key);
-}
-
-static int ebpf_del_flow(struct classifier *c, enum classifier_set set, const struct flow_key *key)
-{
-	return set_del(ebpf_of(c), set, key);
-}
-
-#define DELETED_AT_ONCE 64
-
-/* One system call for many. With a second map, or where the kernel has no such call, one by one. */
-static void ebpf_del_flows(struct classifier *base, const struct flow_key *keys, size_t n)
-{
-	struct ebpf *c = ebpf_of(base);
-	struct classifier_flow flows[DELETED_AT_ONCE];
-	for (size_t i = 0; i < n;) {
-		uint32_t count = n - i < DELETED_AT_ONCE ? n - i : DELETED_AT_ONCE;
-		for (uint32_t k = 0; k < count; k++)
-			flows[k] = classifier_flow(&keys[i + k]);
-		int err = c->more[SET_FLOWS] < 0 ? bpf_map_delete_batch(c->maps.sets[SET_FLOWS], flows, &count) : -EINVAL;
-		if (err == 0 || err == -ENOENT)
-			i += count + (err != 0);
-		else
-			set_del(c, SET_FLOWS, &keys[i++]);
-	}
 }
 
 const struct classifier_ops classifier_ebpf_ops = {
@@ -672,6 +619,7 @@ const struct classifier_ops classifier_ebpf_ops = {
 	.detach = ebpf_detach,
 	.take_attachment = ebpf_take_attachment,
 	.close = ebpf_close,
+	.forget = ebpf_forget,
 	.set_addresses = ebpf_set_addresses,
 	.add_listener = ebpf_add_listener,
 	.del_listener = ebpf_del_listener,
@@ -680,5 +628,6 @@ const struct classifier_ops classifier_ebpf_ops = {
 	.del_flows = ebpf_del_flows,
 	.set_group = ebpf_set_group,
 	.set_judge = ebpf_set_judge,
+	.judge_entries = ebpf_judge_entries,
 	.note_cookies = ebpf_note_cookies,
 };

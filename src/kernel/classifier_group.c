@@ -6,6 +6,8 @@
  *   members  an array of one value, memory-mapped (struct group_members): who accepts, who waits, how long the queues are
  *   flows    a hash from the 4-tuple to its owner: a slot and the slot's generation
  *
+ * (Where the classifier has no programs, both are memory, and classifier_group_cells.c decides.)
+ *
  * The decision, the same in the packet filter of every member and in its tcx program (classifier_prog_group.c):
  *
  *   1. The flow has an entry of this member: the frame is ours. It has an entry of another living member, or one that says "the
@@ -141,16 +143,22 @@ int classifier_group_make(int fds[CLASSIFIER_GROUP_FDS])
 	return err;
 }
 
+static int make_as(const struct classifier *c, int fds[CLASSIFIER_GROUP_FDS])
+{
+	if (c->ops->groups_in_memory)
+		return fds[0] = group_cells_make();
+	int err = classifier_group_make(fds);
+	return err == -EPERM || err == -EACCES ? privileged_make_group(fds) : err;
+}
+
 int classifier_group_new(struct classifier *c, struct classifier_group **out)
 {
 	int fds[CLASSIFIER_GROUP_FDS];
-	if (!c->ops->set_group)
+	if (!c->ops->set_group && !c->ops->groups_in_memory)
 		return -EOPNOTSUPP;
-	int err = classifier_group_make(fds);
-	if (err == -EPERM || err == -EACCES)
-		err = privileged_make_group(fds);
+	int err = make_as(c, fds);
 	if (err >= 0)
-		err = classifier_group_open(c, fds, out);
+		err = classifier_group_open(c, fds, c->ops->groups_in_memory ? 1 : CLASSIFIER_GROUP_FDS, out);
 	if (err < 0)
 		return err;
 	struct group_members *m = (*out)->members;
@@ -159,23 +167,48 @@ int classifier_group_new(struct classifier *c, struct classifier_group **out)
 	return 0;
 }
 
-int classifier_group_open(struct classifier *c, const int fds[CLASSIFIER_GROUP_FDS], struct classifier_group **out)
+/* Takes over the descriptor, also when it fails. */
+static int open_memory(struct classifier *c, int fd, struct classifier_group **out)
 {
-	int members_fd = fd_move_high(fds[0]), flows_fd = fd_move_high(fds[1]);
+	struct classifier_group *g = fd < 0 ? NULL : calloc(1, sizeof *g);
+	int err = fd < 0 ? fd : -ENOMEM;
+	if (g) {
+		*g = (struct classifier_group){.c = c, .members_fd = fd, .flows_fd = -1, .judge = {-1, -1, -1}, .slot = -1};
+		err = group_cells_map(g, fd);
+	}
+	if (err) {
+		fd_close(fd);
+		free(g);
+		return err;
+	}
+	g->next = c->groups;
+	c->groups = g;
+	*out = g;
+	return 0;
+}
 
-	struct judge_shared judge = {.asked_fd = fd_move_high(fds[2]), .rings_fd = fd_move_high(fds[3]), .prog_fd = fd_move_high(fds[4])};
+int classifier_group_open(struct classifier *c, const int *fds, unsigned n_fds, struct classifier_group **out)
+{
+	int high[CLASSIFIER_GROUP_FDS] = {-1, -1, -1, -1, -1};
+	for (unsigned i = 0; i < n_fds && i < CLASSIFIER_GROUP_FDS; i++)
+		high[i] = fd_move_high(fds[i]);
 
-	if (c->ops->set_group)
-		return open_group(c, members_fd, flows_fd, &judge, out);
+	struct judge_shared judge = {.asked_fd = high[2], .rings_fd = high[3], .prog_fd = high[4]};
+
+	if (c->ops->set_group && n_fds == CLASSIFIER_GROUP_FDS)
+		return open_group(c, high[0], high[1], &judge, out);
+	if (c->ops->groups_in_memory && n_fds == 1)
+		return open_memory(c, high[0], out);
 	judge_shared_close(&judge);
-	fd_close(members_fd);
-	fd_close(flows_fd);
+	fd_close(high[0]);
+	fd_close(high[1]);
 	return -EOPNOTSUPP;
 }
 
-void classifier_group_fds(const struct classifier_group *g, int fds[CLASSIFIER_GROUP_FDS])
+unsigned classifier_group_fds(const struct classifier_group *g, int fds[CLASSIFIER_GROUP_FDS])
 {
 	group_descriptors(g->members_fd, g->flows_fd, &g->judge, fds);
+	return g->in_memory ? 1 : CLASSIFIER_GROUP_FDS;
 }
 
 void classifier_group_forget(struct classifier_group *g)
@@ -184,7 +217,10 @@ void classifier_group_forget(struct classifier_group *g)
 	while (*at != g)
 		at = &(*at)->next;
 	*at = g->next;
-	sys_munmap(g->members, sizeof *g->members);
+	if (g->in_memory)
+		group_cells_unmap(g);
+	else
+		sys_munmap(g->members, sizeof *g->members);
 	fd_close(g->members_fd);
 	fd_close(g->flows_fd);
 	judge_shared_close(&g->judge);
@@ -196,7 +232,8 @@ void classifier_group_free(struct classifier_group *g)
 	if (!g)
 		return;
 	classifier_group_leave_slot(g);
-	g->c->ops->set_group(g->c, g->index, -1, -1, -1);
+	if (!g->in_memory)
+		g->c->ops->set_group(g->c, g->index, -1, -1, -1);
 	classifier_group_forget(g);
 }
 
@@ -218,6 +255,7 @@ static void clear_slot(struct group_members *m, unsigned slot)
 {
 	set_bit(&m->waiting, slot, false);
 	set_bit(&m->accepting, slot, false);
+	set_bit(&m->serving, slot, false);
 	__atomic_store_n(&m->slots[slot].queue, 0, __ATOMIC_RELAXED);
 }
 
@@ -253,11 +291,11 @@ int classifier_group_take_slot(struct classifier_group *g, unsigned slot)
 	return err;
 }
 
-static void end_generation(struct classifier_group *g, unsigned slot)
+void group_end_generation(struct group_members *m, unsigned slot)
 {
-	struct group_slot *s = &g->members->slots[slot];
+	struct group_slot *s = &m->slots[slot];
 	uint32_t generation = __atomic_load_n(&s->generation, __ATOMIC_RELAXED);
-	clear_slot(g->members, slot);
+	clear_slot(m, slot);
 	if (generation & 1)
 		__atomic_store_n(&s->generation, generation + 1, __ATOMIC_RELEASE);
 }
@@ -266,21 +304,26 @@ void classifier_group_leave_slot(struct classifier_group *g)
 {
 	if (g->slot < 0)
 		return;
-	end_generation(g, g->slot);
+	group_end_generation(g->members, g->slot);
 	g->slot = -1;
-	g->accepting = g->waiting = false;
+	g->accepting = g->waiting = g->serving = false;
 	publish_own(g);
 }
 
 void classifier_group_reap_slot(struct classifier_group *g, unsigned slot)
 {
 	if (slot < CLASSIFIER_GROUP_SLOTS && (int)slot != g->slot)
-		end_generation(g, slot);
+		group_end_generation(g->members, slot);
 }
 
 int classifier_group_slot(const struct classifier_group *g)
 {
 	return g->slot;
+}
+
+uint32_t classifier_group_generation(const struct classifier_group *g)
+{
+	return g->generation;
 }
 
 /* ---- judged by the host ---- */
@@ -319,6 +362,13 @@ void classifier_group_set_waiting(struct classifier_group *g, bool on)
 {
 	g->waiting = on;
 	publish_state(g);
+}
+
+void classifier_group_set_serving(struct classifier_group *g, bool on)
+{
+	g->serving = on;
+	if (g->slot >= 0)
+		set_bit(&g->members->serving, g->slot, on);
 }
 
 void classifier_group_set_queue(struct classifier_group *g, uint32_t n)
@@ -360,6 +410,14 @@ bool classifier_group_others_accepting(const struct classifier_group *g)
 bool classifier_group_others_waiting(const struct classifier_group *g)
 {
 	return others_in(g, &g->members->waiting);
+}
+
+bool classifier_group_has_others(const struct classifier_group *g)
+{
+	for (int slot = 0; slot < CLASSIFIER_GROUP_SLOTS; slot++)
+		if (slot != g->slot && classifier_group_slot_is_taken(g, slot))
+			return true;
+	return false;
 }
 
 void classifier_group_note_cookies(struct classifier_group *g, int64_t until_us)
@@ -427,13 +485,27 @@ static int set_flow(struct classifier_group *g, const struct flow_key *key, uint
 	return bpf_map_update(g->flows_fd, &f, &owner);
 }
 
+bool classifier_group_decides_here(const struct classifier_group *g)
+{
+	return g->in_memory;
+}
+
+bool classifier_group_is_others(struct classifier_group *g, const struct flow_key *key, bool syn, int64_t now_us)
+{
+	return group_cells_is_others(g, key, syn, now_us);
+}
+
 int classifier_group_add_flow(struct classifier_group *g, const struct flow_key *key)
 {
+	if (g->in_memory)
+		return g->slot < 0 ? -EINVAL : group_cells_add(g, key);
 	return set_flow(g, key, group_own(g));
 }
 
 int classifier_group_give_flow(struct classifier_group *g, const struct flow_key *key)
 {
+	if (g->in_memory) /* the kernel has no connection there: none can be handed to it */
+		return -EOPNOTSUPP;
 	return set_flow(g, key, group_own(g) | GROUP_SLOT_KERNEL);
 }
 
@@ -442,6 +514,8 @@ int classifier_group_del_flow(struct classifier_group *g, const struct flow_key 
 {
 	struct classifier_flow f = classifier_flow(key);
 	uint64_t owner;
+	if (g->in_memory)
+		return group_cells_del(g, key);
 	int err = bpf_map_take(g->flows_fd, &f, &owner);
 
 	if (err < 0 || is_own(g, owner))
@@ -461,6 +535,8 @@ static void delete_dead(struct classifier_group *g, const struct classifier_flow
 
 int classifier_group_sweep(struct classifier_group *g)
 {
+	if (g->in_memory) /* a dead member's cells are free */
+		return 0;
 	struct classifier_flow keys[SWEEP_ENTRIES];
 	uint64_t owners[SWEEP_ENTRIES];
 	uint32_t n = SWEEP_ENTRIES, next = 0;

@@ -2,9 +2,11 @@
  * The data plane of listener groups: several processes (members) that serve one listening port, each with an engine of its own.
  * classifier_group.c has the theory of operation.
  *
- * A group is two kernel maps, which every member has as file descriptors: who accepts (in memory that the members share), and which
+ * A group of eBPF classifiers is two kernel maps, which every member has as file descriptors: who accepts (in memory that the members share), and which
  * connection belongs to whom. The members' programs decide by them, frame by frame, and agree. Who may join, and who owns which
  * slot, is the control plane's business (src/process/group.h).
+ *
+ * Of "socket" classifiers it is one piece of memory that the members share, by which each engine decides for itself (classifier_group_cells.h).
  *
  * Functions return 0/positive or -errno and are called under the engine's lock. Only classifier_group_make needs privilege (CAP_BPF):
  * the others work after a process has dropped it. A member that dies in any way needs no call: what was its own is the kernel's at once.
@@ -25,14 +27,14 @@ struct classifier_group; /* this process's view of one group; belongs to a class
 
 /* Makes what the members of a new group share (some 4 MB of kernel memory, some 4 ms): internal descriptors, the caller's. Needs CAP_BPF, CAP_NET_ADMIN. */
 int classifier_group_make(int fds[CLASSIFIER_GROUP_FDS]);
-/* A new group of which this process is the first. Where it may not make one, the broker does (kernel/privileged.h). -EOPNOTSUPP: the classifier is not eBPF; -EPERM: no privilege;
+/* A new group of which this process is the first. Where it may not make one, the broker does (kernel/privileged.h). -EOPNOTSUPP: the classifier has no groups; -EPERM: no privilege;
    -ENOSPC: this classifier has too many groups. */
 int classifier_group_new(struct classifier *c, struct classifier_group **out);
 /* Another process's group. The fds belong to the group from now on, also when it fails: -EOPNOTSUPP, -ENOSPC as above; -EINVAL: these are
    no maps of a group, or those of another version of finesse. */
-int classifier_group_open(struct classifier *c, const int fds[CLASSIFIER_GROUP_FDS], struct classifier_group **out);
-/* For SCM_RIGHTS. The fds stay the group's. */
-void classifier_group_fds(const struct classifier_group *g, int fds[CLASSIFIER_GROUP_FDS]);
+int classifier_group_open(struct classifier *c, const int *fds, unsigned n_fds, struct classifier_group **out);
+/* For SCM_RIGHTS: how many. The fds stay the group's. */
+unsigned classifier_group_fds(const struct classifier_group *g, int fds[CLASSIFIER_GROUP_FDS]);
 /* Leaves the slot and closes. The group's listeners must be deleted before. */
 void classifier_group_free(struct classifier_group *g);
 /* The host judges (classifier_set_judge): this listening socket gets the group's filter. -EOPNOTSUPP: the group cannot, or this process has no ring. */
@@ -49,6 +51,7 @@ void classifier_group_leave_slot(struct classifier_group *g);              /* wi
 /* The slot's owner is dead (the caller knows): SYNs go to the living at once instead of to the kernel's queue. Never the own slot. */
 void classifier_group_reap_slot(struct classifier_group *g, unsigned slot);
 int classifier_group_slot(const struct classifier_group *g); /* the own one, or -1 */
+uint32_t classifier_group_generation(const struct classifier_group *g); /* of the own slot: who has it now */
 /* What the slot's owner says of itself, who may be dead. False: the slot is free. */
 struct classifier_member {
 	uint32_t pid; /* in the owner's pid namespace */
@@ -74,9 +77,11 @@ int classifier_group_convert_listener(struct classifier_group *g, const struct i
 /* What the others' programs go by: stores to shared memory, no system call. Nothing happens without a slot. */
 void classifier_group_set_accepting(struct classifier_group *g, bool on); /* may be chosen for new connections; off: waiting is off, too */
 void classifier_group_set_waiting(struct classifier_group *g, bool on);   /* a thread waits now; counts while accepting */
+void classifier_group_set_serving(struct classifier_group *g, bool on);   /* has a listener: may be chosen where nobody accepts, and answers strangers */
 void classifier_group_set_queue(struct classifier_group *g, uint32_t n);  /* connections that wait for accept, embryos included */
 bool classifier_group_others_accepting(const struct classifier_group *g); /* a dead member counts until it is reaped */
 bool classifier_group_others_waiting(const struct classifier_group *g);   /* the same */
+bool classifier_group_has_others(const struct classifier_group *g);       /* is another slot taken? The same */
 /*
  * This member answers SYNs by cookies, and the answers may come until `until_us` (CLOCK_MONOTONIC). Until then, in all members, a segment
  * without an entry is decided by a hash over the accepting members: a SYN (and gets no entry) or an ACK. A member adds each connection that
@@ -84,6 +89,14 @@ bool classifier_group_others_waiting(const struct classifier_group *g);   /* the
  * Segments of the kernel's connections need an entry (classifier_group_give_flow) or an exception meanwhile.
  */
 void classifier_group_note_cookies(struct classifier_group *g, int64_t until_us);
+
+/*
+ * Every member gets every frame, and asks whose it is (classifier_group_is_others); each adds every connection that it has. False: the kernel decides, and adds those
+ * that begin with a SYN here.
+ */
+bool classifier_group_decides_here(const struct classifier_group *g);
+/* Is a frame of the group's port, which no connection of this process knows, another's to answer? `syn`: a SYN without ACK or RST. Only where it decides here. */
+bool classifier_group_is_others(struct classifier_group *g, const struct flow_key *key, bool syn, int64_t now_us);
 
 /*
  * Flows. The program adds the entry of a connection that begins with a SYN here; the member deletes it when the connection is over (after

@@ -4,6 +4,7 @@
 
 #include "kernel/classifier_backend.h"
 #include "kernel/classifier_group.h"
+#include "kernel/classifier_group_cells.h"
 #include "kernel/judge.h"
 
 #define CLASSIFIER_GROUPS_MAX 256    /* groups that one classifier takes part in */
@@ -28,7 +29,8 @@ struct group_members {
 	/* One bit per slot; changed by atomic operations. Waiting is a subset of accepting, but for a moment. */
 	uint64_t accepting;
 	uint64_t waiting;
-	uint8_t pad2[CACHE_LINE - 16];
+	uint64_t serving; /* has a listener, accepting or not. Only cells ask */
+	uint8_t pad2[CACHE_LINE - 24];
 	struct group_slot slots[CLASSIFIER_GROUP_SLOTS];
 };
 
@@ -43,17 +45,22 @@ struct classifier_group {
 	struct classifier_group *next; /* in c->groups */
 	unsigned index;                /* in the backend's maps of groups */
 	int members_fd, flows_fd;      /* internal descriptors */
+	bool in_memory;                /* no maps: cells. members_fd is the memory, flows_fd -1 */
+	struct group_told told;        /* … and the flows of ours that they count */
 	struct judge_shared judge;
 	struct group_members *members; /* mapped */
 	int slot;                      /* -1: none */
 	uint32_t generation;           /* of the own slot */
-	bool accepting, waiting;       /* as the caller said last */
+	bool accepting, waiting, serving; /* as the caller said last */
 	uint32_t sweep_at;             /* the kernel's token: where the sweep goes on */
 	bool sweeping;
 };
 
 /* This engine's ring becomes the own slot's, if there are both. 0 or -errno. */
 int classifier_group_join_judge(struct classifier_group *g);
+
+/* The slot has no owner any more, and its entries count no more. */
+void group_end_generation(struct group_members *m, unsigned slot);
 
 /* What this process's entries hold; 0, which no entry holds, without a slot. */
 static inline uint64_t group_own(const struct classifier_group *g)

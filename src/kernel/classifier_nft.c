@@ -244,6 +244,7 @@ static void nft_detach(struct classifier *base, int ifindex)
 
 static int nft_attach(struct classifier *base, int ifindex, int packet_fd, bool has_eth, char *why, size_t why_len)
 {
+	nft_detach(base, ifindex); /* the chain of one that is back under the same index went with it */
 	int err = attach(nft_of(base), false, ifindex, packet_fd, has_eth);
 	if (err < 0) {
 		nft_detach(base, ifindex);

@@ -79,10 +79,35 @@ void classifier_gen_lookup_key(struct gen *g)
 	bpf_asm_call(g->a, BPF_FUNC_map_lookup_elem);
 }
 
-/* In the small map or the large. */
+void classifier_gen_find_slot(struct bpf_asm *a, int ports_fd, int key, int found)
+{
+	int other = bpf_asm_label(a);
+	bpf_asm_load(a, BPF_H, R1, FP, FIELD(key, struct classifier_flow, lport_be));
+	bpf_asm_from_be(a, R1, 16);
+	bpf_asm_alu_imm(a, BPF_AND, R1, CLASSIFIER_SLOTS - 1);
+	bpf_asm_alu_imm(a, BPF_MUL, R1, sizeof(struct classifier_slot));
+	bpf_asm_map_value(a, R2, ports_fd, offsetof(struct classifier_ports, slots));
+	bpf_asm_alu(a, BPF_ADD, R2, R1);
+	bpf_asm_load(a, BPF_W, R3, R2, offsetof(struct classifier_slot, used));
+	bpf_asm_jump_if(a, BPF_JEQ, R3, 0, other);
+	for (int at = 0; at < (int)sizeof(struct classifier_flow);) {
+		bool last = at + 8 > (int)sizeof(struct classifier_flow);
+		bpf_asm_load(a, last ? BPF_W : BPF_DW, R3, R2, offsetof(struct classifier_slot, flow) + at);
+		bpf_asm_load(a, last ? BPF_W : BPF_DW, R4, FP, key + at);
+		bpf_asm_jump_if_reg(a, BPF_JNE, R3, R4, other);
+		at += last ? 4 : 8;
+	}
+	bpf_asm_jump(a, found);
+	bpf_asm_bind(a, other);
+}
+
+/* In a slot, in the small map or the large. */
 void classifier_gen_find(struct gen *g, enum classifier_set set, int found)
 {
 	int absent = bpf_asm_label(g->a);
+
+	if (set == SET_FLOWS)
+		classifier_gen_find_slot(g->a, g->maps->ports, KEY, found);
 
 	classifier_gen_lookup(g, g->maps->sets[set], KEY);
 	bpf_asm_jump_if(g->a, BPF_JNE, R0, 0, found);
@@ -416,6 +441,7 @@ int classifier_assemble(struct bpf_asm *a, const struct classifier_maps *maps, b
 	bool copies = verdicts->copy != verdicts->none;
 
 	_Static_assert(sizeof(struct classifier_flow) == 36, "the key has no padding");
+	_Static_assert(offsetof(struct classifier_ports, slots) % 8 == 0 && sizeof(struct classifier_slot) % 8 == 0, "read by eight bytes");
 	g.is_tap = copies;
 	bpf_asm_init(a);
 	g.ipv4 = bpf_asm_label(a);

@@ -16,6 +16,22 @@ enum classifier_port { PORT_ANY_V4 = 0x1, PORT_ANY_V6 = 0x2, PORT_BY_ADDR = 0x4,
 #define CLASSIFIER_PORTS      65536
 #define CLASSIFIER_QUICK_GROUPS 16 /* values of the byte's upper half */
 
+/* Keys as the program builds them from a packet's bytes: remote end first, ports as on the wire. */
+struct classifier_flow {
+	struct ip_addr raddr, laddr;
+	uint16_t rport_be, lport_be;
+};
+
+/*
+ * Flows that the engine enters by a store, without a system call: one for each local port modulo CLASSIFIER_SLOTS. Local ports of clients come from blocks, so most find theirs free; the
+ * others are in the set. The program looks here first. `used` is written last and cleared first.
+ */
+#define CLASSIFIER_SLOTS 2048 /* a power of two; 80 KiB */
+struct classifier_slot {
+	struct classifier_flow flow;
+	uint32_t used;
+};
+
 /* The value of the ports map. */
 struct classifier_ports {
 	uint8_t bits[CLASSIFIER_PORTS];
@@ -23,13 +39,9 @@ struct classifier_ports {
 	uint64_t cookies_until_ns; /* CLOCK_MONOTONIC: plain ACKs may bring back a cookie, on a judged port */
 	uint32_t judged; /* the host judges SYNs: only flows with an entry are ours (judge.h) */
 	uint32_t zero;
+	struct classifier_slot slots[CLASSIFIER_SLOTS];
 };
 
-/* Keys as the program builds them from a packet's bytes: remote end first, ports as on the wire. */
-struct classifier_flow {
-	struct ip_addr raddr, laddr;
-	uint16_t rport_be, lport_be;
-};
 struct classifier_listener {
 	struct ip_addr laddr;
 	uint16_t lport_be, zero;
@@ -56,6 +68,11 @@ struct classifier_maps {
 #define JUDGE_OWN 0 /* place in `asked` of the ports that are this process's alone */
 
 struct classifier_flow classifier_flow(const struct flow_key *key);
+struct flow_key classifier_flow_key(const struct classifier_flow *f); /* … and back */
+/* Goes to `found` if the flow on the stack at `key`, 8-byte aligned, is in its slot. Uses R1 to R4. */
+void classifier_gen_find_slot(struct bpf_asm *a, int ports_fd, int key, int found);
+bool classifier_slot_add(struct classifier_ports *ports, const struct flow_key *key);   /* false: another flow has the slot */
+bool classifier_slot_clear(struct classifier_ports *ports, const struct flow_key *key); /* false: this one has none */
 
 /* What a program returns for a frame that is ours, one that we and the kernel want, and one that is none of ours. */
 struct classifier_verdicts {

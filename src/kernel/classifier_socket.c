@@ -7,7 +7,10 @@
  *     4-tuples that are the kernel's. Each change of addresses, interfaces or exceptions makes the filter anew.
  *   - A client connection's port is one that a socket of ours holds, listening, and swallowing all (silent_ports.c).
  *   - Connections that outlive their listener: we keep the listener's socket. Where nobody else has it, it swallows all from then on, and lives until the last of its flows is taken
- *     away: so long the port is taken. Where others have it, it swallows those flows alone.
+ *     away: so long the port is taken. Where others have it, it swallows those flows alone; where the engines of others serve it, it swallows all, as ever.
+ *
+ *   - Of several processes that serve a port each swallows all at its listening socket, which may be one that they share, and each engine gets every frame: who answers
+ *     is decided in memory (classifier_group_cells.c).
  *
  * The packet socket's filter is the nftables backend's: all TCP to this host. Segments that nobody here knows, on a port that is silent, are the engine's to answer (is_silent).
  *
@@ -41,7 +44,7 @@ struct silenced {
 	int fd;
 	struct ip_addr addr;
 	uint16_t port;
-	enum { SERVES, OUTLIVED, OUTLIVED_SHARED } state; /* not SERVES: `fd` is ours */
+	enum { SERVES, OUTLIVED, OUTLIVED_SHARED, OUTLIVED_SERVED } state; /* not SERVES: `fd` is ours */
 	struct flows flows;                               /* its connections that have an entry of their own */
 };
 
@@ -89,6 +92,8 @@ static bool flows_remove(struct flows *f, const struct flow_key *key)
 static int refresh(const struct socket_classifier *c, const struct silenced *s)
 {
 	struct silent_rules r = {.ifindexes = c->ifindexes, .n_ifindexes = CLASSIFIER_INTERFACES_MAX};
+	if (s->state == OUTLIVED_SERVED) /* those who serve see to it */
+		return 0;
 	if (s->state == OUTLIVED)
 		return silent_filter_attach_all(s->fd);
 	if (s->state == OUTLIVED_SHARED) {
@@ -159,7 +164,7 @@ static void socket_close(struct classifier *base)
 static int add_interface(struct socket_classifier *c, int ifindex)
 {
 	for (int i = 0; i < CLASSIFIER_INTERFACES_MAX; i++)
-		if (!c->ifindexes[i]) {
+		if (!c->ifindexes[i] || c->ifindexes[i] == ifindex) {
 			c->ifindexes[i] = ifindex;
 			return 0;
 		}
@@ -251,23 +256,23 @@ static int silence(struct classifier *base, int fd, const struct ip_addr *addr, 
 }
 
 /* Its connections' segments go on being swallowed. */
-static int outlive(struct socket_classifier *c, struct silenced *s, bool shared)
+static int outlive(struct socket_classifier *c, struct silenced *s, enum silence_end how)
 {
 	int fd = fd_copy_high(s->fd);
 	if (fd < 0)
 		return fd;
 	s->fd = fd;
-	s->state = shared ? OUTLIVED_SHARED : OUTLIVED;
+	s->state = how == SILENCE_DIES ? OUTLIVED : how == SILENCE_ENDS ? OUTLIVED_SHARED : OUTLIVED_SERVED;
 	return refresh(c, s);
 }
 
-static void end_silence(struct classifier *base, int fd, bool shared)
+static void end_silence(struct classifier *base, int fd, enum silence_end how)
 {
 	struct socket_classifier *c = socket_of(base);
 	struct silenced *s = find_fd(c, fd);
 	if (!s)
 		return;
-	int err = s->flows.n ? outlive(c, s, shared) : silent_filter_remove(fd);
+	int err = s->flows.n ? outlive(c, s, how) : how == SILENCE_GOES_ON ? 0 : silent_filter_remove(fd);
 	if (err)
 		log_warn("classifier", "port %u: the filter of its socket could not be changed (error %d)", s->port, -err);
 	if (err || !s->flows.n)
@@ -361,6 +366,7 @@ static bool is_silent(const struct classifier *base, const struct flow_key *key)
 const struct classifier_ops classifier_socket_ops = {
 	.name = "socket",
 	.is_exact = false,
+	.groups_in_memory = true,
 	.attach = socket_attach,
 	.detach = socket_detach,
 	.close = socket_close,

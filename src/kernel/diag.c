@@ -26,6 +26,8 @@
 #define STATES_CONNECTED                                                                           \
 	((1U << (STATE_NEW_SYN_RECV + 1)) - 2 - (1U << TCP_CLOSE) - (1U << TCP_LISTEN))
 
+#define BYTES_RECEIVED_AT 128 /* offsetof(struct tcp_info, tcpi_bytes_received) of linux/tcp.h, which netinet/tcp.h shuts out */
+
 struct question {
 	struct nlmsghdr h; /* mnl builds it in place */
 	struct inet_diag_req_v2 req;
@@ -51,8 +53,7 @@ static struct ip_addr addr_of(int family, const void *bytes)
 	return family == AF_INET ? ip_addr_from_v4(bytes) : ip_addr_from_v6(bytes);
 }
 
-/* False when the message is no connected TCP socket. */
-static bool parse(const struct nlmsghdr *h, struct diag_socket *s)
+static bool parse_any(const struct nlmsghdr *h, struct diag_socket *s)
 {
 	const struct inet_diag_msg *m = mnl_nlmsg_get_payload(h);
 
@@ -64,7 +65,13 @@ static bool parse(const struct nlmsghdr *h, struct diag_socket *s)
 				   .rport = ntohs(m->id.idiag_dport)};
 	s->state = m->idiag_state;
 	memcpy(s->cookie, m->id.idiag_cookie, sizeof s->cookie);
-	return s->state != TCP_LISTEN && s->state != TCP_CLOSE && s->key.rport != 0;
+	return true;
+}
+
+/* False when the message is no connected TCP socket. */
+static bool parse(const struct nlmsghdr *h, struct diag_socket *s)
+{
+	return parse_any(h, s) && s->state != TCP_LISTEN && s->state != TCP_CLOSE && s->key.rport != 0;
 }
 
 struct dump {
@@ -100,10 +107,10 @@ int diag_open(void)
 	return fd_move_high(netlink_open(NETLINK_SOCK_DIAG));
 }
 
-int diag_dump_ports(uint16_t first, uint16_t last, struct diag_visit *v)
+/* Of both families, what is in `states` and has a port of these. */
+static int dump(uint32_t states, uint16_t first, uint16_t last, int (*each)(const struct nlmsghdr *, void *), void *ctx)
 {
 	static const int families[] = {AF_INET, AF_INET6};
-	struct dump d = {.visit = v, .first = first, .last = last};
 	struct question q;
 	int fd = diag_open();
 	int ret = fd;
@@ -111,14 +118,36 @@ int diag_dump_ports(uint16_t first, uint16_t last, struct diag_visit *v)
 	for (int i = 0; i < 2 && ret >= 0; i++) {
 		struct nlmsghdr *h = ask(&q, families[i], NLM_F_DUMP);
 		struct inet_diag_req_v2 *req = mnl_nlmsg_get_payload(h);
+		req->idiag_states = states;
 		if (first == last)
 			req->id.idiag_sport = htons(first);
 		else
 			filter_ports(h, first, last);
-		ret = netlink_talk(fd, h, on_dumped, &d);
+		ret = netlink_talk(fd, h, each, ctx);
 	}
 	fd_close(fd);
 	return ret < 0 ? ret : 0;
+}
+
+int diag_dump_ports(uint16_t first, uint16_t last, struct diag_visit *v)
+{
+	struct dump d = {.visit = v, .first = first, .last = last};
+	return dump(STATES_CONNECTED, first, last, on_dumped, &d);
+}
+
+static int on_listening(const struct nlmsghdr *h, void *ctx)
+{
+	struct diag_visit *v = ctx;
+	struct diag_socket s;
+
+	if (parse_any(h, &s) && s.state == TCP_LISTEN)
+		v->socket(v, &s);
+	return 0;
+}
+
+int diag_dump_listeners(uint16_t port, struct diag_visit *v)
+{
+	return dump(1U << TCP_LISTEN, port, port, on_listening, v);
 }
 
 int diag_dump_port(uint16_t lport, struct diag_visit *v)
@@ -174,6 +203,38 @@ int diag_state(int fd, const struct flow_key *key, int ifindex)
 	int ret = netlink_talk(fd, ask_flow(&q, key, ifindex), on_found, &o);
 
 	return ret < 0 && ret != -ENOENT ? ret : o.state;
+}
+
+struct received {
+	const struct flow_key *key;
+	uint64_t *bytes;
+	int found;
+};
+
+static int on_received(const struct nlmsghdr *h, void *ctx)
+{
+	struct received *r = ctx;
+	struct diag_socket s;
+	const struct nlattr *attr;
+	if (!parse(h, &s) || !flow_key_equal(&s.key, r->key))
+		return 0;
+	r->found = 1;
+	mnl_attr_for_each(attr, h, sizeof(struct inet_diag_msg)) {
+		if (mnl_attr_get_type(attr) == INET_DIAG_INFO && mnl_attr_get_payload_len(attr) >= BYTES_RECEIVED_AT + sizeof *r->bytes)
+			memcpy(r->bytes, (const char *)mnl_attr_get_payload(attr) + BYTES_RECEIVED_AT, sizeof *r->bytes);
+	}
+	return 0;
+}
+
+int diag_received(int fd, const struct flow_key *key, int ifindex, uint64_t *bytes)
+{
+	struct received r = {.key = key, .bytes = bytes};
+	struct question q;
+	struct nlmsghdr *h = ask_flow(&q, key, ifindex);
+	struct inet_diag_req_v2 *req = mnl_nlmsg_get_payload(h);
+	req->idiag_ext = 1 << (INET_DIAG_INFO - 1);
+	int ret = netlink_talk(fd, h, on_received, &r);
+	return ret < 0 && ret != -ENOENT ? ret : r.found;
 }
 
 static int on_listener(const struct nlmsghdr *h, void *ctx)

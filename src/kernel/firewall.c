@@ -6,8 +6,8 @@
  * answers, and the connections that we open. The answer is one-sided: what cannot be shown to leave a packet alone touches it. Nothing is
  * changed, and no kernel module is loaded by asking (a module that is not loaded filters nothing).
  *
- * What passes tc and XDP programs on the interface is not asked: the packet socket sees frames
- * after XDP, sends through tc egress, and a tc ingress program is no part of promise 6.
+ * What others have at the interface's ingress (tc, tcx) would never see a frame of ours: the interface is the kernel's. XDP and tc egress are not asked about: the packet socket sees
+ * frames after XDP, and sends through tc egress.
  */
 #include "kernel/firewall.h"
 
@@ -22,6 +22,7 @@
 
 #include "base/fd.h"
 #include "base/sys.h"
+#include "kernel/classifier.h"
 #include "kernel/firewall_internal.h"
 #include "kernel/procfile.h"
 
@@ -56,9 +57,23 @@ bool firewall_in_user_namespace(void)
 	return !whole;
 }
 
+/* Does no rule touch what follows a SYN to this port, whoever the peer is? Asked once, not of each connection. */
+struct proof {
+	int ifindex; /* 0: not asked yet */
+	char ifname[16]; /* a rule may name it, and it may be renamed */
+	uint16_t port;
+	bool v6, holds;
+};
+#define PROOFS 16 /* by port: two that meet there take turns */
+
+#define INTERFACES CLASSIFIER_INTERFACES_MAX
+
 struct firewall {
 	struct ruleset rules;
+	struct firewall_tc tc[INTERFACES]; /* of those that were asked about */
+	unsigned n_tc;
 	struct firewall_cgroup cgroup;
+	struct proof proofs[PROOFS];
 };
 
 /* One part of the reading; what it cannot tell is told. */
@@ -85,6 +100,23 @@ int firewall_read(struct firewall **out, char *why, size_t why_len)
 	else
 		*out = f;
 	return err;
+}
+
+static int bits_of(const struct firewall_cgroup *c)
+{
+	return c->ingress | c->egress << 1 | c->connect << 2 | c->sockets << 3;
+}
+
+int firewall_cgroup(const struct firewall *f)
+{
+	return bits_of(&f->cgroup);
+}
+
+int firewall_cgroup_now(void)
+{
+	struct firewall_cgroup now;
+	int err = firewall_read_cgroup(&now);
+	return err < 0 ? err : bits_of(&now);
 }
 
 void firewall_free(struct firewall *f)
@@ -220,34 +252,91 @@ static int cgroup_has(bool has, const char *name, char *why, size_t why_len)
 	return has;
 }
 
+/* Beyond the interfaces that can be served the last place is used again. */
+static int tc_has(struct firewall *f, int ifindex, const char *ifname, char *why, size_t why_len)
+{
+	unsigned i = 0;
+	while (i < f->n_tc && f->tc[i].ifindex != ifindex)
+		i++;
+	if (i == f->n_tc) {
+		i = i == INTERFACES ? i - 1 : i;
+		firewall_read_tc(ifindex, &f->tc[i]);
+		f->n_tc = i + 1;
+	}
+	const struct firewall_tc *tc = &f->tc[i];
+	if (tc->filters || tc->programs)
+		snprintf(why, why_len, "firewall: %s at the ingress of %s would not see our packets", tc->filters ? "tc's filters" : "a BPF program (tcx)", ifname);
+	return tc->filters || tc->programs;
+}
+
+bool firewall_ingress_changed(const struct firewall *f)
+{
+	for (unsigned i = 0; i < f->n_tc; i++)
+		if (!firewall_tc_is(&f->tc[i]))
+			return true;
+	return false;
+}
+
+bool firewall_watches_sockets(void)
+{
+	struct firewall_cgroup cgroup;
+	return firewall_read_cgroup(&cgroup) < 0 || cgroup.sockets;
+}
+
 int firewall_judges(const struct firewall *f, const struct firewall_flow *flow, char *why, size_t why_len)
 {
-	return cgroup_has(f->cgroup.ingress, "ingress", why, why_len) || ask(f, flow, true, true, false, false, why, why_len);
+	return ask(f, flow, true, true, false, false, why, why_len) || ask(f, flow, false, false, true, false, why, why_len) ||
+	       ask(f, flow, true, false, false, false, why, why_len);
 }
 
-int firewall_filters_server(const struct firewall *f, const struct firewall_flow *flow, char *why, size_t why_len)
+/* A cgroup's ingress program sees every segment, not the SYN alone, and what it says of the next one cannot be proved. */
+static int programs_filter(struct firewall *f, const struct firewall_flow *flow, char *why, size_t why_len)
 {
-	bool some = is_open(flow);
-	return cgroup_has(f->cgroup.egress, "egress", why, why_len) || ask(f, flow, false, false, true, some, why, why_len) ||
-	       ask(f, flow, true, false, false, some, why, why_len) || counted(f, flow, some, why, why_len);
+	return tc_has(f, flow->ifindex, flow->ifname, why, why_len) || cgroup_has(f->cgroup.egress, "egress", why, why_len) ||
+	       cgroup_has(f->cgroup.ingress, "ingress", why, why_len);
 }
 
-int firewall_filters_client(const struct firewall *f, const struct firewall_flow *flow, char *why, size_t why_len)
+static int filters_server(struct firewall *f, const struct firewall_flow *flow, bool some, char *why, size_t why_len)
+{
+	return programs_filter(f, flow, why, why_len) ||
+	       ask(f, flow, false, false, true, some, why, why_len) || ask(f, flow, true, false, false, some, why, why_len) ||
+	       counted(f, flow, some, why, why_len);
+}
+
+static bool is_proved(struct firewall *f, const struct firewall_flow *flow)
+{
+	char why[160];
+	struct proof *p = &f->proofs[flow->key.lport % PROOFS];
+	if (p->ifindex == flow->ifindex && p->port == flow->key.lport && p->v6 == flow->v6 && !strcmp(p->ifname, flow->ifname))
+		return p->holds;
+	const struct firewall_flow all = {.ifindex = flow->ifindex, .ifname = flow->ifname, .v6 = flow->v6, .key.lport = flow->key.lport};
+	*p = (struct proof){.ifindex = flow->ifindex, .port = flow->key.lport, .v6 = flow->v6, .holds = !filters_server(f, &all, false, why, sizeof why)};
+	snprintf(p->ifname, sizeof p->ifname, "%s", flow->ifname);
+	return p->holds;
+}
+
+int firewall_filters_server(struct firewall *f, const struct firewall_flow *flow, char *why, size_t why_len)
 {
 	bool some = is_open(flow);
-	return cgroup_has(f->cgroup.egress, "egress", why, why_len) || cgroup_has(f->cgroup.ingress, "ingress", why, why_len) ||
+	return !some && is_proved(f, flow) ? 0 : filters_server(f, flow, some, why, why_len);
+}
+
+int firewall_filters_client(struct firewall *f, const struct firewall_flow *flow, char *why, size_t why_len)
+{
+	bool some = is_open(flow);
+	return programs_filter(f, flow, why, why_len) ||
 	       cgroup_has(f->cgroup.connect, "connect4 or connect6", why, why_len) || ask(f, flow, false, true, false, some, why, why_len) ||
 	       ask(f, flow, false, false, false, some, why, why_len) || ask(f, flow, true, false, true, some, why, why_len);
 }
 
 /* ---- all of it ---- */
 
-static int check_family(const struct firewall *f, struct firewall_flow *flow, bool v6, char *why, size_t why_len)
+static int check_family(struct firewall *f, struct firewall_flow *flow, bool v6, char *why, size_t why_len)
 {
 	flow->v6 = v6;
-	return firewall_judges(f, flow, why, why_len) || ask(f, flow, false, false, true, false, why, why_len) ||
-	       ask(f, flow, true, false, false, false, why, why_len) || ask(f, flow, false, true, false, false, why, why_len) ||
-	       cgroup_has(f->cgroup.egress, "egress", why, why_len) || cgroup_has(f->cgroup.connect, "connect4 or connect6", why, why_len);
+	return tc_has(f, flow->ifindex, flow->ifname, why, why_len) || cgroup_has(f->cgroup.ingress, "ingress", why, why_len) || firewall_judges(f, flow, why, why_len) ||
+	       ask(f, flow, false, true, false, false, why, why_len) || cgroup_has(f->cgroup.egress, "egress", why, why_len) ||
+	       cgroup_has(f->cgroup.connect, "connect4 or connect6", why, why_len);
 }
 
 int firewall_check(int ifindex, char *why, size_t why_len)

@@ -9,9 +9,11 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/vfs.h>
 
 #include "base/fd.h"
 #include "base/sys.h"
@@ -40,8 +42,7 @@ static int open_mounted(void)
 	return fd_move_high(fd);
 }
 
-/* … or a mount of our own that nobody else sees and that goes with the fd. */
-static int open_unmounted(void)
+static int mount_anew(void)
 {
 	int fs = fd_move_high(sys_call(SYS_fsopen, "cgroup2", 1 /* FSOPEN_CLOEXEC */, 0, 0, 0, 0));
 	int ret = fs;
@@ -52,6 +53,19 @@ static int open_unmounted(void)
 		ret = fd_move_high(sys_call(SYS_fsmount, fs, 1 /* FSMOUNT_CLOEXEC */, 0, 0, 0, 0));
 	fd_close(fs);
 	return ret;
+}
+
+/*
+ * … or a mount of our own that nobody else sees. The kernel takes some 10 ms to make it and as long to end it, so it is kept for the process's next question. (A process that
+ * closed all of its files, as the broker does, may have another file there.)
+ */
+static int open_unmounted(void)
+{
+	static int kept = -1;
+	struct statfs fs;
+	if (kept < 0 || sys_call(SYS_fstatfs, kept, &fs, 0, 0, 0, 0) || fs.f_type != CGROUP2_SUPER_MAGIC)
+		kept = mount_anew();
+	return kept < 0 ? kept : fd_move_high(sys_fcntl(kept, F_DUPFD_CLOEXEC, 0));
 }
 
 /* Our cgroup's directory. -ENOENT: no cgroup v2 in this kernel. */
@@ -83,7 +97,7 @@ static int open_own_cgroup(void)
 	return fd == -ENOENT ? -ESTALE : fd; /* there is one, but not where we can look */
 }
 
-/* sock_create and bind programs have had their say: the kernel's own socket was created and bound by the kernel. */
+/* sock_create and bind programs have had their say: the kernel's own socket was created and bound by the kernel. Where there is one, each socket is. */
 int firewall_read_cgroup(struct firewall_cgroup *out)
 {
 	const struct {
@@ -94,6 +108,12 @@ int firewall_read_cgroup(struct firewall_cgroup *out)
 	    {BPF_CGROUP_INET_EGRESS, &out->egress},
 	    {BPF_CGROUP_INET4_CONNECT, &out->connect},
 	    {BPF_CGROUP_INET6_CONNECT, &out->connect},
+	    {BPF_CGROUP_INET_SOCK_CREATE, &out->sockets},
+	    {BPF_CGROUP_INET_SOCK_RELEASE, &out->sockets},
+	    {BPF_CGROUP_INET4_BIND, &out->sockets},
+	    {BPF_CGROUP_INET6_BIND, &out->sockets},
+	    {BPF_CGROUP_INET4_POST_BIND, &out->sockets},
+	    {BPF_CGROUP_INET6_POST_BIND, &out->sockets},
 	};
 	uint32_t ids[BPF_QUERY_MAX];
 	int fd = open_own_cgroup(), ret = 0;

@@ -4,6 +4,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "kernel/firewall_rules.h"
 
@@ -19,11 +20,24 @@ struct firewall_cgroup {
 	bool ingress; /* sees what comes */
 	bool egress;  /* … what goes */
 	bool connect; /* … where connect goes */
+	bool sockets; /* … each socket that is made, bound or freed */
 };
 int firewall_read_cgroup(struct firewall_cgroup *out);
 
+/* What others have at an interface's ingress. */
+struct firewall_tc {
+	int ifindex;
+	bool filters;  /* tc's */
+	bool programs; /* at tcx */
+	uint64_t tcx_sum; /* of all programs there, ours as well */
+};
+void firewall_read_tc(int ifindex, struct firewall_tc *out);
+bool firewall_tc_is(const struct firewall_tc *then); /* … still the same? */
+
 /* One of iptables' matches and targets: adds what it means to the rule that is being written. -ENOMEM. */
 int firewall_xt_match(struct ruleset *rs, const char *name, unsigned revision, const void *info, size_t len);
+/* Is this IPv6 extension header (a protocol's number) one that no packet of ours has? The classifier leaves what has it to the kernel, or to nobody. */
+bool firewall_is_foreign_header(unsigned protocol);
 int firewall_xt_target(struct ruleset *rs, const char *name);
 
 #endif

@@ -545,8 +545,18 @@ static int read_clobber(struct rule_reader *rr, const struct nlattr *d)
 	return done(add(rr, OP_CLOBBER));
 }
 
+/* Where the header is not there the rule ends, unless it asks whether it is. */
+static bool needs_foreign_header(const struct nlattr *d)
+{
+	const struct nlattr *type = nested(d, NFTA_EXTHDR_TYPE);
+	return nested_be32(d, NFTA_EXTHDR_OP, NFT_EXTHDR_OP_IPV6) == NFT_EXTHDR_OP_IPV6 && !(nested_be32(d, NFTA_EXTHDR_FLAGS, 0) & NFT_EXTHDR_F_PRESENT) && type &&
+	       firewall_is_foreign_header(mnl_attr_get_u8(type));
+}
+
 static int read_exthdr(struct rule_reader *rr, const struct nlattr *d)
 {
+	if (nested(d, NFTA_EXTHDR_DREG) && needs_foreign_header(d))
+		return done(add(rr, OP_NEVER));
 	return nested(d, NFTA_EXTHDR_DREG) ? done(add(rr, OP_CLOBBER)) : acts(rr, ACT_CHANGE);
 }
 

@@ -470,6 +470,9 @@ static enum walk walk_rule(struct asking *q, const struct rules_chain *c, const 
 		case OP_MAYBE:
 			a = ANSWER_MAYBE;
 			break;
+		case OP_NEVER:
+			a = ANSWER_NO;
+			break;
 		case OP_VERDICT:
 			return obey(q, c, op->verdict, op->target, certainly, depth, leaves);
 		case OP_ACTS:

@@ -49,6 +49,7 @@ enum rules_op_kind {
 	OP_RANGE,   /* … are in a to b; inverted: are not */
 	OP_LOOKUP,  /* `from` is in the set `target`; inverted. is_map: the element's verdict follows; has_data: `to` becomes unknown */
 	OP_MAYBE,   /* goes on or not: nobody can foresee it */
+	OP_NEVER,   /* does not go on: of what it asks our packets have nothing */
 	OP_COUNT,   /* … by the number of connections that conntrack has */
 	OP_VERDICT, /* verdict, target: a chain */
 	OP_ACTS,    /* changes, answers, queues or drops the packet; `what` says how */

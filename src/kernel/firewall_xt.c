@@ -1,10 +1,13 @@
 /*
  * iptables' own matches and targets in the evaluator's form (firewall_rules.h): as the legacy tables have them, and as nftables carries them for iptables-nft.
- * A match that is not known is "perhaps"; a target that is not known acts.
+ * A match that is not known is "perhaps"; a target that is not known acts. A match of a header that our packets do not have (ufw: -m rt) never holds, inverted or not:
+ * without the header Linux's answer is no.
  */
 #include "kernel/firewall_internal.h"
 
 #include <errno.h>
+#include <linux/in.h>
+#include <linux/in6.h>
 #include <linux/netfilter/nf_tables.h>
 #include <linux/netfilter/xt_addrtype.h>
 #include <linux/netfilter/xt_conntrack.h>
@@ -141,6 +144,20 @@ static int read_tcp(struct ruleset *rs, const void *info)
 	return !err && m.option ? maybe(rs) : err;
 }
 
+bool firewall_is_foreign_header(unsigned protocol)
+{
+	return protocol == IPPROTO_ROUTING || protocol == IPPROTO_AH || protocol == IPPROTO_ESP || protocol == IPPROTO_MH;
+}
+
+static bool is_of_foreign_header(const char *name)
+{
+	static const char *const names[] = {"rt", "ah", "esp", "mh"};
+	for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+		if (strcmp(name, names[i]) == 0)
+			return true;
+	return false;
+}
+
 int firewall_xt_match(struct ruleset *rs, const char *name, unsigned revision, const void *info, size_t len)
 {
 	if (strcmp(name, "comment") == 0)
@@ -153,6 +170,8 @@ int firewall_xt_match(struct ruleset *rs, const char *name, unsigned revision, c
 		return read_addrtype(rs, info);
 	if (strcmp(name, "tcp") == 0 && len >= sizeof(struct xt_tcp))
 		return read_tcp(rs, info);
+	if (is_of_foreign_header(name))
+		return add_match(rs, OP_NEVER);
 	return add_match(rs, strcmp(name, "connlimit") == 0 ? OP_COUNT : OP_MAYBE);
 }
 

@@ -85,41 +85,62 @@ static int set_int(int fd, int level, int option, int value)
 static int set_repair(int fd, int value)
 {
 	int err = set_int(fd, IPPROTO_TCP, TCP_REPAIR, value);
-	return err == -EPERM ? privileged_repair(fd, value, 0, 0) : err;
+	return err == -EPERM ? privileged_repair(fd, &(struct privileged_repair){.value = value}) : err;
 }
 
-/* At least `bytes` of payload; more than the limits of the system allow, if we may. Never less than
- * it has. */
-static void grow_buffer(int fd, int force, int plain, uint64_t bytes)
+/* What the buffer (SO_RCVBUF or SO_SNDBUF) is to be set to for `bytes` of payload; 0: it holds them already. */
+static uint32_t buffer_lacks(int fd, int which, uint64_t bytes)
 {
 	int have = 0;
 	socklen_t len = sizeof have;
-	sys_getsockopt(fd, SOL_SOCKET, plain, &have, &len);
+	sys_getsockopt(fd, SOL_SOCKET, which, &have, &len);
 	bytes += BUFFER_SLACK;
 	if (bytes > BUFFER_MAX)
 		bytes = BUFFER_MAX;
-	if (bytes * 2 <= (uint64_t)have)
+	return bytes * 2 <= (uint64_t)have ? 0 : bytes;
+}
+
+/* More than the limits of the system allow, if we may; as much as anybody may have otherwise. Never less than it has. */
+static void grow_buffer(int fd, int force, int plain, uint64_t payload)
+{
+	uint32_t bytes = buffer_lacks(fd, plain, payload);
+	if (!bytes)
 		return;
-	if (set_int(fd, SOL_SOCKET, force, bytes) < 0) {
-		privileged_repair(fd, TCP_REPAIR_ON, plain == SO_RCVBUF ? bytes : 0, plain == SO_SNDBUF ? bytes : 0);
-		/* In a user namespace the broker may not, either: then as much as anybody may have. */
-		if (sys_getsockopt(fd, SOL_SOCKET, plain, &have, &len) || bytes * 2 > (uint64_t)have)
-			set_int(fd, SOL_SOCKET, plain, bytes);
-	}
+	if (set_int(fd, SOL_SOCKET, force, bytes) < 0)
+		set_int(fd, SOL_SOCKET, plain, bytes);
 	set_int(fd, SOL_SOCKET, SO_BUF_LOCK, 0); /* autotuning goes on from here */
 }
 
-/* Not yet connected: everything that connect looks at. */
-static int repair_prepare(int fd, const struct tcp_snapshot *s)
+/* In repair mode, bound, and with buffers for what is to come. What this process may not do is asked for at once. */
+static int repair_enter(int fd, const struct tcp_snapshot *s, int ifindex)
 {
-	uint64_t rcv = (uint64_t)s->rcv_data_len + s->rcv_wnd;
+	uint64_t rcv = (uint64_t)s->rcv_data_len + s->rcv_wnd, snd = 2 * (uint64_t)s->snd_data_len;
+	union any_addr addr;
+	socklen_t len = addr_fill(&addr, &s->key.laddr, s->key.lport, ifindex);
+	struct privileged_repair all = {.value = TCP_REPAIR_ON, .addr = &addr.sa, .addr_len = len};
+	int err = set_int(fd, IPPROTO_TCP, TCP_REPAIR, TCP_REPAIR_ON);
+	if (!err)
+		err = sys_bind(fd, &addr, len);
+	if (err == -EPERM || err == -EACCES) {
+		all.rcvbuf = buffer_lacks(fd, SO_RCVBUF, rcv);
+		all.sndbuf = buffer_lacks(fd, SO_SNDBUF, snd);
+		err = privileged_repair(fd, &all);
+	}
+	if (err < 0)
+		return err;
+	grow_buffer(fd, SO_RCVBUFFORCE, SO_RCVBUF, rcv);
+	grow_buffer(fd, SO_SNDBUFFORCE, SO_SNDBUF, snd);
+	return 0;
+}
+
+/* Not yet connected: everything that connect looks at. */
+static int repair_prepare(int fd, const struct tcp_snapshot *s, int ifindex)
+{
 	int mss = s->mss_clamp < KERNEL_MSS_MIN ? KERNEL_MSS_MIN : s->mss_clamp;
 	int err;
 	if ((err = set_int(fd, SOL_SOCKET, SO_REUSEADDR, 1)) < 0 ||
-	    (err = set_repair(fd, TCP_REPAIR_ON)) < 0)
+	    (err = repair_enter(fd, s, ifindex)) < 0)
 		return err;
-	grow_buffer(fd, SO_RCVBUFFORCE, SO_RCVBUF, rcv);
-	grow_buffer(fd, SO_SNDBUFFORCE, SO_SNDBUF, 2 * (uint64_t)s->snd_data_len);
 	if (s->mss_clamp)
 		set_int(fd, IPPROTO_TCP, TCP_MAXSEG, mss > KERNEL_MSS_MAX ? KERNEL_MSS_MAX : mss);
 	if (s->nodelay)
@@ -137,14 +158,8 @@ static int repair_prepare(int fd, const struct tcp_snapshot *s)
 static int repair_connect(int fd, const struct tcp_snapshot *s, int ifindex)
 {
 	union any_addr addr;
-	socklen_t len = addr_fill(&addr, &s->key.laddr, s->key.lport, ifindex);
-	int err = sys_bind(fd, &addr, len);
-	if (err == -EACCES)
-		err = privileged_bind(fd, &addr, len);
-	if (err < 0)
-		return err;
-	len = addr_fill(&addr, &s->key.raddr, s->key.rport, ifindex);
-	err = sys_connect(fd, &addr, len);
+	socklen_t len = addr_fill(&addr, &s->key.raddr, s->key.rport, ifindex);
+	int err = sys_connect(fd, &addr, len);
 	return err == -EADDRNOTAVAIL ? -EADDRINUSE
 				     : err; /* the kernel's word for a 4-tuple in use */
 }
@@ -173,13 +188,8 @@ static int repair_options(int fd, const struct tcp_snapshot *s)
 static int write_range(int fd, const struct iovec data[2], uint32_t from, uint32_t len)
 {
 	while (len) {
-		const struct iovec *v = data;
-		uint32_t at = from;
-		if (at >= v->iov_len)
-			at -= v++->iov_len;
-		uint32_t part = v->iov_len - at < len ? v->iov_len - at : len;
-		ssize_t n = sys_sendto(fd, (const uint8_t *)v->iov_base + at, part,
-				       MSG_DONTWAIT | MSG_NOSIGNAL, NULL, 0);
+		struct iovec piece = tcp_snapshot_piece(data, from, len);
+		ssize_t n = sys_sendto(fd, piece.iov_base, piece.iov_len, MSG_DONTWAIT | MSG_NOSIGNAL, NULL, 0);
 		if (n == -EINTR)
 			continue;
 		if (n <= 0)
@@ -312,7 +322,7 @@ int handover_begin(const struct tcp_snapshot *s, int ifindex)
 	if (fd < 0)
 		return fd;
 	int err;
-	if ((err = repair_prepare(fd, s)) < 0 || (err = repair_connect(fd, s, ifindex)) < 0 ||
+	if ((err = repair_prepare(fd, s, ifindex)) < 0 || (err = repair_connect(fd, s, ifindex)) < 0 ||
 	    (err = repair_options(fd, s)) < 0 || (err = repair_queues(fd, s)) < 0 ||
 	    (err = repair_windows(fd, s)) < 0 ||
 	    (s->fin_peer && (err = inject_fin(fd, s, ifindex)) < 0)) {
@@ -327,6 +337,7 @@ int handover_finish(int fd, const struct tcp_snapshot *s)
 	uint32_t sent = unacked_len(s);
 	/* Leaving sends one window probe: its answer tells what the peer has, and its window. */
 	int err = set_repair(fd, TCP_REPAIR_OFF);
+	set_int(fd, SOL_SOCKET, SO_REUSEADDR, 1); /* before anybody can know: who ends this process then leaves a TIME-WAIT that the port's next server does not mind */
 	if (err >= 0)
 		err = write_range(fd, s->snd_data, sent, s->snd_data_len - sent);
 	if (err < 0) {
@@ -334,7 +345,6 @@ int handover_finish(int fd, const struct tcp_snapshot *s)
 		sys_close(fd);
 		return err;
 	}
-	set_int(fd, SOL_SOCKET, SO_REUSEADDR, 1);
 	if (s->fin_ours)
 		sys_shutdown(fd, SHUT_WR);
 	return 0;

@@ -30,9 +30,16 @@ struct judged_segment {
 	uint8_t ttl, tos;
 	const uint8_t *tcp;
 	uint32_t tcp_len;
+	bool entered; /* its flow has an entry in the classifier already, the reader's to take away */
 };
 
-int judge_open(struct judge **out, char *why, size_t why_len);
+/* The classifier's maps in which the filter enters the flow of a SYN that it swallows, so that the engine need not: the flows, the array of further such maps, and the ports with the
+   time until which cookies are out. -1: none. */
+struct judge_entries {
+	int flows_fd, more_fd, ports_fd;
+};
+
+int judge_open(struct judge **out, const struct judge_entries *entries, char *why, size_t why_len);
 void judge_close(struct judge *j); /* also in a fork child; NULL: nothing */
 
 /* What a group's members share: the map of what was asked, the rings of all, the filter. */

@@ -20,13 +20,15 @@ struct judge_record {
 	uint32_t ifindex;
 	uint8_t src_mac[6], ttl, tos;
 	uint8_t tcp[JUDGE_TCP_HDR_MAX];
-	uint32_t tcp_len;
+	uint16_t tcp_len;
+	uint16_t entered; /* the filter made an entry for the flow */
 };
 _Static_assert(sizeof(struct judge_record) == 112, "no padding, and a multiple of 8");
 
 struct judge_maps {
 	int asked; /* hash, the oldest go: struct classifier_flow -> struct judge_asked */
 	int rings; /* array of rings, by slot */
+	struct judge_entries entries;
 };
 
 /* Assembles the filter; the number of instructions, or -errno. */

@@ -38,6 +38,7 @@ enum {
 	REC_TOS = REC + (int)offsetof(struct judge_record, tos),
 	REC_TCP = REC + (int)offsetof(struct judge_record, tcp),
 	REC_TCP_LEN = REC + (int)offsetof(struct judge_record, tcp_len),
+	REC_ENTERED = REC + (int)offsetof(struct judge_record, entered),
 	SLOT = -120,
 	ADDRS = -152, /* an IP header's addresses, as in the packet */
 	WORD = -160,  /* the first bytes of an IP header */
@@ -171,11 +172,11 @@ static void gen_record(struct filter *f)
 	bpf_asm_jump_if(f->a, BPF_JLT, R4, TCP_HDR_MIN, f->pass);
 	bpf_asm_mov(f->a, R8, R4);
 	load_tcp(f, 0);
-	bpf_asm_store(f->a, BPF_W, FP, REC_TCP_LEN, R8);
+	bpf_asm_store(f->a, BPF_H, FP, REC_TCP_LEN, R8);
 }
 
-/* A ring that is full loses the segment, as a full queue does. */
-static void gen_write(struct filter *f)
+/* R7 = the ring of who asked. */
+static void gen_ring(struct filter *f)
 {
 	bpf_asm_store(f->a, BPF_W, FP, SLOT, R9);
 	bpf_asm_map(f->a, R1, f->maps->rings);
@@ -183,12 +184,102 @@ static void gen_write(struct filter *f)
 	bpf_asm_alu_imm(f->a, BPF_ADD, R2, SLOT);
 	bpf_asm_call(f->a, BPF_FUNC_map_lookup_elem);
 	bpf_asm_jump_if(f->a, BPF_JEQ, R0, 0, f->pass);
-	bpf_asm_mov(f->a, R1, R0);
+	bpf_asm_mov(f->a, R7, R0);
+}
+
+static void flow_of_entries(struct filter *f)
+{
+	bpf_asm_map(f->a, R1, f->maps->entries.flows_fd);
+	bpf_asm_mov(f->a, R2, FP);
+	bpf_asm_alu_imm(f->a, BPF_ADD, R2, REC);
+}
+
+/* R0 = the set's second map (classifier_ebpf_flows.c), or NULL. */
+static void gen_more(struct filter *f)
+{
+	bpf_asm_store_imm(f->a, BPF_W, FP, SLOT, SET_FLOWS);
+	bpf_asm_map(f->a, R1, f->maps->entries.more_fd);
+	bpf_asm_mov(f->a, R2, FP);
+	bpf_asm_alu_imm(f->a, BPF_ADD, R2, SLOT);
+	bpf_asm_call(f->a, BPF_FUNC_map_lookup_elem);
+}
+
+/* Goes to `failed` if the flow is in the map that R8 points to, or there is no room. */
+static void gen_insert(struct filter *f, int failed)
+{
+	bpf_asm_mov(f->a, R1, R8);
+	bpf_asm_mov(f->a, R2, FP);
+	bpf_asm_alu_imm(f->a, BPF_ADD, R2, REC);
+	bpf_asm_store_imm(f->a, BPF_B, FP, WORD, 1);
+	bpf_asm_mov(f->a, R3, FP);
+	bpf_asm_alu_imm(f->a, BPF_ADD, R3, WORD);
+	bpf_asm_mov_imm(f->a, R4, BPF_NOEXIST);
+	bpf_asm_call(f->a, BPF_FUNC_map_update_elem);
+	bpf_asm_jump_if(f->a, BPF_JNE, R0, 0, failed);
+	bpf_asm_store_imm(f->a, BPF_H, FP, REC_ENTERED, 1);
+}
+
+/*
+ * A SYN's connection needs an entry in the classifier. Made here, it costs no system call. One that is there already, in a slot or in either map, belongs to somebody: then, and where
+ * there is no room, the engine makes it. While cookies are out, somebody floods us, and most SYNs become no connection. Leaves in R8 the map in which there is an entry now; 0: in none.
+ */
+static void gen_enter(struct filter *f)
+{
+	int enter = bpf_asm_label(f->a), first = bpf_asm_label(f->a), none = bpf_asm_label(f->a), end = bpf_asm_label(f->a);
+
+	if (f->maps->entries.flows_fd < 0)
+		return;
+	bpf_asm_load(f->a, BPF_B, R1, FP, REC_TCP + 13);
+	bpf_asm_alu_imm(f->a, BPF_AND, R1, TCP_SYN);
+	bpf_asm_jump_if(f->a, BPF_JEQ, R1, 0, none);
+	bpf_asm_map_value(f->a, R8, f->maps->entries.ports_fd, offsetof(struct classifier_ports, cookies_until_ns));
+	bpf_asm_load(f->a, BPF_DW, R1, R8, 0);
+	bpf_asm_jump_if(f->a, BPF_JEQ, R1, 0, enter);
+	bpf_asm_call(f->a, BPF_FUNC_ktime_get_ns);
+	bpf_asm_load(f->a, BPF_DW, R1, R8, 0);
+	bpf_asm_jump_if_reg(f->a, BPF_JLE, R0, R1, none);
+
+	bpf_asm_bind(f->a, enter);
+	classifier_gen_find_slot(f->a, f->maps->entries.ports_fd, REC, none);
+	gen_more(f);
+	bpf_asm_mov(f->a, R8, R0);
+	bpf_asm_jump_if(f->a, BPF_JEQ, R8, 0, first);
+	flow_of_entries(f);
+	bpf_asm_call(f->a, BPF_FUNC_map_lookup_elem);
+	bpf_asm_jump_if(f->a, BPF_JNE, R0, 0, none);
+	gen_insert(f, none);
+	bpf_asm_jump(f->a, end);
+
+	bpf_asm_bind(f->a, first);
+	bpf_asm_map(f->a, R8, f->maps->entries.flows_fd);
+	gen_insert(f, none);
+	bpf_asm_jump(f->a, end);
+
+	bpf_asm_bind(f->a, none);
+	bpf_asm_mov_imm(f->a, R8, 0);
+	bpf_asm_bind(f->a, end);
+}
+
+/* A ring that is full loses the segment, as a full queue does. */
+static void gen_write(struct filter *f)
+{
+	int end = bpf_asm_label(f->a);
+
+	bpf_asm_mov(f->a, R1, R7);
 	bpf_asm_mov(f->a, R2, FP);
 	bpf_asm_alu_imm(f->a, BPF_ADD, R2, REC);
 	bpf_asm_mov_imm(f->a, R3, sizeof(struct judge_record));
 	bpf_asm_mov_imm(f->a, R4, 0);
 	bpf_asm_call(f->a, BPF_FUNC_ringbuf_output);
+	if (f->maps->entries.flows_fd >= 0) {
+		bpf_asm_jump_if(f->a, BPF_JEQ, R0, 0, end);
+		bpf_asm_jump_if(f->a, BPF_JEQ, R8, 0, end);
+		bpf_asm_mov(f->a, R1, R8);
+		bpf_asm_mov(f->a, R2, FP);
+		bpf_asm_alu_imm(f->a, BPF_ADD, R2, REC);
+		bpf_asm_call(f->a, BPF_FUNC_map_delete_elem);
+	}
+	bpf_asm_bind(f->a, end);
 	bpf_asm_mov_imm(f->a, R0, SWALLOW);
 	bpf_asm_exit(f->a);
 }
@@ -203,6 +294,8 @@ int judge_assemble(struct bpf_asm *a, const struct judge_maps *maps)
 	gen_addresses(&f);
 	gen_asked(&f);
 	gen_record(&f);
+	gen_ring(&f);
+	gen_enter(&f);
 	gen_write(&f);
 	bpf_asm_bind(a, f.pass);
 	bpf_asm_mov_imm(a, R0, PASS);

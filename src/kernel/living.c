@@ -19,12 +19,15 @@
 struct place {
 	uint32_t used; /* written last, cleared first */
 	uint32_t next_free;
-	struct flow_key key;
+	struct living_conn conn;
+	uint32_t pad[2];
 };
+_Static_assert(sizeof(struct place) == 64, "a connection's numbers cost one cache line");
 
 struct table {
 	uint32_t ifindex;
 	uint32_t end; /* no place from here on was ever used */
+	uint32_t pad[14];
 	struct place places[LIVING_MAX];
 };
 
@@ -82,9 +85,15 @@ uint32_t living_add(struct living *l, const struct flow_key *key)
 		i = t->end++;
 	else
 		return 0;
-	t->places[i].key = *key;
+	t->places[i].conn = (struct living_conn){.key = *key};
 	__atomic_store_n(&t->places[i].used, 1, __ATOMIC_RELEASE);
 	return i;
+}
+
+void living_say(struct living *l, uint32_t place, const struct living_word *word)
+{
+	if (place)
+		l->table->places[place].conn.word = *word;
 }
 
 void living_del(struct living *l, uint32_t place)
@@ -108,7 +117,7 @@ static ssize_t read_at(int fd, void *buf, size_t n, size_t at)
 	return sys_call(SYS_pread64, fd, buf, n, at, 0, 0);
 }
 
-unsigned living_read(int fd, uint32_t *place, struct flow_key *out, unsigned n, int *ifindex)
+unsigned living_read(int fd, uint32_t *place, struct living_conn *out, unsigned n, int *ifindex)
 {
 	struct place places[READ_PLACES];
 	uint32_t head[2]; /* ifindex, end */
@@ -124,7 +133,7 @@ unsigned living_read(int fd, uint32_t *place, struct flow_key *out, unsigned n, 
 			return found;
 		for (uint32_t i = 0; i < got / sizeof *places && found < n; i++, (*place)++)
 			if (places[i].used == 1)
-				out[found++] = places[i].key;
+				out[found++] = places[i].conn;
 	}
 	return found;
 }

@@ -5,13 +5,22 @@ src_libkernel_a_SOURCES = \
 	src/kernel/bpf_asm.h \
 	src/kernel/bpf_sys.c \
 	src/kernel/bpf_sys.h \
+	src/kernel/btf.c \
+	src/kernel/btf.h \
 	src/kernel/classifier.c \
 	src/kernel/classifier.h \
 	src/kernel/classifier_backend.h \
 	src/kernel/classifier_ebpf.c \
+	src/kernel/classifier_ebpf_flows.c \
+	src/kernel/classifier_ebpf_internal.h \
+	src/kernel/classifier_place.c \
 	src/kernel/classifier_group.c \
 	src/kernel/classifier_group.h \
+	src/kernel/classifier_group_cells.c \
+	src/kernel/classifier_group_cells.h \
 	src/kernel/classifier_group_internal.h \
+	src/kernel/classifier_remains.c \
+	src/kernel/classifier_remains.h \
 	src/kernel/classifier_nft.c \
 	src/kernel/classifier_nft_filter.c \
 	src/kernel/classifier_nft_filter.h \
@@ -22,6 +31,7 @@ src_libkernel_a_SOURCES = \
 	src/kernel/classifier_prog.h \
 	src/kernel/classifier_prog_group.c \
 	src/kernel/classifier_prog_internal.h \
+	src/kernel/classifier_slots.c \
 	src/kernel/classifier_socket.c \
 	src/kernel/conntrack.c \
 	src/kernel/conntrack.h \
@@ -35,6 +45,7 @@ src_libkernel_a_SOURCES = \
 	src/kernel/firewall_nft.c \
 	src/kernel/firewall_rules.c \
 	src/kernel/firewall_rules.h \
+	src/kernel/firewall_tc.c \
 	src/kernel/firewall_xt.c \
 	src/kernel/ended.c \
 	src/kernel/ended.h \
@@ -56,6 +67,10 @@ src_libkernel_a_SOURCES = \
 	src/kernel/netstate_route.c \
 	src/kernel/peer_packet.c \
 	src/kernel/peer_packet.h \
+	src/kernel/fastopen_cache.c \
+	src/kernel/fastopen_cache.h \
+	src/kernel/host_table.c \
+	src/kernel/host_table.h \
 	src/kernel/peers.c \
 	src/kernel/peers.h \
 	src/kernel/ports.c \
@@ -64,6 +79,8 @@ src_libkernel_a_SOURCES = \
 	src/kernel/privileged.h \
 	src/kernel/procfile.c \
 	src/kernel/procfile.h \
+	src/kernel/requeue.c \
+	src/kernel/requeue.h \
 	src/kernel/silent_filter.c \
 	src/kernel/silent_filter.h \
 	src/kernel/silent_ports.c \

@@ -45,6 +45,7 @@ struct route_metrics {
 	uint32_t initcwnd, initrwnd;  /* segments */
 	uint32_t rto_min_ms;
 	uint32_t quickack, hoplimit;
+	uint32_t fastopen_no_cookie;
 	uint32_t features;            /* RTAX_FEATURE_… */
 	char congestion[16];
 };

@@ -56,6 +56,9 @@ static void take_metric(const struct nlattr *attr, struct route *out)
 	case RTAX_HOPLIMIT:
 		m->hoplimit = v;
 		break;
+	case RTAX_FASTOPEN_NO_COOKIE:
+		m->fastopen_no_cookie = v;
+		break;
 	case RTAX_FEATURES:
 		m->features = v;
 		break;

@@ -34,22 +34,28 @@ size_t peer_packet_finish(const struct flow_key *key, uint8_t ttl, uint8_t tos, 
 	return ip_len + tcp_len;
 }
 
+int peer_packet_send(int raw, const struct ip_addr *to, const uint8_t *packet, size_t len, int ifindex)
+{
+	struct sockaddr_in to4 = {.sin_family = AF_INET};
+	struct sockaddr_in6 to6 = {.sin6_family = AF_INET6, .sin6_scope_id = ifindex};
+	memcpy(&to4.sin_addr, to->b + 12, sizeof to4.sin_addr);
+	memcpy(&to6.sin6_addr, to->b, sizeof to6.sin6_addr);
+	int n = ip_addr_is_v4(to) ? sys_sendto(raw, packet, len, MSG_DONTWAIT, &to4, sizeof to4)
+					   : sys_sendto(raw, packet, len, MSG_DONTWAIT, &to6, sizeof to6);
+	return n < 0 ? n : 0;
+}
+
 int peer_packet_repeat(const struct flow_key *key, uint8_t ttl, uint8_t tos, const uint8_t *tcp, size_t tcp_len, int ifindex)
 {
 	uint8_t packet[PEER_PACKET_MAX];
-	bool v4 = ip_addr_is_v4(&key->laddr);
-	struct sockaddr_in to4 = {.sin_family = AF_INET};
-	struct sockaddr_in6 to6 = {.sin6_family = AF_INET6, .sin6_scope_id = ifindex};
 	if (tcp_len > PEER_PACKET_MAX - IPV6_HDR_BYTES || tcp_len < sizeof(struct tcphdr))
 		return -EINVAL;
 	memcpy(packet + peer_packet_ip_len(key), tcp, tcp_len);
-	memcpy(&to4.sin_addr, key->laddr.b + 12, sizeof to4.sin_addr);
-	memcpy(&to6.sin6_addr, key->laddr.b, sizeof to6.sin6_addr);
 	size_t len = peer_packet_finish(key, ttl, tos, packet, tcp_len);
-	int raw = sys_socket(v4 ? AF_INET : AF_INET6, SOCK_RAW | SOCK_CLOEXEC, IPPROTO_RAW);
+	int raw = sys_socket(ip_addr_is_v4(&key->laddr) ? AF_INET : AF_INET6, SOCK_RAW | SOCK_CLOEXEC, IPPROTO_RAW);
 	if (raw < 0)
 		return raw;
-	int n = v4 ? sys_sendto(raw, packet, len, MSG_DONTWAIT, &to4, sizeof to4) : sys_sendto(raw, packet, len, MSG_DONTWAIT, &to6, sizeof to6);
+	int err = peer_packet_send(raw, &key->laddr, packet, len, ifindex);
 	sys_close(raw);
-	return n < 0 ? n : 0;
+	return err;
 }

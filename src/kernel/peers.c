@@ -1,17 +1,10 @@
 /* See peers.h. */
 #include "kernel/peers.h"
 
-#include <errno.h>
-#include <fcntl.h>
-#include <stdio.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-
 #include "base/siphash.h"
-#include "base/sys.h"
 #include "base/time.h"
+#include "kernel/host_table.h"
 
-#define PEERS_DIR     "/run/finesse"
 #define PEERS_NAME    "peers.1" /* the number is the form's: nobody changes a file that others have mapped */
 #define PEERS_SETS    1024
 #define PEERS_WAYS    4
@@ -29,24 +22,6 @@ uint16_t peers_mark(uint32_t fin_seq)
 	return mark ? mark : 1;
 }
 
-/* An open file that only we or root may have written, with room for every word: a hole in a full file system would be a SIGBUS. */
-static int open_file(const char *dir)
-{
-	char path[128];
-	struct stat st;
-	snprintf(path, sizeof path, "%s/" PEERS_NAME, dir);
-	int fd = sys_openat(AT_FDCWD, path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600);
-	if (fd < 0)
-		return fd;
-	uid_t self = sys_call(SYS_geteuid, 0, 0, 0, 0, 0, 0);
-	if (sys_fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) || (st.st_uid != self && st.st_uid != 0) || (st.st_mode & 077) ||
-	    sys_call(SYS_fallocate, fd, 0, 0, PEERS_BYTES, 0, 0) < 0) {
-		sys_close(fd);
-		return -EPERM;
-	}
-	return fd;
-}
-
 int peers_open(struct peers *p, const char *dir, const uint8_t key[16], uint64_t netns)
 {
 	for (int i = 0; i < 16; i++)
@@ -54,17 +29,7 @@ int peers_open(struct peers *p, const char *dir, const uint8_t key[16], uint64_t
 	p->netns = netns;
 	if (p->words) /* a fork's child has its parent's */
 		return 0;
-	int fd = open_file(dir ? dir : PEERS_DIR);
-	void *words = fd >= 0 ? sys_mmap(NULL, PEERS_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0) : NULL;
-	if (fd >= 0)
-		sys_close(fd);
-	bool shared = words && !sys_is_error(words);
-	if (!shared)
-		words = sys_mmap(NULL, PEERS_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	if (sys_is_error(words))
-		return -ENOMEM;
-	p->words = words;
-	return shared ? 0 : 1;
+	return host_table_map(&p->words, dir, PEERS_NAME, PEERS_BYTES);
 }
 
 struct place {

@@ -24,6 +24,9 @@
  * answer our peers with ACKs of the old connection. One inet_diag dump per lease, and again after
  * KERNELS_AGAIN_S while there are any.
  *
+ * A port whose connection was given up before the peer answered is left out for a few seconds: the peer may have half of a connection there, and says RST to another SYN within
+ * its window (RFC 9293 §3.10.7.4). A small lease whose other ports are busy would come to it at once; the kernel, which has 28,000, hardly ever does.
+ *
  * Which port: RFC 6056 §3.3.4 (double hash) over the leased ports in lease order.
  *
  * Limits: -EADDRNOTAVAIL when all 64-port blocks are leased by others or full for this 4-tuple;
@@ -57,12 +60,15 @@
 #define TABLE_SIZE  64u        /* RFC 6056 §3.3.4: TABLE_LENGTH, "10 or more" */
 #define STAMPS_PATH "/run/finesse/ports"
 #define KERNELS_AGAIN_S 60 /* Linux's TIME-WAIT */
+#define GIVEN_UP_S      2  /* at least, and twice that at most: the peer's first SYN+ACK, or its second, finds nobody and ends what it has */
 
 struct lease {
 	uint16_t block;
 	int fd;           /* -1: an earlier block's covers it */
 	uint64_t kernels; /* a bit per port: the kernel has a socket there … */
 	int64_t asked_s;  /* … or had, then */
+	uint64_t given_up[2]; /* … a connection was given up there, in this period or the one before */
+	int64_t period_s;     /* … which began then */
 };
 
 struct ports {
@@ -357,6 +363,36 @@ void ports_handed_over(struct ports *p, uint16_t lport)
 	}
 }
 
+/* The periods of GIVEN_UP_S go on. */
+static void age_given_up(struct lease *l, int64_t now_s)
+{
+	int64_t age = now_s - l->period_s;
+	if (age <= GIVEN_UP_S)
+		return;
+	l->given_up[1] = age <= 2 * GIVEN_UP_S ? l->given_up[0] : 0;
+	l->given_up[0] = 0;
+	l->period_s = now_s;
+}
+
+void ports_given_up(struct ports *p, uint16_t lport)
+{
+	for (unsigned i = 0; i < p->n_leases; i++) {
+		struct lease *l = &p->leases[i];
+		if (l->block != lport / BLOCK_PORTS)
+			continue;
+		age_given_up(l, boot_seconds());
+		l->given_up[0] |= UINT64_C(1) << lport % BLOCK_PORTS;
+	}
+}
+
+static bool is_given_up(struct lease *l, unsigned bit)
+{
+	if (!(l->given_up[0] | l->given_up[1]))
+		return false;
+	age_given_up(l, boot_seconds());
+	return (l->given_up[0] | l->given_up[1]) >> bit & 1;
+}
+
 unsigned ports_leased(const struct ports *p)
 {
 	return p->n_leases * BLOCK_PORTS;
@@ -402,7 +438,7 @@ static bool try_port(struct ports *p, struct pick *k, unsigned at)
 	struct lease *l = &p->leases[at / BLOCK_PORTS];
 	unsigned port = l->block * BLOCK_PORTS + at % BLOCK_PORTS;
 	k->key->lport = port;
-	return is_usable(p, port) && !is_kernels(l, at % BLOCK_PORTS) && !k->use->in_use(k->use, k->key);
+	return is_usable(p, port) && !is_kernels(l, at % BLOCK_PORTS) && !is_given_up(l, at % BLOCK_PORTS) && !k->use->in_use(k->use, k->key);
 }
 
 /* RFC 6056 §3.3.4's loop over the leased ports. */

@@ -24,6 +24,8 @@ struct ports_in_use {
 int ports_pick(struct ports *p, struct flow_key *key, struct ports_in_use *u);
 /* A connection on this port has become the kernel's: not ours to use while the kernel has it. */
 void ports_handed_over(struct ports *p, uint16_t lport);
+/* A connection on this port was given up before the peer answered: the port is left out for a few seconds. */
+void ports_given_up(struct ports *p, uint16_t lport);
 
 /* How many ports this process has leased so far. */
 unsigned ports_leased(const struct ports *p);

@@ -20,14 +20,9 @@ int privileged_open_link(int ifindex, bool only_spare, struct privileged_link *o
 	return privileged_ops ? privileged_ops->open_link(ifindex, only_spare, out, why, why_len) : -EPERM;
 }
 
-int privileged_repair(int fd, int value, uint32_t rcvbuf, uint32_t sndbuf)
+int privileged_repair(int fd, const struct privileged_repair *r)
 {
-	return privileged_ops ? privileged_ops->repair(fd, value, rcvbuf, sndbuf) : -EPERM;
-}
-
-int privileged_bind(int fd, const void *addr, socklen_t len)
-{
-	return privileged_ops ? privileged_ops->bind(fd, addr, len) : -EPERM;
+	return privileged_ops ? privileged_ops->repair(fd, r) : -EPERM;
 }
 
 int privileged_inject_fin(int fd, const void *packet, size_t len)
@@ -58,6 +53,11 @@ int privileged_make_group(int fds[CLASSIFIER_GROUP_FDS])
 int privileged_read_firewall(void)
 {
 	return privileged_ops ? privileged_ops->read_firewall() : -EPERM;
+}
+
+int privileged_cgroup(void)
+{
+	return privileged_ops ? privileged_ops->cgroup() : -EPERM;
 }
 
 int privileged_establish(const struct flow_key *key, bool client)

@@ -27,6 +27,13 @@ struct privileged_link {
 	uint8_t secret[PRIVILEGED_SECRET_BYTES]; /* the host's */
 };
 
+struct privileged_repair {
+	int value; /* of TCP_REPAIR */
+	uint32_t rcvbuf, sndbuf; /* the socket's buffers hold these bytes, if they may; 0: as they are */
+	const struct sockaddr *addr; /* NULL: not bound. A port below 1024 needs a right, too */
+	socklen_t addr_len;
+};
+
 /* 0/positive or -errno, each. */
 struct privileged_ops {
 	/*
@@ -34,10 +41,8 @@ struct privileged_ops {
 	 * `only_spare`: for who could do it himself, but 20 ms more slowly than taking one that is ready. -EAGAIN: there is none.
 	 */
 	int (*open_link)(int ifindex, bool only_spare, struct privileged_link *out, char *why, size_t why_len);
-	/* TCP_REPAIR of the TCP socket `fd` becomes `value`. Its buffers hold these bytes, if they may; 0: as they are. */
-	int (*repair)(int fd, int value, uint32_t rcvbuf, uint32_t sndbuf);
-	/* bind of a socket in repair mode: a port below 1024 needs a right, too. */
-	int (*bind)(int fd, const void *addr, socklen_t len);
+	/* All that a handover needs of the TCP socket `fd`, in one request: who ends hands over many. */
+	int (*repair)(int fd, const struct privileged_repair *r);
 	/* Sends `packet`, an IP packet with the FIN of the peer of the connected socket `fd`. */
 	int (*inject_fin)(int fd, const void *packet, size_t len);
 	/* Whoever is in this table (kernel/living.h) when this process has ended is told so. */
@@ -45,6 +50,7 @@ struct privileged_ops {
 	int (*use_neighbour)(int ifindex, const struct ip_addr *addr);
 	int (*make_group)(int fds[CLASSIFIER_GROUP_FDS]); /* classifier_group_make */
 	int (*read_firewall)(void); /* firewall_save's fd */
+	int (*cgroup)(void); /* firewall_cgroup_now of who is asked */
 	int (*establish)(const struct flow_key *key, bool client); /* conntrack_establish */
 	/* 1: a TIME-WAIT of the kernel's is gone; 0: there was none. */
 	int (*end_time_wait)(const struct flow_key *key, const uint32_t cookie[2], int ifindex);
@@ -56,13 +62,13 @@ extern const struct privileged_ops *privileged_ops; /* NULL: nobody is asked */
 bool privileged_has(uint32_t capabilities);
 
 int privileged_open_link(int ifindex, bool only_spare, struct privileged_link *out, char *why, size_t why_len);
-int privileged_repair(int fd, int value, uint32_t rcvbuf, uint32_t sndbuf);
-int privileged_bind(int fd, const void *addr, socklen_t len);
+int privileged_repair(int fd, const struct privileged_repair *r);
 int privileged_inject_fin(int fd, const void *packet, size_t len);
 int privileged_watch(int table_fd);
 int privileged_use_neighbour(int ifindex, const struct ip_addr *addr);
 int privileged_make_group(int fds[CLASSIFIER_GROUP_FDS]);
 int privileged_read_firewall(void);
+int privileged_cgroup(void);
 int privileged_establish(const struct flow_key *key, bool client);
 int privileged_end_time_wait(const struct flow_key *key, const uint32_t cookie[2], int ifindex);
 

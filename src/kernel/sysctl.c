@@ -153,6 +153,15 @@ bool sysctls_refresh(struct sysctls *s, int64_t now, int64_t age_us)
 	return memcmp(before.v, s->v, sizeof s->v) != 0 || strcmp(before.congestion, s->congestion) != 0 || strcmp(before.allowed, s->allowed) != 0;
 }
 
+bool sysctls_text(const struct sysctls *s, const char *name, char *out, unsigned len)
+{
+	char text[TEXT_BYTES];
+	if (!s->open || !read_text(s->dirs[DIRECTORY_IPV4], name, text) || strlen(text) >= len)
+		return false;
+	memcpy(out, text, strlen(text) + 1);
+	return true;
+}
+
 bool sysctls_allow_congestion(const struct sysctls *s, const char *name)
 {
 	size_t len = strlen(name);

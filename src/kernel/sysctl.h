@@ -48,6 +48,8 @@ static inline int64_t sysctls_number(const struct sysctls *s, enum sysctl which)
 {
 	return s->v[which];
 }
+/* The text of a setting that is none of them, of net.ipv4: read now. False: it cannot be, or is empty. */
+bool sysctls_text(const struct sysctls *s, const char *name, char *out, unsigned len);
 /* May a program without CAP_NET_ADMIN choose this congestion control? */
 bool sysctls_allow_congestion(const struct sysctls *s, const char *name);
 

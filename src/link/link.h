@@ -49,6 +49,7 @@ struct link_rx {
 	uint8_t pkttype;     /* PACKET_HOST, … */
 	bool csum_ok;        /* transport checksum verified, or not yet computed (local sender): do not check */
 	uint16_t gso_size;   /* payload bytes per original segment of a super-segment, or 0 */
+	uint32_t at_sec, at_nsec; /* CLOCK_REALTIME when the kernel had it; 0: not known */
 };
 
 struct link_rx_handler {

@@ -15,4 +15,4 @@ src_liblink_a_SOURCES = \
 	src/link/tx_budget.h \
 	src/link/tx_pending.c \
 	src/link/tx_pending.h
-src_liblink_a_CFLAGS = $(AM_CFLAGS) $(URING_CFLAGS)
+src_liblink_a_CFLAGS = $(ROOM_CFLAGS) $(URING_CFLAGS)

@@ -255,6 +255,8 @@ static void rx_deliver(struct link *l, struct link_rx_handler *h, struct tpacket
 	    .ethertype = ntohs(sll->sll_protocol),
 	    .vlan = status & TP_STATUS_VLAN_VALID,
 	    .pkttype = sll->sll_pkttype,
+	    .at_sec = slot->tp_sec,
+	    .at_nsec = slot->tp_nsec,
 	};
 	if (status & TP_STATUS_COPY) {
 		const uint8_t *copy = rx_read_copy(l, slot->tp_len);

@@ -14,9 +14,13 @@
  * large as the budget, so that what we send next does not wait behind megabytes of our own.
  *
  * What the kernel does not take (EAGAIN) is copied to tx_pending, with all behind it, and goes
- * first at the next flush; the driver calls that when the socket is writable. Any other error
- * concerns one frame, which is dropped and counted: ENOBUFS is the interface's queue dropping it,
- * as a congested router would; waiting for the socket would not help.
+ * first at the next flush; the driver calls that when the socket is writable. ENOBUFS is the
+ * interface's queue refusing a frame. Where frames of ours are in that queue, it is the same: what it
+ * holds of ours is the send buffer's size from now on, so that the socket is writable again when half
+ * of that has left. (The kernel's TCP does not count such a segment as sent, either.) Where nothing
+ * of ours is accounted for (others fill the queue, or it cut super-segments up and dropped their last
+ * pieces, which have the account) nobody would wake us: the frame is dropped, as by a router, and counted.
+ * Any other error concerns one frame, which is dropped and counted.
  */
 #include "link/packet.h"
 
@@ -30,8 +34,14 @@
 #include <string.h>
 #include <sys/ioctl.h>
 
-/* What a frame may occupy beyond twice its length: a page of slack, struct sk_buff, shared info. */
-#define TX_OVERHEAD_BYTES 8192
+/*
+ * What a frame may occupy beyond twice its length: a page of slack, struct sk_buff, shared info. A small one is in one piece (tests/probes/packet_tx_probe): its
+ * length, headroom and shared info, rounded up to what the kernel's allocator has, which is less than twice as much, and struct sk_buff. One that is segmented
+ * later is never small: each segment is accounted for like a frame.
+ */
+#define TX_OVERHEAD_BYTES       8192
+#define TX_SMALL_BYTES          2048
+#define TX_SMALL_OVERHEAD_BYTES 2048
 /* A ring costs more than sendmmsg for a frame or two: 2.6 against 1.9 us each at two
  * (bench/link_bench). */
 #define TX_URING_MIN     4
@@ -252,18 +262,43 @@ static enum link_counter tx_drop_reason(int err)
 	}
 }
 
+/* What of ours is in queues, from the kernel. */
+static bool tx_look(struct packet_tx *tx)
+{
+	int outq = 0;
+	if (sys_ioctl(tx->fd, SIOCOUTQ, &outq) < 0)
+		return false;
+	tx->unsent_bound = outq;
+	if (!tx->shrunk && tx->unsent_bound > tx->budget.bytes) {
+		tx->shrunk = true;
+		tx_size_buffer(tx, tx->budget.bytes);
+	}
+	return true;
+}
+
+/* A frame was refused: what is to be made of it. */
+static int tx_refused(struct packet_tx *tx, int err)
+{
+	if (err != -ENOBUFS || !tx_look(tx) || !tx->unsent_bound)
+		return err;
+	tx->shrunk = true;
+	tx_budget_full(&tx->budget, tx->unsent_bound);
+	tx_size_buffer(tx, tx->budget.bytes);
+	return -EAGAIN;
+}
+
 /* result[i] for each of n messages: >= 0 or -errno. Behind one without room, none is tried. */
-static void tx_sendmmsg(int fd, struct mmsghdr *msgs, unsigned n, int32_t *result)
+static void tx_sendmmsg(struct packet_tx *tx, struct mmsghdr *msgs, unsigned n, int32_t *result)
 {
 	unsigned i = 0;
 	while (i < n) {
-		int sent = sys_sendmmsg(fd, msgs + i, n - i, MSG_DONTWAIT);
+		int sent = sys_sendmmsg(tx->fd, msgs + i, n - i, MSG_DONTWAIT);
 		if (sent > 0) {
 			while (sent--)
 				result[i++] = 0;
 			continue;
 		}
-		int err = sent ? sent : -EAGAIN;
+		int err = tx_refused(tx, sent ? sent : -EAGAIN);
 		result[i++] = err;
 		while (tx_is_no_room(err) && i < n)
 			result[i++] = err;
@@ -306,18 +341,21 @@ static int tx_uring_submit(struct packet_tx *tx)
 	return submitted;
 }
 
-/* What of ours is in queues, from the kernel. */
-static bool tx_look(struct packet_tx *tx)
+/* Those that an io_uring's batch left behind. */
+static void tx_uring_refused(struct packet_tx *tx)
 {
-	int outq = 0;
-	if (sys_ioctl(tx->fd, SIOCOUTQ, &outq) < 0)
-		return false;
-	tx->unsent_bound = outq;
-	if (!tx->shrunk && tx->unsent_bound > tx->budget.bytes) {
-		tx->shrunk = true;
-		tx_size_buffer(tx, tx->budget.bytes);
-	}
-	return true;
+	int err = 0;
+	for (unsigned i = 0; i < tx->n; i++)
+		if (tx->result[i] == -ENOBUFS) {
+			err = err ? err : tx_refused(tx, -ENOBUFS);
+			tx->result[i] = err;
+		}
+}
+
+static uint32_t tx_most_occupied(const struct packet_tx *tx, unsigned i)
+{
+	bool small = tx->len[i] <= TX_SMALL_BYTES && tx->heads[i].vnet.gso_type == VIRTIO_NET_HDR_GSO_NONE;
+	return 2 * tx->len[i] + (small ? TX_SMALL_OVERHEAD_BYTES : TX_OVERHEAD_BYTES);
 }
 
 /* Whether this turn's frames fit the send buffer whatever the device does meanwhile. */
@@ -325,7 +363,7 @@ static bool tx_fits_for_certain(struct packet_tx *tx)
 {
 	uint64_t need = 0;
 	for (unsigned i = 0; i < tx->n; i++)
-		need += 2 * (uint64_t)tx->len[i] + TX_OVERHEAD_BYTES;
+		need += tx_most_occupied(tx, i);
 	if (tx->unsent_bound + need > tx->budget.bytes && !tx_look(tx))
 		return false;
 	tx->unsent_bound += need;
@@ -337,17 +375,19 @@ static void tx_hand_over(struct link *l, struct packet_tx *tx)
 	bool may_uring = tx_fits_for_certain(tx) && tx->has_uring; /* counts these frames, too */
 	if (may_uring && tx->n >= TX_URING_MIN) {
 		int n = tx_uring_submit(tx);
-		if (n == (int)tx->n)
+		if (n == (int)tx->n) {
+			tx_uring_refused(tx);
 			return;
+		}
 		/* Refused although set up (a seccomp filter that came later), or short: sendmmsg
 		 * from here on. */
 		tx_close_uring(tx);
 		l->info.tx_backend = "sendmmsg";
 		unsigned done = n > 0 ? n : 0;
-		tx_sendmmsg(tx->fd, tx->msgs + done, tx->n - done, tx->result + done);
+		tx_sendmmsg(tx, tx->msgs + done, tx->n - done, tx->result + done);
 		return;
 	}
-	tx_sendmmsg(tx->fd, tx->msgs, tx->n, tx->result);
+	tx_sendmmsg(tx, tx->msgs, tx->n, tx->result);
 }
 
 static void tx_keep(struct link *l, struct packet_tx *tx, unsigned i)
@@ -409,7 +449,7 @@ static unsigned tx_pending_batch(struct link *l, struct packet_tx *tx, int *sent
 			msgs[n].msg_hdr.msg_namelen = sizeof tx->to_v4;
 		}
 	}
-	tx_sendmmsg(tx->fd, msgs, n, result);
+	tx_sendmmsg(tx, msgs, n, result);
 	for (; gone < n && !tx_is_no_room(result[gone]); gone++) {
 		struct virtio_net_hdr vnet;
 		memcpy(&vnet, iovs[gone].iov_base, sizeof vnet);

@@ -6,6 +6,12 @@ void tx_budget_init(struct tx_budget *b)
 	*b = (struct tx_budget){.bytes = TX_BUDGET_START};
 }
 
+void tx_budget_full(struct tx_budget *b, uint32_t holds)
+{
+	b->calm = 0;
+	b->bytes = holds < b->bytes ? holds : b->bytes;
+}
+
 bool tx_budget_resume(struct tx_budget *b, uint32_t waiting)
 {
 	uint32_t before = b->bytes;
@@ -16,7 +22,8 @@ bool tx_budget_resume(struct tx_budget *b, uint32_t waiting)
 		b->calm = 0;
 	} else if (++b->calm == TX_BUDGET_CALM) {
 		b->calm = 0;
-		b->bytes = before / 2 > TX_BUDGET_MIN ? before / 2 : TX_BUDGET_MIN;
+		if (before > TX_BUDGET_MIN)
+			b->bytes = before / 2 > TX_BUDGET_MIN ? before / 2 : TX_BUDGET_MIN;
 	}
 	return b->bytes != before;
 }

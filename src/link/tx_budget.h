@@ -24,6 +24,8 @@ struct tx_budget {
 };
 
 void tx_budget_init(struct tx_budget *b);
+/* The interface's queue refuses more than the `holds` bytes that it holds of ours. It may be less than TX_BUDGET_MIN. */
+void tx_budget_full(struct tx_budget *b, uint32_t holds);
 /* The socket is writable again, and `waiting` bytes are still queued. True: `bytes` is another. */
 bool tx_budget_resume(struct tx_budget *b, uint32_t waiting);
 

@@ -4,7 +4,7 @@
  * Owns: the listening socket, a pidfd of whom it waits for, an epoll instance, and for each member its connection and its pidfd. One thread; requests are served one
  * after the other, and the slowest (a link, some 50 ms) is within what members wait. Nothing here trusts a member: one that does not speak the protocol is dropped.
  *
- * Limits: MEMBERS_MAX members; of those that did not show the token yet, STRANGERS_MAX, then the oldest is dropped.
+ * Limits: MEMBERS_MAX members; of those that did not show the token yet, STRANGERS_MAX, or as many as there are numbers for, then the oldest is dropped.
  */
 #include "process/broker.h"
 
@@ -29,6 +29,7 @@
 #include "base/sys.h"
 #include "kernel/living.h"
 #include "kernel/privileged.h"
+#include "process/broker_spares.h"
 
 #define MEMBERS_MAX   4096
 #define STRANGERS_MAX 32
@@ -40,6 +41,7 @@ struct member {
 	int fd;
 	bool is_member; /* it showed the token */
 	int table_fd;   /* of its connections; -1: none */
+	struct broker_slots slots;
 	struct broker_spent spent;
 };
 
@@ -69,15 +71,46 @@ static void member_drop(struct broker *b, struct member *m)
 		b->n_members--;
 	else
 		b->n_strangers--;
-	if (m->table_fd >= 0)
+	broker_place_return(&m->spent.place); /* first: from here on the kernel has its frames */
+	if (m->table_fd >= 0) /* before who is in the slots is asked: end of file is not to be overtaken by a reset */
 		broker_deaths_add(m->table_fd);
+	broker_slots_end(&m->slots);
 	sys_close(m->fd);
 	free(m);
 }
 
+static void drop_oldest_stranger(struct broker *b)
+{
+	member_drop(b, container_of(list_first(&b->strangers), struct member, node));
+}
+
+static int accept_one(const struct broker *b)
+{
+	return sys_accept4(b->listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+}
+
+/* Where there is no number left, the oldest stranger gives way; and where nobody can, who comes is sent away by the number of standard input (leave_files): the broker would be told
+   of him for ever. */
+static int accept_or_refuse(struct broker *b)
+{
+	int fd = accept_one(b);
+	if (fd != -EMFILE)
+		return fd;
+	if (b->n_strangers) {
+		drop_oldest_stranger(b);
+		return accept_one(b);
+	}
+	sys_close(STDIN_FILENO);
+	fd = accept_one(b);
+	if (fd >= 0)
+		sys_close(fd);
+	sys_dup3(STDOUT_FILENO, STDIN_FILENO, 0);
+	return -EMFILE;
+}
+
 static void on_connect(struct broker *b)
 {
-	int fd = sys_accept4(b->listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	int fd = accept_or_refuse(b);
 	struct member *m = fd < 0 ? NULL : calloc(1, sizeof *m);
 	if (!m) {
 		if (fd >= 0)
@@ -86,12 +119,13 @@ static void on_connect(struct broker *b)
 	}
 	m->fd = fd;
 	m->table_fd = -1;
+	m->spent.place.fd = -1;
 	list_push_back(&b->strangers, &m->node);
 	b->n_strangers++;
 	if (watch(b, fd, m))
 		member_drop(b, m);
 	else if (b->n_strangers > STRANGERS_MAX)
-		member_drop(b, container_of(list_first(&b->strangers), struct member, node));
+		drop_oldest_stranger(b);
 }
 
 static bool is_token(const struct broker *b, const uint8_t *token)
@@ -138,6 +172,10 @@ static bool serve(struct broker *b, struct member *m, const struct broker_reques
 	struct broker_fds out;
 	if (r->op == BROKER_TABLE)
 		return keep_table(m, in);
+	if (r->op == BROKER_PASSED)
+		return len == sizeof *r && broker_passed_add(in);
+	if (r->op == BROKER_JOINED)
+		return len == sizeof *r && broker_slots_add(&m->slots, &r->joined, in);
 	if (r->op == BROKER_BYE) {
 		forget_table(m);
 		return true;
@@ -208,13 +246,16 @@ static void run(struct broker *b)
 	for (;;) {
 		struct epoll_event ev;
 		int wait_ms = broker_deaths_serve();
-		if (wait_ms < 0 && !is_needed(b))
-			return;
-		int spare_ms = wait_ms < 0 ? broker_ops_idle(&b->ops) : -1;
-		if (spare_ms >= 0)
-			wait_ms = spare_ms;
-		if (sys_epoll_pwait(b->epoll_fd, &ev, 1, wait_ms, NULL) != 1)
+		bool over = wait_ms < 0 && !is_needed(b);
+		if (over)
+			wait_ms = 0; /* a member that has come and died meanwhile is served still */
+		else if (wait_ms < 0)
+			wait_ms = broker_spares_tend();
+		if (sys_epoll_pwait(b->epoll_fd, &ev, 1, wait_ms, NULL) != 1) {
+			if (over)
+				return;
 			continue;
+		}
 		if (ev.data.ptr == &b->listen_fd)
 			on_connect(b);
 		else if (ev.data.ptr == &b->alive_fd)
@@ -281,7 +322,7 @@ static void become_broker(struct broker *b)
 		sys_call(SYS_prlimit64, 0, RLIMIT_NOFILE, &files, NULL, 0, 0);
 	}
 	leave_files(b);
-	broker_ops_prepare(b->ifindex);
+	broker_ops_prepare(&b->ops, b->ifindex);
 	b->epoll_fd = sys_epoll_create1(EPOLL_CLOEXEC);
 	if (b->epoll_fd >= 0 && watch(b, b->listen_fd, &b->listen_fd) == 0 && watch(b, b->alive_fd, &b->alive_fd) == 0)
 		run(b);

@@ -7,8 +7,9 @@
  *       ▼                       │ HELLO token, then requests; fds by SCM_RIGHTS both ways
  *   program ─fork─▶ worker ─────┘          one connection for each process that has an engine: a member
  *
- * It does exactly this, for members: opens a link (two packet sockets and a classifier, as fds); makes what the members of a listener group share; switches TCP_REPAIR on a TCP socket that it is passed, binds
- * it, sends it the FIN of its peer; has a neighbour resolved; ends a TIME-WAIT of the kernel's; reads the host's rules; tells conntrack of a connection that becomes the kernel's; tells the peers of a member that died (broker_deaths.c).
+ * It does exactly this, for members: opens a link (two packet sockets and a classifier, as fds); makes what the members of a listener group share; switches TCP_REPAIR on a TCP socket that it is passed, and binds
+ * it; sends it the FIN of its peer; has a neighbour resolved; ends a TIME-WAIT of the kernel's; reads the host's rules, and what programs its cgroup has; tells conntrack of a connection that becomes the kernel's; tells the peers of a member that died, and ends its slots in
+ * listener groups (broker_deaths.c); keeps who waits for accept at a listening socket that is on its way to another process (broker_passed.c).
  *
  * Who may ask: who connects from the broker's network namespace (an abstract name is of one namespace) and knows the token, 128 random bits in the
  * environment of the tree. The name itself is public (/proc/net/unix), so it is not the token. The members look who serves them: the superuser, or their own user.
@@ -39,6 +40,7 @@ struct settings;
 
 #define BROKER_WAIT_MS     1000 /* a member waits so long for an answer */
 #define BROKER_PACKET_MAX  128  /* bytes: IPv6 and TCP headers with all options */
+#define BROKER_ADDR_MAX    28   /* bytes: struct sockaddr_in6 */
 #define BROKER_FDS_MAX     (2 + CLASSIFIER_FDS)
 #define BROKER_WHY_BYTES   160
 #define BROKER_GROUPS_MAX  64   /* listener groups that one member has made for it in its life */
@@ -47,7 +49,6 @@ enum broker_op {
 	BROKER_HELLO = 1, /* no answer */
 	BROKER_LINK,
 	BROKER_REPAIR,
-	BROKER_BIND,
 	BROKER_FIN,
 	BROKER_NEIGHBOUR, /* no answer */
 	BROKER_TIME_WAIT,
@@ -55,7 +56,17 @@ enum broker_op {
 	BROKER_ESTABLISH, /* conntrack: a connection of the member's becomes the kernel's */
 	BROKER_GROUP,     /* what the members of a new listener group share, as descriptors */
 	BROKER_TABLE, /* no answer: the table of the member's connections, as a descriptor */
+	BROKER_PASSED, /* no answer: the member passes a listening socket to another process; it and the port's spare queue as descriptors (group_spare.c) */
+	BROKER_SPARE,  /* the spare queue of the listening socket that comes along, as descriptors */
+	BROKER_JOINED, /* no answer: the member has a slot of a listener group; the maps of members and flows as descriptors */
+	BROKER_CGROUP, /* the kinds of BPF programs on the broker's cgroup (kernel/firewall.h) */
 	BROKER_BYE, /* no answer: the member ends, and has nothing left for which a peer waits */
+};
+
+/* A member's slot in a listener group. */
+struct broker_slot {
+	uint64_t group; /* group.h: it names the slot */
+	uint32_t slot, generation;
 };
 
 struct broker_request {
@@ -69,10 +80,12 @@ struct broker_request {
 		struct {
 			int32_t value;
 			uint32_t rcvbuf, sndbuf; /* bytes of payload; 0: as they are */
+			uint32_t addr_len; /* 0: it is not bound */
+			uint8_t addr[BROKER_ADDR_MAX];
 		} repair;
 		struct {
 			uint32_t len;
-			uint8_t bytes[BROKER_PACKET_MAX]; /* BIND: the address; FIN: the packet */
+			uint8_t bytes[BROKER_PACKET_MAX]; /* FIN: the packet */
 		} data;
 		struct {
 			int32_t ifindex;
@@ -87,6 +100,7 @@ struct broker_request {
 			struct flow_key key;
 			uint32_t client;
 		} establish;
+		struct broker_slot joined;
 	};
 };
 
@@ -114,8 +128,14 @@ struct broker_ops_config {
 	bool bypass_firewall;
 	uint64_t netns; /* SO_NETNS_COOKIE; 0: cannot be told */
 };
+/* An attachment to an interface that outlives its member: broker_spares.c. */
+struct broker_place {
+	int fd; /* -1: none */
+	int ifindex;
+};
 /* What a member has cost. */
 struct broker_spent {
+	struct broker_place place;
 	unsigned groups; /* at most BROKER_GROUPS_MAX: the memory of their maps is the broker's, not the member's */
 };
 struct broker_fds {
@@ -131,15 +151,30 @@ bool broker_ops_do(const struct broker_ops_config *c, struct broker_spent *spent
 void broker_ops_sent(void);
 uint64_t broker_netns_of(int socket); /* as broker_ops_config.netns */
 /* A link on this interface (0: the default route's) will be asked for soon. */
-void broker_ops_prepare(int ifindex);
-/* While nobody asks: makes a spare link, or gives some up. Milliseconds until it is to be called again, or -1. */
-int broker_ops_idle(const struct broker_ops_config *c);
+void broker_ops_prepare(const struct broker_ops_config *c, int ifindex);
 bool broker_ops_is_answered(const struct broker_request *r);
 
 /* ---- broker_deaths.c ---- */
 void broker_deaths_add(int table_fd); /* the member is gone; the fd is closed in time */
+void broker_deaths_add_slot(const struct broker_slot *slot, int members_fd, int flows_fd); /* it is gone, or going; the fds are closed in time */
 /* Does what is due. Milliseconds until it is to be called again, or -1: nothing is left to do. */
 int broker_deaths_serve(void);
+
+/* ---- broker_passed.c ---- */
+/* The descriptors are taken. False: they are none of a listening socket and its spare queue. */
+bool broker_passed_add(struct broker_fds *in);
+int broker_passed_find(const struct broker_fds *in, struct broker_fds *out); /* -ENOENT: nobody passed it. What goes along stays the list's */
+
+/* ---- broker_slots.c ---- */
+#define BROKER_SLOTS_MAX BROKER_GROUPS_MAX
+struct broker_slots {
+	struct broker_joined *joined; /* NULL: none yet */
+	unsigned n;
+};
+/* The descriptors are taken. False: that is no slot of a group, or one too many. */
+bool broker_slots_add(struct broker_slots *s, const struct broker_slot *slot, struct broker_fds *in);
+/* The member is gone: what it left is seen to. */
+void broker_slots_end(struct broker_slots *s);
 
 /* ---- broker_message.c ---- */
 int broker_send(int fd, const void *msg, size_t len, const struct broker_fds *fds, int flags);
@@ -160,6 +195,12 @@ void broker_client_after_fork(void);
 void broker_client_bye(void);
 /* Is there a broker that answered so far, or was not asked yet? */
 bool broker_client_has_broker(void);
+/* Whoever gets this listening socket, by SCM_RIGHTS, finds who waits for accept in this spare queue, also when this process is gone by then. Lock held. */
+void broker_client_passes(int listening_fd, const int spare[2]);
+/* The spare queue of a listening socket that came from elsewhere: internal descriptors, or -errno. Lock held. */
+int broker_client_spare(int listening_fd, int spare[2]);
+/* This process has a slot of a listener group: if it dies, the others and the clients hear of it at once. Lock held. */
+void broker_client_joined(const struct broker_slot *slot, int members_fd, int flows_fd);
 /* This process and its forked children are of the tree, whatever becomes of their environment: broker_tree_find sees it. Lock held. */
 void broker_client_mark(void);
 

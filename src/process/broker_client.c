@@ -169,52 +169,52 @@ static int client_open_link(int ifindex, bool only_spare, struct privileged_link
 	return 0;
 }
 
-static int client_repair(int fd, int value, uint32_t rcvbuf, uint32_t sndbuf)
+static int client_repair(int fd, const struct privileged_repair *p)
 {
 	struct broker_request r;
 	struct broker_answer a;
 	begin(&r, BROKER_REPAIR);
-	r.repair.value = value;
-	r.repair.rcvbuf = rcvbuf;
-	r.repair.sndbuf = sndbuf;
-	return ask(&r, fd, &a, NULL);
-}
-
-static int ask_with_data(enum broker_op op, int fd, const void *data, size_t len)
-{
-	struct broker_request r;
-	struct broker_answer a;
-	begin(&r, op);
-	if (len > sizeof r.data.bytes)
+	if (p->addr_len > sizeof r.repair.addr)
 		return -EMSGSIZE;
-	r.data.len = len;
-	memcpy(r.data.bytes, data, len);
+	r.repair.value = p->value;
+	r.repair.rcvbuf = p->rcvbuf;
+	r.repair.sndbuf = p->sndbuf;
+	if (p->addr) {
+		r.repair.addr_len = p->addr_len;
+		memcpy(r.repair.addr, p->addr, p->addr_len);
+	}
 	return ask(&r, fd, &a, NULL);
-}
-
-static int client_bind(int fd, const void *addr, socklen_t len)
-{
-	return ask_with_data(BROKER_BIND, fd, addr, len);
 }
 
 static int client_inject_fin(int fd, const void *packet, size_t len)
 {
-	return ask_with_data(BROKER_FIN, fd, packet, len);
+	struct broker_request r;
+	struct broker_answer a;
+	begin(&r, BROKER_FIN);
+	if (len > sizeof r.data.bytes)
+		return -EMSGSIZE;
+	r.data.len = len;
+	memcpy(r.data.bytes, packet, len);
+	return ask(&r, fd, &a, NULL);
 }
 
 /* Without an answer. */
-static int tell(struct broker_request *r, int passed)
+static int tell_with(struct broker_request *r, const struct broker_fds *out)
 {
-	struct broker_fds out = {.fd = {passed}, .n = passed >= 0};
 	int err = be_connected();
 	if (err)
 		return err;
-	err = broker_send(client.fd, r, sizeof *r, &out, MSG_DONTWAIT);
+	err = broker_send(client.fd, r, sizeof *r, out, MSG_DONTWAIT);
 	if (err && err != -EAGAIN) {
 		give_up("the broker is gone", err);
 		return -EPERM;
 	}
 	return err;
+}
+
+static int tell(struct broker_request *r, int passed)
+{
+	return tell_with(r, &(struct broker_fds){.fd = {passed}, .n = passed >= 0});
 }
 
 static int client_use_neighbour(int ifindex, const struct ip_addr *addr)
@@ -232,6 +232,37 @@ static int client_watch(int table_fd)
 	struct broker_request r;
 	begin(&r, BROKER_TABLE);
 	return tell(&r, table_fd);
+}
+
+void broker_client_joined(const struct broker_slot *slot, int members_fd, int flows_fd)
+{
+	struct broker_request r;
+	begin(&r, BROKER_JOINED);
+	r.joined = *slot;
+	tell_with(&r, &(struct broker_fds){.fd = {members_fd, flows_fd}, .n = 2});
+}
+
+void broker_client_passes(int listening_fd, const int spare[2])
+{
+	struct broker_request r;
+	begin(&r, BROKER_PASSED);
+	tell_with(&r, &(struct broker_fds){.fd = {listening_fd, spare[0], spare[1]}, .n = 3});
+}
+
+int broker_client_spare(int listening_fd, int spare[2])
+{
+	struct broker_request r;
+	struct broker_answer a;
+	struct broker_fds in = {.n = 0};
+	begin(&r, BROKER_SPARE);
+	int err = ask(&r, listening_fd, &a, &in);
+	if (err >= 0 && in.n != 2)
+		err = -EBADMSG;
+	if (err < 0)
+		drop(&in);
+	else
+		memcpy(spare, in.fd, 2 * sizeof spare[0]);
+	return err;
 }
 
 static int client_end_time_wait(const struct flow_key *key, const uint32_t cookie[2], int ifindex)
@@ -256,6 +287,14 @@ static int client_read_firewall(void)
 		return in.fd[0];
 	drop(&in);
 	return err < 0 ? err : -EBADMSG;
+}
+
+static int client_cgroup(void)
+{
+	struct broker_request r;
+	struct broker_answer a;
+	begin(&r, BROKER_CGROUP);
+	return ask(&r, -1, &a, NULL);
 }
 
 static int client_make_group(int fds[CLASSIFIER_GROUP_FDS])
@@ -287,13 +326,13 @@ static int client_establish(const struct flow_key *key, bool opened_here)
 static const struct privileged_ops client_ops = {
 	.open_link = client_open_link,
 	.repair = client_repair,
-	.bind = client_bind,
 	.inject_fin = client_inject_fin,
 	.watch = client_watch,
 	.use_neighbour = client_use_neighbour,
 	.end_time_wait = client_end_time_wait,
 	.make_group = client_make_group,
 	.read_firewall = client_read_firewall,
+	.cgroup = client_cgroup,
 	.establish = client_establish,
 };
 

@@ -6,12 +6,12 @@
  * - The FIN: it must be one of the very peer of the connected socket that comes along, to its very address and ports, without data.
  * - A neighbour is resolved as any packet to it would have it resolved.
  * - A listener group's maps are of the member's own ports; a member gets BROKER_GROUPS_MAX of them.
+ * - A spare queue is given to who shows its very listening socket.
  * - Of the kernel's sockets, only a TIME-WAIT is ended.
  */
 #include "process/broker.h"
 
 #include <errno.h>
-#include <linux/filter.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdio.h>
@@ -19,6 +19,7 @@
 
 #include "base/fd.h"
 #include "base/settings.h"
+#include "base/sockopt.h"
 #include "base/sys.h"
 #include "base/time.h"
 #include "kernel/classifier.h"
@@ -30,6 +31,7 @@
 #include "kernel/netstate.h"
 #include "kernel/ports.h"
 #include "link/link.h"
+#include "process/broker_spares.h"
 #include "wire/ipv4.h"
 #include "wire/ipv6.h"
 #include "wire/tcp.h"
@@ -41,8 +43,6 @@
 #define SO_BUF_LOCK 72 /* since Linux 5.14 */
 #endif
 
-/* A spare link costs every frame of the interface some 200 ns: it is kept for who starts one program after another. */
-#define SPARE_US   (2 * USEC_PER_SEC)
 #define BUFFER_MAX (64u << 20) /* bytes: more than a connection's buffers ever are */
 
 union any_addr {
@@ -58,105 +58,7 @@ static int set_int(int fd, int level, int option, int value)
 
 /* ---- links ---- */
 
-/* A packet socket's filter, and where it is bound, anybody may change who has it. So what it receives is fixed: what the classifier's program lets through, or nothing. */
-static int lock_filters(const struct link *l)
-{
-	struct sock_filter none[] = {BPF_STMT(BPF_RET | BPF_K, 0)};
-	struct sock_fprog prog = {.len = 1, .filter = none};
-	int rx, tx;
-	link_packet_fds(l, &rx, &tx);
-	int err = sys_setsockopt(tx, SOL_SOCKET, SO_ATTACH_FILTER, &prog, sizeof prog);
-	if (!err)
-		err = set_int(tx, SOL_SOCKET, SO_LOCK_FILTER, 1);
-	return err ? err : set_int(rx, SOL_SOCKET, SO_LOCK_FILTER, 1);
-}
-
-struct opened {
-	struct link *link;
-	struct classifier *classifier;
-	int ifindex;
-};
-
-static struct opened sent; /* what the last answer gives away, until it is sent */
-
-/*
- * Links made ahead, since the kernel lets who makes one wait some 20 ms, for RCU grace periods and the verifier. For each of the interfaces that members asked for
- * lately, one; and one more whenever a member came and none was there, since several programs start at once then.
- */
-#define SPARES_MAX 4
-#define WANTS_MAX  4
-static struct opened spares[SPARES_MAX];
-static struct want {
-	int ifindex; /* 0: none */
-	unsigned n;
-	int64_t until_us; /* then its spares are given up */
-} wants[WANTS_MAX];
-
-static void opened_close(struct opened *o)
-{
-	classifier_close(o->classifier);
-	link_close(o->link);
-	*o = (struct opened){NULL};
-}
-
-static int open_link(const struct broker_ops_config *c, int ifindex, struct opened *o, char *why)
-{
-	const struct link_config lc = {.ifindex = ifindex, .no_io_uring = true, .later = true};
-	enum classifier_choice choice = c->classifier == CLASSIFIER_AUTO ? CLASSIFIER_EBPF : c->classifier;
-	if (choice == CLASSIFIER_NFTABLES) {
-		snprintf(why, BROKER_WHY_BYTES, "the broker: an nftables classifier cannot be given to another process");
-		return -EOPNOTSUPP;
-	}
-	o->ifindex = ifindex;
-	int err = link_open_packet(&o->link, &lc);
-	if (err) {
-		snprintf(why, BROKER_WHY_BYTES, "the broker: packet socket on interface %d: error %d", ifindex, -err);
-		return err;
-	}
-	err = classifier_open(&o->classifier, choice, ifindex, link_rx_fd(o->link), link_info(o->link)->has_eth, why, BROKER_WHY_BYTES);
-	if (!err)
-		err = link_complete(o->link);
-	return err ? err : lock_filters(o->link);
-}
-
-static struct opened *spare_of(int ifindex)
-{
-	for (int i = 0; i < SPARES_MAX; i++)
-		if (spares[i].ifindex == ifindex)
-			return &spares[i];
-	return NULL;
-}
-
-static unsigned spares_of(int ifindex)
-{
-	unsigned n = 0;
-	for (int i = 0; i < SPARES_MAX; i++)
-		n += spares[i].ifindex == ifindex;
-	return n;
-}
-
-static void want_no_more(struct want *w)
-{
-	for (struct opened *o; w->ifindex && (o = spare_of(w->ifindex));)
-		opened_close(o);
-	*w = (struct want){0};
-}
-
-/* Such a link is asked for: now, or soon. */
-static void want(int ifindex, bool missed)
-{
-	struct want *w = &wants[0];
-	for (int i = 0; i < WANTS_MAX && w->ifindex != ifindex; i++)
-		if (wants[i].ifindex == ifindex || wants[i].until_us < w->until_us)
-			w = &wants[i];
-	if (w->ifindex != ifindex) {
-		want_no_more(w);
-		w->ifindex = ifindex;
-	}
-	if (!w->n || (missed && w->n < SPARES_MAX))
-		w->n++;
-	w->until_us = clock_now_us() + SPARE_US;
-}
+static struct broker_link sent; /* what the last answer gives away, until it is sent */
 
 /* A link to give away; the firewall is asked when it is given, not when it was made. */
 static int take_link(const struct broker_ops_config *c, const struct broker_request *r, char *why)
@@ -164,17 +66,9 @@ static int take_link(const struct broker_ops_config *c, const struct broker_requ
 	int ifindex = r->link.ifindex, err;
 	if (ifindex <= 0)
 		return -ENODEV;
-	struct opened *spare = spare_of(ifindex);
-	want(ifindex, !spare);
-	if (r->link.only_spare && !spare)
-		return -EAGAIN;
 	if (!c->bypass_firewall && (err = firewall_check(ifindex, why, BROKER_WHY_BYTES)))
 		return err < 0 ? err : -EACCES;
-	if (!spare)
-		return open_link(c, ifindex, &sent, why);
-	sent = *spare;
-	*spare = (struct opened){NULL};
-	return 0;
+	return broker_link_take(c, ifindex, r->link.only_spare, &sent, why);
 }
 
 static int firewall_fd = -1; /* on its way */
@@ -226,44 +120,7 @@ void broker_ops_sent(void)
 	group_sent.n = 0;
 	fd_close(firewall_fd);
 	firewall_fd = -1;
-	opened_close(&sent);
-}
-
-/* Spares of which too many are there, or nobody asked for lately, are given up. When the next are due, or TIME_NEVER. */
-static int64_t spares_expire(int64_t now)
-{
-	int64_t next = TIME_NEVER;
-	for (int i = 0; i < WANTS_MAX; i++) {
-		if (wants[i].ifindex && now >= wants[i].until_us)
-			want_no_more(&wants[i]);
-		if (wants[i].ifindex && wants[i].until_us < next)
-			next = wants[i].until_us;
-	}
-	return next;
-}
-
-static struct want *unmet_want(void)
-{
-	for (int i = 0; i < WANTS_MAX; i++)
-		if (wants[i].ifindex && spares_of(wants[i].ifindex) < wants[i].n)
-			return &wants[i];
-	return NULL;
-}
-
-int broker_ops_idle(const struct broker_ops_config *c)
-{
-	char why[BROKER_WHY_BYTES];
-	int64_t now = clock_now_us(), next = spares_expire(now);
-	struct want *w = unmet_want();
-	struct opened *free_one = w ? spare_of(0) : NULL;
-	if (free_one) {
-		if (open_link(c, w->ifindex, free_one, why)) {
-			opened_close(free_one);
-			want_no_more(w);
-		}
-		return 0; /* who asks comes first; then the next one */
-	}
-	return next == TIME_NEVER ? -1 : (int)((next - now) / USEC_PER_MSEC) + 1;
+	broker_link_close(&sent);
 }
 
 /* As the engine chooses its first. */
@@ -276,26 +133,36 @@ static int first_interface(struct netstate *net)
 	return found > 0 ? found : 0;
 }
 
-void broker_ops_prepare(int ifindex)
+void broker_ops_prepare(const struct broker_ops_config *c, int ifindex)
 {
 	struct netstate *net;
+	char why[BROKER_WHY_BYTES];
 	if (!ifindex && netstate_open(&net) == 0) {
 		ifindex = first_interface(net);
 		netstate_close(net);
 	}
-	if (ifindex)
-		want(ifindex, false);
+	if (!ifindex)
+		return;
+	broker_spares_want(ifindex);
+	broker_spares_tend();
+	if (!c->bypass_firewall)
+		firewall_check(ifindex, why, sizeof why); /* the first time takes long, and the kernel makes the spare meanwhile */
 }
 
-static int do_link(const struct broker_ops_config *c, const struct broker_request *r, struct broker_answer *a, struct broker_fds *out)
+/* One place is kept for each member, its last. */
+static int do_link(const struct broker_ops_config *c, struct broker_spent *spent, const struct broker_request *r, struct broker_answer *a, struct broker_fds *out)
 {
 	int n = take_link(c, r, a->why);
 	if (!n)
 		n = classifier_fds(sent.classifier, out->fd + 2);
 	if (n < 0) {
+		broker_place_return(&sent.place);
 		broker_ops_sent();
 		return n;
 	}
+	if (spent->place.fd >= 0)
+		sys_close(spent->place.fd);
+	spent->place = sent.place;
 	link_packet_fds(sent.link, &out->fd[0], &out->fd[1]);
 	out->n = 2 + n;
 	host_secret(a->secret);
@@ -313,10 +180,7 @@ uint64_t broker_netns_of(int fd)
 
 static bool is_tcp_of_ours(const struct broker_ops_config *c, const struct broker_fds *in)
 {
-	int protocol = 0;
-	socklen_t len = sizeof protocol;
-	return in->n == 1 && sys_getsockopt(in->fd[0], SOL_SOCKET, SO_PROTOCOL, &protocol, &len) == 0 && protocol == IPPROTO_TCP &&
-	       broker_netns_of(in->fd[0]) == c->netns;
+	return in->n == 1 && sockopt_int(in->fd[0], SOL_SOCKET, SO_PROTOCOL) == IPPROTO_TCP && broker_netns_of(in->fd[0]) == c->netns;
 }
 
 static void grow(int fd, int force, uint32_t bytes)
@@ -332,26 +196,14 @@ static int do_repair(const struct broker_request *r, int fd)
 	int v = r->repair.value;
 	if (v != TCP_REPAIR_ON && v != TCP_REPAIR_OFF && v != TCP_REPAIR_OFF_NO_WP)
 		return -EINVAL;
+	if (r->repair.addr_len > sizeof r->repair.addr || (r->repair.addr_len && v != TCP_REPAIR_ON))
+		return -EINVAL;
 	int err = set_int(fd, IPPROTO_TCP, TCP_REPAIR, v);
 	if (err)
 		return err;
 	grow(fd, SO_RCVBUFFORCE, r->repair.rcvbuf);
 	grow(fd, SO_SNDBUFFORCE, r->repair.sndbuf);
-	return 0;
-}
-
-static bool is_in_repair(int fd)
-{
-	int v = 0;
-	socklen_t len = sizeof v;
-	return sys_getsockopt(fd, IPPROTO_TCP, TCP_REPAIR, &v, &len) == 0 && v == TCP_REPAIR_ON;
-}
-
-static int do_bind(const struct broker_request *r, int fd)
-{
-	if (!is_in_repair(fd) || r->data.len > sizeof r->data.bytes)
-		return -EPERM;
-	return sys_bind(fd, r->data.bytes, r->data.len);
+	return r->repair.addr_len ? sys_bind(fd, r->repair.addr, r->repair.addr_len) : 0;
 }
 
 /* ---- the FIN ---- */
@@ -441,22 +293,15 @@ static int do_time_wait(const struct broker_request *r)
 
 bool broker_ops_is_answered(const struct broker_request *r)
 {
-	return r->op == BROKER_LINK || r->op == BROKER_REPAIR || r->op == BROKER_BIND || r->op == BROKER_FIN || r->op == BROKER_TIME_WAIT ||
-	       r->op == BROKER_FIREWALL || r->op == BROKER_GROUP || r->op == BROKER_ESTABLISH;
+	return r->op == BROKER_LINK || r->op == BROKER_REPAIR || r->op == BROKER_FIN || r->op == BROKER_TIME_WAIT ||
+	       r->op == BROKER_FIREWALL || r->op == BROKER_GROUP || r->op == BROKER_ESTABLISH || r->op == BROKER_SPARE || r->op == BROKER_CGROUP;
 }
 
 static int do_socket(const struct broker_ops_config *c, const struct broker_request *r, const struct broker_fds *in)
 {
 	if (!is_tcp_of_ours(c, in))
 		return -ENOTSOCK;
-	switch (r->op) {
-	case BROKER_REPAIR:
-		return do_repair(r, in->fd[0]);
-	case BROKER_BIND:
-		return do_bind(r, in->fd[0]);
-	default:
-		return do_fin(r, in->fd[0]);
-	}
+	return r->op == BROKER_REPAIR ? do_repair(r, in->fd[0]) : do_fin(r, in->fd[0]);
 }
 
 bool broker_ops_do(const struct broker_ops_config *c, struct broker_spent *spent, const struct broker_request *r, size_t len, const struct broker_fds *in,
@@ -470,10 +315,9 @@ bool broker_ops_do(const struct broker_ops_config *c, struct broker_spent *spent
 	out->n = 0;
 	switch (r->op) {
 	case BROKER_LINK:
-		answer->result = do_link(c, r, answer, out);
+		answer->result = do_link(c, spent, r, answer, out);
 		return true;
 	case BROKER_REPAIR:
-	case BROKER_BIND:
 	case BROKER_FIN:
 		answer->result = do_socket(c, r, in);
 		return true;
@@ -483,8 +327,14 @@ bool broker_ops_do(const struct broker_ops_config *c, struct broker_spent *spent
 	case BROKER_FIREWALL:
 		answer->result = do_firewall(answer, out);
 		return true;
+	case BROKER_CGROUP:
+		answer->result = firewall_cgroup_now();
+		return true;
 	case BROKER_GROUP:
 		answer->result = do_group(spent, out);
+		return true;
+	case BROKER_SPARE:
+		answer->result = broker_passed_find(in, out);
 		return true;
 	case BROKER_ESTABLISH:
 		answer->result = do_establish(r);

@@ -122,6 +122,27 @@ static void attach(struct claim *c, struct listener *lst)
 		listener_watch_too(c->e, lst->owner, c->group.spare[1]);
 }
 
+/* Of several sockets of one port (SO_REUSEPORT) the kernel may answer at any: those that this process has, and does not use, are as silent as the one that it does. */
+static void silence_others(struct claim *c, const struct sock *l, bool on, enum silence_end how)
+{
+	list_for_each (pos, tmp, &c->listeners) {
+		struct listener *lst = container_of(pos, struct listener, claim_node);
+		if (lst->owner == l || lst->claimed || lst->kernels || lst->kfd < 0)
+			continue;
+		classifier_end_silence(c->e->classifier, lst->kfd, how);
+		if (on && classifier_silence(c->e->classifier, lst->kfd, classifier_name(c), c->group.place.port))
+			log_warn("claim", "port %u: a socket that is not used answers", c->group.place.port);
+	}
+}
+
+/* It came by SCM_RIGHTS, and who passed it may be gone: what waits for accept is not. */
+static void find_spare(struct claim *c, const struct listener *lst)
+{
+	if (!lst->candidate.adopted || c->group.spare[0] >= 0 || broker_client_spare(lst->kfd, c->group.spare) < 0)
+		return;
+	c->host.has_spare(&c->host);
+}
+
 static int claim_take(struct engine *e, struct sock *l)
 {
 	struct group_place place = claim_place(l);
@@ -131,6 +152,7 @@ static int claim_take(struct engine *e, struct sock *l)
 	broker_client_mark();
 	attach(c, l->lst);
 	int err = claim_is_marked(l->lst) ? -EADDRINUSE : claim_enter(c, l->lst->kfd);
+	find_spare(c, l->lst);
 	if (!err && claim_is_shared(c)) {
 		err = judged_attach(e, l);
 		if (err)
@@ -138,7 +160,9 @@ static int claim_take(struct engine *e, struct sock *l)
 	}
 	if (!err && !c->taken) {
 		err = classifier_takes(c);
-		if (!err && !claim_is_shared(c))
+		if (!err)
+			silence_others(c, l, true, SILENCE_GOES_ON);
+		if (!err && (!claim_is_shared(c) || classifier_group_decides_here(c->group.maps)))
 			err = listener_except_kernels(e, l->lst);
 		if (err)
 			claim_leave(c);
@@ -153,19 +177,26 @@ static void release(struct engine *e, struct sock *l)
 	struct claim *c = l->lst->claim;
 	if (!c)
 		return;
+	c->group.others_serve = true; /* this engine, by another listener */
 	list_for_each (pos, tmp, &c->listeners)
 		if (container_of(pos, struct listener, claim_node)->claimed)
 			return;
+	c->group.others_serve = false;
 	if (!claim_is_shared(c)) {
 		if (c->taken)
 			listener_keep_connections(e, c->group.place.port);
 		classifier_gives_back(c);
 	}
 	if (claim_is_shared(c)) {
+		if (classifier_group_decides_here(c->group.maps)) /* the kernel stays silent to them */
+			listener_keep_connections(e, c->group.place.port);
 		claim_shows(c);
+		group_bury_dead(&c->group);
+		c->group.others_serve = classifier_group_has_others(c->group.maps) || c->n_conns;
 		if (!c->e->exiting)
 			time_waits_leave_group(e, c->group.place.port);
 	}
+	silence_others(c, l, false, c->group.others_serve ? SILENCE_GOES_ON : SILENCE_ENDS);
 	if (!c->n_conns && !c->group.refuses && !claim_is_shared(c)) /* nobody needs to know of us */
 		claim_leave(c);
 }
@@ -219,6 +250,11 @@ static bool has_engineless(const struct sock *l)
 	return l->lst->claim && l->lst->claim->has_engineless;
 }
 
+static bool others_serve(const struct sock *l)
+{
+	return l->lst->claim && l->lst->claim->group.others_serve;
+}
+
 static int attach_judge(const struct sock *l)
 {
 	return classifier_group_attach_judge(l->lst->claim->group.maps, l->lst->kfd);
@@ -243,7 +279,7 @@ static void conn_began(struct engine *e, struct sock *l, struct sock *s, bool by
 	s->in_group = claim_is_shared(c);
 	if (!s->in_group && !c->taken)
 		sock_set_exact(e, s);
-	if (s->in_group && (by_cookie || e->judged || e->now < c->add_until_us))
+	if (s->in_group && (by_cookie || e->judged || e->now < c->add_until_us || classifier_group_decides_here(c->group.maps)))
 		classifier_group_add_flow(c->group.maps, &s->flow.key);
 }
 
@@ -346,13 +382,15 @@ static void queue_changed(struct engine *e, struct sock *l)
 void claim_shows(struct claim *c)
 {
 	unsigned queue = 0;
-	bool accepting = false;
+	bool accepting = false, serving = false;
 	list_for_each (pos, tmp, &c->listeners) {
 		struct listener *lst = container_of(pos, struct listener, claim_node);
 		queue += lst->n_accept + lst->n_embryonic;
+		serving |= lst->claimed && !lst->closing;
 		accepting |= lst->claimed && !lst->closing && in_use(lst, c->e->now);
 	}
 	classifier_group_set_queue(c->group.maps, queue);
+	classifier_group_set_serving(c->group.maps, serving);
 	if (accepting != c->accepting) {
 		classifier_group_set_accepting(c->group.maps, accepting);
 		c->waiting = false;
@@ -447,15 +485,47 @@ static void turn_ends(struct engine *e)
 	e->claims_us = at;
 }
 
+static void bury_dead(struct claim *c)
+{
+	if (c->e->now - c->looked_us < LOOK_US)
+		return;
+	c->looked_us = c->e->now;
+	if (group_bury_dead(&c->group))
+		classifier_group_sweep(c->group.maps);
+}
+
 /* Somebody came by the kernel's queue although members accept: one of them may be dead. */
 static void look_for_dead(struct engine *e, struct sock *l)
 {
 	struct claim *c = l->lst->claim;
-	if (!c || !claim_is_shared(c) || e->now - c->looked_us < LOOK_US || !classifier_group_others_accepting(c->group.maps))
-		return;
-	c->looked_us = e->now;
-	if (group_bury_dead(&c->group))
-		classifier_group_sweep(c->group.maps);
+	(void)e;
+	if (c && claim_is_shared(c) && classifier_group_others_accepting(c->group.maps))
+		bury_dead(c);
+}
+
+static bool names(const struct claim *c, const struct flow_key *key)
+{
+	const struct group_place *p = &c->group.place;
+	return p->port == key->lport && listener_name_matches(&p->addr, p->family, p->v6only, &key->laddr);
+}
+
+/* The claim that names the address comes before one of all. Whose frame it is may be dead. */
+static bool is_others(struct engine *e, const struct flow_key *key, bool syn)
+{
+	struct claim *found = NULL;
+	if (!e->n_shared_claims)
+		return false;
+	list_for_each (pos, tmp, &e->claims) {
+		struct claim *c = container_of(pos, struct claim, node);
+		if (names(c, key) && (!found || ip_addr_is_any(&found->group.place.addr)))
+			found = c;
+	}
+	if (!found || !claim_is_shared(found) || !classifier_group_decides_here(found->group.maps))
+		return false;
+	bool others = classifier_group_is_others(found->group.maps, key, syn, e->now);
+	if (others)
+		bury_dead(found);
+	return others;
 }
 
 /* The kernel drops a connection that comes by SCM_RIGHTS when no number is left for it. */
@@ -491,6 +561,7 @@ static void stand_down(struct claim *c)
 	list_for_each (at, next, &c->listeners) {
 		struct sock *l = container_of(at, struct listener, claim_node)->owner;
 		l->lst->from_elsewhere = l->lst->asleep = true; /* it will not be ours alone */
+		listener_requeue(c->e, l->lst); /* where any child finds them, however it accepts */
 		claim_moves_queue(c->e, l);
 		listener_release(c->e, l);
 	}
@@ -506,6 +577,8 @@ static void before_fork(struct engine *e)
 		if (may_stand_down(c))
 			stand_down(c);
 	}
+	if (list_empty(&e->draining))
+		requeue_end(e); /* before a child has it, too */
 }
 
 static void shares(struct engine *e, struct sock *l)
@@ -514,6 +587,8 @@ static void shares(struct engine *e, struct sock *l)
 	if (!c)
 		return;
 	l->lst->from_elsewhere = true;
+	if (group_spare_make(&c->group) == 0)
+		broker_client_passes(l->lst->kfd, c->group.spare);
 	if (c->group.state == GROUP_OUT) {
 		if (!l->lst->asleep) /* tells who serves it */
 			group_enter(&c->group, NULL, l->lst->kfd);
@@ -599,7 +674,9 @@ static const struct process_ops claim_ops = {
 	.detach = detach,
 	.is_shared = is_shared,
 	.attach_judge = attach_judge,
+	.others_serve = others_serve,
 	.has_others = has_others,
+	.is_others = is_others,
 	.conn_began = conn_began,
 	.conn_left = conn_left,
 	.time_wait_began = time_wait_began,

@@ -2,6 +2,7 @@
 #include "process/claim.h"
 
 #include "base/log.h"
+#include "base/sockopt.h"
 #include "base/sys.h"
 
 #include <errno.h>
@@ -14,13 +15,6 @@
 static struct claim *claim_of(struct group_host *h)
 {
 	return container_of(h, struct claim, host);
-}
-
-static uint64_t cookie_of(int fd)
-{
-	uint64_t v = 0;
-	socklen_t len = sizeof v;
-	return sys_getsockopt(fd, SOL_SOCKET, SO_COOKIE, &v, &len) ? 0 : v;
 }
 
 /* A listening socket of this place, in this namespace. */
@@ -37,12 +31,12 @@ static bool admits(struct group_host *h, int fd)
 {
 	struct claim *c = claim_of(h);
 	bool reuseport = kernel_int(fd, SOL_SOCKET, SO_REUSEPORT), open = false;
-	uint64_t cookie = cookie_of(fd);
+	uint64_t cookie = sockopt_cookie(fd);
 	if (c->e->own || !listens_here(c, fd)) /* of an own address no kernel hands each frame to one member */
 		return false;
 	list_for_each (pos, tmp, &c->listeners) {
 		int mine = container_of(pos, struct listener, claim_node)->kfd;
-		if (cookie_of(mine) == cookie || (reuseport && kernel_int(mine, SOL_SOCKET, SO_REUSEPORT)))
+		if (sockopt_cookie(mine) == cookie || (reuseport && kernel_int(mine, SOL_SOCKET, SO_REUSEPORT)))
 			return true;
 		open = true;
 	}

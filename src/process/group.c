@@ -1,6 +1,8 @@
 /* A port's group: entering, answering, leaving. The protocol and its picture are in group.h. */
 #include "process/group.h"
 
+#include "process/broker.h"
+
 #include "base/fd.h"
 #include "base/fd_pass.h"
 #include "base/log.h"
@@ -74,6 +76,14 @@ static int slot_bind(struct group *g, unsigned slot)
 	return err ? err : fd;
 }
 
+static void tell_broker(const struct group *g)
+{
+	int fds[CLASSIFIER_GROUP_FDS];
+	if (classifier_group_fds(g->maps, fds) < CLASSIFIER_GROUP_FDS) /* no maps: the members see for themselves who has died */
+		return;
+	broker_client_joined(&(struct broker_slot){g->id, g->slot, classifier_group_generation(g->maps)}, fds[0], fds[1]);
+}
+
 static int slot_take(struct group *g)
 {
 	for (unsigned slot = 0; slot < CLASSIFIER_GROUP_SLOTS; slot++) {
@@ -84,7 +94,10 @@ static int slot_take(struct group *g)
 			return fd;
 		g->slot_fd = fd_move_high(fd);
 		g->slot = slot;
-		return g->slot_fd < 0 ? g->slot_fd : classifier_group_take_slot(g->maps, slot);
+		int err = g->slot_fd < 0 ? g->slot_fd : classifier_group_take_slot(g->maps, slot);
+		if (!err)
+			tell_broker(g);
+		return err;
 	}
 	return -EUSERS;
 }
@@ -157,13 +170,13 @@ static int take_what_was_sent(struct group *g, const struct group_admit *a, int 
 	close_one(&g->spare[1]);
 	memcpy(g->spare, spare, sizeof spare);
 	g->host->has_spare(g->host);
-	if (n < GROUP_FDS) {
+	if (n < 4) { /* no maps */
 		close_all(fds, n);
 		return -EADDRINUSE;
 	}
 	g->id = a->id;
 	g->name_fd = fd_move_high(fds[0]);
-	int err = classifier_group_open(g->classifier, fds + 3, &g->maps);
+	int err = classifier_group_open(g->classifier, fds + 3, n - 3, &g->maps);
 	if (!err)
 		err = slot_take(g);
 	if (!err)
@@ -187,6 +200,7 @@ static int receive_answer(struct group *g, int fd)
 		return -EINPROGRESS;
 	if (r == 0 || r == -ECONNRESET) /* whoever had accepted us is gone; others may be there */
 		return -EAGAIN;
+	g->others_serve = a.result != -EOPNOTSUPP; /* otherwise the kernel does, for all */
 	if (r == (int)sizeof a && a.magic == GROUP_MAGIC && a.result == 0 && n >= 3)
 		return take_what_was_sent(g, &a, fds, n);
 	close_all(fds, n);
@@ -239,7 +253,7 @@ int group_enter(struct group *g, struct classifier *classifier, int kfd)
 	int64_t end = clock_now_us() + ENTER_TIME_US;
 	int r;
 	g->classifier = classifier;
-	g->refuses = false;
+	g->refuses = g->others_serve = false;
 	for (;;) {
 		r = classifier ? name_bind(g) : -EADDRINUSE;
 		if (r != -EADDRINUSE)
@@ -249,6 +263,7 @@ int group_enter(struct group *g, struct classifier *classifier, int kfd)
 			return r;
 		if (!classifier)
 			return -ENOENT;
+		g->others_serve = true; /* unless one says otherwise */
 		if (clock_now_us() >= end)
 			return -ETIMEDOUT;
 		nap();
@@ -298,17 +313,18 @@ static void answer(struct group *g, int fd, const struct group_join *m, int kfd)
 	if (!a.result && g->state == GROUP_ALONE) {
 		a.result = group_begin(g);
 		if (a.result) {
+			a.result = -EOPNOTSUPP;
 			g->refuses = true;
 			g->host->gives_up(g->host);
 		}
 	}
 	if (!a.result) {
 		a.id = g->id;
-		a.n_fds = m->spare_only ? 3 : GROUP_FDS;
 		fds[0] = g->name_fd;
 		fds[1] = g->spare[0];
 		fds[2] = g->spare[1];
-		classifier_group_fds(g->maps, fds + 3);
+		unsigned n_maps = classifier_group_fds(g->maps, fds + 3);
+		a.n_fds = m->spare_only ? 3 : 3 + n_maps;
 	}
 	fd_pass_send(fd, &a, sizeof a, fds, a.n_fds, MSG_DONTWAIT);
 	if (!a.result && m->spare_only)

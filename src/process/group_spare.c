@@ -2,7 +2,7 @@
  * The spare queue: accepted by the peer, by nobody here.
  *
  * A pair of AF_UNIX sockets that all processes of a listening port hold. It is made before there can be a second one: at fork, when a group begins, and before
- * an exec that passes the listener on (spare_exec.c).
+ * an exec that passes the listener on (spare_exec.c). Where a message of the program's passes it (SCM_RIGHTS), the broker hands it on (broker_passed.c).
  * The kernel keeps what is in it, and ends those connections when the last process is gone, as it does with a listening socket's own queue.
  */
 #include "process/group.h"

@@ -6,6 +6,10 @@ src_libprocess_a_SOURCES = \
 	src/process/broker_deaths.c \
 	src/process/broker_message.c \
 	src/process/broker_ops.c \
+	src/process/broker_passed.c \
+	src/process/broker_slots.c \
+	src/process/broker_spares.c \
+	src/process/broker_spares.h \
 	src/process/broker_tree.c \
 	src/process/claim.c \
 	src/process/claim.h \

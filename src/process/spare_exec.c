@@ -11,6 +11,7 @@
 
 #include "base/fd.h"
 #include "base/log.h"
+#include "base/sockopt.h"
 #include "base/sys.h"
 #include "process/group.h"
 
@@ -30,13 +31,6 @@ struct passed {
 
 static struct passed passed[PASSED_MAX], given[PASSED_MAX];
 static unsigned n_passed, n_given;
-
-static uint64_t cookie_of(int fd)
-{
-	uint64_t v = 0;
-	socklen_t len = sizeof v;
-	return sys_getsockopt(fd, SOL_SOCKET, SO_COOKIE, &v, &len) ? 0 : v;
-}
 
 static void name_of(const struct group_place *place, char out[sizeof passed->name])
 {
@@ -84,7 +78,7 @@ const char *spare_exec_variable(void)
 	size_t n = snprintf(text, sizeof text, "%s=", SPARE_VARIABLE);
 	for (unsigned i = 0; i < n_passed; i++) {
 		const struct passed *p = &passed[i];
-		n += snprintf(text + n, sizeof text - n, "%s=%d.%" PRIu64 ",%d.%" PRIu64 ";", p->name, p->fds[0], cookie_of(p->fds[0]), p->fds[1], cookie_of(p->fds[1]));
+		n += snprintf(text + n, sizeof text - n, "%s=%d.%" PRIu64 ",%d.%" PRIu64 ";", p->name, p->fds[0], sockopt_cookie(p->fds[0]), p->fds[1], sockopt_cookie(p->fds[1]));
 		sys_fcntl(p->fds[0], F_SETFD, 0);
 		sys_fcntl(p->fds[1], F_SETFD, 0);
 	}
@@ -109,17 +103,18 @@ static void take(const char *entry)
 	    sscanf(entry, "%107[^=]=%d.%" SCNu64 ",%d.%" SCNu64, p->name, &p->fds[0], &cookies[0], &p->fds[1], &cookies[1]) != 5)
 		return;
 	for (int i = 0; i < 2; i++)
-		if (!cookies[i] || cookie_of(p->fds[i]) != cookies[i])
+		if (!cookies[i] || sockopt_cookie(p->fds[i]) != cookies[i])
 			return;
 	p->fds[0] = fd_move_high(p->fds[0]);
 	p->fds[1] = fd_move_high(p->fds[1]);
 	n_given++;
 }
 
-void spare_exec_given(const char *value)
+bool spare_exec_given(const char *value)
 {
 	for (; value && *value; value += strcspn(value, ";"), value += *value == ';')
 		take(value);
+	return n_given;
 }
 
 void spare_exec_find(struct group *g)

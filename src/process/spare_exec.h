@@ -2,6 +2,8 @@
 #ifndef FINESSE_PROCESS_SPARE_EXEC_H
 #define FINESSE_PROCESS_SPARE_EXEC_H
 
+#include <stdbool.h>
+
 #define SPARE_VARIABLE "FINESSE__SPARE"
 
 struct group;
@@ -15,8 +17,8 @@ const char *spare_exec_variable(void);
 void spare_exec_failed(void);
 
 /* ---- afterwards ---- */
-/* Once, at load: the variable's value. Without one it makes no system call. */
-void spare_exec_given(const char *value);
+/* Once, at load: the variable's value. Was this program given any? Without a value it makes no system call. */
+bool spare_exec_given(const char *value);
 /* The group's own, if it came over exec. Lock held. */
 void spare_exec_find(struct group *g);
 

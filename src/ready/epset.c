@@ -346,6 +346,8 @@ static void kernel_gets(struct ep_item *it, int fd)
 	if (it->disabled)
 		ev.events &= EPOLL_FLAGS;
 	int err = sys_epoll_ctl(it->set->epfd, EPOLL_CTL_ADD, fd, &ev);
+	if (err == -EEXIST) /* another process of a fork has the same set and the same socket, and has told the kernel already */
+		err = 0;
 	if (err)
 		log_error("ready", "fd %d lost its epoll registration (errno %d)", fd, -err);
 	it->in_kernel = !err;

@@ -134,13 +134,25 @@ static bool kernel_may_have(const struct epset *set)
 	return __atomic_load_n(&set->n_kernel, __ATOMIC_RELAXED) != 0;
 }
 
+/* A level-triggered item stays in the list when it was told, and leaves it when it is not ready any more: that is looked at here. */
+static bool engine_has(struct engine *e, struct epset *set)
+{
+	for (struct list *pos; (pos = list_first(&set->ready));) {
+		struct ep_item *it = container_of(pos, struct ep_item, ready);
+		if (item_mask(e, it))
+			return true;
+		ready_remove(set, it);
+	}
+	return false;
+}
+
 /*
  * Without blocking. When the engine has nothing, the wait that follows asks the kernel for all in one call. When it has, the kernel's fds are asked, too, as Linux
  * tells both; the kernel's queues of listeners, which only clients from elsewhere come by, every so often.
  */
 static int collect_now(struct engine *e, struct epset *set, struct epoll_event *evs, int max, bool at_once)
 {
-	bool has = !list_empty(&set->ready);
+	bool has = engine_has(e, set);
 	bool queues = has && ++set->queues_passed >= QUEUES_PASSED_MAX;
 	if (!has && !at_once)
 		return 0;

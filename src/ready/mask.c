@@ -6,6 +6,8 @@
  */
 #include "ready/internal.h"
 
+#include "socket/errqueue.h"
+
 #include <poll.h>
 
 /* Linux's tcp_poll, clause by clause. */
@@ -13,13 +15,14 @@ static short conn_mask(struct sock *s)
 {
 	struct tcp_conn *c = &s->tcp;
 	enum tcp_state state = tcp_state(c);
-	bool opening = state == TCPS_SYN_SENT || state == TCPS_SYN_RECEIVED;
 	bool done = state == TCPS_CLOSED || (state == TCPS_TIME_WAIT);
 	bool rcv_shut = s->shut_rd || done || tcp_peer_fin(c);
 	bool snd_shut = done || tcp_send_closed(c);
 	short mask = 0;
-	if (opening)
-		return tcp_error(c) || zerocopy_has_notice(s) ? POLLERR : 0;
+	if (tcp_is_opening(c)) { /* a SYN that waits for text leaves with what is written */
+		mask = tcp_error(c) || errqueue_has(s) ? POLLERR : 0;
+		return mask | (tcp_syn_waits(c) ? POLLOUT | POLLWRNORM : 0);
+	}
 	if (rcv_shut && snd_shut)
 		mask |= POLLHUP;
 	if (rcv_shut)
@@ -27,9 +30,9 @@ static short conn_mask(struct sock *s)
 	uint32_t readable = tcp_readable_bytes(c);
 	if (readable && readable >= (uint32_t)s->lowat)
 		mask |= POLLIN | POLLRDNORM;
-	if (snd_shut || tcp_is_writable(c))
+	if (snd_shut || tcp_ask_writable(c))
 		mask |= POLLOUT | POLLWRNORM;
-	if (tcp_error(c) || zerocopy_has_notice(s))
+	if (tcp_error(c) || errqueue_has(s))
 		mask |= POLLERR;
 	if (tcp_urgent_ready(c))
 		mask |= POLLPRI;

@@ -5,9 +5,10 @@
  * The engine lives in the namespace in which it first asked of the network. A thread may move to another one (unshare, setns), and its sockets belong there: to serve one here
  * would connect it to, or make it reachable from, a network from which it is meant to be apart. So each is asked for its own namespace.
  */
-#include "socket/engine.h"
+#include "socket/own.h"
 
 #include "base/sys.h"
+#include "kernel/firewall.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -61,6 +62,11 @@ const char *engine_refuses(const struct engine *e, int kfd)
 	if (e->up && !engine_is_of_netns(e, kfd))
 		return "it belongs to another network namespace than the engine";
 	return NULL;
+}
+
+bool engine_sockets_are_watched(void)
+{
+	return own_mode(engine_of_process()) || firewall_watches_sockets();
 }
 
 void engine_keep_out(const char *why)

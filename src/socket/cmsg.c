@@ -1,10 +1,11 @@
 /*
  * Control data. Of sendmsg: Linux's sock_cmsg_send, for a TCP socket; of recvmsg: its put_cmsg.
  *
- * TCP uses none of it but the wish for time stamps, which is the kernel's to fulfil. Other levels than SOL_SOCKET are passed over. What cannot be right is an
+ * TCP uses none of it but the wish for time stamps (stamps.c). Other levels than SOL_SOCKET are passed over. What cannot be right is an
  * error all the same, and so is what the caller has no right to; a fresh kernel socket judges that by the option of the same name.
  */
 #include "socket/engine.h"
+#include "socket/stamps.h"
 
 #include "base/sys.h"
 #include "base/user.h"
@@ -44,12 +45,21 @@ static bool is_timestamping(const struct cmsghdr *h)
 	return h->cmsg_level == SOL_SOCKET && (h->cmsg_type == SO_TIMESTAMPING_OLD || h->cmsg_type == SO_TIMESTAMPING_NEW);
 }
 
+/* SOF_TIMESTAMPING_TX_… of this message. */
+static bool stamps_flags(const struct cmsghdr *h, uint32_t *flags)
+{
+	if (h->cmsg_len != CMSG_LEN(sizeof *flags))
+		return false;
+	memcpy(flags, CMSG_DATA(h), sizeof *flags);
+	return !(*flags & ~STAMPS_OF_MESSAGE);
+}
+
 static int check_one(const struct sock *s, const struct cmsghdr *h)
 {
 	if (h->cmsg_level != SOL_SOCKET)
 		return 0;
-	if (is_timestamping(h)) /* a connection that the kernel cannot have: without time stamps */
-		return h->cmsg_len == CMSG_LEN(sizeof(uint32_t)) ? 0 : -EINVAL;
+	if (is_timestamping(h))
+		return stamps_flags(h, &(uint32_t){0}) ? 0 : -EINVAL;
 	switch (h->cmsg_type) {
 	case SO_MARK:
 	case SO_PRIORITY:
@@ -76,15 +86,26 @@ int cmsg_check(const struct sock *s, const struct msghdr *msg)
 	return bad ? -EINVAL : 0;
 }
 
-bool sock_message_is_kernels(const struct msghdr *msg)
+bool cmsg_stamps(const struct msghdr *msg, uint32_t *flags)
 {
 	const struct cmsghdr *h;
 	size_t at = 0;
-	bool bad;
+	bool bad, any = false;
 	while ((h = next(msg, &at, &bad)))
-		if (is_timestamping(h))
-			return true;
-	return false;
+		if (is_timestamping(h) && stamps_flags(h, flags))
+			any = true;
+	return any;
+}
+
+bool sock_message_is_kernels(struct sock *s, const struct msghdr *msg)
+{
+	uint32_t flags;
+	if (!cmsg_stamps(msg, &flags))
+		return false;
+	engine_lock(s->engine);
+	bool kernels = !stamps_may_carry_message(s, flags);
+	engine_unlock(s->engine);
+	return kernels;
 }
 
 int cmsg_put(struct cmsg_out *out, int level, int type, const void *data, size_t len)

@@ -1,5 +1,8 @@
 /* Life of a struct sock: made, entered into the tables, retired when the protocol is done, freed with its last reference. */
 #include "socket/engine.h"
+#include "socket/errqueue.h"
+#include "socket/saved_syn.h"
+#include "socket/stamps.h"
 
 #include "kernel/living.h"
 #include "kernel/privileged.h"
@@ -28,8 +31,7 @@ struct sock *sock_new(struct engine *e, enum sock_kind kind, int family)
 	list_init(&s->accept_node);
 	list_init(&s->defer_node);
 	list_init(&s->watches);
-	list_init(&s->zc_sent);
-	list_init(&s->zc_done);
+	errqueue_init(s);
 	list_push_back(&e->socks, &s->node);
 	return s;
 }
@@ -48,7 +50,9 @@ static void sock_free(struct engine *e, struct sock *s)
 		dest_put(e, s->dest);
 	if (s->policy)
 		steer_listener_unref(s->policy);
-	zerocopy_fini(e, s);
+	errqueue_fini(e, s);
+	stamps_fini(e, s);
+	saved_syn_forget(e, s);
 	option_values_unref(e, s->values);
 	fd_close(s->port_fd);
 	fd_close(s->kept_fd);
@@ -85,7 +89,7 @@ static int64_t *cr_off_of(struct engine *e, const struct ip_addr *peer)
 {
 	uint8_t net[16] = {0};
 	memcpy(net, peer->b, ip_addr_is_v4(peer) ? 15 : 7);
-	return &e->cr_off_until[siphash24(net, sizeof net, e->hash_secret) & (CR_NETWORKS - 1)];
+	return &e->cr_off_until[siphash13(net, sizeof net, e->hash_secret) & (CR_NETWORKS - 1)];
 }
 
 #define TCP_MSS_LEAST 256   /* Linux: ip_rt_min_advmss */
@@ -195,6 +199,18 @@ static void note_living(struct engine *e, struct sock *s)
 		s->living = living_add(e->living, &s->flow.key);
 }
 
+/* Who was never accepted is reset, as by the kernel. */
+void sock_say_last_word(struct engine *e, struct sock *s)
+{
+	if (!s->living)
+		return;
+	struct living_word word = {.flags = 0};
+	word.flags = tcp_last_word(&s->tcp, &word.seq, &word.ack);
+	if (s->listener)
+		word.flags = word.flags & SEG_FIN ? SEG_RST | SEG_ACK : word.flags;
+	living_say(e->living, s->living, &word);
+}
+
 int sock_enter_demux(struct engine *e, struct sock *s)
 {
 	int err = demux_insert(&e->demux, &s->flow);
@@ -252,6 +268,8 @@ void sock_retire(struct engine *e, struct sock *s)
 		return;
 	if (trace_on)
 		trace_closed(s);
+	if (s->fastopen_of)
+		fastopen_ended(e, s);
 	s->live = false;
 	bool exact = s->exact;
 	s->exact = false;

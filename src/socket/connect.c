@@ -21,6 +21,7 @@ struct connect_plan {
 	int kfd, family;
 	const struct candidate *candidate; /* sock_decide_connect */
 	bool may_be_bound;
+	bool fastopen; /* by MSG_FASTOPEN: the SYN waits for the message */
 	struct flow_key key;
 	int oif;           /* the interface that it is bound to, or that a link-local address is of; 0: any */
 	bool bound;        /* the kernel socket holds the local port */
@@ -69,6 +70,9 @@ static int plan_port(struct engine *e, struct connect_plan *p)
 	struct port_probe probe = {.probe.in_use = flow_in_use, .e = e, .reuse_us = reuse_after(e, p)};
 	if (!p->bound)
 		return ports_pick(e->ports, &p->key, &probe.probe);
+	if (!flow_in_use(&probe.probe, &p->key))
+		return 0;
+	putoff_settle(&e->drive); /* who has it may give it up by what it has to say */
 	return flow_in_use(&probe.probe, &p->key) ? -EADDRNOTAVAIL : 0; /* as Linux's __inet_check_established */
 }
 
@@ -162,7 +166,9 @@ static int plan_make(struct engine *e, struct connect_plan *p, const struct sock
 	uint16_t lport = 0;
 	if (name_to_addr(addr, len, &p->key.raddr, &p->key.rport) || connect_is_kernels(e, &p->key.raddr, p->key.rport))
 		return SOCK_KERNEL;
-	if (p->may_be_bound && name_of_kernel(p->kfd, &local, &lport, &p->family))
+	if (p->candidate->bind_late)
+		local = p->candidate->late_addr;
+	else if (p->may_be_bound && name_of_kernel(p->kfd, &local, &lport, &p->family))
 		return SOCK_KERNEL;
 	if (lport && p->candidate->had_port && has_lost_port(e, p, &local))
 		lport = 0;
@@ -184,8 +190,14 @@ static int plan_make(struct engine *e, struct connect_plan *p, const struct sock
 		return SOCK_KERNEL;
 	}
 	namespace_refresh(e, SYSCTL_AGE_US);
+	if (p->fastopen && !fastopen_may_call(e))
+		return SOCK_KERNEL; /* it says EOPNOTSUPP */
 	if (options_refused(e, p->kfd, p->candidate, why, why_len))
 		return SOCK_KERNEL;
+	if (p->kfd <= STDERR_FILENO && !own_mode(e)) { /* libc's stdio may use it, without any call that the shim sees */
+		snprintf(why, why_len, "it is a standard stream");
+		return SOCK_KERNEL;
+	}
 	p->key.lport = lport;
 	p->bound = lport != 0;
 	return 0;
@@ -245,6 +257,7 @@ static int connect_start(struct engine *e, struct sock *s, struct connect_plan *
 	sock_fill_open(e, s, &opt, &open);
 	if (p->reuse && (int32_t)(open.iss - p->iss_min) < 0)
 		open.iss = p->iss_min;
+	open.syn_waits = p->fastopen || fastopen_wants_connect(s);
 	err = tcp_open_active(&s->tcp, &e->tcp, e->now, &open);
 	if (!err)
 		err = sock_enter_demux(e, s);
@@ -256,10 +269,18 @@ static int connect_start(struct engine *e, struct sock *s, struct connect_plan *
 		s->live = false;
 		return -ENOMEM;
 	}
+	if (open.syn_waits && !p->fastopen)
+		fastopen_connect(e, s);
 	e->counters[SOCKC_Opened]++;
 	turn_now(e); /* what the kernel was asked for until here is no part of the handshake's round trip */
 	sock_mark_dirty(e, s);
 	return 0;
+}
+
+void connect_given_up(struct engine *e, const struct sock *s)
+{
+	if (s->live && tcp_state(&s->tcp) == TCPS_SYN_SENT && !s->was_bound)
+		ports_given_up(e->ports, s->flow.key.lport);
 }
 
 /*
@@ -328,23 +349,19 @@ static int decide_connect_locked(struct engine *e, struct connect_plan *p, const
 }
 
 int sock_decide_connect(int kfd, const struct candidate *candidate, const struct sockaddr *addr, socklen_t len, bool nonblock,
-			struct sock **out)
+			bool fastopen, struct sock **out)
 {
 	struct engine *e = engine_of_process();
 	bool unknown = candidate->shared || !candidate->family || candidate->had_port;
 	struct connect_plan plan = {
-		.kfd = kfd, .family = candidate->family, .candidate = candidate, .may_be_bound = candidate->bound || unknown};
+		.kfd = kfd, .family = candidate->family, .candidate = candidate, .may_be_bound = candidate->bound || unknown, .fastopen = fastopen};
 	struct ip_addr dst;
 	uint16_t port;
 	*out = NULL;
 	if (!e->configured || len > sizeof(struct sockaddr_storage) || name_to_addr(addr, len, &dst, &port) ||
 	    connect_is_kernels(e, &dst, port))
 		return SOCK_KERNEL;
-	/* A port of the program's own may be one that a connection gives up by what it has to say. */
-	if (plan.may_be_bound)
-		turn_enter(e);
-	else
-		turn_enter_verb(e);
+	turn_enter_verb(e);
 	int r = decide_connect_locked(e, &plan, addr, len, nonblock, out);
 	turn_leave_verb(e);
 	return r;
@@ -355,31 +372,36 @@ int sock_decide_connect(int kfd, const struct candidate *candidate, const struct
 struct connecting {
 	struct undo undo;
 	struct sock *s;
+	bool fastopen;
 };
 
 /* The call's frames are left while it waits: the connection goes on without it. No lock held. */
 static void connecting_undo(struct undo *u)
 {
-	struct sock *s = container_of(u, struct connecting, undo)->s;
+	const struct connecting *c = container_of(u, struct connecting, undo);
+	struct sock *s = c->s;
 	engine_lock(s->engine);
 	s->connecting--;
+	s->fastopen_calls -= c->fastopen;
 	engine_unlock(s->engine);
 }
 
 /* 0 to look again; or why waiting ended: -EINTR, -ETIMEDOUT, -ENOMEM. */
-static int connect_wait(struct engine *e, struct sock *s, const struct wait *wait)
+static int connect_wait(struct engine *e, struct sock *s, const struct wait *wait, bool fastopen)
 {
-	struct connecting c = {.s = s};
+	struct connecting c = {.s = s, .fastopen = fastopen};
 	s->connecting++;
+	s->fastopen_calls += fastopen;
 	undo_push(&c.undo, connecting_undo);
 	int r = sock_wait(e, s, wait);
 	undo_pop(&c.undo);
 	s->connecting--;
+	s->fastopen_calls -= fastopen;
 	return r;
 }
 
 /* Linux's inet_stream_connect in SS_CONNECTING. `busy`: what is said while the handshake goes on and is not waited for. */
-static int connect_locked(struct engine *e, struct sock *s, bool nonblock, int busy, bool *failed)
+static int connect_locked(struct engine *e, struct sock *s, bool nonblock, bool fastopen, int busy, bool *failed)
 {
 	struct wait wait;
 	wait_begin(&wait, e, s->sndtimeo_us);
@@ -400,14 +422,14 @@ static int connect_locked(struct engine *e, struct sock *s, bool nonblock, int b
 		}
 		if (nonblock)
 			return busy;
-		int r = connect_wait(e, s, &wait);
+		int r = connect_wait(e, s, &wait, fastopen);
 		if (r)
 			return r == -ETIMEDOUT ? busy : r;
 	}
 }
 
 /* connect(2) with an address; `addr` NULL: of sendmsg with MSG_FASTOPEN, without one. */
-static int connect_call(struct engine *e, struct sock *s, const struct sockaddr *addr, bool begun, bool nonblock, bool *dissolve)
+int connect_call(struct engine *e, struct sock *s, const struct sockaddr *addr, bool begun, bool nonblock, bool fastopen, bool *dissolve)
 {
 	if (s->kind != SOCK_KIND_CONN && s->kind != SOCK_KIND_LISTENER)
 		return s->kind == SOCK_KIND_DEAD && begun && s->connect_result ? s->connect_result : -EBADF;
@@ -417,9 +439,12 @@ static int connect_call(struct engine *e, struct sock *s, const struct sockaddr 
 	}
 	if (s->kind == SOCK_KIND_LISTENER || s->accepted || s->reported)
 		return -EISCONN;
+	bool waits = tcp_syn_waits(&s->tcp);
+	if (begun && waits)
+		return 0; /* though nothing was sent: the first text goes with the SYN */
 	if (begun && nonblock) /* even if all is said and done already */
 		return -EINPROGRESS;
-	return connect_locked(e, s, nonblock, begun ? -EINPROGRESS : -EALREADY, dissolve);
+	return connect_locked(e, s, nonblock, fastopen, waits ? -EISCONN : begun ? -EINPROGRESS : -EALREADY, dissolve);
 }
 
 int sock_connect(struct sock *s, const struct sockaddr *addr, socklen_t len, bool begun, bool *dissolve)
@@ -429,29 +454,36 @@ int sock_connect(struct sock *s, const struct sockaddr *addr, socklen_t len, boo
 	if (len < sizeof addr->sa_family || len > sizeof(struct sockaddr_storage))
 		return -EINVAL;
 	turn_enter_verb(e);
-	int r = connect_call(e, s, addr, begun, s->nonblock, dissolve);
+	int r = connect_call(e, s, addr, begun, s->nonblock, false, dissolve);
 	turn_leave_verb(e);
 	return r;
 }
 
-#define FASTOPEN_CLIENT 1 /* of net.ipv4.tcp_fastopen */
+/* ---- bind(2) of a socket that is not decided ---- */
 
-int sock_fastopen(struct sock *s, const struct sockaddr *addr, socklen_t len, bool nonblock, bool *dissolve)
+bool sock_may_bind_late(struct candidate *c, const struct sockaddr *addr, socklen_t len)
 {
-	struct engine *e = s->engine;
-	bool named = addr && len >= sizeof addr->sa_family;
-	*dissolve = false;
-	if (!(sysctls_number(&e->sysctls, SYSCTL_tcp_fastopen) & FASTOPEN_CLIENT) || (named && addr->sa_family == AF_UNSPEC))
-		return -EOPNOTSUPP;
-	if (addr && !named)
-		return -EINVAL;
-	turn_enter(e);
-	int r = connect_call(e, s, addr, false, nonblock || s->nonblock, dissolve);
-	turn_leave(e);
-	return r;
+	struct engine *e = engine_of_process();
+	struct ip_addr local;
+	uint16_t port;
+	if (!e->up || own_mode(e) || len < sizeof(struct sockaddr_in) || addr->sa_family != c->family || name_to_addr(addr, len, &local, &port) || port ||
+	    ip_addr_is_v4(&local) != (c->family == AF_INET) || ip_addr_is_any(&local) || name_is_link_local(&local))
+		return false;
+	turn_enter_verb(e);
+	turn_net_look(e);
+	bool late = e->up && !e->kept_out && !classifier_holds_ports(e->classifier) && engine_owns_address(e, &local);
+	turn_leave_verb(e);
+	if (late) {
+		c->late_addr = local;
+		__atomic_store_n(&c->bind_late, true, __ATOMIC_RELEASE); /* from here on another thread's fork may tell the kernel */
+	}
+	return late;
 }
 
-/* ---- bind(2) of a socket that is not decided ---- */
+void sock_late_name(const struct candidate *c, struct sockaddr *out, socklen_t *len)
+{
+	name_from_addr(engine_of_process(), c->family, &c->late_addr, 0, out, len);
+}
 
 void engine_before_bind(int fd, const struct sockaddr *addr, socklen_t len)
 {

@@ -26,6 +26,7 @@ static int conn_dissolve(struct engine *e, struct sock *s)
 	if (alive && state != TCPS_CLOSING && state != TCPS_LAST_ACK)
 		error = ECONNRESET;
 	if (alive) {
+		connect_given_up(e, s);
 		tcp_abort(&s->tcp, e->now);
 		sock_process_events(e, s);
 		sock_mark_dirty(e, s);

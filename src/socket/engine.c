@@ -111,11 +111,12 @@ static int init_protocols(struct engine *e)
 	err = ports_open(&e->ports, secret + 32);
 	if (err)
 		return err;
-	err = demux_init(&e->demux, local);
+	flow_hasher_init(&e->flow_hasher, local);
+	err = demux_init(&e->demux, &e->flow_hasher);
 	if (!err)
-		err = demux_init(&e->exceptions, local);
+		err = demux_init(&e->exceptions, &e->flow_hasher);
 	if (!err)
-		err = time_waits_init(&e->time_waits, local);
+		err = time_waits_init(&e->time_waits, &e->flow_hasher);
 	if (err)
 		return err;
 	struct tcp_config config;
@@ -169,6 +170,8 @@ void engine_init_tables(struct engine *e)
 	list_init(&e->claims);
 	e->claims_us = TIME_NEVER;
 	list_init(&e->dirty);
+	list_init(&e->later);
+	list_init(&e->stamps_due);
 	list_init(&e->stalled);
 	list_init(&e->held);
 	list_init(&e->time_waits.queue);
@@ -358,6 +361,11 @@ void turn_enter_verb(struct engine *e)
 void turn_leave_verb(struct engine *e)
 {
 	drive_leave_verb(&e->drive);
+}
+
+void turn_leave_empty(struct engine *e)
+{
+	drive_leave_empty(&e->drive);
 }
 
 void turn_enter_wait(struct engine *e)

@@ -23,6 +23,7 @@
 #include "ip/ip.h"
 #include "kernel/classifier.h"
 #include "kernel/netstate.h"
+#include "kernel/fastopen_cache.h"
 #include "kernel/peers.h"
 #include "kernel/ports.h"
 #include "kernel/privileged.h"
@@ -32,6 +33,7 @@
 #include "socket/sock.h"
 #include "steer/reader.h"
 #include "steer/steer.h"
+#include "tcp/fastopen.h"
 #include "tcp/syn_cookie.h"
 #include "tcp/tcp.h"
 
@@ -101,6 +103,28 @@ struct control {
 struct rejudge {
 	struct control news, timer;
 	bool on, armed, stale;
+	bool looks;      /* the timer's next turn looks at the cgroup's programs */
+	bool later;      /* … and at connections that could not be judged yet */
+	int64_t look_us; /* the next look, with the turn that comes then */
+};
+
+/* TCP Fast Open of a listener (fastopen.c). */
+struct fastopen {
+	unsigned most;       /* TCP_FASTOPEN: so many connections may wait for their handshake's end; 0: none */
+	unsigned pending;
+	bool no_cookie;      /* TCP_FASTOPEN_NO_COOKIE */
+	struct fastopen_keys keys;
+	int64_t keys_us;     /* when the namespace's were read; TIME_NEVER: they are the listener's own */
+	int64_t *resets;     /* a ring of `room`: until when the place of one that its peer reset is kept */
+	unsigned room, first, n_resets;
+};
+
+/* A listener with SO_REUSEPORT that an option made the kernel's: siblings.c. */
+#define SIBLINGS_MAX 64
+struct sibling {
+	uint64_t cookie; /* 0: none */
+	struct ip_addr addr;
+	uint16_t port;
 };
 
 struct listener {
@@ -135,7 +159,9 @@ struct listener {
 	bool from_elsewhere;     /* other processes may have the listening socket: it came by fork, exec or SCM_RIGHTS, or went there */
 	bool closing;            /* it takes what has come for it, and is offered no more (process_ops.stops) */
 	bool asleep;             /* nobody has accepted yet, and it was shared by fork: the port is the kernel's until somebody here does */
+	bool requeues; /* … with who waits for accept: socket/requeue.c */
 	bool kernels; /* … and will not be again: an option of the kernel's was set */
+	struct fastopen fastopen;
 	struct kernel_tw *kernel_tw; /* TIME-WAITs of the kernel's on this port; NULL: none any more */
 };
 
@@ -155,7 +181,7 @@ struct sock {
 	enum sock_kind kind;
 	int refs; /* atomic: fds, children, calls in progress, the engine itself while the connection lives */
 	struct list node;        /* engine.socks */
-	struct list dirty;       /* engine.dirty, engine.stalled or engine.held */
+	struct list dirty;       /* engine.dirty, later, stalled or held */
 	struct list accept_node; /* listener's queues */
 	struct list defer_node;  /* listener.deferred */
 	int64_t defer_until_us;
@@ -164,6 +190,7 @@ struct sock {
 	struct dest *dest;
 	uint32_t path_mtu;       /* of dest, as tcp knows it */
 	struct sock *listener;   /* until accepted: whose queue it is on */
+	struct sock *fastopen_of; /* opened by Fast Open, its handshake is not complete: the listener that counts it; a reference */
 	struct listener *lst;    /* SOCK_KIND_LISTENER; SOCK_KIND_DEAD while it drains */
 	struct claim *claim;     /* connections that began at a listener: whose flow it is, while in_demux */
 	struct close_policy *policy; /* accepted connections: a reference */
@@ -176,6 +203,8 @@ struct sock {
 	bool nonblock, accepted, in_demux, live /* tcp is open: fini owed */, reported /* connect's end was told */;
 	bool disconnecting;      /* shut down after its connect had failed: Linux's SS_DISCONNECTING */
 	unsigned connecting;     /* calls that wait for the handshake */
+	unsigned fastopen_calls; /* … among them, with MSG_FASTOPEN; as one that never ends: TCP_FASTOPEN_CONNECT, whose SYN asked for a cookie */
+	bool fastopen_hole_over; /* a black hole was suspected for long enough: text from this peer tells that it is none */
 	int connect_result;      /* … what they say once it is dead: disconnect.c */
 	bool closed;             /* no fd left in this process */
 	bool shut_rd;
@@ -189,9 +218,13 @@ struct sock {
 	struct option_values *values; /* options that were set, but for those in fields of their own; or NULL */
 	bool wants_kernel;            /* an option of the kernel's was set during the handshake */
 	uint8_t peer_ttl;             /* of the SYN that opened an accepted connection */
+	uint8_t *saved_syn;           /* … its headers, until TCP_SAVED_SYN is read; or NULL */
+	int saved_syn_len;
 	int lowat_told;               /* SO_RCVLOWAT as the kernel would say; 0: lowat */
-	struct list zc_sent, zc_done; /* zerocopy.c: calls whose bytes are not acknowledged; notices that nobody has read */
-	uint32_t zc_next, zc_waiting;
+	struct list err_owed, errqueue; /* errqueue.c: calls whose bytes are not acknowledged; notices that nobody has read */
+	uint32_t n_err_owed, errqueue_bytes, zc_next;
+	bool errqueue_news;             /* … who watches is to be told of one */
+	struct stamps *stamps;        /* stamps.c; NULL: never asked for */
 	uint64_t cookie;              /* SO_COOKIE of an accepted connection, once it was asked for */
 	int lowat;
 	int64_t rcvtimeo_us, sndtimeo_us; /* 0: for ever */
@@ -217,7 +250,7 @@ struct time_waits {
 	struct time_wait **buckets, **old; /* old: while the table changes its size, what has not moved */
 	uint32_t n, n_buckets, n_old, moved;
 	size_t bytes;
-	uint8_t secret[16];
+	struct flow_hasher *hasher;
 };
 
 #define CR_NETWORKS  64 /* a power of two */
@@ -234,10 +267,14 @@ struct engine {
 	struct iface_declined declined[IFACES_MAX]; /* by ifindex % IFACES_MAX: could not be attached */
 	bool serves_all;        /* a listener is for every interface: new ones are attached, too */
 	struct iface *arrived;  /* the way of the frame that is being looked at */
+	const struct link_rx *frame; /* … itself; NULL: it is none of a link's */
+	struct list stamps_due; /* stamps.c: who sent in this turn */
 	struct tcp_emit emit;
 	struct classifier *classifier;
 	struct firewall *firewall; /* the host's rules as they were read; NULL: not asked */
 	struct judge *judge;       /* … who may connect, by them; NULL: nobody need be asked */
+	const struct flow_key *judged_entry; /* of the segment at hand: the judge entered its flow, and nobody has it yet; NULL: not so */
+	bool judged_full; /* … and of one there was no room for */
 	bool judged;
 	bool firewall_unknown; /* the rules changed, and cannot be read any more: nothing is taken */
 	struct rejudge rejudge;
@@ -251,10 +288,15 @@ struct engine {
 	struct sysctls sysctls;            /* the namespace's settings: namespace.c */
 	const struct tcp_cc_ops *default_cc; /* of who chose none */
 	bool cc_is_not_ours;               /* the namespace's default is one that we lack */
+	struct flow_hasher flow_hasher; /* of demux, exceptions and time_waits */
 	struct demux demux;
 	struct timers timers;
-	struct list socks, listeners, dirty, stalled, held;
+	struct list socks, listeners, dirty, later, stalled, held; /* later: of dirty, what is not urgent (turn.c) */
+	struct sibling siblings[SIBLINGS_MAX]; /* the last ones; guarded as listeners */
+	unsigned sibling_next;
 	struct list draining;   /* listener.node: closed, with embryos */
+	struct requeue *requeue; /* NULL: not open; while a listener drains into the kernel's queue */
+	int requeue_err;         /* why it could not be opened; 0: not tried */
 	struct list claims;     /* process/claim.c */
 	unsigned n_shared_claims;
 	bool claims_changed;
@@ -271,6 +313,7 @@ struct engine {
 	struct ip_addr *addrs;       /* the interfaces' own */
 	struct iface **addr_ifaces;  /* … and whose each is */
 	unsigned n_addrs;
+	unsigned n_gone_addrs; /* behind them in `addrs`: not the interfaces' any more, and connections have them */
 	uint8_t host_secret[PRIVILEGED_SECRET_BYTES]; /* the broker's answer; zeroed: it was not asked */
 	int64_t up_failed_us; /* when engine_up last failed, for this interface: not tried again at once */
 	int up_failed_ifindex;
@@ -283,6 +326,7 @@ struct engine {
 	char default_congestion[CONGESTION_NAME_MAX];
 	int64_t cr_off_until[CR_NETWORKS];       /* conn.c: networks that seem to drop SYNs with the option of close requests */
 	struct peers peers; /* who runs finesse, too */
+	struct fastopen_cache fastopen_cache; /* opened by the first client of Fast Open */
 	struct tcp_options default_options;      /* the same, as of default_options_us */
 	int64_t default_options_us;
 	int64_t tick_us;         /* the kernel's timer tick, in which it keeps timeouts */
@@ -303,6 +347,7 @@ struct engine {
 	struct list children; /* fork.c: processes that inherited sockets of ours */
 	unsigned n_inherited; /* sockets here that belong to a parent's engine */
 	bool exiting;
+	uint32_t death; /* death.c. A futex, atomic; no lock */
 };
 
 /* ---- engine.c ---- */
@@ -339,11 +384,14 @@ struct process_ops {
 	void (*detach)(struct engine *e, struct sock *l);  /* … and ends */
 	int (*attach_judge)(const struct sock *l);         /* of a shared port: its socket gets the group's filter */
 	bool (*is_shared)(const struct sock *l);           /* do several processes serve its port, each by an engine of its own? */
+	bool (*others_serve)(const struct sock *l);        /* its claim failed, or was released: have engines the port still? */
 	bool (*has_others)(const struct sock *l);          /* may somebody else accept from its listening socket? */
 	void (*conn_began)(struct engine *e, struct sock *l, struct sock *s, bool by_cookie);
 	void (*conn_left)(struct engine *e, struct sock *s, bool to_kernel); /* only where s->claim */
 	void (*time_wait_began)(struct engine *e, struct sock *s);
 	bool (*flow_ends)(struct engine *e, const struct flow_key *key); /* of in_group: nobody here has it any more. False: its port is of no group */
+	/* A frame that no connection here knows, on a port of several processes that all get each frame: is another's to answer? `syn`: without ACK or RST. */
+	bool (*is_others)(struct engine *e, const struct flow_key *key, bool syn);
 	void (*cookie_sent)(struct engine *e, struct sock *l);
 	void (*comes_by)(struct engine *e, struct sock *l);      /* somebody wants to accept */
 	void (*waits)(struct engine *e, struct sock *l, int by); /* so many threads more wait for a client */
@@ -383,15 +431,7 @@ struct cmsg_out {
 	bool truncated;    /* MSG_CTRUNC */
 };
 int cmsg_put(struct cmsg_out *out, int level, int type, const void *data, size_t len); /* 0, -EFAULT */
-
-/* ---- zerocopy.c ---- */
-bool zerocopy_is_on(const struct sock *s);
-int zerocopy_may_send(const struct sock *s); /* 0, -ENOBUFS */
-void zerocopy_sent(struct engine *e, struct sock *s); /* a call with MSG_ZEROCOPY took bytes */
-void zerocopy_progress(struct engine *e, struct sock *s); /* something was acknowledged, or the connection ended */
-bool zerocopy_has_notice(const struct sock *s);
-ssize_t zerocopy_notice(struct engine *e, struct sock *s, struct cmsg_out *out, int *flags); /* MSG_ERRQUEUE: 0, -EAGAIN, -EFAULT */
-void zerocopy_fini(struct engine *e, struct sock *s);
+bool cmsg_stamps(const struct msghdr *msg, uint32_t *flags); /* sendmsg asks for time stamps: which */
 
 /* ---- admit.c ---- */
 /* Why the engine does not take this kernel socket, whatever it is for; NULL: it may. Ask again when the engine came up: before, it has no namespace. Lock held. */
@@ -411,7 +451,7 @@ bool judged_refuses_listener(struct engine *e, const struct ip_addr *addr, uint1
 bool judged_refuses_interface(struct engine *e, int ifindex, const char *ifname, uint16_t port, char *why, size_t why_len);
 bool judged_refuses(struct engine *e, const struct flow_key *key, bool client, char *why, size_t why_len); /* … this connection's */
 int judged_attach(struct engine *e, const struct sock *l); /* the judge's filter, if it judges */
-/* A connection that begins at a listener: its segments are ours by an entry of its own. 0 or -ENOMEM, and it is in no table. */
+/* A connection that begins at a listener: its segments are ours by an entry of its own. 0; or -E2BIG: there is no room for one, and it is in no table. */
 int judged_enter(struct engine *e, const struct sock *l, struct sock *s);
 /* For people: "judges"; "none": no rule concerns TCP; "bypass"; "unknown": the rules changed, and cannot be read. */
 const char *judged_how(const struct engine *e);
@@ -421,6 +461,7 @@ bool judged_pending(const struct engine *e);
 /* ---- rejudge.c: the rules change while connections live ---- */
 void rejudge_start(struct engine *e);
 void rejudge_begin(struct engine *e); /* the engine is up */
+void rejudge_look(struct engine *e); /* look_us has come */
 void rejudge_stop(struct engine *e);
 void rejudge_forget(struct engine *e); /* in a fork child */
 /* A connection becomes the kernel's: conntrack has it as established from now on. */
@@ -475,6 +516,7 @@ void turn_leave(struct engine *e);
 /* … of one that need not see what others have sent, and whose own output may go out with its thread's next wait: drive/putoff.c. */
 void turn_enter_verb(struct engine *e);
 void turn_leave_verb(struct engine *e);
+void turn_leave_empty(struct engine *e); /* … that found nothing (EAGAIN) */
 /* … and of a wait. */
 void turn_enter_wait(struct engine *e);
 void sock_shape_path(const struct sock *s, bool v6, struct ip_path *path); /* as its options want packets */
@@ -497,6 +539,7 @@ void input_packet(struct engine *e, struct iface *i, const struct ip_input *in);
 /* An answer to whom nothing is kept of, with this TOS or traffic class; on behalf of the listener `l`, or of nobody (NULL). */
 void send_back(struct engine *e, const struct sock *l, uint8_t tos, const struct ip_input *in, const struct tcp_segment *seg);
 void sock_process_events(struct engine *e, struct sock *s);
+void sock_tcp_input(struct engine *e, struct sock *s, const struct tcp_segment *seg); /* tcp_input, with the time where somebody asked for it */
 /* Linux's wake-up by data, urgent data and clients (sock_def_readable). */
 #define SOCK_WAKES_READERS (POLLIN | POLLPRI | POLLRDNORM | POLLRDBAND)
 /* sock_notify that is about these poll events only. */
@@ -531,6 +574,8 @@ void fill_open(struct engine *e, const struct iface *i, const struct flow_key *k
 int sock_enter_demux(struct engine *e, struct sock *s);
 /* After dest_resolve: the connection learns what became of the path's MTU. */
 void sock_follow_path(struct engine *e, struct sock *s);
+/* Leaves with the broker what it is to tell the peer if this process dies now (kernel/living.h). */
+void sock_say_last_word(struct engine *e, struct sock *s);
 void sock_leave_demux(struct engine *e, struct sock *s);
 void sock_becomes_kernels(struct engine *e, struct sock *s); /* the same; its frames are the kernel's from now on */
 /* The protocol is done with it: leaves the tables, drops the engine's reference. */
@@ -541,7 +586,7 @@ void time_wait_add(struct engine *e, struct sock *s);
 void time_wait_free(struct engine *e, struct time_wait *tw);
 void time_wait_expire(struct engine *e);
 int64_t time_wait_deadline(const struct engine *e);
-int time_waits_init(struct time_waits *t, const uint8_t secret[16]);
+int time_waits_init(struct time_waits *t, struct flow_hasher *hasher);
 void time_waits_fini(struct time_waits *t);
 struct time_wait *time_wait_find(struct engine *e, const struct flow_key *key);
 /* As tcp_tw_input; after TW_GONE the record is gone, after TW_REUSE the caller frees it once the SYN was admitted. */
@@ -589,6 +634,8 @@ void partings_forget(struct engine *e); /* in a fork child */
 /* ---- listen.c ---- */
 /* What is served for a listener on this address, and the device that it is bound to. As engine_up. */
 int listener_serve(struct engine *e, int kfd, const struct candidate *candidate, const struct ip_addr *addr, uint16_t port, char *why, size_t why_len);
+/* Is this address one of a listener's that is bound to `name`? */
+bool listener_name_matches(const struct ip_addr *name, int family, bool v6only, const struct ip_addr *addr);
 /* `ifindex`: by which it comes; 0: any. */
 struct sock *listener_find(struct engine *e, const struct flow_key *key, int ifindex);
 /* A listener of this port that is bound to an interface: it has no SYN of others. */
@@ -606,6 +653,36 @@ bool listener_accept_full(const struct sock *l);
 void listener_close(struct engine *e, struct sock *l, bool for_all);
 /* From now on the kernel answers for the port; accept goes on to give what is here, and what the kernel's queue has. */
 void listener_to_kernel(struct engine *e, struct sock *l, const char *why);
+/* `kfd` listens, or will, and is the kernel's because of an option: so are those from now on that share its port. Inside a turn, not inside a walk over engine.listeners. */
+void siblings_follow(struct engine *e, int kfd, const char *why);
+/* It would share a port with such a one. */
+bool siblings_refuse(struct engine *e, int kfd, const struct ip_addr *addr, uint16_t port);
+
+/* ---- fastopen.c ---- */
+bool fastopen_may_serve(struct engine *e); /* false: the namespace's servers may, and its key cannot be read */
+void fastopen_listen(struct engine *e, struct sock *l, int kfd); /* kfd listens, or an option of it is another */
+void fastopen_forget(struct engine *e, struct fastopen *f);
+/* What becomes of a SYN; *cookie is for its SYN-ACK. */
+enum fastopen_fate fastopen_on_syn(struct engine *e, struct sock *l, const struct ip_input *in, struct fastopen_cookie *cookie);
+void fastopen_began(struct engine *e, struct sock *l, struct sock *s); /* an embryo of FASTOPEN_TAKEN */
+void fastopen_ended(struct engine *e, struct sock *s); /* its handshake is complete, or never will be */
+
+/* ---- fastopen_client.c ---- */
+bool fastopen_may_call(const struct engine *e); /* … of this namespace */
+bool fastopen_wants_connect(const struct sock *s); /* TCP_FASTOPEN_CONNECT */
+void fastopen_connect(struct engine *e, struct sock *s); /* its connect: without a cookie the SYN, which waited, leaves and asks for one */
+/*
+ * What sendmsg does with MSG_FASTOPEN, or where the SYN waits, before it sends. *taken: how many of its bytes went with the SYN. 0: the rest is to be sent. Else its result: bytes or
+ * -errno. *dissolve: as of sock_connect.
+ */
+ssize_t fastopen_send(struct engine *e, struct sock *s, const struct msghdr *msg, int flags, size_t *taken, bool *dissolve);
+void fastopen_learn(struct engine *e, const struct sock *s); /* connected */
+void fastopen_hole(struct engine *e); /* TCP_EV_BLACK_HOLE */
+void fastopen_client_ended(struct engine *e, const struct sock *s);
+/* connect.c: waiting for a handshake that began before; or, with `begun`, by this call. */
+int connect_call(struct engine *e, struct sock *s, const struct sockaddr *addr, bool begun, bool nonblock, bool fastopen, bool *dissolve);
+
+void fork_not_early(struct engine *e, struct sock *s); /* fork.c: … and a child may have it */
 
 /* ---- defer.c ---- */
 bool defer_starts(struct engine *e, struct sock *s); /* false: it need not wait */
@@ -626,6 +703,7 @@ bool option_carry(struct engine *e, struct sock_ip *ip, const struct option_valu
 int options_device(int kfd, const struct candidate *c);
 extern const char options_device_unserved[]; /* why such a socket is the kernel's */
 bool options_refused(struct engine *e, int kfd, const struct candidate *c, char *why, size_t why_len);
+bool options_refused_listener(struct engine *e, int kfd, const struct candidate *c, char *why, size_t why_len); /* … of one that listens, or will */
 /* What was set on it is the socket's now. -ENOMEM. */
 int options_take(struct engine *e, int kfd, const struct candidate *c, struct sock *s, struct tcp_options *opt);
 /* What accepted sockets will inherit follows what was set on their listener. -ENOMEM. */
@@ -723,6 +801,8 @@ int conn_handover(struct engine *e, struct sock *s, const char *why);
 /* Where that failed: the connection ends here, and a kernel socket shows its end (kernel/ended.h); one that is being opened begins anew there. Its fd,
    or -errno (-EMFILE). Lock held. */
 int conn_end(struct engine *e, struct sock *s);
+/* connect.c: `s` is about to be given up; its port rests for a while if the peer has not answered. */
+void connect_given_up(struct engine *e, const struct sock *s);
 void listener_release(struct engine *e, struct sock *l);
 int listener_claim(struct engine *e, struct sock *l);
 /* As the classifier names it: 0.0.0.0 is IPv4 only, :: both families. */
@@ -743,7 +823,15 @@ static inline int listener_queue(const struct listener *lst)
 void listener_watch_too(struct engine *e, struct sock *l, int fd);
 extern void (*engine_on_queue_changed)(struct sock *l); /* ready/'s: listener_queue is another one. Lock held. NULL: nobody registers queues */
 void listeners_drain(struct engine *e); /* at a turn's end */
+/* Who waits for accept goes to the queue of the kernel's listener, as far as the kernel takes them. */
+void listener_requeue(struct engine *e, struct listener *lst);
+void requeue_end(struct engine *e); /* no listener drains any more */
 void stream_close(struct engine *e, struct sock *s, bool exiting);
+void exit_locked(struct engine *e, bool for_good); /* engine_on_exit, lock held */
+
+/* ---- death.c ---- */
+void death_after_fork(struct engine *e); /* in the child: who dies is the parent */
+void death_serve(struct engine *e); /* the helper's, lock held: does not return when the process is about to die */
 
 /* ---- fork.c ---- */
 /* The connection becomes the kernel's on the engine's own account; the shim is told by the helper thread. *fd stays the socket's. 0 or -errno. Lock held. */

@@ -41,6 +41,7 @@ struct fork_child {
 	struct control control;
 	struct sock **refs; /* one reference each; NULL: dropped */
 	unsigned n_refs;
+	struct sock *early; /* what it asks for cannot be given before the handshake is complete: its request is left where it is, and nobody looks for others */
 };
 
 /* Where inherited sockets come from. */
@@ -210,11 +211,39 @@ static void child_request(struct engine *e, struct fork_child *c, const struct f
 	}
 }
 
+/* The kernel takes no connection whose handshake is not complete, and one of Fast Open is accepted before that. */
+static bool asks_too_early(struct engine *e, struct fork_child *c)
+{
+	struct fork_msg m;
+	int fd, r = recv_msg(c->control.fd, &m, &fd, MSG_DONTWAIT | MSG_PEEK); /* no descriptor comes with what is looked for */
+	fd_close(fd);
+	struct sock **ref = r > 0 && m.op == FORK_ADOPT ? child_ref(c, m.id) : NULL;
+	if (!ref || !(*ref)->fastopen_of)
+		return false;
+	c->early = *ref;
+	control_del(e, &c->control);
+	return true;
+}
+
+void fork_not_early(struct engine *e, struct sock *s)
+{
+	list_for_each (pos, tmp, &e->children) {
+		struct fork_child *c = container_of(pos, struct fork_child, node);
+		if (c->early != s)
+			continue;
+		c->early = NULL;
+		control_add(e, &c->control, c->control.fd, POLLIN);
+	}
+}
+
 static void on_child(struct engine *e, struct control *control)
 {
 	struct fork_child *c = container_of(control, struct fork_child, control);
 	struct fork_msg m;
-	int fd, r = recv_msg(control->fd, &m, &fd, MSG_DONTWAIT);
+	int fd, r;
+	if (asks_too_early(e, c))
+		return;
+	r = recv_msg(control->fd, &m, &fd, MSG_DONTWAIT);
 	if (r > 0)
 		child_request(e, c, &m);
 	else if (r != -EAGAIN)
@@ -280,12 +309,15 @@ bool engine_fork_prepare(bool anyway)
 		engine_unlock(e);
 		return false;
 	}
-	fallback_fork_prepare();
-	if (!e->pool.memory.alloc)
+	bool used = e->pool.memory.alloc;
+	if (used) {
+		turn_begin(e);
+		process_ops->before_fork(e);
+		turn_end(e);
+	}
+	fallback_fork_prepare(); /* not before: a turn may have to note something */
+	if (!used)
 		return true;
-	turn_begin(e);
-	process_ops->before_fork(e);
-	turn_end(e);
 	if (e->up) {
 		pending_child = child_new(e, NULL, &pending_child_fd);
 		drive_helper_wake(&e->drive);
@@ -340,7 +372,7 @@ static void become_inherited(struct engine *e, struct sock *s, struct fork_paren
 	list_unlink(&s->dirty);
 	list_unlink(&s->accept_node);
 	watches_clear(&s->watches); /* those of threads that are not here */
-	s->listener = NULL;
+	s->listener = s->fastopen_of = NULL;
 	s->dest = NULL; /* forget_dests */
 	s->live = s->in_demux = s->exact = false;
 	s->living = 0;
@@ -402,6 +434,8 @@ static void child_close_engine(struct engine *e)
 	timers_fini(&e->timers);
 	timers_init(&e->timers);
 	list_init(&e->dirty);
+	list_init(&e->later);
+	list_init(&e->stamps_due);
 	list_init(&e->stalled);
 	list_init(&e->held);
 	time_waits_fini(&e->time_waits);
@@ -458,6 +492,7 @@ void engine_fork_child(void)
 			become_inherited(e, container_of(pos, struct sock, node), p);
 		list_init(&e->listeners);
 		list_init(&e->draining);
+		requeue_end(e);
 		child_close_engine(e);
 	} else if (e->net) {
 		netstate_forget(e->net);
@@ -553,7 +588,7 @@ static int adopt_conn(struct engine *e, struct sock *s)
 	return fd;
 }
 
-/* The parent need not know who accepts from its socket, but that one less may. */
+/* The parent need not know who accepts from its socket, but that one less may. Told last: until this process is a member, what the parent leaves must be for somebody. */
 static void leave_parents_listener(struct engine *e, struct sock *s)
 {
 	struct fork_msg m = {.op = FORK_DROP, .id = s->id};
@@ -565,13 +600,12 @@ static void leave_parents_listener(struct engine *e, struct sock *s)
 static void becomes_listener(struct engine *e, struct sock *s)
 {
 	struct listener *lst = s->lst;
-	leave_parents_listener(e, s);
 	s->kind = SOCK_KIND_LISTENER;
 	list_init(&lst->accept_queue);
 	list_init(&lst->embryos);
 	list_init(&lst->deferred);
 	list_init(&lst->node);
-	lst->n_accept = lst->n_embryonic = 0;
+	lst->n_accept = lst->n_embryonic = lst->fastopen.pending = 0;
 	lst->policy = NULL;
 	process_ops->adopts(e, s);
 }
@@ -580,33 +614,41 @@ void listener_stays_kernels(struct engine *e, struct sock *s)
 {
 	becomes_listener(e, s);
 	process_ops->shares(e, s); /* who serves it must not be alone any more */
+	leave_parents_listener(e, s);
 }
 
-static int adopt_listener(struct engine *e, struct sock *s)
+static void serve_listener(struct engine *e, struct sock *s)
 {
 	char why[160];
 	struct listener *lst = s->lst;
-	becomes_listener(e, s);
 	lst->candidate.shared = true; /* both processes may have set options since */
 	int err = listener_serve(e, lst->kfd, &lst->candidate, &lst->addr, lst->port, why, sizeof why);
 	if (err) {
 		engine_note_fallback("a listener inherited by fork", why);
 		process_ops->shares(e, s);
-		return 0;
+		return;
 	}
-	if (lst->candidate.adopted && options_refused(e, lst->kfd, &lst->candidate, why, sizeof why)) {
+	if (lst->candidate.adopted && options_refused_listener(e, lst->kfd, &lst->candidate, why, sizeof why)) {
 		engine_note_fallback("a listener from elsewhere", why);
 		process_ops->shares(e, s);
-		return 0;
+		return;
 	}
 	lst->policy = steer_listener_new(e->steer, lst->port);
 	err = lst->policy ? options_take(e, lst->kfd, &lst->candidate, s, &lst->options) : -ENOMEM;
 	if (!err)
 		err = options_for_accepted(s);
+	fastopen_listen(e, s, lst->kfd);
 	if (!err)
 		err = listener_claim(e, s);
 	if (err)
 		listener_note_fallback(s, err);
+}
+
+static int adopt_listener(struct engine *e, struct sock *s)
+{
+	becomes_listener(e, s);
+	serve_listener(e, s);
+	leave_parents_listener(e, s);
 	return 0;
 }
 

@@ -20,6 +20,7 @@
 /* An orderly end waits so long for the peer's part in it, where the kernel cannot finish it: own addresses, and a classifier that goes with the process. */
 #define EXIT_ENDS_US (300 * USEC_PER_MSEC)
 #define EXIT_HANDSHAKES_US (100 * USEC_PER_MSEC) /* of clients that others will accept */
+#define HANDSHAKE_WAIT_US (10 * USEC_PER_SEC) /* then the connection is lost for whoever was to get it */
 #define EXIT_DRAIN_STEP_US (5 * USEC_PER_MSEC) /* … looking this often whether it is acknowledged */
 
 static void flow_becomes_kernels(struct engine *e, struct sock *s)
@@ -63,21 +64,50 @@ int conn_handover(struct engine *e, struct sock *s, const char *why)
 	return err; /* the kernel gave up: so did the connection */
 }
 
-int sock_handover(struct sock *s, const char *why)
+/* Of Fast Open: text is under way, and the handshake is not complete. */
+static bool is_early(const struct sock *s)
+{
+	return s->kind == SOCK_KIND_CONN && (s->fastopen_of || (s->live && tcp_state(&s->tcp) == TCPS_SYN_SENT && tcp_unacked_bytes(&s->tcp)));
+}
+
+/* The kernel takes a connection after its handshake only. The program's thread waits: for a round trip, mostly. */
+static void handshake_wait(struct engine *e, struct sock *s)
+{
+	struct wait wait;
+	engine_call();
+	wait_begin(&wait, e, HANDSHAKE_WAIT_US);
+	while (is_early(s))
+		if (sock_wait(e, s, &wait))
+			return;
+}
+
+/* What conn_handover could not do; no turn has come in between, in which a handshake could be over. */
+static int end_instead(struct engine *e, struct sock *s, const char *why)
+{
+	int fd = conn_end(e, s);
+	if (fd >= 0)
+		leaving_note("a connection that could not be handed over", why);
+	return fd;
+}
+
+int sock_handover(struct sock *s, const char *why, bool surely)
 {
 	struct engine *e = s->engine;
-	int r;
+	int r = -EBADF;
 	turn_enter(e);
+	if (is_early(s))
+		handshake_wait(e, s);
 	turn_end(e); /* what is due goes out before the snapshot */
 	if (s->kind == SOCK_KIND_LISTENER) {
 		listener_release(e, s);
+		s->lst->requeues = true; /* its close follows */
 		leaving_note("a listener", why);
 		r = 0;
 	} else if (s->kind == SOCK_KIND_CONN) {
 		r = conn_handover(e, s, why);
-	} else {
-		r = -EBADF;
 	}
+	if (r < 0 && surely)
+		r = end_instead(e, s, why);
 	turn_leave(e);
 	return r;
 }
@@ -94,6 +124,7 @@ static int opening_to_kernel(const struct sock *s)
 	if (fd < 0)
 		return fd;
 	sys_fcntl(fd, F_SETFL, sys_fcntl(fd, F_GETFL, 0) | O_NONBLOCK);
+	option_values_set(s->values, fd);
 	name_from_addr(s->engine, s->family, &s->flow.key.raddr, s->flow.key.rport, (struct sockaddr *)&to, &len);
 	int err = sys_connect(fd, &to, len);
 	if (!err || err == -EINPROGRESS)
@@ -121,6 +152,7 @@ int conn_end(struct engine *e, struct sock *s)
 	if (fd < 0)
 		return fd;
 	if (s->live && tcp_state(&s->tcp) != TCPS_TIME_WAIT) {
+		connect_given_up(e, s);
 		tcp_abort(&s->tcp, e->now);
 		sock_mark_dirty(e, s);
 		sock_process_events(e, s);
@@ -128,17 +160,6 @@ int conn_end(struct engine *e, struct sock *s)
 	s->kind = SOCK_KIND_DEAD;
 	sock_notify(e, s);
 	return fd;
-}
-
-int sock_end(struct sock *s, const char *why)
-{
-	struct engine *e = s->engine;
-	turn_enter(e);
-	int r = s->kind == SOCK_KIND_CONN || s->kind == SOCK_KIND_DEAD ? conn_end(e, s) : -EBADF;
-	if (r >= 0)
-		leaving_note("a connection that could not be handed over", why);
-	turn_leave(e);
-	return r;
 }
 
 /* ---- the process's end ---- */
@@ -235,10 +256,27 @@ void engine_on_exit(bool for_good)
 		return;
 	}
 	engine_lock(e);
-	if (e->exiting) {
-		engine_unlock(e);
+	exit_locked(e, for_good);
+	engine_unlock(e);
+}
+
+void engine_after_failed_exec(void)
+{
+	struct engine *e = engine_of_process();
+	if (engine_inside || !e->up)
 		return;
+	engine_lock(e);
+	if (e->exiting && !e->kept_out) {
+		e->exiting = false;
+		helper_start(e);
 	}
+	engine_unlock(e);
+}
+
+void exit_locked(struct engine *e, bool for_good)
+{
+	if (e->exiting)
+		return;
 	e->exiting = true;
 	helper_stop(e);
 	turn_begin(e);
@@ -266,5 +304,4 @@ void engine_on_exit(bool for_good)
 		e->kept_out = "the process ends";
 		ifaces_retire(e);
 	}
-	engine_unlock(e);
 }

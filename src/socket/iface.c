@@ -97,26 +97,52 @@ static void load_own_addresses(struct engine *e)
 		e->addr_ifaces[k] = iface_first(e);
 }
 
+static bool is_used(const struct engine *e, const struct ip_addr *a)
+{
+	list_for_each (pos, tmp, &e->socks) {
+		const struct sock *s = container_of(pos, struct sock, node);
+		if (s->kind == SOCK_KIND_CONN && s->live && ip_addr_equal(&s->flow.key.laddr, a))
+			return true;
+	}
+	return false;
+}
+
+/*
+ * A connection outlives its address on an interface, and goes on when the address is back (Linux's do). The kernel has the address again before we hear of it, and would
+ * answer what comes for the connection with a reset. So the classifier keeps an address that went as long as connections have it: nobody else here gets its packets.
+ * `before`: the addresses that the classifier has.
+ */
+static void keep_used(struct engine *e, const struct ip_addr *before, unsigned n_before)
+{
+	e->n_gone_addrs = 0;
+	for (unsigned k = 0; k < n_before && e->n_addrs + e->n_gone_addrs < ADDRESSES_MAX; k++) {
+		bool stays = (k < e->n_addrs && ip_addr_equal(&e->addrs[k], &before[k])) || engine_owns_address(e, &before[k]);
+		if (!stays && is_used(e, &before[k]))
+			e->addrs[e->n_addrs + e->n_gone_addrs++] = before[k];
+	}
+}
+
 int ifaces_load_addresses(struct engine *e)
 {
 	struct iface *i;
 	if (!e->addrs)
-		e->addrs = engine_alloc(e, ADDRESSES_MAX * sizeof *e->addrs);
+		e->addrs = engine_alloc(e, 2 * ADDRESSES_MAX * sizeof *e->addrs); /* the upper half: what was there before */
 	if (!e->addr_ifaces)
 		e->addr_ifaces = engine_alloc(e, ADDRESSES_MAX * sizeof(*e->addr_ifaces));
 	if (!e->addrs || !e->addr_ifaces)
 		return -ENOMEM;
-	e->n_addrs = 0;
 	if (e->own) {
 		load_own_addresses(e);
 		return 0;
 	}
-	ifaces_for_each(e, i) {
-		int err = addresses_of(e, i);
-		if (err)
-			return err;
-	}
-	return classifier_set_addresses(e->classifier, e->addrs, e->n_addrs);
+	unsigned n_before = e->n_addrs + e->n_gone_addrs;
+	memcpy(e->addrs + ADDRESSES_MAX, e->addrs, n_before * sizeof *e->addrs);
+	e->n_addrs = 0;
+	int err = 0;
+	ifaces_for_each(e, i)
+		err = err ? err : addresses_of(e, i);
+	keep_used(e, e->addrs + ADDRESSES_MAX, n_before);
+	return err ? err : classifier_set_addresses(e->classifier, e->addrs, e->n_addrs + e->n_gone_addrs);
 }
 
 /* ---- attaching ---- */
@@ -217,9 +243,12 @@ static struct iface *free_place(struct engine *e)
 	return NULL;
 }
 
+/* One that came back under the same index has another place, and the same attachment. */
 static void leave(struct engine *e, struct iface *i)
 {
-	classifier_detach(e->classifier, iface_info(i)->ifindex);
+	struct iface *again = iface_find(e, iface_info(i)->ifindex);
+	if (!again || again == i)
+		classifier_detach(e->classifier, iface_info(i)->ifindex);
 	detach(e, i, false);
 }
 
@@ -245,8 +274,11 @@ static int attach_next(struct engine *e, int ifindex, char *why, size_t why_len)
 		return -E2BIG;
 	}
 	int err = attach(e, i, ifindex, why, why_len);
-	if (err)
+	if (err) {
+		if (!first) /* it may be back, with our program on it: then the kernel answers from now on */
+			classifier_detach(e->classifier, ifindex);
 		return err;
+	}
 	if (i >= e->ifaces + e->n_ifaces)
 		e->n_ifaces = i - e->ifaces + 1;
 	leave_gone(e);
@@ -423,10 +455,10 @@ void ifaces_changed(struct engine *e, unsigned what)
 		refresh(e);
 	if (e->own && (what & NETSTATE_ADDRS))
 		own_kernel_changed(e);
+	if (what & (NETSTATE_LINKS | NETSTATE_ADDRS)) /* of one that comes back first: until it is served again, the kernel must not answer for its connections */
+		ifaces_load_addresses(e);
 	if (e->serves_all && (what & (NETSTATE_LINKS | NETSTATE_ADDRS)))
 		ifaces_serve_all(e, 0);
-	if (what & (NETSTATE_LINKS | NETSTATE_ADDRS))
-		ifaces_load_addresses(e);
 }
 
 void ifaces_close(struct engine *e)

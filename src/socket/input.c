@@ -1,5 +1,7 @@
 /* From frames to connections: who takes a segment, and what its events mean to the socket. */
+#include "socket/errqueue.h"
 #include "socket/own.h"
+#include "socket/stamps.h"
 
 #include "base/fd.h"
 #include "base/log.h"
@@ -107,16 +109,24 @@ static void input_time_wait(struct engine *e, struct time_wait *tw, const struct
 	}
 }
 
+void sock_tcp_input(struct engine *e, struct sock *s, const struct tcp_segment *seg)
+{
+	if (s->stamps)
+		stamps_input(e, s, seg);
+	else
+		tcp_input(&s->tcp, e->now, seg);
+}
+
 static void input_conn(struct engine *e, struct sock *s, const struct ip_input *in)
 {
-	bool embryo = s->listener && (tcp_state(&s->tcp) == TCPS_SYN_RECEIVED || sock_is_deferred(s));
+	bool embryo = s->listener && !s->accepted && (tcp_state(&s->tcp) == TCPS_SYN_RECEIVED || sock_is_deferred(s));
 	/* The handshake's last ACK, or the data that a listener waits for, finds the accept queue full: it is as if lost (Linux's tcp_abort_on_overflow=0). */
 	if (embryo && listener_accept_full(s->listener) &&
 	    !(in->seg.flags & (SEG_RST | SEG_SYN))) {
 		e->counters[SOCKC_ListenOverflows]++;
 		return;
 	}
-	tcp_input(&s->tcp, e->now, &in->seg);
+	sock_tcp_input(e, s, &in->seg);
 	sock_note_fin(e, s, in);
 	sock_mark_dirty(e, s);
 	sock_process_events(e, s);
@@ -128,6 +138,11 @@ static bool is_kernels(struct engine *e, const struct flow_key *key)
 	if (!engine_owns_address(e, &key->laddr) || demux_find(&e->exceptions, key))
 		return true;
 	return !listener_find(e, key, 0) && !classifier_is_silent(e->classifier, key);
+}
+
+static bool is_of_others(struct engine *e, const struct ip_input *in)
+{
+	return process_ops->is_others(e, &in->key, (in->seg.flags & (SEG_SYN | SEG_ACK | SEG_RST)) == SEG_SYN);
 }
 
 /* IP_MINTTL, IPV6_MINHOPCOUNT (RFC 5082): what comes from farther away was never seen; nor what comes by another interface than the one that a socket is bound to. */
@@ -160,7 +175,7 @@ static void input_tcp(struct engine *e, const struct ip_input *in)
 	struct time_wait *tw = time_wait_find(e, &in->key);
 	if (tw)
 		return input_time_wait(e, tw, in);
-	if (!e->own && !classifier_is_exact(e->classifier) && is_kernels(e, &in->key)) {
+	if (!e->own && !classifier_is_exact(e->classifier) && (is_kernels(e, &in->key) || is_of_others(e, in))) {
 		e->counters[SOCKC_NotOurs]++;
 		return;
 	}
@@ -219,7 +234,9 @@ void input_frame(struct engine *e, struct iface *i, const struct link_rx *rx)
 {
 	struct ip_input in;
 	ip_input_parse(rx, iface_info(i)->has_eth, &in);
+	e->frame = rx;
 	input_packet(e, i, &in);
+	e->frame = NULL;
 }
 
 void input_packet(struct engine *e, struct iface *i, const struct ip_input *in)
@@ -250,24 +267,30 @@ void sock_notify_events(struct engine *e, struct sock *s, uint32_t poll_events)
 
 void sock_process_events(struct engine *e, struct sock *s)
 {
-	if (s->zc_waiting)
-		zerocopy_progress(e, s);
+	if (s->n_err_owed)
+		errqueue_progress(e, s);
 	uint32_t ev = tcp_take_events(&s->tcp);
 	if (!ev)
 		return;
 	count_first_fin(e, s);
+	if (ev & TCP_EV_BLACK_HOLE)
+		fastopen_hole(e);
 	if (ev & TCP_EV_CONNECTED) {
 		sock_note_handshake(e, s);
+		fastopen_learn(e, s);
 		if (trace_on)
 			trace_opened(s);
 	}
-	if ((ev & TCP_EV_CONNECTED) && s->listener)
+	if (s->fastopen_of && (ev & (TCP_EV_CONNECTED | TCP_EV_CLOSED | TCP_EV_ERROR)))
+		fastopen_ended(e, s);
+	if ((ev & TCP_EV_CONNECTED) && s->listener && !s->accepted)
 		listener_on_established(e, s);
 	else if ((ev & (TCP_EV_READABLE | TCP_EV_PEER_FIN)) && sock_is_deferred(s)) {
 		list_unlink(&s->defer_node);
 		listener_give_to_accept(e, s);
 	}
 	if (s->live && (ev & (TCP_EV_TIME_WAIT | TCP_EV_CLOSED))) {
+		fastopen_client_ended(e, s);
 		s->ends_in_time_wait = ev & TCP_EV_TIME_WAIT;
 		s->ending = true; /* once its last segment is out: turn_end */
 		sock_mark_dirty(e, s);

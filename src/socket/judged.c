@@ -86,7 +86,8 @@ int judged_start(struct engine *e, char *why, size_t why_len)
 		judged = judged || is_judged(e, i, rule, sizeof rule);
 	if (!judged)
 		return 0;
-	int err = judge_open(&e->judge, why, why_len);
+	const struct judge_entries entries = classifier_judge_entries(e->classifier);
+	int err = judge_open(&e->judge, &entries, why, why_len);
 	if (err)
 		return err;
 	keep_connections(e);
@@ -169,14 +170,20 @@ int judged_enter(struct engine *e, const struct sock *l, struct sock *s)
 {
 	if (!e->judged || process_ops->is_shared(l)) /* a group's connection has an entry there */
 		return 0;
+	if (e->judged_entry && flow_key_equal(e->judged_entry, &s->flow.key)) {
+		e->judged_entry = NULL;
+		e->counters[SOCKC_JudgedEntered]++;
+		s->exact = true;
+		return 0;
+	}
 	sock_set_exact(e, s);
 	if (s->exact)
 		return 0;
 	sock_leave_demux(e, s);
 	s->live = false;
-	return -ENOMEM;
+	e->judged_full = true;
+	return -E2BIG;
 }
-
 
 static bool has_way(const struct engine *e, const struct flow_key *key, struct firewall_flow *out)
 {
@@ -205,6 +212,8 @@ bool judged_refuses(struct engine *e, const struct flow_key *key, bool client, c
 static void give_to_kernel(struct engine *e, const struct judged_segment *seg)
 {
 	bool known = demux_find(&e->exceptions, &seg->key);
+	if (seg->entered)
+		classifier_del_flow(e->classifier, &seg->key);
 	e->counters[SOCKC_JudgedKernels]++;
 	exception_add_for_stranger(e, &seg->key);
 	if (!known && demux_find(&e->exceptions, &seg->key))
@@ -216,8 +225,11 @@ static void input_one(struct engine *e, const struct judged_segment *seg)
 	struct iface *i = iface_find(e, seg->ifindex);
 	struct ip_input in = {.kind = IP_INPUT_TCP, .fate = IP_FATE_Delivered, .key = seg->key, .ttl = seg->ttl, .tos = seg->tos, .ecn = seg->tos & 3};
 	char why[160];
-	if (!i || tcp_parse(seg->tcp, seg->tcp_len, &in.seg) < 0)
+	if (!i || tcp_parse(seg->tcp, seg->tcp_len, &in.seg) < 0 || (in.seg.has & SEG_HAS_SIGNATURE)) {
+		if (seg->entered)
+			classifier_del_flow(e->classifier, &seg->key);
 		return;
+	}
 	in.src_mac = iface_info(i)->has_eth ? seg->src_mac : NULL;
 	in.seg.flags &= ~SEG_FIN; /* it stands behind what the ring does not have */
 	e->counters[SOCKC_Judged]++;
@@ -225,7 +237,16 @@ static void input_one(struct engine *e, const struct judged_segment *seg)
 		give_to_kernel(e, seg);
 		return;
 	}
+	e->judged_entry = seg->entered ? &seg->key : NULL;
+	e->judged_full = false;
 	input_packet(e, i, &in);
+	if (e->judged_entry) /* it became no connection */
+		parting_add(e, &seg->key, true, false, -1);
+	e->judged_entry = NULL;
+	if (e->judged_full) {
+		engine_note_fallback("a client", "the classifier's table of connections is full");
+		give_to_kernel(e, seg);
+	}
 }
 
 #define JUDGED_BUDGET 256 /* segments of one turn, as TURN_RX_BUDGET */

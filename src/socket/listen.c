@@ -25,14 +25,16 @@
 #include <string.h>
 #include <sys/epoll.h>
 
+bool listener_name_matches(const struct ip_addr *name, int family, bool v6only, const struct ip_addr *addr)
+{
+	if (!ip_addr_is_any(name))
+		return ip_addr_equal(name, addr);
+	return family == AF_INET ? ip_addr_is_v4(addr) : !(v6only && ip_addr_is_v4(addr));
+}
+
 static bool listener_matches(const struct sock *l, const struct flow_key *key)
 {
-	const struct ip_addr *a = &l->lst->addr;
-	if (l->lst->port != key->lport)
-		return false;
-	if (!ip_addr_is_any(a))
-		return ip_addr_equal(a, &key->laddr);
-	return l->family == AF_INET ? ip_addr_is_v4(&key->laddr) : !(l->v6only && ip_addr_is_v4(&key->laddr));
+	return l->lst->port == key->lport && listener_name_matches(&l->lst->addr, l->family, l->v6only, &key->laddr);
 }
 
 /*
@@ -188,6 +190,7 @@ static int listener_make(struct engine *e, int kfd, const struct candidate *cand
 		err = options_for_accepted(l);
 	if (err)
 		goto fail;
+	fastopen_listen(e, l, kfd);
 	lst->policy = steer_listener_new(e->steer, lst->port);
 	err = lst->policy ? 0 : -ENOMEM;
 	if (err)
@@ -217,6 +220,13 @@ const struct ip_addr *listener_classifier_name(const struct ip_addr *addr, bool 
 	return v6only && ip_addr_is_any(addr) ? &classifier_any_v6only : addr;
 }
 
+static enum silence_end silence_ends(const struct sock *l, bool gone)
+{
+	if (gone)
+		return SILENCE_DIES;
+	return process_ops->others_serve(l) ? SILENCE_GOES_ON : SILENCE_ENDS;
+}
+
 int listener_claim(struct engine *e, struct sock *l)
 {
 	struct listener *lst = l->lst;
@@ -230,7 +240,7 @@ int listener_claim(struct engine *e, struct sock *l)
 	if (!err)
 		err = process_ops->claim(e, l);
 	if (err) {
-		classifier_end_silence(e->classifier, lst->kfd, true);
+		classifier_end_silence(e->classifier, lst->kfd, silence_ends(l, false));
 		lst->claimed = false;
 		list_unlink(&lst->node);
 	}
@@ -351,8 +361,13 @@ static int decide_listen_locked(struct engine *e, int kfd, const struct candidat
 	}
 	if (!ip_addr_is_any(&addr) && !engine_owns_address(e, &addr))
 		return SOCK_KERNEL; /* another interface's: not ours by policy */
-	if (options_refused(e, kfd, candidate, why, sizeof why) ||
-	    judged_refuses_listener(e, &addr, port, family == AF_INET6, kernel_v6only(kfd, family), why, sizeof why))
+	if (options_refused_listener(e, kfd, candidate, why, sizeof why)) {
+		siblings_follow(e, kfd, why);
+		return listen_falls_back(e, kfd, candidate, backlog, &addr, port, why, out);
+	}
+	if (!candidate->adopted && siblings_refuse(e, kfd, &addr, port))
+		return listen_falls_back(e, kfd, candidate, backlog, &addr, port, "another socket of its port (SO_REUSEPORT) is the kernel's", out);
+	if (judged_refuses_listener(e, &addr, port, family == AF_INET6, kernel_v6only(kfd, family), why, sizeof why))
 		return listen_falls_back(e, kfd, candidate, backlog, &addr, port, why, out);
 	namespace_refresh(e, SYSCTL_AGE_US);
 	err = sys_listen(kfd, backlog);
@@ -418,8 +433,10 @@ int sock_listen_again(struct sock *s, int backlog)
 		err = -EINVAL;
 	else
 		err = sys_listen(s->lst->kfd, backlog);
-	if (!err)
+	if (!err) {
 		s->lst->backlog = namespace_backlog(e, backlog);
+		fastopen_listen(e, s, s->lst->kfd);
+	}
 	engine_unlock(e);
 	return err;
 }
@@ -434,6 +451,10 @@ static struct sock *accept_pop(struct sock *l)
 	struct sock *s = container_of(pos, struct sock, accept_node);
 	list_unlink(&s->accept_node);
 	s->listener = NULL;
+	sock_say_last_word(l->engine, s);
+	tcp_accepted(&s->tcp);
+	if (s->fastopen_of)
+		tcp_fastopen_accepted(&s->tcp);
 	l->lst->n_accept--;
 	process_ops->queue_changed(l->engine, l);
 	return s;
@@ -624,6 +645,7 @@ static void listener_free(struct engine *e, struct sock *l)
 	if (lst->policy)
 		steer_listener_unref(lst->policy);
 	option_values_unref(e, lst->inherited);
+	fastopen_forget(e, &lst->fastopen);
 	fd_share_end(&lst->accepts);
 	list_unlink(&lst->node);
 	engine_free(e, lst, sizeof *lst);
@@ -635,13 +657,16 @@ static void listener_free(struct engine *e, struct sock *l)
 static void release(struct engine *e, struct sock *l, bool gone)
 {
 	struct listener *lst = l->lst;
-	if (!lst->claimed)
+	if (!lst->claimed) {
+		if (e->up && lst->kfd >= 0) /* silent for a sibling of its port */
+			classifier_end_silence(e->classifier, lst->kfd, gone ? SILENCE_DIES : SILENCE_GOES_ON);
 		return;
+	}
 	defer_end(e, lst); /* the walk over engine.listeners does not find it any more */
 	lst->claimed = false;
 	list_unlink(&lst->node);
 	process_ops->release(e, l);
-	classifier_end_silence(e->classifier, lst->kfd, !gone);
+	classifier_end_silence(e->classifier, lst->kfd, silence_ends(l, gone));
 }
 
 void listener_release(struct engine *e, struct sock *l)
@@ -653,7 +678,7 @@ void listener_release(struct engine *e, struct sock *l)
 void listener_close(struct engine *e, struct sock *l, bool for_all)
 {
 	struct listener *lst = l->lst;
-	bool drains = !for_all && process_ops->has_others(l);
+	bool drains = !for_all && (lst->requeues || process_ops->has_others(l));
 	if (drains && lst->claimed && !lst->closing) { /* SYNs that were ours to answer when they came */
 		process_ops->stops(e, l);
 		turn_begin(e);
@@ -679,11 +704,15 @@ void listeners_drain(struct engine *e)
 {
 	list_for_each (pos, tmp, &e->draining) {
 		struct listener *lst = container_of(pos, struct listener, node);
+		if (lst->requeues)
+			listener_requeue(e, lst);
 		process_ops->spare_give_all(e, lst->owner);
 		abort_accept_queue(e, lst); /* what could not be given */
 		lst->n_accept = 0;
 		if (!lst->n_embryonic)
 			listener_free(e, lst->owner);
 	}
+	if (list_empty(&e->draining))
+		requeue_end(e);
 }
 

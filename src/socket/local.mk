@@ -1,5 +1,6 @@
 noinst_LIBRARIES += src/libsocket.a
 src_libsocket_a_CPPFLAGS = $(AM_CPPFLAGS) -DFINESSE_VERSION='"$(PACKAGE_VERSION)"'
+src_libsocket_a_CFLAGS = $(ROOM_CFLAGS)
 src_libsocket_a_SOURCES = \
 	src/socket/admit.c \
 	src/socket/bind.c \
@@ -12,9 +13,14 @@ src_libsocket_a_SOURCES = \
 	src/socket/disconnect.c \
 	src/socket/engine.c \
 	src/socket/engine.h \
+	src/socket/errqueue.c \
+	src/socket/errqueue.h \
 	src/socket/exceptions.c \
 	src/socket/fallback.c \
+	src/socket/fastopen.c \
+	src/socket/fastopen_client.c \
 	src/socket/fork.c \
+	src/socket/death.c \
 	src/socket/handover.c \
 	src/socket/iface.c \
 	src/socket/service.c \
@@ -22,6 +28,7 @@ src_libsocket_a_SOURCES = \
 	src/socket/input.c \
 	src/socket/judged.c \
 	src/socket/rejudge.c \
+	src/socket/requeue.c \
 	src/socket/kernel_tw.c \
 	src/socket/listen.c \
 	src/socket/names.c \
@@ -39,6 +46,11 @@ src_libsocket_a_SOURCES = \
 	src/socket/pmtu.c \
 	src/socket/sock.h \
 	src/socket/sock_counter.def \
+	src/socket/saved_syn.c \
+	src/socket/siblings.c \
+	src/socket/saved_syn.h \
+	src/socket/stamps.c \
+	src/socket/stamps.h \
 	src/socket/stat.c \
 	src/socket/stream.c \
 	src/socket/syn.c \

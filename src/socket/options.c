@@ -6,6 +6,8 @@
  */
 #include "socket/engine.h"
 #include "socket/options.h"
+#include "socket/saved_syn.h"
+#include "socket/stamps.h"
 #include "socket/tcp_info.h"
 
 #include "base/sys.h"
@@ -37,6 +39,7 @@ struct answer {
 	union {
 		int number;
 		uint64_t rate;
+		uint32_t stamps[2];
 		uint32_t cc_info[TCP_CC_INFO_WORDS];
 		struct timeval tv;
 		struct linger linger;
@@ -99,7 +102,7 @@ static int get_socket_level(struct sock *s, unsigned index, struct answer *a)
 	tcp_get_status(&s->tcp, &st);
 	switch (index) {
 	case OPTION_SO_ERROR:
-		return tell_number(a, tcp_take_error(&s->tcp));
+		return tell_number(a, tcp_take_any_error(&s->tcp));
 	case OPTION_SO_TYPE:
 		return tell_number(a, SOCK_STREAM);
 	case OPTION_SO_PROTOCOL:
@@ -201,6 +204,8 @@ static int get_own(const struct engine *e, struct sock *s, unsigned index, struc
 	case SOL_SOCKET:
 		if (index == OPTION_SO_MAX_PACING_RATE)
 			return tell_max_pacing_rate(a, tcp_get_options(&s->tcp)->max_pacing_rate, wanted);
+		if (stamps_is_option(index))
+			return stamps_get(s, index, a->stamps);
 		return index == OPTION_SO_PEERNAME ? get_peer_name(s, a, wanted) : get_socket_level(s, index, a);
 	case IPPROTO_TCP:
 		return get_tcp_level(e, s, index, a);
@@ -269,7 +274,7 @@ static bool get_from_syn(const struct engine *e, const struct sock *s, unsigned 
 	if (index == OPTION_IPV6_MULTICAST_IF && !v4)
 		return tell_number(a, iface_scope(e, &s->flow.key.laddr));
 	if (index == OPTION_IPV6_V6ONLY && !v4)
-		return tell_number(a, 1);
+		return tell_number(a, s->v6only); /* the listener's */
 	return false;
 }
 
@@ -285,6 +290,8 @@ static int get_conn_option(struct engine *e, struct sock *s, int level, int name
 		return s->accepted ? get_cookie(s, val, len) : SOCK_ASK_FD;
 	if (source == OPTION_ASKED && is_connected(s))
 		return SOCK_KERNEL;
+	if (index == OPTION_TCP_SAVED_SYN && s->saved_syn)
+		return saved_syn_get(e, s, val, len);
 	if (get_from_syn(e, s, index, &a))
 		return level != IPPROTO_IPV6 && (int)*len < 0 ? -EINVAL : give(index, &a, sizeof a.number, val, len);
 	if (judged)
@@ -382,19 +389,13 @@ bool sock_wants_kernel(const struct sock *s)
 	return s->wants_kernel && s->kind == SOCK_KIND_CONN && is_connected(s);
 }
 
-/* A fresh socket refused it; a connected one may take it. SOF_TIMESTAMPING_OPT_ID counts bytes of a connection. */
-static bool needs_connection(unsigned index, int err)
-{
-	return err == -ENOTCONN || (err == -EINVAL && (index == OPTION_SO_TIMESTAMPING || index == OPTION_SO_TIMESTAMPING_NEW));
-}
-
 /* 0, SOCK_KERNEL or -errno. */
 static int set_judged(struct engine *e, struct sock *s, int level, int name, const void *val, socklen_t len)
 {
 	struct judged j = {0};
 	unsigned index = option_find(level, name);
 	int r = judge(s, index, level, name, val, len, &j);
-	if (is_connected(s) && needs_connection(index, r))
+	if (is_connected(s) && r == -ENOTCONN)
 		return SOCK_KERNEL; /* only a connection of the kernel's can tell */
 	if (r || index == OPTION_UNKNOWN)
 		return r ? r : set_kernels(s, &j);
@@ -585,6 +586,19 @@ static int set_timeout(const struct engine *e, int64_t *out, const void *val, so
 	return 0;
 }
 
+/* Below zero is for ever, and reads back as the kernel's longest time in its ticks, cut to an int. */
+static int linger_told(const struct sock *s, struct linger l)
+{
+	int fd = option_oracle(s->family, NULL);
+	socklen_t len = sizeof l;
+	if (fd < 0)
+		return l.l_linger;
+	sys_setsockopt(fd, SOL_SOCKET, SO_LINGER, &l, sizeof l);
+	sys_getsockopt(fd, SOL_SOCKET, SO_LINGER, &l, &len);
+	sys_close(fd);
+	return l.l_linger;
+}
+
 static int set_linger(struct sock *s, const void *val, socklen_t len)
 {
 	struct linger l;
@@ -593,7 +607,7 @@ static int set_linger(struct sock *s, const void *val, socklen_t len)
 	memcpy(&l, val, sizeof l);
 	s->linger_on = l.l_onoff != 0;
 	if (s->linger_on)
-		s->linger_s = l.l_linger;
+		s->linger_s = l.l_linger < 0 ? linger_told(s, l) : l.l_linger;
 	return 0;
 }
 
@@ -662,6 +676,8 @@ static int set_own(struct engine *e, struct sock *s, struct tcp_options *opt, un
 	case OPTION_TCP_CONGESTION:
 		return set_congestion(s, opt, val, len);
 	}
+	if (stamps_is_option(index))
+		return stamps_set(e, s, index, val, len);
 	if (len < sizeof v)
 		return -EINVAL;
 	if (index == OPTION_SO_LINGER)
@@ -702,8 +718,9 @@ static int set_by_state(struct sock *s, unsigned index, const void *val, socklen
 	if (closed || len < sizeof(int))
 		return 1;
 	switch (index) {
-	case OPTION_TCP_FASTOPEN:
 	case OPTION_TCP_FASTOPEN_CONNECT:
+		return fastopen_may_call(s->engine) ? -EINVAL : 1;
+	case OPTION_TCP_FASTOPEN:
 	case OPTION_TCP_FASTOPEN_NO_COOKIE:
 		return -EINVAL;
 	case OPTION_TCP_QUEUE_SEQ:
@@ -745,23 +762,25 @@ static int set_listener_option(struct engine *e, struct sock *s, int level, int 
 	int r = sys_setsockopt(lst->kfd, level, name, val, len);
 	if (r)
 		return r;
-	option_set_add(&lst->candidate.set, index);
-	if (!lst->kernels && options_refused(e, lst->kfd, &lst->candidate, why, sizeof why))
+	candidate_note(&lst->candidate, index, val, len);
+	if (!lst->kernels && options_refused_listener(e, lst->kfd, &lst->candidate, why, sizeof why)) {
 		listener_to_kernel(e, s, why);
+		siblings_follow(e, lst->kfd, why);
+	}
+	fastopen_listen(e, s, lst->kfd);
 	r = options_take(e, lst->kfd, &lst->candidate, s, &lst->options);
 	return r ? r : options_for_accepted(s);
 }
 
-/* TCP_NODELAY pushes what is queued, and TCP_QUICKACK 0 ends quick ACKs, each time that it is set, not only at a change. */
+/* TCP_NODELAY pushes what is queued, and TCP_QUICKACK begins or ends quick ACKs, each time that it is set, not only at a change. */
 static void acts_again(struct sock *s, int name, const struct tcp_options *opt)
 {
 	struct tcp_options other = *tcp_get_options(&s->tcp);
-	if (name == TCP_NODELAY && opt->nodelay)
-		other.nodelay = false;
-	else if (name == TCP_QUICKACK && !opt->quickack)
-		other.quickack = true;
-	else
+	if (name == TCP_QUICKACK)
+		tcp_set_quickack(&s->tcp, opt->quickack);
+	if (name != TCP_NODELAY || !opt->nodelay)
 		return;
+	other.nodelay = false;
 	tcp_set_options(&s->tcp, s->engine->now, &other);
 }
 
@@ -804,18 +823,20 @@ void sock_put_error(struct sock *s, int error)
 
 static int conn_ioctl(struct sock *s, unsigned long request, int *arg)
 {
+	enum tcp_state state = tcp_state(&s->tcp);
+	bool opening = state == TCPS_SYN_SENT || state == TCPS_SYN_RECEIVED; /* Linux counts nothing yet, also of Fast Open */
 	switch (request) {
 	case FIONREAD:
-		*arg = tcp_readable_to_mark(&s->tcp);
+		*arg = opening ? 0 : tcp_readable_to_mark(&s->tcp);
 		return 0;
 	case SIOCATMARK:
 		*arg = tcp_at_mark(&s->tcp);
 		return 0;
 	case SIOCOUTQ:
-		*arg = tcp_outq(&s->tcp);
+		*arg = opening ? 0 : tcp_outq(&s->tcp);
 		return 0;
 	case SIOCOUTQNSD:
-		*arg = tcp_outq_unsent(&s->tcp);
+		*arg = opening ? 0 : tcp_outq_unsent(&s->tcp);
 		return 0;
 	default:
 		return -ENOTTY;

@@ -11,6 +11,8 @@
 #include <stdint.h>
 #include <sys/socket.h>
 
+#include "base/addr.h"
+
 enum option_index {
 #define OPTION(level, name, number, type, class, source, heritage) OPTION_##name,
 #include "socket/options.def"
@@ -42,6 +44,10 @@ static inline void option_set_add(struct option_set *set, unsigned index)
 {
 	__atomic_or_fetch(&set->word[index / 64], UINT64_C(1) << index % 64, __ATOMIC_RELAXED);
 }
+static inline void option_set_drop(struct option_set *set, unsigned index)
+{
+	__atomic_and_fetch(&set->word[index / 64], ~(UINT64_C(1) << index % 64), __ATOMIC_RELAXED);
+}
 static inline bool option_set_has(const struct option_set *set, unsigned index)
 {
 	return __atomic_load_n(&set->word[index / 64], __ATOMIC_RELAXED) >> index % 64 & 1;
@@ -60,11 +66,18 @@ struct candidate {
 	bool port_chosen;      /* … with a port, and it succeeded */
 	bool home;             /* at its connect: no thread of the process ever left the network namespace that it and the engine are in */
 	bool nonblock_known, nonblock; /* O_NONBLOCK, unless shared */
+	bool kernel_nonblock;  /* … of the kernel's socket, which may not have heard yet */
+	bool bind_late;        /* bound to late_addr, without a port; the kernel's socket has not heard yet */
+	struct ip_addr late_addr;
+	bool used;             /* something was done to the kernel's socket that nothing else here tells, or its identity was asked for */
 	bool had_port;         /* it was connected or listened, and is unconnected again: its name may tell a port that it has lost */
 	uint16_t lost_port;    /* … which the kernel's own name does not tell; 0: it does */
 	uint16_t left_error;   /* what its last connection left in SO_ERROR, where the kernel's socket has ECONNRESET in its place; 0: nothing */
+	bool maxseg_unset;     /* TCP_MAXSEG is in `set`, and its last value was 0, which the kernel gives back as 536 */
 	struct option_set set; /* by this process */
 };
+/* An option was set, with success, to `len` bytes at `val`. The shim calls it without a lock. */
+void candidate_note(struct candidate *c, unsigned index, const void *val, socklen_t len);
 /* Nothing was set on it and nobody else could: the defaults hold without asking. */
 static inline bool candidate_untouched(const struct candidate *c)
 {

@@ -4,6 +4,7 @@
  */
 #include "socket/engine.h"
 #include "socket/options.h"
+#include "socket/stamps.h"
 
 #include "base/log.h"
 #include "base/sys.h"
@@ -71,6 +72,10 @@ static int walk_one(struct walk *w, unsigned index)
 {
 	struct option_value v;
 	const struct option *o = &option_table[index];
+	if (stamps_is_option(index) && stamps_refused(w->kfd)) {
+		w->refused = index;
+		return 0;
+	}
 	if (o->source == OPTION_OWN || o->class == OPTION_READ || index == OPTION_TCP_TIMESTAMP /* a clock; set only under TCP_REPAIR */)
 		return 0;
 	if (!option_read(w->kfd, index, &v)) {
@@ -131,6 +136,14 @@ bool options_refused(struct engine *e, int kfd, const struct candidate *c, char 
 	else if (w.refused != OPTION_COUNT)
 		snprintf(why, why_len, "its option %s is not the engine's", option_table[w.refused].text);
 	return err || w.refused != OPTION_COUNT;
+}
+
+/* TCP_FASTOPEN_KEY stays on the kernel's socket, which listens for as long as ours does, and can be read from there: fastopen.c. */
+bool options_refused_listener(struct engine *e, int kfd, const struct candidate *c, char *why, size_t why_len)
+{
+	struct candidate without = *c;
+	option_set_drop(&without.set, OPTION_TCP_FASTOPEN_KEY);
+	return options_refused(e, kfd, &without, why, why_len);
 }
 
 /* ---- what was set is ours from now on ---- */
@@ -214,7 +227,7 @@ static void take_tcp_level(struct engine *e, int kfd, const struct candidate *c,
 		opt->notsent_lowat = kernel_number(kfd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, 0);
 	if (may_be_set(c, OPTION_TCP_MAXSEG)) {
 		int v = kernel_number(kfd, IPPROTO_TCP, TCP_MAXSEG, KERNEL_MSS_UNSET);
-		opt->maxseg = v == KERNEL_MSS_UNSET && !option_set_has(&c->set, OPTION_TCP_MAXSEG) ? 0 : v;
+		opt->maxseg = v == KERNEL_MSS_UNSET && (c->maxseg_unset || !option_set_has(&c->set, OPTION_TCP_MAXSEG)) ? 0 : v;
 	}
 }
 
@@ -256,6 +269,14 @@ static void read_defaults(struct engine *e)
 	e->default_options_us = e->now;
 }
 
+static int take_stamps(struct engine *e, int kfd, const struct candidate *c, struct sock *s)
+{
+	bool any = false;
+	for (unsigned i = 0; i < OPTION_COUNT && !any; i++)
+		any = stamps_is_option(i) && may_be_set(c, i);
+	return any ? stamps_take(e, s, kfd) : 0;
+}
+
 int options_take(struct engine *e, int kfd, const struct candidate *c, struct sock *s, struct tcp_options *opt)
 {
 	if (!e->default_options_us || e->now - e->default_options_us > DEFAULT_OPTIONS_US)
@@ -274,7 +295,7 @@ int options_take(struct engine *e, int kfd, const struct candidate *c, struct so
 	s->ip = w.ip;
 	take_socket_level(e, kfd, c, s, opt);
 	take_tcp_level(e, kfd, c, opt);
-	return 0;
+	return take_stamps(e, kfd, c, s);
 }
 
 /* ---- accept: the listener's options ---- */
@@ -374,4 +395,5 @@ void options_to_kernel(struct engine *e, const struct sock *s, int fd)
 	if (opt->max_pacing_rate)
 		give(fd, SOL_SOCKET, SO_MAX_PACING_RATE, &rate, sizeof rate);
 	option_values_set(s->values, fd);
+	stamps_give(s, fd);
 }

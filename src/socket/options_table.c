@@ -2,6 +2,7 @@
 #include "socket/options.h"
 
 #include <netinet/in.h>
+#include <string.h>
 
 #define OPTION_INHERITED true
 #define OPTION_FRESH     false
@@ -34,4 +35,14 @@ unsigned option_find(int level, int number)
 	if (at == LEVELS || number < 0 || number >= NUMBERS || !index_of[at][number])
 		return OPTION_UNKNOWN;
 	return index_of[at][number] - 1;
+}
+
+void candidate_note(struct candidate *c, unsigned index, const void *val, socklen_t len)
+{
+	int v;
+	option_set_add(&c->set, index);
+	if (index != OPTION_TCP_MAXSEG || len < sizeof v)
+		return;
+	memcpy(&v, val, sizeof v);
+	c->maxseg_unset = !v;
 }

@@ -6,6 +6,7 @@
  */
 #include "socket/engine.h"
 #include "socket/options.h"
+#include "socket/saved_syn.h"
 
 #include "base/sys.h"
 
@@ -142,9 +143,6 @@ static bool carry_mtu_discover(bool *fragment, int how)
 	return how == IP_PMTUDISC_DONT || how == IP_PMTUDISC_WANT || how == IP_PMTUDISC_DO;
 }
 
-/* net.ipv4.tcp_fastopen: where the bit is missing (Linux's default), TCP_FASTOPEN of a listener has no effect but that it can be read. */
-#define FASTOPEN_SERVER 2
-
 bool option_carry(struct engine *e, struct sock_ip *ip, const struct option_value *v)
 {
 	int n = number(v);
@@ -178,8 +176,10 @@ bool option_carry(struct engine *e, struct sock_ip *ip, const struct option_valu
 		return carry_mtu_discover(&ip->may_fragment, n);
 	case OPTION_IPV6_MTU_DISCOVER:
 		return carry_mtu_discover(&(bool){false}, n);
+	case OPTION_TCP_SAVE_SYN:
+		return saved_syn_may_carry(e, n);
 	case OPTION_TCP_FASTOPEN:
-		return !(sysctls_number(&e->sysctls, SYSCTL_tcp_fastopen) & FASTOPEN_SERVER);
+		return fastopen_may_serve(e);
 	default:
 		return option_table[v->index].class != OPTION_KERNELS;
 	}

@@ -25,7 +25,7 @@ struct pmtu {
 
 static struct pmtu *set_of(struct engine *e, const struct ip_addr *raddr)
 {
-	return &e->pmtus[(siphash24(raddr, sizeof *raddr, e->hash_secret) & (PMTU_SETS - 1)) * PMTU_WAYS];
+	return &e->pmtus[(siphash13(raddr, sizeof *raddr, e->hash_secret) & (PMTU_SETS - 1)) * PMTU_WAYS];
 }
 
 static struct pmtu *find(struct engine *e, const struct ip_addr *raddr)

@@ -5,7 +5,9 @@
  * could touch now becomes the kernel's, in batches, and the kernel obeys the rule on it: so a ban works on an established connection, and others are not disturbed. conntrack is told
  * first that the connection is established. The process may have dropped its privilege and not be able to read the rules: then everything becomes the kernel's.
  *
- * Legacy iptables has no notifications. While it has tables here, the rules are read again every LEGACY_US.
+ * Legacy iptables has no notifications. While it has tables here, the rules are read again every LEGACY_US. Nobody tells of a program that is attached to the process's cgroup
+ * (or that another cgroup is the process's) or to an interface's ingress either: while the engine has turns the kernel is asked every LOOK_US, and a process without the right to asks the broker. A process that has
+ * nothing to do asks nothing: what comes after a pause meets the engine once more, and is judged anew then.
  *
  * Who waits in an accept queue, or is half open, cannot be the kernel's before the program has accepted it: it is asked about again until then.
  */
@@ -30,6 +32,7 @@
 #define BATCH_US  (2 * USEC_PER_MSEC)  /* … and the engine's turn between */
 #define RETRY_US  (50 * USEC_PER_MSEC) /* for who cannot be the kernel's yet */
 #define LEGACY_US (400 * USEC_PER_MSEC)
+#define LOOK_US   (400 * USEC_PER_MSEC)
 
 static void arm(struct rejudge *r, int64_t after_us)
 {
@@ -80,7 +83,7 @@ static enum judged_again judge_again(struct engine *e, struct sock *s, char *why
 		return STAYS;
 	if (!judged_refuses(e, &s->flow.key, !s->policy, why, why_len))
 		return STAYS;
-	return s->listener ? GOES_LATER : GOES;
+	return s->listener || s->fastopen_of ? GOES_LATER : GOES;
 }
 
 /* Microseconds until the next batch; -1: all is done. */
@@ -122,6 +125,18 @@ static void listeners_to_kernel(struct engine *e, const char *why)
 		listener_to_kernel(e, container_of(pos, struct listener, node)->owner, why);
 }
 
+/* Where the rules were not read (the broker gave the link, and found nothing), nothing was at the ingress of what is served. */
+static bool ingress_changed(const struct engine *e)
+{
+	struct iface *i;
+	if (e->firewall)
+		return firewall_ingress_changed(e->firewall);
+	ifaces_for_each(e, i)
+		if (i->link && firewall_ingress_filters(link_info(i->link)->ifindex))
+			return true;
+	return false;
+}
+
 /* By our own right, or the broker's. */
 static int read_rules(struct firewall **out, char *why, size_t why_len)
 {
@@ -151,6 +166,24 @@ static void read_anew(struct engine *e)
 		listeners_to_kernel(e, why);
 }
 
+/* The timer does it, not whoever has this turn: the broker may have to be asked. */
+void rejudge_look(struct engine *e)
+{
+	struct rejudge *r = &e->rejudge;
+	r->look_us = e->now + LOOK_US;
+	r->looks = true;
+	if (!r->armed)
+		arm(r, 1);
+}
+
+static bool cgroup_changed(const struct engine *e)
+{
+	int now = firewall_cgroup_now(), then = e->firewall ? firewall_cgroup(e->firewall) : 0; /* not read: the broker gave the link, and found nothing */
+	if (now == -EPERM)
+		now = privileged_cgroup();
+	return now >= 0 && now != then;
+}
+
 static void on_timer(struct engine *e, struct control *c)
 {
 	struct rejudge *r = container_of(c, struct rejudge, timer);
@@ -158,10 +191,12 @@ static void on_timer(struct engine *e, struct control *c)
 	sys_read(c->fd, &count, sizeof count);
 	r->armed = false;
 	turn_begin(e);
-	if (r->stale || firewall_has_legacy(e->firewall))
+	bool anew = r->stale || firewall_has_legacy(e->firewall) || (r->looks && (cgroup_changed(e) || ingress_changed(e)));
+	if (anew)
 		read_anew(e);
-	r->stale = false;
-	int64_t again = judge_connections(e);
+	int64_t again = anew || r->later ? judge_connections(e) : -1;
+	r->later = again >= 0;
+	r->stale = r->looks = false;
 	turn_end(e);
 	if (again < 0 && firewall_has_legacy(e->firewall))
 		again = LEGACY_US;

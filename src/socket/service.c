@@ -25,6 +25,7 @@ void service_run(struct drive *d, const struct pollfd *fds, unsigned n)
 	if (fds[0].revents)
 		stat_serve(e, e->stat_fd);
 	fork_tell_shim(e);
+	death_serve(e);
 }
 
 int helper_start(struct engine *e)
@@ -52,6 +53,7 @@ void helper_stop(struct engine *e)
 void helper_after_fork(struct engine *e)
 {
 	drive_after_fork(&e->drive);
+	death_after_fork(e);
 	stat_after_fork();
 	fd_close(e->stat_fd);
 	e->stat_fd = -1;

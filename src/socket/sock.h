@@ -47,10 +47,14 @@ int sock_decide_listen(int kfd, const struct candidate *candidate, int backlog, 
 int sock_decide_given(int kfd, const struct candidate *candidate, int backlog, struct sock **out);
 /*
  * connect(2) on kernel socket `kfd`. `candidate`: what is known of it, which spares asking the kernel. 0: *out exists, the connection is begun; sock_connect
- * says what comes of it. SOCK_KERNEL: not ours. -errno: nothing was begun.
+ * says what comes of it. SOCK_KERNEL: not ours. -errno: nothing was begun. `fastopen`: it is sendmsg with MSG_FASTOPEN, which follows, and the SYN waits for it.
  */
 int sock_decide_connect(int kfd, const struct candidate *candidate, const struct sockaddr *addr, socklen_t len, bool nonblock,
-			struct sock **out);
+			bool fastopen, struct sock **out);
+/* bind(2) of a candidate, to an address that is the engine's and without a port: noted in it, and 0 is the answer. False: the kernel is to be asked. */
+bool sock_may_bind_late(struct candidate *candidate, const struct sockaddr *addr, socklen_t len);
+/* What it is to be bound to. */
+void sock_late_name(const struct candidate *candidate, struct sockaddr *out, socklen_t *len);
 /* Before bind(2) of a candidate: an address of our own, which the kernel lacks, can be bound to. */
 void engine_before_bind(int fd, const struct sockaddr *addr, socklen_t len);
 
@@ -75,8 +79,6 @@ int sock_accept_kernel(struct sock *s, int flags, struct sockaddr *addr, socklen
  * returns, because it failed or was asked for that (AF_UNSPEC).
  */
 int sock_connect(struct sock *s, const struct sockaddr *addr, socklen_t len, bool begun, bool *dissolve);
-/* The connect that MSG_FASTOPEN asks for before anything is sent, on our socket; `addr` may be NULL. 0: send now. Else as sock_connect. */
-int sock_fastopen(struct sock *s, const struct sockaddr *addr, socklen_t len, bool nonblock, bool *dissolve);
 /*
  * bind(2) on a connection, `fd` is the program's, `addr` can be read. It has a port already, which is an error unless the connection is over.
  */
@@ -96,11 +98,15 @@ int sock_twin(struct sock *s, struct candidate *c);
 int sock_listener_to_kernel(struct sock *s, const char *why);
 /* listen(2) again: backlog changes. */
 int sock_listen_again(struct sock *s, int backlog);
-/* flags: MSG_*. MSG_DONTWAIT or the socket's O_NONBLOCK: no waiting. -EPIPE: the shim raises SIGPIPE unless MSG_NOSIGNAL. */
-ssize_t sock_sendmsg(struct sock *s, const struct msghdr *msg, int flags);
+/*
+ * flags: MSG_*. MSG_DONTWAIT or the socket's O_NONBLOCK: no waiting. -EPIPE: the shim raises SIGPIPE unless MSG_NOSIGNAL. With MSG_FASTOPEN, or where TCP_FASTOPEN_CONNECT put the
+ * SYN off, it connects first; msg_name may be NULL. *dissolve, false before: as of sock_connect.
+ */
+ssize_t sock_sendmsg(struct sock *s, const struct msghdr *msg, int flags, bool *dissolve);
 ssize_t sock_recvmsg(struct sock *s, struct msghdr *msg, int flags);
+ssize_t sock_splice_stops(struct sock *s); /* before an urgent byte, read or not: what splice returns. 1: it does not stop */
 /* Control data that can be read: does it ask for what only the kernel does? */
-bool sock_message_is_kernels(const struct msghdr *msg);
+bool sock_message_is_kernels(struct sock *s, const struct msghdr *msg);
 /* SOCK_DISCONNECT: what shutdown does here is done by disconnecting (sock_disconnect), a listener's kernel socket shut down first. */
 #define SOCK_DISCONNECT 1
 int sock_shutdown(struct sock *s, int how);
@@ -124,6 +130,8 @@ void sock_set_nonblock(struct sock *s, bool on);
 bool engine_exists(void);
 /* Does output of verbs wait for a wait (drive/putoff.c)? One load. */
 bool engine_puts_off(void);
+/* Does something of the host want to see each socket being made, bound and freed? It is asked: costly. No lock held. */
+bool engine_sockets_are_watched(void);
 /* It is sent. */
 void engine_say(void);
 
@@ -136,15 +144,16 @@ void engine_configure(const struct settings *settings);
 /* Before anything of this process ends (exit, _exit, exec): unsent data and FINs go to the kernel, or drain within a bound. `for_good`: nothing can go wrong any more
    (an exec can), and what is made afterwards is the kernel's. */
 void engine_on_exit(bool for_good);
+/* An exec that engine_on_exit(false) came before has failed: the process goes on, and so does the engine. */
+void engine_after_failed_exec(void);
+/* A signal is about to end this process: what exit would do is done, by the helper thread, within a bound. For a signal handler of a thread that is not inside the engine
+   (death.c). True: it was done. A second thread that asks waits for the process's end, within a bound of its own. */
+bool engine_before_death(struct engine *e);
 /* Make this connection a kernel socket: returns its fd (to be dup2'ed over every fd of the socket), after which `s` is dead: each verb -EBADF. -errno: cannot
-   (state, privilege). `why` is for `finesse stat`. Listeners: the port goes back to the kernel, returns 0 and the real listening fd goes on alone. */
-int sock_handover(struct sock *s, const char *why);
-/*
- * sock_handover failed, but who gets the fd must have a kernel socket: another process, another program. The connection ends (its peer is told by RST, unless it is over already), and a kernel
- * socket shows what the program would find: unread bytes, then ECONNRESET or end of file. One that is being opened is opened anew by the kernel. Its fd,
- * as sock_handover's; -errno: -EMFILE.
- */
-int sock_end(struct sock *s, const char *why);
+   (state, privilege). `why` is for `finesse stat`. Listeners: the port goes back to the kernel, returns 0 and the real listening fd goes on alone.
+   `surely`: who gets the fd must have a kernel socket (another process, another program). Where it cannot be handed over, the connection ends (its peer is told by RST, unless it is over already),
+   and a kernel socket shows what the program would find: unread bytes, then ECONNRESET or end of file. One that is being opened is opened anew by the kernel. -errno then: -EMFILE. */
+int sock_handover(struct sock *s, const char *why, bool surely);
 
 /* fork: prepare in the parent before, then parent or child after. The child keeps `struct sock` objects as `inherited`: verbs on them ask the
    parent by themselves. */
@@ -165,7 +174,7 @@ void sock_share(struct sock *l);
 /* The process executes a program that gets the listener's kernel socket: who waits for accept here waits for that program. */
 void sock_pass(struct sock *l);
 /* The child's first use of an inherited socket: connection → a kernel fd handed over by the parent (returned; dup2 it over the fd); listener → it is this
-   process's, too: 0. A connection that is lost is a kernel socket that says so, as sock_end's. -errno: -EMFILE. */
+   process's, too: 0. A connection that is lost is a kernel socket that says so, as sock_handover's. -errno: -EMFILE. */
 int sock_adopt(struct sock *s);
 
 /* Fds that belong to us: the shim answers EBADF for them and close-all loops skip them. */

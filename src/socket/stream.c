@@ -1,5 +1,7 @@
 /* Bytes in and out, shutdown and close: Linux's tcp_sendmsg, tcp_recvmsg and their blocking rules over the core. */
 #include "socket/engine.h"
+#include "socket/errqueue.h"
+#include "socket/stamps.h"
 
 #include "base/sys.h"
 #include "base/user.h"
@@ -16,12 +18,6 @@
 static bool would_block(const struct sock *s, int flags)
 {
 	return s->nonblock || (flags & MSG_DONTWAIT);
-}
-
-static bool is_opening(const struct sock *s)
-{
-	enum tcp_state state = tcp_state(&s->tcp);
-	return state == TCPS_SYN_SENT || state == TCPS_SYN_RECEIVED;
 }
 
 /* A verb on something that is not a connection of this process. */
@@ -57,6 +53,16 @@ static bool cursor_piece(const struct msghdr *msg, struct iov_cursor *c, struct 
 	return true;
 }
 
+static void cursor_skip(const struct msghdr *msg, struct iov_cursor *c, size_t bytes)
+{
+	struct iovec piece;
+	while (bytes && cursor_piece(msg, c, &piece)) {
+		size_t n = piece.iov_len < bytes ? piece.iov_len : bytes;
+		c->off += n;
+		bytes -= n;
+	}
+}
+
 /* Is the program's memory good for the next `bytes` bytes? Asked before the core copies them. */
 static bool cursor_may(const struct msghdr *msg, const struct iov_cursor *c, size_t bytes,
 		       bool (*may)(const struct iovec *, size_t, size_t, size_t))
@@ -85,14 +91,14 @@ static ssize_t send_some(struct engine *e, struct sock *s, const struct msghdr *
 {
 	size_t sent = 0;
 	struct iovec piece;
-	if (is_opening(s))
+	if (tcp_is_opening(&s->tcp))
 		return -EAGAIN;
 	ssize_t r = tcp_send(&s->tcp, e->now, NULL, 0, false, false); /* the error or the shutdown comes before the bytes, and without any */
 	if (r >= 0 && msg->msg_controllen)
 		r = cmsg_check(s, msg);
 	if (r < 0 || !left)
 		return r;
-	if (!cursor_may(msg, c, tcp_send_space(&s->tcp), user_iov_may_read))
+	if (!cursor_may(msg, c, tcp_send_space(&s->tcp, left < INT32_MAX ? left : INT32_MAX), user_iov_may_read))
 		return -EFAULT;
 	while (cursor_piece(msg, c, &piece)) {
 		bool last = sent + piece.iov_len == left;
@@ -117,13 +123,17 @@ static ssize_t listener_send(const struct sock *s, int flags)
 	return sys_sendto(s->lst->kfd, NULL, 0, flags | MSG_NOSIGNAL | MSG_DONTWAIT, NULL, 0);
 }
 
-static ssize_t send_all(struct engine *e, struct sock *s, const struct msghdr *msg, int flags)
+/* `done`: bytes that went before. */
+static ssize_t send_all(struct engine *e, struct sock *s, const struct msghdr *msg, int flags, size_t done)
 {
-	size_t total = iov_total(msg), done = 0;
+	size_t total = iov_total(msg);
 	struct iov_cursor c = {0, 0};
 	struct wait wait;
+	cursor_skip(msg, &c, done);
 	wait_begin(&wait, e, s->sndtimeo_us);
 	for (;;) {
+		if (done && tcp_error(&s->tcp))
+			return done; /* the next call is told */
 		int err = kind_error(s);
 		if (err)
 			return done ? (ssize_t)done : err == -ENOTCONN ? listener_send(s, flags) : err;
@@ -131,6 +141,7 @@ static ssize_t send_all(struct engine *e, struct sock *s, const struct msghdr *m
 		if (n > 0) {
 			done += n;
 			sock_mark_dirty(e, s);
+			drive_wait_moved(&wait);
 		}
 		if (done == total && n >= 0)
 			return done;
@@ -146,22 +157,35 @@ static ssize_t send_all(struct engine *e, struct sock *s, const struct msghdr *m
 	}
 }
 
-static ssize_t send_locked(struct engine *e, struct sock *s, const struct msghdr *msg, int flags)
+static ssize_t send_locked(struct engine *e, struct sock *s, const struct msghdr *msg, int flags, bool *dissolve)
 {
+	size_t taken = 0;
 	bool notify = (flags & MSG_ZEROCOPY) && s->kind == SOCK_KIND_CONN && iov_total(msg) && zerocopy_is_on(s);
-	int err = notify ? zerocopy_may_send(s) : 0;
-	ssize_t n = err ? err : send_all(e, s, msg, flags);
-	if (notify && n > 0 && s->kind == SOCK_KIND_CONN)
+	ssize_t n = notify ? zerocopy_may_send(s) : 0;
+	if (!n && ((flags & MSG_FASTOPEN) || tcp_syn_waits(&s->tcp)))
+		n = fastopen_send(e, s, msg, flags, &taken, dissolve);
+	if (!n)
+		n = send_all(e, s, msg, flags, taken);
+	if (n <= 0 || s->kind != SOCK_KIND_CONN)
+		return n;
+	uint32_t stamps;
+	bool asked = msg->msg_controllen && cmsg_stamps(msg, &stamps);
+	if ((asked || s->stamps) && (size_t)n > taken) /* as Linux, which notes no stamp with a SYN */
+		stamps_sent(e, s, asked ? &stamps : NULL, flags & MSG_EOR);
+	if (notify)
 		zerocopy_sent(e, s);
 	return n;
 }
 
-ssize_t sock_sendmsg(struct sock *s, const struct msghdr *msg, int flags)
+ssize_t sock_sendmsg(struct sock *s, const struct msghdr *msg, int flags, bool *dissolve)
 {
 	struct engine *e = s->engine;
 	turn_enter_verb(e);
-	ssize_t n = send_locked(e, s, msg, flags);
-	turn_leave_verb(e);
+	ssize_t n = send_locked(e, s, msg, flags, dissolve);
+	if (s->stamps) /* it is to be told when that left, and not with the next call's */
+		turn_leave(e);
+	else
+		turn_leave_verb(e);
 	return n;
 }
 
@@ -236,7 +260,7 @@ static void recv_begin(struct recv_call *c, const struct sock *s)
 static bool recv_step(struct engine *e, struct sock *s, struct recv_call *c, ssize_t *result)
 {
 	bool more = tcp_readable_bytes(&s->tcp) > (c->flags & MSG_PEEK ? c->done : 0);
-	bool opening = is_opening(s);
+	bool opening = tcp_is_opening(&s->tcp);
 	if (more && !c->total) { /* there would be something */
 		*result = 0;
 		return true;
@@ -278,8 +302,13 @@ static ssize_t recv_locked(struct engine *e, struct sock *s, struct msghdr *msg,
 			return c.done ? (ssize_t)c.done : err;
 		if (flags & MSG_OOB)
 			return recv_urgent(s, msg, flags, out_flags);
-		if (recv_step(e, s, &c, &result))
+		if (recv_step(e, s, &c, &result)) {
+			if (result > 0)
+				drive_wait_moved(&wait); /* a call of several messages goes on */
 			return result;
+		}
+		if (c.done)
+			drive_wait_moved(&wait);
 		err = sock_wait(e, s, &wait);
 		if (err == -EPIPE) /* dissolved */
 			return c.done ? (ssize_t)c.done : err;
@@ -298,7 +327,7 @@ static ssize_t recv_notice(struct engine *e, struct sock *s, struct cmsg_out *ou
 	int err = kind_error(s);
 	if (err)
 		return err == -ENOTCONN ? -EAGAIN : err; /* a listener: nothing is ever queued there */
-	return zerocopy_notice(e, s, out, out_flags);
+	return errqueue_read(e, s, out, out_flags);
 }
 
 /* TCP_INQ: how much more there is; a FIN counts, so that the program reads on (Linux's tcp_inq_hint). `n`: what was read. */
@@ -309,6 +338,26 @@ static ssize_t tell_inq(const struct sock *s, struct cmsg_out *out, ssize_t n)
 	return err ? err : n;
 }
 
+/* The time of the last byte that was read, or shown, or of the next one where the call takes none. `n`: how many. */
+static ssize_t tell_stamp(struct sock *s, const struct msghdr *msg, int flags, struct cmsg_out *out, ssize_t n)
+{
+	uint32_t next = tcp_recv_next(&s->tcp);
+	if (!n && (iov_total(msg) || !tcp_readable_bytes(&s->tcp)))
+		return n;
+	int err = stamps_tell_read(s, !n ? next : flags & MSG_PEEK ? next + n - 1 : next - 1, next, out);
+	return err ? err : n;
+}
+
+ssize_t sock_splice_stops(struct sock *s)
+{
+	turn_enter_verb(s->engine);
+	ssize_t r = s->kind == SOCK_KIND_CONN ? tcp_splice_stops(&s->tcp) : 1;
+	if (r == -EAGAIN && !s->nonblock)
+		r = 0;
+	turn_leave_verb(s->engine);
+	return r;
+}
+
 ssize_t sock_recvmsg(struct sock *s, struct msghdr *msg, int flags)
 {
 	struct engine *e = s->engine;
@@ -316,9 +365,14 @@ ssize_t sock_recvmsg(struct sock *s, struct msghdr *msg, int flags)
 	struct cmsg_out out = {.at = msg->msg_control, .left = msg->msg_control ? msg->msg_controllen : 0};
 	turn_enter_verb(e);
 	ssize_t n = flags & MSG_ERRQUEUE ? recv_notice(e, s, &out, &out_flags) : recv_locked(e, s, msg, flags, &out_flags);
+	if (n >= 0 && !(flags & (MSG_ERRQUEUE | MSG_OOB)) && s->stamps && s->kind == SOCK_KIND_CONN)
+		n = tell_stamp(s, msg, flags, &out, n);
 	if (n >= 0 && !(flags & (MSG_ERRQUEUE | MSG_OOB)) && s->values && option_values_number(s->values, OPTION_TCP_INQ))
 		n = tell_inq(s, &out, n);
-	turn_leave_verb(e);
+	if (n == -EAGAIN)
+		turn_leave_empty(e);
+	else
+		turn_leave_verb(e);
 	if (n >= 0) {
 		msg->msg_namelen = 0; /* a connected stream gives no name */
 		msg->msg_controllen = out.used;
@@ -340,8 +394,10 @@ static int conn_shutdown(struct engine *e, struct sock *s, int how)
 		s->disconnecting = over || state == TCPS_SYN_RECEIVED;
 		s->reported = !s->disconnecting;
 	}
-	if (over)
+	if (over) {
+		sock_notify(e, s); /* Linux wakes who waits also then: an edge of EPOLLET */
 		return -ENOTCONN;
+	}
 	if (how != SHUT_WR) {
 		s->shut_rd = true;
 		tcp_shutdown_receive(&s->tcp);
@@ -374,7 +430,7 @@ int sock_shutdown(struct sock *s, int how)
 
 static bool lingers(const struct sock *s)
 {
-	return s->linger_on && s->linger_s > 0;
+	return s->linger_on && s->linger_s != 0;
 }
 
 /* SO_LINGER: close waits until all is acknowledged and the FIN, too, or the time is over. The program's thread does; never the helper thread, which closes for children. */
@@ -382,7 +438,7 @@ static void linger_wait(struct engine *e, struct sock *s)
 {
 	struct wait wait;
 	engine_call();
-	wait_begin(&wait, e, s->linger_s * USEC_PER_SEC);
+	wait_begin(&wait, e, s->linger_s > 0 ? s->linger_s * USEC_PER_SEC : 0); /* below zero: for ever */
 	while (s->live) {
 		enum tcp_state state = tcp_state(&s->tcp);
 		if (state != TCPS_FIN_WAIT_1 && state != TCPS_CLOSING && state != TCPS_LAST_ACK && !tcp_unacked_bytes(&s->tcp))
@@ -397,6 +453,7 @@ void stream_close(struct engine *e, struct sock *s, bool exiting)
 	if (!s->live)
 		return;
 	reader_tell(s);
+	connect_given_up(e, s);
 	if (s->linger_on && s->linger_s == 0)
 		tcp_abort(&s->tcp, e->now);
 	else

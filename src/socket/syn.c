@@ -11,6 +11,8 @@
  * bound by it); there are no more of those than TIME-WAITs.
  */
 #include "socket/engine.h"
+#include "socket/saved_syn.h"
+#include "socket/stamps.h"
 
 #include "base/log.h"
 #include "base/siphash.h"
@@ -42,7 +44,7 @@ static void embryo_enter(struct engine *e, struct sock *l, struct sock *s)
 	uint8_t net[16] = {0};
 	memcpy(net, s->flow.key.raddr.b, ip_addr_is_v4(&s->flow.key.raddr) ? 15 : 7);
 	s->listener = l;
-	s->embryo_net = siphash24(net, sizeof net, e->hash_secret) % EMBRYO_NETS;
+	s->embryo_net = siphash13(net, sizeof net, e->hash_secret) % EMBRYO_NETS;
 	list_push_back(&lst->embryos, &s->accept_node);
 	lst->n_embryonic++;
 	lst->embryo_nets[s->embryo_net]++;
@@ -112,6 +114,10 @@ static struct sock *child_new(struct engine *e, struct sock *l, const struct ip_
 		return NULL;
 	s->flow.key = in->key;
 	options_inherit(s, l);
+	if (stamps_inherit(e, s, l)) {
+		sock_put(e, s);
+		return NULL;
+	}
 	s->peer_ttl = in->ttl;
 	s->policy = l->lst->policy;
 	s->read_protocol = e->settings.close_policy != CLOSE_POLICY_OFF;
@@ -119,19 +125,30 @@ static struct sock *child_new(struct engine *e, struct sock *l, const struct ip_
 	return s;
 }
 
-/* `cookie`: `syn` was made of an ACK; `iss` is the cookie then, otherwise the least that it may be (0: any). */
-static int child_open(struct engine *e, struct sock *l, struct sock *s, const struct tcp_segment *syn, bool cookie, uint32_t iss)
+/* How a connection begins. */
+struct begin {
+	bool by_cookie; /* the SYN was made of an ACK */
+	uint32_t iss;   /* … and that was the cookie; otherwise the least that it may be (0: any) */
+	bool fastopen;
+	struct fastopen_cookie fastopen_cookie;
+};
+
+static int child_open(struct engine *e, struct sock *l, struct sock *s, const struct tcp_segment *syn, const struct begin *how)
 {
 	struct tcp_open open;
 	int err = syn_destination(e, l, s);
 	if (err)
 		return err;
 	sock_fill_open(e, s, &l->lst->options, &open);
-	if (cookie)
-		open.iss = iss;
-	else if (iss)
-		open.iss = tcp_iss_at_least(open.iss, iss);
-	err = cookie ? tcp_open_cookie(&s->tcp, &e->tcp, e->now, &open, syn) : tcp_open_passive(&s->tcp, &e->tcp, e->now, &open, syn);
+	if (how->by_cookie)
+		open.iss = how->iss;
+	else if (how->iss)
+		open.iss = tcp_iss_at_least(open.iss, how->iss);
+	open.fastopen = how->fastopen;
+	open.cookie = how->fastopen_cookie;
+	err = how->by_cookie ? tcp_open_cookie(&s->tcp, &e->tcp, e->now, &open, syn) : tcp_open_passive(&s->tcp, &e->tcp, e->now, &open, syn);
+	if (!err && s->stamps) /* of Fast Open */
+		stamps_on_syn(e, s, syn);
 	if (!err)
 		err = sock_enter_demux(e, s);
 	return err ? err : judged_enter(e, l, s);
@@ -148,22 +165,21 @@ static bool too_many_unroutable(struct engine *e, struct listener *lst)
 }
 
 /* An embryo, or NULL: counted. */
-static struct sock *child_make(struct engine *e, struct sock *l, const struct ip_input *in, const struct tcp_segment *syn, bool cookie,
-			       uint32_t iss)
+static struct sock *child_make(struct engine *e, struct sock *l, const struct ip_input *in, const struct tcp_segment *syn, const struct begin *how)
 {
 	struct sock *s = child_new(e, l, in);
-	int err = s ? child_open(e, l, s, syn, cookie, iss) : -ENOMEM;
+	int err = s ? child_open(e, l, s, syn, how) : -ENOMEM;
 	if (!err) {
-		process_ops->conn_began(e, l, s, cookie);
+		process_ops->conn_began(e, l, s, how->by_cookie);
 		embryo_enter(e, l, s);
 		return s;
 	}
-	if (err != -ENOMEM)
+	if (err != -ENOMEM && err != -E2BIG)
 		l->lst->unroutable++;
 	if (err == -EXDEV) {
 		e->counters[SOCKC_OtherInterface]++;
 		exception_add_for_stranger(e, &in->key);
-	} else {
+	} else if (err != -E2BIG) { /* that one is the kernel's: judged.c */
 		e->counters[SOCKC_NoMemory]++;
 	}
 	if (s)
@@ -216,11 +232,11 @@ bool listener_on_ack(struct engine *e, struct sock *l, const struct ip_input *in
 	}
 	if (!kernel_gives_up(e, l->lst, &in->key))
 		return true;
-	struct sock *s = child_make(e, l, in, &syn, true, iss);
+	struct sock *s = child_make(e, l, in, &syn, &(struct begin){.by_cookie = true, .iss = iss});
 	if (!s)
 		return true;
 	e->counters[SOCKC_SyncookiesRecv]++;
-	tcp_input(&s->tcp, e->now, &in->seg);
+	sock_tcp_input(e, s, &in->seg);
 	sock_mark_dirty(e, s);
 	sock_process_events(e, s);
 	return true;
@@ -246,10 +262,17 @@ bool listener_on_syn(struct engine *e, struct sock *l, const struct ip_input *in
 		return false;
 	if (full)
 		embryo_evict(e, lst);
-	struct sock *s = child_make(e, l, in, &in->seg, false, iss_min);
-	if (s)
-		sock_mark_dirty(e, s);
-	return s;
+	struct begin how = {.iss = iss_min};
+	how.fastopen = fastopen_on_syn(e, l, in, &how.fastopen_cookie) == FASTOPEN_TAKEN;
+	struct sock *s = child_make(e, l, in, &in->seg, &how);
+	if (!s)
+		return false;
+	if (s->values)
+		saved_syn_note(e, s);
+	sock_mark_dirty(e, s);
+	if (how.fastopen)
+		fastopen_began(e, l, s);
+	return true;
 }
 
 void listener_on_established(struct engine *e, struct sock *s)

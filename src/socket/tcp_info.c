@@ -11,6 +11,7 @@
 #define RATE_UNLIMITED  UINT64_MAX
 #define CWND_BEFORE     10 /* Linux: TCP_INIT_CWND, which a socket has before it is connected */
 #define RCV_MSS_BEFORE  88 /* Linux: TCP_MIN_MSS, as long as there is no window */
+#define INFO_OPT_TFO_CHILD 128 /* Linux 6.15's TCPI_OPT_TFO_CHILD */
 #define CA_DISORDER     1  /* Linux: enum tcp_ca_state */
 #define CA_CWR          2
 #define CA_RECOVERY     3
@@ -92,6 +93,7 @@ static void tell_receiving(const struct tcp_status *st, const struct tcp_figures
 	ti->rcv_mss = f->rcv_mss;
 	ti->advmss = f->advmss;
 	ti->rcv_ssthresh = f->rcv_ssthresh;
+	ti->rcv_rtt = f->rcv_rtt_us;
 	ti->rcv_space = f->rcv_space;
 	ti->rcv_wnd = f->rcv_wnd;
 	ti->rcv_ooopack = f->rcv_ooopack;
@@ -118,16 +120,18 @@ static void tell_times(const struct engine *e, const struct tcp_status *st, cons
 	ti->total_rto_time = f->rto_time_us / USEC_PER_MSEC;
 }
 
-/* The SYN is a segment like others to Linux: a timeout makes it lost. */
+/* The SYN is a segment like others to Linux, and text in it another one: a timeout makes them lost. */
 static void tell_syn_sent(const struct tcp_figures *f, struct tcp_info_linux *ti)
 {
 	ti->rcv_mss = RCV_MSS_BEFORE;
 	ti->options = 0; /* what we offer is not agreed */
 	ti->snd_wscale = ti->rcv_wscale = 0;
+	ti->unacked += ti->data_segs_out;
 	if (!f->timeouts)
 		return;
 	ti->ca_state = CA_LOSS;
-	ti->snd_cwnd = ti->lost = ti->retrans = 1;
+	ti->lost = ti->unacked;
+	ti->snd_cwnd = ti->retrans = 1;
 }
 
 size_t tcp_info_tell(const struct engine *e, const struct sock *s, struct tcp_info_linux *out)
@@ -140,7 +144,9 @@ size_t tcp_info_tell(const struct engine *e, const struct sock *s, struct tcp_in
 	out->state = linux_state(s, st.state);
 	out->ca_state = ca_state(&f);
 	out->options = (st.timestamps ? TCPI_OPT_TIMESTAMPS : 0) | (st.sack ? TCPI_OPT_SACK : 0) | (st.wscale ? TCPI_OPT_WSCALE : 0) |
-		       (st.ecn ? TCPI_OPT_ECN : 0) | (st.ecn_seen ? TCPI_OPT_ECN_SEEN : 0);
+		       (st.ecn ? TCPI_OPT_ECN : 0) | (st.ecn_seen ? TCPI_OPT_ECN_SEEN : 0) |
+		       (st.syn_data ? TCPI_OPT_SYN_DATA : 0) | (st.fastopen ? INFO_OPT_TFO_CHILD : 0);
+	out->fastopen_client_fail = st.fastopen_fail;
 	out->snd_wscale = st.snd_wscale;
 	out->rcv_wscale = st.rcv_wscale;
 	out->pmtu = s->dest ? s->dest->path.mtu : 0;

@@ -89,7 +89,7 @@ static bool has_key(const struct time_wait *tw, const struct flow_key *key, bool
 /* The chain of a key: in the old table as long as that part of it has not moved. */
 static struct time_wait **chain(struct time_waits *t, const struct flow_key *key)
 {
-	uint32_t h = flow_key_hash(key, t->secret);
+	uint32_t h = flow_hash(t->hasher, key);
 	uint32_t old = h & (t->n_old - 1);
 	if (t->n_old && old >= t->moved)
 		return &t->old[old];
@@ -100,7 +100,7 @@ static void move_chain(struct time_waits *t, uint32_t i)
 {
 	for (struct time_wait *tw = t->old[i], *next; tw; tw = next) {
 		struct flow_key key = key_of(tw);
-		struct time_wait **to = &t->buckets[flow_key_hash(&key, t->secret) & (t->n_buckets - 1)];
+		struct time_wait **to = &t->buckets[flow_key_hash(&key, t->hasher->secret) & (t->n_buckets - 1)];
 		next = tw->next;
 		tw->next = *to;
 		*to = tw;
@@ -142,11 +142,11 @@ static void adapt(struct time_waits *t)
 		resize(t, t->n_buckets / 2);
 }
 
-int time_waits_init(struct time_waits *t, const uint8_t secret[16])
+int time_waits_init(struct time_waits *t, struct flow_hasher *hasher)
 {
 	*t = (struct time_waits){.n_buckets = BUCKETS_MIN};
 	list_init(&t->queue);
-	memcpy(t->secret, secret, sizeof t->secret);
+	t->hasher = hasher;
 	t->buckets = calloc(BUCKETS_MIN, sizeof(struct time_wait *));
 	return t->buckets ? 0 : -ENOMEM;
 }
@@ -207,6 +207,13 @@ static void pack(struct engine *e, struct time_wait *tw, const struct tcp_tw *in
 
 /* ---- life ---- */
 
+/* A new connection may have taken the 4-tuple over, and with it the entry in the classifier. */
+static bool has_entry(const struct engine *e, const struct flow_key *key)
+{
+	const struct flow *f = demux_find(&e->demux, key);
+	return f && container_of(f, struct sock, flow)->exact;
+}
+
 void time_wait_free(struct engine *e, struct time_wait *tw)
 {
 	struct time_waits *t = &e->time_waits;
@@ -216,7 +223,7 @@ void time_wait_free(struct engine *e, struct time_wait *tw)
 		at = &(*at)->next;
 	*at = tw->next;
 	list_unlink(&tw->node);
-	if (tw->flags & TW_EXACT)
+	if ((tw->flags & TW_EXACT) && !has_entry(e, &key))
 		classifier_del_flow(e->classifier, &key);
 	if ((tw->flags & TW_GROUP) && !demux_find(&e->demux, &key)) /* a new connection may have taken it over */
 		process_ops->flow_ends(e, &key);

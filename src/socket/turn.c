@@ -6,6 +6,7 @@
  * and be old when it leaves; their timers would run against a queue of our own making. They go on, in order, when there is room again.
  */
 #include "socket/own.h"
+#include "socket/stamps.h"
 
 #include "base/log.h"
 #include "base/sys.h"
@@ -58,6 +59,8 @@ static int64_t begin(struct drive *d)
 	partings_sweep(e);
 	defer_expire(e);
 	exceptions_sweep(e);
+	if (e->rejudge.on && e->now >= e->rejudge.look_us)
+		rejudge_look(e);
 	return e->now;
 }
 
@@ -112,7 +115,7 @@ struct idents {
 static void special_idents(const struct engine *e, const struct sock *s, const struct tcp_segment *seg, uint16_t gso_size, struct idents *id)
 {
 	if (seg->flags & SEG_SYN) {
-		if (s->listener)
+		if (s->listener || s->accepted)
 			id->next = &id->own;
 		return;
 	}
@@ -136,10 +139,12 @@ static void emit_segment(struct tcp_emit *emit, struct tcp_conn *conn, const str
 	struct idents id = {.label = s->flow.hash, .next = &s->dest->ip_id, .own = 0};
 	if (seg->flags & (SEG_SYN | SEG_FIN))
 		special_idents(e, s, seg, gso_size, &id);
-	else if ((tcp_state(conn) == TCPS_TIME_WAIT && tcp_is_orphan(conn)) || (seg->flags & (SEG_RST | SEG_ACK)) == SEG_RST || ((seg->flags & SEG_RST) && s->listener))
+	else if ((tcp_state(conn) == TCPS_TIME_WAIT && tcp_is_orphan(conn)) || (seg->flags & (SEG_RST | SEG_ACK)) == SEG_RST || ((seg->flags & SEG_RST) && s->listener) || (s->fastopen_of && !seg->payload_len && tcp_state(conn) == TCPS_SYN_RECEIVED))
 		id.next = &id.own;
 	if (ip_send_tcp(i->link, path_of(s, &own), &s->flow.key, seg, gso_size, id.label, id.next) < 0)
 		e->counters[SOCKC_EmitFailed]++;
+	if (s->stamps && seg->payload_len)
+		stamps_left(e, s, seg);
 	emit->full = must_hold(e, s);
 }
 
@@ -217,6 +222,7 @@ static void output_one(struct engine *e, struct sock *s)
 	}
 	if (s->live)
 		sock_process_events(e, s);
+	sock_say_last_word(e, s);
 	if (trace_on)
 		trace_steps(s);
 	if (s->live && e->emit.full && must_hold(e, s)) {
@@ -228,11 +234,29 @@ static void output_one(struct engine *e, struct sock *s)
 	arm_timer(e, s);
 }
 
-static void output_all(struct engine *e)
+static bool may_wait(const struct sock *s)
+{
+	return s->live && !s->ending && tcp_may_say_later(&s->tcp);
+}
+
+/* What was left for later goes first: it is older. */
+static void release_later(struct engine *e)
+{
+	for (struct list *last; (last = e->later.prev) != &e->later;) {
+		list_unlink(last);
+		list_push_front(&e->dirty, last);
+	}
+}
+
+static void output_all(struct engine *e, bool urgent)
 {
 	for (struct list *pos; (pos = list_first(&e->dirty));) {
 		struct sock *s = container_of(pos, struct sock, dirty);
 		list_unlink(pos);
+		if (urgent && may_wait(s)) {
+			list_push_back(&e->later, pos);
+			continue;
+		}
 		__atomic_add_fetch(&s->refs, 1, __ATOMIC_RELAXED); /* output may retire it */
 		output_one(e, s);
 		sock_put(e, s);
@@ -258,26 +282,40 @@ static void flush(struct engine *e, bool only_blocked)
 	}
 }
 
-static void end(struct drive *d)
+static void end_turn(struct engine *e, bool urgent)
 {
-	struct engine *e = engine_of(d);
 	if (!e->up)
 		return;
-	if (tx_blocked(d))
+	if (tx_blocked(&e->drive))
 		flush(e, true);
 	release_held(e);
-	output_all(e);
+	if (!urgent)
+		release_later(e);
+	output_all(e, urgent);
 	listeners_drain(e);
 	process_ops->turn_ends(e);
-	output_all(e); /* what could not be given to others is reset */
+	output_all(e, urgent); /* what could not be given to others is reset */
 	flush(e, false);
+	if (!list_empty(&e->stamps_due))
+		stamps_flushed(e);
 	if (trace_on)
 		trace_flush();
 }
 
+static void end(struct drive *d)
+{
+	end_turn(engine_of(d), false);
+}
+
+static void end_urgent(struct drive *d)
+{
+	end_turn(engine_of(d), true);
+}
+
 static bool owes(struct drive *d)
 {
-	return !list_empty(&engine_of(d)->dirty);
+	const struct engine *e = engine_of(d);
+	return !list_empty(&e->dirty) || !list_empty(&e->later);
 }
 
 static int64_t look(struct drive *d)
@@ -350,6 +388,7 @@ static bool rx_pending(struct drive *d)
 const struct drive_ops turn_ops = {
 	.begin = begin,
 	.end = end,
+	.end_urgent = end_urgent,
 	.owes = owes,
 	.look = look,
 	.deadline = deadline,

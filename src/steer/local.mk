@@ -1,4 +1,5 @@
 noinst_LIBRARIES += src/libsteer.a
+src_libsteer_a_CFLAGS = $(ROOM_CFLAGS)
 src_libsteer_a_SOURCES = \
 	src/steer/budget.c \
 	src/steer/budget.h \

@@ -26,7 +26,6 @@
 #include <errno.h>
 #include <string.h>
 
-#define QUICKACK_SEGS 16 /* acknowledged at once at the start, for the peer's slow start; as Linux */
 
 static int open_check(const struct tcp_open *open)
 {
@@ -64,7 +63,6 @@ static void conn_init(struct tcp_conn *c, struct tcp_stack *stack, int64_t now,
 	c->snd_base = c->snd_up = c->snd_sml = c->snd_push = c->burst_end = c->iss + 1;
 	c->rtx_at = c->tlp_at = c->reo_at = c->stall_at = TIME_NEVER;
 	c->delack_at = c->cork_at = c->keep_at = c->hold_at = c->cr_at = c->wait_at = TIME_NEVER;
-	c->quickacks = QUICKACK_SEGS;
 	c->rcvbuf_limit = open->options.rcvbuf_bytes ? open->options.rcvbuf_bytes
 						     : stack->config.rcvbuf_init_bytes;
 	c->sndbuf_limit = open->options.sndbuf_bytes ? open->options.sndbuf_bytes
@@ -80,7 +78,8 @@ static void conn_init(struct tcp_conn *c, struct tcp_stack *stack, int64_t now,
 	negotiate_ours(c);
 	if (open->no_close_request)
 		c->cr_on = false;
-	c->syn_due = true;
+	c->syn_waits = open->syn_waits;
+	c->syn_due = !c->syn_waits;
 }
 
 /* RFC 9293 §3.10.1, OPEN call, active. */
@@ -91,12 +90,14 @@ int tcp_open_active(struct tcp_conn *c, struct tcp_stack *stack, int64_t now,
 	if (ret < 0)
 		return ret;
 	conn_init(c, stack, now, open);
+	mtu_probe_init(c, now);
 	c->state = TCPS_SYN_SENT;
-	TCP_COUNT(c, ActiveOpens);
+	if (!c->syn_waits)
+		TCP_COUNT(c, ActiveOpens);
 	return 0;
 }
 
-/* RFC 9293 §3.10.7.2, third step. Text in the SYN is left to the peer's retransmission. */
+/* RFC 9293 §3.10.7.2, third step. Text in the SYN is left to the peer's retransmission, but for Fast Open. */
 int conn_open_passive(struct tcp_conn *c, struct tcp_stack *stack, int64_t now,
 		      const struct tcp_open *open, const struct tcp_segment *syn)
 {
@@ -111,6 +112,9 @@ int conn_open_passive(struct tcp_conn *c, struct tcp_stack *stack, int64_t now,
 	c->last_rcvd_us = now;
 	negotiate_theirs(c, syn, now);
 	c->state = TCPS_SYN_RECEIVED;
+	c->cookie = open->cookie;
+	if (open->fastopen)
+		fastopen_begin(c, now, syn);
 	return 0;
 }
 
@@ -151,14 +155,8 @@ static uint32_t initial_window(const struct tcp_conn *c)
 	return min_u32(segs * c->mss, max_u32(2 * c->mss, segs * 1460));
 }
 
-void conn_establish(struct tcp_conn *c, int64_t now)
+void conn_begin_transfer(struct tcp_conn *c, int64_t now)
 {
-	c->state = TCPS_ESTABLISHED;
-	c->was_synced = true;
-	c->events |= TCP_EV_CONNECTED;
-	c->syn_due = false;
-	c->backoff = c->rtx_count = 0;
-	timer_stop_rtx(c);
 	negotiate_mss(c);
 	c->cwnd = initial_window(c);
 	c->ssthresh = TCP_SSTHRESH_INITIAL;
@@ -170,6 +168,23 @@ void conn_establish(struct tcp_conn *c, int64_t now)
 	pace_init(c);
 	figures_established(c, now);
 	window_grow_sndbuf(c);
+}
+
+void conn_establish(struct tcp_conn *c, int64_t now)
+{
+	c->state = TCPS_ESTABLISHED;
+	c->was_synced = true;
+	c->events |= TCP_EV_CONNECTED;
+	c->syn_due = false;
+	c->backoff = c->rtx_count = 0;
+	timer_stop_rtx(c);
+	if (c->fastopen_early)
+		c->fastopen_early = false;
+	else
+		conn_begin_transfer(c, now);
+	mtu_probe_init(c, now);
+	if (snd_flight(c)) /* text that left before */
+		timer_start_rtx(c, now);
 	timer_keepalive(c, now);
 	if (c->fin_wanted && !c->fin_held) /* CLOSE was called in SYN-RECEIVED: §3.10.4, "queue" */
 		conn_queue_fin(c, now);
@@ -179,7 +194,7 @@ static void stop_everything(struct tcp_conn *c)
 {
 	c->rtx_at = c->tlp_at = c->reo_at = c->stall_at = TIME_NEVER;
 	c->delack_at = c->cork_at = c->keep_at = c->hold_at = c->cr_at = c->wait_at = TIME_NEVER;
-	c->cr_asking = c->cr_due = c->cr_echo_due = false;
+	c->cr_asking = c->cr_due = c->cr_echo_due = c->fastopen_early = false;
 	c->syn_due = c->ack_due = c->probe_due = c->keepalive_due = c->rtx_due = c->tlp_due = false;
 	c->fin_then_rst = c->fin_held = c->ack_prior_due = false;
 	c->dup_acks_due = 0;
@@ -189,6 +204,7 @@ void conn_close(struct tcp_conn *c, int64_t now, int err)
 {
 	struct tcp_memory *m = c->stack->memory;
 	hold_on_closed(c, now, CLOSE_END_ABANDONED);
+	fastopen_closed(c);
 	c->state = TCPS_CLOSED;
 	stop_everything(c);
 	ring_free(&c->snd, m);
@@ -241,12 +257,21 @@ void conn_time_wait(struct tcp_conn *c, int64_t now)
 
 void conn_start_fin_wait_2(struct tcp_conn *c, int64_t now)
 {
+	bool replies = c->state != TCPS_FIN_WAIT_2; /* to the ACK of our FIN */
 	c->state = TCPS_FIN_WAIT_2;
 	if (!c->orphan)
 		return;
+	if (c->options.linger2_us < 0) { /* no FIN-WAIT-2 for orphans: as Linux, which tells the peer */
+		TCP_COUNT(c, AbortOnLinger);
+		if (replies)
+			conn_reset_reply(c, now, c->snd_nxt, 0);
+		else
+			conn_reset(c, now, 0);
+		return;
+	}
 	/* Not in RFC 9293: a peer that never closes would keep an orphan for ever. As Linux's tcp_fin_timeout. */
 	int64_t wait = c->options.linger2_us ? c->options.linger2_us : c->stack->config.fin_timeout_us;
-	c->wait_at = now + (wait > 0 ? wait : 0);
+	c->wait_at = now + wait;
 }
 
 void conn_queue_fin(struct tcp_conn *c, int64_t now)

@@ -14,7 +14,7 @@ bool cwnd_is_limit(const struct tcp_conn *c)
 static void take_unused(struct tcp_conn *c)
 {
 	uint32_t used = max_u32(c->cwnd_used, c->initial_window_segs * c->mss);
-	bool open = c->loss == TCP_LOSS_OPEN && !c->cwr && !c->sacked.n && !c->dupacks;
+	bool open = c->loss == TCP_LOSS_OPEN && !c->cwr && !c->sacked_bytes;
 	if (!open || c->nospace || used >= c->cwnd)
 		return;
 	c->ssthresh = max_u32(c->ssthresh, c->cwnd / 4 * 3);

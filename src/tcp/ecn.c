@@ -77,14 +77,14 @@ void ecn_input_text(struct tcp_conn *c, const struct text *t)
 	}
 	if (t->ecn == ECN_NOT_ECT) {
 		if (c->ecn_seen) /* most likely it was sent again */
-			c->quickacks = max_u32(c->quickacks, QUICKACKS_AFTER_CE);
+			delack_quick(c, QUICKACKS_AFTER_CE);
 		return;
 	}
 	c->ecn_seen = true;
 	if (c->cc->on_text_ecn)
 		c->cc->on_text_ecn(c, t->ecn == ECN_CE);
 	if (t->ecn == ECN_CE && !c->ecn_echo) {
-		c->quickacks = max_u32(c->quickacks, QUICKACKS_AFTER_CE);
+		delack_quick(c, QUICKACKS_AFTER_CE);
 		c->ecn_echo = true;
 	}
 }

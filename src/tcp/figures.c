@@ -108,7 +108,7 @@ static uint8_t chrono_now(const struct tcp_conn *c, enum out_blocked blocked)
 		return TCP_CHRONO_NONE;
 	if (blocked == BLOCKED_WINDOW)
 		return TCP_CHRONO_RWND;
-	if (!snd_unsent(c) && c->nospace && recovery_pipe(c) < c->cwnd)
+	if (!snd_unsent(c) && c->nospace && recovery_pipe(c) < c->cwnd && !cwnd_is_limit(c))
 		return TCP_CHRONO_SNDBUF;
 	return TCP_CHRONO_BUSY;
 }
@@ -135,9 +135,10 @@ static int64_t chrono_total(const struct tcp_conn *c, int64_t now, uint8_t which
 static void count_flight(const struct tcp_conn *c, struct tcp_figures *out)
 {
 	uint32_t left = c->snd_una;
-	if (!c->sack_on || !c->sent.n) {
-		out->unacked = segs_of(c, snd_flight(c));
+	if (!c->sack_on)
 		out->sacked = segs_of(c, c->sacked_bytes);
+	if (!c->sent.n) {
+		out->unacked = segs_of(c, snd_flight(c));
 		return;
 	}
 	for (uint32_t i = 0; i < c->sent.n; i++) {
@@ -167,10 +168,11 @@ void tcp_get_figures(const struct tcp_conn *c, int64_t now, struct tcp_figures *
 		.retransmits = persists ? 0 : c->rtx_count,
 		.probes = persists ? c->backoff : c->keep_probes,
 		.rto_base_us = c->rto_us,
-		.ato_us = c->last_data_rcvd_us ? c->stack->config.delack_us : 0,
+		.ato_us = delack_ato(c),
 		.rcv_mss = c->rcv_mss,
 		.reordering = k->reordering,
 		.rcv_ssthresh = k->rcv_ssthresh,
+		.rcv_rtt_us = c->rcv_rtt.us,
 		.rcv_space = c->drs_space ? c->drs_space : k->rcv_space,
 		.pacing_rate = k->established_us ? c->pacing_rate : UINT64_MAX,
 		.delivery_rate = c->rate.interval_us ? (uint64_t)segs_of(c, c->rate.delivered) * c->mss * USEC_PER_SEC / c->rate.interval_us : 0,
@@ -192,7 +194,7 @@ void tcp_get_figures(const struct tcp_conn *c, int64_t now, struct tcp_figures *
 		.client = !c->passive,
 		.fin_acked = c->fin_acked,
 		.peer_fin = c->peer_fin,
-		.disorder = c->loss == TCP_LOSS_OPEN && (c->sacked_bytes || c->dupacks),
+		.disorder = c->loss == TCP_LOSS_OPEN && c->sacked_bytes,
 		.cwr = c->cwr,
 		.loss = c->loss,
 	};

@@ -8,31 +8,20 @@
 
 #define PAWS_VALID_US (INT64_C(24) * 24 * 3600 * USEC_PER_SEC) /* RFC 7323 §5.5: 24 days */
 
-/* Answers that the peer's (or an attacker's) bad segments can provoke, per connection. */
-#define CHALLENGE_MIN    5  /* RFC 5961 §7's example is 10 in 5 s: here from 5 to 15, drawn anew each time, so that nobody can count by it */
-#define CHALLENGE_MAX    15
-#define CHALLENGE_SPAN   (5 * USEC_PER_SEC)
-#define UNACCEPTABLE_MAX 10 /* ACKs without text in 500 ms: stops ACK wars, lets keepalives and probes be answered */
-#define UNACCEPTABLE_SPAN (500 * USEC_PER_MSEC)
+#define QUICKACKS_AFTER_DUP 16 /* as Linux: its ACKs seem to get lost */
 
-static bool within_limit(int64_t now, int64_t *since, uint8_t *count, int64_t span, uint8_t most)
+/* Answers that the peer's (or an attacker's) bad segments provoke: one in so long, per connection, which stops ACK wars. As Linux; RFC 5961 §7 leaves the limit open. */
+static bool may_answer(struct tcp_conn *c, int64_t now)
 {
-	if (now - *since >= span) {
-		*since = now;
-		*count = 0;
-	}
-	if (*count >= most)
+	if (c->answered_at && now - c->answered_at < c->stack->config.invalid_ratelimit_us)
 		return false;
-	(*count)++;
+	c->answered_at = now;
 	return true;
 }
 
 void ack_challenge(struct tcp_conn *c, int64_t now)
 {
-	if (now - c->challenge_since >= CHALLENGE_SPAN || !c->challenge_most)
-		c->challenge_most = CHALLENGE_MIN + tcp_random(c->stack) % (CHALLENGE_MAX - CHALLENGE_MIN + 1);
-	if (!within_limit(now, &c->challenge_since, &c->challenge_count, CHALLENGE_SPAN,
-			  c->challenge_most)) {
+	if (!may_answer(c, now)) {
 		TCP_COUNT(c, ChallengeLimited);
 		return;
 	}
@@ -43,8 +32,7 @@ void ack_challenge(struct tcp_conn *c, int64_t now)
 /* "If an incoming segment is not acceptable, an acknowledgment should be sent in reply". */
 void ack_unacceptable(struct tcp_conn *c, int64_t now, bool has_text)
 {
-	if (!has_text && !within_limit(now, &c->oow_since, &c->oow_count, UNACCEPTABLE_SPAN,
-				       UNACCEPTABLE_MAX)) {
+	if (!has_text && !may_answer(c, now)) {
 		TCP_COUNT(c, ReplyLimited);
 		return;
 	}
@@ -101,6 +89,7 @@ static void drop_unacceptable(struct tcp_conn *c, int64_t now, const struct tcp_
 		if (end == c->rcv_wup)
 			take_timestamp(c, now, seg); /* Linux's window begins there */
 		sack_note_duplicate(c, seg->seq, end);
+		delack_quick(c, QUICKACKS_AFTER_DUP);
 		if (c->state == TCPS_TIME_WAIT && (seg->flags & SEG_FIN) && end == c->rcv_nxt)
 			c->wait_at = now + c->stack->config.time_wait_us; /* eighth step: restart 2 MSL */
 	} else {
@@ -146,7 +135,7 @@ static void input_rst(struct tcp_conn *c, int64_t now, const struct tcp_segment 
 	switch (c->state) {
 	case TCPS_SYN_RECEIVED:
 		TCP_COUNT(c, AttemptFails);
-		err = c->passive ? 0 : ECONNREFUSED; /* passive: back to LISTEN, and nobody is told */
+		err = c->fastopen ? ECONNRESET : c->passive ? 0 : ECONNREFUSED; /* passive: back to LISTEN, and nobody is told */
 		break;
 	case TCPS_CLOSE_WAIT:
 		TCP_COUNT(c, EstabResets);
@@ -170,6 +159,13 @@ static void input_rst(struct tcp_conn *c, int64_t now, const struct tcp_segment 
 /* Fourth step. */
 static void input_syn(struct tcp_conn *c, int64_t now, const struct tcp_segment *seg)
 {
+	if (c->fastopen_early) { /* as Linux: the peer is told, but who forges SYNs ends no connection that the program may have */
+		c->rst_due = c->rst_replies = true;
+		c->rst_acks = !(seg->flags & SEG_ACK);
+		c->rst_seq = c->rst_acks ? 0 : seg->ack;
+		c->rst_ack = seg->seq + seg->payload_len + 1 + !!(seg->flags & SEG_FIN);
+		return;
+	}
 	if (c->state == TCPS_SYN_RECEIVED && c->passive) { /* "return this connection to the LISTEN state"; and as Linux tell the peer, who has another connection in mind */
 		TCP_COUNT(c, AttemptFails);
 		c->rst_acks = !(seg->flags & SEG_ACK);
@@ -257,6 +253,8 @@ static void input_synchronized(struct tcp_conn *c, int64_t now, const struct tcp
 		urgent_input(c, seg);
 	if (seg->has & SEG_HAS_CLOSE_REQUEST)
 		close_request_input(c, seg);
+	if (seg->payload_len)
+		rtt_receiver_ts(c, now, seg);
 	input_text(c, now, &t);
 	close_request_reached(c);
 }

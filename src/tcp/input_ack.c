@@ -4,10 +4,11 @@
 /* SYN-RECEIVED: "If SND.UNA < SEG.ACK =< SND.NXT, then enter ESTABLISHED state". */
 static bool ack_of_syn(struct tcp_conn *c, int64_t now, const struct tcp_segment *seg)
 {
-	if (!SEQ_GT(seg->ack, c->snd_una) || SEQ_GT(seg->ack, c->snd_nxt)) {
+	if (!SEQ_GT(seg->ack, c->iss) || SEQ_GT(seg->ack, c->snd_nxt)) {
 		TCP_COUNT(c, RcvdSynRcvdBadAck);
 		c->rst_due = true; /* <SEQ=SEG.ACK><CTL=RST> */
 		c->rst_replies = true;
+		c->rst_acks = false;
 		c->rst_seq = seg->ack;
 		return false;
 	}
@@ -21,31 +22,18 @@ static bool ack_of_syn(struct tcp_conn *c, int64_t now, const struct tcp_segment
 	return true;
 }
 
-/* The RTT, by the timed segment; or by timestamps when retransmissions made that ambiguous. Congestion control gets whichever there is. */
-static void ack_rtt(struct tcp_conn *c, int64_t now, const struct tcp_segment *seg)
-{
-	if (c->rtt_timing && SEQ_GEQ(seg->ack, c->rtt_seq)) {
-		c->rtt_timing = false;
-		int64_t rtt = now - c->rtt_at;
-		c->ack_rtt_us = rtt > 0 ? rtt : 1;
-		rtt_sample(c, now, c->ack_rtt_us);
-		return;
-	}
-	c->ack_rtt_us = rtt_by_timestamp(c, now, seg);
-	if ((c->loss != TCP_LOSS_OPEN || c->tlp_out) && c->ack_rtt_us)
-		rtt_sample(c, now, c->ack_rtt_us);
-}
-
-/* SND.UNA moves: "any segments on the retransmission queue that are thereby entirely acknowledged are removed". */
-static void ack_advance(struct tcp_conn *c, int64_t now, const struct tcp_segment *seg)
+/* "Any segments on the retransmission queue that are thereby entirely acknowledged are removed". */
+void input_acked(struct tcp_conn *c, int64_t now, const struct tcp_segment *seg)
 {
 	uint32_t bytes = seg->ack - c->snd_base;
 	rack_delivered(c, now, seg, c->snd_una, seg->ack);
+	c->rate.first_rtt_us = c->rate.sack_rtt_us;
+	c->rate.sack_rtt_us = 0;
+	c->rate.acked_again = c->rate.repeated;
 	if (c->fin_sent && seg->ack == c->snd_nxt) {
 		c->fin_acked = true;
 		bytes--;
 	}
-	ack_rtt(c, now, seg);
 	ring_consume(&c->snd, bytes);
 	if (c->eor.n)
 		ranges_drop_before(&c->eor, c->stack->memory, seg->ack);
@@ -53,11 +41,9 @@ static void ack_advance(struct tcp_conn *c, int64_t now, const struct tcp_segmen
 	c->bytes_acked += bytes;
 	c->snd_una = seg->ack;
 	sent_drop_before(&c->sent, c->stack->memory, c->snd_una);
+	mtu_probe_on_ack(c, now, bytes);
 	c->no_memory = false;
 	c->rtx_count = 0; /* the backoff stays until there is a sample: rtt_sample */
-	timer_stop_rtx(c); /* RFC 6298 (5.2), (5.3) */
-	if (snd_flight(c))
-		timer_start_rtx(c, now);
 	if (SEQ_LT(c->snd_up, c->snd_una))
 		c->snd_up = c->snd_una;
 	if (c->snd.len == 0) {
@@ -67,19 +53,24 @@ static void ack_advance(struct tcp_conn *c, int64_t now, const struct tcp_segmen
 	}
 }
 
-/* "If SND.UNA =< SEG.ACK =< SND.NXT, the send window should be updated." True: it changed. */
+/*
+ * "If SND.UNA =< SEG.ACK =< SND.NXT, the send window should be updated." True: it changed. Of segments that say the same otherwise, as Linux: a smaller window
+ * counts only where it is shut, for they may have come in another order.
+ */
 static bool ack_window(struct tcp_conn *c, const struct tcp_segment *seg)
 {
-	if (!SEQ_LT(c->snd_wl1, seg->seq) &&
-	    !(c->snd_wl1 == seg->seq && SEQ_LEQ(c->snd_wl2, seg->ack)))
-		return false;
 	uint32_t wnd = (uint32_t)seg->window << c->snd_wscale;
+	bool newer = SEQ_LT(c->snd_wl1, seg->seq) || SEQ_LT(c->snd_wl2, seg->ack);
+	if (!newer && !(c->snd_wl1 == seg->seq && c->snd_wl2 == seg->ack && (wnd > c->snd_wnd || !wnd)))
+		return false;
 	bool changed = wnd != c->snd_wnd;
 	c->snd_wnd = wnd;
 	if (wnd > c->max_snd_wnd) {
 		uint32_t mss = c->mss;
 		c->max_snd_wnd = wnd;
 		negotiate_mss(c);
+		if (c->mss != mss)
+			sent_forget_segments(&c->sent);
 		c->cwnd = c->cwnd / mss * c->mss; /* it counts segments */
 	}
 	c->snd_wl1 = seg->seq;
@@ -95,21 +86,14 @@ static void ack_after_probe(struct tcp_conn *c)
 	c->backoff = 0;
 }
 
-static void ack_wake_sender(struct tcp_conn *c)
-{
-	if (c->nospace && tcp_is_writable(c)) {
-		c->nospace = false;
-		c->events |= TCP_EV_WRITABLE;
-	}
-}
-
 /* What the acknowledgment of our FIN does to the state. */
 static void ack_of_fin(struct tcp_conn *c, int64_t now)
 {
 	switch (c->state) {
 	case TCPS_FIN_WAIT_1:
 		conn_start_fin_wait_2(c, now);
-		c->events |= TCP_EV_FIN_ACKED;
+		if (c->state == TCPS_FIN_WAIT_2)
+			c->events |= TCP_EV_FIN_ACKED;
 		break;
 	case TCPS_CLOSING:
 		conn_time_wait(c, now);
@@ -155,6 +139,7 @@ static void note_rate(struct tcp_conn *c, int64_t now, uint32_t acked, uint32_t 
 static void ack_old_sack(struct tcp_conn *c, int64_t now, const struct tcp_segment *seg)
 {
 	uint32_t before = c->sacked_bytes;
+	c->ack_sacked = c->ack_orig = false;
 	sack_input(c, now, seg);
 	c->sacked_bytes = ranges_total(&c->sacked);
 	if (c->sacked_bytes <= before)
@@ -163,9 +148,19 @@ static void ack_old_sack(struct tcp_conn *c, int64_t now, const struct tcp_segme
 	recovery_on_ack(c, now, seg, 0, c->sacked_bytes - before, false);
 }
 
+/* As Linux, which has one timer for both: where a probe was to come and does not any more, the timeout counts from when the oldest segment left, not from this ACK.
+   A peer that took SACKs back has a shorter one already. */
+static void ack_timers(struct tcp_conn *c, int64_t now, bool probe_came)
+{
+	tlp_schedule(c, now, true);
+	if (!probe_came || c->tlp_at != TIME_NEVER || c->rtx_at == TIME_NEVER || c->rtx_is_persist || !c->sent.n || c->options.user_timeout_us)
+		return;
+	c->rtx_at = min_time(c->rtx_at, max_time(sent_peek(&c->sent, 0)->at_us + rtt_backed_off(c), now + 1));
+}
+
 bool input_ack(struct tcp_conn *c, int64_t now, const struct tcp_segment *seg)
 {
-	bool established_now = c->state == TCPS_SYN_RECEIVED;
+	bool established_now = c->state == TCPS_SYN_RECEIVED, probe_came = c->tlp_at != TIME_NEVER;
 	if (established_now && !ack_of_syn(c, now, seg))
 		return false;
 	if (SEQ_GT(seg->ack, c->snd_nxt)) { /* "send an ACK, drop the segment, and return" */
@@ -179,6 +174,7 @@ bool input_ack(struct tcp_conn *c, int64_t now, const struct tcp_segment *seg)
 		return false;
 	}
 	c->last_ack_rcvd_us = now;
+	c->tso_waits = false;
 	if (timer_persists(c))
 		c->rtx_count = 0; /* MUST-37: the peer lives; the connection stays open */
 	if (SEQ_LT(seg->ack, c->snd_una)) { /* a duplicate: "it can be ignored"; but not what it tells of what arrived since */
@@ -191,7 +187,7 @@ bool input_ack(struct tcp_conn *c, int64_t now, const struct tcp_segment *seg)
 	uint32_t acked = seg->ack - c->snd_una;
 	rate_begin(c);
 	if (acked)
-		ack_advance(c, now, seg);
+		input_acked(c, now, seg);
 	else if (changed)
 		ack_after_probe(c);
 	uint32_t sacked_before = c->sacked_bytes;
@@ -204,28 +200,34 @@ bool input_ack(struct tcp_conn *c, int64_t now, const struct tcp_segment *seg)
 		if (!c->tlp_out)
 			rack_on_dsack(c);
 	}
+	dup = dup && !established_now;
 	uint32_t delivered = acked;
-	if (c->sack_on) {
+	if (!c->sack_on) {
+		delivered = reno_delivered(c, acked, dup);
+	} else {
 		c->sacked_bytes = ranges_total(&c->sacked);
 		delivered += c->sacked_bytes;
 		delivered = delivered > sacked_before ? delivered - sacked_before : 0;
 	}
-	if (!acked && c->rate.rtt_us && !c->rate.repeated) /* by what was SACKed: as Linux */
-		rtt_sample(c, now, c->rate.rtt_us);
+	rtt_of_ack(c, now, seg, acked);
+	if (acked)
+		timer_stop_rtx(c); /* RFC 6298 (5.2), (5.3) */
+	if (acked && snd_flight(c))
+		timer_start_rtx(c, now);
 	c->ack_ece = ecn_is_echo(c, seg);
 	note_delivered(c, now, delivered);
 	tlp_on_ack(c, now, seg, dsack, dup);
 	if (acked || delivered || dup || c->ack_ece)
-		recovery_on_ack(c, now, seg, acked, delivered, dup && !established_now);
+		recovery_on_ack(c, now, seg, acked, delivered, dup);
 	if (delivered || snd_flight(c))
 		note_rate(c, now, acked, delivered);
 	figures_ack(c, now);
 	if (acked) {
-		tlp_schedule(c, now, true);
+		ack_timers(c, now, probe_came);
 		if (c->fin_acked)
 			ack_of_fin(c, now);
 		window_grow_sndbuf(c);
-		ack_wake_sender(c);
+		c->wake_asked = c->nospace;
 	}
 	return true;
 }

@@ -20,17 +20,18 @@ static void on_old_ack(struct tcp_conn *c, int64_t now, uint32_t ack)
 	c->rst_due = true;
 	c->rst_replies = true;
 	c->rst_seq = ack;
-	if (c->rtx_count == 0)
+	if (c->rtx_count == 0 && !c->syn_waits)
 		c->rtx_at = min_time(c->rtx_at, now + SYN_AFTER_RST_US);
 }
 
-/* Fourth step, SYN with a good ACK: the handshake is complete. */
-static void on_syn_ack(struct tcp_conn *c, int64_t now, const struct tcp_segment *seg)
+/* Fourth step, SYN with a good ACK: the handshake is complete. False: its text is left to the peer's retransmission, as Linux leaves it where ours must go again. */
+static bool on_syn_ack(struct tcp_conn *c, int64_t now, const struct tcp_segment *seg)
 {
-	c->snd_una = seg->ack;
+	c->snd_una = c->iss + 1;
 	rtt_handshake(c, now, seg);
 	conn_establish(c, now);
 	c->ack_due = true;
+	return !fastopen_asked(c) || !fastopen_on_syn_ack(c, now, seg);
 }
 
 void input_syn_sent(struct tcp_conn *c, int64_t now, const struct tcp_segment *seg)
@@ -65,10 +66,10 @@ void input_syn_sent(struct tcp_conn *c, int64_t now, const struct tcp_segment *s
 	if (!ack) { /* simultaneous open: <SEQ=ISS><ACK=RCV.NXT><CTL=SYN,ACK> */
 		c->state = TCPS_SYN_RECEIVED;
 		c->syn_due = true;
+		c->syn_waits = false;
 		return;
 	}
-	on_syn_ack(c, now, seg);
-	if (seg->payload_len || (seg->flags & SEG_FIN)) {
+	if (on_syn_ack(c, now, seg) && (seg->payload_len || (seg->flags & SEG_FIN))) {
 		struct text t = {seg->seq + 1, seg->payload_len, seg->ack, seg->payload[0].iov_base,
 				 seg->flags & SEG_FIN, seg->flags & SEG_PSH, false, seg->ecn};
 		if (t.len > rcv_wnd(c)) {

@@ -3,62 +3,6 @@
 
 #include <errno.h>
 
-#define QUICKACK_UNREAD_US  (2 * USEC_PER_MSEC) /* a quick ACK waits so long for the message to be read: a busy server has others before it */
-#define QUICKACK_ANSWER_US  (USEC_PER_MSEC / 2)     /* … and then for an answer to ride on */
-#define QUICKACK_AFTER_IDLE 16 /* segments acknowledged at once when the peer starts anew; as Linux */
-
-static bool two_segments_unacked(const struct tcp_conn *c)
-{
-	return c->rcv_nxt - c->rcv_wup > c->rcv_mss;
-}
-
-/*
- * RFC 5681 §4.2, RFC 9293 SHLD-19, MUST-58/59: every second full-sized segment at once, else within the delay. As Linux (__tcp_ack_snd_check): where an ACK could only
- * tell of a smaller window, because the application has yet to read, its read brings the ACK. So a super-segment costs one ACK, not two.
- */
-static void schedule_ack(struct tcp_conn *c, int64_t now, const struct text *t)
-{
-	if ((two_segments_unacked(c) && (c->rcv.len < c->options.rcvlowat_bytes || window_keeps(c))) || c->options.quickack || c->route_quickack) {
-		c->ack_due = true;
-		return;
-	}
-	int64_t delay = c->stack->config.delack_us;
-	if (c->quickacks && window_is_half_used(c)) /* the application has enough to do: the peer need not hurry */
-		c->quickacks = 0;
-	if (c->quickacks) {
-		c->quickacks--;
-		if (!t->push || t->len >= c->rcv_mss) {
-			c->ack_due = true;
-			return;
-		}
-		/* A short pushed segment is a message: its answer, when it comes soon, is the ACK. */
-		delay = min_time(delay, QUICKACK_UNREAD_US);
-		c->quickack_owed = true;
-	}
-	c->delack_at = min_time(c->delack_at, now + delay);
-}
-
-void input_text_was_read(struct tcp_conn *c, int64_t now)
-{
-	if (two_segments_unacked(c))
-		c->ack_due = true;
-	if (c->quickack_owed)
-		c->delack_at = min_time(c->delack_at, now + QUICKACK_ANSWER_US);
-	c->quickack_owed = false;
-}
-
-/* The size of the peer's full segments; a super-segment says no more than that they are not larger than we allow. */
-static void observe_mss(struct tcp_conn *c, uint32_t len)
-{
-	uint32_t most = c->mss_advertised - (c->ts_on ? TCP_OPT_TS_BYTES : 0);
-	uint32_t seen = min_u32(len, most);
-	if (len < c->rcv_mss || len == c->rcv_seen)
-		return;
-	window_saw(c, len);
-	c->rcv_seen = len;
-	c->rcv_mss = max_u32(c->rcv_mss, seen);
-}
-
 /* Eighth step. rcv_nxt is at the FIN. */
 static void input_fin(struct tcp_conn *c, int64_t now)
 {
@@ -107,6 +51,13 @@ static void append(struct tcp_conn *c, const uint8_t *bytes, uint32_t n)
 	c->bytes_in += n;
 }
 
+/* RFC 2883: of the text that came in order, what had come before. As Linux, to the end of that text. */
+static void note_overtaken(struct tcp_conn *c)
+{
+	if (c->ooo.n && SEQ_LT(c->ooo.r[0].left, c->rcv_nxt))
+		sack_note_duplicate(c, c->ooo.r[0].left, c->rcv_nxt);
+}
+
 /* What waited behind the text that came goes into the stream. True: a gap was filled. */
 static bool advance(struct tcp_conn *c)
 {
@@ -134,42 +85,47 @@ static bool is_worth_a_wake(const struct tcp_conn *c)
 	return c->rcv.len >= c->options.rcvlowat_bytes || rcv_wnd(c) <= c->mss_advertised;
 }
 
-/* As Linux: after a conversation the program will soon close, and its FIN carries the ACK. */
-static bool fin_may_wait(const struct tcp_conn *c)
+bool input_take(struct tcp_conn *c, const uint8_t *bytes, uint32_t len)
 {
-	return c->state == TCPS_ESTABLISHED && c->last_data_rcvd_us && c->rcv_nxt + 1 - c->rcv_wup <= c->rcv_mss && !c->route_quickack;
+	if (!reserve(c, len)) {
+		TCP_COUNT(c, RcvdNoMemory);
+		return false;
+	}
+	append(c, bytes, len);
+	figures_text(c, len);
+	return true;
 }
 
 static void input_in_order(struct tcp_conn *c, int64_t now, const struct text *t)
 {
 	bool at_once = false, fin = t->fin;
 	if (t->len) {
-		if (!reserve(c, t->len)) {
-			TCP_COUNT(c, RcvdNoMemory);
+		if (!input_take(c, t->bytes, t->len)) {
 			c->ack_due = true;
 			return;
 		}
-		append(c, t->bytes, t->len);
-		figures_text(c, t->len);
+		note_overtaken(c);
+		if (fin) /* nothing can follow it */
+			conn_drop_ahead(c);
 		at_once |= advance(c);
+		rtt_receiver_text(c, now);
 		if (is_worth_a_wake(c))
 			c->events |= TCP_EV_READABLE;
 		c->last_bytes_ours = false;
 		urgent_arrived(c);
-		if (now - c->last_data_rcvd_us > c->rto_us && c->last_data_rcvd_us)
-			c->quickacks = QUICKACK_AFTER_IDLE;
-		c->last_data_rcvd_us = now;
+		delack_on_text(c, now);
 	}
 	if (c->fin_ahead && c->rcv_nxt == c->fin_ahead_seq)
 		fin = true;
-	if (at_once || (fin && !fin_may_wait(c)))
-		c->ack_due = true;
-	else if (fin)
-		c->delack_at = min_time(c->delack_at, now + c->stack->config.delack_us);
-	else
-		schedule_ack(c, now, t);
-	if (fin)
+	if (fin) { /* as Linux: after a conversation the program will soon close, and its FIN carries the ACK */
 		input_fin(c, now);
+		at_once |= c->state != TCPS_CLOSE_WAIT || !c->ato_us;
+		c->conversing = true;
+	}
+	if (at_once)
+		c->ack_due = true;
+	else
+		delack_schedule(c, now, t);
 }
 
 /*
@@ -280,7 +236,7 @@ void input_text(struct tcp_conn *c, int64_t now, const struct text *t)
 			input_after_close(c, now, t->ack);
 			return;
 		}
-		observe_mss(c, t->len);
+		delack_observe(c, t->len, t->push || t->fin);
 		ecn_input_text(c, t);
 	}
 	if (t->seq == c->rcv_nxt)

@@ -1,4 +1,5 @@
 noinst_LIBRARIES += src/libtcp.a
+src_libtcp_a_CFLAGS = $(ROOM_CFLAGS)
 src_libtcp_a_SOURCES = \
 	src/tcp/close_reason.c \
 	src/tcp/cc.h \
@@ -15,7 +16,11 @@ src_libtcp_a_SOURCES = \
 	src/tcp/config.c \
 	src/tcp/conn.c \
 	src/tcp/cwnd.c \
+	src/tcp/delack.c \
 	src/tcp/ecn.c \
+	src/tcp/fastopen.c \
+	src/tcp/fastopen_client.c \
+	src/tcp/fastopen.h \
 	src/tcp/figures.c \
 	src/tcp/hold.c \
 	src/tcp/input.c \
@@ -23,6 +28,7 @@ src_libtcp_a_SOURCES = \
 	src/tcp/input_syn_sent.c \
 	src/tcp/input_text.c \
 	src/tcp/minmax.h \
+	src/tcp/mtu_probe.c \
 	src/tcp/names.c \
 	src/tcp/negotiate.c \
 	src/tcp/output.c \
@@ -49,6 +55,7 @@ src_libtcp_a_SOURCES = \
 	src/tcp/tlp.c \
 	src/tcp/tso.c \
 	src/tcp/undo.c \
+	src/tcp/frto.c \
 	src/tcp/unreachable.c \
 	src/tcp/urgent.c \
 	src/tcp/window.c \

@@ -46,14 +46,18 @@ static uint32_t within_half_window(const struct tcp_conn *c, uint32_t mss)
 	return max_u32(most, MSS_LEAST);
 }
 
+uint32_t negotiate_room(const struct tcp_conn *c, uint16_t mss_peer)
+{
+	uint32_t mss = mss_peer < c->mss_path ? mss_peer : c->mss_path;
+	if (c->options.maxseg && c->options.maxseg < mss)
+		mss = c->options.maxseg;
+	return max_u32(mss, max_u32(TCP_MSS_MIN, c->stack->config.min_snd_mss));
+}
+
 /* What a segment may carry (RFC 9293 §3.7.1: Eff.snd.MSS = min(SendMSS+20, MMS_S) - TCPhdrsize - IPoptionsize). */
 void negotiate_mss(struct tcp_conn *c)
 {
-	uint32_t mss = c->mss_peer < c->mss_path ? c->mss_peer : c->mss_path;
-	if (c->options.maxseg && c->options.maxseg < mss)
-		mss = c->options.maxseg;
-	mss = max_u32(mss, max_u32(TCP_MSS_MIN, c->stack->config.min_snd_mss));
-	c->mss = within_half_window(c, mss - (c->ts_on ? TCP_OPT_TS_BYTES : 0));
+	c->mss = within_half_window(c, mtu_probe_bound(c, negotiate_room(c, c->mss_peer)) - (c->ts_on ? TCP_OPT_TS_BYTES : 0));
 }
 
 /* The peer's SYN or SYN-ACK. */

@@ -22,7 +22,8 @@ uint32_t output_mss(const struct tcp_conn *c)
 
 static bool fin_due(const struct tcp_conn *c)
 {
-	return c->fin_wanted && !c->fin_held && !c->fin_sent && c->state != TCPS_SYN_RECEIVED;
+	/* Of Fast Open: as Linux, which lets a shutdown wait for the handshake's end, but not a close. */
+	return c->fin_wanted && !c->fin_held && !c->fin_sent && (c->state != TCPS_SYN_RECEIVED || (c->fastopen_early && c->orphan));
 }
 
 static bool is_corked(const struct tcp_conn *c)
@@ -34,7 +35,7 @@ static bool is_corked(const struct tcp_conn *c)
    holds the next one back. */
 static bool small_may_go(const struct tcp_conn *c, enum out_blocked *why)
 {
-	if (c->push_due || c->fin_wanted || SEQ_GT(c->snd_up, c->snd_nxt))
+	if (c->push_due || c->fin_wanted || c->frto_wait || SEQ_GT(c->snd_up, c->snd_nxt))
 		return true;
 	if (is_corked(c)) {
 		*why = BLOCKED_CORK;
@@ -79,7 +80,7 @@ static bool next_piece(const struct tcp_conn *c, struct out *o, uint32_t mss, ui
 	uint32_t left = c->burst_end - c->snd_nxt, len = min_u32(left, mss);
 	if (len > most || recovery_pipe(c) + len > c->cwnd)
 		return false;
-	*o = (struct out){OUT_DATA, BLOCKED_NOT, c->snd_nxt, len, fin_due(c) && len == snd_unsent(c) && most > len, left};
+	*o = (struct out){OUT_DATA, BLOCKED_NOT, c->snd_nxt, len, fin_due(c) && len == snd_unsent(c) && most > len, left, false};
 	return true;
 }
 
@@ -94,7 +95,7 @@ static void next_new(const struct tcp_conn *c, struct out *o)
 	if (!unsent) {
 		/* A lone FIN: cwnd does not hold it back (as Linux), the window does. */
 		if (wnd || c->fin_then_rst)
-			*o = (struct out){OUT_DATA, BLOCKED_NOT, c->snd_nxt, 0, true, 0};
+			*o = (struct out){OUT_DATA, BLOCKED_NOT, c->snd_nxt, 0, true, 0, false};
 		else
 			o->blocked = BLOCKED_WINDOW;
 		return;
@@ -113,6 +114,17 @@ static void next_new(const struct tcp_conn *c, struct out *o)
 	}
 	if (SEQ_GT(c->snd_up, c->snd_nxt)) /* every segment points at the urgent byte anew: no GSO */
 		len = min_u32(len, mss);
+	switch (mtu_probe_next(c, o)) {
+	case MTU_PROBE_NOW:
+		return;
+	case MTU_PROBE_LATER:
+		o->blocked = BLOCKED_CWND;
+		return;
+	case MTU_PROBE_NO:
+		break;
+	}
+	if (tso_defers(c, wnd, mss, !fin && !c->eor.n, &o->blocked))
+		return;
 	len = min_u32(len, tso_bytes(c, mss));
 	uint32_t record = record_left(c, c->snd_nxt, unsent);
 	len = within_cwnd(c, min_u32(len, record), mss);
@@ -130,7 +142,7 @@ static void next_new(const struct tcp_conn *c, struct out *o)
 	}
 	if (len == 0)
 		return;
-	*o = (struct out){OUT_DATA, BLOCKED_NOT, c->snd_nxt, len, fin && len == unsent && wnd > len, len};
+	*o = (struct out){OUT_DATA, BLOCKED_NOT, c->snd_nxt, len, fin && len == unsent && wnd > len, len, false};
 	if (!c->gso_max_bytes && len > mss) {
 		o->len = mss;
 		o->fin = false;
@@ -141,7 +153,7 @@ static bool next_retransmission(const struct tcp_conn *c, struct out *o)
 {
 	uint32_t seq, len;
 	bool forced;
-	if (c->loss == TCP_LOSS_OPEN || !recovery_next(c, &seq, &len, &forced))
+	if (c->loss == TCP_LOSS_OPEN || c->frto_wait || !recovery_next(c, &seq, &len, &forced))
 		return false;
 	if (c->pace_waits && !(forced && c->loss == TCP_LOSS_RTO)) {
 		o->blocked = BLOCKED_PACE;
@@ -151,18 +163,21 @@ static bool next_retransmission(const struct tcp_conn *c, struct out *o)
 	if (forced) {
 		len = min_u32(len, mss);
 	} else {
-		/* Far away one by one: what Linux sends again goes in the pieces in which it left, which an ACK or a SACK has mostly cut. */
-		uint32_t burst = tso_bytes(c, mss);
-		len = min_u32(len, c->gso_max_bytes && burst > 2 * mss ? burst : mss);
+		/* As it left (sent.h), as far as cwnd and the peer's window let it go. */
+		uint32_t pipe = recovery_pipe(c), room = c->cwnd > pipe ? c->cwnd - pipe : 0;
+		len = min_u32(len, c->gso_max_bytes ? tso_bytes(c, mss) : mss);
 		len = min_u32(len, positive(c->snd_una + c->snd_wnd, seq));
-		len = within_cwnd(c, len, mss);
+		if (!pipe)
+			room = max_u32(room, mss);
+		if (len > room)
+			len = room - room % mss;
 		if (len == 0)
 			return false;
 	}
 	if (SEQ_GT(c->snd_up, seq))
 		len = min_u32(len, mss);
 	len = record_left(c, seq, len);
-	*o = (struct out){OUT_RETRANSMIT, BLOCKED_NOT, seq, len, false, 0};
+	*o = (struct out){OUT_RETRANSMIT, BLOCKED_NOT, seq, len, false, 0, false};
 	if (SEQ_GT(seq + len, snd_end(c))) { /* the last number is the FIN's */
 		o->len = snd_end(c) - seq;
 		o->fin = true;
@@ -178,9 +193,9 @@ static struct out next_probe(const struct tcp_conn *c)
 {
 	uint32_t mss = output_mss(c), flight = snd_flight(c);
 	if (!flight && !c->snd_wnd)
-		return (struct out){OUT_PROBE, BLOCKED_NOT, c->snd_una - 1, 0, false, 0};
+		return (struct out){OUT_PROBE, BLOCKED_NOT, c->snd_una - 1, 0, false, 0, false};
 	uint32_t len = record_left(c, c->snd_una, min_u32(c->snd.len, flight ? mss : min_u32(c->snd_wnd, mss)));
-	return (struct out){OUT_PROBE, BLOCKED_NOT, c->snd_una, len, len == 0, 0};
+	return (struct out){OUT_PROBE, BLOCKED_NOT, c->snd_una, len, len == 0, 0, false};
 }
 
 struct out output_next(const struct tcp_conn *c)
@@ -203,7 +218,7 @@ struct out output_next(const struct tcp_conn *c)
 		return o;
 	}
 	if (tcp_may_transmit(c)) {
-		if (next_retransmission(c, &o) || tlp_next(c, &o))
+		if (!c->fastopen_early && (next_retransmission(c, &o) || tlp_next(c, &o))) /* until then only the SYN-ACK goes again */
 			return o;
 		if (o.blocked != BLOCKED_PACE)
 			next_new(c, &o);
@@ -219,6 +234,17 @@ struct out output_next(const struct tcp_conn *c)
 	return o;
 }
 
+bool tcp_may_say_later(const struct tcp_conn *c)
+{
+	uint32_t unacked = c->rcv_nxt - c->rcv_wup;
+	if (!c->ack_due)
+		return false;
+	if (c->state == TCPS_ESTABLISHED && !c->passive && c->segs_out == 1)
+		unacked++; /* the peer's SYN */
+	bool asked = c->ack_prior_due || c->dup_acks_due || c->cr_due || c->ecn_echo || sack_blocks_count(c) || window_update_due(c);
+	return !asked && unacked && unacked < 2 * (uint32_t)c->rcv_mss && output_next(c).kind == OUT_ACK;
+}
+
 /*
  * The sequence number of an ACK without data. The peer drops what lies beyond its window, ACKs too; and SND.NXT lies there when the peer took window back
  * (RFC 9293 §3.8.6.2.1 has us be ready for that). Then the window's end is good, as in Linux. Less than the window's unit beyond is rounding.
@@ -229,6 +255,30 @@ static uint32_t bare_ack_seq(const struct tcp_conn *c)
 	if (SEQ_LEQ(c->snd_nxt, end) || c->snd_nxt - end < UINT32_C(1) << c->snd_wscale)
 		return c->snd_nxt;
 	return end;
+}
+
+static void syn_options(struct tcp_conn *c, struct tcp_segment *seg)
+{
+	seg->has |= SEG_HAS_MSS;
+	/* As Linux: what was found out of the path when a SYN of Fast Open was too long tells what may come back, too. */
+	seg->mss = c->syn_text && c->syn_retransmitted ? min_u32(c->mss_advertised, c->mss_path) : c->mss_advertised;
+	if (c->sack_on)
+		seg->has |= SEG_HAS_SACK_PERMITTED;
+	if (c->wscale_on) {
+		seg->has |= SEG_HAS_WSCALE;
+		seg->wscale = c->rcv_wscale;
+	}
+	if (close_request_in_syn(c)) {
+		seg->has |= SEG_HAS_CLOSE_CAPABLE;
+		c->cr_offered = true;
+	} else {
+		c->cr_left_out = c->cr_on;
+	}
+	if (c->cookie.there) {
+		seg->has |= c->cookie.old ? SEG_HAS_FASTOPEN_OLD : SEG_HAS_FASTOPEN;
+		seg->cookie = c->cookie.val;
+		seg->cookie_len = c->cookie.len;
+	}
 }
 
 /* Everything that a segment of a live connection carries; the ACK is thereby sent. */
@@ -242,10 +292,10 @@ static void emit_segment(struct tcp_conn *c, int64_t now, struct tcp_emit *emit,
 	seg.seq = seq;
 	seg.flags = flags;
 	seg.payload_len = len;
-	if (len)
-		ring_span(&c->snd, seq - c->snd_base, len, seg.payload);
+	if (len) /* a SYN's text stands behind it */
+		ring_span(&c->snd, seq + !!(flags & SEG_SYN) - c->snd_base, len, seg.payload);
 	uint16_t gso_size = 0;
-	if (len > c->mss || (len && (sack_blocks_count(c) || close_request_carried(c)))) {
+	if (!c->mtu_probes && (len > c->mss || (len && (sack_blocks_count(c) || close_request_carried(c))))) {
 		uint32_t mss = output_mss(c);
 		gso_size = len > mss ? mss : 0;
 	}
@@ -260,27 +310,13 @@ static void emit_segment(struct tcp_conn *c, int64_t now, struct tcp_emit *emit,
 			seg.n_sack = sack_blocks(c, seg.sack);
 			c->dsack.left = c->dsack.right;
 		}
+		delack_sent(c);
 		c->rcv_wup = c->rcv_nxt;
-		c->ack_due = c->quickack_owed = false;
-		c->delack_at = TIME_NEVER;
 		if (c->dup_acks_due)
 			c->dup_acks_due--;
 	}
 	if (flags & SEG_SYN) {
-		seg.has |= SEG_HAS_MSS;
-		seg.mss = c->mss_advertised;
-		if (c->sack_on)
-			seg.has |= SEG_HAS_SACK_PERMITTED;
-		if (c->wscale_on) {
-			seg.has |= SEG_HAS_WSCALE;
-			seg.wscale = c->rcv_wscale;
-		}
-		if (close_request_in_syn(c)) {
-			seg.has |= SEG_HAS_CLOSE_CAPABLE;
-			c->cr_offered = true;
-		} else {
-			c->cr_left_out = c->cr_on;
-		}
+		syn_options(c, &seg);
 	} else if (SEQ_GT(c->snd_up, c->snd_una) && SEQ_GT(c->snd_up, seq)) {
 		uint32_t up = c->snd_up - seq; /* points behind the urgent byte: RFC 6093 §3.1, RFC 9293 §3.8.5 */
 		seg.flags |= SEG_URG;
@@ -292,6 +328,7 @@ static void emit_segment(struct tcp_conn *c, int64_t now, struct tcp_emit *emit,
 	ecn_output(c, &seg);
 	if (c->paced)
 		pace_emit(c, now);
+	c->last_sent_us = now;
 	TCP_COUNT(c, OutSegs);
 	c->segs_out += gso_size ? (len + gso_size - 1) / gso_size : 1;
 	emit->segment(emit, c, &seg, gso_size);
@@ -331,17 +368,24 @@ static void output_rst(struct tcp_conn *c, int64_t now, struct tcp_emit *emit)
 
 static void output_syn(struct tcp_conn *c, int64_t now, struct tcp_emit *emit)
 {
+	uint32_t text = 0;
 	c->syn_due = false;
 	if (c->snd_nxt == c->iss) {
 		c->snd_nxt = c->iss + 1;
-		c->rtt_at = now;
+		c->syn_at = now;
+		text = c->syn_text ? fastopen_syn_text(c) : 0;
+		if (c->fastopen_early) /* what is in flight from now on is text */
+			c->snd_una = c->snd_nxt;
 	} else {
+		c->cookie.there = false; /* as Linux */
 		c->syn_retransmitted = true;
 		TCP_COUNT(c, RetransSegs);
 		c->total_retrans++;
 	}
 	uint8_t flags = c->state == TCPS_SYN_SENT ? SEG_SYN : SEG_SYN | SEG_ACK;
-	emit_segment(c, now, emit, flags, c->iss, 0);
+	emit_segment(c, now, emit, flags, c->iss, text);
+	if (text)
+		fastopen_syn_sent(c, now, text);
 	if (c->rtx_at == TIME_NEVER)
 		timer_start_rtx(c, now);
 }
@@ -355,19 +399,14 @@ static uint8_t data_flags(const struct tcp_conn *c, uint32_t seq, uint32_t len, 
 	return fin ? flags | SEG_FIN : flags;
 }
 
-/* Text (and FIN) leaves for the first time. */
-static void account_new(struct tcp_conn *c, int64_t now, uint32_t seq, uint32_t len, bool fin)
+/* Text (and FIN) left for the first time, in segments of `mss`. */
+static void account_new(struct tcp_conn *c, int64_t now, const struct out *o, bool fin, uint32_t mss)
 {
-	uint32_t end = seq + len + fin;
-	if (!c->rtt_timing && c->loss == TCP_LOSS_OPEN) {
-		c->rtt_timing = true;
-		c->rtt_seq = end;
-		c->rtt_at = now;
-	}
+	uint32_t seq = o->seq, len = o->len, end = seq + len + fin;
 	uint32_t numbers = end - c->snd_nxt;
 	c->pipe += numbers;
 	c->snd_nxt = end;
-	recovery_sent_new(c, now, numbers);
+	recovery_sent_new(c, now, numbers, mss);
 	if (fin && !c->fin_sent) {
 		c->fin_sent = true;
 		hold_on_fin_sent(c, now);
@@ -376,10 +415,9 @@ static void account_new(struct tcp_conn *c, int64_t now, uint32_t seq, uint32_t 
 		return;
 	c->bytes_out += len;
 	c->data_segs_out += (len + c->mss - 1) / c->mss;
-	if (len % output_mss(c))
+	if (len % output_mss(c) && !o->probe)
 		c->snd_sml = seq + len;
-	if (now - c->last_data_rcvd_us < c->stack->config.delack_us && c->last_data_rcvd_us)
-		c->quickacks = 0; /* a conversation: answers carry the ACKs */
+	delack_on_answer(c, now);
 	c->last_data_sent_us = now;
 }
 
@@ -394,9 +432,15 @@ static void output_data(struct tcp_conn *c, int64_t now, struct tcp_emit *emit, 
 	}
 	if (c->cc->on_start && !recovery_pipe(c))
 		c->cc->on_start(c, now);
-	emit_segment(c, now, emit, flags, o->seq, o->len);
-	account_new(c, now, o->seq, o->len, o->fin);
+	uint32_t mss = output_mss(c);
+	c->mtu_probes = o->probe;
+	emit_segment(c, now, emit, o->probe ? SEG_ACK : flags, o->seq, o->len);
+	c->mtu_probes = false;
+	account_new(c, now, o, o->fin, mss);
+	if (o->probe)
+		mtu_probe_sent(c, o->seq, o->len);
 	pace_sent(c, now, o->len);
+	tso_look(c, now);
 	if (snd_unsent(c) == 0)
 		c->push_due = false;
 	if (c->rtx_at == TIME_NEVER || c->rtx_is_persist) /* RFC 6298 (5.1) */
@@ -434,12 +478,13 @@ static void output_retransmission(struct tcp_conn *c, int64_t now, struct tcp_em
 static void output_tlp(struct tcp_conn *c, int64_t now, struct tcp_emit *emit, const struct out *o)
 {
 	bool again = o->seq != c->snd_nxt;
+	uint32_t mss = output_mss(c);
 	emit_segment(c, now, emit, data_flags(c, o->seq, o->len, o->fin), o->seq, o->len);
 	if (again) {
 		recovery_sent_again(c, now, o->seq, o->len + o->fin);
 		account_again(c, now, o);
 	} else {
-		account_new(c, now, o->seq, o->len, false);
+		account_new(c, now, o, false, mss);
 	}
 	tlp_sent(c, again);
 }
@@ -448,11 +493,10 @@ static void output_probe(struct tcp_conn *c, int64_t now, struct tcp_emit *emit,
 {
 	c->probe_due = false;
 	TCP_COUNT(c, ZeroWindowProbes);
+	uint32_t mss = output_mss(c);
 	emit_segment(c, now, emit, data_flags(c, o->seq, o->len, o->fin), o->seq, o->len);
 	if (SEQ_GT(o->seq + o->len + o->fin, c->snd_nxt))
-		account_new(c, now, o->seq, o->len, o->fin);
-	else
-		c->rtt_timing = false; /* its answer may wait for the window */
+		account_new(c, now, o, o->fin, mss);
 }
 
 /* RFC 8257 §3.2: what was to be acknowledged late is, as it was before the marks began or ended. */
@@ -555,13 +599,18 @@ void tcp_output(struct tcp_conn *c, int64_t now, struct tcp_emit *emit)
 	pace_look(c, now);
 	struct out o;
 	uint32_t snd_nxt = c->snd_nxt;
-	while (o = output_next(c), o.kind != OUT_NONE) {
-		if (emit->full)
-			return;
-		output_one(c, now, emit, &o);
-	}
+	do {
+		while (o = output_next(c), o.kind != OUT_NONE) {
+			if (emit->full)
+				return;
+			output_one(c, now, emit, &o);
+		}
+	} while (frto_settle(c));
 	if (c->snd_nxt != snd_nxt || o.blocked == BLOCKED_CWND)
 		cwnd_validate(c, now, o.blocked == BLOCKED_CWND || recovery_pipe(c) + c->mss > c->cwnd);
 	output_settle(c, now, o.blocked);
+	if (c->wake_asked)
+		send_wake(c);
+	c->wake_asked = false;
 	figures_output(c, now, o.blocked);
 }

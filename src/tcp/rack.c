@@ -28,7 +28,7 @@ static void delivered(struct tcp_conn *c, int64_t now, const struct tcp_segment 
 		k->fack = right;
 	} else if (SEQ_LT(right, k->fack) && !r->again) {
 		k->reordering_seen = true;
-		figures_reordered(c, left, k->fack);
+		figures_reordered(c, left, seq_max(k->fack, seg->ack));
 	}
 	int64_t rtt = now - r->at_us;
 	if (r->again) { /* the original's acknowledgment, as it seems */
@@ -53,6 +53,8 @@ void rack_delivered(struct tcp_conn *c, int64_t now, const struct tcp_segment *s
 	while (piece_next(c, &w, &p)) {
 		const struct sent *r = sent_peek(&c->sent, p.record);
 		rate_delivered(c, now, r, p.right);
+		bool whole = p.right == r->end || p.right - p.left >= c->mss; /* as Linux: some bytes of a segment tell nothing of it */
+		c->ack_orig |= whole && !r->again && SEQ_LT(p.left, c->recovery_point);
 		if (c->sack_on)
 			delivered(c, now, seg, r, p.left, p.right);
 	}
@@ -107,6 +109,7 @@ bool rack_detect(struct tcp_conn *c, int64_t now)
 		int64_t due = r->at_us + patience;
 		if (due <= now) {
 			found = true;
+			c->lost_again |= r->again;
 			c->lost += p.right - p.left;
 			sent_mark_lost(&c->sent, c->stack->memory, p.record, p.right);
 			w.record = PIECE_START; /* records may have moved */
@@ -122,7 +125,7 @@ void rack_mark_on_rto(struct tcp_conn *c, int64_t now)
 {
 	struct piece_walk w = piece_walk(c->snd_una, c->snd_nxt);
 	struct piece p;
-	int64_t patience = c->rack.rtt_us + reo_wnd(c);
+	int64_t patience = c->rack.rtt_us; /* no reordering window: as Linux */
 	c->reo_at = TIME_NEVER;
 	for (bool first = true; piece_next(c, &w, &p); first = false) {
 		struct sent *r = sent_at(&c->sent, p.record);
@@ -139,9 +142,22 @@ void rack_mark_on_rto(struct tcp_conn *c, int64_t now)
 
 void rack_mark_all(struct tcp_conn *c)
 {
+	struct piece_walk w = piece_walk(c->snd_una, c->snd_nxt);
+	struct piece p;
 	c->reo_at = TIME_NEVER;
+	while (piece_next(c, &w, &p)) {
+		struct sent *r = sent_at(&c->sent, p.record);
+		c->lost += r->lost ? 0 : p.right - p.left;
+		r->lost = true;
+	}
+}
+
+bool rack_has_lost(const struct tcp_conn *c)
+{
 	for (uint32_t i = 0; i < c->sent.n; i++)
-		sent_at(&c->sent, i)->lost = true;
+		if (sent_peek(&c->sent, i)->lost)
+			return true;
+	return false;
 }
 
 void rack_forgive(struct tcp_conn *c)

@@ -29,9 +29,13 @@ void rate_delivered(struct tcp_conn *c, int64_t now, const struct sent *r, uint3
 	struct tcp_rate *k = &c->rate;
 	if (r->again) {
 		k->repeated = true;
-	} else if (right == r->end || r->from_us == (uint32_t)r->at_us) { /* else it left before the record's time */
-		int64_t rtt = now - r->at_us;
-		k->rtt_us = rtt > 0 ? rtt : 1;
+	} else {
+		if (!k->sack_rtt_us)
+			k->sack_rtt_us = max_u32((uint32_t)now - r->from_us, 1);
+		if (right == r->end || r->from_us == (uint32_t)r->at_us) { /* else it left before the record's time */
+			int64_t rtt = now - r->at_us;
+			k->rtt_us = rtt > 0 ? rtt : 1;
+		}
 	}
 	if (k->known && (r->at_us < k->at_us || (r->at_us == k->at_us && !SEQ_GT(right, k->end))))
 		return;
@@ -40,7 +44,7 @@ void rate_delivered(struct tcp_conn *c, int64_t now, const struct sent *r, uint3
 	k->end = right;
 	k->prior_delivered = r->delivered;
 	k->prior_us = r->delivered_us;
-	k->prior_limited = r->app_limited;
+	k->prior_limited = r->bits & SENT_APP_LIMITED;
 	k->first_us = r->at_us;
 	k->sending_us = (uint32_t)r->at_us - r->first_us;
 }

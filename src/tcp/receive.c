@@ -3,6 +3,11 @@
 
 #include <errno.h>
 
+uint32_t tcp_recv_next(const struct tcp_conn *c)
+{
+	return c->rcv_nxt - c->peer_fin - c->rcv.len;
+}
+
 uint32_t tcp_readable_bytes(const struct tcp_conn *c)
 {
 	return c->rcv.len - (urgent_offset(c) != UINT32_MAX);
@@ -27,6 +32,11 @@ static ssize_t nothing(struct tcp_conn *c)
 	if (c->error)
 		return -tcp_take_error(c);
 	return tcp_recv_ended(c) ? 0 : -EAGAIN;
+}
+
+ssize_t tcp_splice_stops(struct tcp_conn *c)
+{
+	return tcp_at_mark(c) && c->rcv.len ? nothing(c) : 1;
 }
 
 /* How much may be read from `at` in one piece: a read ends before the urgent byte, also where that is in line. */
@@ -68,7 +78,7 @@ ssize_t tcp_recv(struct tcp_conn *c, int64_t now, const struct iovec *iov, int i
 	ring_consume(&c->rcv, at + done);
 	urgent_passed(c);
 	window_on_read(c, now, done);
-	input_text_was_read(c, now);
+	delack_on_read(c, now);
 	window_release_rcv(c);
 	return done;
 }

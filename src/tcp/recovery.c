@@ -1,20 +1,32 @@
 /*
  * Loss and its repair: episodes. With SACK, rack.c says what is lost; without, recovery_reno.c (RFC 6582). By timeout: RFC 6298 §5.
  *
- * An episode begins when something is found lost, and ends when recovery_point, what had been sent by then, is acknowledged. `pipe` is what is thought to be in
+ * An episode begins when something is found lost, and ends when recovery_point, what had been sent by then, is acknowledged. Without SACK it is held until more
+ * than that is: an ACK of just that point cannot be told from a duplicate of what was sent again (RFC 6582 §6). `pipe` is what is thought to be in
  * the network: what is neither SACKed nor lost. Sending is allowed while pipe < cwnd, so limited transmit (RFC 3042) needs no code of its own. In an
- * episode of fast recovery cwnd is pipe and what proportional rate reduction (RFC 6937) allows on top. After a timeout cwnd is one segment, and grows by
- * slow start. An episode that turns out to have had no reason is undone (undo.c).
+ * episode of fast recovery cwnd is pipe and what proportional rate reduction (RFC 6937) allows on top. After a timeout cwnd is one segment more than what may
+ * still be on its way, and grows by slow start. An episode that turns out to have had no reason is undone (undo.c, frto.c).
  */
 #include "tcp/tcp_int.h"
 
 #define SENT_GRAINS    128 /* per round trip: how finely times are kept */
-#define RENEGE_BACKOFF 2 /* consecutive timeouts after which the scoreboard is not believed (RFC 2018 §8) */
+/*
+ * A reduction is one of cwnd, as in Linux, where up to so many segments of it are unused; of a larger one, of FlightSize (RFC 5681 (4)). Slow start lets cwnd grow to
+ * twice what the peer's window or the send buffer lets go: half of that would be no reduction, and overflow the queue again that has just overflowed.
+ */
+#define UNUSED_SEGS 256
+#define RENEGE_WAIT_US (10 * USEC_PER_MSEC) /* at least, before the scoreboard is not believed any more (RFC 2018 §8); as Linux */
+
+/* The peer takes back what it had told, as it seems. */
+static bool starts_sacked(const struct tcp_conn *c)
+{
+	return c->sacked.n && c->sacked.r[0].left == c->snd_una;
+}
 
 void recovery_init(struct tcp_conn *c)
 {
 	c->loss = TCP_LOSS_OPEN;
-	c->recovery_point = c->high_rxt = c->iss;
+	c->recovery_point = c->iss;
 	c->rack.fack = c->iss;
 }
 
@@ -39,13 +51,10 @@ static uint32_t scoreboard_pipe(const struct tcp_conn *c)
 
 void recovery_update_pipe(struct tcp_conn *c)
 {
-	uint32_t flight = snd_flight(c);
-	if (!c->sack_on)
-		c->pipe = reno_pipe(c);
-	else if (c->loss == TCP_LOSS_OPEN)
-		c->pipe = flight > c->sacked_bytes ? flight - c->sacked_bytes : 0;
-	else
-		c->pipe = scoreboard_pipe(c);
+	uint32_t left = c->loss == TCP_LOSS_OPEN ? snd_flight(c) : scoreboard_pipe(c);
+	if (c->loss == TCP_LOSS_OPEN || !c->sack_on) /* else pieces that were SACKed are none of the pipe's */
+		left = left > c->sacked_bytes ? left - c->sacked_bytes : 0;
+	c->pipe = left;
 }
 
 /* RFC 2861: the window grows when it was the limit. */
@@ -55,7 +64,7 @@ static void grow(struct tcp_conn *c, int64_t now, uint32_t acked)
 		return;
 	c->cwnd_used_at = now; /* an ACK says that the window is not too large for the path */
 	if (cwnd_is_limit(c))
-		c->cc->on_ack(c, now, acked);
+		c->cc->on_ack(c, now, acked + c->mtu.more_acked);
 	else if (c->cc->on_unused)
 		c->cc->on_unused(c, now);
 }
@@ -69,16 +78,21 @@ static void reduce(struct tcp_conn *c, int64_t now, uint32_t flight)
 	ecn_reduced(c);
 }
 
-void recovery_reduce(struct tcp_conn *c, int64_t now)
+/* RFC 5681 §3.2 step 2: what limited transmit sent beyond cwnd "MUST NOT be included". */
+static uint32_t window_in_use(const struct tcp_conn *c)
 {
-	/* RFC 5681 §3.2 step 2: what limited transmit sent beyond cwnd "MUST NOT be included" */
-	reduce(c, now, min_u32(snd_flight(c), c->cwnd));
+	return min_u32(c->cwnd, max_u32(snd_flight(c), UNUSED_SEGS * c->mss));
 }
 
-static void start_reduction(struct tcp_conn *c, uint32_t flight)
+void recovery_reduce(struct tcp_conn *c, int64_t now)
+{
+	reduce(c, now, window_in_use(c));
+}
+
+static void start_reduction(struct tcp_conn *c, uint32_t cwnd)
 {
 	c->prr_delivered = c->prr_out = 0;
-	c->recover_fs = flight;
+	c->recover_fs = cwnd; /* RFC 6937's RecoverFS: Linux's is the window, not the flight */
 	c->tlp_due = c->tlp_out = false;
 	c->tlp_at = TIME_NEVER;
 }
@@ -108,25 +122,20 @@ static void enter_recovery(struct tcp_conn *c, int64_t now)
 	c->fast_recoveries++;
 	if (!c->cwr) { /* else the window was reduced in this round trip already */
 		undo_begin(c);
+		start_reduction(c, window_in_use(c));
 		recovery_reduce(c, now);
-		start_reduction(c, snd_flight(c));
 	}
-	c->cwr = false;
+	c->cwr = c->frto = c->frto_wait = false;
 	c->loss = TCP_LOSS_RECOVERY;
-	if (!c->sack_on)
-		c->lost += min_u32(c->mss, snd_flight(c));
 	c->recovery_point = c->snd_nxt;
-	c->high_rxt = c->snd_una;
-	c->rtx_due = true; /* the first retransmission does not ask cwnd */
-	c->rtt_timing = c->tlp_due = c->tlp_out = false;
+	c->tlp_due = c->tlp_out = false;
 	c->tlp_at = TIME_NEVER;
 }
 
 static void leave(struct tcp_conn *c)
 {
 	c->loss = TCP_LOSS_OPEN;
-	c->dupacks = 0;
-	c->rtx_due = false;
+	c->rtx_due = c->frto = c->frto_wait = false;
 	if (!c->sack_on)
 		c->sacked_bytes = 0;
 	c->reo_at = TIME_NEVER;
@@ -138,38 +147,40 @@ static void recovered(struct tcp_conn *c)
 	bool fast = c->loss == TCP_LOSS_RECOVERY;
 	leave(c);
 	rack_on_recovered(c);
-	if (!fast || c->cc->control)
-		return;
-	/* RFC 6937 §3: "cwnd = ssthresh"; RFC 6582 §3.2 step 3 (1): no burst of what the inflated window had withheld */
-	c->cwnd = c->sack_on ? c->ssthresh : min_u32(c->ssthresh, max_u32(snd_flight(c), c->mss) + c->mss);
+	if (fast && !c->cc->control)
+		c->cwnd = c->ssthresh; /* RFC 6937 §3 */
 }
 
 /* It had no reason: as if nothing had been lost. */
 static void undone(struct tcp_conn *c)
 {
-	leave(c);
 	rack_forgive(c);
+	if (recovery_is_held(c))
+		c->rtx_due = c->frto = c->frto_wait = false;
+	else
+		leave(c);
 }
 
 /*
  * RFC 6937 with the bound of its successor (draft-ietf-tcpm-prr-rfc6937bis): one segment more than was delivered while SND.UNA moves and nothing new is
- * found lost, exactly what was delivered otherwise. c->pipe is what it is now.
+ * found lost, exactly what was delivered otherwise. The first retransmission does not ask. c->pipe is what it is now.
  */
 static void prr(struct tcp_conn *c, uint32_t delivered, bool good)
 {
-	if (c->cc->control)
-		return;
 	uint32_t allowed = 0;
+	if (c->cc->control || !delivered)
+		return;
 	c->prr_delivered += delivered;
-	uint32_t sent_over = c->prr_delivered > c->prr_out ? c->prr_delivered - c->prr_out : 0;
 	if (c->pipe > c->ssthresh) {
 		uint64_t due = ((uint64_t)c->prr_delivered * c->ssthresh + c->recover_fs - 1) / (c->recover_fs ? c->recover_fs : 1);
+		due = (due + c->mss - 1) / c->mss * c->mss; /* Linux counts segments */
 		allowed = due > c->prr_out ? due - c->prr_out : 0;
 	} else {
+		uint32_t sent_over = c->prr_delivered > c->prr_out ? c->prr_delivered - c->prr_out : 0;
 		uint32_t limit = max_u32(sent_over, delivered) + (good ? c->mss : 0);
 		allowed = min_u32(c->ssthresh - c->pipe, limit);
 	}
-	c->cwnd = c->pipe + allowed;
+	c->cwnd = c->pipe + (c->prr_out ? allowed : max_u32(allowed, c->mss));
 }
 
 static void hear_mark(struct tcp_conn *c, int64_t now)
@@ -180,15 +191,9 @@ static void hear_mark(struct tcp_conn *c, int64_t now)
 		enter_cwr(c, now);
 }
 
-/* With SACK. `delivered`: bytes that this ACK took out of the network. */
-static void sack_on_ack(struct tcp_conn *c, int64_t now, uint32_t acked, uint32_t delivered)
+/* What the ACK makes of cwnd, once it is known what is lost. */
+static void set_cwnd(struct tcp_conn *c, int64_t now, uint32_t acked, uint32_t delivered, bool found)
 {
-	if (c->loss != TCP_LOSS_OPEN && SEQ_GEQ(c->snd_una, c->recovery_point))
-		recovered(c);
-	bool found = rack_detect(c, now);
-	if (found && c->loss == TCP_LOSS_OPEN)
-		enter_recovery(c, now);
-	hear_mark(c, now);
 	recovery_update_pipe(c);
 	if (c->loss == TCP_LOSS_RECOVERY || c->cwr)
 		prr(c, delivered, acked && !found);
@@ -196,43 +201,53 @@ static void sack_on_ack(struct tcp_conn *c, int64_t now, uint32_t acked, uint32_
 		grow(c, now, delivered); /* what SACKs told of counted before */
 }
 
-static void reno_on_ack(struct tcp_conn *c, int64_t now, uint32_t acked, uint32_t delivered, bool dup)
+/* With SACK. `delivered`: bytes that this ACK took out of the network. */
+static void sack_on_ack(struct tcp_conn *c, int64_t now, uint32_t acked, uint32_t delivered)
 {
-	bool whole = SEQ_GEQ(c->snd_una, c->recovery_point);
-	switch (c->loss) {
-	case TCP_LOSS_OPEN:
-		if (reno_is_lost(c, acked, dup))
-			enter_recovery(c, now);
-		hear_mark(c, now);
-		if (acked && c->loss == TCP_LOSS_OPEN && !c->cwr)
-			grow(c, now, acked);
-		break;
-	case TCP_LOSS_RECOVERY:
-		if (whole)
-			recovered(c);
-		else
-			reno_go_on(c, acked, dup);
-		break;
-	case TCP_LOSS_RTO:
-		if (whole)
-			recovered(c);
-		if (acked)
-			grow(c, now, acked);
-		break;
+	bool ended = c->loss != TCP_LOSS_OPEN && SEQ_GEQ(c->snd_una, c->recovery_point);
+	if (ended)
+		recovered(c);
+	c->lost_again = false;
+	bool found = rack_detect(c, now);
+	bool begins = found && (c->loss == TCP_LOSS_OPEN || (c->loss == TCP_LOSS_RTO && c->lost_again)); /* the latter as Linux */
+	if (begins && c->loss == TCP_LOSS_OPEN && mtu_probe_failed(c)) {
+		recovery_repeat(c, c->mtu.end);
+		return;
 	}
-	recovery_update_pipe(c);
-	if (c->cwr)
-		prr(c, delivered, acked);
+	if (begins || (ended && rack_has_lost(c))) /* what was lost in an episode outlasts it */
+		enter_recovery(c, now);
+	hear_mark(c, now);
+	set_cwnd(c, now, acked, delivered, found);
+}
+
+static void reno_on_ack(struct tcp_conn *c, int64_t now, uint32_t acked, uint32_t delivered)
+{
+	bool found = false;
+	if (recovery_is_held(c))
+		c->sacked_bytes = 0;
+	else if (c->loss != TCP_LOSS_OPEN && SEQ_GT(c->snd_una, c->recovery_point))
+		recovered(c);
+	else if (c->loss != TCP_LOSS_RTO)
+		found = reno_detect(c, acked);
+	if (found && c->loss == TCP_LOSS_OPEN)
+		enter_recovery(c, now);
+	hear_mark(c, now);
+	set_cwnd(c, now, acked, delivered, found);
 }
 
 void recovery_on_ack(struct tcp_conn *c, int64_t now, const struct tcp_segment *seg, uint32_t acked, uint32_t delivered, bool dup)
 {
-	if (acked && c->undo && undo_by_timestamp(c, seg))
+	if ((acked && c->undo && undo_by_timestamp(c, seg)) || (c->loss == TCP_LOSS_RTO && frto_on_ack(c, acked, dup)))
 		undone(c);
-	if (c->sack_on)
+	if (acked && starts_sacked(c)) {
+		c->rtx_at = now + max_time(c->srtt_us / 2, RENEGE_WAIT_US);
+		c->reo_at = TIME_NEVER;
+		set_cwnd(c, now, acked, delivered, false);
+	} else if (c->sack_on) {
 		sack_on_ack(c, now, acked, delivered);
-	else
-		reno_on_ack(c, now, acked, delivered, dup);
+	} else {
+		reno_on_ack(c, now, acked, delivered);
+	}
 	if (c->loss == TCP_LOSS_OPEN && c->undo && !snd_flight(c))
 		undo_forget(c);
 }
@@ -247,54 +262,71 @@ void recovery_reo_expired(struct tcp_conn *c, int64_t now)
 {
 	if (!rack_detect(c, now))
 		return;
-	if (c->loss == TCP_LOSS_OPEN)
+	bool begins = c->loss != TCP_LOSS_RECOVERY;
+	if (begins)
 		enter_recovery(c, now);
 	recovery_update_pipe(c);
-	if (c->loss == TCP_LOSS_RECOVERY)
-		prr(c, 0, false);
+	if (begins)
+		prr(c, c->mss, false);
 }
 
 static void start_over(struct tcp_conn *c)
 {
 	c->loss = TCP_LOSS_RTO;
 	c->recovery_point = c->snd_nxt;
-	c->high_rxt = c->snd_una;
 	c->rtx_due = true;
-	c->dupacks = 0;
+	c->frto = c->frto_wait = false;
 	if (!c->sack_on)
 		c->sacked_bytes = 0;
-	c->rtt_timing = c->tlp_due = c->tlp_out = false;
+	c->tlp_due = c->tlp_out = false;
 	c->tlp_at = TIME_NEVER;
 	recovery_update_pipe(c);
 }
 
+/* A timeout's: the segment that is missing is one that the peer said it had. Nothing of what it said counts (RFC 2018 §8). */
+static bool is_reneged(struct tcp_conn *c)
+{
+	if (!starts_sacked(c))
+		return false;
+	TCP_COUNT(c, SackReneged);
+	ranges_free(&c->sacked, c->stack->memory);
+	c->sacked_bytes = 0;
+	return true;
+}
+
+/* As Linux: an episode that has reduced the window already does it again only where something was acknowledged since the timeout before. */
+static bool reduces_again(const struct tcp_conn *c)
+{
+	if (c->cwr)
+		return SEQ_GEQ(c->snd_una, c->cwr_point);
+	return c->loss == TCP_LOSS_OPEN || SEQ_GEQ(c->snd_una, c->recovery_point) || (c->loss == TCP_LOSS_RTO && c->rtx_count <= 1);
+}
+
 void recovery_on_rto(struct tcp_conn *c, int64_t now)
 {
+	bool fresh = c->loss == TCP_LOSS_OPEN;
 	TCP_COUNT(c, Timeouts);
 	c->rto_events++;
-	if (c->loss == TCP_LOSS_OPEN)
+	if (fresh && !c->cwr && c->sacked_bytes >= c->stack->config.reordering * c->mss) /* it was not reordering that kept fast recovery away */
+		c->kept.reordering = min_u32(c->kept.reordering, c->stack->config.reordering);
+	/* RFC 5681 §3.1: ssthresh is set once for a segment, however often it is retransmitted. As Linux it follows cwnd, which is more than the flight where the
+	   program sends less than it may. */
+	if (reduces_again(c)) {
 		undo_begin(c);
-	if (!c->sack_on) /* else rack.c counts */
-		c->lost += c->pipe;
-	/* RFC 5681 §3.1: ssthresh is set once for a segment, however often it is retransmitted; and within an episode that has set it already, not again. As
-	   Linux it follows cwnd, which is more than the flight where the program sends less than it may. */
-	if (c->loss == TCP_LOSS_OPEN && !c->cwr)
 		c->ssthresh = c->cc->ssthresh(c, now, c->cwnd);
+	}
 	c->cwr = false;
 	ecn_reduced(c);
-	c->cwnd = c->mss; /* the loss window */
+	if (is_reneged(c) || !c->sack_on)
+		rack_mark_all(c);
+	else
+		rack_mark_on_rto(c, now);
+	start_over(c);
+	c->cwnd = c->pipe + c->mss; /* the loss window, and what may still arrive */
 	c->cwnd_acked = 0;
 	if (c->cc->on_timeout)
 		c->cc->on_timeout(c, now);
-	if (c->backoff >= RENEGE_BACKOFF && c->sacked.n) {
-		TCP_COUNT(c, SackReneged);
-		ranges_free(&c->sacked, c->stack->memory);
-		c->sacked_bytes = 0;
-		rack_mark_all(c);
-	}
-	if (c->sack_on)
-		rack_mark_on_rto(c, now);
-	start_over(c);
+	frto_begin(c, fresh);
 }
 
 void recovery_resegment(struct tcp_conn *c)
@@ -303,7 +335,19 @@ void recovery_resegment(struct tcp_conn *c)
 		return;
 	undo_forget(c);
 	rack_mark_all(c);
+	sent_forget_segments(&c->sent);
 	start_over(c);
+	c->rtx_due = false; /* cwnd lets all go that it let go before */
+}
+
+void recovery_repeat(struct tcp_conn *c, uint32_t right)
+{
+	uint32_t i = sent_find(&c->sent, c->snd_una);
+	undo_forget(c);
+	if (i < c->sent.n)
+		sent_mark_lost(&c->sent, c->stack->memory, i, right);
+	start_over(c);
+	c->rtx_due = false;
 }
 
 bool recovery_next(const struct tcp_conn *c, uint32_t *seq, uint32_t *len, bool *forced)
@@ -311,8 +355,8 @@ bool recovery_next(const struct tcp_conn *c, uint32_t *seq, uint32_t *len, bool 
 	struct piece_walk w = piece_walk(c->snd_una, c->snd_nxt);
 	struct piece p;
 	*forced = c->rtx_due;
-	if (!c->sack_on)
-		return reno_next(c, seq, len);
+	if (starts_sacked(c)) /* the timer, which was made short, tells what of it is true */
+		return false;
 	while (piece_next(c, &w, &p)) {
 		if (!sent_peek(&c->sent, p.record)->lost)
 			continue;
@@ -323,9 +367,11 @@ bool recovery_next(const struct tcp_conn *c, uint32_t *seq, uint32_t *len, bool 
 	return false;
 }
 
-void recovery_sent_new(struct tcp_conn *c, int64_t now, uint32_t len)
+void recovery_sent_new(struct tcp_conn *c, int64_t now, uint32_t len, uint32_t mss)
 {
 	struct sent_mark mark = rate_mark(c, now, snd_flight(c) == len);
+	mark.short_end = len % mss;
+	mark.uneven = mss != c->mss && len > mss;
 	sent_append(&c->sent, c->stack->memory, c->snd_nxt, now, c->srtt_us / SENT_GRAINS, &mark);
 	c->prr_out += len;
 }
@@ -333,11 +379,10 @@ void recovery_sent_new(struct tcp_conn *c, int64_t now, uint32_t len)
 void recovery_sent_again(struct tcp_conn *c, int64_t now, uint32_t seq, uint32_t len)
 {
 	undo_note_sent(c, now, seq, len);
+	c->mtu.probe = 0; /* it is none any more: as Linux */
 	struct sent_mark mark = rate_mark(c, now, false);
 	sent_again(&c->sent, c->stack->memory, c->snd_una, seq, seq + len, now, &mark);
-	c->high_rxt = seq_max(c->high_rxt, seq + len);
 	c->prr_out += len;
 	c->rtx_due = false;
-	c->rtt_timing = false; /* Karn: RFC 6298 §3 */
 	recovery_update_pipe(c);
 }

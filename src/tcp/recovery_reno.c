@@ -2,66 +2,49 @@
  * Loss without SACK: RFC 5681 §3.2 and RFC 6582 (NewReno).
  *
  * Each duplicate ACK stands for one segment that left the network (sacked_bytes), so that the inflation and deflation of RFC 6582 need no code of their own.
- * high_rxt divides what was retransmitted in this episode from what was not.
+ * What is lost is marked in the log of what was sent (sent.h), as with SACK: the first segment, and with each partial ACK the one that is first then.
  */
 #include "tcp/tcp_int.h"
 
-/* One more segment has left the network. */
+/* One more segment has left the network. More than are in flight: something came in another order. */
 static void note_departure(struct tcp_conn *c)
 {
-	uint32_t flight = snd_flight(c);
-	uint32_t most = flight > c->mss ? flight - c->mss : 0;
+	uint32_t flight = snd_flight(c), most = flight > c->mss ? flight - c->mss : 0;
+	if (c->sacked_bytes + c->mss > most)
+		figures_reordered(c, c->snd_una, c->snd_nxt);
 	c->sacked_bytes = min_u32(c->sacked_bytes + c->mss, most);
 }
 
-uint32_t reno_pipe(const struct tcp_conn *c)
+/* Of what is acknowledged one segment was the hole; the rest the duplicates have told of. */
+static uint32_t take_duplicates(struct tcp_conn *c, uint32_t acked)
 {
-	uint32_t flight = snd_flight(c);
-	if (c->loss == TCP_LOSS_RTO) {
-		uint32_t lost_end = seq_max(seq_min(c->recovery_point, c->snd_nxt), c->snd_una);
-		uint32_t again = SEQ_GT(c->high_rxt, c->snd_una) ? seq_min(c->high_rxt, lost_end) - c->snd_una : 0;
-		return again + (c->snd_nxt - lost_end);
-	}
-	uint32_t gone = c->sacked_bytes;
-	if (c->loss == TCP_LOSS_RECOVERY && SEQ_LEQ(c->high_rxt, c->snd_una))
-		gone += min_u32(c->mss, flight); /* the segment to be retransmitted */
-	return flight > gone ? flight - gone : 0;
+	uint32_t told = c->sacked_bytes, hole = min_u32(acked, c->mss), left = acked - hole;
+	c->sacked_bytes = told > left && c->loss == TCP_LOSS_RECOVERY ? told - left : 0;
+	return acked > told ? max_u32(acked - told, hole) : hole;
 }
 
-bool reno_is_lost(struct tcp_conn *c, uint32_t acked, bool dup)
+uint32_t reno_delivered(struct tcp_conn *c, uint32_t acked, bool dup)
 {
 	if (acked)
-		c->dupacks = c->sacked_bytes = 0;
-	if (dup) {
-		if (c->dupacks < UINT8_MAX)
-			c->dupacks++;
-		note_departure(c);
-	}
-	/* RFC 6582 §3.2 step 2: duplicates of our own retransmissions must not start another episode. */
-	return c->dupacks >= c->kept.reordering && snd_flight(c) && SEQ_GT(c->snd_una, c->recovery_point);
+		return take_duplicates(c, acked);
+	/* After a timeout a duplicate of what was sent again tells nothing. */
+	if (!dup || recovery_is_held(c) || (c->loss == TCP_LOSS_RTO && !SEQ_GT(c->snd_nxt, c->recovery_point)))
+		return 0;
+	note_departure(c);
+	return c->mss;
 }
 
-void reno_go_on(struct tcp_conn *c, uint32_t acked, bool dup)
+bool reno_detect(struct tcp_conn *c, uint32_t acked)
 {
-	if (acked) { /* a partial acknowledgment: the next segment is lost too */
-		uint32_t left = acked > c->mss ? acked - c->mss : 0;
-		c->sacked_bytes = c->sacked_bytes > left ? c->sacked_bytes - left : 0;
-		c->high_rxt = c->snd_una;
-		c->rtx_due = true;
-		c->lost += min_u32(c->mss, snd_flight(c));
-	} else if (dup) {
-		note_departure(c);
-	}
-}
-
-bool reno_next(const struct tcp_conn *c, uint32_t *seq, uint32_t *len)
-{
-	if (c->loss == TCP_LOSS_RECOVERY) {
-		*seq = c->snd_una;
-		*len = min_u32(c->mss, snd_flight(c));
-		return SEQ_LEQ(c->high_rxt, c->snd_una);
-	}
-	*seq = seq_max(c->high_rxt, c->snd_una);
-	*len = c->recovery_point - *seq;
-	return SEQ_LT(*seq, c->recovery_point);
+	bool begins = c->loss == TCP_LOSS_OPEN && c->sacked_bytes >= c->kept.reordering * c->mss;
+	struct piece_walk w = piece_walk(c->snd_una, c->snd_nxt);
+	struct piece p;
+	if (!begins && !(c->loss == TCP_LOSS_RECOVERY && acked))
+		return false;
+	if (!piece_next(c, &w, &p) || sent_peek(&c->sent, p.record)->lost)
+		return false;
+	uint32_t right = seq_min(p.right, p.left + c->mss);
+	c->lost += right - p.left;
+	sent_mark_lost(&c->sent, c->stack->memory, p.record, right);
+	return true;
 }

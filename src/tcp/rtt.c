@@ -1,7 +1,7 @@
 /* Round-trip time and retransmission timeout (RFC 6298). */
 #include "tcp/tcp_int.h"
 
-#define RTT_G_US              1 /* clock granularity */
+#define RTT_MOST_US           (UINT32_C(1) << 28) /* minutes: an estimate by 8 stays within 32 bits */
 #define RTO_AFTER_LOST_SYN_US (3 * USEC_PER_SEC) /* RFC 6298 (5.7) */
 
 void rtt_init(struct tcp_conn *c)
@@ -19,26 +19,64 @@ static void update_min(struct tcp_conn *c, int64_t now, uint32_t r)
 	c->min_rtt_us = minmax_get(&c->rtt_min);
 }
 
-void rtt_sample(struct tcp_conn *c, int64_t now, uint32_t r)
+static uint32_t rto_least(const struct tcp_conn *c)
 {
-	if (!c->srtt_us) { /* (2.2) */
-		c->srtt_us = r;
-		c->rttvar_us = r / 2;
-	} else { /* (2.3): beta = 1/4, alpha = 1/8 */
-		uint32_t err = r > c->srtt_us ? r - c->srtt_us : c->srtt_us - r;
-		c->rttvar_us = c->rttvar_us - c->rttvar_us / 4 + err / 4;
-		c->srtt_us = c->srtt_us - c->srtt_us / 8 + r / 8;
+	return c->rto_min_us ? c->rto_min_us : c->stack->config.rto_min_us;
+}
+
+/* (2.3) in the scales of Linux's tcp_rtt_estimator: srtt by 8, deviations by 4. An error that makes the estimate smaller counts for an eighth of that. */
+static void add_error(struct tcp_rtt *e, int64_t err)
+{
+	e->srtt8 += err;
+	if (err < 0) {
+		err = -err - (e->mdev4 >> 2);
+		if (err > 0)
+			err >>= 3;
+	} else {
+		err -= e->mdev4 >> 2;
 	}
-	if (!c->srtt_us)
-		c->srtt_us = 1;
-	update_min(c, now, r);
+	e->mdev4 += err;
+}
+
+/*
+ * Each ACK is a sample, so the deviation of one would be that of a moment: the RTO goes by the largest of a round trip, and comes down by a quarter of the difference with
+ * each. The floor goes into the variance term: a peer's delayed ACK comes on top of the RTT.
+ */
+static void update_variance(struct tcp_conn *c)
+{
+	struct tcp_rtt *e = &c->rtt;
+	if (e->mdev4 > e->most4) {
+		e->most4 = e->mdev4;
+		e->var4 = max_u32(e->var4, e->most4);
+	}
+	if (!SEQ_GT(c->snd_una, e->seq))
+		return;
+	if (e->most4 < e->var4)
+		e->var4 -= (e->var4 - e->most4) >> 2;
+	e->seq = c->snd_nxt;
+	e->most4 = rto_least(c);
+}
+
+void rtt_sample(struct tcp_conn *c, int64_t now, uint32_t r, uint32_t least)
+{
+	struct tcp_rtt *e = &c->rtt;
+	r = min_u32(r, RTT_MOST_US);
+	if (!e->srtt8) { /* (2.2) */
+		e->srtt8 = r << 3;
+		e->mdev4 = r << 1;
+		e->var4 = e->most4 = max_u32(e->mdev4, rto_least(c));
+		e->seq = c->snd_nxt;
+	} else {
+		add_error(e, (int64_t)r - (e->srtt8 >> 3));
+		update_variance(c);
+	}
+	e->srtt8 = max_u32(e->srtt8, 8);
+	c->srtt_us = e->srtt8 >> 3;
+	c->rttvar_us = e->mdev4 >> 2;
+	update_min(c, now, least);
 	c->backoff = 0; /* Karn, §5: a new measurement, and nothing else, collapses the backed-off RTO */
-	/* (2.3), (2.4). The floor goes into the variance term, as Linux does: a peer's delayed ACK comes on top of the RTT. */
-	const struct tcp_config *config = &c->stack->config;
-	int64_t var = max_u32(RTT_G_US, 4 * c->rttvar_us);
-	int64_t least = c->rto_min_us ? c->rto_min_us : config->rto_min_us;
-	int64_t rto = c->srtt_us + (var > least ? var : least);
-	c->rto_us = rto < config->rto_max_us ? rto : config->rto_max_us;
+	int64_t rto = (int64_t)c->srtt_us + e->var4, most = c->stack->config.rto_max_us;
+	c->rto_us = rto < most ? rto : most;
 }
 
 uint32_t rtt_by_timestamp(const struct tcp_conn *c, int64_t now, const struct tcp_segment *seg)
@@ -51,6 +89,23 @@ uint32_t rtt_by_timestamp(const struct tcp_conn *c, int64_t now, const struct tc
 	return ticks ? ticks * TCP_TS_TICK_US : TCP_TS_TICK_US / 2;
 }
 
+/* Of what this ACK delivered, and did so for the first time, the round trips of the first and the last piece; of what it acknowledges, or where that tells nothing, of
+   what it says by SACK. Last by time stamp (RTTM): an ACK of what was sent twice does not say of which. */
+void rtt_of_ack(struct tcp_conn *c, int64_t now, const struct tcp_segment *seg, bool acked)
+{
+	c->ack_rtt_us = 0;
+	if (c->rate.first_rtt_us && !c->rate.acked_again)
+		c->ack_rtt_us = c->rate.rtt_us;
+	else if (c->rate.sack_rtt_us)
+		c->ack_rtt_us = c->rate.rtt_us;
+	else if (acked)
+		c->ack_rtt_us = rtt_by_timestamp(c, now, seg);
+	if (!c->ack_rtt_us)
+		return;
+	uint32_t first = c->rate.first_rtt_us && !c->rate.acked_again ? c->rate.first_rtt_us : c->rate.sack_rtt_us;
+	rtt_sample(c, now, first ? first : c->ack_rtt_us, c->ack_rtt_us);
+}
+
 /*
  * (5.7): "If the timer expires awaiting the ACK of a SYN segment and the TCP implementation is using an RTO less than
  * 3 seconds, the RTO MUST be re-initialized to 3 seconds when data transmission begins". That is for a path of which nothing is
@@ -58,17 +113,43 @@ uint32_t rtt_by_timestamp(const struct tcp_conn *c, int64_t now, const struct tc
  */
 void rtt_handshake(struct tcp_conn *c, int64_t now, const struct tcp_segment *seg)
 {
-	c->rtt_timing = false;
-	if (c->by_cookie)
-		return;
-	if (!c->syn_retransmitted)
-		c->handshake_rtt_us = now - c->rtt_at > 0 ? now - c->rtt_at : 1;
+	if (!c->syn_retransmitted && !c->by_cookie)
+		c->handshake_rtt_us = now - c->syn_at > 0 ? now - c->syn_at : 1;
 	else
 		c->handshake_rtt_us = rtt_by_timestamp(c, now, seg);
 	if (c->handshake_rtt_us)
-		rtt_sample(c, now, c->handshake_rtt_us);
-	else if (c->rto_us < RTO_AFTER_LOST_SYN_US)
+		rtt_sample(c, now, c->handshake_rtt_us, c->handshake_rtt_us);
+	else if (c->rto_us < RTO_AFTER_LOST_SYN_US && !c->by_cookie)
 		c->rto_us = RTO_AFTER_LOST_SYN_US;
+}
+
+/* As Linux 6.18: the least. A larger one may be of a peer that had nothing to send in between. */
+static void receiver_sample(struct tcp_conn *c, uint32_t us)
+{
+	if (!c->rcv_rtt.us || us < c->rcv_rtt.us)
+		c->rcv_rtt.us = us;
+}
+
+void rtt_receiver_ts(struct tcp_conn *c, int64_t now, const struct tcp_segment *seg)
+{
+	if (!c->ts_on || !(seg->has & SEG_HAS_TIMESTAMPS) || !seg->ts_ecr || seg->ts_ecr == c->rcv_rtt.ts_ecr)
+		return;
+	c->rcv_rtt.ts_ecr = seg->ts_ecr;
+	uint32_t ticks = tcp_ts_now(now, c->ts_offset) - seg->ts_ecr;
+	if (seg->payload_len >= c->rcv_mss && ticks && ticks < INT32_MAX / TCP_TS_TICK_US)
+		receiver_sample(c, ticks * TCP_TS_TICK_US);
+}
+
+void rtt_receiver_text(struct tcp_conn *c, int64_t now)
+{
+	struct tcp_rcv_rtt *r = &c->rcv_rtt;
+	if (r->since_us) {
+		if (SEQ_LT(c->rcv_nxt, r->seq))
+			return;
+		receiver_sample(c, now > r->since_us ? now - r->since_us : 1);
+	}
+	r->seq = c->rcv_nxt + (c->rcv_adv - c->rcv_wup);
+	r->since_us = now;
 }
 
 /* (5.5), bounded by (2.5). */

@@ -73,15 +73,50 @@ static bool is_dsack(const struct tcp_segment *seg)
 	return seg->n_sack > 1 && SEQ_GEQ(b[0].left, b[1].left) && SEQ_LEQ(b[0].right, b[1].right);
 }
 
-/* The parts of [left, right) that are new to the scoreboard were delivered just now. */
-static void block_input(struct tcp_conn *c, int64_t now, const struct tcp_segment *seg, const struct sack_block *b)
+/* Of record i, the place where a segment begins next to `seq`: behind it, or before it. */
+static uint32_t segment_edge(const struct tcp_conn *c, uint32_t i, uint32_t seq, bool behind)
 {
+	const struct sent *r = sent_peek(&c->sent, i);
+	uint32_t start = i ? seq_max(sent_peek(&c->sent, i - 1)->end, c->snd_una) : c->snd_una, into = seq - start;
+	if (r->bits & SENT_UNEVEN || SEQ_LT(seq, start) || into % c->mss == 0)
+		return seq;
+	return behind ? seq_min(start + into / c->mss * c->mss + c->mss, r->end) : start + into / c->mss * c->mss;
+}
+
+uint32_t sack_last_segment(const struct tcp_conn *c)
+{
+	uint32_t last = c->sent.n - 1, end = c->snd_nxt - 1;
+	if (!c->sent.n)
+		return c->snd_una;
+	uint32_t edge = segment_edge(c, last, end, false);
+	return edge == end ? seq_max(c->snd_una, c->snd_nxt - c->mss) : edge;
+}
+
+/* As Linux, a segment was delivered when all of it is told: a peer that tells a byte of it must not start a recovery with that. False: no segment is whole. */
+static bool whole_segments(const struct tcp_conn *c, struct sack_block *b)
+{
+	uint32_t first = sent_find(&c->sent, b->left), last = sent_find(&c->sent, b->right - 1);
+	if (first < c->sent.n)
+		b->left = segment_edge(c, first, b->left, true);
+	if (last < c->sent.n && b->right != sent_peek(&c->sent, last)->end)
+		b->right = segment_edge(c, last, b->right, false);
+	return SEQ_LT(b->left, b->right);
+}
+
+/* The parts of [left, right) that are new to the scoreboard were delivered just now. */
+static void block_input(struct tcp_conn *c, int64_t now, const struct tcp_segment *seg, struct sack_block *b)
+{
+	if (!whole_segments(c, b))
+		return;
 	struct piece_walk w = piece_walk(b->left, b->right);
 	struct piece p;
 	if (!piece_next(c, &w, &p)) /* usually it says what the ACK before said */
 		return;
+	c->ack_sacked = true;
 	rack_delivered(c, now, seg, b->left, b->right);
 	ranges_add(&c->sacked, c->stack->memory, b->left, b->right); /* no room: it is as if the peer had not said it */
+	sent_cut(&c->sent, c->stack->memory, c->snd_una, b->left);
+	sent_cut(&c->sent, c->stack->memory, c->snd_una, b->right);
 }
 
 static bool is_usable(struct tcp_conn *c, const struct sack_block *b)

@@ -3,9 +3,31 @@
 
 #include <errno.h>
 
-uint32_t tcp_send_space(const struct tcp_conn *c)
+#define BUFFER_MOST  65215 /* bytes of text in one, whatever the device takes */
+#define BUFFER_BYTES 832 /* what Linux takes for a buffer of its send queue, beside the text */
+
+/* What Linux puts into one buffer of its send queue (tcp_send_mss): whole segments, and no more than half the peer's greatest window. */
+static uint32_t size_goal(const struct tcp_conn *c)
 {
-	return c->sndbuf_limit > c->snd.len ? c->sndbuf_limit - c->snd.len : 0;
+	uint32_t most = min_u32(BUFFER_MOST, c->max_snd_wnd / 2);
+	return max_u32(most - most % c->mss, c->mss);
+}
+
+/* Whole segments that may leave at once, before more is taken. */
+static uint32_t may_leave(const struct tcp_conn *c)
+{
+	uint32_t pipe = recovery_pipe(c), edge = c->snd_una + c->snd_wnd;
+	uint32_t wnd = SEQ_GT(edge, c->snd_nxt) ? edge - c->snd_nxt : 0;
+	uint32_t most = min_u32(c->cwnd > pipe ? c->cwnd - pipe : 0, wnd);
+	return most - most % c->mss;
+}
+
+/* SO_SNDBUF counts buffers with all that belongs to them (sk_wmem_queued): what left, or would, is one for each super-segment, what waits is one for size_goal(). */
+static uint64_t queued(const struct tcp_conn *c, uint32_t more, uint32_t leaves)
+{
+	uint64_t goal = size_goal(c), super = tso_bytes(c, c->mss), unsent = (uint64_t)snd_unsent(c) + more, left = c->snd.len - snd_unsent(c) + min_u32(unsent, leaves);
+	unsent -= min_u32(unsent, leaves);
+	return left + unsent + ((left + super - 1) / super + (unsent + goal - 1) / goal) * BUFFER_BYTES;
 }
 
 static bool may_send(const struct tcp_conn *c)
@@ -33,30 +55,14 @@ static bool below_lowat(const struct tcp_conn *c)
 	return 2 * (uint64_t)snd_unsent(c) < notsent_lowat(c);
 }
 
-/* What Linux puts into one buffer of its send queue (tcp_send_mss): whole segments, and no more than half the peer's greatest window. */
-static uint32_t size_goal(const struct tcp_conn *c)
-{
-	uint32_t most = min_u32(c->gso_max_bytes, c->max_snd_wnd / 2);
-	return max_u32(most - most % c->mss, c->mss);
-}
-
-/* Whole segments that may leave at once, before more is taken. */
-static uint32_t may_leave(const struct tcp_conn *c)
-{
-	uint32_t pipe = recovery_pipe(c), edge = c->snd_una + c->snd_wnd;
-	uint32_t wnd = SEQ_GT(edge, c->snd_nxt) ? edge - c->snd_nxt : 0;
-	uint32_t most = min_u32(c->cwnd > pipe ? c->cwnd - pipe : 0, wnd);
-	return most - most % c->mss;
-}
-
-/* How much of `want` more bytes a call may leave behind with a limit of what is unsent. Linux looks at it when it begins a buffer, and fills the last one in any case. */
-static uint32_t within_lowat(const struct tcp_conn *c, uint32_t want)
+/* Linux looks at its limits (SO_SNDBUF, TCP_NOTSENT_LOWAT) when it begins a buffer, and fills the last one in any case. */
+uint32_t tcp_send_space(const struct tcp_conn *c, uint32_t want)
 {
 	uint32_t lowat = notsent_lowat(c), goal = size_goal(c), leaves = may_leave(c), take = 0;
-	while (lowat != UINT32_MAX && take < want) {
+	while (take < want) {
 		uint32_t unsent = snd_unsent(c) + take;
 		unsent -= min_u32(unsent, leaves);
-		if (unsent && unsent % goal == 0 && unsent >= lowat)
+		if (unsent % goal == 0 && ((unsent && unsent >= lowat) || queued(c, take, leaves) >= c->sndbuf_limit))
 			return take;
 		take += goal - unsent % goal;
 	}
@@ -66,19 +72,47 @@ static uint32_t within_lowat(const struct tcp_conn *c, uint32_t want)
 /* Linux's sk_stream_is_writeable(): free space at least half of what is queued. */
 bool tcp_is_writable(const struct tcp_conn *c)
 {
-	if (c->state == TCPS_SYN_SENT || c->state == TCPS_SYN_RECEIVED)
+	if (tcp_is_opening(c))
 		return false;
 	if (c->no_memory && c->snd.len)
 		return false;
-	return tcp_send_space(c) >= c->snd.len / 2 && tcp_send_space(c) && below_lowat(c);
+	uint64_t used = queued(c, 0, 0);
+	return used < c->sndbuf_limit && c->sndbuf_limit - used >= used / 2 && below_lowat(c);
 }
 
-static uint64_t iov_bytes(const struct iovec *iov, int iovcnt)
+void send_wake(struct tcp_conn *c)
+{
+	if (c->nospace && tcp_is_writable(c)) {
+		c->nospace = false;
+		c->events |= TCP_EV_WRITABLE;
+	}
+}
+
+/* What leaves takes other buffers than what waits, so a sender that was woken may find no room again. It is woken once more, then: as Linux's tcp_poll. */
+bool tcp_ask_writable(struct tcp_conn *c)
+{
+	bool writable = tcp_is_writable(c);
+	if (!writable)
+		c->nospace = true;
+	return writable;
+}
+
+uint64_t send_bytes(const struct iovec *iov, int iovcnt)
 {
 	uint64_t total = 0;
 	for (int i = 0; i < iovcnt; i++)
 		total += iov[i].iov_len;
 	return total;
+}
+
+void send_put(struct tcp_conn *c, const struct iovec *iov, uint32_t n)
+{
+	for (int i = 0; n; i++) {
+		uint32_t piece = iov[i].iov_len < n ? iov[i].iov_len : n;
+		ring_write(&c->snd, c->snd.len, iov[i].iov_base, piece);
+		ring_commit(&c->snd, piece);
+		n -= piece;
+	}
 }
 
 /* Room for `want` more, or for less of it. */
@@ -96,16 +130,11 @@ ssize_t tcp_send(struct tcp_conn *c, int64_t now, const struct iovec *iov, int i
 		return -tcp_take_error(c);
 	if (!may_send(c))
 		return -EPIPE;
-	uint64_t wanted = iov_bytes(iov, iovcnt);
+	uint64_t wanted = send_bytes(iov, iovcnt);
 	if (!wanted)
 		return 0;
 	rate_check_app_limited(c);
-	uint32_t space = tcp_send_space(c);
-	if (!space) {
-		c->nospace = true;
-		return -EAGAIN;
-	}
-	uint32_t asked = within_lowat(c, wanted < space ? (uint32_t)wanted : space), n = reserve(c, asked);
+	uint32_t asked = tcp_send_space(c, wanted < INT32_MAX ? (uint32_t)wanted : INT32_MAX), n = reserve(c, asked);
 	c->no_memory = n < asked;
 	if (!asked) {
 		c->nospace = true;
@@ -115,13 +144,8 @@ ssize_t tcp_send(struct tcp_conn *c, int64_t now, const struct iovec *iov, int i
 		c->nospace = true;
 		return c->snd.len ? -EAGAIN : -ENOMEM;
 	}
-	uint32_t left = n;
-	for (int i = 0; left; i++) {
-		uint32_t piece = iov[i].iov_len < left ? iov[i].iov_len : left;
-		ring_write(&c->snd, c->snd.len, iov[i].iov_base, piece);
-		ring_commit(&c->snd, piece);
-		left -= piece;
-	}
+	send_put(c, iov, n);
+	c->tso_waits = false;
 	c->last_bytes_ours = true;
 	c->msg_more = more;
 	if (!more || snd_end(c) - c->snd_push > c->max_snd_wnd / 2) /* so much waits for nothing more */

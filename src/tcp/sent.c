@@ -49,6 +49,12 @@ void sent_free(struct sent_log *l, struct tcp_memory *m)
 	l->first = l->n = l->cap = 0;
 }
 
+/* What is known of a record's segments when others follow on them. */
+static uint8_t segments_behind(const struct sent *r, uint8_t bits)
+{
+	return r->bits & SENT_SHORT_END ? SENT_UNEVEN : bits & (SENT_SHORT_END | SENT_UNEVEN);
+}
+
 /* Neighbours that differ in their times only become one. */
 static void compress(struct sent_log *l)
 {
@@ -57,6 +63,7 @@ static void compress(struct sent_log *l)
 	bool paired = false; /* each takes in one other: a second call halves what is left */
 	for (uint32_t i = 1; i < l->n; i++) {
 		if (!paired && r[kept].again == r[i].again && r[kept].lost == r[i].lost) {
+			r[kept].bits |= segments_behind(&r[kept], r[i].bits);
 			r[kept].end = r[i].end;
 			if (r[i].at_us > r[kept].at_us)
 				r[kept].at_us = r[i].at_us;
@@ -83,6 +90,11 @@ static bool in_one_grain(int64_t a, int64_t b, int64_t grain)
 	return grain ? a / grain == b / grain : a == b;
 }
 
+static uint8_t segments_of(const struct sent_mark *mark)
+{
+	return (mark->short_end ? SENT_SHORT_END : 0) | (mark->uneven ? SENT_UNEVEN : 0);
+}
+
 static struct sent make_record(uint32_t end, int64_t now_us, const struct sent_mark *mark)
 {
 	return (struct sent){
@@ -92,19 +104,20 @@ static struct sent make_record(uint32_t end, int64_t now_us, const struct sent_m
 		.delivered = mark->delivered,
 		.delivered_us = mark->delivered_us,
 		.first_us = mark->first_us,
-		.app_limited = mark->app_limited,
+		.bits = (mark->app_limited ? SENT_APP_LIMITED : 0) | segments_of(mark),
 	};
 }
 
 void sent_append(struct sent_log *l, struct tcp_memory *m, uint32_t end, int64_t now_us, int64_t grain_us, const struct sent_mark *mark)
 {
 	struct sent *last = l->n ? sent_at(l, l->n - 1) : NULL;
-	bool alike = last && in_one_grain(last->at_us, now_us, grain_us) && !last->again && !last->lost;
+	bool alike = last && l->n >= SENT_SINGLE && in_one_grain(last->at_us, now_us, grain_us) && !last->again && !last->lost;
 	if (!alike && find_room(l, m)) {
 		*sent_at(l, l->n++) = make_record(end, now_us, mark);
 		return;
 	}
 	last = sent_at(l, l->n - 1);
+	last->bits |= segments_behind(last, segments_of(mark));
 	last->at_us = now_us;
 	last->end = end;
 }
@@ -124,11 +137,12 @@ static bool split(struct sent_log *l, struct tcp_memory *m, uint32_t i, uint32_t
 /* With the record before, if they say the same. */
 static void join(struct sent_log *l, uint32_t i)
 {
-	if (i == 0 || i >= l->n)
+	if (i == 0 || i >= l->n || l->n < SENT_SINGLE)
 		return;
 	struct sent *a = sent_at(l, i - 1), *b = sent_at(l, i);
 	if (a->at_us != b->at_us || a->again != b->again || a->lost != b->lost)
 		return;
+	a->bits |= segments_behind(a, b->bits);
 	a->end = b->end;
 	memmove(b, b + 1, (l->n - i - 1) * sizeof *b);
 	l->n--;
@@ -153,8 +167,10 @@ void sent_again(struct sent_log *l, struct tcp_memory *m, uint32_t una, uint32_t
 		if (SEQ_GT(sent_at(l, i)->end, right))
 			split(l, m, i, right);
 		struct sent *r = sent_at(l, i);
+		uint8_t segments = r->bits & (SENT_SHORT_END | SENT_UNEVEN);
 		start = r->end;
 		*r = make_record(r->end, now_us, mark);
+		r->bits |= segments;
 		r->again = true;
 	}
 	for (; i >= first && i > 0; i--)
@@ -167,6 +183,14 @@ void sent_mark_lost(struct sent_log *l, struct tcp_memory *m, uint32_t i, uint32
 		split(l, m, i, right);
 	sent_at(l, i)->lost = true;
 	join(l, i);
+}
+
+void sent_cut(struct sent_log *l, struct tcp_memory *m, uint32_t una, uint32_t seq)
+{
+	uint32_t i = sent_find(l, seq);
+	uint32_t start = i && i < l->n ? sent_at(l, i - 1)->end : una;
+	if (i < l->n && l->n < SENT_SINGLE && SEQ_LT(start, seq))
+		split(l, m, i, seq);
 }
 
 void sent_drop_before(struct sent_log *l, struct tcp_memory *m, uint32_t seq)
@@ -190,4 +214,10 @@ uint32_t sent_find(const struct sent_log *l, uint32_t seq)
 			low = middle + 1;
 	}
 	return low;
+}
+
+void sent_forget_segments(struct sent_log *l)
+{
+	for (uint32_t i = 0; i < l->n; i++)
+		sent_at(l, i)->bits |= SENT_UNEVEN;
 }

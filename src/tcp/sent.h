@@ -3,7 +3,8 @@
  * It is what RFC 8985 (RACK) asks of a sender, which keeps times by segment.
  *
  * Records lie in the order of sequence numbers. Each begins where the one before ends, the first at SND.UNA or before it; together they cover what is in
- * flight. What left within `grain_us` is one record, and has the time of the last of it. There are at most SENT_MAX records; beyond, or without memory, neighbours
+ * flight. What left at once, as a segment or a super-segment, is one record; when there are more than SENT_SINGLE, what left within `grain_us`, and has the time of the
+ * last of it. There are at most SENT_MAX records; beyond, or without memory, neighbours
  * become one, with the later time of the two, and the mark of the first.
  *
  * Up to SENT_FEW records lie in the structure itself; more are one block of `struct tcp_memory`. Pure: no clock, no errors.
@@ -18,6 +19,7 @@
 
 #define SENT_FEW 2
 #define SENT_MAX 2048 /* 64 KiB: as many as there may be holes (RANGES_MAX) */
+#define SENT_SINGLE 256 /* so many are not joined: each super-segment goes again as it went, but for what was acknowledged of it */
 
 /* What the delivery rate is reckoned from (rate.c), as it was when the record's first byte left. Times and counts modulo 2^32. */
 struct sent_mark {
@@ -25,6 +27,8 @@ struct sent_mark {
 	uint32_t delivered_us; /* when the last of them were */
 	uint32_t first_us;     /* when the flight began to be sent */
 	bool app_limited;
+	bool short_end; /* what leaves ends in a segment that is not whole */
+	bool uneven;    /* its segments have another length than the connection's */
 };
 
 struct sent {
@@ -34,8 +38,13 @@ struct sent {
 	uint32_t delivered, delivered_us, first_us; /* struct sent_mark */
 	bool again;    /* it was retransmitted */
 	bool lost;     /* it was found lost, and has not been sent again since */
-	bool app_limited;
+	uint8_t bits;  /* SENT_… */
 };
+
+/* Of a record's segments: while they are all whole but for the last, it is known where each begins. */
+#define SENT_APP_LIMITED 1
+#define SENT_SHORT_END   2
+#define SENT_UNEVEN      4
 
 struct sent_log {
 	struct sent *more; /* NULL: `few` */
@@ -60,10 +69,14 @@ void sent_again(struct sent_log *l, struct tcp_memory *m, uint32_t una, uint32_t
 		const struct sent_mark *mark);
 /* What record i has before `right` is lost; the rest, if any, becomes a record of its own. */
 void sent_mark_lost(struct sent_log *l, struct tcp_memory *m, uint32_t i, uint32_t right);
+/* The peer has told of what is on one side of `seq` alone. `una`: where the first record begins. */
+void sent_cut(struct sent_log *l, struct tcp_memory *m, uint32_t una, uint32_t seq);
 /* Everything before `seq` is acknowledged. */
 void sent_drop_before(struct sent_log *l, struct tcp_memory *m, uint32_t seq);
 /* The number of the record that holds `seq`; n when it is none's. */
 uint32_t sent_find(const struct sent_log *l, uint32_t seq);
+/* The length of a segment changed: where those in flight begin is not known any more. */
+void sent_forget_segments(struct sent_log *l);
 void sent_free(struct sent_log *l, struct tcp_memory *m);
 
 #endif

@@ -34,6 +34,15 @@ struct tcp_snapshot {
 	uint32_t sndbuf_bytes, rcvbuf_bytes;
 };
 
+/* Of `len` bytes at `from` of such data: those that lie in one piece. There are so many. */
+static inline struct iovec tcp_snapshot_piece(const struct iovec data[2], uint32_t from, uint32_t len)
+{
+	if (from >= data->iov_len)
+		from -= data++->iov_len;
+	uint32_t here = data->iov_len - from;
+	return (struct iovec){(uint8_t *)data->iov_base + from, here < len ? here : len};
+}
+
 struct tcp_conn;
 /* 0; -ENOTCONN in a state that cannot be exported (CLOSED, SYN-*, TIME-WAIT). */
 int tcp_snapshot(const struct tcp_conn *c, int64_t now, struct tcp_snapshot *out);

@@ -13,6 +13,16 @@ const struct tcp_options *tcp_get_options(const struct tcp_conn *c)
 	return &c->options;
 }
 
+bool tcp_is_opening(const struct tcp_conn *c)
+{
+	return c->state == TCPS_SYN_SENT || (c->state == TCPS_SYN_RECEIVED && !c->fastopen_early);
+}
+
+void tcp_fastopen_accepted(struct tcp_conn *c)
+{
+	c->fastopen_accepted = true;
+}
+
 int tcp_error(const struct tcp_conn *c)
 {
 	return c->error;
@@ -22,6 +32,16 @@ int tcp_take_error(struct tcp_conn *c)
 {
 	int err = c->error;
 	c->error = 0;
+	return err;
+}
+
+int tcp_take_any_error(struct tcp_conn *c)
+{
+	int err = tcp_take_error(c);
+	if (err)
+		return err;
+	err = c->error_soft;
+	c->error_soft = 0;
 	return err;
 }
 
@@ -60,6 +80,17 @@ bool tcp_is_delivered(const struct tcp_conn *c, uint32_t end)
 uint32_t tcp_unsent_bytes(const struct tcp_conn *c)
 {
 	return snd_unsent(c);
+}
+
+uint8_t tcp_last_word(const struct tcp_conn *c, uint32_t *seq, uint32_t *ack)
+{
+	*seq = c->snd_nxt;
+	*ack = c->rcv_nxt;
+	if (c->state == TCPS_SYN_RECEIVED)
+		return SEG_RST;
+	if ((c->state != TCPS_ESTABLISHED && c->state != TCPS_CLOSE_WAIT) || c->fin_sent)
+		return 0;
+	return SEG_ACK | (snd_unsent(c) || tcp_readable_bytes(c) ? SEG_RST : SEG_FIN);
 }
 
 uint32_t tcp_unacked_bytes(const struct tcp_conn *c)
@@ -133,7 +164,7 @@ static void change_cc(struct tcp_conn *c, int64_t now, const struct tcp_cc_ops *
 {
 	c->cc = cc;
 	memset(c->cc_state, 0, sizeof c->cc_state);
-	if (tcp_is_synchronized(c)) /* else conn_establish does */
+	if (tcp_is_synchronized(c) || c->fastopen_early) /* else conn_establish does */
 		cc->init(c, now);
 }
 
@@ -147,8 +178,6 @@ void tcp_set_options(struct tcp_conn *c, int64_t now, const struct tcp_options *
 		c->push_due = snd_unsent(c) != 0;
 		c->msg_more = false;
 	}
-	if (!opt->quickack && c->options.quickack)
-		c->quickacks = 0;
 	if (opt->cc && opt->cc != c->cc)
 		change_cc(c, now, opt->cc);
 	c->options = *opt;
@@ -159,10 +188,7 @@ void tcp_set_options(struct tcp_conn *c, int64_t now, const struct tcp_options *
 		c->sndbuf_limit = opt->sndbuf_bytes;
 	if (keepalive && tcp_is_synchronized(c))
 		timer_keepalive(c, now);
-	if (c->nospace && tcp_is_writable(c)) {
-		c->nospace = false;
-		c->events |= TCP_EV_WRITABLE;
-	}
+	send_wake(c);
 }
 
 static enum close_reason fin_reason(const struct tcp_conn *c)
@@ -224,9 +250,12 @@ void tcp_get_status(const struct tcp_conn *c, struct tcp_status *out)
 		.reset = c->reset,
 		.fin_reason = fin_reason(c),
 		.hold_us = c->fin_wanted ? c->hold_us : 0,
-		.quickack = c->options.quickack || c->quickacks,
+		.quickack = !c->conversing,
 		.cc_name = c->cc ? c->cc->name : "",
 		.ecn = c->ecn_on,
 		.ecn_seen = c->ecn_seen,
+		.fastopen = c->fastopen,
+		.syn_data = c->syn_data,
+		.fastopen_fail = c->fastopen_fail,
 	};
 }

@@ -172,6 +172,7 @@ int tcp_open_cookie(struct tcp_conn *c, struct tcp_stack *stack, int64_t now, co
 	c->syn_due = false;
 	c->by_cookie = true;
 	c->snd_nxt = c->iss + 1;
+	c->rcv_adv = c->rcv_nxt + window_initial(c);
 	window_advertise(c, true); /* as the SYN-ACK did */
 	return 0;
 }

@@ -50,6 +50,7 @@ const char *tcp_state_name(enum tcp_state state);
 #define TCP_EV_CLOSED    0x40 /* TCPS_CLOSED: nothing more will be sent or accepted */
 #define TCP_EV_FIN_ACKED 0x100 /* FIN-WAIT-2: the peer has our FIN */
 #define TCP_EV_TIME_WAIT 0x80 /* entered TIME-WAIT: the caller may move it to a struct tcp_tw */
+#define TCP_EV_BLACK_HOLE 0x200 /* of Fast Open, and its segments seem to be swallowed on the way: a client's next SYNs had better be ordinary ones */
 
 /* Every fate of a segment and every event that is counted: tcp/tcp_counter.def. */
 enum tcp_counter {
@@ -85,9 +86,14 @@ struct tcp_config {
 	int64_t delack_us;                            /* RFC 9293 MUST-59: < 500 ms; Linux 40 ms */
 	int64_t fin_timeout_us;                       /* orphan in FIN-WAIT-2: tcp_fin_timeout */
 	int64_t time_wait_us;                         /* 2 MSL; Linux: 60 s */
+	int64_t invalid_ratelimit_us;                 /* a connection answers segments that are not acceptable once in so long: 500 ms */
 	unsigned syn_retries, synack_retries;         /* 6, 5 */
 	unsigned syn_linear_timeouts;                 /* 4: SYNs whose time-outs do not double yet */
 	unsigned min_tso_segs, tso_rtt_log;           /* 2, 9: tso.c */
+	unsigned mtu_probing, probe_threshold, retries1; /* 0, 8, 3: mtu_probe.c */
+	uint32_t base_mss, mtu_probe_floor;           /* 1024, 48 */
+	int64_t probe_interval_us;                    /* 600 s */
+	unsigned tso_win_divisor;                     /* 3: less than such a part of the window may wait */
 	unsigned pacing_ss_ratio, pacing_ca_ratio;    /* 200, 120 %: tso.c */
 	unsigned retries2, orphan_retries;            /* 15; 0: 8 */
 	uint32_t min_snd_mss;                         /* a peer's MSS counts as no less */
@@ -99,6 +105,7 @@ struct tcp_config {
 	uint32_t reordering;                 /* RFC 5681's and RFC 6675's DupThresh, segments: 3 */
 	uint32_t max_reordering;             /* … as far as tcp_info lets it grow: 300 */
 	unsigned recovery;                   /* TCP_RECOVERY_… */
+	unsigned frto;                       /* 0: spurious timeouts are not looked for (RFC 5682) */
 	unsigned early_retrans;              /* 3, 4: tail loss probes */
 	bool dsack;                 /* tell of what came twice (RFC 2883) */
 	bool moderate_rcvbuf;       /* the receive buffer follows the speed */
@@ -148,6 +155,14 @@ struct tcp_options {
 };
 void tcp_options_default(struct tcp_options *opt);
 
+/* What goes into the Fast Open option of a SYN or SYN-ACK (tcp/fastopen.h). */
+struct fastopen_cookie {
+	bool there; /* the option is */
+	bool old;   /* … in its experimental form */
+	uint8_t len;
+	uint8_t val[SEG_COOKIE_MAX];
+};
+
 struct tcp_open {
 	struct flow_key key;
 	uint16_t mss_advertised; /* what we announce: our MTU − IP header − 20 */
@@ -164,7 +179,26 @@ struct tcp_open {
 	bool no_close_request;       /* a stranger, or a path that is known to drop SYNs that offer it */
 	uint32_t iss;                /* tcp_isn() + what TIME-WAIT reuse asks */
 	uint32_t ts_offset;          /* tcp_ts_offset() */
+	bool fastopen;               /* passive: the SYN's text is taken, and data may leave before the handshake is complete (RFC 7413 §4.2.2) */
+	struct fastopen_cookie cookie; /* passive: of the first SYN-ACK */
+	bool syn_waits;               /* active: the SYN waits for tcp_fastopen_begin */
 };
+
+/* What a client's SYN of Fast Open has with it (RFC 7413 §4.1.3, §4.2.1). */
+struct tcp_fastopen {
+	bool text;                     /* some of what the program sends may be in it */
+	struct fastopen_cookie cookie; /* an empty one asks for one */
+	uint16_t mss_peer;             /* what the peer announced the last time; 0: not known */
+};
+/* What its handshake tells for the next time. */
+struct tcp_fastopen_news {
+	struct fastopen_cookie cookie; /* .there: a new one */
+	uint16_t mss_peer;
+	bool unanswered; /* the SYN asked for a cookie, and the SYN-ACK had no option */
+	bool asked_old;  /* … in the experimental form */
+};
+/* tcp_info's tcpi_fastopen_client_fail. */
+enum tcp_fastopen_fail { TCP_FASTOPEN_FAIL_NOT, TCP_FASTOPEN_NO_COOKIE_YET, TCP_FASTOPEN_NOT_ACKED, TCP_FASTOPEN_SYN_AGAIN };
 
 struct tcp_conn;
 #include "tcp/tcp_conn.h" /* the struct itself, to embed; read its fields through the functions below */
@@ -189,6 +223,11 @@ void tcp_fini(struct tcp_conn *c);
 void tcp_input(struct tcp_conn *c, int64_t now, const struct tcp_segment *seg);
 void tcp_tick(struct tcp_conn *c, int64_t now);
 void tcp_output(struct tcp_conn *c, int64_t now, struct tcp_emit *emit);
+/*
+ * All that it has to say is an ACK that RFC 9293 lets wait (MUST-58, SHLD-19: of the handshake's end, or what arrived in order, less than two full segments): better, soon, with what the
+ * program says next.
+ */
+bool tcp_may_say_later(const struct tcp_conn *c);
 /* Earliest time at which tcp_tick or tcp_output has something to do; TIME_NEVER if none. */
 int64_t tcp_next_deadline(const struct tcp_conn *c);
 uint32_t tcp_take_events(struct tcp_conn *c);
@@ -223,24 +262,47 @@ void tcp_abort(struct tcp_conn *c, int64_t now);
 /* Neither end wants it: the peer gets a RST, the program, which still has it, `err` (Linux's tcp_abort, of an administrator). */
 void tcp_destroy(struct tcp_conn *c, int64_t now, int err);
 
+/* The SYN waits for tcp_fastopen_begin. */
+bool tcp_syn_waits(const struct tcp_conn *c);
+/* How much text a SYN that waits will take, if it may take any. */
+uint32_t tcp_fastopen_room(const struct tcp_conn *c, const struct tcp_fastopen *f);
+/* It waits no more. How many bytes go with it: none without memory for them, and then it only asks for a cookie. */
+uint32_t tcp_fastopen_begin(struct tcp_conn *c, const struct tcp_fastopen *f, const struct iovec *iov, int iovcnt);
+/* After TCP_EV_CONNECTED. False: the SYN was an ordinary one. */
+bool tcp_fastopen_news(const struct tcp_conn *c, struct tcp_fastopen_news *out);
+/* Such a SYN's peer has sent text: nothing on the way is in the way. */
+bool tcp_fastopen_heard_text(const struct tcp_conn *c);
+/* A connection by Fast Open whose handshake is not complete was accepted: ICMP does not end it any more. */
+void tcp_fastopen_accepted(struct tcp_conn *c);
+/* The program has this passive connection now, and can read. What comes before waits longer for an answer that its ACK can ride on. */
+void tcp_accepted(struct tcp_conn *c);
+/* SYN-SENT or SYN-RECEIVED, and nothing can be sent yet. */
+bool tcp_is_opening(const struct tcp_conn *c);
+
 /* Network events about this connection (RFC 5927 checks that seq is in flight). */
 void tcp_on_unreachable(struct tcp_conn *c, int64_t now, int err, bool hard, uint32_t seq);
 /* True: `seq` is in flight, so the news of the path may be believed, for other connections to the same host, too. */
 bool tcp_on_frag_needed(struct tcp_conn *c, int64_t now, uint16_t mss_path, uint32_t seq);
 /* The path carries segments of this size from now on, larger or smaller ones than before. `lost`: what is in flight in larger ones is. */
 void tcp_set_path_mss(struct tcp_conn *c, int64_t now, uint16_t mss_path, bool lost);
+void tcp_set_quickack(struct tcp_conn *c, bool quick); /* TCP_QUICKACK: until the next conversation */
 void tcp_set_options(struct tcp_conn *c, int64_t now, const struct tcp_options *opt);
 
 /* Status. */
 enum tcp_state tcp_state(const struct tcp_conn *c);
 const struct tcp_options *tcp_get_options(const struct tcp_conn *c);
 int tcp_error(const struct tcp_conn *c);        /* positive errno, 0 */
-int tcp_take_error(struct tcp_conn *c);         /* SO_ERROR: returns and clears */
+int tcp_take_error(struct tcp_conn *c);         /* returns and clears */
+int tcp_take_any_error(struct tcp_conn *c);     /* SO_ERROR: where there is none, what ICMP has told since it was last asked */
 void tcp_put_error(struct tcp_conn *c, int err); /* … to be told again */
 uint32_t tcp_readable_bytes(const struct tcp_conn *c); /* in order, unread */
+uint32_t tcp_recv_next(const struct tcp_conn *c); /* sequence number of the next byte to be read */
+/* As Linux's splice, which neither gives an urgent byte, read or not, nor passes it. 1: none is next. 0, an error: what splice says then; -EAGAIN, 0 where it would wait. */
+ssize_t tcp_splice_stops(struct tcp_conn *c);
 uint32_t tcp_readable_to_mark(const struct tcp_conn *c); /* FIONREAD: only those before an urgent byte that is out of line */
-uint32_t tcp_send_space(const struct tcp_conn *c);     /* bytes tcp_send would take now */
+uint32_t tcp_send_space(const struct tcp_conn *c, uint32_t want); /* how many of so many bytes tcp_send would take now */
 bool tcp_is_writable(const struct tcp_conn *c); /* POLLOUT, by Linux's rule of a third free */
+bool tcp_ask_writable(struct tcp_conn *c); /* … and when it is not, TCP_EV_WRITABLE comes when it is */
 /* The sequence number behind the last byte that tcp_send took, and whether the peer has acknowledged everything before such a one (or never will). */
 uint32_t tcp_send_end(const struct tcp_conn *c);
 bool tcp_is_delivered(const struct tcp_conn *c, uint32_t end);
@@ -263,6 +325,13 @@ bool tcp_rcvd_fin(const struct tcp_conn *c, uint32_t *seq);
 int tcp_first_fin(const struct tcp_conn *c);
 enum close_reason tcp_close_reason(const struct tcp_conn *c); /* valid once tcp_send_closed() */
 
+/*
+ * The flags of what would be the last segment if the program were gone, as Linux's close says it: FIN when all was sent and read, RST otherwise; with its numbers. Data in
+ * flight is not waited for: a peer that misses some asks for it. In SYN-RECEIVED RST without ACK: a peer that has our SYN hears of the end, and one that has not connects
+ * again (RFC 9293 §3.10.7.3). 0: there is none, because the connection is not opened yet, or our FIN was sent.
+ */
+uint8_t tcp_last_word(const struct tcp_conn *c, uint32_t *seq, uint32_t *ack);
+
 /* Everything `finesse stat` and TCP_INFO show, in RFC and Linux terms. */
 struct tcp_status {
 	enum tcp_state state;
@@ -280,8 +349,10 @@ struct tcp_status {
 	enum close_reason fin_reason; /* tcp_close_reason(), or how the hold that it began has ended */
 	int64_t hold_us; /* our FIN was held for at most so long; 0: never */
 	const char *cc_name;
-	bool quickack; /* ACKs are not delayed for now */
+	bool quickack; /* ACKs do not wait for an answer */
 	bool ecn, ecn_seen; /* agreed; a capable packet of the peer's was seen */
+	bool fastopen, syn_data; /* opened by a peer's SYN of Fast Open; text of a SYN was taken, by whichever end */
+	uint8_t fastopen_fail; /* enum tcp_fastopen_fail */
 };
 void tcp_get_status(const struct tcp_conn *c, struct tcp_status *out);
 
@@ -293,7 +364,7 @@ size_t tcp_cc_info(const struct tcp_conn *c, uint32_t out[TCP_CC_INFO_WORDS]);
 struct tcp_figures {
 	int64_t established_us; /* 0: not yet */
 	uint64_t segs_out; /* without SYN-ACKs, which Linux's socket has not sent */
-	uint32_t retransmits, probes, advmss, rcv_mss, reordering, rcv_ssthresh, rcv_space;
+	uint32_t retransmits, probes, advmss, rcv_mss, reordering, rcv_ssthresh, rcv_space, rcv_rtt_us;
 	int64_t rto_base_us, ato_us; /* the first: before it was doubled */
 	uint32_t unacked, sacked, lost, retrans; /* segments */
 	uint64_t pacing_rate; /* bytes a second; UINT64_MAX: not known yet */

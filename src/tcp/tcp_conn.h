@@ -12,7 +12,7 @@
 enum tcp_loss {
 	TCP_LOSS_OPEN,     /* nothing is known to be lost */
 	TCP_LOSS_RECOVERY, /* fast recovery: RFC 8985, or RFC 6582 without SACK */
-	TCP_LOSS_RTO,      /* a timeout; without SACK everything below recovery_point counts as lost */
+	TCP_LOSS_RTO,      /* a timeout */
 };
 
 /* rack.c; RFC 8985 §5.2's names. */
@@ -35,7 +35,9 @@ struct tcp_rate {
 	int64_t at_us;
 	uint64_t lost_before;
 	uint32_t end, prior_delivered, prior_us, sending_us, rtt_us, prior_flight;
-	bool known, repeated, prior_limited;
+	/* Round trips of what had left once only, of the first piece that is acknowledged or SACKed; 0: there is none. acked_again: something acknowledged had left twice. */
+	uint32_t first_rtt_us, sack_rtt_us;
+	bool known, repeated, acked_again, prior_limited;
 	/* What tcp_info tells. */
 	bool limited;
 	uint32_t delivered, interval_us;
@@ -55,6 +57,30 @@ struct tcp_kept {
 	uint8_t chrono;
 };
 
+/* mtu_probe.c: what a packet of this path may have for text and options. */
+struct tcp_mtu {
+	bool on;
+	uint32_t low, high;  /* it takes so much; it may take so much */
+	uint32_t probe;      /* of the probe in flight; 0: none */
+	uint32_t start, end; /* … its numbers */
+	uint32_t more_acked; /* by how much more than it acknowledges does the ACK at hand let cwnd grow */
+	int64_t at_us;       /* when the search began */
+};
+
+/* rtt.c: the estimate, scaled; Linux's srtt_us, mdev_us, mdev_max_us and rttvar_us. */
+struct tcp_rtt {
+	uint32_t srtt8, mdev4, most4, var4; /* µs by 8 and by 4 */
+	uint32_t seq; /* a round trip is over when this is acknowledged */
+};
+
+/* rtt.c: the round trip as a receiver sees it. */
+struct tcp_rcv_rtt {
+	uint32_t us;        /* the least that was seen; 0: none was */
+	uint32_t seq;       /* a window's worth from where it began: not before a round trip is over */
+	uint32_t ts_ecr;    /* of the last sample by time stamps */
+	int64_t since_us;   /* when that window began; 0: none did */
+};
+
 enum tcp_urgent { TCP_URGENT_NONE, TCP_URGENT_ANNOUNCED, TCP_URGENT_HERE, TCP_URGENT_READ };
 
 struct tcp_conn {
@@ -69,6 +95,7 @@ struct tcp_conn {
 	bool cr_on : 1; /* close request: before the peer's SYN, what we offer */
 	/* Our side. */
 	bool passive : 1;    /* opened by a peer's SYN */
+	bool accepted : 1;   /* … and the program has it */
 	bool by_cookie : 1;  /* … of which only the cookie was remembered: when it came is not known */
 	bool orphan : 1;     /* close() was called */
 	bool rcv_shut : 1;   /* shutdown(SHUT_RD) was */
@@ -87,11 +114,18 @@ struct tcp_conn {
 	bool closed_due : 1; /* TCP_EV_CLOSED after the RST went out */
 	bool msg_more : 1;   /* the last send had MSG_MORE */
 	bool nospace : 1;    /* the sender met a shortage: wake it when writable */
+	bool wake_asked : 1; /* … an ACK made room: is it, once what that lets go has left? */
 	bool no_memory : 1;  /* … of memory: not writable before something was acknowledged */
-	bool rtt_timing : 1, cwnd_limited : 1, syn_retransmitted : 1;
+	bool mtu_probes : 1;     /* the segment that leaves is a probe */
+	bool tso_waits : 1;      /* tso.c: something left just now, and an ACK is about to come */
+	bool cwnd_limited : 1, syn_retransmitted : 1;
 	bool asked : 1, outcome_told : 1, late_owed : 1; /* close policy */
-	bool quickack_owed : 1; /* delack_at waits for the application to read, too */
+	/* delack.c: delack_at waits for the application to read, too; it is no timeout; program and peer converse; a segment that came was pushed; two were. */
+	bool quickack_owed : 1, delack_short : 1, conversing : 1, ack_pushed : 1, ack_pushed_twice : 1;
 	bool rtx_is_persist : 1; /* rtx_at was armed for a closed window */
+	bool frto : 1, frto_wait : 1; /* frto.c */
+	bool lost_again : 1;          /* rack_detect found that a retransmission was lost, too */
+	bool ack_sacked : 1, ack_orig : 1; /* of the ACK at hand: it SACKs something new; it delivers what was sent once, before recovery_point */
 	bool tlp_due : 1, tlp_out : 1, tlp_again : 1; /* a tail loss probe is owed; has no answer yet; was a retransmission */
 	/* close_request.c. The server asks: until the echo, or a miss too many. */
 	bool cr_asked : 1, cr_asking : 1, cr_due : 1, cr_answered : 1;
@@ -105,6 +139,11 @@ struct tcp_conn {
 	bool ack_prior_due : 1; /* an ACK that was delayed goes before the next: of ack_prior, with or without ECE */
 	bool ack_prior_echo : 1;
 	bool paced : 1, pace_waits : 1; /* pace.c: segments leave at pacing_rate; for now none may */
+	/* fastopen.c. Opened so; the handshake is not complete yet; … and the program has it; text of the SYN was taken. */
+	bool fastopen : 1, fastopen_early : 1, fastopen_accepted : 1, syn_data : 1;
+	/* fastopen_client.c. The SYN waits for the program's text; it went with the option, in its experimental form; with text; the SYN-ACK had the option. */
+	bool syn_waits : 1, syn_option : 1, syn_option_old : 1, syn_text : 1, syn_answered : 1;
+	uint8_t fastopen_fail; /* enum tcp_fastopen_fail */
 	bool cr_left_out : 1; /* a SYN went without it, because those with it got no answer */
 	uint8_t cr_misses;
 	int8_t first_fin;
@@ -119,8 +158,7 @@ struct tcp_conn {
 	uint8_t backoff;      /* RTO and persist doublings */
 	uint8_t rtx_count;    /* timeouts without any progress */
 	uint8_t keep_probes;  /* keepalives without an answer */
-	uint8_t dupacks, n_recent;
-	uint8_t challenge_count, challenge_most, oow_count;
+	uint8_t n_recent;
 	uint8_t dup_acks_due; /* out-of-order segments still to be answered, without SACK */
 
 	/* Send sequence space (RFC 9293 §3.3.1). */
@@ -147,10 +185,13 @@ struct tcp_conn {
 
 	/* Segment sizes. */
 	uint16_t mss_advertised, mss_path, mss_peer;
+	struct tcp_mtu mtu;
 	uint16_t mss; /* most payload of a segment without SACK blocks */
 	uint32_t rcv_seen; /* the length of the last full one: only another changes rcv_ratio */
 	uint8_t rcv_ratio; /* of 256: which share of SO_RCVBUF is text, by the segments seen; 0: none yet */
 	uint16_t rcv_mss; /* the peer's segments, as seen */
+	uint16_t rcv_last; /* the length of the last one, if it was shorter */
+	uint32_t ato_us;  /* 0: no text came yet */
 	uint32_t gso_max_bytes;
 
 	/* RFC 7323 timestamps. */
@@ -158,18 +199,17 @@ struct tcp_conn {
 	int64_t ts_recent_age_us; /* when ts_recent was taken */
 
 	/* RTT and RTO (RFC 6298), µs. */
+	struct tcp_rtt rtt;
 	uint32_t srtt_us, rttvar_us, rto_us, handshake_rtt_us;
 	uint32_t min_rtt_us;    /* the least of config's min_rtt_window_us; 0: none */
 	struct minmax rtt_min; /* by milliseconds */
-	uint32_t rtt_seq; /* the timed segment ends here */
-	int64_t rtt_at;   /* and left then */
+	int64_t syn_at; /* the first SYN left then */
 	uint32_t ack_rtt_us; /* what the last ACK of new data tells, 0: nothing; within a tick where it is by timestamps */
 
 	/* Loss recovery (RFC 6675's names; recovery_point is RFC 6582's recover too). */
 	struct ranges sacked;
 	uint32_t sacked_bytes; /* of `sacked`, or estimated from duplicate ACKs without SACK */
 	uint32_t recovery_point;
-	uint32_t high_rxt; /* without SACK: what lies before it was sent again in this episode */
 	uint32_t pipe;
 	uint32_t cwr_point;
 	uint32_t ack_prior;    /* ack_prior_due's number */
@@ -203,7 +243,7 @@ struct tcp_conn {
 	int64_t cr_at;
 	int64_t wait_at;   /* FIN-WAIT-2 of an orphan, TIME-WAIT */
 	int64_t stall_at;  /* from when the user timeout counts: the SYN, or the first repetition of what is not acknowledged (as Linux) */
-	int64_t challenge_since, oow_since;
+	int64_t answered_at; /* a challenge ACK, or an answer to what was not acceptable, last left; 0: never */
 
 	/* Close policy. */
 	struct close_policy *policy;
@@ -217,6 +257,7 @@ struct tcp_conn {
 	int64_t drs_since;
 
 	struct tcp_options options;
+	struct fastopen_cookie cookie; /* of the first SYN or SYN-ACK; a client's, once connected: what it was given */
 	struct flow_key key;
 	int error;      /* positive errno: SO_ERROR */
 	int error_soft; /* the last ICMP error that did not abort */
@@ -231,6 +272,7 @@ struct tcp_conn {
 	uint64_t delivered, delivered_ce; /* bytes that were acknowledged or SACKed; by an ACK with ECE */
 	uint64_t lost; /* bytes that were found lost */
 	struct tcp_rate rate;
+	int64_t last_sent_us; /* whatever it was */
 	int64_t last_data_sent_us, last_data_rcvd_us, last_rcvd_us, last_ack_rcvd_us;
 	bool last_bytes_ours;
 	bool route_quickack;
@@ -238,6 +280,7 @@ struct tcp_conn {
 	uint8_t initial_rcv_segs;    /* the route's; 0: none */
 	int64_t rto_min_us;          /* the route's; 0: the configuration's */
 	struct tcp_kept kept;
+	struct tcp_rcv_rtt rcv_rtt;
 };
 
 #endif

@@ -39,9 +39,11 @@ static inline bool tcp_is_synchronized(const struct tcp_conn *c)
 /* Data may still go out (or a FIN be repeated). */
 static inline bool tcp_may_transmit(const struct tcp_conn *c)
 {
-	return c->state >= TCPS_ESTABLISHED && c->state <= TCPS_LAST_ACK && c->state != TCPS_FIN_WAIT_2;
+	return (c->state >= TCPS_ESTABLISHED || c->fastopen_early) && c->state <= TCPS_LAST_ACK && c->state != TCPS_FIN_WAIT_2;
 }
 void conn_establish(struct tcp_conn *c, int64_t now);
+/* The windows and the congestion control of a connection that may send from now on. */
+void conn_begin_transfer(struct tcp_conn *c, int64_t now);
 /* tcp_open_passive, not counted: a connection that may be for a moment only. */
 int conn_open_passive(struct tcp_conn *c, struct tcp_stack *stack, int64_t now, const struct tcp_open *open,
 		      const struct tcp_segment *syn);
@@ -82,11 +84,13 @@ static inline bool snd_all_acked(const struct tcp_conn *c)
 void negotiate_ours(struct tcp_conn *c);
 void negotiate_theirs(struct tcp_conn *c, const struct tcp_segment *syn, int64_t now);
 void negotiate_mss(struct tcp_conn *c);
+uint32_t negotiate_room(const struct tcp_conn *c, uint16_t mss_peer); /* text and options in a segment to such a peer */
 
 /* ---- input ---- */
 void input_syn_sent(struct tcp_conn *c, int64_t now, const struct tcp_segment *seg);
 /* Fifth step: false when the segment must be dropped. */
 bool input_ack(struct tcp_conn *c, int64_t now, const struct tcp_segment *seg);
+void input_acked(struct tcp_conn *c, int64_t now, const struct tcp_segment *seg); /* SND.UNA moves */
 /* A segment as it is looked at after the first step: trimmed to the window. */
 struct text {
 	uint32_t seq, len, ack;
@@ -94,10 +98,22 @@ struct text {
 	bool fin, push, cwr;
 	uint8_t ecn; /* of its packet */
 };
+/* Text that is in order goes to the application, as far as there is memory. False: there is none. */
+bool input_take(struct tcp_conn *c, const uint8_t *bytes, uint32_t len);
 void input_text(struct tcp_conn *c, int64_t now, const struct text *t);
-void input_text_was_read(struct tcp_conn *c, int64_t now); /* by the application */
 void ack_challenge(struct tcp_conn *c, int64_t now);
 void ack_unacceptable(struct tcp_conn *c, int64_t now, bool has_text);
+
+/* ---- delack.c: when text is acknowledged ---- */
+void delack_quick(struct tcp_conn *c, uint32_t most); /* so many segments, at most, are acknowledged at once from now on */
+void delack_on_text(struct tcp_conn *c, int64_t now);
+void delack_observe(struct tcp_conn *c, uint32_t len, bool push);
+void delack_schedule(struct tcp_conn *c, int64_t now, const struct text *t);
+void delack_sent(struct tcp_conn *c);
+void delack_expired(struct tcp_conn *c);
+void delack_on_answer(struct tcp_conn *c, int64_t now);
+void delack_on_read(struct tcp_conn *c, int64_t now);
+uint32_t delack_ato(const struct tcp_conn *c);
 
 /* ---- output.c ---- */
 enum out_kind {
@@ -111,14 +127,32 @@ struct out {
 	uint32_t seq, len;
 	bool fin;
 	uint32_t burst; /* of new text: what goes together, `len` first */
+	bool probe;     /* of the path's MTU: one segment, however long */
 };
 /* What goes next; does not depend on the time. */
 struct out output_next(const struct tcp_conn *c);
 uint32_t output_mss(const struct tcp_conn *c); /* payload per segment, SACK blocks taken off */
 
+/* ---- mtu_probe.c: packetization layer path MTU discovery ---- */
+enum mtu_probe_says { MTU_PROBE_NO, MTU_PROBE_NOW, MTU_PROBE_LATER };
+void mtu_probe_init(struct tcp_conn *c, int64_t now); /* again once the options are agreed */
+uint32_t mtu_probe_bound(const struct tcp_conn *c, uint32_t room);
+enum mtu_probe_says mtu_probe_next(const struct tcp_conn *c, struct out *o); /* LATER: new text waits, so that there is room for one */
+void mtu_probe_sent(struct tcp_conn *c, uint32_t seq, uint32_t len);
+void mtu_probe_on_ack(struct tcp_conn *c, int64_t now, uint32_t acked); /* SND.UNA has moved by `acked` */
+bool mtu_probe_failed(struct tcp_conn *c); /* something was found lost, at first. True: the probe, for which the window is not to blame */
+void mtu_probe_on_rto(struct tcp_conn *c, int64_t now);
+
+/* ---- send.c ---- */
+uint64_t send_bytes(const struct iovec *iov, int iovcnt); /* how many there are */
+void send_put(struct tcp_conn *c, const struct iovec *iov, uint32_t n); /* the first n of them into the send buffer, which has the room */
+void send_wake(struct tcp_conn *c); /* the program, if it waits for room and there is some */
+
 /* ---- tso.c ---- */
 uint64_t tso_rate(const struct tcp_conn *c); /* a pacing rate by cwnd, bytes a second; UINT64_MAX: not known */
 uint32_t tso_bytes(const struct tcp_conn *c, uint32_t mss); /* the most that one emit carries: whole segments */
+void tso_look(struct tcp_conn *c, int64_t now); /* … at the time, for tso_defers */
+bool tso_defers(const struct tcp_conn *c, uint32_t wnd, uint32_t mss, bool more_may_come, enum out_blocked *why); /* unsent text waits for the next ACK, to go with more */
 
 /* ---- cwnd.c ---- */
 bool cwnd_is_limit(const struct tcp_conn *c); /* … so that it may grow */
@@ -153,9 +187,14 @@ bool timer_persists(const struct tcp_conn *c); /* rtx_at is the persist timer */
 
 /* ---- rtt.c ---- */
 void rtt_init(struct tcp_conn *c);
-void rtt_sample(struct tcp_conn *c, int64_t now, uint32_t rtt_us);
+void rtt_sample(struct tcp_conn *c, int64_t now, uint32_t rtt_us, uint32_t least_us); /* least_us: for the least of all */
+/* After SND.UNA has moved and SACKs were read. */
+void rtt_of_ack(struct tcp_conn *c, int64_t now, const struct tcp_segment *seg, bool acked);
 /* RFC 7323's RTTM, for every ACK of new data; 0: it tells nothing. */
 uint32_t rtt_by_timestamp(const struct tcp_conn *c, int64_t now, const struct tcp_segment *seg);
+/* The peer's text has come, with time stamps or in order: a sample as a receiver sees it. */
+void rtt_receiver_ts(struct tcp_conn *c, int64_t now, const struct tcp_segment *seg);
+void rtt_receiver_text(struct tcp_conn *c, int64_t now);
 /* `seg` acknowledges our SYN: the first sample, or the RTO of a path that is not known. */
 void rtt_handshake(struct tcp_conn *c, int64_t now, const struct tcp_segment *seg);
 int64_t rtt_backed_off(const struct tcp_conn *c);
@@ -173,22 +212,32 @@ void recovery_reo_expired(struct tcp_conn *c, int64_t now); /* rack.c's timer */
 void recovery_reduce(struct tcp_conn *c, int64_t now);
 /* Everything in flight must go again, in other segments: the path's MTU shrank. Not congestion. */
 void recovery_resegment(struct tcp_conn *c);
+/* What is in flight before `right` goes again, the rest does not. Not congestion. */
+void recovery_repeat(struct tcp_conn *c, uint32_t right);
 /* The next range to retransmit: true. *forced: whatever cwnd says. */
 bool recovery_next(const struct tcp_conn *c, uint32_t *seq, uint32_t *len, bool *forced);
 /* After snd_nxt moved by `len` numbers that left now. */
-void recovery_sent_new(struct tcp_conn *c, int64_t now, uint32_t len);
+void recovery_sent_new(struct tcp_conn *c, int64_t now, uint32_t len, uint32_t mss);
 void recovery_sent_again(struct tcp_conn *c, int64_t now, uint32_t seq, uint32_t len);
 void recovery_update_pipe(struct tcp_conn *c);
+/* Without SACK, all that had been sent when the episode began is acknowledged, and nothing more: it goes on. */
+static inline bool recovery_is_held(const struct tcp_conn *c)
+{
+	return !c->sack_on && c->loss != TCP_LOSS_OPEN && c->snd_una == c->recovery_point;
+}
 static inline uint32_t recovery_pipe(const struct tcp_conn *c)
 {
 	return c->loss == TCP_LOSS_OPEN && !c->sacked_bytes ? snd_flight(c) : c->pipe;
 }
 
 /* ---- recovery_reno.c: without SACK ---- */
-uint32_t reno_pipe(const struct tcp_conn *c);
-bool reno_is_lost(struct tcp_conn *c, uint32_t acked, bool dup); /* outside of an episode: counts the ACK; true: one begins */
-void reno_go_on(struct tcp_conn *c, uint32_t acked, bool dup);   /* within one */
-bool reno_next(const struct tcp_conn *c, uint32_t *seq, uint32_t *len);
+uint32_t reno_delivered(struct tcp_conn *c, uint32_t acked, bool dup); /* bytes that this ACK took out of the network; counts it */
+bool reno_detect(struct tcp_conn *c, uint32_t acked); /* true: the first segment was newly found lost */
+
+/* ---- frto.c: was a timeout spurious? ---- */
+void frto_begin(struct tcp_conn *c, bool fresh); /* a timeout has begun its episode; fresh: nothing was lost before it */
+bool frto_on_ack(struct tcp_conn *c, uint32_t acked, bool dup); /* true: it was. The windows are as before, the caller ends the episode */
+bool frto_settle(struct tcp_conn *c); /* all that may go has gone; true: something goes again after all */
 
 /* ---- rack.c: with SACK ---- */
 /* [left, right) was delivered, with SACK or without: before the scoreboard or the log of what was sent says so. */
@@ -198,6 +247,7 @@ void rack_on_dsack(struct tcp_conn *c);
 void rack_on_recovered(struct tcp_conn *c);
 void rack_mark_on_rto(struct tcp_conn *c, int64_t now);
 void rack_mark_all(struct tcp_conn *c);
+bool rack_has_lost(const struct tcp_conn *c);
 void rack_forgive(struct tcp_conn *c); /* nothing is lost, after all */
 /* What is in flight and not SACKed, piece by piece, each within one record of `sent`. */
 #define PIECE_START UINT32_MAX
@@ -218,8 +268,8 @@ void rate_init(struct tcp_conn *c);
 struct sent_mark rate_mark(struct tcp_conn *c, int64_t now, bool idle); /* something leaves; `idle`: nothing was in flight */
 static inline void rate_begin(struct tcp_conn *c) /* an ACK's work begins */
 {
-	c->rate.known = c->rate.repeated = false;
-	c->rate.rtt_us = 0;
+	c->rate.known = c->rate.repeated = c->rate.acked_again = c->ack_sacked = c->ack_orig = false;
+	c->rate.rtt_us = c->rate.first_rtt_us = c->rate.sack_rtt_us = 0;
 	c->rate.lost_before = c->lost;
 	c->rate.prior_flight = recovery_pipe(c);
 }
@@ -241,8 +291,10 @@ void undo_note_sent(struct tcp_conn *c, int64_t now, uint32_t seq, uint32_t len)
 /* True: the windows are as before the episode, which the caller ends. */
 bool undo_by_timestamp(struct tcp_conn *c, const struct tcp_segment *seg);
 bool undo_by_dsack(struct tcp_conn *c, uint32_t len);
+void undo_now(struct tcp_conn *c); /* for another sign */
 
 /* ---- sack.c ---- */
+uint32_t sack_last_segment(const struct tcp_conn *c); /* where the last segment in flight begins */
 /* Into the scoreboard. How many bytes the peer had twice (D-SACK). */
 uint32_t sack_input(struct tcp_conn *c, int64_t now, const struct tcp_segment *seg);
 bool sack_is_lost(const struct tcp_conn *c, uint32_t seq);
@@ -299,6 +351,22 @@ static inline bool conn_eof(const struct tcp_conn *c)
 {
 	return c->peer_fin || c->cr_eof;
 }
+
+/* ---- fastopen.c ---- */
+void fastopen_begin(struct tcp_conn *c, int64_t now, const struct tcp_segment *syn);
+void fastopen_timeout(struct tcp_conn *c, int64_t now); /* the SYN-ACK goes again */
+
+/* ---- fastopen_client.c ---- */
+static inline bool fastopen_asked(const struct tcp_conn *c) /* our SYN was one of Fast Open */
+{
+	return c->syn_option || c->syn_text;
+}
+uint32_t fastopen_syn_text(const struct tcp_conn *c); /* how much text it has: the path may have become smaller since */
+void fastopen_syn_sent(struct tcp_conn *c, int64_t now, uint32_t len);
+/* The SYN-ACK; SND.UNA is behind our SYN. True: it did not acknowledge all of the text, which goes again. */
+bool fastopen_on_syn_ack(struct tcp_conn *c, int64_t now, const struct tcp_segment *seg);
+void fastopen_look_for_hole(struct tcp_conn *c, bool over); /* the retransmission timer expired; `over`: for the last time */
+void fastopen_closed(struct tcp_conn *c);
 
 /* ---- ecn.c ---- */
 void ecn_offer(struct tcp_conn *c);

@@ -37,7 +37,7 @@ void timer_stop_rtx(struct tcp_conn *c)
 
 bool timer_persists(const struct tcp_conn *c)
 {
-	return c->rtx_is_persist || (c->snd_wnd == 0 && snd_flight(c) && tcp_may_transmit(c));
+	return c->rtx_is_persist || (c->snd_wnd == 0 && snd_flight(c) && tcp_may_transmit(c) && !c->fastopen_early);
 }
 
 void timer_keepalive(struct tcp_conn *c, int64_t now)
@@ -56,12 +56,24 @@ static unsigned retries(const struct tcp_conn *c)
 	case TCPS_SYN_SENT:
 		return (c->options.syncnt ? c->options.syncnt : config->syn_retries) + config->syn_linear_timeouts;
 	case TCPS_SYN_RECEIVED:
+		if (c->fastopen_early) /* as Linux: TCP_SYNCNT where it was set, or one more */
+			return c->options.syncnt && c->options.syncnt != config->syn_retries ? c->options.syncnt : config->synack_retries + 1;
 		return config->synack_retries;
 	default:
 		if (c->orphan)
 			return config->orphan_retries ? config->orphan_retries : ORPHAN_RETRIES;
 		return config->retries2;
 	}
+}
+
+#define SYN_DOUBLINGS 6 /* of a second, until it is as long as a time-out may be */
+
+/* So long does a SYN wait: as long as its retries would take if each time-out were twice the one before, even where they are not. Linux's tcp_model_timeout. */
+static int64_t syn_patience(const struct tcp_conn *c)
+{
+	const struct tcp_config *config = &c->stack->config;
+	unsigned n = c->options.syncnt ? c->options.syncnt : config->syn_retries, doublings = n < SYN_DOUBLINGS ? n : SYN_DOUBLINGS;
+	return ((INT64_C(2) << doublings) - 1) * config->rto_init_us + (n - doublings) * config->rto_max_us;
 }
 
 /* RFC 9293 MUST-20 family: R2 is reached. */
@@ -73,6 +85,8 @@ static bool is_hopeless(const struct tcp_conn *c, int64_t now)
 	/* An orphan's peer that keeps its window shut, but answers, is not waited for without end: until the time between probes is the longest (as Linux). */
 	if (c->orphan && timer_persists(c) && rtt_backed_off(c) >= c->stack->config.rto_max_us)
 		return c->backoff >= retries(c);
+	if (c->state == TCPS_SYN_SENT && c->rtx_count && now - c->stall_at >= syn_patience(c))
+		return true;
 	return c->rtx_count >= retries(c);
 }
 
@@ -92,11 +106,13 @@ static bool is_thin(const struct tcp_conn *c)
 
 static void on_rtx(struct tcp_conn *c, int64_t now)
 {
-	if (is_hopeless(c, now)) {
+	bool persists = timer_persists(c), over = is_hopeless(c, now);
+	if (!persists)
+		fastopen_look_for_hole(c, over);
+	if (over) {
 		give_up(c, now);
 		return;
 	}
-	bool persists = timer_persists(c);
 	c->rtx_count++;
 	if (is_thin(c) && !persists && c->rtx_count <= THIN_LINEAR_RETRIES)
 		c->backoff = 0;
@@ -107,12 +123,16 @@ static void on_rtx(struct tcp_conn *c, int64_t now)
 		c->stall_at = now;
 	if (!persists)
 		figures_timeout(c, now);
+	if (c->fastopen_early)
+		fastopen_timeout(c, now);
 	if (c->state <= TCPS_SYN_RECEIVED)
 		c->syn_due = true;
 	else if (persists)
 		c->probe_due = true;
-	else
+	else {
+		mtu_probe_on_rto(c, now);
 		recovery_on_rto(c, now);
+	}
 	arm_rtx(c, now); /* (5.6) */
 }
 
@@ -153,9 +173,7 @@ static void on_wait(struct tcp_conn *c, int64_t now)
 void tcp_tick(struct tcp_conn *c, int64_t now)
 {
 	if (c->delack_at <= now) {
-		c->delack_at = TIME_NEVER;
-		c->ack_due = true;
-		TCP_COUNT(c, DelayedACKs);
+		delack_expired(c);
 	}
 	if (c->cork_at <= now) {
 		c->cork_at = TIME_NEVER;

@@ -24,7 +24,7 @@ void tlp_schedule(struct tcp_conn *c, int64_t now, bool acked)
 	c->tlp_due = false;
 	unsigned wanted = c->stack->config.early_retrans;
 	if ((wanted != 3 && wanted != 4) || !c->sack_on || c->loss != TCP_LOSS_OPEN || c->sacked.n || !snd_flight(c) || c->rtx_at == TIME_NEVER ||
-	    timer_persists(c) || !tcp_may_transmit(c) || SEQ_GT(c->snd_nxt, c->snd_una + c->snd_wnd))
+	    timer_persists(c) || !tcp_may_transmit(c) || c->fastopen_early || SEQ_GT(c->snd_nxt, c->snd_una + c->snd_wnd))
 		return;
 	int64_t pto = PTO_INIT_US;
 	if (c->srtt_us)
@@ -60,7 +60,7 @@ bool tlp_next(const struct tcp_conn *c, struct out *o)
 		return true;
 	}
 	uint32_t sent = snd_flight(c) - c->fin_sent; /* the last segment again */
-	len = min_u32(sent, mss);
+	len = min_u32(min_u32(sent, mss), c->snd_nxt - sack_last_segment(c));
 	if (SEQ_GT(c->snd_nxt, edge)) /* RFC 9293 SHLD-16: the peer took window back */
 		return false;
 	*o = (struct out){.kind = OUT_TLP, .seq = c->snd_una + sent - len, .len = len, .fin = c->fin_sent};

@@ -14,7 +14,7 @@
  *
  * Invariants: rcv_nxt is beyond the peer's FIN, snd_nxt beyond ours; both are final. ts_recent only grows.
  * Timers: expires_us, restarted by a repeated FIN and by nothing else, so that nobody can prolong it with other segments.
- * Limits: answers to segments without sequence space, and to SYNs, are spaced by TW_REPLY_SPACING_US: no ACK war (RFC 5961 §7).
+ * Limits: answers to segments without sequence space, and to SYNs, are spaced by config's invalid_ratelimit_us: no ACK war (RFC 5961 §7).
  * References: RFC 9293 §3.10.7.4, RFC 6191, RFC 1337, RFC 7323 §5, RFC 5961 §3, §4.
  */
 #include "tcp/tcp.h"
@@ -22,7 +22,6 @@
 
 #include <assert.h>
 
-#define TW_REPLY_SPACING_US (500 * USEC_PER_MSEC) /* as Linux's tcp_invalid_ratelimit */
 /* The new incarnation's ISS stays this far beyond the old one's last byte, so that it is outside even of what a peer that
    missed our last ACK still has open as an unscaled window. */
 #define TW_ISS_GAP UINT32_C(0x10000)
@@ -78,7 +77,7 @@ static enum tw_verdict reply_spaced(struct tcp_tw *tw, struct tcp_stack *stack, 
 		stack->counters[TCPC_TWReplySkipped]++;
 		return TW_DROP;
 	}
-	tw->reply_after_us = now + TW_REPLY_SPACING_US;
+	tw->reply_after_us = now + stack->config.invalid_ratelimit_us;
 	return reply_ack(tw, now, seg, reply);
 }
 

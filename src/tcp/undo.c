@@ -63,6 +63,12 @@ static void restore(struct tcp_conn *c)
 	undo_forget(c);
 }
 
+void undo_now(struct tcp_conn *c)
+{
+	if (c->undo)
+		restore(c);
+}
+
 bool undo_by_timestamp(struct tcp_conn *c, const struct tcp_segment *seg)
 {
 	struct undo *u = c->undo;

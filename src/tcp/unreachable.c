@@ -4,15 +4,18 @@
 /* RFC 5927 §4.1: an error about what is not in flight is old, or forged. */
 static bool is_in_flight(const struct tcp_conn *c, uint32_t seq)
 {
-	return SEQ_LEQ(c->snd_una, seq) && SEQ_LT(seq, c->snd_nxt);
+	return SEQ_LEQ(c->fastopen_early ? c->iss : c->snd_una, seq) && SEQ_LT(seq, c->snd_nxt);
 }
 
 /*
  * A request that cannot be answered is dropped, and nobody is told: its peer asks again. As Linux's tcp_req_err, whose two families differ: of IPv4 it
  * takes the soft errors (no way to the net or host, time exceeded, bad parameter), of IPv6 the fatal ones.
+ * One of Fast Open ends by any of them as long as nobody has accepted it.
  */
 static bool ends_embryo(const struct tcp_conn *c, bool hard)
 {
+	if (c->fastopen_early)
+		return !c->fastopen_accepted;
 	return !c->passive ? hard : ip_addr_is_v4(&c->key.raddr) ? !hard : hard;
 }
 
@@ -26,7 +29,7 @@ void tcp_on_unreachable(struct tcp_conn *c, int64_t now, int err, bool hard, uin
 	   soft ones end the attempt, too, as RFC 5461 §4.1 describes: programs expect EHOSTUNREACH at once, not a time-out. */
 	if (c->state == TCPS_SYN_SENT || (c->state == TCPS_SYN_RECEIVED && ends_embryo(c, hard))) {
 		TCP_COUNT(c, AttemptFails);
-		conn_close(c, now, c->passive ? 0 : err);
+		conn_close(c, now, c->passive && !c->fastopen ? 0 : err);
 		return;
 	}
 	c->error_soft = err;
@@ -43,6 +46,8 @@ void tcp_set_path_mss(struct tcp_conn *c, int64_t now, uint16_t mss_path, bool l
 	c->mss_path = mss_path;
 	uint16_t before = c->mss;
 	negotiate_mss(c);
+	if (c->state == TCPS_SYN_SENT && c->syn_text && c->mss < before)
+		c->syn_due = true; /* it was too long, and goes again without its text: as Linux */
 	if (lost && c->mss < before && tcp_is_synchronized(c))
 		recovery_resegment(c);
 }

@@ -6,17 +6,11 @@
 
 #include <errno.h>
 
-/* Sequence number of rcv's first byte. */
-static uint32_t rcv_base(const struct tcp_conn *c)
-{
-	return c->rcv_nxt - c->peer_fin - c->rcv.len;
-}
-
 uint32_t urgent_mark(const struct tcp_conn *c)
 {
 	if (c->urgent < TCP_URGENT_HERE)
 		return UINT32_MAX;
-	uint32_t at = c->urgent_seq - rcv_base(c);
+	uint32_t at = c->urgent_seq - tcp_recv_next(c);
 	return at < c->rcv.len ? at : UINT32_MAX;
 }
 
@@ -27,7 +21,7 @@ uint32_t urgent_offset(const struct tcp_conn *c)
 
 void urgent_passed(struct tcp_conn *c)
 {
-	if (c->urgent != TCP_URGENT_NONE && SEQ_LT(c->urgent_seq, rcv_base(c)))
+	if (c->urgent != TCP_URGENT_NONE && SEQ_LT(c->urgent_seq, tcp_recv_next(c)))
 		c->urgent = TCP_URGENT_NONE;
 }
 
@@ -36,7 +30,7 @@ void urgent_arrived(struct tcp_conn *c)
 {
 	if (c->urgent != TCP_URGENT_ANNOUNCED || !SEQ_LT(c->urgent_seq, c->rcv_nxt))
 		return;
-	uint32_t at = c->urgent_seq - rcv_base(c);
+	uint32_t at = c->urgent_seq - tcp_recv_next(c);
 	if (at >= c->rcv.len)
 		return;
 	ring_read(&c->rcv, at, &c->urgent_byte, 1);
@@ -50,7 +44,7 @@ void urgent_input(struct tcp_conn *c, const struct tcp_segment *seg)
 	if (c->state < TCPS_ESTABLISHED || c->peer_fin || !seg->urgent)
 		return;
 	uint32_t at = seg->seq + seg->urgent - 1;
-	if (SEQ_LT(at, rcv_base(c)))
+	if (SEQ_LT(at, tcp_recv_next(c)))
 		return; /* read already */
 	if (c->urgent != TCP_URGENT_NONE && SEQ_LEQ(at, c->urgent_seq))
 		return;
@@ -85,7 +79,7 @@ bool tcp_urgent_ready(const struct tcp_conn *c)
 
 bool tcp_is_mark(const struct tcp_conn *c, uint32_t offset)
 {
-	return c->urgent != TCP_URGENT_NONE && c->urgent_seq == rcv_base(c) + offset;
+	return c->urgent != TCP_URGENT_NONE && c->urgent_seq == tcp_recv_next(c) + offset;
 }
 
 bool tcp_at_mark(const struct tcp_conn *c)

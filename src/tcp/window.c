@@ -38,7 +38,7 @@ static uint32_t rcv_truesize(uint32_t len)
 {
 	uint32_t size = 512;
 	if (len + SKB_HEADERS > SKB_PAGE)
-		return (len + 40 + SKB_PAGE - 1) / SKB_PAGE * SKB_PAGE + TRUESIZE_DESCRIPTOR;
+		return (len + SKB_HEADERS + SKB_PAGE - 1) / SKB_PAGE * SKB_PAGE + TRUESIZE_DESCRIPTOR;
 	while (size < len + SKB_HEADERS)
 		size *= 2;
 	return size + TRUESIZE_DESCRIPTOR;
@@ -47,12 +47,16 @@ static uint32_t rcv_truesize(uint32_t len)
 /* Unlike Linux not below a half for small ones: they take no more memory than their bytes here. */
 void window_saw(struct tcp_conn *c, uint32_t len)
 {
-	uint32_t ratio = (uint64_t)len * RATIO_UNIT / rcv_truesize(len), before = window_of(c);
+	uint32_t ratio = (uint64_t)len * RATIO_UNIT / rcv_truesize(len);
 	c->rcv_ratio = min_u32(len < TCP_MSS_DEFAULT_V4 ? max_u32(ratio, RATIO_UNIT / 2) : ratio, UINT8_MAX);
-	if (window_of(c) > before && c->kept.rcv_ssthresh) { /* Linux's tcp_set_window_clamp */
-		c->kept.rcv_clamp = window_of(c);
-		c->kept.rcv_ssthresh = max_u32(c->kept.rcv_ssthresh, min_u32(c->rcv_adv - c->rcv_wup, window_of(c)));
-	}
+	uint32_t clamp = window_of(c), *threshold = &c->kept.rcv_ssthresh;
+	if (!*threshold)
+		return;
+	if (clamp < c->kept.rcv_clamp) /* Linux's tcp_set_window_clamp */
+		*threshold = min_u32(*threshold, clamp);
+	else
+		*threshold = max_u32(*threshold, min_u32(c->rcv_adv - c->rcv_wup, clamp));
+	c->kept.rcv_clamp = clamp;
 }
 
 /* Of a segment's memory, what counts as text by the ratio so far. */
@@ -124,7 +128,7 @@ static uint32_t round_to_scale(const struct tcp_conn *c, uint32_t wnd, uint32_t 
 /* Whole segments, as Linux; before the peer's SYN nobody knows whether they will have timestamps. */
 uint32_t window_initial(const struct tcp_conn *c)
 {
-	uint32_t room = window_free(c), mss = c->mss_advertised - (c->ts_on && c->state != TCPS_SYN_SENT ? TCP_OPT_TS_BYTES : 0);
+	uint32_t room = window_free(c), mss = c->by_cookie ? c->mss_peer : c->mss_advertised - (c->ts_on && c->state != TCPS_SYN_SENT ? TCP_OPT_TS_BYTES : 0);
 	if (room > mss)
 		room -= room % mss;
 	if (c->initial_rcv_segs)
@@ -166,12 +170,12 @@ bool window_keeps(const struct tcp_conn *c)
 }
 
 /*
- * After a read: when the window at least doubles, by two segments or half the buffer, or opens at all (as Linux's tcp_cleanup_rbuf). And that by what was read: that
+ * After a read: when the window at least doubles, by a segment or half the buffer, or opens at all (as Linux's tcp_cleanup_rbuf). And that by what was read: that
  * a SYN's 16 bits could not tell of more room is no reason for a segment, the next one that leaves has the scale.
  */
 bool window_update_due(const struct tcp_conn *c)
 {
-	uint32_t cur = rcv_wnd(c), step = cur ? min_u32(window_of(c) / 2, 2 * c->mss_advertised) : 1;
+	uint32_t cur = rcv_wnd(c), step = cur ? min_u32(window_of(c) / 2, c->rcv_mss) : 1;
 	if (c->read_since < step || c->peer_fin || c->state < TCPS_ESTABLISHED || c->state > TCPS_FIN_WAIT_2)
 		return false;
 	uint32_t room = rcv_offer(c);
@@ -207,7 +211,8 @@ void window_on_read(struct tcp_conn *c, int64_t now, uint32_t n)
 {
 	c->read_since = min_u32(c->read_since + n, INT32_MAX);
 	c->drs_copied += n;
-	if (now - c->drs_since < max_time(c->srtt_us, DRS_ROUND_LEAST_US))
+	uint32_t round = c->rcv_rtt.us ? c->rcv_rtt.us : c->srtt_us; /* as the receiver sees it: ours may be the handshake's alone */
+	if (now - c->drs_since < max_time(round, DRS_ROUND_LEAST_US))
 		return;
 	if (!c->options.user_rcvbuf && c->stack->config.moderate_rcvbuf)
 		autotune_rcvbuf(c);

@@ -1,4 +1,5 @@
 noinst_LIBRARIES += src/libwire.a
+src_libwire_a_CFLAGS = $(ROOM_CFLAGS)
 src_libwire_a_SOURCES = \
 	src/wire/arp.c \
 	src/wire/arp.h \

@@ -13,10 +13,16 @@
 #define OPT_SACK_PERMITTED 4
 #define OPT_SACK           5
 #define OPT_TIMESTAMPS     8
+#define OPT_MD5            19 /* RFC 2385 */
+#define OPT_FASTOPEN       34  /* RFC 7413 §4.1.1 */
 #define OPT_EXPERIMENT     253 /* RFC 4727, RFC 6994 */
+#define OPT_EXPERIMENT_2   254
+#define EXID_FASTOPEN      0xf989 /* RFC 7413, before it had a number; Linux still speaks it */
 #define EXID_CLOSE_REQUEST 0xf1fe /* not registered */
 #define LEN_CLOSE_CAPABLE  4
 #define LEN_CLOSE_REQUEST  8
+#define LEN_FASTOPEN       2
+#define LEN_FASTOPEN_OLD   4
 #define LEN_MSS            4
 #define LEN_WSCALE         3
 #define LEN_SACK_PERMITTED 2
@@ -59,6 +65,19 @@ static void parse_experiment(const uint8_t *opt, uint8_t len, struct tcp_segment
 	}
 }
 
+/* As Linux: in a SYN, and of an even length. A cookie of a length that none has is as if the option were not there, whatever was before. */
+static void parse_fastopen(const uint8_t *cookie, size_t len, uint8_t has, struct tcp_segment *seg)
+{
+	if (!(seg->flags & SEG_SYN) || len % 2)
+		return;
+	seg->has &= ~(SEG_HAS_FASTOPEN | SEG_HAS_FASTOPEN_OLD);
+	if (len && (len < SEG_COOKIE_MIN || len > SEG_COOKIE_MAX))
+		return;
+	seg->has |= has;
+	seg->cookie = cookie;
+	seg->cookie_len = len;
+}
+
 /* One option with its length byte checked. A known kind of a wrong length is passed over. */
 static void parse_option(const uint8_t *opt, uint8_t len, struct tcp_segment *seg)
 {
@@ -86,8 +105,18 @@ static void parse_option(const uint8_t *opt, uint8_t len, struct tcp_segment *se
 		if (len == LEN_TIMESTAMPS)
 			parse_timestamps(opt + 2, seg);
 		break;
+	case OPT_MD5:
+		seg->has |= SEG_HAS_SIGNATURE;
+		break;
 	case OPT_EXPERIMENT:
 		parse_experiment(opt, len, seg);
+		break;
+	case OPT_FASTOPEN:
+		parse_fastopen(opt + LEN_FASTOPEN, len - LEN_FASTOPEN, SEG_HAS_FASTOPEN, seg);
+		break;
+	case OPT_EXPERIMENT_2:
+		if (len >= LEN_FASTOPEN_OLD && load_be16(opt + 2) == EXID_FASTOPEN)
+			parse_fastopen(opt + LEN_FASTOPEN_OLD, len - LEN_FASTOPEN_OLD, SEG_HAS_FASTOPEN_OLD, seg);
 		break;
 	default: /* RFC 9293 MUST-6: ignored without error */
 		break;
@@ -137,6 +166,8 @@ int tcp_parse(const uint8_t *bytes, size_t len, struct tcp_segment *seg)
 	seg->ecn = ECN_NOT_ECT; /* who knows the IP header sets it */
 	seg->mss = 0;
 	seg->ts_val = seg->ts_ecr = seg->close_seq = 0;
+	seg->cookie = NULL;
+	seg->cookie_len = 0;
 	if (header_len > TCP_HDR_MIN)
 		parse_options(bytes + TCP_HDR_MIN, header_len - TCP_HDR_MIN, seg);
 	seg->payload[0].iov_base = (void *)(bytes + header_len);
@@ -179,6 +210,26 @@ static uint8_t *build_experiment(const struct tcp_segment *seg, uint8_t *p)
 	return p;
 }
 
+static uint8_t *build_fastopen(const struct tcp_segment *seg, uint8_t *p, size_t room)
+{
+	bool old = seg->has & SEG_HAS_FASTOPEN_OLD;
+	size_t len = (old ? LEN_FASTOPEN_OLD : LEN_FASTOPEN) + seg->cookie_len;
+	if (!(seg->has & (SEG_HAS_FASTOPEN | SEG_HAS_FASTOPEN_OLD)) || (len + 3) / 4 * 4 > room)
+		return p;
+	*p++ = old ? OPT_EXPERIMENT_2 : OPT_FASTOPEN;
+	*p++ = len;
+	if (old) {
+		store_be16(p, EXID_FASTOPEN);
+		p += 2;
+	}
+	if (seg->cookie_len)
+		memcpy(p, seg->cookie, seg->cookie_len);
+	p += seg->cookie_len;
+	for (; len % 4; len++)
+		*p++ = OPT_NOP;
+	return p;
+}
+
 /* Options from `p`, each padded in front to 32 bits as Linux does; SACK-permitted and timestamps share their padding. */
 static uint8_t *build_options(const struct tcp_segment *seg, uint8_t *p, const uint8_t *end)
 {
@@ -211,7 +262,8 @@ static uint8_t *build_options(const struct tcp_segment *seg, uint8_t *p, const u
 	}
 	if (seg->has & (SEG_HAS_CLOSE_CAPABLE | SEG_HAS_CLOSE_REQUEST))
 		p = build_experiment(seg, p);
-	return build_sack(seg, p, end - p);
+	p = build_sack(seg, p, end - p);
+	return build_fastopen(seg, p, end - p);
 }
 
 size_t tcp_build(const struct tcp_segment *seg, uint8_t out[TCP_HDR_MAX])

@@ -38,6 +38,12 @@
 #define SEG_HAS_TIMESTAMPS     0x08
 #define SEG_HAS_CLOSE_CAPABLE  0x10 /* tcp/close_request.c */
 #define SEG_HAS_CLOSE_REQUEST  0x20 /* … or its echo */
+#define SEG_HAS_FASTOPEN       0x40 /* RFC 7413's option, of a SYN: `cookie`; none is a request for one */
+#define SEG_HAS_FASTOPEN_OLD   0x80 /* … the same as the experimental option that it was before it had a number; one of the two */
+#define SEG_HAS_SIGNATURE      0x100 /* RFC 2385's, which nobody looks at here; of what came only */
+
+#define SEG_COOKIE_MIN 4  /* bytes, RFC 7413 §4.1.1 */
+#define SEG_COOKIE_MAX 16
 
 struct sack_block {
 	uint32_t left, right; /* [left, right) */
@@ -49,13 +55,15 @@ struct tcp_segment {
 	uint16_t window; /* as on the wire, not scaled */
 	uint16_t urgent;
 	uint8_t flags; /* SEG_* */
-	uint8_t has;   /* SEG_HAS_* */
+	uint16_t has;  /* SEG_HAS_* */
 	uint8_t wscale;
 	uint8_t n_sack;
 	uint8_t ecn;   /* the two bits of the IP header that carries it (RFC 3168 §5); ECN_* */
 	uint16_t mss;
 	uint32_t ts_val, ts_ecr;
 	uint32_t close_seq;
+	uint8_t cookie_len;    /* bytes at `cookie`, with SEG_HAS_FASTOPEN… */
+	const uint8_t *cookie; /* whoever made the segment has them: of what came, they lie in the packet */
 	struct sack_block sack[TCP_SACK_BLOCKS];
 	/* Payload: input uses payload[0] only; output up to two pieces (a ring that wraps). */
 	struct iovec payload[2];
@@ -73,8 +81,8 @@ int tcp_parse(const uint8_t *bytes, size_t len, struct tcp_segment *seg);
 /*
  * Header with options into `out` (TCP_HDR_MAX bytes), checksum field zero. Returns the header's
  * length, a multiple of 4. Option order is Linux's: MSS, SACK-permitted, timestamps, wscale,
- * close request, SACK.
- * SACK blocks that do not fit are left out.
+ * close request, SACK, Fast Open's cookie.
+ * SACK blocks that do not fit are left out, and so is a cookie.
  */
 size_t tcp_build(const struct tcp_segment *seg, uint8_t out[TCP_HDR_MAX]);
 

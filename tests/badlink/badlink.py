@@ -104,9 +104,10 @@ def downloads(www, server, client, link, seed):
 TBF_MBIT = 40
 TBF_FILES = 10  # of FILE_BYTES, at once
 DEEP, SHALLOW = "16mb", "100kb"
-# A queue that drops may drop a last segment, which costs a timeout of a transfer of two seconds, or two: it is told, and only a standstill
-# fails. Seen of the kernel's TCP as the sender: 0.1 and, in 3 of 12 runs, more than 0.15.
-TBF_TOLERANCE = {DEEP: 0.05, SHALLOW: 0.6}
+# How much slower than the rate. The time is told, and only a standstill fails: a busy machine costs some of two seconds, and a queue that drops may drop a last segment,
+# which costs a timeout or two. Seen of the kernel's TCP as the sender behind the shallow one: 0.1 and, in 3 of 12 runs, more than 0.15.
+TBF_SLOWER = {DEEP: 0.3, SHALLOW: 0.8}
+TBF_FASTER = 0.05  # then the queue was not what bounds
 ON_WIRE = 1 + 66 / 1448  # bytes that the queue counts for one of payload, in full segments
 
 
@@ -152,7 +153,7 @@ def tbf(www, server, client, limit):
         carried_by_the_engine(lab, server, client)
         queue = qdisc(sender)
         told = "%.1f Mbit/s on the wire, rate %d, %d dropped by the queue" % (mbit, TBF_MBIT, queue["drops"])
-        expect(abs(mbit / TBF_MBIT - 1) < TBF_TOLERANCE[limit], told)
+        expect(1 - TBF_SLOWER[limit] < mbit / TBF_MBIT < 1 + TBF_FASTER, told)
         if limit == DEEP:
             expect(queue["drops"] == 0, told + ": the order at the receiver proves nothing")
             if not (server and client):
@@ -165,6 +166,9 @@ def tbf(www, server, client, limit):
                 told += ", %d frames kept back" % link["TxDeferred"]
         else:
             expect(queue["drops"] > 0, "the queue was never full")
+            if server and finesse_command():
+                link = lab.server.stat(p.pid)["counters"]["link"]
+                expect(link["TxDeferred"] > link["TxDroppedQdisc"], "what the queue refuses is not lost, but goes later: %s" % link)
         return told
 
 

@@ -147,6 +147,13 @@ static void call_splice_out(struct run *r, long flags, long unused)
 	close(p[1]);
 }
 
+/* Twice: the second one may stand before an urgent byte. */
+static void call_splice_twice(struct run *r, long flags, long unused)
+{
+	call_splice_out(r, flags, 0);
+	call_splice_out(r, flags, 0);
+}
+
 static const struct call calls[] = {
 	{"recv", call_recv, 10, 0, CALL_WAITS | CALL_FIRST | CALL_SECOND},
 	{"recv.3", call_recv, 3, 0, CALL_FIRST},
@@ -227,6 +234,7 @@ static const struct call calls[] = {
 	{"preadv2", call_pread, 2, 0, 0},
 	{"preadv2.nowait", call_pread, 3, 0, 0},
 	{"splice.out", call_splice_out, 0, 0, CALL_WAITS | CALL_SECOND},
+	{"splice.out.twice", call_splice_twice, SPLICE_F_NONBLOCK, 0, 0},
 	{"splice.out.nonblock", call_splice_out, SPLICE_F_NONBLOCK, 0, 0},
 };
 const struct call_table receive_calls = {calls, sizeof calls / sizeof *calls};

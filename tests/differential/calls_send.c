@@ -151,6 +151,12 @@ static void call_sendfile(struct run *r, long kind, long n)
 	} else if (kind == 5 && pipe(p) == 0) {
 		CALL(r, "sendfile", sendfile(r->fd, p[0], NULL, n));
 		close(p[0]), close(p[1]);
+	} else if (kind == 6) {
+		int directory = open("/", O_RDONLY | O_CLOEXEC);
+		CALL(r, "sendfile", sendfile(r->fd, directory, NULL, n));
+		close(directory);
+	} else if (kind == 7) {
+		CALL(r, "sendfile", sendfile(fd, r->fd, &offset, n));
 	} else {
 		CALL(r, "sendfile", sendfile(r->fd, fd, &offset, n));
 		out(r, " offset=%ld", (long)offset);
@@ -266,6 +272,8 @@ static const struct call calls[] = {
 	{"sendfile.from", call_sendfile, 3, 5, 0},
 	{"sendfile.offset-bad", call_sendfile, 4, 5, 0},
 	{"sendfile.pipe", call_sendfile, 5, 5, 0},
+	{"sendfile.directory", call_sendfile, 6, 5, 0},
+	{"sendfile.from-offset", call_sendfile, 7, 5, 0},
 	{"splice.in", call_splice_in, 0, 0, CALL_SECOND},
 	{"splice.in.more", call_splice_in, SPLICE_F_MORE, 0, 0},
 	{"splice.in.nonblock", call_splice_in, SPLICE_F_NONBLOCK, 0, 0},

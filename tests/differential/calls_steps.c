@@ -67,7 +67,7 @@ static void step_ending(struct run *r, uint64_t *state)
 
 static void step_option(struct run *r, uint64_t *state)
 {
-	const struct option *o = &options[pick(state, n_options)];
+	const struct option *o = &options[pick(state, OPTIONS_IN_SEQUENCES)];
 	int value[4] = {o->value, o->second};
 	long pair[2] = {o->value, o->second};
 	out(r, " | <%s>", o->name);

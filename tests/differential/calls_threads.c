@@ -10,7 +10,9 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
+#include <sys/mman.h>
 #include <sys/select.h>
+#include <sys/sendfile.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
 #include <sys/uio.h>
@@ -23,11 +25,14 @@ enum way {
 	RECV,
 	RECV_WAITALL,
 	RECV_PEEK,
+	RECV_PEEK_WAITALL,
 	READV,
 	RECVMMSG,
 	SPLICE,
 	SEND,
 	WRITE,
+	SENDFILE,
+	SENDMMSG,
 	ACCEPT,
 	CONNECT,
 	POLL,
@@ -37,8 +42,9 @@ enum way {
 	EPOLL_ET,
 	N_WAYS
 };
-static const char *const way_names[N_WAYS] = {"recv",  "recv.waitall", "recv.peek", "readv",    "recvmmsg", "splice", "send",    "write",
-					      "accept", "connect",      "poll",      "poll.hup", "select",   "epoll",  "epoll.et"};
+static const char *const way_names[N_WAYS] = {"recv",  "recv.waitall", "recv.peek", "recv.peek.waitall", "readv", "recvmmsg", "splice",
+					      "send",  "write",        "sendfile",  "sendmmsg",          "accept", "connect", "poll",
+					      "poll.hup", "select",   "epoll",     "epoll.et"};
 
 enum act {
 	CLOSE,
@@ -56,6 +62,7 @@ enum act {
 	LINGER_CLOSE,
 	SIGNAL,
 	SIGNAL_RESTART,
+	DATA_SIGNAL_RESTART, /* the peer sends, and then */
 	CANCEL,
 	CANCEL_DATA,
 	LISTEN_,
@@ -75,14 +82,14 @@ enum act {
 };
 static const char *const act_names[N_ACTS] = {
     "close",  "close-data",	"dup-close-data", "dup2",   "dup2-data", "shut.rd",      "shut.wr", "shut.rdwr", "unspec",   "nonblock",
-    "rcvtimeo", "lowat",	"linger-close",   "signal", "signal.sa", "cancel",       "cancel-data", "listen", "bind",     "connect",
+    "rcvtimeo", "lowat",	"linger-close",   "signal", "signal.sa", "data-signal.sa", "cancel",       "cancel-data", "listen", "bind",     "connect",
     "send",   "take",	"data",		  "fin",    "rst",	 "data+fin",     "data+rst", "oob",      "client",   "client2",
 };
 
 struct blocked {
 	struct run *r;
 	enum way way;
-	int fd, ep, pipe[2];
+	int fd, ep, pipe[2], file;
 	volatile pid_t tid;
 	volatile bool over;
 	long result;
@@ -101,6 +108,8 @@ static long blocks(struct blocked *b)
 	struct pollfd p = {b->fd, b->way == POLL_HANGUP ? POLLRDHUP : POLLIN | POLLRDHUP, 0};
 	struct iovec iov[2] = {{b->bytes, 3}, {b->bytes + 3, 5}};
 	struct mmsghdr m[2] = {{.msg_hdr = {.msg_iov = iov, .msg_iovlen = 1}}, {.msg_hdr = {.msg_iov = iov + 1, .msg_iovlen = 1}}};
+	struct iovec most = {big, sizeof big};
+	struct mmsghdr bigs[2] = {{.msg_hdr = {.msg_iov = &most, .msg_iovlen = 1}}, {.msg_hdr = {.msg_iov = &most, .msg_iovlen = 1}}};
 	struct epoll_event e = {0};
 	fd_set in;
 	long n;
@@ -111,6 +120,8 @@ static long blocks(struct blocked *b)
 		return recv(b->fd, b->bytes, 8, MSG_WAITALL);
 	case RECV_PEEK:
 		return recv(b->fd, b->bytes, 8, MSG_PEEK);
+	case RECV_PEEK_WAITALL:
+		return recv(b->fd, b->bytes, 8, MSG_PEEK | MSG_WAITALL);
 	case READV:
 		return readv(b->fd, iov, 2);
 	case RECVMMSG:
@@ -122,6 +133,12 @@ static long blocks(struct blocked *b)
 		return n > 0 ? 1 : n; /* how much found room depends on buffers */
 	case WRITE:
 		n = write(b->fd, big, sizeof big);
+		return n > 0 ? 1 : n;
+	case SENDFILE:
+		n = sendfile(b->fd, b->file, NULL, sizeof big);
+		return n > 0 ? 1 : n;
+	case SENDMMSG:
+		n = sendmmsg(b->fd, bigs, 2, MSG_NOSIGNAL);
 		return n > 0 ? 1 : n;
 	case ACCEPT:
 		n = accept(b->fd, NULL, NULL);
@@ -303,13 +320,32 @@ static void does_to_socket(struct run *r, enum act act)
 	}
 }
 
-static void peer_acts(struct run *r, enum act act)
+/*
+ * A wait tells what is ready when its thread runs: the data alone, or the end that comes some microseconds after it as well. Which of the two, the machine decides, not the TCP.
+ * So the end waits here until the wait has been answered. The calls that move data say the same either way, and get both in one go.
+ */
+static void peer_ends_after_data(struct run *r, struct blocked *b, enum ending both, enum ending end)
 {
-	static const enum ending endings[] = {END_DATA, END_FIN, END_RST, END_DATA_FIN, END_DATA_RST, END_OOB};
+	if (b->way < POLL) {
+		peer_ends(r, both);
+		return;
+	}
+	peer_ends(r, END_DATA);
+	await_over(b);
+	peer_ends(r, end);
+}
+
+static void peer_acts(struct run *r, struct blocked *b, enum act act)
+{
+	static const enum ending endings[] = {[PEER_DATA] = END_DATA, [PEER_FIN] = END_FIN, [PEER_RST] = END_RST, [PEER_OOB] = END_OOB};
 	if (act == TAKE)
 		peer_ends(r, END_DATA);
+	else if (act == PEER_DATA_FIN)
+		peer_ends_after_data(r, b, END_DATA_FIN, END_FIN);
+	else if (act == PEER_DATA_RST)
+		peer_ends_after_data(r, b, END_DATA_RST, END_RST);
 	else if (act >= PEER_DATA && act <= PEER_OOB)
-		peer_ends(r, endings[act - PEER_DATA]);
+		peer_ends(r, endings[act]);
 	else if (act == PEER_CLIENT || act == PEER_TWO)
 		client(r);
 	if (act == PEER_TWO)
@@ -322,12 +358,15 @@ static void acts(struct run *r, struct blocked *b, pthread_t t, enum act act)
 		signalled(t, act == SIGNAL ? 0 : SA_RESTART);
 	else if (act == CANCEL || act == CANCEL_DATA)
 		pthread_cancel(t);
-	if (act == CANCEL_DATA)
+	if (act == CANCEL_DATA || act == DATA_SIGNAL_RESTART)
 		peer_ends(r, END_DATA);
+	if (act == DATA_SIGNAL_RESTART) {
+		usleep(20000); /* it has taken what came */
+		signalled(t, SA_RESTART);
+	}
 	does_to_file(r, act);
 	does_to_socket(r, act);
-	peer_acts(r, act);
-	(void)b;
+	peer_acts(r, b, act);
 }
 
 /* What the blocked call said. */
@@ -375,11 +414,11 @@ static void show(struct run *r)
 
 static void call_threads(struct run *r, long way, long act)
 {
-	struct blocked b = {.r = r, .way = way, .fd = r->fd, .ep = epoll_create1(EPOLL_CLOEXEC)};
+	struct blocked b = {.r = r, .way = way, .fd = r->fd, .ep = epoll_create1(EPOLL_CLOEXEC), .file = memfd_create("zeros", MFD_CLOEXEC)};
 	struct epoll_event e = {.events = EPOLLIN | EPOLLRDHUP | (way == EPOLL_ET ? EPOLLET : 0)};
 	pthread_t t;
 	sigset_t alarm, before;
-	if (pipe2(b.pipe, O_CLOEXEC) < 0 || (way >= EPOLL && epoll_ctl(b.ep, EPOLL_CTL_ADD, r->fd, &e) < 0))
+	if (pipe2(b.pipe, O_CLOEXEC) < 0 || ftruncate(b.file, 8 << 20) < 0 || (way >= EPOLL && epoll_ctl(b.ep, EPOLL_CTL_ADD, r->fd, &e) < 0))
 		return;
 	sigemptyset(&alarm);
 	sigaddset(&alarm, SIGALRM); /* the watchdog is for the other thread */
@@ -391,7 +430,7 @@ static void call_threads(struct run *r, long way, long act)
 	acts(r, &b, t, act);
 	end_thread(r, &b, t, act);
 	show(r);
-	close(b.ep), close(b.pipe[0]), close(b.pipe[1]);
+	close(b.ep), close(b.file), close(b.pipe[0]), close(b.pipe[1]);
 }
 
 struct call_table threads_calls;
@@ -403,6 +442,8 @@ __attribute__((constructor)) static void make_calls(void)
 	for (int w = 0; w < N_WAYS; w++)
 		for (int a = 0; a < N_ACTS; a++) {
 			char *name;
+			if (w == SENDFILE && (a == CANCEL || a == CANCEL_DATA))
+				continue; /* glibc's sendfile is no cancellation point: it would block for ever */
 			if (asprintf(&name, "thread.%s+%s", way_names[w], act_names[a]) < 0)
 				exit(99);
 			calls[n++] = (struct call){name, call_threads, w, a, CALL_THREADS};

@@ -79,6 +79,7 @@ struct option {
 };
 extern const struct option options[];
 extern const unsigned n_options;
+#define OPTIONS_IN_SEQUENCES 37 /* the first ones: with more of them, all sequences would become others */
 
 /* One execution of a case. */
 struct run {

@@ -342,5 +342,9 @@ const struct option options[] = {
 	{"pktinfo", IPPROTO_IP, IP_PKTINFO, 1, 0, INT},
 	{"recvttl", IPPROTO_IP, IP_RECVTTL, 1, 0, INT},
 	{"minttl", IPPROTO_IP, 21, 60, 0, INT},
+	/* From here on not in sequences. */
+	{"timestamping-tx", SOL_SOCKET, SO_TIMESTAMPING, 1 << 8 | 1 << 1 | 1 << 4 | 1 << 11 /* sent ones, alone */, 0, INT},
+	{"save-syn", IPPROTO_TCP, TCP_SAVE_SYN, 1, 0, INT},
+	{"save-syn-link", IPPROTO_TCP, TCP_SAVE_SYN, 2, 0, INT},
 };
 const unsigned n_options = sizeof options / sizeof *options;

@@ -44,6 +44,9 @@ enum step { STEP_RAW, STEP_SEGMENT, STEP_SEND, STEP_RECV, STEP_WAIT, STEP_DEADLI
 #define SETUP_PASSIVE  0x20
 #define SETUP_NO_TS    0x40
 #define SETUP_PLAIN    0x80 /* neither SACK nor window scale */
+/* As states, of Fast Open (RFC 7413): SYN-RECEIVED, passive by a SYN with text that was taken, active after one of ours; SYN-SENT with text in the SYN. */
+#define SETUP_FASTOPEN 14
+#define SETUP_FASTOPEN_SENT 13
 #define SETUP_SMALL    0x01 /* buffers of 4 KiB */
 #define SETUP_GSO      0x02
 #define SETUP_NODELAY  0x04
@@ -578,11 +581,26 @@ static void open_connection(struct world *w)
 	}
 	w->policy.ops = &hold_ops;
 	if (w->setup_a & SETUP_PASSIVE) {
+		static uint8_t text[300];
 		struct tcp_segment syn = from_peer(w, SEG_SYN, w->irs, 0);
+		open.fastopen = (w->setup_a & 15) == SETUP_FASTOPEN;
+		if (open.fastopen) {
+			fill(text, sizeof text, 0, false);
+			syn.payload[0] = (struct iovec){text, sizeof text};
+			syn.payload_len = sizeof text;
+			open.cookie = (struct fastopen_cookie){.there = true, .len = 8};
+		}
 		open.policy = w->setup_b & SETUP_HOLD ? &w->policy : NULL;
 		check(tcp_open_passive(&w->conn, &w->stack, w->now, &open, &syn) == 0);
 	} else {
+		static uint8_t text[900];
+		struct iovec iov = {text, sizeof text};
+		struct tcp_fastopen f = {.text = true, .cookie = {.there = true, .len = 8}, .mss_peer = w->setup_b & SETUP_SMALL ? 536 : 0};
+		open.syn_waits = (w->setup_a & 15) == SETUP_FASTOPEN || (w->setup_a & 15) == SETUP_FASTOPEN_SENT;
 		check(tcp_open_active(&w->conn, &w->stack, w->now, &open) == 0);
+		fill(text, sizeof text, 0, true);
+		if (open.syn_waits)
+			w->written += tcp_fastopen_begin(&w->conn, &f, &iov, 1);
 	}
 	turn(w);
 }

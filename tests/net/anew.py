@@ -5,7 +5,7 @@
     anew.py walk SOCKET PEER HOLE OWN [TEST…]    the calls; HOLE is a neighbour that never answers, OWN an address of this host
 
 anew_test.sh runs it natively and under finesse, and compares. What is printed depends on neither time nor the ports that the kernel chose."""
-import ctypes, errno, os, select, socket, struct, subprocess, sys, threading, time
+import ctypes, errno, fcntl, os, select, socket, struct, subprocess, sys, termios, threading, time
 
 PORT, CLOSED, OWN_PORT = 7200, 9, 7300
 
@@ -29,6 +29,14 @@ def peer(path):
             while True:
                 data = c.recv(16)
                 if data == b"reset":
+                    c.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                    break
+                if data.startswith(b"later"):  # reset when nothing more comes: who sends is blocked then
+                    queued = 0
+                    while not queued or queued != before:
+                        before = queued
+                        time.sleep(.1)
+                        queued = struct.unpack("i", fcntl.ioctl(c, termios.FIONREAD, bytes(4)))[0]
                     c.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                     break
                 if data == b"pause":
@@ -191,6 +199,22 @@ class Walk:
         for call in (lambda s: attempt(s.recv, 5), lambda s: attempt(s.send, b"x", socket.MSG_NOSIGNAL)):
             s = self.pair()
             print(unspec(s), call(s), call(s), events(s))
+
+    def port_given_up(self):
+        """An event loop with a port of its own: what a reset gives up can be had at once, also before the loop's next wait."""
+        said = []
+        for _ in range(200):
+            s = socket.socket()
+            s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            s.setblocking(False)
+            s.bind((self.own, OWN_PORT + 90))
+            said.append(name(s.connect_ex(self.peer)))
+            select.select([], [s], [], 3)
+            said.append(name(s.connect_ex(self.peer)))
+            s.send(b"x")
+            s.close()
+        print({e: said.count(e) for e in sorted(set(said))})
 
     def dissolve_peer_closed(self):
         s = self.pair()
@@ -406,6 +430,61 @@ class Walk:
             s.set_inheritable(True)
             code = "import socket,sys; s = socket.socket(fileno=%d); print(s.connect_ex((sys.argv[1], %d)), s.send(b'fin'), s.recv(1))" % (s.fileno(), PORT)
             print("  ", subprocess.run([sys.executable, "-c", code, self.peer[0]], close_fds=False, stdout=subprocess.PIPE, text=True).stdout.strip())
+
+
+    def standard_stream(self):
+        """libc's stdio writes there, and no wrapper sees it."""
+        kept, libc = os.dup(2), ctypes.CDLL(None)
+        stderr = ctypes.c_void_p.in_dll(libc, "stderr")
+        for how in ("connect", "dup2"):
+            s = self.pair() if how == "dup2" else None
+            os.close(2)
+            if how == "dup2":
+                os.dup2(s.fileno(), 2)
+                s.close()
+                s = socket.socket(fileno=2)
+            else:
+                s = self.pair()
+            number, own = s.fileno(), s.getsockname()
+            s.settimeout(3)
+            libc.fputs(b"fin", stderr)
+            print(how, number, "recv", attempt(s.recv, 5))
+            s.detach()
+            os.dup2(kept, 2)
+            print("   the peer saw", self.seen(own))
+
+
+    def forked_set(self):
+        """An epoll set and its socket, each used by parent and child: both make the connection the kernel's, and register it. Nobody complains."""
+        s, ready = self.pair(), select.epoll()
+        ready.register(s, select.EPOLLIN)
+        s.send(b"fin")
+        child = os.fork()
+        if not child:
+            print("   child", [mask for _, mask in ready.poll(3)], s.recv(5), flush=True)
+            os._exit(0)
+        os.waitpid(child, 0)
+        print("   parent", [mask for _, mask in ready.poll(3)], s.recv(5))
+
+
+    def reset_in_send(self):
+        """A send that a reset cuts off says how much it took; the error is the next call's."""
+        s, much = self.pair(), bytes(32 << 20)
+        s.send(b"later")
+        taken = attempt(s.send, much)
+        print("takes a part", isinstance(taken, int) and 0 < taken < len(much), attempt(s.send, b"x"), attempt(s.send, b"x"), attempt(s.recv, 1))
+        s.close()
+
+    def edge_of_shutdown(self):
+        """shutdown wakes who waits, also where it says ENOTCONN."""
+        s, edges = self.pair(), select.epoll()
+        s.send(b"reset")
+        print("  ", attempt(s.recv, 1))
+        edges.register(s, select.EPOLLIN | select.EPOLLOUT | select.EPOLLET)
+        print("  ", [hex(mask) for _, mask in edges.poll(3)], edges.poll(0))
+        for how in (socket.SHUT_WR, socket.SHUT_RDWR):
+            print("  ", attempt(s.shutdown, how), [hex(mask) for _, mask in edges.poll(0)], edges.poll(0))
+        s.close()
 
 
 def select_mask(s):

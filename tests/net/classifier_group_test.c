@@ -86,7 +86,7 @@ static struct classifier_group *join(struct member *m, const struct classifier_g
 	classifier_group_fds(other, fds);
 	for (int i = 0; i < CLASSIFIER_GROUP_FDS; i++)
 		copies[i] = dup(fds[i]);
-	ck_assert_int_eq(classifier_group_open(m->c, copies, &g), 0);
+	ck_assert_int_eq(classifier_group_open(m->c, copies, CLASSIFIER_GROUP_FDS, &g), 0);
 	return g;
 }
 
@@ -444,7 +444,7 @@ static pid_t fork_member(struct member *m, unsigned slot)
 		for (int i = 0; i < n_members; i++)
 			classifier_forget(members[i].c);
 		open_classifier(m, CLASSIFIER_EBPF);
-		if (classifier_group_open(m->c, copies, &m->g) || classifier_group_take_slot(m->g, slot) ||
+		if (classifier_group_open(m->c, copies, CLASSIFIER_GROUP_FDS, &m->g) || classifier_group_take_slot(m->g, slot) ||
 		    classifier_group_add_listener(m->g, &any, OURS))
 			_exit(1);
 		classifier_group_set_accepting(m->g, true);
@@ -593,7 +593,7 @@ START_TEST(a_full_map)
 
 	n_members = 1;
 	open_classifier(&members[0], CLASSIFIER_EBPF);
-	ck_assert_int_eq(classifier_group_open(members[0].c, fds, &members[0].g), 0);
+	ck_assert_int_eq(classifier_group_open(members[0].c, fds, CLASSIFIER_GROUP_FDS, &members[0].g), 0);
 	ck_assert_int_eq(classifier_group_take_slot(members[0].g, 0), 0);
 	ck_assert_int_eq(classifier_group_add_listener(members[0].g, &any, OURS), 0);
 	classifier_group_set_accepting(members[0].g, true);
@@ -1003,7 +1003,7 @@ START_TEST(everything_but_new_works_without_privilege)
 			_exit(1);
 		if (classifier_group_new(members[1].c, &g) != -EPERM)
 			_exit(2);
-		if (classifier_group_open(members[1].c, copies, &g) || classifier_group_take_slot(g, 1))
+		if (classifier_group_open(members[1].c, copies, CLASSIFIER_GROUP_FDS, &g) || classifier_group_take_slot(g, 1))
 			_exit(3);
 		if (classifier_group_add_listener(g, &any, OURS) || classifier_group_add_flow(g, &k) ||
 		    classifier_group_give_flow(g, &k) || classifier_group_del_flow(g, &k) || classifier_group_sweep(g))
@@ -1027,7 +1027,7 @@ START_TEST(wrong_maps_are_refused)
 	for (int swap = 0; swap < 2; swap++) {
 		fds[0] = swap ? classifier_group_members_map() : dup(wrong);
 		fds[1] = swap ? dup(wrong) : classifier_group_flows_map(4);
-		ck_assert_int_eq(classifier_group_open(members[0].c, fds, &g), -EINVAL);
+		ck_assert_int_eq(classifier_group_open(members[0].c, fds, CLASSIFIER_GROUP_FDS, &g), -EINVAL);
 	}
 	ck_assert_ptr_null(g);
 	close(wrong);
@@ -1045,7 +1045,7 @@ START_TEST(nftables_has_no_groups)
 	n_members = 1;
 	open_classifier(&members[0], CLASSIFIER_NFTABLES);
 	ck_assert_int_eq(classifier_group_new(members[0].c, &g), -EOPNOTSUPP);
-	ck_assert_int_eq(classifier_group_open(members[0].c, fds, &g), -EOPNOTSUPP);
+	ck_assert_int_eq(classifier_group_open(members[0].c, fds, CLASSIFIER_GROUP_FDS, &g), -EOPNOTSUPP);
 	group_stop();
 }
 END_TEST

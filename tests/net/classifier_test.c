@@ -25,6 +25,7 @@
 #include "kernel/bpf_asm.h"
 #include "kernel/bpf_sys.h"
 #include "kernel/classifier.h"
+#include "kernel/judge.h"
 
 #define WAIT_MS    2000 /* for what must come; on failure only */
 #define OURS       80   /* port of ours */
@@ -464,6 +465,49 @@ START_TEST(flows_are_exact)
 }
 END_TEST
 
+/* Flows whose local ports share a slot: one is there, the others are in the set, and each comes and goes alone, whichever was first. */
+START_TEST(flows_share_a_slot)
+{
+	enum { APART = 2048 }; /* CLASSIFIER_SLOTS */
+	struct engine e;
+	struct flow_key k[3];
+	struct spec s[3];
+
+	engine_start(&e, "a");
+	for (int i = 0; i < 3; i++) {
+		k[i] = key(OUR_V4, 61000 - i * APART, PEER_V4, 443);
+		s[i] = (struct spec){.sport = 443, .dport = k[i].lport, .flags = TCPF_ACK};
+		ck_assert_int_eq(classifier_add_flow(e.c, &k[i]), 0);
+	}
+	for (int gone = -1; gone < 3; gone++) {
+		if (gone >= 0)
+			ck_assert_int_eq(classifier_del_flow(e.c, &k[gone]), 0);
+		for (int i = 0; i < 3; i++)
+			send_spec(&s[i]);
+		settle(&e);
+		ck_assert_int_eq(e.seen.n, 2 - gone);
+		ck_assert_int_eq(n_answers, gone + 1);
+	}
+	/* One that is in the set, and enters the slot when that is free. */
+	ck_assert_int_eq(classifier_add_flow(e.c, &k[0]), 0);
+	ck_assert_int_eq(classifier_add_flow(e.c, &k[1]), 0);
+	ck_assert_int_eq(classifier_del_flow(e.c, &k[0]), 0);
+	ck_assert_int_eq(classifier_add_flow(e.c, &k[1]), 0);
+	ck_assert_int_eq(classifier_del_flow(e.c, &k[1]), 0);
+	ck_assert_int_eq(classifier_del_flow(e.c, &k[1]), -ENOENT);
+	ck_assert_int_eq(classifier_add_flow(e.c, &k[0]), 0);
+	ck_assert_int_eq(classifier_add_flow(e.c, &k[1]), 0);
+	ck_assert_int_eq(classifier_del_flow(e.c, &k[0]), 0);
+	ck_assert_int_eq(classifier_add_flow(e.c, &k[1]), 0);
+	classifier_del_flows(e.c, &k[1], 1);
+	send_spec(&s[1]);
+	settle(&e);
+	ck_assert_int_eq(e.seen.n, 0);
+	ck_assert_int_eq(n_answers, 1);
+	engine_stop(&e);
+}
+END_TEST
+
 /* Many at once: those that are there go, whatever is missing among them. */
 START_TEST(flows_go_together)
 {
@@ -558,6 +602,60 @@ static int kernel_listener(uint16_t port)
 	ck_assert_int_eq(listen(fd, 8), 0);
 	return fd;
 }
+
+static bool judged_syn(struct judge *j, uint16_t sport)
+{
+	struct spec syn = {.sport = sport, .dport = OURS, .flags = TCPF_SYN, .seq = 1000};
+	struct judged_segment seg;
+
+	send_spec(&syn);
+	ck_assert(readable_within(judge_poll_fd(j), WAIT_MS));
+	ck_assert(judge_next(j, &seg));
+	ck_assert_int_eq(seg.key.rport, sport);
+	bool entered = seg.entered;
+	judge_done(j);
+	return entered;
+}
+
+/* The judge's filter enters the flow of a SYN, also when there are more than the first map holds; one that is there already, in its slot since before the host judged or in a map, is its owner's. */
+START_TEST(the_judge_enters_flows_once)
+{
+	enum { SLOT = 1, SET, NEW, LATER, MANY = 20000 };
+	struct engine e;
+	struct judge *j;
+	char why[256];
+	struct ip_addr any = addr("0.0.0.0");
+	struct flow_key k = key(OUR_V4, OURS, PEER_V4, SLOT);
+
+	if (choice != CLASSIFIER_EBPF)
+		return;
+	engine_start(&e, "a");
+	int fd = kernel_listener(OURS);
+	ck_assert_int_eq(classifier_add_listener(e.c, &any, OURS), 0);
+	ck_assert_int_eq(classifier_add_flow(e.c, &k), 0);
+	k.rport = SET;
+	ck_assert_int_eq(classifier_add_flow(e.c, &k), 0);
+	const struct judge_entries entries = classifier_judge_entries(e.c);
+	ck_assert_int_eq(judge_open(&j, &entries, why, sizeof why), 0);
+	ck_assert_int_eq(classifier_set_judge(e.c, j), 0);
+	ck_assert_int_eq(judge_attach(j, fd), 0);
+	ck_assert(!judged_syn(j, SLOT));
+	ck_assert(!judged_syn(j, SET));
+	ck_assert(judged_syn(j, NEW));
+	ck_assert(!judged_syn(j, NEW));
+	for (k.rport = LATER + 1; k.rport <= MANY; k.rport++)
+		ck_assert_int_eq(classifier_add_flow(e.c, &k), 0);
+	ck_assert(!judged_syn(j, MANY));
+	ck_assert(judged_syn(j, LATER));
+	for (k.rport = SLOT; k.rport <= MANY; k.rport++) {
+		ck_assert_int_eq(classifier_del_flow(e.c, &k), 0);
+		ck_assert_int_eq(classifier_del_flow(e.c, &k), -ENOENT);
+	}
+	close(fd);
+	engine_stop(&e);
+	judge_close(j);
+}
+END_TEST
 
 START_TEST(a_kernel_connection_goes_on)
 {
@@ -757,6 +855,71 @@ START_TEST(a_foreign_program_does_not_hide_frames)
 }
 END_TEST
 
+/* An engine whose classifier is put in a place; its fence is its own. */
+static void engine_start_in(struct engine *e, int place)
+{
+	struct ip_addr ours[] = {addr(OUR_V4)}, any = addr("::");
+	e->tap = packet_open("a");
+	e->seen.n = 0;
+	ck_assert_int_eq(classifier_prepare(&e->c, with_eth), 0);
+	ck_assert_int_eq(classifier_put(e->c, if_nametoindex("a"), place, e->tap, with_eth), 0);
+	ck_assert_int_eq(classifier_set_addresses(e->c, ours, 1), 0);
+	ck_assert_int_eq(classifier_add_listener(e->c, &any, FENCE), 0);
+	ck_assert_int_eq(classifier_add_listener(e->c, &any, OURS), 0);
+}
+
+static void kernel_gets_ours(void)
+{
+	struct spec s = {SYN_TO(OURS)};
+	send_spec(&s);
+	settle(NULL);
+	ck_assert_int_eq(n_answers, 1);
+	ck_assert_int_eq(answers[0].flags, RST);
+}
+
+/* As another process has it. */
+static struct classifier *adopt_copy(const struct classifier *c)
+{
+	struct classifier *copy;
+	int fds[CLASSIFIER_FDS];
+	ck_assert_int_eq(classifier_fds(c, fds), CLASSIFIER_FDS);
+	for (int i = 0; i < CLASSIFIER_FDS; i++)
+		fds[i] = fcntl(fds[i], F_DUPFD_CLOEXEC, 0);
+	ck_assert_int_eq(classifier_adopt(&copy, fds, if_nametoindex("a"), with_eth), 0);
+	return copy;
+}
+
+START_TEST(a_place_outlives_who_was_there)
+{
+	struct engine e;
+	if (choice == CLASSIFIER_NFTABLES)
+		return; /* it has none */
+	int place = classifier_place_end(classifier_place_begin(if_nametoindex("a")));
+	ck_assert_int_ge(place, 0);
+	ck_assert_int_eq(programs_on("a"), 1);
+	kernel_gets_ours();
+	for (int i = 0; i < 2; i++) { /* one after the other, and nothing of the first is left */
+		engine_start_in(&e, place);
+		ck_assert_int_eq(programs_on("a"), 1);
+		ck_assert_int_eq(who_gets(&e, OUR_V4, OURS), 1);
+		ck_assert_int_eq(classifier_place_clear(place), 0);
+		kernel_gets_ours();
+		engine_stop(&e);
+		ck_assert_int_eq(programs_on("a"), 1);
+	}
+	/* Who has it from another process ends it with its classifier, but not in a fork child. */
+	engine_start_in(&e, place);
+	classifier_forget(adopt_copy(e.c));
+	ck_assert_int_eq(who_gets(&e, OUR_V4, OURS), 1);
+	classifier_close(adopt_copy(e.c));
+	ck_assert_int_eq(programs_on("a"), 0);
+	kernel_gets_ours();
+	ck_assert_int_lt(classifier_place_clear(place), 0);
+	engine_stop(&e);
+	close(place);
+}
+END_TEST
+
 START_TEST(an_interface_without_link_header)
 {
 	struct engine e;
@@ -829,13 +992,16 @@ static int run(enum classifier_choice which, const char *name)
 	tcase_add_test(tc, listeners_are_counted_per_address);
 	tcase_add_test(tc, addresses_are_replaced);
 	tcase_add_test(tc, flows_are_exact);
+	tcase_add_test(tc, flows_share_a_slot);
 	tcase_add_test(tc, flows_go_together);
 	tcase_add_test(tc, sets_grow);
+	tcase_add_test(tc, the_judge_enters_flows_once);
 	tcase_add_test(tc, a_kernel_connection_goes_on);
 	tcase_add_test(tc, kill_returns_the_ports_to_the_kernel);
 	tcase_add_test(tc, a_forgetful_child_keeps_nothing_alive);
 	tcase_add_test(tc, two_engines_share_an_interface);
 	tcase_add_test(tc, a_foreign_program_does_not_hide_frames);
+	tcase_add_test(tc, a_place_outlives_who_was_there);
 	tcase_add_test(tc, an_interface_without_link_header);
 	tcase_add_test(tc, failure_says_why);
 	suite_add_tcase(s, tc);

@@ -452,6 +452,27 @@ static void partial(void)
 	}
 }
 
+/* Linux's splice does not heed SO_RCVLOWAT, blocking or not. */
+static void spliced(void)
+{
+	char b[5];
+	int lowat = 8, pipe_fds[2];
+	for (int blocking = 0; blocking < 2; blocking++) {
+		section("splice of less than SO_RCVLOWAT");
+		int fd = connected();
+		SAY(pipe(pipe_fds));
+		tell("send hello");
+		SAY(recv(fd, b, 5, MSG_PEEK | MSG_WAITALL));
+		SAY(setsockopt(fd, SOL_SOCKET, SO_RCVLOWAT, &lowat, sizeof lowat));
+		set_blocking(fd, blocking);
+		SAY(splice(fd, NULL, pipe_fds[1], NULL, 100, 0));
+		SAY(read(pipe_fds[0], b, 5));
+		close(fd);
+		close(pipe_fds[0]);
+		close(pipe_fds[1]);
+	}
+}
+
 static void urgent(void)
 {
 	static const int ways[] = {0, MSG_PEEK, MSG_WAITALL, MSG_PEEK | MSG_WAITALL, MSG_TRUNC, MSG_OOB, MSG_OOB | MSG_PEEK};
@@ -497,6 +518,7 @@ static void urgent(void)
 static void receives(void)
 {
 	partial();
+	spliced();
 	urgent();
 }
 

@@ -122,6 +122,13 @@ static const struct nft_row nft_rows[] = {
 	{"add table ip t; add chain ip t c { type filter hook input priority 0; }; add rule ip t c ip protocol icmp drop", 0, ""},
 	{"add table ip t; add chain ip t c { type filter hook input priority 0; }; add rule ip t c ip protocol tcp drop", 1, ""},
 	{"add table ip6 t; add chain ip6 t c { type filter hook input priority 0; }; add rule ip6 t c ip6 nexthdr icmpv6 drop", 1, ""},
+	{IN "rt type 0 drop", 0, ""}, /* TCP behind a routing header is never ours */
+	{IN "rt type != 0 drop", 0, ""},
+	{IN "ah spi 1 drop; add rule inet t c mh type 1 drop", 0, ""},
+	{IN "exthdr rt missing drop", 1, "drops"}, /* … but without one it is */
+	{IN "rt type 0 accept; add rule inet t c tcp dport 80 drop", 1, "drops"}, /* a rule does not end its chain */
+	{IN "hbh hdrlength 0 drop", 1, ""}, /* those may stand before our TCP */
+	{IN "frag more-fragments 0 drop", 1, ""},
 	{"add table netdev t; add chain netdev t c { type filter hook ingress device a priority 0; }; add rule netdev t c meta protocol arp drop",
 	 0, ""},
 };

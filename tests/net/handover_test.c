@@ -5,6 +5,8 @@
  * a bound.
  */
 #include "kernel/handover.h"
+#include "kernel/privileged.h"
+#include "kernel/requeue.h"
 
 #include <arpa/inet.h>
 #include <check.h>
@@ -405,27 +407,41 @@ START_TEST(unread_unacked_and_unsent_data)
 }
 END_TEST
 
-START_TEST(more_than_a_default_buffer)
+static void wait_until_acknowledged(int fd)
 {
-	int size = BIG;
-	open_connection(&setups[_i]);
-	if (setsockopt(a, SOL_SOCKET, SO_SNDBUFFORCE, &size, sizeof size) < 0)
-		return; /* a user namespace: nobody has such buffers there */
-	setsockopt(a, SOL_SOCKET, SO_RCVBUFFORCE, &size, sizeof size);
-	setsockopt(b, SOL_SOCKET, SO_SNDBUFFORCE, &size, sizeof size);
-	write_some(b, &b_to_a, BIG / 2);
-	/* b has no more to send when all is acknowledged: then it is unread at a. */
 	int outq = 1;
 	for (int i = 0; outq && i < WAIT_MS; i++) {
 		poll(NULL, 0, 1);
-		ck_assert_int_eq(ioctl(b, SIOCOUTQ, &outq), 0);
+		ck_assert_int_eq(ioctl(fd, SIOCOUTQ, &outq), 0);
 	}
+	ck_assert_int_eq(outq, 0);
+}
+
+/* With more unread and unsent than a default buffer holds. False: a user namespace, where nobody has larger ones. */
+static bool take_large(const struct setup *u, struct tcp_snapshot *s)
+{
+	int size = BIG;
+	open_connection(u);
+	if (setsockopt(a, SOL_SOCKET, SO_SNDBUFFORCE, &size, sizeof size) < 0)
+		return false;
+	setsockopt(a, SOL_SOCKET, SO_RCVBUFFORCE, &size, sizeof size);
+	setsockopt(b, SOL_SOCKET, SO_SNDBUFFORCE, &size, sizeof size);
+	write_some(b, &b_to_a, BIG / 2);
+	wait_until_acknowledged(b); /* then it is unread at a */
 	deafen(b);
 	write_some(a, &a_to_b, BIG / 2);
-	struct tcp_snapshot s = take(false, false);
+	*s = take(false, false);
+	hear(b);
+	return true;
+}
+
+START_TEST(more_than_a_default_buffer)
+{
+	struct tcp_snapshot s;
+	if (!take_large(&setups[_i], &s))
+		return;
 	ck_assert_uint_gt(s.rcv_data_len, 1000000);
 	ck_assert_uint_gt(s.snd_data_len, 1000000);
-	hear(b);
 	import(&s);
 	go_on(false, false);
 }
@@ -567,6 +583,94 @@ START_TEST(a_deaf_loopback_is_waited_for_once)
 }
 END_TEST
 
+/* ---- into the listener's queue ---- */
+
+static struct requeue *requeue(void)
+{
+	struct requeue *q = NULL;
+	int err = requeue_open(&q);
+	if (err == -EOPNOTSUPP)
+		exit(0); /* before Linux 6.8: this one test is done */
+	ck_assert_msg(!err, "requeue_open: %s", strerror(-err));
+	return q;
+}
+
+/* a comes back from accept, as if the kernel had made the handshake: what b said is there to be read, and both go on. */
+static void give_to_queue(const struct tcp_snapshot *s)
+{
+	struct requeue *q = requeue();
+	int err = requeue_give(q, s);
+	ck_assert_msg(!err, "requeue_give: %s", strerror(-err));
+	requeue_close(q);
+	struct pollfd p = {.fd = listener, .events = POLLIN};
+	ck_assert_int_eq(poll(&p, 1, WAIT_MS), 1);
+	a = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
+	ck_assert_int_ge(a, 0);
+	check_same(a, s);
+}
+
+START_TEST(unaccepted_and_silent)
+{
+	if (setups[_i].a_is_client)
+		return;
+	open_connection(&setups[_i]);
+	struct tcp_snapshot s = take(false, false);
+	give_to_queue(&s);
+	go_on(false, false);
+}
+END_TEST
+
+START_TEST(unaccepted_and_unread)
+{
+	if (setups[_i].a_is_client)
+		return;
+	open_connection(&setups[_i]);
+	write_some(b, &b_to_a, 50000);
+	wait_until_acknowledged(b);
+	struct tcp_snapshot s = take(false, false);
+	ck_assert_uint_eq(s.rcv_data_len, b_to_a.written);
+	give_to_queue(&s);
+	go_on(false, false);
+}
+END_TEST
+
+START_TEST(unaccepted_and_closed_by_the_peer)
+{
+	if (setups[_i].a_is_client)
+		return;
+	open_connection(&setups[_i]);
+	write_some(b, &b_to_a, _i % 2 ? 0 : 20000);
+	peer_closes();
+	struct tcp_snapshot s = take(true, false);
+	give_to_queue(&s);
+	ck_assert_uint_eq(info_of(a).tcpi_state, TCP_CLOSE_WAIT);
+	go_on(false, true);
+}
+END_TEST
+
+START_TEST(a_queue_takes_no_connection_that_was_answered)
+{
+	open_connection(&setups[0]);
+	deafen(b);
+	write_some(a, &a_to_b, 1000);
+	struct tcp_snapshot s = take(false, false);
+	struct requeue *q = requeue();
+	ck_assert_int_eq(requeue_give(q, &s), -EINVAL);
+	requeue_close(q);
+}
+END_TEST
+
+START_TEST(nobody_listens_any_more)
+{
+	open_connection(&setups[_i]);
+	struct tcp_snapshot s = take(false, false);
+	close(listener);
+	struct requeue *q = requeue();
+	ck_assert_int_eq(requeue_give(q, &s), -ENOBUFS);
+	requeue_close(q);
+}
+END_TEST
+
 START_TEST(without_privilege)
 {
 	open_connection(&setups[_i]);
@@ -574,6 +678,44 @@ START_TEST(without_privilege)
 	if (setresuid(65534, 65534, 65534) < 0)
 		return; /* a user namespace that has no other user */
 	ck_assert_int_eq(handover_import(&s, 0), -EPERM);
+}
+END_TEST
+
+/* Who does what this process may not: itself, with the privilege that it laid down. */
+static int asked;
+
+static int superuser_repairs(int fd, const struct privileged_repair *r)
+{
+	asked++;
+	ck_assert_int_eq(seteuid(0), 0);
+	int err = setsockopt(fd, IPPROTO_TCP, TCP_REPAIR, &r->value, sizeof r->value) ? -errno : 0;
+	if (!err && r->rcvbuf)
+		setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &r->rcvbuf, sizeof r->rcvbuf);
+	if (!err && r->sndbuf)
+		setsockopt(fd, SOL_SOCKET, SO_SNDBUFFORCE, &r->sndbuf, sizeof r->sndbuf);
+	if (!err && r->addr)
+		err = bind(fd, r->addr, r->addr_len) ? -errno : 0;
+	ck_assert_int_eq(seteuid(65534), 0);
+	return err;
+}
+
+/* Once to enter repair mode, with the buffers and the address, and once to leave it: a server that ends does it for each connection. */
+START_TEST(somebody_is_asked_twice)
+{
+	static const struct privileged_ops ops = {.repair = superuser_repairs};
+	struct tcp_snapshot s;
+	if (!take_large(&setups[_i], &s))
+		return;
+	ck_assert_int_eq(seteuid(65534), 0);
+	privileged_ops = &ops;
+	int fd = handover_import(&s, if_nametoindex("va"));
+	privileged_ops = NULL;
+	ck_assert_int_eq(seteuid(0), 0);
+	ck_assert_msg(fd >= 0, "handover_import: %s", strerror(-fd));
+	a = fd;
+	ck_assert_int_eq(asked, 2);
+	check_same(a, &s);
+	go_on(false, false);
 }
 END_TEST
 
@@ -606,7 +748,13 @@ int main(void)
 	tcase_add_loop_test(t, a_tuple_that_is_taken, 0, 3);
 	tcase_add_loop_test(t, without_loopback_no_close_wait_and_no_trace, 0, 3);
 	tcase_add_loop_test(t, a_deaf_loopback_is_waited_for_once, 0, 1);
+	tcase_add_loop_test(t, unaccepted_and_silent, 0, N_SETUPS);
+	tcase_add_loop_test(t, unaccepted_and_unread, 0, N_SETUPS);
+	tcase_add_loop_test(t, unaccepted_and_closed_by_the_peer, 0, N_SETUPS);
+	tcase_add_test(t, a_queue_takes_no_connection_that_was_answered);
+	tcase_add_loop_test(t, nobody_listens_any_more, 0, 1);
 	tcase_add_loop_test(t, without_privilege, 0, 1);
+	tcase_add_loop_test(t, somebody_is_asked_twice, 0, 1);
 	suite_add_tcase(s, t);
 	SRunner *r = srunner_create(s);
 	srunner_run_all(r, CK_ENV);

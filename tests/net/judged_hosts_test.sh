@@ -7,6 +7,9 @@ need nft iptables ip6tables iptables-restore nginx curl python3 nstat
 [ -e /etc/nginx/sites-enabled/default ] || { echo "skipped: needs Debian's nginx configuration"; exit 77; }
 pair_up
 in_client ip addr add 10.78.0.3/24 dev client0
+SERVER_IP6=fd78::1
+in_server ip addr add $SERVER_IP6/64 dev server0 nodad
+in_client ip addr add fd78::2/64 dev client0 nodad
 mkdir "$scratch/www" "$scratch/run" "$scratch/log" "$scratch/etc"
 chmod 755 "$scratch" "$scratch/www"
 head -c 40000000 /dev/urandom >"$scratch/www/file"
@@ -125,7 +128,10 @@ host() {
 	before=$(opens)
 	in_client curl -s -m 10 -o "$scratch/got" http://$SERVER_IP/file || true
 	cmp -s "$scratch/got" "$scratch/www/file" && pass "$1: the file comes whole" || fail "$1: the file comes whole"
+	in_client curl -s -m 10 -o "$scratch/got6" "http://[$SERVER_IP6]/file" || true
+	cmp -s "$scratch/got6" "$scratch/www/file" && pass "$1: by IPv6, too" || fail "$1: by IPv6, too"
 	[ "$(opens)" = "$before" ] && pass "$1: carried" || { fail "$1: the kernel carried $(($(opens) - before))"; cat "$scratch/nginx.log"; }
+	said=$(in_server "$FINESSE_BUILD_DIR/finesse" doctor --interface server0 --server 80 --json) && echo "$said" | grep -q 'carried on server0' && pass "$1: doctor says so" || fail "$1: doctor says $said"
 	ban "$1"
 	stop_nginx
 	flush

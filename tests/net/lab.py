@@ -251,6 +251,20 @@ class Lab:
         self.close()
 
 
+def compare_lines(seen):
+    """A whole test: what seen(finesse) gives natively and under finesse, line by line. The exit status."""
+    if os.geteuid():
+        print("skipped: needs root")
+        return 77
+    natively, ours = seen(False), seen(True)
+    failures = abs(len(natively) - len(ours))
+    for a, b in zip(natively, ours):
+        failures += a != b
+        print("ok: %s" % a if a == b else "FAILED: natively %s, under finesse %s" % (a, b))
+    print("%d%%: Checks: %d, Failures: %d, Errors: 0" % (100 * (len(natively) - failures) // len(natively), len(natively), failures))
+    return failures != 0
+
+
 class Capture:
     """with Capture(host) as c: … ; c.segments afterwards."""
 

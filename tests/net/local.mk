@@ -35,13 +35,17 @@ tests_net_link_test_LDADD = src/liblink.a src/libbase.a $(UNIT_LIBS)
 endif
 
 if HAVE_CHECK
-check_PROGRAMS += tests/net/netstate_test tests/net/ports_test tests/net/peers_table_test
-TESTS += tests/net/netstate_test tests/net/ports_test tests/net/peers_table_test
+check_PROGRAMS += tests/net/netstate_test tests/net/ports_test tests/net/peers_table_test tests/net/fastopen_cache_test
+TESTS += tests/net/netstate_test tests/net/ports_test tests/net/peers_table_test tests/net/fastopen_cache_test
 
 tests_net_peers_table_test_SOURCES = tests/net/peers_table_test.c
 tests_net_peers_table_test_CPPFLAGS = $(AM_CPPFLAGS) -I$(srcdir)
 tests_net_peers_table_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
 tests_net_peers_table_test_LDADD = src/libkernel.a src/libbase.a $(UNIT_LIBS)
+tests_net_fastopen_cache_test_SOURCES = tests/net/fastopen_cache_test.c
+tests_net_fastopen_cache_test_CPPFLAGS = $(AM_CPPFLAGS) -I$(srcdir)
+tests_net_fastopen_cache_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
+tests_net_fastopen_cache_test_LDADD = src/libkernel.a src/libbase.a $(UNIT_LIBS)
 
 tests_net_netstate_test_SOURCES = tests/net/netstate_test.c tests/net/netns_test.h
 tests_net_netstate_test_CPPFLAGS = $(AM_CPPFLAGS) -I$(srcdir)
@@ -68,13 +72,25 @@ dist_check_SCRIPTS += tests/net/anew_test.sh
 EXTRA_DIST += tests/net/anew.py
 TESTS += tests/net/anew_test.sh
 
+dist_check_SCRIPTS += tests/net/reuse_test.sh
+EXTRA_DIST += tests/net/reuse.py
+TESTS += tests/net/reuse_test.sh
+
+# connecting beside something else
+check_PROGRAMS += tests/net/connecting
+tests_net_connecting_SOURCES = tests/net/connecting.c
+tests_net_connecting_LDADD =
+dist_check_SCRIPTS += tests/net/connecting_test.sh
+EXTRA_DIST += tests/net/connecting.py
+TESTS += tests/net/connecting_test.sh
+
 # socket options
 check_PROGRAMS += tests/net/options_walk
 tests_net_options_walk_SOURCES = tests/net/options_walk.c
 tests_net_options_walk_LDADD =
-dist_check_SCRIPTS += tests/net/interfaces_test.sh tests/net/interface_kinds_test.sh tests/net/options_test.sh tests/net/options_wire_test.sh tests/net/namespace_test.sh tests/net/messages_test.sh
-EXTRA_DIST += tests/net/interfaces.py tests/net/interface_kinds.py tests/net/options_differences tests/net/options_end.py tests/net/options_wire.py tests/net/namespace.py tests/net/namespace_end.py tests/net/messages.py tests/net/messages_end.py
-TESTS += tests/net/interfaces_test.sh tests/net/interface_kinds_test.sh tests/net/options_test.sh tests/net/options_wire_test.sh tests/net/namespace_test.sh tests/net/messages_test.sh
+dist_check_SCRIPTS += tests/net/interfaces_test.sh tests/net/interface_kinds_test.sh tests/net/options_test.sh tests/net/options_wire_test.sh tests/net/namespace_test.sh tests/net/messages_test.sh tests/net/stamps_test.sh tests/net/saved_syn_test.sh tests/net/effects_test.sh
+EXTRA_DIST += tests/net/interfaces.py tests/net/interface_kinds.py tests/net/options_differences tests/net/options_end.py tests/net/options_wire.py tests/net/namespace.py tests/net/namespace_end.py tests/net/messages.py tests/net/messages_end.py tests/net/said.py tests/net/fastopen_lib.sh tests/net/stamps.py tests/net/stamps_end.py tests/net/saved_syn.py tests/net/saved_syn_end.py tests/net/effects.py tests/net/effects_end.py
+TESTS += tests/net/interfaces_test.sh tests/net/interface_kinds_test.sh tests/net/options_test.sh tests/net/options_wire_test.sh tests/net/namespace_test.sh tests/net/messages_test.sh tests/net/stamps_test.sh tests/net/saved_syn_test.sh tests/net/effects_test.sh
 
 # readiness, step by step
 check_PROGRAMS += tests/net/ready_steps
@@ -96,9 +112,9 @@ TESTS += tests/net/bad_pointers_test.sh
 check_PROGRAMS += tests/net/ends_walk
 tests_net_ends_walk_SOURCES = tests/net/ends_walk.c
 tests_net_ends_walk_LDADD =
-dist_check_SCRIPTS += tests/net/ends_test.sh tests/net/judged_test.sh tests/net/judged_hosts_test.sh tests/net/judged_differential_test.sh
-EXTRA_DIST += tests/net/judged_differential.py
-TESTS += tests/net/judged_test.sh tests/net/judged_hosts_test.sh tests/net/judged_differential_test.sh
+dist_check_SCRIPTS += tests/net/ends_test.sh tests/net/judged_test.sh tests/net/judged_many_test.sh tests/net/judged_hosts_test.sh tests/net/judged_differential_test.sh tests/net/cgroup_late_test.sh tests/net/ingress_programs_test.sh
+EXTRA_DIST += tests/net/judged_differential.py tests/net/judged_rules.py tests/net/cgroup_late.py tests/net/ingress_programs.py
+TESTS += tests/net/cgroup_late_test.sh tests/net/ingress_programs_test.sh tests/net/judged_test.sh tests/net/judged_many_test.sh tests/net/judged_hosts_test.sh tests/net/judged_differential_test.sh
 TESTS += tests/net/ends_test.sh
 
 # Who runs finesse, too: what SYNs to it, and to strangers, carry.
@@ -110,3 +126,8 @@ EXTRA_DIST += tests/net/peers.py
 dist_check_SCRIPTS += tests/net/own_address_test.sh
 TESTS += tests/net/own_address_test.sh
 EXTRA_DIST += tests/net/own_address.py tests/net/own_address_end.py
+
+# TCP Fast Open of servers, with the kernel's client; of clients, with the kernel's server.
+dist_check_SCRIPTS += tests/net/fastopen_test.sh tests/net/fastopen_client_test.sh
+TESTS += tests/net/fastopen_test.sh tests/net/fastopen_client_test.sh
+EXTRA_DIST += tests/net/fastopen.py

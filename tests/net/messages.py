@@ -1,13 +1,12 @@
 #!/usr/bin/python3
 """What recvmsg tells beside the bytes: zero-copy notices in the error queue, TCP_INQ; and which names TCP_CONGESTION takes. One client, natively and under finesse: it must see the same."""
-import os
 import subprocess
 import sys
 
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from lab import Lab, LabError, SERVER_IP, finesse_command  # noqa: E402
+from lab import Lab, LabError, SERVER_IP, compare_lines, finesse_command  # noqa: E402
 
 END = [sys.executable, str(Path(__file__).resolve().parent / "messages_end.py")]
 PORT = 7301
@@ -64,17 +63,4 @@ def run(finesse):
         return out
 
 
-def main():
-    if os.geteuid():
-        print("skipped: needs root")
-        return 77
-    natively, ours = run(False) + listener(False), run(True) + listener(True)
-    failures = abs(len(natively) - len(ours))
-    for a, b in zip(natively, ours):
-        failures += a != b
-        print("ok: %s" % a if a == b else "FAILED: natively %s, under finesse %s" % (a, b))
-    print("%d%%: Checks: %d, Failures: %d, Errors: 0" % (100 * (len(natively) - failures) // len(natively), len(natively), failures))
-    return failures != 0
-
-
-sys.exit(main())
+sys.exit(compare_lines(lambda finesse: run(finesse) + listener(finesse)))

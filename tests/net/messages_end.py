@@ -1,27 +1,17 @@
 """A client for messages.py: what recvmsg tells beside the bytes, as lines of JSON. Usage: messages_end.py ADDRESS PORT."""
-import json
 import select
 import socket
 import struct
 import sys
 
+from said import say, tried
+
 POLLRDHUP = 0x2000
 SO_ZEROCOPY, MSG_ZEROCOPY, MSG_ERRQUEUE, TCP_INQ = 60, 0x4000000, 0x2000, 36
 
 
-def say(what, *values):
-    print(json.dumps([what, *values]), flush=True)
-
-
 def control(ancillary):
     return [[level, kind, data.hex()] for level, kind, data in ancillary]
-
-
-def refused(call, *args):
-    try:
-        return call(*args)
-    except OSError as e:
-        return "errno %d" % e.errno
 
 
 def notices(sock, last):
@@ -44,10 +34,10 @@ def notices(sock, last):
 def zerocopy(address):
     with socket.create_connection(address) as sock:
         say("no option", sock.send(b"x" * 100, MSG_ZEROCOPY))
-        say("nothing", refused(sock.recvmsg, 10, 100, MSG_ERRQUEUE))
+        say("nothing", tried(sock.recvmsg, 10, 100, MSG_ERRQUEUE))
         sock.setsockopt(socket.SOL_SOCKET, SO_ZEROCOPY, 1)
         say("on", sock.getsockopt(socket.SOL_SOCKET, SO_ZEROCOPY))
-        say("sent", [sock.send(b"y" * 4000, MSG_ZEROCOPY) for _ in range(3)], sock.send(b"z", 0), refused(sock.send, b"", MSG_ZEROCOPY))
+        say("sent", [sock.send(b"y" * 4000, MSG_ZEROCOPY) for _ in range(3)], sock.send(b"z", 0), tried(sock.send, b"", MSG_ZEROCOPY))
         notices(sock, 2)
         say("again", sock.send(b"y", MSG_ZEROCOPY))
         poll = select.poll()
@@ -56,14 +46,14 @@ def zerocopy(address):
             pass
         say("poll", poll.poll(0)[0][1])
         say("short room", sock.recvmsg(0, 8, MSG_ERRQUEUE)[2])
-        say("poll", poll.poll(0)[0][1], refused(sock.recvmsg, 10, 100, MSG_ERRQUEUE), sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
+        say("poll", poll.poll(0)[0][1], tried(sock.recvmsg, 10, 100, MSG_ERRQUEUE), sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
         sock.shutdown(socket.SHUT_WR)
-        say("shut", refused(sock.send, b"y", MSG_ZEROCOPY), refused(sock.recvmsg, 10, 100, MSG_ERRQUEUE))
+        say("shut", tried(sock.send, b"y", MSG_ZEROCOPY), tried(sock.recvmsg, 10, 100, MSG_ERRQUEUE))
 
 
 def left(address):
     with socket.create_connection(address) as sock:
-        say("refused", refused(sock.setsockopt, socket.IPPROTO_TCP, TCP_INQ, 2))
+        say("refused", tried(sock.setsockopt, socket.IPPROTO_TCP, TCP_INQ, 2))
         sock.send(b"s" * 3000)  # comes back, and the end of file
         sock.shutdown(socket.SHUT_WR)
         poll = select.poll()
@@ -88,7 +78,7 @@ def left(address):
 def congestion(address):
     with socket.create_connection(address) as sock:
         for name in (b"reno", b"newreno", b"nonsense", b"", b"renoandsomethinglong"):
-            say("congestion", name.decode(), refused(sock.setsockopt, socket.IPPROTO_TCP, socket.TCP_CONGESTION, name),
+            say("congestion", name.decode(), tried(sock.setsockopt, socket.IPPROTO_TCP, socket.TCP_CONGESTION, name),
                 sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, 16).rstrip(b"\0").decode())
 
 

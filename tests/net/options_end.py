@@ -127,9 +127,11 @@ def watch(interface, port):
     s.bind((interface, ETH_P_ALL))
     print("ready", flush=True)
     seen, ended = [], False
-    while not ended:
-        ready, _, _ = select.select([s, sys.stdin], [], [])
-        ended = sys.stdin in ready
+    while True:
+        ready, _, _ = select.select([s] if ended else [s, sys.stdin], [], [], 0 if ended else None)
+        if ended and not ready:
+            break  # all that was there at the end is read
+        ended = ended or sys.stdin in ready
         if s in ready:
             segment = parse(s.recv(2048))
             if segment and int(port) in (segment["sport"], segment["dport"]):

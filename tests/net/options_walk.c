@@ -288,8 +288,10 @@ static void set_all(int fd, const struct option *o)
 	for (unsigned i = 0; i < sizeof numbers / sizeof numbers[0]; i++)
 		set_number(fd, o, numbers[i], 4);
 	if (o->type == LINGER)
-		for (int i = 0; i < 3; i++)
-			set(fd, o, &(struct linger){i & 1, 5 * i}, sizeof(struct linger), "a linger");
+		for (int i = 0; i < 4; i++) {
+			static const struct linger lingers[] = {{0, 0}, {1, -5}, {1, 5}, {0, 10}};
+			set(fd, o, &lingers[i], sizeof lingers[i], "a linger");
+		}
 	set_number(fd, o, 12, 1);
 	set_number(fd, o, 13, 3);
 	set_number(fd, o, 0, 0);

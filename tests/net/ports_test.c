@@ -177,6 +177,25 @@ START_TEST(ports_of_kernel_sockets_are_left_out)
 }
 END_TEST
 
+/* The peer may have half of a connection there: its answer to another SYN would be a reset. */
+START_TEST(a_port_that_was_given_up_rests)
+{
+	struct used *used = used_new();
+	struct timespec nap = {.tv_nsec = 50000000};
+	pick_all(used, 32768, 60999);
+	used->port[62000] = false;
+	ports_given_up(p, 62000);
+	ck_assert_int_eq(pick(p, used, 80), -EADDRNOTAVAIL);
+	int got = -1;
+	for (int i = 0; i < 200 && got < 0; i++) { /* 10 s; it takes two to four */
+		nanosleep(&nap, NULL);
+		got = pick(p, used, 80);
+	}
+	ck_assert_int_eq(got, 62000);
+	free(used);
+}
+END_TEST
+
 START_TEST(the_kernels_range_is_read)
 {
 	struct used *used = used_new();
@@ -407,6 +426,7 @@ int main(void)
 	tcase_add_test(ports, picking_stays_cheap);
 	tcase_add_test(ports, reserved_ports_are_kept);
 	tcase_add_test(ports, ports_of_kernel_sockets_are_left_out);
+	tcase_add_test(ports, a_port_that_was_given_up_rests);
 	tcase_add_test(ports, the_kernels_range_is_read);
 	tcase_add_test(ports, the_kernel_has_everything);
 	tcase_add_test(ports, ports_advance);

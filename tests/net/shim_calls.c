@@ -47,6 +47,8 @@
 #define EPOLL_WAIT_NR SYS_epoll_pwait
 #endif
 
+#include "shim_calls.h"
+
 static int next_port;
 
 static const char *error_name(long r)
@@ -54,33 +56,26 @@ static const char *error_name(long r)
 	return r < 0 ? strerrorname_np(errno) : "ok";
 }
 
-static void say(const char *what, long r)
+void say(const char *what, long r)
 {
 	const char *e = error_name(r);
 	printf("%s: %ld %s\n", what, r, e);
 	fflush(stdout);
 }
-#define SAY(expr)                                                                                  \
-	({                                                                                         \
-		errno = 0;                                                                         \
-		long r_ = (long)(expr);                                                            \
-		say(#expr, r_);                                                                    \
-		r_;                                                                                \
-	})
 
-static struct sockaddr_in address(int port)
+struct sockaddr_in address(int port)
 {
 	return (struct sockaddr_in){.sin_family = AF_INET,
 				    .sin_port = htons(port),
 				    .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
 }
 
-static struct sockaddr *sa(struct sockaddr_in *a)
+struct sockaddr *sa(struct sockaddr_in *a)
 {
 	return (struct sockaddr *)a;
 }
 
-static int listener(int *port)
+int listener(int *port)
 {
 	int fd = socket(AF_INET, SOCK_STREAM, 0), one = 1;
 	struct sockaddr_in a = address(*port = next_port++);
@@ -90,7 +85,7 @@ static int listener(int *port)
 	return fd;
 }
 
-static int client(int port)
+int client(int port)
 {
 	int fd = socket(AF_INET, SOCK_STREAM, 0);
 	struct sockaddr_in a = address(port);
@@ -100,7 +95,7 @@ static int client(int port)
 }
 
 /* c: client end, s: server end. */
-static void pair(int *c, int *s)
+void pair(int *c, int *s)
 {
 	int port, l = listener(&port);
 	*c = client(port);
@@ -108,7 +103,7 @@ static void pair(int *c, int *s)
 	close(l);
 }
 
-static void wait_readable(int fd)
+void wait_readable(int fd)
 {
 	struct pollfd p = {fd, POLLIN, 0};
 	poll(&p, 1, 5000);
@@ -633,6 +628,23 @@ static void epolls(void)
 	close(fds[1]);
 }
 
+/* A file that cannot be read, and what else may be wrong: which comes first. */
+static void unreadable(int c)
+{
+	off_t at = 2, before = -2;
+	int files[] = {-1, 9999, open("/dev/null", O_WRONLY), open("/dev/null", O_PATH), open("/", O_RDONLY)};
+	for (unsigned i = 0; i < sizeof files / sizeof *files; i++) {
+		SAY(sendfile(c, files[i], &at, 4));
+		SAY(sendfile(c, files[i], &before, 4));
+		SAY(sendfile(c, files[i], &at, 0));
+		SAY(sendfile(c, files[i], (off_t *)8, 4));
+		SAY(sendfile(c, files[i], NULL, 4));
+		close(files[i]);
+	}
+	SAY(at);
+	SAY(before);
+}
+
 static void copies(void)
 {
 	int c, s, fds[2];
@@ -655,6 +667,21 @@ static void copies(void)
 	SAY(sendfile(c, file, NULL, 100));
 	SAY(sendfile(file, s, NULL, 10));
 	SAY(sendfile(c, -1, NULL, 10));
+	unreadable(c);
+	int fifo[2], out_only = open("/dev/null", O_WRONLY);
+	static const off_t offsets[] = {0, 3, -1};
+	for (size_t i = 0; i < 3; i++)
+		for (size_t n = 0; n < 2; n++) {
+			at = offsets[i];
+			printf("from %d, %d\n", (int)at, (int)n);
+			SAY(sendfile(c, -1, &at, n));
+			SAY(sendfile(c, out_only, &at, n));
+		}
+	at = 0;
+	SAY(pipe(fifo));
+	SAY(sendfile(c, fifo[0], &at, 1));
+	SAY(sendfile(c, fifo[1], &at, 1));
+	close(fifo[0]), close(fifo[1]), close(out_only);
 	SAY(pipe(fds));
 	wait_readable(s);
 	SAY(splice(s, NULL, fds[1], NULL, 100, 0));
@@ -668,11 +695,61 @@ static void copies(void)
 	wait_readable(s);
 	SAY(read(s, buf, 16));
 	printf("%.4s\n", buf);
+	int low = 10;
+	SAY(setsockopt(s, SOL_SOCKET, SO_RCVLOWAT, &low, sizeof low));
+	SAY(write(c, "below", 5));
+	SAY(recv(s, buf, 5, MSG_PEEK)); /* all of it is there */
+	SAY(splice(s, NULL, fds[1], NULL, 100, 0)); /* which does not heed it */
+	low = 1;
+	SAY(setsockopt(s, SOL_SOCKET, SO_RCVLOWAT, &low, sizeof low));
 	SAY(splice(s, NULL, c, NULL, 1, 0));
 	SAY(splice(s, &none, fds[1], NULL, 1, 0));
 	SAY(splice(fds[0], NULL, c, NULL, 1, SPLICE_F_NONBLOCK));
 	SAY(copy_file_range(file, NULL, c, NULL, 1, 0));
 	close(fds[0]), close(fds[1]), close(c), close(s), close(file);
+}
+
+#define BIG_BYTES 700001
+
+static unsigned char byte_at(size_t at)
+{
+	return at * 2654435761u >> 21;
+}
+
+/* The file from `at` on, by both ends in turn: how many bytes came, or how many before a wrong one. */
+static size_t file_arrives(int c, int s, int file, off_t at)
+{
+	static unsigned char got[65536];
+	size_t from = at, have = 0;
+	while (from + have < BIG_BYTES) {
+		sendfile(c, file, &at, BIG_BYTES);
+		struct pollfd p = {s, POLLIN, 0};
+		ssize_t n = poll(&p, 1, 5000) == 1 ? read(s, got, sizeof got) : 0;
+		if (n <= 0)
+			break;
+		for (ssize_t i = 0; i < n; i++)
+			if (got[i] != byte_at(from + have + i))
+				return have + i;
+		have += n;
+	}
+	return have;
+}
+
+/* More than a piece of any copy, from all sorts of places, with room in the send buffer for a part each time. */
+static void big_file(void)
+{
+	static const off_t from[] = {0, 1, 31, 4095, 4096, 131071, 200003};
+	static unsigned char bytes[BIG_BYTES];
+	int c, s, file = memfd_create("big", 0);
+	puts("# a big file");
+	for (size_t i = 0; i < BIG_BYTES; i++)
+		bytes[i] = byte_at(i);
+	SAY(write(file, bytes, BIG_BYTES));
+	pair(&c, &s);
+	fcntl(c, F_SETFL, O_NONBLOCK);
+	for (size_t i = 0; i < sizeof from / sizeof from[0]; i++)
+		SAY(file_arrives(c, s, file, from[i]));
+	close(c), close(s), close(file);
 }
 
 static int child_status(pid_t pid)
@@ -790,6 +867,23 @@ static void processes(void)
 	read_all(c);
 	SAY(child_status(pid));
 	close(c);
+	/* ignored signals survive exec: the shim has memory faults for itself once there is a socket */
+	signal(SIGSEGV, SIG_IGN);
+	signal(SIGBUS, SIG_IGN);
+	fflush(stdout);
+	pid = fork();
+	if (pid == 0) {
+		execl("/bin/grep", "grep", "SigIgn", "/proc/self/status", NULL);
+		_exit(127);
+	}
+	SAY(child_status(pid));
+	pid_t spawned;
+	fflush(stdout); /* it prints at once */
+	int spawn_error = posix_spawn(&spawned, "/bin/grep", NULL, NULL, (char *[]){"grep", "SigIgn", "/proc/self/status", NULL}, environ);
+	SAY(child_status(spawned));
+	SAY(spawn_error);
+	signal(SIGSEGV, SIG_DFL);
+	signal(SIGBUS, SIG_DFL);
 	/* a child that closes its copy ends nothing */
 	pair(&c, &s);
 	pid = fork();
@@ -1107,6 +1201,36 @@ static void raw_syscalls(void)
 	SAY(syscall(SYS_getsockopt, s, 1, 1, 1, 1) < 0);
 	struct pollfd p = {s, POLLOUT, 0};
 	SAY(syscall(SYS_poll, &p, 1, 100));
+	struct epoll_event e = {.events = EPOLLOUT};
+	struct timespec soon = {0, 100000000};
+	int ep = epoll_create1(0);
+	SAY(epoll_ctl(ep, EPOLL_CTL_ADD, s, &e));
+	SAY(syscall(SYS_epoll_pwait2, ep, &e, 1, &soon, NULL, 8));
+	struct timespec left = {0, 20000000}, wrong = {0, -1};
+	struct {
+		const void *mask;
+		size_t bytes;
+	} mask = {NULL, 8};
+	fd_set in;
+	FD_ZERO(&in);
+	FD_SET(s, &in);
+	p.events = POLLIN;
+	SAY(syscall(SYS_ppoll, &p, 1, &left, NULL, 8));
+	SAY(left.tv_sec + left.tv_nsec);
+	left.tv_nsec = 20000000;
+	SAY(syscall(SYS_pselect6, s + 1, &in, NULL, NULL, &left, &mask));
+	SAY(left.tv_sec + left.tv_nsec);
+	left.tv_sec = 100, p.events = POLLOUT;
+	SAY(syscall(SYS_ppoll, &p, 1, &left, NULL, 8));
+	SAY(left.tv_sec < 100);
+	SAY(syscall(SYS_ppoll, &p, 1, &wrong, NULL, 8));
+	SAY(wrong.tv_nsec);
+	SAY(syscall(SYS_ppoll, &p, 1, (void *)8, NULL, 8));
+	SAY(syscall(SYS_pselect6, s + 1, &in, NULL, NULL, NULL, (void *)8));
+	SAY(ppoll(&p, 1, &left, (void *)8));
+	SAY(pselect(s + 1, NULL, &in, NULL, &left, (void *)8));
+	SAY(epoll_pwait(ep, &e, 1, 0, (void *)8));
+	close(ep);
 	int d = syscall(SYS_dup, s);
 	SAY(syscall(SYS_close, s));
 	SAY(write(d, "y", 1));
@@ -1177,8 +1301,9 @@ int main(int argc, char **argv)
 	} parts[] = {
 	    {"lifecycle", lifecycle},     {"data", data},           {"bulk", bulk},
 	    {"descriptors", descriptors}, {"polls", polls},         {"epolls", epolls},
-	    {"copies", copies},           {"processes", processes}, {"clones", clones},   {"stdio", stdios},
+	    {"copies", copies},           {"big file", big_file}, {"processes", processes}, {"clones", clones},   {"stdio", stdios},
 	    {"passing", passing},         {"signals", signals},     {"storm", storm},
+	    {"libc", libc_inside},        {"cancelled", cancellations},
 	    {"syscall", raw_syscalls},    {"threads", threads},     {"limit", fd_limit},
 	};
 	for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)

@@ -13,6 +13,7 @@
 #define PROTO 0x88b5 /* IEEE 802 local experimental */
 #define BATCH 200
 #define LEN   1000
+#define SMALL 2048
 
 static uint8_t frames[BATCH][LEN];
 static struct iovec iovs[BATCH];
@@ -146,6 +147,28 @@ static void full_send_buffer(void)
 	fact(probe_polls(tx, POLLOUT, PROBE_WAIT_MS), "and that it is, when the frames are gone");
 }
 
+/* Of every length up to SMALL. */
+static void small_frames(void)
+{
+	static uint8_t frame[SMALL];
+	unsigned held = 0;
+	int before = 0, after = 0, bytes = 16 << 20;
+	bool bounded = true;
+	must(setsockopt(tx, SOL_SOCKET, SO_SNDBUFFORCE, &bytes, sizeof bytes) == 0);
+	memcpy(frame, frames[0], ETH_HLEN);
+	probe_run("ip link set va mtu 3000");
+	probe_run("tc qdisc add dev va root tbf rate 8kbit burst 4kb limit 20mb"); /* lets the first few through */
+	for (int len = 60; len <= SMALL; len++, before = after) {
+		must(send(tx, frame, len, MSG_DONTWAIT) == len);
+		must(ioctl(tx, SIOCOUTQ, &after) == 0);
+		held += after >= before + len;
+		bounded &= after <= before + 2 * len + 2048;
+	}
+	fact(held > SMALL / 2 && bounded, "a frame of 2 KiB at most occupies less than twice its length and 2 KiB");
+	probe_run("tc qdisc del dev va root");
+	must(probe_polls(tx, POLLOUT, PROBE_WAIT_MS));
+}
+
 static void dropping_queue(void)
 {
 	int bytes = 1 << 20;
@@ -185,5 +208,6 @@ int main(void)
 	full_send_buffer();
 	receive_all(&in_order);
 	dropping_queue();
+	small_frames();
 	return probe_end();
 }

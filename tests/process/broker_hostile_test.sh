@@ -33,4 +33,16 @@ few_files() {
 	[ "$(ls "/proc/$broker/fd" | wc -l)" -lt 30 ]
 }
 wait_until 10 few_files && pass "the broker keeps nothing of them"
+
+# One that has few numbers: strangers cannot keep it from those who have the token, nor from its rest. (Two hundred are more than its queue takes.)
+(ulimit -n 32 && finesse_server sleep 1000) &
+pid=$!
+holders="$holders $pid"
+wait_until 10 has_value
+if in_server setpriv --reuid=65534 --regid=65534 --clear-groups timeout 60 "$hostile" "$(value)" strangers >"$scratch/out"; then
+	pass "strangers beside a broker that has 32 numbers"
+else
+	cat "$scratch/out"
+	fail "strangers beside a broker that has 32 numbers"
+fi
 finish

@@ -136,11 +136,12 @@ static void sockets(void)
 	close(fd);
 	r.repair.value = 77;
 	expect("repair by a value of no meaning", once(member(), r, tcp), -EINVAL);
-	r = request(BROKER_BIND);
-	r.data.len = sizeof(struct sockaddr_in);
-	expect("bind of a socket that is not in repair", once(member(), r, tcp), -EPERM);
-	r.data.len = ~0u;
-	expect("bind to an address of 4 GB", once(member(), r, tcp), -EPERM);
+	r.repair.value = TCP_REPAIR_OFF;
+	r.repair.addr_len = sizeof(struct sockaddr_in);
+	expect("bind of a socket that leaves repair", once(member(), r, tcp), -EINVAL);
+	r.repair.value = TCP_REPAIR_ON;
+	r.repair.addr_len = ~0u;
+	expect("bind to an address of 4 GB", once(member(), r, tcp), -EINVAL);
 	r = request(BROKER_FIN);
 	r.data.len = ~0u;
 	expect("a FIN of 4 GB", once(member(), r, tcp), -EPERM);
@@ -161,13 +162,76 @@ static void groups(void)
 	close(fd);
 }
 
+/* What is told of a slot is not answered: so a second request follows. */
+static int joined(const struct broker_fds *maps, uint32_t slot, uint32_t generation)
+{
+	struct broker_request r = request(BROKER_JOINED), next = request(BROKER_TIME_WAIT);
+	int fd = member();
+	r.joined = (struct broker_slot){.slot = slot, .generation = generation};
+	broker_send(fd, &r, sizeof r, maps, 0);
+	int result = once(fd, next, -1);
+	return result == CLOSED ? CLOSED : 0;
+}
+
+static void slots(void)
+{
+	struct broker_fds files = {.fd = {STDOUT_FILENO, STDOUT_FILENO}, .n = 2}, maps = {.n = 0}, swapped;
+	struct broker_request r = request(BROKER_GROUP);
+	struct broker_answer a;
+	int fd = member();
+	broker_send(fd, &r, sizeof r, NULL, 0);
+	if (broker_receive(fd, &a, sizeof a, &maps, 0) != sizeof a || maps.n != CLASSIFIER_GROUP_FDS)
+		return expect("a group", 0, 1);
+	int made = maps.n;
+	maps.n = 2;
+	swapped = (struct broker_fds){.fd = {maps.fd[1], maps.fd[0]}, .n = 2};
+	expect("a slot of what is no map", joined(&files, 0, 1), CLOSED);
+	expect("a slot of maps in the wrong order", joined(&swapped, 0, 1), CLOSED);
+	expect("a slot beyond the last", joined(&maps, CLASSIFIER_GROUP_SLOTS, 1), CLOSED);
+	expect("a slot that nobody can have", joined(&maps, 0, 2), CLOSED);
+	expect("a slot of a group that nobody serves", joined(&maps, 0, 1), 0);
+	for (int i = 0; i < made; i++)
+		close(maps.fd[i]);
+	close(fd);
+}
+
+static void passed(void)
+{
+	int udp = socket(AF_INET, SOCK_DGRAM, 0), tcp = socket(AF_INET, SOCK_STREAM, 0), pair[2], fd = member();
+	struct broker_request r = request(BROKER_PASSED), next = request(BROKER_TIME_WAIT);
+	struct broker_fds out = {.fd = {tcp, udp, udp}, .n = 3};
+	socketpair(AF_UNIX, SOCK_SEQPACKET, 0, pair);
+	broker_send(fd, &r, sizeof r, &out, 0);
+	expect("a spare queue of a socket that does not listen", once(fd, next, -1), CLOSED);
+	listen(tcp, 1);
+	fd = member();
+	broker_send(fd, &r, sizeof r, &out, 0);
+	expect("a spare queue that is none", once(fd, next, -1), CLOSED);
+	fd = member();
+	out = (struct broker_fds){.fd = {tcp, pair[0], pair[1]}, .n = 3};
+	broker_send(fd, &r, sizeof r, &out, 0);
+	next = request(BROKER_SPARE);
+	expect("the spare queue of another socket", answer_to(fd, &next, sizeof next, udp, 1, NULL), -ENOENT);
+	expect("… and of this one", answer_to(fd, &next, sizeof next, tcp, 1, NULL), 0);
+	close(fd);
+	close(udp);
+	close(tcp);
+	close(pair[0]);
+	close(pair[1]);
+}
+
 int main(int argc, char **argv)
 {
-	if (argc != 2 || !broker_parse(argv[1], name, token))
+	bool all = argc == 2;
+	if (argc < 2 || (!all && strcmp(argv[2], "strangers")) || !broker_parse(argv[1], name, token))
 		return 2;
 	strangers();
+	if (!all)
+		return failures > 0;
 	nonsense();
 	sockets();
 	groups();
+	slots();
+	passed();
 	return failures > 0;
 }

@@ -3,7 +3,7 @@
  *
  *   idle server PORT N        N connections are accepted
  *   idle client IP PORT N     … opened
- * Prints "held" then, and when all of them have ended, how many and in how many milliseconds since its standard input ended: "N ended, M ms". After WAIT_MS: how many until then.
+ * Prints "held" then, and when all of them have ended, how many and in how many milliseconds since its standard input ended: "N ended, M ms, K by reset". After WAIT_MS: how many until then.
  */
 #include <arpa/inet.h>
 #include <netinet/in.h>
@@ -20,6 +20,7 @@
 #define MAX     20000
 
 static struct pollfd held[MAX];
+static int resets;
 
 static void must(int ok, const char *what)
 {
@@ -59,7 +60,9 @@ static int count_ends(int n)
 	int ended = 0;
 	for (int i = 0; i < n; i++) {
 		char byte;
-		if (held[i].fd >= 0 && held[i].revents && read(held[i].fd, &byte, 1) <= 0) {
+		ssize_t got;
+		if (held[i].fd >= 0 && held[i].revents && (got = read(held[i].fd, &byte, 1)) <= 0) {
+			resets += got < 0;
 			close(held[i].fd);
 			held[i].fd = -1;
 		}
@@ -98,6 +101,6 @@ int main(int argc, char **argv)
 		ended = count_ends(n);
 		ms = now_ms() - began;
 	}
-	printf("%d ended, %ld ms\n", ended, ms);
+	printf("%d ended, %ld ms, %d by reset\n", ended, ms, resets);
 	return 0;
 }

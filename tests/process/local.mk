@@ -4,8 +4,8 @@ tests_process_server_SOURCES = tests/process/server.c
 tests_process_server_CFLAGS = $(AM_CFLAGS) $(LIBURING_CFLAGS)
 tests_process_server_LDADD = $(LIBURING_LIBS)
 tests_process_server_LDFLAGS = -Wl,--export-dynamic
-TESTS += tests/process/process_test.sh tests/process/stat_test.sh tests/process/closing_test.sh tests/process/strict_test.sh tests/process/end_test.sh tests/process/engineless_test.sh
-dist_check_SCRIPTS += tests/process/process_test.sh tests/process/stat_test.sh tests/process/closing_test.sh tests/process/strict_test.sh tests/process/end_test.sh tests/process/engineless_test.sh
+TESTS += tests/process/process_test.sh tests/process/stat_test.sh tests/process/closing_test.sh tests/process/strict_test.sh tests/process/end_test.sh tests/process/engineless_test.sh tests/process/failed_exec_test.sh
+dist_check_SCRIPTS += tests/process/process_test.sh tests/process/stat_test.sh tests/process/closing_test.sh tests/process/strict_test.sh tests/process/end_test.sh tests/process/engineless_test.sh tests/process/failed_exec_test.sh
 check_PROGRAMS += tests/process/closing
 tests_process_closing_SOURCES = tests/process/closing.c
 EXTRA_DIST += tests/process/stat_program.py tests/process/strict_program.py
@@ -22,6 +22,10 @@ check_PROGRAMS += tests/process/hostile_member
 tests_process_hostile_member_SOURCES = tests/process/hostile_member.c
 tests_process_hostile_member_LDADD = src/libprocess.a src/libbase.a
 
+check_PROGRAMS += tests/process/dead_member
+tests_process_dead_member_SOURCES = tests/process/dead_member.c
+tests_process_dead_member_LDADD = src/libprocess.a src/libkernel.a src/libbase.a
+
 check_PROGRAMS += tests/process/interrupted
 tests_process_interrupted_SOURCES = tests/process/interrupted.c
 tests_process_interrupted_LDADD =
@@ -30,7 +34,12 @@ check_PROGRAMS += tests/process/prefork
 tests_process_prefork_SOURCES = tests/process/prefork.c
 tests_process_prefork_CFLAGS = $(AM_CFLAGS) -Wno-unused-result
 tests_process_prefork_LDADD =
-EXTRA_DIST += tests/process/groups.py
+EXTRA_DIST += tests/process/groups.py tests/process/death_signal.py
+TESTS += tests/process/death_signal_test.sh
+dist_check_SCRIPTS += tests/process/death_signal_test.sh
+EXTRA_DIST += tests/process/passed_on.py
+TESTS += tests/process/passed_on_test.sh
+dist_check_SCRIPTS += tests/process/passed_on_test.sh
 TESTS += tests/process/groups.sh
 dist_check_SCRIPTS += tests/process/groups.sh
 

@@ -96,7 +96,8 @@ start_daemon prefork_daemon
 right=$(in_client "$server" ask $SERVER_IP 8000 40)
 two=$(in_client timeout 20 "$server" ask_many $SERVER_IP 8000 2)
 engine=$(accepted_by_engines)
-if [ "$right $two" = "40 2" ] && [ "$engine" -ge 41 ]; then
+# The first of each worker may have come before it joined, and one that comes while neither waits is the kernel's queue's.
+if [ "$right $two" = "40 2" ] && [ "$engine" -ge 38 ]; then
 	pass "two workers of a daemon: 40 of 40, and two at once, $engine by the engine"
 else
 	fail "two workers of a daemon: $right of 40, $two of two at once, $engine by the engine"
@@ -167,6 +168,21 @@ for how in uring uring_accept_libc uring_raw uring_late; do
 	fi
 	stop
 done
+
+# … with who had connected before the ring was there (Linux before 6.8 cannot put them into its queue).
+if grep -qw bpf_sk_assign_tcp_reqsk /proc/kallsyms; then
+	for how in uring_waiting uring_waiting_child; do
+		start $how
+		in_client timeout 30 "$server" ask $SERVER_IP 8000 3 >"$scratch/right" &
+		asking=$!
+		wait_until 10 sh -c "nsenter --net=/proc/$CLIENT_NS/ns/net ss -Htn state established 'dport = :8000' | grep -q ."
+		kill -USR1 $pid
+		wait $asking
+		right=$(cat "$scratch/right")
+		if [ "$right" = 3 ]; then pass "$how: 3 of 3 answered"; else fail "$how: ${right:-none} of 3 answered: $(head -c 300 "$scratch/err")"; fi
+		stop
+	done
+fi
 
 # A ring with file operations only, as databases have it, changes nothing.
 start uring_files

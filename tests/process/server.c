@@ -6,6 +6,7 @@
  *                          posix_spawn, system, popen   by a shell that has the connection under its number
  *                          uring, uring_accept_libc, uring_raw   by io_uring, in this process; the ring is made after listen(2) by liburing, or before
  *                                                       by a system call that nobody sees
+ *                          uring_waiting, uring_waiting_child   by io_uring, in this process or a forked one; the ring is made at SIGUSR1
  *                          uring_files, uring_late      by libc's calls, beside a ring that reads files, registered and not; the third client, of uring_late, by that ring
  *                          plainly                      by libc's calls, one after the other
  *                          like_libuv                   by libc's calls, beside rings as libuv makes them
@@ -250,12 +251,25 @@ static void echo_uring(int c)
 	}
 }
 
+static void await_signal(void)
+{
+	sigset_t usr1;
+	int signal;
+	sigemptyset(&usr1);
+	sigaddset(&usr1, SIGUSR1); /* blocked since main */
+	sigwait(&usr1, &signal);
+}
+
 static void serve_uring(const char *how, int port)
 {
 	int raw = is(how, "uring_raw");
 	if (raw)
 		make_ring(1);
 	int l = listen_on(port);
+	if (strncmp(how, "uring_waiting", 13) == 0)
+		await_signal();
+	if (is(how, "uring_waiting_child") && fork())
+		pause();
 	if (!raw)
 		make_ring(0);
 	for (;;) {
@@ -672,6 +686,8 @@ int main(int argc, char **argv)
 		return reset(argv[2], atoi(argv[3]));
 	if (argc == 3 && (is(argv[1], "uring_files") || is(argv[1], "uring_late")))
 		serve_beside_ring(argv[1], atoi(argv[2]));
+	if (argc == 3 && strncmp(argv[1], "uring_waiting", 13) == 0)
+		sigprocmask(SIG_BLOCK, &(sigset_t){{1UL << (SIGUSR1 - 1)}}, NULL);
 	if (argc == 3 && strncmp(argv[1], "uring", 5) == 0)
 		serve_uring(argv[1], atoi(argv[2]));
 	if (argc == 3 && (is(argv[1], "plainly") || is(argv[1], "like_libuv") || is(argv[1], "other_user") || is(argv[1], "other_net")))

@@ -156,14 +156,14 @@ class Tree:
             p.wait()
 
 
-def start_nginx(tree, settings, err="nginx.err", workers=False):
-    argv = nginx_argv(tree.dir, PORT, server="listen [::]:%d; location /put/ { dav_methods PUT; create_full_put_path on; }" % PORT, http="client_max_body_size 100m;")
+def start_nginx(tree, settings, err="nginx.err", workers=0, listen=PORT):
+    argv = nginx_argv(tree.dir, listen, server="listen [::]:%s; location /put/ { dav_methods PUT; create_full_put_path on; } location /pid { return 200 \"$pid\\n\"; } add_header X-Pid $pid;" % listen, http="client_max_body_size 100m;")
     if workers:
         config = Path(argv[-1])
-        config.write_text(config.read_text().replace("master_process off;", "worker_processes 1;").replace("user root;", "user www-data;"))
+        config.write_text(config.read_text().replace("master_process off;", "worker_processes %d;" % workers).replace("user root;", "user www-data;"))
     log = open(Path(tree.dir) / err, "wb")
     p = tree.inside(argv, settings, stderr=log)
-    until(20, lambda: tree.container.text(["ss", "-Hltn", "sport = :%d" % PORT]).count("LISTEN") == 2, "nginx listens: " + (Path(tree.dir) / err).read_text())
+    until(20, lambda: tree.container.text(["ss", "-Hltn", "sport = :%d" % PORT]).count("LISTEN") >= 2, "nginx listens: " + (Path(tree.dir) / err).read_text())
     return p
 
 
@@ -235,32 +235,170 @@ def server_killed(tree):
     expect(not left.strip(), "left: " + left)
 
 
-def workers_of(tree):
-    """Pids of the container's nginx processes that are not root."""
+def workers_of(tree, root=False):
+    """Pids of the container's nginx processes that are not root, or those that are."""
     net, found = os.readlink("/proc/%d/ns/net" % tree.container.holder.pid), []
     for entry in os.listdir("/proc"):
         try:
-            if entry.isdigit() and os.readlink("/proc/%s/ns/net" % entry) == net and Path("/proc/%s/comm" % entry).read_text() == "nginx\n" and os.stat("/proc/" + entry).st_uid:
+            if entry.isdigit() and os.readlink("/proc/%s/ns/net" % entry) == net and Path("/proc/%s/comm" % entry).read_text() == "nginx\n" and root == (os.stat("/proc/" + entry).st_uid == 0):
                 found.append(int(entry))
         except OSError:
             pass
     return found
 
 
+def master_of(tree):
+    found = workers_of(tree, root=True)
+    expect(len(found) == 1, "masters: %s" % found)
+    return found[0]
+
+
+def connected(tree, address, rcvbuf=None):
+    s = tree.outside.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM)
+    if rcvbuf:
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, rcvbuf)
+    s.settimeout(20)
+    s.connect((address, PUBLISHED_PORT))
+    return s
+
+
 def server_with_worker(tree):
-    """A master, and a worker that is not root: the broker opens its link, with CAP_NET_RAW alone. When it is killed, its successor serves."""
-    before = tree.counters()
-    p = start_nginx(tree, SOCKET, workers=True)
+    """A master, and a worker that is not root: the broker opens its link, with CAP_NET_RAW alone. When it is killed, its successor serves, and idle clients hear of it."""
+    p = start_nginx(tree, SOCKET, workers=1)
+    before = warm(tree)
     with Resets(tree.host, "veth0") as resets:
         for address in PUBLISHED * 2:
             expect(get(tree, address, PUBLISHED_PORT) == tree.hash, "damaged, by " + address)
-        first = workers_of(tree)
-        expect(len(first) == 1, "workers: %s" % first)
-        os.kill(first[0], signal.SIGKILL)
-        until(20, lambda: workers_of(tree) not in ([], first), "another worker")
+        kill_worker(tree)
         for address in PUBLISHED:
             expect(get(tree, address, PUBLISHED_PORT) == tree.hash, "damaged after the worker's death, by " + address)
         silent(tree, before, resets)
+    idle = [connected(tree, address) for address in PUBLISHED]
+    for c in idle:
+        c.sendall(b"GET /pid HTTP/1.1\r\nHost: a\r\n\r\n")
+        expect(c.recv(1000), "no answer")
+    kill_worker(tree)
+    for c in idle:
+        expect(c.recv(1) == b"", "an idle client hears of the end, as of the kernel's")
+        c.close()
+    expect(tree.counters() == before, "the container's kernel spoke: %s, before %s" % (tree.counters(), before))
+    tree.end(p)
+
+
+def kill_worker(tree):
+    """The only one; until there is another."""
+    first = workers_of(tree)
+    expect(len(first) == 1, "workers: %s" % first)
+    os.kill(first[0], signal.SIGKILL)
+    until(20, lambda: workers_of(tree) not in ([], first), "another worker")
+
+
+def warm(tree):
+    """Until a worker serves, the port is the kernel's. The counters from then on."""
+    def by_kernel():
+        before = tree.counters()["TcpPassiveOpens"]
+        get(tree, PUBLISHED[0], PUBLISHED_PORT, "small")
+        return tree.counters()["TcpPassiveOpens"] - before
+    until(20, lambda: not by_kernel(), "a worker's engine serves")
+    return tree.counters()
+
+
+def many(tree, what, n):
+    """`n` at once, by both families; which processes answered."""
+    config = "next\n".join('url = "%s"\nmax-time = 20\n' % url(PUBLISHED[i % 2], PUBLISHED_PORT, what) for i in range(n))
+    p = tree.outside.run(["curl", "-sS", "--fail", "-g", "-Z", "--parallel-max", "20", "-K", "-"], input=config.encode(), timeout=60)
+    lines = p.stdout.split()
+    expect(len(lines) == n, "%d answers of %d: %s" % (len(lines), n, p.stderr.decode()))
+    return {pid: lines.count(pid) for pid in lines}
+
+
+def inside_pid(pid):
+    """As the container's own namespace numbers it, which is what nginx says."""
+    return int(re.search(r"^NSpid:.*\s(\d+)$", Path("/proc/%d/status" % pid).read_text(), re.M)[1])
+
+
+def all_serve(tree):
+    """Chance decides which member a client is for, so ask until each worker has answered. Who answered."""
+    seen, workers = set(), {inside_pid(pid) for pid in workers_of(tree)}
+
+    def each():
+        seen.update(int(pid) for pid in many(tree, "pid", 60))
+        return seen >= workers
+    until(20, each, "each of %s answers" % workers)
+    return seen
+
+
+class Transfer:
+    """A client of the large file, which reads nothing beyond the head until it is told to; whose it is stands there."""
+
+    def __init__(self, tree, address):
+        self.socket = connected(tree, address, rcvbuf=65536)  # so that the server cannot be done before it dies
+        self.socket.sendall(b"GET /file HTTP/1.0\r\n\r\n")
+        self.data = b""
+        while b"\r\n\r\n" not in self.data:
+            got = self.socket.recv(1024)
+            expect(got, "no answer")
+            self.data += got
+        head, self.data = self.data.split(b"\r\n\r\n", 1)
+        self.pid = int(re.search(rb"X-Pid: (\d+)", head)[1])
+
+    def rest(self):
+        """Hash of what came until the connection ended."""
+        try:
+            while got := self.socket.recv(1 << 16):
+                self.data += got
+        except ConnectionResetError:
+            pass
+        except TimeoutError:
+            raise Failed("of %d: nothing more in 20 s after %d bytes" % (self.pid, len(self.data))) from None
+        self.socket.close()
+        return sha256(self.data)
+
+
+def server_with_workers(tree):
+    """Several that share one listening socket: each frame is one member's, all of them serve, and one that is killed is the others' and its successor's."""
+    p = start_nginx(tree, SOCKET, workers=3)
+    before = warm(tree)
+    with Resets(tree.host, "veth0") as resets:
+        for address in PUBLISHED * 2:
+            expect(get(tree, address, PUBLISHED_PORT) == tree.hash, "damaged, by " + address)
+        all_serve(tree)
+        silent(tree, before, resets)
+    transfers = []
+    until(20, lambda: transfers.append(Transfer(tree, PUBLISHED[len(transfers) % 2])) or len(transfers) >= 6 and len({t.pid for t in transfers}) >= 2, "transfers of two workers")
+    victim, first = transfers[0].pid, workers_of(tree)
+    os.kill(next(pid for pid in first if inside_pid(pid) == victim), signal.SIGKILL)
+    until(20, lambda: len(workers_of(tree)) == 3 and set(workers_of(tree)) != set(first), "another worker")
+    by = all_serve(tree)
+    expect(victim not in by, "%s, killed: %d" % (by, victim))
+    for t in transfers:
+        expect((t.rest() == tree.hash) == (t.pid != victim), "of %d: %d bytes, killed: %d" % (t.pid, len(t.data), victim))
+    expect(tree.counters()["TcpPassiveOpens"] == before["TcpPassiveOpens"], "the kernel accepted")
+    tree.end(p)
+
+
+def listens(tree, pids):
+    """Do these have a listening socket among the program's own numbers?"""
+    return [pid for pid in pids if re.search(r"pid=%d,fd=\d\d?\)" % pid, tree.container.text(["ss", "-Htlnp"]))]
+
+
+def server_reloaded(tree):
+    """Sockets of one kernel group (SO_REUSEPORT), and a reload in mid-transfer: the old workers end theirs, and the new ones serve."""
+    p = start_nginx(tree, SOCKET, workers=2, listen="%d reuseport" % PORT)
+    before = warm(tree)
+    slow = [tree.outside.spawn(["curl", "-sS", "--fail", "--limit-rate", "4M", "-m", "30", url(PUBLISHED[i % 2], PUBLISHED_PORT)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) for i in range(6)]
+    until(10, lambda: tree.outside.text(["ss", "-Htn", "state", "established"]).count(":%d" % PUBLISHED_PORT) == 6, "six transfers are under way")
+    old, answered = workers_of(tree), many(tree, "pid", 40)
+    os.kill(master_of(tree), signal.SIGHUP)
+    until(20, lambda: len(set(workers_of(tree)) - set(old)) == 2 and not listens(tree, old), "two new workers, and the old ones have closed their listeners")
+    by = many(tree, "pid", 80)
+    expect(set(by).isdisjoint(answered), "%s, before the reload %s" % (by, answered))
+    for c in slow:
+        expect(sha256(c.communicate(timeout=30)[0]) == tree.hash, "a transfer did not survive the reload: status %d" % c.returncode)
+        tree.processes.remove(c)
+    until(20, lambda: set(workers_of(tree)).isdisjoint(old), "the old workers end")
+    many(tree, "pid", 40)
+    expect(tree.counters() == before, "the container's kernel spoke: %s, before %s" % (tree.counters(), before))
     tree.end(p)
 
 
@@ -269,6 +407,8 @@ def client(tree):
     web = nginx_argv(tree.dir, PORT, server="listen [::]:%d;" % PORT, name="outside")
     p = tree.outside.spawn(web, stderr=subprocess.DEVNULL)
     until(20, lambda: tree.outside.text(["ss", "-Hltn", "sport = :%d" % PORT]).count("LISTEN") == 2, "nginx outside listens")
+    # A server that was killed before has left peers whose FIN the kernel refuses, as nobody listens any more: that is not of this client.
+    until(20, lambda: not tree.outside.text(["ss", "-Htn", "state", "connected", "exclude", "time-wait"]).strip(), "the peers of the servers before have ended")
     before = tree.counters()
     with Resets(tree.host, "veth0") as resets:
         for address in OUTSIDE:
@@ -392,7 +532,7 @@ def main():
         (Path(scratch) / "www/file").write_bytes(data)
         (Path(scratch) / "www/small").write_bytes(tree.small)
         tree.hash = sha256(data)
-        for check in (by_default, server_by_loopback, server_killed, server_with_worker, client, own_filter, outlived_listener, strangers):
+        for check in (by_default, server_by_loopback, server_killed, server_with_worker, server_with_workers, server_reloaded, client, own_filter, outlived_listener, strangers):
             if only and check.__name__ not in only:
                 continue
             n += 1

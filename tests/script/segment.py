@@ -4,6 +4,7 @@ import socket
 import struct
 
 FLAGS = "FSRPAUEW"  # bit 0 first; E: ECE, W: CWR
+FASTOPEN_MAGIC = b"\xf9\x89"  # of the experimental option 254, as RFC 7413's was before it had a number
 KINDS = {0: "eol", 1: "nop", 2: "mss", 3: "wscale", 4: "sackok", 5: "sack", 8: "ts", 34: "fo"}
 
 
@@ -57,6 +58,8 @@ def encode_options(options):
                 struct.pack("!II", a & 0xFFFFFFFF, b & 0xFFFFFFFF) for a, b in values)
         elif kind == "fo":
             out += struct.pack("!BB", 34, 2 + len(values[0])) + values[0]
+        elif kind == "foexp":
+            out += struct.pack("!BB", 254, 4 + len(values[0])) + FASTOPEN_MAGIC + values[0]
         else:  # ("kind", number, bytes)
             out += struct.pack("!BB", values[0], 2 + len(values[1])) + values[1]
     return out + b"\0" * (-len(out) % 4)
@@ -87,6 +90,8 @@ def decode_options(data):
             options.append(("ts", *struct.unpack("!II", body)))
         elif kind == 34:
             options.append(("fo", body))
+        elif kind == 254 and body[:2] == FASTOPEN_MAGIC:
+            options.append(("foexp", body[2:]))
         else:
             options.append(("kind", kind, body))
         at += length
@@ -165,7 +170,7 @@ def relative(number, base):
     return value - (1 << 32) if value >= 1 << 31 else value
 
 
-OPTION = re.compile(r"(nop|eol|sackok)|(mss|wscale|fo) (\S+)|ts (\S+)(?: ecr (\S+))?|sack ((?:-?\d+:-?\d+ ?)+)|kind (\d+) (\S+)")
+OPTION = re.compile(r"(nop|eol|sackok)|(mss|wscale|foexp|fo) (\S+)|ts (\S+)(?: ecr (\S+))?|sack ((?:-?\d+:-?\d+ ?)+)|kind (\d+) (\S+)")
 
 
 def parse_options(text):
@@ -198,8 +203,6 @@ def option_words(options):
             words.append("sack " + " ".join("%d:%d" % pair for pair in option[1:]))
         elif option[0] == "ts":
             words.append("ts %s ecr %s" % option[1:])
-        elif option[0] == "fo":
-            words.append("fo " + (option[1].hex() if isinstance(option[1], bytes) else option[1]))
         elif option[0] == "kind":
             words.append("kind %d %s" % (option[1], option[2].hex() or "-"))
         else:

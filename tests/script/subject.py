@@ -12,7 +12,7 @@ import termios
 import threading
 
 LEVELS = {"SO": socket.SOL_SOCKET, "TCP": socket.IPPROTO_TCP, "IP": socket.IPPROTO_IP, "IPV6": socket.IPPROTO_IPV6}
-NUMBERS = {"TCP_USER_TIMEOUT": 18, "TCP_FASTOPEN": 23, "TCP_FASTOPEN_CONNECT": 30, "TCP_FASTOPEN_NO_COOKIE": 34,
+NUMBERS = {"TCP_USER_TIMEOUT": 18, "TCP_FASTOPEN": 23, "TCP_FASTOPEN_CONNECT": 30, "TCP_FASTOPEN_KEY": 33, "TCP_FASTOPEN_NO_COOKIE": 34,
            "TCP_NOTSENT_LOWAT": 25, "TCP_INQ": 36, "TCP_TX_DELAY": 37, "SO_MAX_PACING_RATE": 47, "TCP_CC_INFO": 26, "TCP_QUICKACK": 12,
            "TCP_THIN_LINEAR_TIMEOUTS": 16, "IP_MTU_DISCOVER": 10, "IP_MTU": 14, "IP_TOS": 1, "IP_TTL": 2, "TCP_RTO_MAX_MS": 44,
            "SO_ZEROCOPY": 60, "SO_TIMESTAMP": 29, "SO_TIMESTAMPNS": 35, "SO_TIMESTAMPING": 37, "TCP_SAVE_SYN": 27, "TCP_SAVED_SYN": 28,
@@ -186,6 +186,12 @@ def call(request):
                      int(value) if value.lstrip("-").isdigit() else value.encode())
     elif verb == "setbyte":
         s.setsockopt(LEVELS[rest[0].split("_")[0]], option_number(rest[0]), bytes([int(rest[1])]))
+    elif verb == "sethex":
+        s.setsockopt(LEVELS[rest[0].split("_")[0]], option_number(rest[0]), bytes.fromhex(rest[1]))
+    elif verb == "gethex":
+        return s.getsockopt(LEVELS[rest[0].split("_")[0]], option_number(rest[0]), int(rest[1])).hex() or "none"
+    elif verb == "peername":
+        return s.getpeername()[1]
     elif verb == "getlen":
         return len(s.getsockopt(LEVELS[rest[0].split("_")[0]], option_number(rest[0]), int(rest[1])))
     elif verb == "get":
@@ -193,9 +199,9 @@ def call(request):
         if rest[0] == "TCP_CONGESTION":
             return s.getsockopt(level, 13, 16).rstrip(b"\0").decode()
         if rest[0] == "TCP_CC_INFO":  # struct tcp_bbr_info
-            raw = s.getsockopt(level, 26, 64)
+            told = s.getsockopt(level, 26, 64)
             names = "bw_lo bw_hi min_rtt pacing_gain cwnd_gain".split()
-            return " ".join("%s=%d" % pair for pair in zip(names, struct.unpack("=%dI" % (len(raw) // 4), raw))) or "none"
+            return " ".join("%s=%d" % pair for pair in zip(names, struct.unpack("=%dI" % (len(told) // 4), told))) or "none"
         value = s.getsockopt(level, option_number(rest[0]))
         return errno.errorcode.get(value, "0") if rest[0] == "SO_ERROR" else value
     elif verb == "info":

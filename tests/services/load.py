@@ -3,7 +3,7 @@
     load.py KIND ADDRESS PORT THREADS PERIOD_MS [--from ADDRESS,…] [PATH SHA256]
 
 A line of JSON every 50 ms; at the end of standard input the last, with "end": true. A request is `ok`, or counted under what happened to it:
-refused (connect), reset, cut (end of file too soon), wrong, hang (nothing for two seconds).
+refused (connect), reset, cut (end of file too soon), wrong, hang (nothing for two seconds). Those that are ok and took so long as a lost SYN makes them are `slow`, too.
 """
 import collections
 import errno
@@ -18,6 +18,7 @@ import threading
 import time
 
 HANG_SECONDS = 2
+SLOW_SECONDS = 0.9  # a SYN's first retransmission comes after 1 s
 
 
 class Wrong(Exception):
@@ -331,6 +332,7 @@ class Load:
             took = time.monotonic() - start
             with self.lock:
                 self.count[verdict] += 1
+                self.count["slow"] += verdict == "ok" and took > SLOW_SECONDS
                 self.slowest = max(self.slowest, took)
             self.over.wait(max(0.0, self.period - took))
 

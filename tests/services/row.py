@@ -105,10 +105,13 @@ class Load:
         self.run.lab.processes.remove(self.process)
         return self.last
 
-    @staticmethod
-    def lost(counts, refused=True):
+    slow_is_lost = False  # a machine that is busy may be slow without fault
+
+    @classmethod
+    def lost(cls, counts, refused=True):
         """What went wrong: (number, words)."""
-        bad = {k: v for k, v in counts.items() if k in ("reset", "cut", "wrong", "hang") or (k == "refused" and refused)}
+        kinds = ["reset", "cut", "wrong", "hang"] + ["refused"] * refused + ["slow"] * cls.slow_is_lost
+        bad = {k: v for k, v in counts.items() if k in kinds}
         return sum(bad.values()), ", ".join("%d %s" % (v, k) for k, v in bad.items() if v) + (" " + counts["told"] if bad.get("wrong") else "")
 
 
@@ -271,8 +274,13 @@ class Run:
         finally:
             if clients.process.poll() is None:
                 counts = clients.end()
-                self.losses[name] = Load.lost(counts, refused)
+                self.lose(name, *Load.lost(counts, refused))
         return counts
+
+    def lose(self, name, n, words):
+        """To what the event lost before."""
+        before, told = self.losses.get(name, (0, ""))
+        self.losses[name] = (before + n, "; ".join(filter(None, (told, words))))
 
     def hear_the_end(self, held, what):
         """The clients of idle connections hear of their server's death; a fault of its own."""
@@ -333,9 +341,7 @@ def reload_twice(number):
 
     def reload(run):
         once(run)
-        lost = run.losses["reload"]
         once(run)
-        run.losses["reload"] = (lost[0] + run.losses["reload"][0], "; ".join(w for w in (lost[1], run.losses["reload"][1]) if w))
     return name, reload
 
 
@@ -413,7 +419,7 @@ def random_kills(count, seed):
                 dead += time.monotonic() > start + 2 and what == "worker"
         finally:
             counts = clients.end()
-        run.losses["kills"] = Load.lost(counts, False)
+        run.lose("kills", *Load.lost(counts, False))
         expect(not hung and not dead and not counts.get("hang"), "%d idle clients hung, %d times the port, and %d requests (seed %d)"
                % (hung, dead, counts.get("hang", 0), seed))
         kill_all(run)
@@ -462,19 +468,19 @@ def begin(run):
     run.start()
 
 
-def life(run, only_events, kills):
+def life(run, only_events, kills, times):
     broken = False
     for name, event in list(run.row.events) + ([random_kills(*kills)] if kills else []):
         if only_events is not None and name not in only_events:
             continue
         if broken and not step(run, name + " (restart)", run.restart):
             return
-        broken = not step(run, name, event, run)
+        broken = not all(step(run, name, event, run) for _ in range(times))
     if not broken or step(run, "restart at the end", run.restart):
         step(run, "container", box_dies, run)
 
 
-def run_server(row, finesse, only_events=None, kills=None):
+def run_server(row, finesse, only_events=None, kills=None, times=1):
     """The whole life of a server: a Run with what was seen."""
     with Lab() as lab:
         lab.www = make_www(lab)
@@ -482,7 +488,7 @@ def run_server(row, finesse, only_events=None, kills=None):
         if step(run, "start", begin, run):
             step(run, "content", row.check, run)
             step(run, "requests", run.measure_carriers)
-            life(run, only_events, kills)
+            life(run, only_events, kills, times)
         if run.box:
             step(run, "box", run.box.end)
         return run

@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """Debian's servers as their services start them: natively and under finesse.
 
-    services.py [--only WORD[,WORD…]] [--events NAME[,NAME…]] [--short] [--native] [--client] [--kills N [--seed N]] [--list]
+    services.py [--only WORD[,WORD…]] [--events NAME[,NAME…]] [--short] [--native] [--client] [--kills N [--seed N]] [--times N] [--list]
 
 Each row is a server: it is right (content by hash, the protocol's answers), and somebody carries its connections: `engine` for their whole life, `handed` to the
 kernel's TCP (a process per connection), or the `kernel` from the first. Then come the events of its life under load, with the requests lost natively and under
@@ -24,10 +24,11 @@ import rows_more  # noqa: E402
 import rows_other  # noqa: E402
 import rows_web  # noqa: E402
 from case import wanted  # noqa: E402
-from row import run_client, run_server  # noqa: E402
+from row import Load, run_client, run_server  # noqa: E402
 
 ROWS = rows_web.ROWS + rows_other.ROWS + rows_more.ROWS
-SHORT = {"nginx": ["reload", "worker -9"], "nginx, workers as root": ["reload"], "sshd": [], "haproxy -Ws": ["reload"], "redis as redis": ["all -9"]}
+SHORT_KILLS = 6
+SHORT = {"nginx": ["reload", "worker -9", "kills"], "nginx, workers as root": ["reload"], "sshd": [], "haproxy -Ws": ["reload"], "redis as redis": ["all -9"]}
 BETTER = ["-", "kernel", "mixed", "handed", "engine"]
 LOSSLESS = ("reload", "upgrade")  # and `worker -9` may lose what the worker had, and no more
 
@@ -70,17 +71,19 @@ class Table:
             print("  better than expected: %s by %s, not %s" % (what, got, want), flush=True)
 
     def kills(self, row):
-        return (self.args.kills, self.args.seed) if self.args.kills and row.kind == "http" and row.comm == "nginx" else None
+        """Of the web servers with workers; of the long form all, of the short form those that say so."""
+        is_meant = "kills" in SHORT.get(row.name, ()) if self.args.short else row.kind == "http" and row.comm == "nginx"
+        return (self.args.kills, self.args.seed) if self.args.kills and is_meant else None
 
     def row(self, row):
         start = time.monotonic()
         name, events = row.name, self.args.events
         if self.args.short:
             events = SHORT[name]
-        native = None if self.args.short or self.args.client else run_server(row, False, events, self.kills(row))
+        native = None if self.args.short or self.args.client else run_server(row, False, events, self.kills(row), self.args.times)
         ours = client = None
         if not self.args.native and not self.args.client:
-            ours = run_server(row, True, events, self.kills(row))
+            ours = run_server(row, True, events, self.kills(row), self.args.times)
         if row.clients and not row.proxy and not self.args.native and not self.args.short:
             client = run_client(row)
         self.tell(row, native, ours, client, time.monotonic() - start)
@@ -118,7 +121,7 @@ class Table:
             lost, told = ours.losses.get(event, (0, ""))
             theirs = native.losses.get(event, (0, ""))[0] if native else 0
             # A death takes what was under way, and an end what was not accepted yet.
-            allowed = 0 if event in LOSSLESS else row.threads * 2 if event == "end" else row.threads
+            allowed = 0 if event in LOSSLESS else row.threads * 2 if event == "end" else row.threads * self.args.times
             if event == "kills":
                 allowed = row.threads * self.args.kills
             if theirs:
@@ -151,9 +154,14 @@ def main():
     parser.add_argument("--short", action="store_true", help="a few rows and events")
     parser.add_argument("--native", action="store_true", help="on the kernel's TCP alone")
     parser.add_argument("--kills", type=int, default=0, help="so many SIGKILLs at random, of the web servers with workers")
+    parser.add_argument("--times", type=int, default=0, help="each event so often; then a request that took 0.9 s, as with a lost SYN, counts as lost")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--client", action="store_true", help="the clients alone")
     args = parser.parse_args()
+    Load.slow_is_lost = args.times > 0
+    args.times = max(1, args.times)
+    if args.short:
+        args.kills = SHORT_KILLS
     rows = [r for r in ROWS if wanted(r.name, args.only) and (not args.short or r.name in SHORT)]
     if args.list:
         print("\n".join(r.name for r in rows))

@@ -136,7 +136,7 @@ static bool app_write(struct sim_conn *c)
 		return false;
 	uint32_t first = sim_random(sim, n + 1);
 	struct iovec iov[2] = {{buf, first}, {buf + first, n - first}};
-	uint32_t space = tcp_send_space(&c->tcp);
+	uint32_t space = tcp_send_space(&c->tcp, n);
 	ssize_t took = tcp_send(&c->tcp, sim->now, iov, 2, false, false);
 	if (took == -ENOMEM) { /* a program would try again after a while */
 		c->write_at = sim->now + NO_MEMORY_PAUSE_US;

@@ -223,14 +223,26 @@ START_TEST(quick_ack_rides_on_the_answer)
 	side_output(&pair, &pair.a);
 	side_input(&pair, &pair.b, &side_take(&pair.a)->seg);
 	ck_assert_uint_eq(pair.b.n_out, 0);
-	ck_assert_int_eq(tcp_next_deadline(&pair.b.conn), pair.now + 2 * USEC_PER_MSEC); /* busy with others */
-	pair.now += USEC_PER_MSEC;
+	ck_assert_int_eq(tcp_next_deadline(&pair.b.conn), pair.now + 6 * USEC_PER_MSEC); /* it has to be accepted first */
+	tcp_accepted(&pair.b.conn);
+	pair.now += 5 * USEC_PER_MSEC;
 	ck_assert_int_eq(side_recv(&pair, &pair.b, in_bytes, 100), 7);
 	ck_assert_int_eq(tcp_next_deadline(&pair.b.conn), pair.now + USEC_PER_MSEC / 2);
 	side_send(&pair, &pair.b, "answer", 6);
 	side_output(&pair, &pair.b);
 	ck_assert_uint_eq(pair.b.n_out, 1);
 	ck_assert_uint_eq(pair.b.out[0].seg.ack, ISS_A + 1 + 7);
+}
+END_TEST
+
+/* Whose connection the program has, waits no longer than scripts of a peer allow, read or not. */
+START_TEST(quick_ack_once_accepted)
+{
+	tcp_accepted(&pair.b.conn);
+	side_send(&pair, &pair.a, "request", 7);
+	side_output(&pair, &pair.a);
+	side_input(&pair, &pair.b, &side_take(&pair.a)->seg);
+	ck_assert_int_eq(tcp_next_deadline(&pair.b.conn), pair.now + 2 * USEC_PER_MSEC);
 }
 END_TEST
 
@@ -324,6 +336,7 @@ int main(void)
 	tcase_add_test(t, fast_recovery_without_sack);
 	tcase_add_test(t, delayed_ack);
 	tcase_add_test(t, quick_ack_rides_on_the_answer);
+	tcase_add_test(t, quick_ack_once_accepted);
 	tcase_add_test(t, zero_window_and_probe);
 	tcase_add_test(t, unread_data_makes_close_a_reset);
 	tcase_add_test(t, data_after_close_is_answered_by_reset);

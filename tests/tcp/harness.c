@@ -93,9 +93,9 @@ static void keep(struct tcp_emit *emit, struct tcp_conn *conn, const struct tcp_
 	o->seg.payload[0] = (struct iovec){o->bytes, seg->payload_len};
 	o->seg.payload[1] = (struct iovec){NULL, 0};
 	/* whatever is sent is the pattern at its place: window probes and retransmissions too */
+	uint32_t first = seg->seq + !!(seg->flags & SEG_SYN) - ours(1);
 	for (uint32_t i = 0; i < seg->payload_len; i++)
-		h_require(o->bytes[i] == h_byte(seg->seq - ours(1) + i), "byte %u is wrong",
-			      seg->seq - ours(1) + i);
+		h_require(o->bytes[i] == h_byte(first + i), "byte %u is wrong", first + i);
 }
 
 void h_output(struct harness *h)

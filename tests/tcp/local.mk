@@ -86,6 +86,18 @@ tests_tcp_syn_cookie_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
 tests_tcp_syn_cookie_test_LDADD = $(TCP_TEST_LIBS)
 TESTS += tests/tcp/syn_cookie_test
 
+check_PROGRAMS += tests/tcp/fastopen_test
+tests_tcp_fastopen_test_SOURCES = tests/tcp/fastopen_test.c tests/tcp/test_memory.c tests/tcp/test_memory.h
+tests_tcp_fastopen_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
+tests_tcp_fastopen_test_LDADD = $(TCP_TEST_LIBS)
+TESTS += tests/tcp/fastopen_test
+
+check_PROGRAMS += tests/tcp/fastopen_client_test
+tests_tcp_fastopen_client_test_SOURCES = tests/tcp/fastopen_client_test.c $(harness_sources)
+tests_tcp_fastopen_client_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
+tests_tcp_fastopen_client_test_LDADD = $(TCP_TEST_LIBS)
+TESTS += tests/tcp/fastopen_client_test
+
 check_PROGRAMS += tests/tcp/reassembly_test
 tests_tcp_reassembly_test_SOURCES = tests/tcp/reassembly_test.c tests/tcp/test_memory.c tests/tcp/test_memory.h
 tests_tcp_reassembly_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)

@@ -57,6 +57,45 @@ START_TEST(RFC8985_one_sack_and_a_reordering_window)
 }
 END_TEST
 
+/* As Linux: a segment of which a part is told was not delivered, and what is told of several is cut to those that are whole. Segments that are not known to be
+   whole are taken as they are told. */
+START_TEST(parts_of_segments_are_not_delivered)
+{
+	struct harness *h = start(H_ALL);
+	uint32_t end = SEG(3) + H_MSS / 2;
+	h_send(h, end - 1);
+	h_drain(h);
+	h_advance(h, H_RTT);
+	uint32_t parts[][2] = {{end - 1, end}, {SEG(2) + 1, SEG(3)}, {SEG(1), SEG(2) - 1}, {SEG(1) + 1, SEG(3) - 1}};
+	for (unsigned i = 0; i < 4; i++)
+		h_peer_sack(h, 1, 1, parts[i]);
+	ck_assert_uint_eq(h->c.sacked_bytes, 0);
+	ck_assert_int_eq(h->c.reo_at, TIME_NEVER);
+	h_peer_sack(h, 1, 1, (uint32_t[]){SEG(1) + 1, end - 1});
+	ck_assert_uint_eq(h->c.sacked_bytes, H_MSS);
+	h_peer_sack(h, 1, 1, (uint32_t[]){SEG(3), end});
+	ck_assert_uint_eq(h->c.sacked_bytes, H_MSS + H_MSS / 2);
+	h_drain(h);
+	h_free(h);
+}
+END_TEST
+
+START_TEST(short_segments_are_taken_as_told)
+{
+	struct harness *h = start(H_ALL);
+	h->c.options.nodelay = true;
+	for (unsigned i = 0; i < 5; i++) { /* one record: they leave at one time */
+		h_send(h, 100);
+		h_expect(h, SEG_ACK | SEG_PSH, 1 + 100 * i, 1, 100);
+	}
+	h_advance(h, H_RTT);
+	h_peer_sack(h, 1, 1, (uint32_t[]){101, 301});
+	ck_assert_uint_eq(h->c.sacked_bytes, 200);
+	h_drain(h);
+	h_free(h);
+}
+END_TEST
+
 static void send_at_once(struct harness *h, uint32_t n)
 {
 	for (uint32_t k = 0; k < n; k++) {
@@ -319,6 +358,9 @@ START_TEST(RFC3522_timeout_with_reason)
 		h_next(h);
 	h_drain(h);
 	h_advance(h, H_RTT);
+	h_peer_ack(h, SEG(1)); /* of more it would be F-RTO's sign (RFC 5682) */
+	h_drain(h);
+	h_advance(h, H_RTT);
 	h_peer_ack(h, SEG(10));
 	ck_assert_uint_eq(h->stack.counters[TCPC_EifelUndo], 0);
 	ck_assert_uint_lt(h_status(h).ssthresh_bytes, 10 * H_MSS);
@@ -455,6 +497,8 @@ int main(void)
 	Suite *s = suite_create("RACK-TLP");
 	TCase *tc = tcase_create("rack");
 	tcase_add_test(tc, sack_gives_the_round_trip);
+	tcase_add_test(tc, parts_of_segments_are_not_delivered);
+	tcase_add_test(tc, short_segments_are_taken_as_told);
 	tcase_add_test(tc, RFC8985_one_sack_and_a_reordering_window);
 	tcase_add_test(tc, RFC8985_reordering_within_the_window);
 	tcase_add_test(tc, tcp_recovery_without_dupthresh);

@@ -20,7 +20,7 @@ static uint32_t iss_min;
 
 static void setup(void)
 {
-	stack = (struct tcp_stack){.config.time_wait_us = MSL2};
+	stack = (struct tcp_stack){.config = {.time_wait_us = MSL2, .invalid_ratelimit_us = 500 * USEC_PER_MSEC}};
 	tw = (struct tcp_tw){
 		.snd_nxt = SND_NXT,
 		.rcv_nxt = RCV_NXT,

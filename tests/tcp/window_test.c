@@ -438,6 +438,28 @@ START_TEST(autotuning_knows_the_ring)
 }
 END_TEST
 
+/* Without time stamps a receiver knows the round trip by its window: what comes beyond it was sent when it had been told. */
+START_TEST(round_trip_of_a_receiver)
+{
+	struct harness *h = h_new(0);
+	struct tcp_figures f;
+	h_establish(h);
+	int64_t began = h->now, expected = 0;
+	uint32_t window = h->c.rcv_adv - h->c.rcv_wup;
+	for (int i = 0; !h->c.rcv_rtt.us && i < 1000; i++) {
+		h_advance(h, 1000);
+		h_peer(h, SEG_ACK, 1, 1000);
+		expected = h->now - began;
+		ck_assert_int_eq(h_recv(h, 1000, i * 1000), 1000);
+		h_drain(h);
+	}
+	tcp_get_figures(&h->c, h->now, &f);
+	ck_assert_uint_eq(f.rcv_rtt_us, expected - 1000); /* it began with the first segment */
+	ck_assert_int_ge(expected, window);               /* a byte a microsecond */
+	h_free(h);
+}
+END_TEST
+
 /* While nothing waits to be read, one such segment is taken whole, as Linux does; then the window is shut. */
 START_TEST(one_segment_beyond)
 {
@@ -612,7 +634,7 @@ START_TEST(send_buffer_and_writability)
 	h->open.options.sndbuf_bytes = 9000;
 	h_establish(h);
 	ck_assert(tcp_is_writable(&h->c));
-	uint32_t space = tcp_send_space(&h->c);
+	uint32_t space = tcp_send_space(&h->c, 200000);
 	ck_assert_uint_ge(space, 9000);
 	ck_assert_int_eq(h_send(h, space + 5000), (ssize_t)space);
 	ck_assert(!tcp_is_writable(&h->c));
@@ -623,8 +645,14 @@ START_TEST(send_buffer_and_writability)
 	h_advance(h, H_RTT);
 	h_peer_ack(h, 1 + space / 10); /* a little room: not worth waking anybody */
 	ck_assert(!(h_events(h) & TCP_EV_WRITABLE));
-	h_peer_ack(h, 1 + space);
-	ck_assert(h_events(h) & TCP_EV_WRITABLE);
+	unsigned events = 0;
+	for (int i = 0; i < 10 && tcp_unacked_bytes(&h->c); i++) {
+		h_drain(h);
+		h_advance(h, H_RTT);
+		h_peer_ack(h, h_status(h).snd_nxt - H_ISS);
+		events |= h_events(h);
+	}
+	ck_assert(events & TCP_EV_WRITABLE);
 	ck_assert(tcp_is_writable(&h->c));
 	ck_assert_uint_eq(tcp_unacked_bytes(&h->c), 0);
 	h_drain(h);
@@ -637,9 +665,30 @@ START_TEST(first_send)
 {
 	struct harness *h = h_new(_i ? H_ALL : 0);
 	h_establish(h);
-	ck_assert_uint_eq(tcp_send_space(&h->c), 46080);
-	ck_assert_int_eq(h_send(h, 100000), 46080);
+	ck_assert_uint_eq(h_status(h).sndbuf_bytes, 46080);
+	ck_assert_uint_eq(tcp_send_space(&h->c, 30000), 30000);
+	ck_assert_int_eq(h_send(h, 100000), 42000); /* by whole buffers of half the window, the last one whole: as Linux */
 	h_drain(h);
+	h_free(h);
+}
+END_TEST
+
+/* Who was woken for room, and finds none because what waited has left meanwhile, is woken again. */
+START_TEST(who_asks_for_room_is_told)
+{
+	struct harness *h = h_new(0);
+	h_establish(h);
+	h_send(h, 100000);
+	h_drain(h);
+	h->c.nospace = false; /* as after a wake-up */
+	ck_assert(!tcp_ask_writable(&h->c));
+	h_events(h);
+	while (h->c.snd.len) {
+		h_peer_ack(h, h->c.snd_nxt - h->c.iss);
+		h_drain(h);
+	}
+	ck_assert(h_events(h) & TCP_EV_WRITABLE);
+	ck_assert(tcp_ask_writable(&h->c));
 	h_free(h);
 }
 END_TEST
@@ -773,6 +822,44 @@ START_TEST(a_full_way_out_holds_the_rest)
 }
 END_TEST
 
+/* The peer's segment arrives, and nothing is said yet: may that wait? Then it is said. */
+static bool may_say_later(struct harness *h, struct tcp_segment seg, bool in_order)
+{
+	tcp_input(&h->c, h->now, &seg);
+	bool later = tcp_may_say_later(&h->c);
+	if (in_order)
+		h->peer_nxt += seg.payload_len + !!(seg.flags & SEG_FIN) + !!(seg.flags & SEG_SYN);
+	h_output(h);
+	ck_assert(!tcp_may_say_later(&h->c));
+	h_drain(h);
+	return later;
+}
+
+START_TEST(what_may_be_said_later)
+{
+	struct harness *h = h_new(H_ALL | H_ACTIVE);
+	h_open_active(h);
+	ck_assert(may_say_later(h, h_syn(h, SEG_SYN | SEG_ACK), true));
+	/* Its ACK was lost, it seems: not again. */
+	ck_assert(!may_say_later(h, h_syn(h, SEG_SYN | SEG_ACK), false));
+	ck_assert(may_say_later(h, h_seg(h, SEG_ACK, 0, 1, H_MSS), true));
+	struct tcp_segment seg = h_seg(h, SEG_ACK, 0, 1, H_MSS);
+	tcp_input(&h->c, h->now, &seg);
+	h->peer_nxt += H_MSS;
+	ck_assert(!may_say_later(h, h_seg(h, SEG_ACK, 0, 1, H_MSS), true)); /* two full ones: MUST-58 */
+	ck_assert(!may_say_later(h, h_seg(h, SEG_ACK, -H_MSS, 1, H_MSS), false)); /* once more */
+	ck_assert(!may_say_later(h, h_seg(h, SEG_ACK, H_MSS, 1, H_MSS), false)); /* one is missing */
+	ck_assert(!may_say_later(h, h_seg(h, SEG_ACK, 0, 1, H_MSS), false)); /* is there */
+	h->peer_nxt += 2 * H_MSS;
+	/* With text to send there is more to say than an ACK. */
+	uint8_t first = h_byte(h->sent++);
+	struct iovec iov = {&first, 1};
+	ck_assert_int_eq(tcp_send(&h->c, h->now, &iov, 1, false, false), 1);
+	ck_assert(!may_say_later(h, h_seg(h, SEG_ACK, 0, 1, H_MSS), true));
+	h_free(h);
+}
+END_TEST
+
 START_TEST(MUST_62_sending_urgent_data)
 {
 	struct harness *h = established(0, 65535);
@@ -893,6 +980,7 @@ int main(void)
 	tcase_add_test(tc, receive_buffer_bounds);
 	tcase_add_test(tc, one_segment_beyond);
 	tcase_add_test(tc, autotuning_knows_the_ring);
+	tcase_add_test(tc, round_trip_of_a_receiver);
 	tcase_add_test(tc, far_bytes_cost_what_they_are);
 	tcase_add_test(tc, no_text_without_its_range);
 	tcase_add_test(tc, text_in_order_comes_first);
@@ -903,10 +991,12 @@ int main(void)
 	tc = tcase_create("application");
 	tcase_add_test(tc, send_buffer_and_writability);
 	tcase_add_loop_test(tc, first_send, 0, 2);
+	tcase_add_test(tc, who_asks_for_room_is_told);
 	tcase_add_test(tc, super_segments_of_a_far_peer);
 	tcase_add_test(tc, records_stay_apart);
 	tcase_add_loop_test(tc, super_segments, 0, 2);
 	tcase_add_test(tc, a_full_way_out_holds_the_rest);
+	tcase_add_test(tc, what_may_be_said_later);
 	tcase_add_test(tc, MUST_62_sending_urgent_data);
 	tcase_add_loop_test(tc, MUST_32_receiving_urgent_data, 0, 2);
 	tcase_add_test(tc, urgent_in_line);

@@ -171,8 +171,10 @@ void engine_before_bind(int fd, const struct sockaddr *addr, socklen_t len)
 }
 
 int sock_decide_connect(int kfd, const struct candidate *candidate, const struct sockaddr *addr,
-			socklen_t len, bool nonblock, struct sock **out)
+			socklen_t len, bool nonblock, bool fastopen, struct sock **out)
 {
+	if (fastopen || kfd <= STDERR_FILENO) /* as the engine's plan_make */
+		return SOCK_KERNEL;
 	(void)candidate;
 	if (!addr || len < sizeof(sa_family_t) || !port_is_ours(addr, len))
 		return SOCK_KERNEL;
@@ -260,13 +262,6 @@ int sock_connect(struct sock *s, const struct sockaddr *addr, socklen_t len, boo
 	return s->result;
 }
 
-int sock_fastopen(struct sock *s, const struct sockaddr *addr, socklen_t len, bool nonblock, bool *dissolve)
-{
-	(void)addr, (void)len, (void)nonblock;
-	*dissolve = false;
-	return s->dead ? -EBADF : -EISCONN;
-}
-
 int sock_bind(struct sock *s, int fd, const struct sockaddr *addr, socklen_t len)
 {
 	(void)fd;
@@ -284,9 +279,9 @@ void sock_put_error(struct sock *s, int error)
 	(void)s, (void)error;
 }
 
-bool sock_message_is_kernels(const struct msghdr *msg)
+bool sock_message_is_kernels(struct sock *s, const struct msghdr *msg)
 {
-	(void)msg;
+	(void)s, (void)msg;
 	return false;
 }
 
@@ -327,8 +322,11 @@ int sock_listen_again(struct sock *s, int backlog)
 	return s->dead ? -EBADF : sys_listen(s->hidden, backlog);
 }
 
-ssize_t sock_sendmsg(struct sock *s, const struct msghdr *msg, int flags)
+ssize_t sock_sendmsg(struct sock *s, const struct msghdr *msg, int flags, bool *dissolve)
 {
+	(void)dissolve;
+	if (flags & MSG_FASTOPEN)
+		return s->dead ? -EBADF : -EISCONN;
 	struct msghdr m = *msg;
 	struct iovec iov[1024];
 	size_t total = 0, sent = 0;
@@ -373,6 +371,12 @@ static void wait_for_all(struct sock *s, const struct msghdr *msg)
 	while (sys_ioctl(s->hidden, FIONREAD, &have) == 0 && have < all_of_it)
 		wait_for(s, POLLIN, 0, engine_handlers.norestart);
 	setsockopt_rcvlowat(s, 1);
+}
+
+ssize_t sock_splice_stops(struct sock *s)
+{
+	(void)s;
+	return 1;
 }
 
 ssize_t sock_recvmsg(struct sock *s, struct msghdr *msg, int flags)
@@ -716,12 +720,38 @@ bool engine_exists(void)
 	return exists;
 }
 
+bool engine_sockets_are_watched(void)
+{
+	return true;
+}
+
+bool sock_may_bind_late(struct candidate *c, const struct sockaddr *addr, socklen_t len)
+{
+	(void)c, (void)addr, (void)len;
+	return false;
+}
+
+void sock_late_name(const struct candidate *c, struct sockaddr *out, socklen_t *len)
+{
+	(void)c, (void)out, (void)len;
+}
+
 bool engine_puts_off(void)
 {
 	return false;
 }
 
 void engine_say(void)
+{
+}
+
+bool engine_before_death(struct engine *e)
+{
+	(void)e;
+	return false;
+}
+
+void engine_after_failed_exec(void)
 {
 }
 
@@ -732,7 +762,7 @@ void engine_on_exit(bool for_good)
 	report();
 }
 
-int sock_handover(struct sock *s, const char *why)
+int sock_handover(struct sock *s, const char *why, bool surely)
 {
 	if (s->dead)
 		return -EBADF;
@@ -744,11 +774,6 @@ int sock_handover(struct sock *s, const char *why)
 int sock_handed_over(struct sock *s)
 {
 	return -EBADF;
-}
-
-int sock_end(struct sock *s, const char *why)
-{
-	return -EBADF; /* a handover of the fake's never fails */
 }
 
 bool engine_fork_prepare(bool anyway)

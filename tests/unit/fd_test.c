@@ -111,6 +111,26 @@ START_TEST(beyond_the_limit)
 }
 END_TEST
 
+/* The limit is not asked for each copy, and still the program keeps its numbers when it lowers it: at once, or all but a few. */
+START_TEST(a_limit_that_is_lowered)
+{
+	unsigned within = 0;
+	int first = fd_copy_high(0);
+	ck_assert_int_ge(first, 1024 - 128);
+	limit(256, before.rlim_max);
+	int fd = fd_copy_high(0);
+	ck_assert_int_ge(fd, 256);
+	limit_is(256, before.rlim_max);
+	limit(2048, before.rlim_max);
+	fd_copy_high(0);
+	limit(1024, before.rlim_max);
+	for (int i = 0; i < 100; i++)
+		within += fd_copy_high(0) < 1024;
+	ck_assert_uint_le(within, 16);
+	limit_is(1024, before.rlim_max);
+}
+END_TEST
+
 /* Each gets a number beyond, and none takes the limit that another raised for the program's. */
 static void *mover(void *arg)
 {
@@ -185,6 +205,7 @@ int main(void)
 	tcase_add_test(t, many);
 	tcase_add_loop_test(t, beyond_the_limit, 0, 4);
 	tcase_add_test(t, several_at_once);
+	tcase_add_test(t, a_limit_that_is_lowered);
 	tcase_add_test(t, an_error_is_handed_through);
 	tcase_add_test(t, a_hard_limit_is_respected);
 	suite_add_tcase(s, t);

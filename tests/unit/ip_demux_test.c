@@ -6,11 +6,13 @@
 #include "unit.h"
 
 static const uint8_t secret[16] = "a fixed secret!";
+static struct flow_hasher hasher;
 static struct demux d;
 
 static void setup(void)
 {
-	ck_assert_int_eq(demux_init(&d, secret), 0);
+	flow_hasher_init(&hasher, secret);
+	ck_assert_int_eq(demux_init(&d, &hasher), 0);
 }
 
 static void teardown(void)
@@ -38,6 +40,16 @@ START_TEST(test_every_field_counts)
 	}
 	demux_remove(&d, &f);
 	ck_assert_ptr_null(demux_find(&d, &f.key));
+}
+END_TEST
+
+/* What is remembered is the hash of just this key, from the beginning on. */
+START_TEST(test_hasher_remembers)
+{
+	struct flow_key none = {0}, a = key_v4(7, 1000), b = key_v4(7, 1001);
+	const struct flow_key *asked[] = {&none, &a, &a, &b, &a, &none, &none, &b};
+	for (size_t i = 0; i < sizeof asked / sizeof *asked; i++)
+		ck_assert_uint_eq(flow_hash(&hasher, asked[i]), flow_key_hash(asked[i], secret));
 }
 END_TEST
 
@@ -167,6 +179,7 @@ int main(void)
 	TCase *tc = tcase_create("demux");
 	tcase_add_checked_fixture(tc, setup, teardown);
 	tcase_add_test(tc, test_every_field_counts);
+	tcase_add_test(tc, test_hasher_remembers);
 	tcase_add_test(tc, test_exists);
 	tcase_add_test(tc, test_families);
 	tcase_add_test(tc, test_growth_and_removal);

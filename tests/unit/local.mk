@@ -25,6 +25,13 @@ tests_unit_timers_test_SOURCES = tests/unit/timers_test.c
 tests_unit_timers_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
 tests_unit_timers_test_LDADD = src/libbase.a $(UNIT_LIBS)
 
+# of src/kernel, what needs no kernel
+check_PROGRAMS += tests/unit/group_cells_test
+TESTS += tests/unit/group_cells_test
+tests_unit_group_cells_test_SOURCES = tests/unit/group_cells_test.c
+tests_unit_group_cells_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
+tests_unit_group_cells_test_LDADD = src/libkernel.a src/libbase.a $(UNIT_LIBS)
+
 drive_tests = \
 	tests/unit/sched_test \
 	tests/unit/drive_test

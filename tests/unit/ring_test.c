@@ -53,6 +53,27 @@ static void append(const uint8_t *bytes, uint32_t n)
 	ring_commit(&ring, n);
 }
 
+/* Wherever the ring and the caller's memory stand in their pages: nothing is copied but what was asked for, and all of that. */
+START_TEST(any_distance_within_a_page)
+{
+	static uint8_t room[(1 << 16) + 8192], sent[sizeof room];
+	enum { N = 20011 };
+	for (unsigned distance = 0; distance < 4096; distance += distance < 70 || distance > 4020 ? 1 : 61) {
+		ck_assert_int_eq(ring_reserve(&ring, &mem.memory, N), 0);
+		uintptr_t first = (uintptr_t)ring.bytes + ring.head;
+		uint8_t *at = room + ((first + distance - (uintptr_t)room) & 4095), *from = sent + ((first - distance - (uintptr_t)sent) & 4095);
+		memset(room, 0xa5, sizeof room);
+		memcpy(from, pattern + distance, N);
+		append(from, N);
+		ring_read(&ring, 0, at + 1, N - 1);
+		ck_assert_mem_eq(at + 1, pattern + distance, N - 1);
+		ck_assert_uint_eq(at[0], 0xa5);
+		ck_assert_uint_eq(at[N], 0xa5);
+		ring_consume(&ring, N);
+	}
+}
+END_TEST
+
 START_TEST(empty_owns_nothing)
 {
 	struct iovec piece[2];
@@ -143,6 +164,7 @@ int main(void)
 	Suite *s = suite_create("ring");
 	TCase *t = tcase_create("ring");
 	tcase_add_checked_fixture(t, setup, teardown);
+	tcase_add_test(t, any_distance_within_a_page);
 	tcase_add_test(t, empty_owns_nothing);
 	tcase_add_test(t, bytes_come_out_in_order);
 	tcase_add_test(t, a_span_that_wraps_is_two_pieces);

@@ -1,4 +1,4 @@
-/* SipHash-2-4 against the paper's appendix A and the authors' published vectors. */
+/* SipHash-2-4 against the paper's appendix A and the authors' published vectors; SipHash-1-3 against CPython's hash(bytes). */
 #include <check.h>
 #include <stdlib.h>
 #include <string.h>
@@ -31,6 +31,24 @@ START_TEST(test_vectors)
 }
 END_TEST
 
+/* CPython 3.11 with PYTHONHASHSEED=0, whose key is zero. */
+static const struct {
+	const char *message;
+	uint64_t hash;
+} python[] = {
+	{"a", 0x407448d2b89b1813},
+	{"abcdefgh", 0x3f7b849c0b8e35ea},
+	{"abcdefghi", 0xf89b34a3d11eb6e5},
+	{"0123456789abcdefghijklmnopqrstuvwxyzABC", 0x36ec19ea56100f5f},
+};
+
+START_TEST(test_python)
+{
+	static const uint8_t key[16];
+	ck_assert_uint_eq(siphash13(python[_i].message, strlen(python[_i].message), key), python[_i].hash);
+}
+END_TEST
+
 START_TEST(test_unaligned_message_and_key_bits)
 {
 	uint8_t key[16], buf[24];
@@ -54,6 +72,7 @@ int main(void)
 	Suite *s = suite_create("siphash");
 	TCase *tc = tcase_create("siphash");
 	tcase_add_loop_test(tc, test_vectors, 0, sizeof vectors / sizeof *vectors);
+	tcase_add_loop_test(tc, test_python, 0, sizeof python / sizeof *python);
 	tcase_add_test(tc, test_unaligned_message_and_key_bits);
 	suite_add_tcase(s, tc);
 	SRunner *r = srunner_create(s);

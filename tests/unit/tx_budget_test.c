@@ -32,6 +32,21 @@ START_TEST(test_bounds)
 }
 END_TEST
 
+START_TEST(test_full)
+{
+	struct tx_budget b;
+	tx_budget_init(&b);
+	tx_budget_full(&b, TX_BUDGET_MAX); /* it holds more than we let it */
+	ck_assert_uint_eq(b.bytes, TX_BUDGET_START);
+	tx_budget_full(&b, TX_BUDGET_MIN / 4);
+	ck_assert_uint_eq(b.bytes, TX_BUDGET_MIN / 4);
+	for (int i = 0; i < 20 * TX_BUDGET_CALM; i++)
+		ck_assert(!tx_budget_resume(&b, b.bytes / 2)); /* neither up to the least, which would be refused again, nor down */
+	ck_assert(tx_budget_resume(&b, 0));
+	ck_assert_uint_eq(b.bytes, TX_BUDGET_MIN / 2);
+}
+END_TEST
+
 /* Woken `late_us` after the buffer is half empty, by a device of `rate` bytes per microsecond: what the budget comes to. */
 static uint32_t settle(uint32_t rate, uint32_t late_us)
 {
@@ -59,6 +74,7 @@ int main(void)
 	TCase *tc = tcase_create("tx_budget");
 	tcase_add_test(tc, test_steps);
 	tcase_add_test(tc, test_bounds);
+	tcase_add_test(tc, test_full);
 	tcase_add_test(tc, test_rates);
 	suite_add_tcase(s, tc);
 	return unit_run(s);

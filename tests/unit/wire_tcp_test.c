@@ -130,11 +130,19 @@ START_TEST(test_option_layouts)
 }
 END_TEST
 
+/* RFC 2385: that there is one is all that is known. */
+START_TEST(test_signatures_are_seen)
+{
+	struct tcp_segment s = OPTIONS(19, 18, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 1, 1);
+	ck_assert_uint_eq(s.has, SEG_HAS_SIGNATURE);
+}
+END_TEST
+
 /* RFC 9293 MUST-6: an unknown option is passed over by its length. */
 START_TEST(test_unknown_kinds_are_skipped)
 {
 	for (unsigned kind = 0; kind < 256; kind++) {
-		if (kind <= 5 || kind == 8)
+		if (kind <= 5 || kind == 8 || kind == 19)
 			continue;
 		struct tcp_segment s = OPTIONS(kind, 4, 2, 4, 2, 4, 1, 2);
 		ck_assert_uint_eq(s.has, SEG_HAS_MSS);
@@ -295,6 +303,7 @@ int main(void)
 	tcase_add_test(tc, test_data_offset);
 	tcase_add_test(tc, test_every_flag_alone);
 	tcase_add_test(tc, test_option_layouts);
+	tcase_add_test(tc, test_signatures_are_seen);
 	tcase_add_test(tc, test_unknown_kinds_are_skipped);
 	tcase_add_test(tc, test_lying_lengths);
 	tcase_add_test(tc, test_wrong_lengths_of_known_kinds);

@@ -400,6 +400,8 @@ def die(lab, finesse):
                     came = str(e)
                 check(came == b"d", "die: %s: what was sent last arrives (%s)" % (how, came))
                 s.close()
+                # Who kills it while it gives the connection to the kernel may leave a TIME-WAIT without SO_REUSEADDR (leaving TCP_REPAIR clears that), which the next one meets.
+                server.process.wait(PATIENCE)
 
 
 def forks(lab, finesse):

@@ -1,0 +1,48 @@
+/* Internal to the eBPF backend: what its two files share, classifier_ebpf.c (programs, interfaces, listeners) and classifier_ebpf_flows.c (exact flows). */
+#ifndef FINESSE_KERNEL_CLASSIFIER_EBPF_INTERNAL_H
+#define FINESSE_KERNEL_CLASSIFIER_EBPF_INTERNAL_H
+
+#include "base/list.h"
+#include "kernel/classifier_prog.h"
+
+struct programs {
+	int tap, ingress; /* -1: not loaded */
+};
+
+struct attachment {
+	int ifindex; /* 0: free */
+	int link_fd;
+	bool shared; /* another process has it, too */
+};
+
+struct ebpf {
+	struct classifier base;
+	struct classifier_maps maps;
+	int more[CLASSIFIER_SETS]; /* a set's second map, or -1 */
+	struct programs programs[2]; /* for interfaces without and with a link header */
+	struct attachment at[CLASSIFIER_INTERFACES_MAX];
+	struct classifier_ports *ports; /* shared with the programs */
+	bool was_judged;                /* … at some time: entries may be the judge's */
+	uint32_t in_set[CLASSIFIER_SLOTS]; /* flows of this slot that the engine put into the set, or fewer are there */
+	uint32_t n_first[CLASSIFIER_SETS]; /* entries of a set's first map, or fewer are there */
+};
+
+static inline struct ebpf *ebpf_of(struct classifier *c)
+{
+	return container_of(c, struct ebpf, base);
+}
+
+extern const uint8_t ebpf_present; /* value of the maps that are sets */
+
+/* A map whose keys alone matter: an internal fd, or -errno. */
+int ebpf_hash_of_keys(const char *name, uint32_t key_size, uint32_t max_entries);
+int ebpf_flows_open(struct ebpf *c); /* the maps of both sets; what was opened is the caller's to close, also when it fails */
+
+void ebpf_flows_are_judged(struct ebpf *c); /* from now on others enter flows, too; before the process drops its privilege */
+
+/* As of struct classifier_ops. */
+int ebpf_add_flow(struct classifier *base, enum classifier_set set, const struct flow_key *key);
+int ebpf_del_flow(struct classifier *base, enum classifier_set set, const struct flow_key *key);
+void ebpf_del_flows(struct classifier *base, const struct flow_key *keys, size_t n);
+
+#endif

@@ -1,0 +1,49 @@
+/* Flows in the mapped slots of the ports map: entered and taken out by a store (classifier_prog.h). */
+#include "kernel/classifier_prog.h"
+
+#include <arpa/inet.h>
+#include <string.h>
+
+struct classifier_flow classifier_flow(const struct flow_key *key)
+{
+	return (struct classifier_flow){.raddr = key->raddr,
+					.laddr = key->laddr,
+					.rport_be = htons(key->rport),
+					.lport_be = htons(key->lport)};
+}
+
+struct flow_key classifier_flow_key(const struct classifier_flow *f)
+{
+	return (struct flow_key){.laddr = f->laddr, .raddr = f->raddr, .lport = ntohs(f->lport_be), .rport = ntohs(f->rport_be)};
+}
+
+static struct classifier_slot *slot_of(struct classifier_ports *ports, const struct flow_key *key)
+{
+	return &ports->slots[key->lport % CLASSIFIER_SLOTS];
+}
+
+static bool slot_has(const struct classifier_slot *s, const struct classifier_flow *f)
+{
+	return s->used && memcmp(&s->flow, f, sizeof *f) == 0;
+}
+
+bool classifier_slot_add(struct classifier_ports *ports, const struct flow_key *key)
+{
+	struct classifier_flow f = classifier_flow(key);
+	struct classifier_slot *s = slot_of(ports, key);
+	if (s->used)
+		return slot_has(s, &f);
+	s->flow = f;
+	__atomic_store_n(&s->used, 1, __ATOMIC_RELEASE);
+	return true;
+}
+
+bool classifier_slot_clear(struct classifier_ports *ports, const struct flow_key *key)
+{
+	struct classifier_flow f = classifier_flow(key);
+	struct classifier_slot *s = slot_of(ports, key);
+	if (!slot_has(s, &f))
+		return false;
+	__atomic_store_n(&s->used, 0, __ATOMIC_RELEASE);
+	return true;
+}

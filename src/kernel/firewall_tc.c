@@ -1,0 +1,90 @@
+/*
+ * Others' programs where frames come in, behind the packet socket's tap and behind our own program: filters of tc, and programs at tcx. What is ours never reaches them, so what they
+ * would drop, limit or send elsewhere is not for us to serve.
+ *
+ * The kernel tells everybody of tc's filters, and who may of tcx (CAP_NET_ADMIN; CAP_SYS_ADMIN, whose a program is). Where it does not, no program is taken for another's: the engines
+ * of other processes are there as well.
+ */
+#include "kernel/firewall_internal.h"
+
+#include <errno.h>
+#include <linux/pkt_sched.h>
+#include <linux/rtnetlink.h>
+#include <string.h>
+
+#include <libmnl/libmnl.h>
+
+#include "base/fd.h"
+#include "kernel/bpf_sys.h"
+#include "kernel/firewall.h"
+#include "kernel/netlink.h"
+
+#define OWN_NAMES "finesse_" /* how the programs of every engine are called */
+
+static int on_filter(const struct nlmsghdr *h, void *ctx)
+{
+	bool *found = ctx;
+	*found |= h->nlmsg_type == RTM_NEWTFILTER;
+	return *found;
+}
+
+static int read_filters(int ifindex, bool *found)
+{
+	char buf[64];
+	struct nlmsghdr *h = mnl_nlmsg_put_header(buf);
+	h->nlmsg_type = RTM_GETTFILTER;
+	h->nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP;
+	struct tcmsg *t = mnl_nlmsg_put_extra_header(h, sizeof *t);
+	t->tcm_ifindex = ifindex;
+	t->tcm_parent = TC_H_MAKE(TC_H_CLSACT, TC_H_MIN_INGRESS);
+	int fd = netlink_open(NETLINK_ROUTE);
+	int err = fd < 0 ? fd : netlink_talk(fd, h, on_filter, found);
+	fd_close(fd);
+	return err;
+}
+
+static bool is_others(uint32_t id)
+{
+	char name[BPF_OBJ_NAME_LEN];
+	return bpf_prog_name(id, name) == 0 && strncmp(name, OWN_NAMES, strlen(OWN_NAMES)) != 0;
+}
+
+/* Of the programs at tcx: which they are, as one number. */
+static int query_tcx(int ifindex, uint32_t ids[BPF_QUERY_MAX], uint64_t *sum)
+{
+	int n = bpf_prog_query(ifindex, BPF_ATTACH_TCX_INGRESS, 0, ids);
+	*sum = 0;
+	n = n < 0 ? 0 : n > BPF_QUERY_MAX ? BPF_QUERY_MAX : n;
+	for (int i = 0; i < n; i++)
+		*sum = (*sum ^ ids[i]) * 0x100000001b3ull; /* FNV-1 */
+	return n;
+}
+
+void firewall_read_tc(int ifindex, struct firewall_tc *out)
+{
+	uint32_t ids[BPF_QUERY_MAX];
+	*out = (struct firewall_tc){.ifindex = ifindex};
+	read_filters(ifindex, &out->filters); /* a kernel that cannot say has no tc */
+	int n = query_tcx(ifindex, ids, &out->tcx_sum);
+	for (int i = 0; i < n && !out->programs; i++)
+		out->programs = is_others(ids[i]);
+}
+
+bool firewall_ingress_filters(int ifindex)
+{
+	struct firewall_tc tc;
+	firewall_read_tc(ifindex, &tc);
+	return tc.filters || tc.programs;
+}
+
+bool firewall_tc_is(const struct firewall_tc *then)
+{
+	struct firewall_tc now = {.ifindex = then->ifindex};
+	uint32_t ids[BPF_QUERY_MAX];
+	read_filters(now.ifindex, &now.filters);
+	query_tcx(now.ifindex, ids, &now.tcx_sum);
+	if (now.filters == then->filters && now.tcx_sum == then->tcx_sum)
+		return true;
+	firewall_read_tc(then->ifindex, &now);
+	return now.filters == then->filters && now.programs == then->programs;
+}

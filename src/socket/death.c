@@ -1,0 +1,70 @@
+/*
+ * Death by a signal: what the program had sent still arrives.
+ *
+ * The kernel's TCP goes on after a process that a signal ended: it sends what was written, then FIN, or RST where something was unread, and it leaves to other
+ * processes what waits for accept on a listener that they have, too. Our TCP dies with the process, so it must do before what it does at exit: hand
+ * everything over to the kernel. The shim's handler of such signals (preload/death.c) may not do that itself. It may have interrupted malloc, or anything else. So it
+ * asks the helper thread, which the signal did not interrupt, and waits:
+ *
+ *     handler                              helper
+ *     death: ALIVE → ASKED, nudge  ──────► its next round: death_serve
+ *     waits on the futex                   exit_locked
+ *     the signal's default action ◄─────── death: DONE; keeps the lock and sleeps
+ *
+ * The helper keeps the engine's lock, so that no other thread of the program meets the engine's remains: it stops at its next call, as if it had died by then. The
+ * handler waits for DEATH_BOUND_MS and then goes on, whatever the helper does: a thread that crashed may hold what the helper needs. A crash inside the engine does not
+ * come here at all.
+ */
+#include "socket/engine.h"
+
+#include "base/sys.h"
+
+#include <limits.h>
+#include <linux/futex.h>
+
+#define DEATH_BOUND_MS 2500 /* exit's own bound is 2 s (EXIT_DRAIN_US), where the kernel cannot take over */
+
+enum death { DEATH_NOT, DEATH_ASKED, DEATH_DONE };
+
+static void await(const struct engine *e, uint32_t until)
+{
+	int64_t end = clock_now_us() + DEATH_BOUND_MS * USEC_PER_MSEC;
+	for (;;) {
+		uint32_t now = __atomic_load_n(&e->death, __ATOMIC_ACQUIRE);
+		int64_t left = end - clock_now_us();
+		if (now == until || left <= 0)
+			return;
+		struct timespec ts = {.tv_sec = left / USEC_PER_SEC, .tv_nsec = left % USEC_PER_SEC * NSEC_PER_USEC};
+		sys_call(SYS_futex, &e->death, FUTEX_WAIT_PRIVATE, now, &ts, NULL, 0);
+	}
+}
+
+bool engine_before_death(struct engine *e)
+{
+	uint32_t alive = DEATH_NOT;
+	if (!__atomic_load_n(&e->up, __ATOMIC_ACQUIRE) || !__atomic_load_n(&e->drive.helper_runs, __ATOMIC_ACQUIRE))
+		return false;
+	if (!__atomic_compare_exchange_n(&e->death, &alive, DEATH_ASKED, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) {
+		await(e, DEATH_NOT); /* the first one's signal is the process's end */
+		return false;
+	}
+	drive_helper_nudge(&e->drive);
+	await(e, DEATH_DONE);
+	return __atomic_load_n(&e->death, __ATOMIC_ACQUIRE) == DEATH_DONE;
+}
+
+void death_after_fork(struct engine *e)
+{
+	__atomic_store_n(&e->death, DEATH_NOT, __ATOMIC_RELEASE);
+}
+
+void death_serve(struct engine *e)
+{
+	if (__atomic_load_n(&e->death, __ATOMIC_ACQUIRE) != DEATH_ASKED)
+		return;
+	exit_locked(e, true);
+	__atomic_store_n(&e->death, DEATH_DONE, __ATOMIC_RELEASE);
+	sys_call(SYS_futex, &e->death, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0);
+	for (;;)
+		sys_ppoll(NULL, 0, NULL, NULL);
+}

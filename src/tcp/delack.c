@@ -1,0 +1,191 @@
+/*
+ * When text is acknowledged: RFC 1122 §4.2.3.2, RFC 5681 §4.2, RFC 9293 SHLD-19, MUST-58, MUST-59; the times are Linux's.
+ *
+ * The timeout adapts: ato_us follows the time between segments, doubles with each time that the timer was what sent the ACK, and is bounded by the round trip. While
+ * program and peer converse (`conversing`, Linux's pingpong), answers carry the ACKs. Otherwise `quickacks` are sent at once: at the start, after a pause and after
+ * what came twice, since the peer may be in slow start.
+ *
+ * Events: text in order (delack_on_text, then delack_schedule), its length (delack_observe), an ACK leaves (delack_sent), the timer (delack_expired), a read (delack_on_read).
+ */
+#include "tcp/tcp_int.h"
+
+#define DELACK_MAX_US  (200 * USEC_PER_MSEC) /* … TCP_DELACK_MAX */
+#define ATO_MOST_US    (500 * USEC_PER_MSEC) /* of what came without PSH, one way */
+#define QUICKACKS_MOST 16
+#define UNREAD_US      (2 * USEC_PER_MSEC)   /* a quick ACK waits so long for the message to be read: a busy server has others before it */
+#define FIRST_US       (6 * USEC_PER_MSEC)   /* … and before the connection is accepted: a busy loop accepts one in each of its rounds */
+#define ANSWER_US      (USEC_PER_MSEC / 2)   /* … and then for an answer to ride on */
+
+/* Linux's TCP_ATO_MIN and TCP_DELACK_MIN. */
+static uint32_t ato_min(const struct tcp_conn *c)
+{
+	return c->stack->config.delack_us;
+}
+
+static bool two_segments_unacked(const struct tcp_conn *c)
+{
+	return c->rcv_nxt - c->rcv_wup > c->rcv_mss;
+}
+
+/* Linux's tcp_incr_quickack: no more than half a window's. */
+static void add_quickacks(struct tcp_conn *c, uint32_t most)
+{
+	uint32_t n = rcv_wnd(c) / (2 * (uint32_t)max_u32(c->rcv_mss, 1));
+	c->quickacks = max_u32(c->quickacks, min_u32(n ? n : 2, most));
+}
+
+void delack_quick(struct tcp_conn *c, uint32_t most)
+{
+	add_quickacks(c, most);
+	c->conversing = false;
+	c->ato_us = ato_min(c);
+}
+
+void delack_on_text(struct tcp_conn *c, int64_t now)
+{
+	int64_t pause = now - c->last_data_rcvd_us;
+	uint32_t tight = ato_min(c) / 2;
+	if (!c->ato_us) {
+		add_quickacks(c, QUICKACKS_MOST);
+		c->ato_us = ato_min(c);
+	} else if (pause <= tight) {
+		c->ato_us = c->ato_us / 2 + tight;
+	} else if (pause < c->ato_us) {
+		c->ato_us = min_u32(c->ato_us / 2 + pause, c->rto_us);
+	} else if (pause > c->rto_us) { /* the peer begins anew */
+		add_quickacks(c, QUICKACKS_MOST);
+	}
+	c->last_data_rcvd_us = now;
+}
+
+/* The size of the peer's full segments; a super-segment says no more than that they are not larger than we allow. Linux's tcp_measure_rcv_mss. */
+void delack_observe(struct tcp_conn *c, uint32_t len, bool push)
+{
+	uint32_t header = TCP_HDR_MIN + (c->ts_on ? TCP_OPT_TS_BYTES : 0), last = c->rcv_last;
+	c->rcv_last = 0;
+	if (len >= c->rcv_mss) {
+		if (len != c->rcv_seen)
+			window_saw(c, len);
+		c->rcv_seen = len;
+		c->rcv_mss = min_u32(len, header > TCP_HDR_MIN ? c->mss_advertised - TCP_OPT_TS_BYTES : c->mss_advertised);
+		c->ack_pushed |= push;
+		return;
+	}
+	/* Shorter ones: two alike, which are not the end of a write, are full ones of a path whose MTU shrank. */
+	if (len + header >= TCP_MSS_DEFAULT_V4 + TCP_HDR_MIN || (len + header >= TCP_MSS_MIN + TCP_HDR_MIN && !push)) {
+		c->rcv_last = len;
+		if (len == last) {
+			c->rcv_mss = len;
+			return;
+		}
+	}
+	c->ack_pushed_twice |= c->ack_pushed;
+	c->ack_pushed = true;
+}
+
+/* Linux's tcp_send_delayed_ack. */
+static void arm(struct tcp_conn *c, int64_t now)
+{
+	int64_t ato = c->ato_us, rto_least = c->rto_min_us ? c->rto_min_us : c->stack->config.rto_min_us;
+	if (ato > ato_min(c)) {
+		int64_t most = c->conversing || c->ack_pushed ? DELACK_MAX_US : ATO_MOST_US;
+		if (c->srtt_us)
+			most = min_time(most, max_time(c->srtt_us, ato_min(c)));
+		ato = min_time(ato, most);
+	}
+	ato = min_time(ato, min_time(DELACK_MAX_US, max_time(rto_least - c->stack->config.tick_us, c->stack->config.tick_us)));
+	if (c->delack_at != TIME_NEVER && !c->delack_short && c->delack_at <= now + ato / 4) /* it is about to expire */
+		c->ack_due = true;
+	else
+		c->delack_at = min_time(c->delack_at, now + ato);
+}
+
+/* A segment's ACK rather waits for the message to be read, and for its answer. */
+static void arm_short(struct tcp_conn *c, int64_t at)
+{
+	if (at < c->delack_at) {
+		c->delack_at = at;
+		c->delack_short = true;
+	}
+}
+
+/*
+ * Every second full-sized segment at once, else within the delay. As Linux (__tcp_ack_snd_check): where an ACK could only tell of a smaller window, because the application
+ * has yet to read, its read brings the ACK. So a super-segment costs one ACK, not two.
+ */
+void delack_schedule(struct tcp_conn *c, int64_t now, const struct text *t)
+{
+	if ((two_segments_unacked(c) && (c->rcv.len < c->options.rcvlowat_bytes || window_keeps(c))) || c->route_quickack) {
+		c->ack_due = true;
+		return;
+	}
+	if (window_is_half_used(c)) /* the application has enough to do: the peer need not hurry */
+		c->quickacks = 0;
+	if (!c->quickacks || c->conversing) {
+		arm(c, now);
+		return;
+	}
+	if (!t->push || t->len >= c->rcv_mss) {
+		c->ack_due = true;
+		return;
+	}
+	/* A short pushed segment is a message: its answer, when it comes soon, is the ACK. */
+	arm_short(c, now + (c->passive && !c->accepted ? FIRST_US : UNREAD_US));
+	c->quickack_owed = true;
+}
+
+void tcp_accepted(struct tcp_conn *c)
+{
+	c->accepted = true;
+}
+
+/* An ACK leaves, alone or with text. */
+void delack_sent(struct tcp_conn *c)
+{
+	bool scheduled = c->ack_due || c->rcv_nxt != c->rcv_wup;
+	if (c->quickacks && scheduled && --c->quickacks == 0)
+		c->ato_us = ato_min(c);
+	c->ack_due = c->quickack_owed = c->ack_pushed = c->ack_pushed_twice = c->delack_short = false;
+	c->delack_at = TIME_NEVER;
+}
+
+void delack_expired(struct tcp_conn *c)
+{
+	c->delack_at = TIME_NEVER;
+	c->ack_due = true;
+	TCP_COUNT(c, DelayedACKs);
+	if (c->delack_short)
+		return;
+	c->ato_us = c->conversing ? ato_min(c) : min_u32(2 * c->ato_us, c->rto_us);
+	c->conversing = false;
+}
+
+/* Text of ours leaves: it answers what came, if that was just now. */
+void delack_on_answer(struct tcp_conn *c, int64_t now)
+{
+	if (c->last_data_rcvd_us && now - c->last_data_rcvd_us < c->ato_us)
+		c->conversing = true;
+}
+
+/* Linux's tcp_cleanup_rbuf. */
+void delack_on_read(struct tcp_conn *c, int64_t now)
+{
+	if (two_segments_unacked(c))
+		c->ack_due = true;
+	else if (c->quickack_owed || (c->rcv_nxt != c->rcv_wup && !c->rcv.len && (c->ack_pushed_twice || (c->ack_pushed && !c->conversing))))
+		arm_short(c, now + ANSWER_US);
+	c->quickack_owed = false;
+}
+
+/* TCP_QUICKACK: not for good, as in Linux; until the next conversation. */
+void tcp_set_quickack(struct tcp_conn *c, bool quick)
+{
+	c->conversing = !quick;
+	if (quick && tcp_is_synchronized(c) && c->rcv_nxt != c->rcv_wup && (!c->rcv.len || two_segments_unacked(c)))
+		c->ack_due = true;
+}
+
+uint32_t delack_ato(const struct tcp_conn *c)
+{
+	return min_u32(c->ato_us, DELACK_MAX_US - c->stack->config.tick_us);
+}

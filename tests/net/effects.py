@@ -1,0 +1,97 @@
+#!/usr/bin/python3
+"""What calls and options do, seen from the program and from its peer: effects_end.py, natively and under finesse, line by line.
+
+Each of its functions is one program. The peer is this process, on the kernel's TCP.
+"""
+import errno
+import json
+import select
+import socket
+import subprocess
+import sys
+import threading
+
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from lab import CLIENT_IP, Lab, LabError, SERVER_IP, compare_lines, finesse_command  # noqa: E402
+
+END = [sys.executable, str(Path(__file__).resolve().parent / "effects_end.py")]
+SERVER_IP6, CLIENT_IP6 = "fd77::1", "fd77::2"
+BY_ENGINE = ["own_table", "own_table_by_close_range", "maxseg", "v6only", "no_fin_wait_2"]
+BY_KERNEL = ["threads_part", "port_program", "port_shared_with_kernel"]  # in the end
+
+
+class Peer:
+    """The last connection is what is asked about; all stay open until the program ends."""
+
+    def __init__(self, host):
+        self.host, self.sockets = host, []
+
+    def keep(self, s):
+        s.settimeout(10)
+        self.sockets.append(s)
+        return s
+
+    def connect(self, address, port):
+        self.keep(self.host.socket(socket.AF_INET6 if ":" in address else socket.AF_INET)).connect((address, port))
+
+    def listen(self):
+        s = self.keep(self.host.socket())
+        s.bind((CLIENT_IP, 0))
+        s.listen(1)
+        return s.getsockname()[1]
+
+    def accept(self):
+        self.keep(self.sockets[-1].accept()[0])
+
+    def recv(self, n):
+        return self.sockets[-1].recv(n).decode()
+
+    def send(self, text):
+        return self.sockets[-1].send(text.encode())
+
+    def reset(self):
+        """The error of a reset that comes by itself."""
+        p = select.poll()
+        p.register(self.sockets[-1], 0)
+        if not p.poll(5000):
+            return "none"
+        return errno.errorcode.get(self.sockets[-1].getsockopt(socket.SOL_SOCKET, socket.SO_ERROR), "no error")
+
+    def close(self):
+        for s in self.sockets:
+            s.close()
+
+
+def program(lab, name, finesse):
+    peer, out = Peer(lab.client), []
+    before = lab.server.opens()
+    p = lab.server.spawn(END + [name, CLIENT_IP, SERVER_IP, SERVER_IP6], finesse=finesse, settings=["--strict"] if name in BY_ENGINE else [],
+                         stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    timer = threading.Timer(30, p.kill)  # whoever hangs differs
+    timer.start()
+    for line in iter(p.stdout.readline, b""):
+        if not line.startswith(b"?"):
+            out.append(line.decode().strip())
+            continue
+        verb, *args = json.loads(line[1:])
+        p.stdin.write(json.dumps(getattr(peer, verb)(*args)).encode() + b"\n")
+        p.stdin.flush()
+    status = p.wait(timeout=20)
+    timer.cancel()
+    peer.close()
+    out.append("%s ended with %d" % (name, status))
+    if finesse and finesse_command() and name in BY_ENGINE and lab.server.opens() != before:
+        raise LabError("%s: the kernel carried it" % name)
+    return out
+
+
+def everything(finesse):
+    with Lab() as lab:
+        for host, own in ((lab.server, SERVER_IP6), (lab.client, CLIENT_IP6)):
+            host.run(["ip", "address", "add", own + "/64", "dev", host.interface, "nodad"])
+        return [line for name in BY_ENGINE + BY_KERNEL for line in program(lab, name, finesse)]
+
+
+sys.exit(compare_lines(everything))

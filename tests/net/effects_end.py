@@ -1,0 +1,199 @@
+#!/usr/bin/python3
+"""A program for effects.py: says what it sees, a line for each thing, and asks its peer by lines that begin with "?"."""
+import ctypes
+import errno
+import json
+import os
+import select
+import socket
+import struct
+import sys
+import threading
+
+CLIENT_IP, SERVER_IP, SERVER_IP6 = sys.argv[2:5]
+CLONE_FILES, CLOSE_RANGE_UNSHARE = 0x400, 2
+libc = ctypes.CDLL(None, use_errno=True)
+
+
+def say(*what):
+    print(sys.argv[1], *what, flush=True)
+
+
+def peer(verb, *args):
+    """What the peer answers: effects.py, class Peer."""
+    print("?" + json.dumps([verb, *args]), flush=True)
+    return json.loads(sys.stdin.readline())
+
+
+def name(f, *args):
+    """The result, or the error's name."""
+    try:
+        return f(*args)
+    except OSError as e:
+        return errno.errorcode.get(e.errno, str(e))
+
+
+def listener(family=socket.AF_INET, options=(), port=0):
+    l = socket.socket(family, socket.SOCK_STREAM)
+    for o in options:
+        l.setsockopt(*o)
+    l.bind(("::" if family == socket.AF_INET6 else SERVER_IP, port))
+    l.listen(64)
+    l.settimeout(10)
+    return l
+
+
+def accepted(l, address=SERVER_IP):
+    peer("connect", address, l.getsockname()[1])
+    s, _ = l.accept()
+    s.settimeout(10)
+    return s
+
+
+def connected(options=()):
+    s = socket.socket()
+    for o in options:
+        s.setsockopt(*o)
+    s.settimeout(10)
+    port = peer("listen")
+    s.connect((CLIENT_IP, port))
+    peer("accept")
+    return s
+
+
+def serves(l, s):
+    """A connection that there was, and a new one, still work."""
+    s.send(b"old")
+    say("old", peer("recv", 3))
+    new = accepted(l)
+    new.send(b"new")
+    say("new", peer("recv", 3))
+    new.close()
+    say("end", peer("recv", 1))
+
+
+def own_table():
+    """The helper thread must not keep the old table: the pipe would not end."""
+    l = listener()
+    s = accepted(l)
+    r, w = os.pipe()
+    say("unshare", libc.unshare(CLONE_FILES))
+    os.close(w)
+    say("the pipe's end", os.read(r, 1))
+    serves(l, s)
+
+
+def own_table_by_close_range():
+    l = listener()
+    s = accepted(l)
+    r, w = os.pipe()
+    os.dup2(w, 200)
+    os.close(w)
+    say("close_range", libc.close_range(200, 300, CLOSE_RANGE_UNSHARE))
+    say("the pipe's end", os.read(r, 1))
+    serves(l, s)
+
+
+def threads_part():
+    """One thread closes its own number; the other thread's goes on."""
+    l = listener()
+    s = accepted(l)
+    leave = threading.Event()
+    parted = threading.Event()
+
+    def part():
+        say("unshare", libc.unshare(CLONE_FILES))
+        os.close(s.fileno())
+        parted.set()
+        leave.wait(10)
+
+    t = threading.Thread(target=part)
+    t.start()
+    parted.wait(10)
+    serves(l, s)
+    leave.set()
+    t.join()
+
+
+def maxseg():
+    """0 takes back what was set; 536 is 536."""
+    for values in (0,), (700, 0), (536,), (0, 536), (700,):
+        s = connected([(socket.IPPROTO_TCP, socket.TCP_MAXSEG, v) for v in values])
+        say(values, s.getsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG))
+        l = listener(options=[(socket.IPPROTO_TCP, socket.TCP_MAXSEG, v) for v in values])
+        say(values, "accepted", accepted(l).getsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG))
+        l.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, 0)
+        say(values, "then 0", accepted(l).getsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG))
+
+
+def v6only():
+    """An accepted socket has it from its listener."""
+    for only in 0, 1:
+        l = listener(socket.AF_INET6, [(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, only)])
+        for address in (SERVER_IP6, SERVER_IP)[:2 - only]:
+            say(only, address, accepted(l, address).getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY))
+
+
+def no_fin_wait_2():
+    """An orphan whose TCP_LINGER2 is negative resets its peer as soon as its FIN is acknowledged, or when it is closed after that."""
+    s = connected([(socket.IPPROTO_TCP, socket.TCP_LINGER2, -1)])
+    s.close()
+    say("close", peer("reset"))
+    s = connected([(socket.IPPROTO_TCP, socket.TCP_LINGER2, -1)])
+    s.shutdown(socket.SHUT_WR)
+    say("shutdown", peer("recv", 1), peer("send", "x"), s.recv(1))
+    s.close()
+    say("close after it", peer("reset"))
+
+
+REUSEPORT = (socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+MARK = (socket.SOL_SOCKET, 36, 5)  # the kernel's
+
+
+def shares(listeners, clients):
+    """How many clients each of them has."""
+    for _ in range(clients):
+        peer("connect", SERVER_IP, listeners[0].getsockname()[1])
+    counts = [0] * len(listeners)
+    while sum(counts) < clients:
+        ready, _, _ = select.select(listeners, [], [], 5)
+        if not ready:
+            break
+        for l in ready:
+            l.accept()
+            counts[listeners.index(l)] += 1
+    return counts
+
+
+def group(*options):
+    """Listeners of one port."""
+    out = []
+    for o in options:
+        out.append(listener(options=[REUSEPORT, *o], port=out[0].getsockname()[1] if out else 0))
+    return out
+
+
+def port_program():
+    """SO_ATTACH_REUSEPORT_CBPF chooses among all sockets of the port, in the order in which they listened."""
+    def choose(l, index):
+        code = ctypes.create_string_buffer(struct.pack("HBBI", 6, 0, 0, index))  # ret
+        l.setsockopt(socket.SOL_SOCKET, 51, struct.pack("HxxxxxxQ", 1, ctypes.addressof(code)))
+
+    for index in 0, 1, 2:
+        l = group((), (), ())
+        choose(l[0], index)
+        say("afterwards", index, shares(l, 4))
+        first = group(())
+        choose(first[0], index)
+        l = first + [listener(options=[REUSEPORT], port=first[0].getsockname()[1]) for _ in range(2)]
+        say("before the others", index, shares(l, 4))
+
+
+def port_shared_with_kernel():
+    """A socket that the kernel serves has its share of the clients, whether it listens first or last."""
+    for options in ((MARK,), (), ()), ((), (), (MARK,)):
+        counts = shares(group(*options), 48)  # that chance leaves one out: 1 in 10^8
+        say(options, [n > 0 for n in counts], sum(counts))
+
+
+globals()[sys.argv[1]]()

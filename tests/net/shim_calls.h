@@ -1,0 +1,30 @@
+/* What the parts of shim_calls share. */
+#ifndef TESTS_NET_SHIM_CALLS_H
+#define TESTS_NET_SHIM_CALLS_H
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+
+/* Prints the call, its result, and errno where it failed. */
+void say(const char *what, long r);
+#define SAY(expr)                                                                                  \
+	({                                                                                         \
+		errno = 0;                                                                         \
+		long r_ = (long)(expr);                                                            \
+		say(#expr, r_);                                                                    \
+		r_;                                                                                \
+	})
+
+struct sockaddr_in address(int port); /* of the loopback */
+struct sockaddr *sa(struct sockaddr_in *a);
+int listener(int *port); /* at the next port */
+int client(int port);
+void pair(int *c, int *s); /* c: the client's end, s: the server's */
+void wait_readable(int fd);
+
+/* shim_libc.c */
+void libc_inside(void);
+void cancellations(void);
+
+#endif
