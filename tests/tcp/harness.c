@@ -326,6 +326,24 @@ void h_establish(struct harness *h)
 	ck_assert(h_events(h) & TCP_EV_CONNECTED);
 }
 
+struct harness *h_established(unsigned features, uint32_t window)
+{
+	struct harness *h = h_new(features);
+	h->peer_window = window;
+	h->open.options.user_sndbuf = true;
+	h->open.options.sndbuf_bytes = 1 << 20;
+	h_establish(h);
+	return h;
+}
+
+void h_set_options(struct harness *h, void (*change)(struct tcp_options *opt))
+{
+	struct tcp_options opt = *tcp_get_options(&h->c);
+	change(&opt);
+	tcp_set_options(&h->c, h->now, &opt);
+	h_output(h);
+}
+
 void h_enter(struct harness *h, enum tcp_state state)
 {
 	switch (state) {

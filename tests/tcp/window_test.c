@@ -1,23 +1,5 @@
-/* Windows and what may go when: Nagle, cork, silly window avoidance on both sides, shrinking windows, urgent data, buffers. */
+/* Windows and what may go when: Nagle, cork, silly window avoidance on both sides, shrinking windows, buffers. */
 #include "harness.h"
-
-static struct harness *established(unsigned features, uint32_t window)
-{
-	struct harness *h = h_new(features);
-	h->peer_window = window;
-	h->open.options.user_sndbuf = true;
-	h->open.options.sndbuf_bytes = 1 << 20;
-	h_establish(h);
-	return h;
-}
-
-static void set_options(struct harness *h, void (*change)(struct tcp_options *opt))
-{
-	struct tcp_options opt = *tcp_get_options(&h->c);
-	change(&opt);
-	tcp_set_options(&h->c, h->now, &opt);
-	h_output(h);
-}
 
 static void nodelay(struct tcp_options *opt)
 {
@@ -36,7 +18,7 @@ static void uncork(struct tcp_options *opt)
 
 START_TEST(SHLD_7_nagle)
 {
-	struct harness *h = established(_i ? H_ALL : 0, 65535);
+	struct harness *h = h_established(_i ? H_ALL : 0, 65535);
 	h_send(h, 10);
 	h_expect(h, SEG_ACK, 1, 1, 10); /* nothing in flight: goes */
 	h_send(h, 20);
@@ -53,7 +35,7 @@ END_TEST
 /* A full segment does not wait. */
 START_TEST(SHLD_7_nagle_full_segment)
 {
-	struct harness *h = established(0, 65535);
+	struct harness *h = h_established(0, 65535);
 	h_send(h, 10);
 	h_expect(h, SEG_ACK, 1, 1, 10);
 	h_send(h, H_MSS + 5);
@@ -67,12 +49,12 @@ END_TEST
 
 START_TEST(MUST_17_nagle_can_be_disabled)
 {
-	struct harness *h = established(0, 65535);
+	struct harness *h = h_established(0, 65535);
 	h_send(h, 10);
 	h_expect(h, SEG_ACK, 1, 1, 10);
 	h_send(h, 20);
 	h_silence(h);
-	set_options(h, nodelay); /* what waited goes */
+	h_set_options(h, nodelay); /* what waited goes */
 	h_expect(h, SEG_ACK, 11, 1, 20);
 	h_send(h, 5);
 	h_expect(h, SEG_ACK, 31, 1, 5);
@@ -82,14 +64,14 @@ END_TEST
 
 START_TEST(cork_holds_partial_segments)
 {
-	struct harness *h = established(0, 65535);
-	set_options(h, cork);
+	struct harness *h = h_established(0, 65535);
+	h_set_options(h, cork);
 	h_send(h, 700);
 	h_silence(h);
 	h_send(h, 700);
 	h_expect(h, SEG_ACK, 1, 1, H_MSS);
 	h_silence(h);
-	set_options(h, uncork);
+	h_set_options(h, uncork);
 	h_expect(h, SEG_ACK, 1001, 1, 400);
 	h_free(h);
 }
@@ -98,11 +80,11 @@ END_TEST
 /* tcp(7): TCP_NODELAY pushes what is queued, over TCP_CORK, too; what is written afterwards is corked again. */
 START_TEST(nodelay_pushes_over_cork)
 {
-	struct harness *h = established(0, 65535);
-	set_options(h, cork);
+	struct harness *h = h_established(0, 65535);
+	h_set_options(h, cork);
 	h_send(h, 700);
 	h_silence(h);
-	set_options(h, nodelay);
+	h_set_options(h, nodelay);
 	h_expect(h, SEG_ACK, 1, 1, 700);
 	h_send(h, 30);
 	h_silence(h);
@@ -112,8 +94,8 @@ END_TEST
 
 START_TEST(cork_is_bounded)
 {
-	struct harness *h = established(0, 65535);
-	set_options(h, cork);
+	struct harness *h = h_established(0, 65535);
+	h_set_options(h, cork);
 	h_send(h, 700);
 	ck_assert_int_eq(h_next(h), 200 * USEC_PER_MSEC + H_RTT); /* tcp(7): a 200 ms ceiling; Linux's is the RTO */
 	h_expect(h, SEG_ACK, 1, 1, 700);
@@ -124,8 +106,8 @@ END_TEST
 /* A FIN is not held by cork or Nagle. */
 START_TEST(fin_pushes_everything)
 {
-	struct harness *h = established(0, 65535);
-	set_options(h, cork);
+	struct harness *h = h_established(0, 65535);
+	h_set_options(h, cork);
 	h_send(h, 700);
 	h_shutdown(h);
 	h_expect(h, SEG_ACK | SEG_FIN, 1, 1, 700);
@@ -136,7 +118,7 @@ END_TEST
 /* MUST-60, MUST-61: the last segment of what is buffered carries PSH. */
 START_TEST(MUST_61_push)
 {
-	struct harness *h = established(0, 65535);
+	struct harness *h = h_established(0, 65535);
 	h_send(h, 2 * H_MSS + 100);
 	ck_assert_uint_eq(h_expect(h, SEG_ACK, 1, 1, H_MSS)->seg.flags & SEG_PSH, 0);
 	h_take(h);
@@ -155,7 +137,7 @@ END_TEST
 
 START_TEST(never_beyond_the_window)
 {
-	struct harness *h = established(_i ? H_ALL : 0, 2500 & ~7u);
+	struct harness *h = h_established(_i ? H_ALL : 0, 2500 & ~7u);
 	uint32_t window = h->peer_window;
 	h_send(h, 10000);
 	uint32_t end = 1;
@@ -170,7 +152,7 @@ END_TEST
 /* MUST-38: no small segment because the window is small, unless it is half of the largest there was. */
 START_TEST(MUST_38_sender_sws)
 {
-	struct harness *h = established(0, 10000);
+	struct harness *h = h_established(0, 10000);
 	h_send(h, 10000);
 	h_drain(h);
 	h_advance(h, H_RTT);
@@ -189,7 +171,7 @@ END_TEST
 /* … nor is it held back for ever: the override timeout. */
 START_TEST(MUST_38_override)
 {
-	struct harness *h = established(0, 10000);
+	struct harness *h = h_established(0, 10000);
 	h_send(h, 10000);
 	h_drain(h);
 	h_advance(h, H_RTT);
@@ -211,7 +193,7 @@ END_TEST
 /* A peer whose largest window is small gets small segments at once. */
 START_TEST(MUST_38_small_peer)
 {
-	struct harness *h = established(0, 600);
+	struct harness *h = h_established(0, 600);
 	h_send(h, 5000);
 	h_expect(h, SEG_ACK, 1, 1, 300); /* half of the largest window each, as Linux */
 	h_expect(h, SEG_ACK, 301, 1, 300);
@@ -228,7 +210,7 @@ END_TEST
 /* MUST-34, SHLD-15, SHLD-16, SHLD-17: the peer takes window back. */
 START_TEST(MUST_34_shrinking_window)
 {
-	struct harness *h = established(_i ? H_ALL : 0, 8000);
+	struct harness *h = h_established(_i ? H_ALL : 0, 8000);
 	h_send(h, 12000);
 	for (int k = 0; k < 8; k++)
 		h_expect(h, SEG_ACK, 1 + k * H_MSS, 1, H_MSS);
@@ -274,7 +256,7 @@ END_TEST
 /* MUST-1: windows are unsigned; RFC 7323 §2.3: scaled, except in a SYN. */
 START_TEST(MUST_1_window_is_unsigned)
 {
-	struct harness *h = established(_i ? H_WSCALE : 0, 65535);
+	struct harness *h = h_established(_i ? H_WSCALE : 0, 65535);
 	h->peer_window = _i ? 400000 : 65535;
 	h_peer_ack(h, 1);
 	ck_assert_uint_eq(h_status(h).snd_wnd, h->peer_window & ~(_i ? 7u : 0u));
@@ -285,7 +267,7 @@ END_TEST
 /* Only newer segments update the window (SND.WL1, SND.WL2). */
 START_TEST(old_segments_do_not_update_the_window)
 {
-	struct harness *h = established(0, 8000);
+	struct harness *h = h_established(0, 8000);
 	h_peer(h, SEG_ACK, 1, 10);
 	h_send(h, 100);
 	h_peer_ack(h, 101);
@@ -599,7 +581,7 @@ END_TEST
 /* Out of memory with text in the buffer: not writable until something is acknowledged, or an event loop would spin. */
 START_TEST(a_sender_without_memory_waits)
 {
-	struct harness *h = established(0, 65535);
+	struct harness *h = h_established(0, 65535);
 	ck_assert_int_eq(h_send(h, 1000), 1000);
 	h->memory.limit_bytes = h->memory.live_bytes;
 	ssize_t n = h_send(h, 100000);
@@ -719,7 +701,7 @@ START_TEST(records_stay_apart)
 	struct harness *h = h_new(H_ALL);
 	h->open.gso_max_bytes = 64240;
 	h_establish(h);
-	set_options(h, cork);
+	h_set_options(h, cork);
 	uint32_t seq = 1;
 	for (int i = 0; i < 3; i++) {
 		h_send(h, 100);
@@ -769,21 +751,6 @@ START_TEST(super_segments)
 }
 END_TEST
 
-/* ---- urgent data ---- */
-
-static ssize_t send_urgent(struct harness *h, uint32_t len)
-{
-	uint8_t bytes[64];
-	for (uint32_t i = 0; i < len; i++)
-		bytes[i] = h_byte(h->sent + i);
-	struct iovec iov = {bytes, len};
-	ssize_t n = tcp_send(&h->c, h->now, &iov, 1, false, true);
-	h->sent += (uint32_t)n;
-	h_output(h);
-	return n;
-}
-
-/* MUST-30, MUST-62: the pointer is behind the last urgent octet (RFC 6093 §3.1's practice: RFC 9293 §3.8.5). */
 struct narrow {
 	struct tcp_emit emit;
 	unsigned n;
@@ -800,7 +767,7 @@ static void take_one(struct tcp_emit *emit, struct tcp_conn *c, const struct tcp
 /* Where segments go says that it is full: the rest stays unsent, and due. */
 START_TEST(a_full_way_out_holds_the_rest)
 {
-	struct harness *h = established(0, 65535);
+	struct harness *h = h_established(0, 65535);
 	uint8_t bytes[4 * H_MSS];
 	struct iovec iov = {bytes, sizeof bytes};
 	struct narrow narrow = {.emit.segment = take_one};
@@ -860,97 +827,6 @@ START_TEST(what_may_be_said_later)
 }
 END_TEST
 
-START_TEST(MUST_62_sending_urgent_data)
-{
-	struct harness *h = established(0, 65535);
-	h_send(h, 10);
-	h_expect(h, SEG_ACK, 1, 1, 10);
-	ck_assert_int_eq(send_urgent(h, 3), 3);
-	struct h_out *o = h_expect(h, SEG_ACK | SEG_URG, 11, 1, 3); /* not held by Nagle */
-	ck_assert_uint_eq(o->seg.urgent, 3);
-	h_peer_ack(h, 14);
-	h_send(h, 5);
-	h_expect(h, SEG_ACK, 14, 1, 5); /* over */
-	h_free(h);
-}
-END_TEST
-
-/* MUST-31, MUST-32, MUST-33: announced ahead of its data, of any length; the application is told, and where the mark is. */
-START_TEST(MUST_32_receiving_urgent_data)
-{
-	struct harness *h = established(_i ? H_ALL : 0, 65535);
-	uint8_t byte;
-	ck_assert_int_eq(tcp_recv_urgent(&h->c, &byte, false), -EINVAL);
-	struct tcp_segment s = h_seg(h, SEG_ACK | SEG_URG, 0, 1, 10);
-	s.urgent = 15; /* five more to come */
-	h_input(h, &s);
-	h->peer_nxt += 10;
-	ck_assert(h_events(h) & TCP_EV_URGENT);
-	ck_assert_int_eq(tcp_recv_urgent(&h->c, &byte, false), -EAGAIN);
-	ck_assert(!tcp_at_mark(&h->c));
-	h_peer(h, SEG_ACK, 1, 10);
-	ck_assert_int_eq(tcp_recv_urgent(&h->c, &byte, true), 1); /* MSG_PEEK */
-	ck_assert_int_eq(tcp_recv_urgent(&h->c, &byte, false), 1);
-	ck_assert_int_eq(tcp_recv_urgent(&h->c, &byte, false), -EINVAL); /* once */
-	ck_assert_uint_eq(byte, h_byte(14)); /* the octet before the pointer */
-	ck_assert_int_eq(h_recv(h, 100, 0), 14); /* reads stop at the mark */
-	ck_assert(tcp_at_mark(&h->c));
-	ck_assert_int_eq(h_recv(h, 100, 15), 5); /* and pass over it */
-	ck_assert(!tcp_at_mark(&h->c));
-	h_advance(h, USEC_PER_SEC);
-	h_drain(h);
-	h_free(h);
-}
-END_TEST
-
-/* In line, the urgent byte is read with the others, but a read still ends at the mark, which POLLPRI tells of. */
-START_TEST(urgent_in_line)
-{
-	struct harness *h = established(0, 65535);
-	uint8_t byte;
-	struct tcp_options opt = *tcp_get_options(&h->c);
-	opt.oobinline = true;
-	tcp_set_options(&h->c, h->now, &opt);
-	struct tcp_segment s = h_seg(h, SEG_ACK | SEG_URG, 0, 1, 10);
-	s.urgent = 5;
-	h_input(h, &s);
-	h->peer_nxt += 10;
-	ck_assert_int_eq(tcp_recv_urgent(&h->c, &byte, false), -EINVAL);
-	ck_assert(tcp_urgent_ready(&h->c));
-	ck_assert_int_eq(h_recv(h, 100, 0), 4);
-	ck_assert(tcp_at_mark(&h->c));
-	ck_assert_int_eq(h_recv(h, 100, 4), 6);
-	ck_assert(!tcp_urgent_ready(&h->c));
-	h_advance(h, USEC_PER_SEC);
-	h_drain(h);
-	h_free(h);
-}
-END_TEST
-
-/* A read that goes past the urgent byte loses it; one that finds nothing else does, too. What is left of it is unread data at close. */
-START_TEST(urgent_passed_over)
-{
-	struct harness *h = established(0, 65535);
-	uint8_t byte;
-	struct tcp_segment s = h_seg(h, SEG_ACK | SEG_URG, 0, 1, 1);
-	s.urgent = 1;
-	h_input(h, &s);
-	h->peer_nxt += 1;
-	ck_assert(tcp_urgent_ready(&h->c));
-	if (_i) {
-		tcp_close(&h->c, h->now, false, false);
-		ck_assert_int_eq(tcp_state(&h->c), TCPS_CLOSED); /* RST */
-	} else {
-		ck_assert_int_eq(tcp_recv(&h->c, h->now, NULL, 0, false, false), -EAGAIN);
-		ck_assert(!tcp_urgent_ready(&h->c));
-		ck_assert_int_eq(tcp_recv_urgent(&h->c, &byte, false), -EINVAL);
-		h_advance(h, USEC_PER_SEC);
-	}
-	h_drain(h);
-	h_free(h);
-}
-END_TEST
-
 int main(void)
 {
 	Suite *s = suite_create("window");
@@ -997,10 +873,6 @@ int main(void)
 	tcase_add_loop_test(tc, super_segments, 0, 2);
 	tcase_add_test(tc, a_full_way_out_holds_the_rest);
 	tcase_add_test(tc, what_may_be_said_later);
-	tcase_add_test(tc, MUST_62_sending_urgent_data);
-	tcase_add_loop_test(tc, MUST_32_receiving_urgent_data, 0, 2);
-	tcase_add_test(tc, urgent_in_line);
-	tcase_add_loop_test(tc, urgent_passed_over, 0, 2);
 	suite_add_tcase(s, tc);
 	return h_main(s);
 }
