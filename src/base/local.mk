@@ -4,6 +4,8 @@ src_libbase_a_SOURCES = \
 	src/base/abstract.h \
 	src/base/addr.c \
 	src/base/addr.h \
+	src/base/apart.c \
+	src/base/apart.h \
 	src/base/aside.c \
 	src/base/aside.h \
 	src/base/budget.c \

@@ -94,7 +94,7 @@ int firewall_read(struct firewall **out, char *why, size_t why_len)
 	if (!err)
 		err = failed(firewall_read_iptables(&f->rules), "iptables", why, why_len);
 	if (!err)
-		err = failed(firewall_read_cgroup(&f->cgroup), "cgroup programs", why, why_len);
+		err = failed(firewall_read_cgroup(&f->cgroup, NULL), "cgroup programs", why, why_len);
 	if (err)
 		firewall_free(f);
 	else
@@ -112,10 +112,10 @@ int firewall_cgroup(const struct firewall *f)
 	return bits_of(&f->cgroup);
 }
 
-int firewall_cgroup_now(void)
+int firewall_cgroup_now(struct firewall_look *look)
 {
 	struct firewall_cgroup now;
-	int err = firewall_read_cgroup(&now);
+	int err = firewall_read_cgroup(&now, look);
 	return err < 0 ? err : bits_of(&now);
 }
 
@@ -260,7 +260,7 @@ static int tc_has(struct firewall *f, int ifindex, const char *ifname, char *why
 		i++;
 	if (i == f->n_tc) {
 		i = i == INTERFACES ? i - 1 : i;
-		firewall_read_tc(ifindex, &f->tc[i]);
+		firewall_read_tc(ifindex, &f->tc[i], NULL);
 		f->n_tc = i + 1;
 	}
 	const struct firewall_tc *tc = &f->tc[i];
@@ -269,10 +269,10 @@ static int tc_has(struct firewall *f, int ifindex, const char *ifname, char *why
 	return tc->filters || tc->programs;
 }
 
-bool firewall_ingress_changed(const struct firewall *f)
+bool firewall_ingress_changed(struct firewall *f, struct firewall_look *look)
 {
 	for (unsigned i = 0; i < f->n_tc; i++)
-		if (!firewall_tc_is(&f->tc[i]))
+		if (!firewall_tc_is(&f->tc[i], look))
 			return true;
 	return false;
 }
@@ -280,7 +280,7 @@ bool firewall_ingress_changed(const struct firewall *f)
 bool firewall_watches_sockets(void)
 {
 	struct firewall_cgroup cgroup;
-	return firewall_read_cgroup(&cgroup) < 0 || cgroup.sockets;
+	return firewall_read_cgroup(&cgroup, NULL) < 0 || cgroup.sockets;
 }
 
 int firewall_judges(const struct firewall *f, const struct firewall_flow *flow, char *why, size_t why_len)

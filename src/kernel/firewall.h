@@ -20,13 +20,28 @@ void firewall_free(struct firewall *f); /* NULL: nothing */
 /* For a process that may not read the rules: a file of them, an internal fd, or -errno; and back, from its beginning. */
 int firewall_save(const struct firewall *f);
 int firewall_load(struct firewall **out, int fd);
+/*
+ * Who asks the kernel again and again keeps what that takes open: a descriptor that is made takes the lowest free number for a moment, which is the program's. Of one
+ * process; a fork's child closes its copies. NULL, where one is asked for: nothing is kept.
+ */
+struct firewall_look {
+	int groups_fd; /* /proc/self/cgroup, and what it said … */
+	char *groups;
+	int cgroup_fd; /* … when this directory was found by it; -ENOENT: there is no cgroup v2. -EPERM, -EACCES: in a user namespace */
+	int route_fd;  /* netlink */
+	int in_user_namespace; /* that of a process with threads does not change. -1: not asked yet */
+};
+#define FIREWALL_LOOK_NONE ((struct firewall_look){.groups_fd = -1, .cgroup_fd = -1, .route_fd = -1, .in_user_namespace = -1})
+void firewall_look_open(struct firewall_look *look); /* now, and not at the first question */
+void firewall_look_close(struct firewall_look *look);
+
 /* The kinds of BPF programs on a cgroup, a bit each: of the snapshot, and of the calling process's cgroup now. -EPERM: CAP_NET_ADMIN is missing; other -errno: could not tell. */
 int firewall_cgroup(const struct firewall *f);
-int firewall_cgroup_now(void);
+int firewall_cgroup_now(struct firewall_look *look);
 /* Do others have a program or a filter at this interface's ingress now? Asks the kernel. */
-bool firewall_ingress_filters(int ifindex);
+bool firewall_ingress_filters(int ifindex, struct firewall_look *look);
 /* Did they put one at the ingress of an interface that was asked about, or take one away? Asks the kernel. */
-bool firewall_ingress_changed(const struct firewall *f);
+bool firewall_ingress_changed(struct firewall *f, struct firewall_look *look);
 /* Are there rules of legacy iptables, whose changes nobody tells? NULL: no. */
 bool firewall_has_legacy(const struct firewall *f);
 

@@ -68,37 +68,89 @@ static int open_unmounted(void)
 	return kept < 0 ? kept : fd_move_high(sys_fcntl(kept, F_DUPFD_CLOEXEC, 0));
 }
 
-/* Our cgroup's directory. -ENOENT: no cgroup v2 in this kernel. */
-static int open_own_cgroup(void)
-{
-	char *groups, *path, *end;
-	int ret = procfile_read("/proc/self/cgroup", &groups), root, fd;
+#define OWN_GROUPS "/proc/self/cgroup"
 
-	if (ret < 0)
-		return ret;
-	path = strncmp(groups, "0::/", 4) == 0 ? groups : strstr(groups, "\n0::/");
-	if (!path) {
-		free(groups);
+/* The cgroup's directory, of what OWN_GROUPS says. -ENOENT: no cgroup v2 in this kernel. */
+static int open_cgroup(const char *groups)
+{
+	const char *own = strncmp(groups, "0::/", 4) == 0 ? groups : strstr(groups, "\n0::/");
+	if (!own)
 		return -ENOENT;
-	}
-	path = strchr(path, '/') + 1;
-	if ((end = strchr(path, '\n')))
-		*end = '\0';
-	root = open_mounted();
+	own = strchr(own, '/') + 1;
+	char *path = strndup(own, strcspn(own, "\n"));
+	if (!path)
+		return -ENOMEM;
+	int root = open_mounted();
 	if (root < 0)
 		root = open_unmounted();
-	fd = root;
-	if (root >= 0) {
-		fd = fd_move_high(
-		    sys_openat(root, path[0] ? path : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0));
-		fd_close(root);
-	}
-	free(groups);
+	int fd = root;
+	if (root >= 0)
+		fd = fd_move_high(sys_openat(root, path[0] ? path : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0));
+	fd_close(root);
+	free(path);
 	return fd == -ENOENT ? -ESTALE : fd; /* there is one, but not where we can look */
 }
 
+static void forget_cgroup(struct firewall_look *look)
+{
+	fd_close(look->groups_fd);
+	fd_close(look->cgroup_fd);
+	free(look->groups);
+	look->groups_fd = look->cgroup_fd = -1;
+	look->groups = NULL;
+}
+
+void firewall_look_close(struct firewall_look *look)
+{
+	forget_cgroup(look);
+	fd_close(look->route_fd);
+	look->route_fd = -1;
+}
+
+static bool in_user_namespace(struct firewall_look *look)
+{
+	if (look->in_user_namespace < 0)
+		look->in_user_namespace = firewall_in_user_namespace();
+	return look->in_user_namespace;
+}
+
+static bool is_refused(int err, struct firewall_look *look)
+{
+	return (err == -EPERM || err == -EACCES) && in_user_namespace(look);
+}
+
+/* Our cgroup's directory, the one that is kept while the process stays in it. What may change is tried again the next time. */
+static int own_cgroup(struct firewall_look *look)
+{
+	char *groups;
+	if (look->groups_fd < 0)
+		look->groups_fd = procfile_open(OWN_GROUPS);
+	int err = procfile_read_open(look->groups_fd, &groups);
+	if (err < 0) {
+		forget_cgroup(look);
+		return err;
+	}
+	if (look->groups && strcmp(groups, look->groups) == 0) {
+		free(groups);
+		return look->cgroup_fd;
+	}
+	fd_close(look->cgroup_fd);
+	free(look->groups);
+	look->groups = groups;
+	int fd = look->cgroup_fd = open_cgroup(groups);
+	if (fd < 0 && fd != -ENOENT && !is_refused(fd, look))
+		forget_cgroup(look);
+	return fd;
+}
+
+void firewall_look_open(struct firewall_look *look)
+{
+	own_cgroup(look);
+	firewall_open_route(look);
+}
+
 /* sock_create and bind programs have had their say: the kernel's own socket was created and bound by the kernel. Where there is one, each socket is. */
-int firewall_read_cgroup(struct firewall_cgroup *out)
+int firewall_read_cgroup(struct firewall_cgroup *out, struct firewall_look *look)
 {
 	const struct {
 		uint32_t type;
@@ -116,13 +168,14 @@ int firewall_read_cgroup(struct firewall_cgroup *out)
 	    {BPF_CGROUP_INET6_POST_BIND, &out->sockets},
 	};
 	uint32_t ids[BPF_QUERY_MAX];
-	int fd = open_own_cgroup(), ret = 0;
+	struct firewall_look once = FIREWALL_LOOK_NONE, *with = look ? look : &once;
+	int fd = own_cgroup(with), ret = 0;
 
 	*out = (struct firewall_cgroup){.ingress = false};
-	if ((fd == -EPERM || fd == -EACCES) && firewall_in_user_namespace())
-		return 0;
+	if (fd < 0 && !look)
+		forget_cgroup(with);
 	if (fd < 0)
-		return fd == -ENOENT ? 0 : fd;
+		return fd == -ENOENT || is_refused(fd, with) ? 0 : fd;
 	for (size_t i = 0; i < sizeof kinds / sizeof kinds[0] && ret >= 0; i++) {
 		ret = bpf_prog_query(fd, kinds[i].type, BPF_F_QUERY_EFFECTIVE, ids);
 		if (ret > 0)
@@ -130,8 +183,7 @@ int firewall_read_cgroup(struct firewall_cgroup *out)
 		else if (ret == -EINVAL || ret == -ENOSYS)
 			ret = 0; /* a kernel without cgroup BPF */
 	}
-	fd_close(fd);
-	if (ret == -EPERM && firewall_in_user_namespace())
-		return 0;
-	return ret < 0 ? ret : 0;
+	if (!look || (ret < 0 && ret != -EPERM)) /* the cgroup may be gone */
+		forget_cgroup(with);
+	return ret < 0 && !is_refused(ret, with) ? ret : 0;
 }

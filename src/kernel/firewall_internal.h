@@ -6,6 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "kernel/firewall.h"
 #include "kernel/firewall_rules.h"
 
 /* Not the initial user namespace: what is ours here is ours alone, and what is the host's cannot be asked about. */
@@ -22,7 +23,7 @@ struct firewall_cgroup {
 	bool connect; /* … where connect goes */
 	bool sockets; /* … each socket that is made, bound or freed */
 };
-int firewall_read_cgroup(struct firewall_cgroup *out);
+int firewall_read_cgroup(struct firewall_cgroup *out, struct firewall_look *look);
 
 /* What others have at an interface's ingress. */
 struct firewall_tc {
@@ -31,8 +32,9 @@ struct firewall_tc {
 	bool programs; /* at tcx */
 	uint64_t tcx_sum; /* of all programs there, ours as well */
 };
-void firewall_read_tc(int ifindex, struct firewall_tc *out);
-bool firewall_tc_is(const struct firewall_tc *then); /* … still the same? */
+void firewall_read_tc(int ifindex, struct firewall_tc *out, struct firewall_look *look);
+int firewall_open_route(struct firewall_look *look); /* its route_fd */
+bool firewall_tc_is(struct firewall_tc *then, struct firewall_look *look); /* … still the same? */
 
 /* One of iptables' matches and targets: adds what it means to the rule that is being written. -ENOMEM. */
 int firewall_xt_match(struct ruleset *rs, const char *name, unsigned revision, const void *info, size_t len);

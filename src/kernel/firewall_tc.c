@@ -14,7 +14,9 @@
 
 #include <libmnl/libmnl.h>
 
+#include "base/apart.h"
 #include "base/fd.h"
+#include "base/sys.h"
 #include "kernel/bpf_sys.h"
 #include "kernel/firewall.h"
 #include "kernel/netlink.h"
@@ -28,7 +30,35 @@ static int on_filter(const struct nlmsghdr *h, void *ctx)
 	return *found;
 }
 
-static int read_filters(int ifindex, bool *found)
+static int ask(struct nlmsghdr *h, bool *found)
+{
+	int fd = netlink_open(NETLINK_ROUTE);
+	int err = fd < 0 ? fd : netlink_talk(fd, h, on_filter, found);
+	if (fd >= 0)
+		sys_close(fd);
+	return err;
+}
+
+int firewall_open_route(struct firewall_look *look)
+{
+	if (look->route_fd < 0)
+		look->route_fd = fd_move_high(netlink_open(NETLINK_ROUTE));
+	return look->route_fd;
+}
+
+/* A socket that failed may have an answer left. */
+static int ask_kept(struct firewall_look *look, struct nlmsghdr *h, bool *found)
+{
+	int fd = firewall_open_route(look);
+	int err = fd < 0 ? fd : netlink_talk(fd, h, on_filter, found);
+	if (err < 0) {
+		fd_close(fd);
+		look->route_fd = -1;
+	}
+	return err;
+}
+
+static int read_filters(int ifindex, bool *found, struct firewall_look *look)
 {
 	char buf[64];
 	struct nlmsghdr *h = mnl_nlmsg_put_header(buf);
@@ -37,10 +67,7 @@ static int read_filters(int ifindex, bool *found)
 	struct tcmsg *t = mnl_nlmsg_put_extra_header(h, sizeof *t);
 	t->tcm_ifindex = ifindex;
 	t->tcm_parent = TC_H_MAKE(TC_H_CLSACT, TC_H_MIN_INGRESS);
-	int fd = netlink_open(NETLINK_ROUTE);
-	int err = fd < 0 ? fd : netlink_talk(fd, h, on_filter, found);
-	fd_close(fd);
-	return err;
+	return look ? ask_kept(look, h, found) : ask(h, found);
 }
 
 static bool is_others(uint32_t id)
@@ -60,31 +87,50 @@ static int query_tcx(int ifindex, uint32_t ids[BPF_QUERY_MAX], uint64_t *sum)
 	return n;
 }
 
-void firewall_read_tc(int ifindex, struct firewall_tc *out)
-{
+struct programs {
 	uint32_t ids[BPF_QUERY_MAX];
-	*out = (struct firewall_tc){.ifindex = ifindex};
-	read_filters(ifindex, &out->filters); /* a kernel that cannot say has no tc */
-	int n = query_tcx(ifindex, ids, &out->tcx_sum);
-	for (int i = 0; i < n && !out->programs; i++)
-		out->programs = is_others(ids[i]);
+	int n;
+	bool others;
+};
+
+static void look_for_others(void *arg)
+{
+	struct programs *p = arg;
+	for (int i = 0; i < p->n && !p->others; i++)
+		p->others = is_others(p->ids[i]);
 }
 
-bool firewall_ingress_filters(int ifindex)
+void firewall_read_tc(int ifindex, struct firewall_tc *out, struct firewall_look *look)
+{
+	struct programs p = {.others = false};
+	*out = (struct firewall_tc){.ifindex = ifindex};
+	read_filters(ifindex, &out->filters, look); /* a kernel that cannot say has no tc */
+	p.n = query_tcx(ifindex, p.ids, &out->tcx_sum);
+	if (look)
+		apart_call(look_for_others, &p);
+	else
+		look_for_others(&p);
+	out->programs = p.others;
+}
+
+bool firewall_ingress_filters(int ifindex, struct firewall_look *look)
 {
 	struct firewall_tc tc;
-	firewall_read_tc(ifindex, &tc);
+	firewall_read_tc(ifindex, &tc, look);
 	return tc.filters || tc.programs;
 }
 
-bool firewall_tc_is(const struct firewall_tc *then)
+bool firewall_tc_is(struct firewall_tc *then, struct firewall_look *look)
 {
 	struct firewall_tc now = {.ifindex = then->ifindex};
 	uint32_t ids[BPF_QUERY_MAX];
-	read_filters(now.ifindex, &now.filters);
+	read_filters(now.ifindex, &now.filters, look);
 	query_tcx(now.ifindex, ids, &now.tcx_sum);
 	if (now.filters == then->filters && now.tcx_sum == then->tcx_sum)
 		return true;
-	firewall_read_tc(then->ifindex, &now);
-	return now.filters == then->filters && now.programs == then->programs;
+	firewall_read_tc(then->ifindex, &now, look);
+	if (now.filters != then->filters || now.programs != then->programs)
+		return false;
+	then->tcx_sum = now.tcx_sum; /* an engine has come or gone: nobody needs to be asked for names again */
+	return true;
 }

@@ -9,9 +9,13 @@
 
 #define FIRST_BYTES 4096
 
-int procfile_read(const char *path, char **out)
+int procfile_open(const char *path)
 {
-	int fd = fd_move_high(sys_openat(AT_FDCWD, path, O_RDONLY | O_CLOEXEC, 0));
+	return fd_move_high(sys_openat(AT_FDCWD, path, O_RDONLY | O_CLOEXEC, 0));
+}
+
+int procfile_read_open(int fd, char **out)
+{
 	char *buf = NULL;
 	size_t len = 0, cap = 0;
 	ssize_t n = fd;
@@ -27,7 +31,7 @@ int procfile_read(const char *path, char **out)
 			buf = p;
 			cap = bigger;
 		}
-		n = sys_read(fd, buf + len, cap - len - 1);
+		n = sys_call(SYS_pread64, fd, buf + len, cap - len - 1, len, 0, 0);
 		if (n == -EINTR)
 			n = 0; /* again */
 		else if (n == 0)
@@ -35,7 +39,6 @@ int procfile_read(const char *path, char **out)
 		if (n > 0)
 			len += n;
 	}
-	fd_close(fd);
 	if (n < 0) {
 		free(buf);
 		return n;
@@ -43,4 +46,12 @@ int procfile_read(const char *path, char **out)
 	buf[len] = '\0';
 	*out = buf;
 	return 0;
+}
+
+int procfile_read(const char *path, char **out)
+{
+	int fd = procfile_open(path);
+	int err = procfile_read_open(fd, out);
+	fd_close(fd);
+	return err;
 }

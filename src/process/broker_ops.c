@@ -328,7 +328,7 @@ bool broker_ops_do(const struct broker_ops_config *c, struct broker_spent *spent
 		answer->result = do_firewall(answer, out);
 		return true;
 	case BROKER_CGROUP:
-		answer->result = firewall_cgroup_now();
+		answer->result = firewall_cgroup_now(NULL);
 		return true;
 	case BROKER_GROUP:
 		answer->result = do_group(spent, out);

@@ -22,6 +22,7 @@
 #include "drive/drive.h"
 #include "ip/ip.h"
 #include "kernel/classifier.h"
+#include "kernel/firewall.h"
 #include "kernel/netstate.h"
 #include "kernel/fastopen_cache.h"
 #include "kernel/peers.h"
@@ -106,6 +107,7 @@ struct rejudge {
 	bool looks;      /* the timer's next turn looks at the cgroup's programs */
 	bool later;      /* … and at connections that could not be judged yet */
 	int64_t look_us; /* the next look, with the turn that comes then */
+	struct firewall_look look;
 };
 
 /* TCP Fast Open of a listener (fastopen.c). */

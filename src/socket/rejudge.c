@@ -126,13 +126,13 @@ static void listeners_to_kernel(struct engine *e, const char *why)
 }
 
 /* Where the rules were not read (the broker gave the link, and found nothing), nothing was at the ingress of what is served. */
-static bool ingress_changed(const struct engine *e)
+static bool ingress_changed(struct engine *e)
 {
 	struct iface *i;
 	if (e->firewall)
-		return firewall_ingress_changed(e->firewall);
+		return firewall_ingress_changed(e->firewall, &e->rejudge.look);
 	ifaces_for_each(e, i)
-		if (i->link && firewall_ingress_filters(link_info(i->link)->ifindex))
+		if (i->link && firewall_ingress_filters(link_info(i->link)->ifindex, &e->rejudge.look))
 			return true;
 	return false;
 }
@@ -176,9 +176,9 @@ void rejudge_look(struct engine *e)
 		arm(r, 1);
 }
 
-static bool cgroup_changed(const struct engine *e)
+static bool cgroup_changed(struct engine *e)
 {
-	int now = firewall_cgroup_now(), then = e->firewall ? firewall_cgroup(e->firewall) : 0; /* not read: the broker gave the link, and found nothing */
+	int now = firewall_cgroup_now(&e->rejudge.look), then = e->firewall ? firewall_cgroup(e->firewall) : 0; /* not read: the broker gave the link, and found nothing */
 	if (now == -EPERM)
 		now = privileged_cgroup();
 	return now >= 0 && now != then;
@@ -223,6 +223,8 @@ void rejudge_start(struct engine *e)
 		fd_close(news);
 		r->news.fd = -1;
 	}
+	r->look = FIREWALL_LOOK_NONE;
+	firewall_look_open(&r->look); /* not by the helper, beside a call of the program's */
 	r->on = true;
 }
 
@@ -249,6 +251,7 @@ void rejudge_forget(struct engine *e)
 	if (r->on) {
 		fd_close(r->timer.fd);
 		fd_close(r->news.fd);
+		firewall_look_close(&r->look);
 	}
 	*r = (struct rejudge){.on = false};
 }
