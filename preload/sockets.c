@@ -98,7 +98,10 @@ int wrap_bind(int fd, const struct sockaddr *addr, socklen_t len)
 	undecided_settle_fd(fd);
 	if (file_bound(fd))
 		engine_before_bind(fd, addr, len);
-	int r = REAL(bind)(fd, addr, len);
+	int r = shim_on() && user_may_read(addr, len) ? engine_port_taken(fd, addr, len) : 0;
+	if (r < 0)
+		return edge(r);
+	r = REAL(bind)(fd, addr, len);
 	if (r == 0 && shim_on())
 		file_has_port(fd, ((const struct sockaddr_in *)addr)->sin_port); /* of both families it lies there */
 	return r;

@@ -70,7 +70,7 @@ check_map() {
 }
 
 # The files that have functions for the shim to call without a socket. All else knows its engine from a socket, an epoll set or a parameter.
-edges='socket/engine.[ch] socket/sock.h socket/listen.c socket/connect.c socket/fork.c socket/handover.c socket/service.c socket/admit.c socket/fallback.c
+edges='socket/engine.[ch] socket/sock.h socket/listen.c socket/connect.c socket/fork.c socket/handover.c socket/service.c socket/admit.c socket/fallback.c socket/taken_ports.c
 	ready/epset.c ready/mark.c ready/poll.c process/claim.c'
 
 # check_engine SOURCE-ROOT

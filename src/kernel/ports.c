@@ -352,6 +352,14 @@ void ports_forget(struct ports *p)
 	ports_close(p);
 }
 
+bool ports_has(const struct ports *p, uint16_t lport)
+{
+	for (unsigned i = 0; i < p->n_leases; i++)
+		if (p->leases[i].block == lport / BLOCK_PORTS)
+			return true;
+	return false;
+}
+
 void ports_handed_over(struct ports *p, uint16_t lport)
 {
 	for (unsigned i = 0; i < p->n_leases; i++) {

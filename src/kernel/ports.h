@@ -27,6 +27,8 @@ void ports_handed_over(struct ports *p, uint16_t lport);
 /* A connection on this port was given up before the peer answered: the port is left out for a few seconds. */
 void ports_given_up(struct ports *p, uint16_t lport);
 
+bool ports_has(const struct ports *p, uint16_t lport); /* in a block of this process */
+
 /* How many ports this process has leased so far. */
 unsigned ports_leased(const struct ports *p);
 

@@ -218,6 +218,8 @@ int sock_enter_demux(struct engine *e, struct sock *s)
 		return err;
 	s->in_demux = s->live = true;
 	e->n_conns++;
+	if (e->taken_ports.n)
+		taken_ports_count(e, &s->flow.key, 1);
 	note_living(e, s);
 	return 0;
 }
@@ -231,6 +233,8 @@ static void leave_demux(struct engine *e, struct sock *s, bool to_kernel)
 	demux_remove(&e->demux, &s->flow);
 	s->in_demux = false;
 	e->n_conns--;
+	if (e->taken_ports.n)
+		taken_ports_count(e, &s->flow.key, -1);
 	if (e->living)
 		living_del(e->living, s->living);
 	s->living = 0;
@@ -274,7 +278,8 @@ void sock_retire(struct engine *e, struct sock *s)
 	bool exact = s->exact;
 	s->exact = false;
 	sock_leave_demux(e, s);
-	parting_add(e, &s->flow.key, exact, s->in_group, s->port_fd);
+	parting_add(e, &s->flow.key, exact, s->in_group);
+	fd_close(s->port_fd);
 	s->port_fd = -1;
 	timers_cancel(&e->timers, &s->timer);
 	list_unlink(&s->dirty);

@@ -258,6 +258,19 @@ struct time_waits {
 #define CR_NETWORKS  64 /* a power of two */
 #define DEST_BUCKETS 1024 /* a power of two */
 
+/* taken_ports.c */
+#define TAKEN_PORTS_MAX 64
+struct taken_port {
+	struct ip_addr addr;
+	uint16_t port;
+	unsigned n; /* connections and TIME-WAITs of this name */
+	int fd;     /* a kernel socket that is bound to it */
+};
+struct taken_ports {
+	struct taken_port at[TAKEN_PORTS_MAX]; /* the oldest first */
+	unsigned n;
+};
+
 struct engine {
 	struct drive drive; /* its lock is the engine's */
 	struct settings settings;
@@ -340,6 +353,7 @@ struct engine {
 	struct demux exceptions; /* exceptions.c */
 	struct list exception_list, swept;
 	struct list partings;
+	struct taken_ports taken_ports;
 	int64_t sweep_us;
 	struct syn_cookies cookies;
 	struct budget answers; /* to segments of no connection */
@@ -599,6 +613,9 @@ void time_wait_keep(struct engine *e, uint16_t port);
 struct time_wait_visit {
 	void (*each)(struct time_wait_visit *v, const struct flow_key *key);
 };
+unsigned time_waits_of(const struct engine *e, const struct ip_addr *laddr, uint16_t lport);
+/* Those on this port; `but_reusable`: whose connection did not have SO_REUSEADDR. */
+void time_waits_visit_port(const struct engine *e, uint16_t lport, bool but_reusable, struct time_wait_visit *v);
 /* The port becomes a group's: each record without an entry of its own in the classifier gets one there. */
 void time_waits_enter_group(struct engine *e, uint16_t port, struct time_wait_visit *v);
 bool time_wait_is_in_group(const struct time_wait *tw);
@@ -627,11 +644,17 @@ int64_t trace_deadline(void); /* when a full pipe is tried again */
 void trace_drain(void);       /* at exit: what is queued goes out, within a bound */
 void trace_after_fork(void);
 
-/* parting.c. `port_fd`: a kernel socket that holds the port, or -1; owned from now on. */
-void parting_add(struct engine *e, const struct flow_key *key, bool exact, bool in_group, int port_fd);
+/* parting.c */
+void parting_add(struct engine *e, const struct flow_key *key, bool exact, bool in_group);
 void partings_sweep(struct engine *e);
 int64_t partings_deadline(const struct engine *e);
 void partings_forget(struct engine *e); /* in a fork child */
+
+/* ---- taken_ports.c: what bind sees of our connections ---- */
+void taken_ports_listener_closes(struct engine *e, const struct sock *l);
+void taken_ports_time_wait(struct engine *e, struct sock *s); /* one begins: what holds the port of `s` may go on */
+void taken_ports_count(struct engine *e, const struct flow_key *key, int more); /* one more or less has this name */
+void taken_ports_forget(struct engine *e); /* in a fork child */
 
 /* ---- listen.c ---- */
 /* What is served for a listener on this address, and the device that it is bound to. As engine_up. */

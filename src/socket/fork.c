@@ -440,6 +440,7 @@ static void child_close_engine(struct engine *e)
 	list_init(&e->held);
 	time_waits_fini(&e->time_waits);
 	partings_forget(e);
+	taken_ports_forget(e);
 	list_init(&e->exception_list);
 	forget_dests(e);
 	e->pmtus = NULL;

@@ -56,7 +56,7 @@ static int kernel_owns(struct engine *e, const struct flow_key *key)
 static void group_flow_is_unused(struct engine *e, const struct flow_key *key)
 {
 	if (e->n_shared_claims)
-		parting_add(e, key, false, true, -1);
+		parting_add(e, key, false, true);
 }
 
 static void input_unknown(struct engine *e, const struct ip_input *in)

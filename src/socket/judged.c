@@ -241,7 +241,7 @@ static void input_one(struct engine *e, const struct judged_segment *seg)
 	e->judged_full = false;
 	input_packet(e, i, &in);
 	if (e->judged_entry) /* it became no connection */
-		parting_add(e, &seg->key, true, false, -1);
+		parting_add(e, &seg->key, true, false);
 	e->judged_entry = NULL;
 	if (e->judged_full) {
 		engine_note_fallback("a client", "the classifier's table of connections is full");

@@ -689,6 +689,7 @@ void listener_close(struct engine *e, struct sock *l, bool for_all)
 		lst->n_accept = lst->n_embryonic = 0;
 	}
 	release(e, l, !l->child_refs && !lst->from_elsewhere);
+	taken_ports_listener_closes(e, l);
 	l->kind = SOCK_KIND_DEAD;
 	fd_close(lst->queue_fd);
 	fd_close(lst->kfd);

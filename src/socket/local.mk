@@ -32,6 +32,7 @@ src_libsocket_a_SOURCES = \
 	src/socket/kernel_tw.c \
 	src/socket/listen.c \
 	src/socket/names.c \
+	src/socket/taken_ports.c \
 	src/socket/namespace.c \
 	src/socket/own.c \
 	src/socket/own.h \

@@ -1,17 +1,15 @@
 /*
- * What a connection leaves behind for a moment: its entry in the classifier, and its kernel socket's hold on the local port.
+ * What a connection leaves behind for a moment: its entry in the classifier.
  *
  * The packet socket gets a frame before the classifier decides about it. When the engine is quick, on another CPU, the last ACK of a connection has
  * retired it before the classifier sees that very frame: with the entry gone, the frame would go up to the kernel, which answers it with RST. So an
- * entry goes only PARTING_US after its connection, and up to as long again, so that many go by one system call. And while the connection lives after its application's close, the port that the
- * kernel chose for it (bind with port 0) must not be given to the next socket: connect would find the 4-tuple in use.
+ * entry goes only PARTING_US after its connection, and up to as long again, so that many go by one system call. Its local port does not wait: a
+ * program may bind it again at once, as on Linux, and an entry is no obstacle to the next connection.
  *
  * Owns one record per connection that ended within PARTING_US, oldest first. An entry whose 4-tuple is in use again when its time
- * has come belongs to that use. Without memory for a record all goes at once. After a death of the process the kernel ends both.
+ * has come belongs to that use. Without memory for a record it goes at once. After a death of the process the kernel ends it.
  */
 #include "socket/engine.h"
-
-#include "base/fd.h"
 
 #define PARTING_US (20 * USEC_PER_MSEC) /* far more than a softirq is late, far less than a port is missed */
 #define GONE_AT_ONCE 64
@@ -20,7 +18,6 @@ struct parting {
 	struct list node; /* engine.partings */
 	struct flow_key key;
 	int64_t until_us;
-	int port_fd;
 	bool exact, in_group;
 };
 
@@ -43,7 +40,7 @@ static void taken_away(struct engine *e, struct gone *gone, const struct flow_ke
 	gone->keys[gone->n++] = *key;
 }
 
-static void part(struct engine *e, struct gone *gone, const struct flow_key *key, bool exact, bool in_group, int port_fd)
+static void part(struct engine *e, struct gone *gone, const struct flow_key *key, bool exact, bool in_group)
 {
 	if ((exact || in_group) && (demux_find(&e->demux, key) || time_wait_find(e, key)))
 		exact = in_group = false;
@@ -51,31 +48,27 @@ static void part(struct engine *e, struct gone *gone, const struct flow_key *key
 		taken_away(e, gone, key);
 	if (in_group)
 		process_ops->flow_ends(e, key);
-	fd_close(port_fd);
 }
 
-void parting_add(struct engine *e, const struct flow_key *key, bool exact, bool in_group, int port_fd)
+void parting_add(struct engine *e, const struct flow_key *key, bool exact, bool in_group)
 {
-	if (!exact && !in_group && port_fd < 0)
+	if (!exact && !in_group)
 		return;
 	struct parting *p = engine_alloc(e, sizeof *p);
 	if (!p) {
 		struct gone gone = {.n = 0};
-		part(e, &gone, key, exact, in_group, port_fd);
+		part(e, &gone, key, exact, in_group);
 		gone_flush(e, &gone);
 		return;
 	}
-	*p = (struct parting){.key = *key, .until_us = e->now + PARTING_US, .port_fd = port_fd, .exact = exact, .in_group = in_group};
+	*p = (struct parting){.key = *key, .until_us = e->now + PARTING_US, .exact = exact, .in_group = in_group};
 	list_init(&p->node);
 	list_push_back(&e->partings, &p->node);
 }
 
 void partings_forget(struct engine *e)
 {
-	for (struct list *pos; (pos = list_first(&e->partings));) {
-		list_unlink(pos);
-		fd_close(container_of(pos, struct parting, node)->port_fd);
-	}
+	list_init(&e->partings);
 }
 
 void partings_sweep(struct engine *e)
@@ -89,7 +82,7 @@ void partings_sweep(struct engine *e)
 		if (p->until_us > e->now)
 			break;
 		list_unlink(pos);
-		part(e, &gone, &p->key, p->exact, p->in_group, p->port_fd);
+		part(e, &gone, &p->key, p->exact, p->in_group);
 		engine_free(e, p, sizeof *p);
 	}
 	gone_flush(e, &gone);

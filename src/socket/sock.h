@@ -56,6 +56,8 @@ bool sock_may_bind_late(struct candidate *candidate, const struct sockaddr *addr
 /* What it is to be bound to. */
 void sock_late_name(const struct candidate *candidate, struct sockaddr *out, socklen_t *len);
 /* Before bind(2) of a candidate: an address of our own, which the kernel lacks, can be bound to. */
+/* What bind would say because of connections that the kernel does not know: 0 or -EADDRINUSE. `addr` can be read. */
+int engine_port_taken(int kfd, const struct sockaddr *addr, socklen_t len);
 void engine_before_bind(int fd, const struct sockaddr *addr, socklen_t len);
 
 /* ---- references and life ---- */

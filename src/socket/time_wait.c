@@ -27,6 +27,7 @@
 #define MOVED_AT_ONCE   8 /* chains, per operation while the table changes its size */
 #define LEFT_AT_ONCE    8192 /* each costs a system call */
 #define REPLY_STEP_US   (64 * USEC_PER_MSEC)
+#define REPLY_STEPS_MAX 0x7fff
 
 enum { TW_V6 = 1, TW_TIMESTAMPS = 2, TW_EXACT = 4, TW_GROUP = 8 }; /* four bits */
 
@@ -36,7 +37,7 @@ struct time_wait {
 	int64_t expires_us;
 	uint32_t snd_nxt, rcv_nxt, rcv_wnd, ts_recent;
 	uint16_t lport, rport;
-	uint16_t reply_steps; /* until then no spaced reply: steps after entry; 0: any time */
+	uint16_t reply_steps : 15, reuse : 1; /* reuse: SO_REUSEADDR. reply_steps: until then no spaced reply: steps after entry; 0: any time */
 	uint8_t wscale : 4, flags : 4;
 	uint8_t tos; /* the replies': IP_TOS or IPV6_TCLASS */
 	uint8_t addrs[]; /* local, remote: 4 or 16 bytes each */
@@ -202,7 +203,7 @@ static void pack(struct engine *e, struct time_wait *tw, const struct tcp_tw *in
 	tw->ts_recent = in->ts_recent;
 	tw->wscale = in->rcv_wscale;
 	tw->expires_us = in->expires_us;
-	tw->reply_steps = steps > 0 && steps <= UINT16_MAX ? (uint16_t)steps : 0;
+	tw->reply_steps = steps > 0 && steps <= REPLY_STEPS_MAX ? (uint16_t)steps : 0;
 }
 
 /* ---- life ---- */
@@ -218,6 +219,8 @@ void time_wait_free(struct engine *e, struct time_wait *tw)
 {
 	struct time_waits *t = &e->time_waits;
 	struct flow_key key = key_of(tw);
+	if (e->taken_ports.n)
+		taken_ports_count(e, &key, -1);
 	struct time_wait **at = chain(t, &key);
 	while (*at != tw)
 		at = &(*at)->next;
@@ -259,7 +262,11 @@ void time_wait_add(struct engine *e, struct sock *s)
 	pack(e, tw, &full);
 	tw->flags = (v6 ? TW_V6 : 0) | (full.timestamps ? TW_TIMESTAMPS : 0) | (s->exact ? TW_EXACT : 0) | (s->in_group ? TW_GROUP : 0);
 	tw->tos = s->ip.tos[v6];
+	tw->reuse = s->reuseaddr;
 	process_ops->time_wait_began(e, s);
+	taken_ports_time_wait(e, s);
+	if (e->taken_ports.n)
+		taken_ports_count(e, key, 1);
 	s->exact = false; /* the entry in the classifier goes on with us */
 	sock_leave_demux(e, s);
 	key_store(tw, key);
@@ -329,6 +336,27 @@ void time_wait_keep(struct engine *e, uint16_t port)
 		struct flow_key key = key_of(tw);
 		if (!(tw->flags & TW_EXACT) && tw->lport == port && classifier_add_flow(e->classifier, &key) == 0)
 			tw->flags |= TW_EXACT;
+	}
+}
+
+unsigned time_waits_of(const struct engine *e, const struct ip_addr *laddr, uint16_t lport)
+{
+	unsigned n = 0;
+	list_for_each (pos, tmp, &e->time_waits.queue) {
+		struct time_wait *tw = container_of(pos, struct time_wait, node);
+		struct flow_key key = key_of(tw);
+		n += tw->lport == lport && ip_addr_equal(&key.laddr, laddr);
+	}
+	return n;
+}
+
+void time_waits_visit_port(const struct engine *e, uint16_t lport, bool but_reusable, struct time_wait_visit *v)
+{
+	list_for_each (pos, tmp, &e->time_waits.queue) {
+		struct time_wait *tw = container_of(pos, struct time_wait, node);
+		struct flow_key key = key_of(tw);
+		if (tw->lport == lport && !(but_reusable && tw->reuse))
+			v->each(v, &key);
 	}
 }
 

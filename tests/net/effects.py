@@ -18,7 +18,8 @@ from lab import CLIENT_IP, Lab, LabError, SERVER_IP, compare_lines, finesse_comm
 
 END = [sys.executable, str(Path(__file__).resolve().parent / "effects_end.py")]
 SERVER_IP6, CLIENT_IP6 = "fd77::1", "fd77::2"
-BY_ENGINE = ["own_table", "own_table_by_close_range", "maxseg", "v6only", "no_fin_wait_2"]
+BY_ENGINE = ["own_table", "own_table_by_close_range", "maxseg", "v6only", "no_fin_wait_2",
+             "bind_beside_accepted", "bind_beside_accepted_dual", "bind_beside_time_wait", "bind_beside_client"]
 BY_KERNEL = ["threads_part", "port_program", "port_shared_with_kernel"]  # in the end
 
 
@@ -50,6 +51,9 @@ class Peer:
 
     def send(self, text):
         return self.sockets[-1].send(text.encode())
+
+    def shut(self):
+        self.sockets[-1].shutdown(socket.SHUT_WR)
 
     def reset(self):
         """The error of a reset that comes by itself."""

@@ -7,6 +7,7 @@ import os
 import select
 import socket
 import struct
+import subprocess
 import sys
 import threading
 
@@ -194,6 +195,144 @@ def port_shared_with_kernel():
     for options in ((MARK,), (), ()), ((), (), (MARK,)):
         counts = shares(group(*options), 48)  # that chance leaves one out: 1 in 10^8
         say(options, [n > 0 for n in counts], sum(counts))
+
+
+REUSEADDR = (socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+BINDERS = ((), (REUSEADDR,), (REUSEPORT,), (REUSEADDR, REUSEPORT))
+LINGER_RESETS = (socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
+def options_text(options):
+    return "+".join("reuseaddr" if o == REUSEADDR else "reuseport" for o in options) or "plain"
+
+
+def try_bind(address, port, options):
+    """What bind says, and listen after it."""
+    with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as s:
+        for o in options:
+            s.setsockopt(*o)
+        try:
+            s.bind((address, port))
+            s.listen(1)
+        except OSError as e:
+            return errno.errorcode[e.errno]
+        return "ok"
+
+
+class Neighbour:
+    """Another process of this host."""
+
+    def __init__(self):
+        self.process = subprocess.Popen([sys.executable, __file__, "neighbour"] + sys.argv[2:5], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def try_bind(self, *args):
+        print(json.dumps(args), file=self.process.stdin, flush=True)
+        return self.process.stdout.readline().strip()
+
+    def close(self):
+        self.process.stdin.close()
+        self.process.wait()
+
+
+def neighbour():
+    for line in sys.stdin:
+        address, port, options = json.loads(line)
+        print(try_bind(address, port, options), flush=True)
+
+
+def binds(situation, port, addresses, tries, binders=BINDERS):
+    for who, bind in tries:
+        for address in addresses:
+            say(situation, who, address, *("%s: %s" % (options_text(o), bind(address, port, o)) for o in binders))
+
+
+EVERYWHERE = (SERVER_IP, "127.0.0.1", "0.0.0.0", "::", "::ffff:" + SERVER_IP, SERVER_IP6)
+
+
+def bind_beside_accepted():
+    """The listener is closed, connections of it live: their port is taken, by the rules of the listener's options."""
+    other = Neighbour()
+    tries = ("own", try_bind), ("other", other.try_bind)
+    for options in BINDERS:
+        l = listener(options=options)
+        s, port = accepted(l), l.getsockname()[1]
+        binds("listening %s" % options_text(options), port, (SERVER_IP, "0.0.0.0"), tries)
+        l.close()
+        binds("accepted %s" % options_text(options), port, EVERYWHERE, tries)
+        s.setsockopt(*LINGER_RESETS)
+        s.close()
+        binds("reset %s" % options_text(options), port, ("0.0.0.0", "::"), tries)
+    other.close()
+
+
+def bind_beside_accepted_dual():
+    """A listener of both families."""
+    other = Neighbour()
+    tries = ("own", try_bind), ("other", other.try_bind)
+    for address in SERVER_IP, SERVER_IP6:
+        l = listener(socket.AF_INET6, (REUSEADDR,))
+        s, port = accepted(l, address), l.getsockname()[1]
+        l.close()
+        names = [a for a in EVERYWHERE if address == SERVER_IP or a != "0.0.0.0"]  # taken_ports.c says why
+        binds("accepted by %s" % address, port, names, tries, BINDERS[:2])
+        s.setsockopt(*LINGER_RESETS)
+        s.close()
+        binds("reset", port, ("0.0.0.0", "::"), tries)
+    other.close()
+
+
+def bind_beside_time_wait():
+    """The server closed first."""
+    other = Neighbour()
+    tries = ("own", try_bind), ("other", other.try_bind)
+    for options in BINDERS:
+        l = listener(options=options)
+        s, port = accepted(l), l.getsockname()[1]
+        l.close()
+        s.shutdown(socket.SHUT_WR)
+        peer("recv", 1)
+        peer("shut")
+        s.recv(1)
+        s.close()
+        binds("time-wait %s" % options_text(options), port, EVERYWHERE, tries)
+    other.close()
+
+
+def bind_beside_client():
+    """A client's port: that connect chose, that bind chose, and that the program chose."""
+    other = Neighbour()
+    for how in "connect", "bind 0", "bind":
+        for options in (), (REUSEADDR,):
+            port = 0
+            if how == "bind":
+                with socket.socket() as free:
+                    free.bind((SERVER_IP, 0))
+                    port = free.getsockname()[1]
+            for end in "live", "reset", "time-wait":
+                s = socket.socket()
+                s.settimeout(10)
+                for o in options:
+                    s.setsockopt(*o)
+                if how != "connect":
+                    s.bind((SERVER_IP, port))
+                s.connect((CLIENT_IP, peer("listen")))
+                peer("accept")
+                taken = s.getsockname()[1]
+                tries = (("own", try_bind), ("other", other.try_bind))[:1 if how == "connect" else 2]
+                if end == "reset":
+                    s.setsockopt(*LINGER_RESETS)
+                elif end == "time-wait":
+                    s.shutdown(socket.SHUT_WR)
+                    peer("recv", 1)
+                    peer("shut")
+                    s.recv(1)
+                if end != "live":
+                    s.close()
+                binds("%s %s %s" % (how, options_text(options), end), taken, EVERYWHERE if end == "live" else EVERYWHERE[:4], tries, BINDERS[:2])
+                if end == "live":
+                    s.setsockopt(*LINGER_RESETS)
+                s.close()
+    other.close()
 
 
 globals()[sys.argv[1]]()

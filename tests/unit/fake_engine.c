@@ -165,6 +165,12 @@ static int wait_for(struct sock *s, short events, unsigned run, unsigned noresta
 		r_;                                                                                \
 	})
 
+int engine_port_taken(int kfd, const struct sockaddr *addr, socklen_t len)
+{
+	(void)kfd, (void)addr, (void)len;
+	return 0;
+}
+
 void engine_before_bind(int fd, const struct sockaddr *addr, socklen_t len)
 {
 	(void)fd, (void)addr, (void)len; /* no own addresses here */
