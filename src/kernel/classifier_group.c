@@ -50,7 +50,8 @@
 #include "kernel/classifier_prog.h"
 #include "kernel/privileged.h"
 
-#define SWEEP_ENTRIES 256 /* entries that one call of the sweep looks at */
+#define SWEEP_ENTRIES   256 /* entries that one call of the sweep looks at */
+#define DELETED_AT_ONCE 64
 
 /* ---- the maps ---- */
 
@@ -523,6 +524,31 @@ int classifier_group_del_flow(struct classifier_group *g, const struct flow_key 
 	if (is_alive(g, owner))
 		bpf_map_insert(g->flows_fd, &f, &owner);
 	return -ENOENT;
+}
+
+/* True: the first *n are gone, and with -ENOENT one more was not there. */
+static bool delete_batch(struct classifier_group *g, const struct flow_key *keys, uint32_t *n)
+{
+	struct classifier_flow flows[DELETED_AT_ONCE];
+	for (uint32_t i = 0; i < *n; i++)
+		flows[i] = classifier_flow(&keys[i]);
+	int err = bpf_map_delete_batch(g->flows_fd, flows, n);
+	*n += err == -ENOENT;
+	return err == 0 || err == -ENOENT;
+}
+
+void classifier_group_del_own_flows(struct classifier_group *g, const struct flow_key *keys, size_t n)
+{
+	bool by_batch = !g->in_memory;
+	for (size_t i = 0; i < n;) {
+		uint32_t now = n - i < DELETED_AT_ONCE ? n - i : DELETED_AT_ONCE;
+		by_batch = by_batch && delete_batch(g, &keys[i], &now);
+		if (!by_batch) { /* the kernel has no such call */
+			classifier_group_del_flow(g, &keys[i]);
+			now = 1;
+		}
+		i += now;
+	}
 }
 
 /* Deletes an entry that was seen dead; a SYN may have replaced it since. */

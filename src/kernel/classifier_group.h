@@ -108,6 +108,8 @@ bool classifier_group_is_others(struct classifier_group *g, const struct flow_ke
 int classifier_group_add_flow(struct classifier_group *g, const struct flow_key *key);
 int classifier_group_give_flow(struct classifier_group *g, const struct flow_key *key);
 int classifier_group_del_flow(struct classifier_group *g, const struct flow_key *key);
+/* Of flows whose entries, where they are there, are this member's: nobody looks whose they are. One system call for many. */
+void classifier_group_del_own_flows(struct classifier_group *g, const struct flow_key *keys, size_t n);
 /* Deletes entries whose member is gone, a bounded number of them per call; any member may. 1: call again, 0: all seen. Not needed for
    being right: a dead member's entry is the kernel's until a SYN replaces it. */
 int classifier_group_sweep(struct classifier_group *g);

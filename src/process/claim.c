@@ -269,6 +269,24 @@ static bool has_others(const struct sock *l)
 
 /* ---- connections ---- */
 
+static bool names(const struct claim *c, const struct flow_key *key)
+{
+	const struct group_place *p = &c->group.place;
+	return p->port == key->lport && listener_name_matches(&p->addr, p->family, p->v6only, &key->laddr);
+}
+
+/* The claim that names the address comes before one of all. */
+static struct claim *claim_of_flow(struct engine *e, const struct flow_key *key)
+{
+	struct claim *found = NULL;
+	list_for_each (pos, tmp, &e->claims) {
+		struct claim *c = container_of(pos, struct claim, node);
+		if (names(c, key) && (!found || ip_addr_is_any(&found->group.place.addr)))
+			found = c;
+	}
+	return found;
+}
+
 static void conn_began(struct engine *e, struct sock *l, struct sock *s, bool by_cookie)
 {
 	struct claim *c = l->lst->claim;
@@ -311,6 +329,18 @@ static bool flow_ends(struct engine *e, const struct flow_key *key)
 		shared = true;
 	}
 	return shared;
+}
+
+/* Each claim's in one piece, where they follow each other. */
+static void flows_end(struct engine *e, const struct flow_key *keys, size_t n)
+{
+	for (size_t i = 0, first = 0; i < n; first = i) {
+		const struct claim *c = claim_of_flow(e, &keys[i]);
+		while (i < n && claim_of_flow(e, &keys[i]) == c)
+			i++;
+		if (c && claim_is_shared(c))
+			classifier_group_del_own_flows(c->group.maps, &keys[first], i - first);
+	}
 }
 
 static void cookie_sent(struct engine *e, struct sock *l)
@@ -503,23 +533,10 @@ static void look_for_dead(struct engine *e, struct sock *l)
 		bury_dead(c);
 }
 
-static bool names(const struct claim *c, const struct flow_key *key)
-{
-	const struct group_place *p = &c->group.place;
-	return p->port == key->lport && listener_name_matches(&p->addr, p->family, p->v6only, &key->laddr);
-}
-
-/* The claim that names the address comes before one of all. Whose frame it is may be dead. */
+/* Whose frame it is may be dead. */
 static bool is_others(struct engine *e, const struct flow_key *key, bool syn)
 {
-	struct claim *found = NULL;
-	if (!e->n_shared_claims)
-		return false;
-	list_for_each (pos, tmp, &e->claims) {
-		struct claim *c = container_of(pos, struct claim, node);
-		if (names(c, key) && (!found || ip_addr_is_any(&found->group.place.addr)))
-			found = c;
-	}
+	struct claim *found = e->n_shared_claims ? claim_of_flow(e, key) : NULL;
 	if (!found || !claim_is_shared(found) || !classifier_group_decides_here(found->group.maps))
 		return false;
 	bool others = classifier_group_is_others(found->group.maps, key, syn, e->now);
@@ -681,6 +698,7 @@ static const struct process_ops claim_ops = {
 	.conn_left = conn_left,
 	.time_wait_began = time_wait_began,
 	.flow_ends = flow_ends,
+	.flows_end = flows_end,
 	.cookie_sent = cookie_sent,
 	.comes_by = comes_by,
 	.waits = waits,

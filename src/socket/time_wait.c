@@ -25,7 +25,8 @@
 #define TIME_WAITS_SHARE 4        /* of the engine's memory, a quarter */
 #define BUCKETS_MIN     256u
 #define MOVED_AT_ONCE   8 /* chains, per operation while the table changes its size */
-#define LEFT_AT_ONCE    8192 /* each costs a system call */
+#define LEFT_AT_ONCE    8192 /* a millisecond or two, for which a server's reload waits */
+#define ENTRIES_AT_ONCE 64
 #define REPLY_STEP_US   (64 * USEC_PER_MSEC)
 #define REPLY_STEPS_MAX 0x7fff
 
@@ -384,13 +385,23 @@ bool time_wait_is_in_group(const struct time_wait *tw)
 
 void time_waits_leave_group(struct engine *e, uint16_t port)
 {
-	unsigned n = 0;
+	struct flow_key keys[ENTRIES_AT_ONCE];
+	unsigned n = 0, left = 0;
 	list_for_each (pos, tmp, &e->time_waits.queue) {
 		struct time_wait *tw = container_of(pos, struct time_wait, node);
+		struct flow_key key = key_of(tw);
 		if (tw->lport != port || !(tw->flags & TW_GROUP))
 			continue;
+		if (!demux_find(&e->demux, &key)) /* as time_wait_free */
+			keys[n++] = key;
+		tw->flags &= ~TW_GROUP;
 		time_wait_free(e, tw);
-		if (++n == LEFT_AT_ONCE)
-			return;
+		if (n == ENTRIES_AT_ONCE) {
+			process_ops->flows_end(e, keys, n);
+			n = 0;
+		}
+		if (++left == LEFT_AT_ONCE)
+			break;
 	}
+	process_ops->flows_end(e, keys, n);
 }

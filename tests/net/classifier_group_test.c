@@ -632,6 +632,45 @@ START_TEST(the_sweep_takes_dead_entries_only)
 }
 END_TEST
 
+static int entries_of(const struct member *m, uint16_t first, uint16_t last)
+{
+	struct flow_key k = key_from(0);
+	int n = 0;
+	for (k.rport = first; k.rport <= last; k.rport++) {
+		struct classifier_flow f = classifier_flow(&k);
+		uint64_t owner;
+		n += bpf_map_lookup(m->g->flows_fd, &f, &owner) == 0;
+	}
+	return n;
+}
+
+/* More than one batch, with holes at its beginning, its end and side by side. */
+START_TEST(own_flows_go_together)
+{
+	enum { FLOWS = 300 };
+	static const uint16_t holes[] = {1, 2, 64, 65, 200, FLOWS};
+	struct flow_key keys[FLOWS];
+
+	group_start(2);
+	for (int i = 0; i < FLOWS; i++) {
+		keys[i] = key_from(1 + i);
+		ck_assert_int_eq(classifier_group_add_flow(members[0].g, &keys[i]), 0);
+	}
+	struct flow_key others = key_from(FLOWS + 1);
+	ck_assert_int_eq(classifier_group_add_flow(members[1].g, &others), 0);
+	for (size_t i = 0; i < sizeof holes / sizeof holes[0]; i++)
+		ck_assert_int_eq(classifier_group_del_flow(members[0].g, &keys[holes[i] - 1]), 0);
+	classifier_group_del_own_flows(members[0].g, keys, FLOWS - 10);
+	ck_assert_int_eq(entries_of(&members[0], 1, FLOWS - 10), 0);
+	ck_assert_int_eq(entries_of(&members[0], FLOWS - 9, FLOWS), 9); /* the last is a hole */
+	classifier_group_del_own_flows(members[0].g, keys, FLOWS);
+	classifier_group_del_own_flows(members[0].g, keys, 0);
+	ck_assert_int_eq(entries_of(&members[0], 1, FLOWS), 0);
+	ck_assert_int_eq(who_gets(FLOWS + 1, TCPF_ACK), 1);
+	group_stop();
+}
+END_TEST
+
 START_TEST(a_port_becomes_a_groups)
 {
 	struct ip_addr any = addr("::");
@@ -1071,6 +1110,7 @@ static Suite *suite(void)
 	tcase_add_test(tc, flows_by_hand);
 	tcase_add_test(tc, a_full_map);
 	tcase_add_test(tc, the_sweep_takes_dead_entries_only);
+	tcase_add_test(tc, own_flows_go_together);
 	tcase_add_test(tc, a_port_becomes_a_groups);
 	tcase_add_test(tc, families);
 	tcase_add_test(tc, groups_and_others_on_one_port);
