@@ -17,6 +17,8 @@ src_libbase_a_SOURCES = \
 	src/base/fd_pass.h \
 	src/base/impair_config.c \
 	src/base/impair_config.h \
+	src/base/late.c \
+	src/base/late.h \
 	src/base/list.h \
 	src/base/log.c \
 	src/base/log.h \

@@ -17,6 +17,7 @@
 #include <linux/filter.h>
 #include <stdio.h>
 
+#include "base/late.h"
 #include "base/sys.h"
 #include "base/time.h"
 #include "kernel/classifier.h"
@@ -82,11 +83,20 @@ static void place_forget(struct place *p)
 	*p = (struct place){.fd = -1};
 }
 
+/* Members wait for answers. */
+static void close_late(int fd)
+{
+	if (fd < 0)
+		return;
+	int hold = late_hold(&fd, 1);
+	sys_close(fd);
+	late_let_go(hold);
+}
+
 static void place_give_up(struct place *p)
 {
 	place_end(p);
-	if (p->fd >= 0)
-		sys_close(p->fd);
+	close_late(p->fd);
 	place_forget(p);
 }
 
@@ -103,8 +113,8 @@ void broker_place_return(struct broker_place *place)
 	struct place *p = place_of(0);
 	if (place->fd >= 0 && classifier_place_clear(place->fd) == 0 && p)
 		*p = (struct place){.ifindex = place->ifindex, .fd = place->fd};
-	else if (place->fd >= 0)
-		sys_close(place->fd);
+	else
+		close_late(place->fd);
 	*place = (struct broker_place){.fd = -1};
 }
 
@@ -129,8 +139,12 @@ static int spares_of(int ifindex)
 
 static void spare_give_up(struct spare *s)
 {
+	int fds[2];
+	link_packet_fds(s->link, &fds[0], &fds[1]);
+	int hold = late_hold(fds, 2);
 	classifier_close(s->classifier);
 	link_close(s->link);
+	late_let_go(hold);
 	*s = (struct spare){0};
 }
 
