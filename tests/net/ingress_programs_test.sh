@@ -10,6 +10,7 @@ in_server tc qdisc add dev server0 clsact || { echo "skipped: this kernel has no
 mkdir "$scratch/www"
 head -c 3000000 /dev/urandom >"$scratch/www/file"
 mkfifo "$scratch/go2" "$scratch/go3"
+exec 7<>"$scratch/go2" 8<>"$scratch/go3" # open for both: a word to a reader that is gone blocks nobody
 
 cat >"$scratch/reader.py" <<'END'
 import socket, sys
@@ -21,7 +22,7 @@ s.connect((address, 8080))
 s.sendall(b"GET /file HTTP/1.0\r\n\r\n")
 n = len(s.recv(1000))
 print("begun", flush=True)
-open(go).read()
+open(go).readline()
 s.settimeout(4)
 try:
     while got := s.recv(65536):
@@ -32,13 +33,15 @@ print("all" if n > 3000000 else "a part", flush=True)
 END
 
 serve() {
-	finesse_server python3 -u -m http.server --directory "$scratch/www" 8080 >"$scratch/server.log" 2>&1 9>&- &
+	: >"$scratch/server.log" # no word of an earlier one
+	finesse_server python3 -u -m http.server --directory "$scratch/www" 8080 >"$scratch/server.log" 2>&1 7>&- 8>&- 9>&- &
 	server=$!
 	wait_until 10 grep -q Serving "$scratch/server.log"
 }
 
 attach() { # tc|tcx
-	nsenter --net="/proc/$SERVER_NS/ns/net" python3 "${srcdir:-.}/tests/net/ingress_programs.py" "$1" server0 10.78.0.3 >"$scratch/attached" 9>&- &
+	: >"$scratch/attached"
+	nsenter --net="/proc/$SERVER_NS/ns/net" python3 "${srcdir:-.}/tests/net/ingress_programs.py" "$1" server0 10.78.0.3 >"$scratch/attached" 7>&- 8>&- 9>&- &
 	program=$!
 	wait_until 10 grep -q attached "$scratch/attached"
 }
@@ -54,7 +57,8 @@ clear_ingress() {
 }
 
 read_slowly() { # 2|3: the client's address ends so
-	nsenter --net="/proc/$CLIENT_NS/ns/net" python3 "$scratch/reader.py" $SERVER_IP "10.78.0.$1" "$scratch/go$1" >"$scratch/reader$1" 9>&- &
+	: >"$scratch/reader$1"
+	nsenter --net="/proc/$CLIENT_NS/ns/net" python3 "$scratch/reader.py" $SERVER_IP "10.78.0.$1" "$scratch/go$1" >"$scratch/reader$1" 7>&- 8>&- 9>&- &
 	eval "reader$1=\$!"
 	wait_until 10 grep -q begun "$scratch/reader$1"
 }
@@ -93,8 +97,8 @@ for how in tc tcx; do
 	attach $how
 	wait_until 10 noticed
 	verdicts "$how, while serving"
-	echo >"$scratch/go2"
-	echo >"$scratch/go3"
+	echo >&7
+	echo >&8
 	wait "$reader2" "$reader3"
 	got="$(tail -n 1 "$scratch/reader2"), $(tail -n 1 "$scratch/reader3")"
 	if [ "$got" = "all, a part" ]; then pass "$how: transfers go on but the dropped one's"; else fail "$how: transfers under way: $got"; fi
