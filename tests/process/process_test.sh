@@ -69,9 +69,12 @@ if [ $first = 40 ]; then pass "the first fork beside a thread's first socket, 40
 
 # A signal that comes while a child prepares its first wait ends it.
 interrupted=$FINESSE_BUILD_DIR/tests/process/interrupted
+all_of() {
+	[ -n "$1" ] && [ "${1% of *}" = "${1#* of }" ]
+}
 natively=$(in_server "$interrupted" 8001)
 right=$(finesse_server "$interrupted" 8000)
-if [ "${right:-none}" = "$natively" ] && [ "$natively" = "56 of 56" ]; then pass "a signal during a child's first wait: $right end with EINTR"
+if all_of "$natively" && all_of "$right"; then pass "a signal during a child's first wait: $right end with EINTR, natively $natively"
 else fail "a signal during a child's first wait: $right end with EINTR, natively $natively"; fi
 
 # One port, one engine: the process that listened is gone before the others first accept.
