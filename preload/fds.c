@@ -74,8 +74,7 @@ void wrap_closefrom(int first)
 
 static void identity_told(int fd)
 {
-	if (shim_on() && fdtable_peek(fd))
-		file_used(fd);
+	fd_used(fd);
 }
 
 int wrap_fstat(int fd, struct stat *st)
@@ -265,6 +264,22 @@ static bool changes_more(int cmd, long arg)
 	}
 }
 
+/* F_GETFL, F_SETFL. Seized. */
+static int candidate_flags(struct file *f, int fd, int cmd, long arg)
+{
+	int flags = cmd == F_GETFL ? undecided_flags(f) : -EBADF;
+	if (flags >= 0)
+		return flags;
+	if (changes_more(cmd, arg))
+		file_used(f);
+	if (cmd == F_SETFL && undecided_set_nonblock(f, arg & O_NONBLOCK))
+		return 0;
+	int r = REAL(fcntl)(fd, cmd, arg);
+	if (r >= 0 && cmd == F_SETFL)
+		file_set_nonblock(f, arg & O_NONBLOCK);
+	return r;
+}
+
 int wrap_fcntl(int fd, int cmd, ...)
 {
 	va_list ap;
@@ -275,22 +290,21 @@ int wrap_fcntl(int fd, int cmd, ...)
 		return REAL(fcntl)(fd, cmd, arg); /* an empty table has nothing stale */
 	if (fd_is_internal(fd))
 		return edge(-EBADF);
+	struct call held = {0};
 	if (cmd == F_GETFL)
-		VIA_ENGINE_TO(fd, USE_STATUS, engine_getfl(&c));
+		VIA_ENGINE_OR_HOLD(&held, fd, USE_STATUS, engine_getfl(&c));
 	if (cmd == F_SETFL)
-		VIA_ENGINE_TO(fd, USE_STATUS, engine_setfl(&c, fd, arg));
+		VIA_ENGINE_OR_HOLD(&held, fd, USE_STATUS, engine_setfl(&c, fd, arg));
+	if (held.file) {
+		int r = candidate_flags(held.file, fd, cmd, arg);
+		undecided_let_go(&held);
+		return r;
+	}
 	if (is_ownership(cmd))
 		own_by_kernel(fd);
 	if (changes_more(cmd, arg))
-		file_used(fd);
-	int flags = cmd == F_GETFL ? undecided_flags(fd) : -EBADF;
-	if (flags >= 0)
-		return flags;
-	if (cmd == F_SETFL && undecided_set_nonblock(fd, arg & O_NONBLOCK))
-		return 0;
+		fd_used(fd);
 	int r = REAL(fcntl)(fd, cmd, arg);
-	if (r >= 0 && cmd == F_SETFL)
-		file_set_nonblock(fd, arg & O_NONBLOCK);
 	if (r >= 0 && (cmd == F_DUPFD || cmd == F_DUPFD_CLOEXEC))
 		return number_for_stdio(file_duped(fd, r));
 	return r;
@@ -329,20 +343,36 @@ static bool changes_network(unsigned long request)
 	return request >= SIOCADDRT && request < SIOCDEVPRIVATE;
 }
 
+static bool ioctl_uses(unsigned long request)
+{
+	return request != FIONBIO && request != FIOCLEX && request != FIONCLEX;
+}
+
+/* Seized. */
+static int candidate_ioctl(struct file *f, int fd, unsigned long request, void *arg)
+{
+	if (ioctl_uses(request))
+		file_used(f);
+	if (request == FIONBIO && user_may_read(arg, sizeof(int)) && undecided_set_nonblock(f, *(int *)arg))
+		return 0;
+	int r = REAL(ioctl)(fd, request, arg);
+	if (r == 0 && request == FIONBIO)
+		file_set_nonblock(f, *(int *)arg);
+	return r;
+}
+
 int wrap_ioctl(int fd, unsigned long request, ...)
 {
 	va_list ap;
 	va_start(ap, request);
 	void *arg = va_arg(ap, void *);
 	va_end(ap);
-	VIA_ENGINE_TO(fd, request == FIONBIO ? USE_STATUS : USE_PLAINLY, engine_ioctl(&c, fd, request, arg));
-	if (request != FIONBIO && request != FIOCLEX && request != FIONCLEX && shim_on())
-		file_used(fd);
-	if (request == FIONBIO && shim_on() && fdtable_peek(fd) && user_may_read(arg, sizeof(int)) && undecided_set_nonblock(fd, *(int *)arg))
-		return 0;
-	int r = REAL(ioctl)(fd, request, arg);
-	if (r == 0 && request == FIONBIO && shim_on())
-		file_set_nonblock(fd, *(int *)arg);
+	struct call held;
+	VIA_ENGINE_OR_HOLD(&held, fd, request == FIONBIO ? USE_STATUS : USE_PLAINLY, engine_ioctl(&c, fd, request, arg));
+	if (!held.file && ioctl_uses(request))
+		fd_used(fd);
+	int r = held.file ? candidate_ioctl(held.file, fd, request, arg) : REAL(ioctl)(fd, request, arg);
+	undecided_let_go(&held);
 	if (r == 0 && changes_network(request))
 		engine_note_netlink();
 	return r;

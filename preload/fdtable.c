@@ -90,7 +90,7 @@ struct file *file_new(enum file_kind kind)
 		f->fd = f->parked_fd = -1;
 		f->sock = NULL;
 		list_init(&f->registrations);
-		f->busy = false;
+		f->seized = 0;
 		if (kind == FILE_EPOLL)
 			epset_init(&f->epset, engine_of_process(), -1);
 		f->kind = kind;
@@ -107,6 +107,34 @@ void file_free(struct file *f)
 	f->next_free = pool;
 	pool = f;
 	fdtable_unlock();
+}
+
+void file_await(struct file *f)
+{
+	for (uint32_t seen; (seen = f->seized);)
+		if (seen == 2 || atomic_compare_exchange_strong(&f->seized, &seen, 2))
+			sys_call(SYS_futex, &f->seized, FUTEX_WAIT_PRIVATE, 2, NULL, NULL, 0);
+}
+
+void file_seize(struct file *f)
+{
+	for (;;) {
+		fdtable_lock();
+		if (!f->seized)
+			break;
+		fdtable_unlock();
+		file_await(f);
+	}
+	f->seized = 1;
+	engine_enter();
+	fdtable_unlock();
+}
+
+void file_unseize(struct file *f)
+{
+	if (atomic_exchange(&f->seized, 0) == 2)
+		sys_call(SYS_futex, &f->seized, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0);
+	engine_leave();
 }
 
 static bool file_get(struct file *f)
@@ -218,7 +246,7 @@ bool fdtable_is_busy(void)
 {
 	for (struct file *chunk = chunks; chunk; chunk = chunk->next_free)
 		for (int i = 1; i < CHUNK_FILES; i++)
-			if (chunk[i].kind != FILE_FREE && chunk[i].busy)
+			if (chunk[i].kind != FILE_FREE && chunk[i].seized)
 				return true;
 	return false;
 }
@@ -231,6 +259,6 @@ void fdtable_forget_calls(void)
 			if (f->kind == FILE_FREE || f->numbers == 0)
 				continue;
 			f->refs = f->numbers;
-			f->busy = false;
+			f->seized = 0;
 		}
 }

@@ -5,6 +5,17 @@
  * calls in progress hold a reference, so that a close in one thread never pulls a socket from under
  * another. Readers take no lock. Writers hold the table's lock, for a few instructions and system
  * calls: never over a turn of the engine, so the engine's lock is not taken under it, but by fork.
+ *
+ * A file may be seized. While a thread decides an undecided socket, hands one over, or makes one undecided again, the file is neither what it was nor what it becomes.
+ * Linux's lock of a socket lets other calls wait until such a moment is over. So does a seizure:
+ * - Only who has seized a file changes its kind. Who changes an undecided socket (an option, a name, O_NONBLOCK, a number that is closed) has seized it, too: so a
+ *   decision sees all of the change or nothing of it.
+ * - A call on a file that is seized waits, and then looks again at the number. But a call on a FILE_SOCK goes to the engine, whose lock does the same.
+ * - The thread that has seized one is inside (drive/inside.h). So no handler of the program runs in it, which could call on the same file, or jump away. It does nothing that
+ *   waits for long, but for a handover's handshake, which a cancellation may leave: an undo ends the seizure then.
+ * - It takes the engine's lock and the table's while it has seized a file, and seizes no second one. Who waits for a seizure's end has none of the three.
+ * - A seizure begins under the table's lock, and fork holds that lock while no file is seized. So no child inherits one. Where fork would not wait any longer, the child
+ *   ends it (fdtable_forget_calls).
  */
 #ifndef FINESSE_PRELOAD_FDTABLE_H
 #define FINESSE_PRELOAD_FDTABLE_H
@@ -42,11 +53,11 @@ struct late_options {
 struct file {
 	_Atomic uint32_t refs; /* numbers + calls in progress; 0 only in the pool */
 	_Atomic uint8_t kind;
-	_Atomic bool busy; /* being decided or handed over: one thread at a time */
+	_Atomic uint32_t seized; /* 0 by nobody, 1 by a thread, 2 and somebody waits */
 	bool listener;     /* FILE_SOCK: it listens */
 	_Atomic int status; /* FILE_SOCK: flags of F_SETFL that a socket keeps and does not heed */
 	struct candidate candidate; /* FILE_CANDIDATE: what the program did to it */
-	struct late_options late;   /* busy: FILE_SOCK */
+	struct late_options late;   /* seized: FILE_SOCK */
 	uint8_t kept;      /* FILE_CANDIDATE, FILE_SOCK: the kernel socket's keeper is at this place (reuse.c); 0: it has none */
 	uint32_t numbers;  /* lock: how many fds lead here */
 	int fd;            /* lock: one of them; -1: none */
@@ -104,7 +115,12 @@ int fdtable_next(int fd);
 
 void fdtable_lock(void);
 void fdtable_unlock(void);
-/* Is a file being decided or handed over? Lock held. */
+/* The caller has a reference. From seizing on its thread is inside. */
+void file_seize(struct file *f);
+void file_unseize(struct file *f);
+/* Until nobody has seized it. No reference is needed. */
+void file_await(struct file *f);
+/* Is a file seized? Lock held. */
 bool fdtable_is_busy(void);
 /* In a fork's child: calls in progress of the other threads are gone with them. Lock held. */
 void fdtable_forget_calls(void);

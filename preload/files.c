@@ -77,28 +77,18 @@ void file_note_candidate(int fd, int family, uint8_t kept)
 
 void file_note_made(int fd, int family, uint8_t kept, bool nonblock, bool kernel_nonblock)
 {
+	struct call c;
 	file_note_candidate(fd, family, kept);
-	file_set_nonblock(fd, kernel_nonblock);
-	if (nonblock == kernel_nonblock || undecided_set_nonblock(fd, nonblock))
+	while (!undecided_hold(&c, fd))
+		;
+	if (!c.file)
 		return;
-	kernel_fd_set_nonblock(fd, nonblock);
-	file_set_nonblock(fd, nonblock);
-}
-
-/* With a reference; NULL: it is none. */
-static struct file *candidate_get(int fd)
-{
-	struct file *f = fdtable_peek(fd);
-	return f && f->kind == FILE_CANDIDATE ? fdtable_get(fd) : NULL;
-}
-
-void file_option_set(int fd, int level, int option, const void *value, socklen_t len)
-{
-	struct file *f = candidate_get(fd);
-	if (f) {
-		candidate_note(&f->candidate, option_find(level, option), value, len);
-		file_put(f);
+	file_set_nonblock(c.file, kernel_nonblock);
+	if (nonblock != kernel_nonblock && !undecided_set_nonblock(c.file, nonblock)) {
+		kernel_fd_set_nonblock(fd, nonblock);
+		file_set_nonblock(c.file, nonblock);
 	}
+	undecided_let_go(&c);
 }
 
 /* Once, though several threads may be here. */
@@ -107,37 +97,34 @@ static void lose_keeper(struct file *f)
 	reuse_drop(__atomic_exchange_n(&f->kept, 0, __ATOMIC_ACQ_REL));
 }
 
-void file_used(int fd)
+void file_used(struct file *f)
 {
-	struct file *f = fdtable_get(fd);
-	if (!f)
-		return;
 	if (f->kind == FILE_CANDIDATE) {
 		undecided_settle(f);
 		lose_keeper(f);
 	}
 	f->candidate.used = true;
-	file_put(f);
 }
 
-bool file_bound(int fd)
+void fd_used(int fd)
 {
-	struct file *f = candidate_get(fd);
-	if (f) {
-		f->candidate.bound = true;
+	struct call c;
+	struct file *f;
+	while (!undecided_hold(&c, fd))
+		;
+	if (c.file) {
+		file_used(c.file);
+		undecided_let_go(&c);
+	} else if ((f = fdtable_get(fd))) {
+		f->candidate.used = true;
 		file_put(f);
 	}
-	return f != NULL;
 }
 
-void file_set_nonblock(int fd, bool on)
+void file_set_nonblock(struct file *f, bool on)
 {
-	struct file *f = candidate_get(fd);
-	if (f) {
-		f->candidate.nonblock_known = true;
-		f->candidate.nonblock = f->candidate.kernel_nonblock = on;
-		file_put(f);
-	}
+	f->candidate.nonblock_known = true;
+	f->candidate.nonblock = f->candidate.kernel_nonblock = on;
 }
 
 static bool candidate_is_nonblock(const struct candidate *c, int fd)
@@ -145,17 +132,7 @@ static bool candidate_is_nonblock(const struct candidate *c, int fd)
 	return c->nonblock_known && !c->shared ? c->nonblock : sys_fcntl(fd, F_GETFL, 0) & O_NONBLOCK;
 }
 
-void file_has_port(int fd, bool chosen)
-{
-	struct file *f = candidate_get(fd);
-	if (f) {
-		f->candidate.port_chosen |= chosen;
-		f->candidate.lost_port = 0;
-		file_put(f);
-	}
-}
-
-/* The table's lock is held. */
+/* The table's lock is held, and none is seized. */
 void files_touched(void)
 {
 	for (int fd = fdtable_next(0); fd >= 0; fd = fdtable_next(fd + 1)) {
@@ -203,10 +180,14 @@ static struct file *number_take(int fd)
 
 int file_close(int fd)
 {
+	struct call undecided;
+	while (!undecided_hold(&undecided, fd))
+		;
 	struct file *f = number_take(fd);
-	if (!f)
-		return sys_close(fd);
 	int closed = sys_close(fd);
+	undecided_let_go(&undecided);
+	if (!f)
+		return closed;
 	int released =
 	    file_put(f); /* may wait (SO_LINGER): the number is free by then, as with the kernel */
 	return closed < 0 ? closed : released;
@@ -231,8 +212,12 @@ int file_dup_over(int fd, int to, int flags)
 	int r = sys_fcntl(fd, F_GETFD, 0);
 	if (r < 0)
 		return r;
+	struct call undecided;
+	while (!undecided_hold(&undecided, to))
+		;
 	struct file *old = number_take(to);
 	r = sys_dup3(fd, to, flags);
+	undecided_let_go(&undecided);
 	if (old)
 		file_put(old);
 	return r < 0 ? r : file_duped(fd, to);
@@ -266,33 +251,10 @@ int file_release(struct file *f)
 
 /* ---- deciding ---- */
 
-/* The undecided file at fd, referenced and busy. NULL: there is none; *error says when another
- * thread is deciding it. */
-static struct file *candidate_take(int fd, bool *being_decided)
+static bool is_undecided(int fd)
 {
-	*being_decided = false;
-	if (!shim_on())
-		return NULL;
-	struct file *f = fdtable_peek(fd);
-	if (!f || f->kind != FILE_CANDIDATE || !(f = fdtable_get(fd)))
-		return NULL;
-	if (f->kind == FILE_CANDIDATE) {
-		if (!atomic_exchange(&f->busy, true)) {
-			if (f->kind == FILE_CANDIDATE)
-				return f;
-			f->busy = false;
-		} else {
-			*being_decided = true;
-		}
-	}
-	file_put(f);
-	return NULL;
-}
-
-static void candidate_done(struct file *f)
-{
-	f->busy = false;
-	file_put(f);
+	struct file *f = shim_on() ? fdtable_peek(fd) : NULL;
+	return f && f->kind == FILE_CANDIDATE;
 }
 
 static void candidate_becomes(struct file *f, struct sock *s, int fd, bool listener)
@@ -306,21 +268,25 @@ static void candidate_becomes(struct file *f, struct sock *s, int fd, bool liste
 	registrations_to_engine(&f->registrations, s);
 }
 
+void file_forget(struct file *f)
+{
+	undecided_settle(f);
+	f->kind = FILE_KERNEL;
+	for (int n = fdtable_next(0); n >= 0; n = fdtable_next(n + 1))
+		if (fdtable_peek(n) == f && fdtable_swap(n, NULL, NULL) == f) {
+			adopt_never(n);
+			file_put(f); /* not the last: the caller has one */
+		}
+}
+
 void file_forget_candidate(int fd)
 {
-	struct file *f = fdtable_get(fd);
-	if (!f)
-		return;
-	if (f->kind == FILE_CANDIDATE && !atomic_exchange(&f->busy, true)) {
-		undecided_settle(f);
-		f->kind = FILE_KERNEL;
-		for (int n = fdtable_next(0); n >= 0; n = fdtable_next(n + 1))
-			if (fdtable_peek(n) == f && fdtable_swap(n, NULL, NULL) == f) {
-				adopt_never(n);
-				file_put(f);
-			}
-	}
-	file_put(f);
+	struct call c;
+	while (!undecided_hold(&c, fd))
+		;
+	if (c.file)
+		file_forget(c.file);
+	undecided_let_go(&c);
 }
 
 /* It is in an epoll by a number that was closed since: the kernel will go on reporting it there. */
@@ -334,30 +300,35 @@ static bool must_stay(struct file *f)
 
 int file_listen(int fd, int backlog)
 {
-	bool being_decided;
+	struct call c;
 	struct sock *s = NULL;
-	struct file *f = candidate_take(fd, &being_decided);
+	if (is_undecided(fd))
+		uring_in_use(false); /* sees to it that the engine refuses. Before the seizure: it may hand over all that there is */
+	if (!undecided_hold(&c, fd))
+		return FILE_AGAIN;
+	struct file *f = c.file;
 	if (!f)
-		return being_decided ? -EINVAL : SOCK_KERNEL;
+		return SOCK_KERNEL;
 	undecided_settle(f);
 	lose_keeper(f);
-	uring_in_use(false); /* sees to it that the engine refuses */
 	int r = must_stay(f) ? SOCK_KERNEL : sock_decide_listen(fd, &f->candidate, backlog, &s);
 	if (r == 0) {
 		placeholder_get(); /* now: accept may come when the program has a single number left */
 		candidate_becomes(f, s, fd, true);
+	} else if (r == SOCK_KERNEL) {
+		file_forget(f);
 	}
-	candidate_done(f);
-	if (r == SOCK_KERNEL)
-		file_forget_candidate(fd);
+	undecided_let_go(&c);
 	return r;
 }
 
 int file_given(int fd, int backlog)
 {
-	bool being_decided;
+	struct call c;
 	struct sock *s = NULL;
-	struct file *f = candidate_take(fd, &being_decided);
+	if (!undecided_hold(&c, fd))
+		return FILE_AGAIN;
+	struct file *f = c.file;
 	if (!f)
 		return SOCK_KERNEL;
 	undecided_settle(f);
@@ -365,22 +336,16 @@ int file_given(int fd, int backlog)
 	int r = sock_decide_given(fd, &f->candidate, backlog, &s);
 	if (r == 0)
 		candidate_becomes(f, s, fd, true);
-	candidate_done(f);
+	undecided_let_go(&c);
 	return r;
 }
 
-int file_connect(int fd, const struct sockaddr *addr, socklen_t len, bool fastopen)
+/* The file is seized. */
+static int decide_connect(struct file *f, int fd, const struct sockaddr *addr, socklen_t len, bool fastopen, bool nonblock)
 {
-	bool being_decided;
 	struct sock *s = NULL;
-	struct file *f = candidate_take(fd, &being_decided);
-	if (!f)
-		return being_decided ? -EALREADY : SOCK_KERNEL;
-	uring_in_use(true);
-	bool nonblock = candidate_is_nonblock(&f->candidate, fd);
 	if (must_stay(f)) {
-		candidate_done(f);
-		file_forget_candidate(fd);
+		file_forget(f);
 		return SOCK_KERNEL;
 	}
 	registrations_suspend(&f->registrations);
@@ -390,8 +355,27 @@ int file_connect(int fd, const struct sockaddr *addr, socklen_t len, bool fastop
 		candidate_becomes(f, s, fd, false);
 	else
 		registrations_resume(&f->registrations);
-	candidate_done(f);
 	return r;
+}
+
+int file_connect(struct call *c, int fd, const struct sockaddr *addr, socklen_t len, bool fastopen, bool *nonblock)
+{
+	if (is_undecided(fd))
+		uring_in_use(true); /* before the seizure, as in file_listen */
+	if (!undecided_hold(c, fd))
+		return FILE_AGAIN;
+	if (!c->file)
+		return SOCK_KERNEL;
+	*nonblock = candidate_is_nonblock(&c->file->candidate, fd);
+	int r = decide_connect(c->file, fd, addr, len, fastopen, *nonblock);
+	if (r != 0) {
+		undecided_let_go(c);
+		return r;
+	}
+	c->error = 0;
+	c->sock = c->file->sock;
+	file_unseize(c->file);
+	return 0;
 }
 
 /* The number that accept took before it waited, and who came: a socket of the engine's or one of the kernel's. */

@@ -1,7 +1,7 @@
 /*
  * Handover of a socket to the kernel, under all its fds at once (DESIGN §5 "Handover").
  *
- * One thread at a time per file (`busy`). The order matters: the kernel socket exists; dup3 puts it
+ * The file is seized meanwhile (fdtable.h). The order matters: the kernel socket exists; dup3 puts it
  * under every number; only then are epoll registrations made in the kernel, since it keys them by
  * file and number; last the table forgets the numbers. Calls in progress get -EBADF from their verb
  * and see, in call_end, that the kernel serves the fd now. A socket inherited over fork is adopted
@@ -10,7 +10,6 @@
 #include "shim.h"
 
 #include <fcntl.h>
-#include <sched.h>
 
 void numbers_to_kernel(struct file *f, int kfd)
 {
@@ -78,14 +77,13 @@ static int handover_connection(struct file *f, const char *why, bool inherited, 
 
 bool file_follow(struct file *f)
 {
-	while (atomic_exchange(&f->busy, true))
-		sched_yield();
+	file_seize(f);
 	int kfd = f->kind == FILE_SOCK ? sock_handed_over(f->sock) : -EBADF;
 	if (kfd >= 0) {
 		connection_is_at(f, kfd);
 		sys_close(kfd);
 	}
-	f->busy = false;
+	file_unseize(f);
 	return f->kind != FILE_SOCK;
 }
 
@@ -111,17 +109,30 @@ void shim_handover_init(void)
 	engine_on_handed_over = on_handed_over;
 }
 
+/* A handover may wait for the handshake, and be left by a cancellation. */
+struct seizure {
+	struct undo undo;
+	struct file *file;
+};
+
+static void seizure_undo(struct undo *u)
+{
+	file_unseize(container_of(u, struct seizure, undo)->file);
+}
+
 static int handover(struct file *f, const char *why, bool surely)
 {
 	int r = 0;
-	while (atomic_exchange(&f->busy, true))
-		sched_yield();
+	struct seizure seizure = {.file = f};
+	file_seize(f);
+	undo_push(&seizure.undo, seizure_undo);
 	if (f->kind == FILE_SOCK) {
 		bool inherited = shim_in_child && sock_is_inherited(f->sock);
 		r = f->listener ? handover_listener(f, why, inherited)
 				: handover_connection(f, why, inherited, surely);
 	}
-	f->busy = false;
+	undo_pop(&seizure.undo);
+	file_unseize(f);
 	return r;
 }
 
@@ -133,11 +144,10 @@ int file_handover(struct file *f, const char *why)
 int file_adopt(struct file *f)
 {
 	int r = 0;
-	while (atomic_exchange(&f->busy, true))
-		sched_yield();
+	file_seize(f);
 	if (f->kind == FILE_SOCK && sock_is_inherited(f->sock))
 		r = f->listener ? sock_adopt(f->sock) : handover_connection(f, "", true, false);
-	f->busy = false;
+	file_unseize(f);
 	return r;
 }
 
@@ -164,7 +174,7 @@ static int fd_handover_how(int fd, const char *why, bool surely)
 	int r = 0;
 	if (f->kind == FILE_CANDIDATE)
 		file_forget_candidate(fd);
-	else if (f->kind == FILE_SOCK)
+	if (f->kind == FILE_SOCK) /* or another thread has just decided it */
 		r = surely ? to_kernel(f, why) : handover(f, why, false);
 	f->candidate.used |= surely; /* somebody else has its kernel socket, whatever came of that */
 	file_put(f);
@@ -187,6 +197,8 @@ void handover_all(const char *why)
 		struct file *f = fdtable_get(n);
 		if (!f)
 			continue;
+		if (f->kind == FILE_CANDIDATE)
+			file_await(f); /* it may become the engine's */
 		if (f->kind == FILE_SOCK)
 			handover(f, why, true);
 		file_put(f);
@@ -196,9 +208,7 @@ void handover_all(const char *why)
 /* Those that a program which is started now inherits: it finds no placeholder and no listener that the engine serves. */
 void handover_for_spawn(const char *why)
 {
-	fdtable_lock();
-	files_touched();
-	fdtable_unlock();
+	files_shared();
 	for (int n = fdtable_next(0); n >= 0; n = fdtable_next(n + 1)) {
 		struct file *f = fdtable_peek(n);
 		if (!f || f->kind != FILE_SOCK || (sys_fcntl(n, F_GETFD, 0) & FD_CLOEXEC) || !(f = fdtable_get(n)))
@@ -234,8 +244,7 @@ static bool survives_exec(const struct file *f)
 /* The program that is executed accepts from it. So it stays as it is, until the engine's end gives to that program what waits for accept. */
 static void listener_passes(struct file *f)
 {
-	while (atomic_exchange(&f->busy, true))
-		sched_yield();
+	file_seize(f);
 	if (f->kind == FILE_SOCK) {
 		bool nonblock = sock_get_nonblock(f->sock);
 		int fd = f->fd;
@@ -246,7 +255,7 @@ static void listener_passes(struct file *f)
 		registrations_to_kernel(&f->registrations, fd);
 		numbers_forget(f);
 	}
-	f->busy = false;
+	file_unseize(f);
 }
 
 bool handover_for_exec(void)

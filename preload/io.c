@@ -370,22 +370,30 @@ ssize_t wrap_pwritev2(int fd, const struct iovec *iov, int count, off_t offset, 
 }
 
 /* TCP Fast Open connects within send. As file_connect; what the kernel would refuse to read is its. */
-static int fastopen_begin(int fd, const struct sockaddr *to, socklen_t len)
+static int fastopen_begin(struct call *c, int fd, const struct sockaddr *to, socklen_t len)
 {
 	bool good = shim_on() && to && len <= sizeof(struct sockaddr_storage) && user_may_read(to, len);
-	return good ? file_connect(fd, to, len, true) : SOCK_KERNEL;
+	bool nonblock;
+	return good ? file_connect(c, fd, to, len, true, &nonblock) : SOCK_KERNEL;
 }
 
 #define VIA_FASTOPEN(fd, flags, to, len, verb)                                                     \
 	if ((flags) & MSG_FASTOPEN) {                                                              \
+		int begun;                                                                         \
 		cancel_point(fd);                                                                  \
-		int begun = fastopen_begin(fd, to, len);                                           \
-		if (begun == 0)                                                                    \
+		do {                                                                               \
 			VIA_ENGINE_IN_CALL(fd, USE_PLAINLY, verb);                                 \
-		else if (begun != SOCK_KERNEL)                                                     \
+			struct call c;                                                             \
+			begun = fastopen_begin(&c, fd, to, len);                                   \
+			if (begun == 0) {                                                          \
+				long r_ = (verb);                                                  \
+				if (call_end(&c, r_))                                              \
+					return edge(r_);                                           \
+			}                                                                          \
+		} while (begun == FILE_AGAIN);                                                     \
+		if (begun < 0)                                                                     \
 			return edge(begun);                                                        \
-		if (shim_on())                                                                     \
-			file_used(fd);                                                             \
+		fd_used(fd);                                                                       \
 	}
 
 /* The kernel has sent. */

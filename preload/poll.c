@@ -148,7 +148,7 @@ bool is_engine_fd(int fd)
 		return fd_is_internal(fd); /* which must look closed */
 	if (f->kind == FILE_EPOLL)
 		epoll_note_polled(fd);
-	return f->kind == FILE_SOCK;
+	return f->kind == FILE_SOCK || (f->seized && undecided_await(fd));
 }
 
 static bool any_engine_fd(struct pollfd *fds, nfds_t n)

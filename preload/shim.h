@@ -100,10 +100,14 @@ struct file *call_hold(struct call *c, int fd);
 void call_let_go(struct call *c);
 /* True: fd is the engine's, and ours for this call. */
 bool call_begin_engine(struct call *c, int fd, enum call_use use);
+/* Waits while another thread decides what is at fd (fdtable.h). True: it is the engine's. */
+bool undecided_await(int fd);
 static inline bool call_begin_to(struct call *c, int fd, enum call_use use)
 {
 	struct file *f = fdtable_peek(fd);
-	if (__builtin_expect(!f, 1) || f->kind != FILE_SOCK || engine_inside)
+	if (__builtin_expect(!f, 1) || engine_inside)
+		return false;
+	if (f->kind != FILE_SOCK && !(f->seized && undecided_await(fd)))
 		return false;
 	return call_begin_engine(c, fd, use);
 }
@@ -156,6 +160,26 @@ static inline bool shim_on(void)
 	return fdtable_used && !engine_inside;
 }
 
+/*
+ * An undecided socket in the hands of one call, which changes it: seized, so that others decide it before or after that. True: c->file is the file, until
+ * undecided_let_go; or NULL, fd is nothing undecided. False: it was just decided, look again.
+ */
+bool undecided_hold_slow(struct call *c, int fd);
+static inline bool undecided_hold(struct call *c, int fd)
+{
+	struct file *f = shim_on() ? fdtable_peek(fd) : NULL;
+	c->file = NULL;
+	if (__builtin_expect(!f, 1) || (f->kind != FILE_CANDIDATE && (f->kind != FILE_KERNEL || !f->seized)))
+		return true;
+	return undecided_hold_slow(c, fd);
+}
+void undecided_let_go(struct call *c); /* c->file may be NULL */
+/* The engine's call; otherwise `held` has what is undecided at fd, or nothing. */
+#define VIA_ENGINE_OR_HOLD(held, fd, use, verb)                                                    \
+	do {                                                                                       \
+		VIA_ENGINE_TO(fd, use, verb);                                                      \
+	} while (!undecided_hold(held, fd))
+
 /* ---- init.c ---- */
 extern bool shim_ready;
 
@@ -166,15 +190,14 @@ extern bool shim_in_child;            /* after a fork: inherited sockets may exi
 void file_note_candidate(int fd, int family, uint8_t kept);
 /* … that is just made, of a program that believes it to be non-blocking or not, as the kernel does. */
 void file_note_made(int fd, int family, uint8_t kept, bool nonblock, bool kernel_nonblock);
-/* Sets `used`. An undecided socket has no keeper from then on. */
-void file_used(int fd);
-/* The kernel took an option on it. */
-void file_option_set(int fd, int level, int option, const void *value, socklen_t len);
-bool file_bound(int fd); /* false: it is no candidate */
-/* O_NONBLOCK of it is `on` from now on. */
-void file_set_nonblock(int fd, bool on);
-void file_has_port(int fd, bool chosen); /* … and it succeeded; with a port */
+/* Sets `used`. An undecided socket has no keeper from then on, and is seized. */
+void file_used(struct file *f);
+void fd_used(int fd);
+/* O_NONBLOCK of an undecided one, which is seized, is `on` from now on. */
+void file_set_nonblock(struct file *f, bool on);
+/* Another process may set options on all that there is from now on; what is undecided is settled. At a fork; at other times. */
 void files_touched(void);
+void files_shared(void);
 void file_note_epoll(int fd);
 /* The kernel just gave us this number: what the table still says of it is stale. Returns fd. */
 int fd_created_slow(int fd);
@@ -184,6 +207,7 @@ static inline int fd_created(int fd)
 }
 /* Undecided, and now used in a way that only the kernel serves. */
 void file_forget_candidate(int fd);
+void file_forget(struct file *f); /* … and seized by the caller */
 /* close(2), 0 or -errno. */
 int file_close(int fd);
 /* dup3(2) where the table knows one of the two. */
@@ -191,10 +215,12 @@ int file_dup_over(int fd, int to, int flags);
 /* `to` is now a dup of `fd` in the kernel: the table follows. Returns to. */
 int file_duped(int fd, int to);
 int file_release(struct file *f); /* fdtable_on_release */
-/* 0 decided (connect: *result is the call's), or SOCK_KERNEL, or -errno. */
+/* 0 decided, or SOCK_KERNEL, or FILE_AGAIN, or -errno. */
+#define FILE_AGAIN 2 /* another thread has just decided it: look again */
 int file_listen(int fd, int backlog);
 int file_given(int fd, int backlog); /* as if a parent had listened */
-int file_connect(int fd, const struct sockaddr *addr, socklen_t len, bool fastopen); /* 0: it is begun */
+/* 0: it is begun, and `c` has it, also if its number is closed meanwhile, until call_end. *nonblock: the socket was non-blocking then. */
+int file_connect(struct call *c, int fd, const struct sockaddr *addr, socklen_t len, bool fastopen, bool *nonblock);
 int file_accept(struct call *c, int flags, struct sockaddr *addr, socklen_t *len);
 
 /* ---- reuse.c ---- */
@@ -215,15 +241,14 @@ bool reuse_give_up(void);
 void reuse_after_fork(void); /* in the child; the table's lock is held */
 
 /* ---- undecided.c ---- */
-/* The kernel's socket of an undecided `f` hears what it has not heard yet. Before anything is done with it. */
+/* The kernel's socket of an undecided `f` hears what it has not heard yet. Before anything is done with it. `f` is seized, here and below; or no other thread can reach it. */
 void undecided_settle(struct file *f);
-void undecided_settle_fd(int fd);
-void undecided_settle_all(void); /* takes the table's lock */
+void undecided_settle_all(void);
 /* F_SETFL and F_GETFL, O_NONBLOCK alone; FIONBIO. False, -EBADF: the kernel is to be asked. */
-bool undecided_set_nonblock(int fd, bool on);
-int undecided_flags(int fd);
+bool undecided_set_nonblock(struct file *f, bool on);
+int undecided_flags(const struct file *f);
 /* bind(2). False: the kernel is to be asked. */
-bool undecided_bind(int fd, const struct sockaddr *addr, socklen_t len);
+bool undecided_bind(struct file *f, const struct sockaddr *addr, socklen_t len);
 
 /* ---- handover.c ---- */
 /* The engine socket `f` becomes a kernel socket under all its numbers; `why` is told by finesse

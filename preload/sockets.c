@@ -90,20 +90,36 @@ static int engine_bind(struct call *c, int fd, const struct sockaddr *addr, sock
 	return c->file->listener ? sys_bind(fd, addr, len) : sock_bind(c->sock, fd, addr, len);
 }
 
+static int kernel_bind(int fd, const struct sockaddr *addr, socklen_t len)
+{
+	int r = user_may_read(addr, len) ? engine_port_taken(fd, addr, len) : 0;
+	return r < 0 ? edge(r) : REAL(bind)(fd, addr, len);
+}
+
+/* Seized. */
+static int candidate_bind(struct file *f, int fd, const struct sockaddr *addr, socklen_t len)
+{
+	if (undecided_bind(f, addr, len))
+		return 0;
+	undecided_settle(f);
+	f->candidate.bound = true;
+	engine_before_bind(fd, addr, len);
+	int r = kernel_bind(fd, addr, len);
+	if (r == 0) {
+		f->candidate.port_chosen |= ((const struct sockaddr_in *)addr)->sin_port != 0; /* of both families it lies there */
+		f->candidate.lost_port = 0;
+	}
+	return r;
+}
+
 int wrap_bind(int fd, const struct sockaddr *addr, socklen_t len)
 {
-	VIA_ENGINE(fd, engine_bind(&c, fd, addr, len));
-	if (undecided_bind(fd, addr, len))
-		return 0;
-	undecided_settle_fd(fd);
-	if (file_bound(fd))
-		engine_before_bind(fd, addr, len);
-	int r = shim_on() && user_may_read(addr, len) ? engine_port_taken(fd, addr, len) : 0;
-	if (r < 0)
-		return edge(r);
-	r = REAL(bind)(fd, addr, len);
-	if (r == 0 && shim_on())
-		file_has_port(fd, ((const struct sockaddr_in *)addr)->sin_port); /* of both families it lies there */
+	struct call held;
+	VIA_ENGINE_OR_HOLD(&held, fd, USE_PLAINLY, engine_bind(&c, fd, addr, len));
+	if (!held.file)
+		return shim_on() ? kernel_bind(fd, addr, len) : REAL(bind)(fd, addr, len);
+	int r = candidate_bind(held.file, fd, addr, len);
+	undecided_let_go(&held);
 	return r;
 }
 
@@ -116,8 +132,11 @@ int wrap_bindresvport(int fd, struct sockaddr_in *addr)
 
 int wrap_listen(int fd, int backlog)
 {
-	VIA_ENGINE(fd, sock_listen_again(c.sock, backlog));
-	int r = file_listen(fd, backlog);
+	int r;
+	do {
+		VIA_ENGINE(fd, sock_listen_again(c.sock, backlog));
+		r = file_listen(fd, backlog);
+	} while (r == FILE_AGAIN);
 	return r == SOCK_KERNEL ? REAL(listen)(fd, backlog) : edge(r);
 }
 
@@ -157,13 +176,13 @@ long call_unconnected(struct call *c, long r)
 	return err && !r ? err : r;
 }
 
-static int engine_connect(struct call *c, const struct sockaddr *addr, socklen_t len, bool begun)
+static int engine_connect(struct call *c, const struct sockaddr *addr, socklen_t len, enum connect_how how)
 {
 	bool dissolve;
 	int r = name_check(addr, len);
 	if (r < 0)
 		return r;
-	r = sock_connect(c->sock, addr, len, begun, &dissolve);
+	r = sock_connect(c->sock, addr, len, how, &dissolve);
 	return dissolve ? call_unconnected(c, r) : r;
 }
 
@@ -184,8 +203,7 @@ long kernel_connects(int fd, long r)
 /* Dissolving what is undecided changes nothing. */
 static int kernel_connect(int fd, const struct sockaddr *addr, socklen_t len)
 {
-	if (shim_on())
-		file_used(fd);
+	fd_used(fd);
 	int r = REAL(connect)(fd, addr, len);
 	return r == 0 && is_unspecified(addr, len) ? r : kernel_connects(fd, r);
 }
@@ -204,11 +222,16 @@ static int connect_goes_on(int fd, const struct sockaddr *addr, socklen_t len)
 
 int wrap_connect(int fd, const struct sockaddr *addr, socklen_t len)
 {
-	VIA_ENGINE_CANCELLED(fd, engine_connect(&c, addr, len, false));
-	int r = file_connect(fd, addr, len, false);
+	struct call begun;
+	bool nonblock;
+	int r;
+	do {
+		VIA_ENGINE_CANCELLED(fd, engine_connect(&c, addr, len, CONNECT_ANEW));
+		r = file_connect(&begun, fd, addr, len, false, &nonblock);
+	} while (r == FILE_AGAIN);
 	if (r == 0) {
-		VIA_ENGINE_IN_CALL(fd, USE_PLAINLY, engine_connect(&c, addr, len, true));
-		return connect_goes_on(fd, addr, len);
+		r = engine_connect(&begun, addr, len, nonblock ? CONNECT_BEGUN_NONBLOCK : CONNECT_BEGUN);
+		return call_end(&begun, r) ? edge(r) : connect_goes_on(fd, addr, len);
 	}
 	if (r != SOCK_KERNEL)
 		return edge(r);
@@ -227,13 +250,12 @@ static int engine_shutdown(struct call *c, int how)
 }
 
 /* Linux says ENOTCONN of what is not connected, and remembers it all the same: the next connection begins shut down. */
-static int kernel_shutdown(int fd, int how)
+static int candidate_shutdown(struct file *f, int fd, int how)
 {
 	int r = REAL(shutdown)(fd, how), error = errno;
-	struct file *f = r < 0 && error == ENOTCONN && shim_on() ? fdtable_peek(fd) : NULL;
-	if (f && f->kind == FILE_CANDIDATE) {
+	if (r < 0 && error == ENOTCONN) {
 		engine_note_fallback("a socket", "shut down before it was connected");
-		file_forget_candidate(fd);
+		file_forget(f);
 	}
 	errno = error;
 	return r;
@@ -241,8 +263,13 @@ static int kernel_shutdown(int fd, int how)
 
 int wrap_shutdown(int fd, int how)
 {
-	VIA_ENGINE(fd, engine_shutdown(&c, how));
-	return kernel_shutdown(fd, how);
+	struct call held;
+	VIA_ENGINE_OR_HOLD(&held, fd, USE_PLAINLY, engine_shutdown(&c, how));
+	if (!held.file)
+		return REAL(shutdown)(fd, how);
+	int r = candidate_shutdown(held.file, fd, how);
+	undecided_let_go(&held);
+	return r;
 }
 
 /* Linux goes on to tell the port of a connection that a socket had, until it gets another one. */
@@ -259,12 +286,15 @@ static int name_with_lost_port(int fd, uint16_t port, struct sockaddr *addr, soc
 
 int wrap_getsockname(int fd, struct sockaddr *addr, socklen_t *len)
 {
-	VIA_ENGINE(fd, engine_name(&c, sock_getsockname, addr, len));
-	undecided_settle_fd(fd);
-	struct file *f = shim_on() ? fdtable_peek(fd) : NULL;
-	if (f && f->kind == FILE_CANDIDATE && f->candidate.lost_port)
-		return edge(name_with_lost_port(fd, f->candidate.lost_port, addr, len));
-	return REAL(getsockname)(fd, addr, len);
+	struct call held;
+	VIA_ENGINE_OR_HOLD(&held, fd, USE_PLAINLY, engine_name(&c, sock_getsockname, addr, len));
+	if (!held.file)
+		return REAL(getsockname)(fd, addr, len);
+	undecided_settle(held.file);
+	uint16_t lost = held.file->candidate.lost_port;
+	int r = lost ? edge(name_with_lost_port(fd, lost, addr, len)) : REAL(getsockname)(fd, addr, len);
+	undecided_let_go(&held);
+	return r;
 }
 
 int wrap_getpeername(int fd, struct sockaddr *addr, socklen_t *len)
@@ -305,11 +335,16 @@ static int engine_getsockopt(struct call *c, int fd, int level, int option, void
 
 int wrap_getsockopt(int fd, int level, int option, void *value, socklen_t *len)
 {
-	VIA_ENGINE(fd, engine_getsockopt(&c, fd, level, option, value, len));
-	if (is_identity(level, option) && shim_on())
-		file_used(fd);
-	undecided_settle_fd(fd);
+	struct call held;
+	VIA_ENGINE_OR_HOLD(&held, fd, USE_PLAINLY, engine_getsockopt(&c, fd, level, option, value, len));
+	if (held.file && is_identity(level, option))
+		file_used(held.file);
+	else if (is_identity(level, option))
+		fd_used(fd);
+	if (held.file)
+		undecided_settle(held.file);
 	int r = REAL(getsockopt)(fd, level, option, value, len);
+	undecided_let_go(&held);
 	if (__builtin_expect(shim_left_errors, 0) && r == 0 && level == SOL_SOCKET && option == SO_ERROR && *len == sizeof(int))
 		*(int *)value = left_error(fd, *(int *)value);
 	return r;
@@ -339,11 +374,14 @@ static int engine_setsockopt(struct call *c, int fd, int level, int option, cons
 
 int wrap_setsockopt(int fd, int level, int option, const void *value, socklen_t len)
 {
-	VIA_ENGINE(fd, engine_setsockopt(&c, fd, level, option, value, len));
-	undecided_settle_fd(fd);
+	struct call held;
+	VIA_ENGINE_OR_HOLD(&held, fd, USE_PLAINLY, engine_setsockopt(&c, fd, level, option, value, len));
+	if (held.file)
+		undecided_settle(held.file);
 	int r = REAL(setsockopt)(fd, level, option, value, len);
-	if (r == 0)
-		file_option_set(fd, level, option, value, len);
+	if (r == 0 && held.file) /* the kernel took it */
+		candidate_note(&held.file->candidate, option_find(level, option), value, len);
+	undecided_let_go(&held);
 	return r;
 }
 

@@ -17,12 +17,11 @@
 #include <linux/filter.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
-#include <sched.h>
 #include <string.h>
 
 static const struct sockaddr unspecified = {.sa_family = AF_UNSPEC};
 
-/* Busy. */
+/* Seized. */
 static void set_late_options(struct file *f)
 {
 	for (unsigned i = 0; i < f->late.n; i++) {
@@ -110,12 +109,11 @@ bool file_option_late(struct file *f, unsigned index, const void *value, socklen
 {
 	if (!may_be_late(index) || len < sizeof(int))
 		return false;
-	while (atomic_exchange(&f->busy, true))
-		sched_yield();
+	file_seize(f);
 	bool fits = f->kind == FILE_SOCK && put_late(&f->late, index, value);
 	if (!fits && f->kind == FILE_SOCK)
 		set_late_options(f);
-	f->busy = false;
+	file_unseize(f);
 	return fits;
 }
 
@@ -197,11 +195,10 @@ int file_unconnect(struct file *f, enum disconnect why, int how)
 	int r = -EBADF;
 	if (!to)
 		return -ENOMEM;
-	while (atomic_exchange(&f->busy, true))
-		sched_yield();
+	file_seize(f);
 	if (f->kind == FILE_SOCK)
 		r = unconnect(f, to, why, how);
-	f->busy = false;
+	file_unseize(f);
 	file_put(to);
 	return r;
 }

@@ -46,71 +46,101 @@ void undecided_settle(struct file *f)
 	bind_now(f);
 }
 
-void undecided_settle_fd(int fd)
+/* False: somebody else may have told its kernel socket something. */
+static bool is_sole(const struct file *f)
 {
-	struct file *f = shim_on() ? fdtable_peek(fd) : NULL;
-	if (!f || f->kind != FILE_CANDIDATE || !(f = fdtable_get(fd)))
+	const struct candidate *c = &f->candidate;
+	return reuse_may_begin() && c->family && c->nonblock_known && !c->shared && !c->used;
+}
+
+bool undecided_set_nonblock(struct file *f, bool on)
+{
+	bool sole = is_sole(f);
+	if (sole)
+		f->candidate.nonblock = on;
+	return sole;
+}
+
+int undecided_flags(const struct file *f)
+{
+	return is_sole(f) ? O_RDWR | (f->candidate.nonblock ? O_NONBLOCK : 0) : -EBADF;
+}
+
+bool undecided_bind(struct file *f, const struct sockaddr *addr, socklen_t len)
+{
+	struct candidate *c = &f->candidate;
+	return user_may_read(addr, len) && is_sole(f) && !__atomic_load_n(&shim_left_netns, __ATOMIC_RELAXED) && !c->bound && !c->bind_late && !c->had_port &&
+	       candidate_untouched(c) && sock_may_bind_late(c, addr, len);
+}
+
+/* ---- in one call's hands ---- */
+
+bool undecided_hold_slow(struct call *c, int fd)
+{
+	if (!call_hold(c, fd)) {
+		c->file = NULL;
+		return true; /* closed: the kernel says so */
+	}
+	file_seize(c->file);
+	if (c->file->kind == FILE_CANDIDATE && fdtable_peek(fd) == c->file)
+		return true;
+	undecided_let_go(c);
+	return false;
+}
+
+void undecided_let_go(struct call *c)
+{
+	if (!c->file)
 		return;
-	if (f->kind == FILE_CANDIDATE)
-		undecided_settle(f);
-	file_put(f);
+	file_unseize(c->file);
+	call_let_go(c);
+}
+
+bool undecided_await(int fd)
+{
+	struct file *f;
+	while ((f = fdtable_peek(fd)) && f->kind != FILE_SOCK && f->seized)
+		file_await(f);
+	return f && f->kind == FILE_SOCK;
+}
+
+/* ---- all of them ---- */
+
+static void of_all(void (*act)(struct file *f))
+{
+	for (int fd = fdtable_next(0); fd >= 0; fd = fdtable_next(fd + 1)) {
+		struct file *f = fdtable_get(fd);
+		if (!f)
+			continue;
+		if (f->kind == FILE_CANDIDATE) {
+			file_seize(f);
+			if (f->kind == FILE_CANDIDATE)
+				undecided_settle(f);
+			act(f);
+			file_unseize(f);
+		} else {
+			act(f);
+		}
+		file_put(f);
+	}
+}
+
+static void nothing_else(struct file *f)
+{
+	(void)f;
+}
+
+static void is_shared(struct file *f)
+{
+	f->candidate.shared = true;
 }
 
 void undecided_settle_all(void)
 {
-	fdtable_lock(); /* or another thread could decide one meanwhile, close it, and its number be another socket's */
-	for (int fd = fdtable_next(0); fd >= 0; fd = fdtable_next(fd + 1)) {
-		struct file *f = fdtable_peek(fd);
-		if (f && f->kind == FILE_CANDIDATE)
-			undecided_settle(f);
-	}
-	fdtable_unlock();
+	of_all(nothing_else);
 }
 
-/* With a reference; NULL: it is not, or somebody else may have told its kernel socket something. */
-static struct file *sole(int fd)
+void files_shared(void)
 {
-	struct file *f = shim_on() ? fdtable_peek(fd) : NULL;
-	if (!f || f->kind != FILE_CANDIDATE || !(f = fdtable_get(fd)))
-		return NULL;
-	const struct candidate *c = &f->candidate;
-	if (f->kind == FILE_CANDIDATE && reuse_may_begin() && c->family && c->nonblock_known && !c->shared && !c->used)
-		return f;
-	file_put(f);
-	return NULL;
-}
-
-bool undecided_set_nonblock(int fd, bool on)
-{
-	struct file *f = sole(fd);
-	if (!f)
-		return false;
-	fdtable_lock(); /* or a fork in another thread could share it in between */
-	bool still = !f->candidate.shared;
-	if (still)
-		f->candidate.nonblock = on;
-	fdtable_unlock();
-	file_put(f);
-	return still;
-}
-
-int undecided_flags(int fd)
-{
-	struct file *f = sole(fd);
-	if (!f)
-		return -EBADF;
-	int flags = O_RDWR | (f->candidate.nonblock ? O_NONBLOCK : 0);
-	file_put(f);
-	return flags;
-}
-
-bool undecided_bind(int fd, const struct sockaddr *addr, socklen_t len)
-{
-	struct file *f = user_may_read(addr, len) ? sole(fd) : NULL;
-	if (!f)
-		return false;
-	struct candidate *c = &f->candidate;
-	bool late = !__atomic_load_n(&shim_left_netns, __ATOMIC_RELAXED) && !c->bound && !c->bind_late && !c->had_port && candidate_untouched(c) && sock_may_bind_late(c, addr, len);
-	file_put(f);
-	return late;
+	of_all(is_shared);
 }

@@ -431,6 +431,8 @@ static int connect_locked(struct engine *e, struct sock *s, bool nonblock, bool 
 /* connect(2) with an address; `addr` NULL: of sendmsg with MSG_FASTOPEN, without one. */
 int connect_call(struct engine *e, struct sock *s, const struct sockaddr *addr, bool begun, bool nonblock, bool fastopen, bool *dissolve)
 {
+	if (begun && nonblock) /* even if all is said and done already. 0: nothing was sent, the first text goes with the SYN */
+		return s->kind == SOCK_KIND_CONN && tcp_syn_waits(&s->tcp) ? 0 : -EINPROGRESS;
 	if (s->kind != SOCK_KIND_CONN && s->kind != SOCK_KIND_LISTENER)
 		return s->kind == SOCK_KIND_DEAD && begun && s->connect_result ? s->connect_result : -EBADF;
 	if (addr && addr->sa_family == AF_UNSPEC) {
@@ -441,20 +443,18 @@ int connect_call(struct engine *e, struct sock *s, const struct sockaddr *addr, 
 		return -EISCONN;
 	bool waits = tcp_syn_waits(&s->tcp);
 	if (begun && waits)
-		return 0; /* though nothing was sent: the first text goes with the SYN */
-	if (begun && nonblock) /* even if all is said and done already */
-		return -EINPROGRESS;
+		return 0;
 	return connect_locked(e, s, nonblock, fastopen, waits ? -EISCONN : begun ? -EINPROGRESS : -EALREADY, dissolve);
 }
 
-int sock_connect(struct sock *s, const struct sockaddr *addr, socklen_t len, bool begun, bool *dissolve)
+int sock_connect(struct sock *s, const struct sockaddr *addr, socklen_t len, enum connect_how how, bool *dissolve)
 {
 	struct engine *e = s->engine;
 	*dissolve = false;
 	if (len < sizeof addr->sa_family || len > sizeof(struct sockaddr_storage))
 		return -EINVAL;
 	turn_enter_verb(e);
-	int r = connect_call(e, s, addr, begun, s->nonblock, false, dissolve);
+	int r = connect_call(e, s, addr, how != CONNECT_ANEW, how == CONNECT_ANEW ? s->nonblock : how == CONNECT_BEGUN_NONBLOCK, false, dissolve);
 	turn_leave_verb(e);
 	return r;
 }

@@ -76,11 +76,13 @@ int sock_accept(struct sock *s, int flags, struct sockaddr *addr, socklen_t *len
 /* From the kernel's queue only, without waiting. 1 and *kernel_fd as above, or -errno: -EAGAIN when that queue is empty. */
 int sock_accept_kernel(struct sock *s, int flags, struct sockaddr *addr, socklen_t *len, int *kernel_fd);
 /*
- * connect(2) on our socket; `begun`: it was this call that sock_decide_connect began. Waits for the handshake unless the socket is non-blocking. What connect must
+ * connect(2) on our socket; BEGUN: it was this call that sock_decide_connect began. Waits for the handshake unless the socket is non-blocking; of a call that is begun, was by
+ * then. What connect must
  * return: 0, -EINPROGRESS, -EALREADY, -EISCONN, -EINTR, the connection's error. *dissolve: the socket must be made unconnected (sock_disconnect) before the call
  * returns, because it failed or was asked for that (AF_UNSPEC).
  */
-int sock_connect(struct sock *s, const struct sockaddr *addr, socklen_t len, bool begun, bool *dissolve);
+enum connect_how { CONNECT_ANEW, CONNECT_BEGUN, CONNECT_BEGUN_NONBLOCK };
+int sock_connect(struct sock *s, const struct sockaddr *addr, socklen_t len, enum connect_how how, bool *dissolve);
 /*
  * bind(2) on a connection, `fd` is the program's, `addr` can be read. It has a port already, which is an error unless the connection is over.
  */

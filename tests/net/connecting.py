@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""Connecting beside something else, natively and under finesse: tests/net/connecting.c says what."""
+"""Connecting beside something else, natively and under finesse: tests/net/connecting.c and deciding.c say what."""
 import os
 import subprocess
 import sys
@@ -7,8 +7,9 @@ import sys
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from lab import SERVER_IP, TOP, HERE, Lab
 
-PORT = 7410
+PORT, CLOSED_PORT = 7410, 7411
 LINK = "delay=4ms"  # between the hosts: the peer has half of a connection for so long
+SLOW_LINK = "delay=100ms"  # a handshake is not over before the other thread has called
 # what, how many connections
 WALKS = [("given_up", 150), ("spawn", 40)]
 
@@ -16,6 +17,24 @@ WALKS = [("given_up", 150), ("spawn", 40)]
 def walk(lab, what, finesse):
     p = lab.client.run([str(TOP / "tests/net/connecting"), what, SERVER_IP, str(PORT)], finesse=finesse, timeout=60, check=False)
     return p.stdout.decode() + p.stderr.decode()
+
+
+def differences(native, ours):
+    pairs = zip(native.splitlines(), ours.splitlines(), strict=False)
+    return "".join("    kernel:  %s\n    finesse: %s\n" % (a, b) for a, b in pairs if a != b)
+
+
+def deciding(lab):
+    """The same lines, natively and under finesse. None: the machine gives no real-time priority."""
+    said = []
+    for finesse in (False, True):
+        p = lab.client.run([str(TOP / "tests/net/deciding"), SERVER_IP, str(PORT), str(CLOSED_PORT)], finesse=finesse, timeout=90, check=False)
+        if p.returncode == 77:
+            return None
+        said.append(p.stdout.decode() + p.stderr.decode())
+    native, ours = said
+    right = native.endswith("done\n") and native == ours
+    return right, "" if right else "%d lines, %d lines\n%s" % (len(native.splitlines()), len(ours.splitlines()), differences(native, ours))
 
 
 def main():
@@ -33,6 +52,16 @@ def main():
                 checks += 1
                 failures += not right
                 print("%s: %s, %s" % ("ok" if right else "FAILED", what, "finesse" if finesse else "kernel"), "" if right else said, flush=True)
+    with Lab(link=SLOW_LINK) as lab:
+        peer = lab.server.spawn([sys.executable, str(HERE / "reuse.py"), "peer", str(PORT)], stdout=subprocess.DEVNULL)
+        lab.server.wait_listening(peer, PORT)
+        verdict = deciding(lab)
+        if verdict is None:
+            print("skipped: deciding, there is no real-time priority")
+        else:
+            checks += 1
+            failures += not verdict[0]
+            print("%s: deciding" % ("ok" if verdict[0] else "FAILED"), verdict[1], flush=True)
     print("%d%%: Checks: %d, Failures: %d, Errors: 0" % (100 * (checks - failures) // checks, checks, failures))
     sys.exit(failures != 0)
 

@@ -77,7 +77,9 @@ EXTRA_DIST += tests/net/reuse.py
 TESTS += tests/net/reuse_test.sh
 
 # connecting beside something else
-check_PROGRAMS += tests/net/connecting
+check_PROGRAMS += tests/net/connecting tests/net/deciding
+tests_net_deciding_SOURCES = tests/net/deciding.c
+tests_net_deciding_LDADD = -lpthread
 tests_net_connecting_SOURCES = tests/net/connecting.c
 tests_net_connecting_LDADD =
 dist_check_SCRIPTS += tests/net/connecting_test.sh

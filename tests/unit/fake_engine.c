@@ -254,7 +254,7 @@ int sock_accept_kernel(struct sock *s, int flags, struct sockaddr *addr, socklen
 	return -EMFILE;
 }
 
-int sock_connect(struct sock *s, const struct sockaddr *addr, socklen_t len, bool begun,
+int sock_connect(struct sock *s, const struct sockaddr *addr, socklen_t len, enum connect_how how,
 		 bool *dissolve)
 {
 	*dissolve = !s->dead && len >= sizeof(sa_family_t) && addr->sa_family == AF_UNSPEC;
@@ -262,7 +262,7 @@ int sock_connect(struct sock *s, const struct sockaddr *addr, socklen_t len, boo
 		return s->dead ? -EBADF : 0;
 	if (s->listener)
 		return -EISCONN;
-	if (!begun)
+	if (how == CONNECT_ANEW)
 		return sys_connect(s->hidden, addr, len);
 	*dissolve = s->result < 0 && s->result != -EINPROGRESS;
 	return s->result;

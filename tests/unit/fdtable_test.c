@@ -134,13 +134,13 @@ START_TEST(files_are_reused_clean)
 	struct file *f = put_at(7, FILE_SOCK);
 	f->sock = (struct sock *)f;
 	f->parked_fd = 5;
-	f->busy = true;
+	f->seized = 1;
 	file_put(fdtable_swap(7, NULL, NULL));
 	struct file *again = put_at(8, FILE_CANDIDATE);
 	ck_assert_ptr_eq(again, f); /* the pool is a stack */
 	ck_assert_ptr_null(again->sock);
 	ck_assert_int_eq(again->parked_fd, -1);
-	ck_assert(!again->busy);
+	ck_assert(!again->seized);
 	file_put(fdtable_swap(8, NULL, NULL));
 }
 END_TEST
@@ -212,6 +212,56 @@ START_TEST(readers_race_with_close)
 }
 END_TEST
 
+/* One thread at a time has seized a file, who waits for that is woken, and the seizures are inside. */
+static long seizures; /* who has seized the file */
+static struct file *contested;
+
+static void *seizer(void *arg)
+{
+	for (int i = 0; i < ROUNDS; i++) {
+		file_seize(contested);
+		if (!engine_inside || contested->seized == 0)
+			bad++;
+		seizures++;
+		file_unseize(contested);
+		file_await(contested);
+		if (engine_inside)
+			bad++;
+	}
+	return arg;
+}
+
+START_TEST(one_thread_at_a_time_has_seized_a_file)
+{
+	pthread_t threads[READERS];
+	contested = put_at(7, FILE_CANDIDATE);
+	bad = seizures = 0;
+	for (int i = 0; i < READERS; i++)
+		ck_assert_int_eq(pthread_create(&threads[i], NULL, seizer, NULL), 0);
+	for (int i = 0; i < READERS; i++)
+		pthread_join(threads[i], NULL);
+	ck_assert_int_eq(bad, 0);
+	ck_assert_int_eq(seizures, READERS * ROUNDS);
+	ck_assert_int_eq(contested->seized, 0);
+	file_put(fdtable_swap(7, NULL, NULL));
+}
+END_TEST
+
+START_TEST(a_fork_sees_seizures_and_its_child_ends_them)
+{
+	struct file *f = put_at(7, FILE_CANDIDATE);
+	file_seize(f);
+	fdtable_lock();
+	ck_assert(fdtable_is_busy());
+	fdtable_forget_calls(); /* as in a child that was not waited for */
+	ck_assert(!fdtable_is_busy());
+	fdtable_unlock();
+	engine_leave();
+	file_await(f);
+	file_put(fdtable_swap(7, NULL, NULL));
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("fdtable");
@@ -228,6 +278,8 @@ int main(void)
 	tcase_add_test(t, more_files_than_a_chunk);
 	tcase_add_test(t, a_fork_child_forgets_calls_of_others);
 	tcase_add_test(t, readers_race_with_close);
+	tcase_add_test(t, one_thread_at_a_time_has_seized_a_file);
+	tcase_add_test(t, a_fork_sees_seizures_and_its_child_ends_them);
 	suite_add_tcase(s, t);
 	SRunner *r = srunner_create(s);
 	srunner_run_all(r, CK_NORMAL);
