@@ -34,5 +34,6 @@ TESTS += tests/layering.sh
 # No test vanishes unseen.
 dist_check_SCRIPTS += tests/complete.sh
 TESTS += tests/complete.sh
-AM_TESTS_ENVIRONMENT = KNOWN_PROGRAMS='$(check_PROGRAMS)'; KNOWN_SCRIPTS='$(dist_check_SCRIPTS)'; \
-	export KNOWN_PROGRAMS KNOWN_SCRIPTS;
+# libcheck's own bound, 4 s, decides by how busy the machine is; this one ends what hangs.
+AM_TESTS_ENVIRONMENT = KNOWN_PROGRAMS='$(check_PROGRAMS)'; KNOWN_SCRIPTS='$(dist_check_SCRIPTS)'; CK_DEFAULT_TIMEOUT=60; \
+	export KNOWN_PROGRAMS KNOWN_SCRIPTS CK_DEFAULT_TIMEOUT;
