@@ -53,7 +53,7 @@ enum peer_op {
 	PEER_ACCEPT,  /* the next connection of its listener → the subject's port */
 	PEER_CONNECT, /* to `port` of the subject → its own port */
 	PEER_END,     /* `arg`: enum ending */
-	PEER_SEE,     /* → what has come, in words */
+	PEER_SEE,     /* how long a new connection may take, ms → what has come, in words */
 	PEER_DROP,    /* its connection, by reset */
 };
 

@@ -115,14 +115,14 @@ static void fresh(struct peer *p, int conn)
 	bounds(conn);
 }
 
-static int waiting(struct peer *p);
+static int waiting(struct peer *p, int bound_ms);
 
 /* Nothing of this case is left for the next. */
 static void clear(struct peer *p)
 {
 	do
 		drop(p);
-	while ((p->conn = waiting(p)) >= 0);
+	while ((p->conn = waiting(p, 0)) >= 0);
 	p->reset = false;
 }
 
@@ -232,21 +232,19 @@ static void see_connection(struct peer *p, char *text, size_t room)
 	snprintf(text, room, "%u:%08x%s %s", n, n ? hash : 0, urgent ? "!" : "", last);
 }
 
-static int waiting(struct peer *p)
+static int waiting(struct peer *p, int bound_ms)
 {
-	for (int i = 0; i < 2; i++) {
-		struct pollfd f = {p->listener[i], POLLIN, 0};
-		if (poll(&f, 1, 0) == 1)
-			return accept(p->listener[i], NULL, NULL);
-	}
-	return -1;
+	struct pollfd f[2] = {{p->listener[0], POLLIN, 0}, {p->listener[1], POLLIN, 0}};
+	if (poll(f, 2, bound_ms) < 1)
+		return -1;
+	return accept(f[0].revents ? f[0].fd : f[1].fd, NULL, NULL);
 }
 
-/* The connection, and one more if a call made it. */
-static void see(struct peer *p, char *text, size_t room)
+/* The connection, and one more if a call made it: within `bound_ms`. */
+static void see(struct peer *p, int bound_ms, char *text, size_t room)
 {
 	see_connection(p, text, room);
-	int fd = waiting(p);
+	int fd = waiting(p, bound_ms);
 	if (fd < 0)
 		return;
 	fresh(p, fd);
@@ -270,7 +268,7 @@ static void serve(struct peer *p)
 		else if (q.op == PEER_END && !later && p->conn >= 0)
 			end_now(p, q.arg);
 		else if (q.op == PEER_SEE)
-			see(p, a.text, sizeof a.text);
+			see(p, q.arg, a.text, sizeof a.text);
 		else if (q.op == PEER_DROP)
 			clear(p);
 		if (send(p->control, &a, sizeof a, MSG_NOSIGNAL) < 0)

@@ -23,6 +23,7 @@
 #define NOW_MS	    14 /* … and less: the call did not wait */
 #define SOON_MS	    80
 #define SETTLE_US   1500
+#define CONNECT_MS  100 /* what a call has begun reaches the peer by then */
 
 /* --- writing down --- */
 
@@ -133,7 +134,8 @@ struct peer_reply peer_does(struct run *r, int op, int arg, unsigned port)
 
 static void see(struct run *r, const char *when)
 {
-	struct peer_reply a = peer_does(r, PEER_SEE, 0, 0);
+	bool on_its_way = strstr(r->text, "EINPROGRESS") != NULL;
+	struct peer_reply a = peer_does(r, PEER_SEE, on_its_way ? CONNECT_MS : 0, 0);
 	out(r, " | %s: %s", when, a.text);
 }
 
