@@ -35,6 +35,11 @@ int privileged_watch(int table_fd)
 	return privileged_ops ? privileged_ops->watch(table_fd) : -EPERM;
 }
 
+int privileged_watch_ring(int rx_fd)
+{
+	return privileged_ops ? privileged_ops->watch_ring(rx_fd) : -EPERM;
+}
+
 int privileged_use_neighbour(int ifindex, const struct ip_addr *addr)
 {
 	return privileged_ops ? privileged_ops->use_neighbour(ifindex, addr) : -EPERM;

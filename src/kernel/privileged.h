@@ -4,7 +4,7 @@
  * The engine tries everything by itself first. Where the kernel says that this process may not (it dropped its privilege), these
  * functions ask who may: the broker (src/process), which registers itself here. With nobody to ask, each returns -EPERM.
  *
- * Called under the engine's lock. Each waits for an answer with a bound (BROKER_WAIT_MS), but privileged_use_neighbour and privileged_watch, which wait for none.
+ * Called under the engine's lock. Each waits for an answer with a bound (BROKER_WAIT_MS), but privileged_use_neighbour and privileged_watch(_ring), which wait for none.
  */
 #ifndef FINESSE_KERNEL_PRIVILEGED_H
 #define FINESSE_KERNEL_PRIVILEGED_H
@@ -47,6 +47,8 @@ struct privileged_ops {
 	int (*inject_fin)(int fd, const void *packet, size_t len);
 	/* Whoever is in this table (kernel/living.h) when this process has ended is told so. */
 	int (*watch)(int table_fd);
+	/* What is left in the receive ring of this packet socket when this process has died is somebody's who is just connecting. */
+	int (*watch_ring)(int rx_fd);
 	int (*use_neighbour)(int ifindex, const struct ip_addr *addr);
 	int (*make_group)(int fds[CLASSIFIER_GROUP_FDS]); /* classifier_group_make */
 	int (*read_firewall)(void); /* firewall_save's fd */
@@ -65,6 +67,7 @@ int privileged_open_link(int ifindex, bool only_spare, struct privileged_link *o
 int privileged_repair(int fd, const struct privileged_repair *r);
 int privileged_inject_fin(int fd, const void *packet, size_t len);
 int privileged_watch(int table_fd);
+int privileged_watch_ring(int rx_fd);
 int privileged_use_neighbour(int ifindex, const struct ip_addr *addr);
 int privileged_make_group(int fds[CLASSIFIER_GROUP_FDS]);
 int privileged_read_firewall(void);

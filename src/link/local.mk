@@ -11,6 +11,8 @@ src_liblink_a_SOURCES = \
 	src/link/packet.h \
 	src/link/packet_rx.c \
 	src/link/packet_tx.c \
+	src/link/remains.c \
+	src/link/remains.h \
 	src/link/tx_budget.c \
 	src/link/tx_budget.h \
 	src/link/tx_pending.c \

@@ -12,6 +12,9 @@
 #include "link/tx_budget.h"
 #include "link/tx_pending.h"
 
+#define RX_SLOT_BYTES 2048u      /* a frame of 1514 bytes and the kernel's headers before it */
+#define RX_RING_BYTES (4u << 20) /* default: 2,048 slots */
+
 #define RX_COPIES 4 /* read at once: a system call can cost more than the copy */
 
 struct packet_rx {

@@ -26,9 +26,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#define RX_SLOT_BYTES     2048u       /* a frame of 1514 bytes and the kernel's headers before it */
 #define RX_BLOCK_BYTES    (64u << 10) /* unit of the kernel's allocation */
-#define RX_RING_BYTES     (4u << 20)  /* default: 2,048 slots */
 #define RX_RING_BYTES_MAX (1u << 30)
 #define RX_COPY_BYTES                                                                              \
 	(68u << 10) /* the largest IP packet without jumbograms, its link header, slack */

@@ -41,6 +41,7 @@ struct member {
 	int fd;
 	bool is_member; /* it showed the token */
 	int table_fd;   /* of its connections; -1: none */
+	struct broker_rings rings;
 	struct broker_slots slots;
 	struct broker_spent spent;
 };
@@ -71,10 +72,12 @@ static void member_drop(struct broker *b, struct member *m)
 		b->n_members--;
 	else
 		b->n_strangers--;
+	bool placed = m->spent.place.fd >= 0;
 	broker_place_return(&m->spent.place); /* first: from here on the kernel has its frames */
 	if (m->table_fd >= 0) /* before who is in the slots is asked: end of file is not to be overtaken by a reset */
 		broker_deaths_add(m->table_fd);
 	broker_slots_end(&m->slots);
+	broker_rings_end(&m->rings, placed);
 	sys_close(m->fd);
 	free(m);
 }
@@ -172,12 +175,15 @@ static bool serve(struct broker *b, struct member *m, const struct broker_reques
 	struct broker_fds out;
 	if (r->op == BROKER_TABLE)
 		return keep_table(m, in);
+	if (r->op == BROKER_RING)
+		return len == sizeof *r && broker_rings_add(&m->rings, in);
 	if (r->op == BROKER_PASSED)
 		return len == sizeof *r && broker_passed_add(in);
 	if (r->op == BROKER_JOINED)
 		return len == sizeof *r && broker_slots_add(&m->slots, &r->joined, in);
 	if (r->op == BROKER_BYE) {
 		forget_table(m);
+		broker_rings_forget(&m->rings);
 		return true;
 	}
 	if (!broker_ops_do(&b->ops, &m->spent, r, len, in, &answer, &out))

@@ -8,7 +8,7 @@
  *   program ─fork─▶ worker ─────┘          one connection for each process that has an engine: a member
  *
  * It does exactly this, for members: opens a link (two packet sockets and a classifier, as fds); makes what the members of a listener group share; switches TCP_REPAIR on a TCP socket that it is passed, and binds
- * it; sends it the FIN of its peer; has a neighbour resolved; ends a TIME-WAIT of the kernel's; reads the host's rules, and what programs its cgroup has; tells conntrack of a connection that becomes the kernel's; tells the peers of a member that died, and ends its slots in
+ * it; sends it the FIN of its peer; has a neighbour resolved; ends a TIME-WAIT of the kernel's; reads the host's rules, and what programs its cgroup has; tells conntrack of a connection that becomes the kernel's; tells the peers of a member that died, has those who were just connecting to it try again, and ends its slots in
  * listener groups (broker_deaths.c); keeps who waits for accept at a listening socket that is on its way to another process (broker_passed.c).
  *
  * Who may ask: who connects from the broker's network namespace (an abstract name is of one namespace) and knows the token, 128 random bits in the
@@ -56,6 +56,7 @@ enum broker_op {
 	BROKER_ESTABLISH, /* conntrack: a connection of the member's becomes the kernel's */
 	BROKER_GROUP,     /* what the members of a new listener group share, as descriptors */
 	BROKER_TABLE, /* no answer: the table of the member's connections, as a descriptor */
+	BROKER_RING, /* no answer: the packet socket that the member receives by, as a descriptor */
 	BROKER_PASSED, /* no answer: the member passes a listening socket to another process; it and the port's spare queue as descriptors (group_spare.c) */
 	BROKER_SPARE,  /* the spare queue of the listening socket that comes along, as descriptors */
 	BROKER_JOINED, /* no answer: the member has a slot of a listener group; the maps of members and flows as descriptors */
@@ -154,8 +155,24 @@ uint64_t broker_netns_of(int socket); /* as broker_ops_config.netns */
 void broker_ops_prepare(const struct broker_ops_config *c, int ifindex);
 bool broker_ops_is_answered(const struct broker_request *r);
 
+/* ---- broker_rings.c ---- */
+#define BROKER_RINGS_MAX 4
+struct broker_rings {
+	int fd[BROKER_RINGS_MAX];
+	unsigned n;
+};
+/* The descriptor is taken. False: that is no packet socket, or one too many. */
+bool broker_rings_add(struct broker_rings *r, struct broker_fds *in);
+/* The member is gone: who is left in them is seen to. */
+void broker_rings_end(struct broker_rings *r, bool placed);
+void broker_rings_forget(struct broker_rings *r);
+/* The 4-tuples of the SYNs that nobody has read, at most `max`. How many. */
+unsigned broker_ring_syns(int rx_fd, struct flow_key *out, unsigned max);
+
 /* ---- broker_deaths.c ---- */
 void broker_deaths_add(int table_fd); /* the member is gone; the fd is closed in time */
+/* The same, of a ring. `placed`: its frames are the kernel's already. */
+void broker_deaths_add_ring(int rx_fd, bool placed);
 void broker_deaths_add_slot(const struct broker_slot *slot, int members_fd, int flows_fd); /* it is gone, or going; the fds are closed in time */
 /* Does what is due. Milliseconds until it is to be called again, or -1: nothing is left to do. */
 int broker_deaths_serve(void);

@@ -234,6 +234,13 @@ static int client_watch(int table_fd)
 	return tell(&r, table_fd);
 }
 
+static int client_watch_ring(int rx_fd)
+{
+	struct broker_request r;
+	begin(&r, BROKER_RING);
+	return tell(&r, rx_fd);
+}
+
 void broker_client_joined(const struct broker_slot *slot, int members_fd, int flows_fd)
 {
 	struct broker_request r;
@@ -328,6 +335,7 @@ static const struct privileged_ops client_ops = {
 	.repair = client_repair,
 	.inject_fin = client_inject_fin,
 	.watch = client_watch,
+	.watch_ring = client_watch_ring,
 	.use_neighbour = client_use_neighbour,
 	.end_time_wait = client_end_time_wait,
 	.make_group = client_make_group,

@@ -13,11 +13,13 @@
  * member's slots can be had (the kernel has taken their names from it), the broker ends them: SYNs go to the others. Then it deletes the dead member's entries in the group's flows, and sends the
  * same bare ACK to their clients. One in SYN-SENT answers with RST, and Linux's sends its SYN again at once, not after a second (RFC 9293 §3.10.7.3 has the RST; the haste is Linux's).
  *
+ * A process that serves alone has no slot: who connects to it is only in its packet ring, which the broker holds for that (broker_rings.c). It is read once the frames are the kernel's, and asked.
+ *
  * A table is gone through three times: what is to be said; who has nothing to be said is asked; all are asked. One question is not enough: it may come while the dead process's classifier
  * still holds, be one of too many (Linux answers once in 500 ms), or its number is within the window.
  * Who kept a connection gets an ACK that it does not need, nothing else. A NAT between the ends may not pass it: its numbers are wrong on purpose.
  *
- * Limits: BURST segments in TICK_US, DEATHS_MAX tables and slots at a time; the table has its own, and of a group's flows STEPS_MAX steps are made. A slot is waited for SLOT_WAIT_US: a
+ * Limits: BURST segments in TICK_US, and of a ring; DEATHS_MAX tables, slots and rings at a time; the table has its own, and of a group's flows STEPS_MAX steps are made. A slot is waited for SLOT_WAIT_US: a
  * member that does not die, but was dropped, keeps it.
  */
 #include "process/broker.h"
@@ -45,6 +47,7 @@
 #define BURST          500
 #define TICK_US        (5 * USEC_PER_MSEC)
 #define FIRST_ROUND_US (100 * USEC_PER_MSEC) /* the classifier of the dead process is gone by then, mostly */
+#define PLACED_ROUND_US (10 * USEC_PER_MSEC) /* it is gone, but its slots may not be */
 #define NEXT_ROUND_US  (600 * USEC_PER_MSEC) /* Linux's tcp_invalid_ratelimit, 500 ms, and some */
 #define DEATHS_MAX     256
 #define PROBE_TTL      64
@@ -57,9 +60,12 @@
 
 enum round { ROUND_WORDS, ROUND_ASK, ROUND_ASK_ALL, ROUNDS };
 
+enum of { OF_TABLE, OF_SLOT, OF_RING };
+
 struct death {
 	struct list node;
-	int fd; /* the table; -1: a slot's */
+	enum of of;
+	int fd; /* the table, or the ring */
 	uint32_t place;
 	enum round round;
 	int64_t due_us;
@@ -134,12 +140,19 @@ static bool is_nobodys(const struct flow_key *k, int ifindex)
 	return state == 0 || state == TCP_TIME_WAIT;
 }
 
+static void close_ring(int fd)
+{
+	broker_rings_forget(&(struct broker_rings){.fd = {fd}, .n = 1});
+}
+
 static void death_end(struct death *d)
 {
 	list_unlink(&d->node);
 	n_deaths--;
-	if (d->fd >= 0) {
+	if (d->of == OF_TABLE) {
 		sys_close(d->fd);
+	} else if (d->of == OF_RING) {
+		close_ring(d->fd);
 	} else {
 		sys_close(d->remains.members_fd);
 		sys_close(d->remains.flows_fd);
@@ -172,11 +185,25 @@ void broker_deaths_add_slot(const struct broker_slot *slot, int members_fd, int 
 		sys_close(flows_fd);
 		return;
 	}
-	d->fd = -1;
+	d->of = OF_SLOT;
 	d->slot = *slot;
 	d->remains = (struct classifier_remains){.members_fd = members_fd, .flows_fd = flows_fd, .slot = slot->slot, .generation = slot->generation};
 	d->due_us = clock_now_us();
 	d->give_up_us = d->due_us + SLOT_WAIT_US;
+	list_push_back(&deaths, &d->node);
+	n_deaths++;
+}
+
+void broker_deaths_add_ring(int rx_fd, bool placed)
+{
+	struct death *d = n_deaths < DEATHS_MAX ? calloc(1, sizeof *d) : NULL;
+	if (!d) {
+		close_ring(rx_fd);
+		return;
+	}
+	d->of = OF_RING;
+	d->fd = rx_fd;
+	d->due_us = clock_now_us() + (placed ? PLACED_ROUND_US : FIRST_ROUND_US);
 	list_push_back(&deaths, &d->node);
 	n_deaths++;
 }
@@ -213,6 +240,15 @@ static void go_on_slot(struct death *d, int64_t now)
 		death_end(d);
 }
 
+static void go_on_ring(struct death *d)
+{
+	struct flow_key keys[BURST];
+	unsigned n = broker_ring_syns(d->fd, keys, BURST);
+	for (unsigned i = 0; i < n; i++)
+		ask(&keys[i], 0);
+	death_end(d);
+}
+
 static void go_on(struct death *d, int64_t now)
 {
 	static const int64_t wait_us[ROUNDS] = {FIRST_ROUND_US, NEXT_ROUND_US};
@@ -244,7 +280,7 @@ static void end_slots(int64_t now)
 {
 	list_for_each (pos, tmp, &deaths) {
 		struct death *d = container_of(pos, struct death, node);
-		if (d->fd >= 0 || d->ended || d->due_us > now || end_slot(d))
+		if (d->of != OF_SLOT || d->ended || d->due_us > now || end_slot(d))
 			continue;
 		d->due_us = now + SLOT_TRY_US;
 		if (now >= d->give_up_us)
@@ -261,8 +297,10 @@ int broker_deaths_serve(void)
 		if (d->due_us <= now) {
 			list_unlink(&d->node); /* each in turn */
 			list_push_back(&deaths, &d->node);
-			if (d->fd >= 0)
+			if (d->of == OF_TABLE)
 				go_on(d, now);
+			else if (d->of == OF_RING)
+				go_on_ring(d);
 			else
 				go_on_slot(d, now);
 			break; /* one burst at a time */

@@ -169,6 +169,8 @@ static int claim_take(struct engine *e, struct sock *l)
 	}
 	if (!err && claim_is_shared(c))
 		claim_shows(c);
+	if (!err)
+		ifaces_watch_rings(e);
 	return err;
 }
 

@@ -7,6 +7,7 @@ src_libprocess_a_SOURCES = \
 	src/process/broker_message.c \
 	src/process/broker_ops.c \
 	src/process/broker_passed.c \
+	src/process/broker_rings.c \
 	src/process/broker_slots.c \
 	src/process/broker_spares.c \
 	src/process/broker_spares.h \

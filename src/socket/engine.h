@@ -56,6 +56,7 @@ struct iface {
 	struct engine *engine;
 	struct link *link; /* NULL: the place is free */
 	bool gone;         /* the interface does not exist any more; its place is kept while there is no other */
+	bool is_watched;   /* privileged_watch_ring */
 	struct link_rx_handler rx_handler;
 };
 struct iface_declined {
@@ -495,6 +496,8 @@ static inline const struct link_info *iface_info(const struct iface *i)
 /* The engine's first: `ifindex`, or with 0 the default route's, or else any. 0, or -errno with the reason in `why`, and nothing is attached. */
 int ifaces_open(struct engine *e, int ifindex, char *why, size_t why_len);
 void ifaces_close(struct engine *e);
+/* This process listens: if it dies, whoever connects just then is told to try again. Where there is a broker. */
+void ifaces_watch_rings(struct engine *e);
 void ifaces_retire(struct engine *e); /* the process ends: the kernel has everything, and the process need not wait for it */
 void ifaces_forget(struct engine *e); /* in a fork child */
 int ifaces_load_addresses(struct engine *e); /* anew, all. 0 or -errno */

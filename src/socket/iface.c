@@ -230,7 +230,7 @@ static int attach(struct engine *e, struct iface *i, int ifindex, char *why, siz
 		return err;
 	}
 	i->engine = e;
-	i->gone = false;
+	i->gone = i->is_watched = false;
 	i->rx_handler.frame = on_rx;
 	return 0;
 }
@@ -291,6 +291,8 @@ static int attach_next(struct engine *e, int ifindex, char *why, size_t why_len)
 		detach(e, i, true);
 	else if (err)
 		leave(e, i);
+	else if (!list_empty(&e->listeners))
+		ifaces_watch_rings(e);
 	return err;
 }
 
@@ -475,6 +477,18 @@ void ifaces_close(struct engine *e)
 }
 
 /* Without an address nothing is ours. What is still attached then may stay for as long as the kernel needs to take it away. */
+void ifaces_watch_rings(struct engine *e)
+{
+	struct iface *i;
+	if (e->own || !privileged_ops) /* from an address of its own nobody else can speak */
+		return;
+	if (classifier_holds_ports(e->classifier)) /* a client that is quick meets the kernel's socket while its next silence begins, and is refused */
+		return;
+	ifaces_for_each(e, i)
+		if (!i->is_watched)
+			i->is_watched = privileged_watch_ring(link_rx_fd(i->link)) == 0;
+}
+
 void ifaces_retire(struct engine *e)
 {
 	struct iface *i;

@@ -281,6 +281,8 @@ def unread_syns(lab, server):
         now = poll.poll(timeout_ms)
         for fd, _ in now:
             poll.unregister(fd)
+            if begun[fd][1].getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+                raise LabError("a client is refused")
         return [fd for fd, _ in now]
     stuck = set(begun)
     while now := connected(50):
@@ -296,17 +298,22 @@ def unread_syns(lab, server):
     return n, PATIENCE if stuck else slowest
 
 
-def part_unread(lab, how, finesse):
+def part_unread(lab, how, finesse, workers=WORKERS):
     """Nobody reads a SYN that is in a dead worker's packet ring. Its client does not wait for the second after which TCP sends it again."""
     told = []
     for _ in range(5):  # a busy machine may be late; without help no client ever is in time
-        with Server(lab, how, finesse) as server:
+        with Server(lab, how, finesse, workers) as server:
             server.ready()
             n, slowest = unread_syns(lab, server)
             told.append("%d in %.3f s" % (n, slowest))
             if slowest < 0.9 and (n or not finesse):
                 break
-    check(slowest < 0.9 and (n > 0) == bool(finesse and finesse_command()), "%s, %s: clients of a stopped worker that is killed are connected: %s" % (how, side(finesse), "; ".join(told)))
+    check(slowest < 0.9 and (n > 0) == bool(finesse and finesse_command()), "%s, %s: clients of a stopped worker of %d that is killed are connected: %s" % (how, side(finesse), workers, "; ".join(told)))
+
+
+def part_unread_alone(lab, how, finesse):
+    """No group's table has them."""
+    part_unread(lab, how, finesse, 1)
 
 
 def part_busy(lab, how, finesse):
@@ -423,7 +430,7 @@ def side(finesse):
 ALL = ("accept", "poll", "epoll", "epoll_first", "serial", "reuseport", "own_sockets", "daemon", "own_master", "launched", "passed")
 PARTS = [("%s_%s" % (function.__name__[5:], how), function, how)
          for function, hows in ((part_one_after_the_other, ALL), (part_never_privileged, ALL), (part_many_at_once, ALL), (part_seen, ("accept", "epoll")), (part_events, ("accept", "epoll", "launched")),
-                                (part_unread, ("accept", "epoll")), (part_deaths, ("accept", "epoll", "reuseport", "own_sockets")), (part_busy, ("accept", "epoll")), (part_drained, ("epoll",)),
+                                (part_unread, ("accept", "epoll")), (part_unread_alone, ("accept", "epoll")), (part_deaths, ("accept", "epoll", "reuseport", "own_sockets")), (part_busy, ("accept", "epoll")), (part_drained, ("epoll",)),
                                 (part_all_busy, ("epoll", "own_sockets")), (part_exec, ("launched",)), (part_device, ("bound",)))
          for how in hows]
 

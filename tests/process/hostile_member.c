@@ -119,6 +119,8 @@ static void nonsense(void)
 	close(fd);
 	expect("an operation that does not exist", once(member(), request(999), -1), CLOSED);
 	expect("a table that is none", once(member(), request(BROKER_TABLE), 0), CLOSED);
+	expect("a ring that is none", once(member(), request(BROKER_RING), 0), CLOSED);
+	expect("no ring", once(member(), request(BROKER_RING), -1), CLOSED);
 	r.link.ifindex = 99999;
 	expect("a link on no interface", once(member(), r, -1) < 0, 1);
 }

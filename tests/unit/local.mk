@@ -129,7 +129,7 @@ endif
 
 # link, base/fd
 if HAVE_CHECK
-link_tests = tests/unit/fd_test tests/unit/fd_pass_test tests/unit/impair_test tests/unit/link_fake_test tests/unit/tx_budget_test tests/unit/tx_pending_test
+link_tests = tests/unit/fd_test tests/unit/fd_pass_test tests/unit/impair_test tests/unit/link_fake_test tests/unit/remains_test tests/unit/tx_budget_test tests/unit/tx_pending_test
 check_PROGRAMS += $(link_tests)
 TESTS += $(link_tests)
 
@@ -145,6 +145,9 @@ tests_unit_impair_test_LDADD = src/liblink.a src/libbase.a $(UNIT_LIBS)
 tests_unit_link_fake_test_SOURCES = tests/unit/link_fake_test.c
 tests_unit_link_fake_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
 tests_unit_link_fake_test_LDADD = src/liblink.a src/libbase.a $(UNIT_LIBS)
+tests_unit_remains_test_SOURCES = tests/unit/remains_test.c
+tests_unit_remains_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
+tests_unit_remains_test_LDADD = src/liblink.a src/libbase.a $(UNIT_LIBS)
 tests_unit_tx_budget_test_SOURCES = tests/unit/tx_budget_test.c tests/unit/unit.h
 tests_unit_tx_budget_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
 tests_unit_tx_budget_test_LDADD = src/liblink.a $(UNIT_LIBS)
