@@ -17,7 +17,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "net"))
-from lab import Lab, LabError, SERVER_IP, TOP, finesse_command  # noqa: E402
+from lab import ACK, Capture, Lab, LabError, SERVER_IP, TOP, connections, finesse_command  # noqa: E402
 
 ONLY = sys.argv[1:]  # names of parts
 OWN = ("reuseport", "own_sockets")  # a socket for each worker
@@ -298,22 +298,28 @@ def unread_syns(lab, server):
     return n, PATIENCE if stuck else slowest
 
 
-def part_unread(lab, how, finesse, workers=WORKERS):
+def part_unread(lab, how, finesse):
     """Nobody reads a SYN that is in a dead worker's packet ring. Its client does not wait for the second after which TCP sends it again."""
     told = []
     for _ in range(5):  # a busy machine may be late; without help no client ever is in time
-        with Server(lab, how, finesse, workers) as server:
+        with Server(lab, how, finesse) as server:
             server.ready()
             n, slowest = unread_syns(lab, server)
             told.append("%d in %.3f s" % (n, slowest))
             if slowest < 0.9 and (n or not finesse):
                 break
-    check(slowest < 0.9 and (n > 0) == bool(finesse and finesse_command()), "%s, %s: clients of a stopped worker of %d that is killed are connected: %s" % (how, side(finesse), workers, "; ".join(told)))
+    check(slowest < 0.9 and (n > 0) == bool(finesse and finesse_command()), "%s, %s: clients of a stopped worker that is killed are connected: %s" % (how, side(finesse), "; ".join(told)))
 
 
 def part_unread_alone(lab, how, finesse):
-    """No group's table has them."""
-    part_unread(lab, how, finesse, 1)
+    """The same of the only worker: no group's table has its clients. Each whose SYN nobody answered is asked, by a number that cannot be right."""
+    with Capture(lab.client, True) as wire, Server(lab, how, finesse, 1) as server:
+        server.ready()
+        n, slowest = unread_syns(lab, server)
+    sent_most = 1000  # bytes of such a client
+    asked = sum(any(s["sport"] == PORT and s["flags"] == ACK and (s["ack"] - c[0]["seq"]) % 2**32 > sent_most for s in c) for c in connections(wire.segments, PORT))
+    check(slowest < PATIENCE and asked == n and (n > 0) == bool(finesse and finesse_command()),
+          "%s, %s: %d clients of the only worker, stopped and killed: %d are asked, and all connected after %.3f s" % (how, side(finesse), n, asked, slowest))
 
 
 def part_busy(lab, how, finesse):
