@@ -85,6 +85,7 @@ struct file *file_new(enum file_kind kind)
 		f->late.n = 0;
 		f->kept = 0;
 		f->listener = false;
+		f->mode_told = 0;
 		f->status = 0;
 		f->numbers = 0;
 		f->fd = f->parked_fd = -1;

@@ -55,6 +55,7 @@ struct file {
 	_Atomic uint8_t kind;
 	_Atomic uint32_t seized; /* 0 by nobody, 1 by a thread, 2 and somebody waits */
 	bool listener;     /* FILE_SOCK: it listens */
+	uint8_t mode_told; /* listener: enum mode_told (handover.c) */
 	_Atomic int status; /* FILE_SOCK: flags of F_SETFL that a socket keeps and does not heed */
 	struct candidate candidate; /* FILE_CANDIDATE: what the program did to it */
 	struct late_options late;   /* seized: FILE_SOCK */

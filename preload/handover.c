@@ -40,16 +40,31 @@ void kernel_fd_set_nonblock(int fd, bool on)
 	sys_fcntl(fd, F_SETFL, on ? flags | O_NONBLOCK : flags & ~O_NONBLOCK);
 }
 
+enum mode_told { MODE_UNTOLD, MODE_BLOCKS, MODE_NONBLOCK };
+
+/*
+ * A listener's kernel socket goes to somebody else, who must find it in the mode that the program gave it; the engine had made it non-blocking. From then on the mode
+ * is everybody's who has the socket: another process may have changed it since, and it is set again only when this one's program has changed it, too.
+ */
+static void tell_mode(struct file *f, int fd)
+{
+	bool nonblock = sock_get_nonblock(f->sock);
+	enum mode_told now = nonblock ? MODE_NONBLOCK : MODE_BLOCKS;
+	if (f->mode_told == now)
+		return;
+	f->mode_told = now;
+	kernel_fd_set_nonblock(fd, nonblock);
+}
+
 /* Its fd is the kernel's listening socket as ever, also where the engine's part of it has ended. */
 static int handover_listener(struct file *f, const char *why, bool inherited)
 {
-	bool nonblock = sock_get_nonblock(f->sock);
 	int fd = f->fd;
 	if (inherited)
 		sock_share(f->sock); /* who serves it goes on */
 	else
 		sock_handover(f->sock, why, false);
-	kernel_fd_set_nonblock(fd, nonblock);
+	tell_mode(f, fd);
 	registrations_to_kernel(&f->registrations, fd);
 	numbers_forget(f);
 	return 0;
@@ -155,7 +170,7 @@ int file_adopt(struct file *f)
 static int listener_share(struct file *f)
 {
 	sock_share(f->sock);
-	kernel_fd_set_nonblock(f->fd, sock_get_nonblock(f->sock));
+	tell_mode(f, f->fd);
 	return 0;
 }
 
@@ -246,12 +261,11 @@ static void listener_passes(struct file *f)
 {
 	file_seize(f);
 	if (f->kind == FILE_SOCK) {
-		bool nonblock = sock_get_nonblock(f->sock);
 		int fd = f->fd;
 		if (sock_is_inherited(f->sock))
 			sock_share(f->sock); /* who serves it goes on */
 		sock_pass(f->sock);
-		kernel_fd_set_nonblock(fd, nonblock);
+		tell_mode(f, fd);
 		registrations_to_kernel(&f->registrations, fd);
 		numbers_forget(f);
 	}

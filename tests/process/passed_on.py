@@ -2,6 +2,7 @@
 
   passed_on.py server HOW USED     serves; each line of standard input is an order
   passed_on.py successor FD        what accepts in the end
+  passed_on.py mode                says in which mode a listener is that was made non-blocking by who got it, after it was passed on once more
   passed_on.py table               the clients' side: every way, natively and under finesse
 
 Whoever has the listener then gets every one of them: the kernel's queue is the listener's, not the process's.
@@ -36,9 +37,7 @@ def successor(listener):
 
 def receiver(channel):
     """Waits for a listener, and is its successor."""
-    fds = array.array("i")
-    fds.frombytes(channel.recvmsg(1, socket.CMSG_SPACE(fds.itemsize))[1][0][2])
-    successor(socket.socket(fileno=fds[0]))
+    successor(socket.socket(fileno=passed(channel)))
 
 
 def pass_on(how, listener, channel):
@@ -83,6 +82,41 @@ def server(how, used):
         print("used", flush=True)
     os.read(0, 1)  # the order; not through stdin's buffer
     pass_on(how, listener, ours)
+
+
+def passed(channel):
+    fds = array.array("i")
+    fds.frombytes(channel.recvmsg(1, socket.CMSG_SPACE(fds.itemsize))[1][0][2])
+    return fds[0]
+
+
+def mode():
+    """O_NONBLOCK is of the socket, not of who has it: whoever passes it on leaves it as it is."""
+    ours, theirs = socket.socketpair()
+    if os.fork() == 0:
+        ours.close()
+        first = passed(theirs)
+        os.set_blocking(first, False)
+        theirs.send(b"x")
+        second = passed(theirs)
+        print("".join("blocks " if os.get_blocking(fd) else "non-blocking " for fd in (first, second)), flush=True)
+        os._exit(0)
+    listener = socket.socket()
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind(("", PORT))
+    listener.listen(16)
+    rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [listener.fileno()]))]
+    ours.sendmsg([b"x"], rights)
+    ours.recv(1)
+    ours.sendmsg([b"x"], rights)
+    os.wait()
+
+
+def mode_of(lab, finesse):
+    p = lab.server.spawn([sys.executable, __file__, "mode"], finesse=finesse, settings=["--strict"] if finesse else (), stdout=subprocess.PIPE)
+    said = p.communicate()[0].strip().decode()
+    lab.processes.remove(p)
+    return said
 
 
 def words(process, word):
@@ -154,12 +188,19 @@ def table(only):
             checks += 1
             wrong += not right
             print("%s: %s: %s, natively %s; %d waited in the kernel's queue" % ("ok" if right else "FAILED", name, seen, expected, kernels), flush=True)
+        if not only or "mode" in only:
+            expected, seen = mode_of(lab, False), mode_of(lab, True)
+            checks += 1
+            wrong += seen != expected
+            print("%s: mode: %s, natively %s" % ("ok" if seen == expected else "FAILED", seen, expected), flush=True)
     print("%d%%: Checks: %d, Failures: %d, Errors: 0" % (100 * (checks - wrong) // max(1, checks), checks, wrong))
     return wrong or not checks
 
 
 if sys.argv[1] == "server":
     server(sys.argv[2], bool(sys.argv[3]))
+elif sys.argv[1] == "mode":
+    mode()
 elif sys.argv[1] == "successor":
     successor(socket.socket(fileno=int(sys.argv[2])))
 elif os.geteuid() != 0:
