@@ -17,6 +17,7 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/sys.h"
+#include "kernel/diag.h"
 #include "kernel/procfile.h"
 
 #include <errno.h>
@@ -232,6 +233,8 @@ static int bring_up(struct engine *e, int ifindex, char *why, size_t why_len)
 		snprintf(why, why_len, "helper thread: %s", strerror(-err));
 		goto fail_protocols;
 	}
+	if (!e->settings.n_own && e->diag_fd <= 0)
+		e->diag_fd = diag_open(); /* not by the helper, beside a call of the program's, when the first unknown segment comes */
 	__atomic_store_n(&e->up, true, __ATOMIC_RELEASE);
 	drive_came_up(&e->drive);
 	rejudge_begin(e);
