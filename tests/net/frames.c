@@ -257,6 +257,8 @@ int net_enter(void)
 		"echo 0 >/proc/sys/net/ipv6/conf/a/accept_dad && "
 		"echo 0 >/proc/sys/net/ipv6/conf/a/router_solicitations && "
 		"ip link set dev a up && ip link set dev b up");
+	/* Whoever came up first of a pair drops what is sent until a work queue of the kernel's has seen that the other one is there. */
+	net_run("while ip -o link show | grep '[ab]@[ab]:' | grep -q 'DOWN '; do sleep 0.01; done");
 	net_run("ip addr add %s/24 dev a && ip addr add %s/24 dev a && ip addr add %s/64 dev a nodad",
 		OUR_V4, OUR_V4_B, OUR_V6);
 	net_wait_addresses("a");

@@ -218,7 +218,8 @@ class Lab:
     @staticmethod
     def _wait_carrier(host):
         for _ in range(250):
-            if "LOWER_UP" in host.text(["ip", "-o", "link", "show", host.interface]):
+            told = host.text(["ip", "-o", "link", "show", host.interface])
+            if "LOWER_UP" in told and "DOWN " not in told:  # it has seen that the other end is there: until then it drops what is sent
                 return
             time.sleep(0.02)
         raise LabError("%s has no carrier" % host.interface)

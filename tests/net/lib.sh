@@ -61,6 +61,13 @@ pair_up() {
 	in_client ip addr add $CLIENT_IP/24 dev client0
 	in_server ip link set server0 up
 	in_client ip link set client0 up
+	wait_until 10 is_operational "$SERVER_NS" server0
+	wait_until 10 is_operational "$CLIENT_NS" client0
+}
+
+# Whoever came up first of a pair drops what is sent until a work queue of the kernel's has seen that the other one is there. NAMESPACE LINK
+is_operational() {
+	nsenter --net="/proc/$1/ns/net" ip -o link show "$2" | grep -q ' state UP '
 }
 
 in_server() {

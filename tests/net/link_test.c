@@ -87,9 +87,16 @@ static struct link *open_link(const char *ifname, bool no_io_uring)
 	return l;
 }
 
-static void open_pair(bool no_io_uring)
+/* Whoever came up first of a pair drops what is sent until a work queue of the kernel's has seen that the other one is there. */
+static void make_pair(void)
 {
 	sh("ip link add va type veth peer name vb && ip link set va up && ip link set vb up");
+	sh("while ip -o link show | grep '[ab]@v[ab]:' | grep -q 'DOWN '; do sleep 0.01; done");
+}
+
+static void open_pair(bool no_io_uring)
+{
+	make_pair();
 	memset(&seen_a, 0, sizeof seen_a);
 	memset(&seen_b, 0, sizeof seen_b);
 	seen_a.handler.frame = seen_b.handler.frame = seen_frame;
@@ -834,7 +841,7 @@ static void refuse_syscall(int nr)
 
 START_TEST(without_io_uring_from_the_start)
 {
-	sh("ip link add va type veth peer name vb && ip link set va up && ip link set vb up");
+	make_pair();
 	refuse_syscall(SYS_io_uring_setup);
 	struct link *l = open_link("va", false);
 	ck_assert_str_eq(link_info(l)->tx_backend, "sendmmsg");
@@ -900,7 +907,7 @@ END_TEST
 /* The ring is made while the caller goes on; a link that is closed before is closed as a whole. */
 START_TEST(it_is_completed_later)
 {
-	sh("ip link add va type veth peer name vb && ip link set va up && ip link set vb up");
+	make_pair();
 	struct link_config config = {.ifindex = if_nametoindex("va"), .later = true};
 	ck_assert_int_eq(link_open_packet(&link_a, &config), 0);
 	link_close(link_a);
