@@ -275,7 +275,7 @@ static void late(bool sleeps)
 		socklen_t len = sizeof info;
 		struct pollfd in = {.fd = 0, .events = POLLIN};
 		getsockopt(c, IPPROTO_TCP, TCP_INFO, &info, &len);
-		printf("rto %u\n", info.tcpi_rto);
+		printf("rto %u rtt %u\n", info.tcpi_rto, info.tcpi_rtt);
 		fflush(stdout);
 		if (write(c, b, 100) != 100)
 			fail("write");

@@ -310,6 +310,7 @@ def median(values):
 
 
 TICK_MS = 4  # of a kernel with HZ=250
+RTO_MIN_MS = 200
 
 
 def late(lab, finesse):
@@ -322,11 +323,12 @@ def late(lab, finesse):
             for _ in range(5):
                 lab.client.run(["nft", "-f", "-"], input=DROP.encode())
                 s.sendall(b"x")
-                rto = int(server.line().split()[1]) / 1000
+                _, rto, _, rtt = server.line().split()
+                rto, probe = int(rto) / 1000, 2 * int(rtt) / 1000 + RTO_MIN_MS  # of one segment; RFC 8985's PTO, as Linux has it
                 times = [wire.sent() for _ in range(3)]
                 first, second = 1000 * (times[1] - times[0]), 1000 * (times[2] - times[1])
-                # The first may be a tail-loss probe, which is due then, too, and does not double the RTO.
-                lateness += [first - rto, second - (2 * rto if second > 1.5 * rto else rto)]
+                # The first may be a tail-loss probe, which is due no later than the RTO, and does not double it.
+                lateness += [first - min(rto, probe), second - (2 * rto if second > 1.5 * rto else rto)]
                 lab.client.run(["nft", "delete", "table", "ip", "waits"])
                 wire.sent()  # the one that comes through
                 check(len(s.recv(100)) == 100, mode + ": what was lost comes")
