@@ -126,11 +126,11 @@ int ebpf_add_flow(struct classifier *base, enum classifier_set set, const struct
 	return set_add(c, set, key);
 }
 
-/* *had_slot: it was in its slot. True: it may be in the set, too. */
+/* *had_slot: it was in its slot. True: it may be in the set, too. Who ends a flow twice (socket/parting.c, where a 4-tuple was soon used again) costs no system call. */
 static bool leave_slot(struct ebpf *c, const struct flow_key *key, bool *had_slot)
 {
 	*had_slot = classifier_slot_clear(c->ports, key);
-	return !*had_slot || *in_set(c, key);
+	return *in_set(c, key) || (c->was_judged && !*had_slot);
 }
 
 int ebpf_del_flow(struct classifier *base, enum classifier_set set, const struct flow_key *key)
@@ -138,7 +138,7 @@ int ebpf_del_flow(struct classifier *base, enum classifier_set set, const struct
 	struct ebpf *c = ebpf_of(base);
 	bool had_slot = false;
 	if (set == SET_FLOWS && !leave_slot(c, key, &had_slot))
-		return 0;
+		return had_slot ? 0 : -ENOENT;
 	int ret = set_del(c, set, key);
 	if (ret == 0 && set == SET_FLOWS)
 		left_set(c, key);
