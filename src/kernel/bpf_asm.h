@@ -8,8 +8,8 @@
 #include <stdint.h>
 #include <linux/bpf.h>
 
-#define BPF_ASM_INSNS_MAX  1024 /* instructions of one program */
-#define BPF_ASM_LABELS_MAX 128
+#define BPF_ASM_INSNS_MAX  2048 /* instructions of one program */
+#define BPF_ASM_LABELS_MAX 254 /* `target` has a byte */
 
 /* The registers' roles by the calling convention. */
 enum bpf_asm_reg { R0, R1, R2, R3, R4, R5, R6, R7, R8, R9, FP };

@@ -431,9 +431,31 @@ static void ebpf_forget(struct classifier *base)
 
 /* ---- addresses ---- */
 
+/* One of each family, where there is one, stands where the programs look first. */
+static void quick_addrs_leave(struct ebpf *c, const struct ip_addr *addrs, size_t n)
+{
+	for (int i = 0; i < CLASSIFIER_QUICK_ADDRS; i++) {
+		struct classifier_quick_addr *q = &c->ports->addrs[i];
+		if (!classifier_has_address(addrs, n, &q->addr))
+			__atomic_store_n(&q->used, 0, __ATOMIC_RELEASE);
+	}
+}
+
+static void quick_addrs_come(struct ebpf *c, const struct ip_addr *addrs, size_t n)
+{
+	for (size_t i = 0; i < n; i++) {
+		struct classifier_quick_addr *q = &c->ports->addrs[!ip_addr_is_v4(&addrs[i])];
+		if (q->used)
+			continue;
+		q->addr = addrs[i];
+		__atomic_store_n(&q->used, 1, __ATOMIC_RELEASE);
+	}
+}
+
 static int ebpf_set_addresses(struct classifier *base, const struct ip_addr *addrs, size_t n)
 {
 	struct ebpf *c = ebpf_of(base);
+	quick_addrs_leave(c, addrs, n);
 	for (size_t i = 0; i < n; i++) {
 		int ret = bpf_map_update(c->maps.addrs, &addrs[i], &ebpf_present);
 		if (ret < 0)
@@ -442,6 +464,7 @@ static int ebpf_set_addresses(struct classifier *base, const struct ip_addr *add
 	for (size_t i = 0; i < base->n_addrs; i++)
 		if (!classifier_has_address(addrs, n, &base->addrs[i]))
 			bpf_map_delete(c->maps.addrs, &base->addrs[i]);
+	quick_addrs_come(c, addrs, n);
 	return 0;
 }
 

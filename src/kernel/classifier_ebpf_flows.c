@@ -95,19 +95,32 @@ static int set_del(struct ebpf *c, enum classifier_set set, const struct flow_ke
 void ebpf_flows_are_judged(struct ebpf *c)
 {
 	c->was_judged = true;
+	__atomic_store_n(&c->ports->flows_entered, 1, __ATOMIC_RELEASE);
 	if (c->more[SET_FLOWS] < 0 && grow(c, SET_FLOWS) < 0)
 		c->n_first[SET_FLOWS] = UINT32_MAX / 2; /* the judge's filter enters flows there, and nobody counts them */
 }
 
-static uint32_t *in_set(struct ebpf *c, const struct flow_key *key)
+/*
+ * How many flows of this local port, modulo CLASSIFIER_SLOTS, or how many exceptions, the engine put into the set, or fewer are there. The programs look into the set if there is one:
+ * it is counted before it comes, and after it has gone.
+ */
+static uint32_t *in_set(struct ebpf *c, enum classifier_set set, const struct flow_key *key)
 {
-	return &c->in_set[key->lport % CLASSIFIER_SLOTS];
+	return set == SET_FLOWS ? &c->ports->in_set[key->lport % CLASSIFIER_SLOTS] : &c->ports->n_exceptions;
+}
+
+static void comes_into_set(struct ebpf *c, enum classifier_set set, const struct flow_key *key)
+{
+	uint32_t *n = in_set(c, set, key);
+	__atomic_store_n(n, *n + 1, __ATOMIC_RELEASE);
 }
 
 /* What the judge's filter entered was never counted. */
-static void left_set(struct ebpf *c, const struct flow_key *key)
+static void left_set(struct ebpf *c, enum classifier_set set, const struct flow_key *key)
 {
-	*in_set(c, key) -= !c->was_judged && *in_set(c, key) > 0;
+	uint32_t *n = in_set(c, set, key);
+	if (*n && !(set == SET_FLOWS && c->was_judged))
+		__atomic_store_n(n, *n - 1, __ATOMIC_RELEASE);
 }
 
 static bool may_have_slot(const struct ebpf *c, const struct flow_key *key)
@@ -118,11 +131,9 @@ static bool may_have_slot(const struct ebpf *c, const struct flow_key *key)
 int ebpf_add_flow(struct classifier *base, enum classifier_set set, const struct flow_key *key)
 {
 	struct ebpf *c = ebpf_of(base);
-	if (set != SET_FLOWS)
-		return set_add(c, set, key);
-	if (may_have_slot(c, key) && classifier_slot_add(c->ports, key))
+	if (set == SET_FLOWS && may_have_slot(c, key) && classifier_slot_add(c->ports, key))
 		return 0;
-	++*in_set(c, key);
+	comes_into_set(c, set, key);
 	return set_add(c, set, key);
 }
 
@@ -130,7 +141,7 @@ int ebpf_add_flow(struct classifier *base, enum classifier_set set, const struct
 static bool leave_slot(struct ebpf *c, const struct flow_key *key, bool *had_slot)
 {
 	*had_slot = classifier_slot_clear(c->ports, key);
-	return *in_set(c, key) || (c->was_judged && !*had_slot);
+	return *in_set(c, SET_FLOWS, key) || (c->was_judged && !*had_slot);
 }
 
 int ebpf_del_flow(struct classifier *base, enum classifier_set set, const struct flow_key *key)
@@ -140,8 +151,8 @@ int ebpf_del_flow(struct classifier *base, enum classifier_set set, const struct
 	if (set == SET_FLOWS && !leave_slot(c, key, &had_slot))
 		return had_slot ? 0 : -ENOENT;
 	int ret = set_del(c, set, key);
-	if (ret == 0 && set == SET_FLOWS)
-		left_set(c, key);
+	if (ret == 0)
+		left_set(c, set, key);
 	return had_slot && ret == -ENOENT ? 0 : ret;
 }
 
@@ -160,10 +171,10 @@ static void set_del_many(struct ebpf *c, const struct flow_key *const *keys, siz
 		int err = grown && c->n_first[SET_FLOWS] ? -EINVAL : bpf_map_delete_batch(map, flows, &count);
 		if (err == 0 || err == -ENOENT) {
 			for (uint32_t k = 0; k < count; k++)
-				left_set(c, keys[i + k]);
+				left_set(c, SET_FLOWS, keys[i + k]);
 			i += count + (err != 0);
 		} else if (set_del(c, SET_FLOWS, keys[i++]) == 0) {
-			left_set(c, keys[i - 1]);
+			left_set(c, SET_FLOWS, keys[i - 1]);
 		}
 	}
 }

@@ -23,7 +23,6 @@ struct ebpf {
 	struct attachment at[CLASSIFIER_INTERFACES_MAX];
 	struct classifier_ports *ports; /* shared with the programs */
 	bool was_judged;                /* … at some time: entries may be the judge's */
-	uint32_t in_set[CLASSIFIER_SLOTS]; /* flows of this slot that the engine put into the set, or fewer are there */
 	uint32_t n_first[CLASSIFIER_SETS]; /* entries of a set's first map, or fewer are there */
 };
 

@@ -58,10 +58,39 @@ void classifier_gen_flags(struct gen *g, int reg)
 	bpf_asm_alu_imm(g->a, BPF_AND, reg, TCP_SYN | TCP_ACK | TCP_RST);
 }
 
+/* Goes to `found` if KEY_LADDR is the quick address at `i`. */
+static void gen_quick_addr(struct gen *g, int i, int found)
+{
+	struct bpf_asm *a = g->a;
+	int other = bpf_asm_label(a);
+
+	bpf_asm_map_value(a, R1, g->maps->ports, offsetof(struct classifier_ports, addrs) + i * sizeof(struct classifier_quick_addr));
+	bpf_asm_load(a, BPF_W, R2, R1, offsetof(struct classifier_quick_addr, used));
+	bpf_asm_jump_if(a, BPF_JEQ, R2, 0, other);
+	for (int at = 0; at < (int)sizeof(struct ip_addr); at += 8) {
+		bpf_asm_load(a, BPF_DW, R2, R1, offsetof(struct classifier_quick_addr, addr) + at);
+		bpf_asm_load(a, BPF_DW, R3, FP, KEY_LADDR + at);
+		bpf_asm_jump_if_reg(a, BPF_JNE, R2, R3, other);
+	}
+	bpf_asm_jump(a, found);
+	bpf_asm_bind(a, other);
+}
+
 void classifier_gen_check_address(struct gen *g)
 {
 	classifier_gen_lookup(g, g->maps->addrs, KEY_LADDR);
 	bpf_asm_jump_if(g->a, BPF_JEQ, R0, 0, g->none);
+}
+
+/* The same, where most frames come by. */
+static void check_address_quickly(struct gen *g)
+{
+	int found = bpf_asm_label(g->a);
+
+	for (int i = 0; i < CLASSIFIER_QUICK_ADDRS; i++)
+		gen_quick_addr(g, i, found);
+	classifier_gen_check_address(g);
+	bpf_asm_bind(g->a, found);
 }
 
 void classifier_gen_lookup(struct gen *g, int map_fd, int key)
@@ -79,13 +108,21 @@ void classifier_gen_lookup_key(struct gen *g)
 	bpf_asm_call(g->a, BPF_FUNC_map_lookup_elem);
 }
 
-void classifier_gen_find_slot(struct bpf_asm *a, int ports_fd, int key, int found)
+/* reg = the local port of the flow at `key`, plus `more`, modulo CLASSIFIER_SLOTS, times `size`. */
+static void gen_place(struct bpf_asm *a, int reg, int key, int more, int size)
+{
+	bpf_asm_load(a, BPF_H, reg, FP, FIELD(key, struct classifier_flow, lport_be));
+	bpf_asm_from_be(a, reg, 16);
+	if (more)
+		bpf_asm_alu_imm(a, BPF_ADD, reg, more);
+	bpf_asm_alu_imm(a, BPF_AND, reg, CLASSIFIER_SLOTS - 1);
+	bpf_asm_alu_imm(a, BPF_MUL, reg, size);
+}
+
+static void gen_look_at_place(struct bpf_asm *a, int ports_fd, int key, int more, int found)
 {
 	int other = bpf_asm_label(a);
-	bpf_asm_load(a, BPF_H, R1, FP, FIELD(key, struct classifier_flow, lport_be));
-	bpf_asm_from_be(a, R1, 16);
-	bpf_asm_alu_imm(a, BPF_AND, R1, CLASSIFIER_SLOTS - 1);
-	bpf_asm_alu_imm(a, BPF_MUL, R1, sizeof(struct classifier_slot));
+	gen_place(a, R1, key, more, sizeof(struct classifier_slot));
 	bpf_asm_map_value(a, R2, ports_fd, offsetof(struct classifier_ports, slots));
 	bpf_asm_alu(a, BPF_ADD, R2, R1);
 	bpf_asm_load(a, BPF_W, R3, R2, offsetof(struct classifier_slot, used));
@@ -101,6 +138,33 @@ void classifier_gen_find_slot(struct bpf_asm *a, int ports_fd, int key, int foun
 	bpf_asm_bind(a, other);
 }
 
+void classifier_gen_find_slot(struct bpf_asm *a, int ports_fd, int key, int found)
+{
+	for (int i = 0; i < CLASSIFIER_SLOT_CHOICES; i++)
+		gen_look_at_place(a, ports_fd, key, i * CLASSIFIER_SLOT_STEP, found);
+}
+
+/* Goes to `absent` if the set cannot have the key. */
+static void gen_unless_empty(struct gen *g, enum classifier_set set, int absent)
+{
+	struct bpf_asm *a = g->a;
+	int look = bpf_asm_label(a);
+
+	if (set == SET_FLOWS) {
+		bpf_asm_map_value(a, R2, g->maps->ports, offsetof(struct classifier_ports, flows_entered));
+		bpf_asm_load(a, BPF_W, R1, R2, 0);
+		bpf_asm_jump_if(a, BPF_JNE, R1, 0, look);
+		gen_place(a, R1, KEY, 0, sizeof(uint32_t));
+		bpf_asm_map_value(a, R2, g->maps->ports, offsetof(struct classifier_ports, in_set));
+		bpf_asm_alu(a, BPF_ADD, R2, R1);
+	} else {
+		bpf_asm_map_value(a, R2, g->maps->ports, offsetof(struct classifier_ports, n_exceptions));
+	}
+	bpf_asm_load(a, BPF_W, R1, R2, 0);
+	bpf_asm_jump_if(a, BPF_JEQ, R1, 0, absent);
+	bpf_asm_bind(a, look);
+}
+
 /* In a slot, in the small map or the large. */
 void classifier_gen_find(struct gen *g, enum classifier_set set, int found)
 {
@@ -108,6 +172,7 @@ void classifier_gen_find(struct gen *g, enum classifier_set set, int found)
 
 	if (set == SET_FLOWS)
 		classifier_gen_find_slot(g->a, g->maps->ports, KEY, found);
+	gen_unless_empty(g, set, absent);
 
 	classifier_gen_lookup(g, g->maps->sets[set], KEY);
 	bpf_asm_jump_if(g->a, BPF_JNE, R0, 0, found);
@@ -403,7 +468,7 @@ static void gen_decide(struct gen *g)
 	bpf_asm_load(g->a, BPF_B, R1, R2, 0);
 	bpf_asm_jump_if(g->a, BPF_JSET, R1, PORT_GROUPS, g->group);
 	bpf_asm_mov(g->a, R9, R1); /* the protocol is not asked for any more */
-	classifier_gen_check_address(g);
+	check_address_quickly(g);
 	bpf_asm_mov(g->a, R1, R9);
 	bpf_asm_load(g->a, BPF_DW, R2, FP, FAMILY);
 	bpf_asm_alu(g->a, BPF_AND, R2, R1);
@@ -442,6 +507,7 @@ int classifier_assemble(struct bpf_asm *a, const struct classifier_maps *maps, b
 
 	_Static_assert(sizeof(struct classifier_flow) == 36, "the key has no padding");
 	_Static_assert(offsetof(struct classifier_ports, slots) % 8 == 0 && sizeof(struct classifier_slot) % 8 == 0, "read by eight bytes");
+	_Static_assert(offsetof(struct classifier_ports, addrs) % 8 == 0 && sizeof(struct classifier_quick_addr) % 8 == 0, "these, too");
 	g.is_tap = copies;
 	bpf_asm_init(a);
 	g.ipv4 = bpf_asm_label(a);

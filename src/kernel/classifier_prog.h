@@ -23,13 +23,22 @@ struct classifier_flow {
 };
 
 /*
- * Flows that the engine enters by a store, without a system call: one for each local port modulo CLASSIFIER_SLOTS. Local ports of clients come from blocks, so most find theirs free; the
- * others are in the set. The program looks here first. `used` is written last and cleared first.
+ * Flows that the engine enters by a store, without a system call: in one of two places for each local port modulo CLASSIFIER_SLOTS. Local ports of clients come from blocks, so most
+ * find one free; the others are in the set. The program looks here first. `used` is written last and cleared first.
  */
-#define CLASSIFIER_SLOTS 2048 /* a power of two; 80 KiB */
+#define CLASSIFIER_SLOTS        2048 /* a power of two; 80 KiB */
+#define CLASSIFIER_SLOT_CHOICES 2
+#define CLASSIFIER_SLOT_STEP    (CLASSIFIER_SLOTS / CLASSIFIER_SLOT_CHOICES)
 struct classifier_slot {
 	struct classifier_flow flow;
 	uint32_t used;
+};
+
+/* An address that is in the set of addresses, too: most frames are for the first. `used` as of a slot. */
+#define CLASSIFIER_QUICK_ADDRS 2 /* of each family one */
+struct classifier_quick_addr {
+	struct ip_addr addr;
+	uint32_t used, zero;
 };
 
 /* The value of the ports map. */
@@ -38,7 +47,12 @@ struct classifier_ports {
 	uint64_t own[CLASSIFIER_QUICK_GROUPS]; /* by the byte's upper half: what entries of this process hold (as in classifier_listener_of) */
 	uint64_t cookies_until_ns; /* CLOCK_MONOTONIC: plain ACKs may bring back a cookie, on a judged port */
 	uint32_t judged; /* the host judges SYNs: only flows with an entry are ours (judge.h) */
+	/* What a set may have, or less is there; so that mostly the program need not look there: */
+	uint32_t n_exceptions;
+	uint32_t flows_entered; /* others have entered flows (the judge's filter): in_set does not count them */
 	uint32_t zero;
+	uint32_t in_set[CLASSIFIER_SLOTS]; /* of SET_FLOWS, by local port modulo CLASSIFIER_SLOTS */
+	struct classifier_quick_addr addrs[CLASSIFIER_QUICK_ADDRS];
 	struct classifier_slot slots[CLASSIFIER_SLOTS];
 };
 
@@ -71,7 +85,7 @@ struct classifier_flow classifier_flow(const struct flow_key *key);
 struct flow_key classifier_flow_key(const struct classifier_flow *f); /* … and back */
 /* Goes to `found` if the flow on the stack at `key`, 8-byte aligned, is in its slot. Uses R1 to R4. */
 void classifier_gen_find_slot(struct bpf_asm *a, int ports_fd, int key, int found);
-bool classifier_slot_add(struct classifier_ports *ports, const struct flow_key *key);   /* false: another flow has the slot */
+bool classifier_slot_add(struct classifier_ports *ports, const struct flow_key *key);   /* false: other flows have the places */
 bool classifier_slot_clear(struct classifier_ports *ports, const struct flow_key *key); /* false: this one has none */
 
 /* What a program returns for a frame that is ours, one that we and the kernel want, and one that is none of ours. */

@@ -17,9 +17,9 @@ struct flow_key classifier_flow_key(const struct classifier_flow *f)
 	return (struct flow_key){.laddr = f->laddr, .raddr = f->raddr, .lport = ntohs(f->lport_be), .rport = ntohs(f->rport_be)};
 }
 
-static struct classifier_slot *slot_of(struct classifier_ports *ports, const struct flow_key *key)
+static struct classifier_slot *place_of(struct classifier_ports *ports, const struct flow_key *key, unsigned choice)
 {
-	return &ports->slots[key->lport % CLASSIFIER_SLOTS];
+	return &ports->slots[(key->lport + choice * CLASSIFIER_SLOT_STEP) % CLASSIFIER_SLOTS];
 }
 
 static bool slot_has(const struct classifier_slot *s, const struct classifier_flow *f)
@@ -27,12 +27,30 @@ static bool slot_has(const struct classifier_slot *s, const struct classifier_fl
 	return s->used && memcmp(&s->flow, f, sizeof *f) == 0;
 }
 
+static struct classifier_slot *slot_of(struct classifier_ports *ports, const struct flow_key *key, const struct classifier_flow *f)
+{
+	for (unsigned i = 0; i < CLASSIFIER_SLOT_CHOICES; i++)
+		if (slot_has(place_of(ports, key, i), f))
+			return place_of(ports, key, i);
+	return NULL;
+}
+
+static struct classifier_slot *free_place(struct classifier_ports *ports, const struct flow_key *key)
+{
+	for (unsigned i = 0; i < CLASSIFIER_SLOT_CHOICES; i++)
+		if (!place_of(ports, key, i)->used)
+			return place_of(ports, key, i);
+	return NULL;
+}
+
 bool classifier_slot_add(struct classifier_ports *ports, const struct flow_key *key)
 {
 	struct classifier_flow f = classifier_flow(key);
-	struct classifier_slot *s = slot_of(ports, key);
-	if (s->used)
-		return slot_has(s, &f);
+	if (slot_of(ports, key, &f))
+		return true;
+	struct classifier_slot *s = free_place(ports, key);
+	if (!s)
+		return false;
 	s->flow = f;
 	__atomic_store_n(&s->used, 1, __ATOMIC_RELEASE);
 	return true;
@@ -41,8 +59,8 @@ bool classifier_slot_add(struct classifier_ports *ports, const struct flow_key *
 bool classifier_slot_clear(struct classifier_ports *ports, const struct flow_key *key)
 {
 	struct classifier_flow f = classifier_flow(key);
-	struct classifier_slot *s = slot_of(ports, key);
-	if (!slot_has(s, &f))
+	struct classifier_slot *s = slot_of(ports, key, &f);
+	if (!s)
 		return false;
 	__atomic_store_n(&s->used, 0, __ATOMIC_RELEASE);
 	return true;

@@ -465,45 +465,47 @@ START_TEST(flows_are_exact)
 }
 END_TEST
 
-/* Flows whose local ports share a slot: one is there, the others are in the set, and each comes and goes alone, whichever was first. */
-START_TEST(flows_share_a_slot)
+/* Flows whose local ports share their slots: two are there, the others are in the set, and each comes and goes alone, whichever was first. */
+START_TEST(flows_share_slots)
 {
-	enum { APART = 2048 }; /* CLASSIFIER_SLOTS */
+	enum { APART = 2048, N = 4 }; /* CLASSIFIER_SLOTS */
 	struct engine e;
-	struct flow_key k[3];
-	struct spec s[3];
+	struct flow_key k[N];
+	struct spec s[N];
 
 	engine_start(&e, "a");
-	for (int i = 0; i < 3; i++) {
+	for (int i = 0; i < N; i++) {
 		k[i] = key(OUR_V4, 61000 - i * APART, PEER_V4, 443);
 		s[i] = (struct spec){.sport = 443, .dport = k[i].lport, .flags = TCPF_ACK};
 		ck_assert_int_eq(classifier_add_flow(e.c, &k[i]), 0);
 	}
-	for (int gone = -1; gone < 3; gone++) {
+	for (int gone = -1; gone < N; gone++) {
 		if (gone >= 0)
 			ck_assert_int_eq(classifier_del_flow(e.c, &k[gone]), 0);
-		for (int i = 0; i < 3; i++)
+		for (int i = 0; i < N; i++)
 			send_spec(&s[i]);
 		settle(&e);
-		ck_assert_int_eq(e.seen.n, 2 - gone);
+		ck_assert_int_eq(e.seen.n, N - 1 - gone);
 		ck_assert_int_eq(n_answers, gone + 1);
 	}
-	/* One that is in the set, and enters the slot when that is free. */
-	ck_assert_int_eq(classifier_add_flow(e.c, &k[0]), 0);
-	ck_assert_int_eq(classifier_add_flow(e.c, &k[1]), 0);
-	ck_assert_int_eq(classifier_del_flow(e.c, &k[0]), 0);
-	ck_assert_int_eq(classifier_add_flow(e.c, &k[1]), 0);
-	ck_assert_int_eq(classifier_del_flow(e.c, &k[1]), 0);
-	ck_assert_int_eq(classifier_del_flow(e.c, &k[1]), -ENOENT);
-	ck_assert_int_eq(classifier_add_flow(e.c, &k[0]), 0);
-	ck_assert_int_eq(classifier_add_flow(e.c, &k[1]), 0);
-	ck_assert_int_eq(classifier_del_flow(e.c, &k[0]), 0);
-	ck_assert_int_eq(classifier_add_flow(e.c, &k[1]), 0);
-	classifier_del_flows(e.c, &k[1], 1);
-	send_spec(&s[1]);
-	settle(&e);
-	ck_assert_int_eq(e.seen.n, 0);
-	ck_assert_int_eq(n_answers, 1);
+	/* One that is in the set, and enters a slot when that is free: it goes from both. */
+	for (int together = 0; together < 2; together++) {
+		for (int i = 0; i < 3; i++)
+			ck_assert_int_eq(classifier_add_flow(e.c, &k[i]), 0);
+		ck_assert_int_eq(classifier_del_flow(e.c, &k[together]), 0);
+		ck_assert_int_eq(classifier_add_flow(e.c, &k[2]), 0);
+		if (together)
+			classifier_del_flows(e.c, &k[2], 1);
+		else
+			ck_assert_int_eq(classifier_del_flow(e.c, &k[2]), 0);
+		ck_assert_int_eq(classifier_del_flow(e.c, &k[2]), -ENOENT);
+		ck_assert_int_eq(classifier_del_flow(e.c, &k[!together]), 0);
+		for (int i = 0; i < N; i++)
+			send_spec(&s[i]);
+		settle(&e);
+		ck_assert_int_eq(e.seen.n, 0);
+		ck_assert_int_eq(n_answers, N);
+	}
 	engine_stop(&e);
 }
 END_TEST
@@ -992,7 +994,7 @@ static int run(enum classifier_choice which, const char *name)
 	tcase_add_test(tc, listeners_are_counted_per_address);
 	tcase_add_test(tc, addresses_are_replaced);
 	tcase_add_test(tc, flows_are_exact);
-	tcase_add_test(tc, flows_share_a_slot);
+	tcase_add_test(tc, flows_share_slots);
 	tcase_add_test(tc, flows_go_together);
 	tcase_add_test(tc, sets_grow);
 	tcase_add_test(tc, the_judge_enters_flows_once);
