@@ -1,6 +1,7 @@
 #!/bin/bash
 # Instructions that the TCP core takes, both ends together: for a request, a connection, and 64 KiB of bulk (core_bench.c), counted by callgrind. Repeatable to the
-# instruction, so that a change of the core shows what it costs, on a busy machine, too.
+# instruction, so that a change of the core shows what it costs, on a busy machine, too. PROGRAM is linked as libfinesse.so is; the recorded figures are of a build with
+# link-time optimisation.
 #
 #     core.sh PROGRAM FIGURES [record]
 #

@@ -6,6 +6,7 @@ bench_group_bench_SOURCES = bench/group_bench.c tests/net/frames.c tests/net/fra
 bench_group_bench_LDADD = src/libkernel.a src/libbase.a
 
 bench_core_bench_SOURCES = bench/core_bench.c tests/tcp/core_pair.h
+bench_core_bench_LDFLAGS = $(subst -fno-lto,,$(AM_LDFLAGS)) $(LTO_LDFLAGS)
 bench_core_bench_LDADD = src/libtcp.a src/libsteer.a src/libwire.a src/libbase.a
 
 bench_generator_SOURCES = bench/generator.c
