@@ -125,7 +125,8 @@ static void next_new(const struct tcp_conn *c, struct out *o)
 	}
 	if (tso_defers(c, wnd, mss, !fin && !c->eor.n, &o->blocked))
 		return;
-	len = min_u32(len, tso_bytes(c, mss));
+	if (len > mss) /* it is a segment at least */
+		len = min_u32(len, tso_bytes(c, mss));
 	uint32_t record = record_left(c, c->snd_nxt, unsent);
 	len = within_cwnd(c, min_u32(len, record), mss);
 	if (len == 0) {

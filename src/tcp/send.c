@@ -5,6 +5,7 @@
 
 #define BUFFER_MOST  65215 /* bytes of text in one, whatever the device takes */
 #define BUFFER_BYTES 832 /* what Linux takes for a buffer of its send queue, beside the text */
+#define LITTLE_SEGS  4
 
 /* What Linux puts into one buffer of its send queue (tcp_send_mss): whole segments, and no more than half the peer's greatest window. */
 static uint32_t size_goal(const struct tcp_conn *c)
@@ -30,6 +31,22 @@ static uint64_t queued(const struct tcp_conn *c, uint32_t more, uint32_t leaves)
 	return left + unsent + ((left + super - 1) / super + (unsent + goal - 1) / goal) * BUFFER_BYTES;
 }
 
+/* TCP_NOTSENT_LOWAT, the socket's or the namespace's: so much may wait unsent before more is taken. */
+static uint32_t notsent_lowat(const struct tcp_conn *c)
+{
+	return c->options.notsent_lowat ? c->options.notsent_lowat : c->stack->config.notsent_lowat;
+}
+
+/*
+ * With `more`, so little is in the buffer that it is far below every limit, however it is cut: seen without the divisions of what follows, as it is for most requests and answers.
+ * No buffer but the last of each kind has less than a segment.
+ */
+static bool is_little(const struct tcp_conn *c, uint32_t more)
+{
+	uint64_t n = (uint64_t)c->snd.len + more, most = n + (LITTLE_SEGS + 2) * BUFFER_BYTES;
+	return n <= LITTLE_SEGS * (uint64_t)c->mss && 2 * n < notsent_lowat(c) && 2 * most <= c->sndbuf_limit;
+}
+
 static bool may_send(const struct tcp_conn *c)
 {
 	switch (c->state) {
@@ -43,12 +60,6 @@ static bool may_send(const struct tcp_conn *c)
 	}
 }
 
-/* TCP_NOTSENT_LOWAT, the socket's or the namespace's: so much may wait unsent before more is taken. */
-static uint32_t notsent_lowat(const struct tcp_conn *c)
-{
-	return c->options.notsent_lowat ? c->options.notsent_lowat : c->stack->config.notsent_lowat;
-}
-
 /* To be worth a wake-up it must be less than half of that; as Linux's tcp_stream_memory_free. */
 static bool below_lowat(const struct tcp_conn *c)
 {
@@ -58,6 +69,8 @@ static bool below_lowat(const struct tcp_conn *c)
 /* Linux looks at its limits (SO_SNDBUF, TCP_NOTSENT_LOWAT) when it begins a buffer, and fills the last one in any case. */
 uint32_t tcp_send_space(const struct tcp_conn *c, uint32_t want)
 {
+	if (is_little(c, want))
+		return want;
 	uint32_t lowat = notsent_lowat(c), goal = size_goal(c), leaves = may_leave(c), take = 0;
 	while (take < want) {
 		uint32_t unsent = snd_unsent(c) + take;
@@ -76,6 +89,8 @@ bool tcp_is_writable(const struct tcp_conn *c)
 		return false;
 	if (c->no_memory && c->snd.len)
 		return false;
+	if (is_little(c, 0))
+		return true;
 	uint64_t used = queued(c, 0, 0);
 	return used < c->sndbuf_limit && c->sndbuf_limit - used >= used / 2 && below_lowat(c);
 }
