@@ -185,8 +185,10 @@ int file_close(int fd)
 		;
 	struct file *f = number_take(fd);
 	int closed = sys_close(fd);
+	if (undecided.file)
+		file_put(f); /* not the last, and before a handler may jump away */
 	undecided_let_go(&undecided);
-	if (!f)
+	if (!f || undecided.file)
 		return closed;
 	int released =
 	    file_put(f); /* may wait (SO_LINGER): the number is free by then, as with the kernel */
@@ -217,8 +219,10 @@ int file_dup_over(int fd, int to, int flags)
 		;
 	struct file *old = number_take(to);
 	r = sys_dup3(fd, to, flags);
+	if (undecided.file)
+		file_put(old); /* not the last, and before a handler may jump away */
 	undecided_let_go(&undecided);
-	if (old)
+	if (old && !undecided.file)
 		file_put(old);
 	return r < 0 ? r : file_duped(fd, to);
 }
@@ -367,7 +371,10 @@ int file_connect(struct call *c, int fd, const struct sockaddr *addr, socklen_t 
 	if (!c->file)
 		return SOCK_KERNEL;
 	*nonblock = candidate_is_nonblock(&c->file->candidate, fd);
-	int r = decide_connect(c->file, fd, addr, len, fastopen, *nonblock);
+	struct candidate *known = &c->file->candidate;
+	int r = known->kernel_connects ? SOCK_KERNEL : decide_connect(c->file, fd, addr, len, fastopen, *nonblock);
+	if (r == SOCK_KERNEL)
+		known->kernel_connects++; /* kernel_connects follows */
 	if (r != 0) {
 		undecided_let_go(c);
 		return r;

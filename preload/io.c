@@ -399,7 +399,7 @@ static int fastopen_begin(struct call *c, int fd, const struct sockaddr *to, soc
 /* The kernel has sent. */
 static long kernel_sent(int fd, long r, int flags)
 {
-	return send_tells_error(fd, flags & MSG_FASTOPEN ? kernel_connects(fd, r) : r, flags);
+	return send_tells_error(fd, flags & MSG_FASTOPEN ? kernel_connects(fd, r, false) : r, flags);
 }
 
 ssize_t wrap_send(int fd, const void *buf, size_t n, int flags)

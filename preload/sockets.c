@@ -191,21 +191,32 @@ static bool is_unspecified(const struct sockaddr *addr, socklen_t len)
 	return len >= sizeof addr->sa_family && addr->sa_family == AF_UNSPEC;
 }
 
-long kernel_connects(int fd, long r)
+/* Dissolving what is undecided changes nothing. */
+static bool is_connecting(long r, int error, bool dissolves)
 {
+	return r >= 0 ? !dissolves : error == EINPROGRESS || error == EINTR || error == EALREADY || error == EISCONN;
+}
+
+long kernel_connects(int fd, long r, bool dissolves)
+{
+	struct call held;
 	int error = errno;
-	if (shim_on() && (r >= 0 || error == EINPROGRESS || error == EINTR || error == EALREADY || error == EISCONN))
-		file_forget_candidate(fd);
+	while (!undecided_hold(&held, fd))
+		;
+	if (held.file && is_connecting(r, error, dissolves))
+		file_forget(held.file);
+	else if (held.file && held.file->candidate.kernel_connects)
+		held.file->candidate.kernel_connects--;
+	undecided_let_go(&held);
 	errno = error;
 	return r;
 }
 
-/* Dissolving what is undecided changes nothing. */
 static int kernel_connect(int fd, const struct sockaddr *addr, socklen_t len)
 {
 	fd_used(fd);
 	int r = REAL(connect)(fd, addr, len);
-	return r == 0 && is_unspecified(addr, len) ? r : kernel_connects(fd, r);
+	return kernel_connects(fd, r, r == 0 && is_unspecified(addr, len)); /* the kernel could read it */
 }
 
 /* The engine began it in this call, and another thread made it the kernel's since (a spawn, an exec): what the kernel says of a second call is no answer to the first. */

@@ -69,6 +69,7 @@ struct candidate {
 	bool kernel_nonblock;  /* … of the kernel's socket, which may not have heard yet */
 	bool bind_late;        /* bound to late_addr, without a port; the kernel's socket has not heard yet */
 	struct ip_addr late_addr;
+	uint16_t kernel_connects; /* calls that connect it in the kernel just now: nobody else decides it meanwhile. One that was left by a jump counts for ever: it goes on */
 	bool used;             /* something was done to the kernel's socket that nothing else here tells, or its identity was asked for */
 	bool had_port;         /* it was connected or listened, and is unconnected again: its name may tell a port that it has lost */
 	uint16_t lost_port;    /* … which the kernel's own name does not tell; 0: it does */

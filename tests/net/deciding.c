@@ -1,11 +1,13 @@
 /*
  * While one thread connects, another calls on the same descriptor: natively and under finesse both are told the same.
  *
- *     deciding ADDRESS PORT CLOSED_PORT
+ *     deciding ADDRESS PORT CLOSED_PORT KERNELS_PORT
  *
  * When Linux sends a SYN it has the socket's lock, and whoever calls then waits for that and finds a socket that connects. Here the other thread calls just then, without
  * luck: both share one processor, the other one has a real-time priority, and it waits at a packet socket for the SYN. So it runs before the system call that sends
  * the SYN returns to the thread that connects. Handshakes take long (connecting.py's link), so all calls find the connection in SYN-SENT.
+ *
+ * The third port is open, and a rule leaves it to the kernel.
  *
  * Prints a line for each case. Status 77: there is no real-time priority to be had.
  */
@@ -36,7 +38,7 @@
 
 #define NO_PRIORITY 77
 
-static struct sockaddr_in open_port, closed_port;
+static struct sockaddr_in open_port, closed_port, kernels_port;
 static int tap, fd;
 static pthread_t connecting_thread;
 static sem_t go, done;
@@ -258,7 +260,7 @@ static const struct deed {
 	{.name = "longjmp", do_jump, .jumps = true},
 };
 #define DEEDS  (sizeof deeds / sizeof *deeds)
-#define TRIALS (4 * DEEDS)
+#define TRIALS (6 * DEEDS)
 
 /* ---- the two threads ---- */
 
@@ -271,15 +273,16 @@ struct trial {
 /* False: there is none of that number, or it would ask chance. */
 static bool trial_of(unsigned number, struct trial *t)
 {
-	*t = (struct trial){&deeds[number % DEEDS], number / DEEDS % 2 ? &closed_port : &open_port, number / DEEDS / 2};
-	return t->nonblock ? !t->deed->jumps : t->to == &open_port || !t->deed->waits;
+	static const struct sockaddr_in *const to[] = {&open_port, &closed_port, &kernels_port};
+	*t = (struct trial){&deeds[number % DEEDS], to[number / DEEDS % 3], number / DEEDS / 3};
+	return t->nonblock ? !t->deed->jumps : t->to != &closed_port || !t->deed->waits;
 }
 
 static bool is_syn(const unsigned char *packet, ssize_t n)
 {
 	const struct iphdr *ip = (const void *)packet;
 	const struct tcphdr *tcp = (const void *)(packet + 20);
-	return n >= 40 && ip->version == 4 && ip->protocol == IPPROTO_TCP && tcp->syn && !tcp->ack && (tcp->dest == open_port.sin_port || tcp->dest == closed_port.sin_port);
+	return n >= 40 && ip->version == 4 && ip->protocol == IPPROTO_TCP && tcp->syn && !tcp->ack && (tcp->dest == open_port.sin_port || tcp->dest == closed_port.sin_port || tcp->dest == kernels_port.sin_port);
 }
 
 /* Until a SYN leaves this host. */
@@ -319,7 +322,7 @@ static void one(const struct trial *t)
 	if (!sigsetjmp(away, 1))
 		snprintf(result, sizeof result, "%s", name_of(connect(fd, (const void *)t->to, sizeof *t->to)));
 	sem_wait(&done);
-	printf("%s, %s, %s: connect %s; %s", t->deed->name, t->to == &open_port ? "open" : "closed", t->nonblock ? "non-blocking" : "blocking", result, said);
+	printf("%s, %s, %s: connect %s; %s", t->deed->name, t->to == &open_port ? "open" : t->to == &closed_port ? "closed" : "kernel's", t->nonblock ? "non-blocking" : "blocking", result, said);
 	if (!t->deed->ends)
 		printf("; then NODELAY %d, flags %#x", option(IPPROTO_TCP, TCP_NODELAY), fcntl(fd, F_GETFL));
 	printf("\n");
@@ -356,11 +359,12 @@ int main(int argc, char **argv)
 {
 	pthread_t thread;
 	struct trial t;
-	if (argc != 4)
+	if (argc != 5)
 		return EXIT_FAILURE;
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	open_port = address(argv[1], argv[2]);
 	closed_port = address(argv[1], argv[3]);
+	kernels_port = address(argv[1], argv[4]);
 	connecting_thread = pthread_self();
 	tap = socket(AF_PACKET, SOCK_DGRAM, htons(ETH_P_ALL));
 	sem_init(&go, 0, 0);
