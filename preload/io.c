@@ -231,7 +231,7 @@ static ssize_t engine_recvmsg(struct call *c, struct msghdr *msg, int flags)
 	if (!user_may_write(msg, sizeof *msg))
 		return -EFAULT;
 	if (msg->msg_name)
-		msg->msg_namelen = 0;
+		msg->msg_namelen = own.msg_namelen;
 	msg->msg_controllen = own.msg_controllen;
 	msg->msg_flags = own.msg_flags | (flags & MSG_CMSG_CLOEXEC); /* Linux tells it again */
 	return r;

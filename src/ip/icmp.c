@@ -109,6 +109,16 @@ static enum ip_fate interpret_v6(const struct icmp_message *m, struct ip_icmp_er
 	}
 }
 
+/* Linux's ee_info: of IPv6 the message's own word. */
+static uint32_t info_of(const struct icmp_message *m, bool v6)
+{
+	if (v6)
+		return m->word;
+	if (m->type == ICMP4_UNREACHABLE && m->code == ICMP4_FRAG_NEEDED)
+		return m->word & 0xffff;
+	return m->type == ICMP4_PARAMETER ? m->word >> 24 : 0;
+}
+
 static enum ip_fate fate_of(enum icmp_result result)
 {
 	switch (result) {
@@ -149,6 +159,12 @@ enum ip_fate ip_icmp_parse(const uint8_t *bytes, uint32_t len, bool v6, const ui
 			.lport = load_be16(m.upper),
 			.rport = load_be16(m.upper + 2)},
 		.seq = load_be32(m.upper + 4),
+		.type = m.type,
+		.code = m.code,
+		.info = info_of(&m, v6),
+		.offender = v6 ? ip_addr_from_v6(src) : ip_addr_from_v4(src),
+		.quote = m.upper,
+		.quote_len = bytes + len - m.upper,
 	};
 	return v6 ? interpret_v6(&m, out) : interpret_v4(&m, out);
 }

@@ -32,6 +32,12 @@ struct ip_icmp_error {
 	bool hard;            /* RFC 1122 §4.2.3.9: aborts a connection that is not synchronized */
 	bool frag_needed;
 	uint32_t mtu;         /* frag_needed: next-hop MTU, 0 when the router did not say */
+	/* What a program may be told of it: */
+	uint8_t type, code;
+	uint32_t info;           /* the MTU, or the pointer of a parameter problem */
+	struct ip_addr offender; /* who sent it */
+	const uint8_t *quote;    /* from the quoted TCP header on; in the frame */
+	uint32_t quote_len;
 };
 
 struct ip_input {

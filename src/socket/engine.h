@@ -173,6 +173,7 @@ struct sock_ip {
 	uint8_t tos[2];     /* IP_TOS, IPV6_TCLASS */
 	uint8_t ttl[2];     /* IP_TTL, IPV6_UNICAST_HOPS; 0: the path's */
 	uint8_t min_ttl[2]; /* IP_MINTTL, IPV6_MINHOPCOUNT: the peer's packets must have it */
+	bool recverr[2];    /* IP_RECVERR, IPV6_RECVERR */
 	bool may_fragment;  /* IP_PMTUDISC_DONT */
 	int oif;            /* SO_BINDTODEVICE: packets go out and come in by it alone; 0: by any */
 };

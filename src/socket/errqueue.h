@@ -1,7 +1,8 @@
 /*
  * The error queue of a connection: what recvmsg(MSG_ERRQUEUE) tells, and what is owed to it until the peer has acknowledged the bytes of a call.
  *
- * Two kinds of notice: that the memory of a send with MSG_ZEROCOPY is free (zerocopy.c), and time stamps (stamps.c). Everything under the engine's lock.
+ * Three kinds of notice: that the memory of a send with MSG_ZEROCOPY is free (zerocopy.c), time stamps (stamps.c), and the ICMP error by which an attempt to connect ended.
+ * Everything under the engine's lock.
  */
 #ifndef FINESSE_SOCKET_ERRQUEUE_H
 #define FINESSE_SOCKET_ERRQUEUE_H
@@ -17,6 +18,8 @@
 struct engine;
 struct sock;
 struct cmsg_out;
+struct ip_icmp_error;
+struct msghdr;
 
 #define ERR_OWED_MAX 4096 /* calls of a connection that wait for acknowledgments */
 
@@ -37,6 +40,7 @@ struct err_notice {
 	struct sock_extended_err ee;
 	int64_t at_ns;   /* CLOCK_REALTIME; 0: no time */
 	uint32_t charge; /* bytes of SO_RCVBUF */
+	struct err_icmp *icmp; /* NULL: it is none of ICMP's */
 };
 
 /* The record of a call, behind those that are there; NULL: no memory, or too many. */
@@ -46,11 +50,13 @@ void errqueue_settle(struct engine *e, struct sock *s, struct err_owed *o); /* i
 void errqueue_progress(struct engine *e, struct sock *s);
 /* False: there is no room (Linux's sock_queue_err_skb), or no memory, and nobody is told. The caller calls errqueue_notify. */
 bool errqueue_push(struct engine *e, struct sock *s, const struct err_notice *n);
+void errqueue_push_icmp(struct engine *e, struct sock *s, const struct ip_icmp_error *icmp); /* who watches is told by the caller */
+void errqueue_drop_icmp(struct engine *e, struct sock *s); /* IP_RECVERR was switched off */
 void errqueue_notify(struct engine *e, struct sock *s); /* POLLERR, if there is anything new */
 struct err_notice *errqueue_last(struct sock *s); /* NULL: none */
 bool errqueue_has(const struct sock *s);
-/* recvmsg(MSG_ERRQUEUE): 0, -EAGAIN, -EFAULT. */
-ssize_t errqueue_read(struct engine *e, struct sock *s, struct cmsg_out *out, int *flags);
+/* recvmsg(MSG_ERRQUEUE): bytes, -EAGAIN, -EFAULT. *msg gets the bytes, and the name's length. */
+ssize_t errqueue_read(struct engine *e, struct sock *s, struct msghdr *msg, struct cmsg_out *out, int *flags);
 void errqueue_init(struct sock *s);
 void errqueue_fini(struct engine *e, struct sock *s);
 

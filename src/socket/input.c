@@ -214,6 +214,24 @@ static void input_frag_needed(struct engine *e, struct sock *s, const struct ip_
 		pmtu_learn(e, &icmp->key.raddr, mtu);
 }
 
+/* As Linux: an attempt to connect ends by it, and its error queue has the message, of IPv6 only who asked for errors; else who asked for them hears, and the connection goes on. */
+static void input_unreachable(struct engine *e, struct sock *s, const struct ip_icmp_error *icmp)
+{
+	bool passive = s->accepted || s->listener, v4 = ip_addr_is_v4(&icmp->key.raddr);
+	switch (tcp_on_unreachable(&s->tcp, e->now, icmp->err, icmp->hard, icmp->seq)) {
+	case TCP_UNREACHABLE_ENDED:
+		if (!passive && (v4 || s->ip.recverr[1]))
+			errqueue_push_icmp(e, s, icmp);
+		break;
+	case TCP_UNREACHABLE_NOTED:
+		if (s->ip.recverr[!v4])
+			tcp_tell_error(&s->tcp, icmp->err);
+		break;
+	case TCP_UNREACHABLE_IGNORED:
+		break;
+	}
+}
+
 static void input_icmp(struct engine *e, const struct ip_icmp_error *icmp)
 {
 	struct flow *f = demux_find(&e->demux, &icmp->key);
@@ -221,11 +239,10 @@ static void input_icmp(struct engine *e, const struct ip_icmp_error *icmp)
 		return;
 	struct sock *s = container_of(f, struct sock, flow);
 	e->counters[SOCKC_IcmpErrors]++;
-	if (icmp->frag_needed) {
+	if (icmp->frag_needed)
 		input_frag_needed(e, s, icmp);
-	} else {
-		tcp_on_unreachable(&s->tcp, e->now, icmp->err, icmp->hard, icmp->seq);
-	}
+	else
+		input_unreachable(e, s, icmp);
 	sock_mark_dirty(e, s);
 	sock_process_events(e, s);
 }

@@ -5,6 +5,7 @@
  * options of the data path are in the engine's own state and answered here; all others are judged by a fresh kernel socket (options.h).
  */
 #include "socket/engine.h"
+#include "socket/errqueue.h"
 #include "socket/options.h"
 #include "socket/saved_syn.h"
 #include "socket/stamps.h"
@@ -401,6 +402,8 @@ static int set_judged(struct engine *e, struct sock *s, int level, int name, con
 		return r ? r : set_kernels(s, &j);
 	if (!j.readable)
 		return option_table[index].class == OPTION_KERNELS ? set_kernels(s, &j) : 0;
+	if ((index == OPTION_IP_RECVERR || index == OPTION_IPV6_RECVERR) && !j.after.bytes[0]) /* 0 or 1 */
+		errqueue_drop_icmp(e, s);
 	if (option_value_equal(&j.before, &j.after))
 		return 0;
 	struct sock_ip ip = s->ip;

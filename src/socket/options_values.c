@@ -172,6 +172,12 @@ bool option_carry(struct engine *e, struct sock_ip *ip, const struct option_valu
 	case OPTION_IPV6_MINHOPCOUNT:
 		ip->min_ttl[1] = n;
 		return true;
+	case OPTION_IP_RECVERR:
+		ip->recverr[0] = n;
+		return true;
+	case OPTION_IPV6_RECVERR:
+		ip->recverr[1] = n;
+		return true;
 	case OPTION_IP_MTU_DISCOVER:
 		return carry_mtu_discover(&ip->may_fragment, n);
 	case OPTION_IPV6_MTU_DISCOVER:

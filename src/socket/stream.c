@@ -322,12 +322,12 @@ static ssize_t recv_locked(struct engine *e, struct sock *s, struct msghdr *msg,
 	}
 }
 
-static ssize_t recv_notice(struct engine *e, struct sock *s, struct cmsg_out *out, int *out_flags)
+static ssize_t recv_notice(struct engine *e, struct sock *s, struct msghdr *msg, struct cmsg_out *out, int *out_flags)
 {
 	int err = kind_error(s);
 	if (err)
 		return err == -ENOTCONN ? -EAGAIN : err; /* a listener: nothing is ever queued there */
-	return errqueue_read(e, s, out, out_flags);
+	return errqueue_read(e, s, msg, out, out_flags);
 }
 
 /* TCP_INQ: how much more there is; a FIN counts, so that the program reads on (Linux's tcp_inq_hint). `n`: what was read. */
@@ -364,7 +364,7 @@ ssize_t sock_recvmsg(struct sock *s, struct msghdr *msg, int flags)
 	int out_flags = 0;
 	struct cmsg_out out = {.at = msg->msg_control, .left = msg->msg_control ? msg->msg_controllen : 0};
 	turn_enter_verb(e);
-	ssize_t n = flags & MSG_ERRQUEUE ? recv_notice(e, s, &out, &out_flags) : recv_locked(e, s, msg, flags, &out_flags);
+	ssize_t n = flags & MSG_ERRQUEUE ? recv_notice(e, s, msg, &out, &out_flags) : recv_locked(e, s, msg, flags, &out_flags);
 	if (n >= 0 && !(flags & (MSG_ERRQUEUE | MSG_OOB)) && s->stamps && s->kind == SOCK_KIND_CONN)
 		n = tell_stamp(s, msg, flags, &out, n);
 	if (n >= 0 && !(flags & (MSG_ERRQUEUE | MSG_OOB)) && s->values && option_values_number(s->values, OPTION_TCP_INQ))
@@ -374,7 +374,8 @@ ssize_t sock_recvmsg(struct sock *s, struct msghdr *msg, int flags)
 	else
 		turn_leave_verb(e);
 	if (n >= 0) {
-		msg->msg_namelen = 0; /* a connected stream gives no name */
+		if (!(flags & MSG_ERRQUEUE))
+			msg->msg_namelen = 0; /* a connected stream gives no name */
 		msg->msg_controllen = out.used;
 		msg->msg_flags = out_flags | (out.truncated ? MSG_CTRUNC : 0);
 	}

@@ -28,6 +28,13 @@ int tcp_error(const struct tcp_conn *c)
 	return c->error;
 }
 
+void tcp_tell_error(struct tcp_conn *c, int err)
+{
+	c->error = err;
+	c->error_soft = 0; /* told once */
+	c->events |= TCP_EV_ERROR;
+}
+
 int tcp_take_error(struct tcp_conn *c)
 {
 	int err = c->error;

@@ -280,7 +280,12 @@ void tcp_accepted(struct tcp_conn *c);
 bool tcp_is_opening(const struct tcp_conn *c);
 
 /* Network events about this connection (RFC 5927 checks that seq is in flight). */
-void tcp_on_unreachable(struct tcp_conn *c, int64_t now, int err, bool hard, uint32_t seq);
+enum tcp_unreachable {
+	TCP_UNREACHABLE_IGNORED, /* not in flight */
+	TCP_UNREACHABLE_NOTED,   /* the connection's end may be explained by it */
+	TCP_UNREACHABLE_ENDED,   /* the attempt to connect is over */
+};
+enum tcp_unreachable tcp_on_unreachable(struct tcp_conn *c, int64_t now, int err, bool hard, uint32_t seq);
 /* True: `seq` is in flight, so the news of the path may be believed, for other connections to the same host, too. */
 bool tcp_on_frag_needed(struct tcp_conn *c, int64_t now, uint16_t mss_path, uint32_t seq);
 /* The path carries segments of this size from now on, larger or smaller ones than before. `lost`: what is in flight in larger ones is. */
@@ -292,6 +297,7 @@ void tcp_set_options(struct tcp_conn *c, int64_t now, const struct tcp_options *
 enum tcp_state tcp_state(const struct tcp_conn *c);
 const struct tcp_options *tcp_get_options(const struct tcp_conn *c);
 int tcp_error(const struct tcp_conn *c);        /* positive errno, 0 */
+void tcp_tell_error(struct tcp_conn *c, int err); /* the application reads it once; the connection goes on */
 int tcp_take_error(struct tcp_conn *c);         /* returns and clears */
 int tcp_take_any_error(struct tcp_conn *c);     /* SO_ERROR: where there is none, what ICMP has told since it was last asked */
 void tcp_put_error(struct tcp_conn *c, int err); /* … to be told again */

@@ -19,20 +19,21 @@ static bool ends_embryo(const struct tcp_conn *c, bool hard)
 	return !c->passive ? hard : ip_addr_is_v4(&c->key.raddr) ? !hard : hard;
 }
 
-void tcp_on_unreachable(struct tcp_conn *c, int64_t now, int err, bool hard, uint32_t seq)
+enum tcp_unreachable tcp_on_unreachable(struct tcp_conn *c, int64_t now, int err, bool hard, uint32_t seq)
 {
 	if (c->state <= TCPS_LISTEN || !is_in_flight(c, seq)) {
 		TCP_COUNT(c, UnreachableIgnored);
-		return;
+		return TCP_UNREACHABLE_IGNORED;
 	}
 	/* RFC 5927 §5.2: in synchronized states hard errors are soft ones, and soft ones never abort (MUST-56). In SYN-SENT Linux lets
 	   soft ones end the attempt, too, as RFC 5461 §4.1 describes: programs expect EHOSTUNREACH at once, not a time-out. */
 	if (c->state == TCPS_SYN_SENT || (c->state == TCPS_SYN_RECEIVED && ends_embryo(c, hard))) {
 		TCP_COUNT(c, AttemptFails);
 		conn_close(c, now, c->passive && !c->fastopen ? 0 : err);
-		return;
+		return TCP_UNREACHABLE_ENDED;
 	}
 	c->error_soft = err;
+	return TCP_UNREACHABLE_NOTED;
 }
 
 void tcp_set_path_mss(struct tcp_conn *c, int64_t now, uint16_t mss_path, bool lost)

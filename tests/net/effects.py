@@ -19,7 +19,8 @@ from lab import CLIENT_IP, Lab, LabError, SERVER_IP, compare_lines, finesse_comm
 END = [sys.executable, str(Path(__file__).resolve().parent / "effects_end.py")]
 SERVER_IP6, CLIENT_IP6 = "fd77::1", "fd77::2"
 BY_ENGINE = ["own_table", "own_table_by_close_range", "maxseg", "v6only", "no_fin_wait_2",
-             "bind_beside_accepted", "bind_beside_accepted_dual", "bind_beside_time_wait", "bind_beside_client"]
+             "bind_beside_accepted", "bind_beside_accepted_dual", "bind_beside_time_wait", "bind_beside_client",
+             "icmp_in_syn_sent", "icmp_while_established", "icmp_of_accepted"]
 BY_KERNEL = ["threads_part", "port_program", "port_shared_with_kernel"]  # in the end
 
 
@@ -55,6 +56,37 @@ class Peer:
     def shut(self):
         self.sockets[-1].shutdown(socket.SHUT_WR)
 
+    def drop(self, v6, port=9):
+        """What comes for this port stays without an answer, and the first packet is remembered: icmp() quotes it. None: no more."""
+        self.host.run(["sh", "-c", "nft delete table inet effects 2>/dev/null; true"])
+        if port is None:
+            return 0
+        self.host.run(["nft", "table inet effects { chain input { type filter hook input priority 0; tcp dport %d drop; }; }" % port])
+        self.watch = self.host.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x86dd if v6 else 0x800))
+        self.watch.settimeout(10)
+        self.watch.bind((self.host.interface, 0x86dd if v6 else 0x800))
+        self.watched = (v6, port)
+        return port
+
+    def icmp(self, kind, code, word=0, quoted=None):
+        """An error about it, from this host: of its TCP header `quoted` bytes."""
+        v6, port = self.watched
+        header = 40 if v6 else 20
+        while True:
+            packet = self.watch.recv(2000)[14:]
+            if packet[6 if v6 else 9] == 6 and int.from_bytes(packet[header + 2:header + 4], "big") == port and packet[header + 13] & 0x0a:
+                break
+        end = header + int.from_bytes(packet[4:6], "big") if v6 else int.from_bytes(packet[2:4], "big")
+        message = bytes([kind, code, 0, 0]) + word.to_bytes(4, "big") + packet[:end if quoted is None else header + quoted]
+        if not v6:
+            total = sum(int.from_bytes(message[i:i + 2].ljust(2, b"\0"), "big") for i in range(0, len(message), 2))
+            total = (total & 0xffff) + (total >> 16)
+            total = ~((total & 0xffff) + (total >> 16)) & 0xffff
+            message = message[:2] + total.to_bytes(2, "big") + message[4:]
+        family, protocol = (socket.AF_INET6, socket.IPPROTO_ICMPV6) if v6 else (socket.AF_INET, socket.IPPROTO_ICMP)
+        with self.host.socket(family, socket.SOCK_RAW, protocol) as s:
+            s.sendto(message, (SERVER_IP6 if v6 else SERVER_IP, 0))
+
     def reset(self):
         """The error of a reset that comes by itself."""
         p = select.poll()
@@ -71,7 +103,7 @@ class Peer:
 def program(lab, name, finesse):
     peer, out = Peer(lab.client), []
     before = lab.server.opens()
-    p = lab.server.spawn(END + [name, CLIENT_IP, SERVER_IP, SERVER_IP6], finesse=finesse, settings=["--strict"] if name in BY_ENGINE else [],
+    p = lab.server.spawn(END + [name, CLIENT_IP, SERVER_IP, SERVER_IP6, CLIENT_IP6], finesse=finesse, settings=["--strict"] if name in BY_ENGINE else [],
                          stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     timer = threading.Timer(30, p.kill)  # whoever hangs differs
     timer.start()

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 
-CLIENT_IP, SERVER_IP, SERVER_IP6 = sys.argv[2:5]
+CLIENT_IP, SERVER_IP, SERVER_IP6, CLIENT_IP6 = sys.argv[2:6]
 CLONE_FILES, CLOSE_RANGE_UNSHARE = 0x400, 2
 libc = ctypes.CDLL(None, use_errno=True)
 
@@ -223,7 +223,7 @@ class Neighbour:
     """Another process of this host."""
 
     def __init__(self):
-        self.process = subprocess.Popen([sys.executable, __file__, "neighbour"] + sys.argv[2:5], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.process = subprocess.Popen([sys.executable, __file__, "neighbour"] + sys.argv[2:6], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def try_bind(self, *args):
         print(json.dumps(args), file=self.process.stdin, flush=True)
@@ -298,9 +298,22 @@ def bind_beside_time_wait():
     other.close()
 
 
+def bound_client(port, options):
+    """None: connect chooses its port."""
+    s = socket.socket()
+    s.settimeout(10)
+    for o in options:
+        s.setsockopt(*o)
+    if port is not None:
+        s.bind((SERVER_IP, port))
+    s.connect((CLIENT_IP, peer("listen")))
+    peer("accept")
+    return s
+
+
 def bind_beside_client():
     """A client's port: that connect chose, that bind chose, and that the program chose."""
-    other = Neighbour()
+    other, waiting = Neighbour(), set()
     for how in "connect", "bind 0", "bind":
         for options in (), (REUSEADDR,):
             port = 0
@@ -309,14 +322,9 @@ def bind_beside_client():
                     free.bind((SERVER_IP, 0))
                     port = free.getsockname()[1]
             for end in "live", "reset", "time-wait":
-                s = socket.socket()
-                s.settimeout(10)
-                for o in options:
-                    s.setsockopt(*o)
-                if how != "connect":
-                    s.bind((SERVER_IP, port))
-                s.connect((CLIENT_IP, peer("listen")))
-                peer("accept")
+                s = bound_client(None if how == "connect" else port, options)
+                while how == "connect" and s.getsockname()[1] in waiting:  # connect may choose the port of a TIME-WAIT with somebody else
+                    s = bound_client(None, options)
                 taken = s.getsockname()[1]
                 tries = (("own", try_bind), ("other", other.try_bind))[:1 if how == "connect" else 2]
                 if end == "reset":
@@ -326,6 +334,7 @@ def bind_beside_client():
                     peer("recv", 1)
                     peer("shut")
                     s.recv(1)
+                    waiting.add(taken)
                 if end != "live":
                     s.close()
                 binds("%s %s %s" % (how, options_text(options), end), taken, EVERYWHERE if end == "live" else EVERYWHERE[:4], tries, BINDERS[:2])
@@ -333,6 +342,115 @@ def bind_beside_client():
                     s.setsockopt(*LINGER_RESETS)
                 s.close()
     other.close()
+
+
+RECVERR = (socket.IPPROTO_IP, 11, 1)
+RECVERR6 = (socket.IPPROTO_IPV6, 25, 1)
+ICMP_ERRORS = [(3, code, 0) for code in (0, 1, 2, 3, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15)] + [(11, 0, 0), (12, 0, 7 << 24)]
+ICMP6_ERRORS = [(1, code, 0) for code in range(7)] + [(3, 0, 0), (4, 0, 6), (4, 1, 40)]
+
+
+def events(s):
+    p = select.poll()
+    p.register(s, select.POLLIN | select.POLLOUT | select.POLLRDHUP)
+    return p.poll(0) and p.poll(0)[0][1]
+
+
+def queued(s, room=100):
+    """One message of the error queue, in words."""
+    def text(family, data):
+        at = 4 if family == socket.AF_INET else 8
+        return family and (socket.inet_ntop(family, data[at:at + (4 if family == socket.AF_INET else 16)]), struct.unpack("!H", data[2:4])[0])
+
+    try:
+        data, control, flags, name = s.recvmsg(room, 512, socket.MSG_ERRQUEUE | socket.MSG_DONTWAIT)
+    except OSError as e:
+        return errno.errorcode[e.errno]
+    out = ["%d bytes" % len(data), "flags %#x" % flags, "to %s" % (name[0] if name else None)]
+    for level, kind, value in control:
+        ee = struct.unpack("IBBBBII", value[:16])
+        family = struct.unpack("H", value[16:18])[0]
+        out.append("%d:%d %s of %s" % (level, kind, ee[:4] + ee[5:], text(family, value[16:])))
+    return ", ".join(out)
+
+
+def error_of(s):
+    return errno.errorcode.get(s.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR), 0)
+
+
+def refused_by(address, error, options, room=100, quoted=None, asked=True):
+    """A connect that ICMP answers. `asked`: SO_ERROR is read before the queue."""
+    s = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET)
+    for o in options:
+        s.setsockopt(*o)
+    s.setblocking(False)
+    what = [address, error, [o[:2] for o in options]]
+    port = peer("drop", ":" in address and "." not in address)
+    r = name(s.connect, (address, port))
+    peer("icmp", *error, quoted)
+    p = select.poll()
+    p.register(s, select.POLLOUT)
+    p.poll(5000)
+    say(*what, r, events(s), queued(s, room) if not asked else error_of(s), events(s))
+    say(*what, queued(s, room), events(s))
+    say(*what, queued(s), error_of(s), name(s.connect, (address, port)), name(s.getpeername))
+    peer("drop", False, None)
+    s.close()
+
+
+def icmp_in_syn_sent():
+    """What ICMP says to a SYN is the connect's error, and stands on the error queue, with and without IP_RECVERR."""
+    for options in (), (RECVERR,):
+        for error in ICMP_ERRORS:
+            refused_by(CLIENT_IP, error, options)
+        refused_by(CLIENT_IP, (3, 1, 0), options, asked=False)
+        refused_by(CLIENT_IP, (3, 3, 0), options, room=5)
+        refused_by(CLIENT_IP, (3, 3, 0), options, quoted=8)
+        refused_by("::ffff:" + CLIENT_IP, (3, 3, 0), options)
+    for options in (), (RECVERR6,):
+        for error in ICMP6_ERRORS:
+            refused_by(CLIENT_IP6, error, options)
+        refused_by(CLIENT_IP6, (1, 3, 0), options, asked=False)
+
+
+def icmp_while_established():
+    """With IP_RECVERR it is the socket's error, without it nothing is seen; the connection goes on."""
+    for options in (), (RECVERR,):
+        for error in (3, 1, 0), (3, 3, 0), (11, 0, 0):
+            for read in "poll", "recv", "send":
+                s = connected(options)
+                s.setblocking(False)
+                port = peer("drop", False, s.getpeername()[1])
+                s.send(b"lost")
+                peer("icmp", *error)
+                p = select.poll()
+                p.register(s, 0)
+                if options:
+                    p.poll(5000)
+                say(error, len(options), events(s), queued(s))
+                if read == "recv":
+                    say(name(s.recv, 1), name(s.recv, 1))
+                elif read == "send":
+                    say(name(s.send, b"more"))
+                say(error, len(options), error_of(s), error_of(s), events(s), s.getsockopt(*RECVERR[:2]))
+                peer("drop", False, None)
+                say(error, len(options), "arrives", peer("recv", 4), s.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1))
+                s.close()
+
+
+def icmp_of_accepted():
+    """IP_RECVERR is the listener's legacy."""
+    l = listener(options=(RECVERR,))
+    s = accepted(l)
+    say(s.getsockopt(*RECVERR[:2]))
+    peer("drop", False, s.getpeername()[1])
+    s.send(b"lost")
+    peer("icmp", 3, 1)
+    p = select.poll()
+    p.register(s, 0)
+    say(bool(p.poll(5000)), error_of(s), events(s))
+    peer("drop", False, None)
+    say("arrives", peer("recv", 4))
 
 
 globals()[sys.argv[1]]()
