@@ -171,6 +171,7 @@ struct listener {
 /* What options say of a socket's packets. [0] IPv4, [1] IPv6. */
 struct sock_ip {
 	uint8_t tos[2];     /* IP_TOS, IPV6_TCLASS */
+	uint8_t priority;   /* … as IP_TOS sets it: of an accepted socket what SO_PRIORITY says */
 	uint8_t ttl[2];     /* IP_TTL, IPV6_UNICAST_HOPS; 0: the path's */
 	uint8_t min_ttl[2]; /* IP_MINTTL, IPV6_MINHOPCOUNT: the peer's packets must have it */
 	bool recverr[2];    /* IP_RECVERR, IPV6_RECVERR */

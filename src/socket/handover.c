@@ -55,6 +55,8 @@ int conn_handover(struct engine *e, struct sock *s, const char *why)
 	sock_notify(e, s); /* who waits looks again, and sees that it is gone */
 	sock_retire(e, s);
 	err = handover_finish(fd, &snap);
+	if (!err && !s->reuseaddr)
+		sys_setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &(int){0}, sizeof(int));
 	if (!err && s->shut_rd)
 		sys_shutdown(fd, SHUT_RD);
 	sock_put(e, s);

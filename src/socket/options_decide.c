@@ -205,6 +205,10 @@ static void take_tcp_level(struct engine *e, int kfd, const struct candidate *c,
 		opt->cc = chosen_congestion(e, kfd, congestion) ? tcp_cc_find(congestion) : NULL;
 	if (may_be_set(c, OPTION_TCP_NODELAY))
 		opt->nodelay = kernel_number(kfd, IPPROTO_TCP, TCP_NODELAY, 0);
+	if (may_be_set(c, OPTION_TCP_QUICKACK))
+		opt->conversing = !kernel_number(kfd, IPPROTO_TCP, TCP_QUICKACK, 1);
+	if (may_be_set(c, OPTION_TCP_DEFER_ACCEPT))
+		opt->ack_waits = kernel_number(kfd, IPPROTO_TCP, TCP_DEFER_ACCEPT, 0) != 0;
 	if (may_be_set(c, OPTION_TCP_CORK))
 		opt->cork = kernel_number(kfd, IPPROTO_TCP, TCP_CORK, 0);
 	if (may_be_set(c, OPTION_TCP_KEEPIDLE))
@@ -311,6 +315,7 @@ void options_inherit(struct sock *s, const struct sock *l)
 	s->linger_on = l->linger_on;
 	s->linger_s = l->linger_s;
 	s->ip = l->ip;
+	s->ip.priority = 0; /* Linux: the listener's IP_TOS is inherited, its priority is not */
 	s->values = option_values_ref(l->lst->inherited);
 }
 
@@ -366,6 +371,7 @@ static void give_buffer(int fd, int force, int name, uint32_t bytes)
 
 void options_to_kernel(struct engine *e, const struct sock *s, int fd)
 {
+	struct tcp_status st;
 	const struct tcp_options *opt = tcp_get_options(&s->tcp), *was = &e->default_options;
 	struct linger linger = {.l_onoff = s->linger_on, .l_linger = s->linger_s};
 	give_number(fd, IPPROTO_TCP, TCP_NODELAY, opt->nodelay, 0);
@@ -395,5 +401,9 @@ void options_to_kernel(struct engine *e, const struct sock *s, int fd)
 	if (opt->max_pacing_rate)
 		give(fd, SOL_SOCKET, SO_MAX_PACING_RATE, &rate, sizeof rate);
 	option_values_set(s->values, fd);
+	if (s->accepted && s->ip.tos[0]) /* IP_TOS has just set it */
+		give_number(fd, SOL_SOCKET, SO_PRIORITY, s->ip.priority, -1);
+	tcp_get_status(&s->tcp, &st);
+	give_number(fd, IPPROTO_TCP, TCP_QUICKACK, st.quickack, 1);
 	stamps_give(s, fd);
 }

@@ -143,6 +143,13 @@ static bool carry_mtu_discover(bool *fragment, int how)
 	return how == IP_PMTUDISC_DONT || how == IP_PMTUDISC_WANT || how == IP_PMTUDISC_DO;
 }
 
+/* Linux's ip_tos2prio: best effort, bulk, interactive, interactive bulk. */
+static uint8_t priority_of(uint8_t tos)
+{
+	static const uint8_t of[] = {0, 2, 6, 4};
+	return of[tos >> 3 & 3];
+}
+
 bool option_carry(struct engine *e, struct sock_ip *ip, const struct option_value *v)
 {
 	int n = number(v);
@@ -156,6 +163,7 @@ bool option_carry(struct engine *e, struct sock_ip *ip, const struct option_valu
 		return is_our_interface(e, ntohl(n));
 	case OPTION_IP_TOS:
 		ip->tos[0] = n;
+		ip->priority = priority_of(n);
 		return true;
 	case OPTION_IPV6_TCLASS:
 		ip->tos[1] = n;

@@ -41,6 +41,7 @@ static void take_route(struct tcp_conn *c, const struct tcp_open *open)
 	c->initial_rcv_segs = min_u32(open->initial_rcv_segs, UINT8_MAX);
 	c->rto_min_us = open->rto_min_us;
 	c->route_quickack = open->quickack;
+	c->conversing = open->options.conversing;
 	if (!c->options.window_clamp)
 		c->options.window_clamp = open->window_clamp;
 }

@@ -41,6 +41,17 @@ void delack_quick(struct tcp_conn *c, uint32_t most)
 	c->ato_us = ato_min(c);
 }
 
+/* As Linux: the ACK of a client that converses, or defers, waits for its first text; from then on ACKs are quick. */
+void delack_handshake(struct tcp_conn *c, int64_t now)
+{
+	if (!c->conversing && !c->options.ack_waits) {
+		c->ack_due = true;
+		return;
+	}
+	delack_quick(c, QUICKACKS_MOST);
+	c->delack_at = now + DELACK_MAX_US;
+}
+
 void delack_on_text(struct tcp_conn *c, int64_t now)
 {
 	int64_t pause = now - c->last_data_rcvd_us;

@@ -30,7 +30,7 @@ static bool on_syn_ack(struct tcp_conn *c, int64_t now, const struct tcp_segment
 	c->snd_una = c->iss + 1;
 	rtt_handshake(c, now, seg);
 	conn_establish(c, now);
-	c->ack_due = true;
+	delack_handshake(c, now);
 	return !fastopen_asked(c) || !fastopen_on_syn_ack(c, now, seg);
 }
 

@@ -138,6 +138,8 @@ const struct tcp_cc_ops *tcp_cc_find(const char *name); /* NULL: unknown */
 /* Per-connection options, settable at any time unless said. Linux's meanings. */
 struct tcp_options {
 	bool nodelay, cork, quickack, keepalive;
+	bool conversing;                /* TCP_QUICKACK 0 before the connection: it begins as if program and peer conversed */
+	bool ack_waits;                 /* a client's TCP_DEFER_ACCEPT: the handshake's ACK waits for text */
 	bool user_sndbuf, user_rcvbuf;  /* the application fixed the size: no autotuning */
 	uint32_t sndbuf_bytes, rcvbuf_bytes;
 	uint32_t rcvlowat_bytes;        /* SO_RCVLOWAT, 1 */

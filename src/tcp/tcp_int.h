@@ -106,6 +106,7 @@ void ack_unacceptable(struct tcp_conn *c, int64_t now, bool has_text);
 
 /* ---- delack.c: when text is acknowledged ---- */
 void delack_quick(struct tcp_conn *c, uint32_t most); /* so many segments, at most, are acknowledged at once from now on */
+void delack_handshake(struct tcp_conn *c, int64_t now); /* a client is established */
 void delack_on_text(struct tcp_conn *c, int64_t now);
 void delack_observe(struct tcp_conn *c, uint32_t len, bool push);
 void delack_schedule(struct tcp_conn *c, int64_t now, const struct text *t);

@@ -4,6 +4,7 @@ import ctypes
 import errno
 import json
 import os
+import re
 import select
 import socket
 import struct
@@ -451,6 +452,66 @@ def icmp_of_accepted():
     say(bool(p.poll(5000)), error_of(s), events(s))
     peer("drop", False, None)
     say("arrives", peer("recv", 4))
+
+
+def options_of_table():
+    """(level, number, name) of what reads as an int."""
+    path = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../src/socket/options.def")
+    levels = {"SOL_SOCKET": socket.SOL_SOCKET, "IPPROTO_IP": 0, "IPPROTO_IPV6": 41, "IPPROTO_TCP": 6}
+    for line in open(path):
+        m = re.match(r"OPTION\((\w+), (\w+), (\d+), (INT|BYTE), \w+, (?!UNREAD|ASKED)", line)
+        if m:
+            yield levels[m.group(1)], int(m.group(3)), m.group(2)
+
+
+# Sizes of autotuning, identities, and where it ran; the MTU is unknown to Linux until the next segment after some options; bind to an IPv6 address sets IPV6_V6ONLY.
+# Those of multicast nobody can set on a stream: a connection that was handed over has the default.
+OWN_VALUES = {"SO_SNDBUF", "SO_RCVBUF", "TCP_WINDOW_CLAMP", "SO_INCOMING_CPU", "SO_INCOMING_NAPI_ID", "IP_PROTOCOL", "SO_ERROR", "TCP_TIMESTAMP", "IP_MTU", "IPV6_MTU",
+              "IPV6_V6ONLY", "IP_MULTICAST_TTL", "IPV6_MULTICAST_HOPS", "IPV6_MULTICAST_IF"}
+
+
+def reading(s):
+    return {n: name(s.getsockopt, level, number) for level, number, n in options_of_table() if n not in OWN_VALUES}
+
+
+def changed(s, before):
+    after = reading(s)
+    return " ".join("%s=%s" % (n, after[n]) for n in after if after[n] != before[n]) or "nothing"
+
+
+TCP = socket.IPPROTO_TCP
+SIBLINGS = [(0, 1, 0x10), (0, 1, 0x08), (0, 1, 0xe0), (0, 1, 3), (1, 12, 4), (1, 12, 6), (0, 2, 9), (0, 21, 3), (0, 10, 0), (0, 10, 2), (1, 5, 1), (1, 9, 1), (TCP, 4, 5), (TCP, 5, 6),
+            (TCP, 1, 1), (TCP, 3, 1), (TCP, 12, 0), (TCP, 12, 1), (TCP, 18, 700), (TCP, 8, 30), (TCP, 2, 700), (TCP, 9, 3), (TCP, 25, 9000), (1, 18, 50), (1, 2, 1), (1, 15, 1), (1, 8, 5000), (1, 7, 5000),
+            (0, 11, 1), (0, 15, 1), (1, 46, 50), (1, 47, 10 ** 6), (1, 29, 1), (1, 37, 0x10), (0, 50, 0), (0, 24, 1), (1, 36, 0), (1, 60, 1), (TCP, 36, 1), (TCP, 7, 3), (TCP, 6, 3)]
+SIBLINGS6 = [(41, 67, 0x10), (41, 16, 9), (41, 73, 3), (41, 23, 0), (41, 70, 0), (41, 72, 2), (41, 33, 1), (41, 25, 1), (0, 1, 0x10)]
+
+
+def option_siblings():
+    """What changes by setting an option, also of others; before and after it connects, and at an accepted socket."""
+    for family, table in (socket.AF_INET, SIBLINGS), (socket.AF_INET6, SIBLINGS6):
+        address = SERVER_IP if family == socket.AF_INET else SERVER_IP6
+        plain = reading(accepted(listener(family), address))
+        for option in table:
+            l = listener(family)
+            was = reading(l)
+            r = name(l.setsockopt, *option)
+            say(option, r, "listener:", changed(l, was))
+            s = accepted(l, address)
+            say(option, "accepted:", changed(s, plain))
+            s = accepted(listener(family), address)
+            r = name(s.setsockopt, *option)
+            say(option, r, "connection:", changed(s, plain))
+
+
+def option_handover():
+    """What was set stays when a connection becomes the kernel's."""
+    for option in SIBLINGS:
+        s = accepted(listener())
+        s.setsockopt(1, 36, 0)
+        name(s.setsockopt, *option)
+        before = reading(s)
+        s.setsockopt(1, 36, 1)
+        say(option, changed(s, before))
 
 
 globals()[sys.argv[1]]()
