@@ -6,7 +6,9 @@
 #include <sched.h>
 #include <linux/close_range.h>
 #include <linux/sockios.h>
+#include <string.h>
 #include <sys/mman.h>
+#include <sys/xattr.h>
 
 #include "base/fd.h"
 #include "base/user.h"
@@ -99,6 +101,32 @@ int wrap_fchmod(int fd, mode_t mode)
 {
 	identity_told(fd);
 	return REAL(fchmod)(fd, mode);
+}
+
+/* The kernel's name of the protocol: behind an accepted connection's number there is no TCP socket. */
+static int protocol_name(struct call *c, void *value, size_t size)
+{
+	int family = AF_INET;
+	socklen_t len = sizeof family;
+	int r = sock_getsockopt(c->sock, SOL_SOCKET, SO_DOMAIN, &family, &len);
+	const char *name = family == AF_INET6 ? "TCPv6" : "TCP";
+	size_t n = strlen(name) + 1;
+	if (r < 0 || !size)
+		return r < 0 ? r : (int)n;
+	if (size < n)
+		return -ERANGE;
+	if (!user_may_write(value, n))
+		return -EFAULT;
+	memcpy(value, name, n);
+	return n;
+}
+
+ssize_t wrap_fgetxattr(int fd, const char *name, void *value, size_t size)
+{
+	static const char protocol[] = "system.sockprotoname";
+	if (shim_on() && fdtable_peek(fd) && user_may_read(name, sizeof protocol) && strcmp(name, protocol) == 0)
+		VIA_ENGINE(fd, protocol_name(&c, value, size));
+	return REAL(fgetxattr)(fd, name, value, size);
 }
 
 int wrap_fchown(int fd, uid_t uid, gid_t gid)

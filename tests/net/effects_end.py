@@ -486,6 +486,19 @@ SIBLINGS = [(0, 1, 0x10), (0, 1, 0x08), (0, 1, 0xe0), (0, 1, 3), (1, 12, 4), (1,
 SIBLINGS6 = [(41, 67, 0x10), (41, 16, 9), (41, 73, 3), (41, 23, 0), (41, 70, 0), (41, 72, 2), (41, 33, 1), (41, 25, 1), (0, 1, 0x10)]
 
 
+def protocol_names():
+    """What fgetxattr calls them."""
+    for family, address in (socket.AF_INET, SERVER_IP), (socket.AF_INET6, SERVER_IP6), (socket.AF_INET6, SERVER_IP):
+        l = listener(family)
+        s = accepted(l, address)
+        for x in l, s, connected():
+            for size in 100, 4, 3, 0:
+                value = ctypes.create_string_buffer(100)
+                r = libc.fgetxattr(x.fileno(), b"system.sockprotoname", value, size)
+                say(address, size, r, errno.errorcode[ctypes.get_errno()] if r < 0 else value.value)
+            say(os.listxattr(x.fileno()), name(os.getxattr, x.fileno(), "user.none"), name(os.getxattr, x.fileno(), "system.sockprotonames"))
+
+
 def option_siblings():
     """What changes by setting an option, also of others; before and after it connects, and at an accepted socket."""
     for family, table in (socket.AF_INET, SIBLINGS), (socket.AF_INET6, SIBLINGS6):
