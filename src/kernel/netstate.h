@@ -62,6 +62,8 @@ struct route {
 int netstate_route(struct netstate *n, const struct ip_addr *dst, const struct ip_addr *src,
 		   int oif, uint32_t mark, struct route *out);
 
+/* As Linux for a new packet: a failure of a moment ago is no answer to the next question. */
+void netstate_neighbour_anew(struct netstate *n, int ifindex, const struct ip_addr *nexthop);
 /* 0 and the MAC; -EAGAIN: being resolved (asked the kernel, once per second at most; NETSTATE_NEIGHS tells); -EHOSTUNREACH: failed. */
 int netstate_neighbour(struct netstate *n, int ifindex, const struct ip_addr *nexthop, uint8_t mac[6]);
 /* The kernel resolves or confirms this neighbour. 0, -EPERM without CAP_NET_ADMIN, other -errno. For who has no netstate. */

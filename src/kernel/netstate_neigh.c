@@ -26,7 +26,7 @@
 /* Linux gives up after three requests a second apart (mcast_solicit, retrans_time_ms) and says
    FAILED; a second more, then we say so ourselves. */
 #define NEIGH_RESOLVE_TIMEOUT_US (4 * USEC_PER_SEC)
-/* How long a failure answers for everybody before a new question starts a new resolution. */
+/* How long a failure answers for everybody before a new question starts a new resolution; who begins to connect need not wait (netstate_neighbour_anew). */
 #define NEIGH_FAILED_HOLD_US USEC_PER_SEC
 
 #define NEIGH_WARN_INTERVAL_US (60 * USEC_PER_SEC)
@@ -251,6 +251,13 @@ static int unresolved(struct netstate *n, struct neigh_entry *e)
 		return -EHOSTUNREACH;
 	}
 	return -EAGAIN;
+}
+
+void netstate_neighbour_anew(struct netstate *n, int ifindex, const struct ip_addr *nexthop)
+{
+	struct neigh_entry *e = find(n, ifindex, nexthop);
+	if (e && !(e->state & NUD_USABLE) && !e->resolving)
+		start_afresh(e);
 }
 
 static bool has_neighbours(const struct net_link *l)

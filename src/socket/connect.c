@@ -252,7 +252,7 @@ static int connect_start(struct engine *e, struct sock *s, struct connect_plan *
 	s->dest = dest_get(e, &p->key.laddr, &p->key.raddr, p->oif);
 	if (!s->dest)
 		return -ENOMEM;
-	dest_resolve(e, s->dest); /* for the MTU; a neighbour may still be asked for */
+	dest_resolve_anew(e, s->dest); /* for the MTU; a neighbour may still be asked for */
 	plan_take_time_wait(e, p);
 	sock_fill_open(e, s, &opt, &open);
 	if (p->reuse && (int32_t)(open.iss - p->iss_min) < 0)

@@ -142,6 +142,14 @@ static void solicit(struct engine *e, struct dest *d)
 		e->counters[SOCKC_EmitFailed]++;
 }
 
+void dest_resolve_anew(struct engine *e, struct dest *d)
+{
+	if (dest_resolve(e, d) != -EHOSTUNREACH || !d->iface || e->own)
+		return;
+	netstate_neighbour_anew(e->net, d->route.ifindex, &d->route.nexthop);
+	dest_resolve(e, d);
+}
+
 int dest_resolve(struct engine *e, struct dest *d)
 {
 	bool fresh = d->resolved && d->generation == e->net_generation && e->now < d->route_until_us;

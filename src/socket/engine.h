@@ -577,6 +577,8 @@ int dest_oif(const struct engine *e, const struct sock *l, const struct ip_addr 
 #define DEFAULT_TTL 64 /* RFC 1700; where the kernel does not tell */
 /* 0: dest->path is good. -EAGAIN: neighbour being resolved. -ENETUNREACH, -EHOSTUNREACH, -EXDEV (leaves by another interface). */
 int dest_resolve(struct engine *e, struct dest *d);
+/* … for a connection that begins: a neighbour that did not answer is asked again. What becomes of it, dest_resolve tells. */
+void dest_resolve_anew(struct engine *e, struct dest *d);
 
 /* ---- pmtu.c: what routers said of the path to a host ---- */
 #define PMTU_MIN_V4 552 /* bytes; Linux's ip_rt_min_pmtu */

@@ -20,7 +20,7 @@ END = [sys.executable, str(Path(__file__).resolve().parent / "effects_end.py")]
 SERVER_IP6, CLIENT_IP6 = "fd77::1", "fd77::2"
 BY_ENGINE = ["own_table", "own_table_by_close_range", "maxseg", "v6only", "no_fin_wait_2",
              "bind_beside_accepted", "bind_beside_accepted_dual", "bind_beside_time_wait", "bind_beside_client",
-             "icmp_in_syn_sent", "icmp_while_established", "icmp_of_accepted", "protocol_names"]
+             "icmp_in_syn_sent", "icmp_while_established", "icmp_of_accepted", "protocol_names", "neighbour_comes_back"]
 BY_KERNEL = ["option_siblings", "option_handover", "threads_part", "port_program", "port_shared_with_kernel"]  # in the end
 
 
@@ -43,6 +43,18 @@ class Peer:
         s.bind((CLIENT_IP, 0))
         s.listen(1)
         return s.getsockname()[1]
+
+    def listen_at(self, address):
+        """… which this host has from now on."""
+        self.host.run(["ip", "address", "add", address + ("/64" if ":" in address else "/16"), "dev", self.host.interface] + (["nodad"] if ":" in address else []))
+        s = self.keep(self.host.socket(socket.AF_INET6 if ":" in address else socket.AF_INET))
+        s.bind((address, 0))
+        s.listen(1)
+        return s.getsockname()[1]
+
+    def leave(self, address):
+        self.sockets.pop().close()
+        self.host.run(["ip", "address", "del", address + ("/64" if ":" in address else "/16"), "dev", self.host.interface])
 
     def accept(self):
         self.keep(self.sockets[-1].accept()[0])

@@ -14,6 +14,7 @@ import threading
 
 CLIENT_IP, SERVER_IP, SERVER_IP6, CLIENT_IP6 = sys.argv[2:6]
 CLONE_FILES, CLOSE_RANGE_UNSHARE = 0x400, 2
+PEERS_LATER = "10.77.0.77", "fd77::77"
 libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -497,6 +498,27 @@ def protocol_names():
                 r = libc.fgetxattr(x.fileno(), b"system.sockprotoname", value, size)
                 say(address, size, r, errno.errorcode[ctypes.get_errno()] if r < 0 else value.value)
             say(os.listxattr(x.fileno()), name(os.getxattr, x.fileno(), "user.none"), name(os.getxattr, x.fileno(), "system.sockprotonames"))
+
+
+def neighbour_comes_back():
+    """Who did not answer is asked again by the next connect."""
+    for address in PEERS_LATER:
+        for _ in range(2):
+            s = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET)
+            s.setblocking(False)
+            r = name(s.connect, (address, 9))
+            p = select.poll()
+            p.register(s, select.POLLOUT)
+            p.poll(10000)
+            say(address, r, error_of(s))
+            s.close()
+            port = peer("listen_at", address)
+            s = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET)
+            s.settimeout(10)
+            say(address, "again", name(s.connect, (address, port)), s.getpeername()[0])
+            s.close()
+            peer("leave", address)
+            subprocess.run(["ip", "neigh", "flush", "all"], check=True)
 
 
 def option_siblings():
