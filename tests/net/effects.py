@@ -28,10 +28,10 @@ class Peer:
     """The last connection is what is asked about; all stay open until the program ends."""
 
     def __init__(self, host):
-        self.host, self.sockets = host, []
+        self.host, self.sockets, self.dropped = host, [], None
 
     def keep(self, s):
-        s.settimeout(10)
+        s.settimeout(60)
         self.sockets.append(s)
         return s
 
@@ -70,12 +70,15 @@ class Peer:
 
     def drop(self, v6, port=9):
         """What comes for this port stays without an answer, and the first packet is remembered: icmp() quotes it. None: no more."""
-        self.host.run(["sh", "-c", "nft delete table inet effects 2>/dev/null; true"])
-        if port is None:
+        if port != self.dropped:
+            self.host.run(["sh", "-c", "nft delete table inet effects 2>/dev/null; true"])
+        if port and port != self.dropped:
+            self.host.run(["nft", "table inet effects { chain input { type filter hook input priority 0; tcp dport %d drop; }; }" % port])
+        self.dropped = port
+        if not port:
             return 0
-        self.host.run(["nft", "table inet effects { chain input { type filter hook input priority 0; tcp dport %d drop; }; }" % port])
         self.watch = self.host.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x86dd if v6 else 0x800))
-        self.watch.settimeout(10)
+        self.watch.settimeout(60)
         self.watch.bind((self.host.interface, 0x86dd if v6 else 0x800))
         self.watched = (v6, port)
         return port
@@ -103,7 +106,7 @@ class Peer:
         """The error of a reset that comes by itself."""
         p = select.poll()
         p.register(self.sockets[-1], 0)
-        if not p.poll(5000):
+        if not p.poll(60000):
             return "none"
         return errno.errorcode.get(self.sockets[-1].getsockopt(socket.SOL_SOCKET, socket.SO_ERROR), "no error")
 
@@ -117,7 +120,7 @@ def program(lab, name, finesse):
     before = lab.server.opens()
     p = lab.server.spawn(END + [name, CLIENT_IP, SERVER_IP, SERVER_IP6, CLIENT_IP6], finesse=finesse, settings=["--strict"] if name in BY_ENGINE else [],
                          stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    timer = threading.Timer(30, p.kill)  # whoever hangs differs
+    timer = threading.Timer(150, p.kill)  # whoever hangs differs
     timer.start()
     for line in iter(p.stdout.readline, b""):
         if not line.startswith(b"?"):

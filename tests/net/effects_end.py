@@ -42,14 +42,14 @@ def listener(family=socket.AF_INET, options=(), port=0):
         l.setsockopt(*o)
     l.bind(("::" if family == socket.AF_INET6 else SERVER_IP, port))
     l.listen(64)
-    l.settimeout(10)
+    l.settimeout(60)
     return l
 
 
 def accepted(l, address=SERVER_IP):
     peer("connect", address, l.getsockname()[1])
     s, _ = l.accept()
-    s.settimeout(10)
+    s.settimeout(60)
     return s
 
 
@@ -57,7 +57,7 @@ def connected(options=()):
     s = socket.socket()
     for o in options:
         s.setsockopt(*o)
-    s.settimeout(10)
+    s.settimeout(60)
     port = peer("listen")
     s.connect((CLIENT_IP, port))
     peer("accept")
@@ -303,7 +303,7 @@ def bind_beside_time_wait():
 def bound_client(port, options):
     """None: connect chooses its port."""
     s = socket.socket()
-    s.settimeout(10)
+    s.settimeout(60)
     for o in options:
         s.setsockopt(*o)
     if port is not None:
@@ -392,11 +392,10 @@ def refused_by(address, error, options, room=100, quoted=None, asked=True):
     peer("icmp", *error, quoted)
     p = select.poll()
     p.register(s, select.POLLOUT)
-    p.poll(5000)
+    p.poll(60000)
     say(*what, r, events(s), queued(s, room) if not asked else error_of(s), events(s))
     say(*what, queued(s, room), events(s))
     say(*what, queued(s), error_of(s), name(s.connect, (address, port)), name(s.getpeername))
-    peer("drop", False, None)
     s.close()
 
 
@@ -428,7 +427,7 @@ def icmp_while_established():
                 p = select.poll()
                 p.register(s, 0)
                 if options:
-                    p.poll(5000)
+                    p.poll(60000)
                 say(error, len(options), events(s), queued(s))
                 if read == "recv":
                     say(name(s.recv, 1), name(s.recv, 1))
@@ -450,7 +449,7 @@ def icmp_of_accepted():
     peer("icmp", 3, 1)
     p = select.poll()
     p.register(s, 0)
-    say(bool(p.poll(5000)), error_of(s), events(s))
+    say(bool(p.poll(60000)), error_of(s), events(s))
     peer("drop", False, None)
     say("arrives", peer("recv", 4))
 
@@ -509,12 +508,12 @@ def neighbour_comes_back():
             r = name(s.connect, (address, 9))
             p = select.poll()
             p.register(s, select.POLLOUT)
-            p.poll(10000)
+            p.poll(60000)
             say(address, r, error_of(s))
             s.close()
             port = peer("listen_at", address)
             s = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET)
-            s.settimeout(10)
+            s.settimeout(60)
             say(address, "again", name(s.connect, (address, port)), s.getpeername()[0])
             s.close()
             peer("leave", address)
