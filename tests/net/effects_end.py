@@ -11,6 +11,7 @@ import struct
 import subprocess
 import sys
 import threading
+import time
 
 CLIENT_IP, SERVER_IP, SERVER_IP6, CLIENT_IP6 = sys.argv[2:6]
 CLONE_FILES, CLOSE_RANGE_UNSHARE = 0x400, 2
@@ -414,6 +415,16 @@ def icmp_in_syn_sent():
         refused_by(CLIENT_IP6, (1, 3, 0), options, asked=False)
 
 
+def error_comes(s):
+    """SO_ERROR, when it says something: of what only it tells."""
+    for _ in range(6000):
+        e = error_of(s)
+        if e:
+            return e
+        time.sleep(0.01)
+    return 0
+
+
 def icmp_while_established():
     """With IP_RECVERR it is the socket's error, without it nothing is seen; the connection goes on."""
     for options in (), (RECVERR,):
@@ -433,7 +444,7 @@ def icmp_while_established():
                     say(name(s.recv, 1), name(s.recv, 1))
                 elif read == "send":
                     say(name(s.send, b"more"))
-                say(error, len(options), error_of(s), error_of(s), events(s), s.getsockopt(*RECVERR[:2]))
+                say(error, len(options), error_of(s) if options else error_comes(s), error_of(s), events(s), s.getsockopt(*RECVERR[:2]))
                 peer("drop", False, None)
                 say(error, len(options), "arrives", peer("recv", 4), s.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1))
                 s.close()
