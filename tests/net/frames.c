@@ -233,10 +233,15 @@ static void stay_on_this_cpu(void)
 	sched_setaffinity(0, sizeof one, &one);
 }
 
-/* Even without duplicate address detection an IPv6 address is tentative until a kernel thread has looked at it: what comes before is dropped. */
+/*
+ * An IPv6 address is usable when the kernel has the local route to it; what comes before is dropped. A kernel thread makes that route, some time after the address is there,
+ * and one that was added with `nodad` is never shown as tentative meanwhile. So wait for both.
+ */
 void net_wait_addresses(const char *ifname)
 {
-	net_run("i=0; while ip -6 addr show dev %s tentative | grep -q .; do i=$((i+1)); [ $i -lt 2000 ] || exit 1; done", ifname);
+	net_run("usable() { ip -6 addr show dev %s tentative | grep -q . && return 1; for a in $(ip -o -6 addr show dev %s | awk '{ sub(\"/.*\", \"\", $4); print $4 }'); do "
+		"ip -6 route show table local type local dev %s | grep -q \"local $a \" || return 1; done; }; "
+		"i=0; until usable; do i=$((i+1)); [ $i -lt 2000 ] || exit 1; done", ifname, ifname, ifname);
 }
 
 int net_enter(void)
