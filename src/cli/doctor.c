@@ -406,6 +406,15 @@ static int named_interfaces(const struct settings *s, int out[CLASSIFIER_INTERFA
 	return n;
 }
 
+/* Rules that choose a way by what a route is not asked for. */
+static void check_rules(struct netstate *n)
+{
+	const char *why[2] = {netstate_rules_why(n, false), netstate_rules_why(n, true)};
+	for (int v6 = 0; v6 < 2; v6++)
+		if (why[v6])
+			say(why[!v6] ? FINDING_MISSING : FINDING_NOTE, "ip rule", "IPv%d is the kernel's: %s", v6 ? 6 : 4, why[v6]);
+}
+
 /* All that would be served, as far as they can be attached. */
 static void check_interfaces(const struct settings *s)
 {
@@ -429,6 +438,7 @@ static void check_interfaces(const struct settings *s)
 	}
 	for (int i = 0; i < found && i < CLASSIFIER_INTERFACES_MAX; i++)
 		check_interface(n, all[i]);
+	check_rules(n);
 	netstate_close(n);
 }
 

@@ -65,6 +65,7 @@ src_libkernel_a_SOURCES = \
 	src/kernel/netstate_link.c \
 	src/kernel/netstate_neigh.c \
 	src/kernel/netstate_route.c \
+	src/kernel/netstate_rule.c \
 	src/kernel/peer_packet.c \
 	src/kernel/peer_packet.h \
 	src/kernel/fastopen_cache.c \

@@ -148,7 +148,7 @@ int netstate_open(struct netstate **out)
 	if (!n)
 		return ret;
 	n->talk_fd = n->monitor_fd = -1;
-	n->links_dirty = n->addrs_dirty = true;
+	n->links_dirty = n->addrs_dirty = n->rules_dirty = true;
 	n->route_generation = n->neigh_generation = 1;
 	n->routes = calloc(ROUTE_SETS * CACHE_WAYS, sizeof *n->routes);
 	n->neighs = calloc(NEIGH_SETS * CACHE_WAYS, sizeof *n->neighs);
@@ -210,10 +210,12 @@ static unsigned changed_by(struct netstate *n, const struct nlmsghdr *h)
 	case RTM_NEWADDR:
 	case RTM_DELADDR:
 		return NETSTATE_ADDRS | NETSTATE_ROUTES; /* preferred sources */
-	case RTM_NEWROUTE:
-	case RTM_DELROUTE:
 	case RTM_NEWRULE:
 	case RTM_DELRULE:
+		n->rules_dirty = true;
+		return NETSTATE_ROUTES;
+	case RTM_NEWROUTE:
+	case RTM_DELROUTE:
 	case RTM_NEWNEXTHOP:
 	case RTM_DELNEXTHOP:
 		return NETSTATE_ROUTES;
@@ -243,6 +245,7 @@ unsigned netstate_on_readable(struct netstate *n)
 		netlink_drain(n->monitor_fd, on_notification, &d);
 		d.changed = NETSTATE_LINKS | NETSTATE_ADDRS | NETSTATE_ROUTES | NETSTATE_NEIGHS;
 		netstate_bump(&n->neigh_generation);
+		n->rules_dirty = true;
 	}
 	if (d.changed & NETSTATE_LINKS)
 		n->links_dirty = true;

@@ -57,10 +57,14 @@ struct route {
 	uint32_t mtu;           /* route or interface MTU */
 	struct route_metrics metrics;
 	bool local;             /* delivered on this host */
+	const char *kernels;    /* why only the kernel can go this way, or NULL */
 };
 /* 0; -ENETUNREACH, -EHOSTUNREACH, -EACCES as connect() would say. `src` any: let the kernel choose. `oif`/`mark` 0: none. */
 int netstate_route(struct netstate *n, const struct ip_addr *dst, const struct ip_addr *src,
 		   int oif, uint32_t mark, struct route *out);
+
+/* Why nobody but the kernel can tell a way of this family (rules that choose by port …), or NULL. */
+const char *netstate_rules_why(struct netstate *n, bool v6);
 
 /* As Linux for a new packet: a failure of a moment ago is no answer to the next question. */
 void netstate_neighbour_anew(struct netstate *n, int ifindex, const struct ip_addr *nexthop);

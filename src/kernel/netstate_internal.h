@@ -57,6 +57,8 @@ struct netstate {
 	bool links_dirty, addrs_dirty;
 	struct net_link *links; /* by ifindex */
 	size_t n_links, max_links;
+	bool rules_dirty;
+	const char *rules_why[2]; /* by IPv6: why the rules (ip rule) are for the kernel alone, or NULL */
 	struct net_addr *addrs; /* by address, then ifindex */
 	size_t n_addrs, max_addrs;
 	uint32_t route_generation, neigh_generation; /* never 0 */

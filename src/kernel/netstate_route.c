@@ -114,6 +114,9 @@ static int on_route(const struct nlmsghdr *h, void *ctx)
 		case RTA_METRICS:
 			take_metrics(attr, &a->route);
 			break;
+		case RTA_ENCAP_TYPE:
+			a->route.kernels = "its route encapsulates (ip route … encap)";
+			break;
 		}
 	}
 	return 1; /* one answer */
@@ -180,8 +183,11 @@ static int ask(struct netstate *n, const struct route_entry *key, struct route *
 	int ret = netlink_talk(n->talk_fd, h, on_route, &a);
 	if (ret == 0)
 		ret = judge(n, &a);
-	if (ret == 0)
+	if (ret == 0) {
+		const char *rules = netstate_rules_why(n, !ip_addr_is_v4(&dst));
+		a.route.kernels = rules ? rules : a.route.kernels;
 		*out = a.route;
+	}
 	return ret;
 }
 

@@ -94,10 +94,13 @@ const uint8_t *iface_mac(const struct engine *e, const struct iface *i)
 static int dest_route(struct engine *e, struct dest *d)
 {
 	char why[160];
+	bool is_new = !d->iface;
 	d->iface = NULL;
 	int err = ask_route(e, d);
 	if (err)
 		return err;
+	if (d->route.kernels && (is_new || rejudge_routes(e)))
+		return -EXDEV;
 	if (!d->route.local) /* a route may move to another interface */
 		d->iface = iface_serve(e, d->route.ifindex, why, sizeof why);
 	if (!d->iface)

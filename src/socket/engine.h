@@ -482,6 +482,7 @@ bool judged_pending(const struct engine *e);
 void rejudge_start(struct engine *e);
 void rejudge_begin(struct engine *e); /* the engine is up */
 void rejudge_look(struct engine *e); /* look_us has come */
+bool rejudge_routes(struct engine *e); /* a route is the kernel's alone now, and soon its connections; false: nobody can see to that */
 void rejudge_stop(struct engine *e);
 void rejudge_forget(struct engine *e); /* in a fork child */
 /* A connection becomes the kernel's: conntrack has it as established from now on. */

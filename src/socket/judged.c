@@ -142,15 +142,26 @@ bool judged_refuses_interface(struct engine *e, int ifindex, const char *ifname,
 	return firewall_filters_server(e->firewall, &f, why, why_len);
 }
 
+/* Are all ways of this family the kernel's? */
+static bool rules_refuse(struct engine *e, bool v6, char *why, size_t why_len)
+{
+	const char *rules = netstate_rules_why(e->net, v6);
+	if (rules)
+		snprintf(why, why_len, "%s", rules);
+	return rules;
+}
+
 bool judged_refuses_listener(struct engine *e, const struct ip_addr *addr, uint16_t port, bool v6, bool v6only, char *why, size_t why_len)
 {
 	struct iface *i;
 	if (is_unknown(e, why, why_len))
 		return true;
-	if (!e->firewall)
-		return false;
 	bool v4 = ip_addr_is_any(addr) ? !v6 || !v6only : ip_addr_is_v4(addr);
 	bool six = ip_addr_is_any(addr) ? v6 : !ip_addr_is_v4(addr);
+	if (!e->own && ((v4 && rules_refuse(e, false, why, why_len)) || (six && rules_refuse(e, true, why, why_len))))
+		return true;
+	if (!e->firewall)
+		return false;
 	ifaces_for_each(e, i)
 		if ((v4 && refuses_family(e, i, false, addr, port, why, why_len)) || (six && refuses_family(e, i, true, addr, port, why, why_len)))
 			return true;
@@ -196,10 +207,20 @@ static bool has_way(const struct engine *e, const struct flow_key *key, struct f
 	return false;
 }
 
+/* Is the way there one that the kernel alone can go? */
+static bool route_refuses(struct engine *e, const struct flow_key *key, char *why, size_t why_len)
+{
+	struct route route;
+	if (e->own || netstate_route(e->net, &key->raddr, &key->laddr, 0, 0, &route) || !route.kernels)
+		return false;
+	snprintf(why, why_len, "%s", route.kernels);
+	return true;
+}
+
 bool judged_refuses(struct engine *e, const struct flow_key *key, bool client, char *why, size_t why_len)
 {
 	struct firewall_flow f;
-	if (is_unknown(e, why, why_len))
+	if (is_unknown(e, why, why_len) || route_refuses(e, key, why, why_len))
 		return true;
 	if (!e->firewall || !has_way(e, key, &f))
 		return false;

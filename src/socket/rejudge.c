@@ -9,6 +9,8 @@
  * (or that another cgroup is the process's) or to an interface's ingress either: while the engine has turns the kernel is asked every LOOK_US, and a process without the right to asks the broker. A process that has
  * nothing to do asks nothing: what comes after a pause meets the engine once more, and is judged anew then.
  *
+ * Routes may become the kernel's alone as well (a rule that chooses by port, a route that encapsulates). Who meets one arms the same timer, and its connections are asked about.
+ *
  * Who waits in an accept queue, or is half open, cannot be the kernel's before the program has accepted it: it is asked about again until then.
  */
 #include "socket/engine.h"
@@ -174,6 +176,18 @@ void rejudge_look(struct engine *e)
 	r->looks = true;
 	if (!r->armed)
 		arm(r, 1);
+}
+
+bool rejudge_routes(struct engine *e)
+{
+	struct rejudge *r = &e->rejudge;
+	if (!r->on)
+		return false;
+	r->later = true;
+	r->stale |= netstate_rules_why(e->net, false) || netstate_rules_why(e->net, true); /* listeners, too */
+	if (!r->armed)
+		arm(r, 1);
+	return true;
 }
 
 static bool cgroup_changed(struct engine *e)

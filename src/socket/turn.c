@@ -207,9 +207,9 @@ static void output_one(struct engine *e, struct sock *s)
 	}
 	if (s->live) {
 		int err = dest_resolve(e, s->dest);
-		if (err == -EAGAIN && !s->ending) {
+		if ((err == -EAGAIN || (err == -EXDEV && s->dest->route.kernels)) && !s->ending) {
 			list_push_back(&e->stalled, &s->dirty);
-			timers_set(&e->timers, &s->timer, e->now + WAITING_TICK_US); /* … for the neighbour */
+			timers_set(&e->timers, &s->timer, e->now + WAITING_TICK_US); /* … for the neighbour, or to become the kernel's */
 			return;
 		}
 		e->emit.full = false;

@@ -279,6 +279,48 @@ START_TEST(routes_are_flushed)
 }
 END_TEST
 
+struct kernels_row {
+	const char *setup, *undo;
+	bool v6;
+	const char *named; /* NULL: ours */
+};
+
+static const struct kernels_row kernels_rows[] = {
+	{"ip rule add to 10.5.0.0/16 table main", "ip rule del pref 32765", false, NULL},
+	{"ip rule add ipproto tcp fwmark 7 table main", "ip rule del pref 32765", false, NULL},
+	{"ip rule add ipproto tcp dport 443 table main", "ip rule del pref 32765", false, "ip rule"},
+	{"ip rule add sport 1-100 table main", "ip rule del pref 32765", false, "ip rule"},
+	{"ip rule add ipproto udp dport 53 table main", "ip rule del pref 32765", false, NULL},
+	{"ip rule add tos 0x10 table main", "ip rule del pref 32765", false, "ip rule"},
+	{"ip -6 rule add dport 443 table main", "ip -6 rule del pref 32765", false, NULL},
+	{"ip -6 rule add dport 443 table main", "ip -6 rule del pref 32765", true, "ip rule"},
+};
+
+/* Ways that only the kernel can go: they are told while they last. */
+START_TEST(ways_of_the_kernel)
+{
+	const struct kernels_row *row = &kernels_rows[_i];
+	const char *to = row->v6 ? "fd01::9" : "10.1.0.9";
+	struct route r;
+	add_dummy("d0", "10.1.0.1/24");
+	sh("ip addr add fd01::1/64 dev d0 nodad");
+	while (netstate_on_readable(n), route(to, &r) != 0)
+		;
+	ck_assert_ptr_null(r.kernels);
+	sh("%s", row->setup);
+	wait_for(NETSTATE_ROUTES);
+	ck_assert_int_eq(route(to, &r), 0);
+	ck_assert_msg(!r.kernels == !row->named, "%s: %s", row->setup, r.kernels);
+	if (row->named)
+		ck_assert_msg(strstr(r.kernels, row->named), "%s", r.kernels);
+	ck_assert_ptr_eq(netstate_rules_why(n, row->v6), r.kernels);
+	sh("%s", row->undo);
+	wait_for(NETSTATE_ROUTES);
+	ck_assert_int_eq(route(to, &r), 0);
+	ck_assert_ptr_null(r.kernels);
+}
+END_TEST
+
 START_TEST(more_routes_than_the_cache_holds)
 {
 	struct route r;
@@ -459,6 +501,7 @@ int main(void)
 	tcase_add_test(alone, routes_as_the_kernel_resolves_them);
 	tcase_add_test(alone, errors_as_connect_gives_them);
 	tcase_add_test(alone, routes_are_flushed);
+	tcase_add_loop_test(alone, ways_of_the_kernel, 0, sizeof kernels_rows / sizeof kernels_rows[0]);
 	tcase_add_test(alone, more_routes_than_the_cache_holds);
 	tcase_add_checked_fixture(pair, setup_pair, teardown_pair);
 	tcase_add_test(pair, neighbour_is_resolved);

@@ -1,0 +1,61 @@
+/*
+ * Rules (ip rule) that look at what the question for a route does not have. A route is asked once for all connections between two addresses, so a rule that chooses by port, by
+ * TOS or DSCP, or by a field that is not known here, might give one of them another way than its own. Where there is such a rule for TCP, the ways of that family are the kernel's.
+ *
+ * Source, destination, interface, mark, user and protocol are in the question (netstate_route.c). The rules are read with the first route, and again when one changed.
+ */
+#include "kernel/netstate_internal.h"
+
+#include <errno.h>
+#include <linux/fib_rules.h>
+#include <netinet/in.h>
+#include <stddef.h>
+
+#include "base/log.h"
+
+/* From here on all attributes choose packets by fields that the question has not: ports, and in newer kernels DSCP, flow label and their masks. */
+#define FIRST_UNASKED FRA_SPORT_RANGE
+
+static int on_rule(const struct nlmsghdr *h, void *ctx)
+{
+	const struct fib_rule_hdr *r = mnl_nlmsg_get_payload(h);
+	const struct nlattr *attr;
+	const char **why = ctx;
+	bool other = false, unasked;
+	if (h->nlmsg_type != RTM_NEWRULE || mnl_nlmsg_get_payload_len(h) < sizeof *r)
+		return 0;
+	unasked = r->tos != 0;
+	mnl_attr_for_each(attr, h, sizeof *r)
+	{
+		unsigned type = mnl_attr_get_type(attr);
+		if (type == FRA_IP_PROTO && mnl_attr_get_payload_len(attr) == 1)
+			other = mnl_attr_get_u8(attr) != IPPROTO_TCP;
+		unasked |= type >= FIRST_UNASKED;
+	}
+	if (unasked && !other)
+		*why = "a routing rule (ip rule) chooses by port, TOS or DSCP";
+	return 0;
+}
+
+static int read_rules(struct netstate *n, bool v6)
+{
+	char buf[64];
+	struct nlmsghdr *h = mnl_nlmsg_put_header(buf);
+	h->nlmsg_type = RTM_GETRULE;
+	h->nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP;
+	struct fib_rule_hdr *r = mnl_nlmsg_put_extra_header(h, sizeof *r);
+	r->family = v6 ? AF_INET6 : AF_INET;
+	n->rules_why[v6] = NULL;
+	return netstate_dump(n, h, on_rule, &n->rules_why[v6], NULL);
+}
+
+const char *netstate_rules_why(struct netstate *n, bool v6)
+{
+	if (n->rules_dirty) {
+		int err4 = read_rules(n, false), err6 = read_rules(n, true); /* -EAFNOSUPPORT, -EOPNOTSUPP: no rules, no IPv6 */
+		if (err4 < 0 || err6 < 0)
+			log_debug("netstate", "rules: %d, %d", err4, err6);
+		n->rules_dirty = err4 == -EINTR || err6 == -EINTR;
+	}
+	return n->rules_why[v6];
+}
