@@ -73,6 +73,7 @@ struct firewall {
 	struct firewall_tc tc[INTERFACES]; /* of those that were asked about */
 	unsigned n_tc;
 	struct firewall_cgroup cgroup;
+	struct firewall_xfrm xfrm;
 	struct proof proofs[PROOFS];
 };
 
@@ -95,6 +96,8 @@ int firewall_read(struct firewall **out, char *why, size_t why_len)
 		err = failed(firewall_read_iptables(&f->rules), "iptables", why, why_len);
 	if (!err)
 		err = failed(firewall_read_cgroup(&f->cgroup, NULL), "cgroup programs", why, why_len);
+	if (!err)
+		err = failed(firewall_read_xfrm(&f->xfrm), "IPsec policies", why, why_len);
 	if (err)
 		firewall_free(f);
 	else
@@ -131,8 +134,8 @@ int firewall_save(const struct firewall *f)
 	int fd = fd_move_high(sys_call(SYS_memfd_create, "finesse-rules", 1 /* MFD_CLOEXEC */, 0, 0, 0, 0));
 	if (fd < 0)
 		return fd;
-	ssize_t n = sys_write(fd, &f->cgroup, sizeof f->cgroup);
-	int err = n == sizeof f->cgroup ? rules_save(&f->rules, fd) : -EIO;
+	bool written = sys_write(fd, &f->cgroup, sizeof f->cgroup) == sizeof f->cgroup && sys_write(fd, &f->xfrm, sizeof f->xfrm) == sizeof f->xfrm;
+	int err = written ? rules_save(&f->rules, fd) : -EIO;
 	if (!err && sys_call(SYS_lseek, fd, 0, SEEK_SET, 0, 0, 0) < 0)
 		err = -EIO;
 	if (!err)
@@ -146,8 +149,8 @@ int firewall_load(struct firewall **out, int fd)
 	struct firewall *f = calloc(1, sizeof *f);
 	if (!f)
 		return -ENOMEM;
-	ssize_t n = sys_read(fd, &f->cgroup, sizeof f->cgroup);
-	int err = n == sizeof f->cgroup ? rules_load(&f->rules, fd) : -EIO;
+	bool read = sys_read(fd, &f->cgroup, sizeof f->cgroup) == sizeof f->cgroup && sys_read(fd, &f->xfrm, sizeof f->xfrm) == sizeof f->xfrm;
+	int err = read ? rules_load(&f->rules, fd) : -EIO;
 	if (err)
 		firewall_free(f);
 	else
@@ -286,19 +289,19 @@ bool firewall_watches_sockets(void)
 int firewall_judges(const struct firewall *f, const struct firewall_flow *flow, char *why, size_t why_len)
 {
 	return ask(f, flow, true, true, false, false, why, why_len) || ask(f, flow, false, false, true, false, why, why_len) ||
-	       ask(f, flow, true, false, false, false, why, why_len);
+	       ask(f, flow, true, false, false, false, why, why_len) || firewall_xfrm_has(&f->xfrm, flow, false, why, why_len);
 }
 
 /* A cgroup's ingress program sees every segment, not the SYN alone, and what it says of the next one cannot be proved. */
-static int programs_filter(struct firewall *f, const struct firewall_flow *flow, char *why, size_t why_len)
+static int programs_filter(struct firewall *f, const struct firewall_flow *flow, bool some, char *why, size_t why_len)
 {
-	return tc_has(f, flow->ifindex, flow->ifname, why, why_len) || cgroup_has(f->cgroup.egress, "egress", why, why_len) ||
+	return firewall_xfrm_has(&f->xfrm, flow, some, why, why_len) || tc_has(f, flow->ifindex, flow->ifname, why, why_len) || cgroup_has(f->cgroup.egress, "egress", why, why_len) ||
 	       cgroup_has(f->cgroup.ingress, "ingress", why, why_len);
 }
 
 static int filters_server(struct firewall *f, const struct firewall_flow *flow, bool some, char *why, size_t why_len)
 {
-	return programs_filter(f, flow, why, why_len) ||
+	return programs_filter(f, flow, some, why, why_len) ||
 	       ask(f, flow, false, false, true, some, why, why_len) || ask(f, flow, true, false, false, some, why, why_len) ||
 	       counted(f, flow, some, why, why_len);
 }
@@ -324,7 +327,7 @@ int firewall_filters_server(struct firewall *f, const struct firewall_flow *flow
 int firewall_filters_client(struct firewall *f, const struct firewall_flow *flow, char *why, size_t why_len)
 {
 	bool some = is_open(flow);
-	return programs_filter(f, flow, why, why_len) ||
+	return programs_filter(f, flow, some, why, why_len) ||
 	       cgroup_has(f->cgroup.connect, "connect4 or connect6", why, why_len) || ask(f, flow, false, true, false, some, why, why_len) ||
 	       ask(f, flow, false, false, false, some, why, why_len) || ask(f, flow, true, false, true, some, why, why_len);
 }

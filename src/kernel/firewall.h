@@ -1,6 +1,6 @@
 /*
  * Promise 6: what this host's rules could do to TCP where our packets would bypass them. nftables on input, output, prerouting,
- * postrouting, ingress, egress; legacy iptables and ip6tables; cgroup BPF programs on our cgroup; tc's filters and others' programs at the interface's ingress. Our own classifier's table does not count.
+ * postrouting, ingress, egress; legacy iptables and ip6tables; cgroup BPF programs on our cgroup; tc's filters and others' programs at the interface's ingress; IPsec policies. Our own classifier's table does not count.
  *
  * A snapshot is read once and asked often; asking costs no system call, but the first time about an interface. Functions return 0/positive or -errno; under the engine's lock.
  */

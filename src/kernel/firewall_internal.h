@@ -36,6 +36,23 @@ void firewall_read_tc(int ifindex, struct firewall_tc *out, struct firewall_look
 int firewall_open_route(struct firewall_look *look); /* its route_fd */
 bool firewall_tc_is(struct firewall_tc *then, struct firewall_look *look); /* … still the same? */
 
+/* IPsec policies that could concern TCP. */
+#define FIREWALL_XFRM_MAX 64
+struct firewall_xfrm_policy {
+	struct ip_addr src, dst;
+	uint16_t sport, sport_mask, dport, dport_mask;
+	uint8_t src_bits, dst_bits;
+	bool v6, out;
+	int ifindex; /* 0: any */
+};
+struct firewall_xfrm {
+	bool all; /* everything is concerned */
+	unsigned n;
+	struct firewall_xfrm_policy policies[FIREWALL_XFRM_MAX];
+};
+int firewall_read_xfrm(struct firewall_xfrm *out);
+int firewall_xfrm_has(const struct firewall_xfrm *x, const struct firewall_flow *f, bool some, char *why, size_t why_len);
+
 /* One of iptables' matches and targets: adds what it means to the rule that is being written. -ENOMEM. */
 int firewall_xt_match(struct ruleset *rs, const char *name, unsigned revision, const void *info, size_t len);
 /* Is this IPv6 extension header (a protocol's number) one that no packet of ours has? The classifier leaves what has it to the kernel, or to nobody. */

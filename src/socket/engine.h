@@ -103,7 +103,7 @@ struct control {
 
 /* rejudge.c: what watches the host's rules. */
 struct rejudge {
-	struct control news, timer;
+	struct control news, ipsec, timer; /* … nftables' and IPsec's notifications */
 	bool on, armed, stale;
 	bool looks;      /* the timer's next turn looks at the cgroup's programs */
 	bool later;      /* … and at connections that could not be judged yet */

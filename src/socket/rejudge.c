@@ -26,6 +26,7 @@
 #include <errno.h>
 #include <linux/netfilter/nfnetlink.h>
 #include <linux/netlink.h>
+#include <linux/xfrm.h>
 #include <stdio.h>
 #include <sys/timerfd.h>
 
@@ -52,9 +53,8 @@ static int skip(const struct nlmsghdr *h, void *ctx)
 
 static void on_news(struct engine *e, struct control *c)
 {
-	struct rejudge *r = container_of(c, struct rejudge, news);
+	struct rejudge *r = &e->rejudge;
 	netlink_drain(c->fd, skip, NULL); /* that there are some is all; also when some were lost */
-	(void)e;
 	r->stale = true;
 	if (!r->armed)
 		arm(r, SETTLE_US);
@@ -218,6 +218,19 @@ static void on_timer(struct engine *e, struct control *c)
 		arm(r, again);
 }
 
+/* Who has dropped its privilege hears of no policy. */
+static void watch_ipsec(struct engine *e)
+{
+	static const int groups[] = {XFRMNLGRP_POLICY};
+	struct rejudge *r = &e->rejudge;
+	int fd = fd_move_high(netlink_open_groups(NETLINK_XFRM, groups, 1));
+	r->ipsec.ready = on_news;
+	if (fd < 0 || control_add(e, &r->ipsec, fd, POLLIN)) {
+		fd_close(fd);
+		r->ipsec.fd = -1;
+	}
+}
+
 void rejudge_start(struct engine *e)
 {
 	static const int groups[] = {NFNLGRP_NFTABLES};
@@ -233,6 +246,7 @@ void rejudge_start(struct engine *e)
 		fd_close(news);
 		return;
 	}
+	watch_ipsec(e);
 	if (news < 0 || control_add(e, &r->news, news, POLLIN)) { /* no nf_tables: then nobody can change its rules either */
 		fd_close(news);
 		r->news.fd = -1;
@@ -256,6 +270,8 @@ void rejudge_stop(struct engine *e)
 	control_del(e, &r->timer);
 	if (r->news.fd >= 0)
 		control_del(e, &r->news);
+	if (r->ipsec.fd >= 0)
+		control_del(e, &r->ipsec);
 	rejudge_forget(e);
 }
 
@@ -266,6 +282,7 @@ void rejudge_forget(struct engine *e)
 		fd_close(r->timer.fd);
 		fd_close(r->news.fd);
 		firewall_look_close(&r->look);
+		fd_close(r->ipsec.fd);
 	}
 	*r = (struct rejudge){.on = false};
 }

@@ -402,6 +402,95 @@ START_TEST(cgroup_programs)
 }
 END_TEST
 
+/* ---- IPsec policies ---- */
+
+#define NOBODY "0.0.0.0", 0
+struct xfrm_row {
+	const char *policy;   /* of ip xfrm policy add */
+	const char *raddr;    /* the flow: our end is 10.77.0.1:80, or fd77::1 */
+	uint16_t rport;       /* 0, with no address: a listener, whoever comes */
+	bool server, client;  /* what follows a SYN is the kernel's; what we open */
+};
+
+static const struct xfrm_row xfrm_rows[] = {
+	{"dir in action block", "10.77.0.2", 4000, true, true},
+	{"dir out action block", "10.77.0.2", 4000, true, true},
+	{"dir fwd action block", "10.77.0.2", 4000, false, false},
+	{"dir in action allow", "10.77.0.2", 4000, false, false},
+	{"dir out action allow tmpl proto esp mode transport", "10.77.0.2", 4000, true, true},
+	{"dir in action block", NOBODY, true, true}, /* no peer escapes */
+	{"src 10.77.0.0/24 dir in action block", NOBODY, false, false}, /* some do */
+	{"src 10.77.0.0/24 dir in action block", "10.77.0.255", 4000, true, true},
+	{"src 10.77.0.0/24 dir in action block", "10.77.1.0", 4000, false, false},
+	{"src 10.77.0.0/23 dir in action block", "10.77.1.0", 4000, true, true},
+	{"dst 10.77.0.2/32 dir out action block", "10.77.0.2", 4000, true, true},
+	{"dst 10.77.0.2/32 dir in action block", "10.77.0.2", 4000, false, false}, /* what comes goes to us */
+	{"proto tcp dport 80 dir in action block", NOBODY, true, true},
+	{"proto tcp dport 81 dir in action block", NOBODY, false, false},
+	{"proto tcp sport 80 dir out action block", NOBODY, true, true},
+	{"proto tcp dport 4000 dir out action block", "10.77.0.2", 4000, true, true},
+	{"proto tcp dport 4000 dir out action block", "10.77.0.2", 4001, false, false},
+	{"proto udp dir in action block", "10.77.0.2", 4000, false, false},
+	{"dev a dir in action block", "10.77.0.2", 4000, true, true},
+	{"dev lo dir in action block", "10.77.0.2", 4000, false, false},
+	{"dir in action block mark 5", "10.77.0.2", 4000, false, false},
+	{"dir in action block if_id 5", "10.77.0.2", 4000, false, false},
+	{"src fd77::/64 dir in action block", "10.77.0.2", 4000, false, false},
+	{"src fd77::/64 dir in action block", "fd77::2", 4000, true, true},
+	{"src fd77::/66 dir in action block", "fd77::4000:0:0:2", 4000, false, false},
+};
+
+START_TEST(ipsec_policies)
+{
+	const struct xfrm_row *r = &xfrm_rows[_i];
+	struct firewall *f;
+	struct firewall_flow flow = {.ifindex = if_nametoindex("a"), .ifname = "a", .v6 = strchr(r->raddr, ':')};
+	ck_assert_int_eq(ip_addr_parse(r->raddr, &flow.key.raddr), 0);
+	ck_assert_int_eq(ip_addr_parse(flow.v6 ? OUR_V6 : OUR_V4, &flow.key.laddr), 0);
+	flow.key.lport = 80;
+	flow.key.rport = r->rport;
+	net_run("ip xfrm policy add %s", r->policy);
+	ck_assert_msg(firewall_read(&f, why, sizeof why) == 0, "%s", why);
+	ck_assert_msg(firewall_filters_server(f, &flow, why, sizeof why) == r->server, "%s: %s", r->policy, why);
+	ck_assert_msg(firewall_filters_client(f, &flow, why, sizeof why) == r->client, "%s: %s", r->policy, why);
+	if (r->server)
+		ck_assert_msg(strstr(why, "IPsec policy"), "%s", why);
+	firewall_free(f);
+}
+END_TEST
+
+static void is_the_kernels(void)
+{
+	struct firewall *f, *copy;
+	const struct firewall_flow flow = {.ifindex = if_nametoindex("a"), .ifname = "a"};
+	ck_assert_int_eq(firewall_read(&f, why, sizeof why), 0);
+	ck_assert_int_eq(firewall_filters_server(f, &flow, why, sizeof why), 1);
+	int fd = firewall_save(f); /* for who may not read them */
+	ck_assert_int_ge(fd, 0);
+	ck_assert_int_eq(firewall_load(&copy, fd), 0);
+	why[0] = 0;
+	ck_assert_int_eq(firewall_filters_server(copy, &flow, why, sizeof why), 1);
+	ck_assert_msg(strstr(why, "IPsec policies"), "%s", why);
+	firewall_free(copy);
+	firewall_free(f);
+	close(fd);
+}
+
+START_TEST(ipsec_without_a_policy)
+{
+	net_run("ip xfrm policy setdefault out block");
+	is_the_kernels();
+}
+END_TEST
+
+START_TEST(many_ipsec_policies)
+{
+	for (int i = 0; i < 65; i++)
+		net_run("ip xfrm policy add src 10.99.0.%d dir in action block", i);
+	is_the_kernels();
+}
+END_TEST
+
 /* ---- what cannot be told ---- */
 
 START_TEST(without_privilege_it_says_so)
@@ -453,6 +542,11 @@ int main(void)
 	tcase_add_loop_test(tc, legacy_iptables, 0, LEGACY_ROWS);
 	tcase_add_test(tc, legacy_ip6tables);
 	tcase_add_test(tc, cgroup_programs);
+	if (system("unshare --net ip xfrm policy add dir in action block 2>/dev/null") == 0) {
+		tcase_add_loop_test(tc, ipsec_policies, 0, sizeof xfrm_rows / sizeof xfrm_rows[0]);
+		tcase_add_test(tc, ipsec_without_a_policy);
+		tcase_add_test(tc, many_ipsec_policies);
+	}
 	tcase_add_test(tc, without_privilege_it_says_so);
 	tcase_add_test(tc, without_proc_it_says_so);
 	suite_add_tcase(s, tc);
