@@ -94,16 +94,16 @@ static int64_t judge_connections(struct engine *e)
 	unsigned n = 0;
 	bool later = false;
 	char why[160];
-	list_for_each (pos, tmp, &e->socks) {
+	for (struct list *pos = e->socks.next; pos != &e->socks;) {
 		struct sock *s = container_of(pos, struct sock, node);
 		enum judged_again again = judge_again(e, s, why, sizeof why);
 		later |= again == GOES_LATER;
-		if (again != GOES)
-			continue;
-		if (n++ == BATCH)
+		if (again == GOES && n++ == BATCH)
 			return BATCH_US;
-		sock_ref(s);
-		give(e, s, why);
+		sock_ref(s); /* it stays on the list as long as we have this; others may leave it meanwhile */
+		if (again == GOES)
+			give(e, s, why);
+		pos = pos->next;
 		sock_put(e, s);
 	}
 	return later ? RETRY_US : -1;
