@@ -257,9 +257,8 @@ void fdtable_forget_calls(void)
 	for (struct file *chunk = chunks; chunk; chunk = chunk->next_free)
 		for (int i = 1; i < CHUNK_FILES; i++) {
 			struct file *f = &chunk[i];
-			if (f->kind == FILE_FREE || f->numbers == 0)
-				continue;
-			f->refs = f->numbers;
 			f->seized = 0;
+			if (f->kind != FILE_FREE && f->numbers)
+				f->refs = f->numbers;
 		}
 }

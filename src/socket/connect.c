@@ -150,6 +150,10 @@ static int plan_route(struct engine *e, struct connect_plan *p, int scope, const
 			snprintf(why, why_len, "%s", options_device_unserved);
 		return SOCK_KERNEL;
 	}
+	if (route.kernels) {
+		snprintf(why, why_len, "%s", route.kernels);
+		return SOCK_KERNEL;
+	}
 	p->key.laddr = any ? route.src : *local;
 	return engine_owns_address(e, &p->key.laddr) ? 0 : SOCK_KERNEL;
 }

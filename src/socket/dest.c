@@ -94,17 +94,17 @@ const uint8_t *iface_mac(const struct engine *e, const struct iface *i)
 static int dest_route(struct engine *e, struct dest *d)
 {
 	char why[160];
-	bool is_new = !d->iface;
 	d->iface = NULL;
 	int err = ask_route(e, d);
 	if (err)
 		return err;
-	if (d->route.kernels && (is_new || rejudge_routes(e)))
+	if (d->route.kernels && (!d->served || rejudge_routes(e)))
 		return -EXDEV;
 	if (!d->route.local) /* a route may move to another interface */
 		d->iface = iface_serve(e, d->route.ifindex, why, sizeof why);
 	if (!d->iface)
 		return -EXDEV;
+	d->served = true;
 	const struct link_info *info = iface_info(d->iface);
 	d->path.has_eth = info->has_eth;
 	uint8_t ttl = e->default_ttl[!ip_addr_is_v4(&d->raddr)];

@@ -78,6 +78,7 @@ struct dest {
 	unsigned generation; /* of engine.net_generation when it was resolved */
 	unsigned refs;
 	bool resolved;
+	bool served; /* it has been reached by one of ours: there may be connections */
 	uint16_t ip_id;
 	uint32_t route_mtu;     /* the interface's and the route's; path.mtu may be less: pmtu.c */
 	int64_t route_until_us; /* a path MTU learned expires then */

@@ -224,7 +224,8 @@ static void input_unreachable(struct engine *e, struct sock *s, const struct ip_
 			errqueue_push_icmp(e, s, icmp);
 		break;
 	case TCP_UNREACHABLE_NOTED:
-		if (s->ip.recverr[!v4])
+		/* A half-open one has no program yet that could hear of it; and whoever opened it could send this. */
+		if (s->ip.recverr[!v4] && !(s->listener && tcp_state(&s->tcp) == TCPS_SYN_RECEIVED))
 			tcp_tell_error(&s->tcp, icmp->err);
 		break;
 	case TCP_UNREACHABLE_IGNORED:

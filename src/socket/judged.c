@@ -220,7 +220,7 @@ static bool route_refuses(struct engine *e, const struct flow_key *key, char *wh
 bool judged_refuses(struct engine *e, const struct flow_key *key, bool client, char *why, size_t why_len)
 {
 	struct firewall_flow f;
-	if (is_unknown(e, why, why_len) || route_refuses(e, key, why, why_len))
+	if (is_unknown(e, why, why_len))
 		return true;
 	if (!e->firewall || !has_way(e, key, &f))
 		return false;
@@ -254,7 +254,7 @@ static void input_one(struct engine *e, const struct judged_segment *seg)
 	in.src_mac = iface_info(i)->has_eth ? seg->src_mac : NULL;
 	in.seg.flags &= ~SEG_FIN; /* it stands behind what the ring does not have */
 	e->counters[SOCKC_Judged]++;
-	if ((in.seg.flags & SEG_SYN) && judged_refuses(e, &seg->key, false, why, sizeof why)) {
+	if ((in.seg.flags & SEG_SYN) && (route_refuses(e, &seg->key, why, sizeof why) || judged_refuses(e, &seg->key, false, why, sizeof why))) {
 		give_to_kernel(e, seg);
 		return;
 	}

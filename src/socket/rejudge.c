@@ -77,13 +77,25 @@ static void give(struct engine *e, struct sock *s, const char *why)
 	sock_give_kernel(e, s, why, &fd);
 }
 
+/* What its dest heard when it last asked for the way; who has nothing to send has not asked, and does before its next segment. */
+static bool way_is_kernels(struct engine *e, const struct sock *s, char *why, size_t why_len)
+{
+	if (e->own)
+		return false;
+	const char *rules = netstate_rules_why(e->net, !ip_addr_is_v4(&s->flow.key.raddr));
+	const char *kernels = rules || !s->dest ? rules : s->dest->route.kernels;
+	if (kernels)
+		snprintf(why, why_len, "%s", kernels);
+	return kernels;
+}
+
 enum judged_again { STAYS, GOES, GOES_LATER };
 
 static enum judged_again judge_again(struct engine *e, struct sock *s, char *why, size_t why_len)
 {
 	if (s->kind != SOCK_KIND_CONN || !s->live || !s->in_demux || tcp_state(&s->tcp) == TCPS_TIME_WAIT || s->ending)
 		return STAYS;
-	if (!judged_refuses(e, &s->flow.key, !s->policy, why, why_len))
+	if (!way_is_kernels(e, s, why, why_len) && !judged_refuses(e, &s->flow.key, !s->policy, why, why_len))
 		return STAYS;
 	return s->listener || s->fastopen_of ? GOES_LATER : GOES;
 }

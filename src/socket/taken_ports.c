@@ -118,27 +118,31 @@ static unsigned count_all(struct engine *e, const struct ip_addr *addr, uint16_t
 	return n;
 }
 
-static void take_for(struct engine *e, const struct sock *s)
+/* False: what kept it from being taken would keep the next one from it as well. */
+static bool take_for(struct engine *e, const struct sock *s)
 {
 	const struct flow_key *key = &s->flow.key;
 	int fd = bind_beside(e, s);
 	if (fd < 0) {
 		log_debug("engine", "port %u of live connections could not be kept (errno %d)", key->lport, -fd);
-		return;
+		return false;
 	}
 	set_int(fd, SOL_SOCKET, SO_REUSEADDR, s->reuseaddr); /* repair mode had a value of its own */
 	set_int(fd, SOL_SOCKET, SO_REUSEPORT, option_values_number(s->values, option_find(SOL_SOCKET, SO_REUSEPORT)));
 	add(e, &key->laddr, key->lport, count_all(e, &key->laddr, key->lport), fd);
+	return true;
 }
 
 void taken_ports_listener_closes(struct engine *e, const struct sock *l)
 {
 	if (!e->up || e->own || e->exiting)
 		return;
+	unsigned taken = 0;
 	list_for_each (pos, tmp, &e->socks) {
 		const struct sock *s = container_of(pos, struct sock, node);
-		if (s->kind == SOCK_KIND_CONN && s->in_demux && s->accepted && s->flow.key.lport == l->lst->port && !find(e, &s->flow.key.laddr, l->lst->port))
-			take_for(e, s);
+		if (s->kind == SOCK_KIND_CONN && s->in_demux && s->accepted && s->flow.key.lport == l->lst->port && !find(e, &s->flow.key.laddr, l->lst->port) &&
+		    (taken++ == TAKEN_PORTS_MAX || !take_for(e, s)))
+			return;
 	}
 }
 
