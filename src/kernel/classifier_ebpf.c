@@ -109,14 +109,15 @@ static int load_program(const char *name, enum bpf_prog_type type,
 			const struct classifier_maps *maps, bool has_eth,
 			const struct classifier_verdicts *verdicts)
 {
-	struct bpf_asm a;
+	struct bpf_asm *a = malloc(sizeof *a); /* too large for a thread's small stack */
 	char *log = log_enabled(LOG_LEVEL_DEBUG, "classifier") ? malloc(VERIFIER_LOG_BYTES) : NULL;
-	int ret = classifier_assemble(&a, maps, has_eth, verdicts);
+	int ret = a ? classifier_assemble(a, maps, has_eth, verdicts) : -ENOMEM;
 	if (ret > 0)
-		ret = bpf_prog_load(name, type, a.insns, ret, log, VERIFIER_LOG_BYTES);
+		ret = bpf_prog_load(name, type, a->insns, ret, log, VERIFIER_LOG_BYTES);
 	if (ret < 0 && log)
 		log_debug("classifier", "%s: %s", name, log);
 	free(log);
+	free(a);
 	return ret;
 }
 

@@ -20,6 +20,7 @@ void firewall_free(struct firewall *f); /* NULL: nothing */
 /* For a process that may not read the rules: a file of them, an internal fd, or -errno; and back, from its beginning. */
 int firewall_save(const struct firewall *f);
 int firewall_load(struct firewall **out, int fd);
+#define FIREWALL_LOOK_SETS 16
 /*
  * Who asks the kernel again and again keeps what that takes open: a descriptor that is made takes the lowest free number for a moment, which is the program's. Of one
  * process; a fork's child closes its copies. NULL, where one is asked for: nothing is kept.
@@ -29,6 +30,11 @@ struct firewall_look {
 	char *groups;
 	int cgroup_fd; /* … when this directory was found by it; -ENOENT: there is no cgroup v2. -EPERM, -EACCES: in a user namespace */
 	int route_fd;  /* netlink */
+	struct { /* of programs at tcx: is one of them another's? 0: none */
+		uint64_t sum;
+		bool others;
+	} sets[FIREWALL_LOOK_SETS];
+	unsigned next_set;
 	int in_user_namespace; /* that of a process with threads does not change. -1: not asked yet */
 };
 #define FIREWALL_LOOK_NONE ((struct firewall_look){.groups_fd = -1, .cgroup_fd = -1, .route_fd = -1, .in_user_namespace = -1})

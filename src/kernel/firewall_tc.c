@@ -51,7 +51,7 @@ static int ask_kept(struct firewall_look *look, struct nlmsghdr *h, bool *found)
 {
 	int fd = firewall_open_route(look);
 	int err = fd < 0 ? fd : netlink_talk(fd, h, on_filter, found);
-	if (err < 0) {
+	if (err < 0 && err != -EOPNOTSUPP) { /* … which is the whole answer of a kernel without tc */
 		fd_close(fd);
 		look->route_fd = -1;
 	}
@@ -100,16 +100,36 @@ static void look_for_others(void *arg)
 		p->others = is_others(p->ids[i]);
 }
 
+/* A program's number and name are its own for life, so the answer for a set of them holds, at whatever interface. */
+static bool is_known(const struct firewall_look *look, uint64_t sum, bool *others)
+{
+	for (unsigned i = 0; i < FIREWALL_LOOK_SETS; i++)
+		if (look->sets[i].sum == sum) {
+			*others = look->sets[i].others;
+			return true;
+		}
+	return false;
+}
+
+static void note_known(struct firewall_look *look, uint64_t sum, bool others)
+{
+	look->sets[look->next_set].sum = sum;
+	look->sets[look->next_set].others = others;
+	look->next_set = (look->next_set + 1) % FIREWALL_LOOK_SETS;
+}
+
 void firewall_read_tc(int ifindex, struct firewall_tc *out, struct firewall_look *look)
 {
 	struct programs p = {.others = false};
 	*out = (struct firewall_tc){.ifindex = ifindex};
 	read_filters(ifindex, &out->filters, look); /* a kernel that cannot say has no tc */
 	p.n = query_tcx(ifindex, p.ids, &out->tcx_sum);
-	if (look)
-		apart_call(look_for_others, &p);
-	else
+	if (!look)
 		look_for_others(&p);
+	else if (p.n > 0 && !is_known(look, out->tcx_sum, &p.others)) {
+		apart_call(look_for_others, &p);
+		note_known(look, out->tcx_sum, p.others);
+	}
 	out->programs = p.others;
 }
 

@@ -141,11 +141,12 @@ static bool is_port(uint16_t want, uint16_t mask, uint16_t port, bool some)
 	return !mask || (port ? (port & mask) == (want & mask) : !some);
 }
 
+/* Of what comes in, the kernel compares the interface of the local delivery, not the one it came by: a policy that names any may be for it. */
 static bool concerns(const struct firewall_xfrm_policy *p, const struct firewall_flow *f, bool some)
 {
 	const struct ip_addr *src = p->out ? &f->key.laddr : &f->key.raddr, *dst = p->out ? &f->key.raddr : &f->key.laddr;
 	uint16_t sport = p->out ? f->key.lport : f->key.rport, dport = p->out ? f->key.rport : f->key.lport;
-	return p->v6 == f->v6 && (!p->ifindex || p->ifindex == f->ifindex) && in_prefix(&p->src, p->src_bits, src, f->v6, some) &&
+	return p->v6 == f->v6 && (!p->out || !p->ifindex || p->ifindex == f->ifindex) && in_prefix(&p->src, p->src_bits, src, f->v6, some) &&
 	       in_prefix(&p->dst, p->dst_bits, dst, f->v6, some) && is_port(p->sport, p->sport_mask, sport, some) && is_port(p->dport, p->dport_mask, dport, some);
 }
 

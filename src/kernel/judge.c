@@ -70,14 +70,15 @@ static int map_ring(struct judge *j)
 
 static int load_filter(const struct judge_maps *maps)
 {
-	struct bpf_asm a;
+	struct bpf_asm *a = malloc(sizeof *a); /* too large for a thread's small stack */
 	char *log = log_enabled(LOG_LEVEL_DEBUG, "judge") ? malloc(VERIFIER_LOG_BYTES) : NULL;
-	int ret = judge_assemble(&a, maps);
+	int ret = a ? judge_assemble(a, maps) : -ENOMEM;
 	if (ret > 0)
-		ret = bpf_prog_load("finesse_judge", BPF_PROG_TYPE_SOCKET_FILTER, a.insns, ret, log, VERIFIER_LOG_BYTES);
+		ret = bpf_prog_load("finesse_judge", BPF_PROG_TYPE_SOCKET_FILTER, a->insns, ret, log, VERIFIER_LOG_BYTES);
 	if (ret < 0 && log)
 		log_debug("judge", "%s", log);
 	free(log);
+	free(a);
 	return fd_move_high(ret);
 }
 

@@ -98,25 +98,30 @@ static void emit_family(struct bpf_asm *a, int map, int function, int addresses_
 
 static int load_program(int map, int function)
 {
-	struct bpf_asm a;
-	bpf_asm_init(&a);
-	int v6 = bpf_asm_label(&a);
-	bpf_asm_mov(&a, R6, R1);
+	struct bpf_asm *a = malloc(sizeof *a); /* too large for a thread's small stack */
+	if (!a)
+		return -ENOMEM;
+	bpf_asm_init(a);
+	int v6 = bpf_asm_label(a);
+	bpf_asm_mov(a, R6, R1);
 	for (int i = 0; i < 5; i++)
-		bpf_asm_store_imm(&a, BPF_DW, FP, STACK_KEY + 8 * i, 0);
-	bpf_asm_load(&a, BPF_W, R7, R6, offsetof(struct __sk_buff, protocol));
-	bpf_asm_jump_if(&a, BPF_JNE, R7, htons(ETH_P_IP), v6);
-	emit_family(&a, map, function, offsetof(struct iphdr, saddr), 2 * 4 + 4);
-	bpf_asm_bind(&a, v6); /* anything else is not in the map */
-	emit_family(&a, map, function, offsetof(struct ip6_hdr, ip6_src), KEY_BYTES);
-	int n = bpf_asm_finish(&a);
-	if (n < 0)
+		bpf_asm_store_imm(a, BPF_DW, FP, STACK_KEY + 8 * i, 0);
+	bpf_asm_load(a, BPF_W, R7, R6, offsetof(struct __sk_buff, protocol));
+	bpf_asm_jump_if(a, BPF_JNE, R7, htons(ETH_P_IP), v6);
+	emit_family(a, map, function, offsetof(struct iphdr, saddr), 2 * 4 + 4);
+	bpf_asm_bind(a, v6); /* anything else is not in the map */
+	emit_family(a, map, function, offsetof(struct ip6_hdr, ip6_src), KEY_BYTES);
+	int n = bpf_asm_finish(a);
+	if (n < 0) {
+		free(a);
 		return n;
+	}
 	char *log = log_enabled(LOG_LEVEL_DEBUG, "requeue") ? malloc(LOG_BYTES) : NULL;
-	int fd = bpf_prog_load_gpl("finesse_requeue", BPF_PROG_TYPE_SCHED_CLS, a.insns, n, log, LOG_BYTES);
+	int fd = bpf_prog_load_gpl("finesse_requeue", BPF_PROG_TYPE_SCHED_CLS, a->insns, n, log, LOG_BYTES);
 	if (fd < 0 && log)
 		log_debug("requeue", "%s", log);
 	free(log);
+	free(a);
 	return fd;
 }
 

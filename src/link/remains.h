@@ -15,6 +15,8 @@ struct link_remains_visit {
 
 /* A packet socket? */
 bool link_remains_are(int rx_fd);
+/* The interface's index; 0 or less: it is gone. */
+int link_remains_at(int rx_fd);
 /* A ring of another size than the default is left alone. */
 void link_remains_visit(int rx_fd, struct link_remains_visit *v);
 

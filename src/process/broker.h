@@ -156,7 +156,7 @@ void broker_ops_prepare(const struct broker_ops_config *c, int ifindex);
 bool broker_ops_is_answered(const struct broker_request *r);
 
 /* ---- broker_rings.c ---- */
-#define BROKER_RINGS_MAX 4
+#define BROKER_RINGS_MAX 16 /* one for each interface that an engine has: IFACES_MAX */
 struct broker_rings {
 	int fd[BROKER_RINGS_MAX];
 	unsigned n;

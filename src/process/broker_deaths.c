@@ -38,6 +38,7 @@
 #include "kernel/diag.h"
 #include "kernel/living.h"
 #include "kernel/peer_packet.h"
+#include "link/remains.h"
 #include "process/group.h"
 #include "wire/checksum.h"
 #include "wire/ipv4.h"
@@ -50,6 +51,7 @@
 #define PLACED_ROUND_US (10 * USEC_PER_MSEC) /* it is gone, but its slots may not be */
 #define NEXT_ROUND_US  (600 * USEC_PER_MSEC) /* Linux's tcp_invalid_ratelimit, 500 ms, and some */
 #define DEATHS_MAX     256
+#define RINGS_MAX      64 /* beside those: no place of a table or a slot */
 #define PROBE_TTL      64
 #define TCP_CHECK_AT   16 /* the checksum's place in the header */
 
@@ -78,7 +80,7 @@ struct death {
 };
 
 static struct list deaths = {&deaths, &deaths};
-static unsigned n_deaths;
+static unsigned n_deaths, n_rings;
 static int raw[2] = {-1, -1}; /* IPv4, IPv6 */
 static int diag = -1;
 
@@ -148,7 +150,7 @@ static void close_ring(int fd)
 static void death_end(struct death *d)
 {
 	list_unlink(&d->node);
-	n_deaths--;
+	*(d->of == OF_RING ? &n_rings : &n_deaths) -= 1;
 	if (d->of == OF_TABLE) {
 		sys_close(d->fd);
 	} else if (d->of == OF_RING) {
@@ -196,7 +198,7 @@ void broker_deaths_add_slot(const struct broker_slot *slot, int members_fd, int 
 
 void broker_deaths_add_ring(int rx_fd, bool placed)
 {
-	struct death *d = n_deaths < DEATHS_MAX ? calloc(1, sizeof *d) : NULL;
+	struct death *d = n_rings < RINGS_MAX ? calloc(1, sizeof *d) : NULL;
 	if (!d) {
 		close_ring(rx_fd);
 		return;
@@ -205,7 +207,7 @@ void broker_deaths_add_ring(int rx_fd, bool placed)
 	d->fd = rx_fd;
 	d->due_us = clock_now_us() + (placed ? PLACED_ROUND_US : FIRST_ROUND_US);
 	list_push_back(&deaths, &d->node);
-	n_deaths++;
+	n_rings++;
 }
 
 /* Who has a slot's name has the slot: us for a moment, or its next owner. */
@@ -243,9 +245,10 @@ static void go_on_slot(struct death *d, int64_t now)
 static void go_on_ring(struct death *d)
 {
 	struct flow_key keys[BURST];
+	int ifindex = link_remains_at(d->fd);
 	unsigned n = broker_ring_syns(d->fd, keys, BURST);
 	for (unsigned i = 0; i < n; i++)
-		ask(&keys[i], 0);
+		ask(&keys[i], ifindex);
 	death_end(d);
 }
 

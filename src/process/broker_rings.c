@@ -14,10 +14,25 @@
 #include "wire/ipv6.h"
 #include "wire/tcp.h"
 
+/* Those whose interface is gone: nobody says so. */
+static void drop_stale(struct broker_rings *r)
+{
+	struct broker_rings stale = {.n = 0}, rest = {.n = 0};
+	for (unsigned i = 0; i < r->n; i++) {
+		struct broker_rings *to = link_remains_at(r->fd[i]) > 0 ? &rest : &stale;
+		to->fd[to->n++] = r->fd[i];
+	}
+	broker_rings_forget(&stale);
+	*r = rest;
+}
+
 bool broker_rings_add(struct broker_rings *r, struct broker_fds *in)
 {
-	if (in->n != 1 || r->n == BROKER_RINGS_MAX || !link_remains_are(in->fd[0]))
+	if (in->n == 1 && !link_remains_are(in->fd[0]))
 		return false;
+	drop_stale(r);
+	if (in->n != 1 || r->n == BROKER_RINGS_MAX) /* we are out of descriptors, or have enough of its: it goes without */
+		return true;
 	r->fd[r->n++] = in->fd[0];
 	in->n = 0;
 	return true;

@@ -3,6 +3,8 @@
  * One line for each case; the status is 1 when one failed.
  */
 #include <errno.h>
+#include <linux/if_packet.h>
+#include <net/if.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdio.h>
@@ -120,9 +122,25 @@ static void nonsense(void)
 	expect("an operation that does not exist", once(member(), request(999), -1), CLOSED);
 	expect("a table that is none", once(member(), request(BROKER_TABLE), 0), CLOSED);
 	expect("a ring that is none", once(member(), request(BROKER_RING), 0), CLOSED);
-	expect("no ring", once(member(), request(BROKER_RING), -1), CLOSED);
 	r.link.ifindex = 99999;
 	expect("a link on no interface", once(member(), r, -1) < 0, 1);
+}
+
+/* A member with many interfaces, or a broker that is out of descriptors: no fault of the member's. */
+static void rings(void)
+{
+	struct sockaddr_ll at = {.sll_family = AF_PACKET, .sll_ifindex = (int)if_nametoindex("lo")};
+	struct broker_request ring = request(BROKER_RING), r = request(BROKER_TIME_WAIT);
+	struct broker_fds out = {.n = 1, .fd = {socket(AF_PACKET, SOCK_DGRAM | SOCK_CLOEXEC, 0)}}, none = {.n = 0};
+	int fd = member(), sent = 0;
+	expect("a packet socket", bind(out.fd[0], (struct sockaddr *)&at, sizeof at), 0);
+	for (int i = 0; i < BROKER_RINGS_MAX + 1; i++)
+		sent += broker_send(fd, &ring, sizeof ring, &out, 0) == 0;
+	sent += broker_send(fd, &ring, sizeof ring, &none, 0) == 0;
+	expect("rings beyond what is kept, and one without its descriptor, were sent", sent, BROKER_RINGS_MAX + 2);
+	expect("their member is served", answer_to(fd, &r, sizeof r, -1, 0, NULL) <= 0, 1);
+	close(out.fd[0]);
+	close(fd);
 }
 
 static void sockets(void)
@@ -231,6 +249,7 @@ int main(int argc, char **argv)
 	if (!all)
 		return failures > 0;
 	nonsense();
+	rings();
 	sockets();
 	groups();
 	slots();
