@@ -53,11 +53,12 @@ static bool is_harmless(const struct nlmsghdr *h, const struct xfrm_userpolicy_i
 static int on_policy(const struct nlmsghdr *h, void *ctx)
 {
 	struct firewall_xfrm *x = ctx;
-	const struct xfrm_userpolicy_info *p = mnl_nlmsg_get_payload(h);
-	if (h->nlmsg_type != XFRM_MSG_NEWPOLICY || mnl_nlmsg_get_payload_len(h) < sizeof *p)
+	struct xfrm_userpolicy_info p;
+	if (h->nlmsg_type != XFRM_MSG_NEWPOLICY || mnl_nlmsg_get_payload_len(h) < sizeof p)
 		return 0;
-	const struct xfrm_selector *s = &p->sel;
-	if (p->dir > XFRM_POLICY_OUT || (s->proto && s->proto != IPPROTO_TCP) || is_harmless(h, p))
+	memcpy(&p, mnl_nlmsg_get_payload(h), sizeof p); /* netlink aligns to 4 bytes, and it has 64-bit numbers */
+	const struct xfrm_selector *s = &p.sel;
+	if (p.dir > XFRM_POLICY_OUT || (s->proto && s->proto != IPPROTO_TCP) || is_harmless(h, &p))
 		return 0;
 	if (x->n == FIREWALL_XFRM_MAX) {
 		x->all = true;
@@ -66,7 +67,7 @@ static int on_policy(const struct nlmsghdr *h, void *ctx)
 	bool v6 = s->family == AF_INET6;
 	x->policies[x->n++] = (struct firewall_xfrm_policy){
 		.v6 = v6,
-		.out = p->dir == XFRM_POLICY_OUT,
+		.out = p.dir == XFRM_POLICY_OUT,
 		.src = address_of(&s->saddr, v6),
 		.dst = address_of(&s->daddr, v6),
 		.src_bits = s->prefixlen_s,

@@ -432,7 +432,7 @@ static const struct xfrm_row xfrm_rows[] = {
 	{"proto tcp dport 4000 dir out action block", "10.77.0.2", 4001, false, false},
 	{"proto udp dir in action block", "10.77.0.2", 4000, false, false},
 	{"dev a dir in action block", "10.77.0.2", 4000, true, true},
-	{"dev lo dir in action block", "10.77.0.2", 4000, false, false},
+	{"dev lo dir in action block", "10.77.0.2", 4000, true, true}, /* of what is delivered here, by whichever interface it came */
 	{"dir in action block mark 5", "10.77.0.2", 4000, false, false},
 	{"dir in action block if_id 5", "10.77.0.2", 4000, false, false},
 	{"src fd77::/64 dir in action block", "10.77.0.2", 4000, false, false},

@@ -1,5 +1,4 @@
 /* A dead process's receive ring: every frame that was not given back is visited, and no number in it is believed. */
-#define _GNU_SOURCE
 #include <check.h>
 #include <linux/if_packet.h>
 #include <stdlib.h>
