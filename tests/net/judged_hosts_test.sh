@@ -105,6 +105,11 @@ docker_rules() {
 
 opens() { in_server nstat -asz TcpPassiveOpens | awk '/TcpPassiveOpens/ {print $2}'; }
 serves() { [ "$(in_client curl -s -m 1 -o /dev/null -w '%{http_code}' http://$SERVER_IP/nothing)" = 404 ]; }
+# Who comes before the first worker waits is the kernel's queue's.
+carried() {
+	before=$(opens)
+	serves && [ "$(opens)" = "$before" ]
+}
 received() { in_client ss -tinH state established src "$1" | sed -n 's/.*bytes_received:\([0-9]*\).*/\1/p' | awk '{ n += $1 } END { if (NR) print n }'; }
 longer() { [ "$(stat -c %s "$1")" -gt "$2" ]; }
 beyond() { size=$(received "$1"); [ "${size:-0}" -gt "$2" ]; }
@@ -112,7 +117,7 @@ beyond() { size=$(received "$1"); [ "${size:-0}" -gt "$2" ]; }
 start_nginx() {
 	exec_in_host "$(realpath "$FINESSE_BUILD_DIR")/finesse" run --interface server0 -- nginx -g 'daemon off;' >"$scratch/nginx.log" 2>&1 9>&- &
 	server=$!
-	wait_until 15 serves
+	wait_until 15 carried
 }
 
 stop_nginx() {
