@@ -15,6 +15,12 @@ static inline int sockopt_int(int fd, int level, int name)
 	return sys_getsockopt(fd, level, name, &v, &len) ? -1 : v;
 }
 
+/* 0 or -errno. */
+static inline int sockopt_set_int(int fd, int level, int name, int value)
+{
+	return sys_setsockopt(fd, level, name, &value, sizeof value);
+}
+
 /* SO_COOKIE: names the socket, whoever has it. 0: it is none. */
 static inline uint64_t sockopt_cookie(int fd)
 {

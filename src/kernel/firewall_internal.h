@@ -30,11 +30,10 @@ struct firewall_tc {
 	int ifindex;
 	bool filters;  /* tc's */
 	bool programs; /* at tcx */
-	uint64_t tcx_sum; /* of all programs there, ours as well */
 };
 void firewall_read_tc(int ifindex, struct firewall_tc *out, struct firewall_look *look);
 int firewall_open_route(struct firewall_look *look); /* its route_fd */
-bool firewall_tc_is(struct firewall_tc *then, struct firewall_look *look); /* … still the same? */
+bool firewall_tc_is(const struct firewall_tc *then, struct firewall_look *look); /* … still the same? */
 
 /* IPsec policies that could concern TCP. */
 #define FIREWALL_XFRM_MAX 64

@@ -121,14 +121,15 @@ static void note_known(struct firewall_look *look, uint64_t sum, bool others)
 void firewall_read_tc(int ifindex, struct firewall_tc *out, struct firewall_look *look)
 {
 	struct programs p = {.others = false};
+	uint64_t sum;
 	*out = (struct firewall_tc){.ifindex = ifindex};
 	read_filters(ifindex, &out->filters, look); /* a kernel that cannot say has no tc */
-	p.n = query_tcx(ifindex, p.ids, &out->tcx_sum);
+	p.n = query_tcx(ifindex, p.ids, &sum);
 	if (!look)
 		look_for_others(&p);
-	else if (p.n > 0 && !is_known(look, out->tcx_sum, &p.others)) {
+	else if (p.n > 0 && !is_known(look, sum, &p.others)) {
 		apart_call(look_for_others, &p);
-		note_known(look, out->tcx_sum, p.others);
+		note_known(look, sum, p.others);
 	}
 	out->programs = p.others;
 }
@@ -140,17 +141,9 @@ bool firewall_ingress_filters(int ifindex, struct firewall_look *look)
 	return tc.filters || tc.programs;
 }
 
-bool firewall_tc_is(struct firewall_tc *then, struct firewall_look *look)
+bool firewall_tc_is(const struct firewall_tc *then, struct firewall_look *look)
 {
-	struct firewall_tc now = {.ifindex = then->ifindex};
-	uint32_t ids[BPF_QUERY_MAX];
-	read_filters(now.ifindex, &now.filters, look);
-	query_tcx(now.ifindex, ids, &now.tcx_sum);
-	if (now.filters == then->filters && now.tcx_sum == then->tcx_sum)
-		return true;
+	struct firewall_tc now;
 	firewall_read_tc(then->ifindex, &now, look);
-	if (now.filters != then->filters || now.programs != then->programs)
-		return false;
-	then->tcx_sum = now.tcx_sum; /* an engine has come or gone: nobody needs to be asked for names again */
-	return true;
+	return now.filters == then->filters && now.programs == then->programs;
 }

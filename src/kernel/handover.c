@@ -27,6 +27,7 @@
  */
 #include "kernel/handover.h"
 
+#include "base/sockopt.h"
 #include "base/sys.h"
 #include "base/time.h"
 #include "kernel/peer_packet.h"
@@ -77,14 +78,9 @@ static socklen_t addr_fill(union any_addr *to, const struct ip_addr *a, uint16_t
 	return sizeof to->v6;
 }
 
-static int set_int(int fd, int level, int option, int value)
-{
-	return sys_setsockopt(fd, level, option, &value, sizeof value);
-}
-
 static int set_repair(int fd, int value)
 {
-	int err = set_int(fd, IPPROTO_TCP, TCP_REPAIR, value);
+	int err = sockopt_set_int(fd, IPPROTO_TCP, TCP_REPAIR, value);
 	return err == -EPERM ? privileged_repair(fd, &(struct privileged_repair){.value = value}) : err;
 }
 
@@ -106,9 +102,9 @@ static void grow_buffer(int fd, int force, int plain, uint64_t payload)
 	uint32_t bytes = buffer_lacks(fd, plain, payload);
 	if (!bytes)
 		return;
-	if (set_int(fd, SOL_SOCKET, force, bytes) < 0)
-		set_int(fd, SOL_SOCKET, plain, bytes);
-	set_int(fd, SOL_SOCKET, SO_BUF_LOCK, 0); /* autotuning goes on from here */
+	if (sockopt_set_int(fd, SOL_SOCKET, force, bytes) < 0)
+		sockopt_set_int(fd, SOL_SOCKET, plain, bytes);
+	sockopt_set_int(fd, SOL_SOCKET, SO_BUF_LOCK, 0); /* autotuning goes on from here */
 }
 
 /* In repair mode, bound, and with buffers for what is to come. What this process may not do is asked for at once. */
@@ -118,7 +114,7 @@ static int repair_enter(int fd, const struct tcp_snapshot *s, int ifindex)
 	union any_addr addr;
 	socklen_t len = addr_fill(&addr, &s->key.laddr, s->key.lport, ifindex);
 	struct privileged_repair all = {.value = TCP_REPAIR_ON, .addr = &addr.sa, .addr_len = len};
-	int err = set_int(fd, IPPROTO_TCP, TCP_REPAIR, TCP_REPAIR_ON);
+	int err = sockopt_set_int(fd, IPPROTO_TCP, TCP_REPAIR, TCP_REPAIR_ON);
 	if (!err)
 		err = sys_bind(fd, &addr, len);
 	if (err == -EPERM || err == -EACCES) {
@@ -138,19 +134,19 @@ static int repair_prepare(int fd, const struct tcp_snapshot *s, int ifindex)
 {
 	int mss = s->mss_clamp < KERNEL_MSS_MIN ? KERNEL_MSS_MIN : s->mss_clamp;
 	int err;
-	if ((err = set_int(fd, SOL_SOCKET, SO_REUSEADDR, 1)) < 0 ||
+	if ((err = sockopt_set_int(fd, SOL_SOCKET, SO_REUSEADDR, 1)) < 0 ||
 	    (err = repair_enter(fd, s, ifindex)) < 0)
 		return err;
 	if (s->mss_clamp)
-		set_int(fd, IPPROTO_TCP, TCP_MAXSEG, mss > KERNEL_MSS_MAX ? KERNEL_MSS_MAX : mss);
+		sockopt_set_int(fd, IPPROTO_TCP, TCP_MAXSEG, mss > KERNEL_MSS_MAX ? KERNEL_MSS_MAX : mss);
 	if (s->nodelay)
-		set_int(fd, IPPROTO_TCP, TCP_NODELAY, 1);
+		sockopt_set_int(fd, IPPROTO_TCP, TCP_NODELAY, 1);
 	if (s->keepalive)
-		set_int(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
-	if ((err = set_int(fd, IPPROTO_TCP, TCP_REPAIR_QUEUE, TCP_SEND_QUEUE)) < 0 ||
-	    (err = set_int(fd, IPPROTO_TCP, TCP_QUEUE_SEQ, s->snd_una)) < 0 ||
-	    (err = set_int(fd, IPPROTO_TCP, TCP_REPAIR_QUEUE, TCP_RECV_QUEUE)) < 0 ||
-	    (err = set_int(fd, IPPROTO_TCP, TCP_QUEUE_SEQ, s->rcv_nxt - s->rcv_data_len)) < 0)
+		sockopt_set_int(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
+	if ((err = sockopt_set_int(fd, IPPROTO_TCP, TCP_REPAIR_QUEUE, TCP_SEND_QUEUE)) < 0 ||
+	    (err = sockopt_set_int(fd, IPPROTO_TCP, TCP_QUEUE_SEQ, s->snd_una)) < 0 ||
+	    (err = sockopt_set_int(fd, IPPROTO_TCP, TCP_REPAIR_QUEUE, TCP_RECV_QUEUE)) < 0 ||
+	    (err = sockopt_set_int(fd, IPPROTO_TCP, TCP_QUEUE_SEQ, s->rcv_nxt - s->rcv_data_len)) < 0)
 		return err;
 	return 0;
 }
@@ -178,9 +174,9 @@ static int repair_options(int fd, const struct tcp_snapshot *s)
 		opt[n++] = (struct tcp_repair_opt){TCPOPT_TIMESTAMP, 0};
 	int err = sys_setsockopt(fd, IPPROTO_TCP, TCP_REPAIR_OPTIONS, opt, n * sizeof *opt);
 	if (err >= 0)
-		err = set_int(fd, IPPROTO_TCP, TCP_MAXSEG, 0); /* it was for connect only */
+		err = sockopt_set_int(fd, IPPROTO_TCP, TCP_MAXSEG, 0); /* it was for connect only */
 	if (err >= 0 && s->timestamps)
-		err = set_int(fd, IPPROTO_TCP, TCP_TIMESTAMP, (s->ts_now + 1) & ~1u);
+		err = sockopt_set_int(fd, IPPROTO_TCP, TCP_TIMESTAMP, (s->ts_now + 1) & ~1u);
 	return err < 0 ? err : 0;
 }
 
@@ -210,12 +206,12 @@ static uint32_t unacked_len(const struct tcp_snapshot *s)
 static int repair_queues(int fd, const struct tcp_snapshot *s)
 {
 	int err;
-	if ((err = set_int(fd, IPPROTO_TCP, TCP_REPAIR_QUEUE, TCP_RECV_QUEUE)) < 0 ||
+	if ((err = sockopt_set_int(fd, IPPROTO_TCP, TCP_REPAIR_QUEUE, TCP_RECV_QUEUE)) < 0 ||
 	    (err = write_range(fd, s->rcv_data, 0, s->rcv_data_len)) < 0 ||
-	    (err = set_int(fd, IPPROTO_TCP, TCP_REPAIR_QUEUE, TCP_SEND_QUEUE)) < 0 ||
+	    (err = sockopt_set_int(fd, IPPROTO_TCP, TCP_REPAIR_QUEUE, TCP_SEND_QUEUE)) < 0 ||
 	    (err = write_range(fd, s->snd_data, 0, unacked_len(s))) < 0)
 		return err;
-	return set_int(fd, IPPROTO_TCP, TCP_REPAIR_QUEUE, TCP_NO_QUEUE);
+	return sockopt_set_int(fd, IPPROTO_TCP, TCP_REPAIR_QUEUE, TCP_NO_QUEUE);
 }
 
 static int repair_windows(int fd, const struct tcp_snapshot *s)
@@ -337,7 +333,7 @@ int handover_finish(int fd, const struct tcp_snapshot *s)
 	uint32_t sent = unacked_len(s);
 	/* Leaving sends one window probe: its answer tells what the peer has, and its window. */
 	int err = set_repair(fd, TCP_REPAIR_OFF);
-	set_int(fd, SOL_SOCKET, SO_REUSEADDR, 1); /* before anybody can know: who ends this process then leaves a TIME-WAIT that the port's next server does not mind */
+	sockopt_set_int(fd, SOL_SOCKET, SO_REUSEADDR, 1); /* before anybody can know: who ends this process then leaves a TIME-WAIT that the port's next server does not mind */
 	if (err >= 0)
 		err = write_range(fd, s->snd_data, sent, s->snd_data_len - sent);
 	if (err < 0) {

@@ -59,18 +59,18 @@ static int has_eth_from_arphrd(unsigned type)
 }
 
 /* Of an interface that goes to another network namespace its packet sockets hear no more, also when it comes back under the same index. */
-static bool is_bound(int fd, int ifindex)
+int packet_ifindex(int fd)
 {
 	struct sockaddr_ll at;
 	socklen_t len = sizeof at;
-	return sys_getsockname(fd, (struct sockaddr *)&at, &len) == 0 && at.sll_ifindex == ifindex;
+	return sys_getsockname(fd, (struct sockaddr *)&at, &len) == 0 ? at.sll_ifindex : 0;
 }
 
 static int packet_refresh_info(struct link *l)
 {
 	struct link_info *info = &l->info;
 	int fd = packet_link_of(l)->tx.fd;
-	if (!is_bound(fd, info->ifindex))
+	if (packet_ifindex(fd) != info->ifindex)
 		return -ENODEV;
 	struct ifreq req = {.ifr_ifindex = info->ifindex};
 	int err = sys_ioctl(fd, SIOCGIFNAME, &req);

@@ -31,6 +31,9 @@ struct packet_rx {
 	struct tpacket_req req;
 };
 
+/* The interface that a packet socket is bound to; 0 or less: it is gone. */
+int packet_ifindex(int fd);
+
 #define TX_QUEUE_FRAMES 256 /* of one turn; beyond it the queue is flushed early */
 
 /* One queued frame: what precedes the payload is contiguous, and so one piece for the kernel. */

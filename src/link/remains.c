@@ -5,15 +5,12 @@
 #include "base/sys.h"
 #include "link/packet.h"
 
-#include <linux/if_packet.h>
 #include <string.h>
 #include <sys/mman.h>
 
 int link_remains_at(int rx_fd)
 {
-	struct sockaddr_ll at;
-	socklen_t len = sizeof at;
-	return sys_getsockname(rx_fd, (struct sockaddr *)&at, &len) == 0 ? at.sll_ifindex : 0;
+	return packet_ifindex(rx_fd);
 }
 
 bool link_remains_are(int rx_fd)

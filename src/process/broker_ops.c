@@ -51,11 +51,6 @@ union any_addr {
 	struct sockaddr_in6 v6;
 };
 
-static int set_int(int fd, int level, int option, int value)
-{
-	return sys_setsockopt(fd, level, option, &value, sizeof value);
-}
-
 /* ---- links ---- */
 
 static struct broker_link sent; /* what the last answer gives away, until it is sent */
@@ -187,8 +182,8 @@ static void grow(int fd, int force, uint32_t bytes)
 {
 	if (!bytes)
 		return;
-	set_int(fd, SOL_SOCKET, force, bytes > BUFFER_MAX ? BUFFER_MAX : bytes);
-	set_int(fd, SOL_SOCKET, SO_BUF_LOCK, 0);
+	sockopt_set_int(fd, SOL_SOCKET, force, bytes > BUFFER_MAX ? BUFFER_MAX : bytes);
+	sockopt_set_int(fd, SOL_SOCKET, SO_BUF_LOCK, 0);
 }
 
 static int do_repair(const struct broker_request *r, int fd)
@@ -198,7 +193,7 @@ static int do_repair(const struct broker_request *r, int fd)
 		return -EINVAL;
 	if (r->repair.addr_len > sizeof r->repair.addr || (r->repair.addr_len && v != TCP_REPAIR_ON))
 		return -EINVAL;
-	int err = set_int(fd, IPPROTO_TCP, TCP_REPAIR, v);
+	int err = sockopt_set_int(fd, IPPROTO_TCP, TCP_REPAIR, v);
 	if (err)
 		return err;
 	grow(fd, SO_RCVBUFFORCE, r->repair.rcvbuf);

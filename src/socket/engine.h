@@ -623,7 +623,6 @@ void time_wait_keep(struct engine *e, uint16_t port);
 struct time_wait_visit {
 	void (*each)(struct time_wait_visit *v, const struct flow_key *key);
 };
-unsigned time_waits_of(const struct engine *e, const struct ip_addr *laddr, uint16_t lport);
 /* Those on this port; `but_reusable`: whose connection did not have SO_REUSEADDR. */
 void time_waits_visit_port(const struct engine *e, uint16_t lport, bool but_reusable, struct time_wait_visit *v);
 /* The port becomes a group's: each record without an entry of its own in the classifier gets one there. */

@@ -20,6 +20,7 @@
 
 #include "base/fd.h"
 #include "base/log.h"
+#include "base/sockopt.h"
 #include "base/sys.h"
 
 #include <errno.h>
@@ -68,24 +69,18 @@ static void add(struct engine *e, const struct ip_addr *addr, uint16_t port, uns
 	t->at[t->n++] = (struct taken_port){.addr = *addr, .port = port, .n = n, .fd = fd};
 }
 
-static void set_int(int fd, int level, int option, int value)
-{
-	sys_setsockopt(fd, level, option, &value, sizeof value);
-}
-
 /* In repair mode bind looks at nobody else. */
 static int bind_in_repair(int fd, const struct sockaddr *name, socklen_t len)
 {
-	int on = TCP_REPAIR_ON, off = TCP_REPAIR_OFF;
-	int err = sys_setsockopt(fd, IPPROTO_TCP, TCP_REPAIR, &on, sizeof on);
+	int err = sockopt_set_int(fd, IPPROTO_TCP, TCP_REPAIR, TCP_REPAIR_ON);
 	if (!err)
 		err = sys_bind(fd, name, len);
 	if (err == -EPERM || err == -EACCES)
-		err = privileged_repair(fd, &(struct privileged_repair){.value = on, .addr = name, .addr_len = len});
+		err = privileged_repair(fd, &(struct privileged_repair){.value = TCP_REPAIR_ON, .addr = name, .addr_len = len});
 	if (err < 0)
 		return err;
-	err = sys_setsockopt(fd, IPPROTO_TCP, TCP_REPAIR, &off, sizeof off);
-	return err == -EPERM ? privileged_repair(fd, &(struct privileged_repair){.value = off}) : err;
+	err = sockopt_set_int(fd, IPPROTO_TCP, TCP_REPAIR, TCP_REPAIR_OFF);
+	return err == -EPERM ? privileged_repair(fd, &(struct privileged_repair){.value = TCP_REPAIR_OFF}) : err;
 }
 
 /* A kernel socket with this connection's name, beside whoever else has it. */
@@ -98,9 +93,9 @@ static int bind_beside(struct engine *e, const struct sock *s)
 		return fd;
 	name_from_addr(e, s->family, &s->flow.key.laddr, s->flow.key.lport, (struct sockaddr *)&name, &len);
 	if (s->family == AF_INET6)
-		set_int(fd, IPPROTO_IPV6, IPV6_V6ONLY, s->v6only);
+		sockopt_set_int(fd, IPPROTO_IPV6, IPV6_V6ONLY, s->v6only);
 	if (s->ip.oif)
-		set_int(fd, SOL_SOCKET, SO_BINDTOIFINDEX, s->ip.oif);
+		sockopt_set_int(fd, SOL_SOCKET, SO_BINDTOIFINDEX, s->ip.oif);
 	int err = bind_in_repair(fd, (struct sockaddr *)&name, len);
 	if (err >= 0)
 		return fd_move_high(fd);
@@ -108,14 +103,27 @@ static int bind_beside(struct engine *e, const struct sock *s)
 	return err;
 }
 
+struct count {
+	struct time_wait_visit visit;
+	const struct ip_addr *addr;
+	unsigned n;
+};
+
+static void count_time_wait(struct time_wait_visit *v, const struct flow_key *key)
+{
+	struct count *c = container_of(v, struct count, visit);
+	c->n += ip_addr_equal(&key->laddr, c->addr);
+}
+
 static unsigned count_all(struct engine *e, const struct ip_addr *addr, uint16_t port)
 {
-	unsigned n = time_waits_of(e, addr, port);
+	struct count c = {.visit.each = count_time_wait, .addr = addr};
+	time_waits_visit_port(e, port, false, &c.visit);
 	list_for_each (pos, tmp, &e->socks) {
 		const struct sock *s = container_of(pos, struct sock, node);
-		n += s->in_demux && s->flow.key.lport == port && ip_addr_equal(&s->flow.key.laddr, addr);
+		c.n += s->in_demux && s->flow.key.lport == port && ip_addr_equal(&s->flow.key.laddr, addr);
 	}
-	return n;
+	return c.n;
 }
 
 /* False: what kept it from being taken would keep the next one from it as well. */
@@ -127,8 +135,8 @@ static bool take_for(struct engine *e, const struct sock *s)
 		log_debug("engine", "port %u of live connections could not be kept (errno %d)", key->lport, -fd);
 		return false;
 	}
-	set_int(fd, SOL_SOCKET, SO_REUSEADDR, s->reuseaddr); /* repair mode had a value of its own */
-	set_int(fd, SOL_SOCKET, SO_REUSEPORT, option_values_number(s->values, option_find(SOL_SOCKET, SO_REUSEPORT)));
+	sockopt_set_int(fd, SOL_SOCKET, SO_REUSEADDR, s->reuseaddr); /* repair mode had a value of its own */
+	sockopt_set_int(fd, SOL_SOCKET, SO_REUSEPORT, option_values_number(s->values, option_find(SOL_SOCKET, SO_REUSEPORT)));
 	add(e, &key->laddr, key->lport, count_all(e, &key->laddr, key->lport), fd);
 	return true;
 }

@@ -340,17 +340,6 @@ void time_wait_keep(struct engine *e, uint16_t port)
 	}
 }
 
-unsigned time_waits_of(const struct engine *e, const struct ip_addr *laddr, uint16_t lport)
-{
-	unsigned n = 0;
-	list_for_each (pos, tmp, &e->time_waits.queue) {
-		struct time_wait *tw = container_of(pos, struct time_wait, node);
-		struct flow_key key = key_of(tw);
-		n += tw->lport == lport && ip_addr_equal(&key.laddr, laddr);
-	}
-	return n;
-}
-
 void time_waits_visit_port(const struct engine *e, uint16_t lport, bool but_reusable, struct time_wait_visit *v)
 {
 	list_for_each (pos, tmp, &e->time_waits.queue) {
