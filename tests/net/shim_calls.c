@@ -13,10 +13,8 @@
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <pthread.h>
-#include <pty.h>
 #include <sched.h>
 #include <signal.h>
-#include <spawn.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -489,7 +487,7 @@ static void polls(void)
 	close(fds[1]);
 }
 
-static int ready(int ep, int ms)
+int ready(int ep, int ms)
 {
 	struct epoll_event ev[8];
 	int n = epoll_wait(ep, ev, 8, ms);
@@ -501,7 +499,7 @@ static int ready(int ep, int ms)
 	return bits;
 }
 
-static int ctl(int ep, int op, int fd, unsigned events, unsigned tag)
+int ctl(int ep, int op, int fd, unsigned events, unsigned tag)
 {
 	struct epoll_event ev = {.events = events, .data.u32 = tag};
 	return epoll_ctl(ep, op, fd, &ev);
@@ -750,256 +748,6 @@ static void big_file(void)
 	for (size_t i = 0; i < sizeof from / sizeof from[0]; i++)
 		SAY(file_arrives(c, s, file, from[i]));
 	close(c), close(s), close(file);
-}
-
-static int child_status(pid_t pid)
-{
-	int status = -1;
-	waitpid(pid, &status, 0);
-	return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
-}
-
-static void read_all(int fd)
-{
-	char buf[256];
-	size_t n = 0;
-	ssize_t r;
-	while (n < sizeof buf - 1 && (r = read(fd, buf + n, sizeof buf - 1 - n)) > 0)
-		n += r;
-	buf[n] = 0;
-	printf("[%s]\n", buf);
-	fflush(stdout);
-}
-
-/* Children that are made by another name than fork: each serves `s` and ends with 7. */
-static int serve_child(void *arg)
-{
-	int s = *(int *)arg;
-	char b[4];
-	ssize_t n = read(s, b, 4);
-	write(s, b, n);
-	_exit(7);
-}
-
-enum { BY_CLONE, BY_NUMBER, BY_CLONE3, BY_SYS_FORK, WAYS };
-
-static pid_t child_by(int way, int *s)
-{
-	static char stack[65536] __attribute__((aligned(16)));
-	struct clone_args args = {.exit_signal = SIGCHLD};
-	pid_t pid = -1;
-	switch (way) {
-	case BY_CLONE:
-		return clone(serve_child, stack + sizeof stack, SIGCHLD, s);
-	case BY_NUMBER:
-		pid = syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0);
-		break;
-	case BY_CLONE3:
-		pid = syscall(SYS_clone3, &args, sizeof args);
-		break;
-#ifdef SYS_fork
-	case BY_SYS_FORK:
-		pid = syscall(SYS_fork);
-		break;
-#endif
-	default:
-		pid = fork();
-	}
-	if (pid == 0)
-		serve_child(s);
-	return pid;
-}
-
-static int leave_with(void *status)
-{
-	return *(int *)status;
-}
-
-static void clones(void)
-{
-	int c, s, status = 6;
-	static char stack[65536] __attribute__((aligned(16)));
-	puts("# clones");
-	for (int way = 0; way < WAYS; way++) {
-		fflush(stdout);
-		pair(&c, &s);
-		pid_t pid = child_by(way, &s);
-		SAY(pid > 0);
-		SAY(close(s));
-		SAY(write(c, "ping", 4));
-		read_all(c);
-		SAY(child_status(pid));
-		close(c);
-	}
-	/* Its function's result is its status; a child that execs while its parent waits; a thread's memory is shared. */
-	pair(&c, &s);
-	SAY(child_status(clone(leave_with, stack + sizeof stack, SIGCHLD, &status)));
-	SAY(child_status(clone(leave_with, stack + sizeof stack, SIGCHLD | CLONE_VM | CLONE_VFORK, &status)));
-	SAY(write(s, "kept", 4));
-	SAY(close(s));
-	read_all(c);
-	close(c);
-	SAY(clone(leave_with, NULL, SIGCHLD, &status));
-	SAY(syscall(SYS_clone3, NULL, 64));
-	SAY(syscall(SYS_clone3, &status, 1));
-}
-
-static void processes(void)
-{
-	int c, s, l, port;
-	extern char **environ;
-	puts("# processes");
-	fflush(stdout);
-	/* accept, fork, close: the child serves, the parent's close is not an end */
-	l = listener(&port);
-	c = client(port);
-	s = accept(l, NULL, NULL);
-	pid_t pid = fork();
-	if (pid == 0) {
-		char b[4];
-		close(l);
-		ssize_t n = read(s, b, 4);
-		write(s, b, n);
-		_exit(7);
-	}
-	SAY(close(s));
-	SAY(write(c, "ping", 4));
-	read_all(c);
-	SAY(child_status(pid));
-	close(c);
-	/* ignored signals survive exec: the shim has memory faults for itself once there is a socket */
-	signal(SIGSEGV, SIG_IGN);
-	signal(SIGBUS, SIG_IGN);
-	fflush(stdout);
-	pid = fork();
-	if (pid == 0) {
-		execl("/bin/grep", "grep", "SigIgn", "/proc/self/status", NULL);
-		_exit(127);
-	}
-	SAY(child_status(pid));
-	pid_t spawned;
-	fflush(stdout); /* it prints at once */
-	int spawn_error = posix_spawn(&spawned, "/bin/grep", NULL, NULL, (char *[]){"grep", "SigIgn", "/proc/self/status", NULL}, environ);
-	SAY(child_status(spawned));
-	SAY(spawn_error);
-	signal(SIGSEGV, SIG_DFL);
-	signal(SIGBUS, SIG_DFL);
-	/* a child that closes its copy ends nothing */
-	pair(&c, &s);
-	pid = fork();
-	if (pid == 0) {
-		close(s);
-		close(c);
-		_exit(0);
-	}
-	SAY(child_status(pid));
-	SAY(write(s, "still", 5));
-	SAY(close(s));
-	read_all(c);
-	close(c);
-	/* a listener used in the child */
-	pid = fork();
-	if (pid == 0) {
-		s = accept(l, NULL, NULL);
-		write(s, "forked", 6);
-		_exit(0);
-	}
-	c = client(port);
-	read_all(c);
-	SAY(child_status(pid));
-	close(c);
-	close(l);
-	/* the same in a worker with an epoll of its own, and exec with the listener open */
-	l = listener(&port);
-	pid = fork();
-	if (pid == 0) {
-		int ep = epoll_create1(0);
-		if (ctl(ep, EPOLL_CTL_ADD, l, EPOLLIN, 1) < 0)
-			_exit(20);
-		if (ready(ep, 5000) != 1001)
-			_exit(21);
-		s = accept(l, NULL, NULL);
-		if (ctl(ep, EPOLL_CTL_ADD, s, EPOLLIN, 2) < 0 || ready(ep, 5000) != 2001)
-			_exit(22);
-		dup2(s, 0);
-		dup2(s, 1);
-		execlp("cat", "cat", NULL);
-		_exit(23);
-	}
-	c = client(port);
-	SAY(write(c, "worker", 6));
-	SAY(shutdown(c, SHUT_WR));
-	read_all(c);
-	SAY(child_status(pid));
-	close(c);
-	close(l);
-	/* exec with the connection as stdout */
-	pair(&c, &s);
-	pid = fork();
-	if (pid == 0) {
-		dup2(s, 1);
-		execl("/bin/sh", "sh", "-c", "echo from exec", NULL);
-		_exit(9);
-	}
-	close(s);
-	read_all(c);
-	SAY(child_status(pid));
-	close(c);
-	/* vfork, and a failing exec first */
-	pair(&c, &s);
-	pid = vfork();
-	if (pid == 0) {
-		dup2(s, 1);
-		execlp("no-such-program-here", "x", NULL);
-		char *argv[] = {"sh", "-c", "echo vforked", NULL};
-		execvp("sh", argv);
-		_exit(9);
-	}
-	SAY(close(s));
-	read_all(c);
-	SAY(child_status(pid));
-	close(c);
-	/* posix_spawn with the connection as the child's stdout */
-	pair(&c, &s);
-	posix_spawn_file_actions_t fa;
-	posix_spawn_file_actions_init(&fa);
-	SAY(posix_spawn_file_actions_adddup2(&fa, s, 1));
-	char *argv[] = {"sh", "-c", "echo spawned", NULL};
-	SAY(posix_spawn(&pid, "/bin/sh", &fa, NULL, argv, environ));
-	SAY(write(s, "", 0));
-	SAY(close(s));
-	read_all(c);
-	SAY(child_status(pid));
-	close(c);
-	SAY(system("exit 5") >> 8);
-	FILE *p = popen("echo popen", "r");
-	char line[32];
-	printf("%s", fgets(line, sizeof line, p));
-	SAY(pclose(p));
-	/* a failing exec leaves the connection usable */
-	pair(&c, &s);
-	SAY(execl("/nonexistent", "x", NULL));
-	SAY(execl("/etc/passwd", "x", NULL));
-	SAY(write(c, "on", 2));
-	close(c);
-	read_all(s);
-	close(s);
-	int master;
-	fflush(stdout);
-	pid = forkpty(&master, NULL, NULL, NULL);
-	if (pid == 0)
-		_exit(isatty(0) ? 3 : 4);
-	SAY(child_status(pid));
-	close(master);
-	fflush(stdout);
-	pid = fork();
-	if (pid == 0) {
-		pair(&c, &s);
-		if (daemon(1, 1) < 0)
-			_exit(1);
-		_exit(0);
-	}
-	SAY(child_status(pid));
 }
 
 static void stdios(void)

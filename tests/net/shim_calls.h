@@ -22,6 +22,12 @@ int listener(int *port); /* at the next port */
 int client(int port);
 void pair(int *c, int *s); /* c: the client's end, s: the server's */
 void wait_readable(int fd);
+int ctl(int ep, int op, int fd, unsigned events, unsigned tag); /* epoll_ctl */
+int ready(int ep, int ms);                                      /* each event's tag and mask in decimal digits */
+
+/* shim_children.c */
+void processes(void);
+void clones(void);
 
 /* shim_libc.c */
 void libc_inside(void);
