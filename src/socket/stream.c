@@ -123,6 +123,13 @@ static ssize_t listener_send(const struct sock *s, int flags)
 	return sys_sendto(s->lst->kfd, NULL, 0, flags | MSG_NOSIGNAL | MSG_DONTWAIT, NULL, 0);
 }
 
+/* What earlier calls sent and the engine put off would have left by now, so a call that could still hold it back or undo it has it said first (drive/putoff.c). */
+static void say_unsent(struct engine *e, const struct sock *s)
+{
+	if (tcp_unsent_bytes(&s->tcp))
+		putoff_settle(&e->drive);
+}
+
 /* `done`: bytes that went before. */
 static ssize_t send_all(struct engine *e, struct sock *s, const struct msghdr *msg, int flags, size_t done)
 {
@@ -131,6 +138,8 @@ static ssize_t send_all(struct engine *e, struct sock *s, const struct msghdr *m
 	struct wait wait;
 	cursor_skip(msg, &c, done);
 	wait_begin(&wait, e, s->sndtimeo_us);
+	if (flags & MSG_MORE) /* which holds back the bytes of this call, not those of calls before */
+		say_unsent(e, s);
 	for (;;) {
 		if (done && tcp_error(&s->tcp))
 			return done; /* the next call is told */
@@ -453,9 +462,12 @@ void stream_close(struct engine *e, struct sock *s, bool exiting)
 {
 	if (!s->live)
 		return;
+	bool abort = s->linger_on && s->linger_s == 0;
+	if (abort || tcp_has_unread(&s->tcp)) /* a RST, which unsent bytes would not outlive */
+		say_unsent(e, s);
 	reader_tell(s);
 	connect_given_up(e, s);
-	if (s->linger_on && s->linger_s == 0)
+	if (abort)
 		tcp_abort(&s->tcp, e->now);
 	else
 		tcp_close(&s->tcp, e->now, lingers(s), exiting);

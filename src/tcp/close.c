@@ -28,9 +28,14 @@ void tcp_shutdown_receive(struct tcp_conn *c)
 	c->rcv_shut = true;
 }
 
+bool tcp_has_unread(const struct tcp_conn *c)
+{
+	return c->rcv.len != 0;
+}
+
 void tcp_close(struct tcp_conn *c, int64_t now, bool linger, bool exiting)
 {
-	bool unread = c->rcv.len != 0; /* an urgent byte counts */
+	bool unread = tcp_has_unread(c);
 	c->orphan = true;
 	c->options.keepalive = c->options.keepalive && c->state < TCPS_TIME_WAIT;
 	switch (c->state) {

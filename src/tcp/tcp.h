@@ -304,6 +304,7 @@ int tcp_take_error(struct tcp_conn *c);         /* returns and clears */
 int tcp_take_any_error(struct tcp_conn *c);     /* SO_ERROR: where there is none, what ICMP has told since it was last asked */
 void tcp_put_error(struct tcp_conn *c, int err); /* … to be told again */
 uint32_t tcp_readable_bytes(const struct tcp_conn *c); /* in order, unread */
+bool tcp_has_unread(const struct tcp_conn *c);         /* … an urgent byte counts: a close is a RST */
 uint32_t tcp_recv_next(const struct tcp_conn *c); /* sequence number of the next byte to be read */
 /* As Linux's splice, which neither gives an urgent byte, read or not, nor passes it. 1: none is next. 0, an error: what splice says then; -EAGAIN, 0 where it would wait. */
 ssize_t tcp_splice_stops(struct tcp_conn *c);

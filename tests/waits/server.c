@@ -12,6 +12,8 @@
  *   jump      a handler jumps out of recv, accept, poll and epoll_wait; the same thread goes on with the same connection; then close must say FIN
  *   cancel    threads are cancelled in accept, recv, poll, select, epoll_wait and joined
  *   die       an event loop that ends itself right behind a send, in the way that the next argument names
+ *   more      an event loop that sends with MSG_MORE right behind a send, and waits for the answer to that
+ *   reset     an event loop that resets its connection right behind a send: with something unread, or by SO_LINGER
  *   forks     of each of 20 connections: a child of fork asks it, and then another one
  *   nofd      with no number left: recv, poll, select, epoll_wait block and wake
  */
@@ -474,21 +476,57 @@ static void end_by(const char *how)
 		;
 }
 
-/* An event loop, which comes back so soon that its output may wait for that: echoes what comes, and ends with the echo of a 'd', by `how`. */
-static void die(const char *how)
+/* An event loop, which comes back so soon that its output may wait for that: accepts, and echoes what comes, up to the echo of a 'd'. */
+static int echo_until_d(void)
 {
-	char b;
+	char b = 0;
 	struct epoll_event ev = {.events = EPOLLIN};
-	int ep = epoll_create1(0);
-	start_listening();
-	int c = accept4(l, NULL, NULL, SOCK_NONBLOCK);
+	int ep = epoll_create1(0), c = accept4(l, NULL, NULL, SOCK_NONBLOCK);
 	setsockopt(c, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
 	epoll_ctl(ep, EPOLL_CTL_ADD, c, &ev);
-	while (epoll_wait(ep, &ev, 1, -1) == 1 && recv(c, &b, 1, 0) == 1) {
+	while (b != 'd' && epoll_wait(ep, &ev, 1, -1) == 1 && recv(c, &b, 1, 0) == 1)
 		send(c, &b, 1, 0);
-		if (b == 'd')
-			end_by(how);
+	close(ep);
+	return c;
+}
+
+static void die(const char *how)
+{
+	start_listening();
+	echo_until_d();
+	end_by(how);
+}
+
+/* ---- more ---- */
+
+/* The peer answers a 'd' before it gets what MSG_MORE holds back. */
+static void more(void)
+{
+	char b;
+	start_listening();
+	for (int i = 0; i < 10; i++) {
+		int c = echo_until_d();
+		send(c, "m", 1, MSG_MORE);
+		poll(&(struct pollfd){c, POLLIN, 0}, 1, -1);
+		recv(c, &b, 1, 0);
+		send(c, "e", 1, 0);
+		close(c);
 	}
+	getchar();
+}
+
+/* ---- reset ---- */
+
+static void reset(bool linger)
+{
+	start_listening();
+	for (int i = 0; i < 10; i++) {
+		int c = echo_until_d();
+		if (linger)
+			setsockopt(c, SOL_SOCKET, SO_LINGER, &(struct linger){1, 0}, sizeof(struct linger));
+		close(c);
+	}
+	getchar();
 }
 
 /* ---- forks ---- */
@@ -552,6 +590,10 @@ int main(int argc, char **argv)
 		nofd();
 	else if (!strcmp(mode, "die"))
 		die(argv[2]);
+	else if (!strcmp(mode, "more"))
+		more();
+	else if (!strcmp(mode, "reset"))
+		reset(!strcmp(argv[2], "linger"));
 	else if (!strcmp(mode, "forks"))
 		forks();
 	else

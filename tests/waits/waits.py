@@ -406,6 +406,41 @@ def die(lab, finesse):
                 server.process.wait(PATIENCE)
 
 
+def more(lab, finesse):
+    """MSG_MORE holds back what its own call sends, not what was put off before it."""
+    with Server(lab, "more", finesse) as server:
+        came = []
+        for _ in range(10):
+            with connect(lab) as s:
+                check(all(ask(s, b"p") for _ in range(60)), "more: it answers")
+                s.sendall(b"d")
+                came.append(s.recv(2))
+                s.sendall(b"a")
+                while s.recv(2):
+                    pass
+        check(b"d" in came, "more: what was sent before comes at once (%d of 10)" % came.count(b"d"))
+        check(server.ends(), "more: ends")
+
+
+def reset(lab, finesse):
+    """What was sent before a close that resets is sent before the RST, though it was put off."""
+    for how, last in (("unread", b"dx"), ("linger", b"d")):
+        with Server(lab, "reset", finesse, arguments=[how]) as server:
+            came = []
+            for _ in range(10):
+                with connect(lab) as s:
+                    check(all(ask(s, b"p") for _ in range(60)), "reset: %s: it answers" % how)
+                    s.sendall(last)
+                    try:
+                        came.append(s.recv(2))
+                        s.recv(1)
+                        check(False, "reset: %s: end of file, and no reset" % how)
+                    except ConnectionResetError:
+                        pass
+            check(came == [b"d"] * 10, "reset: %s: what was sent last arrives (%d of 10)" % (how, len(came)))
+            check(server.ends(), "reset: %s: ends" % how)
+
+
 def forks(lab, finesse):
     """A fork right behind a handover: the child finds the connection."""
     with Server(lab, "forks", finesse) as server:
@@ -431,7 +466,7 @@ def main():
         counts = {}
         for finesse in (False, True):
             print("under finesse" if finesse else "natively", flush=True)
-            for part in [p for p in (threads, threads_hard, thousand, shared, churn, three, tiny, compute, late, jump, cancel, nofd, die, forks) if not ONLY or p.__name__ in ONLY]:
+            for part in [p for p in (threads, threads_hard, thousand, shared, churn, three, tiny, compute, late, jump, cancel, nofd, die, more, reset, forks) if not ONLY or p.__name__ in ONLY]:
                 try:
                     counts[part, finesse] = part(lab, finesse)
                 except (LabError, OSError) as e:
