@@ -183,9 +183,6 @@ int wrap_dup3(int fd, int to, int flags)
 
 /* ---- fcntl, ioctl ---- */
 
-/* Flags that Linux keeps for a socket, tells again, and does not heed. */
-#define STATUS_KEPT (O_APPEND | O_NOATIME)
-
 /* From now on all that comes is the kernel's, and its signals are right; accept still gives what had come before. */
 static int listener_set_async(struct call *c, int fd)
 {
@@ -292,6 +289,13 @@ static bool changes_more(int cmd, long arg)
 	}
 }
 
+/* SIGIO is the kernel's to send, to an owner that may be named later. Undecided, and seized. */
+static void signals_by_kernel(struct file *f)
+{
+	engine_note_fallback("a socket", "O_ASYNC");
+	file_forget(f);
+}
+
 /* F_GETFL, F_SETFL. Seized. */
 static int candidate_flags(struct file *f, int fd, int cmd, long arg)
 {
@@ -303,8 +307,11 @@ static int candidate_flags(struct file *f, int fd, int cmd, long arg)
 	if (cmd == F_SETFL && undecided_set_nonblock(f, arg & O_NONBLOCK))
 		return 0;
 	int r = REAL(fcntl)(fd, cmd, arg);
-	if (r >= 0 && cmd == F_SETFL)
+	if (r >= 0 && cmd == F_SETFL) {
 		file_set_nonblock(f, arg & O_NONBLOCK);
+		if (arg & O_ASYNC)
+			signals_by_kernel(f);
+	}
 	return r;
 }
 
@@ -386,6 +393,8 @@ static int candidate_ioctl(struct file *f, int fd, unsigned long request, void *
 	int r = REAL(ioctl)(fd, request, arg);
 	if (r == 0 && request == FIONBIO)
 		file_set_nonblock(f, *(int *)arg);
+	if (r == 0 && request == FIOASYNC && *(int *)arg)
+		signals_by_kernel(f);
 	return r;
 }
 

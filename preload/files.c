@@ -261,9 +261,17 @@ static bool is_undecided(int fd)
 	return f && f->kind == FILE_CANDIDATE;
 }
 
+/* Flags that a socket keeps and does not heed. Where the program changed some, it did more than the shim notes. */
+static int status_of(const struct candidate *c, int fd)
+{
+	return c->used || c->shared || c->adopted || !c->nonblock_known ? sys_fcntl(fd, F_GETFL, 0) & STATUS_KEPT : 0;
+}
+
 static void candidate_becomes(struct file *f, struct sock *s, int fd, bool listener)
 {
+	int status = status_of(&f->candidate, fd);
 	fdtable_lock();
+	f->status = status;
 	f->sock = s;
 	f->fd = fd;
 	f->listener = listener;

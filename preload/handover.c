@@ -40,6 +40,12 @@ void kernel_fd_set_nonblock(int fd, bool on)
 	sys_fcntl(fd, F_SETFL, on ? flags | O_NONBLOCK : flags & ~O_NONBLOCK);
 }
 
+void kernel_fd_set_status(int fd, int kept, bool nonblock)
+{
+	int flags = sys_fcntl(fd, F_GETFL, 0) & ~(STATUS_KEPT | O_NONBLOCK);
+	sys_fcntl(fd, F_SETFL, flags | (kept & STATUS_KEPT) | (nonblock ? O_NONBLOCK : 0));
+}
+
 enum mode_told { MODE_UNTOLD, MODE_BLOCKS, MODE_NONBLOCK };
 
 /*
@@ -72,7 +78,7 @@ static int handover_listener(struct file *f, const char *why, bool inherited)
 
 static void connection_is_at(struct file *f, int kfd)
 {
-	kernel_fd_set_nonblock(kfd, sock_get_nonblock(f->sock));
+	kernel_fd_set_status(kfd, f->status, sock_get_nonblock(f->sock));
 	numbers_to_kernel(f, kfd);
 	registrations_to_kernel(&f->registrations, f->fd);
 	numbers_forget(f);

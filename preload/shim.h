@@ -278,6 +278,10 @@ void exec_keep_environment(char *const *env); /* once, at load */
 
 void numbers_to_kernel(struct file *f, int kfd); /* under every number of `f` there is a dup of kfd */
 void kernel_fd_set_nonblock(int fd, bool on);
+/* Flags of F_SETFL that Linux keeps for a socket, tells again, and does not heed. */
+#define STATUS_KEPT (O_APPEND | O_NOATIME)
+/* … and the kernel's socket has them, and O_NONBLOCK or not. */
+void kernel_fd_set_status(int fd, int kept, bool nonblock);
 
 /* ---- adopt.c ---- */
 bool adopt_may(int fd);

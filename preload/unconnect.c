@@ -175,7 +175,7 @@ static int unconnect(struct file *f, struct file *to, enum disconnect why, int h
 			to->candidate.left_error = error;
 			shim_left_errors = true;
 		}
-		kernel_fd_set_nonblock(f->fd, nonblock);
+		kernel_fd_set_status(f->fd, f->status, nonblock);
 		registrations_to_undecided(&f->registrations, &to->registrations, f->fd);
 		numbers_become(f, to);
 	}
