@@ -316,7 +316,7 @@ int file_listen(int fd, int backlog)
 	struct sock *s = NULL;
 	if (is_undecided(fd))
 		uring_in_use(false); /* sees to it that the engine refuses. Before the seizure: it may hand over all that there is */
-	if (!undecided_hold(&c, fd))
+	if (!undecided_hold_looked(&c, fd, USE_PLAINLY))
 		return FILE_AGAIN;
 	struct file *f = c.file;
 	if (!f)
@@ -374,7 +374,7 @@ int file_connect(struct call *c, int fd, const struct sockaddr *addr, socklen_t 
 {
 	if (is_undecided(fd))
 		uring_in_use(true); /* before the seizure, as in file_listen */
-	if (!undecided_hold(c, fd))
+	if (!undecided_hold_looked(c, fd, USE_PLAINLY))
 		return FILE_AGAIN;
 	if (!c->file)
 		return SOCK_KERNEL;
@@ -495,12 +495,22 @@ static void call_undo(struct undo *u)
 	file_put(container_of(u, struct call, undo)->file);
 }
 
-/* The child's first use of a socket of its parent's. 0: look at the file's kind; SOCK_KERNEL: this call is the kernel's; -errno. */
+/* An engine socket of its parent's, that this child has not used yet. */
+static bool is_inherited(const struct file *f)
+{
+	return f->kind == FILE_SOCK && shim_in_child && sock_is_inherited(f->sock);
+}
+
+/* Of an inherited one: this call is the kernel's. */
+static bool leaves_to_kernel(const struct file *f, enum call_use use)
+{
+	return f->listener && use == USE_PLAINLY;
+}
+
+/* The child's first use of a socket of its parent's. 0: look at the file's kind; -errno. */
 static int use_inherited(struct file *f, enum call_use use)
 {
-	if (!f->listener || use == USE_TO_WAIT)
-		return file_adopt(f);
-	return use == USE_STATUS ? 0 : SOCK_KERNEL;
+	return f->listener && use == USE_STATUS ? 0 : file_adopt(f);
 }
 
 /* No handler runs, and so none jumps away, between a reference and its undo. */
@@ -524,20 +534,28 @@ void call_let_go(struct call *c)
 	engine_leave();
 }
 
+bool call_is_engines(int fd, enum call_use use)
+{
+	struct call c;
+	if (!call_hold(&c, fd))
+		return false;
+	bool is = c.file->kind == FILE_SOCK && !(is_inherited(c.file) && leaves_to_kernel(c.file, use));
+	call_let_go(&c);
+	return is;
+}
+
 bool call_begin_engine(struct call *c, int fd, enum call_use use)
 {
 	struct file *f = call_hold(c, fd);
 	if (!f)
 		return false;
 	c->error = 0;
-	if (f->kind == FILE_SOCK && shim_in_child && sock_is_inherited(f->sock)) {
-		int r = use_inherited(f, use);
-		if (r == SOCK_KERNEL) {
+	if (is_inherited(f)) {
+		if (leaves_to_kernel(f, use)) {
 			call_let_go(c);
 			return false;
 		}
-		if (r < 0)
-			c->error = r;
+		c->error = use_inherited(f, use);
 	}
 	if (f->kind == FILE_SOCK && sock_wants_kernel(f->sock))
 		file_handover(f, "an option was set during the handshake that is not the engine's");

@@ -174,11 +174,21 @@ static inline bool undecided_hold(struct call *c, int fd)
 	return undecided_hold_slow(c, fd);
 }
 void undecided_let_go(struct call *c); /* c->file may be NULL */
+/* Is fd the engine's for a call of this kind? */
+bool call_is_engines(int fd, enum call_use use);
+/*
+ * The same for a call that found fd not to be the engine's, when it looked. False also: another thread has decided it, entirely, since then. The kernel's
+ * socket has no part in what the call asks any more.
+ */
+static inline bool undecided_hold_looked(struct call *c, int fd, enum call_use use)
+{
+	return undecided_hold(c, fd) && (c->file || __builtin_expect(!shim_on() || !fdtable_peek(fd), 1) || !call_is_engines(fd, use));
+}
 /* The engine's call; otherwise `held` has what is undecided at fd, or nothing. */
 #define VIA_ENGINE_OR_HOLD(held, fd, use, verb)                                                    \
 	do {                                                                                       \
 		VIA_ENGINE_TO(fd, use, verb);                                                      \
-	} while (!undecided_hold(held, fd))
+	} while (!undecided_hold_looked(held, fd, use))
 
 /* ---- init.c ---- */
 extern bool shim_ready;

@@ -448,7 +448,8 @@ int connect_call(struct engine *e, struct sock *s, const struct sockaddr *addr, 
 	bool waits = tcp_syn_waits(&s->tcp);
 	if (begun && waits)
 		return 0;
-	return connect_locked(e, s, nonblock, fastopen, waits ? -EISCONN : begun ? -EINPROGRESS : -EALREADY, dissolve);
+	bool put_off = waits && fastopen_wants_connect(s); /* else another thread is within sendmsg, about to let it go */
+	return connect_locked(e, s, nonblock, fastopen, put_off ? -EISCONN : begun ? -EINPROGRESS : -EALREADY, dissolve);
 }
 
 int sock_connect(struct sock *s, const struct sockaddr *addr, socklen_t len, enum connect_how how, bool *dissolve)

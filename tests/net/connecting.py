@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""Connecting beside something else, natively and under finesse: tests/net/connecting.c and deciding.c say what."""
+"""Connecting beside something else, natively and under finesse: tests/net/connecting.c, deciding.c and stepped.c say what."""
 import os
 import subprocess
 import sys
@@ -10,6 +10,7 @@ from lab import SERVER_IP, TOP, HERE, Lab
 PORT, CLOSED_PORT, KERNELS_PORT = 7410, 7411, 7412
 LINK = "delay=4ms"  # between the hosts: the peer has half of a connection for so long
 SLOW_LINK = "delay=100ms"  # a handshake is not over before the other thread has called
+NOBODY_IP, NOBODY = "10.77.0.9", "02:00:00:00:00:99"  # SYNs go there, and nothing comes back
 # what, how many connections
 WALKS = [("given_up", 150), ("spawn", 40)]
 
@@ -33,6 +34,18 @@ def deciding(lab):
         if p.returncode == 77:
             return None
         said.append(p.stdout.decode() + p.stderr.decode())
+    native, ours = said
+    right = native.endswith("done\n") and native == ours
+    return right, "" if right else "%d lines, %d lines\n%s" % (len(native.splitlines()), len(ours.splitlines()), differences(native, ours))
+
+
+def stepped(lab):
+    """One thread's call at each step of another one's: nothing but what one of the two orders gives, and these are as natively."""
+    lab.client.run(["ip", "neigh", "add", NOBODY_IP, "lladdr", NOBODY, "dev", lab.client.interface, "nud", "permanent"])
+    said = []
+    for finesse in (False, True):
+        p = lab.client.run([str(TOP / "tests/net/stepped"), NOBODY_IP], finesse=finesse, timeout=300, check=False)
+        said.append(p.stdout.decode())
     native, ours = said
     right = native.endswith("done\n") and native == ours
     return right, "" if right else "%d lines, %d lines\n%s" % (len(native.splitlines()), len(ours.splitlines()), differences(native, ours))
@@ -64,6 +77,11 @@ def main():
             checks += 1
             failures += not verdict[0]
             print("%s: deciding" % ("ok" if verdict[0] else "FAILED"), verdict[1], flush=True)
+    with Lab() as lab:
+        right, why = stepped(lab)
+        checks += 1
+        failures += not right
+        print("%s: stepped" % ("ok" if right else "FAILED"), why, flush=True)
     print("%d%%: Checks: %d, Failures: %d, Errors: 0" % (100 * (checks - failures) // checks, checks, failures))
     sys.exit(failures != 0)
 

@@ -77,7 +77,10 @@ EXTRA_DIST += tests/net/reuse.py
 TESTS += tests/net/reuse_test.sh
 
 # connecting beside something else
-check_PROGRAMS += tests/net/connecting tests/net/deciding
+check_PROGRAMS += tests/net/connecting tests/net/deciding tests/net/stepped
+tests_net_stepped_SOURCES = tests/net/stepped.c
+tests_net_stepped_LDFLAGS = -Wl,-z,now # no step looks for a function
+tests_net_stepped_LDADD = -lpthread
 tests_net_deciding_SOURCES = tests/net/deciding.c
 tests_net_deciding_LDADD = -lpthread
 tests_net_connecting_SOURCES = tests/net/connecting.c
