@@ -1,8 +1,10 @@
 /*
  * A member's side of the broker: one connection, made when something is asked for the first time; a request, and its answer within BROKER_WAIT_MS.
  *
- * A broker that does not answer in time, or whose socket is gone, is not asked again: the member does not wait for it a second time. All of it is under the
- * engine's lock, but broker_client_configure (before there are threads) and what is called in a fork child.
+ * A broker whose connection is gone is not asked again. One that does not answer in time is busy, and left in peace for SILENT_US: so a member waits for it a fifth of its time at most.
+ * Its connection stays, because its end says that the member is dead: the broker would give the member's frames to the kernel, and reset what it has.
+ *
+ * All of it is under the engine's lock, but broker_client_configure (before there are threads) and what is called in a fork child.
  */
 #include "process/broker.h"
 
@@ -18,11 +20,13 @@
 #include "base/time.h"
 #include "kernel/privileged.h"
 
+#define SILENT_US (5 * USEC_PER_SEC)
 #define MARK_BYTES 4096 /* of addresses; nothing is ever touched there */
 
 static struct {
 	bool configured, gone;
 	int fd; /* -1: not connected */
+	int64_t silent_until_us; /* it did not answer in time: nothing is asked until then */
 	uint32_t last_id;
 	char name[BROKER_NAME_LEN + 1];
 	uint8_t token[BROKER_TOKEN_BYTES];
@@ -39,6 +43,21 @@ static void give_up(const char *why, int err)
 	fd_close(client.fd);
 	client.fd = -1;
 	client.gone = true;
+}
+
+static bool is_silent(void)
+{
+	return clock_now_us() < client.silent_until_us;
+}
+
+static void note_failure(const char *what, int err)
+{
+	if (err != -EAGAIN && err != -EINTR) {
+		give_up(what, err);
+		return;
+	}
+	client.silent_until_us = clock_now_us() + SILENT_US;
+	log_info("broker", "%s in time", what);
 }
 
 /* Not everybody who took the name is the broker: it is the superuser's, or of our own user. */
@@ -76,14 +95,19 @@ static int be_connected(void)
 		return -EPERM;
 	if (client.fd >= 0)
 		return 0;
+	if (is_silent())
+		return -EPERM;
 	int fd = fd_move_high(sys_socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0));
 	if (fd < 0)
 		return fd;
 	int err = connect_to(fd);
+	if (err) {
+		fd_close(fd);
+		note_failure("the broker cannot be reached", err);
+		return -EPERM;
+	}
 	client.fd = fd;
-	if (err)
-		give_up("the broker cannot be reached", err);
-	return err ? -EPERM : 0;
+	return 0;
 }
 
 static void keep_high(struct broker_fds *fds)
@@ -119,7 +143,7 @@ static int answer_to(uint32_t id, struct broker_answer *a, struct broker_fds *in
 static int ask(struct broker_request *r, int passed, struct broker_answer *a, struct broker_fds *in)
 {
 	struct broker_fds out = {.fd = {passed}, .n = passed >= 0}, none;
-	int err = be_connected();
+	int err = is_silent() ? -EPERM : be_connected();
 	if (err)
 		return err;
 	if (!in)
@@ -129,7 +153,7 @@ static int ask(struct broker_request *r, int passed, struct broker_answer *a, st
 	if (!err)
 		err = answer_to(r->id, a, in);
 	if (err) {
-		give_up("the broker does not answer", err);
+		note_failure("the broker does not answer", err);
 		return -EPERM;
 	}
 	if (in == &none)

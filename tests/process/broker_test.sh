@@ -65,6 +65,47 @@ is "its session" "$(ps -o sid= -p "$broker" | tr -d ' ')" "$broker"
 kill "$left"
 wait_until 10 none_left && pass "ends with the last process of the tree, and by no signal of a terminal"
 
+# It is too busy to answer in time (stopped): what needs it falls back, and it does not take the member for dead when it goes on. So what the member has lives, and it is asked again later.
+held='import socket, sys
+s = socket.create_connection((sys.argv[1], 8000), 10)
+print("connected", flush=True)
+sys.stdin.readline()
+try:
+    s.sendall(b"echo")
+    print(s.recv(9).decode() or "end")
+except OSError as e: print(type(e).__name__)'
+# waits for something, as it does when all is done that it was told
+waits() {
+	[ "$(cut -d' ' -f3 "/proc/$broker/stat")" = S ]
+}
+finesse_server "$dropped" after setuid 8000 2>"$scratch/err" &
+pid=$!
+holders="$holders $pid"
+wait_until 10 sh -c "nsenter --net=/proc/$SERVER_NS/ns/net ss -Hltn 'sport = :8000' | grep -q ."
+is "a child" "$(in_client "$dropped" ask $SERVER_IP 8000 fork)" fork
+broker=$(brokers)
+kill -STOP "$broker"
+is "a child, with a broker that is stopped" "$(in_client "$dropped" ask $SERVER_IP 8000 fork)" ECONNRESET
+mkfifo "$scratch/go"
+in_client python3 -c "$held" $SERVER_IP <"$scratch/go" >"$scratch/held" &
+holder=$!
+exec 7>"$scratch/go"
+wait_until 10 grep -q connected "$scratch/held"
+kill -CONT "$broker"
+wait_until 10 waits
+echo >&7
+exec 7>&-
+wait $holder
+is "a connection of whom the broker did not answer" "$(tail -n1 "$scratch/held")" echo
+is "the next" "$(in_client "$dropped" ask $SERVER_IP 8000 echo)" echo
+is_asked_again() {
+	[ "$(in_client "$dropped" ask $SERVER_IP 8000 fork)" = fork ]
+}
+wait_until 30 is_asked_again && pass "the broker is asked again"
+kill -9 $pid
+wait $pid
+wait_until 10 none_left
+
 # It is killed: connections go on, new ones come, what cannot be handed over ends, and the server lives.
 finesse_server "$dropped" after setuid 8000 2>"$scratch/err" &
 pid=$!
