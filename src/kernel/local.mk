@@ -83,6 +83,9 @@ src_libkernel_a_SOURCES = \
 	src/kernel/procfile.h \
 	src/kernel/requeue.c \
 	src/kernel/requeue.h \
+	src/kernel/sandbox.c \
+	src/kernel/sandbox.def \
+	src/kernel/sandbox.h \
 	src/kernel/silent_filter.c \
 	src/kernel/silent_filter.h \
 	src/kernel/silent_ports.c \

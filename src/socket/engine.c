@@ -19,6 +19,7 @@
 #include "base/sys.h"
 #include "kernel/diag.h"
 #include "kernel/procfile.h"
+#include "kernel/sandbox.h"
 
 #include <errno.h>
 #include <net/if.h>
@@ -206,7 +207,10 @@ static int net_open(struct engine *e, char *why, size_t why_len)
 		snprintf(why, why_len, "RLIMIT_NOFILE leaves the program too few numbers beside the engine's");
 		return -EMFILE;
 	}
-	int err = netstate_open(&e->net);
+	int err = sandbox_check(why, why_len);
+	if (err)
+		return err;
+	err = netstate_open(&e->net);
 	if (err) {
 		snprintf(why, why_len, "netlink: %s", strerror(-err));
 		return err;

@@ -3,6 +3,9 @@
 
 #include "base/fd.h"
 #include "base/log.h"
+#include "kernel/sandbox.h"
+
+#include <errno.h>
 
 static struct engine *engine_of(struct drive *d)
 {
@@ -30,6 +33,8 @@ void service_run(struct drive *d, const struct pollfd *fds, unsigned n)
 
 int helper_start(struct engine *e)
 {
+	if (!sandbox_lets_helper())
+		return -EPERM;
 	if (e->stat_fd < 0) {
 		e->stat_fd = stat_listen();
 		if (e->stat_fd < 0)
