@@ -31,10 +31,19 @@ void service_run(struct drive *d, const struct pollfd *fds, unsigned n)
 	death_serve(e);
 }
 
-int helper_start(struct engine *e)
+/* Beside the kernel's TCP it only answers `finesse stat`. That is not worth a number that the program misses, nor its end by a filter. */
+static int helper_is_allowed(const struct engine *e)
 {
 	if (!sandbox_lets_helper())
 		return -EPERM;
+	return e->up || e->drive.helper_runs || fd_has_room() ? 0 : -EMFILE;
+}
+
+int helper_start(struct engine *e)
+{
+	int allowed = helper_is_allowed(e);
+	if (allowed)
+		return allowed;
 	if (e->stat_fd < 0) {
 		e->stat_fd = stat_listen();
 		if (e->stat_fd < 0)
