@@ -333,15 +333,33 @@ static bool flow_ends(struct engine *e, const struct flow_key *key)
 	return shared;
 }
 
-/* Each claim's in one piece, where they follow each other. */
+/* The group that has all flows of a port; NULL: several claims have flows of it, or none. */
+static const struct claim *only_group(struct engine *e, uint16_t port)
+{
+	const struct claim *found = NULL;
+	list_for_each (pos, tmp, &e->claims) {
+		const struct claim *c = container_of(pos, struct claim, node);
+		if (c->group.place.port != port)
+			continue;
+		if (found)
+			return NULL;
+		found = c;
+	}
+	return found && claim_is_shared(found) ? found : NULL;
+}
+
+/* In which claim a connection began, its TIME-WAIT does not remember. Where only one can be meant, those that follow each other go in one piece. */
 static void flows_end(struct engine *e, const struct flow_key *keys, size_t n)
 {
 	for (size_t i = 0, first = 0; i < n; first = i) {
-		const struct claim *c = claim_of_flow(e, &keys[i]);
-		while (i < n && claim_of_flow(e, &keys[i]) == c)
+		const struct claim *c = only_group(e, keys[i].lport);
+		while (i < n && keys[i].lport == keys[first].lport)
 			i++;
-		if (c && claim_is_shared(c))
+		if (c)
 			classifier_group_del_own_flows(c->group.maps, &keys[first], i - first);
+		else
+			for (size_t j = first; j < i; j++)
+				flow_ends(e, &keys[j]);
 	}
 }
 

@@ -52,6 +52,10 @@ dist_check_SCRIPTS += tests/process/death_signal_test.sh
 EXTRA_DIST += tests/process/passed_on.py
 TESTS += tests/process/passed_on_test.sh
 dist_check_SCRIPTS += tests/process/passed_on_test.sh
+
+EXTRA_DIST += tests/process/two_claims.py
+TESTS += tests/process/two_claims_test.sh
+dist_check_SCRIPTS += tests/process/two_claims_test.sh
 TESTS += tests/process/groups.sh
 dist_check_SCRIPTS += tests/process/groups.sh
 
