@@ -345,10 +345,11 @@ static void kernel_gets(struct ep_item *it, int fd)
 	struct epoll_event ev = it->event;
 	if (it->disabled)
 		ev.events &= EPOLL_FLAGS;
-	int err = sys_epoll_ctl(it->set->epfd, EPOLL_CTL_ADD, fd, &ev);
+	/* EBADF: its last number was closed meanwhile, and what is closed is in no epoll. */
+	int err = fd < 0 ? -EBADF : sys_epoll_ctl(it->set->epfd, EPOLL_CTL_ADD, fd, &ev);
 	if (err == -EEXIST) /* another process of a fork has the same set and the same socket, and has told the kernel already */
 		err = 0;
-	if (err)
+	if (err && err != -EBADF)
 		log_error("ready", "fd %d lost its epoll registration (errno %d)", fd, -err);
 	it->in_kernel = !err;
 	epset_note_kernel(it->set);

@@ -20,6 +20,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/epoll.h>
 #include <sys/mman.h>
 #include <sys/ptrace.h>
 #include <sys/socket.h>
@@ -35,6 +36,7 @@
 struct deed {
 	const char *name;
 	long (*act)(void);
+	bool connecting; /* what it is done to has begun to connect */
 };
 
 /* What the tracer and the traced share. */
@@ -47,7 +49,7 @@ static struct shared {
 } *shared;
 
 static struct sockaddr_in silent;
-static int fd, go[2];
+static int fd, go[2], epoll_fd;
 
 /* ---- the calls ---- */
 
@@ -109,11 +111,25 @@ static long do_send(void)
 	return sendto(fd, "x", 1, MSG_NOSIGNAL | MSG_FASTOPEN, (void *)&silent, sizeof silent);
 }
 
+static long do_dissolve(void)
+{
+	struct sockaddr none = {.sa_family = AF_UNSPEC};
+	return connect(fd, &none, sizeof none);
+}
+
+static long do_close(void)
+{
+	return close(fd);
+}
+
+#define DEED(what, how)       {.name = what, .act = how}
+#define CONNECTING(what, how) {.name = what, .act = how, .connecting = true}
 static const struct deed stepped[] = {
-	{"connect", do_connect}, {"listen", do_listen}, {"bind", do_bind}, {"TCP_NODELAY", do_option}, {"SO_LINGER", do_linger},
-	{"F_SETFL", do_flags}, {"O_ASYNC", do_async}, {"FIONBIO", do_nonblock}, {"shutdown", do_shutdown}, {"SO_ERROR", do_error}, {"MSG_FASTOPEN", do_send},
+	DEED("connect", do_connect), DEED("listen", do_listen), DEED("bind", do_bind), DEED("TCP_NODELAY", do_option), DEED("SO_LINGER", do_linger),
+	DEED("F_SETFL", do_flags), DEED("O_ASYNC", do_async), DEED("FIONBIO", do_nonblock), DEED("shutdown", do_shutdown), DEED("SO_ERROR", do_error),
+	DEED("MSG_FASTOPEN", do_send), CONNECTING("dissolve", do_dissolve), CONNECTING("shutdown of a connection", do_shutdown), CONNECTING("O_ASYNC of a connection", do_async),
 };
-static const struct deed whole[] = {{"connect", do_connect}, {"listen", do_listen}};
+static const struct deed whole[] = {DEED("connect", do_connect), DEED("listen", do_listen), DEED("close", do_close)};
 #define COUNT(a) (sizeof(a) / sizeof *(a))
 
 static void act(const struct deed *d, char said[64], volatile bool *returned)
@@ -168,6 +184,7 @@ static void stop(void)
 static void traced(void)
 {
 	pthread_t thread;
+	epoll_fd = epoll_create1(EPOLL_CLOEXEC);
 	ptrace(PTRACE_TRACEME, 0, NULL, NULL);
 	pthread_create(&thread, NULL, other, NULL);
 	while (!shared->whole_thread)
@@ -175,6 +192,9 @@ static void traced(void)
 	for (;;) {
 		stop();
 		fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+		epoll_ctl(epoll_fd, EPOLL_CTL_ADD, fd, &(struct epoll_event){.events = EPOLLPRI});
+		if (stepped[shared->stepped].connecting)
+			do_connect();
 		stop();
 		act(&stepped[shared->stepped], shared->stepped_said, &shared->returned);
 		stop();
