@@ -61,10 +61,15 @@ union any_addr {
 	struct sockaddr_in6 v6;
 };
 
-static socklen_t addr_fill(union any_addr *to, const struct ip_addr *a, uint16_t port, int ifindex)
+static int family_of(const struct ip_addr *a)
+{
+	return ip_addr_is_v4(a) ? AF_INET : AF_INET6;
+}
+
+static socklen_t addr_fill(union any_addr *to, int family, const struct ip_addr *a, uint16_t port, int ifindex)
 {
 	memset(to, 0, sizeof *to);
-	if (ip_addr_is_v4(a)) {
+	if (family == AF_INET) {
 		to->v4.sin_family = AF_INET;
 		to->v4.sin_port = htons(port);
 		memcpy(&to->v4.sin_addr, a->b + 12, 4);
@@ -108,11 +113,11 @@ static void grow_buffer(int fd, int force, int plain, uint64_t payload)
 }
 
 /* In repair mode, bound, and with buffers for what is to come. What this process may not do is asked for at once. */
-static int repair_enter(int fd, const struct tcp_snapshot *s, int ifindex)
+static int repair_enter(int fd, const struct tcp_snapshot *s, int family, int ifindex)
 {
 	uint64_t rcv = (uint64_t)s->rcv_data_len + s->rcv_wnd, snd = 2 * (uint64_t)s->snd_data_len;
 	union any_addr addr;
-	socklen_t len = addr_fill(&addr, &s->key.laddr, s->key.lport, ifindex);
+	socklen_t len = addr_fill(&addr, family, &s->key.laddr, s->key.lport, ifindex);
 	struct privileged_repair all = {.value = TCP_REPAIR_ON, .addr = &addr.sa, .addr_len = len};
 	int err = sockopt_set_int(fd, IPPROTO_TCP, TCP_REPAIR, TCP_REPAIR_ON);
 	if (!err)
@@ -130,12 +135,14 @@ static int repair_enter(int fd, const struct tcp_snapshot *s, int ifindex)
 }
 
 /* Not yet connected: everything that connect looks at. */
-static int repair_prepare(int fd, const struct tcp_snapshot *s, int ifindex)
+static int repair_prepare(int fd, const struct tcp_snapshot *s, int family, int ifindex)
 {
 	int mss = s->mss_clamp < KERNEL_MSS_MIN ? KERNEL_MSS_MIN : s->mss_clamp;
 	int err;
+	if (family != family_of(&s->key.laddr))
+		sockopt_set_int(fd, IPPROTO_IPV6, IPV6_V6ONLY, 0); /* the namespace may have it otherwise */
 	if ((err = sockopt_set_int(fd, SOL_SOCKET, SO_REUSEADDR, 1)) < 0 ||
-	    (err = repair_enter(fd, s, ifindex)) < 0)
+	    (err = repair_enter(fd, s, family, ifindex)) < 0)
 		return err;
 	if (s->mss_clamp)
 		sockopt_set_int(fd, IPPROTO_TCP, TCP_MAXSEG, mss > KERNEL_MSS_MAX ? KERNEL_MSS_MAX : mss);
@@ -151,10 +158,10 @@ static int repair_prepare(int fd, const struct tcp_snapshot *s, int ifindex)
 	return 0;
 }
 
-static int repair_connect(int fd, const struct tcp_snapshot *s, int ifindex)
+static int repair_connect(int fd, const struct tcp_snapshot *s, int family, int ifindex)
 {
 	union any_addr addr;
-	socklen_t len = addr_fill(&addr, &s->key.raddr, s->key.rport, ifindex);
+	socklen_t len = addr_fill(&addr, family, &s->key.raddr, s->key.rport, ifindex);
 	int err = sys_connect(fd, &addr, len);
 	return err == -EADDRNOTAVAIL ? -EADDRINUSE
 				     : err; /* the kernel's word for a 4-tuple in use */
@@ -282,7 +289,7 @@ static int inject_fin(int fd, const struct tcp_snapshot *s, int ifindex)
 	uint8_t packet[FIN_PACKET_MAX];
 	size_t len = fin_build(s, packet);
 	union any_addr to;
-	socklen_t to_len = addr_fill(&to, &s->key.laddr, 0, ifindex);
+	socklen_t to_len = addr_fill(&to, family_of(&s->key.laddr), &s->key.laddr, 0, ifindex);
 	int raw = sys_socket(to.sa.sa_family, SOCK_RAW | SOCK_CLOEXEC, IPPROTO_RAW);
 	if (raw < 0 && raw != -EPERM)
 		return raw;
@@ -311,14 +318,15 @@ static int inject_fin(int fd, const struct tcp_snapshot *s, int ifindex)
 
 /* ---- the two steps ---- */
 
-int handover_begin(const struct tcp_snapshot *s, int ifindex)
+int handover_begin(const struct tcp_snapshot *s, int family, int ifindex)
 {
-	int family = ip_addr_is_v4(&s->key.laddr) ? AF_INET : AF_INET6;
+	if (family == AF_UNSPEC)
+		family = family_of(&s->key.laddr);
 	int fd = sys_socket(family, SOCK_STREAM | SOCK_CLOEXEC, IPPROTO_TCP);
 	if (fd < 0)
 		return fd;
 	int err;
-	if ((err = repair_prepare(fd, s, ifindex)) < 0 || (err = repair_connect(fd, s, ifindex)) < 0 ||
+	if ((err = repair_prepare(fd, s, family, ifindex)) < 0 || (err = repair_connect(fd, s, family, ifindex)) < 0 ||
 	    (err = repair_options(fd, s)) < 0 || (err = repair_queues(fd, s)) < 0 ||
 	    (err = repair_windows(fd, s)) < 0 ||
 	    (s->fin_peer && (err = inject_fin(fd, s, ifindex)) < 0)) {
@@ -348,7 +356,7 @@ int handover_finish(int fd, const struct tcp_snapshot *s)
 
 int handover_import(const struct tcp_snapshot *s, int ifindex)
 {
-	int fd = handover_begin(s, ifindex);
+	int fd = handover_begin(s, AF_UNSPEC, ifindex);
 	if (fd < 0)
 		return fd;
 	int err = handover_finish(fd, s);

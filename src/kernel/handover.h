@@ -7,7 +7,7 @@
 /*
  * Two steps, so that the peer's segments always meet somebody:
  *
- *   fd = handover_begin(snap, ifindex);     the kernel has the connection, in repair mode: it receives and acknowledges, and sends nothing else
+ *   fd = handover_begin(snap, family, ifindex); the kernel has the connection, in repair mode: it receives and acknowledges, and sends nothing else
  *   … the 4-tuple becomes the kernel's in the classifier, and the engine forgets the connection …
  *   handover_finish(fd, snap);              unsent data and our FIN leave
  *
@@ -17,12 +17,11 @@
  * handover_begin returns a connected kernel TCP socket: blocking, close-on-exec, a low number (the caller's dup2 moves
  * it). Unacknowledged data is queued, unread data readable; CLOSE-WAIT is reached by a FIN built here and sent, with the
  * peer's source address, to our own through the loopback interface, which must be up (`ifindex` is the scope of link-local
- * addresses). Of an IPv4 connection it is an AF_INET socket, also where the program's was AF_INET6 (::ffff:a.b.c.d):
- * getsockname and getpeername differ then, nothing else.
+ * addresses). `family`: AF_INET6 also of an IPv4 connection, as the program's socket was (its names are ::ffff:a.b.c.d); AF_UNSPEC: as its addresses are.
  * -EPERM without CAP_NET_ADMIN, and for CLOSE-WAIT CAP_NET_RAW; -EADDRINUSE when the kernel has the 4-tuple already; -ENETDOWN when the FIN does not
  * arrive. On failure nothing was sent and no socket is left.
  */
-int handover_begin(const struct tcp_snapshot *snap, int ifindex);
+int handover_begin(const struct tcp_snapshot *snap, int family, int ifindex);
 /* 0. On failure (-EPERM, -ENOBUFS) `fd` is closed without a word to the peer. The snapshot's data must still be there. */
 int handover_finish(int fd, const struct tcp_snapshot *snap);
 

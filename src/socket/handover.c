@@ -38,7 +38,7 @@ int conn_handover(struct engine *e, struct sock *s, const char *why)
 	if (e->own) /* the kernel has no such address */
 		return -EOPNOTSUPP;
 	int err = tcp_snapshot(&s->tcp, e->now, &snap);
-	int fd = err ? err : handover_begin(&snap, iface_scope(e, &s->flow.key.laddr));
+	int fd = err ? err : handover_begin(&snap, s->family, iface_scope(e, &s->flow.key.laddr));
 	if (fd < 0) {
 		e->counters[SOCKC_HandoverFailed]++;
 		log_debug("handover", "a connection in %s could not be handed over (errno %d)", tcp_state_name(tcp_state(&s->tcp)), -fd);

@@ -21,7 +21,7 @@ int tcp_snapshot(const struct tcp_conn *c, int64_t now, struct tcp_snapshot *out
 		.max_window = c->max_snd_wnd,
 		.rcv_wnd = rcv_wnd(c),
 		.rcv_wup = SEQ_GT(c->rcv_wup, c->rcv_nxt - c->peer_fin) ? c->rcv_nxt - c->peer_fin : c->rcv_wup,
-		.mss_clamp = c->mss_peer,
+		.mss_clamp = c->options.maxseg && c->options.maxseg < c->mss_peer ? c->options.maxseg : c->mss_peer,
 		.snd_wscale = c->snd_wscale,
 		.rcv_wscale = c->rcv_wscale,
 		.wscale = c->wscale_on,

@@ -23,7 +23,7 @@ struct tcp_snapshot {
 	uint32_t rcv_data_len;
 	/* struct tcp_repair_window */
 	uint32_t snd_wl1, snd_wnd, max_window, rcv_wnd, rcv_wup;
-	uint16_t mss_clamp; /* the MSS that the peer announced */
+	uint16_t mss_clamp; /* the MSS that the peer announced, or TCP_MAXSEG where that is less */
 	uint8_t snd_wscale, rcv_wscale;
 	bool wscale, sack, timestamps;
 	uint32_t ts_now;    /* our timestamp clock for this flow, now (TCP_TIMESTAMP) */

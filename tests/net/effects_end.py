@@ -558,5 +558,29 @@ def option_handover():
         s.setsockopt(1, 36, 1)
         say(option, changed(s, before))
 
+    s = accepted(listener(options=[(TCP, socket.TCP_MAXSEG, 700)]))
+    s.setsockopt(1, 36, 1)
+    say("TCP_MAXSEG of its listener", s.getsockopt(TCP, socket.TCP_MAXSEG))
+
+
+def mapped_handover():
+    """An AF_INET6 socket with a connection over IPv4 is one when it becomes the kernel's, too: by its names, its options, and what may be set."""
+
+    def client():
+        s = socket.socket(socket.AF_INET6)
+        s.connect(("::ffff:" + CLIENT_IP, peer("listen")))
+        peer("accept")
+        return s
+
+    for how, make in ("accepted", lambda: accepted(listener(socket.AF_INET6))), ("client", client):
+        for option in [(41, 26, 1)] + SIBLINGS6 + SIBLINGS[:4]:
+            s = make()
+            s.setsockopt(1, 36, 0)
+            first = name(s.setsockopt, *option)
+            before = reading(s)
+            s.setsockopt(1, 36, 1)
+            say(how, option, first, changed(s, before), name(s.setsockopt, *option), s.getsockname()[0], s.getpeername()[0], len(s.getpeername()), s.getsockopt(1, 39))
+            s.close()
+
 
 globals()[sys.argv[1]]()

@@ -524,7 +524,7 @@ START_TEST(two_steps)
 	deafen(b);
 	write_some(a, &a_to_b, 100000);
 	struct tcp_snapshot s = take(false, false);
-	a = handover_begin(&s, if_nametoindex("va"));
+	a = handover_begin(&s, AF_UNSPEC, if_nametoindex("va"));
 	ck_assert_int_ge(a, 0);
 	hear(b);
 	write_some(b, &b_to_a, 10000);
