@@ -44,9 +44,10 @@ struct waiter {
 	bool signalled;          /* something it watches changed */
 	uint8_t blocked;         /* enum waiter_blocked: how it can be woken. Lock */
 	bool woken;              /* … and that was done */
-	int rhythm;              /* how well it has shown that it calls again soon after it spoke: putoff.c */
-	unsigned in_time;        /* calls that did, since the helper had to speak for it */
+	int rhythm;              /* how well it has shown that it looks for input soon after it spoke: putoff.c */
+	unsigned in_time;        /* looks that did, since the helper had to speak for it */
 	unsigned empty;          /* verbs in a row that found nothing */
+	int64_t looked_us;       /* it called for input last */
 	int64_t spoke_us;        /* its last call had something to say, then; 0: it had not */
 	int efd;                 /* while blocked on file descriptors without the seat; else -1 */
 	uint32_t futex;          /* while blocked on nothing else */
@@ -149,12 +150,14 @@ void drive_enter(struct drive *d);
 void drive_leave(struct drive *d);
 /* The same for a verb of an event loop, which neither looks at what connections have said nor waits: its output may go out as late as its thread's next wait (putoff.c). */
 void drive_enter_verb(struct drive *d);
+/* drive_enter_verb for one that looks for input (recv, accept). */
+void drive_enter_look(struct drive *d);
 void drive_leave_verb(struct drive *d);
 /* drive_leave_verb of one that found nothing and did not wait (EAGAIN): a thread that asks again and again waits in its own way. */
 void drive_leave_empty(struct drive *d);
 /* In the middle of such a verb, which needs to see connections as the peer does. Lock held. */
 void putoff_settle(struct drive *d);
-/* drive_enter_verb for one that is a wait (epoll_wait, poll). drive_leave_verb when it found something: the program answers, and its answer carries the ACK. Otherwise
+/* drive_enter_look for one that is a wait (epoll_wait, poll). drive_leave_verb when it found something: the program answers, and its answer carries the ACK. Otherwise
    drive_leave: the program must not go on with anything unsaid. */
 void drive_enter_wait(struct drive *d);
 /* Lock held. */

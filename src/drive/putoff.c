@@ -15,9 +15,12 @@
  *   - nobody else can know of a verb that was put off: the shim has it said before the program ends itself or reaches another process (preload/known.c). An end
  *     from outside within that 1 ms (SIGKILL, no memory left) loses it, as it loses what waits for the peer's window. Closing that, too, would take a copy of each verb's
  *     output where another process finds it, or the system call that putting off saves;
- *   - only a thread that has shown that it comes back puts anything off. `rhythm` tells: it grows with each call that comes within COME_BACK_US after one that had
- *     something to say, and halves with one that comes later. When the helper has to speak for a thread, many calls must follow before it is trusted again; few,
- *     when that was the first time for long: it was not the program's doing then, but the machine's, which had no CPU for it.
+ *   - only a thread that has shown that it comes back, and soon, puts anything off. `rhythm` tells. It grows with each look for input (recv, accept, a wait) that
+ *     comes within COME_BACK_US after a call that had something to say, and halves with one that comes later. When the helper has to speak for a thread, many
+ *     looks must follow before it is trusted again; few, when that was the first time for long: it was not the program's doing then, but the machine's, which had
+ *     no CPU for it.
+ *   - a thread that sends at a rate, and looks for input never or in another thread, saves nothing by putting off, and each message would be late. Sending alone
+ *     makes no rhythm, and one that was there halves whenever something has become old without a look.
  *   - a thread that looks for an answer again and again instead of waiting for it (recv without blocking, in a loop) comes to no wait. So the second verb in a
  *     row that finds nothing says what was put off, as a wait would. One such verb is usual in an event loop: it has read all that there was.
  */
@@ -27,25 +30,39 @@
 
 #define PUT_OFF_AGE_US 100
 #define PUT_OFF_ACK_US DRIVE_GRACE_US
-#define COME_BACK_US   200
+#define COME_BACK_US   50  /* an event loop's calls are 1 to 20 us apart; a longer pause costs more latency than a system call is worth */
+#define HELPER_LATE_US 200 /* the helper need not have been asked for less */
 #define RHYTHM_TRUSTED 8
 #define RHYTHM_MAX     32
-#define RHYTHM_LATE    (-64)
+#define RHYTHM_LATE    (-32)
 #define EMPTY_USUAL    1
-#define RHYTHM_PROVEN  1024 /* calls in time since it was late last */
+#define RHYTHM_PROVEN  1024 /* looks in time since it was late last */
+
+/* Sends, and what else only speaks, leave `rhythm` alone; looks for input, in time, make it. */
+enum verb { VERB_SPEAKS, VERB_LOOKS };
+
+static void lose_rhythm(struct waiter *w)
+{
+	if (w->rhythm > 0)
+		w->rhythm /= 2;
+}
 
 /* This thread makes a call. */
-static void came_back(struct waiter *w, int64_t now)
+static void came_back(struct waiter *w, int64_t now, enum verb verb)
 {
-	if (!w->spoke_us)
+	int64_t spoke = w->spoke_us;
+	w->spoke_us = 0;
+	if (verb == VERB_SPEAKS)
 		return;
-	if (now - w->spoke_us <= COME_BACK_US) {
+	w->looked_us = now;
+	if (!spoke)
+		return;
+	if (now - spoke <= COME_BACK_US) {
 		w->rhythm += w->rhythm < RHYTHM_MAX;
 		w->in_time += w->in_time < RHYTHM_PROVEN;
-	} else if (w->rhythm > 0) {
-		w->rhythm /= 2;
+	} else {
+		lose_rhythm(w);
 	}
-	w->spoke_us = 0;
 }
 
 void putoff_forget(struct drive *d)
@@ -64,7 +81,7 @@ void putoff_settle(struct drive *d)
 
 void putoff_settle_late(struct drive *d)
 {
-	if (d->put_off_us && clock_now_us() - d->put_off_us > COME_BACK_US) {
+	if (d->put_off_us && clock_now_us() - d->put_off_us > HELPER_LATE_US) {
 		struct waiter *w = d->put_off_by;
 		w->rhythm = w->in_time < RHYTHM_PROVEN ? RHYTHM_LATE : 0;
 		w->in_time = 0;
@@ -76,7 +93,7 @@ void putoff_note_wait(struct drive *d)
 {
 	struct waiter *w = waiter_of_thread();
 	if (w)
-		came_back(w, d->now);
+		came_back(w, d->now, VERB_LOOKS);
 }
 
 /* The helper will look within its tick, and nobody else has to be told. */
@@ -105,21 +122,34 @@ static void say_old(struct drive *d)
 	drive_check_deadline(d);
 }
 
-void drive_enter_verb(struct drive *d)
+static void enter(struct drive *d, enum verb verb)
 {
 	drive_lock_only(d);
 	drive_begin(d);
 	struct waiter *w = waiter_of_thread();
 	if (w)
-		came_back(w, d->now);
-	if (d->put_off_us && d->now - d->put_off_us > PUT_OFF_AGE_US)
-		say_old(d);
+		came_back(w, d->now, verb);
+	if (!d->put_off_us || d->now - d->put_off_us <= PUT_OFF_AGE_US)
+		return;
+	if (w && w->looked_us < d->put_off_us)
+		lose_rhythm(w);
+	say_old(d);
+}
+
+void drive_enter_verb(struct drive *d)
+{
+	enter(d, VERB_SPEAKS);
+}
+
+void drive_enter_look(struct drive *d)
+{
+	enter(d, VERB_LOOKS);
 }
 
 void drive_enter_wait(struct drive *d)
 {
 	drive_waiter(d); /* the thread's record is there also when it never has to block */
-	drive_enter_verb(d);
+	drive_enter_look(d);
 }
 
 /*

@@ -365,6 +365,11 @@ void turn_enter_verb(struct engine *e)
 	drive_enter_verb(&e->drive);
 }
 
+void turn_enter_look(struct engine *e)
+{
+	drive_enter_look(&e->drive);
+}
+
 void turn_leave_verb(struct engine *e)
 {
 	drive_leave_verb(&e->drive);

@@ -539,6 +539,7 @@ void turn_enter(struct engine *e);
 void turn_leave(struct engine *e);
 /* … of one that need not see what others have sent, and whose own output may go out with its thread's next wait: drive/putoff.c. */
 void turn_enter_verb(struct engine *e);
+void turn_enter_look(struct engine *e);
 void turn_leave_verb(struct engine *e);
 void turn_leave_empty(struct engine *e); /* … that found nothing (EAGAIN) */
 /* … and of a wait. */

@@ -539,7 +539,7 @@ int sock_accept(struct sock *l, int flags, struct sockaddr *addr, socklen_t *len
 	struct engine *e = l->engine;
 	if (flags & ~(SOCK_NONBLOCK | SOCK_CLOEXEC))
 		return -EINVAL;
-	turn_enter_verb(e);
+	turn_enter_look(e);
 	namespace_refresh(e, SYSCTL_AGE_LONG_US);
 	struct wait wait;
 	wait_begin(&wait, e, l->rcvtimeo_us);

@@ -372,7 +372,7 @@ ssize_t sock_recvmsg(struct sock *s, struct msghdr *msg, int flags)
 	struct engine *e = s->engine;
 	int out_flags = 0;
 	struct cmsg_out out = {.at = msg->msg_control, .left = msg->msg_control ? msg->msg_controllen : 0};
-	turn_enter_verb(e);
+	turn_enter_look(e);
 	ssize_t n = flags & MSG_ERRQUEUE ? recv_notice(e, s, msg, &out, &out_flags) : recv_locked(e, s, msg, flags, &out_flags);
 	if (n >= 0 && !(flags & (MSG_ERRQUEUE | MSG_OOB)) && s->stamps && s->kind == SOCK_KIND_CONN)
 		n = tell_stamp(s, msg, flags, &out, n);

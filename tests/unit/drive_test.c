@@ -465,12 +465,26 @@ START_TEST(put_off)
 		if (both) /* it led before, and finds that with the next event */
 			arrive(2);
 	}
-	while (speak(), !e.owed)
-		;
+	while (speak(), !e.owed) {
+		drive_enter_wait(&e.drive);
+		drive_leave(&e.drive);
+	}
 	while (e.owed)
 		;
 	arrive(1);
 	pthread_join(t, NULL);
+}
+END_TEST
+
+/* A thread that sends and sends, and looks for input no more, says each at once before long; and never begins to put off by sending alone. */
+START_TEST(put_off_by_no_sender)
+{
+	until_put_off();
+	for (int at_once = 0; at_once < 1000; at_once++) {
+		speak();
+		if (e.owed)
+			at_once = 0;
+	}
 }
 END_TEST
 
@@ -576,6 +590,7 @@ int main(void)
 	tcase_add_test(c, cancelled);
 	tcase_add_test(c, put_off);
 	tcase_add_test(c, put_off_longer);
+	tcase_add_test(c, put_off_by_no_sender);
 	tcase_add_test(c, no_fd_left);
 	tcase_add_test(c, stress);
 	suite_add_tcase(suite, c);
