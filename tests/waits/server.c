@@ -141,8 +141,11 @@ static void *shared_thread(void *arg)
 	return NULL;
 }
 
+static volatile sig_atomic_t in_handler;
+
 static void for_ever(int sig)
 {
+	in_handler = 1;
 	for (;;)
 		pause();
 }
@@ -168,6 +171,8 @@ static void shared(void)
 	pthread_cancel(first);
 	pthread_join(first, NULL);
 	pthread_kill(t[0], SIGUSR1);
+	while (!in_handler) /* a thread that is not there yet could be given an event, and never tell it */
+		poll(NULL, 0, 1);
 	say("accepted");
 	pause();
 }
