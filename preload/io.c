@@ -12,6 +12,7 @@
 #include <time.h>
 
 #include "base/user.h"
+#include "base/time.h"
 
 static void raise_sigpipe(void)
 {
@@ -276,7 +277,7 @@ static int pending_error(struct call *c)
 static bool time_left(const struct timespec *end, struct timespec *left)
 {
 	struct timespec now;
-	clock_gettime(CLOCK_MONOTONIC, &now);
+	clock_get(CLOCK_MONOTONIC, &now);
 	int64_t ns = (end->tv_sec - now.tv_sec) * 1000000000LL + end->tv_nsec - now.tv_nsec;
 	if (ns < 0)
 		ns = 0;
@@ -298,7 +299,7 @@ static int engine_recvmmsg(struct call *c, struct mmsghdr *msgs, unsigned count,
 			return -EFAULT;
 		if (timeout->tv_sec < 0 || timeout->tv_nsec < 0 || timeout->tv_nsec > 999999999)
 			return -EINVAL;
-		clock_gettime(CLOCK_MONOTONIC, &end);
+		clock_get(CLOCK_MONOTONIC, &end);
 		end.tv_sec += timeout->tv_sec;
 		end.tv_nsec += timeout->tv_nsec;
 	}

@@ -10,6 +10,7 @@
 #include <sys/resource.h>
 
 #include "base/fd.h"
+#include "base/time.h"
 #include "base/user.h"
 
 static void mixed_free(struct mixed *m)
@@ -99,7 +100,7 @@ void span_begin(struct span *s, const struct timespec *total)
 {
 	s->total = total;
 	if (total)
-		clock_gettime(CLOCK_MONOTONIC, &s->start);
+		clock_get(CLOCK_MONOTONIC, &s->start);
 }
 
 const struct timespec *span_left(const struct span *s, struct timespec *left)
@@ -107,7 +108,7 @@ const struct timespec *span_left(const struct span *s, struct timespec *left)
 	struct timespec now;
 	if (!s->total)
 		return NULL;
-	clock_gettime(CLOCK_MONOTONIC, &now);
+	clock_get(CLOCK_MONOTONIC, &now);
 	left->tv_sec = s->total->tv_sec - (now.tv_sec - s->start.tv_sec);
 	left->tv_nsec = s->total->tv_nsec - (now.tv_nsec - s->start.tv_nsec);
 	if (left->tv_nsec < 0) {

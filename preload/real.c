@@ -8,7 +8,10 @@
 
 #include <dlfcn.h>
 #include <fcntl.h>
+#include <gnu/lib-names.h>
 #include <string.h>
+
+#include "base/time.h"
 
 struct real_calls real_calls;
 
@@ -65,8 +68,18 @@ void *real_find(const char *name)
 	return not_available;
 }
 
+/* libc's own, whoever stands before it. */
+static void find_clock(void)
+{
+	void *libc = dlopen(LIBC_SO, RTLD_LAZY | RTLD_NOLOAD);
+	void *fn = libc ? dlsym(libc, "clock_gettime") : NULL;
+	if (fn)
+		clock_use((int (*)(clockid_t, struct timespec *))fn);
+}
+
 void real_find_all(void)
 {
+	find_clock();
 #define CALL(name, ret, ...) real_calls.name = (__typeof__(real_calls.name))real_find(#name);
 #define ALIAS(name, target)
 #include "calls.def"

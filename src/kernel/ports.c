@@ -44,6 +44,7 @@
 #include <time.h>
 
 #include "base/abstract.h"
+#include "base/time.h"
 #include "base/fd.h"
 #include "base/list.h"
 #include "base/log.h"
@@ -87,8 +88,7 @@ struct ports {
 static int64_t boot_seconds(void)
 {
 	struct timespec ts;
-	clock_gettime(CLOCK_BOOTTIME,
-		      &ts); /* the same for every process of the host; +1: 0 is never */
+	clock_get(CLOCK_BOOTTIME, &ts); /* the same for every process of the host; +1: 0 is never */
 	return ts.tv_sec + 1;
 }
 

@@ -136,3 +136,12 @@ EXTRA_DIST += tests/net/own_address.py tests/net/own_address_end.py
 dist_check_SCRIPTS += tests/net/fastopen_test.sh tests/net/fastopen_client_test.sh
 TESTS += tests/net/fastopen_test.sh tests/net/fastopen_client_test.sh
 EXTRA_DIST += tests/net/fastopen.py
+
+# Another library beside ours.
+check_DATA += tests/net/clocks.so
+CLEANFILES += tests/net/clocks.so
+EXTRA_DIST += tests/net/clocks.c
+tests/net/clocks.so: tests/net/clocks.c
+	$(AM_V_CC)$(MKDIR_P) tests/net && $(CC) -D_GNU_SOURCE -O1 -Wall -Wextra -fPIC -shared -o $@ $(srcdir)/tests/net/clocks.c -ldl
+TESTS += tests/net/clocks_test.sh
+dist_check_SCRIPTS += tests/net/clocks_test.sh
