@@ -178,8 +178,10 @@ static bool epoll_wait_ours(int epfd, const struct wait_call *w, int *result)
 		*result = wait_in_vain(epfd, w);
 		return true;
 	}
-	if (ours && shim_in_child)
+	if (ours && shim_in_child) {
+		f->epset.parents = false;
 		adopt_members(&f->epset);
+	}
 	if (ours)
 		*result = edge(epset_wait(&f->epset, epfd, w->events, w->max, w->timeout, w->mask, kernel_wait));
 	int saved = errno;

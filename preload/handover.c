@@ -272,7 +272,7 @@ static void listener_passes(struct file *f)
 			sock_share(f->sock); /* who serves it goes on */
 		sock_pass(f->sock);
 		tell_mode(f, fd);
-		registrations_to_kernel(&f->registrations, fd);
+		registrations_pass(&f->registrations, fd);
 		numbers_forget(f);
 	}
 	file_unseize(f);

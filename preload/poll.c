@@ -134,10 +134,12 @@ struct timespec *timespec_from_ms(int ms, struct timespec *out)
 void epoll_note_polled(int fd)
 {
 	struct file *f = fdtable_peek(fd);
-	if (!f || f->kind != FILE_EPOLL || f->epset.polled || !(f = fdtable_get(fd)))
+	if (!f || f->kind != FILE_EPOLL || (f->epset.polled && !f->epset.parents) || !(f = fdtable_get(fd)))
 		return;
-	if (f->kind == FILE_EPOLL)
+	if (f->kind == FILE_EPOLL) {
+		f->epset.parents = false;
 		epset_note_polled(&f->epset);
+	}
 	file_put(f);
 }
 

@@ -298,6 +298,7 @@ int epset_ctl(struct epset *set, int op, int fd, struct list *file, struct sock 
 		return -EINVAL;
 	engine_lock_only(e);
 	engine_init_tables(e);
+	set->parents = false;
 	int r = ctl_locked(set, op, fd, file, s, ev);
 	engine_unlock(e);
 	return r;
@@ -381,18 +382,28 @@ void registrations_to_engine(struct list *file, struct sock *s)
 	engine_unlock(e);
 }
 
-void registrations_to_kernel(struct list *file, int fd)
+static void to_kernel(struct list *file, int fd, bool passes)
 {
 	struct engine *e = engine_of_process();
 	if (list_empty(file))
 		return;
 	engine_lock_only(e);
 	EACH_OF (file, it) {
-		if (it->sock)
+		if (it->sock && !(passes && it->set->parents))
 			kernel_gets(it, it->number_gone ? fd : it->fd);
 		item_free(it);
 	}
 	engine_unlock(e);
+}
+
+void registrations_to_kernel(struct list *file, int fd)
+{
+	to_kernel(file, fd, false);
+}
+
+void registrations_pass(struct list *file, int fd)
+{
+	to_kernel(file, fd, true);
 }
 
 void registrations_to_undecided(struct list *file, struct list *to, int fd)
@@ -462,6 +473,7 @@ void ready_after_fork(void)
 	list_for_each (pos, tmp, &sets) {
 		struct epset *set = container_of(pos, struct epset, node);
 		list_init(&set->waiters);
+		set->parents = true;
 		set->kernel_waiters = set->n_waiting = 0;
 		list_for_each (at, next, &set->items) {
 			struct ep_item *it = container_of(at, struct ep_item, in_set);

@@ -52,6 +52,7 @@ struct epset {
 	unsigned n_engine;       /* items that the engine reports. Read without the lock, too */
 	unsigned n_kernel;       /* registrations in the kernel's epoll, no fewer than there are (it drops those of closed files by itself) */
 	unsigned kernel_waiters; /* atomic: threads in the kernel's epoll_wait */
+	bool parents;            /* a fork's child, which has not used it yet: the parent uses the same one of the kernel's */
 	bool polled;             /* … or nested: the kernel's epoll must show whether there is something to report */
 	bool marked;             /* it has our mark in it (mark.c) */
 	unsigned queues_passed;  /* waits since the kernel's queues of listeners were looked at */
@@ -106,6 +107,8 @@ void registrations_to_engine(struct list *file, struct sock *s);
 /* It is the kernel's from now on, under number `fd` and others: the kernel's epolls get what was registered, by number where `is_at` says that the
    number still leads to it. The list is empty afterwards. */
 void registrations_to_kernel(struct list *file, int fd);
+/* The same of a listener that an executed program gets. A set that is the parent's as well, and that this process has not used, stays as it is: the parent's engine tells what happens there. */
+void registrations_pass(struct list *file, int fd);
 /* It is undecided again, as file `to`, under number `fd` and others: the kernel's epolls have it. */
 void registrations_to_undecided(struct list *file, struct list *to, int fd);
 /* Number `fd` leads to it no more, others do. */

@@ -684,6 +684,11 @@ void registrations_to_kernel(struct list *file, int fd)
 	}
 }
 
+void registrations_pass(struct list *file, int fd)
+{
+	registrations_to_kernel(file, fd);
+}
+
 void registrations_to_undecided(struct list *file, struct list *to, int fd)
 {
 	EACH_OF (file, r) {
