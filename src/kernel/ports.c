@@ -7,9 +7,11 @@
  * kernel makes that exclusive per network namespace and releases it on any death, at exec and at
  * close.
  *
- * Owns one AF_UNIX socket per leased block. Leases are taken one at a time, when the ports that are
- * leased do not have a free one for a 4-tuple, and kept until ports_close: a process that was busy
- * once will be busy again.
+ * Owns one AF_UNIX socket per leased block. Leases are taken when the ports that are leased do not
+ * have a free one for a 4-tuple, and kept until ports_close: a process that was busy once will be
+ * busy again. Each time as many blocks are taken as there are, up to 16: what a lease costs, a dump
+ * of the kernel's sockets and a search of all that is leased, would otherwise come every 64
+ * connections in a program whose connections leave TIME-WAITs.
  *
  * Which block: from 61000 up first, then downwards from the kernel's range to 1024, so that ports
  * where services live come last; never a port of the kernel's range, nor one of
@@ -21,7 +23,7 @@
  *
  * A port on which the kernel itself has a connection, or the TIME-WAIT of one that was handed over
  * to it, is left out: its segments would be taken from it, and when this process dies it would
- * answer our peers with ACKs of the old connection. One inet_diag dump per lease, and again after
+ * answer our peers with ACKs of the old connection. One inet_diag dump whenever leases are taken, and again after
  * KERNELS_AGAIN_S while there are any.
  *
  * A port whose connection was given up before the peer answered is left out for a few seconds: the peer may have half of a connection there, and says RST to another SYN within
@@ -58,6 +60,7 @@
 #define BLOCK_UPPER                                                                                \
 	(61000u / BLOCK_PORTS) /* the first that has a port above Linux's default range */
 #define LOWER_UNIT  16u        /* blocks leased as one below BLOCK_UPPER */
+#define UNITS_MAX   (BLOCKS - BLOCK_UPPER > BLOCK_UPPER / LOWER_UNIT ? BLOCKS - BLOCK_UPPER : BLOCK_UPPER / LOWER_UNIT) /* of a tier */
 #define TABLE_SIZE  64u        /* RFC 6056 §3.3.4: TABLE_LENGTH, "10 or more" */
 #define STAMPS_PATH "/run/finesse/ports"
 #define KERNELS_AGAIN_S 60 /* Linux's TIME-WAIT */
@@ -190,24 +193,30 @@ static socklen_t block_name(struct sockaddr_un *un, unsigned block)
 
 struct mark {
 	struct diag_visit visit;
-	struct lease *first; /* of a unit */
+	struct lease *leases;
+	unsigned n;
 };
 
 static void mark_kernels(struct diag_visit *v, const struct diag_socket *s)
 {
-	struct lease *first = container_of(v, struct mark, visit)->first;
-	first[s->key.lport / BLOCK_PORTS - first->block].kernels |= UINT64_C(1) << s->key.lport % BLOCK_PORTS;
+	struct mark *m = container_of(v, struct mark, visit);
+	for (unsigned i = 0; i < m->n; i++)
+		if (m->leases[i].block == s->key.lport / BLOCK_PORTS)
+			m->leases[i].kernels |= UINT64_C(1) << s->key.lport % BLOCK_PORTS;
 }
 
 /* Without an answer nothing is marked: as if the kernel had nothing there. */
-static void ask_kernels(struct lease *first, unsigned n, int64_t now_s)
+static void ask_kernels(struct lease *leases, unsigned n, int64_t now_s)
 {
-	struct mark m = {.visit.socket = mark_kernels, .first = first};
+	struct mark m = {.visit.socket = mark_kernels, .leases = leases, .n = n};
+	unsigned first = BLOCKS, last = 0;
 	for (unsigned i = 0; i < n; i++) {
-		first[i].kernels = 0;
-		first[i].asked_s = now_s;
+		leases[i].kernels = 0;
+		leases[i].asked_s = now_s;
+		first = leases[i].block < first ? leases[i].block : first;
+		last = leases[i].block > last ? leases[i].block : last;
 	}
-	int ret = diag_dump_ports(first->block * BLOCK_PORTS, (first->block + n) * BLOCK_PORTS - 1, &m.visit);
+	int ret = diag_dump_ports(first * BLOCK_PORTS, (last + 1) * BLOCK_PORTS - 1, &m.visit);
 	if (ret < 0)
 		log_info("ports", "which ports the kernel has is not known (errno %d)", -ret);
 }
@@ -232,7 +241,6 @@ static int take_unit(struct ports *p, unsigned block, unsigned n)
 		return fd;
 	for (unsigned i = 0; i < n; i++)
 		leases[p->n_leases + i] = (struct lease){.block = block + i, .fd = i ? -1 : fd};
-	ask_kernels(leases + p->n_leases, n, boot_seconds());
 	p->n_leases += n;
 	return 0;
 }
@@ -257,39 +265,71 @@ static void store_stamp(int fd, unsigned block, int64_t stamp)
 		sys_call(SYS_pwrite64, fd, &stamp, sizeof stamp, block * sizeof stamp, 0, 0);
 }
 
-/* The free unit of a tier that was seen held longest ago; -1: none. */
-static int choose_block(struct ports *p, int tier, int probe_fd, int stamps_fd, int64_t now_s)
+struct unit {
+	int64_t stamp;
+	uint16_t block;
+};
+
+/* The free units of a tier, by preference. */
+static unsigned free_units(struct ports *p, int tier, int probe_fd, int stamps_fd, int64_t now_s, struct unit out[UNITS_MAX])
 {
 	int64_t stamps[BLOCKS];
-	int best = -1, block;
+	unsigned n = 0;
+	int block;
 	load_stamps(stamps_fd, stamps);
 	for (unsigned i = 0; (block = unit_at(p, tier, i)) >= 0; i++) {
 		if (!has_usable(p, block, unit_blocks(tier)))
 			continue;
-		if (!is_held(probe_fd, block)) {
-			if (best < 0 || stamps[block] < stamps[best])
-				best = block;
-		} else if (stamps[block] != now_s) {
+		if (!is_held(probe_fd, block))
+			out[n++] = (struct unit){.stamp = stamps[block], .block = block};
+		else if (stamps[block] != now_s)
 			store_stamp(stamps_fd, block, now_s);
-		}
 	}
-	return best;
+	return n;
 }
 
-/* Leases a unit of the best tier that has a free one. 0 or -EADDRNOTAVAIL. */
+/* Removes the unit that was seen held longest ago. */
+static struct unit take_oldest(struct unit *units, unsigned n)
+{
+	unsigned best = 0;
+	for (unsigned i = 1; i < n; i++)
+		if (units[i].stamp < units[best].stamp)
+			best = i;
+	struct unit unit = units[best];
+	memmove(units + best, units + best + 1, (n - best - 1) * sizeof *units);
+	return unit;
+}
+
+static unsigned wanted_units(const struct ports *p, int tier)
+{
+	if (tier || !p->n_leases)
+		return 1;
+	return p->n_leases < LOWER_UNIT ? p->n_leases : LOWER_UNIT;
+}
+
+/* Leases units of the best tier that has free ones. 0 or -EADDRNOTAVAIL. */
 static int take_best(struct ports *p, int probe_fd, int stamps_fd, int64_t now_s)
 {
+	struct unit units[UNITS_MAX];
+	unsigned had = p->n_leases;
 	for (int tier = 0; tier < 2; tier++) {
-		int ret = -EADDRINUSE, block;
-		while (ret ==
-		       -EADDRINUSE) { /* another process was faster: each turn finds one less */
-			block = choose_block(p, tier, probe_fd, stamps_fd, now_s);
-			ret = block < 0 ? -EADDRNOTAVAIL : take_unit(p, block, unit_blocks(tier));
-		}
-		if (ret == 0)
+		unsigned want = wanted_units(p, tier);
+		for (unsigned n = free_units(p, tier, probe_fd, stamps_fd, now_s, units); n && want; n--) {
+			unsigned block = take_oldest(units, n).block;
+			int ret = take_unit(p, block, unit_blocks(tier));
+			if (ret == -EADDRINUSE) /* another process was faster */
+				continue;
+			if (ret < 0 && p->n_leases == had)
+				return ret;
+			if (ret < 0)
+				break;
 			store_stamp(stamps_fd, block, now_s);
-		if (ret != -EADDRNOTAVAIL)
-			return ret;
+			want--;
+		}
+		if (p->n_leases > had) {
+			ask_kernels(p->leases + had, p->n_leases - had, now_s);
+			return 0;
+		}
 	}
 	return -EADDRNOTAVAIL;
 }
