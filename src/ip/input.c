@@ -50,6 +50,8 @@ static enum ip_fate input_tcp(const struct link_rx *rx, const struct upper *u, s
 	if (u->len < u->full_len) {
 		if (!rx->csum_ok)
 			return IP_FATE_CaptureTruncated;
+		out->cut = u->full_len - u->len;
+		out->cut_fin = seg->flags & SEG_FIN;
 		seg->flags &= ~SEG_FIN; /* it stands behind the bytes that were cut off */
 	} else if (!rx->csum_ok) {
 		uint64_t sum = u->v6 ? checksum_pseudo_v6(u->src, u->dst, IP_PROTO_TCP, u->len) :
@@ -286,6 +288,8 @@ void ip_input_parse(const struct link_rx *rx, bool has_eth, struct ip_input *out
 
 	out->kind = IP_INPUT_NONE;
 	out->gso_size = rx->gso_size;
+	out->cut = 0;
+	out->cut_fin = false;
 	out->src_mac = NULL;
 	out->tos = out->ecn = 0;
 	out->ttl = 0;

@@ -49,6 +49,8 @@ struct ip_input {
 	uint8_t ecn;              /* its two bits, RFC 3168 */
 	uint8_t ttl;              /* or hop limit, as it arrived */
 	uint16_t gso_size;
+	uint32_t cut;             /* TCP: bytes of the payload that the link has not shown … */
+	bool cut_fin;             /* … and behind them a FIN, which seg.flags has not */
 	uint32_t ident;           /* IPv4 identification, or IPv6 flow label */
 	const uint8_t *src_mac;   /* 6 bytes, or NULL without a link header */
 	struct ip_icmp_error icmp;

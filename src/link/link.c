@@ -68,6 +68,11 @@ int link_drain(struct link *l, struct link_rx_handler *h, int budget)
 	return l->ops->drain(l, h, budget);
 }
 
+int link_fetch(struct link *l, uint32_t wire_len, uint32_t skip, const struct iovec *pieces, int n, bool peek)
+{
+	return l->ops->fetch ? l->ops->fetch(l, wire_len, skip, pieces, n, peek) : -EIO;
+}
+
 /*
  * A plain frame may fill the MTU; of a super-segment each piece may (its headers, repeated, and
  * gso_size bytes), and the whole is bounded by what leaves unsplit.

@@ -52,8 +52,15 @@ struct link_rx {
 	uint32_t at_sec, at_nsec; /* CLOCK_REALTIME when the kernel had it; 0: not known */
 };
 
+/*
+ * A large frame may stay in the kernel until somebody wants its bytes, who then has them by one copy instead of two or three. `begun`, where there is one, is shown
+ * the beginning of such a frame (len < wire_len), and answers whether it takes it as it is. What it took, it fetches by link_fetch, in the order of the frames. It is
+ * told by `behind` that another frame is to be read which is behind them all: until that returns it has fetched everything.
+ */
 struct link_rx_handler {
 	void (*frame)(struct link_rx_handler *h, const struct link_rx *rx);
+	bool (*begun)(struct link_rx_handler *h, const struct link_rx *rx);
+	void (*behind)(struct link_rx_handler *h);
 };
 
 /* One frame to transmit. */
@@ -104,6 +111,12 @@ int link_rx_fd(const struct link *l);     /* becomes POLLIN when frames wait; th
 bool link_rx_pending(const struct link *l); /* in memory: a frame waits in the ring */
 /* Hands up to `budget` frames to the handler. Returns how many. */
 int link_drain(struct link *l, struct link_rx_handler *h, int budget);
+
+#define LINK_FETCH_PIECES 4
+/* The oldest of the frames that `begun` took, without its first `skip` bytes: into at most LINK_FETCH_PIECES pieces; what finds no room is dropped. `peek`: it stays. 0, or -EIO: it is lost, or
+   cannot be looked at. While
+   frames are not fetched, link_rx_fd() is always POLLIN. */
+int link_fetch(struct link *l, uint32_t wire_len, uint32_t skip, const struct iovec *pieces, int n, bool peek);
 
 /* Queues. -EMSGSIZE, -ENOBUFS (counted). A full queue is flushed first. */
 int link_send(struct link *l, const struct link_tx *tx);

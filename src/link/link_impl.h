@@ -15,6 +15,7 @@ struct link_ops {
 	int (*flush)(struct link *l);
 	int (*tx_fd)(const struct link *l);
 	bool (*tx_blocked)(const struct link *l);
+	int (*fetch)(struct link *l, uint32_t wire_len, uint32_t skip, const struct iovec *pieces, int n, bool peek); /* may be NULL: nothing is ever left in the kernel */
 	void (*keep)(struct link *l, int fd);     /* may be NULL */
 	void (*refresh_counters)(struct link *l); /* may be NULL */
 };

@@ -126,6 +126,7 @@ static const struct link_ops packet_ops = {
     .rx_fd = packet_rx_fd,
     .rx_pending = packet_rx_pending,
     .drain = packet_rx_drain,
+    .fetch = packet_rx_fetch,
     .send = packet_tx_send,
     .flush = packet_tx_flush,
     .tx_fd = packet_tx_fd,

@@ -27,6 +27,9 @@ struct packet_rx {
 	int n_copies, used_copies;
 	struct iovec copy_iovs[RX_COPIES];
 	struct mmsghdr copy_msgs[RX_COPIES];
+	uint32_t n_left;     /* frames whose copies are left in the kernel … */
+	uint32_t left_bytes; /* … their bytes */
+	uint32_t left_most;  /* … how many there may be */
 	struct aside making; /* the ring, until packet_rx_open_end */
 	struct tpacket_req req;
 };
@@ -88,6 +91,7 @@ int packet_rx_adopt(struct packet_link *p, uint32_t ring_bytes); /* rx.fd is the
 void packet_rx_close(struct packet_rx *rx);
 bool packet_rx_pending(const struct link *l);
 int packet_rx_drain(struct link *l, struct link_rx_handler *h, int budget);
+int packet_rx_fetch(struct link *l, uint32_t wire_len, uint32_t skip, const struct iovec *pieces, int n, bool peek); /* link_fetch */
 void packet_rx_count_drops(struct link *l);
 
 int packet_tx_open(struct packet_link *p);

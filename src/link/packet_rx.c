@@ -10,6 +10,9 @@
  * slot has it (len < wire_len), and counted. When the receive buffer is full the kernel queues no
  * copy and sets no TP_STATUS_COPY: truncated, counted apart.
  *
+ * A copy may stay in the queue until its bytes are wanted (link.h's `begun` and link_fetch). None is read before those that were left, so their order holds. They are a
+ * part of the receive buffer at most, or others would find no room in it.
+ *
  * Small slots keep the ring in the cache, and 4 MiB of them hold 2,048 frames where 64 KiB slots
  * would hold 64.
  */
@@ -32,6 +35,7 @@
 	(68u << 10) /* the largest IP packet without jumbograms, its link header, slack */
 #define RX_COPY_BUF_BYTES                                                                          \
 	(16u << 20)      /* receive buffer: some 200 super-segments waiting as copies */
+#define RX_LEFT_PART  8  /* of the receive buffer, for copies that are left there */
 #define RX_LOOK_AHEAD 16 /* slots */
 #define RX_RECV_TRIES 4  /* recv reports an asynchronous error (ENETDOWN) once, before the data */
 
@@ -93,6 +97,15 @@ static int rx_map_ring(struct packet_rx *rx, uint32_t bytes)
 	return 0;
 }
 
+/* What the buffer is, whoever made it. */
+static void rx_limit_left(struct packet_rx *rx)
+{
+	int bytes = 0;
+	socklen_t len = sizeof bytes;
+	sys_getsockopt(rx->fd, SOL_SOCKET, SO_RCVBUF, &bytes, &len);
+	rx->left_most = bytes / RX_LEFT_PART;
+}
+
 static int rx_map_copies(struct packet_rx *rx)
 {
 	void *mem = sys_mmap(NULL, RX_COPIES * RX_COPY_BYTES, PROT_READ | PROT_WRITE,
@@ -106,6 +119,7 @@ static int rx_map_copies(struct packet_rx *rx)
 		rx->copy_msgs[i].msg_hdr.msg_iov = &rx->copy_iovs[i];
 		rx->copy_msgs[i].msg_hdr.msg_iovlen = 1;
 	}
+	rx_limit_left(rx);
 	return 0;
 }
 
@@ -127,6 +141,7 @@ int packet_rx_open(struct packet_link *p, uint32_t ring_bytes)
 	rx->fd = fd_move_high(sys_socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
 	if (rx->fd < 0)
 		return rx->fd;
+	rx_grow_buffer(rx->fd);
 	if ((err = rx_map_copies(rx)) < 0)
 		return err;
 	/* Order matters: version and virtio header cannot change once there is a ring. */
@@ -136,7 +151,6 @@ int packet_rx_open(struct packet_link *p, uint32_t ring_bytes)
 	    (err = rx_option(rx->fd, PACKET_COPY_THRESH, 1)) < 0 ||
 	    (err = rx_option(rx->fd, PACKET_IGNORE_OUTGOING, 1)) < 0)
 		return err;
-	rx_grow_buffer(rx->fd);
 	return rx_begin_ring(rx, rx_ring_bytes(ring_bytes));
 }
 
@@ -223,9 +237,11 @@ static int rx_recv(struct packet_rx *rx, int want)
 
 /* The whole of the frame that the next slot has cut. Returns where its virtio header is, or NULL.
  */
-static const uint8_t *rx_read_copy(struct link *l, uint32_t wire_len)
+static const uint8_t *rx_read_copy(struct link *l, struct link_rx_handler *h, uint32_t wire_len)
 {
 	struct packet_rx *rx = &packet_link_of(l)->rx;
+	if (rx->n_left)
+		h->behind(h);
 	if (rx->used_copies == rx->n_copies)
 		rx_recv(rx, rx_copies_wanted(rx));
 	if (rx->used_copies < rx->n_copies) {
@@ -241,13 +257,57 @@ static const uint8_t *rx_read_copy(struct link *l, uint32_t wire_len)
 	return NULL;
 }
 
-static void rx_deliver(struct link *l, struct link_rx_handler *h, struct tpacket2_hdr *slot,
-		       uint32_t status)
+/* Copies that were read ahead are no longer in the queue. */
+static bool rx_may_leave(const struct packet_rx *rx, const struct link_rx_handler *h, uint32_t wire_len)
 {
-	const uint8_t *data = (uint8_t *)slot + slot->tp_mac;
+	return h->begun && rx->used_copies == rx->n_copies && rx->left_bytes + wire_len <= rx->left_most;
+}
+
+static void rx_leave(struct link *l, uint32_t wire_len)
+{
+	struct packet_rx *rx = &packet_link_of(l)->rx;
+	rx->n_left++;
+	rx->left_bytes += wire_len;
+	link_count(l, LINKC_RxCopied, 1);
+	link_count(l, LINKC_RxLeft, 1);
+}
+
+/* Of the frame at the queue's head, behind `skip` bytes, `pieces`. What is passed over goes where copies go that are read ahead: none are, now. */
+static bool rx_copy_out(struct packet_rx *rx, uint32_t wire_len, uint32_t skip, const struct iovec *pieces, int n, int flags)
+{
+	struct iovec iov[1 + LINK_FETCH_PIECES] = {{rx->copies, sizeof(struct virtio_net_hdr) + skip}};
+	struct msghdr msg = {.msg_iov = iov, .msg_iovlen = 1 + n};
+	ssize_t got = -EIO;
+	if (skip > wire_len || n > LINK_FETCH_PIECES)
+		return false;
+	memcpy(iov + 1, pieces, n * sizeof *pieces);
+	for (int i = 0; i < RX_RECV_TRIES; i++) {
+		got = sys_recvmsg(rx->fd, &msg, MSG_DONTWAIT | MSG_TRUNC | flags);
+		if (got >= 0 || got == -EAGAIN || got == -EFAULT)
+			break;
+	}
+	return got == (ssize_t)(sizeof(struct virtio_net_hdr) + wire_len);
+}
+
+int packet_rx_fetch(struct link *l, uint32_t wire_len, uint32_t skip, const struct iovec *pieces, int n, bool peek)
+{
+	struct packet_rx *rx = &packet_link_of(l)->rx;
+	bool good = rx_copy_out(rx, wire_len, skip, pieces, n, peek ? MSG_PEEK : 0);
+	if (!peek) {
+		rx->n_left--;
+		rx->left_bytes -= wire_len;
+		link_count(l, LINKC_RxCopyLost, !good);
+	}
+	return good ? 0 : -EIO;
+}
+
+/* What a slot says of its frame, and as much of that as it has. */
+static void rx_describe(struct tpacket2_hdr *slot, uint32_t status, struct link_rx *rx)
+{
 	const struct sockaddr_ll *sll =
 	    (struct sockaddr_ll *)((uint8_t *)slot + TPACKET_ALIGN(sizeof *slot));
-	struct link_rx rx = {
+	*rx = (struct link_rx){
+	    .data = (uint8_t *)slot + slot->tp_mac,
 	    .len = slot->tp_snaplen,
 	    .wire_len = slot->tp_len,
 	    .ethertype = ntohs(sll->sll_protocol),
@@ -256,27 +316,36 @@ static void rx_deliver(struct link *l, struct link_rx_handler *h, struct tpacket
 	    .at_sec = slot->tp_sec,
 	    .at_nsec = slot->tp_nsec,
 	};
+	struct virtio_net_hdr vnet;
+	memcpy(&vnet, rx->data - sizeof vnet, sizeof vnet);
+	rx->csum_ok = vnet.flags & (VIRTIO_NET_HDR_F_NEEDS_CSUM | VIRTIO_NET_HDR_F_DATA_VALID) ||
+		      status & (TP_STATUS_CSUMNOTREADY | TP_STATUS_CSUM_VALID);
+	if (vnet.gso_type != VIRTIO_NET_HDR_GSO_NONE)
+		rx->gso_size = vnet.gso_size;
+}
+
+static void rx_deliver(struct link *l, struct link_rx_handler *h, struct tpacket2_hdr *slot,
+		       uint32_t status)
+{
+	struct link_rx rx;
+	rx_describe(slot, status, &rx);
+	link_count(l, LINKC_RxSuper, rx.gso_size != 0);
+	link_count(l, LINKC_RxFrames, 1);
+	link_count(l, LINKC_RxBytes, rx.wire_len);
 	if (status & TP_STATUS_COPY) {
-		const uint8_t *copy = rx_read_copy(l, slot->tp_len);
+		if (rx_may_leave(&packet_link_of(l)->rx, h, rx.wire_len) && h->begun(h, &rx)) {
+			rx_leave(l, rx.wire_len);
+			return;
+		}
+		const uint8_t *copy = rx_read_copy(l, h, slot->tp_len);
 		if (copy) {
 			uint32_t room = RX_COPY_BYTES - sizeof(struct virtio_net_hdr);
-			data = copy + sizeof(struct virtio_net_hdr);
+			rx.data = copy + sizeof(struct virtio_net_hdr);
 			rx.len = rx.wire_len < room ? rx.wire_len : room;
 		}
 	} else if (rx.len < rx.wire_len) {
 		link_count(l, LINKC_RxTruncated, 1);
 	}
-	struct virtio_net_hdr vnet;
-	memcpy(&vnet, data - sizeof vnet, sizeof vnet);
-	rx.data = data;
-	rx.csum_ok = vnet.flags & (VIRTIO_NET_HDR_F_NEEDS_CSUM | VIRTIO_NET_HDR_F_DATA_VALID) ||
-		     status & (TP_STATUS_CSUMNOTREADY | TP_STATUS_CSUM_VALID);
-	if (vnet.gso_type != VIRTIO_NET_HDR_GSO_NONE) {
-		rx.gso_size = vnet.gso_size;
-		link_count(l, LINKC_RxSuper, 1);
-	}
-	link_count(l, LINKC_RxFrames, 1);
-	link_count(l, LINKC_RxBytes, rx.wire_len);
 	h->frame(h, &rx);
 }
 

@@ -3,6 +3,7 @@
 #include "socket/errqueue.h"
 #include "socket/saved_syn.h"
 #include "socket/stamps.h"
+#include "socket/unseen.h"
 
 #include "kernel/living.h"
 #include "kernel/privileged.h"
@@ -270,6 +271,7 @@ void sock_retire(struct engine *e, struct sock *s)
 {
 	if (!s->live)
 		return;
+	unseen_settle_sock(e, s);
 	if (trace_on)
 		trace_closed(s);
 	if (s->fastopen_of)

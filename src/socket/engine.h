@@ -52,12 +52,26 @@ struct engine;
 
 /* An interface that the engine serves: iface.c. */
 #define IFACES_MAX CLASSIFIER_INTERFACES_MAX
+#define UNSEEN_MAX 64 /* a power of two */
+/* A frame whose text is unseen: unseen.c. */
+struct unseen {
+	struct sock *s; /* NULL: nobody wants it any more */
+	uint32_t seq, len;
+	uint32_t wire_len, skip; /* of the frame; its bytes before these */
+	bool begun;              /* some were read */
+};
+struct unseen_queue {
+	struct unseen at[UNSEEN_MAX];
+	uint32_t first, n;
+};
+
 struct iface {
 	struct engine *engine;
 	struct link *link; /* NULL: the place is free */
 	bool gone;         /* the interface does not exist any more; its place is kept while there is no other */
 	bool is_watched;   /* privileged_watch_ring */
 	struct link_rx_handler rx_handler;
+	struct unseen_queue unseen;
 };
 struct iface_declined {
 	int ifindex; /* 0: none */
@@ -244,6 +258,7 @@ struct sock {
 	struct fork_parent *parent; /* SOCK_KIND_INHERITED: whom to ask */
 	uint32_t living;     /* its place in engine.living, or 0 */
 	uint32_t id;         /* names it towards fork children */
+	uint32_t n_unseen;       /* frames of it in the interfaces' queues: unseen.c */
 	uint32_t ready_seq;      /* counts readiness events: epoll's edges */
 	uint32_t exclusive_told; /* the last one that an EPOLLEXCLUSIVE registration took */
 	uint32_t notify_events;  /* while sock_notify runs: which poll events it is about; 0: any */

@@ -13,6 +13,7 @@
  * or with whoever serves it then. Its references only say that somebody may accept what the parent leaves behind.
  */
 #include "socket/engine.h"
+#include "socket/unseen.h"
 
 #include "base/fd.h"
 #include "base/fd_pass.h"
@@ -313,6 +314,7 @@ bool engine_fork_prepare(bool anyway)
 	if (used) {
 		turn_begin(e);
 		process_ops->before_fork(e);
+		unseen_settle(e); /* the child has no way to it */
 		turn_end(e);
 	}
 	fallback_fork_prepare(); /* not before: a turn may have to note something */

@@ -3,6 +3,7 @@
  * the flow's frames through and we forget it, then what is unsent leaves. So the peer's segments always meet somebody.
  */
 #include "socket/own.h"
+#include "socket/unseen.h"
 
 #include "base/fd.h"
 #include "base/log.h"
@@ -37,6 +38,7 @@ int conn_handover(struct engine *e, struct sock *s, const char *why)
 		return -ENOTCONN;
 	if (e->own) /* the kernel has no such address */
 		return -EOPNOTSUPP;
+	unseen_settle_sock(e, s);
 	int err = tcp_snapshot(&s->tcp, e->now, &snap);
 	int fd = err ? err : handover_begin(&snap, s->family, iface_scope(e, &s->flow.key.laddr));
 	if (fd < 0) {
@@ -147,6 +149,7 @@ static int end_to_kernel(const struct sock *s)
 
 int conn_end(struct engine *e, struct sock *s)
 {
+	unseen_settle_sock(e, s);
 	bool opening = s->live && tcp_state(&s->tcp) == TCPS_SYN_SENT;
 	int fd = opening ? opening_to_kernel(s) : -1;
 	if (fd < 0)

@@ -12,6 +12,7 @@
  * to them. Lock held in all of these.
  */
 #include "socket/own.h"
+#include "socket/unseen.h"
 
 #include "base/log.h"
 
@@ -37,6 +38,16 @@ static void on_rx(struct link_rx_handler *h, const struct link_rx *rx)
 	struct link_rx own = *rx;
 	if (!own_input(i->engine, &own))
 		input_frame(i->engine, i, &own);
+}
+
+static bool on_begun(struct link_rx_handler *h, const struct link_rx *rx)
+{
+	return unseen_take(container_of(h, struct iface, rx_handler), rx);
+}
+
+static void on_behind(struct link_rx_handler *h)
+{
+	unseen_settle_iface(container_of(h, struct iface, rx_handler));
 }
 
 struct iface *iface_find(struct engine *e, int ifindex)
@@ -208,6 +219,7 @@ static void detach(struct engine *e, struct iface *i, bool with_classifier)
 		classifier_close(e->classifier);
 		e->classifier = NULL;
 	}
+	unseen_settle_iface(i);
 	link_close(i->link);
 	i->link = NULL;
 }
@@ -231,7 +243,8 @@ static int attach(struct engine *e, struct iface *i, int ifindex, char *why, siz
 	}
 	i->engine = e;
 	i->gone = i->is_watched = false;
-	i->rx_handler.frame = on_rx;
+	i->rx_handler = (struct link_rx_handler){.frame = on_rx, .begun = on_begun, .behind = on_behind};
+	i->unseen.n = 0;
 	return 0;
 }
 
@@ -470,6 +483,7 @@ void ifaces_close(struct engine *e)
 	classifier_close(e->classifier); /* first: from here on the kernel has everything */
 	e->classifier = NULL;
 	ifaces_for_each(e, i) {
+		unseen_settle_iface(i);
 		link_close(i->link);
 		i->link = NULL;
 	}

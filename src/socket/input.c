@@ -2,6 +2,7 @@
 #include "socket/errqueue.h"
 #include "socket/own.h"
 #include "socket/stamps.h"
+#include "socket/unseen.h"
 
 #include "base/fd.h"
 #include "base/log.h"
@@ -111,6 +112,8 @@ static void input_time_wait(struct engine *e, struct time_wait *tw, const struct
 
 void sock_tcp_input(struct engine *e, struct sock *s, const struct tcp_segment *seg)
 {
+	if (s->n_unseen && seg->flags & SEG_URG) /* one of the bytes is looked at */
+		unseen_settle_sock(e, s);
 	if (s->stamps)
 		stamps_input(e, s, seg);
 	else

@@ -56,6 +56,8 @@ src_libsocket_a_SOURCES = \
 	src/socket/stream.c \
 	src/socket/syn.c \
 	src/socket/time_wait.c \
+	src/socket/unseen.c \
+	src/socket/unseen.h \
 	src/socket/tcp_info.c \
 	src/socket/tcp_info.h \
 	src/socket/trace.c \

@@ -3,6 +3,7 @@
  * ones follow when their handshake is complete: the listener drains until then. Where the kernel cannot take them they are reset, as when a listener is closed.
  */
 #include "socket/own.h"
+#include "socket/unseen.h"
 
 #include "base/log.h"
 #include "kernel/requeue.h"
@@ -25,6 +26,7 @@ static int give(struct engine *e, struct sock *s)
 	if (!s->live)
 		return -ENOTCONN;
 	int err = queue_open(e);
+	unseen_settle_sock(e, s);
 	if (!err)
 		err = tcp_snapshot(&s->tcp, e->now, &snap);
 	if (!err)

@@ -2,6 +2,7 @@
 #include "socket/engine.h"
 #include "socket/errqueue.h"
 #include "socket/stamps.h"
+#include "socket/unseen.h"
 
 #include "base/sys.h"
 #include "base/user.h"
@@ -228,21 +229,30 @@ static ssize_t recv_some(struct engine *e, struct sock *s, const struct msghdr *
 	size_t to_mark = tcp_readable_to_mark(&s->tcp); /* 0: at the mark, which is passed over */
 	if (!(flags & MSG_TRUNC) && !cursor_may(msg, c, to_mark ? to_mark : tcp_readable_bytes(&s->tcp), user_iov_may_write))
 		return -EFAULT;
+	if (s->n_unseen && flags & (MSG_PEEK | MSG_TRUNC))
+		unseen_settle_sock(e, s);
 	if (flags & MSG_PEEK) /* from the start, over all pieces at once */
 		return tcp_recv(&s->tcp, e->now, msg->msg_iov, msg->msg_iovlen, true, flags & MSG_TRUNC);
 	size_t got = 0;
 	struct iovec piece;
 	while (cursor_piece(msg, c, &piece) && !(got && tcp_at_mark(&s->tcp))) {
-		ssize_t n = got && !tcp_readable_bytes(&s->tcp) ? 0 : tcp_recv(&s->tcp, e->now, &piece, 1, false, flags & MSG_TRUNC);
+		bool unseen = s->n_unseen;
+		ssize_t n = 0;
+		if (unseen)
+			n = unseen_read(e, s, piece.iov_base, piece.iov_len);
+		else if (!got || tcp_readable_bytes(&s->tcp))
+			n = tcp_recv(&s->tcp, e->now, &piece, 1, false, flags & MSG_TRUNC);
+		if (n < 0 && got) /* the unseen text is lost: the next call is told */
+			tcp_put_error(&s->tcp, -n);
 		if (n < 0)
-			return n;
+			return got ? (ssize_t)got : n;
 		if (s->read_protocol && flags & MSG_TRUNC)
 			reader_lost(&s->reader);
 		else if (s->read_protocol)
 			reader_feed(s, true, piece.iov_base, n);
 		c->off += n;
 		got += n;
-		if ((size_t)n < piece.iov_len)
+		if ((size_t)n < piece.iov_len && !(unseen && n))
 			break;
 	}
 	return got;

@@ -7,6 +7,7 @@
  */
 #include "socket/own.h"
 #include "socket/stamps.h"
+#include "socket/unseen.h"
 
 #include "base/log.h"
 #include "base/sys.h"
@@ -346,6 +347,7 @@ static unsigned fds(struct drive *d, struct pollfd *out)
 	struct engine *e = engine_of(d);
 	unsigned n = 0;
 	struct iface *i;
+	unseen_settle(e);
 	out[n++] = (struct pollfd){.fd = netstate_fd(e->net), .events = POLLIN};
 	ifaces_for_each(e, i) {
 		out[n++] = (struct pollfd){.fd = link_rx_fd(i->link), .events = POLLIN};

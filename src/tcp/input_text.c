@@ -43,9 +43,11 @@ static bool reserve(struct tcp_conn *c, uint32_t len)
 	return ring_reserve(&c->rcv, m, c->rcv.len + len) == 0;
 }
 
+/* Unseen text (unseen.c) has its place, and no bytes. */
 static void append(struct tcp_conn *c, const uint8_t *bytes, uint32_t n)
 {
-	ring_write(&c->rcv, c->rcv.len, bytes, n);
+	if (bytes)
+		ring_write(&c->rcv, c->rcv.len, bytes, n);
 	ring_commit(&c->rcv, n);
 	c->rcv_nxt += n;
 	c->bytes_in += n;

@@ -57,6 +57,7 @@ src_libtcp_a_SOURCES = \
 	src/tcp/undo.c \
 	src/tcp/frto.c \
 	src/tcp/unreachable.c \
+	src/tcp/unseen.c \
 	src/tcp/urgent.c \
 	src/tcp/window.c \
 	src/tcp/isn.c \

@@ -240,6 +240,14 @@ ssize_t tcp_send(struct tcp_conn *c, int64_t now, const struct iovec *iov, int i
 		 bool urgent);
 /* MSG_EOR: no segment has both the last byte that tcp_send took and the next one. */
 void tcp_end_record(struct tcp_conn *c);
+/* unseen.c: a segment whose text is elsewhere, its payload[0] is NULL with the length. Whether it may be given to tcp_input_unseen, as of now … */
+bool tcp_may_take_unseen(const struct tcp_conn *c, const struct tcp_segment *seg);
+/* … which answers whether the text was taken: from now on its place is in the receive buffer. */
+bool tcp_input_unseen(struct tcp_conn *c, int64_t now, const struct tcp_segment *seg);
+/* Where it belongs, for whoever has the bytes: one or two pieces. 0: nobody wants them any more. */
+int tcp_unseen_place(const struct tcp_conn *c, uint32_t seq, uint32_t len, struct iovec place[2]);
+/* There are none: the connection ends by a reset, and nothing can be read of it any more. */
+void tcp_unseen_lost(struct tcp_conn *c, int64_t now);
 /* Bytes given, up to the urgent mark; -EAGAIN when nothing is there; 0 at the peer's FIN, or at the connection's end once its error was told; else
    the error (cleared). `discard` (MSG_TRUNC): bytes are dropped, iov ignored but for its length. */
 ssize_t tcp_recv(struct tcp_conn *c, int64_t now, const struct iovec *iov, int iovcnt, bool peek,

@@ -204,6 +204,92 @@ START_TEST(jumbo_frames_come_as_copies)
 }
 END_TEST
 
+/* ---- frames that stay in the kernel ---- */
+
+#define LEFT_SKIP (ETH_HLEN + 8) /* of those that are fetched: headers */
+
+static uint32_t left_lens[8], n_left, n_fetched;
+
+/* Their first byte says that they may be left. */
+static bool leave_begun(struct link_rx_handler *h, const struct link_rx *rx)
+{
+	(void)h;
+	ck_assert_uint_lt(rx->len, rx->wire_len);
+	if (rx->data[ETH_HLEN] != pattern(0))
+		return false;
+	left_lens[n_left++] = rx->wire_len;
+	return true;
+}
+
+static void check_piece(const uint8_t *bytes, uint32_t n, uint32_t from)
+{
+	for (uint32_t i = 0; i < n; i++)
+		ck_assert_uint_eq(bytes[i], pattern(from - ETH_HLEN + i));
+}
+
+/* In two pieces; but first a look at the beginning. */
+static void fetch_left(void)
+{
+	static uint8_t a[100], b[9000];
+	uint32_t wire_len = left_lens[n_fetched++], rest = wire_len - LEFT_SKIP - sizeof a;
+	struct iovec pieces[2] = {{a, sizeof a}, {b, sizeof b}};
+	ck_assert_int_eq(link_fetch(link_b, wire_len, LEFT_SKIP, pieces, 1, true), 0);
+	check_piece(a, sizeof a, LEFT_SKIP);
+	memset(a, 0, sizeof a);
+	ck_assert_int_eq(link_fetch(link_b, wire_len, LEFT_SKIP, pieces, 2, false), 0);
+	check_piece(a, sizeof a, LEFT_SKIP);
+	check_piece(b, rest, LEFT_SKIP + sizeof a);
+}
+
+static void fetch_all_left(struct link_rx_handler *h)
+{
+	(void)h;
+	while (n_fetched < n_left)
+		fetch_left();
+}
+
+static void send_frame(const uint8_t *payload, uint32_t len)
+{
+	uint8_t hdr[ETH_HLEN];
+	struct iovec iov = {(void *)payload, len};
+	struct link_tx tx = {.hdr = hdr, .hdr_len = eth_header(hdr, TEST_PROTO), .payload = &iov, .n_payload = 1};
+	ck_assert_int_eq(link_send(link_a, &tx), 0);
+	ck_assert_int_eq(link_flush(link_a), 1);
+}
+
+START_TEST(large_frames_are_left_until_they_are_fetched)
+{
+	static uint8_t left[9000], other[9000];
+	for (uint32_t i = 0; i < sizeof left; i++)
+		left[i] = pattern(i);
+	memset(other, pattern(0) + 1, sizeof other);
+	open_pair(false);
+	sh("ip link set va mtu 9000 && ip link set vb mtu 9000");
+	ck_assert_int_eq(link_refresh_info(link_a), 0);
+	n_left = n_fetched = 0;
+	seen_b.handler.begun = leave_begun;
+	seen_b.handler.behind = fetch_all_left;
+	send_frame(left, 9000);
+	send_frame(left, 8000);
+	send_frame(other, 1000); /* fits a slot: it disturbs nobody */
+	wait_frames(link_b, &seen_b, 1);
+	ck_assert_uint_eq(n_left, 2);
+	ck_assert_uint_eq(n_fetched, 0);
+	fetch_left(); /* the oldest */
+	send_frame(left, 7000);
+	send_frame(other, 6000); /* behind all that is left */
+	wait_frames(link_b, &seen_b, 2);
+	ck_assert_uint_eq(n_left, 3);
+	ck_assert_uint_eq(n_fetched, 3);
+	ck_assert_uint_eq(seen_b.last.len, ETH_HLEN + 6000);
+	ck_assert_mem_eq(seen_b.bytes + ETH_HLEN, other, 6000);
+	ck_assert_uint_eq(link_counters(link_b)[LINKC_RxLeft], 3);
+	ck_assert_uint_eq(link_counters(link_b)[LINKC_RxCopied], 4);
+	ck_assert_uint_eq(link_counters(link_b)[LINKC_RxCopyLost], 0);
+	close_pair();
+}
+END_TEST
+
 /* ---- before the classifier: nothing ---- */
 
 START_TEST(nothing_arrives_before_a_filter_is_attached)
@@ -927,6 +1013,7 @@ static Suite *link_suite(void)
 	tcase_add_checked_fixture(t, own_namespace, NULL);
 	tcase_add_loop_test(t, every_size_both_ways, 0, 2);
 	tcase_add_loop_test(t, jumbo_frames_come_as_copies, 0, 2);
+	tcase_add_test(t, large_frames_are_left_until_they_are_fetched);
 	tcase_add_test(t, nothing_arrives_before_a_filter_is_attached);
 	tcase_add_loop_test(t, order_holds_when_the_send_buffer_is_full, 0, 2);
 	tcase_add_loop_test(t, little_waits_in_a_slow_queue, 0, 2);

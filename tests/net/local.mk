@@ -93,9 +93,9 @@ TESTS += tests/net/connecting_test.sh
 check_PROGRAMS += tests/net/options_walk
 tests_net_options_walk_SOURCES = tests/net/options_walk.c
 tests_net_options_walk_LDADD =
-dist_check_SCRIPTS += tests/net/interfaces_test.sh tests/net/interface_kinds_test.sh tests/net/options_test.sh tests/net/options_wire_test.sh tests/net/namespace_test.sh tests/net/messages_test.sh tests/net/stamps_test.sh tests/net/saved_syn_test.sh tests/net/effects_test.sh
-EXTRA_DIST += tests/net/interfaces.py tests/net/interface_kinds.py tests/net/situations.py tests/net/situations_end.py tests/net/options_differences tests/net/options_end.py tests/net/options_wire.py tests/net/namespace.py tests/net/namespace_end.py tests/net/messages.py tests/net/messages_end.py tests/net/said.py tests/net/fastopen_lib.sh tests/net/stamps.py tests/net/stamps_end.py tests/net/saved_syn.py tests/net/saved_syn_end.py tests/net/effects.py tests/net/effects_end.py
-TESTS += tests/net/interfaces_test.sh tests/net/interface_kinds_test.sh tests/net/options_test.sh tests/net/options_wire_test.sh tests/net/namespace_test.sh tests/net/messages_test.sh tests/net/stamps_test.sh tests/net/saved_syn_test.sh tests/net/effects_test.sh
+dist_check_SCRIPTS += tests/net/interfaces_test.sh tests/net/interface_kinds_test.sh tests/net/options_test.sh tests/net/options_wire_test.sh tests/net/namespace_test.sh tests/net/messages_test.sh tests/net/stamps_test.sh tests/net/saved_syn_test.sh tests/net/effects_test.sh tests/net/unseen_test.sh
+EXTRA_DIST += tests/net/interfaces.py tests/net/interface_kinds.py tests/net/situations.py tests/net/situations_end.py tests/net/options_differences tests/net/options_end.py tests/net/options_wire.py tests/net/namespace.py tests/net/namespace_end.py tests/net/messages.py tests/net/messages_end.py tests/net/said.py tests/net/fastopen_lib.sh tests/net/stamps.py tests/net/stamps_end.py tests/net/saved_syn.py tests/net/saved_syn_end.py tests/net/effects.py tests/net/effects_end.py tests/net/unseen.py tests/net/unseen_end.py
+TESTS += tests/net/interfaces_test.sh tests/net/interface_kinds_test.sh tests/net/options_test.sh tests/net/options_wire_test.sh tests/net/namespace_test.sh tests/net/messages_test.sh tests/net/stamps_test.sh tests/net/saved_syn_test.sh tests/net/effects_test.sh tests/net/unseen_test.sh
 
 # readiness, step by step
 check_PROGRAMS += tests/net/ready_steps

@@ -29,14 +29,14 @@ TESTS += tests/tcp/hold_test
 # Driven through tests/tcp/harness.h
 harness_sources = tests/tcp/harness.c tests/tcp/harness.h tests/tcp/test_memory.c tests/tcp/test_memory.h
 
-check_PROGRAMS += tests/tcp/state_test tests/tcp/user_calls_test tests/tcp/loss_test tests/tcp/rack_test tests/tcp/timer_test tests/tcp/window_test tests/tcp/urgent_test tests/tcp/option_test
+check_PROGRAMS += tests/tcp/state_test tests/tcp/user_calls_test tests/tcp/loss_test tests/tcp/rack_test tests/tcp/timer_test tests/tcp/window_test tests/tcp/urgent_test tests/tcp/option_test tests/tcp/unseen_test
 tests_tcp_state_test_SOURCES = tests/tcp/state_test.c $(harness_sources)
 tests_tcp_state_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
 tests_tcp_state_test_LDADD = $(TCP_TEST_LIBS)
 tests_tcp_user_calls_test_SOURCES = tests/tcp/user_calls_test.c $(harness_sources)
 tests_tcp_user_calls_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
 tests_tcp_user_calls_test_LDADD = $(TCP_TEST_LIBS)
-TESTS += tests/tcp/state_test tests/tcp/user_calls_test tests/tcp/loss_test tests/tcp/rack_test tests/tcp/timer_test tests/tcp/window_test tests/tcp/urgent_test tests/tcp/option_test
+TESTS += tests/tcp/state_test tests/tcp/user_calls_test tests/tcp/loss_test tests/tcp/rack_test tests/tcp/timer_test tests/tcp/window_test tests/tcp/urgent_test tests/tcp/option_test tests/tcp/unseen_test
 tests_tcp_loss_test_SOURCES = tests/tcp/loss_test.c $(harness_sources)
 tests_tcp_loss_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
 tests_tcp_loss_test_LDADD = $(TCP_TEST_LIBS)
@@ -52,6 +52,9 @@ tests_tcp_window_test_LDADD = $(TCP_TEST_LIBS)
 tests_tcp_urgent_test_SOURCES = tests/tcp/urgent_test.c $(harness_sources)
 tests_tcp_urgent_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
 tests_tcp_urgent_test_LDADD = $(TCP_TEST_LIBS)
+tests_tcp_unseen_test_SOURCES = tests/tcp/unseen_test.c $(harness_sources)
+tests_tcp_unseen_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
+tests_tcp_unseen_test_LDADD = $(TCP_TEST_LIBS)
 tests_tcp_option_test_SOURCES = tests/tcp/option_test.c $(harness_sources)
 tests_tcp_option_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
 tests_tcp_option_test_LDADD = $(TCP_TEST_LIBS)
