@@ -56,11 +56,11 @@ static bool look(int fd, int (*decide)(int, int))
 		return false;
 	int backlog = backlog_of(fd);
 	file_note_candidate(fd, family, 0);
-	struct file *f = fdtable_get(fd);
-	if (!f)
+	struct call c;
+	if (!call_hold(&c, fd))
 		return false;
-	f->candidate.shared = f->candidate.adopted = true;
-	file_put(f);
+	c.file->candidate.shared = c.file->candidate.adopted = true;
+	call_let_go(&c);
 	if (decide(fd, backlog) == 0)
 		return true;
 	file_forget_candidate(fd);

@@ -28,16 +28,14 @@ int wrap_epoll_create1(int flags)
 
 /* ---- epoll_ctl ---- */
 
-/* The epoll at epfd, with a reference. -errno: it is none. */
-static int epoll_file(int epfd, struct file **out)
+/* 0: c->file is the epoll at epfd, until call_let_go. -errno: it is none. */
+static int epoll_file(struct call *c, int epfd)
 {
 	for (int attempt = 0; attempt < 2; attempt++) {
-		struct file *f = fdtable_get(epfd);
-		if (f) {
-			*out = f;
-			if (f->kind == FILE_EPOLL)
+		if (call_hold(c, epfd)) {
+			if (c->file->kind == FILE_EPOLL)
 				return 0;
-			file_put(f);
+			call_let_go(c);
 			return -EINVAL;
 		}
 		/* One that we did not see being made (inherited over exec). */
@@ -55,37 +53,37 @@ static int epoll_file(int epfd, struct file **out)
 /* Of an fd that we follow. The event can be read: the wrapper saw to it. */
 static int file_ctl(int epfd, int op, int fd, struct file *f, struct epoll_event *event)
 {
-	struct file *epoll;
+	struct call epoll;
 	struct epoll_event ev = {0};
 	if (op != EPOLL_CTL_DEL)
 		ev = *event;
-	int r = epoll_file(epfd, &epoll);
+	int r = epoll_file(&epoll, epfd);
 	if (r < 0)
 		return r;
 	struct sock *s = f->kind == FILE_SOCK ? f->sock : NULL;
-	r = epset_ctl(&epoll->epset, op, fd, &f->registrations, s, &ev);
+	r = epset_ctl(&epoll.file->epset, op, fd, &f->registrations, s, &ev);
 	if (r == 0 && !s && f->kind == FILE_SOCK) /* another thread decided it meanwhile */
 		registrations_to_engine(&f->registrations, f->sock);
-	file_put(epoll);
+	call_let_go(&epoll);
 	return r;
 }
 
 /* The kernel's own; the set must know that there is something in the kernel's epoll. */
 static int kernel_ctl(int epfd, int op, int fd, struct epoll_event *event)
 {
-	struct file *epoll;
+	struct call epoll;
 	int r = REAL(epoll_ctl)(epfd, op, fd, event);
-	if (r == 0 && op == EPOLL_CTL_ADD && (epoll = fdtable_get(epfd))) {
-		if (epoll->kind == FILE_EPOLL)
-			epset_note_kernel(&epoll->epset);
-		file_put(epoll);
+	if (r == 0 && op == EPOLL_CTL_ADD && call_hold(&epoll, epfd)) {
+		if (epoll.file->kind == FILE_EPOLL)
+			epset_note_kernel(&epoll.file->epset);
+		call_let_go(&epoll);
 	}
 	return r;
 }
 
 int wrap_epoll_ctl(int epfd, int op, int fd, struct epoll_event *event)
 {
-	struct file *f;
+	struct call held;
 	if (op == EPOLL_CTL_ADD)
 		adopt_listener(fd);
 	if (!shim_on())
@@ -96,15 +94,15 @@ int wrap_epoll_ctl(int epfd, int op, int fd, struct epoll_event *event)
 	if (fd_is_internal(fd))
 		return edge(-EBADF);
 	epoll_note_polled(fd);
-	f = fdtable_peek(fd);
-	if (!f || f->kind == FILE_EPOLL || !(f = fdtable_get(fd)))
+	const struct file *f = fdtable_peek(fd);
+	if (!f || f->kind == FILE_EPOLL || !call_hold(&held, fd))
 		return kernel_ctl(epfd, op, fd, event);
-	if (f->kind == FILE_EPOLL || f->kind == FILE_KERNEL) {
-		file_put(f);
+	if (held.file->kind == FILE_EPOLL || held.file->kind == FILE_KERNEL) {
+		call_let_go(&held);
 		return kernel_ctl(epfd, op, fd, event);
 	}
-	int r = file_ctl(epfd, op, fd, f, event);
-	file_put(f);
+	int r = file_ctl(epfd, op, fd, held.file, event);
+	call_let_go(&held);
 	return edge(r);
 }
 
@@ -138,11 +136,12 @@ static void adopt_members(struct epset *set)
 	struct list *at, *before = NULL;
 	while ((at = epset_inherited(set)) && at != before) {
 		struct file *of = container_of(at, struct file, registrations);
-		struct file *f = fdtable_get(of->fd);
-		if (f == of)
-			file_adopt(f);
-		if (f)
-			file_put(f);
+		struct call c;
+		if (call_hold(&c, of->fd)) {
+			if (c.file == of)
+				file_adopt(of);
+			call_let_go(&c);
+		}
 		before = at;
 	}
 }

@@ -109,15 +109,14 @@ void file_used(struct file *f)
 void fd_used(int fd)
 {
 	struct call c;
-	struct file *f;
 	while (!undecided_hold(&c, fd))
 		;
 	if (c.file) {
 		file_used(c.file);
 		undecided_let_go(&c);
-	} else if ((f = fdtable_get(fd))) {
-		f->candidate.used = true;
-		file_put(f);
+	} else if (call_hold(&c, fd)) {
+		c.file->candidate.used = true;
+		call_let_go(&c);
 	}
 }
 
@@ -178,21 +177,33 @@ static struct file *number_take(int fd)
 	return f;
 }
 
+/* The last step of a close, within which no handler may jump away before it: what the number held goes. Where that waits (SO_LINGER), handlers run meanwhile. */
+static int number_end(struct file *f)
+{
+	bool waits = f && f->kind == FILE_SOCK && sock_lingers(f->sock);
+	int r = 0;
+	if (waits)
+		engine_leave();
+	if (f)
+		r = file_put(f);
+	if (!waits)
+		engine_leave();
+	return r;
+}
+
 int file_close(int fd)
 {
 	struct call undecided;
+	if (!fdtable_peek(fd))
+		return sys_close(fd);
 	while (!undecided_hold(&undecided, fd))
 		;
+	engine_enter();
 	struct file *f = number_take(fd);
 	int closed = sys_close(fd);
-	if (undecided.file)
-		file_put(f); /* not the last, and before a handler may jump away */
+	int released = number_end(f); /* may wait: the number is free by then, as with the kernel */
 	undecided_let_go(&undecided);
-	if (!f || undecided.file)
-		return closed;
-	int released =
-	    file_put(f); /* may wait (SO_LINGER): the number is free by then, as with the kernel */
-	return closed < 0 ? closed : released;
+	return closed < 0 || undecided.file ? closed : released;
 }
 
 int fd_created_slow(int fd)
@@ -217,22 +228,24 @@ int file_dup_over(int fd, int to, int flags)
 	struct call undecided;
 	while (!undecided_hold(&undecided, to))
 		;
+	engine_enter();
 	struct file *old = number_take(to);
 	r = sys_dup3(fd, to, flags);
-	if (undecided.file)
-		file_put(old); /* not the last, and before a handler may jump away */
+	if (r >= 0)
+		file_duped(fd, to);
+	number_end(old);
 	undecided_let_go(&undecided);
-	if (old && !undecided.file)
-		file_put(old);
-	return r < 0 ? r : file_duped(fd, to);
+	return r;
 }
 
 int file_duped(int fd, int to)
 {
+	engine_enter(); /* no handler jumps away between a reference and its number */
 	struct file *f = fdtable_get(fd);
 	if (f)
 		file_install(to, f);
-	else
+	engine_leave();
+	if (!f)
 		adopt_duped(fd, fd_created(to));
 	return to;
 }

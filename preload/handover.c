@@ -113,15 +113,16 @@ static void on_handed_over(struct sock *s, int kernel_fd)
 {
 	(void)kernel_fd;
 	for (int n = fdtable_next(0); n >= 0; n = fdtable_next(n + 1)) {
-		struct file *f = fdtable_get(n);
+		struct call c;
+		struct file *f = call_hold(&c, n);
 		if (!f)
 			continue;
-		if (f->kind == FILE_SOCK && f->sock == s) {
+		bool is = f->kind == FILE_SOCK && f->sock == s;
+		if (is)
 			file_follow(f);
-			file_put(f);
+		call_let_go(&c);
+		if (is)
 			return;
-		}
-		file_put(f);
 	}
 }
 
@@ -189,7 +190,8 @@ static int fd_handover_how(int fd, const char *why, bool surely)
 {
 	if (!shim_on() || !fdtable_peek(fd))
 		return 0;
-	struct file *f = fdtable_get(fd);
+	struct call c;
+	struct file *f = call_hold(&c, fd);
 	if (!f)
 		return 0;
 	int r = 0;
@@ -198,7 +200,7 @@ static int fd_handover_how(int fd, const char *why, bool surely)
 	if (f->kind == FILE_SOCK) /* or another thread has just decided it */
 		r = surely ? to_kernel(f, why) : handover(f, why, false);
 	f->candidate.used |= surely; /* somebody else has its kernel socket, whatever came of that */
-	file_put(f);
+	call_let_go(&c);
 	return r;
 }
 
@@ -215,14 +217,15 @@ int fd_to_kernel(int fd, const char *why)
 void handover_all(const char *why)
 {
 	for (int n = fdtable_next(0); n >= 0; n = fdtable_next(n + 1)) {
-		struct file *f = fdtable_get(n);
+		struct call c;
+		struct file *f = call_hold(&c, n);
 		if (!f)
 			continue;
 		if (f->kind == FILE_CANDIDATE)
 			file_await(f); /* it may become the engine's */
 		if (f->kind == FILE_SOCK)
 			handover(f, why, true);
-		file_put(f);
+		call_let_go(&c);
 	}
 }
 
@@ -231,12 +234,13 @@ void handover_for_spawn(const char *why)
 {
 	files_shared();
 	for (int n = fdtable_next(0); n >= 0; n = fdtable_next(n + 1)) {
-		struct file *f = fdtable_peek(n);
-		if (!f || f->kind != FILE_SOCK || (sys_fcntl(n, F_GETFD, 0) & FD_CLOEXEC) || !(f = fdtable_get(n)))
+		struct call c;
+		const struct file *f = fdtable_peek(n);
+		if (!f || f->kind != FILE_SOCK || (sys_fcntl(n, F_GETFD, 0) & FD_CLOEXEC) || !call_hold(&c, n))
 			continue;
-		if (f->kind == FILE_SOCK)
-			to_kernel(f, why);
-		file_put(f);
+		if (c.file->kind == FILE_SOCK)
+			to_kernel(c.file, why);
+		call_let_go(&c);
 	}
 }
 
@@ -283,7 +287,8 @@ bool handover_for_exec(void)
 	bool listener = false;
 	undecided_settle_all();
 	for (int n = fdtable_next(0); n >= 0; n = fdtable_next(n + 1)) {
-		struct file *f = fdtable_get(n);
+		struct call c;
+		struct file *f = call_hold(&c, n);
 		if (!f)
 			continue;
 		bool passes = f->kind == FILE_SOCK && f->listener && survives_exec(f);
@@ -292,7 +297,7 @@ bool handover_for_exec(void)
 			listener_passes(f);
 		else if (goes_to_kernel_at_exec(f, n))
 			handover(f, "exec", true);
-		file_put(f);
+		call_let_go(&c);
 	}
 	engine_on_exit(false); /* the exec may fail */
 	return listener;

@@ -133,14 +133,15 @@ struct timespec *timespec_from_ms(int ms, struct timespec *out)
 
 void epoll_note_polled(int fd)
 {
-	struct file *f = fdtable_peek(fd);
-	if (!f || f->kind != FILE_EPOLL || (f->epset.polled && !f->epset.parents) || !(f = fdtable_get(fd)))
+	struct call c;
+	const struct file *f = fdtable_peek(fd);
+	if (!f || f->kind != FILE_EPOLL || (f->epset.polled && !f->epset.parents) || !call_hold(&c, fd))
 		return;
-	if (f->kind == FILE_EPOLL) {
-		f->epset.parents = false;
-		epset_note_polled(&f->epset);
+	if (c.file->kind == FILE_EPOLL) {
+		c.file->epset.parents = false;
+		epset_note_polled(&c.file->epset);
 	}
-	file_put(f);
+	call_let_go(&c);
 }
 
 bool is_engine_fd(int fd)

@@ -61,14 +61,15 @@ _Atomic bool shim_left_errors;
 
 int left_error(int fd, int error)
 {
-	struct file *f = error == ECONNRESET ? fdtable_get(fd) : NULL;
-	if (!f)
+	struct call c;
+	if (error != ECONNRESET || !call_hold(&c, fd))
 		return error;
-	if (f->kind == FILE_CANDIDATE && f->candidate.left_error) {
-		error = f->candidate.left_error;
-		f->candidate.left_error = 0;
+	struct candidate *left = &c.file->candidate;
+	if (c.file->kind == FILE_CANDIDATE && left->left_error) {
+		error = left->left_error;
+		left->left_error = 0;
 	}
-	file_put(f);
+	call_let_go(&c);
 	return error;
 }
 
@@ -191,14 +192,15 @@ bool file_ended_elsewhere(struct file *f)
 
 int file_unconnect(struct file *f, enum disconnect why, int how)
 {
-	struct file *to = file_new(FILE_CANDIDATE);
 	int r = -EBADF;
-	if (!to)
-		return -ENOMEM;
-	file_seize(f);
-	if (f->kind == FILE_SOCK)
+	file_seize(f); /* first: from then on no handler jumps away */
+	struct file *to = f->kind == FILE_SOCK ? file_new(FILE_CANDIDATE) : NULL;
+	if (to) {
 		r = unconnect(f, to, why, how);
+		file_put(to);
+	} else if (f->kind == FILE_SOCK) {
+		r = -ENOMEM;
+	}
 	file_unseize(f);
-	file_put(to);
 	return r;
 }

@@ -109,7 +109,8 @@ bool undecided_await(int fd)
 static void of_all(void (*act)(struct file *f))
 {
 	for (int fd = fdtable_next(0); fd >= 0; fd = fdtable_next(fd + 1)) {
-		struct file *f = fdtable_get(fd);
+		struct call c;
+		struct file *f = call_hold(&c, fd);
 		if (!f)
 			continue;
 		if (f->kind == FILE_CANDIDATE) {
@@ -121,7 +122,7 @@ static void of_all(void (*act)(struct file *f))
 		} else {
 			act(f);
 		}
-		file_put(f);
+		call_let_go(&c);
 	}
 }
 

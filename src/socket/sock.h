@@ -171,6 +171,7 @@ extern void (*engine_on_handed_over)(struct sock *s, int kernel_fd);
 /* A verb said -EBADF: did the engine make `s` a kernel socket by itself? A duplicate of it (close-on-exec), or -EBADF. */
 int sock_handed_over(struct sock *s);
 /* In a child: is this socket the parent's, so that the shim must call sock_adopt before its first use? */
+bool sock_lingers(const struct sock *s); /* its close may wait (SO_LINGER) */
 bool sock_is_inherited(const struct sock *s);
 /* A listener's kernel socket goes to another process or program, which may accept from it: what nobody accepts here is the kernel's. Of an inherited one, whoever
    serves it is told. */

@@ -448,7 +448,7 @@ int sock_shutdown(struct sock *s, int how)
 	return r;
 }
 
-static bool lingers(const struct sock *s)
+bool sock_lingers(const struct sock *s)
 {
 	return s->linger_on && s->linger_s != 0;
 }
@@ -480,7 +480,7 @@ void stream_close(struct engine *e, struct sock *s, bool exiting)
 	if (abort)
 		tcp_abort(&s->tcp, e->now);
 	else
-		tcp_close(&s->tcp, e->now, lingers(s), exiting);
+		tcp_close(&s->tcp, e->now, sock_lingers(s), exiting);
 	count_first_fin(e, s);
 	sock_mark_dirty(e, s);
 	sock_process_events(e, s);
@@ -495,7 +495,7 @@ int sock_close(struct sock *s)
 		listener_close(e, s, false);
 	} else if (s->kind == SOCK_KIND_CONN && !s->child_refs) {
 		stream_close(e, s, false);
-		if (lingers(s)) /* as Linux's inet_release, O_NONBLOCK or not */
+		if (sock_lingers(s)) /* as Linux's inet_release, O_NONBLOCK or not */
 			linger_wait(e, s);
 	} else if (s->kind == SOCK_KIND_INHERITED) {
 		inherited_close(e, s);

@@ -1,11 +1,11 @@
 #!/usr/bin/python3
-"""Connecting beside something else, natively and under finesse: tests/net/connecting.c, deciding.c and stepped.c say what."""
+"""Connecting beside something else, natively and under finesse: tests/net/connecting.c, deciding.c, stepped.c and jumped.c say what."""
 import os
 import subprocess
 import sys
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from lab import SERVER_IP, TOP, HERE, Lab
+from lab import CLIENT_IP, SERVER_IP, TOP, HERE, Lab
 
 PORT, CLOSED_PORT, KERNELS_PORT = 7410, 7411, 7412
 LINK = "delay=4ms"  # between the hosts: the peer has half of a connection for so long
@@ -39,16 +39,28 @@ def deciding(lab):
     return right, "" if right else "%d lines, %d lines\n%s" % (len(native.splitlines()), len(ours.splitlines()), differences(native, ours))
 
 
-def stepped(lab):
-    """One thread's call at each step of another one's: nothing but what one of the two orders gives, and these are as natively."""
-    lab.client.run(["ip", "neigh", "add", NOBODY_IP, "lladdr", NOBODY, "dev", lab.client.interface, "nud", "permanent"])
+def same(lab, program, *args):
+    """What it says natively and under finesse, and whether it is all right and the same."""
     said = []
     for finesse in (False, True):
-        p = lab.client.run([str(TOP / "tests/net/stepped"), NOBODY_IP], finesse=finesse, timeout=300, check=False)
+        p = lab.client.run([str(TOP / "tests/net" / program), *args], finesse=finesse, timeout=300, check=False)
         said.append(p.stdout.decode() + "".join(line + "\n" for line in p.stderr.decode().splitlines() if "lost its epoll registration" in line))
     native, ours = said
     right = native.endswith("done\n") and native == ours
     return right, "" if right else "%d lines, %d lines\n%s" % (len(native.splitlines()), len(ours.splitlines()), differences(native, ours))
+
+
+def stepped(lab):
+    """One thread's call at each step of another one's: nothing but what one of the two orders gives, and these are as natively."""
+    lab.client.run(["ip", "neigh", "add", NOBODY_IP, "lladdr", NOBODY, "dev", lab.client.interface, "nud", "permanent"])
+    return same(lab, "stepped", NOBODY_IP)
+
+
+def jumped(lab):
+    """Calls that a handler leaves by siglongjmp, at each of their steps: nothing is left of them."""
+    peer = lab.server.spawn([sys.executable, str(HERE / "reuse.py"), "peer", str(PORT)], stdout=subprocess.DEVNULL)
+    lab.server.wait_listening(peer, PORT)
+    return same(lab, "jumped", CLIENT_IP, SERVER_IP, str(PORT))
 
 
 def main():
@@ -77,11 +89,12 @@ def main():
             checks += 1
             failures += not verdict[0]
             print("%s: deciding" % ("ok" if verdict[0] else "FAILED"), verdict[1], flush=True)
-    with Lab() as lab:
-        right, why = stepped(lab)
-        checks += 1
-        failures += not right
-        print("%s: stepped" % ("ok" if right else "FAILED"), why, flush=True)
+    for part in stepped, jumped:
+        with Lab() as lab:
+            right, why = part(lab)
+            checks += 1
+            failures += not right
+            print("%s: %s" % ("ok" if right else "FAILED", part.__name__), why, flush=True)
     print("%d%%: Checks: %d, Failures: %d, Errors: 0" % (100 * (checks - failures) // checks, checks, failures))
     sys.exit(failures != 0)
 

@@ -77,7 +77,10 @@ EXTRA_DIST += tests/net/reuse.py
 TESTS += tests/net/reuse_test.sh
 
 # connecting beside something else
-check_PROGRAMS += tests/net/connecting tests/net/deciding tests/net/stepped
+check_PROGRAMS += tests/net/connecting tests/net/deciding tests/net/stepped tests/net/jumped
+tests_net_jumped_SOURCES = tests/net/jumped.c
+tests_net_jumped_LDFLAGS = -Wl,-z,now
+tests_net_jumped_LDADD =
 tests_net_stepped_SOURCES = tests/net/stepped.c
 tests_net_stepped_LDFLAGS = -Wl,-z,now # no step looks for a function
 tests_net_stepped_LDADD = -lpthread

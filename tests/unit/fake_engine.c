@@ -437,6 +437,12 @@ int sock_ioctl(struct sock *s, unsigned long request, void *arg)
 	return s->dead ? -EBADF : sys_ioctl(s->hidden, request, arg);
 }
 
+bool sock_lingers(const struct sock *s)
+{
+	(void)s;
+	return false;
+}
+
 bool sock_get_nonblock(const struct sock *s)
 {
 	return s->nonblock;
