@@ -172,6 +172,10 @@ struct listener {
 	struct claim *claim;     /* process/claim.c */
 	struct list claim_node;  /* claim.listeners */
 	unsigned n_waiting;      /* threads that wait now, in a wait that a client of this listener ends */
+	int64_t others_us;       /* when accept last looked into the kernel's queue and the spare one; 0: never */
+	unsigned own_since;      /* accepted from the own queue since then */
+	bool others_had;         /* … and found somebody */
+	bool others_next;        /* … so they have the next turn */
 	int64_t seen_us;         /* when somebody here last accepted from it, or waited to; 0: never */
 	int queue_fd;            /* an epoll of the kernel's queue and the spare one; -1: there is none, kfd is all */
 	bool from_elsewhere;     /* other processes may have the listening socket: it came by fork, exec or SCM_RIGHTS, or went there */

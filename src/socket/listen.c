@@ -25,6 +25,9 @@
 #include <string.h>
 #include <sys/epoll.h>
 
+#define OTHERS_US   (10 * USEC_PER_MSEC)
+#define OWN_IN_A_ROW 16
+
 bool listener_name_matches(const struct ip_addr *name, int family, bool v6only, const struct ip_addr *addr)
 {
 	if (!ip_addr_is_any(name))
@@ -534,6 +537,40 @@ static int accept_kernel(struct sock *l, int flags, struct sockaddr *addr, sockl
 	return 1;
 }
 
+/* From the queues that are not the engine's. */
+static int accept_others(struct sock *l, int flags, struct sockaddr *addr, socklen_t *len, int *kernel_fd)
+{
+	int r = accept_spare(l->engine, l, flags, addr, len, kernel_fd);
+	if (r == -EAGAIN)
+		r = accept_kernel(l, flags, addr, len, kernel_fd);
+	l->lst->others_us = l->engine->now;
+	l->lst->own_since = 0;
+	l->lst->others_had = r == 1;
+	l->lst->others_next = false;
+	return r;
+}
+
+/*
+ * Who came by another way, or before anybody waited, must not wait for as long as the own queue has somebody: a busy server's always has. A look costs a system call. So there is one
+ * each OTHERS_US, or after OWN_IN_A_ROW; and while somebody is found the queues take turns.
+ */
+static bool is_others_turn(const struct listener *lst, int64_t now)
+{
+	return lst->n_accept && (lst->others_next || lst->own_since >= OWN_IN_A_ROW || now - lst->others_us >= OTHERS_US);
+}
+
+static struct sock *accept_own(struct sock *l, int flags, struct sockaddr *addr, socklen_t *len)
+{
+	struct sock *s = accept_pop(l);
+	if (!s)
+		return NULL;
+	l->lst->own_since++;
+	l->lst->others_next = l->lst->others_had;
+	s->nonblock = flags & SOCK_NONBLOCK;
+	name_from_addr(l->engine, s->family, &s->flow.key.raddr, s->flow.key.rport, addr, len);
+	return s;
+}
+
 int sock_accept(struct sock *l, int flags, struct sockaddr *addr, socklen_t *len, struct sock **out, int *kernel_fd)
 {
 	struct engine *e = l->engine;
@@ -550,17 +587,17 @@ int sock_accept(struct sock *l, int flags, struct sockaddr *addr, socklen_t *len
 			break;
 		}
 		process_ops->comes_by(e, l);
-		struct sock *s = accept_pop(l);
-		if (s) {
-			s->nonblock = flags & SOCK_NONBLOCK;
-			name_from_addr(e, s->family, &s->flow.key.raddr, s->flow.key.rport, addr, len);
-			*out = s;
+		if (is_others_turn(l->lst, e->now) && accept_others(l, flags, addr, len, kernel_fd) == 1) {
+			sock_notify(e, l); /* whom the own queue woke has somebody else's: another thread looks at it */
+			r = 1;
+			break;
+		}
+		*out = accept_own(l, flags, addr, len);
+		if (*out) {
 			r = 0;
 			break;
 		}
-		r = accept_spare(e, l, flags, addr, len, kernel_fd);
-		if (r == -EAGAIN)
-			r = accept_kernel(l, flags, addr, len, kernel_fd);
+		r = accept_others(l, flags, addr, len, kernel_fd);
 		if (r != -EAGAIN || l->nonblock)
 			break;
 		r = sock_wait(e, l, &wait);

@@ -53,6 +53,10 @@ EXTRA_DIST += tests/process/passed_on.py
 TESTS += tests/process/passed_on_test.sh
 dist_check_SCRIPTS += tests/process/passed_on_test.sh
 
+EXTRA_DIST += tests/process/accept_turns.py
+TESTS += tests/process/accept_turns_test.sh
+dist_check_SCRIPTS += tests/process/accept_turns_test.sh
+
 EXTRA_DIST += tests/process/exec_epoll.py
 TESTS += tests/process/exec_epoll_test.sh
 dist_check_SCRIPTS += tests/process/exec_epoll_test.sh
