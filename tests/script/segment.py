@@ -4,6 +4,7 @@ import socket
 import struct
 
 FLAGS = "FSRPAUEW"  # bit 0 first; E: ECE, W: CWR
+VNET_HEADER, NEEDS_CSUM, GSO_TCPV4, GSO_TCPV6 = 10, 1, 1, 4
 FASTOPEN_MAGIC = b"\xf9\x89"  # of the experimental option 254, as RFC 7413's was before it had a number
 KINDS = {0: "eol", 1: "nop", 2: "mss", 3: "wscale", 4: "sackok", 5: "sack", 8: "ts", 34: "fo"}
 
@@ -120,6 +121,18 @@ def encode(seg, src, dst):
     tcp = head + b"." * seg.length
     total = checksum(pseudo(src, dst, len(tcp), socket.IPPROTO_TCP) + tcp)
     return ip_packet(src, dst, socket.IPPROTO_TCP, tcp[:16] + struct.pack("!H", total) + tcp[18:], tos=seg.tos | seg.ecn)
+
+
+def encode_frame(seg, src, dst, gso_size):
+    """The packet behind its struct virtio_net_hdr. What is longer than gso_size, if that is not 0, is a super-segment, whose checksum is not finished."""
+    packet = encode(seg, src, dst)
+    if not gso_size or seg.length <= gso_size:
+        return b"\0" * VNET_HEADER + packet
+    v6 = len(src) == 16
+    ip = 40 if v6 else 20
+    start = ~checksum(pseudo(src, dst, len(packet) - ip, socket.IPPROTO_TCP)) & 0xFFFF
+    packet = packet[:ip + 16] + struct.pack("!H", start) + packet[ip + 18:]
+    return struct.pack("=BBHHHH", NEEDS_CSUM, GSO_TCPV6 if v6 else GSO_TCPV4, len(packet), gso_size, ip, 16) + packet
 
 
 def encode_icmp(what, mtu, quoted, src, dst):
