@@ -69,6 +69,7 @@ static enum ip_fate input_tcp(const struct link_rx *rx, const struct upper *u, s
 		out->key.raddr = ip_addr_from_v4(u->src);
 	}
 	seg->ecn = out->ecn;
+	seg->gso_size = rx->gso_size < seg->payload_len ? rx->gso_size : 0;
 	out->key.lport = seg->dport;
 	out->key.rport = seg->sport;
 	out->kind = IP_INPUT_TCP;

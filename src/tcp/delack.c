@@ -69,14 +69,16 @@ void delack_on_text(struct tcp_conn *c, int64_t now)
 	c->last_data_rcvd_us = now;
 }
 
-/* The size of the peer's full segments; a super-segment says no more than that they are not larger than we allow. Linux's tcp_measure_rcv_mss. */
-void delack_observe(struct tcp_conn *c, uint32_t len, bool push)
+/* The size of the peer's full segments. Linux's tcp_measure_rcv_mss. A super-segment of which the link does not say what it is made of tells only that they are not larger than we allow. */
+void delack_observe(struct tcp_conn *c, const struct text *t)
 {
+	uint32_t len = t->gso_size ? t->gso_size : t->len;
+	bool push = t->push || t->fin;
 	uint32_t header = TCP_HDR_MIN + (c->ts_on ? TCP_OPT_TS_BYTES : 0), last = c->rcv_last;
 	c->rcv_last = 0;
 	if (len >= c->rcv_mss) {
 		if (len != c->rcv_seen)
-			window_saw(c, len);
+			window_saw(c, t->len);
 		c->rcv_seen = len;
 		c->rcv_mss = min_u32(len, header > TCP_HDR_MIN ? c->mss_advertised - TCP_OPT_TS_BYTES : c->mss_advertised);
 		c->ack_pushed |= push;

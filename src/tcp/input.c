@@ -200,7 +200,7 @@ static bool may_acknowledge(const struct tcp_conn *c, const struct tcp_segment *
 static void input_synchronized(struct tcp_conn *c, int64_t now, const struct tcp_segment *seg)
 {
 	struct text t = {seg->seq, seg->payload_len, seg->ack, seg->payload[0].iov_base, seg->flags & SEG_FIN,
-			 seg->flags & SEG_PSH, seg->flags & SEG_CWR, seg->ecn};
+			 seg->flags & SEG_PSH, seg->flags & SEG_CWR, seg->ecn, seg->gso_size};
 	bool syn = seg->flags & SEG_SYN;
 	if (c->state == TCPS_SYN_RECEIVED && syn && !(seg->flags & SEG_RST) && seg->seq == c->irs) {
 		if (!old_syn(c, seg, &t))
@@ -262,7 +262,7 @@ static void input_synchronized(struct tcp_conn *c, int64_t now, const struct tcp
 void tcp_input(struct tcp_conn *c, int64_t now, const struct tcp_segment *seg)
 {
 	TCP_COUNT(c, InSegs);
-	c->segs_in++;
+	c->segs_in += tcp_segs_of(seg->payload_len, seg->gso_size);
 	switch (c->state) {
 	case TCPS_CLOSED:
 	case TCPS_LISTEN:

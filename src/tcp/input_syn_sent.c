@@ -71,7 +71,7 @@ void input_syn_sent(struct tcp_conn *c, int64_t now, const struct tcp_segment *s
 	}
 	if (on_syn_ack(c, now, seg) && (seg->payload_len || (seg->flags & SEG_FIN))) {
 		struct text t = {seg->seq + 1, seg->payload_len, seg->ack, seg->payload[0].iov_base,
-				 seg->flags & SEG_FIN, seg->flags & SEG_PSH, false, seg->ecn};
+				 seg->flags & SEG_FIN, seg->flags & SEG_PSH, false, seg->ecn, seg->gso_size};
 		if (t.len > rcv_wnd(c)) {
 			t.len = rcv_wnd(c);
 			t.fin = false;

@@ -182,7 +182,7 @@ static void input_out_of_order(struct tcp_conn *c, const struct text *t)
 	sack_note_recent(c, t->seq);
 	TCP_COUNT(c, OfoQueue);
 	figures_text(c, t->len);
-	c->kept.rcv_ooopack += t->len > c->rcv_mss ? t->len / c->rcv_mss : 1;
+	c->kept.rcv_ooopack += tcp_segs_of(t->len, t->gso_size);
 	if (t->fin) {
 		c->fin_ahead = true;
 		c->fin_ahead_seq = end - 1;
@@ -233,12 +233,12 @@ void input_text(struct tcp_conn *c, int64_t now, const struct text *t)
 		return;
 	}
 	if (t->len) {
-		c->data_segs_in++;
+		c->data_segs_in += tcp_segs_of(t->len, t->gso_size);
 		if (nobody_reads(c)) {
 			input_after_close(c, now, t->ack);
 			return;
 		}
-		delack_observe(c, t->len, t->push || t->fin);
+		delack_observe(c, t);
 		ecn_input_text(c, t);
 	}
 	if (t->seq == c->rcv_nxt)

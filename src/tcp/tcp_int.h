@@ -97,7 +97,14 @@ struct text {
 	const uint8_t *bytes;
 	bool fin, push, cwr;
 	uint8_t ecn; /* of its packet */
+	uint16_t gso_size; /* as the segment's */
 };
+/* Of how many segments it is made. */
+static inline uint32_t tcp_segs_of(uint32_t len, uint16_t gso_size)
+{
+	return gso_size ? (len + gso_size - 1) / gso_size : 1;
+}
+
 /* Text that is in order goes to the application, as far as there is memory. False: there is none. */
 bool input_take(struct tcp_conn *c, const uint8_t *bytes, uint32_t len);
 void input_text(struct tcp_conn *c, int64_t now, const struct text *t);
@@ -108,7 +115,7 @@ void ack_unacceptable(struct tcp_conn *c, int64_t now, bool has_text);
 void delack_quick(struct tcp_conn *c, uint32_t most); /* so many segments, at most, are acknowledged at once from now on */
 void delack_handshake(struct tcp_conn *c, int64_t now); /* a client is established */
 void delack_on_text(struct tcp_conn *c, int64_t now);
-void delack_observe(struct tcp_conn *c, uint32_t len, bool push);
+void delack_observe(struct tcp_conn *c, const struct text *t);
 void delack_schedule(struct tcp_conn *c, int64_t now, const struct text *t);
 void delack_sent(struct tcp_conn *c);
 void delack_expired(struct tcp_conn *c);

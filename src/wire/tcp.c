@@ -164,7 +164,7 @@ int tcp_parse(const uint8_t *bytes, size_t len, struct tcp_segment *seg)
 	seg->wscale = 0;
 	seg->n_sack = 0;
 	seg->ecn = ECN_NOT_ECT; /* who knows the IP header sets it */
-	seg->mss = 0;
+	seg->mss = seg->gso_size = 0; /* … and the link's frame */
 	seg->ts_val = seg->ts_ecr = seg->close_seq = 0;
 	seg->cookie = NULL;
 	seg->cookie_len = 0;

@@ -60,6 +60,7 @@ struct tcp_segment {
 	uint8_t n_sack;
 	uint8_t ecn;   /* the two bits of the IP header that carries it (RFC 3168 §5); ECN_* */
 	uint16_t mss;
+	uint16_t gso_size; /* of a super-segment that came: the text of each segment that it was made of. 0: it is one */
 	uint32_t ts_val, ts_ecr;
 	uint32_t close_seq;
 	uint8_t cookie_len;    /* bytes at `cookie`, with SEG_HAS_FASTOPEN… */
