@@ -312,7 +312,6 @@ static void emit_segment(struct tcp_conn *c, int64_t now, struct tcp_emit *emit,
 			c->dsack.left = c->dsack.right;
 		}
 		delack_sent(c);
-		c->rcv_wup = c->rcv_nxt;
 		if (c->dup_acks_due)
 			c->dup_acks_due--;
 	}
@@ -326,6 +325,8 @@ static void emit_segment(struct tcp_conn *c, int64_t now, struct tcp_emit *emit,
 	if (!(flags & SEG_SYN) && close_request_carried(c))
 		close_request_emit(c, &seg);
 	seg.window = window_advertise(c, flags & SEG_SYN);
+	if (flags & SEG_ACK)
+		c->rcv_wup = c->rcv_nxt;
 	ecn_output(c, &seg);
 	if (c->paced)
 		pace_emit(c, now);

@@ -89,14 +89,23 @@ uint32_t window_free(const struct tcp_conn *c)
 	return limit > used ? limit - used : 0;
 }
 
+/* Where the scale's units do not round it: whole segments, but what was told last is told again while it is within a segment of the room (as Linux). */
+static uint32_t unscaled(const struct tcp_conn *c, uint32_t room)
+{
+	uint32_t told = c->rcv_adv - c->rcv_wup, mss = c->rcv_mss;
+	if (told >= mss && told <= room && told + mss > room)
+		return told;
+	return room > mss ? room - room % mss : room;
+}
+
 /* What may be told of it: no more than the threshold, which grows with what comes, so that a peer's first burst does not fill the buffer (as Linux). */
 static uint32_t rcv_offer(const struct tcp_conn *c)
 {
 	uint32_t room = window_free(c), most = (uint32_t)UINT16_MAX << c->rcv_wscale;
 	if (c->kept.rcv_ssthresh)
 		room = min_u32(room, c->kept.rcv_ssthresh);
-	if (!c->rcv_wscale && room > c->rcv_mss) /* whole segments, where the scale's units do not round it */
-		room -= room % c->rcv_mss;
+	if (!c->rcv_wscale)
+		room = unscaled(c, room);
 	return min_u32(room, most);
 }
 
@@ -110,6 +119,8 @@ static bool worth_moving(const struct tcp_conn *c, uint32_t cur, uint32_t room)
 	uint32_t half = window_of(c) / 2;
 	if (room < half && window_free(c) < rcv_limit(c) / NEARLY_FULL)
 		return false;
+	if (!c->rcv_wscale && room >= c->rcv_mss)
+		return room > cur; /* whole segments, or what was told last */
 	return room > cur && (room >= half || room - cur >= min_u32(half, min_u32(c->rcv_mss, c->mss_advertised)));
 }
 
@@ -143,6 +154,11 @@ uint16_t window_advertise(struct tcp_conn *c, bool syn)
 	if (syn) /* RFC 7323 §2.2: never scaled; and the same whenever it goes again */
 		return min_u32(rcv_wnd(c), UINT16_MAX);
 	unsigned scale = c->rcv_wscale;
+	if (c->orphan && c->state == TCPS_TIME_WAIT) { /* Linux has forgotten the buffer by then: what was told last */
+		uint32_t told = c->rcv_adv - c->rcv_wup;
+		c->rcv_adv = seq_max(c->rcv_adv, c->rcv_nxt + told);
+		return told >> scale;
+	}
 	uint32_t room = rcv_offer(c);
 	if (c->initial_rcv_segs && !c->kept.rcv_ssthresh) /* the route's: it grows with what arrives */
 		room = min_u32(room, window_initial(c));
