@@ -13,7 +13,7 @@ void tcp_config_default(struct tcp_config *config)
 		.sndbuf_max_bytes = 4194304,
 		.initial_window_segs = 10, /* RFC 6928 */
 		.rto_min_us = 200 * USEC_PER_MSEC,
-		.rto_max_us = 120 * USEC_PER_SEC,
+		.rto_max_us = TCP_RTO_MAX_US,
 		.rto_init_us = 1 * USEC_PER_SEC, /* RFC 6298 (2.1) */
 		.min_rtt_window_us = 300 * USEC_PER_SEC,
 		.tick_us = 4 * USEC_PER_MSEC,

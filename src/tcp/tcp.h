@@ -435,6 +435,7 @@ enum tw_verdict tcp_tw_input(struct tcp_tw *tw, struct tcp_stack *stack, int64_t
 			     uint32_t *iss_min);
 /* May our own client reuse this 4-tuple now (timestamps, and more than `after_us` since last use)? Then *iss_min is the least
    acceptable ISS. */
+#define TCP_RTO_MAX_US       (120 * USEC_PER_SEC) /* as Linux's TCP_RTO_MAX */
 #define TCP_TW_REUSE_US      USEC_PER_SEC        /* as Linux's tcp_tw_reuse: whatever clock the peer has, it has ticked */
 #define TCP_TW_REUSE_SOON_US (2 * USEC_PER_MSEC) /* where there is no choice of another port: ours has ticked, and PAWS is safe by that */
 bool tcp_tw_may_reuse(const struct tcp_tw *tw, int64_t now, int64_t after_us, uint32_t *iss_min);
