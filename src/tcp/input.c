@@ -86,8 +86,8 @@ static void drop_unacceptable(struct tcp_conn *c, int64_t now, const struct tcp_
 	uint32_t end = seg->seq + space;
 	if (space && SEQ_LEQ(end, c->rcv_nxt)) {
 		TCP_COUNT(c, RcvdDup);
-		if (end == c->rcv_wup)
-			take_timestamp(c, now, seg); /* Linux's window begins there */
+		if (end == c->rcv_wup && c->state != TCPS_TIME_WAIT)
+			take_timestamp(c, now, seg); /* Linux's window begins there; its TIME-WAIT keeps the first FIN's */
 		sack_note_duplicate(c, seg->seq, end);
 		delack_quick(c, QUICKACKS_AFTER_DUP);
 		if (c->state == TCPS_TIME_WAIT && (seg->flags & SEG_FIN) && end == c->rcv_nxt)

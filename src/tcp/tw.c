@@ -182,8 +182,8 @@ enum tw_verdict tcp_tw_input(struct tcp_tw *tw, struct tcp_stack *stack, int64_t
 			return reply_spaced(tw, stack, now, seg, reply);
 		}
 	}
-	if (is_repeated_fin(tw, seg)) { /* fifth and eighth step: acknowledge, restart 2 MSL */
-		take_timestamp(tw, now, seg);
+	if (is_repeated_fin(tw, seg)) { /* fifth and eighth step: acknowledge, restart 2 MSL. As Linux's, the ACK echoes the first FIN's time stamp */
+		tw->ts_recent_age_us = now;
 		tw->expires_us = now + stack->config.time_wait_us;
 		stack->counters[TCPC_TWFinRepeated]++;
 		return reply_ack(tw, now, seg, reply);

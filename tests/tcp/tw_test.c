@@ -99,7 +99,7 @@ START_TEST(repeated_fin_is_acked_and_restarts_2msl)
 {
 	int64_t t = NOW + 10 * USEC_PER_SEC;
 	ck_assert_int_eq(input(t, segment(RCV_NXT - 1, SEG_FIN | SEG_ACK, 0)), TW_REPLY);
-	assert_ack(t, TS_PEER + 1);
+	assert_ack(t, TS_PEER); /* as Linux: the first FIN's */
 	assert_counted(TCPC_TWFinRepeated);
 	ck_assert_int_eq(tw.expires_us, t + MSL2);
 	if (tw.timestamps)
@@ -110,7 +110,7 @@ END_TEST
 START_TEST(repeated_fin_with_its_data)
 {
 	ck_assert_int_eq(input(NOW, segment(RCV_NXT - 31, SEG_FIN | SEG_ACK | SEG_PSH, 30)), TW_REPLY);
-	assert_ack(NOW, TS_PEER + 1);
+	assert_ack(NOW, TS_PEER);
 	assert_counted(TCPC_TWFinRepeated);
 }
 END_TEST
@@ -359,9 +359,9 @@ END_TEST
 
 START_TEST(RFC7323_timestamp_over_the_sign_change)
 {
-	struct tcp_segment s = segment(RCV_NXT - 1, SEG_FIN | SEG_ACK, 0);
+	struct tcp_segment s = segment(RCV_NXT, SEG_ACK, 0);
 	s.ts_val = TS_PEER + 0x20; /* 0x80000010 */
-	ck_assert_int_eq(input(NOW, s), TW_REPLY);
+	ck_assert_int_eq(input(NOW, s), TW_DROP);
 	ck_assert_uint_eq(tw.ts_recent, 0x80000010u);
 }
 END_TEST
