@@ -553,6 +553,7 @@ void turn_net_look(struct engine *e); /* … before a route is asked for, unless
 void turn_ways_changed(struct engine *e); /* routes or neighbours: destinations look again, and who stalled goes on */
 /* What takes time within a turn is no part of a round trip: the clock is read anew. */
 void turn_now(struct engine *e);
+bool turn_conclude(struct engine *e, struct sock *s); /* its last segments leave now; false: they must wait */
 /* The usual bracket of a verb. */
 void turn_enter(struct engine *e);
 void turn_leave(struct engine *e);

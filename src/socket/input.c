@@ -166,11 +166,18 @@ static bool is_nothing_to_listener(const struct tcp_segment *seg)
 	return !(seg->flags & (SEG_ACK | SEG_RST)) && (!(seg->flags & SEG_SYN) || (seg->flags & SEG_FIN));
 }
 
+/* A connection that ended earlier in this turn makes room first: what follows finds its TIME-WAIT, the listener or nobody, as it would in a later turn. */
+static struct sock *conn_find(struct engine *e, const struct flow_key *key)
+{
+	struct flow *f = demux_find(&e->demux, key);
+	struct sock *s = f ? container_of(f, struct sock, flow) : NULL;
+	return s && s->ending && turn_conclude(e, s) ? NULL : s;
+}
+
 static void input_tcp(struct engine *e, const struct ip_input *in)
 {
-	struct flow *f = demux_find(&e->demux, &in->key);
-	if (f) {
-		struct sock *s = container_of(f, struct sock, flow);
+	struct sock *s = conn_find(e, &in->key);
+	if (s) {
 		if (!came_too_far(e, s, in))
 			input_conn(e, s, in);
 		return;

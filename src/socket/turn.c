@@ -235,6 +235,16 @@ static void output_one(struct engine *e, struct sock *s)
 	arm_timer(e, s);
 }
 
+bool turn_conclude(struct engine *e, struct sock *s)
+{
+	__atomic_add_fetch(&s->refs, 1, __ATOMIC_RELAXED);
+	list_unlink(&s->dirty);
+	output_one(e, s);
+	bool over = !s->live;
+	sock_put(e, s);
+	return over;
+}
+
 static bool may_wait(const struct sock *s)
 {
 	return s->live && !s->ending && tcp_may_say_later(&s->tcp);
