@@ -15,6 +15,7 @@
 #ifndef MSG_ZEROCOPY
 #define MSG_ZEROCOPY 0x4000000
 #endif
+#define ZEROCOPY_FRAGS 17 /* pieces of a program's own memory in a segment of Linux's (MAX_SKB_FRAGS); what follows begins another, so that a peer sees it */
 
 static bool would_block(const struct sock *s, int flags)
 {
@@ -102,11 +103,11 @@ static ssize_t send_some(struct engine *e, struct sock *s, const struct msghdr *
 	if (!cursor_may(msg, c, tcp_send_space(&s->tcp, left < INT32_MAX ? left : INT32_MAX), user_iov_may_read))
 		return -EFAULT;
 	while (cursor_piece(msg, c, &piece)) {
-		bool last = sent + piece.iov_len == left;
-		ssize_t n = tcp_send(&s->tcp, e->now, &piece, 1, !last || (flags & MSG_MORE), last && (flags & MSG_OOB));
+		bool last = sent + piece.iov_len == left, full = (flags & MSG_ZEROCOPY) && c->i % ZEROCOPY_FRAGS == ZEROCOPY_FRAGS - 1;
+		ssize_t n = tcp_send(&s->tcp, e->now, &piece, 1, !full && (!last || (flags & MSG_MORE)), last && (flags & MSG_OOB));
 		if (n < 0)
 			return sent ? (ssize_t)sent : n;
-		if (last && (flags & MSG_EOR) && (size_t)n == piece.iov_len)
+		if ((full || (last && (flags & MSG_EOR))) && (size_t)n == piece.iov_len)
 			tcp_end_record(&s->tcp);
 		if (s->read_protocol)
 			reader_feed(s, false, piece.iov_base, n);
@@ -172,6 +173,8 @@ static ssize_t send_locked(struct engine *e, struct sock *s, const struct msghdr
 	size_t taken = 0;
 	bool notify = (flags & MSG_ZEROCOPY) && s->kind == SOCK_KIND_CONN && iov_total(msg) && zerocopy_is_on(s);
 	ssize_t n = notify ? zerocopy_may_send(s) : 0;
+	if (!notify)
+		flags &= ~MSG_ZEROCOPY;
 	if (!n && ((flags & MSG_FASTOPEN) || tcp_syn_waits(&s->tcp)))
 		n = fastopen_send(e, s, msg, flags, &taken, dissolve);
 	if (!n)
