@@ -11,6 +11,7 @@
 #define RATE_UNLIMITED  UINT64_MAX
 #define CWND_BEFORE     10 /* Linux: TCP_INIT_CWND, which a socket has before it is connected */
 #define RCV_MSS_BEFORE  88 /* Linux: TCP_MIN_MSS, as long as there is no window */
+#define RTTVAR_BEFORE_US 250000 /* Linux: a quarter of TCP_TIMEOUT_INIT */
 #define INFO_OPT_TFO_CHILD 128 /* Linux 6.15's TCPI_OPT_TFO_CHILD */
 #define CA_DISORDER     1  /* Linux: enum tcp_ca_state */
 #define CA_CWR          2
@@ -56,7 +57,13 @@ static uint32_t ms_since(const struct engine *e, int64_t at, int64_t began)
 	return since && e->now > since ? (e->now / tick - since / tick) * tick / USEC_PER_MSEC : 0;
 }
 
-static void tell_sending(const struct tcp_options *opt, const struct tcp_status *st, const struct tcp_figures *f, struct tcp_info_linux *ti)
+/* … of what the kernel counts in ticks. */
+static uint64_t in_ticks(const struct engine *e, uint64_t us)
+{
+	return e->tick_us > 0 ? us - us % e->tick_us : us;
+}
+
+static void tell_sending(const struct engine *e, const struct tcp_options *opt, const struct tcp_status *st, const struct tcp_figures *f, struct tcp_info_linux *ti)
 {
 	uint32_t mss = st->mss_snd ? st->mss_snd : 1;
 	ti->unacked = f->unacked;
@@ -82,9 +89,9 @@ static void tell_sending(const struct tcp_options *opt, const struct tcp_status 
 	ti->data_segs_out = st->data_segs_out;
 	ti->delivered = f->delivered;
 	ti->delivered_ce = f->delivered_ce;
-	ti->busy_time = f->busy_us + f->rwnd_limited_us + f->sndbuf_limited_us;
-	ti->rwnd_limited = f->rwnd_limited_us;
-	ti->sndbuf_limited = f->sndbuf_limited_us;
+	ti->rwnd_limited = in_ticks(e, f->rwnd_limited_us);
+	ti->sndbuf_limited = in_ticks(e, f->sndbuf_limited_us);
+	ti->busy_time = in_ticks(e, f->busy_us) + ti->rwnd_limited + ti->sndbuf_limited;
 }
 
 static void tell_receiving(const struct tcp_status *st, const struct tcp_figures *f, struct tcp_info_linux *ti)
@@ -121,9 +128,11 @@ static void tell_times(const struct engine *e, const struct tcp_status *st, cons
 }
 
 /* The SYN is a segment like others to Linux, and text in it another one: a timeout makes them lost. */
-static void tell_syn_sent(const struct tcp_figures *f, struct tcp_info_linux *ti)
+static void tell_syn_sent(const struct tcp_conn *c, const struct tcp_figures *f, struct tcp_info_linux *ti)
 {
 	ti->rcv_mss = RCV_MSS_BEFORE;
+	ti->rcv_ssthresh = ti->rcv_wnd = tcp_first_window(c);
+	ti->rttvar = RTTVAR_BEFORE_US;
 	ti->options = 0; /* what we offer is not agreed */
 	ti->snd_wscale = ti->rcv_wscale = 0;
 	ti->unacked += ti->data_segs_out;
@@ -150,11 +159,11 @@ size_t tcp_info_tell(const struct engine *e, const struct sock *s, struct tcp_in
 	out->snd_wscale = st.snd_wscale;
 	out->rcv_wscale = st.rcv_wscale;
 	out->pmtu = s->dest ? s->dest->path.mtu : 0;
-	tell_sending(tcp_get_options(&s->tcp), &st, &f, out);
+	tell_sending(e, tcp_get_options(&s->tcp), &st, &f, out);
 	tell_receiving(&st, &f, out);
 	tell_times(e, &st, &f, out);
 	out->notsent_bytes = tcp_outq_unsent(&s->tcp);
 	if (st.state == TCPS_SYN_SENT)
-		tell_syn_sent(&f, out);
+		tell_syn_sent(&s->tcp, &f, out);
 	return e->tcp_info_bytes ? e->tcp_info_bytes : sizeof *out;
 }

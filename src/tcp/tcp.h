@@ -395,6 +395,7 @@ struct tcp_figures {
 	uint8_t loss; /* enum tcp_loss */
 };
 void tcp_get_figures(const struct tcp_conn *c, int64_t now, struct tcp_figures *out);
+uint32_t tcp_first_window(const struct tcp_conn *c); /* in SYN-SENT: what the SYN told of it */
 
 /* For limits and identifiers that nobody shall foretell. */
 uint32_t tcp_random(struct tcp_stack *stack);

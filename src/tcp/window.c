@@ -147,10 +147,15 @@ uint32_t window_initial(const struct tcp_conn *c)
 	return min_u32(room, (uint32_t)UINT16_MAX << c->rcv_wscale);
 }
 
+uint32_t tcp_first_window(const struct tcp_conn *c)
+{
+	return min_u32(window_initial(c), UINT16_MAX);
+}
+
 uint16_t window_advertise(struct tcp_conn *c, bool syn)
 {
 	if (c->state == TCPS_SYN_SENT)
-		return min_u32(window_initial(c), UINT16_MAX);
+		return tcp_first_window(c);
 	if (syn) /* RFC 7323 §2.2: never scaled; and the same whenever it goes again */
 		return min_u32(rcv_wnd(c), UINT16_MAX);
 	unsigned scale = c->rcv_wscale;
