@@ -72,11 +72,20 @@ PEER_ISN = 0xFFFFFF00  # wraps soon
 
 
 class Mismatch(Exception):
-    pass
+    timed = False
+
+
+class NotInTime(Mismatch):
+    """Another time may be otherwise: the kernel's locks are everybody's."""
+    timed = True
 
 
 class Undecided(str):
     """What did not match in a run that was disturbed."""
+
+
+class Late(str):
+    """What did not come in time."""
 
 
 class Event:
@@ -228,7 +237,7 @@ class Player:
         self.tun = tun_up(script, family)
         self.program = Program(native, family)
         self.flows, self.came, self.trace, self.noise = {}, [], [], []
-        self.late, self.waited = 0, self.both_waited()
+        self.late, self.waited, self.timed = 0, self.both_waited(), False
         self.mss = 1460
         v6 = family == "6"
         local, remote = ADDRESSES["6" if v6 else "4"]
@@ -423,13 +432,13 @@ class Player:
         while not self.came and time.monotonic() < late:
             self.pump(late, True)
         if not self.came:
-            raise Mismatch("nothing came")
+            raise NotInTime("nothing came")
         at, name, words = self.came.pop(0)
         expected = event.rest if self.family != "6" else event.rest.replace(" id0", "")
         if name != event.flow or not same_words(expected, words):
             raise Mismatch("came: out/%s %s" % (name, words))
         if not due - EARLY - event.delay / 50 <= at <= late:
-            raise Mismatch("came %.1f ms %s" % (abs(at - due) * 1000, "late" if at > due else "early"))
+            raise NotInTime("came %.1f ms %s" % (abs(at - due) * 1000, "late" if at > due else "early"))
         return at
 
     def expect_done(self, event, due):
@@ -460,6 +469,7 @@ class Player:
             try:
                 last = self.step(event, last)
             except Mismatch as error:
+                self.timed = error.timed
                 self.pump(time.monotonic() + 0.05)
                 more = "".join("\n        then: out/%s %s" % c[1:] for c in self.came[:4])
                 return "line %d: %s\n        %s%s" % (event.number, event.text, error, more)
@@ -585,7 +595,7 @@ def play(script, family, native):
         player = Player(script, family, native)
         try:
             mismatch = player.play()
-            return {"mismatch": mismatch, "disturbed": bool(mismatch) and player.was_disturbed()}
+            return {"mismatch": mismatch, "disturbed": bool(mismatch) and player.was_disturbed(), "timed": player.timed}
         finally:
             player.end()
     return in_namespace(work)
@@ -595,7 +605,9 @@ def verdict_of(result):
     """Of what play's process told."""
     if not isinstance(result, dict):
         return result
-    return Undecided(result["mismatch"]) if result["disturbed"] else result["mismatch"]
+    if not result["mismatch"]:
+        return None
+    return (Undecided if result["disturbed"] else Late if result["timed"] else str)(result["mismatch"])
 
 
 def record(script, family, native):
@@ -654,12 +666,12 @@ def play_all(jobs, native, count):
 
 
 def run_all(jobs, native, count, expected):
-    """(script, family, mismatch or None) for each. What is not as it should be runs again, with fewer beside it, and then alone; while it is undecided, more often."""
+    """(script, family, mismatch or None) for each. What is not as it should be runs again, with fewer beside it, and then alone; while it is undecided or late, more often."""
     results, alone = {}, set()
     for beside in [count, 3] + [1] * TRIES:
         again = [job for job in jobs if job not in results or bool(results[job]) != bool(reason(expected, *job))]
         if beside == 1 and len(results) == len(jobs):
-            again = [job for job in again if isinstance(results[job], Undecided) or job not in alone]
+            again = [job for job in again if isinstance(results[job], (Undecided, Late)) or job not in alone]
             alone.update(again)
         results.update(play_all(again, native, min(beside, count)))
     return [(script, family, results[script, family]) for script, family in jobs]
