@@ -228,6 +228,7 @@ static int select_wait(struct mixed *m, unsigned count, const struct span *span,
 }
 
 /* As Linux looks at the end of each wait: what the numbers lead to now. 0: nothing is to be told. */
+__attribute__((noinline)) /* two of struct mixed would be on the caller's stack at once */
 static int select_anew(int n, unsigned count, fd_set *in, fd_set *out, fd_set *ex)
 {
 	static const struct timespec at_once;

@@ -559,23 +559,36 @@ static void delete_dead(struct classifier_group *g, const struct classifier_flow
 		bpf_map_insert(g->flows_fd, f, &owner);
 }
 
-int classifier_group_sweep(struct classifier_group *g)
-{
-	if (g->in_memory) /* a dead member's cells are free */
-		return 0;
+struct swept {
 	struct classifier_flow keys[SWEEP_ENTRIES];
 	uint64_t owners[SWEEP_ENTRIES];
+};
+
+static int sweep_some(struct classifier_group *g, struct swept *s)
+{
 	uint32_t n = SWEEP_ENTRIES, next = 0;
-	int err = bpf_map_lookup_batch(g->flows_fd, g->sweeping ? &g->sweep_at : NULL, &next, keys, owners, &n);
+	int err = bpf_map_lookup_batch(g->flows_fd, g->sweeping ? &g->sweep_at : NULL, &next, s->keys, s->owners, &n);
 
 	if (err < 0 && err != -ENOENT) { /* -ENOENT: these are the last */
 		g->sweeping = false;
 		return err;
 	}
 	for (uint32_t i = 0; i < n; i++)
-		if (!is_alive(g, owners[i]))
-			delete_dead(g, &keys[i]);
+		if (!is_alive(g, s->owners[i]))
+			delete_dead(g, &s->keys[i]);
 	g->sweeping = err == 0;
 	g->sweep_at = next;
 	return g->sweeping;
+}
+
+int classifier_group_sweep(struct classifier_group *g)
+{
+	if (g->in_memory) /* a dead member's cells are free */
+		return 0;
+	struct swept *s = malloc(sizeof *s); /* the caller's thread may have little stack */
+	if (!s)
+		return -ENOMEM;
+	int err = sweep_some(g, s);
+	free(s);
+	return err;
 }

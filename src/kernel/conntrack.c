@@ -42,7 +42,7 @@ static void put_state(struct nlmsghdr *h)
 
 int conntrack_establish(int fd, const struct flow_key *key, bool client)
 {
-	_Alignas(struct nlmsghdr) char buf[REQUEST_BYTES];
+	_Alignas(struct nlmsghdr) char buf[REQUEST_BYTES] = {0};
 	struct nlmsghdr *h = mnl_nlmsg_put_header(buf);
 	struct nfgenmsg *g = mnl_nlmsg_put_extra_header(h, sizeof *g);
 	const struct ip_addr *from = client ? &key->laddr : &key->raddr, *to = client ? &key->raddr : &key->laddr;

@@ -155,7 +155,7 @@ static int ask(struct netstate *n, const struct route_entry *key, struct route *
 	static const uint8_t loopback4[4] = {127, 0, 0, 1};
 	struct answer a = {0};
 	struct ip_addr dst = key->dst;
-	char buf[256];
+	char buf[256] = {0}; /* libmnl leaves what it pads as it was */
 	if (ip_addr_is_any(&dst)) /* connect to the wildcard means this host */
 		dst = ip_addr_is_v4(&dst) ? ip_addr_from_v4(loopback4) : loopback6;
 	bool has_src = !ip_addr_is_any(&key->src);

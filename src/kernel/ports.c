@@ -86,6 +86,7 @@ struct ports {
 	uint16_t range_low, range_high;
 	/* A word per block, a bit per port: the kernel's own range, and reserved ports. */
 	uint64_t unusable[BLOCKS];
+	int64_t stamps[BLOCKS]; /* choose_block: here, because the caller's thread may have little stack */
 };
 
 static int64_t boot_seconds(void)
@@ -273,16 +274,15 @@ struct unit {
 /* The free units of a tier, by preference. */
 static unsigned free_units(struct ports *p, int tier, int probe_fd, int stamps_fd, int64_t now_s, struct unit out[UNITS_MAX])
 {
-	int64_t stamps[BLOCKS];
 	unsigned n = 0;
 	int block;
-	load_stamps(stamps_fd, stamps);
+	load_stamps(stamps_fd, p->stamps);
 	for (unsigned i = 0; (block = unit_at(p, tier, i)) >= 0; i++) {
 		if (!has_usable(p, block, unit_blocks(tier)))
 			continue;
 		if (!is_held(probe_fd, block))
-			out[n++] = (struct unit){.stamp = stamps[block], .block = block};
-		else if (stamps[block] != now_s)
+			out[n++] = (struct unit){.stamp = p->stamps[block], .block = block};
+		else if (p->stamps[block] != now_s)
 			store_stamp(stamps_fd, block, now_s);
 	}
 	return n;

@@ -148,3 +148,9 @@ tests/net/clocks.so: tests/net/clocks.c
 	$(AM_V_CC)$(MKDIR_P) tests/net && $(CC) -D_GNU_SOURCE -O1 -Wall -Wextra -fPIC -shared -o $@ $(srcdir)/tests/net/clocks.c -ldl
 TESTS += tests/net/clocks_test.sh
 dist_check_SCRIPTS += tests/net/clocks_test.sh
+
+check_PROGRAMS += tests/net/small_stack
+tests_net_small_stack_SOURCES = tests/net/small_stack.c
+tests_net_small_stack_LDADD = -lpthread
+TESTS += tests/net/small_stack_test.sh
+dist_check_SCRIPTS += tests/net/small_stack_test.sh
