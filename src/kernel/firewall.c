@@ -158,6 +158,13 @@ int firewall_load(struct firewall **out, int fd)
 	return err;
 }
 
+#define LARGE 256 /* rules and elements of sets, read in some ms */
+
+bool firewall_is_large(const struct firewall *f)
+{
+	return f && f->rules.n_rules + f->rules.n_elements > LARGE;
+}
+
 bool firewall_has_legacy(const struct firewall *f)
 {
 	for (uint32_t i = 0; f && i < f->rules.n_chains; i++)

@@ -2,7 +2,8 @@
  * Promise 6: what this host's rules could do to TCP where our packets would bypass them. nftables on input, output, prerouting,
  * postrouting, ingress, egress; legacy iptables and ip6tables; cgroup BPF programs on our cgroup; tc's filters and others' programs at the interface's ingress; IPsec policies. Our own classifier's table does not count.
  *
- * A snapshot is read once and asked often; asking costs no system call, but the first time about an interface. Functions return 0/positive or -errno; under the engine's lock.
+ * A snapshot is read once and asked often; asking costs no system call, but the first time about an interface. Functions return 0/positive or -errno. The engine's lock is held, but
+ * for firewall_read: it makes a new snapshot and looks at nothing else, so any thread may call it. -EINTR: the rules changed while they were read.
  */
 #ifndef FINESSE_KERNEL_FIREWALL_H
 #define FINESSE_KERNEL_FIREWALL_H
@@ -50,6 +51,9 @@ bool firewall_ingress_filters(int ifindex, struct firewall_look *look);
 bool firewall_ingress_changed(struct firewall *f, struct firewall_look *look);
 /* Are there rules of legacy iptables, whose changes nobody tells? NULL: no. */
 bool firewall_has_legacy(const struct firewall *f);
+
+/* Does it take long to read them? NULL: no. */
+bool firewall_is_large(const struct firewall *f);
 
 /*
  * Whose packets: a flow's, over this interface. Ports of 0 and addresses that are "any" are not known yet; then it is enough that the answer holds for some peer.

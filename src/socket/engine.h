@@ -122,6 +122,8 @@ struct rejudge {
 	bool on, armed, stale;
 	bool looks;      /* the timer's next turn looks at the cgroup's programs */
 	bool later;      /* … and at connections that could not be judged yet */
+	struct rules_reader *reader; /* it reads the rules; NULL: nobody does */
+	int64_t unread_us; /* since then the rules changed whenever they were read; 0: they did not */
 	int64_t look_us; /* the next look, with the turn that comes then */
 	struct firewall_look look;
 };
@@ -503,6 +505,7 @@ void rejudge_start(struct engine *e);
 void rejudge_begin(struct engine *e); /* the engine is up */
 void rejudge_look(struct engine *e); /* look_us has come */
 bool rejudge_routes(struct engine *e); /* a route is the kernel's alone now, and soon its connections; false: nobody can see to that */
+void rejudge_pause(struct engine *e); /* until nothing of it runs beside the caller */
 void rejudge_stop(struct engine *e);
 void rejudge_forget(struct engine *e); /* in a fork child */
 /* A connection becomes the kernel's: conntrack has it as established from now on. */

@@ -116,7 +116,7 @@ void judged_stop(struct engine *e)
 static bool is_unknown(const struct engine *e, char *why, size_t why_len)
 {
 	if (e->firewall_unknown)
-		snprintf(why, why_len, "the host's firewall changed, and this process may not read its rules any more");
+		snprintf(why, why_len, "the host's firewall changed, and its rules could not be read again");
 	return e->firewall_unknown;
 }
 

@@ -28,6 +28,8 @@ src_libsocket_a_SOURCES = \
 	src/socket/input.c \
 	src/socket/judged.c \
 	src/socket/rejudge.c \
+	src/socket/rules_reader.c \
+	src/socket/rules_reader.h \
 	src/socket/requeue.c \
 	src/socket/kernel_tw.c \
 	src/socket/listen.c \

@@ -1,7 +1,8 @@
 /*
  * The host's rules change while connections live: theory of operation.
  *
- * The helper thread watches nftables' notifications. A while after the first of a burst it reads the rules anew, and asks about every listener and every connection. What a rule
+ * The helper thread watches nftables' notifications. A while after the first of a burst it reads the rules anew, and asks about every listener and every connection. Many rules
+ * are read by a thread of their own (rules_reader.h), and the old ones hold until it has read them. Rules that change while they are read are read again, for UNREAD_US at most. What a rule
  * could touch now becomes the kernel's, in batches, and the kernel obeys the rule on it: so a ban works on an established connection, and others are not disturbed. conntrack is told
  * first that the connection is established. The process may have dropped its privilege and not be able to read the rules: then everything becomes the kernel's.
  *
@@ -22,6 +23,7 @@
 #include "kernel/firewall.h"
 #include "kernel/netlink.h"
 #include "kernel/privileged.h"
+#include "socket/rules_reader.h"
 
 #include <errno.h>
 #include <linux/netfilter/nfnetlink.h>
@@ -34,6 +36,7 @@
 #define BATCH     64                   /* connections that become the kernel's at a time … */
 #define BATCH_US  (2 * USEC_PER_MSEC)  /* … and the engine's turn between */
 #define RETRY_US  (50 * USEC_PER_MSEC) /* for who cannot be the kernel's yet */
+#define UNREAD_US (1 * USEC_PER_SEC)   /* rules that nobody could read so long may ban anybody */
 #define LEGACY_US (400 * USEC_PER_MSEC)
 #define LOOK_US   (400 * USEC_PER_MSEC)
 
@@ -151,23 +154,38 @@ static bool ingress_changed(struct engine *e)
 	return false;
 }
 
-/* By our own right, or the broker's. */
-static int read_rules(struct firewall **out, char *why, size_t why_len)
+/* Where the process may not read them, the broker does. */
+static int read_by_broker(struct firewall **out)
 {
-	int err = firewall_read(out, why, why_len);
-	int fd = err == -EPERM ? privileged_read_firewall() : err;
-	if (err != -EPERM || fd < 0)
-		return err;
-	err = firewall_load(out, fd);
+	int fd = privileged_read_firewall();
+	if (fd < 0)
+		return -EPERM;
+	int err = firewall_load(out, fd);
 	fd_close(fd);
 	return err;
 }
 
-static void read_anew(struct engine *e)
+/* Changed while they were read: they are read once more, and the old ones hold. */
+static bool is_read_again(struct engine *e, int err)
 {
-	char why[160];
-	struct firewall *now;
-	int err = read_rules(&now, why, sizeof why);
+	struct rejudge *r = &e->rejudge;
+	if (err != -EINTR || (r->unread_us && e->now - r->unread_us > UNREAD_US)) {
+		r->unread_us = 0;
+		return false;
+	}
+	if (!r->unread_us)
+		r->unread_us = e->now;
+	r->stale = true;
+	return true;
+}
+
+/* What was read; false: it does not hold. */
+static bool take_rules(struct engine *e, int err, struct firewall *now, char *why, size_t why_len)
+{
+	if (err == -EPERM)
+		err = read_by_broker(&now);
+	if (is_read_again(e, err))
+		return false;
 	e->firewall_unknown = err < 0;
 	if (!err) {
 		firewall_free(e->firewall);
@@ -176,8 +194,34 @@ static void read_anew(struct engine *e)
 		log_info("firewall", "%s", why);
 	}
 	judge_listeners_again(e);
-	if (!err && judged_start(e, why, sizeof why))
+	if (!err && judged_start(e, why, why_len))
 		listeners_to_kernel(e, why);
+	return true;
+}
+
+/* True: there are new ones. */
+static bool read_anew(struct engine *e)
+{
+	struct rejudge *r = &e->rejudge;
+	struct firewall *now = NULL;
+	char why[160];
+	r->stale = false;
+	if (firewall_is_large(e->firewall)) {
+		r->reader = rules_reader_begin(r->timer.fd);
+		if (r->reader)
+			return false;
+	}
+	int err = firewall_read(&now, why, sizeof why);
+	return take_rules(e, err, now, why, sizeof why);
+}
+
+static bool take_from_reader(struct engine *e)
+{
+	struct firewall *now;
+	char why[160];
+	int err = rules_reader_end(e->rejudge.reader, &now, why, sizeof why);
+	e->rejudge.reader = NULL;
+	return take_rules(e, err, now, why, sizeof why);
 }
 
 /* The timer does it, not whoever has this turn: the broker may have to be asked. */
@@ -210,6 +254,17 @@ static bool cgroup_changed(struct engine *e)
 	return now >= 0 && now != then;
 }
 
+/* The rules, if there may be new ones. True: there are. */
+static bool look_at_rules(struct engine *e)
+{
+	struct rejudge *r = &e->rejudge;
+	r->stale |= r->looks && (cgroup_changed(e) || ingress_changed(e));
+	r->looks = false;
+	if (r->reader)
+		return rules_reader_is_done(r->reader) && take_from_reader(e);
+	return (r->stale || firewall_has_legacy(e->firewall)) && read_anew(e);
+}
+
 static void on_timer(struct engine *e, struct control *c)
 {
 	struct rejudge *r = container_of(c, struct rejudge, timer);
@@ -217,17 +272,23 @@ static void on_timer(struct engine *e, struct control *c)
 	sys_read(c->fd, &count, sizeof count);
 	r->armed = false;
 	turn_begin(e);
-	bool anew = r->stale || firewall_has_legacy(e->firewall) || (r->looks && (cgroup_changed(e) || ingress_changed(e)));
-	if (anew)
-		read_anew(e);
+	bool anew = look_at_rules(e);
 	int64_t again = anew || r->later ? judge_connections(e) : -1;
 	r->later = again >= 0;
-	r->stale = r->looks = false;
 	turn_end(e);
+	if (again < 0 && r->stale && !r->reader)
+		again = SETTLE_US;
 	if (again < 0 && firewall_has_legacy(e->firewall))
 		again = LEGACY_US;
 	if (again >= 0 && !r->armed)
 		arm(r, again);
+}
+
+/* Nobody reads on: the caller wants no other thread. */
+void rejudge_pause(struct engine *e)
+{
+	if (e->rejudge.reader)
+		rules_reader_join(e->rejudge.reader);
 }
 
 /* Who has dropped its privilege hears of no policy. */
@@ -277,8 +338,13 @@ void rejudge_begin(struct engine *e)
 void rejudge_stop(struct engine *e)
 {
 	struct rejudge *r = &e->rejudge;
+	struct firewall *unused;
+	char why[160];
 	if (!r->on)
 		return;
+	if (r->reader && rules_reader_end(r->reader, &unused, why, sizeof why) == 0)
+		firewall_free(unused);
+	r->reader = NULL;
 	control_del(e, &r->timer);
 	if (r->news.fd >= 0)
 		control_del(e, &r->news);
@@ -290,6 +356,7 @@ void rejudge_stop(struct engine *e)
 void rejudge_forget(struct engine *e)
 {
 	struct rejudge *r = &e->rejudge;
+	rules_reader_forget(r->reader);
 	if (r->on) {
 		fd_close(r->timer.fd);
 		fd_close(r->news.fd);

@@ -59,6 +59,7 @@ int helper_start(struct engine *e)
 
 void helper_stop(struct engine *e)
 {
+	rejudge_pause(e);
 	drive_helper_stop(&e->drive);
 	fd_close(e->stat_fd);
 	e->stat_fd = -1;

@@ -154,3 +154,7 @@ tests_net_small_stack_SOURCES = tests/net/small_stack.c
 tests_net_small_stack_LDADD = -lpthread
 TESTS += tests/net/small_stack_test.sh
 dist_check_SCRIPTS += tests/net/small_stack_test.sh
+
+TESTS += tests/net/many_rules_test.sh
+dist_check_SCRIPTS += tests/net/many_rules_test.sh
+EXTRA_DIST += tests/net/many_rules.py
