@@ -206,7 +206,7 @@ def connect_request_close(addresses):
     """ab from several client addresses: HTTP/1.0, the server closes first by its own code, ab waits for the end of file."""
     def load(s):
         with start_nginx(s, 0) as server:
-            n = int(4000 * s.seconds / addresses)
+            n = int(15000 * s.seconds / addresses)  # an engine comes up in some 15 ms of CPU: of few connections that would be much
             outs = server.measure([["ab", "-q", "-B", a, "-c", 16, "-n", n, "http://%s:%d/1k" % (SERVER_IP, PORT)]
                                    for a in CLIENT_POOL[:addresses]])
             if any(number(r"Failed requests:\s+(\d+)", o) for o in outs):
