@@ -141,7 +141,7 @@ static void *shared_thread(void *arg)
 	return NULL;
 }
 
-static volatile sig_atomic_t in_handler;
+static _Atomic int in_handler;
 
 static void for_ever(int sig)
 {
