@@ -207,6 +207,8 @@ static ssize_t engine_splice(struct call *c, int pipe_fd, bool to_pipe, const of
 {
 	if (n == 0)
 		return 0;
+	if (sys_fcntl(pipe_fd, F_GETFD, 0) < 0)
+		return -EBADF;
 	if (sys_fcntl(pipe_fd, F_GETPIPE_SZ, 0) < 0)
 		return -EINVAL;
 	if (pipe_offset)

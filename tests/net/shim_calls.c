@@ -701,6 +701,8 @@ static void copies(void)
 	low = 1;
 	SAY(setsockopt(s, SOL_SOCKET, SO_RCVLOWAT, &low, sizeof low));
 	SAY(splice(s, NULL, c, NULL, 1, 0));
+	SAY(splice(s, NULL, -1, NULL, 1, 0));
+	SAY(splice(999, NULL, c, NULL, 1, 0));
 	SAY(splice(s, &none, fds[1], NULL, 1, 0));
 	SAY(splice(fds[0], NULL, c, NULL, 1, SPLICE_F_NONBLOCK));
 	SAY(copy_file_range(file, NULL, c, NULL, 1, 0));
