@@ -110,11 +110,6 @@ static int bits_of(const struct firewall_cgroup *c)
 	return c->ingress | c->egress << 1 | c->connect << 2 | c->sockets << 3;
 }
 
-int firewall_cgroup(const struct firewall *f)
-{
-	return bits_of(&f->cgroup);
-}
-
 int firewall_cgroup_now(struct firewall_look *look)
 {
 	struct firewall_cgroup now;
@@ -279,12 +274,43 @@ static int tc_has(struct firewall *f, int ifindex, const char *ifname, char *why
 	return tc->filters || tc->programs;
 }
 
-bool firewall_ingress_changed(struct firewall *f, struct firewall_look *look)
+_Static_assert(INTERFACES <= FIREWALL_SIGHT_INTERFACES, "a sight has room for them");
+
+void firewall_sight_of(const struct firewall *f, struct firewall_sight *s)
 {
+	s->n = f->n_tc;
 	for (unsigned i = 0; i < f->n_tc; i++)
-		if (!firewall_tc_is(&f->tc[i], look))
+		s->at[i].ifindex = f->tc[i].ifindex;
+}
+
+void firewall_see(struct firewall_sight *s, struct firewall_look *look)
+{
+	s->cgroup = firewall_cgroup_now(look);
+	for (unsigned i = 0; i < s->n; i++) {
+		struct firewall_tc now;
+		firewall_read_tc(s->at[i].ifindex, &now, look);
+		s->at[i].filters = now.filters;
+		s->at[i].programs = now.programs;
+	}
+}
+
+static bool ingress_differs(const struct firewall *f, const struct firewall_sight *s)
+{
+	for (unsigned i = 0; i < s->n; i++) {
+		struct firewall_tc then = {.filters = false};
+		for (unsigned k = 0; f && k < f->n_tc; k++)
+			if (f->tc[k].ifindex == s->at[i].ifindex)
+				then = f->tc[k];
+		if (s->at[i].filters != then.filters || s->at[i].programs != then.programs)
 			return true;
+	}
 	return false;
+}
+
+bool firewall_differs(const struct firewall *f, const struct firewall_sight *s)
+{
+	int cgroup = f ? bits_of(&f->cgroup) : 0;
+	return (s->cgroup >= 0 && s->cgroup != cgroup) || ingress_differs(f, s);
 }
 
 bool firewall_watches_sockets(void)

@@ -22,6 +22,7 @@ void firewall_free(struct firewall *f); /* NULL: nothing */
 int firewall_save(const struct firewall *f);
 int firewall_load(struct firewall **out, int fd);
 #define FIREWALL_LOOK_SETS 16
+#define FIREWALL_SIGHT_INTERFACES 16
 /*
  * Who asks the kernel again and again keeps what that takes open: a descriptor that is made takes the lowest free number for a moment, which is the program's. Of one
  * process; a fork's child closes its copies. NULL, where one is asked for: nothing is kept.
@@ -42,13 +43,25 @@ struct firewall_look {
 void firewall_look_open(struct firewall_look *look); /* now, and not at the first question */
 void firewall_look_close(struct firewall_look *look);
 
-/* The kinds of BPF programs on a cgroup, a bit each: of the snapshot, and of the calling process's cgroup now. -EPERM: CAP_NET_ADMIN is missing; other -errno: could not tell. */
-int firewall_cgroup(const struct firewall *f);
+/* The kinds of BPF programs on a cgroup, a bit each: of the calling process's cgroup now. -EPERM: CAP_NET_ADMIN is missing; other -errno: could not tell. */
 int firewall_cgroup_now(struct firewall_look *look);
-/* Do others have a program or a filter at this interface's ingress now? Asks the kernel. */
-bool firewall_ingress_filters(int ifindex, struct firewall_look *look);
-/* Did they put one at the ingress of an interface that was asked about, or take one away? Asks the kernel. */
-bool firewall_ingress_changed(struct firewall *f, struct firewall_look *look);
+/*
+ * What may change without anybody telling: programs on the cgroup, and filters and others' programs at the ingress of interfaces. The kernel is asked by firewall_see. It may
+ * let the caller wait for its lock of the network (rtnl), 100s of ms where namespaces come and go. So it is called without the engine's lock; `look` is the caller's meanwhile.
+ */
+struct firewall_sight {
+	int cgroup; /* as firewall_cgroup_now */
+	unsigned n;
+	struct {
+		int ifindex;
+		bool filters, programs;
+	} at[FIREWALL_SIGHT_INTERFACES];
+};
+/* Which interfaces the snapshot was asked about. */
+void firewall_sight_of(const struct firewall *f, struct firewall_sight *s);
+void firewall_see(struct firewall_sight *s, struct firewall_look *look);
+/* Is it otherwise now than in the snapshot? NULL: than with nothing there. */
+bool firewall_differs(const struct firewall *f, const struct firewall_sight *s);
 /* Are there rules of legacy iptables, whose changes nobody tells? NULL: no. */
 bool firewall_has_legacy(const struct firewall *f);
 

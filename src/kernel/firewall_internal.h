@@ -33,7 +33,6 @@ struct firewall_tc {
 };
 void firewall_read_tc(int ifindex, struct firewall_tc *out, struct firewall_look *look);
 int firewall_open_route(struct firewall_look *look); /* its route_fd */
-bool firewall_tc_is(const struct firewall_tc *then, struct firewall_look *look); /* … still the same? */
 
 /* IPsec policies that could concern TCP. */
 #define FIREWALL_XFRM_MAX 64

@@ -133,17 +133,3 @@ void firewall_read_tc(int ifindex, struct firewall_tc *out, struct firewall_look
 	}
 	out->programs = p.others;
 }
-
-bool firewall_ingress_filters(int ifindex, struct firewall_look *look)
-{
-	struct firewall_tc tc;
-	firewall_read_tc(ifindex, &tc, look);
-	return tc.filters || tc.programs;
-}
-
-bool firewall_tc_is(const struct firewall_tc *then, struct firewall_look *look)
-{
-	struct firewall_tc now;
-	firewall_read_tc(then->ifindex, &now, look);
-	return now.filters == then->filters && now.programs == then->programs;
-}

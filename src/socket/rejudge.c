@@ -142,18 +142,6 @@ static void listeners_to_kernel(struct engine *e, const char *why)
 		listener_to_kernel(e, container_of(pos, struct listener, node)->owner, why);
 }
 
-/* Where the rules were not read (the broker gave the link, and found nothing), nothing was at the ingress of what is served. */
-static bool ingress_changed(struct engine *e)
-{
-	struct iface *i;
-	if (e->firewall)
-		return firewall_ingress_changed(e->firewall, &e->rejudge.look);
-	ifaces_for_each(e, i)
-		if (i->link && firewall_ingress_filters(link_info(i->link)->ifindex, &e->rejudge.look))
-			return true;
-	return false;
-}
-
 /* Where the process may not read them, the broker does. */
 static int read_by_broker(struct firewall **out)
 {
@@ -215,15 +203,6 @@ static bool read_anew(struct engine *e)
 	return take_rules(e, err, now, why, sizeof why);
 }
 
-static bool take_from_reader(struct engine *e)
-{
-	struct firewall *now;
-	char why[160];
-	int err = rules_reader_end(e->rejudge.reader, &now, why, sizeof why);
-	e->rejudge.reader = NULL;
-	return take_rules(e, err, now, why, sizeof why);
-}
-
 /* The timer does it, not whoever has this turn: the broker may have to be asked. */
 void rejudge_look(struct engine *e)
 {
@@ -246,23 +225,69 @@ bool rejudge_routes(struct engine *e)
 	return true;
 }
 
-static bool cgroup_changed(struct engine *e)
+/* Where the rules were not read (the broker gave the link, and found nothing), nothing was at the ingress of what is served. */
+static void sight_of(struct engine *e, struct firewall_sight *s)
 {
-	int now = firewall_cgroup_now(&e->rejudge.look), then = e->firewall ? firewall_cgroup(e->firewall) : 0; /* not read: the broker gave the link, and found nothing */
-	if (now == -EPERM)
-		now = privileged_cgroup();
-	return now >= 0 && now != then;
+	struct iface *i;
+	*s = (struct firewall_sight){.n = 0};
+	if (e->firewall) {
+		firewall_sight_of(e->firewall, s);
+		return;
+	}
+	ifaces_for_each(e, i)
+		if (i->link && s->n < FIREWALL_SIGHT_INTERFACES)
+			s->at[s->n++].ifindex = link_info(i->link)->ifindex;
+}
+
+/* The rules are stale where something is otherwise than they say. */
+static void take_sight(struct engine *e, struct firewall_sight s)
+{
+	if (s.cgroup == -EPERM)
+		s.cgroup = privileged_cgroup();
+	e->rejudge.stale |= firewall_differs(e->firewall, &s);
+}
+
+static void look_aside(struct engine *e)
+{
+	struct rejudge *r = &e->rejudge;
+	struct firewall_sight s;
+	sight_of(e, &s);
+	r->reader = rules_reader_begin_look(r->timer.fd, &s, &r->look);
+	if (r->reader)
+		return;
+	firewall_see(&s, &r->look);
+	take_sight(e, s);
+}
+
+/* What the reader has read, if it is done. True: there are new rules. */
+static bool take_from_reader(struct engine *e)
+{
+	struct rejudge *r = &e->rejudge;
+	struct firewall *now = NULL;
+	char why[160];
+	if (!rules_reader_is_done(r->reader))
+		return false;
+	const struct firewall_sight *saw = rules_reader_saw(r->reader);
+	if (saw)
+		take_sight(e, *saw);
+	bool looked = saw;
+	int err = rules_reader_end(r->reader, &now, why, sizeof why);
+	r->reader = NULL;
+	return !looked && take_rules(e, err, now, why, sizeof why);
 }
 
 /* The rules, if there may be new ones. True: there are. */
 static bool look_at_rules(struct engine *e)
 {
 	struct rejudge *r = &e->rejudge;
-	r->stale |= r->looks && (cgroup_changed(e) || ingress_changed(e));
-	r->looks = false;
-	if (r->reader)
-		return rules_reader_is_done(r->reader) && take_from_reader(e);
-	return (r->stale || firewall_has_legacy(e->firewall)) && read_anew(e);
+	bool anew = r->reader && take_from_reader(e);
+	if (!r->reader && r->looks) {
+		r->looks = false;
+		look_aside(e);
+	}
+	if (!r->reader && !anew && (r->stale || firewall_has_legacy(e->firewall)))
+		anew = read_anew(e);
+	return anew;
 }
 
 static void on_timer(struct engine *e, struct control *c)

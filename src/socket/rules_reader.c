@@ -13,29 +13,41 @@ struct rules_reader {
 	pthread_t thread;
 	bool runs; /* it is to be joined */
 	int timer_fd;
+	struct firewall_look *look; /* NULL: it reads the rules */
+	struct firewall_sight sight;
 	struct firewall *read;
 	int err;
 	char why[160];
-	_Atomic bool done; /* the three before it are the caller's */
+	_Atomic bool done; /* what is before it is the caller's */
 };
 
 static void *reader_main(void *arg)
 {
 	struct rules_reader *r = arg;
 	const struct itimerspec at_once = {.it_value.tv_nsec = 1};
-	r->err = firewall_read(&r->read, r->why, sizeof r->why);
+	if (r->look)
+		firewall_see(&r->sight, r->look);
+	else
+		r->err = firewall_read(&r->read, r->why, sizeof r->why);
 	atomic_store(&r->done, true);
 	sys_call(SYS_timerfd_settime, r->timer_fd, 0, &at_once, NULL, 0, 0);
 	return NULL;
 }
 
-struct rules_reader *rules_reader_begin(int timer_fd)
+static struct rules_reader *reader_new(int timer_fd)
+{
+	struct rules_reader *r = calloc(1, sizeof *r);
+	if (r)
+		r->timer_fd = timer_fd;
+	return r;
+}
+
+/* NULL where there is no thread. */
+static struct rules_reader *reader_run(struct rules_reader *r)
 {
 	sigset_t all, before;
-	struct rules_reader *r = calloc(1, sizeof *r);
 	if (!r)
 		return NULL;
-	r->timer_fd = timer_fd;
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &before);
 	r->runs = pthread_create(&r->thread, NULL, reader_main, r) == 0;
@@ -44,6 +56,26 @@ struct rules_reader *rules_reader_begin(int timer_fd)
 		return r;
 	free(r);
 	return NULL;
+}
+
+struct rules_reader *rules_reader_begin(int timer_fd)
+{
+	return reader_run(reader_new(timer_fd));
+}
+
+struct rules_reader *rules_reader_begin_look(int timer_fd, const struct firewall_sight *sight, struct firewall_look *look)
+{
+	struct rules_reader *r = reader_new(timer_fd);
+	if (r) {
+		r->look = look;
+		r->sight = *sight;
+	}
+	return reader_run(r);
+}
+
+const struct firewall_sight *rules_reader_saw(const struct rules_reader *r)
+{
+	return r->look ? &r->sight : NULL;
 }
 
 bool rules_reader_is_done(const struct rules_reader *r)

@@ -1,8 +1,10 @@
 /*
- * The host's rules, read by a thread of its own: where they are tens of thousands (a cluster's node, long lists of banned addresses), the kernel takes some 100 ms to tell
- * them, and neither the engine's lock nor the helper may be held up so long.
+ * What the kernel may take long to tell of the host's rules is read by a thread of its own: neither the engine's lock nor the helper may be held up so long.
  *
- * The thread takes no lock of the engine's. When it has read, it lets the timer expire whose handler then takes the rules. All signals are blocked in it.
+ *   - The rules, where they are tens of thousands (a cluster's node, long lists of banned addresses): some 100 ms.
+ *   - What nobody tells of (firewall_see): the kernel lets who asks wait for its lock of the network, 100s of ms where namespaces come and go.
+ *
+ * The thread takes no lock of the engine's. When it has read, it lets the timer expire whose handler then takes what was read. All signals are blocked in it.
  * The functions need the engine's lock. A fork's child has no thread, and forgets the reader.
  */
 #ifndef FINESSE_SOCKET_RULES_READER_H
@@ -12,14 +14,20 @@
 #include <stddef.h>
 
 struct firewall;
+struct firewall_look;
+struct firewall_sight;
 struct rules_reader;
 
-/* `timer_fd` stays open until rules_reader_end. NULL: there is no memory, or no thread. */
+/* It reads the rules. `timer_fd` stays open until rules_reader_end. NULL: there is no memory, or no thread. */
 struct rules_reader *rules_reader_begin(int timer_fd);
+/* It sees what the sight asks about. `look` is its own until rules_reader_end. */
+struct rules_reader *rules_reader_begin_look(int timer_fd, const struct firewall_sight *sight, struct firewall_look *look);
+/* What it has seen, when it is done; NULL: it reads the rules. */
+const struct firewall_sight *rules_reader_saw(const struct rules_reader *r);
 bool rules_reader_is_done(const struct rules_reader *r);
 /* Until it is done: afterwards the process has no thread of it. */
 void rules_reader_join(struct rules_reader *r);
-/* Waits, and frees it. As firewall_read. */
+/* Waits, and frees it. As firewall_read; nothing of one that looked. */
 int rules_reader_end(struct rules_reader *r, struct firewall **out, char *why, size_t why_len);
 /* In a fork's child. NULL: nothing. */
 void rules_reader_forget(struct rules_reader *r);
