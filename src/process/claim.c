@@ -424,9 +424,10 @@ static void waits(struct engine *e, struct sock *l, int by)
 static void queue_changed(struct engine *e, struct sock *l)
 {
 	struct claim *c = l->lst->claim;
-	(void)e;
 	if (c && claim_is_shared(c))
 		claim_shows(c);
+	if (l->lst->asleep) /* a handshake from before ended */
+		e->claims_changed = true;
 }
 
 void claim_shows(struct claim *c)
@@ -508,9 +509,20 @@ static int64_t claim_deadline(const struct claim *c)
 	return at;
 }
 
+/* What was half open when a listener stood down: nobody here accepts it. */
+static void asleep_gives(const struct claim *c)
+{
+	list_for_each (pos, tmp, &c->listeners) {
+		struct listener *lst = container_of(pos, struct listener, claim_node);
+		if (lst->asleep && lst->n_accept)
+			claim_moves_queue(c->e, lst->owner);
+	}
+}
+
 static void claim_tick(struct claim *c)
 {
 	int64_t now = c->e->now;
+	asleep_gives(c);
 	if (claim_is_shared(c)) {
 		if (c->accepting && is_idle(c))
 			claim_shows(c);

@@ -236,11 +236,25 @@ static bool embryos_for_others(struct engine *e)
 	return false;
 }
 
+/* A listener that stood down for its children (process/claim.c) is none of the engine's any more, but clients from before may wait there: for others, or for a reset. */
+static void exit_asleep(struct engine *e)
+{
+	for (struct list *pos = e->socks.next; pos != &e->socks;) {
+		struct sock *s = container_of(pos, struct sock, node);
+		sock_ref(s);
+		if (s->kind == SOCK_KIND_LISTENER && s->lst->asleep && (s->lst->n_accept || s->lst->n_embryonic))
+			listener_close(e, s, false);
+		pos = pos->next;
+		sock_put(e, s);
+	}
+}
+
 /* Others accept from the same sockets: handshakes that are under way are finished for them. */
 static void exit_handshakes(struct engine *e)
 {
 	int64_t end = e->now + EXIT_HANDSHAKES_US;
 	process_ops->leaving(e);
+	exit_asleep(e);
 	turn_begin(e); /* SYNs that were ours to answer when they came */
 	turn_end(e);
 	while (embryos_for_others(e) && e->now < end) {
