@@ -9,8 +9,7 @@
  *
  * Arithmetic: integers. Windows in bytes, W_est with 12 bits of fraction, t and K in 1/1024 s; what they may grow to is said where it matters.
  *
- * Not here: §4.9 (spurious loss) is a MAY, and needs the core to find out that a retransmission was for nothing (RFC 3522, 5682), which it does
- * not: it counts D-SACKs, no more. ECN is not negotiated, so neither is ABE.
+ * Not here: §4.9 (spurious loss). undo.c does it for every algorithm, and brings cc_state back. Nor ABE (RFC 8511): a mark is answered as a loss is.
  * No timers. References: RFC 9438, 9406, 5681.
  */
 #include "tcp/cc_cubic.h"

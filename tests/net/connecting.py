@@ -25,8 +25,7 @@ def differences(native, ours):
     return "".join("    kernel:  %s\n    finesse: %s\n" % (a, b) for a, b in pairs if a != b)
 
 
-def deciding(lab):
-    """The same lines, natively and under finesse. None: the machine gives no real-time priority."""
+def deciding_once(lab):
     said = []
     for finesse in (False, True):
         p = lab.client.run([str(TOP / "tests/net/deciding"), SERVER_IP, str(PORT), str(CLOSED_PORT), str(KERNELS_PORT)], finesse=finesse,
@@ -37,6 +36,19 @@ def deciding(lab):
     native, ours = said
     right = native.endswith("done\n") and native == ours
     return right, "" if right else "%d lines, %d lines\n%s" % (len(native.splitlines()), len(ours.splitlines()), differences(native, ours))
+
+
+def deciding(lab):
+    """
+    The same lines, natively and under finesse. None: the machine gives no real-time priority.
+
+    A machine that stands still for longer than the link's delay lets a handshake end too early, in either run. What is wrong is wrong every time.
+    """
+    for _ in range(3):
+        verdict = deciding_once(lab)
+        if verdict is None or verdict[0]:
+            break
+    return verdict
 
 
 def same(lab, program, *args):
