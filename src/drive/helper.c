@@ -97,6 +97,8 @@ static void helper_round(struct drive *d)
 		d->sched.helper = role;
 	d->helper_sees_tx = d->up && d->ops->tx_blocked(d);
 	collect_fds(d, &h, role == HELPER_LEADS);
+	if (role == HELPER_LEADS && d->ops->owes(d)) /* to prepare the sleep was an event itself */
+		until = d->now;
 	drive_unlock(d);
 	if (role == HELPER_TICKS)
 		tick(d, &h, until);

@@ -239,6 +239,8 @@ static void sleep_as_leader(struct sleep *z)
 	z->until = min_time(z->until, leader_until(d));
 	z->n_engine = d->ops->fds(d, z->fds + 1);
 	z->n += z->n_engine;
+	if (z->w->signalled || d->ops->owes(d)) /* to prepare the sleep was an event itself */
+		z->until = d->now;
 	d->seat_until = z->until;
 	d->seat_sees_tx = d->ops->tx_blocked(d);
 }

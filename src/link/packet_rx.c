@@ -283,10 +283,19 @@ static bool rx_copy_out(struct packet_rx *rx, uint32_t wire_len, uint32_t skip, 
 	memcpy(iov + 1, pieces, n * sizeof *pieces);
 	for (int i = 0; i < RX_RECV_TRIES; i++) {
 		got = sys_recvmsg(rx->fd, &msg, MSG_DONTWAIT | MSG_TRUNC | flags);
-		if (got >= 0 || got == -EAGAIN || got == -EFAULT)
+		if (got != -ENETDOWN) /* told once, and it takes no frame */
 			break;
 	}
 	return got == (ssize_t)(sizeof(struct virtio_net_hdr) + wire_len);
+}
+
+/* Which frame is next is not known any more. */
+static void rx_lose_all(struct packet_rx *rx)
+{
+	while (rx_recv(rx, RX_COPIES) > 0)
+		;
+	rx->n_left = 0;
+	rx->left_bytes = 0;
 }
 
 int packet_rx_fetch(struct link *l, uint32_t wire_len, uint32_t skip, const struct iovec *pieces, int n, bool peek)
@@ -297,6 +306,8 @@ int packet_rx_fetch(struct link *l, uint32_t wire_len, uint32_t skip, const stru
 		rx->n_left--;
 		rx->left_bytes -= wire_len;
 		link_count(l, LINKC_RxCopyLost, !good);
+		if (!good)
+			rx_lose_all(rx);
 	}
 	return good ? 0 : -EIO;
 }

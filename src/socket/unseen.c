@@ -27,6 +27,28 @@ static struct unseen *nth(struct unseen_queue *q, uint32_t k)
 	return &q->at[(q->first + k) % UNSEEN_MAX];
 }
 
+static void text_lost(struct engine *e, struct sock *s)
+{
+	if (!s)
+		return;
+	tcp_unseen_lost(&s->tcp, e->now);
+	sock_mark_dirty(e, s);
+	sock_process_events(e, s);
+}
+
+/* The link has emptied its queue: after a frame that failed nobody knows which one is next. */
+static void lose_all(struct iface *i)
+{
+	while (i->unseen.n) {
+		struct sock *s = nth(&i->unseen, 0)->s;
+		i->unseen.first++;
+		i->unseen.n--;
+		if (s)
+			s->n_unseen--;
+		text_lost(i->engine, s);
+	}
+}
+
 /* The oldest frame, `pieces` of what is left of its text. */
 static void fetch(struct iface *i, const struct iovec *pieces, int n)
 {
@@ -35,11 +57,10 @@ static void fetch(struct iface *i, const struct iovec *pieces, int n)
 	i->unseen.n--;
 	if (u.s)
 		u.s->n_unseen--;
-	if (link_fetch(i->link, u.wire_len, u.skip, pieces, n, false) == 0 || !u.s)
-		return;
-	tcp_unseen_lost(&u.s->tcp, i->engine->now);
-	sock_mark_dirty(i->engine, u.s);
-	sock_process_events(i->engine, u.s);
+	if (link_fetch(i->link, u.wire_len, u.skip, pieces, n, false)) {
+		text_lost(i->engine, u.s);
+		lose_all(i);
+	}
 }
 
 static void settle_first(struct iface *i)
@@ -69,6 +90,7 @@ bool unseen_take(struct iface *i, const struct link_rx *rx)
 	uint32_t skip = (const uint8_t *)in.seg.payload[0].iov_base - rx->data;
 	in.seg.payload_len += in.cut;
 	in.seg.payload[0] = (struct iovec){NULL, in.seg.payload_len};
+	in.seg.gso_size = rx->gso_size < in.seg.payload_len ? rx->gso_size : 0; /* it was judged by what is here */
 	if (!s || !is_fit(e, s) || !tcp_may_take_unseen(&s->tcp, &in.seg))
 		return false;
 	if (i->unseen.n == UNSEEN_MAX)
@@ -156,14 +178,16 @@ static ssize_t read_first(struct engine *e, struct iface *i, struct sock *s, voi
 
 ssize_t unseen_read(struct engine *e, struct sock *s, void *to, size_t most)
 {
-	struct iface *i;
-	uint32_t before;
+	struct iface *i = NULL;
+	uint32_t before = 0;
 	const struct unseen *u = first_of(e, s, &i, &before);
 	uint32_t ready = u ? u->seq - tcp_recv_next(&s->tcp) : 0;
 	if (!ready && u) {
-		while (before--)
+		while (before-- && i->unseen.n)
 			settle_first(i);
-		return read_first(e, i, s, to, most);
+		if (i->unseen.n)
+			return read_first(e, i, s, to, most);
+		u = NULL; /* it is lost with one before it */
 	}
 	struct iovec piece = {to, u && ready < most ? ready : most};
 	return tcp_recv(&s->tcp, e->now, &piece, 1, false, false);

@@ -132,6 +132,7 @@ struct tcp_conn {
 	/* The client was asked: the final sequence number is known, its echo is owed, it was reached. */
 	bool cr_known : 1, cr_echo_due : 1, cr_eof : 1;
 	bool cr_offered : 1;  /* a SYN went with it */
+	bool text_lost : 1;   /* unseen.c: what was acknowledged will never be read */
 	/* ecn.c. Agreed (before: asked for); a capable packet was seen; ECE is sent; CWR is owed; the route asks for it. */
 	bool ecn_on : 1, ecn_seen : 1, ecn_echo : 1, ecn_cwr_due : 1, ecn_route : 1;
 	bool ack_ece : 1;    /* the ACK at hand echoes a mark */

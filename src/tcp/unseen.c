@@ -33,6 +33,7 @@ int tcp_unseen_place(const struct tcp_conn *c, uint32_t seq, uint32_t len, struc
 
 void tcp_unseen_lost(struct tcp_conn *c, int64_t now)
 {
+	c->text_lost = true;
 	ring_free(&c->rcv, c->stack->memory);
 	if (c->state != TCPS_CLOSED)
 		conn_reset(c, now, ECONNRESET);

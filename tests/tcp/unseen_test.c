@@ -110,6 +110,21 @@ START_TEST(bytes_that_are_lost)
 }
 END_TEST
 
+/* … also where the peer's FIN came: what was read is not all that it sent. */
+START_TEST(bytes_that_are_lost_before_a_fin)
+{
+	struct harness *h = h_established(0, 65535);
+	take(h, LEN);
+	h_peer(h, SEG_FIN | SEG_ACK, 1, 0);
+	tcp_unseen_lost(&h->c, h->now);
+	h_output(h);
+	h_drain(h);
+	ck_assert_int_eq(tcp_recv(&h->c, h->now, NULL, 0, false, false), -ECONNRESET);
+	ck_assert_int_eq(tcp_recv(&h->c, h->now, NULL, 0, false, false), 0);
+	h_free(h);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("unseen");
@@ -118,6 +133,7 @@ int main(void)
 	tcase_add_test(tc, bytes_that_never_come);
 	tcase_add_test(tc, what_is_not_taken);
 	tcase_add_test(tc, bytes_that_are_lost);
+	tcase_add_test(tc, bytes_that_are_lost_before_a_fin);
 	suite_add_tcase(s, tc);
 	return h_main(s);
 }
