@@ -131,8 +131,9 @@ static void enter(struct drive *d, enum verb verb)
 		came_back(w, d->now, verb);
 	if (!d->put_off_us || d->now - d->put_off_us <= PUT_OFF_AGE_US)
 		return;
-	if (w && w->looked_us < d->put_off_us)
-		lose_rhythm(w);
+	struct waiter *by = d->put_off_by;
+	if (by && by->looked_us < d->put_off_us)
+		lose_rhythm(by);
 	say_old(d);
 }
 
