@@ -7,7 +7,8 @@
  *
  * A process asks once. Its children inherit the filter and the answer. A filter that the program adds itself is met in preload/privilege.c. Without a filter nothing is tried.
  *
- * Not found out: a filter that looks at arguments; one that ends the process for clone, or for what the shim itself needs (fcntl, getsockname, the names in /proc/self/fd).
+ * Not found out: a filter that looks at arguments; one that ends the process for clone or wait4, or for what the shim itself and any program need (fcntl, getsockname,
+ * prlimit64, the names in /proc/self/fd); and any where /proc is not there.
  *
  * One thread at a time calls these: the engine's lock is held.
  */
