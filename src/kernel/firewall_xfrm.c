@@ -114,7 +114,7 @@ static void read_default(int fd, struct firewall_xfrm *out)
 int firewall_read_xfrm(struct firewall_xfrm *out)
 {
 	*out = (struct firewall_xfrm){0};
-	int fd = netlink_open(NETLINK_XFRM);
+	int fd = fd_move_high(netlink_open(NETLINK_XFRM));
 	if (fd == -EPROTONOSUPPORT) /* a kernel without IPsec */
 		return 0;
 	int err = fd < 0 ? fd : read_policies(fd, out);

@@ -312,6 +312,7 @@ bool engine_fork_prepare(bool anyway)
 	}
 	bool used = e->pool.memory.alloc;
 	if (used) {
+		rejudge_pause(e); /* the child would have its descriptors, and half of what it writes */
 		turn_begin(e);
 		process_ops->before_fork(e);
 		unseen_settle(e); /* the child has no way to it */
