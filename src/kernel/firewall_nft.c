@@ -723,3 +723,32 @@ int firewall_read_nftables(struct ruleset *rs)
 	fd_close(r.fd);
 	return ret;
 }
+
+/* ---- has anything changed? ---- */
+
+static int on_generation(const struct nlmsghdr *h, void *ctx)
+{
+	uint32_t *generation = ctx;
+	const struct nlattr *a;
+	mnl_attr_for_each(a, h, sizeof(struct nfgenmsg))
+	{
+		if (mnl_attr_get_type(a) == NFTA_GEN_ID)
+			*generation = ntohl(mnl_attr_get_u32(a));
+	}
+	return 0;
+}
+
+uint32_t firewall_generation(void)
+{
+	_Alignas(struct nlmsghdr) char buf[REQUEST_BYTES];
+	uint32_t generation = 0;
+	if (is_module_absent())
+		return 0;
+	int fd = fd_move_high(netlink_open(NETLINK_NETFILTER));
+	struct nlmsghdr *h = put_dump(buf, NFT_MSG_GETGEN, NFPROTO_UNSPEC);
+	h->nlmsg_flags = NLM_F_REQUEST;
+	if (fd >= 0)
+		netlink_talk(fd, h, on_generation, &generation);
+	fd_close(fd);
+	return generation;
+}

@@ -86,7 +86,7 @@ struct ports {
 	uint16_t range_low, range_high;
 	/* A word per block, a bit per port: the kernel's own range, and reserved ports. */
 	uint64_t unusable[BLOCKS];
-	int64_t stamps[BLOCKS]; /* choose_block: here, because the caller's thread may have little stack */
+	int64_t stamps[BLOCKS]; /* free_units: here, because the caller's thread may have little stack */
 };
 
 static int64_t boot_seconds(void)

@@ -60,9 +60,9 @@ int privileged_read_firewall(void)
 	return privileged_ops ? privileged_ops->read_firewall() : -EPERM;
 }
 
-int privileged_cgroup(void)
+int privileged_cgroup(uint32_t *generation)
 {
-	return privileged_ops ? privileged_ops->cgroup() : -EPERM;
+	return privileged_ops ? privileged_ops->cgroup(generation) : -EPERM;
 }
 
 int privileged_establish(const struct flow_key *key, bool client)

@@ -51,8 +51,8 @@ struct privileged_ops {
 	int (*watch_ring)(int rx_fd);
 	int (*use_neighbour)(int ifindex, const struct ip_addr *addr);
 	int (*make_group)(int fds[CLASSIFIER_GROUP_FDS]); /* classifier_group_make */
-	int (*read_firewall)(void); /* firewall_save's fd */
-	int (*cgroup)(void); /* firewall_cgroup_now of who is asked */
+	int (*read_firewall)(void); /* firewall_save's fd; -EAGAIN: who is asked is busy, and may be asked again in some seconds */
+	int (*cgroup)(uint32_t *generation); /* firewall_cgroup_now of who is asked, and firewall_generation */
 	int (*establish)(const struct flow_key *key, bool client); /* conntrack_establish */
 	/* 1: a TIME-WAIT of the kernel's is gone; 0: there was none. */
 	int (*end_time_wait)(const struct flow_key *key, const uint32_t cookie[2], int ifindex);
@@ -71,7 +71,7 @@ int privileged_watch_ring(int rx_fd);
 int privileged_use_neighbour(int ifindex, const struct ip_addr *addr);
 int privileged_make_group(int fds[CLASSIFIER_GROUP_FDS]);
 int privileged_read_firewall(void);
-int privileged_cgroup(void);
+int privileged_cgroup(uint32_t *generation);
 int privileged_establish(const struct flow_key *key, bool client);
 int privileged_end_time_wait(const struct flow_key *key, const uint32_t cookie[2], int ifindex);
 

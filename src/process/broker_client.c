@@ -1,7 +1,7 @@
 /*
  * A member's side of the broker: one connection, made when something is asked for the first time; a request, and its answer within BROKER_WAIT_MS.
  *
- * A broker whose connection is gone is not asked again. One that does not answer in time is busy, and left in peace for SILENT_US: so a member waits for it a fifth of its time at most.
+ * A broker whose connection is gone is not asked again. One that does not answer in time is busy, and left in peace for SILENT_US.
  * Its connection stays, because its end says that the member is dead: the broker would give the member's frames to the kernel, and reset what it has.
  *
  * All of it is under the engine's lock, but broker_client_configure (before there are threads) and what is called in a fork child.
@@ -317,15 +317,20 @@ static int client_read_firewall(void)
 	if (err >= 0 && in.n == 1)
 		return in.fd[0];
 	drop(&in);
+	if (err == -EPERM && client.fd >= 0 && is_silent())
+		return -EAGAIN;
 	return err < 0 ? err : -EBADMSG;
 }
 
-static int client_cgroup(void)
+static int client_cgroup(uint32_t *generation)
 {
 	struct broker_request r;
 	struct broker_answer a;
 	begin(&r, BROKER_CGROUP);
-	return ask(&r, -1, &a, NULL);
+	int bits = ask(&r, -1, &a, NULL);
+	if (bits >= 0)
+		*generation = a.generation;
+	return bits;
 }
 
 static int client_make_group(int fds[CLASSIFIER_GROUP_FDS])
@@ -392,6 +397,7 @@ void broker_client_after_fork(void)
 {
 	fd_close(client.fd);
 	client.fd = -1;
+	client.silent_until_us = 0; /* the child has things to tell that are told once */
 }
 
 void broker_client_bye(void)

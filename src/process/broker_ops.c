@@ -251,16 +251,29 @@ static bool is_fin_of_peer(const uint8_t *p, size_t len, int fd, union any_addr 
 	return flow_key_equal(&k, &of_fd) && seg.flags == (SEG_FIN | SEG_ACK) && seg.payload_len == 0;
 }
 
+/* Where a raw socket sends the packet to: one of IPv4 goes by an IPv4 address, also where an AF_INET6 socket has it mapped. */
+static socklen_t raw_address(union any_addr *to, bool v4)
+{
+	if (to->sa.sa_family == AF_INET6 && v4) {
+		struct in6_addr mapped = to->v6.sin6_addr;
+		to->v4 = (struct sockaddr_in){.sin_family = AF_INET};
+		memcpy(&to->v4.sin_addr, mapped.s6_addr + 12, sizeof to->v4.sin_addr);
+	}
+	if (to->sa.sa_family == AF_INET) {
+		to->v4.sin_port = 0;
+		return sizeof to->v4;
+	}
+	to->v6.sin6_port = 0;
+	return sizeof to->v6;
+}
+
 static int do_fin(const struct broker_request *r, int fd)
 {
 	union any_addr to;
 	socklen_t to_len;
 	if (r->data.len > sizeof r->data.bytes || !is_fin_of_peer(r->data.bytes, r->data.len, fd, &to, &to_len))
 		return -EPERM;
-	if (to.sa.sa_family == AF_INET)
-		to.v4.sin_port = 0;
-	else
-		to.v6.sin6_port = 0;
+	to_len = raw_address(&to, r->data.bytes[0] >> 4 == 4);
 	int raw = sys_socket(to.sa.sa_family, SOCK_RAW | SOCK_CLOEXEC, IPPROTO_RAW);
 	if (raw < 0)
 		return raw;
@@ -324,6 +337,7 @@ bool broker_ops_do(const struct broker_ops_config *c, struct broker_spent *spent
 		return true;
 	case BROKER_CGROUP:
 		answer->result = firewall_cgroup_now(NULL);
+		answer->generation = firewall_generation();
 		return true;
 	case BROKER_GROUP:
 		answer->result = do_group(spent, out);

@@ -7,7 +7,8 @@
  * first that the connection is established. The process may have dropped its privilege and not be able to read the rules: then everything becomes the kernel's.
  *
  * Legacy iptables has no notifications. While it has tables here, the rules are read again every LEGACY_US. Nobody tells of a program that is attached to the process's cgroup
- * (or that another cgroup is the process's) or to an interface's ingress either: while the engine has turns the kernel is asked every LOOK_US, and a process without the right to asks the broker. A process that has
+ * (or that another cgroup is the process's) or to an interface's ingress either: while the engine has turns the kernel is asked every LOOK_US. A process without the right to asks the broker, also whether
+ * nftables' rules have changed, since it may not have the right to hear of that. A process that has
  * nothing to do asks nothing: what comes after a pause meets the engine once more, and is judged anew then.
  *
  * Routes may become the kernel's alone as well (a rule that chooses by port, a route that encapsulates). Who meets one arms the same timer, and its connections are asked about.
@@ -37,6 +38,7 @@
 #define BATCH_US  (2 * USEC_PER_MSEC)  /* … and the engine's turn between */
 #define RETRY_US  (50 * USEC_PER_MSEC) /* for who cannot be the kernel's yet */
 #define UNREAD_US (1 * USEC_PER_SEC)   /* rules that nobody could read so long may ban anybody */
+#define BUSY_US   (15 * USEC_PER_SEC)  /* a broker that was late is not asked for five seconds */
 #define LEGACY_US (400 * USEC_PER_MSEC)
 #define LOOK_US   (400 * USEC_PER_MSEC)
 
@@ -147,17 +149,18 @@ static int read_by_broker(struct firewall **out)
 {
 	int fd = privileged_read_firewall();
 	if (fd < 0)
-		return -EPERM;
+		return fd;
 	int err = firewall_load(out, fd);
 	fd_close(fd);
 	return err;
 }
 
-/* Changed while they were read: they are read once more, and the old ones hold. */
+/* Changed while they were read, or the broker is busy, without which no connection could become the kernel's either: they are read once more, and the old ones hold. */
 static bool is_read_again(struct engine *e, int err)
 {
 	struct rejudge *r = &e->rejudge;
-	if (err != -EINTR || (r->unread_us && e->now - r->unread_us > UNREAD_US)) {
+	int64_t bound = err == -EAGAIN ? BUSY_US : UNREAD_US;
+	if ((err != -EINTR && err != -EAGAIN) || (r->unread_us && e->now - r->unread_us > bound)) {
 		r->unread_us = 0;
 		return false;
 	}
@@ -242,9 +245,12 @@ static void sight_of(struct engine *e, struct firewall_sight *s)
 /* The rules are stale where something is otherwise than they say. */
 static void take_sight(struct engine *e, struct firewall_sight s)
 {
+	struct rejudge *r = &e->rejudge;
+	uint32_t generation = r->generation;
 	if (s.cgroup == -EPERM)
-		s.cgroup = privileged_cgroup();
-	e->rejudge.stale |= firewall_differs(e->firewall, &s);
+		s.cgroup = privileged_cgroup(&generation);
+	r->stale |= firewall_differs(e->firewall, &s) || (r->news.fd < 0 && generation != r->generation);
+	r->generation = generation;
 }
 
 static void look_aside(struct engine *e)
@@ -309,7 +315,7 @@ static void on_timer(struct engine *e, struct control *c)
 		arm(r, again);
 }
 
-/* Nobody reads on: the caller wants no other thread. */
+/* Nobody reads on: the caller wants no other thread, or forks. */
 void rejudge_pause(struct engine *e)
 {
 	if (e->rejudge.reader)
@@ -345,7 +351,7 @@ void rejudge_start(struct engine *e)
 		return;
 	}
 	watch_ipsec(e);
-	if (news < 0 || control_add(e, &r->news, news, POLLIN)) { /* no nf_tables: then nobody can change its rules either */
+	if (news < 0 || control_add(e, &r->news, news, POLLIN)) { /* no nf_tables: then nobody can change its rules either. Or no right to hear: then the broker tells whether they changed */
 		fd_close(news);
 		r->news.fd = -1;
 	}

@@ -158,3 +158,7 @@ dist_check_SCRIPTS += tests/net/small_stack_test.sh
 TESTS += tests/net/many_rules_test.sh
 dist_check_SCRIPTS += tests/net/many_rules_test.sh
 EXTRA_DIST += tests/net/many_rules.py
+
+TESTS += tests/net/rules_late_test.sh
+dist_check_SCRIPTS += tests/net/rules_late_test.sh
+EXTRA_DIST += tests/net/rules_late.py

@@ -1,0 +1,5 @@
+#!/bin/sh
+# Rules that come later, and a server without the privilege to hear of them (rules_late.py).
+[ "$(id -u)" = 0 ] || { echo "skipped: needs root"; exit 77; }
+export FINESSE_BUILD_DIR="$PWD"
+exec timeout 120 /usr/bin/python3 "${srcdir:-.}/tests/net/rules_late.py"
