@@ -1,13 +1,10 @@
 """
 many_rules.py serve PORT: says what it hears, to each client; prints `ready`.
-many_rules.py ask ADDRESS PORT FROM: says a byte again and again. Prints `answered` at the first answer, and `silent` when there was none for some seconds.
+many_rules.py ask ADDRESS PORT FROM PATIENCE: says a byte again and again. Prints `answered` at the first answer, and `silent` when there was none for PATIENCE seconds.
 """
 import socket
 import sys
 import threading
-
-SILENT_S = 3
-
 
 def echo(s):
     while data := s.recv(100):
@@ -21,9 +18,9 @@ def serve(port):
             threading.Thread(target=echo, args=(listener.accept()[0],), daemon=True).start()
 
 
-def ask(address, port, source):
+def ask(address, port, source, patience):
     with socket.create_connection((address, int(port)), 20, (source, 0)) as s:
-        s.settimeout(SILENT_S)
+        s.settimeout(int(patience))
         said = False
         while True:
             s.sendall(b"x")

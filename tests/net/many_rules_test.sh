@@ -20,8 +20,9 @@ nsenter --net="/proc/$SERVER_NS/ns/net" "$FINESSE_BUILD_DIR/finesse" run --inter
 server=$!
 holders="$holders $server"
 wait_until 60 grep -q ready "$scratch/server.log"
-for k in 2 3; do
-	nsenter --net="/proc/$CLIENT_NS/ns/net" python3 "${srcdir:-.}/tests/net/many_rules.py" ask $SERVER_IP 8080 10.78.0.$k >"$scratch/client$k" 2>&1 9>&- &
+for who in "2 3" "3 100"; do # the second is to be answered on and on
+	k=${who% *}
+	nsenter --net="/proc/$CLIENT_NS/ns/net" python3 "${srcdir:-.}/tests/net/many_rules.py" ask $SERVER_IP 8080 10.78.0.$k "${who#* }" >"$scratch/client$k" 2>&1 9>&- &
 	holders="$holders $!"
 	wait_until 60 grep -q answered "$scratch/client$k"
 done
@@ -31,7 +32,7 @@ engine_has() { # so many connections
 }
 if wait_until 60 engine_has 2; then pass "two connections, by the engine"; else "$FINESSE_BUILD_DIR/finesse" stat "$server"; fi
 in_server nft insert rule ip many in ip saddr 10.78.0.2 drop
-if wait_until 60 grep -q silent "$scratch/client2"; then pass "the banned one hears nothing more"; fi
+if wait_until 60 engine_has 1 && wait_until 60 grep -q silent "$scratch/client2"; then pass "the banned one hears nothing more"; fi
 if engine_has 1 && ! grep -q silent "$scratch/client3"; then
 	pass "the other one goes on, by the engine"
 else
