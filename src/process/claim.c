@@ -348,7 +348,7 @@ static const struct claim *only_group(struct engine *e, uint16_t port)
 	return found && claim_is_shared(found) ? found : NULL;
 }
 
-/* In which claim a connection began, its TIME-WAIT does not remember. Where only one can be meant, those that follow each other go in one piece. */
+/* A TIME-WAIT does not remember the claim in which its connection began. Where only one can be meant, those that follow each other go in one piece. */
 static void flows_end(struct engine *e, const struct flow_key *keys, size_t n)
 {
 	for (size_t i = 0, first = 0; i < n; first = i) {
