@@ -66,11 +66,9 @@ struct proof {
 };
 #define PROOFS 16 /* by port: two that meet there take turns */
 
-#define INTERFACES CLASSIFIER_INTERFACES_MAX
-
 struct firewall {
 	struct ruleset rules;
-	struct firewall_tc tc[INTERFACES]; /* of those that were asked about */
+	struct firewall_tc tc[FIREWALL_INTERFACES]; /* of those that were asked about */
 	unsigned n_tc;
 	struct firewall_cgroup cgroup;
 	struct firewall_xfrm xfrm;
@@ -264,7 +262,7 @@ static int tc_has(struct firewall *f, int ifindex, const char *ifname, char *why
 	while (i < f->n_tc && f->tc[i].ifindex != ifindex)
 		i++;
 	if (i == f->n_tc) {
-		i = i == INTERFACES ? i - 1 : i;
+		i = i == FIREWALL_INTERFACES ? i - 1 : i;
 		firewall_read_tc(ifindex, &f->tc[i], NULL);
 		f->n_tc = i + 1;
 	}
@@ -274,24 +272,19 @@ static int tc_has(struct firewall *f, int ifindex, const char *ifname, char *why
 	return tc->filters || tc->programs;
 }
 
-_Static_assert(INTERFACES <= FIREWALL_SIGHT_INTERFACES, "a sight has room for them");
+_Static_assert(CLASSIFIER_INTERFACES_MAX <= FIREWALL_INTERFACES, "all that are served have room");
 
 void firewall_sight_of(const struct firewall *f, struct firewall_sight *s)
 {
 	s->n = f->n_tc;
-	for (unsigned i = 0; i < f->n_tc; i++)
-		s->at[i].ifindex = f->tc[i].ifindex;
+	memcpy(s->at, f->tc, f->n_tc * sizeof f->tc[0]);
 }
 
 void firewall_see(struct firewall_sight *s, struct firewall_look *look)
 {
 	s->cgroup = firewall_cgroup_now(look);
-	for (unsigned i = 0; i < s->n; i++) {
-		struct firewall_tc now;
-		firewall_read_tc(s->at[i].ifindex, &now, look);
-		s->at[i].filters = now.filters;
-		s->at[i].programs = now.programs;
-	}
+	for (unsigned i = 0; i < s->n; i++)
+		firewall_read_tc(s->at[i].ifindex, &s->at[i], look);
 }
 
 static bool ingress_differs(const struct firewall *f, const struct firewall_sight *s)

@@ -22,7 +22,7 @@ void firewall_free(struct firewall *f); /* NULL: nothing */
 int firewall_save(const struct firewall *f);
 int firewall_load(struct firewall **out, int fd);
 #define FIREWALL_LOOK_SETS 16
-#define FIREWALL_SIGHT_INTERFACES 16
+#define FIREWALL_INTERFACES 16 /* that are asked about: all that are served */
 /*
  * Who asks the kernel again and again keeps what that takes open: a descriptor that is made takes the lowest free number for a moment, which is the program's. Of one
  * process; a fork's child closes its copies. NULL, where one is asked for: nothing is kept.
@@ -51,13 +51,15 @@ uint32_t firewall_generation(void);
  * What may change without anybody telling: programs on the cgroup, and filters and others' programs at the ingress of interfaces. The kernel is asked by firewall_see. It may
  * let the caller wait for its lock of the network (rtnl), 100s of ms where namespaces come and go. So it is called without the engine's lock; `look` is the caller's meanwhile.
  */
+struct firewall_tc { /* what others have at an interface's ingress */
+	int ifindex;
+	bool filters;  /* tc's */
+	bool programs; /* at tcx */
+};
 struct firewall_sight {
 	int cgroup; /* as firewall_cgroup_now */
 	unsigned n;
-	struct {
-		int ifindex;
-		bool filters, programs;
-	} at[FIREWALL_SIGHT_INTERFACES];
+	struct firewall_tc at[FIREWALL_INTERFACES];
 };
 /* Which interfaces the snapshot was asked about. */
 void firewall_sight_of(const struct firewall *f, struct firewall_sight *s);

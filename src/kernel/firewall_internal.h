@@ -25,12 +25,6 @@ struct firewall_cgroup {
 };
 int firewall_read_cgroup(struct firewall_cgroup *out, struct firewall_look *look);
 
-/* What others have at an interface's ingress. */
-struct firewall_tc {
-	int ifindex;
-	bool filters;  /* tc's */
-	bool programs; /* at tcx */
-};
 void firewall_read_tc(int ifindex, struct firewall_tc *out, struct firewall_look *look);
 int firewall_open_route(struct firewall_look *look); /* its route_fd */
 

@@ -238,7 +238,7 @@ static void sight_of(struct engine *e, struct firewall_sight *s)
 		return;
 	}
 	ifaces_for_each(e, i)
-		if (i->link && s->n < FIREWALL_SIGHT_INTERFACES)
+		if (i->link && s->n < FIREWALL_INTERFACES)
 			s->at[s->n++].ifindex = link_info(i->link)->ifindex;
 }
 
