@@ -1,9 +1,9 @@
 #include "base/apart.h"
 
 #include <linux/close_range.h>
-#include <pthread.h>
 
 #include "base/sys.h"
+#include "base/thread.h"
 
 struct apart {
 	void (*function)(void *);
@@ -18,26 +18,12 @@ static void *apart_main(void *arg)
 	return NULL;
 }
 
-/* The caller may be between two cancellation points of the program's. */
-static void wait_for(pthread_t thread)
-{
-	int cancel_state;
-	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state);
-	pthread_join(thread, NULL);
-	pthread_setcancelstate(cancel_state, NULL);
-}
-
 void apart_call(void (*function)(void *), void *arg)
 {
 	struct apart a = {.function = function, .arg = arg};
-	sigset_t all, before;
 	pthread_t thread;
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &before);
-	int err = pthread_create(&thread, NULL, apart_main, &a);
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
-	if (err)
+	if (thread_start(&thread, apart_main, &a))
 		function(arg);
 	else
-		wait_for(thread);
+		thread_join(thread);
 }

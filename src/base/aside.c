@@ -1,6 +1,7 @@
 #include "base/aside.h"
 
 #include "base/sys.h"
+#include "base/thread.h"
 
 static void make_call(struct aside *a)
 {
@@ -15,27 +16,19 @@ static void *aside_main(void *arg)
 
 void aside_begin(struct aside *a, long nr, const long args[6])
 {
-	sigset_t all, before;
 	a->nr = nr;
 	for (int i = 0; i < 6; i++)
 		a->args[i] = args[i];
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &before);
-	a->runs = pthread_create(&a->thread, NULL, aside_main, a) == 0;
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	a->runs = thread_start(&a->thread, aside_main, a) == 0;
 	if (!a->runs)
 		make_call(a);
 }
 
-/* The caller may be between two cancellation points of the program's. */
 long aside_wait(struct aside *a)
 {
-	int cancel_state;
 	if (!a->runs)
 		return a->result;
-	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state);
-	pthread_join(a->thread, NULL);
-	pthread_setcancelstate(cancel_state, NULL);
+	thread_join(a->thread);
 	a->runs = false;
 	return a->result;
 }

@@ -8,6 +8,8 @@ src_libbase_a_SOURCES = \
 	src/base/apart.h \
 	src/base/aside.c \
 	src/base/aside.h \
+	src/base/thread.c \
+	src/base/thread.h \
 	src/base/budget.c \
 	src/base/budget.h \
 	src/base/clock.c \

@@ -21,6 +21,7 @@
 
 #include "base/fd.h"
 #include "base/sys.h"
+#include "base/thread.h"
 
 #define GRACE_FIRST_US 100 /* after it led */
 #define LAZY_TICKS     16  /* then what it polls is collected anew */
@@ -142,15 +143,11 @@ int drive_helper_start(struct drive *d)
 		return fd;
 	d->helper_efd = fd;
 	d->helper_stop = false;
-	sigset_t all, before;
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &before);
-	int err = pthread_create(&d->helper, NULL, helper_main, d);
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	int err = thread_start(&d->helper, helper_main, d);
 	if (err) {
 		fd_close(fd);
 		d->helper_efd = -1;
-		return -err;
+		return err;
 	}
 	pthread_setname_np(d->helper, "finesse");
 	d->helper_runs = true;

@@ -1,12 +1,12 @@
 #include "socket/rules_reader.h"
 
-#include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/timerfd.h>
 
 #include "base/sys.h"
+#include "base/thread.h"
 #include "kernel/firewall.h"
 
 struct rules_reader {
@@ -45,13 +45,9 @@ static struct rules_reader *reader_new(int timer_fd)
 /* NULL where there is no thread. */
 static struct rules_reader *reader_run(struct rules_reader *r)
 {
-	sigset_t all, before;
 	if (!r)
 		return NULL;
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &before);
-	r->runs = pthread_create(&r->thread, NULL, reader_main, r) == 0;
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	r->runs = thread_start(&r->thread, reader_main, r) == 0;
 	if (r->runs)
 		return r;
 	free(r);
@@ -85,12 +81,8 @@ bool rules_reader_is_done(const struct rules_reader *r)
 
 void rules_reader_join(struct rules_reader *r)
 {
-	int cancel_state;
-	if (!r->runs)
-		return;
-	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state);
-	pthread_join(r->thread, NULL);
-	pthread_setcancelstate(cancel_state, NULL);
+	if (r->runs)
+		thread_join(r->thread);
 	r->runs = false;
 }
 
