@@ -12,7 +12,7 @@ import sys
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "net"))
-from lab import Lab, LabError, finesse_command, CLIENT_IP, SERVER_IP, TOP  # noqa: E402
+from lab import CLIENT_IP, Lab, SERVER_IP, TOP  # noqa: E402
 
 failures = []
 

@@ -7,7 +7,7 @@ import sys
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "net"))
-from lab import Host, Lab, finesse_command, CLIENT_IP, SERVER_IP  # noqa: E402
+from lab import Host, Lab, finesse_command, SERVER_IP  # noqa: E402
 
 FINESSE = bool(finesse_command())
 

@@ -3,13 +3,12 @@
 
 cgroup_late.py DIRECTORY (a cgroup2 of this host's that may be written): one row each for a server that is root still, and one that has dropped its privilege.
 """
-import os
 import socket
 import sys
 import time
 
 from judged_rules import Cgroup
-from lab import SERVER_IP, Lab, LabError
+from lab import Lab, LabError, SERVER_IP, tally
 
 PORT = 7001  # what judged_rules.py's programs are about
 SERVER = """
@@ -97,8 +96,7 @@ def main():
             cgroup.detach()
     finally:
         cgroup.leave()
-    print("%d%%: Checks: 2, Failures: %d, Errors: 0" % (100 * (2 - failed) // 2, failed))
-    return 1 if failed else 0
+    return tally(2, failed)
 
 
 if __name__ == "__main__":

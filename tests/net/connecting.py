@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from lab import CLIENT_IP, SERVER_IP, TOP, HERE, Lab
+from lab import CLIENT_IP, HERE, Lab, SERVER_IP, tally, TOP
 
 PORT, CLOSED_PORT, KERNELS_PORT = 7410, 7411, 7412
 LINK = "delay=4ms"  # between the hosts: the peer has half of a connection for so long
@@ -107,8 +107,7 @@ def main():
             checks += 1
             failures += not right
             print("%s: %s" % ("ok" if right else "FAILED", part.__name__), why, flush=True)
-    print("%d%%: Checks: %d, Failures: %d, Errors: 0" % (100 * (checks - failures) // checks, checks, failures))
-    sys.exit(failures != 0)
+    sys.exit(tally(checks, failures))
 
 
 main()

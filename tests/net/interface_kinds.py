@@ -13,7 +13,7 @@ import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from interfaces import PIECE, WAIT_S, connect  # noqa: E402
-from lab import Host, Lab, LabError, finesse_command  # noqa: E402
+from lab import finesse_command, Host, Lab, LabError, tally  # noqa: E402
 
 HOST, PEER = "10.83.0.1", "10.83.0.2"
 STEPS_BEFORE, STEPS_AFTER = 3, 6
@@ -273,8 +273,7 @@ def main(wanted):
                 why = str(e)
             failed += why is not None
             print("%s %s, %s%s" % ("FAILED:" if why else "ok:", kind, change.__name__, ": " + why if why else ""), flush=True)
-    print("%d%%: Checks: %d, Failures: %d, Errors: 0" % (100 * (len(cases) - failed) // max(len(cases), 1), len(cases), failed))
-    return 1 if failed or not cases else 0
+    return tally(len(cases), failed)
 
 
 if __name__ == "__main__":

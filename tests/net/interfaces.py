@@ -12,7 +12,7 @@ import threading
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ""))
-from lab import Host, Lab, LabError, SERVER_IP, finesse_command  # noqa: E402
+from lab import finesse_command, Host, Lab, LabError, SERVER_IP, tally  # noqa: E402
 
 SECOND_IP, SECOND_PEER, THIRD_IP, THIRD_PEER = "10.79.0.1", "10.79.0.2", "10.81.0.1", "10.81.0.2"
 PIECE = bytes(range(256)) * 256
@@ -362,8 +362,7 @@ def main(wanted):
                 print("%s %s%s" % ("FAILED:" if why else "ok:", case.__name__, ": " + why if why else ""), flush=True)
         finally:
             h.close()
-    print("%d%%: Checks: %d, Failures: %d, Errors: 0" % (100 * (len(cases) - failed) // max(len(cases), 1), len(cases), failed))
-    return 1 if failed or not cases else 0
+    return tally(len(cases), failed)
 
 
 if __name__ == "__main__":

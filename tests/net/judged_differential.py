@@ -10,7 +10,6 @@ import collections
 import ctypes
 import os
 import random
-import socket
 import subprocess
 import sys
 import threading

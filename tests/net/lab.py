@@ -252,6 +252,22 @@ class Lab:
         self.close()
 
 
+def tally(checks, failed):
+    """A test program's last line, which tests/complete counts. The exit status."""
+    print("%d%%: Checks: %d, Failures: %d, Errors: 0" % (100 * (checks - failed) // max(checks, 1), checks, failed), flush=True)
+    return 1 if failed or not checks else 0
+
+
+def both_ways(run):
+    """A whole test: run(finesse) gives whether it is right and what was seen; natively, then under finesse. The exit status."""
+    failed = 0
+    for who, finesse in ("kernel", False), ("finesse", True):
+        ok, seen = run(finesse)
+        failed += not ok
+        print("%s: %s: %s" % ("ok" if ok else "FAILED", who, seen), flush=True)
+    return tally(2, failed)
+
+
 def compare_lines(seen):
     """A whole test: what seen(finesse) gives natively and under finesse, line by line. The exit status."""
     if os.geteuid():
@@ -262,8 +278,7 @@ def compare_lines(seen):
     for a, b in zip(natively, ours):
         failures += a != b
         print("ok: %s" % a if a == b else "FAILED: natively %s, under finesse %s" % (a, b))
-    print("%d%%: Checks: %d, Failures: %d, Errors: 0" % (100 * (len(natively) - failures) // len(natively), len(natively), failures))
-    return failures != 0
+    return tally(len(natively), failures)
 
 
 class Capture:

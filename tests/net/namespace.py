@@ -5,14 +5,13 @@ What it reads of its socket and what its SYN says, as a capture at the peer has 
 """
 import json
 import os
-import socket
 import subprocess
 import sys
 
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from lab import Capture, Lab, LabError, SERVER_IP, SYN, finesse_command  # noqa: E402
+from lab import Capture, finesse_command, Lab, LabError, SERVER_IP, SYN, tally  # noqa: E402
 
 END = [sys.executable, str(Path(__file__).resolve().parent / "namespace_end.py")]
 PORT = 7300
@@ -100,8 +99,7 @@ def main():
             for part in (0, 1):
                 for a, b in zip(natively[part], ours[part]):
                     print("\n".join("    %s: natively %s, under finesse %s" % (k, a[k], b[k]) for k in a if a[k] != b[k]) or "    (the same)")
-    print("%d%%: Checks: %d, Failures: %d, Errors: 0" % (100 * (len(CASES) - failures) // len(CASES), len(CASES), failures))
-    return failures != 0
+    return tally(len(CASES), failures)
 
 
 sys.exit(main())

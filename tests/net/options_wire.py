@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from lab import Lab, LabError, SERVER_IP, CLIENT_IP  # noqa: E402
+from lab import CLIENT_IP, Lab, LabError, SERVER_IP, tally  # noqa: E402
 
 END = [sys.executable, str(Path(__file__).resolve().parent / "options_end.py")]
 SERVER6, CLIENT6 = "fd77::1", "fd77::2"
@@ -196,8 +196,7 @@ def main():
         for case, why in pool.map(both, cases):
             failed += why is not None
             print("%s %s (%s)%s" % ("FAILED:" if why else "ok:", case.name, case.who, ": " + why if why else ""), flush=True)
-    print("%d%%: Checks: %d, Failures: %d, Errors: 0" % (100 * (len(cases) - failed) // max(len(cases), 1), len(cases), failed))
-    return 1 if failed or not cases else 0
+    return tally(len(cases), failed)
 
 
 if __name__ == "__main__":

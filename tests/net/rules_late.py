@@ -7,7 +7,7 @@ import socket
 import sys
 import time
 
-from lab import SERVER_IP, Lab, LabError
+from lab import Lab, LabError, SERVER_IP, tally
 
 PORT = 7002
 SERVER = """
@@ -77,8 +77,7 @@ def main():
             said = str(e)
         failed += said is not None
         print("FAILED: %s: %s" % (name, said) if said else "ok: " + name, flush=True)
-    print("%d%%: Checks: %d, Failures: %d, Errors: 0" % (100 * (len(rows) - failed) // len(rows), len(rows), failed))
-    return 1 if failed else 0
+    return tally(len(rows), failed)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, HERE)
-from lab import Host, LabError, finesse_command  # noqa: E402
+from lab import finesse_command, Host, LabError, tally  # noqa: E402
 
 PORT, CLOSED = 7000, 7001
 PIECE = 100000
@@ -620,8 +620,7 @@ def main():
                 for line in wrong:
                     print("    " + line)
     checks = checks or 1
-    print("%d%%: Checks: %d, Failures: %d, Errors: 0" % (100 * (checks - failures) // checks, checks, failures))
-    return failures != 0
+    return tally(checks, failures)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,7 @@
 """More of Debian's servers, each with a small configuration of its own: who carries them, whether they are right, and their end. A row whose package is absent is skipped."""
-import signal
 import subprocess
 
-from box import wait_until
-from case import CLIENT_IP, PYTHON, SERVER_IP, expect, sha256
+from case import CLIENT_IP, SERVER_IP, expect, sha256
 from row import Row, kill_all
 from rows_other import inside
 from rows_web import UPSTREAM_PORT, upstream
