@@ -12,6 +12,8 @@ src_libbase_a_SOURCES = \
 	src/base/thread.h \
 	src/base/budget.c \
 	src/base/budget.h \
+	src/base/chunks.c \
+	src/base/chunks.h \
 	src/base/clock.c \
 	src/base/fd.c \
 	src/base/fd.h \

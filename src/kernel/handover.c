@@ -203,6 +203,21 @@ static int write_range(int fd, const struct iovec data[2], uint32_t from, uint32
 	return 0;
 }
 
+/* The same of what was not acknowledged. */
+static int write_unacked(int fd, const struct tcp_snapshot *s, uint32_t from, uint32_t len)
+{
+	int err = 0;
+	while (len && !err) {
+		struct iovec data[2] = {};
+		uint32_t n = len < CHUNK_BYTES ? len : CHUNK_BYTES;
+		chunks_span(&s->snd_data, from, n, data);
+		err = write_range(fd, data, 0, n);
+		from += n;
+		len -= n;
+	}
+	return err;
+}
+
 /* snd_nxt may count a FIN. */
 static uint32_t unacked_len(const struct tcp_snapshot *s)
 {
@@ -216,7 +231,7 @@ static int repair_queues(int fd, const struct tcp_snapshot *s)
 	if ((err = sockopt_set_int(fd, IPPROTO_TCP, TCP_REPAIR_QUEUE, TCP_RECV_QUEUE)) < 0 ||
 	    (err = write_range(fd, s->rcv_data, 0, s->rcv_data_len)) < 0 ||
 	    (err = sockopt_set_int(fd, IPPROTO_TCP, TCP_REPAIR_QUEUE, TCP_SEND_QUEUE)) < 0 ||
-	    (err = write_range(fd, s->snd_data, 0, unacked_len(s))) < 0)
+	    (err = write_unacked(fd, s, 0, unacked_len(s))) < 0)
 		return err;
 	return sockopt_set_int(fd, IPPROTO_TCP, TCP_REPAIR_QUEUE, TCP_NO_QUEUE);
 }
@@ -343,7 +358,7 @@ int handover_finish(int fd, const struct tcp_snapshot *s)
 	int err = set_repair(fd, TCP_REPAIR_OFF);
 	sockopt_set_int(fd, SOL_SOCKET, SO_REUSEADDR, 1); /* before anybody can know: who ends this process then leaves a TIME-WAIT that the port's next server does not mind */
 	if (err >= 0)
-		err = write_range(fd, s->snd_data, sent, s->snd_data_len - sent);
+		err = write_unacked(fd, s, sent, s->snd_data_len - sent);
 	if (err < 0) {
 		set_repair(fd, TCP_REPAIR_ON);
 		sys_close(fd);

@@ -140,7 +140,7 @@ void tcp_fini(struct tcp_conn *c)
 {
 	if (!c->stack)
 		return;
-	ring_free(&c->snd, c->stack->memory);
+	chunks_free(&c->snd, c->stack->memory);
 	ranges_free(&c->eor, c->stack->memory);
 	ring_free(&c->rcv, c->stack->memory);
 	conn_drop_ahead(c);
@@ -208,7 +208,7 @@ void conn_close(struct tcp_conn *c, int64_t now, int err)
 	fastopen_closed(c);
 	c->state = TCPS_CLOSED;
 	stop_everything(c);
-	ring_free(&c->snd, m);
+	chunks_free(&c->snd, m);
 	ranges_free(&c->eor, m);
 	conn_drop_ahead(c);
 	recovery_fini(c);

@@ -34,7 +34,7 @@ uint32_t tcp_fastopen_room(const struct tcp_conn *c, const struct tcp_fastopen *
 /* 0 without memory. */
 static uint32_t take_text(struct tcp_conn *c, const struct iovec *iov, uint32_t n)
 {
-	if (!n || ring_reserve(&c->snd, c->stack->memory, n) < 0)
+	if (!n || chunks_reserve(&c->snd, c->stack->memory, n) < 0)
 		return 0;
 	send_put(c, iov, n);
 	return n;

@@ -34,7 +34,7 @@ void input_acked(struct tcp_conn *c, int64_t now, const struct tcp_segment *seg)
 		c->fin_acked = true;
 		bytes--;
 	}
-	ring_consume(&c->snd, bytes);
+	chunks_consume(&c->snd, c->stack->memory, bytes);
 	if (c->eor.n)
 		ranges_drop_before(&c->eor, c->stack->memory, seg->ack);
 	c->snd_base += bytes;
@@ -47,7 +47,7 @@ void input_acked(struct tcp_conn *c, int64_t now, const struct tcp_segment *seg)
 	if (SEQ_LT(c->snd_up, c->snd_una))
 		c->snd_up = c->snd_una;
 	if (c->snd.len == 0) {
-		ring_free(&c->snd, c->stack->memory);
+		chunks_free(&c->snd, c->stack->memory);
 		c->all_acked_us = now;
 		hold_on_all_acked(c, now);
 	}

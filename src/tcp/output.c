@@ -294,7 +294,7 @@ static void emit_segment(struct tcp_conn *c, int64_t now, struct tcp_emit *emit,
 	seg.flags = flags;
 	seg.payload_len = len;
 	if (len) /* a SYN's text stands behind it */
-		ring_span(&c->snd, seq + !!(flags & SEG_SYN) - c->snd_base, len, seg.payload);
+		chunks_span(&c->snd, seq + !!(flags & SEG_SYN) - c->snd_base, len, seg.payload);
 	uint16_t gso_size = 0;
 	if (!c->mtu_probes && (len > c->mss || (len && (sack_blocks_count(c) || close_request_carried(c))))) {
 		uint32_t mss = output_mss(c);

@@ -124,8 +124,7 @@ void send_put(struct tcp_conn *c, const struct iovec *iov, uint32_t n)
 {
 	for (int i = 0; n; i++) {
 		uint32_t piece = iov[i].iov_len < n ? iov[i].iov_len : n;
-		ring_write(&c->snd, c->snd.len, iov[i].iov_base, piece);
-		ring_commit(&c->snd, piece);
+		chunks_append(&c->snd, iov[i].iov_base, piece);
 		n -= piece;
 	}
 }
@@ -133,7 +132,7 @@ void send_put(struct tcp_conn *c, const struct iovec *iov, uint32_t n)
 /* Room for `want` more, or for less of it. */
 static uint32_t reserve(struct tcp_conn *c, uint32_t want)
 {
-	while (want && ring_reserve(&c->snd, c->stack->memory, c->snd.len + want) < 0)
+	while (want && chunks_reserve(&c->snd, c->stack->memory, c->snd.len + want) < 0)
 		want /= 2;
 	return want;
 }

@@ -13,6 +13,7 @@ int tcp_snapshot(const struct tcp_conn *c, int64_t now, struct tcp_snapshot *out
 		.key = c->key,
 		.snd_una = c->snd_base,
 		.snd_nxt = c->snd_nxt - fin_ours,
+		.snd_data = c->snd,
 		.snd_data_len = c->snd.len,
 		.rcv_nxt = c->rcv_nxt - c->peer_fin,
 		.rcv_data_len = c->rcv.len,
@@ -36,7 +37,6 @@ int tcp_snapshot(const struct tcp_conn *c, int64_t now, struct tcp_snapshot *out
 		.sndbuf_bytes = c->sndbuf_limit,
 		.rcvbuf_bytes = c->rcvbuf_limit,
 	};
-	ring_span(&c->snd, 0, c->snd.len, out->snd_data);
 	ring_span(&c->rcv, 0, c->rcv.len, out->rcv_data);
 	return 0;
 }

@@ -11,12 +11,13 @@
 #include <sys/uio.h>
 
 #include "base/addr.h"
+#include "base/chunks.h"
 
 struct tcp_snapshot {
 	struct flow_key key;
 	uint32_t snd_una; /* first byte of snd_data */
 	uint32_t snd_nxt; /* bytes below this were on the wire */
-	struct iovec snd_data[2];
+	struct chunks snd_data;
 	uint32_t snd_data_len; /* unacknowledged + unsent, without a FIN */
 	uint32_t rcv_nxt;      /* without the peer's FIN */
 	struct iovec rcv_data[2]; /* in order, unread; its last byte is rcv_nxt − 1 */

@@ -3,6 +3,7 @@
 #define FINESSE_TCP_TCP_CONN_H
 
 #include "base/ranges.h"
+#include "base/chunks.h"
 #include "base/ring.h"
 #include "tcp/minmax.h"
 #include "tcp/reassembly.h"
@@ -169,7 +170,7 @@ struct tcp_conn {
 	uint32_t burst_end; /* of a super-segment that the link does not cut: tso.c */
 	uint32_t snd_sml;  /* end of the last small segment sent (Minshall) */
 	uint32_t snd_push; /* end of the last write that was not MSG_MORE: a segment that ends there has PSH */
-	struct ring snd;   /* unacknowledged, then unsent */
+	struct chunks snd; /* unacknowledged, then unsent */
 	struct ranges eor; /* bytes that end a record (MSG_EOR): no segment goes on behind one */
 
 	/* Receive sequence space. */

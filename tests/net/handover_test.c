@@ -272,6 +272,27 @@ static uint32_t peek_queue(int fd, int queue, uint8_t *buf, uint32_t len, struct
 
 static uint8_t snd_bytes[BIG * 2], rcv_bytes[BIG * 2];
 
+static void *memory_alloc(struct tcp_memory *m, size_t size)
+{
+	return malloc(size);
+}
+
+static void memory_free(struct tcp_memory *m, void *p, size_t size)
+{
+	free(p);
+}
+
+/* Until the next one. */
+static struct chunks chunks_of(const uint8_t *bytes, uint32_t len)
+{
+	static struct tcp_memory memory = {.alloc = memory_alloc, .free = memory_free};
+	static struct chunks c;
+	chunks_free(&c, &memory);
+	ck_assert_int_eq(chunks_reserve(&c, &memory, len), 0);
+	chunks_append(&c, bytes, len);
+	return c;
+}
+
 /* Reads a, and lets it vanish. */
 static struct tcp_snapshot take(bool fin_peer, bool fin_ours)
 {
@@ -292,7 +313,9 @@ static struct tcp_snapshot take(bool fin_peer, bool fin_ours)
 	s.max_window = w.max_window;
 	s.rcv_wnd = w.rcv_wnd;
 	s.rcv_wup = w.rcv_wup;
-	s.snd_data_len = peek_queue(a, TCP_SEND_QUEUE, snd_bytes, sizeof snd_bytes, s.snd_data);
+	struct iovec unacked[2];
+	s.snd_data_len = peek_queue(a, TCP_SEND_QUEUE, snd_bytes, sizeof snd_bytes, unacked);
+	s.snd_data = chunks_of(snd_bytes, s.snd_data_len);
 	uint32_t write_seq = get_u32(a, TCP_QUEUE_SEQ);
 	s.snd_una = write_seq - outq;
 	s.snd_nxt = write_seq - unsent;

@@ -158,12 +158,15 @@ endif
 
 # the core's containers
 if HAVE_CHECK
-container_tests = tests/unit/ring_test tests/unit/ranges_test
+container_tests = tests/unit/ring_test tests/unit/chunks_test tests/unit/ranges_test
 check_PROGRAMS += $(container_tests)
 TESTS += $(container_tests)
 tests_unit_ring_test_SOURCES = tests/unit/ring_test.c
 tests_unit_ring_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
 tests_unit_ring_test_LDADD = src/libbase.a $(UNIT_LIBS)
+tests_unit_chunks_test_SOURCES = tests/unit/chunks_test.c
+tests_unit_chunks_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
+tests_unit_chunks_test_LDADD = src/libbase.a $(UNIT_LIBS)
 tests_unit_ranges_test_SOURCES = tests/unit/ranges_test.c
 tests_unit_ranges_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
 tests_unit_ranges_test_LDADD = src/libbase.a $(UNIT_LIBS)
