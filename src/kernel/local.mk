@@ -60,6 +60,8 @@ src_libkernel_a_SOURCES = \
 	src/kernel/living.h \
 	src/kernel/netlink.c \
 	src/kernel/netlink.h \
+	src/kernel/neigh_asker.c \
+	src/kernel/neigh_asker.h \
 	src/kernel/netstate.c \
 	src/kernel/netstate.h \
 	src/kernel/netstate_internal.h \

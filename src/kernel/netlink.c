@@ -161,11 +161,11 @@ static void on_datagram(struct talk *t, const void *buf, size_t n)
 	}
 }
 
-static int converse(int fd, struct talk *t, char *buf)
+static int converse(int fd, struct talk *t, char *buf, size_t len)
 {
 	int64_t deadline_us = clock_now_us() + NETLINK_TIMEOUT_MS * USEC_PER_MSEC;
 	while (!t->done) {
-		ssize_t n = receive(fd, buf, NETLINK_BUFFER_BYTES);
+		ssize_t n = receive(fd, buf, len);
 		if (n == -EAGAIN)
 			n = wait_readable(fd, deadline_us);
 		else if (n > 0)
@@ -187,35 +187,53 @@ static int own_port(int fd, uint32_t *port)
 	return err < 0 ? err : 0;
 }
 
-static int talk(int fd, struct talk *t, const void *requests, size_t len)
+static int talk_into(int fd, struct talk *t, const void *requests, size_t len, char *buf, size_t buf_len)
 {
 	struct sockaddr_nl kernel = {.nl_family = AF_NETLINK};
-	char *buf = malloc(NETLINK_BUFFER_BYTES);
 	ssize_t n;
-	if (!buf)
-		return -ENOMEM;
 	do
 		n = sys_sendto(fd, requests, len, 0, &kernel, sizeof kernel);
 	while (n == -EINTR);
-	if (n >= 0)
-		n = converse(fd, t, buf);
+	return n < 0 ? n : converse(fd, t, buf, buf_len);
+}
+
+static int talk(int fd, struct talk *t, const void *requests, size_t len)
+{
+	char *buf = malloc(NETLINK_BUFFER_BYTES);
+	if (!buf)
+		return -ENOMEM;
+	int ret = talk_into(fd, t, requests, len, buf, NETLINK_BUFFER_BYTES);
 	free(buf);
-	return n;
+	return ret;
+}
+
+static int prepare(int fd, struct talk *t, struct nlmsghdr *req)
+{
+	int err = own_port(fd, &t->port);
+	if (err < 0)
+		return err;
+	req->nlmsg_seq = t->seq;
+	req->nlmsg_pid = t->port;
+	req->nlmsg_flags |= NLM_F_REQUEST;
+	if ((req->nlmsg_flags & NLM_F_DUMP) != NLM_F_DUMP)
+		req->nlmsg_flags |= NLM_F_ACK;
+	return 0;
 }
 
 int netlink_talk(int fd, struct nlmsghdr *req, int (*on_msg)(const struct nlmsghdr *, void *),
 		 void *ctx)
 {
 	struct talk t = {.seq = next_seq(), .on_msg = on_msg, .ctx = ctx};
-	int err = own_port(fd, &t.port);
-	if (err < 0)
-		return err;
-	req->nlmsg_seq = t.seq;
-	req->nlmsg_pid = t.port;
-	req->nlmsg_flags |= NLM_F_REQUEST;
-	if ((req->nlmsg_flags & NLM_F_DUMP) != NLM_F_DUMP)
-		req->nlmsg_flags |= NLM_F_ACK;
-	return talk(fd, &t, req, req->nlmsg_len);
+	int err = prepare(fd, &t, req);
+	return err ? err : talk(fd, &t, req, req->nlmsg_len);
+}
+
+int netlink_tell(int fd, struct nlmsghdr *req)
+{
+	struct talk t = {.seq = next_seq()};
+	char buf[NETLINK_ACK_BYTES];
+	int err = prepare(fd, &t, req);
+	return err ? err : talk_into(fd, &t, req, req->nlmsg_len, buf, sizeof buf);
 }
 
 int netlink_talk_batch(int fd, void *requests, size_t len)

@@ -30,7 +30,11 @@ int netlink_open_groups(int bus, const int *groups, size_t n_groups);
 int netlink_talk(int fd, struct nlmsghdr *req, int (*on_msg)(const struct nlmsghdr *, void *),
 		 void *ctx);
 
-/* The same for several requests in a row, `len` bytes, that the kernel takes or refuses as one (nfnetlink's batches). The last but one is asked to be
+/* The same for a request that only an ack answers, without malloc: a thread of its own would get an arena for that. The socket is used for nothing else. */
+#define NETLINK_ACK_BYTES 512
+int netlink_tell(int fd, struct nlmsghdr *req);
+
+/* netlink_talk for several requests in a row, `len` bytes, that the kernel takes or refuses as one (nfnetlink's batches). The last but one is asked to be
    acknowledged; the first error is the result. */
 int netlink_talk_batch(int fd, void *requests, size_t len);
 

@@ -5,11 +5,9 @@
  * and two bounded caches: routes (netstate_route.c) and neighbours (netstate_neigh.c). Nothing is
  * mirrored that nobody asked for.
  *
- * Invariants. A notification never carries state into the tables of links, addresses and routes: it
- * marks them stale, and the next question dumps or asks again, so a lost, reordered or unknown
- * message cannot leave a wrong answer behind. Only neighbours are updated in place (their state
- * changes every few seconds), and only entries that somebody asked for. Stale is a generation
- * number: flushing a cache is one increment.
+ * Invariants. A notification of a route or a rule carries no state: it marks what is known as stale, and the next question asks again. Stale is a generation number: flushing a cache is one
+ * increment. Links, addresses, and the neighbours that somebody asked for, follow their notifications in place: to ask for links anew waits for the kernel's lock of the network, which is held
+ * for long where containers come and go. The kernel sends a notification for each change, in order, and says when it lost some: then all of it is asked for again.
  *
  * Events. netstate_on_readable drains the monitor socket. An answer is as fresh as the last drain:
  * a caller that must see what happened a moment ago (a connect right after `ip route add`) drains
@@ -32,6 +30,7 @@
 #include "base/log.h"
 #include "base/sys.h"
 #include "base/time.h"
+#include "kernel/neigh_asker.h"
 #include "kernel/netlink.h"
 
 #define DUMP_TRIES 4 /* a dump that a change interrupted is asked again */
@@ -171,10 +170,8 @@ fail:
 	return ret;
 }
 
-void netstate_close(struct netstate *n)
+static void release(struct netstate *n)
 {
-	if (!n)
-		return;
 	fd_close(n->talk_fd);
 	fd_close(n->monitor_fd);
 	free(n->links);
@@ -184,10 +181,27 @@ void netstate_close(struct netstate *n)
 	free(n);
 }
 
+void netstate_close(struct netstate *n)
+{
+	if (!n)
+		return;
+	neigh_asker_free(n->asker);
+	release(n);
+}
+
 /* Netlink sockets hold nothing for the parent: a child's copies are simply closed. */
 void netstate_forget(struct netstate *n)
 {
-	netstate_close(n);
+	if (!n)
+		return;
+	neigh_asker_forget(n->asker);
+	release(n);
+}
+
+void netstate_pause(struct netstate *n)
+{
+	if (n)
+		neigh_asker_join(n->asker);
 }
 
 int netstate_fd(const struct netstate *n)
@@ -205,10 +219,12 @@ static unsigned changed_by(struct netstate *n, const struct nlmsghdr *h)
 	switch (h->nlmsg_type) {
 	case RTM_NEWLINK:
 	case RTM_DELLINK:
+		netstate_on_link(n, h);
 		/* A link that goes down takes IPv4 routes with it without a route notification. */
 		return NETSTATE_LINKS | NETSTATE_ROUTES;
 	case RTM_NEWADDR:
 	case RTM_DELADDR:
+		netstate_on_addr(n, h);
 		return NETSTATE_ADDRS | NETSTATE_ROUTES; /* preferred sources */
 	case RTM_NEWRULE:
 	case RTM_DELRULE:
@@ -245,12 +261,8 @@ unsigned netstate_on_readable(struct netstate *n)
 		netlink_drain(n->monitor_fd, on_notification, &d);
 		d.changed = NETSTATE_LINKS | NETSTATE_ADDRS | NETSTATE_ROUTES | NETSTATE_NEIGHS;
 		netstate_bump(&n->neigh_generation);
-		n->rules_dirty = true;
+		n->links_dirty = n->addrs_dirty = n->rules_dirty = true;
 	}
-	if (d.changed & NETSTATE_LINKS)
-		n->links_dirty = true;
-	if (d.changed & NETSTATE_ADDRS)
-		n->addrs_dirty = true;
 	if (d.changed & NETSTATE_ROUTES)
 		netstate_bump(&n->route_generation);
 	return d.changed;

@@ -17,6 +17,7 @@ struct netstate;
 int netstate_open(struct netstate **out);
 void netstate_close(struct netstate *n);
 void netstate_forget(struct netstate *n); /* in a fork child */
+void netstate_pause(struct netstate *n);  /* the process has no thread of it afterwards, until neighbours are asked for again. NULL: nothing */
 
 int netstate_fd(const struct netstate *n); /* POLLIN: call netstate_on_readable */
 /* What changed, as bits. */

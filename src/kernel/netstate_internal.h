@@ -25,8 +25,9 @@ struct net_link {
 };
 
 struct net_addr {
-	struct ip_addr addr;
+	struct ip_addr addr, peer; /* peer: of a point-to-point link; else the same */
 	int ifindex;
+	uint8_t prefix_len;
 	uint8_t scope; /* RT_SCOPE_* */
 	bool usable;   /* duplicate address detection is over */
 };
@@ -66,6 +67,8 @@ struct netstate {
 	struct neigh_entry *neighs;                  /* NEIGH_SETS * CACHE_WAYS */
 	unsigned next_way;                           /* round-robin victim */
 	int64_t neigh_warned_us;
+	struct neigh_asker *asker; /* NULL: nothing was to be told yet */
+	bool may_not_use;          /* CAP_NET_ADMIN is not that of the namespace's owner */
 	int watched[NETSTATE_WATCH_MAX];
 	unsigned n_watched; /* beyond the array's size: no filter */
 };
@@ -91,6 +94,11 @@ int netstate_dump(struct netstate *n, struct nlmsghdr *req,
 
 /* netstate_link.c. NULL: no such interface (or the kernel could not be asked). */
 const struct net_link *netstate_link(struct netstate *n, int ifindex);
+/* netstate_link.c: notifications. */
+void netstate_on_link(struct netstate *n, const struct nlmsghdr *h);
+void netstate_on_addr(struct netstate *n, const struct nlmsghdr *h);
+/* netstate_neigh.c: says on this socket that a neighbour is used; waits as long as the kernel lets it. Any thread that has the socket for itself. */
+int netstate_ask_to_use(int fd, int ifindex, const struct ip_addr *a);
 /* netstate_neigh.c: a notification. True: it concerned an entry that somebody asked for. */
 bool netstate_on_neigh(struct netstate *n, const struct nlmsghdr *h);
 /* netstate.c: let this interface's neighbour notifications through. */

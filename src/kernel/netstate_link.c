@@ -1,7 +1,13 @@
-/* Links and addresses: two sorted tables, dumped again when a notification made them stale. */
+/*
+ * Links and addresses: two sorted tables. Each is dumped once, and then follows the notifications: a dump of the links waits for the kernel's lock of the network, and where containers come and
+ * go there are many notifications. What was notified before the dump and is read after it does no harm: the last notification of an object says how it is.
+ *
+ * A table is dumped again when notifications were lost, or when one says less than the table needs.
+ */
 #include "kernel/netstate_internal.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <linux/if_addr.h>
 #include <net/if.h>
 #include <stdio.h>
@@ -25,28 +31,98 @@ static void *grow(void **table, size_t n, size_t *max, size_t size)
 	return (char *)*table + n * size;
 }
 
-static int on_link(const struct nlmsghdr *h, void *ctx)
-{
-	struct netstate *n = ctx;
-	const struct ifinfomsg *m = mnl_nlmsg_get_payload(h);
-	const struct nlattr *attr;
-	if (h->nlmsg_type != RTM_NEWLINK || mnl_nlmsg_get_payload_len(h) < sizeof *m)
-		return 0;
-	struct net_link *l = grow((void **)&n->links, n->n_links, &n->max_links, sizeof *l);
-	if (!l)
-		return -ENOMEM;
-	*l = (struct net_link){.ifindex = m->ifi_index, .flags = m->ifi_flags, .type = m->ifi_type};
-	mnl_attr_for_each(attr, h, sizeof *m) if (mnl_attr_get_type(attr) == IFLA_MTU &&
-						  mnl_attr_get_payload_len(attr) >= 4) l->mtu =
-	    mnl_attr_get_u32(attr);
-	n->n_links++;
-	return 0;
-}
-
 static int link_compare(const void *a, const void *b)
 {
 	const struct net_link *x = a, *y = b;
 	return (x->ifindex > y->ifindex) - (x->ifindex < y->ifindex);
+}
+
+/* False: it says nothing of a link (a bridge's view of its ports, for one). */
+static bool parse_link(const struct nlmsghdr *h, struct net_link *out, bool *has_mtu)
+{
+	const struct ifinfomsg *m = mnl_nlmsg_get_payload(h);
+	const struct nlattr *attr;
+	if (mnl_nlmsg_get_payload_len(h) < sizeof *m || m->ifi_family != AF_UNSPEC)
+		return false;
+	*out = (struct net_link){.ifindex = m->ifi_index, .flags = m->ifi_flags, .type = m->ifi_type};
+	*has_mtu = false;
+	mnl_attr_for_each(attr, h, sizeof *m)
+	{
+		if (mnl_attr_get_type(attr) != IFLA_MTU || mnl_attr_get_payload_len(attr) < 4)
+			continue;
+		out->mtu = mnl_attr_get_u32(attr);
+		*has_mtu = true;
+	}
+	return true;
+}
+
+static int on_link(const struct nlmsghdr *h, void *ctx)
+{
+	struct netstate *n = ctx;
+	struct net_link link;
+	bool has_mtu;
+	if (h->nlmsg_type != RTM_NEWLINK || !parse_link(h, &link, &has_mtu))
+		return 0;
+	struct net_link *l = grow((void **)&n->links, n->n_links, &n->max_links, sizeof *l);
+	if (!l)
+		return -ENOMEM;
+	*l = link;
+	n->n_links++;
+	return 0;
+}
+
+/* Where a link is in the table, or would be. */
+static size_t find_link(const struct netstate *n, int ifindex)
+{
+	size_t low = 0;
+	for (size_t high = n->n_links; low < high;) {
+		size_t mid = low + (high - low) / 2;
+		if (n->links[mid].ifindex < ifindex)
+			low = mid + 1;
+		else
+			high = mid;
+	}
+	return low;
+}
+
+static void *insert_at(void **table, size_t *n, size_t *max, size_t size, size_t at)
+{
+	if (!grow(table, *n, max, size))
+		return NULL;
+	char *place = (char *)*table + at * size;
+	memmove(place + size, place, (*n - at) * size);
+	++*n;
+	return place;
+}
+
+static void remove_at(void *table, size_t *n, size_t size, size_t at)
+{
+	char *place = (char *)table + at * size;
+	memmove(place, place + size, (--*n - at) * size);
+}
+
+void netstate_on_link(struct netstate *n, const struct nlmsghdr *h)
+{
+	struct net_link link;
+	bool has_mtu;
+	if (n->links_dirty || !parse_link(h, &link, &has_mtu))
+		return;
+	size_t at = find_link(n, link.ifindex);
+	bool known = at < n->n_links && n->links[at].ifindex == link.ifindex;
+	if (h->nlmsg_type == RTM_DELLINK) {
+		if (known)
+			remove_at(n->links, &n->n_links, sizeof link, at);
+		return;
+	}
+	if (!has_mtu) {
+		n->links_dirty = true;
+		return;
+	}
+	if (!known && !insert_at((void **)&n->links, &n->n_links, &n->max_links, sizeof link, at)) {
+		n->links_dirty = true;
+		return;
+	}
+	n->links[at] = link;
 }
 
 static void reset_links(struct netstate *n)
@@ -73,36 +149,43 @@ static int refresh_links(struct netstate *n)
 
 const struct net_link *netstate_link(struct netstate *n, int ifindex)
 {
-	const struct net_link key = {.ifindex = ifindex};
 	int ret = refresh_links(n);
 	if (ret < 0)
 		log_info("netstate", "links: %s", strerrordesc_np(-ret));
-	if (!n->n_links)
-		return NULL;
-	return bsearch(&key, n->links, n->n_links, sizeof key, link_compare);
+	size_t at = find_link(n, ifindex);
+	return at < n->n_links && n->links[at].ifindex == ifindex ? &n->links[at] : NULL;
 }
 
-static int on_addr(const struct nlmsghdr *h, void *ctx)
+static int addr_compare(const void *a, const void *b)
 {
-	struct netstate *n = ctx;
+	const struct net_addr *x = a, *y = b;
+	int order = memcmp(x->addr.b, y->addr.b, sizeof x->addr.b);
+	return order ? order : (x->ifindex > y->ifindex) - (x->ifindex < y->ifindex);
+}
+
+/* An interface may have an address more than once: with another prefix, or another peer. */
+static bool is_same_addr(const struct net_addr *a, const struct net_addr *b)
+{
+	return addr_compare(a, b) == 0 && a->prefix_len == b->prefix_len && ip_addr_equal(&a->peer, &b->peer);
+}
+
+static bool parse_addr(const struct nlmsghdr *h, struct net_addr *a)
+{
 	const struct ifaddrmsg *m = mnl_nlmsg_get_payload(h);
 	const struct nlattr *attr;
-	struct net_addr a = {0};
 	bool have = false, have_local = false;
-	if (h->nlmsg_type != RTM_NEWADDR || mnl_nlmsg_get_payload_len(h) < sizeof *m)
-		return 0;
+	if (mnl_nlmsg_get_payload_len(h) < sizeof *m)
+		return false;
 	uint32_t flags = m->ifa_flags;
-	a.ifindex = m->ifa_index;
-	a.scope = m->ifa_scope;
+	*a = (struct net_addr){.ifindex = m->ifa_index, .scope = m->ifa_scope, .prefix_len = m->ifa_prefixlen};
 	mnl_attr_for_each(attr, h, sizeof *m)
 	{
 		switch (mnl_attr_get_type(attr)) {
 		case IFA_LOCAL: /* on a point-to-point link IFA_ADDRESS is the peer's */
-			have_local = netstate_attr_addr(attr, m->ifa_family, &a.addr);
+			have_local = netstate_attr_addr(attr, m->ifa_family, &a->addr);
 			break;
 		case IFA_ADDRESS:
-			if (!have_local)
-				have = netstate_attr_addr(attr, m->ifa_family, &a.addr);
+			have = netstate_attr_addr(attr, m->ifa_family, &a->peer);
 			break;
 		case IFA_FLAGS:
 			if (mnl_attr_get_payload_len(attr) >= 4)
@@ -110,11 +193,20 @@ static int on_addr(const struct nlmsghdr *h, void *ctx)
 			break;
 		}
 	}
-	if (!have && !have_local)
-		return 0;
+	if (!have_local)
+		a->addr = a->peer;
 	/* RFC 4862 §5.4: a tentative address is not assigned yet (RFC 4429's optimistic one is). */
-	a.usable = !(flags & IFA_F_DADFAILED) &&
-		   (!(flags & IFA_F_TENTATIVE) || (flags & IFA_F_OPTIMISTIC));
+	a->usable = !(flags & IFA_F_DADFAILED) &&
+		    (!(flags & IFA_F_TENTATIVE) || (flags & IFA_F_OPTIMISTIC));
+	return have || have_local;
+}
+
+static int on_addr(const struct nlmsghdr *h, void *ctx)
+{
+	struct netstate *n = ctx;
+	struct net_addr a;
+	if (h->nlmsg_type != RTM_NEWADDR || !parse_addr(h, &a))
+		return 0;
 	struct net_addr *slot = grow((void **)&n->addrs, n->n_addrs, &n->max_addrs, sizeof *slot);
 	if (!slot)
 		return -ENOMEM;
@@ -123,11 +215,38 @@ static int on_addr(const struct nlmsghdr *h, void *ctx)
 	return 0;
 }
 
-static int addr_compare(const void *a, const void *b)
+static size_t addrs_from(const struct netstate *n, const struct net_addr *a)
 {
-	const struct net_addr *x = a, *y = b;
-	int order = memcmp(x->addr.b, y->addr.b, sizeof x->addr.b);
-	return order ? order : (x->ifindex > y->ifindex) - (x->ifindex < y->ifindex);
+	size_t low = 0;
+	for (size_t high = n->n_addrs; low < high;) {
+		size_t mid = low + (high - low) / 2;
+		if (addr_compare(&n->addrs[mid], a) < 0)
+			low = mid + 1;
+		else
+			high = mid;
+	}
+	return low;
+}
+
+void netstate_on_addr(struct netstate *n, const struct nlmsghdr *h)
+{
+	struct net_addr a;
+	if (n->addrs_dirty || !parse_addr(h, &a))
+		return;
+	size_t at = addrs_from(n, &a);
+	while (at < n->n_addrs && addr_compare(&n->addrs[at], &a) == 0 && !is_same_addr(&n->addrs[at], &a))
+		at++;
+	bool known = at < n->n_addrs && is_same_addr(&n->addrs[at], &a);
+	if (h->nlmsg_type == RTM_DELADDR) {
+		if (known)
+			remove_at(n->addrs, &n->n_addrs, sizeof a, at);
+		return;
+	}
+	if (!known && !insert_at((void **)&n->addrs, &n->n_addrs, &n->max_addrs, sizeof a, at)) {
+		n->addrs_dirty = true;
+		return;
+	}
+	n->addrs[at] = a;
 }
 
 static void reset_addrs(struct netstate *n)
@@ -170,19 +289,11 @@ int netstate_addresses(struct netstate *n, int ifindex, struct ip_addr *out, siz
 	return count;
 }
 
-/* Where an address is in the table, or would be. */
+/* The first of an address's, or where it would be. */
 static size_t find_addr(struct netstate *n, const struct ip_addr *a)
 {
-	size_t low = 0;
 	refresh_addrs(n); /* a failed dump is logged, and leaves what there is */
-	for (size_t high = n->n_addrs; low < high;) {
-		size_t mid = low + (high - low) / 2;
-		if (memcmp(n->addrs[mid].addr.b, a->b, sizeof a->b) < 0)
-			low = mid + 1;
-		else
-			high = mid;
-	}
-	return low;
+	return addrs_from(n, &(struct net_addr){.addr = *a, .ifindex = INT_MIN});
 }
 
 bool netstate_is_local(struct netstate *n, const struct ip_addr *a)

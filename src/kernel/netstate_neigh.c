@@ -2,11 +2,12 @@
  * Neighbours: asked for one by one (RTM_GETNEIGH), then kept current by notifications. The kernel
  * resolves and probes (its ARP, its ND, its timers); we only say that we use an entry (RTM_NEWNEIGH
  * with NTF_USE, which needs CAP_NET_ADMIN): a missing one is then resolved, a stale one confirmed
- * by the kernel's unicast probe. Who has CAP_NET_RAW alone lets the kernel send something to it instead: an ICMP echo reply that nobody asked for, which every host ignores.
+ * by the kernel's unicast probe. A thread of its own says so (neigh_asker.h), because the kernel may let it wait. Who has CAP_NET_RAW alone lets the kernel send something to it instead: an ICMP echo reply that nobody asked for, which every host ignores.
  */
 #include "kernel/netstate_internal.h"
 
 #include <errno.h>
+#include <linux/capability.h>
 #include <linux/neighbour.h>
 #include <net/if.h>
 #include <net/if_arp.h>
@@ -19,6 +20,7 @@
 #include "base/log.h"
 #include "base/sys.h"
 #include "base/time.h"
+#include "kernel/neigh_asker.h"
 #include "kernel/netlink.h"
 #include "kernel/privileged.h"
 
@@ -136,15 +138,15 @@ static int on_answer(const struct nlmsghdr *h, void *ctx)
 	return 0;
 }
 
-static struct nlmsghdr *put_request(char *buf, uint16_t type, const struct neigh_entry *e)
+static struct nlmsghdr *put_request(char *buf, uint16_t type, int ifindex, const struct ip_addr *a)
 {
 	struct nlmsghdr *h = mnl_nlmsg_put_header(buf);
 	h->nlmsg_type = type;
 	h->nlmsg_flags = NLM_F_REQUEST;
 	struct ndmsg *m = mnl_nlmsg_put_extra_header(h, sizeof *m);
-	m->ndm_family = netstate_family(&e->addr);
-	m->ndm_ifindex = e->ifindex;
-	netstate_put_addr(h, NDA_DST, &e->addr);
+	m->ndm_family = netstate_family(a);
+	m->ndm_ifindex = ifindex;
+	netstate_put_addr(h, NDA_DST, a);
 	return h;
 }
 
@@ -155,7 +157,7 @@ static void look_up(struct netstate *n, struct neigh_entry *e)
 	int ret = netstate_watch(n, e->ifindex);
 	if (ret == 0) {
 		e->state = 0;
-		ret = netlink_talk(n->talk_fd, put_request(buf, RTM_GETNEIGH, e), on_answer, e);
+		ret = netlink_talk(n->talk_fd, put_request(buf, RTM_GETNEIGH, e->ifindex, &e->addr), on_answer, e);
 	}
 	if (ret == 0 || ret == -ENOENT)
 		e->generation = n->neigh_generation;
@@ -165,15 +167,15 @@ static void look_up(struct netstate *n, struct neigh_entry *e)
 		e->generation = n->neigh_generation == 1 ? UINT32_MAX : n->neigh_generation - 1;
 }
 
-static int ask_to_use(int fd, const struct neigh_entry *e)
+int netstate_ask_to_use(int fd, int ifindex, const struct ip_addr *a)
 {
 	char buf[128];
-	struct nlmsghdr *h = put_request(buf, RTM_NEWNEIGH, e);
+	struct nlmsghdr *h = put_request(buf, RTM_NEWNEIGH, ifindex, a);
 	struct ndmsg *m = mnl_nlmsg_get_payload(h);
 	h->nlmsg_flags |= NLM_F_CREATE;
 	m->ndm_state = NUD_NONE;
 	m->ndm_flags = NTF_USE;
-	return netlink_talk(fd, h, NULL, NULL);
+	return netlink_tell(fd, h);
 }
 
 struct echo_reply {
@@ -182,19 +184,19 @@ struct echo_reply {
 };
 
 /* The kernel sends to it, and resolves it for that. */
-static int send_to(const struct neigh_entry *e)
+static int send_to(int ifindex, const struct ip_addr *a)
 {
-	const bool v4 = ip_addr_is_v4(&e->addr);
+	const bool v4 = ip_addr_is_v4(a);
 	const struct echo_reply v4_reply = {.type = ICMP_ECHOREPLY, .checksum = UINT16_MAX}, v6_reply = {.type = ICMP6_ECHO_REPLY}; /* the kernel sums ICMPv6 itself */
 	struct sockaddr_in to4 = {.sin_family = AF_INET};
-	struct sockaddr_in6 to6 = {.sin6_family = AF_INET6, .sin6_scope_id = e->ifindex};
+	struct sockaddr_in6 to6 = {.sin6_family = AF_INET6, .sin6_scope_id = ifindex};
 	char device[IF_NAMESIZE];
-	memcpy(&to4.sin_addr, e->addr.b + 12, sizeof to4.sin_addr);
-	memcpy(&to6.sin6_addr, e->addr.b, sizeof to6.sin6_addr);
+	memcpy(&to4.sin_addr, a->b + 12, sizeof to4.sin_addr);
+	memcpy(&to6.sin6_addr, a->b, sizeof to6.sin6_addr);
 	int fd = sys_socket(v4 ? AF_INET : AF_INET6, SOCK_RAW | SOCK_CLOEXEC, v4 ? IPPROTO_ICMP : IPPROTO_ICMPV6);
 	if (fd < 0)
 		return fd;
-	int err = if_indextoname(e->ifindex, device) ? sys_setsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, device, strlen(device)) : -ENODEV;
+	int err = if_indextoname(ifindex, device) ? sys_setsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, device, strlen(device)) : -ENODEV;
 	if (!err)
 		err = v4 ? sys_sendto(fd, &v4_reply, sizeof v4_reply, MSG_DONTWAIT, &to4, sizeof to4)
 			 : sys_sendto(fd, &v6_reply, sizeof v6_reply, MSG_DONTWAIT, &to6, sizeof to6);
@@ -202,19 +204,28 @@ static int send_to(const struct neigh_entry *e)
 	return err < 0 ? err : 0;
 }
 
-static int use_somehow(int fd, const struct neigh_entry *e)
+static int use_somehow(int fd, int ifindex, const struct ip_addr *a)
 {
-	int err = ask_to_use(fd, e);
-	return err == -EPERM ? send_to(e) : err;
+	int err = netstate_ask_to_use(fd, ifindex, a);
+	return err == -EPERM ? send_to(ifindex, a) : err;
 }
 
 int netstate_use_neighbour(int ifindex, const struct ip_addr *a)
 {
-	const struct neigh_entry e = {.ifindex = ifindex, .addr = *a};
 	int fd = fd_move_high(netlink_open(NETLINK_ROUTE));
-	int ret = fd < 0 ? fd : use_somehow(fd, &e);
+	int ret = fd < 0 ? fd : use_somehow(fd, ifindex, a);
 	fd_close(fd);
 	return ret;
+}
+
+/* Who has the right to may have to wait; others hear at once that they have not. */
+static bool use_aside(struct netstate *n, const struct neigh_entry *e)
+{
+	if (n->may_not_use || !privileged_has(1u << CAP_NET_ADMIN))
+		return false;
+	if (!n->asker)
+		n->asker = neigh_asker_new();
+	return n->asker && neigh_asker_tell(n->asker, e->ifindex, &e->addr);
 }
 
 /* "I use this entry": the kernel resolves or confirms it. */
@@ -223,13 +234,42 @@ static int use(struct netstate *n, struct neigh_entry *e, int64_t now_us)
 	if (now_us - e->asked_us < NEIGH_ASK_INTERVAL_US)
 		return 0;
 	e->asked_us = now_us;
-	int ret = use_somehow(n->talk_fd, e);
+	if (use_aside(n, e))
+		return 0;
+	int ret = use_somehow(n->talk_fd, e->ifindex, &e->addr);
 	return ret == -EPERM ? privileged_use_neighbour(e->ifindex, &e->addr) : ret;
+}
+
+static void fail(struct netstate *n, struct neigh_entry *e, int64_t now_us, int err)
+{
+	if (now_us - n->neigh_warned_us >= NEIGH_WARN_INTERVAL_US) { /* a full table says so for each */
+		n->neigh_warned_us = now_us;
+		log_warn("netstate", "cannot have a neighbour resolved: %s", strerrordesc_np(-err));
+	}
+	e->resolving = false;
+	e->failed_us = now_us;
+}
+
+/* What the thread could not have resolved. -EPERM: CAP_NET_ADMIN is not that of the namespace's owner; from now on nobody needs a thread for that answer. */
+static void take_failures(struct netstate *n, int64_t now_us)
+{
+	struct neigh_ask ask;
+	while (n->asker && neigh_asker_failure(n->asker, &ask)) {
+		struct neigh_entry *e = find(n, ask.ifindex, &ask.addr);
+		n->may_not_use |= ask.err == -EPERM;
+		if (!e)
+			continue;
+		if (ask.err == -EPERM)
+			e->asked_us = -NEIGH_ASK_INTERVAL_US;
+		else if (e->resolving)
+			fail(n, e, now_us, ask.err);
+	}
 }
 
 static int unresolved(struct netstate *n, struct neigh_entry *e)
 {
 	int64_t now_us = clock_now_us();
+	take_failures(n, now_us);
 	if (now_us - e->failed_us < NEIGH_FAILED_HOLD_US)
 		return -EHOSTUNREACH;
 	if (!e->resolving) {
@@ -242,12 +282,7 @@ static int unresolved(struct netstate *n, struct neigh_entry *e)
 	}
 	int ret = use(n, e, now_us);
 	if (ret < 0) {
-		if (now_us - n->neigh_warned_us >= NEIGH_WARN_INTERVAL_US) { /* a full table says so for each */
-			n->neigh_warned_us = now_us;
-			log_warn("netstate", "cannot have a neighbour resolved: %s", strerrordesc_np(-ret));
-		}
-		e->resolving = false;
-		e->failed_us = now_us;
+		fail(n, e, now_us, ret);
 		return -EHOSTUNREACH;
 	}
 	return -EAGAIN;

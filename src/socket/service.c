@@ -81,6 +81,7 @@ bool engine_stop_thread(void)
 	bool had = e->drive.helper_runs;
 	if (had)
 		helper_stop(e);
+	netstate_pause(e->net);
 	engine_unlock(e);
 	return had;
 }

@@ -9,7 +9,9 @@
 #include <sys/socket.h>
 
 #include "base/time.h"
+#include "kernel/neigh_asker.h"
 #include "kernel/netstate.h"
+#include "tests/net/rtnl_hold.h"
 
 #define WAIT_MS 5000
 
@@ -96,9 +98,10 @@ START_TEST(addresses_follow_the_kernel)
 	sh("ip addr add 10.1.0.2/24 dev d0 && ip -6 addr add fd01::1/64 dev d0 nodad");
 	ck_assert_uint_ne(wait_for(NETSTATE_ADDRS) & NETSTATE_ADDRS, 0);
 	ck_assert(netstate_is_local(n, &a2));
+	/* two of IPv4, one global and one link-local of IPv6: these the kernel tells when they are usable */
+	while (netstate_addresses(n, d0, got, 8) != 4)
+		wait_for(NETSTATE_ADDRS);
 	ck_assert(netstate_is_local(n, &a6));
-	/* two of IPv4, one global and one link-local of IPv6 */
-	ck_assert_int_eq(netstate_addresses(n, d0, got, 8), 4);
 	got[1] = a6;
 	ck_assert_int_eq(netstate_addresses(n, d0, got, 1), 4);
 	ck_assert_addr(got[0], "10.1.0.1");
@@ -127,6 +130,74 @@ START_TEST(point_to_point_peer_is_not_local)
 	netstate_on_readable(n);
 	ck_assert(netstate_is_local(n, &own));
 	ck_assert(!netstate_is_local(n, &peer));
+}
+END_TEST
+
+/* The same address with two prefixes and with two peers: it is local until the last one is gone. */
+START_TEST(address_that_an_interface_has_more_than_once)
+{
+	struct ip_addr got[8], a = addr("10.9.0.1");
+	add_dummy("d0", "10.1.0.1/24");
+	netstate_on_readable(n);
+	int d0 = if_nametoindex("d0");
+	sh("echo 1 > /proc/sys/net/ipv6/conf/d0/disable_ipv6");
+	ck_assert(!netstate_is_local(n, &a)); /* from here on notifications alone tell */
+	sh("ip addr add 10.9.0.1/24 dev d0 && ip addr add 10.9.0.1/16 dev d0 && ip addr add 10.9.0.1 peer 10.9.0.2 dev d0 && ip addr add 10.9.0.1 peer 10.9.0.3 dev d0");
+	netstate_on_readable(n);
+	ck_assert_int_eq(netstate_addresses(n, d0, got, 8), 5);
+	sh("ip addr del 10.9.0.1/24 dev d0 && ip addr del 10.9.0.1 peer 10.9.0.2 dev d0 && ip addr del 10.9.0.1/16 dev d0");
+	netstate_on_readable(n);
+	ck_assert_int_eq(netstate_addresses(n, d0, got, 8), 2);
+	ck_assert_int_eq(netstate_interface_of(n, &a), d0);
+	sh("ip addr change 10.9.0.1 peer 10.9.0.3 dev d0 noprefixroute");
+	netstate_on_readable(n);
+	ck_assert_int_eq(netstate_addresses(n, d0, got, 8), 2);
+	sh("ip addr del 10.9.0.1 peer 10.9.0.3 dev d0");
+	netstate_on_readable(n);
+	ck_assert(!netstate_is_local(n, &a));
+	sh("ip link del d0");
+	netstate_on_readable(n);
+	ck_assert_int_eq(netstate_addresses(n, d0, got, 8), 0);
+	ck_assert(!netstate_may_serve(n, d0));
+}
+END_TEST
+
+/* A port that leaves its bridge is told as deleted, to who looks at bridges. */
+START_TEST(port_that_leaves_its_bridge_stays)
+{
+	add_dummy("d0", "10.1.0.1/24");
+	netstate_on_readable(n);
+	int d0 = if_nametoindex("d0");
+	ck_assert(netstate_may_serve(n, d0));
+	sh("ip link add br0 type bridge && ip link set d0 master br0 && ip link set d0 nomaster && ip link del br0");
+	netstate_on_readable(n);
+	ck_assert(netstate_may_serve(n, d0));
+	sh("ip link set d0 down");
+	netstate_on_readable(n);
+	ck_assert(!netstate_may_serve(n, d0));
+}
+END_TEST
+
+/* Elsewhere somebody makes interfaces, and holds the kernel's lock of the network: what was notified is known all the same. */
+START_TEST(notified_while_others_hold_the_network)
+{
+	struct ip_addr a = addr("10.1.0.1"), got[8];
+	struct rtnl_hold hold;
+	ck_assert(!netstate_is_local(n, &a));
+	ck_assert_int_eq(netstate_interfaces(n, NULL, 0), 0);
+	add_dummy("d0", "10.1.0.1/24");
+	add_dummy("d1", "10.2.0.1/24");
+	sh("ip link del d1");
+	int d0 = if_nametoindex("d0");
+	if (!rtnl_hold(&hold))
+		return;
+	netstate_on_readable(n);
+	bool serves = netstate_may_serve(n, d0);
+	int n_links = netstate_interfaces(n, NULL, 0), addresses = netstate_addresses(n, d0, got, 8);
+	ck_assert_msg(rtnl_release(&hold), "it waited for the lock");
+	ck_assert(serves);
+	ck_assert_int_eq(n_links, 1);
+	ck_assert_int_ge(addresses, 1);
 }
 END_TEST
 
@@ -421,9 +492,92 @@ START_TEST(stale_neighbour_is_used_and_confirmed)
 	sh("ip neigh replace 10.3.0.2 lladdr 02:00:00:00:00:02 dev v0 nud stale");
 	ck_assert_int_eq(neighbour("v0", "10.3.0.2", mac), 0);
 	ck_assert_mem_eq(mac, want, 6);
+	netstate_pause(n); /* it is said */
 	sh("ip neigh show 10.3.0.2 dev v0 | grep -Eq 'DELAY|PROBE|REACHABLE'");
 	wait_for(NETSTATE_NEIGHS);
 	ck_assert_int_eq(neighbour("v0", "10.3.0.2", mac), 0);
+}
+END_TEST
+
+/* Elsewhere somebody makes interfaces, and holds the kernel's lock of the network. Who has it resolved or confirmed does not wait for that. */
+START_TEST(neighbour_is_used_while_others_hold_the_network)
+{
+	static const uint8_t want[6] = {2, 0, 0, 0, 0, 2};
+	struct rtnl_hold hold;
+	uint8_t mac[6];
+	sh("echo 1 > /proc/sys/net/ipv4/neigh/v0/delay_first_probe_time");
+	sh("ip neigh replace 10.3.0.2 lladdr 02:00:00:00:00:02 dev v0 nud permanent");
+	ck_assert_int_eq(neighbour("v0", "10.3.0.2", mac), 0); /* looks it up, which may wait with kernels before 6.17 */
+	sh("ip neigh replace 10.3.0.2 lladdr 02:00:00:00:00:02 dev v0 nud stale");
+	wait_for(NETSTATE_NEIGHS);
+	if (!rtnl_hold(&hold))
+		return; /* no userfaultfd: nothing can be shown */
+	int used = neighbour("v0", "10.3.0.2", mac);
+	ck_assert_msg(rtnl_release(&hold), "it waited for the lock");
+	ck_assert_int_eq(used, 0);
+	ck_assert_mem_eq(mac, want, 6);
+	wait_for(NETSTATE_NEIGHS); /* said all the same: the kernel probes it */
+}
+END_TEST
+
+/* A state that was closed while its thread waits in the kernel leaves nothing behind. */
+START_TEST(closed_while_others_hold_the_network)
+{
+	struct rtnl_hold hold;
+	uint8_t mac[6];
+	sh("ip neigh replace 10.3.0.2 lladdr 02:00:00:00:00:02 dev v0 nud permanent");
+	ck_assert_int_eq(neighbour("v0", "10.3.0.2", mac), 0);
+	sh("ip neigh replace 10.3.0.2 lladdr 02:00:00:00:00:02 dev v0 nud stale");
+	wait_for(NETSTATE_NEIGHS);
+	if (!rtnl_hold(&hold))
+		return;
+	neighbour("v0", "10.3.0.2", mac);
+	netstate_close(n);
+	n = NULL;
+	ck_assert_msg(rtnl_release(&hold), "it waited for the lock");
+}
+END_TEST
+
+/* What the kernel refuses, the thread says afterwards. */
+START_TEST(neighbour_that_the_kernel_refuses)
+{
+	struct neigh_asker *asker = neigh_asker_new();
+	struct ip_addr a = addr("fd03::2");
+	struct neigh_ask failed;
+	uint8_t mac[6];
+	int ret;
+	sh("echo 1 > /proc/sys/net/ipv6/conf/v0/disable_ipv6");
+	netstate_on_readable(n);
+	ck_assert(asker && neigh_asker_tell(asker, if_nametoindex("v0"), &a));
+	neigh_asker_join(asker);
+	ck_assert(neigh_asker_failure(asker, &failed));
+	ck_assert_int_eq(failed.err, -EINVAL);
+	ck_assert(ip_addr_equal(&failed.addr, &a));
+	ck_assert(!neigh_asker_failure(asker, &failed));
+	neigh_asker_free(asker);
+	while ((ret = neighbour("v0", "fd03::2", mac)) == -EAGAIN)
+		usleep(1000);
+	ck_assert_int_eq(ret, -EHOSTUNREACH);
+}
+END_TEST
+
+/* More than it keeps: who tells hears that it has no room. */
+START_TEST(more_neighbours_than_wait)
+{
+	struct neigh_asker *asker = neigh_asker_new();
+	struct ip_addr a = addr("10.3.0.2");
+	struct rtnl_hold hold;
+	unsigned told = 0;
+	ck_assert(asker);
+	if (!rtnl_hold(&hold))
+		return;
+	while (told < 1000 && neigh_asker_tell(asker, if_nametoindex("v0"), &a))
+		told++;
+	ck_assert_msg(rtnl_release(&hold), "it waited for the lock");
+	neigh_asker_join(asker);
+	ck_assert_uint_lt(told, 1000);
+	ck_assert(neigh_asker_tell(asker, if_nametoindex("v0"), &a));
+	neigh_asker_free(asker);
 }
 END_TEST
 
@@ -438,22 +592,18 @@ START_TEST(interface_without_neighbours)
 }
 END_TEST
 
-/* Neighbours of interfaces that nobody asked about do not wake us. */
+/* Neighbours of interfaces that nobody asked about do not wake us. (A carrier's news may come at any time.) */
 START_TEST(other_interfaces_are_filtered)
 {
-	struct pollfd pfd = {.fd = netstate_fd(n), .events = POLLIN};
 	uint8_t mac[6];
 	sh("ip link add v8 type veth peer name v9 && ip link set v8 up && ip link set v9 up");
 	sh("ip neigh add 10.3.0.9 lladdr 02:00:00:00:00:09 dev v0 nud permanent");
 	ck_assert_int_eq(neighbour("v0", "10.3.0.9", mac), 0);
-	sh("echo 1 > /proc/sys/net/ipv6/conf/v8/disable_ipv6; echo 1 > "
-	   "/proc/sys/net/ipv6/conf/v9/disable_ipv6");
 	netstate_on_readable(n);
 	sh("ip neigh add 10.8.0.9 lladdr 02:00:00:00:00:09 dev v8 nud permanent");
-	ck_assert_int_eq(poll(&pfd, 1, 0), 0);
+	ck_assert_uint_eq(netstate_on_readable(n) & NETSTATE_NEIGHS, 0);
 	sh("ip neigh del 10.3.0.9 dev v0");
-	ck_assert_int_eq(poll(&pfd, 1, 0), 1);
-	ck_assert_uint_eq(netstate_on_readable(n), NETSTATE_NEIGHS);
+	ck_assert_uint_ne(netstate_on_readable(n) & NETSTATE_NEIGHS, 0);
 }
 END_TEST
 
@@ -497,6 +647,9 @@ int main(void)
 	tcase_add_test(alone, addresses_follow_the_kernel);
 	tcase_add_test(alone, loopback_is_local_and_not_served);
 	tcase_add_test(alone, point_to_point_peer_is_not_local);
+	tcase_add_test(alone, address_that_an_interface_has_more_than_once);
+	tcase_add_test(alone, port_that_leaves_its_bridge_stays);
+	tcase_add_test(alone, notified_while_others_hold_the_network);
 	tcase_add_test(alone, default_interface);
 	tcase_add_test(alone, routes_as_the_kernel_resolves_them);
 	tcase_add_test(alone, errors_as_connect_gives_them);
@@ -508,6 +661,10 @@ int main(void)
 	tcase_add_test(pair, neighbour_that_the_kernel_knew_before);
 	tcase_add_test(pair, neighbour_that_is_not_there);
 	tcase_add_test(pair, stale_neighbour_is_used_and_confirmed);
+	tcase_add_test(pair, neighbour_is_used_while_others_hold_the_network);
+	tcase_add_test(pair, closed_while_others_hold_the_network);
+	tcase_add_test(pair, neighbour_that_the_kernel_refuses);
+	tcase_add_test(pair, more_neighbours_than_wait);
 	tcase_add_test(pair, interface_without_neighbours);
 	tcase_add_test(pair, other_interfaces_are_filtered);
 	tcase_add_test(pair, link_down_forgets_neighbours);
