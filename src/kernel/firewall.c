@@ -306,6 +306,11 @@ bool firewall_differs(const struct firewall *f, const struct firewall_sight *s)
 	return (s->cgroup >= 0 && s->cgroup != cgroup) || ingress_differs(f, s);
 }
 
+uint32_t firewall_generation(void)
+{
+	return firewall_nft_generation() ^ firewall_xfrm_digest();
+}
+
 bool firewall_watches_sockets(void)
 {
 	struct firewall_cgroup cgroup;

@@ -45,7 +45,7 @@ void firewall_look_close(struct firewall_look *look);
 
 /* The kinds of BPF programs on a cgroup, a bit each: of the calling process's cgroup now. -EPERM: CAP_NET_ADMIN is missing; other -errno: could not tell. */
 int firewall_cgroup_now(struct firewall_look *look);
-/* Another one with each change of nftables' rules; 0: there are none, or it cannot be told. */
+/* Another one with each change of nftables' rules or IPsec policies; 0: there are none, or it cannot be told. */
 uint32_t firewall_generation(void);
 /*
  * What may change without anybody telling: programs on the cgroup, and filters and others' programs at the ingress of interfaces. The kernel is asked by firewall_see. It may

@@ -43,6 +43,8 @@ struct firewall_xfrm {
 	struct firewall_xfrm_policy policies[FIREWALL_XFRM_MAX];
 };
 int firewall_read_xfrm(struct firewall_xfrm *out);
+uint32_t firewall_xfrm_digest(void); /* another one when they have changed; 0: there are none, or they cannot be read */
+uint32_t firewall_nft_generation(void); /* another one with each change of nftables' rules; 0: there are none, or it cannot be told */
 int firewall_xfrm_has(const struct firewall_xfrm *x, const struct firewall_flow *f, bool some, char *why, size_t why_len);
 
 /* One of iptables' matches and targets: adds what it means to the rule that is being written. -ENOMEM. */

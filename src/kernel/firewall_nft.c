@@ -738,7 +738,7 @@ static int on_generation(const struct nlmsghdr *h, void *ctx)
 	return 0;
 }
 
-uint32_t firewall_generation(void)
+uint32_t firewall_nft_generation(void)
 {
 	_Alignas(struct nlmsghdr) char buf[REQUEST_BYTES];
 	uint32_t generation = 0;

@@ -18,6 +18,7 @@
 #include <libmnl/libmnl.h>
 
 #include "base/fd.h"
+#include "base/siphash.h"
 #include "kernel/netlink.h"
 
 static struct ip_addr address_of(const xfrm_address_t *a, bool v6)
@@ -65,19 +66,18 @@ static int on_policy(const struct nlmsghdr *h, void *ctx)
 		return 1;
 	}
 	bool v6 = s->family == AF_INET6;
-	x->policies[x->n++] = (struct firewall_xfrm_policy){
-		.v6 = v6,
-		.out = p.dir == XFRM_POLICY_OUT,
-		.src = address_of(&s->saddr, v6),
-		.dst = address_of(&s->daddr, v6),
-		.src_bits = s->prefixlen_s,
-		.dst_bits = s->prefixlen_d,
-		.sport = ntohs(s->sport),
-		.sport_mask = ntohs(s->sport_mask),
-		.dport = ntohs(s->dport),
-		.dport_mask = ntohs(s->dport_mask),
-		.ifindex = s->ifindex,
-	};
+	struct firewall_xfrm_policy *to = &x->policies[x->n++]; /* zeroed; a digest is made of all its bytes */
+	to->v6 = v6;
+	to->out = p.dir == XFRM_POLICY_OUT;
+	to->src = address_of(&s->saddr, v6);
+	to->dst = address_of(&s->daddr, v6);
+	to->src_bits = s->prefixlen_s;
+	to->dst_bits = s->prefixlen_d;
+	to->sport = ntohs(s->sport);
+	to->sport_mask = ntohs(s->sport_mask);
+	to->dport = ntohs(s->dport);
+	to->dport_mask = ntohs(s->dport_mask);
+	to->ifindex = s->ifindex;
 	return 0;
 }
 
@@ -113,7 +113,7 @@ static void read_default(int fd, struct firewall_xfrm *out)
 
 int firewall_read_xfrm(struct firewall_xfrm *out)
 {
-	*out = (struct firewall_xfrm){0};
+	memset(out, 0, sizeof *out);
 	int fd = fd_move_high(netlink_open(NETLINK_XFRM));
 	if (fd == -EPROTONOSUPPORT) /* a kernel without IPsec */
 		return 0;
@@ -122,6 +122,15 @@ int firewall_read_xfrm(struct firewall_xfrm *out)
 		read_default(fd, out);
 	fd_close(fd);
 	return err;
+}
+
+uint32_t firewall_xfrm_digest(void)
+{
+	static const uint8_t key[16];
+	struct firewall_xfrm x;
+	if (firewall_read_xfrm(&x) || (!x.n && !x.all))
+		return 0;
+	return siphash13(&x, sizeof x, key);
 }
 
 /* ---- could it concern a flow? What is not known of it is any, or, for `some`, what escapes the policy. ---- */

@@ -60,7 +60,7 @@ enum broker_op {
 	BROKER_PASSED, /* no answer: the member passes a listening socket to another process; it and the port's spare queue as descriptors (group_spare.c) */
 	BROKER_SPARE,  /* the spare queue of the listening socket that comes along, as descriptors */
 	BROKER_JOINED, /* no answer: the member has a slot of a listener group; the maps of members and flows as descriptors */
-	BROKER_CGROUP, /* the kinds of BPF programs on the broker's cgroup, and the generation of nftables' rules (kernel/firewall.h) */
+	BROKER_CGROUP, /* the kinds of BPF programs on the broker's cgroup, and the rules' generation (kernel/firewall.h) */
 	BROKER_BYE, /* no answer: the member ends, and has nothing left for which a peer waits */
 };
 
@@ -108,7 +108,7 @@ struct broker_request {
 struct broker_answer {
 	uint32_t op, id;
 	int32_t result; /* 0/positive or -errno */
-	uint32_t generation;         /* CGROUP: of nftables' rules */
+	uint32_t generation;         /* CGROUP: of the rules */
 	uint8_t secret[64];          /* LINK: the host's */
 	char why[BROKER_WHY_BYTES]; /* … or why not */
 };

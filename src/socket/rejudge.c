@@ -8,7 +8,7 @@
  *
  * Legacy iptables has no notifications. While it has tables here, the rules are read again every LEGACY_US. Nobody tells of a program that is attached to the process's cgroup
  * (or that another cgroup is the process's) or to an interface's ingress either: while the engine has turns the kernel is asked every LOOK_US. A process without the right to asks the broker, also whether
- * nftables' rules have changed, since it may not have the right to hear of that. A process that has
+ * nftables' rules or IPsec policies have changed, since it may not have the right to hear of that. A process that has
  * nothing to do asks nothing: what comes after a pause meets the engine once more, and is judged anew then.
  *
  * Routes may become the kernel's alone as well (a rule that chooses by port, a route that encapsulates). Who meets one arms the same timer, and its connections are asked about.
@@ -322,7 +322,7 @@ void rejudge_pause(struct engine *e)
 		rules_reader_join(e->rejudge.reader);
 }
 
-/* Who has dropped its privilege hears of no policy. */
+/* Who has dropped its privilege hears of no policy; the broker tells whether they changed (take_sight). */
 static void watch_ipsec(struct engine *e)
 {
 	static const int groups[] = {XFRMNLGRP_POLICY};

@@ -1,7 +1,7 @@
 #!/usr/bin/python3
-"""Rules that come while a server is served that had no privilege when its engine came up. It may not hear of rules, so the broker tells it; what they drop is dropped on a live connection, too.
+"""Rules that come while a server is served that had no privilege when its engine came up. It may not hear of rules, so the broker tells it; what they drop is dropped on a live connection, too. IPsec policies are rules as well.
 
-rules_late.py: one row for each set-up of rules at the beginning.
+rules_late.py: one row for each set-up of rules at the beginning, and what comes later.
 """
 import socket
 import sys
@@ -20,6 +20,7 @@ while data := c.recv(100):
 """ % PORT
 BOUND = 20  # seconds
 BAN = "add table ip late; add chain ip late in { type filter hook input priority 0; }; add rule ip late in tcp dport %d drop" % PORT
+BLOCK = "ip xfrm policy add src 0.0.0.0/0 dst %s/32 proto tcp dport %d dir in action block" % (SERVER_IP, PORT)
 HARMLESS = "add table ip other; add chain ip other in { type filter hook input priority 0; }; add rule ip other in udp dport 53 accept"
 
 
@@ -36,7 +37,7 @@ def is_kernels(lab):
     return bool(lab.server.text(["ss", "-Htn", "state", "established", "sport = :%d" % PORT]).strip())
 
 
-def row(lab, before):
+def row(lab, before, late):
     if before:
         lab.server.run(["nft", before])
     server = lab.server.spawn([sys.executable, "-c", SERVER], finesse=True)
@@ -49,7 +50,7 @@ def row(lab, before):
                 return "nothing came back before the rule"
         if is_kernels(lab):
             return "the kernel carries it from the beginning"
-        lab.server.run(["nft", BAN])
+        lab.server.run(late)
         end = time.monotonic() + BOUND
         while not is_kernels(lab):
             if time.monotonic() > end:
@@ -68,11 +69,16 @@ def row(lab, before):
 
 def main():
     failed = 0
-    rows = (("no rules", None), ("rules that concern nobody", HARMLESS))
-    for name, before in rows:
+    rows = (
+        ("no rules", None, ["nft", BAN]),
+        ("rules that concern nobody", HARMLESS, ["nft", BAN]),
+        ("an IPsec policy", None, BLOCK.split()),
+        ("an IPsec policy beside rules that concern nobody", HARMLESS, BLOCK.split()),
+    )
+    for name, before, late in rows:
         try:
             with Lab() as lab:
-                said = row(lab, before)
+                said = row(lab, before, late)
         except (LabError, OSError) as e:
             said = str(e)
         failed += said is not None
