@@ -57,7 +57,7 @@ static bool parse_any(const struct nlmsghdr *h, struct diag_socket *s)
 {
 	const struct inet_diag_msg *m = mnl_nlmsg_get_payload(h);
 
-	if (h->nlmsg_type != SOCK_DIAG_BY_FAMILY || mnl_nlmsg_get_payload_len(h) < sizeof *m)
+	if ((h->nlmsg_type != SOCK_DIAG_BY_FAMILY && h->nlmsg_type != TCPDIAG_GETSOCK) || mnl_nlmsg_get_payload_len(h) < sizeof *m)
 		return false;
 	s->key = (struct flow_key){.laddr = addr_of(m->idiag_family, m->id.idiag_src),
 				   .raddr = addr_of(m->idiag_family, m->id.idiag_dst),
@@ -107,24 +107,27 @@ int diag_open(void)
 	return fd_move_high(netlink_open(NETLINK_SOCK_DIAG));
 }
 
-/* Of both families, what is in `states` and has a port of these. */
+/*
+ * Of both families, what is in `states` and has a port of these. The older request is the one that asks for both: the kernel walks its table once, which takes it
+ * some 0.3 ms, however little is in it.
+ */
 static int dump(uint32_t states, uint16_t first, uint16_t last, int (*each)(const struct nlmsghdr *, void *), void *ctx)
 {
-	static const int families[] = {AF_INET, AF_INET6};
 	struct question q;
+	struct nlmsghdr *h = mnl_nlmsg_put_header(&q);
+	struct inet_diag_req *req = mnl_nlmsg_put_extra_header(h, sizeof *req);
 	int fd = diag_open();
 	int ret = fd;
 
-	for (int i = 0; i < 2 && ret >= 0; i++) {
-		struct nlmsghdr *h = ask(&q, families[i], NLM_F_DUMP);
-		struct inet_diag_req_v2 *req = mnl_nlmsg_get_payload(h);
-		req->idiag_states = states;
-		if (first == last)
-			req->id.idiag_sport = htons(first);
-		else
-			filter_ports(h, first, last);
+	h->nlmsg_type = TCPDIAG_GETSOCK;
+	h->nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP;
+	req->idiag_states = states;
+	if (first == last)
+		req->id.idiag_sport = htons(first);
+	else
+		filter_ports(h, first, last);
+	if (ret >= 0)
 		ret = netlink_talk(fd, h, each, ctx);
-	}
 	fd_close(fd);
 	return ret < 0 ? ret : 0;
 }
