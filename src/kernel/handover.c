@@ -351,6 +351,21 @@ int handover_begin(const struct tcp_snapshot *s, int family, int ifindex)
 	return fd;
 }
 
+int handover_follow(int fd, const struct tcp_snapshot *then, const struct tcp_snapshot *now, int ifindex)
+{
+	uint32_t came = now->rcv_nxt - then->rcv_nxt;
+	int err;
+	if ((int32_t)(then->snd_nxt - now->snd_una) < 0 || came > now->rcv_data_len)
+		return -EAGAIN;
+	if (came && ((err = sockopt_set_int(fd, IPPROTO_TCP, TCP_REPAIR_QUEUE, TCP_RECV_QUEUE)) < 0 ||
+		     (err = write_range(fd, now->rcv_data, now->rcv_data_len - came, came)) < 0 ||
+		     (err = sockopt_set_int(fd, IPPROTO_TCP, TCP_REPAIR_QUEUE, TCP_NO_QUEUE)) < 0))
+		return err;
+	if (!now->fin_peer || then->fin_peer)
+		return 0;
+	return came < then->rcv_wnd ? inject_fin(fd, now, ifindex) : -EAGAIN; /* a closed window would shut it out */
+}
+
 int handover_finish(int fd, const struct tcp_snapshot *s)
 {
 	uint32_t sent = unacked_len(s);

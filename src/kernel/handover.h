@@ -5,9 +5,10 @@
 #include "tcp/snapshot.h"
 
 /*
- * Two steps, so that the peer's segments always meet somebody:
+ * Several steps, so that the peer's segments always meet somebody:
  *
  *   fd = handover_begin(snap, family, ifindex); the kernel has the connection, in repair mode: it receives and acknowledges, and sends nothing else
+ *   handover_follow(fd, &snap, &now, …);    what has come meanwhile is put in place, too
  *   … the 4-tuple becomes the kernel's in the classifier, and the engine forgets the connection …
  *   handover_finish(fd, snap);              unsent data and our FIN leave
  *
@@ -22,6 +23,11 @@
  * arrive. On failure nothing was sent and no socket is left.
  */
 int handover_begin(const struct tcp_snapshot *snap, int family, int ifindex);
+/*
+ * To make the socket takes half a millisecond and more, and what the peer says in it comes to the engine: without this it would have to say it once more. `then` is what
+ * handover_begin had. The classifier still keeps the flow's segments from the kernel. 0, or -errno: the socket does not fit any more, and nothing was said with it.
+ */
+int handover_follow(int fd, const struct tcp_snapshot *then, const struct tcp_snapshot *now, int ifindex);
 /* 0. On failure (-EPERM, -ENOBUFS) `fd` is closed without a word to the peer. The snapshot's data must still be there. */
 int handover_finish(int fd, const struct tcp_snapshot *snap);
 

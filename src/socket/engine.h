@@ -557,6 +557,7 @@ void turn_net_look(struct engine *e); /* … before a route is asked for, unless
 void turn_ways_changed(struct engine *e); /* routes or neighbours: destinations look again, and who stalled goes on */
 /* What takes time within a turn is no part of a round trip: the clock is read anew. */
 void turn_now(struct engine *e);
+void turn_frames(struct engine *e); /* within a turn: what has come since it began; turn_end follows */
 bool turn_conclude(struct engine *e, struct sock *s); /* its last segments leave now; false: they must wait */
 /* The usual bracket of a verb. */
 void turn_enter(struct engine *e);
@@ -857,6 +858,8 @@ const struct handed_over *handed_over_at(unsigned i); /* of the latest, in no or
 /* ---- handover.c ---- */
 /* The connection becomes a kernel socket: its fd, or -errno and nothing changed. `why` is noted; NULL: not. Lock held. */
 int conn_handover(struct engine *e, struct sock *s, const char *why);
+/* The same, and what its peer says meanwhile goes along: frames come in, so the caller is in no list of sockets that they could change, and has a reference. */
+int conn_handover_alone(struct engine *e, struct sock *s, const char *why);
 /* Where that failed: the connection ends here, and a kernel socket shows its end (kernel/ended.h); one that is being opened begins anew there. Its fd,
    or -errno (-EMFILE). Lock held. */
 int conn_end(struct engine *e, struct sock *s);

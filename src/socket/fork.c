@@ -170,7 +170,7 @@ int sock_give_kernel(struct engine *e, struct sock *s, const char *why, int *fd)
 {
 	if (s->kind == SOCK_KIND_CONN) {
 		turn_end(e);
-		int made = conn_handover(e, s, why);
+		int made = conn_handover_alone(e, s, why);
 		if (made < 0) {
 			made = conn_end(e, s);
 			turn_end(e); /* its RST leaves; and `dirty` is in one list at a time */

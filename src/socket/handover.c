@@ -31,16 +31,49 @@ static void flow_becomes_kernels(struct engine *e, struct sock *s)
 	sock_becomes_kernels(e, s);
 }
 
-int conn_handover(struct engine *e, struct sock *s, const char *why)
+static int take_snapshot(struct engine *e, struct sock *s, struct tcp_snapshot *snap)
+{
+	unseen_settle_sock(e, s);
+	return s->live ? tcp_snapshot(&s->tcp, e->now, snap) : -ENOTCONN; /* its peer has reset it */
+}
+
+static int begin(struct engine *e, struct sock *s, struct tcp_snapshot *snap)
+{
+	int err = take_snapshot(e, s, snap);
+	return err ? err : handover_begin(snap, s->family, iface_scope(e, &s->flow.key.laddr));
+}
+
+/* What came while the kernel's socket was made is in the ring. The socket that has it, too; or -errno, and there is none. */
+static int follow(struct engine *e, struct sock *s, int fd, struct tcp_snapshot *snap)
+{
+	const struct tcp_snapshot then = *snap;
+	turn_frames(e);
+	int err = take_snapshot(e, s, snap);
+	if (!err)
+		err = handover_follow(fd, &then, snap, iface_scope(e, &s->flow.key.laddr));
+	snap->snd_nxt = then.snd_nxt; /* nothing was sent meanwhile */
+	if (!err)
+		return fd;
+	sys_close(fd); /* in repair mode: silent */
+	return err == -EAGAIN ? begin(e, s, snap) : err;
+}
+
+/* A connection in an earlier or later state would be another socket after what comes, or none. */
+static bool may_follow(const struct sock *s)
+{
+	return tcp_state(&s->tcp) == TCPS_ESTABLISHED && (!s->closed || s->child_refs) && !s->listener && !s->ending;
+}
+
+static int hand_over(struct engine *e, struct sock *s, const char *why, bool follows)
 {
 	struct tcp_snapshot snap;
 	if (!s->live)
 		return -ENOTCONN;
 	if (e->own) /* the kernel has no such address */
 		return -EOPNOTSUPP;
-	unseen_settle_sock(e, s);
-	int err = tcp_snapshot(&s->tcp, e->now, &snap);
-	int fd = err ? err : handover_begin(&snap, s->family, iface_scope(e, &s->flow.key.laddr));
+	int err, fd = begin(e, s, &snap);
+	if (fd >= 0 && follows)
+		fd = follow(e, s, fd, &snap);
 	if (fd < 0) {
 		e->counters[SOCKC_HandoverFailed]++;
 		log_debug("handover", "a connection in %s could not be handed over (errno %d)", tcp_state_name(tcp_state(&s->tcp)), -fd);
@@ -66,6 +99,20 @@ int conn_handover(struct engine *e, struct sock *s, const char *why)
 		return fd;
 	e->counters[SOCKC_HandoverFailed]++;
 	return err; /* the kernel gave up: so did the connection */
+}
+
+int conn_handover(struct engine *e, struct sock *s, const char *why)
+{
+	return hand_over(e, s, why, false);
+}
+
+int conn_handover_alone(struct engine *e, struct sock *s, const char *why)
+{
+	bool follows = s->live && !e->own && may_follow(s);
+	int fd = hand_over(e, s, why, follows);
+	if (follows)
+		turn_end(e); /* what came was not this connection's alone */
+	return fd;
 }
 
 /* Of Fast Open: text is under way, and the handshake is not complete. */
@@ -108,7 +155,7 @@ int sock_handover(struct sock *s, const char *why, bool surely)
 		leaving_note("a listener", why);
 		r = 0;
 	} else if (s->kind == SOCK_KIND_CONN) {
-		r = conn_handover(e, s, why);
+		r = conn_handover_alone(e, s, why);
 	}
 	if (r < 0 && surely)
 		r = end_instead(e, s, why);

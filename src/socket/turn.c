@@ -32,6 +32,20 @@ void turn_now(struct engine *e)
 	e->now = e->drive.now = clock_now_us();
 }
 
+static void frames_in(struct engine *e)
+{
+	struct iface *i;
+	ifaces_for_each(e, i)
+		if (link_rx_pending(i->link))
+			link_drain(i->link, &i->rx_handler, TURN_RX_BUDGET);
+}
+
+void turn_frames(struct engine *e)
+{
+	turn_now(e);
+	frames_in(e);
+}
+
 static int64_t begin(struct drive *d)
 {
 	struct engine *e = engine_of(d);
@@ -41,10 +55,7 @@ static int64_t begin(struct drive *d)
 	if (e->net_polled)
 		e->net_looked_us = e->now;
 	e->net_polled = false;
-	struct iface *i;
-	ifaces_for_each(e, i)
-		if (link_rx_pending(i->link))
-			link_drain(i->link, &i->rx_handler, TURN_RX_BUDGET);
+	frames_in(e);
 	if (e->own)
 		own_tick(e);
 	if (judged_pending(e))

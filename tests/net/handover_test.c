@@ -561,6 +561,57 @@ START_TEST(two_steps)
 }
 END_TEST
 
+/* What the peer says while the socket is made comes to who had the connection: it is put in place behind what is there. */
+START_TEST(what_comes_between_the_steps)
+{
+	static uint8_t unread[40000];
+	open_connection(&setups[_i]);
+	write_some(b, &b_to_a, 5000);
+	wait_until_acknowledged(b);
+	struct tcp_snapshot s = take(false, false), now;
+	a = handover_begin(&s, AF_UNSPEC, if_nametoindex("va"));
+	ck_assert_int_ge(a, 0);
+	deafen(a); /* as the classifier does it */
+	write_some(b, &b_to_a, 10000);
+	uint32_t came = b_to_a.written - s.rcv_data_len;
+	ck_assert_uint_gt(came, 0);
+	ck_assert_uint_le(s.rcv_data_len + came, sizeof unread);
+	now = s;
+	now.rcv_nxt += came;
+	now.rcv_data_len += came;
+	for (uint32_t i = 0; i < now.rcv_data_len; i++)
+		unread[i] = pattern(i, b_to_a.salt);
+	now.rcv_data[0] = (struct iovec){unread, now.rcv_data_len};
+	now.rcv_data[1] = (struct iovec){NULL, 0};
+	ck_assert_int_eq(handover_follow(a, &s, &now, if_nametoindex("va")), 0);
+	int readable = 0;
+	ck_assert_int_eq(ioctl(a, SIOCINQ, &readable), 0);
+	ck_assert_uint_eq(readable, now.rcv_data_len);
+	hear(a);
+	ck_assert_int_eq(handover_finish(a, &now), 0);
+	go_on(false, false);
+}
+END_TEST
+
+START_TEST(the_peer_closes_between_the_steps)
+{
+	open_connection(&setups[_i]);
+	write_some(b, &b_to_a, 5000);
+	struct tcp_snapshot s = take(false, false), now;
+	a = handover_begin(&s, AF_UNSPEC, if_nametoindex("va"));
+	ck_assert_int_ge(a, 0);
+	deafen(a);
+	shutdown(b, SHUT_WR);
+	hear(a);
+	now = s;
+	now.fin_peer = true;
+	ck_assert_int_eq(handover_follow(a, &s, &now, if_nametoindex("va")), 0);
+	ck_assert_uint_eq(info_of(a).tcpi_state, TCP_CLOSE_WAIT);
+	ck_assert_int_eq(handover_finish(a, &now), 0);
+	go_on(false, true);
+}
+END_TEST
+
 START_TEST(a_tuple_that_is_taken)
 {
 	open_connection(&setups[_i]);
@@ -768,6 +819,8 @@ int main(void)
 	tcase_add_loop_test(t, our_fin_was_sent, 0, 3);
 	tcase_add_loop_test(t, both_have_closed, 0, 3);
 	tcase_add_loop_test(t, two_steps, 0, 3);
+	tcase_add_loop_test(t, what_comes_between_the_steps, 0, 3);
+	tcase_add_loop_test(t, the_peer_closes_between_the_steps, 0, 3);
 	tcase_add_loop_test(t, a_tuple_that_is_taken, 0, 3);
 	tcase_add_loop_test(t, without_loopback_no_close_wait_and_no_trace, 0, 3);
 	tcase_add_loop_test(t, a_deaf_loopback_is_waited_for_once, 0, 1);
