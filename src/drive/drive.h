@@ -51,6 +51,7 @@ struct waiter {
 	int64_t spoke_us;        /* its last call had something to say, then; 0: it had not */
 	int efd;                 /* while blocked on file descriptors without the seat; else -1 */
 	uint32_t futex;          /* while blocked on nothing else */
+	bool ends_at_stop;       /* its wait does */
 	struct list blocks;      /* memory of its waits, innermost last */
 	struct fd_share *share;  /* of its wait; NULL: its fds are its own */
 	struct list share_node;  /* fd_share.others, while another thread watches the fds */
@@ -131,6 +132,9 @@ struct drive {
 	pthread_t helper;
 	int helper_efd;
 	bool helper_runs, helper_stop, helper_sees_tx;
+	struct timespec *helper_timeout; /* the helper's, by a mapping to write; NULL: not mapped (stopped.c) */
+	const struct timespec *helper_timeout_read; /* … by one to read */
+	unsigned stops;        /* how often the process was stopped and went on */
 	int64_t grace_us;      /* the helper's: how long it leaves the engine to the program */
 };
 
@@ -171,6 +175,9 @@ struct wait {
 	int64_t deadline;
 	struct handlers_run handlers; /* the thread's, when the call was entered */
 	bool any_handler;        /* an SA_RESTART handler ends it, too: poll, epoll, calls with a timeout, calls that have moved something */
+	const struct drive *drive;
+	unsigned stops;          /* drive.stops at its beginning */
+	bool ends_at_stop;       /* a stop and SIGCONT end it: epoll, calls with a timeout, calls that have moved something */
 	struct fd_share *share;  /* one of those that wait for the same kernel fds watches them; drive_wait_begin: NULL */
 };
 /* timeout_us 0: for ever. */
@@ -179,6 +186,8 @@ void drive_wait_begin(struct wait *wait, const struct drive *d, int64_t timeout_
 void drive_wait_moved(struct wait *wait);
 /* As poll takes it: NULL for ever. -EINVAL. */
 int drive_wait_begin_timespec(struct wait *wait, const struct drive *d, const struct timespec *timeout);
+/* … and as epoll_wait ends: at a stop, too. */
+int drive_wait_begin_epoll(struct wait *wait, const struct drive *d, const struct timespec *timeout);
 /*
  * Lock held on entry and exit. Ends the turn, then waits until w->signalled, a kernel fd of `kfds` is ready (their revents are set), the deadline or a
  * signal: 0 (look again; a new turn has begun), -ETIMEDOUT, -EINTR, -ENOMEM. Drives the engine meanwhile when nobody else does. A cancellation
@@ -217,5 +226,10 @@ void putoff_settle_late(struct drive *d); /* … by the helper: whoever did not 
 void putoff_note_wait(struct drive *d);   /* this thread waits */
 void putoff_forget(struct drive *d);      /* all is said, or not ours to say */
 bool putoff_is_sound(const struct drive *d);
+
+/* stopped.c, for drive's own files. */
+int stopped_poll(struct drive *d, struct pollfd *fds, unsigned n, int64_t us); /* the helper's sleep; -EINTR: the process was stopped and goes on */
+void stopped_seen(struct drive *d);       /* that was so: waits that it ends end. Lock held */
+void stopped_after_fork(struct drive *d);
 
 #endif

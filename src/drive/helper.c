@@ -29,6 +29,7 @@
 struct helper_fds {
 	struct pollfd fds[1 + DRIVE_SERVICE_FDS + DRIVE_FDS];
 	unsigned n, first_engine;
+	bool stopped; /* the process was, during the sleep */
 };
 
 static void collect_fds(struct drive *d, struct helper_fds *h, bool lead)
@@ -41,13 +42,10 @@ static void collect_fds(struct drive *d, struct helper_fds *h, bool lead)
 }
 
 /* TIME_NEVER: until something is there. */
-static int sleep_until(struct helper_fds *h, int64_t until)
+static int sleep_until(struct drive *d, struct helper_fds *h, int64_t until)
 {
-	int64_t us = until == TIME_NEVER ? 0 : until - clock_now_us();
-	if (us < 0)
-		us = 0;
-	struct timespec ts = {.tv_sec = us / USEC_PER_SEC, .tv_nsec = us % USEC_PER_SEC * NSEC_PER_USEC};
-	int r = sys_ppoll(h->fds, h->n, until == TIME_NEVER ? NULL : &ts, NULL);
+	int r = stopped_poll(d, h->fds, h->n, until == TIME_NEVER ? TIME_NEVER : until - clock_now_us());
+	h->stopped = r == -EINTR;
 	if (r < 0)
 		for (unsigned i = 0; i < h->n; i++)
 			h->fds[i].revents = 0;
@@ -59,7 +57,7 @@ static void tick(struct drive *d, struct helper_fds *h, int64_t until)
 {
 	int64_t seen = __atomic_load_n(&d->driven_us, __ATOMIC_RELAXED);
 	for (unsigned i = 0; i < LAZY_TICKS; i++) {
-		if (sleep_until(h, until))
+		if (sleep_until(d, h, until))
 			return;
 		int64_t driven = __atomic_load_n(&d->driven_us, __ATOMIC_RELAXED);
 		if (driven == seen)
@@ -104,10 +102,12 @@ static void helper_round(struct drive *d)
 	if (role == HELPER_TICKS)
 		tick(d, &h, until);
 	else
-		sleep_until(&h, until);
+		sleep_until(d, &h, until);
 	drive_lock_only(d);
 	putoff_settle_late(d);
 	sched_helper_awake(&d->sched);
+	if (h.stopped)
+		stopped_seen(d);
 	if (role == HELPER_LEADS && d->up && !d->sched.seat) {
 		d->ops->ready(d, h.fds + h.first_engine, h.n - h.first_engine);
 		d->now = d->ops->begin(d); /* our own turn does not count as the program's */

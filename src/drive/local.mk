@@ -8,6 +8,7 @@ src_libdrive_a_SOURCES = \
 	src/drive/putoff.c \
 	src/drive/sched.c \
 	src/drive/sched.h \
+	src/drive/stopped.c \
 	src/drive/wait.c \
 	src/drive/waiter.c \
 	src/drive/waiter.h

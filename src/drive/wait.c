@@ -30,7 +30,9 @@ void drive_wait_begin(struct wait *wait, const struct drive *d, int64_t timeout_
 {
 	wait->deadline = timeout_us ? d->now + timeout_us : TIME_NEVER;
 	wait->handlers = engine_handlers_at_call;
-	wait->any_handler = timeout_us != 0 || engine_handlers_at_call.moved;
+	wait->any_handler = wait->ends_at_stop = timeout_us != 0 || engine_handlers_at_call.moved;
+	wait->drive = d;
+	wait->stops = d->stops;
 	wait->share = NULL;
 }
 
@@ -44,12 +46,17 @@ void drive_wait_moved(struct wait *wait)
 		wait->any_handler = true;
 		wait->handlers = engine_handlers_at_call;
 	}
+	if (!wait->ends_at_stop) {
+		wait->ends_at_stop = true;
+		wait->stops = wait->drive->stops;
+	}
 }
 
 int drive_wait_begin_timespec(struct wait *wait, const struct drive *d, const struct timespec *timeout)
 {
 	drive_wait_begin(wait, d, 0);
 	wait->any_handler = true;
+	wait->ends_at_stop = false;
 	if (!timeout)
 		return 0;
 	if (timeout->tv_sec < 0 || timeout->tv_nsec < 0 || timeout->tv_nsec >= 1000000000)
@@ -59,8 +66,17 @@ int drive_wait_begin_timespec(struct wait *wait, const struct drive *d, const st
 	return 0;
 }
 
+int drive_wait_begin_epoll(struct wait *wait, const struct drive *d, const struct timespec *timeout)
+{
+	int r = drive_wait_begin_timespec(wait, d, timeout);
+	wait->ends_at_stop = true;
+	return r;
+}
+
 static bool wait_interrupted(const struct wait *wait)
 {
+	if (wait->ends_at_stop && wait->stops != __atomic_load_n(&wait->drive->stops, __ATOMIC_RELAXED))
+		return true;
 	return wait->any_handler ? wait->handlers.all != engine_handlers.all : wait->handlers.norestart != engine_handlers.norestart;
 }
 
@@ -202,6 +218,7 @@ static void sleep_blocked(struct sleep *z)
 	z->outer_blocks = blocks_floor;
 	w->blocked = z->how;
 	w->woken = false;
+	w->ends_at_stop = z->wait->ends_at_stop;
 	w->efd = z->efd;
 	engine_wait_timeout = &z->ts;
 	blocks_floor = w->blocks.prev;

@@ -271,6 +271,7 @@ void drive_after_fork(struct drive *d)
 		d->helper_runs = false;
 	}
 	d->helper_efd = -1;
+	stopped_after_fork(d);
 	if (self_made) {
 		sched_thread_init(&self.sched);
 		self.blocked = BLOCKED_NOT;

@@ -200,7 +200,7 @@ static int engine_side(struct epset *set, struct epoll_event *evs, int max, cons
 	struct engine *e = set->engine;
 	struct wait wait;
 	turn_enter_wait(e);
-	int r = wait_begin_timespec(&wait, e, timeout);
+	int r = wait_begin_epoll(&wait, e, timeout);
 	if (!r)
 		r = wait_loop(e, set, evs, max, &wait, mask);
 	if (r > 0) /* the program answers, and its answers carry the ACKs */

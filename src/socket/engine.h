@@ -793,6 +793,10 @@ static inline int wait_begin_timespec(struct wait *wait, struct engine *e, const
 {
 	return drive_wait_begin_timespec(wait, &e->drive, timeout);
 }
+static inline int wait_begin_epoll(struct wait *wait, struct engine *e, const struct timespec *timeout)
+{
+	return drive_wait_begin_epoll(wait, &e->drive, timeout);
+}
 static inline struct waiter *waiter_self(struct engine *e)
 {
 	return drive_waiter(&e->drive);

@@ -64,6 +64,13 @@ dist_check_SCRIPTS += tests/process/exec_epoll_test.sh
 EXTRA_DIST += tests/process/two_claims.py
 TESTS += tests/process/two_claims_test.sh
 dist_check_SCRIPTS += tests/process/two_claims_test.sh
+
+check_PROGRAMS += tests/process/stopped
+tests_process_stopped_SOURCES = tests/process/stopped.c
+tests_process_stopped_LDADD =
+EXTRA_DIST += tests/process/stopped.py
+TESTS += tests/process/stopped_test.sh
+dist_check_SCRIPTS += tests/process/stopped_test.sh
 TESTS += tests/process/groups.sh
 dist_check_SCRIPTS += tests/process/groups.sh
 
