@@ -8,6 +8,11 @@
 
 /* 0 or -errno. */
 int thread_start(pthread_t *out, void *(*main)(void *arg), void *arg);
+/*
+ * 0, or -EAGAIN: the process may have none. What RLIMIT_NPROC counts, all of the user's threads, nobody tells, so where the limit is low one is tried. Who is about to do
+ * what takes long, and is of no use without a thread, asks first.
+ */
+int thread_try(void);
 /* Waits for its end, and is no cancellation point: the caller may be between two of the program's. */
 void thread_join(pthread_t thread);
 

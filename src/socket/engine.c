@@ -17,6 +17,7 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/sys.h"
+#include "base/thread.h"
 #include "kernel/diag.h"
 #include "kernel/procfile.h"
 #include "kernel/sandbox.h"
@@ -207,7 +208,12 @@ static int net_open(struct engine *e, char *why, size_t why_len)
 		snprintf(why, why_len, "RLIMIT_NOFILE leaves the program too few numbers beside the engine's");
 		return -EMFILE;
 	}
-	int err = sandbox_check(why, why_len);
+	int err = thread_try(); /* before interfaces are attached: to give them back takes some 15 ms */
+	if (err) {
+		snprintf(why, why_len, "helper thread: %s", strerror(-err));
+		return err;
+	}
+	err = sandbox_check(why, why_len);
 	if (err)
 		return err;
 	err = netstate_open(&e->net);

@@ -4,6 +4,7 @@ if HAVE_CHECK
 base_tests = \
 	tests/unit/budget_test \
 	tests/unit/late_test \
+	tests/unit/thread_test \
 	tests/unit/siphash_test \
 	tests/unit/log_test \
 	tests/unit/pool_test \
@@ -13,6 +14,9 @@ TESTS += $(base_tests)
 tests_unit_late_test_SOURCES = tests/unit/late_test.c
 tests_unit_late_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
 tests_unit_late_test_LDADD = src/libbase.a $(UNIT_LIBS)
+tests_unit_thread_test_SOURCES = tests/unit/thread_test.c
+tests_unit_thread_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
+tests_unit_thread_test_LDADD = src/libbase.a $(UNIT_LIBS)
 tests_unit_budget_test_SOURCES = tests/unit/budget_test.c
 tests_unit_budget_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
 tests_unit_budget_test_LDADD = src/libbase.a $(UNIT_LIBS)
