@@ -3,7 +3,7 @@
  * has slowed down (CWR).
  *
  * Agreed in the SYN exchange (§6.1.1). A SYN that is repeated does not ask any more, since something on the path may drop those that do; a SYN whose packet is
- * marked as capable itself is refused (as Linux: a host whose bits something sets at random). New text is sent as ECT(0); what is repeated and bare ACKs are not (§6.1.4,
+ * marked as capable itself is refused (as Linux: a host whose bits something sets at random), unless it asks for RFC 9768's feedback as well, whose SYNs may be. New text is sent as ECT(0); what is repeated and bare ACKs are not (§6.1.4,
  * §6.1.5). An algorithm that needs ECN (DCTCP) has every packet capable, those of the SYN exchange, too, and decides itself what is echoed.
  *
  * What the sender does about an echo is recovery.c's: once per round trip, as if something had been lost. Owns the ecn_… fields of the connection. No timers.
@@ -34,7 +34,8 @@ void ecn_agree(struct tcp_conn *c, const struct tcp_segment *syn)
 		return;
 	}
 	bool allowed = c->stack->config.ecn != TCP_ECN_OFF || c->ecn_route;
-	c->ecn_on = ece && cwr && ((syn->ecn == ECN_NOT_ECT && allowed) || c->cc->needs_ecn);
+	bool believed = syn->ecn == ECN_NOT_ECT || (syn->flags & (SEG_AE | SEG_RESERVED));
+	c->ecn_on = ece && cwr && ((believed && allowed) || c->cc->needs_ecn);
 }
 
 static void output_syn(const struct tcp_conn *c, struct tcp_segment *seg)
@@ -64,6 +65,12 @@ void ecn_output(struct tcp_conn *c, struct tcp_segment *seg)
 	}
 	if (c->ecn_echo)
 		seg->flags |= SEG_ECE;
+}
+
+void ecn_input_any(struct tcp_conn *c, const struct tcp_segment *seg)
+{
+	if (!c->ecn_on && seg->ecn != ECN_NOT_ECT)
+		c->ecn_seen = true;
 }
 
 /* §6.1.3. Nothing but text is looked at: ACKs are not capable. */

@@ -86,8 +86,10 @@ static void drop_unacceptable(struct tcp_conn *c, int64_t now, const struct tcp_
 	uint32_t end = seg->seq + space;
 	if (space && SEQ_LEQ(end, c->rcv_nxt)) {
 		TCP_COUNT(c, RcvdDup);
-		if (end == c->rcv_wup && c->state != TCPS_TIME_WAIT)
-			take_timestamp(c, now, seg); /* Linux's window begins there; its TIME-WAIT keeps the first FIN's */
+		if (end == c->rcv_wup && c->state != TCPS_TIME_WAIT) { /* Linux's window begins there; its TIME-WAIT keeps the first FIN's */
+			take_timestamp(c, now, seg);
+			ecn_input_any(c, seg);
+		}
 		sack_note_duplicate(c, seg->seq, end);
 		delack_quick(c, QUICKACKS_AFTER_DUP);
 		if (c->state == TCPS_TIME_WAIT && (seg->flags & SEG_FIN) && end == c->rcv_nxt)
@@ -241,6 +243,8 @@ static void input_synchronized(struct tcp_conn *c, int64_t now, const struct tcp
 		take_timestamp(c, now, seg);
 	c->last_rcvd_us = now;
 	c->keep_probes = 0;
+	if (c->state != TCPS_SYN_RECEIVED)
+		ecn_input_any(c, seg);
 	if (!(seg->flags & SEG_ACK)) { /* fifth step: "if the ACK bit is off, drop the segment and return" */
 		TCP_COUNT(c, RcvdNoAck);
 		return;

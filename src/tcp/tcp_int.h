@@ -380,6 +380,7 @@ void fastopen_closed(struct tcp_conn *c);
 void ecn_offer(struct tcp_conn *c);
 void ecn_agree(struct tcp_conn *c, const struct tcp_segment *syn);
 void ecn_output(struct tcp_conn *c, struct tcp_segment *seg); /* flags and codepoint of a segment that leaves now */
+void ecn_input_any(struct tcp_conn *c, const struct tcp_segment *seg); /* for tcp_info: Linux tells where nothing was agreed of ACKs, too */
 void ecn_input_text(struct tcp_conn *c, const struct text *t);
 bool ecn_is_echo(const struct tcp_conn *c, const struct tcp_segment *seg);
 void ecn_reduced(struct tcp_conn *c); /* the window was reduced: the peer is told */

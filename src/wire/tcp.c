@@ -157,7 +157,7 @@ int tcp_parse(const uint8_t *bytes, size_t len, struct tcp_segment *seg)
 	seg->dport = load_be16(bytes + 2);
 	seg->seq = load_be32(bytes + 4);
 	seg->ack = load_be32(bytes + 8);
-	seg->flags = bytes[13];
+	seg->flags = load_be16(bytes + 12) & (SEG_RESERVED | SEG_AE | 0xff);
 	seg->window = load_be16(bytes + 14);
 	seg->urgent = load_be16(bytes + 18);
 	seg->has = 0;
@@ -274,8 +274,7 @@ size_t tcp_build(const struct tcp_segment *seg, uint8_t out[TCP_HDR_MAX])
 	store_be16(out + 2, seg->dport);
 	store_be32(out + 4, seg->seq);
 	store_be32(out + 8, seg->ack);
-	out[12] = header_len / 4 << 4;
-	out[13] = seg->flags;
+	store_be16(out + 12, header_len / 4 << 12 | seg->flags);
 	store_be16(out + 14, seg->window);
 	store_be16(out + 16, 0);
 	store_be16(out + 18, seg->urgent);

@@ -20,6 +20,8 @@
 #define SEG_URG 0x20
 #define SEG_ECE 0x40
 #define SEG_CWR 0x80
+#define SEG_AE  0x100 /* RFC 9768 */
+#define SEG_RESERVED 0xe00
 
 /* RFC 3168 §5: ECN codepoints. */
 #define ECN_NOT_ECT 0
@@ -54,7 +56,7 @@ struct tcp_segment {
 	uint32_t seq, ack;
 	uint16_t window; /* as on the wire, not scaled */
 	uint16_t urgent;
-	uint8_t flags; /* SEG_* */
+	uint16_t flags; /* SEG_* */
 	uint16_t has;  /* SEG_HAS_* */
 	uint8_t wscale;
 	uint8_t n_sack;

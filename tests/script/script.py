@@ -24,7 +24,7 @@ A script has a line for each event; # begins a comment. DELAY is in seconds sinc
 DELAY of `out` may be A~B: not before A, not after B.
 
 SEGMENT: FLAGS SEQ[:END] [ack N] [win N] [urg N] [ce|ect0|ect1] [tos N] <OPTIONS>; numbers are relative to the initial ones, but
-`nought` of a RST; `win *` is any.
+`nought` of a RST; `win *` is any. FLAGS are SFRPUA, E for ECE, W for CWR, X for AE.
 A time stamp's `ecr last` echoes that of the last segment that came, `ecr first` that of the first.
 The cookie of a Fast Open option is hexadecimal, - for none, or cookie, cookie2: those of the addresses, by the keys of the script's net.ipv4.tcp_fastopen_key.
 in/b and out/b: the second connection. The peer calls from port 40000 on to port 8080, and serves ports from 9090 on.

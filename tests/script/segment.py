@@ -3,9 +3,10 @@ import re
 import socket
 import struct
 
-FLAGS = "FSRPAUEW"  # bit 0 first; E: ECE, W: CWR
+FLAGS = "FSRPAUEWX"  # bit 0 first; E: ECE, W: CWR, X: AE (RFC 9768)
 VNET_HEADER, NEEDS_CSUM, GSO_TCPV4, GSO_TCPV6 = 10, 1, 1, 4
 FASTOPEN_MAGIC = b"\xf9\x89"  # of the experimental option 254, as RFC 7413's was before it had a number
+ACCECN = {"acc0": 172, "acc1": 174}  # RFC 9768: three 24-bit counters at most
 KINDS = {0: "eol", 1: "nop", 2: "mss", 3: "wscale", 4: "sackok", 5: "sack", 8: "ts", 34: "fo"}
 
 
@@ -61,6 +62,8 @@ def encode_options(options):
             out += struct.pack("!BB", 34, 2 + len(values[0])) + values[0]
         elif kind == "foexp":
             out += struct.pack("!BB", 254, 4 + len(values[0])) + FASTOPEN_MAGIC + values[0]
+        elif kind in ACCECN:
+            out += struct.pack("!BB", ACCECN[kind], 2 + 3 * len(values)) + b"".join(struct.pack("!I", n)[1:] for n in values)
         else:  # ("kind", number, bytes)
             out += struct.pack("!BB", values[0], 2 + len(values[1])) + values[1]
     return out + b"\0" * (-len(out) % 4)
@@ -93,6 +96,8 @@ def decode_options(data):
             options.append(("fo", body))
         elif kind == 254 and body[:2] == FASTOPEN_MAGIC:
             options.append(("foexp", body[2:]))
+        elif kind in ACCECN.values() and len(body) % 3 == 0:
+            options.append(("acc0" if kind == 172 else "acc1", *[int.from_bytes(body[i:i + 3], "big") for i in range(0, len(body), 3)]))
         else:
             options.append(("kind", kind, body))
         at += length
@@ -116,8 +121,8 @@ def encode(seg, src, dst):
     """An IP packet whose text is the bytes that `text_at` says."""
     options = encode_options(seg.options)
     flags = sum(1 << FLAGS.index(f) for f in seg.flags)
-    head = struct.pack("!HHIIBBHHH", seg.sport, seg.dport, seg.seq & 0xFFFFFFFF, seg.ack & 0xFFFFFFFF,
-                       (20 + len(options)) // 4 << 4, flags, seg.window, 0, seg.urgent) + options
+    head = struct.pack("!HHIIHHHH", seg.sport, seg.dport, seg.seq & 0xFFFFFFFF, seg.ack & 0xFFFFFFFF,
+                       (20 + len(options)) // 4 << 12 | flags, seg.window, 0, seg.urgent) + options
     tcp = head + b"." * seg.length
     total = checksum(pseudo(src, dst, len(tcp), socket.IPPROTO_TCP) + tcp)
     return ip_packet(src, dst, socket.IPPROTO_TCP, tcp[:16] + struct.pack("!H", total) + tcp[18:], tos=seg.tos | seg.ecn)
@@ -164,8 +169,8 @@ def decode(packet):
         src, dst, total = packet[8:24], packet[24:40], len(packet)
         tos, ttl, ip_id, df = struct.unpack("!H", packet[:2])[0] >> 4 & 0xFF, packet[7], 0, True
     tcp = packet[head:total or len(packet)]
-    sport, dport, seq, ack, off, bits, window, _, urgent = struct.unpack("!HHIIBBHHH", tcp[:20])
-    size = (off >> 4) * 4
+    sport, dport, seq, ack, bits, window, _, urgent = struct.unpack("!HHIIHHHH", tcp[:20])
+    size = (bits >> 12) * 4
     flags = "".join(f for i, f in enumerate(FLAGS) if bits >> i & 1)
     return Segment(sport=sport, dport=dport, seq=seq, ack=ack, window=window, urgent=urgent, flags=flags,
                    options=decode_options(tcp[20:size]), length=len(tcp) - size, tos=tos & 0xFC, ecn=tos & 3, ttl=ttl,
@@ -175,7 +180,7 @@ def decode(packet):
 # ---- words ----
 
 def order_flags(flags):
-    return "".join(f for f in "SFRPUEWA" if f in flags)
+    return "".join(f for f in "SFRPUEWXA" if f in flags)
 
 
 def relative(number, base):
@@ -183,7 +188,7 @@ def relative(number, base):
     return value - (1 << 32) if value >= 1 << 31 else value
 
 
-OPTION = re.compile(r"(nop|eol|sackok)|(mss|wscale|foexp|fo) (\S+)|ts (\S+)(?: ecr (\S+))?|sack ((?:-?\d+:-?\d+ ?)+)|kind (\d+) (\S+)")
+OPTION = re.compile(r"(nop|eol|sackok)|(mss|wscale|foexp|fo) (\S+)|ts (\S+)(?: ecr (\S+))?|sack ((?:-?\d+:-?\d+ ?)+)|kind (\d+) (\S+)|(acc[01])((?: \d+)*)")
 
 
 def parse_options(text):
@@ -201,6 +206,8 @@ def parse_options(text):
             options.append(("ts", m[4], m[5] or "last"))
         elif m[6]:
             options.append(("sack", *[tuple(int(n) for n in pair.split(":")) for pair in m[6].split()]))
+        elif m[9]:
+            options.append((m[9], *[int(n) for n in m[10].split()]))
         else:
             options.append(("kind", int(m[7]), b"" if m[8] == "-" else bytes.fromhex(m[8])))
         at = m.end()
