@@ -118,17 +118,25 @@ static void mark_unusable(struct ports *p, unsigned first, unsigned last)
 		p->unusable[port / BLOCK_PORTS] |= UINT64_C(1) << port % BLOCK_PORTS;
 }
 
-static void read_range(struct ports *p)
+void ports_kernels(uint16_t *first, uint16_t *last)
 {
 	char text[64];
 	unsigned low, high;
-	p->range_low = 32768; /* Linux's default */
-	p->range_high = 60999;
+	*first = 32768; /* Linux's default */
+	*last = 60999;
 	if (read_file("/proc/sys/net/ipv4/ip_local_port_range", text, sizeof text) > 0 &&
 	    sscanf(text, "%u %u", &low, &high) == 2 && low <= high && high <= 65535) {
-		p->range_low = low;
-		p->range_high = high;
+		*first = low;
+		*last = high;
 	}
+}
+
+static void read_range(struct ports *p)
+{
+	uint16_t low, high;
+	ports_kernels(&low, &high);
+	p->range_low = low;
+	p->range_high = high;
 	mark_unusable(p, p->range_low, p->range_high);
 }
 

@@ -29,6 +29,9 @@ void ports_given_up(struct ports *p, uint16_t lport);
 
 bool ports_has(const struct ports *p, uint16_t lport); /* in a block of this process */
 
+/* The kernel's own range, net.ipv4.ip_local_port_range. */
+void ports_kernels(uint16_t *first, uint16_t *last);
+
 /* How many ports this process has leased so far. */
 unsigned ports_leased(const struct ports *p);
 

@@ -5,6 +5,7 @@
  * connection, and a call that is left by a signal, longjmp or cancellation leaves it in progress, as Linux does. Waiting is sock_connect, on a socket like any other.
  */
 #include "socket/own.h"
+#include "socket/port_range.h"
 
 #include "base/fd.h"
 #include "base/log.h"
@@ -25,8 +26,10 @@ struct connect_plan {
 	struct flow_key key;
 	int oif;           /* the interface that it is bound to, or that a link-local address is of; 0: any */
 	bool bound;        /* the kernel socket holds the local port */
-	uint32_t iss_min;  /* TIME-WAIT reuse */
-	bool reuse;
+	uint32_t iss_min, ts_recent; /* TIME-WAIT reuse */
+	bool reuse, reuse_stamped;
+	struct port_range range; /* IP_LOCAL_PORT_RANGE */
+	int port_fd;             /* … the kernel socket that holds the port of it which was chosen; or -1 */
 };
 
 struct port_probe {
@@ -40,7 +43,8 @@ static int64_t reuse_after(const struct engine *e, const struct connect_plan *p)
 {
 	if (p->bound)
 		return TCP_TW_REUSE_SOON_US;
-	if (!sysctls_number(&e->sysctls, SYSCTL_tcp_tw_reuse))
+	int tw_reuse = sysctls_number(&e->sysctls, SYSCTL_tcp_tw_reuse);
+	if (!tw_reuse || (p->range.last && tw_reuse != 1)) /* 2: in Linux of loopback only; but our own leases are short of ports sooner */
 		return TIME_NEVER;
 	return sysctls_number(&e->sysctls, SYSCTL_tcp_tw_reuse_delay) * USEC_PER_MSEC;
 }
@@ -68,6 +72,8 @@ static bool connect_is_kernels(struct engine *e, const struct ip_addr *dst, uint
 static int plan_port(struct engine *e, struct connect_plan *p)
 {
 	struct port_probe probe = {.probe.in_use = flow_in_use, .e = e, .reuse_us = reuse_after(e, p)};
+	if (p->range.last)
+		return port_range_pick(e, &p->range, p->family, &p->key, &probe.probe, &p->port_fd);
 	if (!p->bound)
 		return ports_pick(e->ports, &p->key, &probe.probe);
 	if (!flow_in_use(&probe.probe, &p->key))
@@ -82,6 +88,7 @@ static void plan_take_time_wait(struct engine *e, struct connect_plan *p)
 	if (!tw)
 		return;
 	p->reuse = time_wait_may_reuse(e, tw, reuse_after(e, p), &p->iss_min);
+	p->reuse_stamped = time_wait_stamp(tw, &p->ts_recent);
 	e->counters[SOCKC_TimeWaitReused]++;
 	time_wait_free(e, tw);
 }
@@ -194,6 +201,10 @@ static int plan_make(struct engine *e, struct connect_plan *p, const struct sock
 		return SOCK_KERNEL;
 	}
 	namespace_refresh(e, SYSCTL_AGE_US);
+	if (!lport && port_range_of(p->kfd, p->candidate, &p->range) && classifier_holds_ports(e->classifier)) {
+		snprintf(why, why_len, "the socket classifier cannot keep the kernel from a port of IP_LOCAL_PORT_RANGE");
+		return SOCK_KERNEL;
+	}
 	if (p->fastopen && !fastopen_may_call(e))
 		return SOCK_KERNEL; /* it says EOPNOTSUPP */
 	if (options_refused(e, p->kfd, p->candidate, why, why_len))
@@ -227,9 +238,11 @@ static int plan_silent_port(struct engine *e, struct connect_plan *p)
 static int plan_choose_port(struct engine *e, struct connect_plan *p, char *why, size_t why_len)
 {
 	int err = plan_silent_port(e, p);
-	if (!err || p->bound)
+	if (!err || p->bound || (p->range.last && err == -EADDRNOTAVAIL))
 		return err;
-	if (err == -EADDRNOTAVAIL)
+	if (p->range.last)
+		snprintf(why, why_len, "others have the ports of its IP_LOCAL_PORT_RANGE");
+	else if (err == -EADDRNOTAVAIL)
 		snprintf(why, why_len, "no free port outside the kernel's range");
 	else
 		snprintf(why, why_len, "no ports could be leased (errno %d)", -err);
@@ -248,6 +261,10 @@ static int connect_start(struct engine *e, struct sock *s, struct connect_plan *
 		if (s->port_fd < 0)
 			return s->port_fd;
 	}
+	if (p->port_fd >= 0) {
+		s->port_fd = p->port_fd;
+		p->port_fd = -1;
+	}
 	int err = options_take(e, p->kfd, p->candidate, s, &opt);
 	if (err)
 		return err;
@@ -261,6 +278,8 @@ static int connect_start(struct engine *e, struct sock *s, struct connect_plan *
 	sock_fill_open(e, s, &opt, &open);
 	if (p->reuse && (int32_t)(open.iss - p->iss_min) < 0)
 		open.iss = p->iss_min;
+	open.reuses = p->reuse && p->reuse_stamped;
+	open.ts_recent = open.reuses ? p->ts_recent : 0;
 	open.syn_waits = p->fastopen || fastopen_wants_connect(s);
 	err = tcp_open_active(&s->tcp, &e->tcp, e->now, &open);
 	if (!err)
@@ -341,6 +360,7 @@ static int decide_connect_locked(struct engine *e, struct connect_plan *p, const
 		s = connect_begin(e, p, nonblock, why, sizeof why);
 		err = s ? 0 : SOCK_KERNEL;
 	}
+	fd_close(p->port_fd);
 	if (err == SOCK_KERNEL) {
 		if (*why)
 			note_connect_fallback(e, p, why);
@@ -358,7 +378,7 @@ int sock_decide_connect(int kfd, const struct candidate *candidate, const struct
 	struct engine *e = engine_of_process();
 	bool unknown = candidate->shared || !candidate->family || candidate->had_port;
 	struct connect_plan plan = {
-		.kfd = kfd, .family = candidate->family, .candidate = candidate, .may_be_bound = candidate->bound || unknown, .fastopen = fastopen};
+		.kfd = kfd, .family = candidate->family, .candidate = candidate, .may_be_bound = candidate->bound || unknown, .fastopen = fastopen, .port_fd = -1};
 	struct ip_addr dst;
 	uint16_t port;
 	*out = NULL;

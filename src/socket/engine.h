@@ -644,6 +644,7 @@ struct time_wait *time_wait_find(struct engine *e, const struct flow_key *key);
 /* As tcp_tw_input; after TW_GONE the record is gone, after TW_REUSE the caller frees it once the SYN was admitted. */
 enum tw_verdict time_wait_input(struct engine *e, struct time_wait *tw, const struct flow_key *key, const struct tcp_segment *seg,
 				struct tcp_segment *reply, uint32_t *iss_min);
+bool time_wait_stamp(const struct time_wait *tw, uint32_t *ts_recent); /* false: its connection had no time stamps */
 bool time_wait_may_reuse(struct engine *e, const struct time_wait *tw, int64_t after_us, uint32_t *iss_min);
 void time_wait_keep(struct engine *e, uint16_t port);
 struct time_wait_visit {
@@ -689,6 +690,7 @@ void partings_forget(struct engine *e); /* in a fork child */
 void taken_ports_listener_closes(struct engine *e, const struct sock *l);
 void taken_ports_time_wait(struct engine *e, struct sock *s); /* one begins: what holds the port of `s` may go on */
 void taken_ports_count(struct engine *e, const struct flow_key *key, int more); /* one more or less has this name */
+int taken_ports_fd(struct engine *e, const struct ip_addr *addr, uint16_t port); /* the table's; or -1 */
 void taken_ports_forget(struct engine *e); /* in a fork child */
 
 /* ---- listen.c ---- */
@@ -760,6 +762,7 @@ bool option_carry(struct engine *e, struct sock_ip *ip, const struct option_valu
 #define BUF_LOCK_RCV 2
 /* Was something set on the kernel socket that the engine cannot do? Then `why` says what. */
 /* The interface that it is bound to; 0: none. */
+bool options_may_be_set(const struct candidate *c, unsigned index); /* the kernel has to be asked for it */
 int options_device(int kfd, const struct candidate *c);
 extern const char options_device_unserved[]; /* why such a socket is the kernel's */
 bool options_refused(struct engine *e, int kfd, const struct candidate *c, char *why, size_t why_len);

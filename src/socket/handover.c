@@ -170,7 +170,7 @@ static int opening_to_kernel(const struct sock *s)
 {
 	struct sockaddr_storage to;
 	socklen_t len = sizeof to;
-	int fd = s->port_fd >= 0 ? sys_fcntl(s->port_fd, F_DUPFD_CLOEXEC, 0)
+	int fd = s->was_bound ? sys_fcntl(s->port_fd, F_DUPFD_CLOEXEC, 0)
 				 : sys_socket(s->family, SOCK_STREAM | SOCK_CLOEXEC, IPPROTO_TCP);
 	if (fd < 0)
 		return fd;

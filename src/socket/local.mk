@@ -34,6 +34,8 @@ src_libsocket_a_SOURCES = \
 	src/socket/kernel_tw.c \
 	src/socket/listen.c \
 	src/socket/names.c \
+	src/socket/port_range.c \
+	src/socket/port_range.h \
 	src/socket/taken_ports.c \
 	src/socket/namespace.c \
 	src/socket/own.c \

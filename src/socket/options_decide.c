@@ -34,7 +34,7 @@ static int kernel_number(int kfd, int level, int name, int otherwise)
 	return kernel_value(kfd, level, name, &v, sizeof v) ? otherwise : v;
 }
 
-static bool may_be_set(const struct candidate *c, unsigned index)
+bool options_may_be_set(const struct candidate *c, unsigned index)
 {
 	return c->shared || !c->family || option_set_has(&c->set, index);
 }
@@ -100,7 +100,7 @@ static int walk(struct walk *w, struct engine *e, int kfd, const struct candidat
 	*w = (struct walk){.e = e, .c = c, .kfd = kfd, .fresh = -1, .refused = OPTION_COUNT};
 	w->family = c->family ? c->family : kernel_number(kfd, SOL_SOCKET, SO_DOMAIN, AF_INET);
 	for (unsigned i = 0; i < OPTION_COUNT && !err && w->refused == OPTION_COUNT; i++)
-		if (may_be_set(c, i))
+		if (options_may_be_set(c, i))
 			err = walk_one(w, i);
 	if (w->fresh >= 0)
 		sys_close(w->fresh);
@@ -111,7 +111,7 @@ const char options_device_unserved[] = "SO_BINDTODEVICE or SO_BINDTOIFINDEX bind
 
 int options_device(int kfd, const struct candidate *c)
 {
-	bool set = may_be_set(c, OPTION_SO_BINDTODEVICE) || may_be_set(c, OPTION_SO_BINDTOIFINDEX);
+	bool set = options_may_be_set(c, OPTION_SO_BINDTODEVICE) || options_may_be_set(c, OPTION_SO_BINDTOIFINDEX);
 	return set ? kernel_number(kfd, SOL_SOCKET, SO_BINDTOIFINDEX, 0) : 0;
 }
 
@@ -125,7 +125,7 @@ bool options_refused(struct engine *e, int kfd, const struct candidate *c, char 
 		snprintf(why, why_len, "an option was set that finesse does not know");
 		return true;
 	}
-	if (may_be_set(c, OPTION_TCP_CONGESTION) && chosen_congestion(e, kfd, name) && !tcp_cc_find(name)) {
+	if (options_may_be_set(c, OPTION_TCP_CONGESTION) && chosen_congestion(e, kfd, name) && !tcp_cc_find(name)) {
 		snprintf(why, why_len, "its congestion control is not the engine's");
 		return true;
 	}
@@ -170,29 +170,29 @@ static void take_socket_level(struct engine *e, int kfd, const struct candidate 
 {
 	struct timeval tv;
 	struct linger linger;
-	if (may_be_set(c, OPTION_SO_KEEPALIVE))
+	if (options_may_be_set(c, OPTION_SO_KEEPALIVE))
 		opt->keepalive = kernel_number(kfd, SOL_SOCKET, SO_KEEPALIVE, 0);
-	if (may_be_set(c, OPTION_SO_RCVBUF) || may_be_set(c, OPTION_SO_SNDBUF) || may_be_set(c, OPTION_SO_RCVBUFFORCE) ||
-	    may_be_set(c, OPTION_SO_SNDBUFFORCE) || may_be_set(c, OPTION_SO_BUF_LOCK))
+	if (options_may_be_set(c, OPTION_SO_RCVBUF) || options_may_be_set(c, OPTION_SO_SNDBUF) || options_may_be_set(c, OPTION_SO_RCVBUFFORCE) ||
+	    options_may_be_set(c, OPTION_SO_SNDBUFFORCE) || options_may_be_set(c, OPTION_SO_BUF_LOCK))
 		take_buffers(e, kfd, opt);
-	if (may_be_set(c, OPTION_SO_MAX_PACING_RATE)) {
+	if (options_may_be_set(c, OPTION_SO_MAX_PACING_RATE)) {
 		uint64_t rate;
 		if (kernel_value(kfd, SOL_SOCKET, SO_MAX_PACING_RATE, &rate, sizeof rate) == 0)
 			opt->max_pacing_rate = ~rate ? rate ? rate : TCP_PACING_RATE_ZERO : 0;
 	}
-	if (may_be_set(c, OPTION_SO_RCVLOWAT))
+	if (options_may_be_set(c, OPTION_SO_RCVLOWAT))
 		s->lowat = opt->rcvlowat_bytes = kernel_number(kfd, SOL_SOCKET, SO_RCVLOWAT, 1);
-	if (may_be_set(c, OPTION_SO_OOBINLINE))
+	if (options_may_be_set(c, OPTION_SO_OOBINLINE))
 		s->oob_inline = opt->oobinline = kernel_number(kfd, SOL_SOCKET, SO_OOBINLINE, 0);
-	if (may_be_set(c, OPTION_SO_REUSEADDR))
+	if (options_may_be_set(c, OPTION_SO_REUSEADDR))
 		s->reuseaddr = kernel_number(kfd, SOL_SOCKET, SO_REUSEADDR, 0);
-	if ((may_be_set(c, OPTION_SO_RCVTIMEO) || may_be_set(c, OPTION_SO_RCVTIMEO_NEW)) &&
+	if ((options_may_be_set(c, OPTION_SO_RCVTIMEO) || options_may_be_set(c, OPTION_SO_RCVTIMEO_NEW)) &&
 	    kernel_value(kfd, SOL_SOCKET, SO_RCVTIMEO, &tv, sizeof tv) == 0)
 		s->rcvtimeo_us = timeval_us(&tv);
-	if ((may_be_set(c, OPTION_SO_SNDTIMEO) || may_be_set(c, OPTION_SO_SNDTIMEO_NEW)) &&
+	if ((options_may_be_set(c, OPTION_SO_SNDTIMEO) || options_may_be_set(c, OPTION_SO_SNDTIMEO_NEW)) &&
 	    kernel_value(kfd, SOL_SOCKET, SO_SNDTIMEO, &tv, sizeof tv) == 0)
 		s->sndtimeo_us = timeval_us(&tv);
-	if (may_be_set(c, OPTION_SO_LINGER) && kernel_value(kfd, SOL_SOCKET, SO_LINGER, &linger, sizeof linger) == 0) {
+	if (options_may_be_set(c, OPTION_SO_LINGER) && kernel_value(kfd, SOL_SOCKET, SO_LINGER, &linger, sizeof linger) == 0) {
 		s->linger_on = linger.l_onoff;
 		s->linger_s = linger.l_linger;
 	}
@@ -201,35 +201,35 @@ static void take_socket_level(struct engine *e, int kfd, const struct candidate 
 static void take_tcp_level(struct engine *e, int kfd, const struct candidate *c, struct tcp_options *opt)
 {
 	char congestion[CONGESTION_NAME_MAX];
-	if (may_be_set(c, OPTION_TCP_CONGESTION))
+	if (options_may_be_set(c, OPTION_TCP_CONGESTION))
 		opt->cc = chosen_congestion(e, kfd, congestion) ? tcp_cc_find(congestion) : NULL;
-	if (may_be_set(c, OPTION_TCP_NODELAY))
+	if (options_may_be_set(c, OPTION_TCP_NODELAY))
 		opt->nodelay = kernel_number(kfd, IPPROTO_TCP, TCP_NODELAY, 0);
-	if (may_be_set(c, OPTION_TCP_QUICKACK))
+	if (options_may_be_set(c, OPTION_TCP_QUICKACK))
 		opt->conversing = !kernel_number(kfd, IPPROTO_TCP, TCP_QUICKACK, 1);
-	if (may_be_set(c, OPTION_TCP_DEFER_ACCEPT))
+	if (options_may_be_set(c, OPTION_TCP_DEFER_ACCEPT))
 		opt->ack_waits = kernel_number(kfd, IPPROTO_TCP, TCP_DEFER_ACCEPT, 0) != 0;
-	if (may_be_set(c, OPTION_TCP_CORK))
+	if (options_may_be_set(c, OPTION_TCP_CORK))
 		opt->cork = kernel_number(kfd, IPPROTO_TCP, TCP_CORK, 0);
-	if (may_be_set(c, OPTION_TCP_KEEPIDLE))
+	if (options_may_be_set(c, OPTION_TCP_KEEPIDLE))
 		opt->keepidle_us = kernel_number(kfd, IPPROTO_TCP, TCP_KEEPIDLE, 7200) * USEC_PER_SEC;
-	if (may_be_set(c, OPTION_TCP_KEEPINTVL))
+	if (options_may_be_set(c, OPTION_TCP_KEEPINTVL))
 		opt->keepintvl_us = kernel_number(kfd, IPPROTO_TCP, TCP_KEEPINTVL, 75) * USEC_PER_SEC;
-	if (may_be_set(c, OPTION_TCP_KEEPCNT))
+	if (options_may_be_set(c, OPTION_TCP_KEEPCNT))
 		opt->keepcnt = kernel_number(kfd, IPPROTO_TCP, TCP_KEEPCNT, 9);
-	if (may_be_set(c, OPTION_TCP_USER_TIMEOUT))
+	if (options_may_be_set(c, OPTION_TCP_USER_TIMEOUT))
 		opt->user_timeout_us = kernel_number(kfd, IPPROTO_TCP, TCP_USER_TIMEOUT, 0) * USEC_PER_MSEC;
-	if (may_be_set(c, OPTION_TCP_SYNCNT))
+	if (options_may_be_set(c, OPTION_TCP_SYNCNT))
 		opt->syncnt = kernel_number(kfd, IPPROTO_TCP, TCP_SYNCNT, 0);
-	if (may_be_set(c, OPTION_TCP_LINGER2)) {
+	if (options_may_be_set(c, OPTION_TCP_LINGER2)) {
 		int v = kernel_number(kfd, IPPROTO_TCP, TCP_LINGER2, 60);
 		opt->linger2_us = v < 0 ? -1 : v * USEC_PER_SEC;
 	}
-	if (may_be_set(c, OPTION_TCP_WINDOW_CLAMP))
+	if (options_may_be_set(c, OPTION_TCP_WINDOW_CLAMP))
 		opt->window_clamp = kernel_number(kfd, IPPROTO_TCP, TCP_WINDOW_CLAMP, 0);
-	if (may_be_set(c, OPTION_TCP_NOTSENT_LOWAT))
+	if (options_may_be_set(c, OPTION_TCP_NOTSENT_LOWAT))
 		opt->notsent_lowat = kernel_number(kfd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, 0);
-	if (may_be_set(c, OPTION_TCP_MAXSEG)) {
+	if (options_may_be_set(c, OPTION_TCP_MAXSEG)) {
 		int v = kernel_number(kfd, IPPROTO_TCP, TCP_MAXSEG, KERNEL_MSS_UNSET);
 		opt->maxseg = v == KERNEL_MSS_UNSET && (c->maxseg_unset || !option_set_has(&c->set, OPTION_TCP_MAXSEG)) ? 0 : v;
 	}
@@ -277,7 +277,7 @@ static int take_stamps(struct engine *e, int kfd, const struct candidate *c, str
 {
 	bool any = false;
 	for (unsigned i = 0; i < OPTION_COUNT && !any; i++)
-		any = stamps_is_option(i) && may_be_set(c, i);
+		any = stamps_is_option(i) && options_may_be_set(c, i);
 	return any ? stamps_take(e, s, kfd) : 0;
 }
 

@@ -54,6 +54,12 @@ void taken_ports_count(struct engine *e, const struct flow_key *key, int more)
 		forget_at(&e->taken_ports, p - e->taken_ports.at);
 }
 
+int taken_ports_fd(struct engine *e, const struct ip_addr *addr, uint16_t port)
+{
+	const struct taken_port *p = find(e, addr, port);
+	return p ? p->fd : -1;
+}
+
 void taken_ports_forget(struct engine *e)
 {
 	while (e->taken_ports.n)

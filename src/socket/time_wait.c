@@ -327,6 +327,12 @@ bool time_wait_may_reuse(struct engine *e, const struct time_wait *tw, int64_t a
 	return tcp_tw_may_reuse(&full, e->now, after_us, iss_min);
 }
 
+bool time_wait_stamp(const struct time_wait *tw, uint32_t *ts_recent)
+{
+	*ts_recent = tw->ts_recent;
+	return tw->flags & TW_TIMESTAMPS;
+}
+
 /* The listening port goes: each needs an entry of its own in the classifier. Not if it would keep the program from listening there anew. */
 void time_wait_keep(struct engine *e, uint16_t port)
 {

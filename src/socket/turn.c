@@ -151,7 +151,7 @@ static void emit_segment(struct tcp_emit *emit, struct tcp_conn *conn, const str
 	struct idents id = {.label = s->flow.hash, .next = &s->dest->ip_id, .own = 0};
 	if (seg->flags & (SEG_SYN | SEG_FIN))
 		special_idents(e, s, seg, gso_size, &id);
-	else if ((tcp_state(conn) == TCPS_TIME_WAIT && tcp_is_orphan(conn)) || (seg->flags & (SEG_RST | SEG_ACK)) == SEG_RST || ((seg->flags & SEG_RST) && s->listener) || (s->fastopen_of && !seg->payload_len && tcp_state(conn) == TCPS_SYN_RECEIVED))
+	else if (tcp_is_closed_late(conn) || (seg->flags & (SEG_RST | SEG_ACK)) == SEG_RST || ((seg->flags & SEG_RST) && s->listener) || (s->fastopen_of && !seg->payload_len && tcp_state(conn) == TCPS_SYN_RECEIVED))
 		id.next = &id.own;
 	if (ip_send_tcp(i->link, path_of(s, &own), &s->flow.key, seg, gso_size, id.label, id.next) < 0)
 		e->counters[SOCKC_EmitFailed]++;

@@ -71,6 +71,8 @@ static void conn_init(struct tcp_conn *c, struct tcp_stack *stack, int64_t now,
 	c->drs_since = now;
 	c->ever_open = true;
 	c->ecn_route = open->ecn_route;
+	c->reuses = open->reuses;
+	c->ts_recent = open->ts_recent;
 	rtt_init(c);
 	recovery_init(c);
 	rate_init(c);

@@ -201,6 +201,7 @@ static bool may_acknowledge(const struct tcp_conn *c, const struct tcp_segment *
 
 static void input_synchronized(struct tcp_conn *c, int64_t now, const struct tcp_segment *seg)
 {
+	c->closed_late = c->state == TCPS_FIN_WAIT_2;
 	struct text t = {seg->seq, seg->payload_len, seg->ack, seg->payload[0].iov_base, seg->flags & SEG_FIN,
 			 seg->flags & SEG_PSH, seg->flags & SEG_CWR, seg->ecn, seg->gso_size};
 	bool syn = seg->flags & SEG_SYN;

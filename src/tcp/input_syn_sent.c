@@ -61,6 +61,10 @@ void input_syn_sent(struct tcp_conn *c, int64_t now, const struct tcp_segment *s
 		TCP_COUNT(c, RcvdNoSyn);
 		return;
 	}
+	if (!ack && c->reuses && c->ts_on && (seg->has & SEG_HAS_TIMESTAMPS) && SEQ_LT(seg->ts_val, c->ts_recent)) {
+		TCP_COUNT(c, PAWSActive); /* of the connection before; a good ACK is proof enough, as in Linux */
+		return;
+	}
 	c->last_rcvd_us = now;
 	negotiate_theirs(c, seg, now);
 	if (!ack) { /* simultaneous open: <SEQ=ISS><ACK=RCV.NXT><CTL=SYN,ACK> */

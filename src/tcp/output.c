@@ -303,7 +303,7 @@ static void emit_segment(struct tcp_conn *c, int64_t now, struct tcp_emit *emit,
 	if (c->ts_on) {
 		seg.has |= SEG_HAS_TIMESTAMPS;
 		seg.ts_val = tcp_ts_now(now, c->ts_offset);
-		seg.ts_ecr = flags & SEG_ACK ? c->ts_recent : 0;
+		seg.ts_ecr = c->ts_recent; /* of a SYN: 0, or that of the TIME-WAIT before, as Linux */
 	}
 	if (flags & SEG_ACK) {
 		seg.ack = c->rcv_nxt;

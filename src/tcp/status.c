@@ -115,6 +115,11 @@ bool tcp_send_closed(const struct tcp_conn *c)
 	return c->fin_wanted;
 }
 
+bool tcp_is_closed_late(const struct tcp_conn *c)
+{
+	return c->state == TCPS_TIME_WAIT && c->orphan && c->closed_late;
+}
+
 bool tcp_is_orphan(const struct tcp_conn *c)
 {
 	return c->orphan;

@@ -180,6 +180,8 @@ struct tcp_open {
 	bool ecn_route;              /* the route asks for ECN (RTAX_FEATURE_ECN) */
 	bool no_close_request;       /* a stranger, or a path that is known to drop SYNs that offer it */
 	uint32_t iss;                /* tcp_isn() + what TIME-WAIT reuse asks */
+	bool reuses;                 /* active: a TIME-WAIT of the 4-tuple that had time stamps, the last one `ts_recent` */
+	uint32_t ts_recent;
 	uint32_t ts_offset;          /* tcp_ts_offset() */
 	bool fastopen;               /* passive: the SYN's text is taken, and data may leave before the handshake is complete (RFC 7413 §4.2.2) */
 	struct fastopen_cookie cookie; /* passive: of the first SYN-ACK */
@@ -330,6 +332,8 @@ uint32_t tcp_outq_unsent(const struct tcp_conn *c);
 uint32_t tcp_unacked_bytes(const struct tcp_conn *c);  /* unsent + in flight */
 bool tcp_peer_fin(const struct tcp_conn *c);    /* end of file: the peer's FIN was received in order, or its close request */
 bool tcp_send_closed(const struct tcp_conn *c); /* our FIN is sent, queued or held */
+/* In TIME-WAIT of an orphan that waited in FIN-WAIT-2: Linux has no socket by then, and its ACK has nothing of one. */
+bool tcp_is_closed_late(const struct tcp_conn *c);
 bool tcp_is_orphan(const struct tcp_conn *c);   /* tcp_close() was called */
 bool tcp_is_held(const struct tcp_conn *c);     /* the close policy holds our FIN */
 /* The handshake was only completed without the option of close requests: something on the path may drop SYNs that carry it. */
@@ -438,7 +442,8 @@ enum tw_verdict tcp_tw_input(struct tcp_tw *tw, struct tcp_stack *stack, int64_t
    acceptable ISS. */
 #define TCP_RTO_MAX_US       (120 * USEC_PER_SEC) /* as Linux's TCP_RTO_MAX */
 #define TCP_TW_REUSE_US      USEC_PER_SEC        /* as Linux's tcp_tw_reuse: whatever clock the peer has, it has ticked */
-#define TCP_TW_REUSE_SOON_US (2 * USEC_PER_MSEC) /* where there is no choice of another port: ours has ticked, and PAWS is safe by that */
+#define TCP_TW_REUSE_SOON_US (-USEC_PER_MSEC)    /* where the program chose the port: at once, as Linux */
+/* Linux's clock for it has milliseconds. *iss_min: where the new connection's numbers may begin. */
 bool tcp_tw_may_reuse(const struct tcp_tw *tw, int64_t now, int64_t after_us, uint32_t *iss_min);
 
 #endif

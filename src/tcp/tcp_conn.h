@@ -136,6 +136,8 @@ struct tcp_conn {
 	bool text_lost : 1;   /* unseen.c: what was acknowledged will never be read */
 	/* ecn.c. Agreed (before: asked for); a capable packet was seen; ECE is sent; CWR is owed; the route asks for it. */
 	bool ecn_on : 1, ecn_seen : 1, ecn_echo : 1, ecn_cwr_due : 1, ecn_route : 1;
+	bool reuses : 1;     /* of a client: a TIME-WAIT was taken over, whose ts_recent the SYN echoes */
+	bool closed_late : 1; /* the segment at hand found FIN-WAIT-2 */
 	bool ack_ece : 1;    /* the ACK at hand echoes a mark */
 	bool cwr : 1;        /* cwnd shrinks to ssthresh without a loss, until cwr_point is passed */
 	bool ack_prior_due : 1; /* an ACK that was delayed goes before the next: of ack_prior, with or without ECE */

@@ -210,5 +210,5 @@ bool tcp_tw_may_reuse(const struct tcp_tw *tw, int64_t now, int64_t after_us, ui
 	if (now >= tw->expires_us)
 		return true;
 	/* The peer accepts our SYN by RFC 6191, and PAWS refuses the old incarnation's duplicates there and here. */
-	return tw->timestamps && now - tw->ts_recent_age_us > after_us;
+	return tw->timestamps && now / USEC_PER_MSEC > tw->ts_recent_age_us / USEC_PER_MSEC + after_us / USEC_PER_MSEC;
 }

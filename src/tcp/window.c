@@ -136,10 +136,10 @@ static uint32_t round_to_scale(const struct tcp_conn *c, uint32_t wnd, uint32_t 
 	return down + rcv_used(c) <= c->rcvbuf_limit ? down + unit : down;
 }
 
-/* Whole segments, as Linux; before the peer's SYN nobody knows whether they will have timestamps. */
+/* Whole segments, as Linux; before the peer's SYN nobody knows whether they will have timestamps, unless by a connection before. */
 uint32_t window_initial(const struct tcp_conn *c)
 {
-	uint32_t room = window_free(c), mss = c->by_cookie ? c->mss_peer : c->mss_advertised - (c->ts_on && c->state != TCPS_SYN_SENT ? TCP_OPT_TS_BYTES : 0);
+	uint32_t room = window_free(c), mss = c->by_cookie ? c->mss_peer : c->mss_advertised - (c->ts_on && (c->state != TCPS_SYN_SENT || c->reuses) ? TCP_OPT_TS_BYTES : 0);
 	if (room > mss)
 		room -= room % mss;
 	if (c->initial_rcv_segs)

@@ -16,7 +16,7 @@ NUMBERS = {"TCP_USER_TIMEOUT": 18, "TCP_FASTOPEN": 23, "TCP_FASTOPEN_CONNECT": 3
            "TCP_NOTSENT_LOWAT": 25, "TCP_INQ": 36, "TCP_TX_DELAY": 37, "SO_MAX_PACING_RATE": 47, "TCP_CC_INFO": 26, "TCP_QUICKACK": 12,
            "TCP_THIN_LINEAR_TIMEOUTS": 16, "IP_MTU_DISCOVER": 10, "IP_MTU": 14, "IP_TOS": 1, "IP_TTL": 2, "TCP_RTO_MAX_MS": 44,
            "SO_ZEROCOPY": 60, "SO_TIMESTAMP": 29, "SO_TIMESTAMPNS": 35, "SO_TIMESTAMPING": 37, "TCP_SAVE_SYN": 27, "TCP_SAVED_SYN": 28,
-           "SO_INCOMING_CPU": 49, "SO_SNDBUFFORCE": 32, "SO_RCVBUFFORCE": 33, "IPV6_TCLASS": 67}
+           "SO_INCOMING_CPU": 49, "IP_BIND_ADDRESS_NO_PORT": 24, "IP_LOCAL_PORT_RANGE": 51, "SO_SNDBUFFORCE": 32, "SO_RCVBUFFORCE": 33, "IPV6_TCLASS": 67}
 FLAGS = {"more": 0x8000, "dontwait": 0x40, "oob": 1, "peek": 2, "eor": 0x80, "trunc": 0x20, "waitall": 0x100, "nosignal": 0x4000,
          "fastopen": 0x20000000, "zerocopy": 0x4000000}
 EVENTS = {"in": select.EPOLLIN, "out": select.EPOLLOUT, "err": select.EPOLLERR, "hup": select.EPOLLHUP, "rdhup": select.EPOLLRDHUP,
