@@ -13,7 +13,7 @@
  *  - snd_una <= snd_nxt; snd holds [snd_base, snd_base + len): snd_base is snd_una, but iss + 1 while the SYN is unacknowledged,
  *    and one less once the FIN is acknowledged. snd_nxt never goes back but for one case: a window probe's octet.
  *  - rcv holds [rcv_nxt − len, rcv_nxt) (one less behind a FIN); `ahead` what `ooo` names.
- *  - rcv_adv, the window's right edge as the peer knows it, never goes back (RFC 9293 SHLD-14).
+ *  - rcv_adv, the window's right edge as the peer knows it, never goes back (RFC 9293 SHLD-14), but by tcp_shrink_window.
  *  - CLOSED: no timer, no buffer but unread data.
  *
  * Timers: rtx_at (SYN, retransmission, persist: timer_persists tells), tlp_at, reo_at, pace_ns, delack_at, cork_at, keep_at, hold_at, cr_at, wait_at.
@@ -208,6 +208,8 @@ void conn_close(struct tcp_conn *c, int64_t now, int err)
 	struct tcp_memory *m = c->stack->memory;
 	hold_on_closed(c, now, CLOSE_END_ABANDONED);
 	fastopen_closed(c);
+	if (c->state == TCPS_SYN_SENT) /* nothing was agreed */
+		c->ts_on = c->sack_on = c->wscale_on = c->ecn_on = false;
 	c->state = TCPS_CLOSED;
 	stop_everything(c);
 	chunks_free(&c->snd, m);

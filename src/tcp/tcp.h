@@ -100,6 +100,7 @@ struct tcp_config {
 	uint32_t notsent_lowat;                       /* where TCP_NOTSENT_LOWAT was not set; UINT32_MAX: none */
 	unsigned timestamps;                          /* 0; 1: with an offset for each flow; TCP_TIMESTAMPS_BARE */
 	bool sack, window_scaling;
+	bool shrink_window;         /* what was advertised may be taken back */
 	uint8_t ecn;                         /* enum tcp_ecn */
 	bool ecn_fallback;                   /* a repeated SYN does not ask for ECN */
 	uint32_t reordering;                 /* RFC 5681's and RFC 6675's DupThresh, segments: 3 */

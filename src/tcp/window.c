@@ -1,5 +1,5 @@
 /*
- * The receive window: what is advertised (RFC 9293 §3.8.6.2.2, silly window avoidance; SHLD-14, never shrunk), when an ACK tells of room, and how the
+ * The receive window: what is advertised (RFC 9293 §3.8.6.2.2, silly window avoidance; SHLD-14, never shrunk, unless tcp_shrink_window says so), when an ACK tells of room, and how the
  * limits of both buffers follow the connection's speed.
  */
 #include "tcp/tcp_int.h"
@@ -152,6 +152,20 @@ uint32_t tcp_first_window(const struct tcp_conn *c)
 	return min_u32(window_initial(c), UINT16_MAX);
 }
 
+/* Linux's tcp_shrink_window: what there is room for, even if more was told. (The scale's unit, or the whole segment that is left, may be told as nothing.) */
+static uint32_t window_now(struct tcp_conn *c)
+{
+	uint32_t unit = UINT32_C(1) << c->rcv_wscale, full = rcv_limit(c), room = window_free(c) & ~(unit - 1), threshold = c->kept.rcv_ssthresh;
+	if (room < full / 2) {
+		c->quickacks = 0;
+		if (room < window_of(c) / NEARLY_FULL || room < min_u32(c->rcv_mss, full) || room < unit)
+			return 0;
+	}
+	if (threshold && room > threshold)
+		room = (threshold + unit - 1) & ~(unit - 1);
+	return min_u32(room, (uint32_t)UINT16_MAX << c->rcv_wscale);
+}
+
 uint16_t window_advertise(struct tcp_conn *c, bool syn)
 {
 	if (c->state == TCPS_SYN_SENT)
@@ -163,6 +177,11 @@ uint16_t window_advertise(struct tcp_conn *c, bool syn)
 		uint32_t told = c->rcv_adv - c->rcv_wup;
 		c->rcv_adv = seq_max(c->rcv_adv, c->rcv_nxt + told);
 		return told >> scale;
+	}
+	if (c->stack->config.shrink_window && scale) {
+		uint32_t wnd = window_now(c);
+		c->rcv_adv = c->rcv_nxt + wnd;
+		return wnd >> scale;
 	}
 	uint32_t room = rcv_offer(c);
 	if (c->initial_rcv_segs && !c->kept.rcv_ssthresh) /* the route's: it grows with what arrives */
