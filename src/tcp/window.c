@@ -173,7 +173,7 @@ uint16_t window_advertise(struct tcp_conn *c, bool syn)
 	if (syn) /* RFC 7323 §2.2: never scaled; and the same whenever it goes again */
 		return min_u32(rcv_wnd(c), UINT16_MAX);
 	unsigned scale = c->rcv_wscale;
-	if (c->orphan && c->state == TCPS_TIME_WAIT) { /* Linux has forgotten the buffer by then: what was told last */
+	if (tcp_is_closed_late(c)) { /* Linux has forgotten the buffer by then: what was told last */
 		uint32_t told = c->rcv_adv - c->rcv_wup;
 		c->rcv_adv = seq_max(c->rcv_adv, c->rcv_nxt + told);
 		return told >> scale;
