@@ -42,3 +42,8 @@ void thread_join(pthread_t thread)
 	pthread_join(thread, NULL);
 	pthread_setcancelstate(cancel_state, NULL);
 }
+
+bool thread_try_join(pthread_t thread)
+{
+	return pthread_tryjoin_np(thread, NULL) == 0;
+}

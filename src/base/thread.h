@@ -5,6 +5,7 @@
 #define FINESSE_BASE_THREAD_H
 
 #include <pthread.h>
+#include <stdbool.h>
 
 /* 0 or -errno. */
 int thread_start(pthread_t *out, void *(*main)(void *arg), void *arg);
@@ -15,5 +16,7 @@ int thread_start(pthread_t *out, void *(*main)(void *arg), void *arg);
 int thread_try(void);
 /* Waits for its end, and is no cancellation point: the caller may be between two of the program's. */
 void thread_join(pthread_t thread);
+/* True: it had ended, and is joined. For who must not wait: a thread that has told its result may still wait for a CPU, to end. */
+bool thread_try_join(pthread_t thread);
 
 #endif

@@ -105,7 +105,9 @@ bool neigh_asker_tell(struct neigh_asker *a, int ifindex, const struct ip_addr *
 	pthread_mutex_unlock(&a->lock);
 	if (tells)
 		return taken;
-	neigh_asker_join(a); /* it has ended, or is about to */
+	if (a->joinable && !thread_try_join(a->thread)) /* it waits for a CPU, to end: nobody waits for that */
+		pthread_detach(a->thread);
+	a->joinable = false;
 	a->joinable = thread_start(&a->thread, asker_main, a) == 0;
 	if (a->joinable)
 		return true;

@@ -39,6 +39,7 @@
 #define RETRY_US  (50 * USEC_PER_MSEC) /* for who cannot be the kernel's yet */
 #define UNREAD_US (1 * USEC_PER_SEC)   /* rules that nobody could read so long may ban anybody */
 #define BUSY_US   (15 * USEC_PER_SEC)  /* a broker that was late is not asked for five seconds */
+#define ENDING_US (1 * USEC_PER_MSEC)  /* for a reader that has read, and has not ended */
 #define LEGACY_US (400 * USEC_PER_MSEC)
 #define LOOK_US   (400 * USEC_PER_MSEC)
 
@@ -309,6 +310,8 @@ static void on_timer(struct engine *e, struct control *c)
 	turn_end(e);
 	if (again < 0 && r->stale && !r->reader)
 		again = SETTLE_US;
+	if (again < 0 && r->reader && rules_reader_is_ending(r->reader))
+		again = ENDING_US;
 	if (again < 0 && firewall_has_legacy(e->firewall))
 		again = LEGACY_US;
 	if (again >= 0 && !r->armed)

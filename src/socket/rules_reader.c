@@ -74,9 +74,16 @@ const struct firewall_sight *rules_reader_saw(const struct rules_reader *r)
 	return r->look ? &r->sight : NULL;
 }
 
-bool rules_reader_is_done(const struct rules_reader *r)
+bool rules_reader_is_done(struct rules_reader *r)
 {
-	return atomic_load(&r->done);
+	if (atomic_load(&r->done) && r->runs)
+		r->runs = !thread_try_join(r->thread);
+	return !r->runs;
+}
+
+bool rules_reader_is_ending(const struct rules_reader *r)
+{
+	return r->runs && atomic_load(&r->done);
 }
 
 void rules_reader_join(struct rules_reader *r)

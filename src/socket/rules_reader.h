@@ -24,7 +24,9 @@ struct rules_reader *rules_reader_begin(int timer_fd);
 struct rules_reader *rules_reader_begin_look(int timer_fd, const struct firewall_sight *sight, struct firewall_look *look);
 /* What it has seen, when it is done; NULL: it reads the rules. */
 const struct firewall_sight *rules_reader_saw(const struct rules_reader *r);
-bool rules_reader_is_done(const struct rules_reader *r);
+bool rules_reader_is_done(struct rules_reader *r);
+/* It has read, and its thread waits for a CPU to end: ask again soon. */
+bool rules_reader_is_ending(const struct rules_reader *r);
 /* Until it is done: afterwards the process has no thread of it. */
 void rules_reader_join(struct rules_reader *r);
 /* Waits, and frees it. As firewall_read; nothing of one that looked. */
