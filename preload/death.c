@@ -46,7 +46,7 @@ static void mask_on_return(ucontext_t *context, uint64_t mask)
 /* Everything that exit does and a signal handler may have done. */
 static void leave_orderly(void)
 {
-	if (engine_inside || !engine_exists() || !process_is_own())
+	if (engine_inside || !shim_ready || !engine_exists() || !process_is_own())
 		return;
 	if (engine_wait_timeout)
 		engine_on_interrupt(); /* this thread drives no more */

@@ -14,7 +14,7 @@
 #include "process/broker.h"
 #include "process/spare_exec.h"
 
-bool shim_ready;
+_Atomic bool shim_ready;
 
 #define EXIT_BAD_SETTING 2
 
@@ -33,6 +33,12 @@ static void configure(void)
 	if (spare_exec_given(getenv(SPARE_VARIABLE)))
 		adopt_were_passed();
 	unsetenv(SPARE_VARIABLE); /* of this program alone */
+}
+
+void shim_stand_aside(void)
+{
+	shim_ready = shim_has_sockets = fdtable_used = false;
+	shim_process_init();
 }
 
 __attribute__((constructor)) static void shim_start(void)

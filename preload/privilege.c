@@ -8,8 +8,9 @@
  * thread lets through. What the kernel changes for the calling thread alone (capabilities, and everything that is called by its number) the helper thread follows by
  * ending before and beginning again after: a thread has what its maker has. Were it left behind, libc would even abort the program at the next setuid, whose result would differ among its threads.
  *
- * seccomp: the engine's own calls may not be among those that the filter allows, and a filter may end the process for one. So what is served goes to the kernel before, no
- * socket is taken any more, and the helper thread ends for good.
+ * seccomp: a filter may end the process for a call that the program did not make, be it the engine's own or a question of the shim's (a browser's renderer ends for
+ * getsockopt). So what is served goes to the kernel before, the helper thread ends for good, and the shim stands aside: from then on a wrapper makes the program's call and no other.
+ * With the setting `strict` it does not, since listen and connect must fail then: no socket is taken, and the shim's questions remain.
  */
 #include "shim.h"
 
@@ -140,18 +141,29 @@ int wrap_capset(void *header, void *data)
 	return edge(capset_raw(a));
 }
 
-static void before_seccomp(void)
+static void leave_to_kernel(const char *why)
 {
-	if (engine_inside || !shim_on())
-		return;
 	reuse_stop();
 	undecided_settle_all();
 	if (engine_exists())
-		handover_all("the program restricts its system calls (seccomp)");
-	engine_keep_out("the program restricts its system calls (seccomp)");
+		handover_all(why);
 	engine_stop_thread();
 	signals_give_back();
 	shim_exit_done();
+}
+
+static void before_seccomp(void)
+{
+	static const char why[] = "the program restricts its system calls (seccomp)";
+	if (engine_inside || !shim_ready)
+		return;
+	engine_keep_out(why);
+	if (shim_on())
+		leave_to_kernel(why);
+	if (shim_has_sockets)
+		engine_note_fallback("what comes", why);
+	if (!engine_is_strict())
+		shim_stand_aside();
 }
 
 static long prctl_raw(const long *a)

@@ -102,7 +102,7 @@ pid_t wrap__Fork(void)
 	return fork_with(REAL(_Fork));
 }
 
-/* Where vfork jumps while no TCP socket was ever made; then NULL. */
+/* Where vfork jumps while no TCP socket was ever made, or the shim stands aside; NULL in between. */
 pid_t (*_Atomic shim_plain_vfork)(void) __attribute__((visibility("hidden")));
 
 void shim_process_init(void)

@@ -191,7 +191,8 @@ static inline bool undecided_hold_looked(struct call *c, int fd, enum call_use u
 	} while (!undecided_hold_looked(held, fd, use))
 
 /* ---- init.c ---- */
-extern bool shim_ready;
+extern _Atomic bool shim_ready; /* false: every wrapper makes the program's call, and no other */
+void shim_stand_aside(void); /* for good; nothing is the engine's any more */
 
 /* ---- files.c ---- */
 extern _Atomic bool shim_has_sockets; /* there was a candidate */

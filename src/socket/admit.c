@@ -76,3 +76,8 @@ void engine_keep_out(const char *why)
 	e->kept_out = why;
 	engine_unlock(e);
 }
+
+bool engine_is_strict(void)
+{
+	return engine_of_process()->settings.strict;
+}

@@ -187,6 +187,7 @@ bool engine_is_internal_fd(int fd);
 
 /* From now on every socket that is not decided yet stays with the kernel; `why`, for `finesse stat`, lives for ever. */
 void engine_keep_out(const char *why);
+bool engine_is_strict(void); /* the setting */
 
 /* The program may change routes and addresses by itself: from now on the kernel is asked for news of them at every connect, not when they may be older than 100 us. */
 void engine_note_netlink(void);

@@ -854,6 +854,11 @@ void engine_start_thread(void)
 {
 }
 
+bool engine_is_strict(void)
+{
+	return false;
+}
+
 void engine_keep_out(const char *why)
 {
 }
