@@ -1,5 +1,5 @@
 /*
- * A program gives privilege away: setuid and its kin, capset, chroot, seccomp.
+ * A program gives privilege away: setuid and its kin, capset, chroot, seccomp, Landlock.
  *
  * What the engine needs from a privileged process, a broker does for it afterwards (process/broker.h). Without one, a process that has used TCP brings its engine up
  * before the call, since it could not any more. setgid and setgroups take nothing away that the engine needs.
@@ -18,6 +18,7 @@
 #include <linux/seccomp.h>
 #include <sys/prctl.h>
 
+#include "base/fd.h"
 #include "process/privilege.h"
 
 #define NEEDED (1u << CAP_NET_ADMIN | 1u << CAP_NET_RAW)
@@ -199,6 +200,16 @@ static long seccomp_raw(const long *a)
 	return sys_call6(SYS_seccomp, a[0], a[1], a[2], a[3], a[4], a[5]);
 }
 
+/* What was connected stays, as with the kernel's TCP; what is opened later is judged (kernel/lsm.h). From now on there is a descriptor that the program must not close. */
+static void before_landlock(void)
+{
+	if (engine_inside)
+		return;
+	engine_before_landlock();
+	if (fd_any_internal())
+		fdtable_used = true;
+}
+
 bool privilege_by_number(long nr, const long *a, long *r)
 {
 	switch (nr) {
@@ -227,6 +238,11 @@ bool privilege_by_number(long nr, const long *a, long *r)
 	case SYS_prctl:
 		*r = edge(prctl_raw(a));
 		return true;
+#ifdef SYS_landlock_restrict_self
+	case SYS_landlock_restrict_self:
+		before_landlock();
+		return false;
+#endif
 	case SYS_seccomp:
 		*r = edge(seccomp_raw(a));
 		return true;

@@ -58,6 +58,8 @@ src_libkernel_a_SOURCES = \
 	src/kernel/judge_prog.c \
 	src/kernel/living.c \
 	src/kernel/living.h \
+	src/kernel/lsm.c \
+	src/kernel/lsm.h \
 	src/kernel/netlink.c \
 	src/kernel/netlink.h \
 	src/kernel/neigh_asker.c \

@@ -9,6 +9,7 @@
 
 #include "base/sys.h"
 #include "kernel/firewall.h"
+#include "kernel/lsm.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -80,4 +81,12 @@ void engine_keep_out(const char *why)
 bool engine_is_strict(void)
 {
 	return engine_of_process()->settings.strict;
+}
+
+void engine_before_landlock(void)
+{
+	struct engine *e = engine_of_process();
+	engine_lock(e);
+	lsm_prepare();
+	engine_unlock(e);
 }

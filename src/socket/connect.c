@@ -10,6 +10,7 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/sys.h"
+#include "kernel/lsm.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -185,6 +186,10 @@ static int plan_make(struct engine *e, struct connect_plan *p, const struct sock
 		lport = 0;
 	if (addr->sa_family != p->family)
 		return SOCK_KERNEL; /* the kernel says what is wrong with it */
+	if (lsm_may_judge() && lsm_connect(addr, len)) { /* as the kernel says then */
+		snprintf(why, why_len, "a security module (Landlock, SELinux, AppArmor) refuses it, or cannot be asked");
+		return SOCK_KERNEL;
+	}
 	bool was_up = e->up; /* then one question is enough, which is a system call */
 	const char *refused = connect_refused(e, p);
 	int err = refused ? 0 : plan_route(e, p, scope_of(addr, len), &local, why, why_len);
@@ -496,7 +501,7 @@ bool sock_may_bind_late(struct candidate *c, const struct sockaddr *addr, sockle
 		return false;
 	turn_enter_verb(e);
 	turn_net_look(e);
-	bool late = e->up && !e->kept_out && !classifier_holds_ports(e->classifier) && engine_owns_address(e, &local);
+	bool late = e->up && !e->kept_out && !lsm_may_judge() && !classifier_holds_ports(e->classifier) && engine_owns_address(e, &local);
 	turn_leave_verb(e);
 	if (late) {
 		c->late_addr = local;

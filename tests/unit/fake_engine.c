@@ -854,6 +854,10 @@ void engine_start_thread(void)
 {
 }
 
+void engine_before_landlock(void)
+{
+}
+
 bool engine_is_strict(void)
 {
 	return false;

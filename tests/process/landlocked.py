@@ -1,0 +1,163 @@
+"""Landlock's rules for TCP (Linux 6.7): what a program may not bind or connect to, it cannot under finesse either. Natively and under finesse, line by line.
+
+A thread restricts itself, or the program is started by one that did. Two peers are on the other host; one port is allowed. Where a program restricted itself, the engine goes on with what is allowed;
+who was started so is the kernel's.
+"""
+import ctypes
+import errno
+import os
+import socket
+import struct
+import subprocess
+import sys
+import threading
+
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent / "net"))
+from lab import clean_environment, CLIENT_IP, compare_lines, finesse_command, Lab, SERVER_IP, TOP  # noqa: E402
+
+FORBIDDEN, ALLOWED, PATIENCE = 8000, 8001, 20
+BIND_TCP, CONNECT_TCP, RULE_NET_PORT, NEEDED_ABI = 1, 2, 2, 4
+CREATE, ADD, RESTRICT, VERSION, NO_NEW_PRIVS = 444, 445, 446, 1, 38
+LIBC = ctypes.CDLL(None, use_errno=True)
+
+
+def call(*args):
+    r = LIBC.syscall(*args)
+    if r < 0:
+        raise OSError(ctypes.get_errno(), "landlock")
+    return r
+
+
+def abi():
+    try:
+        return call(CREATE, None, ctypes.c_size_t(0), VERSION)
+    except OSError:
+        return 0
+
+
+def restrict(rights):
+    """The calling thread, and what it starts."""
+    rules = struct.pack("QQ", 0, rights)
+    fd = call(CREATE, rules, ctypes.c_size_t(len(rules)), 0)
+    call(ADD, fd, RULE_NET_PORT, struct.pack("QQ", rights, ALLOWED), 0)
+    if LIBC.prctl(NO_NEW_PRIVS, 1, 0, 0, 0):
+        raise OSError(ctypes.get_errno(), "prctl")
+    call(RESTRICT, fd, 0)
+    os.close(fd)
+
+
+def said(what, *args):
+    try:
+        r = what(*args)
+        return r.decode() if isinstance(r, bytes) else "ok"
+    except OSError as e:
+        return errno.errorcode.get(e.errno, str(e))
+
+
+def is_kernels(s):
+    own = ":%04X" % s.getsockname()[1]
+    with open("/proc/thread-self/net/tcp") as table:
+        return any(line.split()[1].endswith(own) and line.split()[3] == "01" for line in table)
+
+
+def connect(port):
+    with socket.socket() as s:
+        s.settimeout(PATIENCE)
+        s.connect((sys.argv[2], port))
+        print("#", "kernel" if is_kernels(s) else "engine", flush=True)
+        return s.recv(5)
+
+
+def bind_and_listen(port):
+    with socket.socket() as s:
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        s.bind(("0.0.0.0", port))
+        s.listen()
+
+
+def bind_address():
+    """As a client that chooses its address alone: a port is chosen later."""
+    with socket.socket() as s:
+        s.bind((sys.argv[4], 0))
+
+
+def all_of(who):
+    for name, what in ("connect", connect), ("listen", bind_and_listen):
+        for port in FORBIDDEN, ALLOWED:
+            print(who, name, port, said(what, port), flush=True)
+    print(who, "bind to an address", said(bind_address), flush=True)
+
+
+def in_thread(f, *args):
+    t = threading.Thread(target=f, args=args)
+    t.start()
+    t.join()
+
+
+def restricted_thread(rights):
+    restrict(rights)
+    all_of("the thread that restricted itself:")
+
+
+def rights_of(how):
+    return {"connect": CONNECT_TCP, "bind": BIND_TCP, "both": BIND_TCP | CONNECT_TCP}[how.split("-")[0]]
+
+
+def program(how):
+    if "used" in how:
+        all_of("before:")
+    if "thread" in how:
+        in_thread(restricted_thread, rights_of(how))
+        all_of("the others:")
+    elif "given" in how:
+        all_of("who was started so:")
+    else:
+        restrict(rights_of(how))
+        if "fork" not in how or os.fork() == 0:
+            all_of("after:")
+        else:
+            os.wait()
+
+
+WAYS = ["connect", "bind", "both", "both-used", "both-thread", "both-used-thread", "both-fork", "both-used-fork", "connect-given", "bind-given", "both-given"]
+
+
+def command(lab, finesse, how):
+    """`given`: who restricts itself executes the program, so that the shim sees nothing of it."""
+    own = [sys.executable, __file__, "program", SERVER_IP, how, CLIENT_IP]
+    if "given" not in how:
+        return lab.client.command(own, finesse)[2:]
+    return [sys.executable, __file__, "start", how] + (lab.client.command(own, finesse)[2:])
+
+
+def run(lab, finesse, how):
+    p = lab.client.spawn(command(lab, finesse, how), stdout=subprocess.PIPE, env=clean_environment())
+    out = p.communicate(timeout=60)[0].decode().splitlines()
+    carriers = [line.split()[1] for line in out if line.startswith("# ")]
+    lines = [line for line in out if not line.startswith("# ")] or ["says nothing"]
+    wanted = "engine" if finesse and finesse_command() and "given" not in how else "kernel"
+    lines.append("every connection is whose it should be" if set(carriers) == {wanted} else "carried by %s" % carriers)
+    return ["%s: %s" % (how, line) for line in lines]
+
+
+def seen(finesse):
+    with Lab() as lab:
+        filtered = Path(os.environ.get("FINESSE_BUILD_DIR", TOP)) / "tests/process/filtered"
+        for port in FORBIDDEN, ALLOWED:
+            lab.server.wait_listening(lab.server.spawn([filtered, "peer", port]), port)
+        return [line for how in WAYS for line in run(lab, finesse, how)]
+
+
+if sys.argv[1:2] == ["program"]:
+    program(sys.argv[3])
+elif sys.argv[1:2] == ["start"]:
+    restrict(rights_of(sys.argv[2]))
+    os.execvp(sys.argv[3], sys.argv[3:])
+elif abi() < NEEDED_ABI:
+    print("skipped: this kernel's Landlock has no rules for TCP")
+    sys.exit(77)
+else:
+    sys.exit(compare_lines(seen))
