@@ -1,7 +1,8 @@
 /*
  * A member's side of the broker: one connection, made when something is asked for the first time; a request, and its answer within BROKER_WAIT_MS.
  *
- * A broker whose connection is gone is not asked again. One that does not answer in time is busy, and left in peace for SILENT_US.
+ * A broker whose connection is gone is not asked again. One that does not answer in time is busy, and left in peace for SILENT_US. But who has no link without it, and would be
+ * the kernel's for good, asks anyway, and waits LINK_WAITS times as long: its engine is not up yet, so no connection waits with it.
  * Its connection stays, because its end says that the member is dead: the broker would give the member's frames to the kernel, and reset what it has.
  *
  * All of it is under the engine's lock, but broker_client_configure (before there are threads) and what is called in a fork child.
@@ -21,6 +22,7 @@
 #include "kernel/privileged.h"
 
 #define SILENT_US (5 * USEC_PER_SEC)
+#define LINK_WAITS 5
 #define MARK_BYTES 4096 /* of addresses; nothing is ever touched there */
 
 static struct {
@@ -95,8 +97,6 @@ static int be_connected(void)
 		return -EPERM;
 	if (client.fd >= 0)
 		return 0;
-	if (is_silent())
-		return -EPERM;
 	int fd = fd_move_high(sys_socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0));
 	if (fd < 0)
 		return fd;
@@ -123,11 +123,13 @@ static void drop(struct broker_fds *fds)
 	fds->n = 0;
 }
 
-/* The answer to request `id`. What an earlier request, given up, was answered is skipped. */
-static int answer_to(uint32_t id, struct broker_answer *a, struct broker_fds *in)
+/* The answer to request `id`, for which it waits so often. What an earlier request, given up, was answered is skipped. */
+static int answer_to(uint32_t id, struct broker_answer *a, struct broker_fds *in, unsigned waits)
 {
 	for (;;) {
 		long n = broker_receive(client.fd, a, sizeof *a, in, 0);
+		if (n == -EAGAIN && --waits)
+			continue;
 		if (n < 0)
 			return n;
 		if (n != sizeof *a)
@@ -140,10 +142,10 @@ static int answer_to(uint32_t id, struct broker_answer *a, struct broker_fds *in
 }
 
 /* -EPERM when there is nobody to ask: as if there were no broker. `passed` negative: nothing goes along. `in` NULL: nothing comes along. */
-static int ask(struct broker_request *r, int passed, struct broker_answer *a, struct broker_fds *in)
+static int ask_for(struct broker_request *r, int passed, struct broker_answer *a, struct broker_fds *in, unsigned waits)
 {
 	struct broker_fds out = {.fd = {passed}, .n = passed >= 0}, none;
-	int err = is_silent() ? -EPERM : be_connected();
+	int err = waits == 1 && is_silent() ? -EPERM : be_connected();
 	if (err)
 		return err;
 	if (!in)
@@ -151,7 +153,7 @@ static int ask(struct broker_request *r, int passed, struct broker_answer *a, st
 	r->id = ++client.last_id;
 	err = broker_send(client.fd, r, sizeof *r, &out, 0);
 	if (!err)
-		err = answer_to(r->id, a, in);
+		err = answer_to(r->id, a, in, waits);
 	if (err) {
 		note_failure("the broker does not answer", err);
 		return -EPERM;
@@ -159,6 +161,11 @@ static int ask(struct broker_request *r, int passed, struct broker_answer *a, st
 	if (in == &none)
 		drop(in);
 	return a->result;
+}
+
+static int ask(struct broker_request *r, int passed, struct broker_answer *a, struct broker_fds *in)
+{
+	return ask_for(r, passed, a, in, 1);
 }
 
 static void begin(struct broker_request *r, enum broker_op op)
@@ -176,7 +183,7 @@ static int client_open_link(int ifindex, bool only_spare, struct privileged_link
 	r.link.ifindex = ifindex;
 	r.link.only_spare = only_spare;
 	a.why[0] = 0;
-	int err = ask(&r, -1, &a, &in);
+	int err = ask_for(&r, -1, &a, &in, only_spare ? 1 : LINK_WAITS);
 	if (err >= 0 && in.n != BROKER_FDS_MAX && in.n != 2)
 		err = -EBADMSG;
 	if (err < 0) {
@@ -225,7 +232,7 @@ static int client_inject_fin(int fd, const void *packet, size_t len)
 /* Without an answer. */
 static int tell_with(struct broker_request *r, const struct broker_fds *out)
 {
-	int err = be_connected();
+	int err = client.fd < 0 && is_silent() ? -EPERM : be_connected();
 	if (err)
 		return err;
 	err = broker_send(client.fd, r, sizeof *r, out, MSG_DONTWAIT);

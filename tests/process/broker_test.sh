@@ -3,7 +3,7 @@
 srcdir=${srcdir:-.}
 # shellcheck source=tests/net/lib.sh
 . "$srcdir/tests/net/lib.sh"
-need ip nsenter ss python3 unshare
+need ip nsenter setpriv ss python3 unshare
 pair_up
 dropped=$FINESSE_BUILD_DIR/tests/process/dropped
 
@@ -108,6 +108,33 @@ is_asked_again() {
 	[ "$(in_client "$dropped" ask $SERVER_IP 8000 fork)" = fork ]
 }
 wait_until 30 is_asked_again && pass "the broker is asked again"
+kill -9 $pid
+wait $pid
+wait_until 10 none_left
+
+# It is as busy when a process without privilege wants its link. Without one the process would be the kernel's for good, so it asks again, and waits longer.
+passive_opens() {
+	awk '/^Tcp: [0-9]/ { print $7 }' "/proc/$SERVER_NS/net/snmp"
+}
+mkfifo "$scratch/start"
+FINESSE_LOG=info finesse_server sh -c 'read -r _; exec setpriv --reuid=65534 --regid=65534 --clear-groups "$0" after capset 8000' "$dropped" <"$scratch/start" 2>"$scratch/err" &
+pid=$!
+holders="$holders $pid"
+exec 8>"$scratch/start"
+has_broker() {
+	[ -n "$(brokers)" ]
+}
+wait_until 10 has_broker
+broker=$(brokers)
+kill -STOP "$broker"
+echo >&8
+exec 8>&-
+wait_until 30 grep -q 'does not answer in time' "$scratch/err"
+kill -CONT "$broker"
+wait_until 30 grep -q 'serving TCP\|fallback' "$scratch/err"
+before=$(passive_opens)
+is "who had to wait for its link" "$(in_client "$dropped" ask $SERVER_IP 8000 echo)" echo
+is "who had to wait for its link: by the kernel's TCP" "$(($(passive_opens) - before))" 0
 kill -9 $pid
 wait $pid
 wait_until 10 none_left
