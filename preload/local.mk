@@ -2,6 +2,7 @@
 noinst_LIBRARIES += preload/libshim.a
 preload_libshim_a_SOURCES = \
 	preload/adopt.c \
+	preload/aio.c \
 	preload/aliases.c \
 	preload/calls.def \
 	preload/clone.c \

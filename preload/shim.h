@@ -40,6 +40,7 @@
 struct aiocb;
 struct sockaddr_in;
 struct io_uring;
+struct iocb;
 struct io_uring_cqe;
 struct io_uring_params;
 struct __kernel_timespec;
@@ -405,6 +406,10 @@ long clone_by_number(long nr, const long *a);
 /* ---- privilege.c ---- */
 /* The calls of syscall(2) that change what a process may do. True: made, *r as libc's. */
 bool privilege_by_number(long nr, const long *a, long *r);
+
+/* ---- aio.c ---- */
+/* io_submit by its number. */
+void aio_submitted(long n, struct iocb **list);
 
 /* ---- uring.c ---- */
 /* io_uring_enter of the program's own, past liburing. */

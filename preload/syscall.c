@@ -305,6 +305,8 @@ long wrap_syscall(long nr, ...)
 	    (syscall_io(nr, a, &r) || syscall_socket(nr, a, &r) || syscall_fd(nr, a, &r) ||
 	     syscall_wait(nr, a, &r)))
 		return r;
+	if (nr == SYS_io_submit)
+		aio_submitted(a[1], (struct iocb **)a[2]);
 #ifdef SYS_io_uring_setup
 	if (nr == SYS_io_uring_setup)
 		return edge(uring_setup(a[0], (void *)a[1], __builtin_return_address(0)));

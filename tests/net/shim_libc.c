@@ -5,15 +5,19 @@
 #include "shim_calls.h"
 
 #include <aio.h>
+#include <linux/aio_abi.h>
 #include <execinfo.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/sendfile.h>
+#include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -51,6 +55,46 @@ static void asynchronous(void)
 	in.aio_fildes = -1;
 	SAY(aio_read(&in) ? 0 : aio_ended(&in));
 	close(c), close(s);
+}
+
+/* Linux's own, whose calls glibc does not have. */
+static long submitted(aio_context_t context, struct iocb *cb)
+{
+	struct io_event ev = {.res = -ETIME};
+	struct timespec bound = {10, 0};
+	if (syscall(SYS_io_submit, context, 1, &cb) != 1)
+		return -1;
+	syscall(SYS_io_getevents, context, 1, 1, &ev, &bound);
+	return ev.res;
+}
+
+static void asynchronous_in_kernel(void)
+{
+	char b[8] = "";
+	int c, s, port, l = listener(&port);
+	aio_context_t context = 0;
+	struct iocb *bad = (void *)8;
+	pair(&c, &s);
+	SAY(syscall(SYS_io_setup, 8, &context));
+	SAY(send(c, "kernel", 6, 0));
+	struct iocb poll = {.aio_lio_opcode = IOCB_CMD_POLL, .aio_fildes = s, .aio_buf = POLLIN};
+	struct iocb in = {.aio_lio_opcode = IOCB_CMD_PREAD, .aio_fildes = s, .aio_buf = (uintptr_t)b, .aio_nbytes = sizeof b};
+	struct iocb out = {.aio_lio_opcode = IOCB_CMD_PWRITE, .aio_fildes = s, .aio_buf = (uintptr_t)"answer", .aio_nbytes = 6};
+	SAY(submitted(context, &poll));
+	SAY(submitted(context, &in));
+	SAY(memcmp(b, "kernel", 6));
+	SAY(submitted(context, &out));
+	wait_readable(c);
+	SAY(recv(c, b, sizeof b, 0));
+	SAY(memcmp(b, "answer", 6));
+	int waiting = client(port);
+	poll.aio_fildes = l;
+	SAY(submitted(context, &poll));
+	close(accept(l, NULL, NULL));
+	SAY(syscall(SYS_io_submit, context, 1, &bad));
+	SAY(syscall(SYS_io_submit, context, 1, NULL));
+	SAY(syscall(SYS_io_destroy, context));
+	close(waiting), close(l), close(c), close(s);
 }
 
 static void reserved_port(void)
@@ -138,6 +182,7 @@ void libc_inside(void)
 	void *frame[] = {libc_inside};
 	puts("# libc");
 	asynchronous();
+	asynchronous_in_kernel();
 	reserved_port();
 	standard_streams();
 	sent_from_socket();
