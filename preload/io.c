@@ -9,10 +9,15 @@
 
 #include <limits.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <time.h>
 
+#include "base/fd.h"
 #include "base/user.h"
 #include "base/time.h"
+
+#define MOVED_MAX_BYTES 0x7ffff000 /* by one call: Linux's MAX_RW_COUNT */
+#define RWF_NOSIGNAL_   0x100      /* Linux 6.18's; Debian 12's headers do not have it */
 
 static void raise_sigpipe(void)
 {
@@ -67,6 +72,12 @@ static int iov_check(const struct iovec *iov, size_t count)
 	for (size_t i = 0; i < count; i++)
 		if ((ssize_t)iov[i].iov_len < 0)
 			return -EINVAL;
+	for (size_t i = 0; i < count; i++) {
+		bool cut = count == 1 && iov[i].iov_len > MOVED_MAX_BYTES; /* several are looked at first, and cut then */
+		uintptr_t base = (uintptr_t)iov[i].iov_base, end = base + (cut ? MOVED_MAX_BYTES : iov[i].iov_len);
+		if (end < base || end > INTPTR_MAX) /* the kernel's half of the addresses */
+			return -EFAULT;
+	}
 	return 0;
 }
 
@@ -155,12 +166,25 @@ ssize_t wrap_readv(int fd, const struct iovec *iov, int count)
 	return tells_error(fd, REAL(readv)(fd, iov, count));
 }
 
+/* The kernel knows the flag: an empty eventfd has nothing to read, or the call is refused. */
+static bool kernel_has(int rwf)
+{
+	uint64_t count;
+	struct iovec iov = {&count, sizeof count};
+	int fd = sys_eventfd2(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	long r = sys_call(SYS_preadv2, fd, &iov, 1, -1, 0, rwf);
+	fd_close(fd);
+	return r == -EAGAIN;
+}
+
 /* What a socket takes of the flags of preadv2 and pwritev2, as flags of a message; or -EOPNOTSUPP. */
 static int message_flags(int rwf)
 {
-	if (rwf & ~(RWF_HIPRI | RWF_DSYNC | RWF_SYNC | RWF_NOWAIT | RWF_APPEND))
+	if (rwf & ~(RWF_HIPRI | RWF_DSYNC | RWF_SYNC | RWF_NOWAIT | RWF_APPEND | RWF_NOSIGNAL_))
 		return -EOPNOTSUPP;
-	return rwf & RWF_NOWAIT ? MSG_DONTWAIT : 0;
+	if ((rwf & RWF_NOSIGNAL_) && !kernel_has(RWF_NOSIGNAL_))
+		return -EOPNOTSUPP;
+	return (rwf & RWF_NOWAIT ? MSG_DONTWAIT : 0) | (rwf & RWF_NOSIGNAL_ ? MSG_NOSIGNAL : 0);
 }
 
 static ssize_t engine_preadv2(struct call *c, const struct iovec *iov, int count, int rwf)

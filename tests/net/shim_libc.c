@@ -97,6 +97,35 @@ static void asynchronous_in_kernel(void)
 	close(waiting), close(l), close(c), close(s);
 }
 
+/* Of a vector of several, each is to lie in the program's half of the addresses. */
+static void vectors_and_flags(void)
+{
+	char b[8];
+	int c, s;
+	pair(&c, &s);
+	struct iovec v[2] = {{b, SSIZE_MAX}, {b, 1}};
+	SAY(write(c, "abcdef", 6));
+	wait_readable(s);
+	SAY(readv(s, v, 2));
+	SAY(writev(s, v, 2));
+	SAY(readv(s, &(struct iovec){b, 0}, 1));
+	v[0].iov_len = v[1].iov_len = 1;
+	v[1].iov_base = (void *)-4096;
+	SAY(readv(s, v, 2));
+	v[1].iov_base = b;
+	for (int flag = 1; flag < 0x400; flag <<= 1)
+		if (flag != 0x80) { /* RWF_DONTCACHE, which a socket refuses in its own way */
+			printf("# flag %x\n", flag);
+			SAY(preadv2(s, v, 1, -1, flag) == pwritev2(c, v, 1, -1, flag));
+		}
+	close(s); /* with unread bytes: a reset */
+	wait_readable(c);
+	while (recv(c, b, sizeof b, MSG_DONTWAIT) > 0)
+		;
+	SAY(pwritev2(c, v, 1, -1, 0x100) < 0);
+	close(c);
+}
+
 static void reserved_port(void)
 {
 	int port, l = listener(&port), fd = socket(AF_INET, SOCK_STREAM, 0);
@@ -183,6 +212,7 @@ void libc_inside(void)
 	puts("# libc");
 	asynchronous();
 	asynchronous_in_kernel();
+	vectors_and_flags();
 	reserved_port();
 	standard_streams();
 	sent_from_socket();
