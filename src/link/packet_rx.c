@@ -28,6 +28,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #define RX_BLOCK_BYTES    (64u << 10) /* unit of the kernel's allocation */
 #define RX_RING_BYTES_MAX (1u << 30)
@@ -36,6 +37,7 @@
 #define RX_COPY_BUF_BYTES                                                                          \
 	(16u << 20)      /* receive buffer: some 200 super-segments waiting as copies */
 #define RX_LEFT_PART  8  /* of the receive buffer, for copies that are left there */
+#define SMALL_PAGE_BYTES 4096
 #define RX_LOOK_AHEAD 16 /* slots */
 #define RX_RECV_TRIES 4  /* recv reports an asynchronous error (ENETDOWN) once, before the data */
 
@@ -97,13 +99,16 @@ static int rx_map_ring(struct packet_rx *rx, uint32_t bytes)
 	return 0;
 }
 
-/* What the buffer is, whoever made it. */
+/*
+ * What the buffer is, whoever made it. The kernel counts memory there, not bytes: a driver may give each wire segment of a frame a page of its own, 3 times its
+ * bytes with pages of 4 KiB. RX_LEFT_PART has room for that; larger pages leave room for fewer frames.
+ */
 static void rx_limit_left(struct packet_rx *rx)
 {
 	int bytes = 0;
 	socklen_t len = sizeof bytes;
 	sys_getsockopt(rx->fd, SOL_SOCKET, SO_RCVBUF, &bytes, &len);
-	rx->left_most = bytes / RX_LEFT_PART;
+	rx->left_most = bytes / RX_LEFT_PART / (sysconf(_SC_PAGESIZE) / SMALL_PAGE_BYTES);
 }
 
 static int rx_map_copies(struct packet_rx *rx)
