@@ -22,10 +22,16 @@ def pattern(at, n):
     return TWICE[begin:begin + n]
 
 
-def send(s):
+def length(mode):
+    """`ended`: what a receive buffer takes, since nothing is read before the end."""
+    return 50000 if mode == "ended" else BYTES
+
+
+def send(s, n):
+    s.recv(1)  # it is accepted: before that nothing is left in the kernel
     at = 0
-    while at < BYTES:
-        at += s.send(pattern(at, min(BYTES - at, 1 << 17)))
+    while at < n:
+        at += s.send(pattern(at, min(n - at, 1 << 17)))
     s.shutdown(socket.SHUT_WR)
 
 
@@ -40,27 +46,38 @@ def left_in_kernel(stat):
     return stat["counters"]["link"].get("RxLeft", 0)
 
 
-def main():
-    modes = "chosen small mixed large pieces peek cut whole slow two forked".split()
+MODES = "chosen small mixed large pieces peek cut whole slow two forked ended spawned".split()
+
+
+def every_way(mtu):
     with Lab() as lab:
-        p = lab.server.spawn(END + [SERVER_IP, str(PORT)] + modes, finesse=True, settings=["--strict"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        for host in (lab.server, lab.client):
+            host.run(["ip", "link", "set", host.interface, "mtu", str(mtu)])
+        p = lab.server.spawn(END + [SERVER_IP, str(PORT)] + MODES, finesse=True, settings=["--strict"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         lab.server.wait_listening(p, PORT, True)
-        for mode in modes:
+        left = 0
+        for mode in MODES:
             clients = [connect(lab) for _ in range(2 if mode == "two" else 1)]
-            threads = [threading.Thread(target=send, args=(c,)) for c in clients]
+            threads = [threading.Thread(target=send, args=(c, length(mode))) for c in clients]
             for t in threads:
                 t.start()
             line = p.stdout.readline().decode().strip()
-            if line != "%s %d" % (mode, BYTES):
+            if line != "%s %d" % (mode, length(mode)):
                 raise LabError("%s: the server says %r" % (mode, line))
             for t in threads:
                 t.join()
-        if not left_in_kernel(lab.server.stat(p.pid)):
-            raise LabError("no frame was left in the kernel: nothing was tested")
+            before, left = left, left_in_kernel(lab.server.stat(p.pid))
+            if left == before:
+                raise LabError("%s: no frame was left in the kernel: nothing was tested" % mode)
         p.stdin.write(b"\n")
         p.stdin.flush()
         if p.wait(timeout=20):
             raise LabError("the server ended with status %d" % p.returncode)
+
+
+def main():
+    for mtu in (1500, 9000):
+        every_way(mtu)
     return 0
 
 

@@ -1,9 +1,13 @@
 #!/usr/bin/python3
-"""unseen_end.py ADDRESS PORT MODE…: accepts a connection for each mode (two for `two`), reads all that comes in that mode's way, and says what it was."""
+"""unseen_end.py ADDRESS PORT MODE…: accepts a connection for each mode (two for `two`), reads all that comes in that mode's way, and says what it was.
+
+unseen_end.py rest FD AT: reads the rest of a connection that it inherited.
+"""
 import os
 import random
 import select
 import socket
+import subprocess
 import sys
 import time
 
@@ -100,6 +104,31 @@ def forked(r, _):
     r.at = BYTES
 
 
+def ended(r, s):
+    poll = select.poll()
+    poll.register(s, select.POLLRDHUP)
+    poll.poll()
+    while r.read(20000):
+        pass
+
+
+def rest(fd, at):
+    r = Reader(socket.socket(fileno=fd))
+    r.at = at
+    while r.read(50000):
+        pass
+    return r.at == BYTES
+
+
+def spawned(r, s):
+    while r.at < BYTES // 2:
+        r.read(50000)
+    child = [sys.executable, __file__, "rest", str(s.fileno()), str(r.at)]
+    if subprocess.run(child, pass_fds=[s.fileno()]).returncode:
+        raise SystemExit("the program did not get the rest")
+    r.at = BYTES
+
+
 def two(r, s):
     other = Reader(accept())
     while other.read(1 << 16) | r.read(1 << 17):
@@ -109,14 +138,18 @@ def two(r, s):
 
 
 MODES = {"chosen": chosen, "small": sizes(1000, 3000, 8192), "mixed": sizes(1, 8191, 65160, 70000, 131072, MOST), "large": sizes(131072), "pieces": pieces, "peek": peek, "cut": cut,
-         "whole": whole, "slow": slow, "two": two, "forked": forked}
+         "whole": whole, "slow": slow, "two": two, "forked": forked, "ended": ended, "spawned": spawned}
 
 
 def accept():
-    return listener.accept()[0]
+    s = listener.accept()[0]
+    s.send(b"a")
+    return s
 
 
 if __name__ == "__main__":
+    if sys.argv[1] == "rest":
+        sys.exit(not rest(int(sys.argv[2]), int(sys.argv[3])))
     listener = socket.create_server((sys.argv[1], int(sys.argv[2])))
     for mode in sys.argv[3:]:
         s = accept()
