@@ -53,6 +53,11 @@ int ring_span(const struct ring *r, uint32_t at, uint32_t n, struct iovec out[2]
 
 int ring_reserve(struct ring *r, struct tcp_memory *m, uint32_t need)
 {
+	return ring_reserve_keep(r, m, need, r->cap); /* data beyond len may wait there out of order */
+}
+
+int ring_reserve_keep(struct ring *r, struct tcp_memory *m, uint32_t need, uint32_t keep)
+{
 	if (need <= r->cap)
 		return 0;
 	if (need > RING_CAP_MAX)
@@ -65,10 +70,10 @@ int ring_reserve(struct ring *r, struct tcp_memory *m, uint32_t need)
 	uint8_t *bytes = m->alloc(m, cap);
 	if (!bytes)
 		return -ENOMEM;
-	if (r->cap) { /* all of it: data beyond len may wait there out of order */
-		uint32_t first = r->cap - r->head;
+	if (r->cap) {
+		uint32_t first = keep < r->cap - r->head ? keep : r->cap - r->head;
 		copy(bytes, r->bytes + r->head, first);
-		copy(bytes + first, r->bytes, r->head);
+		copy(bytes + first, r->bytes, keep - first);
 		m->free(m, r->bytes, r->cap);
 	}
 	r->bytes = bytes;

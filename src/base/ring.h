@@ -29,6 +29,8 @@ struct ring {
 
 /* Capacity for `need` bytes counted from the first. 0; -ENOMEM and nothing changes. */
 int ring_reserve(struct ring *r, struct tcp_memory *m, uint32_t need);
+/* The same, where of the content only the first `keep` bytes matter, and nothing behind it. */
+int ring_reserve_keep(struct ring *r, struct tcp_memory *m, uint32_t need, uint32_t keep);
 /* `n` bytes to offset `at`, which with n must be reserved. Does not change len. */
 void ring_write(struct ring *r, uint32_t at, const void *src, uint32_t n);
 /* [len, len + n), written before, becomes content. */

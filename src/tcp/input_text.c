@@ -30,17 +30,25 @@ static void input_fin(struct tcp_conn *c, int64_t now)
 	hold_on_peer_fin(c, now);
 }
 
+/* A buffer that grows copies what it has, and not the places of bytes that are still somewhere else: of a stream that is read unseen that would be all of it, again and again. */
+static int grow_rcv(struct tcp_conn *c, uint32_t len)
+{
+	uint32_t next = tcp_recv_next(c), need = c->rcv.len + len;
+	if (need <= c->rcv.cap)
+		return 0;
+	return ring_reserve_keep(&c->rcv, c->stack->memory, need, SEQ_GT(c->rcv_filled, next) ? min_u32(c->rcv_filled - next, c->rcv.len) : 0);
+}
+
 /* Room for `len` bytes that are in order. What waits out of order makes room for them. */
 static bool reserve(struct tcp_conn *c, uint32_t len)
 {
-	struct tcp_memory *m = c->stack->memory;
-	if (ring_reserve(&c->rcv, m, c->rcv.len + len) == 0)
+	if (grow_rcv(c, len) == 0)
 		return true;
 	if (!c->ahead.n)
 		return false;
 	TCP_COUNT(c, OfoPruned);
 	conn_drop_ahead(c);
-	return ring_reserve(&c->rcv, m, c->rcv.len + len) == 0;
+	return grow_rcv(c, len) == 0;
 }
 
 /* Unseen text (unseen.c) has its place, and no bytes. */
@@ -51,6 +59,8 @@ static void append(struct tcp_conn *c, const uint8_t *bytes, uint32_t n)
 	ring_commit(&c->rcv, n);
 	c->rcv_nxt += n;
 	c->bytes_in += n;
+	if (bytes)
+		c->rcv_filled = c->rcv_nxt;
 }
 
 /* RFC 2883: of the text that came in order, what had come before. As Linux, to the end of that text. */
@@ -72,7 +82,7 @@ static bool advance(struct tcp_conn *c)
 	while (c->ahead.n && (n = reassembly_at(&c->ahead, m, c->rcv_nxt, &bytes))) {
 		if (c->fin_ahead && SEQ_LEQ(c->fin_ahead_seq, c->rcv_nxt + n))
 			n = c->fin_ahead_seq - c->rcv_nxt;
-		if (!n || ring_reserve(&c->rcv, m, c->rcv.len + n) < 0)
+		if (!n || grow_rcv(c, n) < 0)
 			break; /* without memory it waits on: the peer sends it again */
 		append(c, bytes, n);
 	}

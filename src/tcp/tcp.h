@@ -248,7 +248,7 @@ bool tcp_may_take_unseen(const struct tcp_conn *c, const struct tcp_segment *seg
 /* … which answers whether the text was taken: from now on its place is in the receive buffer. */
 bool tcp_input_unseen(struct tcp_conn *c, int64_t now, const struct tcp_segment *seg);
 /* Where it belongs, for whoever has the bytes: one or two pieces. 0: nobody wants them any more. */
-int tcp_unseen_place(const struct tcp_conn *c, uint32_t seq, uint32_t len, struct iovec place[2]);
+int tcp_unseen_place(struct tcp_conn *c, uint32_t seq, uint32_t len, struct iovec place[2]);
 /* There are none: the connection ends by a reset, and nothing can be read of it any more. */
 void tcp_unseen_lost(struct tcp_conn *c, int64_t now);
 /* Bytes given, up to the urgent mark; -EAGAIN when nothing is there; 0 at the peer's FIN, or at the connection's end once its error was told; else

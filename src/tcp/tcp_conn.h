@@ -182,6 +182,7 @@ struct tcp_conn {
 	uint32_t read_since; /* bytes that the application read since that edge moved */
 	uint32_t urgent_seq, fin_ahead_seq;
 	struct ring rcv;   /* in order and unread */
+	uint32_t rcv_filled; /* from there on it has no bytes: all is unseen (unseen.c) */
 	struct ranges ooo; /* what is there out of order … */
 	struct reassembly ahead; /* … and its bytes */
 	uint32_t recent[TCP_SACK_BLOCKS]; /* a number within each of the last blocks, newest first */

@@ -25,10 +25,14 @@ bool tcp_input_unseen(struct tcp_conn *c, int64_t now, const struct tcp_segment 
 	return c->rcv_nxt - next == seg->payload_len;
 }
 
-int tcp_unseen_place(const struct tcp_conn *c, uint32_t seq, uint32_t len, struct iovec place[2])
+int tcp_unseen_place(struct tcp_conn *c, uint32_t seq, uint32_t len, struct iovec place[2])
 {
 	uint32_t at = seq - tcp_recv_next(c);
-	return at < c->rcv.len && len <= c->rcv.len - at ? ring_span(&c->rcv, at, len, place) : 0;
+	if (at >= c->rcv.len || len > c->rcv.len - at)
+		return 0;
+	if (SEQ_GT(seq + len, c->rcv_filled))
+		c->rcv_filled = seq + len;
+	return ring_span(&c->rcv, at, len, place);
 }
 
 void tcp_unseen_lost(struct tcp_conn *c, int64_t now)

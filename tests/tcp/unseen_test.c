@@ -48,6 +48,33 @@ START_TEST(bytes_that_come_later)
 }
 END_TEST
 
+/* The buffer grows and grows, and what is there, or comes later into its place, is kept: before, between and behind what never comes. */
+START_TEST(growth_keeps_what_is_there)
+{
+	struct harness *h = h_established(H_ALL, 65535);
+	static uint8_t none[LEN];
+	struct iovec iov = {none, LEN};
+	uint32_t seq;
+	h_peer(h, SEG_ACK, 1, 700);
+	seq = take(h, LEN);
+	put(h, seq, 700, LEN);
+	take(h, LEN);
+	h_peer(h, SEG_ACK, 1, 300);
+	for (int i = 0; i < 4; i++)
+		seq = take(h, LEN);
+	put(h, seq, 1000 + 5 * LEN, LEN);
+	take(h, 4 * LEN);
+	ck_assert_int_eq(h_recv(h, 700 + LEN, 0), 700 + LEN);
+	ck_assert_int_eq(tcp_recv(&h->c, h->now, &iov, 1, false, true), LEN);
+	ck_assert_int_eq(h_recv(h, 300, 700 + 2 * LEN), 300);
+	for (int i = 0; i < 3; i++)
+		ck_assert_int_eq(tcp_recv(&h->c, h->now, &iov, 1, false, true), LEN);
+	ck_assert_int_eq(h_recv(h, LEN, 1000 + 5 * LEN), LEN);
+	h_drain(h);
+	h_free(h);
+}
+END_TEST
+
 /* Read from elsewhere: the place is passed over, and what follows is right. */
 START_TEST(bytes_that_never_come)
 {
@@ -131,6 +158,7 @@ int main(void)
 	TCase *tc = tcase_create("unseen");
 	tcase_add_test(tc, bytes_that_come_later);
 	tcase_add_test(tc, bytes_that_never_come);
+	tcase_add_test(tc, growth_keeps_what_is_there);
 	tcase_add_test(tc, what_is_not_taken);
 	tcase_add_test(tc, bytes_that_are_lost);
 	tcase_add_test(tc, bytes_that_are_lost_before_a_fin);

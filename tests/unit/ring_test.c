@@ -6,6 +6,8 @@
 
 #include "base/ring.h"
 
+#define FRESH 0xee
+
 struct counted {
 	struct tcp_memory memory;
 	size_t in_use;
@@ -19,7 +21,8 @@ static void *counted_alloc(struct tcp_memory *m, size_t size)
 	if (c->limit && c->in_use + size > c->limit)
 		return NULL;
 	c->in_use += size;
-	return malloc(size);
+	void *p = malloc(size);
+	return p ? memset(p, FRESH, size) : NULL;
 }
 
 static void counted_free(struct tcp_memory *m, void *p, size_t size)
@@ -131,6 +134,26 @@ START_TEST(growth_keeps_what_waits_out_of_order)
 }
 END_TEST
 
+/* Also where what is kept wraps, or is nothing. */
+START_TEST(growth_copies_what_is_kept)
+{
+	static const uint32_t kept[] = {0, 1, 40, 50, 51, 99, 100};
+	for (unsigned k = 0; k < sizeof kept / sizeof *kept; k++) {
+		append(pattern, RING_CAP_MIN - 50);
+		ring_consume(&ring, RING_CAP_MIN - 50);
+		append(pattern, 100);
+		ck_assert_uint_eq(ring.cap, RING_CAP_MIN);
+		ck_assert_int_eq(ring_reserve_keep(&ring, &mem.memory, RING_CAP_MIN + 1, kept[k]), 0);
+		ring_read(&ring, 0, back, 100);
+		ck_assert_mem_eq(back, pattern, kept[k]);
+		for (uint32_t i = kept[k]; i < 100; i++)
+			ck_assert_uint_eq(back[i], FRESH);
+		ring_free(&ring, &mem.memory);
+		ring.hint = 0;
+	}
+}
+END_TEST
+
 START_TEST(without_memory_nothing_changes)
 {
 	append(pattern, 500);
@@ -169,6 +192,7 @@ int main(void)
 	tcase_add_test(t, bytes_come_out_in_order);
 	tcase_add_test(t, a_span_that_wraps_is_two_pieces);
 	tcase_add_test(t, growth_keeps_what_waits_out_of_order);
+	tcase_add_test(t, growth_copies_what_is_kept);
 	tcase_add_test(t, without_memory_nothing_changes);
 	tcase_add_test(t, a_stream_starts_where_it_ended);
 	suite_add_tcase(s, t);
