@@ -210,6 +210,8 @@ void conn_close(struct tcp_conn *c, int64_t now, int err)
 	fastopen_closed(c);
 	if (c->state == TCPS_SYN_SENT) /* nothing was agreed */
 		c->ts_on = c->sack_on = c->wscale_on = c->ecn_on = false;
+	if (c->state != TCPS_CLOSED) /* how much was left is told still, a FIN included */
+		c->snd_base = snd_end(c) + c->fin_wanted;
 	c->state = TCPS_CLOSED;
 	stop_everything(c);
 	chunks_free(&c->snd, m);

@@ -64,14 +64,24 @@ uint32_t tcp_take_events(struct tcp_conn *c)
 	return events;
 }
 
+/* Of a connection that ended, as Linux: what it did not get rid of. */
+static uint32_t left_behind(const struct tcp_conn *c, uint32_t from)
+{
+	return SEQ_GT(c->snd_base, from) ? c->snd_base - from : 0;
+}
+
 uint32_t tcp_outq(const struct tcp_conn *c)
 {
-	return c->snd.len + (c->fin_wanted && !c->fin_acked && c->state != TCPS_CLOSED);
+	if (c->state == TCPS_CLOSED)
+		return left_behind(c, c->snd_una);
+	return c->snd.len + (c->fin_wanted && !c->fin_acked);
 }
 
 uint32_t tcp_outq_unsent(const struct tcp_conn *c)
 {
-	return snd_unsent(c) + (c->fin_wanted && !c->fin_sent && c->state != TCPS_CLOSED);
+	if (c->state == TCPS_CLOSED)
+		return left_behind(c, c->snd_nxt);
+	return snd_unsent(c) + (c->fin_wanted && !c->fin_sent);
 }
 
 uint32_t tcp_send_end(const struct tcp_conn *c)
