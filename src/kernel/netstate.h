@@ -58,6 +58,7 @@ struct route {
 	uint32_t mtu;           /* route or interface MTU */
 	struct route_metrics metrics;
 	bool local;             /* delivered on this host */
+	int64_t expires_us;     /* then it is to be asked for again: a router advertised it for so long. 0: never by itself */
 	const char *kernels;    /* why only the kernel can go this way, or NULL */
 };
 /* 0; -ENETUNREACH, -EHOSTUNREACH, -EACCES as connect() would say. `src` any: let the kernel choose. `oif`/`mark` 0: none. */

@@ -16,6 +16,7 @@
 #define ROUTE_SETS       1024u /* 4096 routes: entries beyond cost a netlink round trip */
 #define NEIGH_SETS       512u  /* 2048 neighbours: twice Linux's default gc_thresh3 */
 #define ROUTE_MAX_AGE_US (60 * USEC_PER_SEC) /* learned path MTUs expire without a notification */
+#define ROUTE_NO_WAY_AGE_US (50 * USEC_PER_MSEC) /* an expired route that is advertised again comes back without one, too */
 
 struct net_link {
 	int ifindex;

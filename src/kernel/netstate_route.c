@@ -13,9 +13,13 @@
 #include "base/time.h"
 #include "kernel/netlink.h"
 
+/* What the kernel counts in for programs (jiffies_to_clock_t), on all architectures that it is built for here. */
+#define USER_HZ 100
+
 struct answer {
 	bool seen;
-	uint8_t type; /* RTN_* */
+	uint8_t type;     /* RTN_* */
+	uint8_t protocol; /* RTPROT_* */
 	struct route route;
 };
 
@@ -95,6 +99,7 @@ static int on_route(const struct nlmsghdr *h, void *ctx)
 		return 0;
 	a->seen = true;
 	a->type = m->rtm_type;
+	a->protocol = m->rtm_protocol;
 	mnl_attr_for_each(attr, h, sizeof *m)
 	{
 		switch (mnl_attr_get_type(attr)) {
@@ -149,6 +154,55 @@ static int judge(struct netstate *n, struct answer *a)
 	return 0;
 }
 
+static struct nlmsghdr *put_question(char *buf, const struct route_entry *key, const struct ip_addr *dst, unsigned flags)
+{
+	struct nlmsghdr *h = mnl_nlmsg_put_header(buf);
+	uint8_t bits = ip_addr_is_v4(dst) ? 32 : 128;
+	h->nlmsg_type = RTM_GETROUTE;
+	h->nlmsg_flags = NLM_F_REQUEST;
+	struct rtmsg *m = mnl_nlmsg_put_extra_header(h, sizeof *m);
+	m->rtm_family = netstate_family(dst);
+	m->rtm_dst_len = bits;
+	m->rtm_flags = flags;
+	netstate_put_addr(h, RTA_DST, dst);
+	if (!ip_addr_is_any(&key->src)) {
+		m->rtm_src_len = bits;
+		netstate_put_addr(h, RTA_SRC, &key->src);
+	}
+	if (key->oif)
+		mnl_attr_put_u32(h, RTA_OIF, key->oif);
+	if (key->mark)
+		mnl_attr_put_u32(h, RTA_MARK, key->mark);
+	mnl_attr_put_u8(h, RTA_IP_PROTO, IPPROTO_TCP);
+	return h;
+}
+
+/* The kernel rounds what is left down, to a tick. */
+static int on_expiry(const struct nlmsghdr *h, void *ctx)
+{
+	int64_t *expires_us = ctx;
+	const struct nlattr *attr;
+	if (h->nlmsg_type != RTM_NEWROUTE || mnl_nlmsg_get_payload_len(h) < sizeof(struct rtmsg))
+		return 0;
+	mnl_attr_for_each(attr, h, sizeof(struct rtmsg))
+	{
+		const struct rta_cacheinfo *info = mnl_attr_get_payload(attr);
+		if (mnl_attr_get_type(attr) == RTA_CACHEINFO && mnl_attr_get_payload_len(attr) >= sizeof *info && info->rta_expires > 0)
+			*expires_us = clock_now_us() + (info->rta_expires + INT64_C(1)) * (USEC_PER_SEC / USER_HZ);
+	}
+	return 1;
+}
+
+/*
+ * A router advertised the route for a while. The kernel goes another way as soon as that is over, and tells up to 30 s later. Only the table's own entry says when it is, not the way that was
+ * found by it.
+ */
+static void ask_expiry(struct netstate *n, const struct route_entry *key, const struct ip_addr *dst, struct route *out)
+{
+	char buf[256] = {0};
+	netlink_talk(n->talk_fd, put_question(buf, key, dst, RTM_F_FIB_MATCH), on_expiry, &out->expires_us);
+}
+
 static int ask(struct netstate *n, const struct route_entry *key, struct route *out)
 {
 	static const struct ip_addr loopback6 = {{[15] = 1}};
@@ -158,34 +212,18 @@ static int ask(struct netstate *n, const struct route_entry *key, struct route *
 	char buf[256] = {0}; /* libmnl leaves what it pads as it was */
 	if (ip_addr_is_any(&dst)) /* connect to the wildcard means this host */
 		dst = ip_addr_is_v4(&dst) ? ip_addr_from_v4(loopback4) : loopback6;
-	bool has_src = !ip_addr_is_any(&key->src);
-	uint8_t bits = ip_addr_is_v4(&dst) ? 32 : 128;
-	if (has_src && ip_addr_is_v4(&key->src) != ip_addr_is_v4(&dst))
+	if (!ip_addr_is_any(&key->src) && ip_addr_is_v4(&key->src) != ip_addr_is_v4(&dst))
 		return -ENETUNREACH; /* as an AF_INET6 socket bound to the other family */
-	struct nlmsghdr *h = mnl_nlmsg_put_header(buf);
-	h->nlmsg_type = RTM_GETROUTE;
-	h->nlmsg_flags = NLM_F_REQUEST;
-	struct rtmsg *m = mnl_nlmsg_put_extra_header(h, sizeof *m);
-	m->rtm_family = netstate_family(&dst);
-	m->rtm_dst_len = bits;
-	netstate_put_addr(h, RTA_DST, &dst);
-	if (has_src) {
-		m->rtm_src_len = bits;
-		netstate_put_addr(h, RTA_SRC, &key->src);
-	}
-	if (key->oif)
-		mnl_attr_put_u32(h, RTA_OIF, key->oif);
-	if (key->mark)
-		mnl_attr_put_u32(h, RTA_MARK, key->mark);
-	mnl_attr_put_u8(h, RTA_IP_PROTO, IPPROTO_TCP);
 	a.route.src = key->src;
 	a.route.nexthop = dst;
-	int ret = netlink_talk(n->talk_fd, h, on_route, &a);
+	int ret = netlink_talk(n->talk_fd, put_question(buf, key, &dst, 0), on_route, &a);
 	if (ret == 0)
 		ret = judge(n, &a);
 	if (ret == 0) {
 		const char *rules = netstate_rules_why(n, !ip_addr_is_v4(&dst));
 		a.route.kernels = rules ? rules : a.route.kernels;
+		if (a.protocol == RTPROT_RA)
+			ask_expiry(n, key, &dst, &a.route);
 		*out = a.route;
 	}
 	return ret;
@@ -197,6 +235,12 @@ static bool is_verdict(int ret)
 {
 	return ret == 0 || ret == -ENETUNREACH || ret == -EHOSTUNREACH || ret == -EACCES ||
 	       ret == -EINVAL;
+}
+
+static bool is_old(const struct route_entry *e, int64_t now_us)
+{
+	int64_t age_us = e->result ? ROUTE_NO_WAY_AGE_US : ROUTE_MAX_AGE_US;
+	return now_us - e->asked_us >= age_us || (e->route.expires_us && now_us >= e->route.expires_us);
 }
 
 static bool is_same(const struct route_entry *a, const struct route_entry *b)
@@ -225,7 +269,7 @@ int netstate_route(struct netstate *n, const struct ip_addr *dst, const struct i
 		}
 		if (!is_same(&ways[i], &key))
 			continue;
-		if (now_us - ways[i].asked_us < ROUTE_MAX_AGE_US) {
+		if (!is_old(&ways[i], now_us)) {
 			if (ways[i].result == 0)
 				*out = ways[i].route;
 			return ways[i].result;

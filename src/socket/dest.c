@@ -71,6 +71,8 @@ static void dest_path_mtu(struct engine *e, struct dest *d)
 	uint32_t learned = pmtu_get(e, &d->raddr, &d->route_until_us, &locked);
 	d->path.mtu = learned && learned < d->route_mtu ? learned : d->route_mtu;
 	d->path.dont_fragment = !locked;
+	if (d->route.expires_us)
+		d->route_until_us = min_time(d->route_until_us, d->route.expires_us);
 }
 
 /* ---- who knows the ways: the kernel, or in own-address mode we ---- */
