@@ -47,13 +47,14 @@ void stopped_after_fork(struct drive *d)
 
 int stopped_poll(struct drive *d, struct pollfd *fds, unsigned n, int64_t us)
 {
-	struct timespec here;
 	if (!d->helper_timeout)
 		map_timeout(d);
-	struct timespec *to_write = d->helper_timeout ? d->helper_timeout : &here;
-	const struct timespec *to_read = d->helper_timeout ? d->helper_timeout_read : &here;
 	us = us == TIME_NEVER ? LONG_SLEEP_US : us < 0 ? 0 : us;
-	*to_write = (struct timespec){.tv_sec = us / USEC_PER_SEC, .tv_nsec = us % USEC_PER_SEC * NSEC_PER_USEC};
+	const struct timespec here = {.tv_sec = us / USEC_PER_SEC, .tv_nsec = us % USEC_PER_SEC * NSEC_PER_USEC}, *to_read = &here;
+	if (d->helper_timeout) {
+		*d->helper_timeout = here;
+		to_read = d->helper_timeout_read;
+	}
 	return sys_call(SYS_ppoll, fds, n, to_read, NULL, 8 /* kernel sigset */, 0);
 }
 
