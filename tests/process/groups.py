@@ -126,11 +126,25 @@ def ask(lab, line=b"who\n", timeout=5, keep=False):
     return got.strip()
 
 
+def make_busy(kept):
+    """Each of the workers for 15 ms."""
+    for sockets in kept.values():
+        sockets[0].sendall(b"busy 15\n")
+
+
+def await_done(kept):
+    for sockets in kept.values():
+        sockets[0].settimeout(PATIENCE)
+        sockets[0].recv(20)
+
+
 def keep_of_each(lab, server):
-    """Connections that stay open, by worker, until each has one; a hundred at most."""
+    """Connections that stay open, by worker, until each has one; a hundred at most. Who has one is busy meanwhile: the kernel may well give all to the same two."""
     kept = {}
     for _ in range(100):
+        make_busy(kept)
         who, s = ask(lab, keep=True)
+        await_done(kept)
         kept.setdefault(who, []).append(s)
         if len(kept) == server.n:
             break
@@ -350,16 +364,13 @@ def part_all_busy(lab, how, finesse):
         check(len(kept) == server.n, "%s, %s: %d of %d workers have a connection" % (how, side(finesse), len(kept), server.n))
         lost = []
         for _ in range(15):
-            for sockets in kept.values():
-                sockets[0].sendall(b"busy 15\n")
+            make_busy(kept)
             for _ in range(6):
                 try:
                     ask(lab, timeout=3)
                 except OSError as error:
                     lost.append(str(error))
-            for sockets in kept.values():
-                sockets[0].settimeout(PATIENCE)
-                sockets[0].recv(20)
+            await_done(kept)
         for s in sum(kept.values(), []):
             s.close()
         check(not lost, "%s, %s: all workers are busy: %d of 90 lost: %s" % (how, side(finesse), len(lost), lost[:3]))
