@@ -11,6 +11,9 @@
  * seccomp: a filter may end the process for a call that the program did not make, be it the engine's own or a question of the shim's (a browser's renderer ends for
  * getsockopt). So what is served goes to the kernel before, the helper thread ends for good, and the shim stands aside: from then on a wrapper makes the program's call and no other.
  * With the setting `strict` it does not, since listen and connect must fail then: no socket is taken, and the shim's questions remain.
+ *
+ * Landlock: its rules for TCP judge bind and connect, by which a connection is handed to the kernel. So what is served goes to the kernel before such rules hold, and no socket is
+ * taken any more. Rules for files alone change nothing.
  */
 #include "shim.h"
 
@@ -18,7 +21,7 @@
 #include <linux/seccomp.h>
 #include <sys/prctl.h>
 
-#include "base/fd.h"
+#include "base/user.h"
 #include "process/privilege.h"
 
 #define NEEDED (1u << CAP_NET_ADMIN | 1u << CAP_NET_RAW)
@@ -148,6 +151,7 @@ static void leave_to_kernel(const char *why)
 	undecided_settle_all();
 	if (engine_exists())
 		handover_all(why);
+	engine_on_exit(false); /* what is closed and not yet said, too: nobody drives any more */
 	engine_stop_thread();
 	signals_give_back();
 	shim_exit_done();
@@ -200,14 +204,25 @@ static long seccomp_raw(const long *a)
 	return sys_call6(SYS_seccomp, a[0], a[1], a[2], a[3], a[4], a[5]);
 }
 
-/* What was connected stays, as with the kernel's TCP; what is opened later is judged (kernel/lsm.h). From now on there is a descriptor that the program must not close. */
+/* struct landlock_ruleset_attr: the rights to files, then those to the network (Linux 6.7). */
+#define LANDLOCK_WITH_NET 16
+
+static _Atomic bool landlock_has_net; /* rules for TCP were begun */
+
+static void landlock_created(const uint64_t *attr, size_t size)
+{
+	if (attr && size >= LANDLOCK_WITH_NET && user_may_read(attr, LANDLOCK_WITH_NET) && attr[1])
+		landlock_has_net = true;
+}
+
 static void before_landlock(void)
 {
-	if (engine_inside)
+	static const char why[] = "the program restricts its TCP (Landlock)";
+	if (engine_inside || !landlock_has_net)
 		return;
-	engine_before_landlock();
-	if (fd_any_internal())
-		fdtable_used = true;
+	engine_keep_out(why);
+	if (shim_on())
+		leave_to_kernel(why);
 }
 
 bool privilege_by_number(long nr, const long *a, long *r)
@@ -239,6 +254,9 @@ bool privilege_by_number(long nr, const long *a, long *r)
 		*r = edge(prctl_raw(a));
 		return true;
 #ifdef SYS_landlock_restrict_self
+	case SYS_landlock_create_ruleset:
+		landlock_created((const void *)a[0], a[1]);
+		return false;
 	case SYS_landlock_restrict_self:
 		before_landlock();
 		return false;

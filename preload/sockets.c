@@ -55,8 +55,12 @@ static int tcp_socket(int family, int type, int protocol)
 int wrap_socket(int family, int type, int protocol)
 {
 	bool inet = family == AF_INET || family == AF_INET6, stream = (type & ~(SOCK_NONBLOCK | SOCK_CLOEXEC)) == SOCK_STREAM;
-	if (inet && stream && (protocol == 0 || protocol == IPPROTO_TCP) && shim_ready && !engine_inside)
-		return tcp_socket(family, type, protocol);
+	if (inet && stream && (protocol == 0 || protocol == IPPROTO_TCP) && shim_ready && !engine_inside) {
+		int fd = tcp_socket(family, type, protocol);
+		if (!shim_ready) /* another thread set a filter meanwhile */
+			shim_stand_aside();
+		return fd;
+	}
 	int fd = fd_created(REAL(socket)(family, type, protocol));
 	if (family == AF_NETLINK && fd >= 0)
 		engine_note_netlink();

@@ -5,6 +5,8 @@
  * kernel socket that has been connected, and whose connection is over, answers EISCONN to every connect, and the modules are heard before that. Nothing is sent, and the dead socket
  * is in no table of the kernel's. Who asks is the calling thread, since Landlock restricts threads.
  *
+ * A program that restricts itself by Landlock's rules for TCP is the kernel's from then on (preload/privilege.c): a handover needs bind and connect, which the rules could refuse.
+ *
  * A question is a system call for each connection. It is spared where no module can object: the process never said that it wants no new privileges, which Landlock
  * demands, and it has no label of SELinux's or AppArmor's. A process that a superuser restricted by Landlock without that, before it started the program, is not found out.
  *
@@ -18,9 +20,9 @@
 
 /* May a module judge this process's connections? */
 bool lsm_may_judge(void);
-/* Before a thread restricts itself: from then on they may, and what is needed to ask is made, since it could be refused afterwards. */
-void lsm_prepare(void);
-/* 0: no module objects. −errno: what connect(2) would say (EACCES, EPERM), or why nobody can be asked. */
+/* −EACCES, −EPERM: they refuse even what asking needs, so that what the engine calls later (a handover's bind and connect) could fail as well. */
+int lsm_bars(void);
+/* 0: no module objects, or nobody can be asked (loopback is down). −errno: what connect(2) would say (EACCES, EPERM). */
 int lsm_connect(const struct sockaddr *addr, socklen_t len);
 
 #endif

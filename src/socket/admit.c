@@ -62,6 +62,8 @@ const char *engine_refuses(const struct engine *e, int kfd)
 		return e->kept_out;
 	if (e->up && !engine_is_of_netns(e, kfd))
 		return "it belongs to another network namespace than the engine";
+	if (lsm_may_judge() && lsm_bars())
+		return "a security module (Landlock, SELinux, AppArmor) restricts the process's TCP";
 	return NULL;
 }
 
@@ -81,12 +83,4 @@ void engine_keep_out(const char *why)
 bool engine_is_strict(void)
 {
 	return engine_of_process()->settings.strict;
-}
-
-void engine_before_landlock(void)
-{
-	struct engine *e = engine_of_process();
-	engine_lock(e);
-	lsm_prepare();
-	engine_unlock(e);
 }

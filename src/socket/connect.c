@@ -187,7 +187,7 @@ static int plan_make(struct engine *e, struct connect_plan *p, const struct sock
 	if (addr->sa_family != p->family)
 		return SOCK_KERNEL; /* the kernel says what is wrong with it */
 	if (lsm_may_judge() && lsm_connect(addr, len)) { /* as the kernel says then */
-		snprintf(why, why_len, "a security module (Landlock, SELinux, AppArmor) refuses it, or cannot be asked");
+		snprintf(why, why_len, "a security module (Landlock, SELinux, AppArmor) refuses it");
 		return SOCK_KERNEL;
 	}
 	bool was_up = e->up; /* then one question is enough, which is a system call */

@@ -188,8 +188,6 @@ bool engine_is_internal_fd(int fd);
 /* From now on every socket that is not decided yet stays with the kernel; `why`, for `finesse stat`, lives for ever. */
 void engine_keep_out(const char *why);
 bool engine_is_strict(void); /* the setting */
-/* A thread is about to restrict itself (landlock_restrict_self): what it opens afterwards is asked for. */
-void engine_before_landlock(void);
 
 /* The program may change routes and addresses by itself: from now on the kernel is asked for news of them at every connect, not when they may be older than 100 us. */
 void engine_note_netlink(void);

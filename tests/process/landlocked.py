@@ -1,7 +1,6 @@
 """Landlock's rules for TCP (Linux 6.7): what a program may not bind or connect to, it cannot under finesse either. Natively and under finesse, line by line.
 
-A thread restricts itself, or the program is started by one that did. Two peers are on the other host; one port is allowed. Where a program restricted itself, the engine goes on with what is allowed;
-who was started so is the kernel's.
+A thread restricts itself, or the program is started by one that did. Two peers are on the other host; one port is allowed. A connection of before goes on. From the restriction on all is the kernel's.
 """
 import ctypes
 import errno
@@ -107,8 +106,10 @@ def rights_of(how):
 
 
 def program(how):
+    held = None
     if "used" in how:
         all_of("before:")
+        held = socket.create_connection((sys.argv[2], FORBIDDEN), PATIENCE)
     if "thread" in how:
         in_thread(restricted_thread, rights_of(how))
         all_of("the others:")
@@ -120,6 +121,8 @@ def program(how):
             all_of("after:")
         else:
             os.wait()
+    if held:
+        print("a connection of before:", said(held.recv, 100), flush=True)
 
 
 WAYS = ["connect", "bind", "both", "both-used", "both-thread", "both-used-thread", "both-fork", "both-used-fork", "connect-given", "bind-given", "both-given"]
@@ -138,8 +141,8 @@ def run(lab, finesse, how):
     out = p.communicate(timeout=60)[0].decode().splitlines()
     carriers = [line.split()[1] for line in out if line.startswith("# ")]
     lines = [line for line in out if not line.startswith("# ")] or ["says nothing"]
-    wanted = "engine" if finesse and finesse_command() and "given" not in how else "kernel"
-    lines.append("every connection is whose it should be" if set(carriers) == {wanted} else "carried by %s" % carriers)
+    wanted = {"kernel", "engine"} if "used" in how and finesse and finesse_command() else {"kernel"}
+    lines.append("every connection is whose it should be" if set(carriers) == wanted else "carried by %s" % carriers)
     return ["%s: %s" % (how, line) for line in lines]
 
 

@@ -854,10 +854,6 @@ void engine_start_thread(void)
 {
 }
 
-void engine_before_landlock(void)
-{
-}
-
 bool engine_is_strict(void)
 {
 	return false;
