@@ -363,7 +363,8 @@ int handover_follow(int fd, const struct tcp_snapshot *then, const struct tcp_sn
 		return err;
 	if (!now->fin_peer || then->fin_peer)
 		return 0;
-	return came < then->rcv_wnd ? inject_fin(fd, now, ifindex) : -EAGAIN; /* a closed window would shut it out */
+	/* A closed window would shut it out before Linux 6.12. It begins where the last ACK was. */
+	return came + (then->rcv_nxt - then->rcv_wup) < then->rcv_wnd ? inject_fin(fd, now, ifindex) : -EAGAIN;
 }
 
 int handover_finish(int fd, const struct tcp_snapshot *s)

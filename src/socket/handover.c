@@ -55,7 +55,7 @@ static int follow(struct engine *e, struct sock *s, int fd, struct tcp_snapshot 
 	if (!err)
 		return fd;
 	sys_close(fd); /* in repair mode: silent */
-	return err == -EAGAIN ? begin(e, s, snap) : err;
+	return err == -EAGAIN || err == -ENETDOWN ? begin(e, s, snap) : err; /* the FIN was not taken: anew, where the window is open for it */
 }
 
 /* A connection in an earlier or later state would be another socket after what comes, or none. */

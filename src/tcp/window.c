@@ -180,6 +180,7 @@ uint16_t window_advertise(struct tcp_conn *c, bool syn)
 	}
 	if (c->stack->config.shrink_window && scale) {
 		uint32_t wnd = window_now(c);
+		c->read_since = 0; /* it is told, whatever it is: else what is due would be due again */
 		c->rcv_adv = c->rcv_nxt + wnd;
 		return wnd >> scale;
 	}
