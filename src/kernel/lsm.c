@@ -1,6 +1,7 @@
 #include "kernel/lsm.h"
 
 #include "base/fd.h"
+#include "base/sockopt.h"
 #include "base/sys.h"
 #include "kernel/procfile.h"
 
@@ -10,7 +11,6 @@
 #include <string.h>
 #include <sys/prctl.h>
 
-#define ACCEPT_US    200000
 #define NOBODYS_PORT 1 /* tcpmux */
 
 static int askers[2] = {-1, -1}; /* IPv4, IPv6 */
@@ -41,82 +41,34 @@ bool lsm_may_judge(void)
 	return may;
 }
 
-/* `mapped`: of IPv4, which a socket of IPv6 has also where IPv6 itself is switched off. */
-static socklen_t loopback(int family, bool mapped, struct sockaddr_storage *at)
-{
-	const struct sockaddr_in v4 = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-	struct sockaddr_in6 v6 = {.sin6_family = AF_INET6, .sin6_addr = IN6ADDR_LOOPBACK_INIT};
-	if (mapped)
-		v6.sin6_addr = (struct in6_addr){.s6_addr = {[10] = 0xff, 0xff, 127, 0, 0, 1}};
-	socklen_t len = family == AF_INET ? sizeof v4 : sizeof v6;
-	memcpy(at, family == AF_INET ? (const void *)&v4 : &v6, len);
-	return len;
-}
-
-/* Its accept waits, but not for ever: the host may drop what comes by loopback. */
-static int listener_on_loopback(int family, struct sockaddr_storage *at, socklen_t *len)
-{
-	const struct timeval patience = {.tv_usec = ACCEPT_US};
-	int fd = sys_socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0), r;
-	if (fd < 0)
-		return fd;
-	sys_setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
-	*len = loopback(family, false, at);
-	if ((r = sys_bind(fd, at, *len)) == -EADDRNOTAVAIL && family == AF_INET6) {
-		*len = loopback(family, true, at);
-		r = sys_bind(fd, at, *len);
-	}
-	if (r == 0 && (r = sys_listen(fd, 1)) == 0 && (r = sys_getsockname(fd, at, len)) == 0)
-		return fd;
-	sys_close(fd);
-	return r;
-}
-
-/* Its close is a reset, so that neither end has a TIME-WAIT. */
-static int connected_to(const struct sockaddr_storage *at, socklen_t len)
-{
-	const struct linger reset = {.l_onoff = 1};
-	int fd = sys_socket(at->ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (fd < 0)
-		return fd;
-	sys_setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
-	int r = sys_connect(fd, at, len);
-	if (r == 0 || r == -EINPROGRESS)
-		return fd;
-	sys_close(fd);
-	return r;
-}
-
-/* The accepted end of a connection over loopback that the other end resets. */
+/*
+ * Bound to an address that nobody can have, so that no route leads from it: connect fails (EINVAL, EAFNOSUPPORT), and nothing is sent. One of IPv6 is bound to that of
+ * IPv4, since Linux lets any source address of IPv6 pass. No port is taken.
+ */
 static int asker_make(int family)
 {
-	struct sockaddr_storage at;
-	socklen_t len;
-	int listener = listener_on_loopback(family, &at, &len);
-	if (listener < 0)
-		return listener;
-	int client = connected_to(&at, len), asker = client < 0 ? client : sys_accept4(listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-	if (client >= 0)
-		sys_close(client);
-	sys_close(listener);
-	return fd_move_high(asker);
+	const struct sockaddr_in v4 = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(1)};
+	const struct sockaddr_in6 v6 = {.sin6_family = AF_INET6, .sin6_addr.s6_addr = {[10] = 0xff, 0xff, 0, 0, 0, 1}};
+	bool is_v6 = family == AF_INET6;
+	int fd = sys_socket(family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, IPPROTO_TCP);
+	if (fd < 0)
+		return fd;
+	int err = sockopt_set_int(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1);
+	if (!err)
+		err = is_v6 ? sockopt_set_int(fd, IPPROTO_IPV6, IPV6_V6ONLY, 0) : 0;
+	if (!err)
+		err = is_v6 ? sockopt_set_int(fd, IPPROTO_IPV6, IPV6_FREEBIND, 1) : sockopt_set_int(fd, IPPROTO_IP, IP_FREEBIND, 1);
+	if (!err)
+		err = is_v6 ? sys_bind(fd, &v6, sizeof v6) : sys_bind(fd, &v4, sizeof v4);
+	if (!err)
+		return fd_move_high(fd);
+	sys_close(fd);
+	return err;
 }
 
 static bool is_refusal(int err)
 {
 	return err == -EACCES || err == -EPERM;
-}
-
-/* Where loopback is down, a refusal of a connection by it is the only one that can be seen. */
-static int refusal_by_loopback(int family)
-{
-	struct sockaddr_storage at;
-	socklen_t len = loopback(family, false, &at);
-	((struct sockaddr_in *)&at)->sin_port = htons(NOBODYS_PORT); /* of both families it lies there */
-	int fd = connected_to(&at, len);
-	if (fd >= 0)
-		sys_close(fd);
-	return is_refusal(fd) ? fd : 0;
 }
 
 /* 0, and *asker is a socket, or -1 where none can be made. -EACCES, -EPERM: the modules refuse even that. */
@@ -125,17 +77,11 @@ static int asker_of(int family, int *asker)
 	int *known = &askers[family == AF_INET6], err = 0;
 	if (*known < 0) {
 		int made = asker_make(family);
-		err = made >= 0 ? 0 : is_refusal(made) ? made : refusal_by_loopback(family);
+		err = is_refusal(made) ? made : 0;
 		*known = made >= 0 ? made : -1;
 	}
 	*asker = *known;
 	return err;
-}
-
-int lsm_bars(void)
-{
-	int asker;
-	return asker_of(AF_INET, &asker);
 }
 
 int lsm_connect(const struct sockaddr *addr, socklen_t len)
@@ -144,5 +90,16 @@ int lsm_connect(const struct sockaddr *addr, socklen_t len)
 	if (err || asker < 0)
 		return err;
 	err = sys_connect(asker, addr, len);
-	return err == -EISCONN ? 0 : err;
+	return is_refusal(err) ? err : 0;
+}
+
+int lsm_bars(void)
+{
+	static bool asked;
+	static int answer;
+	const struct sockaddr_in nobodys = {.sin_family = AF_INET, .sin_port = htons(NOBODYS_PORT), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	if (!asked)
+		answer = lsm_connect((const struct sockaddr *)&nobodys, sizeof nobodys);
+	asked = true;
+	return answer;
 }

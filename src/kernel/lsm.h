@@ -2,8 +2,8 @@
  * What Linux's security modules (Landlock, SELinux, AppArmor) say of a connection that the program opens, and that the kernel's TCP never sees.
  *
  * They judge bind and listen, since the program's own kernel socket is bound and listens. They judge connect(2) as well, which the engine does not call. So they are asked: a
- * kernel socket that has been connected, and whose connection is over, answers EISCONN to every connect, and the modules are heard before that. Nothing is sent, and the dead socket
- * is in no table of the kernel's. Who asks is the calling thread, since Landlock restricts threads.
+ * kernel socket is bound to an address from which no route leads. Its connect fails, whatever the destination, but the modules are heard before that. Nothing is sent, and
+ * nothing is counted. Who asks is the calling thread, since Landlock restricts threads.
  *
  * A program that restricts itself by Landlock's rules for TCP is the kernel's from then on (preload/privilege.c): a handover needs bind and connect, which the rules could refuse.
  *
@@ -20,9 +20,9 @@
 
 /* May a module judge this process's connections? */
 bool lsm_may_judge(void);
-/* −EACCES, −EPERM: they refuse even what asking needs, so that what the engine calls later (a handover's bind and connect) could fail as well. */
+/* Asked once. −EACCES, −EPERM: they refuse a bind or a connect that nobody else would refuse, so that what the engine calls later (a handover's bind and connect) could fail as well. */
 int lsm_bars(void);
-/* 0: no module objects, or nobody can be asked (loopback is down). −errno: what connect(2) would say (EACCES, EPERM). */
+/* 0: no module objects, or nobody can be asked. −errno: what connect(2) would say (EACCES, EPERM). */
 int lsm_connect(const struct sockaddr *addr, socklen_t len);
 
 #endif

@@ -186,7 +186,7 @@ static int plan_make(struct engine *e, struct connect_plan *p, const struct sock
 		lport = 0;
 	if (addr->sa_family != p->family)
 		return SOCK_KERNEL; /* the kernel says what is wrong with it */
-	if (lsm_may_judge() && lsm_connect(addr, len)) { /* as the kernel says then */
+	if (lsm_may_judge() && (lsm_bars() || lsm_connect(addr, len))) { /* as the kernel says then */
 		snprintf(why, why_len, "a security module (Landlock, SELinux, AppArmor) refuses it");
 		return SOCK_KERNEL;
 	}
