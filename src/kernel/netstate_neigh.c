@@ -218,10 +218,16 @@ int netstate_use_neighbour(int ifindex, const struct ip_addr *a)
 	return ret;
 }
 
+void netstate_tell_at_once(struct netstate *n, bool at_once)
+{
+	if (n)
+		n->tells_at_once = at_once;
+}
+
 /* Who has the right to may have to wait; others hear at once that they have not. */
 static bool use_aside(struct netstate *n, const struct neigh_entry *e)
 {
-	if (n->may_not_use || !privileged_has(1u << CAP_NET_ADMIN))
+	if (n->tells_at_once || n->may_not_use || !privileged_has(1u << CAP_NET_ADMIN))
 		return false;
 	if (!n->asker)
 		n->asker = neigh_asker_new();

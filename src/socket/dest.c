@@ -133,11 +133,14 @@ static bool has_link_local(const struct engine *e, const struct iface *i)
  * or still tentative it asks nobody, and gives up after three seconds. (For its own packets it asks from their source address.) So the engine asks,
  * from the connection's address; the answer is the kernel's, whose entry waits for it.
  */
+static bool must_solicit(const struct engine *e, const struct dest *d)
+{
+	return !e->own && !ip_addr_is_v4(&d->route.nexthop) && !ip_addr_is_v4(&d->laddr) && d->path.has_eth && !has_link_local(e, d->iface);
+}
+
 static void solicit(struct engine *e, struct dest *d)
 {
 	uint8_t frame[NDISC_FRAME_BYTES];
-	if (ip_addr_is_v4(&d->route.nexthop) || ip_addr_is_v4(&d->laddr) || !d->path.has_eth || has_link_local(e, d->iface))
-		return;
 	if (e->now - d->solicited_us < DEST_RECHECK_US)
 		return;
 	d->solicited_us = e->now;
@@ -167,11 +170,14 @@ int dest_resolve(struct engine *e, struct dest *d)
 			return err;
 		}
 	}
+	bool alone = must_solicit(e, d);
+	netstate_tell_at_once(e->net, alone); /* the entry is to be there before the answer is */
 	int err = ask_neighbour(e, d);
+	netstate_tell_at_once(e->net, false);
 	d->checked_us = e->now;
 	d->generation = e->net_generation;
 	d->resolved = err == 0;
-	if (err == -EAGAIN && !e->own)
+	if (err == -EAGAIN && alone)
 		solicit(e, d);
 	return err;
 }

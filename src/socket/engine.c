@@ -306,7 +306,7 @@ int engine_up(struct engine *e, int ifindex, char *why, size_t why_len)
 	int err = bring_up(e, ifindex, e->up_why, sizeof e->up_why);
 	pthread_setcancelstate(cancel_state, NULL);
 	if (err) {
-		e->up_failed_us = now;
+		e->up_failed_us = clock_now_us(); /* the attempt may have taken seconds */
 		e->up_failed_ifindex = ifindex;
 		snprintf(why, why_len, "%s", e->up_why);
 		log_info("engine", "TCP stays with the kernel: %s", why); /* the socket's fall-back warns, with the same reason */

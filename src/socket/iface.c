@@ -352,7 +352,7 @@ struct iface *iface_serve(struct engine *e, int ifindex, char *why, size_t why_l
 			d->ifindex = 0;
 			return iface_find(e, ifindex);
 		}
-		d->until_us = now + DECLINED_US;
+		d->until_us = clock_now_us() + DECLINED_US; /* the attempt may have taken seconds */
 	}
 	snprintf(why, why_len, "%s", d->why);
 	return NULL;
