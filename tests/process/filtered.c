@@ -108,11 +108,12 @@ static int trace(const char *out, char **command)
 	char step[32] = "the filter";
 	bool on = false;
 	while (next_call(pid, &c)) {
+		bool told = on && c.nr != SYS_futex; /* pthread_join makes it only when the other thread has not ended yet */
 		if (c.nr == SYS_write && c.args[0] == NOBODYS)
 			read_name(pid, c.args[1], step, sizeof step < c.args[2] + 1 ? sizeof step : c.args[2] + 1);
-		else if (on && c.args[0] < SMALL)
+		else if (told && c.args[0] < SMALL)
 			fprintf(f, "%s: %d(%d)\n", step, (int)c.nr, (int)c.args[0]);
-		else if (on)
+		else if (told)
 			fprintf(f, "%s: %d\n", step, (int)c.nr);
 		on |= is_filter(&c);
 	}
