@@ -132,6 +132,13 @@ exec 8>&-
 wait_until 30 grep -q 'does not answer in time' "$scratch/err"
 kill -CONT "$broker"
 wait_until 30 grep -q 'serving TCP\|fallback' "$scratch/err"
+# That was said before it listened.
+engine_listens() {
+	in_server "$FINESSE_BUILD_DIR/finesse" stat --json $pid 2>/dev/null | python3 -c 'import json, sys
+d = json.load(sys.stdin)
+sys.exit(not any(l["port"] == 8000 for one in (d if isinstance(d, list) else [d]) for l in one.get("listeners", [])))' 2>/dev/null
+}
+wait_until 30 engine_listens
 before=$(passive_opens)
 is "who had to wait for its link" "$(in_client "$dropped" ask $SERVER_IP 8000 echo)" echo
 is "who had to wait for its link: by the kernel's TCP" "$(($(passive_opens) - before))" 0
