@@ -33,7 +33,8 @@ in/b and out/b: the second connection. The peer calls from port 40000 on to port
 
 A busy machine must not decide. The player and the program run before everything that has no real-time priority, where that is allowed. What fails in a
 run in which one of them waited for a processor longer than a script's tolerance is no verdict: such a run is made again, and at last beside the kernel's TCP.
-Where the kernel passes each time and the engine never, the engine has failed. Else it is told as undecided; more than a few of those are a failure.
+Where the kernel passes each time and the engine never, though a run of it was not disturbed, the engine has failed. Else it is told as undecided; more than a few of those are a failure, unless
+real-time priority was refused: then the load decides how many there are.
 """
 import argparse
 import ctypes
@@ -139,11 +140,12 @@ class Script:
 
 
 def before_others():
-    """Real-time priority for this process and its children, where that is allowed."""
+    """Real-time priority for this process and its children. False: it is not allowed."""
     try:
         os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(REAL_TIME))
     except OSError:
-        pass
+        return False
+    return True
 
 
 def seconds_waited(pid):
@@ -681,14 +683,17 @@ def run_all(jobs, native, count, expected):
 
 
 def beside_kernel(job):
-    """The engine's mismatch, or None. Undecided no more: what the kernel does without fault at the same time, and the engine does not."""
+    """The engine's mismatch, or None. Undecided no more: what the kernel does without fault at the same time, and the engine does not, in a run that was not disturbed."""
+    decided = None
     for _ in range(BESIDE):
         kernel, engine = (play_all([job], native, 1)[job] for native in (True, False))
         if not engine:
             return None
         if kernel:
             return Undecided(engine)
-    return str(engine)
+        if not isinstance(engine, Undecided):
+            decided = str(engine)
+    return decided or engine
 
 
 def main():
@@ -729,8 +734,11 @@ def main():
             print("%-24s %-32s %-7s %s" % row)
     print("%d as Linux, %d otherwise as expected, %d failed%s" % (passed, known, failed, ", %d undecided" % undecided if undecided else ""))
     if undecided > max(3, UNDECIDED_SHARE * len(jobs)):
-        print("FAIL: too many are undecided")
-        failed += 1
+        if wait_result(in_namespace(before_others)) is True:
+            print("FAIL: too many are undecided")
+            failed += 1
+        else:
+            print("many are undecided, since real-time priority is refused here: no failure")
     return 1 if failed else 0
 
 
