@@ -33,6 +33,25 @@ def echoed(c, wait):
         return b""
 
 
+def is_answered(c, token, wait):
+    """Whether `token` comes back. What was sent before may come late."""
+    c.sendall(token)
+    end, came = time.monotonic() + wait, b""
+    while token not in came:
+        left = end - time.monotonic()
+        if left <= 0:
+            return False
+        c.settimeout(left)
+        try:
+            data = c.recv(100)
+        except TimeoutError:
+            return False
+        if not data:
+            return False
+        came += data
+    return True
+
+
 def is_kernels(lab):
     return bool(lab.server.text(["ss", "-Htn", "state", "established", "sport = :%d" % PORT]).strip())
 
@@ -56,13 +75,7 @@ def row(lab, before, late):
             if time.monotonic() > end:
                 return "the rule was not noticed in %d s" % BOUND
             echoed(c, 0.05)
-        c.settimeout(0.2)
-        try:
-            while c.recv(100):  # what was on its way
-                pass
-        except TimeoutError:
-            pass
-        if echoed(c, 0.5):
+        if is_answered(c, b"late", 0.7):
             return "answered in spite of the rule"
     return None
 
