@@ -30,7 +30,11 @@ def seen(finesse):
         p = lab.client.run([str(TOP / "tests/process/stopped"), SERVER_IP, str(PORT), *sys.argv[1:]], finesse=finesse, timeout=900, check=False)
         if finesse and lab.client.opens()[0]:
             raise LabError("the kernel connected")
-        return (p.stdout + p.stderr).decode().splitlines()
+        lines = (p.stdout + p.stderr).decode().splitlines()
+        for line in lines:
+            if line.endswith(": ") or "did not wait" in line or (not finesse and "unlike the table" in line):
+                raise LabError("nothing was tested, %s: %s" % ("under finesse" if finesse else "natively", line))
+        return lines
 
 
 if __name__ == "__main__":
