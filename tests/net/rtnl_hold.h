@@ -7,6 +7,7 @@
 #ifndef FINESSE_TESTS_RTNL_HOLD_H
 #define FINESSE_TESTS_RTNL_HOLD_H
 
+#include <errno.h>
 #include <fcntl.h>
 #include <linux/ethtool.h>
 #include <linux/sockios.h>
@@ -24,6 +25,7 @@
 #include <unistd.h>
 
 #define RTNL_HOLD_MAX_MS 5000
+#define RTNL_ASK_MAX_MS  15000 /* others may have it first */
 
 struct rtnl_hold {
 	int uffd, stop[2];
@@ -60,13 +62,13 @@ static inline void *rtnl_hold_watch(void *arg)
 	return NULL;
 }
 
-/* False: this kernel, or this user, cannot. */
+/* False: errno says why. EPERM, ENOSYS: this user, or this kernel, cannot. */
 static inline bool rtnl_hold(struct rtnl_hold *h)
 {
 	struct uffdio_api api = {.api = UFFD_API};
 	struct uffd_msg fault;
 	*h = (struct rtnl_hold){.page = sysconf(_SC_PAGESIZE)};
-	h->uffd = syscall(SYS_userfaultfd, O_CLOEXEC);
+	h->uffd = syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK); /* else poll says nothing of it */
 	if (h->uffd < 0 || ioctl(h->uffd, UFFDIO_API, &api))
 		return false;
 	h->pages = mmap(NULL, 2 * h->page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -74,7 +76,11 @@ static inline bool rtnl_hold(struct rtnl_hold *h)
 	if (h->pages == MAP_FAILED || pipe2(h->stop, O_CLOEXEC) || ioctl(h->uffd, UFFDIO_REGISTER, &reg))
 		return false;
 	pthread_create(&h->asker, NULL, rtnl_hold_ask, h);
-	if (read(h->uffd, &fault, sizeof fault) != sizeof fault) /* now it has it */
+	struct pollfd p = {.fd = h->uffd, .events = POLLIN};
+	int asked = poll(&p, 1, RTNL_ASK_MAX_MS);
+	if (asked == 0)
+		errno = ETIMEDOUT;
+	if (asked != 1 || read(h->uffd, &fault, sizeof fault) != sizeof fault) /* now it has it */
 		return false;
 	pthread_create(&h->watchdog, NULL, rtnl_hold_watch, h);
 	return true;
