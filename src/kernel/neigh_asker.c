@@ -8,6 +8,7 @@
 #include "kernel/netlink.h"
 #include "kernel/netstate_internal.h"
 
+#define ENDING_MAX 4u
 #define ASKS_MAX 64u /* waiting; and as many failures */
 
 struct queue {
@@ -17,8 +18,8 @@ struct queue {
 
 struct neigh_asker {
 	int fd;
-	pthread_t thread;     /* under the engine's lock */
-	bool joinable;        /* the same */
+	pthread_t threads[ENDING_MAX]; /* under the engine's lock: the last one may tell, the others have told and wait for a CPU, to end */
+	unsigned n_threads;   /* the same */
 	pthread_mutex_t lock; /* of what follows; never held over a call that waits */
 	struct queue waiting, failed;
 	bool tells, abandoned; /* the thread has not ended its loop; it is to free everything */
@@ -95,6 +96,16 @@ struct neigh_asker *neigh_asker_new(void)
 	return a;
 }
 
+/* Nobody waits here for those that still end; but none is let out of sight, since a process may have to be alone (unshare). */
+static void join_ended(struct neigh_asker *a)
+{
+	unsigned left = 0;
+	for (unsigned i = 0; i < a->n_threads; i++)
+		if (!thread_try_join(a->threads[i]))
+			a->threads[left++] = a->threads[i];
+	a->n_threads = left;
+}
+
 bool neigh_asker_tell(struct neigh_asker *a, int ifindex, const struct ip_addr *addr)
 {
 	const struct neigh_ask ask = {.ifindex = ifindex, .addr = *addr};
@@ -105,12 +116,11 @@ bool neigh_asker_tell(struct neigh_asker *a, int ifindex, const struct ip_addr *
 	pthread_mutex_unlock(&a->lock);
 	if (tells)
 		return taken;
-	if (a->joinable && !thread_try_join(a->thread)) /* it waits for a CPU, to end: nobody waits for that */
-		pthread_detach(a->thread);
-	a->joinable = false;
-	a->joinable = thread_start(&a->thread, asker_main, a) == 0;
-	if (a->joinable)
+	join_ended(a);
+	if (a->n_threads < ENDING_MAX && thread_start(&a->threads[a->n_threads], asker_main, a) == 0) {
+		a->n_threads++;
 		return true;
+	}
 	pop(&a->waiting, &unused);
 	a->tells = false;
 	return false;
@@ -126,10 +136,10 @@ bool neigh_asker_failure(struct neigh_asker *a, struct neigh_ask *out)
 
 void neigh_asker_join(struct neigh_asker *a)
 {
-	if (!a || !a->joinable)
-		return;
-	thread_join(a->thread);
-	a->joinable = false;
+	for (unsigned i = 0; a && i < a->n_threads; i++)
+		thread_join(a->threads[i]);
+	if (a)
+		a->n_threads = 0;
 }
 
 void neigh_asker_free(struct neigh_asker *a)
@@ -140,7 +150,8 @@ void neigh_asker_free(struct neigh_asker *a)
 	bool tells = a->tells;
 	if (tells) {
 		a->abandoned = true;
-		pthread_detach(a->thread);
+		for (unsigned i = 0; i < a->n_threads; i++)
+			pthread_detach(a->threads[i]);
 	}
 	pthread_mutex_unlock(&a->lock);
 	if (tells)
