@@ -11,6 +11,7 @@
  */
 #include "drive/drive.h"
 
+#include <errno.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
@@ -18,6 +19,8 @@
 #include "base/sys.h"
 
 #define PAGE_BYTES (64 * 1024) /* the largest page of any machine */
+#define GROUPS_LOOKED_AT 64
+#define CHANGES_US (10 * USEC_PER_MSEC)
 /* "For ever": with no time-out there is nothing to write, and the call is started again. */
 #define LONG_SLEEP_US (INT64_C(86400) * USEC_PER_SEC)
 
@@ -45,17 +48,48 @@ void stopped_after_fork(struct drive *d)
 	d->helper_timeout = NULL;
 }
 
+static void read_identity(struct stopped_identity *out)
+{
+	uint32_t groups[GROUPS_LOOKED_AT];
+	memset(out, 0, sizeof *out);
+	sys_call(SYS_getresuid, &out->uid[0], &out->uid[1], &out->uid[2], 0, 0, 0);
+	sys_call(SYS_getresgid, &out->gid[0], &out->gid[1], &out->gid[2], 0, 0, 0);
+	long n = sys_call(SYS_getgroups, GROUPS_LOOKED_AT, groups, 0, 0, 0, 0);
+	out->n_groups = n;
+	for (long i = 0; i < n; i++)
+		out->groups = out->groups * 31 + groups[i];
+}
+
+/* libc changes the users and groups of all threads by a signal to each (setuid, setgroups …), which ends the helper's sleep as well. No stop. One such call follows another. */
+static bool is_another(struct drive *d)
+{
+	struct stopped_identity identity;
+	int64_t now = clock_now_us();
+	read_identity(&identity);
+	if (memcmp(&identity, &d->helper_identity, sizeof identity) != 0)
+		d->identity_until_us = now + CHANGES_US;
+	d->helper_identity = identity;
+	return now < d->identity_until_us;
+}
+
 int stopped_poll(struct drive *d, struct pollfd *fds, unsigned n, int64_t us)
 {
-	if (!d->helper_timeout)
+	if (!d->helper_timeout) {
 		map_timeout(d);
+		read_identity(&d->helper_identity);
+	}
 	us = us == TIME_NEVER ? LONG_SLEEP_US : us < 0 ? 0 : us;
 	const struct timespec here = {.tv_sec = us / USEC_PER_SEC, .tv_nsec = us % USEC_PER_SEC * NSEC_PER_USEC}, *to_read = &here;
 	if (d->helper_timeout) {
 		*d->helper_timeout = here;
 		to_read = d->helper_timeout_read;
 	}
-	return sys_call(SYS_ppoll, fds, n, to_read, NULL, 8 /* kernel sigset */, 0);
+	int r = sys_call(SYS_ppoll, fds, n, to_read, NULL, 8 /* kernel sigset */, 0);
+	if (r != -EINTR || !is_another(d))
+		return r;
+	for (unsigned i = 0; i < n; i++)
+		fds[i].revents = 0;
+	return 0;
 }
 
 static void wake_if_it_ends(struct sched_thread *t)

@@ -2,7 +2,7 @@
  * Which system calls a program makes once it has set a filter of them (seccomp): a filter may end it for each that it did not make itself.
  *
  *   filtered trace OUT COMMAND…   runs COMMAND and writes to OUT what its first thread calls from its filter on, a line each: the step, the call's number and, where it is
- *                                 small, its first argument
+ *                                 a descriptor, its first argument
  *   filtered bare                 has no TCP socket before its filter
  *   filtered served ADDRESS PORT  listens on PORT, has a connection to ADDRESS and a set of epoll with both
  *   filtered peer PORT            greets who connects, one after the other
@@ -42,7 +42,7 @@
 #include <unistd.h>
 
 #define NOBODYS 9999 /* a descriptor */
-#define SMALL 4096
+#define DESCRIPTORS 72 /* what the steps use; processes have higher numbers */
 
 static void must(bool ok, const char *what)
 {
@@ -61,6 +61,11 @@ struct call_record {
 static bool is_filter(const struct call_record *c)
 {
 	return c->nr == SYS_seccomp || (c->nr == SYS_prctl && c->args[0] == PR_SET_SECCOMP);
+}
+
+static bool names_process(uint64_t nr)
+{
+	return nr == SYS_wait4 || nr == SYS_kill || nr == SYS_tgkill;
 }
 
 static void read_name(pid_t pid, uint64_t at, char *out, size_t len)
@@ -111,7 +116,7 @@ static int trace(const char *out, char **command)
 		bool told = on && c.nr != SYS_futex; /* pthread_join makes it only when the other thread has not ended yet */
 		if (c.nr == SYS_write && c.args[0] == NOBODYS)
 			read_name(pid, c.args[1], step, sizeof step < c.args[2] + 1 ? sizeof step : c.args[2] + 1);
-		else if (told && c.args[0] < SMALL)
+		else if (told && c.args[0] < DESCRIPTORS && !names_process(c.nr))
 			fprintf(f, "%s: %d(%d)\n", step, (int)c.nr, (int)c.args[0]);
 		else if (told)
 			fprintf(f, "%s: %d\n", step, (int)c.nr);
