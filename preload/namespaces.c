@@ -58,6 +58,17 @@ static bool has_one_thread(void)
 	return sys_call(SYS_unshare, CLONE_VM, 0, 0, 0, 0, 0) == 0;
 }
 
+#define END_TRIES  50
+#define END_NAP_NS 200000
+
+/* A thread that was joined is still the kernel's for a moment. Where the program has others the kernel says no in any case. */
+static void await_ends(void)
+{
+	struct timespec nap = {.tv_nsec = END_NAP_NS};
+	for (int i = 0; i < END_TRIES && !has_one_thread(); i++)
+		sys_ppoll(NULL, 0, &nap, NULL);
+}
+
 static void tables_part(void)
 {
 	static const char why[] = "the program's threads have descriptor tables of their own";
@@ -73,6 +84,8 @@ static int alone(int (*call)(int, int), int a, int b, int flags)
 	if (leaves_for_good(flags) && shim_on() && engine_exists())
 		handover_all("the program leaves its network namespace");
 	bool had = engine_stop_thread();
+	if (engine_exists())
+		await_ends();
 	bool parts = (flags & CLONE_FILES) && !has_one_thread();
 	if (parts && had) {
 		engine_start_thread(); /* it stays with those who have the old table */

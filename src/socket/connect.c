@@ -186,10 +186,6 @@ static int plan_make(struct engine *e, struct connect_plan *p, const struct sock
 		lport = 0;
 	if (addr->sa_family != p->family)
 		return SOCK_KERNEL; /* the kernel says what is wrong with it */
-	if (lsm_may_judge() && (lsm_bars() || lsm_connect(addr, len))) { /* as the kernel says then */
-		snprintf(why, why_len, "a security module (Landlock, SELinux, AppArmor) refuses it");
-		return SOCK_KERNEL;
-	}
 	bool was_up = e->up; /* then one question is enough, which is a system call */
 	const char *refused = connect_refused(e, p);
 	int err = refused ? 0 : plan_route(e, p, scope_of(addr, len), &local, why, why_len);
@@ -199,6 +195,10 @@ static int plan_make(struct engine *e, struct connect_plan *p, const struct sock
 		refused = connect_refused(e, p);
 	if (refused) {
 		snprintf(why, why_len, "%s", refused);
+		return SOCK_KERNEL;
+	}
+	if (lsm_may_judge() && (lsm_bars() || lsm_connect(addr, len))) { /* as the kernel says then */
+		snprintf(why, why_len, "a security module (Landlock, SELinux, AppArmor) refuses it");
 		return SOCK_KERNEL;
 	}
 	if (classifier_holds_ports(e->classifier) && (lport || name_is_link_local(&p->key.laddr))) {
