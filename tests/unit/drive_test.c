@@ -589,7 +589,11 @@ int main(void)
 	tcase_add_test(c, jump_out);
 	tcase_add_test(c, cancelled);
 	tcase_add_test(c, put_off);
+#ifndef __SANITIZE_THREAD__ /* who is to be trusted comes back within 50 us, several times in a row: with the sanitizer that is luck, and took 1 to 70 s */
 	tcase_add_test(c, put_off_longer);
+#else
+	(void)put_off_longer;
+#endif
 	tcase_add_test(c, put_off_by_no_sender);
 	tcase_add_test(c, no_fd_left);
 	tcase_add_test(c, stress);
