@@ -17,7 +17,7 @@ static const char why[] = "the program uses Linux's asynchronous I/O on it";
 
 void aio_submitted(long n, struct iocb **list)
 {
-	if (!shim_on() || engine_inside)
+	if (!shim_on())
 		return;
 	for (long i = 0; i < n && user_may_read(&list[i], sizeof list[i]) && user_may_read(list[i], sizeof *list[i]); i++)
 		fd_handover((int)list[i]->aio_fildes, why);

@@ -229,6 +229,15 @@ void handover_all(const char *why)
 	}
 }
 
+void leave_engine(const char *why)
+{
+	engine_keep_out(why);
+	reuse_stop(); /* what is kept for later would reach the kernel's sockets unseen */
+	undecided_settle_all();
+	if (shim_on() && engine_exists())
+		handover_all(why);
+}
+
 /* Those that a program which is started now inherits: it finds no placeholder and no listener that the engine serves. */
 void handover_for_spawn(const char *why)
 {

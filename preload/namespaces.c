@@ -69,16 +69,6 @@ static void await_ends(void)
 		sys_ppoll(NULL, 0, &nap, NULL);
 }
 
-static void tables_part(void)
-{
-	static const char why[] = "the program's threads have descriptor tables of their own";
-	engine_keep_out(why);
-	reuse_stop();
-	undecided_settle_all();
-	if (shim_on() && engine_exists())
-		handover_all(why);
-}
-
 static int alone(int (*call)(int, int), int a, int b, int flags)
 {
 	if (leaves_for_good(flags) && shim_on() && engine_exists())
@@ -92,7 +82,7 @@ static int alone(int (*call)(int, int), int a, int b, int flags)
 		had = false;
 	}
 	if (parts)
-		tables_part();
+		leave_engine("the program's threads have descriptor tables of their own");
 	int r = call(a, b);
 	int saved = errno;
 	if (had)

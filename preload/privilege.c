@@ -145,12 +145,12 @@ int wrap_capset(void *header, void *data)
 	return edge(capset_raw(a));
 }
 
-static void leave_to_kernel(const char *why)
+/* The engine ends with it: nothing of ours makes a call from now on. */
+static void end_engine(const char *why)
 {
-	reuse_stop();
-	undecided_settle_all();
-	if (engine_exists())
-		handover_all(why);
+	leave_engine(why);
+	if (!shim_on())
+		return;
 	engine_on_exit(false); /* what is closed and not yet said, too: nobody drives any more */
 	engine_stop_thread();
 	signals_give_back();
@@ -162,9 +162,7 @@ static void before_seccomp(void)
 	static const char why[] = "the program restricts its system calls (seccomp)";
 	if (engine_inside || !shim_ready)
 		return;
-	engine_keep_out(why);
-	if (shim_on())
-		leave_to_kernel(why);
+	end_engine(why);
 	if (shim_has_sockets)
 		engine_note_fallback("what comes", why);
 	if (!engine_is_strict())
@@ -218,11 +216,8 @@ static void landlock_created(const uint64_t *attr, size_t size)
 static void before_landlock(void)
 {
 	static const char why[] = "the program restricts its TCP (Landlock)";
-	if (engine_inside || !landlock_has_net)
-		return;
-	engine_keep_out(why);
-	if (shim_on())
-		leave_to_kernel(why);
+	if (!engine_inside && landlock_has_net)
+		end_engine(why);
 }
 
 bool privilege_by_number(long nr, const long *a, long *r)

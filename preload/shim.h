@@ -278,6 +278,8 @@ void connection_to_kernel(int fd, const char *why);
 int fd_to_kernel(int fd, const char *why);
 /* Everything that the engine serves in this process. */
 void handover_all(const char *why);
+/* The same, and nothing more comes to the engine: what is undecided and what is to come are the kernel's. */
+void leave_engine(const char *why);
 /* Before a program is started that inherits what is not close-on-exec. */
 void handover_for_spawn(const char *why);
 /* A verb said -EBADF: a socket that the engine made the kernel's by itself is that under all its numbers when this returns true, or was already. */

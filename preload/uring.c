@@ -41,13 +41,8 @@ static _Atomic int libuv_rings[RINGS_MAX], file_rings[RINGS_MAX];
 
 static void ring_seen(void)
 {
-	if (atomic_exchange(&seen, true))
-		return;
-	engine_keep_out(why);
-	reuse_stop(); /* the ring reaches kernel sockets that nobody settles before */
-	undecided_settle_all();
-	if (shim_on() && engine_exists())
-		handover_all(why);
+	if (!atomic_exchange(&seen, true))
+		leave_engine(why);
 }
 
 /* ---- a ring is made ---- */
