@@ -18,7 +18,7 @@
 #include <stdbool.h>
 #include <sys/socket.h>
 
-/* May a module judge this process's connections? */
+/* May a module judge this process's connections? Where none may, the others answer 0 without asking. */
 bool lsm_may_judge(void);
 /* Asked once. −EACCES, −EPERM: they refuse a bind or a connect that nobody else would refuse, so that what the engine calls later (a handover's bind and connect) could fail as well. */
 int lsm_bars(void);

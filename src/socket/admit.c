@@ -62,7 +62,7 @@ const char *engine_refuses(const struct engine *e, int kfd)
 		return e->kept_out;
 	if (e->up && !engine_is_of_netns(e, kfd))
 		return "it belongs to another network namespace than the engine";
-	if (e->up && lsm_may_judge() && lsm_bars()) /* before, nobody knows whether a filter allows the question (kernel/sandbox.h) */
+	if (e->up && lsm_bars()) /* before, nobody knows whether a filter allows the question (kernel/sandbox.h) */
 		return "a security module (Landlock, SELinux, AppArmor) restricts the process's TCP";
 	return NULL;
 }

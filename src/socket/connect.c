@@ -197,7 +197,7 @@ static int plan_make(struct engine *e, struct connect_plan *p, const struct sock
 		snprintf(why, why_len, "%s", refused);
 		return SOCK_KERNEL;
 	}
-	if (lsm_may_judge() && (lsm_bars() || lsm_connect(addr, len))) { /* as the kernel says then */
+	if (lsm_bars() || lsm_connect(addr, len)) { /* as the kernel says then */
 		snprintf(why, why_len, "a security module (Landlock, SELinux, AppArmor) refuses it");
 		return SOCK_KERNEL;
 	}
