@@ -68,13 +68,13 @@ int netstate_route(struct netstate *n, const struct ip_addr *dst, const struct i
 /* Why nobody but the kernel can tell a way of this family (rules that choose by port …), or NULL. */
 const char *netstate_rules_why(struct netstate *n, bool v6);
 
-/* Until it is said again: neighbours are told by the caller's thread, which may wait for the kernel's lock, and not by one of their own. When that returns, the kernel has the entry. */
-void netstate_tell_at_once(struct netstate *n, bool at_once);
-
 /* As Linux for a new packet: a failure of a moment ago is no answer to the next question. */
 void netstate_neighbour_anew(struct netstate *n, int ifindex, const struct ip_addr *nexthop);
-/* 0 and the MAC; -EAGAIN: being resolved (asked the kernel, once per second at most; NETSTATE_NEIGHS tells); -EHOSTUNREACH: failed. */
-int netstate_neighbour(struct netstate *n, int ifindex, const struct ip_addr *nexthop, uint8_t mac[6]);
+/*
+ * 0 and the MAC; -EAGAIN: being resolved (asked the kernel, once per second at most; NETSTATE_NEIGHS tells); -EHOSTUNREACH: failed.
+ * `at_once`: the kernel is asked by the caller's thread, which may wait for the kernel's lock, and has the entry when this returns. Otherwise a thread of our own asks.
+ */
+int netstate_neighbour(struct netstate *n, int ifindex, const struct ip_addr *nexthop, bool at_once, uint8_t mac[6]);
 /* The kernel resolves or confirms this neighbour. 0, -EPERM without CAP_NET_ADMIN, other -errno. For who has no netstate. */
 int netstate_use_neighbour(int ifindex, const struct ip_addr *a);
 

@@ -69,7 +69,6 @@ struct netstate {
 	unsigned next_way;                           /* round-robin victim */
 	int64_t neigh_warned_us;
 	struct neigh_asker *asker; /* NULL: nothing was to be told yet */
-	bool tells_at_once;        /* netstate_tell_at_once */
 	bool may_not_use;          /* CAP_NET_ADMIN is not that of the namespace's owner */
 	int watched[NETSTATE_WATCH_MAX];
 	unsigned n_watched; /* beyond the array's size: no filter */

@@ -71,18 +71,23 @@ static int on_link(const struct nlmsghdr *h, void *ctx)
 	return 0;
 }
 
-/* Where a link is in the table, or would be. */
-static size_t find_link(const struct netstate *n, int ifindex)
+/* The place in a sorted table of the first entry that is not before `key`: where it is, or would be. */
+static size_t place_of(const void *key, const void *table, size_t n, size_t size, int (*compare)(const void *, const void *))
 {
 	size_t low = 0;
-	for (size_t high = n->n_links; low < high;) {
+	for (size_t high = n; low < high;) {
 		size_t mid = low + (high - low) / 2;
-		if (n->links[mid].ifindex < ifindex)
+		if (compare((const char *)table + mid * size, key) < 0)
 			low = mid + 1;
 		else
 			high = mid;
 	}
 	return low;
+}
+
+static size_t find_link(const struct netstate *n, int ifindex)
+{
+	return place_of(&(struct net_link){.ifindex = ifindex}, n->links, n->n_links, sizeof *n->links, link_compare);
 }
 
 static void *insert_at(void **table, size_t *n, size_t *max, size_t size, size_t at)
@@ -217,15 +222,7 @@ static int on_addr(const struct nlmsghdr *h, void *ctx)
 
 static size_t addrs_from(const struct netstate *n, const struct net_addr *a)
 {
-	size_t low = 0;
-	for (size_t high = n->n_addrs; low < high;) {
-		size_t mid = low + (high - low) / 2;
-		if (addr_compare(&n->addrs[mid], a) < 0)
-			low = mid + 1;
-		else
-			high = mid;
-	}
-	return low;
+	return place_of(a, n->addrs, n->n_addrs, sizeof *n->addrs, addr_compare);
 }
 
 void netstate_on_addr(struct netstate *n, const struct nlmsghdr *h)

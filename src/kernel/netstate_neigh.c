@@ -218,16 +218,10 @@ int netstate_use_neighbour(int ifindex, const struct ip_addr *a)
 	return ret;
 }
 
-void netstate_tell_at_once(struct netstate *n, bool at_once)
-{
-	if (n)
-		n->tells_at_once = at_once;
-}
-
 /* Who has the right to may have to wait; others hear at once that they have not. */
 static bool use_aside(struct netstate *n, const struct neigh_entry *e)
 {
-	if (n->tells_at_once || n->may_not_use || !privileged_has(1u << CAP_NET_ADMIN))
+	if (n->may_not_use || !privileged_has(1u << CAP_NET_ADMIN))
 		return false;
 	if (!n->asker)
 		n->asker = neigh_asker_new();
@@ -235,12 +229,12 @@ static bool use_aside(struct netstate *n, const struct neigh_entry *e)
 }
 
 /* "I use this entry": the kernel resolves or confirms it. */
-static int use(struct netstate *n, struct neigh_entry *e, int64_t now_us)
+static int use(struct netstate *n, struct neigh_entry *e, int64_t now_us, bool at_once)
 {
 	if (now_us - e->asked_us < NEIGH_ASK_INTERVAL_US)
 		return 0;
 	e->asked_us = now_us;
-	if (use_aside(n, e))
+	if (!at_once && use_aside(n, e))
 		return 0;
 	int ret = use_somehow(n->talk_fd, e->ifindex, &e->addr);
 	return ret == -EPERM ? privileged_use_neighbour(e->ifindex, &e->addr) : ret;
@@ -272,7 +266,7 @@ static void take_failures(struct netstate *n, int64_t now_us)
 	}
 }
 
-static int unresolved(struct netstate *n, struct neigh_entry *e)
+static int unresolved(struct netstate *n, struct neigh_entry *e, bool at_once)
 {
 	int64_t now_us = clock_now_us();
 	take_failures(n, now_us);
@@ -286,7 +280,7 @@ static int unresolved(struct netstate *n, struct neigh_entry *e)
 		e->failed_us = now_us;
 		return -EHOSTUNREACH;
 	}
-	int ret = use(n, e, now_us);
+	int ret = use(n, e, now_us, at_once);
 	if (ret < 0) {
 		fail(n, e, now_us, ret);
 		return -EHOSTUNREACH;
@@ -306,8 +300,7 @@ static bool has_neighbours(const struct net_link *l)
 	return !(l->flags & (IFF_NOARP | IFF_LOOPBACK)) && l->type == ARPHRD_ETHER;
 }
 
-int netstate_neighbour(struct netstate *n, int ifindex, const struct ip_addr *nexthop,
-		       uint8_t mac[6])
+int netstate_neighbour(struct netstate *n, int ifindex, const struct ip_addr *nexthop, bool at_once, uint8_t mac[6])
 {
 	const struct net_link *l = netstate_link(n, ifindex);
 	if (!l)
@@ -322,9 +315,9 @@ int netstate_neighbour(struct netstate *n, int ifindex, const struct ip_addr *ne
 	if (e->generation != n->neigh_generation)
 		look_up(n, e);
 	if (!(e->state & NUD_USABLE))
-		return unresolved(n, e);
+		return unresolved(n, e, at_once);
 	memcpy(mac, e->mac, sizeof e->mac);
 	if (e->state & NUD_STALE)
-		use(n, e, clock_now_us()); /* a failure leaves a MAC that was right a while ago */
+		use(n, e, clock_now_us(), at_once); /* a failure leaves a MAC that was right a while ago */
 	return 0;
 }

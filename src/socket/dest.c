@@ -82,10 +82,10 @@ static int ask_route(struct engine *e, struct dest *d)
 	return e->own ? own_route(e, &d->raddr, &d->laddr, d->oif, &d->route) : netstate_route(e->net, &d->raddr, &d->laddr, d->oif, 0, &d->route);
 }
 
-static int ask_neighbour(struct engine *e, struct dest *d)
+static int ask_neighbour(struct engine *e, struct dest *d, bool at_once)
 {
 	return e->own ? own_neighbour(e, &d->route.nexthop, &d->laddr, d->path.dst_mac)
-		      : netstate_neighbour(e->net, d->route.ifindex, &d->route.nexthop, d->path.dst_mac);
+		      : netstate_neighbour(e->net, d->route.ifindex, &d->route.nexthop, at_once, d->path.dst_mac);
 }
 
 const uint8_t *iface_mac(const struct engine *e, const struct iface *i)
@@ -171,9 +171,7 @@ int dest_resolve(struct engine *e, struct dest *d)
 		}
 	}
 	bool alone = must_solicit(e, d);
-	netstate_tell_at_once(e->net, alone); /* the entry is to be there before the answer is */
-	int err = ask_neighbour(e, d);
-	netstate_tell_at_once(e->net, false);
+	int err = ask_neighbour(e, d, alone); /* the entry is to be there before the answer is */
 	d->checked_us = e->now;
 	d->generation = e->net_generation;
 	d->resolved = err == 0;

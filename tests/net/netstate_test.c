@@ -63,7 +63,7 @@ static unsigned wait_for(unsigned bits)
 static int neighbour(const char *ifname, const char *to, uint8_t mac[6])
 {
 	struct ip_addr a = addr(to);
-	return netstate_neighbour(n, if_nametoindex(ifname), &a, mac);
+	return netstate_neighbour(n, if_nametoindex(ifname), &a, false, mac);
 }
 
 static int route_from(const char *to, const char *from, int oif, uint32_t mark, struct route *out)
