@@ -1,5 +1,5 @@
 # Unmodified programs in network namespaces: root; the demonstration lives on the same harness (tests/net/lab.py).
-EXTRA_DIST += tests/apps/apps.py tests/apps/case.py tests/apps/web.py tests/apps/stream.py tests/apps/traced.py tests/apps/unbroken.py tests/apps/plain.py tests/demo/demo.py tests/net/lab.py tests/net/nginx.py tests/net/capture.py tests/net/lib.sh
+EXTRA_DIST += tests/apps/apps.py tests/apps/case.py tests/apps/web.py tests/apps/stream.py tests/apps/traced.py tests/apps/unbroken.py tests/apps/plain.py tests/demo/demo.py tests/net/lab.py tests/net/nginx.py tests/net/capture.py tests/net/lib.sh tests/net/lab.sh
 dist_check_SCRIPTS += tests/apps/run.sh
 TESTS += tests/apps/run.sh
 

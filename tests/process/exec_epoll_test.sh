@@ -1,7 +1,6 @@
 #!/bin/sh
 # A listener in the epoll set of a server whose children are executed with it, as one of make check's tests.
-[ -x /usr/bin/python3 ] || { echo "skipped: needs python3"; exit 77; }
-for program in ip nsenter nstat ss unshare; do
-	PATH=$PATH:/usr/sbin:/sbin command -v $program >/dev/null || { echo "skipped: needs $program"; exit 77; }
-done
-FINESSE_BUILD_DIR=$PWD exec /usr/bin/python3 "${srcdir:-.}/tests/process/exec_epoll.py"
+srcdir=${srcdir:-.}
+# shellcheck source=tests/net/lab.sh
+. "$srcdir/tests/net/lab.sh"
+in_lab tests/process/exec_epoll.py

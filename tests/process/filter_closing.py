@@ -14,28 +14,23 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "net"))
+import landlock  # noqa: E402
 from lab import both_ways, Lab, SERVER_IP  # noqa: E402
 
 PORT, PATIENCE, LEAST = 8000, 30, 20_000
-PR_SET_SECCOMP, PR_SET_NO_NEW_PRIVS, MODE_FILTER, ALLOW = 22, 38, 2, 0x7fff0000
-CREATE_RULESET, RESTRICT_SELF, CONNECT_TCP = 444, 446, 2
-LIBC = ctypes.CDLL(None, use_errno=True)
+PR_SET_SECCOMP, MODE_FILTER, ALLOW = 22, 2, 0x7fff0000
 
 
 def filter_calls():
     code = ctypes.create_string_buffer(struct.pack("HBBI", 0x06, 0, 0, ALLOW))  # BPF_RET | BPF_K
+    landlock.no_new_privileges()
     program = struct.pack("HxxxxxxQ", 1, ctypes.addressof(code))
-    if LIBC.prctl(PR_SET_SECCOMP, MODE_FILTER, program):
-        raise OSError(ctypes.get_errno(), "seccomp")
+    landlock.checked(landlock.LIBC.prctl(PR_SET_SECCOMP, MODE_FILTER, program), "seccomp")
 
 
-def landlock():
-    rules = struct.pack("QQ", 0, CONNECT_TCP)
-    fd = LIBC.syscall(CREATE_RULESET, rules, ctypes.c_size_t(len(rules)), 0)
-    if fd < 0:
-        return  # an older kernel: there is nothing to restrict
-    if LIBC.syscall(RESTRICT_SELF, fd, 0):
-        raise OSError(ctypes.get_errno(), "landlock")
+def restrict():
+    if landlock.has_net():  # an older kernel has nothing to restrict
+        landlock.restrict(landlock.CONNECT_TCP)
 
 
 def program(how):
@@ -47,9 +42,7 @@ def program(how):
                 sent += s.send(b"x" * 65536)
         except BlockingIOError:
             pass
-    if LIBC.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0):
-        raise OSError(ctypes.get_errno(), "no_new_privs")
-    {"seccomp": filter_calls, "landlock": landlock}[how]()
+    {"seccomp": filter_calls, "landlock": restrict}[how]()
     print(sent, flush=True)
     signal.pause()
 

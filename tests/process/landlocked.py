@@ -2,11 +2,9 @@
 
 A thread restricts itself, or the program is started by one that did. Two peers are on the other host; one port is allowed. A connection of before goes on. From the restriction on all is the kernel's.
 """
-import ctypes
 import errno
 import os
 import socket
-import struct
 import subprocess
 import sys
 import threading
@@ -15,37 +13,10 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "net"))
+import landlock  # noqa: E402
 from lab import clean_environment, CLIENT_IP, compare_lines, finesse_command, Lab, SERVER_IP, TOP  # noqa: E402
 
 FORBIDDEN, ALLOWED, PATIENCE = 8000, 8001, 20
-BIND_TCP, CONNECT_TCP, RULE_NET_PORT, NEEDED_ABI = 1, 2, 2, 4
-CREATE, ADD, RESTRICT, VERSION, NO_NEW_PRIVS = 444, 445, 446, 1, 38
-LIBC = ctypes.CDLL(None, use_errno=True)
-
-
-def call(*args):
-    r = LIBC.syscall(*args)
-    if r < 0:
-        raise OSError(ctypes.get_errno(), "landlock")
-    return r
-
-
-def abi():
-    try:
-        return call(CREATE, None, ctypes.c_size_t(0), VERSION)
-    except OSError:
-        return 0
-
-
-def restrict(rights):
-    """The calling thread, and what it starts."""
-    rules = struct.pack("QQ", 0, rights)
-    fd = call(CREATE, rules, ctypes.c_size_t(len(rules)), 0)
-    call(ADD, fd, RULE_NET_PORT, struct.pack("QQ", rights, ALLOWED), 0)
-    if LIBC.prctl(NO_NEW_PRIVS, 1, 0, 0, 0):
-        raise OSError(ctypes.get_errno(), "prctl")
-    call(RESTRICT, fd, 0)
-    os.close(fd)
 
 
 def said(what, *args):
@@ -97,12 +68,12 @@ def in_thread(f, *args):
 
 
 def restricted_thread(rights):
-    restrict(rights)
+    landlock.restrict(rights, ALLOWED)
     all_of("the thread that restricted itself:")
 
 
 def rights_of(how):
-    return {"connect": CONNECT_TCP, "bind": BIND_TCP, "both": BIND_TCP | CONNECT_TCP}[how.split("-")[0]]
+    return {"connect": landlock.CONNECT_TCP, "bind": landlock.BIND_TCP, "both": landlock.BIND_TCP | landlock.CONNECT_TCP}[how.split("-")[0]]
 
 
 def program(how):
@@ -116,7 +87,7 @@ def program(how):
     elif "given" in how:
         all_of("who was started so:")
     else:
-        restrict(rights_of(how))
+        landlock.restrict(rights_of(how), ALLOWED)
         if "fork" not in how or os.fork() == 0:
             all_of("after:")
         else:
@@ -157,9 +128,9 @@ def seen(finesse):
 if sys.argv[1:2] == ["program"]:
     program(sys.argv[3])
 elif sys.argv[1:2] == ["start"]:
-    restrict(rights_of(sys.argv[2]))
+    landlock.restrict(rights_of(sys.argv[2]), ALLOWED)
     os.execvp(sys.argv[3], sys.argv[3:])
-elif abi() < NEEDED_ABI:
+elif not landlock.has_net():
     print("skipped: this kernel's Landlock has no rules for TCP")
     sys.exit(77)
 else:

@@ -65,7 +65,7 @@ dist_check_SCRIPTS += tests/process/accept_turns_test.sh
 EXTRA_DIST += tests/process/exec_epoll.py
 TESTS += tests/process/exec_epoll_test.sh
 dist_check_SCRIPTS += tests/process/exec_epoll_test.sh
-EXTRA_DIST += tests/process/landlocked.py tests/process/filter_closing.py
+EXTRA_DIST += tests/process/landlock.py tests/process/landlocked.py tests/process/filter_closing.py
 TESTS += tests/process/landlocked_test.sh tests/process/filter_closing_test.sh
 dist_check_SCRIPTS += tests/process/landlocked_test.sh tests/process/filter_closing_test.sh
 
