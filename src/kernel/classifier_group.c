@@ -257,6 +257,7 @@ static void clear_slot(struct group_members *m, unsigned slot)
 	set_bit(&m->waiting, slot, false);
 	set_bit(&m->accepting, slot, false);
 	set_bit(&m->serving, slot, false);
+	set_bit(&m->lately, slot, false);
 	__atomic_store_n(&m->slots[slot].queue, 0, __ATOMIC_RELAXED);
 }
 
@@ -363,6 +364,12 @@ void classifier_group_set_waiting(struct classifier_group *g, bool on)
 {
 	g->waiting = on;
 	publish_state(g);
+}
+
+void classifier_group_set_lately(struct classifier_group *g, bool on)
+{
+	if (g->slot >= 0)
+		set_bit(&g->members->lately, g->slot, on);
 }
 
 void classifier_group_set_serving(struct classifier_group *g, bool on)

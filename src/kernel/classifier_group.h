@@ -44,7 +44,7 @@ void classifier_group_forget(struct classifier_group *g);
 
 /*
  * Slots, one per member. The caller makes sure that no other living process owns the slot. Taking one ends what its last owner had: its
- * flows count no more. A new owner is not accepting, not waiting, and its queue is empty.
+ * flows count no more. A new owner is not accepting, not waiting, has not done so lately, and its queue is empty.
  */
 int classifier_group_take_slot(struct classifier_group *g, unsigned slot); /* -EBUSY: this process has one; -EINVAL: no such slot */
 void classifier_group_leave_slot(struct classifier_group *g);              /* without a slot it does nothing */
@@ -77,6 +77,7 @@ int classifier_group_convert_listener(struct classifier_group *g, const struct i
 /* What the others' programs go by: stores to shared memory, no system call. Nothing happens without a slot. */
 void classifier_group_set_accepting(struct classifier_group *g, bool on); /* may be chosen for new connections; off: waiting is off, too */
 void classifier_group_set_waiting(struct classifier_group *g, bool on);   /* a thread waits now; counts while accepting */
+void classifier_group_set_lately(struct classifier_group *g, bool on);    /* may be chosen where nobody accepts; for cells, serving is enough */
 void classifier_group_set_serving(struct classifier_group *g, bool on);   /* has a listener: may be chosen where nobody accepts, and answers strangers */
 void classifier_group_set_queue(struct classifier_group *g, uint32_t n);  /* connections that wait for accept, embryos included */
 bool classifier_group_others_accepting(const struct classifier_group *g); /* a dead member counts until it is reaped */

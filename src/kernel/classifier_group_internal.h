@@ -30,7 +30,8 @@ struct group_members {
 	uint64_t accepting;
 	uint64_t waiting;
 	uint64_t serving; /* has a listener, accepting or not. Only cells ask */
-	uint8_t pad2[CACHE_LINE - 24];
+	uint64_t lately;  /* accepted a moment ago. Accepting is a subset */
+	uint8_t pad2[CACHE_LINE - 32];
 	struct group_slot slots[CLASSIFIER_GROUP_SLOTS];
 };
 

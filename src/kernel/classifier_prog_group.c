@@ -315,7 +315,7 @@ static void gen_cookies(struct gen *g)
 	bpf_asm_bind(a, over);
 }
 
-/* R6 = those to choose from: that wait, or that accept when none waits. R9 = their sums. */
+/* R6 = those to choose from: that wait; when none does, that accept; when none does, that did lately. R9 = their sums. */
 static void gen_candidates(struct gen *g)
 {
 	struct bpf_asm *a = g->a;
@@ -324,6 +324,8 @@ static void gen_candidates(struct gen *g)
 	bpf_asm_load(a, BPF_DW, R6, R8, MEMBER(waiting));
 	bpf_asm_jump_if(a, BPF_JNE, R6, 0, some);
 	bpf_asm_load(a, BPF_DW, R6, R8, MEMBER(accepting));
+	bpf_asm_jump_if(a, BPF_JNE, R6, 0, some);
+	bpf_asm_load(a, BPF_DW, R6, R8, MEMBER(lately));
 	bpf_asm_jump_if(a, BPF_JEQ, R6, 0, g->none);
 	bpf_asm_bind(a, some);
 	bpf_asm_mov(a, R9, R6);

@@ -6,8 +6,11 @@
  * that. The entry of a connection goes PARTING_US after its end (socket/parting.c), or with its TIME-WAIT.
  *
  * Who is accepting. SYNs should go where somebody accepts. A process counts as accepting while a thread of it waits, in accept, poll or an epoll set, or
- * did so less than LEASE_US ago. When nobody is, SYNs go to the kernel's queue, which all share: so a master that only watches its workers, or a
- * worker that computes, keeps no client waiting.
+ * did so less than LEASE_US ago. When nobody is, they go to one that did less than LATELY_US ago: all are busy, and he is soon done. When there is none
+ * either, SYNs go to the kernel's queue, which all share: so a master that only watches its workers, or a worker that computes, keeps no client waiting.
+ *
+ * What waits for accept in a process that has not come for it for LEASE_US is given to the others when one of them waits. After LATELY_US it is theirs
+ * anyway, for they may be so busy that nobody is ever seen to wait.
  *
  * A process that listens and forks before it ever accepts stands down: its port is the kernel's until somebody wants to accept, who then claims it. So do
  * listeners that were inherited by fork (fork.c). A listener that is closed while others may accept from the same socket gives what waits to the spare queue;
@@ -24,6 +27,7 @@
 #include <fcntl.h>
 
 #define LEASE_US      (20 * USEC_PER_MSEC)
+#define LATELY_US     (100 * USEC_PER_MSEC)
 #define LOOK_US       (100 * USEC_PER_MSEC) /* between two looks for dead members */
 #define TIME_WAIT_US  (61 * USEC_PER_SEC)
 
@@ -78,7 +82,7 @@ static void claim_leave(struct claim *c)
 	classifier_gives_back(c);
 	if (c->watched)
 		control_del(c->e, &c->door);
-	c->watched = c->accepting = false;
+	c->watched = c->accepting = c->lately = false;
 	c->e->n_shared_claims -= claim_is_shared(c);
 	group_leave(&c->group);
 }
@@ -373,9 +377,14 @@ static void cookie_sent(struct engine *e, struct sock *l)
 
 /* ---- who accepts ---- */
 
+static bool used_within(const struct listener *lst, int64_t now, int64_t us)
+{
+	return lst->n_waiting || (lst->seen_us && now - lst->seen_us < us);
+}
+
 static bool in_use(const struct listener *lst, int64_t now)
 {
-	return lst->n_waiting || (lst->seen_us && now - lst->seen_us < LEASE_US);
+	return used_within(lst, now, LEASE_US);
 }
 
 /* Somebody has accepted here, or waited. */
@@ -433,12 +442,15 @@ static void queue_changed(struct engine *e, struct sock *l)
 void claim_shows(struct claim *c)
 {
 	unsigned queue = 0;
-	bool accepting = false, serving = false;
+	bool accepting = false, lately = false, serving = false;
 	list_for_each (pos, tmp, &c->listeners) {
 		struct listener *lst = container_of(pos, struct listener, claim_node);
 		queue += lst->n_accept + lst->n_embryonic;
-		serving |= lst->claimed && !lst->closing;
-		accepting |= lst->claimed && !lst->closing && in_use(lst, c->e->now);
+		if (!lst->claimed || lst->closing)
+			continue;
+		serving = true;
+		accepting |= in_use(lst, c->e->now);
+		lately |= used_within(lst, c->e->now, LATELY_US);
 	}
 	classifier_group_set_queue(c->group.maps, queue);
 	classifier_group_set_serving(c->group.maps, serving);
@@ -447,6 +459,9 @@ void claim_shows(struct claim *c)
 		c->waiting = false;
 	}
 	c->accepting = accepting;
+	if (lately != c->lately)
+		classifier_group_set_lately(c->group.maps, lately);
+	c->lately = lately;
 	if (accepting && c->waiting != (c->n_waiting > 0)) {
 		c->waiting = c->n_waiting > 0;
 		classifier_group_set_waiting(c->group.maps, c->waiting);
@@ -461,14 +476,13 @@ static bool is_left(const struct claim *c, const struct listener *lst)
 	return lst->n_accept && !in_use(lst, c->e->now);
 }
 
-/* What waits here while this process is busy, and others wait for work: it is theirs. */
+/* What waits here while this process is busy, and others wait for work, or may have done so unseen: it is theirs. */
 static void help_out(struct claim *c)
 {
-	if (!c->has_engineless && !classifier_group_others_waiting(c->group.maps))
-		return;
+	bool now = c->has_engineless || classifier_group_others_waiting(c->group.maps), later = now || classifier_group_has_others(c->group.maps);
 	list_for_each (pos, tmp, &c->listeners) {
 		struct listener *lst = container_of(pos, struct listener, claim_node);
-		if (is_left(c, lst))
+		if (is_left(c, lst) && (used_within(lst, c->e->now, LATELY_US) ? now : later))
 			claim_moves_queue(c->e, lst->owner);
 	}
 }
@@ -481,10 +495,10 @@ static bool has_left(const struct claim *c)
 	return false;
 }
 
-static bool is_idle(const struct claim *c)
+static bool is_idle(const struct claim *c, int64_t us)
 {
 	list_for_each (pos, tmp, &c->listeners)
-		if (in_use(container_of(pos, struct listener, claim_node), c->e->now))
+		if (used_within(container_of(pos, struct listener, claim_node), c->e->now, us))
 			return false;
 	return true;
 }
@@ -494,8 +508,11 @@ static int64_t listener_deadline(const struct claim *c, const struct listener *l
 {
 	if (is_left(c, lst))
 		return c->help_us;
-	bool matters = c->accepting || lst->n_accept;
-	return matters && !lst->n_waiting && in_use(lst, c->e->now) ? lst->seen_us + LEASE_US : TIME_NEVER;
+	if (lst->n_waiting)
+		return TIME_NEVER;
+	if (in_use(lst, c->e->now))
+		return c->accepting || lst->n_accept ? lst->seen_us + LEASE_US : TIME_NEVER;
+	return c->lately && used_within(lst, c->e->now, LATELY_US) ? lst->seen_us + LATELY_US : TIME_NEVER;
 }
 
 static int64_t claim_deadline(const struct claim *c)
@@ -524,7 +541,7 @@ static void claim_tick(struct claim *c)
 	int64_t now = c->e->now;
 	asleep_gives(c);
 	if (claim_is_shared(c)) {
-		if (c->accepting && is_idle(c))
+		if ((c->accepting && is_idle(c, LEASE_US)) || (c->lately && is_idle(c, LATELY_US)))
 			claim_shows(c);
 		if (now >= c->help_us && has_left(c)) {
 			c->help_us = now + LEASE_US;
@@ -665,7 +682,7 @@ static void after_fork(struct engine *e)
 	list_for_each (pos, tmp, &e->claims) {
 		struct claim *c = container_of(pos, struct claim, node);
 		group_after_fork(&c->group);
-		c->watched = c->taken = c->accepting = false;
+		c->watched = c->taken = c->accepting = c->lately = false;
 		c->n_conns = c->n_waiting = 0;
 		c->tw_until_us = 0;
 		claim_end_if_over(c);

@@ -17,7 +17,7 @@ struct claim {
 	unsigned n_conns;      /* connections and embryos that have this claim */
 	unsigned n_waiting;    /* threads that wait now, in a wait that a client of this port ends */
 	bool taken;            /* the classifier gives us the port's frames */
-	bool accepting, waiting; /* … as told to the group */
+	bool accepting, waiting, lately; /* … as told to the group */
 	bool has_engineless;   /* somebody accepts who has no engine, and tells the group nothing */
 	int64_t tw_until_us;   /* the last TIME-WAIT goes then */
 	int64_t add_until_us;  /* frames from before the group began may still be in the ring */

@@ -91,7 +91,7 @@ static int begins(struct group_host *h)
 		return err;
 	e->n_shared_claims++;
 	c->add_until_us = e->now + REST_US;
-	c->accepting = c->waiting = false;
+	c->accepting = c->waiting = c->lately = false;
 	claim_shows(c);
 	log_info("group", "port %u is served by several processes", c->group.place.port);
 	return 0;

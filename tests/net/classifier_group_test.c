@@ -300,6 +300,32 @@ START_TEST(nobody_accepts)
 }
 END_TEST
 
+/* All are busy: a member that accepted lately is soon done. One that accepts comes before it, however long his queue. */
+START_TEST(who_accepted_lately_gets_it_where_nobody_accepts)
+{
+	int listener = kernel_listener(), counts[MEMBERS_MAX];
+
+	group_start(3);
+	for (int i = 0; i < 3; i++)
+		classifier_group_set_accepting(members[i].g, false);
+	classifier_group_set_lately(members[1].g, true);
+	count_syns(1000, 30, counts);
+	ck_assert_int_eq(counts[1], 30);
+	classifier_group_set_accepting(members[2].g, true);
+	classifier_group_set_queue(members[2].g, 1000);
+	count_syns(1100, 30, counts);
+	ck_assert_int_eq(counts[2], 30);
+	classifier_group_set_accepting(members[2].g, false);
+	classifier_group_set_lately(members[1].g, false);
+	ck_assert_int_eq(who_gets(1200, TCPF_SYN), KERNEL);
+	classifier_group_set_lately(members[1].g, true);
+	classifier_group_leave_slot(members[1].g);
+	ck_assert_int_eq(who_gets(1201, TCPF_SYN), KERNEL);
+	close(listener);
+	group_stop();
+}
+END_TEST
+
 /* A SYN that no filter took may not be taken from the kernel: it would be delivered to nobody. */
 START_TEST(no_choice_behind_the_taps)
 {
@@ -1098,6 +1124,7 @@ static Suite *suite(void)
 	tcase_add_loop_test(tc, each_connection_has_one_member, 0, sizeof sizes / sizeof sizes[0]);
 	tcase_add_test(tc, what_nobody_began_is_the_kernels);
 	tcase_add_test(tc, nobody_accepts);
+	tcase_add_test(tc, who_accepted_lately_gets_it_where_nobody_accepts);
 	tcase_add_test(tc, no_choice_behind_the_taps);
 	tcase_add_test(tc, the_one_that_waits_gets_it);
 	tcase_add_test(tc, the_shorter_queue_of_two);
