@@ -105,7 +105,7 @@ static int real_setns(int fd, int type)
 int wrap_unshare(int flags)
 {
 	netns_may_change(flags);
-	if (engine_inside || !unshare_needs_one_thread(flags))
+	if (!shim_ready || engine_inside || !unshare_needs_one_thread(flags))
 		return REAL(unshare)(flags);
 	before_new_user(flags);
 	return alone(real_unshare, flags, 0, flags);
@@ -114,7 +114,7 @@ int wrap_unshare(int flags)
 int wrap_setns(int fd, int type)
 {
 	netns_may_change(type ? type : CLONE_NEWNET);
-	if (engine_inside || !setns_needs_one_thread(type))
+	if (!shim_ready || engine_inside || !setns_needs_one_thread(type))
 		return REAL(setns)(fd, type);
 	return alone(real_setns, fd, type, type);
 }

@@ -19,6 +19,7 @@
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -387,6 +388,10 @@ int main(int argc, char **argv)
 		close(c);
 		close(s);
 	}
+	step("namespaces");
+	(void)!unshare(CLONE_FILES);
+	(void)!setns(pair[0], CLONE_NEWNET);
+	(void)!unshare(CLONE_NEWUSER);
 	step("exit");
 	_exit(0);
 }
