@@ -177,17 +177,25 @@ static struct file *number_take(int fd)
 	return f;
 }
 
+static void call_undo(struct undo *u)
+{
+	file_put(container_of(u, struct call, undo)->file);
+}
+
 /* The last step of a close, within which no handler may jump away before it: what the number held goes. Where that waits (SO_LINGER), handlers run meanwhile. */
 static int number_end(struct file *f)
 {
-	bool waits = f && f->kind == FILE_SOCK && sock_lingers(f->sock);
+	struct call c = {.file = f};
 	int r = 0;
-	if (waits)
+	if (f && f->kind == FILE_SOCK && sock_lingers(f->sock)) {
+		undo_push(&c.undo, call_undo);
 		engine_leave();
+		undo_pop(&c.undo);
+		return file_put(f);
+	}
 	if (f)
 		r = file_put(f);
-	if (!waits)
-		engine_leave();
+	engine_leave();
 	return r;
 }
 
@@ -252,18 +260,17 @@ int file_duped(int fd, int to)
 
 /* ---- the end ---- */
 
+/* The socket last: a close that waits (SO_LINGER) may be left by a handler that jumps away. */
 int file_release(struct file *f)
 {
-	int r = 0;
+	struct sock *s = f->sock;
 	registrations_drop(&f->registrations);
 	reuse_end(f);
-	if (f->sock)
-		r = sock_close(f->sock);
 	if (f->kind == FILE_EPOLL)
 		epset_free(&f->epset);
 	fd_close(f->parked_fd);
 	file_free(f);
-	return r;
+	return s ? sock_close(s) : 0;
 }
 
 /* ---- deciding ---- */
@@ -502,11 +509,6 @@ int file_accept(struct call *c, int flags, struct sockaddr *addr, socklen_t *len
 }
 
 /* ---- a call in progress ---- */
-
-static void call_undo(struct undo *u)
-{
-	file_put(container_of(u, struct call, undo)->file);
-}
 
 /* An engine socket of its parent's, that this child has not used yet. */
 static bool is_inherited(const struct file *f)

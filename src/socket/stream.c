@@ -456,19 +456,33 @@ bool sock_lingers(const struct sock *s)
 	return s->linger_on && s->linger_s != 0;
 }
 
+/* The reference of a close that waits. A handler that jumps away leaves the connection to end by itself, as an interrupted close does. */
+struct linger_call {
+	struct undo undo;
+	struct sock *s;
+};
+
+static void linger_undo(struct undo *u)
+{
+	sock_unref(container_of(u, struct linger_call, undo)->s);
+}
+
 /* SO_LINGER: close waits until all is acknowledged and the FIN, too, or the time is over. The program's thread does; never the helper thread, which closes for children. */
 static void linger_wait(struct engine *e, struct sock *s)
 {
+	struct linger_call c = {.s = s};
 	struct wait wait;
 	engine_call();
 	wait_begin(&wait, e, s->linger_s > 0 ? s->linger_s * USEC_PER_SEC : 0); /* below zero: for ever */
+	undo_push(&c.undo, linger_undo);
 	while (s->live) {
 		enum tcp_state state = tcp_state(&s->tcp);
 		if (state != TCPS_FIN_WAIT_1 && state != TCPS_CLOSING && state != TCPS_LAST_ACK && !tcp_unacked_bytes(&s->tcp))
-			return;
+			break;
 		if (sock_wait(e, s, &wait))
-			return;
+			break;
 	}
+	undo_pop(&c.undo);
 }
 
 void stream_close(struct engine *e, struct sock *s, bool exiting)
