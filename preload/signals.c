@@ -106,7 +106,7 @@ static void trampoline(int sig, siginfo_t *info, void *context)
 	struct action *a = &actions[sig];
 	int saved = errno;
 	void *own = a->handler;
-	if (is_memory_fault(sig) && user_fix_up(context))
+	if (is_memory_fault(sig) && user_fix_up(info, context))
 		return;
 	if (own == (void *)SIG_DFL || own == (void *)SIG_IGN) {
 		by_default(sig, info, context, own == (void *)SIG_IGN);

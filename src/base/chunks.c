@@ -118,17 +118,19 @@ int chunks_grow(struct chunks *c, struct tcp_memory *m, uint32_t need)
 	return add_chunks(c, m, need);
 }
 
-void chunks_append_table(struct chunks *c, const void *src, uint32_t n)
+uint32_t chunks_append_table(struct chunks *c, const void *src, uint32_t n)
 {
-	while (n) {
+	uint32_t done = 0;
+	while (done < n) {
 		struct ring r = chunk_ring(c->table[chunk_index(c, c->len)]);
-		uint32_t at = (c->head + c->len) & (CHUNK_BYTES - 1),
-			 piece = n < CHUNK_BYTES - at ? n : CHUNK_BYTES - at;
-		ring_write(&r, at, src, piece);
-		src = (const char *)src + piece;
+		uint32_t at = (c->head + c->len) & (CHUNK_BYTES - 1), left = n - done,
+			 piece = left < CHUNK_BYTES - at ? left : CHUNK_BYTES - at;
+		if (!ring_write_user(&r, at, (const char *)src + done, piece))
+			break;
 		c->len += piece;
-		n -= piece;
+		done += piece;
 	}
+	return done;
 }
 
 void chunks_consume_table(struct chunks *c, struct tcp_memory *m, uint32_t n)

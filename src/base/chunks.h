@@ -38,7 +38,7 @@ struct chunks {
 
 /* Of a table: what the verbs below are for a ring. */
 int chunks_grow(struct chunks *c, struct tcp_memory *m, uint32_t need);
-void chunks_append_table(struct chunks *c, const void *src, uint32_t n);
+uint32_t chunks_append_table(struct chunks *c, const void *src, uint32_t n);
 void chunks_consume_table(struct chunks *c, struct tcp_memory *m, uint32_t n);
 int chunks_span_table(const struct chunks *c, uint32_t at, uint32_t n, struct iovec out[2]);
 void chunks_free_table(struct chunks *c, struct tcp_memory *m);
@@ -55,15 +55,15 @@ static inline int chunks_reserve(struct chunks *c, struct tcp_memory *m, uint32_
 							  : chunks_grow(c, m, need);
 }
 
-/* `n` bytes, which were reserved, to the end. */
-static inline void chunks_append(struct chunks *c, const void *src, uint32_t n)
+/* `n` bytes of the program's, which were reserved, to the end. Returns how many; fewer where its memory is bad. */
+static inline uint32_t chunks_append(struct chunks *c, const void *src, uint32_t n)
 {
-	if (chunks_is_table(c)) {
-		chunks_append_table(c, src, n);
-		return;
-	}
-	ring_write(&c->ring, c->len, src, n);
+	if (chunks_is_table(c))
+		return chunks_append_table(c, src, n);
+	if (!ring_write_user(&c->ring, c->len, src, n))
+		return 0;
 	ring_commit(&c->ring, n);
+	return n;
 }
 
 /* The first n bytes go. */

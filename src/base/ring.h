@@ -35,8 +35,10 @@ int ring_reserve_keep(struct ring *r, struct tcp_memory *m, uint32_t need, uint3
 void ring_write(struct ring *r, uint32_t at, const void *src, uint32_t n);
 /* [len, len + n), written before, becomes content. */
 void ring_commit(struct ring *r, uint32_t n);
-/* Copies [at, at + n) out; it must be content. */
-void ring_read(const struct ring *r, uint32_t at, void *dst, uint32_t n);
+/* The same from memory of the program's (user.h). False: that is bad, and what stands there now is undefined. */
+bool ring_write_user(struct ring *r, uint32_t at, const void *src, uint32_t n);
+/* Copies [at, at + n) out; it must be content. False: `dst` is bad memory of the program's. */
+bool ring_read(const struct ring *r, uint32_t at, void *dst, uint32_t n);
 /* The first n bytes go. */
 void ring_consume(struct ring *r, uint32_t n);
 /* [at, at + n) in place: one or two pieces. Returns how many (0 for n = 0). */

@@ -15,6 +15,13 @@ int user_touch_write(const void *p) __attribute__((visibility("hidden")));
 extern const char user_touch_begin[] __attribute__((visibility("hidden")));
 extern const char user_touch_fault[] __attribute__((visibility("hidden")));
 
+/*
+ * Calls `work`, and keeps in *guard where the stack is meanwhile: 0. By user_fix_up at user_guard_fault, with that stack, 1. So whatever `work` had on the stack
+ * and in registers is left, and the caller has its own back.
+ */
+int user_guard(void *to, const void *from, size_t n, user_work *work, void **guard) __attribute__((visibility("hidden")));
+extern const char user_guard_fault[] __attribute__((visibility("hidden")));
+
 #if defined(__x86_64__)
 __asm__(".text\n"
 	".hidden user_touch_begin, user_touch_fault, user_touch_read, user_touch_write\n"
@@ -39,6 +46,42 @@ __asm__(".text\n"
 	"user_touch_fault:\n"
 	"	movl $1, %eax\n"
 	"	ret\n");
+
+__asm__(".text\n"
+	".hidden user_guard, user_guard_fault\n"
+	".globl user_guard, user_guard_fault\n"
+	".type user_guard, @function\n"
+	"user_guard:\n"
+	"	.cfi_startproc\n"
+	"	pushq %rbp\n"
+	"	.cfi_def_cfa_offset 16\n"
+	"	.cfi_offset %rbp, -16\n"
+	"	movq %rsp, %rbp\n"
+	"	.cfi_def_cfa_register %rbp\n"
+	"	pushq %rbx\n"
+	"	pushq %r12\n"
+	"	pushq %r13\n"
+	"	pushq %r14\n"
+	"	pushq %r15\n"
+	"	pushq %r8\n"
+	"	movq %rsp, (%r8)\n"
+	"	call *%rcx\n"
+	"	xorl %eax, %eax\n"
+	"1:	popq %r8\n"
+	"	movq $0, (%r8)\n"
+	"	popq %r15\n"
+	"	popq %r14\n"
+	"	popq %r13\n"
+	"	popq %r12\n"
+	"	popq %rbx\n"
+	"	popq %rbp\n"
+	"	.cfi_def_cfa %rsp, 8\n"
+	"	ret\n"
+	"user_guard_fault:\n"
+	"	movl $1, %eax\n"
+	"	jmp 1b\n"
+	"	.cfi_endproc\n"
+	".size user_guard, .-user_guard\n");
 #elif defined(__aarch64__)
 __asm__(".text\n"
 	".hidden user_touch_begin, user_touch_fault, user_touch_read, user_touch_write\n"
@@ -61,6 +104,44 @@ __asm__(".text\n"
 	"user_touch_fault:\n"
 	"	mov w0, #1\n"
 	"	ret\n");
+
+__asm__(".text\n"
+	".hidden user_guard, user_guard_fault\n"
+	".globl user_guard, user_guard_fault\n"
+	".type user_guard, %function\n"
+	"user_guard:\n"
+	"	stp x29, x30, [sp, #-176]!\n"
+	"	mov x29, sp\n"
+	"	stp x19, x20, [sp, #16]\n"
+	"	stp x21, x22, [sp, #32]\n"
+	"	stp x23, x24, [sp, #48]\n"
+	"	stp x25, x26, [sp, #64]\n"
+	"	stp x27, x28, [sp, #80]\n"
+	"	stp d8, d9, [sp, #96]\n"
+	"	stp d10, d11, [sp, #112]\n"
+	"	stp d12, d13, [sp, #128]\n"
+	"	stp d14, d15, [sp, #144]\n"
+	"	str x4, [sp, #160]\n"
+	"	str x29, [x4]\n"
+	"	blr x3\n"
+	"	mov w0, #0\n"
+	"1:	ldr x4, [sp, #160]\n"
+	"	str xzr, [x4]\n"
+	"	ldp d14, d15, [sp, #144]\n"
+	"	ldp d12, d13, [sp, #128]\n"
+	"	ldp d10, d11, [sp, #112]\n"
+	"	ldp d8, d9, [sp, #96]\n"
+	"	ldp x27, x28, [sp, #80]\n"
+	"	ldp x25, x26, [sp, #64]\n"
+	"	ldp x23, x24, [sp, #48]\n"
+	"	ldp x21, x22, [sp, #32]\n"
+	"	ldp x19, x20, [sp, #16]\n"
+	"	ldp x29, x30, [sp], #176\n"
+	"	ret\n"
+	"user_guard_fault:\n"
+	"	mov w0, #1\n"
+	"	b 1b\n"
+	".size user_guard, .-user_guard\n");
 #else
 #error "user_touch: port me to this architecture"
 #endif
@@ -114,20 +195,51 @@ bool user_iov_may_write(const struct iovec *iov, size_t count, size_t skip, size
 	return touch_iov(iov, count, skip, bytes, user_touch_write);
 }
 
-bool user_fix_up(void *context)
+static _Thread_local __attribute__((tls_model("initial-exec"))) void *guard; /* of the thread's guarded work; NULL: it does none */
+
+bool user_guarded(user_work *work, void *to, const void *from, size_t n)
+{
+	return !user_guard(to, from, n, work, &guard);
+}
+
+#if defined(__x86_64__)
+#define DIRECTION_FLAG 0x400 /* a copy that goes backwards has it set; the ABI wants it clear */
+
+static uintptr_t fault_at(const ucontext_t *u)
+{
+	return u->uc_mcontext.gregs[REG_RIP];
+}
+
+static void go_on_at(ucontext_t *u, const char *pc, void *sp)
+{
+	u->uc_mcontext.gregs[REG_RIP] = (greg_t)(uintptr_t)pc;
+	u->uc_mcontext.gregs[REG_EFL] &= ~(greg_t)DIRECTION_FLAG;
+	if (sp)
+		u->uc_mcontext.gregs[REG_RSP] = (greg_t)(uintptr_t)sp;
+}
+#else
+static uintptr_t fault_at(const ucontext_t *u)
+{
+	return u->uc_mcontext.pc;
+}
+
+static void go_on_at(ucontext_t *u, const char *pc, void *sp)
+{
+	u->uc_mcontext.pc = (uintptr_t)pc;
+	if (sp)
+		u->uc_mcontext.sp = (uintptr_t)sp;
+}
+#endif
+
+bool user_fix_up(const siginfo_t *info, void *context)
 {
 	ucontext_t *u = context;
-#if defined(__x86_64__)
-	uintptr_t pc = u->uc_mcontext.gregs[REG_RIP];
-#else
-	uintptr_t pc = u->uc_mcontext.pc;
-#endif
-	if (pc < (uintptr_t)user_touch_begin || pc >= (uintptr_t)user_touch_fault)
+	uintptr_t pc = fault_at(u);
+	if (pc >= (uintptr_t)user_touch_begin && pc < (uintptr_t)user_touch_fault)
+		go_on_at(u, user_touch_fault, NULL);
+	else if (guard && info->si_code > 0) /* not what somebody sent */
+		go_on_at(u, user_guard_fault, guard);
+	else
 		return false;
-#if defined(__x86_64__)
-	u->uc_mcontext.gregs[REG_RIP] = (greg_t)(uintptr_t)user_touch_fault;
-#else
-	u->uc_mcontext.pc = (uintptr_t)user_touch_fault;
-#endif
 	return true;
 }

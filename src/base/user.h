@@ -1,14 +1,15 @@
 /*
  * Memory that the program names: may be bad, and Linux says EFAULT then.
  *
- * The engine must not die of a bad pointer, with its lock held even less. So before it copies it touches each page, by instructions whose faults are expected: the
- * shim's handler of SIGSEGV and SIGBUS asks user_fix_up() first. Where no such handler is installed, or the signal is blocked, a fault ends the
- * program as it would without us. A page that is unmapped by another thread between the touch and the copy is beyond this.
- * A touch costs about a nanosecond. Thread-safe; may be called with the engine's lock held.
+ * The engine must not die of a bad pointer, with its lock held even less. So before it takes or gives bytes it touches each page, by instructions whose faults are expected: the
+ * shim's handler of SIGSEGV and SIGBUS asks user_fix_up() first. Another thread may unmap a page between the touch and the copy. So what reads or writes the bytes themselves is
+ * guarded: a fault in it ends it there, and it says so. Where no such handler is installed, or the signal is blocked, a fault ends the program as it would without us.
+ * A touch costs about a nanosecond, a guard three. Thread-safe; may be called with the engine's lock held.
  */
 #ifndef FINESSE_BASE_USER_H
 #define FINESSE_BASE_USER_H
 
+#include <signal.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <sys/uio.h>
@@ -19,7 +20,11 @@ bool user_may_write(const void *p, size_t n);
 /* The first `bytes` bytes of these pieces, `skip` bytes in. */
 bool user_iov_may_read(const struct iovec *iov, size_t count, size_t skip, size_t bytes);
 bool user_iov_may_write(const struct iovec *iov, size_t count, size_t skip, size_t bytes);
-/* In a handler: `context` is its ucontext_t. True: the fault was a touch's, which fails now; the handler returns. */
-bool user_fix_up(void *context);
+/* What works on the program's bytes: as memcpy. It holds nothing, and takes no lock. */
+typedef void *user_work(void *to, const void *from, size_t n);
+/* False: it met bad memory, and was left there. */
+bool user_guarded(user_work *work, void *to, const void *from, size_t n);
+/* In a handler: `context` is its ucontext_t. True: the fault was a touch's or a guarded one, which fails now; the handler returns. */
+bool user_fix_up(const siginfo_t *info, void *context);
 
 #endif

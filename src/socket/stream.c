@@ -72,13 +72,23 @@ static bool cursor_may(const struct msghdr *msg, const struct iov_cursor *c, siz
 	return c->i >= msg->msg_iovlen || may(msg->msg_iov + c->i, msg->msg_iovlen - c->i, c->off, bytes);
 }
 
+static void *feed_in(void *reader, const void *bytes, size_t n)
+{
+	reader_in(reader, bytes, n);
+	return reader;
+}
+
+static void *feed_out(void *reader, const void *bytes, size_t n)
+{
+	reader_out(reader, bytes, n);
+	return reader;
+}
+
 /* The protocol reader of an accepted connection; it goes when it has nothing more to say. */
 static void reader_feed(struct sock *s, bool in, const void *bytes, size_t n)
 {
-	if (in)
-		reader_in(&s->reader, bytes, n);
-	else
-		reader_out(&s->reader, bytes, n);
+	if (!user_guarded(in ? feed_in : feed_out, &s->reader, bytes, n))
+		reader_lost(&s->reader);
 	if (reader_is_silent(&s->reader))
 		s->read_protocol = false;
 }
@@ -245,7 +255,7 @@ static ssize_t recv_some(struct engine *e, struct sock *s, const struct msghdr *
 			n = unseen_read(e, s, piece.iov_base, piece.iov_len);
 		else if (!got || tcp_readable_bytes(&s->tcp))
 			n = tcp_recv(&s->tcp, e->now, &piece, 1, false, flags & MSG_TRUNC);
-		if (n < 0 && got) /* the unseen text is lost: the next call is told */
+		if (n < 0 && got && n != -EFAULT) /* the unseen text is lost: the next call is told */
 			tcp_put_error(&s->tcp, -n);
 		if (n < 0)
 			return got ? (ssize_t)got : n;
@@ -298,7 +308,7 @@ static bool recv_step(struct engine *e, struct sock *s, struct recv_call *c, ssi
 	}
 	*result = c->done;
 	if (c->done)
-		return c->done >= c->target || tcp_is_mark(&s->tcp, c->flags & MSG_PEEK ? c->done : 0) ||
+		return n == -EFAULT || c->done >= c->target || tcp_is_mark(&s->tcp, c->flags & MSG_PEEK ? c->done : 0) ||
 		       (!opening && tcp_recv_ended(&s->tcp)) || tcp_error(&s->tcp) || s->shut_rd || would_block(s, c->flags);
 	if (n != -EAGAIN)
 		*result = n;

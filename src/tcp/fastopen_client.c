@@ -31,13 +31,12 @@ uint32_t tcp_fastopen_room(const struct tcp_conn *c, const struct tcp_fastopen *
 	return f->text ? negotiate_room(c, expected_mss(c, f)) - SYN_OPTION_ROOM : 0; /* no segment is smaller than TCP_MSS_MIN */
 }
 
-/* 0 without memory. */
+/* 0 without memory, or where the program's is bad. */
 static uint32_t take_text(struct tcp_conn *c, const struct iovec *iov, uint32_t n)
 {
 	if (!n || chunks_reserve(&c->snd, c->stack->memory, n) < 0)
 		return 0;
-	send_put(c, iov, n);
-	return n;
+	return send_put(c, iov, n);
 }
 
 uint32_t tcp_fastopen_begin(struct tcp_conn *c, const struct tcp_fastopen *f, const struct iovec *iov, int iovcnt)

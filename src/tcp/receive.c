@@ -68,8 +68,11 @@ ssize_t tcp_recv(struct tcp_conn *c, int64_t now, const struct iovec *iov, int i
 	uint32_t left = until_mark(c, at), done = 0;
 	for (int i = 0; i < iovcnt && left; i++) {
 		uint32_t piece = iov[i].iov_len < left ? iov[i].iov_len : left;
-		if (!discard)
-			ring_read(&c->rcv, at + done, iov[i].iov_base, piece);
+		if (!discard && !ring_read(&c->rcv, at + done, iov[i].iov_base, piece)) {
+			if (!done)
+				return -EFAULT;
+			break;
+		}
 		done += piece;
 		left -= piece;
 	}

@@ -120,13 +120,16 @@ uint64_t send_bytes(const struct iovec *iov, int iovcnt)
 	return total;
 }
 
-void send_put(struct tcp_conn *c, const struct iovec *iov, uint32_t n)
+uint32_t send_put(struct tcp_conn *c, const struct iovec *iov, uint32_t n)
 {
-	for (int i = 0; n; i++) {
-		uint32_t piece = iov[i].iov_len < n ? iov[i].iov_len : n;
-		chunks_append(&c->snd, iov[i].iov_base, piece);
-		n -= piece;
+	uint32_t done = 0;
+	for (int i = 0; done < n; i++) {
+		uint32_t left = n - done, piece = iov[i].iov_len < left ? iov[i].iov_len : left, put = chunks_append(&c->snd, iov[i].iov_base, piece);
+		done += put;
+		if (put < piece)
+			break;
 	}
+	return done;
 }
 
 /* Room for `want` more, or for less of it. */
@@ -158,7 +161,9 @@ ssize_t tcp_send(struct tcp_conn *c, int64_t now, const struct iovec *iov, int i
 		c->nospace = true;
 		return c->snd.len ? -EAGAIN : -ENOMEM;
 	}
-	send_put(c, iov, n);
+	n = send_put(c, iov, n);
+	if (!n)
+		return -EFAULT;
 	c->tso_waits = false;
 	c->last_bytes_ours = true;
 	c->msg_more = more;

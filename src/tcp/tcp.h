@@ -237,7 +237,7 @@ bool tcp_may_say_later(const struct tcp_conn *c);
 int64_t tcp_next_deadline(const struct tcp_conn *c);
 uint32_t tcp_take_events(struct tcp_conn *c);
 
-/* Bytes taken (possibly short), -EAGAIN when there is no space, -EPIPE after our FIN or shutdown, or the connection's error,
+/* Bytes taken (possibly short), -EAGAIN when there is no space, -EFAULT when the memory turned out bad before the first, -EPIPE after our FIN or shutdown, or the connection's error,
    which is then cleared. `more`: MSG_MORE. `urgent`: the last byte is urgent (MSG_OOB). */
 ssize_t tcp_send(struct tcp_conn *c, int64_t now, const struct iovec *iov, int iovcnt, bool more,
 		 bool urgent);
@@ -251,7 +251,7 @@ bool tcp_input_unseen(struct tcp_conn *c, int64_t now, const struct tcp_segment 
 int tcp_unseen_place(struct tcp_conn *c, uint32_t seq, uint32_t len, struct iovec place[2]);
 /* There are none: the connection ends by a reset, and nothing can be read of it any more. */
 void tcp_unseen_lost(struct tcp_conn *c, int64_t now);
-/* Bytes given, up to the urgent mark; -EAGAIN when nothing is there; 0 at the peer's FIN, or at the connection's end once its error was told; else
+/* Bytes given, up to the urgent mark; -EAGAIN when nothing is there; -EFAULT as tcp_send; 0 at the peer's FIN, or at the connection's end once its error was told; else
    the error (cleared). `discard` (MSG_TRUNC): bytes are dropped, iov ignored but for its length. */
 ssize_t tcp_recv(struct tcp_conn *c, int64_t now, const struct iovec *iov, int iovcnt, bool peek,
 		 bool discard);

@@ -153,7 +153,7 @@ void mtu_probe_on_rto(struct tcp_conn *c, int64_t now);
 
 /* ---- send.c ---- */
 uint64_t send_bytes(const struct iovec *iov, int iovcnt); /* how many there are */
-void send_put(struct tcp_conn *c, const struct iovec *iov, uint32_t n); /* the first n of them into the send buffer, which has the room */
+uint32_t send_put(struct tcp_conn *c, const struct iovec *iov, uint32_t n); /* the first n of them into the send buffer, which has the room. How many: fewer where the program's memory is bad */
 void send_wake(struct tcp_conn *c); /* the program, if it waits for room and there is some */
 
 /* ---- tso.c ---- */

@@ -1,5 +1,6 @@
 #!/bin/sh
-# A bad pointer is an error of the call that was given it, never a crash: bad_pointers prints the same natively and under finesse, whose engine carries its connection.
+# A bad pointer is an error of the call that was given it, never a crash: bad_pointers prints the same natively and under finesse, whose engine carries its connection. So is one that
+# goes bad during the call (unmapped).
 . "${srcdir:-.}/tests/net/lib.sh"
 need python3
 pair_up
@@ -18,11 +19,17 @@ asan=$(ldd "$FINESSE_BUILD_DIR/libfinesse.so" | awk '/libasan/ { print $3 }')
 opened() {
 	in_client nstat -asz TcpActiveOpens | awk '/TcpActiveOpens/ { print $2 }'
 }
+under_finesse() {
+	finesse_client env LD_PRELOAD="$asan $FINESSE_BUILD_DIR/libfinesse.so" ASAN_OPTIONS=detect_leaks=0:handle_segv=0:handle_sigbus=0:allow_user_segv_handler=1 timeout 60 "$@"
+}
 before=$(opened)
-(finesse_client env LD_PRELOAD="$asan $FINESSE_BUILD_DIR/libfinesse.so" ASAN_OPTIONS=detect_leaks=0:handle_segv=0:handle_sigbus=0:allow_user_segv_handler=1 \
-	timeout 60 "$program" $SERVER_IP 8000) >"$scratch/finesse" 2>&1
+(under_finesse "$program" $SERVER_IP 8000) >"$scratch/finesse" 2>&1
 if grep -q '^# end' "$scratch/native"; then pass "the program ran to its end"; else fail "the program did not run to its end"; fi
 if diff "$scratch/native" "$scratch/finesse"; then pass "$(wc -l <"$scratch/native") results are the same"; else fail "results differ"; fi
 # One connection by loopback, to its own listener; the other is the engine's.
 if [ "$(opened)" = $((before + 1)) ]; then pass "the engine carried it"; else fail "the kernel carried it"; fi
+(under_finesse "$FINESSE_BUILD_DIR/tests/net/unmapped" $SERVER_IP 8000) >"$scratch/unmapped" 2>&1
+said=$(cat "$scratch/unmapped")
+if [ "$said" = "the connection works" ]; then pass "memory that another thread takes away ends the call, and nothing else"; else fail "memory that another thread takes away: $said"; fi
+if [ "$(opened)" = $((before + 1)) ]; then pass "the engine carried that, too"; else fail "the kernel carried it"; fi
 finish

@@ -109,7 +109,9 @@ dist_check_SCRIPTS += tests/net/ready_steps_test.sh
 TESTS += tests/net/ready_steps_test.sh
 
 # bad pointers
-check_PROGRAMS += tests/net/bad_pointers
+check_PROGRAMS += tests/net/bad_pointers tests/net/unmapped
+tests_net_unmapped_SOURCES = tests/net/unmapped.c
+tests_net_unmapped_LDADD = -lpthread
 tests_net_bad_pointers_SOURCES = tests/net/bad_pointers.c
 tests_net_bad_pointers_CFLAGS = $(AM_CFLAGS) -Wno-nonnull -Wno-stringop-overflow -Wno-stringop-overread -Wno-unused-result -Wno-restrict
 tests_net_bad_pointers_LDADD =

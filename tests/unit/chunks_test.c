@@ -63,7 +63,7 @@ static int append(uint32_t n)
 		return err;
 	for (uint32_t i = 0; i < n; i++)
 		bytes[i] = stream_byte(first + chunks.len + i);
-	chunks_append(&chunks, bytes, n);
+	ck_assert_uint_eq(chunks_append(&chunks, bytes, n), n);
 	return 0;
 }
 

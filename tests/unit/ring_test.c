@@ -1,10 +1,13 @@
 /* base/ring: content, wrap-around, growth with data beyond the end, and memory given back. */
 #include <check.h>
 #include <errno.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "base/ring.h"
+#include "base/user.h"
 
 #define FRESH 0xee
 
@@ -116,6 +119,39 @@ START_TEST(a_span_that_wraps_is_two_pieces)
 }
 END_TEST
 
+static void on_fault(int sig, siginfo_t *info, void *context)
+{
+	if (!user_fix_up(info, context))
+		abort();
+	(void)sig;
+}
+
+/* A page that is gone in the middle of a copy: whatever copies, it says so, and the ring is as it was. */
+START_TEST(memory_that_is_gone)
+{
+	enum { PAGE = 4096 };
+	struct sigaction act = {.sa_sigaction = on_fault, .sa_flags = SA_SIGINFO | SA_NODEFER}, old;
+	uint8_t *page = mmap(NULL, 3 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	ck_assert_ptr_ne(page, MAP_FAILED);
+	mprotect(page + PAGE, PAGE, PROT_NONE);
+	sigaction(SIGSEGV, &act, &old);
+	append(pattern, 20000);
+	ck_assert_int_eq(ring_reserve(&ring, &mem.memory, 40000), 0);
+	for (uint32_t before = 0; before < PAGE; before += 97)
+		for (uint32_t n = before + 1; n < 20000; n = n * 3 + 5) {
+			ck_assert(!ring_read(&ring, 0, page + PAGE - before, n));
+			ck_assert(!ring_write_user(&ring, ring.len, page + PAGE - before, n));
+			ck_assert(ring_read(&ring, 0, page + PAGE - before, before));
+			ck_assert(ring_write_user(&ring, ring.len, page + PAGE - before, before));
+		}
+	ck_assert_uint_eq(ring.len, 20000);
+	ring_read(&ring, 0, back, 20000);
+	ck_assert_mem_eq(back, pattern, 20000);
+	sigaction(SIGSEGV, &old, NULL);
+	munmap(page, 3 * PAGE);
+}
+END_TEST
+
 START_TEST(growth_keeps_what_waits_out_of_order)
 {
 	/* Wrapped, with 100 bytes in order, a gap of 100, and 100 beyond it. */
@@ -191,6 +227,7 @@ int main(void)
 	tcase_add_test(t, empty_owns_nothing);
 	tcase_add_test(t, bytes_come_out_in_order);
 	tcase_add_test(t, a_span_that_wraps_is_two_pieces);
+	tcase_add_test(t, memory_that_is_gone);
 	tcase_add_test(t, growth_keeps_what_waits_out_of_order);
 	tcase_add_test(t, growth_copies_what_is_kept);
 	tcase_add_test(t, without_memory_nothing_changes);
