@@ -11,6 +11,7 @@
  */
 #include "shim.h"
 
+#include "base/thread.h"
 #include "process/broker.h"
 
 #include <fcntl.h>
@@ -53,6 +54,7 @@ void fork_before(void)
 	struct timespec nap = {.tv_nsec = FORK_NAP_NS};
 	for (int tries = 0; !fork_begin(tries == FORK_TRIES); tries++)
 		sys_ppoll(NULL, 0, &nap, NULL);
+	thread_await_births(); /* under the engine's lock nobody starts one */
 	files_touched(); /* from now on the other process may set options on what we share */
 }
 

@@ -2,18 +2,77 @@
 
 #include "base/sys.h"
 
+#include <limits.h>
+#include <linux/futex.h>
 #include <signal.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 
 #define PLENTY 1024 /* of RLIMIT_NPROC: nobody is near it */
 
+/*
+ * Births: threads that libc has on its list, but that have not run yet. A copy of the process that libc does not know of (clone by number) keeps such a one for ever, and
+ * libc's setuid and its kin wait there for its first step. So whoever makes a copy waits for the births before.
+ */
+#define BIRTHS_MAX 8 /* at a time */
+
+static struct birth {
+	unsigned state; /* 0: none; or twice the process, for a copy that did not wait has its parent's; and 1: somebody waits */
+	void *(*main)(void *arg);
+	void *arg;
+} births[BIRTHS_MAX];
+
+static void birth_ends(struct birth *b)
+{
+	if (__atomic_exchange_n(&b->state, 0, __ATOMIC_ACQ_REL) & 1)
+		sys_call(SYS_futex, &b->state, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0);
+}
+
+static void birth_await(struct birth *b)
+{
+	unsigned state;
+	while ((state = __atomic_load_n(&b->state, __ATOMIC_ACQUIRE))) {
+		if (state >> 1 != (unsigned)sys_getpid())
+			birth_ends(b);
+		else if (state & 1 || __atomic_compare_exchange_n(&b->state, &state, state | 1, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
+			sys_call(SYS_futex, &b->state, FUTEX_WAIT_PRIVATE, state | 1, NULL, NULL, 0);
+	}
+}
+
+void thread_await_births(void)
+{
+	for (unsigned i = 0; i < BIRTHS_MAX; i++)
+		birth_await(&births[i]);
+}
+
+static struct birth *birth_begin(void)
+{
+	for (;; thread_await_births())
+		for (unsigned i = 0; i < BIRTHS_MAX; i++) {
+			unsigned none = 0;
+			if (__atomic_compare_exchange_n(&births[i].state, &none, (unsigned)sys_getpid() << 1, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED))
+				return &births[i];
+		}
+}
+
+static void *born(void *arg)
+{
+	struct birth b = *(struct birth *)arg;
+	birth_ends(arg);
+	return b.main(b.arg);
+}
+
 int thread_start(pthread_t *out, void *(*main)(void *arg), void *arg)
 {
 	sigset_t all, before;
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &before);
-	int err = pthread_create(out, NULL, main, arg);
+	struct birth *b = birth_begin();
+	b->main = main;
+	b->arg = arg;
+	int err = pthread_create(out, NULL, born, b);
+	if (err)
+		birth_ends(b);
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
 	return -err;
 }

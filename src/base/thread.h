@@ -9,6 +9,8 @@
 
 /* 0 or -errno. */
 int thread_start(pthread_t *out, void *(*main)(void *arg), void *arg);
+/* Before the process is copied: each that was started has begun to run. Whoever calls it keeps others from starting one. */
+void thread_await_births(void);
 /*
  * 0, or -EAGAIN: the process may have none. What RLIMIT_NPROC counts, all of the user's threads, nobody tells, so where the limit is low one is tried. Who is about to do
  * what takes long, and is of no use without a thread, asks first.
