@@ -43,6 +43,26 @@ def serve(address, port, device):
         threading.Thread(target=echo, args=(s,), daemon=True).start()
 
 
+def serve_twice(port, order):
+    """Two listeners of one port, of which one is bound to a device ("d"), made in that order. Each client reads which one has it."""
+    for name in order:
+        listener = socket.socket()
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if name == "d":
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"second0")
+        listener.bind(("0.0.0.0", port))
+        listener.listen(64)
+        threading.Thread(target=tell, args=(listener, name.encode())).start()
+    print("both listen", flush=True)
+
+
+def tell(listener, name):
+    while True:
+        s, _ = listener.accept()
+        s.sendall(name)
+        s.close()
+
+
 def fetch(addresses):
     """Sends to echo servers in turn, over connections that are all open at once."""
     socks = []
@@ -260,6 +280,20 @@ def bound_to_device(h, finesse, port):
     return seen
 
 
+def beside_a_device(h, finesse, port):
+    seen = []
+    for order in "du", "ud":
+        p = h.program(finesse, "serve_twice", port, order, stdout=-1)
+        p.stdout.readline()
+        for host, address in ((h.second, SECOND_IP), (h.client, SERVER_IP)):
+            for _ in range(4):
+                s, why = connect(host, address, port)
+                with s:
+                    seen.append(s.recv(1))
+        h.lab.stop(p)
+    return seen
+
+
 def comes_later(h, finesse, port):
     p = h.serve(finesse, "0.0.0.0", port)
     h.add(h.third, "third0", THIRD_IP, THIRD_PEER)
@@ -323,7 +357,7 @@ def link_local(h, finesse, port):
 
 
 # The case, and how many connections the kernel of the host may have made or taken under finesse.
-CASES = [(all_addresses, 0), (one_address, 1), (both_ways_out, 0), (proxy, 0), (bound_to_device, 0), (comes_later, 0), (route_moves, 0), (link_local, 0)]
+CASES = [(all_addresses, 0), (one_address, 1), (both_ways_out, 0), (proxy, 0), (bound_to_device, 0), (beside_a_device, 0), (comes_later, 0), (route_moves, 0), (link_local, 0)]
 
 
 def play(h, case, finesse, port):
@@ -367,7 +401,8 @@ def main(wanted):
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["subject"]:
-        how = {"serve": lambda a: serve(a[0], int(a[1]), a[2]), "fetch": fetch, "send_slowly": lambda a: send_slowly(*a)}
+        how = {"serve": lambda a: serve(a[0], int(a[1]), a[2]), "serve_twice": lambda a: serve_twice(int(a[0]), a[1]), "fetch": fetch,
+               "send_slowly": lambda a: send_slowly(*a)}
         how[sys.argv[2]](sys.argv[3:])
     else:
         sys.exit(main(sys.argv[1] if len(sys.argv) > 1 else ""))
