@@ -174,7 +174,7 @@ static int get_tcp_level(const struct engine *e, const struct sock *s, unsigned 
 			return tell_number(a, -1);
 		return tell_number(a, (opt->linger2_us ? opt->linger2_us : e->tcp.config.fin_timeout_us) / USEC_PER_SEC);
 	case OPTION_TCP_WINDOW_CLAMP:
-		return tell_number(a, opt->window_clamp);
+		return tell_number(a, tcp_window_clamp(&s->tcp));
 	case OPTION_TCP_NOTSENT_LOWAT:
 		return tell_number(a, opt->notsent_lowat);
 	case OPTION_TCP_MAXSEG:
@@ -777,12 +777,14 @@ static int set_listener_option(struct engine *e, struct sock *s, int level, int 
 	return r ? r : options_for_accepted(s);
 }
 
-/* TCP_NODELAY pushes what is queued, and TCP_QUICKACK begins or ends quick ACKs, each time that it is set, not only at a change. */
+/* TCP_NODELAY pushes what is queued, TCP_QUICKACK begins or ends quick ACKs, and TCP_WINDOW_CLAMP holds anew, each time that it is set, not only at a change. */
 static void acts_again(struct sock *s, int name, const struct tcp_options *opt)
 {
 	struct tcp_options other = *tcp_get_options(&s->tcp);
 	if (name == TCP_QUICKACK)
 		tcp_set_quickack(&s->tcp, opt->quickack);
+	if (name == TCP_WINDOW_CLAMP)
+		tcp_set_window_clamp(&s->tcp, opt->window_clamp);
 	if (name != TCP_NODELAY || !opt->nodelay)
 		return;
 	other.nodelay = false;

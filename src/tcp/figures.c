@@ -31,8 +31,11 @@ void figures_established(struct tcp_conn *c, int64_t now)
 	c->kept.established_us = now;
 	c->kept.delivered_segs = 1; /* the SYN */
 	/* Linux's tcp_init_buffer_space: room for a segment stays in reserve. */
-	uint32_t advmss = figures_advmss(c), space = window_space(c->rcvbuf_limit);
-	uint32_t clamp = space > 2 * advmss ? max_u32(space - advmss, 2 * advmss) : space;
+	uint32_t advmss = figures_advmss(c), space = window_space(c->rcvbuf_limit), clamp = space;
+	if (c->options.window_clamp)
+		clamp = min_u32(clamp, c->options.window_clamp);
+	if (clamp > 2 * advmss && clamp + advmss > space)
+		clamp = max_u32(space - advmss, 2 * advmss);
 	c->kept.rcv_clamp = clamp;
 	c->kept.rcv_ssthresh = min_u32(rcv_wnd(c), clamp);
 	c->kept.rcv_space = min_u32(c->kept.rcv_ssthresh, CWND_INIT_SEGS * advmss);
@@ -55,8 +58,6 @@ static uint32_t growth(const struct tcp_conn *c, uint32_t len)
 void figures_text(struct tcp_conn *c, uint32_t len)
 {
 	uint32_t most = min_u32(c->kept.rcv_clamp, window_free(c)), *threshold = &c->kept.rcv_ssthresh;
-	if (c->options.window_clamp)
-		most = min_u32(most, c->options.window_clamp);
 	if (len >= GROW_LEAST_BYTES && most > *threshold)
 		*threshold = min_u32(most, *threshold + growth(c, len));
 }

@@ -150,7 +150,7 @@ struct tcp_options {
 	int64_t linger2_us;             /* TCP_LINGER2; 0: fin_timeout */
 	unsigned syncnt;                /* TCP_SYNCNT; 0: config */
 	uint16_t maxseg;                /* TCP_MAXSEG before the SYN; 0: path */
-	uint32_t window_clamp;          /* 0: none */
+	uint32_t window_clamp;          /* 0: none, or it is over (tcp_set_window_clamp) */
 	uint32_t notsent_lowat;         /* TCP_NOTSENT_LOWAT; 0: none */
 	uint64_t max_pacing_rate;       /* SO_MAX_PACING_RATE, bytes a second; 0: none; TCP_PACING_RATE_ZERO */
 	bool oobinline;                 /* SO_OOBINLINE */
@@ -304,6 +304,9 @@ bool tcp_on_frag_needed(struct tcp_conn *c, int64_t now, uint16_t mss_path, uint
 /* The path carries segments of this size from now on, larger or smaller ones than before. `lost`: what is in flight in larger ones is. */
 void tcp_set_path_mss(struct tcp_conn *c, int64_t now, uint16_t mss_path, bool lost);
 void tcp_set_quickack(struct tcp_conn *c, bool quick); /* TCP_QUICKACK: until the next conversation */
+/* TCP_WINDOW_CLAMP of a connection: as in Linux until the buffer or what its segments take of it changes. Before, the option's value holds. */
+void tcp_set_window_clamp(struct tcp_conn *c, uint32_t bytes);
+uint32_t tcp_window_clamp(const struct tcp_conn *c);
 void tcp_set_options(struct tcp_conn *c, int64_t now, const struct tcp_options *opt);
 
 /* Status. */

@@ -44,19 +44,44 @@ static uint32_t rcv_truesize(uint32_t len)
 	return size + TRUESIZE_DESCRIPTOR;
 }
 
-/* Unlike Linux not below a half for small ones: they take no more memory than their bytes here. */
-void window_saw(struct tcp_conn *c, uint32_t len)
+/* Linux's tcp_set_window_clamp: the most that the threshold may become, until something else says so. */
+static void set_clamp(struct tcp_conn *c, uint32_t clamp)
 {
-	uint32_t ratio = (uint64_t)len * RATIO_UNIT / rcv_truesize(len);
-	c->rcv_ratio = min_u32(len < TCP_MSS_DEFAULT_V4 ? max_u32(ratio, RATIO_UNIT / 2) : ratio, UINT8_MAX);
-	uint32_t clamp = window_of(c), *threshold = &c->kept.rcv_ssthresh;
-	if (!*threshold)
-		return;
-	if (clamp < c->kept.rcv_clamp) /* Linux's tcp_set_window_clamp */
+	uint32_t before = c->kept.rcv_clamp, *threshold = &c->kept.rcv_ssthresh;
+	c->kept.rcv_clamp = clamp;
+	if (clamp < before)
 		*threshold = min_u32(*threshold, clamp);
 	else
 		*threshold = max_u32(*threshold, min_u32(c->rcv_adv - c->rcv_wup, clamp));
-	c->kept.rcv_clamp = clamp;
+}
+
+void tcp_set_window_clamp(struct tcp_conn *c, uint32_t bytes)
+{
+	if (c->kept.rcv_ssthresh)
+		set_clamp(c, bytes);
+}
+
+uint32_t tcp_window_clamp(const struct tcp_conn *c)
+{
+	if (c->kept.rcv_ssthresh)
+		return c->kept.rcv_clamp;
+	return c->options.window_clamp || !tcp_is_opening(c) ? c->options.window_clamp : (uint32_t)UINT16_MAX << c->rcv_wscale;
+}
+
+/* What the buffer has room for now; what the program said of it (TCP_WINDOW_CLAMP) is over, as in Linux. */
+static void clamp_anew(struct tcp_conn *c)
+{
+	c->options.window_clamp = 0;
+	set_clamp(c, window_of(c));
+}
+
+/* Unlike Linux not below a half for small ones: they take no more memory than their bytes here. */
+void window_saw(struct tcp_conn *c, uint32_t len)
+{
+	uint32_t ratio = (uint64_t)len * RATIO_UNIT / rcv_truesize(len), before = c->rcv_ratio ? c->rcv_ratio : RATIO_UNIT / 2;
+	c->rcv_ratio = min_u32(len < TCP_MSS_DEFAULT_V4 ? max_u32(ratio, RATIO_UNIT / 2) : ratio, UINT8_MAX);
+	if (c->kept.rcv_ssthresh && c->rcv_ratio != before)
+		clamp_anew(c);
 }
 
 /* Of a segment's memory, what counts as text by the ratio so far. */
@@ -69,7 +94,7 @@ uint32_t window_share(const struct tcp_conn *c, uint32_t len)
 static uint32_t rcv_limit(const struct tcp_conn *c)
 {
 	uint32_t limit = window_of(c);
-	if (c->options.window_clamp)
+	if (c->options.window_clamp && !c->kept.rcv_ssthresh) /* which has it from then on */
 		limit = min_u32(limit, c->options.window_clamp);
 	if (c->stack->memory->pressure)
 		limit = max_u32(limit / 2, min_u32(limit, PRESSURE_SEGS * c->mss_advertised));
@@ -243,7 +268,7 @@ static void autotune_rcvbuf(struct tcp_conn *c)
 	rcvbuf = min_u32(rcvbuf, c->stack->config.rcvbuf_max_bytes);
 	if (rcvbuf > c->rcvbuf_limit) {
 		c->rcvbuf_limit = rcvbuf;
-		c->kept.rcv_clamp = window_of(c);
+		clamp_anew(c);
 	}
 	c->drs_space = copied;
 }

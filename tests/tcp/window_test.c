@@ -402,6 +402,40 @@ START_TEST(receive_buffer_bounds)
 }
 END_TEST
 
+/* TCP_WINDOW_CLAMP is one bound among others, and what comes last counts, as in Linux: it is over when segments turn out to take another share of the buffer. */
+START_TEST(a_clamp_holds_for_a_while)
+{
+	struct harness *h = h_new(H_ALL);
+	uint32_t full = 0;
+	h->open.options.window_clamp = 5000;
+	h_establish(h);
+	ck_assert_uint_eq(tcp_window_clamp(&h->c), 5000);
+	h_peer(h, SEG_ACK, 1, 100); /* of which nothing is learned */
+	ck_assert_int_eq(h_recv(h, 100, 0), 100);
+	h_drain(h);
+	ck_assert_uint_eq(tcp_window_clamp(&h->c), 5000);
+	ck_assert_uint_le(h_status(h).rcv_wnd, 5000);
+	for (int i = 0; i < 6; i++) {
+		h_peer(h, SEG_ACK, 1, 1000);
+		ck_assert_int_eq(h_recv(h, 1000, 100 + i * 1000), 1000);
+		h_drain(h);
+		full = tcp_window_clamp(&h->c);
+	}
+	ck_assert_uint_eq(full, h_status(h).rcvbuf_bytes * (uint64_t)h->c.rcv_ratio / 256);
+	tcp_set_window_clamp(&h->c, 3000);
+	for (int i = 0; i < 40; i++) {
+		h_peer(h, SEG_ACK, 1, 1000);
+		ck_assert_int_eq(h_recv(h, 1000, 6100 + i * 1000), 1000);
+		h_drain(h);
+	}
+	ck_assert_uint_eq(tcp_window_clamp(&h->c), 3000);
+	ck_assert_uint_le(h_status(h).rcv_wnd, 3000 + (1 << h->c.rcv_wscale));
+	tcp_set_window_clamp(&h->c, full);
+	ck_assert_uint_eq(tcp_window_clamp(&h->c), full);
+	h_free(h);
+}
+END_TEST
+
 /* However much net.ipv4.tcp_rmem allows: a window that the packet ring cannot hold is lost by bursts. */
 START_TEST(autotuning_knows_the_ring)
 {
@@ -854,6 +888,7 @@ int main(void)
 	tcase_add_loop_test(tc, MUST_39_receiver_sws, 0, 2);
 	tcase_add_loop_test(tc, window_update_after_zero, 0, 2);
 	tcase_add_test(tc, receive_buffer_bounds);
+	tcase_add_test(tc, a_clamp_holds_for_a_while);
 	tcase_add_test(tc, one_segment_beyond);
 	tcase_add_test(tc, autotuning_knows_the_ring);
 	tcase_add_test(tc, round_trip_of_a_receiver);
