@@ -9,7 +9,9 @@
 #include "base/sys.h"
 #include "base/time.h"
 
-#define READ_SHARE 100 /* reading takes at most the hundredth part of the time */
+#define READ_SHARE      100 /* reading takes at most the hundredth part of the time */
+#define READ_SHARE_BUSY 800 /* … where sockets are decided one after the other */
+#define BUSY_MOST_US    INT64_C(200000) /* … but nothing gets older than that for this reason */
 #define TEXT_BYTES 256
 
 enum directory { DIRECTORY_IPV4, DIRECTORY_core };
@@ -143,9 +145,20 @@ void sysctls_close(struct sysctls *s)
 	s->open = false;
 }
 
-bool sysctls_refresh(struct sysctls *s, int64_t now, int64_t age_us)
+/* How old what was read may get, for what the reading costs. `busy`: the last socket was decided just before. */
+static int64_t least_age(const struct sysctls *s, bool busy)
 {
 	int64_t least = READ_SHARE * s->took_us;
+	if (!busy || least > BUSY_MOST_US)
+		return least;
+	int64_t most = READ_SHARE_BUSY * s->took_us;
+	return most < BUSY_MOST_US ? most : BUSY_MOST_US;
+}
+
+bool sysctls_refresh(struct sysctls *s, int64_t now, int64_t age_us)
+{
+	int64_t least = least_age(s, now - s->asked_us < SYSCTL_AGE_US);
+	s->asked_us = now;
 	if (!s->open || now - s->read_us < (age_us > least ? age_us : least))
 		return false;
 	struct sysctls before = *s;

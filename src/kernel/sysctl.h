@@ -2,7 +2,9 @@
  * The settings of the network namespace that TCP sockets of the kernel's obey (sysctl.def): read when a socket is decided, never on a segment's path.
  *
  * The kernel does not tell of changes. So the files are read again when a socket is decided and what was read is older than SYSCTL_AGE_US, or older than a
- * hundred times what the reading took: it never takes more than a hundredth of the time. Two descriptors of directories are kept, so that a program may leave
+ * hundred times what the reading took: it never takes more than a hundredth of the time. A program that decides one socket after the other, less than
+ * SYSCTL_AGE_US apart, often has several processes that do the same, and then a hundredth of the time is much of each one's share of the CPUs: there it is an
+ * eight-hundredth, as long as nothing gets older than 200 ms by that. Two descriptors of directories are kept, so that a program may leave
  * /proc behind (chroot). They show the namespace in which they were opened, whoever reads.
  *
  * Under the engine's lock.
@@ -36,6 +38,7 @@ struct sysctls {
 	int dirs[2];                            /* /proc/sys/net/ipv4 and core; -1: not to be had */
 	bool open;
 	int64_t read_us, took_us; /* when, and how long */
+	int64_t asked_us;         /* when sysctls_refresh was called last */
 };
 
 /* Reads all that the engine obeys. Without /proc the defaults count. */

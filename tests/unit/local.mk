@@ -39,6 +39,11 @@ TESTS += tests/unit/group_cells_test
 tests_unit_group_cells_test_SOURCES = tests/unit/group_cells_test.c
 tests_unit_group_cells_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
 tests_unit_group_cells_test_LDADD = src/libkernel.a src/libbase.a $(UNIT_LIBS)
+check_PROGRAMS += tests/unit/sysctl_test
+TESTS += tests/unit/sysctl_test
+tests_unit_sysctl_test_SOURCES = tests/unit/sysctl_test.c
+tests_unit_sysctl_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
+tests_unit_sysctl_test_LDADD = src/libkernel.a src/libbase.a $(UNIT_LIBS)
 
 drive_tests = \
 	tests/unit/sched_test \
