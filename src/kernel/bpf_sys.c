@@ -103,6 +103,19 @@ int bpf_map_lookup_batch(int map_fd, const uint32_t *from, uint32_t *next, void 
 	return ret;
 }
 
+int bpf_map_update_batch(int map_fd, const void *keys, const void *values, uint32_t *n)
+{
+	union bpf_attr attr;
+	memset(&attr, 0, sizeof attr);
+	attr.batch.map_fd = map_fd;
+	attr.batch.keys = ptr(keys);
+	attr.batch.values = ptr(values);
+	attr.batch.count = *n;
+	int ret = bpf_call(BPF_MAP_UPDATE_BATCH, &attr);
+	*n = ret == 0 || ret == -E2BIG ? attr.batch.count : 0;
+	return ret;
+}
+
 int bpf_map_delete_batch(int map_fd, const void *keys, uint32_t *n)
 {
 	union bpf_attr attr;

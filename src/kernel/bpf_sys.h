@@ -28,6 +28,8 @@ int bpf_map_insert(int map_fd, const void *key, const void *value); /* -EEXIST: 
 int bpf_map_lookup(int map_fd, const void *key, void *value);
 int bpf_map_take(int map_fd, const void *key, void *value); /* looks up and deletes, as one */
 int bpf_map_delete(int map_fd, const void *key);
+/* Enters n keys in their order, with the values; *n says how many were entered. */
+int bpf_map_update_batch(int map_fd, const void *keys, const void *values, uint32_t *n);
 /* Deletes the n keys in their order, up to the first that is not there: -ENOENT, and *n says how many went before it. */
 int bpf_map_delete_batch(int map_fd, const void *keys, uint32_t *n);
 /* Up to *n elements of a hash; *n becomes how many. `from`: NULL at first, then what came back in `next`. -ENOENT: these are the last. */

@@ -284,6 +284,12 @@ void classifier_del_flows(struct classifier *c, const struct flow_key *keys, siz
 		c->ops->del_flow(c, SET_FLOWS, &keys[i]);
 }
 
+void classifier_flows_stay(struct classifier *c, const struct flow_key *keys, size_t n)
+{
+	if (c->ops->flows_stay)
+		c->ops->flows_stay(c, keys, n);
+}
+
 int classifier_add_exception(struct classifier *c, const struct flow_key *key)
 {
 	return c->ops->add_flow(c, SET_EXCEPTIONS, key);

@@ -96,6 +96,12 @@ int classifier_add_flow(struct classifier *c, const struct flow_key *key);
 int classifier_del_flow(struct classifier *c, const struct flow_key *key);
 /* Several; one that is not there is passed over. */
 void classifier_del_flows(struct classifier *c, const struct flow_key *keys, size_t n);
+/*
+ * Of flows that were added, those that are in TIME-WAIT: they stay long, and should leave the places that cost no system call to those who come. At most so many at once; one that is
+ * not there is passed over.
+ */
+#define CLASSIFIER_STAY_AT_ONCE 64
+void classifier_flows_stay(struct classifier *c, const struct flow_key *keys, size_t n);
 /* One 4-tuple on a listening port of ours that stays the kernel's. */
 int classifier_add_exception(struct classifier *c, const struct flow_key *key);
 int classifier_del_exception(struct classifier *c, const struct flow_key *key);

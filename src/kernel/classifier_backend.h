@@ -41,6 +41,8 @@ struct classifier_ops {
 	int (*del_flow)(struct classifier *c, enum classifier_set set, const struct flow_key *key);
 	/* Of SET_FLOWS. NULL: one by one. */
 	void (*del_flows)(struct classifier *c, const struct flow_key *keys, size_t n);
+	/* Flows that were added, and have not much traffic to come. NULL: nothing to do. */
+	void (*flows_stay)(struct classifier *c, const struct flow_key *keys, size_t n);
 	/* The program finds a group's maps by its index; -1: none any more. -EINVAL: not such maps. NULL: no groups here. */
 	int (*set_group)(struct classifier *c, unsigned index, int members_fd, int flows_fd, int asked_fd);
 	bool groups_in_memory; /* … but in memory that the members share: each engine gets every frame and decides by itself */

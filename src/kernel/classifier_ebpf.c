@@ -650,6 +650,7 @@ const struct classifier_ops classifier_ebpf_ops = {
 	.add_flow = ebpf_add_flow,
 	.del_flow = ebpf_del_flow,
 	.del_flows = ebpf_del_flows,
+	.flows_stay = ebpf_flows_stay,
 	.set_group = ebpf_set_group,
 	.set_judge = ebpf_set_judge,
 	.judge_entries = ebpf_judge_entries,

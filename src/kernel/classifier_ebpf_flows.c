@@ -4,6 +4,8 @@
  * The large map is made when the small one is full, or when the host begins to judge: then each connection of a listener needs an entry, and the process may drop its privilege
  * before the small map is full. Once there is a large map, all that comes goes into it, so that the small one empties, and one place has to be looked at when entries go.
  *
+ * A flow in TIME-WAIT leaves its slot for the set, with others by one system call, where the slots are wanted (ebpf_flows_stay).
+ *
  * Where the host judges, the judge's filter enters the flows of the listening ports into the same maps, at any time (judge_prog.c). So the engine puts no flow of such a port
  * into a slot: what is in a slot is there alone, and goes by a store.
  */
@@ -21,6 +23,9 @@
 #define CLASSIFIER_SET_MORE  262144
 
 const uint8_t ebpf_present = 1;
+
+/* So many used slots leave one free for nearly every port: both places of a port are taken for one in 64. */
+#define SLOTS_MANY (CLASSIFIER_SLOTS / 8)
 
 static const char *const set_names[CLASSIFIER_SETS] = {
     [SET_FLOWS] = "fin_flows", [SET_EXCEPTIONS] = "fin_exceptions"};
@@ -154,6 +159,45 @@ int ebpf_del_flow(struct classifier *base, enum classifier_set set, const struct
 	if (ret == 0)
 		left_set(c, set, key);
 	return had_slot && ret == -ENOENT ? 0 : ret;
+}
+
+/* In the set as well, by one system call for all. *n says how many; the large map is made when the small one is full. */
+static int set_add_many(struct ebpf *c, const struct classifier_flow *flows, uint32_t *n)
+{
+	static const uint8_t present[CLASSIFIER_STAY_AT_ONCE] = {[0 ... CLASSIFIER_STAY_AT_ONCE - 1] = 1};
+	uint32_t all = *n;
+	if (c->more[SET_FLOWS] < 0) {
+		int ret = bpf_map_update_batch(c->maps.sets[SET_FLOWS], flows, present, n);
+		c->n_first[SET_FLOWS] += *n;
+		if (ret != -E2BIG || grow(c, SET_FLOWS) < 0)
+			return ret;
+		*n = all; /* some are in both */
+	}
+	return bpf_map_update_batch(c->more[SET_FLOWS], flows, present, n);
+}
+
+/*
+ * From the slots into the set, which they enter before they leave: the programs look at the slots first. Only while there are many in the slots, for those who come to find a free
+ * one. If the set refuses, they stay, and count as being in both.
+ */
+void ebpf_flows_stay(struct classifier *base, const struct flow_key *keys, size_t n)
+{
+	struct ebpf *c = ebpf_of(base);
+	struct classifier_flow flows[CLASSIFIER_STAY_AT_ONCE];
+	const struct flow_key *which[CLASSIFIER_STAY_AT_ONCE];
+	uint32_t n_flows = 0;
+	if (c->ports->n_slots < SLOTS_MANY)
+		return;
+	for (size_t i = 0; i < n && n_flows < CLASSIFIER_STAY_AT_ONCE; i++) {
+		if (!classifier_slot_has(c->ports, &keys[i]))
+			continue;
+		comes_into_set(c, SET_FLOWS, &keys[i]);
+		flows[n_flows] = classifier_flow(&keys[i]);
+		which[n_flows++] = &keys[i];
+	}
+	if (n_flows && set_add_many(c, flows, &n_flows) == 0)
+		for (uint32_t i = 0; i < n_flows; i++)
+			classifier_slot_clear(c->ports, which[i]);
 }
 
 #define DELETED_AT_ONCE 64

@@ -43,5 +43,6 @@ void ebpf_flows_are_judged(struct ebpf *c); /* from now on others enter flows, t
 int ebpf_add_flow(struct classifier *base, enum classifier_set set, const struct flow_key *key);
 int ebpf_del_flow(struct classifier *base, enum classifier_set set, const struct flow_key *key);
 void ebpf_del_flows(struct classifier *base, const struct flow_key *keys, size_t n);
+void ebpf_flows_stay(struct classifier *base, const struct flow_key *keys, size_t n);
 
 #endif

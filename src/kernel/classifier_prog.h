@@ -50,7 +50,7 @@ struct classifier_ports {
 	/* What a set may have, or less is there; so that mostly the program need not look there: */
 	uint32_t n_exceptions;
 	uint32_t flows_entered; /* others have entered flows (the judge's filter): in_set does not count them */
-	uint32_t zero;
+	uint32_t n_slots; /* used ones; the programs do not look */
 	uint32_t in_set[CLASSIFIER_SLOTS]; /* of SET_FLOWS, by local port modulo CLASSIFIER_SLOTS */
 	struct classifier_quick_addr addrs[CLASSIFIER_QUICK_ADDRS];
 	struct classifier_slot slots[CLASSIFIER_SLOTS];
@@ -86,6 +86,7 @@ struct flow_key classifier_flow_key(const struct classifier_flow *f); /* … and
 /* Goes to `found` if the flow on the stack at `key`, 8-byte aligned, is in its slot. Uses R1 to R4. */
 void classifier_gen_find_slot(struct bpf_asm *a, int ports_fd, int key, int found);
 bool classifier_slot_add(struct classifier_ports *ports, const struct flow_key *key);   /* false: other flows have the places */
+bool classifier_slot_has(struct classifier_ports *ports, const struct flow_key *key);
 bool classifier_slot_clear(struct classifier_ports *ports, const struct flow_key *key); /* false: this one has none */
 
 /* What a program returns for a frame that is ours, one that we and the kernel want, and one that is none of ours. */

@@ -53,7 +53,14 @@ bool classifier_slot_add(struct classifier_ports *ports, const struct flow_key *
 		return false;
 	s->flow = f;
 	__atomic_store_n(&s->used, 1, __ATOMIC_RELEASE);
+	ports->n_slots++;
 	return true;
+}
+
+bool classifier_slot_has(struct classifier_ports *ports, const struct flow_key *key)
+{
+	struct classifier_flow f = classifier_flow(key);
+	return slot_of(ports, key, &f) != NULL;
 }
 
 bool classifier_slot_clear(struct classifier_ports *ports, const struct flow_key *key)
@@ -63,5 +70,6 @@ bool classifier_slot_clear(struct classifier_ports *ports, const struct flow_key
 	if (!s)
 		return false;
 	__atomic_store_n(&s->used, 0, __ATOMIC_RELEASE);
+	ports->n_slots--;
 	return true;
 }

@@ -91,7 +91,7 @@ static void plan_take_time_wait(struct engine *e, struct connect_plan *p)
 	p->reuse = time_wait_may_reuse(e, tw, reuse_after(e, p), &p->iss_min);
 	p->reuse_stamped = time_wait_stamp(tw, &p->ts_recent);
 	e->counters[SOCKC_TimeWaitReused]++;
-	time_wait_free(e, tw);
+	time_wait_make_way(e, tw);
 }
 
 /*

@@ -279,6 +279,8 @@ struct time_waits {
 	uint32_t n, n_buckets, n_old, moved;
 	size_t bytes;
 	struct flow_hasher *hasher;
+	unsigned n_entered;                               /* entries of our own in the classifier that it has not been told of yet: */
+	struct flow_key entered[CLASSIFIER_STAY_AT_ONCE]; /* … so many it is told of at once. Some may have gone by then */
 };
 
 #define CR_NETWORKS  64 /* a power of two */
@@ -636,6 +638,7 @@ void sock_put(struct engine *e, struct sock *s); /* sock_unref with the lock hel
 void sock_set_exact(struct engine *e, struct sock *s);
 void time_wait_add(struct engine *e, struct sock *s);
 void time_wait_free(struct engine *e, struct time_wait *tw);
+void time_wait_make_way(struct engine *e, struct time_wait *tw); /* the same, for a connection of its 4-tuple that begins now */
 void time_wait_expire(struct engine *e);
 int64_t time_wait_deadline(const struct engine *e);
 int time_waits_init(struct time_waits *t, struct flow_hasher *hasher);

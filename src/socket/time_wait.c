@@ -11,6 +11,9 @@
  * The table doubles and halves with the number of records, a few chains at each operation: no operation waits for all of them. Memory comes from the engine's
  * pool and goes back to it; without memory there is no TIME-WAIT, as in Linux.
  *
+ * A record keeps its connection's entry in the classifier. The cheap places there (kernel/classifier_prog.h) are few, and a minute is long: so each CLASSIFIER_STAY_AT_ONCE records the
+ * classifier is told of those that came, and where records expire together, their entries go together.
+ *
  * Limits: TIME_WAITS_MAX records, and a quarter of the setting memory-limit; beyond, the oldest goes early, and is counted. The spacing of replies is kept in steps of 64 ms.
  */
 #include "socket/engine.h"
@@ -216,10 +219,11 @@ static bool has_entry(const struct engine *e, const struct flow_key *key)
 	return f && container_of(f, struct sock, flow)->exact;
 }
 
-void time_wait_free(struct engine *e, struct time_wait *tw)
+/* True: its entry in the classifier is left, and nobody's. */
+static bool take_out(struct engine *e, struct time_wait *tw, struct flow_key *out)
 {
 	struct time_waits *t = &e->time_waits;
-	struct flow_key key = key_of(tw);
+	struct flow_key key = *out = key_of(tw);
 	if (e->taken_ports.n)
 		taken_ports_count(e, &key, -1);
 	struct time_wait **at = chain(t, &key);
@@ -227,14 +231,39 @@ void time_wait_free(struct engine *e, struct time_wait *tw)
 		at = &(*at)->next;
 	*at = tw->next;
 	list_unlink(&tw->node);
-	if ((tw->flags & TW_EXACT) && !has_entry(e, &key))
-		classifier_del_flow(e->classifier, &key);
+	bool left = (tw->flags & TW_EXACT) && !has_entry(e, &key);
 	if ((tw->flags & TW_GROUP) && !demux_find(&e->demux, &key)) /* a new connection may have taken it over */
 		process_ops->flow_ends(e, &key);
 	t->n--;
 	t->bytes -= record_bytes(tw->flags & TW_V6);
 	engine_free(e, tw, record_bytes(tw->flags & TW_V6));
 	adapt(t);
+	return left;
+}
+
+void time_wait_free(struct engine *e, struct time_wait *tw)
+{
+	struct flow_key key;
+	if (take_out(e, tw, &key))
+		classifier_del_flow(e->classifier, &key);
+}
+
+void time_wait_make_way(struct engine *e, struct time_wait *tw)
+{
+	struct flow_key key;
+	if (take_out(e, tw, &key))
+		parting_add(e, &key, true, false);
+}
+
+/* Its entry stays for a minute. */
+static void note_entered(struct engine *e, const struct flow_key *key)
+{
+	struct time_waits *t = &e->time_waits;
+	t->entered[t->n_entered++] = *key;
+	if (t->n_entered < CLASSIFIER_STAY_AT_ONCE)
+		return;
+	classifier_flows_stay(e->classifier, t->entered, t->n_entered);
+	t->n_entered = 0;
 }
 
 static struct time_wait *first_of(const struct time_waits *t)
@@ -278,6 +307,8 @@ void time_wait_add(struct engine *e, struct sock *s)
 	list_push_back(&t->queue, &tw->node);
 	t->n++;
 	t->bytes += record_bytes(v6);
+	if (tw->flags & TW_EXACT)
+		note_entered(e, key);
 	e->counters[SOCKC_TimeWaits]++;
 	if (s->policy)
 		steer_listener_time_wait(s->policy);
@@ -286,8 +317,16 @@ void time_wait_add(struct engine *e, struct sock *s)
 
 void time_wait_expire(struct engine *e)
 {
-	for (struct time_wait *tw; (tw = first_of(&e->time_waits)) && tw->expires_us <= e->now;)
-		time_wait_free(e, tw);
+	struct flow_key keys[ENTRIES_AT_ONCE];
+	size_t n = 0;
+	for (struct time_wait *tw; (tw = first_of(&e->time_waits)) && tw->expires_us <= e->now;) {
+		n += take_out(e, tw, &keys[n]);
+		if (n == ENTRIES_AT_ONCE) {
+			classifier_del_flows(e->classifier, keys, n);
+			n = 0;
+		}
+	}
+	classifier_del_flows(e->classifier, keys, n);
 }
 
 int64_t time_wait_deadline(const struct engine *e)

@@ -24,7 +24,7 @@
 #include "frames.h"
 #include "kernel/bpf_asm.h"
 #include "kernel/bpf_sys.h"
-#include "kernel/classifier.h"
+#include "kernel/classifier_ebpf_internal.h"
 #include "kernel/judge.h"
 
 #define WAIT_MS    2000 /* for what must come; on failure only */
@@ -539,6 +539,56 @@ START_TEST(flows_go_together)
 }
 END_TEST
 
+static void slots_are(const struct engine *e, uint32_t n)
+{
+	if (choice == CLASSIFIER_EBPF)
+		ck_assert_uint_eq(ebpf_of(e->c)->ports->n_slots, n);
+}
+
+/* What stays long leaves its slot for who comes, where slots are wanted; it is as good in the set, and goes as well. */
+START_TEST(flows_that_stay)
+{
+	enum { MANY = 300, FEW = 100, STAY = CLASSIFIER_STAY_AT_ONCE, APART = 2048 }; /* CLASSIFIER_SLOTS */
+	struct engine e;
+	struct flow_key keys[MANY], next[STAY];
+	struct spec s = {.sport = 443, .flags = TCPF_ACK};
+
+	engine_start(&e, "a");
+	for (int i = 0; i < MANY; i++) {
+		keys[i] = key(OUR_V4, 60000 + i, PEER_V4, 443);
+		ck_assert_int_eq(classifier_add_flow(e.c, &keys[i]), 0);
+		if (i == FEW) { /* there are places enough */
+			classifier_flows_stay(e.c, keys, STAY);
+			slots_are(&e, FEW + 1);
+		}
+	}
+	ck_assert_int_eq(classifier_del_flow(e.c, &keys[1]), 0);
+	classifier_flows_stay(e.c, keys, STAY);
+	slots_are(&e, MANY - STAY);
+	for (int i = 0; i < STAY; i++) {
+		next[i] = key(OUR_V4, 60000 + i - APART, PEER_V4, 443);
+		ck_assert_int_eq(classifier_add_flow(e.c, &next[i]), 0);
+	}
+	slots_are(&e, MANY);
+	const uint16_t ours[] = {60000, 60000 + STAY - 1, 60000 + STAY, 60000 + MANY - 1, 60000 - APART, 60000 - APART + STAY - 1};
+	for (int gone = 0; gone < 2; gone++) {
+		s.dport = 60001; /* went before */
+		send_spec(&s);
+		for (size_t i = 0; i < sizeof ours / sizeof *ours; i++) {
+			s.dport = ours[i];
+			send_spec(&s);
+		}
+		settle(&e);
+		ck_assert_int_eq(e.seen.n, gone ? 0 : 6);
+		ck_assert_int_eq(n_answers, gone ? 7 : 1);
+		classifier_del_flows(e.c, keys, MANY);
+		classifier_del_flows(e.c, next, STAY);
+		slots_are(&e, 0);
+	}
+	engine_stop(&e);
+}
+END_TEST
+
 /* More 4-tuples than the first map of a set holds: the last is as good as the first, and goes as well. */
 START_TEST(sets_grow)
 {
@@ -995,6 +1045,7 @@ static int run(enum classifier_choice which, const char *name)
 	tcase_add_test(tc, addresses_are_replaced);
 	tcase_add_test(tc, flows_are_exact);
 	tcase_add_test(tc, flows_share_slots);
+	tcase_add_test(tc, flows_that_stay);
 	tcase_add_test(tc, flows_go_together);
 	tcase_add_test(tc, sets_grow);
 	tcase_add_test(tc, the_judge_enters_flows_once);
