@@ -20,7 +20,7 @@
 #define EXIT_DRAIN_US (2 * USEC_PER_SEC)
 /* An orderly end waits so long for the peer's part in it, where the kernel cannot finish it: own addresses, and a classifier that goes with the process. */
 #define EXIT_ENDS_US (300 * USEC_PER_MSEC)
-#define EXIT_HANDSHAKES_US (100 * USEC_PER_MSEC) /* of clients that others will accept */
+#define EXIT_HANDSHAKES_US USEC_PER_SEC /* of clients that others will accept, for one that is far away, or whose first answer is lost and said again */
 #define HANDSHAKE_WAIT_US (10 * USEC_PER_SEC) /* then the connection is lost for whoever was to get it */
 #define EXIT_DRAIN_STEP_US (5 * USEC_PER_MSEC) /* … looking this often whether it is acknowledged */
 
