@@ -61,5 +61,8 @@ ssize_t fd_pass_receive(int sock, void *msg, size_t len, int *fds, unsigned *n_f
 				sys_close(fd);
 		}
 	}
+	if (m.msg_flags & MSG_CTRUNC)
+		while (*n_fds)
+			sys_close(fds[--*n_fds]);
 	return n;
 }

@@ -1,7 +1,8 @@
 /*
  * Messages with descriptors (SCM_RIGHTS), between processes that hold the two ends of an AF_UNIX socket.
  *
- * The peer may be hostile. A message that brings more descriptors than were asked for costs it those: they are closed. Any thread may call.
+ * The peer may be hostile. A message that brings more descriptors than were asked for costs it those: they are closed. Where the kernel had no number for all of a message's,
+ * none of them comes: a part might be taken for a message of another kind. Any thread may call.
  */
 #ifndef FINESSE_BASE_FD_PASS_H
 #define FINESSE_BASE_FD_PASS_H

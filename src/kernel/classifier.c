@@ -30,7 +30,7 @@ static int open_backend(struct classifier **out, enum classifier_choice choice, 
 		return classifier_socket_open(out, ifindex, packet_fd, has_eth, why, why_len);
 	if (choice != CLASSIFIER_NFTABLES) {
 		err = classifier_ebpf_open(out, ifindex, packet_fd, has_eth, why, why_len);
-		if (!err || choice == CLASSIFIER_EBPF)
+		if (!err || choice == CLASSIFIER_EBPF || err == -EMFILE || err == -ENFILE) /* the host does not lack it: the program has no number for it now */
 			return err;
 		snprintf(first, sizeof first, "%s", why);
 		log_info("classifier", "%s; trying nftables", first);

@@ -7,6 +7,7 @@
 #include <poll.h>
 #include <stdbool.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -62,6 +63,28 @@ START_TEST(there_and_back)
 }
 END_TEST
 
+/* The kernel gives what it has numbers for, and nobody could tell that from a message with fewer. */
+START_TEST(too_few_numbers)
+{
+	char text[8];
+	int fds[FD_PASS_MAX], spare = dup(0);
+	unsigned n = FD_PASS_MAX;
+	struct rlimit before, few;
+	getrlimit(RLIMIT_NOFILE, &before);
+	send_copies(counts[_i]);
+	few = (struct rlimit){spare + 1, before.rlim_max};
+	close(spare);
+	ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &few), 0);
+	ssize_t len = fd_pass_receive(ends[1], text, sizeof text, fds, &n, 0);
+	setrlimit(RLIMIT_NOFILE, &before);
+	ck_assert_int_eq(len, 3);
+	ck_assert_uint_eq(n, counts[_i] <= 2 ? counts[_i] : 0); /* spare's, and the pipe's end's */
+	while (n)
+		close(fds[--n]);
+	ck_assert(nobody_has_it());
+}
+END_TEST
+
 /* An odd number has room for one more in the control data, which the kernel fills: it must not land behind the array. */
 static const unsigned rooms[] = {0, 1, 2, 5, 11};
 START_TEST(more_than_asked_for)
@@ -107,6 +130,7 @@ int main(void)
 	tcase_add_checked_fixture(tc, setup, teardown);
 	tcase_add_loop_test(tc, there_and_back, 0, sizeof counts / sizeof counts[0]);
 	tcase_add_loop_test(tc, more_than_asked_for, 0, sizeof rooms / sizeof rooms[0]);
+	tcase_add_loop_test(tc, too_few_numbers, 0, sizeof counts / sizeof *counts);
 	tcase_add_test(tc, nothing_and_the_end);
 	suite_add_tcase(s, tc);
 	return unit_run(s);
