@@ -5,6 +5,8 @@
  *
  * The ring is BPF's ring buffer: a page that the reader writes (how far it has read), a page that the kernel writes (how far it is), then the data, mapped twice in
  * a row so that no record is ever split. A record's header has its length and says while it is being written.
+ * The kernel wakes who polls when it writes a record at the place up to which we say that we have read. That costs an interrupt, and is for nothing while the reader is awake. So the
+ * reader says how far it is only before it sleeps, and when much is read.
  *
  * Limits: ASKED_MAX questions in flight; the oldest goes first, and its SYN is the kernel's. RING_BYTES of records that nobody has read yet; what does not fit
  * is lost as in a full queue. A question whose SYN the host drops stays until it is the oldest.
@@ -29,6 +31,7 @@
 #define ASKED_MAX          16384
 #define GROUP_ASKED_MAX    8192
 #define RING_BYTES         (256 * 1024) /* some 2,000 SYNs: a power of two, and of whole pages */
+#define UNSETTLED_MAX      (RING_BYTES / 4)
 #define RECORD_HDR_BYTES   8
 #define RECORD_BUSY        0x80000000u /* BPF_RINGBUF_BUSY_BIT */
 #define RECORD_DISCARDED   0x40000000u /* BPF_RINGBUF_DISCARD_BIT */
@@ -39,7 +42,7 @@ struct judge {
 	int ring_fd;
 	uint64_t *consumer;       /* mapped: how far we have read */
 	const uint8_t *producer;  /* mapped: how far the kernel is, and behind a page the data */
-	uint64_t at;              /* the same as *consumer */
+	uint64_t at;              /* *consumer follows: judge_settle */
 	uint64_t next;            /* where it goes when the segment is done */
 };
 
@@ -242,5 +245,13 @@ bool judge_next(struct judge *j, struct judged_segment *out)
 void judge_done(struct judge *j)
 {
 	j->at = j->next;
-	__atomic_store_n(j->consumer, j->at, __ATOMIC_RELEASE);
+	if (j->at - *j->consumer >= UNSETTLED_MAX)
+		judge_settle(j);
+}
+
+/* A record that is written from now on wakes the poll that follows; one that was written before lets it return at once. */
+void judge_settle(struct judge *j)
+{
+	if (*j->consumer != j->at)
+		__atomic_store_n(j->consumer, j->at, __ATOMIC_SEQ_CST);
 }

@@ -56,7 +56,8 @@ int judge_shared_attach(const struct judge_shared *s, int listening_fd);
 /* The listening socket's filter from now on; replaces one that is there. -EPERM: it is locked. */
 int judge_attach(const struct judge *j, int listening_fd);
 int judge_asked_map(const struct judge *j); /* what the classifier's program writes into (struct judge_asked) */
-int judge_poll_fd(const struct judge *j);   /* readable while a segment waits */
+int judge_poll_fd(const struct judge *j);   /* readable while a segment waits; after judge_settle, and until one is taken */
+void judge_settle(struct judge *j);         /* before each poll */
 bool judge_pending(const struct judge *j);  /* looks at memory only */
 /* The next segment; false: there is none. It is valid until judge_done. */
 bool judge_next(struct judge *j, struct judged_segment *out);

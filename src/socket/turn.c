@@ -375,8 +375,10 @@ static unsigned fds(struct drive *d, struct pollfd *out)
 		if (link_tx_blocked(i->link))
 			out[n++] = (struct pollfd){.fd = link_tx_fd(i->link), .events = POLLOUT};
 	}
-	if (e->judge)
+	if (e->judge) {
+		judge_settle(e->judge);
 		out[n++] = (struct pollfd){.fd = judge_poll_fd(e->judge), .events = POLLIN};
+	}
 	return n;
 }
 

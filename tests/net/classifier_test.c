@@ -666,6 +666,7 @@ static bool judged_syn(struct judge *j, uint16_t sport)
 	ck_assert_int_eq(seg.key.rport, sport);
 	bool entered = seg.entered;
 	judge_done(j);
+	judge_settle(j);
 	return entered;
 }
 
@@ -702,6 +703,45 @@ START_TEST(the_judge_enters_flows_once)
 	for (k.rport = SLOT; k.rport <= MANY; k.rport++) {
 		ck_assert_int_eq(classifier_del_flow(e.c, &k), 0);
 		ck_assert_int_eq(classifier_del_flow(e.c, &k), -ENOENT);
+	}
+	close(fd);
+	engine_stop(&e);
+	judge_close(j);
+}
+END_TEST
+
+/* Who is awake is not woken; who says how far it is is woken by the next one. */
+START_TEST(the_judge_wakes_who_sleeps)
+{
+	enum { FIRST = 1, MANY = 3000 }; /* more than the ring holds */
+	struct engine e;
+	struct judge *j;
+	struct judged_segment seg;
+	char why[256];
+	struct ip_addr any = addr("0.0.0.0");
+
+	if (choice != CLASSIFIER_EBPF)
+		return;
+	engine_start(&e, "a");
+	int fd = kernel_listener(OURS);
+	ck_assert_int_eq(classifier_add_listener(e.c, &any, OURS), 0);
+	const struct judge_entries entries = classifier_judge_entries(e.c);
+	ck_assert_int_eq(judge_open(&j, &entries, why, sizeof why), 0);
+	ck_assert_int_eq(classifier_set_judge(e.c, j), 0);
+	ck_assert_int_eq(judge_attach(j, fd), 0);
+	for (uint16_t sport = FIRST; sport <= MANY; sport++) {
+		struct spec syn = {.sport = sport, .dport = OURS, .flags = TCPF_SYN, .seq = 1000};
+		send_spec(&syn);
+		ck_assert(readable_within(judge_poll_fd(j), WAIT_MS));
+		while (!judge_next(j, &seg))
+			;
+		ck_assert_int_eq(seg.key.rport, sport);
+		judge_done(j);
+		ck_assert(!judge_pending(j));
+		if (sport % 2) {
+			judge_settle(j);
+			ck_assert_int_eq(readable_within(judge_poll_fd(j), 0), 0);
+		}
 	}
 	close(fd);
 	engine_stop(&e);
@@ -1049,6 +1089,7 @@ static int run(enum classifier_choice which, const char *name)
 	tcase_add_test(tc, flows_go_together);
 	tcase_add_test(tc, sets_grow);
 	tcase_add_test(tc, the_judge_enters_flows_once);
+	tcase_add_test(tc, the_judge_wakes_who_sleeps);
 	tcase_add_test(tc, a_kernel_connection_goes_on);
 	tcase_add_test(tc, kill_returns_the_ports_to_the_kernel);
 	tcase_add_test(tc, a_forgetful_child_keeps_nothing_alive);
