@@ -81,6 +81,8 @@ int classifier_adopt(struct classifier **out, const int fds[CLASSIFIER_FDS], int
 struct judge;
 struct judge_entries classifier_judge_entries(const struct classifier *c); /* for judge_open */
 int classifier_set_judge(struct classifier *c, const struct judge *j);
+/* No flow was taken away since the judge's filter saw this number: an entry that it found is there. */
+bool classifier_flows_stayed(struct classifier *c, uint32_t deletions);
 /* Plain ACKs may bring back a cookie until then (monotonic microseconds): the judge gets them, too. Only where the host judges. */
 void classifier_note_cookies(struct classifier *c, int64_t until_us);
 

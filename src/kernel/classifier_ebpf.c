@@ -654,5 +654,6 @@ const struct classifier_ops classifier_ebpf_ops = {
 	.set_group = ebpf_set_group,
 	.set_judge = ebpf_set_judge,
 	.judge_entries = ebpf_judge_entries,
+	.flows_stayed = ebpf_flows_stayed,
 	.note_cookies = ebpf_note_cookies,
 };

@@ -2,12 +2,13 @@
  * Exact flows and exceptions of the eBPF backend: the slots that are entered by a store (classifier_slots.c), and of each set a small map and a large one.
  *
  * The large map is made when the small one is full, or when the host begins to judge: then each connection of a listener needs an entry, and the process may drop its privilege
- * before the small map is full. Once there is a large map, all that comes goes into it, so that the small one empties, and one place has to be looked at when entries go.
+ * before the small map is full. An entry goes into the small map, whose buckets stay in the processor's cache. While the large map has entries, all that comes goes there, so that the
+ * small one empties, and one place has to be looked at when entries go. The programs do not look into a large map that has none.
  *
  * A flow in TIME-WAIT leaves its slot for the set, with others by one system call, where the slots are wanted (ebpf_flows_stay).
  *
- * Where the host judges, the judge's filter enters the flows of the listening ports into the same maps, at any time (judge_prog.c). So the engine puts no flow of such a port
- * into a slot: what is in a slot is there alone, and goes by a store.
+ * Where the host judges, the judge's filter enters the flows of the listening ports into the same maps, at any time (judge_prog.c), and counts them. So the engine puts no flow of such
+ * a port into a slot: what is in a slot is there alone, and goes by a store.
  */
 #include "kernel/classifier_ebpf_internal.h"
 
@@ -71,38 +72,65 @@ static int grow(struct ebpf *c, enum classifier_set set)
 	return 0;
 }
 
+static bool has_some(const uint32_t *n)
+{
+	return __atomic_load_n(n, __ATOMIC_ACQUIRE);
+}
+
+/* The programs look where entries are counted: an entry is counted before it comes, and after it has gone. */
+static int map_insert(int map, uint32_t *n, const struct classifier_flow *f)
+{
+	__atomic_fetch_add(n, 1, __ATOMIC_ACQ_REL);
+	int ret = bpf_map_insert(map, f, &ebpf_present);
+	if (ret < 0)
+		__atomic_fetch_sub(n, 1, __ATOMIC_ACQ_REL);
+	return ret == -EEXIST ? 0 : ret;
+}
+
+static int map_remove(int map, uint32_t *n, const struct classifier_flow *f)
+{
+	int ret = has_some(n) ? bpf_map_delete(map, f) : -ENOENT;
+	if (ret == 0)
+		__atomic_fetch_sub(n, 1, __ATOMIC_ACQ_REL);
+	return ret;
+}
+
 static int set_add(struct ebpf *c, enum classifier_set set, const struct flow_key *key)
 {
 	struct classifier_flow f = classifier_flow(key);
-	if (c->more[set] < 0) {
-		int ret = bpf_map_update(c->maps.sets[set], &f, &ebpf_present);
-		c->n_first[set] += ret == 0;
+	if (!has_some(&c->ports->in_large[set])) {
+		int ret = map_insert(c->maps.sets[set], &c->ports->in_small[set], &f);
 		if (ret != -E2BIG)
 			return ret;
-		ret = grow(c, set);
-		if (ret < 0)
+		if (c->more[set] < 0 && (ret = grow(c, set)) < 0)
 			return ret;
 	}
-	return bpf_map_update(c->more[set], &f, &ebpf_present);
+	return map_insert(c->more[set], &c->ports->in_large[set], &f);
 }
 
-/* It may be in both: added to the first, and again when there was a second. */
+static void flows_left(struct ebpf *c)
+{
+	__atomic_fetch_add(&c->ports->deletions, 1, __ATOMIC_ACQ_REL);
+}
+
+/* It may be in both: added to the small one, and again while the large one was in use. */
 static int set_del(struct ebpf *c, enum classifier_set set, const struct flow_key *key)
 {
 	struct classifier_flow f = classifier_flow(key);
-	int second = c->more[set] >= 0 ? bpf_map_delete(c->more[set], &f) : -ENOENT;
-	int first = c->n_first[set] ? bpf_map_delete(c->maps.sets[set], &f) : -ENOENT;
+	int large = map_remove(c->more[set], &c->ports->in_large[set], &f);
+	int small = map_remove(c->maps.sets[set], &c->ports->in_small[set], &f);
 
-	c->n_first[set] -= first == 0;
-	return second == -ENOENT ? first : second;
+	if (set == SET_FLOWS)
+		flows_left(c);
+	return large == -ENOENT ? small : large;
 }
 
 void ebpf_flows_are_judged(struct ebpf *c)
 {
 	c->was_judged = true;
 	__atomic_store_n(&c->ports->flows_entered, 1, __ATOMIC_RELEASE);
-	if (c->more[SET_FLOWS] < 0 && grow(c, SET_FLOWS) < 0)
-		c->n_first[SET_FLOWS] = UINT32_MAX / 2; /* the judge's filter enters flows there, and nobody counts them */
+	if (c->more[SET_FLOWS] < 0)
+		grow(c, SET_FLOWS); /* refused: the small one alone */
 }
 
 /*
@@ -133,6 +161,11 @@ static bool may_have_slot(const struct ebpf *c, const struct flow_key *key)
 	return !c->was_judged || !__atomic_load_n(&c->ports->bits[key->lport], __ATOMIC_RELAXED);
 }
 
+bool ebpf_flows_stayed(struct classifier *base, uint32_t deletions)
+{
+	return __atomic_load_n(&ebpf_of(base)->ports->deletions, __ATOMIC_ACQUIRE) == deletions;
+}
+
 int ebpf_add_flow(struct classifier *base, enum classifier_set set, const struct flow_key *key)
 {
 	struct ebpf *c = ebpf_of(base);
@@ -161,19 +194,29 @@ int ebpf_del_flow(struct classifier *base, enum classifier_set set, const struct
 	return had_slot && ret == -ENOENT ? 0 : ret;
 }
 
-/* In the set as well, by one system call for all. *n says how many; the large map is made when the small one is full. */
-static int set_add_many(struct ebpf *c, const struct classifier_flow *flows, uint32_t *n)
+/* *n of them come, and say afterwards how many did. One that is there already is counted again. */
+static int map_insert_many(int map, uint32_t *counter, const struct classifier_flow *flows, uint32_t *n)
 {
 	static const uint8_t present[CLASSIFIER_STAY_AT_ONCE] = {[0 ... CLASSIFIER_STAY_AT_ONCE - 1] = 1};
 	uint32_t all = *n;
-	if (c->more[SET_FLOWS] < 0) {
-		int ret = bpf_map_update_batch(c->maps.sets[SET_FLOWS], flows, present, n);
-		c->n_first[SET_FLOWS] += *n;
-		if (ret != -E2BIG || grow(c, SET_FLOWS) < 0)
+	__atomic_fetch_add(counter, all, __ATOMIC_ACQ_REL);
+	int ret = bpf_map_update_batch(map, flows, present, n);
+	if (*n < all)
+		__atomic_fetch_sub(counter, all - *n, __ATOMIC_ACQ_REL);
+	return ret;
+}
+
+/* In the set as well, by one system call for all. *n says how many; the large map is made when the small one is full. */
+static int set_add_many(struct ebpf *c, const struct classifier_flow *flows, uint32_t *n)
+{
+	uint32_t all = *n;
+	if (!has_some(&c->ports->in_large[SET_FLOWS])) {
+		int ret = map_insert_many(c->maps.sets[SET_FLOWS], &c->ports->in_small[SET_FLOWS], flows, n);
+		if (ret != -E2BIG || (c->more[SET_FLOWS] < 0 && grow(c, SET_FLOWS) < 0))
 			return ret;
 		*n = all; /* some are in both */
 	}
-	return bpf_map_update_batch(c->more[SET_FLOWS], flows, present, n);
+	return map_insert_many(c->more[SET_FLOWS], &c->ports->in_large[SET_FLOWS], flows, n);
 }
 
 /*
@@ -206,14 +249,16 @@ void ebpf_flows_stay(struct classifier *base, const struct flow_key *keys, size_
 static void set_del_many(struct ebpf *c, const struct flow_key *const *keys, size_t n)
 {
 	struct classifier_flow flows[DELETED_AT_ONCE];
-	bool grown = c->more[SET_FLOWS] >= 0;
-	int map = grown ? c->more[SET_FLOWS] : c->maps.sets[SET_FLOWS];
+	uint32_t *large = &c->ports->in_large[SET_FLOWS], *small = &c->ports->in_small[SET_FLOWS], *n_in = has_some(large) ? large : small;
+	int map = n_in == large ? c->more[SET_FLOWS] : c->maps.sets[SET_FLOWS];
 	for (size_t i = 0; i < n;) {
 		uint32_t count = n - i;
 		for (uint32_t k = 0; k < count; k++)
 			flows[k] = classifier_flow(keys[i + k]);
-		int err = grown && c->n_first[SET_FLOWS] ? -EINVAL : bpf_map_delete_batch(map, flows, &count);
+		int err = n_in == large && has_some(small) ? -EINVAL : bpf_map_delete_batch(map, flows, &count);
 		if (err == 0 || err == -ENOENT) {
+			__atomic_fetch_sub(n_in, count, __ATOMIC_ACQ_REL);
+			flows_left(c);
 			for (uint32_t k = 0; k < count; k++)
 				left_set(c, SET_FLOWS, keys[i + k]);
 			i += count + (err != 0);

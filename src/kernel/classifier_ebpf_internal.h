@@ -23,7 +23,6 @@ struct ebpf {
 	struct attachment at[CLASSIFIER_INTERFACES_MAX];
 	struct classifier_ports *ports; /* shared with the programs */
 	bool was_judged;                /* … at some time: entries may be the judge's */
-	uint32_t n_first[CLASSIFIER_SETS]; /* entries of a set's first map, or fewer are there */
 };
 
 static inline struct ebpf *ebpf_of(struct classifier *c)
@@ -42,6 +41,7 @@ void ebpf_flows_are_judged(struct ebpf *c); /* from now on others enter flows, t
 /* As of struct classifier_ops. */
 int ebpf_add_flow(struct classifier *base, enum classifier_set set, const struct flow_key *key);
 int ebpf_del_flow(struct classifier *base, enum classifier_set set, const struct flow_key *key);
+bool ebpf_flows_stayed(struct classifier *base, uint32_t deletions);
 void ebpf_del_flows(struct classifier *base, const struct flow_key *keys, size_t n);
 void ebpf_flows_stay(struct classifier *base, const struct flow_key *keys, size_t n);
 

@@ -165,17 +165,28 @@ static void gen_unless_empty(struct gen *g, enum classifier_set set, int absent)
 	bpf_asm_bind(a, look);
 }
 
+/* Goes to `zero` if that word of struct classifier_ports is 0. */
+static void gen_unless_zero(struct gen *g, size_t word, int zero)
+{
+	bpf_asm_map_value(g->a, R2, g->maps->ports, word);
+	bpf_asm_load(g->a, BPF_W, R1, R2, 0);
+	bpf_asm_jump_if(g->a, BPF_JEQ, R1, 0, zero);
+}
+
 /* In a slot, in the small map or the large. */
 void classifier_gen_find(struct gen *g, enum classifier_set set, int found)
 {
-	int absent = bpf_asm_label(g->a);
+	int absent = bpf_asm_label(g->a), large = bpf_asm_label(g->a);
 
 	if (set == SET_FLOWS)
 		classifier_gen_find_slot(g->a, g->maps->ports, KEY, found);
 	gen_unless_empty(g, set, absent);
 
+	gen_unless_zero(g, offsetof(struct classifier_ports, in_small) + set * sizeof(uint32_t), large);
 	classifier_gen_lookup(g, g->maps->sets[set], KEY);
 	bpf_asm_jump_if(g->a, BPF_JNE, R0, 0, found);
+	bpf_asm_bind(g->a, large);
+	gen_unless_zero(g, offsetof(struct classifier_ports, in_large) + set * sizeof(uint32_t), absent);
 	bpf_asm_store_imm(g->a, BPF_W, FP, SLOT, set);
 	classifier_gen_lookup(g, g->maps->more, SLOT);
 	bpf_asm_jump_if(g->a, BPF_JEQ, R0, 0, absent);

@@ -221,7 +221,9 @@ static void read_record(const struct judge_record *r, struct judged_segment *out
 		.tos = r->tos,
 		.tcp = r->tcp,
 		.tcp_len = r->tcp_len,
-		.entered = r->entered,
+		.entered = r->entered == JUDGE_ENTERED_SMALL || r->entered == JUDGE_ENTERED_LARGE,
+		.entered_before = r->entered == JUDGE_ENTERED_BEFORE,
+		.deletions = r->deletions,
 	};
 }
 

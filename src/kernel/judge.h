@@ -30,7 +30,9 @@ struct judged_segment {
 	uint8_t ttl, tos;
 	const uint8_t *tcp;
 	uint32_t tcp_len;
-	bool entered; /* its flow has an entry in the classifier already, the reader's to take away */
+	bool entered; /* its flow has an entry in the classifier, the reader's to take away */
+	bool entered_before; /* … or another's, if no flow has left since (classifier_flows_stayed) */
+	uint32_t deletions;
 };
 
 /* The classifier's maps in which the filter enters the flow of a SYN that it swallows, so that the engine need not: the flows, the array of further such maps, and the ports with the

@@ -11,6 +11,7 @@
 #include "kernel/judge_internal.h"
 
 #include <arpa/inet.h>
+#include <errno.h>
 #include <linux/if_ether.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -28,7 +29,7 @@
 
 /* The stack. */
 enum {
-	REC = -112,
+	REC = -120,
 	REC_RADDR = REC + (int)offsetof(struct judge_record, flow.raddr),
 	REC_LADDR = REC + (int)offsetof(struct judge_record, flow.laddr),
 	REC_PORTS = REC + (int)offsetof(struct judge_record, flow.rport_be),
@@ -39,9 +40,10 @@ enum {
 	REC_TCP = REC + (int)offsetof(struct judge_record, tcp),
 	REC_TCP_LEN = REC + (int)offsetof(struct judge_record, tcp_len),
 	REC_ENTERED = REC + (int)offsetof(struct judge_record, entered),
-	SLOT = -120,
-	ADDRS = -152, /* an IP header's addresses, as in the packet */
-	WORD = -160,  /* the first bytes of an IP header */
+	REC_DELETIONS = REC + (int)offsetof(struct judge_record, deletions),
+	SLOT = -128,
+	ADDRS = -160, /* an IP header's addresses, as in the packet */
+	WORD = -168,  /* the first bytes of an IP header */
 };
 
 struct filter {
@@ -204,9 +206,24 @@ static void gen_more(struct filter *f)
 	bpf_asm_call(f->a, BPF_FUNC_map_lookup_elem);
 }
 
-/* Goes to `failed` if the flow is in the map that R8 points to, or there is no room. */
-static void gen_insert(struct filter *f, int failed)
+/* Adds `by` to a word of struct classifier_ports. */
+static void gen_count(struct filter *f, size_t word, int by)
 {
+	bpf_asm_map_value(f->a, R2, f->maps->entries.ports_fd, word);
+	bpf_asm_mov_imm(f->a, R1, by);
+	bpf_asm_atomic_add(f->a, BPF_W, R2, 0, R1);
+}
+
+#define IN_SMALL (offsetof(struct classifier_ports, in_small) + SET_FLOWS * sizeof(uint32_t))
+#define IN_LARGE (offsetof(struct classifier_ports, in_large) + SET_FLOWS * sizeof(uint32_t))
+
+/* Goes to `exists` if the flow is in the map that R8 points to, and to `failed` if there is no room. */
+static void gen_insert(struct filter *f, enum judge_entered where, int exists, int failed)
+{
+	size_t counter = where == JUDGE_ENTERED_SMALL ? IN_SMALL : IN_LARGE;
+	int done = bpf_asm_label(f->a);
+
+	gen_count(f, counter, 1);
 	bpf_asm_mov(f->a, R1, R8);
 	bpf_asm_mov(f->a, R2, FP);
 	bpf_asm_alu_imm(f->a, BPF_ADD, R2, REC);
@@ -215,17 +232,22 @@ static void gen_insert(struct filter *f, int failed)
 	bpf_asm_alu_imm(f->a, BPF_ADD, R3, WORD);
 	bpf_asm_mov_imm(f->a, R4, BPF_NOEXIST);
 	bpf_asm_call(f->a, BPF_FUNC_map_update_elem);
-	bpf_asm_jump_if(f->a, BPF_JNE, R0, 0, failed);
-	bpf_asm_store_imm(f->a, BPF_H, FP, REC_ENTERED, 1);
+	bpf_asm_jump_if(f->a, BPF_JEQ, R0, 0, done);
+	gen_count(f, counter, -1);
+	bpf_asm_jump_if(f->a, BPF_JEQ, R0, -EEXIST, exists);
+	bpf_asm_jump(f->a, failed);
+	bpf_asm_bind(f->a, done);
+	bpf_asm_store_imm(f->a, BPF_H, FP, REC_ENTERED, where);
 }
 
 /*
- * A SYN's connection needs an entry in the classifier. Made here, it costs no system call. One that is there already, in a slot or in either map, belongs to somebody: then, and where
- * there is no room, the engine makes it. While cookies are out, somebody floods us, and most SYNs become no connection. Leaves in R8 the map in which there is an entry now; 0: in none.
+ * A SYN's connection needs an entry in the classifier. Made here, it costs no system call. One that is there already belongs to somebody, a TIME-WAIT that this SYN takes over, say. The
+ * engine need not make it again, unless flows have left since. Where an entry is found at another place than the one in use, and where there is no room, the engine makes it.
+ * While cookies are out, somebody floods us, and most SYNs become no connection. Leaves in R8 the map in which the filter made an entry; 0: in none.
  */
 static void gen_enter(struct filter *f)
 {
-	int enter = bpf_asm_label(f->a), first = bpf_asm_label(f->a), none = bpf_asm_label(f->a), end = bpf_asm_label(f->a);
+	int enter = bpf_asm_label(f->a), insert = bpf_asm_label(f->a), large = bpf_asm_label(f->a), exists = bpf_asm_label(f->a), none = bpf_asm_label(f->a), end = bpf_asm_label(f->a);
 
 	if (f->maps->entries.flows_fd < 0)
 		return;
@@ -241,23 +263,54 @@ static void gen_enter(struct filter *f)
 
 	bpf_asm_bind(f->a, enter);
 	classifier_gen_find_slot(f->a, f->maps->entries.ports_fd, REC, none);
+	bpf_asm_map_value(f->a, R2, f->maps->entries.ports_fd, offsetof(struct classifier_ports, deletions));
+	bpf_asm_load(f->a, BPF_W, R1, R2, 0);
+	bpf_asm_store(f->a, BPF_W, FP, REC_DELETIONS, R1);
+	bpf_asm_map_value(f->a, R2, f->maps->entries.ports_fd, IN_LARGE);
+	bpf_asm_load(f->a, BPF_W, R1, R2, 0);
+	bpf_asm_jump_if(f->a, BPF_JNE, R1, 0, large);
+	bpf_asm_map(f->a, R8, f->maps->entries.flows_fd);
+	gen_insert(f, JUDGE_ENTERED_SMALL, exists, large);
+	bpf_asm_jump(f->a, end);
+
+	bpf_asm_bind(f->a, large);
 	gen_more(f);
 	bpf_asm_mov(f->a, R8, R0);
-	bpf_asm_jump_if(f->a, BPF_JEQ, R8, 0, first);
+	bpf_asm_jump_if(f->a, BPF_JEQ, R8, 0, none);
+	bpf_asm_map_value(f->a, R2, f->maps->entries.ports_fd, IN_SMALL);
+	bpf_asm_load(f->a, BPF_W, R1, R2, 0);
+	bpf_asm_jump_if(f->a, BPF_JEQ, R1, 0, insert);
 	flow_of_entries(f);
 	bpf_asm_call(f->a, BPF_FUNC_map_lookup_elem);
 	bpf_asm_jump_if(f->a, BPF_JNE, R0, 0, none);
-	gen_insert(f, none);
+	bpf_asm_bind(f->a, insert);
+	gen_insert(f, JUDGE_ENTERED_LARGE, exists, none);
 	bpf_asm_jump(f->a, end);
 
-	bpf_asm_bind(f->a, first);
-	bpf_asm_map(f->a, R8, f->maps->entries.flows_fd);
-	gen_insert(f, none);
-	bpf_asm_jump(f->a, end);
-
+	bpf_asm_bind(f->a, exists);
+	bpf_asm_store_imm(f->a, BPF_H, FP, REC_ENTERED, JUDGE_ENTERED_BEFORE);
 	bpf_asm_bind(f->a, none);
 	bpf_asm_mov_imm(f->a, R8, 0);
 	bpf_asm_bind(f->a, end);
+}
+
+/* The entry that was just made goes again. R8 = its map. */
+static void gen_leave(struct filter *f)
+{
+	int large = bpf_asm_label(f->a), left = bpf_asm_label(f->a);
+
+	bpf_asm_mov(f->a, R1, R8);
+	bpf_asm_mov(f->a, R2, FP);
+	bpf_asm_alu_imm(f->a, BPF_ADD, R2, REC);
+	bpf_asm_call(f->a, BPF_FUNC_map_delete_elem);
+	bpf_asm_load(f->a, BPF_H, R1, FP, REC_ENTERED);
+	bpf_asm_jump_if(f->a, BPF_JEQ, R1, JUDGE_ENTERED_LARGE, large);
+	gen_count(f, IN_SMALL, -1);
+	bpf_asm_jump(f->a, left);
+	bpf_asm_bind(f->a, large);
+	gen_count(f, IN_LARGE, -1);
+	bpf_asm_bind(f->a, left);
+	gen_count(f, offsetof(struct classifier_ports, deletions), 1);
 }
 
 /* A ring that is full loses the segment, as a full queue does. */
@@ -274,10 +327,7 @@ static void gen_write(struct filter *f)
 	if (f->maps->entries.flows_fd >= 0) {
 		bpf_asm_jump_if(f->a, BPF_JEQ, R0, 0, end);
 		bpf_asm_jump_if(f->a, BPF_JEQ, R8, 0, end);
-		bpf_asm_mov(f->a, R1, R8);
-		bpf_asm_mov(f->a, R2, FP);
-		bpf_asm_alu_imm(f->a, BPF_ADD, R2, REC);
-		bpf_asm_call(f->a, BPF_FUNC_map_delete_elem);
+		gen_leave(f);
 	}
 	bpf_asm_bind(f->a, end);
 	bpf_asm_mov_imm(f->a, R0, SWALLOW);

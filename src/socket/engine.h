@@ -316,7 +316,7 @@ struct engine {
 	struct classifier *classifier;
 	struct firewall *firewall; /* the host's rules as they were read; NULL: not asked */
 	struct judge *judge;       /* … who may connect, by them; NULL: nobody need be asked */
-	const struct flow_key *judged_entry; /* of the segment at hand: the judge entered its flow, and nobody has it yet; NULL: not so */
+	const struct flow_key *judged_entry; /* of the segment at hand: its flow has an entry that the connection to come may take; NULL: none */
 	bool judged_full; /* … and of one there was no room for */
 	bool judged;
 	bool firewall_unknown; /* the rules changed, and cannot be read any more: nothing is taken */

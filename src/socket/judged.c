@@ -258,10 +258,11 @@ static void input_one(struct engine *e, const struct judged_segment *seg)
 		give_to_kernel(e, seg);
 		return;
 	}
-	e->judged_entry = seg->entered ? &seg->key : NULL;
+	bool there = seg->entered || (seg->entered_before && classifier_flows_stayed(e->classifier, seg->deletions));
+	e->judged_entry = there ? &seg->key : NULL;
 	e->judged_full = false;
 	input_packet(e, i, &in);
-	if (e->judged_entry) /* it became no connection */
+	if (e->judged_entry && seg->entered) /* it became no connection */
 		parting_add(e, &seg->key, true, false);
 	e->judged_entry = NULL;
 	if (e->judged_full) {
