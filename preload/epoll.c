@@ -166,6 +166,7 @@ static bool epoll_wait_ours(int epfd, const struct wait_call *w, int *result)
 {
 	struct file *f;
 	struct call c; /* the set stays while it is waited for, whoever closes it */
+	cancel_point(epfd);
 	engine_call();
 	if (!shim_on() || !(f = fdtable_peek(epfd)) || f->kind != FILE_EPOLL || w->max <= 0 ||
 	    w->max > INT_MAX / (int)sizeof *w->events || !user_may_read(w->timeout, w->timeout ? sizeof *w->timeout : 0) ||

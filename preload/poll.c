@@ -221,6 +221,7 @@ int wrap_poll(struct pollfd *fds, nfds_t n, int timeout_ms)
 	struct timespec ts;
 	if (!any_engine_fd(fds, n))
 		return REAL(poll)(fds, n, timeout_ms);
+	pthread_testcancel();
 	return edge(engine_poll(fds, n, timespec_from_ms(timeout_ms, &ts), NULL));
 }
 
@@ -247,6 +248,7 @@ int wrap_ppoll(struct pollfd *fds, nfds_t n, const struct timespec *timeout, con
 {
 	if (!any_engine_fd(fds, n))
 		return REAL(ppoll)(fds, n, timeout, mask);
+	pthread_testcancel();
 	int wrong = wait_is_wrong(timeout, mask);
 	if (wrong)
 		return edge(wrong);

@@ -336,6 +336,7 @@ int wrap_select(int n, fd_set *in, fd_set *out, fd_set *ex, struct timeval *time
 		int r = REAL(select)(n, in, out, ex, timeout);
 		return r < 0 && errno == EBADF && select_looked_too_far(&n) ? REAL(select)(n, in, out, ex, timeout) : r;
 	}
+	pthread_testcancel();
 	if (timeout && (timeout->tv_sec < 0 || timeout->tv_usec < 0))
 		return edge(-EINVAL);
 	struct timespec total, left;
@@ -358,6 +359,7 @@ int wrap_pselect(int n, fd_set *in, fd_set *out, fd_set *ex, const struct timesp
 		int r = REAL(pselect)(n, in, out, ex, timeout, mask);
 		return r < 0 && errno == EBADF && select_looked_too_far(&n) ? REAL(pselect)(n, in, out, ex, timeout, mask) : r;
 	}
+	pthread_testcancel();
 	int wrong = wait_is_wrong(timeout, mask);
 	if (wrong)
 		return edge(wrong);

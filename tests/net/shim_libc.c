@@ -16,6 +16,8 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/epoll.h>
+#include <sys/select.h>
 #include <sys/sendfile.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
@@ -227,7 +229,7 @@ void libc_inside(void)
 
 struct cancelled {
 	const char *name;
-	int fd, listener;
+	int fd, listener, epoll;
 	bool returned;
 };
 
@@ -240,6 +242,13 @@ static void *call_cancelled(void *arg)
 	struct msghdr m = {.msg_iov = &v, .msg_iovlen = 1};
 	struct mmsghdr mm = {.msg_hdr = m};
 	struct sockaddr_in a = address(1);
+	struct pollfd p = {t->fd, POLLIN, 0};
+	struct timeval no_time = {0};
+	struct timespec no_ts = {0};
+	struct epoll_event ev;
+	fd_set in;
+	FD_ZERO(&in);
+	FD_SET(t->fd, &in);
 	pthread_cancel(pthread_self());
 #define IF(call) if (strcmp(t->name, #call) == 0)
 	IF(read) read(t->fd, b, 1);
@@ -259,6 +268,13 @@ static void *call_cancelled(void *arg)
 	IF(connect) connect(t->fd, sa(&a), sizeof a);
 	IF(close) close(t->fd);
 	IF(fcntl) fcntl(t->fd, F_GETFL);
+	IF(poll) poll(&p, 1, -1);
+	IF(ppoll) ppoll(&p, 1, &no_ts, NULL);
+	IF(select) select(t->fd + 1, &in, NULL, NULL, &no_time);
+	IF(pselect) pselect(t->fd + 1, &in, NULL, NULL, NULL, NULL);
+	IF(epoll_wait) epoll_wait(t->epoll, &ev, 1, 0);
+	IF(epoll_pwait) epoll_pwait(t->epoll, &ev, 1, -1, NULL);
+	IF(epoll_pwait2) epoll_pwait2(t->epoll, &ev, 1, &no_ts, NULL);
 	IF(shutdown) shutdown(t->fd, 77);
 #undef IF
 	t->returned = true;
@@ -268,15 +284,18 @@ static void *call_cancelled(void *arg)
 void cancellations(void)
 {
 	static const char *const names[] = {"read", "readv",  "recv",    "recvfrom", "recvmsg", "recvmmsg", "write", "writev", "send",
-					    "sendto", "sendmsg", "sendmmsg", "accept",   "accept4", "connect",  "close", "fcntl",  "shutdown"};
+					    "sendto", "sendmsg", "sendmmsg", "accept",   "accept4", "connect",  "close", "fcntl",  "shutdown",
+					    "poll", "ppoll", "select", "pselect", "epoll_wait", "epoll_pwait", "epoll_pwait2"};
 	int port, l = listener(&port), c = client(port), s = accept(l, NULL, NULL), waiting = client(port);
 	char b[64];
 	puts("# cancelled");
 	SAY(write(c, "unread", 6));
 	wait_readable(s);
 	wait_readable(l);
+	int epoll = epoll_create1(0);
+	SAY(epoll_ctl(epoll, EPOLL_CTL_ADD, s, &(struct epoll_event){.events = EPOLLIN}));
 	for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-		struct cancelled t = {names[i], s, l, false};
+		struct cancelled t = {names[i], s, l, epoll, false};
 		pthread_t thread;
 		void *result;
 		pthread_create(&thread, NULL, call_cancelled, &t);
@@ -287,5 +306,5 @@ void cancellations(void)
 	SAY(recv(c, b, sizeof b, MSG_DONTWAIT));
 	struct pollfd p = {l, POLLIN, 0};
 	SAY(poll(&p, 1, 0));
-	close(waiting), close(c), close(s), close(l);
+	close(epoll), close(waiting), close(c), close(s), close(l);
 }
