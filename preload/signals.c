@@ -133,11 +133,13 @@ static void trampoline(int sig, siginfo_t *info, void *context)
 		*engine_wait_timeout = (struct timespec){0, 0};
 		engine_on_interrupt();
 	}
+	struct kernel_wait *kernel_wait = epset_handler_begins();
 	errno = saved;
 	struct unwind unwind;
 	unwind_begin(&unwind, NULL, NULL);
 	handler(sig, info, context);
 	unwind_end(&unwind);
+	epset_handler_ends(kernel_wait);
 	engine_handlers_at_call = at_call;
 	if (in_wait)
 		pthread_setcanceltype(cancel_type, NULL);

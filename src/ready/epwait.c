@@ -3,7 +3,8 @@
  *
  * A wait goes to the kernel while the set has no engine socket, and costs nothing then. A thread that sleeps there when the first one comes is woken by
  * the mark: it counts itself in kernel_waiters *before* it looks whether there are engine sockets, and who adds one looks at the count
- * *after* adding, so one of the two sees the other.
+ * *after* adding, so one of the two sees the other. The mark is there for as long as threads are counted, and whoever looks at the kernel's epoll finds it
+ * readable all that time. So a thread that is not in the kernel's wait is not counted: one that runs a handler, was cancelled, or whose handler jumped away.
  *
  * Otherwise it looks at both, and blocks until either has something. Linux has one list of what is ready, and whoever did not fit comes before those that
  * were told. There are two lists here: so when not all fits, the one that is asked first keeps its place for a round, and then it is the other's turn.
@@ -187,6 +188,8 @@ static int wait_loop(struct engine *e, struct epset *set, struct epoll_event *ev
 		if (r == -ETIMEDOUT && e->now < wait->deadline)
 			r = 0;
 		n = collect(e, set, evs, max, kernel[0].revents != 0, kernel[1].revents || queues_fd() < 0);
+		if (!n && !r && e->now >= wait->deadline) /* the kernel had something, and it was another thread's, or the mark */
+			r = -ETIMEDOUT;
 	}
 	undo_pop(&left.undo);
 	queues_wait(set, -1);
@@ -218,17 +221,93 @@ static void unmark(struct epset *set)
 	engine_unlock(e);
 }
 
+/* A thread in the kernel's wait. */
+struct kernel_wait {
+	struct undo undo;
+	struct epset *set;
+	bool counted;
+};
+
+static ENGINE_THREAD struct kernel_wait *own_kernel_wait; /* this thread's, while no handler runs in it */
+
+static void kernel_wait_count(struct kernel_wait *w)
+{
+	w->counted = true;
+	own_kernel_wait = w;
+	__atomic_fetch_add(&w->set->kernel_waiters, 1, __ATOMIC_SEQ_CST);
+}
+
+static void kernel_wait_uncount(struct kernel_wait *w)
+{
+	w->counted = false;
+	own_kernel_wait = NULL;
+	__atomic_fetch_sub(&w->set->kernel_waiters, 1, __ATOMIC_SEQ_CST);
+	if (__atomic_load_n(&w->set->marked, __ATOMIC_RELAXED))
+		unmark(w->set);
+}
+
+static void kernel_wait_undo(struct undo *u)
+{
+	struct kernel_wait *w = container_of(u, struct kernel_wait, undo);
+	engine_enter();
+	if (w->counted)
+		kernel_wait_uncount(w);
+	engine_leave();
+}
+
+/* No handler runs, and so none jumps away, between the count and its undo; the same of their end. */
+static void kernel_wait_begin(struct kernel_wait *w, struct epset *set)
+{
+	w->set = set;
+	engine_enter();
+	kernel_wait_count(w);
+	undo_push(&w->undo, kernel_wait_undo);
+	engine_leave();
+}
+
+static void kernel_wait_end(struct kernel_wait *w)
+{
+	engine_enter();
+	undo_pop(&w->undo);
+	kernel_wait_uncount(w);
+	engine_leave();
+}
+
+struct kernel_wait *epset_handler_begins(void)
+{
+	struct kernel_wait *w = own_kernel_wait;
+	if (!w || engine_inside)
+		return NULL;
+	engine_enter();
+	kernel_wait_uncount(w);
+	engine_leave();
+	return w;
+}
+
+/* The thread may have been on its way into the kernel's wait, and goes on: the mark is there if the set has an engine socket by now. */
+void epset_handler_ends(struct kernel_wait *w)
+{
+	if (!w)
+		return;
+	engine_lock_only(w->set->engine);
+	kernel_wait_count(w);
+	mark_kick(w->set);
+	engine_unlock(w->set->engine);
+}
+
 static int wait_once(struct epset *set, int epfd, struct epoll_event *evs, int max, const struct timespec *timeout, const sigset_t *mask,
 		     epset_kernel_wait *kernel_wait, bool *marked)
 {
 	if (epset_has_engine(set))
 		return engine_side(set, evs, max, timeout, mask);
-	__atomic_fetch_add(&set->kernel_waiters, 1, __ATOMIC_SEQ_CST);
+	struct unwind unwind; /* a cancellation's: libc's own wait is left by it */
+	struct kernel_wait w;
+	kernel_wait_begin(&w, set);
+	unwind_begin(&unwind, NULL, NULL);
 	bool engine_came = epset_has_engine(set);
 	int r = engine_came ? NOT_ASKED : drop_mark(evs, kernel_wait(epfd, evs, max, timeout, mask), marked);
-	__atomic_fetch_sub(&set->kernel_waiters, 1, __ATOMIC_SEQ_CST);
-	if (__atomic_load_n(&set->marked, __ATOMIC_RELAXED))
-		unmark(set);
+	unwind_end(&unwind);
+	kernel_wait_end(&w);
 	return engine_came ? engine_side(set, evs, max, timeout, mask) : r;
 }
 

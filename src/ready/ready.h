@@ -95,6 +95,10 @@ typedef int epset_kernel_wait(int epfd, struct epoll_event *evs, int max, const 
 int epset_wait(struct epset *set, int epfd, struct epoll_event *evs, int max, const struct timespec *timeout, const sigset_t *mask,
 	       epset_kernel_wait *kernel_wait);
 
+/* Around a handler of the program, which may have interrupted this thread's wait in the kernel, and may take long: the thread is not in the kernel meanwhile. */
+struct kernel_wait *epset_handler_begins(void);
+void epset_handler_ends(struct kernel_wait *w);
+
 /* ---- what happens to a file that is registered ---- */
 /* An epoll has it by a number that was closed since: nobody can take it out of there, so an undecided socket must stay the kernel's. */
 bool registrations_are_stuck(struct list *file);

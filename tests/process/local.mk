@@ -82,6 +82,12 @@ tests_process_stopped_LDADD =
 EXTRA_DIST += tests/process/stopped.py
 TESTS += tests/process/stopped_test.sh
 dist_check_SCRIPTS += tests/process/stopped_test.sh
+check_PROGRAMS += tests/process/left_waits
+tests_process_left_waits_SOURCES = tests/process/left_waits.c
+tests_process_left_waits_LDADD = -lpthread
+EXTRA_DIST += tests/process/left_waits.py
+TESTS += tests/process/left_waits_test.sh
+dist_check_SCRIPTS += tests/process/left_waits_test.sh
 TESTS += tests/process/groups.sh
 dist_check_SCRIPTS += tests/process/groups.sh
 

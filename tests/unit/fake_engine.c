@@ -720,6 +720,16 @@ void registrations_drop(struct list *file)
 		reg_free(r);
 }
 
+struct kernel_wait *epset_handler_begins(void)
+{
+	return NULL;
+}
+
+void epset_handler_ends(struct kernel_wait *w)
+{
+	(void)w;
+}
+
 void ready_after_fork(void)
 {
 }
