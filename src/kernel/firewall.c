@@ -84,7 +84,21 @@ static int failed(int err, const char *what, char *why, size_t why_len)
 	return err;
 }
 
+static int read_cgroup_of(int pid, struct firewall_cgroup *out)
+{
+	struct firewall_look look = FIREWALL_LOOK_NONE;
+	look.pid = pid;
+	int err = firewall_read_cgroup(out, &look);
+	firewall_look_close(&look);
+	return err;
+}
+
 int firewall_read(struct firewall **out, char *why, size_t why_len)
+{
+	return firewall_read_of(0, out, why, why_len);
+}
+
+int firewall_read_of(int pid, struct firewall **out, char *why, size_t why_len)
 {
 	struct firewall *f = calloc(1, sizeof *f);
 	int err = f ? failed(check_proc(), "anything: /proc is not there", why, why_len) : -ENOMEM;
@@ -93,7 +107,7 @@ int firewall_read(struct firewall **out, char *why, size_t why_len)
 	if (!err)
 		err = failed(firewall_read_iptables(&f->rules), "iptables", why, why_len);
 	if (!err)
-		err = failed(firewall_read_cgroup(&f->cgroup, NULL), "cgroup programs", why, why_len);
+		err = failed(read_cgroup_of(pid, &f->cgroup), "cgroup programs", why, why_len);
 	if (!err)
 		err = failed(firewall_read_xfrm(&f->xfrm), "IPsec policies", why, why_len);
 	if (err)
@@ -112,6 +126,13 @@ int firewall_cgroup_now(struct firewall_look *look)
 {
 	struct firewall_cgroup now;
 	int err = firewall_read_cgroup(&now, look);
+	return err < 0 ? err : bits_of(&now);
+}
+
+int firewall_cgroup_of(int pid)
+{
+	struct firewall_cgroup now;
+	int err = read_cgroup_of(pid, &now);
 	return err < 0 ? err : bits_of(&now);
 }
 
@@ -314,7 +335,7 @@ uint32_t firewall_generation(void)
 bool firewall_watches_sockets(void)
 {
 	struct firewall_cgroup cgroup;
-	return firewall_read_cgroup(&cgroup, NULL) < 0 || cgroup.sockets;
+	return read_cgroup_of(0, &cgroup) < 0 || cgroup.sockets;
 }
 
 int firewall_judges(const struct firewall *f, const struct firewall_flow *flow, char *why, size_t why_len)
@@ -373,7 +394,7 @@ static int check_family(struct firewall *f, struct firewall_flow *flow, bool v6,
 	       cgroup_has(f->cgroup.connect, "connect4 or connect6", why, why_len);
 }
 
-int firewall_check(int ifindex, char *why, size_t why_len)
+int firewall_check(int pid, int ifindex, char *why, size_t why_len)
 {
 	char name[16];
 	struct firewall_flow flow = {.ifindex = ifindex, .ifname = name};
@@ -384,7 +405,7 @@ int firewall_check(int ifindex, char *why, size_t why_len)
 		snprintf(why, why_len, "firewall: no interface %d", ifindex);
 		return ret;
 	}
-	ret = firewall_read(&f, why, why_len);
+	ret = firewall_read_of(pid, &f, why, why_len);
 	if (ret)
 		return ret;
 	ret = check_family(f, &flow, false, why, why_len) || check_family(f, &flow, true, why, why_len);

@@ -17,6 +17,8 @@ struct firewall;
 
 /* -EPERM: CAP_NET_ADMIN is missing; other -errno: could not tell. `why` says so in one line. */
 int firewall_read(struct firewall **out, char *why, size_t why_len);
+/* The same, but with the programs on the cgroup of process `pid` (0: the calling one). */
+int firewall_read_of(int pid, struct firewall **out, char *why, size_t why_len);
 void firewall_free(struct firewall *f); /* NULL: nothing */
 /* For a process that may not read the rules: a file of them, an internal fd, or -errno; and back, from its beginning. */
 int firewall_save(const struct firewall *f);
@@ -28,9 +30,11 @@ int firewall_load(struct firewall **out, int fd);
  * process; a fork's child closes its copies. NULL, where one is asked for: nothing is kept.
  */
 struct firewall_look {
-	int groups_fd; /* /proc/self/cgroup, and what it said … */
+	int pid; /* whose cgroup, as /proc numbers it; 0: the calling process's */
+	bool mounts_nothing; /* where no cgroup2 is mounted, -EPERM: somebody else is asked. To mount one takes some 10 ms, and as long at the process's end */
+	int groups_fd; /* /proc/PID/cgroup, and what it said … */
 	char *groups;
-	int cgroup_fd; /* … when this directory was found by it; -ENOENT: there is no cgroup v2. -EPERM, -EACCES: in a user namespace */
+	int cgroup_fd; /* … when this directory was found by it; -ENOENT: there is no cgroup v2. -EPERM, -EACCES: in a user namespace. -EREMOTE: mounts_nothing */
 	int route_fd;  /* netlink */
 	struct { /* of programs at tcx: is one of them another's? 0: none */
 		uint64_t sum;
@@ -42,9 +46,11 @@ struct firewall_look {
 #define FIREWALL_LOOK_NONE ((struct firewall_look){.groups_fd = -1, .cgroup_fd = -1, .route_fd = -1, .in_user_namespace = -1})
 void firewall_look_open(struct firewall_look *look); /* now, and not at the first question */
 void firewall_look_close(struct firewall_look *look);
+void firewall_look_alone(struct firewall_look *look); /* there is nobody else to ask any more: the next look mounts what it needs */
 
-/* The kinds of BPF programs on a cgroup, a bit each: of the calling process's cgroup now. -EPERM: CAP_NET_ADMIN is missing; other -errno: could not tell. */
+/* The kinds of BPF programs on a cgroup, a bit each: of the calling process's cgroup now, or of that of process `pid`. -EPERM: CAP_NET_ADMIN is missing; other -errno: could not tell. */
 int firewall_cgroup_now(struct firewall_look *look);
+int firewall_cgroup_of(int pid);
 /* Another one with each change of nftables' rules or IPsec policies; 0: there are none, or it cannot be told. */
 uint32_t firewall_generation(void);
 /*
@@ -92,7 +98,7 @@ int firewall_filters_client(struct firewall *f, const struct firewall_flow *flow
 /* Does a cgroup program see each socket that this process makes, binds or frees? Also where that cannot be asked. */
 bool firewall_watches_sockets(void);
 
-/* Of any TCP over this interface: all of the above. */
-int firewall_check(int ifindex, char *why, size_t why_len);
+/* Of any TCP of process `pid` (0: the calling one) over this interface: all of the above. */
+int firewall_check(int pid, int ifindex, char *why, size_t why_len);
 
 #endif

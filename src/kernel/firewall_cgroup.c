@@ -1,5 +1,5 @@
 /*
- * BPF programs on our cgroup (v2) and its ancestors: those that see packets, sockets or addresses.
+ * BPF programs on a process's cgroup (v2) and its ancestors: those that see packets, sockets or addresses.
  * The kernel answers with the effective set, so one question per kind covers the ancestors, also
  * those above a cgroup namespace. A user namespace has no right to ask; but what its processes send by
  * a packet socket of their own network namespace passes no cgroup's programs anyway, with us or
@@ -68,10 +68,19 @@ static int open_unmounted(void)
 	return kept < 0 ? kept : fd_move_high(sys_fcntl(kept, F_DUPFD_CLOEXEC, 0));
 }
 
-#define OWN_GROUPS "/proc/self/cgroup"
+/* A process's groups; 0: our own. */
+static int open_groups(int pid)
+{
+	char path[40];
+	if (!pid)
+		return procfile_open("/proc/self/cgroup");
+	snprintf(path, sizeof path, "/proc/%d/cgroup", pid);
+	int fd = procfile_open(path);
+	return fd == -ENOENT ? -ESRCH : fd;
+}
 
-/* The cgroup's directory, of what OWN_GROUPS says. -ENOENT: no cgroup v2 in this kernel. */
-static int open_cgroup(const char *groups)
+/* The cgroup's directory, of what its file in /proc says. -ENOENT: no cgroup v2 in this kernel. */
+static int open_cgroup(const char *groups, bool mounts_nothing)
 {
 	const char *own = strncmp(groups, "0::/", 4) == 0 ? groups : strstr(groups, "\n0::/");
 	if (!own)
@@ -82,7 +91,7 @@ static int open_cgroup(const char *groups)
 		return -ENOMEM;
 	int root = open_mounted();
 	if (root < 0)
-		root = open_unmounted();
+		root = mounts_nothing ? -EREMOTE : open_unmounted();
 	int fd = root;
 	if (root >= 0)
 		fd = fd_move_high(sys_openat(root, path[0] ? path : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0));
@@ -119,12 +128,12 @@ static bool is_refused(int err, struct firewall_look *look)
 	return (err == -EPERM || err == -EACCES) && in_user_namespace(look);
 }
 
-/* Our cgroup's directory, the one that is kept while the process stays in it. What may change is tried again the next time. */
-static int own_cgroup(struct firewall_look *look)
+/* The cgroup's directory, the one that is kept while the process stays in it. What may change is tried again the next time. */
+static int cgroup_of(struct firewall_look *look)
 {
 	char *groups;
 	if (look->groups_fd < 0)
-		look->groups_fd = procfile_open(OWN_GROUPS);
+		look->groups_fd = open_groups(look->pid);
 	int err = procfile_read_open(look->groups_fd, &groups);
 	if (err < 0) {
 		forget_cgroup(look);
@@ -137,15 +146,21 @@ static int own_cgroup(struct firewall_look *look)
 	fd_close(look->cgroup_fd);
 	free(look->groups);
 	look->groups = groups;
-	int fd = look->cgroup_fd = open_cgroup(groups);
-	if (fd < 0 && fd != -ENOENT && !is_refused(fd, look))
+	int fd = look->cgroup_fd = open_cgroup(groups, look->mounts_nothing);
+	if (fd < 0 && fd != -ENOENT && fd != -EREMOTE && !is_refused(fd, look))
 		forget_cgroup(look);
 	return fd;
 }
 
+void firewall_look_alone(struct firewall_look *look)
+{
+	look->mounts_nothing = false;
+	forget_cgroup(look);
+}
+
 void firewall_look_open(struct firewall_look *look)
 {
-	own_cgroup(look);
+	cgroup_of(look);
 	firewall_open_route(look);
 }
 
@@ -168,14 +183,13 @@ int firewall_read_cgroup(struct firewall_cgroup *out, struct firewall_look *look
 	    {BPF_CGROUP_INET6_POST_BIND, &out->sockets},
 	};
 	uint32_t ids[BPF_QUERY_MAX];
-	struct firewall_look once = FIREWALL_LOOK_NONE, *with = look ? look : &once;
-	int fd = own_cgroup(with), ret = 0;
+	int fd = cgroup_of(look), ret = 0;
 
 	*out = (struct firewall_cgroup){.ingress = false};
-	if (fd < 0 && !look)
-		forget_cgroup(with);
+	if (fd == -EREMOTE)
+		return -EPERM;
 	if (fd < 0)
-		return fd == -ENOENT || is_refused(fd, with) ? 0 : fd;
+		return fd == -ENOENT || is_refused(fd, look) ? 0 : fd;
 	for (size_t i = 0; i < sizeof kinds / sizeof kinds[0] && ret >= 0; i++) {
 		ret = bpf_prog_query(fd, kinds[i].type, BPF_F_QUERY_EFFECTIVE, ids);
 		if (ret > 0)
@@ -183,7 +197,7 @@ int firewall_read_cgroup(struct firewall_cgroup *out, struct firewall_look *look
 		else if (ret == -EINVAL || ret == -ENOSYS)
 			ret = 0; /* a kernel without cgroup BPF */
 	}
-	if (!look || (ret < 0 && ret != -EPERM)) /* the cgroup may be gone */
-		forget_cgroup(with);
-	return ret < 0 && !is_refused(ret, with) ? ret : 0;
+	if (ret < 0 && ret != -EPERM) /* the cgroup may be gone */
+		forget_cgroup(look);
+	return ret < 0 && !is_refused(ret, look) ? ret : 0;
 }

@@ -16,7 +16,7 @@ bool firewall_in_user_namespace(void);
 int firewall_read_nftables(struct ruleset *rs);
 int firewall_read_iptables(struct ruleset *rs); /* legacy, both families */
 
-/* BPF programs on this process's cgroup. */
+/* BPF programs on the cgroup of the look's process. */
 struct firewall_cgroup {
 	bool ingress; /* sees what comes */
 	bool egress;  /* … what goes */

@@ -52,7 +52,7 @@ struct privileged_ops {
 	int (*use_neighbour)(int ifindex, const struct ip_addr *addr);
 	int (*make_group)(int fds[CLASSIFIER_GROUP_FDS]); /* classifier_group_make */
 	int (*read_firewall)(void); /* firewall_save's fd; -EAGAIN: who is asked is busy, and may be asked again in some seconds */
-	int (*cgroup)(uint32_t *generation); /* firewall_cgroup_now of who is asked, and firewall_generation */
+	int (*cgroup)(uint32_t *generation); /* firewall_cgroup_of this process, and firewall_generation */
 	int (*establish)(const struct flow_key *key, bool client); /* conntrack_establish */
 	/* 1: a TIME-WAIT of the kernel's is gone; 0: there was none. */
 	int (*end_time_wait)(const struct flow_key *key, const uint32_t cookie[2], int ifindex);

@@ -26,10 +26,15 @@
 
 #include "base/list.h"
 #include "base/settings.h"
+#include "base/sockopt.h"
 #include "base/sys.h"
 #include "kernel/living.h"
 #include "kernel/privileged.h"
 #include "process/broker_spares.h"
+
+#ifndef SO_PEERPIDFD
+#define SO_PEERPIDFD 77 /* since Linux 6.5 */
+#endif
 
 #define MEMBERS_MAX   4096
 #define STRANGERS_MAX 32
@@ -111,6 +116,33 @@ static int accept_or_refuse(struct broker *b)
 	return -EMFILE;
 }
 
+/* The number of a pidfd's process in our /proc, which may be that of another namespace of processes than ours. */
+static int pid_in_proc(int pidfd)
+{
+	char path[40], text[256];
+	snprintf(path, sizeof path, "/proc/self/fdinfo/%d", pidfd);
+	int fd = sys_openat(AT_FDCWD, path, O_RDONLY | O_CLOEXEC, 0);
+	ssize_t n = fd < 0 ? fd : sys_read(fd, text, sizeof text - 1);
+	if (fd >= 0)
+		sys_close(fd);
+	text[n > 0 ? n : 0] = 0;
+	const char *at = strstr(text, "\nPid:");
+	return at ? atoi(at + strlen("\nPid:")) : -1;
+}
+
+/* Who connected; -1: that cannot be said. A kernel before 6.5 has no pidfd of it. */
+static int pid_of(int fd)
+{
+	struct ucred peer;
+	socklen_t len = sizeof peer;
+	int pidfd = sockopt_int(fd, SOL_SOCKET, SO_PEERPIDFD);
+	if (pidfd < 0)
+		return sys_getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) == 0 && peer.pid > 0 ? peer.pid : -1;
+	int pid = pid_in_proc(pidfd);
+	sys_close(pidfd);
+	return pid > 0 ? pid : -1;
+}
+
 static void on_connect(struct broker *b)
 {
 	int fd = accept_or_refuse(b);
@@ -123,6 +155,7 @@ static void on_connect(struct broker *b)
 	m->fd = fd;
 	m->table_fd = -1;
 	m->spent.place.fd = -1;
+	m->spent.pid = pid_of(fd);
 	list_push_back(&b->strangers, &m->node);
 	b->n_strangers++;
 	if (watch(b, fd, m))

@@ -8,7 +8,7 @@
  *   program ─fork─▶ worker ─────┘          one connection for each process that has an engine: a member
  *
  * It does exactly this, for members: opens a link (two packet sockets and a classifier, as fds); makes what the members of a listener group share; switches TCP_REPAIR on a TCP socket that it is passed, and binds
- * it; sends it the FIN of its peer; has a neighbour resolved; ends a TIME-WAIT of the kernel's; reads the host's rules, and what programs its cgroup has; tells conntrack of a connection that becomes the kernel's; tells the peers of a member that died, has those who were just connecting to it try again, and ends its slots in
+ * it; sends it the FIN of its peer; has a neighbour resolved; ends a TIME-WAIT of the kernel's; reads the host's rules, and what programs the member's cgroup has; tells conntrack of a connection that becomes the kernel's; tells the peers of a member that died, has those who were just connecting to it try again, and ends its slots in
  * listener groups (broker_deaths.c); keeps who waits for accept at a listening socket that is on its way to another process (broker_passed.c).
  *
  * Who may ask: who connects from the broker's network namespace (an abstract name is of one namespace) and knows the token, 128 random bits in the
@@ -60,7 +60,7 @@ enum broker_op {
 	BROKER_PASSED, /* no answer: the member passes a listening socket to another process; it and the port's spare queue as descriptors (group_spare.c) */
 	BROKER_SPARE,  /* the spare queue of the listening socket that comes along, as descriptors */
 	BROKER_JOINED, /* no answer: the member has a slot of a listener group; the maps of members and flows as descriptors */
-	BROKER_CGROUP, /* the kinds of BPF programs on the broker's cgroup, and the rules' generation (kernel/firewall.h) */
+	BROKER_CGROUP, /* the kinds of BPF programs on the member's cgroup, and the rules' generation (kernel/firewall.h) */
 	BROKER_BYE, /* no answer: the member ends, and has nothing left for which a peer waits */
 };
 
@@ -135,8 +135,9 @@ struct broker_place {
 	int fd; /* -1: none */
 	int ifindex;
 };
-/* What a member has cost. */
+/* Who a member is, and what it has cost. */
 struct broker_spent {
+	int pid; /* as /proc numbers it; -1: the broker does not see it */
 	struct broker_place place;
 	unsigned groups; /* at most BROKER_GROUPS_MAX: the memory of their maps is the broker's, not the member's */
 };

@@ -55,23 +55,23 @@ union any_addr {
 
 static struct broker_link sent; /* what the last answer gives away, until it is sent */
 
-/* A link to give away; the firewall is asked when it is given, not when it was made. */
-static int take_link(const struct broker_ops_config *c, const struct broker_request *r, char *why)
+/* A link to give away; the firewall is asked when it is given, not when it was made, and of the member: its cgroup may be another than the broker's. */
+static int take_link(const struct broker_ops_config *c, int pid, const struct broker_request *r, char *why)
 {
 	int ifindex = r->link.ifindex, err;
 	if (ifindex <= 0)
 		return -ENODEV;
-	if (!c->bypass_firewall && (err = firewall_check(ifindex, why, BROKER_WHY_BYTES)))
+	if (!c->bypass_firewall && (err = firewall_check(pid, ifindex, why, BROKER_WHY_BYTES)))
 		return err < 0 ? err : -EACCES;
 	return broker_link_take(c, ifindex, r->link.only_spare, &sent, why);
 }
 
 static int firewall_fd = -1; /* on its way */
 
-static int do_firewall(struct broker_answer *a, struct broker_fds *out)
+static int do_firewall(int pid, struct broker_answer *a, struct broker_fds *out)
 {
 	struct firewall *f;
-	int err = firewall_read(&f, a->why, sizeof a->why);
+	int err = firewall_read_of(pid, &f, a->why, sizeof a->why);
 	if (err)
 		return err;
 	firewall_fd = firewall_save(f);
@@ -141,13 +141,13 @@ void broker_ops_prepare(const struct broker_ops_config *c, int ifindex)
 	broker_spares_want(ifindex);
 	broker_spares_tend();
 	if (!c->bypass_firewall)
-		firewall_check(ifindex, why, sizeof why); /* the first time takes long, and the kernel makes the spare meanwhile */
+		firewall_check(0, ifindex, why, sizeof why); /* the first time takes long, and the kernel makes the spare meanwhile */
 }
 
 /* One place is kept for each member, its last. */
 static int do_link(const struct broker_ops_config *c, struct broker_spent *spent, const struct broker_request *r, struct broker_answer *a, struct broker_fds *out)
 {
-	int n = take_link(c, r, a->why);
+	int n = take_link(c, spent->pid, r, a->why);
 	if (!n)
 		n = classifier_fds(sent.classifier, out->fd + 2);
 	if (n < 0) {
@@ -333,10 +333,10 @@ bool broker_ops_do(const struct broker_ops_config *c, struct broker_spent *spent
 		answer->result = netstate_use_neighbour(r->neighbour.ifindex, &r->neighbour.addr);
 		return true;
 	case BROKER_FIREWALL:
-		answer->result = do_firewall(answer, out);
+		answer->result = do_firewall(spent->pid, answer, out);
 		return true;
 	case BROKER_CGROUP:
-		answer->result = firewall_cgroup_now(NULL);
+		answer->result = firewall_cgroup_of(spent->pid);
 		answer->generation = firewall_generation();
 		return true;
 	case BROKER_GROUP:

@@ -34,7 +34,7 @@ int firewall_admits(struct engine *e, int ifindex, char *why, size_t why_len)
 	if (e->settings.firewall == FIREWALL_BYPASS)
 		return 0;
 	if (e->settings.firewall == FIREWALL_KERNEL) {
-		int err = firewall_check(ifindex, why, why_len);
+		int err = firewall_check(0, ifindex, why, why_len);
 		return err > 0 ? -EACCES : err;
 	}
 	return e->firewall ? 0 : firewall_read(&e->firewall, why, why_len);

@@ -9,7 +9,8 @@
  * Legacy iptables has no notifications. While it has tables here, the rules are read again every LEGACY_US. Nobody tells of a program that is attached to the process's cgroup
  * (or that another cgroup is the process's) or to an interface's ingress either: while the engine has turns the kernel is asked every LOOK_US. A process without the right to asks the broker, also whether
  * nftables' rules or IPsec policies have changed, since it may not have the right to hear of that. A process that has
- * nothing to do asks nothing: what comes after a pause meets the engine once more, and is judged anew then.
+ * nothing to do asks nothing: what comes after a pause meets the engine once more, and is judged anew then. When the engine comes up nothing is asked either: whoever gave the link, or read the
+ * rules, looked just now, and a short program shall not wait for that twice.
  *
  * Routes may become the kernel's alone as well (a rule that chooses by port, a route that encapsulates). Who meets one arms the same timer, and its connections are asked about.
  *
@@ -250,6 +251,8 @@ static void take_sight(struct engine *e, struct firewall_sight s)
 	uint32_t generation = r->generation;
 	if (s.cgroup == -EPERM)
 		s.cgroup = privileged_cgroup(&generation);
+	if (s.cgroup == -EPERM && r->look.mounts_nothing)
+		firewall_look_alone(&r->look);
 	r->stale |= firewall_differs(e->firewall, &s) || (r->news.fd < 0 && generation != r->generation);
 	r->generation = generation;
 }
@@ -359,12 +362,14 @@ void rejudge_start(struct engine *e)
 		r->news.fd = -1;
 	}
 	r->look = FIREWALL_LOOK_NONE;
+	r->look.mounts_nothing = privileged_ops;
 	firewall_look_open(&r->look); /* not by the helper, beside a call of the program's */
 	r->on = true;
 }
 
 void rejudge_begin(struct engine *e)
 {
+	e->rejudge.look_us = e->now + LOOK_US;
 	if (e->rejudge.on && firewall_has_legacy(e->firewall) && !e->rejudge.armed)
 		arm(&e->rejudge, LEGACY_US);
 }

@@ -1,7 +1,10 @@
 #!/usr/bin/python3
-"""A BPF program that is attached to a server's cgroup while it serves: what it drops is dropped on live connections, too, and they go on when it is gone.
+"""BPF programs that come to a process's cgroup late, or to which the process comes.
 
-cgroup_late.py DIRECTORY (a cgroup2 of this host's that may be written): one row each for a server that is root still, and one that has dropped its privilege.
+One that is attached to a server's cgroup while it serves: what it drops is dropped on live connections, too, and they go on when it is gone. One row each for a server that is root still,
+and one that has dropped its privilege. And a client that enters a cgroup in which its tree's broker is not, and connects: where there is a program, not even its SYN is the engine's.
+
+cgroup_late.py DIRECTORY (a cgroup2 of this host's that may be written)
 """
 import socket
 import sys
@@ -20,6 +23,14 @@ if sys.argv[1] == "dropped":
 while data := c.recv(100):
     c.sendall(data)
 """ % PORT
+CLIENT = """
+import os, socket, sys
+with open(sys.argv[1] + "/cgroup.procs", "w") as f:
+    f.write(str(os.getpid()))
+with socket.create_connection((sys.argv[2], int(sys.argv[3]))) as s:
+    s.sendall(b"x")
+    print(s.recv(1) == b"x")
+"""
 BOUND = 20  # seconds
 
 
@@ -81,14 +92,41 @@ def row(lab, cgroup, who):
     return None
 
 
+def opens_of_client(lab, inner):
+    """How many connections the kernel's TCP opens for a client that enters the cgroup."""
+    server = lab.server.spawn([sys.executable, "-c", SERVER, "root"])
+    lab.server.wait_listening(server, PORT)
+    before = lab.client.opens()[0]
+    said = lab.client.run([sys.executable, "-c", CLIENT, inner.dir, SERVER_IP, str(PORT)], finesse=True, timeout=BOUND).stdout
+    server.wait(BOUND)
+    lab.processes.remove(server)
+    if said != b"True\n":
+        raise LabError("the client was not answered")
+    return lab.client.opens()[0] - before
+
+
+def joined(lab, cgroup):
+    inner = Cgroup(cgroup.dir, empty=True)
+    try:
+        if opens_of_client(lab, inner):
+            return "the kernel carries a client in a cgroup without programs"
+        inner.attach("egress: accept")
+        if opens_of_client(lab, inner) != 1:
+            return "the engine carries a client in a cgroup with a program"
+    finally:
+        inner.leave()
+    return None
+
+
 def main():
     failed = 0
+    rows = [(who, lambda lab, cgroup, who=who: row(lab, cgroup, who)) for who in ("root", "dropped")] + [("joined", joined)]
     cgroup = Cgroup(sys.argv[1])
     try:
-        for who in ("root", "dropped"):
+        for who, play in rows:
             try:
                 with Lab() as lab:
-                    said = row(lab, cgroup, who)
+                    said = play(lab, cgroup)
             except (LabError, OSError) as e:
                 said = str(e)
             failed += said is not None
@@ -96,7 +134,7 @@ def main():
             cgroup.detach()
     finally:
         cgroup.leave()
-    return tally(2, failed)
+    return tally(len(rows), failed)
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ static char why[256];
 static int check(const char *ifname)
 {
 	why[0] = '\0';
-	return firewall_check(if_nametoindex(ifname), why, sizeof why);
+	return firewall_check(0, if_nametoindex(ifname), why, sizeof why);
 }
 
 static void setup(void)
@@ -505,7 +505,7 @@ START_TEST(without_privilege_it_says_so)
 	}
 	ck_assert_int_eq(waitpid(pid, &status, 0), pid);
 	ck_assert_int_eq(status, 0);
-	ck_assert_int_lt(firewall_check(4711, why, sizeof why), 0);
+	ck_assert_int_lt(firewall_check(0, 4711, why, sizeof why), 0);
 }
 END_TEST
 
