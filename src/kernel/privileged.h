@@ -17,6 +17,7 @@
 #include "base/addr.h"
 #include "kernel/classifier.h"
 #include "kernel/classifier_group.h"
+#include "kernel/sysctl.h"
 
 #define PRIVILEGED_SECRET_BYTES 64
 
@@ -25,6 +26,7 @@ struct privileged_link {
 	int rx_fd, tx_fd;
 	int classifier[CLASSIFIER_FDS];
 	uint8_t secret[PRIVILEGED_SECRET_BYTES]; /* the host's */
+	struct sysctl_values sysctls; /* read now */
 };
 
 struct privileged_repair {

@@ -47,16 +47,34 @@ static const struct row *row_of(unsigned which, unsigned *directory)
 	return NULL;
 }
 
-/* A short file, NUL-terminated. False: it cannot be read. */
-static bool read_text(int dir, const char *name, char text[TEXT_BYTES])
+static int open_file(int dir, const char *name)
 {
-	int fd = dir < 0 ? -1 : sys_openat(dir, name, O_RDONLY | O_CLOEXEC, 0);
+	return dir < 0 ? -1 : sys_openat(dir, name, O_RDONLY | O_CLOEXEC, 0);
+}
+
+/* NUL-terminated. False: it cannot be read. */
+static bool read_file(int fd, char text[TEXT_BYTES])
+{
 	if (fd < 0)
 		return false;
-	ssize_t n = sys_read(fd, text, TEXT_BYTES - 1);
-	sys_close(fd);
+	ssize_t n = sys_call(SYS_pread64, fd, text, TEXT_BYTES - 1, 0, 0, 0);
 	text[n > 0 ? n : 0] = 0;
 	return n > 0;
+}
+
+static bool read_text(int dir, const char *name, char text[TEXT_BYTES])
+{
+	int fd = open_file(dir, name);
+	bool read = read_file(fd, text);
+	if (fd >= 0)
+		sys_close(fd);
+	return read;
+}
+
+/* The file of row `i`. */
+static bool read_row(const struct sysctls *s, unsigned i, unsigned directory, char text[TEXT_BYTES])
+{
+	return s->files ? read_file(s->files[i], text) : read_text(s->dirs[directory], rows[i].name, text);
 }
 
 static int64_t within(int64_t v, const struct row *r)
@@ -96,21 +114,21 @@ static void read_numbers(struct sysctls *s)
 			continue;
 		}
 		if (strcmp(read, r->name) != 0)
-			there = read_text(s->dirs[directory], r->name, text);
+			there = read_row(s, i, directory, text);
 		read = r->name;
-		s->v[which++] = there ? number_at(text, r) : r->otherwise;
+		s->now.v[which++] = there ? number_at(text, r) : r->otherwise;
 	}
 }
 
 static void read_names(struct sysctls *s)
 {
 	char text[TEXT_BYTES];
-	memset(s->congestion, 0, sizeof s->congestion);
-	memset(s->allowed, 0, sizeof s->allowed);
+	memset(s->now.congestion, 0, sizeof s->now.congestion);
+	memset(s->now.allowed, 0, sizeof s->now.allowed);
 	if (read_text(s->dirs[DIRECTORY_IPV4], "tcp_congestion_control", text))
-		memcpy(s->congestion, text, strcspn(text, " \n") < sizeof s->congestion ? strcspn(text, " \n") : 0);
+		memcpy(s->now.congestion, text, strcspn(text, " \n") < sizeof s->now.congestion ? strcspn(text, " \n") : 0);
 	if (read_text(s->dirs[DIRECTORY_IPV4], "tcp_allowed_congestion_control", text))
-		memcpy(s->allowed, text, strcspn(text, "\n"));
+		memcpy(s->now.allowed, text, strcspn(text, "\n"));
 }
 
 static void read_all(struct sysctls *s, int64_t now)
@@ -119,6 +137,15 @@ static void read_all(struct sysctls *s, int64_t now)
 	read_names(s);
 	s->read_us = now;
 	s->took_us = clock_now_us() - now;
+}
+
+#define TOOK_US 500 /* what it takes, where it was not tried: some 60 files */
+
+void sysctls_told(struct sysctls *s, const struct sysctl_values *values)
+{
+	s->now = *values;
+	s->read_us = clock_now_us();
+	s->took_us = TOOK_US;
 }
 
 static int open_directory(const char *path)
@@ -133,6 +160,22 @@ void sysctls_open(struct sysctls *s)
 	s->dirs[DIRECTORY_IPV4] = open_directory("/proc/sys/net/ipv4");
 	s->dirs[DIRECTORY_core] = open_directory("/proc/sys/net/core");
 	s->open = true;
+	if (!s->read_us || clock_now_us() - s->read_us > SYSCTL_AGE_US)
+		read_all(s, clock_now_us());
+}
+
+void sysctls_keep_files(struct sysctls *s)
+{
+	unsigned directory = DIRECTORY_IPV4;
+	s->files = calloc(ROWS, sizeof *s->files);
+	for (unsigned i = 0; s->files && i < ROWS; i++) {
+		directory = rows[i].name ? directory : rows[i].directory;
+		s->files[i] = rows[i].name && !rows[i].unheeded ? open_file(s->dirs[directory], rows[i].name) : -1;
+	}
+}
+
+void sysctls_read(struct sysctls *s)
+{
 	read_all(s, clock_now_us());
 }
 
@@ -142,7 +185,13 @@ void sysctls_close(struct sysctls *s)
 		return;
 	fd_close(s->dirs[DIRECTORY_IPV4]);
 	fd_close(s->dirs[DIRECTORY_core]);
+	for (unsigned i = 0; s->files && i < ROWS; i++)
+		if (s->files[i] >= 0)
+			sys_close(s->files[i]);
+	free(s->files);
+	s->files = NULL;
 	s->open = false;
+	s->read_us = 0;
 }
 
 /* How old what was read may get, for what the reading costs. `busy`: the last socket was decided just before. */
@@ -161,9 +210,9 @@ bool sysctls_refresh(struct sysctls *s, int64_t now, int64_t age_us)
 	s->asked_us = now;
 	if (!s->open || now - s->read_us < (age_us > least ? age_us : least))
 		return false;
-	struct sysctls before = *s;
+	struct sysctl_values before = s->now;
 	read_all(s, clock_now_us());
-	return memcmp(before.v, s->v, sizeof s->v) != 0 || strcmp(before.congestion, s->congestion) != 0 || strcmp(before.allowed, s->allowed) != 0;
+	return memcmp(before.v, s->now.v, sizeof before.v) != 0 || strcmp(before.congestion, s->now.congestion) != 0 || strcmp(before.allowed, s->now.allowed) != 0;
 }
 
 bool sysctls_text(const struct sysctls *s, const char *name, char *out, unsigned len)
@@ -178,7 +227,7 @@ bool sysctls_text(const struct sysctls *s, const char *name, char *out, unsigned
 bool sysctls_allow_congestion(const struct sysctls *s, const char *name)
 {
 	size_t len = strlen(name);
-	for (const char *at = s->allowed; *at; at += strcspn(at, " ")) {
+	for (const char *at = s->now.allowed; *at; at += strcspn(at, " ")) {
 		at += strspn(at, " ");
 		if (strcspn(at, " ") == len && strncmp(at, name, len) == 0)
 			return true;

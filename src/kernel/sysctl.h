@@ -7,6 +7,8 @@
  * eight-hundredth, as long as nothing gets older than 200 ms by that. Two descriptors of directories are kept, so that a program may leave
  * /proc behind (chroot). They show the namespace in which they were opened, whoever reads.
  *
+ * To open, read and close some 60 files takes longer than the connection of a short program. So the broker, which has them open, tells them along with a link (process/broker.h).
+ *
  * Under the engine's lock.
  */
 #ifndef FINESSE_KERNEL_SYSCTL_H
@@ -30,26 +32,36 @@ enum sysctl {
 	SYSCTL_COUNT
 };
 
-/* {0} before sysctls_open. */
-struct sysctls {
+struct sysctl_values {
 	int64_t v[SYSCTL_COUNT];
 	char congestion[SYSCTL_CONGESTION_MAX]; /* net.ipv4.tcp_congestion_control; "": not known */
 	char allowed[SYSCTL_ALLOWED_MAX];       /* tcp_allowed_congestion_control: names and blanks */
+};
+
+/* {0} before sysctls_open. */
+struct sysctls {
+	struct sysctl_values now;
 	int dirs[2];                            /* /proc/sys/net/ipv4 and core; -1: not to be had */
+	int *files; /* one for each line of sysctl.def, -1: not to be had; NULL: each is opened when it is read */
 	bool open;
-	int64_t read_us, took_us; /* when, and how long */
+	int64_t read_us, took_us; /* when, and how long; 0: never */
 	int64_t asked_us;         /* when sysctls_refresh was called last */
 };
 
-/* Reads all that the engine obeys. Without /proc the defaults count. */
+/* Reads all that the engine obeys, unless it was told just now. Without /proc the defaults count. */
 void sysctls_open(struct sysctls *s);
+/* Another process, of the same network namespace, read them just now: for sysctls_open. */
+void sysctls_told(struct sysctls *s, const struct sysctl_values *values);
+/* For who reads them often, and has descriptors to spare: the files stay open. */
+void sysctls_keep_files(struct sysctls *s);
+void sysctls_read(struct sysctls *s); /* now, however old they are */
 void sysctls_close(struct sysctls *s); /* also in a fork child */
 /* Reads anew what is older than `age_us`. True: something is different now. */
 bool sysctls_refresh(struct sysctls *s, int64_t now, int64_t age_us);
 
 static inline int64_t sysctls_number(const struct sysctls *s, enum sysctl which)
 {
-	return s->v[which];
+	return s->now.v[which];
 }
 /* The text of a setting that is none of them, of net.ipv4: read now. False: it cannot be, or is empty. */
 bool sysctls_text(const struct sysctls *s, const char *name, char *out, unsigned len);

@@ -28,6 +28,7 @@
 
 #include "base/addr.h"
 #include "kernel/classifier.h"
+#include "kernel/sysctl.h"
 
 struct settings;
 
@@ -110,6 +111,7 @@ struct broker_answer {
 	int32_t result; /* 0/positive or -errno */
 	uint32_t generation;         /* CGROUP: of the rules */
 	uint8_t secret[64];          /* LINK: the host's */
+	struct sysctl_values sysctls; /* LINK: the namespace's settings now */
 	char why[BROKER_WHY_BYTES]; /* … or why not */
 };
 

@@ -197,6 +197,7 @@ static int client_open_link(int ifindex, bool only_spare, struct privileged_link
 	for (int i = 0; i < CLASSIFIER_FDS; i++)
 		out->classifier[i] = in.n == 2 ? -1 : in.fd[2 + i];
 	memcpy(out->secret, a.secret, sizeof out->secret);
+	out->sysctls = a.sysctls;
 	return 0;
 }
 

@@ -16,6 +16,7 @@
 #include <netinet/tcp.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 
 #include "base/fd.h"
 #include "base/settings.h"
@@ -128,9 +129,27 @@ static int first_interface(struct netstate *net)
 	return found > 0 ? found : 0;
 }
 
+#define FILES_SPARE 1024 /* descriptors: with so many, members have enough beside those of the settings */
+
+/* The namespace's settings now. */
+static void read_sysctls(struct sysctl_values *out)
+{
+	static struct sysctls s; /* its files stay open */
+	struct rlimit64 limit;
+	if (s.open) {
+		sysctls_read(&s);
+	} else {
+		sysctls_open(&s);
+		if (sys_call(SYS_prlimit64, 0, RLIMIT_NOFILE, NULL, &limit, 0, 0) == 0 && limit.rlim_cur >= FILES_SPARE)
+			sysctls_keep_files(&s);
+	}
+	*out = s.now;
+}
+
 void broker_ops_prepare(const struct broker_ops_config *c, int ifindex)
 {
 	struct netstate *net;
+	struct sysctl_values unused;
 	char why[BROKER_WHY_BYTES];
 	if (!ifindex && netstate_open(&net) == 0) {
 		ifindex = first_interface(net);
@@ -140,6 +159,7 @@ void broker_ops_prepare(const struct broker_ops_config *c, int ifindex)
 		return;
 	broker_spares_want(ifindex);
 	broker_spares_tend();
+	read_sysctls(&unused);
 	if (!c->bypass_firewall)
 		firewall_check(0, ifindex, why, sizeof why); /* the first time takes long, and the kernel makes the spare meanwhile */
 }
@@ -161,6 +181,7 @@ static int do_link(const struct broker_ops_config *c, struct broker_spent *spent
 	link_packet_fds(sent.link, &out->fd[0], &out->fd[1]);
 	out->n = 2 + n;
 	host_secret(a->secret);
+	read_sysctls(&a->sysctls);
 	return 0;
 }
 

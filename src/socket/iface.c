@@ -204,6 +204,7 @@ static int adopt_link(struct engine *e, struct iface *i, int ifindex, bool only_
 	if (err)
 		return err;
 	memcpy(e->host_secret, given.secret, sizeof e->host_secret);
+	sysctls_told(&e->sysctls, &given.sysctls);
 	int second = link_adopt_packet(&i->link, &lc, given.rx_fd, given.tx_fd);
 	err = classifier_adopt(&e->classifier, given.classifier, ifindex, second ? true : link_info(i->link)->has_eth);
 	err = err ? err : second;
