@@ -24,7 +24,8 @@
  * A port on which the kernel itself has a connection, or the TIME-WAIT of one that was handed over
  * to it, is left out: its segments would be taken from it, and when this process dies it would
  * answer our peers with ACKs of the old connection. One inet_diag dump whenever leases are taken, and again after
- * KERNELS_AGAIN_S while there are any.
+ * KERNELS_AGAIN_S while there are any. But the dump walks the kernel's whole table, some 0.8 ms, and is what a short program would pay most for. So the first
+ * SINGLES connections ask about their own 4-tuple alone, where that is all that counts, and the dump comes with the one after.
  *
  * A port whose connection was given up before the peer answered is left out for a few seconds: the peer may have half of a connection there, and says RST to another SYN within
  * its window (RFC 9293 §3.10.7.4). A small lease whose other ports are busy would come to it at once; the kernel, which has 28,000, hardly ever does.
@@ -63,6 +64,7 @@
 #define UNITS_MAX   (BLOCKS - BLOCK_UPPER > BLOCK_UPPER / LOWER_UNIT ? BLOCKS - BLOCK_UPPER : BLOCK_UPPER / LOWER_UNIT) /* of a tier */
 #define TABLE_SIZE  64u        /* RFC 6056 §3.3.4: TABLE_LENGTH, "10 or more" */
 #define STAMPS_PATH "/run/finesse/ports"
+#define SINGLES     3u
 #define KERNELS_AGAIN_S 60 /* Linux's TIME-WAIT */
 #define GIVEN_UP_S      2  /* at least, and twice that at most: the peer's first SYN+ACK, or its second, finds nobody and ends what it has */
 
@@ -71,6 +73,7 @@ struct lease {
 	int fd;           /* -1: an earlier block's covers it */
 	uint64_t kernels; /* a bit per port: the kernel has a socket there … */
 	int64_t asked_s;  /* … or had, then */
+	bool unasked;     /* what the kernel has there was not asked yet */
 	uint64_t given_up[2]; /* … a connection was given up there, in this period or the one before */
 	int64_t period_s;     /* … which began then */
 };
@@ -80,6 +83,7 @@ struct ports {
 	uint16_t table[TABLE_SIZE];
 	struct lease *leases;
 	unsigned n_leases;
+	unsigned n_singles; /* connections that asked about their own 4-tuple */
 	unsigned start; /* where the search for a free block begins among equals */
 	bool exhausted; /* the last search found no block: asked again after a while only */
 	int64_t exhausted_at_s;
@@ -140,22 +144,35 @@ static void read_range(struct ports *p)
 	mark_unusable(p, p->range_low, p->range_high);
 }
 
-/* "8080,9000-9010": ports that an administrator keeps for services. */
+static void mark_reserved(struct ports *p, const char *text)
+{
+	for (char *at = (char *)text; *at >= '0' && *at <= '9';) {
+		unsigned long first = strtoul(at, &at, 10), last = first;
+		if (*at == '-')
+			last = strtoul(at + 1, &at, 10);
+		mark_unusable(p, first, last);
+		if (*at == ',')
+			at++;
+	}
+}
+
+#define RESERVED_PATH "/proc/sys/net/ipv4/ip_local_reserved_ports"
+
+/* "8080,9000-9010": ports that an administrator keeps for services. Mostly few: for a large buffer the kernel clears as much memory. */
 static int read_reserved(struct ports *p)
 {
 	const size_t size = 512 * 1024; /* every port, one by one, is 382 KB */
-	char *text = malloc(size);
+	char few[1024], *text;
+	ssize_t n = read_file(RESERVED_PATH, few, sizeof few);
+	if (n < (ssize_t)sizeof few - 1) {
+		mark_reserved(p, n > 0 ? few : "");
+		return 0;
+	}
+	text = malloc(size);
 	if (!text)
 		return -ENOMEM;
-	if (read_file("/proc/sys/net/ipv4/ip_local_reserved_ports", text, size) > 0)
-		for (char *at = text; *at >= '0' && *at <= '9';) {
-			unsigned long first = strtoul(at, &at, 10), last = first;
-			if (*at == '-')
-				last = strtoul(at + 1, &at, 10);
-			mark_unusable(p, first, last);
-			if (*at == ',')
-				at++;
-		}
+	if (read_file(RESERVED_PATH, text, size) > 0)
+		mark_reserved(p, text);
 	free(text);
 	return 0;
 }
@@ -222,6 +239,7 @@ static void ask_kernels(struct lease *leases, unsigned n, int64_t now_s)
 	for (unsigned i = 0; i < n; i++) {
 		leases[i].kernels = 0;
 		leases[i].asked_s = now_s;
+		leases[i].unasked = false;
 		first = leases[i].block < first ? leases[i].block : first;
 		last = leases[i].block > last ? leases[i].block : last;
 	}
@@ -249,7 +267,7 @@ static int take_unit(struct ports *p, unsigned block, unsigned n)
 	if (fd < 0)
 		return fd;
 	for (unsigned i = 0; i < n; i++)
-		leases[p->n_leases + i] = (struct lease){.block = block + i, .fd = i ? -1 : fd};
+		leases[p->n_leases + i] = (struct lease){.block = block + i, .fd = i ? -1 : fd, .unasked = true};
 	p->n_leases += n;
 	return 0;
 }
@@ -334,10 +352,8 @@ static int take_best(struct ports *p, int probe_fd, int stamps_fd, int64_t now_s
 			store_stamp(stamps_fd, block, now_s);
 			want--;
 		}
-		if (p->n_leases > had) {
-			ask_kernels(p->leases + had, p->n_leases - had, now_s);
+		if (p->n_leases > had)
 			return 0;
-		}
 	}
 	return -EADDRNOTAVAIL;
 }
@@ -488,13 +504,34 @@ static bool is_kernels(struct lease *l, unsigned bit)
 	return l->kernels >> bit & 1;
 }
 
+/* What was not asked about yet is, unless this connection may ask for itself alone. */
+static void ask_of_new(struct ports *p, const struct ports_in_use *u)
+{
+	unsigned first = p->n_leases;
+	while (first && p->leases[first - 1].unasked)
+		first--;
+	if (first < p->n_leases && (!u->is_kernels || p->n_singles >= SINGLES))
+		ask_kernels(p->leases + first, p->n_leases - first, boot_seconds());
+}
+
+/* This connection's own question. */
+static bool is_kernels_flow(struct lease *l, struct pick *k, unsigned bit)
+{
+	if (!l->unasked || !k->use->is_kernels(k->use, k->key))
+		return false;
+	l->kernels |= UINT64_C(1) << bit;
+	l->asked_s = boot_seconds();
+	return true;
+}
+
 /* The `at`-th leased port. */
 static bool try_port(struct ports *p, struct pick *k, unsigned at)
 {
 	struct lease *l = &p->leases[at / BLOCK_PORTS];
 	unsigned port = l->block * BLOCK_PORTS + at % BLOCK_PORTS;
 	k->key->lport = port;
-	return is_usable(p, port) && !is_kernels(l, at % BLOCK_PORTS) && !is_given_up(l, at % BLOCK_PORTS) && !k->use->in_use(k->use, k->key);
+	return is_usable(p, port) && !is_kernels(l, at % BLOCK_PORTS) && !is_given_up(l, at % BLOCK_PORTS) && !k->use->in_use(k->use, k->key) &&
+	       !is_kernels_flow(l, k, at % BLOCK_PORTS);
 }
 
 /* RFC 6056 §3.3.4's loop over the leased ports. */
@@ -531,13 +568,16 @@ int ports_pick(struct ports *p, struct flow_key *key, struct ports_in_use *u)
 {
 	struct pick k = {.key = key, .use = u};
 	start_pick(p, &k);
+	ask_of_new(p, u);
 	int ret = try_leased(p, &k);
 	while (ret == -EADDRNOTAVAIL) {
 		unsigned had = p->n_leases;
 		int more = lease_more(p);
 		if (more < 0)
 			return more;
+		ask_of_new(p, u);
 		ret = try_newest(p, &k, had);
 	}
+	p->n_singles += p->n_singles < SINGLES;
 	return ret;
 }

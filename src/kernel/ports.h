@@ -19,6 +19,7 @@ void ports_forget(struct ports *p); /* in a fork child: leases stay the parent's
 
 struct ports_in_use {
 	bool (*in_use)(struct ports_in_use *u, const struct flow_key *key);
+	bool (*is_kernels)(struct ports_in_use *u, const struct flow_key *key); /* the kernel has this 4-tuple; NULL: any of its sockets on the port counts */
 };
 /* Sets key->lport to a free port for this 4-tuple. -EADDRNOTAVAIL when every leasable port is in use. */
 int ports_pick(struct ports *p, struct flow_key *key, struct ports_in_use *u);

@@ -25,6 +25,7 @@ struct connect_plan {
 	bool may_be_bound;
 	bool fastopen; /* by MSG_FASTOPEN: the SYN waits for the message */
 	struct flow_key key;
+	int ifindex;       /* the way leaves by it; 0: of an own address */
 	int oif;           /* the interface that it is bound to, or that a link-local address is of; 0: any */
 	bool bound;        /* the kernel socket holds the local port */
 	uint32_t iss_min, ts_recent; /* TIME-WAIT reuse */
@@ -36,6 +37,7 @@ struct connect_plan {
 struct port_probe {
 	struct ports_in_use probe;
 	struct engine *e;
+	int ifindex;
 	int64_t reuse_us; /* of a TIME-WAIT, after so long */
 };
 
@@ -62,6 +64,13 @@ static bool flow_in_use(struct ports_in_use *u, const struct flow_key *key)
 	return tw && !time_wait_may_reuse(e, tw, probe->reuse_us, &iss_min);
 }
 
+/* … or the TIME-WAIT of one. */
+static bool flow_is_kernels(struct ports_in_use *u, const struct flow_key *key)
+{
+	const struct port_probe *probe = container_of(u, struct port_probe, probe);
+	return engine_kernel_owns(probe->e, key, probe->ifindex) > 0;
+}
+
 /* Not ours by policy: no reason is noted, the program asked for something that we do not serve. */
 static bool connect_is_kernels(struct engine *e, const struct ip_addr *dst, uint16_t port)
 {
@@ -72,7 +81,9 @@ static bool connect_is_kernels(struct engine *e, const struct ip_addr *dst, uint
 
 static int plan_port(struct engine *e, struct connect_plan *p)
 {
-	struct port_probe probe = {.probe.in_use = flow_in_use, .e = e, .reuse_us = reuse_after(e, p)};
+	struct port_probe probe = {.probe.in_use = flow_in_use, .e = e, .ifindex = p->ifindex, .reuse_us = reuse_after(e, p)};
+	if (!e->own && !classifier_holds_ports(e->classifier)) /* which silences the whole port */
+		probe.probe.is_kernels = flow_is_kernels;
 	if (p->range.last)
 		return port_range_pick(e, &p->range, p->family, &p->key, &probe.probe, &p->port_fd);
 	if (!p->bound)
@@ -162,6 +173,7 @@ static int plan_route(struct engine *e, struct connect_plan *p, int scope, const
 		snprintf(why, why_len, "%s", route.kernels);
 		return SOCK_KERNEL;
 	}
+	p->ifindex = route.ifindex;
 	p->key.laddr = any ? route.src : *local;
 	return engine_owns_address(e, &p->key.laddr) ? 0 : SOCK_KERNEL;
 }

@@ -587,6 +587,7 @@ bool kernel_tw_is_over(const struct kernel_tw *t, int64_t now); /* none is left 
 
 /* ---- input.c ---- */
 void input_frame(struct engine *e, struct iface *i, const struct link_rx *rx);
+int engine_kernel_owns(struct engine *e, const struct flow_key *key, int ifindex); /* 1: the kernel has a connection with this 4-tuple, or its TIME-WAIT; 0; -errno */
 void input_packet(struct engine *e, struct iface *i, const struct ip_input *in);
 /* An answer to whom nothing is kept of, with this TOS or traffic class; on behalf of the listener `l`, or of nobody (NULL). */
 void send_back(struct engine *e, const struct sock *l, uint8_t tos, const struct ip_input *in, const struct tcp_segment *seg);

@@ -40,17 +40,22 @@ void send_back(struct engine *e, const struct sock *l, uint8_t tos, const struct
 		e->counters[SOCKC_EmitFailed]++;
 }
 
-/* Is it a connection of the kernel's, older than our listener or handed over meanwhile? 1, 0, -errno. */
-static int kernel_owns(struct engine *e, const struct flow_key *key)
+int engine_kernel_owns(struct engine *e, const struct flow_key *key, int ifindex)
 {
 	if (e->diag_fd <= 0)
 		e->diag_fd = diag_open();
-	int r = e->diag_fd < 0 ? e->diag_fd : diag_ask(e->diag_fd, key, iface_info(e->arrived)->ifindex);
+	int r = e->diag_fd < 0 ? e->diag_fd : diag_ask(e->diag_fd, key, ifindex);
 	if (r < 0 && e->diag_fd > 0) { /* answers may be left in it */
 		fd_close(e->diag_fd);
 		e->diag_fd = 0;
 	}
 	return r;
+}
+
+/* Is it a connection of the kernel's, older than our listener or handed over meanwhile? 1, 0, -errno. */
+static int kernel_owns(struct engine *e, const struct flow_key *key)
+{
+	return engine_kernel_owns(e, key, iface_info(e->arrived)->ifindex);
 }
 
 /* The group's program made an entry of this process's for a SYN, and nothing became of it. */

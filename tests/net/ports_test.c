@@ -47,6 +47,7 @@ struct used {
 	bool all; /* everything is */
 	bool port[65536];
 	unsigned asked;
+	unsigned kernels; /* so many ports are the kernel's to this destination, as far as anybody asks */
 };
 
 static bool in_use(struct ports_in_use *u, const struct flow_key *key)
@@ -186,6 +187,39 @@ START_TEST(ports_of_kernel_sockets_are_left_out)
 	used->port[62000] = false;
 	ports_handed_over(p, 62000);
 	ck_assert_int_eq(pick(p, used, 80), -EADDRNOTAVAIL);
+	free(used);
+}
+END_TEST
+
+static bool is_kernels(struct ports_in_use *u, const struct flow_key *key)
+{
+	struct used *used = (struct used *)u;
+	used->port[key->lport] = used->kernels;
+	return used->kernels && used->kernels--;
+}
+
+/* The first connections ask about their own 4-tuples, and a port of the kernel's to another destination is good for them; then whole ports count. */
+START_TEST(the_first_ask_for_themselves)
+{
+	struct used *used = used_new();
+	uint16_t picked[3];
+	int end;
+	used->u.is_kernels = is_kernels;
+	used->kernels = 2;
+	for (int i = 0; i < 3; i++) {
+		picked[i] = pick(p, used, 80);
+		ck_assert(!used->port[picked[i]]);
+	}
+	ck_assert_uint_eq(used->kernels, 0);
+	sh("ip link set lo up");
+	kernel_connection(picked[0], &end);
+	for (int i = 0; i < 64; i++) {
+		int port = pick(p, used, 80);
+		ck_assert_int_gt(port, 0);
+		ck_assert_int_ne(port, picked[0]); /* in all of the block */
+		used->port[port] = true;
+	}
+	ck_assert_uint_eq(ports_leased(p), 128);
 	free(used);
 }
 END_TEST
@@ -435,6 +469,7 @@ int main(void)
 	tcase_add_test(ports, picking_stays_cheap);
 	tcase_add_test(ports, reserved_ports_are_kept);
 	tcase_add_test(ports, ports_of_kernel_sockets_are_left_out);
+	tcase_add_test(ports, the_first_ask_for_themselves);
 	tcase_add_test(ports, a_port_that_was_given_up_rests);
 	tcase_add_test(ports, the_kernels_range_is_read);
 	tcase_add_test(ports, the_kernel_has_everything);
