@@ -48,4 +48,5 @@ src_libbase_a_SOURCES = \
 	src/base/timers.c \
 	src/base/timers.h \
 	src/base/user.c \
-	src/base/user.h
+	src/base/user.h \
+	src/base/zeroed.h

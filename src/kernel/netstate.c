@@ -30,6 +30,7 @@
 #include "base/log.h"
 #include "base/sys.h"
 #include "base/time.h"
+#include "base/zeroed.h"
 #include "kernel/neigh_asker.h"
 #include "kernel/netlink.h"
 
@@ -113,6 +114,13 @@ static int attach_filter(struct netstate *n)
 	return sys_setsockopt(n->monitor_fd, SOL_SOCKET, SO_ATTACH_FILTER, &prog, sizeof prog);
 }
 
+/* With the first interface that is watched: before, nobody wants to hear of any. */
+static int hear_of_neighbours(const struct netstate *n)
+{
+	const int group = RTNLGRP_NEIGH;
+	return sys_setsockopt(n->monitor_fd, SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, &group, sizeof group);
+}
+
 int netstate_watch(struct netstate *n, int ifindex)
 {
 	if (n->n_watched > NETSTATE_WATCH_MAX)
@@ -127,15 +135,15 @@ int netstate_watch(struct netstate *n, int ifindex)
 				      sizeof none);
 	}
 	n->watched[n->n_watched++] = ifindex;
-	return attach_filter(n);
+	int err = attach_filter(n);
+	return err || n->n_watched > 1 ? err : hear_of_neighbours(n);
 }
 
 static int open_monitor(void)
 {
 	static const int groups[] = {
-	    RTNLGRP_LINK,        RTNLGRP_NEIGH,      RTNLGRP_IPV4_IFADDR,
-	    RTNLGRP_IPV6_IFADDR, RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV6_ROUTE,
-	    RTNLGRP_IPV4_RULE,   RTNLGRP_IPV6_RULE,  RTNLGRP_NEXTHOP,
+	    RTNLGRP_LINK,       RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV6_IFADDR, RTNLGRP_IPV4_ROUTE,
+	    RTNLGRP_IPV6_ROUTE, RTNLGRP_IPV4_RULE,   RTNLGRP_IPV6_RULE,   RTNLGRP_NEXTHOP,
 	};
 	return netlink_open_groups(NETLINK_ROUTE, groups, sizeof groups / sizeof groups[0]);
 }
@@ -149,8 +157,8 @@ int netstate_open(struct netstate **out)
 	n->talk_fd = n->monitor_fd = -1;
 	n->links_dirty = n->addrs_dirty = n->rules_dirty = true;
 	n->route_generation = n->neigh_generation = 1;
-	n->routes = calloc(ROUTE_SETS * CACHE_WAYS, sizeof *n->routes);
-	n->neighs = calloc(NEIGH_SETS * CACHE_WAYS, sizeof *n->neighs);
+	n->routes = zeroed_new(ROUTES_BYTES);
+	n->neighs = zeroed_new(NEIGHS_BYTES);
 	if (!n->routes || !n->neighs)
 		goto fail;
 	sys_call(SYS_getrandom, &n->hash_seed, sizeof n->hash_seed, 0, 0, 0, 0);
@@ -158,9 +166,6 @@ int netstate_open(struct netstate **out)
 	if (ret < 0)
 		goto fail;
 	ret = n->talk_fd = fd_move_high(netlink_open(NETLINK_ROUTE));
-	if (ret < 0)
-		goto fail;
-	ret = attach_filter(n);
 	if (ret < 0)
 		goto fail;
 	*out = n;
@@ -176,8 +181,8 @@ static void release(struct netstate *n)
 	fd_close(n->monitor_fd);
 	free(n->links);
 	free(n->addrs);
-	free(n->routes);
-	free(n->neighs);
+	zeroed_free(n->routes, ROUTES_BYTES);
+	zeroed_free(n->neighs, NEIGHS_BYTES);
 	free(n);
 }
 

@@ -53,6 +53,9 @@ struct neigh_entry {
 	int64_t resolving_since_us, asked_us, failed_us;
 };
 
+#define ROUTES_BYTES (ROUTE_SETS * CACHE_WAYS * sizeof(struct route_entry))
+#define NEIGHS_BYTES (NEIGH_SETS * CACHE_WAYS * sizeof(struct neigh_entry))
+
 struct netstate {
 	int talk_fd, monitor_fd;
 	uint64_t hash_seed;

@@ -24,6 +24,7 @@
 
 #include "base/fd.h"
 #include "base/sys.h"
+#include "base/zeroed.h"
 
 #include <errno.h>
 #include <net/if.h>
@@ -101,7 +102,7 @@ static void packet_close(struct link *l)
 	struct packet_link *p = packet_link_of(l);
 	packet_rx_close(&p->rx);
 	packet_tx_close(&p->tx);
-	free(p);
+	zeroed_free(p, sizeof *p);
 }
 
 static int packet_rx_fd(const struct link *l)
@@ -136,7 +137,7 @@ static const struct link_ops packet_ops = {
 
 static struct packet_link *packet_link_new(const struct link_config *config)
 {
-	struct packet_link *p = calloc(1, sizeof *p);
+	struct packet_link *p = zeroed_new(sizeof *p);
 	if (!p)
 		return NULL;
 	p->link.ops = &packet_ops;

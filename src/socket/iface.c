@@ -137,9 +137,9 @@ int ifaces_load_addresses(struct engine *e)
 {
 	struct iface *i;
 	if (!e->addrs)
-		e->addrs = engine_alloc(e, 2 * ADDRESSES_MAX * sizeof *e->addrs); /* the upper half: what was there before */
+		e->addrs = pool_alloc(&e->pool, 2 * ADDRESSES_MAX * sizeof *e->addrs); /* the upper half: what was there before. Nothing is cleared, most is never touched */
 	if (!e->addr_ifaces)
-		e->addr_ifaces = engine_alloc(e, ADDRESSES_MAX * sizeof(*e->addr_ifaces));
+		e->addr_ifaces = pool_alloc(&e->pool, ADDRESSES_MAX * sizeof(*e->addr_ifaces));
 	if (!e->addrs || !e->addr_ifaces)
 		return -ENOMEM;
 	if (e->own) {
