@@ -280,27 +280,32 @@ static bool is_needed(struct broker *b)
 	return b->alive_fd >= 0 || b->n_members || find_alive(b);
 }
 
+/* False: nobody came so long. */
+static bool serve_next(struct broker *b, int wait_ms)
+{
+	struct epoll_event ev;
+	if (sys_epoll_pwait(b->epoll_fd, &ev, 1, wait_ms, NULL) != 1)
+		return false;
+	if (ev.data.ptr == &b->listen_fd)
+		on_connect(b);
+	else if (ev.data.ptr == &b->alive_fd)
+		forget_ended(b);
+	else
+		on_member(b, ev.data.ptr);
+	return true;
+}
+
 static void run(struct broker *b)
 {
-	for (;;) {
-		struct epoll_event ev;
+	for (bool over = false; !over;) {
 		int wait_ms = broker_deaths_serve();
-		bool over = wait_ms < 0 && !is_needed(b);
-		if (over)
-			wait_ms = 0; /* a member that has come and died meanwhile is served still */
-		else if (wait_ms < 0)
-			wait_ms = broker_spares_tend();
-		if (sys_epoll_pwait(b->epoll_fd, &ev, 1, wait_ms, NULL) != 1) {
-			if (over)
-				return;
-			continue;
-		}
-		if (ev.data.ptr == &b->listen_fd)
-			on_connect(b);
-		else if (ev.data.ptr == &b->alive_fd)
-			forget_ended(b);
-		else
-			on_member(b, ev.data.ptr);
+		over = wait_ms < 0 && !is_needed(b);
+		for (int i = 0; i < 2 && wait_ms < 0 && !over && broker_spares_lack(); i++) /* a place and a link */
+			broker_spares_tend();
+		if (serve_next(b, 0)) /* also a member that has come and died meanwhile */
+			over = false;
+		else if (!over)
+			serve_next(b, wait_ms < 0 ? broker_spares_tend() : wait_ms);
 	}
 }
 

@@ -158,7 +158,8 @@ void broker_ops_prepare(const struct broker_ops_config *c, int ifindex)
 	if (!ifindex)
 		return;
 	broker_spares_want(ifindex);
-	broker_spares_tend();
+	broker_spares_tend(); /* a place … */
+	broker_spares_tend(); /* … and a link */
 	read_sysctls(&unused);
 	if (!c->bypass_firewall)
 		firewall_check(0, ifindex, why, sizeof why); /* the first time takes long, and the kernel makes the spare meanwhile */

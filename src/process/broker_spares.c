@@ -8,7 +8,7 @@
  *     want:     place begun ──(grace period)──▶ ready ──take──▶ a member's ──its end──▶ cleared, ready
  *               ring begun, programs made ──(grace period)──▶ ready ──take──▶ a member's, for good
  *
- * For each of the interfaces that members asked for lately there is one of each; and one more whenever a member came and found none, since programs start faster than links are made
+ * They are made one by one, while nobody asks for anything, unless there is none left: who finds none makes a link by himself, which takes him longer. For each of the interfaces that members asked for lately there is one of each; and one more whenever a member came and found none, since programs start faster than links are made
  * then. An idle place costs every frame of the interface some 15 ns. So what nobody asked for during SPARE_US is given up.
  */
 #include "process/broker_spares.h"
@@ -296,21 +296,37 @@ static int64_t give_up_old(int64_t now)
 	return next;
 }
 
-/* What cannot be made is tried again with the next request. */
-static void begin_wanted(void)
+/* One of them; false: there is enough, or it cannot be made, which is tried again with the next request. */
+static bool begin_one(const struct want *w)
 {
-	for (struct want *w = wants; w < wants + WANTS_MAX; w++)
-		for (int n = w->ifindex ? w->n : 0; n > 0; n--) {
-			if (places_of(w->ifindex) < n) /* first: it needs the kernel alone */
-				place_begin(w->ifindex);
-			if (spares_of(w->ifindex) < n)
-				spare_begin(w->ifindex);
-		}
+	int n_places = places_of(w->ifindex), n_links = spares_of(w->ifindex);
+	if (n_places < w->n && n_places <= n_links) /* first: it needs the kernel alone */
+		place_begin(w->ifindex);
+	else if (n_links < w->n)
+		spare_begin(w->ifindex);
+	return places_of(w->ifindex) > n_places || spares_of(w->ifindex) > n_links;
+}
+
+bool broker_spares_lack(void)
+{
+	bool lack = false;
+	for (const struct want *w = wants; w < wants + WANTS_MAX; w++)
+		lack = lack || (w->ifindex && (!places_of(w->ifindex) || !spares_of(w->ifindex)));
+	return lack;
+}
+
+static bool begin_wanted(void)
+{
+	bool begun = false;
+	for (struct want *w = wants; w < wants + WANTS_MAX && !begun; w++)
+		begun = w->ifindex && begin_one(w);
+	return begun;
 }
 
 int broker_spares_tend(void)
 {
 	int64_t now = clock_now_us(), next = give_up_old(now);
-	begin_wanted();
+	if (begin_wanted()) /* a link takes some 5 ms of verifying programs: who asks meanwhile comes first */
+		return 0;
 	return next == TIME_NEVER ? -1 : next <= now ? 0 : (int)((next - now) / USEC_PER_MSEC) + 1;
 }

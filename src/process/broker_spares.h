@@ -25,7 +25,8 @@ int broker_link_take(const struct broker_ops_config *c, int ifindex, bool only_s
 void broker_link_close(struct broker_link *l);
 /* A member is gone: the kernel has its frames from now on, and the place is for the next member. */
 void broker_place_return(struct broker_place *place);
-/* Makes what is wanted, and gives up what nobody asked for lately. Milliseconds until it is to be called again, or -1. */
+/* Makes one of what is wanted, and gives up what nobody asked for lately. Milliseconds until it is to be called again, or -1. */
 int broker_spares_tend(void);
+bool broker_spares_lack(void); /* of something that is wanted there is none: it is made before anybody is served */
 
 #endif
