@@ -138,6 +138,7 @@ struct drive {
 	pthread_t helper;
 	int helper_efd;
 	bool helper_runs, helper_stop, helper_sees_tx;
+	bool helper_left; /* … behind: it does nothing any more when it wakes */
 	struct timespec *helper_timeout; /* the helper's, by a mapping to write; NULL: not mapped (stopped.c) */
 	const struct timespec *helper_timeout_read; /* … by one to read */
 	struct stopped_identity helper_identity;
@@ -221,6 +222,7 @@ void drive_after_fork(struct drive *d); /* in the child, lock held: only this th
 int drive_helper_start(struct drive *d);
 void drive_helper_wake(struct drive *d);
 void drive_helper_stop(struct drive *d); /* joins with the lock dropped. By the helper itself: no more than that it is not counted on any more */
+void drive_helper_leave(struct drive *d); /* the process ends: nobody waits until the helper has woken and ended */
 /* It makes a round, soon. Needs no lock, may be called by a signal handler. */
 void drive_helper_nudge(const struct drive *d);
 

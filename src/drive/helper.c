@@ -104,6 +104,8 @@ static void helper_round(struct drive *d)
 	else
 		sleep_until(d, &h, until);
 	drive_lock_only(d);
+	if (d->helper_left)
+		return;
 	putoff_settle_late(d);
 	sched_helper_awake(&d->sched);
 	if (h.stopped)
@@ -194,5 +196,15 @@ void drive_helper_stop(struct drive *d)
 		helper_join(d);
 	fd_close(d->helper_efd);
 	d->helper_efd = -1;
+	d->sched.helper = HELPER_NONE;
+}
+
+/* Its descriptors stay open: it may sleep in them. */
+void drive_helper_leave(struct drive *d)
+{
+	if (!d->helper_runs)
+		return;
+	d->helper_stop = d->helper_left = true;
+	d->helper_runs = false;
 	d->sched.helper = HELPER_NONE;
 }

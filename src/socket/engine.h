@@ -835,6 +835,7 @@ void listener_wait_end(struct listener_wait *w);
 /* ---- service.c: the helper thread's other work ---- */
 int helper_start(struct engine *e); /* lock held */
 void helper_stop(struct engine *e); /* lock held; joins with the lock dropped */
+void helper_leave(struct engine *e); /* the same where the process ends */
 void helper_after_fork(struct engine *e);
 unsigned service_fds(struct drive *d, struct pollfd *out, unsigned max);
 void service_run(struct drive *d, const struct pollfd *fds, unsigned n);

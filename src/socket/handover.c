@@ -344,7 +344,10 @@ void exit_locked(struct engine *e, bool for_good)
 	if (e->exiting)
 		return;
 	e->exiting = true;
-	helper_stop(e);
+	if (for_good)
+		helper_leave(e);
+	else
+		helper_stop(e);
 	turn_begin(e);
 	turn_end(e);
 	fork_give_all(e);

@@ -65,6 +65,14 @@ void helper_stop(struct engine *e)
 	e->stat_fd = -1;
 }
 
+void helper_leave(struct engine *e)
+{
+	rejudge_pause(e);
+	drive_helper_leave(&e->drive);
+	fd_close(e->stat_fd);
+	e->stat_fd = -1;
+}
+
 void helper_after_fork(struct engine *e)
 {
 	drive_after_fork(&e->drive);
