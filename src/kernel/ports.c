@@ -118,8 +118,12 @@ static ssize_t read_file(const char *path, char *out, size_t size)
 
 static void mark_unusable(struct ports *p, unsigned first, unsigned last)
 {
-	for (unsigned port = first; port <= last && port <= 65535; port++)
-		p->unusable[port / BLOCK_PORTS] |= UINT64_C(1) << port % BLOCK_PORTS;
+	last = last <= 65535 ? last : 65535;
+	for (unsigned n, port = first; port <= last; port += n) {
+		bool whole = port % BLOCK_PORTS == 0 && last - port >= BLOCK_PORTS - 1;
+		p->unusable[port / BLOCK_PORTS] |= whole ? UINT64_MAX : UINT64_C(1) << port % BLOCK_PORTS;
+		n = whole ? BLOCK_PORTS : 1;
+	}
 }
 
 void ports_kernels(uint16_t *first, uint16_t *last)
