@@ -1,5 +1,6 @@
 #include "base/siphash.h"
 
+#include <stdbool.h>
 #include <string.h>
 
 struct sip_state {
@@ -73,4 +74,29 @@ uint64_t siphash24(const void *data, size_t len, const uint8_t key[16])
 uint64_t siphash13(const void *data, size_t len, const uint8_t key[16])
 {
 	return siphash(data, len, key, 1, 3);
+}
+
+static bool has(const struct siphash_memo *memo, const void *data, size_t len)
+{
+	return len && memo->len == len && memcmp(memo->data, data, len) == 0;
+}
+
+static uint64_t note(struct siphash_memo *memo, const void *data, size_t len, uint64_t hash)
+{
+	if (len > SIPHASH_MEMO_BYTES)
+		return hash;
+	memcpy(memo->data, data, len);
+	memo->len = (uint8_t)len;
+	memo->hash = hash;
+	return hash;
+}
+
+uint64_t siphash24_again(struct siphash_memo *memo, const void *data, size_t len, const uint8_t key[16])
+{
+	return has(memo, data, len) ? memo->hash : note(memo, data, len, siphash24(data, len, key));
+}
+
+uint64_t siphash13_again(struct siphash_memo *memo, const void *data, size_t len, const uint8_t key[16])
+{
+	return has(memo, data, len) ? memo->hash : note(memo, data, len, siphash13(data, len, key));
 }

@@ -11,7 +11,19 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#define SIPHASH_MEMO_BYTES 39
+
+/* What was hashed last, and the hash: where mostly the same is asked for again, as in a program whose connections go to one peer. {0} at first, and when the key changes. */
+struct siphash_memo {
+	uint64_t hash;
+	uint8_t len; /* 0: none */
+	uint8_t data[SIPHASH_MEMO_BYTES];
+};
+
 uint64_t siphash24(const void *data, size_t len, const uint8_t key[16]);
 uint64_t siphash13(const void *data, size_t len, const uint8_t key[16]);
+/* As the functions above. A memo is of one function and one key; what is longer than SIPHASH_MEMO_BYTES is hashed each time. */
+uint64_t siphash24_again(struct siphash_memo *memo, const void *data, size_t len, const uint8_t key[16]);
+uint64_t siphash13_again(struct siphash_memo *memo, const void *data, size_t len, const uint8_t key[16]);
 
 #endif

@@ -27,6 +27,7 @@ int peers_open(struct peers *p, const char *dir, const uint8_t key[16], uint64_t
 	for (int i = 0; i < 16; i++)
 		p->key[i] = key[i];
 	p->netns = netns;
+	p->last = (struct siphash_memo){0};
 	if (p->words) /* a fork's child has its parent's */
 		return 0;
 	return host_table_map(&p->words, dir, PEERS_NAME, PEERS_BYTES);
@@ -36,7 +37,7 @@ struct place {
 	uint64_t *set, tag;
 };
 
-static struct place place_of(const struct peers *p, const struct ip_addr *peer)
+static struct place place_of(struct peers *p, const struct ip_addr *peer)
 {
 	struct {
 		uint8_t addr[16];
@@ -44,7 +45,7 @@ static struct place place_of(const struct peers *p, const struct ip_addr *peer)
 	} what = {.netns = p->netns};
 	for (int i = 0; i < 16; i++)
 		what.addr[i] = peer->b[i];
-	uint64_t hash = siphash24(&what, sizeof what, p->key);
+	uint64_t hash = siphash24_again(&p->last, &what, sizeof what, p->key);
 	return (struct place){p->words + (hash & (PEERS_SETS - 1)) * PEERS_WAYS, hash & ~STAMP_MASK};
 }
 
@@ -59,7 +60,7 @@ static uint64_t age(uint64_t word, int64_t now_us)
 	return ((uint64_t)(now_us / USEC_PER_SEC) - word) & STAMP_MASK;
 }
 
-bool peers_know(const struct peers *p, const struct ip_addr *peer, int64_t now_us)
+bool peers_know(struct peers *p, const struct ip_addr *peer, int64_t now_us)
 {
 	if (!p->words)
 		return false;

@@ -17,6 +17,7 @@
 #include <stdint.h>
 
 #include "base/addr.h"
+#include "base/siphash.h"
 
 #define PEERS_MARK_MAX UINT32_C(0xffff)
 
@@ -24,11 +25,12 @@ struct peers {
 	uint64_t *words; /* NULL: not open */
 	uint8_t key[16];
 	uint64_t netns;
+	struct siphash_memo last;
 };
 
 /* `dir`: NULL is /run/finesse. `key`: of the host. 0: shared; 1: this process's own; -ENOMEM. */
 int peers_open(struct peers *p, const char *dir, const uint8_t key[16], uint64_t netns);
-bool peers_know(const struct peers *p, const struct ip_addr *peer, int64_t now_us);
+bool peers_know(struct peers *p, const struct ip_addr *peer, int64_t now_us);
 void peers_note(struct peers *p, const struct ip_addr *peer, int64_t now_us);
 void peers_forget(struct peers *p, const struct ip_addr *peer);
 

@@ -80,6 +80,7 @@ struct lease {
 
 struct ports {
 	uint8_t secret[16];
+	struct siphash_memo last_f, last_g;
 	uint16_t table[TABLE_SIZE];
 	struct lease *leases;
 	unsigned n_leases;
@@ -493,9 +494,9 @@ static void start_pick(struct ports *p, struct pick *k)
 	memcpy(in.addrs + 16, k->key->raddr.b, 16);
 	memcpy(in.rport, &k->key->rport, 2);
 	in.label = 'F'; /* F and G are two functions of the 3-tuple: one keyed hash, two labels */
-	k->offset = siphash24(&in, sizeof in, p->secret);
+	k->offset = siphash24_again(&p->last_f, &in, sizeof in, p->secret);
 	in.label = 'G';
-	k->index = &p->table[siphash24(&in, sizeof in, p->secret) % TABLE_SIZE];
+	k->index = &p->table[siphash24_again(&p->last_g, &in, sizeof in, p->secret) % TABLE_SIZE];
 }
 
 static bool is_kernels(struct lease *l, unsigned bit)

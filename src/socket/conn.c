@@ -90,7 +90,7 @@ static int64_t *cr_off_of(struct engine *e, const struct ip_addr *peer)
 {
 	uint8_t net[16] = {0};
 	memcpy(net, peer->b, ip_addr_is_v4(peer) ? 15 : 7);
-	return &e->cr_off_until[siphash13(net, sizeof net, e->hash_secret) & (CR_NETWORKS - 1)];
+	return &e->cr_off_until[siphash13_again(&e->last_net, net, sizeof net, e->hash_secret) & (CR_NETWORKS - 1)];
 }
 
 #define TCP_MSS_LEAST 256   /* Linux: ip_rt_min_advmss */

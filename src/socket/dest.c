@@ -13,7 +13,7 @@
 static struct dest **dest_bucket(struct engine *e, const struct ip_addr *laddr, const struct ip_addr *raddr)
 {
 	struct ip_addr pair[2] = {*laddr, *raddr};
-	return &e->dests[siphash13(pair, sizeof pair, e->hash_secret) & (DEST_BUCKETS - 1)];
+	return &e->dests[siphash13_again(&e->last_pair, pair, sizeof pair, e->hash_secret) & (DEST_BUCKETS - 1)];
 }
 
 struct dest *dest_find(struct engine *e, const struct ip_addr *laddr, const struct ip_addr *raddr, int oif)

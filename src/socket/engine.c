@@ -111,6 +111,7 @@ static int init_protocols(struct engine *e)
 	if (getrandom(local, sizeof local, 0) != sizeof local || getrandom(cookie_secret, sizeof cookie_secret, 0) != sizeof cookie_secret)
 		return -EIO;
 	memcpy(e->hash_secret, local, sizeof local);
+	e->last_pair = e->last_net = (struct siphash_memo){0};
 	err = ports_open(&e->ports, secret + 32);
 	if (err)
 		return err;

@@ -17,6 +17,7 @@
 #include "base/list.h"
 #include "base/pool.h"
 #include "base/settings.h"
+#include "base/siphash.h"
 #include "base/time.h"
 #include "base/timers.h"
 #include "drive/drive.h"
@@ -348,6 +349,7 @@ struct engine {
 	struct dest *dests[DEST_BUCKETS];
 	struct pmtu *pmtus; /* pmtu.c; NULL until one is learned */
 	uint8_t hash_secret[16];
+	struct siphash_memo last_pair, last_net; /* of two addresses, and of a peer's network; by hash_secret */
 	unsigned net_generation;
 	int64_t net_looked_us; /* when there was no more news of the network */
 	bool net_polled;       /* … nor at the wait that this turn begins after */

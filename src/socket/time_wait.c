@@ -315,7 +315,7 @@ void time_wait_add(struct engine *e, struct sock *s)
 	adapt(t);
 }
 
-void time_wait_expire(struct engine *e)
+static void expire(struct engine *e)
 {
 	struct flow_key keys[ENTRIES_AT_ONCE];
 	size_t n = 0;
@@ -327,6 +327,12 @@ void time_wait_expire(struct engine *e)
 		}
 	}
 	classifier_del_flows(e->classifier, keys, n);
+}
+
+void time_wait_expire(struct engine *e)
+{
+	if (time_wait_deadline(e) <= e->now) /* seldom: each turn comes by here */
+		expire(e);
 }
 
 int64_t time_wait_deadline(const struct engine *e)

@@ -67,6 +67,29 @@ START_TEST(test_unaligned_message_and_key_bits)
 }
 END_TEST
 
+/* The memo never says another thing than the function: whatever came before, of whatever length. */
+START_TEST(test_memo)
+{
+	static const size_t lengths[] = {0, 4, 4, 36, 36, 39, 40, 40, 39, 4, 0, 64, 4};
+	struct siphash_memo m24 = {0}, m13 = {0};
+	uint8_t key[16], buf[64];
+	sequence(key, sizeof key);
+	sequence(buf, sizeof buf);
+	for (size_t i = 0; i < sizeof lengths / sizeof *lengths; i++)
+		for (int change = 0; change < 3; change++) {
+			size_t n = lengths[i];
+			if (n)
+				buf[n - 1] += change == 1;
+			ck_assert_uint_eq(siphash24_again(&m24, buf, n, key), siphash24(buf, n, key));
+			ck_assert_uint_eq(siphash13_again(&m13, buf, n, key), siphash13(buf, n, key));
+		}
+	siphash24_again(&m24, buf, 12, key);
+	m24.hash = 1; /* it is what answers */
+	ck_assert_uint_eq(siphash24_again(&m24, buf, 12, key), 1);
+	ck_assert_uint_ne(siphash24_again(&m24, buf, 11, key), 1);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("siphash");
@@ -74,6 +97,7 @@ int main(void)
 	tcase_add_loop_test(tc, test_vectors, 0, sizeof vectors / sizeof *vectors);
 	tcase_add_loop_test(tc, test_python, 0, sizeof python / sizeof *python);
 	tcase_add_test(tc, test_unaligned_message_and_key_bits);
+	tcase_add_test(tc, test_memo);
 	suite_add_tcase(s, tc);
 	SRunner *r = srunner_create(s);
 	srunner_run_all(r, CK_ENV);
