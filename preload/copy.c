@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <sys/sendfile.h>
 
+#include "base/fd.h"
 #include "base/user.h"
 
 #define COPY_BYTES     (128 * 1024)
@@ -139,10 +140,15 @@ static ssize_t drain(int fd, char *buf, size_t n)
 	return done;
 }
 
+static long make_pipe(void *fds)
+{
+	return sys_call(SYS_pipe2, fds, O_CLOEXEC, 0, 0, 0, 0);
+}
+
 static ssize_t pipe_to_sock(struct call *c, int in, char *buf, size_t n, unsigned flags)
 {
 	int copy[2];
-	int r = sys_call(SYS_pipe2, copy, O_CLOEXEC, 0, 0, 0, 0);
+	int r = fd_make(make_pipe, copy);
 	if (r < 0)
 		return r;
 	ssize_t sent = sys_call(SYS_tee, in, copy[1], n, flags & SPLICE_F_NONBLOCK, 0, 0);

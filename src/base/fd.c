@@ -83,27 +83,78 @@ static void limit_restore(void)
 }
 
 /*
- * A number that the program cannot have: RLIMIT_NOFILE bounds the numbers that are given out, not those that are there. So the limit is raised for the moment
+ * Numbers that the program cannot have: RLIMIT_NOFILE bounds the numbers that are given out, not those that are there. So the limit is raised for the moment
  * of one call, without signals, since a handler could see it. Another thread would need to look, or be out of numbers, in that microsecond. -errno where
- * the limit cannot be raised: the hard limit is no higher, and there is no privilege. fd -1: just tries that, and says 0.
+ * the limit cannot be raised: the hard limit is no higher, and there is no privilege. `make` NULL: just tries that, and says 0.
  */
-static int fd_dup_beyond(int fd, const struct rlimit64 *limit)
+static long beyond(const struct rlimit64 *limit, fd_maker *make, void *arg)
 {
 	uint64_t all = UINT64_MAX, mask;
-	int high;
 	limit_raised = (struct rlimit64){.rlim_cur = limit->rlim_cur + FD_HIGH_ROOM, .rlim_max = limit->rlim_max};
 	if (limit_raised.rlim_max < limit_raised.rlim_cur)
 		limit_raised.rlim_max = limit_raised.rlim_cur;
 	sys_call(SYS_rt_sigprocmask, SIG_SETMASK, &all, &mask, sizeof mask, 0, 0);
-	high = set_limit(&limit_raised, &limit_before);
-	if (high == 0) {
-		if (fd >= 0)
-			high = sys_fcntl(fd, F_DUPFD_CLOEXEC, limit->rlim_cur);
+	long r = set_limit(&limit_raised, &limit_before);
+	if (r == 0) {
+		if (make)
+			r = make(arg);
 		limit_restore();
 	}
 	limit_raised.rlim_cur = 0;
 	sys_call(SYS_rt_sigprocmask, SIG_SETMASK, &mask, NULL, sizeof mask, 0, 0);
-	return high;
+	return r;
+}
+
+struct dup_beyond {
+	int fd, from;
+};
+
+static long make_dup(void *arg)
+{
+	const struct dup_beyond *d = arg;
+	return sys_fcntl(d->fd, F_DUPFD_CLOEXEC, d->from);
+}
+
+static int fd_dup_beyond(int fd, const struct rlimit64 *limit)
+{
+	struct dup_beyond d = {fd, limit->rlim_cur};
+	return beyond(limit, make_dup, &d);
+}
+
+long fd_make(fd_maker *make, void *arg)
+{
+	struct rlimit64 limit;
+	long r = make(arg);
+	if (r != -EMFILE || !mover_begin())
+		return r;
+	if (set_limit(NULL, &limit) == 0) {
+		long second = beyond(&limit, make, arg);
+		r = second == -EPERM ? r : second;
+	}
+	atomic_flag_clear(&somebody_moves);
+	return r;
+}
+
+int fd_dup(int fd)
+{
+	struct dup_beyond d = {fd, 0};
+	return fd_make(make_dup, &d);
+}
+
+struct socket_args {
+	int family, type, protocol;
+};
+
+static long make_socket(void *arg)
+{
+	const struct socket_args *a = arg;
+	return sys_socket(a->family, a->type, a->protocol);
+}
+
+int fd_socket(int family, int type, int protocol)
+{
+	struct socket_args a = {family, type, protocol};
+	return fd_make(make_socket, &a);
 }
 
 void fd_after_fork(void)
@@ -176,7 +227,7 @@ bool fd_has_room(void)
 	struct rlimit64 limit;
 	if (!mover_begin())
 		return true;
-	bool room = set_limit(NULL, &limit) < 0 || limit.rlim_cur >= FD_LIMIT_LEAST || fd_dup_beyond(-1, &limit) == 0;
+	bool room = set_limit(NULL, &limit) < 0 || limit.rlim_cur >= FD_LIMIT_LEAST || beyond(&limit, NULL, NULL) == 0;
 	atomic_flag_clear(&somebody_moves);
 	return room;
 }

@@ -20,6 +20,15 @@
 int fd_move_high(int fd);
 /* The same for a duplicate of `fd`, which stays as it is. */
 int fd_copy_high(int fd);
+/*
+ * What makes descriptors for a moment, while a call of the program needs them: it must not fail where the program has used up its numbers. Then `make`, which said -EMFILE, is called once
+ * more with numbers beyond RLIMIT_NOFILE. It makes one system call. The descriptors are no internal ones.
+ */
+typedef long fd_maker(void *arg);
+long fd_make(fd_maker *make, void *arg);
+/* socket(2) so, and a duplicate, close-on-exec. */
+int fd_socket(int family, int type, int protocol);
+int fd_dup(int fd);
 /* Closes an internal fd, and forgets it. Does nothing for a negative one. */
 void fd_close(int fd);
 /* Forgets an internal fd that somebody else closes. */

@@ -2,9 +2,11 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 #include <sys/socket.h>
 
+#include "base/fd.h"
 #include "base/sys.h"
 
 union room {
@@ -33,6 +35,35 @@ int fd_pass_send(int sock, const void *msg, size_t len, const int *fds, unsigned
 		n = sys_sendmsg(sock, &m, flags | MSG_NOSIGNAL);
 	while (n == -EINTR);
 	return n < 0 ? (int)n : 0;
+}
+
+static long make_copy(void *arg)
+{
+	return sys_fcntl(*(int *)arg, F_DUPFD_CLOEXEC, 0);
+}
+
+struct receive_args {
+	int sock, flags, *fds;
+	void *msg;
+	size_t len;
+	unsigned *n_fds;
+};
+
+/* With a number that is held for it until then. */
+static long make_received(void *arg)
+{
+	struct receive_args *a = arg;
+	int copy = make_copy(&a->sock);
+	if (copy < 0)
+		return copy;
+	sys_close(copy);
+	return fd_pass_receive(a->sock, a->msg, a->len, a->fds, a->n_fds, a->flags);
+}
+
+ssize_t fd_pass_receive_surely(int sock, void *msg, size_t len, int *fds, unsigned *n_fds, int flags)
+{
+	struct receive_args a = {sock, flags, fds, msg, len, n_fds};
+	return fd_make(make_received, &a);
 }
 
 ssize_t fd_pass_receive(int sock, void *msg, size_t len, int *fds, unsigned *n_fds, int flags)

@@ -27,6 +27,7 @@
  */
 #include "kernel/handover.h"
 
+#include "base/fd.h"
 #include "base/sockopt.h"
 #include "base/sys.h"
 #include "base/time.h"
@@ -305,7 +306,7 @@ static int inject_fin(int fd, const struct tcp_snapshot *s, int ifindex)
 	size_t len = fin_build(s, packet);
 	union any_addr to;
 	socklen_t to_len = addr_fill(&to, family_of(&s->key.laddr), &s->key.laddr, 0, ifindex);
-	int raw = sys_socket(to.sa.sa_family, SOCK_RAW | SOCK_CLOEXEC, IPPROTO_RAW);
+	int raw = fd_socket(to.sa.sa_family, SOCK_RAW | SOCK_CLOEXEC, IPPROTO_RAW);
 	if (raw < 0 && raw != -EPERM)
 		return raw;
 	int err = -ENETDOWN;
@@ -337,7 +338,7 @@ int handover_begin(const struct tcp_snapshot *s, int family, int ifindex)
 {
 	if (family == AF_UNSPEC)
 		family = family_of(&s->key.laddr);
-	int fd = sys_socket(family, SOCK_STREAM | SOCK_CLOEXEC, IPPROTO_TCP);
+	int fd = fd_socket(family, SOCK_STREAM | SOCK_CLOEXEC, IPPROTO_TCP);
 	if (fd < 0)
 		return fd;
 	int err;

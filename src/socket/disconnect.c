@@ -12,10 +12,10 @@
  */
 #include "socket/engine.h"
 
+#include "base/fd.h"
 #include "base/sys.h"
 
 #include <errno.h>
-#include <fcntl.h>
 
 /* Linux's tcp_disconnect: what is left in SO_ERROR. Lock held. */
 static int conn_dissolve(struct engine *e, struct sock *s)
@@ -82,7 +82,7 @@ int sock_twin(struct sock *s, struct candidate *c)
 	struct engine *e = s->engine;
 	*c = (struct candidate){.family = s->family};
 	engine_lock(e);
-	int fd = s->bound_again ? sys_fcntl(s->port_fd, F_DUPFD_CLOEXEC, 0) : sys_socket(s->family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	int fd = s->bound_again ? fd_dup(s->port_fd) : fd_socket(s->family, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (fd >= 0 && s->kind == SOCK_KIND_CONN) {
 		options_to_kernel(e, s, fd);
 		note_options(s, c);

@@ -23,7 +23,6 @@
 #include "kernel/living.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <string.h>
 
 #define ANSWER_TIMEOUT_S 5 /* a parent that is stopped: the connection is lost for the child */
@@ -117,6 +116,11 @@ static bool has_fd(const struct sock *s)
 	return (s->kind == SOCK_KIND_CONN || s->kind == SOCK_KIND_LISTENER) && !s->closed && !s->listener;
 }
 
+static long make_pair(void *fds)
+{
+	return sys_socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds);
+}
+
 /* References for a new child to what `like` holds, or to every socket with an fd. NULL: none, or no memory. */
 static struct fork_child *child_new(struct engine *e, const struct fork_child *like, int *child_end)
 {
@@ -133,7 +137,7 @@ static struct fork_child *child_new(struct engine *e, const struct fork_child *l
 	if (!c)
 		return NULL;
 	c->refs = engine_alloc(e, n * sizeof *c->refs);
-	if (!c->refs || sys_socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds)) {
+	if (!c->refs || fd_make(make_pair, fds)) {
 		if (c->refs)
 			engine_free(e, c->refs, n * sizeof *c->refs);
 		engine_free(e, c, sizeof *c);
@@ -272,7 +276,7 @@ int sock_handed_over(struct sock *s)
 {
 	struct engine *e = s->engine;
 	engine_lock(e);
-	int fd = s->kind == SOCK_KIND_DEAD && s->kept_fd >= 0 ? sys_fcntl(s->kept_fd, F_DUPFD_CLOEXEC, 0) : -EBADF;
+	int fd = s->kind == SOCK_KIND_DEAD && s->kept_fd >= 0 ? fd_dup(s->kept_fd) : -EBADF;
 	engine_unlock(e);
 	return fd;
 }
@@ -529,18 +533,29 @@ static void on_given(struct engine *e, const struct fork_msg *m, int fd)
 		sys_close(fd);
 }
 
+/* As recv_msg; waits for ANSWER_TIMEOUT_S. What comes must not be lost for want of a number. */
+static int await_msg(int ctl, struct fork_msg *m, int *fd)
+{
+	struct timespec wait = {.tv_sec = ANSWER_TIMEOUT_S};
+	struct pollfd p = {.fd = ctl, .events = POLLIN};
+	unsigned n_fds = 1;
+	*fd = -1;
+	while (sys_ppoll(&p, 1, &wait, NULL) == -EINTR)
+		;
+	ssize_t n = fd_pass_receive_surely(ctl, m, sizeof *m, fd, &n_fds, MSG_DONTWAIT);
+	return n > 0 ? 1 : (int)n;
+}
+
 /* Sends and waits for the answer; what was given meanwhile is put aside. 0, or -errno: the parent is gone, or does not answer. */
 static int ask(struct engine *e, struct fork_parent *p, const struct fork_msg *m, struct fork_msg *reply, int *fd)
 {
-	struct timeval tv = {.tv_sec = ANSWER_TIMEOUT_S};
 	*fd = -1;
 	if (p->fd < 0)
 		return p->gone ? -ECONNRESET : -ETIMEDOUT;
-	sys_setsockopt(p->fd, SOL_SOCKET, SO_RCVTIMEO, &tv, sizeof tv);
 	int err = send_msg(p->fd, m, -1);
 	(void)err; /* a parent that is gone may have left messages */
 	for (;;) {
-		int r = recv_msg(p->fd, reply, fd, 0);
+		int r = await_msg(p->fd, reply, fd);
 		p->gone = r == 0 || r == -ECONNRESET;
 		if (r <= 0)
 			return r < 0 ? r : -ECONNRESET;
@@ -583,7 +598,7 @@ static int adopt_conn(struct engine *e, struct sock *s)
 	if (s->kept_fd >= 0) { /* given before, or while we asked */
 		if (fd >= 0)
 			sys_close(fd);
-		fd = sys_fcntl(s->kept_fd, F_DUPFD_CLOEXEC, 0);
+		fd = fd_dup(s->kept_fd);
 	} else if (fd < 0) { /* the parent is gone and its connections with it, or it does not answer */
 		fd = ended_socket(s->family, nothing, true);
 	}

@@ -170,8 +170,8 @@ static int opening_to_kernel(const struct sock *s)
 {
 	struct sockaddr_storage to;
 	socklen_t len = sizeof to;
-	int fd = s->was_bound ? sys_fcntl(s->port_fd, F_DUPFD_CLOEXEC, 0)
-				 : sys_socket(s->family, SOCK_STREAM | SOCK_CLOEXEC, IPPROTO_TCP);
+	int fd = s->was_bound ? fd_dup(s->port_fd)
+				 : fd_socket(s->family, SOCK_STREAM | SOCK_CLOEXEC, IPPROTO_TCP);
 	if (fd < 0)
 		return fd;
 	sys_fcntl(fd, F_SETFL, sys_fcntl(fd, F_GETFL, 0) | O_NONBLOCK);

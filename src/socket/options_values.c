@@ -8,6 +8,7 @@
 #include "socket/options.h"
 #include "socket/saved_syn.h"
 
+#include "base/fd.h"
 #include "base/sys.h"
 
 #include <errno.h>
@@ -83,7 +84,7 @@ int option_values_note(struct engine *e, struct option_values **values, const st
 
 int option_oracle(int family, const struct option_values *values)
 {
-	int fd = sys_socket(family, SOCK_STREAM | SOCK_CLOEXEC, IPPROTO_TCP);
+	int fd = fd_socket(family, SOCK_STREAM | SOCK_CLOEXEC, IPPROTO_TCP);
 	if (fd >= 0)
 		option_values_set(values, fd);
 	return fd;
