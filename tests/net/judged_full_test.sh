@@ -1,0 +1,60 @@
+#!/bin/sh
+# Behind a judging firewall each connection needs an entry in the classifier. Where there is no room for one more, the client is the kernel's, which gets its SYN from the engine; who
+# comes when there is room again is the engine's.
+# shellcheck source-path=SCRIPTDIR
+. "${srcdir:-.}/tests/net/lib.sh"
+need nft python3 nstat
+pair_up
+in_server nft -f - <<'RULES'
+add table inet t
+add chain inet t in { type filter hook input priority 0; policy drop; }
+add rule inet t in ct state established accept
+add rule inet t in tcp dport 8000 accept
+RULES
+
+cat >"$scratch/server.py" <<'END'
+import socket
+l = socket.socket()
+l.bind(("", 8000))
+l.listen(512)
+print("ready", flush=True)
+while True:
+    c = l.accept()[0]
+    c.recv(1)
+    c.sendall(b"x")
+    c.close()
+END
+cat >"$scratch/client.py" <<'END'
+import socket, sys
+s = socket.create_connection((sys.argv[1], 8000), 10)
+s.sendall(b"y")
+print((s.recv(1) + s.recv(1)).decode())
+END
+
+opens() { in_server nstat -asz TcpPassiveOpens | awk '/TcpPassiveOpens/ {print $2}'; }
+syn_repetitions() { in_client nstat -asz TcpExtTCPSynRetrans | awk '/SynRetrans/ {print $2}'; }
+table() { python3 "${srcdir:-.}/tests/net/judged_full.py" "$server" "$1"; }
+
+# client NAME OPENS: it is served, and so many connections are the kernel's from the beginning
+client() {
+	said=$(in_client timeout 20 python3 "$scratch/client.py" $SERVER_IP)
+	if [ "$said" = x ] && [ "$(opens)" = "$2" ]; then pass "$1"; else fail "$1: got '$said', the kernel opened $(opens)"; fi
+}
+
+finesse_server python3 "$scratch/server.py" >"$scratch/server.log" 2>&1 9>&- &
+server=$!
+wait_until 10 grep -q ready "$scratch/server.log"
+before=$(opens)
+client "there is room" "$before"
+entries=$(table fill)
+[ "$entries" -gt 16384 ] && pass "the table was filled" || fail "the table was filled with $entries"
+repeated=$(syn_repetitions)
+client "the table is full: one client is the kernel's" $((before + 1))
+client "the next one, too" $((before + 2))
+[ "$(syn_repetitions)" = "$repeated" ] && pass "their SYNs came once" || fail "their SYNs came again"
+"$FINESSE_BUILD_DIR/finesse" stat "$server" | grep -q "table of connections is full" && pass "stat says why" || fail "stat does not say why"
+table empty >"$scratch/empty"
+client "there is room again" $((before + 2))
+kill "$server"
+wait "$server" 2>/dev/null || true
+finish
