@@ -117,12 +117,12 @@ static ssize_t read_file(const char *path, char *out, size_t size)
 	return n < 0 ? n : (ssize_t)used;
 }
 
-static void mark_unusable(struct ports *p, unsigned first, unsigned last)
+static void mark(uint64_t *set, unsigned first, unsigned last)
 {
 	last = last <= 65535 ? last : 65535;
 	for (unsigned n, port = first; port <= last; port += n) {
 		bool whole = port % BLOCK_PORTS == 0 && last - port >= BLOCK_PORTS - 1;
-		p->unusable[port / BLOCK_PORTS] |= whole ? UINT64_MAX : UINT64_C(1) << port % BLOCK_PORTS;
+		set[port / BLOCK_PORTS] |= whole ? UINT64_MAX : UINT64_C(1) << port % BLOCK_PORTS;
 		n = whole ? BLOCK_PORTS : 1;
 	}
 }
@@ -146,16 +146,16 @@ static void read_range(struct ports *p)
 	ports_kernels(&low, &high);
 	p->range_low = low;
 	p->range_high = high;
-	mark_unusable(p, p->range_low, p->range_high);
+	mark(p->unusable, p->range_low, p->range_high);
 }
 
-static void mark_reserved(struct ports *p, const char *text)
+static void mark_reserved(uint64_t *set, const char *text)
 {
 	for (char *at = (char *)text; *at >= '0' && *at <= '9';) {
 		unsigned long first = strtoul(at, &at, 10), last = first;
 		if (*at == '-')
 			last = strtoul(at + 1, &at, 10);
-		mark_unusable(p, first, last);
+		mark(set, first, last);
 		if (*at == ',')
 			at++;
 	}
@@ -163,21 +163,21 @@ static void mark_reserved(struct ports *p, const char *text)
 
 #define RESERVED_PATH "/proc/sys/net/ipv4/ip_local_reserved_ports"
 
-/* "8080,9000-9010": ports that an administrator keeps for services. Mostly few: for a large buffer the kernel clears as much memory. */
-static int read_reserved(struct ports *p)
+/* "8080,9000-9010". Mostly few: for a large buffer the kernel clears as much memory. */
+int ports_reserved(uint64_t *set)
 {
 	const size_t size = 512 * 1024; /* every port, one by one, is 382 KB */
 	char few[1024], *text;
 	ssize_t n = read_file(RESERVED_PATH, few, sizeof few);
 	if (n < (ssize_t)sizeof few - 1) {
-		mark_reserved(p, n > 0 ? few : "");
+		mark_reserved(set, n > 0 ? few : "");
 		return 0;
 	}
 	text = malloc(size);
 	if (!text)
 		return -ENOMEM;
 	if (read_file(RESERVED_PATH, text, size) > 0)
-		mark_reserved(p, text);
+		mark_reserved(set, text);
 	free(text);
 	return 0;
 }
@@ -370,7 +370,7 @@ static int lease_more(struct ports *p)
 		return -EADDRNOTAVAIL;
 	memset(p->unusable, 0, sizeof p->unusable);
 	read_range(p);
-	int ret = read_reserved(p);
+	int ret = ports_reserved(p->unusable);
 	if (ret < 0)
 		return ret;
 	int probe_fd = sys_socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);

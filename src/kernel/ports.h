@@ -32,6 +32,9 @@ bool ports_has(const struct ports *p, uint16_t lport); /* in a block of this pro
 
 /* The kernel's own range, net.ipv4.ip_local_port_range. */
 void ports_kernels(uint16_t *first, uint16_t *last);
+/* Adds the ports that an administrator keeps for services (net.ipv4.ip_local_reserved_ports) to a set, a bit for each. 0 or -ENOMEM. */
+#define PORTS_SET_WORDS 1024
+int ports_reserved(uint64_t *set);
 
 /* How many ports this process has leased so far. */
 unsigned ports_leased(const struct ports *p);

@@ -1,6 +1,6 @@
 /*
  * IP_LOCAL_PORT_RANGE: the local port of a client comes out of a range that the program chose, which lies in the kernel's (as Linux: what is outside of
- * net.ipv4.ip_local_port_range counts for nothing).
+ * net.ipv4.ip_local_port_range counts for nothing, and what is in net.ipv4.ip_local_reserved_ports is left out).
  *
  * The kernel would give the same ports to others. So a kernel socket is bound to each that is chosen, which the connection keeps (sock.port_fd), and then its TIME-WAIT
  * (taken_ports.c). Connections of this process to several destinations share it, as they share the port in Linux; other processes find it taken, and so does the kernel.
@@ -16,6 +16,7 @@
 
 #include <errno.h>
 #include <netinet/in.h>
+#include <stdlib.h>
 
 #define PORTS_ASKED 64 /* of the kernel, one after the other */
 
@@ -66,13 +67,13 @@ static int hold(struct engine *e, int family, const struct flow_key *key)
 	return fd >= 0 ? fd : err;
 }
 
-int port_range_pick(struct engine *e, const struct port_range *r, int family, struct flow_key *key, struct ports_in_use *u, int *port_fd)
+static int pick(struct engine *e, const struct port_range *r, const uint64_t *reserved, int family, struct flow_key *key, struct ports_in_use *u, int *port_fd)
 {
 	uint32_t n = r->last >= r->first ? r->last - r->first + 1 : 0, start = tcp_random(&e->tcp);
 	unsigned asked = 0;
 	for (uint32_t i = 0; i < n; i++) {
 		key->lport = r->first + (start + i) % n;
-		if (u->in_use(u, key))
+		if ((reserved[key->lport / 64] >> key->lport % 64 & 1) || u->in_use(u, key))
 			continue;
 		int fd = hold(e, family, key);
 		if (fd >= 0) {
@@ -84,4 +85,14 @@ int port_range_pick(struct engine *e, const struct port_range *r, int family, st
 			break;
 	}
 	return asked ? -EADDRINUSE : -EADDRNOTAVAIL;
+}
+
+int port_range_pick(struct engine *e, const struct port_range *r, int family, struct flow_key *key, struct ports_in_use *u, int *port_fd)
+{
+	uint64_t *reserved = calloc(PORTS_SET_WORDS, sizeof *reserved); /* too large for a thread's small stack */
+	int err = reserved ? ports_reserved(reserved) : -ENOMEM;
+	if (!err)
+		err = pick(e, r, reserved, family, key, u, port_fd);
+	free(reserved);
+	return err;
 }
