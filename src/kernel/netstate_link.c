@@ -168,9 +168,11 @@ static int addr_compare(const void *a, const void *b)
 	return order ? order : (x->ifindex > y->ifindex) - (x->ifindex < y->ifindex);
 }
 
-/* An interface may have an address more than once: with another prefix, or another peer. */
+/* An interface may have an IPv4 address more than once: with another prefix, or another peer. An IPv6 address it has once, and its peer may change. */
 static bool is_same_addr(const struct net_addr *a, const struct net_addr *b)
 {
+	if (!ip_addr_is_v4(&a->addr))
+		return addr_compare(a, b) == 0;
 	return addr_compare(a, b) == 0 && a->prefix_len == b->prefix_len && ip_addr_equal(&a->peer, &b->peer);
 }
 

@@ -172,6 +172,25 @@ START_TEST(address_that_an_interface_has_more_than_once)
 }
 END_TEST
 
+/* An IPv6 address has one peer at a time: no other is left behind when it changes. */
+START_TEST(address_whose_peer_changes)
+{
+	struct ip_addr a = addr("fd01::1");
+	add_sink("d0");
+	netstate_on_readable(n);
+	ck_assert(!netstate_is_local(n, &a)); /* from here on notifications alone tell */
+	sh("ip addr add fd01::1 peer fd01::2 dev d0 nodad");
+	netstate_on_readable(n);
+	ck_assert(netstate_is_local(n, &a));
+	sh("ip addr change fd01::1 peer fd01::3 dev d0 nodad");
+	netstate_on_readable(n);
+	ck_assert(netstate_is_local(n, &a));
+	sh("ip addr del fd01::1 peer fd01::3 dev d0");
+	netstate_on_readable(n);
+	ck_assert(!netstate_is_local(n, &a));
+}
+END_TEST
+
 /* A port that leaves its bridge is told as deleted, to who looks at bridges. */
 START_TEST(port_that_leaves_its_bridge_stays)
 {
@@ -687,6 +706,7 @@ int main(void)
 	tcase_add_test(alone, loopback_is_local_and_not_served);
 	tcase_add_test(alone, point_to_point_peer_is_not_local);
 	tcase_add_test(alone, address_that_an_interface_has_more_than_once);
+	tcase_add_test(alone, address_whose_peer_changes);
 	tcase_add_test(alone, port_that_leaves_its_bridge_stays);
 	tcase_add_test(alone, notified_while_others_hold_the_network);
 	tcase_add_test(alone, default_interface);
