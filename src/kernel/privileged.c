@@ -60,9 +60,19 @@ int privileged_read_firewall(void)
 	return privileged_ops ? privileged_ops->read_firewall() : -EPERM;
 }
 
-int privileged_cgroup(uint32_t *generation)
+int privileged_look_begin(void)
 {
-	return privileged_ops ? privileged_ops->cgroup(generation) : -EPERM;
+	return privileged_ops ? privileged_ops->look_begin() : -EPERM;
+}
+
+int privileged_look(int fd, uint32_t *generation)
+{
+	return privileged_ops ? privileged_ops->look(fd, generation) : -EPERM;
+}
+
+bool privileged_look_failed(void)
+{
+	return privileged_ops && privileged_ops->look_failed();
 }
 
 int privileged_establish(const struct flow_key *key, bool client)

@@ -4,7 +4,7 @@
  * The engine tries everything by itself first. Where the kernel says that this process may not (it dropped its privilege), these
  * functions ask who may: the broker (src/process), which registers itself here. With nobody to ask, each returns -EPERM.
  *
- * Called under the engine's lock. Each waits for an answer with a bound (BROKER_WAIT_MS), but privileged_use_neighbour and privileged_watch(_ring), which wait for none.
+ * Called under the engine's lock, but privileged_look. Each waits for an answer with a bound (BROKER_WAIT_MS), but privileged_use_neighbour and privileged_watch(_ring), which wait for none.
  */
 #ifndef FINESSE_KERNEL_PRIVILEGED_H
 #define FINESSE_KERNEL_PRIVILEGED_H
@@ -54,7 +54,10 @@ struct privileged_ops {
 	int (*use_neighbour)(int ifindex, const struct ip_addr *addr);
 	int (*make_group)(int fds[CLASSIFIER_GROUP_FDS]); /* classifier_group_make */
 	int (*read_firewall)(void); /* firewall_save's fd; -EAGAIN: who is asked is busy, and may be asked again in some seconds */
-	int (*cgroup)(uint32_t *generation); /* firewall_cgroup_of this process, and firewall_generation */
+	/* firewall_cgroup_of this process, and firewall_generation. By a descriptor of look_begin's (or -errno), without the lock, by one thread at a time. Negative: look_failed. */
+	int (*look)(int fd, uint32_t *generation);
+	int (*look_begin)(void);
+	bool (*look_failed)(void); /* false: there is nobody to ask any more */
 	int (*establish)(const struct flow_key *key, bool client); /* conntrack_establish */
 	/* 1: a TIME-WAIT of the kernel's is gone; 0: there was none. */
 	int (*end_time_wait)(const struct flow_key *key, const uint32_t cookie[2], int ifindex);
@@ -73,7 +76,9 @@ int privileged_watch_ring(int rx_fd);
 int privileged_use_neighbour(int ifindex, const struct ip_addr *addr);
 int privileged_make_group(int fds[CLASSIFIER_GROUP_FDS]);
 int privileged_read_firewall(void);
-int privileged_cgroup(uint32_t *generation);
+int privileged_look_begin(void);
+int privileged_look(int fd, uint32_t *generation);
+bool privileged_look_failed(void);
 int privileged_establish(const struct flow_key *key, bool client);
 int privileged_end_time_wait(const struct flow_key *key, const uint32_t cookie[2], int ifindex);
 

@@ -5,7 +5,8 @@
  * the kernel's for good, asks anyway, and waits LINK_WAITS times as long: its engine is not up yet, so no connection waits with it.
  * Its connection stays, because its end says that the member is dead: the broker would give the member's frames to the kernel, and reset what it has.
  *
- * All of it is under the engine's lock, but broker_client_configure (before there are threads) and what is called in a fork child.
+ * All of it is under the engine's lock, but broker_client_configure (before there are threads), what is called in a fork child, and client_look, whose question is asked every 400 ms: it
+ * has a connection of its own, and a broker that is late then holds nobody up.
  */
 #include "process/broker.h"
 
@@ -28,11 +29,12 @@
 static struct {
 	bool configured, gone;
 	int fd; /* -1: not connected */
+	int look_fd; /* a connection for questions without the lock; -1: none */
 	int64_t silent_until_us; /* it did not answer in time: nothing is asked until then */
 	uint32_t last_id;
 	char name[BROKER_NAME_LEN + 1];
 	uint8_t token[BROKER_TOKEN_BYTES];
-} client = {.fd = -1};
+} client = {.fd = -1, .look_fd = -1};
 
 bool broker_client_has_broker(void)
 {
@@ -91,12 +93,9 @@ static int connect_to(int fd)
 	return broker_send(fd, &hello, sizeof hello, NULL, 0);
 }
 
-static int be_connected(void)
+/* An internal descriptor, or -errno. */
+static int connect_new(void)
 {
-	if (!broker_client_has_broker())
-		return -EPERM;
-	if (client.fd >= 0)
-		return 0;
 	int fd = fd_move_high(sys_socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0));
 	if (fd < 0)
 		return fd;
@@ -106,6 +105,18 @@ static int be_connected(void)
 		note_failure("the broker cannot be reached", err);
 		return -EPERM;
 	}
+	return fd;
+}
+
+static int be_connected(void)
+{
+	if (!broker_client_has_broker())
+		return -EPERM;
+	if (client.fd >= 0)
+		return 0;
+	int fd = connect_new();
+	if (fd < 0)
+		return fd;
 	client.fd = fd;
 	return 0;
 }
@@ -330,15 +341,36 @@ static int client_read_firewall(void)
 	return err < 0 ? err : -EBADMSG;
 }
 
-static int client_cgroup(uint32_t *generation)
+static int client_look_begin(void)
+{
+	if (client.look_fd >= 0)
+		return client.look_fd;
+	if (!broker_client_has_broker() || is_silent())
+		return -EPERM;
+	client.look_fd = connect_new();
+	return client.look_fd;
+}
+
+/* Nothing here but the descriptor is the lock's. */
+static int client_look(int fd, uint32_t *generation)
 {
 	struct broker_request r;
 	struct broker_answer a;
+	struct broker_fds in = {.n = 0};
 	begin(&r, BROKER_CGROUP);
-	int bits = ask(&r, -1, &a, NULL);
-	if (bits >= 0)
+	if (broker_send(fd, &r, sizeof r, NULL, 0) || broker_receive(fd, &a, sizeof a, &in, 0) != sizeof a)
+		return -EPERM;
+	if (a.result >= 0)
 		*generation = a.generation;
-	return bits;
+	return a.result;
+}
+
+/* An answer may still come: who asks again has another connection. */
+static bool client_look_failed(void)
+{
+	fd_close(client.look_fd);
+	client.look_fd = -1;
+	return broker_client_has_broker();
 }
 
 static int client_make_group(int fds[CLASSIFIER_GROUP_FDS])
@@ -377,7 +409,9 @@ static const struct privileged_ops client_ops = {
 	.end_time_wait = client_end_time_wait,
 	.make_group = client_make_group,
 	.read_firewall = client_read_firewall,
-	.cgroup = client_cgroup,
+	.look_begin = client_look_begin,
+	.look = client_look,
+	.look_failed = client_look_failed,
 	.establish = client_establish,
 };
 
@@ -404,7 +438,8 @@ void broker_client_mark(void)
 void broker_client_after_fork(void)
 {
 	fd_close(client.fd);
-	client.fd = -1;
+	fd_close(client.look_fd);
+	client.fd = client.look_fd = -1;
 	client.silent_until_us = 0; /* the child has things to tell that are told once */
 }
 

@@ -121,6 +121,7 @@ struct control {
 struct rejudge {
 	struct control news, ipsec, timer; /* … nftables' and IPsec's notifications */
 	bool on, armed, stale;
+	bool asks_broker; /* … since this process may not see them */
 	bool looks;      /* the timer's next turn looks at the cgroup's programs */
 	bool later;      /* … and at connections that could not be judged yet */
 	struct rules_reader *reader; /* it reads the rules; NULL: nobody does */

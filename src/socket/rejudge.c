@@ -7,7 +7,7 @@
  * first that the connection is established. The process may have dropped its privilege and not be able to read the rules: then everything becomes the kernel's.
  *
  * Legacy iptables has no notifications. While it has tables here, the rules are read again every LEGACY_US. Nobody tells of a program that is attached to the process's cgroup
- * (or that another cgroup is the process's) or to an interface's ingress either: while the engine has turns the kernel is asked every LOOK_US. A process without the right to asks the broker, also whether
+ * (or that another cgroup is the process's) or to an interface's ingress either: while the engine has turns the kernel is asked every LOOK_US. A process without the right to asks the broker, without the engine's lock, also whether
  * nftables' rules or IPsec policies have changed, since it may not have the right to hear of that. A process that has
  * nothing to do asks nothing: what comes after a pause meets the engine once more, and is judged anew then. When the engine comes up nothing is asked either: whoever gave the link, or read the
  * rules, looked just now, and a short program shall not wait for that twice.
@@ -244,15 +244,22 @@ static void sight_of(struct engine *e, struct firewall_sight *s)
 			s->at[s->n++].ifindex = link_info(i->link)->ifindex;
 }
 
+/* This process may not see its cgroup's programs. The broker is asked from now on, at once for the first time; but not one that gave no answer. */
+static void note_unseen(struct rejudge *r)
+{
+	bool asked = r->asks_broker, anybody = !asked || privileged_look_failed();
+	r->asks_broker = true;
+	r->looks |= !asked && privileged_ops;
+	if (!anybody && r->look.mounts_nothing)
+		firewall_look_alone(&r->look);
+}
+
 /* The rules are stale where something is otherwise than they say. */
-static void take_sight(struct engine *e, struct firewall_sight s)
+static void take_sight(struct engine *e, struct firewall_sight s, uint32_t generation)
 {
 	struct rejudge *r = &e->rejudge;
-	uint32_t generation = r->generation;
 	if (s.cgroup == -EPERM)
-		s.cgroup = privileged_cgroup(&generation);
-	if (s.cgroup == -EPERM && r->look.mounts_nothing)
-		firewall_look_alone(&r->look);
+		note_unseen(r);
 	r->stale |= firewall_differs(e->firewall, &s) || (r->news.fd < 0 && generation != r->generation);
 	r->generation = generation;
 }
@@ -262,11 +269,15 @@ static void look_aside(struct engine *e)
 	struct rejudge *r = &e->rejudge;
 	struct firewall_sight s;
 	sight_of(e, &s);
-	r->reader = rules_reader_begin_look(r->timer.fd, &s, &r->look);
+	int broker_fd = r->asks_broker ? privileged_look_begin() : -1;
+	r->reader = rules_reader_begin_look(r->timer.fd, &s, &r->look, broker_fd, r->generation);
 	if (r->reader)
 		return;
+	uint32_t generation = r->generation;
 	firewall_see(&s, &r->look);
-	take_sight(e, s);
+	if (s.cgroup == -EPERM && broker_fd >= 0)
+		s.cgroup = privileged_look(broker_fd, &generation);
+	take_sight(e, s, generation);
 }
 
 /* What the reader has read, if it is done. True: there are new rules. */
@@ -277,9 +288,10 @@ static bool take_from_reader(struct engine *e)
 	char why[160];
 	if (!rules_reader_is_done(r->reader))
 		return false;
-	const struct firewall_sight *saw = rules_reader_saw(r->reader);
+	uint32_t generation;
+	const struct firewall_sight *saw = rules_reader_saw(r->reader, &generation);
 	if (saw)
-		take_sight(e, *saw);
+		take_sight(e, *saw, generation);
 	bool looked = saw;
 	int err = rules_reader_end(r->reader, &now, why, sizeof why);
 	r->reader = NULL;

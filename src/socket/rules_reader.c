@@ -1,5 +1,6 @@
 #include "socket/rules_reader.h"
 
+#include <errno.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -8,6 +9,7 @@
 #include "base/sys.h"
 #include "base/thread.h"
 #include "kernel/firewall.h"
+#include "kernel/privileged.h"
 
 struct rules_reader {
 	pthread_t thread;
@@ -15,18 +17,27 @@ struct rules_reader {
 	int timer_fd;
 	struct firewall_look *look; /* NULL: it reads the rules */
 	struct firewall_sight sight;
+	int broker_fd; /* by it the broker is asked what this process may not see; negative: it is not */
+	uint32_t generation;
 	struct firewall *read;
 	int err;
 	char why[160];
 	_Atomic bool done; /* what is before it is the caller's */
 };
 
+static void see(struct rules_reader *r)
+{
+	firewall_see(&r->sight, r->look);
+	if (r->sight.cgroup == -EPERM && r->broker_fd >= 0)
+		r->sight.cgroup = privileged_look(r->broker_fd, &r->generation);
+}
+
 static void *reader_main(void *arg)
 {
 	struct rules_reader *r = arg;
 	const struct itimerspec at_once = {.it_value.tv_nsec = 1};
 	if (r->look)
-		firewall_see(&r->sight, r->look);
+		see(r);
 	else
 		r->err = firewall_read(&r->read, r->why, sizeof r->why);
 	atomic_store(&r->done, true);
@@ -59,18 +70,21 @@ struct rules_reader *rules_reader_begin(int timer_fd)
 	return reader_run(reader_new(timer_fd));
 }
 
-struct rules_reader *rules_reader_begin_look(int timer_fd, const struct firewall_sight *sight, struct firewall_look *look)
+struct rules_reader *rules_reader_begin_look(int timer_fd, const struct firewall_sight *sight, struct firewall_look *look, int broker_fd, uint32_t generation)
 {
 	struct rules_reader *r = reader_new(timer_fd);
 	if (r) {
 		r->look = look;
 		r->sight = *sight;
+		r->broker_fd = broker_fd;
+		r->generation = generation;
 	}
 	return reader_run(r);
 }
 
-const struct firewall_sight *rules_reader_saw(const struct rules_reader *r)
+const struct firewall_sight *rules_reader_saw(const struct rules_reader *r, uint32_t *generation)
 {
+	*generation = r->generation;
 	return r->look ? &r->sight : NULL;
 }
 

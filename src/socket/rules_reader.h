@@ -2,7 +2,7 @@
  * What the kernel may take long to tell of the host's rules is read by a thread of its own: neither the engine's lock nor the helper may be held up so long.
  *
  *   - The rules, where they are tens of thousands (a cluster's node, long lists of banned addresses): some 100 ms.
- *   - What nobody tells of (firewall_see): the kernel lets who asks wait for its lock of the network, 100s of ms where namespaces come and go.
+ *   - What nobody tells of (firewall_see): the kernel lets who asks wait for its lock of the network, 100s of ms where namespaces come and go. And the broker may be late.
  *
  * The thread takes no lock of the engine's. When it has read, it lets the timer expire whose handler then takes what was read. All signals are blocked in it.
  * The functions need the engine's lock. A fork's child has no thread, and forgets the reader.
@@ -12,6 +12,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 struct firewall;
 struct firewall_look;
@@ -20,10 +21,13 @@ struct rules_reader;
 
 /* It reads the rules. `timer_fd` stays open until rules_reader_end. NULL: there is no memory, or no thread. */
 struct rules_reader *rules_reader_begin(int timer_fd);
-/* It sees what the sight asks about. `look` is its own until rules_reader_end. */
-struct rules_reader *rules_reader_begin_look(int timer_fd, const struct firewall_sight *sight, struct firewall_look *look);
+/*
+ * It sees what the sight asks about, and asks the broker what it may not see itself (privileged_look_begin's `broker_fd`; negative: nobody). `look` is its own until rules_reader_end.
+ * `generation`: of the rules, as the broker told it last.
+ */
+struct rules_reader *rules_reader_begin_look(int timer_fd, const struct firewall_sight *sight, struct firewall_look *look, int broker_fd, uint32_t generation);
 /* What it has seen, when it is done; NULL: it reads the rules. */
-const struct firewall_sight *rules_reader_saw(const struct rules_reader *r);
+const struct firewall_sight *rules_reader_saw(const struct rules_reader *r, uint32_t *generation);
 bool rules_reader_is_done(struct rules_reader *r);
 /* It has read, and its thread waits for a CPU to end: ask again soon. */
 bool rules_reader_is_ending(const struct rules_reader *r);

@@ -67,7 +67,6 @@ void helper_stop(struct engine *e)
 
 void helper_leave(struct engine *e)
 {
-	rejudge_pause(e);
 	drive_helper_leave(&e->drive);
 	fd_close(e->stat_fd);
 	e->stat_fd = -1;
