@@ -11,6 +11,7 @@
 #include "shim.h"
 
 #include <fcntl.h>
+#include <limits.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <sys/sendfile.h>
@@ -50,6 +51,13 @@ static ssize_t sys_pread(int fd, void *buf, size_t n, off_t offset)
 	return sys_call(SYS_pread64, fd, buf, n, offset, 0, 0);
 }
 
+/* Who is told that more comes waits for it: at the file's end nothing does. */
+static bool goes_on(int in, off_t pos)
+{
+	char next;
+	return sys_pread(in, &next, 1, pos) == 1;
+}
+
 /* From `in` at *pos; *pos moves by what was sent. */
 static ssize_t send_file(struct call *c, int in, off_t *pos, size_t n)
 {
@@ -70,7 +78,7 @@ static ssize_t send_file(struct call *c, int in, off_t *pos, size_t n)
 			break;
 		iov.iov_len = got;
 		struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
-		bool more = (size_t)got == want && sent + got < n;
+		bool more = (size_t)got == want && sent + got < n && goes_on(in, *pos + got);
 		r = engine_send(c, &msg, more ? MSG_MORE : 0);
 		if (r < 0)
 			break;
@@ -178,13 +186,41 @@ static ssize_t peek_any(struct call *c, struct msghdr *msg)
 	return got <= 0 ? got : sock_recvmsg(c->sock, msg, MSG_PEEK | MSG_DONTWAIT);
 }
 
+static bool has_room(int pipe_fd)
+{
+	struct pollfd room = {.fd = pipe_fd, .events = POLLOUT};
+	struct timespec now = {0, 0};
+	return sys_ppoll(&room, 1, &now, NULL) != 0;
+}
+
+/* What a pipe surely takes at once: an empty one all that it holds; one that polls writable has a page for PIPE_BUF bytes. */
+static size_t pipe_piece(int pipe_fd)
+{
+	int filled;
+	long size = sys_ioctl(pipe_fd, FIONREAD, &filled) == 0 && filled == 0 ? sys_fcntl(pipe_fd, F_GETPIPE_SZ, 0) : 0;
+	return size > PIPE_BUF ? size : PIPE_BUF;
+}
+
+/* Waits for the first piece's room, in the kernel; more goes in as long as there is room: who would empty it may be the caller. */
+static ssize_t fill_pipe(int pipe_fd, const char *buf, size_t n)
+{
+	size_t done = 0;
+	ssize_t r;
+	do {
+		size_t piece = pipe_piece(pipe_fd);
+		r = sys_write(pipe_fd, buf + done, piece < n - done ? piece : n - done);
+		if (r <= 0)
+			break;
+		done += r;
+	} while (done < n && has_room(pipe_fd));
+	return done ? (ssize_t)done : r;
+}
+
 static ssize_t sock_to_pipe(struct call *c, int out, char *buf, size_t n, unsigned flags)
 {
 	struct iovec iov = {buf, n};
 	struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
-	struct pollfd room = {.fd = out, .events = POLLOUT};
-	struct timespec now = {0, 0};
-	if ((flags & SPLICE_F_NONBLOCK) && sys_ppoll(&room, 1, &now, NULL) == 0)
+	if ((flags & SPLICE_F_NONBLOCK) && !has_room(out))
 		return -EAGAIN;
 	ssize_t got = sock_splice_stops(c->sock);
 	if (got <= 0)
@@ -192,12 +228,7 @@ static ssize_t sock_to_pipe(struct call *c, int out, char *buf, size_t n, unsign
 	got = peek_any(c, &msg);
 	if (got <= 0)
 		return got;
-	/* What a pipe has room for without waiting: it takes PIPE_BUF at once when it polls
-	 * writable. */
-	size_t piece = got;
-	if ((flags & SPLICE_F_NONBLOCK) && piece > 4096)
-		piece = 4096;
-	ssize_t put = sys_write(out, buf, piece);
+	ssize_t put = fill_pipe(out, buf, got);
 	if (put == -EPIPE)
 		sys_call(SYS_tgkill, sys_getpid(), sys_call(SYS_gettid, 0, 0, 0, 0, 0, 0), SIGPIPE,
 			 0, 0, 0);
@@ -213,6 +244,8 @@ static ssize_t engine_splice(struct call *c, int pipe_fd, bool to_pipe, const of
 {
 	if (n == 0)
 		return 0;
+	if (flags & ~(SPLICE_F_MOVE | SPLICE_F_NONBLOCK | SPLICE_F_MORE | SPLICE_F_GIFT))
+		return -EINVAL;
 	if (sys_fcntl(pipe_fd, F_GETFD, 0) < 0)
 		return -EBADF;
 	if (sys_fcntl(pipe_fd, F_GETPIPE_SZ, 0) < 0)

@@ -345,6 +345,26 @@ int wrap_fcntl(int fd, int cmd, ...)
 	return r;
 }
 
+/* What Linux's TCP socket of this family says of interfaces, addresses and neighbours: beneath an accepted connection there is none. */
+static int family_ioctl(struct call *c, unsigned long request, void *arg)
+{
+	int family, fd;
+	socklen_t len = sizeof family;
+	int r = sock_getsockopt(c->sock, SOL_SOCKET, SO_DOMAIN, &family, &len);
+	if (r < 0 || (fd = sys_socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0)) < 0)
+		return -ENOTTY;
+	r = sys_ioctl(fd, request, arg);
+	sys_close(fd);
+	return r;
+}
+
+static int kernels_ioctl(struct call *c, int fd, unsigned long request, void *arg)
+{
+	int r = sys_ioctl(fd, request, arg);
+	bool interfaces = request >= SIOCADDRT && request < SIOCPROTOPRIVATE;
+	return r == -ENOTTY && interfaces && !c->file->listener ? family_ioctl(c, request, arg) : r;
+}
+
 /* What the engine does not know is asked of the fd's kernel socket (close-on-exec, interface
  * queries …). */
 static int engine_ioctl(struct call *c, int fd, unsigned long request, void *arg)
@@ -369,7 +389,7 @@ static int engine_ioctl(struct call *c, int fd, unsigned long request, void *arg
 	int r = sock_ioctl(c->sock, request, arg);
 	if (r == -ENOTTY)
 		c->file->candidate.used = true;
-	return r == -ENOTTY ? sys_ioctl(fd, request, arg) : r;
+	return r == -ENOTTY ? kernels_ioctl(c, fd, request, arg) : r;
 }
 
 /* Interfaces, addresses and routes, the old way. */

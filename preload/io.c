@@ -46,18 +46,31 @@ ssize_t send_tells_error(int fd, ssize_t r, int flags)
 	return r;
 }
 
+/* Not in the kernel's half of the addresses, nor around their end. */
+static bool is_of_the_users(const void *base, size_t n)
+{
+	uintptr_t end = (uintptr_t)base + n;
+	return end >= (uintptr_t)base && end <= INTPTR_MAX;
+}
+
+static size_t cut(size_t n)
+{
+	return n < MOVED_MAX_BYTES ? n : MOVED_MAX_BYTES;
+}
+
+/* send and recv cut a length that is too long, and then look where it ends; read and write look first, so that a length of -1 is EFAULT there. */
 static ssize_t send_buffer(struct call *c, const void *buf, size_t n, int flags)
 {
-	struct iovec iov = {(void *)buf, n};
+	struct iovec iov = {(void *)buf, cut(n)};
 	struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
-	return engine_send(c, &msg, flags);
+	return is_of_the_users(buf, iov.iov_len) ? engine_send(c, &msg, flags) : -EFAULT;
 }
 
 static ssize_t recv_buffer(struct call *c, void *buf, size_t n, int flags)
 {
-	struct iovec iov = {buf, n};
+	struct iovec iov = {buf, cut(n)};
 	struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
-	return sock_recvmsg(c->sock, &msg, flags);
+	return is_of_the_users(buf, iov.iov_len) ? sock_recvmsg(c->sock, &msg, flags) : -EFAULT;
 }
 
 /* ---- what the program hands in ---- */
@@ -73,9 +86,7 @@ static int iov_check(const struct iovec *iov, size_t count)
 		if ((ssize_t)iov[i].iov_len < 0)
 			return -EINVAL;
 	for (size_t i = 0; i < count; i++) {
-		bool cut = count == 1 && iov[i].iov_len > MOVED_MAX_BYTES; /* several are looked at first, and cut then */
-		uintptr_t base = (uintptr_t)iov[i].iov_base, end = base + (cut ? MOVED_MAX_BYTES : iov[i].iov_len);
-		if (end < base || end > INTPTR_MAX) /* the kernel's half of the addresses */
+		if (!is_of_the_users(iov[i].iov_base, count == 1 ? cut(iov[i].iov_len) : iov[i].iov_len)) /* several are looked at first, and cut then */
 			return -EFAULT;
 	}
 	return 0;
@@ -133,7 +144,7 @@ static bool has_control(const struct msghdr *msg)
 
 ssize_t wrap_read(int fd, void *buf, size_t n)
 {
-	VIA_ENGINE_CANCELLED(fd, n ? recv_buffer(&c, buf, n, 0) : 0);
+	VIA_ENGINE_CANCELLED(fd, !is_of_the_users(buf, n) ? -EFAULT : n ? recv_buffer(&c, buf, n, 0) : 0);
 	return tells_error(fd, REAL(read)(fd, buf, n));
 }
 
@@ -244,9 +255,12 @@ ssize_t wrap___recvfrom_chk(int fd, void *buf, size_t n, size_t room, int flags,
 	return REAL(__recvfrom_chk)(fd, buf, n, room, flags, from, fromlen);
 }
 
+/* Linux's own, for calls of 32 bits: a program may not say it. */
+#define MSG_CMSG_COMPAT 0x80000000u
+
 static ssize_t engine_recvmsg(struct call *c, struct msghdr *msg, int flags)
 {
-	int err = msg_check(msg);
+	int err = flags & MSG_CMSG_COMPAT ? -EINVAL : msg_check(msg);
 	if (err < 0)
 		return err;
 	struct msghdr own = *msg;
@@ -316,8 +330,6 @@ static int engine_recvmmsg(struct call *c, struct mmsghdr *msgs, unsigned count,
 {
 	unsigned done = 0;
 	struct timespec end = {0};
-	if (count > IOV_MAX)
-		count = IOV_MAX;
 	if (timeout) {
 		if (!user_may_write(timeout, sizeof *timeout))
 			return -EFAULT;
@@ -361,7 +373,7 @@ int wrap_recvmmsg(int fd, struct mmsghdr *msgs, unsigned count, int flags, struc
 
 ssize_t wrap_write(int fd, const void *buf, size_t n)
 {
-	VIA_ENGINE_CANCELLED(fd, send_buffer(&c, buf, n, 0));
+	VIA_ENGINE_CANCELLED(fd, is_of_the_users(buf, n) ? send_buffer(&c, buf, n, 0) : -EFAULT);
 	before_known(fd);
 	return send_tells_error(fd, REAL(write)(fd, buf, n), 0);
 }
@@ -437,8 +449,10 @@ ssize_t wrap_send(int fd, const void *buf, size_t n, int flags)
 /* TCP ignores the address unless it is to connect, but Linux has copied it by then. */
 static ssize_t engine_sendto(struct call *c, const void *buf, size_t n, int flags, const struct sockaddr *to, socklen_t tolen)
 {
-	struct iovec iov = {(void *)buf, n};
+	struct iovec iov = {(void *)buf, cut(n)};
 	struct msghdr msg = {.msg_name = (void *)to, .msg_namelen = tolen, .msg_iov = &iov, .msg_iovlen = 1};
+	if (!is_of_the_users(buf, iov.iov_len))
+		return -EFAULT;
 	if (to && tolen > sizeof(struct sockaddr_storage))
 		return -EINVAL;
 	if (to && !user_may_read(to, tolen))
@@ -457,7 +471,7 @@ ssize_t wrap_sendto(int fd, const void *buf, size_t n, int flags, const struct s
 
 static ssize_t engine_sendmsg(struct call *c, const struct msghdr *msg, int flags)
 {
-	int r = msg_check_out(msg);
+	int r = flags & MSG_CMSG_COMPAT ? -EINVAL : msg_check_out(msg);
 	if (r < 0)
 		return r;
 	struct msghdr own = *msg;

@@ -153,6 +153,9 @@ static bool syscall_fd(long nr, const long *a, long *r)
 	case SYS_execve:
 		*r = wrap_execve((void *)a[0], (void *)a[1], (void *)a[2]);
 		return true;
+	case SYS_execveat:
+		*r = wrap_execveat(a[0], (void *)a[1], (void *)a[2], (void *)a[3], a[4]);
+		return true;
 	}
 	return false;
 }

@@ -12,6 +12,7 @@
 #include "ready/internal.h"
 
 #include "base/sys.h"
+#include "base/user.h"
 
 #include <errno.h>
 #include <string.h>
@@ -23,20 +24,30 @@
 #define QUEUES_LOOK_US (10 * USEC_PER_MSEC)
 
 /* Tells what is ready of the engine's. Level-triggered items go to the list's end, so that all get their turn. */
+/* False: the program has no memory there, or none any more. */
+static bool give(struct epoll_event *to, uint32_t mask, epoll_data_t data)
+{
+	const struct epoll_event ev = {.events = mask, .data = data};
+	return user_guarded(memcpy, to, &ev, sizeof ev);
+}
+
 static int collect_engine(struct engine *e, struct epset *set, struct epoll_event *evs, int max)
 {
 	int n = 0;
+	bool bad = false;
 	struct list again;
 	list_init(&again);
-	for (struct list *pos; n < max && (pos = list_first(&set->ready));) {
+	for (struct list *pos; n < max && !bad && (pos = list_first(&set->ready));) {
 		struct ep_item *it = container_of(pos, struct ep_item, ready);
 		uint32_t mask = item_mask(e, it);
 		ready_remove(set, it);
 		if (!mask)
 			continue;
-		evs[n].events = mask;
-		evs[n++].data = it->event.data;
-		if (it->event.events & EPOLLONESHOT) {
+		bad = !give(&evs[n], mask, it->event.data);
+		n += !bad;
+		if (bad) {
+			list_push_back(&again, pos);
+		} else if (it->event.events & EPOLLONESHOT) {
 			it->disabled = true;
 			queue_show(it);
 			if (!list_empty(&it->listener_node))
@@ -49,7 +60,7 @@ static int collect_engine(struct engine *e, struct epset *set, struct epoll_even
 		list_unlink(pos);
 		ready_push(set, container_of(pos, struct ep_item, ready));
 	}
-	return n;
+	return bad && !n ? -EFAULT : n;
 }
 
 /* The mark is ours alone, and what bears it. */

@@ -4,10 +4,12 @@
  */
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <poll.h>
 #include <setjmp.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -258,6 +260,61 @@ static void signal_calls(int fd)
 	SAY(signal(SIGSEGV, SIG_DFL) == SIG_IGN);
 }
 
+/* Lengths that the kernel cuts or refuses, and flags that only it may set. */
+static void length_calls(int fd)
+{
+	struct msghdr none_at_all = {0};
+	struct mmsghdr one = {0};
+	char b[16];
+	SAY(write(fd, b, -1));
+	SAY(read(fd, b, -1));
+	SAY(write(fd, b, (size_t)1 << 63));
+	SAY(sendmsg(fd, &none_at_all, 0x80000000)); /* MSG_CMSG_COMPAT */
+	SAY(recvmsg(fd, &none_at_all, 0x80000000 | MSG_DONTWAIT));
+	SAY(sendmmsg(fd, &one, 1, 0x80000000));
+	SAY(recvmmsg(fd, &one, 1, 0x80000000 | MSG_DONTWAIT, NULL));
+}
+
+/* The kernel tells as many events as there is memory for. */
+static void events_at_the_end_of_memory(int fd)
+{
+	struct epoll_event want = {.events = EPOLLOUT}, *some;
+	char *pages = mmap(NULL, 2 * 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	int set = epoll_create1(0);
+	munmap(pages + 4096, 4096);
+	some = (struct epoll_event *)(pages + 4096) - 3;
+	for (want.data.fd = 0; want.data.fd < 6; want.data.fd++)
+		epoll_ctl(set, EPOLL_CTL_ADD, dup(fd), &want);
+	SAY(epoll_wait(set, some, 10, 0));
+	SAY(epoll_wait(set, some, 3, 0));
+	SAY(epoll_wait(set, (void *)(pages + 4094), 10, 0));
+	SAY(epoll_wait(set, (void *)pages, 10, 0));
+	close(set);
+	munmap(pages, 4096);
+}
+
+/* Who would empty the pipe is the caller: what it holds moves, and the call returns. */
+static void more_than_a_pipe_holds(int fd)
+{
+	static char piece[4096];
+	int pipe_fd[2], waiting = 0;
+	SAY(pipe(pipe_fd));
+	SAY(fcntl(pipe_fd[1], F_SETPIPE_SZ, sizeof piece));
+	for (int i = 0; i < 5; i++)
+		SAY(write(fd, piece, sizeof piece));
+	while (waiting < 5 * (int)sizeof piece)
+		ioctl(fd, FIONREAD, &waiting);
+	SAY(splice(fd, NULL, pipe_fd[1], NULL, 1, 0x100));
+	SAY(splice(fd, NULL, pipe_fd[1], NULL, 0, 0x100));
+	bool moved = splice(fd, NULL, pipe_fd[1], NULL, 1 << 20, 0) > 0; /* how much there is in a pipe's page is the kernel's to say */
+	SAY(moved);
+	ioctl(fd, FIONREAD, &waiting);
+	while (waiting > 0)
+		waiting -= read(fd, piece, sizeof piece);
+	close(pipe_fd[0]);
+	close(pipe_fd[1]);
+}
+
 int main(int argc, char **argv)
 {
 	struct sockaddr_in a = {.sin_family = AF_INET};
@@ -275,8 +332,11 @@ int main(int argc, char **argv)
 	for (int n = 0; n < 5;)
 		ioctl(fd, FIONREAD, &n);
 	data_calls(fd);
+	length_calls(fd);
 	name_calls(fd);
 	wait_calls(fd);
+	events_at_the_end_of_memory(fd);
+	more_than_a_pipe_holds(fd);
 	SAY(socketpair(AF_UNIX, SOCK_STREAM, 0, ux));
 	lying_control(ux[0]);
 	lying_control(fd);
