@@ -14,7 +14,7 @@
  * not touch: those whose default action ends the process (death.c), and SIGSEGV and SIGBUS whatever the
  * program set: a touch of a bad pointer is one of ours (base/user.h). Of any other the program's own
  * disposition follows, and it is what sigaction tells. An ignored signal stays so in the kernel (but for
- * these two): it must wake nobody, and survives exec. Process 1 of a PID namespace has no default
+ * these two): it must wake nobody, and survives exec. A handler from before the shim was ready (a library's constructor) gets its trampoline then, too. Process 1 of a PID namespace has no default
  * actions, so its are left alone.
  * SA_RESETHAND is done here, or the queued-again signal would meet the default action.
  * Async-signal-safe: no lock; an action is two atomics, written before the kernel learns of it.
@@ -209,6 +209,26 @@ static void take_over(int sig)
 	install(sig);
 }
 
+/* What libc has its handlers return to: so they can be told from those that came by another way. False: the kernel has no trampoline. */
+static bool find_restorer(struct sigaction *with)
+{
+	for (int sig = 1; sig < SIGNALS; sig++)
+		if (REAL(sigaction)(sig, NULL, with) == 0 && with->sa_sigaction == trampoline)
+			return true;
+	return false;
+}
+
+/* Handlers that the program set before the shim was ready, by libc's sigaction. */
+static void adopt_handlers(void)
+{
+	struct sigaction ours, now;
+	if (!find_restorer(&ours))
+		return;
+	for (int sig = 1; sig < SIGNALS; sig++)
+		if (REAL(sigaction)(sig, NULL, &now) == 0 && is_handler(&now) && now.sa_sigaction != trampoline && now.sa_restorer == ours.sa_restorer)
+			wrap_sigaction(sig, &now, NULL);
+}
+
 void shim_defaults_init(void)
 {
 	ends_ours = sys_getpid() != 1;
@@ -216,6 +236,7 @@ void shim_defaults_init(void)
 		if (is_ours(sig))
 			take_over(sig);
 	defaults_ours = true;
+	adopt_handlers();
 }
 
 /* The kernel's again, or ours again; handlers of the program's stay as they are. */
@@ -375,6 +396,12 @@ shim_sighandler wrap_sigset(int sig, shim_sighandler handler)
 	if (before == SIG_ERR || sigprocmask(SIG_UNBLOCK, &set, &old) < 0)
 		return SIG_ERR;
 	return sigismember(&old, sig) ? SIG_HOLD : before;
+}
+
+int wrap_sigignore(int sig)
+{
+	struct sigaction ignore = {.sa_handler = SIG_IGN};
+	return wrap_sigaction(sig, &ignore, NULL);
 }
 
 int wrap_siginterrupt(int sig, int on)

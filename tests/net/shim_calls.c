@@ -898,6 +898,10 @@ static void signals(void)
 	SAY(sigset(SIGUSR2, on_alarm) == SIG_DFL);
 	raise(SIGUSR2);
 	SAY(handled - before);
+	SAY(sigignore(SIGUSR2));
+	raise(SIGUSR2);
+	SAY(signal(SIGUSR2, SIG_DFL) == SIG_IGN);
+	SAY(sigignore(99));
 	SAY(sigaction(99, &act, NULL));
 	SAY(sigaction(SIGKILL, &act, NULL));
 	close(c), close(s);
