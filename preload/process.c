@@ -2,7 +2,7 @@
  * fork, exec, exit (DESIGN §5).
  *
  * fork: the table's lock is held across it, so that the child's copy is whole; the engine prepares
- * and repairs itself on both sides. In the child every engine socket is `inherited` until its first
+ * and repairs itself on both sides. The program's own handlers of fork run without any of that. In the child every engine socket is `inherited` until its first
  * use adopts it (handover.c). vfork: the child would write to our table, which it shares with its
  * parent. So vfork is fork once there was a TCP socket; until then, the real one, reached by a
  * jump, since its caller's frame must be left alone. exec: our sockets become kernel sockets
@@ -78,11 +78,63 @@ void fork_after_in_parent(long child)
 	fdtable_unlock();
 }
 
+/*
+ * The program's own prepare handlers (pthread_atfork) may wait for locks, and for threads that are in calls of ours. So they run before ours: ours is registered
+ * before its first, and prepare handlers run in the reverse order. In the parent and in the child ours is the first, then.
+ */
+static _Atomic bool atfork_registered;
+static ENGINE_THREAD bool fork_wanted, fork_held; /* by wrap_fork: the handlers have it to do; they have begun it */
+
+static void atfork_prepare(void)
+{
+	if (!fork_wanted)
+		return;
+	fork_wanted = false;
+	fork_before();
+	fork_held = true;
+}
+
+static void atfork_child(void)
+{
+	if (!fork_held)
+		return;
+	fork_held = false;
+	fork_after_in_child();
+}
+
+/* Also when there is no child. What was prepared for it sees that by itself: its end of the connection is closed. */
+static void atfork_parent(void)
+{
+	if (!fork_held)
+		return;
+	fork_held = false;
+	fork_after_in_parent(0);
+}
+
+static void atfork_register(void)
+{
+	atfork_registered = REAL(__register_atfork)(atfork_prepare, atfork_parent, atfork_child, NULL) == 0;
+}
+
+/* pthread_atfork is within each program and library, and calls this one. */
+int wrap___register_atfork(void (*prepare)(void), void (*parent)(void), void (*child)(void), void *dso)
+{
+	static pthread_once_t once = PTHREAD_ONCE_INIT; /* what a fork interrupts is done anew in its child */
+	pthread_once(&once, atfork_register);
+	return REAL(__register_atfork)(prepare, parent, child, dso);
+}
+
+static pid_t fork_by_handlers(void)
+{
+	bool outer = fork_wanted; /* a handler of the program's may fork, too */
+	fork_wanted = true;
+	pid_t pid = REAL(fork)();
+	fork_wanted = outer;
+	return pid;
+}
+
 static pid_t fork_with(pid_t (*real_fork)(void))
 {
-	adopt_before_fork();
-	if (!fork_is_bracketed())
-		return real_fork();
 	fork_before();
 	pid_t pid = real_fork();
 	int saved = errno;
@@ -96,12 +148,16 @@ static pid_t fork_with(pid_t (*real_fork)(void))
 
 pid_t wrap_fork(void)
 {
-	return fork_with(REAL(fork));
+	adopt_before_fork();
+	if (!fork_is_bracketed())
+		return REAL(fork)();
+	return atfork_registered ? fork_by_handlers() : fork_with(REAL(fork));
 }
 
 pid_t wrap__Fork(void)
 {
-	return fork_with(REAL(_Fork));
+	adopt_before_fork();
+	return fork_is_bracketed() ? fork_with(REAL(_Fork)) : REAL(_Fork)();
 }
 
 /* Where vfork jumps while no TCP socket was ever made, or the shim stands aside; NULL in between. */
