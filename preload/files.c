@@ -413,12 +413,34 @@ int file_connect(struct call *c, int fd, const struct sockaddr *addr, socklen_t 
 	return 0;
 }
 
-/* The number that accept took before it waited, and who came: a socket of the engine's or one of the kernel's. */
+/*
+ * The number that accept took before it waited, and who came: a socket of the engine's or one of the kernel's.
+ *
+ * Linux keeps such a number for this process alone: it is free in a child, and after exec. So while accept may wait it is close-on-exec, and on a list.
+ */
 struct taken {
 	struct undo undo;
+	struct list node; /* of `takens`; table's lock */
+	const void *thread;
 	int fd, kernel_fd;
+	bool waits;
 	struct sock *sock;
 };
+
+static struct list takens = {&takens, &takens};
+
+/* The number is nobody's any more, or the program's. */
+static void taken_forget(struct taken *t, bool close)
+{
+	if (t->waits)
+		fdtable_lock();
+	if (close)
+		sys_close(t->fd);
+	if (t->waits) {
+		list_unlink(&t->node);
+		fdtable_unlock();
+	}
+}
 
 static void taken_undo(struct undo *u)
 {
@@ -426,40 +448,62 @@ static void taken_undo(struct undo *u)
 	if (t->sock)
 		sock_close(t->sock);
 	fd_close(t->kernel_fd);
-	sys_close(t->fd);
+	taken_forget(t, true);
 }
 
 /* No handler runs, and so none jumps away, between the number and its undo. -errno; else the number. */
-static int taken_begin(struct taken *t, int cloexec)
+static int taken_begin(struct taken *t, int cloexec, bool waits)
 {
-	*t = (struct taken){.kernel_fd = -1};
+	*t = (struct taken){.kernel_fd = -1, .waits = waits, .thread = &engine_inside};
 	engine_enter();
-	t->fd = sys_fcntl(placeholder_fd, cloexec ? F_DUPFD_CLOEXEC : F_DUPFD, 0);
+	if (waits)
+		fdtable_lock();
+	t->fd = sys_fcntl(placeholder_fd, cloexec || waits ? F_DUPFD_CLOEXEC : F_DUPFD, 0);
 	if (t->fd >= 0)
 		undo_push(&t->undo, taken_undo);
+	if (waits) {
+		if (t->fd >= 0)
+			list_push_back(&takens, &t->node);
+		fdtable_unlock();
+	}
 	engine_leave();
 	return t->fd;
 }
 
 /* The same of the undo's end and the table's entry. True: the socket is there. */
-static bool taken_end(struct taken *t)
+static bool taken_end(struct taken *t, int cloexec)
 {
 	engine_enter();
 	undo_pop(&t->undo);
 	struct file *f = t->sock ? file_new(FILE_SOCK) : NULL;
 	if (f) {
 		f->sock = t->sock;
+		if (t->waits && !cloexec)
+			sys_fcntl(t->fd, F_SETFD, 0);
 		file_install(t->fd, f);
+		taken_forget(t, false);
 	}
 	engine_leave();
 	return f != NULL;
 }
 
+/* In the child; the table's lock is held. This thread's own: a handler forked, and its accept goes on. */
+void files_after_fork(void)
+{
+	list_for_each (pos, tmp, &takens) {
+		struct taken *t = container_of(pos, struct taken, node);
+		if (t->thread == &engine_inside)
+			continue;
+		list_unlink(pos);
+		if (!fdtable_peek(t->fd)) /* accept was not yet over */
+			sys_close(t->fd);
+	}
+}
+
 /* Who came by another way, when the number that accept took was the program's last one: the kernel takes it itself. */
-static int accept_last_number(struct call *c, int fd, int flags, struct sockaddr *addr, socklen_t *len)
+static int accept_last_number(struct call *c, int flags, struct sockaddr *addr, socklen_t *len)
 {
 	int kernel_fd = -1;
-	sys_close(fd);
 	int r = sock_accept_kernel(c->sock, flags, addr, len, &kernel_fd);
 	return r == 1 ? fd_created(kernel_fd) : r;
 }
@@ -475,11 +519,11 @@ static int accept_try(struct call *c, int flags, struct sockaddr *addr, socklen_
 		return r;
 	int cloexec = flags & SOCK_CLOEXEC;
 	struct taken taken;
-	int fd = taken_begin(&taken, cloexec);
+	int fd = taken_begin(&taken, cloexec, !sock_get_nonblock(c->sock));
 	if (fd < 0)
 		return fd;
 	r = sock_accept(c->sock, flags, addr, len, &taken.sock, &taken.kernel_fd);
-	if (taken_end(&taken))
+	if (taken_end(&taken, cloexec))
 		return fd;
 	if (r == 0) {
 		sock_close(taken.sock);
@@ -487,13 +531,14 @@ static int accept_try(struct call *c, int flags, struct sockaddr *addr, socklen_
 	} else if (r == 1) {
 		sys_dup3(taken.kernel_fd, fd, cloexec ? O_CLOEXEC : 0);
 		sys_close(taken.kernel_fd);
+		taken_forget(&taken, false);
 		return fd_created(fd);
-	} else if (r == -EMFILE) {
-		r = accept_last_number(c, fd, flags, addr, len);
-		*again = r == -EAGAIN && !sock_get_nonblock(c->sock); /* another thread was faster */
-		return r;
 	}
-	sys_close(fd);
+	taken_forget(&taken, true);
+	if (r == -EMFILE) {
+		r = accept_last_number(c, flags, addr, len);
+		*again = r == -EAGAIN && !sock_get_nonblock(c->sock); /* another thread was faster */
+	}
 	return r;
 }
 

@@ -61,6 +61,7 @@ void fork_before(void)
 void fork_after_in_child(void)
 {
 	fdtable_forget_calls();
+	files_after_fork();
 	shim_in_child = true;
 	own_pid = sys_getpid();
 	signals_after_fork();

@@ -209,6 +209,7 @@ void fd_used(int fd);
 void file_set_nonblock(struct file *f, bool on);
 /* Another process may set options on all that there is from now on; what is undecided is settled. At a fork; at other times. */
 void files_touched(void);
+void files_after_fork(void); /* in the child; the table's lock is held */
 void files_shared(void);
 void file_note_epoll(int fd);
 /* The kernel just gave us this number: what the table still says of it is stale. Returns fd. */

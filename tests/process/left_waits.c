@@ -2,6 +2,8 @@
  * Threads that sleep in the kernel's epoll_wait, and are not there any more without a return: a handler jumped away (siglongjmp), the thread was cancelled, a handler takes long. Then the
  * epoll gets its first TCP connection, an idle one, and is waited for and polled: there is nothing to tell.
  *
+ * And calls that need not sleep, with a cancellation pending: they act on it.
+ *
  * left_waits ADDRESS PORT: prints what the calls gave. The peer accepts, and is silent. A wait that does not end is ended by SIGALRM.
  */
 #include <arpa/inet.h>
@@ -15,6 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/select.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -96,14 +99,15 @@ static void say(void)
 	fflush(stdout);
 }
 
-static void add_connection(void)
+static int add_connection(void)
 {
-	int conn = socket(AF_INET, SOCK_STREAM, 0);
+	int fd = socket(AF_INET, SOCK_STREAM, 0);
 	struct epoll_event ev = {.events = EPOLLIN};
-	if (connect(conn, (struct sockaddr *)&peer, sizeof peer) || epoll_ctl(epoll, EPOLL_CTL_ADD, conn, &ev)) {
+	if (connect(fd, (struct sockaddr *)&peer, sizeof peer) || epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &ev)) {
 		perror("connect");
 		exit(1);
 	}
+	return fd;
 }
 
 static void left(void *(*thread)(void *), void (*leave)(pthread_t))
@@ -149,10 +153,58 @@ static void sleeps_on(void)
 		pthread_join(t, NULL);
 }
 
+static int conn;
+
+static void call(const char *name)
+{
+	struct pollfd p = {conn, POLLOUT, 0};
+	struct timeval no_time = {0};
+	struct timespec no_ts = {0};
+	struct epoll_event ev;
+	fd_set out;
+	FD_ZERO(&out);
+	FD_SET(conn, &out);
+	pthread_cancel(pthread_self());
+#define IF(call) if (strcmp(name, #call) == 0)
+	IF(poll) poll(&p, 1, -1);
+	IF(ppoll) ppoll(&p, 1, &no_ts, NULL);
+	IF(select) select(conn + 1, NULL, &out, NULL, &no_time);
+	IF(pselect) pselect(conn + 1, NULL, &out, NULL, NULL, NULL);
+	IF(epoll_wait) epoll_wait(epoll, &ev, 1, 0);
+	IF(epoll_pwait) epoll_pwait(epoll, &ev, 1, 0, NULL);
+	IF(epoll_pwait2) epoll_pwait2(epoll, &ev, 1, &no_ts, NULL);
+#undef IF
+}
+
+static void *calls(void *arg)
+{
+	call(arg);
+	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, NULL);
+	return NULL;
+}
+
+static void pending(void)
+{
+	char *const names[] = {"poll", "ppoll", "select", "pselect", "epoll_wait", "epoll_pwait", "epoll_pwait2"};
+	for (unsigned i = 0; i < sizeof names / sizeof *names; i++) {
+		pthread_t t;
+		void *result;
+		pthread_create(&t, NULL, calls, names[i]);
+		pthread_join(t, &result);
+		printf("%s: %s\n", names[i], result == PTHREAD_CANCELED ? "cancelled" : "returned");
+	}
+}
+
+static void pending_cancellation(void)
+{
+	conn = add_connection();
+	pending();
+}
+
 static const struct {
 	const char *name;
 	void (*act)(void);
-} acts[] = {{"a handler that jumps away", jump}, {"a cancellation", cancellation}, {"a handler that takes long", slow_handler}, {"neither", sleeps_on}};
+} acts[] = {{"a handler that jumps away", jump}, {"a cancellation", cancellation}, {"a handler that takes long", slow_handler}, {"neither", sleeps_on}, {"a pending cancellation", pending_cancellation}};
 
 static void act(unsigned i)
 {

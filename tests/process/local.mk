@@ -90,6 +90,12 @@ tests_process_left_waits_LDADD = -lpthread
 EXTRA_DIST += tests/process/left_waits.py
 TESTS += tests/process/left_waits_test.sh
 dist_check_SCRIPTS += tests/process/left_waits_test.sh
+check_PROGRAMS += tests/process/callbacks
+tests_process_callbacks_SOURCES = tests/process/callbacks.c
+tests_process_callbacks_LDADD = -lpthread
+EXTRA_DIST += tests/process/callbacks.py
+TESTS += tests/process/callbacks_test.sh
+dist_check_SCRIPTS += tests/process/callbacks_test.sh
 TESTS += tests/process/groups.sh
 dist_check_SCRIPTS += tests/process/groups.sh
 
