@@ -12,9 +12,9 @@ import sys
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "net"))
-from lab import CLIENT_IP, Lab, SERVER_IP, TOP  # noqa: E402
+from lab import Checks, CLIENT_IP, Lab, SERVER_IP, TOP  # noqa: E402
 
-failures = []
+check = Checks()
 
 SERVER = """
 import socket
@@ -43,12 +43,6 @@ while time.time() < end:
     time.sleep(0.005)
 print(json.dumps({"good": good, "bad": bad, "worst": round(worst, 3)}))
 """
-
-
-def check(ok, what):
-    print(("ok: " if ok else "FAILED: ") + what, flush=True)
-    if not ok:
-        failures.append(what)
 
 
 def mac(host):
@@ -105,8 +99,7 @@ def main():
         one(finesse, args.rate, args.seconds, "10.77.128.0", 17)  # neighbours that do not exist
         # Without cookies: a flood from one network leaves the others' handshakes alone.
         one(finesse, args.rate, args.seconds, "198.18.5.0", 24, ["net.ipv4.tcp_syncookies=0"], cookies=False)
-    print("%d failures" % len(failures))
-    return bool(failures)
+    return check.tally()
 
 
 if __name__ == "__main__":

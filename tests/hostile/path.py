@@ -7,7 +7,7 @@ import sys
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "net"))
-from lab import Host, Lab, finesse_command, SERVER_IP  # noqa: E402
+from lab import Checks, Host, Lab, finesse_command, SERVER_IP  # noqa: E402
 
 FINESSE = bool(finesse_command())
 
@@ -44,13 +44,7 @@ print("%d bytes, longest pause %.2f s" % (n, worst))
 sys.exit(0 if tail == b"END." and worst < 1.5 else 1)
 """
 
-failures = []
-
-
-def check(ok, what):
-    print(("ok: " if ok else "FAILED: ") + what, flush=True)
-    if not ok:
-        failures.append(what)
+check = Checks()
 
 
 def serve(lab, host, seconds, connections=1):
@@ -175,8 +169,7 @@ def main():
     router_mtu(1400)
     router_mtu(500)
     no_link_local()
-    print("%d failures" % len(failures))
-    return bool(failures)
+    return check.tally()
 
 
 if __name__ == "__main__":

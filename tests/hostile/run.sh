@@ -6,6 +6,6 @@ worst=0
 for part in path strangers flood; do
 	FINESSE_BUILD_DIR=$PWD /usr/bin/python3 "$srcdir/tests/hostile/$part.py"
 	status=$?
-	[ $status = 0 ] || worst=$status
+	[ $status = 0 ] || [ $worst = 1 ] || worst=$status # 77, skipped, hides no failure
 done
 exit $worst

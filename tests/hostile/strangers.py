@@ -9,16 +9,11 @@ import sys
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "net"))
-from lab import Lab, finesse_command, CLIENT_IP, SERVER_IP  # noqa: E402
+from lab import Checks, Lab, finesse_command, CLIENT_IP, SERVER_IP  # noqa: E402
 
 SYN, RST, ACK = 2, 4, 16
-failures = []
 
-
-def check(ok, what):
-    print(("ok: " if ok else "FAILED: ") + what, flush=True)
-    if not ok:
-        failures.append(what)
+check = Checks()
 
 
 def checksum(data):
@@ -274,8 +269,7 @@ def main():
         time_wait_stays(lab)
         far_bytes(lab)
         limit(lab)
-    print("%d failures" % len(failures))
-    return bool(failures)
+    return check.tally()
 
 
 if __name__ == "__main__":

@@ -1,3 +1,6 @@
 #!/bin/sh
 # Kinds of interfaces, and what happens to them while a connection transfers (interface_kinds.py).
-exec /usr/bin/python3 "${srcdir:-.}/tests/net/interface_kinds.py" "$@"
+srcdir=${srcdir:-.}
+# shellcheck source=tests/net/lab.sh
+. "$srcdir/tests/net/lab.sh"
+in_lab tests/net/interface_kinds.py "$@"

@@ -1,3 +1,6 @@
 #!/bin/sh
 # A host with several interfaces (interfaces.py).
-exec /usr/bin/python3 "${srcdir:-.}/tests/net/interfaces.py" "$@"
+srcdir=${srcdir:-.}
+# shellcheck source=tests/net/lab.sh
+. "$srcdir/tests/net/lab.sh"
+in_lab tests/net/interfaces.py "$@"

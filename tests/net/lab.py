@@ -258,6 +258,21 @@ def tally(checks, failed):
     return 1 if failed or not checks else 0
 
 
+class Checks:
+    """check = Checks(); check(ok, what) …; return check.tally()"""
+
+    def __init__(self):
+        self.n = self.failed = 0
+
+    def __call__(self, ok, what):
+        self.n += 1
+        self.failed += not ok
+        print(("ok: " if ok else "FAILED: ") + what, flush=True)
+
+    def tally(self):
+        return tally(self.n, self.failed)
+
+
 def both_ways(run):
     """A whole test: run(finesse) gives whether it is right and what was seen; natively, then under finesse. The exit status."""
     failed = 0

@@ -1,3 +1,6 @@
 #!/bin/sh
 # What recvmsg tells beside the bytes, natively and under finesse (messages.py).
-exec /usr/bin/python3 "${srcdir:-.}/tests/net/messages.py"
+srcdir=${srcdir:-.}
+# shellcheck source=tests/net/lab.sh
+. "$srcdir/tests/net/lab.sh"
+in_lab tests/net/messages.py

@@ -569,7 +569,7 @@ def side_by_side():
 
 def summary(n, failed):
     print("%d%%: Checks: %d, Failures: %d, Errors: 0" % (100 * (n - failed) // max(n, 1), n, failed))
-    return 1 if failed else 0
+    return 1 if failed or not n else 0
 
 
 def run(wanted):

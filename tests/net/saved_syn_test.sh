@@ -1,4 +1,7 @@
 #!/bin/sh
 # The headers of the SYN that opened an accepted socket, natively and under finesse (saved_syn.py).
 command -v nft >/dev/null || { echo "skipped: needs nft"; exit 77; }
-exec /usr/bin/python3 "${srcdir:-.}/tests/net/saved_syn.py"
+srcdir=${srcdir:-.}
+# shellcheck source=tests/net/lab.sh
+. "$srcdir/tests/net/lab.sh"
+in_lab tests/net/saved_syn.py

@@ -619,7 +619,6 @@ def main():
                 print("%s: %s, finesse at the %s" % ("FAILED" if wrong else "ok", s.__name__, end))
                 for line in wrong:
                     print("    " + line)
-    checks = checks or 1
     return tally(checks, failures)
 
 

@@ -548,7 +548,7 @@ def main():
         tree.close()
         subprocess.run(["rm", "-rf", scratch], check=False)
     print("%d%%: Checks: %d, Failures: %d, Errors: 0" % (100 * (n - failed) // max(n, 1), n, failed))
-    return 1 if failed else 0
+    return 1 if failed or not n else 0
 
 
 if __name__ == "__main__":
