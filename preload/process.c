@@ -14,6 +14,7 @@
 #include "base/thread.h"
 #include "process/broker.h"
 
+#include <dlfcn.h>
 #include <fcntl.h>
 #include <paths.h>
 #include <pty.h>
@@ -112,17 +113,25 @@ static void atfork_parent(void)
 	fork_after_in_parent(0);
 }
 
-static void atfork_register(void)
-{
-	atfork_registered = REAL(__register_atfork)(atfork_prepare, atfork_parent, atfork_child, NULL) == 0;
-}
+#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
+#define SANITIZED true
+#else
+#define SANITIZED false
+#endif
 
-/* pthread_atfork is within each program and library, and calls this one. */
-int wrap___register_atfork(void (*prepare)(void), void (*parent)(void), void (*child)(void), void *dso)
+/*
+ * pthread_atfork is within each program and library, and calls this one. A sanitizer's runtime does so before it is up, so nothing here is instrumented; and
+ * its handlers hold its locks, so ours, which are instrumented, must not come between.
+ */
+__attribute__((no_sanitize_thread, no_sanitize_address)) int wrap___register_atfork(void (*prepare)(void), void (*parent)(void), void (*child)(void), void *dso)
 {
-	static pthread_once_t once = PTHREAD_ONCE_INIT; /* what a fork interrupts is done anew in its child */
-	pthread_once(&once, atfork_register);
-	return REAL(__register_atfork)(prepare, parent, child, dso);
+	static _Atomic bool begun;
+	__typeof__(real_calls.__register_atfork) real = real_calls.__register_atfork;
+	if (!real)
+		real = (__typeof__(real))dlsym(RTLD_NEXT, "__register_atfork");
+	if ((shim_ready || !SANITIZED) && !atomic_exchange(&begun, true))
+		atfork_registered = real(atfork_prepare, atfork_parent, atfork_child, NULL) == 0;
+	return real(prepare, parent, child, dso);
 }
 
 static pid_t fork_by_handlers(void)
