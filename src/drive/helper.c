@@ -204,6 +204,7 @@ void drive_helper_leave(struct drive *d)
 {
 	if (!d->helper_runs)
 		return;
+	pthread_detach(d->helper); /* nobody joins it */
 	d->helper_stop = d->helper_left = true;
 	d->helper_runs = false;
 	d->sched.helper = HELPER_NONE;
