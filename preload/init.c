@@ -44,6 +44,7 @@ void shim_stand_aside(void)
 __attribute__((constructor)) static void shim_start(void)
 {
 	real_find_all();
+	void *volatile first = malloc(1);
 	configure();
 	exec_keep_environment(environ);
 	fdtable_on_release = file_release;
@@ -52,5 +53,6 @@ __attribute__((constructor)) static void shim_start(void)
 	shim_process_init();
 	if (fd_any_internal()) /* the trace's: it survives a program that closes everything before its first socket */
 		fdtable_used = true;
+	free(first); /* an allocator that has handlers of fork has registered them by now: ours come around them (process.c) */
 	shim_ready = true;
 }

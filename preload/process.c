@@ -113,15 +113,10 @@ static void atfork_parent(void)
 	fork_after_in_parent(0);
 }
 
-#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
-#define SANITIZED true
-#else
-#define SANITIZED false
-#endif
-
 /*
- * pthread_atfork is within each program and library, and calls this one. A sanitizer's runtime does so before it is up, so nothing here is instrumented; and
- * its handlers hold its locks, so ours, which are instrumented, must not come between.
+ * pthread_atfork is within each program and library, and calls this one. An allocator's handlers (jemalloc), and a sanitizer's, take its locks. Ours wait for threads that
+ * allocate, so theirs must run after ours: they are registered by the time that the shim is ready (shim_start allocates). So are those that a library's constructor
+ * registers, which run under our locks. A sanitizer's runtime calls before it is up, so nothing here is instrumented.
  */
 __attribute__((no_sanitize_thread, no_sanitize_address)) int wrap___register_atfork(void (*prepare)(void), void (*parent)(void), void (*child)(void), void *dso)
 {
@@ -129,7 +124,7 @@ __attribute__((no_sanitize_thread, no_sanitize_address)) int wrap___register_atf
 	__typeof__(real_calls.__register_atfork) real = real_calls.__register_atfork;
 	if (!real)
 		real = (__typeof__(real))dlsym(RTLD_NEXT, "__register_atfork");
-	if ((shim_ready || !SANITIZED) && !atomic_exchange(&begun, true))
+	if (shim_ready && !atomic_exchange(&begun, true))
 		atfork_registered = real(atfork_prepare, atfork_parent, atfork_child, NULL) == 0;
 	return real(prepare, parent, child, dso);
 }

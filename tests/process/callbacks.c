@@ -4,7 +4,7 @@
  * callbacks OWN_ADDRESS ADDRESS PORT: prints what the calls gave. The peer accepts, and for each line "PORT\n" that it reads it connects to that port of ours.
  *
  * - Handlers set before any library's constructor has run (.preinit_array) interrupt calls.
- * - A handler of fork's waits for a lock whose holder is about to send. It is registered in main, or before any constructor.
+ * - A handler of fork's, registered in main, waits for a lock whose holder is about to send. Others are registered before any constructor, as an allocator's are.
  * - The number that a blocked accept has taken is free in a child, and is closed by exec.
  */
 #include <arpa/inet.h>
@@ -30,7 +30,6 @@ static volatile sig_atomic_t handled;
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 static sem_t held;
 static _Atomic bool preparing, over;
-static bool first_locks; /* the handlers of fork that were registered first have to do with the lock */
 
 /* ---- handlers of signals ---- */
 
@@ -87,26 +86,28 @@ static void say(const char *what)
 	strncat(said, what, sizeof said - 1 - strlen(said));
 }
 
-static void lock(bool first)
+static void prepare_first(void) { say("prepare 1, "); }
+static void parent_first(void) { say("parent 1, "); }
+static void child_first(void) { say("child 1, "); }
+
+static void prepare(void)
 {
-	if (first != first_locks)
-		return;
 	preparing = true;
 	pthread_mutex_lock(&mutex);
+	say("prepare 2, ");
 }
 
-static void unlock(bool first)
+static void parent(void)
 {
-	if (first == first_locks)
-		pthread_mutex_unlock(&mutex);
+	say("parent 2, ");
+	pthread_mutex_unlock(&mutex);
 }
 
-static void prepare_first(void) { lock(true), say("prepare 1, "); }
-static void parent_first(void) { say("parent 1, "), unlock(true); }
-static void child_first(void) { say("child 1, "), unlock(true); }
-static void prepare(void) { lock(false), say("prepare 2, "); }
-static void parent(void) { say("parent 2, "), unlock(false); }
-static void child(void) { say("child 2, "), unlock(false); }
+static void child(void)
+{
+	say("child 2, ");
+	pthread_mutex_unlock(&mutex);
+}
 
 /* Sends with the lock held, once the fork is about to wait for it. */
 static void *sends(void *arg)
@@ -233,7 +234,6 @@ int main(int argc, char **argv)
 	}
 	of_signals();
 	of_accept();
-	for (int i = 0; i < 2; i++, first_locks = true)
-		of_fork();
+	of_fork();
 	return 0;
 }
