@@ -470,21 +470,24 @@ static int taken_begin(struct taken *t, int cloexec, bool waits)
 	return t->fd;
 }
 
-/* The same of the undo's end and the table's entry. True: the socket is there. */
-static bool taken_end(struct taken *t, int cloexec)
+/* The same of what becomes of the number, and the undo's end. `r`: sock_accept's; true: the number is the program's. */
+static bool taken_end(struct taken *t, int cloexec, int r)
 {
 	engine_enter();
-	undo_pop(&t->undo);
 	struct file *f = t->sock ? file_new(FILE_SOCK) : NULL;
 	if (f) {
 		f->sock = t->sock;
 		if (t->waits && !cloexec)
 			sys_fcntl(t->fd, F_SETFD, 0);
 		file_install(t->fd, f);
-		taken_forget(t, false);
+	} else if (r == 1) {
+		sys_dup3(t->kernel_fd, t->fd, cloexec ? O_CLOEXEC : 0);
+		sys_close(t->kernel_fd);
 	}
+	taken_forget(t, !f && r != 1);
+	undo_pop(&t->undo);
 	engine_leave();
-	return f != NULL;
+	return f || r == 1;
 }
 
 /* In the child; the table's lock is held. This thread's own: a handler forked, and its accept goes on. */
@@ -523,18 +526,12 @@ static int accept_try(struct call *c, int flags, struct sockaddr *addr, socklen_
 	if (fd < 0)
 		return fd;
 	r = sock_accept(c->sock, flags, addr, len, &taken.sock, &taken.kernel_fd);
-	if (taken_end(&taken, cloexec))
-		return fd;
+	if (taken_end(&taken, cloexec, r))
+		return r ? fd_created(fd) : fd;
 	if (r == 0) {
 		sock_close(taken.sock);
-		r = -ENOMEM;
-	} else if (r == 1) {
-		sys_dup3(taken.kernel_fd, fd, cloexec ? O_CLOEXEC : 0);
-		sys_close(taken.kernel_fd);
-		taken_forget(&taken, false);
-		return fd_created(fd);
+		return -ENOMEM;
 	}
-	taken_forget(&taken, true);
 	if (r == -EMFILE) {
 		r = accept_last_number(c, flags, addr, len);
 		*again = r == -EAGAIN && !sock_get_nonblock(c->sock); /* another thread was faster */
