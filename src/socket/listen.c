@@ -41,8 +41,8 @@ static bool listener_matches(const struct sock *l, const struct flow_key *key)
 }
 
 /*
- * Is `a`, which listens since later, better? The one that names the address is; of those that are bound to a device and those that are not, the last, as in Linux, where
- * they are two groups. Of several sockets of one port (SO_REUSEPORT): not one that nobody accepts from, as each of nginx's workers has the others', by fork; then
+ * Is `a`, which listens since later, better? The one that names the address is; of those that are bound to a device and those that are not, which are two groups in
+ * Linux, the last of IPv4's, and otherwise the first. Of several sockets of one port (SO_REUSEPORT): not one that nobody accepts from, as each of nginx's workers has the others', by fork; then
  * where somebody waits, then where fewer wait for accept.
  */
 static bool is_better(const struct sock *a, const struct sock *b)
@@ -52,7 +52,7 @@ static bool is_better(const struct sock *a, const struct sock *b)
 	if (exact != !ip_addr_is_any(&y->addr))
 		return exact;
 	if (a->ip.oif != b->ip.oif)
-		return true;
+		return a->family == AF_INET; /* Linux's table has IPv6's at its end */
 	if (!x->seen_us != !y->seen_us)
 		return x->seen_us;
 	if (!x->n_waiting != !y->n_waiting)

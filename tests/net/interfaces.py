@@ -44,13 +44,14 @@ def serve(address, port, device):
 
 
 def serve_twice(port, order):
-    """Two listeners of one port, of which one is bound to a device ("d"), made in that order. Each client reads which one has it."""
+    """Two listeners of one port, of which one is bound to a device ("d"), made in that order; capitals are of IPv6, for both families. Each client reads which one has it."""
     for name in order:
-        listener = socket.socket()
+        v6 = name.isupper()
+        listener = socket.socket(socket.AF_INET6 if v6 else socket.AF_INET)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        if name == "d":
+        if name in "dD":
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"second0")
-        listener.bind(("0.0.0.0", port))
+        listener.bind(("::" if v6 else "0.0.0.0", port))
         listener.listen(64)
         threading.Thread(target=tell, args=(listener, name.encode())).start()
     print("both listen", flush=True)
@@ -282,7 +283,7 @@ def bound_to_device(h, finesse, port):
 
 def beside_a_device(h, finesse, port):
     seen = []
-    for order in "du", "ud":
+    for order in "du", "ud", "DU", "UD", "dU", "Ud", "uD", "Du":
         p = h.program(finesse, "serve_twice", port, order, stdout=-1)
         p.stdout.readline()
         for host, address in ((h.second, SECOND_IP), (h.client, SERVER_IP)):
