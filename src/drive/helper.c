@@ -144,7 +144,7 @@ int drive_helper_start(struct drive *d)
 	if (fd < 0)
 		return fd;
 	d->helper_efd = fd;
-	d->helper_stop = false;
+	d->helper_stop = d->helper_left = false;
 	int err = thread_start(&d->helper, helper_main, d);
 	if (err) {
 		fd_close(fd);

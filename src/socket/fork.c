@@ -484,6 +484,7 @@ void engine_fork_child(void)
 		return;
 	}
 	helper_after_fork(e);
+	e->exiting = false; /* the parent's thread that ends it is not here */
 	forget_children(e);
 	control_after_fork(e);
 	/* Never the parent's own control sockets: it would lose its answers to us. */
