@@ -136,9 +136,11 @@ static void trampoline(int sig, siginfo_t *info, void *context)
 	struct kernel_wait *kernel_wait = epset_handler_begins();
 	errno = saved;
 	struct unwind unwind;
+	void *guard = user_guard_set(NULL);
 	unwind_begin(&unwind, NULL, NULL);
 	handler(sig, info, context);
 	unwind_end(&unwind);
+	user_guard_set(guard);
 	epset_handler_ends(kernel_wait);
 	engine_handlers_at_call = at_call;
 	if (in_wait)

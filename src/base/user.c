@@ -202,6 +202,13 @@ bool user_guarded(user_work *work, void *to, const void *from, size_t n)
 	return !user_guard(to, from, n, work, &guard);
 }
 
+void *user_guard_set(void *now)
+{
+	void *before = guard;
+	guard = now;
+	return before;
+}
+
 #if defined(__x86_64__)
 #define DIRECTION_FLAG 0x400 /* a copy that goes backwards has it set; the ABI wants it clear */
 

@@ -24,6 +24,8 @@ bool user_iov_may_write(const struct iovec *iov, size_t count, size_t skip, size
 typedef void *user_work(void *to, const void *from, size_t n);
 /* False: it met bad memory, and was left there. */
 bool user_guarded(user_work *work, void *to, const void *from, size_t n);
+/* Around a handler of the program's, whose faults are its own: it may have come in the middle of guarded work. Returns what was set before. */
+void *user_guard_set(void *guard);
 /* In a handler: `context` is its ucontext_t. True: the fault was a touch's or a guarded one, which fails now; the handler returns. */
 bool user_fix_up(const siginfo_t *info, void *context);
 
