@@ -5,6 +5,8 @@
 #include <stddef.h>
 #include <stdio.h>
 
+#include "base/sys.h"
+
 socklen_t abstract_name(struct sockaddr_un *out, const char *fmt, ...)
 {
 	va_list ap;
@@ -14,4 +16,14 @@ socklen_t abstract_name(struct sockaddr_un *out, const char *fmt, ...)
 	va_end(ap);
 	assert(n > 0 && (size_t)n < sizeof out->sun_path - 1);
 	return offsetof(struct sockaddr_un, sun_path) + 1 + n;
+}
+
+/* The thread's own user: libc's is the process's, which a program may change in a thread alone. */
+bool abstract_peer_is_trusted(int fd)
+{
+	struct ucred peer;
+	socklen_t len = sizeof peer;
+	if (sys_getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len))
+		return false;
+	return peer.uid == 0 || peer.uid == (uid_t)sys_call(SYS_geteuid, 0, 0, 0, 0, 0, 0);
 }

@@ -3,6 +3,7 @@
 
 #include "process/broker.h"
 
+#include "base/abstract.h"
 #include "base/fd.h"
 #include "base/fd_pass.h"
 #include "base/log.h"
@@ -146,14 +147,6 @@ static int name_bind(struct group *g)
 	return err;
 }
 
-/* The superuser, or who the engine runs as: of another's maps a port of ours could be starved. */
-static bool may_answer(int fd)
-{
-	struct ucred who;
-	socklen_t len = sizeof who;
-	return sys_getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &len) == 0 && (who.uid == 0 || who.uid == geteuid());
-}
-
 static void close_all(int *fds, unsigned n)
 {
 	for (unsigned i = 0; i < n; i++)
@@ -236,7 +229,7 @@ static int join(struct group *g, int kfd, int64_t end)
 	int r = sys_connect(fd, &name, len);
 	if (r == -ECONNREFUSED)
 		r = -EAGAIN;
-	if (!r && !may_answer(fd))
+	if (!r && !abstract_peer_is_trusted(fd)) /* of another's maps a port of ours could be starved */
 		r = -EPERM;
 	if (!r)
 		r = fd_pass_send(fd, &m, sizeof m, &kfd, 1, MSG_DONTWAIT);

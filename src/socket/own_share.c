@@ -54,14 +54,6 @@ static void nap(void)
 	sys_ppoll(NULL, 0, &ts, NULL);
 }
 
-/* Ourselves, or the superuser: of what somebody else says about the address nothing is believed. */
-static bool is_trusted(int fd)
-{
-	struct ucred who;
-	socklen_t len = sizeof who;
-	return sys_getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &len) == 0 && (who.uid == 0 || who.uid == geteuid());
-}
-
 /* ---- the leader ---- */
 
 static void close_names(struct own_share *s)
@@ -217,7 +209,7 @@ static int follow(struct engine *e, struct own_share *s)
 	struct sockaddr_un name;
 	int fd = seqpacket();
 	int err = fd < 0 ? fd : sys_connect(fd, &name, door_name(s, &name));
-	if (!err && !is_trusted(fd))
+	if (!err && !abstract_peer_is_trusted(fd))
 		err = -EPERM;
 	if (!err)
 		err = control_add(e, &s->up, fd, POLLIN);

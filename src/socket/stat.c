@@ -375,13 +375,6 @@ static void put_document(struct engine *e, struct text *t)
 	put(t, "}\n");
 }
 
-static bool may_see(int fd)
-{
-	struct ucred peer;
-	socklen_t len = sizeof peer;
-	return sys_getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) == 0 && (peer.uid == 0 || peer.uid == geteuid());
-}
-
 /* ---- readers ---- */
 
 struct stat_reader {
@@ -466,7 +459,7 @@ void stat_serve(struct engine *e, int fd)
 		return;
 	struct text t = {0};
 	drop_old_readers(e);
-	if (may_see(client))
+	if (abstract_peer_is_trusted(client))
 		put_document(e, &t);
 	if (t.failed)
 		t.len = 0;
