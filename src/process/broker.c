@@ -36,7 +36,7 @@
 #define SO_PEERPIDFD 77 /* since Linux 6.5 */
 #endif
 
-#define MEMBERS_MAX   4096
+#define MEMBERS_MAX   8192 /* connections: one that asks about cgroups has two */
 #define STRANGERS_MAX 32
 #define BACKLOG       128
 #define LOOK_AGAIN_MS 100 /* a process that execs just now shows no environment */
@@ -135,8 +135,12 @@ static int pid_of(int fd)
 {
 	struct ucred peer;
 	socklen_t len = sizeof peer;
-	int pidfd = sockopt_int(fd, SOL_SOCKET, SO_PEERPIDFD);
-	if (pidfd < 0)
+	int pidfd;
+	socklen_t pidfd_len = sizeof pidfd;
+	int err = sys_getsockopt(fd, SOL_SOCKET, SO_PEERPIDFD, &pidfd, &pidfd_len);
+	if (err && err != -ENOPROTOOPT)
+		return -1;
+	if (err)
 		return sys_getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) == 0 && peer.pid > 0 ? peer.pid : -1;
 	int pid = pid_in_proc(pidfd);
 	sys_close(pidfd);

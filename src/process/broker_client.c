@@ -16,6 +16,7 @@
 #include <sys/mman.h>
 #include <sys/un.h>
 
+#include "base/abstract.h"
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/sys.h"
@@ -31,6 +32,8 @@ static struct {
 	int fd; /* -1: not connected */
 	int look_fd; /* a connection for questions without the lock; -1: none */
 	int64_t silent_until_us; /* it did not answer in time: nothing is asked until then */
+	bool look_refused;
+	int64_t look_silent_until_us; /* the same of what is asked aside */
 	uint32_t last_id;
 	char name[BROKER_NAME_LEN + 1];
 	uint8_t token[BROKER_TOKEN_BYTES];
@@ -64,16 +67,6 @@ static void note_failure(const char *what, int err)
 	log_info("broker", "%s in time", what);
 }
 
-/* Not everybody who took the name is the broker: it is the superuser's, or of our own user. */
-static bool is_trusted(int fd)
-{
-	struct ucred peer;
-	socklen_t len = sizeof peer;
-	if (sys_getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len))
-		return false;
-	return peer.uid == 0 || peer.uid == (uid_t)sys_call(SYS_geteuid, 0, 0, 0, 0, 0, 0);
-}
-
 static int connect_to(int fd)
 {
 	struct timeval wait = {.tv_sec = BROKER_WAIT_MS / 1000, .tv_usec = BROKER_WAIT_MS % 1000 * 1000};
@@ -85,7 +78,7 @@ static int connect_to(int fd)
 	int err = sys_connect(fd, &addr, len);
 	if (err)
 		return err;
-	if (!is_trusted(fd))
+	if (!abstract_peer_is_trusted(fd)) /* not everybody who took the name is the broker */
 		return -EACCES;
 	memset(&hello, 0, sizeof hello);
 	hello.op = BROKER_HELLO;
@@ -100,12 +93,9 @@ static int connect_new(void)
 	if (fd < 0)
 		return fd;
 	int err = connect_to(fd);
-	if (err) {
+	if (err)
 		fd_close(fd);
-		note_failure("the broker cannot be reached", err);
-		return -EPERM;
-	}
-	return fd;
+	return err ? err : fd;
 }
 
 static int be_connected(void)
@@ -115,8 +105,12 @@ static int be_connected(void)
 	if (client.fd >= 0)
 		return 0;
 	int fd = connect_new();
-	if (fd < 0)
+	if (fd == -EMFILE || fd == -ENFILE || fd == -ENOMEM || fd == -ENOBUFS) /* for now */
 		return fd;
+	if (fd < 0) {
+		note_failure("the broker cannot be reached", fd);
+		return -EPERM;
+	}
 	client.fd = fd;
 	return 0;
 }
@@ -341,14 +335,25 @@ static int client_read_firewall(void)
 	return err < 0 ? err : -EBADMSG;
 }
 
+/* The connection of the other questions stands for the process at the broker's, and is not given up for this one: the name may be out of this thread's reach (Landlock, setns). */
+static void look_is_silent(void)
+{
+	client.look_fd = -1;
+	client.look_silent_until_us = clock_now_us() + SILENT_US;
+}
+
 static int client_look_begin(void)
 {
 	if (client.look_fd >= 0)
 		return client.look_fd;
-	if (!broker_client_has_broker() || is_silent())
+	if (!broker_client_has_broker() || is_silent() || clock_now_us() < client.look_silent_until_us)
 		return -EPERM;
 	client.look_fd = connect_new();
-	return client.look_fd;
+	if (client.look_fd >= 0)
+		return client.look_fd;
+	client.look_refused |= client.look_fd != -EAGAIN;
+	look_is_silent();
+	return -EPERM;
 }
 
 /* Nothing here but the descriptor is the lock's. */
@@ -369,8 +374,8 @@ static int client_look(int fd, uint32_t *generation)
 static bool client_look_failed(void)
 {
 	fd_close(client.look_fd);
-	client.look_fd = -1;
-	return broker_client_has_broker();
+	look_is_silent();
+	return broker_client_has_broker() && !client.look_refused;
 }
 
 static int client_make_group(int fds[CLASSIFIER_GROUP_FDS])
