@@ -112,7 +112,8 @@ int bpf_map_update_batch(int map_fd, const void *keys, const void *values, uint3
 	attr.batch.values = ptr(values);
 	attr.batch.count = *n;
 	int ret = bpf_call(BPF_MAP_UPDATE_BATCH, &attr);
-	*n = ret == 0 || ret == -E2BIG ? attr.batch.count : 0;
+	bool went_through = ret == 0 || ret == -E2BIG || ret == -ENOMEM || ret == -EBUSY; /* then the kernel says how far it came */
+	*n = went_through ? attr.batch.count : 0;
 	return ret;
 }
 
