@@ -136,7 +136,11 @@ int netstate_watch(struct netstate *n, int ifindex)
 	}
 	n->watched[n->n_watched++] = ifindex;
 	int err = attach_filter(n);
-	return err || n->n_watched > 1 ? err : hear_of_neighbours(n);
+	if (!err && n->n_watched == 1)
+		err = hear_of_neighbours(n);
+	if (err)
+		n->n_watched--; /* who asks again tries again */
+	return err;
 }
 
 static int open_monitor(void)
