@@ -34,12 +34,13 @@ def subject(left):
 
 
 def main():
-    wrong = []
+    wrong, opened = [], 0
     with Lab() as lab:
         peer = lab.client.socket()
         peer.bind((CLIENT_IP, PEER_PORT))
         peer.listen(64)
         for left in range(1, MOST):
+            opened = lab.server.opens()[0]
             p = lab.server.spawn([sys.executable, os.path.abspath(__file__), "subject", str(left)], True, stdout=-1)
             peer.settimeout(WAIT_S)
             try:
@@ -51,6 +52,8 @@ def main():
             lab.processes.remove(p)
             if out != "hello":
                 wrong.append("%d: it read %r" % (left, out))
+        if lab.server.opens()[0] != opened:
+            wrong.append("%d: the kernel connected" % left)
     for line in wrong:
         print("FAILED: with " + line)
     if not wrong:

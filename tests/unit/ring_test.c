@@ -129,11 +129,11 @@ static void on_fault(int sig, siginfo_t *info, void *context)
 /* A page that is gone in the middle of a copy: whatever copies, it says so, and the ring is as it was. */
 START_TEST(memory_that_is_gone)
 {
-	enum { PAGE = 4096 };
+	enum { PAGE = 4096, PAGES = 8 }; /* more than the longest piece: nothing else is behind it */
 	struct sigaction act = {.sa_sigaction = on_fault, .sa_flags = SA_SIGINFO | SA_NODEFER}, old;
-	uint8_t *page = mmap(NULL, 3 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	uint8_t *page = mmap(NULL, PAGES * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	ck_assert_ptr_ne(page, MAP_FAILED);
-	mprotect(page + PAGE, PAGE, PROT_NONE);
+	mprotect(page + PAGE, (PAGES - 1) * PAGE, PROT_NONE);
 	sigaction(SIGSEGV, &act, &old);
 	append(pattern, 20000);
 	ck_assert_int_eq(ring_reserve(&ring, &mem.memory, 40000), 0);
@@ -148,7 +148,7 @@ START_TEST(memory_that_is_gone)
 	ring_read(&ring, 0, back, 20000);
 	ck_assert_mem_eq(back, pattern, 20000);
 	sigaction(SIGSEGV, &old, NULL);
-	munmap(page, 3 * PAGE);
+	munmap(page, PAGES * PAGE);
 }
 END_TEST
 
