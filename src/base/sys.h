@@ -196,10 +196,6 @@ static inline void *sys_mremap(void *p, size_t from, size_t to, int flags)
 {
 	return (void *)sys_call(SYS_mremap, p, from, to, flags, 0, 0);
 }
-static inline int sys_madvise(void *p, size_t n, int advice)
-{
-	return sys_call(SYS_madvise, p, n, advice, 0, 0, 0);
-}
 /* Did sys_mmap or sys_mremap fail? Then (int)(long)p is the -errno. */
 static inline int sys_is_error(const void *p)
 {

@@ -45,7 +45,6 @@ int judge_open(struct judge **out, const struct judge_entries *entries, char *wh
 void judge_close(struct judge *j); /* also in a fork child; NULL: nothing */
 
 /* What a group's members share: the map of what was asked, the rings of all, the filter. */
-#define JUDGE_SHARED_FDS 3
 struct judge_shared {
 	int asked_fd, rings_fd, prog_fd; /* internal; -1: there is none */
 };

@@ -124,11 +124,8 @@ static void read_names(struct sysctls *s)
 {
 	char text[TEXT_BYTES];
 	memset(s->now.congestion, 0, sizeof s->now.congestion);
-	memset(s->now.allowed, 0, sizeof s->now.allowed);
 	if (read_text(s->dirs[DIRECTORY_IPV4], "tcp_congestion_control", text))
 		memcpy(s->now.congestion, text, strcspn(text, " \n") < sizeof s->now.congestion ? strcspn(text, " \n") : 0);
-	if (read_text(s->dirs[DIRECTORY_IPV4], "tcp_allowed_congestion_control", text))
-		memcpy(s->now.allowed, text, strcspn(text, "\n"));
 }
 
 static void read_all(struct sysctls *s, int64_t now)
@@ -212,7 +209,7 @@ bool sysctls_refresh(struct sysctls *s, int64_t now, int64_t age_us)
 		return false;
 	struct sysctl_values before = s->now;
 	read_all(s, clock_now_us());
-	return memcmp(before.v, s->now.v, sizeof before.v) != 0 || strcmp(before.congestion, s->now.congestion) != 0 || strcmp(before.allowed, s->now.allowed) != 0;
+	return memcmp(before.v, s->now.v, sizeof before.v) != 0 || strcmp(before.congestion, s->now.congestion) != 0;
 }
 
 bool sysctls_text(const struct sysctls *s, const char *name, char *out, unsigned len)
@@ -222,17 +219,6 @@ bool sysctls_text(const struct sysctls *s, const char *name, char *out, unsigned
 		return false;
 	memcpy(out, text, strlen(text) + 1);
 	return true;
-}
-
-bool sysctls_allow_congestion(const struct sysctls *s, const char *name)
-{
-	size_t len = strlen(name);
-	for (const char *at = s->now.allowed; *at; at += strcspn(at, " ")) {
-		at += strspn(at, " ");
-		if (strcspn(at, " ") == len && strncmp(at, name, len) == 0)
-			return true;
-	}
-	return false;
 }
 
 bool sysctls_unheeded(const struct sysctls *s, unsigned i, struct sysctl_unheeded *out)

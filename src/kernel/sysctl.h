@@ -20,7 +20,6 @@
 #define SYSCTL_AGE_US       INT64_C(10000)   /* at connect and listen */
 #define SYSCTL_AGE_LONG_US  INT64_C(1000000) /* at accept: its socket's settings are those of its SYN */
 #define SYSCTL_CONGESTION_MAX 16  /* Linux: TCP_CA_NAME_MAX */
-#define SYSCTL_ALLOWED_MAX    256 /* bytes of a list of names; more are not looked at */
 
 enum sysctl {
 #define CORE(name, member, unit, otherwise, least, most) SYSCTL_##name,
@@ -35,7 +34,6 @@ enum sysctl {
 struct sysctl_values {
 	int64_t v[SYSCTL_COUNT];
 	char congestion[SYSCTL_CONGESTION_MAX]; /* net.ipv4.tcp_congestion_control; "": not known */
-	char allowed[SYSCTL_ALLOWED_MAX];       /* tcp_allowed_congestion_control: names and blanks */
 };
 
 /* {0} before sysctls_open. */
@@ -65,8 +63,6 @@ static inline int64_t sysctls_number(const struct sysctls *s, enum sysctl which)
 }
 /* The text of a setting that is none of them, of net.ipv4: read now. False: it cannot be, or is empty. */
 bool sysctls_text(const struct sysctls *s, const char *name, char *out, unsigned len);
-/* May a program without CAP_NET_ADMIN choose this congestion control? */
-bool sysctls_allow_congestion(const struct sysctls *s, const char *name);
 
 /* The setting number `i` that the engine does not obey and that is not the default now: true, with what to tell; false: `i` is another. i < SYSCTL_COUNT. */
 struct sysctl_unheeded {

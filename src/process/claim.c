@@ -33,7 +33,8 @@
 
 /* ---- life ---- */
 
-struct claim *claim_get(struct engine *e, const struct group_place *place)
+/* The claim of a place, made if need be; NULL: no memory. */
+static struct claim *claim_get(struct engine *e, const struct group_place *place)
 {
 	list_for_each (pos, tmp, &e->claims) {
 		struct claim *c = container_of(pos, struct claim, node);

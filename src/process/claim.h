@@ -36,10 +36,6 @@ static inline struct group_place claim_place(const struct sock *l)
 	return (struct group_place){.addr = l->lst->addr, .port = l->lst->port, .family = l->family, .v6only = l->v6only};
 }
 
-/* ---- claim.c ---- */
-/* The claim of a place, made if need be; NULL: no memory. */
-struct claim *claim_get(struct engine *e, const struct group_place *place);
-
 /* ---- claim_share.c: what a group wants to know ---- */
 extern const struct group_host claim_host;
 void claim_shows(struct claim *c); /* accepting, waiting, queue: as it is now */

@@ -1,8 +1,8 @@
 /*
- * The engine's inside, for the files of src/socket only.
+ * The engine's inside, for the files of src/socket, and those of src/process and src/ready that work on it.
  *
  * One engine per process: one lock, one set of tables, a link for each interface that it serves. What is in here is touched with the lock held, but for what says
- * otherwise. engine.c makes it, turn.c moves frames and segments through it, wait.c blocks in it, the other files are the verbs of
+ * otherwise. engine.c makes it, turn.c moves frames and segments through it, drive/wait.c blocks in it, the other files are the verbs of
  * sock.h, one idea each.
  */
 #ifndef FINESSE_SOCKET_ENGINE_H
@@ -172,7 +172,6 @@ struct listener {
 	struct tcp_options options; /* what accepted sockets inherit */
 	struct option_values *inherited; /* … and the values noted for them */
 	struct candidate candidate;      /* which options were set on kfd */
-	uint32_t overflows;
 	bool claimed; /* the port is ours, alone or with others */
 	struct claim *claim;     /* process/claim.c */
 	struct list claim_node;  /* claim.listeners */
@@ -767,11 +766,11 @@ bool option_carry(struct engine *e, struct sock_ip *ip, const struct option_valu
 /* ---- options_decide.c ---- */
 #define BUF_LOCK_SND 1 /* SO_BUF_LOCK */
 #define BUF_LOCK_RCV 2
-/* Was something set on the kernel socket that the engine cannot do? Then `why` says what. */
-/* The interface that it is bound to; 0: none. */
 bool options_may_be_set(const struct candidate *c, unsigned index); /* the kernel has to be asked for it */
+/* The interface that it is bound to; 0: none. */
 int options_device(int kfd, const struct candidate *c);
 extern const char options_device_unserved[]; /* why such a socket is the kernel's */
+/* Was something set on the kernel socket that the engine cannot do? Then `why` says what. */
 bool options_refused(struct engine *e, int kfd, const struct candidate *c, char *why, size_t why_len);
 bool options_refused_listener(struct engine *e, int kfd, const struct candidate *c, char *why, size_t why_len); /* … of one that listens, or will */
 /* What was set on it is the socket's now. -ENOMEM. */

@@ -55,9 +55,9 @@ int sock_decide_connect(int kfd, const struct candidate *candidate, const struct
 bool sock_may_bind_late(struct candidate *candidate, const struct sockaddr *addr, socklen_t len);
 /* What it is to be bound to. */
 void sock_late_name(const struct candidate *candidate, struct sockaddr *out, socklen_t *len);
-/* Before bind(2) of a candidate: an address of our own, which the kernel lacks, can be bound to. */
 /* What bind would say because of connections that the kernel does not know: 0 or -EADDRINUSE. `addr` can be read. */
 int engine_port_taken(int kfd, const struct sockaddr *addr, socklen_t len);
+/* Before bind(2) of a candidate: an address of our own, which the kernel lacks, can be bound to. */
 void engine_before_bind(int fd, const struct sockaddr *addr, socklen_t len);
 
 /* ---- references and life ---- */
@@ -70,15 +70,13 @@ int sock_close(struct sock *s);
 bool sock_is_listener(const struct sock *s);
 
 /* ---- verbs ---- */
-/* 0 and *out with the peer's address in addr/len (may be NULL); or a positive kernel fd + 1 in *kernel_fd for a connection that arrived in the kernel's queue
-   (flags: SOCK_NONBLOCK, SOCK_CLOEXEC as accept4). Returns 0, 1 (kernel fd given), or -errno. */
+/* 0 and *out; or 1, and *kernel_fd is a connection from the kernel's queue (flags: SOCK_NONBLOCK, SOCK_CLOEXEC as accept4); or -errno. addr/len get the peer's address, and may be NULL. */
 int sock_accept(struct sock *s, int flags, struct sockaddr *addr, socklen_t *len, struct sock **out, int *kernel_fd);
 /* From the kernel's queue only, without waiting. 1 and *kernel_fd as above, or -errno: -EAGAIN when that queue is empty. */
 int sock_accept_kernel(struct sock *s, int flags, struct sockaddr *addr, socklen_t *len, int *kernel_fd);
 /*
- * connect(2) on our socket; BEGUN: it was this call that sock_decide_connect began. Waits for the handshake unless the socket is non-blocking; of a call that is begun, was by
- * then. What connect must
- * return: 0, -EINPROGRESS, -EALREADY, -EISCONN, -EINTR, the connection's error. *dissolve: the socket must be made unconnected (sock_disconnect) before the call
+ * connect(2) on our socket; BEGUN: it was this call that sock_decide_connect began. Waits for the handshake unless the socket is non-blocking. CONNECT_BEGUN_NONBLOCK: it was
+ * non-blocking when the call began. What connect must return: 0, -EINPROGRESS, -EALREADY, -EISCONN, -EINTR, the connection's error. *dissolve: the socket must be made unconnected (sock_disconnect) before the call
  * returns, because it failed or was asked for that (AF_UNSPEC).
  */
 enum connect_how { CONNECT_ANEW, CONNECT_BEGUN, CONNECT_BEGUN_NONBLOCK };
@@ -182,8 +180,6 @@ void sock_pass(struct sock *l);
    process's, too: 0. A connection that is lost is a kernel socket that says so, as sock_handover's. -errno: -EMFILE. */
 int sock_adopt(struct sock *s);
 
-/* Fds that belong to us: the shim answers EBADF for them and close-all loops skip them. */
-bool engine_is_internal_fd(int fd);
 
 /* From now on every socket that is not decided yet stays with the kernel; `why`, for `finesse stat`, lives for ever. */
 void engine_keep_out(const char *why);

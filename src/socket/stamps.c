@@ -111,7 +111,7 @@ bool stamps_is_option(unsigned index)
 }
 
 /* Without OPT_TSONLY the program gets the frame, too, which is the kernel's to give. */
-bool stamps_may_carry(uint32_t flags)
+static bool stamps_may_carry(uint32_t flags)
 {
 	return !(flags & ~CARRIED) && (!(flags & TX_RECORD) || (flags & SOF_TIMESTAMPING_OPT_TSONLY));
 }

@@ -16,10 +16,9 @@ struct tcp_segment;
 
 /* ---- what was asked for ---- */
 bool stamps_is_option(unsigned index); /* one of the six */
-bool stamps_may_carry(uint32_t flags); /* SO_TIMESTAMPING's; false: only the kernel can */
 #define STAMPS_OF_MESSAGE (UINT32_C(1) << 0 | UINT32_C(1) << 1 | UINT32_C(1) << 8 | UINT32_C(1) << 9 | UINT32_C(1) << 18) /* what sendmsg may ask for: SOF_TIMESTAMPING_TX_… */
-bool stamps_may_carry_message(const struct sock *s, uint32_t flags); /* … with these */
-bool stamps_refused(int kfd);          /* … of a kernel socket that is being decided */
+bool stamps_may_carry_message(const struct sock *s, uint32_t flags); /* SO_TIMESTAMPING's, and these; false: only the kernel can */
+bool stamps_refused(int kfd);          /* those of a kernel socket that is being decided */
 /* As setsockopt and getsockopt, of memory that can be read. SOCK_KERNEL: the kernel's. */
 int stamps_set(struct engine *e, struct sock *s, unsigned index, const void *val, socklen_t len);
 socklen_t stamps_get(const struct sock *s, unsigned index, uint32_t out[2]);

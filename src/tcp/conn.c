@@ -69,7 +69,6 @@ static void conn_init(struct tcp_conn *c, struct tcp_stack *stack, int64_t now,
 	c->sndbuf_limit = open->options.sndbuf_bytes ? open->options.sndbuf_bytes
 						     : stack->config.sndbuf_init_bytes;
 	c->drs_since = now;
-	c->ever_open = true;
 	c->ecn_route = open->ecn_route;
 	c->reuses = open->reuses;
 	c->ts_recent = open->ts_recent;
@@ -176,7 +175,6 @@ void conn_begin_transfer(struct tcp_conn *c, int64_t now)
 void conn_establish(struct tcp_conn *c, int64_t now)
 {
 	c->state = TCPS_ESTABLISHED;
-	c->was_synced = true;
 	c->events |= TCP_EV_CONNECTED;
 	c->syn_due = false;
 	c->backoff = c->rtx_count = 0;

@@ -30,7 +30,7 @@ void ack_challenge(struct tcp_conn *c, int64_t now)
 }
 
 /* "If an incoming segment is not acceptable, an acknowledgment should be sent in reply". */
-void ack_unacceptable(struct tcp_conn *c, int64_t now, bool has_text)
+static void ack_unacceptable(struct tcp_conn *c, int64_t now, bool has_text)
 {
 	if (!has_text && !may_answer(c, now)) {
 		TCP_COUNT(c, ReplyLimited);

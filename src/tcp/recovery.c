@@ -49,7 +49,7 @@ static uint32_t scoreboard_pipe(const struct tcp_conn *c)
 	return pipe;
 }
 
-void recovery_update_pipe(struct tcp_conn *c)
+static void recovery_update_pipe(struct tcp_conn *c)
 {
 	uint32_t left = c->loss == TCP_LOSS_OPEN ? snd_flight(c) : scoreboard_pipe(c);
 	if (c->loss == TCP_LOSS_OPEN || !c->sack_on) /* else pieces that were SACKed are none of the pipe's */

@@ -57,7 +57,8 @@ static void update_variance(struct tcp_conn *c)
 	e->most4 = rto_least(c);
 }
 
-void rtt_sample(struct tcp_conn *c, int64_t now, uint32_t r, uint32_t least)
+/* `least`: for the least of all. */
+static void rtt_sample(struct tcp_conn *c, int64_t now, uint32_t r, uint32_t least)
 {
 	struct tcp_rtt *e = &c->rtt;
 	r = min_u32(r, RTT_MOST_US);
@@ -79,7 +80,8 @@ void rtt_sample(struct tcp_conn *c, int64_t now, uint32_t r, uint32_t least)
 	c->rto_us = rto < most ? rto : most;
 }
 
-uint32_t rtt_by_timestamp(const struct tcp_conn *c, int64_t now, const struct tcp_segment *seg)
+/* RFC 7323's RTTM, for every ACK of new data; 0: it tells nothing. */
+static uint32_t rtt_by_timestamp(const struct tcp_conn *c, int64_t now, const struct tcp_segment *seg)
 {
 	if (!c->ts_on || !(seg->has & SEG_HAS_TIMESTAMPS) || !seg->ts_ecr)
 		return 0;

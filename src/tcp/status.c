@@ -130,11 +130,6 @@ bool tcp_is_closed_late(const struct tcp_conn *c)
 	return c->state == TCPS_TIME_WAIT && c->orphan && c->closed_late;
 }
 
-bool tcp_is_orphan(const struct tcp_conn *c)
-{
-	return c->orphan;
-}
-
 bool tcp_is_held(const struct tcp_conn *c)
 {
 	return c->fin_held;

@@ -338,7 +338,6 @@ bool tcp_peer_fin(const struct tcp_conn *c);    /* end of file: the peer's FIN w
 bool tcp_send_closed(const struct tcp_conn *c); /* our FIN is sent, queued or held */
 /* In TIME-WAIT of an orphan that waited in FIN-WAIT-2: Linux has no socket by then, and its ACK has nothing of one. */
 bool tcp_is_closed_late(const struct tcp_conn *c);
-bool tcp_is_orphan(const struct tcp_conn *c);   /* tcp_close() was called */
 bool tcp_is_held(const struct tcp_conn *c);     /* the close policy holds our FIN */
 /* The handshake was only completed without the option of close requests: something on the path may drop SYNs that carry it. */
 bool tcp_close_request_unheard(const struct tcp_conn *c);

@@ -106,8 +106,6 @@ struct tcp_conn {
 	bool fin_acked : 1;
 	bool peer_fin : 1;     /* in order: rcv_nxt − 1 */
 	bool fin_ahead : 1;    /* out of order, at fin_ahead_seq */
-	bool was_synced : 1;   /* ESTABLISHED was reached */
-	bool ever_open : 1;
 	/* What output owes: predicates of output_next(). */
 	bool syn_due : 1, ack_due : 1, rst_due : 1, fin_then_rst : 1;
 	bool rst_replies : 1, rst_acks : 1; /* … to a segment: it says no more than where that stood, or ended */

@@ -109,7 +109,6 @@ static inline uint32_t tcp_segs_of(uint32_t len, uint16_t gso_size)
 bool input_take(struct tcp_conn *c, const uint8_t *bytes, uint32_t len);
 void input_text(struct tcp_conn *c, int64_t now, const struct text *t);
 void ack_challenge(struct tcp_conn *c, int64_t now);
-void ack_unacceptable(struct tcp_conn *c, int64_t now, bool has_text);
 
 /* ---- delack.c: when text is acknowledged ---- */
 void delack_quick(struct tcp_conn *c, uint32_t most); /* so many segments, at most, are acknowledged at once from now on */
@@ -195,11 +194,8 @@ bool timer_persists(const struct tcp_conn *c); /* rtx_at is the persist timer */
 
 /* ---- rtt.c ---- */
 void rtt_init(struct tcp_conn *c);
-void rtt_sample(struct tcp_conn *c, int64_t now, uint32_t rtt_us, uint32_t least_us); /* least_us: for the least of all */
 /* After SND.UNA has moved and SACKs were read. */
 void rtt_of_ack(struct tcp_conn *c, int64_t now, const struct tcp_segment *seg, bool acked);
-/* RFC 7323's RTTM, for every ACK of new data; 0: it tells nothing. */
-uint32_t rtt_by_timestamp(const struct tcp_conn *c, int64_t now, const struct tcp_segment *seg);
 /* The peer's text has come, with time stamps or in order: a sample as a receiver sees it. */
 void rtt_receiver_ts(struct tcp_conn *c, int64_t now, const struct tcp_segment *seg);
 void rtt_receiver_text(struct tcp_conn *c, int64_t now);
@@ -227,7 +223,6 @@ bool recovery_next(const struct tcp_conn *c, uint32_t *seq, uint32_t *len, bool 
 /* After snd_nxt moved by `len` numbers that left now. */
 void recovery_sent_new(struct tcp_conn *c, int64_t now, uint32_t len, uint32_t mss);
 void recovery_sent_again(struct tcp_conn *c, int64_t now, uint32_t seq, uint32_t len);
-void recovery_update_pipe(struct tcp_conn *c);
 /* Without SACK, all that had been sent when the episode began is acknowledged, and nothing more: it goes on. */
 static inline bool recovery_is_held(const struct tcp_conn *c)
 {

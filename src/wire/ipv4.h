@@ -9,7 +9,6 @@
 #include <stdint.h>
 
 #define IPV4_HDR_MIN 20
-#define IPV4_HDR_MAX 60 /* IHL is 4 bits of 32-bit words */
 #define IPV4_LEN_MAX 65535
 
 #define IP_PROTO_ICMP   1

@@ -5,7 +5,6 @@
 
 #include "sim.h"
 
-#define PPM           1000000
 #define IP_HDR_BYTES  20
 #define GLUE_MAX      65535 /* bytes, as GRO's */
 

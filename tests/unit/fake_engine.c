@@ -850,11 +850,6 @@ int sock_adopt(struct sock *s)
 	return sys_fcntl(s->hidden, F_DUPFD_CLOEXEC, 0);
 }
 
-bool engine_is_internal_fd(int fd)
-{
-	return fd_is_internal(fd);
-}
-
 bool engine_stop_thread(void)
 {
 	return false;
