@@ -1,5 +1,4 @@
-/* poll, ppoll. Sets without an engine fd go to the kernel as they are; mixed sets become
- * sock_pollfds. */
+/* poll, ppoll. Sets without an engine fd go to the kernel as they are; others are looked at by the engine and the kernel (struct mixed, waits.h). */
 #include "shim.h"
 #include "waits.h"
 

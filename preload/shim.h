@@ -344,12 +344,12 @@ bool file_ended_elsewhere(struct file *f);
 bool file_option_late(struct file *f, unsigned index, const void *value, socklen_t len);
 
 /* ---- io.c ---- */
-/* sock_sendmsg; SIGPIPE as Linux raises it. */
 /* sockets.c: the socket is unconnected again, after a call that said `r`; what the call says then. */
 long call_unconnected(struct call *c, long r);
 /* The kernel's connect, or sendmsg with MSG_FASTOPEN, said `r`, after file_connect had said SOCK_KERNEL: where it connects, the socket is the kernel's from now on. `dissolves`: it was
  * asked for AF_UNSPEC. Leaves errno. */
 long kernel_connects(int fd, long r, bool dissolves);
+/* sock_sendmsg; SIGPIPE as Linux raises it. */
 ssize_t engine_send(struct call *c, const struct msghdr *msg, int flags);
 /* As tells_error, of a real call that sends: an EPIPE that was left comes with its signal, as the kernel's would. */
 ssize_t send_tells_error(int fd, ssize_t r, int flags);

@@ -276,4 +276,4 @@ check_objects "$srcdir" "$builddir" "$scratch"
 	printf 'layering: forbidden:\n%s' "$problems"
 	exit 1
 }
-echo "layering: includes and objects keep the direction of DESIGN.md"
+echo "layering: includes and objects keep the direction of src/README.md"

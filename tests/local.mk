@@ -27,7 +27,7 @@ EXTRA_DIST += tests/bounded.py
 dist_check_SCRIPTS += tests/bounded_test.sh
 TESTS += tests/bounded_test.sh
 
-# The dependency direction of DESIGN.md: its script proves itself on a sample tree first.
+# The dependency direction of src/README.md: its script proves itself on a sample tree first.
 dist_check_SCRIPTS += tests/layering.sh
 TESTS += tests/layering.sh
 

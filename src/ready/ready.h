@@ -108,8 +108,7 @@ void registrations_suspend(struct list *file);
 void registrations_resume(struct list *file);
 /* … it is the engine's. */
 void registrations_to_engine(struct list *file, struct sock *s);
-/* It is the kernel's from now on, under number `fd` and others: the kernel's epolls get what was registered, by number where `is_at` says that the
-   number still leads to it. The list is empty afterwards. */
+/* It is the kernel's from now on, under number `fd` and others: the kernel's epolls get what was registered. The list is empty afterwards. */
 void registrations_to_kernel(struct list *file, int fd);
 /* The same of a listener that an executed program gets. A set that is the parent's as well, and that this process has not used, stays as it is: the parent's engine tells what happens there. */
 void registrations_pass(struct list *file, int fd);
