@@ -4,7 +4,7 @@
  * Owns: the listening socket, a pidfd of whom it waits for, an epoll instance, and for each member its connection and its pidfd. One thread; requests are served one
  * after the other, and the slowest (a link, some 50 ms) is within what members wait. Nothing here trusts a member: one that does not speak the protocol is dropped.
  *
- * Limits: MEMBERS_MAX members; of those that did not show the token yet, STRANGERS_MAX, or as many as there are numbers for, then the oldest is dropped.
+ * Limits: MEMBERS_MAX connections of members; of those that did not show the token yet, STRANGERS_MAX, or as many as there are numbers for, then the oldest is dropped.
  */
 #include "process/broker.h"
 

@@ -5,7 +5,7 @@
  *   finesse run ─ clone ─▶ broker          listens on an abstract AF_UNIX name; keeps its privilege
  *       │ exec                  ▲
  *       ▼                       │ HELLO token, then requests; fds by SCM_RIGHTS both ways
- *   program ─fork─▶ worker ─────┘          one connection for each process that has an engine: a member
+ *   program ─fork─▶ worker ─────┘          one connection for each process that has an engine, a member; another for what it asks aside
  *
  * It does exactly this, for members: opens a link (two packet sockets and a classifier, as fds); makes what the members of a listener group share; switches TCP_REPAIR on a TCP socket that it is passed, and binds
  * it; sends it the FIN of its peer; has a neighbour resolved; ends a TIME-WAIT of the kernel's; reads the host's rules, and what programs the member's cgroup has; tells conntrack of a connection that becomes the kernel's; tells the peers of a member that died, has those who were just connecting to it try again, and ends its slots in

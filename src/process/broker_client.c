@@ -98,6 +98,12 @@ static int connect_new(void)
 	return err ? err : fd;
 }
 
+/* Of numbers or memory, for now. */
+static bool is_short(int err)
+{
+	return err == -EMFILE || err == -ENFILE || err == -ENOMEM || err == -ENOBUFS;
+}
+
 static int be_connected(void)
 {
 	if (!broker_client_has_broker())
@@ -105,7 +111,7 @@ static int be_connected(void)
 	if (client.fd >= 0)
 		return 0;
 	int fd = connect_new();
-	if (fd == -EMFILE || fd == -ENFILE || fd == -ENOMEM || fd == -ENOBUFS) /* for now */
+	if (is_short(fd))
 		return fd;
 	if (fd < 0) {
 		note_failure("the broker cannot be reached", fd);
@@ -349,9 +355,10 @@ static int client_look_begin(void)
 	if (!broker_client_has_broker() || is_silent() || clock_now_us() < client.look_silent_until_us)
 		return -EPERM;
 	client.look_fd = connect_new();
-	if (client.look_fd >= 0)
-		return client.look_fd;
-	client.look_refused |= client.look_fd != -EAGAIN;
+	int err = client.look_fd;
+	client.look_refused = err < 0 && err != -EAGAIN && err != -EINTR && !is_short(err);
+	if (err >= 0)
+		return err;
 	look_is_silent();
 	return -EPERM;
 }
@@ -373,8 +380,10 @@ static int client_look(int fd, uint32_t *generation)
 /* An answer may still come: who asks again has another connection. */
 static bool client_look_failed(void)
 {
-	fd_close(client.look_fd);
-	look_is_silent();
+	if (client.look_fd >= 0) { /* otherwise the silence has begun already, and would never end */
+		fd_close(client.look_fd);
+		look_is_silent();
+	}
 	return broker_client_has_broker() && !client.look_refused;
 }
 
@@ -445,6 +454,8 @@ void broker_client_after_fork(void)
 	fd_close(client.fd);
 	fd_close(client.look_fd);
 	client.fd = client.look_fd = -1;
+	client.look_silent_until_us = 0;
+	client.look_refused = false;
 	client.silent_until_us = 0; /* the child has things to tell that are told once */
 }
 
