@@ -140,11 +140,13 @@ int drive_helper_start(struct drive *d)
 		drive_helper_wake(d);
 		return 0;
 	}
+	if (d->helper_left) /* the process ends */
+		return -ESRCH;
 	int fd = fd_move_high(sys_eventfd2(0, EFD_CLOEXEC | EFD_NONBLOCK));
 	if (fd < 0)
 		return fd;
 	d->helper_efd = fd;
-	d->helper_stop = d->helper_left = false;
+	d->helper_stop = false;
 	int err = thread_start(&d->helper, helper_main, d);
 	if (err) {
 		fd_close(fd);

@@ -266,11 +266,9 @@ void drive_after_fork(struct drive *d)
 		fd_close(d->efds[--d->n_efds]);
 	fd_close(d->seat_efd);
 	d->seat_efd = -1;
-	if (d->helper_runs) {
-		fd_close(d->helper_efd);
-		d->helper_runs = false;
-	}
+	fd_close(d->helper_efd); /* -1: none */
 	d->helper_efd = -1;
+	d->helper_runs = d->helper_left = false;
 	stopped_after_fork(d);
 	if (self_made) {
 		sched_thread_init(&self.sched);

@@ -904,6 +904,7 @@ void listener_requeue(struct engine *e, struct listener *lst);
 void requeue_end(struct engine *e); /* no listener drains any more */
 void stream_close(struct engine *e, struct sock *s, bool exiting);
 void exit_locked(struct engine *e, bool for_good); /* engine_on_exit, lock held */
+extern const char exit_kept_out[];                 /* engine.kept_out, afterwards */
 
 /* ---- death.c ---- */
 void death_after_fork(struct engine *e); /* in the child: who dies is the parent */

@@ -484,7 +484,10 @@ void engine_fork_child(void)
 		return;
 	}
 	helper_after_fork(e);
-	e->exiting = false; /* the parent's thread that ends it is not here */
+	if (e->exiting) { /* the thread that ends the parent is not here */
+		e->exiting = false;
+		e->kept_out = e->kept_out == exit_kept_out ? NULL : e->kept_out;
+	}
 	forget_children(e);
 	control_after_fork(e);
 	/* Never the parent's own control sockets: it would lose its answers to us. */

@@ -339,6 +339,8 @@ void engine_after_failed_exec(void)
 	engine_unlock(e);
 }
 
+const char exit_kept_out[] = "the process ends";
+
 void exit_locked(struct engine *e, bool for_good)
 {
 	if (e->exiting)
@@ -370,7 +372,7 @@ void exit_locked(struct engine *e, bool for_good)
 	turn_end(e);
 	trace_drain();
 	if (for_good) {
-		e->kept_out = "the process ends";
+		e->kept_out = exit_kept_out;
 		ifaces_retire(e);
 	}
 }

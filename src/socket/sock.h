@@ -180,7 +180,6 @@ void sock_pass(struct sock *l);
    process's, too: 0. A connection that is lost is a kernel socket that says so, as sock_handover's. -errno: -EMFILE. */
 int sock_adopt(struct sock *s);
 
-
 /* From now on every socket that is not decided yet stays with the kernel; `why`, for `finesse stat`, lives for ever. */
 void engine_keep_out(const char *why);
 bool engine_is_strict(void); /* the setting */
