@@ -82,7 +82,7 @@ void fork_after_in_parent(long child)
 
 /*
  * The program's own prepare handlers (pthread_atfork) may wait for locks, and for threads that are in calls of ours. So they run before ours: ours is registered
- * before its first, and prepare handlers run in the reverse order. In the parent and in the child ours is the first, then.
+ * before its first after the constructors, and prepare handlers run in the reverse order. In the parent and in the child ours is the first, then.
  */
 static _Atomic bool atfork_registered;
 static ENGINE_THREAD bool fork_wanted, fork_held; /* by wrap_fork: the handlers have it to do; they have begun it */

@@ -18,7 +18,7 @@ socklen_t abstract_name(struct sockaddr_un *out, const char *fmt, ...)
 	return offsetof(struct sockaddr_un, sun_path) + 1 + n;
 }
 
-/* The thread's own user: libc's is the process's, which a program may change in a thread alone. */
+/* By the system call: somebody may have put another geteuid before libc's. */
 bool abstract_peer_is_trusted(int fd)
 {
 	struct ucred peer;

@@ -40,7 +40,7 @@ def main():
         peer.bind((CLIENT_IP, PEER_PORT))
         peer.listen(64)
         for left in range(1, MOST):
-            opened = lab.server.opens()[0]
+            opened = lab.server.opens()[0]  # with the most numbers, the last time, it must be the engine
             p = lab.server.spawn([sys.executable, os.path.abspath(__file__), "subject", str(left)], True, stdout=-1)
             peer.settimeout(WAIT_S)
             try:
