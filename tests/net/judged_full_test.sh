@@ -5,12 +5,7 @@
 . "${srcdir:-.}/tests/net/lib.sh"
 need nft python3 nstat
 pair_up
-in_server nft -f - <<'RULES'
-add table inet t
-add chain inet t in { type filter hook input priority 0; policy drop; }
-add rule inet t in ct state established accept
-add rule inet t in tcp dport 8000 accept
-RULES
+server_judges 8000
 
 cat >"$scratch/server.py" <<'END'
 import socket

@@ -6,12 +6,7 @@ need nft python3 nstat
 pair_up
 FIRST=16384 # CLASSIFIER_SET_FIRST
 in_client ip addr add 10.78.0.3/24 dev client0
-in_server nft -f - <<'RULES'
-add table inet t
-add chain inet t in { type filter hook input priority 0; policy drop; }
-add rule inet t in ct state established accept
-add rule inet t in tcp dport 8000 accept
-RULES
+server_judges 8000
 
 # It closes first: each connection stays in TIME-WAIT, and in the set.
 cat >"$scratch/server.py" <<'END'

@@ -5,6 +5,7 @@
 #   pair_up                   namespaces $SERVER_NS and $CLIENT_NS (pids), veth server0 10.78.0.1/24 – client0 10.78.0.2/24
 #   in_server cmd…  in_client cmd…      run there
 #   finesse_server cmd…       exec there under ./finesse on its interface (in a subshell or with &)
+#   server_judges PORT        the server's firewall drops what is not established, or for this port; needs nft
 #   wait_until SECONDS cmd…   until it succeeds; fails the test otherwise
 #   pass TEXT  fail TEXT      count; finish prints the summary line and exits
 #
@@ -115,4 +116,13 @@ finish() {
 	echo "$((100 * (checks - failures) / checks))%: Checks: $checks, Failures: $failures, Errors: 0"
 	[ "$failures" = 0 ]
 	exit
+}
+
+server_judges() {
+	in_server nft -f - <<-RULES
+		add table inet t
+		add chain inet t in { type filter hook input priority 0; policy drop; }
+		add rule inet t in ct state established accept
+		add rule inet t in tcp dport $1 accept
+	RULES
 }
