@@ -103,16 +103,23 @@ int wrap_fchmod(int fd, mode_t mode)
 	return REAL(fchmod)(fd, mode);
 }
 
+/* AF_INET or AF_INET6; -errno as getsockopt. */
+static int family_of(const struct call *c)
+{
+	int family;
+	socklen_t len = sizeof family;
+	int r = sock_getsockopt(c->sock, SOL_SOCKET, SO_DOMAIN, &family, &len);
+	return r < 0 ? r : family;
+}
+
 /* The kernel's name of the protocol: behind an accepted connection's number there is no TCP socket. */
 static int protocol_name(struct call *c, void *value, size_t size)
 {
-	int family = AF_INET;
-	socklen_t len = sizeof family;
-	int r = sock_getsockopt(c->sock, SOL_SOCKET, SO_DOMAIN, &family, &len);
+	int family = family_of(c);
 	const char *name = family == AF_INET6 ? "TCPv6" : "TCP";
 	size_t n = strlen(name) + 1;
-	if (r < 0 || !size)
-		return r < 0 ? r : (int)n;
+	if (family < 0 || !size)
+		return family < 0 ? family : (int)n;
 	if (size < n)
 		return -ERANGE;
 	if (!user_may_write(value, n))
@@ -348,12 +355,10 @@ int wrap_fcntl(int fd, int cmd, ...)
 /* What Linux's TCP socket of this family says of interfaces, addresses and neighbours: beneath an accepted connection there is none. */
 static int family_ioctl(struct call *c, unsigned long request, void *arg)
 {
-	int family, fd;
-	socklen_t len = sizeof family;
-	int r = sock_getsockopt(c->sock, SOL_SOCKET, SO_DOMAIN, &family, &len);
-	if (r < 0 || (fd = sys_socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0)) < 0)
+	int family = family_of(c), fd = family < 0 ? family : sys_socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (fd < 0)
 		return -ENOTTY;
-	r = sys_ioctl(fd, request, arg);
+	int r = sys_ioctl(fd, request, arg);
 	sys_close(fd);
 	return r;
 }

@@ -37,11 +37,6 @@ int fd_pass_send(int sock, const void *msg, size_t len, const int *fds, unsigned
 	return n < 0 ? (int)n : 0;
 }
 
-static long make_copy(void *arg)
-{
-	return sys_fcntl(*(int *)arg, F_DUPFD_CLOEXEC, 0);
-}
-
 struct receive_args {
 	int sock, flags, *fds;
 	void *msg;
@@ -53,7 +48,7 @@ struct receive_args {
 static long make_received(void *arg)
 {
 	struct receive_args *a = arg;
-	int copy = make_copy(&a->sock);
+	int copy = sys_fcntl(a->sock, F_DUPFD_CLOEXEC, 0);
 	if (copy < 0)
 		return copy;
 	sys_close(copy);

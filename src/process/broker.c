@@ -29,6 +29,7 @@
 #include "base/sockopt.h"
 #include "base/sys.h"
 #include "kernel/living.h"
+#include "kernel/procfile.h"
 #include "kernel/privileged.h"
 #include "process/broker_spares.h"
 
@@ -119,15 +120,14 @@ static int accept_or_refuse(struct broker *b)
 /* The number of a pidfd's process in our /proc, which may be that of another namespace of processes than ours. */
 static int pid_in_proc(int pidfd)
 {
-	char path[40], text[256];
+	char path[40], *text;
 	snprintf(path, sizeof path, "/proc/self/fdinfo/%d", pidfd);
-	int fd = sys_openat(AT_FDCWD, path, O_RDONLY | O_CLOEXEC, 0);
-	ssize_t n = fd < 0 ? fd : sys_read(fd, text, sizeof text - 1);
-	if (fd >= 0)
-		sys_close(fd);
-	text[n > 0 ? n : 0] = 0;
+	if (procfile_read(path, &text))
+		return -1;
 	const char *at = strstr(text, "\nPid:");
-	return at ? atoi(at + strlen("\nPid:")) : -1;
+	int pid = at ? atoi(at + strlen("\nPid:")) : -1;
+	free(text);
+	return pid;
 }
 
 /* Who connected; -1: that cannot be said. A kernel before 6.5 has no pidfd of it. */

@@ -23,7 +23,6 @@
 /* How often the kernel's queues are looked at when no fd was left for watching them. */
 #define QUEUES_LOOK_US (10 * USEC_PER_MSEC)
 
-/* Tells what is ready of the engine's. Level-triggered items go to the list's end, so that all get their turn. */
 /* False: the program has no memory there, or none any more. */
 static bool give(struct epoll_event *to, uint32_t mask, epoll_data_t data)
 {
@@ -31,6 +30,7 @@ static bool give(struct epoll_event *to, uint32_t mask, epoll_data_t data)
 	return user_guarded(memcpy, to, &ev, sizeof ev);
 }
 
+/* Tells what is ready of the engine's. Level-triggered items go to the list's end, so that all get their turn. */
 static int collect_engine(struct engine *e, struct epset *set, struct epoll_event *evs, int max)
 {
 	int n = 0;
