@@ -253,7 +253,7 @@ static void kernel_wait_uncount(struct kernel_wait *w)
 	w->counted = false;
 	own_kernel_wait = NULL;
 	__atomic_fetch_sub(&w->set->kernel_waiters, 1, __ATOMIC_SEQ_CST);
-	if (__atomic_load_n(&w->set->marked, __ATOMIC_RELAXED))
+	if (__atomic_load_n(&w->set->marked, __ATOMIC_SEQ_CST))
 		unmark(w->set);
 }
 

@@ -48,11 +48,17 @@ static void mark_remove(struct epset *set)
 	set->marked = false;
 }
 
+/*
+ * `marked` is set before the kernel has the mark. A thread that the mark wakes leaves the kernel's wait at once and looks at `marked` without the lock
+ * (epwait.c). If it saw none there, nobody would take the mark out, and every wait of the set would find its epoll readable, for nothing.
+ */
 static void mark_add(struct epset *set)
 {
 	struct epoll_event ev = {.events = EPOLLIN, .data.ptr = (void *)&epset_mark};
 	int fd = mark_get();
-	set->marked = fd >= 0 && sys_epoll_ctl(set->epfd, EPOLL_CTL_ADD, fd, &ev) == 0;
+	__atomic_store_n(&set->marked, fd >= 0, __ATOMIC_SEQ_CST);
+	if (fd >= 0 && sys_epoll_ctl(set->epfd, EPOLL_CTL_ADD, fd, &ev) != 0)
+		set->marked = false;
 }
 
 void mark_event(struct epset *set)
@@ -76,12 +82,6 @@ static bool is_kicked(const struct epset *set)
 	return set->n_engine && __atomic_load_n(&set->kernel_waiters, __ATOMIC_SEQ_CST);
 }
 
-void mark_kick(struct epset *set)
-{
-	if (!set->marked && is_kicked(set))
-		mark_add(set);
-}
-
 /* Is there anything to report? What turns out not to be ready leaves the list, as in the kernel when an epoll is polled. */
 static bool has_ready(struct epset *set)
 {
@@ -100,6 +100,14 @@ void mark_update(struct epset *set)
 		return;
 	if (!is_kicked(set) && !(set->polled && has_ready(set)))
 		mark_remove(set);
+}
+
+void mark_kick(struct epset *set)
+{
+	if (set->marked || !is_kicked(set))
+		return;
+	mark_add(set);
+	mark_update(set); /* the last of them may have left by itself meanwhile, and have seen no mark */
 }
 
 static void update_all(void)
