@@ -25,7 +25,7 @@ while True:
 
 
 LISTENER = '''
-import json, socket, struct, time
+import json, socket, struct, sys, time
 s = socket.create_server(('%s', %d), backlog=5)
 def queue():
     return struct.unpack_from('=II', s.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104), 24)
@@ -36,18 +36,21 @@ while queue()[0] < 2 and time.monotonic() < end:
 two = queue()
 s.accept()
 print(json.dumps(['two wait, one was accepted', two, queue()]), flush=True)
+sys.stdin.read()  # who waits is reset when this ends, be the client's connect over or not
 ''' % (SERVER_IP, PORT)
 
 
 def listener(finesse):
     """TCP_INFO of a listener: how many wait for accept, and may."""
     with Lab() as lab:
-        p = lab.server.spawn([sys.executable, "-c", LISTENER], finesse=finesse, settings=["--strict"], stdout=subprocess.PIPE)
+        p = lab.server.spawn([sys.executable, "-c", LISTENER], finesse=finesse, settings=["--strict"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         first = p.stdout.readline().decode()
         clients = [lab.client.socket() for _ in range(2)]
         for c in clients:
             c.connect((SERVER_IP, PORT))
-        return [first.strip(), p.stdout.readline().decode().strip()]
+        said = [first.strip(), p.stdout.readline().decode().strip()]
+        p.stdin.close()
+        return said
 
 
 def run(finesse):
