@@ -2,7 +2,7 @@
  * A program gives privilege away: setuid and its kin, capset, chroot, seccomp, Landlock.
  *
  * What the engine needs from a privileged process, a broker does for it afterwards (process/broker.h). Without one, a process that has used TCP brings its engine up
- * before the call, since it could not any more. setgid and setgroups take nothing away that the engine needs.
+ * before the call, since it could not any more. setgid and setgroups take nothing away that the engine needs: they are here for their signals.
  *
  * The helper thread is of the program, and must not keep what the program gave away. libc changes the users of all threads itself, by a signal that the helper
  * thread lets through. What the kernel changes for the calling thread alone (capabilities, and everything that is called by its number) the helper thread follows by
@@ -48,55 +48,77 @@ static void before_user(uid_t a, uid_t b)
 
 /* ---- libc's calls: it changes all threads ---- */
 
+#define OF_ALL_THREADS(call)                                                                                                               \
+	({                                                                                                                                 \
+		engine_setxid_begin();                                                                                                     \
+		int r_ = (call);                                                                                                           \
+		engine_setxid_end();                                                                                                       \
+		r_;                                                                                                                        \
+	})
+
 int wrap_setuid(uid_t uid)
 {
 	before_user(uid, uid);
-	return REAL(setuid)(uid);
+	return OF_ALL_THREADS(REAL(setuid)(uid));
 }
 
 int wrap_seteuid(uid_t uid)
 {
 	before_user(uid, uid);
-	return REAL(seteuid)(uid);
+	return OF_ALL_THREADS(REAL(seteuid)(uid));
 }
 
 int wrap_setreuid(uid_t real, uid_t effective)
 {
 	before_user(real, effective);
-	return REAL(setreuid)(real, effective);
+	return OF_ALL_THREADS(REAL(setreuid)(real, effective));
 }
 
 int wrap_setresuid(uid_t real, uid_t effective, uid_t saved)
 {
 	before_user(effective, effective);
-	return REAL(setresuid)(real, effective, saved);
+	return OF_ALL_THREADS(REAL(setresuid)(real, effective, saved));
 }
 
 /* Groups say nothing about privilege; but a socket has that of who made it, and so has the user that files are made as. */
 int wrap_setgid(gid_t gid)
 {
 	reuse_forget();
-	return REAL(setgid)(gid);
+	return OF_ALL_THREADS(REAL(setgid)(gid));
 }
 
 int wrap_setegid(gid_t gid)
 {
 	reuse_forget();
-	return REAL(setegid)(gid);
+	return OF_ALL_THREADS(REAL(setegid)(gid));
 }
 
 int wrap_setregid(gid_t real, gid_t effective)
 {
 	reuse_forget();
-	return REAL(setregid)(real, effective);
+	return OF_ALL_THREADS(REAL(setregid)(real, effective));
 }
 
 int wrap_setresgid(gid_t real, gid_t effective, gid_t saved)
 {
 	reuse_forget();
-	return REAL(setresgid)(real, effective, saved);
+	return OF_ALL_THREADS(REAL(setresgid)(real, effective, saved));
 }
 
+int wrap_setgroups(size_t n, const gid_t *groups)
+{
+	reuse_forget();
+	return OF_ALL_THREADS(REAL(setgroups)(n, groups));
+}
+
+/* libc's own calls setgroups by no name that can be replaced. */
+int wrap_initgroups(const char *user, gid_t group)
+{
+	reuse_forget();
+	return OF_ALL_THREADS(REAL(initgroups)(user, group));
+}
+
+/* Of the calling thread alone. */
 int wrap_setfsuid(uid_t uid)
 {
 	reuse_forget();

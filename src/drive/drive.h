@@ -109,12 +109,6 @@ struct drive_ops {
 	void (*service)(struct drive *d, const struct pollfd *fds, unsigned n);
 };
 
-/* Whose the helper is. */
-struct stopped_identity {
-	uint32_t uid[3], gid[3], groups;
-	int32_t n_groups;
-};
-
 struct drive {
 	pthread_mutex_t lock;
 	const struct drive_ops *ops;
@@ -141,8 +135,6 @@ struct drive {
 	bool helper_left; /* … behind: it does nothing any more when it wakes */
 	struct timespec *helper_timeout; /* the helper's, by a mapping to write; NULL: not mapped (stopped.c) */
 	const struct timespec *helper_timeout_read; /* … by one to read */
-	struct stopped_identity helper_identity;
-	int64_t identity_until_us; /* it may be changing until then */
 	unsigned stops;        /* how often the process was stopped and went on */
 	int64_t grace_us;      /* the helper's: how long it leaves the engine to the program */
 };

@@ -12,6 +12,7 @@ ENGINE_THREAD struct handlers_run engine_handlers;
 ENGINE_THREAD struct handlers_run engine_handlers_at_call;
 ENGINE_THREAD struct timespec *engine_wait_timeout;
 ENGINE_THREAD struct undo *engine_undos;
+_Atomic unsigned engine_setxids_begun, engine_setxids_ended;
 
 static void nothing(void)
 {

@@ -38,6 +38,22 @@ extern ENGINE_THREAD struct timespec *engine_wait_timeout;
 extern void (*engine_on_leave)(void);     /* the shim's: runs what was deferred on this thread */
 extern void (*engine_on_interrupt)(void); /* the engine's: a handler is about to interrupt this thread's wait */
 
+/*
+ * libc's setuid and its kin (setxid): each other thread makes the change in a handler of libc's own, which no trampoline sees. The shim brackets such calls, so that the helper thread
+ * takes what ends its sleep then for no stop of the process (stopped.c). Any thread, no lock.
+ */
+extern _Atomic unsigned engine_setxids_begun, engine_setxids_ended;
+
+static inline void engine_setxid_begin(void)
+{
+	engine_setxids_begun++;
+}
+
+static inline void engine_setxid_end(void)
+{
+	engine_setxids_ended++;
+}
+
 /* A call of the program that may wait begins. */
 static inline void engine_call(void)
 {

@@ -19,8 +19,6 @@
 #include "base/sys.h"
 
 #define PAGE_BYTES (64 * 1024) /* the largest page of any machine */
-#define GROUPS_LOOKED_AT 64
-#define CHANGES_US (10 * USEC_PER_MSEC)
 /* "For ever": with no time-out there is nothing to write, and the call is started again. */
 #define LONG_SLEEP_US (INT64_C(86400) * USEC_PER_SEC)
 
@@ -41,6 +39,7 @@ static void map_timeout(struct drive *d)
 
 void stopped_after_fork(struct drive *d)
 {
+	engine_setxids_ended = engine_setxids_begun; /* those of the parent's other threads */
 	if (!d->helper_timeout)
 		return;
 	sys_munmap(d->helper_timeout, PAGE_BYTES);
@@ -48,44 +47,34 @@ void stopped_after_fork(struct drive *d)
 	d->helper_timeout = NULL;
 }
 
-static void read_identity(struct stopped_identity *out)
-{
-	uint32_t groups[GROUPS_LOOKED_AT];
-	memset(out, 0, sizeof *out);
-	sys_call(SYS_getresuid, &out->uid[0], &out->uid[1], &out->uid[2], 0, 0, 0);
-	sys_call(SYS_getresgid, &out->gid[0], &out->gid[1], &out->gid[2], 0, 0, 0);
-	long n = sys_call(SYS_getgroups, GROUPS_LOOKED_AT, groups, 0, 0, 0, 0);
-	out->n_groups = n;
-	for (long i = 0; i < n; i++)
-		out->groups = out->groups * 31 + groups[i];
-}
+/*
+ * libc changes the users and groups of all threads by a signal to each (setuid, setgroups …), which ends the helper's sleep as well, and waits until each thread has answered it. So such a
+ * call is under way when the helper falls asleep, or begins during the sleep. The users themselves tell nothing: a call may set what they are.
+ */
+struct setxids {
+	unsigned begun;
+	bool under_way;
+};
 
-/* libc changes the users and groups of all threads by a signal to each (setuid, setgroups …), which ends the helper's sleep as well. No stop. One such call follows another. */
-static bool is_another(struct drive *d)
+static struct setxids setxids_now(void)
 {
-	struct stopped_identity identity;
-	int64_t now = clock_now_us();
-	read_identity(&identity);
-	if (memcmp(&identity, &d->helper_identity, sizeof identity) != 0)
-		d->identity_until_us = now + CHANGES_US;
-	d->helper_identity = identity;
-	return now < d->identity_until_us;
+	unsigned ended = engine_setxids_ended, begun = engine_setxids_begun;
+	return (struct setxids){begun, begun != ended};
 }
 
 int stopped_poll(struct drive *d, struct pollfd *fds, unsigned n, int64_t us)
 {
-	if (!d->helper_timeout) {
+	if (!d->helper_timeout)
 		map_timeout(d);
-		read_identity(&d->helper_identity);
-	}
 	us = us == TIME_NEVER ? LONG_SLEEP_US : us < 0 ? 0 : us;
 	const struct timespec here = {.tv_sec = us / USEC_PER_SEC, .tv_nsec = us % USEC_PER_SEC * NSEC_PER_USEC}, *to_read = &here;
 	if (d->helper_timeout) {
 		*d->helper_timeout = here;
 		to_read = d->helper_timeout_read;
 	}
+	struct setxids before = setxids_now();
 	int r = sys_call(SYS_ppoll, fds, n, to_read, NULL, 8 /* kernel sigset */, 0);
-	if (r != -EINTR || !is_another(d))
+	if (r != -EINTR || (!before.under_way && before.begun == engine_setxids_begun))
 		return r;
 	for (unsigned i = 0; i < n; i++)
 		fds[i].revents = 0;

@@ -191,6 +191,7 @@ static int sleep_now(struct sleep *z)
 static int sleep_cancellable(struct sleep *z)
 {
 	int type, r = -EINTR;
+	unsigned handlers = engine_handlers.all, setxids = engine_setxids_begun;
 	if (wait_interrupted(z->wait))
 		return r;
 	pthread_setcanceltype(PTHREAD_CANCEL_ASYNCHRONOUS, &type);
@@ -198,6 +199,9 @@ static int sleep_cancellable(struct sleep *z)
 		spin(z);
 	r = sleep_now(z);
 	pthread_setcanceltype(type, NULL);
+	/* A handler without a trampoline: libc's, when another thread sets users or groups. It has SA_RESTART. Who was woken at the same time sees no EINTR of it. */
+	if (handlers == engine_handlers.all && (r == -EINTR || setxids != engine_setxids_begun))
+		engine_handlers.all++;
 	return r;
 }
 

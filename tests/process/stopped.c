@@ -1,16 +1,17 @@
 /*
  * A process that is stopped and goes on (SIGSTOP, SIGCONT) has run no handler, and some calls end with EINTR all the same: man 7 signal, "Interruption of system
- * calls and library functions by stop signals".
+ * calls and library functions by stop signals". And one whose users or groups are set, by another thread: libc has each thread do it in a handler of its own, with SA_RESTART.
  *
- * stopped ADDRESS PORT: each call in a child of its own, which is stopped and continued while it waits. Prints what the call gave, or "goes on". The peer accepts,
+ * stopped ADDRESS PORT: each call in a child of its own, to which either happens while it waits. Prints what the call gave, or "goes on". The peer accepts,
  * sends one byte, and reads nothing. Nobody answers at SILENT. A call of which `calls` says otherwise has UNLIKE at the end of its line.
  *
- * The child is stopped when all of its threads sleep and none has run for SETTLED_MS. A call that is to end is waited for as long as BOUND_S.
+ * It happens when all of the child's threads sleep and none has run for SETTLED_MS. A call that is to end is waited for as long as BOUND_S.
  */
 #include <arpa/inet.h>
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <grp.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
@@ -36,6 +37,7 @@
 #define LONG_S       60
 #define GOES_ON      "goes on"
 #define UNLIKE       ", unlike the table"
+#define SET_AND_WAITS 100
 
 static struct sockaddr_in peer, silent;
 static int conn, listener, fresh, epoll, pair[2];
@@ -185,38 +187,43 @@ struct call {
 	const char *name;
 	void (*before)(void); /* or NULL */
 	ssize_t (*call)(void);
-	bool ends, with_byte;
+	enum { NEVER, AT_HANDLER, AT_BOTH } ends; /* AT_HANDLER: at one with SA_RESTART, and at no stop */
+	bool with_byte;
 };
 
+/* What happens to the process while the call waits. */
+enum event { STOP, SETXID, EVENTS };
+static const char *const events[] = {"stopped", "groups set"};
+
 static const struct call calls[] = {
-	{"recv", NULL, by_recv, false, false},
-	{"recv, SO_RCVTIMEO", NULL, by_recv_timeout, true, false},
-	{"read, SO_RCVTIMEO", NULL, by_read_timeout, true, false},
-	{"recv of MSG_PEEK, SO_RCVTIMEO", NULL, by_peek_timeout, true, false},
-	{"recv of MSG_WAITALL with a part", NULL, by_part, true, true},
-	{"recvmmsg with a time", NULL, by_recvmmsg, false, false},
-	{"send with a part", NULL, by_send, true, false},
-	{"send", fill_up, by_send_one, false, false},
-	{"send, SO_SNDTIMEO", fill_up, by_send_timeout, true, false},
-	{"writev, SO_SNDTIMEO", fill_up, by_writev_timeout, true, false},
-	{"accept", NULL, by_accept, false, false},
-	{"accept, SO_RCVTIMEO", NULL, by_accept_timeout, true, false},
-	{"connect", NULL, by_connect, false, false},
-	{"connect, SO_SNDTIMEO", NULL, by_connect_timeout, true, false},
-	{"close, SO_LINGER", fill_up, by_linger, true, false},
-	{"poll", NULL, by_poll, false, false},
-	{"poll for ever", NULL, by_poll_ever, false, false},
-	{"ppoll", NULL, by_ppoll, false, false},
-	{"select", NULL, by_select, false, false},
-	{"epoll_wait for ever", NULL, by_epoll_ever, true, false},
-	{"epoll_wait", NULL, by_epoll, true, false},
-	{"epoll_pwait", NULL, by_epoll_pwait, true, false},
-	{"epoll_pwait2", NULL, by_epoll_pwait2, true, false},
-	{"epoll_wait with a kernel socket", NULL, by_epoll_and_kernel, true, false},
-	{"poll of an epoll", NULL, by_poll_of_epoll, false, false},
-	{"epoll_wait beside another wait", led, by_epoll_ever, true, false},
-	{"recv beside another wait", led, by_recv, false, false},
-	{"accept, SO_RCVTIMEO, beside another wait", led, by_accept_timeout, true, false},
+	{"recv", NULL, by_recv, NEVER, false},
+	{"recv, SO_RCVTIMEO", NULL, by_recv_timeout, AT_BOTH, false},
+	{"read, SO_RCVTIMEO", NULL, by_read_timeout, AT_BOTH, false},
+	{"recv of MSG_PEEK, SO_RCVTIMEO", NULL, by_peek_timeout, AT_BOTH, false},
+	{"recv of MSG_WAITALL with a part", NULL, by_part, AT_BOTH, true},
+	{"recvmmsg with a time", NULL, by_recvmmsg, NEVER, false},
+	{"send with a part", NULL, by_send, AT_BOTH, false},
+	{"send", fill_up, by_send_one, NEVER, false},
+	{"send, SO_SNDTIMEO", fill_up, by_send_timeout, AT_BOTH, false},
+	{"writev, SO_SNDTIMEO", fill_up, by_writev_timeout, AT_BOTH, false},
+	{"accept", NULL, by_accept, NEVER, false},
+	{"accept, SO_RCVTIMEO", NULL, by_accept_timeout, AT_BOTH, false},
+	{"connect", NULL, by_connect, NEVER, false},
+	{"connect, SO_SNDTIMEO", NULL, by_connect_timeout, AT_BOTH, false},
+	{"close, SO_LINGER", fill_up, by_linger, AT_BOTH, false},
+	{"poll", NULL, by_poll, AT_HANDLER, false},
+	{"poll for ever", NULL, by_poll_ever, AT_HANDLER, false},
+	{"ppoll", NULL, by_ppoll, AT_HANDLER, false},
+	{"select", NULL, by_select, AT_HANDLER, false},
+	{"epoll_wait for ever", NULL, by_epoll_ever, AT_BOTH, false},
+	{"epoll_wait", NULL, by_epoll, AT_BOTH, false},
+	{"epoll_pwait", NULL, by_epoll_pwait, AT_BOTH, false},
+	{"epoll_pwait2", NULL, by_epoll_pwait2, AT_BOTH, false},
+	{"epoll_wait with a kernel socket", NULL, by_epoll_and_kernel, AT_BOTH, false},
+	{"poll of an epoll", NULL, by_poll_of_epoll, AT_HANDLER, false},
+	{"epoll_wait beside another wait", led, by_epoll_ever, AT_BOTH, false},
+	{"recv beside another wait", led, by_recv, NEVER, false},
+	{"accept, SO_RCVTIMEO, beside another wait", led, by_accept_timeout, AT_BOTH, false},
 };
 
 static void prepare(const struct call *c)
@@ -285,12 +292,23 @@ static bool wait_settled(pid_t child, struct pollfd *ended)
 	return false;
 }
 
-static void in_child(const struct call *c, int began, int said)
+/* libc tells each other thread by a signal, whose handler is its own. */
+static void *set_groups(void *go)
+{
+	char byte;
+	if (read(*(int *)go, &byte, 1) == 1 && setgid(getgid()))
+		perror("setgid");
+	return NULL;
+}
+
+static void in_child(const struct call *c, int began, int said, int go)
 {
 	char line[100];
+	pthread_t t;
 	prepare(c);
 	if (c->before)
 		c->before();
+	pthread_create(&t, NULL, set_groups, &go);
 	if (write(began, "", 1) != 1)
 		_exit(1);
 	ssize_t r = c->call();
@@ -301,35 +319,64 @@ static void in_child(const struct call *c, int began, int said)
 	_exit(write(said, line, strlen(line)) < 0);
 }
 
-static void try_call(const struct call *c)
+static void cause(enum event event, pid_t child, int go)
 {
-	int said[2], began[2], status;
+	int status;
+	if (event == SETXID) {
+		if (write(go, "", 1) != 1)
+			perror("write");
+		return;
+	}
+	kill(child, SIGSTOP);
+	waitpid(child, &status, WUNTRACED);
+	kill(child, SIGCONT);
+}
+
+static void try_call(const struct call *c, enum event event)
+{
+	int said[2], began[2], go[2], status;
+	bool ends = c->ends == AT_BOTH || (c->ends == AT_HANDLER && event == SETXID);
 	char line[100] = "";
-	if (pipe(said) || pipe(began))
+	if (pipe(said) || pipe(began) || pipe(go))
 		return;
 	pid_t child = fork();
 	if (child == 0)
-		in_child(c, began[1], said[1]);
+		in_child(c, began[1], said[1], go[0]);
 	close(said[1]);
 	close(began[1]);
 	struct pollfd ended = {.fd = said[0], .events = POLLIN};
 	if (read(began[0], line, 1) == 1) {
 		bool waits = wait_settled(child, &ended);
-		kill(child, SIGSTOP);
-		waitpid(child, &status, WUNTRACED);
-		kill(child, SIGCONT);
+		cause(event, child, go[1]);
 		if (!waits)
 			strcpy(line, "did not wait");
-		else if (poll(&ended, 1, c->ends ? BOUND_S * 1000 : GOES_ON_MS) <= 0)
+		else if (poll(&ended, 1, ends ? BOUND_S * 1000 : GOES_ON_MS) <= 0)
 			strcpy(line, GOES_ON);
 		else
 			line[read(said[0], line, sizeof line - 1)] = 0;
 	}
-	printf("%s: %s%s\n", c->name, line, c->ends == (strcmp(line, GOES_ON) != 0) ? "" : UNLIKE);
+	printf("%s, %s: %s%s\n", c->name, events[event], line, ends == (strcmp(line, GOES_ON) != 0) ? "" : UNLIKE);
 	kill(child, SIGKILL);
 	waitpid(child, &status, 0);
 	close(said[0]);
 	close(began[0]);
+	close(go[0]);
+	close(go[1]);
+}
+
+/* A thread that sets its groups, to what they are, and then waits: the signals were the others'. */
+static void set_and_wait(void)
+{
+	struct timeval tv = {.tv_usec = 2000};
+	prepare(&calls[0]);
+	setsockopt(conn, SOL_SOCKET, SO_RCVTIMEO, &tv, sizeof tv);
+	int ended = 0;
+	for (int i = 0; i < SET_AND_WAITS; i++) {
+		if (setgid(getgid()) || setgroups(0, NULL) || seteuid(geteuid()))
+			perror("setgid");
+		ended += recv(conn, buf, 1, 0) == -1 && errno == EAGAIN;
+	}
+	printf("groups set, then recv, SO_RCVTIMEO: %d of %d ended by it\n", ended, SET_AND_WAITS);
 }
 
 int main(int argc, char **argv)
@@ -341,8 +388,9 @@ int main(int argc, char **argv)
 	silent = peer;
 	inet_pton(AF_INET, SILENT, &silent.sin_addr);
 	setvbuf(stdout, NULL, _IOLBF, 0);
-	for (unsigned i = 0; i < sizeof calls / sizeof *calls; i++)
-		if (argc < 4 || strcmp(argv[3], calls[i].name) == 0)
-			try_call(&calls[i]);
+	for (unsigned i = 0; i < EVENTS * sizeof calls / sizeof *calls; i++)
+		if (argc < 4 || strcmp(argv[3], calls[i / EVENTS].name) == 0)
+			try_call(&calls[i / EVENTS], i % EVENTS);
+	set_and_wait();
 	return 0;
 }
