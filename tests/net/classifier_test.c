@@ -26,6 +26,7 @@
 #include "kernel/bpf_sys.h"
 #include "kernel/classifier_ebpf_internal.h"
 #include "kernel/judge.h"
+#include "tests/untested.h"
 
 #define WAIT_MS    2000 /* for what must come; on failure only */
 #define OURS       80   /* port of ours */
@@ -1032,7 +1033,7 @@ START_TEST(an_interface_without_link_header)
 	close(peer);
 	peer = open("/dev/net/tun", O_RDWR | O_CLOEXEC);
 	if (peer < 0 || ioctl(peer, TUNSETIFF, &ifr) < 0)
-		return; /* this kernel has no TUN: no such interface to serve */
+		return untested("TUN in this kernel");
 	net_run("ip addr flush dev a && ip link set t0 up && ip addr add " OUR_V4
 		"/24 dev t0 && ip addr add " OUR_V4_B "/24 dev t0 && ip addr add " OUR_V6 "/64 dev t0 nodad");
 	net_wait_addresses("t0");
@@ -1134,6 +1135,6 @@ int main(void)
 	if (have_nft())
 		failed += run(CLASSIFIER_NFTABLES, "classifier, nftables");
 	else
-		printf("nft is not installed: that backend was not tried\n");
+		untested("nft: that backend");
 	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
 }
