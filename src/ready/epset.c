@@ -30,6 +30,8 @@ void epset_set_epfd(struct epset *set, int epfd)
 	struct engine *e = set->engine;
 	engine_lock_only(e);
 	set->epfd = epfd;
+	if (set->share.watcher) /* it sleeps on the number, or is about to, and the kernel may give that to another file */
+		waiter_wake(set->share.watcher);
 	engine_unlock(e);
 }
 
@@ -475,6 +477,7 @@ void ready_after_fork(void)
 		list_init(&set->waiters);
 		set->parents = true;
 		set->kernel_waiters = set->n_waiting = 0;
+		set->share = (struct fd_share){0};
 		list_for_each (at, next, &set->items) {
 			struct ep_item *it = container_of(at, struct ep_item, in_set);
 			it->counted = false;

@@ -271,6 +271,30 @@ static long added_beside_waits(int s, int rounds)
 	return wrong;
 }
 
+/* The number of an epoll goes to another file while a thread waits in it, with a dup of it (`kept`) and without: what is in the set is told all the same. */
+static long number_reused_beside_waits(int s, bool kept, int rounds)
+{
+	struct sleeper w;
+	int p[2], empty[2];
+	long wrong = pipe(p) || pipe(empty);
+	for (int i = 0; i < rounds; i++) {
+		int ep = epoll_create1(0), other = kept ? dup(ep) : -1;
+		wrong += add(ep, p[0], EPOLLIN, 1) || add(ep, s, EPOLLPRI, 2);
+		sleepers_start(&w, 1, ep);
+		wrong += dup2(empty[0], ep) != ep;
+		wrong += write(p[1], "x", 1) != 1;
+		wrong += sleepers_told(&w, 1) != 1;
+		wrong += read(p[0], (char[1]){0}, 1) != 1;
+		close(ep);
+		close(other);
+	}
+	for (int i = 0; i < 2; i++) {
+		close(p[i]);
+		close(empty[i]);
+	}
+	return wrong;
+}
+
 static void threads(int s)
 {
 	struct sleeper w[4];
@@ -311,6 +335,8 @@ static void threads(int s)
 	peer_sends(s, 4);
 	SAY(sleepers_told(w, 1));
 	SAY(read(s, buf, 16));
+	SAY(number_reused_beside_waits(s, false, 10));
+	SAY(number_reused_beside_waits(s, true, 10));
 	close(p[0]);
 	close(p[1]);
 }
