@@ -6,12 +6,15 @@
  * the default action is put back, and the signal is given to this thread once more, with its siginfo. So whoever waits for the process finds what it would have found:
  * the signal, and a core dump where there is one. A fault is left to happen again, so that the core shows the instruction.
  *
+ * _exit in a handler of the program's comes here, too, since it may have interrupted malloc as well (exit.c).
+ *
  * What the program can tell: /proc/self/status shows the signals as caught; the handler needs some room on the stack, or the alternative one; other threads may run
  * for some milliseconds more, until their next call. What does not come here is as sudden as ever: SIGKILL; a fault with the signal blocked, or without room on the
  * stack; a crash inside the engine, or with the engine's lock held; real-time signals; a process that shares our memory, but is another.
  */
 #include "shim.h"
 
+#include <errno.h>
 #include <string.h>
 
 #include "process/broker.h"
@@ -50,8 +53,15 @@ static void leave_orderly(void)
 		return;
 	if (engine_wait_timeout)
 		engine_on_interrupt(); /* this thread drives no more */
-	if (engine_before_death(engine_of_process()))
+	death_by_helper();
+}
+
+bool death_by_helper(void)
+{
+	int err = engine_before_death(engine_of_process());
+	if (!err)
 		broker_client_bye();
+	return err != -ESRCH;
 }
 
 void death_by_default(int sig, siginfo_t *info, ucontext_t *context)

@@ -51,6 +51,7 @@ __attribute__((constructor)) static void shim_start(void)
 	shim_signals_init();
 	shim_handover_init();
 	shim_process_init();
+	shim_exit_init();
 	if (fd_any_internal()) /* the trace's: it survives a program that closes everything before its first socket */
 		fdtable_used = true;
 	free(first); /* an allocator that has handlers of fork has registered them by now: ours come around them (process.c) */

@@ -10,6 +10,7 @@ preload_libshim_a_SOURCES = \
 	preload/epoll.c \
 	preload/death.c \
 	preload/exec.c \
+	preload/exit.c \
 	preload/fds.c \
 	preload/fdtable.c \
 	preload/fdtable.h \

@@ -1,13 +1,12 @@
 /*
- * fork, exec, exit (DESIGN §5).
+ * fork, and programs that libc starts (DESIGN §5).
  *
  * fork: the table's lock is held across it, so that the child's copy is whole; the engine prepares
  * and repairs itself on both sides. The program's own handlers of fork run without any of that. In the child every engine socket is `inherited` until its first
  * use adopts it (handover.c). vfork: the child would write to our table, which it shares with its
  * parent. So vfork is fork once there was a TCP socket; until then, the real one, reached by a
  * jump, since its caller's frame must be left alone. exec: our sockets become kernel sockets
- * before. A path that cannot be executed is left to fail without that. exit: the engine is told
- * once per process, by the destructor or by _exit.
+ * before. A path that cannot be executed is left to fail without that. The process's end is exit.c's.
  */
 #include "shim.h"
 
@@ -309,48 +308,4 @@ int wrap_wordexp(const char *words, wordexp_t *out, int flags)
 	if (!(flags & WRDE_NOCMD))
 		before_spawn("wordexp");
 	return REAL(wordexp)(words, out, flags);
-}
-
-/* ---- exit ---- */
-
-static _Atomic bool exit_told;
-
-void shim_exit(void)
-{
-	if (engine_inside || !engine_exists() || atomic_exchange(&exit_told, true))
-		return;
-	engine_on_exit(true);
-	broker_client_bye();
-}
-
-void shim_exit_done(void)
-{
-	exit_told = true;
-}
-
-void shim_exit_forget(void)
-{
-	exit_told = false;
-}
-
-__attribute__((destructor)) static void shim_end(void)
-{
-	shim_exit();
-}
-
-void wrap__exit(int status)
-{
-	shim_exit();
-	for (;;) {
-		REAL(_exit)(status);
-		sys_call(SYS_exit_group, status, 0, 0, 0, 0, 0);
-	}
-}
-
-void wrap_quick_exit(int status)
-{
-	shim_exit();
-	REAL(quick_exit)(status);
-	for (;;)
-		sys_call(SYS_exit_group, status, 0, 0, 0, 0, 0);
 }

@@ -385,12 +385,15 @@ bool fork_is_bracketed(void);
 void fork_before(void);
 void fork_after_in_child(void);
 void fork_after_in_parent(long child);
-void shim_exit(void);        /* this process ends now: tell the engine, once */
-void shim_exit_forget(void); /* a child has an end of its own */
-void shim_exit_done(void);   /* … nothing is left for it to do then */
 void process_note_socket(void);
 bool process_is_own(void); /* … and not another one that shares its memory */
 void shim_process_init(void);
+
+/* ---- exit.c ---- */
+void shim_exit_init(void);
+void shim_exit(void);        /* this process ends now: tell the engine, once */
+void shim_exit_forget(void); /* a child has an end of its own */
+void shim_exit_done(void);   /* … nothing is left for it to do then */
 
 /* ---- namespaces.c ---- */
 extern bool shim_left_netns; /* a thread may be, or have been, in another network namespace than the process began in */
@@ -429,6 +432,7 @@ void signals_before_exec(void); /* ignored memory faults are ignored in the kern
 void signals_after_exec(void);  /* … no longer; errno stays */
 void signals_give_back(void);  /* the program restricts its system calls: default actions are the kernel's again */
 void signals_after_fork(void); /* in the child */
+bool signals_in_handler(void); /* this thread runs a handler of the program's */
 static inline uint64_t signal_bit(int sig)
 {
 	return 1ULL << (sig - 1);
@@ -439,6 +443,8 @@ void signal_to_self(int sig, const siginfo_t *info); /* queued to this thread, a
 /* ---- death.c ---- */
 bool death_is_default(int sig); /* of a signal: its default action ends the process, and is ours to prepare */
 /* The default action of `sig`, for a thread that is not inside the engine, or whose own fault it is. Mostly does not return; otherwise the handler must. */
+/* In a handler: what exit does is done by the helper. False: there is none. */
+bool death_by_helper(void);
 void death_by_default(int sig, siginfo_t *info, ucontext_t *context);
 bool death_comes_again(int sig, const siginfo_t *info); /* of a fault: its instruction is repeated when the handler returns */
 

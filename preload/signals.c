@@ -101,6 +101,19 @@ static void by_default(int sig, siginfo_t *info, ucontext_t *context, bool ignor
 
 static void reset_to_default(int sig);
 
+static ENGINE_THREAD unsigned handlers_depth; /* of the program's that run on this thread */
+
+bool signals_in_handler(void)
+{
+	return handlers_depth;
+}
+
+/* By longjmp, or the thread's end. */
+static void handler_left(void *outer)
+{
+	handlers_depth = *(unsigned *)outer;
+}
+
 static void trampoline(int sig, siginfo_t *info, void *context)
 {
 	struct action *a = &actions[sig];
@@ -137,8 +150,11 @@ static void trampoline(int sig, siginfo_t *info, void *context)
 	errno = saved;
 	struct unwind unwind;
 	void *guard = user_guard_set(NULL);
-	unwind_begin(&unwind, NULL, NULL);
+	unsigned outer = handlers_depth;
+	unwind_begin(&unwind, handler_left, &outer);
+	handlers_depth = outer + 1;
 	handler(sig, info, context);
+	handlers_depth = outer;
 	unwind_end(&unwind);
 	user_guard_set(guard);
 	epset_handler_ends(kernel_wait);

@@ -3,6 +3,7 @@
 
 #include <assert.h>
 
+#include "base/sys.h"
 #include "drive/waiter.h"
 
 void drive_init(struct drive *d, struct pool *pool)
@@ -14,10 +15,31 @@ void drive_init(struct drive *d, struct pool *pool)
 	wait_init();
 }
 
+void drive_end_of_process(struct drive *d)
+{
+	d->last = &engine_inside;
+}
+
+/* Its wait is over for the scheduler: the last thread may have to lead. */
+static void sleep_until_the_end(struct drive *d)
+{
+	struct waiter *w = waiter_of_thread();
+	if (w) {
+		w->blocked = BLOCKED_NOT;
+		waiter_leave_share(w);
+		drive_wake(d, sched_leave(&d->sched, &w->sched));
+	}
+	waiter_unlock(d);
+	for (;;)
+		sys_ppoll(NULL, 0, NULL, NULL);
+}
+
 void drive_lock_only(struct drive *d)
 {
 	engine_enter();
 	pthread_mutex_lock(&d->lock);
+	if (__builtin_expect(d->last && d->last != &engine_inside, 0))
+		sleep_until_the_end(d);
 }
 
 void drive_lock(struct drive *d)

@@ -133,6 +133,7 @@ struct drive {
 	int helper_efd;
 	bool helper_runs, helper_stop, helper_sees_tx;
 	bool helper_left; /* … behind: it does nothing any more when it wakes */
+	const void *last;      /* the process ends: whose thread is the only one to go on, by the address of a variable of its own */
 	struct timespec *helper_timeout; /* the helper's, by a mapping to write; NULL: not mapped (stopped.c) */
 	const struct timespec *helper_timeout_read; /* … by one to read */
 	unsigned stops;        /* how often the process was stopped and went on */
@@ -150,6 +151,11 @@ void drive_lock(struct drive *d);
 void drive_unlock(struct drive *d);
 /* src/ready's: epolls that others watch show what a verb changed. NULL: there are none. */
 extern void (*drive_before_unlock)(void);
+/*
+ * The process ends, and the calling thread sees to it. As the kernel's end of a process does, this one lets no other thread's call return: whoever needs the engine
+ * from here on, or wakes in a wait, sleeps until the process is gone. Lock held.
+ */
+void drive_end_of_process(struct drive *d);
 /* The usual bracket of a verb: lock and a turn's beginning; its end and unlock. */
 void drive_enter(struct drive *d);
 void drive_leave(struct drive *d);

@@ -269,6 +269,7 @@ void drive_after_fork(struct drive *d)
 	fd_close(d->helper_efd); /* -1: none */
 	d->helper_efd = -1;
 	d->helper_runs = d->helper_left = false;
+	d->last = NULL; /* the parent's end is not the child's */
 	stopped_after_fork(d);
 	if (self_made) {
 		sched_thread_init(&self.sched);

@@ -11,14 +11,15 @@
  *     waits on the futex                   exit_locked
  *     the signal's default action ◄─────── death: DONE; keeps the lock and sleeps
  *
- * The helper keeps the engine's lock, so that no other thread of the program meets the engine's remains: it stops at its next call, as if it had died by then. The
- * handler waits for DEATH_BOUND_MS and then goes on, whatever the helper does: a thread that crashed may hold what the helper needs. A crash inside the engine does not
- * come here at all.
+ * No other thread of the program meets the engine's remains: it stops at its next call, as if it had died by then (drive_end_of_process; afterwards the helper keeps the
+ * lock). The handler waits for DEATH_BOUND_MS and then goes on, whatever the helper does: a thread that crashed may hold what the helper needs. A crash inside the engine
+ * does not come here at all.
  */
 #include "socket/engine.h"
 
 #include "base/sys.h"
 
+#include <errno.h>
 #include <limits.h>
 #include <linux/futex.h>
 
@@ -39,18 +40,18 @@ static void await(const struct engine *e, uint32_t until)
 	}
 }
 
-bool engine_before_death(struct engine *e)
+int engine_before_death(struct engine *e)
 {
 	uint32_t alive = DEATH_NOT;
 	if (!__atomic_load_n(&e->up, __ATOMIC_ACQUIRE) || !__atomic_load_n(&e->drive.helper_runs, __ATOMIC_ACQUIRE))
-		return false;
+		return -ESRCH;
 	if (!__atomic_compare_exchange_n(&e->death, &alive, DEATH_ASKED, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) {
 		await(e, DEATH_NOT); /* the first one's signal is the process's end */
-		return false;
+		return -EALREADY;
 	}
 	drive_helper_nudge(&e->drive);
 	await(e, DEATH_DONE);
-	return __atomic_load_n(&e->death, __ATOMIC_ACQUIRE) == DEATH_DONE;
+	return __atomic_load_n(&e->death, __ATOMIC_ACQUIRE) == DEATH_DONE ? 0 : -ETIMEDOUT;
 }
 
 void death_after_fork(struct engine *e)

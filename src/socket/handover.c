@@ -346,10 +346,12 @@ void exit_locked(struct engine *e, bool for_good)
 	if (e->exiting)
 		return;
 	e->exiting = true;
-	if (for_good)
+	if (for_good) {
+		drive_end_of_process(&e->drive);
 		helper_leave(e);
-	else
+	} else {
 		helper_stop(e);
+	}
 	turn_begin(e);
 	turn_end(e);
 	fork_give_all(e);

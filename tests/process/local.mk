@@ -96,6 +96,14 @@ tests_process_callbacks_LDADD = -lpthread
 EXTRA_DIST += tests/process/callbacks.py
 TESTS += tests/process/callbacks_test.sh
 dist_check_SCRIPTS += tests/process/callbacks_test.sh
+check_PROGRAMS += tests/process/at_exit
+tests_process_at_exit_SOURCES = tests/process/at_exit.c
+tests_process_at_exit_CFLAGS = $(AM_CFLAGS) -fno-builtin
+tests_process_at_exit_LDADD = -lpthread
+tests_process_at_exit_LDFLAGS = -Wl,--export-dynamic
+EXTRA_DIST += tests/process/at_exit.py
+TESTS += tests/process/at_exit_test.sh
+dist_check_SCRIPTS += tests/process/at_exit_test.sh
 TESTS += tests/process/groups.sh
 dist_check_SCRIPTS += tests/process/groups.sh
 

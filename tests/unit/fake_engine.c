@@ -772,10 +772,10 @@ void engine_say(void)
 {
 }
 
-bool engine_before_death(struct engine *e)
+int engine_before_death(struct engine *e)
 {
 	(void)e;
-	return false;
+	return -ESRCH;
 }
 
 void engine_after_failed_exec(void)

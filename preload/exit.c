@@ -1,0 +1,117 @@
+/*
+ * The process's end by its own will: exit, _exit, quick_exit, and the return of a clone's child. The engine is told once (socket/handover.c).
+ *
+ * What the program's last handlers and destructors send must still go out, so the engine ends after all of them. exit(3) runs one list of handlers, the last that was
+ * registered first. Destructors of C++ objects are on it, too, and the loader's function, which runs the libraries' destructors. So ours is registered before anybody's
+ * first one, in the constructor at the latest; quick_exit has such a list of its own. exit makes its last system call without any function that we could see.
+ *
+ * The kernel ends all threads of a process at once. So no other thread returns from a call once the engine has begun to end (drive_end_of_process), and no handler of a
+ * signal runs: the bounds of that end are short. _exit in a handler may have interrupted malloc, as death by a signal may. So the helper does what is to be done (death.c).
+ */
+#include "shim.h"
+
+#include <dlfcn.h>
+#include <signal.h>
+
+#include "process/broker.h"
+
+static _Atomic bool exit_told;
+
+/* But for those that the thread's own doings bring: a touch of a bad pointer is one of ours (base/user.h), and what exit still writes may meet a closed pipe. */
+static void hold_signals(void)
+{
+	static const uint8_t own[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGABRT, SIGSYS, SIGPIPE, SIGXFSZ};
+	uint64_t held = ~0ULL;
+	for (unsigned i = 0; i < sizeof own; i++)
+		held &= ~signal_bit(own[i]);
+	kernel_sigmask(SIG_BLOCK, held);
+}
+
+void shim_exit(void)
+{
+	if (engine_inside || !engine_exists() || exit_told)
+		return;
+	hold_signals();
+	if (!signals_in_handler() || !death_by_helper()) {
+		engine_on_exit(true); /* a second thread does not return */
+		broker_client_bye();
+	}
+	exit_told = true;
+}
+
+void shim_exit_done(void)
+{
+	exit_told = true;
+}
+
+void shim_exit_forget(void)
+{
+	exit_told = false;
+}
+
+void wrap__exit(int status)
+{
+	shim_exit();
+	for (;;) {
+		REAL(_exit)(status);
+		sys_call(SYS_exit_group, status, 0, 0, 0, 0, 0);
+	}
+}
+
+/* ---- the lists of handlers ---- */
+
+static void at_exit(void *unused)
+{
+	(void)unused;
+	shim_exit();
+}
+
+/* A sanitizer's runtime registers handlers before it is up, and libraries before our constructor: nothing here is instrumented, and nothing is found yet. */
+#define EARLY __attribute__((no_sanitize_thread, no_sanitize_address))
+
+/* Constructors run in one thread. */
+#define EARLY_REAL(name)                                                                           \
+	({                                                                                         \
+		if (!real_calls.name)                                                              \
+			real_calls.name = (__typeof__(real_calls.name))dlsym(RTLD_NEXT, #name);    \
+		real_calls.name;                                                                   \
+	})
+
+EARLY static void be_last_at_exit(void)
+{
+	static _Atomic bool done;
+	if (!atomic_exchange(&done, true))
+		EARLY_REAL(__cxa_atexit)(at_exit, NULL, NULL);
+}
+
+EARLY static void be_last_at_quick_exit(void)
+{
+	static _Atomic bool done;
+	if (!atomic_exchange(&done, true))
+		EARLY_REAL(__cxa_at_quick_exit)(at_exit, NULL);
+}
+
+/* atexit is within each program and library, and calls this one; so do C++ objects. */
+EARLY int wrap___cxa_atexit(void (*handler)(void *), void *arg, void *dso)
+{
+	be_last_at_exit();
+	return EARLY_REAL(__cxa_atexit)(handler, arg, dso);
+}
+
+EARLY int wrap_on_exit(void (*handler)(int, void *), void *arg)
+{
+	be_last_at_exit();
+	return EARLY_REAL(on_exit)(handler, arg);
+}
+
+EARLY int wrap___cxa_at_quick_exit(void (*handler)(void *), void *dso)
+{
+	be_last_at_quick_exit();
+	return EARLY_REAL(__cxa_at_quick_exit)(handler, dso);
+}
+
+void shim_exit_init(void)
+{
+	be_last_at_exit();
+	be_last_at_quick_exit();
+}

@@ -1,0 +1,223 @@
+/*
+ * The last moments of a program, as its other threads, its peer and its own last handlers see them.
+ *
+ * at_exit HOW ADDRESS PORT: connects, says "hello", ends with status 0 in the way HOW. The peer prints what it reads.
+ *
+ * - exit, _exit, quick: other threads wait in calls meanwhile. Linux lets none of them return: one that does says so, and ends the program with status 3.
+ *   Handlers that were registered before any library's constructor ran (.preinit_array) run last, and what they send arrives.
+ * - _exit@handler, exec@handler, close@handler, poll@handler: in a handler of a signal that may have interrupted malloc. So malloc is not called there, nor by another thread that has to
+ *   go on meanwhile: its lock may be held.
+ */
+#include <arpa/inet.h>
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+#include <semaphore.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/select.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#define THREADS 5
+#define MANY 300
+
+static int conn = -1, second = -1, listener, epoll;
+static sem_t begun;
+static _Atomic pid_t threads[THREADS];
+
+/* ---- malloc, watched ---- */
+
+static _Atomic bool forbidden;
+
+void *__libc_malloc(size_t size);
+void *__libc_calloc(size_t n, size_t size);
+void *__libc_realloc(void *p, size_t size);
+void __libc_free(void *p);
+
+static void note(const char *text)
+{
+	if (write(STDOUT_FILENO, text, strlen(text)) < 0)
+		_exit(4);
+}
+
+#define SEEN __attribute__((visibility("default")))
+
+static void look(const char *text)
+{
+	if (forbidden)
+		syscall(SYS_write, STDOUT_FILENO, text, strlen(text));
+}
+
+SEEN void *malloc(size_t size)
+{
+	look("malloc\n");
+	return __libc_malloc(size);
+}
+
+SEEN void *calloc(size_t n, size_t size)
+{
+	look("calloc\n");
+	return __libc_calloc(n, size);
+}
+
+SEEN void *realloc(void *p, size_t size)
+{
+	look("realloc\n");
+	return __libc_realloc(p, size);
+}
+
+SEEN void free(void *p)
+{
+	if (p)
+		look("free\n");
+	__libc_free(p);
+}
+
+/* ---- last handlers ---- */
+
+static void say(const char *text)
+{
+	if (send(conn, text, strlen(text), MSG_NOSIGNAL) != (ssize_t)strlen(text))
+		note("send failed\n");
+}
+
+static void last_at_exit(void)
+{
+	if (conn >= 0)
+		say(" last");
+}
+
+static void register_early(void)
+{
+	atexit(last_at_exit);
+	at_quick_exit(last_at_exit);
+}
+__attribute__((section(".preinit_array"), used)) static void (*const early)(void) = register_early;
+
+__attribute__((destructor)) static void at_end(void)
+{
+	if (conn >= 0)
+		say(" destructor");
+}
+
+/* ---- threads that wait ---- */
+
+static void *waits(void *arg)
+{
+	int n = (int)(long)arg;
+	char byte;
+	struct pollfd p = {.fd = conn, .events = POLLIN};
+	struct epoll_event ev;
+	fd_set set;
+	FD_ZERO(&set);
+	FD_SET(conn, &set);
+	threads[n] = syscall(SYS_gettid);
+	sem_post(&begun);
+	switch (n) {
+	case 0:
+		accept(listener, NULL, NULL);
+		break;
+	case 1:
+		recv(conn, &byte, 1, 0);
+		break;
+	case 2:
+		poll(&p, 1, -1);
+		break;
+	case 3:
+		epoll_wait(epoll, &ev, 1, -1);
+		break;
+	case 4:
+		select(conn + 1, &set, NULL, NULL, NULL);
+		break;
+	}
+	note("a thread's call returned\n");
+	_exit(3);
+}
+
+static bool is_asleep(pid_t tid)
+{
+	char path[64], line[400] = "";
+	snprintf(path, sizeof path, "/proc/self/task/%d/stat", tid);
+	FILE *f = fopen(path, "r");
+	if (f && !fgets(line, sizeof line, f))
+		line[0] = 0;
+	if (f)
+		fclose(f);
+	const char *end = strrchr(line, ')');
+	return end && end[1] && end[2] == 'S';
+}
+
+static void start_threads(void)
+{
+	pthread_t t;
+	for (long i = 0; i < THREADS; i++)
+		pthread_create(&t, NULL, waits, (void *)i);
+	for (int i = 0; i < THREADS; i++)
+		while (sem_wait(&begun))
+			;
+	for (int i = 0; i < THREADS; i++)
+		while (!is_asleep(threads[i]))
+			usleep(1000);
+}
+
+/* ---- handlers of signals ---- */
+
+static const char *how;
+
+static void on_signal(int sig)
+{
+	static struct pollfd many[MANY];
+	(void)sig;
+	forbidden = true;
+	if (!strcmp(how, "_exit@handler"))
+		_exit(0);
+	if (!strcmp(how, "exec@handler"))
+		execl("/bin/true", "true", (char *)NULL);
+	for (int i = 0; i < MANY; i++)
+		many[i] = (struct pollfd){.fd = i % 2 ? listener : conn, .events = POLLIN};
+	if (!strcmp(how, "poll@handler"))
+		poll(many, MANY, 0);
+	if (!strcmp(how, "close@handler")) {
+		close(listener);
+		close(second);
+		close(conn);
+	}
+	forbidden = false;
+}
+
+int main(int argc, char **argv)
+{
+	if (argc != 4)
+		return 2;
+	struct sockaddr_in peer = {.sin_family = AF_INET, .sin_port = htons(atoi(argv[3]))};
+	struct epoll_event ev = {.events = EPOLLIN};
+	how = argv[1];
+	inet_pton(AF_INET, argv[2], &peer.sin_addr);
+	listener = socket(AF_INET, SOCK_STREAM, 0);
+	epoll = epoll_create1(0);
+	second = socket(AF_INET, SOCK_STREAM, 0);
+	int c = socket(AF_INET, SOCK_STREAM, 0);
+	if (listen(listener, 8) || connect(second, (struct sockaddr *)&peer, sizeof peer) || connect(c, (struct sockaddr *)&peer, sizeof peer) ||
+	    epoll_ctl(epoll, EPOLL_CTL_ADD, c, &ev))
+		return 2;
+	conn = c;
+	say("hello");
+	signal(SIGUSR1, on_signal);
+	if (strstr(how, "handler")) {
+		raise(SIGUSR1);
+		conn = -1;
+		return 0;
+	}
+	start_threads();
+	if (!strcmp(how, "_exit"))
+		_exit(0);
+	if (!strcmp(how, "quick"))
+		quick_exit(0);
+	return 0;
+}
