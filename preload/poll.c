@@ -4,23 +4,54 @@
 
 #include <limits.h>
 #include <sched.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 
 #include "base/fd.h"
 #include "base/time.h"
 #include "base/user.h"
+#include "base/zeroed.h"
+
+#define BLOCK_STEP ((size_t)16384)
+
+/*
+ * For sets that are too large for the stack. poll and select may be called in a signal handler, which may have interrupted malloc: the memory is the kernel's. One block is
+ * kept for the next call; concurrent calls bring their own.
+ */
+struct mixed_block {
+	size_t bytes;
+	struct sock_pollfd fds[];
+};
+static struct mixed_block *_Atomic spare_block;
+
+static void block_give(struct mixed_block *b)
+{
+	b = atomic_exchange(&spare_block, b);
+	if (b)
+		zeroed_free(b, b->bytes);
+}
+
+static struct mixed_block *block_take(size_t bytes)
+{
+	struct mixed_block *b = atomic_exchange(&spare_block, NULL);
+	if (b && b->bytes >= bytes)
+		return b;
+	if (b)
+		zeroed_free(b, b->bytes);
+	bytes = (bytes + BLOCK_STEP - 1) / BLOCK_STEP * BLOCK_STEP;
+	b = zeroed_new(bytes);
+	if (b)
+		b->bytes = bytes;
+	return b;
+}
 
 static void mixed_free(struct mixed *m)
 {
 	for (unsigned i = 0; i < m->n; i++)
 		if (m->files[i])
 			file_put(m->files[i]);
-	if (m->fds != m->stack_fds) {
-		free(m->fds);
-		free(m->files);
-	}
+	if (m->fds != m->stack_fds)
+		block_give(m->block);
 }
 
 static void mixed_undo(struct undo *u)
@@ -34,13 +65,11 @@ int mixed_begin(struct mixed *m, unsigned n)
 	m->fds = m->stack_fds;
 	m->files = m->stack_files;
 	if (n > MIXED_ON_STACK) {
-		m->fds = malloc(n * sizeof *m->fds);
-		m->files = malloc(n * sizeof *m->files);
-		if (!m->fds || !m->files) {
-			free(m->fds);
-			free(m->files);
+		m->block = block_take(sizeof *m->block + n * (sizeof *m->fds + sizeof *m->files));
+		if (!m->block)
 			return -ENOMEM;
-		}
+		m->fds = m->block->fds;
+		m->files = (struct file **)(m->fds + n);
 	}
 	memset(m->files, 0, n * sizeof *m->files);
 	undo_push(&m->undo, mixed_undo);

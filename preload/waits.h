@@ -36,6 +36,7 @@ struct mixed {
 	unsigned n;
 	struct sock_pollfd *fds;
 	struct file **files; /* references, NULL: kernel fd */
+	struct mixed_block *block; /* more than MIXED_ON_STACK: where they are */
 	struct sock_pollfd stack_fds[MIXED_ON_STACK];
 	struct file *stack_files[MIXED_ON_STACK];
 };

@@ -10,9 +10,9 @@
  */
 #include <assert.h>
 #include <errno.h>
-#include <stdlib.h>
 
 #include "base/siphash.h"
+#include "base/zeroed.h"
 #include "ip/ip.h"
 
 #define FIRST_BUCKETS 256 /* a page half full; a server passes it at once, a client never */
@@ -56,7 +56,7 @@ static struct flow **bucket_of(const struct demux *d, uint32_t hash)
 
 int demux_init(struct demux *d, struct flow_hasher *hasher)
 {
-	d->buckets = calloc(FIRST_BUCKETS, sizeof *d->buckets);
+	d->buckets = zeroed_new(FIRST_BUCKETS * sizeof *d->buckets);
 	if (!d->buckets)
 		return -ENOMEM;
 	d->n_buckets = FIRST_BUCKETS;
@@ -67,7 +67,7 @@ int demux_init(struct demux *d, struct flow_hasher *hasher)
 
 void demux_fini(struct demux *d)
 {
-	free(d->buckets);
+	zeroed_free(d->buckets, d->n_buckets * sizeof *d->buckets);
 	d->buckets = NULL;
 	d->n_buckets = d->count = 0;
 }
@@ -92,7 +92,7 @@ static void grow(struct demux *d)
 	if (d->n_buckets > UINT32_MAX / 2)
 		return;
 	bigger.n_buckets = d->n_buckets * 2;
-	bigger.buckets = calloc(bigger.n_buckets, sizeof *bigger.buckets);
+	bigger.buckets = zeroed_new(bigger.n_buckets * sizeof *bigger.buckets);
 	if (!bigger.buckets)
 		return;
 	for (uint32_t i = 0; i < d->n_buckets; i++)
@@ -102,7 +102,7 @@ static void grow(struct demux *d)
 			f->hash_next = *bucket;
 			*bucket = f;
 		}
-	free(d->buckets);
+	zeroed_free(d->buckets, d->n_buckets * sizeof *d->buckets);
 	*d = bigger;
 }
 

@@ -14,6 +14,7 @@
 
 #include "base/log.h"
 #include "base/sys.h"
+#include "base/zeroed.h"
 #include "kernel/classifier_group_internal.h"
 #include "kernel/judge.h"
 #include "kernel/silent_filter.h"
@@ -104,7 +105,7 @@ static void end(struct classifier *c, void (*end_group)(struct classifier_group 
 	c->n_listeners = 0; /* nothing is published any more */
 	while (c->groups)
 		end_group(c->groups);
-	free(c->addrs);
+	zeroed_free(c->addrs, c->n_addrs * sizeof *c->addrs);
 	free(c->listeners);
 	free_it(c);
 }
@@ -185,17 +186,17 @@ bool classifier_has_address(const struct ip_addr *set, size_t n, const struct ip
 
 int classifier_set_addresses(struct classifier *c, const struct ip_addr *addrs, size_t n)
 {
-	struct ip_addr *copy = malloc(n ? n * sizeof *copy : 1);
-	if (!copy)
+	struct ip_addr *copy = n ? zeroed_new(n * sizeof *copy) : NULL; /* at the process's end, in a signal handler, malloc's lock may be held */
+	if (n && !copy)
 		return -ENOMEM;
 	for (size_t i = 0; i < n; i++)
 		copy[i] = addrs[i];
 	int err = c->ops->set_addresses(c, copy, n);
 	if (err < 0) {
-		free(copy);
+		zeroed_free(copy, n * sizeof *copy);
 		return err;
 	}
-	free(c->addrs);
+	zeroed_free(c->addrs, c->n_addrs * sizeof *c->addrs);
 	c->addrs = copy;
 	c->n_addrs = n;
 	return 0;

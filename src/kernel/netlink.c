@@ -12,11 +12,11 @@
 #include <errno.h>
 #include <poll.h>
 #include <stdbool.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "base/sys.h"
 #include "base/time.h"
+#include "base/zeroed.h"
 
 /* Notifications of a busy host between two of our turns */
 #define NETLINK_RCVBUF_BYTES (1024 * 1024)
@@ -199,11 +199,11 @@ static int talk_into(int fd, struct talk *t, const void *requests, size_t len, c
 
 static int talk(int fd, struct talk *t, const void *requests, size_t len)
 {
-	char *buf = malloc(NETLINK_BUFFER_BYTES);
+	char *buf = zeroed_new(NETLINK_BUFFER_BYTES); /* a verb in a signal handler comes here, too, and that may have interrupted malloc */
 	if (!buf)
 		return -ENOMEM;
 	int ret = talk_into(fd, t, requests, len, buf, NETLINK_BUFFER_BYTES);
-	free(buf);
+	zeroed_free(buf, NETLINK_BUFFER_BYTES);
 	return ret;
 }
 
@@ -258,9 +258,12 @@ int netlink_talk_batch(int fd, void *requests, size_t len)
 
 int netlink_drain(int fd, int (*on_msg)(const struct nlmsghdr *, void *), void *ctx)
 {
-	char *buf = malloc(NETLINK_BUFFER_BYTES);
-	ssize_t n;
+	char byte;
+	ssize_t n = sys_recvfrom(fd, &byte, sizeof byte, MSG_PEEK | MSG_DONTWAIT, NULL, NULL); /* mostly there is nothing */
 	int ret = 0;
+	if (n < 0 && n != -EINTR)
+		return n == -EAGAIN ? 0 : n;
+	char *buf = zeroed_new(NETLINK_BUFFER_BYTES);
 	if (!buf)
 		return -ENOMEM;
 	while (ret >= 0 && (n = receive(fd, buf, NETLINK_BUFFER_BYTES)) != -EAGAIN) {
@@ -271,6 +274,6 @@ int netlink_drain(int fd, int (*on_msg)(const struct nlmsghdr *, void *), void *
 			if (h->nlmsg_type >= NLMSG_MIN_TYPE)
 				ret = on_msg(h, ctx);
 	}
-	free(buf);
+	zeroed_free(buf, NETLINK_BUFFER_BYTES);
 	return ret < 0 ? ret : 0;
 }

@@ -19,9 +19,9 @@
 #include "socket/engine.h"
 
 #include "base/log.h"
+#include "base/zeroed.h"
 
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
 
 #define TIME_WAITS_MAX  (4u << 20) /* 256 MiB of IPv4 records: a minute of 70,000 closes a second */
@@ -117,7 +117,7 @@ static void move_some(struct time_waits *t)
 	for (int i = 0; i < MOVED_AT_ONCE && t->n_old; i++) {
 		move_chain(t, t->moved++);
 		if (t->moved == t->n_old) {
-			free(t->old);
+			zeroed_free(t->old, t->n_old * sizeof *t->old);
 			t->old = NULL;
 			t->n_old = t->moved = 0;
 		}
@@ -126,7 +126,7 @@ static void move_some(struct time_waits *t)
 
 static void resize(struct time_waits *t, uint32_t n)
 {
-	struct time_wait **buckets = calloc(n, sizeof *buckets);
+	struct time_wait **buckets = zeroed_new(n * sizeof *buckets);
 	if (!buckets)
 		return; /* longer chains, nothing else */
 	t->old = t->buckets;
@@ -152,15 +152,15 @@ int time_waits_init(struct time_waits *t, struct flow_hasher *hasher)
 	*t = (struct time_waits){.n_buckets = BUCKETS_MIN};
 	list_init(&t->queue);
 	t->hasher = hasher;
-	t->buckets = calloc(BUCKETS_MIN, sizeof(struct time_wait *));
+	t->buckets = zeroed_new(BUCKETS_MIN * sizeof *t->buckets);
 	return t->buckets ? 0 : -ENOMEM;
 }
 
 /* The records are in the pool, which goes as a whole. */
 void time_waits_fini(struct time_waits *t)
 {
-	free(t->buckets);
-	free(t->old);
+	zeroed_free(t->buckets, t->n_buckets * sizeof *t->buckets);
+	zeroed_free(t->old, t->n_old * sizeof *t->old);
 	t->buckets = t->old = NULL;
 	t->n = t->n_buckets = t->n_old = t->moved = 0;
 	list_init(&t->queue);

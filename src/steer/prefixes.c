@@ -1,10 +1,10 @@
 #include "steer/prefixes.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 #include "base/siphash.h"
 #include "base/time.h"
+#include "base/zeroed.h"
 
 #define PREFIXES         128
 #define WAYS             4
@@ -55,7 +55,7 @@ void prefixes_init(struct prefixes *p, int64_t hold_max_us)
 
 void prefixes_fini(struct prefixes *p)
 {
-	free(p->table);
+	zeroed_free(p->table, sizeof *p->table);
 	p->table = NULL;
 }
 
@@ -136,7 +136,7 @@ static struct group *group_get(struct prefixes *p, const uint8_t secret[16], con
 {
 	uint8_t prefix[16];
 	if (!p->table)
-		p->table = calloc(1, sizeof *p->table);
+		p->table = zeroed_new(sizeof *p->table);
 	if (!p->table)
 		return NULL;
 	prefix_of(client, V6_BYTES, prefix);

@@ -39,6 +39,7 @@
 
 #include "base/siphash.h"
 #include "base/time.h"
+#include "base/zeroed.h"
 #include "steer/budget.h"
 #include "steer/prefixes.h"
 
@@ -383,7 +384,7 @@ void steer_free(struct steer *s)
 
 struct close_policy *steer_listener_new(struct steer *s, uint16_t port)
 {
-	struct listener *l = calloc(1, sizeof *l);
+	struct listener *l = zeroed_new(sizeof *l); /* close, exec and _exit in a signal handler end one: no malloc */
 	if (!l)
 		return NULL;
 	l->policy.ops = &steer_ops[s->config.kind];
@@ -409,7 +410,7 @@ void steer_listener_unref(struct close_policy *p)
 	    l->counts
 		.held_now; /* an engine that is torn down (a fork's child) reports no outcomes */
 	prefixes_fini(&l->prefixes);
-	free(l);
+	zeroed_free(l, sizeof *l);
 }
 
 void steer_listener_time_wait(struct close_policy *p)
