@@ -29,6 +29,7 @@ preload_libshim_a_SOURCES = \
 	preload/shim.h \
 	preload/signals.c \
 	preload/sockets.c \
+	preload/spawn.c \
 	preload/stdio.c \
 	preload/syscall.c \
 	preload/unconnect.c \

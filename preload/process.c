@@ -1,12 +1,11 @@
 /*
- * fork, and programs that libc starts (DESIGN §5).
+ * fork and vfork (DESIGN §5). Other ways to a child: clone.c, spawn.c; exec.c and exit.c are next.
  *
  * fork: the table's lock is held across it, so that the child's copy is whole; the engine prepares
  * and repairs itself on both sides. The program's own handlers of fork run without any of that. In the child every engine socket is `inherited` until its first
  * use adopts it (handover.c). vfork: the child would write to our table, which it shares with its
  * parent. So vfork is fork once there was a TCP socket; until then, the real one, reached by a
- * jump, since its caller's frame must be left alone. exec: our sockets become kernel sockets
- * before. A path that cannot be executed is left to fail without that. The process's end is exit.c's.
+ * jump, since its caller's frame must be left alone.
  */
 #include "shim.h"
 
@@ -250,62 +249,4 @@ int wrap_forkpty(int *master, char *name, const struct termios *term, const stru
 	else
 		*master = ours;
 	return pid;
-}
-
-/* ---- programs that libc starts by itself ---- */
-
-static void before_spawn(const char *why)
-{
-	undecided_settle_all();
-	if (shim_on() && shim_has_sockets && engine_exists())
-		handover_for_spawn(why);
-}
-
-int wrap_posix_spawn(pid_t *pid, const char *path, const posix_spawn_file_actions_t *actions, const posix_spawnattr_t *attr, char *const *argv,
-		     char *const *envp)
-{
-	before_spawn("posix_spawn");
-	signals_before_exec();
-	int r = REAL(posix_spawn)(pid, path, actions, attr, argv, envp);
-	signals_after_exec();
-	return r;
-}
-
-int wrap_posix_spawnp(pid_t *pid, const char *file, const posix_spawn_file_actions_t *actions, const posix_spawnattr_t *attr,
-		      char *const *argv, char *const *envp)
-{
-	before_spawn("posix_spawn");
-	signals_before_exec();
-	int r = REAL(posix_spawnp)(pid, file, actions, attr, argv, envp);
-	signals_after_exec();
-	return r;
-}
-
-int wrap_posix_spawn_file_actions_adddup2(posix_spawn_file_actions_t *actions, int fd, int to)
-{
-	fd_to_kernel(fd, "posix_spawn"); /* it may be close-on-exec */
-	return REAL(posix_spawn_file_actions_adddup2)(actions, fd, to);
-}
-
-int wrap_system(const char *command)
-{
-	if (command)
-		before_spawn("system");
-	return REAL(system)(command);
-}
-
-FILE *wrap_popen(const char *command, const char *mode)
-{
-	before_spawn("popen");
-	signals_before_exec();
-	FILE *f = REAL(popen)(command, mode);
-	signals_after_exec();
-	return f;
-}
-
-int wrap_wordexp(const char *words, wordexp_t *out, int flags)
-{
-	if (!(flags & WRDE_NOCMD))
-		before_spawn("wordexp");
-	return REAL(wordexp)(words, out, flags);
 }
