@@ -148,10 +148,9 @@ int wrap_dup(int fd)
 {
 	if (shim_on() && fd_is_internal(fd))
 		return edge(-EBADF);
-	int to = REAL(dup)(fd);
-	if (to < 0 || !shim_on())
-		return to;
-	return number_for_stdio(file_duped(fd, to));
+	if (!shim_on())
+		return REAL(dup)(fd);
+	return number_for_stdio(edge(file_dup(fd, SYS_dup, 0, 0)));
 }
 
 static int before_dup_over(int fd, int to)
@@ -346,10 +345,9 @@ int wrap_fcntl(int fd, int cmd, ...)
 		own_by_kernel(fd);
 	if (changes_more(cmd, arg))
 		fd_used(fd);
-	int r = REAL(fcntl)(fd, cmd, arg);
-	if (r >= 0 && (cmd == F_DUPFD || cmd == F_DUPFD_CLOEXEC))
-		return number_for_stdio(file_duped(fd, r));
-	return r;
+	if (cmd == F_DUPFD || cmd == F_DUPFD_CLOEXEC)
+		return number_for_stdio(edge(file_dup(fd, SYS_fcntl, cmd, arg)));
+	return REAL(fcntl)(fd, cmd, arg);
 }
 
 /* What Linux's TCP socket of this family says of interfaces, addresses and neighbours: beneath an accepted connection there is none. */

@@ -227,7 +227,46 @@ int fd_created_slow(int fd)
 	return fd;
 }
 
-/* dup3(fd, to) where the table knows one of them; flags as dup3. */
+/* `to` leads to the same as `fd`, which leads to `f`. False: it does not any more. */
+static bool install_same(int fd, int to, struct file *f)
+{
+	struct file *now = fdtable_get(fd);
+	if (now == f)
+		file_install(to, f);
+	else if (now)
+		file_put(now);
+	return now == f;
+}
+
+/*
+ * A number for what `fd` leads to, by the system call `nr`. Another thread that hands the file to the kernel meanwhile would not know the new number, and leave the
+ * placeholder there: so the file is seized. `fd` may be closed, and opened anew: then it is looked up again.
+ */
+int file_dup(int fd, long nr, long b, long c)
+{
+	struct call held;
+	int to;
+	while (call_hold(&held, fd)) {
+		struct file *f = held.file;
+		file_seize(f);
+		to = fdtable_peek(fd) == f ? sys_call(nr, fd, b, c, 0, 0, 0) : -EAGAIN;
+		if (to >= 0 && !install_same(fd, to, f)) {
+			if (nr != SYS_dup3)
+				sys_close(to);
+			to = -EAGAIN;
+		}
+		file_unseize(f);
+		call_let_go(&held);
+		if (to != -EAGAIN)
+			return to;
+	}
+	to = sys_call(nr, fd, b, c, 0, 0, 0);
+	if (to >= 0)
+		adopt_duped(fd, fd_created(to));
+	return to;
+}
+
+/* dup3(fd, to) where the table knows one of them; flags as dup3. Two files are not seized at once: `to` loses its own first, which nobody decides by that number then. */
 int file_dup_over(int fd, int to, int flags)
 {
 	int r = sys_fcntl(fd, F_GETFD, 0);
@@ -238,24 +277,10 @@ int file_dup_over(int fd, int to, int flags)
 		;
 	engine_enter();
 	struct file *old = number_take(to);
-	r = sys_dup3(fd, to, flags);
-	if (r >= 0)
-		file_duped(fd, to);
-	number_end(old);
 	undecided_let_go(&undecided);
+	r = file_dup(fd, SYS_dup3, to, flags);
+	number_end(old);
 	return r;
-}
-
-int file_duped(int fd, int to)
-{
-	engine_enter(); /* no handler jumps away between a reference and its number */
-	struct file *f = fdtable_get(fd);
-	if (f)
-		file_install(to, f);
-	engine_leave();
-	if (!f)
-		adopt_duped(fd, fd_created(to));
-	return to;
 }
 
 /* ---- the end ---- */

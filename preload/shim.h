@@ -225,8 +225,8 @@ void file_forget(struct file *f); /* … and seized by the caller */
 int file_close(int fd);
 /* dup3(2) where the table knows one of the two. */
 int file_dup_over(int fd, int to, int flags);
-/* `to` is now a dup of `fd` in the kernel: the table follows. Returns to. */
-int file_duped(int fd, int to);
+/* A number for the same as `fd` by the system call nr(fd, b, c): dup, F_DUPFD, dup3. The number, or -errno. */
+int file_dup(int fd, long nr, long b, long c);
 int file_release(struct file *f); /* fdtable_on_release */
 /* 0 decided, or SOCK_KERNEL, or FILE_AGAIN, or -errno. */
 #define FILE_AGAIN 2 /* another thread has just decided it: look again */

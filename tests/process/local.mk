@@ -104,6 +104,12 @@ tests_process_at_exit_LDFLAGS = -Wl,--export-dynamic
 EXTRA_DIST += tests/process/at_exit.py
 TESTS += tests/process/at_exit_test.sh
 dist_check_SCRIPTS += tests/process/at_exit_test.sh
+check_PROGRAMS += tests/process/moved_numbers
+tests_process_moved_numbers_SOURCES = tests/process/moved_numbers.c
+tests_process_moved_numbers_LDADD = -lpthread
+EXTRA_DIST += tests/process/moved_numbers.py
+TESTS += tests/process/moved_numbers_test.sh
+dist_check_SCRIPTS += tests/process/moved_numbers_test.sh
 TESTS += tests/process/groups.sh
 dist_check_SCRIPTS += tests/process/groups.sh
 
