@@ -63,17 +63,34 @@ static int collect_engine(struct engine *e, struct epset *set, struct epoll_even
 	return bad && !n ? -EFAULT : n;
 }
 
-/* The mark is ours alone, and what bears it. */
+/* What the kernel told into the program's memory. */
+struct told {
+	bool marked;
+	size_t kept;
+};
+
+/* The mark is ours alone, and what bears it. The program's memory: as user_work. */
+static void *without_mark(void *to, const void *from, size_t n)
+{
+	struct told *told = to;
+	struct epoll_event *evs = (struct epoll_event *)from;
+	for (size_t i = 0; i < n; i++) {
+		if (evs[i].data.ptr == &epset_mark)
+			told->marked = true;
+		else
+			evs[told->kept++] = evs[i];
+	}
+	return to;
+}
+
 static int drop_mark(struct epoll_event *evs, int n, bool *marked)
 {
-	int kept = 0;
-	for (int i = 0; i < n; i++) {
-		if (evs[i].data.ptr == &epset_mark)
-			*marked = true;
-		else
-			evs[kept++] = evs[i];
-	}
-	return n < 0 ? n : kept;
+	struct told told = {0};
+	if (n <= 0)
+		return n;
+	bool whole = user_guarded(without_mark, &told, evs, n);
+	*marked |= told.marked;
+	return whole ? (int)told.kept : -EFAULT;
 }
 
 static int collect_kernel(struct epset *set, struct epoll_event *evs, int max)

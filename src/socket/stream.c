@@ -228,12 +228,7 @@ static ssize_t recv_urgent(struct sock *s, const struct msghdr *msg, int flags, 
 	struct iov_cursor c = {0, 0};
 	struct iovec piece;
 	cursor_piece(msg, &c, &piece);
-	if (!(flags & MSG_TRUNC)) {
-		if (!user_may_write(piece.iov_base, 1))
-			return -EFAULT;
-		*(uint8_t *)piece.iov_base = byte;
-	}
-	return 1;
+	return flags & MSG_TRUNC || user_guarded(memcpy, piece.iov_base, &byte, 1) ? 1 : -EFAULT;
 }
 
 /* One pass: what is there, up to the urgent mark. Bytes; else as tcp_recv. */
