@@ -29,7 +29,7 @@ static void hold_signals(void)
 
 void shim_exit(void)
 {
-	if (engine_inside || !engine_exists() || exit_told)
+	if (engine_inside || !engine_exists() || exit_told || !process_is_own())
 		return;
 	hold_signals();
 	if (!signals_in_handler() || !death_by_helper()) {

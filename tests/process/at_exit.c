@@ -3,8 +3,9 @@
  *
  * at_exit HOW ADDRESS PORT: connects, says "hello", ends with status 0 in the way HOW. The peer prints what it reads.
  *
- * - exit, _exit, quick: other threads wait in calls meanwhile. Linux lets none of them return: one that does says so, and ends the program with status 3.
+ * - exit, _exit, quick, exec: other threads wait in calls meanwhile. Linux lets none of them return: one that does says so, and ends the program with status 3.
  *   Handlers that were registered before any library's constructor ran (.preinit_array) run last, and what they send arrives.
+ * - shared: a child that has our memory (CLONE_VM) ends before, by _exit: the connection is not its own.
  * - _exit@handler, exec@handler, close@handler, poll@handler: in a handler of a signal that may have interrupted malloc. So malloc is not called there, nor by another thread that has to
  *   go on meanwhile: its lock may be held.
  */
@@ -12,6 +13,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
+#include <sched.h>
 #include <semaphore.h>
 #include <signal.h>
 #include <stdbool.h>
@@ -22,6 +24,7 @@
 #include <sys/select.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #define THREADS 5
@@ -166,6 +169,22 @@ static void start_threads(void)
 			usleep(1000);
 }
 
+/* ---- a child with our memory ---- */
+
+static int ends(void *arg)
+{
+	(void)arg;
+	_exit(0);
+}
+
+static void child_ends(void)
+{
+	static _Alignas(16) char stack[65536];
+	int status = -1;
+	waitpid(clone(ends, stack + sizeof stack, CLONE_VM | SIGCHLD, NULL), &status, 0);
+	say(status ? " status" : " after");
+}
+
 /* ---- handlers of signals ---- */
 
 static const char *how;
@@ -214,9 +233,15 @@ int main(int argc, char **argv)
 		conn = -1;
 		return 0;
 	}
+	if (!strcmp(how, "shared")) {
+		child_ends();
+		return 0;
+	}
 	start_threads();
 	if (!strcmp(how, "_exit"))
 		_exit(0);
+	if (!strcmp(how, "exec"))
+		execl("/bin/true", "true", (char *)NULL);
 	if (!strcmp(how, "quick"))
 		quick_exit(0);
 	return 0;
