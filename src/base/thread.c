@@ -1,6 +1,7 @@
 #include "base/thread.h"
 
 #include "base/sys.h"
+#include "base/time.h"
 
 #include <limits.h>
 #include <linux/futex.h>
@@ -100,6 +101,20 @@ void thread_join(pthread_t thread)
 	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state);
 	pthread_join(thread, NULL);
 	pthread_setcancelstate(cancel_state, NULL);
+}
+
+bool thread_join_within(pthread_t thread, int64_t us)
+{
+	struct timespec until;
+	int cancel_state;
+	clock_get(CLOCK_MONOTONIC, &until);
+	us += until.tv_nsec / NSEC_PER_USEC;
+	until.tv_sec += us / USEC_PER_SEC;
+	until.tv_nsec = us % USEC_PER_SEC * NSEC_PER_USEC;
+	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state);
+	int err = pthread_clockjoin_np(thread, NULL, CLOCK_MONOTONIC, &until);
+	pthread_setcancelstate(cancel_state, NULL);
+	return err == 0;
 }
 
 bool thread_try_join(pthread_t thread)

@@ -6,6 +6,7 @@
 
 #include <pthread.h>
 #include <stdbool.h>
+#include <stdint.h>
 
 /* 0 or -errno. */
 int thread_start(pthread_t *out, void *(*main)(void *arg), void *arg);
@@ -18,6 +19,8 @@ void thread_await_births(void);
 int thread_try(void);
 /* Waits for its end, and is no cancellation point: the caller may be between two of the program's. */
 void thread_join(pthread_t thread);
+/* False: it has not ended in this time, and is to be joined. */
+bool thread_join_within(pthread_t thread, int64_t us);
 /* True: it had ended, and is joined. For who must not wait: a thread that has told its result may still wait for a CPU, to end. */
 bool thread_try_join(pthread_t thread);
 

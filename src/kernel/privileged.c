@@ -70,6 +70,12 @@ int privileged_look(int fd, uint32_t *generation)
 	return privileged_ops ? privileged_ops->look(fd, generation) : -EPERM;
 }
 
+void privileged_look_cut(void)
+{
+	if (privileged_ops)
+		privileged_ops->look_cut();
+}
+
 bool privileged_look_failed(void)
 {
 	return privileged_ops && privileged_ops->look_failed();

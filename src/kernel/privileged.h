@@ -57,6 +57,7 @@ struct privileged_ops {
 	/* firewall_cgroup_of this process, and firewall_generation. By a descriptor of look_begin's (or -errno), without the lock, by one thread at a time. Negative: look_failed. */
 	int (*look)(int fd, uint32_t *generation);
 	int (*look_begin)(void);
+	void (*look_cut)(void); /* by another thread than look's, which then ends at once: look_failed */
 	bool (*look_failed)(void); /* false: there is nobody to ask any more */
 	int (*establish)(const struct flow_key *key, bool client); /* conntrack_establish */
 	/* 1: a TIME-WAIT of the kernel's is gone; 0: there was none. */
@@ -78,6 +79,7 @@ int privileged_make_group(int fds[CLASSIFIER_GROUP_FDS]);
 int privileged_read_firewall(void);
 int privileged_look_begin(void);
 int privileged_look(int fd, uint32_t *generation);
+void privileged_look_cut(void);
 bool privileged_look_failed(void);
 int privileged_establish(const struct flow_key *key, bool client);
 int privileged_end_time_wait(const struct flow_key *key, const uint32_t cookie[2], int ifindex);

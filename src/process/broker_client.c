@@ -25,6 +25,7 @@
 
 #define SILENT_US (5 * USEC_PER_SEC)
 #define LINK_WAITS 5
+#define LOOK_CONNECT_MS 1 /* it is made under the lock: a broker with a full queue is late */
 #define MARK_BYTES 4096 /* of addresses; nothing is ever touched there */
 
 static struct {
@@ -33,6 +34,7 @@ static struct {
 	int look_fd; /* a connection for questions without the lock; -1: none */
 	int64_t silent_until_us; /* it did not answer in time: nothing is asked until then */
 	bool look_refused;
+	bool look_cut; /* nobody waits for the answer any more: that is no silence of the broker's */
 	int64_t look_silent_until_us; /* the same of what is asked aside */
 	uint32_t last_id;
 	char name[BROKER_NAME_LEN + 1];
@@ -67,13 +69,14 @@ static void note_failure(const char *what, int err)
 	log_info("broker", "%s in time", what);
 }
 
-static int connect_to(int fd)
+static int connect_to(int fd, unsigned connect_ms)
 {
 	struct timeval wait = {.tv_sec = BROKER_WAIT_MS / 1000, .tv_usec = BROKER_WAIT_MS % 1000 * 1000};
+	struct timeval until_heard = {.tv_sec = connect_ms / 1000, .tv_usec = connect_ms % 1000 * 1000};
 	struct broker_request hello;
 	struct sockaddr_un addr;
 	socklen_t len = broker_address(client.name, &addr);
-	sys_setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &wait, sizeof wait); /* connect's wait, too */
+	sys_setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &until_heard, sizeof until_heard); /* connect's wait, too */
 	sys_setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &wait, sizeof wait);
 	int err = sys_connect(fd, &addr, len);
 	if (err)
@@ -86,13 +89,13 @@ static int connect_to(int fd)
 	return broker_send(fd, &hello, sizeof hello, NULL, 0);
 }
 
-/* An internal descriptor, or -errno. */
-static int connect_new(void)
+/* An internal descriptor, or -errno: -EAGAIN where the broker has not listened for so long. */
+static int connect_new(unsigned connect_ms)
 {
 	int fd = fd_move_high(sys_socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0));
 	if (fd < 0)
 		return fd;
-	int err = connect_to(fd);
+	int err = connect_to(fd, connect_ms);
 	if (err)
 		fd_close(fd);
 	return err ? err : fd;
@@ -110,7 +113,7 @@ static int be_connected(void)
 		return -EPERM;
 	if (client.fd >= 0)
 		return 0;
-	int fd = connect_new();
+	int fd = connect_new(BROKER_WAIT_MS);
 	if (is_short(fd))
 		return fd;
 	if (fd < 0) {
@@ -345,7 +348,8 @@ static int client_read_firewall(void)
 static void look_is_silent(void)
 {
 	client.look_fd = -1;
-	client.look_silent_until_us = clock_now_us() + SILENT_US;
+	client.look_silent_until_us = client.look_cut ? 0 : clock_now_us() + SILENT_US;
+	client.look_cut = false;
 }
 
 static int client_look_begin(void)
@@ -354,7 +358,7 @@ static int client_look_begin(void)
 		return client.look_fd;
 	if (!broker_client_has_broker() || is_silent() || clock_now_us() < client.look_silent_until_us)
 		return -EPERM;
-	client.look_fd = connect_new();
+	client.look_fd = connect_new(LOOK_CONNECT_MS);
 	int err = client.look_fd;
 	client.look_refused = err < 0 && err != -EAGAIN && err != -EINTR && !is_short(err);
 	if (err >= 0)
@@ -375,6 +379,13 @@ static int client_look(int fd, uint32_t *generation)
 	if (a.result >= 0)
 		*generation = a.generation;
 	return a.result;
+}
+
+/* The connection stays until its thread has seen that: the number is not another's before. */
+static void client_look_cut(void)
+{
+	client.look_cut = client.look_fd >= 0;
+	sys_call(SYS_shutdown, client.look_fd, SHUT_RDWR, 0, 0, 0, 0);
 }
 
 /* An answer may still come: who asks again has another connection. */
@@ -425,6 +436,7 @@ static const struct privileged_ops client_ops = {
 	.read_firewall = client_read_firewall,
 	.look_begin = client_look_begin,
 	.look = client_look,
+	.look_cut = client_look_cut,
 	.look_failed = client_look_failed,
 	.establish = client_establish,
 };
@@ -455,7 +467,7 @@ void broker_client_after_fork(void)
 	fd_close(client.look_fd);
 	client.fd = client.look_fd = -1;
 	client.look_silent_until_us = 0;
-	client.look_refused = false;
+	client.look_refused = client.look_cut = false;
 	client.silent_until_us = 0; /* the child has things to tell that are told once */
 }
 

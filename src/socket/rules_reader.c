@@ -8,8 +8,11 @@
 
 #include "base/sys.h"
 #include "base/thread.h"
+#include "base/time.h"
 #include "kernel/firewall.h"
 #include "kernel/privileged.h"
+
+#define ANSWER_US (20 * USEC_PER_MSEC) /* who forks, or ends, does not wait longer for the broker's answer */
 
 struct rules_reader {
 	pthread_t thread;
@@ -102,9 +105,15 @@ bool rules_reader_is_ending(const struct rules_reader *r)
 
 void rules_reader_join(struct rules_reader *r)
 {
-	if (r->runs)
-		thread_join(r->thread);
+	bool asks = r->look && r->broker_fd >= 0;
+	if (!r->runs)
+		return;
 	r->runs = false;
+	if (asks && thread_join_within(r->thread, ANSWER_US))
+		return;
+	if (asks)
+		privileged_look_cut();
+	thread_join(r->thread);
 }
 
 int rules_reader_end(struct rules_reader *r, struct firewall **out, char *why, size_t why_len)

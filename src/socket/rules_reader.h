@@ -31,7 +31,7 @@ const struct firewall_sight *rules_reader_saw(const struct rules_reader *r, uint
 bool rules_reader_is_done(struct rules_reader *r);
 /* It has read, and its thread waits for a CPU to end: ask again soon. */
 bool rules_reader_is_ending(const struct rules_reader *r);
-/* Until it is done: afterwards the process has no thread of it. */
+/* Until it is done, but for the broker only some ms: what it then says counts as unanswered. Afterwards the process has no thread of it. */
 void rules_reader_join(struct rules_reader *r);
 /* Waits, and frees it. As firewall_read; nothing of one that looked. */
 int rules_reader_end(struct rules_reader *r, struct firewall **out, char *why, size_t why_len);

@@ -67,6 +67,10 @@ EXTRA_DIST += tests/process/accept_turns.py
 TESTS += tests/process/accept_turns_test.sh
 dist_check_SCRIPTS += tests/process/accept_turns_test.sh
 
+EXTRA_DIST += tests/process/hung_broker.py
+TESTS += tests/process/hung_broker_test.sh
+dist_check_SCRIPTS += tests/process/hung_broker_test.sh
+
 EXTRA_DIST += tests/process/exec_epoll.py
 TESTS += tests/process/exec_epoll_test.sh
 dist_check_SCRIPTS += tests/process/exec_epoll_test.sh
@@ -114,8 +118,11 @@ TESTS += tests/process/groups.sh
 dist_check_SCRIPTS += tests/process/groups.sh
 
 if HAVE_CHECK
-check_PROGRAMS += tests/process/ended_test
-TESTS += tests/process/ended_test
+check_PROGRAMS += tests/process/ended_test tests/process/broker_client_test
+TESTS += tests/process/ended_test tests/process/broker_client_test
+tests_process_broker_client_test_SOURCES = tests/process/broker_client_test.c
+tests_process_broker_client_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
+tests_process_broker_client_test_LDADD = src/libprocess.a src/libkernel.a src/libbase.a $(UNIT_LIBS)
 tests_process_ended_test_SOURCES = tests/process/ended_test.c
 tests_process_ended_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
 tests_process_ended_test_LDADD = src/libkernel.a src/libbase.a $(UNIT_LIBS)
