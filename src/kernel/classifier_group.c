@@ -410,11 +410,6 @@ static bool others_in(const struct classifier_group *g, const uint64_t *members)
 	return __atomic_load_n(members, __ATOMIC_ACQUIRE) & ~own;
 }
 
-bool classifier_group_others_accepting(const struct classifier_group *g)
-{
-	return others_in(g, &g->members->accepting);
-}
-
 bool classifier_group_others_waiting(const struct classifier_group *g)
 {
 	return others_in(g, &g->members->waiting);

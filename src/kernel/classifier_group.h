@@ -80,8 +80,7 @@ void classifier_group_set_waiting(struct classifier_group *g, bool on);   /* a t
 void classifier_group_set_lately(struct classifier_group *g, bool on);    /* may be chosen where nobody accepts; for cells, serving is enough */
 void classifier_group_set_serving(struct classifier_group *g, bool on);   /* has a listener: may be chosen where nobody accepts, and answers strangers */
 void classifier_group_set_queue(struct classifier_group *g, uint32_t n);  /* connections that wait for accept, embryos included */
-bool classifier_group_others_accepting(const struct classifier_group *g); /* a dead member counts until it is reaped */
-bool classifier_group_others_waiting(const struct classifier_group *g);   /* the same */
+bool classifier_group_others_waiting(const struct classifier_group *g);   /* a dead member counts until it is reaped */
 bool classifier_group_has_others(const struct classifier_group *g);       /* is another slot taken? The same */
 /*
  * This member answers SYNs by cookies, and the answers may come until `until_us` (CLOCK_MONOTONIC). Until then, in all members, a segment

@@ -13,7 +13,8 @@
  *     decided while members answer by cookies: they keep nothing for it, and so does the cell.
  *
  * Two flows of one cell meet by chance: of 10,000 connections one in a hundred goes where another one is, whoever waits. An owner that dies and is not buried yet
- * still gets SYNs, which nobody answers; the claim looks for the dead ten times a second while frames come for others (process/claim.c).
+ * still gets SYNs. So whoever sees a SYN for another looks whether that one is dead (process/claim.c), and asks again. A cell that was chosen for one who is gone is the first
+ * asker's: the others may have left the SYN to the dead one, and do not see it again.
  *
  * Limits: 65,535 flows of a cell, and no others. Trust: as of the maps of other groups, every member can write all of it; its size is sealed.
  */
@@ -192,9 +193,14 @@ static uint8_t second_of(int64_t now_us)
 	return now_us / USEC_PER_SEC;
 }
 
+static bool is_recent(const struct cell *c, int64_t now_us)
+{
+	return (uint8_t)(second_of(now_us) - c->second) <= CHOSEN_SECONDS;
+}
+
 static bool is_taken(const struct classifier_group *g, const struct cell *c, int64_t now_us)
 {
-	return is_alive(g, c) && (c->flows || (uint8_t)(second_of(now_us) - c->second) <= CHOSEN_SECONDS);
+	return is_alive(g, c) && (c->flows || is_recent(c, now_us));
 }
 
 static unsigned nth_bit(uint64_t bits, unsigned n)
@@ -243,6 +249,17 @@ static int choose(const struct classifier_group *g, uint64_t hash)
 	return q2 < q1 ? other : one;
 }
 
+/* Its owner was chosen, and is gone before it had the connection. */
+static bool is_left(const struct cell *c, int64_t now_us)
+{
+	return (c->generation & 1) && !c->flows && is_recent(c, now_us);
+}
+
+static bool serves(const struct classifier_group *g)
+{
+	return g->slot >= 0 && (load(&g->members->serving) & 1ull << g->slot);
+}
+
 static bool syn_is_others(struct classifier_group *g, uint64_t hash, int64_t now_us)
 {
 	uint64_t *at = at_hash(g, hash), word = load(at);
@@ -252,7 +269,7 @@ static bool syn_is_others(struct classifier_group *g, uint64_t hash, int64_t now
 			return !is_mine(g, &c);
 		if (load(&g->members->cookies_until_ns) > (uint64_t)now_us * 1000)
 			return by_hash(g, hash) != g->slot;
-		int slot = choose(g, hash);
+		int slot = is_left(&c, now_us) && serves(g) ? g->slot : choose(g, hash);
 		if (slot < 0) /* to be refused */
 			return by_hash(g, hash) != g->slot;
 		c = (struct cell){.slot = slot, .second = second_of(now_us), .generation = __atomic_load_n(&g->members->slots[slot].generation, __ATOMIC_ACQUIRE)};

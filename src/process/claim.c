@@ -29,6 +29,7 @@
 #define LEASE_US      (20 * USEC_PER_MSEC)
 #define LATELY_US     (100 * USEC_PER_MSEC)
 #define LOOK_US       (100 * USEC_PER_MSEC) /* between two looks for dead members */
+#define SYN_LOOK_US   (10 * USEC_PER_MSEC)  /* … where a SYN may be a dead one's. Of 63 others, a look takes 150 µs */
 #define TIME_WAIT_US  (61 * USEC_PER_SEC)
 
 /* ---- life ---- */
@@ -565,33 +566,36 @@ static void turn_ends(struct engine *e)
 	e->claims_us = at;
 }
 
-static void bury_dead(struct claim *c)
+/* True: there were some. */
+static bool bury_dead(struct claim *c, int64_t every_us)
 {
-	if (c->e->now - c->looked_us < LOOK_US)
-		return;
+	if (c->e->now - c->looked_us < every_us)
+		return false;
 	c->looked_us = c->e->now;
-	if (group_bury_dead(&c->group))
+	unsigned n = group_bury_dead(&c->group);
+	if (n)
 		classifier_group_sweep(c->group.maps);
+	return n;
 }
 
-/* Somebody came by the kernel's queue although members accept: one of them may be dead. */
+/* Somebody came by the kernel's queue although there are members: one of them may be dead, and chosen still. */
 static void look_for_dead(struct engine *e, struct sock *l)
 {
 	struct claim *c = l->lst->claim;
 	(void)e;
-	if (c && claim_is_shared(c) && classifier_group_others_accepting(c->group.maps))
-		bury_dead(c);
+	if (c && claim_is_shared(c) && classifier_group_has_others(c->group.maps))
+		bury_dead(c, LOOK_US);
 }
 
-/* Whose frame it is may be dead. */
+/* Whose frame it is may be dead. A SYN that nobody answers comes again after a second only. */
 static bool is_others(struct engine *e, const struct flow_key *key, bool syn)
 {
 	struct claim *found = e->n_shared_claims ? claim_of_flow(e, key) : NULL;
 	if (!found || !claim_is_shared(found) || !classifier_group_decides_here(found->group.maps))
 		return false;
 	bool others = classifier_group_is_others(found->group.maps, key, syn, e->now);
-	if (others)
-		bury_dead(found);
+	if (others && bury_dead(found, syn ? SYN_LOOK_US : LOOK_US))
+		others = classifier_group_is_others(found->group.maps, key, syn, e->now);
 	return others;
 }
 

@@ -7,6 +7,7 @@ import os
 import select
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
@@ -17,7 +18,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "net"))
-from lab import ACK, Capture, Lab, LabError, SERVER_IP, TOP, connections, finesse_command  # noqa: E402
+from lab import ACK, CLIENT_IP, Capture, Lab, LabError, SERVER_IP, TOP, connections, finesse_command  # noqa: E402
 
 ONLY = sys.argv[1:]  # names of parts
 OWN = ("reuseport", "own_sockets")  # a socket for each worker
@@ -339,6 +340,41 @@ def part_unread_alone(lab, how, finesse):
           "%s, %s: %d clients of the only worker, stopped and killed: %d are asked, and all connected after %.3f s" % (how, side(finesse), n, asked, slowest))
 
 
+def syn(sport):
+    """A TCP header without options, and its checksum."""
+    def words(data):
+        return sum(struct.unpack("!%dH" % (len(data) // 2), data))
+    header = struct.pack("!HHIIBBHHH", sport, PORT, sport, 0, 5 << 4, 2, 65535, 0, 0)
+    total = words(socket.inet_aton(CLIENT_IP) + socket.inet_aton(SERVER_IP)) + socket.IPPROTO_TCP + len(header) + words(header)
+    total = (total & 0xffff) + (total >> 16)
+    return header[:16] + struct.pack("!H", ~((total & 0xffff) + (total >> 16)) & 0xffff) + header[18:]
+
+
+def unanswered(raw, ports):
+    """SYNs from these ports, each sent once: to how many no answer came."""
+    left, end = set(ports), time.monotonic() + PATIENCE
+    for sport in ports:
+        raw.sendto(syn(sport), (SERVER_IP, 0))
+    while left and (seconds := end - time.monotonic()) > 0 and select.select([raw], [], [], seconds)[0]:
+        ip = raw.recv(2000)
+        if struct.unpack("!H", ip[20:22]) == (PORT,) and ip[33] & 0x12 == 0x12:
+            left.discard(struct.unpack("!H", ip[22:24])[0])
+    return len(left)
+
+
+def part_dead_alone(lab, how, finesse):
+    """No broker sees the deaths of this classifier's members. A SYN that would be a dead one's is answered all the same, without coming again."""
+    deaths, at_once, lost = 8, 8, 0
+    with Server(lab, how, finesse, settings=("--classifier", "socket", "--firewall", "bypass")) as server, lab.client.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_TCP) as raw:
+        for n in range(deaths):
+            server.ready()
+            server.tell("dies")
+            lost += unanswered(raw, range(20000 + n * at_once, 20000 + (n + 1) * at_once))
+            server.tell("more")
+        by_kernel = server.by_kernel()
+        check(not lost and not (finesse and by_kernel), "%s, %s: %d deaths, and %d SYNs after each: %d were left to the dead; %d answered by the kernel's TCP" % (how, side(finesse), deaths, at_once, lost, by_kernel))
+
+
 def part_busy(lab, how, finesse):
     """A worker that computes keeps nobody waiting."""
     with Server(lab, how, finesse) as server:
@@ -450,7 +486,7 @@ def side(finesse):
 ALL = ("accept", "poll", "epoll", "epoll_first", "serial", "reuseport", "own_sockets", "daemon", "own_master", "launched", "passed")
 PARTS = [("%s_%s" % (function.__name__[5:], how), function, how)
          for function, hows in ((part_one_after_the_other, ALL), (part_never_privileged, ALL), (part_many_at_once, ALL), (part_seen, ("accept", "epoll")), (part_events, ("accept", "epoll", "launched")),
-                                (part_unread, ("accept", "epoll")), (part_unread_alone, ("accept", "epoll")), (part_deaths, ("accept", "epoll", "reuseport", "own_sockets")), (part_busy, ("accept", "epoll")), (part_drained, ("epoll",)),
+                                (part_unread, ("accept", "epoll")), (part_unread_alone, ("accept", "epoll")), (part_dead_alone, ("epoll",)), (part_deaths, ("accept", "epoll", "reuseport", "own_sockets")), (part_busy, ("accept", "epoll")), (part_drained, ("epoll",)),
                                 (part_all_busy, ("epoll", "own_sockets")), (part_exec, ("launched",)), (part_device, ("bound",)))
          for how in hows]
 

@@ -253,6 +253,42 @@ START_TEST(all_at_once)
 }
 END_TEST
 
+/* The others have left its SYN to the dead one, and do not see it again. */
+START_TEST(who_finds_a_dead_one_takes_its_syn)
+{
+	for (unsigned n = 0; n < FLOWS; n++) {
+		struct flow_key k = key(n);
+		int dead = owner(n, true, START, n, -1), finder = (dead + 1 + n % (MEMBERS - 1)) % MEMBERS;
+		classifier_group_leave_slot(member[dead]); /* as when it is reaped */
+		ck_assert(!classifier_group_is_others(member[finder], &k, true, START));
+		ck_assert_int_eq(owner(n, true, START, n, dead), finder);
+		ck_assert_int_eq(classifier_group_del_flow(member[finder], &k), -ENOENT);
+		ck_assert_int_eq(classifier_group_take_slot(member[dead], dead), 0);
+		classifier_group_set_serving(member[dead], true);
+		classifier_group_set_accepting(member[dead], true);
+	}
+}
+END_TEST
+
+/* Who has no listener left, but a connection, leaves it to the others. */
+START_TEST(who_does_not_serve_takes_no_syn_of_a_dead_one)
+{
+	classifier_group_set_accepting(member[0], false);
+	classifier_group_set_serving(member[0], false);
+	for (unsigned n = 0; n < 100; n++) {
+		struct flow_key k = key(n);
+		int dead = owner(n, true, START, n, -1);
+		classifier_group_leave_slot(member[dead]);
+		int m = owner(n, true, START, 0, dead);
+		ck_assert_int_ge(m, 1);
+		classifier_group_del_flow(member[m], &k);
+		ck_assert_int_eq(classifier_group_take_slot(member[dead], dead), 0);
+		classifier_group_set_serving(member[dead], true);
+		classifier_group_set_accepting(member[dead], true);
+	}
+}
+END_TEST
+
 START_TEST(foreign_memory_is_refused)
 {
 	struct classifier c = {.ops = &ops};
@@ -281,6 +317,8 @@ int main(void)
 	tcase_add_test(t, many_flows_come_and_go);
 	tcase_add_test(t, cookies_leave_nothing_behind);
 	tcase_add_test(t, all_at_once);
+	tcase_add_test(t, who_finds_a_dead_one_takes_its_syn);
+	tcase_add_test(t, who_does_not_serve_takes_no_syn_of_a_dead_one);
 	tcase_add_test(t, foreign_memory_is_refused);
 	suite_add_tcase(s, t);
 	SRunner *r = srunner_create(s);
