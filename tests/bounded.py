@@ -3,7 +3,7 @@
 
     bounded.py [--seconds N] PROGRAM [ARGUMENT ...]
 
-PROGRAM's standard input is /dev/null. When it has not ended after N seconds (TEST_SECONDS in the environment, else 600), what it and its
+PROGRAM's standard input is /dev/null. When it has not ended after N seconds (TEST_SECONDS in the environment, else 1800), what it and its
 descendants are waiting for is printed (state, kernel function, command line; a stack from gdb where it is installed), all of them are killed, and
 the exit status is 124. Otherwise the exit status is PROGRAM's; one that a signal ended gives 128 + the signal's number.
 
@@ -98,7 +98,7 @@ def end_all(root, mark):
 
 def main():
     words = sys.argv[1:]
-    seconds = float(os.environ.get("TEST_SECONDS", "600"))
+    seconds = float(os.environ.get("TEST_SECONDS", "1800"))
     if words[:1] == ["--seconds"]:
         seconds = float(words[1])
         words = words[2:]

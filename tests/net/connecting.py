@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from lab import CLIENT_IP, HERE, Lab, SERVER_IP, tally, TOP
+from lab import CLIENT_IP, HERE, Lab, LabError, SERVER_IP, tally, TOP
 
 PORT, CLOSED_PORT, KERNELS_PORT = 7410, 7411, 7412
 LINK = "delay=4ms"  # between the hosts: the peer has half of a connection for so long
@@ -103,7 +103,10 @@ def main():
             print("%s: deciding" % ("ok" if verdict[0] else "FAILED"), verdict[1], flush=True)
     for part in stepped, jumped:
         with Lab() as lab:
-            right, why = part(lab)
+            try:
+                right, why = part(lab)
+            except LabError as e:
+                right, why = False, str(e)
             checks += 1
             failures += not right
             print("%s: %s" % ("ok" if right else "FAILED", part.__name__), why, flush=True)

@@ -3,7 +3,7 @@
     load.py KIND ADDRESS PORT THREADS PERIOD_MS [--from ADDRESS,…] [PATH SHA256]
 
 A line of JSON every 50 ms; at the end of standard input the last, with "end": true. A request is `ok`, or counted under what happened to it:
-refused (connect), reset, cut (end of file too soon), wrong, hang (nothing for two seconds). Those that are ok and took so long as a lost SYN makes them are `slow`, too.
+refused (connect), reset, cut (end of file too soon), wrong, hang (nothing for HANG_SECONDS). Those that are ok and took so long as a lost SYN makes them are `slow`, too.
 """
 import collections
 import errno
@@ -17,7 +17,7 @@ import sys
 import threading
 import time
 
-HANG_SECONDS = 2
+HANG_SECONDS = 15  # longer than a machine that does much else keeps anybody waiting
 SLOW_SECONDS = 0.9  # a SYN's first retransmission comes after 1 s
 
 

@@ -27,7 +27,7 @@ SHORT = ["found"] + ["test." + name for name in """
     test_asyncore test_asynchat test_socketserver test_telnetlib test_httpservers test_smtplib test_wsgiref test_urllib2_localnet test_docxmlrpc
     test_epoll test_asyncio.test_server test_asyncio.test_streams test_asyncio.test_selector_events test_asyncio.test_sslproto
     test_socket.BasicTCPTest+test.test_socket.NonBlockingTCPTests+test.test_socket.FileObjectClassTestCase+test.test_socket.TCPCloserTest""".split()]
-SHORT_LIMIT_S, LIMIT_S = 30, 300
+SHORT_LIMIT_S, LIMIT_S = 300, 600
 
 
 class Run:
