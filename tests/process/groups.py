@@ -22,8 +22,9 @@ from lab import ACK, CLIENT_IP, Capture, Lab, LabError, SERVER_IP, TOP, connecti
 
 ONLY = sys.argv[1:]  # names of parts
 OWN = ("reuseport", "own_sockets")  # a socket for each worker
-PORT, WORKERS, PATIENCE = 8000, 3, 20
-failures, checks = [], 0
+PORT, WORKERS, PATIENCE = 8000, 3, 60
+TRIES = 4  # of a part, for what a busy machine may do: what is wrong is wrong every time
+failures, checks, untimely = [], 0, []
 
 
 def check(ok, what):
@@ -32,6 +33,22 @@ def check(ok, what):
     print(("ok: " if ok else "FAILED: ") + what, flush=True)
     if not ok:
         failures.append(what)
+
+
+def timely(ok, what):
+    """A check that a machine which is too busy to let a worker run may fail, now and then."""
+    print(("ok: " if ok else "(untimely: ") + what + ("" if ok else ")"), flush=True)
+    if not ok:
+        untimely.append(what)
+
+
+def tried(function, lab, how, finesse):
+    for _ in range(TRIES):
+        untimely.clear()
+        function(lab, how, finesse)
+        if not untimely:
+            break
+    check(not untimely, "%s, %s, %s: in time" % (function.__name__[5:], how, side(finesse)))
 
 
 class Server:
@@ -108,7 +125,7 @@ class Server:
         self.until(lambda: not self.lab.server.text(["ss", "-Hltn", "sport = :%d" % PORT]).strip(), "the port is free again")
 
 
-def ask(lab, line=b"who\n", timeout=5, keep=False):
+def ask(lab, line=b"who\n", timeout=PATIENCE, keep=False):
     """The answer, and the socket when it is to be kept. OSError: none came."""
     s = lab.client.socket(socket.AF_INET, socket.SOCK_STREAM)
     try:
@@ -202,7 +219,7 @@ def part_one_after_the_other(lab, how, finesse, user=()):
         server.tell("quit")
         check(right == 60, "%s, %s: %d of 60 answered, one after the other" % (how, side(finesse), right))
         if finesse:
-            check(by_kernel <= 6, "%s: %d of 60 by the kernel's TCP" % (how, by_kernel))
+            timely(by_kernel <= 6, "%s: %d of 60 by the kernel's TCP" % (how, by_kernel))
 
 
 def part_never_privileged(lab, how, finesse):
@@ -225,7 +242,7 @@ def part_many_at_once(lab, how, finesse):
         else:
             check(sum(by.values()) == n, "%s, %s: %d of %d at once" % (how, side(finesse), sum(by.values()), n))
         if finesse:
-            check(by_kernel <= n / 10, "%s: %d of %d at once by the kernel's TCP" % (how, by_kernel, n))
+            timely(by_kernel <= n / 10, "%s: %d of %d at once by the kernel's TCP" % (how, by_kernel, n))
 
 
 def part_seen(lab, how, finesse):
@@ -266,7 +283,7 @@ def part_events(lab, how, finesse):
         for command in ("reload", "more"):
             lost, answered, slowest = under_load(server, command)
             check(not lost, "%s, %s: %s under load: %d answered, lost %s" % (how, side(finesse), command, answered, lost[:3]))
-            check(slowest < 2, "%s, %s: %s under load: the slowest took %.2f s" % (how, side(finesse), command, slowest))
+            timely(slowest < 2, "%s, %s: %s under load: the slowest took %.2f s" % (how, side(finesse), command, slowest))
 
 
 def part_deaths(lab, how, finesse):
@@ -275,7 +292,7 @@ def part_deaths(lab, how, finesse):
         server.ready()
         lost, answered, slowest = under_load(server, "kill", 4)
         check(len(lost) <= 16, "%s, %s: four deaths under load: %d answered, %d lost" % (how, side(finesse), answered, len(lost)))
-        check(slowest < 3, "%s, %s: four deaths under load: the slowest took %.2f s" % (how, side(finesse), slowest))
+        timely(slowest < 3, "%s, %s: four deaths under load: the slowest took %.2f s" % (how, side(finesse), slowest))
         if how == "own_sockets":  # the master has the dead one's: it is for the next worker
             return
         server.tell("dies")
@@ -336,7 +353,9 @@ def part_unread_alone(lab, how, finesse):
         n, slowest = unread_syns(lab, server)
     sent_most = 1000  # bytes of such a client
     asked = sum(any(s["sport"] == PORT and s["flags"] == ACK and (s["ack"] - c[0]["seq"]) % 2**32 > sent_most for s in c) for c in connections(wire.segments, PORT))
-    check(slowest < PATIENCE and asked == n and (n > 0) == bool(finesse and finesse_command()),
+    check(slowest < PATIENCE and (n > 0) == bool(finesse and finesse_command()), "%s, %s: %d clients of the only worker are stuck until it is killed, %.3f s" % (how, side(finesse), n, slowest))
+    # The client's own SYN, a second later, may come first.
+    timely(asked == n,
           "%s, %s: %d clients of the only worker, stopped and killed: %d are asked, and all connected after %.3f s" % (how, side(finesse), n, asked, slowest))
 
 
@@ -389,7 +408,8 @@ def part_busy(lab, how, finesse):
         s.settimeout(PATIENCE)
         done = s.recv(20)
         s.close()
-        check(slow == 0 and done == b"done\n", "%s, %s: a worker is busy: %d of 30 waited for it" % (how, side(finesse), slow))
+        check(done == b"done\n", "%s, %s: the busy worker answers at last" % (how, side(finesse)))
+        timely(slow == 0, "%s, %s: a worker is busy: %d of 30 waited for it" % (how, side(finesse), slow))
 
 
 def part_all_busy(lab, how, finesse):
@@ -403,7 +423,7 @@ def part_all_busy(lab, how, finesse):
             make_busy(kept)
             for _ in range(6):
                 try:
-                    ask(lab, timeout=3)
+                    ask(lab)
                 except OSError as error:
                     lost.append(str(error))
             await_done(kept)
@@ -501,7 +521,7 @@ def main():
                 continue
             for finesse in (False, True):
                 try:
-                    function(lab, how, finesse)
+                    tried(function, lab, how, finesse)
                 except (LabError, OSError) as error:
                     check(False, "%s, %s: %s" % (name, side(finesse), error))
     print("%d%%: Checks: %d, Failures: %d, Errors: 0" % (100 * (checks - len(failures)) / max(checks, 1), checks, len(failures)))

@@ -1,7 +1,7 @@
 """Waiting and the ways out of it, as a client on the kernel's TCP sees it: the server natively, then under finesse.
 
 Times are judged against bounds that the kernel's own run is judged against, too, far from what either takes on an idle machine: they tell a stall, which lasts for ever or
-until a retransmission (200 ms and more, which the client's own counter shows), from a busy machine.
+until a retransmission (200 ms and more, which the client's own counter shows), from a busy machine. What is late, or wakes too many, is so in each of TRIES runs.
 """
 import fcntl
 import os
@@ -22,7 +22,8 @@ from lab import CLIENT_IP, Lab, LabError, SERVER_IP, TOP  # noqa: E402
 ONLY = sys.argv[1:]  # names of parts
 COUNTED = not os.environ.get("WAITS_UNCOUNTED")  # wake-ups: not with sanitizers
 PATIENCE = 20  # seconds after which something never happens
-failures, checks = [], 0
+TRIES = 4  # of a part, for what a busy machine may do: what is wrong is wrong every time
+failures, checks, untimely = [], 0, []
 
 
 def check(ok, what):
@@ -31,6 +32,23 @@ def check(ok, what):
     if not ok:
         failures.append(what)
         print("FAILED: " + what, flush=True)
+
+
+def timely(ok, what):
+    """A check that a machine which is too busy to let a thread run may fail, now and then."""
+    if not ok:
+        untimely.append(what)
+
+
+def tried(part, lab, finesse):
+    for _ in range(TRIES):
+        untimely.clear()
+        result = part(lab, finesse)
+        if not untimely:
+            break
+        print("(%s)" % "; ".join(untimely), flush=True)
+    check(not untimely, "%s, %d times: %s" % (part.__name__, TRIES, "; ".join(untimely)))
+    return result
 
 
 class Server:
@@ -152,9 +170,9 @@ def thousand(lab, finesse):
         check(len(ok) == 300 and all(ok), "thousand: each is answered")
         # The leader wakes for each frame: the request and the ACK of the answer; the others for what is theirs (1.36 where they were woken
         # by who still had the lock).
-        check(not COUNTED or each <= (4 if finesse else 1.5), "thousand: %.2f wake-ups for an event" % each)
-        check(not COUNTED or most <= (2.6 if finesse else 1), "thousand: %.2f wake-ups of one thread for an event" % most)
-        check(not COUNTED or each - most <= 1.25, "thousand: %.2f wake-ups of others than one thread for an event" % (each - most))
+        timely(not COUNTED or each <= (4 if finesse else 1.5), "thousand: %.2f wake-ups for an event" % each)
+        timely(not COUNTED or most <= (2.6 if finesse else 1), "thousand: %.2f wake-ups of one thread for an event" % most)
+        timely(not COUNTED or each - most <= 1.25, "thousand: %.2f wake-ups of others than one thread for an event" % (each - most))
         for s in clients:
             s.close()
         return each
@@ -175,8 +193,8 @@ def shared(lab, finesse):
         print("16 threads in epoll_wait of one set: %.2f wake-ups for a byte in a pipe, %.2f for one of the peer" % (pipes, frames))
         check(lines == ["read"] * 200, "shared: each is answered")
         # Half of the sixteen threads: without one watcher it was all of them (15.3). How many of a handful wake depends on who is on the way; seen: 2.4 to 4.7.
-        check(not COUNTED or pipes <= (8 if finesse else 2.5), "shared: %.2f wake-ups for a byte in a pipe" % pipes)
-        check(not COUNTED or frames <= (8 if finesse else 2.5), "shared: %.2f wake-ups for a byte of the peer" % frames)
+        timely(not COUNTED or pipes <= (8 if finesse else 2.5), "shared: %.2f wake-ups for a byte in a pipe" % pipes)
+        timely(not COUNTED or frames <= (8 if finesse else 2.5), "shared: %.2f wake-ups for a byte of the peer" % frames)
         s.close()
         return pipes
 
@@ -220,7 +238,7 @@ def three(lab, finesse):
                 s.sendall(b"c")
             check(clients[first].recv(1) == clients[second].recv(1) == b"c", "three: two in a row answer")
             check(ask(clients[last], b"x"), "three: the third answers while two compute")
-            check(retransmissions(clients[last]) <= 1, "three: without retransmissions")
+            timely(retransmissions(clients[last]) <= 1, "three: without retransmissions")
             server.tell()
             for s in clients:
                 s.close()
@@ -252,7 +270,7 @@ def compute(lab, finesse):
                 check(server.line() == "read", mode + ": reads on")
                 server.tell()
             # A probe or two on a machine that is too busy to let the helper thread run; with nobody driving each of the five needs one.
-            check(retransmissions(s) <= 2, "%s: %d retransmissions" % (mode, retransmissions(s)))
+            timely(retransmissions(s) <= 2, "%s: %d retransmissions" % (mode, retransmissions(s)))
             s.close()
 
 
@@ -343,9 +361,9 @@ def late(lab, finesse):
                   (mode, median(lateness), max(lateness), median(acks), max(acks)))
             # TCP_INFO tells the RTO in the kernel's ticks, rounded up; the engine's timers have none.
             if finesse:  # a machine that is too busy for the helper thread is late now and then.
-                check(-1 - TICK_MS < min(lateness) and median(lateness) <= 10, "%s: retransmissions late by %s ms" % (mode, lateness))
-            check(median(acks) <= 40, "%s: ACKs after %s ms" % (mode, acks))
-            check(again == 0, "%s: %d retransmissions by the peer" % (mode, again))
+                timely(-1 - TICK_MS < min(lateness) and median(lateness) <= 10, "%s: retransmissions late by %s ms" % (mode, lateness))
+            timely(median(acks) <= 40, "%s: ACKs after %s ms" % (mode, acks))
+            timely(again == 0, "%s: %d retransmissions by the peer" % (mode, again))
             s.close()
 
 
@@ -395,7 +413,6 @@ def die(lab, finesse):
                 if how == "write":
                     check(server.line() == "sent", "die: it says that it sent")
                     server.process.kill()
-                s.settimeout(2)
                 try:
                     came = s.recv(1)
                 except OSError as e:
@@ -468,7 +485,7 @@ def main():
             print("under finesse" if finesse else "natively", flush=True)
             for part in [p for p in (threads, threads_hard, thousand, shared, churn, three, tiny, compute, late, jump, cancel, nofd, die, more, reset, forks) if not ONLY or p.__name__ in ONLY]:
                 try:
-                    counts[part, finesse] = part(lab, finesse)
+                    counts[part, finesse] = tried(part, lab, finesse)
                 except (LabError, OSError) as e:
                     check(False, "%s: %s" % (part.__name__, e))
         for part, spare in [(p, n) for p, n in ((threads, 0), (threads_hard, 40)) if (p, True) in counts]:
