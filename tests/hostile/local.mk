@@ -8,4 +8,4 @@ tests_hostile_syn_flood_SOURCES = tests/hostile/syn_flood.c
 # The long form of flood.py, with the kernel beside it.
 .PHONY: check-flood
 check-flood: all tests/hostile/syn_flood
-	FINESSE_BUILD_DIR="$(abs_top_builddir)" /usr/bin/python3 $(srcdir)/tests/hostile/flood.py --rate 100000 --seconds 10 --kernel
+	FINESSE_BUILD_DIR="$(abs_top_builddir)" /usr/bin/python3 $(srcdir)/tests/hostile/flood.py --rate 100000 --connects 1000 --kernel

@@ -10,6 +10,7 @@
 #include <net/ethernet.h>
 #include <net/if.h>
 #include <stdint.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,7 +21,7 @@
 
 #define BATCH       64
 #define RATE_MAX    1000000
-#define SECONDS_MAX 60
+#define SECONDS_MAX 600
 #define FRAME       (14 + 20 + 40)
 
 static uint64_t state = UINT64_C(0x9e3779b97f4a7c15);
@@ -129,6 +130,13 @@ static int read_target(char **argv, struct target *t)
 	return 0;
 }
 
+static volatile sig_atomic_t over;
+
+static void end(int sig)
+{
+	over = sig;
+}
+
 static long flood(int fd, const struct target *t, long rate, double for_seconds)
 {
 	static uint8_t frames[BATCH][FRAME];
@@ -141,7 +149,7 @@ static long flood(int fd, const struct target *t, long rate, double for_seconds)
 		iov[i] = (struct iovec){frames[i], FRAME};
 		msgs[i].msg_hdr = (struct msghdr){.msg_iov = &iov[i], .msg_iovlen = 1};
 	}
-	while (now - start < for_seconds) {
+	while (now - start < for_seconds && !over) {
 		long due = (long)((now - start) * rate) - sent;
 		int n = due < BATCH ? due : BATCH;
 		if (n > 0) {
@@ -174,6 +182,7 @@ int main(int argc, char **argv)
 		perror(argv[1]);
 		return 1;
 	}
+	signal(SIGTERM, end); /* it tells what it sent all the same */
 	printf("%ld\n", flood(fd, &t, rate, for_seconds));
 	return 0;
 }
