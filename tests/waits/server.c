@@ -292,6 +292,7 @@ static void late(bool sleeps)
 		if (read(0, b, 1) != 1)
 			break;
 		recv(c, b, sizeof b, MSG_DONTWAIT);
+		say("on"); /* what comes from here on is the next one's */
 	}
 }
 

@@ -357,6 +357,7 @@ def late(lab, finesse):
                     acks.append(wire.acknowledged())
                 again += retransmissions(s) - before
                 server.tell()
+                server.line()
             print("%s: retransmissions late by %.1f ms (median), %.1f ms at most; ACKs after %.1f ms, %.1f ms at most" %
                   (mode, median(lateness), max(lateness), median(acks), max(acks)))
             # TCP_INFO tells the RTO in the kernel's ticks, rounded up; the engine's timers have none.
