@@ -100,13 +100,13 @@ def trace_held(lab):
     if not finesse_command():
         return
     case, server, _ = begin(lab)
-    python_server(case, "c.sendall(b'x'); c.close(); d = s.accept()[0]; d.sendall(b'x'); d.recv(1)", settings=("--close-policy", "hold:900"))
+    python_server(case, "c.sendall(b'x'); c.close(); d = s.accept()[0]; d.sendall(b'x'); d.recv(1)", settings=("--close-policy", "hold:60000", "--close-hold-max", "60000"))
     python_client(case, "c.recv(9); d = socket.create_connection(('%s', %d)); d.recv(1); c.close(); d.close()" % (SERVER_IP, case.port), file=None)
     case.wait_end()
     they = flow(case, True)
     lines = [line for line in server.read_text().splitlines() if "hold" in line or "held" in line or "had waited" in line]
     expect(len(lines) == 3, server.read_text())
-    for line, pattern in zip(lines, (r" closing: our FIN waits at most 900\.0 ms \(held for the client\)", r" FIN: the client's is the first, ours had waited for it",
+    for line, pattern in zip(lines, (r" closing: our FIN waits at most 60\.0 s \(held for the client\)", r" FIN: the client's is the first, ours had waited for it",
                                      r" closed: first FIN by the client \(held for the client\)" + BYTES + r"TIME-WAIT is the client's")):
         expect(re.fullmatch(STAMP + they + pattern, line), "%r does not match %r" % (line, pattern))
 

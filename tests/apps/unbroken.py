@@ -9,7 +9,7 @@ import time
 from case import APPS, PYTHON, SERVER_IP, Case, Failed, LabError, expect, file_sha256, finesse_command, sha256
 from web import http_server, nginx
 
-def client_socket(lab, port, timeout=10):
+def client_socket(lab, port, timeout=20):
     """A TCP socket of the client's namespace, connected; made by a helper process and passed to us."""
     ours, theirs = socket.socketpair()
     code = ("import socket,sys; s=socket.socket(); s.settimeout(10); s.connect((sys.argv[1], int(sys.argv[2])));"
@@ -52,7 +52,7 @@ def left_behind(lab, host=None):
     return left
 
 
-LEFT_SECONDS = 10  # the broker ends with the last process of its tree, and gives up a link that it keeps ready after two seconds
+LEFT_SECONDS = 30  # the broker ends with the last process of its tree, and gives up a link that it keeps ready after two seconds
 
 
 def wait_nothing_left(lab, host=None):
@@ -74,23 +74,23 @@ def kill_minus_nine(lab):
     expect(b"200 OK" in idle.recv(1000), "no answer before the kill")
     if finesse_command() and tcx_programs(lab) is not None:
         expect(tcx_programs(lab) > 0, "no tcx program while the server runs: the check proves nothing")
+    repeated = lab.client.syns_repeated()
     expect(lab.stop(case.process, signal.SIGKILL) == -signal.SIGKILL, "it was not killed")
-    start = time.monotonic()
     try:
         client_socket(lab, case.port)
         raise Failed("the port still answers")
     except LabError as e:
         expect("ConnectionRefusedError" in str(e), "a new connection: %s" % str(e)[-200:])
-    seconds = time.monotonic() - start
-    expect(seconds < 1.5, "the refusal took %.1f s" % seconds)
+    repeated = lab.client.syns_repeated() - repeated
+    expect(repeated <= 1, "refused only when the SYN had been sent %d times" % (1 + repeated))
     try:
         idle.sendall(b"GET /small HTTP/1.1\r\nHost: x\r\n\r\n")
         while idle.recv(65536):
             pass
     except ConnectionError:  # the request was faster than the end of file
         pass
-    seconds = time.monotonic() - start
-    expect(seconds < 2, "the idle connection heard of it after %.1f s" % seconds)
+    except TimeoutError:
+        raise Failed("the idle connection has not heard of it after %d s" % idle.gettimeout()) from None
     left = wait_nothing_left(lab)
     expect(not left, "left behind: %s" % ", ".join(left))
 

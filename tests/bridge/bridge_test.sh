@@ -32,11 +32,11 @@ import sys
 sys.path.insert(0, sys.argv[1])
 from lab import *
 
-def ask(lab, count, size):
+def ask(lab, count, size, wait):
     """Datagrams that an echo answers, over the bridge; how many came back."""
     code = """
 import socket, sys
-s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.settimeout(0.5)
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.settimeout(float(sys.argv[4]))
 got = 0
 for i in range(int(sys.argv[2])):
     s.sendto(b"%6d" % i + bytes(int(sys.argv[3])), (sys.argv[1], 7000))
@@ -46,7 +46,7 @@ for i in range(int(sys.argv[2])):
     except TimeoutError: pass
 print(got)
 """
-    return int(lab.client.text(["/usr/bin/python3", "-c", code, SERVER_IP, str(count), str(size)]))
+    return int(lab.client.text(["/usr/bin/python3", "-c", code, SERVER_IP, str(count), str(size), str(wait)], timeout=300))
 
 echo = """
 import socket, sys
@@ -62,7 +62,7 @@ for settings, least, most in (("", 50, 50), (("loss=100%", ""), 0, 0), ("dup=100
         p = lab.server.spawn(["/usr/bin/python3", "-c", echo, SERVER_IP], stdout=subprocess.PIPE)
         assert p.stdout.readline() == b"ready\n"
         count = 50 if least else 4
-        got = ask(lab, count, 500)
+        got = ask(lab, count, 500, 20 if least else 0.5)
         assert least <= got <= most, "%r: %d of %d came back" % (settings, got, count)
         counters = lab.bridge_counters()
         c = counters["to-client"]

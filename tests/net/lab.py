@@ -131,6 +131,10 @@ class Host:
                 values[fields[0]] = int(fields[1])
         return values["TcpActiveOpens"], values["TcpPassiveOpens"]
 
+    def syns_repeated(self):
+        """TcpExtTCPSynRetrans of this namespace: what a first SYN without an answer shows, however slow the machine is."""
+        return int(self.text(["nstat", "-asz", "TcpExtTCPSynRetrans"]).split("TcpExtTCPSynRetrans")[1].split()[0])
+
     def stat(self, pid):
         """`finesse stat --json` of a process; {} when it does not answer."""
         p = self.run(finesse_command() + ["stat", str(pid), "--json"], check=False, timeout=15)

@@ -1,14 +1,15 @@
 #!/usr/bin/python3
 """One end of options_wire.py: options_end.py listen|connect|watch … with JSON on the command line and standard output.
 
-listen ADDRESS PORT BEFORE DURING AFTER
+listen ADDRESS PORT BEFORE DURING AFTER WAIT
         options before listen, after it, and after accept; says "ready", accepts, greets, answers one message; ends with its standard input
-connect ADDRESS PORT BEFORE DURING AFTER FIRST
+connect ADDRESS PORT BEFORE DURING AFTER WAIT FIRST
         options before connect, while it connects, and when greeted; sends one message (FIRST: before the greeting), prints {"connected": …, "answer": …}
 watch INTERFACE PORT                  says "ready"; prints what it saw of TCP with that port when its standard input ends
 
 OPTIONS: [[level, number, value, length], …], where a value is a number, or a string of hexadecimal bytes; or "filter" for a program that drops all.
 Length "child": a forked child sets it.
+WAIT: seconds, for what may never come.
 """
 import ctypes
 import json
@@ -20,7 +21,6 @@ import sys
 
 ETH_P_ALL = 3
 SO_ATTACH_FILTER = 26
-WAIT_S = 2
 
 
 def attach_drop_all(s):
@@ -48,7 +48,7 @@ def family(address):
     return socket.AF_INET6 if ":" in address else socket.AF_INET
 
 
-def listen(address, port, before, during, after):
+def listen(address, port, before, during, after, wait):
     s = socket.socket(family(address))
     s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     set_options(s, before)
@@ -67,7 +67,7 @@ def listen(address, port, before, during, after):
             c, _ = s.accept()
             held.append(c)
             set_options(c, after)
-            c.settimeout(WAIT_S)
+            c.settimeout(wait)
             try:
                 c.send(b"+")
                 c.send(c.recv(100).upper())
@@ -75,18 +75,18 @@ def listen(address, port, before, during, after):
                 pass
 
 
-def connect(address, port, before, during, after, first):
+def connect(address, port, before, during, after, wait, first):
     s = socket.socket(family(address))
     set_options(s, before)
-    s.settimeout(WAIT_S)
+    s.settimeout(wait)
     result = {"connected": False, "answer": None}
     try:
         if during:
             s.setblocking(False)
             s.connect_ex((address, int(port)))
             set_options(s, during)
-            s.settimeout(WAIT_S)
-            select.select([], [s], [], WAIT_S)
+            s.settimeout(wait)
+            select.select([], [s], [], wait)
         else:
             s.connect((address, int(port)))
         result["connected"] = True

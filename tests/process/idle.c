@@ -16,7 +16,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define WAIT_MS 5000
+#define WAIT_MS 30000
 #define MAX     20000
 
 static struct pollfd held[MAX];
@@ -79,7 +79,7 @@ int main(int argc, char **argv)
 	int server = argc == 4 && strcmp(argv[1], "server") == 0;
 	if (!server && argc != 5)
 		return 2;
-	alarm(100);
+	alarm(600);
 	setrlimit(RLIMIT_NOFILE, &files);
 	int n = atoi(argv[argc - 1]);
 	must(n <= MAX, "N");

@@ -386,16 +386,14 @@ def server_reloaded(tree):
     """Sockets of one kernel group (SO_REUSEPORT), and a reload in mid-transfer: the old workers end theirs, and the new ones serve."""
     p = start_nginx(tree, SOCKET, workers=2, listen="%d reuseport" % PORT)
     before = warm(tree)
-    slow = [tree.outside.spawn(["curl", "-sS", "--fail", "--limit-rate", "4M", "-m", "30", url(PUBLISHED[i % 2], PUBLISHED_PORT)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) for i in range(6)]
-    until(10, lambda: tree.outside.text(["ss", "-Htn", "state", "established"]).count(":%d" % PUBLISHED_PORT) == 6, "six transfers are under way")
+    slow = [Transfer(tree, PUBLISHED[i % 2]) for i in range(6)]
     old, answered = workers_of(tree), many(tree, "pid", 40)
     os.kill(master_of(tree), signal.SIGHUP)
     until(20, lambda: len(set(workers_of(tree)) - set(old)) == 2 and not listens(tree, old), "two new workers, and the old ones have closed their listeners")
     by = many(tree, "pid", 80)
     expect(set(by).isdisjoint(answered), "%s, before the reload %s" % (by, answered))
-    for c in slow:
-        expect(sha256(c.communicate(timeout=30)[0]) == tree.hash, "a transfer did not survive the reload: status %d" % c.returncode)
-        tree.processes.remove(c)
+    for t in slow:
+        expect(t.rest() == tree.hash, "a transfer of %d did not survive the reload: %d bytes" % (t.pid, len(t.data)))
     until(20, lambda: set(workers_of(tree)).isdisjoint(old), "the old workers end")
     many(tree, "pid", 40)
     expect(tree.counters() == before, "the container's kernel spoke: %s, before %s" % (tree.counters(), before))
