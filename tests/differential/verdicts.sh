@@ -12,7 +12,7 @@ verdict() {
 	want=$1 say=$2 expected=$3
 	shift 3
 	printf "$expected" >"$dir/expected"
-	FINESSE_BUILD_DIR=$PWD timeout 100 /usr/bin/python3 "$srcdir/tests/differential/differential.py" --expected "$dir/expected" "$@" >"$dir/out" 2>&1
+	FINESSE_BUILD_DIR=$PWD timeout 600 /usr/bin/python3 "$srcdir/tests/differential/differential.py" --expected "$dir/expected" "$@" >"$dir/out" 2>&1
 	got=$?
 	if [ $got -ne "$want" ] || ! grep -q -- "$say" "$dir/out"; then
 		echo "FAILED: exit status $got, not $want; or it does not say \"$say\""

@@ -12,7 +12,7 @@ holders="$holders $!"
 wait_until 5 test -S "$scratch/peer"
 
 walk() { # output, runner
-	"$2" timeout 100 python3 "$anew" walk "$scratch/peer" $SERVER_IP $hole $CLIENT_IP ${ANEW_TESTS:-} >"$1" 2>&1
+	"$2" timeout 1500 python3 "$anew" walk "$scratch/peer" $SERVER_IP $hole $CLIENT_IP ${ANEW_TESTS:-} >"$1" 2>&1
 }
 with_finesse() {
 	FINESSE_CLOSE_POLICY=off finesse_client "$@"
@@ -21,10 +21,16 @@ accepted_by_kernel() { # of the namespace: connections that the kernel's listene
 	in_client nstat -asz TcpPassiveOpens 2>/dev/null | awk '/^Tcp/ { n += $2 } END { print n + 0 }'
 }
 
-walk "$scratch/kernel" in_client
-natively=$(accepted_by_kernel)
-(walk "$scratch/finesse" with_finesse)
-by_kernel=$(($(accepted_by_kernel) - natively))
+# Where a call must come first it waits a little, which is too short on a busy machine now and then, natively, too: what differs is wrong if it differs with longer waits as well.
+for ANEW_SLOWER in 1 5 20; do
+	export ANEW_SLOWER
+	before=$(accepted_by_kernel)
+	walk "$scratch/kernel" in_client
+	natively=$(($(accepted_by_kernel) - before))
+	(walk "$scratch/finesse" with_finesse)
+	by_kernel=$(($(accepted_by_kernel) - before - natively))
+	! cmp -s "$scratch/kernel" "$scratch/finesse" || break
+done
 if [ "$(tail -n 1 "$scratch/kernel")" != end ] || grep -q raised "$scratch/kernel"; then
 	fail "on the kernel's TCP it does not go to its end: $(tail -n 3 "$scratch/kernel")"
 elif diff -U 8 "$scratch/kernel" "$scratch/finesse" >"$scratch/diff"; then

@@ -120,7 +120,7 @@ def program(lab, name, finesse):
     before = lab.server.opens()
     p = lab.server.spawn(END + [name, CLIENT_IP, SERVER_IP, SERVER_IP6, CLIENT_IP6], finesse=finesse, settings=["--strict"] if name in BY_ENGINE else [],
                          stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    timer = threading.Timer(150, p.kill)  # whoever hangs differs
+    timer = threading.Timer(500, p.kill)  # whoever hangs differs
     timer.start()
     for line in iter(p.stdout.readline, b""):
         if not line.startswith(b"?"):

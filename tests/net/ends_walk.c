@@ -33,9 +33,10 @@
 #define CLOSED_PORT 9
 #define OWN_PORT    7100
 #define SETTLE_US   30000
-#define HANG_S      8
+#define HANG_S      20
 
 static const char *peer_ip, *hole_ip;
+static int slower = 1; /* how much longer than on an idle machine it waits for others, where it cannot ask */
 static FILE *peer;
 
 static struct sockaddr_in address(const char *ip, int port)
@@ -56,7 +57,7 @@ static struct sockaddr_un socket_name(const char *path)
 
 static void peer_receive(int fd, char *reply, size_t size)
 {
-	struct timeval wait = {.tv_usec = 300000};
+	struct timeval wait = {.tv_sec = 300 * slower / 1000, .tv_usec = 300 * slower % 1000 * 1000};
 	char bytes[64];
 	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &wait, sizeof wait);
 	ssize_t n = recv(fd, bytes, sizeof bytes - 1, 0);
@@ -67,7 +68,7 @@ static void peer_receive(int fd, char *reply, size_t size)
 static int peer_connects(const char *ip, int port, char *reply, size_t size)
 {
 	struct sockaddr_in a = address(ip, port);
-	struct timeval wait = {.tv_sec = 2};
+	struct timeval wait = {.tv_sec = 2 * slower};
 	int fd = socket(AF_INET, SOCK_STREAM, 0);
 	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &wait, sizeof wait);
 	snprintf(reply, size, "%s", connect(fd, (struct sockaddr *)&a, sizeof a) ? strerrorname_np(errno) : "connected");
@@ -89,6 +90,8 @@ static int peer_obeys(int listener, int fd, char *line, char *reply, size_t size
 		close(fd);
 		return peer_connects(text, port, reply, size);
 	}
+	if (!strcmp(word, "slower"))
+		slower = atoi(text);
 	if (!strcmp(word, "send"))
 		send(fd, text, strlen(text), MSG_NOSIGNAL);
 	if (!strcmp(word, "urgent"))
@@ -163,9 +166,15 @@ static void hangs(int sig)
 	_exit(1);
 }
 
+/* The peer's segments come, a thread gets into its call. */
+static void settle(int times)
+{
+	usleep(times * slower * SETTLE_US);
+}
+
 static void section(const char *name)
 {
-	alarm(HANG_S);
+	alarm(HANG_S + 3 * slower);
 	say("%s\n", name);
 }
 
@@ -181,7 +190,7 @@ static void tell(const char *format, ...)
 		_exit(3);
 	if (strcmp(line, "ok\n"))
 		say("  peer: %s", line);
-	usleep(SETTLE_US);
+	settle(1);
 }
 
 static long receive(int fd, size_t n, int flags)
@@ -382,7 +391,7 @@ static int refused(void)
 {
 	int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
 	SAY(connect_to(fd, peer_ip, CLOSED_PORT));
-	usleep(SETTLE_US);
+	settle(1);
 	set_blocking(fd, true);
 	return fd;
 }
@@ -401,7 +410,7 @@ static void resets(void)
 
 static void *later(void *command)
 {
-	usleep(2 * SETTLE_US);
+	settle(2);
 	tell("%s", command);
 	return NULL;
 }
@@ -410,7 +419,7 @@ static void *later(void *command)
 static void receive_while(int fd, const char *command, size_t n, int flags)
 {
 	pthread_t t;
-	alarm(HANG_S);
+	alarm(HANG_S + 3 * slower);
 	say(" %s, then recv(%zu, %#x)\n", command, n, flags);
 	pthread_create(&t, NULL, later, (void *)command);
 	long r = receive(fd, n, flags);
@@ -615,7 +624,7 @@ static void listener(int how, bool blocking)
 	int waiting = how == SHUT_WR || !blocking ? 0 : how > SHUT_RDWR ? 1 : 2; /* dissolving wakes one only, in Linux */
 	for (int i = 0; i < waiting; i++)
 		pthread_create(&t[i], NULL, accepts, &l);
-	usleep(SETTLE_US);
+	settle(1);
 	SAY(end_listening(l, how));
 	for (int i = 0; i < waiting; i++) {
 		void *r;
@@ -692,7 +701,7 @@ static void connect_ended(int how)
 	close(fd);
 	fd = socket(AF_INET, SOCK_STREAM, 0);
 	pthread_create(&t, NULL, connects, &fd);
-	usleep(2 * SETTLE_US);
+	settle(2);
 	SAY(events(fd)); /* of what is connected, not of what was undecided */
 	SAY(end_listening(fd, how));
 	pthread_join(t, &r);
@@ -725,7 +734,7 @@ static pthread_t main_thread;
 static void *interrupts(void *arg)
 {
 	(void)arg;
-	usleep(2 * SETTLE_US);
+	settle(2);
 	pthread_kill(main_thread, SIGUSR1);
 	return NULL;
 }
@@ -783,7 +792,7 @@ static void expired(void)
 		setsockopt(p[i].fd, IPPROTO_TCP, TCP_SYNCNT, &once, sizeof once);
 		connect_to(p[i].fd, hole_ip, 80);
 	}
-	alarm(2 * HANG_S);
+	alarm(2 * (HANG_S + 3 * slower));
 	for (; over <= WAYS; over++)
 		poll(&p[over], 1, -1);
 	for (int i = 0; i < WAYS; i++) {
@@ -818,16 +827,16 @@ static void reconnects_after_refusal(bool blocking)
 	epoll_ctl(ep, EPOLL_CTL_ADD, copy, &ev);
 	set_blocking(fd, blocking);
 	SAY(connect_to(fd, peer_ip, CLOSED_PORT));
-	usleep(SETTLE_US);
+	settle(1);
 	SAY(epoll_wait(ep, &got, 1, 0));
 	SAY(got.events);
 	if (!blocking)
 		SAY(error_of(fd));
 	SAY(connect_to(fd, peer_ip, PEER_PORT));
-	usleep(SETTLE_US);
+	settle(1);
 	SAY(events(fd));
 	SAY(connect_to(copy, peer_ip, PEER_PORT));
-	usleep(SETTLE_US);
+	settle(1);
 	SAY(connect_to(fd, peer_ip, PEER_PORT));
 	SAY(connect_to(fd, peer_ip, PEER_PORT));
 	tell("accept");
@@ -941,12 +950,12 @@ static void wait_for_child(pid_t pid, const char *who)
 static void last_closed_by_a_child(void)
 {
 	static char block[65536];
-	struct linger on = {1, 4};
+	struct linger on = {1, 10 + 2 * slower};
 	struct timespec from, to;
 	int lingering = connected();
 	tell("keep");
 	set_blocking(lingering, false);
-	for (int quiet = 0; quiet < 3; quiet++, usleep(SETTLE_US))
+	for (int quiet = 0; quiet < 3; quiet++, settle(1))
 		while (send(lingering, block, sizeof block, 0) > 0)
 			quiet = 0;
 	set_blocking(lingering, true);
@@ -954,18 +963,18 @@ static void last_closed_by_a_child(void)
 	int used = connected();
 	pid_t closes = fork();
 	if (!closes) {
-		usleep(2 * SETTLE_US);
+		settle(2);
 		close(lingering);
 		_exit(0);
 	}
 	pid_t uses = fork();
 	if (!uses) {
 		close(lingering);
-		usleep(5 * SETTLE_US);
+		settle(5);
 		clock_gettime(CLOCK_MONOTONIC, &from);
 		ssize_t n = send(used, "y", 1, MSG_NOSIGNAL);
 		clock_gettime(CLOCK_MONOTONIC, &to);
-		_exit(n != 1 || (to.tv_sec - from.tv_sec) * 1000 + (to.tv_nsec - from.tv_nsec) / 1000000 > 1500);
+		_exit(n != 1 || (to.tv_sec - from.tv_sec) * 1000 + (to.tv_nsec - from.tv_nsec) / 1000000 > (5 + slower) * 1000);
 	}
 	SAY(close(lingering));
 	wait_for_child(uses, "the child that sends");
@@ -1011,6 +1020,9 @@ int main(int argc, char **argv)
 		return perror("control"), 2;
 	peer = fdopen(control, "r+");
 	setbuf(peer, NULL);
+	if (getenv("ENDS_SLOWER"))
+		slower = atoi(getenv("ENDS_SLOWER"));
+	tell("slower %d", slower);
 	for (unsigned i = 0; i < sizeof groups / sizeof *groups; i++)
 		if (!strcmp(groups[i].name, argv[1])) {
 			groups[i].run();

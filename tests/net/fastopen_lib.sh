@@ -11,6 +11,7 @@ start() {
 	server=$!
 	holders="$holders $server"
 	wait_until 10 sh -c "nsenter --net=/proc/$SERVER_NS/ns/net ss -Hltn 'sport = :$3' | grep -q ."
+	[ "$1" != with_finesse ] || wait_engine "$3"
 }
 
 stop() {

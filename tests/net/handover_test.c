@@ -641,6 +641,8 @@ START_TEST(without_loopback_no_close_wait_and_no_trace)
 }
 END_TEST
 
+#define DEAF_WAIT_MS 100 /* five times 20 ms, when nothing is known of the loopback yet */
+
 /* The engine's lock is held meanwhile: a process that ends with many such connections must not stand still for each. */
 START_TEST(a_deaf_loopback_is_waited_for_once)
 {
@@ -648,13 +650,15 @@ START_TEST(a_deaf_loopback_is_waited_for_once)
 	peer_closes();
 	struct tcp_snapshot s = take(true, false);
 	sh("tc qdisc add dev lo root blackhole");
-	struct timespec begun, ended;
-	clock_gettime(CLOCK_MONOTONIC, &begun);
-	for (int i = 0; i < 20; i++)
+	int shorter = 0; /* than the whole wait takes at the very least, which a busy machine makes longer, and never shorter */
+	for (int i = 0; i < 20; i++) {
+		struct timespec begun, ended;
+		clock_gettime(CLOCK_MONOTONIC, &begun);
 		ck_assert_int_lt(handover_import(&s, if_nametoindex("va")), 0);
-	clock_gettime(CLOCK_MONOTONIC, &ended);
-	long ms = (ended.tv_sec - begun.tv_sec) * 1000 + (ended.tv_nsec - begun.tv_nsec) / 1000000;
-	ck_assert_int_lt(ms, 1000);
+		clock_gettime(CLOCK_MONOTONIC, &ended);
+		shorter += (ended.tv_sec - begun.tv_sec) * 1000 + (ended.tv_nsec - begun.tv_nsec) / 1000000 < DEAF_WAIT_MS;
+	}
+	ck_assert_int_ge(shorter, 5);
 }
 END_TEST
 

@@ -42,7 +42,7 @@ END
 FINESSE_CLOSE_POLICY=off finesse_server python3 "$scratch/server.py" >"$scratch/server.log" 2>&1 9>&- &
 server=$!
 wait_until 10 grep -q ready "$scratch/server.log"
-said=$(in_client timeout 120 python3 "$scratch/clients.py" $SERVER_IP $FIRST 64 10.78.0.2 10.78.0.3)
+said=$(in_client timeout 1500 python3 "$scratch/clients.py" $SERVER_IP $FIRST 64 10.78.0.2 10.78.0.3)
 kernels=$(in_server nstat -az TcpPassiveOpens | awk '/TcpPassiveOpens/ { print $2 }')
 if [ "$said" = "$FIRST 64" ] && [ "$kernels" = 0 ]; then
 	pass "$FIRST and 64 connections were served, none by the kernel"

@@ -7,6 +7,7 @@
 #   finesse_server cmd…       exec there under ./finesse on its interface (in a subshell or with &)
 #   server_judges PORT        the server's firewall drops what is not established, or for this port; needs nft
 #   wait_until SECONDS cmd…   until it succeeds; fails the test otherwise
+#   wait_engine PORT          until an engine in the server's namespace listens there
 #   pass TEXT  fail TEXT      count; finish prints the summary line and exits
 #
 # The namespaces have no names and live as long as their holders, which the exit trap ends.
@@ -98,6 +99,11 @@ wait_until() {
 		fi
 		sleep 0.02
 	done
+}
+
+# Until an engine of the server's namespace has the port as well: the kernel's listener is there a little sooner, and who comes in between is the kernel's. PORT
+wait_engine() {
+	wait_until 20 sh -c "nsenter --net=/proc/$SERVER_NS/ns/net '$FINESSE_BUILD_DIR/finesse' stat --json | grep -q '\"port\": *$1,'"
 }
 
 pass() {

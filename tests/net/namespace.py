@@ -15,6 +15,7 @@ from lab import Capture, finesse_command, Lab, LabError, SERVER_IP, SYN, tally  
 
 END = [sys.executable, str(Path(__file__).resolve().parent / "namespace_end.py")]
 PORT = 7300
+PATIENCE = (1, 5, 20)  # seconds until a change is seen; longer when the two differ: a handshake that is slow moves the RTO, and a program that is starved sees late
 
 # What is written below /proc/sys/net before each connection of a program. The first is in force when the program starts.
 CASES = [
@@ -60,7 +61,7 @@ def is_out_of_reach(lab, rounds):
                for r in rounds for setting in filter(None, r.split(";")))
 
 
-def run(rounds, finesse):
+def run(rounds, patience, finesse):
     """What the program saw, round by round, and the SYNs; None: this kernel lacks a setting."""
     with Lab() as lab:
         if is_out_of_reach(lab, rounds):
@@ -72,8 +73,8 @@ def run(rounds, finesse):
             lab.client.run(["sh", "-c", "printf %s \"$1\" >/proc/sys/net/$0", name, value])
         before = lab.client.opens()
         with Capture(lab.server) as capture:
-            p = lab.client.run(END + [SERVER_IP, str(PORT)], finesse=finesse, settings=["--strict"], input=("\n" + "\n".join(rounds[1:]) + "\n").encode()
-                               if len(rounds) > 1 else b"\n")
+            p = lab.client.run(END + [SERVER_IP, str(PORT), str(patience)], finesse=finesse, settings=["--strict"], input=("\n" + "\n".join(rounds[1:]) + "\n").encode()
+                               if len(rounds) > 1 else b"\n", timeout=200)
         saw = [json.loads(line) for line in p.stdout.splitlines()]
         if finesse and finesse_command() and lab.client.opens() != before:
             raise LabError("the kernel carried it")
@@ -88,7 +89,10 @@ def main():
     checks = failures = 0
     for rounds in CASES:
         name = " then ".join(r or "the defaults" for r in rounds)
-        natively, ours = run(rounds, False), run(rounds, True)
+        for patience in PATIENCE:
+            natively, ours = run(rounds, patience, False), run(rounds, patience, True)
+            if natively == ours:
+                break
         if natively is None:
             print("skipped: %s: this kernel lacks it" % name)
             continue

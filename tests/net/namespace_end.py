@@ -1,7 +1,7 @@
 """A client for namespace.py: connects as often as it is told on standard input, and prints what the program can see of its namespace's settings.
 
-Usage: namespace_end.py ADDRESS PORT. Each line of standard input is NAME=VALUE … to be written below /proc/sys/net first, or nothing; the answer is one line of JSON.
-A change that is made while it runs is looked for in connection after connection.
+Usage: namespace_end.py ADDRESS PORT PATIENCE. Each line of standard input is NAME=VALUE … to be written below /proc/sys/net first, or nothing; the answer is one line of JSON.
+A change that is made while it runs is looked for in connection after connection, for PATIENCE seconds: the engine reads again what is some ms old.
 """
 import json
 import socket
@@ -9,7 +9,6 @@ import struct
 import sys
 import time
 
-PATIENCE = 1  # seconds: the engine reads again what is some ms old
 TCP_SYNCNT, TCP_LINGER2, TCP_WINDOW_CLAMP = 7, 8, 10
 NUMBERS = {
     "SO_RCVBUF": (socket.SOL_SOCKET, socket.SO_RCVBUF),
@@ -37,14 +36,14 @@ def connect(address):
 
 
 def main():
-    address = sys.argv[1], int(sys.argv[2])
+    address, patience = (sys.argv[1], int(sys.argv[2])), int(sys.argv[3])
     saw = None
     for line in sys.stdin:
         for setting in filter(None, line.strip().split(";")):
             name, value = setting.split("=", 1)
             with open("/proc/sys/net/" + name, "w") as f:
                 f.write(value)
-        before, end = saw, time.monotonic() + PATIENCE
+        before, end = saw, time.monotonic() + patience
         saw = connect(address)
         while saw == before and time.monotonic() < end:
             saw = connect(address)

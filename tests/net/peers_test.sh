@@ -15,6 +15,7 @@ native=$!
 finesse_server /usr/bin/python3 -c "$server" 80 9>&- &
 engine=$!
 wait_until 10 in_server sh -c 'ss -Hltn sport = :80 | grep -q . && ss -Hltn sport = :81 | grep -q .'
+wait_engine 80
 seen() { # [SETTING…]
 	in_client /usr/bin/python3 "${srcdir:-.}/tests/net/peers.py" client0 $SERVER_IP 81 80 "$FINESSE_BUILD_DIR/finesse" run --interface client0 "$@" -- | tr '\n' ' '
 }

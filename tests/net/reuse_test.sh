@@ -11,7 +11,7 @@ holders="$holders $!"
 wait_until 5 grep -q listening "$scratch/peer"
 
 walk() { # output, runner
-	"$2" timeout 60 python3 "$reuse" walk $SERVER_IP $port $CLIENT_IP $closed >"$1" 2>"$1.again"
+	"$2" timeout 600 python3 "$reuse" walk $SERVER_IP $port $CLIENT_IP $closed >"$1" 2>"$1.again"
 }
 with_finesse() {
 	FINESSE_CLOSE_POLICY=off finesse_client "$@"

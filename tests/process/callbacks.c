@@ -21,7 +21,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define BOUND_S 20
+#define BOUND_S 100
 #define LOOK_US 2000
 
 static struct sockaddr_in own, peer;

@@ -52,7 +52,7 @@
 
 #include "base/sys.h"
 
-#define WAIT_MS 3000
+#define WAIT_MS 30000
 
 extern char **environ;
 static const char *self;

@@ -32,16 +32,19 @@ holders="$holders $!"
 wait_until 10 sh -c "nsenter --net=/proc/$CLIENT_NS/ns/net ss -Hltn 'sport = :9000' | grep -q ."
 
 mkfifo "$scratch/go"
-sleep 100 >"$scratch/go" &
+sleep 1000 >"$scratch/go" &
 writer=$!
 holders="$holders $writer"
 finesse_server python3 "$program" carriers $SERVER_IP $CLIENT_IP <"$scratch/go" >"$scratch/out" 2>"$scratch/said" &
 pid=$!
-finesse_server sleep 100 &
+finesse_server sleep 1000 &
 idle=$!
 holders="$holders $pid $idle"
 wait_until 10 grep -q ready "$scratch/out"
-wait_until 10 grep -q libfinesse /proc/$idle/maps
+both_listed() { # the library is mapped before its constructor has run
+	stat --json | jq -e "map(.pid) | sort == ([$pid, $idle] | sort)"
+}
+wait_until 20 both_listed
 
 stat --json >"$scratch/json"
 check "both processes are listed, the one without an engine, too" "map(.pid) | sort == ([$pid, $idle] | sort)"
@@ -70,7 +73,7 @@ for how in fork number spawn; do
 	[ $how != number ] || [ "$(uname -m)" = x86_64 ] || continue
 	: >"$scratch/out"
 	mkfifo "$scratch/$how"
-	sleep 100 >"$scratch/$how" &
+	sleep 1000 >"$scratch/$how" &
 	writer=$!
 	finesse_server python3 "$program" parent_exits $how $SERVER_IP <"$scratch/$how" >"$scratch/out" 2>"$scratch/said" &
 	pid=$!

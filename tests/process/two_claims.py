@@ -71,7 +71,7 @@ def ask(lab, port):
     s = lab.client.socket(socket.AF_INET, socket.SOCK_STREAM)
     with s:
         s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        s.settimeout(5)
+        s.settimeout(20)
         s.bind((CLIENT_IP, port))
         s.connect((SERVER_IP, PORT))
         got = b""
@@ -90,7 +90,7 @@ def first_connection(lab, a, finesse):
         s = lab.client.socket(socket.AF_INET, socket.SOCK_STREAM)
         with s:
             s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            s.settimeout(5)
+            s.settimeout(20)
             s.bind((CLIENT_IP, port))
             s.connect((SERVER_IP, PORT))
             a.hear(b"done")
@@ -100,7 +100,7 @@ def first_connection(lab, a, finesse):
                     continue
             except BlockingIOError:
                 continue
-            s.settimeout(5)
+            s.settimeout(20)
             while s.recv(64):
                 pass
         if not finesse or lab.server.opens()[1] == by_kernel:
