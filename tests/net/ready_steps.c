@@ -35,7 +35,7 @@
 #define PEER_PORT   7102
 #define CLOSED_PORT 7103
 #define CONNS       6
-#define BOUND_MS    3000
+#define BOUND_MS    15000
 
 static void die(const char *what)
 {
