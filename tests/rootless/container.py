@@ -7,6 +7,7 @@ compares content by hash, and asks the container's kernel what its TCP did: noth
 import hashlib
 import os
 import re
+import select
 import signal
 import socket
 import subprocess
@@ -140,10 +141,17 @@ class Tree:
         return p.returncode, out, err.decode(errors="replace")
 
     def end(self, p):
-        """SIGKILL for all of it, which no handler of the program's sees."""
+        """SIGKILL for all of it, which no handler of the program's sees. The first process of its pid namespace is the last to be gone."""
+        try:
+            firsts = [os.pidfd_open(int(pid)) for pid in Path("/proc/%d/task/%d/children" % (p.pid, p.pid)).read_text().split()]
+        except OSError:  # it has ended
+            firsts = []
         self.processes.remove(p)
         p.kill()
         p.wait()
+        for fd in firsts:
+            select.select([fd], [], [], 20)
+            os.close(fd)
 
     def counters(self):
         names = ["TcpActiveOpens", "TcpPassiveOpens", "TcpOutSegs", "TcpOutRsts"]
@@ -262,6 +270,10 @@ def connected(tree, address, rcvbuf=None):
     return s
 
 
+def peers_have_ended(tree, what):
+    until(20, lambda: not tree.outside.text(["ss", "-Htn", "state", "connected", "exclude", "time-wait"]).strip(), what)
+
+
 def server_with_worker(tree):
     """A master, and a worker that is not root: the broker opens its link, with CAP_NET_RAW alone. When it is killed, its successor serves, and idle clients hear of it."""
     p = start_nginx(tree, SOCKET, workers=1)
@@ -269,6 +281,7 @@ def server_with_worker(tree):
     with Resets(tree.host, "veth0") as resets:
         for address in PUBLISHED * 2:
             expect(get(tree, address, PUBLISHED_PORT) == tree.hash, "damaged, by " + address)
+        peers_have_ended(tree, "the worker has taken its clients' FINs, which nobody else could")
         kill_worker(tree)
         for address in PUBLISHED:
             expect(get(tree, address, PUBLISHED_PORT) == tree.hash, "damaged after the worker's death, by " + address)
@@ -406,7 +419,7 @@ def client(tree):
     p = tree.outside.spawn(web, stderr=subprocess.DEVNULL)
     until(20, lambda: tree.outside.text(["ss", "-Hltn", "sport = :%d" % PORT]).count("LISTEN") == 2, "nginx outside listens")
     # A server that was killed before has left peers whose FIN the kernel refuses, as nobody listens any more: that is not of this client.
-    until(20, lambda: not tree.outside.text(["ss", "-Htn", "state", "connected", "exclude", "time-wait"]).strip(), "the peers of the servers before have ended")
+    peers_have_ended(tree, "the peers of the servers before have ended")
     before = tree.counters()
     with Resets(tree.host, "veth0") as resets:
         for address in OUTSIDE:
