@@ -11,9 +11,10 @@
  *     waits on the futex                   exit_locked
  *     the signal's default action ◄─────── death: DONE; keeps the lock and sleeps
  *
- * No other thread of the program meets the engine's remains: it stops at its next call, as if it had died by then (drive_end_of_process; afterwards the helper keeps the
- * lock). The handler waits for DEATH_BOUND_MS and then goes on, whatever the helper does: a thread that crashed may hold what the helper needs. A crash inside the engine
- * does not come here at all.
+ * Where the kernel cannot take over, the helper waits for the peers (exit_drain), and says so first (DRAINS). No other thread of the program meets the engine's remains: it
+ * stops at its next call, as if it had died by then (drive_end_of_process; afterwards the helper keeps the lock). The handler waits for DEATH_BOUND_US, and as long as the
+ * peers may be waited for, and then goes on, whatever the helper does: a thread that crashed may hold what the helper needs. A crash inside the engine does not come here
+ * at all.
  */
 #include "socket/engine.h"
 
@@ -23,15 +24,19 @@
 #include <limits.h>
 #include <linux/futex.h>
 
-#define DEATH_BOUND_MS 2500 /* exit's own bound is 2 s (EXIT_DRAIN_US), where the kernel cannot take over */
+#define DEATH_BOUND_US (2500 * USEC_PER_MSEC)
 
-enum death { DEATH_NOT, DEATH_ASKED, DEATH_DONE };
+enum death { DEATH_NOT, DEATH_ASKED, DEATH_DRAINS, DEATH_DONE };
 
 static void await(const struct engine *e, uint32_t until)
 {
-	int64_t end = clock_now_us() + DEATH_BOUND_MS * USEC_PER_MSEC;
+	int64_t end = clock_now_us() + DEATH_BOUND_US;
+	bool drains = false;
 	for (;;) {
 		uint32_t now = __atomic_load_n(&e->death, __ATOMIC_ACQUIRE);
+		if (now == DEATH_DRAINS && !drains)
+			end += EXIT_DRAIN_SHORT_US;
+		drains = now == DEATH_DRAINS;
 		int64_t left = end - clock_now_us();
 		if (now == until || left <= 0)
 			return;
@@ -59,13 +64,24 @@ void death_after_fork(struct engine *e)
 	__atomic_store_n(&e->death, DEATH_NOT, __ATOMIC_RELEASE);
 }
 
+static void say(struct engine *e, enum death now)
+{
+	__atomic_store_n(&e->death, now, __ATOMIC_RELEASE);
+	sys_call(SYS_futex, &e->death, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0);
+}
+
+void death_drains(struct engine *e)
+{
+	if (__atomic_load_n(&e->death, __ATOMIC_ACQUIRE) == DEATH_ASKED)
+		say(e, DEATH_DRAINS);
+}
+
 void death_serve(struct engine *e)
 {
 	if (__atomic_load_n(&e->death, __ATOMIC_ACQUIRE) != DEATH_ASKED)
 		return;
-	exit_locked(e, true);
-	__atomic_store_n(&e->death, DEATH_DONE, __ATOMIC_RELEASE);
-	sys_call(SYS_futex, &e->death, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0);
+	exit_locked(e, true, EXIT_DRAIN_SHORT_US);
+	say(e, DEATH_DONE);
 	for (;;)
 		sys_ppoll(NULL, 0, NULL, NULL);
 }

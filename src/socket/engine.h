@@ -903,11 +903,13 @@ void listeners_drain(struct engine *e); /* at a turn's end */
 void listener_requeue(struct engine *e, struct listener *lst);
 void requeue_end(struct engine *e); /* no listener drains any more */
 void stream_close(struct engine *e, struct sock *s, bool exiting);
-void exit_locked(struct engine *e, bool for_good); /* engine_on_exit, lock held */
+#define EXIT_DRAIN_SHORT_US (10 * USEC_PER_SEC)
+void exit_locked(struct engine *e, bool for_good, int64_t drain_us); /* engine_on_exit, lock held. What is unsent, and cannot be handed over, is sent for so long at most */
 extern const char exit_kept_out[];                 /* engine.kept_out, afterwards */
 
 /* ---- death.c ---- */
 void death_after_fork(struct engine *e); /* in the child: who dies is the parent */
+void death_drains(struct engine *e); /* exit's wait for the peers begins */
 void death_serve(struct engine *e); /* the helper's, lock held: does not return when the process is about to die */
 
 /* ---- fork.c ---- */

@@ -16,8 +16,12 @@
 #include <fcntl.h>
 #include <netinet/in.h>
 
-/* Unsent data that the kernel could not take is sent by ourselves for at most this long when the process ends. */
-#define EXIT_DRAIN_US (2 * USEC_PER_SEC)
+/*
+ * Unsent data that the kernel could not take is sent by ourselves when the process ends, as long as the peer answers. One that is busy elsewhere and keeps its window
+ * shut gets everything from the kernel however long that takes; here, within a minute. Who ends the process by a signal, or executes another program, waits for less.
+ */
+#define EXIT_SILENT_US (2 * USEC_PER_SEC)
+#define EXIT_DRAIN_US  (60 * USEC_PER_SEC)
 /* An orderly end waits so long for the peer's part in it, where the kernel cannot finish it: own addresses, and a classifier that goes with the process. */
 #define EXIT_ENDS_US (300 * USEC_PER_MSEC)
 #define EXIT_HANDSHAKES_US USEC_PER_SEC /* of clients that others will accept, for one that is far away, or whose first answer is lost and said again */
@@ -236,11 +240,12 @@ static void exit_one(struct engine *e, struct sock *s)
 		stream_close(e, s, true);
 }
 
-static bool anything_unacked(struct engine *e)
+/* Something is left to send; `answered`: to a peer that is there to take it. */
+static bool anything_unacked(struct engine *e, bool answered)
 {
 	list_for_each (pos, tmp, &e->socks) {
 		struct sock *s = container_of(pos, struct sock, node);
-		if (needs_kernel(s) && tcp_unacked_bytes(&s->tcp))
+		if (needs_kernel(s) && tcp_unacked_bytes(&s->tcp) && (!answered || tcp_peer_answers(&s->tcp, e->now, EXIT_SILENT_US)))
 			return true;
 	}
 	return false;
@@ -258,11 +263,12 @@ static bool ends_are_open(struct engine *e)
 	return false;
 }
 
-static void exit_drain(struct engine *e)
+static void exit_drain(struct engine *e, int64_t most_us)
 {
 	bool waits = e->own || classifier_holds_ports(e->classifier);
-	int64_t end = e->now + EXIT_DRAIN_US, ends_end = e->now + EXIT_ENDS_US;
-	while (e->now < end && (anything_unacked(e) || (waits && e->now < ends_end && ends_are_open(e)))) {
+	int64_t end = e->now + most_us, silent_end = e->now + EXIT_SILENT_US, ends_end = e->now + EXIT_ENDS_US;
+	death_drains(e);
+	while (e->now < end && (anything_unacked(e, e->now >= silent_end) || (waits && e->now < ends_end && ends_are_open(e)))) {
 		struct wait step;
 		engine_call();
 		wait_begin(&step, e, min_time(EXIT_DRAIN_STEP_US, end - e->now));
@@ -322,7 +328,7 @@ void engine_on_exit(bool for_good)
 		return;
 	}
 	engine_lock(e);
-	exit_locked(e, for_good);
+	exit_locked(e, for_good, for_good ? EXIT_DRAIN_US : EXIT_DRAIN_SHORT_US);
 	engine_unlock(e);
 }
 
@@ -341,7 +347,7 @@ void engine_after_failed_exec(void)
 
 const char exit_kept_out[] = "the process ends";
 
-void exit_locked(struct engine *e, bool for_good)
+void exit_locked(struct engine *e, bool for_good, int64_t drain_us)
 {
 	if (e->exiting)
 		return;
@@ -370,7 +376,7 @@ void exit_locked(struct engine *e, bool for_good)
 		sock_put(e, s);
 	}
 	turn_end(e);
-	exit_drain(e);
+	exit_drain(e, drain_us);
 	turn_end(e);
 	trace_drain();
 	if (for_good) {

@@ -130,6 +130,15 @@ bool tcp_is_closed_late(const struct tcp_conn *c)
 	return c->state == TCPS_TIME_WAIT && c->orphan && c->closed_late;
 }
 
+bool tcp_peer_answers(const struct tcp_conn *c, int64_t now, int64_t us)
+{
+	if (now - c->last_rcvd_us < us)
+		return true;
+	if (!timer_persists(c))
+		return false;
+	return !c->rtx_count || (c->rtx_count == 1 && now - (c->rtx_at - rtt_backed_off(c)) < us); /* the first unanswered one went out so lately */
+}
+
 bool tcp_is_held(const struct tcp_conn *c)
 {
 	return c->fin_held;

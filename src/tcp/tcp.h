@@ -334,6 +334,8 @@ uint32_t tcp_unsent_bytes(const struct tcp_conn *c);
 uint32_t tcp_outq(const struct tcp_conn *c);
 uint32_t tcp_outq_unsent(const struct tcp_conn *c);
 uint32_t tcp_unacked_bytes(const struct tcp_conn *c);  /* unsent + in flight */
+/* The peer was heard within `us`; or its window is shut, of which it is asked at growing intervals, and it has answered so far. */
+bool tcp_peer_answers(const struct tcp_conn *c, int64_t now, int64_t us);
 bool tcp_peer_fin(const struct tcp_conn *c);    /* end of file: the peer's FIN was received in order, or its close request */
 bool tcp_send_closed(const struct tcp_conn *c); /* our FIN is sent, queued or held */
 /* In TIME-WAIT of an orphan that waited in FIN-WAIT-2: Linux has no socket by then, and its ACK has nothing of one. */

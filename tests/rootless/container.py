@@ -459,6 +459,67 @@ def own_filter(tree):
     tree.end(p)
 
 
+LEAVES = """
+import os, signal, socket, sys
+s = socket.create_server(("", 80), reuse_port=True)
+print("ready", flush=True)
+c, _ = s.accept()
+c.recv(1)
+c.setblocking(False)
+n = 0
+try:
+    while n < 4000000:
+        n += c.send(b"x" * 1000)
+except BlockingIOError:
+    pass
+print(n, flush=True)
+if sys.argv[1] == "exit":
+    os._exit(0)
+os.kill(os.getpid(), signal.SIGTERM)
+"""
+
+
+class LateReader:
+    """A server that ends when it has sent what it can, and its client, which has read nothing."""
+
+    def __init__(self, tree, how):
+        command = ["sh", "-c", '"$@"; :', "sh", sys.executable, "-c", LEAVES, how]  # the first process of a pid namespace gets no such signal
+        self.server = tree.inside(command, SOCKET, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        expect(self.server.stdout.readline() == b"ready\n", "it does not listen")
+        self.socket = tree.host.socket(socket.AF_INET, socket.SOCK_STREAM)
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16384)
+        self.socket.settimeout(20)
+        self.socket.connect((INSIDE[0], PORT))
+        self.socket.sendall(b"x")
+        self.sent = int(self.server.stdout.readline())
+        expect(self.sent > 65536, "it sent %d bytes" % self.sent)
+
+    def reads(self, what):
+        got = 0
+        try:
+            while data := self.socket.recv(1 << 16):
+                got += len(data)
+        except ConnectionResetError:
+            pass
+        self.socket.close()
+        expect(got == self.sent, "%s: %d bytes came of %d" % (what, got, self.sent))
+
+
+def late_reader(tree):
+    """Who reads late gets all that a process had sent before its end: the kernel cannot take it over here, so the process stays until the peer has it."""
+    before = tree.counters()["TcpPassiveOpens"]
+    readers = [LateReader(tree, "signal")]
+    time.sleep(3)  # longer than a silent peer is waited for
+    readers[0].reads("by a signal")
+    readers.append(LateReader(tree, "exit"))
+    time.sleep(3)
+    readers[1].reads("by exit")
+    for r in readers:
+        r.server.wait(20)
+        tree.end(r.server)
+    expect(tree.counters()["TcpPassiveOpens"] == before, "the kernel accepted")
+
+
 OUTLIVES = """
 import socket, time
 s = socket.create_server(("", 80))
@@ -543,14 +604,14 @@ def main():
         (Path(scratch) / "www/file").write_bytes(data)
         (Path(scratch) / "www/small").write_bytes(tree.small)
         tree.hash = sha256(data)
-        for check in (by_default, server_by_loopback, server_killed, server_with_worker, server_with_workers, server_reloaded, client, own_filter, outlived_listener, strangers):
+        for check in (by_default, server_by_loopback, server_killed, server_with_worker, server_with_workers, server_reloaded, client, own_filter, late_reader, outlived_listener, strangers):
             if only and check.__name__ not in only:
                 continue
             n += 1
             try:
                 check(tree)
                 print("ok: " + check.__name__, flush=True)
-            except (Failed, LabError, subprocess.TimeoutExpired, IndexError) as e:
+            except (Failed, LabError, subprocess.TimeoutExpired, IndexError, OSError) as e:
                 failed += 1
                 print("FAILED: %s: %s: %s" % (check.__name__, type(e).__name__, e), flush=True)
                 for p in list(tree.processes):

@@ -473,6 +473,49 @@ START_TEST(MUST_36_zero_window_probes)
 }
 END_TEST
 
+/* Between two probes nothing is known that speaks against the peer; from an unanswered one on, its time counts. */
+START_TEST(zero_window_peer_answers)
+{
+	struct harness *h = zero_window(0);
+	for (int i = 0; i < 8; i++) {
+		ck_assert(tcp_peer_answers(&h->c, h->now, 2 * USEC_PER_SEC));
+		h_next(h);
+		h_drain(h);
+		ck_assert(tcp_peer_answers(&h->c, h->now, 2 * USEC_PER_SEC));
+		h_peer_ack(h, 4001);
+		h_drain(h);
+	}
+	ck_assert_int_gt(h_next(h), 10 * USEC_PER_SEC);
+	h_drain(h);
+	h_advance(h, 2 * USEC_PER_SEC - 1);
+	ck_assert(tcp_peer_answers(&h->c, h->now, 2 * USEC_PER_SEC));
+	h_advance(h, 1);
+	ck_assert(!tcp_peer_answers(&h->c, h->now, 2 * USEC_PER_SEC));
+	h_peer_ack(h, 4001);
+	ck_assert(tcp_peer_answers(&h->c, h->now, 2 * USEC_PER_SEC));
+	h_free(h);
+}
+END_TEST
+
+START_TEST(silent_peer_answers_no_more)
+{
+	struct harness *h = bare(0);
+	h_send(h, 100);
+	h_drain(h);
+	while (h->now - H_START < 1900000) {
+		ck_assert(tcp_peer_answers(&h->c, h->now, 2 * USEC_PER_SEC));
+		h_next(h);
+		h_drain(h);
+	}
+	while (h->now - H_START < 4000000) {
+		h_next(h);
+		h_drain(h);
+	}
+	ck_assert(!tcp_peer_answers(&h->c, h->now, 2 * USEC_PER_SEC));
+	h_free(h);
+}
+END_TEST
+
 /* MUST-37: the connection stays open for as long as the peer answers. */
 START_TEST(MUST_37_zero_window_for_ever)
 {
@@ -673,6 +716,8 @@ int main(void)
 	suite_add_tcase(s, tc);
 	tc = tcase_create("persist");
 	tcase_add_loop_test(tc, MUST_36_zero_window_probes, 0, 2);
+	tcase_add_test(tc, zero_window_peer_answers);
+	tcase_add_test(tc, silent_peer_answers_no_more);
 	tcase_add_test(tc, MUST_37_zero_window_for_ever);
 	tcase_add_test(tc, zero_window_of_a_dead_peer);
 	tcase_add_test(tc, probe_is_acknowledged);
