@@ -263,17 +263,23 @@ static bool ends_are_open(struct engine *e)
 	return false;
 }
 
+/* Of a wait until then. Those are answered meanwhile who join a group that this process is in still, or share its own address: perhaps nobody else is there who could. */
+static void exit_step(struct engine *e, int64_t end)
+{
+	struct wait step;
+	engine_call();
+	wait_begin(&step, e, min_time(EXIT_DRAIN_STEP_US, end - e->now));
+	engine_wait(e, waiter_self(e), NULL, 0, &step, NULL);
+	control_serve(e);
+}
+
 static void exit_drain(struct engine *e, int64_t most_us)
 {
 	bool waits = e->own || classifier_holds_ports(e->classifier);
 	int64_t end = e->now + most_us, silent_end = e->now + EXIT_SILENT_US, ends_end = e->now + EXIT_ENDS_US;
 	death_drains(e);
-	while (e->now < end && (anything_unacked(e, e->now >= silent_end) || (waits && e->now < ends_end && ends_are_open(e)))) {
-		struct wait step;
-		engine_call();
-		wait_begin(&step, e, min_time(EXIT_DRAIN_STEP_US, end - e->now));
-		engine_wait(e, waiter_self(e), NULL, 0, &step, NULL);
-	}
+	while (e->now < end && (anything_unacked(e, e->now >= silent_end) || (waits && e->now < ends_end && ends_are_open(e))))
+		exit_step(e, end);
 }
 
 static bool embryos_for_others(struct engine *e)
@@ -310,12 +316,8 @@ static void exit_handshakes(struct engine *e)
 	exit_asleep(e);
 	turn_begin(e); /* SYNs that were ours to answer when they came */
 	turn_end(e);
-	while (embryos_for_others(e) && e->now < end) {
-		struct wait step;
-		engine_call();
-		wait_begin(&step, e, min_time(EXIT_DRAIN_STEP_US, end - e->now));
-		engine_wait(e, waiter_self(e), NULL, 0, &step, NULL);
-	}
+	while (embryos_for_others(e) && e->now < end)
+		exit_step(e, end);
 }
 
 void engine_on_exit(bool for_good)

@@ -506,14 +506,15 @@ class LateReader:
 
 
 def late_reader(tree):
-    """Who reads late gets all that a process had sent before its end: the kernel cannot take it over here, so the process stays until the peer has it."""
+    """Who reads late gets all that a process had sent before its end: the kernel cannot take it over here, so the process stays until the peer has it, and answers who joins it."""
     before = tree.counters()["TcpPassiveOpens"]
     readers = [LateReader(tree, "signal")]
     time.sleep(3)  # longer than a silent peer is waited for
     readers[0].reads("by a signal")
-    readers.append(LateReader(tree, "exit"))
+    readers += [LateReader(tree, "exit"), LateReader(tree, "exit")]
     time.sleep(3)
     readers[1].reads("by exit")
+    readers[2].reads("of one that began to listen meanwhile")
     for r in readers:
         r.server.wait(20)
         tree.end(r.server)
