@@ -413,7 +413,10 @@ static void comes_by(struct engine *e, struct sock *l)
 	struct claim *c = l->lst->claim;
 	if (!c)
 		return;
+	bool first = !l->lst->seen_us;
 	l->lst->seen_us = e->now;
+	if (first)
+		listener_is_used(e, l);
 	if (claim_is_shared(c) && !c->accepting)
 		claim_shows(c);
 }

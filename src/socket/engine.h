@@ -706,6 +706,8 @@ int listener_serve(struct engine *e, int kfd, const struct candidate *candidate,
 bool listener_name_matches(const struct ip_addr *name, int family, bool v6only, const struct ip_addr *addr);
 /* `ifindex`: by which it comes; 0: any. */
 struct sock *listener_find(struct engine *e, const struct flow_key *key, int ifindex);
+struct sock *listener_in_use(struct engine *e, struct sock *l); /* `l`, or its sibling that the program uses, while it does not use `l` */
+void listener_is_used(struct engine *e, struct sock *l); /* for the first time */
 /* A listener of this port that is bound to an interface: it has no SYN of others. */
 bool listener_is_elsewhere(struct engine *e, const struct flow_key *key);
 /* True: it is an embryo now. `iss_min`: of a TIME-WAIT that it takes over, or 0. */

@@ -73,6 +73,43 @@ struct sock *listener_find(struct engine *e, const struct flow_key *key, int ifi
 	return found;
 }
 
+/* Two sockets of one port (SO_REUSEPORT) in this process. */
+static bool are_siblings(const struct sock *a, const struct sock *b)
+{
+	return a != b && a->lst->claim && a->lst->claim == b->lst->claim && a->ip.oif == b->ip.oif;
+}
+
+/*
+ * Each of nginx's workers has the sockets of the others, too, and uses its own alone. A SYN that came before its first look went to any of them: what it became is for
+ * the one that is used.
+ */
+struct sock *listener_in_use(struct engine *e, struct sock *l)
+{
+	list_for_each (pos, tmp, &e->listeners) {
+		const struct listener *lst = container_of(pos, struct listener, node);
+		if (!l->lst->seen_us && lst->seen_us && !lst->closing && are_siblings(lst->owner, l))
+			return lst->owner;
+	}
+	return l;
+}
+
+void listener_is_used(struct engine *e, struct sock *l)
+{
+	unsigned before = l->lst->n_accept;
+	list_for_each (pos, tmp, &e->listeners) {
+		struct listener *lst = container_of(pos, struct listener, node);
+		if (lst->seen_us || !are_siblings(lst->owner, l))
+			continue;
+		for (struct list *at; (at = list_first(&lst->accept_queue)); lst->n_accept--, l->lst->n_accept++) {
+			list_unlink(at);
+			list_push_back(&l->lst->accept_queue, at);
+			container_of(at, struct sock, accept_node)->listener = l;
+		}
+	}
+	if (l->lst->n_accept != before)
+		sock_notify_events(e, l, SOCK_WAKES_READERS);
+}
+
 bool listener_is_elsewhere(struct engine *e, const struct flow_key *key)
 {
 	const struct sock *l = listener_find(e, key, 0);

@@ -283,8 +283,9 @@ void listener_on_established(struct engine *e, struct sock *s)
 
 void listener_give_to_accept(struct engine *e, struct sock *s)
 {
-	struct sock *l = s->listener;
 	embryo_leave(s);
+	s->listener = listener_in_use(e, s->listener);
+	struct sock *l = s->listener;
 	l->lst->n_accept++;
 	s->accepted = true;
 	e->counters[SOCKC_Accepted]++;

@@ -81,6 +81,9 @@ dist_check_SCRIPTS += tests/process/landlocked_test.sh tests/process/filter_clos
 EXTRA_DIST += tests/process/two_claims.py
 TESTS += tests/process/two_claims_test.sh
 dist_check_SCRIPTS += tests/process/two_claims_test.sh
+EXTRA_DIST += tests/process/unused_listener.py
+TESTS += tests/process/unused_listener_test.sh
+dist_check_SCRIPTS += tests/process/unused_listener_test.sh
 
 check_PROGRAMS += tests/process/stopped
 tests_process_stopped_SOURCES = tests/process/stopped.c
