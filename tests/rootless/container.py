@@ -172,6 +172,8 @@ def start_nginx(tree, settings, err="nginx.err", workers=0, listen=PORT):
     log = open(Path(tree.dir) / err, "wb")
     p = tree.inside(argv, settings, stderr=log)
     until(20, lambda: tree.container.text(["ss", "-Hltn", "sport = :%d" % PORT]).count("LISTEN") >= 2, "nginx listens: " + (Path(tree.dir) / err).read_text())
+    if workers:  # one that was forked just now is root still
+        until(20, lambda: len(workers_of(tree)) == workers and len(workers_of(tree, root=True)) == 1, "%d workers" % workers)
     return p
 
 
