@@ -17,11 +17,14 @@
 
 static _Atomic bool exit_told;
 
-/* But for those that the thread's own doings bring: a touch of a bad pointer is one of ours (base/user.h), and what exit still writes may meet a closed pipe. */
+/*
+ * Those that the program handles: natively it is gone by now. But not those that the thread's own doings bring: a touch of a bad pointer is one of ours (base/user.h), and what
+ * exit still writes may meet a closed pipe. A signal that ends the process by default ends the wait for slow peers, too.
+ */
 static void hold_signals(void)
 {
 	static const uint8_t own[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGABRT, SIGSYS, SIGPIPE, SIGXFSZ};
-	uint64_t held = ~0ULL;
+	uint64_t held = signals_handled();
 	for (unsigned i = 0; i < sizeof own; i++)
 		held &= ~signal_bit(own[i]);
 	kernel_sigmask(SIG_BLOCK, held);

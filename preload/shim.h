@@ -432,6 +432,7 @@ void signals_before_exec(void); /* ignored memory faults are ignored in the kern
 void signals_after_exec(void);  /* … no longer; errno stays */
 void signals_give_back(void);  /* the program restricts its system calls: default actions are the kernel's again */
 void signals_after_fork(void); /* in the child */
+uint64_t signals_handled(void); /* the program has a handler of its own */
 bool signals_in_handler(void); /* this thread runs a handler of the program's */
 static inline uint64_t signal_bit(int sig)
 {

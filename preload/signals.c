@@ -163,6 +163,15 @@ static void trampoline(int sig, siginfo_t *info, void *context)
 		pthread_setcanceltype(cancel_type, NULL);
 }
 
+uint64_t signals_handled(void)
+{
+	uint64_t set = 0;
+	for (int sig = 1; sig < SIGNALS; sig++)
+		if (actions[sig].handler != (void *)SIG_DFL && actions[sig].handler != (void *)SIG_IGN)
+			set |= signal_bit(sig);
+	return set;
+}
+
 static bool is_handler(const struct sigaction *a)
 {
 	return a->sa_handler != SIG_DFL && a->sa_handler != SIG_IGN;
