@@ -300,6 +300,42 @@ def part_deaths(lab, how, finesse):
         check(right == 30, "%s, %s: one worker less: %d of 30" % (how, side(finesse), right))
 
 
+def hears_the_end(s):
+    s.settimeout(PATIENCE)
+    try:
+        return s.recv(64) == b""
+    except ConnectionError:
+        return True
+
+
+def answers(s):
+    """The worker."""
+    s.settimeout(PATIENCE)
+    s.sendall(b"who\n")
+    return s.recv(64).strip()
+
+
+def part_takes_its_own(lab, how, finesse):
+    """A worker that is killed takes its own connections with it, of which each client hears though it says nothing, and no other's. Who comes then is another's."""
+    with Server(lab, how, finesse) as server:
+        server.ready()
+        kept = {who: [s] for who, s in (ask(lab, keep=True) for _ in range(WORKERS))} if how == "daemon" else keep_of_each(lab, server)
+        before, by_kernel = set(server.workers), server.by_kernel()
+        server.tell("kill")
+        dead = before - set(server.workers)
+        ended = sum(hears_the_end(s) for who in dead for s in kept[who])
+        same = sum(answers(s) == who for who in kept if who not in dead for s in kept[who])
+        theirs = sum(len(kept[who]) for who in dead)
+        others = sum(map(len, kept.values())) - theirs
+        for s in sum(kept.values(), []):
+            s.close()
+        right = sum(ask(lab, timeout=PATIENCE) in server.workers for _ in range(20))
+        if finesse:
+            check(by_kernel == 0, "%s: %d of those that they had by the kernel's TCP" % (how, by_kernel))
+        check(len(dead) == 1 and len(kept) == WORKERS and (ended, same, right) == (theirs, others, 20),
+              "%s, %s: a worker is killed: %d of its %d connections end, %d of the others' %d go on, and %d of 20 new ones are answered" % (how, side(finesse), ended, theirs, same, others, right))
+
+
 def unread_syns(lab, server):
     """Clients whose SYN a stopped worker has, which is killed then: (how many, the longest that one of them waited to be connected)."""
     victim = int(server.workers[0])
@@ -506,7 +542,7 @@ def side(finesse):
 ALL = ("accept", "poll", "epoll", "epoll_first", "serial", "reuseport", "own_sockets", "daemon", "own_master", "launched", "passed")
 PARTS = [("%s_%s" % (function.__name__[5:], how), function, how)
          for function, hows in ((part_one_after_the_other, ALL), (part_never_privileged, ALL), (part_many_at_once, ALL), (part_seen, ("accept", "epoll")), (part_events, ("accept", "epoll", "launched")),
-                                (part_unread, ("accept", "epoll")), (part_unread_alone, ("accept", "epoll")), (part_dead_alone, ("epoll",)), (part_deaths, ("accept", "epoll", "reuseport", "own_sockets")), (part_busy, ("accept", "epoll")), (part_drained, ("epoll",)),
+                                (part_unread, ("accept", "epoll")), (part_unread_alone, ("accept", "epoll")), (part_dead_alone, ("epoll",)), (part_takes_its_own, ("daemon", "epoll", "reuseport", "own_sockets")), (part_deaths, ("accept", "epoll", "reuseport", "own_sockets")), (part_busy, ("accept", "epoll")), (part_drained, ("epoll",)),
                                 (part_all_busy, ("epoll", "own_sockets")), (part_exec, ("launched",)), (part_device, ("bound",)))
          for how in hows]
 
