@@ -16,7 +16,7 @@ says() {
 	what=$1 expected=$2 kernel=$3
 	shift 3
 	before=$(kernel_opens)
-	said=$( (FINESSE_STRICT=$strict FINESSE_LOG=error finesse_client timeout 30 python3 "$program" "$@") 2>&1 | tr '\n' ',')
+	said=$( (FINESSE_STRICT=$strict FINESSE_LOG=error finesse_client timeout 300 python3 "$program" "$@") 2>&1 | tr '\n' ',')
 	if [ "$said" = "$expected" ]; then pass "$what"; else fail "$what: $said; $(cat "$scratch/server.log")"; fi
 	opened=$(($(kernel_opens) - before))
 	if [ $opened = "$kernel" ]; then pass "$what: by whom"; else fail "$what: $opened by the kernel"; fi
@@ -52,13 +52,13 @@ in_client nft delete table inet t
 
 # says_the_same WHAT CALL ADDRESS PORT: as natively
 says_the_same() {
-	natively=$(in_client timeout 30 python3 "$program" "$2" "$3" "$4" 2>&1)
-	ours=$( (finesse_client timeout 30 python3 "$program" "$2" "$3" "$4") 2>&1)
+	natively=$(in_client timeout 300 python3 "$program" "$2" "$3" "$4" 2>&1)
+	ours=$( (finesse_client timeout 300 python3 "$program" "$2" "$3" "$4") 2>&1)
 	if [ -n "$natively" ] && [ "$natively" = "$ours" ]; then pass "$1"; else fail "$1: natively $natively, here $ours"; fi
 }
 
 start natively $SERVER_IP 8083
-in_client timeout 30 python3 "$program" client $SERVER_IP 8083 10 >/dev/null # the kernel's cookie
+in_client timeout 300 python3 "$program" client $SERVER_IP 8083 10 >/dev/null # the kernel's cookie
 says_the_same "no stamps of what goes with the SYN" stamped $SERVER_IP 8083
 says_the_same "connect to AF_UNSPEC while the SYN waits" unconnected $SERVER_IP 8083
 says_the_same "TCP_FASTOPEN_CONNECT too late" set_late $SERVER_IP 8083

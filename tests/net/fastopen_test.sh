@@ -15,7 +15,7 @@ forget() { in_client ip tcp_metrics flush all >/dev/null 2>&1; }
 says() {
 	what=$1 expected=$2
 	shift 2
-	said=$(in_client timeout 30 python3 "$program" client "$@" 2>&1 | tr '\n' ',')
+	said=$(in_client timeout 300 python3 "$program" client "$@" 2>&1 | tr '\n' ',')
 	if [ "$said" = "$expected" ]; then pass "$what"; else fail "$what: $said; $(cat "$scratch/server.log")"; fi
 }
 

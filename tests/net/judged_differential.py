@@ -20,8 +20,8 @@ KERNEL, ENGINE = 0, 1  # of the pairs of ports
 SERVER, SERVER6 = "10.78.0.1", "fd78::1"
 CLIENTS = ["10.78.0.2", "10.78.0.2", "10.78.0.3", "10.78.0.2", "fd78::2"]
 PEERS = ["10.78.0.2", "10.78.0.3", "fd78::2"]
-AGAIN = 3
-TIMEOUT, PATIENCE = 0.3, 2.5  # seconds; a connection that is left to the kernel on second thoughts comes by its second SYN
+TIMEOUT = 0.3  # seconds
+PATIENCE = (2.5, 8, 20)  # and when the two differ; a connection that is left to the kernel on second thoughts comes by its second SYN
 
 SERVE = """
 import socket, sys, threading
@@ -33,7 +33,7 @@ def serve(port):
     print("ready", flush=True)
     while True:
         c, peer = s.accept()
-        c.settimeout(1)
+        c.settimeout(20)
         try:
             c.recv(1)
             c.sendall(peer[0].encode() + b"\\n")
@@ -100,7 +100,7 @@ def from_outside(which, timeout, out):
 
 def to_outside(which, timeout, out):
     argv = [*(finesse() if which == ENGINE else []), sys.executable, "-SEc", CONNECT_ALL, str(rules_of.PEERS[which]), str(timeout), *PEERS]
-    out += subprocess.run(argv, capture_output=True, text=True, timeout=60).stdout.split("\n")[:-1]
+    out += subprocess.run(argv, capture_output=True, text=True, timeout=300).stdout.split("\n")[:-1]
 
 
 def both(function, timeout):
@@ -149,10 +149,10 @@ class Side:
     def look(self, rules):
         kernel, engine, n_open, n_carried = self.attempt(TIMEOUT)
         by_kernel, by_engine = {tuple(kernel)}, {tuple(engine)}
-        for _ in range(AGAIN):  # slow, or wrong? And what a count has forgotten depends on jiffies, for two servers of the kernel's as well
+        for patience in PATIENCE:  # slow, or wrong? And what a count has forgotten depends on jiffies, for two servers of the kernel's as well
             if by_kernel.isdisjoint(by_engine):
                 rules.load()
-                kernel, engine, n_open, n_carried = self.attempt(PATIENCE)
+                kernel, engine, n_open, n_carried = self.attempt(patience)
                 by_kernel.add(tuple(kernel))
                 by_engine.add(tuple(engine))
         self.opened += n_open

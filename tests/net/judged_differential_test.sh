@@ -21,7 +21,7 @@ cgroup=$(awk '$3 == "cgroup2" { print $2; exit }' /proc/self/mounts)
 [ -z "$cgroup" ] || cgroup=$cgroup$(sed -n 's/^0:://p' /proc/self/cgroup)
 [ -w "$cgroup/cgroup.procs" ] || cgroup=
 if in_server env CLIENT_NS="$CLIENT_NS" FINESSE="$(realpath "$FINESSE_BUILD_DIR")/finesse" \
-	timeout 500 python3 "${srcdir:-.}/tests/net/judged_differential.py" "${JUDGED_SEED:-1}" "${JUDGED_SETS:-25}" ${cgroup:+"$cgroup"}; then
+	timeout 3000 python3 "${srcdir:-.}/tests/net/judged_differential.py" "${JUDGED_SEED:-1}" "${JUDGED_SETS:-25}" ${cgroup:+"$cgroup"}; then
 	pass "verdicts are the kernel's"
 else
 	fail "verdicts are the kernel's"

@@ -131,9 +131,9 @@ host() {
 	in_server nft list ruleset | grep -q "chain $2" || { fail "$1: its rules could not be made"; cat "$scratch/tool.log"; return; }
 	start_nginx
 	before=$(opens)
-	in_client curl -s -m 10 -o "$scratch/got" http://$SERVER_IP/file || true
+	in_client curl -s -m 120 -o "$scratch/got" http://$SERVER_IP/file || true
 	cmp -s "$scratch/got" "$scratch/www/file" && pass "$1: the file comes whole" || fail "$1: the file comes whole"
-	in_client curl -s -m 10 -o "$scratch/got6" "http://[$SERVER_IP6]/file" || true
+	in_client curl -s -m 120 -o "$scratch/got6" "http://[$SERVER_IP6]/file" || true
 	cmp -s "$scratch/got6" "$scratch/www/file" && pass "$1: by IPv6, too" || fail "$1: by IPv6, too"
 	[ "$(opens)" = "$before" ] && pass "$1: carried" || { fail "$1: the kernel carried $(($(opens) - before))"; cat "$scratch/nginx.log"; }
 	said=$(in_server "$FINESSE_BUILD_DIR/finesse" doctor --interface server0 --server 80 --json) && echo "$said" | grep -q 'carried on server0' && pass "$1: doctor says so" || fail "$1: doctor says $said"

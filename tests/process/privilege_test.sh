@@ -24,6 +24,7 @@ start() {
 	pid=$!
 	holders="$holders $pid"
 	wait_until 10 listens "$port"
+	[ "$2" = seccomp ] || wait_engine "$port" # the kernel has that one
 }
 
 # The same with the library alone: nobody made a broker.
