@@ -122,7 +122,7 @@ def service(row, upstream=False):
             case.behind = case.lab.client.spawn(nginx_argv(case.dir, case.behind_port, name="nginx-behind"))
             case.lab.client.wait_listening(case.behind, case.behind_port)
         case.process = case.box.holder
-        case.box.run(row.start, stdout=case.box.log)
+        case.box.run(row.start, settings=case.settings, stdout=case.box.log)
         wait_until("nginx listens", lambda: case.lab.server.text(["ss", "-Hltn", "sport = :%d" % case.port]).strip())
     return start
 
