@@ -104,9 +104,10 @@ def downloads(www, server, client, link, seed):
 TBF_MBIT = 40
 TBF_FILES = 10  # of FILE_BYTES, at once
 DEEP, SHALLOW = "16mb", "100kb"
-# How much slower than the rate. The rate is told, and only a standstill fails: a busy machine costs more than the two seconds that the transfer takes, and a queue that drops may
-# drop a last segment, which costs a timeout or two. Seen of the kernel's TCP as the sender behind the shallow one: 0.1 and, in 3 of 12 runs, more than 0.15.
-TBF_SLOWER = 0.95
+# How much slower than the rate, of the best of TBF_TRIES: a busy machine costs some of two seconds, and a queue that drops may drop a last segment, which costs a timeout or
+# two. Seen of the kernel's TCP as the sender behind the shallow one: 0.1 and, in 3 of 12 runs, more than 0.15.
+TBF_SLOWER = {DEEP: 0.3, SHALLOW: 0.8}
+TBF_TRIES = 6
 TBF_FASTER = 0.05  # then the queue was not what bounds
 ON_WIRE = 1 + 66 / 1448  # bytes that the queue counts for one of payload, in full segments
 
@@ -149,11 +150,15 @@ def tbf(www, server, client, limit):
             (Path(lab.dir) / name).mkdir(mode=0o777)
             (Path(lab.dir) / name).chmod(0o777)  # nginx's worker is nobody
         p = start_nginx(lab, www, server)
-        mbit = TBF_FILES * FILE_BYTES * 8 * ON_WIRE / transfer(lab, www, server, client) / 1e6
+        mbit = 0
+        for _ in range(TBF_TRIES):
+            mbit = max(mbit, TBF_FILES * FILE_BYTES * 8 * ON_WIRE / transfer(lab, www, server, client) / 1e6)
+            if mbit / TBF_MBIT > 1 - TBF_SLOWER[limit]:
+                break
         carried_by_the_engine(lab, server, client)
         queue = qdisc(sender)
         told = "%.1f Mbit/s on the wire, rate %d, %d dropped by the queue" % (mbit, TBF_MBIT, queue["drops"])
-        expect(1 - TBF_SLOWER < mbit / TBF_MBIT < 1 + TBF_FASTER, told)
+        expect(1 - TBF_SLOWER[limit] < mbit / TBF_MBIT < 1 + TBF_FASTER, told)
         if limit == DEEP:
             expect(queue["drops"] == 0, told + ": the order at the receiver proves nothing")
             if not (server and client):
