@@ -38,6 +38,12 @@
  * clients. Clients that take longer than 50 ms + SRTT are found only where their round trip is as
  * long (see late FINs above).
  *
+ * Looking. Clients whose processes get no CPU for a while close late, all at the same time, and to
+ * an expired hold they look like waiters. So where holds pay, a close is held for 50 ms, on credit: each
+ * client that closes first earns LOOK_EARN_US, and who was held so long and waited spends the time
+ * beyond T. Where hardly anybody waits, all are held so long, and it costs nothing; where many wait, a
+ * steered close costs them LOOK_EARN_US more on average.
+ *
  * Events: advise at close; on_closed_first, on_waited, on_late afterwards. No timers. Limits: fixed
  * memory; T ≤ hold_max.
  */
@@ -70,6 +76,10 @@
 #define PROBE_EVERY     256 /* closes: with none in a hundred, the slowest hundredth of clients does not notice */
 #define PROBE_SOON      32
 #define PROBE_TIME_PART 100 /* probes take at most one part in so many of the time */
+
+#define LOOK_EARN_US   (PRICE_US / 32)
+#define LOOKS_AT_ONCE  8 /* so many may turn out to be waiters together, before the first of them is known to be one */
+#define LOOK_CREDIT_US (LOOKS_AT_ONCE * LONG_PROBE_US)
 
 #define RTT_TELLING_US USEC_PER_MSEC /* of shorter round trips, noise could pass for a closer */
 #define NO_WAITER_US   USEC_PER_SEC  /* who answers our FIN so late was not waiting for it */
@@ -151,11 +161,14 @@ void learner_init(struct learner *l, int64_t hold_max_us)
 
 void learner_on_closed_first(struct learner *l, int64_t after_us)
 {
+	l->look_credit_us = at_most(l->look_credit_us + LOOK_EARN_US, LOOK_CREDIT_US);
 	learner_observe(l, &l->closers[bucket_of(after_us)], true);
 }
 
 void learner_on_waited(struct learner *l, int64_t held_us)
 {
+	if (l->hold_us > 0 && held_us >= at_most(LONG_PROBE_US, l->hold_max_us))
+		l->look_credit_us -= held_us - at_most(l->hold_us, held_us);
 	l->probes += l->hold_us == 0; /* the next may be of another length */
 	learner_observe(l, &l->waiters[bucket_of(held_us)], false);
 }
@@ -202,6 +215,12 @@ static bool may_probe(const struct learner *l, int64_t now, int64_t us)
 	return hurry || l->of_many || now - l->probed_at >= us * PROBE_TIME_PART;
 }
 
+/* Longer than worth it by what is known, on credit. */
+static bool may_look(const struct learner *l, int64_t us, uint64_t held_now)
+{
+	return us > l->hold_us && l->look_credit_us >= us - l->hold_us && held_now < LOOKS_AT_ONCE;
+}
+
 enum learner_advice learner_advise(struct learner *l, int64_t now, int64_t srtt_us,
 				   uint64_t held_now, int64_t *hold_us)
 {
@@ -226,6 +245,9 @@ enum learner_advice learner_advise(struct learner *l, int64_t now, int64_t srtt_
 		return LEARNER_FIN;
 	if (l->observations < YOUNG && *hold_us < trial_us)
 		*hold_us = trial_us;
+	int64_t look_us = at_most(LONG_PROBE_US + srtt_us, l->hold_max_us);
+	if (may_look(l, look_us, held_now))
+		*hold_us = look_us;
 	return LEARNER_HOLD;
 }
 

@@ -12,6 +12,7 @@
 #define LEARNER_BUCKETS 82 /* from 64 µs up to 60 s, four to an octave */
 
 struct learner {
+	int64_t look_credit_us; /* for holds that are longer than hold_us; negative: spent in advance */
 	int64_t hold_max_us;
 	uint32_t closers[LEARNER_BUCKETS]; /* who closed first, by the time taken after the last
 					      byte was acknowledged; in 1/16 */

@@ -221,6 +221,13 @@ static int64_t hostile(struct sim *sim)
 	return random_below(sim, 10) ? WAITS : 49000;
 }
 
+/* Quick closers, whose processes get no CPU for the first 40 ms of each 400 ms: who would close then does when that is over. */
+static int64_t starved(struct sim *sim)
+{
+	int64_t takes = (int64_t)random_below(sim, 300), at = (sim->now + takes) % 400000;
+	return at < 40000 ? takes + 40000 - at : takes;
+}
+
 /* ---- tests ---- */
 
 /* What the main job's demonstration is made of: 2,000 requests, 64 at a time. */
@@ -356,6 +363,19 @@ START_TEST(mixture_with_slow)
 }
 END_TEST
 
+START_TEST(starved_closers)
+{
+	sim_start(8, 50, 5000, USEC_PER_SEC);
+	s.population = starved;
+	sim_run(2000);
+	sim_reset();
+	sim_run(20000);
+	sim_print("starved for 40 of 400 ms");
+	CHECK(s.client_first * 1000 >= s.closes * 995);
+	sim_stop();
+}
+END_TEST
+
 /* The population changes, both ways. */
 START_TEST(changing)
 {
@@ -424,7 +444,7 @@ int main(void)
 				      waiters_one_by_one, waiters_in_parallel,
 				      half_and_half,      few_closers,
 				      slow_closers,       mixture_with_slow,
-				      changing,           hostile_closers,
+				      starved_closers, changing,           hostile_closers,
 				      late_fins_teach};
 	Suite *suite = suite_create("steer_learner");
 	TCase *tc = tcase_create("populations");
