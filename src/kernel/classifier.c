@@ -168,11 +168,6 @@ int classifier_set_judge(struct classifier *c, const struct judge *j)
 	return err;
 }
 
-uint64_t classifier_judge_lost(const struct classifier *c)
-{
-	return classifier_groups_judge_lost(c) + (c->ops->judge_lost ? c->ops->judge_lost(c) : 0);
-}
-
 void classifier_note_cookies(struct classifier *c, int64_t until_us)
 {
 	if (c->ops->note_cookies)

@@ -83,8 +83,6 @@ struct judge_entries classifier_judge_entries(const struct classifier *c); /* fo
 int classifier_set_judge(struct classifier *c, const struct judge *j);
 /* No flow was taken away since the judge's filter saw this number: an entry that it found is there. */
 bool classifier_flows_stayed(struct classifier *c, uint32_t deletions);
-/* How many segments the host accepted, and nobody got: the ring was full. In a group, since this process has its slot. */
-uint64_t classifier_judge_lost(const struct classifier *c);
 /* Plain ACKs may bring back a cookie until then (monotonic microseconds): the judge gets them, too. Only where the host judges. */
 void classifier_note_cookies(struct classifier *c, int64_t until_us);
 

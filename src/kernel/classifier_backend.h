@@ -50,7 +50,6 @@ struct classifier_ops {
 	int (*set_judge)(struct classifier *c, int asked_fd);
 	struct judge_entries (*judge_entries)(const struct classifier *c); /* as set_judge: all or none */
 	bool (*flows_stayed)(struct classifier *c, uint32_t deletions);
-	uint32_t (*judge_lost)(const struct classifier *c);
 	void (*note_cookies)(struct classifier *c, int64_t until_us);
 	/* Of the backend that keeps the kernel silent at its own sockets; NULL elsewhere: nothing is to do. */
 	int (*silence)(struct classifier *c, int listening_fd, const struct ip_addr *addr, uint16_t port);

@@ -631,11 +631,6 @@ static struct judge_entries ebpf_judge_entries(const struct classifier *base)
 	return (struct judge_entries){.flows_fd = c->maps.sets[SET_FLOWS], .more_fd = c->maps.more, .ports_fd = c->maps.ports, .members_fd = -1};
 }
 
-static uint32_t ebpf_judge_lost(const struct classifier *base)
-{
-	return __atomic_load_n(&ebpf_of((struct classifier *)base)->ports->judge_lost, __ATOMIC_RELAXED);
-}
-
 static void ebpf_note_cookies(struct classifier *base, int64_t until_us)
 {
 	__atomic_store_n(&ebpf_of(base)->ports->cookies_until_ns, (uint64_t)until_us * 1000, __ATOMIC_RELAXED);
@@ -659,7 +654,6 @@ const struct classifier_ops classifier_ebpf_ops = {
 	.set_group = ebpf_set_group,
 	.set_judge = ebpf_set_judge,
 	.judge_entries = ebpf_judge_entries,
-	.judge_lost = ebpf_judge_lost,
 	.flows_stayed = ebpf_flows_stayed,
 	.note_cookies = ebpf_note_cookies,
 };

@@ -256,7 +256,6 @@ static void clear_slot(struct group_members *m, unsigned slot)
 	set_bit(&m->serving, slot, false);
 	set_bit(&m->lately, slot, false);
 	__atomic_store_n(&m->slots[slot].queue, 0, __ATOMIC_RELAXED);
-	__atomic_store_n(&m->slots[slot].judge_lost, 0, __ATOMIC_RELAXED);
 }
 
 /* Our program knows its own slot by the listeners that lead to the group. */
@@ -338,15 +337,6 @@ int classifier_group_join_judge(struct classifier_group *g)
 int classifier_group_attach_judge(const struct classifier_group *g, int listening_fd)
 {
 	return g->judge.prog_fd < 0 || !g->c->judge ? -EOPNOTSUPP : judge_shared_attach(&g->judge, listening_fd);
-}
-
-uint64_t classifier_groups_judge_lost(const struct classifier *c)
-{
-	uint64_t sum = 0;
-	for (const struct classifier_group *g = c->groups; g; g = g->next)
-		if (g->slot >= 0)
-			sum += __atomic_load_n(&g->members->slots[g->slot].judge_lost, __ATOMIC_RELAXED);
-	return sum;
 }
 
 /* ---- what the other members see ---- */

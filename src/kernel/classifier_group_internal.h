@@ -17,8 +17,7 @@ struct group_slot {
 	uint32_t generation; /* odd: owned. Changes with each owner, so that entries of a former one count no more */
 	uint32_t queue;
 	uint32_t pid; /* the owner's, as it counts itself; only `finesse stat` reads it */
-	uint32_t judge_lost; /* as in struct classifier_ports; the judge's filter writes */
-	uint8_t pad[CACHE_LINE - 16]; /* members on other CPUs write the neighbours */
+	uint8_t pad[CACHE_LINE - 12]; /* members on other CPUs write the neighbours */
 };
 
 /* The value of the map of members: an array of one, in memory that all members share. */
@@ -60,9 +59,6 @@ struct classifier_group {
 
 /* This engine's ring becomes the own slot's, if there are both. 0 or -errno. */
 int classifier_group_join_judge(struct classifier_group *g);
-
-/* How many judged segments found the rings of this process's slots full. */
-uint64_t classifier_groups_judge_lost(const struct classifier *c);
 
 /* The slot has no owner any more, and its entries count no more. */
 void group_end_generation(struct group_members *m, unsigned slot);

@@ -53,7 +53,7 @@ struct classifier_ports {
 	uint32_t n_slots; /* used ones; the programs do not look */
 	uint32_t deletions;     /* grows when flows have left their set */
 	uint32_t in_small[CLASSIFIER_SETS], in_large[CLASSIFIER_SETS]; /* entries of a set's maps, or fewer are there; programs and engine change it by atomic operations */
-	uint32_t judge_lost; /* segments that the judge's filter swallowed while the ring was full */
+	uint32_t zero;
 	uint32_t in_set[CLASSIFIER_SLOTS]; /* of SET_FLOWS, by local port modulo CLASSIFIER_SLOTS */
 	struct classifier_quick_addr addrs[CLASSIFIER_QUICK_ADDRS];
 	struct classifier_slot slots[CLASSIFIER_SLOTS];

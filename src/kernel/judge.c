@@ -9,7 +9,7 @@
  * reader says how far it is only before it sleeps, and when much is read.
  *
  * Limits: JUDGE_ASKED_MAX questions in flight; the oldest goes first, and its SYN is the kernel's. RING_BYTES of records that nobody has read yet; what does not fit
- * is lost as in a full queue, and counted (classifier_judge_lost).
+ * is lost as in a full queue.
  */
 #include "kernel/judge_internal.h"
 

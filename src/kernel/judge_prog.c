@@ -364,21 +364,7 @@ static void gen_leave(struct filter *f)
 	gen_count(f, offsetof(struct classifier_ports, deletions), 1);
 }
 
-static void gen_count_lost(struct filter *f)
-{
-	if (!is_groups(f)) {
-		gen_count(f, offsetof(struct classifier_ports, judge_lost), 1);
-		return;
-	}
-	bpf_asm_alu_imm(f->a, BPF_AND, R9, CLASSIFIER_GROUP_SLOTS - 1);
-	bpf_asm_alu_imm(f->a, BPF_MUL, R9, sizeof(struct group_slot));
-	bpf_asm_map_value(f->a, R2, f->maps->entries.members_fd, offsetof(struct group_members, slots) + offsetof(struct group_slot, judge_lost));
-	bpf_asm_alu(f->a, BPF_ADD, R2, R9);
-	bpf_asm_mov_imm(f->a, R1, 1);
-	bpf_asm_atomic_add(f->a, BPF_W, R2, 0, R1);
-}
-
-/* A ring that is full loses the segment, as a full queue does. R9 = the slot. */
+/* A ring that is full loses the segment, as a full queue does. */
 static void gen_write(struct filter *f)
 {
 	int end = bpf_asm_label(f->a);
@@ -390,7 +376,6 @@ static void gen_write(struct filter *f)
 	bpf_asm_mov_imm(f->a, R4, 0);
 	bpf_asm_call(f->a, BPF_FUNC_ringbuf_output);
 	bpf_asm_jump_if(f->a, BPF_JEQ, R0, 0, end);
-	gen_count_lost(f);
 	bpf_asm_jump_if(f->a, BPF_JEQ, R8, 0, end);
 	gen_leave(f);
 	bpf_asm_bind(f->a, end);

@@ -278,7 +278,6 @@ static void put_counters(struct engine *e, struct text *t)
 #include "socket/sock_counter.def"
 #undef SOCK_COUNTER
 	};
-	e->counters[SOCKC_JudgedLost] = classifier_judge_lost(e->classifier);
 	for (int i = 0; i < SOCKC_COUNT; i++)
 		put(t, "%s\"%s\":%lu", i ? "," : "", names[i], e->counters[i]);
 	put(t, "},\"ip\":{");

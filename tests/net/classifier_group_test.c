@@ -1130,38 +1130,6 @@ START_TEST(the_judge_enters_a_groups_flows)
 }
 END_TEST
 
-/* … and what finds a member's ring full is counted for that one, and has no entry. */
-START_TEST(what_a_groups_ring_loses_is_counted)
-{
-	enum { FIRST = 1, MANY = 3000, SETTLED = 100 };
-	const struct spec fence = {.sport = FENCE_FROM, .dport = CLOSED, .flags = TCPF_SYN};
-	const int n = 2, busy = 1;
-	int n_lost = 0;
-	int fd = judged_group_start(n);
-
-	classifier_group_set_accepting(members[!busy].g, false);
-	for (uint16_t sport = FIRST; sport <= MANY; sport++) {
-		struct spec s = {.sport = sport, .dport = OURS, .flags = TCPF_SYN, .seq = 1000};
-		send_spec(&s);
-		if (sport % SETTLED == 0) {
-			send_spec(&fence);
-			drain_answers();
-		}
-	}
-	for (uint16_t sport = FIRST; sport <= MANY; sport++)
-		n_lost += entry_of(sport) == 0;
-	ck_assert_int_gt(n_lost, 0);
-	ck_assert_int_lt(n_lost, MANY);
-	ck_assert_int_eq(classifier_judge_lost(members[busy].c), n_lost);
-	ck_assert_int_eq(classifier_judge_lost(members[!busy].c), 0);
-	close(fd);
-	for (int i = 0; i < n; i++) {
-		member_stop(&members[i]);
-		judge_close(judges[i]);
-	}
-}
-END_TEST
-
 START_TEST(everything_but_new_works_without_privilege)
 {
 	struct flow_key k = key_from(1000);
@@ -1260,7 +1228,6 @@ static Suite *suite(void)
 	tcase_add_loop_test(tc, the_filter_is_final, 0, 2);
 	tcase_add_test(tc, everything_but_new_works_without_privilege);
 	tcase_add_test(tc, the_judge_enters_a_groups_flows);
-	tcase_add_test(tc, what_a_groups_ring_loses_is_counted);
 	tcase_add_test(tc, wrong_maps_are_refused);
 	tcase_add_test(tc, nftables_has_no_groups);
 	suite_add_tcase(s, tc);

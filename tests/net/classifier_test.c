@@ -761,51 +761,6 @@ START_TEST(the_judge_wakes_who_sleeps)
 }
 END_TEST
 
-/* What does not fit into the ring is counted, and has no entry. */
-START_TEST(what_the_ring_loses_is_counted)
-{
-	enum { FIRST = 1, MANY = 3000, SETTLED = 100 };
-	struct engine e;
-	struct judge *j;
-	struct judged_segment seg;
-	char why[256];
-	struct ip_addr any = addr("0.0.0.0");
-	unsigned n_read = 0, n_entries = 0;
-
-	if (choice != CLASSIFIER_EBPF)
-		return;
-	engine_start(&e, "a");
-	int fd = kernel_listener(OURS);
-	ck_assert_int_eq(classifier_add_listener(e.c, &any, OURS), 0);
-	const struct judge_entries entries = classifier_judge_entries(e.c);
-	ck_assert_int_eq(judge_open(&j, &entries, why, sizeof why), 0);
-	ck_assert_int_eq(classifier_set_judge(e.c, j), 0);
-	ck_assert_int_eq(judge_attach(j, fd), 0);
-	ck_assert_int_eq(classifier_judge_lost(e.c), 0);
-	for (uint16_t sport = FIRST; sport <= MANY; sport++) {
-		struct spec syn = {.sport = sport, .dport = OURS, .flags = TCPF_SYN, .seq = 1000};
-		send_spec(&syn);
-		if (sport % SETTLED == 0)
-			settle(NULL);
-	}
-	while (judge_next(j, &seg)) {
-		judge_done(j);
-		n_read++;
-	}
-	ck_assert_int_gt(n_read, 0);
-	ck_assert_int_gt(classifier_judge_lost(e.c), 0);
-	ck_assert_int_eq(n_read + classifier_judge_lost(e.c), MANY);
-	for (uint16_t sport = FIRST; sport <= MANY; sport++) {
-		struct flow_key k = key(OUR_V4, OURS, PEER_V4, sport);
-		n_entries += classifier_del_flow(e.c, &k) == 0;
-	}
-	ck_assert_int_eq(n_entries, n_read);
-	close(fd);
-	engine_stop(&e);
-	judge_close(j);
-}
-END_TEST
-
 START_TEST(a_kernel_connection_goes_on)
 {
 	struct engine e;
@@ -1146,7 +1101,6 @@ static int run(enum classifier_choice which, const char *name)
 	tcase_add_test(tc, flows_go_together);
 	tcase_add_test(tc, sets_grow);
 	tcase_add_test(tc, the_judge_enters_flows_once);
-	tcase_add_test(tc, what_the_ring_loses_is_counted);
 	tcase_add_test(tc, the_judge_wakes_who_sleeps);
 	tcase_add_test(tc, a_kernel_connection_goes_on);
 	tcase_add_test(tc, kill_returns_the_ports_to_the_kernel);
