@@ -119,17 +119,6 @@ static void gen_place(struct bpf_asm *a, int reg, int key, int more, int size)
 	bpf_asm_alu_imm(a, BPF_MUL, reg, size);
 }
 
-void classifier_gen_same_flow(struct bpf_asm *a, int base, int off, int key, int other)
-{
-	for (int at = 0; at < (int)sizeof(struct classifier_flow);) {
-		bool last = at + 8 > (int)sizeof(struct classifier_flow);
-		bpf_asm_load(a, last ? BPF_W : BPF_DW, R3, base, off + at);
-		bpf_asm_load(a, last ? BPF_W : BPF_DW, R4, FP, key + at);
-		bpf_asm_jump_if_reg(a, BPF_JNE, R3, R4, other);
-		at += last ? 4 : 8;
-	}
-}
-
 static void gen_look_at_place(struct bpf_asm *a, int ports_fd, int key, int more, int found)
 {
 	int other = bpf_asm_label(a);
@@ -138,7 +127,13 @@ static void gen_look_at_place(struct bpf_asm *a, int ports_fd, int key, int more
 	bpf_asm_alu(a, BPF_ADD, R2, R1);
 	bpf_asm_load(a, BPF_W, R3, R2, offsetof(struct classifier_slot, used));
 	bpf_asm_jump_if(a, BPF_JEQ, R3, 0, other);
-	classifier_gen_same_flow(a, R2, offsetof(struct classifier_slot, flow), key, other);
+	for (int at = 0; at < (int)sizeof(struct classifier_flow);) {
+		bool last = at + 8 > (int)sizeof(struct classifier_flow);
+		bpf_asm_load(a, last ? BPF_W : BPF_DW, R3, R2, offsetof(struct classifier_slot, flow) + at);
+		bpf_asm_load(a, last ? BPF_W : BPF_DW, R4, FP, key + at);
+		bpf_asm_jump_if_reg(a, BPF_JNE, R3, R4, other);
+		at += last ? 4 : 8;
+	}
 	bpf_asm_jump(a, found);
 	bpf_asm_bind(a, other);
 }
@@ -414,49 +409,22 @@ static void gen_later_fragment(struct gen *g)
 	finish(g, g->v->copy);
 }
 
-void classifier_gen_question(struct gen *g)
-{
-	struct bpf_asm *a = g->a;
-
-	bpf_asm_mov(a, R1, R7);
-	bpf_asm_mov(a, R2, FP);
-	bpf_asm_alu_imm(a, BPF_ADD, R2, NUMBER);
-	bpf_asm_call(a, BPF_FUNC_map_lookup_elem);
-	bpf_asm_jump_if(a, BPF_JEQ, R0, 0, g->none);
-}
-
-/* Copies words of the stack to the memory at R0. */
-static void copy_to_question(struct gen *g, int to, int from, int words)
-{
-	for (int i = 0; i < words; i++) {
-		bpf_asm_load(g->a, BPF_W, R1, FP, from + 4 * i);
-		bpf_asm_store(g->a, BPF_W, R0, to + 4 * i, R1);
-	}
-}
-
-/* The owner and who is alive wait on the stack: calls leave no other register. */
 void classifier_gen_ask(struct gen *g, int alive)
 {
 	struct bpf_asm *a = g->a;
 
-	bpf_asm_store(a, BPF_DW, FP, ASKS_OWNER, R2);
-	bpf_asm_store(a, BPF_W, FP, ASKS_ALIVE, alive);
-	bpf_asm_store_imm(a, BPF_W, FP, NUMBER, 0);
-	classifier_gen_question(g);
-	bpf_asm_mov_imm(a, R1, 1);
-	bpf_asm_atomic_fetch_add(a, BPF_W, R0, offsetof(struct judge_asked, next), R1);
-	bpf_asm_alu_imm(a, BPF_AND, R1, JUDGE_ASKED_MAX - 1);
-	bpf_asm_alu_imm(a, BPF_ADD, R1, 1);
-	bpf_asm_store(a, BPF_W, FP, NUMBER, R1);
-	bpf_asm_store(a, BPF_W, R6, offsetof(struct __sk_buff, tc_index), R1);
-	classifier_gen_question(g);
-	copy_to_question(g, offsetof(struct judge_asked, flow), KEY, sizeof(struct classifier_flow) / 4);
-	copy_to_question(g, offsetof(struct judge_asked, seq_be), TCP_SEQ, 1);
-	copy_to_question(g, offsetof(struct judge_asked, alive), ASKS_ALIVE, 1);
-	bpf_asm_load(a, BPF_DW, R1, FP, ASKS_OWNER);
-	bpf_asm_store(a, BPF_W, R0, offsetof(struct judge_asked, slot), R1);
-	bpf_asm_alu_imm(a, BPF_RSH, R1, 32);
-	bpf_asm_store(a, BPF_W, R0, offsetof(struct judge_asked, generation), R1);
+	bpf_asm_load(a, BPF_W, R3, FP, TCP_SEQ);
+	bpf_asm_store(a, BPF_W, FP, ASKED + (int)offsetof(struct judge_asked, seq_be), R3);
+	bpf_asm_store(a, BPF_W, FP, ASKED + (int)offsetof(struct judge_asked, slot), R2);
+	bpf_asm_store(a, BPF_W, FP, ASKED + (int)offsetof(struct judge_asked, alive), alive);
+	bpf_asm_alu_imm(a, BPF_RSH, R2, 32);
+	bpf_asm_store(a, BPF_W, FP, ASKED + (int)offsetof(struct judge_asked, generation), R2);
+	bpf_asm_mov(a, R2, FP);
+	bpf_asm_alu_imm(a, BPF_ADD, R2, KEY);
+	bpf_asm_mov(a, R3, FP);
+	bpf_asm_alu_imm(a, BPF_ADD, R3, ASKED);
+	bpf_asm_mov_imm(a, R4, BPF_ANY);
+	bpf_asm_call(a, BPF_FUNC_map_update_elem);
 }
 
 /*
@@ -492,7 +460,7 @@ static void gen_judged(struct gen *g)
 	bpf_asm_store_imm(a, BPF_W, FP, SLOT, JUDGE_OWN);
 	classifier_gen_lookup(g, g->maps->asked, SLOT);
 	bpf_asm_jump_if(a, BPF_JEQ, R0, 0, g->none);
-	bpf_asm_mov(a, R7, R0);
+	bpf_asm_mov(a, R1, R0);
 	bpf_asm_mov_imm(a, R2, 0);
 	bpf_asm_mov_imm(a, R4, 1);
 	classifier_gen_ask(g, R4);

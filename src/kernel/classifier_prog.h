@@ -79,15 +79,13 @@ struct classifier_maps {
 	int flows;      /* array of maps, by the group's index: struct classifier_flow -> owner, a word (group_owner) */
 	int sets[CLASSIFIER_SETS]; /* hash: struct classifier_flow -> byte */
 	int more;       /* array of CLASSIFIER_SETS such maps */
-	int asked;      /* array of arrays of struct judge_asked. JUDGE_OWN, then by the group's index + 1 */
+	int asked;      /* array of maps: struct classifier_flow -> struct judge_asked. JUDGE_OWN, then by the group's index + 1 */
 };
 
 #define JUDGE_OWN 0 /* place in `asked` of the ports that are this process's alone */
 
 struct classifier_flow classifier_flow(const struct flow_key *key);
 struct flow_key classifier_flow_key(const struct classifier_flow *f); /* … and back */
-/* Goes to `other` unless the flow at register `base` + off is that on the stack at `key`; both 8-byte aligned, or `off` and `base` 4-byte. Uses R3 and R4. */
-void classifier_gen_same_flow(struct bpf_asm *a, int base, int off, int key, int other);
 /* Goes to `found` if the flow on the stack at `key`, 8-byte aligned, is in its slot. Uses R1 to R4. */
 void classifier_gen_find_slot(struct bpf_asm *a, int ports_fd, int key, int found);
 bool classifier_slot_add(struct classifier_ports *ports, const struct flow_key *key);   /* false: other flows have the places */

@@ -137,7 +137,7 @@ static void gen_if_judged(struct gen *g, int otherwise)
 	bpf_asm_jump_if(g->a, BPF_JEQ, R1, 0, otherwise);
 }
 
-/* R7 = the group's questions. */
+/* R7 = the group's map of what was asked. */
 static void gen_asked_map(struct gen *g)
 {
 	bpf_asm_load(g->a, BPF_W, R1, FP, GROUP);
@@ -160,6 +160,7 @@ static void gen_own_syn(struct gen *g)
 	bpf_asm_jump_if(a, BPF_JNE, R1, TCP_SYN, ours);
 	if (!g->is_tap) {
 		gen_asked_map(g);
+		bpf_asm_mov(a, R1, R7);
 		bpf_asm_load(a, BPF_DW, R2, FP, OWN);
 		bpf_asm_mov_imm(a, R4, 1);
 		classifier_gen_ask(g, R4);
@@ -442,15 +443,9 @@ static void gen_confirm(struct gen *g, int fresh)
 {
 	struct bpf_asm *a = g->a;
 
-	bpf_asm_load(a, BPF_W, R1, R6, offsetof(struct __sk_buff, tc_index));
-	bpf_asm_jump_if(a, BPF_JEQ, R1, 0, fresh);
-	bpf_asm_store(a, BPF_W, FP, NUMBER, R1);
 	bpf_asm_mov(a, R1, R7);
-	bpf_asm_mov(a, R2, FP);
-	bpf_asm_alu_imm(a, BPF_ADD, R2, NUMBER);
-	bpf_asm_call(a, BPF_FUNC_map_lookup_elem);
+	classifier_gen_lookup_key(g);
 	bpf_asm_jump_if(a, BPF_JEQ, R0, 0, fresh);
-	classifier_gen_same_flow(a, R0, offsetof(struct judge_asked, flow), KEY, fresh);
 	bpf_asm_load(a, BPF_W, R1, R0, offsetof(struct judge_asked, seq_be));
 	bpf_asm_load(a, BPF_W, R2, FP, TCP_SEQ);
 	bpf_asm_jump_if_reg(a, BPF_JNE, R1, R2, fresh);
@@ -487,7 +482,6 @@ static void gen_judged(struct gen *g)
 	gen_confirm(g, fresh);
 
 	bpf_asm_bind(a, fresh);
-	bpf_asm_store(a, BPF_DW, FP, FRAME, R6);
 	gen_slot_by_hash(g, by_choice);
 	bpf_asm_jump(a, chosen);
 	bpf_asm_bind(a, by_choice);
@@ -495,13 +489,13 @@ static void gen_judged(struct gen *g)
 	gen_candidates(g);
 	gen_two_choices(g);
 	bpf_asm_bind(a, chosen);
-	bpf_asm_load(a, BPF_DW, R6, FP, FRAME);
 	gen_owner(g);
 	bpf_asm_load(a, BPF_DW, R3, FP, OWN);
 	bpf_asm_mov_imm(a, R4, 1);
 	bpf_asm_jump_if_reg(a, BPF_JEQ, R2, R3, ask);
 	bpf_asm_mov_imm(a, R4, 0);
 	bpf_asm_bind(a, ask);
+	bpf_asm_mov(a, R1, R7);
 	classifier_gen_ask(g, R4);
 	bpf_asm_jump(a, g->none);
 	bpf_asm_bind(a, not_judged);

@@ -36,10 +36,7 @@ enum {
 	CHOSEN = -200,  /* a slot, then what the new entry holds */
 	RANK = -216,    /* of the first of two choices */
 	ZERO = -208,    /* the key of an array's only element */
-	FRAME = -248,   /* R6, the frame, while something else is there */
-	ASKS_OWNER = -256, /* a question that is being asked: on whose behalf, … */
-	ASKS_ALIVE = -264, /* … and whether he is known to live */
-	NUMBER = -272,  /* of a question */
+	ASKED = -256,   /* struct judge_asked */
 };
 
 struct gen {
@@ -67,9 +64,7 @@ void classifier_gen_find(struct gen *g, enum classifier_set set, int found);
 void classifier_gen_check_address(struct gen *g);
 /* reg = those of the segment's flags that matter; 0: it is no segment of its own (quoted by ICMP, or cut off before them). */
 void classifier_gen_flags(struct gen *g, int reg);
-/* R0 = the question at NUMBER of those that R7 points to, or none of ours: there is no such number. */
-void classifier_gen_question(struct gen *g);
-/* Notes among those at R7 that the host is asked about this segment, on behalf of the slot in R2's lower half, of the generation in the upper; register `alive`: 1 if that slot's own
+/* Notes in the map at R1 that the host is asked about this segment, on behalf of the slot in R2's lower half, of the generation in the upper; register `alive`: 1 if that slot's own
    program does it. */
 void classifier_gen_ask(struct gen *g, int alive);
 void classifier_gen_copy_v6_addr(struct gen *g, int to, int from);

@@ -8,8 +8,8 @@
  * The kernel wakes who polls when it writes a record at the place up to which we say that we have read. That costs an interrupt, and is for nothing while the reader is awake. So the
  * reader says how far it is only before it sleeps, and when much is read.
  *
- * Limits: JUDGE_ASKED_MAX questions in flight; the oldest goes first, and its SYN is the kernel's. RING_BYTES of records that nobody has read yet; what does not fit
- * is lost as in a full queue.
+ * Limits: ASKED_MAX questions in flight; the oldest goes first, and its SYN is the kernel's. RING_BYTES of records that nobody has read yet; what does not fit
+ * is lost as in a full queue. A question whose SYN the host drops stays until it is the oldest.
  */
 #include "kernel/judge_internal.h"
 
@@ -28,6 +28,8 @@
 #include "kernel/bpf_sys.h"
 #include "kernel/classifier_group.h"
 
+#define ASKED_MAX          16384
+#define GROUP_ASKED_MAX    8192
 #define RING_BYTES         (256 * 1024) /* some 2,000 SYNs: a power of two, and of whole pages */
 #define UNSETTLED_MAX      (RING_BYTES / 4)
 #define RECORD_HDR_BYTES   8
@@ -51,7 +53,8 @@ static size_t page_bytes(void)
 
 int judge_asked_map_like(void)
 {
-	return fd_move_high(bpf_map_create("fin_asked", BPF_MAP_TYPE_ARRAY, sizeof(uint32_t), sizeof(struct judge_asked), 1, BPF_F_INNER_MAP));
+	return fd_move_high(bpf_map_create("fin_asked", BPF_MAP_TYPE_LRU_HASH, sizeof(struct classifier_flow),
+					   sizeof(struct judge_asked), 1, 0));
 }
 
 static int map_ring(struct judge *j)
@@ -82,9 +85,10 @@ static int load_filter(const struct judge_maps *maps)
 	return fd_move_high(ret);
 }
 
-static int open_shared(struct judge_shared *s, int ring_fd, const struct judge_entries *entries)
+static int open_shared(struct judge_shared *s, int ring_fd, uint32_t asked_max, const struct judge_entries *entries)
 {
-	s->asked_fd = fd_move_high(bpf_map_create("fin_asked", BPF_MAP_TYPE_ARRAY, sizeof(uint32_t), sizeof(struct judge_asked), JUDGE_ASKED_MAX + 1, BPF_F_INNER_MAP));
+	s->asked_fd = fd_move_high(bpf_map_create("fin_asked", BPF_MAP_TYPE_LRU_HASH, sizeof(struct classifier_flow),
+						  sizeof(struct judge_asked), asked_max, 0));
 	if (s->asked_fd < 0)
 		return s->asked_fd;
 	s->rings_fd = fd_move_high(bpf_map_create_array_of_maps("fin_rings", CLASSIFIER_GROUP_SLOTS, ring_fd));
@@ -100,7 +104,7 @@ static int open_maps(struct judge *j, const struct judge_entries *entries)
 	j->ring_fd = fd_move_high(bpf_map_create("fin_judged", BPF_MAP_TYPE_RINGBUF, 0, 0, RING_BYTES, 0));
 	if (j->ring_fd < 0)
 		return j->ring_fd;
-	int err = open_shared(&j->shared, j->ring_fd, entries);
+	int err = open_shared(&j->shared, j->ring_fd, ASKED_MAX, entries);
 	return err ? err : judge_shared_join(&j->shared, j, 0);
 }
 
@@ -163,7 +167,7 @@ int judge_shared_open(struct judge_shared *out, const struct judge_entries *entr
 	int like = fd_move_high(bpf_map_create("fin_judged", BPF_MAP_TYPE_RINGBUF, 0, 0, page_bytes(), 0)), err = like < 0 ? like : 0;
 	*out = (struct judge_shared){.asked_fd = -1, .rings_fd = -1, .prog_fd = -1};
 	if (!err)
-		err = open_shared(out, like, entries);
+		err = open_shared(out, like, GROUP_ASKED_MAX, entries);
 	fd_close(like);
 	if (err)
 		judge_shared_close(out);

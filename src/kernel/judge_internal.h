@@ -6,21 +6,13 @@
 #include "kernel/classifier_prog.h"
 #include "kernel/judge.h"
 
-/*
- * Value of the array `asked`, a question: this segment may be accepted by the host, on behalf of the engine in this slot. Its number, from 1, is in the frame's skb->tc_index on
- * its way up the stack, which no rule of the host sees. The first value has no question; in it is the number that the next one takes. So the oldest one goes first.
- */
-#define JUDGE_ASKED_MAX 8192 /* a power of two; tc_index has 16 bits */
+/* Value of the map `asked`, by struct classifier_flow: this segment may be accepted by the host, on behalf of the engine in this slot. */
 struct judge_asked {
-	struct classifier_flow flow;
 	uint32_t seq_be;
-	uint32_t slot;       /* of the array of rings */
+	uint32_t slot;  /* of the array of rings */
+	uint32_t alive; /* the slot's own program saw the frame, too */
 	uint32_t generation; /* of the slot, in a group; 0: the slot is no group's */
-	uint32_t alive;      /* the slot's own program saw the frame, too. 0 also: it is answered */
-	uint32_t next;
-	uint32_t zero[2];
 };
-_Static_assert(sizeof(struct judge_asked) == 64, "a cache line");
 
 /* What the filter writes into a ring. */
 struct judge_record {
@@ -44,7 +36,7 @@ enum judge_entered {
 };
 
 struct judge_maps {
-	int asked; /* array of struct judge_asked */
+	int asked; /* hash, the oldest go: struct classifier_flow -> struct judge_asked */
 	int rings; /* array of rings, by slot */
 	struct judge_entries entries;
 };

@@ -43,7 +43,7 @@ enum {
 	REC_ENTERED = REC + (int)offsetof(struct judge_record, entered),
 	REC_DELETIONS = REC + (int)offsetof(struct judge_record, deletions),
 	REC_GENERATION = REC + (int)offsetof(struct judge_record, generation),
-	SLOT = -128, /* an index: of a question, a ring, a map */
+	SLOT = -128,
 	ADDRS = -160, /* an IP header's addresses, as in the packet */
 	WORD = -168,  /* the first bytes of an IP header */
 	OWNER = -176, /* what an entry of a group's flows holds */
@@ -92,9 +92,6 @@ static void gen_flags(struct filter *f)
 	int maybe = bpf_asm_label(f->a);
 
 	bpf_asm_mov(f->a, R6, R1);
-	bpf_asm_load(f->a, BPF_W, R1, R6, offsetof(struct __sk_buff, tc_index));
-	bpf_asm_jump_if(f->a, BPF_JEQ, R1, 0, f->pass);
-	bpf_asm_store(f->a, BPF_W, FP, SLOT, R1);
 	for (int i = 0; i < (int)sizeof(struct judge_record); i += 8)
 		bpf_asm_store_imm(f->a, BPF_DW, FP, REC + i, 0);
 	load_tcp(f, TCP_HDR_MIN);
@@ -127,15 +124,14 @@ static void gen_addresses(struct filter *f)
 	bpf_asm_bind(f->a, found);
 }
 
-/* R9 = the slot of who asked. The frame's number alone proves nothing: some other engine's question may have it, or an older frame's. */
+/* R9 = the slot of who asked. */
 static void gen_asked(struct filter *f)
 {
 	bpf_asm_map(f->a, R1, f->maps->asked);
 	bpf_asm_mov(f->a, R2, FP);
-	bpf_asm_alu_imm(f->a, BPF_ADD, R2, SLOT);
+	bpf_asm_alu_imm(f->a, BPF_ADD, R2, REC);
 	bpf_asm_call(f->a, BPF_FUNC_map_lookup_elem);
 	bpf_asm_jump_if(f->a, BPF_JEQ, R0, 0, f->pass);
-	classifier_gen_same_flow(f->a, R0, offsetof(struct judge_asked, flow), REC, f->pass);
 	bpf_asm_load(f->a, BPF_W, R1, R0, offsetof(struct judge_asked, alive));
 	bpf_asm_jump_if(f->a, BPF_JEQ, R1, 0, f->pass);
 	bpf_asm_load(f->a, BPF_W, R1, R0, offsetof(struct judge_asked, seq_be));
@@ -144,8 +140,11 @@ static void gen_asked(struct filter *f)
 	bpf_asm_load(f->a, BPF_W, R9, R0, offsetof(struct judge_asked, slot));
 	bpf_asm_load(f->a, BPF_W, R1, R0, offsetof(struct judge_asked, generation));
 	bpf_asm_store(f->a, BPF_W, FP, REC_GENERATION, R1);
-	/* When the segment comes again, somebody has to ask again, or it is the kernel's. */
-	bpf_asm_store_imm(f->a, BPF_W, R0, offsetof(struct judge_asked, alive), 0);
+	/* It is answered: when the segment comes again, somebody has to ask again, or it is the kernel's. */
+	bpf_asm_map(f->a, R1, f->maps->asked);
+	bpf_asm_mov(f->a, R2, FP);
+	bpf_asm_alu_imm(f->a, BPF_ADD, R2, REC);
+	bpf_asm_call(f->a, BPF_FUNC_map_delete_elem);
 }
 
 /* The rest of the record. Without a link header the address stays zero. */

@@ -721,10 +721,10 @@ START_TEST(the_judge_enters_flows_once)
 }
 END_TEST
 
-/* Who says how far it is sleeps until the next one comes. Who does not goes on by looking, further than the ring is large and than there are numbers of questions. */
+/* Who says how far it is sleeps until the next one comes. Who does not goes on by looking, further than the ring is large. */
 START_TEST(the_judge_wakes_who_sleeps)
 {
-	enum { FIRST = 1, MANY = 9000, SETTLED = 1000 }; /* the ring holds 2,048; there are 8,192 numbers */
+	enum { FIRST = 1, MANY = 3000, SETTLED = 1000 }; /* the ring holds 2,048 */
 	struct engine e;
 	struct judge *j;
 	struct judged_segment seg;
