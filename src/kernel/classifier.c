@@ -147,7 +147,7 @@ bool classifier_is_exact(const struct classifier *c)
 
 struct judge_entries classifier_judge_entries(const struct classifier *c)
 {
-	return c->ops->judge_entries ? c->ops->judge_entries(c) : (struct judge_entries){-1, -1, -1, -1};
+	return c->ops->judge_entries ? c->ops->judge_entries(c) : (struct judge_entries){-1, -1, -1};
 }
 
 bool classifier_flows_stayed(struct classifier *c, uint32_t deletions)

@@ -628,7 +628,7 @@ static int ebpf_set_judge(struct classifier *base, int asked_fd)
 static struct judge_entries ebpf_judge_entries(const struct classifier *base)
 {
 	const struct ebpf *c = ebpf_of((struct classifier *)base);
-	return (struct judge_entries){.flows_fd = c->maps.sets[SET_FLOWS], .more_fd = c->maps.more, .ports_fd = c->maps.ports, .members_fd = -1};
+	return (struct judge_entries){.flows_fd = c->maps.sets[SET_FLOWS], .more_fd = c->maps.more, .ports_fd = c->maps.ports};
 }
 
 static void ebpf_note_cookies(struct classifier *base, int64_t until_us)

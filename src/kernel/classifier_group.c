@@ -129,15 +129,18 @@ static int open_group(struct classifier *c, int members_fd, int flows_fd, const 
 int classifier_group_make(int fds[CLASSIFIER_GROUP_FDS])
 {
 	struct judge_shared judge;
+	int err = judge_shared_open(&judge);
+	if (err < 0)
+		return err;
 	int members_fd = classifier_group_members_map(), flows_fd = classifier_group_flows_map(GROUP_FLOWS_MAX);
-	const struct judge_entries entries = {.flows_fd = flows_fd, .more_fd = -1, .ports_fd = -1, .members_fd = members_fd};
-	int err = members_fd < 0 ? members_fd : flows_fd < 0 ? flows_fd : judge_shared_open(&judge, &entries);
-	if (err == 0) {
+	if (members_fd >= 0 && flows_fd >= 0) {
 		group_descriptors(members_fd, flows_fd, &judge, fds);
 		return 0;
 	}
+	err = members_fd < 0 ? members_fd : flows_fd;
 	fd_close(members_fd);
 	fd_close(flows_fd);
+	judge_shared_close(&judge);
 	return err;
 }
 

@@ -417,8 +417,7 @@ void classifier_gen_ask(struct gen *g, int alive)
 	bpf_asm_store(a, BPF_W, FP, ASKED + (int)offsetof(struct judge_asked, seq_be), R3);
 	bpf_asm_store(a, BPF_W, FP, ASKED + (int)offsetof(struct judge_asked, slot), R2);
 	bpf_asm_store(a, BPF_W, FP, ASKED + (int)offsetof(struct judge_asked, alive), alive);
-	bpf_asm_alu_imm(a, BPF_RSH, R2, 32);
-	bpf_asm_store(a, BPF_W, FP, ASKED + (int)offsetof(struct judge_asked, generation), R2);
+	bpf_asm_store_imm(a, BPF_W, FP, ASKED + (int)offsetof(struct judge_asked, zero), 0);
 	bpf_asm_mov(a, R2, FP);
 	bpf_asm_alu_imm(a, BPF_ADD, R2, KEY);
 	bpf_asm_mov(a, R3, FP);

@@ -161,7 +161,7 @@ static void gen_own_syn(struct gen *g)
 	if (!g->is_tap) {
 		gen_asked_map(g);
 		bpf_asm_mov(a, R1, R7);
-		bpf_asm_load(a, BPF_DW, R2, FP, OWN);
+		bpf_asm_load(a, BPF_W, R2, FP, OWN); /* the slot */
 		bpf_asm_mov_imm(a, R4, 1);
 		classifier_gen_ask(g, R4);
 	}
@@ -458,7 +458,7 @@ static void gen_confirm(struct gen *g, int fresh)
 
 /*
  * The host judges: no packet filter takes a segment without an entry. The first tcx program in the chain chooses a member and asks the host on its behalf; the member's own program
- * confirms that it lives, so that a dead one's SYNs are the kernel's. The judge's filter makes the entry. R8 = the members, R9 = the flags.
+ * confirms that it lives, so that a dead one's SYNs are the kernel's. The engine makes the entry when it answers. R8 = the members, R9 = the flags.
  */
 static void gen_judged(struct gen *g)
 {
@@ -489,8 +489,8 @@ static void gen_judged(struct gen *g)
 	gen_candidates(g);
 	gen_two_choices(g);
 	bpf_asm_bind(a, chosen);
-	gen_owner(g);
-	bpf_asm_load(a, BPF_DW, R3, FP, OWN);
+	bpf_asm_mov(a, R2, R1);
+	bpf_asm_load(a, BPF_W, R3, FP, OWN);
 	bpf_asm_mov_imm(a, R4, 1);
 	bpf_asm_jump_if_reg(a, BPF_JEQ, R2, R3, ask);
 	bpf_asm_mov_imm(a, R4, 0);

@@ -162,12 +162,13 @@ int judge_poll_fd(const struct judge *j)
 
 /* ---- what a group shares ---- */
 
-int judge_shared_open(struct judge_shared *out, const struct judge_entries *entries)
+int judge_shared_open(struct judge_shared *out)
 {
+	static const struct judge_entries none = {-1, -1, -1}; /* a group's program enters flows itself */
 	int like = fd_move_high(bpf_map_create("fin_judged", BPF_MAP_TYPE_RINGBUF, 0, 0, page_bytes(), 0)), err = like < 0 ? like : 0;
 	*out = (struct judge_shared){.asked_fd = -1, .rings_fd = -1, .prog_fd = -1};
 	if (!err)
-		err = open_shared(out, like, GROUP_ASKED_MAX, entries);
+		err = open_shared(out, like, GROUP_ASKED_MAX, &none);
 	fd_close(like);
 	if (err)
 		judge_shared_close(out);
@@ -220,10 +221,9 @@ static void read_record(const struct judge_record *r, struct judged_segment *out
 		.tos = r->tos,
 		.tcp = r->tcp,
 		.tcp_len = r->tcp_len,
-		.entered = r->entered == JUDGE_ENTERED_SMALL || r->entered == JUDGE_ENTERED_LARGE || r->entered == JUDGE_ENTERED_GROUP,
+		.entered = r->entered == JUDGE_ENTERED_SMALL || r->entered == JUDGE_ENTERED_LARGE,
 		.entered_before = r->entered == JUDGE_ENTERED_BEFORE,
 		.deletions = r->deletions,
-		.group_generation = r->entered == JUDGE_ENTERED_GROUP ? r->generation : 0,
 	};
 }
 

@@ -33,13 +33,12 @@ struct judged_segment {
 	bool entered; /* its flow has an entry in the classifier, the reader's to take away */
 	bool entered_before; /* … or another's, if no flow has left since (classifier_flows_stayed) */
 	uint32_t deletions;
-	uint32_t group_generation; /* … `entered` in the flows of a group, for this generation of its slot; 0: in the engine's own */
 };
 
 /* The classifier's maps in which the filter enters the flow of a SYN that it swallows, so that the engine need not: the flows, the array of further such maps, and the ports with the
-   time until which cookies are out. Of a group: its flows, and its members with that time. -1: none. */
+   time until which cookies are out. -1: none. */
 struct judge_entries {
-	int flows_fd, more_fd, ports_fd, members_fd;
+	int flows_fd, more_fd, ports_fd;
 };
 
 int judge_open(struct judge **out, const struct judge_entries *entries, char *why, size_t why_len);
@@ -49,7 +48,7 @@ void judge_close(struct judge *j); /* also in a fork child; NULL: nothing */
 struct judge_shared {
 	int asked_fd, rings_fd, prog_fd; /* internal; -1: there is none */
 };
-int judge_shared_open(struct judge_shared *out, const struct judge_entries *entries); /* needs CAP_BPF */
+int judge_shared_open(struct judge_shared *out); /* needs CAP_BPF */
 void judge_shared_close(struct judge_shared *s);
 /* This engine's ring is the slot's. */
 int judge_shared_join(const struct judge_shared *s, const struct judge *j, unsigned slot);

@@ -11,7 +11,7 @@ struct judge_asked {
 	uint32_t seq_be;
 	uint32_t slot;  /* of the array of rings */
 	uint32_t alive; /* the slot's own program saw the frame, too */
-	uint32_t generation; /* of the slot, in a group; 0: the slot is no group's */
+	uint32_t zero;
 };
 
 /* What the filter writes into a ring. */
@@ -22,8 +22,7 @@ struct judge_record {
 	uint8_t tcp[JUDGE_TCP_HDR_MAX];
 	uint16_t tcp_len;
 	uint16_t entered; /* enum judge_entered */
-	uint32_t deletions;  /* struct classifier_ports's, before the filter looked for an entry */
-	uint32_t generation; /* as in struct judge_asked */
+	uint32_t deletions, zero; /* struct classifier_ports's, before the filter looked for an entry */
 };
 _Static_assert(sizeof(struct judge_record) == 120, "no padding, and a multiple of 8");
 
@@ -32,7 +31,6 @@ enum judge_entered {
 	JUDGE_ENTERED_SMALL, /* the filter made an entry for the flow, in this map */
 	JUDGE_ENTERED_LARGE,
 	JUDGE_ENTERED_BEFORE, /* there was one */
-	JUDGE_ENTERED_GROUP,  /* made, in the group's flows, for the generation */
 };
 
 struct judge_maps {

@@ -8,7 +8,6 @@
  * The key is built from the packet as it is here. A rule that changed an address or a port on the way up changed it for this filter, too, and nobody asked about the
  * changed one: it is the kernel's.
  */
-#include "kernel/classifier_group_internal.h"
 #include "kernel/judge_internal.h"
 
 #include <arpa/inet.h>
@@ -42,11 +41,9 @@ enum {
 	REC_TCP_LEN = REC + (int)offsetof(struct judge_record, tcp_len),
 	REC_ENTERED = REC + (int)offsetof(struct judge_record, entered),
 	REC_DELETIONS = REC + (int)offsetof(struct judge_record, deletions),
-	REC_GENERATION = REC + (int)offsetof(struct judge_record, generation),
 	SLOT = -128,
 	ADDRS = -160, /* an IP header's addresses, as in the packet */
 	WORD = -168,  /* the first bytes of an IP header */
-	OWNER = -176, /* what an entry of a group's flows holds */
 };
 
 struct filter {
@@ -138,8 +135,6 @@ static void gen_asked(struct filter *f)
 	bpf_asm_load(f->a, BPF_W, R2, FP, REC_TCP + 4);
 	bpf_asm_jump_if_reg(f->a, BPF_JNE, R1, R2, f->pass);
 	bpf_asm_load(f->a, BPF_W, R9, R0, offsetof(struct judge_asked, slot));
-	bpf_asm_load(f->a, BPF_W, R1, R0, offsetof(struct judge_asked, generation));
-	bpf_asm_store(f->a, BPF_W, FP, REC_GENERATION, R1);
 	/* It is answered: when the segment comes again, somebody has to ask again, or it is the kernel's. */
 	bpf_asm_map(f->a, R1, f->maps->asked);
 	bpf_asm_mov(f->a, R2, FP);
@@ -245,33 +240,28 @@ static void gen_insert(struct filter *f, enum judge_entered where, int exists, i
 	bpf_asm_store_imm(f->a, BPF_H, FP, REC_ENTERED, where);
 }
 
-/* Goes to `none` with what is no SYN, and while cookies are out: until the time in the map's value at `until`. */
-static void gen_may_enter(struct filter *f, int map, size_t until, int none)
-{
-	int may = bpf_asm_label(f->a);
-
-	bpf_asm_load(f->a, BPF_B, R1, FP, REC_TCP + 13);
-	bpf_asm_alu_imm(f->a, BPF_AND, R1, TCP_SYN);
-	bpf_asm_jump_if(f->a, BPF_JEQ, R1, 0, none);
-	bpf_asm_map_value(f->a, R8, map, until);
-	bpf_asm_load(f->a, BPF_DW, R1, R8, 0);
-	bpf_asm_jump_if(f->a, BPF_JEQ, R1, 0, may);
-	bpf_asm_call(f->a, BPF_FUNC_ktime_get_ns);
-	bpf_asm_load(f->a, BPF_DW, R1, R8, 0);
-	bpf_asm_jump_if_reg(f->a, BPF_JLE, R0, R1, none);
-	bpf_asm_bind(f->a, may);
-}
-
 /*
  * A SYN's connection needs an entry in the classifier. Made here, it costs no system call. One that is there already belongs to somebody, a TIME-WAIT that this SYN takes over, say. The
  * engine need not make it again, unless flows have left since. Where an entry is found at another place than the one in use, and where there is no room, the engine makes it.
  * While cookies are out, somebody floods us, and most SYNs become no connection. Leaves in R8 the map in which the filter made an entry; 0: in none.
  */
-static void gen_enter_own(struct filter *f)
+static void gen_enter(struct filter *f)
 {
-	int insert = bpf_asm_label(f->a), large = bpf_asm_label(f->a), exists = bpf_asm_label(f->a), none = bpf_asm_label(f->a), end = bpf_asm_label(f->a);
+	int enter = bpf_asm_label(f->a), insert = bpf_asm_label(f->a), large = bpf_asm_label(f->a), exists = bpf_asm_label(f->a), none = bpf_asm_label(f->a), end = bpf_asm_label(f->a);
 
-	gen_may_enter(f, f->maps->entries.ports_fd, offsetof(struct classifier_ports, cookies_until_ns), none);
+	if (f->maps->entries.flows_fd < 0)
+		return;
+	bpf_asm_load(f->a, BPF_B, R1, FP, REC_TCP + 13);
+	bpf_asm_alu_imm(f->a, BPF_AND, R1, TCP_SYN);
+	bpf_asm_jump_if(f->a, BPF_JEQ, R1, 0, none);
+	bpf_asm_map_value(f->a, R8, f->maps->entries.ports_fd, offsetof(struct classifier_ports, cookies_until_ns));
+	bpf_asm_load(f->a, BPF_DW, R1, R8, 0);
+	bpf_asm_jump_if(f->a, BPF_JEQ, R1, 0, enter);
+	bpf_asm_call(f->a, BPF_FUNC_ktime_get_ns);
+	bpf_asm_load(f->a, BPF_DW, R1, R8, 0);
+	bpf_asm_jump_if_reg(f->a, BPF_JLE, R0, R1, none);
+
+	bpf_asm_bind(f->a, enter);
 	classifier_gen_find_slot(f->a, f->maps->entries.ports_fd, REC, none);
 	bpf_asm_map_value(f->a, R2, f->maps->entries.ports_fd, offsetof(struct classifier_ports, deletions));
 	bpf_asm_load(f->a, BPF_W, R1, R2, 0);
@@ -304,44 +294,6 @@ static void gen_enter_own(struct filter *f)
 	bpf_asm_bind(f->a, end);
 }
 
-/* The same in a group: the entry belongs to the member for which the host was asked (R9 = its slot). Where there is one, the engine sees whose it is. */
-static void gen_enter_in_group(struct filter *f)
-{
-	int none = bpf_asm_label(f->a), end = bpf_asm_label(f->a);
-
-	gen_may_enter(f, f->maps->entries.members_fd, offsetof(struct group_members, cookies_until_ns), none);
-	bpf_asm_load(f->a, BPF_W, R1, FP, REC_GENERATION);
-	bpf_asm_jump_if(f->a, BPF_JEQ, R1, 0, none);
-	bpf_asm_alu_imm(f->a, BPF_LSH, R1, 32);
-	bpf_asm_alu(f->a, BPF_OR, R1, R9);
-	bpf_asm_store(f->a, BPF_DW, FP, OWNER, R1);
-	flow_of_entries(f);
-	bpf_asm_mov(f->a, R8, R1);
-	bpf_asm_mov(f->a, R3, FP);
-	bpf_asm_alu_imm(f->a, BPF_ADD, R3, OWNER);
-	bpf_asm_mov_imm(f->a, R4, BPF_NOEXIST);
-	bpf_asm_call(f->a, BPF_FUNC_map_update_elem);
-	bpf_asm_jump_if(f->a, BPF_JNE, R0, 0, none);
-	bpf_asm_store_imm(f->a, BPF_H, FP, REC_ENTERED, JUDGE_ENTERED_GROUP);
-	bpf_asm_jump(f->a, end);
-	bpf_asm_bind(f->a, none);
-	bpf_asm_mov_imm(f->a, R8, 0);
-	bpf_asm_bind(f->a, end);
-}
-
-static bool is_groups(const struct filter *f)
-{
-	return f->maps->entries.members_fd >= 0;
-}
-
-static void gen_enter(struct filter *f)
-{
-	if (is_groups(f))
-		gen_enter_in_group(f);
-	else
-		gen_enter_own(f);
-}
-
 /* The entry that was just made goes again. R8 = its map. */
 static void gen_leave(struct filter *f)
 {
@@ -351,8 +303,6 @@ static void gen_leave(struct filter *f)
 	bpf_asm_mov(f->a, R2, FP);
 	bpf_asm_alu_imm(f->a, BPF_ADD, R2, REC);
 	bpf_asm_call(f->a, BPF_FUNC_map_delete_elem);
-	if (is_groups(f))
-		return;
 	bpf_asm_load(f->a, BPF_H, R1, FP, REC_ENTERED);
 	bpf_asm_jump_if(f->a, BPF_JEQ, R1, JUDGE_ENTERED_LARGE, large);
 	gen_count(f, IN_SMALL, -1);
@@ -374,9 +324,11 @@ static void gen_write(struct filter *f)
 	bpf_asm_mov_imm(f->a, R3, sizeof(struct judge_record));
 	bpf_asm_mov_imm(f->a, R4, 0);
 	bpf_asm_call(f->a, BPF_FUNC_ringbuf_output);
-	bpf_asm_jump_if(f->a, BPF_JEQ, R0, 0, end);
-	bpf_asm_jump_if(f->a, BPF_JEQ, R8, 0, end);
-	gen_leave(f);
+	if (f->maps->entries.flows_fd >= 0) {
+		bpf_asm_jump_if(f->a, BPF_JEQ, R0, 0, end);
+		bpf_asm_jump_if(f->a, BPF_JEQ, R8, 0, end);
+		gen_leave(f);
+	}
 	bpf_asm_bind(f->a, end);
 	bpf_asm_mov_imm(f->a, R0, SWALLOW);
 	bpf_asm_exit(f->a);

@@ -318,7 +318,6 @@ struct engine {
 	struct firewall *firewall; /* the host's rules as they were read; NULL: not asked */
 	struct judge *judge;       /* … who may connect, by them; NULL: nobody need be asked */
 	const struct flow_key *judged_entry; /* of the segment at hand: its flow has an entry that the connection to come may take; NULL: none */
-	uint32_t judged_generation; /* … in the flows of a group, for this generation of our slot; 0: in our own */
 	bool judged_full; /* … and of one there was no room for */
 	bool judged;
 	bool firewall_unknown; /* the rules changed, and cannot be read any more: nothing is taken */
@@ -501,8 +500,6 @@ bool judged_refuses(struct engine *e, const struct flow_key *key, bool client, c
 int judged_attach(struct engine *e, const struct sock *l); /* the judge's filter, if it judges */
 /* A connection that begins at a listener: its segments are ours by an entry of its own. 0; or -E2BIG: there is no room for one, and it is in no table. */
 int judged_enter(struct engine *e, const struct sock *l, struct sock *s);
-/* True: the judge's filter entered this flow when it took the segment at hand, for this generation of our slot in the group (0: in our own flows), and the caller's connection has the entry. */
-bool judged_takes_entry(struct engine *e, const struct flow_key *key, uint32_t generation);
 /* For people: "judges"; "none": no rule concerns TCP; "bypass"; "unknown": the rules changed, and cannot be read. */
 const char *judged_how(const struct engine *e);
 void judged_drain(struct engine *e);

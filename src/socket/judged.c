@@ -177,20 +177,13 @@ int judged_attach(struct engine *e, const struct sock *l)
 
 /* ---- connections ---- */
 
-bool judged_takes_entry(struct engine *e, const struct flow_key *key, uint32_t generation)
-{
-	if (!e->judged_entry || e->judged_generation != generation || !flow_key_equal(e->judged_entry, key))
-		return false;
-	e->judged_entry = NULL;
-	e->counters[SOCKC_JudgedEntered]++;
-	return true;
-}
-
 int judged_enter(struct engine *e, const struct sock *l, struct sock *s)
 {
 	if (!e->judged || process_ops->is_shared(l)) /* a group's connection has an entry there */
 		return 0;
-	if (judged_takes_entry(e, &s->flow.key, 0)) {
+	if (e->judged_entry && flow_key_equal(e->judged_entry, &s->flow.key)) {
+		e->judged_entry = NULL;
+		e->counters[SOCKC_JudgedEntered]++;
 		s->exact = true;
 		return 0;
 	}
@@ -236,24 +229,12 @@ bool judged_refuses(struct engine *e, const struct flow_key *key, bool client, c
 
 /* ---- what the host has accepted ---- */
 
-/* The filter's entry for the flow goes; `later`, with what parts. */
-static void entry_goes(struct engine *e, const struct judged_segment *seg, bool later)
-{
-	if (!seg->entered)
-		return;
-	if (later)
-		parting_add(e, &seg->key, !seg->group_generation, seg->group_generation);
-	else if (seg->group_generation)
-		process_ops->flow_ends(e, &seg->key);
-	else
-		classifier_del_flow(e->classifier, &seg->key);
-}
-
 /* Once only: a SYN that comes back here goes nowhere. */
 static void give_to_kernel(struct engine *e, const struct judged_segment *seg)
 {
 	bool known = demux_find(&e->exceptions, &seg->key);
-	entry_goes(e, seg, false);
+	if (seg->entered)
+		classifier_del_flow(e->classifier, &seg->key);
 	e->counters[SOCKC_JudgedKernels]++;
 	exception_add_for_stranger(e, &seg->key);
 	if (!known && demux_find(&e->exceptions, &seg->key))
@@ -266,7 +247,8 @@ static void input_one(struct engine *e, const struct judged_segment *seg)
 	struct ip_input in = {.kind = IP_INPUT_TCP, .fate = IP_FATE_Delivered, .key = seg->key, .ttl = seg->ttl, .tos = seg->tos, .ecn = seg->tos & 3};
 	char why[160];
 	if (!i || tcp_parse(seg->tcp, seg->tcp_len, &in.seg) < 0 || (in.seg.has & SEG_HAS_SIGNATURE)) {
-		entry_goes(e, seg, false);
+		if (seg->entered)
+			classifier_del_flow(e->classifier, &seg->key);
 		return;
 	}
 	in.src_mac = iface_info(i)->has_eth ? seg->src_mac : NULL;
@@ -278,11 +260,10 @@ static void input_one(struct engine *e, const struct judged_segment *seg)
 	}
 	bool there = seg->entered || (seg->entered_before && classifier_flows_stayed(e->classifier, seg->deletions));
 	e->judged_entry = there ? &seg->key : NULL;
-	e->judged_generation = seg->group_generation;
 	e->judged_full = false;
 	input_packet(e, i, &in);
-	if (e->judged_entry) /* it became no connection */
-		entry_goes(e, seg, true);
+	if (e->judged_entry && seg->entered) /* it became no connection */
+		parting_add(e, &seg->key, true, false);
 	e->judged_entry = NULL;
 	if (e->judged_full) {
 		engine_note_fallback("a client", "the classifier's table of connections is full");

@@ -1048,88 +1048,6 @@ START_TEST(the_filter_is_final)
 }
 END_TEST
 
-/* ---- the host judges ---- */
-
-static struct judge *judges[MEMBERS_MAX];
-
-/* Each member has a ring; the kernel's socket, the group's filter. */
-static int judged_group_start(int n)
-{
-	char why[256];
-	group_start(n);
-	for (int i = 0; i < n; i++) {
-		const struct judge_entries entries = classifier_judge_entries(members[i].c);
-		ck_assert_int_eq(judge_open(&judges[i], &entries, why, sizeof why), 0);
-		ck_assert_int_eq(classifier_set_judge(members[i].c, judges[i]), 0);
-	}
-	int fd = kernel_listener();
-	ck_assert_int_eq(classifier_group_attach_judge(members[0].g, fd), 0);
-	return fd;
-}
-
-/* The frame goes up the stack within the write, so the record is there. */
-static struct judged_segment judged_syn(int member, uint16_t sport)
-{
-	struct spec s = {.sport = sport, .dport = OURS, .flags = TCPF_SYN, .seq = 1000};
-	struct judged_segment seg;
-	send_spec(&s);
-	ck_assert(readable_within(judge_poll_fd(judges[member]), WAIT_MS));
-	for (int i = 0; i < n_members; i++)
-		ck_assert_int_eq(judge_next(judges[i], &seg), i == member);
-	ck_assert(judge_next(judges[member], &seg));
-	ck_assert_int_eq(seg.key.rport, sport);
-	judge_done(judges[member]);
-	judge_settle(judges[member]);
-	return seg;
-}
-
-static uint64_t entry_of(uint16_t sport)
-{
-	struct flow_key k = key_from(sport);
-	struct classifier_flow f = classifier_flow(&k);
-	uint64_t owner = 0;
-	bpf_map_lookup(members[0].g->flows_fd, &f, &owner);
-	return owner;
-}
-
-static bool enters_for(int member, uint16_t sport)
-{
-	struct judged_segment seg = judged_syn(member, sport);
-	bool entered = entry_of(sport) == group_own(members[member].g);
-	ck_assert_int_eq(seg.entered, entered);
-	ck_assert_int_eq(seg.group_generation, entered ? classifier_group_generation(members[member].g) : 0);
-	return entered;
-}
-
-/* One of the two members' programs runs first, and asks for either. The entry is made once, and none while cookies are out. */
-START_TEST(the_judge_enters_a_groups_flows)
-{
-	enum { FIRST = 1000, COOKIE = 1010 };
-	const int n = 2;
-	struct timespec now;
-	int fd = judged_group_start(n);
-
-	for (int i = 0; i < n; i++) {
-		struct flow_key k = key_from(FIRST + i);
-		classifier_group_set_accepting(members[i].g, true);
-		classifier_group_set_accepting(members[!i].g, false);
-		ck_assert(enters_for(i, FIRST + i));
-		ck_assert(!judged_syn(i, FIRST + i).entered);
-		ck_assert_int_eq(classifier_group_del_flow(members[i].g, &k), 0);
-		ck_assert(enters_for(i, FIRST + i));
-	}
-	ck_assert(entry_of(FIRST) == group_own(members[0].g));
-	ck_assert_int_eq(clock_gettime(CLOCK_MONOTONIC, &now), 0);
-	classifier_group_note_cookies(members[1].g, (now.tv_sec + 1000) * 1000000ll);
-	ck_assert(!enters_for(1, COOKIE));
-	close(fd);
-	for (int i = 0; i < n; i++) {
-		member_stop(&members[i]);
-		judge_close(judges[i]);
-	}
-}
-END_TEST
-
 START_TEST(everything_but_new_works_without_privilege)
 {
 	struct flow_key k = key_from(1000);
@@ -1227,7 +1145,6 @@ static Suite *suite(void)
 	tcase_add_test(tc, exactly_once_from_two_cpus);
 	tcase_add_loop_test(tc, the_filter_is_final, 0, 2);
 	tcase_add_test(tc, everything_but_new_works_without_privilege);
-	tcase_add_test(tc, the_judge_enters_a_groups_flows);
 	tcase_add_test(tc, wrong_maps_are_refused);
 	tcase_add_test(tc, nftables_has_no_groups);
 	suite_add_tcase(s, tc);
