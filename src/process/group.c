@@ -252,7 +252,6 @@ int group_enter(struct group *g, struct classifier *classifier, int kfd)
 		if (r != -EADDRINUSE)
 			return r;
 		r = join(g, kfd, end);
-		g->others_serve |= r == -ETIMEDOUT; /* somebody has the port, and may have connections there */
 		if (r != -EAGAIN)
 			return r;
 		if (!classifier)
