@@ -20,18 +20,28 @@ static void before_spawn(const char *why)
 struct source {
 	struct source *next;
 	const void *actions;
-	int fd;
+	int fd; /* -1: not a file of ours, but what an action before makes */
+	int to;
 };
 
 static struct source *sources; /* the table's lock */
 
-static int note_source(const void *actions, int fd)
+/* Lock held. */
+static bool is_made_before(const void *actions, int fd)
+{
+	for (const struct source *s = sources; s; s = s->next)
+		if (s->actions == actions && s->to == fd)
+			return true;
+	return false;
+}
+
+static int note_source(const void *actions, int fd, int to)
 {
 	struct source *s = malloc(sizeof *s);
 	if (!s)
 		return ENOMEM;
-	*s = (struct source){.actions = actions, .fd = fd};
 	fdtable_lock();
+	*s = (struct source){.actions = actions, .fd = is_made_before(actions, fd) ? -1 : fd, .to = to};
 	s->next = sources;
 	sources = s;
 	fdtable_unlock();
@@ -65,7 +75,7 @@ static int source_at(const void *actions, unsigned place)
 	int fd = -1;
 	fdtable_lock();
 	for (const struct source *s = sources; s && fd < 0; s = s->next)
-		if (s->actions == actions && !place--)
+		if (s->actions == actions && s->fd >= 0 && !place--)
 			fd = s->fd;
 	fdtable_unlock();
 	return fd;
@@ -118,7 +128,7 @@ int wrap_posix_spawn_file_actions_destroy(posix_spawn_file_actions_t *actions)
 int wrap_posix_spawn_file_actions_adddup2(posix_spawn_file_actions_t *actions, int fd, int to)
 {
 	int err = REAL(posix_spawn_file_actions_adddup2)(actions, fd, to);
-	return err ? err : note_source(actions, fd);
+	return err ? err : note_source(actions, fd, to);
 }
 
 int wrap_system(const char *command)
