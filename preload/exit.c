@@ -6,12 +6,13 @@
  * first one, in the constructor at the latest; quick_exit has such a list of its own. exit makes its last system call without any function that we could see.
  *
  * The kernel ends all threads of a process at once. So no other thread returns from a call once the engine has begun to end (drive_end_of_process), and no handler of a
- * signal runs: the bounds of that end are short. _exit in a handler may have interrupted malloc, as death by a signal may. So the helper does what is to be done (death.c).
+ * signal runs. _exit in a handler may have interrupted malloc, as death by a signal may. So the helper does what is to be done (death.c).
  */
 #include "shim.h"
 
 #include <dlfcn.h>
 #include <signal.h>
+#include <stdlib.h>
 
 #include "process/broker.h"
 
@@ -36,7 +37,7 @@ void shim_exit(void)
 		return;
 	hold_signals();
 	if (!signals_in_handler() || !death_by_helper()) {
-		engine_on_exit(true); /* a second thread does not return */
+		engine_on_exit(true, signals_told_to_end()); /* a second thread does not return */
 		broker_client_bye();
 	}
 	exit_told = true;
@@ -63,10 +64,43 @@ void wrap__exit(int status)
 
 /* ---- the lists of handlers ---- */
 
+/* libc writes what streams still have after the last handler, and may wait for a reader: signals come as ever then. */
 static void at_exit(void *unused)
 {
+	uint64_t before = 0;
 	(void)unused;
+	sys_call(SYS_rt_sigprocmask, SIG_BLOCK, NULL, &before, sizeof before, 0, 0);
 	shim_exit();
+	kernel_sigmask(SIG_SETMASK, before);
+}
+
+/* ---- the end of the last thread ---- */
+
+/*
+ * Where main ends by pthread_exit, libc ends the process with the last thread, and does not know which threads are the program's. So the helper looks, from then on.
+ * A destructor of main's own data sees all ways: pthread_exit, thrd_exit, a cancellation.
+ */
+static pthread_key_t main_key;
+static bool has_main_key;
+
+/* As in the program's last thread: its handlers run here. */
+static void last_thread_ends(void)
+{
+	kernel_sigmask(SIG_SETMASK, 0);
+	exit(0);
+}
+
+static void main_leaves(void *unused)
+{
+	(void)unused;
+	if (!engine_inside)
+		engine_main_leaves(last_thread_ends);
+}
+
+void shim_is_main(void)
+{
+	if (has_main_key)
+		pthread_setspecific(main_key, &main_key);
 }
 
 /* A sanitizer's runtime registers handlers before it is up, and libraries before our constructor: nothing here is instrumented, and nothing is found yet. */
@@ -115,6 +149,8 @@ EARLY int wrap___cxa_at_quick_exit(void (*handler)(void *), void *dso)
 
 void shim_exit_init(void)
 {
+	has_main_key = pthread_key_create(&main_key, main_leaves) == 0;
+	shim_is_main();
 	be_last_at_exit();
 	be_last_at_quick_exit();
 }

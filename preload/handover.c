@@ -308,6 +308,6 @@ bool handover_for_exec(void)
 			handover(f, "exec", true);
 		call_let_go(&c);
 	}
-	engine_on_exit(false); /* the exec may fail */
+	engine_on_exit(false, true); /* the exec may fail */
 	return listener;
 }

@@ -173,7 +173,7 @@ static void end_engine(const char *why)
 	leave_engine(why);
 	if (!shim_on())
 		return;
-	engine_on_exit(false); /* what is closed and not yet said, too: nobody drives any more */
+	engine_on_exit(false, true); /* what is closed and not yet said, too: nobody drives any more */
 	engine_stop_thread();
 	signals_give_back();
 	shim_exit_done();

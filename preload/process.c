@@ -69,6 +69,7 @@ void fork_after_in_child(void)
 	engine_fork_child();
 	ready_after_fork();
 	shim_exit_forget();
+	shim_is_main(); /* this thread is the child's first one */
 	fdtable_unlock();
 }
 

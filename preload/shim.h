@@ -392,7 +392,8 @@ void shim_process_init(void);
 /* ---- exit.c ---- */
 void shim_exit_init(void);
 void shim_exit(void);        /* this process ends now: tell the engine, once */
-void shim_exit_forget(void); /* a child has an end of its own */
+void shim_exit_forget(void);
+void shim_is_main(void); /* this thread is the process's first one */ /* a child has an end of its own */
 void shim_exit_done(void);   /* … nothing is left for it to do then */
 
 /* ---- namespaces.c ---- */
@@ -432,6 +433,7 @@ void signals_before_exec(void); /* ignored memory faults are ignored in the kern
 void signals_after_exec(void);  /* … no longer; errno stays */
 void signals_give_back(void);  /* the program restricts its system calls: default actions are the kernel's again */
 void signals_after_fork(void); /* in the child */
+bool signals_told_to_end(void); /* a handler of the program's has run for SIGTERM, SIGINT or SIGQUIT: whoever sent it waits for the end */
 uint64_t signals_handled(void); /* the program has a handler of its own */
 bool signals_in_handler(void); /* this thread runs a handler of the program's */
 static inline uint64_t signal_bit(int sig)
@@ -443,9 +445,9 @@ void signal_to_self(int sig, const siginfo_t *info); /* queued to this thread, a
 
 /* ---- death.c ---- */
 bool death_is_default(int sig); /* of a signal: its default action ends the process, and is ours to prepare */
-/* The default action of `sig`, for a thread that is not inside the engine, or whose own fault it is. Mostly does not return; otherwise the handler must. */
 /* In a handler: what exit does is done by the helper. False: there is none. */
 bool death_by_helper(void);
+/* The default action of `sig`, for a thread that is not inside the engine, or whose own fault it is. Mostly does not return; otherwise the handler must. */
 void death_by_default(int sig, siginfo_t *info, ucontext_t *context);
 bool death_comes_again(int sig, const siginfo_t *info); /* of a fault: its instruction is repeated when the handler returns */
 

@@ -114,6 +114,13 @@ static void handler_left(void *outer)
 	handlers_depth = *(unsigned *)outer;
 }
 
+static _Atomic bool told_to_end;
+
+bool signals_told_to_end(void)
+{
+	return told_to_end;
+}
+
 static void trampoline(int sig, siginfo_t *info, void *context)
 {
 	struct action *a = &actions[sig];
@@ -135,6 +142,8 @@ static void trampoline(int sig, siginfo_t *info, void *context)
 	void (*handler)(int, siginfo_t *, void *) = a->handler;
 	if (flags & (int)SA_RESETHAND)
 		reset_to_default(sig);
+	if (sig == SIGTERM || sig == SIGINT || sig == SIGQUIT)
+		told_to_end = true;
 	engine_handlers.all++;
 	if (!(flags & SA_RESTART))
 		engine_handlers.norestart++;
@@ -308,6 +317,7 @@ void signals_after_exec(void)
 void signals_after_fork(void)
 {
 	ends_become(sys_getpid() != 1);
+	told_to_end = false;
 }
 
 static int own_sigaction(int sig, const struct sigaction *action, struct sigaction *old)

@@ -3,9 +3,12 @@
 #include "base/sys.h"
 #include "base/time.h"
 
+#include <fcntl.h>
 #include <limits.h>
 #include <linux/futex.h>
 #include <signal.h>
+#include <stdio.h>
+#include <string.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 
@@ -56,11 +59,21 @@ static struct birth *birth_begin(void)
 		}
 }
 
+static unsigned living; /* atomic: ours, which run or have run and are about to be gone */
+
 static void *born(void *arg)
 {
 	struct birth b = *(struct birth *)arg;
+	__atomic_add_fetch(&living, 1, __ATOMIC_RELAXED); /* not before it is in /proc: who counts must not take one of the program's for it */
 	birth_ends(arg);
-	return b.main(b.arg);
+	void *result = b.main(b.arg);
+	__atomic_sub_fetch(&living, 1, __ATOMIC_RELAXED);
+	return result;
+}
+
+void thread_after_fork(void)
+{
+	__atomic_store_n(&living, 0, __ATOMIC_RELAXED);
 }
 
 int thread_start(pthread_t *out, void *(*main)(void *arg), void *arg)
@@ -76,6 +89,55 @@ int thread_start(pthread_t *out, void *(*main)(void *arg), void *arg)
 		birth_ends(b);
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
 	return -err;
+}
+
+#define TASKS_BYTES 2048 /* of /proc/self/task: beyond, there are many, and some are the program's */
+
+struct dirent64_head {
+	uint64_t ino, off;
+	uint16_t len;
+	uint8_t type;
+	char name[];
+};
+
+/* A task that is neither over nor a worker of an io_uring, of /proc/self/task/NAME. */
+static bool task_lives(int dir, const char *name)
+{
+	char path[32], stat[128] = "";
+	snprintf(path, sizeof path, "%s/stat", name);
+	int fd = sys_openat(dir, path, O_RDONLY | O_CLOEXEC, 0);
+	if (fd < 0)
+		return false; /* it went meanwhile */
+	ssize_t n = sys_read(fd, stat, sizeof stat - 1);
+	sys_close(fd);
+	const char *comm = strchr(stat, '('), *state = strrchr(stat, ')');
+	if (n <= 0 || !comm || !state)
+		return true;
+	return state[2] != 'Z' && state[2] != 'X' && strncmp(comm + 1, "iou-", 4) != 0;
+}
+
+static bool only_ours_in(int dir)
+{
+	_Alignas(uint64_t) char buf[TASKS_BYTES];
+	unsigned n = 0;
+	long len = sys_call(SYS_getdents64, dir, buf, sizeof buf, 0, 0, 0), more;
+	for (long at = 0; at < len;) {
+		const struct dirent64_head *d = (const void *)(buf + at);
+		n += d->name[0] != '.' && task_lives(dir, d->name);
+		at += d->len;
+	}
+	more = len > 0 ? sys_call(SYS_getdents64, dir, buf, sizeof buf, 0, 0, 0) : -1;
+	return more == 0 && n <= __atomic_load_n(&living, __ATOMIC_RELAXED);
+}
+
+bool thread_only_ours(void)
+{
+	int dir = sys_openat(AT_FDCWD, "/proc/self/task", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
+	if (dir < 0)
+		return false;
+	bool ours = only_ours_in(dir);
+	sys_close(dir);
+	return ours;
 }
 
 static void *nothing(void *arg)

@@ -17,6 +17,13 @@ void thread_await_births(void);
  * what takes long, and is of no use without a thread, asks first.
  */
 int thread_try(void);
+/*
+ * The process's first thread has ended, and so have all others but the engine's. Where it was pthread_exit that ended the first one, libc ends the process with the last
+ * thread, and takes ours for the program's. Reads /proc/self/task, if that has few entries.
+ */
+bool thread_only_ours(void);
+/* In a fork's child: those of the parent are gone. */
+void thread_after_fork(void);
 /* Waits for its end, and is no cancellation point: the caller may be between two of the program's. */
 void thread_join(pthread_t thread);
 /* False: it has not ended in this time, and is to be joined. */

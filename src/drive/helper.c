@@ -25,6 +25,7 @@
 
 #define GRACE_FIRST_US 100 /* after it led */
 #define LAZY_TICKS     16  /* then what it polls is collected anew */
+#define LAST_LOOK_US   (20 * USEC_PER_MSEC) /* once main has ended: whether the program's last thread has, too */
 
 struct helper_fds {
 	struct pollfd fds[1 + DRIVE_SERVICE_FDS + DRIVE_FDS];
@@ -98,14 +99,14 @@ static void helper_round(struct drive *d)
 	collect_fds(d, &h, role == HELPER_LEADS);
 	if (role == HELPER_LEADS && d->ops->owes(d)) /* to prepare the sleep was an event itself */
 		until = d->now;
+	if (d->main_left)
+		until = min_time(until, clock_now_us() + LAST_LOOK_US);
 	drive_unlock(d);
 	if (role == HELPER_TICKS)
 		tick(d, &h, until);
 	else
 		sleep_until(d, &h, until);
 	drive_lock_only(d);
-	if (d->helper_left)
-		return;
 	putoff_settle_late(d);
 	sched_helper_awake(&d->sched);
 	if (h.stopped)
@@ -122,13 +123,35 @@ static void helper_round(struct drive *d)
 	drive_end(d);
 }
 
+void (*drive_on_last_thread)(void);
+
+static void end_if_last(struct drive *d)
+{
+	if (!d->main_left || !drive_on_last_thread)
+		return;
+	drive_unlock(d);
+	if (thread_only_ours())
+		drive_on_last_thread();
+	drive_lock(d);
+}
+
+void drive_main_leaves(struct drive *d)
+{
+	drive_lock(d);
+	d->main_left = true;
+	drive_helper_wake(d);
+	drive_unlock(d);
+}
+
 static void *helper_main(void *arg)
 {
 	struct drive *d = arg;
 	drive_lock(d);
 	sched_helper_awake(&d->sched);
-	while (!d->helper_stop)
+	while (!d->helper_stop) {
 		helper_round(d);
+		end_if_last(d);
+	}
 	d->sched.helper = HELPER_NONE;
 	drive_unlock(d);
 	return NULL;

@@ -11,6 +11,7 @@
 
 #include "base/fd.h"
 #include "base/sys.h"
+#include "base/thread.h"
 #include "drive/waiter.h"
 
 static ENGINE_THREAD struct waiter self;
@@ -268,7 +269,8 @@ void drive_after_fork(struct drive *d)
 	d->seat_efd = -1;
 	fd_close(d->helper_efd); /* -1: none */
 	d->helper_efd = -1;
-	d->helper_runs = d->helper_left = false;
+	d->helper_runs = d->helper_left = d->main_left = false;
+	thread_after_fork();
 	d->last = NULL; /* the parent's end is not the child's */
 	stopped_after_fork(d);
 	if (self_made) {

@@ -48,6 +48,11 @@ static void await(const struct engine *e, uint32_t until)
 int engine_before_death(struct engine *e)
 {
 	uint32_t alive = DEATH_NOT;
+	const void *last = __atomic_load_n(&e->drive.last, __ATOMIC_ACQUIRE);
+	if (last && last != &engine_inside && __atomic_load_n(&e->up, __ATOMIC_ACQUIRE)) {
+		await(e, DEATH_DONE); /* another thread ends the process already: what it hands over is not cut short */
+		return -EALREADY;
+	}
 	if (!__atomic_load_n(&e->up, __ATOMIC_ACQUIRE) || !__atomic_load_n(&e->drive.helper_runs, __ATOMIC_ACQUIRE))
 		return -ESRCH;
 	if (!__atomic_compare_exchange_n(&e->death, &alive, DEATH_ASKED, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) {
@@ -72,8 +77,13 @@ static void say(struct engine *e, enum death now)
 
 void death_drains(struct engine *e)
 {
-	if (__atomic_load_n(&e->death, __ATOMIC_ACQUIRE) == DEATH_ASKED)
+	if (e->drive.last)
 		say(e, DEATH_DRAINS);
+}
+
+void death_is_over(struct engine *e)
+{
+	say(e, DEATH_DONE);
 }
 
 void death_serve(struct engine *e)
@@ -81,7 +91,6 @@ void death_serve(struct engine *e)
 	if (__atomic_load_n(&e->death, __ATOMIC_ACQUIRE) != DEATH_ASKED)
 		return;
 	exit_locked(e, true, EXIT_DRAIN_SHORT_US);
-	say(e, DEATH_DONE);
 	for (;;)
 		sys_ppoll(NULL, 0, NULL, NULL);
 }

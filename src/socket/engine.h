@@ -912,6 +912,7 @@ extern const char exit_kept_out[];                 /* engine.kept_out, afterward
 /* ---- death.c ---- */
 void death_after_fork(struct engine *e); /* in the child: who dies is the parent */
 void death_drains(struct engine *e); /* exit's wait for the peers begins */
+void death_is_over(struct engine *e); /* the end: whoever waits for it may die */
 void death_serve(struct engine *e); /* the helper's, lock held: does not return when the process is about to die */
 
 /* ---- fork.c ---- */

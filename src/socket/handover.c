@@ -18,7 +18,7 @@
 
 /*
  * Unsent data that the kernel could not take is sent by ourselves when the process ends, as long as the peer answers. One that is busy elsewhere and keeps its window
- * shut gets everything from the kernel however long that takes; here, within a minute. Who ends the process by a signal, or executes another program, waits for less.
+ * shut gets everything from the kernel however long that takes; here, within a minute. Who was told to end by a signal, or executes another program, waits for less.
  */
 #define EXIT_SILENT_US (2 * USEC_PER_SEC)
 #define EXIT_DRAIN_US  (60 * USEC_PER_SEC)
@@ -320,7 +320,7 @@ static void exit_handshakes(struct engine *e)
 		exit_step(e, end);
 }
 
-void engine_on_exit(bool for_good)
+void engine_on_exit(bool for_good, bool hurries)
 {
 	struct engine *e = engine_of_process();
 	if (engine_inside) /* a crash inside the engine: nothing in it can be trusted */
@@ -330,7 +330,7 @@ void engine_on_exit(bool for_good)
 		return;
 	}
 	engine_lock(e);
-	exit_locked(e, for_good, for_good ? EXIT_DRAIN_US : EXIT_DRAIN_SHORT_US);
+	exit_locked(e, for_good, hurries ? EXIT_DRAIN_SHORT_US : EXIT_DRAIN_US);
 	engine_unlock(e);
 }
 
@@ -347,13 +347,19 @@ void engine_after_failed_exec(void)
 	engine_unlock(e);
 }
 
+void engine_main_leaves(void (*last)(void))
+{
+	drive_on_last_thread = last;
+	drive_main_leaves(&engine_of_process()->drive);
+}
+
 const char exit_kept_out[] = "the process ends";
 
 void exit_locked(struct engine *e, bool for_good, int64_t drain_us)
 {
-	if (e->exiting)
+	if (e->exiting && (!for_good || e->drive.last))
 		return;
-	e->exiting = true;
+	e->exiting = true; /* it may be already, before an exec that another thread is about */
 	if (for_good) {
 		drive_end_of_process(&e->drive);
 		helper_leave(e);
@@ -384,5 +390,6 @@ void exit_locked(struct engine *e, bool for_good, int64_t drain_us)
 	if (for_good) {
 		e->kept_out = exit_kept_out;
 		ifaces_retire(e);
+		death_is_over(e);
 	}
 }

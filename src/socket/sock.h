@@ -144,9 +144,11 @@ void engine_configure(const struct settings *settings);
 
 /* ---- process events ---- */
 /* Before anything of this process ends (exit, _exit, exec): unsent data and FINs go to the kernel, or drain within a bound. `for_good`: nothing can go wrong any more
-   (an exec can), and what is made afterwards is the kernel's. */
-void engine_on_exit(bool for_good);
-/* An exec that engine_on_exit(false) came before has failed: the process goes on, and so does the engine. */
+   (an exec can), and what is made afterwards is the kernel's. `hurries`: somebody waits for it. */
+void engine_on_exit(bool for_good, bool hurries);
+/* The process's first thread ends by pthread_exit. `last` is called by a thread of ours, without a lock, when no other one is left; it ends the process. */
+void engine_main_leaves(void (*last)(void));
+/* An exec that engine_on_exit came before has failed: the process goes on, and so does the engine. */
 void engine_after_failed_exec(void);
 /* A signal is about to end this process: what exit would do is done, by the helper thread, within a bound. For a signal handler of a thread that is not inside the engine
    (death.c). 0; -ESRCH: there is no helper; -ETIMEDOUT; -EALREADY: a second thread that asks has waited for the process's end, within a bound of its own. */

@@ -5,12 +5,15 @@
  *
  * - exit, _exit, quick, exec: other threads wait in calls meanwhile. Linux lets none of them return: one that does says so, and ends the program with status 3.
  *   Handlers that were registered before any library's constructor ran (.preinit_array) run last, and what they send arrives.
+ * - thread: main ends by pthread_exit. The end of the last thread is the process's.
+ * - full: what libc writes after the last handler finds a full pipe. SIGTERM ends that.
  * - shared: a child that has our memory (CLONE_VM) ends before, by _exit: the connection is not its own.
  * - _exit@handler, exec@handler, close@handler, poll@handler: in a handler of a signal that may have interrupted malloc. So malloc is not called there, nor by another thread that has to
  *   go on meanwhile: its lock may be held.
  */
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
 #include <sched.h>
@@ -169,6 +172,68 @@ static void start_threads(void)
 			usleep(1000);
 }
 
+/* ---- the last thread ---- */
+
+static void *last_thread(void *arg)
+{
+	char line[300], state;
+	do { /* until main's thread is over */
+		snprintf(line, sizeof line, "/proc/self/task/%d/stat", getpid());
+		FILE *f = fopen(line, "r");
+		state = f && fscanf(f, "%*d (%*[^)]) %c", &state) == 1 ? state : 0;
+		if (f)
+			fclose(f);
+	} while (state != 'Z');
+	say(" thread");
+	return arg;
+}
+
+static void main_ends(void)
+{
+	pthread_t t;
+	pthread_create(&t, NULL, last_thread, NULL);
+	pthread_detach(t);
+	pthread_exit(NULL);
+}
+
+/* ---- a pipe that is full ---- */
+
+static long call_of(pid_t pid)
+{
+	char path[64];
+	long nr = -1;
+	snprintf(path, sizeof path, "/proc/%d/syscall", pid);
+	FILE *f = fopen(path, "r");
+	if (f && fscanf(f, "%ld", &nr) != 1)
+		nr = -1;
+	if (f)
+		fclose(f);
+	return nr;
+}
+
+/* A child of before ends us by SIGTERM, once we write and wait for that. */
+static void be_ended_in_write(void)
+{
+	static char block[4096];
+	int p[2];
+	pid_t us = getpid();
+	if (pipe(p))
+		_exit(2);
+	while (write(p[1], block, 1) == 1 && fcntl(p[1], F_SETFL, O_NONBLOCK) == 0)
+		;
+	fcntl(p[1], F_SETFL, 0);
+	if (fork() == 0) {
+		close(STDOUT_FILENO);
+		close(STDERR_FILENO);
+		while (getppid() == us && call_of(us) != SYS_write)
+			usleep(1000);
+		kill(us, SIGTERM);
+		_exit(0);
+	}
+	dup2(p[1], STDOUT_FILENO);
+	printf("never read");
+}
+
 /* ---- a child with our memory ---- */
 
 static int ends(void *arg)
@@ -217,6 +282,8 @@ int main(int argc, char **argv)
 	struct sockaddr_in peer = {.sin_family = AF_INET, .sin_port = htons(atoi(argv[3]))};
 	struct epoll_event ev = {.events = EPOLLIN};
 	how = argv[1];
+	if (!strcmp(how, "full"))
+		be_ended_in_write();
 	inet_pton(AF_INET, argv[2], &peer.sin_addr);
 	listener = socket(AF_INET, SOCK_STREAM, 0);
 	epoll = epoll_create1(0);
@@ -233,6 +300,10 @@ int main(int argc, char **argv)
 		conn = -1;
 		return 0;
 	}
+	if (!strcmp(how, "full"))
+		return 0;
+	if (!strcmp(how, "thread"))
+		main_ends();
 	if (!strcmp(how, "shared")) {
 		child_ends();
 		return 0;

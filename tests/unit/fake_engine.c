@@ -782,9 +782,15 @@ void engine_after_failed_exec(void)
 {
 }
 
-void engine_on_exit(bool for_good)
+void engine_main_leaves(void (*last)(void))
+{
+	(void)last;
+}
+
+void engine_on_exit(bool for_good, bool hurries)
 {
 	(void)for_good;
+	(void)hurries;
 	n_exit++;
 	report();
 }
