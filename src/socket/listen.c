@@ -85,9 +85,11 @@ static bool are_siblings(const struct sock *a, const struct sock *b)
  */
 struct sock *listener_in_use(struct engine *e, struct sock *l)
 {
+	if (l->lst->seen_us)
+		return l;
 	list_for_each (pos, tmp, &e->listeners) {
 		const struct listener *lst = container_of(pos, struct listener, node);
-		if (!l->lst->seen_us && lst->seen_us && !lst->closing && are_siblings(lst->owner, l))
+		if (lst->seen_us && !lst->closing && are_siblings(lst->owner, l))
 			return lst->owner;
 	}
 	return l;
