@@ -41,7 +41,7 @@
  * Looking. Clients whose processes get no CPU for a while close late, all at the same time, and to
  * an expired hold they look like waiters. So where holds pay, a close is held for 50 ms, on credit: each
  * client that closes first earns LOOK_EARN_US, and who was held so long and waited spends the time
- * beyond T. Where hardly anybody waits, all are held so long, and it costs nothing; where many wait, a
+ * beyond T. A group's own clients alone earn and spend. Where hardly anybody waits, all are held so long, and it costs nothing; where many wait, a
  * steered close costs them LOOK_EARN_US more on average.
  *
  * Events: advise at close; on_closed_first, on_waited, on_late afterwards. No timers. Limits: fixed
@@ -102,6 +102,11 @@ static unsigned bucket_of(int64_t us)
 static int64_t at_most(int64_t us, int64_t max)
 {
 	return us < max ? us : max;
+}
+
+static int64_t at_least(int64_t us, int64_t min)
+{
+	return us > min ? us : min;
 }
 
 static int64_t bucket_hold(const struct learner *l, unsigned i)
@@ -167,8 +172,8 @@ void learner_on_closed_first(struct learner *l, int64_t after_us)
 
 void learner_on_waited(struct learner *l, int64_t held_us)
 {
-	if (l->hold_us > 0 && held_us >= at_most(LONG_PROBE_US, l->hold_max_us))
-		l->look_credit_us -= held_us - at_most(l->hold_us, held_us);
+	if (held_us >= at_most(LONG_PROBE_US, l->hold_max_us))
+		l->look_credit_us = at_least(l->look_credit_us - (held_us - at_most(l->hold_us, held_us)), -LOOK_CREDIT_US);
 	l->probes += l->hold_us == 0; /* the next may be of another length */
 	learner_observe(l, &l->waiters[bucket_of(held_us)], false);
 }
@@ -218,7 +223,7 @@ static bool may_probe(const struct learner *l, int64_t now, int64_t us)
 /* Longer than worth it by what is known, on credit. */
 static bool may_look(const struct learner *l, int64_t us, uint64_t held_now)
 {
-	return us > l->hold_us && l->look_credit_us >= us - l->hold_us && held_now < LOOKS_AT_ONCE;
+	return !l->of_many && us > l->hold_us && l->look_credit_us >= us - l->hold_us && held_now < LOOKS_AT_ONCE;
 }
 
 enum learner_advice learner_advise(struct learner *l, int64_t now, int64_t srtt_us,
