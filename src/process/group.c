@@ -252,6 +252,8 @@ int group_enter(struct group *g, struct classifier *classifier, int kfd)
 		if (r != -EADDRINUSE)
 			return r;
 		r = join(g, kfd, end);
+		if (r == -ETIMEDOUT) /* it may be stopped: nobody serves then */
+			g->others_serve = false;
 		if (r != -EAGAIN)
 			return r;
 		if (!classifier)
