@@ -14,6 +14,7 @@
 #include <signal.h>
 #include <stdlib.h>
 
+#include "base/thread.h"
 #include "process/broker.h"
 
 static _Atomic bool exit_told;
@@ -77,24 +78,34 @@ static void at_exit(void *unused)
 /* ---- the end of the last thread ---- */
 
 /*
- * Where main ends by pthread_exit, libc ends the process with the last thread, and does not know which threads are the program's. So the helper looks, from then on.
+ * Where main ends by pthread_exit, libc ends the process with the last thread, and does not know which threads are the program's. So the helper looks, from then on. (/proc must be there.)
  * A destructor of main's own data sees all ways: pthread_exit, thrd_exit, a cancellation.
  */
 static pthread_key_t main_key;
 static bool has_main_key;
+static uint64_t main_mask; /* the signals that it had blocked */
 
-/* As in the program's last thread: its handlers run here. */
-static void last_thread_ends(void)
+/* What libc would do in the program's last thread. A thread of its own: the program's handlers run in it, and the helper has its work meanwhile. */
+static void *last_thread(void *unused)
 {
-	kernel_sigmask(SIG_SETMASK, 0);
+	(void)unused;
+	kernel_sigmask(SIG_SETMASK, main_mask);
 	exit(0);
+}
+
+static bool last_thread_ends(void)
+{
+	pthread_t t;
+	return thread_start(&t, last_thread, NULL) == 0 && pthread_detach(t) == 0;
 }
 
 static void main_leaves(void *unused)
 {
 	(void)unused;
-	if (!engine_inside)
-		engine_main_leaves(last_thread_ends);
+	if (engine_inside)
+		return;
+	sys_call(SYS_rt_sigprocmask, SIG_BLOCK, NULL, &main_mask, sizeof main_mask, 0, 0);
+	engine_main_leaves(last_thread_ends);
 }
 
 void shim_is_main(void)

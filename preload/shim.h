@@ -392,8 +392,8 @@ void shim_process_init(void);
 /* ---- exit.c ---- */
 void shim_exit_init(void);
 void shim_exit(void);        /* this process ends now: tell the engine, once */
-void shim_exit_forget(void);
-void shim_is_main(void); /* this thread is the process's first one */ /* a child has an end of its own */
+void shim_exit_forget(void); /* a child has an end of its own */
+void shim_is_main(void);     /* this thread is the process's first one */
 void shim_exit_done(void);   /* … nothing is left for it to do then */
 
 /* ---- namespaces.c ---- */

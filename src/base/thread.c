@@ -3,7 +3,6 @@
 #include "base/sys.h"
 #include "base/time.h"
 
-#include <fcntl.h>
 #include <limits.h>
 #include <linux/futex.h>
 #include <signal.h>
@@ -59,21 +58,21 @@ static struct birth *birth_begin(void)
 		}
 }
 
-static unsigned living; /* atomic: ours, which run or have run and are about to be gone */
+static unsigned births_ever, deaths_ever; /* atomic: of threads of ours */
 
 static void *born(void *arg)
 {
 	struct birth b = *(struct birth *)arg;
-	__atomic_add_fetch(&living, 1, __ATOMIC_RELAXED); /* not before it is in /proc: who counts must not take one of the program's for it */
+	__atomic_add_fetch(&births_ever, 1, __ATOMIC_SEQ_CST);
 	birth_ends(arg);
 	void *result = b.main(b.arg);
-	__atomic_sub_fetch(&living, 1, __ATOMIC_RELAXED);
+	__atomic_add_fetch(&deaths_ever, 1, __ATOMIC_SEQ_CST);
 	return result;
 }
 
 void thread_after_fork(void)
 {
-	__atomic_store_n(&living, 0, __ATOMIC_RELAXED);
+	__atomic_store_n(&deaths_ever, births_ever, __ATOMIC_SEQ_CST);
 }
 
 int thread_start(pthread_t *out, void *(*main)(void *arg), void *arg)
@@ -91,53 +90,23 @@ int thread_start(pthread_t *out, void *(*main)(void *arg), void *arg)
 	return -err;
 }
 
-#define TASKS_BYTES 2048 /* of /proc/self/task: beyond, there are many, and some are the program's */
-
-struct dirent64_head {
-	uint64_t ino, off;
-	uint16_t len;
-	uint8_t type;
-	char name[];
-};
-
-/* A task that is neither over nor a worker of an io_uring, of /proc/self/task/NAME. */
-static bool task_lives(int dir, const char *name)
+/*
+ * Of /proc/self/stat: the first thread's state, and how many threads there are, read by the kernel at one time. All but the first and ours are the program's. A thread of ours is
+ * counted after it has come to be, and no more before it is gone, so ours are never taken to be more than they are, if none began or ended between the two looks at the count.
+ */
+bool thread_only_ours(int proc_stat)
 {
-	char path[32], stat[128] = "";
-	snprintf(path, sizeof path, "%s/stat", name);
-	int fd = sys_openat(dir, path, O_RDONLY | O_CLOEXEC, 0);
-	if (fd < 0)
-		return false; /* it went meanwhile */
-	ssize_t n = sys_read(fd, stat, sizeof stat - 1);
-	sys_close(fd);
-	const char *comm = strchr(stat, '('), *state = strrchr(stat, ')');
-	if (n <= 0 || !comm || !state)
-		return true;
-	return state[2] != 'Z' && state[2] != 'X' && strncmp(comm + 1, "iou-", 4) != 0;
-}
-
-static bool only_ours_in(int dir)
-{
-	_Alignas(uint64_t) char buf[TASKS_BYTES];
-	unsigned n = 0;
-	long len = sys_call(SYS_getdents64, dir, buf, sizeof buf, 0, 0, 0), more;
-	for (long at = 0; at < len;) {
-		const struct dirent64_head *d = (const void *)(buf + at);
-		n += d->name[0] != '.' && task_lives(dir, d->name);
-		at += d->len;
-	}
-	more = len > 0 ? sys_call(SYS_getdents64, dir, buf, sizeof buf, 0, 0, 0) : -1;
-	return more == 0 && n <= __atomic_load_n(&living, __ATOMIC_RELAXED);
-}
-
-bool thread_only_ours(void)
-{
-	int dir = sys_openat(AT_FDCWD, "/proc/self/task", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
-	if (dir < 0)
+	char text[512];
+	unsigned born = __atomic_load_n(&births_ever, __ATOMIC_SEQ_CST), died = __atomic_load_n(&deaths_ever, __ATOMIC_SEQ_CST);
+	ssize_t n = sys_call(SYS_pread64, proc_stat, text, sizeof text - 1, 0, 0, 0);
+	text[n > 0 ? n : 0] = 0;
+	const char *end = strrchr(text, ')');
+	char state;
+	unsigned threads;
+	if (!end || sscanf(end, ") %c %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %u", &state, &threads) != 2 || state != 'Z')
 		return false;
-	bool ours = only_ours_in(dir);
-	sys_close(dir);
-	return ours;
+	bool still = born == __atomic_load_n(&births_ever, __ATOMIC_SEQ_CST) && died == __atomic_load_n(&deaths_ever, __ATOMIC_SEQ_CST);
+	return still && threads == 1 + born - died;
 }
 
 static void *nothing(void *arg)

@@ -19,9 +19,9 @@ void thread_await_births(void);
 int thread_try(void);
 /*
  * The process's first thread has ended, and so have all others but the engine's. Where it was pthread_exit that ended the first one, libc ends the process with the last
- * thread, and takes ours for the program's. Reads /proc/self/task, if that has few entries.
+ * thread, and takes ours for the program's. `proc_stat`: an open /proc/self/stat. A thread that the kernel gave an io_uring of the program counts as the program's.
  */
-bool thread_only_ours(void);
+bool thread_only_ours(int proc_stat);
 /* In a fork's child: those of the parent are gone. */
 void thread_after_fork(void);
 /* Waits for its end, and is no cancellation point: the caller may be between two of the program's. */

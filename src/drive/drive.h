@@ -134,6 +134,8 @@ struct drive {
 	bool helper_runs, helper_stop, helper_sees_tx;
 	bool helper_left; /* … behind: it does nothing any more when it wakes */
 	bool main_left;   /* the process's first thread has ended by pthread_exit, or is about to */
+	int main_stat;    /* … then /proc/self/stat; -1: not open */
+	int64_t main_look_us; /* … and when the helper looks at it next */
 	const void *last;      /* the process ends: whose thread is the only one to go on, by the address of a variable of its own */
 	struct timespec *helper_timeout; /* the helper's, by a mapping to write; NULL: not mapped (stopped.c) */
 	const struct timespec *helper_timeout_read; /* … by one to read */
@@ -142,7 +144,7 @@ struct drive {
 };
 
 /* Statically; so that the lock and a turn's bracket work from the start, before there is anything to drive. */
-#define DRIVE_BEFORE_INIT(o) {.lock = PTHREAD_MUTEX_INITIALIZER, .ops = (o), .seat_efd = -1, .helper_efd = -1}
+#define DRIVE_BEFORE_INIT(o) {.lock = PTHREAD_MUTEX_INITIALIZER, .ops = (o), .seat_efd = -1, .helper_efd = -1, .main_stat = -1}
 /* Once, lock held, before the first wait. */
 void drive_init(struct drive *d, struct pool *pool);
 /* There is something to drive from now on. Lock held. */
@@ -223,11 +225,10 @@ void drive_helper_wake(struct drive *d);
 void drive_helper_stop(struct drive *d); /* joins with the lock dropped. By the helper itself: no more than that it is not counted on any more */
 void drive_helper_leave(struct drive *d); /* the process ends: nobody waits until the helper has woken and ended */
 /*
- * The first thread ends by pthread_exit: no lock held, by that thread. From then on the helper looks whether the engine's threads are all that is left, and then calls drive_on_last_thread,
- * without the lock, which ends the process as libc would.
+ * The first thread ends by pthread_exit: no lock held, by that thread. From then on the helper looks whether the engine's threads are all that is left, and then calls `last`,
+ * without the lock, which has another thread end the process as libc would. False: not yet.
  */
-void drive_main_leaves(struct drive *d);
-extern void (*drive_on_last_thread)(void);
+void drive_main_leaves(struct drive *d, bool (*last)(void));
 /* It makes a round, soon. Needs no lock, may be called by a signal handler. */
 void drive_helper_nudge(const struct drive *d);
 

@@ -16,6 +16,7 @@
 #include "drive/drive.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 #include <sys/eventfd.h>
 
@@ -100,7 +101,7 @@ static void helper_round(struct drive *d)
 	if (role == HELPER_LEADS && d->ops->owes(d)) /* to prepare the sleep was an event itself */
 		until = d->now;
 	if (d->main_left)
-		until = min_time(until, clock_now_us() + LAST_LOOK_US);
+		until = min_time(until, d->main_look_us);
 	drive_unlock(d);
 	if (role == HELPER_TICKS)
 		tick(d, &h, until);
@@ -123,21 +124,28 @@ static void helper_round(struct drive *d)
 	drive_end(d);
 }
 
-void (*drive_on_last_thread)(void);
+static bool (*on_last_thread)(void);
 
 static void end_if_last(struct drive *d)
 {
-	if (!d->main_left || !drive_on_last_thread)
+	int64_t now;
+	if (!d->main_left || (now = clock_now_us()) < d->main_look_us)
+		return;
+	d->main_look_us = now + LAST_LOOK_US;
+	if (d->main_stat < 0)
+		d->main_stat = fd_move_high(sys_openat(AT_FDCWD, "/proc/self/stat", O_RDONLY | O_CLOEXEC, 0));
+	if (d->main_stat < 0 || !thread_only_ours(d->main_stat))
 		return;
 	drive_unlock(d);
-	if (thread_only_ours())
-		drive_on_last_thread();
+	bool ends = on_last_thread();
 	drive_lock(d);
+	d->main_left = !ends;
 }
 
-void drive_main_leaves(struct drive *d)
+void drive_main_leaves(struct drive *d, bool (*last)(void))
 {
 	drive_lock(d);
+	on_last_thread = last;
 	d->main_left = true;
 	drive_helper_wake(d);
 	drive_unlock(d);

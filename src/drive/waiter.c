@@ -271,6 +271,8 @@ void drive_after_fork(struct drive *d)
 	d->helper_efd = -1;
 	d->helper_runs = d->helper_left = d->main_left = false;
 	thread_after_fork();
+	fd_close(d->main_stat); /* -1: none */
+	d->main_stat = -1;
 	d->last = NULL; /* the parent's end is not the child's */
 	stopped_after_fork(d);
 	if (self_made) {

@@ -28,6 +28,7 @@
 
 enum death { DEATH_NOT, DEATH_ASKED, DEATH_DRAINS, DEATH_DONE };
 
+/* Until it has come so far; DEATH_NOT: as long as may be. */
 static void await(const struct engine *e, uint32_t until)
 {
 	int64_t end = clock_now_us() + DEATH_BOUND_US;
@@ -38,19 +39,24 @@ static void await(const struct engine *e, uint32_t until)
 			end += EXIT_DRAIN_SHORT_US;
 		drains = now == DEATH_DRAINS;
 		int64_t left = end - clock_now_us();
-		if (now == until || left <= 0)
+		if ((until && now >= until) || left <= 0)
 			return;
 		struct timespec ts = {.tv_sec = left / USEC_PER_SEC, .tv_nsec = left % USEC_PER_SEC * NSEC_PER_USEC};
 		sys_call(SYS_futex, &e->death, FUTEX_WAIT_PRIVATE, now, &ts, NULL, 0);
 	}
 }
 
+bool engine_ends_elsewhere(const struct engine *e)
+{
+	const void *last = __atomic_load_n(&e->drive.last, __ATOMIC_ACQUIRE);
+	return last && last != &engine_inside && __atomic_load_n(&e->up, __ATOMIC_ACQUIRE);
+}
+
 int engine_before_death(struct engine *e)
 {
 	uint32_t alive = DEATH_NOT;
-	const void *last = __atomic_load_n(&e->drive.last, __ATOMIC_ACQUIRE);
-	if (last && last != &engine_inside && __atomic_load_n(&e->up, __ATOMIC_ACQUIRE)) {
-		await(e, DEATH_DONE); /* another thread ends the process already: what it hands over is not cut short */
+	if (engine_ends_elsewhere(e)) {
+		await(e, DEATH_DRAINS); /* another thread ends the process already: what it hands over is not cut short */
 		return -EALREADY;
 	}
 	if (!__atomic_load_n(&e->up, __ATOMIC_ACQUIRE) || !__atomic_load_n(&e->drive.helper_runs, __ATOMIC_ACQUIRE))

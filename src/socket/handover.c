@@ -347,10 +347,9 @@ void engine_after_failed_exec(void)
 	engine_unlock(e);
 }
 
-void engine_main_leaves(void (*last)(void))
+void engine_main_leaves(bool (*last)(void))
 {
-	drive_on_last_thread = last;
-	drive_main_leaves(&engine_of_process()->drive);
+	drive_main_leaves(&engine_of_process()->drive, last);
 }
 
 const char exit_kept_out[] = "the process ends";

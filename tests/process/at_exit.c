@@ -6,7 +6,7 @@
  * - exit, _exit, quick, exec: other threads wait in calls meanwhile. Linux lets none of them return: one that does says so, and ends the program with status 3.
  *   Handlers that were registered before any library's constructor ran (.preinit_array) run last, and what they send arrives.
  * - thread: main ends by pthread_exit. The end of the last thread is the process's.
- * - full: what libc writes after the last handler finds a full pipe. SIGTERM ends that.
+ * - full: what libc writes after the last handler finds a full pipe. A handler of SIGTERM runs in that, and ends the program with status 5.
  * - shared: a child that has our memory (CLONE_VM) ends before, by _exit: the connection is not its own.
  * - _exit@handler, exec@handler, close@handler, poll@handler: in a handler of a signal that may have interrupted malloc. So malloc is not called there, nor by another thread that has to
  *   go on meanwhile: its lock may be held.
@@ -211,12 +211,19 @@ static long call_of(pid_t pid)
 	return nr;
 }
 
-/* A child of before ends us by SIGTERM, once we write and wait for that. */
+static void ends_with_5(int sig)
+{
+	(void)sig;
+	_exit(5);
+}
+
+/* A child of before sends us SIGTERM, once we write and wait for that. */
 static void be_ended_in_write(void)
 {
 	static char block[4096];
 	int p[2];
 	pid_t us = getpid();
+	signal(SIGTERM, ends_with_5);
 	if (pipe(p))
 		_exit(2);
 	while (write(p[1], block, 1) == 1 && fcntl(p[1], F_SETFL, O_NONBLOCK) == 0)

@@ -772,6 +772,12 @@ void engine_say(void)
 {
 }
 
+bool engine_ends_elsewhere(const struct engine *e)
+{
+	(void)e;
+	return false;
+}
+
 int engine_before_death(struct engine *e)
 {
 	(void)e;
@@ -782,7 +788,7 @@ void engine_after_failed_exec(void)
 {
 }
 
-void engine_main_leaves(void (*last)(void))
+void engine_main_leaves(bool (*last)(void))
 {
 	(void)last;
 }

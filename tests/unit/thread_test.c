@@ -1,6 +1,7 @@
 /* Whether one more thread may be made: told before it is needed, under a limit that nobody can read off. */
 #include <check.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <grp.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -67,6 +68,61 @@ START_TEST(a_copy_by_number_may_change_its_groups)
 }
 END_TEST
 
+/* ---- only ours are left ---- */
+
+#define HAND_OFFS 20000
+
+static int hand_offs, over; /* atomic */
+
+static void *nothing(void *arg)
+{
+	return arg;
+}
+
+/* A thread of the program's that begins another one and ends; now and then it begins one of ours. */
+static void *hands_off(void *arg)
+{
+	pthread_t next;
+	pthread_attr_t detached;
+	pthread_attr_init(&detached);
+	pthread_attr_setdetachstate(&detached, PTHREAD_CREATE_DETACHED);
+	if (hand_offs % 16 == 0 && thread_start(&next, nothing, NULL) == 0)
+		pthread_detach(next);
+	if (--hand_offs > 0)
+		while (pthread_create(&next, &detached, hands_off, arg))
+			;
+	else
+		__atomic_store_n(&over, 1, __ATOMIC_SEQ_CST);
+	return NULL;
+}
+
+/* One of ours. Status 0: it said so when it was, and not before. */
+static void *looks(void *arg)
+{
+	int proc_stat = open("/proc/self/stat", O_RDONLY);
+	(void)arg;
+	while (!thread_only_ours(proc_stat))
+		;
+	_exit(!__atomic_load_n(&over, __ATOMIC_SEQ_CST));
+}
+
+START_TEST(only_ours_is_said_when_the_programs_last_thread_is_gone)
+{
+	int status;
+	pid_t child = fork();
+	if (child == 0) {
+		pthread_t looker;
+		hand_offs = HAND_OFFS;
+		if (thread_start(&looker, looks, NULL))
+			_exit(2);
+		hands_off(NULL);
+		pthread_exit(NULL);
+	}
+	ck_assert_int_eq(waitpid(child, &status, 0), child);
+	ck_assert_int_eq(status, 0);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("thread");
@@ -77,6 +133,10 @@ int main(void)
 	t = tcase_create("births");
 	tcase_set_timeout(t, 30);
 	tcase_add_loop_test(t, a_copy_by_number_may_change_its_groups, 0, 50);
+	suite_add_tcase(s, t);
+	t = tcase_create("last");
+	tcase_set_timeout(t, 60);
+	tcase_add_test(t, only_ours_is_said_when_the_programs_last_thread_is_gone);
 	suite_add_tcase(s, t);
 	SRunner *r = srunner_create(s);
 	srunner_run_all(r, CK_NORMAL);
