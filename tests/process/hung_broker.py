@@ -20,6 +20,7 @@ sys.path.insert(0, str(HERE.parent / "net"))
 from lab import Lab, LabError, SERVER_IP, tally  # noqa: E402
 
 PORT, PATIENCE = 8000, 60  # seconds
+TRIES = 20
 SYS_PIDFD_GETFD, SIOCOUTQ = 438, 0x5411
 CALLS = "fork", "posix_spawn", "exec", "unshare", "setns", "end"
 libc = ctypes.CDLL(None, use_errno=True)
@@ -116,6 +117,10 @@ class Asker:
         os.close(self.pidfd)
 
 
+class Void(Exception):
+    """The broker was stopped at a moment that proves nothing."""
+
+
 def broker_of(host):
     """By its name and network namespace."""
     netns = os.readlink("/proc/%d/ns/net" % host.holder.pid)
@@ -165,9 +170,12 @@ def row(lab, call):
         for s in asker.taken.values():
             bound(s, 0)
         until("a question", c, asker.waits)
+        unread = asker.waits()
         for s in asker.taken.values():
-            if s not in asker.waits():
+            if s not in unread:
                 bound(s, 1)  # a handover may ask by it, and goes on without an answer
+        if len(asker.waits()) != 1:  # afterwards: a question from before waits without a bound there, too
+            raise Void("both connections have a question")
         c.sendall(b"!")
         got = line(p)
         return None if got == ("" if call == "end" else call) else "said " + got
@@ -182,11 +190,16 @@ def row(lab, call):
 def main():
     failed = 0
     for call in CALLS:
-        try:
-            with Lab() as lab:
-                wrong = row(lab, call)
-        except (LabError, OSError) as e:
-            wrong = str(e)
+        wrong = "no run of %d was of use" % TRIES
+        for _ in range(TRIES):
+            try:
+                with Lab() as lab:
+                    wrong = row(lab, call)
+            except Void:
+                continue
+            except (LabError, OSError) as e:
+                wrong = str(e)
+            break
         failed += wrong is not None
         print("FAILED: %s: %s" % (call, wrong) if wrong else "ok: " + call, flush=True)
     return tally(len(CALLS), failed)
