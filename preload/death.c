@@ -51,8 +51,8 @@ static void leave_orderly(void)
 {
 	if (engine_inside || !shim_ready || !engine_exists() || !process_is_own())
 		return;
-	if (engine_wait_timeout && !engine_ends_elsewhere(engine_of_process())) /* this thread drives no more. At the process's end the lock is another one's for ever */
-		engine_on_interrupt();
+	if (engine_wait_timeout)
+		engine_on_interrupt(); /* this thread drives no more */
 	death_by_helper();
 }
 

@@ -6,7 +6,7 @@
  * first one, in the constructor at the latest; quick_exit has such a list of its own. exit makes its last system call without any function that we could see.
  *
  * The kernel ends all threads of a process at once. So no other thread returns from a call once the engine has begun to end (drive_end_of_process), and no handler of a
- * signal runs. _exit in a handler may have interrupted malloc, as death by a signal may. So the helper does what is to be done (death.c).
+ * signal runs in the thread that ends it. _exit in a handler may have interrupted malloc, as death by a signal may. So the helper does what is to be done (death.c).
  */
 #include "shim.h"
 

@@ -30,8 +30,16 @@ static void sleep_until_the_end(struct drive *d)
 		drive_wake(d, sched_leave(&d->sched, &w->sched));
 	}
 	waiter_unlock(d);
+	engine_inside = 1;
+	engine_leave(); /* a signal that finds this thread is handled as ever */
 	for (;;)
 		sys_ppoll(NULL, 0, NULL, NULL);
+}
+
+bool drive_ends_elsewhere(const struct drive *d)
+{
+	const void *last = __atomic_load_n(&d->last, __ATOMIC_ACQUIRE);
+	return last && last != &engine_inside;
 }
 
 void drive_lock_only(struct drive *d)

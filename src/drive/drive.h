@@ -159,6 +159,7 @@ extern void (*drive_before_unlock)(void);
  * from here on, or wakes in a wait, sleeps until the process is gone. Lock held.
  */
 void drive_end_of_process(struct drive *d);
+bool drive_ends_elsewhere(const struct drive *d); /* … and this one is not the last thread. No lock */
 /* The usual bracket of a verb: lock and a turn's beginning; its end and unlock. */
 void drive_enter(struct drive *d);
 void drive_leave(struct drive *d);

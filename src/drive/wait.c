@@ -152,7 +152,7 @@ static void wait_undone(void *arg)
 static void drive_interrupted(void)
 {
 	struct waiter *w = waiter_of_thread();
-	if (!w)
+	if (!w || drive_ends_elsewhere(w->drive)) /* then the lock is another thread's for ever */
 		return;
 	drive_lock(w->drive);
 	w->blocked = BLOCKED_NOT;

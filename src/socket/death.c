@@ -46,10 +46,9 @@ static void await(const struct engine *e, uint32_t until)
 	}
 }
 
-bool engine_ends_elsewhere(const struct engine *e)
+static bool engine_ends_elsewhere(const struct engine *e)
 {
-	const void *last = __atomic_load_n(&e->drive.last, __ATOMIC_ACQUIRE);
-	return last && last != &engine_inside && __atomic_load_n(&e->up, __ATOMIC_ACQUIRE);
+	return drive_ends_elsewhere(&e->drive) && __atomic_load_n(&e->up, __ATOMIC_ACQUIRE);
 }
 
 int engine_before_death(struct engine *e)

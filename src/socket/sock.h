@@ -153,8 +153,6 @@ void engine_after_failed_exec(void);
 /* A signal is about to end this process: what exit would do is done, by the helper thread, within a bound. For a signal handler of a thread that is not inside the engine
    (death.c). 0; -ESRCH: there is no helper; -ETIMEDOUT; -EALREADY: a second thread that asks has waited for the process's end, within a bound of its own. */
 int engine_before_death(struct engine *e);
-/* Another thread ends the process already. No lock. */
-bool engine_ends_elsewhere(const struct engine *e);
 /* Make this connection a kernel socket: returns its fd (to be dup2'ed over every fd of the socket), after which `s` is dead: each verb -EBADF. -errno: cannot
    (state, privilege). `why` is for `finesse stat`. Listeners: the port goes back to the kernel, returns 0 and the real listening fd goes on alone.
    `surely`: who gets the fd must have a kernel socket (another process, another program). Where it cannot be handed over, the connection ends (its peer is told by RST, unless it is over already),

@@ -6,12 +6,14 @@
  * - exit, _exit, quick, exec: other threads wait in calls meanwhile. Linux lets none of them return: one that does says so, and ends the program with status 3.
  *   Handlers that were registered before any library's constructor ran (.preinit_array) run last, and what they send arrives.
  * - thread: main ends by pthread_exit. The end of the last thread is the process's.
- * - full: what libc writes after the last handler finds a full pipe. A handler of SIGTERM runs in that, and ends the program with status 5.
+ * - full: what libc writes after the last handler finds a full pipe. A handler of SIGTERM runs in that, and ends the program with status 5. full@worker: another thread than main ends
+ *   the program, and main, which the signal finds, waits in a call.
  * - shared: a child that has our memory (CLONE_VM) ends before, by _exit: the connection is not its own.
  * - _exit@handler, exec@handler, close@handler, poll@handler: in a handler of a signal that may have interrupted malloc. So malloc is not called there, nor by another thread that has to
  *   go on meanwhile: its lock may be held.
  */
 #include <arpa/inet.h>
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -198,17 +200,40 @@ static void main_ends(void)
 
 /* ---- a pipe that is full ---- */
 
-static long call_of(pid_t pid)
+/* One of its threads does. */
+static bool writes(pid_t pid)
 {
-	char path[64];
+	char path[300];
 	long nr = -1;
-	snprintf(path, sizeof path, "/proc/%d/syscall", pid);
-	FILE *f = fopen(path, "r");
-	if (f && fscanf(f, "%ld", &nr) != 1)
-		nr = -1;
-	if (f)
-		fclose(f);
-	return nr;
+	snprintf(path, sizeof path, "/proc/%d/task", pid);
+	DIR *tasks = opendir(path);
+	for (struct dirent *d; tasks && nr != SYS_write && (d = readdir(tasks));) {
+		snprintf(path, sizeof path, "/proc/%d/task/%s/syscall", pid, d->d_name);
+		FILE *f = fopen(path, "r");
+		if (f && fscanf(f, "%ld", &nr) != 1)
+			nr = -1;
+		if (f)
+			fclose(f);
+	}
+	if (tasks)
+		closedir(tasks);
+	return nr == SYS_write;
+}
+
+static void *exits(void *arg)
+{
+	(void)arg;
+	while (!is_asleep(getpid())) /* main waits in its call */
+		usleep(1000);
+	exit(0);
+}
+
+static void be_ended_by_worker(void)
+{
+	pthread_t t;
+	char byte;
+	pthread_create(&t, NULL, exits, NULL);
+	recv(conn, &byte, 1, 0);
 }
 
 static void ends_with_5(int sig)
@@ -232,7 +257,7 @@ static void be_ended_in_write(void)
 	if (fork() == 0) {
 		close(STDOUT_FILENO);
 		close(STDERR_FILENO);
-		while (getppid() == us && call_of(us) != SYS_write)
+		while (getppid() == us && !writes(us))
 			usleep(1000);
 		kill(us, SIGTERM);
 		_exit(0);
@@ -289,7 +314,7 @@ int main(int argc, char **argv)
 	struct sockaddr_in peer = {.sin_family = AF_INET, .sin_port = htons(atoi(argv[3]))};
 	struct epoll_event ev = {.events = EPOLLIN};
 	how = argv[1];
-	if (!strcmp(how, "full"))
+	if (!strncmp(how, "full", 4))
 		be_ended_in_write();
 	inet_pton(AF_INET, argv[2], &peer.sin_addr);
 	listener = socket(AF_INET, SOCK_STREAM, 0);
@@ -307,7 +332,9 @@ int main(int argc, char **argv)
 		conn = -1;
 		return 0;
 	}
-	if (!strcmp(how, "full"))
+	if (!strcmp(how, "full@worker"))
+		be_ended_by_worker();
+	if (!strncmp(how, "full", 4))
 		return 0;
 	if (!strcmp(how, "thread"))
 		main_ends();

@@ -772,12 +772,6 @@ void engine_say(void)
 {
 }
 
-bool engine_ends_elsewhere(const struct engine *e)
-{
-	(void)e;
-	return false;
-}
-
 int engine_before_death(struct engine *e)
 {
 	(void)e;
