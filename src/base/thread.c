@@ -136,12 +136,8 @@ void thread_join(pthread_t thread)
 
 bool thread_join_within(pthread_t thread, int64_t us)
 {
-	struct timespec until;
+	const struct timespec until = timespec_of(clock_now_us() + us);
 	int cancel_state;
-	clock_get(CLOCK_MONOTONIC, &until);
-	us += until.tv_nsec / NSEC_PER_USEC;
-	until.tv_sec += us / USEC_PER_SEC;
-	until.tv_nsec = us % USEC_PER_SEC * NSEC_PER_USEC;
 	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state);
 	int err = pthread_clockjoin_np(thread, NULL, CLOCK_MONOTONIC, &until);
 	pthread_setcancelstate(cancel_state, NULL);

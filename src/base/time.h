@@ -25,6 +25,12 @@ int64_t clock_now_us(void);
 /* CLOCK_REALTIME in nanoseconds: what programs are told of the time. Thread-safe. */
 int64_t clock_real_ns(void);
 
+/* A span, not below 0. */
+static inline struct timespec timespec_of(int64_t us)
+{
+	return (struct timespec){.tv_sec = us / USEC_PER_SEC, .tv_nsec = us % USEC_PER_SEC * NSEC_PER_USEC};
+}
+
 static inline int64_t max_time(int64_t a, int64_t b)
 {
 	return a > b ? a : b;

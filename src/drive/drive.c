@@ -46,7 +46,7 @@ void drive_lock_only(struct drive *d)
 {
 	engine_enter();
 	pthread_mutex_lock(&d->lock);
-	if (__builtin_expect(d->last && d->last != &engine_inside, 0))
+	if (__builtin_expect(drive_ends_elsewhere(d), 0))
 		sleep_until_the_end(d);
 }
 

@@ -132,7 +132,6 @@ struct drive {
 	pthread_t helper;
 	int helper_efd;
 	bool helper_runs, helper_stop, helper_sees_tx;
-	bool helper_left; /* … behind: it does nothing any more when it wakes */
 	bool main_left;   /* the process's first thread has ended by pthread_exit, or is about to */
 	int main_stat;    /* … then /proc/self/stat; -1: not open */
 	int64_t main_look_us; /* … and when the helper looks at it next */

@@ -171,7 +171,7 @@ int drive_helper_start(struct drive *d)
 		drive_helper_wake(d);
 		return 0;
 	}
-	if (d->helper_left) /* the process ends */
+	if (d->last) /* the process ends */
 		return -ESRCH;
 	int fd = fd_move_high(sys_eventfd2(0, EFD_CLOEXEC | EFD_NONBLOCK));
 	if (fd < 0)
@@ -238,7 +238,7 @@ void drive_helper_leave(struct drive *d)
 	if (!d->helper_runs)
 		return;
 	pthread_detach(d->helper); /* nobody joins it */
-	d->helper_stop = d->helper_left = true;
+	d->helper_stop = true;
 	d->helper_runs = false;
 	d->sched.helper = HELPER_NONE;
 }

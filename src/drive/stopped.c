@@ -12,7 +12,6 @@
 #include "drive/drive.h"
 
 #include <errno.h>
-#include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 
@@ -67,7 +66,7 @@ int stopped_poll(struct drive *d, struct pollfd *fds, unsigned n, int64_t us)
 	if (!d->helper_timeout)
 		map_timeout(d);
 	us = us == TIME_NEVER ? LONG_SLEEP_US : us < 0 ? 0 : us;
-	const struct timespec here = {.tv_sec = us / USEC_PER_SEC, .tv_nsec = us % USEC_PER_SEC * NSEC_PER_USEC}, *to_read = &here;
+	const struct timespec here = timespec_of(us), *to_read = &here;
 	if (d->helper_timeout) {
 		*d->helper_timeout = here;
 		to_read = d->helper_timeout_read;

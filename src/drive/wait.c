@@ -216,7 +216,7 @@ static void sleep_blocked(struct sleep *z)
 	struct unwind unwind;
 	struct waiter *w = z->w;
 	int64_t left = z->until == TIME_NEVER ? LONG_WAIT_US : z->until > z->d->now ? z->until - z->d->now : 0;
-	z->ts = (struct timespec){.tv_sec = left / USEC_PER_SEC, .tv_nsec = left % USEC_PER_SEC * NSEC_PER_USEC};
+	z->ts = timespec_of(left);
 	z->futex = w->futex;
 	z->outer_timeout = engine_wait_timeout;
 	z->outer_blocks = blocks_floor;

@@ -269,7 +269,7 @@ void drive_after_fork(struct drive *d)
 	d->seat_efd = -1;
 	fd_close(d->helper_efd); /* -1: none */
 	d->helper_efd = -1;
-	d->helper_runs = d->helper_left = d->main_left = false;
+	d->helper_runs = d->main_left = false;
 	thread_after_fork();
 	fd_close(d->main_stat); /* -1: none */
 	d->main_stat = -1;

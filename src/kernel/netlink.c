@@ -93,8 +93,7 @@ static int wait_readable(int fd, int64_t deadline_us)
 {
 	for (;;) {
 		int64_t left_us = deadline_us - clock_now_us();
-		struct timespec ts = {.tv_sec = left_us / USEC_PER_SEC,
-				      .tv_nsec = left_us % USEC_PER_SEC * NSEC_PER_USEC};
+		struct timespec ts = timespec_of(left_us);
 		struct pollfd pfd = {.fd = fd, .events = POLLIN};
 		if (left_us <= 0)
 			return -ETIMEDOUT;

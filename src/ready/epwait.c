@@ -359,7 +359,7 @@ int epset_wait(struct epset *set, int epfd, struct epoll_event *evs, int max, co
 		if (bounded) {
 			int64_t us = end - clock_now_us();
 			us = us > 0 ? us : 0;
-			left = (struct timespec){.tv_sec = us / USEC_PER_SEC, .tv_nsec = us % USEC_PER_SEC * NSEC_PER_USEC};
+			left = timespec_of(us);
 			timeout = &left;
 		}
 	}

@@ -15,6 +15,8 @@
  * stops at its next call, as if it had died by then (drive_end_of_process; afterwards the helper keeps the lock). The handler waits for DEATH_BOUND_US, and as long as the
  * peers may be waited for, and then goes on, whatever the helper does: a thread that crashed may hold what the helper needs. A crash inside the engine does not come here
  * at all.
+ *
+ * Where a thread ends the process by exit, it says the same of its own doing: DRAINS, then DONE. A signal for another thread waits for the first of these, not for the peers.
  */
 #include "socket/engine.h"
 
@@ -41,24 +43,21 @@ static void await(const struct engine *e, uint32_t until)
 		int64_t left = end - clock_now_us();
 		if ((until && now >= until) || left <= 0)
 			return;
-		struct timespec ts = {.tv_sec = left / USEC_PER_SEC, .tv_nsec = left % USEC_PER_SEC * NSEC_PER_USEC};
+		struct timespec ts = timespec_of(left);
 		sys_call(SYS_futex, &e->death, FUTEX_WAIT_PRIVATE, now, &ts, NULL, 0);
 	}
-}
-
-static bool engine_ends_elsewhere(const struct engine *e)
-{
-	return drive_ends_elsewhere(&e->drive) && __atomic_load_n(&e->up, __ATOMIC_ACQUIRE);
 }
 
 int engine_before_death(struct engine *e)
 {
 	uint32_t alive = DEATH_NOT;
-	if (engine_ends_elsewhere(e)) {
+	if (!__atomic_load_n(&e->up, __ATOMIC_ACQUIRE))
+		return -ESRCH;
+	if (drive_ends_elsewhere(&e->drive)) {
 		await(e, DEATH_DRAINS); /* another thread ends the process already: what it hands over is not cut short */
 		return -EALREADY;
 	}
-	if (!__atomic_load_n(&e->up, __ATOMIC_ACQUIRE) || !__atomic_load_n(&e->drive.helper_runs, __ATOMIC_ACQUIRE))
+	if (!__atomic_load_n(&e->drive.helper_runs, __ATOMIC_ACQUIRE))
 		return -ESRCH;
 	if (!__atomic_compare_exchange_n(&e->death, &alive, DEATH_ASKED, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) {
 		await(e, DEATH_NOT); /* the first one's signal is the process's end */

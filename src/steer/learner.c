@@ -99,20 +99,10 @@ static unsigned bucket_of(int64_t us)
 	return i;
 }
 
-static int64_t at_most(int64_t us, int64_t max)
-{
-	return us < max ? us : max;
-}
-
-static int64_t at_least(int64_t us, int64_t min)
-{
-	return us > min ? us : min;
-}
-
 static int64_t bucket_hold(const struct learner *l, unsigned i)
 {
 	int64_t us = MARGIN * bucket_edge(i);
-	return at_most(us > HOLD_FLOOR_US ? us : HOLD_FLOOR_US, l->hold_max_us);
+	return min_time(us > HOLD_FLOOR_US ? us : HOLD_FLOOR_US, l->hold_max_us);
 }
 
 /* Finds the hold that is worth most. */
@@ -166,14 +156,14 @@ void learner_init(struct learner *l, int64_t hold_max_us)
 
 void learner_on_closed_first(struct learner *l, int64_t after_us)
 {
-	l->look_credit_us = at_most(l->look_credit_us + LOOK_EARN_US, LOOK_CREDIT_US);
+	l->look_credit_us = min_time(l->look_credit_us + LOOK_EARN_US, LOOK_CREDIT_US);
 	learner_observe(l, &l->closers[bucket_of(after_us)], true);
 }
 
 void learner_on_waited(struct learner *l, int64_t held_us)
 {
-	if (held_us >= at_most(LONG_PROBE_US, l->hold_max_us))
-		l->look_credit_us = at_least(l->look_credit_us - (held_us - at_most(l->hold_us, held_us)), -LOOK_CREDIT_US);
+	if (held_us >= min_time(LONG_PROBE_US, l->hold_max_us))
+		l->look_credit_us = max_time(l->look_credit_us - (held_us - min_time(l->hold_us, held_us)), -LOOK_CREDIT_US);
 	l->probes += l->hold_us == 0; /* the next may be of another length */
 	learner_observe(l, &l->waiters[bucket_of(held_us)], false);
 }
@@ -229,8 +219,8 @@ static bool may_look(const struct learner *l, int64_t us, uint64_t held_now)
 enum learner_advice learner_advise(struct learner *l, int64_t now, int64_t srtt_us,
 				   uint64_t held_now, int64_t *hold_us)
 {
-	int64_t trial_us = at_most(TRIAL_US + srtt_us, l->hold_max_us);
-	int64_t probe_us = at_most(probe_length(l) + srtt_us, l->hold_max_us);
+	int64_t trial_us = min_time(TRIAL_US + srtt_us, l->hold_max_us);
+	int64_t probe_us = min_time(probe_length(l) + srtt_us, l->hold_max_us);
 	learner_see_rtt(l, srtt_us);
 	l->asked_since_probe++;
 	if (learner_is_trying(l)) {
@@ -250,7 +240,7 @@ enum learner_advice learner_advise(struct learner *l, int64_t now, int64_t srtt_
 		return LEARNER_FIN;
 	if (l->observations < YOUNG && *hold_us < trial_us)
 		*hold_us = trial_us;
-	int64_t look_us = at_most(LONG_PROBE_US + srtt_us, l->hold_max_us);
+	int64_t look_us = min_time(LONG_PROBE_US + srtt_us, l->hold_max_us);
 	if (may_look(l, look_us, held_now))
 		*hold_us = look_us;
 	return LEARNER_HOLD;
