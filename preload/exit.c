@@ -68,9 +68,8 @@ void wrap__exit(int status)
 /* libc writes what streams still have after the last handler, and may wait for a reader: signals come as ever then. */
 static void at_exit(void *unused)
 {
-	uint64_t before = 0;
+	const uint64_t before = kernel_sigmask_now();
 	(void)unused;
-	sys_call(SYS_rt_sigprocmask, SIG_BLOCK, NULL, &before, sizeof before, 0, 0);
 	shim_exit();
 	kernel_sigmask(SIG_SETMASK, before);
 }
@@ -104,7 +103,7 @@ static void main_leaves(void *unused)
 	(void)unused;
 	if (engine_inside)
 		return;
-	sys_call(SYS_rt_sigprocmask, SIG_BLOCK, NULL, &main_mask, sizeof main_mask, 0, 0);
+	main_mask = kernel_sigmask_now();
 	engine_main_leaves(last_thread_ends);
 }
 

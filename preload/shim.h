@@ -441,6 +441,7 @@ static inline uint64_t signal_bit(int sig)
 	return 1ULL << (sig - 1);
 }
 void kernel_sigmask(int how, uint64_t set);
+uint64_t kernel_sigmask_now(void);
 void signal_to_self(int sig, const siginfo_t *info); /* queued to this thread, as it came */
 
 /* ---- death.c ---- */

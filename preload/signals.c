@@ -40,6 +40,13 @@ void kernel_sigmask(int how, uint64_t set)
 	sys_call(SYS_rt_sigprocmask, how, &set, NULL, sizeof set, 0, 0);
 }
 
+uint64_t kernel_sigmask_now(void)
+{
+	uint64_t now = 0;
+	sys_call(SYS_rt_sigprocmask, SIG_BLOCK, NULL, &now, sizeof now, 0, 0);
+	return now;
+}
+
 static bool is_fault(int sig, const siginfo_t *info)
 {
 	switch (sig) {
@@ -114,6 +121,11 @@ static void handler_left(void *outer)
 	handlers_depth = *(unsigned *)outer;
 }
 
+static bool is_function(const void *handler)
+{
+	return handler != (void *)SIG_DFL && handler != (void *)SIG_IGN;
+}
+
 static _Atomic bool told_to_end;
 
 bool signals_told_to_end(void)
@@ -128,7 +140,7 @@ static void trampoline(int sig, siginfo_t *info, void *context)
 	void *own = a->handler;
 	if (is_memory_fault(sig) && user_fix_up(info, context))
 		return;
-	if (own == (void *)SIG_DFL || own == (void *)SIG_IGN) {
+	if (!is_function(own)) {
 		by_default(sig, info, context, own == (void *)SIG_IGN);
 		errno = saved;
 		return;
@@ -176,14 +188,14 @@ uint64_t signals_handled(void)
 {
 	uint64_t set = 0;
 	for (int sig = 1; sig < SIGNALS; sig++)
-		if (actions[sig].handler != (void *)SIG_DFL && actions[sig].handler != (void *)SIG_IGN)
+		if (is_function(actions[sig].handler))
 			set |= signal_bit(sig);
 	return set;
 }
 
 static bool is_handler(const struct sigaction *a)
 {
-	return a->sa_handler != SIG_DFL && a->sa_handler != SIG_IGN;
+	return is_function(a->sa_handler);
 }
 
 /* What the program should see of what the kernel had. */

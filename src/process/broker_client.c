@@ -69,10 +69,14 @@ static void note_failure(const char *what, int err)
 	log_info("broker", "%s in time", what);
 }
 
+static struct timeval timeval_of_ms(unsigned ms)
+{
+	return (struct timeval){.tv_sec = ms / 1000, .tv_usec = ms % 1000 * 1000};
+}
+
 static int connect_to(int fd, unsigned connect_ms)
 {
-	struct timeval wait = {.tv_sec = BROKER_WAIT_MS / 1000, .tv_usec = BROKER_WAIT_MS % 1000 * 1000};
-	struct timeval until_heard = {.tv_sec = connect_ms / 1000, .tv_usec = connect_ms % 1000 * 1000};
+	const struct timeval wait = timeval_of_ms(BROKER_WAIT_MS), until_heard = timeval_of_ms(connect_ms);
 	struct broker_request hello;
 	struct sockaddr_un addr;
 	socklen_t len = broker_address(client.name, &addr);
