@@ -278,6 +278,32 @@ class Checks:
         return tally(self.n, self.failed)
 
 
+class Timely:
+    """
+    Checks that a machine which is too busy to let a thread run may fail, now and then: what is wrong is wrong every time.
+
+    timely = Timely(); inside of `run`, timely(ok, what) …; timely.tried(run) is what run() gave, and `timely.failed` what was still wrong in the last of TRIES runs.
+    """
+
+    TRIES = 4
+
+    def __init__(self):
+        self.failed = []
+
+    def __call__(self, ok, what):
+        if not ok:
+            self.failed.append(what)
+            print("(untimely: %s)" % what, flush=True)
+
+    def tried(self, run):
+        for _ in range(self.TRIES):
+            self.failed = []
+            result = run()
+            if not self.failed:
+                break
+        return result
+
+
 def both_ways(run):
     """A whole test: run(finesse) gives whether it is right and what was seen; natively, then under finesse. The exit status."""
     failed = 0

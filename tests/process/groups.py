@@ -18,13 +18,12 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "net"))
-from lab import ACK, CLIENT_IP, Capture, Lab, LabError, SERVER_IP, TOP, connections, finesse_command  # noqa: E402
+from lab import ACK, CLIENT_IP, Capture, Lab, LabError, SERVER_IP, Timely, TOP, connections, finesse_command  # noqa: E402
 
 ONLY = sys.argv[1:]  # names of parts
 OWN = ("reuseport", "own_sockets")  # a socket for each worker
 PORT, WORKERS, PATIENCE = 8000, 3, 60
-TRIES = 4  # of a part, for what a busy machine may do: what is wrong is wrong every time
-failures, checks, untimely = [], 0, []
+failures, checks, timely = [], 0, Timely()
 
 
 def check(ok, what):
@@ -33,22 +32,6 @@ def check(ok, what):
     print(("ok: " if ok else "FAILED: ") + what, flush=True)
     if not ok:
         failures.append(what)
-
-
-def timely(ok, what):
-    """A check that a machine which is too busy to let a worker run may fail, now and then."""
-    print(("ok: " if ok else "(untimely: ") + what + ("" if ok else ")"), flush=True)
-    if not ok:
-        untimely.append(what)
-
-
-def tried(function, lab, how, finesse):
-    for _ in range(TRIES):
-        untimely.clear()
-        function(lab, how, finesse)
-        if not untimely:
-            break
-    check(not untimely, "%s, %s, %s: in time" % (function.__name__[5:], how, side(finesse)))
 
 
 class Server:
@@ -557,7 +540,8 @@ def main():
                 continue
             for finesse in (False, True):
                 try:
-                    tried(function, lab, how, finesse)
+                    timely.tried(lambda: function(lab, how, finesse))
+                    check(not timely.failed, "%s, %s: in time" % (name, side(finesse)))
                 except (LabError, OSError) as error:
                     check(False, "%s, %s: %s" % (name, side(finesse), error))
     print("%d%%: Checks: %d, Failures: %d, Errors: 0" % (100 * (checks - len(failures)) / max(checks, 1), checks, len(failures)))

@@ -1,7 +1,7 @@
 """Waiting and the ways out of it, as a client on the kernel's TCP sees it: the server natively, then under finesse.
 
 Times are judged against bounds that the kernel's own run is judged against, too, far from what either takes on an idle machine: they tell a stall, which lasts for ever or
-until a retransmission (200 ms and more, which the client's own counter shows), from a busy machine. What is late, or wakes too many, is so in each of TRIES runs.
+until a retransmission (200 ms and more, which the client's own counter shows), from a busy machine. What is late, or wakes too many, is so in each run of several.
 """
 import fcntl
 import os
@@ -17,13 +17,12 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "net"))
-from lab import CLIENT_IP, Lab, LabError, SERVER_IP, TOP  # noqa: E402
+from lab import CLIENT_IP, Lab, LabError, SERVER_IP, Timely, TOP  # noqa: E402
 
 ONLY = sys.argv[1:]  # names of parts
 COUNTED = not os.environ.get("WAITS_UNCOUNTED")  # wake-ups: not with sanitizers
 PATIENCE = 20  # seconds after which something never happens
-TRIES = 4  # of a part, for what a busy machine may do: what is wrong is wrong every time
-failures, checks, untimely = [], 0, []
+failures, checks, timely = [], 0, Timely()
 
 
 def check(ok, what):
@@ -32,23 +31,6 @@ def check(ok, what):
     if not ok:
         failures.append(what)
         print("FAILED: " + what, flush=True)
-
-
-def timely(ok, what):
-    """A check that a machine which is too busy to let a thread run may fail, now and then."""
-    if not ok:
-        untimely.append(what)
-
-
-def tried(part, lab, finesse):
-    for _ in range(TRIES):
-        untimely.clear()
-        result = part(lab, finesse)
-        if not untimely:
-            break
-        print("(%s)" % "; ".join(untimely), flush=True)
-    check(not untimely, "%s, %d times: %s" % (part.__name__, TRIES, "; ".join(untimely)))
-    return result
 
 
 class Server:
@@ -486,7 +468,8 @@ def main():
             print("under finesse" if finesse else "natively", flush=True)
             for part in [p for p in (threads, threads_hard, thousand, shared, churn, three, tiny, compute, late, jump, cancel, nofd, die, more, reset, forks) if not ONLY or p.__name__ in ONLY]:
                 try:
-                    counts[part, finesse] = tried(part, lab, finesse)
+                    counts[part, finesse] = timely.tried(lambda: part(lab, finesse))
+                    check(not timely.failed, "%s, every time: %s" % (part.__name__, "; ".join(timely.failed)))
                 except (LabError, OSError) as e:
                     check(False, "%s: %s" % (part.__name__, e))
         for part, spare in [(p, n) for p, n in ((threads, 0), (threads_hard, 40)) if (p, True) in counts]:
