@@ -3,6 +3,7 @@
  * What does not end within OVER_MS is "blocked", and is then ended by a signal; what it says then counts, too.
  */
 #include "differential.h"
+#include "tests/task.h"
 
 #include <fcntl.h>
 #include <poll.h>
@@ -183,15 +184,9 @@ static void *blocked_thread(void *arg)
 /* It sleeps: in its call, most likely. */
 static void await_asleep(struct blocked *b)
 {
-	char path[64], line[256] = "";
 	for (int i = 0; i < ASLEEP_MS && !b->over; i++) {
 		usleep(1000);
-		snprintf(path, sizeof path, "/proc/self/task/%d/stat", b->tid);
-		int fd = b->tid ? open(path, O_RDONLY | O_CLOEXEC) : -1;
-		ssize_t n = fd < 0 ? 0 : read(fd, line, sizeof line - 1);
-		close(fd);
-		const char *name_ends = n > 0 ? strrchr(line, ')') : NULL;
-		if (i && name_ends && name_ends[1] && name_ends[2] == 'S')
+		if (i && b->tid && task_state(getpid(), b->tid) == 'S')
 			return;
 	}
 }

@@ -46,6 +46,7 @@
 #endif
 
 #include "shim_calls.h"
+#include "tests/task.h"
 
 static int next_port;
 
@@ -521,14 +522,10 @@ static void *wait_there(void *arg)
 /* Until that thread is asleep in an epoll wait of the kernel. */
 static void until_asleep(struct waiting *w)
 {
-	char path[64], nr[8] = "";
-	do {
-		snprintf(path, sizeof path, "/proc/self/task/%d/syscall", w->tid);
-		int fd = open(path, O_RDONLY);
-		ssize_t n = read(fd, nr, sizeof nr - 1);
-		nr[n > 0 ? n : 0] = 0;
-		close(fd);
-	} while (atoi(nr) != SYS_epoll_pwait && atoi(nr) != EPOLL_WAIT_NR);
+	long nr;
+	do
+		nr = task_call(getpid(), w->tid);
+	while (nr != SYS_epoll_pwait && nr != EPOLL_WAIT_NR);
 }
 
 static void epolls(void)

@@ -28,6 +28,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "tests/task.h"
+
 #define INSTRUCTIONS 200
 #define SYSTEM_CALLS 100 /* twice: before and after */
 #define THE_END      10000000
@@ -223,17 +225,6 @@ static int goes(int request)
 	}
 }
 
-static bool is_asleep(pid_t thread)
-{
-	char path[64], text[512] = "", *at;
-	snprintf(path, sizeof path, "/proc/%d/task/%d/stat", child, thread);
-	FILE *f = fopen(path, "r");
-	at = f && fgets(text, sizeof text, f) ? strrchr(text, ')') : NULL;
-	if (f)
-		fclose(f);
-	return at && at[2] == 'S';
-}
-
 /* The other thread's call, to its end; or until it waits for the stopped one. */
 static void make_whole_call(void)
 {
@@ -243,7 +234,7 @@ static void make_whole_call(void)
 	while (!shared->begun)
 		usleep(100);
 	for (int looks = 0; !shared->done && looks < ASLEEP; looks++) {
-		if (!is_asleep(shared->whole_thread))
+		if (task_state(child, shared->whole_thread) != 'S')
 			looks = -1;
 		usleep(shared->done ? 0 : 1000);
 	}

@@ -32,6 +32,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "tests/task.h"
+
 #define THREADS 5
 #define MANY 300
 
@@ -148,19 +150,6 @@ static void *waits(void *arg)
 	_exit(3);
 }
 
-static bool is_asleep(pid_t tid)
-{
-	char path[64], line[400] = "";
-	snprintf(path, sizeof path, "/proc/self/task/%d/stat", tid);
-	FILE *f = fopen(path, "r");
-	if (f && !fgets(line, sizeof line, f))
-		line[0] = 0;
-	if (f)
-		fclose(f);
-	const char *end = strrchr(line, ')');
-	return end && end[1] && end[2] == 'S';
-}
-
 static void start_threads(void)
 {
 	pthread_t t;
@@ -170,7 +159,7 @@ static void start_threads(void)
 		while (sem_wait(&begun))
 			;
 	for (int i = 0; i < THREADS; i++)
-		while (!is_asleep(threads[i]))
+		while (task_state(getpid(), threads[i]) != 'S')
 			usleep(1000);
 }
 
@@ -178,14 +167,8 @@ static void start_threads(void)
 
 static void *last_thread(void *arg)
 {
-	char line[300], state;
-	do { /* until main's thread is over */
-		snprintf(line, sizeof line, "/proc/self/task/%d/stat", getpid());
-		FILE *f = fopen(line, "r");
-		state = f && fscanf(f, "%*d (%*[^)]) %c", &state) == 1 ? state : 0;
-		if (f)
-			fclose(f);
-	} while (state != 'Z');
+	while (task_state(getpid(), getpid()) != 'Z') /* main's */
+		;
 	say(" thread");
 	return arg;
 }
@@ -203,18 +186,12 @@ static void main_ends(void)
 /* One of its threads does. */
 static bool writes(pid_t pid)
 {
-	char path[300];
+	char path[64];
 	long nr = -1;
 	snprintf(path, sizeof path, "/proc/%d/task", pid);
 	DIR *tasks = opendir(path);
-	for (struct dirent *d; tasks && nr != SYS_write && (d = readdir(tasks));) {
-		snprintf(path, sizeof path, "/proc/%d/task/%s/syscall", pid, d->d_name);
-		FILE *f = fopen(path, "r");
-		if (f && fscanf(f, "%ld", &nr) != 1)
-			nr = -1;
-		if (f)
-			fclose(f);
-	}
+	for (struct dirent *d; tasks && nr != SYS_write && (d = readdir(tasks));)
+		nr = task_call(pid, atoi(d->d_name));
 	if (tasks)
 		closedir(tasks);
 	return nr == SYS_write;
@@ -223,7 +200,7 @@ static bool writes(pid_t pid)
 static void *exits(void *arg)
 {
 	(void)arg;
-	while (!is_asleep(getpid())) /* main waits in its call */
+	while (task_state(getpid(), getpid()) != 'S') /* main waits in its call */
 		usleep(1000);
 	exit(0);
 }

@@ -23,6 +23,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "tests/task.h"
+
 #define BOUND_S 20
 #define LOOK_US 2000
 
@@ -49,17 +51,10 @@ static void on_slow(int sig)
 /* Until the thread sleeps in a wait for an epoll. */
 static void await_asleep(void)
 {
-	char path[100], line[200];
 	long call;
 	do {
 		usleep(LOOK_US);
-		call = -1;
-		snprintf(path, sizeof path, "/proc/self/task/%d/syscall", waiter);
-		FILE *f = waiter ? fopen(path, "r") : NULL;
-		if (f && fgets(line, sizeof line, f))
-			sscanf(line, "%ld", &call);
-		if (f)
-			fclose(f);
+		call = waiter ? task_call(getpid(), waiter) : -1;
 	} while (call != SYS_epoll_pwait && call != SYS_epoll_pwait2
 #ifdef SYS_epoll_wait
 		 && call != SYS_epoll_wait
