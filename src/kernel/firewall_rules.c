@@ -415,85 +415,123 @@ static enum walk obey_any(struct asking *q, const struct rules_chain *c, const s
 	return WALK_ON;
 }
 
+/* A rule on its way: its registers, and whether all that it compared so far matched for certain. */
+struct rule_walk {
+	const struct rules_chain *chain;
+	struct registers r;
+	bool certainly;
+	int depth;
+	enum leave *leaves;
+	enum walk end; /* once the rule has a verdict or acts */
+};
+
+static bool ends(struct rule_walk *w, enum walk end)
+{
+	w->end = end;
+	return true;
+}
+
+static bool not_understood(struct asking *q, struct rule_walk *w, const char *what)
+{
+	q->what = what;
+	q->at = w->chain;
+	return ends(w, WALK_TOUCHED);
+}
+
+static void mask(struct registers *r, const struct rules_op *op)
+{
+	for (unsigned k = 0; k < op->len; k++) {
+		r->value[op->to + k] = (r->value[op->from + k] & op->a[k]) ^ op->b[k];
+		r->known[op->to + k] = r->known[op->from + k] | (uint8_t)~op->a[k];
+		r->peers[op->to + k] = r->peers[op->from + k] & op->a[k];
+	}
+}
+
+/* A map's answer is a verdict: the rule ends with it, but where no element matches. */
+static bool look_up_ends(struct asking *q, struct rule_walk *w, const struct rules_op *op, enum answer *a)
+{
+	const struct rules_element *el = NULL;
+	*a = look_up(q->rs, op, &w->r, &el);
+	*a = op->inverted ? invert(*a) : *a;
+	if (op->has_data)
+		forget(&w->r, op->to, RULES_VALUE_MAX);
+	if (!op->is_map || *a == ANSWER_NO)
+		return false;
+	if (*a == ANSWER_YES && el)
+		return ends(w, obey(q, w->chain, el->verdict, el->target, w->certainly, w->depth, w->leaves));
+	if (op->target < 0 || q->rs->sets[op->target].is_open)
+		return not_understood(q, w, "has a map that packets may change");
+	return ends(w, obey_any(q, w->chain, &q->rs->sets[op->target], *a == ANSWER_PEER, w->depth, w->leaves));
+}
+
+/* Whether the rule ends here; if not, whether the packet matches so far. */
+static bool op_ends(struct asking *q, struct rule_walk *w, const struct rules_op *op, enum answer *a)
+{
+	*a = ANSWER_YES;
+	switch (op->kind) {
+	case OP_LOAD:
+		load(&w->r, op, q->p);
+		break;
+	case OP_MASK:
+		mask(&w->r, op);
+		break;
+	case OP_CLOBBER:
+		forget(&w->r, 0, RULES_REG_BYTES);
+		break;
+	case OP_COMPARE:
+		*a = compare(&w->r, op);
+		break;
+	case OP_RANGE:
+		*a = in_range(&w->r, op->from, op->a, op->b, op->len);
+		*a = op->inverted ? invert(*a) : *a;
+		break;
+	case OP_LOOKUP:
+		return look_up_ends(q, w, op, a);
+	case OP_COUNT:
+		if (q->only_counts)
+			return not_understood(q, w, "counts connections");
+		*a = ANSWER_MAYBE;
+		break;
+	case OP_MAYBE:
+		*a = ANSWER_MAYBE;
+		break;
+	case OP_NEVER:
+		*a = ANSWER_NO;
+		break;
+	case OP_VERDICT:
+		return ends(w, obey(q, w->chain, op->verdict, op->target, w->certainly, w->depth, w->leaves));
+	case OP_ACTS:
+		return ends(w, touch(q, w->chain, act_text(op->act), w->certainly, w->leaves));
+	}
+	return false;
+}
+
+static enum walk walk_rule(struct asking *q, const struct rules_chain *c, const struct rules_rule *rule, int depth, enum leave *leaves);
+
+/* Some peer passes what was compared and some does not: whichever is better is found by looking at both. */
+static enum walk better_peer(const struct asking *q, const struct rule_walk *w, const struct rules_rule *rest)
+{
+	struct asking other = *q;
+	enum leave left = GOES_ON;
+	if (walk_rule(&other, w->chain, rest, w->depth, &left) != WALK_ACCEPTED || !w->certainly)
+		return WALK_ON; /* the peer that it does not concern */
+	*w->leaves = left;
+	return WALK_ACCEPTED;
+}
+
 static enum walk walk_rule(struct asking *q, const struct rules_chain *c, const struct rules_rule *rule, int depth, enum leave *leaves)
 {
-	struct registers r = {.value = {0}};
-	bool certainly = true;
+	struct rule_walk w = {.chain = c, .certainly = true, .depth = depth, .leaves = leaves};
 	for (uint32_t i = rule->first_op; i < rule->first_op + rule->n_ops; i++) {
-		const struct rules_op *op = &q->rs->ops[i];
-		const struct rules_element *el = NULL;
-		enum answer a = ANSWER_YES;
-		switch (op->kind) {
-		case OP_LOAD:
-			load(&r, op, q->p);
-			break;
-		case OP_MASK:
-			for (unsigned k = 0; k < op->len; k++) {
-				r.value[op->to + k] = (r.value[op->from + k] & op->a[k]) ^ op->b[k];
-				r.known[op->to + k] = r.known[op->from + k] | (uint8_t)~op->a[k];
-				r.peers[op->to + k] = r.peers[op->from + k] & op->a[k];
-			}
-			break;
-		case OP_CLOBBER:
-			forget(&r, 0, RULES_REG_BYTES);
-			break;
-		case OP_COMPARE:
-			a = compare(&r, op);
-			break;
-		case OP_RANGE:
-			a = in_range(&r, op->from, op->a, op->b, op->len);
-			a = op->inverted ? invert(a) : a;
-			break;
-		case OP_LOOKUP:
-			a = look_up(q->rs, op, &r, &el);
-			a = op->inverted ? invert(a) : a;
-			if (op->has_data)
-				forget(&r, op->to, RULES_VALUE_MAX);
-			if (op->is_map && a == ANSWER_YES && el)
-				return obey(q, c, el->verdict, el->target, certainly, depth, leaves);
-			if (op->is_map && a != ANSWER_NO) {
-				if (op->target >= 0 && !q->rs->sets[op->target].is_open)
-					return obey_any(q, c, &q->rs->sets[op->target], a == ANSWER_PEER, depth, leaves);
-				q->what = "has a map that packets may change";
-				q->at = c;
-				return WALK_TOUCHED;
-			}
-			break;
-		case OP_COUNT:
-			if (q->only_counts) {
-				q->what = "counts connections";
-				q->at = c;
-				return WALK_TOUCHED;
-			}
-			a = ANSWER_MAYBE;
-			break;
-		case OP_MAYBE:
-			a = ANSWER_MAYBE;
-			break;
-		case OP_NEVER:
-			a = ANSWER_NO;
-			break;
-		case OP_VERDICT:
-			return obey(q, c, op->verdict, op->target, certainly, depth, leaves);
-		case OP_ACTS:
-			return touch(q, c, act_text(op->act), certainly, leaves);
-		}
+		enum answer a;
+		if (op_ends(q, &w, &q->rs->ops[i], &a))
+			return w.end;
 		if (a == ANSWER_NO)
 			return WALK_ON;
-		if (a == ANSWER_PEER && q->for_some) {
-			/* Some peer passes it and some does not: whichever is better is found by looking at both. */
-			struct asking other = *q;
-			struct rules_rule rest = {.first_op = i + 1, .n_ops = rule->first_op + rule->n_ops - i - 1};
-			enum leave left = GOES_ON;
-			enum walk w = walk_rule(&other, c, &rest, depth, &left);
-			if (w == WALK_ACCEPTED && certainly) {
-				*leaves = left;
-				return w;
-			}
-			return WALK_ON; /* the peer that it does not concern */
-		}
+		if (a == ANSWER_PEER && q->for_some)
+			return better_peer(q, &w, &(struct rules_rule){.first_op = i + 1, .n_ops = rule->first_op + rule->n_ops - i - 1});
 		if (a != ANSWER_YES)
-			certainly = false;
+			w.certainly = false;
 	}
 	return WALK_ON;
 }
