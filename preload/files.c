@@ -3,7 +3,7 @@
  *
  * Owns: the placeholder, one AF_UNIX socketpair per process whose first half has a full send
  * buffer. Dups of that half are the fds of accepted connections: the kernel gives the lowest free
- * number, EMFILE is right, fstat says socket, and nothing polls ready (DESIGN §5). The second half
+ * number, EMFILE is right, fstat says socket, and nothing polls ready. The second half
  * stays open, or the first would be at its end. Order at a close: the table forgets the number
  * before the kernel frees it, or another thread could get the number in between and lose its new
  * entry. While a wait in another thread still uses the last number of an epoll, a dup in the high

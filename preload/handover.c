@@ -1,5 +1,5 @@
 /*
- * Handover of a socket to the kernel, under all its fds at once (DESIGN §5 "Handover").
+ * Handover of a socket to the kernel, under all its fds at once.
  *
  * The file is seized meanwhile (fdtable.h). The order matters: the kernel socket exists; dup3 puts it
  * under every number; only then are epoll registrations made in the kernel, since it keys them by

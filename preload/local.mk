@@ -39,7 +39,7 @@ preload_libshim_a_SOURCES = \
 # The wrappers carry libc's names: fortified redirects in the headers would get in their way.
 preload_libshim_a_CFLAGS = $(AM_CFLAGS) -U_FORTIFY_SOURCE -fno-builtin
 
-# The shared object: every layer, but only the wrappers visible. Interposition needs an export map without version nodes (DESIGN §5), which
+# The shared object: every layer, but only the wrappers visible. Interposition needs an export map without version nodes, which
 # -fvisibility=hidden is. -Bsymbolic-functions: our own names for libc's calls mean our wrappers, whoever else interposes.
 SHIM_LIBS = preload/libshim.a src/libready.a src/libsocket.a src/libprocess.a src/libdrive.a src/libsteer.a src/libtcp.a src/libip.a src/liblink.a src/libkernel.a src/libwire.a \
 	src/libbase.a

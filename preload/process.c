@@ -1,5 +1,5 @@
 /*
- * fork and vfork (DESIGN §5). Other ways to a child: clone.c, spawn.c; exec.c and exit.c are next.
+ * fork and vfork. Other ways to a child: clone.c, spawn.c; exec.c and exit.c are next.
  *
  * fork: the table's lock is held across it, so that the child's copy is whole; the engine prepares
  * and repairs itself on both sides. The program's own handlers of fork run without any of that. In the child every engine socket is `inherited` until its first

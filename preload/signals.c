@@ -1,6 +1,5 @@
 /*
- * Signal handlers are deferred while their thread is inside the engine or holds the table's lock
- * (DESIGN §5 "Signals").
+ * Signal handlers are deferred while their thread is inside the engine or holds the table's lock.
  *
  * The kernel gets our trampoline in place of every handler; the program's own is in `actions` and
  * is what sigaction returns. A trampoline that finds engine_inside > 0 gives the signal back: it

@@ -1,5 +1,5 @@
 /*
- * File descriptors that the engine keeps for itself inside somebody else's program (DESIGN §5).
+ * File descriptors that the engine keeps for itself inside somebody else's program.
  *
  * They are moved out of the program's way. Where RLIMIT_NOFILE is 1024 or less they lie beyond it, so that the program may have as many as without us. Where
  * it is larger, or cannot be raised for the moment that this takes, they lie from just under min(RLIMIT_NOFILE, 1024) up. So low numbers stay the program's

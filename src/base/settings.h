@@ -1,5 +1,5 @@
 /*
- * The settings (DESIGN §8): one table, base/settings.def, gives each its name, default and help; it
+ * The settings: one table, base/settings.def, gives each its name, default and help; it
  * is the same name on the command line
  * (--close-policy), in the environment (FINESSE_CLOSE_POLICY) and in a file (close-policy = …).
  *

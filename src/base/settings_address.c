@@ -1,4 +1,4 @@
-/* The values of `address` and `gateway` (own-address mode, DESIGN §4): lists of addresses. What they mean together is the engine's to judge (ip/host.h). */
+/* The values of `address` and `gateway` (own-address mode): lists of addresses. What they mean together is the engine's to judge (ip/host.h). */
 #include "base/settings.h"
 
 #include <errno.h>

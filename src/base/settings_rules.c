@@ -1,5 +1,5 @@
 /*
- * The rules of `only` and `except` (DESIGN §4 "Policy"): parsing, and the question that they
+ * The rules of `only` and `except`: parsing, and the question that they
  * answer. A rule's address is a prefix of the 128-bit mapped form, so that one comparison serves
  * both families.
  */

@@ -1,5 +1,5 @@
 /*
- * A host without a kernel: what an address of our own (own-address mode, DESIGN §4) needs beside TCP.
+ * A host without a kernel: what an address of our own (own-address mode) needs beside TCP.
  *
  *  - Claims (host_claim.c): before an address is used nobody may have it, and it is told and defended afterwards. IPv4: RFC 5227 §2.1 (probes), §2.3
  *    (announcements), §2.4(b) (defend once in DEFEND_INTERVAL, else give up). IPv6: RFC 4862 §5.4 (duplicate address detection), RFC 4861 §7.2.6 (unsolicited

@@ -1,5 +1,5 @@
 /*
- * The classifier: decides, in the kernel, which frames are the engine's (DESIGN §4).
+ * The classifier: decides, in the kernel, which frames are the engine's.
  *
  * One per engine, attached to each interface that the engine serves, by one of three backends. "ebpf-tcx": a program at tcx ingress drops what is
  * ours (the packet socket saw it before), and the same decision is the packet socket's filter. "nftables": a netdev-ingress chain drops the same, and the

@@ -1,6 +1,5 @@
 /*
- * The classifier's first backend: eBPF at tcx ingress and as the packet socket's filter (DESIGN
- * §4).
+ * The classifier's first backend: eBPF at tcx ingress and as the packet socket's filter.
  *
  * Owns: its maps, a tcx link for each interface, a mapping of the ports map, and the programs, one
  * pair for each kind of link header: an interface more costs no verifier, and a process that dropped

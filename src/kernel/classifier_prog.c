@@ -1,5 +1,5 @@
 /*
- * Which frames are ours (DESIGN §4 "The classifier"), as an eBPF program.
+ * Which frames are ours, as an eBPF program.
  *
  * The same code is assembled twice: for tcx ingress and for the packet socket's filter. In both
  * places the frame starts at its link header (or at the IP header where there is none), so that

@@ -1,5 +1,5 @@
 /*
- * Promise 6: no hole in the host (DESIGN §1).
+ * Promise 6: no hole in the host.
  *
  * Frames that the engine takes pass no netfilter hook and no cgroup program on their way in, and TCP that it sends passes none on its way out. So it asks what the
  * host's rules could do to them. A listener's SYNs are judged by the host itself (judge.h); what is asked here is the rest: the later segments of a connection, its

@@ -1,4 +1,4 @@
-/* A live connection becomes a kernel socket (TCP_REPAIR; DESIGN §5 "Handover"). */
+/* A live connection becomes a kernel socket (TCP_REPAIR). */
 #ifndef FINESSE_KERNEL_HANDOVER_H
 #define FINESSE_KERNEL_HANDOVER_H
 

@@ -1,5 +1,5 @@
 /*
- * The firewall as the judge (DESIGN §4): which SYNs the host's rules accepted.
+ * The firewall as the judge: which SYNs the host's rules accepted.
  *
  * The classifier's tcx program lets a SYN for a listening port of ours climb the kernel's stack, and notes that it asked. Behind every hook of the
  * host (prerouting, conntrack, input, cgroup programs) a filter on the kernel's own listening socket meets those that all rules accepted. It swallows

@@ -1,5 +1,5 @@
 /*
- * Which hosts run finesse, too (DESIGN §6.4): found out on a FIN, remembered for an hour, for all processes of this host and network namespace.
+ * Which hosts run finesse, too: found out on a FIN, remembered for an hour, for all processes of this host and network namespace.
  *
  * The mark. A SYN to a stranger is Linux's to the byte, so the ends cannot find each other there. A FIN's IPv4 identification, or IPv6 flow label, is
  * the mark of its sequence number: to a stranger a number like any other (RFC 6864 §4.1 leaves an atomic datagram's to its source), and where

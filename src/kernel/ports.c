@@ -34,7 +34,7 @@
  *
  * Limits: -EADDRNOTAVAIL when all 64-port blocks are leased by others or full for this 4-tuple;
  * ports_pick's caller lets the kernel connect then (it has its own range), and counts it. That is
- * also what happens where ip_local_port_range leaves no whole block free (1024 65535): DESIGN's
+ * also what happens where ip_local_port_range leaves no whole block free (1024 65535): the
  * alternative, a pool of ports held by bind(0), would hold an fd per port. Two families share the
  * port space: a port is judged per 4-tuple, addresses included.
  */

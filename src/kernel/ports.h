@@ -1,5 +1,5 @@
 /*
- * Ephemeral ports of our client connections (DESIGN §4 "Ports"): outside net.ipv4.ip_local_port_range, 61000–65535 first, leased
+ * Ephemeral ports of our client connections: outside net.ipv4.ip_local_port_range, 61000–65535 first, leased
  * in blocks by an abstract AF_UNIX name per block and network namespace, released by the kernel on any death. Chosen per
  * 4-tuple by RFC 6056 §3.3.4 (double hash) with the host's secret. Under the engine's lock.
  */

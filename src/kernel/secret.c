@@ -2,7 +2,7 @@
  * The host's secret: 64 random bytes in a root-only file under /run, made once. Every process of
  * the host draws its port, ISN and timestamp keys from it, so that a new process on a released port
  * goes on where the host's clock of sequence numbers stands, and a server's TIME-WAIT does not meet
- * an unrelated one (DESIGN §4 "Ports").
+ * an unrelated one.
  *
  * Made atomically: the bytes are written to a private name first and linked to the real one, which
  * fails when another process was faster; whoever lost reads the winner's. Nobody ever sees a short

@@ -5,7 +5,7 @@
  * or sendmmsg where io_uring is forbidden) and `fake` (tests). Everything runs under the engine's lock; a link may be
  * drained and flushed by any thread. Functions return 0/positive or -errno.
  *
- * Rules (DESIGN §3): receive slots go back in order before link_drain returns; transmits are MSG_DONTWAIT and stay
+ * Rules: receive slots go back in order before link_drain returns; transmits are MSG_DONTWAIT and stay
  * in order; what the kernel does not take is copied, kept (bounded, counted) and goes out when link_tx_fd() is writable.
  */
 #ifndef FINESSE_LINK_LINK_H

@@ -1,5 +1,5 @@
 /*
- * fork (DESIGN §5): the parent's engine goes on serving; the child inherits references, not the engine.
+ * fork: the parent's engine goes on serving; the child inherits references, not the engine.
  *
  * At fork a control socket (SEQPACKET) is made for the child, and every socket with an fd gets one reference of that child: close in one
  * process sends no FIN while another holds one. In the child each such socket is SOCK_KIND_INHERITED; its first use asks the parent

@@ -1,5 +1,5 @@
 /*
- * Handover: a connection of ours becomes the kernel's (DESIGN §5), in the order of kernel/handover.h: the kernel has it, then the classifier lets
+ * Handover: a connection of ours becomes the kernel's, in the order of kernel/handover.h: the kernel has it, then the classifier lets
  * the flow's frames through and we forget it, then what is unsent leaves. So the peer's segments always meet somebody.
  */
 #include "socket/own.h"

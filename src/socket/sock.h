@@ -2,7 +2,7 @@
  * The socket layer as the shim sees it: verbs on struct sock, in Linux's semantics, 0/positive or -errno.
  *
  * A struct sock is a listening or connected TCP socket served by this process's engine. Every verb takes and leaves the engine's
- * lock itself, drives the engine while it waits (DESIGN §5 "Threads"), and may be called from any thread. References are counted:
+ * lock itself, drives the engine while it waits, and may be called from any thread. References are counted:
  * the shim holds one per open file (dups and calls in progress share it and are counted by the shim) and ends it with sock_close.
  */
 #ifndef FINESSE_SOCKET_SOCK_H

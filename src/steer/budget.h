@@ -1,6 +1,6 @@
 /*
  * Rule 0's count: how many closes each client address was left with, per server port, within the
- * last 60 s. A kernel client holds a port for each (DESIGN §6), so that this is what may run out at
+ * last 60 s. A kernel client holds a port for each, so that this is what may run out at
  * its end.
  *
  * Owns a table of fixed size, keyed by siphash with the engine's secret: sets of eight, and when a

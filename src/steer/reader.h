@@ -1,5 +1,5 @@
 /*
- * Protocol readers (DESIGN §6.3): does the client know that it has everything, and that nothing more will come?
+ * Protocol readers: does the client know that it has everything, and that nothing more will come?
  *
  * A reader sees the bytes of an accepted connection in both directions, in order, as the application reads and writes them, and says what they mean for a close.
  * It is chosen by the first bytes, not by the port; it keeps no byte, never changes one, and looks at none that it can

@@ -1,5 +1,5 @@
 /*
- * The close policies: off, hold:MS, adaptive (DESIGN §6).
+ * The close policies: off, hold:MS, adaptive.
  *
  * Owns one struct steer per engine (the budget table, the count of what is held per client prefix),
  * and one listener object for each listening socket, which embeds the core's struct close_policy. A

@@ -1,5 +1,5 @@
 /*
- * The close policies (DESIGN §6): pure. Made once per engine from the settings; one object per
+ * The close policies: pure. Made once per engine from the settings; one object per
  * listener.
  */
 #ifndef FINESSE_STEER_STEER_H

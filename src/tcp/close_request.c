@@ -1,5 +1,5 @@
 /*
- * Close request: a server asks its client to close first (DESIGN §6.4). Between two ends that both speak it; an experimental TCP option
+ * Close request: a server asks its client to close first. Between two ends that both speak it; an experimental TCP option
  * (kind 253, RFC 4727) told apart by an experiment identifier (RFC 6994 §3), which is not registered.
  *
  * 1. Why. Who sends the first FIN keeps the TIME-WAIT. A server that has said everything cannot bring a client to close that waits for the end of
@@ -30,7 +30,7 @@
  *    FIN and leads by FIN-WAIT-1 and -2 to TIME-WAIT. Data beyond the final sequence number is the server's breach: before EOF it voids the request, after EOF it
  *    is dropped as beyond a FIN.
  *
- * 7. Half-close. shutdown(SHUT_WR) asks, too (DESIGN has it never asked): the client sees what it would see of a FIN, may go on sending, and while the
+ * 7. Half-close. shutdown(SHUT_WR) asks, too: the client sees what it would see of a FIN, may go on sending, and while the
  *    server's application holds the socket its data is delivered. After the server's close, data is answered by FIN, then RST, as in any hold.
  *
  * 8. Crossing FINs. The client's FIN ends the hold; our FIN follows at once (CLOSE-WAIT, LAST-ACK). A client in FIN-WAIT-1 or later ignores requests. An application that

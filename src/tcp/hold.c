@@ -1,5 +1,5 @@
 /*
- * Close-first steering, the mechanism (DESIGN §6.1): when an application's call would send a FIN on a connection that a peer opened, the listener's
+ * Close-first steering, the mechanism: when an application's call would send a FIN on a connection that a peer opened, the listener's
  * policy is asked, and the FIN may wait for the peer's.
  *
  * A held connection stays ESTABLISHED with fin_wanted and fin_held. The hold's clock (hold_at) starts when all data is acknowledged. It ends by

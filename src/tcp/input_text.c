@@ -214,7 +214,7 @@ static void input_after_close(struct tcp_conn *c, int64_t now, uint32_t ack)
 		conn_reset_reply(c, now, ack, ECONNRESET); /* as Linux; whoever has closed is not told */
 		return;
 	}
-	/* In a hold the peer has a right to its EOF first: FIN, then RST (DESIGN §6.1). */
+	/* In a hold the peer has a right to its EOF first: FIN, then RST. */
 	bool can_fin = snd_unsent(c) == 0;
 	hold_release(c, now, CLOSE_END_PEER_DATA);
 	if (can_fin)

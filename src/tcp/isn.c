@@ -2,8 +2,8 @@
  * Initial sequence numbers (RFC 6528) and timestamp offsets (RFC 7323 §5.4): what an off-path attacker must not
  * guess, and what grows from one incarnation of a 4-tuple to the next.
  *
- * Pure functions of (secret, 4-tuple[, time]): no state, no failure. The secrets are the host's, not the process's
- * (DESIGN §4), so that a new process which is given a used port goes on where the old one stopped.
+ * Pure functions of (secret, 4-tuple[, time]): no state, no failure. The secrets are the host's, not the process's,
+ * so that a new process which is given a used port goes on where the old one stopped.
  */
 #include "base/siphash.h"
 #include "tcp/tcp.h"

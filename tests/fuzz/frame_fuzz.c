@@ -7,7 +7,7 @@
  * the connection's own, so that the fuzzer does not need to guess 32-bit numbers. Time is virtual.
  *
  * Beyond what the sanitizers and the core's own asserts see, it asserts that
- *  - a due deadline makes progress (DESIGN §2), and every segment sent can be built and parsed,
+ *  - a due deadline makes progress, and every segment sent can be built and parsed,
  *  - bytes sent are those that the application wrote, and bytes read are those that the peer sent (each byte is a function
  *    of its place in the stream), however segments overlap,
  *  - all memory is back at the end.

@@ -1,5 +1,5 @@
 /*
- * DESIGN §5 "Privilege": after setuid, map updates, SO_ATTACH_BPF and a new tcx link with a loaded program still work;
+ * After setuid, map updates, SO_ATTACH_BPF and a new tcx link with a loaded program still work;
  * AF_PACKET and loading a program do not.
  */
 #include "bpf_probe.h"

@@ -1,5 +1,5 @@
 /*
- * DESIGN §3, §4: an ETH_P_ALL tap sees a frame before tcx drops it, an ETH_P_IP tap does not, and the stack does not
+ * An ETH_P_ALL tap sees a frame before tcx drops it, an ETH_P_IP tap does not, and the stack does not
  * either; TCX_NEXT lets the next program decide, TC_ACT_OK ends the chain.
  */
 #include <arpa/inet.h>

@@ -1,5 +1,5 @@
 /*
- * DESIGN §4: a tcx link dies with its last reference, also by SIGKILL; a copy of its fd in a fork child keeps the drop
+ * A tcx link dies with its last reference, also by SIGKILL; a copy of its fd in a fork child keeps the drop
  * alive (so a child must close it); a copy of the packet socket does not.
  */
 #include <signal.h>
