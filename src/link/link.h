@@ -1,9 +1,8 @@
 /*
  * Frames in and out of one network interface.
  *
- * Backends behind one interface: `packet` (AF_PACKET TPACKET_V2 receive ring with vnet_hdr; transmit by io_uring,
- * or sendmmsg where io_uring is forbidden) and `fake` (tests). Everything runs under the engine's lock; a link may be
- * drained and flushed by any thread. Functions return 0/positive or -errno.
+ * The one backend is `packet`: AF_PACKET's TPACKET_V2 receive ring with vnet_hdr; transmit by io_uring, or sendmmsg where
+ * io_uring is forbidden. Everything runs under the engine's lock; a link may be drained and flushed by any thread. Functions return 0/positive or -errno.
  *
  * Rules: receive slots go back in order before link_drain returns; transmits are MSG_DONTWAIT and stay
  * in order; what the kernel does not take is copied, kept (bounded, counted) and goes out when link_tx_fd() is writable.
@@ -36,7 +35,7 @@ struct link_info {
 	uint32_t mtu;
 	bool gso_v4, gso_v6; /* super-segments may be handed to link_send */
 	uint32_t gso_max_bytes; /* payload of one super-segment */
-	const char *tx_backend; /* "io_uring", "sendmmsg", "fake" */
+	const char *tx_backend; /* "io_uring", "sendmmsg" */
 };
 
 /* One received frame. Valid only inside the callback. */
@@ -124,13 +123,5 @@ int link_send(struct link *l, const struct link_tx *tx);
 int link_flush(struct link *l);
 int link_tx_fd(const struct link *l); /* wait for POLLOUT here … */
 bool link_tx_blocked(const struct link *l); /* … while this holds, then link_flush */
-
-/* ---- fake link, for tests: frames are bytes in memory ---- */
-struct link_fake_out {
-	void (*sent)(struct link_fake_out *o, const uint8_t *frame, uint32_t len, const struct link_tx *tx);
-};
-int link_open_fake(struct link **out, const struct link_info *info, struct link_fake_out *o);
-int link_fake_inject(struct link *l, const struct link_rx *rx); /* copied; delivered by link_drain */
-void link_fake_block_tx(struct link *l, bool blocked);
 
 #endif

@@ -1,6 +1,5 @@
 noinst_LIBRARIES += src/liblink.a
 src_liblink_a_SOURCES = \
-	src/link/fake.c \
 	src/link/impair.c \
 	src/link/impair.h \
 	src/link/link.c \

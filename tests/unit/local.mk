@@ -138,7 +138,7 @@ endif
 
 # link, base/fd
 if HAVE_CHECK
-link_tests = tests/unit/fd_test tests/unit/fd_pass_test tests/unit/impair_test tests/unit/link_fake_test tests/unit/remains_test tests/unit/tx_budget_test tests/unit/tx_pending_test
+link_tests = tests/unit/fd_test tests/unit/fd_pass_test tests/unit/impair_test tests/unit/remains_test tests/unit/tx_budget_test tests/unit/tx_pending_test
 check_PROGRAMS += $(link_tests)
 TESTS += $(link_tests)
 
@@ -151,9 +151,6 @@ tests_unit_fd_pass_test_LDADD = src/libbase.a $(UNIT_LIBS)
 tests_unit_impair_test_SOURCES = tests/unit/impair_test.c tests/unit/unit.h
 tests_unit_impair_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
 tests_unit_impair_test_LDADD = src/liblink.a src/libbase.a $(UNIT_LIBS)
-tests_unit_link_fake_test_SOURCES = tests/unit/link_fake_test.c
-tests_unit_link_fake_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
-tests_unit_link_fake_test_LDADD = src/liblink.a src/libbase.a $(UNIT_LIBS)
 tests_unit_remains_test_SOURCES = tests/unit/remains_test.c
 tests_unit_remains_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
 tests_unit_remains_test_LDADD = src/liblink.a src/libbase.a $(UNIT_LIBS)
