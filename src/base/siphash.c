@@ -22,8 +22,22 @@ static inline uint64_t load_le64(const uint8_t *p)
 	return x;
 }
 
-static inline void sip_rounds(struct sip_state *s, int n)
+static inline uint64_t load_le32(const uint8_t *p)
 {
+	uint32_t x;
+	memcpy(&x, p, sizeof x);
+#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+	x = __builtin_bswap32(x);
+#endif
+	return x;
+}
+
+/* The number of rounds is a constant at each call: inlined, they cost no loop, and the state stays in registers. */
+#define SIP_INLINE static inline __attribute__((always_inline))
+
+SIP_INLINE void sip_rounds(struct sip_state *s, int n)
+{
+#pragma GCC unroll 4
 	while (n--) {
 		s->v0 += s->v1;
 		s->v1 = rotl(s->v1, 13) ^ s->v0;
@@ -38,7 +52,7 @@ static inline void sip_rounds(struct sip_state *s, int n)
 	}
 }
 
-static inline void sip_absorb(struct sip_state *s, uint64_t word, int rounds)
+SIP_INLINE void sip_absorb(struct sip_state *s, uint64_t word, int rounds)
 {
 	s->v3 ^= word;
 	sip_rounds(s, rounds);
@@ -46,7 +60,7 @@ static inline void sip_absorb(struct sip_state *s, uint64_t word, int rounds)
 }
 
 /* Rounds per 8-byte word and at the end: SipHash-c-d. */
-static inline uint64_t siphash(const void *data, size_t len, const uint8_t key[16], int c_rounds, int d_rounds)
+SIP_INLINE uint64_t siphash(const void *data, size_t len, const uint8_t key[16], int c_rounds, int d_rounds)
 {
 	const uint8_t *p = data;
 	uint64_t k0 = load_le64(key), k1 = load_le64(key + 8);
@@ -58,7 +72,12 @@ static inline uint64_t siphash(const void *data, size_t len, const uint8_t key[1
 
 	for (; words; words--, p += 8)
 		sip_absorb(&s, load_le64(p), c_rounds);
-	for (size_t i = 0; i < len % 8; i++)
+	size_t i = 0;
+	if (len & 4) {
+		last |= load_le32(p);
+		i = 4;
+	}
+	for (; i < len % 8; i++)
 		last |= (uint64_t)p[i] << (8 * i);
 	sip_absorb(&s, last, c_rounds);
 	s.v2 ^= 0xff;
