@@ -41,7 +41,7 @@ static size_t budget_set(const struct budget *b, const struct ip_addr *client, u
 	uint8_t key[18];
 	memcpy(key, client->b, 16);
 	memcpy(key + 16, &port, 2);
-	return siphash24(key, sizeof key, b->secret) % SETS;
+	return siphash13(key, sizeof key, b->secret) % SETS;
 }
 
 static struct budget_entry *budget_find(const struct budget *b, const struct ip_addr *client,

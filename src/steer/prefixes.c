@@ -70,7 +70,7 @@ static uint64_t prefix_hash(const uint8_t secret[16], const uint8_t prefix[16], 
 	uint8_t data[17];
 	memcpy(data, prefix, 16);
 	data[16] = (uint8_t)c;
-	return siphash24(data, sizeof data, secret);
+	return siphash13(data, sizeof data, secret);
 }
 
 /* ---- places ---- */

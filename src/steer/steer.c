@@ -95,7 +95,7 @@ static uint16_t *prefix_counter(struct steer *s, const struct flow_key *key)
 	else
 		memcpy(data, key->raddr.b, PREFIX_V6_BYTES);
 	memcpy(data + 16, &key->lport, 2);
-	return &s->prefix_held[siphash24(data, sizeof data, s->secret) % PREFIX_COUNTERS];
+	return &s->prefix_held[siphash13(data, sizeof data, s->secret) % PREFIX_COUNTERS];
 }
 
 static bool places_left(struct listener *l, const struct flow_key *key)
