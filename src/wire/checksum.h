@@ -16,6 +16,14 @@
 /* Adds `len` bytes that start at an even offset of what is summed; an odd tail counts as padded by 0. */
 uint64_t checksum_add(uint64_t sum, const void *data, size_t len);
 
+/* checksum_add of an IPv4 header without options, which each frame has. */
+static inline uint64_t checksum_ipv4_header(const void *header)
+{
+	uint32_t w[5];
+	memcpy(w, header, sizeof w);
+	return (uint64_t)w[0] + w[1] + w[2] + w[3] + w[4];
+}
+
 /* The 16-bit ones' complement sum, not complemented. */
 static inline uint16_t checksum_fold(uint64_t sum)
 {

@@ -32,7 +32,8 @@ enum ipv4_result ipv4_parse(const uint8_t *bytes, size_t len, struct ipv4_header
 	out->total_len = load_be16(bytes + 2);
 	if (out->total_len && out->total_len < out->header_len)
 		return IPV4_BAD_LENGTH;
-	if (!checksum_is_valid(checksum_add(0, bytes, out->header_len)))
+	bool plain = out->header_len == IPV4_HDR_MIN;
+	if (!checksum_is_valid(plain ? checksum_ipv4_header(bytes) : checksum_add(0, bytes, out->header_len)))
 		return IPV4_BAD_CHECKSUM; /* RFC 1122 §3.2.1.2: MUST verify, silently discard */
 	frag = load_be16(bytes + 6);
 	out->tos = bytes[1];
@@ -78,5 +79,5 @@ void ipv4_build(const struct ipv4_header *h, uint8_t out[IPV4_HDR_MIN])
 	store_be16(out + 10, 0);
 	memcpy(out + 12, h->src, 4);
 	memcpy(out + 16, h->dst, 4);
-	checksum_store(out + 10, checksum_finish(checksum_add(0, out, IPV4_HDR_MIN)));
+	checksum_store(out + 10, checksum_finish(checksum_ipv4_header(out)));
 }
