@@ -112,7 +112,7 @@ static void learner_weigh(struct learner *l)
 	for (unsigned i = 0; i < LEARNER_BUCKETS; i++)
 		watched += l->closers[i] + l->waiters[i];
 	l->hold_us = 0;
-	for (unsigned i = 0; i < LEARNER_BUCKETS && bucket_edge(i) <= l->hold_max_us; i++) {
+	for (unsigned i = 0; i < l->buckets; i++) {
 		if (l->closers[i] > 0) {
 			share -= share * l->closers[i] / watched;
 			int64_t us = bucket_hold(l, i);
@@ -152,6 +152,8 @@ void learner_init(struct learner *l, int64_t hold_max_us)
 {
 	memset(l, 0, sizeof *l);
 	l->hold_max_us = hold_max_us;
+	while (l->buckets < LEARNER_BUCKETS && bucket_edge(l->buckets) <= hold_max_us)
+		l->buckets++;
 }
 
 void learner_on_closed_first(struct learner *l, int64_t after_us)

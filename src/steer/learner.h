@@ -24,6 +24,7 @@ struct learner {
 	uint64_t asked_since_probe;
 	int64_t probed_at;
 	uint64_t probes; /* says which of them are long */
+	uint8_t buckets; /* those whose edge is within hold_max_us */
 	bool of_many;    /* of many groups of clients: a probe is no one's second */
 	bool encouraged; /* the last one that was held closed first */
 };
