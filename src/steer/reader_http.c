@@ -650,42 +650,105 @@ static void take_value(struct reader *r, struct http_half *h, const uint8_t *p, 
 		value_byte(r, h, p[k]);
 }
 
-/* No blank and no control byte, eight bytes at a time: a byte below n sets its top bit in (x - n) & ~x. */
-static bool is_one_word(const uint8_t *p, size_t n)
+/* Eight bytes at once: the top bit of each byte that is below n, and of the lowest such byte for sure; above it borrows may set more. */
+#define ONES (UINT64_MAX / 255)
+static inline uint64_t bytes_below(uint64_t x, unsigned n)
 {
-	const uint64_t ones = UINT64_MAX / 255;
-	for (; n >= sizeof ones; p += sizeof ones, n -= sizeof ones) {
-		uint64_t x;
-		memcpy(&x, p, sizeof x);
-		if ((x - ones * (' ' + 1)) & ~x & ones * 128)
-			return false;
+	return (x - ONES * n) & ~x & ONES * 128;
+}
+
+static inline uint64_t load_eight(const uint8_t *p)
+{
+	uint64_t x;
+	memcpy(&x, p, sizeof x);
+#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+	x = __builtin_bswap64(x); /* the first byte is the lowest */
+#endif
+	return x;
+}
+
+/* Up to the first blank, control byte or colon. */
+static size_t name_len(const uint8_t *p, size_t n)
+{
+	size_t k = 0;
+	for (; k + 8 <= n; k += 8) {
+		uint64_t x = load_eight(p + k), found = bytes_below(x, ' ' + 1) | bytes_below(x ^ ONES * ':', 1);
+		if (found)
+			return k + (size_t)__builtin_ctzll(found) / 8;
 	}
-	while (n && *p > ' ') {
-		p++;
-		n--;
+	return k + skip_word(p + k, n - k);
+}
+
+/* Up to the first byte that may end a line, or another control byte so low. */
+static size_t text_len(const uint8_t *p, size_t n)
+{
+	size_t k = 0;
+	for (; k + 8 <= n; k += 8) {
+		uint64_t found = bytes_below(load_eight(p + k), '\r' + 1);
+		if (found)
+			return k + (size_t)__builtin_ctzll(found) / 8;
 	}
-	return n == 0;
+	while (k < n && p[k] > '\r')
+		k++;
+	return k;
+}
+
+/* How long the end of a line at p is; 0: it is none, or not all there. */
+static size_t line_end(const uint8_t *p, size_t n)
+{
+	if (n && p[0] == '\n')
+		return 1;
+	return n > 1 && p[0] == '\r' && p[1] == '\n' ? 2 : 0;
+}
+
+static unsigned header_of(const uint8_t *p, size_t n)
+{
+	for (unsigned i = 0; i < HEADERS; i++)
+		if (n == header_lens[i] && is_name(p, n, headers[i]))
+			return i;
+	return HEADER_OTHER;
 }
 
 static size_t take_header(struct reader *r, struct http_half *h, const uint8_t *p, size_t n)
 {
-	size_t text, line = whole_line(p, n, &text);
-	const uint8_t *colon = line ? memchr(p, ':', text) : NULL;
-	if (!colon || colon == p || !word_is_fresh(&h->match, HEADERS))
+	size_t k = name_len(p, n);
+	if (k == 0 || k == n || p[k] != ':' || !word_is_fresh(&h->match, HEADERS))
 		return 0;
-	size_t k = (size_t)(colon - p);
-	if (!is_one_word(p, k))
+	size_t text = k + 1 + text_len(p + k + 1, n - k - 1), end = line_end(p + text, n - text);
+	if (!end)
 		return 0;
-	h->match.mask = 0;
-	for (unsigned i = 0; i < HEADERS; i++)
-		if (k == header_lens[i] && is_name(p, k, headers[i]))
-			word_is(&h->match, i, k);
+	unsigned header = header_of(p, k);
 	h->flags &= (uint16_t)~BLANK_LINE;
-	name_end(r, h);
-	if (h->header != HEADER_OTHER)
-		take_value(r, h, colon + 1, text - k - 1);
+	if (header == HEADER_OTHER) {
+		h->header = HEADER_OTHER;
+		word_start(&h->match, TOKENS);
+	} else {
+		word_is(&h->match, header, k);
+		name_end(r, h);
+		take_value(r, h, p + k + 1, text - k - 1);
+	}
 	h->state = HTTP_LINE_END;
-	return line;
+	return text + end;
+}
+
+/* Lines of a header section as far as they can be taken whole, and the empty one behind them. */
+static size_t take_headers(struct reader *r, struct http_half *h, const uint8_t *p, size_t n, bool response)
+{
+	for (size_t i = 0;;) {
+		size_t k = p[i] <= '\r' && h->flags & BLANK_LINE ? line_end(p + i, n - i) : 0;
+		if (k) {
+			headers_end(r, h, response);
+			return i + k;
+		}
+		k = take_header(r, h, p + i, n - i);
+		i += k;
+		if (!k || i == n || p[i] == ' ' || p[i] == '\t')
+			return i;
+		value_end(r, h);
+		name_start(h);
+		if (r->kind != READER_KIND_HTTP)
+			return i;
+	}
 }
 
 /* How much of n was taken; 0: the bytes must be looked at. */
@@ -700,7 +763,7 @@ static size_t take_line(struct reader *r, struct http_half *h, const uint8_t *p,
 		name_start(h);
 	}
 	if (h->state == HTTP_NAME && r->kind == READER_KIND_HTTP)
-		return take_header(r, h, p, n);
+		return take_headers(r, h, p, n, response);
 	return h->state == HTTP_TARGET ? take_target(h, p, n) : 0;
 }
 
