@@ -7,7 +7,8 @@
  * changed hands in between, it held, for a moment, a reference on a file that is still a file, and
  * gives it back. Invariants: refs >= numbers; a file with refs 0 is in the pool (or in
  * fdtable_on_release on its way there); `fd` is a number that leads to the file whenever numbers >
- * 0. Memory comes from mmap: malloc may be the program's own, and may be what is calling us.
+ * 0. A number is on its way out (`fdtable_leaving`) only while one thread is inside, in the middle
+ * of a close or a dup2; that thread waits for no other number meanwhile. Memory comes from mmap: malloc may be the program's own, and may be what is calling us.
  */
 #include "fdtable.h"
 
@@ -28,6 +29,10 @@ static _Atomic uint32_t lock_word; /* 0 free, 1 held, 2 held and waited for */
 static struct file *pool;          /* lock */
 static struct file *chunks;        /* lock: every file ever made, by chunk; [0] of a chunk links */
 static int highest_page = -1;      /* lock */
+
+struct file fdtable_leaving;
+static _Atomic uint32_t n_leaving; /* numbers on their way out */
+static _Atomic uint32_t awaiting, left_count; /* who waits for one; moves when one is gone and somebody waits */
 
 #define CHUNK_FILES 64 /* about two 4 KiB pages at a time */
 
@@ -117,7 +122,7 @@ void file_await(struct file *f)
 			sys_call(SYS_futex, &f->seized, FUTEX_WAIT_PRIVATE, 2, NULL, NULL, 0);
 }
 
-void file_seize(struct file *f)
+static void seize(struct file *f, bool to_copy)
 {
 	for (;;) {
 		fdtable_lock();
@@ -127,8 +132,19 @@ void file_seize(struct file *f)
 		file_await(f);
 	}
 	f->seized = 1;
+	f->copied = to_copy;
 	engine_enter();
 	fdtable_unlock();
+}
+
+void file_seize(struct file *f)
+{
+	seize(f, false);
+}
+
+void file_seize_to_copy(struct file *f)
+{
+	seize(f, true);
 }
 
 void file_unseize(struct file *f)
@@ -198,7 +214,7 @@ int fdtable_next(int fd)
 		if (!page)
 			continue;
 		for (int i = fd & (per_page - 1); i < per_page; i++)
-			if (page[i])
+			if (page[i] && page[i] != &fdtable_leaving)
 				return (fd & ~(per_page - 1)) | i;
 	}
 	return -1;
@@ -220,22 +236,44 @@ static void number_lost(struct file *f, int fd)
 		}
 }
 
+/* A number is not on its way out any more: its slot has changed. */
+static void note_left(void)
+{
+	atomic_fetch_sub(&n_leaving, 1);
+	if (!atomic_load(&awaiting))
+		return;
+	atomic_fetch_add(&left_count, 1);
+	sys_call(SYS_futex, &left_count, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0);
+}
+
+/* Lock held. What was there. Only a file ends it that a number is on its way out, or who closes it (fdtable_left). */
+static struct file *slot_set(fdtable_slot *slot, int fd, struct file *f)
+{
+	if (!f && *slot == &fdtable_leaving)
+		return NULL;
+	struct file *old = atomic_exchange(slot, f);
+	if (old == &fdtable_leaving) {
+		note_left();
+		return NULL;
+	}
+	if (old)
+		number_lost(old, fd);
+	return old;
+}
+
 struct file *fdtable_swap(int fd, struct file *f, bool *ok)
 {
 	struct file *old = NULL;
 	fdtable_lock();
 	fdtable_slot *slot = slot_of(fd, f != NULL);
 	if (slot) {
-		old = *slot;
 		if (f) {
 			f->numbers++;
 			if (f->fd < 0)
 				f->fd = fd;
 			fdtable_used = true;
 		}
-		atomic_store_explicit(slot, f, memory_order_release);
-		if (old)
-			number_lost(old, fd);
+		old = slot_set(slot, fd, f);
 	}
 	fdtable_unlock();
 	if (ok)
@@ -243,8 +281,57 @@ struct file *fdtable_swap(int fd, struct file *f, bool *ok)
 	return old;
 }
 
+struct file *fdtable_take(int fd, bool empty, struct file **copied)
+{
+	fdtable_lock();
+	fdtable_slot *slot = slot_of(fd, empty);
+	struct file *f = slot && *slot != &fdtable_leaving ? *slot : NULL;
+	*copied = f && f->seized && f->copied ? f : NULL;
+	if (*copied)
+		f = NULL;
+	if (f || (empty && slot && !*copied && *slot != &fdtable_leaving)) {
+		atomic_fetch_add(&n_leaving, 1);
+		slot_set(slot, fd, &fdtable_leaving);
+	}
+	fdtable_unlock();
+	return f;
+}
+
+void fdtable_left(int fd)
+{
+	fdtable_slot *slot = fdtable_slot_at(fd);
+	struct file *leaving = &fdtable_leaving;
+	if (slot && atomic_compare_exchange_strong(slot, &leaving, NULL))
+		note_left();
+}
+
+bool fdtable_is_leaving(int fd)
+{
+	fdtable_slot *slot = fdtable_slot_at(fd);
+	return slot && atomic_load(slot) == &fdtable_leaving;
+}
+
+struct file *fdtable_peek_left(int fd)
+{
+	if (engine_inside)
+		return NULL;
+	int saved = errno;
+	atomic_fetch_add(&awaiting, 1);
+	for (;;) {
+		uint32_t seen = atomic_load(&left_count);
+		if (!fdtable_is_leaving(fd))
+			break;
+		sys_call(SYS_futex, &left_count, FUTEX_WAIT_PRIVATE, seen, NULL, NULL, 0);
+	}
+	atomic_fetch_sub(&awaiting, 1);
+	errno = saved;
+	return fdtable_peek(fd);
+}
+
 bool fdtable_is_busy(void)
 {
+	if (atomic_load(&n_leaving))
+		return true;
 	for (struct file *chunk = chunks; chunk; chunk = chunk->next_free)
 		for (int i = 1; i < CHUNK_FILES; i++)
 			if (chunk[i].kind != FILE_FREE && chunk[i].seized)
@@ -252,8 +339,19 @@ bool fdtable_is_busy(void)
 	return false;
 }
 
+/* In a fork's child that did not wait: who closed them is not here. */
+static void forget_leaving(void)
+{
+	for (int n = 0; n <= highest_page && atomic_load(&n_leaving); n++)
+		for (int i = 0; fdtable_pages[n] && i < 1 << FDTABLE_PAGE_BITS; i++)
+			if (fdtable_pages[n][i] == &fdtable_leaving)
+				fdtable_left(n << FDTABLE_PAGE_BITS | i);
+}
+
 void fdtable_forget_calls(void)
 {
+	awaiting = 0;
+	forget_leaving();
 	for (struct file *chunk = chunks; chunk; chunk = chunk->next_free)
 		for (int i = 1; i < CHUNK_FILES; i++) {
 			struct file *f = &chunk[i];

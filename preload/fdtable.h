@@ -6,6 +6,10 @@
  * another. Readers take no lock. Writers hold the table's lock, for a few instructions and system
  * calls: never over a turn of the engine, so the engine's lock is not taken under it, but by fork.
  *
+ * A number that is closed is on its way out from the moment when the table forgets its file until the kernel has freed it; dup2 does the same to the number that it
+ * takes over. In between the kernel has still something there, which is no answer to any call. So a call that names such a number waits until it is gone, or is
+ * another file's. Who is inside does not wait: for it there is nothing at the number.
+ *
  * A file may be seized. While a thread decides an undecided socket, hands one over, or makes one undecided again, the file is neither what it was nor what it becomes.
  * Linux's lock of a socket lets other calls wait until such a moment is over. So does a seizure:
  * - Only who has seized a file changes its kind. Who changes an undecided socket (an option, a name, O_NONBLOCK, a number that is closed) has seized it, too: so a
@@ -14,6 +18,7 @@
  * - The thread that has seized one is inside (drive/inside.h). So no handler of the program runs in it, which could call on the same file, or jump away. It does nothing that
  *   waits for long, but for a handover's handshake, which a cancellation may leave: an undo ends the seizure then.
  * - It takes the engine's lock and the table's while it has seized a file, and seizes no second one. Who waits for a seizure's end has none of the three.
+ * - While a file is seized to be copied, none of its numbers is closed: the copy is of what the number led to.
  * - A seizure begins under the table's lock, and fork holds that lock while no file is seized. So no child inherits one. Where fork would not wait any longer, the child
  *   ends it (fdtable_forget_calls).
  */
@@ -54,6 +59,7 @@ struct file {
 	_Atomic uint32_t refs; /* numbers + calls in progress; 0 only in the pool */
 	_Atomic uint8_t kind;
 	_Atomic uint32_t seized; /* 0 by nobody, 1 by a thread, 2 and somebody waits */
+	bool copied;       /* lock: it is seized, and by a dup */
 	bool listener;     /* FILE_SOCK: it listens */
 	uint8_t mode_told; /* listener: enum mode_told (handover.c) */
 	_Atomic int status; /* FILE_SOCK: flags of F_SETFL that a socket keeps and does not heed */
@@ -83,18 +89,29 @@ extern _Atomic bool fdtable_used;
  * returns. */
 extern int (*fdtable_on_release)(struct file *f);
 
-/* What is at this number; no reference. */
-static inline struct file *fdtable_peek(int fd)
+/* Stands in the table for a number that is on its way out. */
+extern struct file fdtable_leaving;
+/* Who is not inside waits until the number is not on its way out any more. What is there then; NULL inside. */
+struct file *fdtable_peek_left(int fd);
+
+static inline fdtable_slot *fdtable_slot_at(int fd)
 {
 	if ((unsigned)fd >> FDTABLE_BITS)
 		return NULL;
 	fdtable_slot *page =
 	    atomic_load_explicit(&fdtable_pages[fd >> FDTABLE_PAGE_BITS], memory_order_acquire);
-	if (!page)
-		return NULL;
-	return atomic_load_explicit(&page[fd & ((1 << FDTABLE_PAGE_BITS) - 1)],
-				    memory_order_acquire);
+	return page ? &page[fd & ((1 << FDTABLE_PAGE_BITS) - 1)] : NULL;
 }
+
+/* What is at this number; no reference. */
+static inline struct file *fdtable_peek(int fd)
+{
+	fdtable_slot *slot = fdtable_slot_at(fd);
+	struct file *f = slot ? atomic_load_explicit(slot, memory_order_acquire) : NULL;
+	return __builtin_expect(f == &fdtable_leaving, 0) ? fdtable_peek_left(fd) : f;
+}
+
+bool fdtable_is_leaving(int fd);
 
 /* What is at this number, with a reference (file_put), or NULL. */
 struct file *fdtable_get(int fd);
@@ -111,6 +128,12 @@ void file_free(struct file *f);
  * NULL) false: no memory, nothing changed.
  */
 struct file *fdtable_swap(int fd, struct file *f, bool *ok);
+/*
+ * The number loses its file, as by fdtable_swap, and is on its way out until fdtable_left, or until fdtable_swap puts a file there. NULL, and nothing is on its
+ * way: there was nothing; `empty`: the number is on its way all the same. *copied: nor now, another thread makes a copy; file_await(*copied), and again.
+ */
+struct file *fdtable_take(int fd, bool empty, struct file **copied);
+void fdtable_left(int fd);
 /* The lowest number >= fd with an entry, or -1. Lock held by the caller when it matters. */
 int fdtable_next(int fd);
 
@@ -118,10 +141,11 @@ void fdtable_lock(void);
 void fdtable_unlock(void);
 /* The caller has a reference. From seizing on its thread is inside. */
 void file_seize(struct file *f);
+void file_seize_to_copy(struct file *f);
 void file_unseize(struct file *f);
 /* Until nobody has seized it. No reference is needed. */
 void file_await(struct file *f);
-/* Is a file seized? Lock held. */
+/* Is a file seized, or a number on its way out? Lock held. */
 bool fdtable_is_busy(void);
 /* In a fork's child: calls in progress of the other threads are gone with them. Lock held. */
 void fdtable_forget_calls(void);

@@ -6,7 +6,7 @@
  * number, EMFILE is right, fstat says socket, and nothing polls ready. The second half
  * stays open, or the first would be at its end. Order at a close: the table forgets the number
  * before the kernel frees it, or another thread could get the number in between and lose its new
- * entry. While a wait in another thread still uses the last number of an epoll, a dup in the high
+ * entry. In between the number is on its way out (fdtable.h). While a wait in another thread still uses the last number of an epoll, a dup in the high
  * range stays open for it.
  */
 #include "shim.h"
@@ -160,21 +160,40 @@ static void tell_kernel_fd(struct file *f, int fd)
 		epset_set_epfd(&f->epset, fd);
 }
 
-/* The number loses its file, which is returned with the number's reference; NULL: nothing was
- * there. */
-static struct file *number_take(int fd)
+/*
+ * The number loses its file, which is returned with the number's reference, and is on its way out; NULL: nothing was there, and it is on its way only where `empty`.
+ * This thread is inside then, and the caller leaves.
+ */
+static struct file *number_take(int fd, bool empty)
 {
-	struct file *f = fdtable_swap(fd, NULL, NULL);
+	struct file *f, *copied;
+	engine_enter();
+	while (!(f = fdtable_take(fd, empty, &copied)) && copied) {
+		engine_leave();
+		file_await(copied);
+		engine_enter();
+	}
 	if (!f)
 		return NULL;
-	registrations_number_lost(&f->registrations, fd);
+	registrations_number_moves(&f->registrations, fd, true);
 	if (f->numbers > 0) {
 		tell_kernel_fd(f, f->fd);
 	} else if (f->kind == FILE_EPOLL && f->refs > 1) {
-		f->parked_fd = fd_copy_high(fd);
+		if (f->parked_fd < 0)
+			f->parked_fd = fd_copy_high(fd);
 		tell_kernel_fd(f, f->parked_fd);
 	}
 	return f;
+}
+
+/* The number has `old` again, which number_take took, or nothing: dup2 has failed. */
+static void number_back(int fd, struct file *old)
+{
+	if (!old)
+		return;
+	registrations_number_moves(&old->registrations, fd, false);
+	tell_kernel_fd(old, fd);
+	file_install(fd, old);
 }
 
 static void call_undo(struct undo *u)
@@ -206,9 +225,9 @@ int file_close(int fd)
 		return sys_close(fd);
 	while (!undecided_hold(&undecided, fd))
 		;
-	engine_enter();
-	struct file *f = number_take(fd);
+	struct file *f = number_take(fd, false);
 	int closed = sys_close(fd);
+	fdtable_left(fd);
 	int released = number_end(f); /* may wait: the number is free by then, as with the kernel */
 	undecided_let_go(&undecided);
 	return closed < 0 || undecided.file ? closed : released;
@@ -220,7 +239,7 @@ int fd_created_slow(int fd)
 	struct file *f = fdtable_swap(fd, NULL, NULL);
 	if (f) {
 		tell_kernel_fd(f, f->numbers > 0 ? f->fd : -1);
-		registrations_number_lost(&f->registrations, fd);
+		registrations_number_moves(&f->registrations, fd, true);
 		file_put(f);
 	}
 	errno = saved;
@@ -238,47 +257,71 @@ static bool install_same(int fd, int to, struct file *f)
 	return now == f;
 }
 
+/* By the system call `nr`. -EAGAIN: `fd` leads elsewhere by now. `held` is let go. */
+static int dup_held(struct call *held, int fd, long nr, long b, long c)
+{
+	struct file *f = held->file;
+	file_seize_to_copy(f);
+	int to = fdtable_peek(fd) == f ? sys_call(nr, fd, b, c, 0, 0, 0) : -EAGAIN;
+	if (to >= 0 && !install_same(fd, to, f)) {
+		if (nr != SYS_dup3)
+			sys_close(to);
+		to = -EAGAIN;
+	}
+	file_unseize(f);
+	call_let_go(held);
+	return to;
+}
+
 /*
- * A number for what `fd` leads to, by the system call `nr`. Another thread that hands the file to the kernel meanwhile would not know the new number, and leave the
- * placeholder there: so the file is seized. `fd` may be closed, and opened anew: then it is looked up again.
+ * A number for what `fd` leads to. Another thread that hands the file to the kernel meanwhile would not know the new number, and leave the placeholder there; one
+ * that closes `fd` would let the copy be of something else: so the file is seized. `fd` may be closed, and opened anew: then it is looked up again. -EAGAIN: `fd` is
+ * on its way out, and this thread, which has a number of its own on the way, must not wait for it.
  */
 int file_dup(int fd, long nr, long b, long c)
 {
 	struct call held;
 	int to;
-	while (call_hold(&held, fd)) {
-		struct file *f = held.file;
-		file_seize(f);
-		to = fdtable_peek(fd) == f ? sys_call(nr, fd, b, c, 0, 0, 0) : -EAGAIN;
-		if (to >= 0 && !install_same(fd, to, f)) {
-			if (nr != SYS_dup3)
-				sys_close(to);
-			to = -EAGAIN;
-		}
-		file_unseize(f);
-		call_let_go(&held);
-		if (to != -EAGAIN)
-			return to;
-	}
+	do {
+		while (call_hold(&held, fd))
+			if ((to = dup_held(&held, fd, nr, b, c)) != -EAGAIN)
+				return to;
+		if (fdtable_is_leaving(fd) && engine_inside)
+			return -EAGAIN;
+	} while (fdtable_is_leaving(fd));
 	to = sys_call(nr, fd, b, c, 0, 0, 0);
 	if (to >= 0)
 		adopt_duped(fd, fd_created(to));
 	return to;
 }
 
-/* dup3(fd, to) where the table knows one of them; flags as dup3. Two files are not seized at once: `to` loses its own first, which nobody decides by that number then. */
+/*
+ * dup3(fd, to) where the table knows one of them; flags as dup3. Two files are not seized at once: `to` loses its own first, which nobody decides by that number then.
+ * `to` is on its way out until it is a copy. Two threads may copy two numbers to each other: so who meets another number on its way out gives back its own, and waits.
+ */
 int file_dup_over(int fd, int to, int flags)
 {
-	int r = sys_fcntl(fd, F_GETFD, 0);
-	if (r < 0)
-		return r;
-	struct call undecided;
-	while (!undecided_hold(&undecided, to))
-		;
-	engine_enter();
-	struct file *old = number_take(to);
-	undecided_let_go(&undecided);
-	r = file_dup(fd, SYS_dup3, to, flags);
+	int r;
+	struct file *old;
+	do {
+		struct call undecided;
+		fdtable_peek(fd);
+		r = sys_fcntl(fd, F_GETFD, 0);
+		if (r < 0)
+			return r;
+		while (!undecided_hold(&undecided, to))
+			;
+		old = number_take(to, true);
+		undecided_let_go(&undecided);
+		r = file_dup(fd, SYS_dup3, to, flags);
+		if (r < 0) {
+			number_back(to, old);
+			old = NULL;
+		}
+		fdtable_left(to);
+		if (r == -EAGAIN)
+			engine_leave();
+	} while (r == -EAGAIN);
 	number_end(old);
 	return r;
 }
@@ -595,16 +638,22 @@ static int use_inherited(struct file *f, enum call_use use)
 	return f->listener && use == USE_STATUS ? 0 : file_adopt(f);
 }
 
-/* No handler runs, and so none jumps away, between a reference and its undo. */
+/* No handler runs, and so none jumps away, between a reference and its undo. A number that is on its way out is waited for outside. */
 struct file *call_hold(struct call *c, int fd)
 {
-	engine_enter();
-	struct file *f = fdtable_get(fd);
-	if (f) {
-		c->file = f;
-		undo_push(&c->undo, call_undo);
-	}
-	engine_leave();
+	struct file *f;
+	bool leaving;
+	do {
+		fdtable_peek(fd);
+		engine_enter();
+		f = fdtable_get(fd);
+		leaving = !f && fdtable_is_leaving(fd);
+		if (f) {
+			c->file = f;
+			undo_push(&c->undo, call_undo);
+		}
+		engine_leave();
+	} while (leaving && !engine_inside);
 	return f;
 }
 

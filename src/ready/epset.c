@@ -427,7 +427,7 @@ void registrations_to_undecided(struct list *file, struct list *to, int fd)
 	engine_unlock(e);
 }
 
-void registrations_number_lost(struct list *file, int fd)
+void registrations_number_moves(struct list *file, int fd, bool gone)
 {
 	struct engine *e = engine_of_process();
 	if (list_empty(file))
@@ -436,7 +436,7 @@ void registrations_number_lost(struct list *file, int fd)
 	EACH_OF (file, it) {
 		if (it->fd != fd)
 			continue;
-		it->number_gone = true;
+		it->number_gone = gone;
 		queue_show(it); /* while it can be taken out */
 	}
 	engine_unlock(e);

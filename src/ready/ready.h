@@ -114,8 +114,8 @@ void registrations_to_kernel(struct list *file, int fd);
 void registrations_pass(struct list *file, int fd);
 /* It is undecided again, as file `to`, under number `fd` and others: the kernel's epolls have it. */
 void registrations_to_undecided(struct list *file, struct list *to, int fd);
-/* Number `fd` leads to it no more, others do. */
-void registrations_number_lost(struct list *file, int fd);
+/* Number `fd` leads to it no more, others do; not `gone`: it does again. */
+void registrations_number_moves(struct list *file, int fd, bool gone);
 /* The last reference to it went. */
 void registrations_drop(struct list *file);
 

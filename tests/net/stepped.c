@@ -47,11 +47,11 @@ static struct shared {
 	pid_t whole_thread;
 	volatile bool returned;    /* the stepped call */
 	volatile bool begun, done; /* the whole call */
-	char stepped_said[64], whole_said[64], state[120];
+	char stepped_said[64], whole_said[64], state[160];
 } *shared;
 
 static struct sockaddr_in silent;
-static int fd, go[2], epoll_fd;
+static int fd, go[2], epoll_fd, other_fd; /* other_fd: a pipe's */
 
 /* ---- the calls ---- */
 
@@ -124,15 +124,46 @@ static long do_close(void)
 	return close(fd);
 }
 
+static long do_close_epoll(void)
+{
+	return close(epoll_fd);
+}
+
+static long do_delete(void)
+{
+	return epoll_ctl(epoll_fd, EPOLL_CTL_DEL, fd, NULL);
+}
+
+static long do_lose(void)
+{
+	return dup2(other_fd, fd) < 0 ? -1 : 0;
+}
+
+static long do_copy(void)
+{
+	return dup2(fd, other_fd) < 0 ? -1 : 0;
+}
+
 #define DEED(what, how)       {.name = what, .act = how}
 #define CONNECTING(what, how) {.name = what, .act = how, .connecting = true}
 static const struct deed stepped[] = {
 	DEED("connect", do_connect), DEED("listen", do_listen), DEED("bind", do_bind), DEED("TCP_NODELAY", do_option), DEED("SO_LINGER", do_linger),
 	DEED("F_SETFL", do_flags), DEED("O_ASYNC", do_async), DEED("FIONBIO", do_nonblock), DEED("shutdown", do_shutdown), DEED("SO_ERROR", do_error),
 	DEED("MSG_FASTOPEN", do_send), CONNECTING("dissolve", do_dissolve), CONNECTING("shutdown of a connection", do_shutdown), CONNECTING("O_ASYNC of a connection", do_async),
+#define LEAVING 14 /* from here on a number leaves a connection or an epoll */
+	CONNECTING("close of a connection", do_close), CONNECTING("dup2 over a connection", do_lose), CONNECTING("dup2 of a connection", do_copy),
+	CONNECTING("close of its epoll", do_close_epoll),
 };
-static const struct deed whole[] = {DEED("connect", do_connect), DEED("listen", do_listen), DEED("close", do_close)};
+static const struct deed whole[] = {DEED("connect", do_connect), DEED("listen", do_listen), DEED("close", do_close), DEED("EPOLL_CTL_DEL", do_delete), DEED("dup2 of it", do_copy)};
 #define COUNT(a) (sizeof(a) / sizeof *(a))
+
+/* Which calls are made beside which. */
+static bool is_asked(unsigned a, unsigned b)
+{
+	if (stepped[a].act == do_close_epoll || whole[b].act == do_delete)
+		return stepped[a].act == do_close_epoll && whole[b].act == do_delete;
+	return a >= LEAVING ? whole[b].act != do_listen : whole[b].act != do_copy;
+}
 
 static void act(const struct deed *d, char said[64], volatile bool *returned)
 {
@@ -159,9 +190,26 @@ static void describe(void)
 	getsockname(fd, (void *)&own, &own_len);
 	getsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, &linger_len);
 	getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &info_len);
-	snprintf(shared->state, sizeof shared->state, "state %d, %s, port %s, NODELAY %d, linger %d, flags %#x, listens %d, error %d", info.tcpi_state,
+	int n = snprintf(shared->state, sizeof shared->state, "state %d, %s, port %s, NODELAY %d, linger %d, flags %#x, listens %d, error %d", info.tcpi_state,
 		 getpeername(fd, (void *)&peer, &peer_len) ? strerrorname_np(errno) : "a peer", own.sin_port ? "known" : "none", option(IPPROTO_TCP, TCP_NODELAY), linger.l_linger,
 		 fcntl(fd, F_GETFL), option(SOL_SOCKET, SO_ACCEPTCONN), option(SOL_SOCKET, SO_ERROR));
+	if (stepped[shared->stepped].act != do_copy && whole[shared->whole].act != do_copy)
+		return;
+	long again = connect(other_fd, (void *)&silent, sizeof silent);
+	snprintf(shared->state + n, sizeof shared->state - n, "; the copy %s", again ? strerrorname_np(errno) : "ok");
+}
+
+/* A pair of calls may have closed what the next one needs. */
+static void prepare(void)
+{
+	int unused[2];
+	close(epoll_fd);
+	close(other_fd);
+	epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+	if (pipe2(unused, O_CLOEXEC))
+		exit(2);
+	other_fd = unused[0];
+	close(unused[1]);
 }
 
 static void *other(void *arg)
@@ -186,13 +234,14 @@ static void stop(void)
 static void traced(void)
 {
 	pthread_t thread;
-	epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+	epoll_fd = other_fd = -1;
 	ptrace(PTRACE_TRACEME, 0, NULL, NULL);
 	pthread_create(&thread, NULL, other, NULL);
 	while (!shared->whole_thread)
 		usleep(1000);
 	for (;;) {
 		stop();
+		prepare();
 		fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
 		epoll_ctl(epoll_fd, EPOLL_CTL_ADD, fd, &(struct epoll_event){.events = EPOLLPRI});
 		if (stepped[shared->stepped].connecting)
@@ -241,7 +290,7 @@ static void make_whole_call(void)
 }
 
 /* The stepped call takes `n` steps of a kind, then comes the whole one. False: it was over before. */
-static bool trial(int kind, long n, char said[256])
+static bool trial(int kind, long n, char said[320])
 {
 	shared->returned = false;
 	goes(PTRACE_CONT); /* it has a socket */
@@ -253,7 +302,7 @@ static bool trial(int kind, long n, char said[256])
 	while (!shared->done)
 		usleep(100);
 	goes(PTRACE_CONT);
-	snprintf(said, 256, "%s, %s; %s", shared->stepped_said, shared->whole_said, shared->state);
+	snprintf(said, 320, "%s, %s; %s", shared->stepped_said, shared->whole_said, shared->state);
 	return inside;
 }
 
@@ -264,7 +313,7 @@ static bool pair(int a, int b)
 		const char *name;
 		long most;
 	} steps[] = {{PTRACE_SINGLESTEP, "instructions", INSTRUCTIONS}, {PTRACE_SYSCALL, "halves of system calls", 2 * SYSTEM_CALLS}};
-	char before[256], after[256], said[256];
+	char before[320], after[320], said[320];
 	int wrong = 0;
 	shared->stepped = a;
 	shared->whole = b;
@@ -301,6 +350,8 @@ int main(int argc, char **argv)
 	ptrace(PTRACE_SETOPTIONS, child, NULL, (void *)(long)PTRACE_O_EXITKILL);
 	for (unsigned b = 0; b < COUNT(whole); b++)
 		for (unsigned a = 0; a < COUNT(stepped); a++) {
+			if (!is_asked(a, b))
+				continue;
 			if (argc > 2 && (strcmp(argv[2], stepped[a].name) || strcmp(argv[3], whole[b].name)))
 				continue;
 			good &= pair(a, b);

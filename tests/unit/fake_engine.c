@@ -710,7 +710,7 @@ void registrations_to_undecided(struct list *file, struct list *to, int fd)
 	}
 }
 
-void registrations_number_lost(struct list *file, int fd)
+void registrations_number_moves(struct list *file, int fd, bool gone)
 {
 }
 

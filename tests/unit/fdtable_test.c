@@ -262,6 +262,75 @@ START_TEST(a_fork_sees_seizures_and_its_child_ends_them)
 }
 END_TEST
 
+static void *looks(void *arg)
+{
+	(void)arg;
+	return fdtable_peek(7); /* waits while 7 is on its way out */
+}
+
+START_TEST(a_number_on_its_way_out_is_waited_for_outside)
+{
+	pthread_t thread;
+	void *found;
+	struct file *f = put_at(7, FILE_CANDIDATE), *copied, *g = file_new(FILE_CANDIDATE);
+	engine_enter();
+	ck_assert_ptr_eq(fdtable_take(7, false, &copied), f);
+	ck_assert_uint_eq(f->numbers, 0);
+	ck_assert(fdtable_is_leaving(7));
+	ck_assert_ptr_null(fdtable_peek(7)); /* inside */
+	ck_assert_ptr_null(fdtable_get(7));
+	ck_assert_int_eq(fdtable_next(0), -1);
+	ck_assert_ptr_null(fdtable_take(7, true, &copied)); /* another thread's close */
+	ck_assert_ptr_null(fdtable_swap(7, NULL, NULL));
+	ck_assert(fdtable_is_leaving(7));
+	ck_assert_int_eq(pthread_create(&thread, NULL, looks, NULL), 0);
+	fdtable_left(7);
+	pthread_join(thread, &found);
+	ck_assert_ptr_null(found);
+	ck_assert_ptr_null(fdtable_take(7, true, &copied)); /* dup2 over a number that is nothing of ours */
+	ck_assert_int_eq(pthread_create(&thread, NULL, looks, NULL), 0);
+	ck_assert_ptr_null(fdtable_swap(7, g, NULL));
+	pthread_join(thread, &found);
+	ck_assert_ptr_eq(found, g);
+	fdtable_left(7); /* too late: it is g's */
+	ck_assert_ptr_eq(fdtable_peek(7), g);
+	engine_leave();
+	file_put(fdtable_swap(7, NULL, NULL));
+	file_put(f);
+}
+END_TEST
+
+START_TEST(a_file_that_is_copied_keeps_its_numbers)
+{
+	struct file *f = put_at(7, FILE_SOCK), *copied;
+	file_seize_to_copy(f);
+	ck_assert_ptr_null(fdtable_take(7, false, &copied));
+	ck_assert_ptr_eq(copied, f);
+	ck_assert_ptr_eq(fdtable_peek(7), f);
+	file_unseize(f);
+	file_seize(f); /* for another reason */
+	ck_assert_ptr_eq(fdtable_take(7, false, &copied), f);
+	ck_assert_ptr_null(copied);
+	fdtable_left(7);
+	file_unseize(f);
+	file_put(f);
+}
+END_TEST
+
+START_TEST(a_fork_sees_numbers_on_their_way_and_its_child_ends_them)
+{
+	struct file *f = put_at(7, FILE_CANDIDATE), *copied;
+	fdtable_take(7, false, &copied);
+	fdtable_lock();
+	ck_assert(fdtable_is_busy());
+	fdtable_forget_calls();
+	ck_assert(!fdtable_is_busy());
+	fdtable_unlock();
+	ck_assert_ptr_null(fdtable_peek(7));
+	file_put(f);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("fdtable");
@@ -280,6 +349,9 @@ int main(void)
 	tcase_add_test(t, readers_race_with_close);
 	tcase_add_test(t, one_thread_at_a_time_has_seized_a_file);
 	tcase_add_test(t, a_fork_sees_seizures_and_its_child_ends_them);
+	tcase_add_test(t, a_number_on_its_way_out_is_waited_for_outside);
+	tcase_add_test(t, a_file_that_is_copied_keeps_its_numbers);
+	tcase_add_test(t, a_fork_sees_numbers_on_their_way_and_its_child_ends_them);
 	suite_add_tcase(s, t);
 	SRunner *r = srunner_create(s);
 	srunner_run_all(r, CK_NORMAL);
