@@ -66,12 +66,19 @@ void wrap__exit(int status)
 /* ---- the lists of handlers ---- */
 
 /* libc writes what streams still have after the last handler, and may wait for a reader: signals come as ever then. */
-static void at_exit(void *unused)
+static void at_end(void *unused)
 {
 	const uint64_t before = kernel_sigmask_now();
 	(void)unused;
 	shim_exit();
 	kernel_sigmask(SIG_SETMASK, before);
+}
+
+static void at_exit(void *unused)
+{
+	if (shim_on() && !exit_told && process_is_own())
+		stdio_flush_programs();
+	at_end(unused);
 }
 
 /* ---- the end of the last thread ---- */
@@ -135,7 +142,7 @@ EARLY static void be_last_at_quick_exit(void)
 {
 	static _Atomic bool done;
 	if (!atomic_exchange(&done, true))
-		EARLY_REAL(__cxa_at_quick_exit)(at_exit, NULL);
+		EARLY_REAL(__cxa_at_quick_exit)(at_end, NULL);
 }
 
 /* atexit is within each program and library, and calls this one; so do C++ objects. */

@@ -363,6 +363,8 @@ static inline bool is_stdio_number(int fd)
 /* A call gives the program this number: an engine socket goes to the kernel where stdio may sit on it. If it cannot, the number still works through the
  * wrappers. Returns fd; leaves errno. */
 int number_for_stdio(int fd);
+/* exit(3) has run all handlers: what streams have that write by functions of the program. */
+void stdio_flush_programs(void);
 
 /* ---- known.c ---- */
 #define KNOWN_ANYWAY (-2)

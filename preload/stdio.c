@@ -2,6 +2,9 @@
  * stdio works on its fd inside libc, where no wrapper sees it. So a stream never gets an engine
  * socket: fdopen hands it over to the kernel first; where that is impossible the stream is a cookie
  * over our wrappers (all but fileno works). dprintf formats here and writes through the wrapper.
+ *
+ * libc writes what streams still have after the last handler of exit, when the engine has ended. A stream that the program writes by functions of its own
+ * (fopencookie) may lead to an engine socket. So those are written before.
  */
 #include "shim.h"
 
@@ -34,6 +37,29 @@ FILE *wrap_fdopen(int fd, const char *mode)
 	cookie_io_functions_t io = {
 	    .read = cookie_read, .write = cookie_write, .close = cookie_close};
 	return fopencookie((void *)(intptr_t)fd, mode, io);
+}
+
+/* ---- the end ---- */
+
+/* libc's list of all streams, and its lock. */
+extern FILE *_IO_list_all __attribute__((weak));
+extern void _IO_list_lock(void) __attribute__((weak));
+extern void _IO_list_unlock(void) __attribute__((weak));
+
+/* As libc does it: a stream that another thread is in is not waited for. */
+void stdio_flush_programs(void)
+{
+	if (!&_IO_list_all || !_IO_list_lock || !_IO_list_unlock)
+		return;
+	_IO_list_lock();
+	for (FILE *f = _IO_list_all; f; f = f->_chain) {
+		if (f->_fileno >= 0 || ftrylockfile(f))
+			continue;
+		if (f->_IO_write_ptr > f->_IO_write_base)
+			fflush_unlocked(f);
+		funlockfile(f);
+	}
+	_IO_list_unlock();
 }
 
 int number_for_stdio(int fd)

@@ -6,6 +6,7 @@
  * - exit, _exit, quick, exec: other threads wait in calls meanwhile. Linux lets none of them return: one that does says so, and ends the program with status 3.
  *   Handlers that were registered before any library's constructor ran (.preinit_array) run last, and what they send arrives.
  * - thread: main ends by pthread_exit. The end of the last thread is the process's.
+ * - stream: streams that write by functions of the program have something left. A thread waits in a read of another one, and has it locked.
  * - full: what libc writes after the last handler finds a full pipe. A handler of SIGTERM runs in that, and ends the program with status 5. full@worker: another thread than main ends
  *   the program, and main, which the signal finds, waits in a call.
  * - shared: a child that has our memory (CLONE_VM) ends before, by _exit: the connection is not its own.
@@ -181,6 +182,46 @@ static void main_ends(void)
 	pthread_exit(NULL);
 }
 
+/* ---- streams of the program's own ---- */
+
+static ssize_t stream_write(void *cookie, const char *text, size_t n)
+{
+	(void)cookie;
+	return send(conn, text, n, MSG_NOSIGNAL);
+}
+
+static ssize_t stream_read(void *cookie, char *to, size_t n)
+{
+	(void)cookie;
+	return recv(conn, to, n, 0);
+}
+
+static FILE *stream(const char *mode)
+{
+	return fopencookie(NULL, mode, (cookie_io_functions_t){.read = stream_read, .write = stream_write});
+}
+
+static void *reads_stream(void *f)
+{
+	threads[0] = syscall(SYS_gettid);
+	sem_post(&begun);
+	fgetc(f);
+	note("a thread's call returned\n");
+	_exit(3);
+}
+
+static void leave_in_streams(void)
+{
+	pthread_t t;
+	FILE *locked = stream("r+");
+	fprintf(stream("w"), " stream");
+	pthread_create(&t, NULL, reads_stream, locked);
+	while (sem_wait(&begun))
+		;
+	while (task_state(getpid(), threads[0]) != 'S')
+		usleep(1000);
+}
+
 /* ---- a pipe that is full ---- */
 
 /* One of its threads does. */
@@ -317,6 +358,10 @@ int main(int argc, char **argv)
 		main_ends();
 	if (!strcmp(how, "shared")) {
 		child_ends();
+		return 0;
+	}
+	if (!strcmp(how, "stream")) {
+		leave_in_streams();
 		return 0;
 	}
 	start_threads();

@@ -7,7 +7,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../
 from lab import SERVER_IP, TOP, Lab, LabError, compare_lines
 
 PORT = 7451
-WAYS = ["thread", "full", "full@worker", "exit", "_exit", "quick", "exec", "shared", "_exit@handler", "exec@handler", "close@handler", "poll@handler"]
+WAYS = ["thread", "full", "full@worker", "stream", "exit", "_exit", "quick", "exec", "shared", "_exit@handler", "exec@handler", "close@handler", "poll@handler"]
 
 
 def all_of(conn):
