@@ -16,6 +16,8 @@
  * peers may be waited for, and then goes on, whatever the helper does: a thread that crashed may hold what the helper needs. A crash inside the engine does not come here
  * at all.
  *
+ * A second signal, for another thread, changes nothing: the first one's is the process's end, and its thread goes on waiting.
+ *
  * Where a thread ends the process by exit, it says the same of its own doing: DRAINS, then DONE. A signal for another thread waits for the first of these, not for the peers.
  */
 #include "socket/engine.h"
@@ -53,8 +55,8 @@ int engine_before_death(struct engine *e)
 	uint32_t alive = DEATH_NOT;
 	if (!__atomic_load_n(&e->up, __ATOMIC_ACQUIRE))
 		return -ESRCH;
-	if (drive_ends_elsewhere(&e->drive)) {
-		await(e, DEATH_DRAINS); /* another thread ends the process already: what it hands over is not cut short */
+	if (drive_ends_elsewhere(&e->drive)) { /* another thread ends the process already: what it hands over is not cut short */
+		await(e, __atomic_load_n(&e->dies, __ATOMIC_ACQUIRE) ? DEATH_NOT : DEATH_DRAINS);
 		return -EALREADY;
 	}
 	if (!__atomic_load_n(&e->drive.helper_runs, __ATOMIC_ACQUIRE))
@@ -63,6 +65,7 @@ int engine_before_death(struct engine *e)
 		await(e, DEATH_NOT); /* the first one's signal is the process's end */
 		return -EALREADY;
 	}
+	__atomic_store_n(&e->dies, true, __ATOMIC_RELEASE); /* before the helper knows */
 	drive_helper_nudge(&e->drive);
 	await(e, DEATH_DONE);
 	return __atomic_load_n(&e->death, __ATOMIC_ACQUIRE) == DEATH_DONE ? 0 : -ETIMEDOUT;
@@ -71,6 +74,7 @@ int engine_before_death(struct engine *e)
 void death_after_fork(struct engine *e)
 {
 	__atomic_store_n(&e->death, DEATH_NOT, __ATOMIC_RELEASE);
+	__atomic_store_n(&e->dies, false, __ATOMIC_RELEASE);
 }
 
 static void say(struct engine *e, enum death now)

@@ -394,6 +394,7 @@ struct engine {
 	unsigned n_inherited; /* sockets here that belong to a parent's engine */
 	bool exiting;
 	uint32_t death; /* death.c. A futex, atomic; no lock */
+	bool dies;      /* … atomic: by a signal, and not by exit */
 };
 
 /* ---- engine.c ---- */

@@ -452,6 +452,32 @@ def at_the_end(world):
     expect(any(send_and_exit(world, port) for port in (7, 8, 9)), "the server's last ACK never came")
 
 
+def blocks(pid, sig):
+    """Does a process's first thread block the signal?"""
+    return int(re.search("SigBlk:\t(.*)", Path("/proc/%d/task/%d/status" % (pid, pid)).read_text())[1], 16) >> sig - 1 & 1
+
+
+def dies_twice(world):
+    """A second signal, which another thread gets, does not cut short what the first one's death still has to send."""
+    p = world.finesse("a0", A + "/24", ["/usr/bin/python3", SERVER, "fill", A, 80])
+    ours(p, A)
+    says(p, "listens")
+    with world.socket_of_kernel(socket.AF_INET, socket.SOCK_STREAM) as c:
+        c.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16384)
+        c.settimeout(WAIT_S)
+        c.connect((A, 80))
+        says(p, "filled with ")
+        sent = int(re.search("filled with ([0-9]+)", said(p))[1])
+        p.send_signal(signal.SIGTERM)
+        until("the first signal's handler", lambda: blocks(p.pid, signal.SIGTERM))
+        p.send_signal(signal.SIGTERM)
+        got = 0
+        while piece := c.recv(4096):
+            got += len(piece)
+    expect(got == sent, "%d of %d bytes" % (got, sent))
+    expect(p.wait(WAIT_S) == -signal.SIGTERM, "it ended otherwise")
+
+
 def net_raw_alone(world):
     """CAP_NET_RAW is all that is needed."""
     drop = ["setpriv", "--bounding-set=-all,+net_raw", "--inh-caps=-all"]
@@ -542,7 +568,7 @@ def one_mac(world):
 
 
 CASES = [nginx_and_curl, kernel_peer, echo_is_limited, names, gateway, neighbour_moves, conflict_at_start, conflict_later, another_tree, kernel_has_it, kernel_takes_it, processes_share,
-         at_the_end, net_raw_alone, one_interface, tun, one_mac]
+         at_the_end, dies_twice, net_raw_alone, one_interface, tun, one_mac]
 
 
 def main():

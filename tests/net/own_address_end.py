@@ -49,6 +49,21 @@ def serve(address, port):
     accept_all(listener(address, port))
 
 
+def fill(address, port):
+    """Sends what the connection takes, and waits for its end, in two threads."""
+    threading.Thread(target=threading.Event().wait, daemon=True).start()
+    s = listener(address, port)
+    print("listens", flush=True)
+    c, sent = s.accept()[0], 0
+    c.setblocking(False)
+    try:
+        while True:
+            sent += c.send(bytes(65536))
+    except BlockingIOError:
+        print("filled with %d" % sent, flush=True)
+    threading.Event().wait()
+
+
 def prefork(address, port, n):
     s = listener(address, port)
     for _ in range(int(n)):
