@@ -308,9 +308,14 @@ int classifier_del_exception(struct classifier *c, const struct flow_key *key)
 
 /* ---- the kernel's own sockets ---- */
 
-int classifier_silence(struct classifier *c, int listening_fd, const struct ip_addr *addr, uint16_t port)
+int classifier_silence(struct classifier *c, int listening_fd, const struct ip_addr *addr, uint16_t port, enum silence_begin how)
 {
-	return c->ops->silence ? c->ops->silence(c, listening_fd, addr, port) : 0;
+	return c->ops->silence ? c->ops->silence(c, listening_fd, addr, port, how) : 0;
+}
+
+bool classifier_is_silenced(const struct classifier *c, int listening_fd)
+{
+	return c->ops->silence && silent_filter_is_there(listening_fd);
 }
 
 void classifier_end_silence(struct classifier *c, int listening_fd, enum silence_end how)

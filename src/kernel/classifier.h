@@ -111,8 +111,17 @@ int classifier_del_exception(struct classifier *c, const struct flow_key *key);
 /*
  * The socket backend works at the kernel's own sockets, which it must be told of. With the others these do nothing, and say 0 or false.
  */
-/* A kernel socket that listens on a port of ours is silent from now on; before classifier_add_listener. -EPERM: its filter is locked. */
-int classifier_silence(struct classifier *c, int listening_fd, const struct ip_addr *addr, uint16_t port);
+/*
+ * A kernel socket that listens on a port of ours is silent from now on; before classifier_add_listener. -EPERM: its filter is locked.
+ * Where the kernel may have half-open connections of that socket: first to SYNs alone, then the exceptions are added, then to all. So no ACK of theirs is lost.
+ */
+enum silence_begin {
+	SILENCE_SYNS,
+	SILENCE_ALL,
+};
+int classifier_silence(struct classifier *c, int listening_fd, const struct ip_addr *addr, uint16_t port, enum silence_begin how);
+/* It is silent already, by whoever has it. */
+bool classifier_is_silenced(const struct classifier *c, int listening_fd);
 /* … and speaks again, but to flows that were added. */
 enum silence_end {
 	SILENCE_DIES,    /* the socket is about to be closed: nobody else has it */

@@ -52,7 +52,7 @@ struct classifier_ops {
 	bool (*flows_stayed)(struct classifier *c, uint32_t deletions);
 	void (*note_cookies)(struct classifier *c, int64_t until_us);
 	/* Of the backend that keeps the kernel silent at its own sockets; NULL elsewhere: nothing is to do. */
-	int (*silence)(struct classifier *c, int listening_fd, const struct ip_addr *addr, uint16_t port);
+	int (*silence)(struct classifier *c, int listening_fd, const struct ip_addr *addr, uint16_t port, enum silence_begin how);
 	void (*end_silence)(struct classifier *c, int listening_fd, enum silence_end how);
 	int (*hold_port)(struct classifier *c, const struct ip_addr *addr, uint16_t port);
 	bool (*is_silent)(const struct classifier *c, const struct flow_key *key);

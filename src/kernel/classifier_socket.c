@@ -45,6 +45,7 @@ struct silenced {
 	struct ip_addr addr;
 	uint16_t port;
 	enum { SERVES, OUTLIVED, OUTLIVED_SHARED, OUTLIVED_SERVED } state; /* not SERVES: `fd` is ours */
+	bool only_syns;                                   /* the kernel's half-open connections are not known yet */
 	struct flows flows;                               /* its connections that have an entry of their own */
 };
 
@@ -105,6 +106,7 @@ static int refresh(const struct socket_classifier *c, const struct silenced *s)
 		r.n_addrs = c->base.n_addrs;
 		r.flows = c->exceptions.at;
 		r.n_flows = c->exceptions.n;
+		r.only_syns = s->only_syns;
 	}
 	return silent_filter_attach(s->fd, &r);
 }
@@ -238,13 +240,18 @@ int classifier_socket_adopt(struct classifier **out, int ifindex)
 
 /* ---- listeners ---- */
 
-static int silence(struct classifier *base, int fd, const struct ip_addr *addr, uint16_t port)
+static int silence(struct classifier *base, int fd, const struct ip_addr *addr, uint16_t port, enum silence_begin how)
 {
 	struct socket_classifier *c = socket_of(base);
-	struct silenced *s = calloc(1, sizeof *s);
+	struct silenced *s = find_fd(c, fd);
+	if (s && s->state == SERVES) {
+		s->only_syns = how == SILENCE_SYNS;
+		return refresh(c, s);
+	}
+	s = calloc(1, sizeof *s);
 	if (!s)
 		return -ENOMEM;
-	*s = (struct silenced){.fd = fd, .addr = *addr, .port = port, .state = SERVES};
+	*s = (struct silenced){.fd = fd, .addr = *addr, .port = port, .state = SERVES, .only_syns = how == SILENCE_SYNS};
 	list_init(&s->node);
 	int err = refresh(c, s);
 	if (err) {

@@ -12,6 +12,10 @@
 #define PASS          0xffffffffu
 #define SWALLOW       0u
 #define TCP_PORTS     0 /* offset in the TCP header, where a TCP socket's filter begins: source, then destination */
+#define TCP_FLAGS     13
+#define FLAG_SYN      0x02
+#define FLAG_RST      0x04
+#define FLAG_ACK      0x10
 #define IP_HEADER(at) (SKF_NET_OFF + (at))
 #define V4_SRC        12
 #define V4_DST        16
@@ -137,6 +141,14 @@ static void pass_other_interfaces(struct code *c, const struct silent_rules *r)
 	bind_jumps(c);
 }
 
+static void pass_all_but_syns(struct code *c)
+{
+	put(c, BPF_LD | BPF_B | BPF_ABS, 0, 0, TCP_FLAGS);
+	put(c, BPF_ALU | BPF_AND | BPF_K, 0, 0, FLAG_SYN | FLAG_RST | FLAG_ACK);
+	put(c, BPF_JMP | BPF_JEQ | BPF_K, 1, 0, FLAG_SYN);
+	end(c, PASS);
+}
+
 static int attach(int fd, struct code *c)
 {
 	struct sock_fprog prog = {.len = c->n, .filter = c->at};
@@ -148,6 +160,8 @@ int silent_filter_attach(int fd, const struct silent_rules *r)
 	struct code *c = r->n_addrs > SILENT_ADDRESSES_MAX ? NULL : calloc(1, sizeof *c);
 	if (!c)
 		return r->n_addrs > SILENT_ADDRESSES_MAX ? -E2BIG : -ENOMEM;
+	if (r->only_syns)
+		pass_all_but_syns(c);
 	pass_other_interfaces(c, r);
 	load(c, SKF_AD_OFF + SKF_AD_PROTOCOL);
 	unless_equal_skip(c, ETH_P_IPV6, 1);
@@ -166,6 +180,12 @@ int silent_filter_attach_all(int fd)
 	struct sock_filter swallow = {BPF_RET | BPF_K, 0, 0, SWALLOW};
 	struct sock_fprog prog = {.len = 1, .filter = &swallow};
 	return sys_setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &prog, sizeof prog);
+}
+
+bool silent_filter_is_there(int fd)
+{
+	socklen_t n = 0; /* asks how long it is */
+	return sys_getsockopt(fd, SOL_SOCKET, SO_GET_FILTER, NULL, &n) || n;
 }
 
 int silent_filter_remove(int fd)

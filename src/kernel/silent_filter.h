@@ -22,12 +22,15 @@ struct silent_rules {
 	const struct flow_key *flows;
 	size_t n_flows;
 	bool only_flows; /* swallows `flows` and nothing else; otherwise everything else */
+	bool only_syns;  /* … of everything else only what would begin a connection */
 };
 
 /* The socket's filter from now on. -E2BIG: more addresses or flows than a filter has room for; -EPERM: the kernel refuses it, or the filter is locked. */
 int silent_filter_attach(int fd, const struct silent_rules *r);
 /* Swallows all. */
 int silent_filter_attach_all(int fd);
+/* Somebody's, of any kind. */
+bool silent_filter_is_there(int fd);
 /* 0, also if there is none. */
 int silent_filter_remove(int fd);
 /* Does this kernel let us? 0 or -errno. */

@@ -13,7 +13,7 @@
  * anyway, for they may be so busy that nobody is ever seen to wait.
  *
  * A process that listens and forks before it ever accepts stands down: its port is the kernel's until somebody wants to accept, who then claims it. So do
- * listeners that were inherited by fork (fork.c). A listener that is closed while others may accept from the same socket gives what waits to the spare queue;
+ * listeners that were inherited by fork (fork.c). Where no connection can be handed to the kernel, every listener begins so. A listener that is closed while others may accept from the same socket gives what waits to the spare queue;
  * its half-open connections go on, and go there, too, once they are established.
  */
 #include "process/claim.h"
@@ -128,6 +128,11 @@ static void attach(struct claim *c, struct listener *lst)
 		listener_watch_too(c->e, lst->owner, c->group.spare[1]);
 }
 
+static int silence(struct claim *c, const struct sock *l, enum silence_begin how)
+{
+	return classifier_silence(c->e->classifier, l->lst->kfd, classifier_name(c), c->group.place.port, how);
+}
+
 /* Of several sockets of one port (SO_REUSEPORT) the kernel may answer at any: those that this process has, and does not use, are as silent as the one that it does. */
 static void silence_others(struct claim *c, const struct sock *l, bool on, enum silence_end how)
 {
@@ -136,7 +141,7 @@ static void silence_others(struct claim *c, const struct sock *l, bool on, enum 
 		if (lst->owner == l || lst->claimed || lst->kernels || lst->kfd < 0)
 			continue;
 		classifier_end_silence(c->e->classifier, lst->kfd, how);
-		if (on && classifier_silence(c->e->classifier, lst->kfd, classifier_name(c), c->group.place.port))
+		if (on && classifier_silence(c->e->classifier, lst->kfd, classifier_name(c), c->group.place.port, SILENCE_ALL))
 			log_warn("claim", "port %u: a socket that is not used answers", c->group.place.port);
 	}
 }
@@ -157,8 +162,13 @@ static int claim_take(struct engine *e, struct sock *l)
 		return -ENOMEM;
 	broker_client_mark();
 	attach(c, l->lst);
+	bool was_out = c->group.state == GROUP_OUT;
 	int err = claim_is_marked(l->lst) ? -EADDRINUSE : claim_enter(c, l->lst->kfd);
+	/* Nobody had the port: what is half open there is the kernel's. */
+	bool was_kernels = was_out && c->group.state == GROUP_ALONE;
 	find_spare(c, l->lst);
+	if (!err)
+		err = silence(c, l, was_kernels ? SILENCE_SYNS : SILENCE_ALL);
 	if (!err && claim_is_shared(c)) {
 		err = judged_attach(e, l);
 		if (err)
@@ -170,6 +180,8 @@ static int claim_take(struct engine *e, struct sock *l)
 			silence_others(c, l, true, SILENCE_GOES_ON);
 		if (!err && (!claim_is_shared(c) || classifier_group_decides_here(c->group.maps)))
 			err = listener_except_kernels(e, l->lst);
+		if (!err && was_kernels)
+			err = silence(c, l, SILENCE_ALL);
 		if (err)
 			claim_leave(c);
 	}
@@ -641,6 +653,14 @@ static void stand_down(struct claim *c)
 	}
 }
 
+static void asleep_are_shared(struct claim *c)
+{
+	list_for_each (pos, tmp, &c->listeners) {
+		struct listener *lst = container_of(pos, struct listener, claim_node);
+		lst->from_elsewhere |= lst->asleep;
+	}
+}
+
 static void before_fork(struct engine *e)
 {
 	list_for_each (pos, tmp, &e->claims) {
@@ -650,6 +670,7 @@ static void before_fork(struct engine *e)
 		group_spare_make(&c->group);
 		if (may_stand_down(c))
 			stand_down(c);
+		asleep_are_shared(c);
 	}
 	if (list_empty(&e->draining))
 		requeue_end(e); /* before a child has it, too */

@@ -184,7 +184,7 @@ struct listener {
 	int queue_fd;            /* an epoll of the kernel's queue and the spare one; -1: there is none, kfd is all */
 	bool from_elsewhere;     /* other processes may have the listening socket: it came by fork, exec or SCM_RIGHTS, or went there */
 	bool closing;            /* it takes what has come for it, and is offered no more (process_ops.stops) */
-	bool asleep;             /* nobody has accepted yet, and it was shared by fork: the port is the kernel's until somebody here does */
+	bool asleep;             /* nobody has accepted yet, and it was shared by fork, or may be: the port is the kernel's until somebody here does */
 	bool requeues; /* … with who waits for accept: socket/requeue.c */
 	bool kernels; /* … and will not be again: an option of the kernel's was set */
 	struct fastopen fastopen;

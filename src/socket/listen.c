@@ -272,6 +272,24 @@ static enum silence_end silence_ends(const struct sock *l, bool gone)
 	return process_ops->others_serve(l) ? SILENCE_GOES_ON : SILENCE_ENDS;
 }
 
+/*
+ * Must the socket be silent before its port is claimed? Where others serve it already: a socket of a kernel group of theirs would answer, too, and one that is theirs stays as it is.
+ * Otherwise the kernel serves it until the claim is ours, for it may have half-open connections (process_ops.claim).
+ */
+static bool is_silent_first(const struct sock *l)
+{
+	return kernel_int(l->lst->kfd, SOL_SOCKET, SO_REUSEPORT) || classifier_is_silenced(l->engine->classifier, l->lst->kfd);
+}
+
+/*
+ * Where no connection can be handed to the kernel, a client that came between listen and fork could not be given to the children. So the port is the kernel's until somebody wants
+ * to accept. Not that of a kernel group (SO_REUSEPORT), which others may serve already.
+ */
+static bool begins_asleep(struct engine *e, const struct listener *lst)
+{
+	return classifier_holds_ports(e->classifier) && !e->own && !lst->candidate.adopted && !kernel_int(lst->kfd, SOL_SOCKET, SO_REUSEPORT);
+}
+
 int listener_claim(struct engine *e, struct sock *l)
 {
 	struct listener *lst = l->lst;
@@ -279,7 +297,7 @@ int listener_claim(struct engine *e, struct sock *l)
 		return 0;
 	lst->claimed = true; /* so that what arrives in between finds it */
 	list_push_back(&e->listeners, &lst->node);
-	int err = classifier_silence(e->classifier, lst->kfd, listener_classifier_name(&lst->addr, l->v6only), lst->port);
+	int err = is_silent_first(l) ? classifier_silence(e->classifier, lst->kfd, listener_classifier_name(&lst->addr, l->v6only), lst->port, SILENCE_ALL) : 0;
 	if (!err)
 		err = judged_attach(e, l);
 	if (!err)
@@ -419,7 +437,10 @@ static int decide_listen_locked(struct engine *e, int kfd, const struct candidat
 	if (err)
 		return err;
 	err = listener_make(e, kfd, candidate, backlog, out);
-	if (!err) {
+	if (!err && begins_asleep(e, (*out)->lst)) {
+		(*out)->lst->asleep = true;
+		process_ops->given(e, *out);
+	} else if (!err) {
 		err = listener_claim(e, *out);
 		if (err) {
 			listener_note_fallback(*out, err);

@@ -205,8 +205,8 @@ def silent(tree, before, resets):
 
 def server(tree):
     """By a published port, both families; uploads; many at once."""
-    before = tree.counters()
     p = start_nginx(tree, SOCKET)
+    before = warm(tree)
     with Resets(tree.host, "veth0") as resets:
         for address in PUBLISHED:
             expect(get(tree, address, PUBLISHED_PORT) == tree.hash, "damaged, by " + address)
@@ -232,6 +232,7 @@ def server_by_loopback(tree):
 def server_killed(tree):
     """SIGKILL in mid-transfer: the kernel owns the port again, and answers at once; nothing is left."""
     p = start_nginx(tree, SOCKET)
+    warm(tree)
     client = tree.outside.spawn(["curl", "-sS", "--limit-rate", "200K", "-m", "30", "-T", Path(tree.dir) / "www/file", url(PUBLISHED[0], PUBLISHED_PORT, "put/killed")],
                                 stderr=subprocess.DEVNULL)
     until(10, lambda: "ESTAB" in tree.outside.text(["ss", "-Htn", "dport = :%d" % PUBLISHED_PORT]), "the transfer begins")
@@ -436,10 +437,19 @@ def client(tree):
     expect(not left.strip(), "left: " + left)
 
 
+# A server of one process is the kernel's until it first looks for a client.
+LOOKS = """
+s.setblocking(False)
+try:
+    s.accept()
+except BlockingIOError:
+    s.setblocking(True)
+    print("ready", flush=True)
+"""
+
 LOCKER = """
 import socket, sys
-s = socket.create_server(("", 80))
-print("ready", flush=True)
+s = socket.create_server(("", 80))""" + LOOKS + """
 for turn in range(2):
     c, _ = s.accept()
     if turn == 0:
@@ -463,8 +473,7 @@ def own_filter(tree):
 
 LEAVES = """
 import os, signal, socket, sys
-s = socket.create_server(("", 80), reuse_port=True)
-print("ready", flush=True)
+s = socket.create_server(("", 80), reuse_port=True)""" + LOOKS + """
 c, _ = s.accept()
 c.recv(1)
 c.setblocking(False)
@@ -525,8 +534,7 @@ def late_reader(tree):
 
 OUTLIVES = """
 import socket, time
-s = socket.create_server(("", 80))
-print("ready", flush=True)
+s = socket.create_server(("", 80))""" + LOOKS + """
 c, _ = s.accept()
 s.close()
 print("closed", flush=True)
@@ -571,6 +579,61 @@ def outlived_listener(tree):
     tree.end(p)
 
 
+FORKS_LATE = """
+import os, socket, sys
+s = socket.create_server(("", 80))
+print("listens", flush=True)
+input()
+if sys.argv[1] != "alone" and os.fork():
+    os.wait()
+    sys.exit()
+print("accepts", flush=True)
+for _ in range(4):
+    c, _ = s.accept()
+    c.sendall(b"hello " + c.recv(100))
+    c.close()
+"""
+
+
+class Early:
+    """A client, and what it is told."""
+
+    def __init__(self, tree, what):
+        self.what = what
+        self.socket = tree.host.socket(socket.AF_INET, socket.SOCK_STREAM)
+        self.socket.settimeout(20)
+        self.socket.connect((INSIDE[0], PORT))
+        self.socket.sendall(what)
+
+    def ends(self, text):
+        got = b""
+        while data := self.socket.recv(100):
+            got += data
+        self.socket.close()
+        expect(got == b"hello " + self.what, "%s: %s" % (text, got))
+
+
+def before_fork(tree):
+    """A client that comes between listen and the first accept is served, also by a child that is forked later, and also when its handshake ends after that."""
+    for how in ("alone", "fork"):
+        p = tree.inside([sys.executable, "-c", FORKS_LATE, how], SOCKET, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        expect(p.stdout.readline() == b"listens\n", "it does not listen")
+        early = Early(tree, b"early")
+        tree.container.run(["nft", "-f", "-"], input=b"table ip half {\n chain c {\n type filter hook input priority 0;\n tcp dport %d tcp flags & (syn | ack) == ack drop\n }\n}\n" % PORT)
+        half = Early(tree, b"half")
+        p.stdin.write(b"\n")
+        p.stdin.flush()
+        expect(p.stdout.readline() == b"accepts\n", "it does not go on")
+        early.ends("%s, from before" % how)
+        late = Early(tree, b"late")
+        late.ends("%s, from after" % how)
+        tree.container.run(["nft", "delete", "table", "ip", "half"])
+        half.ends("%s, half open" % how)
+        Early(tree, b"last").ends("%s, at last" % how)
+        p.stdin.close()
+        tree.end(p)
+
+
 def strangers(tree):
     """A client's port is silent as a whole: the engine answers who knocks there, as the kernel would."""
     p = tree.outside.spawn(["ncat", "-lk", str(PORT)], stdin=subprocess.PIPE, stderr=subprocess.DEVNULL)
@@ -607,7 +670,7 @@ def main():
         (Path(scratch) / "www/file").write_bytes(data)
         (Path(scratch) / "www/small").write_bytes(tree.small)
         tree.hash = sha256(data)
-        for check in (by_default, server_by_loopback, server_killed, server_with_worker, server_with_workers, server_reloaded, client, own_filter, late_reader, outlived_listener, strangers):
+        for check in (by_default, server_by_loopback, server_killed, server_with_worker, server_with_workers, server_reloaded, client, own_filter, late_reader, outlived_listener, before_fork, strangers):
             if only and check.__name__ not in only:
                 continue
             n += 1
