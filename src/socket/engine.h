@@ -178,6 +178,7 @@ struct listener {
 	unsigned n_waiting;      /* threads that wait now, in a wait that a client of this listener ends */
 	int64_t others_us;       /* when accept last looked into the kernel's queue and the spare one; 0: never */
 	unsigned own_since;      /* accepted from the own queue since then */
+	int64_t kernels_first_us; /* until then accept looks there first: the kernel had connections of the port when it was claimed */
 	bool others_had;         /* … and found somebody */
 	bool others_next;        /* … so they have the next turn */
 	int64_t seen_us;         /* when somebody here last accepted from it, or waited to; 0: never */

@@ -27,6 +27,7 @@
 
 #define OTHERS_US   (10 * USEC_PER_MSEC)
 #define OWN_IN_A_ROW 16
+#define KERNELS_FIRST_US USEC_PER_SEC /* who came before the port was ours is accepted before those who came after */
 
 bool listener_name_matches(const struct ip_addr *name, int family, bool v6only, const struct ip_addr *addr)
 {
@@ -159,8 +160,10 @@ int listener_except_kernels(struct engine *e, struct listener *lst)
 	struct except_kernel x = {.visit.socket = except_one, .e = e, .lst = lst};
 	kernel_tw_free(&lst->kernel_tw);
 	int err = diag_dump_port(lst->port, &x.visit);
-	if (x.n)
+	if (x.n) {
+		lst->kernels_first_us = e->now + KERNELS_FIRST_US;
 		log_info("listen", "%u connections on port %u stay with the kernel", x.n, lst->port);
+	}
 	return err ? err : x.err;
 }
 
@@ -619,7 +622,7 @@ static int accept_others(struct sock *l, int flags, struct sockaddr *addr, sockl
  */
 static bool is_others_turn(const struct listener *lst, int64_t now)
 {
-	return lst->n_accept && (lst->others_next || lst->own_since >= OWN_IN_A_ROW || now - lst->others_us >= OTHERS_US);
+	return lst->n_accept && (lst->others_next || now < lst->kernels_first_us || lst->own_since >= OWN_IN_A_ROW || now - lst->others_us >= OTHERS_US);
 }
 
 static struct sock *accept_own(struct sock *l, int flags, struct sockaddr *addr, socklen_t *len)
