@@ -160,6 +160,7 @@ static uint32_t initial_window(const struct tcp_conn *c)
 void conn_begin_transfer(struct tcp_conn *c, int64_t now)
 {
 	negotiate_mss(c);
+	c->rcv_mss = max_u32(min_u32(min_u32(c->rcv_mss, c->mss), rcv_wnd(c) / 2), TCP_MSS_MIN); /* a guess, as Linux's: what it sends is as large as what it takes */
 	c->cwnd = initial_window(c);
 	c->ssthresh = TCP_SSTHRESH_INITIAL;
 	c->recovery_point = c->iss;

@@ -52,6 +52,11 @@ void delack_handshake(struct tcp_conn *c, int64_t now)
 	c->delack_at = now + DELACK_MAX_US;
 }
 
+void delack_begin(struct tcp_conn *c)
+{
+	c->ato_us = ato_min(c);
+}
+
 void delack_on_text(struct tcp_conn *c, int64_t now)
 {
 	int64_t pause = now - c->last_data_rcvd_us;

@@ -23,7 +23,7 @@ void figures_init(struct tcp_conn *c)
 /* What the peer may put into a segment, once it is known that timestamps are with it. */
 static uint32_t figures_advmss(const struct tcp_conn *c)
 {
-	return c->mss_advertised - (c->ts_on && tcp_is_synchronized(c) ? TCP_OPT_TS_BYTES : 0);
+	return c->mss_advertised - (c->ts_on && (tcp_is_synchronized(c) || c->kept.established_us) ? TCP_OPT_TS_BYTES : 0);
 }
 
 void figures_established(struct tcp_conn *c, int64_t now)
@@ -69,6 +69,12 @@ void figures_delivered(struct tcp_conn *c, uint32_t bytes)
 		c->kept.delivered_ce_segs += segs_of(c, bytes);
 }
 
+void figures_probe(struct tcp_conn *c)
+{
+	if (c->sent.n)
+		sent_at(&c->sent, c->sent.n - 1)->bits |= SENT_PROBE;
+}
+
 void figures_dsack(struct tcp_conn *c, uint32_t bytes)
 {
 	c->kept.dsack_dups += max_u32(segs_of(c, bytes), 1);
@@ -105,6 +111,8 @@ void figures_ack(struct tcp_conn *c, int64_t now)
 
 static uint8_t chrono_now(const struct tcp_conn *c, enum out_blocked blocked)
 {
+	if (c->state == TCPS_SYN_SENT && c->syn_text)
+		return TCP_CHRONO_BUSY;
 	if (!c->snd.len || !tcp_may_transmit(c))
 		return TCP_CHRONO_NONE;
 	if (blocked == BLOCKED_WINDOW)
@@ -156,7 +164,7 @@ static void count_flight(const struct tcp_conn *c, struct tcp_figures *out)
 		const struct sent *r = sent_peek(&c->sent, p.record);
 		/* Linux's segment stays marked lost when it was sent again, and counts as both. */
 		out->lost += r->lost || (r->again && c->loss != TCP_LOSS_OPEN) ? segs_of(c, p.right - p.left) : 0;
-		out->retrans += r->again && !r->lost ? segs_of(c, p.right - p.left) : 0;
+		out->retrans += r->again && !r->lost && !(r->bits & SENT_PROBE) ? segs_of(c, p.right - p.left) : 0;
 	}
 }
 
@@ -183,7 +191,7 @@ void tcp_get_figures(const struct tcp_conn *c, int64_t now, struct tcp_figures *
 		.busy_us = chrono_total(c, now, TCP_CHRONO_BUSY),
 		.rwnd_limited_us = chrono_total(c, now, TCP_CHRONO_RWND),
 		.sndbuf_limited_us = chrono_total(c, now, TCP_CHRONO_SNDBUF),
-		.delivered = k->delivered_segs,
+		.delivered = k->delivered_segs - c->fastopen_early + (c->crossed && k->established_us), /* the SYN-ACK is not acknowledged yet; SYN and SYN-ACK are */
 		.delivered_ce = k->delivered_ce_segs,
 		.dsack_dups = k->dsack_dups,
 		.reord_seen = k->reord_seen,
@@ -193,6 +201,10 @@ void tcp_get_figures(const struct tcp_conn *c, int64_t now, struct tcp_figures *
 		.rto_recoveries = k->rto_recoveries,
 		.rto_time_us = k->rto_time_us + (k->rto_since_us ? now - k->rto_since_us : 0),
 		.client = !c->passive,
+		.fastopen_early = c->fastopen_early,
+		.crossed = c->crossed,
+		.persists = persists,
+		.syn_text = c->syn_text,
 		.fin_acked = c->fin_acked,
 		.peer_fin = c->peer_fin,
 		.disorder = c->loss == TCP_LOSS_OPEN && c->sacked_bytes,

@@ -189,6 +189,7 @@ static bool old_syn(struct tcp_conn *c, const struct tcp_segment *seg, struct te
 	}
 	/* Simultaneous open: the SYN-ACK repeats a SYN that we have. Trimmed, it begins at RCV.NXT. The peer hears that it came twice, as of any duplicate. */
 	sack_note_duplicate(c, seg->seq, seg->seq + 1);
+	delack_quick(c, QUICKACKS_AFTER_DUP);
 	c->ack_due = true;
 	t->seq++;
 	return true;
@@ -267,7 +268,10 @@ static void input_synchronized(struct tcp_conn *c, int64_t now, const struct tcp
 void tcp_input(struct tcp_conn *c, int64_t now, const struct tcp_segment *seg)
 {
 	TCP_COUNT(c, InSegs);
-	c->segs_in += tcp_segs_of(seg->payload_len, seg->gso_size);
+	uint32_t segs = tcp_segs_of(seg->payload_len, seg->gso_size);
+	c->segs_in += segs;
+	if (seg->payload_len) /* as Linux: whatever becomes of it */
+		c->data_segs_in += segs;
 	switch (c->state) {
 	case TCPS_CLOSED:
 	case TCPS_LISTEN:

@@ -131,8 +131,10 @@ static void input_in_order(struct tcp_conn *c, int64_t now, const struct text *t
 		fin = true;
 	if (fin) { /* as Linux: after a conversation the program will soon close, and its FIN carries the ACK */
 		input_fin(c, now);
-		at_once |= c->state != TCPS_CLOSE_WAIT || !c->ato_us;
-		c->conversing = true;
+		c->conversing = c->ato_us != 0; /* else Linux's timer is due at once, which ends the conversation */
+		at_once |= c->state != TCPS_CLOSE_WAIT || !c->conversing;
+		if (!c->ato_us)
+			delack_begin(c);
 	}
 	if (at_once)
 		c->ack_due = true;
@@ -170,6 +172,7 @@ static void input_out_of_order(struct tcp_conn *c, const struct text *t)
 	uint32_t end = t->seq + t->len + t->fin;
 	/* RFC 5681 §4.2: "SHOULD send an immediate duplicate ACK when an out-of-order segment arrives". */
 	c->ack_due = true;
+	c->kept.rcv_ooopack += tcp_segs_of(t->len, t->gso_size);
 	if (!c->sack_on && c->dup_acks_due < UINT8_MAX)
 		c->dup_acks_due++;
 	const struct range *there = ranges_find(&c->ooo, t->seq);
@@ -192,7 +195,6 @@ static void input_out_of_order(struct tcp_conn *c, const struct text *t)
 	sack_note_recent(c, t->seq);
 	TCP_COUNT(c, OfoQueue);
 	figures_text(c, t->len);
-	c->kept.rcv_ooopack += tcp_segs_of(t->len, t->gso_size);
 	if (t->fin) {
 		c->fin_ahead = true;
 		c->fin_ahead_seq = end - 1;
@@ -243,7 +245,6 @@ void input_text(struct tcp_conn *c, int64_t now, const struct text *t)
 		return;
 	}
 	if (t->len) {
-		c->data_segs_in += tcp_segs_of(t->len, t->gso_size);
 		if (nobody_reads(c)) {
 			input_after_close(c, now, t->ack);
 			return;

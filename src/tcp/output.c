@@ -360,7 +360,7 @@ static void output_rst(struct tcp_conn *c, int64_t now, struct tcp_emit *emit)
 	c->rst_due = false;
 	TCP_COUNT(c, OutSegs);
 	TCP_COUNT(c, OutRsts);
-	c->segs_out++;
+	c->segs_out += !c->rst_replies; /* in Linux no socket sends those */
 	emit->segment(emit, c, &seg, 0);
 	if (c->closed_due) {
 		c->closed_due = false;
@@ -382,9 +382,11 @@ static void output_syn(struct tcp_conn *c, int64_t now, struct tcp_emit *emit)
 		c->cookie.there = false; /* as Linux */
 		c->syn_retransmitted = true;
 		TCP_COUNT(c, RetransSegs);
-		c->total_retrans++;
+		c->total_retrans += c->passive || c->state == TCPS_SYN_SENT || c->crossed;
+		c->crossed = c->state == TCPS_SYN_RECEIVED;
 	}
 	uint8_t flags = c->state == TCPS_SYN_SENT ? SEG_SYN : SEG_SYN | SEG_ACK;
+	c->kept.segs_before += c->fastopen_early;
 	emit_segment(c, now, emit, flags, c->iss, text);
 	if (text)
 		fastopen_syn_sent(c, now, text);
@@ -484,6 +486,7 @@ static void output_tlp(struct tcp_conn *c, int64_t now, struct tcp_emit *emit, c
 	emit_segment(c, now, emit, data_flags(c, o->seq, o->len, o->fin), o->seq, o->len);
 	if (again) {
 		recovery_sent_again(c, now, o->seq, o->len + o->fin);
+		figures_probe(c);
 		account_again(c, now, o);
 	} else {
 		account_new(c, now, o, false, mss);

@@ -237,7 +237,7 @@ static void reno_on_ack(struct tcp_conn *c, int64_t now, uint32_t acked, uint32_
 
 void recovery_on_ack(struct tcp_conn *c, int64_t now, const struct tcp_segment *seg, uint32_t acked, uint32_t delivered, bool dup)
 {
-	if ((acked && c->undo && undo_by_timestamp(c, seg)) || (c->loss == TCP_LOSS_RTO && frto_on_ack(c, acked, dup)))
+	if ((acked && c->undo && undo_by_timestamp(c, seg, acked)) || (c->loss == TCP_LOSS_RTO && frto_on_ack(c, acked, dup)))
 		undone(c);
 	if (acked && starts_sacked(c)) {
 		c->rtx_at = now + max_time(c->srtt_us / 2, RENEGE_WAIT_US);

@@ -45,6 +45,7 @@ struct sent {
 #define SENT_APP_LIMITED 1
 #define SENT_SHORT_END   2
 #define SENT_UNEVEN      4
+#define SENT_PROBE       8 /* a tail loss probe: Linux does not count it as sent again */
 
 struct sent_log {
 	struct sent *more; /* NULL: `few` */

@@ -81,7 +81,7 @@ uint32_t tcp_outq_unsent(const struct tcp_conn *c)
 {
 	if (c->state == TCPS_CLOSED)
 		return left_behind(c, c->snd_nxt);
-	return snd_unsent(c) + (c->fin_wanted && !c->fin_sent);
+	return snd_unsent(c) + (c->fin_wanted && !c->fin_sent && (!c->fastopen_early || c->orphan)); /* a shutdown waits for the handshake */
 }
 
 uint32_t tcp_send_end(const struct tcp_conn *c)

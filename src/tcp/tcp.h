@@ -399,12 +399,12 @@ struct tcp_figures {
 	int64_t busy_us, rwnd_limited_us, sndbuf_limited_us;
 	uint32_t delivered, delivered_ce, dsack_dups, reord_seen, rcv_ooopack, rcv_wnd, timeouts, rto_recoveries;
 	int64_t rto_time_us;
-	bool client, fin_acked, peer_fin;
+	bool client, fin_acked, peer_fin, fastopen_early, crossed, syn_text, persists;
 	bool disorder, cwr; /* with loss TCP_LOSS_OPEN: something is missing; the window shrinks for a mark */
 	uint8_t loss; /* enum tcp_loss */
 };
 void tcp_get_figures(const struct tcp_conn *c, int64_t now, struct tcp_figures *out);
-uint32_t tcp_first_window(const struct tcp_conn *c); /* in SYN-SENT: what the SYN told of it */
+uint32_t tcp_first_window(const struct tcp_conn *c); /* of a client: as it was before the handshake; the SYN told of its first 64 KiB */
 
 /* For limits and identifiers that nobody shall foretell. */
 uint32_t tcp_random(struct tcp_stack *stack);

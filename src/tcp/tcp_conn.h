@@ -118,6 +118,7 @@ struct tcp_conn {
 	bool mtu_probes : 1;     /* the segment that leaves is a probe */
 	bool tso_waits : 1;      /* tso.c: something left just now, and an ACK is about to come */
 	bool cwnd_limited : 1, syn_retransmitted : 1;
+	bool crossed : 1; /* our SYN-ACK answered a SYN that met ours on the way */
 	bool asked : 1, outcome_told : 1, late_owed : 1; /* close policy */
 	/* delack.c: delack_at waits for the application to read, too; it is no timeout; program and peer converse; a segment that came was pushed; two were. */
 	bool quickack_owed : 1, delack_short : 1, conversing : 1, ack_pushed : 1, ack_pushed_twice : 1;

@@ -113,6 +113,7 @@ void ack_challenge(struct tcp_conn *c, int64_t now);
 /* ---- delack.c: when text is acknowledged ---- */
 void delack_quick(struct tcp_conn *c, uint32_t most); /* so many segments, at most, are acknowledged at once from now on */
 void delack_handshake(struct tcp_conn *c, int64_t now); /* a client is established */
+void delack_begin(struct tcp_conn *c); /* a FIN without text before it */
 void delack_on_text(struct tcp_conn *c, int64_t now);
 void delack_observe(struct tcp_conn *c, const struct text *t);
 void delack_schedule(struct tcp_conn *c, int64_t now, const struct text *t);
@@ -292,7 +293,7 @@ void undo_begin(struct tcp_conn *c);
 void undo_forget(struct tcp_conn *c);
 void undo_note_sent(struct tcp_conn *c, int64_t now, uint32_t seq, uint32_t len);
 /* True: the windows are as before the episode, which the caller ends. */
-bool undo_by_timestamp(struct tcp_conn *c, const struct tcp_segment *seg);
+bool undo_by_timestamp(struct tcp_conn *c, const struct tcp_segment *seg, uint32_t acked);
 bool undo_by_dsack(struct tcp_conn *c, uint32_t len);
 void undo_now(struct tcp_conn *c); /* for another sign */
 
@@ -385,6 +386,7 @@ void figures_init(struct tcp_conn *c);
 void figures_established(struct tcp_conn *c, int64_t now);
 void figures_text(struct tcp_conn *c, uint32_t len); /* a segment of the peer's, in order */
 void figures_delivered(struct tcp_conn *c, uint32_t bytes);
+void figures_probe(struct tcp_conn *c); /* what was sent last is a tail loss probe, of text that was sent before */
 void figures_dsack(struct tcp_conn *c, uint32_t bytes);
 void figures_reordered(struct tcp_conn *c, uint32_t left, uint32_t fack);
 void figures_timeout(struct tcp_conn *c, int64_t now);

@@ -69,7 +69,7 @@ void undo_now(struct tcp_conn *c)
 		restore(c);
 }
 
-bool undo_by_timestamp(struct tcp_conn *c, const struct tcp_segment *seg)
+bool undo_by_timestamp(struct tcp_conn *c, const struct tcp_segment *seg, uint32_t acked)
 {
 	struct undo *u = c->undo;
 	if (!u->sent_any || u->answered || !SEQ_GT(c->snd_una, u->seq))
@@ -78,6 +78,8 @@ bool undo_by_timestamp(struct tcp_conn *c, const struct tcp_segment *seg)
 	if (!c->ts_on || !(seg->has & SEG_HAS_TIMESTAMPS) || !seg->ts_ecr || !SEQ_LT(seg->ts_ecr, u->ts))
 		return false;
 	TCP_COUNT(c, EifelUndo);
+	if (c->loss == TCP_LOSS_RECOVERY && c->sack_on && SEQ_LT(c->snd_una, c->recovery_point)) /* the hole was filled by what came late */
+		figures_reordered(c, c->snd_una - acked, seq_max(c->rack.fack, c->snd_una));
 	restore(c);
 	return true;
 }

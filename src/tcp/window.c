@@ -162,9 +162,9 @@ static uint32_t round_to_scale(const struct tcp_conn *c, uint32_t wnd, uint32_t 
 }
 
 /* Whole segments, as Linux; before the peer's SYN nobody knows whether they will have timestamps, unless by a connection before. */
-uint32_t window_initial(const struct tcp_conn *c)
+static uint32_t initial(const struct tcp_conn *c, bool ts)
 {
-	uint32_t room = window_free(c), mss = c->by_cookie ? c->mss_peer : c->mss_advertised - (c->ts_on && (c->state != TCPS_SYN_SENT || c->reuses) ? TCP_OPT_TS_BYTES : 0);
+	uint32_t room = window_free(c), mss = c->by_cookie ? c->mss_peer : c->mss_advertised - (ts ? TCP_OPT_TS_BYTES : 0);
 	if (room > mss)
 		room -= room % mss;
 	if (c->initial_rcv_segs)
@@ -172,9 +172,14 @@ uint32_t window_initial(const struct tcp_conn *c)
 	return min_u32(room, (uint32_t)UINT16_MAX << c->rcv_wscale);
 }
 
+uint32_t window_initial(const struct tcp_conn *c)
+{
+	return initial(c, c->ts_on && (c->state != TCPS_SYN_SENT || c->reuses));
+}
+
 uint32_t tcp_first_window(const struct tcp_conn *c)
 {
-	return min_u32(window_initial(c), UINT16_MAX);
+	return initial(c, c->ts_on && c->reuses);
 }
 
 /* Linux's tcp_shrink_window: what there is room for, even if more was told. (The scale's unit, or the whole segment that is left, may be told as nothing.) */
@@ -194,7 +199,7 @@ static uint32_t window_now(struct tcp_conn *c)
 uint16_t window_advertise(struct tcp_conn *c, bool syn)
 {
 	if (c->state == TCPS_SYN_SENT)
-		return tcp_first_window(c);
+		return min_u32(tcp_first_window(c), UINT16_MAX);
 	if (syn) /* RFC 7323 §2.2: never scaled; and the same whenever it goes again */
 		return min_u32(rcv_wnd(c), UINT16_MAX);
 	unsigned scale = c->rcv_wscale;
