@@ -346,10 +346,13 @@ enum walk { WALK_ON, WALK_ACCEPTED, WALK_TOUCHED };
 /* Is the rest of the chain reached? */
 enum leave { GOES_ON, LEAVES, MAY_LEAVE };
 
+enum question { WHAT_TOUCHES, WHAT_COUNTS, WHAT_NOTES };
+
 struct asking {
 	const struct ruleset *rs;
 	const struct rules_packet *p;
-	bool for_some, only_counts;
+	enum question question;
+	bool for_some;
 	const char *what;
 	const struct rules_chain *at;
 };
@@ -359,7 +362,7 @@ static enum walk walk_chain(struct asking *q, int chain, int depth);
 /* A rule acts on the packet. Who only asks what is counted goes on, as the packet may. */
 static enum walk touch(struct asking *q, const struct rules_chain *c, const char *what, bool certainly, enum leave *leaves)
 {
-	if (q->only_counts) {
+	if (q->question == WHAT_COUNTS) {
 		*leaves = certainly ? LEAVES : GOES_ON;
 		return certainly ? WALK_ACCEPTED : WALK_ON;
 	}
@@ -431,7 +434,7 @@ static bool ends(struct rule_walk *w, enum walk end)
 	return true;
 }
 
-static bool not_understood(struct asking *q, struct rule_walk *w, const char *what)
+static bool stops_at(struct asking *q, struct rule_walk *w, const char *what)
 {
 	q->what = what;
 	q->at = w->chain;
@@ -460,7 +463,7 @@ static bool look_up_ends(struct asking *q, struct rule_walk *w, const struct rul
 	if (*a == ANSWER_YES && el)
 		return ends(w, obey(q, w->chain, el->verdict, el->target, w->certainly, w->depth, w->leaves));
 	if (op->target < 0 || q->rs->sets[op->target].is_open)
-		return not_understood(q, w, "has a map that packets may change");
+		return stops_at(q, w, "has a map that packets may change");
 	return ends(w, obey_any(q, w->chain, &q->rs->sets[op->target], *a == ANSWER_PEER, w->depth, w->leaves));
 }
 
@@ -488,9 +491,13 @@ static bool op_ends(struct asking *q, struct rule_walk *w, const struct rules_op
 	case OP_LOOKUP:
 		return look_up_ends(q, w, op, a);
 	case OP_COUNT:
-		if (q->only_counts)
-			return not_understood(q, w, "counts connections");
+		if (q->question == WHAT_COUNTS)
+			return stops_at(q, w, "counts connections");
 		*a = ANSWER_MAYBE;
+		break;
+	case OP_NOTES:
+		if (q->question == WHAT_NOTES)
+			return stops_at(q, w, "notes who comes");
 		break;
 	case OP_MAYBE:
 		*a = ANSWER_MAYBE;
@@ -574,15 +581,15 @@ static const char *family_name(uint8_t family)
 	return family == NFPROTO_INET ? "inet" : family == NFPROTO_IPV4 ? "ip" : family == NFPROTO_IPV6 ? "ip6" : "netdev";
 }
 
-static enum rules_outcome ask(const struct ruleset *rs, const struct rules_packet *p, bool for_some, bool only_counts, char *why, size_t why_len)
+static enum rules_outcome ask(const struct ruleset *rs, const struct rules_packet *p, bool for_some, enum question question, char *why, size_t why_len)
 {
 	for (uint32_t i = 0; i < rs->n_chains; i++) {
 		const struct rules_chain *c = &rs->chains[i];
-		struct asking q = {.rs = rs, .p = p, .for_some = for_some, .only_counts = only_counts};
+		struct asking q = {.rs = rs, .p = p, .for_some = for_some, .question = question};
 		if (!is_of_packet(c, p))
 			continue;
 		enum walk w = walk_chain(&q, i, 0);
-		if (w == WALK_ON && c->drops && !only_counts) {
+		if (w == WALK_ON && c->drops && question != WHAT_COUNTS) {
 			q.what = "has policy drop";
 			q.at = c;
 			w = WALK_TOUCHED;
@@ -597,10 +604,15 @@ static enum rules_outcome ask(const struct ruleset *rs, const struct rules_packe
 
 enum rules_outcome rules_ask(const struct ruleset *rs, const struct rules_packet *p, bool for_some, char *why, size_t why_len)
 {
-	return ask(rs, p, for_some, false, why, why_len);
+	return ask(rs, p, for_some, WHAT_TOUCHES, why, why_len);
 }
 
 enum rules_outcome rules_ask_count(const struct ruleset *rs, const struct rules_packet *p, bool for_some, char *why, size_t why_len)
 {
-	return ask(rs, p, for_some, true, why, why_len);
+	return ask(rs, p, for_some, WHAT_COUNTS, why, why_len);
+}
+
+enum rules_outcome rules_ask_notes(const struct ruleset *rs, const struct rules_packet *p, char *why, size_t why_len)
+{
+	return ask(rs, p, false, WHAT_NOTES, why, why_len);
 }

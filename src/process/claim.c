@@ -317,7 +317,7 @@ static void conn_began(struct engine *e, struct sock *l, struct sock *s, bool by
 	s->in_group = claim_is_shared(c);
 	if (!s->in_group && !c->taken)
 		sock_set_exact(e, s);
-	if (s->in_group && (by_cookie || e->judged || e->now < c->add_until_us || classifier_group_decides_here(c->group.maps)))
+	if (s->in_group && (by_cookie || judged_began(e, s) || e->now < c->add_until_us || classifier_group_decides_here(c->group.maps)))
 		classifier_group_add_flow(c->group.maps, &s->flow.key);
 }
 
