@@ -602,13 +602,16 @@ void tcp_output(struct tcp_conn *c, int64_t now, struct tcp_emit *emit)
 {
 	restart_after_idle(c, now);
 	pace_look(c, now);
-	struct out o;
+	struct out o = {.kind = OUT_NONE};
 	uint32_t snd_nxt = c->snd_nxt;
 	do {
-		while (o = output_next(c), o.kind != OUT_NONE) {
+		for (; !output_is_idle(c); output_one(c, now, emit, &o)) {
+			o = output_next(c);
+			if (o.kind == OUT_NONE)
+				break;
 			if (emit->full)
 				return;
-			output_one(c, now, emit, &o);
+			o.blocked = BLOCKED_NOT; /* if this is the last */
 		}
 	} while (frto_settle(c));
 	if (c->snd_nxt != snd_nxt || o.blocked == BLOCKED_CWND)

@@ -106,10 +106,15 @@ struct tcp_conn {
 	bool fin_acked : 1;
 	bool peer_fin : 1;     /* in order: rcv_nxt − 1 */
 	bool fin_ahead : 1;    /* out of order, at fin_ahead_seq */
-	/* What output owes: predicates of output_next(). */
-	bool syn_due : 1, ack_due : 1, rst_due : 1, fin_then_rst : 1;
+	/* What output owes: predicates of output_next(). These eight are one byte, which output_is_idle() asks at once. */
+	bool : 0;
+	bool syn_due : 1, ack_due : 1, rst_due : 1, probe_due : 1, keepalive_due : 1;
+	bool tlp_due : 1;       /* a tail loss probe */
+	bool cr_due : 1;        /* close_request.c */
+	bool ack_prior_due : 1; /* an ACK that was delayed goes before the next: of ack_prior, with or without ECE */
+	bool fin_then_rst : 1;
 	bool rst_replies : 1, rst_acks : 1; /* … to a segment: it says no more than where that stood, or ended */
-	bool probe_due : 1, keepalive_due : 1, rtx_due : 1, push_due : 1;
+	bool rtx_due : 1, push_due : 1;
 	bool closed_due : 1; /* TCP_EV_CLOSED after the RST went out */
 	bool msg_more : 1;   /* the last send had MSG_MORE */
 	bool nospace : 1;    /* the sender met a shortage: wake it when writable */
@@ -126,9 +131,9 @@ struct tcp_conn {
 	bool frto : 1, frto_wait : 1; /* frto.c */
 	bool lost_again : 1;          /* rack_detect found that a retransmission was lost, too */
 	bool ack_sacked : 1, ack_orig : 1; /* of the ACK at hand: it SACKs something new; it delivers what was sent once, before recovery_point */
-	bool tlp_due : 1, tlp_out : 1, tlp_again : 1; /* a tail loss probe is owed; has no answer yet; was a retransmission */
+	bool tlp_out : 1, tlp_again : 1; /* a tail loss probe has no answer yet; was a retransmission */
 	/* close_request.c. The server asks: until the echo, or a miss too many. */
-	bool cr_asked : 1, cr_asking : 1, cr_due : 1, cr_answered : 1;
+	bool cr_asked : 1, cr_asking : 1, cr_answered : 1;
 	/* The client was asked: the final sequence number is known, its echo is owed, it was reached. */
 	bool cr_known : 1, cr_echo_due : 1, cr_eof : 1;
 	bool cr_offered : 1;  /* a SYN went with it */
@@ -139,7 +144,6 @@ struct tcp_conn {
 	bool closed_late : 1; /* the segment at hand found FIN-WAIT-2 */
 	bool ack_ece : 1;    /* the ACK at hand echoes a mark */
 	bool cwr : 1;        /* cwnd shrinks to ssthresh without a loss, until cwr_point is passed */
-	bool ack_prior_due : 1; /* an ACK that was delayed goes before the next: of ack_prior, with or without ECE */
 	bool ack_prior_echo : 1;
 	bool paced : 1, pace_waits : 1; /* pace.c: segments leave at pacing_rate; for now none may */
 	/* fastopen.c. Opened so; the handshake is not complete yet; … and the program has it; text of the SYN was taken. */

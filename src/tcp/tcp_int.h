@@ -139,6 +139,17 @@ struct out {
 };
 /* What goes next; does not depend on the time. */
 struct out output_next(const struct tcp_conn *c);
+/* Is it worth an ACK of its own that the application made room? */
+bool window_update_due(const struct tcp_conn *c);
+/* For sure nothing, and nothing is held back: what output_next() would find out by all its questions. Most looks are at such a connection. */
+static inline bool output_is_idle(const struct tcp_conn *c)
+{
+	if (c->syn_due || c->ack_due || c->rst_due || c->probe_due || c->keepalive_due || c->tlp_due || c->cr_due || c->ack_prior_due)
+		return false;
+	if (c->dup_acks_due || c->loss != TCP_LOSS_OPEN || snd_unsent(c) || (c->fin_wanted && !c->fin_sent && !c->fin_held))
+		return false;
+	return !c->read_since || c->peer_fin || !window_update_due(c);
+}
 uint32_t output_mss(const struct tcp_conn *c); /* payload per segment, SACK blocks taken off */
 
 /* ---- mtu_probe.c: packetization layer path MTU discovery ---- */
@@ -323,8 +334,6 @@ void window_saw(struct tcp_conn *c, uint32_t len); /* a full segment */
 uint32_t window_space(uint32_t rcvbuf); /* the bytes of text that a receive buffer of this size is for */
 /* The first one, bytes. A SYN's field cannot tell all of it; the next segment does. */
 uint32_t window_initial(const struct tcp_conn *c);
-/* Is it worth an ACK of its own that the application made room? */
-bool window_update_due(const struct tcp_conn *c);
 bool window_is_half_used(const struct tcp_conn *c);
 bool window_keeps(const struct tcp_conn *c); /* an ACK now would not tell of a smaller window than the last one did */
 void window_on_read(struct tcp_conn *c, int64_t now, uint32_t n);

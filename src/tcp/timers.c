@@ -199,7 +199,9 @@ void tcp_tick(struct tcp_conn *c, int64_t now)
 
 int64_t tcp_next_deadline(const struct tcp_conn *c)
 {
-	struct out o = output_next(c);
+	struct out o = {.kind = OUT_NONE};
+	if (!output_is_idle(c))
+		o = output_next(c);
 	if (o.kind != OUT_NONE)
 		return 0; /* now */
 	int64_t at = min_time(c->rtx_at, c->delack_at);

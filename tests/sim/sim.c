@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "tcp/tcp_int.h"
+
 #define MAX_STEPS     UINT64_C(4000000) /* far more than any scenario takes */
 #define MAX_TURNS     3 /* a turn after which the deadline is still due is repeated so often; then it is a livelock */
 #define EPHEMERAL_MIN 61000
@@ -145,6 +147,15 @@ static void conn_gone(struct sim_conn *c)
 	c->gone_at = sim->now;
 }
 
+/* The short question must be as right as the long ones. */
+static void must_see_idle(const struct tcp_conn *c)
+{
+	if (!output_is_idle(c))
+		return;
+	struct out o = output_next(c);
+	ck_assert(o.kind == OUT_NONE && o.blocked == BLOCKED_NOT);
+}
+
 /* One turn as the contract describes it, repeated while the application has something to do. */
 static void service(struct sim_conn *c)
 {
@@ -157,7 +168,9 @@ static void service(struct sim_conn *c)
 		if (tcp_next_deadline(&c->tcp) <= sim->now)
 			tcp_tick(&c->tcp, sim->now);
 		struct sim_emit e = {{.segment = emit_segment}, c, 0};
+		must_see_idle(&c->tcp);
 		tcp_output(&c->tcp, sim->now, &e.emit);
+		must_see_idle(&c->tcp);
 		tcp_get_status(&c->tcp, &c->status);
 		sim_check(sim, (int32_t)(c->status.snd_nxt - c->status.snd_una) >= 0, "SND.NXT < SND.UNA");
 		bool due = tcp_next_deadline(&c->tcp) <= sim->now;
