@@ -51,11 +51,14 @@ static bool reserve(struct tcp_conn *c, uint32_t len)
 	return grow_rcv(c, len) == 0;
 }
 
-/* Unseen text (unseen.c) has its place, and no bytes. */
+/* Unseen text (unseen.c) has its place, and no bytes. Behind a stream of it, what was filled last is no longer in the buffer; 2 GiB on its number would look like one ahead. */
 static void append(struct tcp_conn *c, const uint8_t *bytes, uint32_t n)
 {
+	uint32_t next = tcp_recv_next(c);
 	if (bytes)
 		ring_write(&c->rcv, c->rcv.len, bytes, n);
+	else if (c->rcv_filled - next > c->rcv.len)
+		c->rcv_filled = next;
 	ring_commit(&c->rcv, n);
 	c->rcv_nxt += n;
 	c->bytes_in += n;

@@ -75,6 +75,25 @@ START_TEST(growth_keeps_what_is_there)
 }
 END_TEST
 
+/* A stream of which no byte ever comes: there is nothing for a growing buffer to copy. What is noted as filled goes along, or it would seem to be ahead 2 GiB later. */
+START_TEST(nothing_is_filled)
+{
+	struct harness *h = h_established(0, 65535);
+	static uint8_t none[LEN];
+	struct iovec iov = {none, LEN};
+	h_peer(h, SEG_ACK, 1, 10);
+	ck_assert_int_eq(h_recv(h, 10, 0), 10);
+	for (int i = 0; i < 10; i++) {
+		take(h, LEN);
+		ck_assert_uint_eq(h->c.rcv_filled, tcp_recv_next(&h->c));
+		ck_assert_int_eq(tcp_recv(&h->c, h->now, &iov, 1, false, true), LEN);
+		h_output(h); /* the window's edge moves */
+		h_drain(h);
+	}
+	h_free(h);
+}
+END_TEST
+
 /* Read from elsewhere: the place is passed over, and what follows is right. */
 START_TEST(bytes_that_never_come)
 {
@@ -159,6 +178,7 @@ int main(void)
 	tcase_add_test(tc, bytes_that_come_later);
 	tcase_add_test(tc, bytes_that_never_come);
 	tcase_add_test(tc, growth_keeps_what_is_there);
+	tcase_add_test(tc, nothing_is_filled);
 	tcase_add_test(tc, what_is_not_taken);
 	tcase_add_test(tc, bytes_that_are_lost);
 	tcase_add_test(tc, bytes_that_are_lost_before_a_fin);
