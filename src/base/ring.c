@@ -8,6 +8,7 @@
 
 #define PAGE_BYTES       4096
 #define SLOW_BYTES       32   /* … and nearer, but not at the same place */
+#define HINT_USES        16
 #define COPY_PIECE_BYTES 2048 /* libc copies no more than that by vectors */
 
 /*
@@ -31,6 +32,12 @@ static void *copy(void *dst, const void *src, size_t n)
 static uint32_t round_up_power_of_two(uint32_t n)
 {
 	return n <= 1 ? 1 : UINT32_C(1) << (32 - __builtin_clz(n - 1));
+}
+
+/* What `hint` says: a capacity, and in the bits below RING_CAP_MIN how many uses it has been enough for. */
+static uint32_t hint_cap(const struct ring *r)
+{
+	return r->hint & ~(RING_CAP_MIN - 1);
 }
 
 static uint32_t ring_index(const struct ring *r, uint32_t at)
@@ -67,8 +74,8 @@ int ring_reserve_keep(struct ring *r, struct tcp_memory *m, uint32_t need, uint3
 	uint32_t cap = round_up_power_of_two(need);
 	if (cap < RING_CAP_MIN)
 		cap = RING_CAP_MIN;
-	if (cap < r->hint)
-		cap = r->hint;
+	if (cap < hint_cap(r))
+		cap = hint_cap(r);
 	uint8_t *bytes = m->alloc(m, cap);
 	if (!bytes)
 		return -ENOMEM;
@@ -131,8 +138,11 @@ void ring_free(struct ring *r, struct tcp_memory *m)
 	if (!r->cap)
 		return;
 	m->free(m, r->bytes, r->cap);
-	/* Halfway back towards what this use needed: a burst does not fix the size for ever. */
-	r->hint = r->cap > 2 * RING_CAP_MIN && r->cap == r->hint ? r->cap / 2 : r->cap;
+	/* Once in a while halfway back: a burst does not fix the size for ever. But a stream whose bursts differ would grow it anew, and copy all, at each large one. */
+	if (r->cap <= 2 * RING_CAP_MIN || r->cap != hint_cap(r))
+		r->hint = r->cap;
+	else if (++r->hint - r->cap == HINT_USES)
+		r->hint = r->cap / 2;
 	r->bytes = NULL;
 	r->cap = r->head = r->len = 0;
 }

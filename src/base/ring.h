@@ -24,7 +24,7 @@ struct ring {
 	uint32_t cap;  /* 0 or a power of two */
 	uint32_t head; /* index of the first byte */
 	uint32_t len;
-	uint32_t hint; /* capacity to start with, learned from the last use */
+	uint32_t hint; /* capacity to start with, learned from the last uses */
 };
 
 /* Capacity for `need` bytes counted from the first. 0; -ENOMEM and nothing changes. */
