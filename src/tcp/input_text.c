@@ -214,6 +214,8 @@ static bool nobody_reads(const struct tcp_conn *c)
 static void input_after_close(struct tcp_conn *c, int64_t now, uint32_t ack)
 {
 	TCP_COUNT(c, AbortOnData);
+	if (c->fin_then_rst)
+		return; /* both are on their way: the segment before this one came in the same turn */
 	if (!c->fin_held) {
 		hold_on_closed(c, now, CLOSE_END_PEER_DATA);
 		conn_reset_reply(c, now, ack, ECONNRESET); /* as Linux; whoever has closed is not told */

@@ -153,12 +153,16 @@ START_TEST(the_clock_starts_when_all_is_acknowledged)
 }
 END_TEST
 
-START_TEST(new_data_is_answered_by_fin_then_rst)
+/* `n` segments come in one turn. */
+static void expect_fin_then_rst(int n)
 {
 	server_close();
-	side_send(&pair, &pair.a, "another", 7);
-	side_output(&pair, &pair.a);
-	side_input(&pair, &pair.b, &side_take(&pair.a)->seg);
+	for (int i = 0; i < n; i++) {
+		side_send(&pair, &pair.a, "another", 7);
+		side_output(&pair, &pair.a);
+		tcp_input(&pair.b.conn, pair.now, &side_take(&pair.a)->seg);
+	}
+	side_output(&pair, &pair.b);
 	struct packet *fin = side_take(&pair.b), *rst = side_take(&pair.b);
 	ck_assert(fin && rst && !side_take(&pair.b));
 	ck_assert_uint_eq(fin->seg.flags & (SEG_FIN | SEG_RST), SEG_FIN);
@@ -168,6 +172,18 @@ START_TEST(new_data_is_answered_by_fin_then_rst)
 	ck_assert_uint_eq(fake.n_out, 1);
 	ck_assert_int_eq(fake.out[0].end, CLOSE_END_PEER_DATA);
 	ck_assert(pair.b.events & TCP_EV_CLOSED);
+}
+
+START_TEST(new_data_is_answered_by_fin_then_rst)
+{
+	expect_fin_then_rst(1);
+}
+END_TEST
+
+START_TEST(much_new_data_is_answered_by_fin_then_rst)
+{
+	pair.a.conn.options.nodelay = true;
+	expect_fin_then_rst(3);
 }
 END_TEST
 
@@ -288,6 +304,7 @@ int main(void)
 	tcase_add_test(t, the_hold_runs_out);
 	tcase_add_test(t, the_clock_starts_when_all_is_acknowledged);
 	tcase_add_test(t, new_data_is_answered_by_fin_then_rst);
+	tcase_add_test(t, much_new_data_is_answered_by_fin_then_rst);
 	tcase_add_test(t, probes_are_not_data);
 	tcase_add_test(t, rst_in_the_hold);
 	tcase_add_test(t, a_held_shutdown_goes_on_reading);
