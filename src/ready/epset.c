@@ -346,8 +346,10 @@ void registrations_suspend(struct list *file)
 static void kernel_gets(struct ep_item *it, int fd)
 {
 	struct epoll_event ev = it->event;
-	if (it->disabled)
+	if (it->disabled) { /* the kernel's would tell an error or a hang-up once more: then it tells the mark */
 		ev.events &= EPOLL_FLAGS;
+		ev.data.ptr = (void *)&epset_mark;
+	}
 	/* EBADF: its last number was closed meanwhile, and what is closed is in no epoll. */
 	int err = fd < 0 ? -EBADF : sys_epoll_ctl(it->set->epfd, EPOLL_CTL_ADD, fd, &ev);
 	if (err == -EEXIST) /* another process of a fork has the same set and the same socket, and has told the kernel already */

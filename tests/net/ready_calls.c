@@ -1,6 +1,6 @@
 /*
  * Calls of readiness that generated steps do not make: wrong arguments and their order, signals and masks, threads in one epoll, no fd left, numbers that
- * are closed while they are waited for. `ready_steps calls PATH PEER-IP` prints what they said; natively and under finesse it must be the same.
+ * are closed while they are waited for, a socket that becomes the kernel's. `ready_steps calls PATH PEER-IP` prints what they said; natively and under finesse it must be the same.
  */
 #include "ready_steps.h"
 
@@ -481,6 +481,32 @@ static void numbers(int l, int s)
 	}
 }
 
+/* A one-shot registration that has told is silent, also of what is always told, and also where the socket becomes the kernel's in between. */
+static void one_shot_that_moves(int s)
+{
+	struct epoll_event ev, again = {.events = EPOLLIN | EPOLLONESHOT, .data.u32 = 2};
+	int ep = epoll_create1(0), both = epoll_create1(0);
+	puts("# one-shot that moves");
+	SAY(add(ep, s, EPOLLOUT | EPOLLONESHOT, 1));
+	SAY(add(both, s, EPOLLOUT | EPOLLONESHOT | EPOLLET, 1));
+	SAY(add(both, ep, EPOLLIN, 3));
+	SAY(epoll_wait(ep, &ev, 1, 0));
+	SAY(epoll_wait(both, &ev, 1, 0));
+	SAY(fcntl(s, F_SETOWN, getpid()));
+	SAY(epoll_wait(ep, &ev, 1, 0));
+	SAY(shutdown(s, SHUT_RDWR));
+	SAY(epoll_wait(ep, &ev, 1, 0));
+	SAY(epoll_wait(both, &ev, 1, 0));
+	SAY(epoll_wait(ep, &ev, 1, 0));
+	SAY(epoll_ctl(ep, EPOLL_CTL_ADD, s, &again));
+	SAY(epoll_ctl(ep, EPOLL_CTL_MOD, s, &again));
+	SAY(epoll_wait(ep, &ev, 1, 0));
+	SAY(ev.data.u32);
+	SAY(epoll_ctl(both, EPOLL_CTL_DEL, s, NULL));
+	close(both);
+	close(ep);
+}
+
 void ready_calls(int l, int s)
 {
 	setvbuf(stdout, NULL, _IOLBF, 0);
@@ -493,5 +519,6 @@ void ready_calls(int l, int s)
 	narrow(s);
 	no_fd_left(s);
 	numbers(l, s);
+	one_shot_that_moves(s);
 	puts("# end");
 }
