@@ -21,6 +21,7 @@ void tcp_config_default(struct tcp_config *config)
 		.fin_timeout_us = 60 * USEC_PER_SEC,
 		.time_wait_us = 60 * USEC_PER_SEC,
 		.invalid_ratelimit_us = 500 * USEC_PER_MSEC,
+		.challenge_ack_limit = TCP_CHALLENGES_ANY,
 		.syn_retries = 6,
 		.synack_retries = 5,
 		.syn_linear_timeouts = 4,

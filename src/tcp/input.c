@@ -19,9 +19,25 @@ static bool may_answer(struct tcp_conn *c, int64_t now)
 	return true;
 }
 
+/* RFC 5961 §7, of all connections: as Linux each second has another limit, half of what is configured to one and a half times, so that nobody can count what others got. */
+static bool may_challenge(struct tcp_stack *stack, int64_t now)
+{
+	uint32_t limit = stack->config.challenge_ack_limit, half = (limit + 1) / 2;
+	if (!limit || limit >= TCP_CHALLENGES_ANY)
+		return true;
+	if (now / USEC_PER_SEC != stack->challenge_second) {
+		stack->challenge_second = now / USEC_PER_SEC;
+		stack->challenges_left = half + tcp_random(stack) % limit;
+	}
+	if (!stack->challenges_left)
+		return false;
+	stack->challenges_left--;
+	return true;
+}
+
 void ack_challenge(struct tcp_conn *c, int64_t now)
 {
-	if (!may_answer(c, now)) {
+	if (!may_answer(c, now) || !may_challenge(c->stack, now)) {
 		TCP_COUNT(c, ChallengeLimited);
 		return;
 	}

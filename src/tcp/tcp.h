@@ -87,6 +87,7 @@ struct tcp_config {
 	int64_t fin_timeout_us;                       /* orphan in FIN-WAIT-2: tcp_fin_timeout */
 	int64_t time_wait_us;                         /* 2 MSL; Linux: 60 s */
 	int64_t invalid_ratelimit_us;                 /* a connection answers segments that are not acceptable once in so long: 500 ms */
+	uint32_t challenge_ack_limit;                 /* challenge ACKs in a second, of the connections of a stack; TCP_CHALLENGES_ANY */
 	unsigned syn_retries, synack_retries;         /* 6, 5 */
 	unsigned syn_linear_timeouts;                 /* 4: SYNs whose time-outs do not double yet */
 	unsigned min_tso_segs, tso_rtt_log;           /* 2, 9: tso.c */
@@ -117,6 +118,7 @@ struct tcp_config {
 /* net.ipv4.tcp_recovery. Without RACK, 1, loss is found by it all the same. */
 #define TCP_RECOVERY_STATIC_REO_WND 2
 #define TCP_RECOVERY_NO_DUPTHRESH   4
+#define TCP_CHALLENGES_ANY  INT32_MAX
 #define TCP_TIMESTAMPS_BARE 2 /* … without: the clock shows */
 void tcp_config_default(struct tcp_config *config);
 
@@ -126,6 +128,8 @@ struct tcp_stack {
 	uint8_t isn_secret[16]; /* RFC 6528 */
 	uint8_t ts_secret[16];  /* RFC 7323 §5.4: per-flow timestamp offset */
 	uint64_t counters[TCPC_COUNT];
+	int64_t challenge_second; /* in which so many challenge ACKs may leave yet */
+	uint32_t challenges_left;
 	uint64_t random;        /* challenge-ACK and such: seeded by the caller */
 };
 void tcp_stack_init(struct tcp_stack *stack, const struct tcp_config *config,

@@ -4,6 +4,8 @@
 #include "tcp/snapshot.h"
 #include "tcp/ts_clock.h"
 
+#include <limits.h>
+
 #define SYN_OPTIONS (SEG_HAS_MSS | SEG_HAS_WSCALE | SEG_HAS_SACK_PERMITTED | SEG_HAS_TIMESTAMPS)
 
 /* ---- what is offered, and what is agreed ---- */
@@ -312,6 +314,34 @@ START_TEST(RFC5961_one_answer_in_a_time)
 }
 END_TEST
 
+/* net.ipv4.tcp_challenge_ack_limit: of all connections, in a second of the clock; nobody knows how many exactly. */
+START_TEST(RFC5961_7_limit_of_all)
+{
+	struct harness *h = h_new(H_ALL);
+	h->stack.config.invalid_ratelimit_us = 0;
+	h->stack.config.challenge_ack_limit = _i ? 10 : TCP_CHALLENGES_ANY;
+	h_establish(h);
+	int least = INT_MAX, most = 0;
+	for (int second = 0; second < 200; second++) {
+		int answers = 0;
+		h_advance(h, USEC_PER_SEC - h->now % USEC_PER_SEC);
+		for (int i = 0; i < 40; i++) {
+			struct tcp_segment s = h_seg(h, SEG_SYN, 100, 0, 0);
+			h_input(h, &s);
+			while (h_take(h))
+				answers++;
+			h_advance(h, USEC_PER_MSEC);
+		}
+		h_drain(h);
+		least = answers < least ? answers : least;
+		most = answers > most ? answers : most;
+	}
+	ck_assert_int_eq(least, _i ? 5 : 40);
+	ck_assert_int_eq(most, _i ? 14 : 40);
+	h_free(h);
+}
+END_TEST
+
 /* RFC 5961 §7: challenge ACKs are limited. */
 START_TEST(RFC5961_challenge_limit)
 {
@@ -605,6 +635,7 @@ int main(void)
 	tcase_add_test(tc, RFC7323_paws_after_24_days);
 	suite_add_tcase(s, tc);
 	tc = tcase_create("attacks");
+	tcase_add_loop_test(tc, RFC5961_7_limit_of_all, 0, 2);
 	tcase_add_loop_test(tc, RFC5961_challenge_limit, 0, 2);
 	tcase_add_test(tc, RFC5961_one_answer_in_a_time);
 	tcase_add_loop_test(tc, no_ack_war, 0, 2);
