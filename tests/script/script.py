@@ -17,7 +17,7 @@ A script has a line for each event; # begins a comment. DELAY is in seconds sinc
     +DELAY call [NAME&] VERB ARGS => RESULT    subject.py's verbs; with NAME& in the background: `+DELAY done NAME => RESULT` takes its result
     +DELAY in SEGMENT                 from the peer
     +DELAY out SEGMENT                from the program's TCP; anything else that comes is an error
-    +DELAY icmp WHAT MTU [SEQ]        from the peer, of the last segment that came from SEQ: net, host, port, frag, admin
+    +DELAY icmp WHAT MTU [SEQ]        from the peer, of the last segment that came from SEQ: net, host, port, frag, admin, quench (of IPv4 alone)
     +DELAY mtu BYTES                  the device's
     +DELAY quiet                      nothing more came until here
 

@@ -143,7 +143,7 @@ def encode_frame(seg, src, dst, gso_size):
 def encode_icmp(what, mtu, quoted, src, dst):
     """The peer says that `quoted`, a packet of ours, did not arrive."""
     v6 = len(src) == 16
-    kinds = {"net": (3, 0), "host": (3, 1), "port": (3, 3), "frag": (3, 4), "admin": (3, 13)}
+    kinds = {"net": (3, 0), "host": (3, 1), "port": (3, 3), "frag": (3, 4), "admin": (3, 13), "quench": (4, 0)}
     kinds6 = {"net": (1, 0), "host": (1, 3), "port": (1, 4), "frag": (2, 0), "admin": (1, 1)}
     kind, code = (kinds6 if v6 else kinds)[what]
     rest = struct.pack("!I", mtu) if v6 else struct.pack("!HH", 0, mtu)

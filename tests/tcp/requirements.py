@@ -97,6 +97,10 @@ def faults(asked, found):
     for number, (what, reason) in asked.items():
         if number not in found and not reason:
             yield "%s has no test: %s" % (number, what)
+        for path in re.findall(r"\b(?:src|tests)/[\w./-]+", reason):
+            script = path.replace("tests/script/", "tests/script/scripts/") + ".seg"
+            if not any(os.path.exists(os.path.join(os.path.dirname(TESTS), name)) for name in (path, script)):
+                yield "%s names what is not there: %s" % (number, path)
 
 
 def main():
