@@ -531,9 +531,8 @@ int wrap_sendmmsg(int fd, struct mmsghdr *msgs, unsigned count, int flags)
 	VIA_ENGINE_CANCELLED(fd, engine_sendmmsg(&c, msgs, count, flags));
 	if ((flags & MSG_FASTOPEN) && count && user_may_write(&msgs[0], sizeof *msgs) && msg_check_out(&msgs[0].msg_hdr) == 0)
 		VIA_FASTOPEN(fd, flags, msgs[0].msg_hdr.msg_name, msgs[0].msg_hdr.msg_namelen, engine_sendmmsg(&c, msgs, count, flags));
-	for (unsigned i = 0; shim_on() && i < count; i++)
-		if (user_may_read(&msgs[i], sizeof msgs[i]))
-			hand_over_passed_fds(&msgs[i].msg_hdr);
+	for (unsigned i = 0; shim_on() && i < count && i < IOV_MAX && user_may_read(&msgs[i], sizeof msgs[i]); i++) /* Linux looks at no more of them */
+		hand_over_passed_fds(&msgs[i].msg_hdr);
 	before_known(KNOWN_ANYWAY);
 	return kernel_sent(fd, REAL(sendmmsg)(fd, msgs, count, flags), flags);
 }
