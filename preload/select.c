@@ -17,6 +17,7 @@
 #include <fcntl.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/resource.h>
 #include <sys/time.h>
 
 /* fs/select.c of Linux: what makes an fd readable, writable, exceptional. */
@@ -25,6 +26,8 @@
 #define SELECT_EX  POLLPRI
 
 #define TABLE_SIZE_FIRST 64 /* NR_OPEN_DEFAULT */
+#define TABLE_SIZE_MOST  (1024 * 1024) /* fs.nr_open, as it is by default */
+#define PIECE_FDS        256 /* asked about at once */
 #define WORD_BITS  (8 * (int)sizeof(unsigned long))
 
 /* Sets may be larger than fd_set (FD_SETSIZE): they are arrays of words. */
@@ -42,6 +45,12 @@ static void set_clear(fd_set *set, int n)
 {
 	if (set)
 		memset(set, 0, (n + WORD_BITS - 1) / WORD_BITS * sizeof(unsigned long));
+}
+
+static void set_clear_word(fd_set *set, int word)
+{
+	if (set)
+		((unsigned long *)set)[word] = 0;
 }
 
 static void set_add(fd_set *set, int fd)
@@ -91,6 +100,22 @@ static short select_told(const struct sock_pollfd *p)
 	return p->revents & (p->events | POLLNVAL);
 }
 
+/*
+ * Linux clears as much as it looked at, which ends with the process's table. A program may say more than its set holds (getdtablesize()), and then what is behind
+ * the set is not to be touched: there only words in which the program asked for something are.
+ */
+static void select_clear(const struct mixed *m, unsigned count, int n, fd_set *in, fd_set *out, fd_set *ex)
+{
+	if (n <= FD_SETSIZE) {
+		set_clear(in, n), set_clear(out, n), set_clear(ex, n);
+		return;
+	}
+	for (unsigned i = 0; i < count; i++) {
+		int fd = m->fds[i].fd, word = (fd < 0 ? ~fd : fd) / WORD_BITS; /* it may be muted */
+		set_clear_word(in, word), set_clear_word(out, word), set_clear_word(ex, word);
+	}
+}
+
 /* The results replace the sets. Returns the bits set, or -EBADF for an fd that is not open; if it was when the call began, it is ready for all. */
 static int select_results(struct mixed *m, unsigned count, int n, fd_set *in, fd_set *out,
 			  fd_set *ex, bool was_open)
@@ -102,9 +127,7 @@ static int select_results(struct mixed *m, unsigned count, int n, fd_set *in, fd
 				return -EBADF;
 			m->fds[i].revents = -1;
 		}
-	set_clear(in, n);
-	set_clear(out, n);
-	set_clear(ex, n);
+	select_clear(m, count, n, in, out, ex);
 	for (unsigned i = 0; i < count; i++) {
 		struct sock_pollfd *p = &m->fds[i];
 		if ((p->events & SELECT_IN & ~POLLERR) && (p->revents & SELECT_IN))
@@ -260,29 +283,57 @@ static int engine_select(int n, unsigned count, fd_set *in, fd_set *out, fd_set 
 		moved = r == -EBADF && mixed_has_moved(&m);
 	}
 	fd_close(m.fds[count].fd);
+	int found = renumbered ? select_anew(n, count, in, out, ex) : 0;
+	bool over = renumbered && !found && r == 0 && !told; /* the time is */
+	if (over)
+		select_clear(&m, count, n, in, out, ex);
 	mixed_end(&m);
 	if (!renumbered)
 		return moved ? -EAGAIN : r;
-	int found = select_anew(n, count, in, out, ex);
-	if (!found && r == 0 && !told) { /* the time is over */
-		set_clear(in, n), set_clear(out, n), set_clear(ex, n);
-		return 0;
-	}
-	return found ? found : told ? -EAGAIN : r;
+	return over ? 0 : found ? found : told ? -EAGAIN : r;
+}
+
+/* Are these open, of the program's? One call for all of them, and one for each where that is refused. Returns the highest, or -1. */
+static int piece_highest(int first, int count)
+{
+	static const struct timespec at_once;
+	struct pollfd p[PIECE_FDS];
+	for (int i = 0; i < count; i++)
+		p[i] = (struct pollfd){.fd = fd_is_internal(first + i) ? -1 : first + i};
+	bool asked = sys_ppoll(p, count, &at_once, NULL) >= 0;
+	for (int i = count - 1; i >= 0; i--)
+		if (p[i].fd >= 0 && (asked ? !(p[i].revents & POLLNVAL) : sys_fcntl(p[i].fd, F_GETFD, 0) >= 0))
+			return p[i].fd;
+	return -1;
 }
 
 /*
  * Linux looks at no more fds than the process's table has room for, and is silent about those beyond. Internal fds made the table larger than the program
- * would have it: this is the size that it would have, or had when it was smallest.
+ * would have it: this is the size that it would have for a select of `n`, or had when it was smallest.
  */
-static int table_size(void)
+static int table_size(int n)
 {
-	int size = TABLE_SIZE_FIRST;
-	for (int fd = FD_SETSIZE - 1; fd >= size; fd--)
-		if (!fd_is_internal(fd) && sys_fcntl(fd, F_GETFD, 0) >= 0)
-			while (fd >= size)
-				size *= 2;
+	int size = TABLE_SIZE_FIRST, highest = -1;
+	for (int end = n > FD_SETSIZE ? n : FD_SETSIZE; end > size && highest < 0;) {
+		int count = end - size < PIECE_FDS ? end - size : PIECE_FDS;
+		highest = piece_highest(end -= count, count);
+	}
+	while (size <= highest)
+		size *= 2;
 	return size;
+}
+
+static void clamp(int *n)
+{
+	int size = table_size(*n);
+	*n = *n > size ? size : *n;
+}
+
+/* Then internal fds lie beyond it, and the kernel's table reaches behind an fd_set. */
+static bool limit_is_small(void)
+{
+	struct rlimit limit;
+	return getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur <= FD_SETSIZE;
 }
 
 static bool set_may(fd_set *set, int n)
@@ -290,16 +341,29 @@ static bool set_may(fd_set *set, int n)
 	return !set || user_may_write(set, (n + WORD_BITS - 1) / WORD_BITS * sizeof(unsigned long));
 }
 
+static bool sets_may(int n, fd_set *in, fd_set *out, fd_set *ex)
+{
+	return set_may(in, n) && set_may(out, n) && set_may(ex, n);
+}
+
 static bool select_is_ours(int *n, fd_set *in, fd_set *out, fd_set *ex, unsigned *count)
 {
 	bool engine, internal;
 	engine_call();
-	if (!shim_on() || *n <= 0 || !set_may(in, *n) || !set_may(out, *n) || !set_may(ex, *n))
+	if (!shim_on() || *n <= 0)
 		return false; /* the kernel has the right error */
+	if (*n > TABLE_SIZE_MOST)
+		*n = TABLE_SIZE_MOST;
+	if (*n > FD_SETSIZE && fd_any_internal() && limit_is_small())
+		clamp(n);
+	if (!sets_may(*n, in, out, ex)) {
+		clamp(n); /* what is not looked at need not be there */
+		if (!sets_may(*n, in, out, ex))
+			return false;
+	}
 	*count = select_count(*n, in, out, ex, &engine, &internal);
 	if (internal) {
-		int size = table_size();
-		*n = *n > size ? size : *n;
+		clamp(n);
 		*count = select_count(*n, in, out, ex, &engine, &internal);
 	}
 	return engine;
@@ -308,11 +372,10 @@ static bool select_is_ours(int *n, fd_set *in, fd_set *out, fd_set *ex, unsigned
 /* -EBADF was the answer for `n`: of fds that Linux would not have looked at? Then *n is how far it would. */
 static bool select_looked_too_far(int *n)
 {
-	int size = shim_on() ? table_size() : *n;
-	if (*n <= size)
-		return false;
-	*n = size;
-	return true;
+	int before = *n;
+	if (shim_on())
+		clamp(n);
+	return *n < before;
 }
 
 /* Through poll; -EBADF as Linux. */

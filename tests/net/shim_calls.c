@@ -198,6 +198,25 @@ static void on_sigpipe(int sig)
 	pipes++;
 }
 
+/* Linux cuts the count to 1024, and stops at the first message that fails: pages with later ones are not even there. */
+static void many_messages(void)
+{
+	struct iovec iov = {"x", 1};
+	size_t size = 64 * 4096;
+	struct mmsghdr *mm = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	unsigned char there;
+	int u[2];
+	for (int i = 0; i < 3; i++)
+		mm[i].msg_hdr = (struct msghdr){.msg_iov = i < 2 ? &iov : (void *)8, .msg_iovlen = 1};
+	SAY(socketpair(AF_UNIX, SOCK_DGRAM, 0, u));
+	SAY(sendmmsg(u[0], mm, 2000000, MSG_DONTWAIT));
+	SAY(mincore((char *)mm + 40 * 4096, 4096, &there));
+	SAY(there & 1);
+	close(u[0]);
+	close(u[1]);
+	munmap(mm, size);
+}
+
 static void data(void)
 {
 	int c, s;
@@ -239,6 +258,7 @@ static void data(void)
 				{.msg_hdr = {.msg_iov = &one[1], .msg_iovlen = 1}},
 				{.msg_hdr = {.msg_iov = &one[2], .msg_iovlen = 1}}};
 	SAY(sendmmsg(c, mm, 3, 0));
+	many_messages();
 	printf("%u %u %u\n", mm[0].msg_len, mm[1].msg_len, mm[2].msg_len);
 	wait_readable(s);
 	while (recv(s, other, 6, MSG_PEEK | MSG_DONTWAIT) < 6)
@@ -428,6 +448,61 @@ static void select_hung_up(int s)
 	close(fds[0]);
 }
 
+/* More is said than the set holds, as with getdtablesize(): Linux looks no further than its table. What is behind the set may change meanwhile, or not be mapped. */
+static struct {
+	fd_set in;
+	volatile long behind[2048];
+} wide;
+static int wide_fd;
+
+static void *change_behind(void *arg)
+{
+	struct timespec ts = {0, 20000000};
+	nanosleep(&ts, NULL); /* the other is mostly in select by then; where it is not, nothing is tested */
+	wide.behind[1] = 77;
+	wide.behind[800] = 78;
+	SAY(write(wide_fd, "w", 1));
+	return arg;
+}
+
+static void select_beyond(int c, int s)
+{
+	const int numbers[] = {1024, 2000, 4096, 65536, 1048576, 0x7fffffff};
+	char b, *page = mmap(NULL, 8192, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	fd_set *last = (fd_set *)(void *)(page + 4096 - sizeof *last);
+	struct timespec ts = {5, 0};
+	pthread_t thread;
+	munmap(page + 4096, 4096);
+	wide_fd = c;
+	for (int i = 0; i < 5; i++) {
+		memset(&wide, 0, sizeof wide);
+		FD_SET(s, &wide.in);
+		pthread_create(&thread, NULL, change_behind, NULL);
+		long r = pselect(numbers[i], &wide.in, NULL, NULL, &ts, NULL);
+		pthread_join(thread, NULL);
+		say("changed meanwhile", r);
+		SAY(FD_ISSET(s, &wide.in) + wide.behind[1] * 1000 + wide.behind[800]);
+		SAY(read(s, &b, 1));
+	}
+	memset(&wide, 255, sizeof wide); /* numbers that are not open, all beyond the table */
+	FD_ZERO(&wide.in);
+	SAY(write(c, "w", 1));
+	FD_SET(s, &wide.in);
+	SAY(pselect(10000, &wide.in, NULL, NULL, &ts, NULL));
+	SAY(wide.behind[0] == -1 && wide.behind[100] == -1);
+	for (int i = 0; i < 6; i++) {
+		FD_ZERO(last);
+		FD_SET(s, last);
+		SAY(pselect(numbers[i], last, NULL, NULL, &ts, NULL));
+		FD_ZERO(last);
+		FD_SET(STDOUT_FILENO, last);
+		SAY(pselect(numbers[i], NULL, last, NULL, &ts, NULL));
+		SAY(pselect(numbers[i], (void *)(page + 4096), NULL, NULL, &ts, NULL));
+	}
+	SAY(read(s, &b, 1));
+	munmap(page, 4096);
+}
+
 static void polls(void)
 {
 	int c, s, fds[2];
@@ -479,6 +554,7 @@ static void polls(void)
 	SAY(pselect(100, &in, NULL, NULL, &ts, NULL) == 0);
 	SAY(select(-1, NULL, NULL, NULL, &zero));
 	select_hung_up(s);
+	select_beyond(c, s);
 	SAY(shutdown(c, SHUT_WR));
 	wait_readable(s);
 	SAY(poll1(s, POLLIN | POLLRDHUP));
