@@ -4,8 +4,8 @@
  * Linux keeps every socket that has a local port in a bind bucket, TIME-WAITs included, and bind looks there, whoever calls. While a listener lives, its kernel socket says for
  * the engine's connections what they would say themselves. When it closes before them, the kernel knows of nobody there: bind would succeed where Linux says EADDRINUSE.
  *
- *   - Accepted connections: when their listener closes, a kernel socket takes the port for them, at each of their local addresses, with the SO_REUSEADDR, SO_REUSEPORT,
- *     device and IPV6_V6ONLY of the first one there. It never listens. It goes with the last connection or TIME-WAIT of that name.
+ *   - Accepted connections and their TIME-WAITs: when their listener closes, a kernel socket takes the port for them, at each of their local addresses, with the SO_REUSEADDR,
+ *     SO_REUSEPORT, device and IPV6_V6ONLY of the first one there, or where only TIME-WAITs are there, of the listener. It never listens. It goes with the last connection or TIME-WAIT of that name.
  *   - A client that was bound has a kernel socket with its port anyway (sock.port_fd). Its TIME-WAIT keeps that one.
  *   - A client's port that connect chose is known in this process alone (taken_by_client): a kernel socket for each would cost more than it tells.
  *
@@ -89,15 +89,15 @@ static int bind_in_repair(int fd, const struct sockaddr *name, socklen_t len)
 	return err == -EPERM ? privileged_repair(fd, &(struct privileged_repair){.value = TCP_REPAIR_OFF}) : err;
 }
 
-/* A kernel socket with this connection's name, beside whoever else has it. */
-static int bind_beside(struct engine *e, const struct sock *s)
+/* A kernel socket with this name, bound as `s` is, beside whoever else has it. */
+static int bind_beside(struct engine *e, const struct sock *s, const struct ip_addr *addr, uint16_t port)
 {
 	struct sockaddr_storage name;
 	socklen_t len = sizeof name;
 	int fd = sys_socket(s->family, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (fd < 0)
 		return fd;
-	name_from_addr(e, s->family, &s->flow.key.laddr, s->flow.key.lport, (struct sockaddr *)&name, &len);
+	name_from_addr(e, s->family, addr, port, (struct sockaddr *)&name, &len);
 	if (s->family == AF_INET6)
 		sockopt_set_int(fd, IPPROTO_IPV6, IPV6_V6ONLY, s->v6only);
 	if (s->ip.oif)
@@ -132,32 +132,54 @@ static unsigned count_all(struct engine *e, const struct ip_addr *addr, uint16_t
 	return c.n;
 }
 
-/* False: what kept it from being taken would keep the next one from it as well. */
-static bool take_for(struct engine *e, const struct sock *s)
+/* What a listener's end takes. `stop`: what kept one from being taken would keep the next one from it as well. */
+struct taking {
+	struct time_wait_visit visit;
+	struct engine *e;
+	const struct sock *listener;
+	unsigned taken;
+	bool reuse, stop; /* reuse: the TIME-WAITs' connections had SO_REUSEADDR */
+};
+
+/* `as`: how it is bound. */
+static void take(struct taking *t, const struct sock *as, const struct ip_addr *addr, bool reuseaddr, int reuseport)
 {
-	const struct flow_key *key = &s->flow.key;
-	int fd = bind_beside(e, s);
-	if (fd < 0) {
-		log_debug("engine", "port %u of live connections could not be kept (errno %d)", key->lport, -fd);
-		return false;
+	struct engine *e = t->e;
+	uint16_t port = t->listener->lst->port;
+	if (t->stop || find(e, addr, port))
+		return;
+	int fd = t->taken++ == TAKEN_PORTS_MAX ? -E2BIG : bind_beside(e, as, addr, port);
+	t->stop = fd < 0;
+	if (t->stop) {
+		log_debug("engine", "port %u of live connections could not be kept (errno %d)", port, -fd);
+		return;
 	}
-	sockopt_set_int(fd, SOL_SOCKET, SO_REUSEADDR, s->reuseaddr); /* repair mode had a value of its own */
-	sockopt_set_int(fd, SOL_SOCKET, SO_REUSEPORT, option_values_number(s->values, option_find(SOL_SOCKET, SO_REUSEPORT)));
-	add(e, &key->laddr, key->lport, count_all(e, &key->laddr, key->lport), fd);
-	return true;
+	sockopt_set_int(fd, SOL_SOCKET, SO_REUSEADDR, reuseaddr); /* repair mode had a value of its own */
+	sockopt_set_int(fd, SOL_SOCKET, SO_REUSEPORT, reuseport);
+	add(e, addr, port, count_all(e, addr, port), fd);
+}
+
+static void take_for_time_wait(struct time_wait_visit *v, const struct flow_key *key)
+{
+	struct taking *t = container_of(v, struct taking, visit);
+	const struct sock *l = t->listener;
+	if (listener_name_matches(&l->lst->addr, l->family, l->v6only, &key->laddr))
+		take(t, l, &key->laddr, t->reuse, kernel_int(l->lst->kfd, SOL_SOCKET, SO_REUSEPORT));
 }
 
 void taken_ports_listener_closes(struct engine *e, const struct sock *l)
 {
+	struct taking t = {.visit.each = take_for_time_wait, .e = e, .listener = l};
 	if (!e->up || e->own || e->exiting)
 		return;
-	unsigned taken = 0;
 	list_for_each (pos, tmp, &e->socks) {
 		const struct sock *s = container_of(pos, struct sock, node);
-		if (s->kind == SOCK_KIND_CONN && s->in_demux && s->accepted && s->flow.key.lport == l->lst->port && !find(e, &s->flow.key.laddr, l->lst->port) &&
-		    (taken++ == TAKEN_PORTS_MAX || !take_for(e, s)))
-			return;
+		if (s->kind == SOCK_KIND_CONN && s->in_demux && s->accepted && s->flow.key.lport == l->lst->port)
+			take(&t, s, &s->flow.key.laddr, s->reuseaddr, option_values_number(s->values, option_find(SOL_SOCKET, SO_REUSEPORT)));
 	}
+	time_waits_visit_port(e, l->lst->port, true, &t.visit);
+	t.reuse = true; /* what is left */
+	time_waits_visit_port(e, l->lst->port, false, &t.visit);
 }
 
 void taken_ports_time_wait(struct engine *e, struct sock *s)

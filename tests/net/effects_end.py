@@ -285,19 +285,22 @@ def bind_beside_accepted_dual():
 
 
 def bind_beside_time_wait():
-    """The server closed first."""
+    """The server closed first; the listener before, or after it."""
     other = Neighbour()
     tries = ("own", try_bind), ("other", other.try_bind)
     for options in BINDERS:
-        l = listener(options=options)
-        s, port = accepted(l), l.getsockname()[1]
-        l.close()
-        s.shutdown(socket.SHUT_WR)
-        peer("recv", 1)
-        peer("shut")
-        s.recv(1)
-        s.close()
-        binds("time-wait %s" % options_text(options), port, EVERYWHERE, tries)
+        for when in "before", "after":
+            l = listener(options=options)
+            s, port = accepted(l), l.getsockname()[1]
+            if when == "before":
+                l.close()
+            s.shutdown(socket.SHUT_WR)
+            peer("recv", 1)
+            peer("shut")
+            s.recv(1)
+            s.close()
+            l.close()
+            binds("time-wait %s %s" % (when, options_text(options)), port, EVERYWHERE, tries)
     other.close()
 
 
