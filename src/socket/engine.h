@@ -181,6 +181,7 @@ struct listener {
 	int64_t kernels_first_us; /* until then accept looks there first: the kernel had connections of the port when it was claimed */
 	bool others_had;         /* … and found somebody */
 	bool others_next;        /* … so they have the next turn */
+	uint64_t turn;           /* when its last connection began, among all: who had none for longest is next, where nothing else decides */
 	int64_t seen_us;         /* when somebody here last accepted from it, or waited to; 0: never */
 	int queue_fd;            /* an epoll of the kernel's queue and the spare one; -1: there is none, kfd is all */
 	bool from_elsewhere;     /* other processes may have the listening socket: it came by fork, exec or SCM_RIGHTS, or went there */
@@ -315,6 +316,7 @@ struct engine {
 	const struct link_rx *frame; /* … itself; NULL: it is none of a link's */
 	struct list stamps_due; /* stamps.c: who sent in this turn */
 	struct tcp_emit emit;
+	uint64_t listen_turns; /* connections that began at a listener */
 	struct classifier *classifier;
 	struct firewall *firewall; /* the host's rules as they were read; NULL: not asked */
 	struct judge *judge;       /* … who may connect, by them; NULL: nobody need be asked */

@@ -44,7 +44,7 @@ static bool listener_matches(const struct sock *l, const struct flow_key *key)
 /*
  * Is `a`, which listens since later, better? The one that names the address is; of those that are bound to a device and those that are not, which are two groups in
  * Linux, the last of IPv4's, and otherwise the first. Of several sockets of one port (SO_REUSEPORT): not one that nobody accepts from, as each of nginx's workers has the others', by fork; then
- * where somebody waits, then where fewer wait for accept.
+ * where somebody waits, then where fewer wait for accept, then each in its turn: Linux spreads them by hash.
  */
 static bool is_better(const struct sock *a, const struct sock *b)
 {
@@ -58,7 +58,8 @@ static bool is_better(const struct sock *a, const struct sock *b)
 		return x->seen_us;
 	if (!x->n_waiting != !y->n_waiting)
 		return x->n_waiting;
-	return x->n_accept + x->n_embryonic < y->n_accept + y->n_embryonic;
+	unsigned wait = x->n_accept + x->n_embryonic, other_wait = y->n_accept + y->n_embryonic;
+	return wait == other_wait ? x->turn < y->turn : wait < other_wait;
 }
 
 struct sock *listener_find(struct engine *e, const struct flow_key *key, int ifindex)

@@ -44,6 +44,7 @@ static void embryo_enter(struct engine *e, struct sock *l, struct sock *s)
 	uint8_t net[16] = {0};
 	memcpy(net, s->flow.key.raddr.b, ip_addr_is_v4(&s->flow.key.raddr) ? 15 : 7);
 	s->listener = l;
+	lst->turn = ++e->listen_turns;
 	s->embryo_net = siphash13_again(&e->last_net, net, sizeof net, e->hash_secret) % EMBRYO_NETS;
 	list_push_back(&lst->embryos, &s->accept_node);
 	lst->n_embryonic++;

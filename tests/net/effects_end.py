@@ -304,6 +304,28 @@ def bind_beside_time_wait():
     other.close()
 
 
+def threads_of_a_port():
+    """A thread for each listener of a port (SO_REUSEPORT), all of which wait: each has some of the clients, who stay."""
+    for n in 2, 4:
+        listeners, kept = group(*[()] * n), [[] for _ in range(n)]
+
+        def serve(i):
+            while True:
+                s, _ = listeners[i].accept()
+                kept[i].append(s)
+                s.send(b"x")
+                if s.recv(1) == b"":
+                    return
+        for i in range(n):
+            listeners[i].settimeout(None)
+            threading.Thread(target=serve, args=(i,), daemon=True).start()
+        for _ in range(60):
+            peer("connect", SERVER_IP, listeners[0].getsockname()[1])
+            peer("recv", 1)
+            peer("send", "x")
+        say(n, [len(k) > 0 for k in kept], sum(len(k) for k in kept))
+
+
 def bound_client(port, options):
     """None: connect chooses its port."""
     s = socket.socket()
