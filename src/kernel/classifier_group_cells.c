@@ -30,6 +30,7 @@
 
 #include "base/fd.h"
 #include "base/siphash.h"
+#include "base/quiet.h"
 #include "base/sys.h"
 #include "base/time.h"
 #include "kernel/classifier_group_internal.h"
@@ -104,7 +105,7 @@ int group_cells_make(void)
 	int fd = fd_move_high(sys_call(SYS_memfd_create, "finesse-group", MFD_CLOEXEC | MFD_ALLOW_SEALING, 0, 0, 0, 0));
 	if (fd < 0)
 		return fd;
-	int err = sys_call(SYS_ftruncate, fd, sizeof(struct group_memory), 0, 0, 0, 0);
+	int err = resize_quietly(fd, sizeof(struct group_memory));
 	if (!err)
 		err = sys_fcntl(fd, F_ADD_SEALS, SEALS);
 	if (err < 0)

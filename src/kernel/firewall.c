@@ -21,6 +21,7 @@
 #include <string.h>
 
 #include "base/fd.h"
+#include "base/quiet.h"
 #include "base/sys.h"
 #include "kernel/classifier.h"
 #include "kernel/firewall_internal.h"
@@ -148,7 +149,7 @@ int firewall_save(const struct firewall *f)
 	int fd = fd_move_high(sys_call(SYS_memfd_create, "finesse-rules", 1 /* MFD_CLOEXEC */, 0, 0, 0, 0));
 	if (fd < 0)
 		return fd;
-	bool written = sys_write(fd, &f->cgroup, sizeof f->cgroup) == sizeof f->cgroup && sys_write(fd, &f->xfrm, sizeof f->xfrm) == sizeof f->xfrm;
+	bool written = write_quietly(fd, &f->cgroup, sizeof f->cgroup) == sizeof f->cgroup && write_quietly(fd, &f->xfrm, sizeof f->xfrm) == sizeof f->xfrm;
 	int err = written ? rules_save(&f->rules, fd) : -EIO;
 	if (!err && sys_call(SYS_lseek, fd, 0, SEEK_SET, 0, 0, 0) < 0)
 		err = -EIO;

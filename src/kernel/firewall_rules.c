@@ -24,6 +24,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/quiet.h"
 #include "base/sys.h"
 
 #define DEPTH_MAX 16
@@ -128,7 +129,7 @@ static void saved_arrays(struct ruleset *rs, struct saved out[SAVED_ARRAYS])
 static int transfer(int fd, void *at, size_t len, bool out)
 {
 	for (size_t done = 0; done < len;) {
-		ssize_t n = out ? sys_write(fd, (char *)at + done, len - done) : sys_read(fd, (char *)at + done, len - done);
+		ssize_t n = out ? write_quietly(fd, (char *)at + done, len - done) : sys_read(fd, (char *)at + done, len - done);
 		if (n <= 0)
 			return n < 0 ? (int)n : -EIO;
 		done += n;

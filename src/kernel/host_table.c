@@ -8,6 +8,7 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 
+#include "base/quiet.h"
 #include "base/sys.h"
 
 #define DIRECTORY "/run/finesse"
@@ -23,7 +24,7 @@ static int open_file(const char *dir, const char *name, size_t bytes)
 		return fd;
 	uid_t self = sys_call(SYS_geteuid, 0, 0, 0, 0, 0, 0);
 	if (sys_fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) || (st.st_uid != self && st.st_uid != 0) || (st.st_mode & 077) ||
-	    sys_call(SYS_fallocate, fd, 0, 0, bytes, 0, 0) < 0) {
+	    allocate_quietly(fd, (off_t)bytes) < 0) {
 		sys_close(fd);
 		return -EPERM;
 	}

@@ -12,6 +12,7 @@
 #include <sys/mman.h>
 
 #include "base/fd.h"
+#include "base/quiet.h"
 #include "base/sys.h"
 
 #define READ_PLACES 64 /* at once */
@@ -44,7 +45,7 @@ int living_new(struct living **out, int ifindex)
 		return -ENOMEM;
 	int err = l->fd = fd_move_high(sys_call(SYS_memfd_create, "finesse-living", MFD_CLOEXEC | MFD_ALLOW_SEALING, 0, 0, 0, 0));
 	if (err >= 0)
-		err = sys_call(SYS_ftruncate, l->fd, sizeof *l->table, 0, 0, 0, 0);
+		err = resize_quietly(l->fd, sizeof *l->table);
 	if (err >= 0) {
 		void *p = sys_mmap(NULL, sizeof *l->table, PROT_READ | PROT_WRITE, MAP_SHARED, l->fd, 0);
 		err = sys_is_error(p) ? (int)(long)p : 0;

@@ -52,6 +52,7 @@
 #include "base/list.h"
 #include "base/log.h"
 #include "base/siphash.h"
+#include "base/quiet.h"
 #include "base/sys.h"
 #include "kernel/diag.h"
 
@@ -294,7 +295,7 @@ static void load_stamps(int fd, int64_t stamps[BLOCKS])
 static void store_stamp(int fd, unsigned block, int64_t stamp)
 {
 	if (fd >= 0)
-		sys_call(SYS_pwrite64, fd, &stamp, sizeof stamp, block * sizeof stamp, 0, 0);
+		pwrite_quietly(fd, &stamp, sizeof stamp, (off_t)(block * sizeof stamp));
 }
 
 struct unit {

@@ -17,6 +17,7 @@
 #include <sys/stat.h>
 
 #include "base/log.h"
+#include "base/quiet.h"
 #include "base/sys.h"
 
 #define SECRET_DIR   "/run/finesse"
@@ -71,7 +72,7 @@ static int make_secret(int dir)
 	if (fd < 0)
 		return fd;
 	random_bytes(bytes, sizeof bytes);
-	ssize_t n = sys_write(fd, bytes, sizeof bytes);
+	ssize_t n = write_quietly(fd, bytes, sizeof bytes);
 	sys_close(fd);
 	int ret = n == sizeof bytes ? 0 : n < 0 ? n : -ENOSPC;
 	if (ret == 0)
