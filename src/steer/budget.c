@@ -20,6 +20,7 @@ struct budget_entry {
 
 struct budget {
 	uint8_t secret[16];
+	struct siphash_memo last; /* a close asks for its client two or three times */
 	struct budget_entry sets[SETS][SET_WAYS];
 };
 
@@ -36,21 +37,21 @@ void budget_free(struct budget *b)
 	free(b);
 }
 
-static size_t budget_set(const struct budget *b, const struct ip_addr *client, uint16_t port)
+static size_t budget_set(struct budget *b, const struct ip_addr *client, uint16_t port)
 {
 	uint8_t key[18];
 	memcpy(key, client->b, 16);
 	memcpy(key + 16, &port, 2);
-	return siphash13(key, sizeof key, b->secret) % SETS;
+	return siphash13_again(&b->last, key, sizeof key, b->secret) % SETS;
 }
 
-static struct budget_entry *budget_find(const struct budget *b, const struct ip_addr *client,
+static struct budget_entry *budget_find(struct budget *b, const struct ip_addr *client,
 					uint16_t port)
 {
-	const struct budget_entry *set = b->sets[budget_set(b, client, port)];
+	struct budget_entry *set = b->sets[budget_set(b, client, port)];
 	for (int i = 0; i < SET_WAYS; i++)
 		if (set[i].port == port && ip_addr_equal(&set[i].client, client))
-			return (struct budget_entry *)&set[i];
+			return &set[i];
 	return NULL;
 }
 
@@ -88,7 +89,7 @@ static struct budget_entry *budget_victim(struct budget *b, const struct ip_addr
 	return victim;
 }
 
-uint32_t budget_count(const struct budget *b, int64_t now, const struct ip_addr *client,
+uint32_t budget_count(struct budget *b, int64_t now, const struct ip_addr *client,
 		      uint16_t port)
 {
 	const struct budget_entry *e = budget_find(b, client, port);

@@ -20,7 +20,7 @@ struct budget;
 struct budget *budget_new(const uint8_t secret[16]); /* NULL: out of memory */
 void budget_free(struct budget *b);
 
-uint32_t budget_count(const struct budget *b, int64_t now, const struct ip_addr *client,
+uint32_t budget_count(struct budget *b, int64_t now, const struct ip_addr *client,
 		      uint16_t port);
 void budget_charge(struct budget *b, int64_t now, const struct ip_addr *client, uint16_t port);
 /* One charge of the recent past did not come true. */

@@ -60,6 +60,7 @@
 struct steer {
 	struct steer_config config;
 	uint8_t secret[16];
+	struct siphash_memo last_prefix; /* a hold asks for its place, takes it, and gives it back */
 	struct budget *budget;
 	uint64_t held;
 	uint16_t prefix_held[PREFIX_COUNTERS];
@@ -95,7 +96,7 @@ static uint16_t *prefix_counter(struct steer *s, const struct flow_key *key)
 	else
 		memcpy(data, key->raddr.b, PREFIX_V6_BYTES);
 	memcpy(data + 16, &key->lport, 2);
-	return &s->prefix_held[siphash13(data, sizeof data, s->secret) % PREFIX_COUNTERS];
+	return &s->prefix_held[siphash13_again(&s->last_prefix, data, sizeof data, s->secret) % PREFIX_COUNTERS];
 }
 
 static bool places_left(struct listener *l, const struct flow_key *key)
