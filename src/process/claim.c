@@ -31,6 +31,8 @@
 #define LOOK_US       (100 * USEC_PER_MSEC) /* between two looks for dead members */
 #define SYN_LOOK_US   (10 * USEC_PER_MSEC)  /* … where a SYN may be a dead one's. Of 63 others, a look takes 150 µs */
 #define TIME_WAIT_US  (61 * USEC_PER_SEC)
+#define RETRY_US      USEC_PER_SEC /* when nobody answered who wants to join; doubled each time */
+#define RETRY_MAX_US  (60 * USEC_PER_SEC)
 
 /* ---- life ---- */
 
@@ -94,8 +96,14 @@ static int claim_enter(struct claim *c, int kfd)
 	if (c->group.state != GROUP_OUT)
 		return c->group.refuses ? -EADDRINUSE : 0;
 	int err = group_enter(&c->group, c->e->classifier, kfd);
+	if (c->group.in_vain) {
+		c->retry_after_us = c->retry_after_us ? min_time(2 * c->retry_after_us, RETRY_MAX_US) : RETRY_US;
+		c->retry_us = clock_now_us() + c->retry_after_us;
+		c->e->claims_changed = true;
+	}
 	if (err)
 		return err;
+	c->retry_after_us = 0;
 	c->e->n_shared_claims += claim_is_shared(c);
 	err = control_add(c->e, &c->door, c->group.door_fd, POLLIN);
 	c->watched = !err;
@@ -410,17 +418,24 @@ static bool is_used(const struct claim *c)
 	return false;
 }
 
+/* Who had the port did not answer (it may be stopped): claim_tick tries again. */
+static bool waits_for_another_try(const struct claim *c)
+{
+	return c && c->group.in_vain && c->retry_us != TIME_NEVER;
+}
+
 static void wakes(struct engine *e, struct sock *l)
 {
+	bool again = l->lst->claim && l->lst->claim->group.in_vain;
 	l->lst->asleep = false;
 	int err = listener_claim(e, l);
-	if (err)
+	if (err && !again)
 		listener_note_fallback(l, err);
 }
 
 static void comes_by(struct engine *e, struct sock *l)
 {
-	if (l->lst->asleep)
+	if (l->lst->asleep && !waits_for_another_try(l->lst->claim))
 		wakes(e, l);
 	struct claim *c = l->lst->claim;
 	if (!c)
@@ -537,6 +552,8 @@ static int64_t claim_deadline(const struct claim *c)
 	int64_t at = TIME_NEVER;
 	if (list_empty(&c->listeners) && !c->n_conns)
 		at = c->tw_until_us;
+	if (waits_for_another_try(c))
+		at = min_time(at, c->retry_us);
 	if (claim_is_shared(c))
 		list_for_each (pos, tmp, &c->listeners)
 			at = min_time(at, listener_deadline(c, container_of(pos, struct listener, claim_node)));
@@ -553,9 +570,21 @@ static void asleep_gives(const struct claim *c)
 	}
 }
 
+static void tries_again(struct claim *c)
+{
+	c->retry_us = TIME_NEVER; /* unless it is in vain again */
+	list_for_each (pos, tmp, &c->listeners) {
+		struct listener *lst = container_of(pos, struct listener, claim_node);
+		if (lst->asleep)
+			wakes(c->e, lst->owner);
+	}
+}
+
 static void claim_tick(struct claim *c)
 {
 	int64_t now = c->e->now;
+	if (waits_for_another_try(c) && now >= c->retry_us)
+		tries_again(c);
 	asleep_gives(c);
 	if (claim_is_shared(c)) {
 		if ((c->accepting && is_idle(c, LEASE_US)) || (c->lately && is_idle(c, LATELY_US)))

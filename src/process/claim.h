@@ -23,6 +23,8 @@ struct claim {
 	int64_t add_until_us;  /* frames from before the group began may still be in the ring */
 	struct time_wait_visit tw_visit;
 	int64_t looked_us;     /* for dead members */
+	int64_t retry_us;      /* who has the port did not answer: when he is asked again; TIME_NEVER: somebody has to come by first */
+	int64_t retry_after_us; /* … how long after the last time */
 	int64_t help_us;       /* when it is looked next whether others would take what waits */
 };
 

@@ -90,7 +90,7 @@ static int begins(struct group_host *h)
 	if (err)
 		return err;
 	e->n_shared_claims++;
-	c->add_until_us = e->now + REST_US;
+	c->add_until_us = clock_now_us() + REST_US; /* the turn may have begun long ago: this process was stopped */
 	c->accepting = c->waiting = c->lately = false;
 	claim_shows(c);
 	log_info("group", "port %u is served by several processes", c->group.place.port);

@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #define ENTER_TIME_US (2 * USEC_PER_SEC) /* then whoever has the port is stopped, or it is not ours to ask */
+#define AGAIN_TIME_US (20 * USEC_PER_MSEC) /* … of one who did not answer before: he is not waited for again */
 #define ANSWER_LOOK_NS 1000000L /* meanwhile those are answered who wait for us */
 #define NAP_NS        200000L
 #define GROUP_BACKLOG 1024
@@ -241,9 +242,9 @@ static int join(struct group *g, int kfd, int64_t end)
 	return r;
 }
 
-int group_enter(struct group *g, struct classifier *classifier, int kfd)
+static int enter(struct group *g, struct classifier *classifier, int kfd)
 {
-	int64_t end = clock_now_us() + ENTER_TIME_US;
+	int64_t end = clock_now_us() + (g->in_vain ? AGAIN_TIME_US : ENTER_TIME_US);
 	int r;
 	g->classifier = classifier;
 	g->refuses = g->others_serve = false;
@@ -264,6 +265,13 @@ int group_enter(struct group *g, struct classifier *classifier, int kfd)
 		nap();
 		g->host->attends(g->host);
 	}
+}
+
+int group_enter(struct group *g, struct classifier *classifier, int kfd)
+{
+	int r = enter(g, classifier, kfd);
+	g->in_vain = classifier && r == -ETIMEDOUT;
+	return r;
 }
 
 /* ---- answering ---- */
@@ -401,5 +409,6 @@ void group_after_fork(struct group *g)
 	close_one(&g->slot_fd);
 	door_close(g);
 	g->state = GROUP_OUT;
+	g->in_vain = false;
 	g->classifier = NULL;
 }

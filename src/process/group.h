@@ -83,6 +83,7 @@ struct group {
 	enum group_state state;
 	bool refuses;  /* could not be shared: whoever asks uses the kernel's queue */
 	bool others_serve; /* this process could not enter, or has stopped, and engines have the port still */
+	bool in_vain;  /* … since nobody answered: it is worth another try */
 	uint64_t id;   /* names the slots */
 	int name_fd;   /* the claim; -1 */
 	int door_fd;   /* readable when somebody asks; -1 */

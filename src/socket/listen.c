@@ -310,6 +310,7 @@ int listener_claim(struct engine *e, struct sock *l)
 		classifier_end_silence(e->classifier, lst->kfd, silence_ends(l, false));
 		lst->claimed = false;
 		list_unlink(&lst->node);
+		lst->asleep = err == -ETIMEDOUT && !e->own; /* src/process tries again */
 	}
 	return err;
 }
