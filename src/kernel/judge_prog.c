@@ -238,12 +238,14 @@ static void gen_insert(struct filter *f, enum judge_entered where, int exists, i
 	bpf_asm_jump(f->a, failed);
 	bpf_asm_bind(f->a, done);
 	bpf_asm_store_imm(f->a, BPF_H, FP, REC_ENTERED, where);
+	bpf_asm_mov_imm(f->a, R9, 1);
 }
 
 /*
  * A SYN's connection needs an entry in the classifier. Made here, it costs no system call. One that is there already belongs to somebody, a TIME-WAIT that this SYN takes over, say. The
  * engine need not make it again, unless flows have left since. Where an entry is found at another place than the one in use, and where there is no room, the engine makes it.
- * While cookies are out, somebody floods us, and most SYNs become no connection. Leaves in R8 the map in which the filter made an entry; 0: in none.
+ * While cookies are out, somebody floods us, and most SYNs become no connection. Leaves in R9 whether the filter made an entry, and in R8 its map: before Linux 6.17 the pointer to a map
+ * may be compared with CAP_PERFMON only.
  */
 static void gen_enter(struct filter *f)
 {
@@ -290,7 +292,7 @@ static void gen_enter(struct filter *f)
 	bpf_asm_bind(f->a, exists);
 	bpf_asm_store_imm(f->a, BPF_H, FP, REC_ENTERED, JUDGE_ENTERED_BEFORE);
 	bpf_asm_bind(f->a, none);
-	bpf_asm_mov_imm(f->a, R8, 0);
+	bpf_asm_mov_imm(f->a, R9, 0);
 	bpf_asm_bind(f->a, end);
 }
 
@@ -326,7 +328,7 @@ static void gen_write(struct filter *f)
 	bpf_asm_call(f->a, BPF_FUNC_ringbuf_output);
 	if (f->maps->entries.flows_fd >= 0) {
 		bpf_asm_jump_if(f->a, BPF_JEQ, R0, 0, end);
-		bpf_asm_jump_if(f->a, BPF_JEQ, R8, 0, end);
+		bpf_asm_jump_if(f->a, BPF_JEQ, R9, 0, end);
 		gen_leave(f);
 	}
 	bpf_asm_bind(f->a, end);

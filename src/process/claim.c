@@ -315,6 +315,13 @@ static struct claim *claim_of_flow(struct engine *e, const struct flow_key *key)
 	return found;
 }
 
+/* 0 also where another living member has the entry: its frames are his. */
+static int enter(const struct sock *l, const struct flow_key *key)
+{
+	int err = classifier_group_add_flow(l->lst->claim->group.maps, key);
+	return err == -EEXIST ? 0 : err;
+}
+
 static void conn_began(struct engine *e, struct sock *l, struct sock *s, bool by_cookie)
 {
 	struct claim *c = l->lst->claim;
@@ -325,7 +332,7 @@ static void conn_began(struct engine *e, struct sock *l, struct sock *s, bool by
 	s->in_group = claim_is_shared(c);
 	if (!s->in_group && !c->taken)
 		sock_set_exact(e, s);
-	if (s->in_group && (by_cookie || judged_began(e, s) || e->now < c->add_until_us || classifier_group_decides_here(c->group.maps)))
+	if (s->in_group && (by_cookie || e->now < c->add_until_us || classifier_group_decides_here(c->group.maps)))
 		classifier_group_add_flow(c->group.maps, &s->flow.key);
 }
 
@@ -801,6 +808,7 @@ static const struct process_ops claim_ops = {
 	.others_serve = others_serve,
 	.has_others = has_others,
 	.is_others = is_others,
+	.enter = enter,
 	.conn_began = conn_began,
 	.conn_left = conn_left,
 	.time_wait_began = time_wait_began,

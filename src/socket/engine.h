@@ -437,6 +437,8 @@ struct process_ops {
 	bool (*is_shared)(const struct sock *l);           /* do several processes serve its port, each by an engine of its own? */
 	bool (*others_serve)(const struct sock *l);        /* its claim failed, or was released: have engines the port still? */
 	bool (*has_others)(const struct sock *l);          /* may somebody else accept from its listening socket? */
+	/* A connection of a group that the host judges needs an entry in its table. -E2BIG: no room. */
+	int (*enter)(const struct sock *l, const struct flow_key *key);
 	void (*conn_began)(struct engine *e, struct sock *l, struct sock *s, bool by_cookie);
 	void (*conn_left)(struct engine *e, struct sock *s, bool to_kernel); /* only where s->claim */
 	void (*time_wait_began)(struct engine *e, struct sock *s);

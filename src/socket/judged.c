@@ -219,10 +219,20 @@ bool judged_began(const struct engine *e, const struct sock *s)
 	return e->judging || judged_port(e, s->flow.key.lport);
 }
 
+static int no_room(struct engine *e, struct sock *s)
+{
+	sock_leave_demux(e, s);
+	s->live = false;
+	e->judged_full = true;
+	return -E2BIG;
+}
+
 int judged_enter(struct engine *e, const struct sock *l, struct sock *s)
 {
-	if (!judged_began(e, s) || process_ops->is_shared(l)) /* a group's connection has an entry there */
+	if (!judged_began(e, s))
 		return 0;
+	if (process_ops->is_shared(l)) /* a group's connection has an entry there */
+		return process_ops->enter(l, &s->flow.key) ? no_room(e, s) : 0;
 	if (e->judged_entry && flow_key_equal(e->judged_entry, &s->flow.key)) {
 		e->judged_entry = NULL;
 		e->counters[SOCKC_JudgedEntered]++;
@@ -230,12 +240,7 @@ int judged_enter(struct engine *e, const struct sock *l, struct sock *s)
 		return 0;
 	}
 	sock_set_exact(e, s);
-	if (s->exact)
-		return 0;
-	sock_leave_demux(e, s);
-	s->live = false;
-	e->judged_full = true;
-	return -E2BIG;
+	return s->exact ? 0 : no_room(e, s);
 }
 
 static bool has_way(const struct engine *e, const struct flow_key *key, struct firewall_flow *out)

@@ -1,4 +1,4 @@
-"""The classifier's table of connections is filled, or emptied again, from outside: judged_full.py PID fill|empty. Prints how many entries of nobody's are in it now."""
+"""The classifier's table of connections, and that of a group, is filled, or emptied again, from outside: judged_full.py PID fill|empty. Prints how many entries of nobody's are in it now."""
 import ctypes
 import os
 import struct
@@ -9,6 +9,7 @@ SYS_BPF = {"x86_64": 321, "aarch64": 280}[os.uname().machine]
 NAME_OFFSET, NAME_BYTES = 24, 16  # struct bpf_map_info
 KEY_BYTES = 36  # struct classifier_flow
 AT_ONCE = 4096
+VALUES = {"fin_flows": b"\1", "fin_group_flows": b"\xff" * 8}  # what an entry of nobody's says
 libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -33,23 +34,23 @@ def maps_of(pid):
             seen[int(fields["map_id"])] = int(fields["max_entries"])
     for map_id, most in seen.items():
         fd = bpf(GET_FD_BY_ID, struct.pack("<I", map_id))[0]
-        if name_of(fd) == "fin_flows":
-            yield fd, most
+        if name_of(fd) in VALUES:
+            yield fd, most, VALUES[name_of(fd)]
 
 
-def batch(command, fd, first, n):
+def batch(command, fd, value, first, n):
     keys = ctypes.create_string_buffer(b"".join(struct.pack("<Q", i).ljust(KEY_BYTES, b"\xff") for i in range(first, first + n)))
-    values = ctypes.create_string_buffer(b"\1" * n)
+    values = ctypes.create_string_buffer(value * n)
     ret, attr = bpf(command, struct.pack("<QQQQIIQQ", 0, 0, ctypes.addressof(keys), ctypes.addressof(values), n, fd, 0, 0))
     return struct.unpack_from("<I", attr, 32)[0] if ret < 0 else n
 
 
 total = 0
-for fd, most in maps_of(sys.argv[1]):
+for fd, most, value in maps_of(sys.argv[1]):
     done = 0
     while done < most:
         n = min(AT_ONCE, most - done)
-        did = batch(UPDATE_BATCH if sys.argv[2] == "fill" else DELETE_BATCH, fd, done, n)
+        did = batch(UPDATE_BATCH if sys.argv[2] == "fill" else DELETE_BATCH, fd, value, done, n)
         done += did
         if did < n:
             break

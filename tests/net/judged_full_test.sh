@@ -1,6 +1,6 @@
 #!/bin/sh
 # Behind a judging firewall each connection needs an entry in the classifier. Where there is no room for one more, the client is the kernel's, which gets its SYN from the engine; who
-# comes when there is room again is the engine's.
+# comes when there is room again is the engine's. So for one process, and for two that share the port.
 # shellcheck source-path=SCRIPTDIR
 . "${srcdir:-.}/tests/net/lib.sh"
 need nft python3 nstat
@@ -8,11 +8,15 @@ pair_up
 server_judges 8000
 
 cat >"$scratch/server.py" <<'END'
-import socket
+import os, socket, sys
 l = socket.socket()
+l.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
 l.bind(("", 8000))
 l.listen(512)
-print("ready", flush=True)
+for _ in range(int(sys.argv[1]) - 1):
+    if not os.fork():
+        break
+print(sys.argv[1], flush=True)
 while True:
     c = l.accept()[0]
     c.recv(1)
@@ -36,24 +40,36 @@ client() {
 	if [ "$said" = x ] && [ "$(opens)" = "$2" ]; then pass "$1"; else fail "$1: got '$said', the kernel opened $(opens)"; fi
 }
 
-finesse_server python3 "$scratch/server.py" >"$scratch/server.log" 2>&1 9>&- &
-server=$!
-wait_until 10 grep -q ready "$scratch/server.log"
-before=$(opens)
-client "there is room" "$before"
-entries=$(table fill)
-[ "$entries" -gt 16384 ] && pass "the table was filled" || fail "the table was filled with $entries"
-# A SYN that the engine drops comes again each time, one that waits a second for its turn on a busy machine now and then: of a few clients, one comes with its first SYN.
-kernels=0 first=0
-while [ $kernels -lt 2 ] || { [ $first = 0 ] && [ $kernels -lt 12 ]; }; do
-	repeated=$(syn_repetitions) kernels=$((kernels + 1))
-	client "the table is full: client $kernels is the kernel's" $((before + kernels))
-	[ "$(syn_repetitions)" != "$repeated" ] || first=$((first + 1))
-done
-[ $first -gt 0 ] && pass "the kernel has their first SYN" || fail "the SYNs of all $kernels came again"
-"$FINESSE_BUILD_DIR/finesse" stat "$server" | grep -q "table of connections is full" && pass "stat says why" || fail "stat does not say why"
-table empty >"$scratch/empty"
-client "there is room again" $((before + kernels))
-kill "$server"
-wait "$server" 2>/dev/null || true
+serves() { "$FINESSE_BUILD_DIR/finesse" stat --json "$1" 2>/dev/null | grep -q '"connections_accepted": *[1-9]'; }
+
+# full PROCESSES
+full() {
+	finesse_server python3 "$scratch/server.py" "$1" >"$scratch/server$1.log" 2>&1 9>&- &
+	server=$!
+	wait_until 60 grep -q "^$1$" "$scratch/server$1.log"
+	processes="$server $(cat /proc/"$server"/task/"$server"/children)"
+	# Until its members accept, a group's port is the kernel's. All of them have when each has answered by its engine.
+	for pid in $processes; do
+		until serves "$pid"; do in_client timeout 100 python3 "$scratch/client.py" $SERVER_IP >"$scratch/warm"; done
+	done
+	before=$(opens)
+	client "there is room" "$before"
+	entries=$(table fill)
+	[ "$entries" -gt 16384 ] && pass "the table was filled" || fail "the table was filled with $entries"
+	# A SYN that the engine drops comes again each time, one that waits a second for its turn on a busy machine now and then: of a few clients, one comes with its first SYN.
+	kernels=0 first=0
+	while [ $kernels -lt 2 ] || { [ $first = 0 ] && [ $kernels -lt 12 ]; }; do
+		repeated=$(syn_repetitions) kernels=$((kernels + 1))
+		client "the table is full: client $kernels is the kernel's" $((before + kernels))
+		[ "$(syn_repetitions)" != "$repeated" ] || first=$((first + 1))
+	done
+	[ $first -gt 0 ] && pass "the kernel has their first SYN" || fail "the SYNs of all $kernels came again"
+	for pid in $processes; do "$FINESSE_BUILD_DIR/finesse" stat "$pid"; done | grep -q "table of connections is full" && pass "stat says why" || fail "stat does not say why"
+	table empty >"$scratch/empty"
+	client "there is room again" $((before + kernels))
+	kill $processes
+	wait "$server" 2>/dev/null || true
+}
+full 1
+full 2
 finish
