@@ -132,7 +132,7 @@ static void tell_times(const struct engine *e, const struct tcp_status *st, cons
 	ti->last_data_sent = ms_since(e, st->last_data_sent_us, f->established_us);
 	ti->last_data_recv = ms_since(e, st->last_data_rcvd_us, f->crossed ? 0 : f->established_us);
 	ti->last_ack_recv = ms_since(e, st->last_ack_rcvd_us, f->fastopen_early ? 0 : f->established_us);
-	ti->rehash = f->timeouts; /* Linux chooses another path with each */
+	ti->rehash = f->rehashes; /* Linux chooses another path with each */
 	ti->total_rto = f->timeouts;
 	ti->total_rto_recoveries = f->rto_recoveries;
 	ti->total_rto_time = f->rto_time_us / USEC_PER_MSEC;

@@ -40,6 +40,9 @@ void figures_established(struct tcp_conn *c, int64_t now)
 	c->kept.rcv_ssthresh = min_u32(rcv_wnd(c), clamp);
 	c->kept.rcv_space = min_u32(c->kept.rcv_ssthresh, CWND_INIT_SEGS * advmss);
 	c->kept.segs_before = c->passive ? c->segs_out : 0;
+	c->kept.synack_timeouts = c->passive ? c->kept.timeouts : 0;
+	if (c->passive && c->kept.rto_since_us) /* as Linux: since the first SYN-ACK */
+		c->kept.rto_since_us = c->syn_at;
 }
 
 /* By how much the window may grow for a segment: one that takes more memory than it should, by less, or not at all where the window is large already. */
@@ -198,6 +201,7 @@ void tcp_get_figures(const struct tcp_conn *c, int64_t now, struct tcp_figures *
 		.rcv_ooopack = k->rcv_ooopack,
 		.rcv_wnd = c->rcv_adv - c->rcv_wup,
 		.timeouts = k->timeouts,
+		.rehashes = k->timeouts - k->synack_timeouts,
 		.rto_recoveries = k->rto_recoveries,
 		.rto_time_us = k->rto_time_us + (k->rto_since_us ? now - k->rto_since_us : 0),
 		.client = !c->passive,

@@ -383,7 +383,7 @@ static void output_syn(struct tcp_conn *c, int64_t now, struct tcp_emit *emit)
 		c->syn_retransmitted = true;
 		TCP_COUNT(c, RetransSegs);
 		c->total_retrans += c->passive || c->state == TCPS_SYN_SENT || c->crossed;
-		c->crossed = c->state == TCPS_SYN_RECEIVED;
+		c->crossed |= !c->passive && c->state == TCPS_SYN_RECEIVED;
 	}
 	uint8_t flags = c->state == TCPS_SYN_SENT ? SEG_SYN : SEG_SYN | SEG_ACK;
 	c->kept.segs_before += c->fastopen_early;

@@ -401,7 +401,7 @@ struct tcp_figures {
 	uint64_t delivery_rate; /* the same of rate.c's samples, of segments that count as full ones; 0: there was none */
 	bool delivery_app_limited;
 	int64_t busy_us, rwnd_limited_us, sndbuf_limited_us;
-	uint32_t delivered, delivered_ce, dsack_dups, reord_seen, rcv_ooopack, rcv_wnd, timeouts, rto_recoveries;
+	uint32_t delivered, delivered_ce, dsack_dups, reord_seen, rcv_ooopack, rcv_wnd, timeouts, rehashes, rto_recoveries;
 	int64_t rto_time_us;
 	bool client, fin_acked, peer_fin, fastopen_early, crossed, syn_text, persists;
 	bool disorder, cwr; /* with loss TCP_LOSS_OPEN: something is missing; the window shrinks for a mark */

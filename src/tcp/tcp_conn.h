@@ -51,6 +51,7 @@ struct tcp_kept {
 	uint32_t rcv_ssthresh, rcv_clamp, rcv_space; /* bytes, as Linux reckons; rcv_clamp: the most that rcv_ssthresh may become */
 	uint64_t segs_before; /* SYN-ACKs */
 	uint32_t reordering, reord_seen;  /* segments; times */
+	uint32_t synack_timeouts; /* of a server's, before it was established: its request's */
 	uint32_t delivered_segs, delivered_ce_segs, dsack_dups, rcv_ooopack;
 	uint32_t timeouts, rto_recoveries; /* of the retransmission timer, and how often it began */
 	int64_t rto_since_us, rto_time_us; /* 0: none is going on */

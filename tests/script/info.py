@@ -44,7 +44,7 @@ SCRIPTS = """info_client info_server info_loss info_rto info_syn info_refused in
 blocking challenge close_local_first close_remote_first close_syn_sent close_wait client_refused delayed_ack dsack_mult dsack_undo ecn_client ecn_server ecn_syn
 ecn_off_seen fast_retransmit fin_out_of_order fin_wait fo_server fo_close fo_empty foc_request foc_lost fr_undo_ts gap_acks half_close_data
 inq_client invalid_ack keepalive limited_sack newreno_partial nagle notsent ooo_accept ooo_large outq paws prr_window rto rto_undo_ts reneging sack_holes sack_recovery
-shutdown_calls simultaneous_close simultaneous_open slow_start_1 slow_start_app small_mss sndbuf_first syn_lost_twice tlp_rack two_in_flight urgent user_timeout
+init_rto synack_retry shutdown_calls simultaneous_close simultaneous_open slow_start_1 slow_start_app small_mss sndbuf_first syn_lost_twice tlp_rack two_in_flight urgent user_timeout
 window_shrinks zero_window""".split()
 
 
