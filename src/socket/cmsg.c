@@ -108,24 +108,23 @@ bool sock_message_is_kernels(struct sock *s, const struct msghdr *msg)
 	return kernels;
 }
 
-int cmsg_put(struct cmsg_out *out, int level, int type, const void *data, size_t len)
+void cmsg_put(struct cmsg_out *out, int level, int type, const void *data, size_t len)
 {
 	struct cmsghdr h = {.cmsg_level = level, .cmsg_type = type, .cmsg_len = CMSG_LEN(len)};
 	if (out->left < sizeof h) {
 		out->truncated = true;
-		return 0;
+		return;
 	}
 	if (out->left < h.cmsg_len) {
 		out->truncated = true;
 		h.cmsg_len = out->left;
 	}
 	if (!user_may_write(out->at, h.cmsg_len))
-		return -EFAULT;
+		return; /* the call goes on without */
 	memcpy(out->at, &h, sizeof h);
 	memcpy(out->at + sizeof h, data, h.cmsg_len - sizeof h);
 	size_t space = CMSG_SPACE(len) < out->left ? CMSG_SPACE(len) : out->left;
 	out->at += space;
 	out->left -= space;
 	out->used += space;
-	return 0;
 }

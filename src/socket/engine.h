@@ -484,7 +484,8 @@ struct cmsg_out {
 	size_t left, used; /* bytes */
 	bool truncated;    /* MSG_CTRUNC */
 };
-int cmsg_put(struct cmsg_out *out, int level, int type, const void *data, size_t len); /* 0, -EFAULT */
+/* As Linux, which goes on where there is no room (then it says so), or bad memory: the bytes of the call are taken by then. */
+void cmsg_put(struct cmsg_out *out, int level, int type, const void *data, size_t len);
 bool cmsg_stamps(const struct msghdr *msg, uint32_t *flags); /* sendmsg asks for time stamps: which */
 
 /* ---- admit.c ---- */

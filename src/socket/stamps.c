@@ -276,33 +276,31 @@ void stamps_give(const struct sock *s, int kfd)
 /* ---- what is told ---- */
 
 /* Of 64 bits, the old and the new forms are the same but for their names. */
-static int put_told(const struct stamps *st, int64_t at_ns, struct cmsg_out *out)
+static void put_told(const struct stamps *st, int64_t at_ns, struct cmsg_out *out)
 {
 	int64_t tv[2] = {at_ns / NSEC_PER_SEC, at_ns % NSEC_PER_SEC};
 	if (!st->ns)
 		tv[1] /= NSEC_PER_USEC;
 	int type = st->ns ? (st->wide ? SO_TIMESTAMPNS_NEW : SO_TIMESTAMPNS_OLD) : (st->wide ? SO_TIMESTAMP_NEW : SO_TIMESTAMP_OLD);
-	return cmsg_put(out, SOL_SOCKET, type, tv, sizeof tv);
+	cmsg_put(out, SOL_SOCKET, type, tv, sizeof tv);
 }
 
 /* struct scm_timestamping: in software, nothing, in hardware. */
-static int put_stamping(const struct stamps *st, int64_t at_ns, struct cmsg_out *out)
+static void put_stamping(const struct stamps *st, int64_t at_ns, struct cmsg_out *out)
 {
 	int64_t ts[3][2] = {{at_ns / NSEC_PER_SEC, at_ns % NSEC_PER_SEC}};
-	return cmsg_put(out, SOL_SOCKET, st->wide ? SO_TIMESTAMPING_NEW : SO_TIMESTAMPING_OLD, ts, sizeof ts);
+	cmsg_put(out, SOL_SOCKET, st->wide ? SO_TIMESTAMPING_NEW : SO_TIMESTAMPING_OLD, ts, sizeof ts);
 }
 
-int stamps_tell_notice(const struct sock *s, const struct err_notice *n, struct cmsg_out *out)
+void stamps_tell_notice(const struct sock *s, const struct err_notice *n, struct cmsg_out *out)
 {
 	const struct stamps *st = s->stamps;
-	int err = 0;
 	if (!st)
-		return 0;
+		return;
 	if (st->told)
-		err = put_told(st, n->at_ns ? n->at_ns : clock_real_ns(), out);
-	if (!err && n->at_ns && (st->flags & SOF_TIMESTAMPING_SOFTWARE))
-		err = put_stamping(st, n->at_ns, out);
-	return err;
+		put_told(st, n->at_ns ? n->at_ns : clock_real_ns(), out);
+	if (n->at_ns && (st->flags & SOF_TIMESTAMPING_SOFTWARE))
+		put_stamping(st, n->at_ns, out);
 }
 
 /* ---- of what is received ---- */
@@ -403,21 +401,19 @@ static const struct rx_mark *mark_of(const struct stamps *st, uint32_t seq)
 }
 
 /* Linux's tcp_recv_timestamp. */
-int stamps_tell_read(struct sock *s, uint32_t seq, uint32_t read, struct cmsg_out *out)
+void stamps_tell_read(struct sock *s, uint32_t seq, uint32_t read, struct cmsg_out *out)
 {
 	struct stamps *st = s->stamps;
 	const struct rx_mark *m = mark_of(st, seq);
-	int err = 0;
 	if (m && st->told)
-		err = put_told(st, m->at_ns, out);
-	if (m && !err && (st->flags & SOF_TIMESTAMPING_SOFTWARE) && ((st->flags & SOF_TIMESTAMPING_RX_SOFTWARE) || !(st->flags & OPT_RX_FILTER)))
-		err = put_stamping(st, m->at_ns, out);
+		put_told(st, m->at_ns, out);
+	if (m && (st->flags & SOF_TIMESTAMPING_SOFTWARE) && ((st->flags & SOF_TIMESTAMPING_RX_SOFTWARE) || !(st->flags & OPT_RX_FILTER)))
+		put_stamping(st, m->at_ns, out);
 	uint32_t gone = 0;
 	while (gone < st->n_marks && SEQ_LEQ(st->marks[gone].end, read))
 		gone++;
 	st->n_marks -= gone;
 	memmove(st->marks, st->marks + gone, st->n_marks * sizeof *st->marks);
-	return err;
 }
 
 /* ---- of what is sent ---- */

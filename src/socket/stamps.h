@@ -30,8 +30,8 @@ void stamps_fini(struct engine *e, struct sock *s);
 /* ---- of what is received ---- */
 void stamps_input(struct engine *e, struct sock *s, const struct tcp_segment *seg);  /* tcp_input; its time is noted, if it was taken and somebody asked */
 void stamps_on_syn(struct engine *e, struct sock *s, const struct tcp_segment *syn); /* the text of a SYN that has opened it */
-/* The stamp of byte `seq`, for recvmsg; bytes before `read` are forgotten. 0, -EFAULT. */
-int stamps_tell_read(struct sock *s, uint32_t seq, uint32_t read, struct cmsg_out *out);
+/* The stamp of byte `seq`, for recvmsg; bytes before `read` are forgotten. */
+void stamps_tell_read(struct sock *s, uint32_t seq, uint32_t read, struct cmsg_out *out);
 
 /* ---- of what is sent ---- */
 /* A call took bytes. `flags`: SOF_TIMESTAMPING_TX_… of its control data, in place of the socket's; NULL: none. `record`: with MSG_EOR. */
@@ -39,6 +39,6 @@ void stamps_sent(struct engine *e, struct sock *s, const uint32_t *flags, bool r
 void stamps_left(struct engine *e, struct sock *s, const struct tcp_segment *seg); /* it was given to the link */
 void stamps_flushed(struct engine *e);                                             /* … and that to the interface */
 void stamps_acked(struct engine *e, struct sock *s, const struct err_owed *o);
-int stamps_tell_notice(const struct sock *s, const struct err_notice *n, struct cmsg_out *out); /* the time, for MSG_ERRQUEUE. 0, -EFAULT */
+void stamps_tell_notice(const struct sock *s, const struct err_notice *n, struct cmsg_out *out); /* the time, for MSG_ERRQUEUE */
 
 #endif

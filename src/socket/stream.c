@@ -357,22 +357,20 @@ static ssize_t recv_notice(struct engine *e, struct sock *s, struct msghdr *msg,
 	return errqueue_read(e, s, msg, out, out_flags);
 }
 
-/* TCP_INQ: how much more there is; a FIN counts, so that the program reads on (Linux's tcp_inq_hint). `n`: what was read. */
-static ssize_t tell_inq(const struct sock *s, struct cmsg_out *out, ssize_t n)
+/* TCP_INQ: how much more there is; a FIN counts, so that the program reads on (Linux's tcp_inq_hint). */
+static void tell_inq(const struct sock *s, struct cmsg_out *out)
 {
 	int inq = tcp_readable_bytes(&s->tcp) + tcp_peer_fin(&s->tcp);
-	int err = cmsg_put(out, IPPROTO_TCP, TCP_CM_INQ_NUMBER, &inq, sizeof inq);
-	return err ? err : n;
+	cmsg_put(out, IPPROTO_TCP, TCP_CM_INQ_NUMBER, &inq, sizeof inq);
 }
 
 /* The time of the last byte that was read, or shown, or of the next one where the call takes none. `n`: how many. */
-static ssize_t tell_stamp(struct sock *s, const struct msghdr *msg, int flags, struct cmsg_out *out, ssize_t n)
+static void tell_stamp(struct sock *s, const struct msghdr *msg, int flags, struct cmsg_out *out, ssize_t n)
 {
 	uint32_t next = tcp_recv_next(&s->tcp);
 	if (!n && (iov_total(msg) || !tcp_readable_bytes(&s->tcp)))
-		return n;
-	int err = stamps_tell_read(s, !n ? next : flags & MSG_PEEK ? next + n - 1 : next - 1, next, out);
-	return err ? err : n;
+		return;
+	stamps_tell_read(s, !n ? next : flags & MSG_PEEK ? next + n - 1 : next - 1, next, out);
 }
 
 ssize_t sock_splice_stops(struct sock *s)
@@ -393,9 +391,9 @@ ssize_t sock_recvmsg(struct sock *s, struct msghdr *msg, int flags)
 	turn_enter_look(e);
 	ssize_t n = flags & MSG_ERRQUEUE ? recv_notice(e, s, msg, &out, &out_flags) : recv_locked(e, s, msg, flags, &out_flags);
 	if (n >= 0 && !(flags & (MSG_ERRQUEUE | MSG_OOB)) && s->stamps && s->kind == SOCK_KIND_CONN)
-		n = tell_stamp(s, msg, flags, &out, n);
+		tell_stamp(s, msg, flags, &out, n);
 	if (n >= 0 && !(flags & (MSG_ERRQUEUE | MSG_OOB)) && s->values && option_values_number(s->values, OPTION_TCP_INQ))
-		n = tell_inq(s, &out, n);
+		tell_inq(s, &out);
 	if (n == -EAGAIN)
 		turn_leave_empty(e);
 	else

@@ -1,4 +1,6 @@
 """A client for messages.py: what recvmsg tells beside the bytes, as lines of JSON. Usage: messages_end.py ADDRESS PORT."""
+import ctypes
+import errno
 import select
 import socket
 import struct
@@ -8,6 +10,7 @@ from said import say, tried
 
 POLLRDHUP = 0x2000
 SO_ZEROCOPY, MSG_ZEROCOPY, MSG_ERRQUEUE, TCP_INQ = 60, 0x4000000, 0x2000, 36
+SO_TIMESTAMP, SO_TIMESTAMPING, RX_SOFTWARE, SOFTWARE = 29, 37, 1 << 3, 1 << 4
 
 
 def control(ancillary):
@@ -29,6 +32,34 @@ def notices(sock, last):
         covered += range(first, end + 1)
         others.add((len(data), level, kind, len(raw), errno, origin, what, code, pad, flags, str(address)))
     say("free", covered, sorted(others))
+
+
+def raw_recvmsg(sock, control, room, flags):
+    """The result, and what the header says then: the control data's length, and the flags."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    text = ctypes.create_string_buffer(room)
+    iov = (ctypes.c_size_t * 2)(ctypes.addressof(text), room)
+    header = (ctypes.c_size_t * 7)(0, 0, ctypes.addressof(iov), 1, control, 100, 0)
+    r = libc.recvmsg(sock.fileno(), header, flags)
+    return [text.raw[:r].decode(), header[5], header[6] & 0xffffffff] if r >= 0 else errno.errorcode[ctypes.get_errno()]
+
+
+def bad_control(address):
+    """Linux has taken the bytes by then: control data that cannot be written is left out."""
+    for option in (socket.IPPROTO_TCP, TCP_INQ, 1), (socket.SOL_SOCKET, SO_TIMESTAMP, 1), (socket.SOL_SOCKET, SO_TIMESTAMPING, RX_SOFTWARE | SOFTWARE):
+        with socket.create_connection(address) as sock:
+            sock.setsockopt(*option)
+            sock.send(b"s123456789")  # comes back, and the end of file
+            sock.shutdown(socket.SHUT_WR)
+            sock.recv(10, socket.MSG_PEEK | socket.MSG_WAITALL)
+            say("bad control", option[1], raw_recvmsg(sock, 8, 4, 0), raw_recvmsg(sock, 8, 4, socket.MSG_PEEK), sock.recv(10).decode())
+    with socket.create_connection(address) as sock:
+        sock.setsockopt(socket.SOL_SOCKET, SO_ZEROCOPY, 1)
+        sock.send(b"y", MSG_ZEROCOPY)
+        poll = select.poll()
+        poll.register(sock, 0)
+        poll.poll(5000)
+        say("bad control of a notice", raw_recvmsg(sock, 8, 4, MSG_ERRQUEUE), raw_recvmsg(sock, 8, 4, MSG_ERRQUEUE))
 
 
 def zerocopy(address):
@@ -84,5 +115,6 @@ def congestion(address):
 
 where = sys.argv[1], int(sys.argv[2])
 zerocopy(where)
+bad_control(where)
 left(where)
 congestion(where)
