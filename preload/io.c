@@ -303,14 +303,6 @@ ssize_t wrap_recvmsg(int fd, struct msghdr *msg, int flags)
 	return r;
 }
 
-/* Linux's recvmmsg asks for it before it takes anything. */
-static int pending_error(struct call *c)
-{
-	int err = 0;
-	socklen_t len = sizeof err;
-	return sock_getsockopt(c->sock, SOL_SOCKET, SO_ERROR, &err, &len) ? 0 : -err;
-}
-
 /* Until `end`, of the monotonic clock; false: nothing. */
 static bool time_left(const struct timespec *end, struct timespec *left)
 {
@@ -339,9 +331,9 @@ static int engine_recvmmsg(struct call *c, struct mmsghdr *msgs, unsigned count,
 		end.tv_sec += timeout->tv_sec;
 		end.tv_nsec += timeout->tv_nsec;
 	}
-	int err = flags & MSG_ERRQUEUE ? 0 : pending_error(c);
+	int err = flags & MSG_ERRQUEUE ? 0 : sock_take_error(c->sock); /* Linux asks for it before it takes anything */
 	if (err)
-		return err;
+		return -err;
 	while (done < count) {
 		ssize_t r = user_may_write(&msgs[done], sizeof *msgs) ? engine_recvmsg(c, &msgs[done].msg_hdr, flags & ~MSG_WAITFORONE) : -EFAULT;
 		if (r < 0) {

@@ -826,6 +826,15 @@ void sock_put_error(struct sock *s, int error)
 	turn_leave(e);
 }
 
+int sock_take_error(struct sock *s)
+{
+	struct engine *e = s->engine;
+	turn_enter(e);
+	int err = s->kind == SOCK_KIND_CONN ? tcp_take_error(&s->tcp) : 0;
+	turn_leave(e);
+	return err;
+}
+
 /* ---- ioctl, O_NONBLOCK, names ---- */
 
 static int conn_ioctl(struct sock *s, unsigned long request, int *arg)

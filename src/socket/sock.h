@@ -119,6 +119,8 @@ int sock_getsockopt(struct sock *s, int level, int name, void *val, socklen_t *l
 int sock_setsockopt(struct sock *s, int level, int name, const void *val, socklen_t len);
 /* SO_ERROR becomes `error`, positive: told by the next call that looks at it. */
 void sock_put_error(struct sock *s, int error);
+/* That, positive or 0, which is told by this. What ICMP said without ending anything is SO_ERROR's alone. */
+int sock_take_error(struct sock *s);
 /* Is a handover owed, because an option of the kernel's was set before a handover was possible? */
 bool sock_wants_kernel(const struct sock *s);
 int sock_getsockname(struct sock *s, struct sockaddr *addr, socklen_t *len);

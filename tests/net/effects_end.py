@@ -37,6 +37,15 @@ def name(f, *args):
         return errno.errorcode.get(e.errno, str(e))
 
 
+def recvmmsg(s):
+    """For one message."""
+    text = ctypes.create_string_buffer(16)
+    iov = (ctypes.c_size_t * 2)(ctypes.addressof(text), 16)
+    message = (ctypes.c_size_t * 8)(0, 0, ctypes.addressof(iov), 1)
+    r = libc.recvmmsg(s.fileno(), message, 1, socket.MSG_DONTWAIT, None)
+    return r if r >= 0 else errno.errorcode[ctypes.get_errno()]
+
+
 def listener(family=socket.AF_INET, options=(), port=0):
     l = socket.socket(family, socket.SOCK_STREAM)
     for o in options:
@@ -454,7 +463,7 @@ def icmp_while_established():
     """With IP_RECVERR it is the socket's error, without it nothing is seen; the connection goes on."""
     for options in (), (RECVERR,):
         for error in (3, 1, 0), (3, 3, 0), (11, 0, 0):
-            for read in "poll", "recv", "send":
+            for read in "poll", "recv", "recvmmsg", "send":
                 s = connected(options)
                 s.setblocking(False)
                 port = peer("drop", False, s.getpeername()[1])
@@ -467,6 +476,8 @@ def icmp_while_established():
                 say(error, len(options), events(s), queued(s))
                 if read == "recv":
                     say(name(s.recv, 1), name(s.recv, 1))
+                elif read == "recvmmsg":
+                    say(recvmmsg(s), recvmmsg(s))
                 elif read == "send":
                     say(name(s.send, b"more"))
                 say(error, len(options), error_of(s) if options else error_comes(s), error_of(s), events(s), s.getsockopt(*RECVERR[:2]))

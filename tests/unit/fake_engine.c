@@ -285,6 +285,13 @@ void sock_put_error(struct sock *s, int error)
 	(void)s, (void)error;
 }
 
+int sock_take_error(struct sock *s)
+{
+	int err = 0;
+	socklen_t len = sizeof err;
+	return sock_getsockopt(s, SOL_SOCKET, SO_ERROR, &err, &len) == 0 ? err : 0;
+}
+
 bool sock_message_is_kernels(struct sock *s, const struct msghdr *msg)
 {
 	(void)s, (void)msg;
