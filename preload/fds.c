@@ -382,7 +382,7 @@ static int engine_ioctl(struct call *c, int fd, unsigned long request, void *arg
 		return c->file->kind == FILE_SOCK ? sys_ioctl(fd, request, arg) : -EBADF;
 	}
 	/* When the last packet came: nobody notes it for TCP. */
-	if (request == SIOCGSTAMP_OLD || request == SIOCGSTAMPNS_OLD)
+	if (request == SIOCGSTAMP_OLD || request == SIOCGSTAMPNS_OLD || request == SIOCGSTAMP_NEW || request == SIOCGSTAMPNS_NEW)
 		return -ENOENT;
 	if (!c->file->listener && (request == FIONREAD || request == SIOCATMARK || request == SIOCOUTQ || request == SIOCOUTQNSD) &&
 	    !user_may_write(arg, sizeof(int)))
@@ -428,6 +428,7 @@ int wrap_ioctl(int fd, unsigned long request, ...)
 	void *arg = va_arg(ap, void *);
 	va_end(ap);
 	struct call held;
+	request = (uint32_t)request; /* the kernel takes no more of it */
 	VIA_ENGINE_OR_HOLD(&held, fd, request == FIONBIO ? USE_STATUS : USE_PLAINLY, engine_ioctl(&c, fd, request, arg));
 	if (!held.file && ioctl_uses(request))
 		fd_used(fd);

@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/sched.h>
+#include <linux/sockios.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
@@ -168,6 +169,16 @@ static void lifecycle(void)
 	value = 0;
 	SAY(ioctl(s, FIONBIO, &value));
 	SAY(fcntl(s, F_GETFL) & O_NONBLOCK);
+	value = 1;
+	SAY(ioctl(s, 1UL << 32 | FIONBIO, &value)); /* the kernel takes 32 bits */
+	SAY(fcntl(s, F_GETFL) & O_NONBLOCK);
+	value = 0;
+	SAY(ioctl(s, FIONBIO, &value));
+	long long stamp[2];
+	SAY(ioctl(s, SIOCGSTAMP_OLD, stamp));
+	SAY(ioctl(s, SIOCGSTAMPNS_OLD, stamp));
+	SAY(ioctl(s, SIOCGSTAMP_NEW, stamp));
+	SAY(ioctl(s, SIOCGSTAMPNS_NEW, stamp));
 	SAY(ioctl(s, FIONREAD, &value));
 	SAY(value);
 	SAY(ioctl(s, TCGETS, &value));
