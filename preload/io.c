@@ -177,15 +177,24 @@ ssize_t wrap_readv(int fd, const struct iovec *iov, int count)
 	return tells_error(fd, REAL(readv)(fd, iov, count));
 }
 
-/* The kernel knows the flag: an empty eventfd has nothing to read, or the call is refused. */
-static bool kernel_has(int rwf)
+static long make_eventfd(void *fd)
 {
+	return *(int *)fd = sys_eventfd2(0, EFD_CLOEXEC | EFD_NONBLOCK);
+}
+
+/* The kernel knows RWF_NOSIGNAL: an empty eventfd has nothing to read, or the call is refused. Asked once: the descriptor has one of the program's numbers meanwhile. */
+static bool kernel_has_nosignal(void)
+{
+	static _Atomic int known; /* 1: it has; -1: it has not */
 	uint64_t count;
 	struct iovec iov = {&count, sizeof count};
-	int fd = sys_eventfd2(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	long r = sys_call(SYS_preadv2, fd, &iov, 1, -1, 0, rwf);
-	fd_close(fd);
-	return r == -EAGAIN;
+	int fd;
+	if (known || fd_make(make_eventfd, &fd) < 0)
+		return known > 0;
+	long r = sys_call(SYS_preadv2, fd, &iov, 1, -1, 0, RWF_NOSIGNAL_);
+	sys_close(fd);
+	known = r == -EAGAIN ? 1 : -1;
+	return known > 0;
 }
 
 /* What a socket takes of the flags of preadv2 and pwritev2, as flags of a message; or -EOPNOTSUPP. */
@@ -193,7 +202,7 @@ static int message_flags(int rwf)
 {
 	if (rwf & ~(RWF_HIPRI | RWF_DSYNC | RWF_SYNC | RWF_NOWAIT | RWF_APPEND | RWF_NOSIGNAL_))
 		return -EOPNOTSUPP;
-	if ((rwf & RWF_NOSIGNAL_) && !kernel_has(RWF_NOSIGNAL_))
+	if ((rwf & RWF_NOSIGNAL_) && !kernel_has_nosignal())
 		return -EOPNOTSUPP;
 	return (rwf & RWF_NOWAIT ? MSG_DONTWAIT : 0) | (rwf & RWF_NOSIGNAL_ ? MSG_NOSIGNAL : 0);
 }

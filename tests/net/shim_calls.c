@@ -1130,6 +1130,7 @@ static void fd_limit(void)
 	SAY(dup(0));
 	wait_readable(l);
 	SAY(accept(l, NULL, NULL)); /* EMFILE; the connection is not lost */
+	SAY(pwritev2(c, &(struct iovec){"n", 1}, 1, -1, 0x100)); /* RWF_NOSIGNAL, where the kernel has it */
 	close(fds[--n]);
 	SAY(accept(l, NULL, NULL) == fds[n]);
 	while (n)
