@@ -98,23 +98,34 @@ static int source_error(int in)
 	return flags < 0 ? flags : (flags & O_PATH) || (flags & O_ACCMODE) == O_WRONLY ? -EBADF : 0;
 }
 
-static ssize_t engine_sendfile(struct call *c, int in, off_t *offset, size_t n)
+/* Is this more than any file of `in`'s file system may have? The kernel's sendfile of nothing says so. */
+static bool is_beyond(int out, int in, off_t pos)
+{
+	return pos >= INT32_MAX && sys_call(SYS_sendfile, out, in, &pos, 0, 0, 0) == -EOVERFLOW;
+}
+
+static ssize_t engine_sendfile(struct call *c, int out, int in, off_t *offset, size_t n)
 {
 	if (offset && !user_may_write(offset, sizeof *offset))
 		return -EFAULT;
-	bool reads = offset && *offset >= 0 && n; /* then the first read says what is wrong with the source */
+	bool ends = offset && *offset >= 0 && (ssize_t)n >= 0 && n <= (size_t)(INT64_MAX - *offset); /* where an offset may be */
+	bool reads = ends && n && !(c->file->status & O_APPEND); /* then the first read says what is wrong with the source */
 	int err = reads ? 0 : source_error(in);
-	if (err || (ssize_t)n < 0)
+	if (err || (ssize_t)n < 0 || (offset && !ends))
 		return err ? err : -EINVAL;
 	long pos = offset ? *offset : sys_lseek(in, 0, SEEK_CUR);
 	if (pos < 0)
-		return pos == -ESPIPE || offset ? -EINVAL : pos;
+		return pos == -ESPIPE ? -EINVAL : pos;
+	if (c->file->status & O_APPEND)
+		return -EINVAL;
 	if (n > COPY_MAX_BYTES)
 		n = COPY_MAX_BYTES;
 	off_t at = pos;
 	ssize_t r = send_file(c, in, &at, n);
 	if (r == -ESPIPE && (err = source_error(in))) /* Linux looks at that first */
 		return err;
+	if (r == 0 && is_beyond(out, in, pos))
+		return -EOVERFLOW;
 	if (offset)
 		*offset = at;
 	else if (r > 0)
@@ -129,7 +140,7 @@ static ssize_t sendfile_from_sock(struct call *c, int out, const off_t *offset, 
 ssize_t wrap_sendfile(int out, int in, off_t *offset, size_t n)
 {
 	VIA_ENGINE(in, sendfile_from_sock(&c, out, offset, n));
-	VIA_ENGINE(out, engine_sendfile(&c, in, offset, n));
+	VIA_ENGINE(out, engine_sendfile(&c, out, in, offset, n));
 	before_known(out);
 	return send_tells_error(out, REAL(sendfile)(out, in, offset, n), 0);
 }
@@ -246,13 +257,17 @@ static ssize_t engine_splice(struct call *c, int pipe_fd, bool to_pipe, const of
 		return 0;
 	if (flags & ~(SPLICE_F_MOVE | SPLICE_F_NONBLOCK | SPLICE_F_MORE | SPLICE_F_GIFT))
 		return -EINVAL;
-	if (sys_fcntl(pipe_fd, F_GETFD, 0) < 0)
+	int status = sys_fcntl(pipe_fd, F_GETFL, 0);
+	if (status < 0 || (status & O_PATH))
 		return -EBADF;
-	if (sys_fcntl(pipe_fd, F_GETPIPE_SZ, 0) < 0)
-		return -EINVAL;
-	if (pipe_offset)
+	bool is_pipe = sys_fcntl(pipe_fd, F_GETPIPE_SZ, 0) >= 0;
+	if (is_pipe && pipe_offset)
 		return -ESPIPE;
-	if (sock_offset)
+	if ((sock_offset && !user_may_read(sock_offset, sizeof *sock_offset)) || (pipe_offset && !user_may_read(pipe_offset, sizeof *pipe_offset)))
+		return -EFAULT;
+	if ((status & O_ACCMODE) == (to_pipe ? O_RDONLY : O_WRONLY))
+		return -EBADF;
+	if (!is_pipe || sock_offset || (!to_pipe && (c->file->status & O_APPEND)))
 		return -EINVAL;
 	char *buf = buffer_take();
 	if (!buf)

@@ -727,6 +727,23 @@ static void unreadable(int c)
 	SAY(before);
 }
 
+/* Behind the largest offset of the file's file system, and of all. */
+static void far_offsets(int c)
+{
+	static const off_t far[] = {100, INT32_MAX, 1L << 60, 1L << 62, INT64_MAX, INT64_MAX - 4};
+	int files[] = {open("/proc/self/exe", O_RDONLY), memfd_create("f", 0), open("/dev/null", O_WRONLY)};
+	for (unsigned f = 0; f < 3; f++) {
+		for (unsigned i = f ? 0 : 2; i < sizeof far / sizeof *far; i++) {
+			off_t at = far[i];
+			SAY(sendfile(c, files[f], &at, 5));
+			SAY(sendfile(c, files[f], &at, 0));
+			SAY(at == far[i]);
+		}
+		SAY(sendfile(c, files[f], &(off_t){5}, INT64_MAX));
+		close(files[f]);
+	}
+}
+
 static void copies(void)
 {
 	int c, s, fds[2];
@@ -790,6 +807,27 @@ static void copies(void)
 	SAY(splice(s, &none, fds[1], NULL, 1, 0));
 	SAY(splice(fds[0], NULL, c, NULL, 1, SPLICE_F_NONBLOCK));
 	SAY(copy_file_range(file, NULL, c, NULL, 1, 0));
+	SAY(splice(s, (loff_t *)8, fds[1], NULL, 1, 0));
+	SAY(splice(s, (loff_t *)8, file, NULL, 1, 0));
+	SAY(splice(fds[0], NULL, c, (loff_t *)8, 1, 0));
+	SAY(splice(fds[0], (loff_t *)8, c, (loff_t *)8, 1, 0));
+	SAY(splice(s, &none, fds[0], NULL, 1, 0));
+	SAY(splice(fds[1], NULL, c, &none, 1, 0));
+	int path = open("/dev/null", O_PATH);
+	SAY(splice(s, NULL, path, NULL, 1, 0));
+	SAY(splice(path, NULL, c, NULL, 1, 0));
+	close(path);
+	far_offsets(c);
+	SAY(fcntl(c, F_SETFL, O_APPEND));
+	SAY(sendfile(c, file, &(off_t){0}, 4));
+	SAY(sendfile(c, file, NULL, 4));
+	SAY(sendfile(c, file, NULL, 0));
+	SAY(sendfile(c, 9999, &(off_t){0}, 4));
+	SAY(write(fds[1], "left", 4));
+	SAY(splice(fds[0], NULL, c, NULL, 4, 0));
+	SAY(read(fds[0], buf, 16));
+	SAY(write(c, "a", 1));
+	SAY(read(s, buf, 16));
 	close(fds[0]), close(fds[1]), close(c), close(s), close(file);
 }
 
