@@ -477,7 +477,7 @@ def icmp_while_established():
                 if read == "recv":
                     say(name(s.recv, 1), name(s.recv, 1))
                 elif read == "recvmmsg":
-                    say(recvmmsg(s), recvmmsg(s))
+                    say(recvmmsg(s), sorted({recvmmsg(s) for _ in range(200) if not time.sleep(.001)}))  # until ICMP was heard
                 elif read == "send":
                     say(name(s.send, b"more"))
                 say(error, len(options), error_of(s) if options else error_comes(s), error_of(s), events(s), s.getsockopt(*RECVERR[:2]))
