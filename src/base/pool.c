@@ -11,7 +11,7 @@
  * class is empty, and idle large objects hold at most IDLE_MAX bytes; what exceeds that goes back
  * to the kernel at once, so memory follows use down again, without a system call per object.
  *
- * Limits: limit_bytes bounds mapped_bytes. No timers, no events.
+ * Limits: limit_bytes bounds mapped_bytes, but for what is owed. No timers, no events.
  *
  * References: Bonwick, "The Slab Allocator" (USENIX 1994).
  */
@@ -74,7 +74,7 @@ static size_t class_bytes(unsigned class)
 
 static bool is_over_limit(const struct pool *p, size_t n)
 {
-	return p->limit_bytes && p->mapped_bytes + n > p->limit_bytes;
+	return p->limit_bytes && !p->memory.owed && p->mapped_bytes + n > p->limit_bytes;
 }
 
 static void *map(struct pool *p, size_t n)
@@ -213,7 +213,7 @@ void pool_set_share(struct pool *p, size_t bytes)
 
 static bool is_over_share(const struct pool *p, size_t n)
 {
-	if (!p->share_bytes)
+	if (!p->share_bytes || p->memory.owed)
 		return false;
 	size_t most = n <= POOL_SMALL_BYTES ? p->share_bytes + p->share_bytes / 8 : p->share_bytes;
 	return p->in_use_bytes + n > most;

@@ -28,6 +28,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/random.h>
 #include <unistd.h>
 
@@ -226,6 +227,18 @@ static int net_open(struct engine *e, char *why, size_t why_len)
 	return 0;
 }
 
+#define ROOM_BYTES (32u << 20) /* slabs for each size of what a few connections have */
+
+/* Under RLIMIT_AS an engine could come up and serve nobody, for want of memory, where the kernel's TCP needs none of the process's. */
+static bool has_room(void)
+{
+	void *at = sys_mmap(NULL, ROOM_BYTES, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (sys_is_error(at))
+		return false;
+	sys_munmap(at, ROOM_BYTES);
+	return true;
+}
+
 static int bring_up(struct engine *e, int ifindex, char *why, size_t why_len)
 {
 	if (!e->settings.n_own)
@@ -233,6 +246,11 @@ static int bring_up(struct engine *e, int ifindex, char *why, size_t why_len)
 	int err = ifaces_open(e, ifindex, why, why_len);
 	if (err)
 		goto fail_firewall;
+	if (!has_room()) {
+		snprintf(why, why_len, "the address space has no %u MiB left for connections (RLIMIT_AS)", ROOM_BYTES >> 20);
+		err = -ENOMEM;
+		goto fail_link;
+	}
 	err = init_protocols(e);
 	if (err) {
 		snprintf(why, why_len, "starting TCP: %s", strerror(-err));

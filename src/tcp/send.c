@@ -132,12 +132,28 @@ uint32_t send_put(struct tcp_conn *c, const struct iovec *iov, uint32_t n)
 	return done;
 }
 
+#define SEND_OWED_BYTES 4096 /* Linux: tcp_wmem[0] */
+
+/* Who has nothing on its way would not be told that there is memory again: so much it has in any case, unless the kernel has none. */
+static uint32_t reserve_owed(struct tcp_conn *c, uint32_t want)
+{
+	struct tcp_memory *m = c->stack->memory;
+	uint32_t n = want < SEND_OWED_BYTES ? want : SEND_OWED_BYTES;
+	m->owed = true;
+	int err = chunks_reserve(&c->snd, m, n);
+	m->owed = false;
+	return err ? 0 : n;
+}
+
 /* Room for `want` more, or for less of it. */
 static uint32_t reserve(struct tcp_conn *c, uint32_t want)
 {
-	while (want && chunks_reserve(&c->snd, c->stack->memory, c->snd.len + want) < 0)
+	uint32_t asked = want;
+	while (want && chunks_reserve(&c->snd, c->stack->memory, c->snd.len + want) < 0) {
+		c->snd.hint = 0; /* what it once had is not what it may have now */
 		want /= 2;
-	return want;
+	}
+	return want || c->snd.len ? want : reserve_owed(c, asked);
 }
 
 ssize_t tcp_send(struct tcp_conn *c, int64_t now, const struct iovec *iov, int iovcnt, bool more,

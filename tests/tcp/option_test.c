@@ -614,6 +614,32 @@ START_TEST(out_of_memory)
 }
 END_TEST
 
+/* Others have all the memory that there is to share: who has nothing on its way may send little all the same, and then waits for its ACK as ever. */
+START_TEST(owed_memory)
+{
+	struct harness *h = h_new(_i ? H_ALL : 0);
+	h_establish(h);
+	h_send(h, 100000); /* so much it had, and will not have again */
+	h_peer_ack(h, h_snd_nxt(h));
+	while (tcp_unacked_bytes(&h->c))
+		h_peer_ack(h, h_snd_nxt(h));
+	h_drain(h);
+	h->memory.limit_bytes = 1;
+	h->memory.gives_owed = true;
+	for (int i = 0; i < 3; i++) {
+		ck_assert_int_eq(h_send(h, 100000), 4096);
+		ck_assert_int_eq(h_send(h, 1), -EAGAIN);
+		ck_assert(!tcp_is_writable(&h->c));
+		h_advance(h, 50000);
+		h_peer_ack(h, h_snd_nxt(h));
+		h_drain(h);
+		ck_assert(tcp_is_writable(&h->c));
+		h_advance(h, USEC_PER_SEC); /* idle: its buffer goes */
+	}
+	h_free(h);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("options");
@@ -649,6 +675,7 @@ int main(void)
 	tcase_add_loop_test(tc, snapshot_needs_a_connection, 0, 4);
 	tcase_add_loop_test(tc, idle_connection_holds_no_buffer, 0, 2);
 	tcase_add_loop_test(tc, out_of_memory, 0, 2);
+	tcase_add_loop_test(tc, owed_memory, 0, 2);
 	suite_add_tcase(s, tc);
 	return h_main(s);
 }

@@ -11,6 +11,7 @@ struct test_memory {
 	struct tcp_memory memory;
 	uint64_t live_blocks, live_bytes, peak_bytes, allocs;
 	size_t limit_bytes; /* refuse to go beyond; 0: no limit */
+	bool gives_owed;    /* … but for what is owed */
 };
 
 void test_memory_init(struct test_memory *m);

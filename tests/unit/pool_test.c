@@ -143,6 +143,12 @@ START_TEST(test_share)
 	while (k < 8192 && (small[k] = pool_alloc(&p, 1024)))
 		k++;
 	ck_assert_uint_eq(k, 1024);
+	p.memory.owed = true; /* that is had in any case, and nothing else */
+	small[k] = pool_alloc(&p, 1024);
+	p.memory.owed = false;
+	ck_assert_ptr_nonnull(small[k]);
+	pool_free(&p, small[k], 1024);
+	ck_assert_ptr_null(pool_alloc(&p, 1024));
 	pool_free(&p, objs[0], MIB);
 	ck_assert(p.memory.pressure);
 	while (k)
