@@ -11,6 +11,7 @@
 #include <jansson.h>
 #include <limits.h>
 #include <linux/capability.h>
+#include <linux/filter.h>
 #include <linux/if_ether.h>
 #include <linux/if_packet.h>
 #include <linux/io_uring.h>
@@ -57,6 +58,8 @@ struct question {
 	struct ip_addr addr; /* the server's own, or where the client goes; any: any */
 	uint16_t port;       /* 0: any */
 	char text[64];
+	int ifindex;         /* the interface that it is about; 0: any */
+	bool answered;       /* its address alone decides */
 };
 
 static enum finding worst;
@@ -224,6 +227,18 @@ static bool judge_is_possible; /* the classifier is eBPF */
 
 #define SOCKET_AND_BYPASS "finesse run --classifier socket --firewall bypass -- PROGRAM"
 
+/* A filter on a TCP socket: stock kernels ask for no right, others for CAP_NET_ADMIN or CAP_BPF. */
+static bool may_filter(void)
+{
+	struct sock_filter nothing[] = {BPF_STMT(BPF_RET | BPF_K, 0)};
+	struct sock_fprog program = {.len = 1, .filter = nothing};
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	bool may = fd >= 0 && setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program) == 0;
+	if (fd >= 0)
+		close(fd);
+	return may;
+}
+
 /* Where the others are refused, the one that needs no more than CAP_NET_RAW may do. It takes nobody by surprise: it has to be named. */
 static void suggest_socket(int ifindex, const char *name)
 {
@@ -232,6 +247,11 @@ static void suggest_socket(int ifindex, const char *name)
 	int fd = packet_open();
 	if (fd < 0)
 		return;
+	if (!may_filter()) {
+		say(FINDING_NOTE, "classifier", "socket cannot do either: this kernel wants CAP_NET_ADMIN or CAP_BPF for a filter on a TCP socket");
+		close(fd);
+		return;
+	}
 	if (classifier_open(&c, CLASSIFIER_SOCKET, ifindex, fd, has_ethernet(name), why, sizeof why) == 0) {
 		remedy = SOCKET_AND_BYPASS;
 		classifier_close(c);
@@ -362,12 +382,13 @@ static void check_firewall(int ifindex, const char *name)
 		return;
 	}
 	if (firewall_read(&f, why, sizeof why)) {
-		remedy = classifier_choice == CLASSIFIER_AUTO && !judge_is_possible ? SOCKET_AND_BYPASS : BYPASS;
+		remedy = classifier_choice == CLASSIFIER_AUTO && !judge_is_possible && may_filter() ? SOCKET_AND_BYPASS : BYPASS;
 		say(FINDING_MISSING, "firewall", "%s: sockets stay with the kernel", rule_of(why));
 		return;
 	}
 	for (unsigned i = 0; i < n_questions; i++)
-		answer_question(f, &questions[i], ifindex, name, FINDING_MISSING);
+		if (!questions[i].answered && (!questions[i].ifindex || questions[i].ifindex == ifindex))
+			answer_question(f, &questions[i], ifindex, name, FINDING_MISSING);
 	if (!n_questions) {
 		bool server = answer_question(f, &any[0], ifindex, name, FINDING_NOTE);
 		bool client = answer_question(f, &any[1], ifindex, name, FINDING_NOTE);
@@ -390,6 +411,41 @@ static void check_interface(struct netstate *n, int ifindex)
 		say(FINDING_MISSING, "interface", "%s has no address", name);
 	check_classifier(ifindex, name);
 	check_firewall(ifindex, name);
+}
+
+/* The interface by which it comes or goes, or 0: `why` says why the kernel has it. */
+static int way_of(struct netstate *n, const struct question *q, char *why)
+{
+	struct route route;
+	int ifindex = netstate_interface_of(n, &q->addr), r;
+	if (q->server) {
+		snprintf(why, WHY_BYTES, "%s", ifindex ? "its interface is not served" : "no interface that could be served has this address");
+		return ifindex;
+	}
+	r = netstate_route(n, &q->addr, &(struct ip_addr){.b = {0}}, 0, 0, &route);
+	if (r == 0 && !route.local && !route.kernels) {
+		snprintf(why, WHY_BYTES, "the way there is by an interface that is not served");
+		return route.ifindex;
+	}
+	snprintf(why, WHY_BYTES, "%s", r ? strerror(-r) : route.local ? "this host has the address" : route.kernels);
+	return 0;
+}
+
+/* What an address decides: not each question is about each of the `n_served` interfaces. */
+static void find_ways(struct netstate *n, const int *served, int n_served)
+{
+	char why[WHY_BYTES];
+	for (struct question *q = questions; q < questions + n_questions; q++) {
+		if (ip_addr_is_any(&q->addr))
+			continue;
+		q->ifindex = way_of(n, q, why);
+		q->answered = true;
+		for (int i = 0; i < n_served; i++)
+			if (served[i] == q->ifindex)
+				q->answered = false;
+		if (q->answered)
+			say(FINDING_MISSING, q->text, "the kernel's: %s", why);
+	}
 }
 
 /* Those that the setting names. One that does not exist is told. */
@@ -436,7 +492,9 @@ static void check_interfaces(const struct settings *s)
 		if (found > CLASSIFIER_INTERFACES_MAX)
 			say(FINDING_NOTE, "interface", "%d could be served: only %d are, those that are used first", found, CLASSIFIER_INTERFACES_MAX);
 	}
-	for (int i = 0; i < found && i < CLASSIFIER_INTERFACES_MAX; i++)
+	found = found > CLASSIFIER_INTERFACES_MAX ? CLASSIFIER_INTERFACES_MAX : found;
+	find_ways(n, all, found);
+	for (int i = 0; i < found; i++)
 		check_interface(n, all[i]);
 	check_rules(n);
 	netstate_close(n);

@@ -161,8 +161,8 @@ static const char *listener_why(json_t *document, const struct end *local)
 	if ((why = fallback_why(document, what)) || (why = fallback_why(document, "a listener")) ||
 	    (why = fallback_why(document, "a listener shared by fork")) || (why = fallback_why(document, "a listener inherited by fork")))
 		return why;
-	return json_object_get(document, "version") ? "left to the kernel by the settings, or made by another process"
-						     : "another process made it, and this one has not used it";
+	return json_object_get(document, "version") ? "this process does not accept from it, as another may; or the settings leave it to the kernel"
+						     : "this process has not used it, or finesse could not serve it: then its log says why";
 }
 
 static const char *connection_why(json_t *document, json_t *socket, json_t *sockets, const struct end *local, const struct end *remote)

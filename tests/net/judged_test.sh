@@ -165,6 +165,9 @@ print(d['served'], *[c['text'].split()[0] + ' ' * ('judge' in c['text']) + 'judg
       for c in d['checks'] if c['check'].startswith(('server ', 'client '))], sep='; ')")/$code
 	if [ "$said" = "$wanted" ]; then pass "doctor $*"; else fail "doctor $*: $said, not $wanted"; fi
 }
+in_server ip route add 192.0.2.0/24 via $CLIENT_IP
+in_server ip address add fd78::1/64 dev server0 nodad
+in_server ip route add 2001:db8::/32 via fd78::2
 rules "$EST
 add rule inet t in tcp dport 8080 limit rate 9/second accept
 add rule inet t in drop
@@ -177,6 +180,11 @@ doctor "False; the command/1" --server 8080
 doctor "True; carried/0" --server 8081
 rules ""
 doctor "True; carried; carried/0" --server 8080 --client "[2001:db8::1]:443"
+# Whose address decides is not asked about rules.
+for client in 127.0.0.1 $SERVER_IP 198.51.100.1; do doctor "False; the/1" --client $client:80; done
+for server in 127.0.0.1 10.9.9.9; do doctor "False; the/1" --server $server:8080; done
+doctor "False; the; carried/1" --client 198.51.100.1:80 --client $CLIENT_IP:80
+doctor "True; carried/0" --server $SERVER_IP:8080
 
 # A connection costs no system call more than without rules. From the port of one in TIME-WAIT, too, it is carried.
 rules "$EST
