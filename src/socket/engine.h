@@ -632,6 +632,11 @@ void pmtu_learn(struct engine *e, const struct ip_addr *raddr, uint32_t mtu);
 uint32_t pmtu_get(struct engine *e, const struct ip_addr *raddr, int64_t *until_us, bool *locked);
 
 /* ---- conn.c: life of a struct sock ---- */
+static inline bool sock_is_connected(const struct sock *s)
+{
+	return s->live && tcp_state(&s->tcp) >= TCPS_ESTABLISHED;
+}
+
 struct sock *sock_new(struct engine *e, enum sock_kind kind, int family);
 void sock_note_handshake(struct engine *e, struct sock *s);
 void sock_note_fin(struct engine *e, const struct sock *s, const struct ip_input *in); /* `in` was just taken: does the peer run finesse, too? */

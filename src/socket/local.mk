@@ -26,6 +26,7 @@ src_libsocket_a_SOURCES = \
 	src/socket/service.c \
 	src/socket/sock_wait.c \
 	src/socket/input.c \
+	src/socket/ioctl.c \
 	src/socket/judged.c \
 	src/socket/rejudge.c \
 	src/socket/rules_reader.c \
@@ -42,6 +43,7 @@ src_libsocket_a_SOURCES = \
 	src/socket/own.h \
 	src/socket/own_share.c \
 	src/socket/options.c \
+	src/socket/options_get.c \
 	src/socket/options.def \
 	src/socket/options.h \
 	src/socket/options_decide.c \
