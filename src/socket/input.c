@@ -36,7 +36,7 @@ void send_back(struct engine *e, const struct sock *l, uint8_t tos, const struct
 	if (l)
 		sock_shape_path(l, !ip_addr_is_v4(&in->key.raddr), &path);
 	path.tos = tos;
-	if (ip_send_tcp(i->link, &path, &in->key, seg, 0, 0, &id) < 0)
+	if (ip_send_tcp(i->link, &path, &in->key, seg, 0, flow_hash(&e->flow_hasher, &in->key), &id) < 0)
 		e->counters[SOCKC_EmitFailed]++;
 }
 

@@ -118,6 +118,14 @@ static const struct ip_path *path_of(const struct sock *s, struct ip_path *own)
 	return own;
 }
 
+#define LABEL_STEP UINT32_C(0x9e3779b1)
+
+/* As Linux: what timed out goes another way next, where routers choose by the flow label (RFC 6438). */
+static uint32_t label_of(const struct sock *s, const struct tcp_conn *conn)
+{
+	return ip_addr_is_v4(&s->flow.key.raddr) ? 0 : s->flow.hash + tcp_rehashes(conn) * LABEL_STEP;
+}
+
 struct idents {
 	uint32_t label; /* IPv6 */
 	uint16_t *next, own;
@@ -148,7 +156,7 @@ static void emit_segment(struct tcp_emit *emit, struct tcp_conn *conn, const str
 		return;
 	}
 	struct ip_path own;
-	struct idents id = {.label = s->flow.hash, .next = &s->dest->ip_id, .own = 0};
+	struct idents id = {.label = label_of(s, conn), .next = &s->dest->ip_id, .own = 0};
 	if (seg->flags & (SEG_SYN | SEG_FIN))
 		special_idents(e, s, seg, gso_size, &id);
 	else if (tcp_is_closed_late(conn) || (seg->flags & (SEG_RST | SEG_ACK)) == SEG_RST || ((seg->flags & SEG_RST) && s->listener) || (s->fastopen_of && !seg->payload_len && tcp_state(conn) == TCPS_SYN_RECEIVED))

@@ -171,6 +171,11 @@ static void count_flight(const struct tcp_conn *c, struct tcp_figures *out)
 	}
 }
 
+uint32_t tcp_rehashes(const struct tcp_conn *c)
+{
+	return c->kept.timeouts;
+}
+
 void tcp_get_figures(const struct tcp_conn *c, int64_t now, struct tcp_figures *out)
 {
 	const struct tcp_kept *k = &c->kept;

@@ -408,6 +408,7 @@ struct tcp_figures {
 	uint8_t loss; /* enum tcp_loss */
 };
 void tcp_get_figures(const struct tcp_conn *c, int64_t now, struct tcp_figures *out);
+uint32_t tcp_rehashes(const struct tcp_conn *c); /* so often something was sent again by a timeout: each asks for another path */
 uint32_t tcp_first_window(const struct tcp_conn *c); /* of a client: as it was before the handshake; the SYN told of its first 64 KiB */
 
 /* For limits and identifiers that nobody shall foretell. */

@@ -20,7 +20,7 @@ END = [sys.executable, str(Path(__file__).resolve().parent / "effects_end.py")]
 SERVER_IP6, CLIENT_IP6 = "fd77::1", "fd77::2"
 BY_ENGINE = ["own_table", "own_table_by_close_range", "maxseg", "v6only", "no_fin_wait_2",
              "bind_beside_accepted", "bind_beside_accepted_dual", "bind_beside_time_wait", "bind_beside_client", "threads_of_a_port",
-             "icmp_in_syn_sent", "icmp_while_established", "icmp_of_accepted", "protocol_names", "neighbour_comes_back"]
+             "icmp_in_syn_sent", "icmp_while_established", "icmp_of_accepted", "protocol_names", "neighbour_comes_back", "flow_label"]
 BY_KERNEL = ["option_siblings", "option_handover", "mapped_handover", "threads_part", "port_program", "port_shared_with_kernel"]  # in the end
 
 
@@ -82,6 +82,17 @@ class Peer:
         self.watch.bind((self.host.interface, 0x86dd if v6 else 0x800))
         self.watched = (v6, port)
         return port
+
+    def labels(self, n):
+        """Of the next packets with text, n of them, which nobody answers: is there a flow label, and is it the one before's?"""
+        v6, port = self.watched
+        seen = []
+        while len(seen) < n:
+            packet = self.watch.recv(2000)[14:]
+            text = int.from_bytes(packet[4:6], "big") - (packet[52] >> 4) * 4
+            if packet[6] == 6 and int.from_bytes(packet[42:44], "big") == port and text > 0:
+                seen.append(int.from_bytes(packet[:4], "big") & 0xfffff)
+        return ["none" if not b else "first" if a is None else "same" if a == b else "other" for a, b in zip([None] + seen, seen)]
 
     def icmp(self, kind, code, word=0, quoted=None):
         """An error about it, from this host: of its TCP header `quoted` bytes."""

@@ -567,6 +567,18 @@ def neighbour_comes_back():
             subprocess.run(["ip", "neigh", "flush", "all"], check=True)
 
 
+def flow_label():
+    """What times out goes another way next, where routers choose by the flow label. A tail loss probe is no time-out."""
+    port = peer("listen_at", "fd77::7")
+    s = socket.socket(socket.AF_INET6)
+    s.connect(("fd77::7", port))
+    peer("accept")
+    peer("drop", True, port)
+    s.send(b"x")
+    say("sent, probed, sent again twice", peer("labels", 4))
+    peer("drop", True, None)
+
+
 def option_siblings():
     """What changes by setting an option, also of others; before and after it connects, and at an accepted socket."""
     for family, table in (socket.AF_INET, SIBLINGS), (socket.AF_INET6, SIBLINGS6):
