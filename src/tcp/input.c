@@ -217,6 +217,16 @@ static bool may_acknowledge(const struct tcp_conn *c, const struct tcp_segment *
 	return (seg->flags & SEG_ACK) && SEQ_GEQ(seg->ack, c->snd_una) && SEQ_LEQ(seg->ack, c->snd_nxt);
 }
 
+/*
+ * MSG_MORE holds a segment back in its call; what comes looks again at what may go, as Linux's tcp_data_snd_check. But not text that comes as it was foretold, and
+ * acknowledges nothing new.
+ */
+static bool is_text_alone(const struct tcp_conn *c, const struct tcp_segment *seg, const struct text *t)
+{
+	return t->len && t->seq == c->rcv_nxt && seg->ack == c->snd_una && !(seg->flags & (SEG_FIN | SEG_URG | SEG_SYN)) && c->state == TCPS_ESTABLISHED &&
+	       (uint32_t)seg->window << c->snd_wscale == c->snd_wnd && !c->ooo.n && rcv_wnd(c) >= t->len;
+}
+
 static void input_synchronized(struct tcp_conn *c, int64_t now, const struct tcp_segment *seg)
 {
 	c->closed_late = c->state == TCPS_FIN_WAIT_2;
@@ -268,10 +278,12 @@ static void input_synchronized(struct tcp_conn *c, int64_t now, const struct tcp
 		TCP_COUNT(c, RcvdNoAck);
 		return;
 	}
+	bool looks_again = !is_text_alone(c, seg, &t);
 	trim(c, &t);
 	if (!input_ack(c, now, seg) || c->state == TCPS_CLOSED)
 		return;
-	c->msg_more = false; /* MSG_MORE holds a segment back in its call; whatever comes looks again at what may go, as Linux's tcp_data_snd_check */
+	if (looks_again)
+		c->msg_more = false;
 	if (seg->flags & SEG_URG) /* sixth step */
 		urgent_input(c, seg);
 	if (seg->has & SEG_HAS_CLOSE_REQUEST)
