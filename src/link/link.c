@@ -1,9 +1,9 @@
 /*
- * The face of a link: checks that hold for every backend, then the backend.
+ * The face of a link: what link.h promises is checked here, then packet.c and its parts do it.
  */
 #include "link/link.h"
 
-#include "link/link_impl.h"
+#include "link/packet.h"
 
 #include <errno.h>
 
@@ -20,19 +20,22 @@ const char *link_counter_name(enum link_counter c)
 void link_close(struct link *l)
 {
 	if (l)
-		l->ops->close(l);
+		packet_close(l);
 }
 
 void link_keep(struct link *l, int fd)
 {
-	if (l->ops->keep)
-		l->ops->keep(l, fd);
+	packet_tx_keep(l, fd);
 }
 
+/*
+ * Unmapping and closing copies disturbs nobody: sockets and ring live on in the parent, frames
+ * queued here were copied at fork and are the parent's to send.
+ */
 void link_forget(struct link *l)
 {
 	if (l)
-		l->ops->forget(l);
+		packet_close(l);
 }
 
 const struct link_info *link_info(const struct link *l)
@@ -43,34 +46,33 @@ const struct link_info *link_info(const struct link *l)
 const uint64_t *link_counters(const struct link *l)
 {
 	/* Reading the kernel's drop counter changes no state that a caller can see. */
-	if (l->ops->refresh_counters)
-		l->ops->refresh_counters((struct link *)l);
+	packet_rx_count_drops((struct link *)l);
 	return l->counters;
 }
 
 int link_refresh_info(struct link *l)
 {
-	return l->ops->refresh_info(l);
+	return packet_refresh_info(l);
 }
 
 int link_rx_fd(const struct link *l)
 {
-	return l->ops->rx_fd(l);
+	return packet_rx_fd(l);
 }
 
 bool link_rx_pending(const struct link *l)
 {
-	return l->ops->rx_pending(l);
+	return packet_rx_pending(l);
 }
 
 int link_drain(struct link *l, struct link_rx_handler *h, int budget)
 {
-	return l->ops->drain(l, h, budget);
+	return packet_rx_drain(l, h, budget);
 }
 
 int link_fetch(struct link *l, uint32_t wire_len, uint32_t skip, const struct iovec *pieces, int n, bool peek)
 {
-	return l->ops->fetch ? l->ops->fetch(l, wire_len, skip, pieces, n, peek) : -EIO;
+	return packet_rx_fetch(l, wire_len, skip, pieces, n, peek);
 }
 
 /*
@@ -100,20 +102,20 @@ int link_send(struct link *l, const struct link_tx *tx)
 		link_count(l, LINKC_TxDroppedTooBig, 1);
 		return -EMSGSIZE;
 	}
-	return l->ops->send(l, tx, payload_len);
+	return packet_tx_send(l, tx, payload_len);
 }
 
 int link_flush(struct link *l)
 {
-	return l->ops->flush(l);
+	return packet_tx_flush(l);
 }
 
 int link_tx_fd(const struct link *l)
 {
-	return l->ops->tx_fd(l);
+	return packet_tx_fd(l);
 }
 
 bool link_tx_blocked(const struct link *l)
 {
-	return l->ops->tx_blocked(l);
+	return packet_tx_blocked(l);
 }

@@ -67,7 +67,7 @@ int packet_ifindex(int fd)
 	return sys_getsockname(fd, (struct sockaddr *)&at, &len) == 0 ? at.sll_ifindex : 0;
 }
 
-static int packet_refresh_info(struct link *l)
+int packet_refresh_info(struct link *l)
 {
 	struct link_info *info = &l->info;
 	int fd = packet_link_of(l)->tx.fd;
@@ -97,7 +97,7 @@ static int packet_refresh_info(struct link *l)
 	return 0;
 }
 
-static void packet_close(struct link *l)
+void packet_close(struct link *l)
 {
 	struct packet_link *p = packet_link_of(l);
 	packet_rx_close(&p->rx);
@@ -105,42 +105,21 @@ static void packet_close(struct link *l)
 	zeroed_free(p, sizeof *p);
 }
 
-static int packet_rx_fd(const struct link *l)
+int packet_rx_fd(const struct link *l)
 {
 	return packet_link_of_const(l)->rx.fd;
 }
 
-static int packet_tx_fd(const struct link *l)
+int packet_tx_fd(const struct link *l)
 {
 	return packet_link_of_const(l)->tx.fd;
 }
-
-static const struct link_ops packet_ops = {
-    .close = packet_close,
-    /*
-     * Unmapping and closing copies disturbs nobody: sockets and ring live on in the parent, frames
-     * queued here were copied at fork and are the parent's to send.
-     */
-    .forget = packet_close,
-    .keep = packet_tx_keep,
-    .refresh_info = packet_refresh_info,
-    .rx_fd = packet_rx_fd,
-    .rx_pending = packet_rx_pending,
-    .drain = packet_rx_drain,
-    .fetch = packet_rx_fetch,
-    .send = packet_tx_send,
-    .flush = packet_tx_flush,
-    .tx_fd = packet_tx_fd,
-    .tx_blocked = packet_tx_blocked,
-    .refresh_counters = packet_rx_count_drops,
-};
 
 static struct packet_link *packet_link_new(const struct link_config *config)
 {
 	struct packet_link *p = zeroed_new(sizeof *p);
 	if (!p)
 		return NULL;
-	p->link.ops = &packet_ops;
 	p->link.info.ifindex = config->ifindex;
 	p->rx.fd = p->tx.fd = -1;
 	p->no_io_uring = config->no_io_uring;

@@ -85,6 +85,11 @@ static inline const struct packet_link *packet_link_of_const(const struct link *
 	return (const struct packet_link *)l;
 }
 
+void packet_close(struct link *l);
+int packet_refresh_info(struct link *l);
+int packet_rx_fd(const struct link *l);
+int packet_tx_fd(const struct link *l);
+
 int packet_rx_open(struct packet_link *p, uint32_t ring_bytes); /* … and then, once: */
 int packet_rx_open_end(struct packet_link *p);
 int packet_rx_adopt(struct packet_link *p, uint32_t ring_bytes); /* rx.fd is there, with a ring of these bytes */
