@@ -20,7 +20,6 @@
 #include "base/list.h"
 #include "base/pool.h"
 #include "base/time.h"
-#include "drive/bulk.h"
 #include "drive/inside.h"
 #include "drive/sched.h"
 
@@ -103,7 +102,7 @@ struct drive_ops {
 	void (*ready)(struct drive *d, const struct pollfd *fds, unsigned n);
 	/* A full transmit queue waits for room: a wait that began without that fd is too short-sighted. */
 	bool (*tx_blocked)(struct drive *d);
-	/* For `spin` and bulk.h: frames wait, without a system call. No lock. */
+	/* For `spin`: frames wait, without a system call. No lock. */
 	bool (*rx_pending)(struct drive *d);
 	/* The helper's other work: `finesse stat`, fork children. Must not block: nobody else may be driving. */
 	unsigned (*service_fds)(struct drive *d, struct pollfd *out, unsigned max);
@@ -121,7 +120,6 @@ struct drive {
 	int64_t unsaid_us;     /* since when nothing was put off: what is not urgent may be so old */
 	struct waiter *put_off_by;
 	int64_t spin_us;
-	struct bulk bulk;
 	struct sched sched;
 	unsigned epoch;        /* 1; a fork's child counts on */
 	int64_t seat_until;    /* the seat's thread wakes by itself */

@@ -124,7 +124,6 @@ struct sleep {
 	int efd;          /* borrowed */
 	int64_t until;
 	int64_t spin_until; /* 0: block at once */
-	bool spin_found;
 	struct timespec ts;
 	struct timespec *outer_timeout; /* of a wait that our thread's handler interrupted */
 	struct list *outer_blocks;      /* … and the last memory that it has */
@@ -168,7 +167,7 @@ void wait_init(void)
 }
 
 /*
- * The setting `spin`, or bulk.h: the leader looks at the ring in memory for a while before it blocks. Kernel fds are looked at when it is over, so they may be
+ * The setting `spin`: the leader looks at the ring in memory for a while before it blocks. Kernel fds are looked at when it is over, so they may be
  * late by that time; so may be netlink.
  */
 static void spin(struct sleep *z)
@@ -179,7 +178,6 @@ static void spin(struct sleep *z)
 		found = d->ops->rx_pending(d) || __atomic_load_n(&z->w->signalled, __ATOMIC_RELAXED);
 	if (found)
 		z->ts = (struct timespec){0, 0};
-	z->spin_found = found;
 }
 
 static int sleep_now(struct sleep *z)
@@ -320,17 +318,14 @@ static int wait_once(struct drive *d, struct waiter *w, struct pollfd *fds, stru
 	else
 		sleep_as_follower(&z, n_kfds);
 	/* With a mask, signals that only this wait lets in would not be seen: no spinning then. */
-	int64_t bulk_us = lead && d->up && !mask && z.until > d->now ? bulk_look_us(&d->bulk, d->now) : 0;
-	if (bulk_us || (lead && d->up && d->spin_us && !mask))
-		z.spin_until = min_time(z.until, clock_now_us() + max_time(bulk_us, d->spin_us));
+	if (lead && d->up && d->spin_us && !mask)
+		z.spin_until = min_time(z.until, d->now + d->spin_us);
 	if (z.how == BLOCKED_SLICE)
 		z.until = min_time(z.until, d->now + SLICE_US);
 	if (n_kfds)
 		memcpy(fds + z.n, kfds, n_kfds * sizeof *kfds);
 	z.n += n_kfds;
 	sleep_blocked(&z);
-	if (bulk_us)
-		bulk_looked(&d->bulk, z.spin_found);
 	if (n_kfds)
 		memcpy(kfds, fds + 1 + z.n_engine, n_kfds * sizeof *kfds);
 	if (z.how != BLOCKED_FUTEX && fds[0].revents)
