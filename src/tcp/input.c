@@ -201,7 +201,7 @@ static bool old_syn(struct tcp_conn *c, const struct tcp_segment *seg, struct te
 	if (!(seg->flags & SEG_ACK)) {
 		TCP_COUNT(c, RcvdSynAgain); /* our SYN-ACK was lost */
 		c->syn_due = true;
-		c->segs_in -= !c->fastopen; /* as Linux: the request's, not the connection's */
+		c->segs_in -= c->passive && !c->fastopen; /* as Linux: the request's, not the connection's */
 		return false;
 	}
 	/* Simultaneous open: the SYN-ACK repeats a SYN that we have. Trimmed, it begins at RCV.NXT. The peer hears that it came twice, as of any duplicate. */

@@ -200,8 +200,7 @@ bool input_ack(struct tcp_conn *c, int64_t now, const struct tcp_segment *seg)
 		if (!c->tlp_out)
 			rack_on_dsack(c);
 	}
-	if (c->kept.dsack_dups > c->total_retrans) /* as Linux: it is not of our retransmissions */
-		dsack = 0;
+	uint32_t ours = c->kept.dsack_dups > c->total_retrans ? 0 : dsack; /* as Linux: there are more than we retransmitted, so the path makes them */
 	dup = dup && !established_now;
 	uint32_t delivered = acked;
 	if (!c->sack_on) {
@@ -210,7 +209,7 @@ bool input_ack(struct tcp_conn *c, int64_t now, const struct tcp_segment *seg)
 		c->sacked_bytes = ranges_total(&c->sacked);
 		delivered += c->sacked_bytes;
 		delivered = delivered > sacked_before ? delivered - sacked_before : 0;
-		delivered += dsack; /* as Linux: a retransmission for nothing has left the network, too */
+		delivered += ours; /* as Linux: a retransmission for nothing has left the network, too */
 	}
 	rtt_of_ack(c, now, seg, acked);
 	if (acked)
