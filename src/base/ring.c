@@ -74,9 +74,13 @@ int ring_reserve_keep(struct ring *r, struct tcp_memory *m, uint32_t need, uint3
 	uint32_t cap = round_up_power_of_two(need);
 	if (cap < RING_CAP_MIN)
 		cap = RING_CAP_MIN;
-	if (cap < hint_cap(r))
+	uint8_t *bytes = cap < hint_cap(r) ? m->alloc(m, hint_cap(r)) : NULL;
+	if (bytes) {
 		cap = hint_cap(r);
-	uint8_t *bytes = m->alloc(m, cap);
+	} else {
+		r->hint = 0; /* what it once had is not what it may have now */
+		bytes = m->alloc(m, cap);
+	}
 	if (!bytes)
 		return -ENOMEM;
 	if (r->cap) {

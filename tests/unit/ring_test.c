@@ -201,6 +201,17 @@ START_TEST(without_memory_nothing_changes)
 }
 END_TEST
 
+/* What a burst needed once is asked for again; where that is refused, what is needed now is enough. */
+START_TEST(a_refused_size_is_not_needed)
+{
+	ck_assert_int_eq(ring_reserve(&ring, &mem.memory, 1 << 20), 0);
+	ring_free(&ring, &mem.memory);
+	mem.limit = 1 << 16;
+	append(pattern, 100);
+	ck_assert_uint_lt(ring.cap, 1 << 16);
+}
+END_TEST
+
 START_TEST(a_stream_starts_where_it_ended)
 {
 	append(pattern, 8 * RING_CAP_MIN);
@@ -238,6 +249,7 @@ int main(void)
 	tcase_add_test(t, growth_keeps_what_waits_out_of_order);
 	tcase_add_test(t, growth_copies_what_is_kept);
 	tcase_add_test(t, without_memory_nothing_changes);
+	tcase_add_test(t, a_refused_size_is_not_needed);
 	tcase_add_test(t, a_stream_starts_where_it_ended);
 	suite_add_tcase(s, t);
 	SRunner *r = srunner_create(s);
