@@ -215,7 +215,8 @@ static void sleep_blocked(struct sleep *z)
 {
 	struct unwind unwind;
 	struct waiter *w = z->w;
-	int64_t left = z->until == TIME_NEVER ? LONG_WAIT_US : z->until > z->d->now ? z->until - z->d->now : 0;
+	int64_t from = z->spin_until > z->d->now ? z->spin_until : z->d->now; /* a spin in vain is part of the wait */
+	int64_t left = z->until == TIME_NEVER ? LONG_WAIT_US : z->until > from ? z->until - from : 0;
 	z->ts = timespec_of(left);
 	z->futex = w->futex;
 	z->outer_timeout = engine_wait_timeout;
