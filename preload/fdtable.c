@@ -286,10 +286,10 @@ struct file *fdtable_take(int fd, bool empty, struct file **copied)
 	fdtable_lock();
 	fdtable_slot *slot = slot_of(fd, empty);
 	struct file *f = slot && *slot != &fdtable_leaving ? *slot : NULL;
-	*copied = f && f->seized && f->copied ? f : NULL;
+	*copied = f && f->seized && f->copied ? f : slot && *slot == &fdtable_leaving ? &fdtable_leaving : NULL;
 	if (*copied)
 		f = NULL;
-	if (f || (empty && slot && !*copied && *slot != &fdtable_leaving)) {
+	if (f || (empty && slot && !*copied)) {
 		atomic_fetch_add(&n_leaving, 1);
 		slot_set(slot, fd, &fdtable_leaving);
 	}

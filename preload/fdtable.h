@@ -131,6 +131,7 @@ struct file *fdtable_swap(int fd, struct file *f, bool *ok);
 /*
  * The number loses its file, as by fdtable_swap, and is on its way out until fdtable_left, or until fdtable_swap puts a file there. NULL, and nothing is on its
  * way: there was nothing; `empty`: the number is on its way all the same. *copied: nor now, another thread makes a copy; file_await(*copied), and again.
+ * *copied = &fdtable_leaving: the number is on its way by another thread; wait for that, and again.
  */
 struct file *fdtable_take(int fd, bool empty, struct file **copied);
 void fdtable_left(int fd);

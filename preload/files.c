@@ -167,10 +167,14 @@ static void tell_kernel_fd(struct file *f, int fd)
 static struct file *number_take(int fd, bool empty)
 {
 	struct file *f, *copied;
+	bool may_wait = !engine_inside; /* for a number that another thread has on its way; who may not finds nothing there */
 	engine_enter();
-	while (!(f = fdtable_take(fd, empty, &copied)) && copied) {
+	while (!(f = fdtable_take(fd, empty, &copied)) && copied && (may_wait || copied != &fdtable_leaving)) {
 		engine_leave();
-		file_await(copied);
+		if (copied == &fdtable_leaving)
+			fdtable_peek(fd);
+		else
+			file_await(copied);
 		engine_enter();
 	}
 	if (!f)

@@ -281,6 +281,7 @@ START_TEST(a_number_on_its_way_out_is_waited_for_outside)
 	ck_assert_ptr_null(fdtable_get(7));
 	ck_assert_int_eq(fdtable_next(0), -1);
 	ck_assert_ptr_null(fdtable_take(7, true, &copied)); /* another thread's close */
+	ck_assert_ptr_eq(copied, &fdtable_leaving);
 	ck_assert_ptr_null(fdtable_swap(7, NULL, NULL));
 	ck_assert(fdtable_is_leaving(7));
 	ck_assert_int_eq(pthread_create(&thread, NULL, looks, NULL), 0);
