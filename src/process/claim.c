@@ -32,7 +32,7 @@
 #define SYN_LOOK_US   (10 * USEC_PER_MSEC)  /* … where a SYN may be a dead one's. Of 63 others, a look takes 150 µs */
 #define TIME_WAIT_US  (61 * USEC_PER_SEC)
 #define RETRY_US      USEC_PER_SEC /* when nobody answered who wants to join; doubled each time */
-#define RETRY_MAX_US  (60 * USEC_PER_SEC)
+#define RETRY_MAX_US  (4 * USEC_PER_SEC)
 
 /* ---- life ---- */
 

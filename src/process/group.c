@@ -19,7 +19,7 @@
 #include <unistd.h>
 
 #define ENTER_TIME_US (2 * USEC_PER_SEC) /* then whoever has the port is stopped, or it is not ours to ask */
-#define AGAIN_TIME_US (20 * USEC_PER_MSEC) /* … of one who did not answer before: he is not waited for again */
+#define AGAIN_TIME_US (40 * USEC_PER_MSEC) /* … of one who did not answer before: he is not waited for again */
 #define ANSWER_LOOK_NS 1000000L /* meanwhile those are answered who wait for us */
 #define NAP_NS        200000L
 #define GROUP_BACKLOG 1024

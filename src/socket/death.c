@@ -61,11 +61,11 @@ int engine_before_death(struct engine *e)
 	}
 	if (!__atomic_load_n(&e->drive.helper_runs, __ATOMIC_ACQUIRE))
 		return -ESRCH;
+	__atomic_store_n(&e->dies, true, __ATOMIC_RELEASE); /* before the helper knows */
 	if (!__atomic_compare_exchange_n(&e->death, &alive, DEATH_ASKED, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) {
 		await(e, DEATH_NOT); /* the first one's signal is the process's end */
 		return -EALREADY;
 	}
-	__atomic_store_n(&e->dies, true, __ATOMIC_RELEASE); /* before the helper knows */
 	drive_helper_nudge(&e->drive);
 	await(e, DEATH_DONE);
 	return __atomic_load_n(&e->death, __ATOMIC_ACQUIRE) == DEATH_DONE ? 0 : -ETIMEDOUT;
