@@ -162,21 +162,10 @@ int classifier_set_judge(struct classifier *c, const struct judge *j)
 	for (struct classifier_group *g = c->groups; g && !err; g = g->next)
 		err = classifier_group_join_judge(g);
 	if (!err)
-		err = c->ops->set_judge(c, judge_asked_map(j));
+		err = c->ops->set_judge(c, j ? judge_asked_map(j) : -1);
 	if (err)
 		c->judge = NULL;
 	return err;
-}
-
-void classifier_judge_port(struct classifier *c, uint16_t port, bool judged)
-{
-	if (c->ops->judge_port)
-		c->ops->judge_port(c, port, judged);
-}
-
-bool classifier_is_judged(const struct classifier *c, uint16_t port)
-{
-	return c->ops->is_judged && c->ops->is_judged(c, port);
 }
 
 void classifier_note_cookies(struct classifier *c, int64_t until_us)

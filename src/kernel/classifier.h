@@ -74,16 +74,13 @@ int classifier_fds(const struct classifier *c, int fds[CLASSIFIER_FDS]);
 /* The fds (all −1: there are none) are the classifier's from now on, also on failure. `ifindex`, `has_eth`: of the interface to which it is attached. */
 int classifier_adopt(struct classifier **out, const int fds[CLASSIFIER_FDS], int ifindex, bool has_eth);
 
-/* The host may judge who connects to our listening ports (judge.h). -EOPNOTSUPP: this backend cannot. */
+/*
+ * The host judges who may connect to our listening ports (judge.h): from now on only flows that were added are ours, and each connection of a listener needs an entry
+ * of its own before its SYN is answered. NULL: no more. -EOPNOTSUPP: this backend cannot.
+ */
 struct judge;
 struct judge_entries classifier_judge_entries(const struct classifier *c); /* for judge_open */
 int classifier_set_judge(struct classifier *c, const struct judge *j);
-/*
- * After classifier_set_judge: while the host judges a port, only flows that were added are ours, and each connection of its listeners needs an entry of its own before
- * its SYN is answered. So those that are there get theirs first.
- */
-void classifier_judge_port(struct classifier *c, uint16_t port, bool judged);
-bool classifier_is_judged(const struct classifier *c, uint16_t port);
 /* No flow was taken away since the judge's filter saw this number: an entry that it found is there. */
 bool classifier_flows_stayed(struct classifier *c, uint32_t deletions);
 /* Plain ACKs may bring back a cookie until then (monotonic microseconds): the judge gets them, too. Only where the host judges. */

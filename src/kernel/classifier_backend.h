@@ -46,10 +46,8 @@ struct classifier_ops {
 	/* The program finds a group's maps by its index; -1: none any more. -EINVAL: not such maps. NULL: no groups here. */
 	int (*set_group)(struct classifier *c, unsigned index, int members_fd, int flows_fd, int asked_fd);
 	bool groups_in_memory; /* … but in memory that the members share: each engine gets every frame and decides by itself */
-	/* Its map of what was asked. NULL: nobody can judge. */
+	/* Its map of what was asked; -1: nobody judges. NULL: nobody can. */
 	int (*set_judge)(struct classifier *c, int asked_fd);
-	void (*judge_port)(struct classifier *c, uint16_t port, bool judged); /* as set_judge: all or none */
-	bool (*is_judged)(const struct classifier *c, uint16_t port);
 	struct judge_entries (*judge_entries)(const struct classifier *c); /* as set_judge: all or none */
 	bool (*flows_stayed)(struct classifier *c, uint32_t deletions);
 	void (*note_cookies)(struct classifier *c, int64_t until_us);

@@ -616,24 +616,12 @@ static int ebpf_set_judge(struct classifier *base, int asked_fd)
 {
 	struct ebpf *c = ebpf_of(base);
 	uint32_t place = JUDGE_OWN;
-	int ret = bpf_map_update(c->maps.asked, &place, &asked_fd);
-	if (ret == 0)
+	int ret = asked_fd < 0 ? 0 : bpf_map_update(c->maps.asked, &place, &asked_fd);
+	if (ret == 0 && asked_fd >= 0)
 		ebpf_flows_are_judged(c);
+	if (ret == 0)
+		__atomic_store_n(&c->ports->judged, asked_fd >= 0, __ATOMIC_RELEASE);
 	return ret;
-}
-
-static void ebpf_judge_port(struct classifier *base, uint16_t port, bool judged)
-{
-	uint8_t *byte = &ebpf_of(base)->ports->judged[port / 8], bit = 1u << port % 8;
-	if (judged)
-		__atomic_fetch_or(byte, bit, __ATOMIC_RELEASE);
-	else
-		__atomic_fetch_and(byte, (uint8_t)~bit, __ATOMIC_RELEASE);
-}
-
-static bool ebpf_is_judged(const struct classifier *base, uint16_t port)
-{
-	return ebpf_of((struct classifier *)base)->ports->judged[port / 8] >> port % 8 & 1;
 }
 
 static struct judge_entries ebpf_judge_entries(const struct classifier *base)
@@ -664,8 +652,6 @@ const struct classifier_ops classifier_ebpf_ops = {
 	.flows_stay = ebpf_flows_stay,
 	.set_group = ebpf_set_group,
 	.set_judge = ebpf_set_judge,
-	.judge_port = ebpf_judge_port,
-	.is_judged = ebpf_is_judged,
 	.judge_entries = ebpf_judge_entries,
 	.flows_stayed = ebpf_flows_stayed,
 	.note_cookies = ebpf_note_cookies,

@@ -409,22 +409,6 @@ static void gen_later_fragment(struct gen *g)
 	finish(g, g->v->copy);
 }
 
-void classifier_gen_if_judged(struct gen *g, int judged)
-{
-	struct bpf_asm *a = g->a;
-
-	bpf_asm_load(a, BPF_H, R1, FP, KEY_LPORT);
-	bpf_asm_from_be(a, R1, 16);
-	bpf_asm_mov(a, R2, R1);
-	bpf_asm_alu_imm(a, BPF_RSH, R2, 3);
-	bpf_asm_map_value(a, R3, g->maps->ports, offsetof(struct classifier_ports, judged));
-	bpf_asm_alu(a, BPF_ADD, R3, R2);
-	bpf_asm_load(a, BPF_B, R2, R3, 0);
-	bpf_asm_alu_imm(a, BPF_AND, R1, 7);
-	bpf_asm_alu(a, BPF_RSH, R2, R1);
-	bpf_asm_jump_if(a, BPF_JSET, R2, 1, judged);
-}
-
 void classifier_gen_ask(struct gen *g, int alive)
 {
 	struct bpf_asm *a = g->a;
@@ -509,7 +493,9 @@ static void gen_decide(struct gen *g)
 	bpf_asm_jump_if(g->a, BPF_JEQ, R0, 0, g->exact);
 
 	bpf_asm_bind(g->a, g->listening);
-	classifier_gen_if_judged(g, g->judged);
+	bpf_asm_map_value(g->a, R1, g->maps->ports, offsetof(struct classifier_ports, judged));
+	bpf_asm_load(g->a, BPF_W, R1, R1, 0);
+	bpf_asm_jump_if(g->a, BPF_JNE, R1, 0, g->judged);
 	classifier_gen_find(g, SET_EXCEPTIONS, g->exact);
 	bpf_asm_jump(g->a, g->match);
 

@@ -44,15 +44,16 @@ struct classifier_quick_addr {
 /* The value of the ports map. */
 struct classifier_ports {
 	uint8_t bits[CLASSIFIER_PORTS];
-	uint8_t judged[CLASSIFIER_PORTS / 8];  /* a bit each: the host judges the port's SYNs, and only flows with an entry are ours (judge.h) */
 	uint64_t own[CLASSIFIER_QUICK_GROUPS]; /* by the byte's upper half: what entries of this process hold (as in classifier_listener_of) */
 	uint64_t cookies_until_ns; /* CLOCK_MONOTONIC: plain ACKs may bring back a cookie, on a judged port */
+	uint32_t judged; /* the host judges SYNs: only flows with an entry are ours (judge.h) */
 	/* What a set may have, or less is there; so that mostly the program need not look there: */
 	uint32_t n_exceptions;
 	uint32_t flows_entered; /* others have entered flows (the judge's filter): in_set does not count them */
 	uint32_t n_slots; /* used ones; the programs do not look */
 	uint32_t deletions;     /* grows when flows have left their set */
 	uint32_t in_small[CLASSIFIER_SETS], in_large[CLASSIFIER_SETS]; /* entries of a set's maps, or fewer are there; programs and engine change it by atomic operations */
+	uint32_t zero;
 	uint32_t in_set[CLASSIFIER_SLOTS]; /* of SET_FLOWS, by local port modulo CLASSIFIER_SLOTS */
 	struct classifier_quick_addr addrs[CLASSIFIER_QUICK_ADDRS];
 	struct classifier_slot slots[CLASSIFIER_SLOTS];

@@ -132,10 +132,9 @@ static void gen_others_entry(struct gen *g)
 /* Goes on if the host judges. */
 static void gen_if_judged(struct gen *g, int otherwise)
 {
-	int judged = bpf_asm_label(g->a);
-	classifier_gen_if_judged(g, judged);
-	bpf_asm_jump(g->a, otherwise);
-	bpf_asm_bind(g->a, judged);
+	bpf_asm_map_value(g->a, R1, g->maps->ports, offsetof(struct classifier_ports, judged));
+	bpf_asm_load(g->a, BPF_W, R1, R1, 0);
+	bpf_asm_jump_if(g->a, BPF_JEQ, R1, 0, otherwise);
 }
 
 /* R7 = the group's map of what was asked. */

@@ -64,8 +64,6 @@ void classifier_gen_find(struct gen *g, enum classifier_set set, int found);
 void classifier_gen_check_address(struct gen *g);
 /* reg = those of the segment's flags that matter; 0: it is no segment of its own (quoted by ICMP, or cut off before them). */
 void classifier_gen_flags(struct gen *g, int reg);
-/* Goes to `judged` if the host judges the SYNs of the key's local port. R1 to R3 are lost. */
-void classifier_gen_if_judged(struct gen *g, int judged);
 /* Notes in the map at R1 that the host is asked about this segment, on behalf of the slot in R2; register `alive`: 1 if that slot's own program does it. */
 void classifier_gen_ask(struct gen *g, int alive);
 void classifier_gen_copy_v6_addr(struct gen *g, int to, int from);

@@ -173,8 +173,7 @@ int firewall_load(struct firewall **out, int fd)
 	return err;
 }
 
-#define LARGE 256  /* rules and elements of sets, read in some ms */
-#define SLOW  8192 /* … in some 100 ms */
+#define LARGE 256 /* rules and elements of sets, read in some ms */
 
 bool firewall_is_large(const struct firewall *f)
 {
@@ -372,26 +371,6 @@ static bool is_proved(struct firewall *f, const struct firewall_flow *flow)
 	*p = (struct proof){.ifindex = flow->ifindex, .port = flow->key.lport, .v6 = flow->v6, .holds = !filters_server(f, &all, false, why, sizeof why)};
 	snprintf(p->ifname, sizeof p->ifname, "%s", flow->ifname);
 	return p->holds;
-}
-
-/* Does a rule note that it comes? */
-static bool notes(const struct firewall *f, const struct firewall_flow *flow)
-{
-	char why[160];
-	struct rules_packet p;
-	packet_of(flow, true, true, &p);
-	for (p.hook = RULES_INGRESS; p.hook <= RULES_INPUT; p.hook++)
-		if (rules_ask_notes(&f->rules, &p, why, sizeof why) != RULES_PASS)
-			return true;
-	return false;
-}
-
-bool firewall_opens(struct firewall *f, const struct firewall_flow *flow)
-{
-	char why[160];
-	const struct firewall_flow all = {.ifindex = flow->ifindex, .ifname = flow->ifname, .v6 = flow->v6, .key.lport = flow->key.lport};
-	bool news_is_late = firewall_has_legacy(f) || f->rules.n_rules + f->rules.n_elements > SLOW;
-	return !news_is_late && !notes(f, &all) && !firewall_judges(f, &all, why, sizeof why) && is_proved(f, &all);
 }
 
 int firewall_filters_server(struct firewall *f, const struct firewall_flow *flow, char *why, size_t why_len)

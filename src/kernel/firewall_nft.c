@@ -413,7 +413,7 @@ static int read_ct(struct rule_reader *rr, const struct nlattr *d)
 {
 	uint32_t key = nested_be32(d, NFTA_CT_KEY, UINT32_MAX);
 	if (!nested(d, NFTA_CT_DREG)) /* it sets, in the connection's own entry; a zone makes another entry */
-		return key == NFT_CT_ZONE ? acts(rr, ACT_ZONE) : done(add(rr, OP_NOTES));
+		return key == NFT_CT_ZONE ? acts(rr, ACT_ZONE) : 0;
 	enum rules_field field = key == NFT_CT_STATE ? FIELD_CT_STATE : key == NFT_CT_DIRECTION ? FIELD_CT_DIRECTION : FIELD_UNKNOWN;
 	return read_load(rr, field, key == NFT_CT_DIRECTION ? 1 : key == NFT_CT_STATE ? 4 : RULES_VALUE_MAX, nested_be32(d, NFTA_CT_DREG, 0));
 }
@@ -533,23 +533,10 @@ static int read_nothing(struct rule_reader *rr, const struct nlattr *d)
 	return 0;
 }
 
-static int read_notes(struct rule_reader *rr, const struct nlattr *d)
-{
-	(void)d;
-	return done(add(rr, OP_NOTES));
-}
-
 static int read_maybe(struct rule_reader *rr, const struct nlattr *d)
 {
 	(void)d;
 	return done(add(rr, OP_MAYBE));
-}
-
-/* A full set stops the rule. */
-static int read_dynset(struct rule_reader *rr, const struct nlattr *d)
-{
-	int err = read_notes(rr, d);
-	return err ? err : read_maybe(rr, d);
 }
 
 static int read_clobber(struct rule_reader *rr, const struct nlattr *d)
@@ -605,9 +592,9 @@ static int read_expression(struct rule_reader *rr, const char *name, const struc
 	} known[] = {
 	    {"cmp", read_cmp},         {"meta", read_meta},         {"payload", read_payload}, {"immediate", read_immediate},
 	    {"counter", read_nothing}, {"ct", read_ct},             {"bitwise", read_bitwise}, {"lookup", read_lookup},
-	    {"match", read_match},     {"target", read_target},     {"range", read_range},     {"log", read_notes},
+	    {"match", read_match},     {"target", read_target},     {"range", read_range},     {"log", read_nothing},
 	    {"limit", read_maybe},     {"quota", read_maybe},       {"connlimit", read_count}, {"last", read_nothing},
-	    {"dynset", read_dynset},    {"fib", read_fib},           {"objref", read_objref},   {"byteorder", read_clobber},
+	    {"dynset", read_maybe},    {"fib", read_fib},           {"objref", read_objref},   {"byteorder", read_clobber},
 	    {"exthdr", read_exthdr},   {"hash", read_clobber},      {"numgen", read_clobber},  {"rt", read_clobber},
 	    {"socket", read_clobber},  {"osf", read_clobber},       {"xfrm", read_clobber},    {"inner", read_clobber},
 	    {"tunnel", read_clobber},  {"nat", read_nat},           {"masq", read_nat},        {"redir", read_nat},

@@ -24,7 +24,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/quiet.h"
 #include "base/sys.h"
 
 #define DEPTH_MAX 16
@@ -129,7 +128,7 @@ static void saved_arrays(struct ruleset *rs, struct saved out[SAVED_ARRAYS])
 static int transfer(int fd, void *at, size_t len, bool out)
 {
 	for (size_t done = 0; done < len;) {
-		ssize_t n = out ? write_quietly(fd, (char *)at + done, len - done) : sys_read(fd, (char *)at + done, len - done);
+		ssize_t n = out ? sys_write(fd, (char *)at + done, len - done) : sys_read(fd, (char *)at + done, len - done);
 		if (n <= 0)
 			return n < 0 ? (int)n : -EIO;
 		done += n;
@@ -347,13 +346,10 @@ enum walk { WALK_ON, WALK_ACCEPTED, WALK_TOUCHED };
 /* Is the rest of the chain reached? */
 enum leave { GOES_ON, LEAVES, MAY_LEAVE };
 
-enum question { WHAT_TOUCHES, WHAT_COUNTS, WHAT_NOTES };
-
 struct asking {
 	const struct ruleset *rs;
 	const struct rules_packet *p;
-	enum question question;
-	bool for_some;
+	bool for_some, only_counts;
 	const char *what;
 	const struct rules_chain *at;
 };
@@ -363,7 +359,7 @@ static enum walk walk_chain(struct asking *q, int chain, int depth);
 /* A rule acts on the packet. Who only asks what is counted goes on, as the packet may. */
 static enum walk touch(struct asking *q, const struct rules_chain *c, const char *what, bool certainly, enum leave *leaves)
 {
-	if (q->question == WHAT_COUNTS) {
+	if (q->only_counts) {
 		*leaves = certainly ? LEAVES : GOES_ON;
 		return certainly ? WALK_ACCEPTED : WALK_ON;
 	}
@@ -435,7 +431,7 @@ static bool ends(struct rule_walk *w, enum walk end)
 	return true;
 }
 
-static bool stops_at(struct asking *q, struct rule_walk *w, const char *what)
+static bool not_understood(struct asking *q, struct rule_walk *w, const char *what)
 {
 	q->what = what;
 	q->at = w->chain;
@@ -464,7 +460,7 @@ static bool look_up_ends(struct asking *q, struct rule_walk *w, const struct rul
 	if (*a == ANSWER_YES && el)
 		return ends(w, obey(q, w->chain, el->verdict, el->target, w->certainly, w->depth, w->leaves));
 	if (op->target < 0 || q->rs->sets[op->target].is_open)
-		return stops_at(q, w, "has a map that packets may change");
+		return not_understood(q, w, "has a map that packets may change");
 	return ends(w, obey_any(q, w->chain, &q->rs->sets[op->target], *a == ANSWER_PEER, w->depth, w->leaves));
 }
 
@@ -492,13 +488,9 @@ static bool op_ends(struct asking *q, struct rule_walk *w, const struct rules_op
 	case OP_LOOKUP:
 		return look_up_ends(q, w, op, a);
 	case OP_COUNT:
-		if (q->question == WHAT_COUNTS)
-			return stops_at(q, w, "counts connections");
+		if (q->only_counts)
+			return not_understood(q, w, "counts connections");
 		*a = ANSWER_MAYBE;
-		break;
-	case OP_NOTES:
-		if (q->question == WHAT_NOTES)
-			return stops_at(q, w, "notes who comes");
 		break;
 	case OP_MAYBE:
 		*a = ANSWER_MAYBE;
@@ -582,15 +574,15 @@ static const char *family_name(uint8_t family)
 	return family == NFPROTO_INET ? "inet" : family == NFPROTO_IPV4 ? "ip" : family == NFPROTO_IPV6 ? "ip6" : "netdev";
 }
 
-static enum rules_outcome ask(const struct ruleset *rs, const struct rules_packet *p, bool for_some, enum question question, char *why, size_t why_len)
+static enum rules_outcome ask(const struct ruleset *rs, const struct rules_packet *p, bool for_some, bool only_counts, char *why, size_t why_len)
 {
 	for (uint32_t i = 0; i < rs->n_chains; i++) {
 		const struct rules_chain *c = &rs->chains[i];
-		struct asking q = {.rs = rs, .p = p, .for_some = for_some, .question = question};
+		struct asking q = {.rs = rs, .p = p, .for_some = for_some, .only_counts = only_counts};
 		if (!is_of_packet(c, p))
 			continue;
 		enum walk w = walk_chain(&q, i, 0);
-		if (w == WALK_ON && c->drops && question != WHAT_COUNTS) {
+		if (w == WALK_ON && c->drops && !only_counts) {
 			q.what = "has policy drop";
 			q.at = c;
 			w = WALK_TOUCHED;
@@ -605,15 +597,10 @@ static enum rules_outcome ask(const struct ruleset *rs, const struct rules_packe
 
 enum rules_outcome rules_ask(const struct ruleset *rs, const struct rules_packet *p, bool for_some, char *why, size_t why_len)
 {
-	return ask(rs, p, for_some, WHAT_TOUCHES, why, why_len);
+	return ask(rs, p, for_some, false, why, why_len);
 }
 
 enum rules_outcome rules_ask_count(const struct ruleset *rs, const struct rules_packet *p, bool for_some, char *why, size_t why_len)
 {
-	return ask(rs, p, for_some, WHAT_COUNTS, why, why_len);
-}
-
-enum rules_outcome rules_ask_notes(const struct ruleset *rs, const struct rules_packet *p, char *why, size_t why_len)
-{
-	return ask(rs, p, false, WHAT_NOTES, why, why_len);
+	return ask(rs, p, for_some, true, why, why_len);
 }

@@ -51,7 +51,6 @@ enum rules_op_kind {
 	OP_MAYBE,   /* goes on or not: nobody can foresee it */
 	OP_NEVER,   /* does not go on: of what it asks our packets have nothing */
 	OP_COUNT,   /* … by the number of connections that conntrack has */
-	OP_NOTES,   /* goes on; what comes is logged, or noted where another rule may look */
 	OP_VERDICT, /* verdict, target: a chain */
 	OP_ACTS,    /* changes, answers, queues or drops the packet; `what` says how */
 };
@@ -138,8 +137,6 @@ enum rules_outcome {
 };
 /* Would a rule count connections on the packet's way? conntrack has the engine's by their SYN alone, and too long. */
 enum rules_outcome rules_ask_count(const struct ruleset *rs, const struct rules_packet *p, bool for_some, char *why, size_t why_len);
-/* Would a rule drop, change or answer it, or log it, or note that it came? */
-enum rules_outcome rules_ask_notes(const struct ruleset *rs, const struct rules_packet *p, char *why, size_t why_len);
 /* `for_some`: it is enough that it passes for some peer. */
 enum rules_outcome rules_ask(const struct ruleset *rs, const struct rules_packet *p, bool for_some, char *why, size_t why_len);
 

@@ -177,7 +177,7 @@ int firewall_xt_match(struct ruleset *rs, const char *name, unsigned revision, c
 
 int firewall_xt_target(struct ruleset *rs, const char *name)
 {
-	static const char *const noting[] = {"LOG", "NFLOG", "ULOG", "AUDIT", "RATEEST", "CONNMARK", "CONNSECMARK", "SET"};
+	static const char *const harmless[] = {"LOG", "NFLOG", "ULOG", "AUDIT", "TRACE", "RATEEST", "CONNMARK", "CONNSECMARK", "SET"};
 	static const struct {
 		const char *name;
 		uint8_t act;
@@ -188,11 +188,9 @@ int firewall_xt_target(struct ruleset *rs, const char *name)
 		     {"REDIRECT", ACT_NAT}};
 	uint8_t act = ACT_TARGET;
 
-	if (strcmp(name, "TRACE") == 0)
-		return 0;
-	for (size_t i = 0; i < sizeof noting / sizeof *noting; i++)
-		if (strcmp(name, noting[i]) == 0)
-			return add_match(rs, OP_NOTES);
+	for (size_t i = 0; i < sizeof harmless / sizeof *harmless; i++)
+		if (strcmp(name, harmless[i]) == 0)
+			return 0;
 	for (size_t i = 0; i < sizeof known / sizeof *known; i++)
 		if (strcmp(name, known[i].name) == 0)
 			act = known[i].act;

@@ -322,7 +322,6 @@ struct engine {
 	struct judge *judge;       /* … who may connect, by them; NULL: nobody need be asked */
 	const struct flow_key *judged_entry; /* of the segment at hand: its flow has an entry that the connection to come may take; NULL: none */
 	bool judged_full; /* … and of one there was no room for */
-	bool judging;     /* … came by the judge */
 	bool judged;
 	bool firewall_unknown; /* the rules changed, and cannot be read any more: nothing is taken */
 	struct rejudge rejudge;
@@ -500,9 +499,6 @@ int firewall_admits(struct engine *e, int ifindex, char *why, size_t why_len);
 /* After the interfaces: where rules could concern a SYN, the host judges from now on. 0 or -errno with the reason. */
 int judged_start(struct engine *e, char *why, size_t why_len);
 void judged_stop(struct engine *e); /* also in a fork child */
-void judged_ports_again(struct engine *e); /* the rules, or the interfaces, are others: which ports have to be judged? */
-bool judged_began(const struct engine *e, const struct sock *s); /* the host judged its SYN, or is asked from now on: it needs an entry */
-bool judged_port(const struct engine *e, uint16_t port); /* the host judges its SYNs, and each connection of its listeners has an entry */
 /* Could a rule touch what a listener's connections send or get, whoever the peer is? `why` names it. */
 bool judged_refuses_listener(struct engine *e, const struct ip_addr *addr, uint16_t port, bool v6, bool v6only, char *why, size_t why_len);
 /* … one on all addresses, if this interface were served, too? */

@@ -6,9 +6,6 @@
  * takes passes no rule; that none could touch it is proved first, of the listener (for some peer) and of each connection (for its own). What cannot be proved is the
  * kernel's, with the rule named.
  *
- * What climbs costs. So a port is judged only where it has to be: not where the rules, as they are, provably accept a SYN from whoever sends it (firewall_opens). There every frame to the
- * port is ours, as on a host without rules. When the rules change, or an interface comes, that is asked again of each port (judged_ports_again): its connections get their entries, then it is judged.
- *
  * A connection for which the proof fails although the host accepted its SYN becomes an exception, and the kernel gets its SYN once more, from here. Without the right to a raw socket
  * the client's repetition after a second does the same.
  */
@@ -68,46 +65,14 @@ static void judge_listeners(struct engine *e)
 		judge_listener(e, container_of(pos, struct listener, node)->owner);
 }
 
-/*
- * Whoever sends the SYN, by whichever interface, and of both families: all members of a group, who may serve other interfaces or addresses beside, come to the same answer. Who
- * cannot hear that the rules change proves nothing.
- */
-static bool is_open_to_all(struct engine *e, uint16_t port)
+/* … and their connections entries, before nothing else is ours. A group's have them. */
+static void keep_connections(struct engine *e)
 {
-	const struct flow_key key = {.lport = port};
-	struct iface *i;
-	if (e->firewall_unknown || !e->rejudge.on || e->rejudge.news.fd < 0)
-		return false;
-	ifaces_for_each(e, i) {
-		struct firewall_flow v4 = flow_over(i, false, &key), v6 = flow_over(i, true, &key);
-		if (!firewall_opens(e->firewall, &v4) || !firewall_opens(e->firewall, &v6))
-			return false;
+	list_for_each (pos, tmp, &e->listeners) {
+		const struct listener *lst = container_of(pos, struct listener, node);
+		if (!process_ops->is_shared(lst->owner))
+			listener_keep_connections(e, lst->port);
 	}
-	return true;
-}
-
-/* Its connections get their entries before nothing else is ours. A group's have them. */
-static void decide_port(struct engine *e, const struct listener *lst)
-{
-	bool judged = !is_open_to_all(e, lst->port);
-	if (judged == judged_port(e, lst->port))
-		return;
-	if (judged && !process_ops->is_shared(lst->owner))
-		listener_keep_connections(e, lst->port);
-	classifier_judge_port(e->classifier, lst->port, judged);
-}
-
-void judged_ports_again(struct engine *e)
-{
-	if (!e->judged)
-		return;
-	list_for_each (pos, tmp, &e->listeners)
-		decide_port(e, container_of(pos, struct listener, node));
-}
-
-bool judged_port(const struct engine *e, uint16_t port)
-{
-	return e->judged && classifier_is_judged(e->classifier, port);
 }
 
 int judged_start(struct engine *e, char *why, size_t why_len)
@@ -115,7 +80,6 @@ int judged_start(struct engine *e, char *why, size_t why_len)
 	char rule[160];
 	struct iface *i;
 	bool judged = false;
-	judged_ports_again(e); /* there is one more interface */
 	if (!e->firewall || e->judged)
 		return 0;
 	ifaces_for_each(e, i)
@@ -126,6 +90,7 @@ int judged_start(struct engine *e, char *why, size_t why_len)
 	int err = judge_open(&e->judge, &entries, why, why_len);
 	if (err)
 		return err;
+	keep_connections(e);
 	err = classifier_set_judge(e->classifier, e->judge);
 	if (err) {
 		snprintf(why, why_len, "%s; the %s classifier cannot let the host judge", rule, classifier_backend(e->classifier));
@@ -134,7 +99,6 @@ int judged_start(struct engine *e, char *why, size_t why_len)
 		return err;
 	}
 	e->judged = true;
-	judged_ports_again(e);
 	judge_listeners(e);
 	log_info("firewall", "the host judges who may connect (%s)", rule);
 	return 0;
@@ -208,16 +172,10 @@ int judged_attach(struct engine *e, const struct sock *l)
 {
 	if (!e->judged)
 		return 0;
-	decide_port(e, l->lst);
 	return process_ops->is_shared(l) ? process_ops->attach_judge(l) : judge_attach(e->judge, l->lst->kfd);
 }
 
 /* ---- connections ---- */
-
-bool judged_began(const struct engine *e, const struct sock *s)
-{
-	return e->judging || judged_port(e, s->flow.key.lport);
-}
 
 static int no_room(struct engine *e, struct sock *s)
 {
@@ -229,7 +187,7 @@ static int no_room(struct engine *e, struct sock *s)
 
 int judged_enter(struct engine *e, const struct sock *l, struct sock *s)
 {
-	if (!judged_began(e, s))
+	if (!e->judged)
 		return 0;
 	if (process_ops->is_shared(l)) /* a group's connection has an entry there */
 		return process_ops->enter(l, &s->flow.key) ? no_room(e, s) : 0;
@@ -308,9 +266,7 @@ static void input_one(struct engine *e, const struct judged_segment *seg)
 	bool there = seg->entered || (seg->entered_before && classifier_flows_stayed(e->classifier, seg->deletions));
 	e->judged_entry = there ? &seg->key : NULL;
 	e->judged_full = false;
-	e->judging = true;
 	input_packet(e, i, &in);
-	e->judging = false;
 	if (e->judged_entry && seg->entered) /* it became no connection */
 		parting_add(e, &seg->key, true, false);
 	e->judged_entry = NULL;

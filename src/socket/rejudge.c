@@ -187,7 +187,6 @@ static bool take_rules(struct engine *e, int err, struct firewall *now, char *wh
 		log_info("firewall", "%s", why);
 	}
 	judge_listeners_again(e);
-	judged_ports_again(e);
 	if (!err && judged_start(e, why, why_len))
 		listeners_to_kernel(e, why);
 	return true;

@@ -211,7 +211,7 @@ static void answer_by_cookie(struct engine *e, struct sock *l, const struct ip_i
 		return;
 	lst->cookies_until_us = e->now + SYN_COOKIE_VALID_US;
 	e->counters[SOCKC_SyncookiesSent]++;
-	if (judged_port(e, lst->port))
+	if (e->judged)
 		classifier_note_cookies(e->classifier, lst->cookies_until_us);
 	process_ops->cookie_sent(e, l);
 	send_back(e, l, l->ip.tos[!ip_addr_is_v4(&in->key.raddr)], in, &synack);

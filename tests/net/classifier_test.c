@@ -697,7 +697,6 @@ START_TEST(the_judge_enters_flows_once)
 	const struct judge_entries entries = classifier_judge_entries(e.c);
 	ck_assert_int_eq(judge_open(&j, &entries, why, sizeof why), 0);
 	ck_assert_int_eq(classifier_set_judge(e.c, j), 0);
-	classifier_judge_port(e.c, OURS, true);
 	ck_assert_int_eq(judge_attach(j, fd), 0);
 	ck_assert(!judged_syn(j, SLOT));
 	ck_assert(!judged_syn(j, SET));
@@ -740,7 +739,6 @@ START_TEST(the_judge_wakes_who_sleeps)
 	const struct judge_entries entries = classifier_judge_entries(e.c);
 	ck_assert_int_eq(judge_open(&j, &entries, why, sizeof why), 0);
 	ck_assert_int_eq(classifier_set_judge(e.c, j), 0);
-	classifier_judge_port(e.c, OURS, true);
 	ck_assert_int_eq(judge_attach(j, fd), 0);
 	for (uint16_t sport = FIRST; sport <= MANY; sport++) {
 		struct spec syn = {.sport = sport, .dport = OURS, .flags = TCPF_SYN, .seq = 1000};

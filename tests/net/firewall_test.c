@@ -134,116 +134,24 @@ static const struct nft_row nft_rows[] = {
 	 0, ""},
 };
 
-static void nft_add(const char *rules)
+START_TEST(nftables)
 {
+	const struct nft_row *r = &nft_rows[_i];
 	FILE *nft = popen("nft -f -", "w");
-	for (const char *p = rules; *p; p++) { /* one command per line */
+
+	ck_assert_int_eq(check("a"), 0);
+	for (const char *p = r->rules; *p; p++) { /* one command per line */
 		if (p[0] == ';' && strncmp(p, "; add", 5) == 0)
 			fputc('\n', nft);
 		else
 			fputc(*p, nft);
 	}
 	fputc('\n', nft);
-	ck_assert_msg(pclose(nft) == 0, "nft refuses: %s", rules);
-}
-
-START_TEST(nftables)
-{
-	const struct nft_row *r = &nft_rows[_i];
-
-	ck_assert_int_eq(check("a"), 0);
-	nft_add(r->rules);
+	ck_assert_msg(pclose(nft) == 0, "nft refuses: %s", r->rules);
 	int ret = check("a");
 	ck_assert_msg(ret == r->expected, "%s: %d (%s)", r->rules, ret, why);
 	if (ret)
 		ck_assert_msg(strstr(why, "nftables") && strstr(why, r->named), "%s", why);
-}
-END_TEST
-
-/* ---- ports that are open to everybody ---- */
-
-enum { OPEN_V4 = 1, OPEN_V6 = 2, OPEN = OPEN_V4 | OPEN_V6 };
-static const struct {
-	const char *rules;
-	int opens; /* port 80, over `a` */
-} open_rows[] = {
-#define DROPS "add table inet t; add set inet t s { type ipv4_addr; size 9; flags dynamic; }; add chain inet t c { type filter hook input priority 0; policy drop; }; " \
-	      "add chain inet t o { type filter hook output priority 0; }; add chain inet t n { type nat hook prerouting priority -100; }; " \
-	      "add rule inet t c ct state established,related accept; add rule inet t c ct state invalid drop; add rule inet t c "
-	{DROPS "tcp dport 80 accept", OPEN},
-	{DROPS "tcp dport 80 counter accept", OPEN},
-	{DROPS "tcp dport { 22, 80 } ct state new accept", OPEN},
-	{DROPS "tcp dport 81 accept", 0},
-	{DROPS "meta nfproto ipv4 tcp dport 80 accept", OPEN_V4},
-	{DROPS "meta nfproto ipv6 tcp dport 80 accept", OPEN_V6},
-	{DROPS "iifname \"a\" tcp dport 80 accept", OPEN},
-	{DROPS "iifname \"b\" tcp dport 80 accept", 0},
-	/* somebody is kept out, or nobody can say */
-	{DROPS "ip saddr 192.0.2.1 drop; add rule inet t c tcp dport 80 accept", OPEN_V6},
-	{DROPS "ip6 saddr 2001:db8::1 drop; add rule inet t c tcp dport 80 accept", OPEN_V4},
-	{DROPS "ip saddr @s drop; add rule inet t c tcp dport 80 accept", OPEN_V6},
-	{DROPS "ip saddr != 192.0.2.1 tcp dport 80 accept", 0},
-	{DROPS "ip saddr 10.0.0.0/8 tcp dport 80 accept", 0},
-	{DROPS "tcp sport 1024-65535 tcp dport 80 accept", 0},
-	{DROPS "tcp dport 80 limit rate 10/second accept", 0},
-	{DROPS "tcp dport 80 limit rate over 10/second drop; add rule inet t c tcp dport 80 accept", 0},
-	{DROPS "tcp dport 80 ct count over 3 drop; add rule inet t c tcp dport 80 accept", 0},
-	{DROPS "tcp dport 80 meta length 1-1000 accept", 0},
-	{DROPS "ip ttl > 3 tcp dport 80 accept", 0},
-	{DROPS "tcp option maxseg size > 500 tcp dport 80 accept", 0},
-	{DROPS "meta random & 3 == 0 drop; add rule inet t c tcp dport 80 accept", 0},
-	{DROPS "tcp dport 80 tcp flags & (fin|syn|rst|ack) == syn accept", OPEN},
-	{DROPS "tcp dport 80 tcp flags & (fin|syn|rst|ack) == ack accept", 0},
-	/* somebody wants to know who comes */
-	{DROPS "log; add rule inet t c tcp dport 80 accept", 0},
-	{DROPS "tcp dport 80 log prefix \"web\" accept", 0},
-	{DROPS "tcp dport 81 log; add rule inet t c tcp dport 80 accept; add rule inet t c log", OPEN},
-	{DROPS "limit rate 3/minute log; add rule inet t c tcp dport 80 accept", 0},
-	{DROPS "tcp dport 80 add @s { ip saddr } accept", 0},
-	{DROPS "tcp dport 80 ct mark set 1 accept", 0},
-	/* other hooks, and what follows the SYN */
-	{DROPS "tcp dport 80 accept; add rule inet t n tcp dport 80 redirect to :81", 0},
-	{DROPS "tcp dport 80 accept; add rule inet t n tcp dport 82 redirect to :80", OPEN},
-	{DROPS "tcp dport 80 accept; add rule inet t o meta mark set 1", 0},
-	{DROPS "tcp dport 80 accept; add rule inet t o ip daddr 192.0.2.1 drop", OPEN_V6},
-};
-
-static int opens(struct firewall *f, const char *ifname, uint16_t port)
-{
-	struct firewall_flow v4 = {.ifindex = if_nametoindex(ifname), .ifname = ifname, .key.lport = port}, v6 = v4;
-	v6.v6 = true;
-	return (firewall_opens(f, &v4) ? OPEN_V4 : 0) | (firewall_opens(f, &v6) ? OPEN_V6 : 0);
-}
-
-START_TEST(open_ports)
-{
-	struct firewall *f;
-	nft_add(open_rows[_i].rules);
-	ck_assert_int_eq(firewall_read(&f, why, sizeof why), 0);
-	int got = opens(f, "a", 80);
-	ck_assert_msg(got == open_rows[_i].opens, "%s: %d", open_rows[_i].rules, got);
-	firewall_free(f);
-}
-END_TEST
-
-/* What reads long is news that comes late. */
-START_TEST(no_port_of_many_rules_is_open)
-{
-	struct firewall *f;
-	nft_add("add table inet t; add set inet t s { type ipv4_addr; }; add chain inet t c { type filter hook input priority 0; }; "
-		"add rule inet t c udp dport 53 ip saddr @s drop; add rule inet t c tcp dport 81 drop");
-	ck_assert_int_eq(firewall_read(&f, why, sizeof why), 0);
-	ck_assert_int_eq(opens(f, "a", 80), OPEN);
-	firewall_free(f);
-	FILE *nft = popen("nft -f -", "w");
-	fputs("add element inet t s {", nft);
-	for (int i = 0; i < 9000; i++)
-		fprintf(nft, "%s10.9.%d.%d", i ? "," : "", i / 250, i % 250);
-	fputs("}\n", nft);
-	ck_assert_int_eq(pclose(nft), 0);
-	ck_assert_int_eq(firewall_read(&f, why, sizeof why), 0);
-	ck_assert_int_eq(opens(f, "a", 80), 0);
-	firewall_free(f);
 }
 END_TEST
 
@@ -632,8 +540,6 @@ int main(void)
 	tcase_set_timeout(tc, 60);
 	tcase_add_loop_test(tc, nftables, 0, sizeof nft_rows / sizeof nft_rows[0]);
 	tcase_add_test(tc, many_rules);
-	tcase_add_loop_test(tc, open_ports, 0, sizeof open_rows / sizeof open_rows[0]);
-	tcase_add_test(tc, no_port_of_many_rules_is_open);
 	tcase_add_loop_test(tc, legacy_iptables, 0, LEGACY_ROWS);
 	tcase_add_test(tc, legacy_ip6tables);
 	tcase_add_test(tc, cgroup_programs);
