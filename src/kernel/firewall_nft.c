@@ -199,6 +199,22 @@ static int find_chain(const struct ruleset *rs, uint8_t family, const char *tabl
 
 /* ---- sets ---- */
 
+/* An expression of a set, or of an element: does it only count? Limits, quotas and connlimits decide whether an element matches. */
+static bool only_counts(const struct nlattr *expr)
+{
+	const struct nlattr *name = nested(expr, NFTA_EXPR_NAME);
+	return name && (strcmp(attr_text(name), "counter") == 0 || strcmp(attr_text(name), "last") == 0);
+}
+
+static bool all_only_count(const struct nlattr *list)
+{
+	const struct nlattr *a;
+	mnl_attr_for_each_nested(a, list)
+		if (!only_counts(a))
+			return false;
+	return true;
+}
+
 static int on_set(const struct nlmsghdr *h, void *ctx)
 {
 	struct reader *r = ctx;
@@ -225,6 +241,12 @@ static int on_set(const struct nlmsghdr *h, void *ctx)
 			break;
 		case NFTA_SET_FLAGS:
 			s->is_open |= attr_be32(a) & (NFT_SET_EVAL | NFT_SET_TIMEOUT);
+			break;
+		case NFTA_SET_EXPR:
+			s->is_open |= !only_counts(a);
+			break;
+		case NFTA_SET_EXPRESSIONS:
+			s->is_open |= !all_only_count(a);
 			break;
 		}
 	}
@@ -287,7 +309,11 @@ static int on_element(struct reader *r, struct rules_set *s, const struct nlattr
 	if (len != s->key_len)
 		s->is_open = true; /* a catch-all: what is not in it matches, too */
 	memcpy(el->end, el->key, sizeof el->end);
-	nested_value(element, NFTA_SET_ELEM_KEY_END, el->end, sizeof el->end);
+	/* Of a concatenation, each part has a range of its own. */
+	if (nested_value(element, NFTA_SET_ELEM_KEY_END, el->end, sizeof el->end) && memcmp(el->end, el->key, sizeof el->end))
+		s->is_open = true;
+	const struct nlattr *expr = nested(element, NFTA_SET_ELEM_EXPR), *list = nested(element, NFTA_SET_ELEM_EXPRESSIONS);
+	s->is_open |= (expr && !only_counts(expr)) || (list && !all_only_count(list));
 	el->target = -1;
 	if (flags & NFT_SET_ELEM_INTERVAL_END)
 		el->verdict = IS_END;

@@ -24,6 +24,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/quiet.h"
 #include "base/sys.h"
 
 #define DEPTH_MAX 16
@@ -128,7 +129,7 @@ static void saved_arrays(struct ruleset *rs, struct saved out[SAVED_ARRAYS])
 static int transfer(int fd, void *at, size_t len, bool out)
 {
 	for (size_t done = 0; done < len;) {
-		ssize_t n = out ? sys_write(fd, (char *)at + done, len - done) : sys_read(fd, (char *)at + done, len - done);
+		ssize_t n = out ? write_quietly(fd, (char *)at + done, len - done) : sys_read(fd, (char *)at + done, len - done);
 		if (n <= 0)
 			return n < 0 ? (int)n : -EIO;
 		done += n;
@@ -238,6 +239,15 @@ static void forget(struct registers *r, unsigned at, unsigned len)
 	memset(r->peers + at, 0, len);
 }
 
+/* What ends within a word of 32 bits is followed by zeros there. */
+static void pad(struct registers *r, unsigned at, unsigned len)
+{
+	static const uint8_t zeros[4];
+	unsigned end = (at + len + 3) & ~3u;
+	if (end <= RULES_REG_BYTES)
+		put(r, at + len, zeros, end - (at + len));
+}
+
 static void load_bits(struct registers *r, const struct rules_op *op, const struct rules_bits *bits)
 {
 	if (op->off + op->len > (int)sizeof bits->value)
@@ -265,6 +275,7 @@ static void load(struct registers *r, const struct rules_op *op, const struct ru
 	bool in = p->hook <= RULES_INPUT;
 	uint8_t byte;
 	uint16_t half;
+	pad(r, op->to, op->len);
 	switch (op->field) {
 	case FIELD_NETWORK:
 		return load_bits(r, op, &p->network);
@@ -440,6 +451,7 @@ static bool not_understood(struct asking *q, struct rule_walk *w, const char *wh
 
 static void mask(struct registers *r, const struct rules_op *op)
 {
+	pad(r, op->to, op->len);
 	for (unsigned k = 0; k < op->len; k++) {
 		r->value[op->to + k] = (r->value[op->from + k] & op->a[k]) ^ op->b[k];
 		r->known[op->to + k] = r->known[op->from + k] | (uint8_t)~op->a[k];

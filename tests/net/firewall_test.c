@@ -107,6 +107,12 @@ static const struct nft_row nft_rows[] = {
 	{IN "ip protocol vmap { udp : drop, tcp : drop }", 1, ""},
 	{IN "ct state vmap { invalid : drop, established : accept }", 0, ""},
 	{IN "tcp dport 80 limit rate 1/second accept", 0, ""}, /* policy accept */
+	{IN "iifname \"a\" meta l4proto . iifname { udp . \"a\" } drop", 0, ""},
+	{IN "meta l4proto . iifname { 0-16 . \"b\" } drop", 1, ""}, /* ranges of a concatenation: not looked into */
+	/* a limit in a set */
+	{"add table inet t; add set inet t s { type inet_proto; limit rate 1/minute; elements = { tcp }; }; add chain inet t c { type filter hook input priority 0; policy drop; }; add rule inet t c meta l4proto @s accept", 1, ""},
+	{"add table inet t; add set inet t s { type inet_proto; counter; elements = { tcp counter }; }; add chain inet t c { type filter hook input priority 0; policy drop; }; add rule inet t c meta l4proto @s accept", 0, ""},
+	{"add table inet t; add set inet t s { type inet_proto; elements = { tcp }; }; add chain inet t c { type filter hook input priority 0; policy drop; }; add rule inet t c meta l4proto @s accept", 0, ""},
 	/* who may have returned does not meet the accept that follows */
 	{"add table inet t; add chain inet t c { type filter hook input priority 0; policy drop; }; add rule inet t c tcp dport 80 return; add rule inet t c accept", 1, "policy drop"},
 	{"add table inet t; add chain inet t c { type filter hook input priority 0; policy drop; }; add chain inet t d; add rule inet t c tcp dport 80 goto d; add rule inet t c accept", 1, "policy drop"},
@@ -134,24 +140,45 @@ static const struct nft_row nft_rows[] = {
 	 0, ""},
 };
 
-START_TEST(nftables)
+static void nft_add(const char *rules)
 {
-	const struct nft_row *r = &nft_rows[_i];
 	FILE *nft = popen("nft -f -", "w");
-
-	ck_assert_int_eq(check("a"), 0);
-	for (const char *p = r->rules; *p; p++) { /* one command per line */
+	for (const char *p = rules; *p; p++) { /* one command per line */
 		if (p[0] == ';' && strncmp(p, "; add", 5) == 0)
 			fputc('\n', nft);
 		else
 			fputc(*p, nft);
 	}
 	fputc('\n', nft);
-	ck_assert_msg(pclose(nft) == 0, "nft refuses: %s", r->rules);
+	ck_assert_msg(pclose(nft) == 0, "nft refuses: %s", rules);
+}
+
+START_TEST(nftables)
+{
+	const struct nft_row *r = &nft_rows[_i];
+
+	ck_assert_int_eq(check("a"), 0);
+	nft_add(r->rules);
 	int ret = check("a");
 	ck_assert_msg(ret == r->expected, "%s: %d (%s)", r->rules, ret, why);
 	if (ret)
 		ck_assert_msg(strstr(why, "nftables") && strstr(why, r->named), "%s", why);
+}
+END_TEST
+
+/* The parts of a concatenation begin at words of their own, and end with zeros, whatever was in the registers before: here a name that fills them. */
+START_TEST(concatenations)
+{
+	static const char *const rules[] = {"tcp dport . ip saddr { 80 . 192.0.2.1 }", "ip saddr . tcp dport { 192.0.2.1 . 80 }", "meta l4proto . th dport { tcp . 80 }"};
+	char text[300];
+	ck_assert_int_eq(system("ip link set dev a down && ip link set dev a name enp0s31f6 && ip link set dev enp0s31f6 up"), 0);
+	snprintf(text, sizeof text, IN "iifname \"enp0s31f6\" %s accept", rules[_i]);
+	nft_add(text);
+	ck_assert_int_eq(check("enp0s31f6"), 0);
+	snprintf(text, sizeof text, "add rule inet t c iifname \"enp0s31f6\" %s drop", rules[_i]);
+	nft_add(text);
+	ck_assert_int_eq(check("enp0s31f6"), 1);
+	ck_assert_ptr_nonnull(strstr(why, "inet t c drops"));
 }
 END_TEST
 
@@ -539,6 +566,7 @@ int main(void)
 	tcase_add_checked_fixture(tc, setup, NULL);
 	tcase_set_timeout(tc, 60);
 	tcase_add_loop_test(tc, nftables, 0, sizeof nft_rows / sizeof nft_rows[0]);
+	tcase_add_loop_test(tc, concatenations, 0, 3);
 	tcase_add_test(tc, many_rules);
 	tcase_add_loop_test(tc, legacy_iptables, 0, LEGACY_ROWS);
 	tcase_add_test(tc, legacy_ip6tables);
