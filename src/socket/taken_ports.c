@@ -138,6 +138,7 @@ struct taking {
 	struct engine *e;
 	const struct sock *listener;
 	unsigned taken;
+	int reuseport;    /* the listener's SO_REUSEPORT */
 	bool reuse, stop; /* reuse: the TIME-WAITs' connections had SO_REUSEADDR */
 };
 
@@ -164,7 +165,7 @@ static void take_for_time_wait(struct time_wait_visit *v, const struct flow_key 
 	struct taking *t = container_of(v, struct taking, visit);
 	const struct sock *l = t->listener;
 	if (listener_name_matches(&l->lst->addr, l->family, l->v6only, &key->laddr))
-		take(t, l, &key->laddr, t->reuse, kernel_int(l->lst->kfd, SOL_SOCKET, SO_REUSEPORT));
+		take(t, l, &key->laddr, t->reuse, t->reuseport);
 }
 
 void taken_ports_listener_closes(struct engine *e, const struct sock *l)
@@ -177,6 +178,7 @@ void taken_ports_listener_closes(struct engine *e, const struct sock *l)
 		if (s->kind == SOCK_KIND_CONN && s->in_demux && s->accepted && s->flow.key.lport == l->lst->port)
 			take(&t, s, &s->flow.key.laddr, s->reuseaddr, option_values_number(s->values, option_find(SOL_SOCKET, SO_REUSEPORT)));
 	}
+	t.reuseport = kernel_int(l->lst->kfd, SOL_SOCKET, SO_REUSEPORT);
 	time_waits_visit_port(e, l->lst->port, true, &t.visit);
 	t.reuse = true; /* what is left */
 	time_waits_visit_port(e, l->lst->port, false, &t.visit);
