@@ -281,15 +281,15 @@ struct file *fdtable_swap(int fd, struct file *f, bool *ok)
 	return old;
 }
 
-struct file *fdtable_take(int fd, bool empty, struct file **copied)
+struct file *fdtable_take(int fd, bool empty, struct file **busy)
 {
 	fdtable_lock();
 	fdtable_slot *slot = slot_of(fd, empty);
-	struct file *f = slot && *slot != &fdtable_leaving ? *slot : NULL;
-	*copied = f && f->seized && f->copied ? f : slot && *slot == &fdtable_leaving ? &fdtable_leaving : NULL;
-	if (*copied)
+	struct file *f = slot ? *slot : NULL;
+	*busy = f && (f == &fdtable_leaving || (f->seized && f->copied)) ? f : NULL;
+	if (*busy)
 		f = NULL;
-	if (f || (empty && slot && !*copied)) {
+	if (f || (empty && slot && !*busy)) {
 		atomic_fetch_add(&n_leaving, 1);
 		slot_set(slot, fd, &fdtable_leaving);
 	}

@@ -130,10 +130,10 @@ void file_free(struct file *f);
 struct file *fdtable_swap(int fd, struct file *f, bool *ok);
 /*
  * The number loses its file, as by fdtable_swap, and is on its way out until fdtable_left, or until fdtable_swap puts a file there. NULL, and nothing is on its
- * way: there was nothing; `empty`: the number is on its way all the same. *copied: nor now, another thread makes a copy; file_await(*copied), and again.
- * *copied = &fdtable_leaving: the number is on its way by another thread; wait for that, and again.
+ * way: there was nothing; `empty`: the number is on its way all the same. *busy: nor now. Another thread makes a copy of this file: file_await(*busy), and again;
+ * or it is &fdtable_leaving, and another thread has the number on its way: wait for that, and again.
  */
-struct file *fdtable_take(int fd, bool empty, struct file **copied);
+struct file *fdtable_take(int fd, bool empty, struct file **busy);
 void fdtable_left(int fd);
 /* The lowest number >= fd with an entry, or -1. Lock held by the caller when it matters. */
 int fdtable_next(int fd);

@@ -166,15 +166,15 @@ static void tell_kernel_fd(struct file *f, int fd)
  */
 static struct file *number_take(int fd, bool empty)
 {
-	struct file *f, *copied;
+	struct file *f, *busy;
 	bool may_wait = !engine_inside; /* for a number that another thread has on its way; who may not finds nothing there */
 	engine_enter();
-	while (!(f = fdtable_take(fd, empty, &copied)) && copied && (may_wait || copied != &fdtable_leaving)) {
+	while (!(f = fdtable_take(fd, empty, &busy)) && busy && (may_wait || busy != &fdtable_leaving)) {
 		engine_leave();
-		if (copied == &fdtable_leaving)
+		if (busy == &fdtable_leaving)
 			fdtable_peek(fd);
 		else
-			file_await(copied);
+			file_await(busy);
 		engine_enter();
 	}
 	if (!f)
