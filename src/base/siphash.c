@@ -1,5 +1,6 @@
 #include "base/siphash.h"
 
+#include <endian.h>
 #include <stdbool.h>
 #include <string.h>
 
@@ -16,20 +17,14 @@ static inline uint64_t load_le64(const uint8_t *p)
 {
 	uint64_t x;
 	memcpy(&x, p, sizeof x);
-#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
-	x = __builtin_bswap64(x);
-#endif
-	return x;
+	return le64toh(x);
 }
 
 static inline uint64_t load_le32(const uint8_t *p)
 {
 	uint32_t x;
 	memcpy(&x, p, sizeof x);
-#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
-	x = __builtin_bswap32(x);
-#endif
-	return x;
+	return le32toh(x);
 }
 
 /* The number of rounds is a constant at each call: inlined, they cost no loop, and the state stays in registers. */

@@ -417,12 +417,12 @@ static void check_interface(struct netstate *n, int ifindex)
 static int way_of(struct netstate *n, const struct question *q, char *why)
 {
 	struct route route;
-	int ifindex = netstate_interface_of(n, &q->addr), r;
 	if (q->server) {
+		int ifindex = netstate_interface_of(n, &q->addr);
 		snprintf(why, WHY_BYTES, "%s", ifindex ? "its interface is not served" : "no interface that could be served has this address");
 		return ifindex;
 	}
-	r = netstate_route(n, &q->addr, &(struct ip_addr){.b = {0}}, 0, 0, &route);
+	int r = netstate_route(n, &q->addr, &(struct ip_addr){.b = {0}}, 0, 0, &route);
 	if (r == 0 && !route.local && !route.kernels) {
 		snprintf(why, WHY_BYTES, "the way there is by an interface that is not served");
 		return route.ifindex;

@@ -367,6 +367,13 @@ struct asking {
 
 static enum walk walk_chain(struct asking *q, int chain, int depth);
 
+static enum walk touched(struct asking *q, const struct rules_chain *c, const char *what)
+{
+	q->what = what;
+	q->at = c;
+	return WALK_TOUCHED;
+}
+
 /* A rule acts on the packet. Who only asks what is counted goes on, as the packet may. */
 static enum walk touch(struct asking *q, const struct rules_chain *c, const char *what, bool certainly, enum leave *leaves)
 {
@@ -374,9 +381,7 @@ static enum walk touch(struct asking *q, const struct rules_chain *c, const char
 		*leaves = certainly ? LEAVES : GOES_ON;
 		return certainly ? WALK_ACCEPTED : WALK_ON;
 	}
-	q->what = what;
-	q->at = c;
-	return WALK_TOUCHED;
+	return touched(q, c, what);
 }
 
 /* A verdict that comes `certainly`, or only perhaps. */
@@ -394,11 +399,8 @@ static enum walk obey(struct asking *q, const struct rules_chain *c, int verdict
 		return WALK_ON;
 	case VERDICT_JUMP:
 	case VERDICT_GOTO:
-		if (target < 0 || depth == DEPTH_MAX) {
-			q->what = "has rules that were not understood";
-			q->at = c;
-			return WALK_TOUCHED;
-		}
+		if (target < 0 || depth == DEPTH_MAX)
+			return touched(q, c, "has rules that were not understood");
 		w = walk_chain(q, target, depth + 1);
 		if (verdict == VERDICT_GOTO)
 			*leaves = certainly ? LEAVES : MAY_LEAVE;
@@ -442,13 +444,6 @@ static bool ends(struct rule_walk *w, enum walk end)
 	return true;
 }
 
-static bool not_understood(struct asking *q, struct rule_walk *w, const char *what)
-{
-	q->what = what;
-	q->at = w->chain;
-	return ends(w, WALK_TOUCHED);
-}
-
 static void mask(struct registers *r, const struct rules_op *op)
 {
 	pad(r, op->to, op->len);
@@ -472,7 +467,7 @@ static bool look_up_ends(struct asking *q, struct rule_walk *w, const struct rul
 	if (*a == ANSWER_YES && el)
 		return ends(w, obey(q, w->chain, el->verdict, el->target, w->certainly, w->depth, w->leaves));
 	if (op->target < 0 || q->rs->sets[op->target].is_open)
-		return not_understood(q, w, "has a map that packets may change");
+		return ends(w, touched(q, w->chain, "has a map that packets may change"));
 	return ends(w, obey_any(q, w->chain, &q->rs->sets[op->target], *a == ANSWER_PEER, w->depth, w->leaves));
 }
 
@@ -501,7 +496,7 @@ static bool op_ends(struct asking *q, struct rule_walk *w, const struct rules_op
 		return look_up_ends(q, w, op, a);
 	case OP_COUNT:
 		if (q->only_counts)
-			return not_understood(q, w, "counts connections");
+			return ends(w, touched(q, w->chain, "counts connections"));
 		*a = ANSWER_MAYBE;
 		break;
 	case OP_MAYBE:
@@ -594,11 +589,8 @@ static enum rules_outcome ask(const struct ruleset *rs, const struct rules_packe
 		if (!is_of_packet(c, p))
 			continue;
 		enum walk w = walk_chain(&q, i, 0);
-		if (w == WALK_ON && c->drops && !only_counts) {
-			q.what = "has policy drop";
-			q.at = c;
-			w = WALK_TOUCHED;
-		}
+		if (w == WALK_ON && c->drops && !only_counts)
+			w = touched(&q, c, "has policy drop");
 		if (w != WALK_TOUCHED)
 			continue;
 		snprintf(why, why_len, "firewall: %s chain %s %s %s %s", source_name(q.at), family_name(q.at->family), q.at->table, q.at->name, q.what);

@@ -209,17 +209,16 @@ ssize_t errqueue_read(struct engine *e, struct sock *s, struct msghdr *msg, stru
 	struct err_notice *n = container_of(pos, struct err_notice, node);
 	told.ee = n->ee;
 	bool v6 = s->family == AF_INET6;
-	int err = 0;
 	stamps_tell_notice(s, n, out);
 	if (n->icmp) {
 		name_from_addr(e, s->family, &n->icmp->offender, 0, &told.offender.sa, &len);
 		bytes = give_quote(n->icmp, msg, flags);
-		err = bytes < 0 ? (int)bytes : give_name(e, s, n->icmp, msg);
+		int err = bytes < 0 ? (int)bytes : give_name(e, s, n->icmp, msg);
+		if (err)
+			return err;
 	} else {
 		msg->msg_namelen = 0;
 	}
-	if (err)
-		return err;
 	cmsg_put(out, v6 ? IPPROTO_IPV6 : IPPROTO_IP, v6 ? IPV6_RECVERR : IP_RECVERR, &told,
 		 sizeof told.ee + (v6 ? sizeof told.offender.v6 : sizeof told.offender.v4));
 	list_unlink(&n->node);

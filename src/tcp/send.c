@@ -149,10 +149,8 @@ static uint32_t reserve_owed(struct tcp_conn *c, uint32_t want)
 static uint32_t reserve(struct tcp_conn *c, uint32_t want)
 {
 	uint32_t asked = want;
-	while (want && chunks_reserve(&c->snd, c->stack->memory, c->snd.len + want) < 0) {
-		c->snd.hint = 0; /* what it once had is not what it may have now */
+	while (want && chunks_reserve(&c->snd, c->stack->memory, c->snd.len + want) < 0)
 		want /= 2;
-	}
 	return want || c->snd.len ? want : reserve_owed(c, asked);
 }
 
