@@ -149,7 +149,7 @@ static void silence_others(struct claim *c, const struct sock *l, bool on, enum 
 		if (lst->owner == l || lst->claimed || lst->kernels || lst->kfd < 0)
 			continue;
 		classifier_end_silence(c->e->classifier, lst->kfd, how);
-		if (on && classifier_silence(c->e->classifier, lst->kfd, classifier_name(c), c->group.place.port, SILENCE_ALL))
+		if (on && silence(c, lst->owner, SILENCE_ALL))
 			log_warn("claim", "port %u: a socket that is not used answers", c->group.place.port);
 	}
 }
