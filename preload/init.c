@@ -23,7 +23,7 @@ static void configure(void)
 	static struct settings settings;
 	char why[256];
 	settings_default(&settings);
-	if (settings_from_environment(&settings, environ, why, sizeof why) < 0) {
+	if (settings_from_environment(&settings, environ, why, sizeof why) < 0 || settings_check(&settings, why, sizeof why) < 0) {
 		log_error("settings", "%s", why);
 		sys_call(SYS_exit_group, EXIT_BAD_SETTING, 0, 0, 0, 0, 0);
 	}

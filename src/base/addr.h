@@ -77,6 +77,15 @@ static inline bool flow_key_is_v4(const struct flow_key *key)
 	return ip_addr_is_v4(&key->raddr) && ip_addr_is_v4(&key->laddr);
 }
 
+/* May a host have it? Not: unspecified, loopback, a group, broadcast, reserved. */
+bool ip_addr_is_unicast(const struct ip_addr *a);
+/* fe80::/10 */
+bool ip_addr_is_link_local(const struct ip_addr *a);
+/* The first `bits` bits of the 128-bit mapped form are the same. */
+bool ip_addr_same_prefix(const struct ip_addr *a, const struct ip_addr *b, unsigned bits);
+/* Of IPv4: is it its network's own address (−1), its broadcast address (1), or a host's (0)? `prefix_len` is 1 to 32. */
+int ip_addr_network_end(const struct ip_addr *a, unsigned prefix_len);
+
 /* Text form, "10.0.0.1" or "fe80::1"; `out` holds IP_ADDR_STRLEN bytes. Returns out. */
 const char *ip_addr_format(const struct ip_addr *a, char *out);
 /* "a.b.c.d" or IPv6 text. 0, or -EINVAL. */

@@ -12,6 +12,9 @@
 
 #include <stdbool.h>
 
+/* Each line is of one of them: what stands first in log_*(). */
+#define LOG_COMPONENTS "address, broker, claim, classifier, engine, exceptions, fallback, firewall, group, handover, helper, judge, listen, netstate, options, ports, privilege, ready, requeue, settings, trace"
+
 enum log_level { LOG_LEVEL_ERROR, LOG_LEVEL_WARN, LOG_LEVEL_INFO, LOG_LEVEL_DEBUG };
 
 /* "error|warn|info|debug[,component…]". 0, or -EINVAL and nothing changes but what standard error is. */

@@ -4,6 +4,7 @@
  * line that says which setting and what it takes.
  */
 #include "base/settings.h"
+#include "base/log.h"
 #include "base/sys.h"
 #include "base/time.h"
 
@@ -86,6 +87,15 @@ static bool is_interface_name(const char *name, size_t n)
 	       !(name[0] == '.' && (n == 1 || (n == 2 && name[1] == '.')));
 }
 
+/* Is the name of `n` bytes at `name` there earlier in the list, too? */
+static bool is_named_before(const char *list, const char *name, size_t n)
+{
+	for (const char *at = list; at < name; at += strcspn(at, ",") + 1)
+		if (strcspn(at, ",") == n && memcmp(at, name, n) == 0)
+			return true;
+	return false;
+}
+
 SETTER(interface)
 {
 	size_t n = strlen(value);
@@ -93,16 +103,27 @@ SETTER(interface)
 		s->interface[0] = 0;
 		return 0;
 	}
-	if (n == 0 || n >= sizeof s->interface)
+	if (n == 0)
 		return -EINVAL;
+	unsigned count = 0;
 	for (const char *name = value;; name++) {
 		size_t len = strcspn(name, ",");
 		if (!is_interface_name(name, len))
 			return -EINVAL;
+		if (is_named_before(value, name, len)) {
+			snprintf(why, why_len, "each interface once, not '%s'", value);
+			return -EINVAL;
+		}
+		count++;
 		name += len;
 		if (!*name)
 			break;
 	}
+	if (count > SETTINGS_INTERFACES_MAX) {
+		snprintf(why, why_len, "at most %d interfaces, not '%s'", SETTINGS_INTERFACES_MAX, value);
+		return -EINVAL;
+	}
+	_Static_assert(sizeof s->interface >= SETTINGS_INTERFACES_MAX * SETTINGS_INTERFACE_LEN, "so many names, a comma or 0 behind each");
 	memcpy(s->interface, value, n + 1);
 	return 0;
 }
@@ -124,12 +145,12 @@ bool settings_interface(const struct settings *s, unsigned nth, char name[SETTIN
 
 SETTER(address)
 {
-	return settings_parse_addresses(s, value);
+	return settings_parse_addresses(s, value, why, why_len);
 }
 
 SETTER(gateway)
 {
-	return settings_parse_gateways(s, value);
+	return settings_parse_gateways(s, value, why, why_len);
 }
 
 SETTER(except)
@@ -262,22 +283,37 @@ SETTER(trace)
 	return 0;
 }
 
+static bool is_component(const char *name, size_t n)
+{
+	for (const char *p = LOG_COMPONENTS; *p;) {
+		size_t len = strcspn(p, ",");
+		if (n && len == n && memcmp(p, name, n) == 0)
+			return true;
+		p += len;
+		p += strspn(p, ", ");
+	}
+	return false;
+}
+
 SETTER(log)
 {
 	static const char *const levels[] = {"error", "warn", "info", "debug"};
-	static const char component[] = "abcdefghijklmnopqrstuvwxyz0123456789-_";
 	size_t len = strcspn(value, ",");
 	bool known = false;
 	for (size_t i = 0; i < sizeof levels / sizeof levels[0]; i++)
 		known |= strlen(levels[i]) == len && memcmp(levels[i], value, len) == 0;
-	if (!known || strlen(value) >= sizeof s->log)
+	if (!known)
 		return -EINVAL;
 	for (const char *p = value + len; *p;) {
-		size_t n = strspn(++p, component); /* p was at a comma */
-		if (n == 0 || (p[n] && p[n] != ','))
+		size_t n = strcspn(++p, ","); /* p was at a comma */
+		if (!is_component(p, n)) {
+			snprintf(why, why_len, "components are " LOG_COMPONENTS ", not '%.*s'", (int)(n < 40 ? n : 40), p);
 			return -EINVAL;
+		}
 		p += n;
 	}
+	if (strlen(value) >= sizeof s->log)
+		return -EINVAL;
 	strcpy(s->log, value);
 	return 0;
 }
@@ -430,6 +466,16 @@ int settings_from_environment(struct settings *s, char *const *environ_, char *w
 	return 0;
 }
 
+int settings_check(const struct settings *s, char *why, size_t why_len)
+{
+	if (s->close_policy == CLOSE_POLICY_HOLD && s->close_hold_us > s->close_hold_max_us) {
+		snprintf(why, why_len, "close-policy holds for %lld ms, but close-hold-max is %lld ms", (long long)s->close_hold_us / USEC_PER_MSEC,
+			 (long long)s->close_hold_max_us / USEC_PER_MSEC);
+		return -EINVAL;
+	}
+	return settings_check_gateways(s, why, why_len);
+}
+
 /* ---- files ---- */
 
 /* Reads all of it, with a final 0. The length, or -errno. */
@@ -461,7 +507,7 @@ static char *trim(char *text)
 }
 
 /* One line "name = value"; blank lines and lines that begin with # say nothing. */
-static int file_line(char *line, struct settings_visit *v, char *why, size_t why_len)
+static int file_line(char *line, struct settings_visit *v, unsigned number, unsigned seen[N_SETTINGS], char *why, size_t why_len)
 {
 	char *name = trim(line), *equals = strchr(name, '=');
 	if (name[0] == 0 || name[0] == '#')
@@ -471,19 +517,29 @@ static int file_line(char *line, struct settings_visit *v, char *why, size_t why
 		return -EINVAL;
 	}
 	*equals = 0;
-	return v->setting(v, trim(name), trim(equals + 1), why, why_len);
+	name = trim(name);
+	const struct setting *t = setting_find(name);
+	if (t && seen[t - settings_table] && !settings_is_rule(name)) {
+		snprintf(why, why_len, "%s is set in line %u already", name, seen[t - settings_table]);
+		return -EINVAL;
+	}
+	if (t)
+		seen[t - settings_table] = number;
+	return v->setting(v, name, trim(equals + 1), why, why_len);
 }
 
 static int file_lines(const char *path, char *text, struct settings_visit *v, char *why,
 		      size_t why_len)
 {
-	unsigned number = 0;
+	unsigned number = 0, seen[N_SETTINGS] = {0}; /* in which line */
+	if (strncmp(text, "\xef\xbb\xbf", 3) == 0)
+		text += 3; /* an editor's byte order mark */
 	for (char *line = text, *next; line; line = next) {
 		char reason[384] = "";
 		if ((next = strchr(line, '\n')))
 			*next++ = 0;
 		number++;
-		if (file_line(line, v, reason, sizeof reason) < 0) {
+		if (file_line(line, v, number, seen, reason, sizeof reason) < 0) {
 			snprintf(why, why_len, "%s:%u: %s", path, number, reason);
 			return -EINVAL;
 		}
@@ -496,7 +552,10 @@ int settings_file_visit(const char *path, struct settings_visit *v, char *why, s
 	char *text = malloc(FILE_LIMIT_BYTES);
 	ssize_t n = text ? file_read(path, text, FILE_LIMIT_BYTES) : -ENOMEM;
 	int r = 0;
-	if (n < 0) {
+	if (n == -EFBIG) {
+		snprintf(why, why_len, "%s: a settings file has less than %d bytes", path, FILE_LIMIT_BYTES);
+		r = (int)n;
+	} else if (n < 0) {
 		snprintf(why, why_len, "%s: %s", path, strerrordesc_np((int)-n));
 		r = (int)n;
 	} else if (strlen(text) != (size_t)n) {

@@ -81,9 +81,11 @@ int settings_set(struct settings *s, const char *name, const char *value, char *
 /* All FINESSE_* of the environment. 0 or -EINVAL with `why`; an unknown FINESSE_ variable is an
  * error too. */
 int settings_from_environment(struct settings *s, char *const *environ_, char *why, size_t why_len);
+/* What the settings say together, when each is right by itself. 0 or -EINVAL with `why`. */
+int settings_check(const struct settings *s, char *why, size_t why_len);
 int settings_from_file(struct settings *s, const char *path, char *why, size_t why_len);
 /* The lines of a settings file, in order. The visitor returns 0, or -EINVAL/-ENOENT and its reason,
- * which gets FILE:LINE before it. */
+ * which gets FILE:LINE before it. A setting that comes twice is an error, but for rules. */
 struct settings_visit {
 	int (*setting)(struct settings_visit *v, const char *name, const char *value, char *why,
 		       size_t why_len);
@@ -96,9 +98,11 @@ const char *settings_variable(const char *name, char *out);
 /* The nth name of the setting `interface`. False: there are not so many. */
 #define SETTINGS_INTERFACE_LEN 16
 bool settings_interface(const struct settings *s, unsigned nth, char name[SETTINGS_INTERFACE_LEN]);
-/* ADDR/PREFIX,… and ADDR[,ADDR] (one of each family) of `address` and `gateway`. 0 or -EINVAL. */
-int settings_parse_addresses(struct settings *s, const char *value);
-int settings_parse_gateways(struct settings *s, const char *value);
+#define SETTINGS_INTERFACES_MAX 16
+/* ADDR/PREFIX,… and ADDR[,ADDR] (one of each family) of `address` and `gateway`. 0, or -EINVAL and what is wrong with one of them, if it is an address at all. */
+int settings_parse_addresses(struct settings *s, const char *value, char *why, size_t why_len);
+int settings_parse_gateways(struct settings *s, const char *value, char *why, size_t why_len);
+int settings_check_gateways(const struct settings *s, char *why, size_t why_len);
 /* Is it one of the two whose values add up (only, except)? */
 bool settings_is_rule(const char *name);
 /* Adds the rules of one `only` or `except` value; settings_set does it by this. 0, -EINVAL with

@@ -158,14 +158,6 @@ int settings_add_rules(struct settings *s, bool except, const char *value, char 
 	return 0;
 }
 
-static bool prefix_matches(const struct ip_addr *a, const struct ip_addr *b, unsigned len)
-{
-	unsigned bytes = len / 8, bits = len % 8;
-	if (memcmp(a->b, b->b, bytes) != 0)
-		return false;
-	return bits == 0 || ((a->b[bytes] ^ b->b[bytes]) >> (8 - bits)) == 0;
-}
-
 /* A listener on a wildcard address stands for every address of its family (:: for both). */
 static bool rule_matches_wildcard(const struct traffic_rule *rule, const struct ip_addr *addr)
 {
@@ -188,7 +180,7 @@ bool settings_rules_allow(const struct settings *s, bool server, const struct ip
 		    port > rule->port_last)
 			continue;
 		if (wildcard ? rule_matches_wildcard(rule, addr)
-			     : prefix_matches(addr, &rule->addr, rule->prefix_len))
+			     : ip_addr_same_prefix(addr, &rule->addr, rule->prefix_len))
 			return !rule->except;
 	}
 	return !has_only;

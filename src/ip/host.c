@@ -58,45 +58,15 @@ void host_init(struct host *h, struct host_out *out, const struct host_times *ti
 
 /* ---- addresses and routes ---- */
 
-static bool is_unicast(const struct ip_addr *a)
-{
-	static const uint8_t zero[10];
-	if (ip_addr_is_v4(a))
-		return a->b[12] != 0 && a->b[12] != 127 && a->b[12] < 224; /* RFC 1122 §3.2.1.3 */
-	return a->b[0] != 0xff && memcmp(a->b, zero, sizeof zero) != 0; /* ::/80: unspecified, loopback, mapped */
-}
-
 static unsigned bits_of(const struct host_addr *a)
 {
 	return a->prefix_len + (ip_addr_is_v4(&a->addr) ? 96 : 0);
 }
 
-static bool same_prefix(const struct ip_addr *a, const struct ip_addr *b, unsigned bits)
-{
-	unsigned bytes = bits / 8, rest = bits % 8;
-	if (memcmp(a->b, b->b, bytes) != 0)
-		return false;
-	return !rest || ((a->b[bytes] ^ b->b[bytes]) >> (8 - rest)) == 0;
-}
-
-static bool is_link_local(const struct ip_addr *a)
-{
-	return a->b[0] == 0xfe && (a->b[1] & 0xc0) == 0x80;
-}
-
-/* The host part is all zeros, or all ones. */
-static bool names_network(const struct ip_addr *a, unsigned prefix_len)
-{
-	if (prefix_len >= 31) /* RFC 3021: a /31 has neither */
-		return false;
-	uint32_t mask = UINT32_MAX >> prefix_len, host = load_be32(a->b + 12) & mask;
-	return host == 0 || host == mask;
-}
-
 int host_add_address(struct host *h, const struct ip_addr *addr, unsigned prefix_len)
 {
 	bool v4 = ip_addr_is_v4(addr);
-	if (!is_unicast(addr) || !prefix_len || prefix_len > (v4 ? 32 : 128) || (v4 && names_network(addr, prefix_len)))
+	if (!ip_addr_is_unicast(addr) || !prefix_len || prefix_len > (v4 ? 32 : 128) || (v4 && ip_addr_network_end(addr, prefix_len)))
 		return -EINVAL;
 	if (host_address(h, addr))
 		return -EEXIST;
@@ -120,7 +90,7 @@ static const struct host_addr *on_link(const struct host *h, const struct ip_add
 	const struct host_addr *best = NULL;
 	for (unsigned i = 0; i < h->n_addrs; i++) {
 		const struct host_addr *a = &h->addrs[i];
-		bool has = a->state != HOST_ADDR_LOST && same_prefix(&a->addr, dst, bits_of(a));
+		bool has = a->state != HOST_ADDR_LOST && ip_addr_same_prefix(&a->addr, dst, bits_of(a));
 		if (has && (!best || bits_of(a) > bits_of(best)))
 			best = a;
 	}
@@ -132,7 +102,7 @@ static const struct host_addr *source_for(const struct host *h, const struct ip_
 {
 	for (unsigned i = 0; i < h->n_addrs; i++) {
 		const struct host_addr *a = &h->addrs[i];
-		if (a->state != HOST_ADDR_LOST && ip_addr_is_v4(&a->addr) == ip_addr_is_v4(dst) && is_link_local(&a->addr) == is_link_local(dst))
+		if (a->state != HOST_ADDR_LOST && ip_addr_is_v4(&a->addr) == ip_addr_is_v4(dst) && ip_addr_is_link_local(&a->addr) == ip_addr_is_link_local(dst))
 			return a;
 	}
 	return NULL;
@@ -140,9 +110,9 @@ static const struct host_addr *source_for(const struct host *h, const struct ip_
 
 int host_set_gateway(struct host *h, const struct ip_addr *gateway)
 {
-	if (!is_unicast(gateway) || host_address(h, gateway))
+	if (!ip_addr_is_unicast(gateway) || host_address(h, gateway))
 		return -EINVAL;
-	if (!on_link(h, gateway) && !is_link_local(gateway))
+	if (!on_link(h, gateway) && !ip_addr_is_link_local(gateway))
 		return -ENETUNREACH;
 	h->gateway[!ip_addr_is_v4(gateway)] = *gateway;
 	return 0;
@@ -244,7 +214,7 @@ static void input_arp(struct host *h, int64_t now, const uint8_t *bytes, size_t 
 		host_claim_conflict(h, own, now, p.sender_mac);
 	} else if (probes && own && p.op == ARP_REQUEST) {
 		answer_arp(h, own, &p);
-	} else if (!is_unicast(&sender)) {
+	} else if (!ip_addr_is_unicast(&sender)) {
 		h->counters[HOST_ArpMalformed]++;
 	} else if (own && p.op == ARP_REQUEST) {
 		host_neigh_heard(h, now, &sender, p.sender_mac, NEIGH_CLAIMS, true, on_link(h, &sender) != NULL);
@@ -272,7 +242,7 @@ static void input_solicitation(struct host *h, int64_t now, const struct ndisc_m
 			host_claim_conflict(h, own, now, mac);
 		return;
 	}
-	if (own->state != HOST_ADDR_OURS || (!probes && !is_unicast(src)))
+	if (own->state != HOST_ADDR_OURS || (!probes && !ip_addr_is_unicast(src)))
 		return;
 	if (!probes && m->mac) /* RFC 4861 §7.2.3 */
 		host_neigh_heard(h, now, src, m->mac, NEIGH_CLAIMS, true, true);

@@ -53,6 +53,7 @@ struct engine;
 
 /* An interface that the engine serves: iface.c. */
 #define IFACES_MAX CLASSIFIER_INTERFACES_MAX
+_Static_assert(IFACES_MAX == SETTINGS_INTERFACES_MAX, "as many can be named as are served");
 #define UNSEEN_MAX 64 /* a power of two */
 /* A frame whose text is unseen: unseen.c. */
 struct unseen {

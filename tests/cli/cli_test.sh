@@ -247,7 +247,7 @@ for what in libfinesse.so kernel CAP_NET_RAW CAP_NET_ADMIN CAP_BPF AF_PACKET io_
 	stdout_has "^[a-z]* *$what "
 done
 expect 2 'address takes' "$finesse" doctor --address 10.0.0.9
-expect 2 'address takes' "$finesse" run --address 127.0.0.2/8 -- true
+expect 2 'address: .*loopback' "$finesse" run --address 127.0.0.2/8 -- true
 expect 1 '' "$finesse" doctor --interface nosuchif0
 stdout_has '^missing *interface *nosuchif0'
 stdout_has 'kernel.s TCP$'

@@ -31,8 +31,8 @@ static void refuses(const char *name, const char *value)
 	int r = settings_set(&s, name, value, why, sizeof why);
 	ck_assert_msg(r == -EINVAL, "%s=%s: %d", name, value, r);
 	ck_assert_msg(strncmp(why, name, strlen(name)) == 0, "%s", why);
-	bool quoted = strlen(value) > 60 || settings_is_rule(name) ||
-		      strstr(why, value); /* of a list, the bad rule is */
+	bool quoted = strlen(value) > 60 || strchr(value, ',') || strchr(value, '/') || settings_is_rule(name) ||
+		      strstr(why, value); /* of a list, the bad element is */
 	ck_assert_msg(quoted && strstr(why, "not '"), "'%s' not in: %s", value, why);
 	ck_assert_ptr_eq(strchr(why, '\n'), NULL);
 	ck_assert_uint_eq(before.n_rules, s.n_rules);
@@ -113,8 +113,9 @@ START_TEST(every_setting_takes)
 	ck_assert_uint_eq(s.spin_us, 50);
 	takes("spin", "1ms");
 	ck_assert_uint_eq(s.spin_us, 1000);
-	takes("log", "debug,tcp,steer");
-	ck_assert_str_eq(s.log, "debug,tcp,steer");
+	takes("log", "debug,engine,settings");
+	ck_assert_str_eq(s.log, "debug,engine,settings");
+	takes("interface", "i1,i2,i3,i4,i5,i6,i7,i8,i9,i10,i11,i12,i13,i14,i15,interfacename16");
 }
 END_TEST
 
@@ -127,6 +128,8 @@ START_TEST(every_setting_refuses)
 	    {"interface", "a b"},
 	    {"interface", ".."},
 	    {"interface", "eth0:1"},
+	    {"interface", "eth0,eth1,eth0"},
+	    {"interface", "i1,i2,i3,i4,i5,i6,i7,i8,i9,i10,i11,i12,i13,i14,i15,i16,i17"},
 	    {"firewall", ""},
 	    {"firewall", "maybe"},
 	    {"strict", "On"},
@@ -174,7 +177,9 @@ START_TEST(every_setting_refuses)
 	    {"log", "loud"},
 	    {"log", "warn,"},
 	    {"log", "warn,,tcp"},
-	    {"log", "warn, tcp"},
+	    {"log", "warn, engine"},
+	    {"log", "warn,engin"},
+	    {"log", "warn,engine,tcp"},
 	    {"log", "Warn"},
 	};
 	for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++)
@@ -219,6 +224,9 @@ START_TEST(addresses)
 {
 	static const char *const wrong[] = {"10.0.0.1", "10.0.0.1/", "10.0.0.1/33", "10.0.0.1/0", "10.0.0.1/-1", "10.0.0.1/24,", ",10.0.0.1/24", "10.0.0.1/24 ", "fd00::1/129",
 					    "0.0.0.0/8", "127.0.0.1/8", "::1/64", "10.0.0.1/24,10.0.0.1/25", "10.0.0.1/0x18", "host/24"};
+	static const char *const none[][2] = {{"224.0.0.1/24", "group"},	{"239.1.2.3/32", "group"},	    {"ff02::1/64", "group"},	   {"255.255.255.255/32", "broadcast"}, {"240.0.0.1/8", "reserved"},
+					      {"0.1.2.3/8", "reserved"},	{"0.0.0.0/8", "unspecified"},	    {"::/64", "unspecified"},	   {"127.0.0.1/8", "loopback"},		{"::1/128", "loopback"},
+					      {"10.0.0.255/24", "network's broadcast"}, {"10.0.0.0/24", "network's own"}, {"10.0.0.1/24,10.0.0.1/25", "twice"}};
 	takes("address", "10.0.0.9/24,fd00::9/64");
 	ck_assert_uint_eq(s.n_own, 2);
 	ck_assert_uint_eq(s.own[0].prefix_len, 24);
@@ -226,7 +234,13 @@ START_TEST(addresses)
 	ck_assert_uint_eq(s.own[1].prefix_len, 64);
 	for (unsigned i = 0; i < sizeof wrong / sizeof *wrong; i++)
 		refuses("address", wrong[i]);
+	for (unsigned i = 0; i < sizeof none / sizeof *none; i++) {
+		refuses("address", none[i][0]);
+		ck_assert_msg(strstr(why, none[i][1]) != NULL, "%s", why);
+	}
 	ck_assert_uint_eq(s.n_own, 2); /* an error changes nothing */
+	takes("address", "10.0.0.0/31,10.0.0.1/31,10.1.0.0/32,fe80::9/64,fd00::/64,240::1/64,10.255.255.255/7,10.0.0.9/24,fd00::9/64");
+	takes("address", "10.0.0.9/24,fd00::9/64");
 	takes("gateway", "fd00::1,10.0.0.1");
 	ck_assert(ip_addr_is_v4(&s.gateway[0]) && !ip_addr_is_any(&s.gateway[1]));
 	takes("gateway", "10.0.0.2");
@@ -234,10 +248,42 @@ START_TEST(addresses)
 	refuses("gateway", "10.0.0.1,10.0.0.2");
 	refuses("gateway", "10.0.0.1/24");
 	refuses("gateway", "0.0.0.0");
+	refuses("gateway", "224.0.0.1");
+	refuses("gateway", "127.0.0.1");
+	refuses("gateway", "ff02::2");
 	char many[OWN_ADDRESSES_MAX * 16 + 16] = "";
 	for (unsigned i = 0; i <= OWN_ADDRESSES_MAX; i++)
 		sprintf(many + strlen(many), "%s10.0.0.%u/24", i ? "," : "", i + 1);
 	refuses("address", many);
+}
+END_TEST
+
+/* Each is right by itself. */
+START_TEST(together)
+{
+	static const char *const wrong[][3] = {{NULL, "10.0.0.1", "there is no address"},
+					       {"10.0.0.9/24", "fd00::1", "family"},
+					       {"10.0.0.9/24", "10.0.1.1", "no prefix"},
+					       {"10.0.0.9/24", "10.0.0.9", "one of the own"},
+					       {"10.0.0.9/32", "10.0.0.1", "no prefix"}};
+	ck_assert_int_eq(settings_check(&s, why, sizeof why), 0);
+	for (unsigned i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+		settings_default(&s);
+		if (wrong[i][0])
+			takes("address", wrong[i][0]);
+		takes("gateway", wrong[i][1]);
+		ck_assert_int_eq(settings_check(&s, why, sizeof why), -EINVAL);
+		ck_assert_msg(strncmp(why, "gateway ", 8) == 0 && strstr(why, wrong[i][2]), "%s", why);
+	}
+	settings_default(&s);
+	takes("address", "10.0.0.9/24,fd00::9/64");
+	takes("gateway", "10.0.0.1,fe80::1");
+	ck_assert_int_eq(settings_check(&s, why, sizeof why), 0);
+	takes("close-policy", "hold:1001");
+	ck_assert_int_eq(settings_check(&s, why, sizeof why), -EINVAL);
+	ck_assert_ptr_ne(strstr(why, "close-hold-max"), NULL);
+	takes("close-hold-max", "1001");
+	ck_assert_int_eq(settings_check(&s, why, sizeof why), 0);
 }
 END_TEST
 
@@ -331,6 +377,8 @@ START_TEST(file_errors)
 	    {"\n\n\nspinn = 3\n", ":4: there is no setting 'spinn'"},
 	    {"close-policy = hodl", ":1: close-policy takes"},
 	    {"= 3", ":1: there is no setting ''"},
+	    {"spin = 1\nlog = info\nspin = 1\n", ":3: spin is set in line 1 already"},
+	    {"\xef\xbb\xbfspin = x\n", ":1: spin takes"},
 	};
 	for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
 		file_holds(wrong[i][0], strlen(wrong[i][0]));
@@ -475,6 +523,7 @@ int main(void)
 				      every_setting_refuses,
 				      table,
 				      addresses,
+				      together,
 				      tree,
 				      environment,
 				      environment_errors,
