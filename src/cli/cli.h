@@ -12,12 +12,15 @@
 
 /* Exit statuses. 126 and 127 are the shell's, as for env(1) and nohup(1). */
 #define EXIT_OK         0
-#define EXIT_NOTHING    1 /* nothing to show; something is missing */
+#define EXIT_NOTHING    1 /* nothing to show; something is missing; standard output cannot be written */
 #define EXIT_USAGE      2 /* a bad setting or option, named on standard error */
 #define EXIT_CANNOT_RUN 126
 #define EXIT_NOT_FOUND  127
 
-int cli_run(int argc, char **argv); /* argv[0] is the command's name, here "run" */
+/* Of the setting `trace`: not a file of ours to open. */
+#define TRACE_TO_STDERR "/dev/stderr"
+
+int cli_run(int argc, char **argv); /* argv[0] is the command's name, here "run" or "trace" */
 int cli_trace(int argc, char **argv);
 int cli_stat(int argc, char **argv);
 int cli_doctor(int argc, char **argv);

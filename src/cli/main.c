@@ -1,19 +1,23 @@
 #include "cli/cli.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <string.h>
+#include <unistd.h>
 
 struct command {
 	const char *name;
 	int (*run)(int argc, char **argv);
+	bool prints; /* its own text; else it becomes the program */
 };
 
 static const struct command commands[] = {
-    {"run", cli_run},
-    {"trace", cli_trace},
-    {"stat", cli_stat},
-    {"doctor", cli_doctor},
+    {"run", cli_run, false},
+    {"trace", cli_trace, false},
+    {"stat", cli_stat, true},
+    {"doctor", cli_doctor, true},
 };
 
 static const struct command *command_find(const char *name)
@@ -40,13 +44,33 @@ static bool is_help(const char *arg)
 	return strcmp(arg, "--help") == 0 || strcmp(arg, "-h") == 0;
 }
 
+/* What was not written is a failure, whatever the command found. A reader that went away ends us by SIGPIPE before that. */
+static int finish(int status)
+{
+	if (fflush(stdout) == 0 && !ferror(stdout))
+		return status;
+	fprintf(stderr, "finesse: standard output: %s\n", strerror(errno));
+	return status == EXIT_OK ? EXIT_NOTHING : status;
+}
+
 /* `finesse help [COMMAND]` */
 static int help(const char *name)
 {
 	if (name && !command_find(name))
 		return cli_usage_error(NULL, "there is no command '%s'", name);
 	cli_help(stdout, name);
-	return EXIT_OK;
+	return finish(EXIT_OK);
+}
+
+/* A command whose standard output or error was closed must not open a file of its own under that number. Read-only: what is written there fails. */
+static void standard_files_open(void)
+{
+	int fd;
+	do
+		fd = open("/dev/null", O_RDONLY);
+	while (fd >= 0 && fd <= STDERR_FILENO);
+	if (fd > STDERR_FILENO)
+		close(fd);
 }
 
 int main(int argc, char **argv)
@@ -57,7 +81,7 @@ int main(int argc, char **argv)
 	}
 	if (strcmp(argv[1], "--version") == 0) {
 		puts("finesse " FINESSE_VERSION);
-		return EXIT_OK;
+		return finish(EXIT_OK);
 	}
 	if (is_help(argv[1]) || strcmp(argv[1], "help") == 0)
 		return help(argc > 2 ? argv[2] : NULL);
@@ -67,5 +91,7 @@ int main(int argc, char **argv)
 				       argv[1]);
 	if (argc > 2 && is_help(argv[2]))
 		return help(c->name);
-	return c->run(argc - 1, argv + 1);
+	if (c->prints)
+		standard_files_open();
+	return finish(c->run(argc - 1, argv + 1));
 }

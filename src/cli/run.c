@@ -1,5 +1,5 @@
 /*
- * finesse run: settings → environment, LD_PRELOAD, execve in our own pid.
+ * finesse run and trace: settings → environment, LD_PRELOAD, execve in our own pid.
  *
  * A setting comes from the file (--config), the environment, or the command line, the later the
  * stronger. All are checked before the program starts; the program's environment carries the
@@ -9,6 +9,7 @@
 #include "cli/cli.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <stdbool.h>
 #include <stdlib.h>
@@ -25,6 +26,8 @@
 #define RULES_BYTES 8192
 
 extern char **environ;
+
+static const char *command = "run"; /* or trace */
 
 /* The settings of one place, in order. */
 struct given {
@@ -112,6 +115,7 @@ struct arguments {
 	const char *config;
 	struct given given;
 	char **program; /* and its arguments */
+	int status;     /* when there is no program */
 };
 
 /* Is `name` a flag setting (which takes its value only behind '=')? −1: no setting. */
@@ -123,7 +127,7 @@ static int setting_is_flag(const char *name)
 	return -1;
 }
 
-/* One option at argv[0]. How many elements it took; −1: an error, told. */
+/* One option at argv[0]. How many elements it took; 0: there is nothing to run, a.status says what it was. */
 static int parse_option(struct arguments *a, char **argv)
 {
 	char name[64], why[WHY_BYTES];
@@ -131,29 +135,33 @@ static int parse_option(struct arguments *a, char **argv)
 	size_t n = equals ? (size_t)(equals - option) : strlen(option);
 	int used = 1;
 	snprintf(name, sizeof name, "%.*s", (int)n, option);
+	if (strcmp(option, "help") == 0) {
+		cli_help(stdout, command);
+		a->status = EXIT_OK;
+		return 0;
+	}
 	bool is_config = strcmp(name, "config") == 0;
 	int flag = setting_is_flag(name);
 	const char *value = equals ? equals + 1 : NULL;
 	if (n >= sizeof name || (!is_config && flag < 0)) {
-		cli_usage_error("run", "there is no setting '%.60s' (see finesse run --help)",
-				name);
-		return -1;
+		a->status = cli_usage_error(command, "there is no setting '%.60s' (see finesse run --help)", name);
+		return 0;
 	}
 	if (!value && flag == 1) {
 		value = "on";
 	} else if (!value) {
-		value = argv[1];
+		value = argv[1] && strncmp(argv[1], "--", 2) != 0 ? argv[1] : ""; /* no value begins so */
 		used = 2;
 	}
-	if (!value) {
-		cli_usage_error("run", "--%s needs a value (see finesse run --help)", name);
-		return -1;
+	if (!value[0]) {
+		a->status = cli_usage_error(command, "--%s needs a value (see finesse run --help)", name);
+		return 0;
 	}
 	if (is_config) {
 		a->config = value;
 	} else if (given_add(&a->given.visit, name, value, why, sizeof why) < 0) {
-		cli_usage_error("run", "%s", why);
-		return -1;
+		a->status = cli_usage_error(command, "%s", why);
+		return 0;
 	}
 	return used;
 }
@@ -163,19 +171,37 @@ static int parse_arguments(struct arguments *a, char **argv)
 	char **p = argv + 1;
 	while (*p && strncmp(*p, "--", 2) == 0 && (*p)[2]) {
 		int used = parse_option(a, p);
-		if (used < 0)
-			return EXIT_USAGE;
+		if (!used)
+			return a->status;
 		p += used;
 	}
 	if (*p && strcmp(*p, "--") == 0)
 		p++;
 	else if (*p && (*p)[0] == '-')
-		return cli_usage_error("run", "there is no option '%s' (see finesse run --help)",
-				       * p);
+		return cli_usage_error(command, "there is no option '%s'%s (see finesse %s --help)", *p,
+				       strncmp(*p, "-o", 2) == 0 ? " here: finesse trace -o FILE comes before the settings" : "", command);
 	if (!*p)
-		return cli_usage_error(
-		    "run", "which program? (finesse run [SETTING...] [--] PROGRAM [ARGUMENT...])");
+		return cli_usage_error(command, "which program? (finesse %s [SETTING...] [--] PROGRAM [ARGUMENT...])", command);
 	a->program = p;
+	return EXIT_OK;
+}
+
+/* The trace's file as the program will find it, whatever its directory is then. What cannot be written is told before the program starts. */
+static int trace_prepare(const struct settings *s)
+{
+	char path[PATH_MAX], cwd[PATH_MAX];
+	if (!s->trace[0] || strcmp(s->trace, TRACE_TO_STDERR) == 0)
+		return EXIT_OK;
+	if (s->trace[0] == '/' || !getcwd(cwd, sizeof cwd))
+		snprintf(path, sizeof path, "%s", s->trace);
+	else if (snprintf(path, sizeof path, "%s/%s", cwd, s->trace) >= (int)sizeof s->trace)
+		return cli_usage_error(command, "trace: %s: beside its directory's name, at most %zu bytes", s->trace, sizeof s->trace - 1);
+	/* O_NONBLOCK: a named pipe without a reader is an error, not a wait. */
+	int fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_NONBLOCK | O_NOCTTY | O_CLOEXEC, 0644);
+	if (fd < 0)
+		return cli_usage_error(command, "trace: %s: %s", path, strerror(errno));
+	close(fd);
+	setenv("FINESSE_TRACE", path, 1);
 	return EXIT_OK;
 }
 
@@ -187,35 +213,37 @@ static int settings_merge(const struct arguments *a, struct given *file, struct 
 	file->settings = s;
 	file->visit.setting = given_add;
 	if (a->config && settings_file_visit(a->config, &file->visit, why, sizeof why) < 0)
-		return cli_usage_error("run", "%s", why);
+		return cli_usage_error(command, "%s", why);
 	if (settings_from_environment(s, environ, why, sizeof why) < 0)
-		return cli_usage_error("run", "%s", why);
+		return cli_usage_error(command, "%s", why);
 	if (a->given.rules)
 		s->n_rules = 0;
 	for (unsigned i = 0; i < a->given.n; i++)
 		if (settings_set(s, a->given.items[i].name, a->given.items[i].value, why,
 				 sizeof why) < 0)
-			return cli_usage_error("run", "%s", why);
-	if (s->close_policy == CLOSE_POLICY_HOLD && s->close_hold_us > s->close_hold_max_us)
-		return cli_usage_error(
-		    "run", "close-policy holds for %lld ms, but close-hold-max is %lld ms",
-		    (long long)s->close_hold_us / 1000, (long long)s->close_hold_max_us / 1000);
+			return cli_usage_error(command, "%s", why);
+	if (settings_check(s, why, sizeof why) < 0)
+		return cli_usage_error(command, "%s", why);
 	return EXIT_OK;
 }
 
 /* ---- the program ---- */
 
 /* The file that execvp will open. 0 and its path; EXIT_NOT_FOUND or EXIT_CANNOT_RUN. */
-static int program_find(const char *name, char *path, size_t size)
+static int program_find(const char *name, char *path, size_t size, const char **why)
 {
 	const char *list = getenv("PATH");
 	int status = EXIT_NOT_FOUND;
 	struct stat st;
+	*why = strchr(name, '/') ? "there is no such file" : "it is in no directory of PATH";
 	if (strchr(name, '/')) {
 		snprintf(path, size, "%s", name);
 		if (access(name, X_OK) == 0 && stat(name, &st) == 0 && S_ISREG(st.st_mode))
 			return EXIT_OK;
-		return errno == ENOENT || errno == ENOTDIR ? EXIT_NOT_FOUND : EXIT_CANNOT_RUN;
+		if (errno == ENOENT || errno == ENOTDIR)
+			return EXIT_NOT_FOUND;
+		*why = stat(name, &st) < 0 ? strerror(errno) : S_ISDIR(st.st_mode) ? "it is a directory" : !S_ISREG(st.st_mode) ? "it is no regular file" : "it may not be executed (see its mode: chmod +x)";
+		return EXIT_CANNOT_RUN;
 	}
 	for (const char *dir = list ? list : "/bin:/usr/bin"; name[0];) {
 		size_t n = strcspn(dir, ":");
@@ -224,6 +252,7 @@ static int program_find(const char *name, char *path, size_t size)
 			if (access(path, X_OK) == 0)
 				return EXIT_OK;
 			status = EXIT_CANNOT_RUN;
+			*why = "of the files by that name in PATH none may be executed";
 		}
 		if (!dir[n])
 			break;
@@ -258,23 +287,23 @@ static void tree_export(const struct settings *s)
 static int program_exec(char **program, const struct settings *s)
 {
 	char path[PATH_MAX], library[PATH_MAX];
-	int status = program_find(program[0], path, sizeof path);
+	const char *why;
+	int status = program_find(program[0], path, sizeof path, &why);
 	if (status != EXIT_OK) {
-		fprintf(stderr, "finesse run: %s: %s\n", program[0],
-			status == EXIT_NOT_FOUND ? "not found" : "cannot be executed");
+		fprintf(stderr, "finesse %s: %s %s: %s\n", command, program[0], status == EXIT_NOT_FOUND ? "not found" : "cannot be executed", why);
 		return status;
 	}
 	if (cli_find_library(library, sizeof library) < 0) {
-		fprintf(stderr, "finesse run: libfinesse.so is neither next to finesse nor in %s\n",
+		fprintf(stderr, "finesse %s: libfinesse.so is neither next to finesse nor in %s\n", command,
 			FINESSE_PKGLIBDIR);
 		return EXIT_CANNOT_RUN;
 	}
 	if (strpbrk(library, ": "))
 		return cli_usage_error(
-		    "run", "LD_PRELOAD cannot name %s: a path with a colon or a space", library);
+		    command, "LD_PRELOAD cannot name %s: a path with a colon or a space", library);
 	const char *obstacle = elf_obstacle(path);
 	if (obstacle) {
-		fprintf(stderr, "finesse run: %s %s: it cannot be preloaded, and %s\n", path,
+		fprintf(stderr, "finesse %s: %s %s: it cannot be preloaded, and %s\n", command, path,
 			obstacle,
 			s->strict ? "--strict forbids to start it so" : "runs on the kernel's TCP");
 		if (s->strict)
@@ -282,17 +311,21 @@ static int program_exec(char **program, const struct settings *s)
 	}
 	if (s->strict && !doctor_allows(s)) {
 		fprintf(stderr,
-			"finesse run: %s would stay on the kernel's TCP: --strict forbids to start "
+			"finesse %s: %s would stay on the kernel's TCP: --strict forbids to start "
 			"it so\n",
-			program[0]);
+			command, program[0]);
 		return EXIT_CANNOT_RUN;
 	}
 	preload_export(library);
 	broker_export(s);
 	tree_export(s);
 	execvp(program[0], program);
-	fprintf(stderr, "finesse run: %s: %s\n", program[0], strerror(errno));
-	return errno == ENOENT ? EXIT_NOT_FOUND : EXIT_CANNOT_RUN;
+	status = errno == ENOENT ? EXIT_NOT_FOUND : EXIT_CANNOT_RUN;
+	why = strerror(errno);
+	if (status == EXIT_NOT_FOUND && access(path, F_OK) == 0) /* the file is there: what would load it is not */
+		why = "the interpreter that its first line (or its ELF header) names does not exist; a script from Windows ends that line with a carriage return";
+	fprintf(stderr, "finesse %s: %s: %s\n", command, program[0], why);
+	return status;
 }
 
 int cli_run(int argc, char **argv)
@@ -304,12 +337,15 @@ int cli_run(int argc, char **argv)
 	settings_default(&command_line);
 	a.given.settings = &command_line;
 	a.given.visit.setting = given_add;
+	command = argv[0];
 	int status = parse_arguments(&a, argv);
-	if (status == EXIT_OK)
-		status = settings_merge(&a, &file, &merged);
+	if (status != EXIT_OK || !a.program)
+		return status;
+	status = settings_merge(&a, &file, &merged);
 	if (status != EXIT_OK)
 		return status;
 	given_export(&file, false);
 	given_export(&a.given, true);
-	return program_exec(a.program, &merged);
+	status = trace_prepare(&merged);
+	return status == EXIT_OK ? program_exec(a.program, &merged) : status;
 }

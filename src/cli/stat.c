@@ -25,6 +25,7 @@
 #define GONE_TIMEOUT_S 1 /* nor does one that is gone, unless it lives in a pid namespace that we do not see */
 #define DOCUMENT_LIMIT (256u << 20)
 #define PROCESSES_MAX    4096
+#define PID_DIGITS       9 /* PID_MAX_LIMIT of Linux is 2^22 */
 
 /* ---- asking one engine ---- */
 
@@ -120,7 +121,7 @@ static json_t *process_ask(long pid, bool listed, bool *failed)
 	}
 	json_t *document = len ? json_loadb(text, len, 0, &error) : NULL;
 	if (!len)
-		fprintf(stderr, "finesse stat: pid %ld: runs as another user\n", pid);
+		fprintf(stderr, "finesse stat: pid %ld: runs as another user: ask as that user, or as root\n", pid);
 	else if (!document)
 		fprintf(stderr, "finesse stat: pid %ld: not a document: %s at byte %d\n", pid,
 			error.text, error.position);
@@ -152,7 +153,7 @@ static int enter_namespace_of(long pid)
 
 /* ---- the command ---- */
 
-static int print_documents(json_t **documents, size_t n, bool json)
+static void print_documents(json_t **documents, size_t n, bool json)
 {
 	if (!json) {
 		for (size_t i = 0; i < n; i++) {
@@ -168,7 +169,6 @@ static int print_documents(json_t **documents, size_t n, bool json)
 		putchar('\n');
 		json_decref(array);
 	}
-	return fflush(stdout) == 0 ? EXIT_OK : EXIT_NOTHING;
 }
 
 static int stat_processes(const long *pids, size_t n, bool listed, bool json)
@@ -187,11 +187,19 @@ static int stat_processes(const long *pids, size_t n, bool listed, bool json)
 	}
 	if (listed && !got && !any_failed)
 		fputs("finesse stat: no program runs under finesse in this network namespace\n", stderr);
-	int status = documents && (got || json) ? print_documents(documents, got, json) : EXIT_NOTHING;
+	if (documents && (got || json))
+		print_documents(documents, got, json);
 	for (size_t i = 0; i < got; i++)
 		json_decref(documents[i]);
 	free(documents);
-	return got && !any_failed ? status : EXIT_NOTHING;
+	return got && !any_failed ? EXIT_OK : EXIT_NOTHING;
+}
+
+/* Digits alone; 0: it is none that a process can have. */
+static long parse_pid(const char *text)
+{
+	size_t n = strspn(text, "0123456789");
+	return n && n <= PID_DIGITS && !text[n] ? strtol(text, NULL, 10) : 0;
 }
 
 int cli_stat(int argc, char **argv)
@@ -200,7 +208,8 @@ int cli_stat(int argc, char **argv)
 	bool json = false;
 	long pid = 0;
 	for (int i = 1; i < argc; i++) {
-		char *end;
+		if (strcmp(argv[i], "--") == 0)
+			continue;
 		if (strcmp(argv[i], "--json") == 0) {
 			json = true;
 			continue;
@@ -211,8 +220,8 @@ int cli_stat(int argc, char **argv)
 			    argv[i]);
 		if (pid)
 			return cli_usage_error("stat", "one PID at most, or none for all");
-		pid = strtol(argv[i], &end, 10);
-		if (*end || pid <= 0)
+		pid = parse_pid(argv[i]);
+		if (pid <= 0)
 			return cli_usage_error("stat", "PID takes a process number, not '%s'",
 					       argv[i]);
 	}
@@ -220,7 +229,7 @@ int cli_stat(int argc, char **argv)
 		int r = enter_namespace_of(pid);
 		if (r < 0) {
 			fprintf(stderr, "finesse stat: pid %ld: %s\n", pid,
-				r == -ENOENT ? "no such process" : strerror(-r));
+				r == -ENOENT ? "no such process" : r == -EACCES || r == -EPERM ? "runs as another user, or in a network namespace that only root may enter: ask as root" : strerror(-r));
 			return EXIT_NOTHING;
 		}
 		return stat_processes(&pid, 1, false, json);

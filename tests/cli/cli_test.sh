@@ -63,7 +63,7 @@ expect 0 '' "$finesse" run --help
 expect 0 '' "$finesse" trace --help
 stdout_has 'TIME-WAIT'
 expect 2 'finesse trace: -o needs a file' "$finesse" trace -o
-expect 2 "finesse trace: $dir/no/such/file: No such file" "$finesse" trace -o "$dir/no/such/file" -- true
+expect 2 "finesse trace: trace: $dir/no/such/file: No such file" "$finesse" trace -o "$dir/no/such/file" -- true
 expect 0 '' "$finesse" stat --help
 stdout_has 'json'
 expect 0 '' "$finesse" doctor -h
@@ -72,7 +72,62 @@ expect 2 'usage' "$finesse"
 expect 2 "'walk'" "$finesse" walk
 expect 2 "'walk'" "$finesse" help walk
 
+# What cannot be written is an error, not a success with half of the text.
+full() {
+	checks=$((checks + 1))
+	"$@" >/dev/full 2>"$dir/err" </dev/null
+	got=$?
+	[ "$got" != 0 ] || fail "$*: status 0 though standard output is full"
+	grep -q '^finesse.*: No space left' "$dir/err" || fail "$*: no word of the full disk"
+}
+full "$finesse" --version
+full "$finesse" --help
+full "$finesse" run --help
+full "$finesse" run --spin 3 --help
+full "$finesse" doctor --interface lo
+full "$finesse" doctor --interface lo --json
+checks=$((checks + 2))
+"$finesse" --version >&- 2>"$dir/err" && fail "status 0 without a standard output"
+"$finesse" doctor --interface lo >&- 2>"$dir/err" && fail "doctor: status 0 without a standard output"
+
+# each component that a line of the log can have, and no other
+components=$(sed -n 's/^#define LOG_COMPONENTS "\(.*\)"/\1/p' "$here/../../src/base/log.h" | tr -d ' ' | tr ',' '\n')
+used=$(grep -rhoE 'log_(error|warn|notice|info|debug|line)\([^"]*"[a-z-]+"' "$here/../../src" "$here/../../preload" --include='*.c' --include='*.h' |
+	sed 's/.*"\(.*\)"/\1/' | sort -u)
+checks=$((checks + 1))
+[ "$used" = "$components" ] || fail "the log's components are not those of log.h: $(printf '%s\n' $used $components | sort | uniq -u)"
+for c in $components; do
+	expect 0 '' "$finesse" run --log "debug,$c" true
+	if [ -f "$here/../../man/finesse.1" ]; then
+		checks=$((checks + 1))
+		grep -q "^\.BR* $c" "$here/../../man/finesse.1" || fail "the manual does not know the log's component $c"
+	fi
+done
+
 # bad settings, by name, before anything runs
+expect 2 "components are .*engine.*, not 'engin'" "$finesse" run --log debug,engin -- touch "$dir/ran"
+expect 2 '--interface needs a value' "$finesse" run --interface -- touch "$dir/ran"
+expect 2 'interface: each interface once' "$finesse" run --interface a,b,a -- touch "$dir/ran"
+expect 2 'interface: at most 16' "$finesse" run --interface "i$(seq -s ,i 17)" -- touch "$dir/ran"
+expect 2 'interface takes' "$finesse" run --interface sixteen-letters-x -- touch "$dir/ran"
+expect 2 'interface takes' "$finesse" run --interface a/b -- touch "$dir/ran"
+expect 2 'gateway 10.0.0.1: there is no address' "$finesse" run --gateway 10.0.0.1 -- touch "$dir/ran"
+expect 2 'gateway 10.1.0.1: no prefix' "$finesse" run --address 10.0.0.9/24 --gateway 10.1.0.1 -- touch "$dir/ran"
+expect 2 'gateway 10.1.0.1: no prefix' env FINESSE_ADDRESS=10.0.0.9/24 "$finesse" run --gateway 10.1.0.1 -- touch "$dir/ran"
+for a in 224.0.0.1/24 255.255.255.255/32 10.0.0.255/24 10.0.0.0/24 0.0.0.0/8 ::/64 ff02::1/64; do
+	expect 2 "address: .*${a%/*}" "$finesse" run --address "$a" -- touch "$dir/ran"
+done
+for a in 10.0.0.1/0 10.0.0.1/33 fd00::1/129 10.0.0.1; do
+	expect 2 "address takes .*prefix" "$finesse" run --address "$a" -- touch "$dir/ran"
+done
+expect 2 "trace: $dir/no/such/file: No such file" "$finesse" run --trace "$dir/no/such/file" touch "$dir/ran"
+expect 2 "trace: $dir: Is a directory" env FINESSE_TRACE="$dir" "$finesse" run touch "$dir/ran"
+expect 2 'finesse trace: which program' "$finesse" trace --spin 3
+expect 2 'finesse trace: spin takes' "$finesse" trace -o "$dir/trace" --spin x touch "$dir/ran"
+expect 2 'trace -o FILE comes before' "$finesse" trace --spin 3 -o "$dir/trace" touch "$dir/ran"
+expect 2 "'-'" "$finesse" run - touch "$dir/ran"
+expect 0 '' "$finesse" run --spin 3 --help
+stdout_has '^usage: finesse run'
 expect 2 'close-policy.*hodl' "$finesse" run --close-policy hodl -- touch "$dir/ran"
 expect 2 'close-policy.*hodl' "$finesse" run --close-policy=hodl -- touch "$dir/ran"
 expect 2 'congestion takes system, cubic, reno, newreno, dctcp or bbr' "$finesse" run --congestion vegas -- touch "$dir/ran"
@@ -89,6 +144,14 @@ expect 2 'FINESSE_SPINN' env FINESSE_SPINN=1 "$finesse" run touch "$dir/ran"
 printf 'spin = 3\nclose-policy = never\n' >"$dir/config"
 expect 2 'config:2: close-policy takes' "$finesse" run --config "$dir/config" touch "$dir/ran"
 expect 2 'missing.*No such file' "$finesse" run --config "$dir/missing" touch "$dir/ran"
+expect 2 ': Is a directory' "$finesse" run --config "$dir" touch "$dir/ran"
+expect 2 '--config needs a value' "$finesse" run --config= touch "$dir/ran"
+printf 'spin = 3\r\nspinn = 3' >"$dir/config"
+expect 2 "config:2: there is no setting 'spinn'" "$finesse" run --config "$dir/config" touch "$dir/ran"
+printf 'spin = 3\nlog = info\nspin = 4\n' >"$dir/config"
+expect 2 'config:3: spin is set in line 1 already' "$finesse" run --config "$dir/config" touch "$dir/ran"
+head -c 70000 /dev/zero | tr '\0' '#' >"$dir/config"
+expect 2 'config: a settings file has less than 65536 bytes' "$finesse" run --config "$dir/config" touch "$dir/ran"
 checks=$((checks + 1))
 [ ! -e "$dir/ran" ] || fail "a program ran in spite of a bad setting"
 
@@ -118,18 +181,44 @@ stdout_has "^LD_PRELOAD=/nonexistent.so:$dir/libfinesse.so\$"
 expect 0 '' env LD_PRELOAD="$dir/libfinesse.so" "$finesse" run env
 stdout_has "^LD_PRELOAD=$dir/libfinesse.so\$"
 
+# the last word counts; a relative trace is of the directory in which finesse was started
+expect 0 '' "$finesse" run --spin 3 --spin=4 env
+stdout_has '^FINESSE_SPIN=4$'
+expect 0 '' env -C "$dir" "$finesse" run --trace lines sh -c 'cd / && env'
+stdout_has "^FINESSE_TRACE=$dir/lines\$"
+expect 0 '' env -C "$dir" FINESSE_TRACE=lines "$finesse" run env
+stdout_has "^FINESSE_TRACE=$dir/lines\$"
+expect 0 '' "$finesse" trace env
+stdout_has '^FINESSE_TRACE=/dev/stderr$'
+
 # its own pid, its own status
 checks=$((checks + 1))
 sh -c 'echo $$; exec "$1" run sh -c '\''echo $$'\' sh "$finesse" 2>/dev/null >"$dir/out"
 [ "$(wc -l <"$dir/out")" = 2 ] && [ "$(sort -u "$dir/out" | wc -l)" = 1 ] || fail "run changed the pid"
 expect 7 '' "$finesse" run sh -c 'exit 7'
+expect 137 '' "$finesse" run sh -c 'kill -9 $$'
+expect 143 '' "$finesse" run sh -c 'kill -TERM $$'
+expect 7 '' "$finesse" run "$finesse" run sh -c 'echo $LD_PRELOAD; exit 7'
+stdout_has "^$dir/libfinesse.so\$"
+expect 0 '' "$finesse" run -- sh -c 'echo "$*"' sh -- --spin -- x
+stdout_has '^-- --spin -- x$'
+expect 0 '' "$finesse" run env -i env
+checks=$((checks + 1))
+[ ! -s "$dir/out" ] || fail "env -i left something to its program"
 
 # 126 and 127
 expect 127 'not found' "$finesse" run no-such-program-anywhere
 expect 127 'not found' "$finesse" run /no/such/program
 : >"$dir/plain"
 expect 126 'cannot be executed' "$finesse" run "$dir/plain"
-expect 126 'cannot be executed' "$finesse" run "$dir"
+expect 126 'cannot be executed: it is a directory' "$finesse" run "$dir"
+printf '#!/no/such/interpreter\n' >"$dir/uninterpreted"
+chmod +x "$dir/uninterpreted"
+expect 127 'interpreter .* does not exist' "$finesse" run "$dir/uninterpreted"
+printf 'echo said; exit 3\n' >"$dir/headless"
+chmod +x "$dir/headless"
+expect 3 '' "$finesse" run "$dir/headless"
+stdout_has '^said$'
 expect 126 'cannot be executed' env PATH="$dir:$PATH" "$finesse" run plain
 
 # programs that cannot be preloaded: an ELF header with one segment that names no interpreter, and a set-user-ID copy
@@ -165,6 +254,10 @@ mv "$dir/aside.so" "$dir/libfinesse.so"
 expect 2 "'-j'" "$finesse" stat -j
 expect 2 'PID' "$finesse" stat twelve
 expect 2 'one PID' "$finesse" stat 1 2
+for p in 0 -1 +5 ' 5' 5x '' 99999999999999999999; do
+	expect 2 "'$p'" "$finesse" stat "$p"
+done
+expect 1 'no such process' "$finesse" stat -- 4194305
 expect 1 'does not run under finesse' "$finesse" stat $$
 expect 1 'no such process' "$finesse" stat 4194305
 if [ "$(id -u)" = 0 ] && unshare -n true 2>/dev/null; then
@@ -202,6 +295,8 @@ END
 	stdout_has '123.5M'
 	stdout_has 'listen 127.0.0.1:81: loopback (2 times)'
 	stdout_has 'SegsIn 9'
+	full "$finesse" stat "$pid"
+	full "$finesse" stat "$pid" --json
 	expect 0 '' "$finesse" stat "$pid" --json
 	stdout_has '"comm": "nginx"'
 	stdout_has '"future"'
