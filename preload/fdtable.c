@@ -7,7 +7,7 @@
  * changed hands in between, it held, for a moment, a reference on a file that is still a file, and
  * gives it back. Invariants: refs >= numbers; a file with refs 0 is in the pool (or in
  * fdtable_on_release on its way there); `fd` is a number that leads to the file whenever numbers >
- * 0. A number is on its way out (`fdtable_leaving`) only while one thread is inside, in the middle
+ * 0. A number is on its way out (its slot has a mark) only while one thread is inside, in the middle
  * of a close or a dup2; that thread waits for no other number meanwhile. Memory comes from mmap: malloc may be the program's own, and may be what is calling us.
  */
 #include "fdtable.h"
@@ -30,9 +30,14 @@ static struct file *pool;          /* lock */
 static struct file *chunks;        /* lock: every file ever made, by chunk; [0] of a chunk links */
 static int highest_page = -1;      /* lock */
 
-struct file fdtable_leaving;
 static _Atomic uint32_t n_leaving; /* numbers on their way out */
-static _Atomic uint32_t awaiting, left_count; /* who waits for one; moves when one is gone and somebody waits */
+static uintptr_t last_mark;        /* lock */
+/*
+ * Somebody waits for one; moves when one is gone and somebody waits. A handler may jump out of a wait, so the waiters are not counted: who wakes them takes the word back, and who
+ * goes on waiting says so again.
+ */
+static _Atomic bool awaited;
+static _Atomic uint32_t left_count;
 
 #define CHUNK_FILES 64 /* about two 4 KiB pages at a time */
 
@@ -214,7 +219,7 @@ int fdtable_next(int fd)
 		if (!page)
 			continue;
 		for (int i = fd & (per_page - 1); i < per_page; i++)
-			if (page[i] && page[i] != &fdtable_leaving)
+			if (page[i] && !fdtable_is_mark(page[i]))
 				return (fd & ~(per_page - 1)) | i;
 	}
 	return -1;
@@ -240,7 +245,7 @@ static void number_lost(struct file *f, int fd)
 static void note_left(void)
 {
 	atomic_fetch_sub(&n_leaving, 1);
-	if (!atomic_load(&awaiting))
+	if (!atomic_exchange(&awaited, false))
 		return;
 	atomic_fetch_add(&left_count, 1);
 	sys_call(SYS_futex, &left_count, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0);
@@ -249,10 +254,10 @@ static void note_left(void)
 /* Lock held. What was there. Only a file ends it that a number is on its way out, or who closes it (fdtable_left). */
 static struct file *slot_set(fdtable_slot *slot, int fd, struct file *f)
 {
-	if (!f && *slot == &fdtable_leaving)
+	if (!f && fdtable_is_mark(*slot))
 		return NULL;
 	struct file *old = atomic_exchange(slot, f);
-	if (old == &fdtable_leaving) {
+	if (fdtable_is_mark(old)) {
 		note_left();
 		return NULL;
 	}
@@ -281,34 +286,36 @@ struct file *fdtable_swap(int fd, struct file *f, bool *ok)
 	return old;
 }
 
-struct file *fdtable_take(int fd, bool empty, struct file **busy)
+struct file *fdtable_take(int fd, bool empty, uintptr_t *mark, struct file **busy)
 {
+	*mark = 0;
 	fdtable_lock();
 	fdtable_slot *slot = slot_of(fd, empty);
 	struct file *f = slot ? *slot : NULL;
-	*busy = f && (f == &fdtable_leaving || (f->seized && f->copied)) ? f : NULL;
+	*busy = f && (fdtable_is_mark(f) || (f->seized && f->copied)) ? f : NULL;
 	if (*busy)
 		f = NULL;
 	if (f || (empty && slot && !*busy)) {
 		atomic_fetch_add(&n_leaving, 1);
-		slot_set(slot, fd, &fdtable_leaving);
+		*mark = last_mark = (last_mark + 2) | 1;
+		slot_set(slot, fd, (struct file *)*mark);
 	}
 	fdtable_unlock();
 	return f;
 }
 
-void fdtable_left(int fd)
+void fdtable_left(int fd, uintptr_t mark)
 {
 	fdtable_slot *slot = fdtable_slot_at(fd);
-	struct file *leaving = &fdtable_leaving;
-	if (slot && atomic_compare_exchange_strong(slot, &leaving, NULL))
+	struct file *leaving = (struct file *)mark;
+	if (mark && slot && atomic_compare_exchange_strong(slot, &leaving, NULL))
 		note_left();
 }
 
 bool fdtable_is_leaving(int fd)
 {
 	fdtable_slot *slot = fdtable_slot_at(fd);
-	return slot && atomic_load(slot) == &fdtable_leaving;
+	return slot && fdtable_is_mark(atomic_load(slot));
 }
 
 struct file *fdtable_peek_left(int fd)
@@ -316,16 +323,20 @@ struct file *fdtable_peek_left(int fd)
 	if (engine_inside)
 		return NULL;
 	int saved = errno;
-	atomic_fetch_add(&awaiting, 1);
 	for (;;) {
 		uint32_t seen = atomic_load(&left_count);
+		atomic_store(&awaited, true);
 		if (!fdtable_is_leaving(fd))
 			break;
 		sys_call(SYS_futex, &left_count, FUTEX_WAIT_PRIVATE, seen, NULL, NULL, 0);
 	}
-	atomic_fetch_sub(&awaiting, 1);
 	errno = saved;
 	return fdtable_peek(fd);
+}
+
+bool fdtable_is_awaited(void)
+{
+	return atomic_load(&awaited);
 }
 
 bool fdtable_is_busy(void)
@@ -344,13 +355,13 @@ static void forget_leaving(void)
 {
 	for (int n = 0; n <= highest_page && atomic_load(&n_leaving); n++)
 		for (int i = 0; fdtable_pages[n] && i < 1 << FDTABLE_PAGE_BITS; i++)
-			if (fdtable_pages[n][i] == &fdtable_leaving)
-				fdtable_left(n << FDTABLE_PAGE_BITS | i);
+			if (fdtable_is_mark(fdtable_pages[n][i]))
+				fdtable_left(n << FDTABLE_PAGE_BITS | i, (uintptr_t)fdtable_pages[n][i]);
 }
 
 void fdtable_forget_calls(void)
 {
-	awaiting = 0;
+	awaited = false;
 	forget_leaving();
 	for (struct file *chunk = chunks; chunk; chunk = chunk->next_free)
 		for (int i = 1; i < CHUNK_FILES; i++) {

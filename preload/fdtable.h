@@ -89,8 +89,14 @@ extern _Atomic bool fdtable_used;
  * returns. */
 extern int (*fdtable_on_release)(struct file *f);
 
-/* Stands in the table for a number that is on its way out. */
-extern struct file fdtable_leaving;
+/*
+ * Stands in the table for a number that is on its way out: no pointer to a file, which is even. Each taking has its own. A number may be closed, given out anew and be on its way
+ * out once more, before the thread that closed it first says that it is gone; that ends its own mark, not the later one.
+ */
+static inline bool fdtable_is_mark(const struct file *f)
+{
+	return (uintptr_t)f & 1;
+}
 /* Who is not inside waits until the number is not on its way out any more. What is there then; NULL inside. */
 struct file *fdtable_peek_left(int fd);
 
@@ -108,7 +114,7 @@ static inline struct file *fdtable_peek(int fd)
 {
 	fdtable_slot *slot = fdtable_slot_at(fd);
 	struct file *f = slot ? atomic_load_explicit(slot, memory_order_acquire) : NULL;
-	return __builtin_expect(f == &fdtable_leaving, 0) ? fdtable_peek_left(fd) : f;
+	return __builtin_expect(fdtable_is_mark(f), 0) ? fdtable_peek_left(fd) : f;
 }
 
 bool fdtable_is_leaving(int fd);
@@ -131,10 +137,10 @@ struct file *fdtable_swap(int fd, struct file *f, bool *ok);
 /*
  * The number loses its file, as by fdtable_swap, and is on its way out until fdtable_left, or until fdtable_swap puts a file there. NULL, and nothing is on its
  * way: there was nothing; `empty`: the number is on its way all the same. *busy: nor now. Another thread makes a copy of this file: file_await(*busy), and again;
- * or it is &fdtable_leaving, and another thread has the number on its way: wait for that, and again.
+ * or it is a mark, and another thread has the number on its way: wait for that, and again. *mark is for fdtable_left; 0: nothing is on its way.
  */
-struct file *fdtable_take(int fd, bool empty, struct file **busy);
-void fdtable_left(int fd);
+struct file *fdtable_take(int fd, bool empty, uintptr_t *mark, struct file **busy);
+void fdtable_left(int fd, uintptr_t mark);
 /* The lowest number >= fd with an entry, or -1. Lock held by the caller when it matters. */
 int fdtable_next(int fd);
 
@@ -146,6 +152,8 @@ void file_seize_to_copy(struct file *f);
 void file_unseize(struct file *f);
 /* Until nobody has seized it. No reference is needed. */
 void file_await(struct file *f);
+/* Does anybody wait for a number that is on its way out? For tests. */
+bool fdtable_is_awaited(void);
 /* Is a file seized, or a number on its way out? Lock held. */
 bool fdtable_is_busy(void);
 /* In a fork's child: calls in progress of the other threads are gone with them. Lock held. */

@@ -164,14 +164,14 @@ static void tell_kernel_fd(struct file *f, int fd)
  * The number loses its file, which is returned with the number's reference, and is on its way out; NULL: nothing was there, and it is on its way only where `empty`.
  * This thread is inside then, and the caller leaves.
  */
-static struct file *number_take(int fd, bool empty)
+static struct file *number_take(int fd, bool empty, uintptr_t *mark)
 {
 	struct file *f, *busy;
 	bool may_wait = !engine_inside; /* for a number that another thread has on its way; who may not finds nothing there */
 	engine_enter();
-	while (!(f = fdtable_take(fd, empty, &busy)) && busy && (may_wait || busy != &fdtable_leaving)) {
+	while (!(f = fdtable_take(fd, empty, mark, &busy)) && busy && (may_wait || !fdtable_is_mark(busy))) {
 		engine_leave();
-		if (busy == &fdtable_leaving)
+		if (fdtable_is_mark(busy))
 			fdtable_peek(fd);
 		else
 			file_await(busy);
@@ -229,9 +229,10 @@ int file_close(int fd)
 		return sys_close(fd);
 	while (!undecided_hold(&undecided, fd))
 		;
-	struct file *f = number_take(fd, false);
+	uintptr_t mark;
+	struct file *f = number_take(fd, false, &mark);
 	int closed = sys_close(fd);
-	fdtable_left(fd);
+	fdtable_left(fd, mark);
 	int released = number_end(f); /* may wait: the number is free by then, as with the kernel */
 	undecided_let_go(&undecided);
 	return closed < 0 || undecided.file ? closed : released;
@@ -300,13 +301,66 @@ int file_dup(int fd, long nr, long b, long c)
 }
 
 /*
+ * What dup2 replaces, where its last close may wait: a socket of the kernel's that lingers, a device that drains. Linux lets other threads use the number meanwhile, and the caller
+ * alone waits. So an internal descriptor keeps it until the number is the new file's.
+ *
+ * A child has no part in it. But the child is not told whether its parent's close had begun when it was forked, which frees the descriptor at once; so it looks what is there.
+ */
+struct replaced {
+	struct list node; /* of `replaceds`; table's lock */
+	int fd;           /* -1: nothing is kept */
+	dev_t dev;
+	ino_t ino;
+};
+
+static struct list replaceds = {&replaceds, &replaceds};
+
+/* Inside, until replaced_end: so no handler jumps away. Without a descriptor the number is on its way out until the close is over. */
+static void replaced_keep(struct replaced *r, int to)
+{
+	struct stat st;
+	r->fd = -1;
+	if (sys_fstat(to, &st) < 0 || !(S_ISSOCK(st.st_mode) || S_ISCHR(st.st_mode) || S_ISBLK(st.st_mode)))
+		return;
+	r->dev = st.st_dev;
+	r->ino = st.st_ino;
+	fdtable_lock();
+	r->fd = fd_copy_high(to);
+	if (r->fd >= 0)
+		list_push_back(&replaceds, &r->node);
+	fdtable_unlock();
+}
+
+static void replaced_end(struct replaced *r)
+{
+	if (r->fd < 0)
+		return;
+	sys_close(r->fd); /* a signal ends its wait, as with the kernel, and its handler runs when this thread leaves */
+	fdtable_lock();
+	fd_unmark(r->fd);
+	list_unlink(&r->node);
+	fdtable_unlock();
+}
+
+/* In the child; the table's lock is held. */
+static void replaced_forget(struct replaced *r)
+{
+	struct stat st;
+	if (sys_fstat(r->fd, &st) == 0 && st.st_dev == r->dev && st.st_ino == r->ino)
+		fd_close(r->fd);
+	list_unlink(&r->node);
+}
+
+/*
  * dup3(fd, to) where the table knows one of them; flags as dup3. Two files are not seized at once: `to` loses its own first, which nobody decides by that number then.
  * `to` is on its way out until it is a copy. Two threads may copy two numbers to each other: so who meets another number on its way out gives back its own, and waits.
  */
 int file_dup_over(int fd, int to, int flags)
 {
 	int r;
+	uintptr_t mark;
 	struct file *old;
+	struct replaced replaced;
 	do {
 		struct call undecided;
 		fdtable_peek(fd);
@@ -315,14 +369,16 @@ int file_dup_over(int fd, int to, int flags)
 			return r;
 		while (!undecided_hold(&undecided, to))
 			;
-		old = number_take(to, true);
+		old = number_take(to, true, &mark);
 		undecided_let_go(&undecided);
+		replaced_keep(&replaced, to);
 		r = file_dup(fd, SYS_dup3, to, flags);
 		if (r < 0) {
 			number_back(to, old);
 			old = NULL;
 		}
-		fdtable_left(to);
+		fdtable_left(to, mark);
+		replaced_end(&replaced);
 		if (r == -EAGAIN)
 			engine_leave();
 	} while (r == -EAGAIN);
@@ -573,6 +629,8 @@ void files_after_fork(void)
 		if (!fdtable_peek(t->fd)) /* accept was not yet over */
 			sys_close(t->fd);
 	}
+	list_for_each (pos, tmp, &replaceds)
+		replaced_forget(container_of(pos, struct replaced, node));
 }
 
 /* Who came by another way, when the number that accept took was the program's last one: the kernel takes it itself. */

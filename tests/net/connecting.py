@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""Connecting beside something else, natively and under finesse: tests/net/connecting.c, deciding.c, stepped.c and jumped.c say what."""
+"""Connecting beside something else, natively and under finesse: tests/net/connecting.c, deciding.c, stepped.c, jumped.c and replaced.c say what."""
 import os
 import subprocess
 import sys
@@ -62,10 +62,19 @@ def same(lab, program, *args):
     return right, "" if right else "%d lines, %d lines\n%s" % (len(native.splitlines()), len(ours.splitlines()), differences(native, ours))
 
 
+def nobody(lab):
+    lab.client.run(["ip", "neigh", "add", NOBODY_IP, "lladdr", NOBODY, "dev", lab.client.interface, "nud", "permanent"])
+    return NOBODY_IP
+
+
 def stepped(lab):
     """One thread's call at each step of another one's: nothing but what one of the two orders gives, and these are as natively."""
-    lab.client.run(["ip", "neigh", "add", NOBODY_IP, "lladdr", NOBODY, "dev", lab.client.interface, "nud", "permanent"])
-    return same(lab, "stepped", NOBODY_IP)
+    return same(lab, "stepped", nobody(lab))
+
+
+def replaced(lab):
+    """Who copies a connection over a socket that lingers waits for that alone."""
+    return same(lab, "replaced", nobody(lab))
 
 
 def jumped(lab):
@@ -101,7 +110,7 @@ def main():
             checks += 1
             failures += not verdict[0]
             print("%s: deciding" % ("ok" if verdict[0] else "FAILED"), verdict[1], flush=True)
-    for part in stepped, jumped:
+    for part in stepped, jumped, replaced:
         with Lab() as lab:
             try:
                 right, why = part(lab)

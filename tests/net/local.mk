@@ -77,7 +77,9 @@ EXTRA_DIST += tests/net/reuse.py
 TESTS += tests/net/reuse_test.sh
 
 # connecting beside something else
-check_PROGRAMS += tests/net/connecting tests/net/deciding tests/net/stepped tests/net/jumped
+check_PROGRAMS += tests/net/connecting tests/net/deciding tests/net/stepped tests/net/jumped tests/net/replaced
+tests_net_replaced_SOURCES = tests/net/replaced.c
+tests_net_replaced_LDADD = -lpthread
 tests_net_jumped_SOURCES = tests/net/jumped.c
 tests_net_jumped_LDFLAGS = -Wl,-z,now
 tests_net_jumped_LDADD =

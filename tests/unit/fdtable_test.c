@@ -1,6 +1,9 @@
 /* The fd table: numbers, references, type-stable files, readers without a lock. */
 #include <check.h>
 #include <pthread.h>
+#include <sched.h>
+#include <setjmp.h>
+#include <signal.h>
 #include <stdlib.h>
 
 #include "preload/fdtable.h"
@@ -273,27 +276,30 @@ START_TEST(a_number_on_its_way_out_is_waited_for_outside)
 	pthread_t thread;
 	void *found;
 	struct file *f = put_at(7, FILE_CANDIDATE), *copied, *g = file_new(FILE_CANDIDATE);
+	uintptr_t mark, closing;
 	engine_enter();
-	ck_assert_ptr_eq(fdtable_take(7, false, &copied), f);
+	ck_assert_ptr_eq(fdtable_take(7, false, &closing, &copied), f);
 	ck_assert_uint_eq(f->numbers, 0);
 	ck_assert(fdtable_is_leaving(7));
 	ck_assert_ptr_null(fdtable_peek(7)); /* inside */
 	ck_assert_ptr_null(fdtable_get(7));
 	ck_assert_int_eq(fdtable_next(0), -1);
-	ck_assert_ptr_null(fdtable_take(7, true, &copied)); /* another thread's close */
-	ck_assert_ptr_eq(copied, &fdtable_leaving);
+	ck_assert_ptr_null(fdtable_take(7, true, &mark, &copied)); /* another thread's close */
+	ck_assert(fdtable_is_mark(copied));
 	ck_assert_ptr_null(fdtable_swap(7, NULL, NULL));
 	ck_assert(fdtable_is_leaving(7));
+	fdtable_left(7, mark); /* it has none */
+	ck_assert(fdtable_is_leaving(7));
 	ck_assert_int_eq(pthread_create(&thread, NULL, looks, NULL), 0);
-	fdtable_left(7);
+	fdtable_left(7, closing);
 	pthread_join(thread, &found);
 	ck_assert_ptr_null(found);
-	ck_assert_ptr_null(fdtable_take(7, true, &copied)); /* dup2 over a number that is nothing of ours */
+	ck_assert_ptr_null(fdtable_take(7, true, &mark, &copied)); /* dup2 over a number that is nothing of ours */
 	ck_assert_int_eq(pthread_create(&thread, NULL, looks, NULL), 0);
 	ck_assert_ptr_null(fdtable_swap(7, g, NULL));
 	pthread_join(thread, &found);
 	ck_assert_ptr_eq(found, g);
-	fdtable_left(7); /* too late: it is g's */
+	fdtable_left(7, mark); /* too late: it is g's */
 	ck_assert_ptr_eq(fdtable_peek(7), g);
 	engine_leave();
 	file_put(fdtable_swap(7, NULL, NULL));
@@ -301,18 +307,73 @@ START_TEST(a_number_on_its_way_out_is_waited_for_outside)
 }
 END_TEST
 
+/* The kernel has freed the number, and another thread has it, and closes it, before the first one says that it is gone. */
+START_TEST(who_closed_a_number_ends_no_later_close_of_it)
+{
+	struct file *f = put_at(7, FILE_SOCK), *g = file_new(FILE_SOCK), *busy;
+	uintptr_t first, later;
+	ck_assert_ptr_eq(fdtable_take(7, false, &first, &busy), f);
+	ck_assert_ptr_null(fdtable_swap(7, g, NULL));
+	ck_assert_ptr_eq(fdtable_take(7, false, &later, &busy), g);
+	fdtable_left(7, first);
+	ck_assert(fdtable_is_leaving(7));
+	fdtable_lock();
+	ck_assert(fdtable_is_busy());
+	fdtable_unlock();
+	fdtable_left(7, later);
+	ck_assert(!fdtable_is_leaving(7));
+	file_put(f);
+	file_put(g);
+}
+END_TEST
+
+static sigjmp_buf out;
+
+static void jumps(int sig)
+{
+	(void)sig;
+	siglongjmp(out, 1);
+}
+
+static void *waits_until_it_jumps(void *arg)
+{
+	(void)arg;
+	return sigsetjmp(out, 1) ? NULL : fdtable_peek(7);
+}
+
+START_TEST(a_wait_that_a_handler_left_is_forgotten)
+{
+	struct file *f = put_at(7, FILE_SOCK), *busy;
+	pthread_t thread;
+	uintptr_t mark;
+	signal(SIGUSR1, jumps);
+	engine_enter();
+	ck_assert_ptr_eq(fdtable_take(7, false, &mark, &busy), f);
+	ck_assert_int_eq(pthread_create(&thread, NULL, waits_until_it_jumps, NULL), 0);
+	while (!fdtable_is_awaited())
+		sched_yield();
+	pthread_kill(thread, SIGUSR1);
+	pthread_join(thread, NULL);
+	fdtable_left(7, mark);
+	ck_assert(!fdtable_is_awaited()); /* or each later close would wake nobody, by a system call */
+	engine_leave();
+	file_put(f);
+}
+END_TEST
+
 START_TEST(a_file_that_is_copied_keeps_its_numbers)
 {
 	struct file *f = put_at(7, FILE_SOCK), *copied;
+	uintptr_t mark;
 	file_seize_to_copy(f);
-	ck_assert_ptr_null(fdtable_take(7, false, &copied));
+	ck_assert_ptr_null(fdtable_take(7, false, &mark, &copied));
 	ck_assert_ptr_eq(copied, f);
 	ck_assert_ptr_eq(fdtable_peek(7), f);
 	file_unseize(f);
 	file_seize(f); /* for another reason */
-	ck_assert_ptr_eq(fdtable_take(7, false, &copied), f);
+	ck_assert_ptr_eq(fdtable_take(7, false, &mark, &copied), f);
 	ck_assert_ptr_null(copied);
-	fdtable_left(7);
+	fdtable_left(7, mark);
 	file_unseize(f);
 	file_put(f);
 }
@@ -321,7 +382,8 @@ END_TEST
 START_TEST(a_fork_sees_numbers_on_their_way_and_its_child_ends_them)
 {
 	struct file *f = put_at(7, FILE_CANDIDATE), *copied;
-	fdtable_take(7, false, &copied);
+	uintptr_t mark;
+	fdtable_take(7, false, &mark, &copied);
 	fdtable_lock();
 	ck_assert(fdtable_is_busy());
 	fdtable_forget_calls();
@@ -351,6 +413,8 @@ int main(void)
 	tcase_add_test(t, one_thread_at_a_time_has_seized_a_file);
 	tcase_add_test(t, a_fork_sees_seizures_and_its_child_ends_them);
 	tcase_add_test(t, a_number_on_its_way_out_is_waited_for_outside);
+	tcase_add_test(t, who_closed_a_number_ends_no_later_close_of_it);
+	tcase_add_test(t, a_wait_that_a_handler_left_is_forgotten);
 	tcase_add_test(t, a_file_that_is_copied_keeps_its_numbers);
 	tcase_add_test(t, a_fork_sees_numbers_on_their_way_and_its_child_ends_them);
 	suite_add_tcase(s, t);
