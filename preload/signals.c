@@ -118,6 +118,7 @@ bool signals_in_handler(void)
 static void handler_left(void *outer)
 {
 	handlers_depth = *(unsigned *)outer;
+	user_mask_changed();
 }
 
 static bool is_function(const void *handler)
@@ -173,7 +174,9 @@ static void trampoline(int sig, siginfo_t *info, void *context)
 	unsigned outer = handlers_depth;
 	unwind_begin(&unwind, handler_left, &outer);
 	handlers_depth = outer + 1;
+	user_mask_changed(); /* the handler has sa_mask, what follows has what was */
 	handler(sig, info, context);
+	user_mask_changed();
 	handlers_depth = outer;
 	unwind_end(&unwind);
 	user_guard_set(guard);
@@ -395,6 +398,21 @@ int wrap_sigaction(int sig, const struct sigaction *action, struct sigaction *ol
 	return r;
 }
 
+/* Who blocks SIGSEGV or SIGBUS gets no handler for a bad pointer's fault (base/user.h). */
+int wrap_sigprocmask(int how, const sigset_t *set, sigset_t *old)
+{
+	int r = REAL(sigprocmask)(how, set, old);
+	user_mask_changed();
+	return r;
+}
+
+int wrap_pthread_sigmask(int how, const sigset_t *set, sigset_t *old)
+{
+	int r = REAL(pthread_sigmask)(how, set, old);
+	user_mask_changed();
+	return r;
+}
+
 static shim_sighandler signal_with(int sig, shim_sighandler handler, int flags)
 {
 	struct sigaction action = {.sa_handler = handler, .sa_flags = flags}, old;
@@ -434,14 +452,14 @@ shim_sighandler wrap_sigset(int sig, shim_sighandler handler)
 	sigemptyset(&set);
 	sigaddset(&set, sig);
 	if (handler == SIG_HOLD) {
-		if (sigprocmask(SIG_BLOCK, &set, &old) < 0)
+		if (wrap_sigprocmask(SIG_BLOCK, &set, &old) < 0)
 			return SIG_ERR;
 		if (sigismember(&old, sig))
 			return SIG_HOLD;
 		return wrap_sigaction(sig, NULL, &action) < 0 ? SIG_ERR : action.sa_handler;
 	}
 	shim_sighandler before = signal_with(sig, handler, 0);
-	if (before == SIG_ERR || sigprocmask(SIG_UNBLOCK, &set, &old) < 0)
+	if (before == SIG_ERR || wrap_sigprocmask(SIG_UNBLOCK, &set, &old) < 0)
 		return SIG_ERR;
 	return sigismember(&old, sig) ? SIG_HOLD : before;
 }

@@ -322,5 +322,7 @@ long wrap_syscall(long nr, ...)
 	if (makes_process(nr))
 		return edge(clone_by_number(nr, a));
 	r = edge(sys_call6(nr, a[0], a[1], a[2], a[3], a[4], a[5]));
+	if (nr == SYS_rt_sigprocmask)
+		user_mask_changed();
 	return makes_fd(nr) ? fd_created(r) : r;
 }

@@ -77,16 +77,16 @@ void thread_after_fork(void)
 
 int thread_start(pthread_t *out, void *(*main)(void *arg), void *arg)
 {
-	sigset_t all, before;
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &before);
+	const uint64_t all = ~UINT64_C(0);
+	uint64_t before = 0;
+	sys_call(SYS_rt_sigprocmask, SIG_SETMASK, &all, &before, sizeof before, 0, 0);
 	struct birth *b = birth_begin();
 	b->main = main;
 	b->arg = arg;
 	int err = pthread_create(out, NULL, born, b);
 	if (err)
 		birth_ends(b);
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	sys_call(SYS_rt_sigprocmask, SIG_SETMASK, &before, NULL, sizeof before, 0, 0);
 	return -err;
 }
 

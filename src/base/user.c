@@ -1,6 +1,11 @@
 #include "base/user.h"
 
+#include "base/sys.h"
+
+#include <errno.h>
+#include <linux/futex.h>
 #include <stdint.h>
+#include <sys/mman.h>
 #include <ucontext.h>
 
 /* The smallest page of any Linux that we build for. */
@@ -146,6 +151,63 @@ __asm__(".text\n"
 #error "user_touch: port me to this architecture"
 #endif
 
+/* ---- where no fault is caught ---- */
+
+#ifndef MADV_POPULATE_READ /* Linux 5.14 */
+#define MADV_POPULATE_READ  22
+#define MADV_POPULATE_WRITE 23
+#endif
+#define MANY_PAGES 4 /* so many pages are asked about by one call first */
+
+enum faults { FAULTS_UNKNOWN, FAULTS_CAUGHT, FAULTS_FATAL };
+
+static _Thread_local __attribute__((tls_model("initial-exec"))) uint8_t faults;
+
+void user_mask_changed(void)
+{
+	faults = FAULTS_UNKNOWN;
+}
+
+static bool ask_mask(void)
+{
+	uint64_t mask = 0;
+	sys_call(SYS_rt_sigprocmask, SIG_BLOCK, NULL, &mask, sizeof mask, 0, 0);
+	faults = mask & (UINT64_C(1) << (SIGSEGV - 1) | UINT64_C(1) << (SIGBUS - 1)) ? FAULTS_FATAL : FAULTS_CAUGHT;
+	return faults == FAULTS_FATAL;
+}
+
+bool user_fault_is_fatal(void)
+{
+	return __builtin_expect(faults != FAULTS_CAUGHT, 0) && (faults == FAULTS_FATAL || ask_mask());
+}
+
+/* The kernel reads a set of signals there, and then refuses what it is to do with it. */
+static bool kernel_reads(uintptr_t at)
+{
+	return sys_call(SYS_rt_sigprocmask, -1, at & -sizeof(uint64_t), NULL, sizeof(uint64_t), 0, 0) != -EFAULT;
+}
+
+/* The kernel's atomic "or" of nothing. A thread that waits for a futex there may be woken; it has to look again anyway. */
+static bool kernel_writes(uintptr_t at)
+{
+	static uint32_t nobody_waits;
+	return sys_call(SYS_futex, &nobody_waits, FUTEX_WAKE_OP | FUTEX_PRIVATE_FLAG, 0, 0, at & -sizeof(uint32_t), FUTEX_OP(FUTEX_OP_OR, 0, FUTEX_OP_CMP_EQ, 0)) != -EFAULT;
+}
+
+static bool kernel_may(uintptr_t at, uintptr_t last, bool write)
+{
+	uintptr_t first_page = at & -(uintptr_t)PAGE_BYTES, last_page = last & -(uintptr_t)PAGE_BYTES;
+	if (last_page - first_page >= MANY_PAGES * PAGE_BYTES &&
+	    sys_call(SYS_madvise, first_page, last_page - first_page + PAGE_BYTES, write ? MADV_POPULATE_WRITE : MADV_POPULATE_READ, 0, 0, 0) == 0)
+		return true;
+	for (uintptr_t page = first_page;; page += PAGE_BYTES) {
+		if (!(write ? kernel_writes(page) : kernel_reads(page)))
+			return false;
+		if (page == last_page)
+			return true;
+	}
+}
+
 static bool touch(const void *p, size_t n, int (*touch_one)(const void *))
 {
 	uintptr_t at = (uintptr_t)p, last = at + n - 1;
@@ -153,6 +215,8 @@ static bool touch(const void *p, size_t n, int (*touch_one)(const void *))
 		return true;
 	if (last < at)
 		return false;
+	if (user_fault_is_fatal())
+		return kernel_may(at, last, touch_one == user_touch_write);
 	for (; at <= last; at = (at | (PAGE_BYTES - 1)) + 1) {
 		if (touch_one((const void *)at))
 			return false;

@@ -27,7 +27,7 @@
 static bool give(struct epoll_event *to, uint32_t mask, epoll_data_t data)
 {
 	const struct epoll_event ev = {.events = mask, .data = data};
-	return user_guarded(memcpy, to, &ev, sizeof ev);
+	return (!user_fault_is_fatal() || user_may_write(to, sizeof ev)) && user_guarded(memcpy, to, &ev, sizeof ev);
 }
 
 /* Tells what is ready of the engine's. Level-triggered items go to the list's end, so that all get their turn. */

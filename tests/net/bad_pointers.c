@@ -7,9 +7,11 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <poll.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,6 +21,7 @@
 #include <sys/select.h>
 #include <sys/sendfile.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
 #include <netinet/tcp.h>
@@ -315,6 +318,91 @@ static void more_than_a_pipe_holds(int fd)
 	close(pipe_fd[1]);
 }
 
+/* In a thread that blocks the signals of faults, by each way; and again when it does not. */
+static void blocked_calls(int fd)
+{
+	sigset_t faults, all;
+	uint64_t by_number;
+	sigemptyset(&faults);
+	sigaddset(&faults, SIGSEGV);
+	sigaddset(&faults, SIGBUS);
+	sigfillset(&all);
+	SAY(send(fd, BAD, 5, 0));
+	SAY(send(fd, "hello", 5, 0));
+	for (int n = 0; n < 5;)
+		ioctl(fd, FIONREAD, &n);
+	SAY(pthread_sigmask(SIG_BLOCK, &faults, NULL));
+	data_calls(fd);
+	name_calls(fd);
+	wait_calls(fd);
+	listener_calls();
+	SAY(sigprocmask(SIG_UNBLOCK, &faults, NULL));
+	SAY(send(fd, BAD, 5, 0));
+	SAY(sigprocmask(SIG_SETMASK, &all, NULL));
+	SAY(send(fd, BAD, 5, 0));
+	SAY(recv(fd, read_only, 5, MSG_DONTWAIT));
+	memset(&by_number, 0, sizeof by_number);
+	SAY(syscall(SYS_rt_sigprocmask, SIG_SETMASK, &by_number, NULL, sizeof by_number));
+	SAY(send(fd, BAD, 5, 0));
+	memset(&by_number, 0xff, sizeof by_number);
+	SAY(syscall(SYS_rt_sigprocmask, SIG_SETMASK, &by_number, NULL, sizeof by_number));
+	SAY(send(fd, BAD, 5, 0));
+	SAY(sigprocmask(SIG_UNBLOCK, &all, NULL));
+}
+
+/* A buffer of many pages whose last one is bad; and one in which all are good. */
+static void many_pages(int fd)
+{
+	enum { PAGES = 16, SIZE = PAGES * 4096 };
+	char *pages = mmap(NULL, SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	struct iovec iov = {pages + SIZE, 5};
+	SAY(send(fd, pages, SIZE, 0));
+	SAY(recv(fd, pages, SIZE, MSG_WAITALL));
+	mprotect(pages + SIZE - 4096, 4096, PROT_NONE);
+	iov.iov_base = pages + SIZE - 4096;
+	SAY(writev(fd, &iov, 1));
+	SAY(send(fd, "12345", 5, 0));
+	SAY(recv(fd, pages + SIZE - 4096, 5, 0));
+	SAY(recv(fd, pages + 100, 5, MSG_WAITALL));
+	SAY(memcmp(pages + 100, "12345", 5));
+	munmap(pages, SIZE);
+}
+
+static void *in_a_thread(void *arg)
+{
+	int fd = *(int *)arg;
+	SAY(send(fd, BAD, 5, 0));
+	SAY(recv(fd, BAD, 0, MSG_DONTWAIT));
+	many_pages(fd);
+	events_at_the_end_of_memory(fd);
+	return NULL;
+}
+
+static int handlers_fd;
+
+static void in_a_handler(int sig)
+{
+	(void)sig;
+	SAY(send(handlers_fd, BAD, 5, 0));
+}
+
+/* What blocks them otherwise: who makes the thread; a handler's mask. */
+static void blocked_otherwise(int fd)
+{
+	struct sigaction sa = {.sa_handler = in_a_handler};
+	pthread_t thread;
+	sigset_t before;
+	sigfillset(&sa.sa_mask);
+	pthread_sigmask(SIG_SETMASK, &sa.sa_mask, &before);
+	SAY(pthread_create(&thread, NULL, in_a_thread, &fd));
+	pthread_join(thread, NULL);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	handlers_fd = fd;
+	sigaction(SIGUSR2, &sa, NULL);
+	raise(SIGUSR2);
+	SAY(send(fd, BAD, 5, 0));
+}
+
 int main(int argc, char **argv)
 {
 	struct sockaddr_in a = {.sin_family = AF_INET};
@@ -342,6 +430,8 @@ int main(int argc, char **argv)
 	lying_control(fd);
 	listener_calls();
 	signal_calls(fd);
+	blocked_calls(fd);
+	blocked_otherwise(fd);
 	puts("# end");
 	return 0;
 }

@@ -116,7 +116,7 @@ tests_net_unmapped_SOURCES = tests/net/unmapped.c
 tests_net_unmapped_LDADD = -lpthread
 tests_net_bad_pointers_SOURCES = tests/net/bad_pointers.c
 tests_net_bad_pointers_CFLAGS = $(AM_CFLAGS) -Wno-nonnull -Wno-stringop-overflow -Wno-stringop-overread -Wno-unused-result -Wno-restrict
-tests_net_bad_pointers_LDADD =
+tests_net_bad_pointers_LDADD = -lpthread
 dist_check_SCRIPTS += tests/net/bad_pointers_test.sh
 TESTS += tests/net/bad_pointers_test.sh
 
