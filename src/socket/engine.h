@@ -72,6 +72,8 @@ struct iface {
 	struct link *link; /* NULL: the place is free */
 	bool gone;         /* the interface does not exist any more; its place is kept while there is no other */
 	bool is_watched;   /* privileged_watch_ring */
+	int rp_filter;     /* net.ipv4.conf: of it and of all; as it was read last */
+	int64_t rp_filter_until_us;
 	struct link_rx_handler rx_handler;
 	struct unseen_queue unseen;
 };
@@ -323,6 +325,7 @@ struct engine {
 	struct judge *judge;       /* … who may connect, by them; NULL: nobody need be asked */
 	const struct flow_key *judged_entry; /* of the segment at hand: its flow has an entry that the connection to come may take; NULL: none */
 	bool judged_full; /* … and of one there was no room for */
+	bool judging;     /* … came by the judge */
 	bool judged;
 	bool firewall_unknown; /* the rules changed, and cannot be read any more: nothing is taken */
 	struct rejudge rejudge;
@@ -390,6 +393,8 @@ struct engine {
 	struct taken_ports taken_ports;
 	int64_t sweep_us;
 	struct syn_cookies cookies;
+	int64_t ways_us; /* way_back.c: since then so many sources of cookies were asked about */
+	unsigned ways;
 	struct budget answers; /* to segments of no connection */
 	int diag_fd;           /* to ask inet_diag through; 0: not open */
 	struct list handed_over; /* sock.dirty: the shim is to be told */
@@ -725,6 +730,9 @@ void listener_is_used(struct engine *e, struct sock *l); /* for the first time *
 bool listener_is_elsewhere(struct engine *e, const struct flow_key *key);
 /* True: it is an embryo now. `iss_min`: of a TIME-WAIT that it takes over, or 0. */
 bool listener_on_syn(struct engine *e, struct sock *l, const struct ip_input *in, uint32_t iss_min);
+/* way_back.c. 0; -EXDEV: Linux might not take a SYN of this source that came now, and is to say so itself; `found`: the way of its answer. */
+int way_back_check(struct engine *e, const struct sock *l, const struct flow_key *key, const struct route *found);
+int way_back_of_cookie(struct engine *e, const struct sock *l, const struct flow_key *key); /* … or -errno: no way leads there */
 /* A segment of no connection, with ACK: true when it brings back a cookie of ours (or may not be answered). */
 bool listener_on_ack(struct engine *e, struct sock *l, const struct ip_input *in);
 void embryo_leave(struct sock *s); /* established, or dead */

@@ -266,7 +266,9 @@ static void input_one(struct engine *e, const struct judged_segment *seg)
 	bool there = seg->entered || (seg->entered_before && classifier_flows_stayed(e->classifier, seg->deletions));
 	e->judged_entry = there ? &seg->key : NULL;
 	e->judged_full = false;
+	e->judging = true;
 	input_packet(e, i, &in);
+	e->judging = false;
 	if (e->judged_entry && seg->entered) /* it became no connection */
 		parting_add(e, &seg->key, true, false);
 	e->judged_entry = NULL;

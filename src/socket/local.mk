@@ -72,4 +72,5 @@ src_libsocket_a_SOURCES = \
 	src/socket/trace_text.c \
 	src/socket/trace_text.h \
 	src/socket/turn.c \
+	src/socket/way_back.c \
 	src/socket/zerocopy.c

@@ -25,7 +25,7 @@
 /* Embryos a small backlog may still have, as Linux's tcp_max_syn_backlog floor. */
 #define EMBRYOS_MIN      128
 #define EVICT_LOOK_AT    256 /* embryos, from the oldest, in search of one of the fullest network */
-#define UNROUTABLE_MAX   100 /* SYNs in a second whose way back is asked for in vain: the next ones are answered without asking */
+#define UNROUTABLE_MAX   100 /* SYNs in a second whose way back is asked for in vain: the next ones are answered by a cookie, and cost no memory */
 #define FLOOD_LOG_US     (60 * USEC_PER_SEC)
 
 enum { SYNCOOKIES_OFF, SYNCOOKIES_WHEN_FULL, SYNCOOKIES_ALWAYS }; /* net.ipv4.tcp_syncookies */
@@ -92,7 +92,7 @@ static int syn_destination(struct engine *e, const struct sock *l, struct sock *
 	if (!s->dest)
 		return -ENOMEM;
 	int err = dest_resolve(e, s->dest);
-	return err == -EAGAIN ? 0 : err;
+	return err && err != -EAGAIN ? err : way_back_check(e, l, &s->flow.key, &s->dest->route);
 }
 
 /* False: the kernel keeps its TIME-WAIT of the same 4-tuple, and gets the SYN when it comes again. */
@@ -165,6 +165,18 @@ static bool too_many_unroutable(struct engine *e, struct listener *lst)
 	return lst->unroutable >= UNROUTABLE_MAX;
 }
 
+/* Whose way back is not ours. */
+static void refuse(struct engine *e, struct listener *lst, const struct flow_key *key, int err)
+{
+	lst->unroutable++;
+	if (err == -EXDEV) {
+		e->counters[SOCKC_OtherInterface]++;
+		exception_add_for_stranger(e, key);
+	} else {
+		e->counters[SOCKC_NoMemory]++;
+	}
+}
+
 /* An embryo, or NULL: counted. */
 static struct sock *child_make(struct engine *e, struct sock *l, const struct ip_input *in, const struct tcp_segment *syn, const struct begin *how)
 {
@@ -175,14 +187,10 @@ static struct sock *child_make(struct engine *e, struct sock *l, const struct ip
 		embryo_enter(e, l, s);
 		return s;
 	}
-	if (err != -ENOMEM && err != -E2BIG)
-		l->lst->unroutable++;
-	if (err == -EXDEV) {
-		e->counters[SOCKC_OtherInterface]++;
-		exception_add_for_stranger(e, &in->key);
-	} else if (err != -E2BIG) { /* that one is the kernel's: judged.c */
+	if (err == -ENOMEM)
 		e->counters[SOCKC_NoMemory]++;
-	}
+	else if (err != -E2BIG) /* that one is the kernel's: judged.c */
+		refuse(e, l->lst, &in->key, err);
 	if (s)
 		sock_put(e, s);
 	return NULL;
@@ -204,7 +212,12 @@ static void answer_by_cookie(struct engine *e, struct sock *l, const struct ip_i
 	struct dest *d = dest_find(e, &in->key.laddr, &in->key.raddr, dest_oif(e, l, &in->key.raddr));
 	struct tcp_segment synack;
 	struct tcp_open open;
+	int err = way_back_of_cookie(e, l, &in->key);
 	note_flood(e, lst);
+	if (err) {
+		refuse(e, lst, &in->key, err);
+		return;
+	}
 	fill_open(e, e->arrived, &in->key, d ? d->path.mtu : 0, &lst->options, &open);
 	open.policy = lst->policy;
 	if (syn_cookie_answer(&e->cookies, &e->tcp, e->now, &open, &in->seg, &synack) < 0)

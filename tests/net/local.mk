@@ -166,3 +166,6 @@ EXTRA_DIST += tests/net/many_rules.py
 TESTS += tests/net/rules_late_test.sh
 dist_check_SCRIPTS += tests/net/rules_late_test.sh
 EXTRA_DIST += tests/net/rules_late.py
+TESTS += tests/net/sources_test.sh
+dist_check_SCRIPTS += tests/net/sources_test.sh
+EXTRA_DIST += tests/net/sources.py
