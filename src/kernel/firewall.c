@@ -72,6 +72,7 @@ struct firewall {
 	struct firewall_tc tc[FIREWALL_INTERFACES]; /* of those that were asked about */
 	unsigned n_tc;
 	struct firewall_cgroup cgroup;
+	struct firewall_unheard unheard;
 	struct firewall_xfrm xfrm;
 	struct proof proofs[PROOFS];
 };
@@ -85,11 +86,17 @@ static int failed(int err, const char *what, char *why, size_t why_len)
 	return err;
 }
 
-static int read_cgroup_of(int pid, struct firewall_cgroup *out)
+static int read_untold(struct firewall_cgroup *cgroup, struct firewall_unheard *unheard, struct firewall_look *look)
+{
+	int err = firewall_read_cgroup(cgroup, look);
+	return err < 0 ? err : firewall_read_unheard(unheard, look);
+}
+
+static int read_untold_of(int pid, struct firewall_cgroup *cgroup, struct firewall_unheard *unheard)
 {
 	struct firewall_look look = FIREWALL_LOOK_NONE;
 	look.pid = pid;
-	int err = firewall_read_cgroup(out, &look);
+	int err = read_untold(cgroup, unheard, &look);
 	firewall_look_close(&look);
 	return err;
 }
@@ -105,10 +112,10 @@ int firewall_read_of(int pid, struct firewall **out, char *why, size_t why_len)
 	int err = f ? failed(check_proc(), "anything: /proc is not there", why, why_len) : -ENOMEM;
 	if (!err)
 		err = failed(firewall_read_nftables(&f->rules), "nftables", why, why_len);
+	if (!err) /* first: a table that comes meanwhile is one that is not known yet */
+		err = failed(read_untold_of(pid, &f->cgroup, &f->unheard), "BPF programs", why, why_len);
 	if (!err)
 		err = failed(firewall_read_iptables(&f->rules), "iptables", why, why_len);
-	if (!err)
-		err = failed(read_cgroup_of(pid, &f->cgroup), "cgroup programs", why, why_len);
 	if (!err)
 		err = failed(firewall_read_xfrm(&f->xfrm), "IPsec policies", why, why_len);
 	if (err)
@@ -118,23 +125,25 @@ int firewall_read_of(int pid, struct firewall **out, char *why, size_t why_len)
 	return err;
 }
 
-static int bits_of(const struct firewall_cgroup *c)
+static int bits_of(const struct firewall_cgroup *c, const struct firewall_unheard *u)
 {
-	return c->ingress | c->egress << 1 | c->connect << 2 | c->sockets << 3;
+	return c->ingress | c->egress << 1 | c->connect << 2 | c->sockets << 3 | u->sk_lookup << 4 | (int)u->tables << 5;
 }
 
-int firewall_cgroup_now(struct firewall_look *look)
+int firewall_untold_now(struct firewall_look *look)
 {
-	struct firewall_cgroup now;
-	int err = firewall_read_cgroup(&now, look);
-	return err < 0 ? err : bits_of(&now);
+	struct firewall_cgroup cgroup;
+	struct firewall_unheard unheard;
+	int err = read_untold(&cgroup, &unheard, look);
+	return err < 0 ? err : bits_of(&cgroup, &unheard);
 }
 
-int firewall_cgroup_of(int pid)
+int firewall_untold_of(int pid)
 {
-	struct firewall_cgroup now;
-	int err = read_cgroup_of(pid, &now);
-	return err < 0 ? err : bits_of(&now);
+	struct firewall_cgroup cgroup;
+	struct firewall_unheard unheard;
+	int err = read_untold_of(pid, &cgroup, &unheard);
+	return err < 0 ? err : bits_of(&cgroup, &unheard);
 }
 
 void firewall_free(struct firewall *f)
@@ -149,7 +158,8 @@ int firewall_save(const struct firewall *f)
 	int fd = fd_move_high(sys_call(SYS_memfd_create, "finesse-rules", 1 /* MFD_CLOEXEC */, 0, 0, 0, 0));
 	if (fd < 0)
 		return fd;
-	bool written = write_quietly(fd, &f->cgroup, sizeof f->cgroup) == sizeof f->cgroup && write_quietly(fd, &f->xfrm, sizeof f->xfrm) == sizeof f->xfrm;
+	bool written = write_quietly(fd, &f->cgroup, sizeof f->cgroup) == sizeof f->cgroup && write_quietly(fd, &f->unheard, sizeof f->unheard) == sizeof f->unheard &&
+		       write_quietly(fd, &f->xfrm, sizeof f->xfrm) == sizeof f->xfrm;
 	int err = written ? rules_save(&f->rules, fd) : -EIO;
 	if (!err && sys_call(SYS_lseek, fd, 0, SEEK_SET, 0, 0, 0) < 0)
 		err = -EIO;
@@ -164,7 +174,8 @@ int firewall_load(struct firewall **out, int fd)
 	struct firewall *f = calloc(1, sizeof *f);
 	if (!f)
 		return -ENOMEM;
-	bool read = sys_read(fd, &f->cgroup, sizeof f->cgroup) == sizeof f->cgroup && sys_read(fd, &f->xfrm, sizeof f->xfrm) == sizeof f->xfrm;
+	bool read = sys_read(fd, &f->cgroup, sizeof f->cgroup) == sizeof f->cgroup && sys_read(fd, &f->unheard, sizeof f->unheard) == sizeof f->unheard &&
+		    sys_read(fd, &f->xfrm, sizeof f->xfrm) == sizeof f->xfrm;
 	int err = read ? rules_load(&f->rules, fd) : -EIO;
 	if (err)
 		firewall_free(f);
@@ -306,7 +317,7 @@ void firewall_sight_of(const struct firewall *f, struct firewall_sight *s)
 
 void firewall_see(struct firewall_sight *s, struct firewall_look *look)
 {
-	s->cgroup = firewall_cgroup_now(look);
+	s->untold = firewall_untold_now(look);
 	for (unsigned i = 0; i < s->n; i++)
 		firewall_read_tc(s->at[i].ifindex, &s->at[i], look);
 }
@@ -326,8 +337,8 @@ static bool ingress_differs(const struct firewall *f, const struct firewall_sigh
 
 bool firewall_differs(const struct firewall *f, const struct firewall_sight *s)
 {
-	int cgroup = f ? bits_of(&f->cgroup) : 0;
-	return (s->cgroup >= 0 && s->cgroup != cgroup) || ingress_differs(f, s);
+	int untold = f ? bits_of(&f->cgroup, &f->unheard) : 0;
+	return (s->untold >= 0 && s->untold != untold) || ingress_differs(f, s);
 }
 
 uint32_t firewall_generation(void)
@@ -338,12 +349,21 @@ uint32_t firewall_generation(void)
 bool firewall_watches_sockets(void)
 {
 	struct firewall_cgroup cgroup;
-	return read_cgroup_of(0, &cgroup) < 0 || cgroup.sockets;
+	struct firewall_unheard unheard;
+	return read_untold_of(0, &cgroup, &unheard) < 0 || cgroup.sockets;
+}
+
+/* It may give the SYN to another socket. */
+static int lookup_has(const struct firewall *f, char *why, size_t why_len)
+{
+	if (f->unheard.sk_lookup)
+		snprintf(why, why_len, "firewall: a BPF program (sk_lookup) chooses the socket");
+	return f->unheard.sk_lookup;
 }
 
 int firewall_judges(const struct firewall *f, const struct firewall_flow *flow, char *why, size_t why_len)
 {
-	return ask(f, flow, true, true, false, false, why, why_len) || ask(f, flow, false, false, true, false, why, why_len) ||
+	return lookup_has(f, why, why_len) || ask(f, flow, true, true, false, false, why, why_len) || ask(f, flow, false, false, true, false, why, why_len) ||
 	       ask(f, flow, true, false, false, false, why, why_len) || firewall_xfrm_has(&f->xfrm, flow, false, why, why_len);
 }
 

@@ -1,6 +1,6 @@
 /*
  * Promise 6: what this host's rules could do to TCP where our packets would bypass them. nftables on input, output, prerouting,
- * postrouting, ingress, egress; legacy iptables and ip6tables; cgroup BPF programs on our cgroup; tc's filters and others' programs at the interface's ingress; IPsec policies. Our own classifier's table does not count.
+ * postrouting, ingress, egress; legacy iptables and ip6tables; cgroup BPF programs on our cgroup; BPF programs that choose the socket (sk_lookup); tc's filters and others' programs at the interface's ingress; IPsec policies. Our own classifier's table does not count.
  *
  * A snapshot is read once and asked often; asking costs no system call, but the first time about an interface. Functions return 0/positive or -errno. The engine's lock is held, but
  * for firewall_read: it makes a new snapshot and looks at nothing else, so any thread may call it. -EINTR: the rules changed while they were read.
@@ -24,6 +24,7 @@ void firewall_free(struct firewall *f); /* NULL: nothing */
 int firewall_save(const struct firewall *f);
 int firewall_load(struct firewall **out, int fd);
 #define FIREWALL_LOOK_SETS 16
+#define FIREWALL_FAMILIES  2
 #define FIREWALL_INTERFACES 16 /* that are asked about: all that are served */
 /*
  * Who asks the kernel again and again keeps what that takes open: a descriptor that is made takes the lowest free number for a moment, which is the program's. Of one
@@ -36,6 +37,8 @@ struct firewall_look {
 	char *groups;
 	int cgroup_fd; /* … when this directory was found by it; -ENOENT: there is no cgroup v2. -EPERM, -EACCES: in a user namespace. -EREMOTE: mounts_nothing */
 	int route_fd;  /* netlink */
+	int names_fd[FIREWALL_FAMILIES]; /* of legacy tables */
+	int netns_fd;
 	struct { /* of programs at tcx: is one of them another's? 0: none */
 		uint64_t sum;
 		bool others;
@@ -43,18 +46,21 @@ struct firewall_look {
 	unsigned next_set;
 	int in_user_namespace; /* that of a process with threads does not change. -1: not asked yet */
 };
-#define FIREWALL_LOOK_NONE ((struct firewall_look){.groups_fd = -1, .cgroup_fd = -1, .route_fd = -1, .in_user_namespace = -1})
+#define FIREWALL_LOOK_NONE ((struct firewall_look){.groups_fd = -1, .cgroup_fd = -1, .route_fd = -1, .names_fd = {-1, -1}, .netns_fd = -1, .in_user_namespace = -1})
 void firewall_look_open(struct firewall_look *look); /* now, and not at the first question */
 void firewall_look_close(struct firewall_look *look);
 void firewall_look_alone(struct firewall_look *look); /* there is nobody else to ask any more: the next look mounts what it needs */
 
-/* The kinds of BPF programs on a cgroup, a bit each: of the calling process's cgroup now, or of that of process `pid`. -EPERM: CAP_NET_ADMIN is missing; other -errno: could not tell. */
-int firewall_cgroup_now(struct firewall_look *look);
-int firewall_cgroup_of(int pid);
+/*
+ * What is there of which nobody tells, a bit each: the kinds of BPF programs on the calling process's cgroup, or on that of process `pid`; tables of legacy iptables; programs that choose
+ * the socket of a SYN (sk_lookup). -EPERM: CAP_NET_ADMIN is missing; other -errno: could not tell.
+ */
+int firewall_untold_now(struct firewall_look *look);
+int firewall_untold_of(int pid);
 /* Another one with each change of nftables' rules or IPsec policies; 0: there are none, or it cannot be told. */
 uint32_t firewall_generation(void);
 /*
- * What may change without anybody telling: programs on the cgroup, and filters and others' programs at the ingress of interfaces. The kernel is asked by firewall_see. It may
+ * What may change without anybody telling: the untold, and filters and others' programs at the ingress of interfaces. The kernel is asked by firewall_see. It may
  * let the caller wait for its lock of the network (rtnl), 100s of ms where namespaces come and go. So it is called without the engine's lock; `look` is the caller's meanwhile.
  */
 struct firewall_tc { /* what others have at an interface's ingress */
@@ -63,7 +69,7 @@ struct firewall_tc { /* what others have at an interface's ingress */
 	bool programs; /* at tcx */
 };
 struct firewall_sight {
-	int cgroup; /* as firewall_cgroup_now */
+	int untold; /* as firewall_untold_now */
 	unsigned n;
 	struct firewall_tc at[FIREWALL_INTERFACES];
 };

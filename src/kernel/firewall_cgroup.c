@@ -112,6 +112,7 @@ static void forget_cgroup(struct firewall_look *look)
 void firewall_look_close(struct firewall_look *look)
 {
 	forget_cgroup(look);
+	firewall_unheard_close(look);
 	fd_close(look->route_fd);
 	look->route_fd = -1;
 }
@@ -160,7 +161,9 @@ void firewall_look_alone(struct firewall_look *look)
 
 void firewall_look_open(struct firewall_look *look)
 {
+	struct firewall_unheard unused;
 	cgroup_of(look);
+	firewall_read_unheard(&unused, look);
 	firewall_open_route(look);
 }
 

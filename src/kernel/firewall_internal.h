@@ -25,6 +25,14 @@ struct firewall_cgroup {
 };
 int firewall_read_cgroup(struct firewall_cgroup *out, struct firewall_look *look);
 
+/* What nobody tells of besides. */
+struct firewall_unheard {
+	uint32_t tables; /* legacy iptables' and ip6tables', a bit each: less than 1 << 12 */
+	bool sk_lookup;
+};
+int firewall_read_unheard(struct firewall_unheard *out, struct firewall_look *look);
+void firewall_unheard_close(struct firewall_look *look);
+
 void firewall_read_tc(int ifindex, struct firewall_tc *out, struct firewall_look *look);
 int firewall_open_route(struct firewall_look *look); /* its route_fd */
 

@@ -54,7 +54,7 @@ struct privileged_ops {
 	int (*use_neighbour)(int ifindex, const struct ip_addr *addr);
 	int (*make_group)(int fds[CLASSIFIER_GROUP_FDS]); /* classifier_group_make */
 	int (*read_firewall)(void); /* firewall_save's fd; -EAGAIN: who is asked is busy, and may be asked again in some seconds */
-	/* firewall_cgroup_of this process, and firewall_generation. By a descriptor of look_begin's (or -errno), without the lock, by one thread at a time. Negative: look_failed. */
+	/* firewall_untold_of this process, and firewall_generation. By a descriptor of look_begin's (or -errno), without the lock, by one thread at a time. Negative: look_failed. */
 	int (*look)(int fd, uint32_t *generation);
 	int (*look_begin)(void);
 	void (*look_cut)(void); /* by another thread than look's, which then ends at once: look_failed */

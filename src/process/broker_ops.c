@@ -358,7 +358,7 @@ bool broker_ops_do(const struct broker_ops_config *c, struct broker_spent *spent
 		answer->result = do_firewall(spent->pid, answer, out);
 		return true;
 	case BROKER_CGROUP:
-		answer->result = firewall_cgroup_of(spent->pid);
+		answer->result = firewall_untold_of(spent->pid);
 		answer->generation = firewall_generation();
 		return true;
 	case BROKER_GROUP:

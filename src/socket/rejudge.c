@@ -6,8 +6,8 @@
  * could touch now becomes the kernel's, in batches, and the kernel obeys the rule on it: so a ban works on an established connection, and others are not disturbed. conntrack is told
  * first that the connection is established. The process may have dropped its privilege and not be able to read the rules: then everything becomes the kernel's.
  *
- * Legacy iptables has no notifications. While it has tables here, the rules are read again every LEGACY_US. Nobody tells of a program that is attached to the process's cgroup
- * (or that another cgroup is the process's) or to an interface's ingress either: while the engine has turns the kernel is asked every LOOK_US. A process without the right to asks the broker, without the engine's lock, also whether
+ * Legacy iptables has no notifications. While it has tables here, the rules are read again every LEGACY_US. Nobody tells that its first table comes, of a program that is attached to the process's cgroup
+ * (or that another cgroup is the process's), to an interface's ingress, or to where sockets are looked up either: while the engine has turns the kernel is asked every LOOK_US. A process without the right to asks the broker, without the engine's lock, also whether
  * nftables' rules or IPsec policies have changed, since it may not have the right to hear of that. A process that has
  * nothing to do asks nothing: what comes after a pause meets the engine once more, and is judged anew then. When the engine comes up nothing is asked either: whoever gave the link, or read the
  * rules, looked just now, and a short program shall not wait for that twice.
@@ -258,7 +258,7 @@ static void note_unseen(struct rejudge *r)
 static void take_sight(struct engine *e, struct firewall_sight s, uint32_t generation)
 {
 	struct rejudge *r = &e->rejudge;
-	if (s.cgroup == -EPERM)
+	if (s.untold == -EPERM)
 		note_unseen(r);
 	r->stale |= firewall_differs(e->firewall, &s) || (r->news.fd < 0 && generation != r->generation);
 	r->generation = generation;
@@ -275,8 +275,8 @@ static void look_aside(struct engine *e)
 		return;
 	uint32_t generation = r->generation;
 	firewall_see(&s, &r->look);
-	if (s.cgroup == -EPERM && broker_fd >= 0)
-		s.cgroup = privileged_look(broker_fd, &generation);
+	if (s.untold == -EPERM && broker_fd >= 0)
+		s.untold = privileged_look(broker_fd, &generation);
 	take_sight(e, s, generation);
 }
 

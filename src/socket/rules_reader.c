@@ -31,8 +31,8 @@ struct rules_reader {
 static void see(struct rules_reader *r)
 {
 	firewall_see(&r->sight, r->look);
-	if (r->sight.cgroup == -EPERM && r->broker_fd >= 0)
-		r->sight.cgroup = privileged_look(r->broker_fd, &r->generation);
+	if (r->sight.untold == -EPERM && r->broker_fd >= 0)
+		r->sight.untold = privileged_look(r->broker_fd, &r->generation);
 }
 
 static void *reader_main(void *arg)

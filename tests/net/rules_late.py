@@ -1,27 +1,84 @@
 #!/usr/bin/python3
 """Rules that come while a server is served that had no privilege when its engine came up. It may not hear of rules, so the broker tells it; what they drop is dropped on a live connection, too. IPsec policies are rules as well.
+Of the first table of legacy iptables, and of a program that chooses the socket of a SYN (sk_lookup), nobody hears; so that is tried with a server that kept its privilege, too.
 
 rules_late.py: one row for each set-up of rules at the beginning, and what comes later.
 """
+import ctypes
+import os
 import socket
+import struct
 import sys
 import time
 
+from judged_rules import BPF_LINK_CREATE, BPF_PROG_LOAD, bpf
 from lab import Lab, LabError, SERVER_IP, tally
 
 PORT = 7002
 SERVER = """
 import os, socket, sys
-os.setgid(65534); os.setuid(65534)
+if sys.argv[1] == "dropped":
+    os.setgid(65534); os.setuid(65534)
 s = socket.create_server(("", %d))
 c, _ = s.accept()
 while data := c.recv(100):
     c.sendall(data)
 """ % PORT
+SERVER_OF_MANY = SERVER[:SERVER.index("c, _")] + "while True:\n    s.accept()[0].close()\n"
 BOUND = 20  # seconds
 BAN = "add table ip late; add chain ip late in { type filter hook input priority 0; }; add rule ip late in tcp dport %d drop" % PORT
 BLOCK = "ip xfrm policy add src 0.0.0.0/0 dst %s/32 proto tcp dport %d dir in action block" % (SERVER_IP, PORT)
 HARMLESS = "add table ip other; add chain ip other in { type filter hook input priority 0; }; add rule ip other in udp dport 53 accept"
+LEGACY = "iptables-legacy -w -A INPUT -p tcp --dport %d -j DROP" % PORT
+LEGACY_OTHER = "iptables-legacy -w -t raw -A PREROUTING -p udp --dport 53 -j DROP"
+SK_LOOKUP, AT_SK_LOOKUP = 30, 36  # BPF_PROG_TYPE_SK_LOOKUP, BPF_SK_LOOKUP
+REFUSES = bytes.fromhex("b700000000000000" "9500000000000000")  # r0 = SK_DROP; exit
+
+
+def refuse_lookups(lab):
+    """The descriptor of a program that finds no socket for any SYN."""
+    text, gpl = ctypes.create_string_buffer(REFUSES), ctypes.create_string_buffer(b"GPL")
+    prog = bpf(BPF_PROG_LOAD, struct.pack("<IIQQIIQII16sII", SK_LOOKUP, len(REFUSES) // 8, ctypes.addressof(text), ctypes.addressof(gpl), 0, 0, 0, 0, 0, b"refuses", 0, AT_SK_LOOKUP))
+    namespace = os.open("/proc/%d/ns/net" % lab.server.holder.pid, os.O_RDONLY)
+    try:
+        return bpf(BPF_LINK_CREATE, struct.pack("<IIII", prog, namespace, AT_SK_LOOKUP, 0))
+    finally:
+        os.close(prog)
+        os.close(namespace)
+
+
+def is_served(lab):
+    """A new connection."""
+    with lab.client.socket(socket.AF_INET, socket.SOCK_STREAM) as c:
+        c.settimeout(BOUND)
+        try:
+            c.connect((SERVER_IP, PORT))
+        except ConnectionRefusedError:
+            return False
+        except ConnectionResetError:
+            pass  # it was answered
+        return True
+
+
+def lookup_row(lab, who):
+    server = lab.server.spawn([sys.executable, "-c", SERVER_OF_MANY, who], finesse=True)
+    lab.server.wait_listening(server, PORT, finesse=True)
+    opens = lab.server.opens()[1]
+    if not is_served(lab) or lab.server.opens()[1] != opens:
+        return "the kernel carries it from the beginning"
+    link = refuse_lookups(lab)
+    try:
+        end = time.monotonic() + BOUND
+        while is_served(lab):
+            if time.monotonic() > end:
+                return "the program was not noticed in %d s" % BOUND
+    finally:
+        os.close(link)
+    end = time.monotonic() + BOUND
+    while not is_served(lab):  # the kernel lets it go when it has time
+        if time.monotonic() > end:
+            return "refused when the program is gone"
+    return None
 
 
 def echoed(c, wait):
@@ -56,10 +113,10 @@ def is_kernels(lab):
     return bool(lab.server.text(["ss", "-Htn", "state", "established", "sport = :%d" % PORT]).strip())
 
 
-def row(lab, before, late):
+def row(lab, who, before, late):
     if before:
-        lab.server.run(["nft", before])
-    server = lab.server.spawn([sys.executable, "-c", SERVER], finesse=True)
+        lab.server.run(before if isinstance(before, list) else ["nft", before])
+    server = lab.server.spawn([sys.executable, "-c", SERVER, who], finesse=True)
     lab.server.wait_listening(server, PORT, finesse=True)
     with lab.client.socket(socket.AF_INET, socket.SOCK_STREAM) as c:
         c.settimeout(BOUND)
@@ -82,16 +139,20 @@ def row(lab, before, late):
 
 def main():
     failed = 0
-    rows = (
-        ("no rules", None, ["nft", BAN]),
-        ("rules that concern nobody", HARMLESS, ["nft", BAN]),
-        ("an IPsec policy", None, BLOCK.split()),
-        ("an IPsec policy beside rules that concern nobody", HARMLESS, BLOCK.split()),
-    )
-    for name, before, late in rows:
+    rows = [(name + ", " + who, lambda lab, who=who, before=before, late=late: row(lab, who, before, late)) for name, whose, before, late in (
+        ("no rules", ("dropped",), None, ["nft", BAN]),
+        ("rules that concern nobody", ("dropped",), HARMLESS, ["nft", BAN]),
+        ("an IPsec policy", ("dropped",), None, BLOCK.split()),
+        ("an IPsec policy beside rules that concern nobody", ("dropped",), HARMLESS, BLOCK.split()),
+        ("the first legacy table", ("kept", "dropped"), None, LEGACY.split()),
+        ("the first legacy table beside nftables' rules that concern nobody", ("kept",), HARMLESS, LEGACY.split()),
+        ("another legacy table", ("kept", "dropped"), LEGACY_OTHER.split(), LEGACY.split()),
+    ) for who in whose]
+    rows += [("a program that chooses the socket, " + who, lambda lab, who=who: lookup_row(lab, who)) for who in ("kept", "dropped")]
+    for name, play in rows:
         try:
             with Lab() as lab:
-                said = row(lab, before, late)
+                said = play(lab)
         except (LabError, OSError) as e:
             said = str(e)
         failed += said is not None
