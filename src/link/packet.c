@@ -27,8 +27,11 @@
 #include "base/zeroed.h"
 
 #include <errno.h>
+#include <linux/ethtool.h>
+#include <linux/sockios.h>
 #include <net/if.h>
 #include <net/if_arp.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -41,7 +44,8 @@
  * Payload of one super-segment. The kernel splits what is over 65,536 bytes with its headers
  * (GSO_LEGACY_MAX_SIZE): Ethernet, IPv6, TCP with all its options.
  */
-#define GSO_PAYLOAD_MAX (65536 - 14 - 40 - 60)
+#define HEADERS_MAX     (14 + 40 + 60)
+#define GSO_PAYLOAD_MAX (65536 - HEADERS_MAX)
 
 /* Whether frames of this hardware type start with an Ethernet header, with none, or are not for us.
  */
@@ -57,6 +61,15 @@ static int has_eth_from_arphrd(unsigned type)
 	default:
 		return -EOPNOTSUPP;
 	}
+}
+
+/* Whether frames that leave here are received on this host, by whatever processor: then their memory is freed there. */
+static bool is_veth(int fd, const char *ifname)
+{
+	struct ethtool_drvinfo info = {.cmd = ETHTOOL_GDRVINFO};
+	struct ifreq req = {.ifr_data = (void *)&info};
+	snprintf(req.ifr_name, sizeof req.ifr_name, "%s", ifname);
+	return sys_ioctl(fd, SIOCETHTOOL, &req) == 0 && strcmp(info.driver, "veth") == 0;
 }
 
 /* Of an interface that goes to another network namespace its packet sockets hear no more, also when it comes back under the same index. */
@@ -93,7 +106,8 @@ int packet_refresh_info(struct link *l)
 		memcpy(info->mac, req.ifr_hwaddr.sa_data, sizeof info->mac);
 	/* The kernel segments where the device cannot. */
 	info->gso_v4 = info->gso_v6 = true;
-	info->gso_max_bytes = GSO_PAYLOAD_MAX;
+	packet_link_of(l)->tx.one_piece = is_veth(fd, info->ifname);
+	info->gso_max_bytes = packet_link_of(l)->tx.one_piece ? TX_ONE_PIECE_BYTES - HEADERS_MAX : GSO_PAYLOAD_MAX;
 	return 0;
 }
 

@@ -48,9 +48,17 @@ _Static_assert(offsetof(struct tx_head, hdr) == sizeof(struct virtio_net_hdr), "
 
 #define TX_IOV_MAX (1 + LINK_TX_PAYLOAD_MAX)
 
+/*
+ * The longest frame whose memory is one piece: 64 KiB, of which the kernel has the rest (struct skb_shared_info, and the headroom that an interface asks for).
+ * A byte more would take 128 KiB.
+ */
+#define TX_ONE_PIECE_BYTES (65536 - 320 - 256)
+
 struct packet_tx {
 	int fd;
 	bool has_uring;
+	bool one_piece;       /* for a super-segment's memory: packet_tx.c */
+	uint32_t pieces_left; /* … but for so many, since there was none */
 	struct io_uring uring;
 	struct sockaddr_ll to_v4,
 	    to_v6;             /* header-less interfaces: the protocol is told, not parsed */

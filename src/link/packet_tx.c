@@ -21,6 +21,12 @@
  * of ours is accounted for (others fill the queue, or it cut super-segments up and dropped their last
  * pieces, which have the account) nobody would wake us: the frame is dropped, as by a router, and counted.
  * Any other error concerns one frame, which is dropped and counted.
+ *
+ * One piece. The kernel copies a super-segment into memory of 32 KiB and smaller pieces. Each processor keeps lists of such pieces (Linux: up to 32 KiB), from which it
+ * takes and to which it frees. Where the receiver is on this host and on another processor (veth), the lists of his grow to tens of megabytes before the oldest piece comes
+ * back to us: what we copy into is never in a cache, and that took more time than all the rest. Memory of 64 KiB is on no such list: what was freed last is taken next.
+ * So there a super-segment asks for one piece, by a `hdr_len` that is the whole frame's. A host whose memory is in small pieces may have none: ENOBUFS, as of a full
+ * queue. Then the frame asks again for pieces, and so do the next TX_PIECES_FRAMES.
  */
 #include "link/packet.h"
 
@@ -46,6 +52,7 @@
  * (bench/link_bench). */
 #define TX_URING_MIN     4
 #define TX_PENDING_BATCH 32 /* frames of one sendmmsg from the pending store */
+#define TX_PIECES_FRAMES 1024
 
 static int tx_option(int fd, int level, int option, int value)
 {
@@ -189,6 +196,31 @@ static void tx_fill_vnet(struct virtio_net_hdr *v, const struct link_tx *tx)
 	}
 }
 
+/* This super-segment wants one piece of memory. */
+static void tx_ask_one_piece(struct packet_tx *tx, struct virtio_net_hdr *v, uint32_t frame_len)
+{
+	if (!tx->one_piece || v->gso_type == VIRTIO_NET_HDR_GSO_NONE || frame_len > TX_ONE_PIECE_BYTES)
+		return;
+	if (tx->pieces_left)
+		tx->pieces_left--;
+	else
+		v->hdr_len = frame_len;
+}
+
+/* A frame was refused. True: it wanted one piece of memory, and does not any more. */
+static bool tx_ask_pieces(struct packet_tx *tx, const struct mmsghdr *m)
+{
+	struct virtio_net_hdr v;
+	void *at = m->msg_hdr.msg_iov->iov_base;
+	memcpy(&v, at, sizeof v);
+	if (v.hdr_len <= LINK_HDR_MAX)
+		return false;
+	v.hdr_len = LINK_HDR_MAX; /* the headers, and some of the text */
+	memcpy(at, &v, sizeof v);
+	tx->pieces_left = TX_PIECES_FRAMES;
+	return true;
+}
+
 /* While frames are kept back, new ones join them at once: nothing overtakes, and what does not fit
  * is told. */
 static int tx_send_behind(struct link *l, const struct link_tx *tx)
@@ -220,6 +252,7 @@ int packet_tx_send(struct link *l, const struct link_tx *tx, uint32_t payload_le
 	unsigned i = t->n++;
 	struct tx_head *head = &t->heads[i];
 	tx_fill_vnet(&head->vnet, tx);
+	tx_ask_one_piece(t, &head->vnet, tx->hdr_len + payload_len);
 	memcpy(head->hdr, tx->hdr, tx->hdr_len);
 
 	struct iovec *iov = t->iovs[i];
@@ -298,6 +331,8 @@ static void tx_sendmmsg(struct packet_tx *tx, struct mmsghdr *msgs, unsigned n, 
 				result[i++] = 0;
 			continue;
 		}
+		if (sent == -ENOBUFS && tx_ask_pieces(tx, msgs + i))
+			continue;
 		int err = tx_refused(tx, sent ? sent : -EAGAIN);
 		result[i++] = err;
 		while (tx_is_no_room(err) && i < n)
@@ -342,14 +377,21 @@ static int tx_uring_submit(struct packet_tx *tx)
 }
 
 /* Those that an io_uring's batch left behind. */
-static void tx_uring_refused(struct packet_tx *tx)
+static void tx_uring_refused(struct link *l, struct packet_tx *tx)
 {
 	int err = 0;
-	for (unsigned i = 0; i < tx->n; i++)
-		if (tx->result[i] == -ENOBUFS) {
-			err = err ? err : tx_refused(tx, -ENOBUFS);
-			tx->result[i] = err;
+	for (unsigned i = 0; i < tx->n; i++) {
+		if (tx->result[i] != -ENOBUFS)
+			continue;
+		if (!err && tx_ask_pieces(tx, tx->msgs + i)) {
+			tx_sendmmsg(tx, tx->msgs + i, 1, tx->result + i);
+			link_count(l, LINKC_TxReordered, tx->result[i] >= 0 && i + 1 < tx->n);
+			err = tx_is_no_room(tx->result[i]) ? tx->result[i] : 0;
+			continue;
 		}
+		err = err ? err : tx_refused(tx, -ENOBUFS);
+		tx->result[i] = err;
+	}
 }
 
 static uint32_t tx_most_occupied(const struct packet_tx *tx, unsigned i)
@@ -376,7 +418,7 @@ static void tx_hand_over(struct link *l, struct packet_tx *tx)
 	if (may_uring && tx->n >= TX_URING_MIN) {
 		int n = tx_uring_submit(tx);
 		if (n == (int)tx->n) {
-			tx_uring_refused(tx);
+			tx_uring_refused(l, tx);
 			return;
 		}
 		/* Refused although set up (a seccomp filter that came later), or short: sendmmsg
