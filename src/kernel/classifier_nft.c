@@ -40,6 +40,12 @@
 #define PRIORITY (-500) /* before other chains of the hook: what they see is not ours */
 #define REG(n)   (NFT_REG32_00 + (n))
 
+/* nft's numbers of types (enum datatypes of its sources); a concatenation has the first part highest. */
+#define NFT_TYPE_BITS	      6
+#define NFT_TYPE_IPADDR	      7u
+#define NFT_TYPE_IP6ADDR      8u
+#define NFT_TYPE_INET_SERVICE 13u
+
 /* The sets, by family. Ids are within the transaction that makes them. */
 enum nft_set { NFT_LISTEN, NFT_FLOWS, NFT_EXCEPTIONS, NFT_SETS };
 static const char *const names[2][NFT_SETS] = {
@@ -117,15 +123,17 @@ static struct nft_key flow_key_of(const struct flow_key *key)
 
 /* ---- the chain ---- */
 
-/* Untagged, of this family, TCP. The ethertype is read from the link header: there a tag that the device took off shows. */
+/* Untagged, of this family, TCP. The ethertype is read from the link header: there a tag that the device took off shows. The packet's protocol
+ * says the same of what is untagged; it is asked for, too, so that nft knows what is printed: else it takes the rest for raw bytes, and refuses its own text. */
 static void match_tcp(struct nlmsghdr *rule, bool v6, bool has_eth)
 {
 	uint16_t ethertype = htons(v6 ? ETH_P_IPV6 : ETH_P_IP);
 	uint8_t tcp = IPPROTO_TCP;
-	if (has_eth)
+	if (has_eth) {
 		nft_expr_payload(rule, NFT_PAYLOAD_LL_HEADER, offsetof(struct ethhdr, h_proto), 2, REG(0));
-	else
-		nft_expr_meta(rule, NFT_META_PROTOCOL, REG(0));
+		nft_expr_cmp(rule, REG(0), NFT_CMP_EQ, &ethertype, sizeof ethertype);
+	}
+	nft_expr_meta(rule, NFT_META_PROTOCOL, REG(0));
 	nft_expr_cmp(rule, REG(0), NFT_CMP_EQ, &ethertype, sizeof ethertype);
 	nft_expr_meta(rule, NFT_META_L4PROTO, REG(0));
 	nft_expr_cmp(rule, REG(0), NFT_CMP_EQ, &tcp, sizeof tcp);
@@ -159,13 +167,15 @@ static void add_not_for_us(struct nft *c, const char *chain)
 	nft_rule_end(&c->batch, rule);
 }
 
+/* The types are for who lists the rules (nft): what it prints can be read, and loaded again. */
 static void add_sets(struct nft *c)
 {
 	for (int v6 = 0; v6 < 2; v6++) {
-		uint32_t addr_len = v6 ? 16 : 4;
-		nft_add_set(&c->batch, names[v6][NFT_LISTEN], set_id(v6, NFT_LISTEN), addr_len + 4);
-		nft_add_set(&c->batch, names[v6][NFT_FLOWS], set_id(v6, NFT_FLOWS), 2 * (addr_len + 4));
-		nft_add_set(&c->batch, names[v6][NFT_EXCEPTIONS], set_id(v6, NFT_EXCEPTIONS), 2 * (addr_len + 4));
+		uint32_t len = (v6 ? 16 : 4) + 4, type = (v6 ? NFT_TYPE_IP6ADDR : NFT_TYPE_IPADDR) << NFT_TYPE_BITS | NFT_TYPE_INET_SERVICE;
+		uint32_t flow_type = type << 2 * NFT_TYPE_BITS | type;
+		nft_add_set(&c->batch, names[v6][NFT_LISTEN], set_id(v6, NFT_LISTEN), type, len);
+		nft_add_set(&c->batch, names[v6][NFT_FLOWS], set_id(v6, NFT_FLOWS), flow_type, 2 * len);
+		nft_add_set(&c->batch, names[v6][NFT_EXCEPTIONS], set_id(v6, NFT_EXCEPTIONS), flow_type, 2 * len);
 	}
 }
 

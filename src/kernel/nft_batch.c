@@ -68,13 +68,13 @@ void nft_add_table(struct nft_batch *b)
 	done(b, h);
 }
 
-void nft_add_set(struct nft_batch *b, const char *set, uint32_t id, uint32_t key_bytes)
+void nft_add_set(struct nft_batch *b, const char *set, uint32_t id, uint32_t key_type, uint32_t key_bytes)
 {
 	struct nlmsghdr *h = change(b, NFT_MSG_NEWSET, NLM_F_CREATE | NLM_F_EXCL);
 	mnl_attr_put_strz(h, NFTA_SET_TABLE, b->table);
 	mnl_attr_put_strz(h, NFTA_SET_NAME, set);
 	mnl_attr_put_u32(h, NFTA_SET_FLAGS, 0);
-	mnl_attr_put_u32(h, NFTA_SET_KEY_TYPE, 0); /* only nft's listing would want to know */
+	mnl_attr_put_u32(h, NFTA_SET_KEY_TYPE, htonl(key_type));
 	mnl_attr_put_u32(h, NFTA_SET_KEY_LEN, htonl(key_bytes));
 	mnl_attr_put_u32(h, NFTA_SET_ID, htonl(id));
 	done(b, h);

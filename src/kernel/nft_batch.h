@@ -31,8 +31,8 @@ int nft_batch_commit(struct nft_batch *b, int fd);
 bool nft_batch_has_room(const struct nft_batch *b); /* for one more message */
 
 void nft_add_table(struct nft_batch *b);
-/* A set of keys of key_bytes; `id` names it within this batch. */
-void nft_add_set(struct nft_batch *b, const char *set, uint32_t id, uint32_t key_bytes);
+/* A set of keys of key_bytes; `id` names it within this batch. `key_type`: of what, in nft's own numbers; the kernel does not look at it. */
+void nft_add_set(struct nft_batch *b, const char *set, uint32_t id, uint32_t key_type, uint32_t key_bytes);
 void nft_add_element(struct nft_batch *b, const char *set, const void *key, size_t key_bytes);
 void nft_del_element(struct nft_batch *b, const char *set, const void *key, size_t key_bytes);
 /* A base chain at the device's ingress; policy accept. */

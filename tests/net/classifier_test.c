@@ -809,6 +809,29 @@ static int programs_on(const char *ifname)
 	return bpf_prog_query(if_nametoindex(ifname), BPF_ATTACH_TCX_INGRESS, 0, ids);
 }
 
+/* What `nft list ruleset` prints of us can be loaded again, and says what it is about: people save their rules so. */
+START_TEST(rules_can_be_printed_and_loaded)
+{
+	struct engine e;
+	struct ip_addr any = addr("::"), v4 = addr(OUR_V4);
+	struct flow_key k4 = {.laddr = v4, .lport = 40000, .raddr = addr(PEER_V4), .rport = 80}, k6 = {.laddr = addr(OUR_V6), .lport = 40000, .raddr = addr(PEER_V6), .rport = 81};
+	char command[512];
+	if (choice != CLASSIFIER_NFTABLES)
+		return;
+	engine_start(&e, "a");
+	ck_assert_int_eq(classifier_add_listener(e.c, &any, OURS), 0);
+	ck_assert_int_eq(classifier_add_flow(e.c, &k4), 0);
+	ck_assert_int_eq(classifier_add_flow(e.c, &k6), 0);
+	/* In a namespace of its own: the kernel keeps others from a table that has an owner. */
+	snprintf(command, sizeof command,
+		 "f=$(mktemp); nft list ruleset >$f && grep -q 'type ipv4_addr . inet_service . ipv4_addr . inet_service' $f && grep -q '%s . 80 . %s . 40000' $f && "
+		 "unshare -n sh -c 'ip link add name a type veth peer name b && nft -c -f '$f; r=$?; rm -f $f; exit $r",
+		 PEER_V4, OUR_V4);
+	ck_assert_int_eq(system(command), 0);
+	engine_stop(&e);
+}
+END_TEST
+
 START_TEST(kill_returns_the_ports_to_the_kernel)
 {
 	int up[2];
@@ -1103,6 +1126,7 @@ static int run(enum classifier_choice which, const char *name)
 	tcase_add_test(tc, the_judge_enters_flows_once);
 	tcase_add_test(tc, the_judge_wakes_who_sleeps);
 	tcase_add_test(tc, a_kernel_connection_goes_on);
+	tcase_add_test(tc, rules_can_be_printed_and_loaded);
 	tcase_add_test(tc, kill_returns_the_ports_to_the_kernel);
 	tcase_add_test(tc, a_forgetful_child_keeps_nothing_alive);
 	tcase_add_test(tc, two_engines_share_an_interface);
