@@ -75,8 +75,12 @@ static bool flow_is_kernels(struct ports_in_use *u, const struct flow_key *key)
 static bool connect_is_kernels(struct engine *e, const struct ip_addr *dst, uint16_t port)
 {
 	bool multicast = ip_addr_is_v4(dst) ? dst->b[12] >= 224 : dst->b[0] == 0xff;
-	return port == 0 || ip_addr_is_any(dst) || ip_addr_is_loopback(dst) || multicast ||
-	       !settings_rules_allow(&e->settings, false, dst, port);
+	if (port == 0 || multicast)
+		return true; /* it says what is wrong with it */
+	if (!ip_addr_is_any(dst) && !ip_addr_is_loopback(dst) && settings_rules_allow(&e->settings, false, dst, port))
+		return false;
+	policy_keeps(e, false, dst, port);
+	return true;
 }
 
 static int plan_port(struct engine *e, struct connect_plan *p)
@@ -167,7 +171,7 @@ static int plan_route(struct engine *e, struct connect_plan *p, int scope, const
 	if (route.local || engine_up(e, route.ifindex, why, why_len)) {
 		if (!*why && p->oif && !name_is_link_local(&p->key.raddr))
 			snprintf(why, why_len, "%s", options_device_unserved);
-		return SOCK_KERNEL;
+		return *why ? SOCK_KERNEL : policy_keeps(e, false, &p->key.raddr, p->key.rport);
 	}
 	if (route.kernels) {
 		snprintf(why, why_len, "%s", route.kernels);
@@ -175,7 +179,7 @@ static int plan_route(struct engine *e, struct connect_plan *p, int scope, const
 	}
 	p->ifindex = route.ifindex;
 	p->key.laddr = any ? route.src : *local;
-	return engine_owns_address(e, &p->key.laddr) ? 0 : SOCK_KERNEL;
+	return engine_owns_address(e, &p->key.laddr) ? 0 : policy_keeps(e, false, &p->key.raddr, p->key.rport);
 }
 
 static const char *connect_refused(const struct engine *e, const struct connect_plan *p)
@@ -188,7 +192,7 @@ static int plan_make(struct engine *e, struct connect_plan *p, const struct sock
 {
 	struct ip_addr local = {0};
 	uint16_t lport = 0;
-	if (name_to_addr(addr, len, &p->key.raddr, &p->key.rport) || connect_is_kernels(e, &p->key.raddr, p->key.rport))
+	if (name_to_addr(addr, len, &p->key.raddr, &p->key.rport))
 		return SOCK_KERNEL;
 	if (p->candidate->bind_late)
 		local = p->candidate->late_addr;

@@ -72,6 +72,27 @@ void engine_note_fallback(const char *what, const char *why)
 	note(what, why, engine_of_process()->settings.strict ? LOG_LEVEL_ERROR : LOG_LEVEL_WARN);
 }
 
+static const char *policy_of(const struct engine *e, bool server, const struct ip_addr *addr, uint16_t port)
+{
+	if (ip_addr_is_loopback(addr) || (!server && ip_addr_is_any(addr)))
+		return "loopback is the kernel's";
+	if (!settings_rules_allow(&e->settings, server, addr, port))
+		return "the rules of only and except leave it there";
+	return server ? "no interface that is served has the address" : "its way leads to this host itself, or over an interface that is not served";
+}
+
+int policy_keeps(const struct engine *e, bool server, const struct ip_addr *addr, uint16_t port)
+{
+	char what[64], text[IP_ADDR_STRLEN];
+	if (!trace_on)
+		return SOCK_KERNEL;
+	snprintf(what, sizeof what, "%s %s:%u", server ? "listen" : "connect", ip_addr_format(addr, text), port);
+	engine_enter();
+	trace_fallback(what, policy_of(e, server, addr, port));
+	engine_leave();
+	return SOCK_KERNEL;
+}
+
 /* It was served, and goes on: news, not a warning. */
 void leaving_note(const char *what, const char *why)
 {

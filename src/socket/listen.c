@@ -418,17 +418,17 @@ static int decide_listen_locked(struct engine *e, int kfd, const struct candidat
 	if (refused) {
 		if (*refused)
 			note_listen_fallback(e, &addr, port, refused);
-		return SOCK_KERNEL;
+		return *refused ? SOCK_KERNEL : policy_keeps(e, true, &addr, port);
 	}
 	int err = listener_serve(e, kfd, candidate, &addr, port, why, sizeof why);
 	if (err) /* without a reason it is policy */
-		return *why ? listen_falls_back(e, kfd, candidate, backlog, &addr, port, why, out) : SOCK_KERNEL;
+		return *why ? listen_falls_back(e, kfd, candidate, backlog, &addr, port, why, out) : policy_keeps(e, true, &addr, port);
 	if ((refused = engine_refuses(e, kfd))) {
 		note_listen_fallback(e, &addr, port, refused);
 		return SOCK_KERNEL;
 	}
 	if (!ip_addr_is_any(&addr) && !engine_owns_address(e, &addr))
-		return SOCK_KERNEL; /* another interface's: not ours by policy */
+		return policy_keeps(e, true, &addr, port); /* another interface's */
 	if (options_refused_listener(e, kfd, candidate, why, sizeof why)) {
 		siblings_follow(e, kfd, why);
 		return listen_falls_back(e, kfd, candidate, backlog, &addr, port, why, out);

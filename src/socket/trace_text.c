@@ -67,7 +67,7 @@ static const char *peer(const struct trace_about *about)
 void trace_text_opened(struct trace_line *l, const struct trace_about *about, const struct tcp_status *st)
 {
 	begin_about(l, about);
-	add(l, "opened: ISN %u, theirs %u; MSS %u, theirs %u; ", st->iss, st->irs, st->mss_advertised, st->mss_snd);
+	add(l, "opened: ISN %u, theirs %u; MSS %u announced, %u sent at most; ", st->iss, st->irs, st->mss_advertised, st->mss_snd);
 	if (st->wscale)
 		add(l, "window scale %u, theirs %u; ", st->rcv_wscale, st->snd_wscale);
 	add(l, "%s%s%s", st->sack ? "SACK, " : "", st->timestamps ? "timestamps, " : "", st->close_request ? "close request, " : "");

@@ -9,7 +9,7 @@ from case import PYTHON, SERVER_IP, Case, expect, finesse_command
 from web import nginx
 
 STAMP = r"\+\d+\.\d{6} finesse\[\d+\] "
-OPENED = (r" opened: ISN \d+, theirs \d+; MSS \d+, theirs \d+; window scale \d+, theirs \d+; SACK, timestamps, (close request, )?"
+OPENED = (r" opened: ISN \d+, theirs \d+; MSS \d+ announced, \d+ sent at most; window scale \d+, theirs \d+; SACK, timestamps, (close request, )?"
           r"handshake [\d.]+ (us|ms|s)")
 BYTES = r"; \d+ bytes in, \d+ out; "
 SERVER6, CLIENT6 = "fd00:77::1", "fd00:77::2"
@@ -158,6 +158,14 @@ def trace_handed_over(lab):
     fallback = case.dir / "trace-fallback"
     lab.client.run(finesse_command() + ["trace", "-o", fallback, "--interface", "nosuch0", "--", "curl", "-sS", "http://%s:%d/" % (SERVER_IP, case.port)], check=False)
     expect_lines(fallback, r".* stays with the kernel's TCP: interface nosuch0 does not exist")
+    policy = case.dir / "trace-policy"
+    lab.client.run(trace(lab.client, "-o", policy, "--except", "client any:7") + [
+        PYTHON, "-c", "import socket\ns = socket.create_server(('127.0.0.1', 0))\nsocket.create_connection(s.getsockname())\n"
+        "for port in 7, 8:\n    c = socket.socket(); c.settimeout(9); c.connect_ex((('%s', '10.77.0.2')[port == 8], port))" % SERVER_IP])
+    expect_lines(policy, r"listen 127\.0\.0\.1:\d+ stays with the kernel's TCP: loopback is the kernel's",
+                 r"connect 127\.0\.0\.1:\d+ stays with the kernel's TCP: loopback is the kernel's",
+                 r"connect .*:7 stays with the kernel's TCP: the rules of only and except leave it there",
+                 r"connect 10\.77\.0\.2:8 stays with the kernel's TCP: its way leads to this host itself, or over an interface that is not served")
 
 
 def trace_standard_error(lab):

@@ -43,12 +43,12 @@ START_TEST(opening)
 {
 	st = (struct tcp_status){.iss = 4294967295u, .irs = 1, .mss_advertised = 1460, .mss_snd = 1448, .sack = true, .handshake_rtt_us = 999};
 	trace_text_opened(&line, &about, &st);
-	expect(SERVER "opened: ISN 4294967295, theirs 1; MSS 1460, theirs 1448; SACK, handshake 999 us");
+	expect(SERVER "opened: ISN 4294967295, theirs 1; MSS 1460 announced, 1448 sent at most; SACK, handshake 999 us");
 	st.wscale = st.timestamps = st.close_request = true;
 	st.rcv_wscale = 7;
 	st.handshake_rtt_us = 1500000;
 	trace_text_opened(&line, &about, &st);
-	expect(SERVER "opened: ISN 4294967295, theirs 1; MSS 1460, theirs 1448; window scale 7, theirs 0; SACK, timestamps, close request, handshake 1.5 s");
+	expect(SERVER "opened: ISN 4294967295, theirs 1; MSS 1460 announced, 1448 sent at most; window scale 7, theirs 0; SACK, timestamps, close request, handshake 1.5 s");
 	st.handshake_rtt_us = 0; /* Karn: not measured */
 	about.server = false;
 	ip_addr_parse("fd00::1", &about.key.laddr);
