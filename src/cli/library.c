@@ -1,12 +1,20 @@
-/* Where libfinesse.so is: next to this program in a build tree, or where it was installed. */
+/* Where libfinesse.so is: next to this program in a build tree, beside it in an installed tree wherever that stands (bin and lib/finesse), or where it was to be installed. */
 #include "cli/cli.h"
 
 #include <errno.h>
 #include <limits.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #define LIBRARY "libfinesse.so"
+
+/* `out` holds PATH_MAX bytes at least. */
+static bool is_there(const char *dir, const char *below, char *out, size_t size)
+{
+	char path[PATH_MAX];
+	return (size_t)snprintf(path, sizeof path, "%s/%s" LIBRARY, dir, below) < sizeof path && access(path, R_OK) == 0 && size >= PATH_MAX && realpath(path, out);
+}
 
 int cli_find_library(char *out, size_t size)
 {
@@ -14,13 +22,9 @@ int cli_find_library(char *out, size_t size)
 	ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
 	if (n > 0) {
 		self[n] = 0;
-		*(strrchr(self, '/') + 1) = 0;
-		if ((size_t)snprintf(out, size, "%s%s", self, LIBRARY) < size &&
-		    access(out, R_OK) == 0)
+		*strrchr(self, '/') = 0;
+		if (is_there(self, "", out, size) || is_there(self, "../lib/finesse/", out, size))
 			return 0;
 	}
-	if ((size_t)snprintf(out, size, "%s/%s", FINESSE_PKGLIBDIR, LIBRARY) < size &&
-	    access(out, R_OK) == 0)
-		return 0;
-	return -ENOENT;
+	return is_there(FINESSE_PKGLIBDIR, "", out, size) ? 0 : -ENOENT;
 }

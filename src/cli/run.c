@@ -294,13 +294,13 @@ static int program_exec(char **program, const struct settings *s)
 		return status;
 	}
 	if (cli_find_library(library, sizeof library) < 0) {
-		fprintf(stderr, "finesse %s: libfinesse.so is neither next to finesse nor in %s\n", command,
+		fprintf(stderr, "finesse %s: libfinesse.so is neither next to finesse, nor in ../lib/finesse from there, nor in %s\n", command,
 			FINESSE_PKGLIBDIR);
 		return EXIT_CANNOT_RUN;
 	}
 	if (strpbrk(library, ": "))
 		return cli_usage_error(
-		    command, "LD_PRELOAD cannot name %s: a path with a colon or a space", library);
+		    command, "LD_PRELOAD cannot name %s: a path with a colon or a space; install finesse elsewhere", library);
 	const char *obstacle = elf_obstacle(path);
 	if (obstacle) {
 		fprintf(stderr, "finesse %s: %s %s: it cannot be preloaded, and %s\n", command, path,

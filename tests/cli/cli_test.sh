@@ -59,6 +59,23 @@ for s in $settings config; do
 		sed 's/\\-/-/g' "$here/../../man/finesse.1" | grep -q -e "^\.BI* --$s" || fail "the manual does not know $s"
 	fi
 done
+# The README's table of settings, the manual's list and the help have the same names, and no others; so have the commands.
+same() {
+	checks=$((checks + 1))
+	have=$(printf '%s\n' $3 | sort -u)
+	want=$(printf '%s\n' $2 | sort -u)
+	[ "$have" = "$want" ] || fail "$1: $(printf '%s\n%s\n' "$have" "$want" | sort | uniq -u | tr '\n' ' ')"
+}
+commands=$(sed -n 's/^ *{"\([a-z]*\)", cli_.*/\1/p' "$here/../../src/cli/main.c")
+same "the help's settings" "$settings config" "$(sed -n 's/^  --\([a-z-]*\).*/\1/p' "$dir/help")"
+if [ -f "$here/../../README.md" ]; then
+	same "the README's settings" "$settings" "$(sed -n '/^## Settings/,/^## How/s/^| \(`[a-z`, -]*\) |.*/\1/p' "$here/../../README.md" | tr -d '`,')"
+	same "the README's commands" "$commands" "$(sed -n '/^## Use/,/^## /s/^    \.\/finesse \([a-z]*\).*/\1/p' "$here/../../README.md")"
+fi
+if [ -f "$here/../../man/finesse.1" ]; then
+	same "the manual's settings" "$settings config" "$(sed -n '/^\.SH SETTINGS/,/^\.SH [^S]/{ s/\\-/-/g; s/^\.BI* --\([a-z-]*\).*/\1/p; }' "$here/../../man/finesse.1")"
+	same "the manual's commands" "$commands" "$(sed -n 's/^\.SS finesse \([a-z]*\)$/\1/p' "$here/../../man/finesse.1")"
+fi
 expect 0 '' "$finesse" run --help
 expect 0 '' "$finesse" trace --help
 stdout_has 'TIME-WAIT'
@@ -249,6 +266,14 @@ if "$finesse" doctor --interface lo | grep -q '^missing *libfinesse.so'; then
 	expect 126 'libfinesse.so' "$finesse" run true
 fi
 mv "$dir/aside.so" "$dir/libfinesse.so"
+
+# An installed tree finds its own library wherever it stands, but for a path that LD_PRELOAD cannot name.
+mkdir -p "$dir/tree/bin" "$dir/tree/lib/finesse" "$dir/a tree"
+cp "$dir/finesse" "$dir/tree/bin/" && cp "$dir/libfinesse.so" "$dir/tree/lib/finesse/"
+expect 0 '' "$dir/tree/bin/finesse" run env
+stdout_has "^LD_PRELOAD=$dir/tree/lib/finesse/libfinesse.so\$"
+cp "$dir/finesse" "$dir/libfinesse.so" "$dir/a tree/"
+expect 2 'a colon or a space; install finesse elsewhere' "$dir/a tree/finesse" run true
 
 # stat
 expect 2 "'-j'" "$finesse" stat -j
