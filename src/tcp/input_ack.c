@@ -139,7 +139,8 @@ static void note_rate(struct tcp_conn *c, int64_t now, uint32_t acked, uint32_t 
 static void ack_old_sack(struct tcp_conn *c, int64_t now, const struct tcp_segment *seg)
 {
 	uint32_t before = c->sacked_bytes;
-	c->ack_sacked = c->ack_orig = false;
+	c->ack_sacked = c->ack_orig = c->rack.rtt_acked = false;
+	c->ack_rtt_us = 0;
 	sack_input(c, now, seg);
 	c->sacked_bytes = ranges_total(&c->sacked);
 	if (c->sacked_bytes <= before)

@@ -38,8 +38,12 @@ static void delivered(struct tcp_conn *c, int64_t now, const struct tcp_segment 
 		if (rtt < c->min_rtt_us)
 			return;
 	}
-	if (!k->xmit_us || !sent_after(k, r, right)) { /* of the newest only: what arrived long ago may be told late */
+	/* As Linux, of the last that was delivered, not of the newest as in §6.2: after reordering, what is told late makes the patience longer. */
+	bool acks = SEQ_LEQ(right, seg->ack);
+	if (acks || !k->rtt_acked)
 		k->rtt_us = rtt > 0 ? rtt : 0;
+	k->rtt_acked |= acks;
+	if (!k->xmit_us || !sent_after(k, r, right)) {
 		k->xmit_us = r->at_us;
 		k->end_seq = right;
 		k->again = r->again;

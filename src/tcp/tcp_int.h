@@ -286,6 +286,7 @@ static inline void rate_begin(struct tcp_conn *c) /* an ACK's work begins */
 	c->rate.known = c->rate.repeated = c->rate.acked_again = c->ack_sacked = c->ack_orig = false;
 	c->rate.rtt_us = c->rate.first_rtt_us = c->rate.sack_rtt_us = 0;
 	c->rate.lost_before = c->lost;
+	c->rack.rtt_acked = false;
 	c->rate.prior_flight = recovery_pipe(c);
 }
 void rate_delivered(struct tcp_conn *c, int64_t now, const struct sent *r, uint32_t right); /* … it delivers record r up to `right` */
