@@ -196,12 +196,22 @@ static void input_syn(struct tcp_conn *c, int64_t now, const struct tcp_segment 
 }
 
 /* The SYN that we know, again. False: the segment is done with. */
-static bool old_syn(struct tcp_conn *c, const struct tcp_segment *seg, struct text *t)
+static bool old_syn(struct tcp_conn *c, int64_t now, const struct tcp_segment *seg, struct text *t)
 {
 	if (!(seg->flags & SEG_ACK)) {
 		TCP_COUNT(c, RcvdSynAgain); /* our SYN-ACK was lost */
+		if (!c->passive) { /* as Linux: what crossed ours is below the window, as anything old */
+			ack_challenge(c, now);
+			return false;
+		}
+		c->segs_in -= !c->fastopen; /* as Linux: the request's, not the connection's */
+		if (!may_answer(c, now)) {
+			TCP_COUNT(c, ReplyLimited);
+			return false;
+		}
 		c->syn_due = true;
-		c->segs_in -= c->passive && !c->fastopen; /* as Linux: the request's, not the connection's */
+		if (!c->fastopen) /* as Linux: the next one is as late as if this were the timer's */
+			timer_start_rtx(c, now);
 		return false;
 	}
 	/* Simultaneous open: the SYN-ACK repeats a SYN that we have. Trimmed, it begins at RCV.NXT. The peer hears that it came twice, as of any duplicate. */
@@ -234,7 +244,7 @@ static void input_synchronized(struct tcp_conn *c, int64_t now, const struct tcp
 			 seg->flags & SEG_PSH, seg->flags & SEG_CWR, seg->ecn, seg->gso_size};
 	bool syn = seg->flags & SEG_SYN;
 	if (c->state == TCPS_SYN_RECEIVED && syn && !(seg->flags & SEG_RST) && seg->seq == c->irs) {
-		if (!old_syn(c, seg, &t))
+		if (!old_syn(c, now, seg, &t))
 			return;
 		syn = false;
 	}

@@ -129,6 +129,8 @@ static uint32_t rcv_offer(const struct tcp_conn *c)
 	uint32_t room = window_free(c), most = (uint32_t)UINT16_MAX << c->rcv_wscale;
 	if (c->kept.rcv_ssthresh)
 		room = min_u32(room, c->kept.rcv_ssthresh);
+	else if (c->state == TCPS_SYN_RECEIVED && !c->passive) /* what the SYN said */
+		room = min_u32(room, c->rcv_adv - c->rcv_wup);
 	if (!c->rcv_wscale)
 		room = unscaled(c, room);
 	return min_u32(room, most);
