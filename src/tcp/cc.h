@@ -34,12 +34,10 @@ struct tcp_cc_ops {
 	void (*init)(struct tcp_conn *c, int64_t now);
 	/* `acked` new bytes were acknowledged outside of fast recovery, cwnd being the limit. */
 	void (*on_ack)(struct tcp_conn *c, int64_t now, uint32_t acked);
-	/* c->delivered and c->delivered_ce moved. NULL: no matter. */
+	/* c->delivered and c->delivered_ce moved; c->ack_rtt_us is of this ACK. NULL: no matter. */
 	void (*on_delivered)(struct tcp_conn *c, int64_t now);
 	/* Text of the peer's arrived in a packet that may be marked, and `ce`: is. May say what is echoed. NULL: no matter. */
 	void (*on_text_ecn)(struct tcp_conn *c, bool ce);
-	/* The time since the last on_ack or on_unused is one in which cwnd was not the limit. NULL: no matter. */
-	void (*on_unused)(struct tcp_conn *c, int64_t now);
 	/* Loss was found with `flight` bytes out: what ssthresh becomes. cwnd is still what it was. */
 	uint32_t (*ssthresh)(struct tcp_conn *c, int64_t now, uint32_t flight);
 	/* Instead of on_ack and of what recovery.c does to the windows, the algorithm sets cwnd and c->pacing_rate itself, with each ACK, in an episode of loss or not.

@@ -1,16 +1,16 @@
 /*
- * CUBIC (RFC 9438) with HyStart++ (cc_hystart.c) as its first slow start. One function per section.
+ * CUBIC (RFC 9438) in Linux's arithmetic, with Linux's HyStart (cc_hystart.c) in slow start.
  *
- * Owns struct cubic in cc_state; c->cwnd_acked is the remainder of the growth that is below a byte (times cwnd).
+ * Owns struct cubic in cc_state; c->cwnd_acked is what was acknowledged towards the next segment of growth.
  *
- * Events: an ACK (on_ack) grows cwnd; a loss (ssthresh) fixes W_max and ends the stage of congestion avoidance; a timeout makes W_max undefined;
- * time in which cwnd was not the limit (on_unused) is taken out of t. The next ACK at or above ssthresh begins a stage: K follows from
- * W_max, or is 0 where W_max is undefined or not above cwnd (§4.8, §4.10).
+ * Events: each ACK tells a round trip (on_delivered). One for which the window was the limit (on_ack) grows it: slow start, or a segment for each segs_per_growth
+ * that were acknowledged. That number follows from the curve, and is looked at anew when cwnd changed, or 1/32 s later. A loss (ssthresh) fixes W_max and ends
+ * the stage of congestion avoidance; the next ACK at or above ssthresh begins one. What leaves after a pause (on_start) moves the stage on by it (§5.8). A timeout forgets all.
  *
- * Arithmetic: integers. Windows in bytes, W_est with 12 bits of fraction, t and K in 1/1024 s; what they may grow to is said where it matters.
- *
- * Not here: §4.9 (spurious loss). undo.c does it for every algorithm, and brings cc_state back. Nor ABE (RFC 8511): a mark is answered as a loss is.
- * No timers. References: RFC 9438, 9406, 5681.
+ * Otherwise than in the RFC, as in Linux: windows are whole segments; growth is at most one segment for two (§4.4: 0.5 of cwnd per round trip); where no loss was seen
+ * yet, at least one for twenty; the Reno-friendly window grows by 8 segments in 15 windows (§4.3: 9/17), past W_max, too; §4.9's state is not brought back: what follows
+ * is a new stage. Nor ABE (RFC 8511): a mark is answered as a loss is.
+ * No timers. References: RFC 9438, 5681.
  */
 #include "tcp/cc_cubic.h"
 
@@ -18,19 +18,23 @@
 
 #include <string.h>
 
-/* RFC 9438 §4.6: beta_cubic = 0.7; §5: C = 0.4; §4.3: alpha_cubic = 3 (1 − beta) / (1 + beta) = 9/17. */
-#define BETA_NUM  7
-#define BETA_DEN  10
-#define C_NUM     2
-#define C_DEN     5
-#define ALPHA_NUM 9
-#define ALPHA_DEN 17
-#define T_MAX     (INT64_C(1) << 20) /* 17 minutes; its cube times C_NUM still fits */
-#define CWND_MAX  TCP_SSTHRESH_INITIAL
+/* RFC 9438 §4.6: beta_cubic = 0.7; §5: C = 0.4. Linux's fractions of them. */
+#define BETA_NUM      717
+#define BETA_DEN      1024
+#define C_NUM         410
+#define C_SHIFT       10
+#define EST_NUM       15 /* of 8 windows, for a segment of the Reno-friendly one */
+#define EST_SHIFT     3
+#define T_MAX         (INT64_C(1) << 17) /* two minutes; its cube times C_NUM still fits */
+#define FASTEST       2   /* segments acknowledged for one more, at the least … */
+#define FIRST_SLOWEST 20  /* … and at the most before the first loss */
+#define FLAT          100 /* windows, where the curve is below */
+#define UPDATE_US     (USEC_PER_SEC / 32)
+#define SETTLE_US     USEC_PER_SEC /* round trips of a stage that is so young are not its path's */
 
 static struct cubic *cubic_of(struct tcp_conn *c)
 {
-	_Static_assert(sizeof(struct cubic) <= TCP_CC_UNDO_WORDS * sizeof *c->cc_state, "undo.c keeps less");
+	_Static_assert(sizeof(struct cubic) <= sizeof c->cc_state, "no room");
 	return (struct cubic *)c->cc_state;
 }
 
@@ -45,171 +49,156 @@ uint32_t cubic_root(uint64_t x)
 	return root;
 }
 
-/* §4.2 (2): K = cubic_root((W_max - cwnd_epoch) / C), windows in segments. `below` < 2^31: 5 * 2^61 at most. */
-uint32_t cubic_k(uint32_t below, uint32_t mss)
+/* §4.2 (2): K = cubic_root((W_max - cwnd_epoch) / C). A window has less than 2^26 segments of 48 bytes: 2^58 at most. */
+uint32_t cubic_k(uint32_t below)
 {
-	return cubic_root(((uint64_t)below * C_DEN << (3 * CUBIC_HZ_SHIFT)) / C_NUM / mss);
+	return cubic_root((UINT64_C(1) << (C_SHIFT + 3 * CUBIC_HZ_SHIFT)) / C_NUM * below);
 }
 
-/* §4.2 (1), less W_max. 2^61 at most before the shift, 2^56 after mss. */
-int64_t cubic_offset(int64_t t, uint32_t k, uint32_t mss)
+/* §4.2 (1). */
+uint32_t cubic_window(const struct cubic *s, int64_t t)
 {
-	int64_t d = t - k;
-	bool before = d < 0;
-	uint64_t u = before ? -d : d;
+	bool before = t < s->k;
+	uint64_t u = before ? s->k - t : t - s->k;
 	if (u > T_MAX)
 		u = T_MAX;
-	uint64_t segs = u * u * u * C_NUM / C_DEN >> (2 * CUBIC_HZ_SHIFT); /* in 1/1024 segments */
-	int64_t bytes = segs * mss >> CUBIC_HZ_SHIFT;
-	return before ? -bytes : bytes;
-}
-
-static int64_t to_ticks(int64_t us)
-{
-	return (us << CUBIC_HZ_SHIFT) / USEC_PER_SEC;
+	uint64_t segs = u * u * u * C_NUM >> (C_SHIFT + 3 * CUBIC_HZ_SHIFT);
+	if (!before)
+		return s->origin + segs;
+	return segs < s->origin ? s->origin - segs : 0;
 }
 
 static void cubic_init(struct tcp_conn *c, int64_t now)
 {
 	struct cubic *s = cubic_of(c);
 	memset(s, 0, sizeof *s);
-	s->last_us = now;
 	c->cwnd_acked = 0;
-	if (c->ssthresh == TCP_SSTHRESH_INITIAL) /* RFC 9406 §4.3: the initial slow start, and no other */
-		hystart_init(&s->hystart);
+	hystart_init(&s->hystart, c, now);
 }
 
-/* §4.10: slow start, HyStart++ at first. How much of `acked` is left for congestion avoidance. */
-static uint32_t slow_start(struct tcp_conn *c, struct cubic *s, uint32_t acked)
-{
-	uint32_t room = c->ssthresh - c->cwnd;
-	s->epoch_start_us = 0; /* what follows is another stage of congestion avoidance */
-	if (s->hystart.phase == HYSTART_OFF) {
-		uint32_t grow = min_u32(acked, room);
-		c->cwnd += grow;
-		return acked - grow;
-	}
-	c->cwnd += min_u32(hystart_growth(&s->hystart, acked), room);
-	if (hystart_on_ack(&s->hystart, c)) {
-		s->cwnd_prior = c->cwnd; /* §4.10; W_max is undefined */
-		c->ssthresh = c->cwnd;
-	}
-	return 0;
-}
-
-/* §4.2: a stage of congestion avoidance begins. §4.8 and §4.10: W_max undefined, so K is 0 and W_max is cwnd; the same where cwnd is past W_max. */
-static void start_epoch(struct tcp_conn *c, struct cubic *s, int64_t now)
+/* §4.2: a stage of congestion avoidance begins. §4.8 and §4.10: where W_max is undefined or not above cwnd, K is 0. */
+static void start_epoch(struct cubic *s, int64_t now, uint32_t cwnd, uint32_t acked)
 {
 	s->epoch_start_us = now;
-	c->cwnd_acked = 0;
-	if (s->w_max > c->cwnd) {
-		s->k = cubic_k(s->w_max - c->cwnd, c->mss);
-	} else {
-		s->k = 0;
-		s->w_max = c->cwnd;
+	s->est_acked = acked;
+	s->w_est = cwnd; /* §4.3: W_est is cwnd_epoch */
+	s->origin = max_u32(s->w_max, cwnd);
+	s->k = cubic_k(s->origin - cwnd);
+}
+
+/* §4.4, §4.5: W_cubic(t + RTT) is to be reached within a round trip. */
+static uint32_t curve_growth(const struct cubic *s, int64_t now, uint32_t cwnd)
+{
+	int64_t t_us = now - s->epoch_start_us + s->hystart.least_rtt_us;
+	uint32_t target = cubic_window(s, (t_us << CUBIC_HZ_SHIFT) / USEC_PER_SEC);
+	uint32_t n = target > cwnd ? cwnd / (target - cwnd) : FLAT * cwnd;
+	return s->w_max ? n : min_u32(n, FIRST_SLOWEST);
+}
+
+/* §4.3: not slower than Reno with CUBIC's beta would be. */
+static uint32_t friendly_growth(struct cubic *s, uint32_t cwnd, uint32_t n)
+{
+	uint32_t step = max_u32((cwnd * EST_NUM) >> EST_SHIFT, 1);
+	if (s->est_acked > step) {
+		uint32_t more = (s->est_acked - 1) / step;
+		s->est_acked -= more * step;
+		s->w_est += more;
 	}
-	s->w_est = (uint64_t)c->cwnd << CUBIC_EST_SHIFT; /* §4.3: W_est is cwnd_epoch */
+	return s->w_est > cwnd ? min_u32(n, cwnd / (s->w_est - cwnd)) : n;
 }
 
-/* §4.2 (1) */
-static uint32_t w_cubic(const struct cubic *s, int64_t elapsed_us, uint32_t mss)
+static void update(struct cubic *s, int64_t now, uint32_t cwnd, uint32_t acked)
 {
-	int64_t w = s->w_max + cubic_offset(to_ticks(elapsed_us), s->k, mss);
-	return w < 0 ? 0 : w > CWND_MAX ? CWND_MAX : w;
-}
-
-/* §4.2: target, between cwnd and 1.5 * cwnd. */
-static uint32_t target_of(const struct tcp_conn *c, const struct cubic *s, int64_t t_us)
-{
-	uint32_t w = w_cubic(s, t_us + c->srtt_us, c->mss);
-	uint64_t most = c->cwnd + (uint64_t)c->cwnd / 2;
-	return w < c->cwnd ? c->cwnd : w > most ? most : w;
-}
-
-/* §4.3 (4): W_est += alpha_cubic * segments_acked / cwnd, alpha_cubic being 1 from cwnd_prior on. `acked` and mss below 2^30 and 2^16: 2^62. */
-static uint32_t reno_estimate(const struct tcp_conn *c, struct cubic *s, uint32_t acked)
-{
-	bool past_prior = s->w_est >> CUBIC_EST_SHIFT >= s->cwnd_prior;
-	uint64_t num = (uint64_t)min_u32(acked, c->cwnd) * c->mss << CUBIC_EST_SHIFT;
-	s->w_est += past_prior ? num / c->cwnd : num * ALPHA_NUM / ((uint64_t)c->cwnd * ALPHA_DEN);
-	uint64_t w = s->w_est >> CUBIC_EST_SHIFT;
-	return w > CWND_MAX ? CWND_MAX : w;
-}
-
-/* §4.4 and §4.5, concave and convex alike: (target − cwnd) / cwnd for each segment acknowledged. */
-static void grow_to(struct tcp_conn *c, uint32_t target, uint32_t acked)
-{
-	uint64_t sum = (uint64_t)(target - c->cwnd) * min_u32(acked, c->cwnd) + c->cwnd_acked;
-	uint32_t cwnd = c->cwnd;
-	c->cwnd += sum / cwnd;
-	c->cwnd_acked = sum % cwnd;
-}
-
-/* §4.2: which region are we in? */
-static void avoid_congestion(struct tcp_conn *c, struct cubic *s, int64_t now, uint32_t acked)
-{
+	s->est_acked += acked;
+	if (s->updated_cwnd == cwnd && now - s->updated_us <= UPDATE_US)
+		return;
+	s->updated_cwnd = cwnd;
+	s->updated_us = now;
 	if (!s->epoch_start_us)
-		start_epoch(c, s, now);
-	int64_t t_us = now - s->epoch_start_us;
-	uint32_t w_est = reno_estimate(c, s, acked);
-	if (w_cubic(s, t_us, c->mss) < w_est) /* §4.3, the Reno-friendly region. An ACK never takes from cwnd. */
-		c->cwnd = max_u32(c->cwnd, w_est);
-	else
-		grow_to(c, target_of(c, s, t_us), acked);
+		start_epoch(s, now, cwnd, acked);
+	uint32_t n = friendly_growth(s, cwnd, curve_growth(s, now, cwnd));
+	s->segs_per_growth = max_u32(n, FASTEST);
+}
+
+/* RFC 5681 (3), by whole segments. */
+static void grow_one_for(struct tcp_conn *c, uint32_t n, uint32_t acked)
+{
+	if (c->cwnd_acked >= n) { /* from when there were more to a segment */
+		c->cwnd_acked = 0;
+		c->cwnd += c->mss;
+	}
+	c->cwnd_acked += acked;
+	c->cwnd += c->cwnd_acked / n * c->mss;
+	c->cwnd_acked %= n;
 }
 
 static void cubic_on_ack(struct tcp_conn *c, int64_t now, uint32_t acked)
 {
 	struct cubic *s = cubic_of(c);
-	s->last_us = now;
-	if (c->cwnd < c->ssthresh)
-		acked = slow_start(c, s, acked);
-	if (acked)
-		avoid_congestion(c, s, now, acked);
+	uint32_t segs = (acked + c->mss - 1) / c->mss;
+	if (c->cwnd < c->ssthresh) {
+		uint32_t room = (c->ssthresh - c->cwnd + c->mss - 1) / c->mss, grow = min_u32(segs, room);
+		c->cwnd += grow * c->mss;
+		segs -= grow;
+	}
+	if (!segs)
+		return;
+	update(s, now, max_u32(c->cwnd / c->mss, 1), segs);
+	grow_one_for(c, s->segs_per_growth, segs);
 }
 
-/* §4.2, §5.8: t "MUST NOT" count the time in which cwnd was not updated because the application or the receiver was the limit. */
-static void cubic_on_unused(struct tcp_conn *c, int64_t now)
+/* What the ACK at hand tells of the path. */
+static void cubic_on_delivered(struct tcp_conn *c, int64_t now)
 {
 	struct cubic *s = cubic_of(c);
-	if (s->epoch_start_us)
-		s->epoch_start_us += now - s->last_us;
-	s->last_us = now;
+	uint32_t rtt_us = c->ack_rtt_us;
+	if (!rtt_us || (s->epoch_start_us && now - s->epoch_start_us < SETTLE_US))
+		return;
+	hystart_sample(&s->hystart, rtt_us);
+	if (c->cwnd < c->ssthresh && hystart_on_ack(&s->hystart, c, now, rtt_us))
+		c->ssthresh = c->cwnd;
 }
 
-/* §4.7: give way to flows that are new. */
-static uint32_t fast_convergence(const struct cubic *s, uint32_t cwnd)
+/* §5.8: t "MUST NOT" count a time in which nothing was to be sent. */
+static void cubic_on_start(struct tcp_conn *c, int64_t now)
 {
-	if (cwnd < s->w_max)
-		return (uint64_t)cwnd * (BETA_DEN + BETA_NUM) / (2 * BETA_DEN);
-	return cwnd;
+	struct cubic *s = cubic_of(c);
+	if (s->epoch_start_us && c->last_data_sent_us && now > c->last_data_sent_us)
+		s->epoch_start_us += now - c->last_data_sent_us;
+	if (s->epoch_start_us > now)
+		s->epoch_start_us = now;
 }
 
-/* §4.6, of flight_size or of cwnd, which the RFC allows, whichever is less. They differ when a timeout ends fast recovery: what went beyond the hole
-   is in flight then, and cwnd is what the loss left of it, of which the timeout says that it was still too much. */
+/* §4.6 of flight_size or of cwnd, which the RFC allows, whichever is less. They differ when a timeout ends fast recovery: what went beyond the hole is in flight
+   then, and cwnd is what the loss left of it, of which the timeout says that it was still too much. */
 static uint32_t cubic_ssthresh(struct tcp_conn *c, int64_t now, uint32_t flight)
 {
 	struct cubic *s = cubic_of(c);
-	s->w_max = fast_convergence(s, c->cwnd);
-	s->cwnd_prior = c->cwnd;
+	uint32_t cwnd = c->cwnd / c->mss;
 	s->epoch_start_us = 0;
-	hystart_stop(&s->hystart); /* RFC 9406 §4.2: loss leaves slow start and CSS */
-	return max_u32((uint64_t)min_u32(flight, c->cwnd) * BETA_NUM / BETA_DEN, TCP_LOSS_WINDOW_SEGS * c->mss);
+	s->w_max = cwnd < s->w_max ? (uint64_t)cwnd * (BETA_DEN + BETA_NUM) / (2 * BETA_DEN) : cwnd; /* §4.7: give way to flows that are new */
+	uint32_t left = (uint64_t)min_u32(flight, c->cwnd) / c->mss * BETA_NUM / BETA_DEN;
+	return max_u32(left, TCP_LOSS_WINDOW_SEGS) * c->mss;
 }
 
-/* §4.8: the stage after a timeout starts with K = 0 and W_max = cwnd; cwnd and ssthresh are as ever (the core's, §4.6's). */
+/* §4.8, and as in Linux slow start looks for the path's room once more. */
 static void cubic_on_timeout(struct tcp_conn *c, int64_t now)
 {
-	struct cubic *s = cubic_of(c);
-	s->w_max = 0;
-	s->epoch_start_us = 0;
+	cubic_init(c, now);
+}
+
+/* The window is what it was; the stage that begins now knows W_max. */
+static void cubic_undo(struct tcp_conn *c)
+{
 }
 
 const struct tcp_cc_ops tcp_cc_cubic = {
 	.name = "cubic",
 	.init = cubic_init,
 	.on_ack = cubic_on_ack,
-	.on_unused = cubic_on_unused,
+	.on_delivered = cubic_on_delivered,
+	.on_start = cubic_on_start,
 	.ssthresh = cubic_ssthresh,
+	.undo = cubic_undo,
 	.on_timeout = cubic_on_timeout,
 };

@@ -1,4 +1,4 @@
-/* CUBIC's state and arithmetic, for cc_cubic.c and its tests. */
+/* CUBIC's state and arithmetic, for cc_cubic.c, cc_hystart.c and their tests. */
 #ifndef FINESSE_TCP_CC_CUBIC_H
 #define FINESSE_TCP_CC_CUBIC_H
 
@@ -10,24 +10,25 @@
 /* Time in 1/1024 s, so that its cube is a shift away from cubic seconds. */
 #define CUBIC_HZ_SHIFT 10
 
-/* RFC 9438 §4.1.2's variables, in bytes. In cc_state. */
+/* In cc_state. Windows in segments, names as in RFC 9438 §4.1.2 where it has them. */
 struct cubic {
-	int64_t epoch_start_us; /* t_epoch, moved on by the time in which cwnd was not the limit; 0: no stage of congestion avoidance */
-	int64_t last_us;        /* the last ACK */
-	uint64_t w_est;         /* Reno's window, fractions of a byte below CUBIC_EST_SHIFT */
+	int64_t epoch_start_us; /* t_epoch, moved on by pauses; 0: no stage of congestion avoidance */
+	int64_t updated_us;     /* segs_per_growth is of then */
+	uint32_t segs_per_growth; /* a segment more for so many acknowledged ones */
+	uint32_t updated_cwnd;
 	uint32_t w_max;         /* 0: undefined */
-	uint32_t cwnd_prior;
+	uint32_t origin;        /* where the curve is flat: w_max, or cwnd_epoch */
 	uint32_t k;             /* in 1/1024 s */
+	uint32_t w_est;         /* what Reno would have */
+	uint32_t est_acked;     /* segments towards its next one */
 	struct hystart hystart;
 };
 
-#define CUBIC_EST_SHIFT 12
-
 /* The integer cube root, rounded down. */
 uint32_t cubic_root(uint64_t x);
-/* K for a window that has `below` bytes to W_max; in 1/1024 s. */
-uint32_t cubic_k(uint32_t below, uint32_t mss);
-/* W_cubic(t) − W_max = C * (t − K)^3 in bytes; times in 1/1024 s. */
-int64_t cubic_offset(int64_t t, uint32_t k, uint32_t mss);
+/* K for a window that has `below` segments to the origin; in 1/1024 s. */
+uint32_t cubic_k(uint32_t below);
+/* W_cubic(t): C * (t − K)^3 beyond the origin, in segments; times in 1/1024 s. */
+uint32_t cubic_window(const struct cubic *s, int64_t t);
 
 #endif

@@ -2,94 +2,76 @@
 
 #include "tcp/tcp_int.h"
 
-/* RFC 9406 §4.3 */
-#define MIN_RTT_THRESH_US  (4 * USEC_PER_MSEC)
-#define MAX_RTT_THRESH_US  (16 * USEC_PER_MSEC)
-#define MIN_RTT_DIVISOR    8
-#define N_RTT_SAMPLE       8
-#define CSS_GROWTH_DIVISOR 4
-#define CSS_ROUNDS         5
+/* Linux's tcp_cubic.c */
+#define HYSTART_LOW_SEGS 16
+#define MIN_SAMPLES      8
+#define TRAIN_GAP_US     (2 * USEC_PER_MSEC)
+#define THRESH_LEAST_US  (4 * USEC_PER_MSEC)
+#define THRESH_MOST_US   (16 * USEC_PER_MSEC)
+#define THRESH_DIVISOR   8
+#define BURST_BYTES      65536 /* super-segments, four of which may wait at the receiver … */
+#define BURST_DELAY_MOST_US USEC_PER_MSEC
 
-/* §4.2, "at the start of each round during standard slow start and CSS" */
-static void start_round(struct hystart *h, const struct tcp_conn *c)
+static void start_round(struct hystart *h, const struct tcp_conn *c, int64_t now)
 {
-	h->window_end = c->snd_nxt;
-	h->last_round_min_rtt = h->current_round_min_rtt;
-	h->current_round_min_rtt = 0;
-	h->rtt_sample_count = 0;
-	h->round_due = false;
+	h->round_start_us = h->last_ack_us = now;
+	h->round_end = c->snd_nxt;
+	h->round_rtt_us = UINT32_MAX;
+	h->samples = 0;
 }
 
-void hystart_init(struct hystart *h)
+void hystart_init(struct hystart *h, const struct tcp_conn *c, int64_t now)
 {
-	*h = (struct hystart){.phase = HYSTART_SLOW_START, .round_due = true};
+	*h = (struct hystart){0};
+	start_round(h, c, now);
 }
 
-/* §4.2: min(N, L * SMSS), divided in CSS. L is infinity here, as if paced: a receiver that takes super-segments acknowledges dozens of segments
-   at once, and would be held to 8 of them. */
-uint32_t hystart_growth(const struct hystart *h, uint32_t acked)
+void hystart_sample(struct hystart *h, uint32_t rtt_us)
 {
-	return h->phase == HYSTART_CSS ? acked / CSS_GROWTH_DIVISOR : acked;
+	if (!h->least_rtt_us || rtt_us < h->least_rtt_us)
+		h->least_rtt_us = rtt_us;
 }
 
-/* §4.2: currentRoundMinRTT = min(currentRoundMinRTT, currRTT) */
-static void sample(struct hystart *h, uint32_t rtt_us)
+/* … for so long, at the connection's rate. */
+static int64_t burst_delay(const struct tcp_conn *c)
 {
-	if (!rtt_us)
-		return;
-	if (!h->current_round_min_rtt || rtt_us < h->current_round_min_rtt)
-		h->current_round_min_rtt = rtt_us;
-	if (h->rtt_sample_count < N_RTT_SAMPLE)
-		h->rtt_sample_count++;
+	if (!c->pacing_rate)
+		return 0;
+	uint64_t us = UINT64_C(4) * BURST_BYTES * USEC_PER_SEC / c->pacing_rate;
+	return us < BURST_DELAY_MOST_US ? us : BURST_DELAY_MOST_US;
 }
 
-/* §4.2: RttThresh = max(MIN_RTT_THRESH, min(lastRoundMinRTT / MIN_RTT_DIVISOR, MAX_RTT_THRESH)) */
-static uint32_t rtt_thresh(const struct hystart *h)
+static bool train_is_long(struct hystart *h, const struct tcp_conn *c, int64_t now)
 {
-	return max_u32(MIN_RTT_THRESH_US, min_u32(h->last_round_min_rtt / MIN_RTT_DIVISOR, MAX_RTT_THRESH_US));
-}
-
-/* §4.2, "For rounds where at least N_RTT_SAMPLE RTT samples have been obtained": did the delay grow? */
-static void check_delay_increase(struct hystart *h)
-{
-	if (h->rtt_sample_count < N_RTT_SAMPLE || !h->last_round_min_rtt)
-		return;
-	if (h->current_round_min_rtt < h->last_round_min_rtt + rtt_thresh(h))
-		return;
-	h->css_baseline_min_rtt = h->current_round_min_rtt;
-	h->css_rounds = 0;
-	h->phase = HYSTART_CSS;
-}
-
-/* §4.2, "For CSS rounds where at least N_RTT_SAMPLE …": was it spurious? Then back to slow start. */
-static void check_spurious_exit(struct hystart *h)
-{
-	if (h->rtt_sample_count < N_RTT_SAMPLE || h->current_round_min_rtt >= h->css_baseline_min_rtt)
-		return;
-	h->css_baseline_min_rtt = 0;
-	h->phase = HYSTART_SLOW_START;
-}
-
-bool hystart_on_ack(struct hystart *h, const struct tcp_conn *c)
-{
-	if (h->round_due)
-		start_round(h, c);
-	sample(h, c->ack_rtt_us);
-	if (h->phase == HYSTART_SLOW_START)
-		check_delay_increase(h);
-	else
-		check_spurious_exit(h);
-	if (SEQ_LT(c->snd_una, h->window_end))
+	if (now - h->last_ack_us > TRAIN_GAP_US)
 		return false;
-	h->round_due = true;
-	/* §4.2: "CSS lasts at most CSS_ROUNDS rounds"; the partial one in which it began counts. */
-	if (h->phase != HYSTART_CSS || ++h->css_rounds < CSS_ROUNDS)
-		return false;
-	hystart_stop(h);
-	return true;
+	h->last_ack_us = now;
+	int64_t thresh = h->least_rtt_us + burst_delay(c);
+	if (!c->paced)
+		thresh /= 2;
+	return now - h->round_start_us > thresh;
 }
 
-void hystart_stop(struct hystart *h)
+static bool delay_is_long(struct hystart *h, uint32_t rtt_us)
 {
-	h->phase = HYSTART_OFF;
+	h->round_rtt_us = min_u32(h->round_rtt_us, rtt_us);
+	if (h->samples < MIN_SAMPLES) {
+		h->samples++;
+		return false;
+	}
+	uint32_t thresh = min_u32(max_u32(h->least_rtt_us / THRESH_DIVISOR, THRESH_LEAST_US), THRESH_MOST_US);
+	return h->round_rtt_us > h->least_rtt_us + thresh;
+}
+
+bool hystart_on_ack(struct hystart *h, const struct tcp_conn *c, int64_t now, uint32_t rtt_us)
+{
+	if (h->found)
+		return false;
+	if (SEQ_GT(c->snd_una, h->round_end))
+		start_round(h, c, now);
+	if (c->cwnd < HYSTART_LOW_SEGS * c->mss)
+		return false;
+	bool train = train_is_long(h, c, now), delay = delay_is_long(h, rtt_us);
+	h->found = train || delay;
+	return h->found;
 }

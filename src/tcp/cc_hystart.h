@@ -1,11 +1,10 @@
 /*
- * HyStart++ (RFC 9406): the first slow start, left when the round trip grows rather than when the queue overflows.
+ * HyStart (Ha and Rhee, 2011), as in Linux: slow start is left when the path seems full rather than when its queue overflows.
  *
- * Owns struct hystart, within an algorithm's cc_state. Rounds are counted by sequence number, from the ACK after the one that
- * ended the last (what that one let go belongs to the round that ends with it, or rounds would drift into the middle of bursts), and each keeps the least RTT of its ACKs (every
- * ACK's, which takes timestamps; without them there is one sample per round, N_RTT_SAMPLE is never reached, and slow start is RFC 5681's). A round
- * whose least is markedly above the last's begins Conservative Slow Start: a quarter of the growth, for five rounds; a least below that which
- * began it says that it was noise, and slow start goes on. No timers. Once out it stays out (§4.3: only the initial slow start).
+ * Owns struct hystart, within an algorithm's cc_state. Two signs, from a window of 16 segments on. The train: the ACKs of a round, each at most two milliseconds after
+ * the one before, come for as long as half of the least round trip takes: what is in flight fills the path. (All of it where the sender paces: it stretches the train itself.)
+ * The delay: the least round trip of a round, of more than eight samples, is an eighth above the least of all. A round is what was in flight at its begin. RFC 9406's
+ * HyStart++ has the second sign alone, and grows on slowly. Peers and figures expect Linux's window, so this is Linux's. No timers. Once out it stays out until a timeout.
  */
 #ifndef FINESSE_TCP_CC_HYSTART_H
 #define FINESSE_TCP_CC_HYSTART_H
@@ -15,26 +14,19 @@
 
 struct tcp_conn;
 
-enum hystart_phase {
-	HYSTART_OFF,        /* over, or never begun */
-	HYSTART_SLOW_START,
-	HYSTART_CSS,        /* Conservative Slow Start */
-};
-
-/* RTTs in µs; 0: RFC 9406's infinity. */
 struct hystart {
-	uint8_t phase; /* enum hystart_phase */
-	uint8_t rtt_sample_count, css_rounds;
-	bool round_due;     /* the next ACK begins a round */
-	uint32_t window_end;
-	uint32_t last_round_min_rtt, current_round_min_rtt, css_baseline_min_rtt;
+	int64_t round_start_us, last_ack_us; /* last_ack_us: of the train */
+	uint32_t round_end;    /* a sequence number */
+	uint32_t least_rtt_us; /* of all that counted; 0: none */
+	uint32_t round_rtt_us; /* of the round; UINT32_MAX: none yet */
+	uint8_t samples;
+	bool found;
 };
 
-void hystart_init(struct hystart *h);
-/* By how much `acked` bytes may let cwnd grow in this phase. */
-uint32_t hystart_growth(const struct hystart *h, uint32_t acked);
-/* After cwnd grew for an ACK. True: slow start is over, without loss. */
-bool hystart_on_ack(struct hystart *h, const struct tcp_conn *c);
-void hystart_stop(struct hystart *h); /* loss */
+void hystart_init(struct hystart *h, const struct tcp_conn *c, int64_t now);
+/* An ACK told a round trip. */
+void hystart_sample(struct hystart *h, uint32_t rtt_us);
+/* … in slow start. True: it is over, without loss. */
+bool hystart_on_ack(struct hystart *h, const struct tcp_conn *c, int64_t now, uint32_t rtt_us);
 
 #endif

@@ -560,8 +560,6 @@ static void restart_after_idle(struct tcp_conn *c, int64_t now)
 {
 	if (snd_flight(c) || !c->last_data_sent_us || !snd_unsent(c) || !tcp_may_transmit(c))
 		return;
-	if (c->cc->on_unused)
-		c->cc->on_unused(c, now);
 	int64_t idle = now - c->last_data_sent_us;
 	uint32_t least = min_u32(c->initial_window_segs * c->mss, c->cwnd);
 	if (idle <= c->rto_us || c->cwnd <= least || !c->stack->config.slow_start_after_idle || c->cc->control)
@@ -571,7 +569,6 @@ static void restart_after_idle(struct tcp_conn *c, int64_t now)
 	for (; idle > c->rto_us && c->cwnd > least; idle -= c->rto_us)
 		c->cwnd /= 2;
 	c->cwnd = max_u32(c->cwnd, least);
-	c->cwnd_acked = 0;
 	c->cwnd_used = 0;
 	c->cwnd_used_at = now;
 }

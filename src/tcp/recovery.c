@@ -65,8 +65,6 @@ static void grow(struct tcp_conn *c, int64_t now, uint32_t acked)
 	c->cwnd_used_at = now; /* an ACK says that the window is not too large for the path */
 	if (cwnd_is_limit(c))
 		c->cc->on_ack(c, now, acked + c->mtu.more_acked);
-	else if (c->cc->on_unused)
-		c->cc->on_unused(c, now);
 }
 
 static void reduce(struct tcp_conn *c, int64_t now, uint32_t flight)

@@ -145,7 +145,7 @@ START_TEST(alone)
 }
 END_TEST
 
-/* Where the queue is deep, the first slow start overflows it without HyStart++. (One of a BDP overflows either way: the round that fills it
+/* Where the queue is deep, the first slow start overflows it without HyStart. (One of a BDP overflows either way: the round that fills it
    doubles the window before its ACKs have told of the delay.) */
 START_TEST(hystart_spares_the_queue)
 {
@@ -156,7 +156,7 @@ START_TEST(hystart_spares_the_queue)
 	     (unsigned long long)r.retransmitted / 1000, mbits(c.bytes[0], &p), (unsigned long long)c.retransmitted / 1000);
 	ck_assert_uint_gt(r.retransmitted, 100000); /* else the scenario shows nothing */
 	ck_assert_uint_lt(c.retransmitted, r.retransmitted / 4 * 3);
-	ck_assert_uint_ge(c.bytes[0] * 100, r.bytes[0] * 97); /* what it spared was not paid for in throughput */
+	ck_assert_uint_ge(c.bytes[0] * 100, r.bytes[0] * 90); /* what it spared is paid for with little throughput */
 }
 END_TEST
 

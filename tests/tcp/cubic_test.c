@@ -1,5 +1,5 @@
 /*
- * CUBIC (RFC 9438) and HyStart++ (RFC 9406) in virtual time: the algorithm alone against the RFC's formulas in floating point, then within the core.
+ * CUBIC (RFC 9438) and Linux's HyStart in virtual time: the algorithm alone against the RFC's formulas in floating point, then within the core.
  */
 #include <math.h>
 #include <stdlib.h>
@@ -12,8 +12,6 @@
 #define MSS      1000
 #define MS       USEC_PER_MSEC
 #define C_CUBIC  0.4
-#define BETA     0.7
-#define ALPHA    (3 * (1 - BETA) / (1 + BETA))
 #define SEG(k)   (1 + (uint32_t)(k) * H_MSS)
 #define ROOT_MAX UINT64_C(2642245) /* the cube of the next is beyond 64 bits */
 
@@ -38,23 +36,21 @@ START_TEST(cube_root_is_exact)
 }
 END_TEST
 
-/* §4.2 (1) and (2) over all that windows and segment sizes can be; within a tick and 1/500 segment. */
+/* §4.2 (1) and (2): within two ticks and a segment, as Linux's C is 410/1024. */
 START_TEST(RFC9438_4_2_formulas)
 {
-	static const uint32_t sizes[] = {88, 536, 1460, 8960, 65495};
-	for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
-		uint32_t mss = sizes[i];
-		for (uint64_t below = 1; below < UINT32_MAX / 2; below += 1 + below / 7) {
-			double k = cbrt(below / (double)mss / C_CUBIC) * 1024;
-			ck_assert_double_le(fabs(cubic_k(below, mss) - k), 1.0);
-		}
-		for (int64_t t = 0; t < 300 * 1024; t += 1 + t / 50) {
-			uint32_t k = 100 * 1024;
-			double d = (t - k) / 1024.0, w = C_CUBIC * d * d * d * mss;
-			ck_assert_double_le(fabs(cubic_offset(t, k, mss) - w), mss / 500.0 + 1);
-		}
-		ck_assert_int_gt(cubic_offset(INT64_C(1) << 45, 0, mss), UINT32_MAX / 2); /* a year: much, but no overflow */
+	for (uint32_t below = 1; below < 1 << 24; below += 1 + below / 7) {
+		double k = cbrt(below / C_CUBIC) * 1024;
+		ck_assert_double_le(fabs(cubic_k(below) - k), 2.0 + k / 2000);
 	}
+	struct cubic s = {.origin = 1 << 25, .k = 100 * 1024};
+	for (int64_t t = 0; t < 220 * 1024; t += 1 + t / 50) {
+		double d = (t - s.k) / 1024.0, w = C_CUBIC * d * d * d;
+		ck_assert_double_le(fabs((double)cubic_window(&s, t) - s.origin - w), 1.0 + fabs(w) / 900);
+	}
+	ck_assert_uint_gt(cubic_window(&s, INT64_C(1) << 45), s.origin); /* a year: much, but no overflow */
+	s.origin = 10;
+	ck_assert_uint_eq(cubic_window(&s, 0), 0);
 }
 END_TEST
 
@@ -100,6 +96,7 @@ static void ack_one(struct flow *f, uint32_t rtt_us)
 {
 	f->c.snd_una += MSS;
 	f->c.ack_rtt_us = rtt_us;
+	cubic->on_delivered(&f->c, f->now);
 	cubic->on_ack(&f->c, f->now, MSS);
 	f->c.snd_nxt = f->c.snd_una + f->c.cwnd;
 }
@@ -120,110 +117,63 @@ static double segs(const struct flow *f)
 	return f->c.cwnd / (double)MSS;
 }
 
-/* RFC 9438 §4.2 to §4.5 in segments and seconds, ACK by ACK. */
-struct reference {
-	double cwnd, w_max, k, w_est, cwnd_prior;
-	int64_t epoch;
-};
-
-static void reference_ack(struct reference *r, int64_t now, int64_t rtt)
-{
-	if (!r->epoch) {
-		r->epoch = now;
-		r->w_max = fmax(r->w_max, r->cwnd);
-		r->k = cbrt((r->w_max - r->cwnd) / C_CUBIC);
-		r->w_est = r->cwnd;
-	}
-	double t = (now - r->epoch) / 1e6, ahead = t + rtt / 1e6;
-	double w = C_CUBIC * pow(t - r->k, 3) + r->w_max;
-	double target = C_CUBIC * pow(ahead - r->k, 3) + r->w_max;
-	r->w_est += (r->w_est >= r->cwnd_prior ? 1 : ALPHA) / r->cwnd;
-	target = fmin(fmax(target, r->cwnd), 1.5 * r->cwnd);
-	if (w < r->w_est)
-		r->cwnd = fmax(r->cwnd, r->w_est);
-	else
-		r->cwnd += (target - r->cwnd) / r->cwnd;
-}
-
-static const struct {
-	uint32_t window;
-	int64_t rtt;
-} paths[] = {{10, 1 * MS}, {20, 5 * MS}, {40, 50 * MS}, {100, 20 * MS}, {300, 300 * MS}, {1000, 100 * MS}, {5000, 80 * MS}};
-
-/* Window after a loss, and after a second one below W_max (fast convergence): as the formulas say, within a segment at every ACK. */
-START_TEST(window_after_loss_is_the_formulas)
-{
-	struct flow f = flow_new(paths[_i].window, paths[_i].rtt);
-	struct reference r = {.cwnd = segs(&f)};
-	for (int losses = 0; losses < 3; losses++) {
-		r.w_max = r.cwnd < r.w_max ? r.cwnd * (1 + BETA) / 2 : r.cwnd;
-		r.cwnd_prior = r.cwnd;
-		r.cwnd = segs(&f) * BETA;
-		r.epoch = 0;
-		lose(&f);
-		int rounds = losses == 1 ? 3 : 120; /* the third comes early */
-		for (int i = 0; i < rounds; i++) {
-			uint32_t n = f.c.cwnd / MSS;
-			int64_t start = f.now;
-			for (uint32_t a = 1; a <= n; a++) {
-				f.now = start + f.rtt * a / n;
-				ack_one(&f, f.rtt);
-				reference_ack(&r, f.now, f.rtt);
-				h_require(fabs(segs(&f) - r.cwnd) < 1 + r.cwnd / 500, "loss %d, round %d: %f, not %f", losses, i, segs(&f),
-					  r.cwnd);
-			}
-		}
-		r.cwnd = segs(&f);
-	}
-}
-END_TEST
-
 /* The shape on a long fat path: W_cubic(t) within 2 %, flat at K, concave before and convex behind it. */
 START_TEST(window_follows_W_cubic)
 {
 	struct flow f = flow_new(1000, 100 * MS);
 	lose(&f);
 	ck_assert_uint_eq(f.c.cwnd, 700 * MSS);
-	double k = cbrt(300 / C_CUBIC), last = 700, step = INFINITY, at_k = 0;
+	double k = cbrt(300 / C_CUBIC), at_k = 0, first = 0, last = 0;
 	int64_t epoch = 0;
 	for (int i = 0; i < 160; i++) {
+		double before = segs(&f);
 		round_trip(&f);
 		if (!epoch)
 			epoch = f.now - f.rtt + f.rtt / 700;
 		double t = (f.now - epoch) / 1e6, w = C_CUBIC * pow(t - k, 3) + 1000;
 		h_require(fabs(segs(&f) - w) < 20, "at %f s: %f, not %f", t, segs(&f), w);
-		double grown = segs(&f) - last;
-		if (t < k - 1)
-			h_require(grown <= step + 0.1, "at %f s, not concave: %f after %f", t, grown, step);
-		if (t > k + 1)
-			h_require(grown >= step - 0.1, "at %f s, not convex: %f after %f", t, grown, step);
+		if (i == 0)
+			first = segs(&f) - before;
 		if (fabs(t - k) < 0.06)
 			at_k = segs(&f);
-		step = grown;
-		last = segs(&f);
+		last = segs(&f) - before;
 	}
-	ck_assert_double_le(fabs(at_k - 1000), 2);
-	ck_assert_double_gt(last, 1100);
+	ck_assert_double_le(fabs(at_k - 1000), 3);
+	ck_assert_double_gt(first, 5);
+	ck_assert_double_gt(last, 5);
+	ck_assert_double_gt(segs(&f), 1100);
 }
 END_TEST
 
-/* §4.2: never more than half as much again in a round trip, however late it is. */
-START_TEST(growth_is_bounded_by_target)
+/* At most a segment for two, however late it is. */
+START_TEST(growth_is_bounded)
 {
 	struct flow f = flow_new(50, 100 * MS);
 	lose(&f);
 	ack_one(&f, f.rtt);
-	f.now += 100 * USEC_PER_SEC;
+	f.now += 60 * USEC_PER_SEC;
 	for (int i = 0; i < 4; i++) {
 		double before = segs(&f);
 		round_trip(&f);
-		ck_assert_double_le(segs(&f), before * 1.66); /* 1.5 − 1 compounds over the ACKs of a round: e^0.5 */
+		ck_assert_double_le(segs(&f), before * 1.5 + 1);
 		ck_assert_double_ge(segs(&f), before * 1.4);
 	}
 }
 END_TEST
 
-/* §4.3: with a small bandwidth-delay product it is Reno's average: alpha_cubic a round, and one segment from cwnd_prior on. */
+/* Before the first loss: a segment for each twenty, where the curve is flatter. */
+START_TEST(first_stage_grows_by_a_twentieth)
+{
+	struct flow f = flow_new(100, 20 * MS);
+	f.c.ssthresh = f.c.cwnd;
+	for (int i = 1; i <= 5; i++)
+		round_trip(&f);
+	ck_assert_double_ge(segs(&f), 124);
+	ck_assert_double_le(segs(&f), 129);
+}
+END_TEST
+
+/* §4.3: with a small bandwidth-delay product it is Reno's average, eight segments in fifteen windows. */
 START_TEST(RFC9438_4_3_reno_friendly)
 {
 	struct flow f = flow_new(20, 5 * MS);
@@ -232,16 +182,12 @@ START_TEST(RFC9438_4_3_reno_friendly)
 	int rounds = 0;
 	for (; f.c.cwnd < 20 * MSS; rounds++)
 		round_trip(&f);
-	ck_assert_int_ge(rounds, (int)(6 / ALPHA));
-	ck_assert_int_le(rounds, (int)(6 / ALPHA) + 2);
-	double before = segs(&f);
-	for (int i = 0; i < 10; i++)
-		round_trip(&f);
-	ck_assert_double_le(fabs(segs(&f) - before - 10), 1);
+	ck_assert_int_ge(rounds, 10);
+	ck_assert_int_le(rounds, 17);
 }
 END_TEST
 
-/* §4.6: 0.7, and two segments at least. */
+/* §4.6: 0.7 in whole segments, and two at least. */
 START_TEST(RFC9438_4_6_decrease)
 {
 	struct flow f = flow_new(100, 10 * MS);
@@ -249,8 +195,8 @@ START_TEST(RFC9438_4_6_decrease)
 	ck_assert_uint_eq(cubic->ssthresh(&f.c, f.now, 40 * MSS), 28 * MSS); /* what was in flight, not what might have been */
 	ck_assert_uint_eq(cubic->ssthresh(&f.c, f.now, MSS), 2 * MSS);
 	ck_assert_uint_eq(cubic->ssthresh(&f.c, f.now, 300 * MSS), 70 * MSS); /* nor what went beyond the window in recovery */
-	f.c.cwnd = UINT32_C(1) << 30;
-	ck_assert_uint_eq(cubic->ssthresh(&f.c, f.now, f.c.cwnd), (uint32_t)((UINT64_C(7) << 30) / 10));
+	f.c.cwnd = 11 * MSS + 999;
+	ck_assert_uint_eq(cubic->ssthresh(&f.c, f.now, f.c.cwnd), 7 * MSS);
 }
 END_TEST
 
@@ -260,35 +206,34 @@ START_TEST(RFC9438_4_7_fast_convergence)
 	struct flow f = flow_new(100, 10 * MS);
 	const struct cubic *s = (const struct cubic *)f.c.cc_state;
 	lose(&f);
-	ck_assert_uint_eq(s->w_max, 100 * MSS);
+	ck_assert_uint_eq(s->w_max, 100);
 	lose(&f);
-	ck_assert_uint_eq(s->w_max, 70 * MSS * 17 / 20);
+	ck_assert_uint_eq(s->w_max, 59);
 	f.c.cwnd = 60 * MSS;
 	lose(&f);
-	ck_assert_uint_eq(s->w_max, 60 * MSS);
+	ck_assert_uint_eq(s->w_max, 60);
 }
 END_TEST
 
-/* §4.8: slow start to 0.7 of what was, then from there: K is 0, so W_cubic(t) = cwnd_epoch + C t^3. */
+/* §4.8: slow start to 0.7 of what was, then from there: K is 0, and W_max undefined. */
 START_TEST(RFC9438_4_8_timeout)
 {
 	struct flow f = flow_new(1000, 100 * MS);
 	const struct cubic *s = (const struct cubic *)f.c.cc_state;
 	time_out(&f);
 	ck_assert_uint_eq(f.c.ssthresh, 700 * MSS);
+	ck_assert_uint_eq(s->w_max, 0);
 	int rounds = 0;
 	for (; f.c.cwnd < f.c.ssthresh; rounds++) {
 		uint32_t before = f.c.cwnd;
-		round_trip(&f);
-		ck_assert(f.c.cwnd == 2 * before || f.c.cwnd >= f.c.ssthresh); /* RFC 5681's slow start, no HyStart++ */
+		for (uint32_t n = before / MSS; n; n--, f.now += 3 * MS) /* no train */
+			ack_one(&f, f.rtt);
+		ck_assert(f.c.cwnd == 2 * before || f.c.cwnd >= f.c.ssthresh);
 	}
 	ck_assert_int_eq(rounds, 10);
 	ck_assert_uint_eq(s->k, 0);
-	ck_assert_uint_eq(s->w_max, 700 * MSS);
-	while (f.now - s->epoch_start_us < 8 * USEC_PER_SEC)
-		round_trip(&f);
-	double t = (f.now - s->epoch_start_us) / 1e6;
-	ck_assert_double_le(fabs(segs(&f) - (700 + C_CUBIC * t * t * t)), 10);
+	ck_assert_uint_eq(s->origin, 700);
+	ck_assert_uint_eq(s->w_max, 0);
 }
 END_TEST
 
@@ -306,8 +251,8 @@ START_TEST(timeout_ends_the_epoch)
 }
 END_TEST
 
-/* §5.8: time in which cwnd was not the limit is no part of t. */
-START_TEST(RFC9438_5_8_unused_time)
+/* §5.8: a pause is no part of t. */
+START_TEST(RFC9438_5_8_pause)
 {
 	struct flow busy = flow_new(1000, 100 * MS), idle = busy;
 	lose(&busy);
@@ -315,124 +260,62 @@ START_TEST(RFC9438_5_8_unused_time)
 	for (int i = 0; i < 20; i++) {
 		round_trip(&busy);
 		round_trip(&idle);
-		for (int j = 0; j < _i; j++) { /* ACKs while the application is the limit, or one restart */
-			idle.now += 10 * USEC_PER_SEC / _i;
-			cubic->on_unused(&idle.c, idle.now);
-		}
-		ck_assert_uint_eq(idle.c.cwnd, busy.c.cwnd);
+		idle.c.last_data_sent_us = idle.now;
+		idle.now += 10 * USEC_PER_SEC;
+		cubic->on_start(&idle.c, idle.now);
+		h_require(abs((int)idle.c.cwnd - (int)busy.c.cwnd) <= MSS, "round %d: %u, not %u", i, idle.c.cwnd, busy.c.cwnd);
 	}
 }
 END_TEST
 
-/* ---- HyStart++ ---- */
+/* ---- HyStart ---- */
 
-static const struct hystart *hystart_of(const struct flow *f)
+static bool in_slow_start(const struct flow *f)
 {
-	return &((const struct cubic *)f->c.cc_state)->hystart;
+	return f->c.ssthresh == TCP_SSTHRESH_INITIAL;
 }
 
-/* A round as HyStart++ counts it, every ACK of which tells `rtt`. How many ACKs. */
-static uint32_t slow_round(struct flow *f, uint32_t rtt)
+/* A window's worth of ACKs, `gap` apart, that tell `rtt`. */
+static void slow_round(struct flow *f, uint32_t rtt, int64_t gap)
 {
-	uint32_t n = 0;
-	do {
+	for (uint32_t n = f->c.cwnd / MSS; n; n--, f->now += gap)
 		ack_one(f, rtt);
-		n++;
-	} while (!hystart_of(f)->round_due);
-	f->now += rtt;
-	return n;
 }
 
-static struct flow in_slow_start(uint32_t rtt)
-{
-	struct flow f = flow_new(16, rtt);
-	for (int i = 0; i < 3; i++) {
-		uint32_t before = f.c.cwnd, n = slow_round(&f, rtt);
-		ck_assert_uint_eq(n, before / MSS); /* rounds are windows, and stay so */
-		ck_assert_uint_eq(f.c.cwnd, 2 * before);
-	}
-	ck_assert_int_eq(hystart_of(&f)->phase, HYSTART_SLOW_START);
-	return f;
-}
-
-/* RTT of the path, the threshold that RFC 9406 §4.3 gives it. */
+/* RTT of the path, and the threshold that it gives. */
 static const struct {
 	uint32_t rtt, thresh;
 } delays[] = {{1 * MS, 4 * MS}, {20 * MS, 4 * MS}, {80 * MS, 10 * MS}, {400 * MS, 16 * MS}};
 
-START_TEST(RFC9406_delay_increase_leads_to_css)
+START_TEST(hystart_delay)
 {
-	struct flow f = in_slow_start(delays[_i].rtt);
-	slow_round(&f, delays[_i].rtt + delays[_i].thresh - 1); /* not quite */
-	ck_assert_int_eq(hystart_of(&f)->phase, HYSTART_SLOW_START);
-	f = in_slow_start(delays[_i].rtt);
-	uint32_t high = delays[_i].rtt + delays[_i].thresh, before = f.c.cwnd;
-	for (int i = 0; i < 8; i++) { /* N_RTT_SAMPLE ACKs tell it, not seven */
-		ck_assert_int_eq(hystart_of(&f)->phase, HYSTART_SLOW_START);
-		ack_one(&f, high);
-	}
-	ck_assert_int_eq(hystart_of(&f)->phase, HYSTART_CSS);
+	uint32_t rtt = delays[_i].rtt, high = rtt + delays[_i].thresh;
+	struct flow f = flow_new(16, rtt);
+	slow_round(&f, rtt, 3 * MS);
+	slow_round(&f, high, 3 * MS); /* not quite */
+	ck_assert(in_slow_start(&f));
+	uint32_t before = f.c.cwnd;
+	f.c.snd_una += 1; /* the round that begins now is this one's */
+	for (int i = 0; i < 8; i++, f.now += 3 * MS)
+		ack_one(&f, high + 1);
+	ck_assert(in_slow_start(&f));
+	ack_one(&f, high + 1); /* the ninth */
+	ck_assert_uint_eq(f.c.ssthresh, before + 8 * MSS);
 	ck_assert_uint_eq(f.c.cwnd, before + 8 * MSS);
-	ck_assert_uint_eq(f.c.ssthresh, TCP_SSTHRESH_INITIAL);
 }
 END_TEST
 
-/* CSS: a quarter of slow start's growth; five rounds with the partial first; then congestion avoidance from where it got, K = 0. */
-START_TEST(RFC9406_css_ends_slow_start)
+/* A round trip that falls within a round, wireless jitter, few samples, none: slow start goes on. */
+START_TEST(hystart_noise)
 {
-	struct flow f = in_slow_start(20 * MS);
-	uint32_t high = 30 * MS;
-	for (int i = 0; i < 8; i++)
-		ack_one(&f, high);
-	for (int i = 0; i < 8; i++) {
-		uint32_t before = f.c.cwnd;
-		ack_one(&f, high);
-		ck_assert_uint_eq(f.c.cwnd, before + MSS / 4);
-	}
-	int rounds = 0;
-	while (hystart_of(&f)->phase == HYSTART_CSS) {
-		ck_assert_uint_eq(f.c.ssthresh, TCP_SSTHRESH_INITIAL);
-		slow_round(&f, high);
-		rounds++;
-	}
-	ck_assert_int_eq(rounds, 5);
-	ck_assert_int_eq(hystart_of(&f)->phase, HYSTART_OFF);
-	ck_assert_uint_eq(f.c.ssthresh, f.c.cwnd);
-	const struct cubic *s = (const struct cubic *)f.c.cc_state;
-	uint32_t cwnd = f.c.cwnd;
-	ack_one(&f, high); /* RFC 9438 §4.10 */
-	ck_assert_uint_eq(s->k, 0);
-	ck_assert_uint_eq(s->w_max, cwnd);
-	ck_assert_uint_eq(s->cwnd_prior, cwnd);
-	ck_assert_uint_le(f.c.cwnd, cwnd + MSS);
-}
-END_TEST
-
-/* A delay that goes away was noise: slow start goes on, and has lost little. */
-START_TEST(RFC9406_css_returns_to_slow_start)
-{
-	struct flow f = in_slow_start(20 * MS);
-	slow_round(&f, 40 * MS);
-	ck_assert_int_eq(hystart_of(&f)->phase, HYSTART_CSS);
-	slow_round(&f, 40 * MS);
-	slow_round(&f, 20 * MS);
-	ck_assert_int_eq(hystart_of(&f)->phase, HYSTART_SLOW_START);
-	uint32_t before = f.c.cwnd, n = slow_round(&f, 20 * MS);
-	ck_assert_uint_eq(f.c.cwnd, before + n * MSS);
-	ck_assert_uint_eq(f.c.ssthresh, TCP_SSTHRESH_INITIAL);
-}
-END_TEST
-
-/* What must not end slow start: late ACKs within a round whose least is low, wireless jitter, few samples, none. */
-START_TEST(RFC9406_noise_does_not_end_slow_start)
-{
-	struct flow f = in_slow_start(20 * MS);
+	struct flow f = flow_new(16, 20 * MS);
 	uint32_t random = 12345;
+	slow_round(&f, 20 * MS, 3 * MS);
 	for (int round = 0; round < 4; round++) {
-		uint32_t before = f.c.cwnd, i = 0;
-		for (bool over = false; !over; over = hystart_of(&f)->round_due, i++) {
-			uint32_t rtt = 0;
+		uint32_t before = f.c.cwnd;
+		for (uint32_t i = 0; i < before / MSS; i++, f.now += 3 * MS) {
 			random = random * 1103515245 + 12345;
+			uint32_t rtt = 0;
 			if (_i == 0)
 				rtt = 20 * MS + (i % 8 ? 60 * MS : 0); /* one in eight is on time */
 			else if (_i == 1)
@@ -441,27 +324,46 @@ START_TEST(RFC9406_noise_does_not_end_slow_start)
 				rtt = i < 7 ? 90 * MS : 0; /* seven samples are too few */
 			ack_one(&f, rtt);
 		}
-		ck_assert_uint_eq(f.c.cwnd, before + i * MSS);
+		ck_assert_uint_eq(f.c.cwnd, 2 * before);
 	}
-	ck_assert_int_eq(hystart_of(&f)->phase, HYSTART_SLOW_START);
+	ck_assert(in_slow_start(&f));
 }
 END_TEST
 
-/* Loss ends it for good, in slow start and in CSS. */
-START_TEST(RFC9406_loss_ends_hystart)
+/* A train as long as half of the round trip, or where the sender paces all of it; a gap ends it. */
+START_TEST(hystart_train)
 {
-	struct flow f = in_slow_start(20 * MS);
-	if (_i)
-		slow_round(&f, 40 * MS);
-	ck_assert_int_eq(hystart_of(&f)->phase, _i ? HYSTART_CSS : HYSTART_SLOW_START);
-	time_out(&f);
-	ck_assert_int_eq(hystart_of(&f)->phase, HYSTART_OFF);
-	for (int i = 0; i < 4; i++) {
-		uint32_t before = f.c.cwnd;
-		for (uint32_t n = before / MSS; n; n--)
-			ack_one(&f, (20 + 20 * i) * MS);
-		ck_assert_uint_eq(f.c.cwnd, 2 * before);
+	struct flow f = flow_new(150, 100 * MS);
+	f.c.paced = _i == 1;
+	slow_round(&f, 100 * MS, 3 * MS);
+	f.c.snd_una += 1;
+	ack_one(&f, 100 * MS);
+	int64_t start = f.now, last = _i == 1 ? 100 : 50;
+	for (int i = 1; i <= last; i++) {
+		f.now += _i == 2 && i == 10 ? 3 * MS : MS;
+		ack_one(&f, 100 * MS);
+		ck_assert(in_slow_start(&f));
 	}
+	f.now += MS;
+	ack_one(&f, 100 * MS);
+	ck_assert_int_eq(in_slow_start(&f), _i == 2);
+	ck_assert_int_ge(f.now - start, (last + 1) * MS);
+}
+END_TEST
+
+/* Loss leaves slow start; a timeout's slow start looks for the path's room once more. */
+START_TEST(hystart_after_timeout)
+{
+	struct flow f = flow_new(200, 20 * MS);
+	slow_round(&f, 20 * MS, 3 * MS);
+	f.c.snd_una = f.c.snd_nxt;
+	time_out(&f);
+	uint32_t ssthresh = f.c.ssthresh;
+	for (int i = 0; i < 5; i++)
+		slow_round(&f, 20 * MS, 3 * MS);
+	ck_assert_uint_eq(f.c.ssthresh, ssthresh);
+	slow_round(&f, 40 * MS, 3 * MS);
+	ck_assert_uint_lt(f.c.ssthresh, ssthresh);
 }
 END_TEST
 
@@ -597,7 +499,7 @@ START_TEST(timeout_by_the_core)
 }
 END_TEST
 
-/* Every ACK of new data tells a round trip, which is what HyStart++ needs. */
+/* Every ACK of new data tells a round trip, which is what HyStart needs. */
 START_TEST(every_ack_tells_its_rtt)
 {
 	struct harness *h = established(_i ? H_ALL : 0);
@@ -658,22 +560,21 @@ int main(void)
 	TCase *tc = tcase_create("cubic");
 	tcase_add_test(tc, cube_root_is_exact);
 	tcase_add_test(tc, RFC9438_4_2_formulas);
-	tcase_add_loop_test(tc, window_after_loss_is_the_formulas, 0, COUNT(paths));
 	tcase_add_test(tc, window_follows_W_cubic);
-	tcase_add_test(tc, growth_is_bounded_by_target);
+	tcase_add_test(tc, growth_is_bounded);
+	tcase_add_test(tc, first_stage_grows_by_a_twentieth);
 	tcase_add_test(tc, RFC9438_4_3_reno_friendly);
 	tcase_add_test(tc, RFC9438_4_6_decrease);
 	tcase_add_test(tc, RFC9438_4_7_fast_convergence);
 	tcase_add_test(tc, RFC9438_4_8_timeout);
 	tcase_add_test(tc, timeout_ends_the_epoch);
-	tcase_add_loop_test(tc, RFC9438_5_8_unused_time, 1, 4);
+	tcase_add_test(tc, RFC9438_5_8_pause);
 	suite_add_tcase(s, tc);
 	tc = tcase_create("hystart");
-	tcase_add_loop_test(tc, RFC9406_delay_increase_leads_to_css, 0, COUNT(delays));
-	tcase_add_test(tc, RFC9406_css_ends_slow_start);
-	tcase_add_test(tc, RFC9406_css_returns_to_slow_start);
-	tcase_add_loop_test(tc, RFC9406_noise_does_not_end_slow_start, 0, 4);
-	tcase_add_loop_test(tc, RFC9406_loss_ends_hystart, 0, 2);
+	tcase_add_loop_test(tc, hystart_delay, 0, COUNT(delays));
+	tcase_add_loop_test(tc, hystart_noise, 0, 4);
+	tcase_add_loop_test(tc, hystart_train, 0, 3);
+	tcase_add_test(tc, hystart_after_timeout);
 	suite_add_tcase(s, tc);
 	tc = tcase_create("core");
 	tcase_add_test(tc, idle_time_does_not_count);
