@@ -84,7 +84,7 @@ int main(int argc, char **argv)
 		return finish(EXIT_OK);
 	}
 	if (is_help(argv[1]) || strcmp(argv[1], "help") == 0)
-		return help(argc > 2 ? argv[2] : NULL);
+		return argc > 3 ? cli_usage_error(NULL, "help is of one command, not of '%s', too", argv[3]) : help(argc > 2 ? argv[2] : NULL);
 	const struct command *c = command_find(argv[1]);
 	if (!c)
 		return cli_usage_error(NULL, "there is no command '%s' (see finesse --help)",

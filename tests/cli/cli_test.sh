@@ -88,6 +88,7 @@ stdout_has 'interface'
 expect 2 'usage' "$finesse"
 expect 2 "'walk'" "$finesse" walk
 expect 2 "'walk'" "$finesse" help walk
+expect 2 "'stat'" "$finesse" help run stat
 
 # What cannot be written is an error, not a success with half of the text.
 full() {

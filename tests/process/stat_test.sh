@@ -56,6 +56,15 @@ check "so is the one on loopback" '.[0].kernel_sockets[] | select(.local == "127
 check "the connection with SO_MARK was handed over, which says why" '.[0].kernel_sockets[] | select(.remote == "'$CLIENT_IP':9000") | .state == "ESTABLISHED" and (.why | test("option"))'
 check "these are all of the kernel's" '.[0].kernel_sockets | length == 3'
 check "it is counted, with its reason" '.[0] | .totals.handed_over == 1 and (.handed_over | length) == 1 and ([.fallbacks[] | select(.what == "a connection")] | map(.count)) == [1]'
+# Beside what differs from process to process (reasons, counters, bounds, sizes), each member is in the manual.
+manual=$srcdir/man/finesse.1
+jq -r '[.[] | paths | map(select(type == "string")) | select(any(.[:-1][]; . == "counters" or . == "server_first" or . == "hold_us" or . == "objects") | not) | .[-1] // empty] | unique[]' "$scratch/json" >"$scratch/members"
+unknown=$(while read -r member; do sed -n '/^\.SH JSON/,/^\.SH ENV/p' "$manual" | grep -qw -e "$member" || echo "$member"; done <"$scratch/members")
+if [ "$(wc -l <"$scratch/members")" -gt 60 ] && [ -z "$unknown" ]; then
+	pass "the manual names all members of the document"
+else
+	fail "the manual does not know of $(wc -l <"$scratch/members") members:" $unknown
+fi
 stat $pid >"$scratch/text"
 if grep -q '^LISTEN .*:8001' "$scratch/text" && [ "$(grep -c 'carried by the kernel: ' "$scratch/text")" = 3 ]; then
 	pass "the text says the same"
