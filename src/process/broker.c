@@ -12,7 +12,6 @@
 #include <fcntl.h>
 #include <linux/capability.h>
 #include <net/if.h>
-#include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -29,7 +28,6 @@
 #include "base/sockopt.h"
 #include "base/sys.h"
 #include "kernel/living.h"
-#include "kernel/procfile.h"
 #include "kernel/privileged.h"
 #include "process/broker_spares.h"
 
@@ -40,6 +38,8 @@
 #define MEMBERS_MAX   8192 /* connections: one that asks about cgroups has two */
 #define STRANGERS_MAX 32
 #define BACKLOG       128
+#define LAST_WORDS    1024 /* messages: more than a connection holds */
+#define IS_PROCESS    ((uintptr_t)1) /* in what epoll tells of a member: its pidfd */
 #define LOOK_AGAIN_MS 100 /* a process that execs just now shows no environment */
 
 struct member {
@@ -85,6 +85,8 @@ static void member_drop(struct broker *b, struct member *m)
 	broker_slots_end(&m->slots);
 	broker_rings_end(&m->rings, placed);
 	sys_close(m->fd);
+	if (m->spent.pidfd >= 0)
+		sys_close(m->spent.pidfd);
 	free(m);
 }
 
@@ -117,34 +119,20 @@ static int accept_or_refuse(struct broker *b)
 	return -EMFILE;
 }
 
-/* The number of a pidfd's process in our /proc, which may be that of another namespace of processes than ours. */
-static int pid_in_proc(int pidfd)
-{
-	char path[40], *text;
-	snprintf(path, sizeof path, "/proc/self/fdinfo/%d", pidfd);
-	if (procfile_read(path, &text))
-		return -1;
-	const char *at = strstr(text, "\nPid:");
-	int pid = at ? atoi(at + strlen("\nPid:")) : -1;
-	free(text);
-	return pid;
-}
-
-/* Who connected; -1: that cannot be said. A kernel before 6.5 has no pidfd of it. */
-static int pid_of(int fd)
+/* Who connected, as a pidfd: a number may be another process's by now. -1: it is gone, or we are out of descriptors. A kernel before 6.5 has only the number. */
+static int pidfd_of(int fd)
 {
 	struct ucred peer;
 	socklen_t len = sizeof peer;
 	int pidfd;
 	socklen_t pidfd_len = sizeof pidfd;
 	int err = sys_getsockopt(fd, SOL_SOCKET, SO_PEERPIDFD, &pidfd, &pidfd_len);
-	if (err && err != -ENOPROTOOPT)
+	if (!err)
+		return pidfd;
+	if (err != -ENOPROTOOPT || sys_getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) || peer.pid <= 0)
 		return -1;
-	if (err)
-		return sys_getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) == 0 && peer.pid > 0 ? peer.pid : -1;
-	int pid = pid_in_proc(pidfd);
-	sys_close(pidfd);
-	return pid > 0 ? pid : -1;
+	pidfd = sys_call(SYS_pidfd_open, peer.pid, 0, 0, 0, 0, 0);
+	return pidfd < 0 ? -1 : pidfd;
 }
 
 static void on_connect(struct broker *b)
@@ -159,7 +147,7 @@ static void on_connect(struct broker *b)
 	m->fd = fd;
 	m->table_fd = -1;
 	m->spent.place.fd = -1;
-	m->spent.pid = pid_of(fd);
+	m->spent.pidfd = -1;
 	list_push_back(&b->strangers, &m->node);
 	b->n_strangers++;
 	if (watch(b, fd, m))
@@ -176,6 +164,14 @@ static bool is_token(const struct broker *b, const uint8_t *token)
 	return !differs;
 }
 
+/* Its end is told by its connection; and by its pidfd, where a child of its has the connection, too. */
+static void watch_process(struct broker *b, struct member *m)
+{
+	m->spent.pidfd = pidfd_of(m->fd);
+	if (m->spent.pidfd >= 0)
+		watch(b, m->spent.pidfd, (void *)((uintptr_t)m | IS_PROCESS));
+}
+
 /* False: it is no member. */
 static bool hello(struct broker *b, struct member *m, const struct broker_request *r, long len)
 {
@@ -186,6 +182,7 @@ static bool hello(struct broker *b, struct member *m, const struct broker_reques
 	m->is_member = true;
 	b->n_strangers--;
 	b->n_members++;
+	watch_process(b, m);
 	return true;
 }
 
@@ -230,29 +227,34 @@ static bool serve(struct broker *b, struct member *m, const struct broker_reques
 	return err == 0;
 }
 
-static void on_member(struct broker *b, struct member *m)
+/* 1: a message was there; 0: none; -1: the member is dropped. */
+static int on_member(struct broker *b, struct member *m)
 {
 	struct broker_request r;
 	struct broker_fds in;
 	memset(&r, 0, sizeof r);
 	long len = broker_receive(m->fd, &r, sizeof r, &in, MSG_DONTWAIT);
 	if (len == -EAGAIN)
-		return;
+		return 0;
 	bool goes_on = len > 0 && (m->is_member ? serve(b, m, &r, len, &in) : hello(b, m, &r, len));
 	for (int i = 0; i < in.n; i++)
 		sys_close(in.fd[i]);
 	if (!goes_on)
 		member_drop(b, m);
+	return goes_on ? 1 : -1;
+}
+
+/* What it said before it ended comes first: BROKER_BYE, most of all. */
+static void on_death(struct broker *b, struct member *m)
+{
+	int ret = 1;
+	for (int i = 0; i < LAST_WORDS && ret > 0; i++)
+		ret = on_member(b, m);
+	if (ret >= 0)
+		member_drop(b, m);
 }
 
 /* ---- its end ---- */
-
-static bool has_ended(int pidfd)
-{
-	struct pollfd p = {.fd = pidfd, .events = POLLIN};
-	struct timespec now = {0};
-	return sys_ppoll(&p, 1, &now, NULL) == 1;
-}
 
 /* Somebody of the tree lives, and is watched from now on. */
 static bool find_alive(struct broker *b)
@@ -271,7 +273,7 @@ static bool find_alive(struct broker *b)
 
 static void forget_ended(struct broker *b)
 {
-	if (b->alive_fd < 0 || !has_ended(b->alive_fd))
+	if (b->alive_fd < 0 || !broker_process_ended(b->alive_fd))
 		return;
 	sys_close(b->alive_fd);
 	b->alive_fd = -1;
@@ -294,6 +296,8 @@ static bool serve_next(struct broker *b, int wait_ms)
 		on_connect(b);
 	else if (ev.data.ptr == &b->alive_fd)
 		forget_ended(b);
+	else if (ev.data.u64 & IS_PROCESS)
+		on_death(b, (struct member *)((uintptr_t)ev.data.ptr & ~IS_PROCESS));
 	else
 		on_member(b, ev.data.ptr);
 	return true;

@@ -126,6 +126,10 @@ int broker_start(const struct settings *settings, char value[BROKER_VALUE_LEN + 
 /* A pidfd of a living process with this value of the variable in its environment, or -ENOENT. */
 int broker_tree_find(const char *value);
 
+/* ---- broker_process.c: a process by its pidfd ---- */
+int broker_process_pid(int pidfd); /* as the broker's /proc numbers it; -1: it is not there */
+bool broker_process_ended(int pidfd);
+
 /* ---- broker_ops.c: the broker's side of the requests ---- */
 struct broker_ops_config {
 	enum classifier_choice classifier;
@@ -139,7 +143,7 @@ struct broker_place {
 };
 /* Who a member is, and what it has cost. */
 struct broker_spent {
-	int pid; /* as /proc numbers it; -1: the broker does not see it */
+	int pidfd; /* -1: it cannot be said */
 	struct broker_place place;
 	unsigned groups; /* at most BROKER_GROUPS_MAX: the memory of their maps is the broker's, not the member's */
 };

@@ -56,26 +56,33 @@ union any_addr {
 
 static struct broker_link sent; /* what the last answer gives away, until it is sent */
 
+/* What was found out by the member's number is another's, if the member has ended meanwhile. */
+static int unless_ended(int ret, const struct broker_spent *spent)
+{
+	return spent->pidfd < 0 || broker_process_ended(spent->pidfd) ? -ESRCH : ret;
+}
+
 /* A link to give away; the firewall is asked when it is given, not when it was made, and of the member: its cgroup may be another than the broker's. */
-static int take_link(const struct broker_ops_config *c, int pid, const struct broker_request *r, char *why)
+static int take_link(const struct broker_ops_config *c, const struct broker_spent *spent, const struct broker_request *r, char *why)
 {
 	int ifindex = r->link.ifindex, err;
 	if (ifindex <= 0)
 		return -ENODEV;
-	if (!c->bypass_firewall && (err = firewall_check(pid, ifindex, why, BROKER_WHY_BYTES)))
+	if (!c->bypass_firewall && (err = unless_ended(firewall_check(broker_process_pid(spent->pidfd), ifindex, why, BROKER_WHY_BYTES), spent)))
 		return err < 0 ? err : -EACCES;
 	return broker_link_take(c, ifindex, r->link.only_spare, &sent, why);
 }
 
 static int firewall_fd = -1; /* on its way */
 
-static int do_firewall(int pid, struct broker_answer *a, struct broker_fds *out)
+static int do_firewall(const struct broker_spent *spent, struct broker_answer *a, struct broker_fds *out)
 {
 	struct firewall *f;
-	int err = firewall_read_of(pid, &f, a->why, sizeof a->why);
+	int err = firewall_read_of(broker_process_pid(spent->pidfd), &f, a->why, sizeof a->why);
 	if (err)
 		return err;
-	firewall_fd = firewall_save(f);
+	err = unless_ended(0, spent);
+	firewall_fd = err ? err : firewall_save(f);
 	firewall_free(f);
 	if (firewall_fd < 0)
 		return firewall_fd;
@@ -168,7 +175,7 @@ void broker_ops_prepare(const struct broker_ops_config *c, int ifindex)
 /* One place is kept for each member, its last. */
 static int do_link(const struct broker_ops_config *c, struct broker_spent *spent, const struct broker_request *r, struct broker_answer *a, struct broker_fds *out)
 {
-	int n = take_link(c, spent->pid, r, a->why);
+	int n = take_link(c, spent, r, a->why);
 	if (!n)
 		n = classifier_fds(sent.classifier, out->fd + 2);
 	if (n < 0) {
@@ -355,10 +362,10 @@ bool broker_ops_do(const struct broker_ops_config *c, struct broker_spent *spent
 		answer->result = netstate_use_neighbour(r->neighbour.ifindex, &r->neighbour.addr);
 		return true;
 	case BROKER_FIREWALL:
-		answer->result = do_firewall(spent->pid, answer, out);
+		answer->result = do_firewall(spent, answer, out);
 		return true;
 	case BROKER_CGROUP:
-		answer->result = firewall_untold_of(spent->pid);
+		answer->result = unless_ended(firewall_untold_of(broker_process_pid(spent->pidfd)), spent);
 		answer->generation = firewall_generation();
 		return true;
 	case BROKER_GROUP:

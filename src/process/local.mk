@@ -8,6 +8,7 @@ src_libprocess_a_SOURCES = \
 	src/process/broker_ops.c \
 	src/process/broker_passed.c \
 	src/process/broker_rings.c \
+	src/process/broker_process.c \
 	src/process/broker_slots.c \
 	src/process/broker_spares.c \
 	src/process/broker_spares.h \

@@ -48,6 +48,12 @@ check_PROGRAMS += tests/process/hostile_member
 tests_process_hostile_member_SOURCES = tests/process/hostile_member.c
 tests_process_hostile_member_LDADD = src/libprocess.a src/libbase.a
 
+TESTS += tests/process/broker_pid_test.sh
+dist_check_SCRIPTS += tests/process/broker_pid_test.sh
+check_PROGRAMS += tests/process/pid_again
+tests_process_pid_again_SOURCES = tests/process/pid_again.c
+tests_process_pid_again_LDADD = src/libprocess.a src/libbase.a
+
 check_PROGRAMS += tests/process/dead_member
 tests_process_dead_member_SOURCES = tests/process/dead_member.c
 tests_process_dead_member_LDADD = src/libprocess.a src/libkernel.a src/libbase.a
