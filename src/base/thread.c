@@ -11,6 +11,7 @@
 #include <sys/resource.h>
 #include <sys/syscall.h>
 
+#define LIBC_SIGNALS (UINT64_C(3) << 31) /* 32 and 33, by which libc cancels a thread and changes the users of all: each thread answers, or setuid waits for ever */
 #define PLENTY 1024 /* of RLIMIT_NPROC: nobody is near it */
 
 /*
@@ -77,7 +78,7 @@ void thread_after_fork(void)
 
 int thread_start(pthread_t *out, void *(*main)(void *arg), void *arg)
 {
-	const uint64_t all = ~UINT64_C(0);
+	const uint64_t all = ~LIBC_SIGNALS;
 	uint64_t before = 0;
 	sys_call(SYS_rt_sigprocmask, SIG_SETMASK, &all, &before, sizeof before, 0, 0);
 	struct birth *b = birth_begin();

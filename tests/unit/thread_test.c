@@ -123,12 +123,39 @@ START_TEST(only_ours_is_said_when_the_programs_last_thread_is_gone)
 }
 END_TEST
 
+static void *blocks(void *arg)
+{
+	syscall(SYS_rt_sigprocmask, SIG_BLOCK, NULL, arg, sizeof(uint64_t));
+	return NULL;
+}
+
+/* libc asks each thread by a signal of its own to change its users, and waits for all of them. */
+START_TEST(a_thread_blocks_all_signals_but_libcs)
+{
+	uint64_t mask = 0;
+	pthread_t thread;
+	ck_assert_int_eq(thread_start(&thread, blocks, &mask), 0);
+	thread_join(thread);
+	for (int sig = 1; sig <= 64; sig++) {
+		bool is_libcs = sig == SIGRTMIN - 1 || sig == SIGRTMIN - 2;
+		if (sig != SIGKILL && sig != SIGSTOP)
+			ck_assert_msg((mask >> (sig - 1) & 1) == !is_libcs, "signal %d", sig);
+	}
+	for (int i = 0; i < 100; i++) {
+		ck_assert_int_eq(thread_start(&thread, blocks, &mask), 0);
+		ck_assert_int_eq(setgid(getgid()), 0);
+		thread_join(thread);
+	}
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("thread");
 	TCase *t = tcase_create("try");
 	tcase_add_test(t, no_thread_under_a_limit_of_one);
 	tcase_add_test(t, a_thread_where_there_is_room);
+	tcase_add_test(t, a_thread_blocks_all_signals_but_libcs);
 	suite_add_tcase(s, t);
 	t = tcase_create("births");
 	tcase_set_timeout(t, 30);
