@@ -197,7 +197,7 @@ bool input_ack(struct tcp_conn *c, int64_t now, const struct tcp_segment *seg)
 		ranges_drop_before(&c->sacked, c->stack->memory, c->snd_una);
 	if (dsack) {
 		figures_dsack(c, dsack);
-		recovery_on_dsack(c, dsack);
+		recovery_on_dsack(c, seg->sack[0].right, dsack);
 		if (!c->tlp_out)
 			rack_on_dsack(c);
 	}

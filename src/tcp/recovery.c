@@ -250,9 +250,9 @@ void recovery_on_ack(struct tcp_conn *c, int64_t now, const struct tcp_segment *
 		undo_forget(c);
 }
 
-void recovery_on_dsack(struct tcp_conn *c, uint32_t bytes)
+void recovery_on_dsack(struct tcp_conn *c, uint32_t right, uint32_t bytes)
 {
-	if (c->undo && undo_by_dsack(c, bytes))
+	if (c->undo && undo_by_dsack(c, right, bytes))
 		undone(c);
 }
 

@@ -221,7 +221,7 @@ void recovery_fini(struct tcp_conn *c); /* its memory */
 /* After snd_una moved by `acked`. `delivered`: bytes that left the network, as far as SACK tells; `dup`: a duplicate ACK. */
 void recovery_on_ack(struct tcp_conn *c, int64_t now, const struct tcp_segment *seg, uint32_t acked, uint32_t delivered, bool dup);
 /* `bytes` arrived twice. */
-void recovery_on_dsack(struct tcp_conn *c, uint32_t bytes);
+void recovery_on_dsack(struct tcp_conn *c, uint32_t right, uint32_t bytes);
 void recovery_on_rto(struct tcp_conn *c, int64_t now);
 void recovery_reo_expired(struct tcp_conn *c, int64_t now); /* rack.c's timer */
 /* Congestion, but no episode: the window as after a fast recovery. */
@@ -306,7 +306,7 @@ void undo_forget(struct tcp_conn *c);
 void undo_note_sent(struct tcp_conn *c, int64_t now, uint32_t seq, uint32_t len);
 /* True: the windows are as before the episode, which the caller ends. */
 bool undo_by_timestamp(struct tcp_conn *c, const struct tcp_segment *seg, uint32_t acked);
-bool undo_by_dsack(struct tcp_conn *c, uint32_t len);
+bool undo_by_dsack(struct tcp_conn *c, uint32_t right, uint32_t len); /* of `len` bytes up to `right` */
 void undo_now(struct tcp_conn *c); /* for another sign */
 
 /* ---- sack.c ---- */

@@ -11,6 +11,7 @@
 struct undo {
 	uint32_t cwnd, ssthresh;
 	uint64_t cc_state[TCP_CC_UNDO_WORDS];
+	uint32_t begin;       /* SND.UNA when the episode began */
 	uint32_t seq, ts;     /* of the first retransmission: where it begins, and its time stamp */
 	uint32_t outstanding; /* retransmitted bytes that no D-SACK has reported */
 	bool sent_any, answered; /* answered: an ACK has moved over `seq` */
@@ -24,7 +25,7 @@ void undo_begin(struct tcp_conn *c)
 	struct undo *u = c->stack->memory->alloc(c->stack->memory, UNDO_BYTES);
 	if (!u)
 		return;
-	*u = (struct undo){.cwnd = c->cwnd, .ssthresh = c->ssthresh};
+	*u = (struct undo){.cwnd = c->cwnd, .ssthresh = c->ssthresh, .begin = c->snd_una};
 	memcpy(u->cc_state, c->cc_state, sizeof u->cc_state);
 	c->undo = u;
 }
@@ -84,10 +85,11 @@ bool undo_by_timestamp(struct tcp_conn *c, const struct tcp_segment *seg, uint32
 	return true;
 }
 
-bool undo_by_dsack(struct tcp_conn *c, uint32_t len)
+/* What had been acknowledged before came twice for another reason: the path's, or an earlier episode's. */
+bool undo_by_dsack(struct tcp_conn *c, uint32_t right, uint32_t len)
 {
 	struct undo *u = c->undo;
-	if (!u->sent_any)
+	if (!u->sent_any || !SEQ_GT(right, u->begin))
 		return false;
 	u->outstanding -= min_u32(u->outstanding, len);
 	if (u->outstanding)
