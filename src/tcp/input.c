@@ -159,9 +159,13 @@ static void input_rst(struct tcp_conn *c, int64_t now, const struct tcp_segment 
 		TCP_COUNT(c, EstabResets);
 		err = EPIPE; /* as Linux: the peer had closed, what failed is our sending */
 		break;
-	case TCPS_TIME_WAIT: /* RFC 1337 */
-		TCP_COUNT(c, RcvdRstTimeWait);
-		return;
+	case TCPS_TIME_WAIT:
+		if (c->stack->config.rfc1337) {
+			TCP_COUNT(c, RcvdRstTimeWait);
+			return;
+		}
+		err = 0;
+		break;
 	case TCPS_CLOSING:
 	case TCPS_LAST_ACK:
 		break;

@@ -112,6 +112,7 @@ struct tcp_config {
 	bool dsack;                 /* tell of what came twice (RFC 2883) */
 	bool moderate_rcvbuf;       /* the receive buffer follows the speed */
 	bool slow_start_after_idle; /* RFC 2861 */
+	bool rfc1337;               /* no RST ends TIME-WAIT */
 	bool thin_linear_timeouts;  /* a thin stream's timeouts do not double at first */
 	bool close_request;         /* tcp/close_request.c */
 };
@@ -441,7 +442,7 @@ enum tw_verdict {
 	TW_DROP,   /* nothing to say */
 	TW_REPLY,  /* `reply` goes out; 2 MSL restarted where RFC 9293 says so */
 	TW_REUSE,  /* an acceptable new SYN (RFC 6191, or a higher sequence number): free this entry, open passively with *iss_min */
-	TW_GONE,   /* closed by an acceptable RST; RFC 1337 keeps others away */
+	TW_GONE,   /* closed by an acceptable RST */
 };
 
 void tcp_tw_enter(struct tcp_tw *tw, const struct tcp_conn *c, int64_t now);

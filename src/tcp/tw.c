@@ -8,9 +8,8 @@
  * taken for data of a new connection (RFC 9293 §3.4.2). Both are done with five numbers. The two ways out before 2 MSL
  * are those that keep the second promise:
  *  - a SYN that is surely newer than everything seen (RFC 6191, RFC 9293 MAY-2): TW_REUSE;
- *  - a RST from a peer that still has its connection: TW_GONE. A RST that was merely provoked by an old duplicate comes
- *    from a CLOSED peer and must not end TIME-WAIT (RFC 1337). The two are told apart by the timestamp option: a peer
- *    without a connection has no clock for it. Without timestamps every RST is ignored.
+ *  - a RST at RCV.NXT: TW_GONE. It may have been provoked by an old duplicate (RFC 1337, TIME-WAIT's assassination). As in Linux the namespace decides:
+ *    with tcp_rfc1337 no RST ends it, without it, which is the default, any but one with an old time stamp does.
  *
  * Invariants: rcv_nxt is beyond the peer's FIN, snd_nxt beyond ours; both are final. ts_recent only grows.
  * Timers: expires_us, restarted by a repeated FIN and by nothing else, so that nobody can prolong it with other segments.
@@ -109,13 +108,12 @@ static enum tw_verdict on_syn(struct tcp_tw *tw, struct tcp_stack *stack, int64_
 	return reply_spaced(tw, stack, now, seg, reply);
 }
 
-/* Second step. Exact sequence numbers only (RFC 5961 §3), and only from a live peer (RFC 1337, above). */
+/* Second step. Exact sequence numbers only (RFC 5961 §3). */
 static enum tw_verdict on_rst(struct tcp_tw *tw, struct tcp_stack *stack,
 			      const struct tcp_segment *seg)
 {
-	bool live = tw->timestamps && (seg->has & SEG_HAS_TIMESTAMPS) &&
-		    !is_before(seg->ts_val, tw->ts_recent);
-	if (seg->seq != tw->rcv_nxt || !live) {
+	bool old = tw->timestamps && (seg->has & SEG_HAS_TIMESTAMPS) && is_before(seg->ts_val, tw->ts_recent);
+	if (seg->seq != tw->rcv_nxt || old || stack->config.rfc1337) {
 		stack->counters[TCPC_TWRstIgnored]++;
 		return TW_DROP;
 	}
