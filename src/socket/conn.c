@@ -284,7 +284,7 @@ void sock_retire(struct engine *e, struct sock *s)
 	fd_close(s->port_fd);
 	s->port_fd = -1;
 	timers_cancel(&e->timers, &s->timer);
-	list_unlink(&s->dirty);
+	sock_unqueue(s);
 	if (s->listener && !list_empty(&s->accept_node) && !s->accepted) { /* an embryo dies alone */
 		embryo_leave(s);
 		s->listener = NULL;

@@ -175,7 +175,6 @@ void engine_init_tables(struct engine *e)
 	list_init(&e->claims);
 	e->claims_us = TIME_NEVER;
 	list_init(&e->dirty);
-	list_init(&e->later);
 	list_init(&e->stamps_due);
 	list_init(&e->stalled);
 	list_init(&e->held);
@@ -352,10 +351,8 @@ void turn_net_changed(struct engine *e)
 void turn_ways_changed(struct engine *e)
 {
 	e->net_generation++;
-	list_for_each (pos, tmp, &e->stalled) {
-		list_unlink(pos);
-		list_push_back(&e->dirty, pos);
-	}
+	list_for_each (pos, tmp, &e->stalled)
+		sock_mark_dirty(e, container_of(pos, struct sock, dirty));
 }
 
 /*

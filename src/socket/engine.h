@@ -214,7 +214,8 @@ struct sock {
 	enum sock_kind kind;
 	int refs; /* atomic: fds, children, calls in progress, the engine itself while the connection lives */
 	struct list node;        /* engine.socks */
-	struct list dirty;       /* engine.dirty, later, stalled or held */
+	struct list dirty;       /* engine.dirty, stalled or held */
+	bool queued;             /* in engine.dirty, where it keeps its place */
 	struct list accept_node; /* listener's queues */
 	struct list defer_node;  /* listener.deferred */
 	int64_t defer_until_us;
@@ -342,7 +343,7 @@ struct engine {
 	struct flow_hasher flow_hasher; /* of demux, exceptions and time_waits */
 	struct demux demux;
 	struct timers timers;
-	struct list socks, listeners, dirty, later, stalled, held; /* later: of dirty, what is not urgent (turn.c) */
+	struct list socks, listeners, dirty, stalled, held;
 	struct sibling siblings[SIBLINGS_MAX]; /* the last ones; guarded as listeners */
 	unsigned sibling_next;
 	struct list draining;   /* listener.node: closed, with embryos */
@@ -588,6 +589,7 @@ void turn_leave_empty(struct engine *e); /* … that found nothing (EAGAIN) */
 void turn_enter_wait(struct engine *e);
 void sock_shape_path(const struct sock *s, bool v6, struct ip_path *path); /* as its options want packets */
 void sock_mark_dirty(struct engine *e, struct sock *s);
+void sock_unqueue(struct sock *s); /* it has nothing to say */
 void sock_notify(struct engine *e, struct sock *s); /* readiness changed: tell the watches */
 
 /* ---- kernel_tw.c: TIME-WAITs that the kernel had on a listener's port ---- */

@@ -178,7 +178,7 @@ int sock_give_kernel(struct engine *e, struct sock *s, const char *why, int *fd)
 		if (made < 0) {
 			made = conn_end(e, s);
 			turn_end(e); /* its RST leaves; and `dirty` is in one list at a time */
-			list_unlink(&s->dirty);
+			sock_unqueue(s);
 		}
 		if (made < 0)
 			return made;
@@ -376,7 +376,7 @@ static void become_inherited(struct engine *e, struct sock *s, struct fork_paren
 	if (s->kind == SOCK_KIND_INHERITED) /* the grandparent's: its control socket is a new one */
 		return;
 	bool keep = has_fd(s) && (p || s->lst);
-	list_unlink(&s->dirty);
+	sock_unqueue(s);
 	list_unlink(&s->accept_node);
 	watches_clear(&s->watches); /* those of threads that are not here */
 	s->listener = s->fastopen_of = NULL;
@@ -441,7 +441,6 @@ static void child_close_engine(struct engine *e)
 	timers_fini(&e->timers);
 	timers_init(&e->timers);
 	list_init(&e->dirty);
-	list_init(&e->later);
 	list_init(&e->stamps_due);
 	list_init(&e->stalled);
 	list_init(&e->held);

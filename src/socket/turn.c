@@ -78,8 +78,17 @@ static int64_t begin(struct drive *d)
 
 void sock_mark_dirty(struct engine *e, struct sock *s)
 {
+	if (s->queued)
+		return;
 	list_unlink(&s->dirty); /* from the stalled ones, too: dest_resolve decides anew */
 	list_push_back(&e->dirty, &s->dirty);
+	s->queued = true;
+}
+
+void sock_unqueue(struct sock *s)
+{
+	list_unlink(&s->dirty);
+	s->queued = false;
 }
 
 void sock_notify(struct engine *e, struct sock *s)
@@ -216,6 +225,7 @@ static void release_held(struct engine *e)
 			continue;
 		list_unlink(last);
 		list_push_front(&e->dirty, last);
+		container_of(last, struct sock, dirty)->queued = true;
 	}
 }
 
@@ -257,7 +267,7 @@ static void output_one(struct engine *e, struct sock *s)
 bool turn_conclude(struct engine *e, struct sock *s)
 {
 	__atomic_add_fetch(&s->refs, 1, __ATOMIC_RELAXED);
-	list_unlink(&s->dirty);
+	sock_unqueue(s);
 	output_one(e, s);
 	bool over = !s->live;
 	sock_put(e, s);
@@ -269,27 +279,29 @@ static bool may_wait(const struct sock *s)
 	return s->live && !s->ending && tcp_may_say_later(&s->tcp);
 }
 
-/* What was left for later goes first: it is older. */
-static void release_later(struct engine *e)
-{
-	for (struct list *last; (last = e->later.prev) != &e->later;) {
-		list_unlink(last);
-		list_push_front(&e->dirty, last);
-	}
-}
-
+/*
+ * In the order in which they first had something to say, however often they were marked since: peers see it. A client whose handshakes end in one turn, and that
+ * sends requests on some of them, would else be accepted in another order than it connected. A server with a process per connection then waits for one that says nothing.
+ */
 static void output_all(struct engine *e, bool urgent)
 {
+	struct list later; /* those that may wait: back to their places */
+	list_init(&later);
 	for (struct list *pos; (pos = list_first(&e->dirty));) {
 		struct sock *s = container_of(pos, struct sock, dirty);
 		list_unlink(pos);
 		if (urgent && may_wait(s)) {
-			list_push_back(&e->later, pos);
+			list_push_back(&later, pos);
 			continue;
 		}
+		s->queued = false;
 		__atomic_add_fetch(&s->refs, 1, __ATOMIC_RELAXED); /* output may retire it */
 		output_one(e, s);
 		sock_put(e, s);
+	}
+	for (struct list *last; (last = later.prev) != &later;) {
+		list_unlink(last);
+		list_push_front(&e->dirty, last);
 	}
 }
 
@@ -319,8 +331,6 @@ static void end_turn(struct engine *e, bool urgent)
 	if (tx_blocked(&e->drive))
 		flush(e, true);
 	release_held(e);
-	if (!urgent)
-		release_later(e);
 	output_all(e, urgent);
 	listeners_drain(e);
 	process_ops->turn_ends(e);
@@ -345,7 +355,7 @@ static void end_urgent(struct drive *d)
 static bool owes(struct drive *d)
 {
 	const struct engine *e = engine_of(d);
-	return !list_empty(&e->dirty) || !list_empty(&e->later);
+	return !list_empty(&e->dirty);
 }
 
 static int64_t look(struct drive *d)

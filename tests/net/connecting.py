@@ -1,8 +1,10 @@
 #!/usr/bin/python3
 """Connecting beside something else, natively and under finesse: tests/net/connecting.c, deciding.c, stepped.c, jumped.c and replaced.c say what."""
 import os
+import socket
 import subprocess
 import sys
+import threading
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from lab import CLIENT_IP, HERE, Lab, LabError, SERVER_IP, tally, TOP
@@ -13,6 +15,7 @@ SLOW_LINK = "delay=100ms"  # a handshake is not over before the other thread has
 NOBODY_IP, NOBODY = "10.77.0.9", "02:00:00:00:00:99"  # SYNs go there, and nothing comes back
 # what, how many connections
 WALKS = [("given_up", 150), ("spawn", 40)]
+AT_ONCE = 8  # connecting.c's
 
 
 def walk(lab, what, finesse):
@@ -84,6 +87,43 @@ def jumped(lab):
     return same(lab, "jumped", CLIENT_IP, SERVER_IP, str(PORT))
 
 
+def accept_rounds(listener, at_once, ports):
+    """As a server of one connection at a time: all of a round, in order, before it ends any."""
+    while True:
+        clients = []
+        for _ in range(at_once):
+            try:
+                c, name = listener.accept()
+            except OSError:
+                return
+            clients.append(c)
+            ports.append(name[1])
+        for c in clients:
+            c.close()
+
+
+def order(lab):
+    """Connections are accepted in the order in which they were connected, whichever of them have said something."""
+    wrong = []
+    for finesse in (False, True):
+        listener, ports = lab.server.socket(), []
+        listener.bind((SERVER_IP, PORT + finesse))
+        listener.listen(64)
+        thread = threading.Thread(target=accept_rounds, args=(listener, AT_ONCE, ports), daemon=True)
+        thread.start()
+        p = lab.client.run([str(TOP / "tests/net/connecting"), "order", SERVER_IP, str(PORT + finesse)], finesse=finesse, timeout=60, check=False)
+        listener.shutdown(socket.SHUT_RDWR)
+        thread.join()
+        listener.close()
+        *lines, last = p.stdout.decode().splitlines() or [""]
+        called = [int(w) for w in lines if w.isdigit()]
+        rounds = range(0, len(called), AT_ONCE)
+        mixed = sum(called[i:i + AT_ONCE] != ports[i:i + AT_ONCE] for i in rounds)
+        if last != "done %d" % len(lines) or len(called) != len(lines) or mixed:
+            wrong.append("%s: %d of %d rounds in another order; %s" % ("finesse" if finesse else "kernel", mixed, len(rounds), last))
+    return not wrong, "; ".join(wrong)
+
+
 def main():
     if os.geteuid():
         print("skipped: needs root")
@@ -110,7 +150,7 @@ def main():
             checks += 1
             failures += not verdict[0]
             print("%s: deciding" % ("ok" if verdict[0] else "FAILED"), verdict[1], flush=True)
-    for part in stepped, jumped, replaced:
+    for part in stepped, jumped, replaced, order:
         with Lab() as lab:
             try:
                 right, why = part(lab)
