@@ -3,7 +3,7 @@
  * and the partial results of the kernel's calls.
  *
  * Nothing may be taken from a source that could not be delivered. A file is read at a position that
- * moves only by what was sent. A pipe is looked at through tee(2) into a pipe of our own and
+ * moves only by what was sent. What is no plain file comes by the kernel's own sendfile into a pipe. A pipe is looked at through tee(2) into a pipe of our own and
  * drained by what was sent; a socket is looked at with MSG_PEEK and drained by what the pipe took.
  * SPLICE_F_NONBLOCK concerns the pipe only, as in Linux: O_NONBLOCK of the socket decides whether
  * that is waited for. Before an urgent byte, read or not, splice stops for good, as Linux's does: only recv passes it.
@@ -15,6 +15,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <sys/sendfile.h>
+#include <sys/stat.h>
 
 #include "base/fd.h"
 #include "base/user.h"
@@ -51,15 +52,13 @@ static ssize_t sys_pread(int fd, void *buf, size_t n, off_t offset)
 	return sys_call(SYS_pread64, fd, buf, n, offset, 0, 0);
 }
 
-/* Who is told that more comes waits for it: at the file's end nothing does. */
-static bool goes_on(int in, off_t pos)
+static long make_pipe(void *fds)
 {
-	char next;
-	return sys_pread(in, &next, 1, pos) == 1;
+	return sys_call(SYS_pipe2, fds, O_CLOEXEC, 0, 0, 0, 0);
 }
 
-/* From `in` at *pos; *pos moves by what was sent. */
-static ssize_t send_file(struct call *c, int in, off_t *pos, size_t n)
+/* From `in`, a file of `size` bytes, at *pos; *pos moves by what was sent. */
+static ssize_t send_file(struct call *c, int in, off_t *pos, size_t n, off_t size)
 {
 	char *buf = buffer_take();
 	size_t sent = 0;
@@ -72,13 +71,12 @@ static ssize_t send_file(struct call *c, int in, off_t *pos, size_t n)
 		size_t want = n - sent < COPY_BYTES ? n - sent : COPY_BYTES;
 		struct iovec iov = {buf + *pos % PAGE_BYTES, want};
 		ssize_t got = r = sys_pread(in, iov.iov_base, want, *pos);
-		if (got == -EISDIR)
-			r = -EINVAL; /* as the kernel's sendfile says it */
 		if (got <= 0)
 			break;
 		iov.iov_len = got;
 		struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
-		bool more = (size_t)got == want && sent + got < n && goes_on(in, *pos + got);
+		/* Who is told that more comes waits for it: at the file's end nothing does. */
+		bool more = (size_t)got == want && sent + got < n && *pos + got < size;
 		r = engine_send(c, &msg, more ? MSG_MORE : 0);
 		if (r < 0)
 			break;
@@ -92,40 +90,96 @@ static ssize_t send_file(struct call *c, int in, off_t *pos, size_t n)
 	return sent ? (ssize_t)sent : r;
 }
 
-static int source_error(int in)
+/* What lies in a pipe, however it was written (O_DIRECT: a read gets one piece). */
+static ssize_t read_all(int fd, char *buf, size_t n)
 {
-	int flags = sys_fcntl(in, F_GETFL, 0);
-	return flags < 0 ? flags : (flags & O_PATH) || (flags & O_ACCMODE) == O_WRONLY ? -EBADF : 0;
+	size_t done = 0;
+	ssize_t r = 0;
+	while (done < n && (r = sys_read(fd, buf + done, n - done)) > 0)
+		done += r;
+	return done ? (ssize_t)done : r;
 }
 
-/* Is this more than any file of `in`'s file system may have? The kernel's sendfile of nothing says so. */
-static bool is_beyond(int out, int in, off_t pos)
+/* One piece by way of the pipe. Bytes sent, 0 at the end, or -errno; *is_short: less than was read. *pos moves as the kernel moves it, but by no more than was sent. */
+static ssize_t send_piece(struct call *c, const int *via, int in, off_t *pos, char *buf, size_t n, bool *is_short)
 {
-	return pos >= INT32_MAX && sys_call(SYS_sendfile, out, in, &pos, 0, 0, 0) == -EOVERFLOW;
+	off_t before = pos ? *pos : sys_lseek(in, 0, SEEK_CUR);
+	ssize_t got = sys_call(SYS_sendfile, via[1], in, pos, n, 0, 0);
+	if (got <= 0)
+		return got;
+	off_t after = pos ? *pos : sys_lseek(in, 0, SEEK_CUR);
+	struct iovec iov = {buf, read_all(via[0], buf, got)};
+	struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
+	ssize_t r = engine_send(c, &msg, 0);
+	*is_short = r < got;
+	if (!*is_short || after != before + got) /* it stays where it is at some devices */
+		return r;
+	if (pos)
+		*pos = before + (r > 0 ? r : 0);
+	else
+		sys_lseek(in, before + (r > 0 ? r : 0), SEEK_SET);
+	return r;
+}
+
+/*
+ * From anything that is not just a file with bytes at that place: a device, /proc, the end of a file, what cannot be read at all. The kernel's sendfile into a pipe of ours says what is
+ * wrong with it, and how far it moves. That takes sources without a place, too, where its sendfile to a socket refuses them: it is asked that one, and moves nothing.
+ */
+static ssize_t send_odd(struct call *c, int out, int in, off_t *pos, size_t n)
+{
+	int via[2], cancel;
+	off_t at = sys_lseek(in, 0, SEEK_CUR);
+	if (at == -EBADF) /* or the pipe would be what is there */
+		return at;
+	if (at == -ESPIPE) {
+		long r = sys_call(SYS_sendfile, out, in, pos, n, 0, 0);
+		return r < 0 ? r : -EINVAL;
+	}
+	char *buf = buffer_take();
+	ssize_t sent = 0, r = buf ? fd_make(make_pipe, via) : -ENOMEM;
+	if (r < 0) {
+		buffer_give(buf);
+		return r;
+	}
+	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel);
+	if (c->file->status & O_APPEND) {
+		r = (ssize_t)n < 0 ? -EINVAL : sys_call(SYS_sendfile, via[1], in, pos, 0, 0, 0);
+		r = r < 0 ? r : -EINVAL;
+	} else {
+		bool is_short = false;
+		do {
+			r = send_piece(c, via, in, pos, buf, n - sent, &is_short);
+			sent += r > 0 ? r : 0;
+		} while (r > 0 && !is_short && (size_t)sent < n && sent < COPY_MAX_BYTES);
+	}
+	sys_close(via[0]);
+	sys_close(via[1]);
+	pthread_setcancelstate(cancel, NULL);
+	buffer_give(buf);
+	return sent ? sent : r;
+}
+
+/* Its size; 0: there may be more to say of it than how many bytes stand at `pos`. */
+static off_t plain_size(int in, off_t pos, size_t n)
+{
+	struct stat st;
+	bool inside = n && (ssize_t)n >= 0 && pos >= 0 && n <= (size_t)(INT64_MAX - pos);
+	return inside && sys_fstat(in, &st) == 0 && S_ISREG(st.st_mode) && pos < st.st_size ? st.st_size : 0;
 }
 
 static ssize_t engine_sendfile(struct call *c, int out, int in, off_t *offset, size_t n)
 {
 	if (offset && !user_may_write(offset, sizeof *offset))
 		return -EFAULT;
-	bool ends = offset && *offset >= 0 && (ssize_t)n >= 0 && n <= (size_t)(INT64_MAX - *offset); /* where an offset may be */
-	bool reads = ends && n && !(c->file->status & O_APPEND); /* then the first read says what is wrong with the source */
-	int err = reads ? 0 : source_error(in);
-	if (err || (ssize_t)n < 0 || (offset && !ends))
-		return err ? err : -EINVAL;
-	long pos = offset ? *offset : sys_lseek(in, 0, SEEK_CUR);
-	if (pos < 0)
-		return pos == -ESPIPE ? -EINVAL : pos;
-	if (c->file->status & O_APPEND)
-		return -EINVAL;
-	if (n > COPY_MAX_BYTES)
-		n = COPY_MAX_BYTES;
-	off_t at = pos;
-	ssize_t r = send_file(c, in, &at, n);
-	if (r == -ESPIPE && (err = source_error(in))) /* Linux looks at that first */
-		return err;
-	if (r == 0 && is_beyond(out, in, pos))
-		return -EOVERFLOW;
+	off_t at = offset ? *offset : sys_lseek(in, 0, SEEK_CUR);
+	off_t size = c->file->status & O_APPEND ? 0 : plain_size(in, at, n);
+	if (!size) {
+		ssize_t r = send_odd(c, out, in, offset ? &at : NULL, n);
+		if (offset)
+			*offset = at;
+		return r;
+	}
+	ssize_t r = send_file(c, in, &at, n < COPY_MAX_BYTES ? n : COPY_MAX_BYTES, size);
 	if (offset)
 		*offset = at;
 	else if (r > 0)
@@ -147,21 +201,12 @@ ssize_t wrap_sendfile(int out, int in, off_t *offset, size_t n)
 
 /* ---- splice ---- */
 
-static ssize_t drain(int fd, char *buf, size_t n)
+/* Moved, not read: whoever reads a piece of a pipe with O_DIRECT takes all of it. */
+static void drain(int in, const int *into, char *buf, size_t n)
 {
-	size_t done = 0;
-	while (done < n) {
-		ssize_t r = sys_read(fd, buf, n - done < COPY_BYTES ? n - done : COPY_BYTES);
-		if (r <= 0)
-			break;
-		done += r;
-	}
-	return done;
-}
-
-static long make_pipe(void *fds)
-{
-	return sys_call(SYS_pipe2, fds, O_CLOEXEC, 0, 0, 0, 0);
+	ssize_t moved;
+	for (; n && (moved = sys_call(SYS_splice, in, NULL, into[1], NULL, n, SPLICE_F_NONBLOCK)) > 0; n -= moved)
+		read_all(into[0], buf, moved);
 }
 
 static ssize_t pipe_to_sock(struct call *c, int in, char *buf, size_t n, unsigned flags)
@@ -172,12 +217,12 @@ static ssize_t pipe_to_sock(struct call *c, int in, char *buf, size_t n, unsigne
 		return r;
 	ssize_t sent = sys_call(SYS_tee, in, copy[1], n, flags & SPLICE_F_NONBLOCK, 0, 0);
 	if (sent > 0) {
-		ssize_t got = sys_read(copy[0], buf, sent);
+		ssize_t got = read_all(copy[0], buf, sent);
 		struct iovec iov = {buf, got > 0 ? got : 0};
 		struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
 		sent = got <= 0 ? got : engine_send(c, &msg, flags & SPLICE_F_MORE ? MSG_MORE : 0);
 		if (sent > 0)
-			drain(in, buf, sent);
+			drain(in, copy, buf, sent);
 	}
 	sys_close(copy[0]);
 	sys_close(copy[1]);
@@ -285,9 +330,13 @@ static ssize_t sendfile_from_sock(struct call *c, int out, const off_t *offset, 
 {
 	if (offset)
 		return user_may_write(offset, sizeof *offset) ? -ESPIPE : -EFAULT;
+	if ((ssize_t)n < 0)
+		return -EINVAL;
 	int flags = sys_fcntl(out, F_GETFL, 0);
 	if (flags < 0 || (flags & O_PATH) || (flags & O_ACCMODE) == O_RDONLY)
 		return -EBADF;
+	if (sys_fcntl(out, F_GETPIPE_SZ, 0) < 0)
+		return -EINVAL;
 	return engine_splice(c, out, true, NULL, NULL, n, flags & O_NONBLOCK ? SPLICE_F_NONBLOCK : 0);
 }
 

@@ -110,6 +110,13 @@ tests_net_ready_steps_LDADD =
 dist_check_SCRIPTS += tests/net/ready_steps_test.sh
 TESTS += tests/net/ready_steps_test.sh
 
+# kinds of sources and targets
+check_PROGRAMS += tests/net/copy_kinds
+tests_net_copy_kinds_SOURCES = tests/net/copy_kinds.c
+tests_net_copy_kinds_LDADD = -lpthread
+dist_check_SCRIPTS += tests/net/copy_kinds_test.sh
+TESTS += tests/net/copy_kinds_test.sh
+
 # bad pointers
 check_PROGRAMS += tests/net/bad_pointers tests/net/unmapped
 tests_net_unmapped_SOURCES = tests/net/unmapped.c
