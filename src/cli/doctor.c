@@ -408,7 +408,7 @@ static void check_interface(struct netstate *n, int ifindex)
 	if (count > 0)
 		say(FINDING_OK, "interface", "%s, %d address%s", name, count, count == 1 ? "" : "es");
 	else
-		say(FINDING_MISSING, "interface", "%s has no address", name);
+		say(FINDING_MISSING, "interface", "%s has no address, or loopback's alone, which are the kernel's", name);
 	check_classifier(ifindex, name);
 	check_firewall(ifindex, name);
 }
@@ -417,6 +417,10 @@ static void check_interface(struct netstate *n, int ifindex)
 static int way_of(struct netstate *n, const struct question *q, char *why)
 {
 	struct route route;
+	if (ip_addr_is_loopback(&q->addr)) {
+		snprintf(why, WHY_BYTES, "finesse serves no loopback");
+		return 0;
+	}
 	if (q->server) {
 		int ifindex = netstate_interface_of(n, &q->addr);
 		snprintf(why, WHY_BYTES, "%s", ifindex ? "its interface is not served" : "no interface that could be served has this address");

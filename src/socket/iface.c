@@ -173,7 +173,9 @@ static int open_link(struct engine *e, struct iface *i, int ifindex, bool *unpri
 	int err = link_open_packet(&i->link, &lc);
 	*unprivileged = err == -EPERM;
 	if (err) {
-		snprintf(why, why_len, "packet socket on interface %d: %s%s", ifindex, strerror(-err),
+		char name[IF_NAMESIZE] = "?";
+		if_indextoname((unsigned)ifindex, name);
+		snprintf(why, why_len, "packet socket on %s: %s%s", name, strerror(-err),
 			 err == -EPERM ? " (CAP_NET_RAW is missing)" : "");
 		return err;
 	}

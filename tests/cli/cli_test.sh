@@ -367,6 +367,10 @@ expect 2 "'10.0.0:1'" "$finesse" doctor --server=10.0.0:1
 for what in libfinesse.so kernel CAP_NET_RAW CAP_NET_ADMIN CAP_BPF AF_PACKET io_uring TCP_REPAIR interface RLIMIT_NOFILE net.ipv4; do
 	stdout_has "^[a-z]* *$what "
 done
+expect 1 '' "$finesse" doctor --interface lo --server 127.0.0.1:80 --client '[::1]:81' --client 127.9.9.9:82
+for what in 'server 127.0.0.1:80' 'client \[::1\]:81' 'client 127.9.9.9:82'; do
+	stdout_has "^missing *$what *the kernel.s: finesse serves no loopback"
+done
 expect 2 'address takes' "$finesse" doctor --address 10.0.0.9
 expect 2 'address: .*loopback' "$finesse" run --address 127.0.0.2/8 -- true
 expect 1 '' "$finesse" doctor --interface nosuchif0
