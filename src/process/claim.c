@@ -17,6 +17,8 @@
  * its half-open connections go on, and go there, too, once they are established.
  */
 #include "process/claim.h"
+#include "socket/leaving.h"
+#include "socket/process_ops.h"
 #include "process/broker.h"
 #include "process/spare_exec.h"
 

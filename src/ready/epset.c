@@ -12,6 +12,7 @@
  * Lock: the engine's, for everything here.
  */
 #include "ready/internal.h"
+#include "socket/process_ops.h"
 
 #include "base/log.h"
 #include "base/sys.h"

@@ -5,6 +5,7 @@
  * waited for at once. Without a time to wait, both are looked at once.
  */
 #include "ready/internal.h"
+#include "socket/process_ops.h"
 
 #include "base/sys.h"
 

@@ -11,6 +11,7 @@
  * epoll gets the queue as well (queue_show), with the events of the item, and with the mark's data, so that no wait tells it.
  */
 #include "ready/internal.h"
+#include "socket/process_ops.h"
 
 #include "base/fd.h"
 #include "base/log.h"

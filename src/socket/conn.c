@@ -1,8 +1,10 @@
 /* Life of a struct sock: made, entered into the tables, retired when the protocol is done, freed with its last reference. */
 #include "socket/engine.h"
 #include "socket/errqueue.h"
+#include "socket/process_ops.h"
 #include "socket/saved_syn.h"
 #include "socket/stamps.h"
+#include "socket/trace.h"
 #include "socket/unseen.h"
 
 #include "kernel/living.h"

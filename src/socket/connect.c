@@ -5,6 +5,7 @@
  * connection, and a call that is left by a signal, longjmp or cancellation leaves it in progress, as Linux does. Waiting is sock_connect, on a socket like any other.
  */
 #include "socket/own.h"
+#include "socket/fallback.h"
 #include "socket/port_range.h"
 
 #include "base/fd.h"

@@ -21,6 +21,7 @@
  * Where a thread ends the process by exit, it says the same of its own doing: DRAINS, then DONE. A signal for another thread waits for the first of these, not for the peers.
  */
 #include "socket/engine.h"
+#include "socket/leaving.h"
 
 #include "base/sys.h"
 

@@ -13,6 +13,8 @@
  * Who drives: src/drive (a thread that waits; when all threads compute, the helper thread).
  */
 #include "socket/engine.h"
+#include "socket/fallback.h"
+#include "socket/trace.h"
 
 #include "base/fd.h"
 #include "base/log.h"

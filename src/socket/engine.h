@@ -429,50 +429,6 @@ unsigned control_fds(struct engine *e, struct pollfd *out);
 void control_serve(struct engine *e);
 void control_after_fork(struct engine *e);
 
-/*
- * ---- process/: who else serves a listener's port ----
- * What the room above does at moments of a socket's life. All with the lock held.
- */
-struct process_ops {
-	/* The port is ours, alone or with others. 0; -EADDRINUSE: others serve it and this process may not; other -errno: the kernel's queue has to do. */
-	int (*claim)(struct engine *e, struct sock *l);
-	void (*release)(struct engine *e, struct sock *l); /* this listener takes no SYNs any more; lst->claimed is false already */
-	void (*stops)(struct engine *e, struct sock *l);   /* … in a moment: what has come by now is still its */
-	void (*detach)(struct engine *e, struct sock *l);  /* … and ends */
-	int (*attach_judge)(const struct sock *l);         /* of a shared port: its socket gets the group's filter */
-	bool (*is_shared)(const struct sock *l);           /* do several processes serve its port, each by an engine of its own? */
-	bool (*others_serve)(const struct sock *l);        /* its claim failed, or was released: have engines the port still? */
-	bool (*has_others)(const struct sock *l);          /* may somebody else accept from its listening socket? */
-	/* A connection of a group that the host judges needs an entry in its table. -E2BIG: no room. */
-	int (*enter)(const struct sock *l, const struct flow_key *key);
-	void (*conn_began)(struct engine *e, struct sock *l, struct sock *s, bool by_cookie);
-	void (*conn_left)(struct engine *e, struct sock *s, bool to_kernel); /* only where s->claim */
-	void (*time_wait_began)(struct engine *e, struct sock *s);
-	bool (*flow_ends)(struct engine *e, const struct flow_key *key); /* of in_group: nobody here has it any more. False: its port is of no group */
-	void (*flows_end)(struct engine *e, const struct flow_key *keys, size_t n); /* many of in_group, of one port */
-	/* A frame that no connection here knows, on a port of several processes that all get each frame: is another's to answer? `syn`: without ACK or RST. */
-	bool (*is_others)(struct engine *e, const struct flow_key *key, bool syn);
-	void (*cookie_sent)(struct engine *e, struct sock *l);
-	void (*comes_by)(struct engine *e, struct sock *l);      /* somebody wants to accept */
-	void (*waits)(struct engine *e, struct sock *l, int by); /* so many threads more wait for a client */
-	void (*queue_changed)(struct engine *e, struct sock *l);
-	void (*turn_ends)(struct engine *e);
-	void (*look_for_dead)(struct engine *e, struct sock *l); /* a client came by the kernel's queue */
-	int (*spare_take)(struct engine *e, struct sock *l);     /* a connection that another process gave up: a kernel socket, or -EAGAIN */
-	void (*spare_give_all)(struct engine *e, struct sock *l); /* what waits for accept goes to whoever accepts next. What cannot stays */
-	void (*leaving)(struct engine *e);                       /* the process ends: each listener that others have, too, stops */
-	void (*before_fork)(struct engine *e);
-	void (*shares)(struct engine *e, struct sock *l);  /* its kernel socket goes to somebody of whom nothing is known */
-	void (*passes)(struct engine *e, struct sock *l);  /* the process executes a program, which gets its kernel socket */
-	void (*after_fork)(struct engine *e);              /* in the child */
-	void (*given)(struct engine *e, struct sock *l);   /* it is as if a parent had listened */
-	/* Who serves its port: the member in this slot (< CLASSIFIER_GROUP_SLOTS). False: nobody, or the port is of no group. */
-	bool (*member)(const struct sock *l, unsigned slot, struct classifier_member *out);
-	bool (*has_engineless)(const struct sock *l); /* … and somebody without an engine? */
-	void (*adopts)(struct engine *e, struct sock *l);  /* an inherited listener is this process's now: it has a queue_fd again */
-};
-extern const struct process_ops *const process_ops; /* process/claim.c */
-
 /* ---- cmsg.c ---- */
 /* What a message carries beside its bytes (msg_control can be read): 0 or -errno. Asks the kernel; only for who sends some. */
 int cmsg_check(const struct sock *s, const struct msghdr *msg);
@@ -694,18 +650,6 @@ void exception_add_for_stranger(struct engine *e, const struct flow_key *key);
 void exceptions_sweep(struct engine *e); /* when it is time */
 int64_t exceptions_deadline(const struct engine *e);
 
-/* trace.c */
-extern bool trace_on; /* hooks are called only then */
-void trace_open(const struct settings *settings); /* once, when the program is loaded */
-void trace_opened(struct sock *s);
-void trace_steps(struct sock *s); /* whatever is new of its closing */
-void trace_closed(struct sock *s);
-void trace_fallback(const char *what, const char *why);
-void trace_flush(void);
-int64_t trace_deadline(void); /* when a full pipe is tried again */
-void trace_drain(void);       /* at exit: what is queued goes out, within a bound */
-void trace_after_fork(void);
-
 /* parting.c */
 void parting_add(struct engine *e, const struct flow_key *key, bool exact, bool in_group);
 void partings_sweep(struct engine *e);
@@ -872,30 +816,6 @@ int stat_listen(void);           /* the stat socket, or -errno */
 void stat_serve(struct engine *e, int fd); /* answer whoever connected; lock held */
 void stat_after_fork(void);
 
-/* ---- fallback.c ---- */
-unsigned fallback_count(void);
-/* Policy leaves it to the kernel: that is no fall-back, nobody is warned and nothing is counted. A trace tells of it, so that it is not silent about all of a program's sockets. SOCK_KERNEL. */
-int policy_keeps(const struct engine *e, bool server, const struct ip_addr *addr, uint16_t port);
-extern ENGINE_THREAD unsigned fallbacks_noted; /* by this thread */
-/* Around fork: no other thread has the table's lock then, which would never be given back in the child. */
-void fallback_fork_prepare(void);
-void fallback_fork_done(void);
-struct fallback {
-	char what[64], why[160];
-	unsigned count;
-};
-const struct fallback *fallback_at(unsigned i); /* NULL past the end */
-/* A connection went to the kernel: counted with its reason, and remembered. Lock held or not. */
-void handover_note(const struct flow_key *key, const char *why);
-/* A listener, or a connection that could not be handed over, did. */
-void leaving_note(const char *what, const char *why);
-void handover_remember(const struct flow_key *key, const char *why); /* … counted elsewhere */
-struct handed_over {
-	struct flow_key key;
-	char why[160];
-};
-const struct handed_over *handed_over_at(unsigned i); /* of the latest, in no order; NULL past the end */
-
 /* ---- handover.c ---- */
 /* The connection becomes a kernel socket: its fd, or -errno and nothing changed. `why` is noted; NULL: not. Lock held. */
 int conn_handover(struct engine *e, struct sock *s, const char *why);
@@ -933,22 +853,5 @@ void stream_close(struct engine *e, struct sock *s, bool exiting);
 #define EXIT_DRAIN_SHORT_US (10 * USEC_PER_SEC)
 void exit_locked(struct engine *e, bool for_good, int64_t drain_us); /* engine_on_exit, lock held. What is unsent, and cannot be handed over, is sent for so long at most */
 extern const char exit_kept_out[];                 /* engine.kept_out, afterwards */
-
-/* ---- death.c ---- */
-void death_after_fork(struct engine *e); /* in the child: who dies is the parent */
-void death_drains(struct engine *e); /* exit's wait for the peers begins */
-void death_is_over(struct engine *e); /* the end: whoever waits for it may die */
-void death_serve(struct engine *e); /* the helper's, lock held: does not return when the process is about to die */
-
-/* ---- fork.c ---- */
-/* The connection becomes the kernel's on the engine's own account; the shim is told by the helper thread. *fd stays the socket's. 0 or -errno. Lock held. */
-int sock_give_kernel(struct engine *e, struct sock *s, const char *why, int *fd);
-/* Tells the shim of sockets that children took; drops the lock meanwhile. */
-void fork_tell_shim(struct engine *e);
-void inherited_close(struct engine *e, struct sock *s);
-/* Every inherited listener is this process's, too. */
-void listeners_adopt(struct engine *e);
-/* At exit: connections that children hold become the kernel's, and the children get them. */
-void fork_give_all(struct engine *e);
 
 #endif

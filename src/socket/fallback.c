@@ -7,6 +7,8 @@
  * Lock: its own, because a fall-back happens with and without the engine's.
  */
 #include "socket/engine.h"
+#include "socket/fallback.h"
+#include "socket/trace.h"
 
 #include "base/log.h"
 

@@ -13,6 +13,10 @@
  * or with whoever serves it then. Its references only say that somebody may accept what the parent leaves behind.
  */
 #include "socket/engine.h"
+#include "socket/fallback.h"
+#include "socket/leaving.h"
+#include "socket/process_ops.h"
+#include "socket/trace.h"
 #include "socket/unseen.h"
 
 #include "base/fd.h"

@@ -3,6 +3,10 @@
  * the flow's frames through and we forget it, then what is unsent leaves. So the peer's segments always meet somebody.
  */
 #include "socket/own.h"
+#include "socket/fallback.h"
+#include "socket/leaving.h"
+#include "socket/process_ops.h"
+#include "socket/trace.h"
 #include "socket/unseen.h"
 
 #include "base/fd.h"

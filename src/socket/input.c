@@ -1,7 +1,9 @@
 /* From frames to connections: who takes a segment, and what its events mean to the socket. */
 #include "socket/errqueue.h"
 #include "socket/own.h"
+#include "socket/process_ops.h"
 #include "socket/stamps.h"
+#include "socket/trace.h"
 #include "socket/unseen.h"
 
 #include "base/fd.h"

@@ -10,6 +10,7 @@
  * the client's repetition after a second does the same.
  */
 #include "socket/engine.h"
+#include "socket/process_ops.h"
 
 #include "base/log.h"
 #include "kernel/firewall.h"

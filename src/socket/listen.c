@@ -10,6 +10,8 @@
  * while there are others drains: what waits for accept is given to them at the turn's end, and what is half open goes on until it can be given, too.
  */
 #include "socket/own.h"
+#include "socket/fallback.h"
+#include "socket/process_ops.h"
 
 #include "base/fd.h"
 #include "base/log.h"

@@ -13,6 +13,10 @@ src_libsocket_a_SOURCES = \
 	src/socket/disconnect.c \
 	src/socket/engine.c \
 	src/socket/engine.h \
+	src/socket/fallback.h \
+	src/socket/leaving.h \
+	src/socket/process_ops.h \
+	src/socket/trace.h \
 	src/socket/errqueue.c \
 	src/socket/errqueue.h \
 	src/socket/exceptions.c \

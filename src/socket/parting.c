@@ -10,6 +10,7 @@
  * has come belongs to that use. Without memory for a record it goes at once. After a death of the process the kernel ends it.
  */
 #include "socket/engine.h"
+#include "socket/process_ops.h"
 
 #define PARTING_US (20 * USEC_PER_MSEC) /* far more than a softirq is late, far less than a port is missed */
 #define GONE_AT_ONCE 64

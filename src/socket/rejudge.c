@@ -17,6 +17,7 @@
  * Who waits in an accept queue, or is half open, cannot be the kernel's before the program has accepted it: it is asked about again until then.
  */
 #include "socket/engine.h"
+#include "socket/leaving.h"
 
 #include "base/fd.h"
 #include "base/log.h"

@@ -3,6 +3,7 @@
  * ones follow when their handshake is complete: the listener drains until then. Where the kernel cannot take them they are reset, as when a listener is closed.
  */
 #include "socket/own.h"
+#include "socket/fallback.h"
 #include "socket/unseen.h"
 
 #include "base/log.h"

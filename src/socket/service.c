@@ -1,5 +1,6 @@
 /* The helper thread's other work: it answers `finesse stat`, and fork children that ask for what they inherited. */
 #include "socket/engine.h"
+#include "socket/leaving.h"
 
 #include "base/fd.h"
 #include "base/log.h"

@@ -1,5 +1,6 @@
 /* Waiting for one socket: what a verb does when it would block. */
 #include "socket/engine.h"
+#include "socket/process_ops.h"
 
 #include <errno.h>
 

@@ -4,6 +4,8 @@
 most READ_TIME_US, and of several the oldest gives way. A long document is made in pieces, between which the lock is free.
  */
 #include "socket/own.h"
+#include "socket/fallback.h"
+#include "socket/process_ops.h"
 
 #include "finesse/stat.h"
 

@@ -1,6 +1,7 @@
 /* Bytes in and out, shutdown and close: Linux's tcp_sendmsg, tcp_recvmsg and their blocking rules over the core. */
 #include "socket/engine.h"
 #include "socket/errqueue.h"
+#include "socket/leaving.h"
 #include "socket/stamps.h"
 #include "socket/unseen.h"
 

@@ -11,6 +11,7 @@
  * bound by it); there are no more of those than TIME-WAITs.
  */
 #include "socket/engine.h"
+#include "socket/process_ops.h"
 #include "socket/saved_syn.h"
 #include "socket/stamps.h"
 

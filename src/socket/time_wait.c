@@ -17,6 +17,7 @@
  * Limits: TIME_WAITS_MAX records, and a quarter of the setting memory-limit; beyond, the oldest goes early, and is counted. The spacing of replies is kept in steps of 64 ms.
  */
 #include "socket/engine.h"
+#include "socket/process_ops.h"
 
 #include "base/log.h"
 #include "base/zeroed.h"

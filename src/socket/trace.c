@@ -11,6 +11,7 @@
  * ends the trace and not the program: SIGPIPE and SIGXFSZ that our own write causes are taken back.
  */
 #include "socket/engine.h"
+#include "socket/trace.h"
 
 #include "base/fd.h"
 #include "base/log.h"

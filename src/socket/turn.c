@@ -6,7 +6,9 @@
  * and be old when it leaves; their timers would run against a queue of our own making. They go on, in order, when there is room again.
  */
 #include "socket/own.h"
+#include "socket/process_ops.h"
 #include "socket/stamps.h"
+#include "socket/trace.h"
 #include "socket/unseen.h"
 
 #include "base/log.h"
