@@ -12,6 +12,7 @@
 
 #define REO_WND_PERSIST  16  /* §6.2 step 4: recoveries without a D-SACK, after which the window is small again */
 #define REO_WND_MULT_MAX 255
+#define TIMER_LATE_US    (2 * USEC_PER_MSEC) /* the timer's, as Linux's TCP_TIMEOUT_MIN_US: an ACK that is on its way may come first */
 
 /* §6.2: RACK_sent_after, for the newest delivered segment. What left in one turn left in the order of its numbers; of a retransmission and new data in one
    turn nothing is said. */
@@ -118,6 +119,7 @@ bool rack_detect(struct tcp_conn *c, int64_t now)
 			sent_mark_lost(&c->sent, c->stack->memory, p.record, p.right);
 			w.record = PIECE_START; /* records may have moved */
 		} else {
+			due += TIMER_LATE_US;
 			c->reo_at = c->reo_at == TIME_NEVER || due > c->reo_at ? due : c->reo_at;
 		}
 	}
