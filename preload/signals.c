@@ -279,14 +279,17 @@ static void adopt_handlers(void)
 			wrap_sigaction(sig, &now, NULL);
 }
 
+/* Within the program's first socket(): a call that succeeds leaves errno alone, and libc does not tell of signals of its own. */
 void shim_defaults_init(void)
 {
+	int saved = errno;
 	ends_ours = sys_getpid() != 1;
 	for (int sig = 1; sig < SIGNALS; sig++)
 		if (is_ours(sig))
 			take_over(sig);
 	defaults_ours = true;
 	adopt_handlers();
+	errno = saved;
 }
 
 /* The kernel's again, or ours again; handlers of the program's stay as they are. */

@@ -147,6 +147,10 @@ int main(int argc, char **argv)
 	signal(SIGPIPE, SIG_IGN);
 	peer = (struct sockaddr_in){.sin_family = AF_INET, .sin_port = htons(atoi(argv[3]))};
 	inet_pton(AF_INET, argv[2], &peer.sin_addr);
+	errno = 0;
+	close(socket(AF_INET, SOCK_STREAM, 0)); /* the program's first one */
+	if (errno)
+		printf("errno, though a socket was made: %s\n", strerror(errno));
 	strcmp(argv[1], "spawn") == 0 ? spawn() : strcmp(argv[1], "order") == 0 ? order() : given_up();
 	printf("done %u\n", made);
 	return 0;
