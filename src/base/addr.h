@@ -86,6 +86,22 @@ bool ip_addr_same_prefix(const struct ip_addr *a, const struct ip_addr *b, unsig
 /* Of IPv4: is it its network's own address (−1), its broadcast address (1), or a host's (0)? `prefix_len` is 1 to 32. */
 int ip_addr_network_end(const struct ip_addr *a, unsigned prefix_len);
 
+#define FLOW_KEY_V4_BYTES 12
+/* The bytes to hash for a key: of IPv4 `v4`, which takes those that are not the same in every key: half the rounds. Lengths differ, so the families never mix. */
+static inline const void *flow_key_bytes(const struct flow_key *key, uint8_t v4[FLOW_KEY_V4_BYTES], size_t *len)
+{
+	if (!flow_key_is_v4(key)) {
+		*len = sizeof *key;
+		return key;
+	}
+	memcpy(v4, key->laddr.b + 12, 4);
+	memcpy(v4 + 4, key->raddr.b + 12, 4);
+	memcpy(v4 + 8, &key->lport, 2);
+	memcpy(v4 + 10, &key->rport, 2);
+	*len = FLOW_KEY_V4_BYTES;
+	return v4;
+}
+
 /* Text form, "10.0.0.1" or "fe80::1"; `out` holds IP_ADDR_STRLEN bytes. Returns out. */
 const char *ip_addr_format(const struct ip_addr *a, char *out);
 /* "a.b.c.d" or IPv6 text. 0, or -EINVAL. */

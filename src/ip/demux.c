@@ -19,18 +19,12 @@
 
 _Static_assert(sizeof(struct flow_key) == 36, "flow_key has no padding: its bytes are hashed");
 
-/* IPv4 flows hash their 12 significant bytes: half the rounds. Lengths differ, so the families never mix. */
 uint32_t flow_key_hash(const struct flow_key *key, const uint8_t secret[16])
 {
-	uint8_t v4[12];
-
-	if (!flow_key_is_v4(key))
-		return siphash13(key, sizeof *key, secret);
-	memcpy(v4, key->laddr.b + 12, 4);
-	memcpy(v4 + 4, key->raddr.b + 12, 4);
-	memcpy(v4 + 8, &key->lport, 2);
-	memcpy(v4 + 10, &key->rport, 2);
-	return siphash13(v4, sizeof v4, secret);
+	uint8_t v4[FLOW_KEY_V4_BYTES];
+	size_t len;
+	const void *bytes = flow_key_bytes(key, v4, &len);
+	return siphash13(bytes, len, secret);
 }
 
 void flow_hasher_init(struct flow_hasher *h, const uint8_t secret[16])

@@ -12,8 +12,11 @@
 
 static struct dest **dest_bucket(struct engine *e, const struct ip_addr *laddr, const struct ip_addr *raddr)
 {
-	struct ip_addr pair[2] = {*laddr, *raddr};
-	return &e->dests[siphash13_again(&e->last_pair, pair, sizeof pair, e->hash_secret) & (DEST_BUCKETS - 1)];
+	const struct flow_key pair = {.laddr = *laddr, .raddr = *raddr};
+	uint8_t v4[FLOW_KEY_V4_BYTES];
+	size_t len;
+	const void *bytes = flow_key_bytes(&pair, v4, &len);
+	return &e->dests[siphash13_again(&e->last_pair, bytes, len, e->hash_secret) & (DEST_BUCKETS - 1)];
 }
 
 struct dest *dest_find(struct engine *e, const struct ip_addr *laddr, const struct ip_addr *raddr, int oif)

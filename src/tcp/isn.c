@@ -14,11 +14,19 @@
 _Static_assert(sizeof(struct flow_key) == 2 * sizeof(struct ip_addr) + 2 * sizeof(uint16_t),
 	       "struct flow_key has no padding");
 
+static uint32_t hash(const struct flow_key *key, const uint8_t secret[16])
+{
+	uint8_t v4[FLOW_KEY_V4_BYTES];
+	size_t len;
+	const void *bytes = flow_key_bytes(key, v4, &len);
+	return (uint32_t)siphash24(bytes, len, secret);
+}
+
 /* RFC 6528 §3: ISN = M + F(localip, localport, remoteip, remoteport, secretkey) (RFC 9293 SHLD-1). */
 uint32_t tcp_isn(const struct tcp_stack *stack, int64_t now, const struct flow_key *key)
 {
 	uint32_t m = (uint32_t)((uint64_t)now / ISN_TICK_US);
-	return m + (uint32_t)siphash24(key, sizeof *key, stack->isn_secret);
+	return m + hash(key, stack->isn_secret);
 }
 
 /* RFC 7323 §5.4: a per-connection offset hides the clock, and being a function of the 4-tuple it keeps the
@@ -27,7 +35,7 @@ uint32_t tcp_ts_offset(const struct tcp_stack *stack, const struct flow_key *key
 {
 	if (stack->config.timestamps == TCP_TIMESTAMPS_BARE)
 		return 0;
-	return (uint32_t)siphash24(key, sizeof *key, stack->ts_secret);
+	return hash(key, stack->ts_secret);
 }
 
 uint32_t tcp_random(struct tcp_stack *stack)
