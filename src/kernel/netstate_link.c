@@ -208,11 +208,18 @@ static bool parse_addr(const struct nlmsghdr *h, struct net_addr *a)
 	return have || have_local;
 }
 
+struct addr_dump {
+	struct netstate *n;
+	int family;
+};
+
+/* A kernel without IPv6 answers a question for its addresses with all that it has. */
 static int on_addr(const struct nlmsghdr *h, void *ctx)
 {
-	struct netstate *n = ctx;
+	const struct addr_dump *d = ctx;
+	struct netstate *n = d->n;
 	struct net_addr a;
-	if (h->nlmsg_type != RTM_NEWADDR || !parse_addr(h, &a))
+	if (h->nlmsg_type != RTM_NEWADDR || !parse_addr(h, &a) || ((const struct ifaddrmsg *)mnl_nlmsg_get_payload(h))->ifa_family != d->family)
 		return 0;
 	struct net_addr *slot = grow((void **)&n->addrs, n->n_addrs, &n->max_addrs, sizeof *slot);
 	if (!slot)
@@ -253,16 +260,31 @@ static void reset_addrs(struct netstate *n)
 	n->n_addrs = 0;
 }
 
-static int refresh_addrs(struct netstate *n)
+/* Of one family: a dump of all waits for the kernel's lock of the network, these do not (Linux 6.9). */
+static int dump_addrs(struct netstate *n, int family, void (*reset)(struct netstate *n))
 {
 	char buf[128];
-	if (!n->addrs_dirty)
-		return 0;
 	struct nlmsghdr *h = mnl_nlmsg_put_header(buf);
 	h->nlmsg_type = RTM_GETADDR;
 	h->nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP;
-	mnl_nlmsg_put_extra_header(h, sizeof(struct ifaddrmsg));
-	int ret = netstate_dump(n, h, on_addr, n, reset_addrs);
+	struct ifaddrmsg *m = mnl_nlmsg_put_extra_header(h, sizeof *m);
+	m->ifa_family = family;
+	return netstate_dump(n, h, on_addr, &(struct addr_dump){n, family}, reset);
+}
+
+static void forget_v6(struct netstate *n)
+{
+	while (n->n_addrs && !ip_addr_is_v4(&n->addrs[n->n_addrs - 1].addr))
+		n->n_addrs--;
+}
+
+static int refresh_addrs(struct netstate *n)
+{
+	if (!n->addrs_dirty)
+		return 0;
+	int ret = dump_addrs(n, AF_INET, reset_addrs);
+	if (ret >= 0)
+		ret = dump_addrs(n, AF_INET6, forget_v6);
 	if (n->n_addrs)
 		qsort(n->addrs, n->n_addrs, sizeof *n->addrs, addr_compare);
 	n->addrs_dirty = ret < 0;

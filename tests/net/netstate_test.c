@@ -7,7 +7,9 @@
 #include <arpa/inet.h>
 #include <net/if.h>
 #include <poll.h>
+#include <stdio.h>
 #include <sys/socket.h>
+#include <sys/utsname.h>
 
 #include "base/time.h"
 #include "kernel/neigh_asker.h"
@@ -227,6 +229,32 @@ START_TEST(notified_while_others_hold_the_network)
 	ck_assert(serves);
 	ck_assert_int_eq(n_links, 1);
 	ck_assert_int_ge(addresses, 1);
+}
+END_TEST
+
+/* A dump of one family's addresses takes that lock on kernels before 6.9. */
+static bool dumps_without_the_lock(void)
+{
+	struct utsname u;
+	unsigned major, minor;
+	return uname(&u) == 0 && sscanf(u.release, "%u.%u", &major, &minor) == 2 && (major > 6 || (major == 6 && minor >= 9));
+}
+
+/* … and who comes up hears which addresses there are. */
+START_TEST(addresses_while_others_hold_the_network)
+{
+	struct ip_addr got[8], v4 = addr("10.1.0.1"), v6 = addr("fd01::1");
+	struct rtnl_hold hold;
+	add_dummy("d0", "10.1.0.1/24");
+	sh("ip -6 addr add fd01::1/64 dev d0 nodad");
+	int d0 = if_nametoindex("d0");
+	if (!dumps_without_the_lock() || !holds_the_network(&hold))
+		return untested("a kernel that dumps addresses without the lock, and userfaultfd of the kernel's reads");
+	int addresses = netstate_addresses(n, d0, got, 8);
+	bool local = netstate_is_local(n, &v4) && netstate_is_local(n, &v6);
+	ck_assert_msg(rtnl_release(&hold), "it waited for the lock");
+	ck_assert_int_ge(addresses, 2);
+	ck_assert(local);
 }
 END_TEST
 
@@ -719,6 +747,7 @@ int main(void)
 	tcase_add_test(alone, address_whose_peer_changes);
 	tcase_add_test(alone, port_that_leaves_its_bridge_stays);
 	tcase_add_test(alone, notified_while_others_hold_the_network);
+	tcase_add_test(alone, addresses_while_others_hold_the_network);
 	tcase_add_test(alone, default_interface);
 	tcase_add_test(alone, routes_as_the_kernel_resolves_them);
 	tcase_add_test(alone, errors_as_connect_gives_them);
