@@ -48,6 +48,7 @@ struct waiter {
 	unsigned in_time;        /* looks that did, since the helper had to speak for it */
 	unsigned empty;          /* verbs in a row that found nothing */
 	int64_t looked_us;       /* it called for input last */
+	int64_t waited_us;       /* it found nothing to do last; 0: never yet */
 	int64_t spoke_us;        /* its last call had something to say, then; 0: it had not */
 	int efd;                 /* while blocked on file descriptors without the seat; else -1 */
 	uint32_t futex;          /* while blocked on nothing else */
@@ -119,6 +120,7 @@ struct drive {
 	int64_t put_off_us;    /* since when verbs' output waits for a wait; 0: none does. The helper looks without the lock */
 	int64_t unsaid_us;     /* since when nothing was put off: what is not urgent may be so old */
 	struct waiter *put_off_by;
+	unsigned put_off_verbs; /* … and how many verbs it is */
 	int64_t spin_us;
 	struct sched sched;
 	unsigned epoch;        /* 1; a fork's child counts on */

@@ -7,7 +7,9 @@
  * ACK rides on it.
  *
  * Bounds:
- *   - a verb that finds something older than PUT_OFF_AGE_US sends it first; so does everybody who takes the lock for anything but such a verb (drive_lock).
+ *   - a verb that finds something older than PUT_OFF_AGE_US sends it first (PUT_OFF_AGE_BUSY_US where the thread has not had to wait for BUSY_AFTER_US: it has more to do
+ *     than it gets done, so that what it answers has waited for longer than that; and a peer that sleeps is woken less often, at the sender's cost. Not where verbs take long, because they
+ *     move much: in bulk the peer's window would wait); so does everybody who takes the lock for anything but such a verb (drive_lock).
  *     An ACK that may be delayed, and is all that its connection has to say, the verb leaves for the request, the answer or the FIN that it may ride on, but not
  *     for longer than the helper would: PUT_OFF_ACK_US;
  *   - the helper thread owns it meanwhile: it is awake or ticks, and sends what it finds at the end of its tick, 1 ms. So it is, too, where another thread leads: that
@@ -29,9 +31,12 @@
 #include "drive/waiter.h"
 
 #define PUT_OFF_AGE_US 100
+#define PUT_OFF_AGE_BUSY_US 400
+#define BUSY_AFTER_US  2000
+#define BUSY_VERB_US   5 /* its verbs take no longer, on an average */
 #define PUT_OFF_ACK_US DRIVE_GRACE_US
 #define COME_BACK_US   50  /* an event loop's calls are 1 to 20 us apart; a longer pause costs more latency than a system call is worth */
-#define HELPER_LATE_US 200 /* the helper need not have been asked for less */
+#define HELPER_LATE_US 100 /* beyond the age: the helper need not have been asked for less */
 #define RHYTHM_TRUSTED 8
 #define RHYTHM_MAX     32
 #define RHYTHM_LATE    (-32)
@@ -79,9 +84,20 @@ void putoff_settle(struct drive *d)
 	drive_end(d);
 }
 
+/* How old it may become. */
+static int64_t age_allowed(const struct drive *d, int64_t now)
+{
+	const struct waiter *by = d->put_off_by;
+	bool busy = by && by->waited_us && now - by->waited_us > BUSY_AFTER_US;
+	if (!busy || now - d->put_off_us > (int64_t)d->put_off_verbs * BUSY_VERB_US)
+		return PUT_OFF_AGE_US;
+	return PUT_OFF_AGE_BUSY_US;
+}
+
 void putoff_settle_late(struct drive *d)
 {
-	if (d->put_off_us && clock_now_us() - d->put_off_us > HELPER_LATE_US) {
+	int64_t now = clock_now_us();
+	if (d->put_off_us && now - d->put_off_us > age_allowed(d, now) + HELPER_LATE_US) {
 		struct waiter *w = d->put_off_by;
 		w->rhythm = w->in_time < RHYTHM_PROVEN ? RHYTHM_LATE : 0;
 		w->in_time = 0;
@@ -92,8 +108,10 @@ void putoff_settle_late(struct drive *d)
 void putoff_note_wait(struct drive *d)
 {
 	struct waiter *w = waiter_of_thread();
-	if (w)
-		came_back(w, d->now, VERB_LOOKS);
+	if (!w)
+		return;
+	came_back(w, d->now, VERB_LOOKS);
+	w->waited_us = d->now;
 }
 
 /* The helper will look within its tick, and nobody else has to be told. */
@@ -115,6 +133,7 @@ static void say_old(struct drive *d)
 		return;
 	}
 	d->ops->end_urgent(d);
+	d->put_off_verbs = 0;
 	if (d->ops->owes(d))
 		__atomic_store_n(&d->put_off_us, d->now, __ATOMIC_RELAXED);
 	else
@@ -129,7 +148,7 @@ static void enter(struct drive *d, enum verb verb)
 	struct waiter *w = waiter_of_thread();
 	if (w)
 		came_back(w, d->now, verb);
-	if (!d->put_off_us || d->now - d->put_off_us <= PUT_OFF_AGE_US)
+	if (!d->put_off_us || d->now - d->put_off_us <= age_allowed(d, d->now))
 		return;
 	struct waiter *by = d->put_off_by;
 	if (by && by->looked_us < d->put_off_us)
@@ -179,7 +198,9 @@ static void leave(struct drive *d, struct waiter *w)
 	if (!d->put_off_us) {
 		__atomic_store_n(&d->put_off_us, d->now, __ATOMIC_RELAXED);
 		d->unsaid_us = d->now;
+		d->put_off_verbs = 0;
 	}
+	d->put_off_verbs++;
 	d->put_off_by = w;
 	drive_unlock(d);
 }
