@@ -27,7 +27,7 @@ static short conn_mask(struct sock *s)
 		mask |= POLLHUP;
 	if (rcv_shut)
 		mask |= POLLIN | POLLRDNORM | POLLRDHUP;
-	uint32_t readable = tcp_readable_bytes(c);
+	uint32_t readable = tcp_ready_bytes(c);
 	if (readable && readable >= (uint32_t)s->lowat)
 		mask |= POLLIN | POLLRDNORM;
 	if (snd_shut || tcp_ask_writable(c))

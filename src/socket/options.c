@@ -147,7 +147,7 @@ static int set_lowat(struct engine *e, struct sock *s, struct tcp_options *opt, 
 	s->lowat = opt->rcvlowat_bytes = at_most(v ? v : 1, half);
 	s->lowat_told = at_most(v ? v : 1, opt->user_rcvbuf ? half : e->rcvlowat_max);
 	/* What is there may be enough now; and Linux wakes who watches a socket whose peer has ended. */
-	if ((int)st.readable_bytes >= s->lowat || peer_has_ended(s, &st))
+	if ((int)tcp_unread_bytes(&s->tcp) >= s->lowat || peer_has_ended(s, &st))
 		sock_notify_events(e, s, SOCK_WAKES_READERS);
 	return 0;
 }

@@ -13,6 +13,16 @@ uint32_t tcp_readable_bytes(const struct tcp_conn *c)
 	return c->rcv.len - (urgent_offset(c) != UINT32_MAX);
 }
 
+uint32_t tcp_unread_bytes(const struct tcp_conn *c)
+{
+	return c->rcv.len;
+}
+
+uint32_t tcp_ready_bytes(const struct tcp_conn *c)
+{
+	return c->rcv.len - (urgent_offset(c) == 0);
+}
+
 uint32_t tcp_readable_to_mark(const struct tcp_conn *c)
 {
 	uint32_t mark = urgent_offset(c);

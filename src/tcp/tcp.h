@@ -323,6 +323,9 @@ int tcp_take_error(struct tcp_conn *c);         /* returns and clears */
 int tcp_take_any_error(struct tcp_conn *c);     /* SO_ERROR: where there is none, what ICMP has told since it was last asked */
 void tcp_put_error(struct tcp_conn *c, int err); /* … to be told again */
 uint32_t tcp_readable_bytes(const struct tcp_conn *c); /* in order, unread */
+/* What SO_RCVLOWAT is compared with when a program asks what is ready: as in Linux with the urgent byte, but where the reader stands before it. */
+uint32_t tcp_ready_bytes(const struct tcp_conn *c);
+uint32_t tcp_unread_bytes(const struct tcp_conn *c); /* … with the urgent byte in any case, as Linux where SO_RCVLOWAT is set */
 bool tcp_has_unread(const struct tcp_conn *c);         /* … an urgent byte counts: a close is a RST */
 uint32_t tcp_recv_next(const struct tcp_conn *c); /* sequence number of the next byte to be read */
 /* As Linux's splice, which neither gives an urgent byte, read or not, nor passes it. 1: none is next. 0, an error: what splice says then; -EAGAIN, 0 where it would wait. */

@@ -43,12 +43,16 @@ START_TEST(MUST_32_receiving_urgent_data)
 	ck_assert_int_eq(tcp_recv_urgent(&h->c, &byte, false), -EAGAIN);
 	ck_assert(!tcp_at_mark(&h->c));
 	h_peer(h, SEG_ACK, 1, 10);
+	ck_assert_uint_eq(tcp_readable_bytes(&h->c), 19);
+	ck_assert_uint_eq(tcp_ready_bytes(&h->c), 20); /* with the urgent one: it is not next */
 	ck_assert_int_eq(tcp_recv_urgent(&h->c, &byte, true), 1); /* MSG_PEEK */
 	ck_assert_int_eq(tcp_recv_urgent(&h->c, &byte, false), 1);
 	ck_assert_int_eq(tcp_recv_urgent(&h->c, &byte, false), -EINVAL); /* once */
 	ck_assert_uint_eq(byte, h_byte(14)); /* the octet before the pointer */
 	ck_assert_int_eq(h_recv(h, 100, 0), 14); /* reads stop at the mark */
 	ck_assert(tcp_at_mark(&h->c));
+	ck_assert_uint_eq(tcp_ready_bytes(&h->c), 5);
+	ck_assert_uint_eq(tcp_unread_bytes(&h->c), 6);
 	ck_assert_int_eq(h_recv(h, 100, 15), 5); /* and pass over it */
 	ck_assert(!tcp_at_mark(&h->c));
 	h_advance(h, USEC_PER_SEC);
