@@ -20,6 +20,7 @@
 #include "base/list.h"
 #include "base/pool.h"
 #include "base/time.h"
+#include "drive/bulk.h"
 #include "drive/inside.h"
 #include "drive/sched.h"
 
@@ -122,6 +123,7 @@ struct drive {
 	struct waiter *put_off_by;
 	unsigned put_off_verbs; /* … and how many verbs it is */
 	int64_t spin_us;
+	struct bulk bulk;
 	struct sched sched;
 	unsigned epoch;        /* 1; a fork's child counts on */
 	int64_t seat_until;    /* the seat's thread wakes by itself */

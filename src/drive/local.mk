@@ -1,5 +1,6 @@
 noinst_LIBRARIES += src/libdrive.a
 src_libdrive_a_SOURCES = \
+	src/drive/bulk.h \
 	src/drive/drive.c \
 	src/drive/drive.h \
 	src/drive/helper.c \

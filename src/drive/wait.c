@@ -124,6 +124,8 @@ struct sleep {
 	int efd;          /* borrowed */
 	int64_t until;
 	int64_t spin_until; /* 0: block at once */
+	bool looks;         /* … by system calls, for bulk.h; not as the setting says */
+	bool found;
 	struct timespec ts;
 	struct timespec *outer_timeout; /* of a wait that our thread's handler interrupted */
 	struct list *outer_blocks;      /* … and the last memory that it has */
@@ -180,6 +182,32 @@ static void spin(struct sleep *z)
 		z->ts = (struct timespec){0, 0};
 }
 
+static void relax(void)
+{
+#ifdef __x86_64__
+	__builtin_ia32_pause();
+#endif
+}
+
+#define LOOK_PAUSES 16 /* between two looks: the kernel puts frames there under a lock that each look takes */
+
+/*
+ * bulk.h's look. By poll, which sees everything that the wait would; the ring in memory is another thread's to take away with its interface. What was found, as poll
+ * says it.
+ */
+static int look(struct sleep *z)
+{
+	int r;
+	do {
+		struct timespec none = {0, 0};
+		r = sys_call(SYS_ppoll, z->fds, z->n, &none, z->mask, 8 /* kernel sigset */, 0);
+		for (int i = 0; !r && i < LOOK_PAUSES; i++)
+			relax();
+	} while (!r && !wait_interrupted(z->wait) && clock_now_us() < z->spin_until);
+	z->found = r > 0;
+	return r;
+}
+
 static int sleep_now(struct sleep *z)
 {
 	if (z->how == BLOCKED_FUTEX)
@@ -195,9 +223,13 @@ static int sleep_cancellable(struct sleep *z)
 	if (wait_interrupted(z->wait))
 		return r;
 	pthread_setcanceltype(PTHREAD_CANCEL_ASYNCHRONOUS, &type);
-	if (z->spin_until)
+	r = 0;
+	if (z->looks)
+		r = look(z);
+	else if (z->spin_until)
 		spin(z);
-	r = sleep_now(z);
+	if (!r)
+		r = sleep_now(z);
 	pthread_setcanceltype(type, NULL);
 	/* A handler without a trampoline: libc's, when another thread sets users or groups. It has SA_RESTART. Who was woken at the same time sees no EINTR of it. */
 	if (handlers == engine_handlers.all && (r == -EINTR || setxids != engine_setxids_begun))
@@ -303,6 +335,15 @@ static bool watches_fds(struct drive *d, struct waiter *w, struct fd_share *shar
 	return share->watcher == w;
 }
 
+/* The leader's wait behind a large frame: bulk.h. */
+static void look_first(struct sleep *z)
+{
+	int64_t us = bulk_look_us(&z->d->bulk, z->d->now);
+	z->looks = us != 0;
+	if (us)
+		z->spin_until = min_time(z->until, clock_now_us() + us);
+}
+
 /* One sleep, and the turn after it. As drive_wait, or -EAGAIN: nothing of the caller's yet. */
 static int wait_once(struct drive *d, struct waiter *w, struct pollfd *fds, struct pollfd *kfds, unsigned n_kfds, const struct wait *wait,
 		     const sigset_t *mask)
@@ -321,12 +362,16 @@ static int wait_once(struct drive *d, struct waiter *w, struct pollfd *fds, stru
 	/* With a mask, signals that only this wait lets in would not be seen: no spinning then. */
 	if (lead && d->up && d->spin_us && !mask)
 		z.spin_until = min_time(z.until, d->now + d->spin_us);
+	else if (z.how == BLOCKED_LEADS && d->up && z.until > d->now)
+		look_first(&z);
 	if (z.how == BLOCKED_SLICE)
 		z.until = min_time(z.until, d->now + SLICE_US);
 	if (n_kfds)
 		memcpy(fds + z.n, kfds, n_kfds * sizeof *kfds);
 	z.n += n_kfds;
 	sleep_blocked(&z);
+	if (z.looks)
+		bulk_looked(&d->bulk, z.found);
 	if (n_kfds)
 		memcpy(kfds, fds + 1 + z.n_engine, n_kfds * sizeof *kfds);
 	if (z.how != BLOCKED_FUTEX && fds[0].revents)

@@ -80,6 +80,7 @@ bool unseen_take(struct iface *i, const struct link_rx *rx)
 {
 	struct engine *e = i->engine;
 	struct ip_input in;
+	bulk_note_frame(&e->drive.bulk, e->now, rx->wire_len);
 	if ((rx->wire_len < UNSEEN_LEAST && !i->unseen.n) || e->own)
 		return false;
 	ip_input_parse(rx, iface_info(i)->has_eth, &in);

@@ -507,6 +507,48 @@ START_TEST(put_off_by_no_sender)
 }
 END_TEST
 
+/* ---- streams ---- */
+
+/* bulk.h: behind a large frame a wait looks, each time while that finds another. */
+START_TEST(looks_behind_large_frames)
+{
+	struct bulk b = {0};
+	ck_assert_int_eq(bulk_look_us(&b, 1000), 0); /* none came */
+	bulk_note_frame(&b, 1000, BULK_LEAST - 1);
+	ck_assert_int_eq(bulk_look_us(&b, 1001), 0);
+	for (int64_t now = 1000; now < 2000; now += 10) {
+		bulk_note_frame(&b, now, BULK_LEAST);
+		ck_assert_int_eq(bulk_look_us(&b, now + BULK_FRESH_US), BULK_LOOK_US);
+		bulk_looked(&b, true);
+		ck_assert_int_eq(bulk_look_us(&b, now + BULK_FRESH_US + 1), 0);
+	}
+}
+END_TEST
+
+static unsigned looks_of(struct bulk *b, unsigned waits, bool found)
+{
+	unsigned looks = 0;
+	for (unsigned i = 0; i < waits; i++) {
+		bulk_note_frame(b, 5, BULK_LEAST);
+		if (!bulk_look_us(b, 5))
+			continue;
+		looks++;
+		bulk_looked(b, found);
+	}
+	return looks;
+}
+
+/* … and seldom while it does not: a program whose peer sends one large frame at a time, or has the same processor. */
+START_TEST(looks_in_vain_are_seldom)
+{
+	struct bulk b = {0};
+	ck_assert_uint_le(looks_of(&b, 100 * BULK_EVERY_MAX, false), 100 + 8);
+	ck_assert_uint_ge(looks_of(&b, 100 * BULK_EVERY_MAX, false), 100 - 1);
+	looks_of(&b, 2 * BULK_EVERY_MAX, true); /* the peer's stream begins */
+	ck_assert_uint_eq(looks_of(&b, 100, true), 100);
+}
+END_TEST
+
 /* ---- no fd is left: waits on kernel fds go on in slices ---- */
 
 static void *take_with_fd(void *arg)
@@ -616,6 +658,8 @@ int main(void)
 	(void)put_off_while_busy;
 #endif
 	tcase_add_test(c, put_off_by_no_sender);
+	tcase_add_test(c, looks_behind_large_frames);
+	tcase_add_test(c, looks_in_vain_are_seldom);
 	tcase_add_test(c, no_fd_left);
 	tcase_add_test(c, stress);
 	suite_add_tcase(suite, c);
