@@ -11,6 +11,7 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/settings.h"
+#include "base/user.h"
 #include "process/broker.h"
 #include "process/spare_exec.h"
 
@@ -38,6 +39,7 @@ static void configure(void)
 void shim_stand_aside(void)
 {
 	shim_ready = shim_has_sockets = fdtable_used = false;
+	user_ask_no_more();
 	shim_process_init();
 }
 

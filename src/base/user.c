@@ -168,6 +168,13 @@ void user_mask_changed(void)
 	faults = FAULTS_UNKNOWN;
 }
 
+static bool may_not_ask;
+
+void user_ask_no_more(void)
+{
+	may_not_ask = true;
+}
+
 static bool ask_mask(void)
 {
 	uint64_t mask = 0;
@@ -178,7 +185,7 @@ static bool ask_mask(void)
 
 bool user_fault_is_fatal(void)
 {
-	return __builtin_expect(faults != FAULTS_CAUGHT, 0) && (faults == FAULTS_FATAL || ask_mask());
+	return __builtin_expect(faults != FAULTS_CAUGHT, 0) && !may_not_ask && (faults == FAULTS_FATAL || ask_mask());
 }
 
 /* The kernel reads a set of signals there, and then refuses what it is to do with it. */

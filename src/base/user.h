@@ -25,6 +25,8 @@ bool user_iov_may_read(const struct iovec *iov, size_t count, size_t skip, size_
 bool user_iov_may_write(const struct iovec *iov, size_t count, size_t skip, size_t bytes);
 /* This thread's signal mask may be another one now. Async-signal-safe. */
 void user_mask_changed(void);
+/* The process restricts its system calls: the kernel is asked nothing from now on. */
+void user_ask_no_more(void);
 /* Would a fault of this thread's end the process? Then guarded work is no question; ask as above. */
 bool user_fault_is_fatal(void);
 /* What works on the program's bytes: as memcpy. It holds nothing, and takes no lock. */
