@@ -83,7 +83,7 @@ struct judge_entries classifier_judge_entries(const struct classifier *c); /* fo
 int classifier_set_judge(struct classifier *c, const struct judge *j);
 /* No flow was taken away since the judge's filter saw this number: an entry that it found is there. */
 bool classifier_flows_stayed(struct classifier *c, uint32_t deletions);
-/* Plain ACKs may bring back a cookie until then (monotonic microseconds): the judge gets them, too. Only where the host judges. */
+/* Plain ACKs may bring back a cookie until then (monotonic microseconds): the judge, if there is one then, gets them, too. */
 void classifier_note_cookies(struct classifier *c, int64_t until_us);
 
 /* The interfaces' own addresses; replaces the set. */

@@ -76,6 +76,14 @@ static void keep_connections(struct engine *e)
 	}
 }
 
+bool judged_admits(struct engine *e)
+{
+	if (!e->judged || e->judging)
+		return true;
+	e->counters[SOCKC_JudgedLate]++;
+	return false;
+}
+
 int judged_start(struct engine *e, char *why, size_t why_len)
 {
 	char rule[160];
@@ -252,7 +260,8 @@ static void input_one(struct engine *e, const struct judged_segment *seg)
 	struct iface *i = iface_find(e, seg->ifindex);
 	struct ip_input in = {.kind = IP_INPUT_TCP, .fate = IP_FATE_Delivered, .key = seg->key, .ttl = seg->ttl, .tos = seg->tos, .ecn = seg->tos & 3};
 	char why[160];
-	if (!i || tcp_parse(seg->tcp, seg->tcp_len, &in.seg) < 0 || (in.seg.has & SEG_HAS_SIGNATURE)) {
+	bool parsed = tcp_parse(seg->tcp, seg->tcp_len, &in.seg) >= 0;
+	if (!i || !parsed || (in.seg.has & SEG_HAS_SIGNATURE) || (in.seg.flags & (SEG_SYN | SEG_FIN)) == (SEG_SYN | SEG_FIN)) { /* the last as Linux: not answered */
 		if (seg->entered)
 			classifier_del_flow(e->classifier, &seg->key);
 		return;

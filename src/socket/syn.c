@@ -225,8 +225,7 @@ static void answer_by_cookie(struct engine *e, struct sock *l, const struct ip_i
 		return;
 	lst->cookies_until_us = e->now + SYN_COOKIE_VALID_US;
 	e->counters[SOCKC_SyncookiesSent]++;
-	if (e->judged)
-		classifier_note_cookies(e->classifier, lst->cookies_until_us);
+	classifier_note_cookies(e->classifier, lst->cookies_until_us); /* the host may judge by then */
 	process_ops->cookie_sent(e, l);
 	send_back(e, l, l->ip.tos[!ip_addr_is_v4(&in->key.raddr)], in, &synack);
 }
@@ -262,6 +261,8 @@ bool listener_on_ack(struct engine *e, struct sock *l, const struct ip_input *in
 bool listener_on_syn(struct engine *e, struct sock *l, const struct ip_input *in, uint32_t iss_min)
 {
 	struct listener *lst = l->lst;
+	if (!judged_admits(e))
+		return false;
 	if (listener_accept_full(l)) {
 		e->counters[SOCKC_ListenDrops]++;
 		return false;

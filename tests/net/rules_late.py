@@ -13,6 +13,7 @@ import time
 
 from judged_rules import BPF_LINK_CREATE, BPF_PROG_LOAD, bpf
 from lab import Lab, LabError, SERVER_IP, tally
+from sources import MARK, mac_of, syn
 
 PORT = 7002
 SERVER = """
@@ -45,6 +46,62 @@ def refuse_lookups(lab):
     finally:
         os.close(prog)
         os.close(namespace)
+
+
+OF_OTHERS = "add table ip late; add chain ip late in { type filter hook input priority 0; }; insert rule ip late in ip saddr 192.0.2.1 tcp dport %d drop" % PORT
+OPENED = "add table ip late; add chain ip late in { type filter hook input priority 0; policy drop; }; add rule ip late in tcp dport %d accept" % PORT
+
+
+def counter(document, name):
+    """Of `finesse stat --json`, wherever it stands; 0: it is not told."""
+    if isinstance(document, dict):
+        return document[name] if isinstance(document.get(name), int) else sum(counter(v, name) for v in document.values())
+    return sum(counter(v, name) for v in document) if isinstance(document, list) else 0
+
+
+def answer(sniffer, sport):
+    """The next segment to that port: its flags and sequence number."""
+    while True:
+        frame = sniffer.recv(2000)
+        if frame[12:14] == b"\x08\x00" and frame[23] == 6 and frame[34:38] == struct.pack("!HH", PORT, sport):
+            return frame[47], struct.unpack("!I", frame[38:42])[0]
+
+
+def cookie_row(lab, before):
+    """A cookie is out when rules come by which the host has to be asked."""
+    lab.server.run(["sh", "-c", "echo 2 >/proc/sys/net/ipv4/tcp_syncookies; ip neigh replace %s lladdr %s dev server0 nud permanent" % (MARK, mac_of(lab.client))])
+    if before:
+        lab.server.run(["nft", before])
+    server = lab.server.spawn([sys.executable, "-c", SERVER_OF_MANY, "kept"], finesse=True)
+    lab.server.wait_listening(server, PORT, finesse=True)
+    wire = lab.client.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
+    wire.bind(("client0", 3))
+    wire.settimeout(BOUND)
+    macs = b"".join(bytes.fromhex(mac_of(h).replace(":", "")) for h in (lab.server, lab.client))
+    wire.send(syn(macs, MARK, SERVER_IP, 20000, PORT))
+    flags, seq = answer(wire, 20000)
+    if flags & 0x17 != 0x12 or counter(lab.server.stat(server.pid), "SyncookiesSent") != 1:
+        return "no cookie was sent"
+    lab.server.run(["sh", "-c", "echo 1 >/proc/sys/net/ipv4/tcp_syncookies"])  # who comes now gets none
+    is_served(lab)
+    sent = counter(lab.server.stat(server.pid), "SyncookiesSent")
+    while is_served(lab) and sent != counter(lab.server.stat(server.pid), "SyncookiesSent"):
+        sent = counter(lab.server.stat(server.pid), "SyncookiesSent")
+    lab.server.run(["nft", OF_OTHERS])
+    end = time.monotonic() + BOUND
+    while not judged(lab, server):
+        if time.monotonic() > end:
+            return "the rules were not noticed in %d s" % BOUND
+    wire.send(syn(macs, MARK, SERVER_IP, 20000, PORT, 0x10, seq=1001, ack=seq + 1 & 0xffffffff))
+    flags, _ = answer(wire, 20000)
+    return None if not flags & 4 else "reset"
+
+
+def judged(lab, server):
+    """Has somebody who connects now been judged? One by one: whoever comes first may still find the old rules."""
+    before = counter(lab.server.stat(server.pid), "Judged")
+    is_served(lab)
+    return counter(lab.server.stat(server.pid), "Judged") > before
 
 
 def is_served(lab):
@@ -146,9 +203,11 @@ def main():
         ("an IPsec policy beside rules that concern nobody", ("dropped",), HARMLESS, BLOCK.split()),
         ("the first legacy table", ("kept", "dropped"), None, LEGACY.split()),
         ("the first legacy table beside nftables' rules that concern nobody", ("kept",), HARMLESS, LEGACY.split()),
+        ("the first legacy table beside nftables' rules that open the port", ("kept",), OPENED, LEGACY.split()),
         ("another legacy table", ("kept", "dropped"), LEGACY_OTHER.split(), LEGACY.split()),
     ) for who in whose]
     rows += [("a program that chooses the socket, " + who, lambda lab, who=who: lookup_row(lab, who)) for who in ("kept", "dropped")]
+    rows += [("a cookie, and then rules, " + name, lambda lab, before=before: cookie_row(lab, before)) for name, before in (("none before", None), ("an open port before", OPENED))]
     for name, play in rows:
         try:
             with Lab() as lab:

@@ -44,6 +44,10 @@ SOURCES6 = {
 }
 
 
+# From the plain source: (TCP's flags, IP's options).
+FLAGS = {"SYN, PSH": (0x0a, b""), "SYN, URG": (0x22, b""), "SYN, FIN": (3, b""), "SYN, ECE, CWR": (0xc2, b""), "SYN with options of IP": (2, b"\1\1\1\0")}
+
+
 def conf(name, value, *where):
     return ["for i in %s; do echo %s >/proc/sys/net/ipv4/conf/$i/%s; done" % (" ".join(where or ("all", "server0", "other0")), value, name)]
 
@@ -76,6 +80,25 @@ NO_HOST = {"the net's broadcast", "6: nobody", "6: IPv4-compatible", "6: unreach
 NO_HOST |= {name + ", bound" for name in NO_HOST if "bound" not in name}
 
 
+# The host judges.
+OPEN = "tcp dport { %d, %d } accept" % (PLAIN, BOUND)
+CHAIN = "nft add table inet t; nft 'add chain inet t c { type filter hook input priority 0; policy drop; }'; nft add rule inet t c ct state established,related accept; " \
+        "nft add rule inet t c meta l4proto ipv6-icmp accept; "
+
+
+def rules(*each):
+    return [CHAIN + "; ".join("nft 'add rule inet t c %s'" % r for r in each)]
+
+
+ROWS |= {
+    "open ports": rules(OPEN),
+    "open ports, rp_filter 1": rules(OPEN) + conf("rp_filter", 1),
+    "open ports, rp_filter 2, cookies": rules(OPEN) + conf("rp_filter", 2) + ["echo 2 >/proc/sys/net/ipv4/tcp_syncookies"],
+    "open ports, but for sources without a way back": rules("fib saddr . iif oif missing drop", OPEN),
+    "open ports, but for some flags": rules("tcp flags & psh != 0 ct state new drop", OPEN),
+    "open ports, for SYN alone": rules("tcp flags & (fin|syn|rst|psh|urg) != syn ct state new drop", OPEN),
+    "open ports, but for options of IP": rules("ip hdrlength > 5 drop", OPEN),
+}
 BOTH = ("--interface", "server0,other0")
 SERVED = {name: BOTH for name in ("both interfaces", "both interfaces, rp_filter 1", "both interfaces, rp_filter 2", "both interfaces, cookies, rp_filter 1")}
 ROWS |= {name: ROWS.get(name.split(", ", 1)[-1], []) for name in SERVED}
@@ -89,14 +112,14 @@ def add(data, total=0):
     return total
 
 
-def syn(macs, src, dst, sport, dport):
+def syn(macs, src, dst, sport, dport, flags=2, options=b"", seq=1000, ack=0):
     family = socket.AF_INET6 if ":" in src else socket.AF_INET
     s, d = socket.inet_pton(family, src), socket.inet_pton(family, dst)
-    tcp = struct.pack("!HHIIBBHHH", sport, dport, 1000, 0, 5 << 4, 2, 65535, 0, 0)
+    tcp = struct.pack("!HHIIBBHHH", sport, dport, seq, ack, 5 << 4, flags, 65535, 0, 0)
     tcp = tcp[:16] + struct.pack("!H", ~add(tcp, add(s + d, 6 + len(tcp))) & 0xffff) + tcp[18:]
     if family == socket.AF_INET6:
         return macs + b"\x86\xdd" + struct.pack("!IHBB", 6 << 28, len(tcp), 6, 64) + s + d + tcp
-    ip = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(tcp), 1, 0, 64, 6, 0) + s + d
+    ip = struct.pack("!BBHHHBBH", 0x45 + len(options) // 4, 0, 20 + len(options) + len(tcp), 1, 0, 64, 6, 0) + s + d + options
     return macs + b"\x08\x00" + ip[:10] + struct.pack("!H", ~add(ip) & 0xffff) + ip[12:] + tcp
 
 
@@ -173,6 +196,9 @@ def attempt(commands, finesse, settings=()):
                     sport = 20000 + 2 * k + (port == BOUND)
                     kinds[sport] = name + (", bound" if port == BOUND else "")
                     link.send(syn(macs, source, "fd77::1" if ":" in source else SERVER_IP, sport, port))
+            for k, (name, (flags, options)) in enumerate(FLAGS.items()):
+                kinds[25000 + k] = name
+                link.send(syn(macs, SOURCES["of the net"], SERVER_IP, 25000 + k, PLAIN, flags, options))
             wait_for_mark(link, sniffers, macs, 30000 + 100 * turn, seen)
         if finesse and not lab.server.stat(server.pid).get("counters", {}).get("SegmentsIn", 1):
             raise LabError("the engine saw nothing")
