@@ -14,6 +14,7 @@
 #define QUICKACKS_MOST 16
 #define UNREAD_US      (2 * USEC_PER_MSEC)   /* a quick ACK waits so long for the message to be read: a busy server has others before it */
 #define FIRST_US       (6 * USEC_PER_MSEC)   /* … and before the connection is accepted: a busy loop accepts one in each of its rounds */
+#define SHORT_SEGS     2                     /* … and so many at most: the peer's window counts segments, however short (RFC 5681: it may begin with two) */
 #define ANSWER_US      (USEC_PER_MSEC / 2)   /* … and then for an answer to ride on */
 
 /* Linux's TCP_ATO_MIN and TCP_DELACK_MIN. */
@@ -25,6 +26,11 @@ static uint32_t ato_min(const struct tcp_conn *c)
 static bool two_segments_unacked(const struct tcp_conn *c)
 {
 	return c->rcv_nxt - c->rcv_wup > c->rcv_mss;
+}
+
+bool delack_has_many(const struct tcp_conn *c)
+{
+	return (uint32_t)c->data_segs_in - c->data_segs_acked > SHORT_SEGS;
 }
 
 /* Linux's tcp_incr_quickack: no more than half a window's. */
@@ -143,7 +149,7 @@ void delack_schedule(struct tcp_conn *c, int64_t now, const struct text *t)
 		arm(c, now);
 		return;
 	}
-	if (!t->push || t->len >= c->rcv_mss) {
+	if (!t->push || t->len >= c->rcv_mss || delack_has_many(c)) {
 		c->ack_due = true;
 		return;
 	}
@@ -165,6 +171,7 @@ void delack_sent(struct tcp_conn *c)
 		c->ato_us = ato_min(c);
 	c->ack_due = c->quickack_owed = c->ack_pushed = c->ack_pushed_twice = c->delack_short = false;
 	c->delack_at = TIME_NEVER;
+	c->data_segs_acked = (uint32_t)c->data_segs_in;
 }
 
 void delack_expired(struct tcp_conn *c)

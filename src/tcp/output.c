@@ -243,7 +243,7 @@ bool tcp_may_say_later(const struct tcp_conn *c)
 	if (c->state == TCPS_ESTABLISHED && !c->passive && c->segs_out == 1)
 		unacked++; /* the peer's SYN */
 	bool asked = c->ack_prior_due || c->dup_acks_due || c->cr_due || c->ecn_echo || sack_blocks_count(c) || window_update_due(c);
-	return !asked && unacked && unacked < 2 * (uint32_t)c->rcv_mss && output_next(c).kind == OUT_ACK;
+	return !asked && unacked && unacked < 2 * (uint32_t)c->rcv_mss && !delack_has_many(c) && output_next(c).kind == OUT_ACK;
 }
 
 /*

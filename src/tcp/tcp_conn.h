@@ -202,6 +202,7 @@ struct tcp_conn {
 	uint16_t rcv_mss; /* the peer's segments, as seen */
 	uint16_t rcv_last; /* the length of the last one, if it was shorter */
 	uint32_t ato_us;  /* 0: no text came yet */
+	uint32_t data_segs_acked; /* data_segs_in when the last ACK left */
 	uint32_t gso_max_bytes;
 
 	/* RFC 7323 timestamps. */

@@ -118,6 +118,7 @@ void delack_on_text(struct tcp_conn *c, int64_t now);
 void delack_observe(struct tcp_conn *c, const struct text *t);
 void delack_schedule(struct tcp_conn *c, int64_t now, const struct text *t);
 void delack_sent(struct tcp_conn *c);
+bool delack_has_many(const struct tcp_conn *c); /* so many segments wait for an ACK that it waits for nothing, however short they are */
 void delack_expired(struct tcp_conn *c);
 void delack_on_answer(struct tcp_conn *c, int64_t now);
 void delack_on_read(struct tcp_conn *c, int64_t now);

@@ -861,6 +861,20 @@ START_TEST(what_may_be_said_later)
 }
 END_TEST
 
+/* A peer's window counts segments: messages that nobody reads or answers must not fill it, however short they are. */
+START_TEST(short_messages_do_not_fill_a_window)
+{
+	struct harness *h = h_established(H_ALL | H_ACTIVE, 65535);
+	for (uint32_t n = 1; n <= 6; n++) {
+		h_peer(h, SEG_PSH, 1, 2);
+		if (n % 3 == 0)
+			h_expect(h, SEG_ACK, 1, 1 + 2 * n, 0);
+		h_silence(h);
+	}
+	h_free(h);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("window");
@@ -908,6 +922,7 @@ int main(void)
 	tcase_add_loop_test(tc, super_segments, 0, 2);
 	tcase_add_test(tc, a_full_way_out_holds_the_rest);
 	tcase_add_test(tc, what_may_be_said_later);
+	tcase_add_test(tc, short_messages_do_not_fill_a_window);
 	suite_add_tcase(s, tc);
 	return h_main(s);
 }
