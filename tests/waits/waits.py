@@ -472,7 +472,7 @@ def main():
                     check(not timely.failed, "%s, every time: %s" % (part.__name__, "; ".join(timely.failed)))
                 except (LabError, OSError) as e:
                     check(False, "%s: %s" % (part.__name__, e))
-        for part, spare in [(p, n) for p, n in ((threads, 0), (threads_hard, 40)) if (p, True) in counts]:
+        for part, spare in [(p, n) for p, n in ((threads, 0), (threads_hard, 44)) if (p, True) in counts]:
             native, engine = counts.get((part, False), 0), counts.get((part, True), 0)
             print("%s at RLIMIT_NOFILE 256: %d natively, %d under finesse" % (part.__name__, native, engine))
             check(engine >= native - spare, "%s: %d connections, %d natively" % (part.__name__, engine, native))
