@@ -124,8 +124,11 @@ def switches(process):
     """How often each thread of a process gave the processor up by itself, that is, slept and was woken."""
     counts = {}
     for tid in os.listdir("/proc/%d/task" % process.pid):
-        with open("/proc/%d/task/%s/status" % (process.pid, tid)) as f:
-            counts[tid] = next(int(line.split()[1]) for line in f if line.startswith("voluntary_ctxt_switches"))
+        try:
+            with open("/proc/%d/task/%s/status" % (process.pid, tid)) as f:
+                counts[tid] = next(int(line.split()[1]) for line in f if line.startswith("voluntary_ctxt_switches"))
+        except (FileNotFoundError, ProcessLookupError):
+            pass  # it ended meanwhile
     return counts
 
 
