@@ -335,9 +335,8 @@ static void replaced_end(struct replaced *r)
 {
 	if (r->fd < 0)
 		return;
-	sys_close(r->fd); /* a signal ends its wait, as with the kernel, and its handler runs when this thread leaves */
+	fd_close(r->fd); /* a signal ends its wait, as with the kernel, and its handler runs when this thread leaves. The number is another descriptor's meanwhile */
 	fdtable_lock();
-	fd_unmark(r->fd);
 	list_unlink(&r->node);
 	fdtable_unlock();
 }

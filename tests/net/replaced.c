@@ -5,6 +5,7 @@
  *
  * Nobody answers at ADDRESS. The old socket is a connection by loopback whose peer reads nothing until another thread has seen the number changed. So who must wait for the close
  * first waits for ever, and the alarm ends the program. A child that is forked meanwhile has no part in the old socket: its peer reads end of file while the child lives.
+ * Connections that begin meanwhile bring descriptors that are not the program's: it closes every number that it does not know, as daemons do, and finds none.
  *
  * Prints a line for each of these: the same natively and under finesse.
  */
@@ -21,7 +22,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define BOUND_S 60
+#define BOUND_S     60
+#define OTHERS      8
+#define OWN_NUMBERS 64 /* are enough for it */
+#define NUMBERS     2048
 
 static int fresh, number; /* the connection, and what it is copied to */
 static volatile long said;
@@ -59,13 +63,27 @@ static int lingering(int *fd)
 	return peer;
 }
 
+static int connecting(const struct sockaddr_in *silent)
+{
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+	return connect(fd, (const void *)silent, sizeof *silent) == 0 || errno != EINPROGRESS ? -1 : fd;
+}
+
+/* Numbers beyond the program's own at which it finds something to close. */
+static unsigned strays(void)
+{
+	unsigned n = 0;
+	for (int fd = OWN_NUMBERS; fd < NUMBERS; fd++)
+		n += close(fd) == 0;
+	return n;
+}
+
 static void replace(const struct sockaddr_in *silent)
 {
 	pthread_t thread;
 	char some[65536];
-	int peer = lingering(&number);
-	fresh = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
-	if (peer < 0 || connect(fresh, (const void *)silent, sizeof *silent) == 0 || errno != EINPROGRESS) {
+	int others[OTHERS], peer = lingering(&number);
+	if (peer < 0 || (fresh = connecting(silent)) < 0) {
 		perror("replaced");
 		return;
 	}
@@ -73,6 +91,8 @@ static void replace(const struct sockaddr_in *silent)
 	while (state_of(number) != TCP_SYN_SENT)
 		sched_yield();
 	printf("another thread finds the connection at the number\n");
+	for (int i = 0; i < OTHERS; i++)
+		others[i] = connecting(silent);
 	pid_t child = fork();
 	if (child == 0)
 		for (;;)
@@ -83,8 +103,11 @@ static void replace(const struct sockaddr_in *silent)
 	printf("the peer reads %s, a child lives\n", n ? strerrorname_np(errno) : "end of file");
 	pthread_join(thread, NULL);
 	printf("dup2 %s, state %d\n", said == number ? "ok" : "failed", state_of(number));
+	printf("%u numbers were not its own\n", strays());
 	kill(child, SIGKILL);
 	waitpid(child, NULL, 0);
+	for (int i = 0; i < OTHERS; i++)
+		close(others[i]);
 	close(peer);
 	close(fresh);
 	close(number);
