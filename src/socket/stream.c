@@ -229,7 +229,7 @@ static ssize_t recv_urgent(struct sock *s, const struct msghdr *msg, int flags, 
 	struct iov_cursor c = {0, 0};
 	struct iovec piece;
 	cursor_piece(msg, &c, &piece);
-	return flags & MSG_TRUNC || user_guarded(memcpy, piece.iov_base, &byte, 1) ? 1 : -EFAULT;
+	return flags & MSG_TRUNC || (user_may_write(piece.iov_base, 1) && user_guarded(memcpy, piece.iov_base, &byte, 1)) ? 1 : -EFAULT;
 }
 
 /* One pass: what is there, up to the urgent mark. Bytes; else as tcp_recv. */

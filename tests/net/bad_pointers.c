@@ -350,6 +350,24 @@ static void blocked_calls(int fd)
 	SAY(sigprocmask(SIG_UNBLOCK, &all, NULL));
 }
 
+/* The server answers an urgent byte. */
+static void blocked_urgent(int fd)
+{
+	struct pollfd p = {.fd = fd, .events = POLLPRI};
+	sigset_t all;
+	char c;
+	sigfillset(&all);
+	SAY(send(fd, "urgent", 6, 0));
+	SAY(poll(&p, 1, 10000));
+	SAY(recv(fd, BAD, 1, MSG_OOB | MSG_PEEK));
+	SAY(sigprocmask(SIG_BLOCK, &all, NULL));
+	SAY(recv(fd, BAD, 1, MSG_OOB | MSG_PEEK));
+	SAY(recv(fd, BAD, 1, MSG_OOB));
+	SAY(recv(fd, BAD, 1, MSG_OOB));
+	SAY(sigprocmask(SIG_UNBLOCK, &all, NULL));
+	SAY(recv(fd, &c, 1, MSG_DONTWAIT)); /* passes it: a close is no reset */
+}
+
 /* A buffer of many pages whose last one is bad; and one in which all are good. */
 static void many_pages(int fd)
 {
@@ -432,6 +450,7 @@ int main(int argc, char **argv)
 	signal_calls(fd);
 	blocked_calls(fd);
 	blocked_otherwise(fd);
+	blocked_urgent(fd);
 	puts("# end");
 	return 0;
 }

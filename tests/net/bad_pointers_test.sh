@@ -9,7 +9,7 @@ import socket
 l = socket.socket(); l.setsockopt(1, 2, 1); l.bind(('$SERVER_IP', 8000)); l.listen(5)
 while True:
     c, _ = l.accept(); c.sendall(b'hello')
-    while d := c.recv(4096): c.sendall(d)
+    while d := c.recv(4096): c.send(b'!', 1) if d == b'urgent' else c.sendall(d)
     c.close()" &
 holders="$holders $!"
 wait_until 10 sh -c "nsenter --net=/proc/$SERVER_NS/ns/net ss -Hltn 'sport = :8000' | grep -q ."
