@@ -122,7 +122,7 @@ static ssize_t send_piece(struct call *c, const int *via, int in, off_t *pos, ch
 }
 
 /*
- * From anything that is not just a file with bytes at that place: a device, /proc, the end of a file, what cannot be read at all. The kernel's sendfile into a pipe of ours says what is
+ * From anything that is not just a file with bytes at that place: a device, /proc, an empty file, what cannot be read at all. The kernel's sendfile into a pipe of ours says what is
  * wrong with it, and how far it moves. That takes sources without a place, too, where its sendfile to a socket refuses them: it is asked that one, and moves nothing.
  */
 static ssize_t send_odd(struct call *c, int out, int in, off_t *pos, size_t n)
@@ -159,12 +159,15 @@ static ssize_t send_odd(struct call *c, int out, int in, off_t *pos, size_t n)
 	return sent ? sent : r;
 }
 
-/* Its size; 0: there may be more to say of it than how many bytes stand at `pos`. */
+/*
+ * Its size; 0: there may be more to say of it than how many bytes stand at `pos`. Programs ask for more until there is none, so a file's end is no special case; but
+ * an empty file may be one of those that are made when they are read, and a place far out more than its file system may have.
+ */
 static off_t plain_size(int in, off_t pos, size_t n)
 {
 	struct stat st;
 	bool inside = n && (ssize_t)n >= 0 && pos >= 0 && n <= (size_t)(INT64_MAX - pos);
-	return inside && sys_fstat(in, &st) == 0 && S_ISREG(st.st_mode) && pos < st.st_size ? st.st_size : 0;
+	return inside && sys_fstat(in, &st) == 0 && S_ISREG(st.st_mode) && (pos < st.st_size || pos < INT32_MAX) ? st.st_size : 0;
 }
 
 static ssize_t engine_sendfile(struct call *c, int out, int in, off_t *offset, size_t n)

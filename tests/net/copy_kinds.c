@@ -9,6 +9,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
@@ -20,14 +21,17 @@
 #include <sys/eventfd.h>
 #include <sys/inotify.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/sendfile.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/timerfd.h>
 #include <unistd.h>
 
 #define FILE_BYTES 10000
 #define BOUND_S    100
+#define LAST_LIMIT 200 /* of descriptors */
 
 static struct sockaddr_in server;
 static int connection; /* what is sent there, and comes back, a thread reads */
@@ -335,6 +339,27 @@ static void *reads_all(void *arg)
 	return NULL;
 }
 
+/* sendfile needs no number of its own: with none left it says the same. Last: the limit and the capability do not come back. */
+static void no_number_left(void)
+{
+	static const off_t places[] = {0, FILE_BYTES - 5, FILE_BYTES, FILE_BYTES + 5};
+	struct __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3, 0};
+	struct __user_cap_data_struct caps[_LINUX_CAPABILITY_U32S_3];
+	int fd = open(path, O_RDONLY);
+	syscall(SYS_capget, &header, caps);
+	caps[0].effective &= ~(1U << CAP_SYS_RESOURCE);
+	caps[0].permitted &= ~(1U << CAP_SYS_RESOURCE);
+	if (syscall(SYS_capset, &header, caps) || setrlimit(RLIMIT_NOFILE, &(struct rlimit){LAST_LIMIT, LAST_LIMIT}))
+		perror("limit");
+	while (dup(fd) >= 0)
+		;
+	for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
+		off_t at = places[i];
+		long r = sendfile(connection, fd, &at, 8);
+		printf("sendfile at %ld, no number left: %ld %s, offset %ld\n", (long)places[i], r, name_of(r), (long)at);
+	}
+}
+
 int main(int argc, char **argv)
 {
 	static const char bytes[FILE_BYTES];
@@ -356,6 +381,7 @@ int main(int argc, char **argv)
 	for (size_t k = 0; k < sizeof kinds / sizeof *kinds; k++)
 		for (size_t c = 0; c < sizeof calls / sizeof *calls; c++)
 			try(&kinds[k], &calls[c]);
+	no_number_left();
 	puts("# end");
 	return 0;
 }
