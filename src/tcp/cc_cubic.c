@@ -132,10 +132,22 @@ static void grow_one_for(struct tcp_conn *c, uint32_t n, uint32_t acked)
 	c->cwnd_acked %= n;
 }
 
+/* Segments, as Linux counts them: when all of it is acknowledged, so that who acknowledges it in pieces opens no window by it (RFC 3465 §2.1). The last of a flight may be short. */
+static uint32_t segments_of(const struct tcp_conn *c, struct cubic *s, uint32_t acked)
+{
+	uint32_t bytes = s->part + acked, segs = bytes / c->mss;
+	s->part = bytes % c->mss;
+	if (s->part && !snd_flight(c)) {
+		s->part = 0;
+		segs++;
+	}
+	return segs;
+}
+
 static void cubic_on_ack(struct tcp_conn *c, int64_t now, uint32_t acked)
 {
 	struct cubic *s = cubic_of(c);
-	uint32_t segs = (acked + c->mss - 1) / c->mss;
+	uint32_t segs = segments_of(c, s, acked);
 	if (c->cwnd < c->ssthresh) {
 		uint32_t room = (c->ssthresh - c->cwnd + c->mss - 1) / c->mss, grow = min_u32(segs, room);
 		c->cwnd += grow * c->mss;

@@ -21,6 +21,7 @@ struct cubic {
 	uint32_t k;             /* in 1/1024 s */
 	uint32_t w_est;         /* what Reno would have */
 	uint32_t est_acked;     /* segments towards its next one */
+	uint32_t part;          /* bytes that were acknowledged of a segment */
 	struct hystart hystart;
 };
 

@@ -117,6 +117,32 @@ static double segs(const struct flow *f)
 	return f->c.cwnd / (double)MSS;
 }
 
+/* RFC 3465 §2.1: a segment that is acknowledged in pieces is one segment, in slow start and behind it; the short one that ends a flight is one, too. */
+START_TEST(pieces_of_a_segment)
+{
+	struct flow f = flow_new(20, 100 * MS);
+	if (_i) {
+		lose(&f);
+		ack_one(&f, f.rtt);
+	}
+	struct flow whole = f;
+	for (int i = 0; i < 40; i++) {
+		ack_one(&whole, f.rtt);
+		for (int piece = 0; piece < 10; piece++) {
+			f.c.snd_una += MSS / 10;
+			cubic->on_ack(&f.c, f.now, MSS / 10);
+		}
+		ck_assert_uint_eq(f.c.cwnd, whole.c.cwnd);
+		f.c.snd_nxt = f.c.snd_una + f.c.cwnd;
+	}
+	f.c.ssthresh = TCP_SSTHRESH_INITIAL;
+	uint32_t before = f.c.cwnd;
+	f.c.snd_una = f.c.snd_nxt;
+	cubic->on_ack(&f.c, f.now, 1);
+	ck_assert_uint_eq(f.c.cwnd, before + MSS);
+}
+END_TEST
+
 /* The shape on a long fat path: W_cubic(t) within 2 %, flat at K, concave before and convex behind it. */
 START_TEST(window_follows_W_cubic)
 {
@@ -562,6 +588,7 @@ int main(void)
 	tcase_add_test(tc, RFC9438_4_2_formulas);
 	tcase_add_test(tc, window_follows_W_cubic);
 	tcase_add_test(tc, growth_is_bounded);
+	tcase_add_loop_test(tc, pieces_of_a_segment, 0, 2);
 	tcase_add_test(tc, first_stage_grows_by_a_twentieth);
 	tcase_add_test(tc, RFC9438_4_3_reno_friendly);
 	tcase_add_test(tc, RFC9438_4_6_decrease);
