@@ -147,6 +147,7 @@ static void ack_old_sack(struct tcp_conn *c, int64_t now, const struct tcp_segme
 		return;
 	note_delivered(c, now, c->sacked_bytes - before);
 	recovery_on_ack(c, now, seg, 0, c->sacked_bytes - before, false);
+	recovery_wait_for_reo(c, now);
 }
 
 /* As Linux, which has one timer for both: where a probe was to come and does not any more, the timeout counts from when the oldest segment left, not from this ACK.
@@ -225,8 +226,10 @@ bool input_ack(struct tcp_conn *c, int64_t now, const struct tcp_segment *seg)
 	if (delivered || snd_flight(c))
 		note_rate(c, now, acked, delivered);
 	figures_ack(c, now);
-	if (acked) {
+	if (acked)
 		ack_timers(c, now, probe_came);
+	recovery_wait_for_reo(c, now);
+	if (acked) {
 		if (c->fin_acked)
 			ack_of_fin(c, now);
 		window_grow_sndbuf(c);

@@ -256,6 +256,13 @@ void recovery_on_dsack(struct tcp_conn *c, uint32_t right, uint32_t bytes)
 		undone(c);
 }
 
+void recovery_wait_for_reo(struct tcp_conn *c, int64_t now)
+{
+	if (c->reo_at == TIME_NEVER || c->rtx_at == TIME_NEVER || c->rtx_at > c->reo_at || timer_persists(c))
+		return;
+	c->rtx_at = max_time(c->rtx_at, min_time(c->reo_at + 1, now + rtt_backed_off(c)));
+}
+
 void recovery_reo_expired(struct tcp_conn *c, int64_t now)
 {
 	if (!rack_detect(c, now))
@@ -263,6 +270,8 @@ void recovery_reo_expired(struct tcp_conn *c, int64_t now)
 	bool begins = c->loss != TCP_LOSS_RECOVERY;
 	if (begins)
 		enter_recovery(c, now);
+	if (c->rtx_at <= now) /* what is lost goes first, and the timeout counts from then */
+		c->rtx_at = now + 1;
 	recovery_update_pipe(c);
 	if (begins)
 		prr(c, c->mss, false);

@@ -224,6 +224,8 @@ void recovery_on_ack(struct tcp_conn *c, int64_t now, const struct tcp_segment *
 /* `bytes` arrived twice. */
 void recovery_on_dsack(struct tcp_conn *c, uint32_t right, uint32_t bytes);
 void recovery_on_rto(struct tcp_conn *c, int64_t now);
+/* After an ACK: as Linux, which has one timer for both, no timeout comes before rack.c's timer, unless that is more than a timeout away. */
+void recovery_wait_for_reo(struct tcp_conn *c, int64_t now);
 void recovery_reo_expired(struct tcp_conn *c, int64_t now); /* rack.c's timer */
 /* Congestion, but no episode: the window as after a fast recovery. */
 void recovery_reduce(struct tcp_conn *c, int64_t now);

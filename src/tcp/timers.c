@@ -183,10 +183,10 @@ void tcp_tick(struct tcp_conn *c, int64_t now)
 	pace_look(c, now);
 	if (c->tlp_at <= now)
 		tlp_expired(c, now);
+	if (c->reo_at <= now) /* before the timeout: recovery_wait_for_reo */
+		recovery_reo_expired(c, now);
 	if (c->rtx_at <= now)
 		on_rtx(c, now);
-	if (c->reo_at <= now)
-		recovery_reo_expired(c, now);
 	if (c->hold_at <= now)
 		hold_tick(c, now);
 	if (c->cr_at <= now)
