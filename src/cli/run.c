@@ -186,6 +186,16 @@ static int parse_arguments(struct arguments *a, char **argv)
 	return EXIT_OK;
 }
 
+/* 0 or -1 and errno. A named pipe is not opened: its reader would meet the end of file when we close it, before the program writes. */
+static int trace_try(const char *path)
+{
+	struct stat st;
+	if (stat(path, &st) == 0 && S_ISFIFO(st.st_mode))
+		return access(path, W_OK);
+	int fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_NONBLOCK | O_NOCTTY | O_CLOEXEC, 0644);
+	return fd < 0 ? -1 : close(fd);
+}
+
 /* The trace's file as the program will find it, whatever its directory is then. What cannot be written is told before the program starts. */
 static int trace_prepare(const struct settings *s)
 {
@@ -196,11 +206,8 @@ static int trace_prepare(const struct settings *s)
 		snprintf(path, sizeof path, "%s", s->trace);
 	else if (snprintf(path, sizeof path, "%s/%s", cwd, s->trace) >= (int)sizeof s->trace)
 		return cli_usage_error(command, "trace: %s: beside its directory's name, at most %zu bytes", s->trace, sizeof s->trace - 1);
-	/* O_NONBLOCK: a named pipe without a reader is an error, not a wait. */
-	int fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_NONBLOCK | O_NOCTTY | O_CLOEXEC, 0644);
-	if (fd < 0)
+	if (trace_try(path) < 0)
 		return cli_usage_error(command, "trace: %s: %s", path, strerror(errno));
-	close(fd);
 	setenv("FINESSE_TRACE", path, 1);
 	return EXIT_OK;
 }

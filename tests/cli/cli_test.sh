@@ -81,6 +81,16 @@ expect 0 '' "$finesse" trace --help
 stdout_has 'TIME-WAIT'
 expect 2 'finesse trace: -o needs a file' "$finesse" trace -o
 expect 2 "finesse trace: trace: $dir/no/such/file: No such file" "$finesse" trace -o "$dir/no/such/file" -- true
+# The reader of a named pipe does not meet the end of file before the program writes.
+mkfifo "$dir/pipe"
+! command -v python3 >/dev/null || expect 0 '' python3 -c '
+import os, select, subprocess, sys
+p = select.poll()
+p.register(os.open(sys.argv[2], os.O_RDONLY | os.O_NONBLOCK), select.POLLIN)
+status = subprocess.call([sys.argv[1], "trace", "-o", sys.argv[2], "true"])
+sys.exit(status or (3 if p.poll(0) else 0))' "$finesse" "$dir/pipe"
+chmod 0 "$dir/pipe"
+[ "$(id -u)" = 0 ] || expect 2 'trace: .*/pipe: Permission denied' "$finesse" trace -o "$dir/pipe" true
 expect 0 '' "$finesse" stat --help
 stdout_has 'json'
 expect 0 '' "$finesse" doctor -h
