@@ -180,7 +180,7 @@ static int plan_route(struct engine *e, struct connect_plan *p, int scope, const
 	}
 	p->ifindex = route.ifindex;
 	p->key.laddr = any ? route.src : *local;
-	return engine_owns_address(e, &p->key.laddr) ? 0 : policy_keeps(e, false, &p->key.raddr, p->key.rport);
+	return engine_owns_address(e, &p->key.laddr) ? 0 : policy_keeps_source(&p->key.raddr, p->key.rport);
 }
 
 static const char *connect_refused(const struct engine *e, const struct connect_plan *p)

@@ -83,16 +83,26 @@ static const char *policy_of(const struct engine *e, bool server, const struct i
 	return server ? "no interface that is served has the address" : "its way leads to this host itself, or over an interface that is not served";
 }
 
-int policy_keeps(const struct engine *e, bool server, const struct ip_addr *addr, uint16_t port)
+static int keeps(bool server, const struct ip_addr *addr, uint16_t port, const char *why)
 {
 	char what[64], text[IP_ADDR_STRLEN];
 	if (!trace_on)
 		return SOCK_KERNEL;
 	snprintf(what, sizeof what, "%s %s:%u", server ? "listen" : "connect", ip_addr_format(addr, text), port);
 	engine_enter();
-	trace_fallback(what, policy_of(e, server, addr, port));
+	trace_fallback(what, why);
 	engine_leave();
 	return SOCK_KERNEL;
+}
+
+int policy_keeps(const struct engine *e, bool server, const struct ip_addr *addr, uint16_t port)
+{
+	return trace_on ? keeps(server, addr, port, policy_of(e, server, addr, port)) : SOCK_KERNEL;
+}
+
+int policy_keeps_source(const struct ip_addr *addr, uint16_t port)
+{
+	return keeps(false, addr, port, "it is bound to an address that no interface which is served has");
 }
 
 /* It was served, and goes on: news, not a warning. */

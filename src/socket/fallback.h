@@ -7,6 +7,7 @@
 unsigned fallback_count(void);
 /* Policy leaves it to the kernel: that is no fall-back, nobody is warned and nothing is counted. A trace tells of it, so that it is not silent about all of a program's sockets. SOCK_KERNEL. */
 int policy_keeps(const struct engine *e, bool server, const struct ip_addr *addr, uint16_t port);
+int policy_keeps_source(const struct ip_addr *addr, uint16_t port); /* … for the address that it is bound to */
 extern ENGINE_THREAD unsigned fallbacks_noted; /* by this thread */
 /* Around fork: no other thread has the table's lock then, which would never be given back in the child. */
 void fallback_fork_prepare(void);

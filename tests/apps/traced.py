@@ -159,13 +159,17 @@ def trace_handed_over(lab):
     lab.client.run(finesse_command() + ["trace", "-o", fallback, "--interface", "nosuch0", "--", "curl", "-sS", "http://%s:%d/" % (SERVER_IP, case.port)], check=False)
     expect_lines(fallback, r".* stays with the kernel's TCP: interface nosuch0 does not exist")
     policy = case.dir / "trace-policy"
+    lab.client.run(["ip", "addr", "replace", "10.66.0.1/32", "dev", "lo"])
     lab.client.run(trace(lab.client, "-o", policy, "--except", "client any:7") + [
         PYTHON, "-c", "import socket\ns = socket.create_server(('127.0.0.1', 0))\nsocket.create_connection(s.getsockname())\n"
-        "for port in 7, 8:\n    c = socket.socket(); c.settimeout(9); c.connect_ex((('%s', '10.77.0.2')[port == 8], port))" % SERVER_IP])
+        "for port in 7, 8, 9:\n    c = socket.socket(); c.settimeout(9 * (port != 9))\n    if port == 9: c.bind(('10.66.0.1', 0))\n"
+        "    c.connect_ex((('%s', '10.77.0.2')[port == 8], port))" % SERVER_IP])
+    lab.client.run(["ip", "addr", "del", "10.66.0.1/32", "dev", "lo"])
     expect_lines(policy, r"listen 127\.0\.0\.1:\d+ stays with the kernel's TCP: loopback is the kernel's",
                  r"connect 127\.0\.0\.1:\d+ stays with the kernel's TCP: loopback is the kernel's",
                  r"connect .*:7 stays with the kernel's TCP: the rules of only and except leave it there",
-                 r"connect 10\.77\.0\.2:8 stays with the kernel's TCP: its way leads to this host itself, or over an interface that is not served")
+                 r"connect 10\.77\.0\.2:8 stays with the kernel's TCP: its way leads to this host itself, or over an interface that is not served",
+                 r"connect .*:9 stays with the kernel's TCP: it is bound to an address that no interface which is served has")
 
 
 def trace_standard_error(lab):
