@@ -53,6 +53,7 @@ static struct claim *claim_get(struct engine *e, const struct group_place *place
 	c->host = claim_host;
 	c->door.ready = claim_serves;
 	list_init(&c->listeners);
+	claim_deferred_init(c);
 	group_init(&c->group, &c->host, place);
 	spare_exec_find(&c->group);
 	list_push_back(&e->claims, &c->node);
@@ -117,9 +118,10 @@ static int claim_enter(struct claim *c, int kfd)
 /* No connection is left of it, and no listener. */
 static void claim_end_if_over(struct claim *c)
 {
-	bool held = !list_empty(&c->listeners) || c->n_conns || c->e->now < c->tw_until_us;
+	bool held = !list_empty(&c->listeners) || c->n_conns || c->n_held || c->e->now < c->tw_until_us;
 	if (held)
 		return;
+	claim_deferred_stops(c);
 	claim_leave(c);
 	group_fini(&c->group);
 	list_unlink(&c->node);
@@ -262,6 +264,8 @@ static void detach(struct engine *e, struct sock *l)
 	l->lst->n_waiting = 0;
 	list_unlink(&l->lst->claim_node);
 	l->lst->claim = NULL;
+	if (list_empty(&c->listeners))
+		claim_deferred_stops(c);
 	claim_end_if_over(c);
 }
 
@@ -453,6 +457,8 @@ static void comes_by(struct engine *e, struct sock *l)
 	l->lst->seen_us = e->now;
 	if (first)
 		listener_is_used(e, l);
+	if (c->deferrals.fd == DEFERRALS_NOT_YET && l->lst->defer_us && c->group.spare[0] >= 0)
+		claim_deferred_follows(c);
 	if (claim_is_shared(c) && !c->accepting)
 		claim_shows(c);
 }
@@ -563,6 +569,7 @@ static int64_t claim_deadline(const struct claim *c)
 		at = c->tw_until_us;
 	if (waits_for_another_try(c))
 		at = min_time(at, c->retry_us);
+	at = min_time(at, claim_deferred_deadline(c));
 	if (claim_is_shared(c))
 		list_for_each (pos, tmp, &c->listeners)
 			at = min_time(at, listener_deadline(c, container_of(pos, struct listener, claim_node)));
@@ -595,6 +602,7 @@ static void claim_tick(struct claim *c)
 	if (waits_for_another_try(c) && now >= c->retry_us)
 		tries_again(c);
 	asleep_gives(c);
+	claim_deferred_expire(c);
 	if (claim_is_shared(c)) {
 		if ((c->accepting && is_idle(c, LEASE_US)) || (c->lately && is_idle(c, LATELY_US)))
 			claim_shows(c);
@@ -749,6 +757,7 @@ static void after_fork(struct engine *e)
 	list_for_each (pos, tmp, &e->claims) {
 		struct claim *c = container_of(pos, struct claim, node);
 		group_after_fork(&c->group);
+		claim_deferred_after_fork(c);
 		c->watched = c->taken = c->accepting = c->lately = false;
 		c->n_conns = c->n_waiting = 0;
 		c->tw_until_us = 0;
@@ -797,6 +806,7 @@ static void leaving(struct engine *e)
 			if (lst->claimed && has_others(lst->owner))
 				stops(e, lst->owner);
 		}
+		claim_deferred_leaves(c);
 	}
 }
 
@@ -824,6 +834,7 @@ static const struct process_ops claim_ops = {
 	.look_for_dead = look_for_dead,
 	.spare_take = spare_take,
 	.spare_give_all = claim_moves_queue,
+	.deferred_give_all = claim_moves_deferred,
 	.leaving = leaving,
 	.before_fork = before_fork,
 	.shares = shares,

@@ -25,6 +25,9 @@ struct claim {
 	int64_t looked_us;     /* for dead members */
 	int64_t retry_us;      /* who has the port did not answer: when he is asked again; TIME_NEVER: somebody has to come by first */
 	int64_t retry_after_us; /* … how long after the last time */
+	struct list held;      /* claim_deferred.c: connections that wait for their client to speak */
+	unsigned n_held;
+	struct control deferrals; /* … and where others leave theirs; fd: or one of these */
 	int64_t help_us;       /* when it is looked next whether others would take what waits */
 };
 
@@ -44,9 +47,22 @@ void claim_shows(struct claim *c); /* accepting, waiting, queue: as it is now */
 bool claim_is_marked(const struct listener *lst); /* its socket cannot be shared: the kernel serves it */
 void claim_serves(struct engine *e, struct control *door);
 
+/* ---- claim_deferred.c ---- */
+enum { DEFERRALS_NOT_YET = -1, DEFERRALS_NEVER = -2 }; /* … it could not be watched */
+void claim_deferred_init(struct claim *c);
+void claim_deferred_follows(struct claim *c); /* somebody wants to accept: what others leave is this process's to hold */
+void claim_deferred_stops(struct claim *c);   /* … no more */
+void claim_deferred_leaves(struct claim *c);  /* nor what it holds */
+void claim_deferred_after_fork(struct claim *c);
+int64_t claim_deferred_deadline(const struct claim *c);
+void claim_deferred_expire(struct claim *c);
+void claim_moves_deferred(struct engine *e, struct sock *l);
+
 /* ---- claim_spare.c ---- */
 /* Moves what waits for accept to the spare queue; what cannot be moved stays, unless the listener ends. */
 void claim_moves_queue(struct engine *e, struct sock *l);
+/* Who ends while it waits there is reset, not closed in order. */
+void claim_spare_resets(int fd);
 /* One that was taken from there: SO_LINGER as it inherits it from `kfd`, the listening socket. */
 void claim_spare_taken(int fd, int kfd);
 

@@ -36,6 +36,8 @@ static bool admits(struct group_host *h, int fd)
 		return false;
 	list_for_each (pos, tmp, &c->listeners) {
 		int mine = container_of(pos, struct listener, claim_node)->kfd;
+		if (mine < 0) /* closed, and drains */
+			continue;
 		if (sockopt_cookie(mine) == cookie || (reuseport && kernel_int(mine, SOL_SOCKET, SO_REUSEPORT)))
 			return true;
 		open = true;
@@ -121,6 +123,8 @@ static void gives_up(struct group_host *h)
 	struct claim *c = claim_of(h);
 	list_for_each (pos, tmp, &c->listeners) {
 		struct listener *lst = container_of(pos, struct listener, claim_node);
+		if (lst->kfd < 0)
+			continue;
 		mark(lst);
 		listener_release(c->e, lst->owner);
 		listener_note_fallback(lst->owner, -EADDRINUSE);

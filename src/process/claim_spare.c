@@ -5,7 +5,7 @@
 #include "base/sys.h"
 
 /* Who ends while it waits is reset, as the kernel does with what nobody accepted, not closed in order. claim_spare_taken undoes it. */
-static void resets_when_dropped(int fd)
+void claim_spare_resets(int fd)
 {
 	struct linger at_once = {1, 0};
 	sys_setsockopt(fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
@@ -27,7 +27,7 @@ static bool move_one(struct engine *e, struct group *g, struct sock *s)
 	int fd = conn_handover(e, s, NULL);
 	if (fd < 0)
 		return false;
-	resets_when_dropped(fd);
+	claim_spare_resets(fd);
 	int err = group_spare_give(g, fd);
 	sys_close(fd);
 	if (err)

@@ -3,6 +3,8 @@
  *
  * A pair of AF_UNIX sockets that all processes of a listening port hold. It is made before there can be a second one: at fork, when a group begins, and before
  * an exec that passes the listener on (spare_exec.c). Where a message of the program's passes it (SCM_RIGHTS), the broker hands it on (broker_passed.c).
+ * Connections that may be accepted go from spare[0] to spare[1], which all who accept watch. The other way go those that TCP_DEFER_ACCEPT holds back (claim_deferred.c).
+ *
  * The kernel keeps what is in it, and ends those connections when the last process is gone, as it does with a listening socket's own queue.
  */
 #include "process/group.h"
@@ -22,7 +24,8 @@ int group_spare_make(struct group *g)
 	int err = sys_socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair);
 	if (err)
 		return err;
-	sys_setsockopt(pair[0], SOL_SOCKET, SO_SNDBUF, &room, sizeof room);
+	for (unsigned i = 0; i < 2; i++)
+		sys_setsockopt(pair[i], SOL_SOCKET, SO_SNDBUF, &room, sizeof room);
 	g->spare[0] = fd_move_high(pair[0]);
 	g->spare[1] = fd_move_high(pair[1]);
 	if (g->spare[0] < 0 || g->spare[1] < 0) {
@@ -56,4 +59,19 @@ int group_spare_take(struct group *g)
 		return -EAGAIN;
 	int r = fd_pass_receive(g->spare[1], &byte, 1, &fd, &n, MSG_DONTWAIT);
 	return r < 0 ? r : n ? fd : -EAGAIN;
+}
+
+int group_spare_defer(struct group *g, int fd, int64_t until_us)
+{
+	return g->spare[1] < 0 ? -ENOTCONN : fd_pass_send(g->spare[1], &until_us, sizeof until_us, &fd, 1, MSG_DONTWAIT);
+}
+
+int group_spare_take_deferred(int from, int64_t *until_us)
+{
+	int fd = -1;
+	unsigned n = 1;
+	ssize_t r = fd_pass_receive_surely(from, until_us, sizeof *until_us, &fd, &n, MSG_DONTWAIT);
+	if (r < 0)
+		return (int)r;
+	return r == sizeof *until_us && n ? fd_move_high(fd) : -EAGAIN;
 }

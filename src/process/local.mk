@@ -15,6 +15,7 @@ src_libprocess_a_SOURCES = \
 	src/process/broker_tree.c \
 	src/process/claim.c \
 	src/process/claim.h \
+	src/process/claim_deferred.c \
 	src/process/claim_share.c \
 	src/process/claim_spare.c \
 	src/process/group.c \

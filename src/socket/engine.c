@@ -174,6 +174,7 @@ void engine_init_tables(struct engine *e)
 	list_init(&e->socks);
 	list_init(&e->listeners);
 	list_init(&e->draining);
+	list_init(&e->deferring);
 	list_init(&e->claims);
 	e->claims_us = TIME_NEVER;
 	list_init(&e->dirty);

@@ -170,6 +170,7 @@ struct listener {
 	struct list embryos;      /* sock.accept_node, SYN-RECEIVED, or deferred */
 	struct list deferred;     /* sock.defer_node: of the embryos, those that wait for data */
 	int64_t defer_us;         /* TCP_DEFER_ACCEPT; 0: off */
+	struct list defers;       /* engine.deferring */
 	struct list node;         /* engine.listeners, or engine.draining */
 	struct close_policy *policy;
 	struct tcp_options options; /* what accepted sockets inherit */
@@ -347,6 +348,7 @@ struct engine {
 	struct sibling siblings[SIBLINGS_MAX]; /* the last ones; guarded as listeners */
 	unsigned sibling_next;
 	struct list draining;   /* listener.node: closed, with embryos */
+	struct list deferring;  /* listener.defers: connections may wait there for their client to speak */
 	struct requeue *requeue; /* NULL: not open; while a listener drains into the kernel's queue */
 	int requeue_err;         /* why it could not be opened; 0: not tried */
 	struct list claims;     /* process/claim.c */
@@ -728,7 +730,8 @@ bool defer_starts(struct engine *e, struct sock *s); /* false: it need not wait 
 bool sock_is_deferred(const struct sock *s);
 void defer_expire(struct engine *e);
 int64_t defer_deadline(const struct engine *e);
-void defer_end(struct engine *e, struct listener *lst); /* nobody of the listener's waits any longer */
+bool defer_has_others(const struct listener *lst); /* is there an embryo that is not deferred? */
+void defer_forget(struct engine *e, struct listener *lst); /* in silence */
 
 /* ---- options_values.c ---- */
 /* The engine does what this value asks, and *ip says how; false: the kernel has to. The engine is up. */

@@ -27,6 +27,8 @@
 #include "kernel/living.h"
 
 #include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <string.h>
 
 #define ANSWER_TIMEOUT_S 5 /* a parent that is stopped: the connection is lost for the child */
@@ -507,6 +509,7 @@ void engine_fork_child(void)
 			become_inherited(e, container_of(pos, struct sock, node), p);
 		list_init(&e->listeners);
 		list_init(&e->draining);
+		list_init(&e->deferring);
 		requeue_end(e);
 		child_close_engine(e);
 	} else if (e->net) {
@@ -630,9 +633,11 @@ static void becomes_listener(struct engine *e, struct sock *s)
 	list_init(&lst->accept_queue);
 	list_init(&lst->embryos);
 	list_init(&lst->deferred);
+	list_init(&lst->defers);
 	list_init(&lst->node);
 	lst->n_accept = lst->n_embryonic = lst->fastopen.pending = 0;
 	lst->policy = NULL;
+	lst->defer_us = kernel_int(lst->kfd, IPPROTO_TCP, TCP_DEFER_ACCEPT) * USEC_PER_SEC; /* where it stays the kernel's, too */
 	process_ops->adopts(e, s);
 }
 

@@ -290,11 +290,11 @@ static bool embryos_for_others(struct engine *e)
 {
 	list_for_each (pos, tmp, &e->listeners) {
 		const struct listener *lst = container_of(pos, struct listener, node);
-		if (lst->n_embryonic && process_ops->has_others(lst->owner))
+		if (defer_has_others(lst) && process_ops->has_others(lst->owner))
 			return true;
 	}
 	list_for_each (pos, tmp, &e->draining)
-		if (container_of(pos, struct listener, node)->n_embryonic)
+		if (defer_has_others(container_of(pos, struct listener, node)))
 			return true;
 	return false;
 }
@@ -324,12 +324,23 @@ static void exit_handshakes(struct engine *e)
 		exit_step(e, end);
 }
 
+/* Who accepts without an engine holds what TCP_DEFER_ACCEPT keeps from accept, too. */
+static void leaves_without_engine(struct engine *e)
+{
+	if (!e->pool.memory.alloc)
+		return;
+	engine_lock(e);
+	process_ops->leaving(e);
+	engine_unlock(e);
+}
+
 void engine_on_exit(bool for_good, bool hurries)
 {
 	struct engine *e = engine_of_process();
 	if (engine_inside) /* a crash inside the engine: nothing in it can be trusted */
 		return;
 	if (!e->up) {
+		leaves_without_engine(e);
 		trace_drain();
 		return;
 	}

@@ -198,6 +198,8 @@ static void queue_add(int queue, int fd)
 void listener_watch_too(struct engine *e, struct sock *l, int fd)
 {
 	struct listener *lst = l->lst;
+	if (lst->kfd < 0) /* it drains: nobody accepts here */
+		return;
 	fd_close(lst->queue_fd);
 	lst->queue_fd = fd_move_high(sys_epoll_create1(EPOLL_CLOEXEC));
 	if (lst->queue_fd < 0) {
@@ -224,6 +226,7 @@ static int listener_make(struct engine *e, int kfd, const struct candidate *cand
 	list_init(&lst->accept_queue);
 	list_init(&lst->embryos);
 	list_init(&lst->deferred);
+	list_init(&lst->defers);
 	list_init(&lst->node);
 	list_init(&lst->claim_node);
 	lst->kfd = lst->queue_fd = -1;
@@ -384,6 +387,7 @@ static int given_locked(struct engine *e, int kfd, const struct candidate *candi
 	list_init(&lst->accept_queue); /* given a spare queue, it is looked at at once */
 	list_init(&lst->embryos);
 	list_init(&lst->deferred);
+	list_init(&lst->defers);
 	list_init(&lst->node);
 	list_init(&lst->claim_node);
 	l->v6only = kernel_v6only(kfd, family);
@@ -755,6 +759,7 @@ static void listener_free(struct engine *e, struct sock *l)
 	fastopen_forget(e, &lst->fastopen);
 	fd_share_end(&lst->accepts);
 	list_unlink(&lst->node);
+	list_unlink(&lst->defers);
 	engine_free(e, lst, sizeof *lst);
 	l->lst = NULL;
 	sock_put(e, l);
@@ -769,7 +774,6 @@ static void release(struct engine *e, struct sock *l, bool gone)
 			classifier_end_silence(e->classifier, lst->kfd, gone ? SILENCE_DIES : SILENCE_GOES_ON);
 		return;
 	}
-	defer_end(e, lst); /* the walk over engine.listeners does not find it any more */
 	lst->claimed = false;
 	list_unlink(&lst->node);
 	process_ops->release(e, l);
@@ -815,6 +819,10 @@ void listeners_drain(struct engine *e)
 		if (lst->requeues)
 			listener_requeue(e, lst);
 		process_ops->spare_give_all(e, lst->owner);
+		if (e->exiting) {
+			process_ops->deferred_give_all(e, lst->owner);
+			defer_forget(e, lst);
+		}
 		abort_accept_queue(e, lst); /* what could not be given */
 		lst->n_accept = 0;
 		if (!lst->n_embryonic)

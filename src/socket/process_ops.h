@@ -31,6 +31,7 @@ struct process_ops {
 	void (*look_for_dead)(struct engine *e, struct sock *l); /* a client came by the kernel's queue */
 	int (*spare_take)(struct engine *e, struct sock *l);     /* a connection that another process gave up: a kernel socket, or -EAGAIN */
 	void (*spare_give_all)(struct engine *e, struct sock *l); /* what waits for accept goes to whoever accepts next. What cannot stays */
+	void (*deferred_give_all)(struct engine *e, struct sock *l); /* who waits until his client speaks (TCP_DEFER_ACCEPT) does so at another process. Who cannot stays */
 	void (*leaving)(struct engine *e);                       /* the process ends: each listener that others have, too, stops */
 	void (*before_fork)(struct engine *e);
 	void (*shares)(struct engine *e, struct sock *l);  /* its kernel socket goes to somebody of whom nothing is known */

@@ -518,6 +518,60 @@ def part_drained(lab, how, finesse):
         check(right >= 19, "%s, %s: … and %d of 20 new ones are with new workers" % (how, side(finesse), right))
 
 
+def is_running(pid):
+    try:
+        return Path("/proc/%d/stat" % int(pid)).read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def part_deferred(lab, how, finesse):
+    """Whom TCP_DEFER_ACCEPT holds back is held back still when the worker that had him is gone, and nobody waits for him at the end."""
+    with Server(lab, how, finesse) as server:
+        server.ready()
+        silent = [lab.client.socket(socket.AF_INET, socket.SOCK_STREAM) for _ in range(12)]
+        for s in silent:
+            s.settimeout(PATIENCE)
+            s.connect((SERVER_IP, PORT))
+        speaks, resets, silent = silent[:4], silent[4:8], silent[8:]
+        answers, old = [], server.workers
+        kept = keep_of_each(lab, server)
+        server.tell("reload")
+        server.ready()
+        new = sum(len(ask(lab)) > 0 for _ in range(20))
+        check(new == 20, "%s, %s: while old workers have silent ones %d of 20 new ones are served" % (how, side(finesse), new))
+        for s in speaks[2:]:  # the old workers listen no more, and live
+            s.sendall(b"who\n")
+            answers.append(s.recv(20).strip() in server.workers)
+        for s in sum(kept.values(), speaks[2:]):
+            s.close()
+        server.until(lambda: not any(map(is_running, old)), "the workers that had connections end")
+        for turn in range(2):  # the second time it was left to those who leave it now
+            old = server.workers
+            server.tell("reload")
+            server.until(lambda: not any(map(is_running, old)), "the old workers end")
+            speaks[turn].sendall(b"who\n")
+            answers.append(speaks[turn].recv(20).strip() in server.workers)
+            speaks[turn].close()
+            s = resets.pop()
+            s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            s.close()
+        check(not finesse or server.by_kernel() == 0, "%s, %s: … and none by the kernel" % (how, side(finesse)))
+        check(all(answers), "%s, %s: who is silent while workers change speaks, and a new one answers: %s" % (how, side(finesse), answers))
+        server.tell("quit")
+        check(True, "%s, %s: workers end although %d clients have said nothing" % (how, side(finesse), len(silent + resets)))
+        ends = 0
+        for s in silent:
+            try:
+                s.sendall(b"who\n")
+                s.recv(20)
+            except ConnectionResetError:
+                ends += 1
+        check(ends == len(silent), "%s, %s: … who speaks when nobody listens is reset: %d of %d" % (how, side(finesse), ends, len(silent)))
+        for s in silent + speaks + resets:
+            s.close()
+
+
 def side(finesse):
     return "under finesse" if finesse else "natively"
 
@@ -525,7 +579,7 @@ def side(finesse):
 ALL = ("accept", "poll", "epoll", "epoll_first", "serial", "reuseport", "own_sockets", "daemon", "own_master", "launched", "passed")
 PARTS = [("%s_%s" % (function.__name__[5:], how), function, how)
          for function, hows in ((part_one_after_the_other, ALL), (part_never_privileged, ALL), (part_many_at_once, ALL), (part_seen, ("accept", "epoll")), (part_events, ("accept", "epoll", "launched")),
-                                (part_unread, ("accept", "epoll")), (part_unread_alone, ("accept", "epoll")), (part_dead_alone, ("epoll",)), (part_takes_its_own, ("daemon", "epoll", "reuseport", "own_sockets")), (part_deaths, ("accept", "epoll", "reuseport", "own_sockets")), (part_busy, ("accept", "epoll")), (part_drained, ("epoll",)),
+                                (part_unread, ("accept", "epoll")), (part_unread_alone, ("accept", "epoll")), (part_dead_alone, ("epoll",)), (part_takes_its_own, ("daemon", "epoll", "reuseport", "own_sockets")), (part_deaths, ("accept", "epoll", "reuseport", "own_sockets")), (part_busy, ("accept", "epoll")), (part_drained, ("epoll",)), (part_deferred, ("deferred",)),
                                 (part_all_busy, ("epoll", "own_sockets")), (part_exec, ("launched",)), (part_device, ("bound",)))
          for how in hows]
 

@@ -3,6 +3,7 @@
  *
  *   prefork HOW PORT N      the master; N workers, forked from it. Commands come on its standard input, a line each; it answers each with a line
  *     HOW  accept           each worker blocks in accept(2)
+ *          deferred         as epoll; a client is accepted when it has spoken, or after a minute (TCP_DEFER_ACCEPT)
  *          poll             … in poll(2), then accepts without blocking
  *          epoll            … in an epoll of its own
  *          epoll_first      the listener is in an epoll that the workers inherit
@@ -29,6 +30,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -64,11 +66,13 @@ static int is(const char *what)
 
 static int listen_here(void)
 {
-	int on = 1, fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	int on = 1, minute = 60, fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons(port)};
 	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
 	if (is("reuseport") || is("own_sockets"))
 		setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on);
+	if (is("deferred"))
+		setsockopt(fd, IPPROTO_TCP, TCP_DEFER_ACCEPT, &minute, sizeof minute);
 	if (bind(fd, (struct sockaddr *)&a, sizeof a) || listen(fd, 512)) {
 		perror("listen");
 		exit(9);
@@ -78,7 +82,7 @@ static int listen_here(void)
 
 static int is_multiplexed(void)
 {
-	return is("launched") || is("bound") || is("passed") || is("poll") || is("epoll") || is("epoll_first") || is("reuseport") || is("own_sockets");
+	return is("launched") || is("bound") || is("passed") || is("deferred") || is("poll") || is("epoll") || is("epoll_first") || is("reuseport") || is("own_sockets");
 }
 
 /* ---- a connection ---- */
