@@ -416,6 +416,34 @@ int wrap_pthread_sigmask(int how, const sigset_t *set, sigset_t *old)
 	return r;
 }
 
+int wrap_sighold(int sig)
+{
+	int r = REAL(sighold)(sig);
+	user_mask_changed();
+	return r;
+}
+
+int wrap_sigrelse(int sig)
+{
+	int r = REAL(sigrelse)(sig);
+	user_mask_changed();
+	return r;
+}
+
+int wrap_sigblock(int mask)
+{
+	int r = REAL(sigblock)(mask);
+	user_mask_changed();
+	return r;
+}
+
+int wrap_sigsetmask(int mask)
+{
+	int r = REAL(sigsetmask)(mask);
+	user_mask_changed();
+	return r;
+}
+
 static shim_sighandler signal_with(int sig, shim_sighandler handler, int flags)
 {
 	struct sigaction action = {.sa_handler = handler, .sa_flags = flags}, old;

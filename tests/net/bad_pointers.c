@@ -350,6 +350,28 @@ static void blocked_calls(int fd)
 	SAY(sigprocmask(SIG_UNBLOCK, &all, NULL));
 }
 
+#define FAULT (1 << (SIGSEGV - 1))
+
+/* … by the functions of older Unix. */
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wdeprecated-declarations"
+static void blocked_of_old(int fd)
+{
+	SAY(send(fd, BAD, 5, 0));
+	SAY(sighold(SIGSEGV));
+	SAY(send(fd, BAD, 5, 0));
+	SAY(sigrelse(SIGSEGV));
+	SAY(send(fd, BAD, 5, 0));
+	SAY(sigblock(FAULT));
+	SAY(send(fd, BAD, 5, 0));
+	SAY(sigsetmask(0));
+	SAY(send(fd, BAD, 5, 0));
+	SAY(sigsetmask(FAULT));
+	SAY(send(fd, BAD, 5, 0));
+	SAY(sigsetmask(0));
+}
+#pragma GCC diagnostic pop
+
 /* The server answers an urgent byte. */
 static void blocked_urgent(int fd)
 {
@@ -449,6 +471,7 @@ int main(int argc, char **argv)
 	listener_calls();
 	signal_calls(fd);
 	blocked_calls(fd);
+	blocked_of_old(fd);
 	blocked_otherwise(fd);
 	blocked_urgent(fd);
 	puts("# end");
