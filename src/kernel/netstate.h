@@ -35,7 +35,9 @@ int netstate_addresses(struct netstate *n, int ifindex, struct ip_addr *out, siz
 int netstate_interface_of(struct netstate *n, const struct ip_addr *a);
 /* Is it up, not loopback, and has it an address? */
 bool netstate_may_serve(struct netstate *n, int ifindex);
-/* Those: fills up to `max`, by index, and returns how many there are, or -errno. */
+/* Is it one of a pair whose other end is on this host? */
+bool netstate_is_veth(struct netstate *n, int ifindex);
+/* Those that may serve: fills up to `max`, by index, and returns how many there are, or -errno. */
 int netstate_interfaces(struct netstate *n, int *out, size_t max);
 /* Is `a` an address of any interface of this host (so that traffic to it is local)? */
 bool netstate_is_local(struct netstate *n, const struct ip_addr *a);

@@ -23,6 +23,7 @@ struct net_link {
 	unsigned flags; /* IFF_* */
 	uint16_t type;  /* ARPHRD_* */
 	uint32_t mtu;
+	bool veth;
 };
 
 struct net_addr {

@@ -12,6 +12,7 @@
 #include <net/if.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/log.h"
 #include "kernel/netlink.h"
@@ -37,6 +38,17 @@ static int link_compare(const void *a, const void *b)
 	return (x->ifindex > y->ifindex) - (x->ifindex < y->ifindex);
 }
 
+static bool is_of_veth(const struct nlattr *info)
+{
+	const struct nlattr *attr;
+	mnl_attr_for_each_nested(attr, info)
+	{
+		if (mnl_attr_get_type(attr) == IFLA_INFO_KIND)
+			return mnl_attr_get_payload_len(attr) == sizeof "veth" && memcmp(mnl_attr_get_payload(attr), "veth", sizeof "veth") == 0;
+	}
+	return false;
+}
+
 /* False: it says nothing of a link (a bridge's view of its ports, for one). */
 static bool parse_link(const struct nlmsghdr *h, struct net_link *out, bool *has_mtu)
 {
@@ -48,6 +60,8 @@ static bool parse_link(const struct nlmsghdr *h, struct net_link *out, bool *has
 	*has_mtu = false;
 	mnl_attr_for_each(attr, h, sizeof *m)
 	{
+		if (mnl_attr_get_type(attr) == IFLA_LINKINFO)
+			out->veth = is_of_veth(attr);
 		if (mnl_attr_get_type(attr) != IFLA_MTU || mnl_attr_get_payload_len(attr) < 4)
 			continue;
 		out->mtu = mnl_attr_get_u32(attr);
@@ -349,6 +363,12 @@ static bool has_address(struct netstate *n, int ifindex)
 bool netstate_may_serve(struct netstate *n, int ifindex)
 {
 	return may_serve(netstate_link(n, ifindex)) && has_address(n, ifindex);
+}
+
+bool netstate_is_veth(struct netstate *n, int ifindex)
+{
+	const struct net_link *l = netstate_link(n, ifindex);
+	return l && l->veth;
 }
 
 int netstate_interfaces(struct netstate *n, int *out, size_t max)

@@ -23,6 +23,7 @@ struct link_config {
 	int ifindex;
 	uint32_t rx_ring_bytes; /* 0: default */
 	bool no_io_uring;       /* force the sendmmsg backend (tests; hosts that forbid io_uring) */
+	bool veth;              /* what leaves is received on this host: packet_tx.c */
 	bool later;             /* the ring, for which the kernel waits long, is made while the caller goes on: link_complete comes last. Until then nothing
 				   may be done with the link but link_info, link_rx_fd and link_close; setsockopt on the latter's fd waits. */
 };

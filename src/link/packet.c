@@ -27,11 +27,8 @@
 #include "base/zeroed.h"
 
 #include <errno.h>
-#include <linux/ethtool.h>
-#include <linux/sockios.h>
 #include <net/if.h>
 #include <net/if_arp.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -61,15 +58,6 @@ static int has_eth_from_arphrd(unsigned type)
 	default:
 		return -EOPNOTSUPP;
 	}
-}
-
-/* Whether frames that leave here are received on this host, by whatever processor: then their memory is freed there. */
-static bool is_veth(int fd, const char *ifname)
-{
-	struct ethtool_drvinfo info = {.cmd = ETHTOOL_GDRVINFO};
-	struct ifreq req = {.ifr_data = (void *)&info};
-	snprintf(req.ifr_name, sizeof req.ifr_name, "%s", ifname);
-	return sys_ioctl(fd, SIOCETHTOOL, &req) == 0 && strcmp(info.driver, "veth") == 0;
 }
 
 /* Of an interface that goes to another network namespace its packet sockets hear no more, also when it comes back under the same index. */
@@ -106,7 +94,6 @@ int packet_refresh_info(struct link *l)
 		memcpy(info->mac, req.ifr_hwaddr.sa_data, sizeof info->mac);
 	/* The kernel segments where the device cannot. */
 	info->gso_v4 = info->gso_v6 = true;
-	packet_link_of(l)->tx.one_piece = is_veth(fd, info->ifname);
 	info->gso_max_bytes = packet_link_of(l)->tx.one_piece ? TX_ONE_PIECE_BYTES - HEADERS_MAX : GSO_PAYLOAD_MAX;
 	return 0;
 }
@@ -137,6 +124,7 @@ static struct packet_link *packet_link_new(const struct link_config *config)
 	p->link.info.ifindex = config->ifindex;
 	p->rx.fd = p->tx.fd = -1;
 	p->no_io_uring = config->no_io_uring;
+	p->tx.one_piece = config->veth; /* the caller knows: of the kernel, it is asked with its lock of the network, for which a link shall not wait */
 	return p;
 }
 

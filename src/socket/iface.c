@@ -169,7 +169,7 @@ static int classify(struct engine *e, struct iface *i, char *why, size_t why_len
 /* By our own right. *unprivileged: that is what is missing. */
 static int open_link(struct engine *e, struct iface *i, int ifindex, bool *unprivileged, char *why, size_t why_len)
 {
-	struct link_config lc = {.ifindex = ifindex, .later = true};
+	struct link_config lc = {.ifindex = ifindex, .veth = netstate_is_veth(e->net, ifindex), .later = true};
 	int err = link_open_packet(&i->link, &lc);
 	*unprivileged = err == -EPERM;
 	if (err) {
@@ -198,7 +198,7 @@ static int open_link(struct engine *e, struct iface *i, int ifindex, bool *unpri
 /* Through the broker. What it gives is the engine's first, with the classifier. */
 static int adopt_link(struct engine *e, struct iface *i, int ifindex, bool only_spare, char *why, size_t why_len)
 {
-	struct link_config lc = {.ifindex = ifindex};
+	struct link_config lc = {.ifindex = ifindex, .veth = netstate_is_veth(e->net, ifindex)};
 	struct privileged_link given;
 	if (e->classifier)
 		return -EPERM;

@@ -4,6 +4,7 @@
  */
 #include "base/fd.h"
 #include "link/link.h"
+#include "tests/net/rtnl_hold.h"
 #include "tests/untested.h"
 
 #include <arpa/inet.h>
@@ -81,7 +82,7 @@ static void accept_only(struct link *l, uint16_t ethertype)
 
 static struct link *open_link(const char *ifname, bool no_io_uring)
 {
-	struct link_config config = {.ifindex = if_nametoindex(ifname), .no_io_uring = no_io_uring};
+	struct link_config config = {.ifindex = if_nametoindex(ifname), .veth = ifname[0] == 'v', .no_io_uring = no_io_uring};
 	struct link *l = NULL;
 	int err = link_open_packet(&l, &config);
 	ck_assert_msg(err == 0, "link_open_packet(%s): %s", ifname, strerror(-err));
@@ -992,6 +993,24 @@ START_TEST(without_io_uring_it_keeps_nothing)
 END_TEST
 
 /* The ring is made while the caller goes on; a link that is closed before is closed as a whole. */
+/* Elsewhere somebody makes interfaces, and holds the kernel's lock of the network: a program that comes up, or hears of a change, does not wait for that. */
+START_TEST(opened_while_others_hold_the_network)
+{
+	struct rtnl_hold hold;
+	make_pair();
+	if (!rtnl_hold(&hold)) {
+		ck_assert_msg(errno == EPERM || errno == ENOSYS, "the lock of the network: %s", strerror(errno));
+		return untested("userfaultfd of the kernel's reads");
+	}
+	struct link *l = open_link("va", false);
+	int err = link_refresh_info(l);
+	ck_assert_msg(rtnl_release(&hold), "it waited for the lock");
+	ck_assert_int_eq(err, 0);
+	link_close(l);
+	sh("ip link del va");
+}
+END_TEST
+
 START_TEST(it_is_completed_later)
 {
 	make_pair();
@@ -1035,6 +1054,7 @@ static Suite *link_suite(void)
 	tcase_add_test(t, what_it_keeps_ends_with_it);
 	tcase_add_test(t, without_io_uring_it_keeps_nothing);
 	tcase_add_test(t, it_is_completed_later);
+	tcase_add_test(t, opened_while_others_hold_the_network);
 	suite_add_tcase(s, t);
 	return s;
 }

@@ -209,6 +209,21 @@ START_TEST(port_that_leaves_its_bridge_stays)
 }
 END_TEST
 
+/* By a dump, and by a notification. */
+START_TEST(a_pair_is_known_as_one)
+{
+	sh("ip link add v8 type veth peer name v9");
+	ck_assert(netstate_is_veth(n, if_nametoindex("v8")));
+	add_dummy("d0", "10.1.0.1/24");
+	sh("ip link add v6 type veth peer name v7 && ip link set v9 mtu 1400");
+	netstate_on_readable(n);
+	ck_assert(netstate_is_veth(n, if_nametoindex("v6")));
+	ck_assert(netstate_is_veth(n, if_nametoindex("v9")));
+	ck_assert(!netstate_is_veth(n, if_nametoindex("d0")));
+	ck_assert(!netstate_is_veth(n, if_nametoindex("lo")));
+}
+END_TEST
+
 /* Elsewhere somebody makes interfaces, and holds the kernel's lock of the network: what was notified is known all the same. */
 START_TEST(notified_while_others_hold_the_network)
 {
@@ -747,6 +762,7 @@ int main(void)
 	tcase_add_test(alone, address_whose_peer_changes);
 	tcase_add_test(alone, port_that_leaves_its_bridge_stays);
 	tcase_add_test(alone, notified_while_others_hold_the_network);
+	tcase_add_test(alone, a_pair_is_known_as_one);
 	tcase_add_test(alone, addresses_while_others_hold_the_network);
 	tcase_add_test(alone, default_interface);
 	tcase_add_test(alone, routes_as_the_kernel_resolves_them);
