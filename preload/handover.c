@@ -69,7 +69,7 @@ static int handover_listener(struct file *f, const char *why, bool inherited)
 	if (inherited)
 		sock_share(f->sock); /* who serves it goes on */
 	else
-		sock_handover(f->sock, why, false);
+		sock_handover(f->sock, why, HANDOVER_IF_POSSIBLE);
 	tell_mode(f, fd);
 	registrations_to_kernel(&f->registrations, fd);
 	numbers_forget(f);
@@ -84,11 +84,11 @@ static void connection_is_at(struct file *f, int kfd)
 	numbers_forget(f);
 }
 
-static int handover_connection(struct file *f, const char *why, bool inherited, bool surely)
+static int handover_connection(struct file *f, const char *why, bool inherited, enum handover_how how)
 {
 	int kfd = sock_handed_over(f->sock); /* the engine did it by itself, and that was not followed yet */
 	if (kfd < 0)
-		kfd = inherited ? sock_adopt(f->sock) : sock_handover(f->sock, why, surely);
+		kfd = inherited ? sock_adopt(f->sock) : sock_handover(f->sock, why, how);
 	if (kfd < 0)
 		return kfd;
 	connection_is_at(f, kfd);
@@ -142,7 +142,7 @@ static void seizure_undo(struct undo *u)
 	file_unseize(container_of(u, struct seizure, undo)->file);
 }
 
-static int handover(struct file *f, const char *why, bool surely)
+static int handover(struct file *f, const char *why, enum handover_how how)
 {
 	int r = 0;
 	struct seizure seizure = {.file = f};
@@ -151,7 +151,7 @@ static int handover(struct file *f, const char *why, bool surely)
 	if (f->kind == FILE_SOCK) {
 		bool inherited = shim_in_child && sock_is_inherited(f->sock);
 		r = f->listener ? handover_listener(f, why, inherited)
-				: handover_connection(f, why, inherited, surely);
+				: handover_connection(f, why, inherited, how);
 	}
 	undo_pop(&seizure.undo);
 	file_unseize(f);
@@ -160,7 +160,7 @@ static int handover(struct file *f, const char *why, bool surely)
 
 int file_handover(struct file *f, const char *why)
 {
-	return handover(f, why, false);
+	return handover(f, why, HANDOVER_IF_POSSIBLE);
 }
 
 int file_adopt(struct file *f)
@@ -168,7 +168,7 @@ int file_adopt(struct file *f)
 	int r = 0;
 	file_seize(f);
 	if (f->kind == FILE_SOCK && sock_is_inherited(f->sock))
-		r = f->listener ? sock_adopt(f->sock) : handover_connection(f, "", true, false);
+		r = f->listener ? sock_adopt(f->sock) : handover_connection(f, "", true, HANDOVER_IF_POSSIBLE);
 	file_unseize(f);
 	return r;
 }
@@ -181,12 +181,12 @@ static int listener_share(struct file *f)
 	return 0;
 }
 
-static int to_kernel(struct file *f, const char *why)
+static int to_others(struct file *f, const char *why, enum handover_how how)
 {
-	return f->listener ? listener_share(f) : handover(f, why, true);
+	return f->listener ? listener_share(f) : handover(f, why, how);
 }
 
-static int fd_handover_how(int fd, const char *why, bool surely)
+static int fd_handover_how(int fd, const char *why, enum handover_how how)
 {
 	if (!shim_on() || !fdtable_peek(fd))
 		return 0;
@@ -198,20 +198,25 @@ static int fd_handover_how(int fd, const char *why, bool surely)
 	if (f->kind == FILE_CANDIDATE)
 		file_forget_candidate(fd);
 	if (f->kind == FILE_SOCK) /* or another thread has just decided it */
-		r = surely ? to_kernel(f, why) : handover(f, why, false);
-	f->candidate.used |= surely; /* somebody else has its kernel socket, whatever came of that */
+		r = how == HANDOVER_IF_POSSIBLE ? handover(f, why, how) : to_others(f, why, how);
+	f->candidate.used |= how != HANDOVER_IF_POSSIBLE; /* somebody else has its kernel socket, whatever came of that */
 	call_let_go(&c);
 	return r;
 }
 
 int fd_handover(int fd, const char *why)
 {
-	return fd_handover_how(fd, why, false);
+	return fd_handover_how(fd, why, HANDOVER_IF_POSSIBLE);
 }
 
 int fd_to_kernel(int fd, const char *why)
 {
-	return fd_handover_how(fd, why, true);
+	return fd_handover_how(fd, why, HANDOVER_SURELY);
+}
+
+int fd_to_message(int fd)
+{
+	return fd_handover_how(fd, "passed to another process (SCM_RIGHTS)", HANDOVER_OR_REFUSE);
 }
 
 void handover_all(const char *why)
@@ -224,7 +229,7 @@ void handover_all(const char *why)
 		if (f->kind == FILE_CANDIDATE)
 			file_await(f); /* it may become the engine's */
 		if (f->kind == FILE_SOCK)
-			handover(f, why, true);
+			handover(f, why, HANDOVER_SURELY);
 		call_let_go(&c);
 	}
 }
@@ -248,7 +253,7 @@ void handover_for_spawn(const char *why)
 		if (!f || f->kind != FILE_SOCK || (sys_fcntl(n, F_GETFD, 0) & FD_CLOEXEC) || !call_hold(&c, n))
 			continue;
 		if (c.file->kind == FILE_SOCK)
-			to_kernel(c.file, why);
+			to_others(c.file, why, HANDOVER_SURELY);
 		call_let_go(&c);
 	}
 }
@@ -305,7 +310,7 @@ bool handover_for_exec(void)
 		if (passes)
 			listener_passes(f);
 		else if (goes_to_kernel_at_exec(f, n))
-			handover(f, "exec", true);
+			handover(f, "exec", HANDOVER_SURELY);
 		call_let_go(&c);
 	}
 	engine_on_exit(false, true); /* the exec may fail */

@@ -483,11 +483,11 @@ static ssize_t engine_sendmsg(struct call *c, const struct msghdr *msg, int flag
 	return engine_send(c, &own, flags);
 }
 
-/* Engine sockets among the fds that this message passes become kernel sockets. */
-static void hand_over_passed_fds(const struct msghdr *msg)
+/* Engine sockets among the fds that this message passes become kernel sockets. -ETOOMANYREFS: one could not, and the message must not go. */
+static int hand_over_passed_fds(const struct msghdr *msg)
 {
 	if (!has_control(msg))
-		return;
+		return 0;
 	for (struct cmsghdr *h = control_next(msg, NULL); h; h = control_next(msg, h)) {
 		if (h->cmsg_level != SOL_SOCKET || h->cmsg_type != SCM_RIGHTS)
 			continue;
@@ -495,9 +495,11 @@ static void hand_over_passed_fds(const struct msghdr *msg)
 		for (size_t i = 0; i < count; i++) {
 			int fd;
 			memcpy(&fd, CMSG_DATA(h) + i * sizeof fd, sizeof fd);
-			fd_to_kernel(fd, "passed to another process (SCM_RIGHTS)");
+			if (fd_to_message(fd) == -ETOOMANYREFS)
+				return -ETOOMANYREFS;
 		}
 	}
+	return 0;
 }
 
 ssize_t wrap_sendmsg(int fd, const struct msghdr *msg, int flags)
@@ -505,8 +507,9 @@ ssize_t wrap_sendmsg(int fd, const struct msghdr *msg, int flags)
 	VIA_ENGINE_CANCELLED(fd, engine_sendmsg(&c, msg, flags));
 	if ((flags & MSG_FASTOPEN) && msg_check_out(msg) == 0)
 		VIA_FASTOPEN(fd, flags, msg->msg_name, msg->msg_namelen, engine_sendmsg(&c, msg, flags));
-	if (shim_on())
-		hand_over_passed_fds(msg);
+	int refused = shim_on() ? hand_over_passed_fds(msg) : 0;
+	if (refused)
+		return edge(refused);
 	before_known(KNOWN_ANYWAY);
 	return kernel_sent(fd, REAL(sendmsg)(fd, msg, flags), flags);
 }
@@ -532,8 +535,13 @@ int wrap_sendmmsg(int fd, struct mmsghdr *msgs, unsigned count, int flags)
 	VIA_ENGINE_CANCELLED(fd, engine_sendmmsg(&c, msgs, count, flags));
 	if ((flags & MSG_FASTOPEN) && count && user_may_write(&msgs[0], sizeof *msgs) && msg_check_out(&msgs[0].msg_hdr) == 0)
 		VIA_FASTOPEN(fd, flags, msgs[0].msg_hdr.msg_name, msgs[0].msg_hdr.msg_namelen, engine_sendmmsg(&c, msgs, count, flags));
-	for (unsigned i = 0; shim_on() && i < count && i < IOV_MAX && user_may_read(&msgs[i], sizeof msgs[i]); i++) /* Linux looks at no more of them */
-		hand_over_passed_fds(&msgs[i].msg_hdr);
+	for (unsigned i = 0; shim_on() && i < count && i < IOV_MAX && user_may_read(&msgs[i], sizeof msgs[i]); i++) { /* Linux looks at no more of them */
+		int refused = hand_over_passed_fds(&msgs[i].msg_hdr);
+		if (refused && i == 0)
+			return edge(refused);
+		if (refused)
+			count = i; /* those before it go, as in Linux */
+	}
 	before_known(KNOWN_ANYWAY);
 	return kernel_sent(fd, REAL(sendmmsg)(fd, msgs, count, flags), flags);
 }

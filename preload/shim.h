@@ -277,6 +277,8 @@ void connection_to_kernel(int fd, const char *why);
 /* The same for an fd that somebody gets who knows nothing of us. A connection that cannot be handed over ends, and what he gets says so
  * (sock_handover). */
 int fd_to_kernel(int fd, const char *why);
+/* The same for an fd that a message takes along. -ETOOMANYREFS: as for the kernel, too many are under way for now; whatever was at fd is still there. */
+int fd_to_message(int fd);
 /* Everything that the engine serves in this process. */
 void handover_all(const char *why);
 /* The same, and nothing more comes to the engine: what is undecided and what is to come are the kernel's. */

@@ -105,10 +105,10 @@ static int connect_new(unsigned connect_ms)
 	return err ? err : fd;
 }
 
-/* Of numbers or memory, for now. */
+/* Of numbers or memory, for now; or too many descriptors of the user's are under way, whoever sent them. The broker is there. */
 static bool is_short(int err)
 {
-	return err == -EMFILE || err == -ENFILE || err == -ENOMEM || err == -ENOBUFS;
+	return err == -EMFILE || err == -ENFILE || err == -ENOMEM || err == -ENOBUFS || err == -ETOOMANYREFS;
 }
 
 static int be_connected(void)
@@ -170,6 +170,8 @@ static int ask_for(struct broker_request *r, int passed, struct broker_answer *a
 		in = &none;
 	r->id = ++client.last_id;
 	err = broker_send(client.fd, r, sizeof *r, &out, 0);
+	if (is_short(err))
+		return err;
 	if (!err)
 		err = answer_to(r->id, a, in, waits);
 	if (err) {
@@ -255,7 +257,7 @@ static int tell_with(struct broker_request *r, const struct broker_fds *out)
 	if (err)
 		return err;
 	err = broker_send(client.fd, r, sizeof *r, out, MSG_DONTWAIT);
-	if (err && err != -EAGAIN) {
+	if (err && err != -EAGAIN && !is_short(err)) {
 		give_up("the broker is gone", err);
 		return -EPERM;
 	}

@@ -149,7 +149,7 @@ static int end_instead(struct engine *e, struct sock *s, const char *why)
 	return fd;
 }
 
-int sock_handover(struct sock *s, const char *why, bool surely)
+int sock_handover(struct sock *s, const char *why, enum handover_how how)
 {
 	struct engine *e = s->engine;
 	int r = -EBADF;
@@ -165,7 +165,7 @@ int sock_handover(struct sock *s, const char *why, bool surely)
 	} else if (s->kind == SOCK_KIND_CONN) {
 		r = conn_handover_alone(e, s, why);
 	}
-	if (r < 0 && surely)
+	if (r < 0 && (how == HANDOVER_SURELY || (how == HANDOVER_OR_REFUSE && r != -ETOOMANYREFS)))
 		r = end_instead(e, s, why);
 	turn_leave(e);
 	return r;

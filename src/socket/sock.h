@@ -157,9 +157,11 @@ void engine_after_failed_exec(void);
 int engine_before_death(struct engine *e);
 /* Make this connection a kernel socket: returns its fd (to be dup2'ed over every fd of the socket), after which `s` is dead: each verb -EBADF. -errno: cannot
    (state, privilege). `why` is for `finesse stat`. Listeners: the port goes back to the kernel, returns 0 and the real listening fd goes on alone.
-   `surely`: who gets the fd must have a kernel socket (another process, another program). Where it cannot be handed over, the connection ends (its peer is told by RST, unless it is over already),
-   and a kernel socket shows what the program would find: unread bytes, then ECONNRESET or end of file. One that is being opened is opened anew by the kernel. -errno then: -EMFILE. */
-int sock_handover(struct sock *s, const char *why, bool surely);
+   HANDOVER_SURELY: who gets the fd must have a kernel socket (another process, another program). Where it cannot be handed over, the connection ends (its peer is told by RST, unless it is over already),
+   and a kernel socket shows what the program would find: unread bytes, then ECONNRESET or end of file. One that is being opened is opened anew by the kernel. -errno then: -EMFILE.
+   HANDOVER_OR_REFUSE: the same, but -ETOOMANYREFS says that too many descriptors are under way; the connection stays. */
+enum handover_how { HANDOVER_IF_POSSIBLE, HANDOVER_SURELY, HANDOVER_OR_REFUSE };
+int sock_handover(struct sock *s, const char *why, enum handover_how how);
 
 /* fork: prepare in the parent before, then parent or child after. The child keeps `struct sock` objects as `inherited`: verbs on them ask the
    parent by themselves. */

@@ -89,6 +89,8 @@ pid=$!
 holders="$holders $pid"
 wait_until 10 sh -c "nsenter --net=/proc/$SERVER_NS/ns/net ss -Hltn 'sport = :8000' | grep -q ."
 is "a child" "$(in_client "$dropped" ask $SERVER_IP 8000 fork)" fork
+is "a connection that may not be passed for now" "$(in_client "$dropped" ask $SERVER_IP 8000 crowd)" crowd
+is "a child, then" "$(in_client "$dropped" ask $SERVER_IP 8000 fork)" fork
 broker=$(brokers)
 kill -STOP "$broker"
 is "a child, with a broker that is stopped" "$(in_client "$dropped" ask $SERVER_IP 8000 fork)" ECONNRESET

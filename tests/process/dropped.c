@@ -9,6 +9,7 @@
  *                              fork        a forked child answers
  *                              exec        a program that has the connection answers
  *                              pass        a process that was passed the connection answers, here after the client's end of file
+ *                              crowd       the same; before, it could not be passed, since too many descriptors of the user's were under way
  *                              connect IP  it connects to port 7000 there, and says how that ended
  *                              who         the users of its threads, each once
  *   dropped answer FD WORD   the program of `exec`
@@ -29,6 +30,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
@@ -39,6 +41,8 @@
 #define WAIT_S  10
 #define WORD    128
 #define OTHER_PORT 7000
+#define MESSAGE_MAX 253 /* descriptors: SCM_MAX_FD */
+#define CROWD       300
 
 extern char **environ;
 int capset(void *header, const void *data); /* of libc, in no header of its own */
@@ -160,28 +164,70 @@ static void answer(int c, const char *word)
 		perror("answer");
 }
 
-static void pass(int c, const char *word)
+union numbers {
+	char buf[CMSG_SPACE(MESSAGE_MAX * sizeof(int))];
+	struct cmsghdr align;
+};
+
+static int send_numbers(int via, int fd, unsigned times)
 {
-	int pair[2], got;
 	char byte = 0;
-	union {
-		char buf[CMSG_SPACE(sizeof(int))];
-		struct cmsghdr align;
-	} control = {0};
+	union numbers control = {0};
 	struct iovec iov = {&byte, 1};
-	struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.buf, .msg_controllen = sizeof control.buf};
-	must(socketpair(AF_UNIX, SOCK_STREAM, 0, pair) == 0, "socketpair");
+	struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.buf, .msg_controllen = CMSG_SPACE(times * sizeof fd)};
 	struct cmsghdr *h = CMSG_FIRSTHDR(&m);
 	h->cmsg_level = SOL_SOCKET;
 	h->cmsg_type = SCM_RIGHTS;
-	h->cmsg_len = CMSG_LEN(sizeof c);
-	memcpy(CMSG_DATA(h), &c, sizeof c);
-	must(sendmsg(pair[0], &m, 0) == 1 && recvmsg(pair[1], &m, 0) == 1, "passing");
-	memcpy(&got, CMSG_DATA(CMSG_FIRSTHDR(&m)), sizeof got);
+	h->cmsg_len = CMSG_LEN(times * sizeof fd);
+	for (unsigned i = 0; i < times; i++)
+		memcpy(CMSG_DATA(h) + i * sizeof fd, &fd, sizeof fd);
+	return sendmsg(via, &m, MSG_DONTWAIT) == 1 ? 0 : errno;
+}
+
+static int receive_number(int via)
+{
+	char byte;
+	int fd;
+	union numbers control;
+	struct iovec iov = {&byte, 1};
+	struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.buf, .msg_controllen = sizeof control.buf};
+	must(recvmsg(via, &m, 0) == 1 && CMSG_FIRSTHDR(&m), "receiving");
+	memcpy(&fd, CMSG_DATA(CMSG_FIRSTHDR(&m)), sizeof fd);
+	return fd;
+}
+
+static void pass(int c, const char *word)
+{
+	int pair[2];
+	must(socketpair(AF_UNIX, SOCK_STREAM, 0, pair) == 0, "socketpair");
+	must(send_numbers(pair[0], c, 1) == 0, "passing");
+	int got = receive_number(pair[1]);
 	answer(got, word);
 	close(got);
 	close(pair[0]);
 	close(pair[1]);
+}
+
+/* The limit is of all that a user's processes have under way, and each is held to its own; so low that this one's does not concern others. */
+static void pass_in_crowd(int c, const char *word)
+{
+	int pair[2], err;
+	struct rlimit before, low;
+	must(getrlimit(RLIMIT_NOFILE, &before) == 0, "getrlimit");
+	low = (struct rlimit){CROWD, before.rlim_max};
+	must(socketpair(AF_UNIX, SOCK_STREAM, 0, pair) == 0 && setrlimit(RLIMIT_NOFILE, &low) == 0, "a low limit");
+	do
+		err = send_numbers(pair[0], 2, MESSAGE_MAX);
+	while (!err);
+	must(err == ETOOMANYREFS, "a crowd");
+	err = send_numbers(pair[0], c, 1);
+	close(pair[0]);
+	close(pair[1]);
+	must(setrlimit(RLIMIT_NOFILE, &before) == 0, "the limit again");
+	if (err == ETOOMANYREFS)
+		pass(c, word);
+	else
+		answer(c, err ? strerrorname_np(err) : "passed");
 }
 
 static void exec_answer(int c, const char *word)
@@ -222,6 +268,8 @@ static void serve_one(int c)
 		waitpid(child, NULL, 0);
 	else if (strcasecmp(word, "pass") == 0)
 		pass(c, word);
+	else if (strcasecmp(word, "crowd") == 0)
+		pass_in_crowd(c, word);
 	else if (strncmp(word, "connect ", 8) == 0)
 		connect_elsewhere(c, word + 8);
 	else if (is(word, "who"))

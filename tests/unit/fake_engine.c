@@ -802,7 +802,7 @@ void engine_on_exit(bool for_good, bool hurries)
 	report();
 }
 
-int sock_handover(struct sock *s, const char *why, bool surely)
+int sock_handover(struct sock *s, const char *why, enum handover_how how)
 {
 	if (s->dead)
 		return -EBADF;
