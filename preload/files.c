@@ -200,7 +200,7 @@ static void number_back(int fd, struct file *old)
 	file_install(fd, old);
 }
 
-static void call_undo(struct undo *u)
+static void ending_undo(struct undo *u)
 {
 	file_put(container_of(u, struct call, undo)->file);
 }
@@ -211,7 +211,7 @@ static int number_end(struct file *f)
 	struct call c = {.file = f};
 	int r = 0;
 	if (f && f->kind == FILE_SOCK && sock_lingers(f->sock)) {
-		undo_push(&c.undo, call_undo);
+		undo_push(&c.undo, ending_undo);
 		engine_leave();
 		undo_pop(&c.undo);
 		return file_put(f);
@@ -535,7 +535,7 @@ int file_connect(struct call *c, int fd, const struct sockaddr *addr, socklen_t 
 		return r;
 	}
 	c->error = 0;
-	c->sock = c->file->sock;
+	call_begun(c, fd);
 	file_unseize(c->file);
 	return 0;
 }
@@ -551,6 +551,7 @@ struct taken {
 	const void *thread;
 	int fd, kernel_fd;
 	bool waits;
+	bool gone; /* a handler ran, for which the number is free, as in Linux: the call is over, or takes one again */
 	struct sock *sock;
 };
 
@@ -559,6 +560,9 @@ static struct list takens = {&takens, &takens};
 /* The number is nobody's any more, or the program's. */
 static void taken_forget(struct taken *t, bool close)
 {
+	if (t->gone)
+		return;
+	t->gone = true;
 	if (t->waits)
 		fdtable_lock();
 	if (close)
@@ -578,6 +582,13 @@ static void taken_undo(struct undo *u)
 	taken_forget(t, true);
 }
 
+static bool taken_handler(struct undo *u, bool begins)
+{
+	if (begins)
+		taken_forget(container_of(u, struct taken, undo), true);
+	return true;
+}
+
 /* No handler runs, and so none jumps away, between the number and its undo. -errno; else the number. */
 static int taken_begin(struct taken *t, int cloexec, bool waits)
 {
@@ -586,8 +597,10 @@ static int taken_begin(struct taken *t, int cloexec, bool waits)
 	if (waits)
 		fdtable_lock();
 	t->fd = sys_fcntl(placeholder_fd, cloexec || waits ? F_DUPFD_CLOEXEC : F_DUPFD, 0);
-	if (t->fd >= 0)
+	if (t->fd >= 0) {
 		undo_push(&t->undo, taken_undo);
+		t->undo.handler = taken_handler;
+	}
 	if (waits) {
 		if (t->fd >= 0)
 			list_push_back(&takens, &t->node);
@@ -676,92 +689,5 @@ int file_accept(struct call *c, int flags, struct sockaddr *addr, socklen_t *len
 		again = false;
 		r = accept_try(c, flags, addr, len, &again);
 	} while (again);
-	return r == -EINVAL && file_ended_elsewhere(c->file) ? -EBADF : r;
-}
-
-/* ---- a call in progress ---- */
-
-/* An engine socket of its parent's, that this child has not used yet. */
-static bool is_inherited(const struct file *f)
-{
-	return f->kind == FILE_SOCK && shim_in_child && sock_is_inherited(f->sock);
-}
-
-/* Of an inherited one: this call is the kernel's. */
-static bool leaves_to_kernel(const struct file *f, enum call_use use)
-{
-	return f->listener && use == USE_PLAINLY;
-}
-
-/* The child's first use of a socket of its parent's. 0: look at the file's kind; -errno. */
-static int use_inherited(struct file *f, enum call_use use)
-{
-	return f->listener && use == USE_STATUS ? 0 : file_adopt(f);
-}
-
-/* No handler runs, and so none jumps away, between a reference and its undo. A number that is on its way out is waited for outside. */
-struct file *call_hold(struct call *c, int fd)
-{
-	struct file *f;
-	bool leaving;
-	do {
-		fdtable_peek(fd);
-		engine_enter();
-		f = fdtable_get(fd);
-		leaving = !f && fdtable_is_leaving(fd);
-		if (f) {
-			c->file = f;
-			undo_push(&c->undo, call_undo);
-		}
-		engine_leave();
-	} while (leaving && !engine_inside);
-	return f;
-}
-
-void call_let_go(struct call *c)
-{
-	engine_enter();
-	undo_pop(&c->undo);
-	file_put(c->file);
-	engine_leave();
-}
-
-bool call_is_engines(int fd, enum call_use use)
-{
-	struct call c;
-	if (!call_hold(&c, fd))
-		return false;
-	bool is = c.file->kind == FILE_SOCK && !(is_inherited(c.file) && leaves_to_kernel(c.file, use));
-	call_let_go(&c);
-	return is;
-}
-
-bool call_begin_engine(struct call *c, int fd, enum call_use use)
-{
-	struct file *f = call_hold(c, fd);
-	if (!f)
-		return false;
-	c->error = 0;
-	if (is_inherited(f)) {
-		if (leaves_to_kernel(f, use)) {
-			call_let_go(c);
-			return false;
-		}
-		c->error = use_inherited(f, use);
-	}
-	if (f->kind == FILE_SOCK && sock_wants_kernel(f->sock))
-		file_handover(f, "an option was set during the handshake that is not the engine's");
-	if (f->kind != FILE_SOCK) {
-		call_let_go(c);
-		return false;
-	}
-	c->sock = f->sock;
-	return true;
-}
-
-bool call_end(struct call *c, long result)
-{
-	bool moved = result == -EBADF && file_follow(c->file);
-	call_let_go(c);
-	return !moved;
+	return r == -EINVAL && !file_is_lost(c->file) && file_ended_elsewhere(c->file) ? -EBADF : r;
 }

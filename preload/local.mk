@@ -4,6 +4,7 @@ preload_libshim_a_SOURCES = \
 	preload/adopt.c \
 	preload/aio.c \
 	preload/aliases.c \
+	preload/call.c \
 	preload/calls.def \
 	preload/clone.c \
 	preload/copy.c \

@@ -49,7 +49,7 @@ static void mixed_free(struct mixed *m)
 {
 	for (unsigned i = 0; i < m->n; i++)
 		if (m->files[i])
-			file_put(m->files[i]);
+			file_put_of_call(m->files[i], m->fds[i].sock);
 	if (m->fds != m->stack_fds)
 		block_give(m->block);
 }
@@ -59,11 +59,25 @@ static void mixed_undo(struct undo *u)
 	mixed_free(container_of(u, struct mixed, undo));
 }
 
+static bool mixed_handler(struct undo *u, bool begins)
+{
+	struct mixed *m = container_of(u, struct mixed, undo);
+	bool lost = false;
+	if (begins && !m->handled)
+		m->was_renumbered = mixed_is_renumbered(m);
+	m->handled = true;
+	for (unsigned i = 0; i < m->n; i++)
+		if (m->files[i])
+			lost |= file_around_handler(&m->files[i], m->fds[i].sock, m->fds[i].fd, begins);
+	return lost;
+}
+
 int mixed_begin(struct mixed *m, unsigned n)
 {
 	m->n = n;
 	m->fds = m->stack_fds;
 	m->files = m->stack_files;
+	m->handled = false;
 	if (n > MIXED_ON_STACK) {
 		m->block = block_take(sizeof *m->block + n * (sizeof *m->fds + sizeof *m->files));
 		if (!m->block)
@@ -73,6 +87,7 @@ int mixed_begin(struct mixed *m, unsigned n)
 	}
 	memset(m->files, 0, n * sizeof *m->files);
 	undo_push(&m->undo, mixed_undo);
+	m->undo.handler = mixed_handler;
 	return 0;
 }
 
@@ -104,7 +119,7 @@ bool mixed_has_moved(const struct mixed *m)
 {
 	bool moved = false;
 	for (unsigned i = 0; i < m->n; i++) {
-		if (!m->files[i])
+		if (!m->files[i] || file_is_lost(m->files[i]))
 			continue;
 		if (m->fds[i].revents & POLLNVAL)
 			moved |= file_follow(m->files[i]); /* waits for who hands it over */
@@ -116,6 +131,8 @@ bool mixed_has_moved(const struct mixed *m)
 
 bool mixed_is_renumbered(const struct mixed *m)
 {
+	if (m->handled)
+		return m->was_renumbered;
 	for (unsigned i = 0; i < m->n; i++)
 		if (m->files[i] && fdtable_peek(m->fds[i].fd) != m->files[i])
 			return true;

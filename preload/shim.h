@@ -86,7 +86,8 @@ static inline long edge(long r)
 /* ---- the shape ---- */
 struct call {
 	struct undo undo; /* gives the reference back when a handler jumps out of the call */
-	struct file *file;
+	int fd;
+	struct file *file; /* &file_lost: it has none any more (call.c) */
 	struct sock *sock;
 	long error; /* adopting it failed: the call's result */
 };
@@ -116,7 +117,9 @@ static inline bool call_begin(struct call *c, int fd)
 {
 	return call_begin_to(c, fd, USE_PLAINLY);
 }
-/* False: the socket went to the kernel meanwhile, look again. */
+/* c->file, of the engine, is held, and fd leads to it: the rest of such a call's beginning. */
+void call_begun(struct call *c, int fd);
+/* False: the socket went to the kernel meanwhile, or a handler took it from its number and the call starts again: look again. */
 bool call_end(struct call *c, long result);
 /* The caller keeps c->file's reference, and sees to what is undone. */
 static inline void call_keep(struct call *c)
@@ -154,6 +157,11 @@ static inline void cancel_point(int fd)
 				return edge(r_);                                                   \
 		}                                                                                  \
 	} while (0)
+
+/* A waiting call's hold on *f, which is `s` at number fd: given up before a handler of the program runs (begins), and taken back after it. True: it is lost. */
+bool file_around_handler(struct file **f, struct sock *s, int fd, bool begins);
+bool file_is_lost(const struct file *f);
+void file_put_of_call(struct file *f, struct sock *s); /* file_put; where it is lost, of what is kept instead */
 
 /* May the wrapper do more than the real call? */
 static inline bool shim_on(void)

@@ -109,6 +109,11 @@ static void reset_to_default(int sig);
 
 static ENGINE_THREAD unsigned handlers_depth; /* of the program's that run on this thread */
 
+struct handler_run {
+	unsigned depth; /* outside of it */
+	struct undo *calls;
+};
+
 bool signals_in_handler(void)
 {
 	return handlers_depth;
@@ -117,7 +122,9 @@ bool signals_in_handler(void)
 /* By longjmp, or the thread's end. */
 static void handler_left(void *outer)
 {
-	handlers_depth = *(unsigned *)outer;
+	struct handler_run *run = outer;
+	handlers_depth = run->depth;
+	undos_handler_left(run->calls);
 	user_mask_changed();
 }
 
@@ -160,25 +167,32 @@ static void trampoline(int sig, siginfo_t *info, void *context)
 	if (!(flags & SA_RESTART))
 		engine_handlers.norestart++;
 	struct handlers_run at_call = engine_handlers_at_call;
-	bool in_wait = engine_wait_timeout;
+	bool in_wait = engine_wait_timeout, gives = false;
 	int cancel_type;
 	if (in_wait) {
 		pthread_setcanceltype(PTHREAD_CANCEL_DEFERRED, &cancel_type);
 		*engine_wait_timeout = (struct timespec){0, 0};
-		engine_on_interrupt();
+		gives = engine_on_interrupt() && !engine_inside && undos_all_wait();
 	}
 	struct kernel_wait *kernel_wait = epset_handler_begins();
 	errno = saved;
 	struct unwind unwind;
+	unsigned lost = engine_handlers.lost;
 	void *guard = user_guard_set(NULL);
-	unsigned outer = handlers_depth;
-	unwind_begin(&unwind, handler_left, &outer);
-	handlers_depth = outer + 1;
+	engine_enter(); /* no other handler sees half of it, or jumps away in between; the same behind the handler */
+	struct handler_run run = {.depth = handlers_depth, .calls = undos_handler_begins(gives)};
+	unwind_begin(&unwind, handler_left, &run);
+	engine_leave();
+	handlers_depth = run.depth + 1;
 	user_mask_changed(); /* the handler has sa_mask, what follows has what was */
 	handler(sig, info, context);
 	user_mask_changed();
-	handlers_depth = outer;
+	handlers_depth = run.depth;
+	engine_enter();
 	unwind_end(&unwind);
+	engine_handlers.lost = lost; /* what those that the handler itself made lost is not ours */
+	undos_handler_ends(run.calls, gives);
+	engine_leave();
 	user_guard_set(guard);
 	epset_handler_ends(kernel_wait);
 	engine_handlers_at_call = at_call;

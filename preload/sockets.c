@@ -246,7 +246,9 @@ int wrap_connect(int fd, const struct sockaddr *addr, socklen_t len)
 	} while (r == FILE_AGAIN);
 	if (r == 0) {
 		r = engine_connect(&begun, addr, len, nonblock ? CONNECT_BEGUN_NONBLOCK : CONNECT_BEGUN);
-		return call_end(&begun, r) ? edge(r) : connect_goes_on(fd, addr, len);
+		if (call_end(&begun, r))
+			return edge(r);
+		return r == -ERESTART ? wrap_connect(fd, addr, len) : connect_goes_on(fd, addr, len);
 	}
 	if (r != SOCK_KERNEL)
 		return edge(r);

@@ -35,7 +35,9 @@ struct mixed {
 	struct undo undo; /* gives the references back when a handler jumps out of the call */
 	unsigned n;
 	struct sock_pollfd *fds;
-	struct file **files; /* references, NULL: kernel fd */
+	struct file **files; /* references, NULL: kernel fd; a handler may make them lost (shim.h) */
+	bool handled;    /* a handler has run */
+	bool was_renumbered; /* … and before it, that was so */
 	struct mixed_block *block; /* more than MIXED_ON_STACK: where they are */
 	struct sock_pollfd stack_fds[MIXED_ON_STACK];
 	struct file *stack_files[MIXED_ON_STACK];

@@ -18,14 +18,51 @@ static void nothing(void)
 {
 }
 
+static bool nothing_is_up(void)
+{
+	return false;
+}
+
 void (*engine_on_leave)(void) = nothing;
-void (*engine_on_interrupt)(void) = nothing;
+bool (*engine_on_interrupt)(void) = nothing_is_up;
 
 /* glibc's older entry points: unlike pthread_cleanup_push's they also serve a longjmp that leaves the frame. */
 void _pthread_cleanup_push(struct _pthread_cleanup_buffer *buffer, void (*routine)(void *), void *arg);
 void _pthread_cleanup_pop(struct _pthread_cleanup_buffer *buffer, int execute);
 
 static ENGINE_THREAD struct undo *undo_floor; /* the innermost bracket's calls begin above it */
+
+static ENGINE_THREAD struct undo *interrupted; /* handlers run in the calls from here on outwards */
+
+bool undos_all_wait(void)
+{
+	return engine_undos == undo_floor;
+}
+
+struct undo *undos_handler_begins(bool give)
+{
+	struct undo *outer = interrupted;
+	for (struct undo *u = give ? engine_undos : NULL; u && u != outer; u = u->outer)
+		if (u->handler)
+			u->handler(u, true);
+	interrupted = engine_undos;
+	return outer;
+}
+
+void undos_handler_ends(struct undo *outer, bool give)
+{
+	bool lost = false;
+	for (struct undo *u = give ? engine_undos : NULL; u && u != outer; u = u->outer)
+		if (u->handler)
+			lost |= u->handler(u, false);
+	engine_handlers.lost += lost;
+	interrupted = outer;
+}
+
+void undos_handler_left(struct undo *outer)
+{
+	interrupted = outer;
+}
 
 static void undo_run(struct undo *floor)
 {

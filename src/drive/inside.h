@@ -15,12 +15,16 @@
  *   handler that runs meanwhile ends the wait all the same. The trampoline keeps the entry's values over the handler, which makes calls of its own.
  * - What a call holds while it may wait (a reference, a number) is on the thread's list of undos. The list is run when the call's frames are left by
  *   longjmp, pthread_exit or cancellation instead of by return.
+ * - To the program a handler runs after the call that it interrupts: Linux has let go of the file by then, and looks at the number anew if it starts the call
+ *   again. So what a waiting call holds of the program's it gives up before a handler runs (undo.handler), and takes back afterwards, if that is still at its
+ *   number. Otherwise the call is lost: its wait ends with -EINTR; or with -ERESTART, on which the shim looks at the number again.
  */
 #ifndef FINESSE_DRIVE_INSIDE_H
 #define FINESSE_DRIVE_INSIDE_H
 
 #include <pthread.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <time.h>
 
 #define ENGINE_THREAD _Thread_local __attribute__((tls_model("initial-exec")))
@@ -30,13 +34,14 @@ extern ENGINE_THREAD int engine_signal_pending;          /* set by the trampolin
 /* Handlers of the program that have run on this thread; `norestart`: these without SA_RESTART. */
 struct handlers_run {
 	unsigned all, norestart;
+	unsigned lost; /* … that made a call lose what it held */
 	bool moved; /* of a call: it has taken or given something, and `all` is of then (drive_wait_moved) */
 };
 extern ENGINE_THREAD struct handlers_run engine_handlers;
 extern ENGINE_THREAD struct handlers_run engine_handlers_at_call; /* … when the call that is under way was entered */
 extern ENGINE_THREAD struct timespec *engine_wait_timeout;
 extern void (*engine_on_leave)(void);     /* the shim's: runs what was deferred on this thread */
-extern void (*engine_on_interrupt)(void); /* the engine's: a handler is about to interrupt this thread's wait */
+extern bool (*engine_on_interrupt)(void); /* the engine's: a handler is about to interrupt this thread's wait. False: the lock is not to be had any more */
 
 /*
  * libc's setuid and its kin (setxid): each other thread makes the change in a handler of libc's own, which no trampoline sees. The shim brackets such calls, so that the helper thread
@@ -82,6 +87,8 @@ static inline void engine_leave(void)
 struct undo {
 	struct undo *outer;
 	void (*undo)(struct undo *u);
+	/* Around a handler that runs in the call's wait, before it (begins) and after it. The latter: was what it held lost? NULL: nothing is given up. */
+	bool (*handler)(struct undo *u, bool begins);
 };
 
 extern ENGINE_THREAD struct undo *engine_undos; /* the innermost */
@@ -89,6 +96,7 @@ extern ENGINE_THREAD struct undo *engine_undos; /* the innermost */
 static inline void undo_push(struct undo *u, void (*undo)(struct undo *))
 {
 	u->undo = undo;
+	u->handler = NULL;
 	u->outer = engine_undos;
 	__atomic_signal_fence(__ATOMIC_SEQ_CST);
 	engine_undos = u;
@@ -99,6 +107,14 @@ static inline void undo_pop(struct undo *u)
 {
 	engine_undos = u->outer;
 }
+
+/* In a wait, or a handler: no call has begun within it. A call that is not in its wait gives up nothing. */
+bool undos_all_wait(void);
+/* The trampoline's, inside, around a handler: the calls from the result on inwards are those that it interrupts. `give`: they wait, and give up what they hold. */
+struct undo *undos_handler_begins(bool give);
+void undos_handler_ends(struct undo *outer, bool give);
+/* … or the handler is left otherwise than by return. */
+void undos_handler_left(struct undo *outer);
 
 /*
  * Around anything that may be left by longjmp, pthread_exit or cancellation: a wait's system call, a handler of the program. When that happens,

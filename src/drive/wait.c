@@ -73,6 +73,12 @@ int drive_wait_begin_epoll(struct wait *wait, const struct drive *d, const struc
 	return r;
 }
 
+/* A handler took away what is waited for. */
+static bool wait_lost(const struct wait *wait)
+{
+	return wait->handlers.lost != engine_handlers.lost;
+}
+
 static bool wait_interrupted(const struct wait *wait)
 {
 	if (wait->ends_at_stop && wait->stops != __atomic_load_n(&wait->drive->stops, __ATOMIC_RELAXED))
@@ -126,6 +132,8 @@ struct sleep {
 	int64_t spin_until; /* 0: block at once */
 	bool looks;         /* … by system calls, for bulk.h; not as the setting says */
 	bool found;
+	bool handled;  /* a handler ran */
+	bool woken_before; /* … and before it did, something that is watched had changed */
 	struct timespec ts;
 	struct timespec *outer_timeout; /* of a wait that our thread's handler interrupted */
 	struct list *outer_blocks;      /* … and the last memory that it has */
@@ -151,16 +159,21 @@ static void wait_undone(void *arg)
 }
 
 /* The shim's trampoline, before a handler of the program that interrupts a wait of this thread: others drive meanwhile. */
-static void drive_interrupted(void)
+static bool drive_interrupted(void)
 {
 	struct waiter *w = waiter_of_thread();
+	struct sleep *z = container_of(engine_wait_timeout, struct sleep, ts);
 	if (!w || drive_ends_elsewhere(w->drive)) /* then the lock is another thread's for ever */
-		return;
+		return false;
 	drive_lock(w->drive);
+	if (!z->handled)
+		z->woken_before = w->signalled;
+	z->handled = true;
 	w->blocked = BLOCKED_NOT;
 	waiter_leave_share(w);
 	drive_wake(w->drive, sched_leave(&w->drive->sched, &w->sched));
 	drive_unlock(w->drive);
+	return true;
 }
 
 void wait_init(void)
@@ -220,7 +233,7 @@ static int sleep_cancellable(struct sleep *z)
 {
 	int type, r = -EINTR;
 	unsigned handlers = engine_handlers.all, setxids = engine_setxids_begun;
-	if (wait_interrupted(z->wait))
+	if (wait_interrupted(z->wait) || wait_lost(z->wait))
 		return r;
 	pthread_setcanceltype(PTHREAD_CANCEL_ASYNCHRONOUS, &type);
 	r = 0;
@@ -372,6 +385,8 @@ static int wait_once(struct drive *d, struct waiter *w, struct pollfd *fds, stru
 	sleep_blocked(&z);
 	if (z.looks)
 		bulk_looked(&d->bulk, z.found);
+	/* What the handler has done to what is waited for comes after the call, which ended before. What came of the network is told, if it comes by now. */
+	bool by_handler = z.handled && !z.woken_before && w->signalled;
 	if (n_kfds)
 		memcpy(kfds, fds + 1 + z.n_engine, n_kfds * sizeof *kfds);
 	if (z.how != BLOCKED_FUTEX && fds[0].revents)
@@ -380,7 +395,9 @@ static int wait_once(struct drive *d, struct waiter *w, struct pollfd *fds, stru
 	if (d->up && z.n_engine)
 		d->ops->ready(d, fds + 1, z.n_engine);
 	drive_begin(d);
-	if (any_ready(kfds, n_kfds) || w->signalled)
+	if (wait_lost(wait))
+		return wait_interrupted(wait) ? -EINTR : -ERESTART;
+	if ((any_ready(kfds, n_kfds) || w->signalled) && !(by_handler && wait_interrupted(wait)))
 		return 0;
 	if (wait_interrupted(wait))
 		return -EINTR;

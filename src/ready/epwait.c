@@ -213,6 +213,8 @@ static int wait_loop(struct engine *e, struct epset *set, struct epoll_event *ev
 		if (set->n_listeners && queues_fd() < 0)
 			slice.deadline = min_time(wait->deadline, e->now + QUEUES_LOOK_US);
 		r = engine_wait(e, w, kernel, set->n_listeners ? 2 : 1, &slice, mask);
+		if (r == -EINTR) /* to the program a handler runs after the call: what it has done is not told */
+			break;
 		if (r == -ETIMEDOUT && e->now < wait->deadline)
 			r = 0;
 		n = collect(e, set, evs, max, kernel[0].revents != 0, kernel[1].revents || queues_fd() < 0);

@@ -21,6 +21,7 @@ struct poll_call {
 	struct sock_pollfd *fds;
 	unsigned n, n_kernel, n_watches;
 	struct pollfd *kernel;  /* kernel fds, and the kernel queues of listeners */
+	bool away; /* a handler has run: this call waits for no client any more */
 	unsigned *kernel_index; /* which of `fds` each belongs to */
 	struct watch *watches;
 };
@@ -75,8 +76,17 @@ static void poll_call_left(struct undo *u)
 {
 	struct poll_call *c = container_of(u, struct poll_call, undo);
 	engine_lock(c->e);
-	poll_call_waits(c->e, c, -1);
+	if (!c->away)
+		poll_call_waits(c->e, c, -1);
+	c->away = true;
 	engine_unlock(c->e);
+}
+
+static bool poll_call_handled(struct undo *u, bool begins)
+{
+	if (begins)
+		poll_call_left(u);
+	return false;
 }
 
 /* A listener's queue may be another one, which processes share. */
@@ -100,13 +110,17 @@ static int poll_loop(struct engine *e, struct poll_call *c, struct waiter *w, co
 	unsigned ready = 0;
 	poll_call_waits(e, c, 1);
 	undo_push(&c->undo, poll_call_left);
+	c->undo.handler = poll_call_handled;
 	while (!r && !ready) {
 		r = engine_wait(e, w, c->kernel, c->n_kernel, wait, mask);
+		if (r == -EINTR) /* to the program a handler runs after the call: what it has done is not told */
+			break;
 		poll_call_follow(c);
 		ready = poll_call_check(e, c);
 	}
 	undo_pop(&c->undo);
-	poll_call_waits(e, c, -1);
+	if (!c->away)
+		poll_call_waits(e, c, -1);
 	return ready ? (int)ready : r == -ETIMEDOUT ? 0 : r;
 }
 

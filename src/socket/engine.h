@@ -804,6 +804,7 @@ struct listener_wait {
 	struct undo undo;
 	struct engine *e;
 	struct sock *l;
+	bool away; /* it does not: a handler runs, or has closed the listener */
 };
 void listener_wait_begin(struct listener_wait *w, struct engine *e, struct sock *l);
 void listener_wait_end(struct listener_wait *w);

@@ -8,23 +8,40 @@ static void wait_is_left(struct undo *u)
 {
 	struct listener_wait *w = container_of(u, struct listener_wait, undo);
 	engine_lock(w->e);
-	process_ops->waits(w->e, w->l, -1);
+	if (!w->away)
+		process_ops->waits(w->e, w->l, -1);
 	sock_put(w->e, w->l);
 	engine_unlock(w->e);
+}
+
+static bool wait_is_handled(struct undo *u, bool begins)
+{
+	struct listener_wait *w = container_of(u, struct listener_wait, undo);
+	engine_lock(w->e);
+	if (begins && !w->away)
+		process_ops->waits(w->e, w->l, -1);
+	w->away = begins || w->l->kind != SOCK_KIND_LISTENER;
+	if (!w->away)
+		process_ops->waits(w->e, w->l, 1);
+	engine_unlock(w->e);
+	return false;
 }
 
 void listener_wait_begin(struct listener_wait *w, struct engine *e, struct sock *l)
 {
 	w->e = e;
 	w->l = sock_ref(l);
+	w->away = false;
 	process_ops->waits(e, l, 1);
 	undo_push(&w->undo, wait_is_left);
+	w->undo.handler = wait_is_handled;
 }
 
 void listener_wait_end(struct listener_wait *w)
 {
 	undo_pop(&w->undo);
-	process_ops->waits(w->e, w->l, -1);
+	if (!w->away)
+		process_ops->waits(w->e, w->l, -1);
 	sock_put(w->e, w->l);
 }
 

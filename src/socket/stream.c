@@ -344,8 +344,9 @@ static ssize_t recv_locked(struct engine *e, struct sock *s, struct msghdr *msg,
 			return 0; /* it waits once, whatever ends the wait */
 		if (err) { /* but what has come without waking it (SO_RCVLOWAT) is taken */
 			c.flags |= MSG_DONTWAIT;
-			recv_step(e, s, &c, &result);
-			return result != -EAGAIN || err == -ETIMEDOUT ? result : err;
+			if (err != -ERESTART)
+				recv_step(e, s, &c, &result);
+			return result > 0 || err == -ETIMEDOUT ? result : err;
 		}
 	}
 }

@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""Connecting beside something else, natively and under finesse: tests/net/connecting.c, deciding.c, stepped.c, jumped.c and replaced.c say what."""
+"""Connecting beside something else, natively and under finesse: tests/net/connecting.c, deciding.c, stepped.c, jumped.c, replaced.c and handled.c say what."""
 import os
 import socket
 import subprocess
@@ -87,6 +87,18 @@ def jumped(lab):
     return same(lab, "jumped", CLIENT_IP, SERVER_IP, str(PORT))
 
 
+def handled(lab):
+    """A handler closes, replaces or ends what its thread's call waits for, and binds the port again."""
+    silent = nobody(lab)
+    listener = lab.server.socket()
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    listener.bind((SERVER_IP, PORT))
+    listener.listen(1000)  # and nobody accepts
+    right, why = same(lab, "handled", CLIENT_IP, SERVER_IP, str(PORT), silent)
+    listener.close()
+    return right, why
+
+
 def accept_rounds(listener, at_once, ports):
     """As a server of one connection at a time: all of a round, in order, before it ends any."""
     while True:
@@ -150,7 +162,7 @@ def main():
             checks += 1
             failures += not verdict[0]
             print("%s: deciding" % ("ok" if verdict[0] else "FAILED"), verdict[1], flush=True)
-    for part in stepped, jumped, replaced, order:
+    for part in stepped, jumped, replaced, handled, order:
         with Lab() as lab:
             try:
                 right, why = part(lab)

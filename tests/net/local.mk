@@ -77,7 +77,9 @@ EXTRA_DIST += tests/net/reuse.py
 TESTS += tests/net/reuse_test.sh
 
 # connecting beside something else
-check_PROGRAMS += tests/net/connecting tests/net/deciding tests/net/stepped tests/net/jumped tests/net/replaced
+check_PROGRAMS += tests/net/connecting tests/net/deciding tests/net/stepped tests/net/jumped tests/net/replaced tests/net/handled
+tests_net_handled_SOURCES = tests/net/handled.c
+tests_net_handled_LDADD =
 tests_net_replaced_SOURCES = tests/net/replaced.c
 tests_net_replaced_LDADD = -lpthread
 tests_net_jumped_SOURCES = tests/net/jumped.c
