@@ -55,6 +55,11 @@ static uint8_t segments_behind(const struct sent *r, uint8_t bits)
 	return r->bits & SENT_SHORT_END ? SENT_UNEVEN : bits & (SENT_SHORT_END | SENT_UNEVEN);
 }
 
+static bool say_the_same(const struct sent *a, const struct sent *b)
+{
+	return a->again == b->again && a->lost == b->lost;
+}
+
 /* Neighbours that differ in their times only become one. */
 static void compress(struct sent_log *l)
 {
@@ -62,7 +67,7 @@ static void compress(struct sent_log *l)
 	uint32_t kept = 0;
 	bool paired = false; /* each takes in one other: a second call halves what is left */
 	for (uint32_t i = 1; i < l->n; i++) {
-		if (!paired && r[kept].again == r[i].again && r[kept].lost == r[i].lost) {
+		if (!paired && say_the_same(&r[kept], &r[i])) {
 			r[kept].bits |= segments_behind(&r[kept], r[i].bits);
 			r[kept].end = r[i].end;
 			if (r[i].at_us > r[kept].at_us)
@@ -134,13 +139,44 @@ static bool split(struct sent_log *l, struct tcp_memory *m, uint32_t i, uint32_t
 	return true;
 }
 
+/* Record i ends at `seq`. Without room what is behind becomes the next record's, if the same holds for that. False: neither. */
+static bool cut(struct sent_log *l, struct tcp_memory *m, uint32_t i, uint32_t seq)
+{
+	if (split(l, m, i, seq))
+		return true;
+	struct sent *r = sent_at(l, i);
+	if (i + 1 == l->n || r->lost != r[1].lost || (!r->lost && r->again != r[1].again))
+		return false;
+	struct sent both = *r;
+	both.again |= r[1].again; /* of what is lost the safe side: no round trip is taken of it */
+	both.bits |= segments_behind(r, r[1].bits);
+	both.end = r[1].end;
+	if (r[1].at_us > both.at_us)
+		both.at_us = r[1].at_us;
+	r[1] = both;
+	r->end = seq;
+	return true;
+}
+
+/* Without room for a record of its own, what goes again is the record's before it, if that went again, too. */
+static bool follows(struct sent_log *l, uint32_t i, uint32_t right, int64_t now_us, const struct sent_mark *mark)
+{
+	struct sent *before = i ? sent_at(l, i - 1) : NULL;
+	if (!before || !before->again || before->lost)
+		return false;
+	before->bits |= segments_behind(before, segments_of(mark));
+	before->at_us = now_us;
+	before->end = right;
+	return true;
+}
+
 /* With the record before, if they say the same. */
 static void join(struct sent_log *l, uint32_t i)
 {
 	if (i == 0 || i >= l->n || l->n < SENT_SINGLE)
 		return;
 	struct sent *a = sent_at(l, i - 1), *b = sent_at(l, i);
-	if (a->at_us != b->at_us || a->again != b->again || a->lost != b->lost)
+	if (a->at_us != b->at_us || !say_the_same(a, b))
 		return;
 	a->bits |= segments_behind(a, b->bits);
 	a->end = b->end;
@@ -164,8 +200,8 @@ void sent_again(struct sent_log *l, struct tcp_memory *m, uint32_t una, uint32_t
 	}
 	uint32_t first = i;
 	for (; i < l->n && SEQ_LT(start, right); i++) {
-		if (SEQ_GT(sent_at(l, i)->end, right))
-			split(l, m, i, right);
+		if (SEQ_GT(sent_at(l, i)->end, right) && !cut(l, m, i, right) && follows(l, i, right, now_us, mark))
+			return;
 		struct sent *r = sent_at(l, i);
 		uint8_t segments = r->bits & (SENT_SHORT_END | SENT_UNEVEN);
 		start = r->end;

@@ -3,6 +3,7 @@
  * 3042, 2018, 2883, 6298). The sender's segments are H_MSS bytes; segment k (from 0) is [1 + k * H_MSS, …).
  */
 #include "harness.h"
+#include "tcp/sent.h"
 
 #define SEG(k) (1 + (uint32_t)(k) * H_MSS)
 
@@ -681,6 +682,36 @@ END_TEST
 
 #define COUNT(a) (int)(sizeof(a) / sizeof *(a))
 
+static void *no_memory(struct tcp_memory *m, size_t size)
+{
+	(void)m;
+	(void)size;
+	return NULL;
+}
+
+/* Two records are all: a long flight and a FIN, both lost. What goes again does not take the rest with it: that is still to be sent. */
+START_TEST(what_goes_again_without_memory)
+{
+	struct tcp_memory m = {.alloc = no_memory};
+	struct sent_log l = {0};
+	struct sent_mark mark = {0};
+	sent_append(&l, &m, 10000, 1, 0, &mark);
+	sent_append(&l, &m, 10001, 2, 0, &mark);
+	ck_assert_uint_eq(l.n, SENT_FEW);
+	sent_mark_lost(&l, &m, 0, 10000);
+	sent_mark_lost(&l, &m, 1, 10001);
+	for (uint32_t end = 1000; end <= 9000; end += 1000) {
+		sent_again(&l, &m, 0, end - 1000, end, 3 + end, &mark);
+		ck_assert_uint_eq(l.n, 2);
+		ck_assert_uint_eq(sent_at(&l, 0)->end, end);
+		ck_assert(sent_at(&l, 0)->again && !sent_at(&l, 0)->lost);
+		ck_assert_int_eq(sent_at(&l, 0)->at_us, 3 + end);
+		ck_assert_uint_eq(sent_at(&l, 1)->end, 10001);
+		ck_assert(sent_at(&l, 1)->lost);
+	}
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("loss");
@@ -721,6 +752,7 @@ int main(void)
 	tcase_add_test(tc, RFC2883_duplicate_segment);
 	tcase_add_test(tc, RFC2883_received);
 	tcase_add_test(tc, RFC5681_duplicate_acks_at_once);
+	tcase_add_test(tc, what_goes_again_without_memory);
 	tcase_add_loop_test(tc, out_of_order_queue_is_bounded, 0, 2);
 	tcase_add_loop_test(tc, retransmission_with_fin, 0, 2);
 	suite_add_tcase(s, tc);
