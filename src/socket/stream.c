@@ -342,9 +342,9 @@ static ssize_t recv_locked(struct engine *e, struct sock *s, struct msghdr *msg,
 			return c.done ? (ssize_t)c.done : err;
 		if (!c.total)
 			return 0; /* it waits once, whatever ends the wait */
-		if (err) { /* but what has come without waking it (SO_RCVLOWAT) is taken */
+		if (err) { /* but what has come without waking it (SO_RCVLOWAT) is taken; an error is the next call's, if this one was interrupted */
 			c.flags |= MSG_DONTWAIT;
-			if (err != -ERESTART)
+			if (err == -ETIMEDOUT || (err != -ERESTART && (c.done || tcp_readable_bytes(&s->tcp))))
 				recv_step(e, s, &c, &result);
 			return result > 0 || err == -ETIMEDOUT ? result : err;
 		}

@@ -2,6 +2,7 @@
 """Connecting beside something else, natively and under finesse: tests/net/connecting.c, deciding.c, stepped.c, jumped.c, replaced.c and handled.c say what."""
 import os
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -9,7 +10,7 @@ import threading
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from lab import CLIENT_IP, HERE, Lab, LabError, SERVER_IP, tally, TOP
 
-PORT, CLOSED_PORT, KERNELS_PORT = 7410, 7411, 7412
+PORT, CLOSED_PORT, KERNELS_PORT, RESETTING_PORT = 7410, 7411, 7412, 7413
 LINK = "delay=4ms"  # between the hosts: the peer has half of a connection for so long
 SLOW_LINK = "delay=100ms"  # a handshake is not over before the other thread has called
 NOBODY_IP, NOBODY = "10.77.0.9", "02:00:00:00:00:99"  # SYNs go there, and nothing comes back
@@ -87,6 +88,15 @@ def jumped(lab):
     return same(lab, "jumped", CLIENT_IP, SERVER_IP, str(PORT))
 
 
+def reset_each(listener):
+    """One after the other: on its first byte."""
+    while True:
+        c = listener.accept()[0]
+        c.recv(1)
+        c.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        c.close()
+
+
 def handled(lab):
     """A handler closes, replaces or ends what its thread's call waits for, and binds the port again."""
     silent = nobody(lab)
@@ -94,7 +104,11 @@ def handled(lab):
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     listener.bind((SERVER_IP, PORT))
     listener.listen(1000)  # and nobody accepts
-    right, why = same(lab, "handled", CLIENT_IP, SERVER_IP, str(PORT), silent)
+    resetting = lab.server.socket()
+    resetting.bind((SERVER_IP, RESETTING_PORT))
+    resetting.listen(5)
+    threading.Thread(target=reset_each, args=(resetting,), daemon=True).start()
+    right, why = same(lab, "handled", CLIENT_IP, SERVER_IP, str(PORT), silent, str(RESETTING_PORT))
     listener.close()
     return right, why
 

@@ -1,10 +1,11 @@
 /*
  * A handler that interrupts a waiting call does something to the call's socket, and opens its port again: natively and under finesse the same comes of it.
  *
- *     handled OWN_ADDRESS ADDRESS PORT SILENT_ADDRESS
+ *     handled OWN_ADDRESS ADDRESS PORT SILENT_ADDRESS RESETTING_PORT
  *
  * Linux's call has let go of the socket before the handler runs. So a port is free again when the handler has closed its socket; and a call that starts again (SA_RESTART)
  * looks at the number anew. At ADDRESS somebody listens, who neither says nor reads anything. Nobody answers at SILENT_ADDRESS.
+ * Who accepts at RESETTING_PORT resets the connection on the first byte: what comes of the network while a handler runs is not lost.
  *
  * A parent sends the signal when the call is asleep. If it sleeps again, the parent sends another signal, whose handler does nothing and has no SA_RESTART.
  * Prints a line for each case: what the handler saw, what the call said, and whether one signal was enough (a send may find room between two).
@@ -12,6 +13,8 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdbool.h>
@@ -37,7 +40,7 @@ static struct shared {
 	volatile bool waits;
 } *shared;
 
-static struct sockaddr_in own, peer, silent;
+static struct sockaddr_in own, peer, silent, resetting;
 static int fd, signals;
 static char saw[100];
 
@@ -200,11 +203,22 @@ static void do_shutdown(void)
 	snprintf(saw, sizeof saw, "%s", r ? strerrorname_np(errno) : "ok");
 }
 
+static void do_get_reset(void)
+{
+	struct tcp_info info = {0};
+	socklen_t size = sizeof info;
+	send(fd, "x", 1, MSG_NOSIGNAL);
+	while (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &size) == 0 && info.tcpi_state != TCP_CLOSE)
+		usleep(1000);
+	snprintf(saw, sizeof saw, "the reset");
+}
+
 static const struct deed {
 	const char *name;
 	void (*act)(void);
 } deeds[] = {{"nothing", do_nothing}, {"close", do_close}, {"close and open", do_anew}, {"dup2 over it", do_over}, {"copy and close", do_elsewhere}, {"shutdown", do_shutdown}};
 
+static const struct deed get_reset = {"have it reset", do_get_reset};
 static const struct deed *deed;
 
 static void on_first(int sig)
@@ -241,6 +255,10 @@ static void trial(const struct call *c, const struct deed *d, bool restart)
 	shared->waits = false;
 	printf("%s, %s%s: the handler saw %s; %s after %s\n", c->name, d->name, restart ? ", SA_RESTART" : "", saw[0] ? saw : "nothing",
 	       r < 0 ? strerrorname_np(error) : r ? "one" : "none", signals > 1 ? "more" : "a signal");
+	if (d == &get_reset) {
+		r = do_recv();
+		printf("… and the next one: %s\n", r < 0 ? strerrorname_np(errno) : r ? "one" : "none");
+	}
 	if (r > 0 && c->act == do_accept)
 		close(r);
 	close(fd);
@@ -253,6 +271,10 @@ static void child(void)
 		for (unsigned k = 0; k < COUNT(deeds); k++)
 			for (int restart = 0; restart < 2; restart++)
 				trial(&calls[i], &deeds[k], restart);
+	peer = resetting;
+	for (unsigned i = 0; i < COUNT(calls); i++)
+		for (int restart = 0; restart < 2 && calls[i].what == CONNECTION && calls[i].act != do_send; restart++)
+			trial(&calls[i], &get_reset, restart);
 	printf("done\n");
 	exit(0);
 }
@@ -286,12 +308,13 @@ static struct sockaddr_in address(const char *ip, int port)
 
 int main(int argc, char **argv)
 {
-	if (argc < 5)
+	if (argc < 6)
 		return 2;
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	own = address(argv[1], OWN_PORT);
 	peer = address(argv[2], atoi(argv[3]));
 	silent = address(argv[4], atoi(argv[3]));
+	resetting = address(argv[2], atoi(argv[5]));
 	shared = mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (shared == MAP_FAILED)
 		return 2;
