@@ -416,47 +416,20 @@ int wrap_sigaction(int sig, const struct sigaction *action, struct sigaction *ol
 }
 
 /* Who blocks SIGSEGV or SIGBUS gets no handler for a bad pointer's fault (base/user.h). */
-int wrap_sigprocmask(int how, const sigset_t *set, sigset_t *old)
-{
-	int r = REAL(sigprocmask)(how, set, old);
-	user_mask_changed();
-	return r;
-}
+#define CHANGES_MASK(name, parameters, arguments)                                                                          \
+	int wrap_##name parameters                                                                                         \
+	{                                                                                                                  \
+		int r = REAL(name) arguments;                                                                              \
+		user_mask_changed();                                                                                       \
+		return r;                                                                                                  \
+	}
 
-int wrap_pthread_sigmask(int how, const sigset_t *set, sigset_t *old)
-{
-	int r = REAL(pthread_sigmask)(how, set, old);
-	user_mask_changed();
-	return r;
-}
-
-int wrap_sighold(int sig)
-{
-	int r = REAL(sighold)(sig);
-	user_mask_changed();
-	return r;
-}
-
-int wrap_sigrelse(int sig)
-{
-	int r = REAL(sigrelse)(sig);
-	user_mask_changed();
-	return r;
-}
-
-int wrap_sigblock(int mask)
-{
-	int r = REAL(sigblock)(mask);
-	user_mask_changed();
-	return r;
-}
-
-int wrap_sigsetmask(int mask)
-{
-	int r = REAL(sigsetmask)(mask);
-	user_mask_changed();
-	return r;
-}
+CHANGES_MASK(sigprocmask, (int how, const sigset_t *set, sigset_t *old), (how, set, old))
+CHANGES_MASK(pthread_sigmask, (int how, const sigset_t *set, sigset_t *old), (how, set, old))
+CHANGES_MASK(sighold, (int sig), (sig))
+CHANGES_MASK(sigrelse, (int sig), (sig))
+CHANGES_MASK(sigblock, (int mask), (mask))
+CHANGES_MASK(sigsetmask, (int mask), (mask))
 
 static shim_sighandler signal_with(int sig, shim_sighandler handler, int flags)
 {
