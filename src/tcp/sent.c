@@ -60,6 +60,15 @@ static bool say_the_same(const struct sent *a, const struct sent *b)
 	return a->again == b->again && a->lost == b->lost;
 }
 
+/* The record takes in the one behind it, and has the later time of the two. */
+static void take_in(struct sent *r, const struct sent *behind)
+{
+	r->bits |= segments_behind(r, behind->bits);
+	r->end = behind->end;
+	if (behind->at_us > r->at_us)
+		r->at_us = behind->at_us;
+}
+
 /* Neighbours that differ in their times only become one. */
 static void compress(struct sent_log *l)
 {
@@ -68,10 +77,7 @@ static void compress(struct sent_log *l)
 	bool paired = false; /* each takes in one other: a second call halves what is left */
 	for (uint32_t i = 1; i < l->n; i++) {
 		if (!paired && say_the_same(&r[kept], &r[i])) {
-			r[kept].bits |= segments_behind(&r[kept], r[i].bits);
-			r[kept].end = r[i].end;
-			if (r[i].at_us > r[kept].at_us)
-				r[kept].at_us = r[i].at_us;
+			take_in(&r[kept], &r[i]);
 			paired = true;
 		} else {
 			r[++kept] = r[i];
@@ -113,6 +119,14 @@ static struct sent make_record(uint32_t end, int64_t now_us, const struct sent_m
 	};
 }
 
+/* What leaves now, up to `end`, is the record's, too. */
+static void extend(struct sent *r, uint32_t end, int64_t now_us, const struct sent_mark *mark)
+{
+	r->bits |= segments_behind(r, segments_of(mark));
+	r->at_us = now_us;
+	r->end = end;
+}
+
 void sent_append(struct sent_log *l, struct tcp_memory *m, uint32_t end, int64_t now_us, int64_t grain_us, const struct sent_mark *mark)
 {
 	struct sent *last = l->n ? sent_at(l, l->n - 1) : NULL;
@@ -121,10 +135,7 @@ void sent_append(struct sent_log *l, struct tcp_memory *m, uint32_t end, int64_t
 		*sent_at(l, l->n++) = make_record(end, now_us, mark);
 		return;
 	}
-	last = sent_at(l, l->n - 1);
-	last->bits |= segments_behind(last, segments_of(mark));
-	last->at_us = now_us;
-	last->end = end;
+	extend(sent_at(l, l->n - 1), end, now_us, mark);
 }
 
 /* Record i ends at `seq`, and what is behind becomes record i + 1. False: no room. */
@@ -149,10 +160,7 @@ static bool cut(struct sent_log *l, struct tcp_memory *m, uint32_t i, uint32_t s
 		return false;
 	struct sent both = *r;
 	both.again |= r[1].again; /* of what is lost the safe side: no round trip is taken of it */
-	both.bits |= segments_behind(r, r[1].bits);
-	both.end = r[1].end;
-	if (r[1].at_us > both.at_us)
-		both.at_us = r[1].at_us;
+	take_in(&both, r + 1);
 	r[1] = both;
 	r->end = seq;
 	return true;
@@ -164,9 +172,7 @@ static bool follows(struct sent_log *l, uint32_t i, uint32_t right, int64_t now_
 	struct sent *before = i ? sent_at(l, i - 1) : NULL;
 	if (!before || !before->again || before->lost)
 		return false;
-	before->bits |= segments_behind(before, segments_of(mark));
-	before->at_us = now_us;
-	before->end = right;
+	extend(before, right, now_us, mark);
 	return true;
 }
 
@@ -178,8 +184,7 @@ static void join(struct sent_log *l, uint32_t i)
 	struct sent *a = sent_at(l, i - 1), *b = sent_at(l, i);
 	if (a->at_us != b->at_us || !say_the_same(a, b))
 		return;
-	a->bits |= segments_behind(a, b->bits);
-	a->end = b->end;
+	take_in(a, b);
 	memmove(b, b + 1, (l->n - i - 1) * sizeof *b);
 	l->n--;
 }
