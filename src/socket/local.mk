@@ -2,6 +2,7 @@ noinst_LIBRARIES += src/libsocket.a
 src_libsocket_a_CPPFLAGS = $(AM_CPPFLAGS) -DFINESSE_VERSION='"$(PACKAGE_VERSION)"'
 src_libsocket_a_CFLAGS = $(ROOM_CFLAGS)
 src_libsocket_a_SOURCES = \
+	src/socket/accept.c \
 	src/socket/admit.c \
 	src/socket/bind.c \
 	src/socket/cmsg.c \
