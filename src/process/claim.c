@@ -12,7 +12,7 @@
  * What waits for accept in a process that has not come for it for LEASE_US is given to the others when one of them waits. After LATELY_US it is theirs
  * anyway, for they may be so busy that nobody is ever seen to wait.
  *
- * A process that listens and forks before it ever accepts stands down: its port is the kernel's until somebody wants to accept, who then claims it. So do
+ * A process that listens and forks before it ever accepts stands down (claim_fork.c): its port is the kernel's until somebody wants to accept, who then claims it. So do
  * listeners that were inherited by fork (fork.c). Where no connection can be handed to the kernel, every listener begins so. A listener that is closed while others may accept from the same socket gives what waits to the spare queue;
  * its half-open connections go on, and go there, too, once they are established.
  */
@@ -116,7 +116,7 @@ static int claim_enter(struct claim *c, int kfd)
 }
 
 /* No connection is left of it, and no listener. */
-static void claim_end_if_over(struct claim *c)
+void claim_end_if_over(struct claim *c)
 {
 	bool held = !list_empty(&c->listeners) || c->n_conns || c->n_held || c->e->now < c->tw_until_us;
 	if (held)
@@ -423,7 +423,7 @@ static bool in_use(const struct listener *lst, int64_t now)
 }
 
 /* Somebody has accepted here, or waited. */
-static bool is_used(const struct claim *c)
+bool claim_is_used(const struct claim *c)
 {
 	list_for_each (pos, tmp, &c->listeners)
 		if (container_of(pos, struct listener, claim_node)->seen_us)
@@ -681,92 +681,7 @@ static int spare_take(struct engine *e, struct sock *l)
 	return fd;
 }
 
-/* ---- fork, privilege ---- */
-
-static bool may_stand_down(const struct claim *c)
-{
-	return c->group.state == GROUP_ALONE && c->taken && !is_used(c) && !c->group.refuses;
-}
-
-static void stand_down(struct claim *c)
-{
-	list_for_each (at, next, &c->listeners) {
-		struct sock *l = container_of(at, struct listener, claim_node)->owner;
-		l->lst->from_elsewhere = l->lst->asleep = true; /* it will not be ours alone */
-		listener_requeue(c->e, l->lst); /* where any child finds them, however it accepts */
-		claim_moves_queue(c->e, l);
-		listener_release(c->e, l);
-	}
-}
-
-static void asleep_are_shared(struct claim *c)
-{
-	list_for_each (pos, tmp, &c->listeners) {
-		struct listener *lst = container_of(pos, struct listener, claim_node);
-		lst->from_elsewhere |= lst->asleep;
-	}
-}
-
-static void before_fork(struct engine *e)
-{
-	list_for_each (pos, tmp, &e->claims) {
-		struct claim *c = container_of(pos, struct claim, node);
-		if (list_empty(&c->listeners))
-			continue;
-		group_spare_make(&c->group);
-		if (may_stand_down(c))
-			stand_down(c);
-		asleep_are_shared(c);
-	}
-	if (list_empty(&e->draining))
-		requeue_end(e); /* before a child has it, too */
-}
-
-static void shares(struct engine *e, struct sock *l)
-{
-	struct claim *c = l->lst->claim;
-	if (!c)
-		return;
-	l->lst->from_elsewhere = true;
-	if (group_spare_make(&c->group) == 0)
-		broker_client_passes(l->lst->kfd, c->group.spare);
-	if (c->group.state == GROUP_OUT) {
-		if (!l->lst->asleep) /* tells who serves it */
-			group_enter(&c->group, NULL, l->lst->kfd);
-		return;
-	}
-	if (may_stand_down(c))
-		stand_down(c);
-	else if (!e->own && !c->group.refuses && group_begin(&c->group)) /* it cannot be watched who accepts: the kernel's queue is everybody's */
-		c->host.gives_up(&c->host);
-}
-
-static void passes(struct engine *e, struct sock *l)
-{
-	struct claim *c = l->lst->claim;
-	if (!c)
-		return;
-	if (l->kind == SOCK_KIND_LISTENER && group_spare_make(&c->group) == 0)
-		l->lst->from_elsewhere = true; /* whoever is executed accepts from it */
-	spare_exec_pass(&c->group);
-	(void)e;
-}
-
-static void after_fork(struct engine *e)
-{
-	list_for_each (pos, tmp, &e->claims) {
-		struct claim *c = container_of(pos, struct claim, node);
-		group_after_fork(&c->group);
-		claim_deferred_after_fork(c);
-		c->watched = c->taken = c->accepting = c->lately = false;
-		c->n_conns = c->n_waiting = 0;
-		c->tw_until_us = 0;
-		claim_end_if_over(c);
-	}
-	e->n_shared_claims = 0;
-	e->claims_changed = false;
-	e->claims_us = TIME_NEVER;
-}
+/* ---- passed on, and the end ---- */
 
 static void given(struct engine *e, struct sock *l)
 {
@@ -836,10 +751,10 @@ static const struct process_ops claim_ops = {
 	.spare_give_all = claim_moves_queue,
 	.deferred_give_all = claim_moves_deferred,
 	.leaving = leaving,
-	.before_fork = before_fork,
-	.shares = shares,
-	.passes = passes,
-	.after_fork = after_fork,
+	.before_fork = claim_before_fork,
+	.shares = claim_shares,
+	.passes = claim_passes,
+	.after_fork = claim_after_fork,
 	.given = given,
 	.member = member,
 	.has_engineless = has_engineless,

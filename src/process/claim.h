@@ -41,6 +41,16 @@ static inline struct group_place claim_place(const struct sock *l)
 	return (struct group_place){.addr = l->lst->addr, .port = l->lst->port, .family = l->family, .v6only = l->v6only};
 }
 
+/* ---- claim.c ---- */
+bool claim_is_used(const struct claim *c); /* a thread of this process has accepted from it, or waited to */
+void claim_end_if_over(struct claim *c);   /* frees it, once no listener and no connection has it */
+
+/* ---- claim_fork.c: of process_ops ---- */
+void claim_before_fork(struct engine *e);
+void claim_after_fork(struct engine *e);
+void claim_shares(struct engine *e, struct sock *l);
+void claim_passes(struct engine *e, struct sock *l);
+
 /* ---- claim_share.c: what a group wants to know ---- */
 extern const struct group_host claim_host;
 void claim_shows(struct claim *c); /* accepting, waiting, queue: as it is now */
