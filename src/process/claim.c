@@ -19,6 +19,7 @@
 #include "process/claim.h"
 #include "socket/leaving.h"
 #include "socket/process_ops.h"
+#include "socket/listener.h"
 #include "process/broker.h"
 #include "process/spare_exec.h"
 

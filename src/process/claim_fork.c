@@ -5,6 +5,7 @@
  * of the two will, and the kernel's queue is everybody's. One that has accepted keeps the port, and whoever else accepts joins it.
  */
 #include "process/claim.h"
+#include "socket/listener.h"
 #include "process/broker.h"
 #include "process/spare_exec.h"
 

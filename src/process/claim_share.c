@@ -1,5 +1,6 @@
 /* What a group asks of the port that it is about: who is one of its processes, and what the beginning of sharing means to connections that are there. */
 #include "process/claim.h"
+#include "socket/listener.h"
 
 #include "base/log.h"
 #include "base/sockopt.h"

@@ -6,6 +6,7 @@
  */
 #include "ready/internal.h"
 #include "socket/process_ops.h"
+#include "socket/listener.h"
 
 #include "base/sys.h"
 

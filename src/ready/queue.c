@@ -12,6 +12,7 @@
  */
 #include "ready/internal.h"
 #include "socket/process_ops.h"
+#include "socket/listener.h"
 
 #include "base/fd.h"
 #include "base/log.h"

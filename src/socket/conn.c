@@ -6,6 +6,8 @@
 #include "socket/stamps.h"
 #include "socket/trace.h"
 #include "socket/unseen.h"
+#include "socket/listener.h"
+#include "socket/fastopen.h"
 
 #include "kernel/living.h"
 #include "kernel/privileged.h"

@@ -7,6 +7,7 @@
 #include "socket/own.h"
 #include "socket/fallback.h"
 #include "socket/port_range.h"
+#include "socket/fastopen.h"
 
 #include "base/fd.h"
 #include "base/log.h"

@@ -10,6 +10,7 @@
  * takes them they are forgotten, as Linux forgets those of a socket that is gone: who speaks then gets a reset.
  */
 #include "socket/engine.h"
+#include "socket/listener.h"
 
 /* With the same deadline rule for all of a listener's, the list is in the order of deadlines, but for a moment after the option was changed. */
 bool defer_starts(struct engine *e, struct sock *s)

@@ -11,6 +11,7 @@
  * of a dissolved connection is told to the caller, who sees to it that the kernel socket says so.
  */
 #include "socket/engine.h"
+#include "socket/listener.h"
 
 #include "base/fd.h"
 #include "base/sys.h"

@@ -667,71 +667,10 @@ void taken_ports_count(struct engine *e, const struct flow_key *key, int more); 
 int taken_ports_fd(struct engine *e, const struct ip_addr *addr, uint16_t port); /* the table's; or -1 */
 void taken_ports_forget(struct engine *e); /* in a fork child */
 
-/* ---- listen.c ---- */
-/* What is served for a listener on this address, and the device that it is bound to. As engine_up. */
-int listener_serve(struct engine *e, int kfd, const struct candidate *candidate, const struct ip_addr *addr, uint16_t port, char *why, size_t why_len);
-/* Is this address one of a listener's that is bound to `name`? */
-bool listener_name_matches(const struct ip_addr *name, int family, bool v6only, const struct ip_addr *addr);
-/* `ifindex`: by which it comes; 0: any. */
-struct sock *listener_find(struct engine *e, const struct flow_key *key, int ifindex);
-struct sock *listener_in_use(struct engine *e, struct sock *l); /* `l`, or its sibling that the program uses, while it does not use `l` */
-void listener_is_used(struct engine *e, struct sock *l); /* for the first time */
-/* A listener of this port that is bound to an interface: it has no SYN of others. */
-bool listener_is_elsewhere(struct engine *e, const struct flow_key *key);
-/* True: it is an embryo now. `iss_min`: of a TIME-WAIT that it takes over, or 0. */
-bool listener_on_syn(struct engine *e, struct sock *l, const struct ip_input *in, uint32_t iss_min);
-/* way_back.c. 0; -EXDEV: Linux might not take a SYN of this source that came now, and is to say so itself; `found`: the way of its answer. */
-int way_back_check(struct engine *e, const struct sock *l, const struct flow_key *key, const struct route *found);
-int way_back_of_cookie(struct engine *e, const struct sock *l, const struct flow_key *key); /* … or -errno: no way leads there */
-/* A segment of no connection, with ACK: true when it brings back a cookie of ours (or may not be answered). */
-bool listener_on_ack(struct engine *e, struct sock *l, const struct ip_input *in);
-void embryo_leave(struct sock *s); /* established, or dead */
-/* The handshake of an embryo is complete. */
-void listener_on_established(struct engine *e, struct sock *s);
-void listener_give_to_accept(struct engine *e, struct sock *s);
-bool listener_accept_full(const struct sock *l);
-/* `for_all`: nobody accepts from its socket any more, in no process. */
-void listener_close(struct engine *e, struct sock *l, bool for_all);
-/* From now on the kernel answers for the port; accept goes on to give what is here, and what the kernel's queue has. */
-void listener_to_kernel(struct engine *e, struct sock *l, const char *why);
-/* `kfd` listens, or will, and is the kernel's because of an option: so are those from now on that share its port. Inside a turn, not inside a walk over engine.listeners. */
-void siblings_follow(struct engine *e, int kfd, const char *why);
-/* It would share a port with such a one. */
-bool siblings_refuse(struct engine *e, int kfd, const struct ip_addr *addr, uint16_t port);
-
-/* ---- fastopen.c ---- */
-bool fastopen_may_serve(struct engine *e); /* false: the namespace's servers may, and its key cannot be read */
-void fastopen_listen(struct engine *e, struct sock *l, int kfd); /* kfd listens, or an option of it is another */
-void fastopen_forget(struct engine *e, struct fastopen *f);
-/* What becomes of a SYN; *cookie is for its SYN-ACK. */
-enum fastopen_fate fastopen_on_syn(struct engine *e, struct sock *l, const struct ip_input *in, struct fastopen_cookie *cookie);
-void fastopen_began(struct engine *e, struct sock *l, struct sock *s); /* an embryo of FASTOPEN_TAKEN */
-void fastopen_ended(struct engine *e, struct sock *s); /* its handshake is complete, or never will be */
-
-/* ---- fastopen_client.c ---- */
-bool fastopen_may_call(const struct engine *e); /* … of this namespace */
-bool fastopen_wants_connect(const struct sock *s); /* TCP_FASTOPEN_CONNECT */
-void fastopen_connect(struct engine *e, struct sock *s); /* its connect: without a cookie the SYN, which waited, leaves and asks for one */
-/*
- * What sendmsg does with MSG_FASTOPEN, or where the SYN waits, before it sends. *taken: how many of its bytes went with the SYN. 0: the rest is to be sent. Else its result: bytes or
- * -errno. *dissolve: as of sock_connect.
- */
-ssize_t fastopen_send(struct engine *e, struct sock *s, const struct msghdr *msg, int flags, size_t *taken, bool *dissolve);
-void fastopen_learn(struct engine *e, const struct sock *s); /* connected */
-void fastopen_hole(struct engine *e); /* TCP_EV_BLACK_HOLE */
-void fastopen_client_ended(struct engine *e, const struct sock *s);
-/* connect.c: waiting for a handshake that began before; or, with `begun`, by this call. */
+/* ---- connect.c, fork.c ---- */
+/* Waiting for a handshake that began before; or, with `begun`, by this call. */
 int connect_call(struct engine *e, struct sock *s, const struct sockaddr *addr, bool begun, bool nonblock, bool fastopen, bool *dissolve);
-
-void fork_not_early(struct engine *e, struct sock *s); /* fork.c: … and a child may have it */
-
-/* ---- defer.c ---- */
-bool defer_starts(struct engine *e, struct sock *s); /* false: it need not wait */
-bool sock_is_deferred(const struct sock *s);
-void defer_expire(struct engine *e);
-int64_t defer_deadline(const struct engine *e);
-bool defer_has_others(const struct listener *lst); /* is there an embryo that is not deferred? */
-void defer_forget(struct engine *e, struct listener *lst); /* in silence */
+void fork_not_early(struct engine *e, struct sock *s); /* it is an early one, and a child may have it */
 
 /* ---- options_values.c ---- */
 /* The engine does what this value asks, and *ip says how; false: the kernel has to. The engine is up. */
@@ -832,29 +771,6 @@ int conn_handover_alone(struct engine *e, struct sock *s, const char *why);
 int conn_end(struct engine *e, struct sock *s);
 /* connect.c: `s` is about to be given up; its port rests for a while if the peer has not answered. */
 void connect_given_up(struct engine *e, const struct sock *s);
-void listener_release(struct engine *e, struct sock *l);
-int listener_claim(struct engine *e, struct sock *l);
-/* As the classifier names it: 0.0.0.0 is IPv4 only, :: both families. */
-const struct ip_addr *listener_classifier_name(const struct ip_addr *addr, bool v6only);
-/* Connections that the kernel has on this port stay its own. */
-int listener_except_kernels(struct engine *e, struct listener *lst);
-/* An inherited listener that this process accepts from the kernel's queue: who serves it elsewhere is told, and what waits there for accept comes here, too. */
-void listener_stays_kernels(struct engine *e, struct sock *s);
-/* Without the listening port, each connection needs an entry of its own in the classifier. */
-void listener_keep_connections(struct engine *e, uint16_t port);
-void listener_note_fallback(const struct sock *l, int err);
-/* Readable when a client came by another way than the engine. */
-static inline int listener_queue(const struct listener *lst)
-{
-	return lst->queue_fd >= 0 ? lst->queue_fd : lst->kfd;
-}
-/* There is a spare queue `fd` now: who waits, waits for it, too. */
-void listener_watch_too(struct engine *e, struct sock *l, int fd);
-extern void (*engine_on_queue_changed)(struct sock *l); /* ready/'s: listener_queue is another one. Lock held. NULL: nobody registers queues */
-void listeners_drain(struct engine *e); /* at a turn's end */
-/* Who waits for accept goes to the queue of the kernel's listener, as far as the kernel takes them. */
-void listener_requeue(struct engine *e, struct listener *lst);
-void requeue_end(struct engine *e); /* no listener drains any more */
 void stream_close(struct engine *e, struct sock *s, bool exiting);
 #define EXIT_DRAIN_SHORT_US (10 * USEC_PER_SEC)
 void exit_locked(struct engine *e, bool for_good, int64_t drain_us); /* engine_on_exit, lock held. What is unsent, and cannot be handed over, is sent for so long at most */

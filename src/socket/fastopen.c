@@ -10,6 +10,8 @@
  * privilege goes on with the keys that it has read.
  */
 #include "socket/engine.h"
+#include "socket/listener.h"
+#include "socket/fastopen.h"
 
 #include "base/sys.h"
 

@@ -9,6 +9,7 @@
  * time), twice as long each time, 64 times at most. Whoever gets text by Fast Open afterwards ends the suspicion. When it began stands in the cache of cookies, at no address, so that all processes know.
  */
 #include "socket/engine.h"
+#include "socket/fastopen.h"
 
 #include "base/user.h"
 

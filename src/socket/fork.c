@@ -18,6 +18,8 @@
 #include "socket/process_ops.h"
 #include "socket/trace.h"
 #include "socket/unseen.h"
+#include "socket/listener.h"
+#include "socket/fastopen.h"
 
 #include "base/fd.h"
 #include "base/fd_pass.h"

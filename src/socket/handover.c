@@ -8,6 +8,7 @@
 #include "socket/process_ops.h"
 #include "socket/trace.h"
 #include "socket/unseen.h"
+#include "socket/listener.h"
 
 #include "base/fd.h"
 #include "base/log.h"

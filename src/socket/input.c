@@ -5,6 +5,8 @@
 #include "socket/stamps.h"
 #include "socket/trace.h"
 #include "socket/unseen.h"
+#include "socket/listener.h"
+#include "socket/fastopen.h"
 
 #include "base/fd.h"
 #include "base/log.h"

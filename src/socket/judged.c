@@ -11,6 +11,7 @@
  */
 #include "socket/engine.h"
 #include "socket/process_ops.h"
+#include "socket/listener.h"
 
 #include "base/log.h"
 #include "kernel/firewall.h"

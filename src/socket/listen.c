@@ -12,6 +12,8 @@
 #include "socket/own.h"
 #include "socket/fallback.h"
 #include "socket/process_ops.h"
+#include "socket/listener.h"
+#include "socket/fastopen.h"
 
 #include "base/fd.h"
 #include "base/log.h"

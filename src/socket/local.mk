@@ -9,73 +9,75 @@ src_libsocket_a_SOURCES = \
 	src/socket/conn.c \
 	src/socket/connect.c \
 	src/socket/control.c \
+	src/socket/death.c \
 	src/socket/defer.c \
 	src/socket/dest.c \
 	src/socket/disconnect.c \
 	src/socket/engine.c \
 	src/socket/engine.h \
-	src/socket/fallback.h \
-	src/socket/leaving.h \
-	src/socket/process_ops.h \
-	src/socket/trace.h \
 	src/socket/errqueue.c \
 	src/socket/errqueue.h \
 	src/socket/exceptions.c \
 	src/socket/fallback.c \
+	src/socket/fallback.h \
 	src/socket/fastopen.c \
+	src/socket/fastopen.h \
 	src/socket/fastopen_client.c \
 	src/socket/fork.c \
-	src/socket/death.c \
 	src/socket/handover.c \
 	src/socket/iface.c \
-	src/socket/service.c \
-	src/socket/sock_wait.c \
 	src/socket/input.c \
 	src/socket/ioctl.c \
 	src/socket/judged.c \
-	src/socket/rejudge.c \
-	src/socket/rules_reader.c \
-	src/socket/rules_reader.h \
-	src/socket/requeue.c \
 	src/socket/kernel_tw.c \
+	src/socket/leaving.h \
 	src/socket/listen.c \
+	src/socket/listener.h \
 	src/socket/names.c \
-	src/socket/port_range.c \
-	src/socket/port_range.h \
-	src/socket/taken_ports.c \
 	src/socket/namespace.c \
-	src/socket/own.c \
-	src/socket/own.h \
-	src/socket/own_share.c \
 	src/socket/options.c \
-	src/socket/options_get.c \
 	src/socket/options.def \
 	src/socket/options.h \
 	src/socket/options_decide.c \
+	src/socket/options_get.c \
 	src/socket/options_table.c \
 	src/socket/options_values.c \
+	src/socket/own.c \
+	src/socket/own.h \
+	src/socket/own_share.c \
 	src/socket/parting.c \
 	src/socket/pmtu.c \
+	src/socket/port_range.c \
+	src/socket/port_range.h \
+	src/socket/process_ops.h \
+	src/socket/rejudge.c \
+	src/socket/requeue.c \
+	src/socket/rules_reader.c \
+	src/socket/rules_reader.h \
+	src/socket/saved_syn.c \
+	src/socket/saved_syn.h \
+	src/socket/service.c \
+	src/socket/siblings.c \
 	src/socket/sock.h \
 	src/socket/sock_counter.def \
-	src/socket/saved_syn.c \
-	src/socket/siblings.c \
-	src/socket/saved_syn.h \
+	src/socket/sock_wait.c \
 	src/socket/stamps.c \
 	src/socket/stamps.h \
 	src/socket/stat.c \
 	src/socket/stream.c \
 	src/socket/syn.c \
-	src/socket/time_wait.c \
-	src/socket/unseen.c \
-	src/socket/unseen.h \
+	src/socket/taken_ports.c \
 	src/socket/tcp_info.c \
 	src/socket/tcp_info.h \
+	src/socket/time_wait.c \
 	src/socket/trace.c \
+	src/socket/trace.h \
 	src/socket/trace_queue.c \
 	src/socket/trace_queue.h \
 	src/socket/trace_text.c \
 	src/socket/trace_text.h \
 	src/socket/turn.c \
+	src/socket/unseen.c \
+	src/socket/unseen.h \
 	src/socket/way_back.c \
 	src/socket/zerocopy.c

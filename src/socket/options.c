@@ -8,6 +8,8 @@
 #include "socket/errqueue.h"
 #include "socket/options.h"
 #include "socket/stamps.h"
+#include "socket/listener.h"
+#include "socket/fastopen.h"
 
 #include "base/sys.h"
 #include "base/user.h"

@@ -7,6 +7,7 @@
 #include "socket/engine.h"
 #include "socket/options.h"
 #include "socket/saved_syn.h"
+#include "socket/fastopen.h"
 
 #include "base/fd.h"
 #include "base/sys.h"

@@ -14,6 +14,7 @@
  * What cannot be: a connection is never the kernel's (it has no such address), so who needs that, a process that inherited one by fork for example, gets its end.
  */
 #include "socket/own.h"
+#include "socket/listener.h"
 
 #include "base/fd.h"
 #include "base/log.h"

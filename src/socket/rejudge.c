@@ -27,6 +27,7 @@
 #include "kernel/netlink.h"
 #include "kernel/privileged.h"
 #include "socket/rules_reader.h"
+#include "socket/listener.h"
 
 #include <errno.h>
 #include <linux/netfilter/nfnetlink.h>

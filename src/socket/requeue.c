@@ -5,6 +5,7 @@
 #include "socket/own.h"
 #include "socket/fallback.h"
 #include "socket/unseen.h"
+#include "socket/listener.h"
 
 #include "base/log.h"
 #include "kernel/requeue.h"

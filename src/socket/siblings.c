@@ -7,6 +7,7 @@
  * (Of other processes' sockets it knows nothing. Whose option it is decides for its own process alone.)
  */
 #include "socket/engine.h"
+#include "socket/listener.h"
 
 #include "base/sockopt.h"
 #include "kernel/diag.h"

@@ -1,6 +1,7 @@
 /* Waiting for one socket: what a verb does when it would block. */
 #include "socket/engine.h"
 #include "socket/process_ops.h"
+#include "socket/listener.h"
 
 #include <errno.h>
 

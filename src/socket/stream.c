@@ -4,6 +4,8 @@
 #include "socket/leaving.h"
 #include "socket/stamps.h"
 #include "socket/unseen.h"
+#include "socket/listener.h"
+#include "socket/fastopen.h"
 
 #include "base/sys.h"
 #include "base/user.h"

@@ -14,6 +14,8 @@
 #include "socket/process_ops.h"
 #include "socket/saved_syn.h"
 #include "socket/stamps.h"
+#include "socket/listener.h"
+#include "socket/fastopen.h"
 
 #include "base/log.h"
 #include "base/siphash.h"

@@ -17,6 +17,7 @@
  * tables and all TIME-WAITs with that name; of a client's only those since its first TIME-WAIT, so it may go early where several share a port. A fork's child closes its copies. Not in own-address mode, whose ports are nobody else's.
  */
 #include "socket/engine.h"
+#include "socket/listener.h"
 
 #include "base/fd.h"
 #include "base/log.h"

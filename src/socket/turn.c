@@ -10,6 +10,7 @@
 #include "socket/stamps.h"
 #include "socket/trace.h"
 #include "socket/unseen.h"
+#include "socket/listener.h"
 
 #include "base/log.h"
 #include "base/sys.h"

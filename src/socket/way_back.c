@@ -13,6 +13,7 @@
  * next ones are answered to who sent the frame, and asked about when they come back.
  */
 #include "socket/engine.h"
+#include "socket/listener.h"
 
 #include <errno.h>
 #include <stdio.h>
