@@ -670,7 +670,7 @@ void taken_ports_forget(struct engine *e); /* in a fork child */
 /* ---- connect.c, fork.c ---- */
 /* Waiting for a handshake that began before; or, with `begun`, by this call. */
 int connect_call(struct engine *e, struct sock *s, const struct sockaddr *addr, bool begun, bool nonblock, bool fastopen, bool *dissolve);
-void fork_not_early(struct engine *e, struct sock *s); /* it is an early one, and a child may have it */
+void fork_not_early(struct engine *e, struct sock *s); /* its handshake is complete: a child that asked for it before that gets its answer */
 
 /* ---- options_values.c ---- */
 /* The engine does what this value asks, and *ip says how; false: the kernel has to. The engine is up. */
