@@ -8,9 +8,15 @@ tests_net_classifier_test_LDADD = src/libkernel.a src/libbase.a $(UNIT_LIBS)
 
 check_PROGRAMS += tests/net/classifier_group_test
 TESTS += tests/net/classifier_group_test
-tests_net_classifier_group_test_SOURCES = tests/net/classifier_group_test.c tests/net/frames.c tests/net/frames.h
+tests_net_classifier_group_test_SOURCES = tests/net/classifier_group_test.c tests/net/group_members.c tests/net/group_members.h tests/net/frames.c tests/net/frames.h
 tests_net_classifier_group_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
 tests_net_classifier_group_test_LDADD = src/libkernel.a src/libbase.a $(UNIT_LIBS)
+
+check_PROGRAMS += tests/net/classifier_flows_test
+TESTS += tests/net/classifier_flows_test
+tests_net_classifier_flows_test_SOURCES = tests/net/classifier_flows_test.c tests/net/group_members.c tests/net/group_members.h tests/net/frames.c tests/net/frames.h
+tests_net_classifier_flows_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
+tests_net_classifier_flows_test_LDADD = src/libkernel.a src/libbase.a $(UNIT_LIBS)
 
 check_PROGRAMS += tests/net/diag_test
 TESTS += tests/net/diag_test
