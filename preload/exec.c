@@ -92,44 +92,50 @@ static void before_exec(void)
 }
 
 /* A file that cannot be executed: the real call says so, and nothing needs to be handed over. */
-static void before_exec_of(int dir, const char *path)
+static void before_exec_of(const char *path)
 {
-	if (sys_call(SYS_faccessat, dir, path, X_OK, 0, 0, 0) == 0)
-		before_exec();
+	if (sys_call(SYS_faccessat, AT_FDCWD, path, X_OK, 0, 0, 0) != 0)
+		return;
+	unreached_program(path);
+	before_exec();
 }
 
 int wrap_execve(const char *path, char *const *argv, char *const *envp)
 {
-	before_exec_of(AT_FDCWD, path);
+	before_exec_of(path);
 	return exec_returned(REAL(execve)(path, argv, WITH_KEPT(envp)));
 }
 
 int wrap_execv(const char *path, char *const *argv)
 {
-	before_exec_of(AT_FDCWD, path);
+	before_exec_of(path);
 	return exec_returned(REAL(execve)(path, argv, WITH_KEPT(environ)));
 }
 
 int wrap_execvp(const char *file, char *const *argv)
 {
+	unreached_file(file);
 	before_exec();
 	return exec_returned(REAL(execvpe)(file, argv, WITH_KEPT(environ)));
 }
 
 int wrap_execvpe(const char *file, char *const *argv, char *const *envp)
 {
+	unreached_file(file);
 	before_exec();
 	return exec_returned(REAL(execvpe)(file, argv, WITH_KEPT(envp)));
 }
 
 int wrap_fexecve(int fd, char *const *argv, char *const *envp)
 {
+	unreached_program_at(fd, NULL);
 	before_exec();
 	return exec_returned(REAL(fexecve)(fd, argv, WITH_KEPT(envp)));
 }
 
 int wrap_execveat(int dir, const char *path, char *const *argv, char *const *envp, int flags)
 {
+	unreached_program_at(dir, path);
 	before_exec();
 	return exec_returned(REAL(execveat)(dir, path, argv, WITH_KEPT(envp), flags));
 }

@@ -35,6 +35,7 @@ preload_libshim_a_SOURCES = \
 	preload/syscall.c \
 	preload/unconnect.c \
 	preload/undecided.c \
+	preload/unreached.c \
 	preload/uring.c \
 	preload/waits.h
 # The wrappers carry libc's names: fortified redirects in the headers would get in their way.

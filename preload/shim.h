@@ -299,6 +299,10 @@ void shim_handover_init(void);
 /* Before exec. True: the program gets a listener. */
 bool handover_for_exec(void);
 /* ---- exec.c ---- */
+/* Before the process executes a program: says so where finesse does not reach it (unreached.c). */
+void unreached_program(const char *path);
+void unreached_file(const char *file);
+void unreached_program_at(int dir, const char *path);
 void exec_keep_environment(char *const *env); /* once, at load */
 
 void numbers_to_kernel(struct file *f, int kfd); /* under every number of `f` there is a dup of kfd */

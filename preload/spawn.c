@@ -93,6 +93,7 @@ static void sources_to_kernel(const void *actions)
 int wrap_posix_spawn(pid_t *pid, const char *path, const posix_spawn_file_actions_t *actions, const posix_spawnattr_t *attr, char *const *argv,
 		     char *const *envp)
 {
+	unreached_program(path);
 	before_spawn("posix_spawn");
 	sources_to_kernel(actions);
 	signals_before_exec();
@@ -104,6 +105,7 @@ int wrap_posix_spawn(pid_t *pid, const char *path, const posix_spawn_file_action
 int wrap_posix_spawnp(pid_t *pid, const char *file, const posix_spawn_file_actions_t *actions, const posix_spawnattr_t *attr,
 		      char *const *argv, char *const *envp)
 {
+	unreached_file(file);
 	before_spawn("posix_spawn");
 	sources_to_kernel(actions);
 	signals_before_exec();

@@ -35,6 +35,8 @@ src_libbase_a_SOURCES = \
 	src/base/settings.def \
 	src/base/ranges.c \
 	src/base/ranges.h \
+	src/base/reach.c \
+	src/base/reach.h \
 	src/base/ring.c \
 	src/base/ring.h \
 	src/base/settings.h \

@@ -41,8 +41,4 @@ bool doctor_allows(const struct settings *s);
  * tried. */
 int cli_find_library(char *out, size_t size);
 
-/* What keeps a program from being preloaded, in words; NULL: nothing. `path` is the file that
- * execve would open. */
-const char *elf_obstacle(const char *path);
-
 #endif

@@ -6,7 +6,6 @@ finesse_LDADD = src/libprocess.a src/liblink.a src/libkernel.a src/libwire.a src
 finesse_SOURCES = \
 	src/cli/cli.h \
 	src/cli/doctor.c \
-	src/cli/elf.c \
 	src/cli/help.c \
 	src/cli/library.c \
 	src/cli/main.c \

@@ -18,6 +18,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/reach.h"
 #include "base/settings.h"
 #include "process/broker.h"
 
@@ -308,7 +309,7 @@ static int program_exec(char **program, const struct settings *s)
 	if (strpbrk(library, ": "))
 		return cli_usage_error(
 		    command, "LD_PRELOAD cannot name %s: a path with a colon or a space; install finesse elsewhere", library);
-	const char *obstacle = elf_obstacle(path);
+	const char *obstacle = reach_obstacle(path);
 	if (obstacle) {
 		fprintf(stderr, "finesse %s: %s %s: it cannot be preloaded, and %s\n", command, path,
 			obstacle,

@@ -1,7 +1,7 @@
 /*
  * finesse stat: finds the processes that run under finesse, asks the engine of each for its document, adds what the kernel carries, prints it. An
  * engine listens on the abstract AF_UNIX name finesse/stat/PID of its network namespace, writes one JSON document to who connects, and closes. A process
- * that has no engine yet is listed, too: its document says so ("engine": false).
+ * that has no engine yet is listed, too: its document says so ("engine": false). So is one with TCP sockets that finesse does not reach ("unreached": why).
  */
 #include "finesse/stat.h"
 #include "cli/cli.h"
@@ -77,14 +77,18 @@ static char *read_all(int fd, size_t *len, int *err)
 	return NULL;
 }
 
-/* Nobody listens there: of a process that has loaded the library, what can be known from outside. */
+/* Nobody listens there: of a process that has loaded the library, or should have, what can be known from outside. */
 static json_t *without_engine(long pid)
 {
 	char name[32];
-	if (!process_is_ours(pid))
+	const char *why = process_unreached(pid);
+	if (!why && !process_is_ours(pid))
 		return NULL;
 	process_name(pid, name, sizeof name);
-	return json_pack("{s:I,s:s,s:b}", "pid", (json_int_t)pid, "comm", name, "engine", 0);
+	json_t *d = json_pack("{s:I,s:s,s:b}", "pid", (json_int_t)pid, "comm", name, "engine", 0);
+	if (why)
+		json_object_set_new(d, "unreached", json_string(why));
+	return d;
 }
 
 /* The document of one process; NULL. *failed: it should have one, and why not is on standard error. `listed`: it was found in a list, and may have ended since. */
@@ -181,9 +185,13 @@ static int stat_processes(const long *pids, size_t n, bool listed, bool json)
 		any_failed |= failed;
 		if (!documents[got])
 			continue;
-		if (process_is_ours(pids[i])) /* it counts as we do: no other pid namespace's */
+		bool unreached = json_object_get(documents[got], "unreached");
+		if (unreached || process_is_ours(pids[i])) /* it counts as we do: no other pid namespace's */
 			kernel_sockets_add(documents[got], pids[i]);
-		got++;
+		if (listed && unreached && !json_array_size(json_object_get(documents[got], "kernel_sockets")))
+			json_decref(documents[got]); /* there is nothing that finesse might have served */
+		else
+			got++;
 	}
 	if (listed && !got && !any_failed)
 		fputs("finesse stat: no program runs under finesse in this network namespace\n", stderr);

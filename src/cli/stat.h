@@ -8,12 +8,14 @@
 #include <jansson.h>
 
 /* ---- stat_process.c ---- */
-/* The processes of this network namespace that have an engine's stat socket, or have loaded libfinesse.so: sorted, each once. How many, at most `max`. */
+/* The processes of this network namespace that have an engine's stat socket, or have loaded libfinesse.so, or belong to those that have and are not reached: sorted, each once. How many, at most `max`. */
 size_t processes_find(long *pids, size_t max);
 /* It is there and is no zombie. */
 bool process_lives(long pid);
 /* It has loaded libfinesse.so. False where its maps cannot be read. */
 bool process_is_ours(long pid);
+/* Why finesse is not in a process of a tree that runs under it; NULL: it is, or the process is of no such tree, or that cannot be seen. */
+const char *process_unreached(long pid);
 /* "comm" as the kernel has it; "" when it is gone. */
 void process_name(long pid, char *out, size_t size);
 

@@ -151,10 +151,14 @@ static bool kernel_listens(json_t *sockets, unsigned port)
 	return false;
 }
 
+static const char not_reached[] = "finesse does not reach this process";
+
 static const char *listener_why(json_t *document, const struct end *local)
 {
 	char what[80];
 	const char *why;
+	if (json_object_get(document, "unreached"))
+		return not_reached;
 	snprintf(what, sizeof what, "listen %s:%u", local->address, local->port);
 	if (local->loopback)
 		return "loopback is the kernel's";
@@ -169,6 +173,8 @@ static const char *connection_why(json_t *document, json_t *socket, json_t *sock
 {
 	char what[80];
 	const char *why;
+	if (json_object_get(document, "unreached"))
+		return not_reached;
 	snprintf(what, sizeof what, "connect %s:%u", remote->address, remote->port);
 	if (local->loopback || remote->loopback)
 		return "loopback is the kernel's";

@@ -134,7 +134,10 @@ static void render_head(FILE *out, json_t *d)
 	json_t *totals = json_object_get(d, "totals");
 	fprintf(out, "%s, pid %" PRId64, text(d, "comm"), number(d, "pid"));
 	if (json_is_false(json_object_get(d, "engine"))) {
-		fputs(", runs under finesse, without an engine of its own\n", out);
+		if (has(d, "unreached"))
+			fprintf(out, ", is not reached by finesse: it %s\n", text(d, "unreached"));
+		else
+			fputs(", runs under finesse, without an engine of its own\n", out);
 		return;
 	}
 	fprintf(out, ", finesse %s", text(d, "version"));

@@ -258,6 +258,12 @@ if [ "$(uname -m)" = x86_64 ]; then
 	printf '#!%s\n' "$dir/static" >"$dir/script"
 	chmod +x "$dir/script"
 	expect 126 'script is statically linked' "$finesse" run --strict "$dir/script"
+	# … nor those that a program of the tree starts: exec after exec
+	for how in 'exec "$1"' 'os=posix; $1; :'; do
+		./finesse run sh -c "$how" sh "$dir/static" >"$dir/out" 2>"$dir/err"
+		checks=$((checks + 1))
+		grep -q "$dir/static is statically linked: its TCP is the kernel's" "$dir/err" || fail "nothing was said of a static program ($how)"
+	done
 fi
 expect 0 '' "$finesse" run true
 if [ "$(id -u)" != 0 ]; then
@@ -300,6 +306,38 @@ if [ "$(id -u)" = 0 ] && unshare -n true 2>/dev/null; then
 	expect 1 'no program runs under finesse' unshare -n "$finesse" stat
 	expect 1 'no program runs under finesse' unshare -n "$finesse" stat --json
 	stdout_has '^\[\]$'
+fi
+# A process of the tree that the preload does not reach is listed when it has TCP sockets, and why it is not reached.
+if [ "$(id -u)" = 0 ] && unshare -n true 2>/dev/null && command -v python3 >/dev/null; then
+	unreached() {
+		cat >"$dir/unreached" <<'END'
+finesse=$1 here=$2 dir=$3 way=$4
+rm -f "$dir/fifo" "$dir/said"
+mkfifo "$dir/fifo"
+ip link set lo up
+"$finesse" run python3 "$here/unreached.py" "$way" <"$dir/fifo" >"$dir/said" 2>"$dir/told" &
+exec 9>"$dir/fifo"
+until grep -q listening "$dir/said"; do kill -0 $! || exit 3; sleep 0.02; done
+"$finesse" stat
+"$finesse" stat --json >"$dir/json"
+exec 9>&-
+wait
+END
+		expect "$1" '' unshare -n sh "$dir/unreached" ./finesse "$here" "$dir" "$2"
+	}
+	unreached 0 users
+	stdout_has 'is not reached by finesse: it was executed .* by a process whose real and effective users differ'
+	stdout_has 'LISTEN .*127.0.0.1'
+	stdout_has 'carried by the kernel: finesse does not reach this process'
+	checks=$((checks + 2))
+	grep -q 'real and effective users .*differ.*its TCP is the kernel' "$dir/told" || fail "nobody said that a program with two users is not reached"
+	grep -q '"unreached"' "$dir/json" || fail "the document does not say that it is unreached"
+	unreached 0 environment
+	stdout_has 'is not reached by finesse: it was executed without libfinesse.so in LD_PRELOAD'
+	unreached 0 reached
+	checks=$((checks + 2))
+	! grep -q 'not reach' "$dir/out" || fail "a process that is reached is told as one that is not"
+	! grep -q 'its TCP is the kernel' "$dir/told" || fail "something was told of a program that is reached"
 fi
 if command -v python3 >/dev/null; then
 	cat >"$dir/document" <<'END'

@@ -1,10 +1,10 @@
 /*
- * What LD_PRELOAD cannot reach: static programs have no dynamic linker, set-id programs and those
- * with file capabilities have one that does not listen (AT_SECURE, ld.so(8)), programs of another
- * architecture load another libc, and Go makes its system calls itself. A script is judged by its
- * interpreter.
+ * What LD_PRELOAD cannot reach (reach.h). A script is judged by its interpreter.
+ *
+ * Called by the command, and by the shim before an exec, maybe in a child of vfork: it makes its system calls itself, and keeps nothing.
  */
-#include "cli/cli.h"
+#include "base/reach.h"
+#include "base/sys.h"
 
 #include <elf.h>
 #include <errno.h>
@@ -14,7 +14,7 @@
 #include <stdbool.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/xattr.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #if __BYTE_ORDER == __LITTLE_ENDIAN
@@ -32,12 +32,17 @@
 #define SCRIPT_DEPTH    4
 #define NOTES_MAX       4096
 
+static ssize_t read_at(int fd, void *buf, size_t size, uint64_t at)
+{
+	return sys_call(SYS_pread64, fd, buf, size, at, 0, 0);
+}
+
 /* Does this note segment hold a note of Go's linker (its name is "Go")? */
 static bool notes_of_go(int fd, const ElfW(Phdr) * ph)
 {
 	char buf[NOTES_MAX];
 	size_t size = ph->p_filesz < sizeof buf ? ph->p_filesz : sizeof buf, at = 0;
-	ssize_t n = pread(fd, buf, size, (off_t)ph->p_offset);
+	ssize_t n = read_at(fd, buf, size, ph->p_offset);
 	while (n > 0 && at + sizeof(ElfW(Nhdr)) <= (size_t)n) {
 		ElfW(Nhdr) note;
 		memcpy(&note, buf + at, sizeof note);
@@ -58,8 +63,7 @@ static const char *program_obstacle(int fd, const ElfW(Ehdr) * eh)
 		return "is a program for another architecture than libfinesse.so";
 	for (unsigned i = 0; i < eh->e_phnum; i++) {
 		ElfW(Phdr) ph;
-		if (pread(fd, &ph, sizeof ph,
-			  (off_t)(eh->e_phoff + (uint64_t)i * eh->e_phentsize)) != sizeof ph)
+		if (read_at(fd, &ph, sizeof ph, eh->e_phoff + (uint64_t)i * eh->e_phentsize) != sizeof ph)
 			return NULL; /* execve will say what it thinks of it */
 		interpreter |= ph.p_type == PT_INTERP;
 		go |= ph.p_type == PT_NOTE && notes_of_go(fd, &ph);
@@ -77,7 +81,7 @@ static const char *privilege_obstacle(int fd, const struct stat *st)
 		return "is set-user-ID";
 	if ((st->st_mode & (S_ISGID | S_IXGRP)) == (S_ISGID | S_IXGRP) && st->st_gid != getegid())
 		return "is set-group-ID";
-	if (geteuid() != 0 && fgetxattr(fd, "security.capability", cap, sizeof cap) > 0)
+	if (geteuid() != 0 && sys_call(SYS_fgetxattr, fd, "security.capability", cap, sizeof cap, 0, 0) > 0)
 		return "has file capabilities";
 	return NULL;
 }
@@ -86,7 +90,7 @@ static const char *privilege_obstacle(int fd, const struct stat *st)
 static bool script_interpreter(const char *head, size_t n, char *path)
 {
 	char line[SCRIPT_LINE_MAX + 1];
-	if (n < 2 || memcmp(head, "#!", 2) != 0)
+	if (n < 2 || n > SCRIPT_LINE_MAX || memcmp(head, "#!", 2) != 0)
 		return false;
 	memcpy(line, head, n);
 	line[n] = 0;
@@ -96,7 +100,8 @@ static bool script_interpreter(const char *head, size_t n, char *path)
 	return true;
 }
 
-static const char *obstacle(const char *path, int depth)
+/* `by_us`: this process would execute it. */
+static const char *obstacle(const char *path, bool by_us, int depth)
 {
 	union {
 		char bytes[SCRIPT_LINE_MAX];
@@ -105,24 +110,31 @@ static const char *obstacle(const char *path, int depth)
 	char interpreter[SCRIPT_LINE_MAX + 1];
 	const char *why = NULL;
 	struct stat st;
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	int fd = sys_openat(AT_FDCWD, path, O_RDONLY | O_CLOEXEC | O_NONBLOCK, 0);
 	if (fd < 0)
 		return NULL; /* executable but not readable: no way to know */
-	ssize_t n = read(fd, head.bytes, sizeof head.bytes);
+	ssize_t n = read_at(fd, head.bytes, sizeof head.bytes, 0);
 	if (n > 0 && script_interpreter(head.bytes, (size_t)n, interpreter)) {
 		if (depth < SCRIPT_DEPTH)
-			why = obstacle(interpreter, depth + 1);
+			why = obstacle(interpreter, by_us, depth + 1);
 	} else if (n >= (ssize_t)sizeof head.elf && memcmp(head.bytes, ELFMAG, SELFMAG) == 0 &&
-		   fstat(fd, &st) == 0) {
-		why = privilege_obstacle(fd, &st);
+		   sys_fstat(fd, &st) == 0) {
+		why = by_us ? privilege_obstacle(fd, &st) : NULL;
 		if (!why)
 			why = program_obstacle(fd, &head.elf);
 	}
-	close(fd);
+	sys_close(fd);
 	return why;
 }
 
-const char *elf_obstacle(const char *path)
+const char *reach_obstacle(const char *path)
 {
-	return obstacle(path, 0);
+	if (getuid() != geteuid() || getgid() != getegid())
+		return "is executed by a process whose real and effective users (or groups) differ, and the dynamic linker preloads nothing then";
+	return obstacle(path, true, 0);
+}
+
+const char *reach_obstacle_of_file(const char *path)
+{
+	return obstacle(path, false, 0);
 }

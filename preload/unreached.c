@@ -1,0 +1,97 @@
+/*
+ * Programs that this process starts and that finesse does not reach (base/reach.h): somebody has to tell the user, and they cannot. Squid's worker is one, because the process
+ * that executes it has two users.
+ *
+ * Told once for each reason, as warnings, but set-id programs and those with file capabilities: ping and sudo are everywhere, and few of them serve anything. `strict`: errors.
+ * Called in children of vfork, too, where what is noted here is the parent's.
+ */
+#include "shim.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "base/reach.h"
+
+#define REASONS_MAX 8
+
+static const char *told[REASONS_MAX];
+
+static bool first_time(const char *why)
+{
+	for (unsigned i = 0; i < REASONS_MAX; i++) {
+		if (told[i] == why)
+			return false;
+		if (!told[i]) {
+			told[i] = why;
+			return true;
+		}
+	}
+	return false;
+}
+
+static bool is_common(const char *why)
+{
+	return strstr(why, "set-") || strstr(why, "file capabilities");
+}
+
+static void tell(const char *path)
+{
+	const char *why = reach_obstacle(path);
+	if (!why || !first_time(why))
+		return;
+	enum log_level level = is_common(why) ? LOG_LEVEL_INFO : LOG_LEVEL_WARN;
+	if (engine_is_strict())
+		level = LOG_LEVEL_ERROR;
+	log_line(level, "fallback", "%s %s: its TCP is the kernel's", path, why);
+}
+
+static bool may_be_executed(const char *path)
+{
+	return sys_call(SYS_faccessat, AT_FDCWD, path, X_OK, 0, 0, 0) == 0;
+}
+
+void unreached_program(const char *path)
+{
+	if (shim_ready && may_be_executed(path))
+		tell(path);
+}
+
+/* As execvp finds it. */
+void unreached_file(const char *file)
+{
+	char path[PATH_MAX];
+	const char *dir = getenv("PATH");
+	if (!shim_ready || strchr(file, '/')) {
+		unreached_program(file);
+		return;
+	}
+	for (dir = dir ? dir : "/bin:/usr/bin"; *dir;) {
+		size_t n = strcspn(dir, ":");
+		int len = snprintf(path, sizeof path, "%.*s%s%s", (int)n, dir, n ? "/" : "", file);
+		if (len < (int)sizeof path && may_be_executed(path)) {
+			tell(path);
+			return;
+		}
+		dir += n + !!dir[n];
+	}
+}
+
+/* fexecve and execveat: `path` in `dir`, or `dir` itself. */
+void unreached_program_at(int dir, const char *path)
+{
+	char name[PATH_MAX];
+	if (path && sys_call(SYS_faccessat, dir, path, F_OK, 0, 0, 0) == -EFAULT)
+		return;
+	bool by_itself = !path || !path[0];
+	if (path && (path[0] == '/' || dir == AT_FDCWD)) {
+		unreached_program(path);
+		return;
+	}
+	int len = snprintf(name, sizeof name, "/proc/self/fd/%d%s%s", dir, by_itself ? "" : "/", by_itself ? "" : path);
+	if (len < (int)sizeof name)
+		unreached_program(name);
+}
