@@ -182,8 +182,12 @@ static bool epoll_wait_ours(int epfd, const struct wait_call *w, int *result)
 		f->epset.parents = false;
 		adopt_members(&f->epset);
 	}
-	if (ours)
-		*result = edge(epset_wait(&f->epset, epfd, w->events, w->max, w->timeout, w->mask, kernel_wait));
+	if (ours) {
+		uint64_t held = wait_mask_hold(w->mask);
+		int r = epset_wait(&f->epset, epfd, w->events, w->max, w->timeout, w->mask, kernel_wait);
+		wait_mask_release(held);
+		*result = edge(r);
+	}
 	int saved = errno;
 	call_let_go(&c);
 	errno = saved;

@@ -297,7 +297,10 @@ int wrap_ppoll(struct pollfd *fds, nfds_t n, const struct timespec *timeout, con
 	int wrong = wait_is_wrong(timeout, mask);
 	if (wrong)
 		return edge(wrong);
-	return edge(engine_poll(fds, n, timeout, mask));
+	uint64_t held = wait_mask_hold(mask);
+	int r = engine_poll(fds, n, timeout, mask);
+	wait_mask_release(held);
+	return edge(r);
 }
 
 int wrap___ppoll_chk(struct pollfd *fds, nfds_t n, const struct timespec *timeout,

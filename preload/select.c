@@ -428,5 +428,8 @@ int wrap_pselect(int n, fd_set *in, fd_set *out, fd_set *ex, const struct timesp
 		return edge(wrong);
 	struct span span;
 	span_begin(&span, timeout);
-	return edge(select_ours(n, count, in, out, ex, &span, mask));
+	uint64_t held = wait_mask_hold(mask);
+	int r = select_ours(n, count, in, out, ex, &span, mask);
+	wait_mask_release(held);
+	return edge(r);
 }

@@ -19,6 +19,7 @@
  * Async-signal-safe: no lock; an action is two atomics, written before the kernel learns of it.
  */
 #include "shim.h"
+#include "waits.h"
 
 #include <string.h>
 
@@ -44,6 +45,26 @@ uint64_t kernel_sigmask_now(void)
 	uint64_t now = 0;
 	sys_call(SYS_rt_sigprocmask, SIG_BLOCK, NULL, &now, sizeof now, 0, 0);
 	return now;
+}
+
+/* Who blocks these has no handler for a bad pointer, and libc's own two, for pthread_cancel and setuid, must come through. */
+#define NEVER_HELD (signal_bit(SIGSEGV) | signal_bit(SIGBUS) | signal_bit(__SIGRTMIN) | signal_bit(__SIGRTMIN + 1))
+
+uint64_t wait_mask_hold(const sigset_t *mask)
+{
+	uint64_t set = 0, before = 0;
+	if (mask)
+		memcpy(&set, mask, sizeof set);
+	set &= ~NEVER_HELD;
+	if (set)
+		sys_call(SYS_rt_sigprocmask, SIG_BLOCK, &set, &before, sizeof set, 0, 0);
+	return set & ~before;
+}
+
+void wait_mask_release(uint64_t held)
+{
+	if (held)
+		kernel_sigmask(SIG_UNBLOCK, held);
 }
 
 static bool is_fault(int sig, const siginfo_t *info)

@@ -19,6 +19,13 @@ bool timespec_valid(const struct timespec *ts);
 /* Why Linux refuses such a wait before it looks at a descriptor: -EINVAL, -EFAULT; 0: it does not. */
 int wait_is_wrong(const struct timespec *timeout, const sigset_t *mask);
 
+/*
+ * A wait's own mask. What it blocks stays blocked between the engine's system calls, until the result is known: the handler runs when the call is over, and does not end it. (What the mask
+ * lets in is the business of each system call.)
+ */
+uint64_t wait_mask_hold(const sigset_t *mask);
+void wait_mask_release(uint64_t held);
+
 /* How long a call may take. */
 struct span {
 	const struct timespec *total; /* NULL: for ever */

@@ -1,6 +1,7 @@
 /*
  * Waits under a signal mask of their own, which lets in a signal that is pending when they begin. Linux delivers it only if the wait ends because of it: when something is ready,
- * or the time was over with nothing pending, the old mask is back before any handler runs.
+ * or the time was over with nothing pending, the old mask is back before any handler runs. A signal that comes meanwhile, and that the wait's mask blocks, is delivered when the call
+ * is over, and does not end it.
  */
 #include "differential.h"
 
@@ -20,8 +21,8 @@ static const char *const by_names[BY_COUNT] = {"ppoll", "ppoll.out", "pselect", 
 enum span { AT_ONCE, BRIEF, EVER, SPAN_COUNT };
 static const char *const span_names[SPAN_COUNT] = {"0", "brief", "ever"};
 
-enum pending { ONE, ONE_RESTART, IGNORED, BLOCKED_STILL, PENDING_COUNT };
-static const char *const pending_names[PENDING_COUNT] = {"signal", "signal.sa", "ignored", "blocked"};
+enum pending { ONE, ONE_RESTART, IGNORED, BLOCKED_STILL, BLOCKED_MEANWHILE, PENDING_COUNT };
+static const char *const pending_names[PENDING_COUNT] = {"signal", "signal.sa", "ignored", "blocked", "meanwhile"};
 
 static volatile sig_atomic_t handled;
 
@@ -76,22 +77,40 @@ static long waits(struct run *r, enum wait_by by, enum span span, const sigset_t
 	return n;
 }
 
+/* Within a wait of BRIEF_NS; whenever it comes, the line is the same. */
+static void comes_soon(int number, timer_t *timer)
+{
+	struct sigevent by = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = number};
+	struct itimerspec soon = {.it_value.tv_nsec = BRIEF_NS / 10};
+	if (timer_create(CLOCK_MONOTONIC, &by, timer) < 0 || timer_settime(*timer, 0, &soon, NULL) < 0)
+		exit(99);
+}
+
 static void call_masked(struct run *r, long what, long pending)
 {
 	enum wait_by by = what / SPAN_COUNT;
 	enum span span = what % SPAN_COUNT;
 	struct sigaction act = {.sa_handler = pending == IGNORED ? SIG_IGN : on_signal, .sa_flags = pending == ONE_RESTART ? SA_RESTART : 0}, before;
 	sigset_t block, old, mask, left;
+	timer_t timer;
 	unsigned told = 0;
 	sigemptyset(&block);
 	sigaddset(&block, SIGUSR1);
-	sigprocmask(SIG_BLOCK, &block, &old);
+	sigprocmask(pending == BLOCKED_MEANWHILE ? SIG_UNBLOCK : SIG_BLOCK, &block, &old);
 	sigaction(SIGUSR1, &act, &before);
 	handled = 0;
-	raise(SIGUSR1);
-	mask = pending == BLOCKED_STILL ? block : old;
+	if (pending == BLOCKED_MEANWHILE)
+		comes_soon(SIGUSR1, &timer);
+	else
+		raise(SIGUSR1);
+	mask = pending == BLOCKED_STILL || pending == BLOCKED_MEANWHILE ? block : old;
 	CALL(r, by_names[by], waits(r, by, span, &mask, &told));
 	out(r, " %04x handled=%d", told, (int)handled);
+	sigprocmask(SIG_BLOCK, &block, NULL);
+	while (pending == BLOCKED_MEANWHILE && !handled) /* what ended at once was before it */
+		sigsuspend(&old);
+	if (pending == BLOCKED_MEANWHILE)
+		timer_delete(timer);
 	sigpending(&left);
 	out(r, " pending=%d", sigismember(&left, SIGUSR1));
 	sigprocmask(SIG_SETMASK, &old, NULL);
@@ -108,10 +127,13 @@ __attribute__((constructor)) static void make_calls(void)
 	for (int by = 0; by < BY_COUNT; by++)
 		for (int span = 0; span < SPAN_COUNT; span++)
 			for (int pending = 0; pending < PENDING_COUNT; pending++) {
+				bool waits = span == EVER || (span == BRIEF && pending != BLOCKED_MEANWHILE); /* so long that what comes later comes just then */
 				char *name;
+				if (span == AT_ONCE && pending == BLOCKED_MEANWHILE)
+					continue;
 				if (asprintf(&name, "masked.%s.%s.%s", by_names[by], span_names[span], pending_names[pending]) < 0)
 					exit(99);
-				calls[n++] = (struct call){name, call_masked, by * SPAN_COUNT + span, pending, span ? CALL_WAITS : 0};
+				calls[n++] = (struct call){name, call_masked, by * SPAN_COUNT + span, pending, waits ? CALL_WAITS : 0};
 			}
 	masked_calls = (struct call_table){calls, n};
 }
