@@ -507,13 +507,10 @@ static int decide_connect(struct file *f, int fd, const struct sockaddr *addr, s
 		file_forget(f);
 		return SOCK_KERNEL;
 	}
-	registrations_suspend(&f->registrations);
 	f->candidate.home = f->candidate.family && !f->candidate.adopted && !f->candidate.shared && !__atomic_load_n(&shim_left_netns, __ATOMIC_RELAXED);
 	int r = sock_decide_connect(fd, &f->candidate, addr, len, nonblock, fastopen, &s);
 	if (r == 0)
 		candidate_becomes(f, s, fd, false);
-	else
-		registrations_resume(&f->registrations);
 	return r;
 }
 

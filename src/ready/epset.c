@@ -14,6 +14,7 @@
 #include "ready/internal.h"
 #include "socket/process_ops.h"
 
+#include "base/fd.h"
 #include "base/log.h"
 #include "base/sys.h"
 
@@ -170,12 +171,21 @@ static void set_count(unsigned *count, int by)
 	__atomic_fetch_add(count, by, __ATOMIC_SEQ_CST);
 }
 
+/* Linux's add_wait_queue: who registered last is told first, and exclusive ones come after all others. */
+static void item_watch(struct ep_item *it)
+{
+	if (it->event.events & EPOLLEXCLUSIVE)
+		list_push_back(&it->sock->watches, &it->watch.node);
+	else
+		list_push_front(&it->sock->watches, &it->watch.node);
+}
+
 /* From now on the engine reports it. */
 static void item_to_engine(struct ep_item *it, struct sock *s)
 {
 	struct epset *set = it->set;
 	it->sock = s;
-	watch_add(&it->watch, s);
+	item_watch(it);
 	set_count(&set->n_engine, 1);
 	if (sock_is_listener(s)) {
 		set->n_listeners++;
@@ -333,15 +343,16 @@ static void kernel_forgets(struct ep_item *it)
 	it->in_kernel = false;
 }
 
-void registrations_suspend(struct list *file)
+/*
+ * It was registered by a number that was closed since, and the number that the file still has is registered, too. A number that is closed at once is as good, and
+ * as with the number that was closed, nobody can take the registration out any more.
+ */
+static int kernel_gets_by_passing(struct ep_item *it, int fd, struct epoll_event *ev)
 {
-	struct engine *e = engine_of_process();
-	if (list_empty(file))
-		return;
-	engine_lock_only(e);
-	EACH_OF (file, it)
-		kernel_forgets(it);
-	engine_unlock(e);
+	int passing = fd_dup(fd);
+	int err = passing < 0 ? passing : sys_epoll_ctl(it->set->epfd, EPOLL_CTL_ADD, passing, ev);
+	fd_close(passing);
+	return err;
 }
 
 static void kernel_gets(struct ep_item *it, int fd)
@@ -353,24 +364,18 @@ static void kernel_gets(struct ep_item *it, int fd)
 	}
 	/* EBADF: its last number was closed meanwhile, and what is closed is in no epoll. */
 	int err = fd < 0 ? -EBADF : sys_epoll_ctl(it->set->epfd, EPOLL_CTL_ADD, fd, &ev);
+	if (!err && it->number_gone) {
+		it->fd = fd;
+		it->number_gone = false;
+	}
+	if (err == -EEXIST && it->number_gone)
+		err = kernel_gets_by_passing(it, fd, &ev);
 	if (err == -EEXIST) /* another process of a fork has the same set and the same socket, and has told the kernel already */
 		err = 0;
 	if (err && err != -EBADF)
 		log_error("ready", "fd %d lost its epoll registration (errno %d)", fd, -err);
 	it->in_kernel = !err;
 	epset_note_kernel(it->set);
-}
-
-void registrations_resume(struct list *file)
-{
-	struct engine *e = engine_of_process();
-	if (list_empty(file))
-		return;
-	engine_lock_only(e);
-	EACH_OF (file, it)
-		if (!it->in_kernel)
-			kernel_gets(it, it->fd);
-	engine_unlock(e);
 }
 
 void registrations_to_engine(struct list *file, struct sock *s)
@@ -387,12 +392,30 @@ void registrations_to_engine(struct list *file, struct sock *s)
 	engine_unlock(e);
 }
 
+/* Of a file's items, those that are registered by a number that it still has come first: they need that number. */
+static void gone_last(struct list *file)
+{
+	struct list gone;
+	list_init(&gone);
+	EACH_OF (file, it) {
+		if (!it->number_gone)
+			continue;
+		list_unlink(&it->in_file);
+		list_push_back(&gone, &it->in_file);
+	}
+	EACH_OF (&gone, it) {
+		list_unlink(&it->in_file);
+		list_push_back(file, &it->in_file);
+	}
+}
+
 static void to_kernel(struct list *file, int fd, bool passes)
 {
 	struct engine *e = engine_of_process();
 	if (list_empty(file))
 		return;
 	engine_lock_only(e);
+	gone_last(file);
 	EACH_OF (file, it) {
 		if (it->sock && !(passes && it->set->parents))
 			kernel_gets(it, it->number_gone ? fd : it->fd);
@@ -417,15 +440,13 @@ void registrations_to_undecided(struct list *file, struct list *to, int fd)
 	if (list_empty(file))
 		return;
 	engine_lock_only(e);
+	gone_last(file);
 	EACH_OF (file, it) {
 		item_leaves_engine(it);
 		list_unlink(&it->in_file);
 		list_push_back(to, &it->in_file);
 		it->file = to;
-		if (it->number_gone)
-			it->fd = fd;
-		it->number_gone = false;
-		kernel_gets(it, it->fd);
+		kernel_gets(it, it->number_gone ? fd : it->fd);
 	}
 	engine_unlock(e);
 }
@@ -486,7 +507,7 @@ void ready_after_fork(void)
 			it->counted = false;
 			list_init(&it->watch.node); /* the sockets' lists were emptied: they named threads, too */
 			if (it->sock)
-				watch_add(&it->watch, it->sock);
+				item_watch(it);
 		}
 	}
 }

@@ -102,11 +102,7 @@ void epset_handler_ends(struct kernel_wait *w);
 /* ---- what happens to a file that is registered ---- */
 /* An epoll has it by a number that was closed since: nobody can take it out of there, so an undecided socket must stay the kernel's. */
 bool registrations_are_stuck(struct list *file);
-/* An undecided socket is about to be decided by connect: out of the kernel's epolls. */
-void registrations_suspend(struct list *file);
-/* … the kernel keeps it: back. */
-void registrations_resume(struct list *file);
-/* … it is the engine's. */
+/* An undecided socket is the engine's from now on: out of the kernel's epolls. Not before that is sure: to be registered anew is an edge. */
 void registrations_to_engine(struct list *file, struct sock *s);
 /* It is the kernel's from now on, under number `fd` and others: the kernel's epolls get what was registered. The list is empty afterwards. */
 void registrations_to_kernel(struct list *file, int fd);

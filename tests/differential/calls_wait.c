@@ -136,6 +136,36 @@ static void call_epoll_recv(struct run *r, long events, long unused)
 	close(ep);
 }
 
+/* A connect that fails at once is no event, whoever looks at routes. */
+static void call_epoll_unreachable(struct run *r, long unused, long unused2)
+{
+	struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(9), .sin_addr.s_addr = htonl(0xcb007101)}; /* 203.0.113.1 */
+	int ep = epoll_with(r, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET);
+	wait_once(r, ep, 0);
+	CALL(r, "connect", connect(r->fd, (struct sockaddr *)&to, sizeof to));
+	wait_once(r, ep, 0);
+	close(ep);
+}
+
+/* One socket, registered by two numbers: who registered last is told first. Then one number goes, and the socket is dissolved. */
+static void call_epoll_two(struct run *r, long ending, long unused)
+{
+	static const struct sockaddr unspecified = {.sa_family = AF_UNSPEC};
+	int ep = epoll_with(r, EPOLLIN | EPOLLRDHUP | EPOLLET), copy = dup(r->fd), number = r->fd;
+	struct epoll_event e = {.events = EPOLLIN | EPOLLRDHUP | EPOLLET, .data.u64 = 4};
+	CALL(r, "add", epoll_ctl(ep, EPOLL_CTL_ADD, copy, &e));
+	wait_once(r, ep, 0);
+	if (r->peer_has)
+		peer_does(r, PEER_END, ending, 0);
+	settle();
+	wait_once(r, ep, 0);
+	r->fd = copy;
+	CALL(r, "close", close(number));
+	CALL(r, "connect", connect(r->fd, &unspecified, sizeof unspecified));
+	wait_once(r, ep, 0);
+	close(ep);
+}
+
 static void call_epoll_control(struct run *r, long kind, long unused)
 {
 	int ep = epoll_create1(0), copy = -1;
@@ -303,6 +333,8 @@ static const struct call calls[] = {
 	{"epoll.control.bad", call_epoll_control, 1, 0, 0},
 	{"epoll.dup", call_epoll_control, 2, 0, 0},
 	{"epoll.close", call_epoll_control, 3, 0, 0},
+	{"epoll.unreachable", call_epoll_unreachable, 0, 0, 0},
+	{"epoll.two", call_epoll_two, END_DATA, 0, 0},
 	{"epoll.nested", call_epoll_nested, EPOLLIN, 0, 0},
 	{"epoll.nested.et", call_epoll_nested, EPOLLIN | EPOLLET, 0, 0},
 	{"epoll.nested.edge", call_epoll_nested_edge, EPOLLPRI | EPOLLET, END_DATA, 0},

@@ -662,18 +662,6 @@ bool registrations_are_stuck(struct list *file)
 	return false;
 }
 
-void registrations_suspend(struct list *file)
-{
-	EACH_OF (file, r)
-		reg_ctl(r, EPOLL_CTL_DEL, NULL);
-}
-
-void registrations_resume(struct list *file)
-{
-	EACH_OF (file, r)
-		reg_ctl(r, EPOLL_CTL_ADD, &r->ev);
-}
-
 void registrations_to_engine(struct list *file, struct sock *s)
 {
 	EACH_OF (file, r) {
