@@ -1,5 +1,5 @@
-# Measurements, built and run on demand: make bench, make bench-calls, make bench/link_bench, make bench/group_bench, make bench-core
-EXTRA_PROGRAMS = bench/link_bench bench/group_bench bench/core_bench bench/generator bench/epoll_server
+# Measurements, built and run on demand: make bench, make bench-calls, make bench-start, make bench/link_bench, make bench/group_bench, make bench-core
+EXTRA_PROGRAMS = bench/link_bench bench/group_bench bench/core_bench bench/generator bench/epoll_server bench/short_client
 bench_link_bench_SOURCES = bench/link_bench.c
 bench_link_bench_LDADD = src/liblink.a src/libbase.a
 bench_group_bench_SOURCES = bench/group_bench.c tests/net/frames.c tests/net/frames.h
@@ -13,8 +13,10 @@ bench_generator_SOURCES = bench/generator.c
 bench_generator_LDADD = src/liblink.a src/libwire.a src/libbase.a
 bench_epoll_server_SOURCES = bench/epoll_server.c
 bench_epoll_server_LDADD =
+bench_short_client_SOURCES = bench/short_client.c
+bench_short_client_LDADD =
 
-EXTRA_DIST += bench/core.sh bench/core.figures bench/bench.py bench/calls.py bench/loads.py bench/close.py bench/close_programs.py bench/close_load.py
+EXTRA_DIST += bench/core.sh bench/core.figures bench/bench.py bench/calls.py bench/loads.py bench/close.py bench/close_programs.py bench/close_load.py bench/start.py
 
 # BENCH_FLAGS="--rounds 9 --only wrk": see bench/bench.py --help
 .PHONY: bench
@@ -25,6 +27,11 @@ bench: all tests/bridge/bridge bench/generator bench/epoll_server
 .PHONY: bench-calls
 bench-calls: all
 	FINESSE_BUILD_DIR="$(abs_top_builddir)" /usr/bin/python3 $(srcdir)/bench/calls.py $(CALLS_FLAGS)
+
+# START_FLAGS="--only alone --rounds 30 /an/older/tree .": see bench/start.py --help
+.PHONY: bench-start
+bench-start: all bench/epoll_server bench/short_client
+	FINESSE_BUILD_DIR="$(abs_top_builddir)" /usr/bin/python3 $(srcdir)/bench/start.py $(START_FLAGS)
 
 # CLOSE_FLAGS="--rows nginx -n 1000", "--both --link loss=1%", "--one 300", "--many 300 --svg close.svg": see bench/close.py --help
 .PHONY: bench-close
