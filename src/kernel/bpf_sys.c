@@ -68,6 +68,21 @@ int bpf_map_update(int map_fd, const void *key, const void *value)
 	return element_call(BPF_MAP_UPDATE_ELEM, map_fd, key, value, BPF_ANY);
 }
 
+void bpf_map_update_begin(struct bpf_aside *a, int map_fd, const void *key, const void *value)
+{
+	memset(&a->attr, 0, sizeof a->attr);
+	a->attr.map_fd = map_fd;
+	a->attr.key = ptr(key);
+	a->attr.value = ptr(value);
+	const long args[6] = {BPF_MAP_UPDATE_ELEM, (long)&a->attr, sizeof a->attr};
+	aside_begin(&a->call, SYS_bpf, args);
+}
+
+int bpf_map_update_end(struct bpf_aside *a)
+{
+	return aside_wait(&a->call);
+}
+
 int bpf_map_insert(int map_fd, const void *key, const void *value)
 {
 	return element_call(BPF_MAP_UPDATE_ELEM, map_fd, key, value, BPF_NOEXIST);

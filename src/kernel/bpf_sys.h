@@ -17,6 +17,12 @@
 #endif
 #define BPF_ATTACH_TCX_INGRESS 46 /* BPF_TCX_INGRESS of enum bpf_attach_type, Linux 6.6 */
 
+/* A call for which the kernel waits for an RCU grace period: it is begun, and ended once. */
+struct bpf_aside {
+	struct aside call;
+	union bpf_attr attr;
+};
+
 int bpf_map_create(const char *name, enum bpf_map_type type, uint32_t key_size, uint32_t value_size,
 		   uint32_t max_entries, uint32_t flags);
 /* An array of `n` slots that each hold a map like `like_fd`, or nothing yet. */
@@ -24,6 +30,9 @@ int bpf_map_create_array_of_maps(const char *name, uint32_t n, int like_fd);
 /* Has this map this shape? Of what is no map the answer means nothing, and nothing can be done with it. */
 bool bpf_map_is(int fd, enum bpf_map_type type, uint32_t key_size, uint32_t value_size);
 int bpf_map_update(int map_fd, const void *key, const void *value);
+/* The same where the value is a map: the kernel waits. Key and value stay until the end. */
+void bpf_map_update_begin(struct bpf_aside *a, int map_fd, const void *key, const void *value);
+int bpf_map_update_end(struct bpf_aside *a);
 int bpf_map_insert(int map_fd, const void *key, const void *value); /* -EEXIST: the key is there */
 int bpf_map_lookup(int map_fd, const void *key, void *value);
 int bpf_map_take(int map_fd, const void *key, void *value); /* looks up and deletes, as one */
@@ -41,13 +50,8 @@ int bpf_prog_load(const char *name, enum bpf_prog_type type, const struct bpf_in
 /* The same for a program that calls functions of the kernel itself, which serve programs only that anybody may also have under the GPL. */
 int bpf_prog_load_gpl(const char *name, enum bpf_prog_type type, const struct bpf_insn *insns, size_t n, char *log, size_t log_len);
 /*
- * Attaches to the interface's tcx ingress, before programs that are there; the attachment lives as long as the returned fd's file. The kernel waits for an RCU grace period: so
- * the call is begun, and ended once.
+ * Attaches to the interface's tcx ingress, before programs that are there; the attachment lives as long as the returned fd's file. The kernel waits.
  */
-struct bpf_aside {
-	struct aside call;
-	union bpf_attr attr;
-};
 void bpf_link_tcx_ingress_begin(struct bpf_aside *a, int prog_fd, int ifindex);
 int bpf_link_tcx_ingress_end(struct bpf_aside *a);
 int bpf_link_tcx_ifindex(int link_fd); /* of the interface that it is attached to now; 0: of none any more */

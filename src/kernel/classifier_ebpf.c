@@ -590,23 +590,30 @@ static int ebpf_del_listener(struct classifier *base, const struct ip_addr *addr
 
 /* ---- groups ---- */
 
+/*
+ * For each change of a map of maps the kernel waits for an RCU grace period, some 10 ms. So all three are entered at once, and of a group that ends only the large map is taken out: no listener
+ * leads to the others, and the next group of this index replaces them.
+ */
 static int ebpf_set_group(struct classifier *base, unsigned index, int members_fd, int flows_fd, int asked_fd)
 {
 	struct ebpf *c = ebpf_of(base);
 	uint32_t key = index, judge = index + 1;
-	int ret;
+	struct bpf_aside asked, flows;
+	int asked_err = 0, err;
 
-	if (members_fd < 0) {
-		bpf_map_delete(c->maps.members, &key);
-		bpf_map_delete(c->maps.asked, &judge);
+	if (members_fd < 0)
 		return bpf_map_delete(c->maps.flows, &key);
-	}
-	if (asked_fd >= 0 && (ret = bpf_map_update(c->maps.asked, &judge, &asked_fd)) < 0)
-		return ret;
-	ret = bpf_map_update(c->maps.flows, &key, &flows_fd);
-	if (ret == 0 && (ret = bpf_map_update(c->maps.members, &key, &members_fd)) < 0)
+	if (asked_fd >= 0)
+		bpf_map_update_begin(&asked, c->maps.asked, &judge, &asked_fd);
+	bpf_map_update_begin(&flows, c->maps.flows, &key, &flows_fd);
+	err = bpf_map_update(c->maps.members, &key, &members_fd);
+	int flows_err = bpf_map_update_end(&flows);
+	if (asked_fd >= 0)
+		asked_err = bpf_map_update_end(&asked);
+	err = asked_err < 0 ? asked_err : flows_err < 0 ? flows_err : err;
+	if (err < 0 && flows_err == 0)
 		bpf_map_delete(c->maps.flows, &key);
-	return ret;
+	return err;
 }
 
 /* ---- judged by the host ---- */
