@@ -270,7 +270,7 @@ unsigned netstate_on_readable(struct netstate *n)
 		netlink_drain(n->monitor_fd, on_notification, &d);
 		d.changed = NETSTATE_LINKS | NETSTATE_ADDRS | NETSTATE_ROUTES | NETSTATE_NEIGHS;
 		netstate_bump(&n->neigh_generation);
-		n->links_dirty = n->addrs_dirty = n->rules_dirty = true;
+		n->links_dirty = n->links_lost = n->addrs_dirty = n->rules_dirty = true;
 	}
 	if (d.changed & NETSTATE_ROUTES)
 		netstate_bump(&n->route_generation);

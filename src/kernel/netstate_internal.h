@@ -18,12 +18,18 @@
 #define ROUTE_MAX_AGE_US (60 * USEC_PER_SEC) /* learned path MTUs expire without a notification */
 #define ROUTE_NO_WAY_AGE_US (50 * USEC_PER_MSEC) /* an expired route that is advertised again comes back without one, too */
 
+enum link_kind {
+	KIND_UNKNOWN,
+	KIND_VETH,
+	KIND_OTHER,
+};
+
 struct net_link {
 	int ifindex;
 	unsigned flags; /* IFF_* */
 	uint16_t type;  /* ARPHRD_* */
 	uint32_t mtu;
-	bool veth;
+	enum link_kind kind;
 };
 
 struct net_addr {
@@ -60,7 +66,9 @@ struct neigh_entry {
 struct netstate {
 	int talk_fd, monitor_fd;
 	uint64_t hash_seed;
-	bool links_dirty, addrs_dirty;
+	bool links_dirty; /* there may be links that are not in the table */
+	bool links_lost;  /* what is in the table may be old */
+	bool addrs_dirty;
 	struct net_link *links; /* by ifindex */
 	size_t n_links, max_links;
 	bool rules_dirty;

@@ -1,8 +1,11 @@
 /*
- * Links and addresses: two sorted tables. Each is dumped once, and then follows the notifications: a dump of the links waits for the kernel's lock of the network, and where containers come and
- * go there are many notifications. What was notified before the dump and is read after it does no harm: the last notification of an object says how it is.
+ * Links and addresses: two sorted tables. What they have follows the notifications. What was notified before it was asked for, and is read after it, does no harm: the last notification of an
+ * object says how it is.
  *
- * A table is dumped again when notifications were lost, or when one says less than the table needs.
+ * A dump of the links waits for the kernel's lock of the network, which whoever attaches a classifier holds for a grace period of RCU, some 10 ms. So each link is asked for by its index, by
+ * ioctl, which needs no lock, when it is needed for the first time; and interfaces are found by the addresses. Only what an ioctl does not tell is dumped: a link's kind, and links without addresses.
+ *
+ * What is known is forgotten when notifications were lost. A link is forgotten, too, when its notification says less than the table needs.
  */
 #include "kernel/netstate_internal.h"
 
@@ -13,8 +16,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
+#include <sys/syscall.h>
 
 #include "base/log.h"
+#include "base/sys.h"
 #include "kernel/netlink.h"
 
 #define TABLE_GROW 16
@@ -56,12 +62,12 @@ static bool parse_link(const struct nlmsghdr *h, struct net_link *out, bool *has
 	const struct nlattr *attr;
 	if (mnl_nlmsg_get_payload_len(h) < sizeof *m || m->ifi_family != AF_UNSPEC)
 		return false;
-	*out = (struct net_link){.ifindex = m->ifi_index, .flags = m->ifi_flags, .type = m->ifi_type};
+	*out = (struct net_link){.ifindex = m->ifi_index, .flags = m->ifi_flags, .type = m->ifi_type, .kind = KIND_OTHER};
 	*has_mtu = false;
 	mnl_attr_for_each(attr, h, sizeof *m)
 	{
 		if (mnl_attr_get_type(attr) == IFLA_LINKINFO)
-			out->veth = is_of_veth(attr);
+			out->kind = is_of_veth(attr) ? KIND_VETH : KIND_OTHER;
 		if (mnl_attr_get_type(attr) != IFLA_MTU || mnl_attr_get_payload_len(attr) < 4)
 			continue;
 		out->mtu = mnl_attr_get_u32(attr);
@@ -124,19 +130,18 @@ void netstate_on_link(struct netstate *n, const struct nlmsghdr *h)
 {
 	struct net_link link;
 	bool has_mtu;
-	if (n->links_dirty || !parse_link(h, &link, &has_mtu))
+	if (n->links_lost || !parse_link(h, &link, &has_mtu))
 		return;
 	size_t at = find_link(n, link.ifindex);
 	bool known = at < n->n_links && n->links[at].ifindex == link.ifindex;
-	if (h->nlmsg_type == RTM_DELLINK) {
+	if (h->nlmsg_type == RTM_DELLINK || !has_mtu) {
 		if (known)
 			remove_at(n->links, &n->n_links, sizeof link, at);
+		n->links_dirty = n->links_dirty || h->nlmsg_type != RTM_DELLINK;
 		return;
 	}
-	if (!has_mtu) {
-		n->links_dirty = true;
+	if (!known && n->links_dirty) /* nobody asked for it yet */
 		return;
-	}
 	if (!known && !insert_at((void **)&n->links, &n->n_links, &n->max_links, sizeof link, at)) {
 		n->links_dirty = true;
 		return;
@@ -149,7 +154,7 @@ static void reset_links(struct netstate *n)
 	n->n_links = 0;
 }
 
-static int refresh_links(struct netstate *n)
+static int dump_links(struct netstate *n)
 {
 	char buf[128];
 	if (!n->links_dirty)
@@ -162,17 +167,74 @@ static int refresh_links(struct netstate *n)
 	int ret = netstate_dump(n, h, on_link, n, reset_links);
 	if (n->n_links)
 		qsort(n->links, n->n_links, sizeof *n->links, link_compare);
-	n->links_dirty = ret < 0;
+	n->links_dirty = n->links_lost = ret < 0;
+	if (ret < 0)
+		log_info("netstate", "links: %s", strerrordesc_np(-ret));
 	return ret;
+}
+
+static int link_ioctl(const struct netstate *n, unsigned long request, struct ifreq *r)
+{
+	return sys_call(SYS_ioctl, n->talk_fd, request, (long)r, 0, 0, 0);
+}
+
+/* The calls after the first go by name, which may have become another's: then it is asked for once more. */
+#define NAME_TRIES 4
+
+/* -ENODEV: there is none. */
+static int ask_for_link(const struct netstate *n, int ifindex, struct net_link *out)
+{
+	int err = -ENODEV, ret = 0;
+	for (int i = 0; i < NAME_TRIES; i++) {
+		struct ifreq flags = {.ifr_ifindex = ifindex};
+		if ((err = link_ioctl(n, SIOCGIFNAME, &flags)))
+			return err;
+		struct ifreq mtu = flags, mac = flags, index = flags;
+		ret = link_ioctl(n, SIOCGIFFLAGS, &flags);
+		ret = ret ? ret : link_ioctl(n, SIOCGIFMTU, &mtu);
+		ret = ret ? ret : link_ioctl(n, SIOCGIFHWADDR, &mac);
+		err = link_ioctl(n, SIOCGIFINDEX, &index);
+		if (err || index.ifr_ifindex != ifindex)
+			continue;
+		*out = (struct net_link){.ifindex = ifindex, .flags = (unsigned short)flags.ifr_flags, .type = mac.ifr_hwaddr.sa_family, .mtu = mtu.ifr_mtu};
+		return ret;
+	}
+	return err ? err : -ENODEV;
+}
+
+static struct net_link *known_link(const struct netstate *n, int ifindex)
+{
+	size_t at = find_link(n, ifindex);
+	return at < n->n_links && n->links[at].ifindex == ifindex ? &n->links[at] : NULL;
+}
+
+/* NULL and *err 0: there is none. */
+static struct net_link *link_without_lock(struct netstate *n, int ifindex, int *err)
+{
+	struct net_link link, *l;
+	*err = 0;
+	if (n->links_lost)
+		reset_links(n);
+	n->links_lost = false;
+	if ((l = known_link(n, ifindex)) || !n->links_dirty)
+		return l;
+	*err = ask_for_link(n, ifindex, &link);
+	if (!*err && !(l = insert_at((void **)&n->links, &n->n_links, &n->max_links, sizeof link, find_link(n, ifindex))))
+		*err = -ENOMEM;
+	if (*err == -ENODEV)
+		*err = 0;
+	else if (!*err)
+		*l = link;
+	return l;
 }
 
 const struct net_link *netstate_link(struct netstate *n, int ifindex)
 {
-	int ret = refresh_links(n);
-	if (ret < 0)
-		log_info("netstate", "links: %s", strerrordesc_np(-ret));
-	size_t at = find_link(n, ifindex);
-	return at < n->n_links && n->links[at].ifindex == ifindex ? &n->links[at] : NULL;
+	int err;
+	struct net_link *l = link_without_lock(n, ifindex, &err);
+	if (err && dump_links(n) == 0) /* who filters ioctls may let the question pass */
+		l = known_link(n, ifindex);
+	return l;
 }
 
 static int addr_compare(const void *a, const void *b)
@@ -365,23 +427,61 @@ bool netstate_may_serve(struct netstate *n, int ifindex)
 	return may_serve(netstate_link(n, ifindex)) && has_address(n, ifindex);
 }
 
+static int on_kind(const struct nlmsghdr *h, void *ctx)
+{
+	struct net_link link, *l = ctx;
+	bool has_mtu;
+	if (h->nlmsg_type == RTM_NEWLINK && parse_link(h, &link, &has_mtu) && link.ifindex == l->ifindex)
+		l->kind = link.kind;
+	return 0;
+}
+
+/* An ioctl does not tell the kind: this waits for the kernel's lock of the network. */
+static void ask_for_kind(struct netstate *n, struct net_link *l)
+{
+	char buf[128];
+	struct nlmsghdr *h = mnl_nlmsg_put_header(buf);
+	h->nlmsg_type = RTM_GETLINK;
+	h->nlmsg_flags = NLM_F_REQUEST;
+	struct ifinfomsg *m = mnl_nlmsg_put_extra_header(h, sizeof *m);
+	m->ifi_index = l->ifindex;
+	mnl_attr_put_u32(h, IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS);
+	netlink_talk(n->talk_fd, h, on_kind, l);
+}
+
 bool netstate_is_veth(struct netstate *n, int ifindex)
 {
-	const struct net_link *l = netstate_link(n, ifindex);
-	return l && l->veth;
+	if (!netstate_link(n, ifindex))
+		return false;
+	struct net_link *l = known_link(n, ifindex);
+	if (l->kind == KIND_UNKNOWN)
+		ask_for_kind(n, l);
+	return l->kind == KIND_VETH;
+}
+
+/* The next interface behind this one that has an address to serve. 0: none. */
+static int next_with_address(const struct netstate *n, int after)
+{
+	int next = 0;
+	for (size_t i = 0; i < n->n_addrs; i++) {
+		const struct net_addr *a = &n->addrs[i];
+		if (a->usable && a->scope != RT_SCOPE_HOST && a->ifindex > after && (!next || a->ifindex < next))
+			next = a->ifindex;
+	}
+	return next;
 }
 
 int netstate_interfaces(struct netstate *n, int *out, size_t max)
 {
 	size_t count = 0;
-	int ret = refresh_links(n);
+	int ret = refresh_addrs(n);
 	if (ret < 0)
 		return ret;
-	for (size_t i = 0; i < n->n_links; i++) {
-		if (!may_serve(&n->links[i]) || !has_address(n, n->links[i].ifindex))
+	for (int i = 0; (i = next_with_address(n, i));) {
+		if (!may_serve(netstate_link(n, i)))
 			continue;
 		if (count < max)
-			out[count] = n->links[i].ifindex;
+			out[count] = i;
 		count++;
 	}
 	return count;
@@ -405,7 +505,7 @@ static int on_route(const struct nlmsghdr *h, void *ctx)
 	const struct rtmsg *m = mnl_nlmsg_get_payload(h);
 	const struct nlattr *attr;
 	uint32_t metric = 0;
-	int ifindex = 0;
+	int ifindex = 0, err;
 	if (h->nlmsg_type != RTM_NEWROUTE || mnl_nlmsg_get_payload_len(h) < sizeof *m)
 		return 0;
 	if (m->rtm_dst_len || m->rtm_src_len || m->rtm_type != RTN_UNICAST ||
@@ -421,7 +521,7 @@ static int on_route(const struct nlmsghdr *h, void *ctx)
 		else if (type == RTA_MULTIPATH && !ifindex)
 			ifindex = multipath_first(attr);
 	}
-	if ((!d->ifindex || metric < d->metric) && may_serve(netstate_link(d->n, ifindex))) {
+	if ((!d->ifindex || metric < d->metric) && may_serve(link_without_lock(d->n, ifindex, &err))) { /* on this socket nothing else can be asked now */
 		d->ifindex = ifindex;
 		d->metric = metric;
 	}
@@ -444,20 +544,28 @@ static int default_route_of(struct netstate *n, int family)
 	return d.ifindex;
 }
 
+static int default_route(struct netstate *n)
+{
+	int ret = default_route_of(n, AF_INET);
+	return ret ? ret : default_route_of(n, AF_INET6);
+}
+
 int netstate_default_interface(struct netstate *n, char *why, size_t why_len)
 {
 	int found = 0;
 	unsigned up = 0;
-	int ret = refresh_links(n); /* now: not within the dump of routes, on the same socket */
-	if (ret < 0) {
-		snprintf(why, why_len, "cannot list interfaces: %s", strerrordesc_np(-ret));
-		return ret;
-	}
-	ret = default_route_of(n, AF_INET);
-	if (!ret)
-		ret = default_route_of(n, AF_INET6);
+	int ret = default_route(n);
 	if (ret)
 		return ret;
+	if (n->links_dirty) {
+		ret = dump_links(n);
+		if (ret < 0) {
+			snprintf(why, why_len, "cannot list interfaces: %s", strerrordesc_np(-ret));
+			return ret;
+		}
+		if ((ret = default_route(n))) /* by a link that could not be asked for alone */
+			return ret;
+	}
 	for (size_t i = 0; i < n->n_links; i++)
 		if (may_serve(&n->links[i])) {
 			found = n->links[i].ifindex;

@@ -24,6 +24,7 @@
 /* A link that somebody else opened and attached: link_adopt_packet and classifier_adopt take the fds. */
 struct privileged_link {
 	int rx_fd, tx_fd;
+	bool veth; /* netstate_is_veth of the interface */
 	int classifier[CLASSIFIER_FDS];
 	uint8_t secret[PRIVILEGED_SECRET_BYTES]; /* the host's */
 	struct sysctl_values sysctls; /* read now */

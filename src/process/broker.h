@@ -110,6 +110,7 @@ struct broker_answer {
 	uint32_t op, id;
 	int32_t result; /* 0/positive or -errno */
 	uint32_t generation;         /* CGROUP: of the rules */
+	uint32_t veth;               /* LINK: netstate_is_veth of its interface */
 	uint8_t secret[64];          /* LINK: the host's */
 	struct sysctl_values sysctls; /* LINK: the namespace's settings now */
 	char why[BROKER_WHY_BYTES]; /* … or why not */

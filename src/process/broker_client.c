@@ -216,6 +216,7 @@ static int client_open_link(int ifindex, bool only_spare, struct privileged_link
 	out->tx_fd = in.fd[1];
 	for (int i = 0; i < CLASSIFIER_FDS; i++)
 		out->classifier[i] = in.n == 2 ? -1 : in.fd[2 + i];
+	out->veth = a.veth;
 	memcpy(out->secret, a.secret, sizeof out->secret);
 	out->sysctls = a.sysctls;
 	return 0;

@@ -188,6 +188,7 @@ static int do_link(const struct broker_ops_config *c, struct broker_spent *spent
 	spent->place = sent.place;
 	link_packet_fds(sent.link, &out->fd[0], &out->fd[1]);
 	out->n = 2 + n;
+	a->veth = sent.veth;
 	host_secret(a->secret);
 	read_sysctls(&a->sysctls);
 	return 0;

@@ -21,6 +21,7 @@
 #include "base/sys.h"
 #include "base/time.h"
 #include "kernel/classifier.h"
+#include "kernel/netstate.h"
 #include "link/link.h"
 
 #define SPARES_MAX 4
@@ -47,6 +48,7 @@ static struct place {
 static struct want {
 	int ifindex; /* 0: none */
 	int n;
+	bool veth;
 	int64_t until_us;
 } wants[WANTS_MAX];
 
@@ -180,6 +182,7 @@ static int lock_filters(const struct link *l)
 
 /* ---- giving away ---- */
 
+
 void broker_link_close(struct broker_link *l)
 {
 	classifier_close(l->classifier);
@@ -203,7 +206,7 @@ static int take_spare(int ifindex, struct broker_link *out, bool *missed)
 		spare_give_up(s);
 		return -EAGAIN;
 	}
-	*out = (struct broker_link){s->link, s->classifier, {p->fd, ifindex}};
+	*out = (struct broker_link){s->link, s->classifier, false, {p->fd, ifindex}};
 	place_forget(p);
 	*s = (struct spare){0};
 	return link_complete(out->link);
@@ -225,6 +228,8 @@ static int open_new(enum classifier_choice choice, int ifindex, struct broker_li
 }
 
 static void note_want(int ifindex, bool missed);
+static struct want *want_of(int ifindex);
+static bool is_veth(int ifindex);
 
 int broker_link_take(const struct broker_ops_config *c, int ifindex, bool only_spare, struct broker_link *out, char *why)
 {
@@ -236,7 +241,11 @@ int broker_link_take(const struct broker_ops_config *c, int ifindex, bool only_s
 		note_want(ifindex, missed);
 	if (err == -EAGAIN && !only_spare)
 		err = open_new(choice, ifindex, out, why);
-	return err ? err : lock_filters(out->link);
+	if (err)
+		return err;
+	const struct want *w = want_of(ifindex);
+	out->veth = w ? w->veth : is_veth(ifindex);
+	return lock_filters(out->link);
 }
 
 /* ---- what is wanted ---- */
@@ -252,6 +261,17 @@ static void want_no_more(struct want *w)
 	*w = (struct want){0};
 }
 
+/* Asked before anything is made: the kernel's lock of the network is free then, mostly. */
+static bool is_veth(int ifindex)
+{
+	struct netstate *net;
+	if (netstate_open(&net))
+		return false;
+	bool veth = netstate_is_veth(net, ifindex);
+	netstate_close(net);
+	return veth;
+}
+
 static void note_want(int ifindex, bool missed)
 {
 	struct want *w = &wants[0];
@@ -261,6 +281,7 @@ static void note_want(int ifindex, bool missed)
 	if (w->ifindex != ifindex) {
 		want_no_more(w);
 		w->ifindex = ifindex;
+		w->veth = is_veth(ifindex);
 	}
 	if (!w->n || (missed && w->n < SPARES_MAX))
 		w->n++;

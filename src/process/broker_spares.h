@@ -12,6 +12,7 @@ struct link;
 struct broker_link {
 	struct link *link;
 	struct classifier *classifier;
+	bool veth;                 /* its interface is one of a pair */
 	struct broker_place place; /* where the classifier is attached, kept for who comes next; fd -1: it ends with the member */
 };
 

@@ -198,7 +198,7 @@ static int open_link(struct engine *e, struct iface *i, int ifindex, bool *unpri
 /* Through the broker. What it gives is the engine's first, with the classifier. */
 static int adopt_link(struct engine *e, struct iface *i, int ifindex, bool only_spare, char *why, size_t why_len)
 {
-	struct link_config lc = {.ifindex = ifindex, .veth = netstate_is_veth(e->net, ifindex)};
+	struct link_config lc = {.ifindex = ifindex};
 	struct privileged_link given;
 	if (e->classifier)
 		return -EPERM;
@@ -207,6 +207,7 @@ static int adopt_link(struct engine *e, struct iface *i, int ifindex, bool only_
 		return err;
 	memcpy(e->host_secret, given.secret, sizeof e->host_secret);
 	sysctls_told(&e->sysctls, &given.sysctls);
+	lc.veth = given.veth;
 	int second = link_adopt_packet(&i->link, &lc, given.rx_fd, given.tx_fd);
 	err = classifier_adopt(&e->classifier, given.classifier, ifindex, second ? true : link_info(i->link)->has_eth);
 	err = err ? err : second;

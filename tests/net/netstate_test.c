@@ -273,6 +273,30 @@ START_TEST(addresses_while_others_hold_the_network)
 }
 END_TEST
 
+/* … and how each interface is, and the default route's; of a pair only the kind waits. */
+START_TEST(links_while_others_hold_the_network)
+{
+	char why[128] = "";
+	struct route r = {.mtu = 0};
+	struct rtnl_hold hold;
+	add_dummy("d0", "10.1.0.1/24");
+	add_dummy("d1", "10.2.0.1/24");
+	sh("ip link set dev d0 mtu 1400 && ip route add default via 10.1.0.9 && ip link set dev d1 down");
+	int d0 = if_nametoindex("d0"), d1 = if_nametoindex("d1"), all[4];
+	if (!dumps_without_the_lock() || !holds_the_network(&hold))
+		return untested("a kernel that dumps addresses without the lock, and userfaultfd of the kernel's reads");
+	bool serves = netstate_may_serve(n, d0), serves_down = netstate_may_serve(n, d1), serves_none = netstate_may_serve(n, 77);
+	int routed = route("10.1.0.2", &r), n_all = netstate_interfaces(n, all, 4), first = netstate_default_interface(n, why, sizeof why);
+	ck_assert_msg(rtnl_release(&hold), "it waited for the lock");
+	ck_assert(serves && !serves_down && !serves_none);
+	ck_assert_int_eq(routed, 0);
+	ck_assert_int_eq(r.mtu, 1400);
+	ck_assert_int_eq(n_all, 1);
+	ck_assert_int_eq(all[0], d0);
+	ck_assert_int_eq(first, d0);
+}
+END_TEST
+
 START_TEST(default_interface)
 {
 	char why[128] = "";
@@ -764,6 +788,7 @@ int main(void)
 	tcase_add_test(alone, notified_while_others_hold_the_network);
 	tcase_add_test(alone, a_pair_is_known_as_one);
 	tcase_add_test(alone, addresses_while_others_hold_the_network);
+	tcase_add_test(alone, links_while_others_hold_the_network);
 	tcase_add_test(alone, default_interface);
 	tcase_add_test(alone, routes_as_the_kernel_resolves_them);
 	tcase_add_test(alone, errors_as_connect_gives_them);
