@@ -15,4 +15,6 @@ src_libip_a_SOURCES = \
 	src/ip/ip.h \
 	src/ip/ip_fate.def \
 	src/ip/ip_internal.h \
-	src/ip/output.c
+	src/ip/output.c \
+	src/ip/pieces.c \
+	src/ip/pieces.h

@@ -388,6 +388,7 @@ struct engine {
 	int rcvlowat_max;        /* the kernel's greatest SO_RCVLOWAT without SO_RCVBUF */
 	uint8_t default_ttl[2];  /* of IPv4 and IPv6, as the namespace has it */
 	uint32_t tcp_info_bytes; /* the length of the kernel's TCP_INFO */
+	struct pieces *pieces; /* NULL: no fragment has come */
 	uint64_t ip_fates[IP_FATE_COUNT];
 	uint64_t counters[SOCKC_COUNT];
 	struct demux exceptions; /* exceptions.c */

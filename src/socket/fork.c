@@ -25,6 +25,7 @@
 #include "base/fd_pass.h"
 #include "base/log.h"
 #include "base/sys.h"
+#include "ip/pieces.h"
 #include "kernel/ended.h"
 #include "kernel/living.h"
 
@@ -454,6 +455,8 @@ static void child_close_engine(struct engine *e)
 	list_init(&e->held);
 	time_waits_fini(&e->time_waits);
 	partings_forget(e);
+	pieces_free(e->pieces);
+	e->pieces = NULL;
 	taken_ports_forget(e);
 	list_init(&e->exception_list);
 	forget_dests(e);

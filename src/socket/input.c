@@ -10,6 +10,7 @@
 
 #include "base/fd.h"
 #include "base/log.h"
+#include "ip/pieces.h"
 #include "kernel/diag.h"
 #include "wire/ipv6.h"
 
@@ -267,10 +268,24 @@ static void input_icmp(struct engine *e, const struct ip_icmp_error *icmp)
 	sock_process_events(e, s);
 }
 
+/* A fragment: is its packet whole with it? */
+static bool is_whole(struct engine *e, const struct link_rx *rx, bool has_eth, struct link_rx *whole)
+{
+	if (!e->pieces)
+		e->pieces = pieces_new();
+	return e->pieces && pieces_add(e->pieces, e->now, rx, has_eth, whole);
+}
+
 void input_frame(struct engine *e, struct iface *i, const struct link_rx *rx)
 {
 	struct ip_input in;
-	ip_input_parse(rx, iface_info(i)->has_eth, &in);
+	struct link_rx whole;
+	bool has_eth = iface_info(i)->has_eth;
+	ip_input_parse(rx, has_eth, &in);
+	if (in.fate == IP_FATE_Fragment && is_whole(e, rx, has_eth, &whole)) {
+		rx = &whole;
+		ip_input_parse(rx, has_eth, &in);
+	}
 	e->frame = rx;
 	input_packet(e, i, &in);
 	e->frame = NULL;

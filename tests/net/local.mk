@@ -178,6 +178,9 @@ TESTS += tests/net/many_rules_test.sh
 dist_check_SCRIPTS += tests/net/many_rules_test.sh
 EXTRA_DIST += tests/net/many_rules.py
 
+TESTS += tests/net/fragments_test.sh
+dist_check_SCRIPTS += tests/net/fragments_test.sh
+EXTRA_DIST += tests/net/fragments.py
 TESTS += tests/net/rules_late_test.sh
 dist_check_SCRIPTS += tests/net/rules_late_test.sh
 EXTRA_DIST += tests/net/rules_late.py

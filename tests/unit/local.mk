@@ -82,6 +82,7 @@ ip_tests = \
 	tests/unit/host_answers_test \
 	tests/unit/ip_demux_test \
 	tests/unit/ip_input_test \
+	tests/unit/pieces_test \
 	tests/unit/ip_output_test
 check_PROGRAMS += $(ip_tests)
 TESTS += $(ip_tests)
@@ -94,6 +95,9 @@ tests_unit_host_answers_test_LDADD = src/libip.a src/libwire.a src/libbase.a $(U
 tests_unit_ip_demux_test_SOURCES = tests/unit/ip_demux_test.c tests/unit/unit.h
 tests_unit_ip_demux_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
 tests_unit_ip_demux_test_LDADD = src/libip.a src/libwire.a src/libbase.a $(UNIT_LIBS)
+tests_unit_pieces_test_SOURCES = tests/unit/pieces_test.c tests/unit/unit.h tests/unit/frames.h
+tests_unit_pieces_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
+tests_unit_pieces_test_LDADD = src/libip.a src/libwire.a src/libbase.a $(UNIT_LIBS)
 tests_unit_ip_input_test_SOURCES = tests/unit/ip_input_test.c tests/unit/unit.h tests/unit/frames.h
 tests_unit_ip_input_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
 tests_unit_ip_input_test_LDADD = src/libip.a src/libwire.a src/libbase.a $(UNIT_LIBS)
