@@ -69,6 +69,7 @@ struct ip_path {
 	bool has_eth;
 	uint8_t ttl;     /* 64 */
 	uint8_t tos;     /* IP_TOS / traffic class of the socket, without ECN bits */
+	uint8_t priority; /* of the frames, for the qdisc (link_tx) */
 	bool dont_fragment; /* IPv4 DF (path MTU discovery) */
 	uint32_t mtu;
 };

@@ -87,6 +87,7 @@ int ip_send_tcp(struct link *l, const struct ip_path *path, const struct flow_ke
 		.gso_size = gso ? gso_size : 0,
 		.v6 = v6,
 		.ecn_cwr = gso && (seg->flags & SEG_CWR), /* CWR on the first segment only (RFC 3168 §6.1.2) */
+		.priority = path->priority,
 	};
 	return link_send(l, &tx);
 }

@@ -75,6 +75,7 @@ struct link_tx {
 	uint16_t gso_size;  /* 0: not a super-segment */
 	bool v6;            /* selects the GSO type */
 	bool ecn_cwr;
+	uint32_t priority; /* for the qdisc, as SO_PRIORITY; not 0 only where the kernel takes it by message (Linux 6.14) */
 };
 
 enum link_counter {

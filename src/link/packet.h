@@ -54,6 +54,12 @@ _Static_assert(offsetof(struct tx_head, hdr) == sizeof(struct virtio_net_hdr), "
  */
 #define TX_ONE_PIECE_BYTES (65536 - 320 - 256)
 
+/* SO_PRIORITY of one frame. */
+union tx_control {
+	struct cmsghdr header;
+	char bytes[CMSG_SPACE(sizeof(uint32_t))];
+};
+
 struct packet_tx {
 	int fd;
 	bool has_uring;
@@ -72,6 +78,7 @@ struct packet_tx {
 	struct tx_head heads[TX_QUEUE_FRAMES];
 	struct iovec iovs[TX_QUEUE_FRAMES][TX_IOV_MAX];
 	struct mmsghdr msgs[TX_QUEUE_FRAMES];
+	union tx_control controls[TX_QUEUE_FRAMES]; /* of those that have a priority */
 	bool v6[TX_QUEUE_FRAMES];
 	uint32_t len[TX_QUEUE_FRAMES]; /* without the virtio header */
 	int32_t result[TX_QUEUE_FRAMES];

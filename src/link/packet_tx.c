@@ -221,6 +221,22 @@ static bool tx_ask_pieces(struct packet_tx *tx, const struct mmsghdr *m)
 	return true;
 }
 
+static void tx_set_priority(struct msghdr *msg, union tx_control *control, uint32_t priority)
+{
+	control->header = (struct cmsghdr){.cmsg_len = CMSG_LEN(sizeof priority), .cmsg_level = SOL_SOCKET, .cmsg_type = SO_PRIORITY};
+	memcpy(CMSG_DATA(&control->header), &priority, sizeof priority);
+	msg->msg_control = control;
+	msg->msg_controllen = sizeof *control;
+}
+
+static uint32_t tx_priority(const struct msghdr *msg)
+{
+	uint32_t priority = 0;
+	if (msg->msg_control)
+		memcpy(&priority, CMSG_DATA((struct cmsghdr *)msg->msg_control), sizeof priority);
+	return priority;
+}
+
 /* While frames are kept back, new ones join them at once: nothing overtakes, and what does not fit
  * is told. */
 static int tx_send_behind(struct link *l, const struct link_tx *tx)
@@ -232,7 +248,7 @@ static int tx_send_behind(struct link *l, const struct link_tx *tx)
 	memcpy(head.hdr, tx->hdr, tx->hdr_len);
 	for (int k = 0; k < tx->n_payload; k++)
 		iov[1 + k] = tx->payload[k];
-	if (!tx_pending_push(&t->pending, iov, 1 + tx->n_payload, tx->v6)) {
+	if (!tx_pending_push(&t->pending, iov, 1 + tx->n_payload, tx->v6, tx->priority)) {
 		link_count(l, LINKC_TxDroppedPendingFull, 1);
 		return -ENOBUFS;
 	}
@@ -267,6 +283,8 @@ int packet_tx_send(struct link *l, const struct link_tx *tx, uint32_t payload_le
 		msg->msg_name = tx->v6 ? &t->to_v6 : &t->to_v4;
 		msg->msg_namelen = sizeof t->to_v4;
 	}
+	if (tx->priority)
+		tx_set_priority(msg, &t->controls[i], tx->priority);
 	t->v6[i] = tx->v6;
 	t->len[i] = tx->hdr_len + payload_len;
 	t->queued_bytes += sizeof *head + payload_len;
@@ -351,7 +369,7 @@ static int tx_uring_submit(struct packet_tx *tx)
 	for (unsigned i = 0; i < tx->n; i++) {
 		struct io_uring_sqe *sqe = io_uring_get_sqe(&tx->uring);
 		const struct msghdr *msg = &tx->msgs[i].msg_hdr;
-		if (msg->msg_iovlen == 1 && !msg->msg_name) /* cheaper */
+		if (msg->msg_iovlen == 1 && !msg->msg_name && !msg->msg_control) /* cheaper */
 			io_uring_prep_send(sqe, 0, msg->msg_iov->iov_base, msg->msg_iov->iov_len,
 					   MSG_DONTWAIT);
 		else
@@ -435,7 +453,7 @@ static void tx_hand_over(struct link *l, struct packet_tx *tx)
 static void tx_keep(struct link *l, struct packet_tx *tx, unsigned i)
 {
 	const struct msghdr *msg = &tx->msgs[i].msg_hdr;
-	if (tx_pending_push(&tx->pending, msg->msg_iov, msg->msg_iovlen, tx->v6[i]))
+	if (tx_pending_push(&tx->pending, msg->msg_iov, msg->msg_iovlen, tx->v6[i], tx_priority(msg)))
 		link_count(l, LINKC_TxDeferred, 1);
 	else
 		link_count(l, LINKC_TxDroppedPendingFull, 1);
@@ -478,6 +496,7 @@ static unsigned tx_pending_batch(struct link *l, struct packet_tx *tx, int *sent
 {
 	struct mmsghdr msgs[TX_PENDING_BATCH];
 	struct iovec iovs[TX_PENDING_BATCH];
+	union tx_control controls[TX_PENDING_BATCH];
 	int32_t result[TX_PENDING_BATCH];
 	unsigned n = 0, gone = 0;
 	memset(msgs, 0, sizeof msgs);
@@ -490,6 +509,8 @@ static unsigned tx_pending_batch(struct link *l, struct packet_tx *tx, int *sent
 			msgs[n].msg_hdr.msg_name = f->v6 ? &tx->to_v6 : &tx->to_v4;
 			msgs[n].msg_hdr.msg_namelen = sizeof tx->to_v4;
 		}
+		if (f->priority)
+			tx_set_priority(&msgs[n].msg_hdr, &controls[n], f->priority);
 	}
 	tx_sendmmsg(tx, msgs, n, result);
 	for (; gone < n && !tx_is_no_room(result[gone]); gone++) {

@@ -52,7 +52,7 @@ static bool tx_pending_wrap(struct tx_pending *p, uint32_t room)
 	return true;
 }
 
-bool tx_pending_push(struct tx_pending *p, const struct iovec *iov, int n_iov, bool v6)
+bool tx_pending_push(struct tx_pending *p, const struct iovec *iov, int n_iov, bool v6, uint8_t priority)
 {
 	uint32_t len = 0;
 	for (int i = 0; i < n_iov; i++)
@@ -68,6 +68,7 @@ bool tx_pending_push(struct tx_pending *p, const struct iovec *iov, int n_iov, b
 	f->len = len;
 	f->room = room;
 	f->v6 = v6;
+	f->priority = priority;
 	uint8_t *to = f->data;
 	for (int i = 0; i < n_iov; to += iov[i++].iov_len)
 		if (iov[i].iov_len)

@@ -17,6 +17,7 @@ struct tx_pending_frame {
 	uint32_t len;  /* of data; 0: nothing more before the end of the ring */
 	uint32_t room; /* of this record */
 	bool v6;
+	uint8_t priority;
 	uint8_t data[];
 };
 
@@ -30,7 +31,7 @@ struct tx_pending {
 int tx_pending_open(struct tx_pending *p); /* 0 or -ENOMEM */
 void tx_pending_close(struct tx_pending *p);
 /* false: full */
-bool tx_pending_push(struct tx_pending *p, const struct iovec *iov, int n_iov, bool v6);
+bool tx_pending_push(struct tx_pending *p, const struct iovec *iov, int n_iov, bool v6, uint8_t priority);
 /* The oldest, and the one behind `f`; NULL past the end. */
 struct tx_pending_frame *tx_pending_first(const struct tx_pending *p);
 struct tx_pending_frame *tx_pending_next(const struct tx_pending *p,

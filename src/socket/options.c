@@ -78,7 +78,8 @@ static int set_judged(struct engine *e, struct sock *s, int level, int name, con
 		return option_table[index].class == OPTION_KERNELS ? set_kernels(s, &j) : 0;
 	if ((index == OPTION_IP_RECVERR || index == OPTION_IPV6_RECVERR) && !j.after.bytes[0]) /* 0 or 1 */
 		errqueue_drop_icmp(e, s);
-	if (option_value_equal(&j.before, &j.after))
+	/* Of a priority only s->ip knows what it was: IP_TOS sets it, too, and the noted values have no order. */
+	if (index != OPTION_SO_PRIORITY && option_value_equal(&j.before, &j.after))
 		return 0;
 	struct sock_ip ip = s->ip;
 	if (!option_carry(e, &ip, &j.after))

@@ -102,6 +102,8 @@ static int walk(struct walk *w, struct engine *e, int kfd, const struct candidat
 	for (unsigned i = 0; i < OPTION_COUNT && !err && w->refused == OPTION_COUNT; i++)
 		if (options_may_be_set(c, i))
 			err = walk_one(w, i);
+	if (w->ip.tos[0] && options_may_be_set(c, OPTION_SO_PRIORITY)) /* either sets the priority: the later */
+		w->ip.priority = kernel_number(kfd, SOL_SOCKET, SO_PRIORITY, 0);
 	if (w->fresh >= 0)
 		sys_close(w->fresh);
 	return err;
@@ -138,10 +140,17 @@ bool options_refused(struct engine *e, int kfd, const struct candidate *c, char 
 	return err || w.refused != OPTION_COUNT;
 }
 
-/* TCP_FASTOPEN_KEY stays on the kernel's socket, which listens for as long as ours does, and can be read from there: fastopen.c. */
+/*
+ * The SYN-ACKs of a listener have its priority, and ours have none: it is the kernel's.
+ *
+ * TCP_FASTOPEN_KEY stays on the kernel's socket, which listens for as long as ours does, and can be read from there: fastopen.c. */
 bool options_refused_listener(struct engine *e, int kfd, const struct candidate *c, char *why, size_t why_len)
 {
 	struct candidate without = *c;
+	if (!candidate_untouched(c) && options_may_be_set(c, OPTION_SO_PRIORITY) && kernel_number(kfd, SOL_SOCKET, SO_PRIORITY, 0)) {
+		snprintf(why, why_len, "its option SO_PRIORITY is not the engine's, of a listener");
+		return true;
+	}
 	option_set_drop(&without.set, OPTION_TCP_FASTOPEN_KEY);
 	return options_refused(e, kfd, &without, why, why_len);
 }
@@ -401,7 +410,7 @@ void options_to_kernel(struct engine *e, const struct sock *s, int fd)
 	if (opt->max_pacing_rate)
 		give(fd, SOL_SOCKET, SO_MAX_PACING_RATE, &rate, sizeof rate);
 	option_values_set(s->values, fd);
-	if (s->accepted && s->ip.tos[0]) /* IP_TOS has just set it */
+	if (s->ip.tos[0] || option_values_has(s->values, OPTION_SO_PRIORITY)) /* IP_TOS has just set it */
 		give_number(fd, SOL_SOCKET, SO_PRIORITY, s->ip.priority, -1);
 	tcp_get_status(&s->tcp, &st);
 	give_number(fd, IPPROTO_TCP, TCP_QUICKACK, st.quickack, 1);

@@ -256,10 +256,10 @@ static int get_cookie(struct sock *s, void *val, socklen_t *len)
 static bool get_from_syn(const struct engine *e, const struct sock *s, unsigned index, struct answer *a)
 {
 	bool v4 = ip_addr_is_v4(&s->flow.key.raddr);
-	if (!s->accepted || option_values_has(s->values, index))
-		return false;
 	if (index == OPTION_SO_PRIORITY)
 		return tell_number(a, s->ip.priority);
+	if (!s->accepted || option_values_has(s->values, index))
+		return false;
 	if (index == (v4 ? OPTION_IP_MULTICAST_TTL : OPTION_IPV6_MULTICAST_HOPS))
 		return tell_number(a, s->peer_ttl);
 	if (index == OPTION_IPV6_MULTICAST_IF && !v4)

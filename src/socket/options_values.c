@@ -17,6 +17,11 @@
 #include <netinet/in.h>
 #include <string.h>
 
+#ifndef MSG_PROBE
+#define MSG_PROBE 0x10 /* include/linux/socket.h */
+#endif
+#define PRIORITY_FOR_ALL 6 /* TC_PRIO_INTERACTIVE */
+
 static size_t values_size(unsigned n)
 {
 	return sizeof(struct option_values) + n * sizeof(struct option_value);
@@ -152,6 +157,44 @@ static uint8_t priority_of(uint8_t tos)
 	return of[tos >> 3 & 3];
 }
 
+/*
+ * A UDP socket tells: sockets of all families judge such a message by one function of the kernel's. MSG_PROBE: nothing is sent. Without a way to loopback the error is
+ * another one, which comes after the message was judged.
+ */
+static bool kernel_takes_priority(void)
+{
+	union {
+		struct cmsghdr header;
+		char bytes[CMSG_SPACE(sizeof(int))];
+	} control = {.header = {.cmsg_len = CMSG_LEN(sizeof(int)), .cmsg_level = SOL_SOCKET, .cmsg_type = SO_PRIORITY}};
+	struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(9 /* discard */), .sin_addr = {htonl(INADDR_LOOPBACK)}};
+	struct msghdr msg = {.msg_name = &to, .msg_namelen = sizeof to, .msg_control = &control, .msg_controllen = sizeof control};
+	int fd = fd_socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return false;
+	int r = sys_sendmsg(fd, &msg, MSG_CONFIRM | MSG_PROBE | MSG_DONTWAIT);
+	sys_close(fd);
+	return r != -EINVAL;
+}
+
+bool options_may_prioritize(void)
+{
+	static int known; /* 0: not yet. Whoever asks at the same time finds the same */
+	int k = __atomic_load_n(&known, __ATOMIC_RELAXED);
+	if (!k)
+		__atomic_store_n(&known, k = kernel_takes_priority() ? 1 : -1, __ATOMIC_RELAXED);
+	return k > 0;
+}
+
+/* More than that needs privilege, which the process may drop before its next frame. */
+static bool carry_priority(struct sock_ip *ip, int n)
+{
+	if (n < 0 || n > PRIORITY_FOR_ALL || (n && !options_may_prioritize()))
+		return false;
+	ip->priority = n;
+	return true;
+}
+
 bool option_carry(struct engine *e, struct sock_ip *ip, const struct option_value *v)
 {
 	int n = number(v);
@@ -163,6 +206,8 @@ bool option_carry(struct engine *e, struct sock_ip *ip, const struct option_valu
 	case OPTION_IP_UNICAST_IF:
 	case OPTION_IPV6_UNICAST_IF:
 		return is_our_interface(e, ntohl(n));
+	case OPTION_SO_PRIORITY:
+		return carry_priority(ip, n);
 	case OPTION_IP_TOS:
 		ip->tos[0] = n;
 		ip->priority = priority_of(n);

@@ -56,7 +56,7 @@ def serve(listener, how):
             s.close()
             continue
         if how == "option":
-            s.setsockopt(socket.SOL_SOCKET, socket.SO_PRIORITY, 5)
+            s.setsockopt(socket.SOL_SOCKET, socket.SO_PRIORITY, 7)
         answer(s)
 
 
@@ -117,7 +117,7 @@ def handing_over(address, port, size):
     for s, message in messages(address, [size]):
         s.setblocking(False)
         sent = s.sendto(message, MSG_FASTOPEN, (address, int(port)))
-        s.setsockopt(socket.SOL_SOCKET, socket.SO_PRIORITY, 5)
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_PRIORITY, 7)
         s.setblocking(True)
         s.sendall(message[sent:])
         tell(s)

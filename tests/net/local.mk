@@ -187,3 +187,7 @@ EXTRA_DIST += tests/net/rules_late.py
 TESTS += tests/net/sources_test.sh
 dist_check_SCRIPTS += tests/net/sources_test.sh
 EXTRA_DIST += tests/net/sources.py
+
+TESTS += tests/net/priority_test.sh
+dist_check_SCRIPTS += tests/net/priority_test.sh
+EXTRA_DIST += tests/net/priority.py

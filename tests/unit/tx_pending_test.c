@@ -22,7 +22,7 @@ static bool push(uint32_t number, uint32_t len)
 	memcpy(bytes, &number, 4);
 	memcpy(bytes + len - 4, &number, 4);
 	struct iovec iov[2] = {{bytes, len / 3}, {bytes + len / 3, len - len / 3}};
-	return tx_pending_push(&p, iov, 2, number & 1);
+	return tx_pending_push(&p, iov, 2, number & 1, number % 7);
 }
 
 static uint32_t number_of(const struct tx_pending_frame *f)
