@@ -60,7 +60,7 @@ CLONE_NEWNET = 0x40000000
 TUNSETIFF, TUNSETOFFLOAD = 0x400454CA, 0x400454D0
 IFF_TUN, IFF_NO_PI, IFF_VNET_HDR = 1, 0x1000, 0x4000
 VNET_HEADER = segment.VNET_HEADER
-QUIET = 0.02  # seconds, after the program's end
+QUIET = 0.02  # seconds, after the script's end, and after the program's
 ADDRESSES = {"4": ("192.168.0.1", "192.0.2.1"), "6": ("fd3d:a0b:17d6::1", "fd3d:fa7b:d17d::1"),
              "mapped": ("::ffff:192.168.0.1", "::ffff:192.0.2.1")}
 # The peer's own, so that figures do not depend on the machine.
@@ -479,7 +479,7 @@ class Player:
                 more = "".join("\n        then: out/%s %s" % c[1:] for c in self.came[:4])
                 return "line %d: %s\n        %s%s" % (event.number, event.text, error, more)
         try:
-            self.pump(last + 0.05)
+            self.pump(last + QUIET)
             self.check_quiet()
         except Mismatch as error:
             self.timed = True  # a machine that is late here meets the timer of what nobody answered
