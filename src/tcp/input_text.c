@@ -66,11 +66,11 @@ static void append(struct tcp_conn *c, const uint8_t *bytes, uint32_t n)
 		c->rcv_filled = c->rcv_nxt;
 }
 
-/* RFC 2883: of the text that came in order, what had come before. As Linux, to the end of that text. */
+/* RFC 2883 §4: of the text that came in order, the first piece that had come before. */
 static void note_overtaken(struct tcp_conn *c)
 {
 	if (c->ooo.n && SEQ_LT(c->ooo.r[0].left, c->rcv_nxt))
-		sack_note_duplicate(c, c->ooo.r[0].left, c->rcv_nxt);
+		sack_note_duplicate(c, c->ooo.r[0].left, seq_min(c->ooo.r[0].right, c->rcv_nxt));
 }
 
 /* What waited behind the text that came goes into the stream. True: a gap was filled. */
