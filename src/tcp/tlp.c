@@ -18,6 +18,12 @@ static int64_t timeout_at(const struct tcp_conn *c, int64_t now, bool acked)
 	return at > now ? at : TIME_NEVER;
 }
 
+/* §7.2: FlightSize is one segment: its ACK may be delayed. Each small segment of several is one. */
+static bool is_one_segment(const struct tcp_conn *c)
+{
+	return c->sent.n <= 1 && snd_flight(c) - c->fin_sent <= c->mss;
+}
+
 void tlp_schedule(struct tcp_conn *c, int64_t now, bool acked)
 {
 	c->tlp_at = TIME_NEVER;
@@ -28,7 +34,7 @@ void tlp_schedule(struct tcp_conn *c, int64_t now, bool acked)
 		return;
 	int64_t pto = PTO_INIT_US;
 	if (c->srtt_us)
-		pto = 2 * (int64_t)c->srtt_us + (snd_flight(c) <= c->mss ? WC_DEL_ACK_US : PTO_MIN_TICKS * c->stack->config.tick_us);
+		pto = 2 * (int64_t)c->srtt_us + (is_one_segment(c) ? WC_DEL_ACK_US : PTO_MIN_TICKS * c->stack->config.tick_us);
 	c->tlp_at = min_time(now + pto, timeout_at(c, now, acked)) + pace_delay(c, now);
 	if (c->rtx_at < c->tlp_at) {
 		if (c->options.user_timeout_us)
