@@ -232,7 +232,6 @@ bool input_ack(struct tcp_conn *c, int64_t now, const struct tcp_segment *seg)
 	if (acked) {
 		if (c->fin_acked)
 			ack_of_fin(c, now);
-		window_grow_sndbuf(c);
 		c->wake_asked = c->nospace;
 	}
 	return true;

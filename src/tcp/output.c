@@ -614,8 +614,10 @@ void tcp_output(struct tcp_conn *c, int64_t now, struct tcp_emit *emit)
 	if (c->snd_nxt != snd_nxt || o.blocked == BLOCKED_CWND)
 		cwnd_validate(c, now, o.blocked == BLOCKED_CWND || recovery_pipe(c) + c->mss > c->cwnd);
 	output_settle(c, now, o.blocked);
-	if (c->wake_asked)
+	if (c->wake_asked) {
+		window_grow_sndbuf(c); /* as Linux, only for who met a shortage */
 		send_wake(c);
+	}
 	c->wake_asked = false;
 	figures_output(c, now, o.blocked);
 }

@@ -185,7 +185,7 @@ ssize_t tcp_send(struct tcp_conn *c, int64_t now, const struct iovec *iov, int i
 		c->snd_push = snd_end(c);
 	if (urgent && n == wanted)
 		c->snd_up = snd_end(c); /* MUST-62: the pointer moves to the newest urgent byte */
-	if (n < wanted || !tcp_is_writable(c))
+	if (n < wanted) /* a buffer that is just full is no shortage: as Linux's SOCK_NOSPACE, it is one when somebody asks (tcp_ask_writable) */
 		c->nospace = true;
 	return n;
 }
