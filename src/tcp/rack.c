@@ -39,6 +39,7 @@ static void delivered(struct tcp_conn *c, int64_t now, const struct tcp_segment 
 		if (rtt < c->min_rtt_us)
 			return;
 	}
+	k->advanced = true;
 	/* As Linux, of the last that was delivered, not of the newest as in §6.2: after reordering, what is told late makes the patience longer. */
 	bool acks = SEQ_LEQ(right, seg->ack);
 	if (acks || !k->rtt_acked)
@@ -124,6 +125,15 @@ bool rack_detect(struct tcp_conn *c, int64_t now)
 		}
 	}
 	return found;
+}
+
+/* … on an ACK: as Linux, only where it told of something that counts; else the timer goes on. */
+bool rack_detect_on_ack(struct tcp_conn *c, int64_t now)
+{
+	if (!c->rack.advanced)
+		return false;
+	c->rack.advanced = false;
+	return rack_detect(c, now);
 }
 
 /* §6.3: the timer expired. The first segment is lost; of the others those that have had their time. */

@@ -206,7 +206,7 @@ static void sack_on_ack(struct tcp_conn *c, int64_t now, uint32_t acked, uint32_
 	if (ended)
 		recovered(c);
 	c->lost_again = false;
-	bool found = rack_detect(c, now);
+	bool found = rack_detect_on_ack(c, now);
 	bool begins = found && (c->loss == TCP_LOSS_OPEN || (c->loss == TCP_LOSS_RTO && c->lost_again)); /* the latter as Linux */
 	if (begins && c->loss == TCP_LOSS_OPEN && mtu_probe_failed(c)) {
 		recovery_repeat(c, c->mtu.end);

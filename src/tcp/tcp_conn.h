@@ -23,6 +23,7 @@ struct tcp_rack {
 	uint32_t dsack_round; /* of which the D-SACK was taken */
 	bool again; /* that segment was a retransmission */
 	bool in_dsack_round, reordering_seen;
+	bool advanced; /* an ACK told of a delivery, of which rack_detect_on_ack has not heard */
 	bool rtt_acked; /* rtt_us is of what the ACK at hand acknowledges; what it SACKs counts as delivered before that */
 	uint8_t reo_wnd_mult; /* less one */
 	uint8_t reo_wnd_persist;

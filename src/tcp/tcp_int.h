@@ -261,6 +261,7 @@ bool frto_settle(struct tcp_conn *c); /* all that may go has gone; true: somethi
 /* [left, right) was delivered, with SACK or without: before the scoreboard or the log of what was sent says so. */
 void rack_delivered(struct tcp_conn *c, int64_t now, const struct tcp_segment *seg, uint32_t left, uint32_t right);
 bool rack_detect(struct tcp_conn *c, int64_t now); /* true: something was newly found lost. Arms reo_at */
+bool rack_detect_on_ack(struct tcp_conn *c, int64_t now);
 void rack_on_dsack(struct tcp_conn *c);
 void rack_on_recovered(struct tcp_conn *c);
 void rack_mark_on_rto(struct tcp_conn *c, int64_t now);
