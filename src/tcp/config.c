@@ -41,6 +41,7 @@ void tcp_config_default(struct tcp_config *config)
 		.max_reordering = 300,
 		.recovery = 1,
 		.frto = 2,
+		.retrans_collapse = true,
 		.early_retrans = 3,
 		.notsent_lowat = UINT32_MAX,
 		.timestamps = 1,

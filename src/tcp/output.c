@@ -150,6 +150,35 @@ static void next_new(const struct tcp_conn *c, struct out *o)
 	}
 }
 
+/*
+ * Of [seq, seq + len), which goes again and is less than a segment, with the small segments behind it: they leave as one, whether they are lost or not, as Linux
+ * has it (tcp_retrans_collapse). Only whole ones, and none that has arrived.
+ */
+static uint32_t with_small_ones(const struct tcp_conn *c, uint32_t seq, uint32_t len, uint32_t mss)
+{
+	uint32_t i = sent_find(&c->sent, seq + len - 1);
+	if (!c->stack->config.retrans_collapse || i >= c->sent.n || sent_peek(&c->sent, i)->end != seq + len)
+		return len;
+	while (++i < c->sent.n) {
+		uint32_t end = sent_peek(&c->sent, i)->end;
+		if (end - seq > mss || SEQ_GT(end, c->snd_una + c->snd_wnd) || ranges_find(&c->sacked, seq + len))
+			break;
+		len = end - seq;
+	}
+	return len;
+}
+
+/* After a timeout the window counts what went again by segments, however small, as Linux's: one goes, and waits for its ACK. */
+static bool small_ones_fill_cwnd(const struct tcp_conn *c, uint32_t mss)
+{
+	struct piece_walk w = piece_walk(c->snd_una, c->snd_nxt);
+	struct piece p;
+	uint32_t segs = 0;
+	while (piece_next(c, &w, &p))
+		segs += sent_peek(&c->sent, p.record)->lost ? 0 : (p.right - p.left + mss - 1) / mss;
+	return (uint64_t)segs * mss >= c->cwnd;
+}
+
 static bool next_retransmission(const struct tcp_conn *c, struct out *o)
 {
 	uint32_t seq, len;
@@ -172,11 +201,13 @@ static bool next_retransmission(const struct tcp_conn *c, struct out *o)
 			room = max_u32(room, mss);
 		if (len > room)
 			len = room - room % mss;
-		if (len == 0)
+		if (len == 0 || (len < mss && c->loss == TCP_LOSS_RTO && small_ones_fill_cwnd(c, mss)))
 			return false;
 	}
 	if (SEQ_GT(c->snd_up, seq))
 		len = min_u32(len, mss);
+	if (len < mss)
+		len = with_small_ones(c, seq, len, mss);
 	len = record_left(c, seq, len);
 	*o = (struct out){OUT_RETRANSMIT, BLOCKED_NOT, seq, len, false, 0, false};
 	if (SEQ_GT(seq + len, snd_end(c))) { /* the last number is the FIN's */
@@ -403,6 +434,14 @@ static uint8_t data_flags(const struct tcp_conn *c, uint32_t seq, uint32_t len, 
 	return fin ? flags | SEG_FIN : flags;
 }
 
+/* What goes again. */
+static uint8_t flags_again(const struct tcp_conn *c, const struct out *o)
+{
+	uint32_t end = o->seq + o->len, i = sent_find(&c->sent, end - 1);
+	bool push = o->len && i < c->sent.n && sent_peek(&c->sent, i)->end == end && sent_peek(&c->sent, i)->bits & SENT_PUSH;
+	return data_flags(c, o->seq, o->len, o->fin) | (push ? SEG_PSH : 0);
+}
+
 /* Text (and FIN) left for the first time, in segments of `mss`. */
 static void account_new(struct tcp_conn *c, int64_t now, const struct out *o, bool fin, uint32_t mss)
 {
@@ -471,7 +510,7 @@ static void account_again(struct tcp_conn *c, int64_t now, const struct out *o)
 static void output_retransmission(struct tcp_conn *c, int64_t now, struct tcp_emit *emit,
 				  const struct out *o)
 {
-	emit_segment(c, now, emit, data_flags(c, o->seq, o->len, o->fin), o->seq, o->len);
+	emit_segment(c, now, emit, flags_again(c, o), o->seq, o->len);
 	if (o->seq == c->snd_una && c->rtx_at != TIME_NEVER && c->loss == TCP_LOSS_RECOVERY)
 		c->rtx_at = now + rtt_backed_off(c);
 	recovery_sent_again(c, now, o->seq, o->len + o->fin);
@@ -483,7 +522,7 @@ static void output_tlp(struct tcp_conn *c, int64_t now, struct tcp_emit *emit, c
 {
 	bool again = o->seq != c->snd_nxt;
 	uint32_t mss = output_mss(c);
-	emit_segment(c, now, emit, data_flags(c, o->seq, o->len, o->fin), o->seq, o->len);
+	emit_segment(c, now, emit, again ? flags_again(c, o) : data_flags(c, o->seq, o->len, o->fin), o->seq, o->len);
 	if (again) {
 		recovery_sent_again(c, now, o->seq, o->len + o->fin);
 		figures_probe(c);

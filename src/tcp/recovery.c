@@ -379,6 +379,7 @@ void recovery_sent_new(struct tcp_conn *c, int64_t now, uint32_t len, uint32_t m
 	struct sent_mark mark = rate_mark(c, now, snd_flight(c) == len);
 	mark.short_end = len % mss;
 	mark.uneven = mss != c->mss && len > mss;
+	mark.push = c->snd_nxt == c->snd_push;
 	sent_append(&c->sent, c->stack->memory, c->snd_nxt, now, c->srtt_us / SENT_GRAINS, &mark);
 	c->prr_out += len;
 }

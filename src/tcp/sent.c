@@ -63,7 +63,7 @@ static bool say_the_same(const struct sent *a, const struct sent *b)
 /* The record takes in the one behind it, and has the later time of the two. */
 static void take_in(struct sent *r, const struct sent *behind)
 {
-	r->bits |= segments_behind(r, behind->bits);
+	r->bits = (r->bits & ~SENT_PUSH) | segments_behind(r, behind->bits) | (behind->bits & SENT_PUSH);
 	r->end = behind->end;
 	if (behind->at_us > r->at_us)
 		r->at_us = behind->at_us;
@@ -115,14 +115,14 @@ static struct sent make_record(uint32_t end, int64_t now_us, const struct sent_m
 		.delivered = mark->delivered,
 		.delivered_us = mark->delivered_us,
 		.first_us = mark->first_us,
-		.bits = (mark->app_limited ? SENT_APP_LIMITED : 0) | segments_of(mark),
+		.bits = (mark->app_limited ? SENT_APP_LIMITED : 0) | (mark->push ? SENT_PUSH : 0) | segments_of(mark),
 	};
 }
 
 /* What leaves now, up to `end`, is the record's, too. */
 static void extend(struct sent *r, uint32_t end, int64_t now_us, const struct sent_mark *mark)
 {
-	r->bits |= segments_behind(r, segments_of(mark));
+	r->bits = (r->bits & ~SENT_PUSH) | segments_behind(r, segments_of(mark)) | (mark->push ? SENT_PUSH : 0);
 	r->at_us = now_us;
 	r->end = end;
 }
@@ -147,6 +147,7 @@ static bool split(struct sent_log *l, struct tcp_memory *m, uint32_t i, uint32_t
 	memmove(r + 1, r, (l->n - i) * sizeof *r);
 	l->n++;
 	r->end = seq;
+	r->bits &= ~SENT_PUSH;
 	return true;
 }
 
@@ -163,6 +164,7 @@ static bool cut(struct sent_log *l, struct tcp_memory *m, uint32_t i, uint32_t s
 	take_in(&both, r + 1);
 	r[1] = both;
 	r->end = seq;
+	r->bits &= ~SENT_PUSH;
 	return true;
 }
 
@@ -189,6 +191,20 @@ static void join(struct sent_log *l, uint32_t i)
 	l->n--;
 }
 
+/* What left as several small segments leaves as one now: whole records from i on, up to `right`. */
+static void join_small(struct sent_log *l, uint32_t i, uint32_t right)
+{
+	struct sent *r = sent_at(l, i);
+	bool several = false;
+	for (; i + 1 < l->n && SEQ_LEQ(r[1].end, right); several = true) {
+		take_in(r, r + 1);
+		memmove(r + 1, r + 2, (l->n - i - 2) * sizeof *r);
+		l->n--;
+	}
+	if (several)
+		r->bits = (r->bits & ~SENT_UNEVEN) | SENT_SHORT_END;
+}
+
 void sent_again(struct sent_log *l, struct tcp_memory *m, uint32_t una, uint32_t left, uint32_t right, int64_t now_us,
 		const struct sent_mark *mark)
 {
@@ -204,11 +220,12 @@ void sent_again(struct sent_log *l, struct tcp_memory *m, uint32_t una, uint32_t
 		start = left;
 	}
 	uint32_t first = i;
+	join_small(l, i, right);
 	for (; i < l->n && SEQ_LT(start, right); i++) {
 		if (SEQ_GT(sent_at(l, i)->end, right) && !cut(l, m, i, right) && follows(l, i, right, now_us, mark))
 			return;
 		struct sent *r = sent_at(l, i);
-		uint8_t segments = r->bits & (SENT_SHORT_END | SENT_UNEVEN);
+		uint8_t segments = r->bits & (SENT_SHORT_END | SENT_UNEVEN | SENT_PUSH);
 		start = r->end;
 		*r = make_record(r->end, now_us, mark);
 		r->bits |= segments;

@@ -29,6 +29,7 @@ struct sent_mark {
 	bool app_limited;
 	bool short_end; /* what leaves ends in a segment that is not whole */
 	bool uneven;    /* its segments have another length than the connection's */
+	bool push;      /* the last of them has PSH */
 };
 
 struct sent {
@@ -45,6 +46,7 @@ struct sent {
 #define SENT_APP_LIMITED 1
 #define SENT_SHORT_END   2
 #define SENT_UNEVEN      4
+#define SENT_PUSH        16 /* its last segment was a write's last: when it goes again it has PSH, too */
 #define SENT_PROBE       8 /* a tail loss probe: Linux does not count it as sent again */
 
 struct sent_log {

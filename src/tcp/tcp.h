@@ -108,6 +108,7 @@ struct tcp_config {
 	uint32_t max_reordering;             /* … as far as tcp_info lets it grow: 300 */
 	unsigned recovery;                   /* TCP_RECOVERY_… */
 	unsigned frto;                       /* 0: spurious timeouts are not looked for (RFC 5682) */
+	bool retrans_collapse;               /* small segments that go again go as one */
 	unsigned early_retrans;              /* 3, 4: tail loss probes */
 	bool dsack;                 /* tell of what came twice (RFC 2883) */
 	bool moderate_rcvbuf;       /* the receive buffer follows the speed */
