@@ -11,6 +11,7 @@
 #define DELAY_MAX_US UINT64_C(10000000)
 #define RATE_MIN_BPS UINT64_C(8000)         /* a full frame takes 1.5 s */
 #define RATE_MAX_BPS UINT64_C(100000000000) /* beyond what one process moves */
+#define BYTES_MAX    UINT64_C(1000000000)
 #define DIGITS_MAX   18                     /* fit in 64 bits */
 
 struct unit {
@@ -23,7 +24,7 @@ static const struct unit times[] = {{"us", 1}, {"ms", USEC_PER_MSEC}, {"s", USEC
 static const struct unit rates[] = {{"bit", 1}, {"kbit", 1000}, {"mbit", 1000000}, {"gbit", 1000000000}, {NULL, 0}};
 static const struct unit plain[] = {{"", 1}, {NULL, 0}};
 
-enum word { LOSS, REORDER, DUP, CORRUPT, DELAY, JITTER, RATE, SEED, N_WORDS };
+enum word { LOSS, REORDER, DUP, CORRUPT, DELAY, JITTER, RATE, QUEUE, BURST, BATCH, SEED, N_WORDS };
 
 static const struct {
 	const char *name;
@@ -38,6 +39,9 @@ static const struct {
 	[DELAY] = {"delay", times, 0, DELAY_MAX_US, "a time to 10s: 20ms"},
 	[JITTER] = {"jitter", times, 0, DELAY_MAX_US, "a time to 10s: 5ms"},
 	[RATE] = {"rate", rates, RATE_MIN_BPS, RATE_MAX_BPS, "8kbit to 100gbit"},
+	[QUEUE] = {"queue", plain, 0, BYTES_MAX, "bytes, to 1000000000"},
+	[BURST] = {"burst", plain, 0, BYTES_MAX, "bytes, to 1000000000"},
+	[BATCH] = {"batch", times, 0, DELAY_MAX_US, "a time to 10s: 5ms"},
 	[SEED] = {"seed", plain, 0, UINT64_C(999999999999999999), "a number of up to 18 digits"},
 };
 
@@ -89,7 +93,7 @@ static int parse_word(const char *name, const char *value, uint64_t *values, boo
 		given[w] = true;
 		return 0;
 	}
-	snprintf(why, why_len, "\"%s\": not one of loss, delay, jitter, reorder, dup, corrupt, rate, seed", name);
+	snprintf(why, why_len, "\"%s\": not one of loss, delay, jitter, reorder, dup, corrupt, rate, queue, burst, batch, seed", name);
 	return -EINVAL;
 }
 
@@ -122,6 +126,9 @@ int impair_config_parse(struct impair_config *out, const char *text, char *why, 
 		.delay_us = (int64_t)values[DELAY],
 		.jitter_us = (int64_t)values[JITTER],
 		.rate_bps = values[RATE],
+		.queue_bytes = given[QUEUE] ? (int64_t)values[QUEUE] : -1,
+		.burst_bytes = values[BURST],
+		.batch_us = (int64_t)values[BATCH],
 		.seed = values[SEED],
 	};
 	return 0;

@@ -86,6 +86,14 @@ static struct impair_frame *heap_pop(struct impair *im)
 
 /* ---- a frame's way ---- */
 
+static uint64_t queue_bytes(const struct impair_config *c)
+{
+	if (c->queue_bytes >= 0)
+		return (uint64_t)c->queue_bytes;
+	uint64_t bytes = c->rate_bps / 8 * IMPAIR_QUEUE_US / USEC_PER_SEC;
+	return bytes > IMPAIR_QUEUE_MIN_BYTES ? bytes : IMPAIR_QUEUE_MIN_BYTES;
+}
+
 /* When its last bit is through the bottleneck; TIME_NEVER: the queue was full. */
 static int64_t pass_bottleneck(struct impair *im, int64_t now, uint32_t len)
 {
@@ -93,17 +101,16 @@ static int64_t pass_bottleneck(struct impair *im, int64_t now, uint32_t len)
 	if (!rate)
 		return now;
 	int64_t start = im->busy_until > now ? im->busy_until : now;
-	uint64_t queue_max = rate / 8 * IMPAIR_QUEUE_US / USEC_PER_SEC;
-	uint64_t queued = (unsigned __int128)(start - now) * rate / 8 / USEC_PER_SEC;
-	if (queue_max < IMPAIR_QUEUE_MIN_BYTES)
-		queue_max = IMPAIR_QUEUE_MIN_BYTES;
-	if (queued && queued + len > queue_max)
+	uint64_t burst = im->config.burst_bytes;
+	uint64_t queued = (unsigned __int128)(start - now) * rate / 8 / USEC_PER_SEC; /* and what the bucket let pass */
+	if (queued && queued + len > queue_bytes(&im->config) + burst)
 		return TIME_NEVER;
 	/* Whole microseconds are coarse for a small frame on a fast link: the remainder is carried. */
 	uint64_t bit_us = UINT64_C(8) * len * USEC_PER_SEC + im->rate_remainder;
 	im->busy_until = start + (int64_t)(bit_us / rate);
 	im->rate_remainder = bit_us % rate;
-	return im->busy_until;
+	int64_t out = im->busy_until - (int64_t)(UINT64_C(8) * burst * USEC_PER_SEC / rate);
+	return out > now ? out : now;
 }
 
 static void corrupt(struct impair *im, struct impair_frame *f, uint64_t bits)
@@ -126,6 +133,8 @@ static int64_t arrival(struct impair *im, int64_t out, uint64_t jitter_bits, uin
 {
 	const struct impair_config *c = &im->config;
 	int64_t at = out + c->delay_us + (int64_t)below(jitter_bits, (uint64_t)c->jitter_us + 1);
+	if (c->batch_us)
+		at += c->batch_us - 1 - (at + c->batch_us - 1) % c->batch_us;
 	if (at < im->last_arrival)
 		at = im->last_arrival;
 	if (!chance(reorder_bits, c->reorder_ppm)) {

@@ -3,8 +3,9 @@
  *
  * Owns copies of the frames in flight, in a heap by the time they arrive. Pure in time: the caller says what time it is.
  *
- * A frame meets, in this order: the bottleneck (`rate`: a queue of IMPAIR_QUEUE_US at that rate, at least IMPAIR_QUEUE_MIN_BYTES; what
- * does not fit is dropped from the tail), loss, then per copy the delay, reordering and corruption.
+ * A frame meets, in this order: the bottleneck (`rate`: a queue of `queue` bytes, or of IMPAIR_QUEUE_US at that rate, at least
+ * IMPAIR_QUEUE_MIN_BYTES; what does not fit is dropped from the tail; a token bucket of `burst` bytes lets frames pass it), loss, then per copy
+ * the delay, `batch`, reordering and corruption.
  * - The fate of the n-th frame is a function of the seed, the direction, n and the frame's length alone: every frame draws the same
  *   number of random numbers, whatever they decide.
  * - Order is kept (also under jitter) but for frames that `reorder` picks: each arrives later than its turn by up to half the

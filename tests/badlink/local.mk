@@ -8,7 +8,7 @@ TESTS += tests/badlink/run.sh
 check-badlink: all tests/bridge/bridge
 	FINESSE_BUILD_DIR="$(abs_top_builddir)" /usr/bin/python3 $(srcdir)/tests/badlink/badlink.py --runs 50 $(BADLINK_FLAGS)
 
-# Goodput against the kernel's over a table of paths; minutes. GOODPUT_FLAGS="--runs 3 --congestion bbr --only deep"
+# Goodput against the kernel's over a table of paths, some 25 minutes in all. GOODPUT_FLAGS="--rounds 3 --congestion bbr --only deep"
 .PHONY: goodput
 goodput: all tests/bridge/bridge
 	FINESSE_BUILD_DIR="$(abs_top_builddir)" /usr/bin/python3 $(srcdir)/tests/badlink/goodput.py $(GOODPUT_FLAGS)

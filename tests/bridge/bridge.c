@@ -42,8 +42,9 @@ static void tell_way(const struct bridge *b, int d)
 	       ",\"duplicated\":%" PRIu64 ",\"reordered\":%" PRIu64 ",\"corrupted\":%" PRIu64 ",\"overflowed\":%" PRIu64,
 	       b->port[d].name, b->port[!d].name, c->frames, c->bytes, c->delivered, c->lost, c->duplicated, c->reordered,
 	       c->corrupted, c->overflowed);
-	printf(",\"in_flight\":%zu,\"oversized\":%" PRIu64 ",\"unfinished\":%" PRIu64 ",\"tagged\":%" PRIu64 ",\"unsent\":%" PRIu64 "}",
-	       b->way[d].count, in->oversized, in->unfinished, in->tagged, out->unsent);
+	printf(",\"in_flight\":%zu,\"oversized\":%" PRIu64 ",\"unfinished\":%" PRIu64 ",\"tagged\":%" PRIu64 ",\"unsent\":%" PRIu64 ",\"late\":%" PRIu64 ",\"latest_us\":%" PRId64 "}",
+	       b->way[d].count, in->oversized, in->unfinished, in->tagged, out->unsent,
+	       out->late, out->latest_us);
 }
 
 /* Sleeps until a frame comes, one is due, a blocked side can send, or the end. */

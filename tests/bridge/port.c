@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 #define BUFFER_BYTES (64 << 20) /* kernel buffers: a burst while this process is not scheduled */
@@ -30,6 +31,7 @@ static int set_options(struct port *p, int ifindex)
 	struct packet_mreq promiscuous = {.mr_ifindex = ifindex, .mr_type = PACKET_MR_PROMISC};
 	if (setsockopt(p->fd, SOL_PACKET, PACKET_IGNORE_OUTGOING, &one, sizeof one) ||
 	    setsockopt(p->fd, SOL_PACKET, PACKET_AUXDATA, &one, sizeof one) ||
+	    setsockopt(p->fd, SOL_SOCKET, SO_TIMESTAMPNS, &one, sizeof one) ||
 	    setsockopt(p->fd, SOL_PACKET, PACKET_ADD_MEMBERSHIP, &promiscuous, sizeof promiscuous) ||
 	    setsockopt(p->fd, SOL_SOCKET, SO_RCVBUFFORCE, &bytes, sizeof bytes) ||
 	    setsockopt(p->fd, SOL_SOCKET, SO_SNDBUFFORCE, &bytes, sizeof bytes))
@@ -96,10 +98,37 @@ static bool is_wire_frame(struct port *p, struct msghdr *m, uint32_t len)
 	return true;
 }
 
+/* What to add to the kernel's stamps. */
+static int64_t since_real(void)
+{
+	struct timespec real, mono;
+	clock_gettime(CLOCK_REALTIME, &real);
+	clock_gettime(CLOCK_MONOTONIC, &mono);
+	return (int64_t)(mono.tv_sec - real.tv_sec) * USEC_PER_SEC + (mono.tv_nsec - real.tv_nsec) / NSEC_PER_USEC;
+}
+
+/* Never before the frame before it, nor in the future: the two clocks are not read at one time. */
+static int64_t came_at(struct port *p, struct msghdr *m, int64_t offset, int64_t now)
+{
+	struct timespec stamp;
+	int64_t at = now;
+	for (struct cmsghdr *c = CMSG_FIRSTHDR(m); c; c = CMSG_NXTHDR(m, c)) {
+		if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_TIMESTAMPNS)
+			continue;
+		memcpy(&stamp, CMSG_DATA(c), sizeof stamp);
+		at = (int64_t)stamp.tv_sec * USEC_PER_SEC + stamp.tv_nsec / NSEC_PER_USEC + offset;
+	}
+	if (at > now)
+		at = now;
+	if (at > p->came_us)
+		p->came_us = at;
+	return p->came_us;
+}
+
 int port_receive(struct port *p, struct impair *out, int64_t now)
 {
 	static uint8_t frames[PORT_BATCH][PORT_FRAME_MAX + 1];
-	static _Alignas(struct cmsghdr) char control[PORT_BATCH][CMSG_SPACE(sizeof(struct tpacket_auxdata))];
+	static _Alignas(struct cmsghdr) char control[PORT_BATCH][CMSG_SPACE(sizeof(struct tpacket_auxdata)) + CMSG_SPACE(sizeof(struct timespec))];
 	struct mmsghdr m[PORT_BATCH];
 	struct iovec iov[PORT_BATCH];
 	for (int i = 0; i < PORT_BATCH; i++) {
@@ -110,9 +139,10 @@ int port_receive(struct port *p, struct impair *out, int64_t now)
 	int n = recvmmsg(p->fd, m, PORT_BATCH, MSG_DONTWAIT, NULL);
 	if (n < 0)
 		return errno == EAGAIN || errno == EINTR ? 0 : -errno;
+	int64_t offset = since_real();
 	for (int i = 0; i < n; i++)
 		if (is_wire_frame(p, &m[i].msg_hdr, m[i].msg_len))
-			impair_send(out, now, frames[i], m[i].msg_len);
+			impair_send(out, came_at(p, &m[i].msg_hdr, offset, now), frames[i], m[i].msg_len);
 	return n;
 }
 
@@ -122,11 +152,15 @@ void port_send(struct port *p, struct impair *from, int64_t now)
 	p->blocked = false;
 	while ((f = impair_peek(from, now))) {
 		if (send(p->fd, f->bytes, f->len, MSG_DONTWAIT) < 0) {
-			p->blocked = errno == EAGAIN || errno == ENOBUFS || errno == EINTR;
+			p->blocked = errno == EAGAIN || errno == EINTR; /* ENOBUFS: the interface's queue has dropped it */
 			if (p->blocked)
 				return;
 			p->counters.unsent++;
 		}
+		int64_t late = now - f->at;
+		p->counters.late += late > PORT_LATE_US;
+		if (late > p->counters.latest_us)
+			p->counters.latest_us = late;
 		impair_pop(from);
 	}
 }

@@ -3,6 +3,9 @@
  *
  * Only wire segments pass: a super-segment, a frame whose checksum the sender left to its device and a frame with a VLAN tag are dropped and
  * counted, and the first of a kind says so on stderr. The other ends of the veths must have their transmit offloads off.
+ *
+ * The network's time is the kernel's stamp of a frame's arrival, not when this process came to read. So delays and the bottleneck hold on a busy machine, too,
+ * as long as this process runs when a frame is due: `late` and `latest_us` tell where it did not.
  */
 #ifndef FINESSE_TESTS_BRIDGE_PORT_H
 #define FINESSE_TESTS_BRIDGE_PORT_H
@@ -13,11 +16,14 @@
 #include "link/impair.h"
 
 #define PORT_BATCH     64
+#define PORT_LATE_US   1000
 #define PORT_FRAME_MAX 9018 /* a jumbo frame; slots hold one byte more than the MTU allows, to see what is too long */
 
 struct port_counters {
 	uint64_t oversized, unfinished, tagged; /* refused on receipt */
 	uint64_t unsent;                        /* the kernel refused to send */
+	uint64_t late;                          /* left more than PORT_LATE_US after its time */
+	int64_t latest_us;
 };
 
 struct port {
@@ -25,6 +31,7 @@ struct port {
 	int fd;
 	uint32_t frame_max; /* MTU and link header */
 	bool blocked;       /* the last send would have blocked: wait for POLLOUT */
+	int64_t came_us; /* the newest frame's arrival */
 	struct port_counters counters;
 };
 

@@ -72,6 +72,10 @@ START_TEST(test_parse)
 	ck_assert_uint_eq(c.corrupt_ppm, IMPAIR_PPM);
 	ck_assert_uint_eq(c.rate_bps, 2500000);
 	ck_assert_uint_eq(c.seed, 7);
+	ck_assert_int_eq(c.queue_bytes, -1);
+	ck_assert_int_eq(impair_config_parse(&c, "queue=30000,burst=0,batch=2.5ms", why, sizeof why), 0);
+	ck_assert_int_eq(c.queue_bytes, 30000);
+	ck_assert_int_eq(c.batch_us, 2500);
 	ck_assert_int_eq(impair_config_parse(&c, "", why, sizeof why), 0);
 	ck_assert_uint_eq(c.loss_ppm + c.delay_us + c.rate_bps, 0);
 	ck_assert_uint_eq(c.seed, 1);
@@ -88,7 +92,7 @@ START_TEST(test_parse_errors)
 		{"delay=20", "delay"}, {"delay=11s", "delay"}, {"delay=0.5us", "delay"}, {"jitter=1 ms", "jitter"}, {"rate=10", "rate"},
 		{"rate=0bit", "rate"}, {"rate=101gbit", "rate"}, {"rate=999999999999999999gbit", "rate"}, {"seed=1.5", "seed"},
 		{"seed=1234567890123456789", "seed"}, {"loss=1%,loss=2%", "loss: given twice"}, {"speed=1", "\"speed\""},
-		{"loss=1%,", "\"\""}, {",", "\"\""}, {"LOSS=1%", "\"LOSS\""},
+		{"queue=1kb", "queue"}, {"burst=1000000001", "burst"}, {"batch=1", "batch"}, {"loss=1%,", "\"\""}, {",", "\"\""}, {"LOSS=1%", "\"LOSS\""},
 	};
 	for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
 		struct impair_config c = {.seed = 99};
@@ -261,6 +265,48 @@ START_TEST(test_rate)
 }
 END_TEST
 
+/* The same with a queue of ten frames; then a bucket of five that passes at once, with the queue and alone: a policer. */
+START_TEST(test_queue_and_burst)
+{
+	static const struct {
+		const char *text;
+		uint32_t kept, at_once;
+	} cases[] = {{"rate=8mbit,queue=2000", 10, 0}, {"rate=8mbit,queue=2000,burst=1000", 15, 5}, {"rate=8mbit,queue=0,burst=1000", 5, 5}, {"rate=8mbit,queue=0", 1, 0}};
+	for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+		int64_t at;
+		uint32_t kept = 0;
+		start(cases[i].text);
+		for (uint32_t n = 0; n < 100; n++)
+			send_number(n, 1000000);
+		for (int64_t number; (number = receive_number(&at)) >= 0; kept++) {
+			ck_assert_int_eq(number, kept);
+			ck_assert_int_eq(at, 1000000 + (kept < cases[i].at_once ? 0 : kept + 1 - cases[i].at_once) * INT64_C(200));
+		}
+		ck_assert_uint_eq(kept, cases[i].kept);
+		send_number(1, 1000000 + 100 * 200); /* the bucket is full again, and not more than full */
+		ck_assert_int_eq(impair_next(&im), 1000000 + 100 * 200 + (cases[i].at_once ? 0 : 200));
+		impair_fini(&im);
+	}
+	start("");
+}
+END_TEST
+
+/* ACKs that the way back holds, and lets go together. */
+START_TEST(test_batch)
+{
+	int64_t at;
+	start("delay=1ms,batch=5ms");
+	for (uint32_t i = 0; i < N; i++)
+		send_number(i, i * INT64_C(100));
+	for (uint32_t i = 0; i < N; i++) {
+		ck_assert_int_eq(receive_number(&at), i);
+		ck_assert_int_eq(at % 5000, 0);
+		ck_assert_int_ge(at, i * INT64_C(100) + 1000);
+		ck_assert_int_lt(at, i * INT64_C(100) + 6000);
+	}
+}
+END_TEST
+
 /* 7 Gbit/s, where a frame takes a quarter of a microsecond: no rounding adds up. */
 START_TEST(test_rate_remainder)
 {
@@ -336,6 +382,8 @@ int main(void)
 	tcase_add_test(tc, test_corrupt);
 	tcase_add_test(tc, test_rate);
 	tcase_add_test(tc, test_rate_remainder);
+	tcase_add_test(tc, test_queue_and_burst);
+	tcase_add_test(tc, test_batch);
 	tcase_add_test(tc, test_seeded);
 	tcase_add_test(tc, test_flight_bound);
 	suite_add_tcase(s, tc);
