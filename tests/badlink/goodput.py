@@ -12,12 +12,13 @@ lost, so that rounds can be compared in pairs, and a busy machine is as busy for
 It tells the kernel's median, and of each role the median of the rounds' ratios to the kernel's, with the least and the greatest. `again` is the kernel once
 more: what its ratio is off 1 is chance.
 
-    goodput.py [--rounds N] [--seconds N] [--only WORD[,WORD…] | --row NAME] [--congestion NAME[,NAME…]] [--roles NAME[,NAME…]] [--seed N] [--info]
+    goodput.py [--rounds N] [--seconds N] [--only WORD[,WORD…] | --row NAME[,NAME…]] [--congestion NAME[,NAME…]] [--roles NAME[,NAME…]] [--seed N] [--ordinary] [--info DIRECTORY]
 
 Ends with 77 without root. A row takes some 15 seconds at 6 rounds. What a busy machine measures is worth its ratios at best.
 """
 import argparse
 import concurrent.futures
+import contextlib
 import os
 import statistics
 import subprocess
@@ -206,12 +207,12 @@ def check_in_time(lab):
             raise Late("%d of %d frames late, %d us" % (way["late"], way["frames"], way["latest_us"]))
 
 
-def measure(row, congestion, role, seconds, seed, info):
+def measure(row, congestion, role, seconds, seed, info, ordinary):
     _, there, back, _, kind = row
     sends, receives = ROLES[role]
     with Lab(link=("%s,seed=%d" % (there, seed), "%s,seed=%d" % (back, seed))) as lab:
         os.sched_setscheduler(lab.bridge.pid, os.SCHED_FIFO, os.sched_param(2))
-        with First():
+        with contextlib.nullcontext() if ordinary else First():
             transfers = [Transfer(lab, PORT, row, congestion, False, False, seconds, "")] if kind == "fair" else []
             transfers.append(Transfer(lab, PORT + len(transfers), row, congestion, sends, receives, seconds, info))
         before = lab.client.opens()[0], lab.server.opens()[1]
@@ -235,11 +236,10 @@ def measure_in_time(*args):
     return None, "%d runs late, the last: %s" % (TRIES, said)
 
 
-def rounds_of(pool, row, congestion, roles, args):
+def ask(pool, row, congestion, roles, args):
     info = lambda role, n: "%s/%s.%s.%d" % (args.info, row[0].replace(" ", "_"), congestion + "." + role, n) if args.info else ""  # noqa: E731
     seconds = args.seconds or row[3]
-    asked = [[pool.submit(measure_in_time, row, congestion, role, seconds, args.seed + n, info(role, n)) for role in roles] for n in range(args.rounds)]
-    return [[f.result() for f in one] for one in asked]
+    return [[pool.submit(measure_in_time, row, congestion, role, seconds, args.seed + n, info(role, n), args.ordinary) for role in roles] for n in range(args.rounds)]
 
 
 def tell(row, congestion, roles, rounds):
@@ -265,11 +265,12 @@ def main():
     parser.add_argument("--rounds", type=int, default=6)
     parser.add_argument("--seconds", type=float, default=0, help="of each transfer; else the row's own")
     parser.add_argument("--only", default="", help="words of paths; with +, all of them")
-    parser.add_argument("--row", default="", help="the name of one path")
+    parser.add_argument("--row", default="", help="names of paths, with commas between")
     parser.add_argument("--congestion", default="bbr,cubic,reno")
     parser.add_argument("--roles", default="sends,receives,both")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--at-once", type=int, default=AT_ONCE)
+    parser.add_argument("--ordinary", action="store_true", help="senders and receivers at the priority of all others: what a busy machine does to them")
     parser.add_argument("--info", default="", help="a directory for the senders' tcp_info, each 50 ms")
     args = parser.parse_args()
     if os.geteuid() != 0:
@@ -279,10 +280,10 @@ def main():
     print("load %.1f; the kernel's Mbit/s, and the ratio to it of: %s" % (os.getloadavg()[0], ", ".join(roles[1:])), flush=True)
     begin = time.monotonic()
     with concurrent.futures.ProcessPoolExecutor(args.at_once, initializer=die_with_parent) as pool:
-        for row in PATHS:
-            if row[0] == args.row or (not args.row and wanted(row[0], args.only)):
-                for congestion in args.congestion.split(","):
-                    tell(row, congestion, roles, rounds_of(pool, row, congestion, roles, args))
+        rows = [row for row in PATHS if row[0] in args.row.split(",") or (not args.row and wanted(row[0], args.only))]
+        asked = [(row, congestion, ask(pool, row, congestion, roles, args)) for row in rows for congestion in args.congestion.split(",")]
+        for row, congestion, rounds in asked:
+            tell(row, congestion, roles, [[f.result() for f in one] for one in rounds])
     print("%.0f s, load %.1f" % (time.monotonic() - begin, os.getloadavg()[0]))
     return 0
 
