@@ -5,12 +5,12 @@ Each path is tests/bridge, which knows by the kernel's stamps when a frame came,
 is repeated. The bridge, the senders and the receivers run before all else (SCHED_FIFO), so that a busy machine disturbs little. A round is one transfer of each role *at the same time*, each over a link of its own, with the same seed: the n-th frame of each is
 lost, so that rounds can be compared in pairs, and a busy machine is as busy for all. Two rounds run at once. A row is a path and a congestion control:
 
-    bulk    Mbit/s that arrived within so many seconds of the accept
+    bulk    Mbit/s that arrived within so many seconds of the first byte
     short   transfers of 100 kB one after the other, connect to end of file: Mbit/s of them
-    fair    one of the kernel's and one of the engine's (of the kernel's again) through one bottleneck: the ratio of what arrived
+    fair    one of the kernel's and one of the engine's (of the kernel's again), connected before and started together, through one bottleneck: the ratio of what arrived
 
 It tells the kernel's median, and of each role the median of the rounds' ratios to the kernel's, with the least and the greatest. `again` is the kernel once
-more: what its ratio is off 1 is chance.
+more: what its ratio is off 1 is chance. A role may name another build, so that two are compared: sends@/path/to/finesse.
 
     goodput.py [--rounds N] [--seconds N] [--only WORD[,WORD…] | --row NAME[,NAME…]] [--congestion NAME[,NAME…]] [--roles NAME[,NAME…]] [--seed N] [--ordinary] [--info DIRECTORY]
 
@@ -93,12 +93,14 @@ RECEIVER = """
 import socket, sys, time
 s = socket.socket(); s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
 s.bind((sys.argv[1], int(sys.argv[2]))); s.listen(8)
-seconds, short, buffer, end, got = float(sys.argv[3]), sys.argv[4] == "short", bytearray(1 << 18), 0, 0
+seconds, short, buffer, got = float(sys.argv[3]), sys.argv[4] == "short", bytearray(1 << 18), 0
 while True:
     c = s.accept()[0]
-    c.settimeout(seconds + 5)
-    end = end or time.monotonic() + seconds
+    c.settimeout(seconds + 60)
     try:
+        c.recv(1, 0 if short else socket.MSG_PEEK) # the clock runs from the first byte
+        end = time.monotonic() + seconds
+        c.settimeout(seconds + 5)
         while short or time.monotonic() < end:
             n = c.recv_into(buffer)
             if not n: break
@@ -128,6 +130,7 @@ def look(s, at):
         d["delivery"], d["busy"], d["rwnd"], d["snd"] = struct.unpack_from("=4Q", b, 160)
     print(json.dumps(d), file=sys.stderr, flush=True)
 s = fresh()
+if not short: s.connect(address)
 print("ready", flush=True)
 sys.stdin.readline()
 start = time.monotonic()
@@ -145,7 +148,6 @@ if short:
         s = fresh()
     print(done / spent)
 else:
-    s.connect(address)
     chunk, next_look = bytes(1 << 14), 0
     try:
         while time.monotonic() < start + seconds + 2:
@@ -180,9 +182,9 @@ class Transfer:
         kind = row[4]
         self.lab, self.short, self.seconds = lab, kind == "short", seconds
         self.receiver = lab.server.spawn([*python, RECEIVER, SERVER_IP, port, seconds, kind], receives, stdout=subprocess.PIPE)
+        lab.server.wait_listening(self.receiver, port, receives)
         self.sender = lab.client.spawn([*python, SENDER, SERVER_IP, port, seconds, congestion, kind, "1" if info else "0"], sends,
                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=open(info, "w") if info else None)
-        lab.server.wait_listening(self.receiver, port, receives)
         if self.sender.stdout.readline() != b"ready\n":
             raise LabError("the sender did not start")
 
@@ -209,18 +211,22 @@ def check_in_time(lab):
 
 def measure(row, congestion, role, seconds, seed, info, ordinary):
     _, there, back, _, kind = row
-    sends, receives = ROLES[role]
+    name, _, other = role.partition("@")
+    sends, receives = ROLES[name]
+    if other:
+        os.environ["FINESSE"] = other
+    else:
+        os.environ.pop("FINESSE", None)
     with Lab(link=("%s,seed=%d" % (there, seed), "%s,seed=%d" % (back, seed))) as lab:
         os.sched_setscheduler(lab.bridge.pid, os.SCHED_FIFO, os.sched_param(2))
         with contextlib.nullcontext() if ordinary else First():
-            transfers = [Transfer(lab, PORT, row, congestion, False, False, seconds, "")] if kind == "fair" else []
+            transfers = [Transfer(lab, PORT, row, congestion, False, False, seconds, info and info + ".other")] if kind == "fair" else []
             transfers.append(Transfer(lab, PORT + len(transfers), row, congestion, sends, receives, seconds, info))
-        before = lab.client.opens()[0], lab.server.opens()[1]
         for t in transfers:
             t.go()
         rates = [t.end() for t in transfers]
         of_kernel = kind == "fair"
-        if (sends and lab.client.opens()[0] - before[0] > of_kernel) or (receives and lab.server.opens()[1] - before[1] > of_kernel):
+        if (sends and lab.client.opens()[0] > of_kernel) or (receives and lab.server.opens()[1] > of_kernel):
             raise LabError("the kernel's TCP carried it")
         check_in_time(lab)
         return rates[1] / max(rates[0], 0.001) if kind == "fair" else rates[0]
@@ -237,7 +243,7 @@ def measure_in_time(*args):
 
 
 def ask(pool, row, congestion, roles, args):
-    info = lambda role, n: "%s/%s.%s.%d" % (args.info, row[0].replace(" ", "_"), congestion + "." + role, n) if args.info else ""  # noqa: E731
+    info = lambda role, n: "%s/%s.%s.%d" % (args.info, row[0].replace(" ", "_"), congestion + "." + role.replace("/", "_"), n) if args.info else ""  # noqa: E731
     seconds = args.seconds or row[3]
     return [[pool.submit(measure_in_time, row, congestion, role, seconds, args.seed + n, info(role, n), args.ordinary) for role in roles] for n in range(args.rounds)]
 
