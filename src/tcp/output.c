@@ -652,6 +652,7 @@ void tcp_output(struct tcp_conn *c, int64_t now, struct tcp_emit *emit)
 	} while (frto_settle(c));
 	if (c->snd_nxt != snd_nxt || o.blocked == BLOCKED_CWND)
 		cwnd_validate(c, now, o.blocked == BLOCKED_CWND || recovery_pipe(c) + c->mss > c->cwnd);
+	c->pace_held = o.blocked == BLOCKED_PACE;
 	output_settle(c, now, o.blocked);
 	if (c->wake_asked) {
 		window_grow_sndbuf(c); /* as Linux, only for who met a shortage */

@@ -148,7 +148,7 @@ struct tcp_conn {
 	bool ack_ece : 1;    /* the ACK at hand echoes a mark */
 	bool cwr : 1;        /* cwnd shrinks to ssthresh without a loss, until cwr_point is passed */
 	bool ack_prior_echo : 1;
-	bool paced : 1, pace_waits : 1; /* pace.c: segments leave at pacing_rate; for now none may */
+	bool paced : 1, pace_waits : 1, pace_held : 1; /* pace.c: segments leave at pacing_rate; for now none may; … and text or a repair waited for it */
 	/* fastopen.c. Opened so; the handshake is not complete yet; … and the program has it; text of the SYN was taken. */
 	bool fastopen : 1, fastopen_early : 1, fastopen_accepted : 1, syn_data : 1;
 	/* fastopen_client.c. The SYN waits for the program's text; it went with the option, in its experimental form; with text; the SYN-ACK had the option. */

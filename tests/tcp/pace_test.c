@@ -56,7 +56,7 @@ START_TEST(a_segment_each_millisecond)
 }
 END_TEST
 
-/* Who comes 0.4 ms late is let off so much of the next segment's time; 3 ms late, half of it. */
+/* A program whose text comes 0.4 ms late is let off so much of the next segment's time; 3 ms late, half of it. */
 START_TEST(late_comers)
 {
 	static const struct {
@@ -64,12 +64,36 @@ START_TEST(late_comers)
 	} cases[] = {{0, 1000}, {400, 600}, {3000, 500}};
 	struct harness *h = established(RATE);
 	begin(h);
+	h_send(h, 2 * H_MSS);
+	ck_assert_int_eq(count(h), 1);
+	ck_assert_int_eq(h_next(h), 500);
+	ck_assert_int_eq(count(h), 1);
+	h->now += 1000 + cases[_i].late;
+	h_send(h, 2 * H_MSS);
+	ck_assert_int_eq(count(h), 1);
+	ck_assert_int_eq(tcp_next_deadline(&h->c), h->now + cases[_i].next);
+	h_advance(h, 10 * USEC_PER_MSEC);
+	h_drain(h);
+	h_peer_ack(h, SEG(UNPACED + 4));
+	h_free(h);
+}
+END_TEST
+
+/* Text that waited for its time, while the engine's thread had no CPU: all goes that should have gone, of half a round trip at most. */
+START_TEST(late_engine)
+{
+	static const struct {
+		int64_t late, next;
+		int segments;
+	} cases[] = {{0, 1000, 1}, {400, 600, 1}, {3000, 1000, 4}, {8000, 500, 6}};
+	struct harness *h = established(RATE);
+	begin(h);
 	h_send(h, 9 * H_MSS);
 	ck_assert_int_eq(count(h), 1);
 	h->now = tcp_next_deadline(&h->c) + cases[_i].late;
 	tcp_tick(&h->c, h->now);
 	h_output(h);
-	ck_assert_int_eq(count(h), 1);
+	ck_assert_int_eq(count(h), cases[_i].segments);
 	ck_assert_int_eq(tcp_next_deadline(&h->c), h->now + cases[_i].next);
 	h_advance(h, 10 * USEC_PER_MSEC);
 	h_drain(h);
@@ -159,6 +183,7 @@ int main(void)
 	TCase *tc = tcase_create("pacing");
 	tcase_add_test(tc, a_segment_each_millisecond);
 	tcase_add_loop_test(tc, late_comers, 0, 3);
+	tcase_add_loop_test(tc, late_engine, 0, 4);
 	tcase_add_test(tc, what_does_not_wait);
 	tcase_add_test(tc, repairs_wait);
 	tcase_add_test(tc, bound_is_set_later);
