@@ -140,17 +140,10 @@ bool options_refused(struct engine *e, int kfd, const struct candidate *c, char 
 	return err || w.refused != OPTION_COUNT;
 }
 
-/*
- * The SYN-ACKs of a listener have its priority, and ours have none: it is the kernel's.
- *
- * TCP_FASTOPEN_KEY stays on the kernel's socket, which listens for as long as ours does, and can be read from there: fastopen.c. */
+/* TCP_FASTOPEN_KEY stays on the kernel's socket, which listens for as long as ours does, and can be read from there: fastopen.c. */
 bool options_refused_listener(struct engine *e, int kfd, const struct candidate *c, char *why, size_t why_len)
 {
 	struct candidate without = *c;
-	if (!candidate_untouched(c) && options_may_be_set(c, OPTION_SO_PRIORITY) && kernel_number(kfd, SOL_SOCKET, SO_PRIORITY, 0)) {
-		snprintf(why, why_len, "its option SO_PRIORITY is not the engine's, of a listener");
-		return true;
-	}
 	option_set_drop(&without.set, OPTION_TCP_FASTOPEN_KEY);
 	return options_refused(e, kfd, &without, why, why_len);
 }
@@ -324,7 +317,6 @@ void options_inherit(struct sock *s, const struct sock *l)
 	s->linger_on = l->linger_on;
 	s->linger_s = l->linger_s;
 	s->ip = l->ip;
-	s->ip.priority = 0; /* Linux: the listener's IP_TOS is inherited, its priority is not */
 	s->values = option_values_ref(l->lst->inherited);
 }
 

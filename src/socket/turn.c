@@ -124,7 +124,7 @@ void sock_shape_path(const struct sock *s, bool v6, struct ip_path *path)
 static const struct ip_path *path_of(const struct sock *s, struct ip_path *own)
 {
 	bool v6 = !ip_addr_is_v4(&s->flow.key.raddr);
-	if (!s->values) /* no option that could */
+	if (!s->values && !s->ip.priority) /* no option that could */
 		return &s->dest->path;
 	*own = s->dest->path;
 	sock_shape_path(s, v6, own);

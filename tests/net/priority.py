@@ -37,6 +37,7 @@ def apply(s, settings):
 role, address, messages = sys.argv[1], (sys.argv[2], int(sys.argv[3])), int(sys.argv[4])
 if role == "server":
     listener = socket.create_server(address)
+    listener.setsockopt(*options["SO_PRIORITY"], 4)
 print("ready", flush=True)
 for line in sys.stdin:
     before, after = json.loads(line)
@@ -69,7 +70,7 @@ for _ in range(n):
 """
 
 
-PRIORITIES = (0, 2, 4, 6)
+PRIORITIES = (0, 2, 4, 6)  # 4: the listener's, and no row's
 
 
 def bands(host):
@@ -113,6 +114,8 @@ def run(role, finesse):
             priority = ours.stdout.readline().decode().strip()
             after = bands(host)
             seen.append("%s -> %s, frames of %s" % (row, priority, [b for b in sorted(after) if after[b] - before[b] >= MESSAGES]))
+        if role == "server":
+            seen.append("the listener's SYN-ACKs -> 4: %s" % (bands(host)[4] >= len(rows_of(role))))
         carried = host.opens() == opened
         ours.stdin.close()
     return seen, carried
@@ -135,7 +138,7 @@ def main():
         ours, carried = run(role, True)
         for a, b in zip(native, ours):
             check(a == b, "%s: natively %s; under finesse %s" % (role, a, b))
-        check(len(set(line.rsplit(",", 1)[1] for line in native)) > 1, "%s: natively not all rows have one priority" % role)
+        check(len(set(line.rsplit(" ", 1)[1] for line in native)) > 1, "%s: natively not all rows have one priority" % role)
         check(carried, "%s: the engine carried all connections" % role)
     return check.tally()
 
