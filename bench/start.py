@@ -118,17 +118,23 @@ ROWS = [
 ]
 
 
-def sample(row, tree):
-    """One figure of each kind; the client's peers are on the kernel."""
-    if tree != "kernel":
-        os.environ["FINESSE"] = tree + "/finesse"
+def serve(host):
+    server = host.spawn([TOP / "bench/epoll_server", "0.0.0.0", PORT, "--close"], stdout=subprocess.DEVNULL)
+    host.wait_listening(server, PORT)
+
+
+def measure(row, trees, rounds):
+    """In one pair of hosts; the client's peers are on the kernel."""
+    samples = {tree: [] for tree in trees}
     with Lab() as lab:
         if isinstance(row, Alone):
-            for host in (lab.server, lab.client):
-                echo = host.spawn([TOP / "bench/epoll_server", "0.0.0.0", PORT, "--close"], stdout=subprocess.DEVNULL)
-                host_listens = lambda h=host, e=echo: h.wait_listening(e, PORT)  # noqa: E731
-                host_listens()
-        return row.measure(lab, tree != "kernel")
+            serve(lab.server)
+            serve(lab.client)
+        for _ in range(rounds):
+            for tree in trees:
+                os.environ["FINESSE"] = tree + "/finesse"
+                samples[tree].append(row.measure(lab, tree != "kernel"))
+    return samples
 
 
 def tell(name, samples):
@@ -155,11 +161,7 @@ def main():
     for name, row in ROWS:
         if words and not any(w in name for w in words):
             continue
-        samples = {tree: [] for tree in ["kernel"] + [str(Path(t).resolve()) for t in args.trees]}
-        for _ in range(args.rounds):
-            for tree, got in samples.items():
-                got.append(sample(row, tree))
-        tell(name, samples)
+        tell(name, measure(row, ["kernel"] + [str(Path(t).resolve()) for t in args.trees], args.rounds))
     return 0
 
 
