@@ -39,6 +39,7 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/sys.h"
+#include "base/thread.h"
 #include "kernel/bpf_sys.h"
 #include "kernel/classifier_group_internal.h"
 #include "kernel/judge_internal.h"
@@ -120,14 +121,18 @@ static int load_program(const char *name, enum bpf_prog_type type,
 	return ret;
 }
 
-static int load_tap(struct ebpf *c, bool has_eth)
+static int load_tap_program(const struct ebpf *c, bool has_eth)
 {
 	static const struct classifier_verdicts verdicts = {
 	    .ours = VERDICT_KEEP_ALL, .copy = VERDICT_KEEP_ALL, .none = VERDICT_IGNORE};
+	return load_program("finesse_tap", BPF_PROG_TYPE_SOCKET_FILTER, &c->maps, has_eth, &verdicts);
+}
+
+static int load_tap(struct ebpf *c, bool has_eth)
+{
 	int *prog = &c->programs[has_eth].tap;
 	if (*prog < 0)
-		*prog = fd_move_high(load_program("finesse_tap", BPF_PROG_TYPE_SOCKET_FILTER,
-						  &c->maps, has_eth, &verdicts));
+		*prog = fd_move_high(load_tap_program(c, has_eth));
 	return *prog;
 }
 
@@ -263,6 +268,33 @@ static int ebpf_attach(struct classifier *base, int ifindex, int packet_fd, bool
 
 /* ---- in two steps ---- */
 
+struct tap_loading {
+	const struct ebpf *c;
+	bool has_eth;
+	int prog; /* no internal descriptor yet */
+};
+
+static void *tap_main(void *arg)
+{
+	struct tap_loading *l = arg;
+	l->prog = load_tap_program(l->c, l->has_eth);
+	return NULL;
+}
+
+/* The kernel takes some milliseconds to verify each of the two, and can do it on two processors. */
+static int load_both(struct ebpf *c, bool has_eth)
+{
+	struct tap_loading tap = {c, has_eth, -1};
+	pthread_t thread;
+	bool aside = thread_start(&thread, tap_main, &tap) == 0;
+	int err = load_ingress(c, has_eth);
+	if (aside)
+		thread_join(thread);
+	c->programs[has_eth].tap = fd_move_high(tap.prog);
+	int second = load_tap(c, has_eth);
+	return err < 0 ? err : second < 0 ? second : 0;
+}
+
 int classifier_prepare(struct classifier **out, bool has_eth)
 {
 	struct ebpf *c = ebpf_new();
@@ -270,9 +302,7 @@ int classifier_prepare(struct classifier **out, bool has_eth)
 		return -ENOMEM;
 	int err = open_maps(c);
 	if (!err)
-		err = load_ingress(c, has_eth);
-	if (err >= 0)
-		err = load_tap(c, has_eth);
+		err = load_both(c, has_eth);
 	if (err < 0) {
 		ebpf_close(&c->base);
 		return err;
