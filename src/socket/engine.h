@@ -200,7 +200,7 @@ struct listener {
 /* What options say of a socket's packets. [0] IPv4, [1] IPv6. */
 struct sock_ip {
 	uint8_t tos[2];     /* IP_TOS, IPV6_TCLASS */
-	uint8_t priority;   /* SO_PRIORITY, which IP_TOS sets, too */
+	uint32_t priority;  /* SO_PRIORITY, which IP_TOS sets, too; not all of them go on frames */
 	uint8_t ttl[2];     /* IP_TTL, IPV6_UNICAST_HOPS; 0: the path's */
 	uint8_t min_ttl[2]; /* IP_MINTTL, IPV6_MINHOPCOUNT: the peer's packets must have it */
 	bool recverr[2];    /* IP_RECVERR, IPV6_RECVERR */
@@ -675,8 +675,8 @@ void fork_not_early(struct engine *e, struct sock *s); /* its handshake is compl
 
 /* ---- options_values.c ---- */
 /* The engine does what this value asks, and *ip says how; false: the kernel has to. The engine is up. */
-/* The kernel takes SO_PRIORITY by message, so that each frame can have its own (Linux 6.14). */
-bool options_may_prioritize(void);
+/* Of its frames. The kernel must take it by message, so that each can have its own (Linux 6.14); otherwise 0. */
+uint8_t options_frame_priority(const struct sock *s);
 bool option_carry(struct engine *e, struct sock_ip *ip, const struct option_value *v);
 
 /* ---- options_decide.c ---- */

@@ -56,6 +56,8 @@ static int set_kernels(struct sock *s, const struct judged *j)
 	if (!j->readable)
 		return s->live ? -ENOPROTOOPT : 0;
 	s->wants_kernel = s->live;
+	if (j->after.index == OPTION_SO_PRIORITY)
+		memcpy(&s->ip.priority, j->after.bytes, sizeof s->ip.priority);
 	return option_values_note(s->engine, &s->values, &j->after);
 }
 

@@ -177,7 +177,7 @@ static bool kernel_takes_priority(void)
 	return r != -EINVAL;
 }
 
-bool options_may_prioritize(void)
+static bool may_prioritize(void)
 {
 	static int known; /* 0: not yet. Whoever asks at the same time finds the same */
 	int k = __atomic_load_n(&known, __ATOMIC_RELAXED);
@@ -186,10 +186,15 @@ bool options_may_prioritize(void)
 	return k > 0;
 }
 
+uint8_t options_frame_priority(const struct sock *s)
+{
+	return s->ip.priority && s->ip.priority <= PRIORITY_FOR_ALL && may_prioritize() ? s->ip.priority : 0;
+}
+
 /* More than that needs privilege, which the process may drop before its next frame. */
 static bool carry_priority(struct sock_ip *ip, int n)
 {
-	if (n < 0 || n > PRIORITY_FOR_ALL || (n && !options_may_prioritize()))
+	if (n < 0 || n > PRIORITY_FOR_ALL || (n && !may_prioritize()))
 		return false;
 	ip->priority = n;
 	return true;

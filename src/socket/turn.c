@@ -114,7 +114,7 @@ static bool must_hold(const struct engine *e, const struct sock *s)
 void sock_shape_path(const struct sock *s, bool v6, struct ip_path *path)
 {
 	path->tos = s->ip.tos[v6];
-	path->priority = s->ip.priority && options_may_prioritize() ? s->ip.priority : 0;
+	path->priority = options_frame_priority(s);
 	if (s->ip.ttl[v6])
 		path->ttl = s->ip.ttl[v6];
 	path->dont_fragment = path->dont_fragment && !s->ip.may_fragment;
