@@ -111,11 +111,39 @@ static bool deliver(int fd, const struct iovec data[2], bool tcp)
 	return !queued;
 }
 
-int ended_socket(int family, const struct iovec data[2], bool reset)
+/* By a port that is taken, and at which nobody listens. */
+static int refused_socket(int family)
 {
+	union any_addr a;
+	socklen_t len = loopback(family, &a);
+	int fd = -1, taken = sys_socket(family, SOCK_STREAM | SOCK_CLOEXEC, IPPROTO_TCP);
+	if (taken < 0)
+		return taken;
+	int err = sys_bind(taken, &a, len);
+	if (!err)
+		err = sys_getsockname(taken, &a, &len);
+	if (!err)
+		err = fd = sys_socket(family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, IPPROTO_TCP);
+	if (fd >= 0) {
+		err = sys_connect(fd, &a, len);
+		err = err == -EINPROGRESS && becomes(fd, POLLHUP) ? 0 : -ENETUNREACH;
+		sys_fcntl(fd, F_SETFL, sys_fcntl(fd, F_GETFL, 0) & ~O_NONBLOCK);
+	}
+	sys_close(taken);
+	if (err && fd >= 0)
+		sys_close(fd);
+	return err ? err : fd;
+}
+
+int ended_socket(int family, const struct iovec data[2], int error)
+{
+	bool reset = error != 0;
 	struct linger at_once = {.l_onoff = 1};
 	size_t bytes = data[0].iov_len + data[1].iov_len;
 	int pair[2];
+	int refused = error == ECONNREFUSED && !bytes ? refused_socket(family) : -1;
+	if (refused >= 0)
+		return refused;
 	bool tcp = tcp_pair(family, bytes, pair) == 0;
 	if (!tcp) {
 		int err = sys_socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair);

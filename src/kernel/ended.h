@@ -6,13 +6,13 @@
 #include <sys/uio.h>
 
 /*
- * What a program finds on a connection that ended: the bytes of `data` (two pieces) that it has not read; then, with `reset`, ECONNRESET once; then
- * end of file. Writes get EPIPE. poll says IN and HUP.
+ * What a program finds on a connection that ended: the bytes of `data` (two pieces) that it has not read; then, with `error`, that error once; then
+ * end of file. Writes get EPIPE. poll says IN and HUP. The error is ECONNREFUSED or else ECONNRESET.
  *
  * Returns a blocking, close-on-exec socket with a low number, or -errno (-EMFILE). It is a TCP socket of `family` (AF_INET, AF_INET6) that was
  * connected over the loopback interface, so getsockname names that. Where there is no loopback it is an AF_UNIX socket in the
  * same condition. Bytes that the kernel has no room for are lost, and then the end is a reset.
  */
-int ended_socket(int family, const struct iovec data[2], bool reset);
+int ended_socket(int family, const struct iovec data[2], int error);
 
 #endif

@@ -17,6 +17,7 @@
 #include "base/sys.h"
 
 #include <errno.h>
+#include <netinet/in.h>
 
 /* Linux's tcp_disconnect: what is left in SO_ERROR. Lock held. */
 static int conn_dissolve(struct engine *e, struct sock *s)
@@ -78,6 +79,18 @@ static void note_options(const struct sock *s, struct candidate *c)
 	}
 }
 
+/* To its address without a port. In own-address mode the kernel has no such address. */
+static void bind_address(struct engine *e, const struct sock *s, int fd)
+{
+	struct sockaddr_storage name;
+	socklen_t len = sizeof name;
+	int on = 1, off = 0;
+	name_from_addr(e, s->family, &s->flow.key.laddr, 0, (struct sockaddr *)&name, &len);
+	sys_setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &on, sizeof on);
+	sys_bind(fd, &name, len);
+	sys_setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &off, sizeof off);
+}
+
 int sock_twin(struct sock *s, struct candidate *c)
 {
 	struct engine *e = s->engine;
@@ -85,6 +98,8 @@ int sock_twin(struct sock *s, struct candidate *c)
 	engine_lock(e);
 	int fd = s->bound_again ? fd_dup(s->port_fd) : fd_socket(s->family, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (fd >= 0 && s->kind == SOCK_KIND_CONN) {
+		if (s->keeps_address && !s->bound_again)
+			bind_address(e, s, fd);
 		options_to_kernel(e, s, fd);
 		note_options(s, c);
 	}

@@ -236,6 +236,7 @@ struct sock {
 	int family;              /* AF_INET or AF_INET6, as the application made it */
 	bool v6only;
 	bool nonblock, accepted, in_demux, live /* tcp is open: fini owed */, reported /* connect's end was told */;
+	bool keeps_address;      /* accepted from a listener that is bound to an address: it is bound there, too, when it is dissolved */
 	bool disconnecting;      /* shut down after its connect had failed: Linux's SS_DISCONNECTING */
 	unsigned connecting;     /* calls that wait for the handshake */
 	unsigned fastopen_calls; /* … among them, with MSG_FASTOPEN; as one that never ends: TCP_FASTOPEN_CONNECT, whose SYN asked for a cookie */
@@ -255,6 +256,9 @@ struct sock {
 	uint8_t peer_ttl;             /* of the SYN that opened an accepted connection */
 	uint8_t *saved_syn;           /* … its headers, until TCP_SAVED_SYN is read; or NULL */
 	int saved_syn_len;
+	bool incoming_cpu_set;        /* by SO_INCOMING_CPU, … */
+	int incoming_cpu;             /* … to this, … */
+	uint32_t incoming_cpu_segs;   /* … when so many segments had come */
 	int lowat_told;               /* SO_RCVLOWAT as the kernel would say; 0: lowat */
 	struct list err_owed, errqueue; /* errqueue.c: calls whose bytes are not acknowledged; notices that nobody has read */
 	uint32_t n_err_owed, errqueue_bytes, zc_next;

@@ -615,7 +615,7 @@ static int adopt_conn(struct engine *e, struct sock *s)
 			sys_close(fd);
 		fd = fd_dup(s->kept_fd);
 	} else if (fd < 0) { /* the parent is gone and its connections with it, or it does not answer */
-		fd = ended_socket(s->family, nothing, true);
+		fd = ended_socket(s->family, nothing, ECONNRESET);
 	}
 	handover_remember(&s->flow.key, "a process made it that forked this one");
 	inherited_end(e, s);

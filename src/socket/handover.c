@@ -200,7 +200,8 @@ static int end_to_kernel(const struct sock *s)
 	tcp_unread(&s->tcp, unread);
 	/* In orderly ends nothing is left but what is unread; one that we break off here is a reset. */
 	bool over = state == TCPS_CLOSED || state == TCPS_TIME_WAIT;
-	return ended_socket(s->family, unread, !over || tcp_error(&s->tcp) || s->kind == SOCK_KIND_DEAD);
+	int error = tcp_error(&s->tcp);
+	return ended_socket(s->family, unread, error ? error : !over || s->kind == SOCK_KIND_DEAD ? ECONNRESET : 0);
 }
 
 int conn_end(struct engine *e, struct sock *s)

@@ -157,6 +157,17 @@ static int set_lowat(struct engine *e, struct sock *s, struct tcp_options *opt, 
 	return 0;
 }
 
+/* It is told until the next segment says anew which it is. */
+static int set_incoming_cpu(struct sock *s, int v)
+{
+	struct tcp_status st;
+	tcp_get_status(&s->tcp, &st);
+	s->incoming_cpu = v;
+	s->incoming_cpu_segs = st.segs_in;
+	s->incoming_cpu_set = true;
+	return 0;
+}
+
 static int set_socket_number(struct engine *e, struct sock *s, struct tcp_options *opt, unsigned index, int v)
 {
 	switch (index) {
@@ -173,8 +184,8 @@ static int set_socket_number(struct engine *e, struct sock *s, struct tcp_option
 		return 0;
 	case OPTION_SO_BUF_LOCK:
 		return set_buf_lock(opt, v);
-	case OPTION_SO_INCOMING_CPU: /* the next segment says anew which it is */
-		return 0;
+	case OPTION_SO_INCOMING_CPU:
+		return set_incoming_cpu(s, v);
 	default:
 		return -ENOPROTOOPT;
 	}

@@ -109,8 +109,9 @@ static int get_socket_level(struct sock *s, unsigned index, struct answer *a)
 	case OPTION_SO_BUF_LOCK:
 		return tell_number(a, (opt->user_sndbuf ? BUF_LOCK_SND : 0) | (opt->user_rcvbuf ? BUF_LOCK_RCV : 0));
 	case OPTION_SO_INCOMING_CPU: {
-		unsigned cpu = 0;
-		sys_call(SYS_getcpu, &cpu, NULL, NULL, 0, 0, 0);
+		unsigned cpu = s->incoming_cpu;
+		if (!s->incoming_cpu_set || s->incoming_cpu_segs != (uint32_t)st.segs_in)
+			sys_call(SYS_getcpu, &cpu, NULL, NULL, 0, 0, 0);
 		return tell_number(a, cpu);
 	}
 	case OPTION_SO_RCVTIMEO:

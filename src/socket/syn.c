@@ -307,6 +307,7 @@ void listener_give_to_accept(struct engine *e, struct sock *s)
 	l->lst->n_accept++;
 	s->accepted = true;
 	s->ip.priority = 0; /* Linux: SYN-ACKs have the listener's; of what IP_TOS and SO_PRIORITY set, IP_TOS alone is inherited */
+	s->keeps_address = !ip_addr_is_any(&l->lst->addr);
 	e->counters[SOCKC_Accepted]++;
 	sock_ref(s); /* the queue's */
 	list_push_back(&l->lst->accept_queue, &s->accept_node);

@@ -68,6 +68,7 @@ static void conn_init(struct tcp_conn *c, struct tcp_stack *stack, int64_t now,
 						     : stack->config.rcvbuf_init_bytes;
 	c->sndbuf_limit = open->options.sndbuf_bytes ? open->options.sndbuf_bytes
 						     : stack->config.sndbuf_init_bytes;
+	window_fits_lowat(c);
 	c->drs_since = now;
 	c->ecn_route = open->ecn_route;
 	c->reuses = open->reuses;

@@ -199,6 +199,7 @@ void tcp_set_options(struct tcp_conn *c, int64_t now, const struct tcp_options *
 	bool keepalive = opt->keepalive != c->options.keepalive ||
 			 opt->keepidle_us != c->options.keepidle_us ||
 			 opt->keepintvl_us != c->options.keepintvl_us;
+	uint32_t lowat = c->options.rcvlowat_bytes;
 	/* TCP_NODELAY set, TCP_CORK cleared: what they held back goes now; TCP_NODELAY does it over TCP_CORK, too, as in Linux's tcp_push_pending_frames. */
 	if ((opt->nodelay && !c->options.nodelay) || (!opt->cork && c->options.cork)) {
 		c->push_due = snd_unsent(c) != 0;
@@ -210,6 +211,8 @@ void tcp_set_options(struct tcp_conn *c, int64_t now, const struct tcp_options *
 	pace_init(c);
 	if (opt->user_rcvbuf && opt->rcvbuf_bytes)
 		c->rcvbuf_limit = opt->rcvbuf_bytes;
+	if (opt->rcvlowat_bytes != lowat)
+		window_fits_lowat(c);
 	if (opt->user_sndbuf && opt->sndbuf_bytes)
 		c->sndbuf_limit = opt->sndbuf_bytes;
 	if (keepalive && tcp_is_synchronized(c))

@@ -344,6 +344,8 @@ bool window_keeps(const struct tcp_conn *c); /* an ACK now would not tell of a s
 void window_on_read(struct tcp_conn *c, int64_t now, uint32_t n);
 void window_grow_sndbuf(struct tcp_conn *c);
 void window_release_rcv(struct tcp_conn *c);
+/* SO_RCVLOWAT was set, or inherited: the buffer grows with it, unless the program fixed its size. */
+void window_fits_lowat(struct tcp_conn *c);
 
 /* ---- hold.c: closing by policy ---- */
 /* The application closes its direction: FIN now, or held. */

@@ -55,6 +55,17 @@ static void set_clamp(struct tcp_conn *c, uint32_t clamp)
 		*threshold = max_u32(*threshold, min_u32(c->rcv_adv - c->rcv_wup, clamp));
 }
 
+/* Linux's tcp_set_rcvlowat: so much has to fit in, or who waits for it waits for ever. */
+void window_fits_lowat(struct tcp_conn *c)
+{
+	uint64_t rcvbuf = (uint64_t)c->options.rcvlowat_bytes * RATIO_UNIT / (c->rcv_ratio ? c->rcv_ratio : RATIO_UNIT / 2);
+	if (c->options.user_rcvbuf || rcvbuf <= c->rcvbuf_limit)
+		return;
+	c->rcvbuf_limit = min_u32(rcvbuf, INT32_MAX);
+	if (c->kept.rcv_ssthresh && c->kept.rcv_clamp < c->options.rcvlowat_bytes)
+		c->kept.rcv_clamp = c->options.rcvlowat_bytes;
+}
+
 void tcp_set_window_clamp(struct tcp_conn *c, uint32_t bytes)
 {
 	if (c->kept.rcv_ssthresh)

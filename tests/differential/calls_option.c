@@ -117,6 +117,19 @@ static void call_state(struct run *r, long unused, long unused2)
 		out(r, " state=%d", i.tcpi_state);
 }
 
+/* What is waited for must fit in, and what was said of the CPU is told until something comes. */
+static void call_large_lowat(struct run *r, long unused, long unused2)
+{
+	int bytes = 0, cpu = 0;
+	socklen_t n = sizeof bytes, m = sizeof cpu;
+	CALL(r, "lowat", setsockopt(r->fd, SOL_SOCKET, SO_RCVLOWAT, &(int){300000}, sizeof(int)));
+	CALL(r, "rcvbuf", getsockopt(r->fd, SOL_SOCKET, SO_RCVBUF, &bytes, &n));
+	out(r, " fits=%d", bytes >= 300000);
+	CALL(r, "cpu", setsockopt(r->fd, SOL_SOCKET, SO_INCOMING_CPU, &(int){9}, sizeof(int)));
+	CALL(r, "cpu", getsockopt(r->fd, SOL_SOCKET, SO_INCOMING_CPU, &cpu, &m));
+	out(r, " told=%d", cpu == 9);
+}
+
 struct call_table option_calls;
 
 __attribute__((constructor)) static void make_calls(void)
@@ -126,6 +139,7 @@ __attribute__((constructor)) static void make_calls(void)
 		room += 3 * (levels[i].last + 1);
 	struct call *calls = calloc(room, sizeof *calls);
 	calls[n++] = (struct call){"error", call_error_twice, 0, 0, CALL_FIRST | CALL_SECOND};
+	calls[n++] = (struct call){"lowat.large", call_large_lowat, 0, 0, 0};
 	calls[n++] = (struct call){"state", call_state, 0, 0, CALL_SECOND};
 	for (unsigned i = 0; i < N_LEVELS; i++)
 		for (int number = 0; number <= levels[i].last; number++) {
