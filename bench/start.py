@@ -124,14 +124,14 @@ def serve(host):
 
 
 def measure(row, trees, rounds):
-    """In one pair of hosts; the client's peers are on the kernel."""
+    """In one pair of hosts; the client's peers are on the kernel. Who comes after whom changes with each round: what a broker leaves to the kernel when it ends takes time after it."""
     samples = {tree: [] for tree in trees}
     with Lab() as lab:
         if isinstance(row, Alone):
             serve(lab.server)
             serve(lab.client)
-        for _ in range(rounds):
-            for tree in trees:
+        for n in range(rounds):
+            for tree in trees[n % len(trees):] + trees[:n % len(trees)]:
                 os.environ["FINESSE"] = tree + "/finesse"
                 samples[tree].append(row.measure(lab, tree != "kernel"))
     return samples
