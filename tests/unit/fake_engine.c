@@ -667,8 +667,7 @@ void registrations_to_engine(struct list *file, struct sock *s)
 	EACH_OF (file, r) {
 		if (r->s)
 			continue;
-		if (s->listener)
-			reg_ctl(r, EPOLL_CTL_DEL, NULL);
+		reg_ctl(r, EPOLL_CTL_DEL, NULL);
 		reg_becomes(r, s);
 		reg_ctl(r, EPOLL_CTL_ADD, &r->ev);
 	}
