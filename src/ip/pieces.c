@@ -5,7 +5,8 @@
  * what belongs to the kernel's connections never gets a first fragment here, and ages.
  *
  * Owns DATAGRAMS places, each with room for the longest packet, in one mapping: pages that nobody wrote to cost nothing. A place belongs to a packet from its first
- * fragment to come (whichever that is) until the packet is whole, or wrong, or old; where all are taken the oldest goes. There is no timer: a place that is old is free.
+ * fragment to come (whichever that is) until the packet is whole, or wrong, or old; where all are taken that goes which was begun first. There is no timer: a place that is
+ * old is free.
  *
  * As Linux: what overlaps something else spoils the packet (RFC 5722), what is there already is passed over. ECN's bits are put together by RFC 3168 §5.3.
  */
@@ -55,6 +56,7 @@ struct fragment {
 struct datagram {
 	struct packet_id of;
 	int64_t until_us; /* 0: nobody's */
+	uint64_t nth; /* of all that were begun; many may be in one turn */
 	uint32_t have, end, total; /* bytes; end: of what lies farthest behind; total 0: the last has not come */
 	uint32_t headers_len; /* 0: the beginning has not come */
 	uint8_t headers[HEADERS_MAX], ecns, protocol;
@@ -64,6 +66,7 @@ struct datagram {
 
 struct pieces {
 	struct datagram datagrams[DATAGRAMS];
+	uint64_t begun;
 	uint8_t whole[HEADERS_MAX + PAYLOAD_MAX];
 };
 
@@ -139,13 +142,14 @@ static struct datagram *find(struct pieces *r, int64_t now_us, const struct pack
 	struct datagram *oldest = &r->datagrams[0];
 	for (struct datagram *d = r->datagrams; d < r->datagrams + DATAGRAMS; d++) {
 		if (d->until_us <= now_us)
-			d->until_us = 0;
+			d->until_us = d->nth = 0;
 		else if (memcmp(&d->of, of, sizeof *of) == 0)
 			return d;
-		if (d->until_us < oldest->until_us)
+		if (d->nth < oldest->nth)
 			oldest = d;
 	}
 	oldest->of = *of;
+	oldest->nth = ++r->begun;
 	oldest->until_us = now_us + (of->v6 ? V6_LIFE_US : V4_LIFE_US);
 	oldest->have = oldest->end = oldest->total = oldest->headers_len = 0;
 	oldest->ecns = 0;

@@ -167,6 +167,20 @@ START_TEST(old_ones_and_too_many)
 }
 END_TEST
 
+/* The oldest goes, whatever its family lets it live, and also of those that came in one turn. */
+START_TEST(oldest_goes)
+{
+	const uint8_t *v4 = frame_v4_data, *v6 = frame_v6_data;
+	const uint32_t upper = sizeof frame_v4_data - 34;
+	for (int id = 100; id < 132; id++)
+		ck_assert(!piece(v6, id, 0, 16, true, 0));
+	for (int id = 1; id <= 32; id++)
+		ck_assert(!piece(v4, id, 0, 16, true, 0));
+	for (int id = 1; id <= 32; id++)
+		ck_assert(piece(v4, id, 16, upper - 16, false, 0));
+}
+END_TEST
+
 /* A whole packet of the greatest length, and one that says that it is longer. */
 START_TEST(the_longest)
 {
@@ -195,6 +209,7 @@ int main(void)
 	tcase_add_loop_test(t, contradictions, 0, 2);
 	tcase_add_loop_test(t, ecn, 0, 2);
 	tcase_add_loop_test(t, old_ones_and_too_many, 0, 2);
+	tcase_add_test(t, oldest_goes);
 	tcase_add_test(t, the_longest);
 	suite_add_tcase(s, t);
 	return unit_run(s);
