@@ -22,6 +22,7 @@
 #include "wire/eth.h"
 #include "wire/ipv4.h"
 #include "wire/ipv6.h"
+#include "wire/tcp.h"
 
 #define DATAGRAMS      32
 #define UNIT           8u                      /* offsets count in these */
@@ -102,7 +103,7 @@ static bool read_v4(const uint8_t *ip, uint32_t len, struct fragment *f)
 	return true;
 }
 
-/* Where another extension header comes before the fragment's: nobody sends that. */
+/* Where another extension header comes before the fragment's: nobody sends that. A first fragment that does not have the whole of TCP's header is none (RFC 8200 §4.5). */
 static bool read_v6(const uint8_t *ip, uint32_t len, struct fragment *f)
 {
 	struct ipv6_header h;
@@ -120,7 +121,7 @@ static bool read_v6(const uint8_t *ip, uint32_t len, struct fragment *f)
 	f->more = fragment[3] & 1;
 	f->ecn = h.traffic_class & 3;
 	f->protocol = fragment[0];
-	return true;
+	return f->offset || f->protocol != IP_PROTO_TCP || f->len >= TCP_HDR_MIN;
 }
 
 static bool read_fragment(const struct link_rx *rx, bool has_eth, struct fragment *f)

@@ -81,7 +81,16 @@ static const struct {
 	uint32_t len, headers;
 } frames[] = {{frame_v4_data, sizeof frame_v4_data, 34}, {frame_v6_data, sizeof frame_v6_data, 54}};
 
-#define FRAME const uint8_t *frame = frames[_i].frame; const uint32_t len = frames[_i].len, upper = len - frames[_i].headers
+static const uint8_t *longer(int i) /* by what a fragment may have behind the end */
+{
+	static uint8_t bytes[sizeof frame_v6_data + 8];
+	memset(bytes, 0, sizeof bytes);
+	memcpy(bytes, frames[i].frame, frames[i].len);
+	return bytes;
+}
+
+#define FIRST 24 /* in IPv6 a first fragment has the whole of TCP's header */
+#define FRAME const uint8_t *frame = longer(_i); const uint32_t len = frames[_i].len, upper = len - frames[_i].headers
 
 START_TEST(all_orders)
 {
@@ -89,7 +98,8 @@ START_TEST(all_orders)
 	FRAME;
 	for (int o = 0; o < 6; o++)
 		for (int k = 0; k < 3; k++) {
-			uint32_t at = orders[o][k] * 16, end = orders[o][k] == 2 ? upper : at + 16;
+			const uint32_t cuts[] = {0, FIRST, FIRST + 8, upper};
+			uint32_t at = cuts[orders[o][k]], end = cuts[orders[o][k] + 1];
 			ck_assert_int_eq(piece(frame, 7 + o, at, end - at, end != upper, 0), k == 2);
 			if (k < 2) /* once more: passed over */
 				ck_assert(!piece(frame, 7 + o, at, end - at, end != upper, 0));
@@ -102,11 +112,11 @@ END_TEST
 START_TEST(two_at_once)
 {
 	FRAME;
-	ck_assert(!piece(frame, 1, 0, 16, true, 0));
-	ck_assert(!piece(frame, 2, 16, upper - 16, false, 0));
-	ck_assert(piece(frame, 1, 16, upper - 16, false, 0));
+	ck_assert(!piece(frame, 1, 0, FIRST, true, 0));
+	ck_assert(!piece(frame, 2, FIRST, upper - FIRST, false, 0));
+	ck_assert(piece(frame, 1, FIRST, upper - FIRST, false, 0));
 	ck_is(frame, len, 0);
-	ck_assert(piece(frame, 2, 0, 16, true, 0));
+	ck_assert(piece(frame, 2, 0, FIRST, true, 0));
 	ck_is(frame, len, 0);
 }
 END_TEST
@@ -116,23 +126,23 @@ START_TEST(contradictions)
 {
 	FRAME;
 	(void)len;
-	ck_assert(!piece(frame, 1, 0, 24, true, 0));
-	ck_assert(!piece(frame, 1, 16, upper - 16, false, 0));
-	ck_assert(!piece(frame, 1, 24, upper - 24, false, 0));
+	ck_assert(!piece(frame, 1, 0, FIRST, true, 0));
+	ck_assert(!piece(frame, 1, FIRST - 8, upper - FIRST + 8, false, 0));
+	ck_assert(!piece(frame, 1, FIRST, upper - FIRST, false, 0));
 	/* two ends */
-	ck_assert(!piece(frame, 2, 24, upper - 24, false, 0));
-	ck_assert(!piece(frame, 2, 16, 8, false, 0));
-	ck_assert(!piece(frame, 2, 0, 24, true, 0));
+	ck_assert(!piece(frame, 2, FIRST, upper - FIRST, false, 0));
+	ck_assert(!piece(frame, 2, FIRST - 8, 8, false, 0));
+	ck_assert(!piece(frame, 2, 0, FIRST, true, 0));
 	/* beyond the end, before it came and after */
-	ck_assert(!piece(frame, 3, 24, 8, true, 0));
-	ck_assert(!piece(frame, 3, 16, 8, false, 0));
-	ck_assert(!piece(frame, 3, 0, 16, true, 0));
-	ck_assert(!piece(frame, 4, 16, 8, false, 0));
-	ck_assert(!piece(frame, 4, 24, 8, true, 0));
-	ck_assert(!piece(frame, 4, 0, 16, true, 0));
+	ck_assert(!piece(frame, 3, FIRST + 8, 8, true, 0));
+	ck_assert(!piece(frame, 3, FIRST, 8, false, 0));
+	ck_assert(!piece(frame, 3, 0, FIRST, true, 0));
+	ck_assert(!piece(frame, 4, FIRST, 8, false, 0));
+	ck_assert(!piece(frame, 4, FIRST + 8, 8, true, 0));
+	ck_assert(!piece(frame, 4, 0, FIRST, true, 0));
 	/* only the last may have a length that is no multiple of 8 */
-	ck_assert(!piece(frame, 5, 0, 15, true, 0));
-	ck_assert(!piece(frame, 5, 16, upper - 16, false, 0));
+	ck_assert(!piece(frame, 5, 0, FIRST - 1, true, 0));
+	ck_assert(!piece(frame, 5, FIRST, upper - FIRST, false, 0));
 }
 END_TEST
 
@@ -144,8 +154,8 @@ START_TEST(ecn)
 	} rows[] = {{0, 0, 0}, {1, 1, 1}, {2, 2, 2}, {1, 3, 3}, {3, 2, 3}, {3, 3, 3}, {0, 3, -1}, {3, 0, -1}, {0, 1, -1}, {2, 0, -1}};
 	FRAME;
 	for (size_t k = 0; k < sizeof rows / sizeof *rows; k++) {
-		ck_assert(!piece(frame, 1, 0, 16, true, rows[k].a));
-		ck_assert_int_eq(piece(frame, 1, 16, upper - 16, false, rows[k].b), rows[k].whole >= 0);
+		ck_assert(!piece(frame, 1, 0, FIRST, true, rows[k].a));
+		ck_assert_int_eq(piece(frame, 1, FIRST, upper - FIRST, false, rows[k].b), rows[k].whole >= 0);
 		if (rows[k].whole >= 0)
 			ck_is(frame, len, rows[k].whole);
 	}
@@ -155,14 +165,14 @@ END_TEST
 START_TEST(old_ones_and_too_many)
 {
 	FRAME;
-	ck_assert(!piece(frame, 1, 0, 16, true, 0));
+	ck_assert(!piece(frame, 1, 0, FIRST, true, 0));
 	now += (frame[12] == 0x86 ? 60 : 30) * USEC_PER_SEC;
-	ck_assert(!piece(frame, 1, 16, upper - 16, false, 0));
-	ck_assert(piece(frame, 1, 0, 16, true, 0)); /* to the end that was not old */
+	ck_assert(!piece(frame, 1, FIRST, upper - FIRST, false, 0));
+	ck_assert(piece(frame, 1, 0, FIRST, true, 0)); /* to the end that was not old */
 	for (int id = 100; id < 200; id++, now++)
-		ck_assert(!piece(frame, id, 0, 16, true, 0));
-	ck_assert(!piece(frame, 100, 16, upper - 16, false, 0));
-	ck_assert(piece(frame, 199, 16, upper - 16, false, 0));
+		ck_assert(!piece(frame, id, 0, FIRST, true, 0));
+	ck_assert(!piece(frame, 100, FIRST, upper - FIRST, false, 0));
+	ck_assert(piece(frame, 199, FIRST, upper - FIRST, false, 0));
 	ck_is(frame, len, 0);
 }
 END_TEST
@@ -173,11 +183,26 @@ START_TEST(oldest_goes)
 	const uint8_t *v4 = frame_v4_data, *v6 = frame_v6_data;
 	const uint32_t upper = sizeof frame_v4_data - 34;
 	for (int id = 100; id < 132; id++)
-		ck_assert(!piece(v6, id, 0, 16, true, 0));
+		ck_assert(!piece(v6, id, 0, FIRST, true, 0));
 	for (int id = 1; id <= 32; id++)
-		ck_assert(!piece(v4, id, 0, 16, true, 0));
+		ck_assert(!piece(v4, id, 0, FIRST, true, 0));
 	for (int id = 1; id <= 32; id++)
-		ck_assert(piece(v4, id, 16, upper - 16, false, 0));
+		ck_assert(piece(v4, id, FIRST, upper - FIRST, false, 0));
+}
+END_TEST
+
+/* RFC 8200 §4.5: a first fragment has all headers, or the packet is discarded. IPv4 has no such rule. */
+START_TEST(header_is_in_the_first)
+{
+	FRAME;
+	bool v6 = frame[12] == 0x86;
+	for (uint32_t first = 8; first <= 16; first += 8) {
+		ck_assert(!piece(frame, first, first, upper - first, false, 0));
+		ck_assert_int_eq(piece(frame, first, 0, first, true, 0), !v6);
+	}
+	ck_assert(!piece(frame, 24, 24, upper - 24, false, 0));
+	ck_assert(piece(frame, 24, 0, 24, true, 0));
+	ck_is(frame, len, 0);
 }
 END_TEST
 
@@ -210,6 +235,7 @@ int main(void)
 	tcase_add_loop_test(t, ecn, 0, 2);
 	tcase_add_loop_test(t, old_ones_and_too_many, 0, 2);
 	tcase_add_test(t, oldest_goes);
+	tcase_add_loop_test(t, header_is_in_the_first, 0, 2);
 	tcase_add_test(t, the_longest);
 	suite_add_tcase(s, t);
 	return unit_run(s);
