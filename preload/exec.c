@@ -91,10 +91,10 @@ static void before_exec(void)
 	signals_before_exec();
 }
 
-/* A file that cannot be executed: the real call says so, and nothing needs to be handed over. */
+/* A file that cannot be executed: the real call says so, and nothing needs to be handed over. (A shim that stands aside has nothing to hand over, and asks nothing.) */
 static void before_exec_of(const char *path)
 {
-	if (sys_call(SYS_faccessat, AT_FDCWD, path, X_OK, 0, 0, 0) != 0)
+	if (shim_ready && sys_call(SYS_faccessat, AT_FDCWD, path, X_OK, 0, 0, 0) != 0)
 		return;
 	unreached_program(path);
 	before_exec();

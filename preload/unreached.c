@@ -84,7 +84,7 @@ void unreached_file(const char *file)
 void unreached_program_at(int dir, const char *path)
 {
 	char name[PATH_MAX];
-	if (path && sys_call(SYS_faccessat, dir, path, F_OK, 0, 0, 0) == -EFAULT)
+	if (!shim_ready || (path && sys_call(SYS_faccessat, dir, path, F_OK, 0, 0, 0) == -EFAULT))
 		return;
 	bool by_itself = !path || !path[0];
 	if (path && (path[0] == '/' || dir == AT_FDCWD)) {

@@ -296,6 +296,21 @@ static void processes(void)
 		pthread_join(t, NULL);
 }
 
+/* A directory may be "executed" for all that access(2) says. */
+static void programs(void)
+{
+	char *argv[] = {"/", NULL};
+	int fd = open("/", O_PATH);
+	step("exec");
+	execve("/", argv, argv + 1);
+	execv("/", argv);
+	execvp("/", argv);
+	step("exec by a descriptor");
+	execveat(AT_FDCWD, "/", argv, argv + 1, 0);
+	fexecve(fd, argv, argv + 1);
+	close(fd);
+}
+
 static void others(const int *pipes)
 {
 	struct timespec ts = {0, 1000};
@@ -375,6 +390,7 @@ int main(int argc, char **argv)
 	numbers(pair[0]);
 	others(pipes);
 	processes();
+	programs();
 	new_sockets();
 	if (c >= 0) {
 		texts(c, c);
