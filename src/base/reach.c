@@ -13,6 +13,7 @@
 #include <limits.h>
 #include <stdbool.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -73,15 +74,29 @@ static const char *program_obstacle(int fd, const ElfW(Ehdr) * eh)
 	return go ? "is a Go program, which makes its system calls without libc" : NULL;
 }
 
+/* execve gives no privilege to a process that wants none (no_new_privs), and set-id programs are preloaded then. */
+static bool wants_no_privilege(void)
+{
+	return sys_call(SYS_prctl, PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0, 0) == 1;
+}
+
+/* A filter of system calls might end the process for the question. */
+static bool may_ask_for_capabilities(void)
+{
+	return geteuid() != 0 && !wants_no_privilege() && sys_call(SYS_prctl, PR_GET_SECCOMP, 0, 0, 0, 0, 0) == 0;
+}
+
 /* Would execve switch to secure mode? */
 static const char *privilege_obstacle(int fd, const struct stat *st)
 {
 	char cap[64];
+	if ((st->st_mode & (S_ISUID | S_ISGID)) && wants_no_privilege())
+		return NULL;
 	if ((st->st_mode & S_ISUID) && st->st_uid != geteuid())
 		return "is set-user-ID";
 	if ((st->st_mode & (S_ISGID | S_IXGRP)) == (S_ISGID | S_IXGRP) && st->st_gid != getegid())
 		return "is set-group-ID";
-	if (geteuid() != 0 && sys_call(SYS_fgetxattr, fd, "security.capability", cap, sizeof cap, 0, 0) > 0)
+	if (may_ask_for_capabilities() && sys_call(SYS_fgetxattr, fd, "security.capability", cap, sizeof cap, 0, 0) > 0)
 		return "has file capabilities";
 	return NULL;
 }

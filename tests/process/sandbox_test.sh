@@ -3,7 +3,7 @@
 srcdir=${srcdir:-.}
 # shellcheck source=tests/net/lib.sh
 . "$srcdir/tests/net/lib.sh"
-need ip nsenter
+need ip nsenter setpriv
 pair_up
 ulimit -c 0
 sandboxed=$FINESSE_BUILD_DIR/tests/process/sandboxed
@@ -33,4 +33,16 @@ for call in nothing $("$sandboxed" list); do
 		pass "$call: ends with $native"
 	fi
 done
+
+# A program without privilege that executes another: where the library can be read, nothing is asked about the other one that the filter might not allow.
+chmod 755 "$scratch"
+cp "$FINESSE_BUILD_DIR/libfinesse.so" "$scratch/"
+chmod 755 "$scratch/libfinesse.so"
+executes() {
+	in_server "$sandboxed" under fgetxattr setpriv --reuid=65534 --clear-groups env "$@" sh -c 'echo "$LD_PRELOAD"; exec true'
+	echo $?
+}
+native=$(executes LC_ALL=C)
+under=$(executes LD_PRELOAD="$scratch/libfinesse.so" 2>&1)
+if [ "$under" = "$scratch/libfinesse.so$native" ]; then pass "what a program without privilege executes is not asked for capabilities"; else fail "natively '$native', under finesse '$under'"; fi
 finish
