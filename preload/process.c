@@ -153,6 +153,7 @@ static pid_t fork_with(pid_t (*real_fork)(void))
 pid_t wrap_fork(void)
 {
 	adopt_before_fork();
+	unreached_before_fork();
 	if (!fork_is_bracketed())
 		return REAL(fork)();
 	return atfork_registered ? fork_by_handlers() : fork_with(REAL(fork));
@@ -161,6 +162,7 @@ pid_t wrap_fork(void)
 pid_t wrap__Fork(void)
 {
 	adopt_before_fork();
+	unreached_before_fork();
 	return fork_is_bracketed() ? fork_with(REAL(_Fork)) : REAL(_Fork)();
 }
 

@@ -303,6 +303,7 @@ bool handover_for_exec(void);
 void unreached_program(const char *path);
 void unreached_file(const char *file);
 void unreached_program_at(int dir, const char *path);
+void unreached_before_fork(void);
 void exec_keep_environment(char *const *env); /* once, at load */
 
 void numbers_to_kernel(struct file *f, int kfd); /* under every number of `f` there is a dup of kfd */

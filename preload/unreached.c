@@ -3,7 +3,7 @@
  * that executes it has two users.
  *
  * Told once for each reason, as warnings, but set-id programs and those with file capabilities: ping and sudo are everywhere, and few of them serve anything. `strict`: errors.
- * Called in children of vfork, too, where what is noted here is the parent's.
+ * Called in children of vfork and fork: what is noted here is their parent's, too.
  */
 #include "shim.h"
 
@@ -12,23 +12,34 @@
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "base/log.h"
 #include "base/reach.h"
 
 #define REASONS_MAX 8
 
-static const char *told[REASONS_MAX];
+static const char *told_by_one[REASONS_MAX];
+static const char **told = told_by_one;
+
+/* Most programs are executed by a child of fork, which lives for that alone: what it told, its parent has told. */
+void unreached_before_fork(void)
+{
+	if (!shim_ready || told != told_by_one)
+		return;
+	void *shared = sys_mmap(NULL, sizeof told_by_one, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (!sys_is_error(shared))
+		told = memcpy(shared, told_by_one, sizeof told_by_one);
+}
 
 static bool first_time(const char *why)
 {
 	for (unsigned i = 0; i < REASONS_MAX; i++) {
-		if (told[i] == why)
-			return false;
-		if (!told[i]) {
-			told[i] = why;
+		const char *before = NULL;
+		if (__atomic_compare_exchange_n(&told[i], &before, why, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
 			return true;
-		}
+		if (before == why)
+			return false;
 	}
 	return false;
 }

@@ -259,10 +259,11 @@ if [ "$(uname -m)" = x86_64 ]; then
 	chmod +x "$dir/script"
 	expect 126 'script is statically linked' "$finesse" run --strict "$dir/script"
 	# … nor those that a program of the tree starts: exec after exec
-	for how in 'exec "$1"' 'os=posix; $1; :'; do
+	for how in 'exec "$1"' 'os=posix; $1; :' '($1; :); ($1; :); (exec "$1")'; do
 		./finesse run sh -c "$how" sh "$dir/static" >"$dir/out" 2>"$dir/err"
 		checks=$((checks + 1))
-		grep -q "$dir/static is statically linked: its TCP is the kernel's" "$dir/err" || fail "nothing was said of a static program ($how)"
+		n=$(grep -c "$dir/static is statically linked: its TCP is the kernel's" "$dir/err")
+		[ "$n" = 1 ] || fail "of a static program it was said $n times that it is one ($how)"
 	done
 fi
 expect 0 '' "$finesse" run true
