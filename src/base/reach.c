@@ -32,6 +32,7 @@
 #define SCRIPT_LINE_MAX 256 /* BINPRM_BUF_SIZE of Linux */
 #define SCRIPT_DEPTH    4
 #define NOTES_MAX       4096
+#define HEADERS_AT_ONCE 16
 
 static ssize_t read_at(int fd, void *buf, size_t size, uint64_t at)
 {
@@ -57,17 +58,25 @@ static bool notes_of_go(int fd, const ElfW(Phdr) * ph)
 	return false;
 }
 
+/* Each program that a process executes pays for these calls: so most have theirs read by one. */
+static bool read_headers(int fd, const ElfW(Ehdr) * eh, unsigned first, ElfW(Phdr) * out)
+{
+	unsigned n = eh->e_phnum - first < HEADERS_AT_ONCE ? eh->e_phnum - first : HEADERS_AT_ONCE;
+	return eh->e_phentsize == sizeof *out && read_at(fd, out, n * sizeof *out, eh->e_phoff + first * sizeof *out) == (ssize_t)(n * sizeof *out);
+}
+
 static const char *program_obstacle(int fd, const ElfW(Ehdr) * eh)
 {
+	ElfW(Phdr) headers[HEADERS_AT_ONCE];
 	bool interpreter = false, go = false;
 	if (eh->e_ident[EI_CLASS] != ELFCLASS_HERE || eh->e_ident[EI_DATA] != ELFDATA_HERE)
 		return "is a program for another architecture than libfinesse.so";
 	for (unsigned i = 0; i < eh->e_phnum; i++) {
-		ElfW(Phdr) ph;
-		if (read_at(fd, &ph, sizeof ph, eh->e_phoff + (uint64_t)i * eh->e_phentsize) != sizeof ph)
+		const ElfW(Phdr) *ph = &headers[i % HEADERS_AT_ONCE];
+		if (i % HEADERS_AT_ONCE == 0 && !read_headers(fd, eh, i, headers))
 			return NULL; /* execve will say what it thinks of it */
-		interpreter |= ph.p_type == PT_INTERP;
-		go |= ph.p_type == PT_NOTE && notes_of_go(fd, &ph);
+		interpreter |= ph->p_type == PT_INTERP;
+		go |= ph->p_type == PT_NOTE && notes_of_go(fd, ph);
 	}
 	if (!interpreter)
 		return "is statically linked";
