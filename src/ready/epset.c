@@ -345,12 +345,14 @@ static void kernel_forgets(struct ep_item *it)
 
 /*
  * It was registered by a number that was closed since, and the number that the file still has is registered, too. A number that is closed at once is as good, and
- * as with the number that was closed, nobody can take the registration out any more.
+ * as with the number that was closed, nobody can take the registration out any more. Nor can that number serve the set's next item of this file: `passed` of them had one.
  */
-static int kernel_gets_by_passing(struct ep_item *it, int fd, struct epoll_event *ev)
+static int kernel_gets_by_passing(struct ep_item *it, int fd, struct epoll_event *ev, unsigned passed)
 {
 	int passing = fd_dup(fd);
-	int err = passing < 0 ? passing : sys_epoll_ctl(it->set->epfd, EPOLL_CTL_ADD, passing, ev);
+	int err = passing;
+	if (passing >= 0)
+		err = passed ? kernel_gets_by_passing(it, fd, ev, passed - 1) : sys_epoll_ctl(it->set->epfd, EPOLL_CTL_ADD, passing, ev);
 	fd_close(passing);
 	return err;
 }
@@ -369,7 +371,7 @@ static void kernel_gets(struct ep_item *it, int fd)
 		it->number_gone = false;
 	}
 	if (err == -EEXIST && it->number_gone)
-		err = kernel_gets_by_passing(it, fd, &ev);
+		err = kernel_gets_by_passing(it, fd, &ev, it->set->numbers_passed++);
 	if (err == -EEXIST) /* another process of a fork has the same set and the same socket, and has told the kernel already */
 		err = 0;
 	if (err && err != -EBADF)
@@ -392,16 +394,17 @@ void registrations_to_engine(struct list *file, struct sock *s)
 	engine_unlock(e);
 }
 
-/* Of a file's items, those that are registered by a number that it still has come first: they need that number. */
+/* Before the kernel gets a file's items. Those that are registered by a number that it still has come first: they need that number. Then who registered last, who is told first. */
 static void gone_last(struct list *file)
 {
 	struct list gone;
 	list_init(&gone);
 	EACH_OF (file, it) {
+		it->set->numbers_passed = 0;
 		if (!it->number_gone)
 			continue;
 		list_unlink(&it->in_file);
-		list_push_back(&gone, &it->in_file);
+		list_push_front(&gone, &it->in_file);
 	}
 	EACH_OF (&gone, it) {
 		list_unlink(&it->in_file);

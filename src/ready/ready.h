@@ -58,6 +58,7 @@ struct epset {
 	unsigned queues_passed;  /* waits since the kernel's queues of listeners were looked at */
 	bool kernel_first;       /* the next wait asks the kernel's epoll before the engine (wait.c) */
 	unsigned told;           /* events told in a row by the one that is first */
+	unsigned numbers_passed; /* while the kernel gets a file: of its items, those that were registered by a number in passing */
 };
 
 static inline void epset_init(struct epset *set, struct engine *e, int epfd)

@@ -147,20 +147,24 @@ static void call_epoll_unreachable(struct run *r, long unused, long unused2)
 	close(ep);
 }
 
-/* One socket, registered by two numbers: who registered last is told first. Then one number goes, and the socket is dissolved. */
-static void call_epoll_two(struct run *r, long ending, long unused)
+/* One socket, registered by several numbers: who registered last is told first. Then all but the last go, and the socket is dissolved. */
+static void call_epoll_numbers(struct run *r, long ending, long n)
 {
 	static const struct sockaddr unspecified = {.sa_family = AF_UNSPEC};
-	int ep = epoll_with(r, EPOLLIN | EPOLLRDHUP | EPOLLET), copy = dup(r->fd), number = r->fd;
-	struct epoll_event e = {.events = EPOLLIN | EPOLLRDHUP | EPOLLET, .data.u64 = 4};
-	CALL(r, "add", epoll_ctl(ep, EPOLL_CTL_ADD, copy, &e));
+	int ep = epoll_with(r, EPOLLIN | EPOLLRDHUP | EPOLLET), before[4];
+	for (int i = 1; i < n; i++) {
+		struct epoll_event e = {.events = EPOLLIN | EPOLLRDHUP | EPOLLET, .data.u64 = 3 + i};
+		before[i] = r->fd;
+		r->fd = dup(r->fd);
+		CALL(r, "add", epoll_ctl(ep, EPOLL_CTL_ADD, r->fd, &e));
+	}
 	wait_once(r, ep, 0);
 	if (r->peer_has)
 		peer_does(r, PEER_END, ending, 0);
 	settle();
 	wait_once(r, ep, 0);
-	r->fd = copy;
-	CALL(r, "close", close(number));
+	for (int i = 1; i < n; i++)
+		CALL(r, "close", close(before[i]));
 	CALL(r, "connect", connect(r->fd, &unspecified, sizeof unspecified));
 	wait_once(r, ep, 0);
 	close(ep);
@@ -334,7 +338,8 @@ static const struct call calls[] = {
 	{"epoll.dup", call_epoll_control, 2, 0, 0},
 	{"epoll.close", call_epoll_control, 3, 0, 0},
 	{"epoll.unreachable", call_epoll_unreachable, 0, 0, 0},
-	{"epoll.two", call_epoll_two, END_DATA, 0, 0},
+	{"epoll.two", call_epoll_numbers, END_DATA, 2, 0},
+	{"epoll.four", call_epoll_numbers, END_DATA, 4, 0},
 	{"epoll.nested", call_epoll_nested, EPOLLIN, 0, 0},
 	{"epoll.nested.et", call_epoll_nested, EPOLLIN | EPOLLET, 0, 0},
 	{"epoll.nested.edge", call_epoll_nested_edge, EPOLLPRI | EPOLLET, END_DATA, 0},
