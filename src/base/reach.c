@@ -33,6 +33,7 @@
 #define SCRIPT_DEPTH    4
 #define NOTES_MAX       4096
 #define HEADERS_AT_ONCE 16
+#define DYNAMIC_MAX     64
 
 static ssize_t read_at(int fd, void *buf, size_t size, uint64_t at)
 {
@@ -65,9 +66,21 @@ static bool read_headers(int fd, const ElfW(Ehdr) * eh, unsigned first, ElfW(Phd
 	return eh->e_phentsize == sizeof *out && read_at(fd, out, n * sizeof *out, eh->e_phoff + first * sizeof *out) == (ssize_t)(n * sizeof *out);
 }
 
+/* Does this dynamic segment name a shared object? What is executed with such a name, and without an interpreter, is the dynamic linker. */
+static bool names_object(int fd, const ElfW(Phdr) * ph)
+{
+	ElfW(Dyn) dyn[DYNAMIC_MAX];
+	size_t size = ph->p_filesz < sizeof dyn ? ph->p_filesz : sizeof dyn;
+	ssize_t n = read_at(fd, dyn, size, ph->p_offset);
+	for (ssize_t i = 0; i < n / (ssize_t)sizeof *dyn; i++)
+		if (dyn[i].d_tag == DT_SONAME)
+			return true;
+	return false;
+}
+
 static const char *program_obstacle(int fd, const ElfW(Ehdr) * eh)
 {
-	ElfW(Phdr) headers[HEADERS_AT_ONCE];
+	ElfW(Phdr) headers[HEADERS_AT_ONCE], dynamic = {0};
 	bool interpreter = false, go = false;
 	if (eh->e_ident[EI_CLASS] != ELFCLASS_HERE || eh->e_ident[EI_DATA] != ELFDATA_HERE)
 		return "is a program for another architecture than libfinesse.so";
@@ -77,8 +90,9 @@ static const char *program_obstacle(int fd, const ElfW(Ehdr) * eh)
 			return NULL; /* execve will say what it thinks of it */
 		interpreter |= ph->p_type == PT_INTERP;
 		go |= ph->p_type == PT_NOTE && notes_of_go(fd, ph);
+		dynamic = ph->p_type == PT_DYNAMIC ? *ph : dynamic;
 	}
-	if (!interpreter)
+	if (!interpreter && !names_object(fd, &dynamic))
 		return "is statically linked";
 	return go ? "is a Go program, which makes its system calls without libc" : NULL;
 }

@@ -258,6 +258,14 @@ if [ "$(uname -m)" = x86_64 ]; then
 	printf '#!%s\n' "$dir/static" >"$dir/script"
 	chmod +x "$dir/script"
 	expect 126 'script is statically linked' "$finesse" run --strict "$dir/script"
+	# The dynamic linker, executed as a program, has no interpreter either, and preloads.
+	linker=/lib64/ld-linux-x86-64.so.2
+	if [ -x $linker ]; then
+		expect 0 '' "$finesse" run $linker /bin/sh -c 'echo $LD_PRELOAD'
+		stdout_has libfinesse.so
+		checks=$((checks + 1))
+		! grep -q linked "$dir/err" || fail "the dynamic linker is said to be statically linked"
+	fi
 	# … nor those that a program of the tree starts: exec after exec
 	for how in 'exec "$1"' 'os=posix; $1; :' '($1; :); ($1; :); (exec "$1")'; do
 		./finesse run sh -c "$how" sh "$dir/static" >"$dir/out" 2>"$dir/err"
