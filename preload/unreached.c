@@ -52,7 +52,7 @@ static bool is_common(const char *why)
 static void tell(const char *path)
 {
 	const char *why = reach_obstacle(path);
-	if (!why || !first_time(why))
+	if (!why || !log_is_read() || !first_time(why)) /* where the program's output is caught, the next one is told of */
 		return;
 	enum log_level level = is_common(why) ? LOG_LEVEL_INFO : LOG_LEVEL_WARN;
 	if (engine_is_strict())

@@ -25,7 +25,7 @@ static void note_standard_error(void)
 		memset(&standard_error, 0, sizeof standard_error);
 }
 
-static bool is_standard_error(void)
+bool log_is_read(void)
 {
 	struct stat now;
 	if (!configured)
@@ -94,6 +94,6 @@ void log_write(enum log_level level, const char *component, const char *fmt, ...
 	if (n > (int)sizeof line - 2)
 		n = sizeof line - 2;
 	line[n++] = '\n';
-	if (is_standard_error())
+	if (log_is_read())
 		write_quietly(STDERR_FILENO, line, n);
 }
