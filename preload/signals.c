@@ -56,8 +56,13 @@ uint64_t wait_mask_hold(const sigset_t *mask)
 	if (mask)
 		memcpy(&set, mask, sizeof set);
 	set &= ~NEVER_HELD;
-	if (set)
-		sys_call(SYS_rt_sigprocmask, SIG_BLOCK, &set, &before, sizeof set, 0, 0);
+	if (!set)
+		return 0;
+	sys_call(SYS_rt_sigprocmask, SIG_BLOCK, &set, &before, sizeof set, 0, 0);
+	if (!engine_inside) { /* those that ran until now came before the wait */
+		engine_handlers_at_call.all = engine_handlers.all;
+		engine_handlers_at_call.norestart = engine_handlers.norestart;
+	}
 	return set & ~before;
 }
 

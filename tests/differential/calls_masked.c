@@ -120,9 +120,43 @@ static void call_masked(struct run *r, long what, long pending)
 
 struct call_table masked_calls;
 
+#define STORM_NS    50000 /* from one signal to the next */
+#define STORM_WAITS 1500
+
+/* Signals come all the time, also just before a wait and just after it. None ends one. */
+static void call_masked_storm(struct run *r, long by, long unused)
+{
+	struct sigaction act = {.sa_handler = on_signal}, before;
+	struct sigevent event = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGUSR1};
+	struct itimerspec often = {{.tv_nsec = STORM_NS}, {.tv_nsec = STORM_NS}};
+	struct timespec brief = {0, STORM_NS};
+	struct epoll_event e = {.events = EPOLLPRI};
+	sigset_t mask;
+	timer_t timer;
+	int ended = 0, ep = epoll_create1(0);
+	epoll_ctl(ep, EPOLL_CTL_ADD, r->fd, &e);
+	sigemptyset(&mask);
+	sigaddset(&mask, SIGUSR1);
+	sigaction(SIGUSR1, &act, &before);
+	if (timer_create(CLOCK_MONOTONIC, &event, &timer) < 0 || timer_settime(timer, 0, &often, NULL) < 0)
+		exit(99);
+	for (int i = 0; i < STORM_WAITS; i++) {
+		struct pollfd p = {.fd = r->fd, .events = POLLPRI};
+		fd_set set;
+		FD_ZERO(&set);
+		FD_SET(r->fd, &set);
+		int n = by == PPOLL ? ppoll(&p, 1, &brief, &mask) : by == PSELECT ? pselect(r->fd + 1, NULL, NULL, &set, &brief, &mask) : epoll_pwait2(ep, &e, 1, &brief, &mask);
+		ended += n < 0;
+	}
+	timer_delete(timer);
+	sigaction(SIGUSR1, &before, NULL);
+	close(ep);
+	out(r, "storm: %d", ended);
+}
+
 __attribute__((constructor)) static void make_calls(void)
 {
-	struct call *calls = calloc(BY_COUNT * SPAN_COUNT * PENDING_COUNT, sizeof *calls);
+	struct call *calls = calloc(BY_COUNT * (SPAN_COUNT * PENDING_COUNT + 1), sizeof *calls);
 	unsigned n = 0;
 	for (int by = 0; by < BY_COUNT; by++)
 		for (int span = 0; span < SPAN_COUNT; span++)
@@ -135,5 +169,8 @@ __attribute__((constructor)) static void make_calls(void)
 					exit(99);
 				calls[n++] = (struct call){name, call_masked, by * SPAN_COUNT + span, pending, waits ? CALL_WAITS : 0};
 			}
+	calls[n++] = (struct call){"masked.ppoll.storm", call_masked_storm, PPOLL, 0, 0};
+	calls[n++] = (struct call){"masked.pselect.storm", call_masked_storm, PSELECT, 0, 0};
+	calls[n++] = (struct call){"masked.epoll_pwait2.storm", call_masked_storm, EPOLL_PWAIT2, 0, 0};
 	masked_calls = (struct call_table){calls, n};
 }
