@@ -73,7 +73,7 @@ uint32_t fastopen_syn_text(const struct tcp_conn *c)
 void fastopen_syn_sent(struct tcp_conn *c, int64_t now, uint32_t len)
 {
 	struct sent_mark mark = rate_mark(c, now, true);
-	mark.short_end = true;
+	mark.short_end = mark.push = true;
 	c->snd_nxt += len;
 	sent_append(&c->sent, c->stack->memory, c->snd_nxt, now, 0, &mark);
 	c->bytes_out += len;

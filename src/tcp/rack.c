@@ -14,11 +14,10 @@
 #define REO_WND_MULT_MAX 255
 #define TIMER_LATE_US    (2 * USEC_PER_MSEC) /* the timer's, as Linux's TCP_TIMEOUT_MIN_US: an ACK that is on its way may come first */
 
-/* §6.2: RACK_sent_after, for the newest delivered segment. What left in one turn left in the order of its numbers; of a retransmission and new data in one
-   turn nothing is said. */
+/* §6.2: RACK_sent_after, for the newest delivered segment. What left in one turn left in the order of its numbers, what went again before what was new. */
 static bool sent_after(const struct tcp_rack *k, const struct sent *r, uint32_t end)
 {
-	return k->xmit_us > r->at_us || (k->xmit_us == r->at_us && k->again == r->again && SEQ_GT(k->end_seq, end));
+	return k->xmit_us > r->at_us || (k->xmit_us == r->at_us && (k->again == r->again ? SEQ_GT(k->end_seq, end) : r->again));
 }
 
 /* Steps 1 and 3 for the part [left, right) of record r, which was delivered just now. */
