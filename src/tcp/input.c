@@ -245,7 +245,7 @@ static void input_synchronized(struct tcp_conn *c, int64_t now, const struct tcp
 {
 	c->closed_late = c->state == TCPS_FIN_WAIT_2;
 	struct text t = {seg->seq, seg->payload_len, seg->ack, seg->payload[0].iov_base, seg->flags & SEG_FIN,
-			 seg->flags & SEG_PSH, seg->flags & SEG_CWR, seg->ecn, seg->gso_size};
+			 seg->flags & SEG_PSH, seg->flags & SEG_CWR, seg->ecn, seg->gso_size, false};
 	bool syn = seg->flags & SEG_SYN;
 	if (c->state == TCPS_SYN_RECEIVED && syn && !(seg->flags & SEG_RST) && seg->seq == c->irs) {
 		if (!old_syn(c, now, seg, &t))

@@ -12,26 +12,41 @@ static bool ack_is_acceptable(const struct tcp_conn *c, const struct tcp_segment
 	return SEQ_GT(seg->ack, c->iss) && SEQ_LEQ(seg->ack, c->snd_nxt);
 }
 
-/* An ACK of something older: the peer has a connection, or a TIME-WAIT that our SYN could not take over, on these ports. <SEQ=SEG.ACK><CTL=RST>
+/* <SEQ=SEG.ACK><CTL=RST> */
+static void refuse(struct tcp_conn *c, uint32_t ack)
+{
+	c->rst_due = true;
+	c->rst_replies = true;
+	c->rst_seq = ack;
+}
+
+/* An ACK of something older: the peer has a connection, or a TIME-WAIT that our SYN could not take over, on these ports. An RST
    ends it. Once, the SYN follows soon; whoever answers every SYN so does not get them at that pace. */
 static void on_old_ack(struct tcp_conn *c, int64_t now, uint32_t ack)
 {
 	TCP_COUNT(c, RcvdSynSentBadAck);
-	c->rst_due = true;
-	c->rst_replies = true;
-	c->rst_seq = ack;
+	refuse(c, ack);
 	if (c->rtx_count == 0 && !c->syn_waits)
 		c->rtx_at = min_time(c->rtx_at, now + SYN_AFTER_RST_US);
 }
 
-/* Fourth step, SYN with a good ACK: the handshake is complete. False: its text is left to the peer's retransmission, as Linux leaves it where ours must go again. */
+/* As Linux: the SYN-ACK's echo is none of a SYN of ours, so an old connection's segment it is. It is answered by an RST; the SYN goes on. */
+static bool echo_is_wrong(const struct tcp_conn *c, int64_t now, const struct tcp_segment *seg)
+{
+	if (!c->ts_on || !(seg->has & SEG_HAS_TIMESTAMPS) || !seg->ts_ecr)
+		return false;
+	return SEQ_LT(seg->ts_ecr, tcp_ts_now(c->syn_at, c->ts_offset)) || SEQ_GT(seg->ts_ecr, tcp_ts_now(now, c->ts_offset));
+}
+
+/* Fourth step, SYN with a good ACK: the handshake is complete. False: its text is left to the peer's retransmission, as Linux
+   leaves it without TCP Fast Open, and where ours must go again. */
 static bool on_syn_ack(struct tcp_conn *c, int64_t now, const struct tcp_segment *seg)
 {
 	c->snd_una = c->iss + 1;
 	rtt_handshake(c, now, seg);
 	conn_establish(c, now);
 	delack_handshake(c, now);
-	return !fastopen_asked(c) || !fastopen_on_syn_ack(c, now, seg);
+	return fastopen_asked(c) && !fastopen_on_syn_ack(c, now, seg);
 }
 
 void input_syn_sent(struct tcp_conn *c, int64_t now, const struct tcp_segment *seg)
@@ -43,6 +58,12 @@ void input_syn_sent(struct tcp_conn *c, int64_t now, const struct tcp_segment *s
 			return;
 		}
 		on_old_ack(c, now, seg->ack);
+		return;
+	}
+	if (ack && echo_is_wrong(c, now, seg)) {
+		TCP_COUNT(c, PAWSActive);
+		if (!(seg->flags & SEG_RST))
+			refuse(c, seg->ack);
 		return;
 	}
 	/* Second step. RFC 5961: the acceptable ACK is what makes the RST believable. */
@@ -75,11 +96,16 @@ void input_syn_sent(struct tcp_conn *c, int64_t now, const struct tcp_segment *s
 	}
 	if (on_syn_ack(c, now, seg) && (seg->payload_len || (seg->flags & SEG_FIN))) {
 		struct text t = {seg->seq + 1, seg->payload_len, seg->ack, seg->payload[0].iov_base,
-				 seg->flags & SEG_FIN, seg->flags & SEG_PSH, false, seg->ecn, seg->gso_size};
+				 seg->flags & SEG_FIN, seg->flags & SEG_PSH, false, seg->ecn, seg->gso_size, true};
 		if (t.len > rcv_wnd(c)) {
 			t.len = rcv_wnd(c);
 			t.fin = false;
 		}
 		input_text(c, now, &t);
+		if (c->state == TCPS_CLOSE_WAIT) { /* as Linux: after a FIN there is no hurry */
+			c->ack_due = false;
+			c->conversing = true;
+			delack_handshake(c, now);
+		}
 	}
 }

@@ -113,7 +113,7 @@ bool input_take(struct tcp_conn *c, const uint8_t *bytes, uint32_t len)
 
 static void input_in_order(struct tcp_conn *c, int64_t now, const struct text *t)
 {
-	bool at_once = false, fin = t->fin;
+	bool at_once = t->syn, fin = t->fin;
 	if (t->len) {
 		if (!input_take(c, t->bytes, t->len)) {
 			c->ack_due = true;
@@ -128,7 +128,8 @@ static void input_in_order(struct tcp_conn *c, int64_t now, const struct text *t
 			c->events |= TCP_EV_READABLE;
 		c->last_bytes_ours = false;
 		urgent_arrived(c);
-		delack_on_text(c, now);
+		if (!t->syn)
+			delack_on_text(c, now);
 	}
 	if (c->fin_ahead && c->rcv_nxt == c->fin_ahead_seq)
 		fin = true;
@@ -254,7 +255,8 @@ void input_text(struct tcp_conn *c, int64_t now, const struct text *t)
 			input_after_close(c, now, t->ack);
 			return;
 		}
-		delack_observe(c, t);
+		if (!t->syn) /* as Linux: nothing is learned of it */
+			delack_observe(c, t);
 		ecn_input_text(c, t);
 	}
 	if (t->seq == c->rcv_nxt)

@@ -98,6 +98,7 @@ struct text {
 	bool fin, push, cwr;
 	uint8_t ecn; /* of its packet */
 	uint16_t gso_size; /* as the segment's */
+	bool syn;          /* it came with a SYN-ACK */
 };
 /* Of how many segments it is made. */
 static inline uint32_t tcp_segs_of(uint32_t len, uint16_t gso_size)
