@@ -163,9 +163,10 @@ void fastopen_connect(struct engine *e, struct sock *s)
 }
 
 /* The SYN goes, with what it takes of the message. */
-static size_t begin(struct engine *e, struct sock *s, const struct msghdr *msg)
+static size_t begin(struct engine *e, struct sock *s, const struct msghdr *msg, bool nonblock)
 {
 	struct tcp_fastopen f = look(e, s);
+	f.waits = !nonblock;
 	if (!user_iov_may_read(msg->msg_iov, msg->msg_iovlen, 0, tcp_fastopen_room(&s->tcp, &f))) { /* as Linux where it finds nothing to copy */
 		f.text = false;
 		f.cookie.len = 0;
@@ -179,6 +180,7 @@ static size_t begin(struct engine *e, struct sock *s, const struct msghdr *msg)
 ssize_t fastopen_send(struct engine *e, struct sock *s, const struct msghdr *msg, int flags, size_t *taken, bool *dissolve)
 {
 	const struct sockaddr *addr = msg->msg_name;
+	bool nonblock = s->nonblock || (flags & MSG_DONTWAIT);
 	bool named = addr && msg->msg_namelen >= sizeof addr->sa_family, waits = s->kind == SOCK_KIND_CONN && tcp_syn_waits(&s->tcp);
 	if (!fastopen_may_call(e) || (named && addr->sa_family == AF_UNSPEC))
 		return -EOPNOTSUPP;
@@ -187,7 +189,7 @@ ssize_t fastopen_send(struct engine *e, struct sock *s, const struct msghdr *msg
 	if (addr && !named)
 		return -EINVAL;
 	if (waits)
-		*taken = begin(e, s, msg);
-	int r = connect_call(e, s, addr, waits, s->nonblock || (flags & MSG_DONTWAIT), true, dissolve);
+		*taken = begin(e, s, msg, nonblock);
+	int r = connect_call(e, s, addr, waits, nonblock, true, dissolve);
 	return r == -EINPROGRESS && *taken ? (ssize_t)*taken : r;
 }

@@ -47,7 +47,7 @@ void delack_quick(struct tcp_conn *c, uint32_t most)
 	c->ato_us = ato_min(c);
 }
 
-/* As Linux: the ACK of a client that converses, or defers, waits for its first text; from then on ACKs are quick. */
+/* As Linux: the ACK of a client that converses, or defers, waits for its first text, which is an answer where it comes soon; else ACKs are quick from then on. */
 void delack_handshake(struct tcp_conn *c, int64_t now)
 {
 	if (!c->conversing && !c->options.ack_waits) {
@@ -56,6 +56,7 @@ void delack_handshake(struct tcp_conn *c, int64_t now)
 	}
 	delack_quick(c, QUICKACKS_MOST);
 	c->delack_at = now + DELACK_MAX_US;
+	c->last_data_rcvd_us = now; /* for delack_on_answer */
 }
 
 void delack_begin(struct tcp_conn *c)

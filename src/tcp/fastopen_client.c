@@ -59,6 +59,7 @@ uint32_t tcp_fastopen_begin(struct tcp_conn *c, const struct tcp_fastopen *f, co
 	c->syn_option = c->cookie.there;
 	c->syn_option_old = c->cookie.old;
 	c->syn_text = n != 0;
+	c->options.ack_waits |= f->waits && n && n < there;
 	c->snd_push = snd_end(c);
 	c->last_bytes_ours = n != 0;
 	return n;

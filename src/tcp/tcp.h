@@ -200,6 +200,7 @@ struct tcp_fastopen {
 	bool text;                     /* some of what the program sends may be in it */
 	struct fastopen_cookie cookie; /* an empty one asks for one */
 	uint16_t mss_peer;             /* what the peer announced the last time; 0: not known */
+	bool waits;                    /* the call waits for the handshake, whose ACK may go with the rest of the text */
 };
 /* What its handshake tells for the next time. */
 struct tcp_fastopen_news {
