@@ -115,9 +115,18 @@ void fastopen_begin(struct tcp_conn *c, int64_t now, const struct tcp_segment *s
 	c->rcv_adv = c->rcv_nxt + wnd; /* as Linux: the SYN's text takes nothing off the first window */
 }
 
-/* As Linux: where the SYN-ACK is lost more than once, what was sent behind it is, too. */
+/* As Linux: where the SYN-ACK is lost more than once, what was sent behind it is, too, and the window is small in any case. */
 void fastopen_timeout(struct tcp_conn *c, int64_t now)
 {
-	if (c->rtx_count == 2 && snd_flight(c))
+	if (c->rtx_count != 2)
+		return;
+	if (snd_flight(c)) {
 		recovery_on_rto(c, now);
+		return;
+	}
+	c->ssthresh = c->cc->ssthresh(c, now, c->cwnd);
+	c->cwnd = c->mss;
+	c->cwnd_acked = 0;
+	if (c->cc->on_timeout)
+		c->cc->on_timeout(c, now);
 }
