@@ -32,6 +32,7 @@
 #include "kernel/sysctl.h"
 #include "link/link.h"
 #include "socket/options.h"
+#include "socket/packet_seen.h"
 #include "socket/sock.h"
 #include "steer/reader.h"
 #include "steer/steer.h"
@@ -253,7 +254,7 @@ struct sock {
 	struct sock_ip ip;
 	struct option_values *values; /* options that were set, but for those in fields of their own; or NULL */
 	bool wants_kernel;            /* an option of the kernel's was set during the handshake */
-	uint8_t peer_ttl;             /* of the SYN that opened an accepted connection */
+	struct packet_seen seen;
 	uint8_t *saved_syn;           /* … its headers, until TCP_SAVED_SYN is read; or NULL */
 	int saved_syn_len;
 	bool incoming_cpu_set;        /* by SO_INCOMING_CPU, … */

@@ -1,6 +1,7 @@
 /* From frames to connections: who takes a segment, and what its events mean to the socket. */
 #include "socket/errqueue.h"
 #include "socket/own.h"
+#include "socket/packet_seen.h"
 #include "socket/process_ops.h"
 #include "socket/stamps.h"
 #include "socket/trace.h"
@@ -139,7 +140,11 @@ static void input_conn(struct engine *e, struct sock *s, const struct ip_input *
 		e->counters[SOCKC_ListenOverflows]++;
 		return;
 	}
+	if (embryo)
+		packet_seen_opening(e, s, in);
 	sock_tcp_input(e, s, &in->seg);
+	if (s->values)
+		packet_seen_note(e, s, in);
 	sock_note_fin(e, s, in);
 	sock_mark_dirty(e, s);
 	sock_process_events(e, s);

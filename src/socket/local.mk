@@ -54,6 +54,8 @@ src_libsocket_a_SOURCES = \
 	src/socket/requeue.c \
 	src/socket/rules_reader.c \
 	src/socket/rules_reader.h \
+	src/socket/packet_seen.c \
+	src/socket/packet_seen.h \
 	src/socket/saved_syn.c \
 	src/socket/saved_syn.h \
 	src/socket/service.c \

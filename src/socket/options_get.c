@@ -6,6 +6,7 @@
  */
 #include "socket/engine.h"
 #include "socket/options.h"
+#include "socket/packet_seen.h"
 #include "socket/saved_syn.h"
 #include "socket/stamps.h"
 #include "socket/tcp_info.h"
@@ -253,18 +254,22 @@ static int get_cookie(struct sock *s, void *val, socklen_t *len)
 	return 0;
 }
 
-/* What Linux sets on an accepted socket from the packet that opened it; later values are noted. False: nothing. */
-static bool get_from_syn(const struct engine *e, const struct sock *s, unsigned index, struct answer *a)
+/* What Linux sets on a socket from the packets that it gets; later values are noted. False: nothing. */
+static bool get_from_packet(const struct sock *s, unsigned index, struct answer *a)
 {
 	bool v4 = ip_addr_is_v4(&s->flow.key.raddr);
 	if (index == OPTION_SO_PRIORITY)
 		return tell_number(a, s->ip.priority);
-	if (!s->accepted || option_values_has(s->values, index))
+	if (option_values_has(s->values, index))
 		return false;
-	if (index == (v4 ? OPTION_IP_MULTICAST_TTL : OPTION_IPV6_MULTICAST_HOPS))
-		return tell_number(a, s->peer_ttl);
-	if (index == OPTION_IPV6_MULTICAST_IF && !v4)
-		return tell_number(a, iface_scope(e, &s->flow.key.laddr));
+	if (index == OPTION_IPV6_MULTICAST_HOPS && s->family == AF_INET6 && s->seen.has_ttl)
+		return tell_number(a, s->seen.ttl);
+	if (index == OPTION_IPV6_MULTICAST_IF && s->family == AF_INET6 && s->seen.has_ifindex)
+		return tell_number(a, s->seen.ifindex);
+	if (!s->accepted)
+		return false;
+	if (index == OPTION_IP_MULTICAST_TTL && v4)
+		return tell_number(a, s->seen.ttl);
 	if (index == OPTION_IPV6_V6ONLY && !v4)
 		return tell_number(a, s->v6only); /* the listener's */
 	return false;
@@ -284,10 +289,14 @@ static int get_conn_option(struct engine *e, struct sock *s, int level, int name
 		return SOCK_KERNEL;
 	if (index == OPTION_TCP_SAVED_SYN && s->saved_syn)
 		return saved_syn_get(e, s, val, len);
-	if (get_from_syn(e, s, index, &a))
+	if (get_from_packet(s, index, &a))
 		return level != IPPROTO_IPV6 && (int)*len < 0 ? -EINVAL : give(index, &a, sizeof a.number, val, len);
-	if (judged)
-		return get_judged(s, level, name, val, len);
+	if (judged) {
+		int r = get_judged(s, level, name, val, len);
+		if (!r && (index == OPTION_IP_PKTOPTIONS || index == OPTION_IPV6_2292PKTOPTIONS))
+			packet_seen_tell(s, level, val, *len);
+		return r;
+	}
 	if ((int)*len < 0 && level != IPPROTO_IPV6) /* which takes it for a great length */
 		return -EINVAL;
 	int has = get_own(e, s, index, &a, *len);

@@ -12,6 +12,7 @@
  */
 #include "socket/engine.h"
 #include "socket/process_ops.h"
+#include "socket/packet_seen.h"
 #include "socket/saved_syn.h"
 #include "socket/stamps.h"
 #include "socket/listener.h"
@@ -122,7 +123,8 @@ static struct sock *child_new(struct engine *e, struct sock *l, const struct ip_
 		sock_put(e, s);
 		return NULL;
 	}
-	s->peer_ttl = in->ttl;
+	packet_seen_opening(e, s, in);
+	packet_seen_syn(s);
 	s->policy = l->lst->policy;
 	s->read_protocol = e->settings.close_policy != CLOSE_POLICY_OFF;
 	steer_listener_ref(s->policy);
