@@ -262,6 +262,13 @@ static bool install_same(int fd, int to, struct file *f)
 	return now == f;
 }
 
+/* An epoll's: the number in the kernel's table leads to it already. */
+void file_gets_number(struct file *f, int fd)
+{
+	file_install(fd, f);
+	tell_kernel_fd(f, fd);
+}
+
 /* By the system call `nr`. -EAGAIN: `fd` leads elsewhere by now. `held` is let go. */
 static int dup_held(struct call *held, int fd, long nr, long b, long c)
 {

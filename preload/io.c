@@ -297,6 +297,8 @@ static void fds_received(struct msghdr *msg)
 		for (size_t i = 0; i < count; i++) {
 			int fd;
 			memcpy(&fd, CMSG_DATA(m) + i * sizeof fd, sizeof fd);
+			if (epoll_received(fd))
+				continue;
 			fd_created(fd);
 			adopt_ask_again(fd);
 		}
@@ -497,6 +499,7 @@ static int hand_over_passed_fds(const struct msghdr *msg)
 			memcpy(&fd, CMSG_DATA(h) + i * sizeof fd, sizeof fd);
 			if (fd_to_message(fd) == -ETOOMANYREFS)
 				return -ETOOMANYREFS;
+			epoll_passed(fd);
 		}
 	}
 	return 0;

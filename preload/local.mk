@@ -21,6 +21,7 @@ preload_libshim_a_SOURCES = \
 	preload/io.c \
 	preload/known.c \
 	preload/namespaces.c \
+	preload/passed.c \
 	preload/poll.c \
 	preload/privilege.c \
 	preload/process.c \

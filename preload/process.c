@@ -59,6 +59,7 @@ void fork_before(void)
 
 void fork_after_in_child(void)
 {
+	passed_after_fork();
 	fdtable_forget_calls();
 	files_after_fork();
 	shim_in_child = true;

@@ -220,6 +220,14 @@ void files_touched(void);
 void files_after_fork(void); /* in the child; the table's lock is held */
 void files_shared(void);
 void file_note_epoll(int fd);
+/* Number `fd`, which leads to the kernel's epoll of `f`, has the caller's reference. Seized. */
+void file_gets_number(struct file *f, int fd);
+/* passed.c: if it is an epoll, it goes into a message. */
+void epoll_passed(int fd);
+/* A new number came in a message. True: it leads to an epoll that went into one, and is in the table. */
+bool epoll_received(int fd);
+/* In a fork's child, whose references are the numbers' only. */
+void passed_after_fork(void);
 /* The kernel just gave us this number: what the table still says of it is stale. Returns fd. */
 int fd_created_slow(int fd);
 static inline int fd_created(int fd)

@@ -191,3 +191,9 @@ EXTRA_DIST += tests/net/sources.py
 TESTS += tests/net/priority_test.sh
 dist_check_SCRIPTS += tests/net/priority_test.sh
 EXTRA_DIST += tests/net/priority.py
+
+# epolls under other numbers
+check_PROGRAMS += tests/net/passed_epoll
+tests_net_passed_epoll_SOURCES = tests/net/passed_epoll.c
+dist_check_SCRIPTS += tests/net/passed_epoll_test.sh
+TESTS += tests/net/passed_epoll_test.sh
