@@ -35,8 +35,8 @@
 #define V6_NEXT_AT     6
 #define V6_FRAGMENT    44
 #define FRAGMENT_BYTES 8
-#define ECN_NOT_ECT    (1 << 0)
-#define ECN_CE         (1 << 3)
+#define SEEN_NOT_ECT   (1 << ECN_NOT_ECT)
+#define SEEN_CE        (1 << ECN_CE)
 
 struct packet_id {
 	uint8_t src[16], dst[16];
@@ -215,8 +215,8 @@ static void head_v6(uint8_t *ip, uint8_t protocol, uint32_t payload_len, bool ce
 static bool make_whole(struct pieces *r, const struct datagram *d, const struct link_rx *rx, bool has_eth, struct link_rx *whole)
 {
 	uint32_t link_len = has_eth ? ETH_HDR_BYTES : 0, ip_len = d->headers_len - link_len;
-	bool ce = d->ecns & ECN_CE;
-	if (((d->ecns & ECN_NOT_ECT) && d->ecns != ECN_NOT_ECT) || (!d->of.v6 && ip_len + d->total > IPV4_LEN_MAX))
+	bool ce = d->ecns & SEEN_CE;
+	if (((d->ecns & SEEN_NOT_ECT) && d->ecns != SEEN_NOT_ECT) || (!d->of.v6 && ip_len + d->total > IPV4_LEN_MAX))
 		return false;
 	memcpy(r->whole, d->headers, d->headers_len);
 	memcpy(r->whole + d->headers_len, d->payload, d->total);
