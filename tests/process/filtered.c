@@ -21,6 +21,7 @@
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
+#include <spawn.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -309,6 +310,12 @@ static void programs(void)
 	execveat(AT_FDCWD, "/", argv, argv + 1, 0);
 	fexecve(fd, argv, argv + 1);
 	close(fd);
+	pid_t pid;
+	step("posix_spawn");
+	posix_spawn(&pid, "/", NULL, NULL, argv, argv + 1);
+	posix_spawnp(&pid, "/", NULL, NULL, argv, argv + 1);
+	step("system");
+	(void)!system("exit 0");
 }
 
 static void others(const int *pipes)
