@@ -85,11 +85,14 @@ static uint32_t segment_edge(const struct tcp_conn *c, uint32_t i, uint32_t seq,
 
 uint32_t sack_last_segment(const struct tcp_conn *c)
 {
-	uint32_t last = c->sent.n - 1, end = c->snd_nxt - 1;
 	if (!c->sent.n)
 		return c->snd_una;
-	uint32_t edge = segment_edge(c, last, end, false);
-	return edge == end ? seq_max(c->snd_una, c->snd_nxt - c->mss) : edge;
+	uint32_t last = c->sent.n - 1, start = last ? sent_peek(&c->sent, last - 1)->end : c->snd_una, text_end = c->snd_nxt - c->fin_sent;
+	if (SEQ_GEQ(start, text_end)) /* the FIN alone */
+		return text_end;
+	if (sent_peek(&c->sent, last)->bits & SENT_UNEVEN)
+		return seq_max(c->snd_una, text_end - c->mss);
+	return segment_edge(c, last, text_end - 1, false);
 }
 
 /* As Linux, a segment was delivered when all of it is told: a peer that tells a byte of it must not start a recovery with that. False: no segment is whole. */

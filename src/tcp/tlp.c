@@ -66,7 +66,7 @@ bool tlp_next(const struct tcp_conn *c, struct out *o)
 		return true;
 	}
 	uint32_t sent = snd_flight(c) - c->fin_sent; /* the last segment again */
-	len = min_u32(min_u32(sent, mss), c->snd_nxt - sack_last_segment(c));
+	len = min_u32(min_u32(sent, mss), c->snd_nxt - c->fin_sent - sack_last_segment(c));
 	if (SEQ_GT(c->snd_nxt, edge)) /* RFC 9293 SHLD-16: the peer took window back */
 		return false;
 	*o = (struct out){.kind = OUT_TLP, .seq = c->snd_una + sent - len, .len = len, .fin = c->fin_sent};
