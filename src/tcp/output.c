@@ -84,6 +84,19 @@ static bool next_piece(const struct tcp_conn *c, struct out *o, uint32_t mss, ui
 	return true;
 }
 
+/* After a timeout the window counts what goes by segments, however small, as Linux's: one goes again, and all that is new waits for its ACK. */
+static bool small_ones_fill_cwnd(const struct tcp_conn *c, uint32_t mss)
+{
+	if (c->loss != TCP_LOSS_RTO)
+		return false;
+	struct piece_walk w = piece_walk(c->snd_una, c->snd_nxt);
+	struct piece p;
+	uint32_t segs = 0;
+	while (piece_next(c, &w, &p))
+		segs += sent_peek(&c->sent, p.record)->lost ? 0 : (p.right - p.left + mss - 1) / mss;
+	return (uint64_t)segs * mss >= c->cwnd;
+}
+
 /* New data and the FIN (RFC 9293 §3.8.6.2.1, the sender's SWS avoidance). */
 static void next_new(const struct tcp_conn *c, struct out *o)
 {
@@ -129,7 +142,7 @@ static void next_new(const struct tcp_conn *c, struct out *o)
 		len = min_u32(len, tso_bytes(c, mss));
 	uint32_t record = record_left(c, c->snd_nxt, unsent);
 	len = within_cwnd(c, min_u32(len, record), mss);
-	if (len == 0) {
+	if (len == 0 || (len < mss && small_ones_fill_cwnd(c, mss))) {
 		o->blocked = BLOCKED_CWND;
 		return;
 	}
@@ -168,17 +181,6 @@ static uint32_t with_small_ones(const struct tcp_conn *c, uint32_t seq, uint32_t
 	return len;
 }
 
-/* After a timeout the window counts what went again by segments, however small, as Linux's: one goes, and waits for its ACK. */
-static bool small_ones_fill_cwnd(const struct tcp_conn *c, uint32_t mss)
-{
-	struct piece_walk w = piece_walk(c->snd_una, c->snd_nxt);
-	struct piece p;
-	uint32_t segs = 0;
-	while (piece_next(c, &w, &p))
-		segs += sent_peek(&c->sent, p.record)->lost ? 0 : (p.right - p.left + mss - 1) / mss;
-	return (uint64_t)segs * mss >= c->cwnd;
-}
-
 static bool next_retransmission(const struct tcp_conn *c, struct out *o)
 {
 	uint32_t seq, len;
@@ -201,7 +203,7 @@ static bool next_retransmission(const struct tcp_conn *c, struct out *o)
 			room = max_u32(room, mss);
 		if (len > room)
 			len = room - room % mss;
-		if (len == 0 || (len < mss && c->loss == TCP_LOSS_RTO && small_ones_fill_cwnd(c, mss)))
+		if (len == 0 || (len < mss && small_ones_fill_cwnd(c, mss)))
 			return false;
 	}
 	if (SEQ_GT(c->snd_up, seq))
