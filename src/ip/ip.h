@@ -81,6 +81,9 @@ struct ip_path {
  */
 int ip_send_tcp(struct link *l, const struct ip_path *path, const struct flow_key *key,
 		const struct tcp_segment *seg, uint16_t gso_size, uint32_t label, uint16_t *ip_id);
+/* … and only built, to be given to link_send, and looked at: `out` points to the headers, LINK_HDR_MAX bytes, and to the segment's payload. */
+int ip_build_tcp(uint8_t *hdr, struct link_tx *out, const struct ip_path *path, const struct flow_key *key, const struct tcp_segment *seg, uint16_t gso_size,
+		 uint32_t label, uint16_t *ip_id);
 /* How many segments it is on the wire. */
 static inline uint32_t ip_wire_segs(const struct tcp_segment *seg, uint16_t gso_size)
 {

@@ -46,10 +46,9 @@ static void build_v6(uint8_t *out, const struct ip_path *path, const struct flow
 	ipv6_build(&h, out);
 }
 
-int ip_send_tcp(struct link *l, const struct ip_path *path, const struct flow_key *key,
-		const struct tcp_segment *seg, uint16_t gso_size, uint32_t label, uint16_t *ip_id)
+int ip_build_tcp(uint8_t *hdr, struct link_tx *out, const struct ip_path *path, const struct flow_key *key, const struct tcp_segment *seg, uint16_t gso_size,
+		 uint32_t label, uint16_t *ip_id)
 {
-	uint8_t hdr[LINK_HDR_MAX];
 	bool v6 = !ip_addr_is_v4(&key->raddr);
 	uint32_t l2 = path->has_eth ? ETH_HDR_BYTES : 0;
 	uint32_t l3 = v6 ? IPV6_HDR_BYTES : IPV4_HDR_MIN;
@@ -75,7 +74,7 @@ int ip_send_tcp(struct link *l, const struct ip_path *path, const struct flow_ke
 	store_be16(tcp + 2, key->rport);
 	checksum_store(tcp + TCP_CHECKSUM_OFFSET, checksum_fold(pseudo));
 
-	struct link_tx tx = {
+	*out = (struct link_tx){
 		.hdr = hdr,
 		.hdr_len = l2 + l3 + tcp_hdr_len,
 		.payload = seg->payload,
@@ -89,5 +88,14 @@ int ip_send_tcp(struct link *l, const struct ip_path *path, const struct flow_ke
 		.ecn_cwr = gso && (seg->flags & SEG_CWR), /* CWR on the first segment only (RFC 3168 §6.1.2) */
 		.priority = path->priority,
 	};
-	return link_send(l, &tx);
+	return 0;
+}
+
+int ip_send_tcp(struct link *l, const struct ip_path *path, const struct flow_key *key,
+		const struct tcp_segment *seg, uint16_t gso_size, uint32_t label, uint16_t *ip_id)
+{
+	uint8_t hdr[LINK_HDR_MAX];
+	struct link_tx tx;
+	int err = ip_build_tcp(hdr, &tx, path, key, seg, gso_size, label, ip_id);
+	return err < 0 ? err : link_send(l, &tx);
 }

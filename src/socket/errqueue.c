@@ -45,10 +45,17 @@ struct err_owed *errqueue_owe(struct engine *e, struct sock *s)
 	return o;
 }
 
+void errqueue_unref(struct engine *e, struct err_frame *f)
+{
+	if (f && --f->users == 0)
+		engine_free(e, f, sizeof *f + f->len);
+}
+
 void errqueue_settle(struct engine *e, struct sock *s, struct err_owed *o)
 {
 	list_unlink(&o->node);
 	s->n_err_owed--;
+	errqueue_unref(e, o->frame);
 	engine_free(e, o, sizeof *o);
 }
 
@@ -103,6 +110,8 @@ bool errqueue_push(struct engine *e, struct sock *s, const struct err_notice *n)
 	if (!own)
 		return false;
 	*own = *n;
+	if (own->frame)
+		own->frame->users++;
 	s->errqueue_bytes += n->charge;
 	list_push_back(&s->errqueue, &own->node);
 	s->errqueue_news = true;
@@ -130,24 +139,25 @@ static void drop(struct engine *e, struct sock *s, struct err_notice *n)
 {
 	if (n->icmp)
 		engine_free(e, n->icmp, icmp_bytes(n->icmp));
+	errqueue_unref(e, n->frame);
 	list_unlink(&n->node);
 	s->errqueue_bytes -= n->charge;
 	engine_free(e, n, sizeof *n);
 }
 
-/* The quote. Bytes or -EFAULT. */
-static ssize_t give_quote(const struct err_icmp *i, const struct msghdr *msg, int *flags)
+/* What the router quoted, or the frame that was sent. Bytes or -EFAULT. */
+static ssize_t give_bytes(const uint8_t *bytes, size_t len, const struct msghdr *msg, int *flags)
 {
 	size_t done = 0;
-	for (size_t k = 0; k < msg->msg_iovlen && done < i->quote_len; k++) {
+	for (size_t k = 0; k < msg->msg_iovlen && done < len; k++) {
 		const struct iovec *v = &msg->msg_iov[k];
-		size_t n = v->iov_len < i->quote_len - done ? v->iov_len : i->quote_len - done;
+		size_t n = v->iov_len < len - done ? v->iov_len : len - done;
 		if (!user_may_write(v->iov_base, n))
 			return -EFAULT;
-		memcpy(v->iov_base, i->quote + done, n);
+		memcpy(v->iov_base, bytes + done, n);
 		done += n;
 	}
-	if (done < i->quote_len)
+	if (done < len)
 		*flags |= MSG_TRUNC;
 	return done;
 }
@@ -190,7 +200,7 @@ void errqueue_drop_icmp(struct engine *e, struct sock *s)
 	}
 }
 
-/* Of a stamp and of zero-copy no bytes, and the address of nobody. */
+/* Of a stamp the bytes that were sent, where they are wanted, of zero-copy none; of both the address of nobody. */
 ssize_t errqueue_read(struct engine *e, struct sock *s, struct msghdr *msg, struct cmsg_out *out, int *flags)
 {
 	struct {
@@ -212,12 +222,16 @@ ssize_t errqueue_read(struct engine *e, struct sock *s, struct msghdr *msg, stru
 	stamps_tell_notice(s, n, out);
 	if (n->icmp) {
 		name_from_addr(e, s->family, &n->icmp->offender, 0, &told.offender.sa, &len);
-		bytes = give_quote(n->icmp, msg, flags);
+		bytes = give_bytes(n->icmp->quote, n->icmp->quote_len, msg, flags);
 		int err = bytes < 0 ? (int)bytes : give_name(e, s, n->icmp, msg);
 		if (err)
 			return err;
 	} else {
 		msg->msg_namelen = 0;
+		if (n->frame)
+			bytes = give_bytes(n->frame->bytes + n->skip, n->frame->len - n->skip, msg, flags);
+		if (bytes < 0)
+			return bytes;
 	}
 	cmsg_put(out, v6 ? IPPROTO_IPV6 : IPPROTO_IP, v6 ? IPV6_RECVERR : IP_RECVERR, &told,
 		 sizeof told.ee + (v6 ? sizeof told.offender.v6 : sizeof told.offender.v4));

@@ -31,6 +31,7 @@ struct err_owed {
 	uint32_t first, last; /* zerocopy: numbers of calls */
 	uint32_t stamps;      /* else SOF_TIMESTAMPING_TX_… */
 	bool record;          /* … sent with MSG_EOR: what follows is not joined to it */
+	struct err_frame *frame; /* … in which its last byte left, where the program is to see it; or NULL */
 	bool sent, due;       /* … its last byte left; its frame is in the link's queue, and SCM_TSTAMP_SND is due when that is flushed */
 };
 
@@ -41,7 +42,16 @@ struct err_notice {
 	int64_t at_ns;   /* CLOCK_REALTIME; 0: no time */
 	uint32_t charge; /* bytes of SO_RCVBUF */
 	struct err_icmp *icmp; /* NULL: it is none of ICMP's */
+	struct err_frame *frame; /* a stamp's, or NULL: the program gets what follows `skip` */
+	uint32_t skip;
 };
+
+/* What was sent, for SO_TIMESTAMPING without SOF_TIMESTAMPING_OPT_TSONLY. */
+struct err_frame {
+	uint32_t users, headers, len;
+	uint8_t bytes[];
+};
+void errqueue_unref(struct engine *e, struct err_frame *f); /* NULL is none */
 
 /* The record of a call, behind those that are there; NULL: no memory, or too many. */
 struct err_owed *errqueue_owe(struct engine *e, struct sock *s);

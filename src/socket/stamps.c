@@ -9,6 +9,9 @@
  * queue was given to the interface, SCM_TSTAMP_ACK when the peer has acknowledged it. A retransmission is told again, as in Linux. Calls whose bytes are held
  * back together in less than a segment have one stamp, that of the last.
  *
+ * Without OPT_TSONLY the times come with what was sent: the frame, and with SCM_TSTAMP_ACK its text. The copy is made when the frame leaves, one for all calls
+ * that end in it.
+ *
  * A connection that nobody asked this of has no struct stamps, and costs a look at that pointer per segment.
  */
 #include "socket/engine.h"
@@ -19,6 +22,7 @@
 #include "tcp/seq.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/net_tstamp.h>
 #include <string.h>
 
@@ -110,10 +114,25 @@ bool stamps_is_option(unsigned index)
 	return is_stamping(index) || index == OPTION_SO_TIMESTAMP || index == OPTION_SO_TIMESTAMPNS || index == OPTION_SO_TIMESTAMP_NEW || index == OPTION_SO_TIMESTAMPNS_NEW;
 }
 
-/* Without OPT_TSONLY the program gets the frame, too, which is the kernel's to give. */
+static bool data_is_allowed(void)
+{
+	char first = '0';
+	int fd = sys_openat(AT_FDCWD, "/proc/sys/net/core/tstamp_allow_data", O_RDONLY | O_CLOEXEC, 0);
+	if (fd < 0)
+		return false;
+	ssize_t n = sys_read(fd, &first, 1);
+	sys_close(fd);
+	return n == 1 && first != '0';
+}
+
+/* Without OPT_TSONLY the program gets what was sent, too. The kernel's it is where that is for the privileged alone, and where OPT_CMSG tells of it. */
 static bool stamps_may_carry(uint32_t flags)
 {
-	return !(flags & ~CARRIED) && (!(flags & TX_RECORD) || (flags & SOF_TIMESTAMPING_OPT_TSONLY));
+	if (flags & ~CARRIED)
+		return false;
+	if (!(flags & TX_RECORD) || (flags & SOF_TIMESTAMPING_OPT_TSONLY))
+		return true;
+	return !(flags & SOF_TIMESTAMPING_OPT_CMSG) && data_is_allowed();
 }
 
 bool stamps_may_carry_message(const struct sock *s, uint32_t flags)
@@ -450,22 +469,49 @@ void stamps_sent(struct engine *e, struct sock *s, const uint32_t *flags, bool r
 	o->record = record;
 }
 
+/* A copy of what leaves: the frame from the link's header on, as Linux's devices see it. */
+static struct err_frame *frame_of(struct engine *e, const struct link_tx *tx)
+{
+	uint32_t len = tx->hdr_len;
+	for (int i = 0; i < tx->n_payload; i++)
+		len += tx->payload[i].iov_len;
+	struct err_frame *f = engine_alloc(e, sizeof *f + len);
+	if (!f)
+		return NULL;
+	f->users = 1;
+	f->headers = f->len = tx->hdr_len;
+	memcpy(f->bytes, tx->hdr, tx->hdr_len);
+	for (int i = 0; i < tx->n_payload; i++) {
+		memcpy(f->bytes + f->len, tx->payload[i].iov_base, tx->payload[i].iov_len);
+		f->len += tx->payload[i].iov_len;
+	}
+	return f;
+}
+
 /* Linux's __skb_tstamp_tx. */
 static void tell(struct engine *e, struct sock *s, const struct err_owed *o, uint32_t what)
 {
+	bool bare = s->stamps->flags & SOF_TIMESTAMPING_OPT_TSONLY;
+	struct err_frame *frame = bare ? NULL : o->frame;
+	uint32_t skip = frame && what == SCM_TSTAMP_ACK ? frame->headers : 0; /* by then Linux has the text alone */
+	if (!bare && !frame) /* without memory nobody is told, as by Linux */
+		return;
 	const struct stamps *st = s->stamps;
 	struct err_notice n = {
 		.ee = {.ee_errno = ENOMSG, .ee_origin = SO_EE_ORIGIN_TIMESTAMPING, .ee_info = what},
 		.at_ns = clock_real_ns(),
-		.charge = NOTICE_CHARGE,
+		.charge = NOTICE_CHARGE + (frame ? frame->len - skip : 0),
+		.frame = frame,
+		.skip = skip,
 	};
 	if (st->flags & SOF_TIMESTAMPING_OPT_ID)
 		n.ee.ee_data = o->end - 1 - st->key;
 	errqueue_push(e, s, &n);
 }
 
-void stamps_left(struct engine *e, struct sock *s, const struct tcp_segment *seg)
+void stamps_left(struct engine *e, struct sock *s, const struct tcp_segment *seg, const struct link_tx *tx)
 {
+	struct err_frame *frame = NULL;
 	bool any = false;
 	list_for_each (pos, tmp, &s->err_owed) {
 		struct err_owed *o = container_of(pos, struct err_owed, node);
@@ -473,11 +519,18 @@ void stamps_left(struct engine *e, struct sock *s, const struct tcp_segment *seg
 			continue;
 		if (SEQ_GT(o->end, seg->seq + seg->payload_len))
 			break;
+		if (!any && !(s->stamps->flags & SOF_TIMESTAMPING_OPT_TSONLY))
+			frame = frame_of(e, tx);
 		o->sent = any = true;
+		errqueue_unref(e, o->frame);
+		o->frame = frame;
+		if (frame)
+			frame->users++;
 		if (o->stamps & SOF_TIMESTAMPING_TX_SCHED)
 			tell(e, s, o, SCM_TSTAMP_SCHED);
 		o->due = o->stamps & SOF_TIMESTAMPING_TX_SOFTWARE;
 	}
+	errqueue_unref(e, frame);
 	if (any && list_empty(&s->stamps->due))
 		list_push_back(&e->stamps_due, &s->stamps->due);
 }

@@ -13,6 +13,7 @@ struct err_notice;
 struct err_owed;
 struct stamps; /* sock.stamps; NULL: never asked for */
 struct tcp_segment;
+struct link_tx;
 
 /* ---- what was asked for ---- */
 bool stamps_is_option(unsigned index); /* one of the six */
@@ -36,7 +37,7 @@ void stamps_tell_read(struct sock *s, uint32_t seq, uint32_t read, struct cmsg_o
 /* ---- of what is sent ---- */
 /* A call took bytes. `flags`: SOF_TIMESTAMPING_TX_… of its control data, in place of the socket's; NULL: none. `record`: with MSG_EOR. */
 void stamps_sent(struct engine *e, struct sock *s, const uint32_t *flags, bool record);
-void stamps_left(struct engine *e, struct sock *s, const struct tcp_segment *seg); /* it was given to the link */
+void stamps_left(struct engine *e, struct sock *s, const struct tcp_segment *seg, const struct link_tx *tx); /* it was given to the link */
 void stamps_flushed(struct engine *e);                                             /* … and that to the interface */
 void stamps_acked(struct engine *e, struct sock *s, const struct err_owed *o);
 void stamps_tell_notice(const struct sock *s, const struct err_notice *n, struct cmsg_out *out); /* the time, for MSG_ERRQUEUE */

@@ -174,10 +174,20 @@ static void emit_segment(struct tcp_emit *emit, struct tcp_conn *conn, const str
 		special_idents(e, s, seg, gso_size, &id);
 	else if (tcp_is_closed_late(conn) || (seg->flags & (SEG_RST | SEG_ACK)) == SEG_RST || ((seg->flags & SEG_RST) && s->listener) || (s->fastopen_of && !seg->payload_len && tcp_state(conn) == TCPS_SYN_RECEIVED))
 		id.next = &id.own;
-	if (ip_send_tcp(i->link, path_of(s, &own), &s->flow.key, seg, gso_size, id.label, id.next) < 0)
+	int err;
+	if (s->stamps && seg->payload_len) {
+		uint8_t hdr[LINK_HDR_MAX];
+		struct link_tx tx;
+		err = ip_build_tcp(hdr, &tx, path_of(s, &own), &s->flow.key, seg, gso_size, id.label, id.next);
+		if (err >= 0) {
+			err = link_send(i->link, &tx);
+			stamps_left(e, s, seg, &tx);
+		}
+	} else {
+		err = ip_send_tcp(i->link, path_of(s, &own), &s->flow.key, seg, gso_size, id.label, id.next);
+	}
+	if (err < 0)
 		e->counters[SOCKC_EmitFailed]++;
-	if (s->stamps && seg->payload_len)
-		stamps_left(e, s, seg);
 	emit->full = must_hold(e, s);
 }
 

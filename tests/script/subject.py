@@ -84,6 +84,17 @@ def receive(s, size, flags):
     return " ".join([str(len(data))] + [n for n, bit in names if out & bit] + [control_words(*c) for c in control])
 
 
+def sent_bytes(s):
+    """What the next message of the error queue has: protocol, TCP flags and header, and how many bytes of text; or text alone."""
+    data = s.recvmsg(70000, 512, socket.MSG_ERRQUEUE)[0]
+    text = len(data) - len(data.rstrip(b"x"))
+    head = data[:len(data) - text]
+    if not head:
+        return "text=%d" % text
+    protocol, tcp = (head[9], head[20:]) if head[0] >> 4 == 4 else (head[6], head[40:])
+    return "protocol=%d flags=%d header=%d text=%d" % (protocol, tcp[13], tcp[12] >> 2, text)
+
+
 def epoll_call(args):
     """epoll E add|mod|del SOCKET EVENT...; epoll E wait [MS]"""
     instance = epolls.setdefault(args[0], None) or select.epoll()
@@ -165,6 +176,8 @@ def call(request):
         return receive(s, int(rest[0]), flags_of(rest[1:]))
     elif verb == "errqueue":
         return receive(s, int(rest[0]) if rest else 1, socket.MSG_ERRQUEUE)
+    elif verb == "errbytes":
+        return sent_bytes(s)
     elif verb in ("sendfile", "splice"):
         return file_call(verb, s, int(rest[0]))
     elif verb == "bad":
