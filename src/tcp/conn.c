@@ -61,7 +61,7 @@ static void conn_init(struct tcp_conn *c, struct tcp_stack *stack, int64_t now,
 	c->ts_offset = open->ts_offset;
 	c->iss = c->snd_una = open->iss;
 	c->snd_nxt = c->iss; /* the SYN moves it */
-	c->snd_base = c->snd_up = c->snd_sml = c->snd_push = c->burst_end = c->iss + 1;
+	c->snd_base = c->snd_up = c->snd_sml = c->snd_push = c->snd_pushed = c->burst_end = c->iss + 1;
 	c->rtx_at = c->tlp_at = c->reo_at = c->stall_at = TIME_NEVER;
 	c->delack_at = c->cork_at = c->keep_at = c->hold_at = c->cr_at = c->wait_at = TIME_NEVER;
 	c->rcvbuf_limit = open->options.rcvbuf_bytes ? open->options.rcvbuf_bytes

@@ -444,6 +444,13 @@ static uint8_t flags_again(const struct tcp_conn *c, const struct out *o)
 	return data_flags(c, o->seq, o->len, o->fin) | (push ? SEG_PSH : 0);
 }
 
+/* Where a super-segment is one segment, as the peer's window is small: PSH on what is more than half of that behind the last one. Linux's forced_push. */
+static bool fills_window(const struct tcp_conn *c, const struct out *o)
+{
+	uint32_t half = tso_half_window(c);
+	return o->len && half < 2 * output_mss(c) && o->seq + o->len - c->snd_pushed > half;
+}
+
 /* Text (and FIN) left for the first time, in segments of `mss`. */
 static void account_new(struct tcp_conn *c, int64_t now, const struct out *o, bool fin, uint32_t mss)
 {
@@ -475,6 +482,10 @@ static void output_data(struct tcp_conn *c, int64_t now, struct tcp_emit *emit, 
 			flags |= SEG_PSH;
 		c->burst_end = o->seq + o->burst;
 	}
+	if (fills_window(c, o))
+		flags |= SEG_PSH;
+	if (flags & SEG_PSH)
+		c->snd_pushed = o->seq + o->len;
 	if (c->cc->on_start && !recovery_pipe(c))
 		c->cc->on_start(c, now);
 	uint32_t mss = output_mss(c);

@@ -177,6 +177,7 @@ struct tcp_conn {
 	uint32_t snd_base; /* sequence number of snd's first byte */
 	uint32_t burst_end; /* of a super-segment that the link does not cut: tso.c */
 	uint32_t snd_sml;  /* end of the last small segment sent (Minshall) */
+	uint32_t snd_pushed; /* what left with PSH ends there */
 	uint32_t snd_push; /* end of the last write that was not MSG_MORE: a segment that ends there has PSH */
 	struct chunks snd; /* unacknowledged, then unsent */
 	struct ranges eor; /* bytes that end a record (MSG_EOR): no segment goes on behind one */
