@@ -135,6 +135,12 @@ static int refused_socket(int family)
 	return err ? err : fd;
 }
 
+/* A reset behind the peer's FIN is EPIPE. An AF_UNIX socket has nothing like it: there the FIN's end of file is what a read would find. */
+static bool ends_by_fin(int fd, int other)
+{
+	return sys_shutdown(other, SHUT_WR) == 0 && becomes(fd, POLLRDHUP);
+}
+
 int ended_socket(int family, const struct iovec data[2], int error)
 {
 	bool reset = error != 0;
@@ -153,6 +159,8 @@ int ended_socket(int family, const struct iovec data[2], int error)
 	room_for(pair[1], SO_SNDBUFFORCE, SO_SNDBUF, bytes);
 	if (!deliver(pair[1], data, tcp))
 		reset = true;
+	else if (error == EPIPE)
+		reset = tcp && ends_by_fin(pair[0], pair[1]);
 	if (reset && tcp)
 		sys_setsockopt(pair[1], SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
 	else if (reset)

@@ -7,7 +7,8 @@
 
 /*
  * What a program finds on a connection that ended: the bytes of `data` (two pieces) that it has not read; then, with `error`, that error once; then
- * end of file. Writes get EPIPE. poll says IN and HUP. The error is ECONNREFUSED or else ECONNRESET.
+ * end of file. Writes get EPIPE. poll says IN and HUP. The error is ECONNREFUSED, EPIPE (of a reset behind the peer's FIN: only SO_ERROR tells it, a read finds the end of
+ * file) or else ECONNRESET: no kernel socket can be brought to have another one at once (ETIMEDOUT takes an RTO, and what ICMP tells a raw socket).
  *
  * Returns a blocking, close-on-exec socket with a low number, or -errno (-EMFILE). It is a TCP socket of `family` (AF_INET, AF_INET6) that was
  * connected over the loopback interface, so getsockname names that. Where there is no loopback it is an AF_UNIX socket in the
