@@ -146,6 +146,33 @@ bool call_begin_engine(struct call *c, int fd, enum call_use use)
 	return true;
 }
 
+bool call_begin_at_once(struct call *c, int fd)
+{
+	struct file *f = shim_on() ? fdtable_peek(fd) : NULL;
+	if (!f || !f->listener)
+		return false;
+	engine_enter();
+	f = fdtable_get(fd);
+	if (f && f->kind == FILE_SOCK && f->listener && !is_inherited(f)) {
+		c->error = 0;
+		c->file = f;
+		undo_push(&c->undo, call_undo);
+		call_begun(c, fd);
+		return true;
+	}
+	if (f)
+		file_put(f);
+	engine_leave();
+	return false;
+}
+
+bool call_end_at_once(struct call *c, long result)
+{
+	bool over = call_end(c, result);
+	engine_leave();
+	return over;
+}
+
 bool call_end(struct call *c, long result)
 {
 	bool again = result == -ERESTART;

@@ -332,8 +332,10 @@ int wrap_fcntl(int fd, int cmd, ...)
 	if (fd_is_internal(fd))
 		return edge(-EBADF);
 	struct call held = {0};
-	if (cmd == F_GETFL)
+	if (cmd == F_GETFL) {
+		VIA_LISTENER_AT_ONCE(fd, engine_getfl(&c));
 		VIA_ENGINE_OR_HOLD(&held, fd, USE_STATUS, engine_getfl(&c));
+	}
 	if (cmd == F_SETFL)
 		VIA_ENGINE_OR_HOLD(&held, fd, USE_STATUS, engine_setfl(&c, fd, arg));
 	if (held.file) {

@@ -661,7 +661,7 @@ static int accept_last_number(struct call *c, int flags, struct sockaddr *addr, 
  * does: EMFILE costs no connection. */
 static int accept_try(struct call *c, int flags, struct sockaddr *addr, socklen_t *len, bool *again)
 {
-	if (flags & ~(SOCK_NONBLOCK | SOCK_CLOEXEC))
+	if (flags & ~(SOCK_NONBLOCK | SOCK_CLOEXEC | SOCK_ACCEPT_AT_ONCE))
 		return -EINVAL;
 	int r = placeholder_get();
 	if (r < 0)
@@ -679,8 +679,8 @@ static int accept_try(struct call *c, int flags, struct sockaddr *addr, socklen_
 		return -ENOMEM;
 	}
 	if (r == -EMFILE) {
-		r = accept_last_number(c, flags, addr, len);
-		*again = r == -EAGAIN && !sock_get_nonblock(c->sock); /* another thread was faster */
+		r = accept_last_number(c, flags & ~SOCK_ACCEPT_AT_ONCE, addr, len);
+		*again = r == -EAGAIN && !(flags & SOCK_ACCEPT_AT_ONCE) && !sock_get_nonblock(c->sock); /* another thread was faster */
 	}
 	return r;
 }

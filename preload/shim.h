@@ -121,6 +121,12 @@ static inline bool call_begin(struct call *c, int fd)
 void call_begun(struct call *c, int fd);
 /* False: the socket went to the kernel meanwhile, or a handler took it from its number and the call starts again: look again. */
 bool call_end(struct call *c, long result);
+/*
+ * For calls that never wait, on listeners: the whole call is inside, so that a handler of the program runs before or after it. It may close the listener and bind its port again, which
+ * a call that still holds it would not let go. False: nothing of that kind, and not inside.
+ */
+bool call_begin_at_once(struct call *c, int fd);
+bool call_end_at_once(struct call *c, long result);
 /* The caller keeps c->file's reference, and sees to what is undone. */
 static inline void call_keep(struct call *c)
 {
@@ -154,6 +160,17 @@ static inline void cancel_point(int fd)
 		while (call_begin_to(&c, fd, use)) {                                                      \
 			long r_ = c.error ? c.error : (verb);                                      \
 			if (call_end(&c, r_))                                                      \
+				return edge(r_);                                                   \
+		}                                                                                  \
+	} while (0)
+
+/* Before VIA_ENGINE of the same verb. */
+#define VIA_LISTENER_AT_ONCE(fd, verb)                                                             \
+	do {                                                                                       \
+		struct call c;                                                                     \
+		while (call_begin_at_once(&c, fd)) {                                              \
+			long r_ = (verb);                                                          \
+			if (call_end_at_once(&c, r_))                                              \
 				return edge(r_);                                                   \
 		}                                                                                  \
 	} while (0)

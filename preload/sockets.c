@@ -145,15 +145,40 @@ int wrap_listen(int fd, int backlog)
 }
 
 /* The name may find no room: then the connection is closed again, as the kernel does. */
+static int give_accepted(int fd, const struct sockaddr_storage *name, socklen_t name_len, struct sockaddr *addr, socklen_t *len)
+{
+	int r = fd < 0 || !addr ? 0 : name_give(name, name_len, addr, len);
+	if (r < 0)
+		file_close(fd);
+	return r < 0 ? r : number_for_stdio(fd);
+}
+
 static int engine_accept(struct call *c, int flags, struct sockaddr *addr, socklen_t *len)
 {
 	struct sockaddr_storage name;
 	socklen_t name_len = sizeof name;
+	if (flags & SOCK_ACCEPT_AT_ONCE) /* no flag of the program's */
+		return -EINVAL;
 	int fd = file_accept(c, flags, addr ? (struct sockaddr *)&name : NULL, addr ? &name_len : NULL);
-	int r = fd < 0 || !addr ? 0 : name_give(&name, name_len, addr, len);
-	if (r < 0)
-		file_close(fd);
-	return r < 0 ? r : number_for_stdio(fd);
+	return give_accepted(fd, &name, name_len, addr, len);
+}
+
+/* Of a non-blocking listener (shim.h says why). True: *result is the answer. */
+static bool accept_at_once(int fd, int flags, struct sockaddr *addr, socklen_t *len, int *result)
+{
+	struct sockaddr_storage name;
+	socklen_t name_len = sizeof name;
+	struct call c;
+	while (!(flags & SOCK_ACCEPT_AT_ONCE) && call_begin_at_once(&c, fd)) {
+		bool waits = !sock_get_nonblock(c.sock);
+		int r = waits ? 0 : file_accept(&c, flags | SOCK_ACCEPT_AT_ONCE, addr ? (struct sockaddr *)&name : NULL, addr ? &name_len : NULL);
+		if (!call_end_at_once(&c, r))
+			continue;
+		if (!waits)
+			*result = edge(give_accepted(r, &name, name_len, addr, len));
+		return !waits;
+	}
+	return false;
 }
 
 int wrap_accept4(int fd, struct sockaddr *addr, socklen_t *len, int flags)
@@ -161,6 +186,9 @@ int wrap_accept4(int fd, struct sockaddr *addr, socklen_t *len, int flags)
 	cancel_point(fd);
 	engine_call();
 	adopt_listener(fd);
+	int r;
+	if (accept_at_once(fd, flags, addr, len, &r))
+		return r;
 	VIA_ENGINE_IN_CALL(fd, USE_TO_WAIT, engine_accept(&c, flags, addr, len));
 	return fd_created(REAL(accept4)(fd, addr, len, flags));
 }
@@ -170,6 +198,9 @@ int wrap_accept(int fd, struct sockaddr *addr, socklen_t *len)
 	cancel_point(fd);
 	engine_call();
 	adopt_listener(fd);
+	int r;
+	if (accept_at_once(fd, 0, addr, len, &r))
+		return r;
 	VIA_ENGINE_IN_CALL(fd, USE_TO_WAIT, engine_accept(&c, 0, addr, len));
 	return fd_created(REAL(accept)(fd, addr, len));
 }
@@ -304,6 +335,7 @@ static int name_with_lost_port(int fd, uint16_t port, struct sockaddr *addr, soc
 int wrap_getsockname(int fd, struct sockaddr *addr, socklen_t *len)
 {
 	struct call held;
+	VIA_LISTENER_AT_ONCE(fd, engine_name(&c, sock_getsockname, addr, len));
 	VIA_ENGINE_OR_HOLD(&held, fd, USE_PLAINLY, engine_name(&c, sock_getsockname, addr, len));
 	if (!held.file)
 		return REAL(getsockname)(fd, addr, len);
@@ -353,6 +385,7 @@ static int engine_getsockopt(struct call *c, int fd, int level, int option, void
 int wrap_getsockopt(int fd, int level, int option, void *value, socklen_t *len)
 {
 	struct call held;
+	VIA_LISTENER_AT_ONCE(fd, engine_getsockopt(&c, fd, level, option, value, len));
 	VIA_ENGINE_OR_HOLD(&held, fd, USE_PLAINLY, engine_getsockopt(&c, fd, level, option, value, len));
 	if (held.file && is_identity(level, option))
 		file_used(held.file);

@@ -143,6 +143,8 @@ static struct sock *accept_own(struct sock *l, int flags, struct sockaddr *addr,
 int sock_accept(struct sock *l, int flags, struct sockaddr *addr, socklen_t *len, struct sock **out, int *kernel_fd)
 {
 	struct engine *e = l->engine;
+	bool at_once = flags & SOCK_ACCEPT_AT_ONCE;
+	flags &= ~SOCK_ACCEPT_AT_ONCE;
 	if (flags & ~(SOCK_NONBLOCK | SOCK_CLOEXEC))
 		return -EINVAL;
 	turn_enter_look(e);
@@ -167,7 +169,7 @@ int sock_accept(struct sock *l, int flags, struct sockaddr *addr, socklen_t *len
 			break;
 		}
 		r = accept_others(l, flags, addr, len, kernel_fd);
-		if (r != -EAGAIN || l->nonblock)
+		if (r != -EAGAIN || l->nonblock || at_once)
 			break;
 		r = sock_wait(e, l, &wait);
 		if (r) {

@@ -71,6 +71,8 @@ bool sock_is_listener(const struct sock *s);
 
 /* ---- verbs ---- */
 /* 0 and *out; or 1, and *kernel_fd is a connection from the kernel's queue (flags: SOCK_NONBLOCK, SOCK_CLOEXEC as accept4); or -errno. addr/len get the peer's address, and may be NULL. */
+/* Beside accept4's flags: never waits, whatever O_NONBLOCK says. */
+#define SOCK_ACCEPT_AT_ONCE 1
 int sock_accept(struct sock *s, int flags, struct sockaddr *addr, socklen_t *len, struct sock **out, int *kernel_fd);
 /* From the kernel's queue only, without waiting. 1 and *kernel_fd as above, or -errno: -EAGAIN when that queue is empty. */
 int sock_accept_kernel(struct sock *s, int flags, struct sockaddr *addr, socklen_t *len, int *kernel_fd);

@@ -197,3 +197,9 @@ check_PROGRAMS += tests/net/passed_epoll
 tests_net_passed_epoll_SOURCES = tests/net/passed_epoll.c
 dist_check_SCRIPTS += tests/net/passed_epoll_test.sh
 TESTS += tests/net/passed_epoll_test.sh
+
+# a port that a handler opens again
+check_PROGRAMS += tests/net/reopened
+tests_net_reopened_SOURCES = tests/net/reopened.c
+dist_check_SCRIPTS += tests/net/reopened_test.sh
+TESTS += tests/net/reopened_test.sh
