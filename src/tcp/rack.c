@@ -60,7 +60,7 @@ void rack_delivered(struct tcp_conn *c, int64_t now, const struct tcp_segment *s
 		rate_delivered(c, now, r, p.right);
 		bool whole = p.right == r->end || p.right - p.left >= c->mss; /* as Linux: some bytes of a segment tell nothing of it */
 		c->ack_orig |= whole && !r->again && SEQ_LT(p.left, c->recovery_point);
-		if (c->sack_on)
+		if (c->sack_on && whole)
 			delivered(c, now, seg, r, p.left, p.right);
 	}
 }
