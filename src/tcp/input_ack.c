@@ -176,7 +176,7 @@ bool input_ack(struct tcp_conn *c, int64_t now, const struct tcp_segment *seg)
 		return false;
 	}
 	c->last_ack_rcvd_us = now;
-	c->tso_waits = false;
+	c->tso_waits = c->just_written = false;
 	if (timer_persists(c))
 		c->rtx_count = 0; /* MUST-37: the peer lives; the connection stays open */
 	if (SEQ_LT(seg->ack, c->snd_una)) { /* a duplicate: "it can be ignored"; but not what it tells of what arrived since */

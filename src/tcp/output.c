@@ -448,7 +448,7 @@ static uint8_t flags_again(const struct tcp_conn *c, const struct out *o)
 static bool fills_window(const struct tcp_conn *c, const struct out *o)
 {
 	uint32_t half = tso_half_window(c);
-	return o->len && half < 2 * output_mss(c) && o->seq + o->len - c->snd_pushed > half;
+	return o->len && c->just_written && half < 2 * output_mss(c) && o->seq + o->len - c->snd_pushed > half;
 }
 
 /* Text (and FIN) left for the first time, in segments of `mss`. */

@@ -117,7 +117,7 @@ struct tcp_conn {
 	bool ack_prior_due : 1; /* an ACK that was delayed goes before the next: of ack_prior, with or without ECE */
 	bool fin_then_rst : 1;
 	bool rst_replies : 1, rst_acks : 1; /* … to a segment: it says no more than where that stood, or ended */
-	bool rtx_due : 1, push_due : 1;
+	bool rtx_due : 1, push_due : 1, just_written : 1; /* … : since the last ACK */
 	bool closed_due : 1; /* TCP_EV_CLOSED after the RST went out */
 	bool msg_more : 1;   /* the last send had MSG_MORE */
 	bool nospace : 1;    /* the sender met a shortage: wake it when writable */

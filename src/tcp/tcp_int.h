@@ -172,7 +172,7 @@ void send_wake(struct tcp_conn *c); /* the program, if it waits for room and the
 /* ---- tso.c ---- */
 uint64_t tso_rate(const struct tcp_conn *c); /* a pacing rate by cwnd, bytes a second; UINT64_MAX: not known */
 uint32_t tso_bytes(const struct tcp_conn *c, uint32_t mss); /* the most that one emit carries: whole segments */
-uint32_t tso_half_window(const struct tcp_conn *c); /* a super-segment is no more */
+uint32_t tso_half_window(const struct tcp_conn *c); /* a write's super-segments are no more */
 void tso_look(struct tcp_conn *c, int64_t now); /* … at the time, for tso_defers */
 bool tso_defers(const struct tcp_conn *c, uint32_t wnd, uint32_t mss, bool more_may_come, enum out_blocked *why); /* unsent text waits for the next ACK, to go with more */
 

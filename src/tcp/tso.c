@@ -18,7 +18,7 @@ uint64_t tso_rate(const struct tcp_conn *c)
 	return pace_bounded(c, rate);
 }
 
-/* Linux's tcp_bound_to_half_wnd: so that two are on the way. */
+/* Linux's tcp_bound_to_half_wnd, of what a write sends at once: so that two are on the way. */
 uint32_t tso_half_window(const struct tcp_conn *c)
 {
 	return c->max_snd_wnd > TCP_MSS_DEFAULT_V4 ? c->max_snd_wnd / 2 : c->max_snd_wnd;
@@ -27,7 +27,8 @@ uint32_t tso_half_window(const struct tcp_conn *c)
 uint32_t tso_bytes(const struct tcp_conn *c, uint32_t mss)
 {
 	uint32_t max = c->gso_max_bytes ? c->gso_max_bytes : SOFT_SEGS_MAX * mss;
-	max = max_u32(min_u32(max, tso_half_window(c)), mss);
+	if (c->just_written)
+		max = max_u32(min_u32(max, tso_half_window(c)), mss);
 	uint64_t bytes = c->pacing_rate >> TSO_RATE_SHIFT;
 	const struct tcp_config *config = &c->stack->config;
 	uint32_t near = config->tso_rtt_log ? c->min_rtt_us >> config->tso_rtt_log : UINT32_MAX; /* half as much more for each 512 µs */
