@@ -83,7 +83,7 @@ static void start(int n)
 			classifier_group_fds(members[0].g, fds);
 			for (int i = 0; i < CLASSIFIER_GROUP_FDS; i++)
 				fds[i] = dup(fds[i]);
-			must(classifier_group_open(m->c, fds, &m->g) == 0, "classifier_group_open");
+			must(classifier_group_open(m->c, fds, CLASSIFIER_GROUP_FDS, &m->g) == 0, "classifier_group_open");
 		}
 		must(classifier_group_take_slot(m->g, n_members) == 0, "classifier_group_take_slot");
 		must(classifier_group_add_listener(m->g, &any, PORT) == 0, "classifier_group_add_listener");
@@ -115,9 +115,11 @@ static int drain(void)
 {
 	char b[2048];
 	int n = 0;
-	for (int i = 0; i < n_members; i++)
+	for (int i = 0; i < n_members; i++) {
 		while (recv(members[i].tap, b, sizeof b, MSG_DONTWAIT) > 0)
 			n++;
+		classifier_looked(members[i].c);
+	}
 	return n;
 }
 

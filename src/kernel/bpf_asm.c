@@ -109,6 +109,11 @@ void bpf_asm_atomic_add(struct bpf_asm *a, int size, int base, int off, int src)
 	emit(a, BPF_STX | BPF_ATOMIC | size, base, src, off, BPF_ADD);
 }
 
+void bpf_asm_atomic_and(struct bpf_asm *a, int size, int base, int off, int src)
+{
+	emit(a, BPF_STX | BPF_ATOMIC | size, base, src, off, BPF_AND);
+}
+
 void bpf_asm_map(struct bpf_asm *a, int dst, int map_fd)
 {
 	emit(a, BPF_LD | BPF_IMM | BPF_DW, dst, BPF_PSEUDO_MAP_FD, 0, map_fd);

@@ -46,6 +46,8 @@ void bpf_asm_store_imm(struct bpf_asm *a, int size, int base, int off, int32_t i
 void bpf_asm_cmpxchg(struct bpf_asm *a, int size, int base, int off, int src);
 /* Adds src to the memory at base + off, as one. */
 void bpf_asm_atomic_add(struct bpf_asm *a, int size, int base, int off, int src);
+/* Clears those bits of the memory at base + off that src does not have, as one. */
+void bpf_asm_atomic_and(struct bpf_asm *a, int size, int base, int off, int src);
 /* dst = a map, or the address of byte `off` of an array map's first value. */
 void bpf_asm_map(struct bpf_asm *a, int dst, int map_fd);
 void bpf_asm_map_value(struct bpf_asm *a, int dst, int map_fd, uint32_t off);

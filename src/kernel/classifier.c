@@ -306,6 +306,31 @@ int classifier_del_exception(struct classifier *c, const struct flow_key *key)
 	return c->ops->del_flow(c, SET_EXCEPTIONS, key);
 }
 
+/* ---- SYNs that wait for the engine ---- */
+
+void classifier_looked(struct classifier *c)
+{
+	if (c->ops->looked)
+		c->ops->looked(c);
+}
+
+bool classifier_has_given(struct classifier *c)
+{
+	return c->ops->has_given && c->ops->has_given(c);
+}
+
+void classifier_visit_given(struct classifier *c, struct classifier_given *v)
+{
+	if (c->ops->visit_given)
+		c->ops->visit_given(c, v);
+}
+
+void classifier_count_conn(struct classifier *c, const struct flow_key *key, int by)
+{
+	if (c->ops->count_conn)
+		c->ops->count_conn(c, key, by);
+}
+
 /* ---- the kernel's own sockets ---- */
 
 int classifier_silence(struct classifier *c, int listening_fd, const struct ip_addr *addr, uint16_t port, enum silence_begin how)

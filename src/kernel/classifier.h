@@ -109,6 +109,20 @@ int classifier_add_exception(struct classifier *c, const struct flow_key *key);
 int classifier_del_exception(struct classifier *c, const struct flow_key *key);
 
 /*
+ * An engine whose process is stopped looks at nothing. So "ebpf-tcx" gives SYNs that it would not look at to the kernel: a first SYN waits for the engine, and what comes while that one
+ * has waited for CLASSIFIER_SILENT_NS or more, and of no connection that the engine has, is the kernel's. With other backends, and where the host judges, they all wait.
+ */
+void classifier_looked(struct classifier *c); /* the engine has looked at what had come: each turn */
+/* SYNs were given to the kernel since the last call. Then classifier_visit_given tells of each 4-tuple that was, at any time; also of other exceptions. */
+bool classifier_has_given(struct classifier *c);
+struct classifier_given {
+	void (*each)(struct classifier_given *v, const struct flow_key *key, bool in_group);
+};
+void classifier_visit_given(struct classifier *c, struct classifier_given *v);
+/* The engine has this connection (by: 1), and no longer (-1). */
+void classifier_count_conn(struct classifier *c, const struct flow_key *key, int by);
+
+/*
  * The socket backend works at the kernel's own sockets, which it must be told of. With the others these do nothing, and say 0 or false.
  */
 /*

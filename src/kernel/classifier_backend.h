@@ -51,6 +51,11 @@ struct classifier_ops {
 	struct judge_entries (*judge_entries)(const struct classifier *c); /* as set_judge: all or none */
 	bool (*flows_stayed)(struct classifier *c, uint32_t deletions);
 	void (*note_cookies)(struct classifier *c, int64_t until_us);
+	/* As classifier_looked … ; NULL: no SYN is ever given to the kernel. */
+	void (*looked)(struct classifier *c);
+	bool (*has_given)(struct classifier *c);
+	void (*visit_given)(struct classifier *c, struct classifier_given *v);
+	void (*count_conn)(struct classifier *c, const struct flow_key *key, int by);
 	/* Of the backend that keeps the kernel silent at its own sockets; NULL elsewhere: nothing is to do. */
 	int (*silence)(struct classifier *c, int listening_fd, const struct ip_addr *addr, uint16_t port, enum silence_begin how);
 	void (*end_silence)(struct classifier *c, int listening_fd, enum silence_end how);

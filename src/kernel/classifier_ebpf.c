@@ -692,4 +692,8 @@ const struct classifier_ops classifier_ebpf_ops = {
 	.judge_entries = ebpf_judge_entries,
 	.flows_stayed = ebpf_flows_stayed,
 	.note_cookies = ebpf_note_cookies,
+	.looked = ebpf_looked,
+	.has_given = ebpf_has_given,
+	.visit_given = ebpf_visit_given,
+	.count_conn = ebpf_count_conn,
 };

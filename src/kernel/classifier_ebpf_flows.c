@@ -145,14 +145,19 @@ static uint32_t *in_set(struct ebpf *c, enum classifier_set set, const struct fl
 static void comes_into_set(struct ebpf *c, enum classifier_set set, const struct flow_key *key)
 {
 	uint32_t *n = in_set(c, set, key);
-	__atomic_store_n(n, *n + 1, __ATOMIC_RELEASE);
+	if (set == SET_EXCEPTIONS) /* the taps count, too */
+		__atomic_fetch_add(n, 1, __ATOMIC_ACQ_REL);
+	else
+		__atomic_store_n(n, *n + 1, __ATOMIC_RELEASE);
 }
 
 /* What the judge's filter entered was never counted. */
 static void left_set(struct ebpf *c, enum classifier_set set, const struct flow_key *key)
 {
 	uint32_t *n = in_set(c, set, key);
-	if (*n && !(set == SET_FLOWS && c->was_judged))
+	if (set == SET_EXCEPTIONS)
+		__atomic_fetch_sub(n, 1, __ATOMIC_ACQ_REL);
+	else if (*n && !c->was_judged)
 		__atomic_store_n(n, *n - 1, __ATOMIC_RELEASE);
 }
 

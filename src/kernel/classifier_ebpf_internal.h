@@ -22,6 +22,7 @@ struct ebpf {
 	struct programs programs[2]; /* for interfaces without and with a link header */
 	struct attachment at[CLASSIFIER_INTERFACES_MAX];
 	struct classifier_ports *ports; /* shared with the programs */
+	uint32_t given;                 /* ports->given, when it was looked at last */
 	bool was_judged;                /* … at some time: entries may be the judge's */
 };
 
@@ -42,6 +43,10 @@ void ebpf_flows_are_judged(struct ebpf *c); /* from now on others enter flows, t
 int ebpf_add_flow(struct classifier *base, enum classifier_set set, const struct flow_key *key);
 int ebpf_del_flow(struct classifier *base, enum classifier_set set, const struct flow_key *key);
 bool ebpf_flows_stayed(struct classifier *base, uint32_t deletions);
+void ebpf_looked(struct classifier *base);
+bool ebpf_has_given(struct classifier *base);
+void ebpf_visit_given(struct classifier *base, struct classifier_given *v);
+void ebpf_count_conn(struct classifier *base, const struct flow_key *key, int by);
 void ebpf_del_flows(struct classifier *base, const struct flow_key *keys, size_t n);
 void ebpf_flows_stay(struct classifier *base, const struct flow_key *keys, size_t n);
 

@@ -22,6 +22,8 @@
  * While a member answers SYNs by cookies, no state may be made for them. Then a SYN or an ACK without entry goes to a member by hash over
  * those that accept, and 4 comes after that; a member's exceptions are the kernel's still.
  *
+ * A member that is silent (classifier_given.c) is found out by whoever chooses it: it loses its bits, and the entry says "the kernel's". So does the entry of a SYN that it was given before, when that one comes again.
+ *
  * Why the tcx program never chooses: it runs when all taps have seen the frame. If none of them took the SYN, choosing would drop it
  * in front of the kernel and deliver it to nobody.
  *
@@ -259,6 +261,8 @@ static void clear_slot(struct group_members *m, unsigned slot)
 	set_bit(&m->serving, slot, false);
 	set_bit(&m->lately, slot, false);
 	__atomic_store_n(&m->slots[slot].queue, 0, __ATOMIC_RELAXED);
+	__atomic_store_n(&m->slots[slot].syn_since_ns, 0, __ATOMIC_RELAXED);
+	__atomic_store_n(&m->slots[slot].given, 0, __ATOMIC_RELAXED);
 }
 
 /* Our program knows its own slot by the listeners that lead to the group. */
@@ -282,6 +286,7 @@ int classifier_group_take_slot(struct classifier_group *g, unsigned slot)
 	uint32_t old = __atomic_load_n(&s->generation, __ATOMIC_RELAXED);
 	clear_slot(g->members, slot);
 	__atomic_store_n(&s->pid, (uint32_t)sys_getpid(), __ATOMIC_RELAXED);
+	g->given = 0;
 	g->generation = (old + 1) | 1; /* the next odd number: an owner that died left one behind */
 	g->slot = slot;
 	__atomic_store_n(&s->generation, g->generation, __ATOMIC_RELEASE);
@@ -308,7 +313,7 @@ void classifier_group_leave_slot(struct classifier_group *g)
 		return;
 	group_end_generation(g->members, g->slot);
 	g->slot = -1;
-	g->accepting = g->waiting = g->serving = false;
+	g->accepting = g->waiting = g->serving = g->lately = false;
 	publish_own(g);
 }
 
@@ -344,12 +349,13 @@ int classifier_group_attach_judge(const struct classifier_group *g, int listenin
 
 /* ---- what the other members see ---- */
 
-static void publish_state(struct classifier_group *g)
+void classifier_group_publish(struct classifier_group *g)
 {
 	if (g->slot < 0)
 		return;
 	set_bit(&g->members->accepting, g->slot, g->accepting);
 	set_bit(&g->members->waiting, g->slot, g->accepting && g->waiting);
+	set_bit(&g->members->lately, g->slot, g->lately);
 }
 
 void classifier_group_set_accepting(struct classifier_group *g, bool on)
@@ -357,17 +363,18 @@ void classifier_group_set_accepting(struct classifier_group *g, bool on)
 	g->accepting = on;
 	if (!on)
 		g->waiting = false;
-	publish_state(g);
+	classifier_group_publish(g);
 }
 
 void classifier_group_set_waiting(struct classifier_group *g, bool on)
 {
 	g->waiting = on;
-	publish_state(g);
+	classifier_group_publish(g);
 }
 
 void classifier_group_set_lately(struct classifier_group *g, bool on)
 {
+	g->lately = on;
 	if (g->slot >= 0)
 		set_bit(&g->members->lately, g->slot, on);
 }

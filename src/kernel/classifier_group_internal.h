@@ -17,7 +17,9 @@ struct group_slot {
 	uint32_t generation; /* odd: owned. Changes with each owner, so that entries of a former one count no more */
 	uint32_t queue;
 	uint32_t pid; /* the owner's, as it counts itself; only `finesse stat` reads it */
-	uint8_t pad[CACHE_LINE - 12]; /* members on other CPUs write the neighbours */
+	uint32_t given; /* grows when a tap has taken this member's bits away, and given SYNs to the kernel, because the member is silent */
+	uint64_t syn_since_ns; /* CLOCK_MONOTONIC: since when a SYN waits for the member; 0: none does. A tap writes it, and the owner clears it */
+	uint8_t pad[CACHE_LINE - 24]; /* members on other CPUs write the neighbours */
 };
 
 /* The value of the map of members: an array of one, in memory that all members share. */
@@ -52,13 +54,16 @@ struct classifier_group {
 	struct group_members *members; /* mapped */
 	int slot;                      /* -1: none */
 	uint32_t generation;           /* of the own slot */
-	bool accepting, waiting, serving; /* as the caller said last */
+	bool accepting, waiting, serving, lately; /* as the caller said last */
+	uint32_t given; /* … of the own slot, when it was looked at last */
 	uint32_t sweep_at;             /* the kernel's token: where the sweep goes on */
 	bool sweeping;
 };
 
 /* This engine's ring becomes the own slot's, if there are both. 0 or -errno. */
 int classifier_group_join_judge(struct classifier_group *g);
+
+void classifier_group_publish(struct classifier_group *g); /* whether it accepts */
 
 /* The slot has no owner any more, and its entries count no more. */
 void group_end_generation(struct group_members *m, unsigned slot);

@@ -196,6 +196,87 @@ void classifier_gen_find(struct gen *g, enum classifier_set set, int found)
 	bpf_asm_bind(g->a, absent);
 }
 
+void classifier_gen_if_silent(struct gen *g, int since, int alive)
+{
+	struct bpf_asm *a = g->a;
+	int waits = bpf_asm_label(a);
+
+	bpf_asm_call(a, BPF_FUNC_ktime_get_ns);
+	bpf_asm_load(a, BPF_DW, R1, since, 0);
+	bpf_asm_jump_if(a, BPF_JNE, R1, 0, waits);
+	bpf_asm_store(a, BPF_DW, since, 0, R0);
+	bpf_asm_jump(a, alive);
+	bpf_asm_bind(a, waits);
+	bpf_asm_alu(a, BPF_SUB, R0, R1);
+	bpf_asm_jump_if(a, BPF_JSLT, R0, CLASSIFIER_SILENT_NS, alive); /* signed: another CPU may have written it since */
+}
+
+void classifier_gen_find_conn(struct gen *g, int found)
+{
+	struct bpf_asm *a = g->a;
+
+	bpf_asm_load(a, BPF_W, R1, FP, KEY_RADDR + 12);
+	bpf_asm_load(a, BPF_W, R2, FP, KEY_RPORT);
+	bpf_asm_alu(a, BPF_XOR, R1, R2);
+	bpf_asm_imm64(a, R2, CLASSIFIER_MIX);
+	bpf_asm_alu(a, BPF_MUL, R1, R2);
+	bpf_asm_alu_imm(a, BPF_RSH, R1, 48);
+	bpf_asm_map_value(a, R2, g->maps->ports, offsetof(struct classifier_ports, conns));
+	bpf_asm_alu(a, BPF_ADD, R2, R1);
+	bpf_asm_load(a, BPF_B, R1, R2, 0);
+	bpf_asm_jump_if(a, BPF_JNE, R1, 0, found);
+}
+
+static void gen_count(struct gen *g, size_t word, int by)
+{
+	bpf_asm_map_value(g->a, R2, g->maps->ports, word);
+	bpf_asm_mov_imm(g->a, R1, by);
+	bpf_asm_atomic_add(g->a, BPF_W, R2, 0, R1);
+}
+
+static void gen_count_exceptions(struct gen *g, int by)
+{
+	gen_count(g, offsetof(struct classifier_ports, n_exceptions), by);
+	gen_count(g, offsetof(struct classifier_ports, in_small) + SET_EXCEPTIONS * sizeof(uint32_t), by);
+}
+
+/*
+ * A frame of a listener that is this process's alone. A SYN that the engine would not look at is the kernel's, and its connection an exception: unless it may be the engine's, which
+ * a SYN must not end. The tap decides; the tcx program finds the exception.
+ */
+static void gen_given(struct gen *g)
+{
+	struct bpf_asm *a = g->a;
+	int entered = bpf_asm_label(a);
+
+	if (!g->is_tap) {
+		bpf_asm_jump(a, g->match);
+		return;
+	}
+	classifier_gen_flags(g, R1);
+	bpf_asm_jump_if(a, BPF_JNE, R1, TCP_SYN, g->match);
+	bpf_asm_map_value(a, R8, g->maps->ports, offsetof(struct classifier_ports, syn_since_ns));
+	classifier_gen_if_silent(g, R8, g->match);
+	classifier_gen_find_conn(g, g->match);
+
+	gen_count_exceptions(g, 1);
+	bpf_asm_store_imm(a, BPF_B, FP, SLOT, 1);
+	bpf_asm_map(a, R1, g->maps->sets[SET_EXCEPTIONS]);
+	bpf_asm_mov(a, R2, FP);
+	bpf_asm_alu_imm(a, BPF_ADD, R2, KEY);
+	bpf_asm_mov(a, R3, FP);
+	bpf_asm_alu_imm(a, BPF_ADD, R3, SLOT);
+	bpf_asm_mov_imm(a, R4, BPF_NOEXIST);
+	bpf_asm_call(a, BPF_FUNC_map_update_elem);
+	bpf_asm_jump_if(a, BPF_JEQ, R0, 0, entered);
+	gen_count_exceptions(g, -1);
+	bpf_asm_jump_if(a, BPF_JEQ, R0, -EEXIST, g->none);
+	bpf_asm_jump(a, g->match); /* full: it waits */
+	bpf_asm_bind(a, entered);
+	gen_count(g, offsetof(struct classifier_ports, given), 1);
+	bpf_asm_jump(a, g->none);
+}
+
 static void finish(struct gen *g, int32_t verdict)
 {
 	bpf_asm_mov_imm(g->a, R0, verdict);
@@ -497,7 +578,7 @@ static void gen_decide(struct gen *g)
 	bpf_asm_load(g->a, BPF_W, R1, R1, 0);
 	bpf_asm_jump_if(g->a, BPF_JNE, R1, 0, g->judged);
 	classifier_gen_find(g, SET_EXCEPTIONS, g->exact);
-	bpf_asm_jump(g->a, g->match);
+	gen_given(g);
 
 	gen_judged(g);
 

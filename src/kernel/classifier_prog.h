@@ -41,11 +41,17 @@ struct classifier_quick_addr {
 	uint32_t used, zero;
 };
 
+/* An engine that has not looked at a SYN for so long is silent: it is stopped, say. A client repeats a first SYN after a second (RFC 6298 §5.7). */
+#define CLASSIFIER_SILENT_NS 500000000
+#define CLASSIFIER_CONNS     65536 /* places: by the hash's upper 16 bits */
+#define CLASSIFIER_MIX       0x9e3779b97f4a7c15ull /* odd, bits spread: 2^64 over the golden ratio (Fibonacci hashing) */
+
 /* The value of the ports map. */
 struct classifier_ports {
 	uint8_t bits[CLASSIFIER_PORTS];
 	uint64_t own[CLASSIFIER_QUICK_GROUPS]; /* by the byte's upper half: what entries of this process hold (as in classifier_listener_of) */
 	uint64_t cookies_until_ns; /* CLOCK_MONOTONIC: plain ACKs may bring back a cookie, on a judged port */
+	uint64_t syn_since_ns; /* CLOCK_MONOTONIC: since when a SYN waits for the engine; 0: none does. A tap writes it, and the engine clears it */
 	uint32_t judged; /* the host judges SYNs: only flows with an entry are ours (judge.h) */
 	/* What a set may have, or less is there; so that mostly the program need not look there: */
 	uint32_t n_exceptions;
@@ -53,10 +59,11 @@ struct classifier_ports {
 	uint32_t n_slots; /* used ones; the programs do not look */
 	uint32_t deletions;     /* grows when flows have left their set */
 	uint32_t in_small[CLASSIFIER_SETS], in_large[CLASSIFIER_SETS]; /* entries of a set's maps, or fewer are there; programs and engine change it by atomic operations */
-	uint32_t zero;
+	uint32_t given; /* grows when a SYN was given to the kernel because the engine is silent */
 	uint32_t in_set[CLASSIFIER_SLOTS]; /* of SET_FLOWS, by local port modulo CLASSIFIER_SLOTS */
 	struct classifier_quick_addr addrs[CLASSIFIER_QUICK_ADDRS];
 	struct classifier_slot slots[CLASSIFIER_SLOTS];
+	uint8_t conns[CLASSIFIER_CONNS]; /* how many connections the engine has, by classifier_conns_place */
 };
 
 struct classifier_listener {
@@ -86,6 +93,14 @@ struct classifier_maps {
 
 struct classifier_flow classifier_flow(const struct flow_key *key);
 struct flow_key classifier_flow_key(const struct classifier_flow *f); /* … and back */
+/* A flow's place in `conns`, as the programs count it. A place of others only keeps a SYN from the kernel. */
+static inline unsigned classifier_conns_place(const struct classifier_flow *f)
+{
+	uint32_t addr, ports;
+	__builtin_memcpy(&addr, f->raddr.b + 12, sizeof addr);
+	__builtin_memcpy(&ports, &f->rport_be, sizeof ports);
+	return (uint64_t)(addr ^ ports) * CLASSIFIER_MIX >> 48;
+}
 /* Goes to `found` if the flow on the stack at `key`, 8-byte aligned, is in its slot. Uses R1 to R4. */
 void classifier_gen_find_slot(struct bpf_asm *a, int ports_fd, int key, int found);
 bool classifier_slot_add(struct classifier_ports *ports, const struct flow_key *key);   /* false: other flows have the places */

@@ -18,7 +18,6 @@
 #define SLOT_SHIFT     6 /* sizeof(struct group_slot), as a power of two */
 #define SLOT_FIELD(f)  ((int)(offsetof(struct group_members, slots) + offsetof(struct group_slot, f)))
 #define MEMBER(f)      ((int)offsetof(struct group_members, f))
-#define MIX            0x9e3779b97f4a7c15ull /* odd, bits spread: 2^64 over the golden ratio (Fibonacci hashing) */
 
 _Static_assert(sizeof(struct group_slot) == 1 << SLOT_SHIFT, "an index becomes an offset by a shift");
 _Static_assert(sizeof(struct classifier_flow) % 8 == 4, "the hash reads words of 8 bytes and one of 4");
@@ -148,6 +147,63 @@ static void gen_asked_map(struct gen *g)
 	bpf_asm_mov(g->a, R7, R0);
 }
 
+/* The member of slot R6 is silent: nobody is to choose it until it says that it is there. R8 = the members, R9 = its syn_since_ns. */
+static void gen_clear_member(struct gen *g)
+{
+	struct bpf_asm *a = g->a;
+
+	bpf_asm_mov_imm(a, R1, 1);
+	bpf_asm_alu(a, BPF_LSH, R1, R6);
+	bpf_asm_alu_imm(a, BPF_XOR, R1, -1);
+	bpf_asm_atomic_and(a, BPF_DW, R8, MEMBER(waiting), R1);
+	bpf_asm_atomic_and(a, BPF_DW, R8, MEMBER(accepting), R1);
+	bpf_asm_atomic_and(a, BPF_DW, R8, MEMBER(lately), R1);
+	bpf_asm_mov_imm(a, R1, 1);
+	bpf_asm_atomic_add(a, BPF_W, R9, (int)offsetof(struct group_slot, given) - (int)offsetof(struct group_slot, syn_since_ns), R1);
+}
+
+/* R6 = the slot in `slot`, R9 = where it says since when a SYN waits for it. Goes to `alive` unless that is too long. */
+static void gen_if_member_is_silent(struct gen *g, int slot, int alive)
+{
+	bpf_asm_mov(g->a, R6, slot);
+	gen_slot(g, R9, R6);
+	bpf_asm_alu_imm(g->a, BPF_ADD, R9, SLOT_FIELD(syn_since_ns));
+	classifier_gen_if_silent(g, R9, alive);
+}
+
+/*
+ * A SYN came again whose entry is this member's. If the member is silent, and has no connection that this SYN must not end, the entry becomes the kernel's.
+ */
+static void gen_own_syn_again(struct gen *g)
+{
+	struct bpf_asm *a = g->a;
+
+	if (!g->is_tap) {
+		bpf_asm_jump(a, g->match);
+		return;
+	}
+	bpf_asm_jump_if(a, BPF_JNE, R9, IPPROTO_TCP, g->match);
+	classifier_gen_flags(g, R1);
+	bpf_asm_jump_if(a, BPF_JNE, R1, TCP_SYN, g->match);
+	gen_members(g);
+	bpf_asm_load(a, BPF_W, R1, FP, OWN); /* the slot */
+	gen_if_member_is_silent(g, R1, g->match);
+	classifier_gen_find_conn(g, g->match);
+
+	classifier_gen_lookup(g, g->maps->flows, GROUP);
+	bpf_asm_jump_if(a, BPF_JEQ, R0, 0, g->none);
+	bpf_asm_mov(a, R1, R0);
+	classifier_gen_lookup_key(g);
+	bpf_asm_jump_if(a, BPF_JEQ, R0, 0, g->none);
+	bpf_asm_mov(a, R2, R0);
+	bpf_asm_load(a, BPF_DW, R0, FP, OWN);
+	bpf_asm_imm64(a, R1, GROUP_SLOT_KERNEL);
+	bpf_asm_alu(a, BPF_OR, R1, R0);
+	bpf_asm_cmpxchg(a, BPF_DW, R2, 0, R1);
+	gen_clear_member(g);
+	bpf_asm_jump(a, g->none);
+}
+
 /* A SYN for a connection that this member has: where the host judges, it climbs as any other. */
 static void gen_own_syn(struct gen *g)
 {
@@ -182,7 +238,7 @@ static void gen_by_entry(struct gen *g)
 	bpf_asm_jump_if_reg(a, BPF_JNE, R1, R2, others);
 	classifier_gen_check_address(g);
 	gen_own_syn(g);
-	bpf_asm_jump(a, g->match);
+	gen_own_syn_again(g);
 
 	bpf_asm_bind(a, absent);
 	classifier_gen_check_address(g);
@@ -254,7 +310,7 @@ static void gen_hash(struct gen *g)
 	struct bpf_asm *a = g->a;
 
 	bpf_asm_load(a, BPF_DW, R3, R8, MEMBER(seed));
-	bpf_asm_imm64(a, R4, MIX);
+	bpf_asm_imm64(a, R4, CLASSIFIER_MIX);
 	for (int i = 0; i < (int)sizeof(struct classifier_flow); i += 8) {
 		bool last = i + 8 > (int)sizeof(struct classifier_flow);
 		bpf_asm_load(a, last ? BPF_W : BPF_DW, R1, FP, KEY + i);
@@ -501,13 +557,24 @@ static void gen_judged(struct gen *g)
 	bpf_asm_bind(a, not_judged);
 }
 
+/* Who is chosen and silent is chosen no more, and this SYN is the kernel's: the entry says so to all, and comes from a member as any other. */
 static void gen_choose(struct gen *g)
 {
-	bpf_asm_jump_if(g->a, BPF_JNE, R9, TCP_SYN, g->none);
+	struct bpf_asm *a = g->a;
+	int alive = bpf_asm_label(a);
+
+	bpf_asm_jump_if(a, BPF_JNE, R9, TCP_SYN, g->none);
 	gen_candidates(g);
 	gen_two_choices(g);
 	gen_owner(g);
-	bpf_asm_store(g->a, BPF_DW, FP, CHOSEN, R2);
+	bpf_asm_store(a, BPF_DW, FP, CHOSEN, R2);
+	gen_if_member_is_silent(g, R1, alive);
+	gen_clear_member(g);
+	bpf_asm_load(a, BPF_DW, R2, FP, CHOSEN);
+	bpf_asm_imm64(a, R1, GROUP_SLOT_KERNEL);
+	bpf_asm_alu(a, BPF_OR, R2, R1);
+	bpf_asm_store(a, BPF_DW, FP, CHOSEN, R2);
+	bpf_asm_bind(a, alive);
 	gen_write_entry(g);
 }
 

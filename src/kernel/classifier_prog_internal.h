@@ -66,6 +66,10 @@ void classifier_gen_check_address(struct gen *g);
 void classifier_gen_flags(struct gen *g, int reg);
 /* Notes in the map at R1 that the host is asked about this segment, on behalf of the slot in R2; register `alive`: 1 if that slot's own program does it. */
 void classifier_gen_ask(struct gen *g, int alive);
+/* A SYN is to wait for an engine; register `since` points to the word that says since when one does. Goes to `alive` unless that is too long. Keeps R6 to R9. */
+void classifier_gen_if_silent(struct gen *g, int since, int alive);
+/* Goes to `found` if this process may have a connection of KEY. */
+void classifier_gen_find_conn(struct gen *g, int found);
 void classifier_gen_copy_v6_addr(struct gen *g, int to, int from);
 
 /* The part from g->group on: a port of which some listener is a group's. R1 has the port's byte, R8 the port as in the packet, R9 the

@@ -12,6 +12,7 @@ src_libkernel_a_SOURCES = \
 	src/kernel/classifier_backend.h \
 	src/kernel/classifier_ebpf.c \
 	src/kernel/classifier_ebpf_flows.c \
+	src/kernel/classifier_given.c \
 	src/kernel/classifier_ebpf_internal.h \
 	src/kernel/classifier_place.c \
 	src/kernel/classifier_group.c \

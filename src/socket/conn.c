@@ -223,6 +223,8 @@ int sock_enter_demux(struct engine *e, struct sock *s)
 		return err;
 	s->in_demux = s->live = true;
 	e->n_conns++;
+	if (e->classifier)
+		classifier_count_conn(e->classifier, &s->flow.key, 1);
 	if (e->taken_ports.n)
 		taken_ports_count(e, &s->flow.key, 1);
 	note_living(e, s);
@@ -238,6 +240,8 @@ static void leave_demux(struct engine *e, struct sock *s, bool to_kernel)
 	demux_remove(&e->demux, &s->flow);
 	s->in_demux = false;
 	e->n_conns--;
+	if (e->classifier)
+		classifier_count_conn(e->classifier, &s->flow.key, -1);
 	if (e->taken_ports.n)
 		taken_ports_count(e, &s->flow.key, -1);
 	if (e->living)

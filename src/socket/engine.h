@@ -657,6 +657,8 @@ void count_first_fin(struct engine *e, struct sock *s);
 int exception_add(struct engine *e, const struct flow_key *key);
 /* The same for a SYN that may be forged: strangers do not fill the table. */
 void exception_add_for_stranger(struct engine *e, const struct flow_key *key);
+/* Those that the classifier gave to the kernel while this process was stopped. */
+void exceptions_take_given(struct engine *e);
 void exceptions_sweep(struct engine *e); /* when it is time */
 int64_t exceptions_deadline(const struct engine *e);
 

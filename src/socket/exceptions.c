@@ -19,19 +19,17 @@ struct exception {
 	struct flow flow; /* in engine.exceptions */
 	struct list node; /* engine.exception_list */
 	bool kernel_has;  /* in this sweep */
+	bool in_group;    /* its entry is in the group's flows */
 };
 
-int exception_add(struct engine *e, const struct flow_key *key)
+/* The classifier has it. */
+static int enter(struct engine *e, const struct flow_key *key, bool in_group)
 {
-	if (demux_find(&e->exceptions, key))
-		return 0;
 	struct exception *x = engine_alloc(e, sizeof *x);
 	if (!x)
 		return -ENOMEM;
-	x->flow.key = *key;
-	int err = classifier_add_exception(e->classifier, key);
-	if (!err)
-		err = demux_insert(&e->exceptions, &x->flow);
+	*x = (struct exception){.flow.key = *key, .in_group = in_group};
+	int err = demux_insert(&e->exceptions, &x->flow);
 	if (err) {
 		engine_free(e, x, sizeof *x);
 		return err;
@@ -42,6 +40,38 @@ int exception_add(struct engine *e, const struct flow_key *key)
 	return 0;
 }
 
+int exception_add(struct engine *e, const struct flow_key *key)
+{
+	if (demux_find(&e->exceptions, key))
+		return 0;
+	int err = classifier_add_exception(e->classifier, key);
+	return err ? err : enter(e, key, false);
+}
+
+struct taking {
+	struct classifier_given visit;
+	struct engine *e;
+};
+
+/* A handshake of this engine's with the same client cannot come about any more. */
+static void take_given(struct classifier_given *v, const struct flow_key *key, bool in_group)
+{
+	struct engine *e = container_of(v, struct taking, visit)->e;
+	if (demux_find(&e->exceptions, key) || enter(e, key, in_group))
+		return;
+	struct flow *f = demux_find(&e->demux, key);
+	struct sock *s = f ? container_of(f, struct sock, flow) : NULL;
+	if (s && s->listener && !s->accepted && tcp_state(&s->tcp) == TCPS_SYN_RECEIVED)
+		sock_retire(e, s);
+}
+
+void exceptions_take_given(struct engine *e)
+{
+	struct taking t = {.visit.each = take_given, .e = e};
+	if (e->classifier && classifier_has_given(e->classifier))
+		classifier_visit_given(e->classifier, &t.visit);
+}
+
 void exception_add_for_stranger(struct engine *e, const struct flow_key *key)
 {
 	if (e->exceptions.count < STRANGERS_MAX)
@@ -50,7 +80,10 @@ void exception_add_for_stranger(struct engine *e, const struct flow_key *key)
 
 static void exception_remove(struct engine *e, struct exception *x)
 {
-	classifier_del_exception(e->classifier, &x->flow.key);
+	if (x->in_group)
+		parting_add(e, &x->flow.key, false, true);
+	else
+		classifier_del_exception(e->classifier, &x->flow.key);
 	demux_remove(&e->exceptions, &x->flow);
 	list_unlink(&x->node);
 	engine_free(e, x, sizeof *x);

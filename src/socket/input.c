@@ -189,8 +189,18 @@ static struct sock *conn_find(struct engine *e, const struct flow_key *key)
 	return s && s->ending && turn_conclude(e, s) ? NULL : s;
 }
 
+/* It came while the process was stopped, and the kernel has its connection by now. */
+static bool was_given(struct engine *e, const struct ip_input *in)
+{
+	return e->exceptions.count && (in->seg.flags & (SEG_SYN | SEG_ACK | SEG_RST)) == SEG_SYN && demux_find(&e->exceptions, &in->key);
+}
+
 static void input_tcp(struct engine *e, const struct ip_input *in)
 {
+	if (was_given(e, in)) {
+		e->counters[SOCKC_KernelOwns]++;
+		return;
+	}
 	struct sock *s = conn_find(e, &in->key);
 	if (s) {
 		if (!came_too_far(e, s, in))

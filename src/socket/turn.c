@@ -38,9 +38,13 @@ void turn_now(struct engine *e)
 static void frames_in(struct engine *e)
 {
 	struct iface *i;
+	exceptions_take_given(e);
 	ifaces_for_each(e, i)
 		if (link_rx_pending(i->link))
 			link_drain(i->link, &i->rx_handler, TURN_RX_BUDGET);
+	if (e->classifier)
+		classifier_looked(e->classifier);
+	exceptions_take_given(e); /* the process went on when the classifier had just decided */
 }
 
 void turn_frames(struct engine *e)

@@ -54,6 +54,59 @@ START_TEST(what_nobody_began_is_the_kernels)
 }
 END_TEST
 
+static int n_given;
+
+static void note_given(struct classifier_given *v, const struct flow_key *key, bool in_group)
+{
+	(void)v;
+	ck_assert(in_group && key->lport == OURS);
+	n_given++;
+}
+
+static void is_silent(int m)
+{
+	members[0].g->members->slots[m].syn_since_ns = 1;
+}
+
+/* A member that is stopped: what it was given first and comes again is the kernel's, and so is what finds it out. Then the others have all, and it comes back when it looks. */
+START_TEST(a_silent_member_gets_nothing)
+{
+	struct classifier_given given = {.each = note_given};
+	struct flow_key had = key_from(1001);
+	int listener = kernel_listener(), counts[MEMBERS_MAX];
+
+	group_start(2);
+	classifier_group_set_waiting(members[0].g, true);
+	ck_assert_int_eq(who_gets(1000, TCPF_SYN), 0);
+	ck_assert_int_eq(who_gets(1001, TCPF_SYN), 0);
+	classifier_count_conn(members[0].c, &had, 1);
+	is_silent(0);
+	ck_assert_int_eq(who_gets(1001, TCPF_SYN), 0); /* it has that one */
+	is_silent(0);
+	ck_assert_int_eq(who_gets(1000, TCPF_SYN), KERNEL);
+	ck_assert_int_eq(answer.flags, TCPF_SYN | TCPF_ACK);
+	ck_assert_int_eq(who_gets(1000, TCPF_SYN), KERNEL);
+	ck_assert_int_eq(who_gets(1001, TCPF_ACK), 0);
+	count_syns(1100, 10, counts);
+	ck_assert_int_eq(counts[1], 10);
+	ck_assert(classifier_has_given(members[0].c) && !classifier_has_given(members[1].c));
+	classifier_visit_given(members[0].c, &given);
+	ck_assert_int_eq(n_given, 1);
+
+	ck_assert_int_eq(who_gets(1200, TCPF_SYN), 0); /* it has looked, and waits again */
+	is_silent(0);
+	ck_assert_int_eq(who_gets(1201, TCPF_SYN), KERNEL);
+	ck_assert_int_eq(who_gets(1202, TCPF_SYN), 1);
+	is_silent(1);
+	ck_assert_int_eq(who_gets(1203, TCPF_SYN), KERNEL);
+	ck_assert_int_eq(who_gets(1204, TCPF_SYN), KERNEL); /* nobody is left */
+	ck_assert(classifier_has_given(members[0].c) && classifier_has_given(members[1].c));
+	ck_assert_int_eq(who_gets(1205, TCPF_SYN), 0);
+	close(listener);
+	group_stop();
+}
+END_TEST
+
 START_TEST(nobody_accepts)
 {
 	int listener = kernel_listener();
@@ -385,6 +438,7 @@ static int drain_burst(int m, int round, int who_has[BURST])
 	struct tcp_seen t;
 	int n = 0, len;
 
+	classifier_looked(members[m].c);
 	while ((len = recv(members[m].tap, b, sizeof b, MSG_DONTWAIT)) > 0) {
 		ck_assert(frame_parse_tcp(b, len, true, &t));
 		int k = t.sport - 1 - round / 2 * BURST;
@@ -557,6 +611,7 @@ int main(void)
 	tcase_add_loop_test(tc, each_connection_has_one_member, 0, sizeof sizes / sizeof sizes[0]);
 	tcase_add_test(tc, what_nobody_began_is_the_kernels);
 	tcase_add_test(tc, nobody_accepts);
+	tcase_add_test(tc, a_silent_member_gets_nothing);
 	tcase_add_test(tc, who_accepted_lately_gets_it_where_nobody_accepts);
 	tcase_add_test(tc, no_choice_behind_the_taps);
 	tcase_add_test(tc, the_one_that_waits_gets_it);

@@ -105,6 +105,7 @@ static void send_spec(const struct spec *s)
 /* Reads the tap up to the fence. */
 static void drain_tap(struct engine *e)
 {
+	classifier_looked(e->c);
 	for (;;) {
 		struct frame *f = &e->seen.frames[e->seen.n];
 		struct tcp_seen t;
@@ -1094,6 +1095,78 @@ START_TEST(failure_says_why)
 }
 END_TEST
 
+struct given {
+	struct classifier_given visit;
+	struct flow_key keys[8];
+	int n;
+};
+
+static void note_given(struct classifier_given *v, const struct flow_key *key, bool in_group)
+{
+	struct given *g = container_of(v, struct given, visit);
+	ck_assert(!in_group && g->n < 8);
+	g->keys[g->n++] = *key;
+}
+
+/* A SYN has waited for long when this comes; the engine looks afterwards. True: it came to the engine. */
+static bool comes_while_silent(struct engine *e, uint16_t sport, uint8_t flags)
+{
+	struct spec s = {.sport = sport, .dport = OURS, .flags = flags};
+	ebpf_of(e->c)->ports->syn_since_ns = 1;
+	send_spec(&s);
+	classifier_looked(e->c);
+	ck_assert_int_eq(ebpf_of(e->c)->ports->syn_since_ns, 0);
+	settle(e);
+	return e->seen.n;
+}
+
+static bool comes(struct engine *e, uint16_t sport, uint8_t flags)
+{
+	struct spec s = {.sport = sport, .dport = OURS, .flags = flags};
+	send_spec(&s);
+	settle(e);
+	return e->seen.n;
+}
+
+/* What an engine that is stopped would not look at is the kernel's, and stays so; not a SYN that may be of a connection that the engine has. */
+START_TEST(a_silent_engine_gets_no_syns)
+{
+	struct engine e;
+	struct ip_addr any = addr("::");
+	struct given given = {.visit.each = note_given};
+	struct flow_key first = {.laddr = addr(OUR_V4), .raddr = addr(PEER_V4), .lport = OURS, .rport = 4000}, had = first;
+
+	if (choice != CLASSIFIER_EBPF)
+		return;
+	had.rport = 4002;
+	engine_start(&e, "a");
+	ck_assert_int_eq(classifier_add_listener(e.c, &any, OURS), 0);
+	ck_assert(comes(&e, 4001, TCPF_SYN));
+	ck_assert(!classifier_has_given(e.c));
+	ck_assert(!comes_while_silent(&e, 4000, TCPF_SYN));
+	ck_assert_int_eq(n_answers, 1);
+	ck_assert(classifier_has_given(e.c) && !classifier_has_given(e.c));
+	classifier_visit_given(e.c, &given.visit);
+	ck_assert(given.n == 1 && flow_key_equal(&given.keys[0], &first));
+	ck_assert(!comes(&e, 4000, TCPF_ACK) && !comes(&e, 4000, TCPF_SYN) && !comes_while_silent(&e, 4000, TCPF_SYN));
+	ck_assert(!classifier_has_given(e.c));
+
+	/* Only SYNs: what the engine has waits for it. */
+	ck_assert(comes_while_silent(&e, 4001, TCPF_ACK) && comes_while_silent(&e, 4001, TCPF_SYN | TCPF_ACK) && comes_while_silent(&e, 4001, TCPF_RST));
+	classifier_count_conn(e.c, &had, 1);
+	ck_assert(comes_while_silent(&e, 4002, TCPF_SYN));
+	classifier_count_conn(e.c, &had, -1);
+	ck_assert(!comes_while_silent(&e, 4002, TCPF_SYN));
+	ck_assert(classifier_has_given(e.c));
+
+	ck_assert_int_eq(classifier_del_exception(e.c, &first), 0);
+	ck_assert_int_eq(classifier_del_exception(e.c, &had), 0);
+	ck_assert_int_eq(ebpf_of(e.c)->ports->n_exceptions, 0);
+	ck_assert(comes(&e, 4000, TCPF_SYN) && comes(&e, 4002, TCPF_ACK));
+	engine_stop(&e);
+}
+END_TEST
+
 static bool have_tcx(void)
 {
 	uint32_t ids[BPF_QUERY_MAX];
@@ -1117,6 +1190,7 @@ static int run(enum classifier_choice which, const char *name)
 			    sizeof icmp_rows / sizeof icmp_rows[0]);
 	tcase_add_test(tc, the_kernel_keeps_icmp_too);
 	tcase_add_test(tc, listeners_are_counted_per_address);
+	tcase_add_test(tc, a_silent_engine_gets_no_syns);
 	tcase_add_test(tc, addresses_are_replaced);
 	tcase_add_test(tc, flows_are_exact);
 	tcase_add_test(tc, flows_share_slots);

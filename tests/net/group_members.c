@@ -113,6 +113,7 @@ static void send_spec(const struct spec *s)
 
 static void drain_member(struct member *m)
 {
+	classifier_looked(m->c);
 	for (m->n = 0;;) {
 		uint8_t b[2048];
 		struct tcp_seen t = {0};
