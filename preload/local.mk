@@ -22,6 +22,7 @@ preload_libshim_a_SOURCES = \
 	preload/known.c \
 	preload/namespaces.c \
 	preload/passed.c \
+	preload/plugins.c \
 	preload/poll.c \
 	preload/privilege.c \
 	preload/process.c \

@@ -203,3 +203,13 @@ check_PROGRAMS += tests/net/reopened
 tests_net_reopened_SOURCES = tests/net/reopened.c
 dist_check_SCRIPTS += tests/net/reopened_test.sh
 TESTS += tests/net/reopened_test.sh
+TESTS += tests/net/plugins_test.sh
+dist_check_SCRIPTS += tests/net/plugins_test.sh
+EXTRA_DIST += tests/net/plugins.py tests/net/plugin.c
+check_DATA += tests/net/plugin.so tests/net/plugin_direct.so
+CLEANFILES += tests/net/plugin.so tests/net/plugin_direct.so
+PLUGIN = $(CC) -O1 -Wall -Wextra -fPIC -shared -Wl,-rpath,'$$ORIGIN/inner' -o $@ $(srcdir)/tests/net/plugin.c
+tests/net/plugin.so: tests/net/plugin.c
+	$(AM_V_CC)$(MKDIR_P) tests/net && $(PLUGIN) -Wl,-z,lazy
+tests/net/plugin_direct.so: tests/net/plugin.c
+	$(AM_V_CC)$(MKDIR_P) tests/net && $(PLUGIN) -fno-plt -Wl,-z,relro,-z,now
