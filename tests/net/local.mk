@@ -203,6 +203,8 @@ check_PROGRAMS += tests/net/reopened
 tests_net_reopened_SOURCES = tests/net/reopened.c
 dist_check_SCRIPTS += tests/net/reopened_test.sh
 TESTS += tests/net/reopened_test.sh
+
+# libraries that are loaded while the program runs
 TESTS += tests/net/plugins_test.sh
 dist_check_SCRIPTS += tests/net/plugins_test.sh
 EXTRA_DIST += tests/net/plugins.py tests/net/plugin.c
