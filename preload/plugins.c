@@ -1,7 +1,8 @@
 /*
  * Libraries that a program loads so that their own scope comes first (dlopen with RTLD_DEEPBIND), as PHP does with its extensions. Such a library, and what it brings along, finds
  * libc's functions before ours, and would ask the kernel of sockets that are the engine's. So once it is loaded, its references to what we intercept are bound as any other
- * library's are: to the first function of that name in the program's scope.
+ * library's are: to the first function of that name in the program's scope. What is read-only by then (RELRO) is opened for that. Not by /proc/self/mem: a program that gave up
+ * root, or changed its root, has none.
  *
  * Only what is bound to libc is bound anew, or would be at its first call: a library may bring a function of that name itself.
  *
@@ -10,9 +11,10 @@
 #include "shim.h"
 
 #include <dlfcn.h>
-#include <fcntl.h>
 #include <link.h>
 #include <string.h>
+#include <sys/auxv.h>
+#include <sys/mman.h>
 
 #include "base/log.h"
 
@@ -39,12 +41,15 @@ struct binding {
 	size_t n_before, n_seen;  /* objects of the process */
 	uintptr_t libcs[N_NAMES]; /* what such a library finds; 0: not libc's */
 	uintptr_t first[N_NAMES]; /* what any other finds */
-	int mem;                  /* /proc/self/mem, which writes to what is read-only by now */
+	uintptr_t page;
 	unsigned n_failed;
 };
 
 struct object {
 	uintptr_t from, to; /* its memory */
+	const struct dl_phdr_info *info;
+	uintptr_t sealed_from, sealed_to; /* what libc made read-only when it was relocated */
+	bool is_open;                     /* … it is writable for now */
 	const ElfW(Sym) * symbols;
 	const char *strings;
 	const ElfW(Rela) * relocations[2]; /* of tables and addresses; of calls */
@@ -91,14 +96,18 @@ static void object_read(struct object *o, const ElfW(Dyn) * d)
 	}
 }
 
-static bool object_find(struct object *o, const struct dl_phdr_info *info)
+static bool object_find(struct object *o, const struct dl_phdr_info *info, uintptr_t page)
 {
 	const ElfW(Dyn) *dynamic = NULL;
-	*o = (struct object){.from = info->dlpi_addr};
+	*o = (struct object){.from = info->dlpi_addr, .info = info};
 	for (unsigned i = 0; i < info->dlpi_phnum; i++) {
 		const ElfW(Phdr) *p = &info->dlpi_phdr[i];
 		if (p->p_type == PT_DYNAMIC)
 			dynamic = (const void *)(info->dlpi_addr + p->p_vaddr);
+		if (p->p_type == PT_GNU_RELRO) { /* whole pages, as libc takes them */
+			o->sealed_from = (info->dlpi_addr + p->p_vaddr) & -page;
+			o->sealed_to = (info->dlpi_addr + p->p_vaddr + p->p_memsz) & -page;
+		}
 		if (p->p_type == PT_LOAD && info->dlpi_addr + p->p_vaddr + p->p_memsz > o->to)
 			o->to = info->dlpi_addr + p->p_vaddr + p->p_memsz;
 	}
@@ -107,12 +116,33 @@ static bool object_find(struct object *o, const struct dl_phdr_info *info)
 	return o->symbols && o->strings;
 }
 
-static bool write_at(int mem, uintptr_t slot, uintptr_t value)
+static bool is_writable(const struct object *o, uintptr_t slot)
 {
-	return sys_call(SYS_pwrite64, mem, &value, sizeof value, slot, 0, 0) == sizeof value;
+	for (unsigned i = 0; i < o->info->dlpi_phnum; i++) {
+		const ElfW(Phdr) *p = &o->info->dlpi_phdr[i];
+		if (p->p_type == PT_LOAD && (p->p_flags & PF_W) && slot - (o->from + p->p_vaddr) < p->p_memsz)
+			return true;
+	}
+	return false;
 }
 
-static void bind_one(struct binding *b, const struct object *o, const ElfW(Rela) * r)
+static bool protect(const struct object *o, int how)
+{
+	return sys_call(SYS_mprotect, o->sealed_from, o->sealed_to - o->sealed_from, how, 0, 0, 0) == 0;
+}
+
+/* False: it cannot be written. */
+static bool write_at(struct object *o, uintptr_t slot, uintptr_t value)
+{
+	if (!is_writable(o, slot))
+		return false;
+	if (slot >= o->sealed_from && slot < o->sealed_to && !o->is_open && !(o->is_open = protect(o, PROT_READ | PROT_WRITE)))
+		return false;
+	*(volatile uintptr_t *)slot = value;
+	return true;
+}
+
+static void bind_one(struct binding *b, struct object *o, const ElfW(Rela) * r)
 {
 	const ElfW(Sym) *symbol = &o->symbols[ELF64_R_SYM(r->r_info)];
 	const char *name = o->strings + symbol->st_name;
@@ -124,7 +154,7 @@ static void bind_one(struct binding *b, const struct object *o, const ElfW(Rela)
 			continue;
 		uintptr_t slot = o->from + r->r_offset, is = *(const uintptr_t *)slot;
 		bool at_first_call = type == BY_CALL && is >= o->from && is < o->to;
-		if (b->libcs[i] && (is == b->libcs[i] || at_first_call) && !write_at(b->mem, slot, b->first[i]))
+		if (b->libcs[i] && (is == b->libcs[i] || at_first_call) && !write_at(o, slot, b->first[i]))
 			b->n_failed++;
 		return;
 	}
@@ -134,11 +164,13 @@ static int bind_object(struct dl_phdr_info *info, size_t size, void *arg)
 {
 	struct binding *b = arg;
 	struct object o;
-	if (b->n_seen++ < b->n_before || !object_find(&o, info))
+	if (b->n_seen++ < b->n_before || !object_find(&o, info, b->page))
 		return 0;
 	for (unsigned table = 0; table < 2; table++)
 		for (size_t i = 0; o.relocations[table] && i < o.n_relocations[table]; i++)
 			bind_one(b, &o, &o.relocations[table][i]);
+	if (o.is_open)
+		protect(&o, PROT_READ);
 	return 0;
 }
 
@@ -163,13 +195,10 @@ static void *open_and_bind(const char *file, int mode)
 	if (!library)
 		return NULL;
 	int saved = errno;
-	b.mem = sys_openat(AT_FDCWD, "/proc/self/mem", O_RDWR | O_CLOEXEC, 0);
-	if (b.mem >= 0) {
-		look_up(&b, library);
-		dl_iterate_phdr(bind_object, &b);
-		sys_close(b.mem);
-	}
-	if (b.mem < 0 || b.n_failed)
+	b.page = getauxval(AT_PAGESZ);
+	look_up(&b, library);
+	dl_iterate_phdr(bind_object, &b);
+	if (b.n_failed)
 		log_warn("fallback", "%s has functions of its own first (RTLD_DEEPBIND), and could not be bound to finesse's: it finds the kernel's sockets", file);
 	errno = saved;
 	return library;

@@ -12,6 +12,9 @@ PORT = 7000
 PROGRAM = """
 import ctypes, os, socket, sys
 directory, address = sys.argv[1], (sys.argv[2], int(sys.argv[3]))
+if sys.argv[4]:
+    os.setgid(65534)
+    os.setuid(65534)  # /proc/self/mem is root's from now on
 early = os.RTLD_LAZY | os.RTLD_DEEPBIND
 ctypes.CDLL(directory + "/early.so", mode=early)  # before there is a socket
 for name, mode in (("early", early), ("plain", os.RTLD_NOW), ("lazy", os.RTLD_LAZY | os.RTLD_DEEPBIND), ("now", os.RTLD_NOW | os.RTLD_DEEPBIND), ("direct", os.RTLD_NOW | os.RTLD_DEEPBIND)):
@@ -37,8 +40,9 @@ while True:
 """
 
 
-def run(finesse):
+def run(finesse, as_root):
     with Lab() as lab:
+        os.chmod(lab.dir, 0o755)
         for name in ("early", "plain", "lazy", "now"):
             shutil.copy(TOP / "tests/net/plugin.so", lab.dir + "/%s.so" % name)
         shutil.copy(TOP / "tests/net/plugin_direct.so", lab.dir + "/direct.so")
@@ -48,7 +52,7 @@ def run(finesse):
         peer = lab.client.spawn([PYTHON, "-c", PEER, CLIENT_IP, str(PORT)], stdout=subprocess.PIPE)
         peer.stdout.readline()
         before = lab.server.opens()
-        p = lab.server.spawn([PYTHON, "-c", PROGRAM, lab.dir, CLIENT_IP, str(PORT)], finesse, stdout=subprocess.PIPE)
+        p = lab.server.spawn([PYTHON, "-c", PROGRAM, lab.dir, CLIENT_IP, str(PORT), "" if as_root else "nobody"], finesse, stdout=subprocess.PIPE)
         try:
             said = p.communicate(timeout=30)[0].decode().splitlines()
         except subprocess.TimeoutExpired:
@@ -56,18 +60,24 @@ def run(finesse):
         return said, lab.server.opens() == before
 
 
+def compare(check, as_root):
+    who = "root" if as_root else "who was root"
+    native, _ = run(False, as_root)
+    check(len(native) == 5 and all("b'world'" in line and line.endswith("RUNPATH 1") for line in native), "%s: natively %s" % (who, native))
+    ours, carried = run(True, as_root)
+    ours += ["nothing"] * (len(native) - len(ours))
+    for a, b in zip(native, ours):
+        check(a == b, "%s: natively %s; under finesse %s" % (who, a, b))
+    check(carried, "%s: the engine carried it" % who)
+
+
 def main():
     if os.geteuid() != 0:
         print("skipped: needs root")
         return 77
     check = Checks()
-    native, _ = run(False)
-    check(len(native) == 5 and all("b'world'" in line and line.endswith("RUNPATH 1") for line in native), "natively %s" % native)
-    ours, carried = run(True)
-    ours += ["nothing"] * (len(native) - len(ours))
-    for a, b in zip(native, ours):
-        check(a == b, "natively %s; under finesse %s" % (a, b))
-    check(carried, "the engine carried it")
+    for as_root in (True, False):
+        compare(check, as_root)
     return check.tally()
 
 
