@@ -205,7 +205,7 @@ static void *open_and_bind(const char *file, int mode)
 }
 
 /* libc looks at who called it: where nothing is to do, a jump. */
-__attribute__((optimize("optimize-sibling-calls"))) void *wrap_dlopen(const char *file, int mode)
+__attribute__((optimize("O2"), no_sanitize("address", "undefined", "thread"))) void *wrap_dlopen(const char *file, int mode)
 {
 	if (shim_ready && !engine_inside && (mode & RTLD_DEEPBIND) && !(mode & RTLD_NOLOAD) && file && strchr(file, '/') && !strchr(file, '$'))
 		return open_and_bind(file, mode);
