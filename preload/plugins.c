@@ -38,9 +38,10 @@ static const char *const names[] = {
 enum { N_NAMES = sizeof names / sizeof *names };
 
 struct binding {
-	size_t n_before, n_seen;  /* objects of the process */
-	uintptr_t libcs[N_NAMES]; /* what such a library finds; 0: not libc's */
-	uintptr_t first[N_NAMES]; /* what any other finds */
+	size_t n_before, n_seen;   /* objects of the process */
+	unsigned long long n_gone; /* … that went since it began */
+	uintptr_t libcs[N_NAMES];  /* what such a library finds; 0: not libc's */
+	uintptr_t first[N_NAMES];  /* what any other finds */
 	uintptr_t page;
 	unsigned n_failed;
 };
@@ -58,7 +59,9 @@ struct object {
 
 static int count(struct dl_phdr_info *info, size_t size, void *arg)
 {
-	++*(size_t *)arg;
+	struct binding *b = arg;
+	b->n_before++;
+	b->n_gone = info->dlpi_subs;
 	return 0;
 }
 
@@ -164,7 +167,8 @@ static int bind_object(struct dl_phdr_info *info, size_t size, void *arg)
 {
 	struct binding *b = arg;
 	struct object o;
-	if (b->n_seen++ < b->n_before || !object_find(&o, info, b->page))
+	size_t gone = info->dlpi_subs - b->n_gone; /* constructors and other threads close some: what is new moves up */
+	if (b->n_seen++ + gone < b->n_before || !object_find(&o, info, b->page))
 		return 0;
 	for (unsigned table = 0; table < 2; table++)
 		for (size_t i = 0; o.relocations[table] && i < o.n_relocations[table]; i++)
@@ -190,7 +194,7 @@ static void look_up(struct binding *b, void *library)
 static void *open_and_bind(const char *file, int mode)
 {
 	struct binding b = {0};
-	dl_iterate_phdr(count, &b.n_before);
+	dl_iterate_phdr(count, &b);
 	void *library = REAL(dlopen)(file, mode);
 	if (!library)
 		return NULL;

@@ -17,10 +17,13 @@ if sys.argv[4]:
     os.setuid(65534)  # /proc/self/mem is root's from now on
 early = os.RTLD_LAZY | os.RTLD_DEEPBIND
 ctypes.CDLL(directory + "/early.so", mode=early)  # before there is a socket
-for name, mode in (("early", early), ("plain", os.RTLD_NOW), ("lazy", os.RTLD_LAZY | os.RTLD_DEEPBIND), ("now", os.RTLD_NOW | os.RTLD_DEEPBIND), ("direct", os.RTLD_NOW | os.RTLD_DEEPBIND)):
+for name, mode in (("early", early), ("plain", os.RTLD_NOW), ("lazy", os.RTLD_LAZY | os.RTLD_DEEPBIND), ("now", os.RTLD_NOW | os.RTLD_DEEPBIND), ("direct", os.RTLD_NOW | os.RTLD_DEEPBIND), ("other_goes", early)):
     s = socket.create_connection(address)
     s.settimeout(None)
+    if name == "other_goes":
+        os.environ["PLUGIN_CLOSES"] = str(ctypes.CDLL(directory + "/other.so")._handle)
     plugin = ctypes.CDLL(directory + "/" + name + ".so", mode=mode)
+    os.environ.pop("PLUGIN_CLOSES", None)
     data = ctypes.create_string_buffer(5)
     print(name, "family", plugin.plugin_family(s.fileno()), "send", plugin.plugin_send(s.fileno(), b"hello", 5), end=" ")
     print("read", plugin.plugin_read(s.fileno(), data, 5), data.raw, "by RUNPATH", plugin.plugin_finds(b"inner_" + name.encode() + b".so", os.RTLD_NOW), flush=True)
@@ -43,11 +46,11 @@ while True:
 def run(finesse, as_root):
     with Lab() as lab:
         os.chmod(lab.dir, 0o755)
-        for name in ("early", "plain", "lazy", "now"):
+        for name in ("early", "plain", "lazy", "now", "other_goes", "other"):
             shutil.copy(TOP / "tests/net/plugin.so", lab.dir + "/%s.so" % name)
         shutil.copy(TOP / "tests/net/plugin_direct.so", lab.dir + "/direct.so")
         os.mkdir(lab.dir + "/inner")
-        for name in ("early", "plain", "lazy", "now", "direct"):
+        for name in ("early", "plain", "lazy", "now", "direct", "other_goes"):
             shutil.copy(TOP / "tests/net/plugin.so", lab.dir + "/inner/inner_%s.so" % name)
         peer = lab.client.spawn([PYTHON, "-c", PEER, CLIENT_IP, str(PORT)], stdout=subprocess.PIPE)
         peer.stdout.readline()
@@ -63,7 +66,7 @@ def run(finesse, as_root):
 def compare(check, as_root):
     who = "root" if as_root else "who was root"
     native, _ = run(False, as_root)
-    check(len(native) == 5 and all("b'world'" in line and line.endswith("RUNPATH 1") for line in native), "%s: natively %s" % (who, native))
+    check(len(native) == 6 and all("b'world'" in line and line.endswith("RUNPATH 1") for line in native), "%s: natively %s" % (who, native))
     ours, carried = run(True, as_root)
     ours += ["nothing"] * (len(native) - len(ours))
     for a, b in zip(native, ours):
