@@ -19,7 +19,8 @@ struct exception {
 	struct flow flow; /* in engine.exceptions */
 	struct list node; /* engine.exception_list */
 	bool kernel_has;  /* in this sweep */
-	bool in_group;    /* its entry is in the group's flows */
+	bool in_set;      /* it is one of the classifier's exceptions */
+	bool in_group;    /* it has an entry in the group's flows */
 };
 
 /* The classifier has it. */
@@ -28,7 +29,7 @@ static int enter(struct engine *e, const struct flow_key *key, bool in_group)
 	struct exception *x = engine_alloc(e, sizeof *x);
 	if (!x)
 		return -ENOMEM;
-	*x = (struct exception){.flow.key = *key, .in_group = in_group};
+	*x = (struct exception){.flow.key = *key, .in_set = !in_group, .in_group = in_group};
 	int err = demux_insert(&e->exceptions, &x->flow);
 	if (err) {
 		engine_free(e, x, sizeof *x);
@@ -40,12 +41,23 @@ static int enter(struct engine *e, const struct flow_key *key, bool in_group)
 	return 0;
 }
 
+static struct exception *find(const struct engine *e, const struct flow_key *key)
+{
+	struct flow *f = demux_find(&e->exceptions, key);
+	return f ? container_of(f, struct exception, flow) : NULL;
+}
+
+/* A group's entry does not do: the port may be another listener's by now, which is in no group or in another one. */
 int exception_add(struct engine *e, const struct flow_key *key)
 {
-	if (demux_find(&e->exceptions, key))
+	struct exception *x = find(e, key);
+	if (x && x->in_set)
 		return 0;
 	int err = classifier_add_exception(e->classifier, key);
-	return err ? err : enter(e, key, false);
+	if (err || !x)
+		return err ? err : enter(e, key, false);
+	x->in_set = true;
+	return 0;
 }
 
 struct taking {
@@ -57,7 +69,13 @@ struct taking {
 static void take_given(struct classifier_given *v, const struct flow_key *key, bool in_group)
 {
 	struct engine *e = container_of(v, struct taking, visit)->e;
-	if (demux_find(&e->exceptions, key) || enter(e, key, in_group))
+	struct exception *x = find(e, key);
+	if (x) {
+		x->in_group |= in_group;
+		x->in_set |= !in_group;
+		return;
+	}
+	if (enter(e, key, in_group))
 		return;
 	struct flow *f = demux_find(&e->demux, key);
 	struct sock *s = f ? container_of(f, struct sock, flow) : NULL;
@@ -82,7 +100,7 @@ static void exception_remove(struct engine *e, struct exception *x)
 {
 	if (x->in_group)
 		parting_add(e, &x->flow.key, false, true);
-	else
+	if (x->in_set)
 		classifier_del_exception(e->classifier, &x->flow.key);
 	demux_remove(&e->exceptions, &x->flow);
 	list_unlink(&x->node);
