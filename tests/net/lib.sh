@@ -106,6 +106,39 @@ wait_engine() {
 	wait_until 20 sh -c "nsenter --net=/proc/$SERVER_NS/ns/net '$FINESSE_BUILD_DIR/finesse' stat --json | grep -q '\"port\": *$1,'"
 }
 
+# The kernel's TCP echoes on the server's port. PORT
+serve_echo() {
+	nsenter --net="/proc/$SERVER_NS/ns/net" /usr/bin/python3 -c "
+import socket, threading
+def echo(c):
+    try:
+        while d := c.recv(65536): c.sendall(d)
+    except OSError: pass
+    c.close()
+l = socket.socket(); l.setsockopt(1, 2, 1); l.bind(('$SERVER_IP', $1)); l.listen(64)
+while True: threading.Thread(target=echo, args=(l.accept()[0],), daemon=True).start()" 9>&- &
+	holders="$holders $!"
+	wait_until 60 in_server sh -c "ss -Hltn 'sport = :$1' | grep -q ."
+}
+
+# How many connections the kernel of the client's namespace has opened.
+kernel_opened() {
+	in_client nstat -asz TcpActiveOpens | awk '/TcpActiveOpens/ { print $2 }'
+}
+
+# A program in the client's namespace, under finesse: it alone is preloaded, and a sanitizer's runtime comes first. ASAN_OPTIONS COMMAND…
+preload_client() {
+	preload_asan=$(ldd "$FINESSE_BUILD_DIR/libfinesse.so" | awk '/libasan/ { print $3 }') preload_options=$1
+	shift
+	(finesse_client env LD_PRELOAD="$preload_asan $FINESSE_BUILD_DIR/libfinesse.so" ASAN_OPTIONS="$preload_options" "$@")
+}
+
+# What the program printed natively and under finesse ($scratch/native, $scratch/finesse) is the same, and whole: it ends with "# end".
+compare_outputs() {
+	if grep -q '^# end' "$scratch/native"; then pass "the program ran to its end"; else fail "the program did not run to its end"; fi
+	if diff "$scratch/native" "$scratch/finesse"; then pass "$(wc -l <"$scratch/native") results are the same"; else fail "results differ"; fi
+}
+
 pass() {
 	checks=$((checks + 1))
 	echo "ok: $*"
