@@ -52,7 +52,7 @@ static bool is_in_order(const struct sock *s, const struct tcp_segment *seg)
 void packet_seen_note(struct engine *e, struct sock *s, const struct ip_input *in)
 {
 	struct packet_seen *seen = &s->seen;
-	if (ip_addr_is_v4(&s->flow.key.raddr) || (s->listener && !s->accepted))
+	if (!s->values || ip_addr_is_v4(&s->flow.key.raddr) || (s->listener && !s->accepted))
 		return;
 	bool info = asks(s, OPTION_IPV6_RECVPKTINFO, OPTION_IPV6_2292PKTINFO);
 	bool ttl = asks(s, OPTION_IPV6_RECVHOPLIMIT, OPTION_IPV6_2292HOPLIMIT);
