@@ -108,6 +108,16 @@ void classifier_gen_lookup_key(struct gen *g)
 	bpf_asm_call(g->a, BPF_FUNC_map_lookup_elem);
 }
 
+void classifier_gen_insert_key(struct gen *g, int value)
+{
+	bpf_asm_mov(g->a, R2, FP);
+	bpf_asm_alu_imm(g->a, BPF_ADD, R2, KEY);
+	bpf_asm_mov(g->a, R3, FP);
+	bpf_asm_alu_imm(g->a, BPF_ADD, R3, value);
+	bpf_asm_mov_imm(g->a, R4, BPF_NOEXIST);
+	bpf_asm_call(g->a, BPF_FUNC_map_update_elem);
+}
+
 /* reg = the local port of the flow at `key`, plus `more`, modulo CLASSIFIER_SLOTS, times `size`. */
 static void gen_place(struct bpf_asm *a, int reg, int key, int more, int size)
 {
@@ -262,12 +272,7 @@ static void gen_given(struct gen *g)
 	gen_count_exceptions(g, 1);
 	bpf_asm_store_imm(a, BPF_B, FP, SLOT, 1);
 	bpf_asm_map(a, R1, g->maps->sets[SET_EXCEPTIONS]);
-	bpf_asm_mov(a, R2, FP);
-	bpf_asm_alu_imm(a, BPF_ADD, R2, KEY);
-	bpf_asm_mov(a, R3, FP);
-	bpf_asm_alu_imm(a, BPF_ADD, R3, SLOT);
-	bpf_asm_mov_imm(a, R4, BPF_NOEXIST);
-	bpf_asm_call(a, BPF_FUNC_map_update_elem);
+	classifier_gen_insert_key(g, SLOT);
 	bpf_asm_jump_if(a, BPF_JEQ, R0, 0, entered);
 	gen_count_exceptions(g, -1);
 	bpf_asm_jump_if(a, BPF_JEQ, R0, -EEXIST, g->none);

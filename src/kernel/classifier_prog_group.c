@@ -464,12 +464,7 @@ static void gen_write_entry(struct gen *g)
 
 	bpf_asm_bind(a, insert);
 	bpf_asm_mov(a, R1, R8);
-	bpf_asm_mov(a, R2, FP);
-	bpf_asm_alu_imm(a, BPF_ADD, R2, KEY);
-	bpf_asm_mov(a, R3, FP);
-	bpf_asm_alu_imm(a, BPF_ADD, R3, CHOSEN);
-	bpf_asm_mov_imm(a, R4, BPF_NOEXIST);
-	bpf_asm_call(a, BPF_FUNC_map_update_elem);
+	classifier_gen_insert_key(g, CHOSEN);
 	bpf_asm_jump_if(a, BPF_JEQ, R0, 0, done);
 	bpf_asm_jump_if(a, BPF_JEQ, R0, -EEXIST, exists);
 	bpf_asm_jump(a, g->none); /* full */

@@ -58,6 +58,8 @@ struct gen {
 void classifier_gen_lookup(struct gen *g, int map_fd, int key);
 /* R0 = the value of KEY in the map that R1 points to, or NULL. */
 void classifier_gen_lookup_key(struct gen *g);
+/* R0 = 0: KEY, with what is at `value` on the stack, is in the map that R1 points to; or -EEXIST, or another error, and it stays as it was. */
+void classifier_gen_insert_key(struct gen *g, int value);
 /* Goes to `found` if KEY is in the set. */
 void classifier_gen_find(struct gen *g, enum classifier_set set, int found);
 /* None of ours unless the key's local address is. */
