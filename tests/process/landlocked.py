@@ -93,7 +93,7 @@ def program(how):
         else:
             os.wait()
     if held:
-        print("a connection of before:", said(held.recv, 100), flush=True)
+        print("a connection of before:", said(held.recv, 5), flush=True)
 
 
 WAYS = ["connect", "bind", "both", "both-used", "both-thread", "both-used-thread", "both-fork", "both-used-fork", "connect-given", "bind-given", "both-given"]
