@@ -3,7 +3,7 @@
  *
  *     jumped OWN_ADDRESS ADDRESS PORT
  *
- * A parent traces the thread (ptrace) and sends the signal: after each third of the first instructions of the call, and before and after each of its system calls. The connection is bound to
+ * A parent traces the thread (ptrace) and sends the signal: after each eighth of the first instructions of the call, and before and after each of its system calls. The connection is bound to
  * a port, and its close resets it (SO_LINGER 0). So the port is free then. If something still had the connection, bind would say EADDRINUSE.
  *
  * Prints a line for each call: in how many places something was left.
@@ -28,7 +28,7 @@
 #include <unistd.h>
 
 #define INSTRUCTIONS 1200
-#define STRIDE       3 /* a reference is held for longer than that before it is noted */
+#define STRIDE       8 /* a reference is held for some twenty instructions before it is noted */
 #define SYSTEM_CALLS 100
 #define OWN_PORT     21777
 #define FIXED        99 /* a number */
@@ -244,5 +244,6 @@ int main(int argc, char **argv)
 			good &= leave(i);
 	printf("done\n");
 	kill(child, SIGKILL);
+	waitpid(child, NULL, 0);
 	return !good;
 }

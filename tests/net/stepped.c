@@ -1,5 +1,5 @@
 /*
- * A thread's call is stopped after each of its first instructions, and before and after each of its system calls. There another thread makes a whole call on the same descriptor.
+ * A thread's call is stopped among its first instructions, and before and after each of its system calls. There another thread makes a whole call on the same descriptor.
  *
  *     stepped ADDRESS
  *
@@ -31,9 +31,11 @@
 #include "tests/task.h"
 
 #define INSTRUCTIONS 200
+#define STRIDE       3 /* beside each whole call another third of the instructions: a stop costs so many stops before it that all of them beside all would take minutes */
 #define SYSTEM_CALLS 100 /* twice: before and after */
 #define THE_END      10000000
-#define ASLEEP       20 /* looks, a millisecond apart, that find a thread asleep: it waits for the stopped one */
+#define ASLEEP       20  /* looks that find a thread asleep: it waits for the stopped one. Found so too early, it comes second in the end, or first: both are orders */
+#define LOOK_US      100 /* between two of them: so many places make the thread wait that a millisecond would cost the test a minute */
 
 struct deed {
 	const char *name;
@@ -285,7 +287,7 @@ static void make_whole_call(void)
 	for (int looks = 0; !shared->done && looks < ASLEEP; looks++) {
 		if (task_state(child, shared->whole_thread) != 'S')
 			looks = -1;
-		usleep(shared->done ? 0 : 1000);
+		usleep(shared->done ? 0 : LOOK_US);
 	}
 }
 
@@ -308,11 +310,11 @@ static bool trial(int kind, long n, char said[320])
 
 static bool pair(int a, int b)
 {
-	static const struct {
+	const struct {
 		int kind;
 		const char *name;
-		long most;
-	} steps[] = {{PTRACE_SINGLESTEP, "instructions", INSTRUCTIONS}, {PTRACE_SYSCALL, "halves of system calls", 2 * SYSTEM_CALLS}};
+		long first, most, stride;
+	} steps[] = {{PTRACE_SINGLESTEP, "instructions", 1 + b % STRIDE, INSTRUCTIONS, STRIDE}, {PTRACE_SYSCALL, "halves of system calls", 1, 2 * SYSTEM_CALLS, 1}};
 	char before[320], after[320], said[320];
 	int wrong = 0;
 	shared->stepped = a;
@@ -321,7 +323,7 @@ static bool pair(int a, int b)
 	trial(PTRACE_SYSCALL, THE_END, after);
 	printf("%s beside %s\n  %s\n  %s\n", stepped[a].name, whole[b].name, before, after);
 	for (unsigned i = 0; i < COUNT(steps); i++)
-		for (long n = 1; n <= steps[i].most && trial(steps[i].kind, n, said); n++) {
+		for (long n = steps[i].first; n <= steps[i].most && trial(steps[i].kind, n, said); n += steps[i].stride) {
 			if (!strcmp(said, before) || !strcmp(said, after))
 				continue;
 			if (wrong++ < 3)
@@ -358,5 +360,6 @@ int main(int argc, char **argv)
 		}
 	printf("done\n");
 	kill(child, SIGKILL);
+	waitpid(child, NULL, 0);
 	return !good;
 }
