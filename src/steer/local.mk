@@ -3,6 +3,7 @@ src_libsteer_a_CFLAGS = $(ROOM_CFLAGS)
 src_libsteer_a_SOURCES = \
 	src/steer/budget.c \
 	src/steer/budget.h \
+	src/steer/http_scan.h \
 	src/steer/learner.c \
 	src/steer/learner.h \
 	src/steer/prefixes.c \

@@ -13,6 +13,7 @@
  * its end; the rest is looked at byte by byte. The usual case has a short way: a line that is all there, and as it should be, is taken at once (take_line). It says
  * what the bytes would say; what it does not know it leaves to them.
  */
+#include "steer/http_scan.h"
 #include "steer/reader_internal.h"
 
 #include <string.h>
@@ -395,14 +396,6 @@ static void status_line_byte(struct reader *r, struct http_half *h, uint8_t c)
 
 /* ---- chunks, RFC 9112 §7.1 ---- */
 
-static int hex(uint8_t c)
-{
-	if (c >= '0' && c <= '9')
-		return c - '0';
-	c = lower(c);
-	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
 static void chunk_size_end(struct reader *r, struct http_half *h)
 {
 	if (!(h->flags & DIGITS)) {
@@ -416,7 +409,7 @@ static void chunk_byte(struct reader *r, struct http_half *h, uint8_t c, bool re
 {
 	switch (h->state) {
 	case HTTP_CHUNK_SIZE: {
-		int value = hex(c);
+		int value = scan_hex(c);
 		if (value >= 0)
 			digit(r, h, (unsigned)value, 16);
 		else if (c == '\n')
@@ -506,24 +499,6 @@ static void settle(struct reader *r, struct http_half *h, bool response)
 		message_end(r, h, response);
 }
 
-/* Up to the line's end, or a CR, which may not be it. */
-static size_t skip_line(const uint8_t *p, size_t n)
-{
-	const uint8_t *end = memchr(p, '\n', n);
-	size_t k = end ? (size_t)(end - p) : n;
-	const uint8_t *cr = memchr(p, '\r', k);
-	return cr ? (size_t)(cr - p) : k;
-}
-
-/* Up to a byte that may end the word, or may not be in it. */
-static size_t skip_word(const uint8_t *p, size_t n)
-{
-	size_t k = 0;
-	while (k < n && p[k] > ' ' && p[k] != ':')
-		k++;
-	return k;
-}
-
 /* What does not change the state, whatever it is. */
 static size_t skip_idle(const struct http_half *h, const uint8_t *p, size_t n)
 {
@@ -532,13 +507,13 @@ static size_t skip_idle(const struct http_half *h, const uint8_t *p, size_t n)
 	switch (h->state) {
 	case HTTP_NAME:
 	case HTTP_TARGET:
-		return h->match.mask ? 0 : skip_word(p, n);
+		return h->match.mask ? 0 : scan_word(p, n);
 	case HTTP_VALUE:
-		return h->header == HEADER_OTHER ? skip_line(p, n) : 0;
+		return h->header == HEADER_OTHER ? scan_line_text(p, n) : 0;
 	case HTTP_REASON:
 	case HTTP_CHUNK_EXT:
 	case HTTP_TRAILER_LINE:
-		return skip_line(p, n);
+		return scan_line_text(p, n);
 	default:
 		return 0;
 	}
@@ -546,35 +521,11 @@ static size_t skip_idle(const struct http_half *h, const uint8_t *p, size_t n)
 
 /* ---- whole lines ---- */
 
-/* How long the line at p is, its end included, and its text; 0: it is not all there, or has a CR within. */
-static size_t whole_line(const uint8_t *p, size_t n, size_t *text)
-{
-	const uint8_t *end = memchr(p, '\n', n);
-	if (!end)
-		return 0;
-	size_t k = (size_t)(end - p);
-	const uint8_t *cr = memchr(p, '\r', k);
-	*text = cr ? k - 1 : k;
-	return cr && cr + 1 != end ? 0 : k + 1;
-}
-
-static bool is_digit(uint8_t c)
-{
-	return c >= '0' && c <= '9';
-}
-
-#define VERSION_LEN 8 /* HTTP/1.x */
 #define STATUS_LEN  (VERSION_LEN + 5) /* with " 200 " */
-
-/* 0 or 1; -1: it is neither HTTP/1.0 nor HTTP/1.1. */
-static int version_at(const uint8_t *p)
-{
-	return memcmp(p, "HTTP/1.", VERSION_LEN - 1) == 0 && (p[VERSION_LEN - 1] == '0' || p[VERSION_LEN - 1] == '1') ? p[VERSION_LEN - 1] - '0' : -1;
-}
 
 static size_t take_method(struct reader *r, struct http_half *h, const uint8_t *p, size_t n)
 {
-	size_t k = skip_word(p, n);
+	size_t k = scan_word(p, n);
 	if (k == n || p[k] != ' ' || !word_is_fresh(&h->match, METHODS))
 		return 0;
 	for (unsigned m = 0; m < METHODS; m++) {
@@ -589,10 +540,10 @@ static size_t take_method(struct reader *r, struct http_half *h, const uint8_t *
 
 static size_t take_target(struct http_half *h, const uint8_t *p, size_t n)
 {
-	size_t text, line = whole_line(p, n, &text);
+	size_t text, line = scan_whole_line(p, n, &text);
 	if (!line || text <= VERSION_LEN || p[text - VERSION_LEN - 1] != ' ')
 		return 0;
-	int version = version_at(p + text - VERSION_LEN);
+	int version = scan_version(p + text - VERSION_LEN);
 	if (version < 0)
 		return 0;
 	h->minor = (uint8_t)version;
@@ -602,26 +553,18 @@ static size_t take_target(struct http_half *h, const uint8_t *p, size_t n)
 
 static size_t take_status(struct reader *r, struct http_half *h, const uint8_t *p, size_t n)
 {
-	size_t text, line = whole_line(p, n, &text);
+	size_t text, line = scan_whole_line(p, n, &text);
 	if (!line || text < STATUS_LEN || !r->n_requests || !word_is_fresh(&h->match, 2))
 		return 0;
 	const uint8_t *code = p + VERSION_LEN + 1;
-	int version = version_at(p);
-	if (version < 0 || code[-1] != ' ' || code[0] == '0' || !is_digit(code[0]) || !is_digit(code[1]) || !is_digit(code[2]) || code[3] != ' ')
+	int version = scan_version(p);
+	if (version < 0 || code[-1] != ' ' || code[0] == '0' || !scan_is_digit(code[0]) || !scan_is_digit(code[1]) || !scan_is_digit(code[2]) || code[3] != ' ')
 		return 0;
 	h->minor = (uint8_t)version;
 	h->flags = 0;
 	h->status = (uint16_t)((code[0] - '0') * 100 + (code[1] - '0') * 10 + (code[2] - '0'));
 	name_start(h);
 	return line;
-}
-
-static bool is_name(const uint8_t *p, size_t n, const char *name)
-{
-	for (size_t k = 0; k < n; k++)
-		if (lower(p[k]) != (uint8_t)name[k])
-			return false;
-	return name[n] == 0;
 }
 
 #define DIGITS_TAKEN 18 /* no number of so many is too large */
@@ -635,13 +578,13 @@ static void take_value(struct reader *r, struct http_half *h, const uint8_t *p, 
 		n--;
 	}
 	if (h->header == HEADER_LENGTH) {
-		for (; k < n && k < DIGITS_TAKEN && is_digit(p[k]); k++) {
+		for (; k < n && k < DIGITS_TAKEN && scan_is_digit(p[k]); k++) {
 			h->left = h->left * 10 + (p[k] - '0');
 			h->flags |= DIGITS;
 		}
 	} else {
 		for (unsigned t = 0; t < TOKENS && !k; t++)
-			if (n && is_name(p, n, tokens[t])) {
+			if (n && scan_is_word(p, n, tokens[t])) {
 				word_is(&h->match, t, n);
 				k = n;
 			}
@@ -650,71 +593,20 @@ static void take_value(struct reader *r, struct http_half *h, const uint8_t *p, 
 		value_byte(r, h, p[k]);
 }
 
-/* Eight bytes at once: the top bit of each byte that is below n, and of the lowest such byte for sure; above it borrows may set more. */
-#define ONES (UINT64_MAX / 255)
-static inline uint64_t bytes_below(uint64_t x, unsigned n)
-{
-	return (x - ONES * n) & ~x & ONES * 128;
-}
-
-static inline uint64_t load_eight(const uint8_t *p)
-{
-	uint64_t x;
-	memcpy(&x, p, sizeof x);
-#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
-	x = __builtin_bswap64(x); /* the first byte is the lowest */
-#endif
-	return x;
-}
-
-/* Up to the first blank, control byte or colon. */
-static size_t name_len(const uint8_t *p, size_t n)
-{
-	size_t k = 0;
-	for (; k + 8 <= n; k += 8) {
-		uint64_t x = load_eight(p + k), found = bytes_below(x, ' ' + 1) | bytes_below(x ^ ONES * ':', 1);
-		if (found)
-			return k + (size_t)__builtin_ctzll(found) / 8;
-	}
-	return k + skip_word(p + k, n - k);
-}
-
-/* Up to the first byte that may end a line, or another control byte so low. */
-static size_t text_len(const uint8_t *p, size_t n)
-{
-	size_t k = 0;
-	for (; k + 8 <= n; k += 8) {
-		uint64_t found = bytes_below(load_eight(p + k), '\r' + 1);
-		if (found)
-			return k + (size_t)__builtin_ctzll(found) / 8;
-	}
-	while (k < n && p[k] > '\r')
-		k++;
-	return k;
-}
-
-/* How long the end of a line at p is; 0: it is none, or not all there. */
-static size_t line_end(const uint8_t *p, size_t n)
-{
-	if (n && p[0] == '\n')
-		return 1;
-	return n > 1 && p[0] == '\r' && p[1] == '\n' ? 2 : 0;
-}
-
 static unsigned header_of(const uint8_t *p, size_t n)
 {
 	for (unsigned i = 0; i < HEADERS; i++)
-		if (n == header_lens[i] && is_name(p, n, headers[i]))
+		if (n == header_lens[i] && scan_is_word(p, n, headers[i]))
 			return i;
 	return HEADER_OTHER;
 }
 
 static size_t take_header(struct reader *r, struct http_half *h, const uint8_t *p, size_t n)
 {
-	size_t k = name_len(p, n);
+	size_t k = scan_name(p, n);
 	if (k == 0 || k == n || p[k] != ':' || !word_is_fresh(&h->match, HEADERS))
 		return 0;
-	size_t text = k + 1 + text_len(p + k + 1, n - k - 1), end = line_end(p + text, n - text);
+	size_t text = k + 1 + scan_text(p + k + 1, n - k - 1), end = scan_line_end(p + text, n - text);
 	if (!end)
 		return 0;
 	unsigned header = header_of(p, k);
@@ -735,7 +627,7 @@ static size_t take_header(struct reader *r, struct http_half *h, const uint8_t *
 static size_t take_headers(struct reader *r, struct http_half *h, const uint8_t *p, size_t n, bool response)
 {
 	for (size_t i = 0;;) {
-		size_t k = p[i] <= '\r' && h->flags & BLANK_LINE ? line_end(p + i, n - i) : 0;
+		size_t k = p[i] <= '\r' && h->flags & BLANK_LINE ? scan_line_end(p + i, n - i) : 0;
 		if (k) {
 			headers_end(r, h, response);
 			return i + k;
