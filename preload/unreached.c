@@ -17,47 +17,38 @@
 #include "base/log.h"
 #include "base/reach.h"
 
-#define REASONS_MAX 8
-
-static const char *told_by_one[REASONS_MAX];
-static const char **told = told_by_one;
+static unsigned told_by_one; /* a bit for each enum reach_obstacle */
+static unsigned *told = &told_by_one;
 
 /* Most programs are executed by a child of fork, which lives for that alone: what it told, its parent has told. */
 void unreached_before_fork(void)
 {
-	if (!shim_ready || told != told_by_one)
+	if (!shim_ready || told != &told_by_one)
 		return;
-	void *shared = sys_mmap(NULL, sizeof told_by_one, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	void *shared = sys_mmap(NULL, sizeof *told, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (!sys_is_error(shared))
-		told = memcpy(shared, told_by_one, sizeof told_by_one);
+		told = memcpy(shared, &told_by_one, sizeof told_by_one);
 }
 
-static bool first_time(const char *why)
+static bool first_time(enum reach_obstacle why)
 {
-	for (unsigned i = 0; i < REASONS_MAX; i++) {
-		const char *before = NULL;
-		if (__atomic_compare_exchange_n(&told[i], &before, why, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
-			return true;
-		if (before == why)
-			return false;
-	}
-	return false;
+	return !(__atomic_fetch_or(told, 1u << why, __ATOMIC_RELAXED) & 1u << why);
 }
 
-static bool is_common(const char *why)
+static bool is_common(enum reach_obstacle why)
 {
-	return strstr(why, "set-") || strstr(why, "file capabilities");
+	return why == REACH_SET_USER || why == REACH_SET_GROUP || why == REACH_CAPABILITIES;
 }
 
 static void tell(const char *path)
 {
-	const char *why = reach_obstacle(path);
+	enum reach_obstacle why = reach_obstacle(path);
 	if (!why || !log_is_read() || !first_time(why)) /* where the program's output is caught, the next one is told of */
 		return;
 	enum log_level level = is_common(why) ? LOG_LEVEL_INFO : LOG_LEVEL_WARN;
 	if (engine_is_strict())
 		level = LOG_LEVEL_ERROR;
-	log_line(level, "fallback", "%s %s: its TCP is the kernel's", path, why);
+	log_line(level, "fallback", "%s %s: its TCP is the kernel's", path, reach_words(why));
 }
 
 static bool may_be_executed(const char *path)

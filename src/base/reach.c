@@ -78,23 +78,23 @@ static bool names_object(int fd, const ElfW(Phdr) * ph)
 	return false;
 }
 
-static const char *program_obstacle(int fd, const ElfW(Ehdr) * eh)
+static enum reach_obstacle program_obstacle(int fd, const ElfW(Ehdr) * eh)
 {
 	ElfW(Phdr) headers[HEADERS_AT_ONCE], dynamic = {0};
 	bool interpreter = false, go = false;
 	if (eh->e_ident[EI_CLASS] != ELFCLASS_HERE || eh->e_ident[EI_DATA] != ELFDATA_HERE)
-		return "is a program for another architecture than libfinesse.so";
+		return REACH_ARCHITECTURE;
 	for (unsigned i = 0; i < eh->e_phnum; i++) {
 		const ElfW(Phdr) *ph = &headers[i % HEADERS_AT_ONCE];
 		if (i % HEADERS_AT_ONCE == 0 && !read_headers(fd, eh, i, headers))
-			return NULL; /* execve will say what it thinks of it */
+			return REACH_NO_OBSTACLE; /* execve will say what it thinks of it */
 		interpreter |= ph->p_type == PT_INTERP;
 		go |= ph->p_type == PT_NOTE && notes_of_go(fd, ph);
 		dynamic = ph->p_type == PT_DYNAMIC ? *ph : dynamic;
 	}
 	if (!interpreter && !names_object(fd, &dynamic))
-		return "is statically linked";
-	return go ? "is a Go program, which makes its system calls without libc" : NULL;
+		return REACH_STATIC;
+	return go ? REACH_GO : REACH_NO_OBSTACLE;
 }
 
 /* execve gives no privilege to a process that wants none (no_new_privs), and set-id programs are preloaded then. */
@@ -110,18 +110,18 @@ static bool may_ask_for_capabilities(void)
 }
 
 /* Would execve switch to secure mode? */
-static const char *privilege_obstacle(int fd, const struct stat *st)
+static enum reach_obstacle privilege_obstacle(int fd, const struct stat *st)
 {
 	char cap[64];
 	if ((st->st_mode & (S_ISUID | S_ISGID)) && wants_no_privilege())
-		return NULL;
+		return REACH_NO_OBSTACLE;
 	if ((st->st_mode & S_ISUID) && st->st_uid != geteuid())
-		return "is set-user-ID";
+		return REACH_SET_USER;
 	if ((st->st_mode & (S_ISGID | S_IXGRP)) == (S_ISGID | S_IXGRP) && st->st_gid != getegid())
-		return "is set-group-ID";
+		return REACH_SET_GROUP;
 	if (may_ask_for_capabilities() && sys_call(SYS_fgetxattr, fd, "security.capability", cap, sizeof cap, 0, 0) > 0)
-		return "has file capabilities";
-	return NULL;
+		return REACH_CAPABILITIES;
+	return REACH_NO_OBSTACLE;
 }
 
 /* The path in "#! /path argument"; false: not a script. */
@@ -139,25 +139,25 @@ static bool script_interpreter(const char *head, size_t n, char *path)
 }
 
 /* `by_us`: this process would execute it. */
-static const char *obstacle(const char *path, bool by_us, int depth)
+static enum reach_obstacle obstacle(const char *path, bool by_us, int depth)
 {
 	union {
 		char bytes[SCRIPT_LINE_MAX];
 		ElfW(Ehdr) elf;
 	} head = {{0}};
 	char interpreter[SCRIPT_LINE_MAX + 1];
-	const char *why = NULL;
+	enum reach_obstacle why = REACH_NO_OBSTACLE;
 	struct stat st;
 	int fd = sys_openat(AT_FDCWD, path, O_RDONLY | O_CLOEXEC | O_NONBLOCK, 0);
 	if (fd < 0)
-		return NULL; /* executable but not readable: no way to know */
+		return REACH_NO_OBSTACLE; /* executable but not readable: no way to know */
 	ssize_t n = read_at(fd, head.bytes, sizeof head.bytes, 0);
 	if (n > 0 && script_interpreter(head.bytes, (size_t)n, interpreter)) {
 		if (depth < SCRIPT_DEPTH)
 			why = obstacle(interpreter, by_us, depth + 1);
 	} else if (n >= (ssize_t)sizeof head.elf && memcmp(head.bytes, ELFMAG, SELFMAG) == 0 &&
 		   sys_fstat(fd, &st) == 0) {
-		why = by_us ? privilege_obstacle(fd, &st) : NULL;
+		why = by_us ? privilege_obstacle(fd, &st) : REACH_NO_OBSTACLE;
 		if (!why)
 			why = program_obstacle(fd, &head.elf);
 	}
@@ -165,14 +165,28 @@ static const char *obstacle(const char *path, bool by_us, int depth)
 	return why;
 }
 
-const char *reach_obstacle(const char *path)
+enum reach_obstacle reach_obstacle(const char *path)
 {
 	if (getuid() != geteuid() || getgid() != getegid())
-		return "is executed by a process whose real and effective users (or groups) differ, and the dynamic linker preloads nothing then";
+		return REACH_TWO_USERS;
 	return obstacle(path, true, 0);
 }
 
-const char *reach_obstacle_of_file(const char *path)
+enum reach_obstacle reach_obstacle_of_file(const char *path)
 {
 	return obstacle(path, false, 0);
+}
+
+const char *reach_words(enum reach_obstacle obstacle)
+{
+	static const char *const words[] = {
+		[REACH_STATIC] = "is statically linked",
+		[REACH_GO] = "is a Go program, which makes its system calls without libc",
+		[REACH_ARCHITECTURE] = "is a program for another architecture than libfinesse.so",
+		[REACH_SET_USER] = "is set-user-ID",
+		[REACH_SET_GROUP] = "is set-group-ID",
+		[REACH_CAPABILITIES] = "has file capabilities",
+		[REACH_TWO_USERS] = "is executed by a process whose real and effective users (or groups) differ, and the dynamic linker preloads nothing then",
+	};
+	return words[obstacle];
 }

@@ -309,10 +309,9 @@ static int program_exec(char **program, const struct settings *s)
 	if (strpbrk(library, ": "))
 		return cli_usage_error(
 		    command, "LD_PRELOAD cannot name %s: a path with a colon or a space; install finesse elsewhere", library);
-	const char *obstacle = reach_obstacle(path);
+	const char *obstacle = reach_words(reach_obstacle(path));
 	if (obstacle) {
-		fprintf(stderr, "finesse %s: %s %s: it cannot be preloaded, and %s\n", command, path,
-			obstacle,
+		fprintf(stderr, "finesse %s: %s %s: it cannot be preloaded, and %s\n", command, path, obstacle,
 			s->strict ? "--strict forbids to start it so" : "runs on the kernel's TCP");
 		if (s->strict)
 			return EXIT_CANNOT_RUN;

@@ -135,7 +135,7 @@ const char *process_unreached(long pid)
 	if (!broker && !preload && !process_is_ours(parent_of(pid)))
 		return NULL;
 	snprintf(path, sizeof path, "/proc/%ld/exe", pid);
-	const char *why = reach_obstacle_of_file(path);
+	const char *why = reach_words(reach_obstacle_of_file(path));
 	if (why)
 		return why;
 	if (is_secure(pid))
