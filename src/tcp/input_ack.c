@@ -160,21 +160,53 @@ static void ack_timers(struct tcp_conn *c, int64_t now, bool probe_came)
 	c->rtx_at = min_time(c->rtx_at, max_time(sent_peek(&c->sent, 0)->at_us + rtt_backed_off(c), now + 1));
 }
 
+/* An ACK of something that was never sent, or one too old to be the peer's: it is challenged, and nothing of the segment counts. */
+static bool ack_refused(struct tcp_conn *c, int64_t now, const struct tcp_segment *seg)
+{
+	if (SEQ_GT(seg->ack, c->snd_nxt)) /* "send an ACK, drop the segment, and return" */
+		TCP_COUNT(c, RcvdAckTooNew);
+	else if (SEQ_LT(seg->ack, c->snd_una - c->max_snd_wnd)) /* RFC 5961 §5.2 */
+		TCP_COUNT(c, RcvdAckTooOld);
+	else
+		return false;
+	ack_challenge(c, now);
+	return true;
+}
+
+/* The SACK blocks, RFC 2018. Returns how many bytes the first one, a D-SACK, says came twice (RFC 2883); 0: it is none. */
+static uint32_t ack_blocks(struct tcp_conn *c, int64_t now, const struct tcp_segment *seg, bool acked)
+{
+	uint32_t dsack = seg->n_sack && c->sack_on ? sack_input(c, now, seg) : 0;
+	if (acked && c->sacked.n)
+		ranges_drop_before(&c->sacked, c->stack->memory, c->snd_una);
+	if (dsack) {
+		figures_dsack(c, dsack);
+		recovery_on_dsack(c, seg->sack[0].right, dsack);
+		if (!c->tlp_out)
+			rack_on_dsack(c);
+	}
+	return dsack;
+}
+
+/* How many bytes this ACK says have left the network. */
+static uint32_t count_delivered(struct tcp_conn *c, uint32_t acked, bool dup, uint32_t sacked_before, uint32_t dsack)
+{
+	if (!c->sack_on)
+		return reno_delivered(c, acked, dup);
+	/* As Linux: a retransmission for nothing has left the network, too. If more came twice than we retransmitted, the path makes them. */
+	uint32_t ours = c->kept.dsack_dups > c->total_retrans ? 0 : dsack;
+	c->sacked_bytes = ranges_total(&c->sacked);
+	uint32_t now_known = acked + c->sacked_bytes;
+	return ours + (now_known > sacked_before ? now_known - sacked_before : 0);
+}
+
 bool input_ack(struct tcp_conn *c, int64_t now, const struct tcp_segment *seg)
 {
 	bool established_now = c->state == TCPS_SYN_RECEIVED, probe_came = c->tlp_at != TIME_NEVER;
 	if (established_now && !ack_of_syn(c, now, seg))
 		return false;
-	if (SEQ_GT(seg->ack, c->snd_nxt)) { /* "send an ACK, drop the segment, and return" */
-		TCP_COUNT(c, RcvdAckTooNew);
-		ack_challenge(c, now);
+	if (ack_refused(c, now, seg))
 		return false;
-	}
-	if (SEQ_LT(seg->ack, c->snd_una - c->max_snd_wnd)) { /* RFC 5961 §5.2 */
-		TCP_COUNT(c, RcvdAckTooOld);
-		ack_challenge(c, now);
-		return false;
-	}
 	c->last_ack_rcvd_us = now;
 	c->tso_waits = c->just_written = false;
 	if (timer_persists(c))
@@ -193,26 +225,9 @@ bool input_ack(struct tcp_conn *c, int64_t now, const struct tcp_segment *seg)
 	else if (changed)
 		ack_after_probe(c);
 	uint32_t sacked_before = c->sacked_bytes;
-	uint32_t dsack = seg->n_sack && c->sack_on ? sack_input(c, now, seg) : 0;
-	if (acked && c->sacked.n)
-		ranges_drop_before(&c->sacked, c->stack->memory, c->snd_una);
-	if (dsack) {
-		figures_dsack(c, dsack);
-		recovery_on_dsack(c, seg->sack[0].right, dsack);
-		if (!c->tlp_out)
-			rack_on_dsack(c);
-	}
-	uint32_t ours = c->kept.dsack_dups > c->total_retrans ? 0 : dsack; /* as Linux: there are more than we retransmitted, so the path makes them */
+	uint32_t dsack = ack_blocks(c, now, seg, acked != 0);
 	dup = dup && !established_now;
-	uint32_t delivered = acked;
-	if (!c->sack_on) {
-		delivered = reno_delivered(c, acked, dup);
-	} else {
-		c->sacked_bytes = ranges_total(&c->sacked);
-		delivered += c->sacked_bytes;
-		delivered = delivered > sacked_before ? delivered - sacked_before : 0;
-		delivered += ours; /* as Linux: a retransmission for nothing has left the network, too */
-	}
+	uint32_t delivered = count_delivered(c, acked, dup, sacked_before, dsack);
 	rtt_of_ack(c, now, seg, acked);
 	if (acked)
 		timer_stop_rtx(c); /* RFC 6298 (5.2), (5.3) */
