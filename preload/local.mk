@@ -79,7 +79,8 @@ tests/unit/libshimfake.so: preload/libshim.a tests/unit/libfakeengine.a src/libp
 		tests/unit/libfakeengine.a src/libprocess.a src/libkernel.a src/libbase.a
 
 check_PROGRAMS += tests/net/shim_calls
-tests_net_shim_calls_SOURCES = tests/net/shim_calls.c tests/net/shim_children.c tests/net/shim_libc.c tests/net/shim_calls.h
+tests_net_shim_calls_SOURCES = tests/net/shim_calls.c tests/net/shim_calls.h tests/net/shim_children.c tests/net/shim_files.c tests/net/shim_libc.c tests/net/shim_signals.c \
+	tests/net/shim_waits.c
 tests_net_shim_calls_CFLAGS = $(AM_CFLAGS) -Wno-deprecated-declarations -Wno-stringop-overflow -Wno-stringop-overread -Wno-unused-result -Wno-nonnull
 tests_net_shim_calls_LDADD =
 dist_check_SCRIPTS += tests/net/shim_calls_test.sh

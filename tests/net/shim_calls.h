@@ -25,6 +25,19 @@ void wait_readable(int fd);
 int ctl(int ep, int op, int fd, unsigned events, unsigned tag); /* epoll_ctl */
 int ready(int ep, int ms);                                      /* each event's tag and mask in decimal digits */
 
+/* shim_waits.c */
+void polls(void);
+void epolls(void);
+
+/* shim_files.c */
+void copies(void);
+void big_file(void);
+void stdios(void);
+
+/* shim_signals.c */
+void signals(void);
+void storm(void);
+
 /* shim_children.c */
 void processes(void);
 void clones(void);
