@@ -1,6 +1,7 @@
+# First what takes the processor longest (cc_test, two minutes under the sanitizers): `make -j check` begins the tests in this order, and the others run beside it.
+include tests/sim/local.mk
 include tests/unit/local.mk
 include tests/tcp/local.mk
-include tests/sim/local.mk
 include tests/probes/local.mk
 include tests/fuzz/local.mk
 include tests/net/local.mk
