@@ -1,8 +1,9 @@
 /*
  * A call in progress: what it holds, from its beginning to its end.
  *
- * Around a handler of the program that runs while a call waits. Linux's call has let go of its file by then. So the socket's end, and the port's, is the handler's to see; the call
- * keeps what is in memory. What is at the number afterwards is the call's again if it is the same socket; else the call has lost it.
+ * Around a handler of the program that runs while a call waits. Linux's call has let go of its file by then. So the socket's end, and the port's, is
+ * the handler's to see; the call keeps what is in memory. What is at the number afterwards is the call's again if it is the same socket; else the
+ * call has lost it.
  */
 #include "shim.h"
 

@@ -20,8 +20,8 @@
 static _Atomic bool exit_told;
 
 /*
- * Those that the program handles: natively it is gone by now. But not those that the thread's own doings bring: a touch of a bad pointer is one of ours (base/user.h), and what
- * exit still writes may meet a closed pipe. A signal that ends the process by default ends the wait for slow peers, too.
+ * Those that the program handles: natively it is gone by now. But not those that the thread's own doings bring: a touch of a bad pointer is one of
+ * ours (base/user.h), and what exit still writes may meet a closed pipe. A signal that ends the process by default ends the wait for slow peers, too.
  */
 static void hold_signals(void)
 {
@@ -84,8 +84,8 @@ static void at_exit(void *unused)
 /* ---- the end of the last thread ---- */
 
 /*
- * Where main ends by pthread_exit, libc ends the process with the last thread, and does not know which threads are the program's. So the helper looks, from then on. (/proc must be there.)
- * A destructor of main's own data sees all ways: pthread_exit, thrd_exit, a cancellation.
+ * Where main ends by pthread_exit, libc ends the process with the last thread, and does not know which threads are the program's. So the helper
+ * looks, from then on. (/proc must be there.) A destructor of main's own data sees all ways: pthread_exit, thrd_exit, a cancellation.
  */
 static pthread_key_t main_key;
 static bool has_main_key;

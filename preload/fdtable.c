@@ -33,8 +33,8 @@ static int highest_page = -1;      /* lock */
 static _Atomic uint32_t n_leaving; /* numbers on their way out */
 static uintptr_t last_mark;        /* lock */
 /*
- * Somebody waits for one; moves when one is gone and somebody waits. A handler may jump out of a wait, so the waiters are not counted: who wakes them takes the word back, and who
- * goes on waiting says so again.
+ * Somebody waits for one; moves when one is gone and somebody waits. A handler may jump out of a wait, so the waiters are not counted: who wakes them
+ * takes the word back, and who goes on waiting says so again.
  */
 static _Atomic bool awaited;
 static _Atomic uint32_t left_count;

@@ -90,8 +90,9 @@ extern _Atomic bool fdtable_used;
 extern int (*fdtable_on_release)(struct file *f);
 
 /*
- * Stands in the table for a number that is on its way out: no pointer to a file, which is even. Each taking has its own. A number may be closed, given out anew and be on its way
- * out once more, before the thread that closed it first says that it is gone; that ends its own mark, not the later one.
+ * Stands in the table for a number that is on its way out: no pointer to a file, which is even. Each taking has its own. A number may be closed,
+ * given out anew and be on its way out once more, before the thread that closed it first says that it is gone; that ends its own mark, not the later
+ * one.
  */
 static inline bool fdtable_is_mark(const struct file *f)
 {

@@ -308,8 +308,8 @@ int file_dup(int fd, long nr, long b, long c)
 }
 
 /*
- * What dup2 replaces, where its last close may wait: a socket of the kernel's that lingers, a device that drains. Linux lets other threads use the number meanwhile, and the caller
- * alone waits. So an internal descriptor keeps it until the number is the new file's.
+ * What dup2 replaces, where its last close may wait: a socket of the kernel's that lingers, a device that drains. Linux lets other threads use the
+ * number meanwhile, and the caller alone waits. So an internal descriptor keeps it until the number is the new file's.
  *
  * A child has no part in it. But the child is not told whether its parent's close had begun when it was forked, which frees the descriptor at once; so it looks what is there.
  */

@@ -38,7 +38,8 @@ bool fork_is_bracketed(void)
 #define FORK_TRIES  2000
 #define FORK_NAP_NS 100000
 
-/* Neither the engine's nor the kernel's yet: what another thread has in its hands would be nobody's in the child. It is let finish, but not for ever: it may wait for a parent. */
+/* Neither the engine's nor the kernel's yet: what another thread has in its hands would be nobody's in the child. It is let finish, but not for ever:
+   it may wait for a parent. */
 static bool fork_begin(bool anyway)
 {
 	fdtable_lock();

@@ -1,10 +1,10 @@
 /*
  * Kernel sockets of client connections, used again.
  *
- * Behind the number of a client's connection is the kernel socket that the program made, and nothing has happened to it: the engine has the connection. To make and
- * to free such a socket costs the kernel more than the engine's whole handshake. So a program that opens connection after connection gets the same few again: a
- * second, internal descriptor keeps each alive (its keeper), and socket(2) is a dup of that one. Nobody can tell: what is given out again was never named, bound, connected, or
- * told an option, and nobody else has it.
+ * Behind the number of a client's connection is the kernel socket that the program made, and nothing has happened to it: the engine has the
+ * connection. To make and to free such a socket costs the kernel more than the engine's whole handshake. So a program that opens connection after
+ * connection gets the same few again: a second, internal descriptor keeps each alive (its keeper), and socket(2) is a dup of that one. Nobody can
+ * tell: what is given out again was never named, bound, connected, or told an option, and nobody else has it.
  *
  * Bounds:
  *   - only a socket that the engine served, and that no call has changed (candidate), comes home when its file ends. Every other one's keeper is closed with the

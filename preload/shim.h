@@ -122,8 +122,8 @@ void call_begun(struct call *c, int fd);
 /* False: the socket went to the kernel meanwhile, or a handler took it from its number and the call starts again: look again. */
 bool call_end(struct call *c, long result);
 /*
- * For calls that never wait, on listeners: the whole call is inside, so that a handler of the program runs before or after it. It may close the listener and bind its port again, which
- * a call that still holds it would not let go. False: nothing of that kind, and not inside.
+ * For calls that never wait, on listeners: the whole call is inside, so that a handler of the program runs before or after it. It may close the
+ * listener and bind its port again, which a call that still holds it would not let go. False: nothing of that kind, and not inside.
  */
 bool call_begin_at_once(struct call *c, int fd);
 bool call_end_at_once(struct call *c, long result);

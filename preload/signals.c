@@ -1,22 +1,17 @@
 /*
  * Signal handlers are deferred while their thread is inside the engine or holds the table's lock.
  *
- * The kernel gets our trampoline in place of every handler; the program's own is in `actions` and
- * is what sigaction returns. A trampoline that finds engine_inside > 0 gives the signal back: it
- * blocks it in the interrupted context, queues it again to this thread with its siginfo, and
- * returns; engine_leave() unblocks it, and the kernel delivers it with a true context. So queueing,
- * merging, masks and order stay the kernel's. Faults of the thread itself (SIGSEGV …) cannot wait
- * and run at once. Otherwise the handler runs now, counted in engine_handlers; a wait that was
- * just about to start ends at once, because its timeout is zeroed (drive/inside.h tells the rules).
- * A handler may jump away (siglongjmp): what the calls that it interrupted hold is given back then.
- * From the first TCP socket on the kernel has the trampoline, too, for signals that the program did
- * not touch: those whose default action ends the process (death.c), and SIGSEGV and SIGBUS whatever the
- * program set: a touch of a bad pointer is one of ours (base/user.h). Of any other the program's own
- * disposition follows, and it is what sigaction tells. An ignored signal stays so in the kernel (but for
- * these two): it must wake nobody, and survives exec. A handler from before the shim was ready (a library's constructor) gets its trampoline then, too. Process 1 of a PID namespace has no default
- * actions, so its are left alone.
- * SA_RESETHAND is done here, or the queued-again signal would meet the default action.
- * Async-signal-safe: no lock; an action is two atomics, written before the kernel learns of it.
+ * The kernel gets our trampoline in place of every handler; the program's own is in `actions` and is what sigaction returns. A trampoline that finds
+ * engine_inside > 0 gives the signal back: it blocks it in the interrupted context, queues it again to this thread with its siginfo, and returns;
+ * engine_leave() unblocks it, and the kernel delivers it with a true context. So queueing, merging, masks and order stay the kernel's. Faults of the
+ * thread itself (SIGSEGV …) cannot wait and run at once. Otherwise the handler runs now, counted in engine_handlers; a wait that was just about to
+ * start ends at once, because its timeout is zeroed (drive/inside.h tells the rules). A handler may jump away (siglongjmp): what the calls that it
+ * interrupted hold is given back then. From the first TCP socket on the kernel has the trampoline, too, for signals that the program did not touch:
+ * those whose default action ends the process (death.c), and SIGSEGV and SIGBUS whatever the program set: a touch of a bad pointer is one of ours
+ * (base/user.h). Of any other the program's own disposition follows, and it is what sigaction tells. An ignored signal stays so in the kernel (but
+ * for these two): it must wake nobody, and survives exec. A handler from before the shim was ready (a library's constructor) gets its trampoline
+ * then, too. Process 1 of a PID namespace has no default actions, so its are left alone. SA_RESETHAND is done here, or the queued-again signal would
+ * meet the default action. Async-signal-safe: no lock; an action is two atomics, written before the kernel learns of it.
  */
 #include "shim.h"
 #include "waits.h"

@@ -2,9 +2,10 @@
  * An engine socket is an undecided kernel socket again, under all its numbers: what happens to a file when its socket is unconnected (src/socket/disconnect.c says
  * when).
  *
- * The file itself ends as in a handover: calls in progress hold it, their verbs say -EBADF, and call_end has them look again. A new file, FILE_CANDIDATE, takes
- * over its numbers and its epoll registrations, which the kernel's epolls get back. Behind the numbers is the kernel socket that connect or listen was called on,
- * with the options that were set on it then and later (most of the latter are put off until now); of an accepted connection, whose numbers hold a placeholder, a fresh one with the connection's options.
+ * The file itself ends as in a handover: calls in progress hold it, their verbs say -EBADF, and call_end has them look again. A new file,
+ * FILE_CANDIDATE, takes over its numbers and its epoll registrations, which the kernel's epolls get back. Behind the numbers is the kernel socket
+ * that connect or listen was called on, with the options that were set on it then and later (most of the latter are put off until now); of an
+ * accepted connection, whose numbers hold a placeholder, a fresh one with the connection's options.
  *
  * Linux leaves ECONNRESET in SO_ERROR when it dissolves what was not over. The kernel socket is made to say so in the kernel's own way: a connect that meets nobody is
  * given up. Its SYN goes over the loopback, and a filter keeps the answer away. Where that is not possible (no loopback, a socket bound to a device), SO_ERROR

@@ -21,8 +21,8 @@ int fd_move_high(int fd);
 /* The same for a duplicate of `fd`, which stays as it is. */
 int fd_copy_high(int fd);
 /*
- * What makes descriptors for a moment, while a call of the program needs them: it must not fail where the program has used up its numbers. Then `make`, which said -EMFILE, is called once
- * more with numbers beyond RLIMIT_NOFILE. It makes one system call. The descriptors are no internal ones.
+ * What makes descriptors for a moment, while a call of the program needs them: it must not fail where the program has used up its numbers. Then
+ * `make`, which said -EMFILE, is called once more with numbers beyond RLIMIT_NOFILE. It makes one system call. The descriptors are no internal ones.
  */
 typedef long fd_maker(void *arg);
 long fd_make(fd_maker *make, void *arg);

@@ -92,8 +92,9 @@ int thread_start(pthread_t *out, void *(*main)(void *arg), void *arg)
 }
 
 /*
- * Of /proc/self/stat: the first thread's state, and how many threads there are, read by the kernel at one time. All but the first and ours are the program's. A thread of ours is
- * counted after it has come to be, and no more before it is gone, so ours are never taken to be more than they are, if none began or ended between the two looks at the count.
+ * Of /proc/self/stat: the first thread's state, and how many threads there are, read by the kernel at one time. All but the first and ours are the
+ * program's. A thread of ours is counted after it has come to be, and no more before it is gone, so ours are never taken to be more than they are, if
+ * none began or ended between the two looks at the count.
  */
 bool thread_only_ours(int proc_stat)
 {

@@ -1,13 +1,15 @@
 /*
  * Memory that the program names: may be bad, and Linux says EFAULT then.
  *
- * The engine must not die of a bad pointer, with its lock held even less. So before it takes or gives bytes it touches each page, by instructions whose faults are expected: the
- * shim's handler of SIGSEGV and SIGBUS asks user_fix_up() first. Another thread may unmap a page between the touch and the copy. So what reads or writes the bytes themselves is
- * guarded: a fault in it ends it there, and it says so. Where no such handler is installed a fault ends the program as it would without us.
+ * The engine must not die of a bad pointer, with its lock held even less. So before it takes or gives bytes it touches each page, by instructions
+ * whose faults are expected: the shim's handler of SIGSEGV and SIGBUS asks user_fix_up() first. Another thread may unmap a page between the touch and
+ * the copy. So what reads or writes the bytes themselves is guarded: a fault in it ends it there, and it says so. Where no such handler is installed
+ * a fault ends the program as it would without us.
  *
- * Nor is a fault caught where the thread has the signal blocked: Linux ends the process then. There the kernel is asked about each page, by system calls that read or write it and say EFAULT,
- * which costs some 0.1 us. Only guarded work may still meet a page there that another thread unmaps at that moment. What the thread blocks is asked once, and again after it changed its mask.
- * Otherwise a touch costs about a nanosecond, a guard three. Thread-safe; may be called with the engine's lock held.
+ * Nor is a fault caught where the thread has the signal blocked: Linux ends the process then. There the kernel is asked about each page, by system
+ * calls that read or write it and say EFAULT, which costs some 0.1 us. Only guarded work may still meet a page there that another thread unmaps at
+ * that moment. What the thread blocks is asked once, and again after it changed its mask. Otherwise a touch costs about a nanosecond, a guard three.
+ * Thread-safe; may be called with the engine's lock held.
  */
 #ifndef FINESSE_BASE_USER_H
 #define FINESSE_BASE_USER_H

@@ -8,7 +8,8 @@
 #include <jansson.h>
 
 /* ---- stat_process.c ---- */
-/* The processes of this network namespace that have an engine's stat socket, or have loaded libfinesse.so, or belong to those that have and are not reached: sorted, each once. How many, at most `max`. */
+/* The processes of this network namespace that have an engine's stat socket, or have loaded libfinesse.so, or belong to those that have and are not
+   reached: sorted, each once. How many, at most `max`. */
 size_t processes_find(long *pids, size_t max);
 /* It is there and is no zombie. */
 bool process_lives(long pid);

@@ -44,8 +44,8 @@ extern void (*engine_on_leave)(void);     /* the shim's: runs what was deferred 
 extern bool (*engine_on_interrupt)(void); /* the engine's: a handler is about to interrupt this thread's wait. False: the lock is not to be had any more */
 
 /*
- * libc's setuid and its kin (setxid): each other thread makes the change in a handler of libc's own, which no trampoline sees. The shim brackets such calls, so that the helper thread
- * takes what ends its sleep then for no stop of the process (stopped.c). Any thread, no lock.
+ * libc's setuid and its kin (setxid): each other thread makes the change in a handler of libc's own, which no trampoline sees. The shim brackets such
+ * calls, so that the helper thread takes what ends its sleep then for no stop of the process (stopped.c). Any thread, no lock.
  */
 extern _Atomic unsigned engine_setxids_begun, engine_setxids_ended;
 

@@ -47,8 +47,9 @@ void stopped_after_fork(struct drive *d)
 }
 
 /*
- * libc changes the users and groups of all threads by a signal to each (setuid, setgroups …), which ends the helper's sleep as well, and waits until each thread has answered it. So such a
- * call is under way when the helper falls asleep, or begins during the sleep. The users themselves tell nothing: a call may set what they are.
+ * libc changes the users and groups of all threads by a signal to each (setuid, setgroups …), which ends the helper's sleep as well, and waits until
+ * each thread has answered it. So such a call is under way when the helper falls asleep, or begins during the sleep. The users themselves tell
+ * nothing: a call may set what they are.
  */
 struct setxids {
 	unsigned begun;

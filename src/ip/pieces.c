@@ -1,8 +1,8 @@
 /*
  * Theory of operation: packets in pieces
  *
- * The classifier gives the engine the first fragments of what is its own, and of what follows them all that carries TCP to this host, since later fragments have no ports. Of those,
- * what belongs to the kernel's connections never gets a first fragment here, and ages.
+ * The classifier gives the engine the first fragments of what is its own, and of what follows them all that carries TCP to this host, since later
+ * fragments have no ports. Of those, what belongs to the kernel's connections never gets a first fragment here, and ages.
  *
  * Owns DATAGRAMS places, each with room for the longest packet, in one mapping: pages that nobody wrote to cost nothing. A place belongs to a packet from its first
  * fragment to come (whichever that is) until the packet is whole, or wrong, or old; where all are taken that goes which was begun first. There is no timer: a place that is

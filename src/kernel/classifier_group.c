@@ -22,7 +22,8 @@
  * While a member answers SYNs by cookies, no state may be made for them. Then a SYN or an ACK without entry goes to a member by hash over
  * those that accept, and 4 comes after that; a member's exceptions are the kernel's still.
  *
- * A member that is silent (classifier_given.c) is found out by whoever chooses it: it loses its bits, and the entry says "the kernel's". So does the entry of a SYN that it was given before, when that one comes again.
+ * A member that is silent (classifier_given.c) is found out by whoever chooses it: it loses its bits, and the entry says "the kernel's". So does the
+ * entry of a SYN that it was given before, when that one comes again.
  *
  * Why the tcx program never chooses: it runs when all taps have seen the frame. If none of them took the SYN, choosing would drop it
  * in front of the kernel and deliver it to nobody.

@@ -3,9 +3,9 @@
  * (ip_rcv and ipv6_rcv drop PACKET_OTHERHOST, whether the host forwards or not). So there is a filter for the packet socket only, in classic BPF, which needs no
  * privilege beyond the socket's, and the interface is told which MAC and groups to let in.
  *
- * Let in: IP for one of the addresses; ARP that names one, and what neighbours say of themselves unasked; solicitations for one, advertisements to groups, and queries for listeners. Not let in: tagged
- * frames, our own, and those that the kernel sends by this interface, to which nobody on the link could answer through us. What other programs send by this interface is
- * let in: two own addresses on one interface hear each other.
+ * Let in: IP for one of the addresses; ARP that names one, and what neighbours say of themselves unasked; solicitations for one, advertisements to
+ * groups, and queries for listeners. Not let in: tagged frames, our own, and those that the kernel sends by this interface, to which nobody on the
+ * link could answer through us. What other programs send by this interface is let in: two own addresses on one interface hear each other.
  */
 #include "kernel/classifier_backend.h"
 

@@ -1,5 +1,6 @@
 /*
- * What a member of a listener group leaves when it dies: its slot, and entries in the group's flows. For the broker, which is no member, and has copies of the maps' descriptors.
+ * What a member of a listener group leaves when it dies: its slot, and entries in the group's flows. For the broker, which is no member, and has
+ * copies of the maps' descriptors.
  *
  * Among the entries are clients whose SYN the dead member's packet ring still holds, which nobody will read. So the entries are told, one by one, and deleted.
  *

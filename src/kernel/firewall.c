@@ -6,8 +6,8 @@
  * answers, and the connections that we open. The answer is one-sided: what cannot be shown to leave a packet alone touches it. Nothing is
  * changed, and no kernel module is loaded by asking (a module that is not loaded filters nothing).
  *
- * What others have at the interface's ingress (tc, tcx) would never see a frame of ours: the interface is the kernel's. XDP and tc egress are not asked about: the packet socket sees
- * frames after XDP, and sends through tc egress.
+ * What others have at the interface's ingress (tc, tcx) would never see a frame of ours: the interface is the kernel's. XDP and tc egress are not
+ * asked about: the packet socket sees frames after XDP, and sends through tc egress.
  */
 #include "kernel/firewall.h"
 

@@ -1,9 +1,11 @@
 /*
- * Promise 6: what this host's rules could do to TCP where our packets would bypass them. nftables on input, output, prerouting,
- * postrouting, ingress, egress; legacy iptables and ip6tables; cgroup BPF programs on our cgroup; BPF programs that choose the socket (sk_lookup); tc's filters and others' programs at the interface's ingress; IPsec policies. Our own classifier's table does not count.
+ * Promise 6: what this host's rules could do to TCP where our packets would bypass them. nftables on input, output, prerouting, postrouting, ingress,
+ * egress; legacy iptables and ip6tables; cgroup BPF programs on our cgroup; BPF programs that choose the socket (sk_lookup); tc's filters and others'
+ * programs at the interface's ingress; IPsec policies. Our own classifier's table does not count.
  *
- * A snapshot is read once and asked often; asking costs no system call, but the first time about an interface. Functions return 0/positive or -errno. The engine's lock is held, but
- * for firewall_read: it makes a new snapshot and looks at nothing else, so any thread may call it. -EINTR: the rules changed while they were read.
+ * A snapshot is read once and asked often; asking costs no system call, but the first time about an interface. Functions return 0/positive or -errno.
+ * The engine's lock is held, but for firewall_read: it makes a new snapshot and looks at nothing else, so any thread may call it. -EINTR: the rules
+ * changed while they were read.
  */
 #ifndef FINESSE_KERNEL_FIREWALL_H
 #define FINESSE_KERNEL_FIREWALL_H
@@ -52,16 +54,17 @@ void firewall_look_close(struct firewall_look *look);
 void firewall_look_alone(struct firewall_look *look); /* there is nobody else to ask any more: the next look mounts what it needs */
 
 /*
- * What is there of which nobody tells, a bit each: the kinds of BPF programs on the calling process's cgroup, or on that of process `pid`; tables of legacy iptables; programs that choose
- * the socket of a SYN (sk_lookup). -EPERM: CAP_NET_ADMIN is missing; other -errno: could not tell.
+ * What is there of which nobody tells, a bit each: the kinds of BPF programs on the calling process's cgroup, or on that of process `pid`; tables of
+ * legacy iptables; programs that choose the socket of a SYN (sk_lookup). -EPERM: CAP_NET_ADMIN is missing; other -errno: could not tell.
  */
 int firewall_untold_now(struct firewall_look *look);
 int firewall_untold_of(int pid);
 /* Another one with each change of nftables' rules or IPsec policies; 0: there are none, or it cannot be told. */
 uint32_t firewall_generation(void);
 /*
- * What may change without anybody telling: the untold, and filters and others' programs at the ingress of interfaces. The kernel is asked by firewall_see. It may
- * let the caller wait for its lock of the network (rtnl), 100s of ms where namespaces come and go. So it is called without the engine's lock; `look` is the caller's meanwhile.
+ * What may change without anybody telling: the untold, and filters and others' programs at the ingress of interfaces. The kernel is asked by
+ * firewall_see. It may let the caller wait for its lock of the network (rtnl), 100s of ms where namespaces come and go. So it is called without the
+ * engine's lock; `look` is the caller's meanwhile.
  */
 struct firewall_tc { /* what others have at an interface's ingress */
 	int ifindex;

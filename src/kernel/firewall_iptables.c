@@ -2,8 +2,9 @@
  * Legacy iptables and ip6tables, by getsockopt on a raw socket, into the evaluator's form (firewall_rules.h). Only tables that exist in this
  * namespace are asked for (/proc/net/ip_tables_names): asking for another would load and create it.
  *
- * A table is one array of entries. A built-in chain begins at its hook's offset and ends with its policy; a user's chain begins behind an entry whose target is
- * ERROR, and ends with a RETURN. Verdicts below zero are final, others are the offset to jump to. Both families have the same shape with other structs, so offsets carry the difference.
+ * A table is one array of entries. A built-in chain begins at its hook's offset and ends with its policy; a user's chain begins behind an entry whose
+ * target is ERROR, and ends with a RETURN. Verdicts below zero are final, others are the offset to jump to. Both families have the same shape with
+ * other structs, so offsets carry the difference.
  */
 #include "kernel/firewall_internal.h"
 

@@ -1,9 +1,9 @@
 /*
- * Others' programs where frames come in, behind the packet socket's tap and behind our own program: filters of tc, and programs at tcx. What is ours never reaches them, so what they
- * would drop, limit or send elsewhere is not for us to serve.
+ * Others' programs where frames come in, behind the packet socket's tap and behind our own program: filters of tc, and programs at tcx. What is ours
+ * never reaches them, so what they would drop, limit or send elsewhere is not for us to serve.
  *
- * The kernel tells everybody of tc's filters, and who may of tcx (CAP_NET_ADMIN; CAP_SYS_ADMIN, whose a program is). Where it does not, no program is taken for another's: the engines
- * of other processes are there as well.
+ * The kernel tells everybody of tc's filters, and who may of tcx (CAP_NET_ADMIN; CAP_SYS_ADMIN, whose a program is). Where it does not, no program is
+ * taken for another's: the engines of other processes are there as well.
  */
 #include "kernel/firewall_internal.h"
 

@@ -1,9 +1,9 @@
 /*
- * IPsec policies (ip xfrm policy): what the kernel would encrypt, ask to be encrypted, or block. Frames that the engine takes and sends pass none of that, so a connection that a policy
- * could concern is the kernel's.
+ * IPsec policies (ip xfrm policy): what the kernel would encrypt, ask to be encrypted, or block. Frames that the engine takes and sends pass none of
+ * that, so a connection that a policy could concern is the kernel's.
  *
- * Asked for in one dump. A policy that lets packets pass as they are, one of an xfrm interface (that device does its work on the engine's frames as well), one for marked packets and one
- * of a single socket concern nothing of ours. More than fit: all is taken to be concerned.
+ * Asked for in one dump. A policy that lets packets pass as they are, one of an xfrm interface (that device does its work on the engine's frames as
+ * well), one for marked packets and one of a single socket concern nothing of ours. More than fit: all is taken to be concerned.
  */
 #include "kernel/firewall_internal.h"
 

@@ -5,9 +5,10 @@
  * and two bounded caches: routes (netstate_route.c) and neighbours (netstate_neigh.c). Nothing is
  * mirrored that nobody asked for.
  *
- * Invariants. A notification of a route or a rule carries no state: it marks what is known as stale, and the next question asks again. Stale is a generation number: flushing a cache is one
- * increment. Links, addresses, and the neighbours that somebody asked for, follow their notifications in place: to ask for links anew waits for the kernel's lock of the network, which is held
- * for long where containers come and go. The kernel sends a notification for each change, in order, and says when it lost some: then all of it is asked for again.
+ * Invariants. A notification of a route or a rule carries no state: it marks what is known as stale, and the next question asks again. Stale is a
+ * generation number: flushing a cache is one increment. Links, addresses, and the neighbours that somebody asked for, follow their notifications in
+ * place: to ask for links anew waits for the kernel's lock of the network, which is held for long where containers come and go. The kernel sends a
+ * notification for each change, in order, and says when it lost some: then all of it is asked for again.
  *
  * Events. netstate_on_readable drains the monitor socket. An answer is as fresh as the last drain:
  * a caller that must see what happened a moment ago (a connect right after `ip route add`) drains

@@ -1,9 +1,10 @@
 /*
- * Links and addresses: two sorted tables. What they have follows the notifications. What was notified before it was asked for, and is read after it, does no harm: the last notification of an
- * object says how it is.
+ * Links and addresses: two sorted tables. What they have follows the notifications. What was notified before it was asked for, and is read after it,
+ * does no harm: the last notification of an object says how it is.
  *
- * A dump of the links waits for the kernel's lock of the network, which whoever attaches a classifier holds for a grace period of RCU, some 10 ms. So each link is asked for by its index, by
- * ioctl, which needs no lock, when it is needed for the first time; and interfaces are found by the addresses. Only what an ioctl does not tell is dumped: a link's kind, and links without addresses.
+ * A dump of the links waits for the kernel's lock of the network, which whoever attaches a classifier holds for a grace period of RCU, some 10 ms. So
+ * each link is asked for by its index, by ioctl, which needs no lock, when it is needed for the first time; and interfaces are found by the
+ * addresses. Only what an ioctl does not tell is dumped: a link's kind, and links without addresses.
  *
  * What is known is forgotten when notifications were lost. A link is forgotten, too, when its notification says less than the table needs.
  */

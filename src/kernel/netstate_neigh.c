@@ -1,8 +1,8 @@
 /*
- * Neighbours: asked for one by one (RTM_GETNEIGH), then kept current by notifications. The kernel
- * resolves and probes (its ARP, its ND, its timers); we only say that we use an entry (RTM_NEWNEIGH
- * with NTF_USE, which needs CAP_NET_ADMIN): a missing one is then resolved, a stale one confirmed
- * by the kernel's unicast probe. A thread of its own says so (neigh_asker.h), because the kernel may let it wait. Who has CAP_NET_RAW alone lets the kernel send something to it instead: an ICMP echo reply that nobody asked for, which every host ignores.
+ * Neighbours: asked for one by one (RTM_GETNEIGH), then kept current by notifications. The kernel resolves and probes (its ARP, its ND, its timers);
+ * we only say that we use an entry (RTM_NEWNEIGH with NTF_USE, which needs CAP_NET_ADMIN): a missing one is then resolved, a stale one confirmed by
+ * the kernel's unicast probe. A thread of its own says so (neigh_asker.h), because the kernel may let it wait. Who has CAP_NET_RAW alone lets the
+ * kernel send something to it instead: an ICMP echo reply that nobody asked for, which every host ignores.
  */
 #include "kernel/netstate_internal.h"
 

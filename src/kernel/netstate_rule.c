@@ -1,6 +1,7 @@
 /*
- * Rules (ip rule) that look at what the question for a route does not have. A route is asked once for all connections between two addresses, so a rule that chooses by port, by
- * TOS or DSCP, or by a field that is not known here, might give one of them another way than its own. Where there is such a rule for TCP, the ways of that family are the kernel's.
+ * Rules (ip rule) that look at what the question for a route does not have. A route is asked once for all connections between two addresses, so a
+ * rule that chooses by port, by TOS or DSCP, or by a field that is not known here, might give one of them another way than its own. Where there is
+ * such a rule for TCP, the ways of that family are the kernel's.
  *
  * Source, destination, interface, mark, user and protocol are in the question (netstate_route.c). The rules are read with the first route, and again when one changed.
  */

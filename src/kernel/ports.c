@@ -27,8 +27,9 @@
  * KERNELS_AGAIN_S while there are any. But the dump walks the kernel's whole table, some 0.8 ms, and is what a short program would pay most for. So the first
  * SINGLES connections ask about their own 4-tuple alone, where that is all that counts, and the dump comes with the one after.
  *
- * A port whose connection was given up before the peer answered is left out for a few seconds: the peer may have half of a connection there, and says RST to another SYN within
- * its window (RFC 9293 §3.10.7.4). A small lease whose other ports are busy would come to it at once; the kernel, which has 28,000, hardly ever does.
+ * A port whose connection was given up before the peer answered is left out for a few seconds: the peer may have half of a connection there, and says
+ * RST to another SYN within its window (RFC 9293 §3.10.7.4). A small lease whose other ports are busy would come to it at once; the kernel, which has
+ * 28,000, hardly ever does.
  *
  * Which port: RFC 6056 §3.3.4 (double hash) over the leased ports in lease order.
  *

@@ -4,7 +4,8 @@
  * The engine tries everything by itself first. Where the kernel says that this process may not (it dropped its privilege), these
  * functions ask who may: the broker (src/process), which registers itself here. With nobody to ask, each returns -EPERM.
  *
- * Called under the engine's lock, but privileged_look. Each waits for an answer with a bound (BROKER_WAIT_MS), but privileged_use_neighbour and privileged_watch(_ring), which wait for none.
+ * Called under the engine's lock, but privileged_look. Each waits for an answer with a bound (BROKER_WAIT_MS), but privileged_use_neighbour and
+ * privileged_watch(_ring), which wait for none.
  */
 #ifndef FINESSE_KERNEL_PRIVILEGED_H
 #define FINESSE_KERNEL_PRIVILEGED_H
@@ -55,7 +56,8 @@ struct privileged_ops {
 	int (*use_neighbour)(int ifindex, const struct ip_addr *addr);
 	int (*make_group)(int fds[CLASSIFIER_GROUP_FDS]); /* classifier_group_make */
 	int (*read_firewall)(void); /* firewall_save's fd; -EAGAIN: who is asked is busy, and may be asked again in some seconds */
-	/* firewall_untold_of this process, and firewall_generation. By a descriptor of look_begin's (or -errno), without the lock, by one thread at a time. Negative: look_failed. */
+	/* firewall_untold_of this process, and firewall_generation. By a descriptor of look_begin's (or -errno), without the lock, by one thread at a
+	   time. Negative: look_failed. */
 	int (*look)(int fd, uint32_t *generation);
 	int (*look_begin)(void);
 	void (*look_cut)(void); /* by another thread than look's, which then ends at once: look_failed */

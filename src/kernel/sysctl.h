@@ -7,7 +7,8 @@
  * eight-hundredth, as long as nothing gets older than 200 ms by that. Two descriptors of directories are kept, so that a program may leave
  * /proc behind (chroot). They show the namespace in which they were opened, whoever reads.
  *
- * To open, read and close some 60 files takes longer than the connection of a short program. So the broker, which has them open, tells them along with a link (process/broker.h).
+ * To open, read and close some 60 files takes longer than the connection of a short program. So the broker, which has them open, tells them along
+ * with a link (process/broker.h).
  *
  * Under the engine's lock.
  */

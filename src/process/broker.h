@@ -7,9 +7,11 @@
  *       ▼                       │ HELLO token, then requests; fds by SCM_RIGHTS both ways
  *   program ─fork─▶ worker ─────┘          one connection for each process that has an engine, a member; another for what it asks aside
  *
- * It does exactly this, for members: opens a link (two packet sockets and a classifier, as fds); makes what the members of a listener group share; switches TCP_REPAIR on a TCP socket that it is passed, and binds
- * it; sends it the FIN of its peer; has a neighbour resolved; ends a TIME-WAIT of the kernel's; reads the host's rules, and what programs the member's cgroup has; tells conntrack of a connection that becomes the kernel's; tells the peers of a member that died, has those who were just connecting to it try again, and ends its slots in
- * listener groups (broker_deaths.c); keeps who waits for accept at a listening socket that is on its way to another process (broker_passed.c).
+ * It does exactly this, for members: opens a link (two packet sockets and a classifier, as fds); makes what the members of a listener group share;
+ * switches TCP_REPAIR on a TCP socket that it is passed, and binds it; sends it the FIN of its peer; has a neighbour resolved; ends a TIME-WAIT of
+ * the kernel's; reads the host's rules, and what programs the member's cgroup has; tells conntrack of a connection that becomes the kernel's; tells
+ * the peers of a member that died, has those who were just connecting to it try again, and ends its slots in listener groups (broker_deaths.c); keeps
+ * who waits for accept at a listening socket that is on its way to another process (broker_passed.c).
  *
  * Who may ask: who connects from the broker's network namespace (an abstract name is of one namespace) and knows the token, 128 random bits in the
  * environment of the tree. The name itself is public (/proc/net/unix), so it is not the token. The members look who serves them: the superuser, or their own user.

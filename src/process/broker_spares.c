@@ -1,15 +1,18 @@
 /*
  * Links made ahead: a short program should not wait for what the kernel needs some 10 ms for each time, an RCU grace period.
  *
- * There are two such waits in a link. Its ring: so a few sockets with rings, with filters and the classifier's programs, lie ready. They are not bound to an interface, and cost no frame
- * anything. And the attachment to the interface: so an attachment is not ended with its member. It becomes a place (kernel/classifier.h), whose program leaves everything to the kernel, and
- * the next member's program is put there. Neither keeps anything of the member before: maps and rings are new ones.
+ * There are two such waits in a link. Its ring: so a few sockets with rings, with filters and the classifier's programs, lie ready. They are not
+ * bound to an interface, and cost no frame anything. And the attachment to the interface: so an attachment is not ended with its member. It becomes a
+ * place (kernel/classifier.h), whose program leaves everything to the kernel, and the next member's program is put there. Neither keeps anything of
+ * the member before: maps and rings are new ones.
  *
  *     want:     place begun ──(grace period)──▶ ready ──take──▶ a member's ──its end──▶ cleared, ready
  *               ring begun, programs made ──(grace period)──▶ ready ──take──▶ a member's, for good
  *
- * They are made one by one, while nobody asks for anything, unless there is none left: who finds none makes a link by himself, which takes him longer. For each of the interfaces that members asked for lately there is one of each; and one more whenever a member came and found none, since programs start faster than links are made
- * then. An idle place costs every frame of the interface some 15 ns. So what nobody asked for during SPARE_US is given up.
+ * They are made one by one, while nobody asks for anything, unless there is none left: who finds none makes a link by himself, which takes him
+ * longer. For each of the interfaces that members asked for lately there is one of each; and one more whenever a member came and found none, since
+ * programs start faster than links are made then. An idle place costs every frame of the interface some 15 ns. So what nobody asked for during
+ * SPARE_US is given up.
  */
 #include "process/broker_spares.h"
 

@@ -19,8 +19,8 @@ struct broker_link {
 /* A link on this interface will be asked for soon. */
 void broker_spares_want(int ifindex);
 /*
- * A link to give away: one that was made ahead, or a new one, unless `only_spare` (-EAGAIN then). Whatever comes back, broker_link_close frees `out`, but not its place. `why`:
- * BROKER_WHY_BYTES long, written on other errors.
+ * A link to give away: one that was made ahead, or a new one, unless `only_spare` (-EAGAIN then). Whatever comes back, broker_link_close frees `out`,
+ * but not its place. `why`: BROKER_WHY_BYTES long, written on other errors.
  */
 int broker_link_take(const struct broker_ops_config *c, int ifindex, bool only_spare, struct broker_link *out, char *why);
 void broker_link_close(struct broker_link *l);

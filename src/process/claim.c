@@ -12,9 +12,10 @@
  * What waits for accept in a process that has not come for it for LEASE_US is given to the others when one of them waits. After LATELY_US it is theirs
  * anyway, for they may be so busy that nobody is ever seen to wait.
  *
- * A process that listens and forks before it ever accepts stands down (claim_fork.c): its port is the kernel's until somebody wants to accept, who then claims it. So do
- * listeners that were inherited by fork (fork.c). Where no connection can be handed to the kernel, every listener begins so. A listener that is closed while others may accept from the same socket gives what waits to the spare queue;
- * its half-open connections go on, and go there, too, once they are established.
+ * A process that listens and forks before it ever accepts stands down (claim_fork.c): its port is the kernel's until somebody wants to accept, who
+ * then claims it. So do listeners that were inherited by fork (fork.c). Where no connection can be handed to the kernel, every listener begins so. A
+ * listener that is closed while others may accept from the same socket gives what waits to the spare queue; its half-open connections go on, and go
+ * there, too, once they are established.
  */
 #include "process/claim.h"
 #include "socket/leaving.h"

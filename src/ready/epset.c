@@ -394,7 +394,8 @@ void registrations_to_engine(struct list *file, struct sock *s)
 	engine_unlock(e);
 }
 
-/* Before the kernel gets a file's items. Those that are registered by a number that it still has come first: they need that number. Then who registered last, who is told first. */
+/* Before the kernel gets a file's items. Those that are registered by a number that it still has come first: they need that number. Then who
+   registered last, who is told first. */
 static void gone_last(struct list *file)
 {
 	struct list gone;

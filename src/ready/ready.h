@@ -107,7 +107,8 @@ bool registrations_are_stuck(struct list *file);
 void registrations_to_engine(struct list *file, struct sock *s);
 /* It is the kernel's from now on, under number `fd` and others: the kernel's epolls get what was registered. The list is empty afterwards. */
 void registrations_to_kernel(struct list *file, int fd);
-/* The same of a listener that an executed program gets. A set that is the parent's as well, and that this process has not used, stays as it is: the parent's engine tells what happens there. */
+/* The same of a listener that an executed program gets. A set that is the parent's as well, and that this process has not used, stays as it is: the
+   parent's engine tells what happens there. */
 void registrations_pass(struct list *file, int fd);
 /* It is undecided again, as file `to`, under number `fd` and others: the kernel's epolls have it. */
 void registrations_to_undecided(struct list *file, struct list *to, int fd);

@@ -120,8 +120,8 @@ static int accept_others(struct sock *l, int flags, struct sockaddr *addr, sockl
 }
 
 /*
- * Who came by another way, or before anybody waited, must not wait for as long as the own queue has somebody: a busy server's always has. A look costs a system call. So there is one
- * each OTHERS_US, or after OWN_IN_A_ROW; and while somebody is found the queues take turns.
+ * Who came by another way, or before anybody waited, must not wait for as long as the own queue has somebody: a busy server's always has. A look
+ * costs a system call. So there is one each OTHERS_US, or after OWN_IN_A_ROW; and while somebody is found the queues take turns.
  */
 static bool is_others_turn(const struct listener *lst, int64_t now)
 {

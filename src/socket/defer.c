@@ -5,9 +5,10 @@
  * Here the connection is established and counts as an embryo, waits in its listener's list `deferred`, and takes no data that the accept queue has no
  * room for. When the time is over, Linux asks once more with a SYN-ACK; here the ACK is remembered, and accept gets the connection.
  *
- * A listener that is released, or closed while others have its socket, keeps those that wait: in Linux they are the socket's, whoever closes it. So the engine has a list
- * of the listeners that somebody waits at, wherever else they are. At the process's end they go to another process, which lets them wait on (process/claim_deferred.c). Where nobody
- * takes them they are forgotten, as Linux forgets those of a socket that is gone: who speaks then gets a reset.
+ * A listener that is released, or closed while others have its socket, keeps those that wait: in Linux they are the socket's, whoever closes it. So
+ * the engine has a list of the listeners that somebody waits at, wherever else they are. At the process's end they go to another process, which lets
+ * them wait on (process/claim_deferred.c). Where nobody takes them they are forgotten, as Linux forgets those of a socket that is gone: who speaks
+ * then gets a reset.
  */
 #include "socket/engine.h"
 #include "socket/listener.h"

@@ -5,7 +5,8 @@
 #include "socket/engine.h"
 
 unsigned fallback_count(void);
-/* Policy leaves it to the kernel: that is no fall-back, nobody is warned and nothing is counted. A trace tells of it, so that it is not silent about all of a program's sockets. SOCK_KERNEL. */
+/* Policy leaves it to the kernel: that is no fall-back, nobody is warned and nothing is counted. A trace tells of it, so that it is not silent about
+   all of a program's sockets. SOCK_KERNEL. */
 int policy_keeps(const struct engine *e, bool server, const struct ip_addr *addr, uint16_t port);
 int policy_keeps_source(const struct ip_addr *addr, uint16_t port); /* … for the address that it is bound to */
 extern ENGINE_THREAD unsigned fallbacks_noted; /* by this thread */

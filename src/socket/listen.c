@@ -44,9 +44,10 @@ static bool listener_matches(const struct sock *l, const struct flow_key *key)
 }
 
 /*
- * Is `a`, which listens since later, better? The one that names the address is; of those that are bound to a device and those that are not, which are two groups in
- * Linux, the last of IPv4's, and otherwise the first. Of several sockets of one port (SO_REUSEPORT): not one that nobody accepts from, as each of nginx's workers has the others', by fork; then
- * where somebody waits, then where fewer wait for accept, then each in its turn: Linux spreads them by hash.
+ * Is `a`, which listens since later, better? The one that names the address is; of those that are bound to a device and those that are not, which are
+ * two groups in Linux, the last of IPv4's, and otherwise the first. Of several sockets of one port (SO_REUSEPORT): not one that nobody accepts from,
+ * as each of nginx's workers has the others', by fork; then where somebody waits, then where fewer wait for accept, then each in its turn: Linux
+ * spreads them by hash.
  */
 static bool is_better(const struct sock *a, const struct sock *b)
 {
@@ -282,8 +283,9 @@ static enum silence_end silence_ends(const struct sock *l, bool gone)
 }
 
 /*
- * Must the socket be silent before its port is claimed? Where others serve it already: a socket of a kernel group of theirs would answer, too, and one that is theirs stays as it is.
- * Otherwise the kernel serves it until the claim is ours, for it may have half-open connections (process_ops.claim).
+ * Must the socket be silent before its port is claimed? Where others serve it already: a socket of a kernel group of theirs would answer, too, and
+ * one that is theirs stays as it is. Otherwise the kernel serves it until the claim is ours, for it may have half-open connections
+ * (process_ops.claim).
  */
 static bool is_silent_first(const struct sock *l)
 {
@@ -291,8 +293,8 @@ static bool is_silent_first(const struct sock *l)
 }
 
 /*
- * Where no connection can be handed to the kernel, a client that came between listen and fork could not be given to the children. So the port is the kernel's until somebody wants
- * to accept. Not that of a kernel group (SO_REUSEPORT), which others may serve already.
+ * Where no connection can be handed to the kernel, a client that came between listen and fork could not be given to the children. So the port is the
+ * kernel's until somebody wants to accept. Not that of a kernel group (SO_REUSEPORT), which others may serve already.
  */
 static bool begins_asleep(struct engine *e, const struct listener *lst)
 {

@@ -3,10 +3,11 @@
  *
  * Owns the host part (ip/host.h) and the claim among processes (own_share.c). One interface; its link's filter lets in what is for the addresses (classifier_own.c).
  *
- * The MAC. Frames of ours carry one that the interface does not have: then the kernel takes what comes for it as another host's, and neither answers, nor forwards, nor learns. It is made
- * from the interface's MAC and the first address, so that it is the same for all processes of a tree and at the next start, and another one for another address on the same
- * interface or the same address elsewhere. An interface without a link header (TUN) has no MACs, and some take frames for one MAC only (macvlan, Wi-Fi): there the kernel sees what
- * comes, drops it as long as the host does not forward, and the mode is declined where it does.
+ * The MAC. Frames of ours carry one that the interface does not have: then the kernel takes what comes for it as another host's, and neither answers,
+ * nor forwards, nor learns. It is made from the interface's MAC and the first address, so that it is the same for all processes of a tree and at the
+ * next start, and another one for another address on the same interface or the same address elsewhere. An interface without a link header (TUN) has
+ * no MACs, and some take frames for one MAC only (macvlan, Wi-Fi): there the kernel sees what comes, drops it as long as the host does not forward,
+ * and the mode is declined where it does.
  *
  * Events. Frames go to the host part first (own_input); what neighbours and addresses became makes destinations look again, and those that stall go on. Time: own_tick,
  * in the turn's beginning.

@@ -1,8 +1,9 @@
 /*
  * Own-address mode (setting `address`): the engine's side of ip/host.h. Internal to src/socket, as engine.h; lock held in all of these.
  *
- * The engine serves these addresses and no others, on one interface: the first that the setting `interface` names, or the default route's, or the only one that is up. TCP to and
- * from them never meets the kernel's TCP, its routes, its neighbours or its firewall. All else is the kernel's: other addresses, loopback, other interfaces.
+ * The engine serves these addresses and no others, on one interface: the first that the setting `interface` names, or the default route's, or the
+ * only one that is up. TCP to and from them never meets the kernel's TCP, its routes, its neighbours or its firewall. All else is the kernel's: other
+ * addresses, loopback, other interfaces.
  */
 #ifndef FINESSE_SOCKET_OWN_H
 #define FINESSE_SOCKET_OWN_H
@@ -31,7 +32,8 @@ const uint8_t *own_mac(const struct engine *e);
 /* The engine's ways; as netstate_route and netstate_neighbour. */
 int own_route(struct engine *e, const struct ip_addr *dst, const struct ip_addr *src, int oif, struct route *out);
 int own_neighbour(struct engine *e, const struct ip_addr *nexthop, const struct ip_addr *src, uint8_t mac[6]);
-/* connect(2) to `dst` from `local` (any: not bound): 0 and *laddr; SOCK_KERNEL: not by an address of ours (`why` says so unless it is policy); -errno: what connect says. The engine is up afterwards. */
+/* connect(2) to `dst` from `local` (any: not bound): 0 and *laddr; SOCK_KERNEL: not by an address of ours (`why` says so unless it is policy);
+   -errno: what connect says. The engine is up afterwards. */
 int own_plan(struct engine *e, const struct ip_addr *dst, const struct ip_addr *local, struct ip_addr *laddr, char *why, size_t why_len);
 
 /* The kernel's addresses changed. */

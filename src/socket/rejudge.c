@@ -1,18 +1,21 @@
 /*
  * The host's rules change while connections live: theory of operation.
  *
- * The helper thread watches nftables' notifications. A while after the first of a burst it reads the rules anew, and asks about every listener and every connection. Many rules
- * are read by a thread of their own (rules_reader.h), and the old ones hold until it has read them. Rules that change while they are read are read again, for UNREAD_US at most. What a rule
- * could touch now becomes the kernel's, in batches, and the kernel obeys the rule on it: so a ban works on an established connection, and others are not disturbed. conntrack is told
- * first that the connection is established. The process may have dropped its privilege and not be able to read the rules: then everything becomes the kernel's.
+ * The helper thread watches nftables' notifications. A while after the first of a burst it reads the rules anew, and asks about every listener and
+ * every connection. Many rules are read by a thread of their own (rules_reader.h), and the old ones hold until it has read them. Rules that change
+ * while they are read are read again, for UNREAD_US at most. What a rule could touch now becomes the kernel's, in batches, and the kernel obeys the
+ * rule on it: so a ban works on an established connection, and others are not disturbed. conntrack is told first that the connection is established.
+ * The process may have dropped its privilege and not be able to read the rules: then everything becomes the kernel's.
  *
- * Legacy iptables has no notifications. While it has tables here, the rules are read again every LEGACY_US. Nobody tells that its first table comes, of a program that is attached to the process's cgroup
- * (or that another cgroup is the process's), to an interface's ingress, or to where sockets are looked up either: while the engine has turns the kernel is asked every LOOK_US. A process without the right to asks the broker, without the engine's lock, also whether
- * nftables' rules or IPsec policies have changed, since it may not have the right to hear of that. A process that has
- * nothing to do asks nothing: what comes after a pause meets the engine once more, and is judged anew then. When the engine comes up nothing is asked either: whoever gave the link, or read the
- * rules, looked just now, and a short program shall not wait for that twice.
+ * Legacy iptables has no notifications. While it has tables here, the rules are read again every LEGACY_US. Nobody tells that its first table comes,
+ * of a program that is attached to the process's cgroup (or that another cgroup is the process's), to an interface's ingress, or to where sockets are
+ * looked up either: while the engine has turns the kernel is asked every LOOK_US. A process without the right to asks the broker, without the
+ * engine's lock, also whether nftables' rules or IPsec policies have changed, since it may not have the right to hear of that. A process that has
+ * nothing to do asks nothing: what comes after a pause meets the engine once more, and is judged anew then. When the engine comes up nothing is asked
+ * either: whoever gave the link, or read the rules, looked just now, and a short program shall not wait for that twice.
  *
- * Routes may become the kernel's alone as well (a rule that chooses by port, a route that encapsulates). Who meets one arms the same timer, and its connections are asked about.
+ * Routes may become the kernel's alone as well (a rule that chooses by port, a route that encapsulates). Who meets one arms the same timer, and its
+ * connections are asked about.
  *
  * Who waits in an accept queue, or is half open, cannot be the kernel's before the program has accepted it: it is asked about again until then.
  */

@@ -22,8 +22,8 @@ struct rules_reader;
 /* It reads the rules. `timer_fd` stays open until rules_reader_end. NULL: there is no memory, or no thread. */
 struct rules_reader *rules_reader_begin(int timer_fd);
 /*
- * It sees what the sight asks about, and asks the broker what it may not see itself (privileged_look_begin's `broker_fd`; negative: nobody). `look` is its own until rules_reader_end.
- * `generation`: of the rules, as the broker told it last.
+ * It sees what the sight asks about, and asks the broker what it may not see itself (privileged_look_begin's `broker_fd`; negative: nobody). `look`
+ * is its own until rules_reader_end. `generation`: of the rules, as the broker told it last.
  */
 struct rules_reader *rules_reader_begin_look(int timer_fd, const struct firewall_sight *sight, struct firewall_look *look, int broker_fd, uint32_t generation);
 /* What it has seen, when it is done; NULL: it reads the rules. */

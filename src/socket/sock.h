@@ -70,16 +70,18 @@ int sock_close(struct sock *s);
 bool sock_is_listener(const struct sock *s);
 
 /* ---- verbs ---- */
-/* 0 and *out; or 1, and *kernel_fd is a connection from the kernel's queue (flags: SOCK_NONBLOCK, SOCK_CLOEXEC as accept4); or -errno. addr/len get the peer's address, and may be NULL. */
+/* 0 and *out; or 1, and *kernel_fd is a connection from the kernel's queue (flags: SOCK_NONBLOCK, SOCK_CLOEXEC as accept4); or -errno. addr/len get
+   the peer's address, and may be NULL. */
 /* Beside accept4's flags: never waits, whatever O_NONBLOCK says. */
 #define SOCK_ACCEPT_AT_ONCE 1
 int sock_accept(struct sock *s, int flags, struct sockaddr *addr, socklen_t *len, struct sock **out, int *kernel_fd);
 /* From the kernel's queue only, without waiting. 1 and *kernel_fd as above, or -errno: -EAGAIN when that queue is empty. */
 int sock_accept_kernel(struct sock *s, int flags, struct sockaddr *addr, socklen_t *len, int *kernel_fd);
 /*
- * connect(2) on our socket; BEGUN: it was this call that sock_decide_connect began. Waits for the handshake unless the socket is non-blocking. CONNECT_BEGUN_NONBLOCK: it was
- * non-blocking when the call began. What connect must return: 0, -EINPROGRESS, -EALREADY, -EISCONN, -EINTR, the connection's error. *dissolve: the socket must be made unconnected (sock_disconnect) before the call
- * returns, because it failed or was asked for that (AF_UNSPEC).
+ * connect(2) on our socket; BEGUN: it was this call that sock_decide_connect began. Waits for the handshake unless the socket is non-blocking.
+ * CONNECT_BEGUN_NONBLOCK: it was non-blocking when the call began. What connect must return: 0, -EINPROGRESS, -EALREADY, -EISCONN, -EINTR, the
+ * connection's error. *dissolve: the socket must be made unconnected (sock_disconnect) before the call returns, because it failed or was asked for
+ * that (AF_UNSPEC).
  */
 enum connect_how { CONNECT_ANEW, CONNECT_BEGUN, CONNECT_BEGUN_NONBLOCK };
 int sock_connect(struct sock *s, const struct sockaddr *addr, socklen_t len, enum connect_how how, bool *dissolve);
@@ -103,8 +105,8 @@ int sock_listener_to_kernel(struct sock *s, const char *why);
 /* listen(2) again: backlog changes. */
 int sock_listen_again(struct sock *s, int backlog);
 /*
- * flags: MSG_*. MSG_DONTWAIT or the socket's O_NONBLOCK: no waiting. -EPIPE: the shim raises SIGPIPE unless MSG_NOSIGNAL. With MSG_FASTOPEN, or where TCP_FASTOPEN_CONNECT put the
- * SYN off, it connects first; msg_name may be NULL. *dissolve, false before: as of sock_connect.
+ * flags: MSG_*. MSG_DONTWAIT or the socket's O_NONBLOCK: no waiting. -EPIPE: the shim raises SIGPIPE unless MSG_NOSIGNAL. With MSG_FASTOPEN, or where
+ * TCP_FASTOPEN_CONNECT put the SYN off, it connects first; msg_name may be NULL. *dissolve, false before: as of sock_connect.
  */
 ssize_t sock_sendmsg(struct sock *s, const struct msghdr *msg, int flags, bool *dissolve);
 ssize_t sock_recvmsg(struct sock *s, struct msghdr *msg, int flags);

@@ -3,9 +3,10 @@
  *
  * Owns struct cubic in cc_state; c->cwnd_acked is what was acknowledged towards the next segment of growth.
  *
- * Events: each ACK tells a round trip (on_delivered). One for which the window was the limit (on_ack) grows it: slow start, or a segment for each segs_per_growth
- * that were acknowledged. That number follows from the curve, and is looked at anew when cwnd changed, or 1/32 s later. A loss (ssthresh) fixes W_max and ends
- * the stage of congestion avoidance; the next ACK at or above ssthresh begins one. What leaves after a pause (on_start) moves the stage on by it (§5.8). A timeout forgets all.
+ * Events: each ACK tells a round trip (on_delivered). One for which the window was the limit (on_ack) grows it: slow start, or a segment for each
+ * segs_per_growth that were acknowledged. That number follows from the curve, and is looked at anew when cwnd changed, or 1/32 s later. A loss
+ * (ssthresh) fixes W_max and ends the stage of congestion avoidance; the next ACK at or above ssthresh begins one. What leaves after a pause
+ * (on_start) moves the stage on by it (§5.8). A timeout forgets all.
  *
  * Otherwise than in the RFC, as in Linux: windows are whole segments; growth is at most one segment for two (§4.4: 0.5 of cwnd per round trip); where no loss was seen
  * yet, at least one for twenty; the Reno-friendly window grows by 8 segments in 15 windows (§4.3: 9/17), past W_max, too; §4.9's state is not brought back: what follows
@@ -132,7 +133,8 @@ static void grow_one_for(struct tcp_conn *c, uint32_t n, uint32_t acked)
 	c->cwnd_acked %= n;
 }
 
-/* Segments, as Linux counts them: when all of it is acknowledged, so that who acknowledges it in pieces opens no window by it (RFC 3465 §2.1). The last of a flight may be short. */
+/* Segments, as Linux counts them: when all of it is acknowledged, so that who acknowledges it in pieces opens no window by it (RFC 3465 §2.1). The
+   last of a flight may be short. */
 static uint32_t segments_of(const struct tcp_conn *c, struct cubic *s, uint32_t acked)
 {
 	uint32_t bytes = s->part + acked, segs = bytes / c->mss;

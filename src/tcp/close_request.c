@@ -11,10 +11,10 @@
  *    The final sequence number is where the server's FIN would stand: that of the last byte, plus one.
  *
  * 3. Negotiation. The active opener offers, to a peer that the caller knows to speak it (kernel/peers.h: a stranger's SYN is Linux's to the byte); the passive
- *    opener confirms what was offered. Each leaves the option out from its second
- *    retransmission of the SYN or SYN-ACK on, for middleboxes that drop what they do not know; one lost SYN does not lose the agreement. Where a handshake was only completed so, the caller
- *    remembers the peer's network for a while and does not offer (tcp_close_request_unheard). The feature
- *    is on when both SYNs carried it. Where the two ends disagree (a SYN-ACK without it after one with it), the request is not answered: §5.
+ *    opener confirms what was offered. Each leaves the option out from its second retransmission of the SYN or SYN-ACK on, for middleboxes that drop
+ *    what they do not know; one lost SYN does not lose the agreement. Where a handshake was only completed so, the caller remembers the peer's
+ *    network for a while and does not offer (tcp_close_request_unheard). The feature is on when both SYNs carried it. Where the two ends disagree (a
+ *    SYN-ACK without it after one with it), the request is not answered: §5.
  *
  * 4. The server, at close or shutdown(SHUT_WR), when the policy says CLOSE_ASK. The connection is held as hold.c does (ESTABLISHED, fin_wanted, fin_held), so the
  *    final sequence number is fixed from then on. Every segment carries the request until it is echoed, data in flight or not, window open or not;

@@ -81,7 +81,8 @@ void delack_on_text(struct tcp_conn *c, int64_t now)
 	c->last_data_rcvd_us = now;
 }
 
-/* The size of the peer's full segments. Linux's tcp_measure_rcv_mss. A super-segment of which the link does not say what it is made of tells only that they are not larger than we allow. */
+/* The size of the peer's full segments. Linux's tcp_measure_rcv_mss. A super-segment of which the link does not say what it is made of tells only
+   that they are not larger than we allow. */
 void delack_observe(struct tcp_conn *c, const struct text *t)
 {
 	uint32_t len = t->gso_size ? t->gso_size : t->len;

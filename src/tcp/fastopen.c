@@ -1,8 +1,9 @@
 /*
  * TCP Fast Open: a server's cookies, and a connection that was opened by one.
  *
- * Such a connection is in SYN-RECEIVED, with everything that ESTABLISHED has: windows, congestion control, text of the SYN to read, text to send within the SYN's window
- * (RFC 7413 §4.2.2). Until the handshake is complete (`fastopen_early`) its timer is the SYN-ACK's, and nothing else goes again: what was lost is found out afterwards. As Linux.
+ * Such a connection is in SYN-RECEIVED, with everything that ESTABLISHED has: windows, congestion control, text of the SYN to read, text to send
+ * within the SYN's window (RFC 7413 §4.2.2). Until the handshake is complete (`fastopen_early`) its timer is the SYN-ACK's, and nothing else goes
+ * again: what was lost is found out afterwards. As Linux.
  */
 #include "tcp/fastopen.h"
 

@@ -30,7 +30,8 @@ static void input_fin(struct tcp_conn *c, int64_t now)
 	hold_on_peer_fin(c, now);
 }
 
-/* A buffer that grows copies what it has, and not the places of bytes that are still somewhere else: of a stream that is read unseen that would be all of it, again and again. */
+/* A buffer that grows copies what it has, and not the places of bytes that are still somewhere else: of a stream that is read unseen that would be
+   all of it, again and again. */
 static int grow_rcv(struct tcp_conn *c, uint32_t len)
 {
 	uint32_t next = tcp_recv_next(c), need = c->rcv.len + len;
@@ -51,7 +52,8 @@ static bool reserve(struct tcp_conn *c, uint32_t len)
 	return grow_rcv(c, len) == 0;
 }
 
-/* Unseen text (unseen.c) has its place, and no bytes. Behind a stream of it, what was filled last is no longer in the buffer; 2 GiB on its number would look like one ahead. */
+/* Unseen text (unseen.c) has its place, and no bytes. Behind a stream of it, what was filled last is no longer in the buffer; 2 GiB on its number
+   would look like one ahead. */
 static void append(struct tcp_conn *c, const uint8_t *bytes, uint32_t n)
 {
 	uint32_t next = tcp_recv_next(c);

@@ -236,8 +236,8 @@ void tcp_input(struct tcp_conn *c, int64_t now, const struct tcp_segment *seg);
 void tcp_tick(struct tcp_conn *c, int64_t now);
 void tcp_output(struct tcp_conn *c, int64_t now, struct tcp_emit *emit);
 /*
- * All that it has to say is an ACK that RFC 9293 lets wait (MUST-58, SHLD-19: of the handshake's end, or what arrived in order, less than two full segments and at most two short ones): better, soon, with
- * what the program says next.
+ * All that it has to say is an ACK that RFC 9293 lets wait (MUST-58, SHLD-19: of the handshake's end, or what arrived in order, less than two full
+ * segments and at most two short ones): better, soon, with what the program says next.
  */
 bool tcp_may_say_later(const struct tcp_conn *c);
 /* Earliest time at which tcp_tick or tcp_output has something to do; TIME_NEVER if none. */

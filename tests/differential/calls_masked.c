@@ -1,7 +1,7 @@
 /*
- * Waits under a signal mask of their own, which lets in a signal that is pending when they begin. Linux delivers it only if the wait ends because of it: when something is ready,
- * or the time was over with nothing pending, the old mask is back before any handler runs. A signal that comes meanwhile, and that the wait's mask blocks, is delivered when the call
- * is over, and does not end it.
+ * Waits under a signal mask of their own, which lets in a signal that is pending when they begin. Linux delivers it only if the wait ends because of
+ * it: when something is ready, or the time was over with nothing pending, the old mask is back before any handler runs. A signal that comes
+ * meanwhile, and that the wait's mask blocks, is delivered when the call is over, and does not end it.
  */
 #include "differential.h"
 

@@ -1,6 +1,7 @@
 /*
- * Bad pointers in every call that takes one, on a connection, a listener and other sockets; and what a program may do with SIGSEGV itself. Prints each result and errno; bad_pointers_test.sh
- * compares the output natively and under finesse. Arguments: address and port of a server that sends "hello" and then echoes.
+ * Bad pointers in every call that takes one, on a connection, a listener and other sockets; and what a program may do with SIGSEGV itself. Prints
+ * each result and errno; bad_pointers_test.sh compares the output natively and under finesse. Arguments: address and port of a server that sends
+ * "hello" and then echoes.
  */
 #include <arpa/inet.h>
 #include <errno.h>

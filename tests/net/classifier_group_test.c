@@ -68,7 +68,8 @@ static void is_silent(int m)
 	members[0].g->members->slots[m].syn_since_ns = 1;
 }
 
-/* A member that is stopped: what it was given first and comes again is the kernel's, and so is what finds it out. Then the others have all, and it comes back when it looks. */
+/* A member that is stopped: what it was given first and comes again is the kernel's, and so is what finds it out. Then the others have all, and it
+   comes back when it looks. */
 START_TEST(a_silent_member_gets_nothing)
 {
 	struct classifier_given given = {.each = note_given};

@@ -1,6 +1,6 @@
 /*
- * Every kind of source and target × sendfile, splice, tee and copy_file_range, beside a connection: prints each result, errno, the offset, the position and what the source still has.
- * copy_kinds_test.sh compares natively and under finesse, whose engine carries the connections.
+ * Every kind of source and target × sendfile, splice, tee and copy_file_range, beside a connection: prints each result, errno, the offset, the
+ * position and what the source still has. copy_kinds_test.sh compares natively and under finesse, whose engine carries the connections.
  *
  *     copy_kinds ADDRESS PORT FILE      a server that echoes; a file to make
  *

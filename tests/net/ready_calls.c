@@ -1,6 +1,7 @@
 /*
- * Calls of readiness that generated steps do not make: wrong arguments and their order, signals and masks, threads in one epoll, no fd left, numbers that
- * are closed while they are waited for, a socket that becomes the kernel's. `ready_steps calls PATH PEER-IP` prints what they said; natively and under finesse it must be the same.
+ * Calls of readiness that generated steps do not make: wrong arguments and their order, signals and masks, threads in one epoll, no fd left, numbers
+ * that are closed while they are waited for, a socket that becomes the kernel's. `ready_steps calls PATH PEER-IP` prints what they said; natively and
+ * under finesse it must be the same.
  */
 #include "ready_steps.h"
 

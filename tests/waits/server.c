@@ -1,5 +1,6 @@
 /*
- * A program that waits in every way a program may leave a wait. Run by waits.py as a server, natively and under finesse; each mode prints "ready" when it listens. Arguments: mode …
+ * A program that waits in every way a program may leave a wait. Run by waits.py as a server, natively and under finesse; each mode prints "ready"
+ * when it listens. Arguments: mode …
  *
  *   threads   a thread per connection, blocked in recv, at RLIMIT_NOFILE 256: echoes; says how many it accepted when accept says EMFILE; -hard: that is the hard limit, too
  *   thousand  1,000 threads, each blocked in recv of a connection of its own: echoes
