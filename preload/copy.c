@@ -212,24 +212,48 @@ static void drain(int in, const int *into, char *buf, size_t n)
 		read_all(into[0], buf, moved);
 }
 
+static bool has_bytes(int pipe_fd, size_t more_than)
+{
+	int filled;
+	return sys_ioctl(pipe_fd, FIONREAD, &filled) == 0 && (size_t)filled > more_than;
+}
+
+/* One piece, by way of `copy`, which is empty before and after. Bytes sent or -errno; *is_short: fewer than there were. */
+static ssize_t splice_piece(struct call *c, int in, const int *copy, char *buf, size_t n, unsigned flags, bool *is_short)
+{
+	ssize_t there = sys_call(SYS_tee, in, copy[1], n < COPY_BYTES ? n : COPY_BYTES, flags & SPLICE_F_NONBLOCK, 0, 0);
+	if (there <= 0)
+		return there;
+	ssize_t got = read_all(copy[0], buf, there);
+	if (got <= 0)
+		return got;
+	struct iovec iov = {buf, got};
+	struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
+	bool more = (flags & SPLICE_F_MORE) || ((size_t)got < n && has_bytes(in, got));
+	ssize_t sent = engine_send(c, &msg, more ? MSG_MORE : 0);
+	if (sent > 0)
+		drain(in, copy, buf, sent);
+	*is_short = sent < got;
+	return sent;
+}
+
+/* All of it, as Linux does, until the pipe is empty. Only the first piece is waited for. */
 static ssize_t pipe_to_sock(struct call *c, int in, char *buf, size_t n, unsigned flags)
 {
 	int copy[2];
-	int r = fd_make(make_pipe, copy);
+	size_t sent = 0;
+	bool is_short = false;
+	ssize_t r = fd_make(make_pipe, copy);
 	if (r < 0)
 		return r;
-	ssize_t sent = sys_call(SYS_tee, in, copy[1], n, flags & SPLICE_F_NONBLOCK, 0, 0);
-	if (sent > 0) {
-		ssize_t got = read_all(copy[0], buf, sent);
-		struct iovec iov = {buf, got > 0 ? got : 0};
-		struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
-		sent = got <= 0 ? got : engine_send(c, &msg, flags & SPLICE_F_MORE ? MSG_MORE : 0);
-		if (sent > 0)
-			drain(in, copy, buf, sent);
-	}
+	do {
+		r = splice_piece(c, in, copy, buf, n - sent, flags, &is_short);
+		sent += r > 0 ? r : 0;
+		flags |= SPLICE_F_NONBLOCK;
+	} while (r > 0 && !is_short && sent < n && has_bytes(in, 0));
 	sys_close(copy[0]);
 	sys_close(copy[1]);
-	return sent;
+	return sent ? (ssize_t)sent : r;
 }
 
 /* Looks at what is there; waits for the first byte, whatever SO_RCVLOWAT says: Linux's splice does not heed it. */
@@ -320,10 +344,8 @@ static ssize_t engine_splice(struct call *c, int pipe_fd, bool to_pipe, const of
 	char *buf = buffer_take();
 	if (!buf)
 		return -ENOMEM;
-	if (n > COPY_BYTES)
-		n = COPY_BYTES;
-	ssize_t r = to_pipe ? sock_to_pipe(c, pipe_fd, buf, n, flags)
-			    : pipe_to_sock(c, pipe_fd, buf, n, flags);
+	ssize_t r = to_pipe ? sock_to_pipe(c, pipe_fd, buf, n < COPY_BYTES ? n : COPY_BYTES, flags)
+			    : pipe_to_sock(c, pipe_fd, buf, n < COPY_MAX_BYTES ? n : COPY_MAX_BYTES, flags);
 	buffer_give(buf);
 	return r;
 }

@@ -175,6 +175,17 @@ static void call_splice_in(struct run *r, long flags, long kind)
 	close(p[1]);
 }
 
+/* More than one piece of a pipe (64 KiB), and than a pipe holds by itself. */
+static void call_splice_in_long(struct run *r, long flags, long n)
+{
+	int p[2], room = 400000;
+	if (setsockopt(r->fd, SOL_SOCKET, SO_SNDBUF, &room, sizeof room) < 0 || pipe(p) < 0 || fcntl(p[1], F_SETPIPE_SZ, n * 2) < n || write(p[1], text, sizeof text) < 0 || write(p[1], text, n - sizeof text) < 0)
+		return;
+	CALL(r, "splice", splice(p[0], NULL, r->fd, NULL, n + 5, flags));
+	close(p[0]);
+	close(p[1]);
+}
+
 static void call_other(struct run *r, long kind, long unused)
 {
 	struct iovec v = {text, 5};
@@ -277,6 +288,8 @@ static const struct call calls[] = {
 	{"splice.in", call_splice_in, 0, 0, CALL_SECOND},
 	{"splice.in.more", call_splice_in, SPLICE_F_MORE, 0, 0},
 	{"splice.in.nonblock", call_splice_in, SPLICE_F_NONBLOCK, 0, 0},
+	{"splice.in.long", call_splice_in_long, 0, 100000, 0},
+	{"splice.in.long.nonblock", call_splice_in_long, SPLICE_F_NONBLOCK, 100000, 0},
 	{"splice.in.offset", call_splice_in, 0, 1, 0},
 	{"pwrite", call_other, 0, 0, 0},
 	{"pwritev", call_other, 1, 0, 0},
