@@ -18,6 +18,7 @@
 #include <string.h>
 
 #include "base/fd.h"
+#include "base/late.h"
 #include "base/log.h"
 #include "base/sys.h"
 #include "kernel/bpf_asm.h"
@@ -278,11 +279,23 @@ int requeue_open(struct requeue **out)
 	return 0;
 }
 
+/*
+ * The kernel waits for an RCU grace period when an attachment ends, and whoever closes is about to fork, mostly: a server on its way to its workers, with clients before the door. So
+ * the kernel ends it in its own time. Whoever has the descriptor else is a forked child, who closes it at once.
+ */
+static void end_link(int fd)
+{
+	int hold = late_hold(&fd, 1);
+	if (hold < 0)
+		bpf_link_detach(fd);
+	fd_close(fd);
+	late_let_go(hold);
+}
+
 void requeue_close(struct requeue *q)
 {
 	if (q->link >= 0)
-		bpf_link_detach(q->link); /* a forked child may have it, too */
-	fd_close(q->link);
+		end_link(q->link);
 	fd_close(q->map);
 	fd_close(q->raw4);
 	fd_close(q->raw6);
