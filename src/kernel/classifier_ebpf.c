@@ -621,9 +621,24 @@ static int ebpf_del_listener(struct classifier *base, const struct ip_addr *addr
 /* ---- groups ---- */
 
 /*
- * For each change of a map of maps the kernel waits for an RCU grace period, some 10 ms. So all three are entered at once, and of a group that ends only the large map is taken out: no listener
- * leads to the others, and the next group of this index replaces them.
+ * For each change of a map of maps the kernel waits for an RCU grace period, some 10 ms. So all three are entered at once. And a group that ends is left there, since a server's worker
+ * ends with it, mostly: no listener leads to it, and the next group of this index replaces it. Of too many the large map is taken out.
  */
+static int leave_group(struct ebpf *c, uint32_t index)
+{
+	if (c->n_left >= EBPF_LEFT_MAX)
+		return bpf_map_delete(c->maps.flows, &index);
+	c->n_left++;
+	c->left[index] = true;
+	return 0;
+}
+
+static void replaces_left(struct ebpf *c, uint32_t index)
+{
+	c->n_left -= c->left[index];
+	c->left[index] = false;
+}
+
 static int ebpf_set_group(struct classifier *base, unsigned index, int members_fd, int flows_fd, int asked_fd)
 {
 	struct ebpf *c = ebpf_of(base);
@@ -632,7 +647,7 @@ static int ebpf_set_group(struct classifier *base, unsigned index, int members_f
 	int asked_err = 0, err;
 
 	if (members_fd < 0)
-		return bpf_map_delete(c->maps.flows, &key);
+		return leave_group(c, index);
 	if (asked_fd >= 0)
 		bpf_map_update_begin(&asked, c->maps.asked, &judge, &asked_fd);
 	bpf_map_update_begin(&flows, c->maps.flows, &key, &flows_fd);
@@ -641,8 +656,11 @@ static int ebpf_set_group(struct classifier *base, unsigned index, int members_f
 	if (asked_fd >= 0)
 		asked_err = bpf_map_update_end(&asked);
 	err = asked_err < 0 ? asked_err : flows_err < 0 ? flows_err : err;
-	if (err < 0 && flows_err == 0)
-		bpf_map_delete(c->maps.flows, &key);
+	if (flows_err == 0) {
+		replaces_left(c, index);
+		if (err < 0)
+			leave_group(c, index);
+	}
 	return err;
 }
 

@@ -3,6 +3,7 @@
 #define FINESSE_KERNEL_CLASSIFIER_EBPF_INTERNAL_H
 
 #include "base/list.h"
+#include "kernel/classifier_group_internal.h"
 #include "kernel/classifier_prog.h"
 
 struct programs {
@@ -15,6 +16,8 @@ struct attachment {
 	bool shared; /* another process has it, too */
 };
 
+#define EBPF_LEFT_MAX 2 /* groups: each keeps a map, whose buckets take 4 MB if no other member is left */
+
 struct ebpf {
 	struct classifier base;
 	struct classifier_maps maps;
@@ -24,6 +27,8 @@ struct ebpf {
 	struct classifier_ports *ports; /* shared with the programs */
 	uint32_t given;                 /* ports->given, when it was looked at last */
 	bool was_judged;                /* … at some time: entries may be the judge's */
+	unsigned n_left;                /* groups that ended, and whose maps are still entered */
+	bool left[CLASSIFIER_GROUPS_MAX];
 };
 
 static inline struct ebpf *ebpf_of(struct classifier *c)

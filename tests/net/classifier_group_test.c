@@ -13,6 +13,7 @@
 
 #include "group_members.h"
 #include "kernel/bpf_sys.h"
+#include "kernel/classifier_ebpf_internal.h"
 #include "kernel/classifier_prog.h"
 #include "tests/untested.h"
 
@@ -276,6 +277,46 @@ START_TEST(flows_stay_when_members_come_and_go)
 		if (owner[i] == 0)
 			ck_assert_int_gt(who_gets(1000 + i, TCPF_SYN), 0); /* begun again: a living member's */
 	group_stop();
+}
+END_TEST
+
+/* How many large maps the member's classifier has entered, of groups that it is in or has left. */
+static int n_entered(const struct member *m)
+{
+	int n = 0;
+	for (uint32_t i = 0; i < CLASSIFIER_GROUPS_MAX; i++) {
+		uint32_t id;
+		n += bpf_map_lookup(ebpf_of(m->c)->maps.flows, &i, &id) == 0;
+	}
+	return n;
+}
+
+/* Of groups that a process leaves some maps stay entered, since the kernel would have it wait; they decide nothing, and those that come after find none of their flows. */
+START_TEST(groups_that_were_left_decide_nothing)
+{
+	enum { GROUPS = EBPF_LEFT_MAX + 2 };
+	struct classifier_group *more[GROUPS];
+	struct ip_addr any = addr("::");
+	int kfd = kernel_listener();
+
+	group_start(1);
+	for (int round = 0; round < 3; round++) {
+		ck_assert_int_eq(who_gets(1000 + round, TCPF_SYN), 0);
+		for (int i = 0; i < GROUPS; i++)
+			ck_assert_int_eq(classifier_group_new(members[0].c, &more[i]), 0);
+		for (int i = 0; i < GROUPS; i++)
+			classifier_group_free(more[i]);
+		classifier_group_del_listener(members[0].g, &any, OURS);
+		classifier_group_free(members[0].g);
+		ck_assert_int_le(n_entered(&members[0]), EBPF_LEFT_MAX);
+		ck_assert_int_eq(who_gets(2000 + round, TCPF_SYN), KERNEL);
+		join_group(&members[0], 0);
+		ck_assert_int_eq(classifier_group_add_listener(members[0].g, &any, OURS), 0);
+		classifier_group_set_accepting(members[0].g, true);
+		ck_assert_int_eq(who_gets(1000 + round, TCPF_ACK), KERNEL);
+	}
+	group_stop();
+	close(kfd);
 }
 END_TEST
 
@@ -620,6 +661,7 @@ int main(void)
 	tcase_add_test(tc, slots_anywhere);
 	tcase_add_test(tc, every_slot);
 	tcase_add_test(tc, flows_stay_when_members_come_and_go);
+	tcase_add_test(tc, groups_that_were_left_decide_nothing);
 	tcase_add_test(tc, a_killed_member_takes_only_its_own);
 	tcase_add_test(tc, a_dead_owners_entry_is_replaced_by_a_syn_alone);
 	tcase_add_test(tc, a_fork_child_changes_nothing);
