@@ -49,7 +49,7 @@ struct waiter {
 	unsigned in_time;        /* looks that did, since the helper had to speak for it */
 	unsigned empty;          /* verbs in a row that found nothing */
 	int64_t looked_us;       /* it called for input last */
-	int64_t waited_us;       /* it found nothing to do last; 0: never yet */
+	int64_t woken_us;        /* it had to wait until then; 0: never yet */
 	int64_t spoke_us;        /* its last call had something to say, then; 0: it had not */
 	int efd;                 /* while blocked on file descriptors without the seat; else -1 */
 	uint32_t futex;          /* while blocked on nothing else */

@@ -88,7 +88,7 @@ void putoff_settle(struct drive *d)
 static int64_t age_allowed(const struct drive *d, int64_t now)
 {
 	const struct waiter *by = d->put_off_by;
-	bool busy = by && by->waited_us && now - by->waited_us > BUSY_AFTER_US;
+	bool busy = by && by->woken_us && now - by->woken_us > BUSY_AFTER_US;
 	if (!busy || now - d->put_off_us > (int64_t)d->put_off_verbs * BUSY_VERB_US)
 		return PUT_OFF_AGE_US;
 	return PUT_OFF_AGE_BUSY_US;
@@ -108,10 +108,8 @@ void putoff_settle_late(struct drive *d)
 void putoff_note_wait(struct drive *d)
 {
 	struct waiter *w = waiter_of_thread();
-	if (!w)
-		return;
-	came_back(w, d->now, VERB_LOOKS);
-	w->waited_us = d->now;
+	if (w)
+		came_back(w, d->now, VERB_LOOKS);
 }
 
 /* The helper will look within its tick, and nobody else has to be told. */

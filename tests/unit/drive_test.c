@@ -415,17 +415,22 @@ START_TEST(put_off_longer)
 END_TEST
 
 /* Whether anything is unsaid behind a wait that blocks. */
-static bool owed_after_wait(void)
+static bool owed_after_wait_of(int64_t us)
 {
 	struct wait wait;
 	engine_call();
 	drive_enter_wait(&e.drive);
-	drive_wait_begin(&wait, &e.drive, 1);
+	drive_wait_begin(&wait, &e.drive, us);
 	int r = drive_wait(&e.drive, drive_waiter(&e.drive), NULL, 0, &wait, NULL);
 	bool owed = e.owed;
 	drive_leave_verb(&e.drive);
 	ck_assert_int_eq(r, -ETIMEDOUT);
 	return owed;
+}
+
+static bool owed_after_wait(void)
+{
+	return owed_after_wait_of(1);
 }
 
 START_TEST(put_off)
@@ -501,6 +506,25 @@ START_TEST(put_off_while_busy)
 			until_put_off();
 			said = 0;
 		}
+	}
+}
+END_TEST
+
+/* The wait itself is no time in which there was something to do: behind a long one nothing is left for longer. */
+START_TEST(put_off_behind_long_wait)
+{
+	for (int seen = 0; seen < 20;) {
+		until_put_off();
+		ck_assert(!owed_after_wait_of(3000));
+		int64_t woken = e.drive.now;
+		do {
+			speak();
+			drive_enter_wait(&e.drive);
+			drive_leave_verb(&e.drive);
+			bool soon = e.drive.now - woken < 2000;
+			ck_assert(!soon || !e.owed || e.drive.now - e.drive.put_off_us <= 100);
+			seen += soon && e.owed;
+		} while (e.drive.now - woken < 1000);
 	}
 }
 END_TEST
@@ -663,9 +687,11 @@ int main(void)
 #ifndef __SANITIZE_THREAD__ /* who is to be trusted comes back within 50 us, several times in a row: with the sanitizer that is luck, and took 1 to 70 s */
 	tcase_add_test(c, put_off_longer);
 	tcase_add_test(c, put_off_while_busy);
+	tcase_add_test(c, put_off_behind_long_wait);
 #else
 	(void)put_off_longer;
 	(void)put_off_while_busy;
+	(void)put_off_behind_long_wait;
 #endif
 	tcase_add_test(c, put_off_by_no_sender);
 	tcase_add_test(c, looks_behind_large_frames);
