@@ -49,7 +49,9 @@ struct waiter {
 	unsigned in_time;        /* looks that did, since the helper had to speak for it */
 	unsigned empty;          /* verbs in a row that found nothing */
 	int64_t looked_us;       /* it called for input last */
-	int64_t woken_us;        /* it had to wait until then; 0: never yet */
+	int64_t waited_us;       /* it found nothing to do last; 0: never yet */
+	int64_t woken_us;        /* … and that was over. 0: it waits for the first time */
+	int64_t ran_us, slept_us; /* lately, between its waits and in them */
 	int64_t spoke_us;        /* its last call had something to say, then; 0: it had not */
 	int efd;                 /* while blocked on file descriptors without the seat; else -1 */
 	uint32_t futex;          /* while blocked on nothing else */
@@ -244,6 +246,7 @@ void drive_check_deadline(struct drive *d);
 void drive_lock_only(struct drive *d); /* as drive_lock, but what was put off stays so */
 void putoff_settle_late(struct drive *d); /* … by the helper: whoever did not come back puts nothing off for a while */
 void putoff_note_wait(struct drive *d);   /* this thread waits */
+void putoff_note_woken(struct drive *d, struct waiter *w); /* … and that is over */
 void putoff_forget(struct drive *d);      /* all is said, or not ours to say */
 bool putoff_is_sound(const struct drive *d);
 

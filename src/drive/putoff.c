@@ -7,9 +7,10 @@
  * ACK rides on it.
  *
  * Bounds:
- *   - a verb that finds something older than PUT_OFF_AGE_US sends it first (PUT_OFF_AGE_BUSY_US where the thread has not had to wait for BUSY_AFTER_US: it has more to do
- *     than it gets done, so that what it answers has waited for longer than that; and a peer that sleeps is woken less often, at the sender's cost. Not where verbs take long, because they
- *     move much: in bulk the peer's window would wait); so does everybody who takes the lock for anything but such a verb (drive_lock).
+ *   - a verb that finds something older than PUT_OFF_AGE_US sends it first. So does everybody who takes the lock for anything but such a verb (drive_lock).
+ *     The age is PUT_OFF_AGE_BUSY_US where the thread is busy: it has not had to wait for BUSY_AFTER_US, or lately it ran for longer than it waited. What such a thread answers
+ *     has waited for longer than that, and its flushes wake a peer that sleeps, at the sender's cost. A server of short connections would wake its client for each seven of them.
+ *     Not where verbs take long, because they move much: in bulk the peer's window would wait.
  *     An ACK that may be delayed, and is all that its connection has to say, the verb leaves for the request, the answer or the FIN that it may ride on, but not
  *     for longer than the helper would: PUT_OFF_ACK_US;
  *   - the helper thread owns it meanwhile: it is awake or ticks, and sends what it finds at the end of its tick, 1 ms. So it is, too, where another thread leads: that
@@ -31,8 +32,9 @@
 #include "drive/waiter.h"
 
 #define PUT_OFF_AGE_US 100
-#define PUT_OFF_AGE_BUSY_US 400
+#define PUT_OFF_AGE_BUSY_US 200
 #define BUSY_AFTER_US  2000
+#define BUSY_FORGETS   8 /* a wait, and what the thread ran before it, counts for an eighth less with each wait that follows */
 #define BUSY_VERB_US   5 /* its verbs take no longer, on an average */
 #define PUT_OFF_ACK_US DRIVE_GRACE_US
 #define COME_BACK_US   50  /* an event loop's calls are 1 to 20 us apart; a longer pause costs more latency than a system call is worth */
@@ -84,12 +86,16 @@ void putoff_settle(struct drive *d)
 	drive_end(d);
 }
 
+/* It has more to do than it gets done, or nearly. */
+static bool is_busy(const struct waiter *w, int64_t now)
+{
+	return w && w->woken_us && (now - w->woken_us > BUSY_AFTER_US || w->slept_us < w->ran_us);
+}
+
 /* How old it may become. */
 static int64_t age_allowed(const struct drive *d, int64_t now)
 {
-	const struct waiter *by = d->put_off_by;
-	bool busy = by && by->woken_us && now - by->woken_us > BUSY_AFTER_US;
-	if (!busy || now - d->put_off_us > (int64_t)d->put_off_verbs * BUSY_VERB_US)
+	if (!is_busy(d->put_off_by, now) || now - d->put_off_us > (int64_t)d->put_off_verbs * BUSY_VERB_US)
 		return PUT_OFF_AGE_US;
 	return PUT_OFF_AGE_BUSY_US;
 }
@@ -108,8 +114,23 @@ void putoff_settle_late(struct drive *d)
 void putoff_note_wait(struct drive *d)
 {
 	struct waiter *w = waiter_of_thread();
-	if (w)
-		came_back(w, d->now, VERB_LOOKS);
+	if (!w)
+		return;
+	came_back(w, d->now, VERB_LOOKS);
+	w->waited_us = d->now;
+}
+
+static int64_t average_in(int64_t sum, int64_t us)
+{
+	return sum - sum / BUSY_FORGETS + min_time(us, BUSY_AFTER_US); /* a night's sleep is soon forgotten */
+}
+
+void putoff_note_woken(struct drive *d, struct waiter *w)
+{
+	if (w->woken_us)
+		w->ran_us = average_in(w->ran_us, w->waited_us - w->woken_us);
+	w->slept_us = average_in(w->slept_us, d->now - w->waited_us);
+	w->woken_us = d->now;
 }
 
 /* The helper will look within its tick, and nobody else has to be told. */

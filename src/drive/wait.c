@@ -421,7 +421,7 @@ int drive_wait(struct drive *d, struct waiter *w, struct pollfd *kfds, unsigned 
 		drive_end(d);
 		r = w->signalled ? 0 : wait_once(d, w, fds, kfds, n_kfds, wait, mask);
 	}
-	w->woken_us = d->now;
+	putoff_note_woken(d, w);
 	waiter_leave_share(w);
 	drive_wake(d, sched_leave(&d->sched, &w->sched));
 	w->signalled = false;

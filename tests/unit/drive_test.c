@@ -488,6 +488,7 @@ START_TEST(put_off)
 END_TEST
 
 #define SAID_AT_ONCE 10000
+#define LONGER_US    150 /* a thread that is not busy leaves nothing for so long */
 
 /*
  * A thread that always has something to do, in small verbs, may leave its output for longer. (Until the machine lets it run for so long. When it stopped the thread the helper leads, and nothing
@@ -497,7 +498,7 @@ START_TEST(put_off_while_busy)
 {
 	until_put_off();
 	ck_assert(!owed_after_wait());
-	for (unsigned said = 0; !e.owed || e.drive.now - e.drive.put_off_us < 200;) {
+	for (unsigned said = 0; !e.owed || e.drive.now - e.drive.put_off_us < LONGER_US;) {
 		speak();
 		drive_enter_wait(&e.drive);
 		drive_leave_verb(&e.drive);
@@ -510,12 +511,59 @@ START_TEST(put_off_while_busy)
 }
 END_TEST
 
+/* A millisecond of small verbs behind a wait, whose thread ran and slept for so long until then. True: something was put off for longer. */
+static bool longer_behind_wait(int64_t ran_us, int64_t slept_us)
+{
+	struct waiter *w = drive_waiter(&e.drive);
+	bool longer = false;
+	until_put_off();
+	ck_assert(!owed_after_wait());
+	w->ran_us = ran_us;
+	w->slept_us = slept_us;
+	do {
+		speak();
+		drive_enter_wait(&e.drive);
+		drive_leave_verb(&e.drive);
+		bool late = e.drive.now - w->woken_us > 1000; /* as if it had not waited at all */
+		longer |= !late && e.owed && e.drive.now - e.drive.put_off_us >= LONGER_US;
+	} while (e.drive.now - w->woken_us < 1000);
+	return longer;
+}
+
+/* So may one that waits often, but not for long: its pauses are short beside what it does between them. One that waits for as long as it runs may not. */
+START_TEST(put_off_while_nearly_busy)
+{
+	while (!longer_behind_wait(1000, 900))
+		;
+	for (int i = 0; i < 20; i++)
+		ck_assert(!longer_behind_wait(1000, 1000));
+}
+END_TEST
+
+/* What it ran and slept is told by its waits, and the last ones count most. */
+START_TEST(runs_and_sleeps)
+{
+	const struct waiter *w = drive_waiter(&e.drive);
+	int64_t ran = 0, slept = 0, woken = 0;
+	ck_assert(!owed_after_wait());
+	ck_assert_int_eq(w->ran_us, 0);
+	for (int i = 0; i < 50; i++) {
+		slept = w->slept_us, ran = w->ran_us, woken = w->woken_us;
+		ck_assert(!owed_after_wait());
+		ck_assert_int_gt(w->woken_us, w->waited_us);
+		ck_assert_int_eq(w->ran_us, ran - ran / 8 + min_time(w->waited_us - woken, 2000));
+		ck_assert_int_eq(w->slept_us, slept - slept / 8 + min_time(w->woken_us - w->waited_us, 2000));
+	}
+}
+END_TEST
+
 /* The wait itself is no time in which there was something to do: behind a long one nothing is left for longer. */
 START_TEST(put_off_behind_long_wait)
 {
 	for (int seen = 0; seen < 20;) {
 		until_put_off();
 		ck_assert(!owed_after_wait_of(3000));
+		drive_waiter(&e.drive)->ran_us = 0; /* however often the machine stopped it before */
 		int64_t woken = e.drive.now;
 		do {
 			speak();
@@ -687,12 +735,15 @@ int main(void)
 #ifndef __SANITIZE_THREAD__ /* who is to be trusted comes back within 50 us, several times in a row: with the sanitizer that is luck, and took 1 to 70 s */
 	tcase_add_test(c, put_off_longer);
 	tcase_add_test(c, put_off_while_busy);
+	tcase_add_test(c, put_off_while_nearly_busy);
 	tcase_add_test(c, put_off_behind_long_wait);
 #else
 	(void)put_off_longer;
 	(void)put_off_while_busy;
+	(void)put_off_while_nearly_busy;
 	(void)put_off_behind_long_wait;
 #endif
+	tcase_add_test(c, runs_and_sleeps);
 	tcase_add_test(c, put_off_by_no_sender);
 	tcase_add_test(c, looks_behind_large_frames);
 	tcase_add_test(c, looks_in_vain_are_seldom);
