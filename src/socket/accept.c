@@ -60,17 +60,19 @@ static bool kernel_queue_has(int kfd)
 }
 
 /*
- * Our duplicate is non-blocking, and so is the socket for all who have it. A program that got it as a blocking one (preload/handover.c) must find it so: then it is
- * non-blocking for the moment of a call only.
+ * Our duplicate is non-blocking, and so is the socket for all who have it. A program that got it as a blocking one (preload/handover.c) must find it so, also when no process of
+ * ours refers to it any more: then nobody is accepted who is not there, and it is non-blocking for the moment of the call.
  */
 static int accept_at_once(struct sock *l, int flags, struct sockaddr *addr, socklen_t *len)
 {
 	int kfd = l->lst->kfd, accept_flags = flags & (SOCK_NONBLOCK | SOCK_CLOEXEC);
-	int status = l->lst->from_elsewhere || l->child_refs ? sys_fcntl(kfd, F_GETFL, 0) : O_NONBLOCK;
-	if (status < 0 || (status & O_NONBLOCK))
+	if (!l->lst->from_elsewhere && !l->lst->mode_shared)
 		return sys_accept4(kfd, addr, len, accept_flags);
 	if (!kernel_queue_has(kfd))
 		return -EAGAIN;
+	int status = sys_fcntl(kfd, F_GETFL, 0);
+	if (status < 0 || (status & O_NONBLOCK))
+		return sys_accept4(kfd, addr, len, accept_flags);
 	sys_fcntl(kfd, F_SETFL, status | O_NONBLOCK);
 	int fd = sys_accept4(kfd, addr, len, accept_flags);
 	sys_fcntl(kfd, F_SETFL, status);

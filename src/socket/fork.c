@@ -174,6 +174,8 @@ static struct fork_child *child_new(struct engine *e, const struct fork_child *l
 		if (c->refs[i]) {
 			sock_ref(c->refs[i]);
 			c->refs[i]->child_refs++;
+			if (c->refs[i]->lst)
+				c->refs[i]->lst->mode_shared = true;
 		}
 	list_push_back(&e->children, &c->node);
 	return c;
