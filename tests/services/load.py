@@ -113,6 +113,28 @@ def discard(s):
         s.settimeout(timeout)
 
 
+def talk(s, *words):
+    """Pairs of what is said and how the answer begins, with escapes."""
+    plain = [w.encode().decode("unicode_escape").encode("latin1") for w in words]
+    for say, want in zip(plain[::2], plain[1::2]):
+        s.sendall(say)
+        got = exactly(s, len(want))
+        if got != want:
+            raise Wrong(got)
+
+
+def socks(s, host, port, path, want):
+    """SOCKS 5, no authentication, and a request through it."""
+    s.sendall(b"\5\1\0")
+    if exactly(s, 2) != b"\5\0":
+        raise Wrong("no method")
+    s.sendall(b"\5\1\0\1" + socket.inet_aton(host) + struct.pack(">H", int(port)))
+    answer = exactly(s, 10)
+    if answer[:2] != b"\5\0":
+        raise Wrong(answer)
+    http(s, path, want)
+
+
 def http_part(s):
     """Half a request: the worker that took it waits for the rest."""
     s.sendall(b"GET /small HTTP/1.1\r\nHost: box\r\n")
@@ -158,10 +180,20 @@ def greeting(start):
     return ask
 
 
+def ftp_kept(s):
+    """A reply may have several lines."""
+    got = line(s)
+    while got.startswith(b"220-"):
+        got = line(s)
+    if not got.startswith(b"220 "):
+        raise Wrong(got)
+
+
 def ftp(s):
-    greeting(b"220 ")(s)
+    ftp_kept(s)
     s.sendall(b"QUIT\r\n")
-    greeting(b"221 ")(s)
+    while not line(s).startswith(b"221 "):
+        pass
 
 
 def ssh(s):
@@ -353,9 +385,9 @@ class Load:
 
 
 KINDS = {"http": http, "http_length": http_length, "http_kept": http_kept, "http_part": http_part, "redis": redis, "memcached": memcached, "mqtt": mqtt, "mqtt_kept": mqtt_kept, "dns": dns,
-         "ftp": ftp, "ftp_kept": greeting(b"220 "), "ssh": ssh, "rsync": rsync, "rsync_kept": greeting(b"@RSYNCD: "), "postgres": postgres,
-         "postgres_kept": postgres_kept, "echo": echo, "git": git, "nothing": lambda s: None,
+         "ftp": ftp, "ftp_kept": ftp_kept, "ssh": ssh, "rsync": rsync, "rsync_kept": greeting(b"@RSYNCD: "), "postgres": postgres,
+         "postgres_kept": postgres_kept, "echo": echo, "git": git, "nothing": lambda s: None, "talk": talk, "socks": socks,
          "https": https, "smtp": smtp, "smtp_kept": greeting(b"220 "), "imap": imap, "imap_kept": imap_kept, "mysql": mysql, "smb": smb, "ldap": ldap, "irc": irc,
-         "beanstalk": beanstalk, "nats": greeting(b"INFO "), "pgbouncer": pgbouncer}
+         "beanstalk": beanstalk, "nats": greeting(b"INFO "), "svn": lambda s: exactly(s, 10), "pgbouncer": pgbouncer}
 if __name__ == "__main__":
     Load(sys.argv[1:]).run()

@@ -22,6 +22,7 @@ from unbroken import left_behind
 FILE_BYTES = 8 * 1000 * 1000
 THREADS = 8
 PERIOD_MS = 10
+CONTAINER_SECONDS = 3  # what is known to be deaf then is not waited for any longer
 
 
 def carrier(kernel, total):
@@ -32,7 +33,7 @@ def carrier(kernel, total):
 class Row:
     """What a row says of itself; the defaults are those of a web server with the standard port."""
 
-    name = programs = ""
+    name = programs = modules = ""  # modules: of Python
     port, kind, kept = 80, "http", "http_kept"
     address = SERVER_IP
     served = None  # the server's own port, where what the client asks stands before it
@@ -45,6 +46,7 @@ class Row:
     by_design = ""  # why the engine does not carry the connections, if so
 
     threads = THREADS  # of the load
+    inner = False  # has connections among its own processes, by loopback, which the kernel counts, too
     proxy = False  # opens connections of its own, to a server at the client's host
     clients = True  # its clients are tried under finesse, too
 
@@ -64,6 +66,9 @@ class Row:
 
     def arguments(self, run):
         return ["/small", run.small_hash] if self.kind == "http" else []
+
+    def kept_arguments(self, run):
+        return []
 
 
 class Load:
@@ -232,7 +237,7 @@ class Run:
 
     def hold(self):
         s = self.connect()
-        load.KINDS[self.row.kept](s)
+        load.KINDS[self.row.kept](s, *self.row.kept_arguments(self))
         return s
 
     def kernel_has(self, s):
@@ -254,7 +259,7 @@ class Run:
         handed = sum(self.kernel_has(s) for s in held)
         for s in held:
             s.close()
-        self.connections = carrier(passive, total)
+        self.connections = carrier(handed, len(held)) if self.row.inner else carrier(passive, total)
         if self.connections == "engine" and handed:
             self.connections = "handed"
         ports = [entry.get("port") for document in self.box.stat() for entry in document.get("listeners", [])]
@@ -284,7 +289,8 @@ class Run:
 
     def hear_the_end(self, held, what):
         """The clients of idle connections hear of their server's death; a fault of its own."""
-        end = time.monotonic() + HANG_SECONDS
+        patience = HANG_SECONDS if what != "container" else CONTAINER_SECONDS
+        end = time.monotonic() + patience
         deaf = 0
         for s in held:
             s.settimeout(max(0.01, end - time.monotonic()))
@@ -297,7 +303,7 @@ class Run:
                 pass
             s.close()
         if deaf:
-            self.faults["idle clients: " + what] = "%d of %d hear nothing within %d s" % (deaf, len(held), HANG_SECONDS)
+            self.faults["idle clients: " + what] = "%d of %d hear nothing within %d s" % (deaf, len(held), patience)
 
     def nothing_left(self):
         wait_until("the port is refused", self.refused, 30)
@@ -494,11 +500,11 @@ def run_server(row, finesse, only_events=None, kills=None, times=1):
         return run
 
 
-def run_client(row):
-    """The row's clients under finesse, the server on the kernel's TCP."""
+def run_client(row, server=False):
+    """The row's clients under finesse, the server on the kernel's TCP, or under finesse, too."""
     with Lab() as lab:
         lab.www = make_www(lab)
-        run = Run(lab, row, False, True)
+        run = Run(lab, row, server, True)
         if step(run, "start", begin, run):
             before, accepted = lab.client.opens()[0], lab.server.opens()[1]
             step(run, "content", row.check, run)

@@ -231,7 +231,7 @@ class Proftpd(Small):
     folders = [("/run/proftpd", None, 0o755)]
     files = {"proftpd.conf": "ServerName box\nServerType standalone\nPort 21\nUseIPv6 off\nUser www-data\nGroup www-data\nScoreboardFile /run/proftpd/scoreboard\n"
              "PidFile /run/proftpd/pid\nDelayEngine off\nWtmpLog off\nTransferLog none\nMaxInstances none\n<Anonymous /var/www/html>\nUser www-data\nGroup www-data\n"
-             "UserAlias anonymous www-data\nRequireValidShell off\n</Anonymous>\n"}
+             "UserAlias anonymous www-data\nRequireValidShell off\nUseFtpUsers off\n</Anonymous>\n"}
     by_design = "a process per connection"
 
     def check(self, run):

@@ -80,7 +80,7 @@ class Apache(Row):
 
     def configure(self, box):
         enabled = box.copy("/etc/apache2") / "mods-enabled"
-        for old in enabled.glob("mpm_*"):
+        for old in [*enabled.glob("mpm_*"), *enabled.glob("php*")]:  # its PHP knows no threads
             old.unlink()
         for kind in ("load", "conf"):
             (enabled / ("mpm_%s.%s" % (self.mpm, kind))).symlink_to("../mods-available/mpm_%s.%s" % (self.mpm, kind))

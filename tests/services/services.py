@@ -10,6 +10,7 @@ finesse. `expected` says for each row who carries what, and which events are kno
 Ends with 77 without root.
 """
 import argparse
+import importlib.util
 import os
 import shutil
 import sys
@@ -20,13 +21,15 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "apps"), str(HERE.parent / "net")]
+import rows_clients  # noqa: E402
 import rows_more  # noqa: E402
 import rows_other  # noqa: E402
 import rows_web  # noqa: E402
+import rows_wide  # noqa: E402
 from case import wanted  # noqa: E402
 from row import Load, run_client, run_server  # noqa: E402
 
-ROWS = rows_web.ROWS + rows_other.ROWS + rows_more.ROWS
+ROWS = rows_web.ROWS + rows_other.ROWS + rows_more.ROWS + rows_wide.ROWS + rows_clients.ROWS
 SHORT_KILLS = 6
 SHORT = {"nginx": ["reload", "worker -9", "kills"], "nginx, workers as root": ["reload"], "sshd": [], "haproxy -Ws": ["reload"], "redis as redis": ["all -9"]}
 BETTER = ["-", "kernel", "mixed", "handed", "engine"]
@@ -81,14 +84,14 @@ class Table:
         if self.args.short:
             events = SHORT[name]
         native = None if self.args.short or self.args.client else run_server(row, False, events, self.kills(row), self.args.times)
-        ours = client = None
+        ours = client = both = None
         if not self.args.native and not self.args.client:
             ours = run_server(row, True, events, self.kills(row), self.args.times)
         if row.clients and not row.proxy and not self.args.native and not self.args.short:
-            client = run_client(row)
-        self.tell(row, native, ours, client, time.monotonic() - start)
+            client, both = run_client(row), run_client(row, True)
+        self.tell(row, native, ours, client, both, time.monotonic() - start)
 
-    def tell(self, row, native, ours, client, seconds):
+    def tell(self, row, native, ours, client, both, seconds):
         name = row.name
         columns = [ours.listener if ours else "", ours.connections if ours else "", client.client if client else ours.client if ours and row.proxy else ""]
         losses = []
@@ -112,6 +115,7 @@ class Table:
             self.carrier(name, "client", client.client)
             for event in ("start", "content", "box"):
                 self.judge(name, ("client",), "client" if event == "content" else event, client.faults.get(event))
+                self.judge(name, ("both",), "both ends: " + event, both.faults.get(event))
 
     def judge_server(self, row, native, ours):
         seen = ["start", "content", "requests", *ours.losses, *(e for e, _ in row.events), "container"]
@@ -173,6 +177,7 @@ def main():
     print("%-28s %-8s %-8s %-8s %s" % ("", "listener", "connect.", "client", "requests lost: kernel/finesse"))
     for row in rows:
         absent = [p for p in row.programs.split() if not shutil.which(p, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")]
+        absent += [m for m in row.modules.split() if not importlib.util.find_spec(m)]
         if absent:
             table.skip(row, absent)
         else:
