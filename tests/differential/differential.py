@@ -75,7 +75,7 @@ class Runs:
         self.lab, self.workers = lab, workers
         self.control = os.path.join(lab.dir, "control")
         for host, ip in ((lab.server, SERVER_V6), (lab.client, CLIENT_V6)):
-            host.run(["ip", "addr", "add", ip + "/64", "dev", host.interface, "nodad"])
+            host.add_address(ip)
         # The engine's congestion control is like it in how large a send buffer becomes, and in having nothing to tell (TCP_CC_INFO).
         lab.client.run(["sysctl", "-qw", "net.ipv4.tcp_congestion_control=reno"])
         for hole in (HOLE_IP, HOLE_V6):

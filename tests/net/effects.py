@@ -46,7 +46,7 @@ class Peer:
 
     def listen_at(self, address):
         """… which this host has from now on."""
-        self.host.run(["ip", "address", "add", address + ("/64" if ":" in address else "/16"), "dev", self.host.interface] + (["nodad"] if ":" in address else []))
+        self.host.add_address(address)
         s = self.keep(self.host.socket(socket.AF_INET6 if ":" in address else socket.AF_INET))
         s.bind((address, 0))
         s.listen(1)
@@ -152,7 +152,7 @@ def program(lab, name, finesse):
 def everything(finesse):
     with Lab() as lab:
         for host, own in ((lab.server, SERVER_IP6), (lab.client, CLIENT_IP6)):
-            host.run(["ip", "address", "add", own + "/64", "dev", host.interface, "nodad"])
+            host.add_address(own)
         return [line for name in BY_ENGINE + BY_KERNEL for line in program(lab, name, finesse)]
 
 

@@ -114,6 +114,11 @@ class Host:
             raise LabError("%s: status %d: %s" % (argv[0], p.returncode, (err or b"").decode(errors="replace").strip()[-600:]))
         return subprocess.CompletedProcess(argv, p.returncode, out, err)
 
+    def add_address(self, address):
+        """Which it has at once, beside the one of the lab: one of IPv6 without duplicate address detection."""
+        v6 = ":" in address
+        self.run(["ip", "address", "add", address + ("/64" if v6 else "/16"), "dev", self.interface] + (["nodad"] if v6 else []))
+
     def text(self, argv, **kw):
         return self.run(argv, **kw).stdout.decode()
 

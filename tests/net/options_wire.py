@@ -175,7 +175,7 @@ def judge(case, native, finesse, stat):
 
 def configure(lab):
     for host, address in ((lab.server, SERVER6), (lab.client, CLIENT6)):
-        host.run(["ip", "addr", "add", address + "/64", "dev", host.interface, "nodad"])
+        host.add_address(address)
         host.run(["ip", "rule", "add", "fwmark", "7", "blackhole"])
         host.run(["sh", "-c", "echo 61 >/proc/sys/net/ipv4/ip_default_ttl; echo 62 | tee /proc/sys/net/ipv6/conf/*/hop_limit >/dev/null"])
 

@@ -60,7 +60,7 @@ def run(lab, finesse, bound, address, peer):
 def everything(finesse):
     with Lab() as lab:
         for host, own in ((lab.server, SERVER_IP6), (lab.client, CLIENT_IP6)):
-            host.run(["ip", "address", "add", own + "/64", "dev", host.interface, "nodad"])
+            host.add_address(own)
             host.run(["sysctl", "-qw", "net.ipv4.tcp_ecn=2", "net.ipv6.auto_flowlabels=0"])
         return (run(lab, finesse, SERVER_IP, SERVER_IP, CLIENT_IP) + run(lab, finesse, SERVER_IP6, SERVER_IP6, CLIENT_IP6)
                 + run(lab, finesse, "::", SERVER_IP, CLIENT_IP))

@@ -63,7 +63,7 @@ def listener(lab, finesse, address):
 def everything(finesse):
     with Lab() as lab:
         for host, own in ((lab.server, SERVER_IP6), (lab.client, CLIENT_IP6)):
-            host.run(["ip", "address", "add", own + "/64", "dev", host.interface, "nodad"])
+            host.add_address(own)
         p = lab.server.spawn([sys.executable, "-c", PEER], stdout=subprocess.PIPE)
         if p.stdout.readline() != b"ready\n":
             raise LabError("the peer did not start")
