@@ -4,6 +4,7 @@
  */
 #include "base/fd.h"
 #include "link/link.h"
+#include "tests/net/link_pair.h"
 #include "tests/net/rtnl_hold.h"
 #include "tests/untested.h"
 
@@ -32,114 +33,6 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
-
-#define WAIT_MS    5000
-#define TEST_PROTO 0x88b5 /* IEEE 802 local experimental */
-#define FRAME_MAX  70000
-
-struct seen {
-	struct link_rx_handler handler;
-	unsigned n;
-	struct link_rx last;
-	uint8_t bytes[FRAME_MAX];
-	void (*on_frame)(struct seen *s, const struct link_rx *rx);
-	uint32_t next_seq, gaps, truncated;
-};
-
-static void seen_frame(struct link_rx_handler *h, const struct link_rx *rx)
-{
-	struct seen *s = (struct seen *)h;
-	s->n++;
-	s->last = *rx;
-	ck_assert_uint_le(rx->len, sizeof s->bytes);
-	memcpy(s->bytes, rx->data, rx->len);
-	if (s->on_frame)
-		s->on_frame(s, rx);
-}
-
-static struct seen seen_a, seen_b;
-static struct link *link_a, *link_b;
-
-static void sh(const char *cmd)
-{
-	int rc = system(cmd);
-	ck_assert_msg(rc == 0, "%s: %d", cmd, rc);
-}
-
-/* Accepts one ethertype only: no frame of the host's own (MLD, router solicitations) disturbs. */
-static void accept_only(struct link *l, uint16_t ethertype)
-{
-	struct sock_filter code[] = {
-	    BPF_STMT(BPF_LD | BPF_H | BPF_ABS, SKF_AD_OFF + SKF_AD_PROTOCOL),
-	    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, ethertype, 0, 1),
-	    BPF_STMT(BPF_RET | BPF_K, 0x40000),
-	    BPF_STMT(BPF_RET | BPF_K, 0),
-	};
-	struct sock_fprog prog = {.len = 4, .filter = code};
-	ck_assert_int_eq(
-	    setsockopt(link_rx_fd(l), SOL_SOCKET, SO_ATTACH_FILTER, &prog, sizeof prog), 0);
-}
-
-static struct link *open_link(const char *ifname, bool no_io_uring)
-{
-	struct link_config config = {.ifindex = if_nametoindex(ifname), .veth = ifname[0] == 'v', .no_io_uring = no_io_uring};
-	struct link *l = NULL;
-	int err = link_open_packet(&l, &config);
-	ck_assert_msg(err == 0, "link_open_packet(%s): %s", ifname, strerror(-err));
-	return l;
-}
-
-/* Whoever came up first of a pair drops what is sent until a work queue of the kernel's has seen that the other one is there. */
-static void make_pair(void)
-{
-	sh("ip link add va type veth peer name vb && ip link set va up && ip link set vb up");
-	sh("while ip -o link show | grep '[ab]@v[ab]:' | grep -q 'DOWN '; do sleep 0.01; done");
-}
-
-static void open_pair(bool no_io_uring)
-{
-	make_pair();
-	memset(&seen_a, 0, sizeof seen_a);
-	memset(&seen_b, 0, sizeof seen_b);
-	seen_a.handler.frame = seen_b.handler.frame = seen_frame;
-	link_a = open_link("va", no_io_uring);
-	link_b = open_link("vb", no_io_uring);
-	ck_assert_str_eq(link_info(link_a)->tx_backend, no_io_uring ? "sendmmsg" : "io_uring");
-	accept_only(link_a, TEST_PROTO);
-	accept_only(link_b, TEST_PROTO);
-}
-
-static void close_pair(void)
-{
-	link_close(link_a);
-	link_close(link_b);
-	sh("ip link del va");
-}
-
-/* Drains `l` until `want` frames in all were seen there. */
-static void wait_frames(struct link *l, struct seen *s, unsigned want)
-{
-	while (s->n < want) {
-		struct pollfd p = {.fd = link_rx_fd(l), .events = POLLIN};
-		if (!link_rx_pending(l))
-			ck_assert_msg(poll(&p, 1, WAIT_MS) == 1, "%u of %u frames", s->n, want);
-		link_drain(l, &s->handler, 64);
-	}
-}
-
-static uint8_t pattern(uint32_t i)
-{
-	return i * 31 + (i >> 8) * 7 + (i >> 16);
-}
-
-static uint32_t eth_header(uint8_t *h, uint16_t proto)
-{
-	memset(h, 0xff, 6);
-	memset(h + 6, 0x02, 6);
-	h[12] = proto >> 8;
-	h[13] = proto;
-	return ETH_HLEN;
-}
 
 /* ---- frames of every size ---- */
 
@@ -321,26 +214,6 @@ START_TEST(nothing_arrives_before_a_filter_is_attached)
 END_TEST
 
 /* ---- order when the send buffer is full ---- */
-
-static void check_seq(struct seen *s, const struct link_rx *rx)
-{
-	uint32_t seq;
-	memcpy(&seq, rx->data + ETH_HLEN, sizeof seq);
-	ck_assert_uint_ge(seq, s->next_seq); /* never back */
-	s->gaps += seq - s->next_seq;
-	s->next_seq = seq + 1;
-}
-
-static void send_seq(uint32_t seq)
-{
-	static uint8_t zeros[1000];
-	uint8_t hdr[ETH_HLEN + 4];
-	struct iovec iov = {zeros, sizeof zeros};
-	struct link_tx tx = {.hdr = hdr, .hdr_len = sizeof hdr, .payload = &iov, .n_payload = 1};
-	eth_header(hdr, TEST_PROTO);
-	memcpy(hdr + ETH_HLEN, &seq, sizeof seq);
-	ck_assert_int_eq(link_send(link_a, &tx), 0);
-}
 
 static void unblock_and_drain(void)
 {
@@ -835,196 +708,6 @@ START_TEST(interfaces_without_a_link_header)
 }
 END_TEST
 
-/* ---- life and death ---- */
-
-static unsigned count_tasks(void)
-{
-	unsigned n = 0;
-	DIR *d = opendir("/proc/self/task");
-	while (readdir(d))
-		n++;
-	closedir(d);
-	return n - 2;
-}
-
-START_TEST(it_keeps_to_itself)
-{
-	open_pair(false);
-	for (uint32_t seq = 0; seq < 500; seq++)
-		send_seq(seq);
-	link_flush(link_a);
-	ck_assert_uint_eq(count_tasks(), 1); /* no kernel worker of the io_uring */
-	DIR *d = opendir("/proc/self/fd");
-	for (struct dirent *e; (e = readdir(d));) {
-		int fd = atoi(e->d_name);
-		if (fd > 2 && fd != dirfd(d) && fd_is_internal(fd)) {
-			ck_assert_int_ge(fd, 1024 - 128);
-			ck_assert(fcntl(fd, F_GETFD) & FD_CLOEXEC);
-		}
-	}
-	closedir(d);
-	int rx = link_rx_fd(link_a), tx = link_tx_fd(link_a);
-	ck_assert(fd_is_internal(rx) && fd_is_internal(tx));
-	close_pair();
-	for (int fd = 1024 - 128; fd < 1024; fd++)
-		ck_assert_msg(fcntl(fd, F_GETFD) < 0 && !fd_is_internal(fd), "fd %d is left", fd);
-}
-END_TEST
-
-START_TEST(a_fork_child_forgets_without_harm)
-{
-	open_pair(_i);
-	send_seq(0); /* queued in both; the parent's to send */
-	pid_t pid = fork();
-	if (pid == 0) {
-		link_forget(link_a);
-		link_forget(link_b);
-		int left = 0;
-		for (int fd = 1024 - 128; fd < 1024; fd++)
-			left += fd_is_internal(fd) || fcntl(fd, F_GETFD) >= 0;
-		_exit(left);
-	}
-	int status;
-	ck_assert_int_eq(waitpid(pid, &status, 0), pid);
-	ck_assert_int_eq(status, 0);
-	seen_b.on_frame = check_seq;
-	send_seq(1);
-	ck_assert_int_eq(link_flush(link_a), 2);
-	wait_frames(link_b, &seen_b, 2);
-	ck_assert_uint_eq(seen_b.n, 2);
-	close_pair();
-}
-END_TEST
-
-START_TEST(the_interface_disappears)
-{
-	open_pair(_i);
-	sh("ip link set va down");
-	send_seq(0);
-	ck_assert_int_eq(link_flush(link_a), 0);
-	sh("ip link del va");
-	send_seq(1);
-	ck_assert_int_eq(link_flush(link_a), 0);
-	ck_assert_uint_eq(link_counters(link_a)[LINKC_TxDroppedDown], 2);
-	ck_assert(!link_tx_blocked(link_a));
-	ck_assert_int_eq(link_refresh_info(link_a), -ENODEV);
-	ck_assert_int_eq(link_drain(link_a, &seen_a.handler, 10), 0);
-	link_close(link_a);
-	link_close(link_b);
-}
-END_TEST
-
-static void refuse_syscall(int nr)
-{
-	struct sock_filter code[] = {
-	    BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-	    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, nr, 0, 1),
-	    BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
-	    BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-	};
-	struct sock_fprog prog = {.len = 4, .filter = code};
-	ck_assert_int_eq(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
-	ck_assert_int_eq(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &prog), 0);
-}
-
-START_TEST(without_io_uring_from_the_start)
-{
-	make_pair();
-	refuse_syscall(SYS_io_uring_setup);
-	struct link *l = open_link("va", false);
-	ck_assert_str_eq(link_info(l)->tx_backend, "sendmmsg");
-	link_close(l);
-	sh("ip link del va");
-}
-END_TEST
-
-START_TEST(io_uring_refused_later)
-{
-	open_pair(false);
-	refuse_syscall(SYS_io_uring_enter);
-	seen_b.on_frame = check_seq;
-	for (uint32_t seq = 0; seq < 10; seq++)
-		send_seq(seq);
-	ck_assert_int_eq(link_flush(link_a), 10);
-	ck_assert_str_eq(link_info(link_a)->tx_backend, "sendmmsg");
-	wait_frames(link_b, &seen_b, 10);
-	close_pair();
-}
-END_TEST
-
-/* Each test forks from here, into a namespace of its own that dies with it. */
-static void own_namespace(void)
-{
-	ck_assert_int_eq(unshare(CLONE_NEWNET), 0);
-	sh("ip link set lo up && sysctl -qw net.ipv6.conf.default.disable_ipv6=1");
-}
-
-/* Who gives it up last is the kernel, after the link: the pipe's other end hears of it then. */
-START_TEST(what_it_keeps_ends_with_it)
-{
-	int ends[2];
-	char c;
-	open_pair(false);
-	ck_assert_int_eq(pipe(ends), 0);
-	link_keep(link_a, ends[1]);
-	ck_assert_int_eq(fcntl(ends[1], F_GETFD), -1);
-	struct pollfd p = {.fd = ends[0], .events = POLLIN};
-	ck_assert_int_eq(poll(&p, 1, 0), 0);
-	link_close(link_a);
-	ck_assert_int_eq(poll(&p, 1, WAIT_MS), 1);
-	ck_assert_int_eq(read(ends[0], &c, 1), 0);
-	link_a = open_link("va", true);
-	close_pair();
-	close(ends[0]);
-}
-END_TEST
-
-/* Without an io_uring nobody keeps it, and it stays open. */
-START_TEST(without_io_uring_it_keeps_nothing)
-{
-	int fd;
-	open_pair(true);
-	fd = dup(STDIN_FILENO);
-	link_keep(link_a, fd);
-	ck_assert_int_eq(fcntl(fd, F_GETFD), 0);
-	close(fd);
-	close_pair();
-}
-END_TEST
-
-/* The ring is made while the caller goes on; a link that is closed before is closed as a whole. */
-/* Elsewhere somebody makes interfaces, and holds the kernel's lock of the network: a program that comes up, or hears of a change, does not wait for that. */
-START_TEST(opened_while_others_hold_the_network)
-{
-	struct rtnl_hold hold;
-	make_pair();
-	if (!rtnl_hold(&hold)) {
-		ck_assert_msg(errno == EPERM || errno == ENOSYS, "the lock of the network: %s", strerror(errno));
-		return untested("userfaultfd of the kernel's reads");
-	}
-	struct link *l = open_link("va", false);
-	int err = link_refresh_info(l);
-	ck_assert_msg(rtnl_release(&hold), "it waited for the lock");
-	ck_assert_int_eq(err, 0);
-	link_close(l);
-	sh("ip link del va");
-}
-END_TEST
-
-START_TEST(it_is_completed_later)
-{
-	make_pair();
-	struct link_config config = {.ifindex = if_nametoindex("va"), .later = true};
-	ck_assert_int_eq(link_open_packet(&link_a, &config), 0);
-	link_close(link_a);
-	ck_assert_int_eq(link_open_packet(&link_a, &config), 0);
-	ck_assert_int_eq(link_complete(link_a), 0);
-	ck_assert(!link_rx_pending(link_a));
-	link_b = open_link("vb", false);
-	close_pair();
-}
-END_TEST
-
 static Suite *link_suite(void)
 {
 	Suite *s = suite_create("link");
@@ -1046,34 +729,11 @@ static Suite *link_suite(void)
 	tcase_add_loop_test(t, super_segments_of_a_kernel_sender, 0, 2);
 	tcase_add_test(t, a_vlan_tag_is_told);
 	tcase_add_loop_test(t, interfaces_without_a_link_header, 0, 2);
-	tcase_add_test(t, it_keeps_to_itself);
-	tcase_add_loop_test(t, a_fork_child_forgets_without_harm, 0, 2);
-	tcase_add_loop_test(t, the_interface_disappears, 0, 2);
-	tcase_add_test(t, without_io_uring_from_the_start);
-	tcase_add_test(t, io_uring_refused_later);
-	tcase_add_test(t, what_it_keeps_ends_with_it);
-	tcase_add_test(t, without_io_uring_it_keeps_nothing);
-	tcase_add_test(t, it_is_completed_later);
-	tcase_add_test(t, opened_while_others_hold_the_network);
 	suite_add_tcase(s, t);
 	return s;
 }
 
 int main(void)
 {
-	if (geteuid() != 0)
-		return 77;
-	pid_t pid = fork();
-	if (pid == 0)
-		_exit(unshare(CLONE_NEWNET) ? 77 : 0);
-	int status;
-	waitpid(pid, &status, 0);
-	if (status)
-		return 77;
-	Suite *s = link_suite();
-	SRunner *r = srunner_create(s);
-	srunner_run_all(r, CK_ENV);
-	int failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed != 0;
+	return run_suite(link_suite);
 }

@@ -33,11 +33,16 @@ endif
 
 # link
 if HAVE_CHECK
-check_PROGRAMS += tests/net/link_test
-TESTS += tests/net/link_test
-tests_net_link_test_SOURCES = tests/net/link_test.c
+check_PROGRAMS += tests/net/link_test tests/net/link_life_test
+TESTS += tests/net/link_test tests/net/link_life_test
+tests_net_link_test_SOURCES = tests/net/link_test.c tests/net/link_pair.c tests/net/link_pair.h
+tests_net_link_test_CPPFLAGS = $(AM_CPPFLAGS) -I$(srcdir)
 tests_net_link_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
 tests_net_link_test_LDADD = src/liblink.a src/libbase.a $(UNIT_LIBS)
+tests_net_link_life_test_SOURCES = tests/net/link_life_test.c tests/net/link_pair.c tests/net/link_pair.h
+tests_net_link_life_test_CPPFLAGS = $(AM_CPPFLAGS) -I$(srcdir)
+tests_net_link_life_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
+tests_net_link_life_test_LDADD = src/liblink.a src/libbase.a $(UNIT_LIBS)
 endif
 
 if HAVE_CHECK
