@@ -127,11 +127,28 @@ int wrap_bind(int fd, const struct sockaddr *addr, socklen_t len)
 	return r;
 }
 
-/* libc tries reserved ports, by bind calls of its own. */
+static void note_bound(int fd)
+{
+	struct call held;
+	while (!undecided_hold(&held, fd))
+		;
+	if (held.file) {
+		held.file->candidate.bound = held.file->candidate.port_chosen = true;
+		held.file->candidate.lost_port = 0;
+	}
+	undecided_let_go(&held);
+}
+
+/* libc tries reserved ports, by bind calls of its own; libtirpc's function of this name by ours. So the socket is in nobody's hands meanwhile, and what came of it is noted. */
 int wrap_bindresvport(int fd, struct sockaddr_in *addr)
 {
-	connection_to_kernel(fd, "bindresvport");
-	return REAL(bindresvport)(fd, addr);
+	if (shim_on() && undecided_await(fd))
+		connection_to_kernel(fd, "bindresvport");
+	fd_used(fd);
+	int r = REAL(bindresvport)(fd, addr);
+	if (r == 0)
+		note_bound(fd);
+	return r;
 }
 
 int wrap_listen(int fd, int backlog)
