@@ -87,8 +87,13 @@ static bool advance(struct tcp_conn *c)
 	while (c->ahead.n && (n = reassembly_at(&c->ahead, m, c->rcv_nxt, &bytes))) {
 		if (c->fin_ahead && SEQ_LEQ(c->fin_ahead_seq, c->rcv_nxt + n))
 			n = c->fin_ahead_seq - c->rcv_nxt;
-		if (!n || grow_rcv(c, n) < 0)
-			break; /* without memory it waits on: the peer sends it again */
+		if (!n)
+			break;
+		if (grow_rcv(c, n) < 0) { /* the peer sends it again: an ACK of what waits behind no gap would keep it from that */
+			TCP_COUNT(c, OfoPruned);
+			conn_drop_ahead(c);
+			break;
+		}
 		append(c, bytes, n);
 	}
 	if (had_gap)
