@@ -23,6 +23,12 @@ static uint32_t may_leave(const struct tcp_conn *c)
 	return most - most % c->mss;
 }
 
+/* Linux's tcp_cwnd_test: no burst is more, so that two are on the way. */
+static uint32_t half_of_cwnd(const struct tcp_conn *c)
+{
+	return max_u32(c->cwnd / 2 / c->mss, 1) * c->mss;
+}
+
 /* SO_SNDBUF counts buffers with all that belongs to them (sk_wmem_queued): what left, or would, is one for each super-segment, what waits is one for size_goal(). */
 static uint64_t queued(const struct tcp_conn *c, uint32_t more, uint32_t leaves)
 {
@@ -66,18 +72,22 @@ static bool below_lowat(const struct tcp_conn *c)
 	return 2 * (uint64_t)snd_unsent(c) < notsent_lowat(c);
 }
 
-/* Linux looks at its limits (SO_SNDBUF, TCP_NOTSENT_LOWAT) when it begins a buffer, and fills the last one in any case. */
+/*
+ * Linux looks at its limits (SO_SNDBUF, TCP_NOTSENT_LOWAT) when it begins a buffer, and fills the last one in any case. A full buffer that nothing waits before sends one super-segment
+ * (tcp_push_one): what is left of the buffer takes more, whatever the limits are by then.
+ */
 uint32_t tcp_send_space(const struct tcp_conn *c, uint32_t want)
 {
 	if (is_little(c, want))
 		return want;
-	uint32_t lowat = notsent_lowat(c), goal = size_goal(c), leaves = may_leave(c), take = 0;
+	uint32_t lowat = notsent_lowat(c), goal = size_goal(c), may = may_leave(c), super = min_u32(tso_bytes(c, c->mss), half_of_cwnd(c)), left = 0, take = 0;
 	while (take < want) {
-		uint32_t unsent = snd_unsent(c) + take;
-		unsent -= min_u32(unsent, leaves);
-		if (unsent % goal == 0 && ((unsent && unsent >= lowat) || queued(c, take, leaves) >= c->sndbuf_limit))
+		uint32_t unsent = snd_unsent(c) + take - left;
+		if (unsent % goal == 0 && ((unsent && unsent >= lowat) || queued(c, take, left) >= c->sndbuf_limit))
 			return take;
 		take += goal - unsent % goal;
+		if (snd_unsent(c) + take - left == goal)
+			left += min_u32(min_u32(super, goal), may - left);
 	}
 	return want;
 }
