@@ -1,6 +1,6 @@
 /*
  * Is the congestion window the limit? (RFC 2861, RFC 7661), as Linux's tcp_cwnd_validate: a window that is not used tells nothing of the path. It does not grow,
- * and where the program has used less of it for a timeout's time, half of what was not used goes. (After a pause: output.c.)
+ * and where the program has used less of it for a timeout's time, half of what was not used goes.
  *
  * Looked at when new text left, or could not: cwnd_limited and flight_max are of the round that ends at flight_seq, the round's best.
  */
@@ -38,6 +38,27 @@ void cwnd_validate(struct tcp_conn *c, int64_t now, bool limited)
 	if (!c->stack->config.slow_start_after_idle || c->cc->control || now - c->cwnd_used_at < c->rto_us)
 		return;
 	take_unused(c);
+	c->cwnd_used = 0;
+	c->cwnd_used_at = now;
+}
+
+/*
+ * RFC 5681 §4.1, RFC 2861: after an idle RTO the window is no longer a fact; it halves for each RTO, down to the initial one. Looked at when the program writes, and when the peer's window changes: who
+ * waits for it is not idle until then.
+ */
+void cwnd_after_idle(struct tcp_conn *c, int64_t now)
+{
+	if (snd_flight(c) || !c->last_data_sent_us || !tcp_may_transmit(c))
+		return;
+	int64_t idle = now - c->last_data_sent_us;
+	uint32_t least = min_u32(c->initial_window_segs * c->mss, c->cwnd);
+	if (idle <= c->rto_us || c->cwnd <= least || !c->stack->config.slow_start_after_idle || c->cc->control)
+		return;
+	TCP_COUNT(c, SlowStartIdle);
+	c->ssthresh = max_u32(c->ssthresh, c->cwnd / 4 * 3);
+	for (; idle > c->rto_us && c->cwnd > least; idle -= c->rto_us)
+		c->cwnd /= 2;
+	c->cwnd = max_u32(c->cwnd, least);
 	c->cwnd_used = 0;
 	c->cwnd_used_at = now;
 }

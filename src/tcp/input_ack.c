@@ -78,9 +78,11 @@ static bool ack_window(struct tcp_conn *c, const struct tcp_segment *seg)
 	return changed;
 }
 
-/* The window changed. */
-static void ack_after_probe(struct tcp_conn *c)
+/* The window changed. What it kept back goes after a pause, perhaps. */
+static void ack_after_probe(struct tcp_conn *c, int64_t now)
 {
+	if (snd_unsent(c))
+		cwnd_after_idle(c, now);
 	if (!snd_flight(c) && c->snd_wnd && c->snd_wnd >= min_u32(c->mss, c->snd.len))
 		timer_stop_rtx(c);
 	c->backoff = 0;
@@ -223,7 +225,7 @@ bool input_ack(struct tcp_conn *c, int64_t now, const struct tcp_segment *seg)
 	if (acked)
 		input_acked(c, now, seg);
 	else if (changed)
-		ack_after_probe(c);
+		ack_after_probe(c, now);
 	uint32_t sacked_before = c->sacked_bytes;
 	uint32_t dsack = ack_blocks(c, now, seg, acked != 0);
 	dup = dup && !established_now;

@@ -607,24 +607,6 @@ static void output_one(struct tcp_conn *c, int64_t now, struct tcp_emit *emit, c
 	}
 }
 
-/* RFC 5681 §4.1, RFC 2861: after an idle RTO the window is no longer a fact; it halves for each RTO, down to the initial one. */
-static void restart_after_idle(struct tcp_conn *c, int64_t now)
-{
-	if (snd_flight(c) || !c->last_data_sent_us || !snd_unsent(c) || !tcp_may_transmit(c))
-		return;
-	int64_t idle = now - c->last_data_sent_us;
-	uint32_t least = min_u32(c->initial_window_segs * c->mss, c->cwnd);
-	if (idle <= c->rto_us || c->cwnd <= least || !c->stack->config.slow_start_after_idle || c->cc->control)
-		return;
-	TCP_COUNT(c, SlowStartIdle);
-	c->ssthresh = max_u32(c->ssthresh, c->cwnd / 4 * 3);
-	for (; idle > c->rto_us && c->cwnd > least; idle -= c->rto_us)
-		c->cwnd /= 2;
-	c->cwnd = max_u32(c->cwnd, least);
-	c->cwnd_used = 0;
-	c->cwnd_used_at = now;
-}
-
 /* What could not go is looked at again when a timer says so. */
 static void output_settle(struct tcp_conn *c, int64_t now, enum out_blocked blocked)
 {
@@ -649,7 +631,6 @@ static void output_settle(struct tcp_conn *c, int64_t now, enum out_blocked bloc
 
 void tcp_output(struct tcp_conn *c, int64_t now, struct tcp_emit *emit)
 {
-	restart_after_idle(c, now);
 	pace_look(c, now);
 	struct out o = {.kind = OUT_NONE};
 	uint32_t snd_nxt = c->snd_nxt;

@@ -185,6 +185,8 @@ ssize_t tcp_send(struct tcp_conn *c, int64_t now, const struct iovec *iov, int i
 		c->nospace = true;
 		return c->snd.len ? -EAGAIN : -ENOMEM;
 	}
+	if (!snd_unsent(c))
+		cwnd_after_idle(c, now);
 	n = send_put(c, iov, n);
 	if (!n)
 		return -EFAULT;
