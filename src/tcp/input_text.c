@@ -206,6 +206,7 @@ static void input_out_of_order(struct tcp_conn *c, const struct text *t)
 	sack_note_recent(c, t->seq);
 	TCP_COUNT(c, OfoQueue);
 	figures_text(c, t->len);
+	window_on_ahead(c);
 	if (t->fin) {
 		c->fin_ahead = true;
 		c->fin_ahead_seq = end - 1;

@@ -345,6 +345,7 @@ uint32_t window_initial(const struct tcp_conn *c);
 bool window_is_half_used(const struct tcp_conn *c);
 bool window_keeps(const struct tcp_conn *c); /* an ACK now would not tell of a smaller window than the last one did */
 void window_on_read(struct tcp_conn *c, int64_t now, uint32_t n);
+void window_on_ahead(struct tcp_conn *c); /* text came out of order */
 void window_grow_sndbuf(struct tcp_conn *c);
 void window_release_rcv(struct tcp_conn *c);
 /* SO_RCVLOWAT was set, or inherited: the buffer grows with it, unless the program fixed its size. */

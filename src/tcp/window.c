@@ -272,6 +272,18 @@ void window_release_rcv(struct tcp_conn *c)
 		ring_free(&c->rcv, c->stack->memory);
 }
 
+/* Until so many bytes fit in. */
+static void grow_rcvbuf(struct tcp_conn *c, uint64_t want)
+{
+	uint64_t most = min_u32(AUTOTUNE_MOST, (uint32_t)UINT16_MAX << c->rcv_wscale);
+	uint64_t rcvbuf = (want < most ? want : most) * RATIO_UNIT / (c->rcv_ratio ? c->rcv_ratio : RATIO_UNIT / 2);
+	rcvbuf = min_u32(rcvbuf, c->stack->config.rcvbuf_max_bytes);
+	if (rcvbuf > c->rcvbuf_limit) {
+		c->rcvbuf_limit = rcvbuf;
+		clamp_anew(c);
+	}
+}
+
 /* Dynamic right-sizing: twice what the application took in the last round trip, so that the peer's window may double. */
 static void autotune_rcvbuf(struct tcp_conn *c)
 {
@@ -281,14 +293,18 @@ static void autotune_rcvbuf(struct tcp_conn *c)
 		return;
 	uint64_t want = 2 * copied + DRS_SLACK_SEGS * c->mss_advertised;
 	want += want * (copied - space) / space; /* it accelerates: so does its sender, in slow start */
-	uint64_t most = min_u32(AUTOTUNE_MOST, (uint32_t)UINT16_MAX << c->rcv_wscale);
-	uint64_t rcvbuf = (want < most ? want : most) * RATIO_UNIT / (c->rcv_ratio ? c->rcv_ratio : RATIO_UNIT / 2);
-	rcvbuf = min_u32(rcvbuf, c->stack->config.rcvbuf_max_bytes);
-	if (rcvbuf > c->rcvbuf_limit) {
-		c->rcvbuf_limit = rcvbuf;
-		clamp_anew(c);
-	}
+	grow_rcvbuf(c, want);
 	c->drs_space = copied;
+}
+
+/* What came out of order needs room beside what comes in order: as Linux since 6.18, where the program has the connection. */
+void window_on_ahead(struct tcp_conn *c)
+{
+	bool has = !c->orphan && (!c->passive || c->accepted);
+	if (!has || c->options.user_rcvbuf || !c->stack->config.moderate_rcvbuf || c->stack->memory->pressure || !c->ooo.n)
+		return;
+	uint64_t space = c->drs_space ? c->drs_space : c->kept.rcv_space;
+	grow_rcvbuf(c, 2 * space + (c->ooo.r[c->ooo.n - 1].right - c->rcv_nxt));
 }
 
 void window_on_read(struct tcp_conn *c, int64_t now, uint32_t n)
