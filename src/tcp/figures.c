@@ -125,13 +125,20 @@ static uint8_t chrono_now(const struct tcp_conn *c, enum out_blocked blocked)
 	return TCP_CHRONO_BUSY;
 }
 
+/* Linux reads its clock of ticks at both ends: what lasted not quite so many ticks mostly counts as so many. */
+static int64_t ticks_between(const struct tcp_conn *c, int64_t from, int64_t to)
+{
+	int64_t tick = max_time(c->stack->config.tick_us, 1);
+	return to - to % tick - (from - from % tick);
+}
+
 void figures_output(struct tcp_conn *c, int64_t now, enum out_blocked blocked)
 {
 	struct tcp_kept *k = &c->kept;
 	uint8_t next = chrono_now(c, blocked);
 	if (next == k->chrono)
 		return;
-	k->chrono_us[k->chrono] += now - k->chrono_since_us;
+	k->chrono_us[k->chrono] += ticks_between(c, k->chrono_since_us, now);
 	k->chrono = next;
 	k->chrono_since_us = now;
 }
@@ -139,7 +146,7 @@ void figures_output(struct tcp_conn *c, int64_t now, enum out_blocked blocked)
 static int64_t chrono_total(const struct tcp_conn *c, int64_t now, uint8_t which)
 {
 	const struct tcp_kept *k = &c->kept;
-	return k->chrono_us[which] + (k->chrono == which ? now - k->chrono_since_us : 0);
+	return k->chrono_us[which] + (k->chrono == which ? ticks_between(c, k->chrono_since_us, now) : 0);
 }
 
 /* ---- what is in flight ---- */

@@ -154,11 +154,11 @@ void rtt_receiver_text(struct tcp_conn *c, int64_t now)
 	r->since_us = now;
 }
 
-/* (5.5), bounded by (2.5). An ordinary SYN-ACK's by Linux's constant: up to 6.18 at least the setting is not for it. */
+/* (5.5), bounded by (2.5). Linux keeps it in ticks, rounded up, before it doubles: a timer is never early. An ordinary SYN-ACK's by Linux's constant: up to 6.18 at least the setting is not for it. */
 int64_t rtt_backed_off(const struct tcp_conn *c)
 {
 	bool synack = c->state == TCPS_SYN_RECEIVED && c->passive && !c->fastopen;
-	int64_t rto = c->rto_us, most = synack ? TCP_RTO_MAX_US : c->stack->config.rto_max_us;
+	int64_t tick = max_time(c->stack->config.tick_us, 1), rto = (c->rto_us + tick - 1) / tick * tick, most = synack ? TCP_RTO_MAX_US : c->stack->config.rto_max_us;
 	for (unsigned i = 0; i < c->backoff && rto < most; i++)
 		rto *= 2;
 	return rto < most ? rto : most;

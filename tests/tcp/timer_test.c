@@ -1,11 +1,12 @@
 /* Timers, to the microsecond: RTO (RFC 6298), delayed ACKs, persist, keepalive, giving up. */
 #include "harness.h"
 
-/* A connection whose RTO has no floor, so that RFC 6298's arithmetic shows. */
+/* A connection whose RTO has no floor and is not rounded, so that RFC 6298's arithmetic shows. */
 static struct harness *bare(unsigned features)
 {
 	struct harness *h = h_new(features);
 	h->stack.config.rto_min_us = 1;
+	h->stack.config.tick_us = 1;
 	h_establish(h);
 	return h;
 }
@@ -22,6 +23,21 @@ START_TEST(MUST_18_first_sample)
 	h_send(h, 100);
 	h_expect(h, SEG_ACK, 1, 1, 100);
 	ck_assert_int_eq(h_next(h), 30000);
+	h_expect(h, SEG_ACK, 1, 1, 100);
+	h_free(h);
+}
+END_TEST
+
+/* (2.3) says G, the clock's granularity: Linux's timers go by ticks, and none is early; what is doubled is what was rounded. */
+START_TEST(MUST_18_whole_ticks)
+{
+	struct harness *h = bare(0);
+	h->stack.config.tick_us = 4000;
+	h_send(h, 100);
+	h_expect(h, SEG_ACK, 1, 1, 100);
+	ck_assert_int_eq(h_next(h), 32000);
+	h_expect(h, SEG_ACK, 1, 1, 100);
+	ck_assert_int_eq(h_next(h), 64000);
 	h_expect(h, SEG_ACK, 1, 1, 100);
 	h_free(h);
 }
@@ -52,7 +68,7 @@ START_TEST(MUST_18_floor)
 	ck_assert_int_eq(h_status(h).rto_us, 1000000);
 	h_peer_ack(h, 1); /* an RTT of nothing */
 	ck_assert_int_ge(h_status(h).rto_us, h->stack.config.rto_min_us);
-	ck_assert_int_le(h_status(h).rto_us, h->stack.config.rto_min_us + 1000);
+	ck_assert_int_le(h_status(h).rto_us, h->stack.config.rto_min_us + h->stack.config.tick_us);
 	h_free(h);
 }
 END_TEST
@@ -445,6 +461,21 @@ static struct harness *zero_window(unsigned features)
 	return h;
 }
 
+/* What the peer's window held up is told as Linux counts it, by its ticks: from the one in which it began to the one that is now. */
+START_TEST(time_of_a_zero_window_is_in_ticks)
+{
+	struct harness *h = h_established(0, 0);
+	h->stack.config.tick_us = 4000;
+	h_advance(h, 3000 + 4000 - h->now % 4000);
+	h_send(h, 100);
+	h_advance(h, 98000);
+	struct tcp_figures f;
+	tcp_get_figures(&h->c, h->now, &f);
+	ck_assert_int_eq(f.rwnd_limited_us, 100000);
+	h_free(h);
+}
+END_TEST
+
 /* MUST-35, MUST-36, SHLD-29, SHLD-30: probes after RTO, then ever slower, while the window is shut … */
 START_TEST(MUST_36_zero_window_probes)
 {
@@ -688,6 +719,7 @@ int main(void)
 	Suite *s = suite_create("timers");
 	TCase *tc = tcase_create("rto");
 	tcase_add_loop_test(tc, MUST_18_first_sample, 0, 2);
+	tcase_add_test(tc, MUST_18_whole_ticks);
 	tcase_add_test(tc, MUST_18_second_sample);
 	tcase_add_test(tc, MUST_18_floor);
 	tcase_add_loop_test(tc, MUST_19_exponential_backoff, 0, 2);
@@ -715,6 +747,7 @@ int main(void)
 	tcase_add_loop_test(tc, no_ack_of_an_ack, 0, 2);
 	suite_add_tcase(s, tc);
 	tc = tcase_create("persist");
+	tcase_add_test(tc, time_of_a_zero_window_is_in_ticks);
 	tcase_add_loop_test(tc, MUST_36_zero_window_probes, 0, 2);
 	tcase_add_test(tc, zero_window_peer_answers);
 	tcase_add_test(tc, silent_peer_answers_no_more);
