@@ -371,8 +371,11 @@ int handover_follow(int fd, const struct tcp_snapshot *then, const struct tcp_sn
 int handover_finish(int fd, const struct tcp_snapshot *s)
 {
 	uint32_t sent = unacked_len(s);
-	/* Leaving sends one window probe: its answer tells what the peer has, and its window. */
-	int err = set_repair(fd, TCP_REPAIR_OFF);
+	/*
+	 * Leaving sends one window probe, if it may: its answer tells what the peer has. Where nothing is on its way to it, that is known, and no segment leaves that the kernel's TCP would not
+	 * have sent.
+	 */
+	int err = set_repair(fd, sent ? TCP_REPAIR_OFF : TCP_REPAIR_OFF_NO_WP);
 	sockopt_set_int(fd, SOL_SOCKET, SO_REUSEADDR, 1); /* before anybody can know: who ends this process then leaves a TIME-WAIT that the port's next server does not mind */
 	if (err >= 0)
 		err = write_unacked(fd, s, sent, s->snd_data_len - sent);
