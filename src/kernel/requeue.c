@@ -279,26 +279,25 @@ int requeue_open(struct requeue **out)
 	return 0;
 }
 
-/*
- * The kernel waits for an RCU grace period when an attachment ends, and whoever closes is about to fork, mostly: a server on its way to its workers, with clients before the door. So
- * the kernel ends it in its own time. Whoever has the descriptor else is a forked child, who closes it at once.
- */
-static void end_link(int fd)
+void requeue_forget(struct requeue *q)
 {
-	int hold = late_hold(&fd, 1);
-	if (hold < 0)
-		bpf_link_detach(fd);
-	fd_close(fd);
-	late_let_go(hold);
-}
-
-void requeue_close(struct requeue *q)
-{
-	if (q->link >= 0)
-		end_link(q->link);
+	fd_close(q->link);
 	fd_close(q->map);
 	fd_close(q->raw4);
 	fd_close(q->raw6);
 	fd_close(q->diag);
 	free(q);
+}
+
+/*
+ * The kernel waits for an RCU grace period when an attachment ends, and whoever closes is about to fork, mostly: a server on its way to its workers, with clients before the door. So
+ * the kernel ends it in its own time. Whoever has the descriptor else is a forked child, who forgets it at once.
+ */
+void requeue_close(struct requeue *q)
+{
+	int hold = q->link >= 0 ? late_hold(&q->link, 1) : -1;
+	if (q->link >= 0 && hold < 0)
+		bpf_link_detach(q->link);
+	requeue_forget(q);
+	late_let_go(hold);
 }

@@ -15,6 +15,7 @@ struct requeue;
 /* For the caller's network namespace; takes some 20 ms. -EOPNOTSUPP: this kernel cannot, or its SYN cookies are off; -EPERM: no CAP_BPF, CAP_NET_ADMIN or CAP_NET_RAW. */
 int requeue_open(struct requeue **out);
 void requeue_close(struct requeue *q);
+void requeue_forget(struct requeue *q); /* in a fork child: the parent's goes on */
 
 /*
  * The kernel has the connection and what was unread of it, from then on, as accept(2) will find it: established, or CLOSE-WAIT. Nothing may have been sent on it, and its

@@ -517,7 +517,7 @@ void engine_fork_child(void)
 		list_init(&e->listeners);
 		list_init(&e->draining);
 		list_init(&e->deferring);
-		requeue_end(e);
+		requeue_after_fork(e);
 		child_close_engine(e);
 	} else if (e->net) {
 		netstate_forget(e->net);

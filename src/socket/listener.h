@@ -74,5 +74,6 @@ bool siblings_refuse(struct engine *e, int kfd, const struct ip_addr *addr, uint
 /* Who waits for accept goes to the queue of the kernel's listener, as far as the kernel takes them. */
 void listener_requeue(struct engine *e, struct listener *lst);
 void requeue_end(struct engine *e); /* no listener drains any more */
+void requeue_after_fork(struct engine *e); /* in the child: the parent's listeners drain on */
 
 #endif

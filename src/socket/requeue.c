@@ -67,3 +67,11 @@ void requeue_end(struct engine *e)
 	e->requeue = NULL;
 	e->requeue_err = 0;
 }
+
+void requeue_after_fork(struct engine *e)
+{
+	if (e->requeue)
+		requeue_forget(e->requeue);
+	e->requeue = NULL;
+	e->requeue_err = 0;
+}

@@ -727,6 +727,27 @@ START_TEST(unaccepted_and_closed_by_the_peer)
 }
 END_TEST
 
+/* A child that was forked meanwhile forgets what it has of it, and the parent goes on. */
+START_TEST(unaccepted_when_the_parent_forked)
+{
+	open_connection(&setups[0]);
+	struct tcp_snapshot s = take(false, false);
+	struct requeue *q = requeue();
+	int status;
+	pid_t child = fork();
+	if (child == 0) {
+		requeue_forget(q);
+		_exit(0);
+	}
+	ck_assert_int_eq(waitpid(child, &status, 0), child);
+	int err = requeue_give(q, &s);
+	ck_assert_msg(!err, "requeue_give: %s", strerror(-err));
+	requeue_close(q);
+	struct pollfd p = {.fd = listener, .events = POLLIN};
+	ck_assert_int_eq(poll(&p, 1, WAIT_MS), 1);
+}
+END_TEST
+
 START_TEST(a_queue_takes_no_connection_that_was_answered)
 {
 	open_connection(&setups[0]);
@@ -833,6 +854,7 @@ int main(void)
 	tcase_add_loop_test(t, unaccepted_and_unread, 0, N_SETUPS);
 	tcase_add_loop_test(t, unaccepted_and_closed_by_the_peer, 0, N_SETUPS);
 	tcase_add_test(t, a_queue_takes_no_connection_that_was_answered);
+	tcase_add_loop_test(t, unaccepted_when_the_parent_forked, 0, 1);
 	tcase_add_loop_test(t, nobody_listens_any_more, 0, 1);
 	tcase_add_loop_test(t, without_privilege, 0, 1);
 	tcase_add_loop_test(t, somebody_is_asked_twice, 0, 1);
