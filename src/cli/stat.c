@@ -23,6 +23,7 @@
 
 #define TIMEOUT_S      5 /* an engine that is stopped does not answer */
 #define GONE_TIMEOUT_S 1 /* nor does one that is gone, unless it lives in a pid namespace that we do not see */
+#define STOPPED_TIMEOUT_US 100000 /* of one that is seen to be stopped: a debugger may let it go on at once, and many may be stopped */
 #define DOCUMENT_LIMIT (256u << 20)
 #define PROCESSES_MAX    4096
 #define PID_DIGITS       9 /* PID_MAX_LIMIT of Linux is 2^22 */
@@ -34,6 +35,8 @@ static int engine_connect(long pid)
 {
 	struct sockaddr_un sun;
 	struct timeval tv = {.tv_sec = process_lives(pid) ? TIMEOUT_S : GONE_TIMEOUT_S};
+	if (process_is_stopped(pid))
+		tv = (struct timeval){.tv_usec = STOPPED_TIMEOUT_US};
 	socklen_t len = abstract_name(&sun, FINESSE_STAT_PREFIX "%ld", pid);
 	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (fd < 0)
@@ -120,7 +123,7 @@ static json_t *process_ask(long pid, bool listed, bool *failed)
 	}
 	if (!text) {
 		fprintf(stderr, "finesse stat: pid %ld: %s\n", pid,
-			err == EAGAIN ? "does not answer (is it stopped?)" : strerror(err));
+			err != EAGAIN ? strerror(err) : process_is_stopped(pid) ? "is stopped, and does not answer" : "does not answer");
 		return NULL;
 	}
 	json_t *document = len ? json_loadb(text, len, 0, &error) : NULL;

@@ -13,6 +13,7 @@
 size_t processes_find(long *pids, size_t max);
 /* It is there and is no zombie. */
 bool process_lives(long pid);
+bool process_is_stopped(long pid);
 /* It has loaded libfinesse.so. False where its maps cannot be read. */
 bool process_is_ours(long pid);
 /* Why finesse is not in a process of a tree that runs under it; NULL: it is, or the process is of no such tree, or that cannot be seen. */

@@ -199,6 +199,12 @@ bool process_lives(long pid)
 	return state && state != 'Z' && state != 'X';
 }
 
+bool process_is_stopped(long pid)
+{
+	char state = process_state(pid);
+	return state == 'T' || state == 't';
+}
+
 void process_name(long pid, char *out, size_t size)
 {
 	char path[64];

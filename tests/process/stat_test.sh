@@ -75,6 +75,18 @@ stat $pid --json >"$scratch/json"
 check "one process: an array of one" "length == 1 and .[0].pid == $pid"
 # Each reason is a warning once.
 if [ "$(grep -c 'finesse: fallback: ' "$scratch/said")" = 1 ]; then pass "the log warns once per reason"; else fail "the log: $(cat "$scratch/said")"; fi
+# A stopped process is not waited for: there may be many.
+kill -STOP $pid
+wait_until 5 grep -q 'State:.*stopped' /proc/$pid/status
+stat --json >"$scratch/json"
+status=$?
+kill -CONT $pid
+if [ $status = 1 ] && [ "$(cat "$scratch/err")" = "finesse stat: pid $pid: is stopped, and does not answer" ]; then
+	pass "a stopped process is told"
+else
+	fail "a stopped process: status $status, $(cat "$scratch/err")"
+fi
+check "the others are listed" "map(.pid) == [$idle]"
 kill -9 $pid $idle
 wait $pid $idle 2>/dev/null
 
