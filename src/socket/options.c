@@ -517,11 +517,21 @@ void sock_put_error(struct sock *s, int error)
 	turn_leave(e);
 }
 
+/* What a dissolved connection left there, its listener still has. */
+static int take_listeners_error(const struct listener *lst)
+{
+	int err = 0;
+	socklen_t len = sizeof err;
+	if (lst->kfd >= 0)
+		sys_getsockopt(lst->kfd, SOL_SOCKET, SO_ERROR, &err, &len);
+	return err;
+}
+
 int sock_take_error(struct sock *s)
 {
 	struct engine *e = s->engine;
 	turn_enter(e);
-	int err = s->kind == SOCK_KIND_CONN ? tcp_take_error(&s->tcp) : 0;
+	int err = s->kind == SOCK_KIND_CONN ? tcp_take_error(&s->tcp) : s->kind == SOCK_KIND_LISTENER ? take_listeners_error(s->lst) : 0;
 	turn_leave(e);
 	return err;
 }
