@@ -21,9 +21,18 @@ tests_fuzz_host_replay_SOURCES = tests/fuzz/host_fuzz.c tests/fuzz/fuzz.h tests/
 tests_fuzz_host_replay_CPPFLAGS = $(AM_CPPFLAGS) -DCORPUS='"tests/fuzz/corpus/host"'
 tests_fuzz_host_replay_LDADD = src/libip.a src/libwire.a src/libbase.a
 
+check_PROGRAMS += tests/fuzz/pieces_replay
+TESTS += tests/fuzz/pieces_replay
+tests_fuzz_pieces_replay_SOURCES = tests/fuzz/pieces_fuzz.c tests/fuzz/fuzz.h tests/fuzz/replay.c
+tests_fuzz_pieces_replay_CPPFLAGS = $(AM_CPPFLAGS) -DCORPUS='"tests/fuzz/corpus/pieces"'
+tests_fuzz_pieces_replay_LDADD = src/libip.a src/libwire.a src/libbase.a
+
 if FUZZERS
 AM_CFLAGS += -fsanitize=fuzzer-no-link
-noinst_PROGRAMS += tests/fuzz/frame_fuzz tests/fuzz/reader_fuzz tests/fuzz/host_fuzz
+noinst_PROGRAMS += tests/fuzz/frame_fuzz tests/fuzz/reader_fuzz tests/fuzz/host_fuzz tests/fuzz/pieces_fuzz
+tests_fuzz_pieces_fuzz_SOURCES = tests/fuzz/pieces_fuzz.c tests/fuzz/fuzz.h
+tests_fuzz_pieces_fuzz_LDADD = src/libip.a src/libwire.a src/libbase.a
+tests_fuzz_pieces_fuzz_LDFLAGS = $(AM_LDFLAGS) -fsanitize=fuzzer
 tests_fuzz_host_fuzz_SOURCES = tests/fuzz/host_fuzz.c tests/fuzz/fuzz.h
 tests_fuzz_host_fuzz_LDADD = src/libip.a src/libwire.a src/libbase.a
 tests_fuzz_host_fuzz_LDFLAGS = $(AM_LDFLAGS) -fsanitize=fuzzer
