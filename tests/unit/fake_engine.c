@@ -176,15 +176,36 @@ void engine_before_bind(int fd, const struct sockaddr *addr, socklen_t len)
 	(void)fd, (void)addr, (void)len; /* no own addresses here */
 }
 
+static void set_reuse(int fd, int on)
+{
+	sys_setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+}
+
+/* `fd` connects from where the program bound `kfd`, which stays bound. */
+static void bind_as(int fd, int kfd)
+{
+	struct sockaddr_storage at;
+	socklen_t len = sizeof at, int_len = sizeof(int);
+	int reuse = 0;
+	sys_getsockopt(kfd, SOL_SOCKET, SO_REUSEADDR, &reuse, &int_len);
+	set_reuse(kfd, 1);
+	set_reuse(fd, 1);
+	if (sys_getsockname(kfd, (struct sockaddr *)&at, &len) == 0)
+		sys_bind(fd, (struct sockaddr *)&at, len);
+	set_reuse(fd, reuse);
+	set_reuse(kfd, reuse);
+}
+
 int sock_decide_connect(int kfd, const struct candidate *candidate, const struct sockaddr *addr,
 			socklen_t len, bool nonblock, bool fastopen, struct sock **out)
 {
 	if (fastopen || kfd <= STDERR_FILENO) /* as the engine's plan_make */
 		return SOCK_KERNEL;
-	(void)candidate;
 	if (!addr || len < sizeof(sa_family_t) || !port_is_ours(addr, len))
 		return SOCK_KERNEL;
 	int fd = fd_move_high(sys_socket(addr->sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0));
+	if (candidate->bound)
+		bind_as(fd, kfd);
 	int result = sys_connect(fd, addr, len);
 	sys_fcntl(fd, F_SETFL, O_NONBLOCK);
 	*out = fake_new(fd, false, nonblock);
