@@ -8,9 +8,10 @@
  *
  * Bounds:
  *   - a verb that finds something older than PUT_OFF_AGE_US sends it first. So does everybody who takes the lock for anything but such a verb (drive_lock).
- *     The age is PUT_OFF_AGE_BUSY_US where the thread is busy: it has not had to wait for BUSY_AFTER_US, or lately it ran for longer than it waited. What such a thread answers
- *     has waited for longer than that, and its flushes wake a peer that sleeps, at the sender's cost. A server of short connections would wake its client for each seven of them.
- *     Not where verbs take long, because they move much: in bulk the peer's window would wait.
+ *     The age is PUT_OFF_AGE_BUSY_US where the thread is busy: it has not had to wait for BUSY_AFTER_US, or lately it ran for longer than it waited; and no other
+ *     thread leads, as one that waits has time. What a busy thread answers has waited for longer than that, and its flushes wake a peer that sleeps, at the sender's
+ *     cost: a server of short connections would wake its client for each seven of them. Not where verbs take long, because they move much: in bulk the peer's window
+ *     would wait.
  *     An ACK that may be delayed, and is all that its connection has to say, the verb leaves for the request, the answer or the FIN that it may ride on, but not
  *     for longer than the helper would: PUT_OFF_ACK_US;
  *   - the helper thread owns it meanwhile: it is awake or ticks, and sends what it finds at the end of its tick, 1 ms. So it is, too, where another thread leads: that
@@ -87,15 +88,17 @@ void putoff_settle(struct drive *d)
 }
 
 /* It has more to do than it gets done, or nearly. */
-static bool is_busy(const struct waiter *w, int64_t now)
+static bool is_busy(const struct drive *d, const struct waiter *w, int64_t now)
 {
-	return w && w->woken_us && (now - w->woken_us > BUSY_AFTER_US || w->slept_us < w->ran_us);
+	if (!w || !w->woken_us || d->sched.seat)
+		return false;
+	return now - w->woken_us > BUSY_AFTER_US || w->slept_us < w->ran_us;
 }
 
 /* How old it may become. */
 static int64_t age_allowed(const struct drive *d, int64_t now)
 {
-	if (!is_busy(d->put_off_by, now) || now - d->put_off_us > (int64_t)d->put_off_verbs * BUSY_VERB_US)
+	if (!is_busy(d, d->put_off_by, now) || now - d->put_off_us > (int64_t)d->put_off_verbs * BUSY_VERB_US)
 		return PUT_OFF_AGE_US;
 	return PUT_OFF_AGE_BUSY_US;
 }

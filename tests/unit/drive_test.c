@@ -540,6 +540,39 @@ START_TEST(put_off_while_nearly_busy)
 }
 END_TEST
 
+/* Nor may one beside a thread that waits: the program has no more to do than it gets done. */
+START_TEST(put_off_beside_idle_thread)
+{
+	struct waiter *w = drive_waiter(&e.drive);
+	pthread_t t;
+	until_put_off();
+	ck_assert(!owed_after_wait());
+	ck_assert_int_eq(pthread_create(&t, NULL, take_one, (void *)1), 0);
+	for (bool leads = false; !leads;) {
+		drive_lock(&e.drive);
+		leads = e.drive.sched.seat;
+		let_others();
+	}
+	for (int i = 0; i < 20; i++) {
+		while (speak(), !e.owed) {
+			drive_enter_wait(&e.drive);
+			drive_leave(&e.drive);
+		}
+		w->ran_us = 1000;
+		w->slept_us = 0;
+		w->woken_us = e.drive.now;
+		do {
+			speak();
+			drive_enter_wait(&e.drive);
+			drive_leave_verb(&e.drive);
+			ck_assert(!e.owed || e.drive.now - e.drive.put_off_us < LONGER_US);
+		} while (e.drive.now - w->woken_us < 1000);
+	}
+	arrive(1);
+	pthread_join(t, NULL);
+}
+END_TEST
+
 /* What it ran and slept is told by its waits, and the last ones count most. */
 START_TEST(runs_and_sleeps)
 {
@@ -736,11 +769,13 @@ int main(void)
 	tcase_add_test(c, put_off_longer);
 	tcase_add_test(c, put_off_while_busy);
 	tcase_add_test(c, put_off_while_nearly_busy);
+	tcase_add_test(c, put_off_beside_idle_thread);
 	tcase_add_test(c, put_off_behind_long_wait);
 #else
 	(void)put_off_longer;
 	(void)put_off_while_busy;
 	(void)put_off_while_nearly_busy;
+	(void)put_off_beside_idle_thread;
 	(void)put_off_behind_long_wait;
 #endif
 	tcase_add_test(c, runs_and_sleeps);
