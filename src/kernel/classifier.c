@@ -145,16 +145,6 @@ bool classifier_is_exact(const struct classifier *c)
 	return c->ops->is_exact;
 }
 
-struct judge_entries classifier_judge_entries(const struct classifier *c)
-{
-	return c->ops->judge_entries ? c->ops->judge_entries(c) : (struct judge_entries){-1, -1, -1};
-}
-
-bool classifier_flows_stayed(struct classifier *c, uint32_t deletions)
-{
-	return c->ops->flows_stayed && c->ops->flows_stayed(c, deletions);
-}
-
 int classifier_set_judge(struct classifier *c, const struct judge *j)
 {
 	int err = c->ops->set_judge ? 0 : -EOPNOTSUPP;

@@ -75,15 +75,12 @@ int classifier_fds(const struct classifier *c, int fds[CLASSIFIER_FDS]);
 int classifier_adopt(struct classifier **out, const int fds[CLASSIFIER_FDS], int ifindex, bool has_eth);
 
 /*
- * The host judges who may connect to our listening ports (judge.h): from now on only flows that were added are ours, and each connection of a listener needs an entry
- * of its own before its SYN is answered. NULL: no more. -EOPNOTSUPP: this backend cannot.
+ * The host judges who may connect to our listening ports (judge.h): from now on no SYN is ours, and other segments are if the engine may have their connection: by classifier_count_conn, of
+ * a group by its entry. Few are of none. NULL: no more. -EOPNOTSUPP: this backend cannot.
  */
 struct judge;
-struct judge_entries classifier_judge_entries(const struct classifier *c); /* for judge_open */
 int classifier_set_judge(struct classifier *c, const struct judge *j);
-/* No flow was taken away since the judge's filter saw this number: an entry that it found is there. */
-bool classifier_flows_stayed(struct classifier *c, uint32_t deletions);
-/* Plain ACKs may bring back a cookie until then (monotonic microseconds): the judge, if there is one then, gets them, too. */
+/* Plain ACKs may bring back a cookie until then (monotonic microseconds): they are ours, also where the host judges. */
 void classifier_note_cookies(struct classifier *c, int64_t until_us);
 
 /* The interfaces' own addresses; replaces the set. */

@@ -48,8 +48,6 @@ struct classifier_ops {
 	bool groups_in_memory; /* … but in memory that the members share: each engine gets every frame and decides by itself */
 	/* Its map of what was asked; -1: nobody judges. NULL: nobody can. */
 	int (*set_judge)(struct classifier *c, int asked_fd);
-	struct judge_entries (*judge_entries)(const struct classifier *c); /* as set_judge: all or none */
-	bool (*flows_stayed)(struct classifier *c, uint32_t deletions);
 	void (*note_cookies)(struct classifier *c, int64_t until_us);
 	/* As classifier_looked … ; NULL: no SYN is ever given to the kernel. */
 	void (*looked)(struct classifier *c);

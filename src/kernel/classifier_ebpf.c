@@ -672,17 +672,9 @@ static int ebpf_set_judge(struct classifier *base, int asked_fd)
 	struct ebpf *c = ebpf_of(base);
 	uint32_t place = JUDGE_OWN;
 	int ret = asked_fd < 0 ? 0 : bpf_map_update(c->maps.asked, &place, &asked_fd);
-	if (ret == 0 && asked_fd >= 0)
-		ebpf_flows_are_judged(c);
 	if (ret == 0)
 		__atomic_store_n(&c->ports->judged, asked_fd >= 0, __ATOMIC_RELEASE);
 	return ret;
-}
-
-static struct judge_entries ebpf_judge_entries(const struct classifier *base)
-{
-	const struct ebpf *c = ebpf_of((struct classifier *)base);
-	return (struct judge_entries){.flows_fd = c->maps.sets[SET_FLOWS], .more_fd = c->maps.more, .ports_fd = c->maps.ports};
 }
 
 static void ebpf_note_cookies(struct classifier *base, int64_t until_us)
@@ -707,8 +699,6 @@ const struct classifier_ops classifier_ebpf_ops = {
 	.flows_stay = ebpf_flows_stay,
 	.set_group = ebpf_set_group,
 	.set_judge = ebpf_set_judge,
-	.judge_entries = ebpf_judge_entries,
-	.flows_stayed = ebpf_flows_stayed,
 	.note_cookies = ebpf_note_cookies,
 	.looked = ebpf_looked,
 	.has_given = ebpf_has_given,

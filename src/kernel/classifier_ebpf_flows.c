@@ -1,14 +1,10 @@
 /*
  * Exact flows and exceptions of the eBPF backend: the slots that are entered by a store (classifier_slots.c), and of each set a small map and a large one.
  *
- * The large map is made when the small one is full, or when the host begins to judge: then each connection of a listener needs an entry, and the process may drop its privilege
- * before the small map is full. An entry goes into the small map, whose buckets stay in the processor's cache. While the large map has entries, all that comes goes there, so that the
+ * The large map is made when the small one is full. An entry goes into the small map, whose buckets stay in the processor's cache. While the large map has entries, all that comes goes there, so that the
  * small one empties, and one place has to be looked at when entries go. The programs do not look into a large map that has none.
  *
  * A flow in TIME-WAIT leaves its slot for the set, with others by one system call, where the slots are wanted (ebpf_flows_stay).
- *
- * Where the host judges, the judge's filter enters the flows of the listening ports into the same maps, at any time (judge_prog.c), and counts them. So the engine puts no flow of such
- * a port into a slot: what is in a slot is there alone, and goes by a store.
  */
 #include "kernel/classifier_ebpf_internal.h"
 
@@ -108,29 +104,13 @@ static int set_add(struct ebpf *c, enum classifier_set set, const struct flow_ke
 	return map_insert(c->more[set], &c->ports->in_large[set], &f);
 }
 
-static void flows_left(struct ebpf *c)
-{
-	__atomic_fetch_add(&c->ports->deletions, 1, __ATOMIC_ACQ_REL);
-}
-
 /* It may be in both: added to the small one, and again while the large one was in use. */
 static int set_del(struct ebpf *c, enum classifier_set set, const struct flow_key *key)
 {
 	struct classifier_flow f = classifier_flow(key);
 	int large = map_remove(c->more[set], &c->ports->in_large[set], &f);
 	int small = map_remove(c->maps.sets[set], &c->ports->in_small[set], &f);
-
-	if (set == SET_FLOWS)
-		flows_left(c);
 	return large == -ENOENT ? small : large;
-}
-
-void ebpf_flows_are_judged(struct ebpf *c)
-{
-	c->was_judged = true;
-	__atomic_store_n(&c->ports->flows_entered, 1, __ATOMIC_RELEASE);
-	if (c->more[SET_FLOWS] < 0)
-		grow(c, SET_FLOWS); /* refused: the small one alone */
 }
 
 /*
@@ -151,30 +131,19 @@ static void comes_into_set(struct ebpf *c, enum classifier_set set, const struct
 		__atomic_store_n(n, *n + 1, __ATOMIC_RELEASE);
 }
 
-/* What the judge's filter entered was never counted. */
 static void left_set(struct ebpf *c, enum classifier_set set, const struct flow_key *key)
 {
 	uint32_t *n = in_set(c, set, key);
 	if (set == SET_EXCEPTIONS)
 		__atomic_fetch_sub(n, 1, __ATOMIC_ACQ_REL);
-	else if (*n && !c->was_judged)
+	else if (*n)
 		__atomic_store_n(n, *n - 1, __ATOMIC_RELEASE);
-}
-
-static bool may_have_slot(const struct ebpf *c, const struct flow_key *key)
-{
-	return !c->was_judged || !__atomic_load_n(&c->ports->bits[key->lport], __ATOMIC_RELAXED);
-}
-
-bool ebpf_flows_stayed(struct classifier *base, uint32_t deletions)
-{
-	return __atomic_load_n(&ebpf_of(base)->ports->deletions, __ATOMIC_ACQUIRE) == deletions;
 }
 
 int ebpf_add_flow(struct classifier *base, enum classifier_set set, const struct flow_key *key)
 {
 	struct ebpf *c = ebpf_of(base);
-	if (set == SET_FLOWS && may_have_slot(c, key) && classifier_slot_add(c->ports, key))
+	if (set == SET_FLOWS && classifier_slot_add(c->ports, key))
 		return 0;
 	comes_into_set(c, set, key);
 	return set_add(c, set, key);
@@ -184,7 +153,7 @@ int ebpf_add_flow(struct classifier *base, enum classifier_set set, const struct
 static bool leave_slot(struct ebpf *c, const struct flow_key *key, bool *had_slot)
 {
 	*had_slot = classifier_slot_clear(c->ports, key);
-	return *in_set(c, SET_FLOWS, key) || (c->was_judged && !*had_slot);
+	return *in_set(c, SET_FLOWS, key);
 }
 
 int ebpf_del_flow(struct classifier *base, enum classifier_set set, const struct flow_key *key)
@@ -263,7 +232,6 @@ static void set_del_many(struct ebpf *c, const struct flow_key *const *keys, siz
 		int err = n_in == large && has_some(small) ? -EINVAL : bpf_map_delete_batch(map, flows, &count);
 		if (err == 0 || err == -ENOENT) {
 			__atomic_fetch_sub(n_in, count, __ATOMIC_ACQ_REL);
-			flows_left(c);
 			for (uint32_t k = 0; k < count; k++)
 				left_set(c, SET_FLOWS, keys[i + k]);
 			i += count + (err != 0);

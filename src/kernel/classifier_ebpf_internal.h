@@ -26,7 +26,6 @@ struct ebpf {
 	struct attachment at[CLASSIFIER_INTERFACES_MAX];
 	struct classifier_ports *ports; /* shared with the programs */
 	uint32_t given;                 /* ports->given, when it was looked at last */
-	bool was_judged;                /* … at some time: entries may be the judge's */
 	unsigned n_left;                /* groups that ended, and whose maps are still entered */
 	bool left[CLASSIFIER_GROUPS_MAX];
 };
@@ -42,12 +41,9 @@ extern const uint8_t ebpf_present; /* value of the maps that are sets */
 int ebpf_hash_of_keys(const char *name, uint32_t key_size, uint32_t max_entries);
 int ebpf_flows_open(struct ebpf *c); /* the maps of both sets; what was opened is the caller's to close, also when it fails */
 
-void ebpf_flows_are_judged(struct ebpf *c); /* from now on others enter flows, too; before the process drops its privilege */
-
 /* As of struct classifier_ops. */
 int ebpf_add_flow(struct classifier *base, enum classifier_set set, const struct flow_key *key);
 int ebpf_del_flow(struct classifier *base, enum classifier_set set, const struct flow_key *key);
-bool ebpf_flows_stayed(struct classifier *base, uint32_t deletions);
 void ebpf_looked(struct classifier *base);
 bool ebpf_has_given(struct classifier *base);
 void ebpf_visit_given(struct classifier *base, struct classifier_given *v);

@@ -158,12 +158,8 @@ void classifier_gen_find_slot(struct bpf_asm *a, int ports_fd, int key, int foun
 static void gen_unless_empty(struct gen *g, enum classifier_set set, int absent)
 {
 	struct bpf_asm *a = g->a;
-	int look = bpf_asm_label(a);
 
 	if (set == SET_FLOWS) {
-		bpf_asm_map_value(a, R2, g->maps->ports, offsetof(struct classifier_ports, flows_entered));
-		bpf_asm_load(a, BPF_W, R1, R2, 0);
-		bpf_asm_jump_if(a, BPF_JNE, R1, 0, look);
 		gen_place(a, R1, KEY, 0, sizeof(uint32_t));
 		bpf_asm_map_value(a, R2, g->maps->ports, offsetof(struct classifier_ports, in_set));
 		bpf_asm_alu(a, BPF_ADD, R2, R1);
@@ -172,7 +168,6 @@ static void gen_unless_empty(struct gen *g, enum classifier_set set, int absent)
 	}
 	bpf_asm_load(a, BPF_W, R1, R2, 0);
 	bpf_asm_jump_if(a, BPF_JEQ, R1, 0, absent);
-	bpf_asm_bind(a, look);
 }
 
 /* Goes to `zero` if that word of struct classifier_ports is 0. */
@@ -513,35 +508,33 @@ void classifier_gen_ask(struct gen *g, int alive)
 }
 
 /*
- * A listener's frame where the host judges. SYNs climb, and come to the engine by the filter on the listening socket; plain ACKs that may bring back a cookie do,
- * too. The rest is ours by the entry of its flow alone, which the engine adds when it answers.
+ * A listener's frame where the host judges. SYNs climb, and come to the engine by the filter on the listening socket. The rest is ours if the engine may have its connection, and a plain
+ * ACK also while cookies are out, one of which it may bring back. So no connection needs an entry; now and then the engine gets what is of no connection of its own, and leaves that to
+ * the kernel (socket/judged.c).
  */
 static void gen_judged(struct gen *g)
 {
 	struct bpf_asm *a = g->a;
-	int syn = bpf_asm_label(a), ask = bpf_asm_label(a);
+	int syn = g->is_tap ? g->none : bpf_asm_label(a);
 
 	bpf_asm_bind(a, g->judged);
 	classifier_gen_flags(g, R9);
-	if (g->is_tap) {
-		bpf_asm_jump_if(a, BPF_JEQ, R9, TCP_SYN, g->none);
-		bpf_asm_jump(a, g->exact);
-		return;
-	}
 	bpf_asm_jump_if(a, BPF_JEQ, R9, TCP_SYN, syn);
+	classifier_gen_find(g, SET_EXCEPTIONS, g->exact);
+	classifier_gen_find_conn(g, g->match);
 	bpf_asm_jump_if(a, BPF_JNE, R9, TCP_ACK, g->exact);
-	classifier_gen_find(g, SET_FLOWS, g->match);
 	bpf_asm_map_value(a, R8, g->maps->ports, offsetof(struct classifier_ports, cookies_until_ns));
 	bpf_asm_load(a, BPF_DW, R1, R8, 0);
-	bpf_asm_jump_if(a, BPF_JEQ, R1, 0, g->none);
+	bpf_asm_jump_if(a, BPF_JEQ, R1, 0, g->exact);
 	bpf_asm_call(a, BPF_FUNC_ktime_get_ns);
 	bpf_asm_load(a, BPF_DW, R1, R8, 0);
-	bpf_asm_jump_if_reg(a, BPF_JGT, R0, R1, g->none);
-	bpf_asm_jump(a, ask);
+	bpf_asm_jump_if_reg(a, BPF_JGT, R0, R1, g->exact);
+	bpf_asm_jump(a, g->match);
+	if (g->is_tap)
+		return;
 
 	bpf_asm_bind(a, syn);
 	classifier_gen_find(g, SET_EXCEPTIONS, g->none);
-	bpf_asm_bind(a, ask);
 	bpf_asm_store_imm(a, BPF_W, FP, SLOT, JUDGE_OWN);
 	classifier_gen_lookup(g, g->maps->asked, SLOT);
 	bpf_asm_jump_if(a, BPF_JEQ, R0, 0, g->none);

@@ -50,20 +50,18 @@ struct classifier_quick_addr {
 struct classifier_ports {
 	uint8_t bits[CLASSIFIER_PORTS];
 	uint64_t own[CLASSIFIER_QUICK_GROUPS]; /* by the byte's upper half: what entries of this process hold (as in classifier_listener_of) */
-	uint64_t cookies_until_ns; /* CLOCK_MONOTONIC: plain ACKs may bring back a cookie, on a judged port */
+	uint64_t cookies_until_ns; /* CLOCK_MONOTONIC: until then ACKs may bring back a cookie, on a judged port */
 	uint64_t syn_since_ns; /* CLOCK_MONOTONIC: since when a SYN waits for the engine; 0: none does. A tap writes it, and the engine clears it */
-	uint32_t judged; /* the host judges SYNs: only flows with an entry are ours (judge.h) */
+	uint32_t judged; /* the host judges SYNs: other segments are ours by their flow's entry, or by `conns` (judge.h) */
 	/* What a set may have, or less is there; so that mostly the program need not look there: */
 	uint32_t n_exceptions;
-	uint32_t flows_entered; /* others have entered flows (the judge's filter): in_set does not count them */
 	uint32_t n_slots; /* used ones; the programs do not look */
-	uint32_t deletions;     /* grows when flows have left their set */
 	uint32_t in_small[CLASSIFIER_SETS], in_large[CLASSIFIER_SETS]; /* entries of a set's maps, or fewer are there; programs and engine change it by atomic operations */
 	uint32_t given; /* grows when a SYN was given to the kernel because the engine is silent */
 	uint32_t in_set[CLASSIFIER_SLOTS]; /* of SET_FLOWS, by local port modulo CLASSIFIER_SLOTS */
 	struct classifier_quick_addr addrs[CLASSIFIER_QUICK_ADDRS];
 	struct classifier_slot slots[CLASSIFIER_SLOTS];
-	uint8_t conns[CLASSIFIER_CONNS]; /* how many connections the engine has, by classifier_conns_place */
+	uint8_t conns[CLASSIFIER_CONNS]; /* how many connections the engine has, by classifier_conns_place; while the host judges, TIME-WAITs, too */
 };
 
 struct classifier_listener {

@@ -508,24 +508,21 @@ static void gen_confirm(struct gen *g, int fresh)
 }
 
 /*
- * The host judges: no packet filter takes a segment without an entry. The first tcx program in the chain chooses a member and asks the host on its behalf; the member's own program
+ * The host judges: no packet filter takes a SYN. The first tcx program in the chain chooses a member and asks the host on its behalf; the member's own program
  * confirms that it lives, so that a dead one's SYNs are the kernel's. The engine makes the entry when it answers. R8 = the members, R9 = the flags.
  */
 static void gen_judged(struct gen *g)
 {
 	struct bpf_asm *a = g->a;
-	int not_judged = bpf_asm_label(a), maybe = bpf_asm_label(a), fresh = bpf_asm_label(a), by_choice = bpf_asm_label(a), chosen = bpf_asm_label(a),
-	    ask = bpf_asm_label(a);
+	int not_judged = bpf_asm_label(a), fresh = bpf_asm_label(a), by_choice = bpf_asm_label(a), chosen = bpf_asm_label(a), ask = bpf_asm_label(a);
 
 	gen_if_judged(g, not_judged);
+	bpf_asm_jump_if(a, BPF_JNE, R9, TCP_SYN, not_judged);
 	if (g->is_tap) {
 		bpf_asm_jump(a, g->none);
 		bpf_asm_bind(a, not_judged);
 		return;
 	}
-	bpf_asm_jump_if(a, BPF_JEQ, R9, TCP_SYN, maybe);
-	bpf_asm_jump_if(a, BPF_JNE, R9, TCP_ACK, g->none);
-	bpf_asm_bind(a, maybe);
 	bpf_asm_load(a, BPF_DW, R1, FP, OWN);
 	bpf_asm_jump_if(a, BPF_JEQ, R1, 0, g->none); /* no slot */
 	classifier_gen_find(g, SET_EXCEPTIONS, g->none);
@@ -536,7 +533,6 @@ static void gen_judged(struct gen *g)
 	gen_slot_by_hash(g, by_choice);
 	bpf_asm_jump(a, chosen);
 	bpf_asm_bind(a, by_choice);
-	bpf_asm_jump_if(a, BPF_JNE, R9, TCP_SYN, g->none);
 	gen_candidates(g);
 	gen_two_choices(g);
 	bpf_asm_bind(a, chosen);

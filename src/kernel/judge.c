@@ -85,7 +85,7 @@ static int load_filter(const struct judge_maps *maps)
 	return fd_move_high(ret);
 }
 
-static int open_shared(struct judge_shared *s, int ring_fd, uint32_t asked_max, const struct judge_entries *entries)
+static int open_shared(struct judge_shared *s, int ring_fd, uint32_t asked_max)
 {
 	s->asked_fd = fd_move_high(bpf_map_create("fin_asked", BPF_MAP_TYPE_LRU_HASH, sizeof(struct classifier_flow),
 						  sizeof(struct judge_asked), asked_max, 0));
@@ -94,17 +94,17 @@ static int open_shared(struct judge_shared *s, int ring_fd, uint32_t asked_max, 
 	s->rings_fd = fd_move_high(bpf_map_create_array_of_maps("fin_rings", CLASSIFIER_GROUP_SLOTS, ring_fd));
 	if (s->rings_fd < 0)
 		return s->rings_fd;
-	const struct judge_maps maps = {.asked = s->asked_fd, .rings = s->rings_fd, .entries = *entries};
+	const struct judge_maps maps = {.asked = s->asked_fd, .rings = s->rings_fd};
 	s->prog_fd = load_filter(&maps);
 	return s->prog_fd < 0 ? s->prog_fd : 0;
 }
 
-static int open_maps(struct judge *j, const struct judge_entries *entries)
+static int open_maps(struct judge *j)
 {
 	j->ring_fd = fd_move_high(bpf_map_create("fin_judged", BPF_MAP_TYPE_RINGBUF, 0, 0, RING_BYTES, 0));
 	if (j->ring_fd < 0)
 		return j->ring_fd;
-	int err = open_shared(&j->shared, j->ring_fd, ASKED_MAX, entries);
+	int err = open_shared(&j->shared, j->ring_fd, ASKED_MAX);
 	return err ? err : judge_shared_join(&j->shared, j, 0);
 }
 
@@ -116,10 +116,10 @@ static struct judge *judge_new(void)
 	return j;
 }
 
-int judge_open(struct judge **out, const struct judge_entries *entries, char *why, size_t why_len)
+int judge_open(struct judge **out, char *why, size_t why_len)
 {
 	struct judge *j = judge_new();
-	int err = j ? open_maps(j, entries) : -ENOMEM;
+	int err = j ? open_maps(j) : -ENOMEM;
 	if (!err)
 		err = map_ring(j);
 	if (err) {
@@ -164,11 +164,10 @@ int judge_poll_fd(const struct judge *j)
 
 int judge_shared_open(struct judge_shared *out)
 {
-	static const struct judge_entries none = {-1, -1, -1}; /* a group's program enters flows itself */
 	int like = fd_move_high(bpf_map_create("fin_judged", BPF_MAP_TYPE_RINGBUF, 0, 0, page_bytes(), 0)), err = like < 0 ? like : 0;
 	*out = (struct judge_shared){.asked_fd = -1, .rings_fd = -1, .prog_fd = -1};
 	if (!err)
-		err = open_shared(out, like, GROUP_ASKED_MAX, &none);
+		err = open_shared(out, like, GROUP_ASKED_MAX);
 	fd_close(like);
 	if (err)
 		judge_shared_close(out);
@@ -221,9 +220,6 @@ static void read_record(const struct judge_record *r, struct judged_segment *out
 		.tos = r->tos,
 		.tcp = r->tcp,
 		.tcp_len = r->tcp_len,
-		.entered = r->entered == JUDGE_ENTERED_SMALL || r->entered == JUDGE_ENTERED_LARGE,
-		.entered_before = r->entered == JUDGE_ENTERED_BEFORE,
-		.deletions = r->deletions,
 	};
 }
 

@@ -30,18 +30,9 @@ struct judged_segment {
 	uint8_t ttl, tos;
 	const uint8_t *tcp;
 	uint32_t tcp_len;
-	bool entered; /* its flow has an entry in the classifier, the reader's to take away */
-	bool entered_before; /* … or another's, if no flow has left since (classifier_flows_stayed) */
-	uint32_t deletions;
 };
 
-/* The classifier's maps in which the filter enters the flow of a SYN that it swallows, so that the engine need not: the flows, the array of further such maps, and the ports with the
-   time until which cookies are out. -1: none. */
-struct judge_entries {
-	int flows_fd, more_fd, ports_fd;
-};
-
-int judge_open(struct judge **out, const struct judge_entries *entries, char *why, size_t why_len);
+int judge_open(struct judge **out, char *why, size_t why_len);
 void judge_close(struct judge *j); /* also in a fork child; NULL: nothing */
 
 /* What a group's members share: the map of what was asked, the rings of all, the filter. */

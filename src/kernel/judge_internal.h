@@ -21,22 +21,13 @@ struct judge_record {
 	uint8_t src_mac[6], ttl, tos;
 	uint8_t tcp[JUDGE_TCP_HDR_MAX];
 	uint16_t tcp_len;
-	uint16_t entered; /* enum judge_entered */
-	uint32_t deletions, zero; /* struct classifier_ports's, before the filter looked for an entry */
+	uint16_t zero;
 };
-_Static_assert(sizeof(struct judge_record) == 120, "no padding, and a multiple of 8");
-
-enum judge_entered {
-	JUDGE_ENTERED_NOT,
-	JUDGE_ENTERED_SMALL, /* the filter made an entry for the flow, in this map */
-	JUDGE_ENTERED_LARGE,
-	JUDGE_ENTERED_BEFORE, /* there was one */
-};
+_Static_assert(sizeof(struct judge_record) == 112, "no padding, and a multiple of 8");
 
 struct judge_maps {
 	int asked; /* hash, the oldest go: struct classifier_flow -> struct judge_asked */
 	int rings; /* array of rings, by slot */
-	struct judge_entries entries;
 };
 
 /* Assembles the filter; the number of instructions, or -errno. */

@@ -2,8 +2,7 @@
  * The judge's filter: an eBPF program on the kernel's listening socket (judge.h).
  *
  * It runs where the kernel has found the socket of a segment, with the TCP header in front. The kernel's accepted sockets inherit it, so everything that
- * was not asked about passes, first of all each segment that is neither a SYN nor a plain ACK. A plain ACK may bring back a cookie of ours: the tcx program asks only while
- * there are some.
+ * was not asked about passes, first of all each segment that is no SYN.
  *
  * The key is built from the packet as it is here. A rule that changed an address or a port on the way up changed it for this filter, too, and nobody asked about the
  * changed one: it is the kernel's.
@@ -29,7 +28,7 @@
 
 /* The stack. */
 enum {
-	REC = -120,
+	REC = -112,
 	REC_RADDR = REC + (int)offsetof(struct judge_record, flow.raddr),
 	REC_LADDR = REC + (int)offsetof(struct judge_record, flow.laddr),
 	REC_PORTS = REC + (int)offsetof(struct judge_record, flow.rport_be),
@@ -39,11 +38,9 @@ enum {
 	REC_TOS = REC + (int)offsetof(struct judge_record, tos),
 	REC_TCP = REC + (int)offsetof(struct judge_record, tcp),
 	REC_TCP_LEN = REC + (int)offsetof(struct judge_record, tcp_len),
-	REC_ENTERED = REC + (int)offsetof(struct judge_record, entered),
-	REC_DELETIONS = REC + (int)offsetof(struct judge_record, deletions),
-	SLOT = -128,
-	ADDRS = -160, /* an IP header's addresses, as in the packet */
-	WORD = -168,  /* the first bytes of an IP header */
+	SLOT = -120,
+	ADDRS = -152, /* an IP header's addresses, as in the packet */
+	WORD = -160,  /* the first bytes of an IP header */
 };
 
 struct filter {
@@ -86,17 +83,13 @@ static void copy(struct filter *f, int size, int to, int from)
 /* Goes on with a segment that somebody may have asked about. */
 static void gen_flags(struct filter *f)
 {
-	int maybe = bpf_asm_label(f->a);
-
 	bpf_asm_mov(f->a, R6, R1);
 	for (int i = 0; i < (int)sizeof(struct judge_record); i += 8)
 		bpf_asm_store_imm(f->a, BPF_DW, FP, REC + i, 0);
 	load_tcp(f, TCP_HDR_MIN);
 	bpf_asm_load(f->a, BPF_B, R1, FP, REC_TCP + 13);
 	bpf_asm_alu_imm(f->a, BPF_AND, R1, TCP_SYN | TCP_ACK | TCP_RST);
-	bpf_asm_jump_if(f->a, BPF_JEQ, R1, TCP_SYN, maybe);
-	bpf_asm_jump_if(f->a, BPF_JNE, R1, TCP_ACK, f->pass);
-	bpf_asm_bind(f->a, maybe);
+	bpf_asm_jump_if(f->a, BPF_JNE, R1, TCP_SYN, f->pass);
 	copy(f, BPF_W, REC_PORTS, REC_TCP); /* the sender's first, as in the key */
 }
 
@@ -189,149 +182,15 @@ static void gen_ring(struct filter *f)
 	bpf_asm_mov(f->a, R7, R0);
 }
 
-static void flow_of_entries(struct filter *f)
-{
-	bpf_asm_map(f->a, R1, f->maps->entries.flows_fd);
-	bpf_asm_mov(f->a, R2, FP);
-	bpf_asm_alu_imm(f->a, BPF_ADD, R2, REC);
-}
-
-/* R0 = the set's second map (classifier_ebpf_flows.c), or NULL. */
-static void gen_more(struct filter *f)
-{
-	bpf_asm_store_imm(f->a, BPF_W, FP, SLOT, SET_FLOWS);
-	bpf_asm_map(f->a, R1, f->maps->entries.more_fd);
-	bpf_asm_mov(f->a, R2, FP);
-	bpf_asm_alu_imm(f->a, BPF_ADD, R2, SLOT);
-	bpf_asm_call(f->a, BPF_FUNC_map_lookup_elem);
-}
-
-/* Adds `by` to a word of struct classifier_ports. */
-static void gen_count(struct filter *f, size_t word, int by)
-{
-	bpf_asm_map_value(f->a, R2, f->maps->entries.ports_fd, word);
-	bpf_asm_mov_imm(f->a, R1, by);
-	bpf_asm_atomic_add(f->a, BPF_W, R2, 0, R1);
-}
-
-#define IN_SMALL (offsetof(struct classifier_ports, in_small) + SET_FLOWS * sizeof(uint32_t))
-#define IN_LARGE (offsetof(struct classifier_ports, in_large) + SET_FLOWS * sizeof(uint32_t))
-
-/* Goes to `exists` if the flow is in the map that R8 points to, and to `failed` if there is no room. */
-static void gen_insert(struct filter *f, enum judge_entered where, int exists, int failed)
-{
-	size_t counter = where == JUDGE_ENTERED_SMALL ? IN_SMALL : IN_LARGE;
-	int done = bpf_asm_label(f->a);
-
-	gen_count(f, counter, 1);
-	bpf_asm_mov(f->a, R1, R8);
-	bpf_asm_mov(f->a, R2, FP);
-	bpf_asm_alu_imm(f->a, BPF_ADD, R2, REC);
-	bpf_asm_store_imm(f->a, BPF_B, FP, WORD, 1);
-	bpf_asm_mov(f->a, R3, FP);
-	bpf_asm_alu_imm(f->a, BPF_ADD, R3, WORD);
-	bpf_asm_mov_imm(f->a, R4, BPF_NOEXIST);
-	bpf_asm_call(f->a, BPF_FUNC_map_update_elem);
-	bpf_asm_jump_if(f->a, BPF_JEQ, R0, 0, done);
-	gen_count(f, counter, -1);
-	bpf_asm_jump_if(f->a, BPF_JEQ, R0, -EEXIST, exists);
-	bpf_asm_jump(f->a, failed);
-	bpf_asm_bind(f->a, done);
-	bpf_asm_store_imm(f->a, BPF_H, FP, REC_ENTERED, where);
-	bpf_asm_mov_imm(f->a, R9, 1);
-}
-
-/*
- * A SYN's connection needs an entry in the classifier. Made here, it costs no system call. One that is there already belongs to somebody, a TIME-WAIT that this SYN takes over, say. The
- * engine need not make it again, unless flows have left since. Where an entry is found at another place than the one in use, and where there is no room, the engine makes it.
- * While cookies are out, somebody floods us, and most SYNs become no connection. Leaves in R9 whether the filter made an entry, and in R8 its map: before Linux 6.17 the pointer to a map
- * may be compared with CAP_PERFMON only.
- */
-static void gen_enter(struct filter *f)
-{
-	int enter = bpf_asm_label(f->a), insert = bpf_asm_label(f->a), large = bpf_asm_label(f->a), exists = bpf_asm_label(f->a), none = bpf_asm_label(f->a), end = bpf_asm_label(f->a);
-
-	if (f->maps->entries.flows_fd < 0)
-		return;
-	bpf_asm_load(f->a, BPF_B, R1, FP, REC_TCP + 13);
-	bpf_asm_alu_imm(f->a, BPF_AND, R1, TCP_SYN);
-	bpf_asm_jump_if(f->a, BPF_JEQ, R1, 0, none);
-	bpf_asm_map_value(f->a, R8, f->maps->entries.ports_fd, offsetof(struct classifier_ports, cookies_until_ns));
-	bpf_asm_load(f->a, BPF_DW, R1, R8, 0);
-	bpf_asm_jump_if(f->a, BPF_JEQ, R1, 0, enter);
-	bpf_asm_call(f->a, BPF_FUNC_ktime_get_ns);
-	bpf_asm_load(f->a, BPF_DW, R1, R8, 0);
-	bpf_asm_jump_if_reg(f->a, BPF_JLE, R0, R1, none);
-
-	bpf_asm_bind(f->a, enter);
-	classifier_gen_find_slot(f->a, f->maps->entries.ports_fd, REC, none);
-	bpf_asm_map_value(f->a, R2, f->maps->entries.ports_fd, offsetof(struct classifier_ports, deletions));
-	bpf_asm_load(f->a, BPF_W, R1, R2, 0);
-	bpf_asm_store(f->a, BPF_W, FP, REC_DELETIONS, R1);
-	bpf_asm_map_value(f->a, R2, f->maps->entries.ports_fd, IN_LARGE);
-	bpf_asm_load(f->a, BPF_W, R1, R2, 0);
-	bpf_asm_jump_if(f->a, BPF_JNE, R1, 0, large);
-	bpf_asm_map(f->a, R8, f->maps->entries.flows_fd);
-	gen_insert(f, JUDGE_ENTERED_SMALL, exists, large);
-	bpf_asm_jump(f->a, end);
-
-	bpf_asm_bind(f->a, large);
-	gen_more(f);
-	bpf_asm_mov(f->a, R8, R0);
-	bpf_asm_jump_if(f->a, BPF_JEQ, R8, 0, none);
-	bpf_asm_map_value(f->a, R2, f->maps->entries.ports_fd, IN_SMALL);
-	bpf_asm_load(f->a, BPF_W, R1, R2, 0);
-	bpf_asm_jump_if(f->a, BPF_JEQ, R1, 0, insert);
-	flow_of_entries(f);
-	bpf_asm_call(f->a, BPF_FUNC_map_lookup_elem);
-	bpf_asm_jump_if(f->a, BPF_JNE, R0, 0, none);
-	bpf_asm_bind(f->a, insert);
-	gen_insert(f, JUDGE_ENTERED_LARGE, exists, none);
-	bpf_asm_jump(f->a, end);
-
-	bpf_asm_bind(f->a, exists);
-	bpf_asm_store_imm(f->a, BPF_H, FP, REC_ENTERED, JUDGE_ENTERED_BEFORE);
-	bpf_asm_bind(f->a, none);
-	bpf_asm_mov_imm(f->a, R9, 0);
-	bpf_asm_bind(f->a, end);
-}
-
-/* The entry that was just made goes again. R8 = its map. */
-static void gen_leave(struct filter *f)
-{
-	int large = bpf_asm_label(f->a), left = bpf_asm_label(f->a);
-
-	bpf_asm_mov(f->a, R1, R8);
-	bpf_asm_mov(f->a, R2, FP);
-	bpf_asm_alu_imm(f->a, BPF_ADD, R2, REC);
-	bpf_asm_call(f->a, BPF_FUNC_map_delete_elem);
-	bpf_asm_load(f->a, BPF_H, R1, FP, REC_ENTERED);
-	bpf_asm_jump_if(f->a, BPF_JEQ, R1, JUDGE_ENTERED_LARGE, large);
-	gen_count(f, IN_SMALL, -1);
-	bpf_asm_jump(f->a, left);
-	bpf_asm_bind(f->a, large);
-	gen_count(f, IN_LARGE, -1);
-	bpf_asm_bind(f->a, left);
-	gen_count(f, offsetof(struct classifier_ports, deletions), 1);
-}
-
 /* A ring that is full loses the segment, as a full queue does. */
 static void gen_write(struct filter *f)
 {
-	int end = bpf_asm_label(f->a);
-
 	bpf_asm_mov(f->a, R1, R7);
 	bpf_asm_mov(f->a, R2, FP);
 	bpf_asm_alu_imm(f->a, BPF_ADD, R2, REC);
 	bpf_asm_mov_imm(f->a, R3, sizeof(struct judge_record));
 	bpf_asm_mov_imm(f->a, R4, 0);
 	bpf_asm_call(f->a, BPF_FUNC_ringbuf_output);
-	if (f->maps->entries.flows_fd >= 0) {
-		bpf_asm_jump_if(f->a, BPF_JEQ, R0, 0, end);
-		bpf_asm_jump_if(f->a, BPF_JEQ, R9, 0, end);
-		gen_leave(f);
-	}
-	bpf_asm_bind(f->a, end);
 	bpf_asm_mov_imm(f->a, R0, SWALLOW);
 	bpf_asm_exit(f->a);
 }
@@ -347,7 +206,6 @@ int judge_assemble(struct bpf_asm *a, const struct judge_maps *maps)
 	gen_asked(&f);
 	gen_record(&f);
 	gen_ring(&f);
-	gen_enter(&f);
 	gen_write(&f);
 	bpf_asm_bind(a, f.pass);
 	bpf_asm_mov_imm(a, R0, PASS);

@@ -275,6 +275,13 @@ void sock_set_exact(struct engine *e, struct sock *s)
 	s->exact = err == 0;
 }
 
+/* In the classifier, enum parting_left. */
+static unsigned what_is_left(const struct engine *e, const struct sock *s)
+{
+	bool by_count = e->judged && s->in_demux && s->policy && !s->exact && !s->in_group;
+	return (s->exact ? PARTING_EXACT : 0) | (s->in_group ? PARTING_GROUP : 0) | (by_count ? PARTING_COUNT : 0);
+}
+
 void sock_retire(struct engine *e, struct sock *s)
 {
 	if (!s->live)
@@ -285,10 +292,12 @@ void sock_retire(struct engine *e, struct sock *s)
 	if (s->fastopen_of)
 		fastopen_ended(e, s);
 	s->live = false;
-	bool exact = s->exact;
+	unsigned left = what_is_left(e, s);
+	if (left & PARTING_COUNT)
+		classifier_count_conn(e->classifier, &s->flow.key, 1);
 	s->exact = false;
 	sock_leave_demux(e, s);
-	parting_add(e, &s->flow.key, exact, s->in_group);
+	parting_add(e, &s->flow.key, left);
 	fd_close(s->port_fd);
 	s->port_fd = -1;
 	timers_cancel(&e->timers, &s->timer);

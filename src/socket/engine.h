@@ -331,9 +331,8 @@ struct engine {
 	struct classifier *classifier;
 	struct firewall *firewall; /* the host's rules as they were read; NULL: not asked */
 	struct judge *judge;       /* … who may connect, by them; NULL: nobody need be asked */
-	const struct flow_key *judged_entry; /* of the segment at hand: its flow has an entry that the connection to come may take; NULL: none */
-	bool judged_full; /* … and of one there was no room for */
-	bool judging;     /* … came by the judge */
+	bool judged_full; /* of the segment at hand: there was no room in the group's table */
+	bool judging;     /* … it came by the judge */
 	bool judged;
 	bool firewall_unknown; /* the rules changed, and cannot be read any more: nothing is taken */
 	struct rejudge rejudge;
@@ -479,8 +478,11 @@ bool judged_refuses_listener(struct engine *e, const struct ip_addr *addr, uint1
 bool judged_refuses_interface(struct engine *e, int ifindex, const char *ifname, uint16_t port, char *why, size_t why_len);
 bool judged_refuses(struct engine *e, const struct flow_key *key, bool client, char *why, size_t why_len); /* … this connection's */
 int judged_attach(struct engine *e, const struct sock *l); /* the judge's filter, if it judges */
-/* A connection that begins at a listener: its segments are ours by an entry of its own. 0; or -E2BIG: there is no room for one, and it is in no table. */
+/* A connection that begins at a listener: of a group, its segments are ours by an entry. 0; or -E2BIG: there is no room for one, and it is in no table. */
 int judged_enter(struct engine *e, const struct sock *l, struct sock *s);
+bool judged_admits_cookie(struct engine *e, const struct flow_key *key); /* may the one that an ACK brought back open a connection? */
+/* A segment that found no connection. True: nothing answers it, since the host was not asked; it is the kernel's when it comes again. */
+bool judged_leaves_stray(struct engine *e, const struct ip_input *in);
 /* For people: "judges"; "none": no rule concerns TCP; "bypass"; "unknown": the rules changed, and cannot be read. */
 const char *judged_how(const struct engine *e);
 void judged_drain(struct engine *e);
@@ -640,6 +642,7 @@ enum tw_verdict time_wait_input(struct engine *e, struct time_wait *tw, const st
 bool time_wait_stamp(const struct time_wait *tw, uint32_t *ts_recent); /* false: its connection had no time stamps */
 bool time_wait_may_reuse(struct engine *e, const struct time_wait *tw, int64_t after_us, uint32_t *iss_min);
 void time_wait_keep(struct engine *e, uint16_t port);
+void time_waits_count(struct engine *e, int by); /* all there are, as connections (classifier_count_conn); later ones are while the host judges */
 struct time_wait_visit {
 	void (*each)(struct time_wait_visit *v, const struct flow_key *key);
 };
@@ -664,7 +667,10 @@ void exceptions_sweep(struct engine *e); /* when it is time */
 int64_t exceptions_deadline(const struct engine *e);
 
 /* parting.c */
-void parting_add(struct engine *e, const struct flow_key *key, bool exact, bool in_group);
+/* What is left: an entry of its own, one in its group's table, its count (classifier_count_conn). */
+enum parting_left { PARTING_EXACT = 1, PARTING_GROUP = 2, PARTING_COUNT = 4 };
+void parting_add(struct engine *e, const struct flow_key *key, unsigned left);
+bool partings_have(const struct engine *e, const struct flow_key *key); /* walks along all: for what strangers cannot bring about too often */
 void partings_sweep(struct engine *e);
 int64_t partings_deadline(const struct engine *e);
 void partings_forget(struct engine *e); /* in a fork child */

@@ -99,7 +99,7 @@ void exception_add_for_stranger(struct engine *e, const struct flow_key *key)
 static void exception_remove(struct engine *e, struct exception *x)
 {
 	if (x->in_group)
-		parting_add(e, &x->flow.key, false, true);
+		parting_add(e, &x->flow.key, PARTING_GROUP);
 	if (x->in_set)
 		classifier_del_exception(e->classifier, &x->flow.key);
 	demux_remove(&e->exceptions, &x->flow);

@@ -68,13 +68,14 @@ static int kernel_owns(struct engine *e, const struct flow_key *key)
 static void group_flow_is_unused(struct engine *e, const struct flow_key *key)
 {
 	if (e->n_shared_claims)
-		parting_add(e, key, false, true);
+		parting_add(e, key, PARTING_GROUP);
 }
 
 static void input_unknown(struct engine *e, const struct ip_input *in)
 {
 	struct tcp_segment rst;
-	if (!tcp_reset_for(&in->seg, &rst))
+	bool answers = tcp_reset_for(&in->seg, &rst);
+	if (!answers && !e->judged)
 		return;
 	if (!budget_take(&e->answers, e->now, &in->key.raddr)) {
 		e->counters[SOCKC_UnknownIgnored]++;
@@ -89,6 +90,8 @@ static void input_unknown(struct engine *e, const struct ip_input *in)
 		e->counters[SOCKC_KernelOwns]++;
 		return;
 	}
+	if (judged_leaves_stray(e, in) || !answers)
+		return;
 	e->counters[SOCKC_NoSocket]++;
 	group_flow_is_unused(e, &in->key);
 	send_back(e, NULL, in->tos, in, &rst); /* Linux: as what it replies to */

@@ -6,6 +6,9 @@
  * takes passes no rule; that none could touch it is proved first, of the listener (for some peer) and of each connection (for its own). What cannot be proved is the
  * kernel's, with the rule named.
  *
+ * What follows a SYN meets no rule. The classifier takes it by a count of the engine's connections, in memory that both have, so that none costs a system call or a look into a table; a
+ * group's connections have entries, since they tell the members apart. The count is by a hash: judged_leaves_stray has what it takes wrongly.
+ *
  * A connection for which the proof fails although the host accepted its SYN becomes an exception, and the kernel gets its SYN once more, from here. Without the right to a raw socket
  * the client's repetition after a second does the same.
  */
@@ -67,16 +70,6 @@ static void judge_listeners(struct engine *e)
 		judge_listener(e, container_of(pos, struct listener, node)->owner);
 }
 
-/* … and their connections entries, before nothing else is ours. A group's have them. */
-static void keep_connections(struct engine *e)
-{
-	list_for_each (pos, tmp, &e->listeners) {
-		const struct listener *lst = container_of(pos, struct listener, node);
-		if (!process_ops->is_shared(lst->owner))
-			listener_keep_connections(e, lst->port);
-	}
-}
-
 bool judged_admits(struct engine *e)
 {
 	if (!e->judged || e->judging)
@@ -96,13 +89,13 @@ int judged_start(struct engine *e, char *why, size_t why_len)
 		judged = judged || is_judged(e, i, rule, sizeof rule);
 	if (!judged)
 		return 0;
-	const struct judge_entries entries = classifier_judge_entries(e->classifier);
-	int err = judge_open(&e->judge, &entries, why, why_len);
+	int err = judge_open(&e->judge, why, why_len);
 	if (err)
 		return err;
-	keep_connections(e);
+	time_waits_count(e, 1);
 	err = classifier_set_judge(e->classifier, e->judge);
 	if (err) {
+		time_waits_count(e, -1);
 		snprintf(why, why_len, "%s; the %s classifier cannot let the host judge", rule, classifier_backend(e->classifier));
 		judge_close(e->judge);
 		e->judge = NULL;
@@ -197,18 +190,9 @@ static int no_room(struct engine *e, struct sock *s)
 
 int judged_enter(struct engine *e, const struct sock *l, struct sock *s)
 {
-	if (!e->judged)
+	if (!e->judged || !process_ops->is_shared(l)) /* the classifier takes its frames, since it is counted */
 		return 0;
-	if (process_ops->is_shared(l)) /* a group's connection has an entry there */
-		return process_ops->enter(l, &s->flow.key) ? no_room(e, s) : 0;
-	if (e->judged_entry && flow_key_equal(e->judged_entry, &s->flow.key)) {
-		e->judged_entry = NULL;
-		e->counters[SOCKC_JudgedEntered]++;
-		s->exact = true;
-		return 0;
-	}
-	sock_set_exact(e, s);
-	return s->exact ? 0 : no_room(e, s);
+	return process_ops->enter(l, &s->flow.key) ? no_room(e, s) : 0;
 }
 
 static bool has_way(const struct engine *e, const struct flow_key *key, struct firewall_flow *out)
@@ -242,14 +226,42 @@ bool judged_refuses(struct engine *e, const struct flow_key *key, bool client, c
 	return client ? firewall_filters_client(e->firewall, &f, why, why_len) : firewall_filters_server(e->firewall, &f, why, why_len);
 }
 
+/* What follows the SYN of an accepted connection. */
+static bool may_be_touched(struct engine *e, const struct flow_key *key)
+{
+	char why[160];
+	return route_refuses(e, key, why, sizeof why) || judged_refuses(e, key, false, why, sizeof why);
+}
+
+/* The host accepted its SYN, and rules may have come since. */
+bool judged_admits_cookie(struct engine *e, const struct flow_key *key)
+{
+	return !e->judged || !may_be_touched(e, key);
+}
+
+/* ---- what it was not asked about ---- */
+
+/*
+ * The classifier's count is by a hash (classifier_count_conn), and while cookies are out each ACK may be one. So now and then a segment of no connection comes, about which the host
+ * might have said otherwise: nothing answers it, and when it comes again it is the kernel's.
+ */
+bool judged_leaves_stray(struct engine *e, const struct ip_input *in)
+{
+	if (!e->judged || e->judging || !listener_find(e, &in->key, 0) || partings_have(e, &in->key))
+		return false;
+	e->counters[SOCKC_JudgedStrays]++;
+	if (e->n_shared_claims) /* an entry that was left goes */
+		process_ops->flow_ends(e, &in->key);
+	exception_add_for_stranger(e, &in->key);
+	return true;
+}
+
 /* ---- what the host has accepted ---- */
 
 /* Once only: a SYN that comes back here goes nowhere. */
 static void give_to_kernel(struct engine *e, const struct judged_segment *seg)
 {
 	bool known = demux_find(&e->exceptions, &seg->key);
-	if (seg->entered)
-		classifier_del_flow(e->classifier, &seg->key);
 	e->counters[SOCKC_JudgedKernels]++;
 	exception_add_for_stranger(e, &seg->key);
 	if (!known && demux_find(&e->exceptions, &seg->key))
@@ -260,29 +272,20 @@ static void input_one(struct engine *e, const struct judged_segment *seg)
 {
 	struct iface *i = iface_find(e, seg->ifindex);
 	struct ip_input in = {.kind = IP_INPUT_TCP, .fate = IP_FATE_Delivered, .key = seg->key, .ttl = seg->ttl, .tos = seg->tos, .ecn = seg->tos & 3};
-	char why[160];
 	bool parsed = tcp_parse(seg->tcp, seg->tcp_len, &in.seg) >= 0;
-	if (!i || !parsed || (in.seg.has & SEG_HAS_SIGNATURE) || (in.seg.flags & (SEG_SYN | SEG_FIN)) == (SEG_SYN | SEG_FIN)) { /* the last as Linux: not answered */
-		if (seg->entered)
-			classifier_del_flow(e->classifier, &seg->key);
+	if (!i || !parsed || (in.seg.has & SEG_HAS_SIGNATURE) || (in.seg.flags & (SEG_SYN | SEG_FIN)) == (SEG_SYN | SEG_FIN)) /* the last as Linux: not answered */
 		return;
-	}
 	in.src_mac = iface_info(i)->has_eth ? seg->src_mac : NULL;
 	in.seg.flags &= ~SEG_FIN; /* it stands behind what the ring does not have */
 	e->counters[SOCKC_Judged]++;
-	if ((in.seg.flags & SEG_SYN) && (route_refuses(e, &seg->key, why, sizeof why) || judged_refuses(e, &seg->key, false, why, sizeof why))) {
+	if (may_be_touched(e, &seg->key)) {
 		give_to_kernel(e, seg);
 		return;
 	}
-	bool there = seg->entered || (seg->entered_before && classifier_flows_stayed(e->classifier, seg->deletions));
-	e->judged_entry = there ? &seg->key : NULL;
 	e->judged_full = false;
 	e->judging = true;
 	input_packet(e, i, &in);
 	e->judging = false;
-	if (e->judged_entry && seg->entered) /* it became no connection */
-		parting_add(e, &seg->key, true, false);
-	e->judged_entry = NULL;
 	if (e->judged_full) {
 		engine_note_fallback("a client", "the classifier's table of connections is full");
 		give_to_kernel(e, seg);

@@ -1,5 +1,5 @@
 /*
- * What a connection leaves behind for a moment: its entry in the classifier.
+ * What a connection leaves behind for a moment: its entry in the classifier, or what stands for it there (its count, where the host judges).
  *
  * The packet socket gets a frame before the classifier decides about it. When the engine is quick, on another CPU, the last ACK of a connection has
  * retired it before the classifier sees that very frame: with the entry gone, the frame would go up to the kernel, which answers it with RST. So an
@@ -19,7 +19,7 @@ struct parting {
 	struct list node; /* engine.partings */
 	struct flow_key key;
 	int64_t until_us;
-	bool exact, in_group;
+	unsigned left; /* enum parting_left */
 };
 
 /* Entries that go together. */
@@ -41,30 +41,40 @@ static void taken_away(struct engine *e, struct gone *gone, const struct flow_ke
 	gone->keys[gone->n++] = *key;
 }
 
-static void part(struct engine *e, struct gone *gone, const struct flow_key *key, bool exact, bool in_group)
+static void part(struct engine *e, struct gone *gone, const struct flow_key *key, unsigned left)
 {
-	if ((exact || in_group) && (demux_find(&e->demux, key) || time_wait_find(e, key)))
-		exact = in_group = false;
-	if (exact)
+	if (left & PARTING_COUNT)
+		classifier_count_conn(e->classifier, key, -1);
+	if ((left & (PARTING_EXACT | PARTING_GROUP)) && (demux_find(&e->demux, key) || time_wait_find(e, key)))
+		return;
+	if (left & PARTING_EXACT)
 		taken_away(e, gone, key);
-	if (in_group)
+	if (left & PARTING_GROUP)
 		process_ops->flow_ends(e, key);
 }
 
-void parting_add(struct engine *e, const struct flow_key *key, bool exact, bool in_group)
+void parting_add(struct engine *e, const struct flow_key *key, unsigned left)
 {
-	if (!exact && !in_group)
+	if (!left)
 		return;
 	struct parting *p = engine_alloc(e, sizeof *p);
 	if (!p) {
 		struct gone gone = {.n = 0};
-		part(e, &gone, key, exact, in_group);
+		part(e, &gone, key, left);
 		gone_flush(e, &gone);
 		return;
 	}
-	*p = (struct parting){.key = *key, .until_us = e->now + PARTING_US, .exact = exact, .in_group = in_group};
+	*p = (struct parting){.key = *key, .until_us = e->now + PARTING_US, .left = left};
 	list_init(&p->node);
 	list_push_back(&e->partings, &p->node);
+}
+
+bool partings_have(const struct engine *e, const struct flow_key *key)
+{
+	list_for_each (pos, tmp, &e->partings)
+		if (flow_key_equal(&container_of(pos, struct parting, node)->key, key))
+			return true;
+	return false;
 }
 
 void partings_forget(struct engine *e)
@@ -83,7 +93,7 @@ void partings_sweep(struct engine *e)
 		if (p->until_us > e->now)
 			break;
 		list_unlink(pos);
-		part(e, &gone, &p->key, p->exact, p->in_group);
+		part(e, &gone, &p->key, p->left);
 		engine_free(e, p, sizeof *p);
 	}
 	gone_flush(e, &gone);

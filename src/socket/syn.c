@@ -244,6 +244,10 @@ bool listener_on_ack(struct engine *e, struct sock *l, const struct ip_input *in
 		e->counters[SOCKC_SyncookiesFailed]++;
 		return false;
 	}
+	if (!judged_admits_cookie(e, &in->key)) {
+		e->counters[SOCKC_JudgedKernels]++;
+		return false;
+	}
 	if (listener_accept_full(l)) {
 		e->counters[SOCKC_ListenOverflows]++;
 		return true; /* as if lost: it comes again with the first data */

@@ -11,7 +11,7 @@
  * The table doubles and halves with the number of records, a few chains at each operation: no operation waits for all of them. Memory comes from the engine's
  * pool and goes back to it; without memory there is no TIME-WAIT, as in Linux.
  *
- * A record keeps its connection's entry in the classifier. The cheap places there (kernel/classifier_prog.h) are few, and a minute is long: so each CLASSIFIER_STAY_AT_ONCE records the
+ * A record keeps its connection's entry in the classifier, and is counted there while the host judges. The cheap places there (kernel/classifier_prog.h) are few, and a minute is long: so each CLASSIFIER_STAY_AT_ONCE records the
  * classifier is told of those that came, and where records expire together, their entries go together.
  *
  * Limits: TIME_WAITS_MAX records, and a quarter of the setting memory-limit; beyond, the oldest goes early, and is counted. The spacing of replies is kept in steps of 64 ms.
@@ -232,6 +232,8 @@ static bool take_out(struct engine *e, struct time_wait *tw, struct flow_key *ou
 		at = &(*at)->next;
 	*at = tw->next;
 	list_unlink(&tw->node);
+	if (e->judged)
+		classifier_count_conn(e->classifier, &key, -1);
 	bool left = (tw->flags & TW_EXACT) && !has_entry(e, &key);
 	if ((tw->flags & TW_GROUP) && !demux_find(&e->demux, &key)) /* a new connection may have taken it over */
 		process_ops->flow_ends(e, &key);
@@ -253,7 +255,7 @@ void time_wait_make_way(struct engine *e, struct time_wait *tw)
 {
 	struct flow_key key;
 	if (take_out(e, tw, &key))
-		parting_add(e, &key, true, false);
+		parting_add(e, &key, PARTING_EXACT);
 }
 
 /* Its entry stays for a minute. */
@@ -298,6 +300,8 @@ void time_wait_add(struct engine *e, struct sock *s)
 	taken_ports_time_wait(e, s);
 	if (e->taken_ports.n)
 		taken_ports_count(e, key, 1);
+	if (e->judged)
+		classifier_count_conn(e->classifier, key, 1);
 	s->exact = false; /* the entry in the classifier goes on with us */
 	sock_leave_demux(e, s);
 	key_store(tw, key);
@@ -389,6 +393,14 @@ void time_wait_keep(struct engine *e, uint16_t port)
 		struct flow_key key = key_of(tw);
 		if (!(tw->flags & TW_EXACT) && tw->lport == port && classifier_add_flow(e->classifier, &key) == 0)
 			tw->flags |= TW_EXACT;
+	}
+}
+
+void time_waits_count(struct engine *e, int by)
+{
+	list_for_each (pos, tmp, &e->time_waits.queue) {
+		struct flow_key key = key_of(container_of(pos, struct time_wait, node));
+		classifier_count_conn(e->classifier, &key, by);
 	}
 }
 
