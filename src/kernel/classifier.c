@@ -158,6 +158,17 @@ int classifier_set_judge(struct classifier *c, const struct judge *j)
 	return err;
 }
 
+void classifier_open_ports(struct classifier *c, bool v6, uint16_t first, unsigned n, const uint8_t *bits)
+{
+	if (c->ops->open_ports)
+		c->ops->open_ports(c, v6, first, n, bits);
+}
+
+bool classifier_is_open(const struct classifier *c, bool v6, uint16_t port)
+{
+	return c->ops->is_open && c->ops->is_open(c, v6, port);
+}
+
 void classifier_note_cookies(struct classifier *c, int64_t until_us)
 {
 	if (c->ops->note_cookies)

@@ -80,6 +80,9 @@ int classifier_adopt(struct classifier **out, const int fds[CLASSIFIER_FDS], int
  */
 struct judge;
 int classifier_set_judge(struct classifier *c, const struct judge *j);
+/* Where the host judges: it is not asked about SYNs (with no other flag, but ECN's) for those of the `n` ports from `first` whose bit is set. */
+void classifier_open_ports(struct classifier *c, bool v6, uint16_t first, unsigned n, const uint8_t *bits);
+bool classifier_is_open(const struct classifier *c, bool v6, uint16_t port);
 /* Plain ACKs may bring back a cookie until then (monotonic microseconds): they are ours, also where the host judges. */
 void classifier_note_cookies(struct classifier *c, int64_t until_us);
 

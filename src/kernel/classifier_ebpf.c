@@ -677,6 +677,24 @@ static int ebpf_set_judge(struct classifier *base, int asked_fd)
 	return ret;
 }
 
+static void ebpf_open_ports(struct classifier *base, bool v6, uint16_t first, unsigned n, const uint8_t *bits)
+{
+	uint8_t *open = ebpf_of(base)->ports->open[v6];
+	for (unsigned port = first; port < first + n; port++) {
+		uint8_t bit = 1u << port % 8;
+		bool opens = bits[(port - first) / 8] >> (port - first) % 8 & 1;
+		if (opens)
+			__atomic_fetch_or(&open[port / 8], bit, __ATOMIC_RELEASE);
+		else if (open[port / 8] & bit)
+			__atomic_fetch_and(&open[port / 8], (uint8_t)~bit, __ATOMIC_RELEASE);
+	}
+}
+
+static bool ebpf_is_open(const struct classifier *base, bool v6, uint16_t port)
+{
+	return ebpf_of((struct classifier *)base)->ports->open[v6][port / 8] >> port % 8 & 1;
+}
+
 static void ebpf_note_cookies(struct classifier *base, int64_t until_us)
 {
 	__atomic_store_n(&ebpf_of(base)->ports->cookies_until_ns, (uint64_t)until_us * 1000, __ATOMIC_RELAXED);
@@ -699,6 +717,8 @@ const struct classifier_ops classifier_ebpf_ops = {
 	.flows_stay = ebpf_flows_stay,
 	.set_group = ebpf_set_group,
 	.set_judge = ebpf_set_judge,
+	.open_ports = ebpf_open_ports,
+	.is_open = ebpf_is_open,
 	.note_cookies = ebpf_note_cookies,
 	.looked = ebpf_looked,
 	.has_given = ebpf_has_given,

@@ -490,6 +490,31 @@ static void gen_later_fragment(struct gen *g)
 	finish(g, g->v->copy);
 }
 
+void classifier_gen_if_open(struct gen *g, int open)
+{
+	struct bpf_asm *a = g->a;
+	int asked = bpf_asm_label(a), v4 = bpf_asm_label(a);
+
+	bpf_asm_load(a, BPF_B, R1, FP, TCP_FLAGS);
+	bpf_asm_alu_imm(a, BPF_AND, R1, TCP_FIN | TCP_SYN | TCP_RST | TCP_PSH | TCP_ACK | TCP_URG);
+	bpf_asm_jump_if(a, BPF_JNE, R1, TCP_SYN, asked);
+	bpf_asm_load(a, BPF_H, R1, FP, KEY_LPORT);
+	bpf_asm_from_be(a, R1, 16);
+	bpf_asm_mov(a, R2, R1);
+	bpf_asm_alu_imm(a, BPF_RSH, R2, 3);
+	bpf_asm_map_value(a, R3, g->maps->ports, offsetof(struct classifier_ports, open));
+	bpf_asm_alu(a, BPF_ADD, R3, R2);
+	bpf_asm_load(a, BPF_DW, R2, FP, FAMILY);
+	bpf_asm_jump_if(a, BPF_JEQ, R2, PORT_ANY_V4, v4);
+	bpf_asm_alu_imm(a, BPF_ADD, R3, CLASSIFIER_PORTS / 8);
+	bpf_asm_bind(a, v4);
+	bpf_asm_load(a, BPF_B, R2, R3, 0);
+	bpf_asm_alu_imm(a, BPF_AND, R1, 7);
+	bpf_asm_alu(a, BPF_RSH, R2, R1);
+	bpf_asm_jump_if(a, BPF_JSET, R2, 1, open);
+	bpf_asm_bind(a, asked);
+}
+
 void classifier_gen_ask(struct gen *g, int alive)
 {
 	struct bpf_asm *a = g->a;
@@ -508,14 +533,14 @@ void classifier_gen_ask(struct gen *g, int alive)
 }
 
 /*
- * A listener's frame where the host judges. SYNs climb, and come to the engine by the filter on the listening socket. The rest is ours if the engine may have its connection, and a plain
+ * A listener's frame where the host judges. SYNs climb, and come to the engine by the filter on the listening socket, but those that are accepted whoever sends them. The rest is ours if the engine may have its connection, and a plain
  * ACK also while cookies are out, one of which it may bring back. So no connection needs an entry; now and then the engine gets what is of no connection of its own, and leaves that to
  * the kernel (socket/judged.c).
  */
 static void gen_judged(struct gen *g)
 {
 	struct bpf_asm *a = g->a;
-	int syn = g->is_tap ? g->none : bpf_asm_label(a);
+	int syn = bpf_asm_label(a);
 
 	bpf_asm_bind(a, g->judged);
 	classifier_gen_flags(g, R9);
@@ -530,10 +555,13 @@ static void gen_judged(struct gen *g)
 	bpf_asm_load(a, BPF_DW, R1, R8, 0);
 	bpf_asm_jump_if_reg(a, BPF_JGT, R0, R1, g->exact);
 	bpf_asm_jump(a, g->match);
-	if (g->is_tap)
-		return;
 
 	bpf_asm_bind(a, syn);
+	classifier_gen_if_open(g, g->unjudged);
+	if (g->is_tap) {
+		bpf_asm_jump(a, g->none);
+		return;
+	}
 	classifier_gen_find(g, SET_EXCEPTIONS, g->none);
 	bpf_asm_store_imm(a, BPF_W, FP, SLOT, JUDGE_OWN);
 	classifier_gen_lookup(g, g->maps->asked, SLOT);
@@ -575,6 +603,7 @@ static void gen_decide(struct gen *g)
 	bpf_asm_map_value(g->a, R1, g->maps->ports, offsetof(struct classifier_ports, judged));
 	bpf_asm_load(g->a, BPF_W, R1, R1, 0);
 	bpf_asm_jump_if(g->a, BPF_JNE, R1, 0, g->judged);
+	bpf_asm_bind(g->a, g->unjudged);
 	classifier_gen_find(g, SET_EXCEPTIONS, g->exact);
 	gen_given(g);
 
@@ -612,6 +641,7 @@ int classifier_assemble(struct bpf_asm *a, const struct classifier_maps *maps, b
 	g.exact_unchecked = bpf_asm_label(a);
 	g.none = bpf_asm_label(a);
 	g.judged = bpf_asm_label(a);
+	g.unjudged = bpf_asm_label(a);
 	g.select = bpf_asm_label(a);
 	/* Where a copy makes no difference (tcx), the paths to it are not even assembled. */
 	g.icmp4 = copies ? bpf_asm_label(a) : g.none;

@@ -214,6 +214,7 @@ static void gen_own_syn(struct gen *g)
 	gen_if_judged(g, ours);
 	classifier_gen_flags(g, R1);
 	bpf_asm_jump_if(a, BPF_JNE, R1, TCP_SYN, ours);
+	classifier_gen_if_open(g, ours);
 	if (!g->is_tap) {
 		gen_asked_map(g);
 		bpf_asm_mov(a, R1, R7);
@@ -518,6 +519,7 @@ static void gen_judged(struct gen *g)
 
 	gen_if_judged(g, not_judged);
 	bpf_asm_jump_if(a, BPF_JNE, R9, TCP_SYN, not_judged);
+	classifier_gen_if_open(g, not_judged);
 	if (g->is_tap) {
 		bpf_asm_jump(a, g->none);
 		bpf_asm_bind(a, not_judged);

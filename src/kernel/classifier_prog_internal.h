@@ -9,7 +9,7 @@
 #define FIELD(base, type, field) ((base) + (int)offsetof(type, field))
 
 /* The stack: offsets from the frame pointer, 8-byte aligned bases. */
-enum { TCP_SYN = 0x02, TCP_RST = 0x04, TCP_ACK = 0x10 };
+enum { TCP_FIN = 0x01, TCP_SYN = 0x02, TCP_RST = 0x04, TCP_PSH = 0x08, TCP_ACK = 0x10, TCP_URG = 0x20 };
 
 enum {
 	V6HDR = -48, /* an IPv6 header, whose addresses are the key's */
@@ -51,6 +51,7 @@ struct gen {
 	int listening, exact, match, none;
 	int listening_unchecked, exact_unchecked; /* the address first */
 	int judged; /* … a listener's where the host judges … */
+	int unjudged; /* … where it need not … */
 	int select; /* … and a function */
 };
 
@@ -66,6 +67,8 @@ void classifier_gen_find(struct gen *g, enum classifier_set set, int found);
 void classifier_gen_check_address(struct gen *g);
 /* reg = those of the segment's flags that matter; 0: it is no segment of its own (quoted by ICMP, or cut off before them). */
 void classifier_gen_flags(struct gen *g, int reg);
+/* Goes to `open` if this is a SYN that the host accepts whoever sends it: with no other flag, but ECN's, for a port that is open to all. R1 to R3 are lost. */
+void classifier_gen_if_open(struct gen *g, int open);
 /* Notes in the map at R1 that the host is asked about this segment, on behalf of the slot in R2; register `alive`: 1 if that slot's own program does it. */
 void classifier_gen_ask(struct gen *g, int alive);
 /* A SYN is to wait for an engine; register `since` points to the word that says since when one does. Goes to `alive` unless that is too long. Keeps R6 to R9. */

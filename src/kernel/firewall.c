@@ -184,7 +184,8 @@ int firewall_load(struct firewall **out, int fd)
 	return err;
 }
 
-#define LARGE 256 /* rules and elements of sets, read in some ms */
+#define LARGE 256  /* rules and elements of sets, read in some ms */
+#define SLOW  8192 /* … in some 100 ms */
 
 bool firewall_is_large(const struct firewall *f)
 {
@@ -241,6 +242,7 @@ static void packet_of(const struct firewall_flow *f, bool in, bool syn, struct r
 		n->known[0] = 0xf0;
 	} else {
 		put(n, 0, &v4_version, 1, true);
+		n->known[0] = 0xf0; /* options may follow */
 		put(n, 9, &tcp, 1, true);
 		put(n, 6, no_fragment, 2, true);
 		n->known[6] = 0xbf; /* all but DF */
@@ -391,6 +393,42 @@ static bool is_proved(struct firewall *f, const struct firewall_flow *flow)
 	*p = (struct proof){.ifindex = flow->ifindex, .port = flow->key.lport, .v6 = flow->v6, .holds = !filters_server(f, &all, false, why, sizeof why)};
 	snprintf(p->ifname, sizeof p->ifname, "%s", flow->ifname);
 	return p->holds;
+}
+
+/* Is it proved that this packet of a client's passes, wherever it comes from, and (the first one) that no rule notes it? */
+static bool passes_unseen(const struct firewall *f, const struct firewall_flow *flow, bool syn, bool is_new)
+{
+	bool is_first = syn && is_new;
+	char why[160];
+	struct rules_packet p;
+	packet_of(flow, true, syn, &p);
+	p.is_new = is_new;
+	p.is_anybodys = true;
+	for (p.hook = RULES_INGRESS; p.hook <= RULES_INPUT; p.hook++)
+		if ((is_first ? rules_ask_notes(&f->rules, &p, why, sizeof why) : rules_ask(&f->rules, &p, false, why, sizeof why)) != RULES_PASS)
+			return false;
+	return true;
+}
+
+/* Where conntrack takes no connection that it sees in the middle, it drops a cookie's ACK whose SYN it has not seen. */
+static bool conntrack_is_strict(void)
+{
+	char *text;
+	if (procfile_read("/proc/sys/net/netfilter/nf_conntrack_tcp_loose", &text) < 0)
+		return false;
+	bool strict = text[0] == '0';
+	free(text);
+	return strict;
+}
+
+/* conntrack may know of an older connection of the same two ends; and a cookie's ACK is the first that it sees. */
+bool firewall_opens(struct firewall *f, const struct firewall_flow *flow)
+{
+	char why[160];
+	const struct firewall_flow all = {.ifindex = flow->ifindex, .ifname = flow->ifname, .v6 = flow->v6, .key.lport = flow->key.lport};
+	bool news_is_late = firewall_has_legacy(f) || f->rules.n_rules + f->rules.n_elements > SLOW;
+	return !news_is_late && passes_unseen(f, &all, true, true) && passes_unseen(f, &all, true, false) && passes_unseen(f, &all, false, true) &&
+	       !firewall_judges(f, &all, why, sizeof why) && is_proved(f, &all) && !conntrack_is_strict();
 }
 
 int firewall_filters_server(struct firewall *f, const struct firewall_flow *flow, char *why, size_t why_len)

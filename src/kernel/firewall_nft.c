@@ -244,9 +244,11 @@ static int on_set(const struct nlmsghdr *h, void *ctx)
 			break;
 		case NFTA_SET_EXPR:
 			s->is_open |= !only_counts(a);
+			s->notes = true;
 			break;
 		case NFTA_SET_EXPRESSIONS:
 			s->is_open |= !all_only_count(a);
+			s->notes = true;
 			break;
 		}
 	}
@@ -314,6 +316,7 @@ static int on_element(struct reader *r, struct rules_set *s, const struct nlattr
 		s->is_open = true;
 	const struct nlattr *expr = nested(element, NFTA_SET_ELEM_EXPR), *list = nested(element, NFTA_SET_ELEM_EXPRESSIONS);
 	s->is_open |= (expr && !only_counts(expr)) || (list && !all_only_count(list));
+	s->notes |= expr || list;
 	el->target = -1;
 	if (flags & NFT_SET_ELEM_INTERVAL_END)
 		el->verdict = IS_END;
@@ -439,7 +442,7 @@ static int read_ct(struct rule_reader *rr, const struct nlattr *d)
 {
 	uint32_t key = nested_be32(d, NFTA_CT_KEY, UINT32_MAX);
 	if (!nested(d, NFTA_CT_DREG)) /* it sets, in the connection's own entry; a zone makes another entry */
-		return key == NFT_CT_ZONE ? acts(rr, ACT_ZONE) : 0;
+		return key == NFT_CT_ZONE ? acts(rr, ACT_ZONE) : done(add(rr, OP_NOTES));
 	enum rules_field field = key == NFT_CT_STATE ? FIELD_CT_STATE : key == NFT_CT_DIRECTION ? FIELD_CT_DIRECTION : FIELD_UNKNOWN;
 	return read_load(rr, field, key == NFT_CT_DIRECTION ? 1 : key == NFT_CT_STATE ? 4 : RULES_VALUE_MAX, nested_be32(d, NFTA_CT_DREG, 0));
 }
@@ -511,12 +514,15 @@ static int read_range(struct rule_reader *rr, const struct nlattr *d)
 
 static int read_lookup(struct rule_reader *rr, const struct nlattr *d)
 {
+	int set = find_set(rr->r->rs, rr->family, rr->table, nested_text(d, NFTA_LOOKUP_SET));
+	if (set >= 0 && rr->r->rs->sets[set].notes && !add(rr, OP_NOTES))
+		return -ENOMEM;
 	struct rules_op *op = add(rr, OP_LOOKUP);
 	if (!op)
 		return -ENOMEM;
 	op->from = reg_at(nested_be32(d, NFTA_LOOKUP_SREG, 0));
 	op->inverted = nested_be32(d, NFTA_LOOKUP_FLAGS, 0) & NFT_LOOKUP_F_INV;
-	op->target = find_set(rr->r->rs, rr->family, rr->table, nested_text(d, NFTA_LOOKUP_SET));
+	op->target = set;
 	if (nested(d, NFTA_LOOKUP_DREG)) {
 		uint32_t dreg = nested_be32(d, NFTA_LOOKUP_DREG, 0);
 		op->is_map = dreg == NFT_REG_VERDICT;
@@ -542,27 +548,41 @@ static int read_count(struct rule_reader *rr, const struct nlattr *d)
 	return done(add(rr, OP_COUNT));
 }
 
+
+static int read_notes(struct rule_reader *rr, const struct nlattr *d)
+{
+	(void)d;
+	return done(add(rr, OP_NOTES));
+}
+
+/* Each rule of iptables has counters, whether anybody reads them or not. Who writes one with nft means it. */
+static bool is_of_iptables(const struct rule_reader *rr)
+{
+	const char *t = rr->table;
+	return (rr->family == NFPROTO_IPV4 || rr->family == NFPROTO_IPV6) &&
+	       (!strcmp(t, "filter") || !strcmp(t, "nat") || !strcmp(t, "mangle") || !strcmp(t, "raw") || !strcmp(t, "security"));
+}
+
+static int read_counter(struct rule_reader *rr, const struct nlattr *d)
+{
+	return is_of_iptables(rr) ? 0 : read_notes(rr, d);
+}
+
+/* Limits and quotas remember what came; a full set stops the rule. */
+static int read_memory(struct rule_reader *rr, const struct nlattr *d)
+{
+	int err = read_notes(rr, d);
+	return err ? err : done(add(rr, OP_MAYBE));
+}
+
 static int read_objref(struct rule_reader *rr, const struct nlattr *d)
 {
 	uint32_t type = nested_be32(d, NFTA_OBJREF_IMM_TYPE, 0);
 	if (type == NFT_OBJECT_COUNTER)
-		return 0;
+		return read_notes(rr, d);
 	if (type == NFT_OBJECT_CONNLIMIT)
 		return read_count(rr, d);
-	return type == NFT_OBJECT_LIMIT || type == NFT_OBJECT_QUOTA ? done(add(rr, OP_MAYBE)) : acts(rr, ACT_UNKNOWN);
-}
-
-static int read_nothing(struct rule_reader *rr, const struct nlattr *d)
-{
-	(void)rr;
-	(void)d;
-	return 0;
-}
-
-static int read_maybe(struct rule_reader *rr, const struct nlattr *d)
-{
-	(void)d;
-	return done(add(rr, OP_MAYBE));
+	return type == NFT_OBJECT_LIMIT || type == NFT_OBJECT_QUOTA ? read_memory(rr, d) : acts(rr, ACT_UNKNOWN);
 }
 
 static int read_clobber(struct rule_reader *rr, const struct nlattr *d)
@@ -617,10 +637,10 @@ static int read_expression(struct rule_reader *rr, const char *name, const struc
 		int (*read)(struct rule_reader *rr, const struct nlattr *d);
 	} known[] = {
 	    {"cmp", read_cmp},         {"meta", read_meta},         {"payload", read_payload}, {"immediate", read_immediate},
-	    {"counter", read_nothing}, {"ct", read_ct},             {"bitwise", read_bitwise}, {"lookup", read_lookup},
-	    {"match", read_match},     {"target", read_target},     {"range", read_range},     {"log", read_nothing},
-	    {"limit", read_maybe},     {"quota", read_maybe},       {"connlimit", read_count}, {"last", read_nothing},
-	    {"dynset", read_maybe},    {"fib", read_fib},           {"objref", read_objref},   {"byteorder", read_clobber},
+	    {"counter", read_counter}, {"ct", read_ct},             {"bitwise", read_bitwise}, {"lookup", read_lookup},
+	    {"match", read_match},     {"target", read_target},     {"range", read_range},     {"log", read_notes},
+	    {"limit", read_memory},    {"quota", read_memory},      {"connlimit", read_count}, {"last", read_notes},
+	    {"dynset", read_memory},   {"fib", read_fib},           {"objref", read_objref},   {"byteorder", read_clobber},
 	    {"exthdr", read_exthdr},   {"hash", read_clobber},      {"numgen", read_clobber},  {"rt", read_clobber},
 	    {"socket", read_clobber},  {"osf", read_clobber},       {"xfrm", read_clobber},    {"inner", read_clobber},
 	    {"tunnel", read_clobber},  {"nat", read_nat},           {"masq", read_nat},        {"redir", read_nat},

@@ -304,13 +304,19 @@ static void load(struct registers *r, const struct rules_op *op, const struct ru
 		byte = p->is_reply;
 		return put(r, op->to, &byte, 1);
 	case FIELD_SADDR_TYPE:
+		if (p->is_anybodys)
+			return forget(r, op->to, op->len);
 		return load_word(r, op->to, in ? RTN_UNICAST : RTN_LOCAL);
 	case FIELD_DADDR_TYPE:
 		return load_word(r, op->to, in ? RTN_LOCAL : RTN_UNICAST);
 	case FIELD_SADDR_FOUND:
+		if (p->is_anybodys)
+			return forget(r, op->to, op->len);
 		byte = 1;
 		return put(r, op->to, &byte, 1);
 	case FIELD_SADDR_OIF:
+		if (p->is_anybodys)
+			return forget(r, op->to, op->len);
 		return load_word(r, op->to, p->ifindex);
 	default:
 		forget(r, op->to, op->len);
@@ -357,10 +363,13 @@ enum walk { WALK_ON, WALK_ACCEPTED, WALK_TOUCHED };
 /* Is the rest of the chain reached? */
 enum leave { GOES_ON, LEAVES, MAY_LEAVE };
 
+enum question { WHAT_TOUCHES, WHAT_COUNTS, WHAT_NOTES };
+
 struct asking {
 	const struct ruleset *rs;
 	const struct rules_packet *p;
-	bool for_some, only_counts;
+	enum question question;
+	bool for_some;
 	const char *what;
 	const struct rules_chain *at;
 };
@@ -377,7 +386,7 @@ static enum walk touched(struct asking *q, const struct rules_chain *c, const ch
 /* A rule acts on the packet. Who only asks what is counted goes on, as the packet may. */
 static enum walk touch(struct asking *q, const struct rules_chain *c, const char *what, bool certainly, enum leave *leaves)
 {
-	if (q->only_counts) {
+	if (q->question == WHAT_COUNTS) {
 		*leaves = certainly ? LEAVES : GOES_ON;
 		return certainly ? WALK_ACCEPTED : WALK_ON;
 	}
@@ -495,9 +504,13 @@ static bool op_ends(struct asking *q, struct rule_walk *w, const struct rules_op
 	case OP_LOOKUP:
 		return look_up_ends(q, w, op, a);
 	case OP_COUNT:
-		if (q->only_counts)
+		if (q->question == WHAT_COUNTS)
 			return ends(w, touched(q, w->chain, "counts connections"));
 		*a = ANSWER_MAYBE;
+		break;
+	case OP_NOTES:
+		if (q->question == WHAT_NOTES)
+			return ends(w, touched(q, w->chain, "notes who comes"));
 		break;
 	case OP_MAYBE:
 		*a = ANSWER_MAYBE;
@@ -581,15 +594,15 @@ static const char *family_name(uint8_t family)
 	return family == NFPROTO_INET ? "inet" : family == NFPROTO_IPV4 ? "ip" : family == NFPROTO_IPV6 ? "ip6" : "netdev";
 }
 
-static enum rules_outcome ask(const struct ruleset *rs, const struct rules_packet *p, bool for_some, bool only_counts, char *why, size_t why_len)
+static enum rules_outcome ask(const struct ruleset *rs, const struct rules_packet *p, bool for_some, enum question question, char *why, size_t why_len)
 {
 	for (uint32_t i = 0; i < rs->n_chains; i++) {
 		const struct rules_chain *c = &rs->chains[i];
-		struct asking q = {.rs = rs, .p = p, .for_some = for_some, .only_counts = only_counts};
+		struct asking q = {.rs = rs, .p = p, .for_some = for_some, .question = question};
 		if (!is_of_packet(c, p))
 			continue;
 		enum walk w = walk_chain(&q, i, 0);
-		if (w == WALK_ON && c->drops && !only_counts)
+		if (w == WALK_ON && c->drops && question != WHAT_COUNTS)
 			w = touched(&q, c, "has policy drop");
 		if (w != WALK_TOUCHED)
 			continue;
@@ -601,10 +614,15 @@ static enum rules_outcome ask(const struct ruleset *rs, const struct rules_packe
 
 enum rules_outcome rules_ask(const struct ruleset *rs, const struct rules_packet *p, bool for_some, char *why, size_t why_len)
 {
-	return ask(rs, p, for_some, false, why, why_len);
+	return ask(rs, p, for_some, WHAT_TOUCHES, why, why_len);
 }
 
 enum rules_outcome rules_ask_count(const struct ruleset *rs, const struct rules_packet *p, bool for_some, char *why, size_t why_len)
 {
-	return ask(rs, p, for_some, true, why, why_len);
+	return ask(rs, p, for_some, WHAT_COUNTS, why, why_len);
+}
+
+enum rules_outcome rules_ask_notes(const struct ruleset *rs, const struct rules_packet *p, char *why, size_t why_len)
+{
+	return ask(rs, p, false, WHAT_NOTES, why, why_len);
 }

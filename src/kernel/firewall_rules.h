@@ -51,6 +51,7 @@ enum rules_op_kind {
 	OP_MAYBE,   /* goes on or not: nobody can foresee it */
 	OP_NEVER,   /* does not go on: of what it asks our packets have nothing */
 	OP_COUNT,   /* … by the number of connections that conntrack has */
+	OP_NOTES,   /* goes on; what comes is logged, counted, or noted where another rule may look */
 	OP_VERDICT, /* verdict, target: a chain */
 	OP_ACTS,    /* changes, answers, queues or drops the packet; `what` says how */
 };
@@ -95,6 +96,7 @@ struct rules_set {
 	char table[RULES_NAME_BYTES], name[RULES_NAME_BYTES];
 	uint8_t key_len;
 	bool is_open; /* packets or time change it without notice, or it cannot be read here */
+	bool notes;   /* it counts who is found in it, say */
 	uint32_t first, n;
 };
 
@@ -126,6 +128,7 @@ struct rules_bits {
 struct rules_packet {
 	enum rules_hook hook;
 	bool v6, is_reply, is_new;
+	bool is_anybodys; /* whether there is a way back to its source is not known */
 	const char *ifname;
 	int ifindex;
 	struct rules_bits network, transport;
@@ -137,6 +140,8 @@ enum rules_outcome {
 };
 /* Would a rule count connections on the packet's way? conntrack has the engine's by their SYN alone, and too long. */
 enum rules_outcome rules_ask_count(const struct ruleset *rs, const struct rules_packet *p, bool for_some, char *why, size_t why_len);
+/* Would a rule drop, change or answer it, or log or count it, or note that it came? */
+enum rules_outcome rules_ask_notes(const struct ruleset *rs, const struct rules_packet *p, char *why, size_t why_len);
 /* `for_some`: it is enough that it passes for some peer. */
 enum rules_outcome rules_ask(const struct ruleset *rs, const struct rules_packet *p, bool for_some, char *why, size_t why_len);
 

@@ -158,6 +158,17 @@ static bool is_of_foreign_header(const char *name)
 	return false;
 }
 
+/* Other matches remember what came (recent, limit, hashlimit, quota, statistic, nfacct, set with counters). */
+static bool only_looks(const char *name)
+{
+	static const char *const names[] = {"bpf",  "cgroup", "connmark", "cpu",  "devgroup",  "dscp",  "ecn",     "frag",    "helper", "hl",    "icmp",     "icmp6",  "iprange", "length", "mac", "mark",
+					    "multiport", "owner", "physdev", "pkttype", "policy", "realm", "rpfilter", "socket", "string", "tcpmss", "time", "tos", "ttl", "u32", "udp"};
+	for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+		if (strcmp(name, names[i]) == 0)
+			return true;
+	return false;
+}
+
 int firewall_xt_match(struct ruleset *rs, const char *name, unsigned revision, const void *info, size_t len)
 {
 	if (strcmp(name, "comment") == 0)
@@ -172,12 +183,15 @@ int firewall_xt_match(struct ruleset *rs, const char *name, unsigned revision, c
 		return read_tcp(rs, info);
 	if (is_of_foreign_header(name))
 		return add_match(rs, OP_NEVER);
-	return add_match(rs, strcmp(name, "connlimit") == 0 ? OP_COUNT : OP_MAYBE);
+	if (strcmp(name, "connlimit") == 0)
+		return add_match(rs, OP_COUNT);
+	int err = only_looks(name) ? 0 : add_match(rs, OP_NOTES);
+	return err ? err : maybe(rs);
 }
 
 int firewall_xt_target(struct ruleset *rs, const char *name)
 {
-	static const char *const harmless[] = {"LOG", "NFLOG", "ULOG", "AUDIT", "TRACE", "RATEEST", "CONNMARK", "CONNSECMARK", "SET"};
+	static const char *const noting[] = {"LOG", "NFLOG", "ULOG", "AUDIT", "RATEEST", "CONNMARK", "CONNSECMARK", "SET"};
 	static const struct {
 		const char *name;
 		uint8_t act;
@@ -188,9 +202,11 @@ int firewall_xt_target(struct ruleset *rs, const char *name)
 		     {"REDIRECT", ACT_NAT}};
 	uint8_t act = ACT_TARGET;
 
-	for (size_t i = 0; i < sizeof harmless / sizeof *harmless; i++)
-		if (strcmp(name, harmless[i]) == 0)
-			return 0;
+	if (strcmp(name, "TRACE") == 0)
+		return 0;
+	for (size_t i = 0; i < sizeof noting / sizeof *noting; i++)
+		if (strcmp(name, noting[i]) == 0)
+			return add_match(rs, OP_NOTES);
 	for (size_t i = 0; i < sizeof known / sizeof *known; i++)
 		if (strcmp(name, known[i].name) == 0)
 			act = known[i].act;

@@ -469,8 +469,9 @@ void engine_note_netns(struct engine *e); /* the calling thread's is the engine'
 int firewall_admits(struct engine *e, int ifindex, char *why, size_t why_len);
 /* After the interfaces: where rules could concern a SYN, the host judges from now on. 0 or -errno with the reason. */
 int judged_start(struct engine *e, char *why, size_t why_len);
-/* May the SYN at hand be answered? It came by the judge, or nobody judges; what was in the ring when the host began to judge comes again, and climbs. */
-bool judged_admits(struct engine *e);
+void judged_again(struct engine *e); /* the rules are others: of which ports has the host to be asked? */
+/* May this SYN for a listener be answered? It came by the judge, or nobody has to be asked; what was in the ring when the host began to judge comes again, and climbs. */
+bool judged_admits(struct engine *e, const struct tcp_segment *syn, const struct flow_key *key);
 void judged_stop(struct engine *e); /* also in a fork child */
 /* Could a rule touch what a listener's connections send or get, whoever the peer is? `why` names it. */
 bool judged_refuses_listener(struct engine *e, const struct ip_addr *addr, uint16_t port, bool v6, bool v6only, char *why, size_t why_len);

@@ -6,6 +6,11 @@
  * takes passes no rule; that none could touch it is proved first, of the listener (for some peer) and of each connection (for its own). What cannot be proved is the
  * kernel's, with the rule named.
  *
+ * What climbs costs. So the host is asked about a SYN only where it has to be: not for a port that the rules, as they are, provably open to whoever sends it (firewall_opens). There the SYN is
+ * taken from the wire, as on a host without rules. What is of no connection is the host's to answer all the same: so a port may be
+ * opened and closed while it is served. That is decided when a listener begins, when rules change and when an interface comes. What the proof does not speak of is asked about: SYNs with other flags. And a
+ * source that Linux might refuse before any rule is the kernel's (way_back.c).
+ *
  * What follows a SYN meets no rule. The classifier takes it by a count of the engine's connections, in memory that both have, so that none costs a system call or a look into a table; a
  * group's connections have entries, since they tell the members apart. The count is by a hash: judged_leaves_stray has what it takes wrongly.
  *
@@ -70,9 +75,54 @@ static void judge_listeners(struct engine *e)
 		judge_listener(e, container_of(pos, struct listener, node)->owner);
 }
 
-bool judged_admits(struct engine *e)
+/*
+ * To whoever of the family sends the SYN, by whichever interface: all members of a group, who may serve other interfaces or addresses beside, come to the same answer. Who
+ * cannot hear that the rules change proves nothing.
+ */
+static bool is_open_to_all(struct engine *e, bool v6, uint16_t port)
+{
+	const struct flow_key key = {.lport = port};
+	struct iface *i;
+	if (e->firewall_unknown || !e->rejudge.on || e->rejudge.news.fd < 0)
+		return false;
+	ifaces_for_each(e, i) {
+		struct firewall_flow f = flow_over(i, v6, &key);
+		if (!firewall_opens(e->firewall, &f))
+			return false;
+	}
+	return true;
+}
+
+#define ALL_PORTS 65536
+
+/*
+ * A port of which a listener went is closed with it. While a port was judged, the kernel may have accepted what nobody had asked about: a SYN of the same ends is still the kernel's.
+ */
+static void open_ports(struct engine *e, bool v6)
+{
+	uint8_t open[ALL_PORTS / 8] = {0};
+	list_for_each (pos, tmp, &e->listeners) {
+		struct listener *lst = container_of(pos, struct listener, node);
+		if (!is_open_to_all(e, v6, lst->port) || (!classifier_is_open(e->classifier, v6, lst->port) && listener_except_kernels(e, lst)))
+			continue;
+		open[lst->port / 8] |= 1 << lst->port % 8;
+	}
+	classifier_open_ports(e->classifier, v6, 0, ALL_PORTS, open);
+}
+
+void judged_again(struct engine *e)
+{
+	if (!e->judged)
+		return;
+	open_ports(e, false);
+	open_ports(e, true);
+}
+
+bool judged_admits(struct engine *e, const struct tcp_segment *syn, const struct flow_key *key)
 {
 	if (!e->judged || e->judging)
+		return true;
+	if (classifier_is_open(e->classifier, !ip_addr_is_v4(&key->raddr), key->lport) && !(syn->flags & (SEG_FIN | SEG_PSH | SEG_URG)))
 		return true;
 	e->counters[SOCKC_JudgedLate]++;
 	return false;
@@ -83,6 +133,7 @@ int judged_start(struct engine *e, char *why, size_t why_len)
 	char rule[160];
 	struct iface *i;
 	bool judged = false;
+	judged_again(e); /* there is one more interface */
 	if (!e->firewall || e->judged)
 		return 0;
 	ifaces_for_each(e, i)
@@ -102,6 +153,7 @@ int judged_start(struct engine *e, char *why, size_t why_len)
 		return err;
 	}
 	e->judged = true;
+	judged_again(e);
 	judge_listeners(e);
 	log_info("firewall", "the host judges who may connect (%s)", rule);
 	return 0;
@@ -175,6 +227,10 @@ int judged_attach(struct engine *e, const struct sock *l)
 {
 	if (!e->judged)
 		return 0;
+	for (int v6 = 0; v6 < 2; v6++) {
+		const uint8_t open = is_open_to_all(e, v6, l->lst->port);
+		classifier_open_ports(e->classifier, v6, l->lst->port, 1, &open);
+	}
 	return process_ops->is_shared(l) ? process_ops->attach_judge(l) : judge_attach(e->judge, l->lst->kfd);
 }
 
@@ -190,7 +246,7 @@ static int no_room(struct engine *e, struct sock *s)
 
 int judged_enter(struct engine *e, const struct sock *l, struct sock *s)
 {
-	if (!e->judged || !process_ops->is_shared(l)) /* the classifier takes its frames, since it is counted */
+	if (!e->judging || !process_ops->is_shared(l)) /* the classifier takes its frames, since it is counted, or entered by the program */
 		return 0;
 	return process_ops->enter(l, &s->flow.key) ? no_room(e, s) : 0;
 }

@@ -191,6 +191,7 @@ static bool take_rules(struct engine *e, int err, struct firewall *now, char *wh
 	} else {
 		log_info("firewall", "%s", why);
 	}
+	judged_again(e);
 	judge_listeners_again(e);
 	if (!err && judged_start(e, why, why_len))
 		listeners_to_kernel(e, why);

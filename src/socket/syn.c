@@ -269,7 +269,7 @@ bool listener_on_ack(struct engine *e, struct sock *l, const struct ip_input *in
 bool listener_on_syn(struct engine *e, struct sock *l, const struct ip_input *in, uint32_t iss_min)
 {
 	struct listener *lst = l->lst;
-	if (!judged_admits(e))
+	if (!judged_admits(e, &in->seg, &in->key))
 		return false;
 	if (listener_accept_full(l)) {
 		e->counters[SOCKC_ListenDrops]++;

@@ -182,6 +182,122 @@ START_TEST(concatenations)
 }
 END_TEST
 
+/* ---- ports that are open to everybody ---- */
+
+enum { OPEN_V4 = 1, OPEN_V6 = 2, OPEN = OPEN_V4 | OPEN_V6 };
+static const struct {
+	const char *rules;
+	int opens; /* port 80, over `a` */
+} open_rows[] = {
+#define DROPS "add table inet t; add set inet t s { type ipv4_addr; size 9; flags dynamic; }; add chain inet t c { type filter hook input priority 0; policy drop; }; " \
+	      "add chain inet t o { type filter hook output priority 0; }; add chain inet t n { type nat hook prerouting priority -100; }; " \
+	      "add rule inet t c ct state established,related accept; add rule inet t c ct state invalid drop; add rule inet t c "
+	{DROPS "tcp dport 80 accept", OPEN},
+	{DROPS "tcp dport { 22, 80 } ct state new accept", OPEN},
+	{DROPS "tcp dport 81 accept", 0},
+	{DROPS "meta nfproto ipv4 tcp dport 80 accept", OPEN_V4},
+	{DROPS "meta nfproto ipv6 tcp dport 80 accept", OPEN_V6},
+	{DROPS "iifname \"a\" tcp dport 80 accept", OPEN},
+	{DROPS "iifname \"b\" tcp dport 80 accept", 0},
+	/* somebody is kept out, or nobody can say */
+	{DROPS "ip saddr 192.0.2.1 drop; add rule inet t c tcp dport 80 accept", OPEN_V6},
+	{DROPS "ip6 saddr 2001:db8::1 drop; add rule inet t c tcp dport 80 accept", OPEN_V4},
+	{DROPS "ip saddr @s drop; add rule inet t c tcp dport 80 accept", OPEN_V6},
+	{DROPS "ip saddr != 192.0.2.1 tcp dport 80 accept", 0},
+	{DROPS "ip saddr 10.0.0.0/8 tcp dport 80 accept", 0},
+	{DROPS "tcp sport 1024-65535 tcp dport 80 accept", 0},
+	{DROPS "tcp dport 80 limit rate 10/second accept", 0},
+	{DROPS "tcp dport 80 limit rate over 10/second drop; add rule inet t c tcp dport 80 accept", 0},
+	{DROPS "tcp dport 80 ct count over 3 drop; add rule inet t c tcp dport 80 accept", 0},
+	{DROPS "tcp dport 80 meta length 1-1000 accept", 0},
+	{DROPS "ip ttl > 3 tcp dport 80 accept", 0},
+	{DROPS "tcp option maxseg size > 500 tcp dport 80 accept", 0},
+	{DROPS "meta random & 3 == 0 drop; add rule inet t c tcp dport 80 accept", 0},
+	{DROPS "tcp dport 80 tcp flags & (fin|syn|rst|ack) == syn accept", 0},
+	{DROPS "tcp dport 80 tcp flags & (fin|syn|rst|ack) == ack accept", 0},
+	/* what of the header is not the proof's, other packets that open a connection, and where they come from */
+	{DROPS "ip hdrlength > 5 drop; add rule inet t c tcp dport 80 accept", OPEN_V6},
+	{DROPS "tcp flags == syn tcp dport 80 accept", 0},
+	{DROPS "tcp flags & (fin|syn|rst|psh|ack|urg) == syn tcp dport 80 accept", 0},
+	{DROPS "tcp flags & (fin|syn|rst|ack) != syn ct state new drop; add rule inet t c tcp dport 80 accept", 0},
+	{"add table inet t; add chain inet t c { type filter hook input priority 0; }; add rule inet t c tcp dport 80 ct state established tcp flags syn drop", 0},
+	{DROPS "fib saddr type local drop; add rule inet t c tcp dport 80 accept", 0},
+	{DROPS "meta nfproto ipv6 fib saddr . iif oif missing drop; add rule inet t c tcp dport 80 accept", OPEN_V4},
+	{DROPS "fib daddr type local tcp dport 80 accept", OPEN},
+	{DROPS "ct state untracked drop; add rule inet t c tcp dport 80 accept", OPEN},
+	{DROPS "meta skuid 0 tcp dport 80 accept", 0},
+	{DROPS "socket transparent 1 drop; add rule inet t c tcp dport 80 accept", 0},
+	{DROPS "osf name \"Linux\" drop; add rule inet t c tcp dport 80 accept", 0},
+	{DROPS "tcp dport vmap { 80 : accept, 81 : drop }", OPEN},
+	{DROPS "tcp dport 80 ip saddr vmap { 192.0.2.1 : drop }; add rule inet t c tcp dport 80 accept", OPEN_V6},
+	{DROPS "tcp dport 80 quota over 1 mbytes drop; add rule inet t c tcp dport 80 accept", 0},
+	{DROPS "tcp dport 80 meta hour \"08:00\"-\"17:00\" accept", 0},
+	{DROPS "tcp dport 80 accept; add chain inet t r { type filter hook prerouting priority -300; }; add rule inet t r tcp dport 80 notrack", 0},
+	{DROPS "tcp dport 80 accept; add chain inet t r { type filter hook prerouting priority -150; }; add rule inet t r tcp dport 80 tproxy to :81 accept", 0},
+	{DROPS "tcp dport 80 synproxy mss 1460 wscale 7", 0},
+	/* somebody wants to know who comes */
+	{DROPS "log; add rule inet t c tcp dport 80 accept", 0},
+	{DROPS "tcp dport 80 log prefix \"web\" accept", 0},
+	{DROPS "tcp dport 81 log; add rule inet t c tcp dport 80 accept; add rule inet t c log", OPEN},
+	{DROPS "limit rate 3/minute log; add rule inet t c tcp dport 80 accept", 0},
+	{DROPS "tcp dport 80 counter accept", 0},
+	{DROPS "tcp dport 81 counter accept; add rule inet t c tcp dport 80 accept; add rule inet t c counter", OPEN},
+	{DROPS "accept; add counter inet t x; add rule inet t n tcp dport 80 counter name x", 0},
+	{"add table inet t; add chain inet t c { type filter hook input priority 0; policy drop; }; add rule inet t c ct state established,related counter accept; "
+	 "add rule inet t c tcp dport 80 accept", OPEN},
+	{"add table ip filter; add chain ip filter INPUT { type filter hook input priority 0; policy drop; }; add rule ip filter INPUT tcp dport 80 counter accept; "
+	 "add rule ip filter INPUT ip saddr 192.0.2.1 counter", OPEN},
+	{DROPS "tcp dport 80 limit rate 10/second; add rule inet t c tcp dport 80 accept", 0},
+	{DROPS "tcp dport 80 quota until 1 mbytes; add rule inet t c tcp dport 80 accept", 0},
+	{DROPS "tcp dport 80 accept; add set inet t n { type inet_service; counter; }; add element inet t n { 80 }; add rule inet t n tcp dport @n", 0},
+	{DROPS "tcp dport 80 add @s { ip saddr } accept", 0},
+	{DROPS "tcp dport 80 ct mark set 1 accept", 0},
+	/* other hooks, and what follows the SYN */
+	{DROPS "tcp dport 80 accept; add rule inet t n tcp dport 80 redirect to :81", 0},
+	{DROPS "tcp dport 80 accept; add rule inet t n tcp dport 82 redirect to :80", OPEN},
+	{DROPS "tcp dport 80 accept; add rule inet t o meta mark set 1", 0},
+	{DROPS "tcp dport 80 accept; add rule inet t o ip daddr 192.0.2.1 drop", OPEN_V6},
+};
+
+static int opens(struct firewall *f, const char *ifname, uint16_t port)
+{
+	struct firewall_flow v4 = {.ifindex = if_nametoindex(ifname), .ifname = ifname, .key.lport = port}, v6 = v4;
+	v6.v6 = true;
+	return (firewall_opens(f, &v4) ? OPEN_V4 : 0) | (firewall_opens(f, &v6) ? OPEN_V6 : 0);
+}
+
+START_TEST(open_ports)
+{
+	struct firewall *f;
+	nft_add(open_rows[_i].rules);
+	ck_assert_int_eq(firewall_read(&f, why, sizeof why), 0);
+	int got = opens(f, "a", 80);
+	ck_assert_msg(got == open_rows[_i].opens, "%s: %d", open_rows[_i].rules, got);
+	firewall_free(f);
+}
+END_TEST
+
+/* What reads long is news that comes late. */
+START_TEST(no_port_of_many_rules_is_open)
+{
+	struct firewall *f;
+	nft_add("add table inet t; add set inet t s { type ipv4_addr; }; add chain inet t c { type filter hook input priority 0; }; "
+		"add rule inet t c udp dport 53 ip saddr @s drop; add rule inet t c tcp dport 81 drop");
+	ck_assert_int_eq(firewall_read(&f, why, sizeof why), 0);
+	ck_assert_int_eq(opens(f, "a", 80), OPEN);
+	firewall_free(f);
+	FILE *nft = popen("nft -f -", "w");
+	fputs("add element inet t s {", nft);
+	for (int i = 0; i < 9000; i++)
+		fprintf(nft, "%s10.9.%d.%d", i ? "," : "", i / 250, i % 250);
+	fputs("}\n", nft);
+	ck_assert_int_eq(pclose(nft), 0);
+	ck_assert_int_eq(firewall_read(&f, why, sizeof why), 0);
+	ck_assert_int_eq(opens(f, "a", 80), 0);
+	firewall_free(f);
+}
+END_TEST
+
 /* More rules than a datagram of the dump holds, none of them about TCP: looked at to the last. */
 START_TEST(many_rules)
 {
@@ -568,6 +684,8 @@ int main(void)
 	tcase_add_loop_test(tc, nftables, 0, sizeof nft_rows / sizeof nft_rows[0]);
 	tcase_add_loop_test(tc, concatenations, 0, 3);
 	tcase_add_test(tc, many_rules);
+	tcase_add_loop_test(tc, open_ports, 0, sizeof open_rows / sizeof open_rows[0]);
+	tcase_add_test(tc, no_port_of_many_rules_is_open);
 	tcase_add_loop_test(tc, legacy_iptables, 0, LEGACY_ROWS);
 	tcase_add_test(tc, legacy_ip6tables);
 	tcase_add_test(tc, cgroup_programs);

@@ -114,6 +114,8 @@ received() { in_client ss -tinH state established src "$1" | sed -n 's/.*bytes_r
 longer() { [ "$(stat -c %s "$1")" -gt "$2" ]; }
 beyond() { size=$(received "$1"); [ "${size:-0}" -gt "$2" ]; }
 
+asked() { in_server "$FINESSE_BUILD_DIR/finesse" stat --json | sed -n 's/.*"Judged": *\([0-9]*\).*/\1/p' | awk '{ n += $1 } END { print n + 0 }'; }
+
 start_nginx() {
 	exec_in_host "$(realpath "$FINESSE_BUILD_DIR")/finesse" run --interface server0 -- nginx -g 'daemon off;' >"$scratch/nginx.log" 2>&1 9>&- &
 	server=$!
@@ -133,6 +135,7 @@ host() {
 	before=$(opens)
 	in_client curl -s -m 120 -o "$scratch/got" http://$SERVER_IP/file || true
 	cmp -s "$scratch/got" "$scratch/www/file" && pass "$1: the file comes whole" || fail "$1: the file comes whole"
+	[ "$(asked)" = 0 ] && pass "$1: an open port is not asked about" || fail "$1: the host was asked $(asked) times"
 	in_client curl -s -m 120 -o "$scratch/got6" "http://[$SERVER_IP6]/file" || true
 	cmp -s "$scratch/got6" "$scratch/www/file" && pass "$1: by IPv6, too" || fail "$1: by IPv6, too"
 	[ "$(opens)" = "$before" ] && pass "$1: carried" || { fail "$1: the kernel carried $(($(opens) - before))"; cat "$scratch/nginx.log"; }

@@ -5,7 +5,7 @@
 #   pair_up                   namespaces $SERVER_NS and $CLIENT_NS (pids), veth server0 10.78.0.1/24 – client0 10.78.0.2/24
 #   in_server cmd…  in_client cmd…      run there
 #   finesse_server cmd…       exec there under ./finesse on its interface (in a subshell or with &)
-#   server_judges PORT        the server's firewall drops what is not established, or for this port; needs nft
+#   server_judges PORT        the server's firewall drops what is not established, or for this port, and bans somebody: so that it has to judge; needs nft
 #   wait_until SECONDS cmd…   until it succeeds; fails the test otherwise
 #   wait_engine PORT          until an engine in the server's namespace listens there
 #   pass TEXT  fail TEXT      count; finish prints the summary line and exits
@@ -162,6 +162,7 @@ server_judges() {
 		add table inet t
 		add chain inet t in { type filter hook input priority 0; policy drop; }
 		add rule inet t in ct state established accept
+		add rule inet t in ip saddr 198.51.100.9 drop
 		add rule inet t in tcp dport $1 accept
 	RULES
 }

@@ -80,7 +80,7 @@ NO_HOST = {"the net's broadcast", "6: nobody", "6: IPv4-compatible", "6: unreach
 NO_HOST |= {name + ", bound" for name in NO_HOST if "bound" not in name}
 
 
-# The host judges.
+# The host judges, and the ports are open to all: so nobody is asked about plain SYNs, and about others.
 OPEN = "tcp dport { %d, %d } accept" % (PLAIN, BOUND)
 CHAIN = "nft add table inet t; nft 'add chain inet t c { type filter hook input priority 0; policy drop; }'; nft add rule inet t c ct state established,related accept; " \
         "nft add rule inet t c meta l4proto ipv6-icmp accept; "
