@@ -1,6 +1,6 @@
 """
 A client that does not ask for the path's MTU (net.ipv4.ip_no_pmtu_disc 1, as some phones and tunnels behave) sends to a server behind a router whose link has a smaller one: each full
-segment comes in pieces. Natively and under finesse: all bytes come, and under finesse to the engine, with and without rules that make the host judge.
+segment comes in pieces. Natively and under finesse: all bytes come, and under finesse to the engine, with and without rules that make the host judge, and with each classifier.
 """
 import hashlib
 import os
@@ -65,13 +65,13 @@ def transfer(far):
     return got == hashlib.sha256(data).digest()
 
 
-def row(finesse, rules):
+def row(finesse, rules, classifier):
     with Lab() as lab:
         far = far_host(lab)
         try:
             if rules:
                 lab.server.run(["nft", rules])
-            server = lab.server.spawn([sys.executable, "-c", SERVER, str(PORT), str(BYTES)], finesse=finesse)
+            server = lab.server.spawn([sys.executable, "-c", SERVER, str(PORT), str(BYTES)], finesse=finesse, settings=("--classifier", classifier) if finesse else ())
             lab.server.wait_listening(server, PORT, finesse=finesse)
             if not transfer(far):
                 return "other bytes came"
@@ -87,15 +87,15 @@ def row(finesse, rules):
 
 def main():
     failed = n = 0
-    for finesse in (False, True):
-        for rules in (None, JUDGED):
-            try:
-                why = row(finesse, rules)
-            except (LabError, OSError) as e:
-                why = repr(e)
-            n += 1
-            failed += why is not None
-            print("%s: %s%s" % ("FAILED" if why else "ok", "finesse" if finesse else "kernel", ", rules" if rules else ""), why or "", flush=True)
+    rows = [(False, None, ""), (False, JUDGED, ""), (True, None, "ebpf"), (True, JUDGED, "ebpf"), (True, None, "nftables"), (True, None, "socket")]
+    for finesse, rules, classifier in rows:
+        try:
+            why = row(finesse, rules, classifier)
+        except (LabError, OSError) as e:
+            why = repr(e)
+        n += 1
+        failed += why is not None
+        print("%s: %s%s" % ("FAILED" if why else "ok", "finesse, " + classifier if finesse else "kernel", ", rules" if rules else ""), why or "", flush=True)
     return tally(n, failed)
 
 
