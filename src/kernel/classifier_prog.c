@@ -21,6 +21,7 @@
 #include <linux/if_ether.h>
 #include <linux/if_packet.h>
 #include <netinet/in.h>
+#include <netinet/ip.h>
 #include <stddef.h>
 
 #include "base/sys.h"
@@ -339,13 +340,34 @@ static void gen_frame(struct gen *g)
 	bpf_asm_jump(g->a, g->none);
 }
 
+/*
+ * R1 has the header's length: R8 moves on to what follows. A source route makes the packet the kernel's, which knows whether it takes such (accept_source_route) and sends its answers back
+ * along the route. It comes first, or behind the no-operation that aligns its addresses; the engine drops what has one elsewhere.
+ */
+static void gen_v4_options(struct gen *g)
+{
+	int first = bpf_asm_label(g->a), plain = bpf_asm_label(g->a);
+
+	bpf_asm_mov(g->a, R9, R1);
+	bpf_asm_jump_if(g->a, BPF_JEQ, R9, IPV4_HDR_MIN, plain);
+	load(g, IPV4_HDR_MIN, ICMP, 2);
+	bpf_asm_load(g->a, BPF_B, R1, FP, ICMP);
+	bpf_asm_jump_if(g->a, BPF_JNE, R1, IPOPT_NOP, first);
+	bpf_asm_load(g->a, BPF_B, R1, FP, ICMP + 1);
+	bpf_asm_bind(g->a, first);
+	bpf_asm_jump_if(g->a, BPF_JEQ, R1, IPOPT_LSRR, g->none);
+	bpf_asm_jump_if(g->a, BPF_JEQ, R1, IPOPT_SSRR, g->none);
+	bpf_asm_bind(g->a, plain);
+	bpf_asm_alu(g->a, BPF_ADD, R8, R9);
+}
+
 static void gen_ipv4(struct gen *g)
 {
 	bpf_asm_bind(g->a, g->ipv4);
 	bpf_asm_store_imm(g->a, BPF_DW, FP, FAMILY, PORT_ANY_V4);
 	load(g, 0, V4HDR, IPV4_HDR_MIN);
 	check_v4_header(g, V4HDR);
-	bpf_asm_alu(g->a, BPF_ADD, R8, R1);
+	gen_v4_options(g);
 	copy_v4_addr(g, KEY_RADDR, V4HDR + 12);
 	copy_v4_addr(g, KEY_LADDR, V4HDR + 16);
 	bpf_asm_load(g->a, BPF_B, R9, FP, V4HDR + 9);

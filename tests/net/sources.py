@@ -45,7 +45,8 @@ SOURCES6 = {
 
 
 # From the plain source: (TCP's flags, IP's options).
-FLAGS = {"SYN, PSH": (0x0a, b""), "SYN, URG": (0x22, b""), "SYN, FIN": (3, b""), "SYN, ECE, CWR": (0xc2, b""), "SYN with options of IP": (2, b"\1\1\1\0")}
+FLAGS = {"SYN, PSH": (0x0a, b""), "SYN, URG": (0x22, b""), "SYN, FIN": (3, b""), "SYN, ECE, CWR": (0xc2, b""), "SYN with options of IP": (2, b"\1\1\1\0"),
+         "SYN by a source route": (2, b"\x83\7\x08\x0a\x4d\0\x63\0"), "SYN by a strict one": (2, b"\1\x89\7\x08\x0a\x4d\0\x63")}
 
 
 def conf(name, value, *where):
@@ -67,6 +68,8 @@ ROWS = {
     "the same, rp_filter 2": conf("rp_filter", 2) + ["ip rule add from %s to 198.51.103.0/24 lookup 100 pref 100" % SERVER_IP],
     "accept_local": conf("accept_local", 1),
     "accept_local, rp_filter 1": conf("accept_local", 1) + conf("rp_filter", 1),
+    "accept_source_route": conf("accept_source_route", 1),
+    "accept_source_route of the interface": conf("accept_source_route", 1, "server0") + conf("accept_source_route", 0, "all"),
     "route_localnet": conf("route_localnet", 1),
     "src_valid_mark, rp_filter 1": conf("src_valid_mark", 1) + conf("rp_filter", 1),
     "cookies, rp_filter 1": conf("rp_filter", 1) + ["echo 2 >/proc/sys/net/ipv4/tcp_syncookies"],
@@ -131,7 +134,7 @@ def synacks(sniffer):
         except BlockingIOError:
             return
         v6 = frame[12:14] == b"\x86\xdd"
-        tcp = frame[54:] if v6 else frame[34:] if frame[12:14] == b"\x08\x00" else b""
+        tcp = frame[54:] if v6 else frame[14 + frame[14] % 16 * 4:] if frame[12:14] == b"\x08\x00" else b""
         if len(tcp) >= 20 and (frame[20] if v6 else frame[23]) == 6 and tcp[13] & 0x12 == 0x12:
             yield struct.unpack("!HH", tcp[2:4] + tcp[:2])
 
