@@ -4,8 +4,8 @@
  * One per engine, attached to each interface that the engine serves, by one of three backends. "ebpf-tcx": a program at tcx ingress drops what is
  * ours (the packet socket saw it before), and the same decision is the packet socket's filter. "nftables": a netdev-ingress chain drops the same, and the
  * packet socket's filter lets more through than is ours (classifier_is_exact). "socket", for who has CAP_NET_RAW alone: a filter on the kernel's own
- * listening sockets swallows what is ours. Each lives as long as the process: after any death the kernel owns the ports again. What is ours is ours on each of the interfaces, as a kernel socket takes a packet for its address whichever way it comes.
- * Functions return 0/positive or -errno; called under the engine's lock.
+ * listening sockets swallows what is ours. Each lives as long as the process: after any death the kernel owns the ports again. What is ours is ours on each of the
+ * interfaces, as a kernel socket takes a packet for its address whichever way it comes. Functions return 0/positive or -errno; called under the engine's lock.
  */
 #ifndef FINESSE_KERNEL_CLASSIFIER_H
 #define FINESSE_KERNEL_CLASSIFIER_H
@@ -54,8 +54,8 @@ bool classifier_is_exact(const struct classifier *c);
  * The same in two steps, since the kernel waits long for an attachment, but not for another program in its place. "ebpf-tcx" alone has this; it fails where
  * classifier_open would.
  *
- * A place is an attachment to an interface whose program leaves everything to the kernel, or to who is attached behind. It is a descriptor, the caller's; while another process has it, too
- * (classifier_fds), a classifier's death does not end it: classifier_place_clear does.
+ * A place is an attachment to an interface whose program leaves everything to the kernel, or to who is attached behind. It is a descriptor, the caller's; while another
+ * process has it, too (classifier_fds), a classifier's death does not end it: classifier_place_clear does.
  */
 struct classifier_place; /* one that the kernel is making */
 int classifier_prepare(struct classifier **out, bool has_eth);
@@ -66,8 +66,8 @@ int classifier_place_end(struct classifier_place *p); /* the descriptor; frees `
 int classifier_place_clear(int place);
 
 /*
- * Another process opens a classifier (and its packet socket) for one that may not: classifier_fds are what that one needs, still `c`'s; it says how many, 0 or all. -EOPNOTSUPP:
- * this backend's cannot be given away. Close `c` once they are sent: while two processes have them, neither's death gives the ports back.
+ * Another process opens a classifier (and its packet socket) for one that may not: classifier_fds are what that one needs, still `c`'s; it says how many, 0 or all.
+ * -EOPNOTSUPP: this backend's cannot be given away. Close `c` once they are sent: while two processes have them, neither's death gives the ports back.
  */
 #define CLASSIFIER_FDS 12
 int classifier_fds(const struct classifier *c, int fds[CLASSIFIER_FDS]);
@@ -75,8 +75,8 @@ int classifier_fds(const struct classifier *c, int fds[CLASSIFIER_FDS]);
 int classifier_adopt(struct classifier **out, const int fds[CLASSIFIER_FDS], int ifindex, bool has_eth);
 
 /*
- * The host judges who may connect to our listening ports (judge.h): from now on no SYN is ours, and other segments are if the engine may have their connection: by classifier_count_conn, of
- * a group by its entry. Few are of none. NULL: no more. -EOPNOTSUPP: this backend cannot.
+ * The host judges who may connect to our listening ports (judge.h): from now on no SYN is ours, and other segments are if the engine may have their connection: by
+ * classifier_count_conn, of a group by its entry. Few are of none. NULL: no more. -EOPNOTSUPP: this backend cannot.
  */
 struct judge;
 int classifier_set_judge(struct classifier *c, const struct judge *j);
@@ -99,8 +99,8 @@ int classifier_del_flow(struct classifier *c, const struct flow_key *key);
 /* Several; one that is not there is passed over. */
 void classifier_del_flows(struct classifier *c, const struct flow_key *keys, size_t n);
 /*
- * Of flows that were added, those that are in TIME-WAIT: they stay long, and should leave the places that cost no system call to those who come. At most so many at once; one that is
- * not there is passed over.
+ * Of flows that were added, those that are in TIME-WAIT: they stay long, and should leave the places that cost no system call to those who come. At most so many at
+ * once; one that is not there is passed over.
  */
 #define CLASSIFIER_STAY_AT_ONCE 64
 void classifier_flows_stay(struct classifier *c, const struct flow_key *keys, size_t n);
@@ -109,8 +109,9 @@ int classifier_add_exception(struct classifier *c, const struct flow_key *key);
 int classifier_del_exception(struct classifier *c, const struct flow_key *key);
 
 /*
- * An engine whose process is stopped looks at nothing. So "ebpf-tcx" gives SYNs that it would not look at to the kernel: a first SYN waits for the engine, and what comes while that one
- * has waited for CLASSIFIER_SILENT_NS or more, and of no connection that the engine has, is the kernel's. With other backends, and where the host judges, they all wait.
+ * An engine whose process is stopped looks at nothing. So "ebpf-tcx" gives SYNs that it would not look at to the kernel: a first SYN waits for the engine, and what
+ * comes while that one has waited for CLASSIFIER_SILENT_NS or more, and of no connection that the engine has, is the kernel's. With other backends, and where the host
+ * judges, they all wait.
  */
 void classifier_looked(struct classifier *c); /* the engine has looked at what had come: each turn */
 /* SYNs were given to the kernel since the last call. Then classifier_visit_given tells of each 4-tuple that was, at any time; also of other exceptions. */

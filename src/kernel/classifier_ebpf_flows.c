@@ -1,8 +1,8 @@
 /*
  * Exact flows and exceptions of the eBPF backend: the slots that are entered by a store (classifier_slots.c), and of each set a small map and a large one.
  *
- * The large map is made when the small one is full. An entry goes into the small map, whose buckets stay in the processor's cache. While the large map has entries, all that comes goes there, so that the
- * small one empties, and one place has to be looked at when entries go. The programs do not look into a large map that has none.
+ * The large map is made when the small one is full. An entry goes into the small map, whose buckets stay in the processor's cache. While the large map has entries, all
+ * that comes goes there, so that the small one empties, and one place has to be looked at when entries go. The programs do not look into a large map that has none.
  *
  * A flow in TIME-WAIT leaves its slot for the set, with others by one system call, where the slots are wanted (ebpf_flows_stay).
  */
@@ -114,8 +114,8 @@ static int set_del(struct ebpf *c, enum classifier_set set, const struct flow_ke
 }
 
 /*
- * How many flows of this local port, modulo CLASSIFIER_SLOTS, or how many exceptions, the engine put into the set, or fewer are there. The programs look into the set if there is one:
- * it is counted before it comes, and after it has gone.
+ * How many flows of this local port, modulo CLASSIFIER_SLOTS, or how many exceptions, the engine put into the set, or fewer are there. The programs look into the set
+ * if there is one: it is counted before it comes, and after it has gone.
  */
 static uint32_t *in_set(struct ebpf *c, enum classifier_set set, const struct flow_key *key)
 {
@@ -194,8 +194,8 @@ static int set_add_many(struct ebpf *c, const struct classifier_flow *flows, uin
 }
 
 /*
- * From the slots into the set, which they enter before they leave: the programs look at the slots first. Only while there are many in the slots, for those who come to find a free
- * one. If the set refuses, they stay, and count as being in both.
+ * From the slots into the set, which they enter before they leave: the programs look at the slots first. Only while there are many in the slots, for those who come to
+ * find a free one. If the set refuses, they stay, and count as being in both.
  */
 void ebpf_flows_stay(struct classifier *base, const struct flow_key *keys, size_t n)
 {

@@ -23,8 +23,8 @@ struct classifier_flow {
 };
 
 /*
- * Flows that the engine enters by a store, without a system call: in one of two places for each local port modulo CLASSIFIER_SLOTS. Local ports of clients come from blocks, so most
- * find one free; the others are in the set. The program looks here first. `used` is written last and cleared first.
+ * Flows that the engine enters by a store, without a system call: in one of two places for each local port modulo CLASSIFIER_SLOTS. Local ports of clients come from
+ * blocks, so most find one free; the others are in the set. The program looks here first. `used` is written last and cleared first.
  */
 #define CLASSIFIER_SLOTS        2048 /* a power of two; 80 KiB */
 #define CLASSIFIER_SLOT_CHOICES 2

@@ -100,8 +100,8 @@ struct firewall_flow {
 /* A SYN that comes for it: the host has to be asked, or its peer decides whether a rule could touch what follows. */
 int firewall_judges(const struct firewall *f, const struct firewall_flow *flow, char *why, size_t why_len);
 /*
- * Is it proved that nothing touches a SYN to this port of ours, nor what follows, whoever the peer is, and that no rule notes who comes (logs, sets that packets fill)? Then nobody has to
- * judge it. Never said where news of other rules would be late: where legacy iptables has tables, or the rules are large.
+ * Is it proved that nothing touches a SYN to this port of ours, nor what follows, whoever the peer is, and that no rule notes who comes (logs, sets that packets fill)?
+ * Then nobody has to judge it. Never said where news of other rules would be late: where legacy iptables has tables, or the rules are large.
  */
 bool firewall_opens(struct firewall *f, const struct firewall_flow *flow);
 /* What follows a SYN that the host accepted: its answers and its later segments pass no rule. */

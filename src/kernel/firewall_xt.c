@@ -161,8 +161,11 @@ static bool is_of_foreign_header(const char *name)
 /* Other matches remember what came (recent, limit, hashlimit, quota, statistic, nfacct, set with counters). */
 static bool only_looks(const char *name)
 {
-	static const char *const names[] = {"bpf",  "cgroup", "connmark", "cpu",  "devgroup",  "dscp",  "ecn",     "frag",    "helper", "hl",    "icmp",     "icmp6",  "iprange", "length", "mac", "mark",
-					    "multiport", "owner", "physdev", "pkttype", "policy", "realm", "rpfilter", "socket", "string", "tcpmss", "time", "tos", "ttl", "u32", "udp"};
+	static const char *const names[] = {
+		"bpf", "cgroup", "connmark", "cpu", "devgroup", "dscp", "ecn", "frag", "helper", "hl", "icmp", "icmp6", "iprange",
+		"length", "mac", "mark", "multiport", "owner", "physdev", "pkttype", "policy", "realm", "rpfilter", "socket", "string",
+		"tcpmss", "time", "tos", "ttl", "u32", "udp",
+	};
 	for (size_t i = 0; i < sizeof names / sizeof *names; i++)
 		if (strcmp(name, names[i]) == 0)
 			return true;

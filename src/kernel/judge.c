@@ -5,8 +5,8 @@
  *
  * The ring is BPF's ring buffer: a page that the reader writes (how far it has read), a page that the kernel writes (how far it is), then the data, mapped twice in
  * a row so that no record is ever split. A record's header has its length and says while it is being written.
- * The kernel wakes who polls when it writes a record at the place up to which we say that we have read. That costs an interrupt, and is for nothing while the reader is awake. So the
- * reader says how far it is only before it sleeps, and when much is read.
+ * The kernel wakes who polls when it writes a record at the place up to which we say that we have read. That costs an interrupt, and is for nothing while the reader is
+ * awake. So the reader says how far it is only before it sleeps, and when much is read.
  *
  * Limits: ASKED_MAX questions in flight; the oldest goes first, and its SYN is the kernel's. RING_BYTES of records that nobody has read yet; what does not fit
  * is lost as in a full queue. A question whose SYN the host drops stays until it is the oldest.

@@ -2,20 +2,20 @@
  * The host's firewall and the engine: who may be served, and how SYNs come here that the host has judged.
  *
  * Where no rule of the host could concern TCP, this costs one look. Where one could, the setting `firewall` decides. `judged`: the kernel's own listening
- * socket gets the judge's filter (kernel/judge.h), SYNs climb the kernel's stack, and those that every rule accepted come here by the judge's ring. What the engine then sends and
- * takes passes no rule; that none could touch it is proved first, of the listener (for some peer) and of each connection (for its own). What cannot be proved is the
- * kernel's, with the rule named.
+ * socket gets the judge's filter (kernel/judge.h), SYNs climb the kernel's stack, and those that every rule accepted come here by the judge's ring. What the engine
+ * then sends and takes passes no rule; that none could touch it is proved first, of the listener (for some peer) and of each connection (for its own). What cannot be
+ * proved is the kernel's, with the rule named.
  *
- * What climbs costs. So the host is asked about a SYN only where it has to be: not for a port that the rules, as they are, provably open to whoever sends it (firewall_opens). There the SYN is
- * taken from the wire, as on a host without rules. What is of no connection is the host's to answer all the same: so a port may be
- * opened and closed while it is served. That is decided when a listener begins, when rules change and when an interface comes. What the proof does not speak of is asked about: SYNs with other flags. And a
- * source that Linux might refuse before any rule is the kernel's (way_back.c).
+ * What climbs costs. So the host is asked about a SYN only where it has to be: not for a port that the rules, as they are, provably open to whoever sends it
+ * (firewall_opens). There the SYN is taken from the wire, as on a host without rules. What is of no connection is the host's to answer all the same: so a port may be
+ * opened and closed while it is served. That is decided when a listener begins, when rules change and when an interface comes. What the proof does not speak of is
+ * asked about: SYNs with other flags. And a source that Linux might refuse before any rule is the kernel's (way_back.c).
  *
- * What follows a SYN meets no rule. The classifier takes it by a count of the engine's connections, in memory that both have, so that none costs a system call or a look into a table; a
- * group's connections have entries, since they tell the members apart. The count is by a hash: judged_leaves_stray has what it takes wrongly.
+ * What follows a SYN meets no rule. The classifier takes it by a count of the engine's connections, in memory that both have, so that none costs a system call or a
+ * look into a table; a group's connections have entries, since they tell the members apart. The count is by a hash: judged_leaves_stray has what it takes wrongly.
  *
- * A connection for which the proof fails although the host accepted its SYN becomes an exception, and the kernel gets its SYN once more, from here. Without the right to a raw socket
- * the client's repetition after a second does the same.
+ * A connection for which the proof fails although the host accepted its SYN becomes an exception, and the kernel gets its SYN once more, from here. Without the right
+ * to a raw socket the client's repetition after a second does the same.
  */
 #include "socket/engine.h"
 #include "socket/process_ops.h"
@@ -96,7 +96,8 @@ static bool is_open_to_all(struct engine *e, bool v6, uint16_t port)
 #define ALL_PORTS 65536
 
 /*
- * A port of which a listener went is closed with it. While a port was judged, the kernel may have accepted what nobody had asked about: a SYN of the same ends is still the kernel's.
+ * A port of which a listener went is closed with it. While a port was judged, the kernel may have accepted what nobody had asked about: a SYN of the same ends is still
+ * the kernel's.
  */
 static void open_ports(struct engine *e, bool v6)
 {
@@ -298,8 +299,8 @@ bool judged_admits_cookie(struct engine *e, const struct flow_key *key)
 /* ---- what it was not asked about ---- */
 
 /*
- * The classifier's count is by a hash (classifier_count_conn), and while cookies are out each ACK may be one. So now and then a segment of no connection comes, about which the host
- * might have said otherwise: nothing answers it, and when it comes again it is the kernel's.
+ * The classifier's count is by a hash (classifier_count_conn), and while cookies are out each ACK may be one. So now and then a segment of no connection comes, about
+ * which the host might have said otherwise: nothing answers it, and when it comes again it is the kernel's.
  */
 bool judged_leaves_stray(struct engine *e, const struct ip_input *in)
 {

@@ -670,8 +670,8 @@ static bool engine_gets(struct engine *e, uint16_t sport, uint8_t flags)
 }
 
 /*
- * The host judges: SYNs climb to the judge. What follows is the engine's where it counts the connection, without any entry; an ACK also while cookies are out. What is excepted is the
- * kernel's in any case.
+ * The host judges: SYNs climb to the judge. What follows is the engine's where it counts the connection, without any entry; an ACK also while cookies are out. What is
+ * excepted is the kernel's in any case.
  */
 START_TEST(where_the_host_judges_a_count_tells)
 {

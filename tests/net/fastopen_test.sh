@@ -1,7 +1,6 @@
 #!/bin/sh
-# TCP Fast Open of servers against the kernel's client over a veth: cookies are asked for, given and used; those of the kernel are the engine's, and the other way round; with a firewall
-# that judges SYNs, and where processes share the listener.
-# shellcheck source-path=SCRIPTDIR
+# TCP Fast Open of servers against the kernel's client over a veth: cookies are asked for, given and used; those of the kernel are the engine's, and the other way
+# round; with a firewall that judges SYNs, and where processes share the listener. shellcheck source-path=SCRIPTDIR
 . "${srcdir:-.}/tests/net/lib.sh"
 need nsenter ip python3 nft ss
 pair_up

@@ -1,6 +1,7 @@
 """
 A client that does not ask for the path's MTU (net.ipv4.ip_no_pmtu_disc 1, as some phones and tunnels behave) sends to a server behind a router whose link has a smaller one: each full
-segment comes in pieces. Natively and under finesse: all bytes come, and under finesse to the engine, with and without rules that make the host judge, and with each classifier.
+segment comes in pieces. Natively and under finesse: all bytes come, and under finesse to the engine, with and
+without rules that make the host judge, and with each classifier.
 """
 import hashlib
 import os

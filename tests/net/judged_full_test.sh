@@ -1,7 +1,7 @@
 #!/bin/sh
-# Behind a judging firewall each connection of a port that several processes share needs an entry in the classifier. Where there is no room for one more, the client is the kernel's, which gets
-# its SYN from the engine; who comes when there is room again is the engine's. Those of one process need none.
-# shellcheck source-path=SCRIPTDIR
+# Behind a judging firewall each connection of a port that several processes share needs an entry in the classifier. Where there is no room for one more, the client is
+# the kernel's, which gets its SYN from the engine; who comes when there is room again is the engine's. Those of one process need none. shellcheck
+# source-path=SCRIPTDIR
 . "${srcdir:-.}/tests/net/lib.sh"
 need nft python3 nstat
 pair_up

@@ -1,7 +1,6 @@
 #!/bin/sh
-# Debian's nginx (its own configuration, workers as www-data) on hosts with the rule sets that packages make: ufw, firewalld, Docker. It is carried by the engine, and a ban as fail2ban's
-# works in mid-transfer. The tools run in a mount namespace with copies of their configuration.
-# shellcheck source-path=SCRIPTDIR
+# Debian's nginx (its own configuration, workers as www-data) on hosts with the rule sets that packages make: ufw, firewalld, Docker. It is carried by the engine, and
+# a ban as fail2ban's works in mid-transfer. The tools run in a mount namespace with copies of their configuration. shellcheck source-path=SCRIPTDIR
 . "${srcdir:-.}/tests/net/lib.sh"
 need nft iptables ip6tables iptables-restore nginx curl python3 nstat
 [ -e /etc/nginx/sites-enabled/default ] || { echo "skipped: needs Debian's nginx configuration"; exit 77; }

@@ -1,7 +1,6 @@
 #!/bin/sh
-# The host's firewall judges who may connect to a server that finesse serves: SYNs pass every rule of the host, the engine answers those that all accepted, and what a rule could
-# do to later packets keeps the listener with the kernel.
-# shellcheck source-path=SCRIPTDIR
+# The host's firewall judges who may connect to a server that finesse serves: SYNs pass every rule of the host, the engine answers those that all accepted, and what a
+# rule could do to later packets keeps the listener with the kernel. shellcheck source-path=SCRIPTDIR
 . "${srcdir:-.}/tests/net/lib.sh"
 need nft curl python3 nstat nginx
 pair_up
@@ -186,7 +185,8 @@ for server in 127.0.0.1 10.9.9.9; do doctor "False; the/1" --server $server:8080
 doctor "False; the; carried/1" --client 198.51.100.1:80 --client $CLIENT_IP:80
 doctor "True; carried/0" --server $SERVER_IP:8080
 
-# conntrack has seen the SYN of a connection that a cookie opens, and not the SYN-ACK: to it, the client's ACK is invalid. While cookies are out, strangers' ACKs are the host's all the same.
+# conntrack has seen the SYN of a connection that a cookie opens, and not the SYN-ACK: to it, the client's ACK is invalid. While cookies are out, strangers' ACKs are
+# the host's all the same.
 rules "$EST
 add rule inet t in ip saddr 10.78.0.3 drop
 add rule inet t in ct state invalid drop
