@@ -5,6 +5,8 @@
  *     ends_walk peer SOCKET              the other host: the kernel's TCP, told what to do over a Unix socket
  *     ends_walk GROUP SOCKET PEER HOLE   the calls; HOLE is a neighbour that never answers
  */
+#include "tests/net/ends_walk.h"
+
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -12,7 +14,6 @@
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <pthread.h>
-#include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdbool.h>
@@ -24,117 +25,27 @@
 #include <sys/socket.h>
 #include <sys/time.h>
 #include <sys/uio.h>
-#include <sys/un.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
-#define PEER_PORT   7000
-#define CLOSED_PORT 9
-#define OWN_PORT    7100
 #define SETTLE_US   30000
 #define HANG_S      20
 
-static const char *peer_ip, *hole_ip;
-static int slower = 1; /* how much longer than on an idle machine it waits for others, where it cannot ask */
+const char *peer_ip, *hole_ip;
+int slower = 1;
 static FILE *peer;
 
-static struct sockaddr_in address(const char *ip, int port)
+struct sockaddr_in address(const char *ip, int port)
 {
 	struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons(port)};
 	inet_pton(AF_INET, ip, &a.sin_addr);
 	return a;
 }
 
-/* ---- the peer ---- */
-
-static struct sockaddr_un socket_name(const char *path)
-{
-	struct sockaddr_un a = {.sun_family = AF_UNIX};
-	snprintf(a.sun_path, sizeof a.sun_path, "%s", path);
-	return a;
-}
-
-static void peer_receive(int fd, char *reply, size_t size)
-{
-	struct timeval wait = {.tv_sec = 300 * slower / 1000, .tv_usec = 300 * slower % 1000 * 1000};
-	char bytes[64];
-	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &wait, sizeof wait);
-	ssize_t n = recv(fd, bytes, sizeof bytes - 1, 0);
-	bytes[n > 0 ? n : 0] = 0;
-	snprintf(reply, size, "%s", n < 0 ? strerrorname_np(errno) : n ? bytes : "end of file");
-}
-
-static int peer_connects(const char *ip, int port, char *reply, size_t size)
-{
-	struct sockaddr_in a = address(ip, port);
-	struct timeval wait = {.tv_sec = 2 * slower};
-	int fd = socket(AF_INET, SOCK_STREAM, 0);
-	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &wait, sizeof wait);
-	snprintf(reply, size, "%s", connect(fd, (struct sockaddr *)&a, sizeof a) ? strerrorname_np(errno) : "connected");
-	return fd;
-}
-
-static int peer_obeys(int listener, int fd, char *line, char *reply, size_t size)
-{
-	struct linger off = {1, 0};
-	char word[16] = "", text[64] = "";
-	int port = 0;
-	sscanf(line, "%15s %63s %d", word, text, &port);
-	snprintf(reply, size, "ok");
-	if (!strcmp(word, "accept")) {
-		close(fd);
-		return accept(listener, NULL, NULL);
-	}
-	if (!strcmp(word, "connect")) {
-		close(fd);
-		return peer_connects(text, port, reply, size);
-	}
-	if (!strcmp(word, "slower"))
-		slower = atoi(text);
-	if (!strcmp(word, "send"))
-		send(fd, text, strlen(text), MSG_NOSIGNAL);
-	if (!strcmp(word, "urgent"))
-		send(fd, text, strlen(text), MSG_NOSIGNAL | MSG_OOB);
-	if (!strcmp(word, "receive"))
-		peer_receive(fd, reply, size);
-	if (!strcmp(word, "keep")) /* open, and aside */
-		return -1;
-	if (!strcmp(word, "fin"))
-		shutdown(fd, SHUT_WR);
-	if (!strcmp(word, "reset")) {
-		setsockopt(fd, SOL_SOCKET, SO_LINGER, &off, sizeof off);
-		close(fd);
-		return -1;
-	}
-	return fd;
-}
-
-static int be_peer(const char *path)
-{
-	struct sockaddr_un name = socket_name(path);
-	struct sockaddr_in a = address("0.0.0.0", PEER_PORT);
-	int one = 1, listener = socket(AF_INET, SOCK_STREAM, 0), control = socket(AF_UNIX, SOCK_STREAM, 0), fd = -1;
-	char line[128], reply[128];
-	setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
-	if (bind(listener, (struct sockaddr *)&a, sizeof a) || listen(listener, 64) || bind(control, (struct sockaddr *)&name, sizeof name) ||
-	    listen(control, 4))
-		return perror("peer"), 1;
-	for (;;) {
-		int c = accept(control, NULL, NULL);
-		FILE *f = fdopen(c, "r+");
-		setbuf(f, NULL);
-		while (fgets(line, sizeof line, f)) {
-			fd = peer_obeys(listener, fd, line, reply, sizeof reply);
-			fprintf(f, "%s\n", reply);
-		}
-		fclose(f);
-	}
-}
-
 /* ---- calls, and what they say ---- */
 
-__attribute__((format(printf, 1, 2))) static void say(const char *format, ...)
+void say(const char *format, ...)
 {
 	va_list ap;
 	va_start(ap, format);
@@ -145,17 +56,11 @@ __attribute__((format(printf, 1, 2))) static void say(const char *format, ...)
 
 static char bytes[64]; /* what was received */
 
-static void said(const char *what, long r)
+void said(const char *what, long r)
 {
 	const char *e = r < 0 ? strerrorname_np(errno) : "";
 	say("  %s: %ld %s\n", what, r, e);
 }
-#define SAY(expr)                                                                                                                          \
-	({                                                                                                                                 \
-		long r_ = (long)(expr);                                                                                                    \
-		said(#expr, r_);                                                                                                           \
-		r_;                                                                                                                        \
-	})
 
 static void hangs(int sig)
 {
@@ -167,18 +72,18 @@ static void hangs(int sig)
 }
 
 /* The peer's segments come, a thread gets into its call. */
-static void settle(int times)
+void settle(int times)
 {
 	usleep(times * slower * SETTLE_US);
 }
 
-static void section(const char *name)
+void section(const char *name)
 {
 	alarm(HANG_S + 3 * slower);
 	say("%s\n", name);
 }
 
-static void tell(const char *format, ...)
+void tell(const char *format, ...)
 {
 	char line[128];
 	va_list ap;
@@ -193,7 +98,7 @@ static void tell(const char *format, ...)
 	settle(1);
 }
 
-static long receive(int fd, size_t n, int flags)
+long receive(int fd, size_t n, int flags)
 {
 	memset(bytes, 0, sizeof bytes);
 	long r = recv(fd, bytes, n, flags);
@@ -202,14 +107,14 @@ static long receive(int fd, size_t n, int flags)
 	return r;
 }
 
-static int events(int fd)
+int events(int fd)
 {
 	struct pollfd p = {fd, POLLIN | POLLOUT | POLLPRI | POLLRDHUP, 0};
 	poll(&p, 1, 0);
 	return p.revents;
 }
 
-static int error_of(int fd)
+int error_of(int fd)
 {
 	int e = -1;
 	socklen_t n = sizeof e;
@@ -218,26 +123,26 @@ static int error_of(int fd)
 	return e;
 }
 
-static int number(int fd, int level, int name)
+int number(int fd, int level, int name)
 {
 	int v = -1;
 	socklen_t n = sizeof v;
 	return getsockopt(fd, level, name, &v, &n) ? -1 : v;
 }
 
-static int connect_to(int fd, const char *ip, int port)
+int connect_to(int fd, const char *ip, int port)
 {
 	struct sockaddr_in a = address(ip, port);
 	return connect(fd, (struct sockaddr *)&a, sizeof a);
 }
 
-static void set_blocking(int fd, bool on)
+void set_blocking(int fd, bool on)
 {
 	int flags = fcntl(fd, F_GETFL);
 	fcntl(fd, F_SETFL, on ? flags & ~O_NONBLOCK : flags | O_NONBLOCK);
 }
 
-static int connected(void)
+int connected(void)
 {
 	int fd = socket(AF_INET, SOCK_STREAM, 0);
 	if (connect_to(fd, peer_ip, PEER_PORT))
@@ -246,7 +151,7 @@ static int connected(void)
 	return fd;
 }
 
-static int listening(void)
+int listening(void)
 {
 	struct sockaddr_in a = address("0.0.0.0", OWN_PORT);
 	int fd = socket(AF_INET, SOCK_STREAM, 0), one = 1;
@@ -263,7 +168,7 @@ static long by_receive(int fd)
 	return receive(fd, 1, 0);
 }
 
-static long by_send(int fd)
+long by_send(int fd)
 {
 	return send(fd, "y", 1, MSG_NOSIGNAL);
 }
@@ -387,7 +292,7 @@ static int reset_by_data(void)
 	return fd;
 }
 
-static int refused(void)
+int refused(void)
 {
 	int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
 	SAY(connect_to(fd, peer_ip, CLOSED_PORT));
@@ -411,7 +316,7 @@ static void resets(void)
 static void *later(void *command)
 {
 	settle(2);
-	tell("%s", command);
+	tell("%s", (char *)command);
 	return NULL;
 }
 
@@ -533,7 +438,7 @@ static void receives(void)
 
 /* ---- names ---- */
 
-static int peer_name(int fd)
+int peer_name(int fd)
 {
 	struct sockaddr_in a;
 	socklen_t n = sizeof a;
@@ -550,7 +455,7 @@ static int own_address(int fd)
 	return r;
 }
 
-static void describe(int fd)
+void describe(int fd)
 {
 	SAY(events(fd));
 	SAY(number(fd, SOL_SOCKET, SO_ACCEPTCONN));
@@ -560,7 +465,7 @@ static void describe(int fd)
 	SAY(events(fd));
 }
 
-static int accepted(int l, const char *then)
+int accepted(int l, const char *then)
 {
 	tell("connect %s %d", "10.78.0.2", OWN_PORT);
 	if (then)
@@ -603,13 +508,13 @@ static void *accepts(void *arg)
 	return (void *)(long)(r < 0 ? -errno : r);
 }
 
-static int unspecified(int fd)
+int unspecified(int fd)
 {
 	struct sockaddr none = {.sa_family = AF_UNSPEC};
 	return connect(fd, &none, sizeof none);
 }
 
-static long end_listening(int l, int how)
+long end_listening(int l, int how)
 {
 	return how > SHUT_RDWR ? unspecified(l) : shutdown(l, how);
 }
@@ -667,118 +572,7 @@ static void listeners(void)
 		}
 }
 
-/* ---- while connecting ---- */
-
-static int connecting(void)
-{
-	int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
-	SAY(connect_to(fd, hole_ip, 80));
-	return fd;
-}
-
-static void *connects(void *arg)
-{
-	int fd = *(int *)arg;
-	int r = connect_to(fd, hole_ip, 80);
-	return (void *)(long)(r < 0 ? -errno : r);
-}
-
-static void connect_ended(int how)
-{
-	struct epoll_event ev = {.events = EPOLLIN | EPOLLOUT}, got = {0};
-	pthread_t t;
-	void *r;
-	int fd = connecting(), ep = epoll_create1(0);
-	epoll_ctl(ep, EPOLL_CTL_ADD, fd, &ev);
-	SAY(connect_to(fd, hole_ip, 80));
-	SAY(end_listening(fd, how));
-	SAY(epoll_wait(ep, &got, 1, 0));
-	SAY(got.events);
-	describe(fd);
-	SAY(receive(fd, 1, 0));
-	SAY(by_send(fd));
-	SAY(shutdown(fd, how % 3));
-	close(fd);
-	fd = socket(AF_INET, SOCK_STREAM, 0);
-	pthread_create(&t, NULL, connects, &fd);
-	settle(2);
-	SAY(events(fd)); /* of what is connected, not of what was undecided */
-	SAY(end_listening(fd, how));
-	pthread_join(t, &r);
-	say("  connect: %s\n", strerrorname_np(-(long)r));
-	describe(fd);
-	set_blocking(fd, true);
-	SAY(connect_to(fd, peer_ip, PEER_PORT));
-	tell("accept");
-	tell("send anew");
-	SAY(receive(fd, 9, 0));
-	close(fd);
-	close(ep);
-}
-
-static sigjmp_buf out;
-
-static void jump(int sig)
-{
-	(void)sig;
-	siglongjmp(out, 1);
-}
-
-static void nothing(int sig)
-{
-	(void)sig;
-}
-
-static pthread_t main_thread;
-
-static void *interrupts(void *arg)
-{
-	(void)arg;
-	settle(2);
-	pthread_kill(main_thread, SIGUSR1);
-	return NULL;
-}
-
-/* A blocking connect that is left by a signal goes on. */
-static void connect_left(bool by_jump)
-{
-	pthread_t t;
-	int fd = socket(AF_INET, SOCK_STREAM, 0);
-	struct sigaction a = {.sa_handler = by_jump ? jump : nothing};
-	sigaction(SIGUSR1, &a, NULL);
-	main_thread = pthread_self();
-	pthread_create(&t, NULL, interrupts, NULL);
-	if (sigsetjmp(out, 1) == 0)
-		SAY(connect_to(fd, hole_ip, 80));
-	pthread_join(t, NULL);
-	set_blocking(fd, false);
-	SAY(connect_to(fd, hole_ip, 80));
-	describe(fd);
-	SAY(shutdown(fd, SHUT_RDWR));
-	describe(fd);
-	close(fd);
-}
-
-static void connects_ended(void)
-{
-	struct timeval brief = {.tv_usec = 50000};
-	for (int how = SHUT_RD; how <= SHUT_RDWR + 1; how++) {
-		section("connecting");
-		say("  way %d\n", how);
-		connect_ended(how);
-	}
-	for (int i = 0; i < 2; i++) {
-		section("connect left");
-		connect_left(i);
-	}
-	section("connect timed out");
-	int fd = socket(AF_INET, SOCK_STREAM, 0);
-	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &brief, sizeof brief);
-	SAY(connect_to(fd, hole_ip, 80));
-	SAY(connect_to(fd, hole_ip, 80));
-	describe(fd);
-	close(fd);
-}
+/* ---- after a time-out ---- */
 
 /* What nobody asked for before the connection was dissolved is told after it: once, by whoever asks first. */
 static void expired(void)
@@ -815,126 +609,6 @@ static void expired(void)
 	tell("reset");
 	SAY(by_receive(p[WAYS].fd));
 	close(p[WAYS].fd);
-}
-
-/* ---- connecting again ---- */
-
-static void reconnects_after_refusal(bool blocking)
-{
-	struct epoll_event ev = {.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP}, got = {0};
-	int fd = socket(AF_INET, SOCK_STREAM, 0), ep = epoll_create1(0), copy = dup(fd), one = 1;
-	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
-	epoll_ctl(ep, EPOLL_CTL_ADD, copy, &ev);
-	set_blocking(fd, blocking);
-	SAY(connect_to(fd, peer_ip, CLOSED_PORT));
-	settle(1);
-	SAY(epoll_wait(ep, &got, 1, 0));
-	SAY(got.events);
-	if (!blocking)
-		SAY(error_of(fd));
-	SAY(connect_to(fd, peer_ip, PEER_PORT));
-	settle(1);
-	SAY(events(fd));
-	SAY(connect_to(copy, peer_ip, PEER_PORT));
-	settle(1);
-	SAY(connect_to(fd, peer_ip, PEER_PORT));
-	SAY(connect_to(fd, peer_ip, PEER_PORT));
-	tell("accept");
-	tell("send welcome");
-	SAY(number(fd, IPPROTO_TCP, TCP_NODELAY));
-	SAY(epoll_wait(ep, &got, 1, 1000));
-	SAY(got.events);
-	SAY(receive(copy, 20, 0));
-	close(copy);
-	close(fd);
-	close(ep);
-}
-
-static void shut_after_refusal(void)
-{
-	int fd = refused();
-	SAY(shutdown(fd, SHUT_RDWR));
-	SAY(error_of(fd));
-	SAY(connect_to(fd, peer_ip, PEER_PORT));
-	SAY(unspecified(fd));
-	SAY(connect_to(fd, peer_ip, PEER_PORT));
-	tell("accept");
-	close(fd);
-}
-
-/* A connection is dissolved; the socket connects again, or listens. */
-static void dissolve(int fd, const char *then, bool copied)
-{
-	int copy = copied ? dup(fd) : -1, one = 1;
-	struct epoll_event ev = {.events = EPOLLIN | EPOLLOUT}, got = {0};
-	int ep = epoll_create1(0);
-	setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof one);
-	epoll_ctl(ep, EPOLL_CTL_ADD, fd, &ev);
-	if (then)
-		tell("%s", then);
-	SAY(unspecified(fd));
-	tell("receive");
-	SAY(epoll_wait(ep, &got, 1, 0));
-	SAY(got.events);
-	SAY(events(fd));
-	SAY(peer_name(fd));
-	SAY(error_of(fd));
-	SAY(unspecified(fd));
-	SAY(receive(fd, 9, 0));
-	SAY(by_send(fd));
-	SAY(number(fd, SOL_SOCKET, SO_KEEPALIVE));
-	SAY(number(fd, SOL_SOCKET, SO_TYPE));
-	SAY(connect_to(copied ? copy : fd, peer_ip, PEER_PORT));
-	tell("accept");
-	tell("send anew");
-	SAY(receive(fd, 9, 0));
-	SAY(number(fd, SOL_SOCKET, SO_KEEPALIVE));
-	SAY(epoll_wait(ep, &got, 1, 0));
-	SAY(got.events);
-	close(fd);
-	tell("receive");
-	if (copied) {
-		SAY(by_send(copy));
-		tell("receive");
-		close(copy);
-	}
-	close(ep);
-}
-
-static void reconnects(void)
-{
-	static const char *const news[] = {NULL, "send hello", "fin", "reset"};
-	for (int blocking = 0; blocking < 2; blocking++) {
-		section(blocking ? "after a refusal, blocking" : "after a refusal");
-		reconnects_after_refusal(blocking);
-	}
-	section("shut down after a refusal");
-	shut_after_refusal();
-	for (int how = SHUT_RD; how <= SHUT_RDWR; how++) {
-		section("shut down before it connects");
-		int fd = socket(AF_INET, SOCK_STREAM, 0);
-		SAY(shutdown(fd, how));
-		SAY(connect_to(fd, peer_ip, PEER_PORT));
-		tell("accept");
-		SAY(events(fd));
-		SAY(by_send(fd));
-		close(fd);
-	}
-	section("undecided");
-	int fd = socket(AF_INET, SOCK_STREAM, 0);
-	SAY(unspecified(fd));
-	SAY(connect_to(fd, peer_ip, PEER_PORT));
-	tell("accept");
-	close(fd);
-	for (unsigned i = 0; i < 4; i++)
-		for (int copied = 0; copied < 2; copied++) {
-			section("dissolved");
-			dissolve(connected(), news[i], copied);
-			section("dissolved, of accept");
-			int l = listening();
-			dissolve(accepted(l, NULL), news[i], copied);
-			close(l);
-		}
 }
 
 /* ---- closing by several processes ---- */
