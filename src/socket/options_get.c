@@ -23,6 +23,10 @@
 #define TIMEOUT_NOW_US   1    /* SO_RCVTIMEO and SO_SNDTIMEO below zero: give up at once */
 #define MEMINFO_VARS     9    /* SK_MEMINFO_VARS of linux/sock_diag.h */
 
+#ifndef SO_NETNS_COOKIE
+#define SO_NETNS_COOKIE 71 /* since Linux 5.14 */
+#endif
+
 /* What getsockopt copies to the program, as far as it asked for. */
 struct answer {
 	union {
@@ -234,6 +238,15 @@ static int get_judged(const struct sock *s, int level, int name, void *val, sock
 	return r;
 }
 
+/* The engine's namespace is the connection's. The asking thread may have moved to another one, and a fresh socket would be of that. */
+static int get_netns_cookie(const struct engine *e, const struct sock *s, void *val, socklen_t *len)
+{
+	int r = get_judged(s, SOL_SOCKET, SO_NETNS_COOKIE, val, len);
+	if (!r)
+		memcpy(val, &e->netns, sizeof e->netns);
+	return r;
+}
+
 /* A number of the kernel's that no other socket has: of a socket that was made for it. */
 static int get_cookie(struct sock *s, void *val, socklen_t *len)
 {
@@ -285,6 +298,8 @@ static int get_conn_option(struct engine *e, struct sock *s, int level, int name
 		return judged ? get_judged(s, level, name, val, len) : -EFAULT;
 	if (index == OPTION_SO_COOKIE)
 		return s->accepted ? get_cookie(s, val, len) : SOCK_ASK_FD;
+	if (index == OPTION_SO_NETNS_COOKIE)
+		return get_netns_cookie(e, s, val, len);
 	if (source == OPTION_ASKED && sock_is_connected(s))
 		return SOCK_KERNEL;
 	if (index == OPTION_TCP_SAVED_SYN && s->saved_syn)

@@ -14,7 +14,7 @@ import threading
 import time
 
 CLIENT_IP, SERVER_IP, SERVER_IP6, CLIENT_IP6 = sys.argv[2:6]
-CLONE_FILES, CLOSE_RANGE_UNSHARE = 0x400, 2
+CLONE_FILES, CLONE_NEWNET, CLOSE_RANGE_UNSHARE, SO_NETNS_COOKIE = 0x400, 0x40000000, 2, 71
 PEERS_LATER = "10.77.0.77", "fd77::77"
 libc = ctypes.CDLL(None, use_errno=True)
 
@@ -125,6 +125,26 @@ def threads_part():
     parted.wait(10)
     serves(l, s)
     leave.set()
+    t.join()
+
+
+def namespace_of_thread():
+    """A thread moves to another network namespace: connections say which they are of, and go on there."""
+    def of(s):
+        return s.getsockopt(socket.SOL_SOCKET, SO_NETNS_COOKIE, 8)
+
+    l = listener()
+    c = connected()
+    s = accepted(l)
+    here = of(s)
+
+    def move():
+        say("unshare", libc.unshare(CLONE_NEWNET))
+        say("accepted, connected, listener, a new one", [of(x) == here for x in (s, c, l, socket.socket())])
+        serves(l, s)
+
+    t = threading.Thread(target=move)
+    t.start()
     t.join()
 
 
