@@ -13,6 +13,7 @@ enum { TCP_FIN = 0x01, TCP_SYN = 0x02, TCP_RST = 0x04, TCP_PSH = 0x08, TCP_ACK =
 
 enum {
 	V6HDR = -48, /* an IPv6 header, whose addresses are the key's */
+	V6HDR_NEXT = V6HDR + 6,
 	KEY = -40,   /* struct classifier_flow */
 	KEY_RADDR = FIELD(KEY, struct classifier_flow, raddr),
 	KEY_LADDR = FIELD(KEY, struct classifier_flow, laddr),
@@ -24,6 +25,7 @@ enum {
 	LISTENER_PORT = FIELD(LISTENER, struct classifier_listener, lport_be),
 	LISTENER_ZERO = FIELD(LISTENER, struct classifier_listener, zero),
 	V4HDR = -104,   /* an IPv4 header; also extension headers */
+	V4HDR_FRAGMENT = V4HDR + 6,
 	SLOT = -112,    /* enum classifier_set */
 	ICMP = -160,    /* an ICMP header and the IP header that it quotes */
 	QUOTE = ICMP + 8,
@@ -67,7 +69,7 @@ void classifier_gen_find(struct gen *g, enum classifier_set set, int found);
 void classifier_gen_check_address(struct gen *g);
 /* reg = those of the segment's flags that matter; 0: it is no segment of its own (quoted by ICMP, or cut off before them). */
 void classifier_gen_flags(struct gen *g, int reg);
-/* Goes to `open` if this is a SYN that the host accepts whoever sends it: with no other flag, but ECN's, for a port that is open to all. R1 to R3 are lost. */
+/* Goes to `open` if this is a SYN that the host accepts whoever sends it: with no other flag, but ECN's, in one piece, for a port that is open to all. R1 to R3 are lost. */
 void classifier_gen_if_open(struct gen *g, int open);
 /* Notes in the map at R1 that the host is asked about this segment, on behalf of the slot in R2; register `alive`: 1 if that slot's own program does it. */
 void classifier_gen_ask(struct gen *g, int alive);

@@ -101,6 +101,7 @@ ROWS |= {
     "open ports, but for some flags": rules("tcp flags & psh != 0 ct state new drop", OPEN),
     "open ports, for SYN alone": rules("tcp flags & (fin|syn|rst|psh|urg) != syn ct state new drop", OPEN),
     "open ports, but for options of IP": rules("ip hdrlength > 5 drop", OPEN),
+    "open ports, but for pieces": rules(OPEN) + ["nft 'add chain inet t early { type filter hook prerouting priority -500; }'; nft 'add rule inet t early ip frag-off & 0x1fff != 0 drop'"],
 }
 BOTH = ("--interface", "server0,other0")
 SERVED = {name: BOTH for name in ("both interfaces", "both interfaces, rp_filter 1", "both interfaces, rp_filter 2", "both interfaces, cookies, rp_filter 1")}
@@ -115,15 +116,22 @@ def add(data, total=0):
     return total
 
 
-def syn(macs, src, dst, sport, dport, flags=2, options=b"", seq=1000, ack=0):
+def syn(macs, src, dst, sport, dport, flags=2, options=b"", seq=1000, ack=0, text=b""):
     family = socket.AF_INET6 if ":" in src else socket.AF_INET
     s, d = socket.inet_pton(family, src), socket.inet_pton(family, dst)
-    tcp = struct.pack("!HHIIBBHHH", sport, dport, seq, ack, 5 << 4, flags, 65535, 0, 0)
+    tcp = struct.pack("!HHIIBBHHH", sport, dport, seq, ack, 5 << 4, flags, 65535, 0, 0) + text
     tcp = tcp[:16] + struct.pack("!H", ~add(tcp, add(s + d, 6 + len(tcp))) & 0xffff) + tcp[18:]
     if family == socket.AF_INET6:
         return macs + b"\x86\xdd" + struct.pack("!IHBB", 6 << 28, len(tcp), 6, 64) + s + d + tcp
     ip = struct.pack("!BBHHHBBH", 0x45 + len(options) // 4, 0, 20 + len(options) + len(tcp), 1, 0, 64, 6, 0) + s + d + options
     return macs + b"\x08\x00" + ip[:10] + struct.pack("!H", ~add(ip) & 0xffff) + ip[12:] + tcp
+
+
+def in_pieces(frame, first=24):
+    """Of IPv4, without options."""
+    for off, more, part in (0, 0x2000, frame[34:34 + first]), (first // 8, 0, frame[34 + first:]):
+        ip = frame[14:16] + struct.pack("!HHHBBH", 20 + len(part), 1, more | off, 64, 6, 0) + frame[26:34]
+        yield frame[:14] + ip[:10] + struct.pack("!H", ~add(ip) & 0xffff) + ip[12:] + part
 
 
 def synacks(sniffer):
@@ -202,6 +210,9 @@ def attempt(commands, finesse, settings=()):
             for k, (name, (flags, options)) in enumerate(FLAGS.items()):
                 kinds[25000 + k] = name
                 link.send(syn(macs, SOURCES["of the net"], SERVER_IP, 25000 + k, PLAIN, flags, options))
+            kinds[25900] = "SYN in pieces"
+            for piece in in_pieces(syn(macs, SOURCES["of the net"], SERVER_IP, 25900, PLAIN, text=b"12345678")):
+                link.send(piece)
             wait_for_mark(link, sniffers, macs, 30000 + 100 * turn, seen)
         if finesse and not lab.server.stat(server.pid).get("counters", {}).get("SegmentsIn", 1):
             raise LabError("the engine saw nothing")
