@@ -493,6 +493,7 @@ bool judged_pending(const struct engine *e);
 void rejudge_start(struct engine *e);
 void rejudge_begin(struct engine *e); /* the engine is up */
 void rejudge_look(struct engine *e); /* look_us has come */
+void rejudge_all(struct engine *e); /* what rules look at is otherwise: an interface has another name */
 bool rejudge_routes(struct engine *e); /* a route is the kernel's alone now, and soon its connections; false: nobody can see to that */
 void rejudge_pause(struct engine *e); /* until nothing of it runs beside the caller */
 void rejudge_stop(struct engine *e);

@@ -457,13 +457,15 @@ static void refresh(struct engine *e)
 {
 	struct iface *i;
 	ifaces_for_each(e, i) {
-		uint32_t before = iface_info(i)->mtu;
+		struct link_info before = *iface_info(i);
 		int err = link_refresh_info(i->link);
 		if (err == -ENODEV && !i->gone)
 			log_notice("engine", "%s is gone", iface_info(i)->ifname);
 		i->gone = i->gone || err == -ENODEV;
-		if (!i->gone && iface_info(i)->mtu < before)
+		if (!i->gone && iface_info(i)->mtu < before.mtu)
 			mtu_fell(e, i);
+		if (strncmp(iface_info(i)->ifname, before.ifname, sizeof before.ifname) != 0)
+			rejudge_all(e);
 	}
 	leave_gone(e);
 }

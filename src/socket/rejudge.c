@@ -224,6 +224,16 @@ void rejudge_look(struct engine *e)
 		arm(r, 1);
 }
 
+void rejudge_all(struct engine *e)
+{
+	struct rejudge *r = &e->rejudge;
+	if (!r->on)
+		return;
+	r->stale = true;
+	if (!r->armed)
+		arm(r, 1);
+}
+
 bool rejudge_routes(struct engine *e)
 {
 	struct rejudge *r = &e->rejudge;

@@ -282,6 +282,24 @@ let_in() { [ "$(fetch 10.78.0.3 8080 0)" = 0 ] && [ "$(counter Judged)" = "$judg
 wait_until 20 let_in && pass "one that is open again is not"
 stop
 
+# The rules stay, and the interface gets the name that one of them refuses.
+rename_to() { # FROM TO; kernels before 6.2 do that only while it is down
+	in_server ip link set dev "$1" down
+	in_server ip link set dev "$1" name "$2"
+	in_server ip link set dev "$2" up
+	wait_until 10 is_operational "$SERVER_NS" "$2"
+}
+rules "$EST
+add rule inet t in iifname wan0 drop
+add rule inet t in tcp dport 8080 accept
+add rule inet t in drop"
+start 8080
+said="$(fetch 10.78.0.3 8080 0), $(counter Judged) judged"
+rename_to server0 wan0
+wait_until 10 banned && [ "$said" = "0, 0 judged" ] && pass "an open port: the interface's new name is refused" || fail "an open port and a new name: $said"
+rename_to wan0 server0
+stop
+
 # Rules that change while connections live.
 rules "$EST
 add rule inet t in tcp dport 8080 ct state new accept
