@@ -77,13 +77,13 @@ static void judge_listeners(struct engine *e)
 
 /*
  * To whoever of the family sends the SYN, by whichever interface: all members of a group, who may serve other interfaces or addresses beside, come to the same answer. Who
- * cannot hear that the rules change proves nothing.
+ * cannot hear that the rules change, or has heard it and could not read them yet, proves nothing.
  */
 static bool is_open_to_all(struct engine *e, bool v6, uint16_t port)
 {
 	const struct flow_key key = {.lport = port};
 	struct iface *i;
-	if (e->firewall_unknown || !e->rejudge.on || e->rejudge.news.fd < 0)
+	if (e->firewall_unknown || e->rejudge.unread_us || !e->rejudge.on || e->rejudge.news.fd < 0)
 		return false;
 	ifaces_for_each(e, i) {
 		struct firewall_flow f = flow_over(i, v6, &key);

@@ -182,8 +182,10 @@ static bool take_rules(struct engine *e, int err, struct firewall *now, char *wh
 {
 	if (err == -EPERM)
 		err = read_by_broker(&now);
-	if (is_read_again(e, err))
+	if (is_read_again(e, err)) {
+		judged_again(e); /* until then the host, who has the new ones, is asked about everybody */
 		return false;
+	}
 	e->firewall_unknown = err < 0;
 	if (!err) {
 		firewall_free(e->firewall);

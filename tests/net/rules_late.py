@@ -6,6 +6,7 @@ rules_late.py: one row for each set-up of rules at the beginning, and what comes
 """
 import ctypes
 import os
+import signal
 import socket
 import struct
 import sys
@@ -26,6 +27,13 @@ while data := c.recv(100):
     c.sendall(data)
 """ % PORT
 SERVER_OF_MANY = SERVER[:SERVER.index("c, _")] + "while True:\n    s.accept()[0].close()\n"
+SERVER_THAT_DROPS = """
+import os, socket
+s = socket.create_server(("", %d))
+os.setgroups([]); os.setgid(65534); os.setuid(65534)
+while True:
+    s.accept()[0].close()
+""" % PORT
 BOUND = 20  # seconds
 BAN = "add table ip late; add chain ip late in { type filter hook input priority 0; }; add rule ip late in tcp dport %d drop" % PORT
 BLOCK = "ip xfrm policy add src 0.0.0.0/0 dst %s/32 proto tcp dport %d dir in action block" % (SERVER_IP, PORT)
@@ -138,6 +146,40 @@ def lookup_row(lab, who):
     return None
 
 
+def broker_of(host):
+    """By its name and network namespace."""
+    netns = os.readlink("/proc/%d/ns/net" % host.holder.pid)
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open("/proc/%s/comm" % pid) as comm:
+                if comm.read() == "finesse-broker\n" and os.readlink("/proc/%s/ns/net" % pid) == netns:
+                    return int(pid)
+        except OSError:
+            pass  # it has ended
+    raise LabError("there is no broker")
+
+
+def hung_broker_row(lab):
+    """Who has dropped its privilege hears of rules, and the broker that shall read them hangs: until the engine gives up, the host is asked about everybody."""
+    lab.server.run(["nft", OPENED])
+    server = lab.server.spawn([sys.executable, "-c", SERVER_THAT_DROPS], finesse=True)
+    lab.server.wait_listening(server, PORT, finesse=True)
+    is_served(lab)
+    if not is_served(lab) or counter(lab.server.stat(server.pid), "Accepted") != 2 or counter(lab.server.stat(server.pid), "Judged"):
+        return "the port was not open to all"
+    broker = broker_of(lab.server)
+    os.kill(broker, signal.SIGSTOP)
+    try:
+        lab.server.run(["nft", OF_OTHERS])
+        end = time.monotonic() + BOUND
+        while not judged(lab, server):
+            if time.monotonic() > end or lab.server.stat(server.pid).get("firewall") == "unknown":
+                return "whoever came was let in by the old rules"
+    finally:
+        os.kill(broker, signal.SIGCONT)
+    return None
+
+
 def echoed(c, wait):
     c.sendall(b"x")
     c.settimeout(wait)
@@ -208,6 +250,7 @@ def main():
     ) for who in whose]
     rows += [("a program that chooses the socket, " + who, lambda lab, who=who: lookup_row(lab, who)) for who in ("kept", "dropped")]
     rows += [("a cookie, and then rules, " + name, lambda lab, before=before: cookie_row(lab, before)) for name, before in (("none before", None), ("an open port before", OPENED))]
+    rows.append(("rules that nobody can read in time", hung_broker_row))
     for name, play in rows:
         try:
             with Lab() as lab:
