@@ -29,6 +29,7 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 static struct firewall_flow flow_over(const struct iface *i, bool v6, const struct flow_key *key)
@@ -95,28 +96,53 @@ static bool is_open_to_all(struct engine *e, bool v6, uint16_t port)
 
 #define ALL_PORTS 65536
 
+/* A bit for each port. */
+struct openings {
+	uint8_t open[2][ALL_PORTS / 8]; /* by IPv6 */
+	uint8_t coming[ALL_PORTS / 8];  /* they were judged, in one family at least */
+};
+
+static void mark(uint8_t *ports, uint16_t port)
+{
+	ports[port / 8] |= 1 << port % 8;
+}
+
+static bool find_openings(struct engine *e, struct openings *o)
+{
+	bool come = false;
+	list_for_each (pos, tmp, &e->listeners) {
+		uint16_t port = container_of(pos, struct listener, node)->port;
+		for (int v6 = 0; v6 < 2; v6++) {
+			if (!is_open_to_all(e, v6, port))
+				continue;
+			mark(o->open[v6], port);
+			if (classifier_is_open(e->classifier, v6, port))
+				continue;
+			mark(o->coming, port);
+			come = true;
+		}
+	}
+	return come;
+}
+
 /*
  * A port of which a listener went is closed with it. While a port was judged, the kernel may have accepted what nobody had asked about: a SYN of the same ends is still
  * the kernel's.
  */
-static void open_ports(struct engine *e, bool v6)
-{
-	uint8_t open[ALL_PORTS / 8] = {0};
-	list_for_each (pos, tmp, &e->listeners) {
-		struct listener *lst = container_of(pos, struct listener, node);
-		if (!is_open_to_all(e, v6, lst->port) || (!classifier_is_open(e->classifier, v6, lst->port) && listener_except_kernels(e, lst)))
-			continue;
-		open[lst->port / 8] |= 1 << lst->port % 8;
-	}
-	classifier_open_ports(e->classifier, v6, 0, ALL_PORTS, open);
-}
-
 void judged_again(struct engine *e)
 {
+	static const struct openings none;
 	if (!e->judged)
 		return;
-	open_ports(e, false);
-	open_ports(e, true);
+	struct openings *o = calloc(1, sizeof *o);
+	if (o && find_openings(e, o) && listeners_except_kernels(e, o->coming))
+		for (unsigned i = 0; i < ALL_PORTS / 8; i++) {
+			o->open[0][i] &= ~o->coming[i];
+			o->open[1][i] &= ~o->coming[i];
+		}
+	for (int v6 = 0; v6 < 2; v6++)
+		classifier_open_ports(e->classifier, v6, 0, ALL_PORTS, o ? o->open[v6] : none.open[v6]);
+	free(o);
 }
 
 bool judged_admits(struct engine *e, const struct tcp_segment *syn, const struct flow_key *key)

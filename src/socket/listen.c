@@ -134,6 +134,7 @@ struct except_kernel {
 	struct diag_visit visit;
 	struct engine *e;
 	struct listener *lst;
+	const uint8_t *ports; /* of many: a bit each */
 	unsigned n;
 	int err; /* of the first that could not be added */
 };
@@ -168,6 +169,40 @@ int listener_except_kernels(struct engine *e, struct listener *lst)
 		lst->kernels_first_us = e->now + KERNELS_FIRST_US;
 		log_info("listen", "%u connections on port %u stay with the kernel", x.n, lst->port);
 	}
+	return err ? err : x.err;
+}
+
+/* … of a listener of one of many ports. */
+static void except_of_many(struct diag_visit *v, const struct diag_socket *s)
+{
+	struct except_kernel *x = container_of(v, struct except_kernel, visit);
+	uint16_t port = s->key.lport;
+	if (!(x->ports[port / 8] >> port % 8 & 1))
+		return;
+	list_for_each (pos, tmp, &x->e->listeners) {
+		x->lst = container_of(pos, struct listener, node);
+		if (x->lst->port != port)
+			continue;
+		if (s->state != TCP_TIME_WAIT)
+			x->lst->kernels_first_us = x->e->now + KERNELS_FIRST_US;
+		except_one(v, s);
+	}
+}
+
+/* A dump walks along all that the kernel has: one for all. */
+int listeners_except_kernels(struct engine *e, const uint8_t *ports)
+{
+	struct except_kernel x = {.visit.socket = except_of_many, .e = e, .ports = ports};
+	uint16_t first = UINT16_MAX, last = 0;
+	list_for_each (pos, tmp, &e->listeners) {
+		struct listener *lst = container_of(pos, struct listener, node);
+		if (!(ports[lst->port / 8] >> lst->port % 8 & 1))
+			continue;
+		kernel_tw_free(&lst->kernel_tw);
+		first = lst->port < first ? lst->port : first;
+		last = lst->port > last ? lst->port : last;
+	}
+	int err = diag_dump_ports(first, last, &x.visit);
 	return err ? err : x.err;
 }
 

@@ -25,6 +25,7 @@ int listener_claim(struct engine *e, struct sock *l);
 const struct ip_addr *listener_classifier_name(const struct ip_addr *addr, bool v6only);
 /* Connections that the kernel has on this port stay its own. */
 int listener_except_kernels(struct engine *e, struct listener *lst);
+int listeners_except_kernels(struct engine *e, const uint8_t *ports); /* of all whose port has its bit set; the same, at once */
 /* An inherited listener that this process accepts from the kernel's queue: who serves it elsewhere is told, and what waits there for accept comes here, too. */
 void listener_stays_kernels(struct engine *e, struct sock *s);
 /* Without the listening port, each connection needs an entry of its own in the classifier. */
