@@ -43,8 +43,8 @@ void cwnd_validate(struct tcp_conn *c, int64_t now, bool limited)
 }
 
 /*
- * RFC 5681 §4.1, RFC 2861: after an idle RTO the window is no longer a fact; it halves for each RTO, down to the initial one. Looked at when the program writes, and when the peer's window changes: who
- * waits for it is not idle until then.
+ * RFC 5681 §4.1, RFC 2861: after an idle RTO the window is no longer a fact; it halves for each RTO, down to the initial one. Looked at when what the program writes begins a buffer, as in
+ * Linux, and when the peer's window changes: who waits for it is not idle until then.
  */
 void cwnd_after_idle(struct tcp_conn *c, int64_t now)
 {

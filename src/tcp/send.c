@@ -164,6 +164,13 @@ static uint32_t reserve(struct tcp_conn *c, uint32_t want)
 	return want || c->snd.len ? want : reserve_owed(c, asked);
 }
 
+/* So many bytes more are too much for the last buffer that waits, or none waits. */
+static bool begins_buffer(const struct tcp_conn *c, uint32_t n)
+{
+	uint32_t goal = size_goal(c), filled = snd_unsent(c) % goal;
+	return !filled || n > goal - filled;
+}
+
 ssize_t tcp_send(struct tcp_conn *c, int64_t now, const struct iovec *iov, int iovcnt, bool more,
 		 bool urgent)
 {
@@ -185,7 +192,7 @@ ssize_t tcp_send(struct tcp_conn *c, int64_t now, const struct iovec *iov, int i
 		c->nospace = true;
 		return c->snd.len ? -EAGAIN : -ENOMEM;
 	}
-	if (!snd_unsent(c))
+	if (c->last_data_sent_us && !snd_flight(c) && begins_buffer(c, n))
 		cwnd_after_idle(c, now);
 	n = send_put(c, iov, n);
 	if (!n)

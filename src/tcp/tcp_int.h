@@ -179,7 +179,7 @@ bool tso_defers(const struct tcp_conn *c, uint32_t wnd, uint32_t mss, bool more_
 /* ---- cwnd.c ---- */
 bool cwnd_is_limit(const struct tcp_conn *c); /* … so that it may grow */
 void cwnd_validate(struct tcp_conn *c, int64_t now, bool limited); /* new text left, or cwnd kept it back */
-void cwnd_after_idle(struct tcp_conn *c, int64_t now); /* the program writes, and nothing waits */
+void cwnd_after_idle(struct tcp_conn *c, int64_t now); /* the program's text begins a buffer, or the peer's window changed */
 
 /* ---- pace.c ---- */
 void pace_init(struct tcp_conn *c); /* the congestion control or the bound is another; before: the connection is established */
