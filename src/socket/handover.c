@@ -73,6 +73,15 @@ static bool may_follow(const struct sock *s)
 	return tcp_state(&s->tcp) == TCPS_ESTABLISHED && (!s->closed || s->child_refs) && !s->listener && !s->ending;
 }
 
+/* The kernel's new socket does not know what is not acknowledged yet, and would have the peer send it again. */
+static void say_ack(struct engine *e, struct sock *s)
+{
+	if (!tcp_hurry_ack(&s->tcp) || dest_resolve(e, s->dest) != 0)
+		return;
+	e->emit.full = false;
+	tcp_output(&s->tcp, e->now, &e->emit);
+}
+
 static int hand_over(struct engine *e, struct sock *s, const char *why, bool follows)
 {
 	struct tcp_snapshot snap;
@@ -80,6 +89,7 @@ static int hand_over(struct engine *e, struct sock *s, const char *why, bool fol
 		return -ENOTCONN;
 	if (e->own) /* the kernel has no such address */
 		return -EOPNOTSUPP;
+	say_ack(e, s);
 	int err, fd = begin(e, s, &snap);
 	if (fd >= 0 && follows)
 		fd = follow(e, s, fd, &snap);

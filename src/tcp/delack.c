@@ -212,6 +212,15 @@ void tcp_set_quickack(struct tcp_conn *c, bool quick)
 		c->ack_due = true;
 }
 
+bool tcp_hurry_ack(struct tcp_conn *c)
+{
+	bool carried = c->fin_wanted || snd_unsent(c);
+	if (!tcp_is_synchronized(c) || c->rcv_nxt == c->rcv_wup || carried)
+		return false;
+	c->ack_due = true;
+	return true;
+}
+
 uint32_t delack_ato(const struct tcp_conn *c)
 {
 	return min_u32(c->ato_us, DELACK_MAX_US - c->stack->config.tick_us);

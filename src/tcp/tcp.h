@@ -311,6 +311,7 @@ bool tcp_on_frag_needed(struct tcp_conn *c, int64_t now, uint16_t mss_path, uint
 /* The path carries segments of this size from now on, larger or smaller ones than before. `lost`: what is in flight in larger ones is. */
 void tcp_set_path_mss(struct tcp_conn *c, int64_t now, uint16_t mss_path, bool lost);
 void tcp_set_quickack(struct tcp_conn *c, bool quick); /* TCP_QUICKACK: until the next conversation */
+bool tcp_hurry_ack(struct tcp_conn *c); /* what came is acknowledged by the next output. False: it is already, or by what is still to leave */
 /* TCP_WINDOW_CLAMP of a connection: as in Linux until the buffer or what its segments take of it changes. Before, the option's value holds. */
 void tcp_set_window_clamp(struct tcp_conn *c, uint32_t bytes);
 uint32_t tcp_window_clamp(const struct tcp_conn *c);
