@@ -115,8 +115,8 @@ static void next_new(const struct tcp_conn *c, struct out *o)
 	}
 	uint32_t mss = output_mss(c);
 	uint32_t len = min_u32(unsent, wnd);
-	if (len == 0) {
-		o->blocked = BLOCKED_WINDOW;
+	if (len == 0) { /* Linux looks at its own window first */
+		o->blocked = within_cwnd(c, mss, mss) ? BLOCKED_WINDOW : BLOCKED_CWND;
 		return;
 	}
 	if (next_piece(c, o, mss, len))
