@@ -10,6 +10,7 @@
 #include "base/time.h"
 
 #define READ_SHARE      100 /* reading takes at most the hundredth part of the time */
+#define READ_SHARE_LISTEN 10 /* … but who listens has often just been given settings by who starts it, and listens once */
 #define READ_SHARE_BUSY 800 /* … where sockets are decided one after the other */
 #define BUSY_MOST_US    INT64_C(200000) /* … but nothing gets older than that for this reason */
 #define TEXT_BYTES 256
@@ -203,7 +204,7 @@ static int64_t least_age(const struct sysctls *s, bool busy)
 
 bool sysctls_refresh(struct sysctls *s, int64_t now, int64_t age_us)
 {
-	int64_t least = least_age(s, now - s->asked_us < SYSCTL_AGE_US);
+	int64_t least = age_us <= SYSCTL_AGE_LISTEN_US ? READ_SHARE_LISTEN * s->took_us : least_age(s, now - s->asked_us < SYSCTL_AGE_US);
 	s->asked_us = now;
 	if (!s->open || now - s->read_us < (age_us > least ? age_us : least))
 		return false;

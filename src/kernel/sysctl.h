@@ -4,7 +4,8 @@
  * The kernel does not tell of changes. So the files are read again when a socket is decided and what was read is older than SYSCTL_AGE_US, or older than a
  * hundred times what the reading took: it never takes more than a hundredth of the time. A program that decides one socket after the other, less than
  * SYSCTL_AGE_US apart, often has several processes that do the same, and then a hundredth of the time is much of each one's share of the CPUs: there it is an
- * eight-hundredth, as long as nothing gets older than 200 ms by that. Two descriptors of directories are kept, so that a program may leave
+ * eight-hundredth, as long as nothing gets older than 200 ms by that. At listen it is a tenth: a server listens once, and often just after its settings were made.
+ * Two descriptors of directories are kept, so that a program may leave
  * /proc behind (chroot). They show the namespace in which they were opened, whoever reads.
  *
  * To open, read and close some 60 files takes longer than the connection of a short program. So the broker, which has them open, tells them along
@@ -18,7 +19,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define SYSCTL_AGE_US       INT64_C(10000)   /* at connect and listen */
+#define SYSCTL_AGE_LISTEN_US INT64_C(1000)  /* at listen */
+#define SYSCTL_AGE_US       INT64_C(10000)   /* at connect */
 #define SYSCTL_AGE_LONG_US  INT64_C(1000000) /* at accept: its socket's settings are those of its SYN */
 #define SYSCTL_CONGESTION_MAX 16  /* Linux: TCP_CA_NAME_MAX */
 

@@ -480,7 +480,7 @@ static int decide_listen_locked(struct engine *e, int kfd, const struct candidat
 		return listen_falls_back(e, kfd, candidate, backlog, &addr, port, "another socket of its port (SO_REUSEPORT) is the kernel's", out);
 	if (judged_refuses_listener(e, &addr, port, family == AF_INET6, kernel_v6only(kfd, family), why, sizeof why))
 		return listen_falls_back(e, kfd, candidate, backlog, &addr, port, why, out);
-	namespace_refresh(e, SYSCTL_AGE_US);
+	namespace_refresh(e, SYSCTL_AGE_LISTEN_US);
 	err = sys_listen(kfd, backlog);
 	if (err)
 		return err;
