@@ -84,6 +84,8 @@ int ip_send_tcp(struct link *l, const struct ip_path *path, const struct flow_ke
 /* … and only built, to be given to link_send, and looked at: `out` points to the headers, LINK_HDR_MAX bytes, and to the segment's payload. */
 int ip_build_tcp(uint8_t *hdr, struct link_tx *out, const struct ip_path *path, const struct flow_key *key, const struct tcp_segment *seg, uint16_t gso_size,
 		 uint32_t label, uint16_t *ip_id);
+/* Whose frame it is, of headers that ip_build_tcp built, and the sequence number. False: it is not TCP. */
+bool ip_read_built(const uint8_t *hdr, bool has_eth, struct flow_key *key, uint32_t *seq);
 /* How many segments it is on the wire. */
 static inline uint32_t ip_wire_segs(const struct tcp_segment *seg, uint16_t gso_size)
 {

@@ -4,8 +4,10 @@
  * pseudo-header over the whole (super-)segment, which is what CHECKSUM_PARTIAL and TSO want to find there.
  */
 #include <errno.h>
+#include <string.h>
 
 #include "ip/ip.h"
+#include "wire/bytes.h"
 #include "wire/checksum.h"
 #include "wire/eth.h"
 #include "wire/ipv4.h"
@@ -89,6 +91,28 @@ int ip_build_tcp(uint8_t *hdr, struct link_tx *out, const struct ip_path *path, 
 		.priority = path->priority,
 	};
 	return 0;
+}
+
+bool ip_read_built(const uint8_t *hdr, bool has_eth, struct flow_key *key, uint32_t *seq)
+{
+	const uint8_t *ip = hdr + (has_eth ? ETH_HDR_BYTES : 0);
+	bool v6 = ip[0] >> 4 == 6;
+	const uint8_t *tcp = ip + (v6 ? IPV6_HDR_BYTES : IPV4_HDR_MIN);
+	if (has_eth && load_be16(hdr + ETH_HDR_BYTES - 2) != (v6 ? ETHERTYPE_IPV6 : ETHERTYPE_IPV4)) /* ARP */
+		return false;
+	if (ip[v6 ? 6 : 9] != IP_PROTO_TCP)
+		return false;
+	if (v6) {
+		memcpy(key->laddr.b, ip + 8, sizeof key->laddr.b);
+		memcpy(key->raddr.b, ip + 24, sizeof key->raddr.b);
+	} else {
+		key->laddr = ip_addr_from_v4(ip + 12);
+		key->raddr = ip_addr_from_v4(ip + 16);
+	}
+	key->lport = load_be16(tcp);
+	key->rport = load_be16(tcp + 2);
+	*seq = load_be32(tcp + 4);
+	return true;
 }
 
 int ip_send_tcp(struct link *l, const struct ip_path *path, const struct flow_key *key,

@@ -110,6 +110,11 @@ int link_flush(struct link *l)
 	return packet_tx_flush(l);
 }
 
+const uint8_t *link_bounced(const struct link *l, unsigned i, uint32_t *payload_len)
+{
+	return packet_tx_bounced(l, i, payload_len);
+}
+
 int link_tx_fd(const struct link *l)
 {
 	return packet_tx_fd(l);

@@ -123,6 +123,8 @@ int link_fetch(struct link *l, uint32_t wire_len, uint32_t skip, const struct io
 int link_send(struct link *l, const struct link_tx *tx);
 /* Hands all queued frames to the kernel in one call. Returns how many it took; the rest is kept (link_tx_blocked) or counted. */
 int link_flush(struct link *l);
+/* Frame number i of those that the last link_flush dropped, because the interface's queue refused them: its headers, until the next link_send. NULL: no more. */
+const uint8_t *link_bounced(const struct link *l, unsigned i, uint32_t *payload_len);
 int link_tx_fd(const struct link *l); /* wait for POLLOUT here … */
 bool link_tx_blocked(const struct link *l); /* … while this holds, then link_flush */
 

@@ -82,6 +82,8 @@ struct packet_tx {
 	bool v6[TX_QUEUE_FRAMES];
 	uint32_t len[TX_QUEUE_FRAMES]; /* without the virtio header */
 	int32_t result[TX_QUEUE_FRAMES];
+	unsigned n_bounced; /* of the last flush: link_bounced */
+	uint16_t bounced[TX_QUEUE_FRAMES];
 };
 
 struct packet_link {
@@ -122,5 +124,6 @@ void packet_tx_close(struct packet_tx *tx);
 int packet_tx_send(struct link *l, const struct link_tx *tx, uint32_t payload_len);
 int packet_tx_flush(struct link *l);
 bool packet_tx_blocked(const struct link *l);
+const uint8_t *packet_tx_bounced(const struct link *l, unsigned i, uint32_t *payload_len);
 
 #endif

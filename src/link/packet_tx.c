@@ -19,7 +19,7 @@
  * holds of ours is the send buffer's size from now on, so that the socket is writable again when half
  * of that has left. (The kernel's TCP does not count such a segment as sent, either.) Where nothing
  * of ours is accounted for (others fill the queue, or it cut super-segments up and dropped their last
- * pieces, which have the account) nobody would wake us: the frame is dropped, as by a router, and counted.
+ * pieces, which have the account) nobody would wake us: the frame is dropped and counted, and link_bounced tells of it.
  * Any other error concerns one frame, which is dropped and counted.
  *
  * One piece. The kernel copies a super-segment into memory of 32 KiB and smaller pieces. Each processor keeps lists of such pieces (Linux: up to 32 KiB), from which it
@@ -483,6 +483,8 @@ static int tx_settle(struct link *l, struct packet_tx *tx)
 			kept = true;
 		} else {
 			link_count(l, tx_drop_reason(r), 1);
+			if (r == -ENOBUFS)
+				tx->bounced[tx->n_bounced++] = i;
 		}
 	}
 	tx->n = 0;
@@ -543,12 +545,23 @@ static int tx_flush_pending(struct link *l, struct packet_tx *tx)
 int packet_tx_flush(struct link *l)
 {
 	struct packet_tx *tx = &packet_link_of(l)->tx;
+	tx->n_bounced = 0;
 	int sent = tx->pending.n ? tx_flush_pending(l, tx) : 0;
 	if (!tx->n) /* always so while frames are kept back: tx_send_behind */
 		return sent;
 	tx_hand_over(l, tx);
 	link_count(l, LINKC_TxBatches, 1);
 	return sent + tx_settle(l, tx);
+}
+
+const uint8_t *packet_tx_bounced(const struct link *l, unsigned i, uint32_t *payload_len)
+{
+	const struct packet_tx *tx = &packet_link_of_const(l)->tx;
+	if (i >= tx->n_bounced)
+		return NULL;
+	unsigned frame = tx->bounced[i];
+	*payload_len = tx->len[frame] - (tx->iovs[frame][0].iov_len - sizeof(struct virtio_net_hdr));
+	return tx->heads[frame].hdr;
 }
 
 bool packet_tx_blocked(const struct link *l)

@@ -343,11 +343,35 @@ static bool tx_blocked(struct drive *d)
 	return false;
 }
 
+/* The interface's queue refused frames. The newest first, as tcp_bounced wants it. */
+static void tell_bounced(struct engine *e, const struct link *l)
+{
+	uint32_t payload_len, seq;
+	const uint8_t *hdr;
+	unsigned n = 0;
+	while (link_bounced(l, n, &payload_len))
+		n++;
+	while (n--) {
+		struct flow_key key;
+		hdr = link_bounced(l, n, &payload_len);
+		if (!ip_read_built(hdr, link_info(l)->has_eth, &key, &seq))
+			continue;
+		struct flow *f = demux_find(&e->demux, &key);
+		struct sock *s = f ? container_of(f, struct sock, flow) : NULL;
+		if (!s || !s->live)
+			continue;
+		tcp_bounced(&s->tcp, e->now, seq, payload_len);
+		if (!s->queued)
+			arm_timer(e, s);
+	}
+}
+
 static void flush(struct engine *e, bool only_blocked)
 {
 	struct iface *i;
 	ifaces_for_each(e, i) {
 		int err = only_blocked && !link_tx_blocked(i->link) ? 0 : link_flush(i->link);
+		tell_bounced(e, i->link);
 		if (err < 0 && err != -EAGAIN)
 			log_debug("engine", "transmit on %s: error %d", iface_info(i)->ifname, -err);
 	}

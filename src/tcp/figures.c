@@ -190,7 +190,7 @@ void tcp_get_figures(const struct tcp_conn *c, int64_t now, struct tcp_figures *
 	*out = (struct tcp_figures){
 		.established_us = k->established_us,
 		.retransmits = persists ? 0 : c->rtx_count,
-		.probes = persists ? c->backoff : c->keep_probes,
+		.probes = persists && !c->bounced ? c->backoff : c->keep_probes,
 		.rto_base_us = c->rto_us,
 		.ato_us = delack_ato(c),
 		.rcv_mss = c->rcv_mss,

@@ -210,6 +210,7 @@ bool input_ack(struct tcp_conn *c, int64_t now, const struct tcp_segment *seg)
 	if (ack_refused(c, now, seg))
 		return false;
 	c->last_ack_rcvd_us = now;
+	c->bounced = c->bounced_waits = false;
 	c->tso_waits = c->just_written = false;
 	if (timer_persists(c))
 		c->rtx_count = 0; /* MUST-37: the peer lives; the connection stays open */

@@ -2,6 +2,7 @@ noinst_LIBRARIES += src/libtcp.a
 src_libtcp_a_CFLAGS = $(ROOM_CFLAGS)
 src_libtcp_a_SOURCES = \
 	src/tcp/close_reason.c \
+	src/tcp/bounced.c \
 	src/tcp/cc.h \
 	src/tcp/cc.c \
 	src/tcp/cc_bbr.c \

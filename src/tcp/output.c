@@ -104,6 +104,8 @@ static void next_new(const struct tcp_conn *c, struct out *o)
 	bool fin = fin_due(c);
 	if (!unsent && !fin)
 		return;
+	if (c->bounced_waits)
+		return;
 	uint32_t wnd = positive(c->snd_una + c->snd_wnd, c->snd_nxt);
 	if (!unsent) {
 		/* A lone FIN: cwnd does not hold it back (as Linux), the window does. */

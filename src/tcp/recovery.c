@@ -106,6 +106,16 @@ static void enter_cwr(struct tcp_conn *c, int64_t now)
 	c->cwr_point = c->snd_nxt;
 }
 
+void recovery_bounced(struct tcp_conn *c, int64_t now)
+{
+	uint32_t cwnd = c->cwnd;
+	recovery_update_pipe(c);
+	if (c->loss == TCP_LOSS_OPEN && !c->cwr)
+		enter_cwr(c, now);
+	if (!c->cc->control)
+		c->cwnd = cwnd; /* the ACKs of what is in flight reduce it */
+}
+
 /* Something above the point was acknowledged, so the peer has seen our CWR. */
 static void leave_cwr(struct tcp_conn *c)
 {

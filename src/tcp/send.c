@@ -199,6 +199,7 @@ ssize_t tcp_send(struct tcp_conn *c, int64_t now, const struct iovec *iov, int i
 		return -EFAULT;
 	c->tso_waits = false;
 	c->just_written = true;
+	c->bounced_waits = false;
 	c->last_bytes_ours = true;
 	c->msg_more = more;
 	if (!more || snd_end(c) - c->snd_push > c->max_snd_wnd / 2) /* so much waits for nothing more */

@@ -251,6 +251,16 @@ void sent_cut(struct sent_log *l, struct tcp_memory *m, uint32_t una, uint32_t s
 		split(l, m, i, seq);
 }
 
+void sent_take_back(struct sent_log *l, uint32_t una, uint32_t seq)
+{
+	while (l->n && SEQ_GEQ(l->n > 1 ? sent_at(l, l->n - 2)->end : una, seq))
+		l->n--;
+	if (l->n && SEQ_GT(sent_at(l, l->n - 1)->end, seq)) {
+		sent_at(l, l->n - 1)->end = seq;
+		sent_at(l, l->n - 1)->bits &= ~SENT_PUSH;
+	}
+}
+
 void sent_drop_before(struct sent_log *l, struct tcp_memory *m, uint32_t seq)
 {
 	while (l->n && SEQ_LEQ(sent_at(l, 0)->end, seq)) {

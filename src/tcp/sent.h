@@ -75,6 +75,8 @@ void sent_mark_lost(struct sent_log *l, struct tcp_memory *m, uint32_t i, uint32
 /* The peer has told of what is on one side of `seq` alone. `una`: where the first record begins. */
 void sent_cut(struct sent_log *l, struct tcp_memory *m, uint32_t una, uint32_t seq);
 /* Everything before `seq` is acknowledged. */
+/* What was appended last, from `seq` on, did not leave. */
+void sent_take_back(struct sent_log *l, uint32_t una, uint32_t seq);
 void sent_drop_before(struct sent_log *l, struct tcp_memory *m, uint32_t seq);
 /* The number of the record that holds `seq`; n when it is none's. */
 uint32_t sent_find(const struct sent_log *l, uint32_t seq);

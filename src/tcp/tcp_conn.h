@@ -130,7 +130,8 @@ struct tcp_conn {
 	bool asked : 1, outcome_told : 1, late_owed : 1; /* close policy */
 	/* delack.c: delack_at waits for the application to read, too; it is no timeout; program and peer converse; a segment that came was pushed; two were. */
 	bool quickack_owed : 1, delack_short : 1, conversing : 1, ack_pushed : 1, ack_pushed_twice : 1;
-	bool rtx_is_persist : 1; /* rtx_at was armed for a closed window */
+	bool rtx_is_persist : 1; /* rtx_at was armed for a closed window, or since the device bounced what was to leave */
+	bool bounced : 1, bounced_waits : 1, bounced_probe : 1; /* bounced.c. Since the last ACK; nothing new goes for now; what goes is tried once more */
 	bool frto : 1, frto_wait : 1; /* frto.c */
 	bool lost_again : 1;          /* rack_detect found that a retransmission was lost, too */
 	bool ack_sacked : 1, ack_orig : 1; /* of the ACK at hand: it SACKs something new; it delivers what was sent once, before recovery_point */
@@ -256,6 +257,7 @@ struct tcp_conn {
 	int64_t cr_at;
 	int64_t wait_at;   /* FIN-WAIT-2 of an orphan, TIME-WAIT */
 	int64_t stall_at;  /* from when the user timeout counts: the SYN, or the first repetition of what is not acknowledged (as Linux) */
+	int64_t bounced_at, bounced_since; /* the next try; the first one, 0: none yet */
 	int64_t answered_at; /* a challenge ACK, or an answer to what was not acceptable, last left; 0: never */
 
 	/* Close policy. */

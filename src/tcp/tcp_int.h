@@ -411,6 +411,9 @@ void figures_dsack(struct tcp_conn *c, uint32_t bytes);
 void figures_reordered(struct tcp_conn *c, uint32_t left, uint32_t fack);
 void figures_timeout(struct tcp_conn *c, int64_t now);
 void figures_ack(struct tcp_conn *c, int64_t now); /* an acceptable ACK was processed */
+/* bounced.c */
+bool bounced_try(struct tcp_conn *c, int64_t now); /* the timer: once more. False: it took too long */
+void recovery_bounced(struct tcp_conn *c, int64_t now);
 void figures_output(struct tcp_conn *c, int64_t now, enum out_blocked blocked); /* all that may go has gone */
 
 /* ---- urgent.c ---- */

@@ -106,6 +106,11 @@ static bool is_thin(const struct tcp_conn *c)
 
 static void on_rtx(struct tcp_conn *c, int64_t now)
 {
+	if (c->bounced && c->rtx_is_persist) {
+		if (c->keep_probes >= retries(c) || !bounced_try(c, now))
+			give_up(c, now);
+		return;
+	}
 	bool persists = timer_persists(c), over = is_hopeless(c, now);
 	if (!persists)
 		fastopen_look_for_hole(c, over);

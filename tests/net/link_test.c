@@ -322,6 +322,13 @@ START_TEST(a_queue_that_drops_is_counted)
 	const uint64_t *c = link_counters(link_a);
 	ck_assert_uint_eq(c[LINKC_TxDroppedQdisc], FRAMES);
 	ck_assert_uint_eq(c[LINKC_TxFrames], 0);
+	unsigned told = 0;
+	uint32_t payload_len = 0;
+	while (link_bounced(link_a, told, &payload_len))
+		told++;
+	ck_assert_uint_eq(told, FRAMES);
+	link_flush(link_a);
+	ck_assert_ptr_null(link_bounced(link_a, 0, &payload_len));
 	close_pair();
 }
 END_TEST

@@ -19,6 +19,7 @@ A script has a line for each event; # begins a comment. DELAY is in seconds sinc
     +DELAY out SEGMENT                from the program's TCP; anything else that comes is an error
     +DELAY icmp WHAT MTU [SEQ]        from the peer, of the last segment that came from SEQ: net, host, port, frag, admin, quench (of IPv4 alone)
     +DELAY mtu BYTES                  the device's
+    +DELAY queue shut                 the device's refuses everything from now on; open: it takes all again
     +DELAY quiet                      nothing more came until here
 
 DELAY of `out` may be A~B: not before A, not after B.
@@ -95,7 +96,7 @@ class Late(str):
 class Event:
     def __init__(self, line, number):
         self.text, self.number = line, number
-        m = re.match(r"\+(\d*\.?\d*)(?:~(\d*\.?\d*))?\s+(call|done|in|out|icmp|mtu|quiet)(?:/(\w))?\s*(.*)$", line)
+        m = re.match(r"\+(\d*\.?\d*)(?:~(\d*\.?\d*))?\s+(call|done|in|out|icmp|mtu|queue|quiet)(?:/(\w))?\s*(.*)$", line)
         if not m:
             raise ValueError("line %d: %r" % (number, line))
         self.delay, self.kind, self.flow, self.rest = float(m[1] or 0), m[3], m[4] or "a", m[5].strip()
@@ -420,6 +421,8 @@ class Player:
             self.send_icmp(event)
         elif event.kind == "mtu":
             run("ip", "link", "set", "tun0", "mtu", event.rest)
+        elif event.kind == "queue":
+            run("tc", "qdisc", "replace", "dev", "tun0", "root", "pfifo", "limit", "0" if event.rest == "shut" else "1000")
         elif event.kind == "call":
             return self.call(event)
         return None

@@ -65,6 +65,12 @@ tests_tcp_rate_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
 tests_tcp_rate_test_LDADD = $(TCP_TEST_LIBS)
 TESTS += tests/tcp/rate_test
 
+check_PROGRAMS += tests/tcp/bounced_test
+tests_tcp_bounced_test_SOURCES = tests/tcp/bounced_test.c $(harness_sources)
+tests_tcp_bounced_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
+tests_tcp_bounced_test_LDADD = $(TCP_TEST_LIBS)
+TESTS += tests/tcp/bounced_test
+
 check_PROGRAMS += tests/tcp/pace_test
 tests_tcp_pace_test_SOURCES = tests/tcp/pace_test.c $(harness_sources)
 tests_tcp_pace_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
