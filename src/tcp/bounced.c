@@ -4,7 +4,8 @@
  * next ACK, by the next write, or by a timer: first after a time-out, then twice a second. Those tries are counted as probes, as Linux's icsk_probes_out, and
  * TCP_USER_TIMEOUT counts from the first.
  *
- * Only text that left for the first time, just now, is taken back. What else is bounced (retransmissions, SYNs, FINs, ACKs) counts as lost on the way, and has its timers.
+ * Only text that left for the first time, just now, is taken back. What else is bounced (SYNs, FINs, ACKs, what goes again) counts as lost on the way, and has its timers;
+ * what a time-out sends again is tried twice a second, too.
  */
 #include "tcp/tcp_int.h"
 
@@ -45,8 +46,21 @@ static void arm(struct tcp_conn *c, int64_t now)
 	c->bounced_probe = false;
 }
 
+/* What a time-out sent again did not leave: the next one is no longer for that. */
+static void arm_again(struct tcp_conn *c, int64_t now)
+{
+	if (c->backoff)
+		c->backoff--;
+	c->rtx_at = now + TRY_US;
+	if (c->options.user_timeout_us)
+		c->rtx_at = max_time(min_time(c->rtx_at, c->stall_at + c->options.user_timeout_us), now + 1);
+}
+
 void tcp_bounced(struct tcp_conn *c, int64_t now, uint32_t seq, uint32_t len)
 {
+	bool timed_out = c->loss == TCP_LOSS_RTO && seq == c->snd_una && c->rtx_at == now + rtt_backed_off(c);
+	if (timed_out && len)
+		arm_again(c, now);
 	if (!is_newest(c, seq, len))
 		return;
 	take_back(c, seq);

@@ -62,12 +62,34 @@ START_TEST(bounced_text_leaves_later)
 }
 END_TEST
 
+START_TEST(bounced_repetition_backs_nothing_off)
+{
+	struct harness *h = h_established(0, 65535); /* without SACK no tail loss probe goes before */
+	h_send(h, H_MSS);
+	h_drain(h);
+	h_next(h);
+	for (int i = 0; i < 3; i++) {
+		h_drain(h);
+		bounce(h, 1, H_MSS);
+		ck_assert_uint_eq(h->c.backoff, 0);
+		ck_assert_uint_eq(h->c.snd_nxt - h->c.snd_una, H_MSS);
+		ck_assert_int_eq(h_next(h), 500 * USEC_PER_MSEC);
+	}
+	h_drain(h);
+	h_advance(h, 10000);
+	h_peer_ack(h, 1 + H_MSS);
+	h_silence(h);
+	h_free(h);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("bounced");
 	TCase *tc = tcase_create("text");
 	tcase_add_loop_test(tc, bounced_text_is_tried_twice_a_second, 0, 2);
 	tcase_add_loop_test(tc, bounced_text_leaves_later, 0, 2);
+	tcase_add_test(tc, bounced_repetition_backs_nothing_off);
 	suite_add_tcase(s, tc);
 	return h_main(s);
 }
