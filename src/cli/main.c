@@ -80,6 +80,8 @@ int main(int argc, char **argv)
 		return EXIT_USAGE;
 	}
 	if (strcmp(argv[1], "--version") == 0) {
+		if (argc > 2)
+			return cli_usage_error(NULL, "--version takes nothing, not '%s'", argv[2]);
 		puts("finesse " FINESSE_VERSION);
 		return finish(EXIT_OK);
 	}

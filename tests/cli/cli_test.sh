@@ -42,6 +42,7 @@ stdout_has() {
 # version, help
 expect 0 '' "$finesse" --version
 stdout_has '^finesse [0-9]*\.[0-9]*\.[0-9]*$'
+expect 2 "'run'" "$finesse" --version run
 expect 0 '' "$finesse" --help
 for command in $(sed -n 's/^ *{"\([a-z]*\)", cli_.*/\1/p' "$here/../../src/cli/main.c"); do
 	stdout_has "^\\(usage:\\|      \\) finesse $command"
