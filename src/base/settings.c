@@ -110,6 +110,10 @@ SETTER(interface)
 		size_t len = strcspn(name, ",");
 		if (!is_interface_name(name, len))
 			return -EINVAL;
+		if (len == 4 && memcmp(name, "auto", 4) == 0) {
+			snprintf(why, why_len, "auto stands alone, not '%s'", value);
+			return -EINVAL;
+		}
 		if (is_named_before(value, name, len)) {
 			snprintf(why, why_len, "each interface once, not '%s'", value);
 			return -EINVAL;

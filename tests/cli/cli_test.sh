@@ -137,6 +137,7 @@ done
 expect 2 "components are .*engine.*, not 'engin'" "$finesse" run --log debug,engin -- touch "$dir/ran"
 expect 2 '--interface needs a value' "$finesse" run --interface -- touch "$dir/ran"
 expect 2 'interface: each interface once' "$finesse" run --interface a,b,a -- touch "$dir/ran"
+expect 2 "interface: auto stands alone, not 'a,auto'" "$finesse" run --interface a,auto -- touch "$dir/ran"
 expect 2 'interface: at most 16' "$finesse" run --interface "i$(seq -s ,i 17)" -- touch "$dir/ran"
 expect 2 'interface takes' "$finesse" run --interface sixteen-letters-x -- touch "$dir/ran"
 expect 2 'interface takes' "$finesse" run --interface a/b -- touch "$dir/ran"
