@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <termios.h>
 #include <unistd.h>
 
@@ -25,12 +26,18 @@ static void note_standard_error(void)
 		memset(&standard_error, 0, sizeof standard_error);
 }
 
+/* /dev/null, where daemons put it. */
+static bool is_null_device(const struct stat *st)
+{
+	return S_ISCHR(st->st_mode) && st->st_rdev == makedev(1, 3);
+}
+
 bool log_is_read(void)
 {
 	struct stat now;
 	if (!configured)
 		return true;
-	if (sys_fstat(STDERR_FILENO, &now))
+	if (sys_fstat(STDERR_FILENO, &now) || is_null_device(&now))
 		return false;
 	if (now.st_dev == standard_error.st_dev && now.st_ino == standard_error.st_ino)
 		return true;

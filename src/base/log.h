@@ -23,7 +23,7 @@ bool log_enabled(enum log_level level, const char *component);
 void log_write(enum log_level level, const char *component, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
 
-/* Is descriptor 2 such a file now? Of what can be told once only. */
+/* Is descriptor 2 such a file now, and one that somebody may read? Of what can be told once only. */
 bool log_is_read(void);
 
 /* News that a person at a terminal sees at the level `warn`, too. */
