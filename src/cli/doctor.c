@@ -144,7 +144,9 @@ static void check_kernel(void)
 static void check_library(void)
 {
 	char path[PATH_MAX];
-	if (cli_find_library(path, sizeof path) == 0)
+	if (cli_find_library(path, sizeof path) == 0 && strpbrk(path, ": "))
+		say(FINDING_MISSING, "libfinesse.so", "LD_PRELOAD cannot name %s: a path with a colon or a space; install finesse elsewhere", path);
+	else if (cli_find_library(path, sizeof path) == 0)
 		say(FINDING_OK, "libfinesse.so", "%s", path);
 	else
 		say(FINDING_MISSING, "libfinesse.so", "neither next to finesse nor in %s",

@@ -302,6 +302,8 @@ expect 0 '' "$dir/tree/bin/finesse" run env
 stdout_has "^LD_PRELOAD=$dir/tree/lib/finesse/libfinesse.so\$"
 cp "$dir/finesse" "$dir/libfinesse.so" "$dir/a tree/"
 expect 2 'a colon or a space; install finesse elsewhere' "$dir/a tree/finesse" run true
+expect 1 '' "$dir/a tree/finesse" doctor --interface lo
+stdout_has '^missing *libfinesse.so .*a colon or a space'
 
 # stat
 expect 2 "'-j'" "$finesse" stat -j
