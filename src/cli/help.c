@@ -13,7 +13,8 @@ static void help_general(FILE *out)
 	fputs("usage: finesse run [SETTING...] [--] PROGRAM [ARGUMENT...]\n"
 	      "       finesse trace [-o FILE] [SETTING...] [--] PROGRAM [ARGUMENT...]\n"
 	      "       finesse stat [PID] [--json]\n"
-	      "       finesse doctor [--interface NAME,...] [--server PORT] [--client ADDR:PORT] [--json]\n"
+	      "       finesse doctor [--interface NAME,...] [--address ADDR/PREFIX,...]\n"
+	      "                      [--server [ADDR:]PORT]... [--client [ADDR:]PORT]... [--json]\n"
 	      "       finesse --version | --help | help COMMAND\n"
 	      "\n"
 	      "A user-space TCP for programs that were never written for one.\n"
@@ -85,7 +86,7 @@ static void help_doctor(FILE *out)
 {
 	fputs("usage: finesse doctor [--interface NAME,...] [--address ADDR/PREFIX,...] [--server [ADDR:]PORT]... [--client [ADDR:]PORT]... [--json]\n"
 	      "\n"
-	      "Tries what the engine needs, one line each: ok, or missing and what that means.\n"
+	      "Tries what the engine needs, one line each: ok, note (it works, with a limit) or missing, and what that means.\n"
 	      "\n"
 	      "  --interface NAME          the interfaces to serve, if not all that have an address\n"
 	      "  --address ADDR/PREFIX,... in own-address mode, with these addresses\n"
