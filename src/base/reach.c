@@ -40,7 +40,7 @@ static ssize_t read_at(int fd, void *buf, size_t size, uint64_t at)
 	return sys_call(SYS_pread64, fd, buf, size, at, 0, 0);
 }
 
-/* Does this note segment hold a note of Go's linker (its name is "Go")? */
+/* Does this note segment hold a note of Go's linker? Its name is "Go", with two zeros, which it counts. */
 static bool notes_of_go(int fd, const ElfW(Phdr) * ph)
 {
 	char buf[NOTES_MAX];
@@ -50,7 +50,7 @@ static bool notes_of_go(int fd, const ElfW(Phdr) * ph)
 		ElfW(Nhdr) note;
 		memcpy(&note, buf + at, sizeof note);
 		at += sizeof note;
-		if (note.n_namesz == 3 && at + 3 <= (size_t)n && memcmp(buf + at, "Go", 3) == 0)
+		if (note.n_namesz == 4 && at + 4 <= (size_t)n && memcmp(buf + at, "Go\0", 4) == 0)
 			return true;
 		if (note.n_namesz > NOTES_MAX || note.n_descsz > NOTES_MAX)
 			return false;

@@ -255,8 +255,21 @@ expect 126 'cannot be executed' env PATH="$dir:$PATH" "$finesse" run plain
 printf '\177ELF\002\001\001\000\000\000\000\000\000\000\000\000\002\000\076\000' >"$dir/static"
 head -c 100 /dev/zero >>"$dir/static"
 chmod +x "$dir/static"
+# … and one with an interpreter, and the note that Go's linker leaves
+zeros() {
+	head -c "$1" /dev/zero
+}
+{
+	printf '\177ELF\002\001\001' && zeros 9 && printf '\002\000\076\000' && zeros 12
+	printf '\100' && zeros 21 && printf '\070\000\002\000' && zeros 6 # two segments of 56 bytes each, at 64
+	printf '\003' && zeros 55                                            # PT_INTERP
+	printf '\004' && zeros 7 && printf '\260' && zeros 23 && printf '\024' && zeros 23 # PT_NOTE: 20 bytes at 176
+	printf '\004\000\000\000\004\000\000\000\004\000\000\000Go\000\000text'
+} >"$dir/go"
+chmod +x "$dir/go"
 if [ "$(uname -m)" = x86_64 ]; then
 	expect 126 'statically linked.*strict forbids' "$finesse" run --strict "$dir/static"
+	expect 126 'go is a Go program.*strict forbids' "$finesse" run --strict "$dir/go"
 	printf '#!%s\n' "$dir/static" >"$dir/script"
 	chmod +x "$dir/script"
 	expect 126 'script is statically linked' "$finesse" run --strict "$dir/script"
