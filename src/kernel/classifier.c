@@ -356,6 +356,12 @@ void classifier_accepted(const struct classifier *c, int fd)
 		silent_filter_remove(fd);
 }
 
+void classifier_let_go(struct classifier *c)
+{
+	if (c->ops->let_go)
+		c->ops->let_go(c);
+}
+
 int classifier_hold_port(struct classifier *c, const struct ip_addr *addr, uint16_t port)
 {
 	return c->ops->hold_port ? c->ops->hold_port(c, addr, port) : 0;

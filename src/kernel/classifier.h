@@ -144,6 +144,8 @@ enum silence_end {
 	SILENCE_GOES_ON, /* … and engines have its port still */
 };
 void classifier_end_silence(struct classifier *c, int listening_fd, enum silence_end how);
+/* All frames are the kernel's again, without a privilege: where a listener could not be taken back. Nothing can be added afterwards. */
+void classifier_let_go(struct classifier *c);
 /* What it accepted speaks like any other. */
 void classifier_accepted(const struct classifier *c, int fd);
 /* The kernel is silent on this port of our own choice; before a flow there is added. -errno: it cannot be had. */

@@ -60,6 +60,7 @@ struct classifier_ops {
 	int (*silence)(struct classifier *c, int listening_fd, const struct ip_addr *addr, uint16_t port, enum silence_begin how);
 	void (*end_silence)(struct classifier *c, int listening_fd, enum silence_end how);
 	int (*hold_port)(struct classifier *c, const struct ip_addr *addr, uint16_t port);
+	void (*let_go)(struct classifier *c); /* NULL: what it has can be taken back by any process */
 	bool (*is_silent)(const struct classifier *c, const struct flow_key *key);
 };
 

@@ -199,6 +199,14 @@ static void nft_close(struct classifier *base)
 	free(c);
 }
 
+/* The kernel asks for CAP_NET_ADMIN at each change; but a table goes with its owner's socket. */
+static void nft_let_go(struct classifier *base)
+{
+	struct nft *c = nft_of(base);
+	fd_close(c->fd);
+	c->fd = -1;
+}
+
 static void explain(int err, char *why, size_t why_len)
 {
 	if (err == -EPERM || err == -EACCES)
@@ -406,4 +414,5 @@ const struct classifier_ops classifier_nft_ops = {
 	.del_listener = nft_del_listener,
 	.add_flow = nft_add_flow,
 	.del_flow = nft_del_flow,
+	.let_go = nft_let_go,
 };

@@ -75,15 +75,28 @@ static int classifier_takes(struct claim *c)
 	return err;
 }
 
+/* Does the classifier keep nothing from the kernel that this engine answers? */
+static bool answers_nothing(const struct engine *e)
+{
+	list_for_each (pos, tmp, &e->claims)
+		if (container_of(pos, struct claim, node)->taken)
+			return false;
+	return !e->n_conns;
+}
+
+/* Who gave its privilege away cannot take a listener back from nftables, and the kernel, whose port it is now, would not see a SYN. */
 static void classifier_gives_back(struct claim *c)
 {
 	if (!c->taken)
 		return;
+	int err = 0;
 	if (claim_is_shared(c))
 		classifier_group_del_listener(c->group.maps, classifier_name(c), c->group.place.port);
 	else
-		classifier_del_listener(c->e->classifier, classifier_name(c), c->group.place.port);
+		err = classifier_del_listener(c->e->classifier, classifier_name(c), c->group.place.port);
 	c->taken = false;
+	if (err == -EPERM && answers_nothing(c->e))
+		classifier_let_go(c->e->classifier);
 }
 
 static void claim_leave(struct claim *c)
