@@ -5,8 +5,8 @@
  * Nothing may be taken from a source that could not be delivered. A file is read at a position that
  * moves only by what was sent. What is no plain file comes by the kernel's own sendfile into a pipe. A pipe is looked at through tee(2) into a pipe of our own and
  * drained by what was sent; a socket is looked at with MSG_PEEK and drained by what the pipe took.
- * SPLICE_F_NONBLOCK concerns the pipe only, as in Linux: O_NONBLOCK of the socket decides whether
- * that is waited for. Before an urgent byte, read or not, splice stops for good, as Linux's does: only recv passes it.
+ * SPLICE_F_NONBLOCK, or O_NONBLOCK of the pipe, concerns the pipe only, as in Linux: O_NONBLOCK of
+ * the socket decides whether that is waited for. A pipe's room is waited for before the socket's text. Before an urgent byte, read or not, splice stops for good, as Linux's does: only recv passes it.
  */
 #include "shim.h"
 
@@ -57,19 +57,73 @@ static long make_pipe(void *fds)
 	return sys_call(SYS_pipe2, fds, O_CLOEXEC, 0, 0, 0, 0);
 }
 
+/* What a call has while it copies. It waits meanwhile, and may be left then. */
+struct copy {
+	struct undo undo;
+	char *buf;
+	int pipe[2]; /* -1: none */
+	int cancel;  /* the thread's cancel state, which is put back; -1: it is as it was */
+};
+
+static void copy_let_go(struct copy *copy)
+{
+	if (copy->pipe[0] >= 0) {
+		sys_close(copy->pipe[0]);
+		sys_close(copy->pipe[1]);
+	}
+	buffer_give(copy->buf);
+	if (copy->cancel >= 0)
+		pthread_setcancelstate(copy->cancel, NULL);
+}
+
+static void copy_undo(struct undo *u)
+{
+	copy_let_go(container_of(u, struct copy, undo));
+}
+
+enum copy_needs {
+	COPY_PIPE = 1,  /* a pipe of its own */
+	COPY_STAYS = 2, /* no cancellation point, as libc's sendfile is none */
+};
+
+/* No handler runs, and so none jumps away, before the undo is there. */
+static int copy_begin(struct copy *copy, unsigned needs)
+{
+	engine_enter();
+	copy->pipe[0] = copy->cancel = -1;
+	copy->buf = buffer_take();
+	int r = copy->buf ? 0 : -ENOMEM;
+	if (copy->buf && (needs & COPY_PIPE))
+		r = fd_make(make_pipe, copy->pipe);
+	if (r < 0)
+		buffer_give(copy->buf);
+	else
+		undo_push(&copy->undo, copy_undo);
+	if (r >= 0 && (needs & COPY_STAYS))
+		pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &copy->cancel);
+	engine_leave();
+	return r;
+}
+
+static void copy_end(struct copy *copy)
+{
+	engine_enter();
+	undo_pop(&copy->undo);
+	copy_let_go(copy);
+	engine_leave();
+}
+
 /* From `in`, a file of `size` bytes, at *pos; *pos moves by what was sent. */
 static ssize_t send_file(struct call *c, int in, off_t *pos, size_t n, off_t size)
 {
-	char *buf = buffer_take();
+	struct copy copy;
 	size_t sent = 0;
-	ssize_t r = 0;
-	int cancel;
-	if (!buf)
-		return -ENOMEM;
-	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel); /* libc's sendfile is no cancellation point */
+	ssize_t r = copy_begin(&copy, COPY_STAYS);
+	if (r < 0)
+		return r;
 	while (sent < n) {
 		size_t want = n - sent < COPY_BYTES ? n - sent : COPY_BYTES;
-		struct iovec iov = {buf + *pos % PAGE_BYTES, want};
+		struct iovec iov = {copy.buf + *pos % PAGE_BYTES, want};
 		ssize_t got = r = sys_pread(in, iov.iov_base, want, *pos);
 		if (got <= 0)
 			break;
@@ -85,8 +139,7 @@ static ssize_t send_file(struct call *c, int in, off_t *pos, size_t n, off_t siz
 		if (r < got)
 			break;
 	}
-	pthread_setcancelstate(cancel, NULL);
-	buffer_give(buf);
+	copy_end(&copy);
 	return sent ? (ssize_t)sent : r;
 }
 
@@ -101,14 +154,14 @@ static ssize_t read_all(int fd, char *buf, size_t n)
 }
 
 /* One piece by way of the pipe. Bytes sent, 0 at the end, or -errno; *is_short: less than was read. *pos moves as the kernel moves it, but by no more than was sent. */
-static ssize_t send_piece(struct call *c, const int *via, int in, off_t *pos, char *buf, size_t n, bool *is_short)
+static ssize_t send_piece(struct call *c, const struct copy *via, int in, off_t *pos, size_t n, bool *is_short)
 {
 	off_t before = pos ? *pos : sys_lseek(in, 0, SEEK_CUR);
-	ssize_t got = sys_call(SYS_sendfile, via[1], in, pos, n, 0, 0);
+	ssize_t got = sys_call(SYS_sendfile, via->pipe[1], in, pos, n, 0, 0);
 	if (got <= 0)
 		return got;
 	off_t after = pos ? *pos : sys_lseek(in, 0, SEEK_CUR);
-	struct iovec iov = {buf, read_all(via[0], buf, got)};
+	struct iovec iov = {via->buf, read_all(via->pipe[0], via->buf, got)};
 	struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
 	ssize_t r = engine_send(c, &msg, 0);
 	*is_short = r < got;
@@ -127,7 +180,7 @@ static ssize_t send_piece(struct call *c, const int *via, int in, off_t *pos, ch
  */
 static ssize_t send_odd(struct call *c, int out, int in, off_t *pos, size_t n)
 {
-	int via[2], cancel;
+	struct copy via;
 	off_t at = sys_lseek(in, 0, SEEK_CUR);
 	if (at == -EBADF) /* or the pipe would be what is there */
 		return at;
@@ -135,27 +188,20 @@ static ssize_t send_odd(struct call *c, int out, int in, off_t *pos, size_t n)
 		long r = sys_call(SYS_sendfile, out, in, pos, n, 0, 0);
 		return r < 0 ? r : -EINVAL;
 	}
-	char *buf = buffer_take();
-	ssize_t sent = 0, r = buf ? fd_make(make_pipe, via) : -ENOMEM;
-	if (r < 0) {
-		buffer_give(buf);
+	ssize_t sent = 0, r = copy_begin(&via, COPY_PIPE | COPY_STAYS);
+	if (r < 0)
 		return r;
-	}
-	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel);
 	if (c->file->status & O_APPEND) {
-		r = (ssize_t)n < 0 ? -EINVAL : sys_call(SYS_sendfile, via[1], in, pos, 0, 0, 0);
+		r = (ssize_t)n < 0 ? -EINVAL : sys_call(SYS_sendfile, via.pipe[1], in, pos, 0, 0, 0);
 		r = r < 0 ? r : -EINVAL;
 	} else {
 		bool is_short = false;
 		do {
-			r = send_piece(c, via, in, pos, buf, n - sent, &is_short);
+			r = send_piece(c, &via, in, pos, n - sent, &is_short);
 			sent += r > 0 ? r : 0;
 		} while (r > 0 && !is_short && (size_t)sent < n && sent < COPY_MAX_BYTES);
 	}
-	sys_close(via[0]);
-	sys_close(via[1]);
-	pthread_setcancelstate(cancel, NULL);
-	buffer_give(buf);
+	copy_end(&via);
 	return sent ? sent : r;
 }
 
@@ -204,12 +250,31 @@ ssize_t wrap_sendfile(int out, int in, off_t *offset, size_t n)
 
 /* ---- splice ---- */
 
+/*
+ * Until the program's pipe is ready: revents, or -EINTR. A cancellation point, by libc's own call. A handler with SA_RESTART does not end it.
+ */
+static int pipe_await(int pipe_fd, short events)
+{
+	struct pollfd p = {.fd = pipe_fd, .events = events};
+	struct unwind unwind;
+	int saved = errno, r;
+	do {
+		if (engine_handlers.norestart != engine_handlers_at_call.norestart)
+			return -EINTR;
+		unwind_begin(&unwind, NULL, NULL);
+		r = REAL(ppoll)(&p, 1, NULL, NULL);
+		unwind_end(&unwind);
+	} while (r < 0 && errno == EINTR);
+	errno = saved;
+	return r < 0 ? -ENOMEM : p.revents;
+}
+
 /* Moved, not read: whoever reads a piece of a pipe with O_DIRECT takes all of it. */
-static void drain(int in, const int *into, char *buf, size_t n)
+static void drain(int in, const struct copy *into, size_t n)
 {
 	ssize_t moved;
-	for (; n && (moved = sys_call(SYS_splice, in, NULL, into[1], NULL, n, SPLICE_F_NONBLOCK)) > 0; n -= moved)
-		read_all(into[0], buf, moved);
+	for (; n && (moved = sys_call(SYS_splice, in, NULL, into->pipe[1], NULL, n, SPLICE_F_NONBLOCK)) > 0; n -= moved)
+		read_all(into->pipe[0], into->buf, moved);
 }
 
 static bool has_bytes(int pipe_fd, size_t more_than)
@@ -219,40 +284,39 @@ static bool has_bytes(int pipe_fd, size_t more_than)
 }
 
 /* One piece, by way of `copy`, which is empty before and after. Bytes sent or -errno; *is_short: fewer than there were. */
-static ssize_t splice_piece(struct call *c, int in, const int *copy, char *buf, size_t n, unsigned flags, bool *is_short)
+static ssize_t splice_piece(struct call *c, int in, const struct copy *copy, size_t n, unsigned flags, bool *is_short)
 {
-	ssize_t there = sys_call(SYS_tee, in, copy[1], n < COPY_BYTES ? n : COPY_BYTES, flags & SPLICE_F_NONBLOCK, 0, 0);
+	ssize_t there;
+	int ready = 0;
+	do
+		there = sys_call(SYS_tee, in, copy->pipe[1], n < COPY_BYTES ? n : COPY_BYTES, SPLICE_F_NONBLOCK, 0, 0);
+	while (there == -EAGAIN && !(flags & SPLICE_F_NONBLOCK) && (ready = pipe_await(in, POLLIN)) >= 0);
 	if (there <= 0)
-		return there;
-	ssize_t got = read_all(copy[0], buf, there);
+		return ready < 0 ? ready : there;
+	ssize_t got = read_all(copy->pipe[0], copy->buf, there);
 	if (got <= 0)
 		return got;
-	struct iovec iov = {buf, got};
+	struct iovec iov = {copy->buf, got};
 	struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
 	bool more = (flags & SPLICE_F_MORE) || ((size_t)got < n && has_bytes(in, got));
 	ssize_t sent = engine_send(c, &msg, more ? MSG_MORE : 0);
 	if (sent > 0)
-		drain(in, copy, buf, sent);
+		drain(in, copy, sent);
 	*is_short = sent < got;
 	return sent;
 }
 
 /* All of it, as Linux does, until the pipe is empty. Only the first piece is waited for. */
-static ssize_t pipe_to_sock(struct call *c, int in, char *buf, size_t n, unsigned flags)
+static ssize_t pipe_to_sock(struct call *c, int in, const struct copy *copy, size_t n, unsigned flags)
 {
-	int copy[2];
 	size_t sent = 0;
 	bool is_short = false;
-	ssize_t r = fd_make(make_pipe, copy);
-	if (r < 0)
-		return r;
+	ssize_t r;
 	do {
-		r = splice_piece(c, in, copy, buf, n - sent, flags, &is_short);
+		r = splice_piece(c, in, copy, n - sent, flags, &is_short);
 		sent += r > 0 ? r : 0;
 		flags |= SPLICE_F_NONBLOCK;
 	} while (r > 0 && !is_short && sent < n && has_bytes(in, 0));
-	sys_close(copy[0]);
-	sys_close(copy[1]);
 	return sent ? (ssize_t)sent : r;
 }
 
@@ -269,11 +333,13 @@ static ssize_t peek_any(struct call *c, struct msghdr *msg)
 	return got <= 0 ? got : sock_recvmsg(c->sock, msg, MSG_PEEK | MSG_DONTWAIT);
 }
 
-static bool has_room(int pipe_fd)
+/* revents, 0: there is none. */
+static int has_room(int pipe_fd)
 {
 	struct pollfd room = {.fd = pipe_fd, .events = POLLOUT};
 	struct timespec now = {0, 0};
-	return sys_ppoll(&room, 1, &now, NULL) != 0;
+	int r = sys_ppoll(&room, 1, &now, NULL);
+	return r > 0 ? room.revents : r;
 }
 
 /* What a pipe surely takes at once: an empty one all that it holds; one that polls writable has a page for PIPE_BUF bytes. */
@@ -284,7 +350,26 @@ static size_t pipe_piece(int pipe_fd)
 	return size > PIPE_BUF ? size : PIPE_BUF;
 }
 
-/* Waits for the first piece's room, in the kernel; more goes in as long as there is room: who would empty it may be the caller. */
+static ssize_t broken_pipe(void)
+{
+	sys_call(SYS_tgkill, sys_getpid(), sys_call(SYS_gettid, 0, 0, 0, 0, 0, 0), SIGPIPE, 0, 0, 0);
+	return -EPIPE;
+}
+
+/* 0: there is. */
+static ssize_t room_await(int pipe_fd, bool nonblock)
+{
+	int ready = has_room(pipe_fd);
+	if (!ready && nonblock)
+		return -EAGAIN;
+	if (!ready)
+		ready = pipe_await(pipe_fd, POLLOUT);
+	if (ready < 0)
+		return ready;
+	return ready & POLLERR ? broken_pipe() : 0;
+}
+
+/* The first piece has room, unless somebody else is faster; more goes in as long as there is room: who would empty it may be the caller. */
 static ssize_t fill_pipe(int pipe_fd, const char *buf, size_t n)
 {
 	size_t done = 0;
@@ -295,7 +380,7 @@ static ssize_t fill_pipe(int pipe_fd, const char *buf, size_t n)
 		if (r <= 0)
 			break;
 		done += r;
-	} while (done < n && has_room(pipe_fd));
+	} while (done < n && has_room(pipe_fd) > 0);
 	return done ? (ssize_t)done : r;
 }
 
@@ -303,20 +388,22 @@ static ssize_t sock_to_pipe(struct call *c, int out, char *buf, size_t n, unsign
 {
 	struct iovec iov = {buf, n};
 	struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
-	if ((flags & SPLICE_F_NONBLOCK) && !has_room(out))
-		return -EAGAIN;
+	bool nonblock = flags & SPLICE_F_NONBLOCK;
+	ssize_t r = room_await(out, nonblock);
+	if (r < 0)
+		return r;
 	ssize_t got = sock_splice_stops(c->sock);
 	if (got <= 0)
 		return got;
 	got = peek_any(c, &msg);
 	if (got <= 0)
 		return got;
+	r = room_await(out, nonblock);
+	if (r < 0)
+		return r;
 	ssize_t put = fill_pipe(out, buf, got);
-	if (put == -EPIPE)
-		sys_call(SYS_tgkill, sys_getpid(), sys_call(SYS_gettid, 0, 0, 0, 0, 0, 0), SIGPIPE,
-			 0, 0, 0);
 	if (put <= 0)
-		return put;
+		return put == -EPIPE ? broken_pipe() : put;
 	iov.iov_len = put;
 	return sock_recvmsg(c->sock, &msg, MSG_DONTWAIT);
 }
@@ -341,12 +428,15 @@ static ssize_t engine_splice(struct call *c, int pipe_fd, bool to_pipe, const of
 		return -EBADF;
 	if (!is_pipe || sock_offset || (!to_pipe && (c->file->status & O_APPEND)))
 		return -EINVAL;
-	char *buf = buffer_take();
-	if (!buf)
-		return -ENOMEM;
-	ssize_t r = to_pipe ? sock_to_pipe(c, pipe_fd, buf, n < COPY_BYTES ? n : COPY_BYTES, flags)
-			    : pipe_to_sock(c, pipe_fd, buf, n < COPY_MAX_BYTES ? n : COPY_MAX_BYTES, flags);
-	buffer_give(buf);
+	if (status & O_NONBLOCK)
+		flags |= SPLICE_F_NONBLOCK;
+	struct copy copy;
+	ssize_t r = copy_begin(&copy, to_pipe ? 0 : COPY_PIPE);
+	if (r < 0)
+		return r;
+	r = to_pipe ? sock_to_pipe(c, pipe_fd, copy.buf, n < COPY_BYTES ? n : COPY_BYTES, flags)
+		    : pipe_to_sock(c, pipe_fd, &copy, n < COPY_MAX_BYTES ? n : COPY_MAX_BYTES, flags);
+	copy_end(&copy);
 	return r;
 }
 
