@@ -190,7 +190,7 @@ struct listener {
 	int64_t seen_us;         /* when somebody here last accepted from it, or waited to; 0: never */
 	int queue_fd;            /* an epoll of the kernel's queue and the spare one; -1: there is none, kfd is all */
 	bool from_elsewhere;     /* other processes may have the listening socket: it came by fork, exec or SCM_RIGHTS, or went there */
-	bool mode_shared;        /* a forked child had the listening socket, and may have made it blocking again for a program that it executed */
+	bool mode_shared;        /* a forked child had the socket, and may have made it blocking again, or a program that it executed */
 	bool closing;            /* it takes what has come for it, and is offered no more (process_ops.stops) */
 	bool asleep;             /* nobody has accepted yet, and it was shared by fork, or may be: the port is the kernel's until somebody here does */
 	bool requeues; /* … with who waits for accept: socket/requeue.c */

@@ -275,6 +275,7 @@ static int listener_make(struct engine *e, int kfd, const struct candidate *cand
 	l->nonblock = sys_fcntl(kfd, F_GETFL, 0) & O_NONBLOCK;
 	lst->candidate = *candidate;
 	lst->from_elsewhere = candidate->adopted;
+	lst->mode_shared = candidate->shared;
 	err = options_take(e, kfd, candidate, l, &lst->options);
 	if (!err)
 		err = options_for_accepted(l);

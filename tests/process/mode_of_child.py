@@ -17,6 +17,7 @@ from lab import both_ways, finesse_command, Lab, SERVER_IP  # noqa: E402
 
 PORT, CLIENTS, PATIENCE = 8000, 8, 20
 MODE = "import os, sys; sys.exit(not os.get_blocking(int(sys.argv[1])))"
+SET_MODE = "import os, sys; sys.stdin.read(1); os.set_blocking(int(sys.argv[1]), True)"
 
 
 def execute(fd, spawned):
@@ -27,17 +28,32 @@ def execute(fd, spawned):
     return os.waitpid(pid, 0)[1]
 
 
-def serve():
+def listen_behind_fork(s):
+    """The program has the socket before it listens, and makes it a blocking one afterwards."""
+    r, w = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.dup2(r, 0)
+        os.execv(sys.executable, [sys.executable, "-c", SET_MODE, str(s.fileno())])
+    s.listen()
+    os.write(w, b"x")
+    os.waitpid(pid, 0)
+
+
+def serve(behind_fork):
     s = socket.socket()
     s.set_inheritable(True)
     s.bind(("", PORT))
-    s.listen()
+    if behind_fork:
+        listen_behind_fork(s)
+    else:
+        s.listen()
     for n in range(CLIENTS):
         print("accepts", flush=True)
         if n % 2:
             select.select([s], [], [])
         c, _ = s.accept()
-        c.sendall(b"x" if execute(s.fileno(), n >= CLIENTS / 2) == 0 else b"not a blocking one")
+        c.sendall(b"x" if behind_fork or execute(s.fileno(), n >= CLIENTS / 2) == 0 else b"not a blocking one")
         c.close()
 
 
@@ -55,8 +71,8 @@ def server_pid(p):
         pid = int(children[0])
 
 
-def served(lab, finesse):
-    p = lab.server.spawn([sys.executable, __file__, "serve"], finesse=finesse, stdout=subprocess.PIPE)
+def served(lab, finesse, how):
+    p = lab.server.spawn([sys.executable, __file__, how], finesse=finesse, stdout=subprocess.PIPE)
     for n in range(CLIENTS):
         if p.stdout.readline() != b"accepts\n":
             return "the server ended before client %d" % n
@@ -76,12 +92,14 @@ def served(lab, finesse):
 
 def run(finesse):
     by_engine = finesse and bool(finesse_command())
-    with Lab() as lab:
-        wrong = served(lab, by_engine)
-    return not wrong, wrong or "a listener that an executed program inherited: %d clients are served" % CLIENTS
+    wrong = None
+    for how in "listens", "listens behind fork":
+        with Lab() as lab:
+            wrong = wrong or served(lab, by_engine, how)
+    return not wrong, wrong or "a listener that an executed program inherited: %d clients are served, twice" % CLIENTS
 
 
 if len(sys.argv) == 2:
-    serve()
+    serve(sys.argv[1] == "listens behind fork")
 else:
     sys.exit(both_ways(run))
