@@ -713,6 +713,21 @@ static void adopts(struct engine *e, struct sock *l)
 		listener_watch_too(e, l, c->group.spare[1]);
 }
 
+static bool is_from_elsewhere(const struct claim *c)
+{
+	list_for_each (pos, tmp, &c->listeners)
+		if (container_of(pos, struct listener, claim_node)->from_elsewhere)
+			return true;
+	return false;
+}
+
+/* Where processes cannot share a port (nftables), one that others have, too, must be the kernel's before: it could not be given to the kernel afterwards, when they want it. */
+static void prepare(struct engine *e, struct claim *c)
+{
+	if (group_prepare(&c->group) == -EOPNOTSUPP && !e->own && is_from_elsewhere(c))
+		c->host.gives_up(&c->host);
+}
+
 void group_join_inherited(void)
 {
 	struct engine *e = engine_of_process();
@@ -721,7 +736,7 @@ void group_join_inherited(void)
 		turn_begin(e);
 		listeners_adopt(e);
 		list_for_each (pos, tmp, &e->claims)
-			group_prepare(&container_of(pos, struct claim, node)->group);
+			prepare(e, container_of(pos, struct claim, node));
 		turn_end(e);
 	}
 	engine_unlock(e);

@@ -47,6 +47,68 @@ for _ in range(4):
 print(bad)
 END
 
+# One that has a client when the second worker wants the port, as at a reload.
+cat >"$scratch/reload.py" <<'END'
+import os, select, socket, sys
+listener = socket.socket()
+listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+listener.bind(("", 9001))
+listener.listen()
+listener.setblocking(False)
+tells, says = os.pipe()
+held = []
+for worker in range(2):
+    if os.fork() == 0:
+        os.setresuid(65534, 65534, 65534)
+        poll = select.epoll()
+        poll.register(listener, select.EPOLLIN)
+        try:
+            listener.accept()
+        except BlockingIOError:
+            pass
+        os.write(says, b"x")
+        while True:
+            for _ in poll.poll():
+                try:
+                    held.append(listener.accept()[0])
+                except BlockingIOError:
+                    continue
+                held[-1].sendall(b"x")
+                if worker == 0 and len(held) == 1:
+                    poll.unregister(listener)
+                    listener.close() # it winds up, and keeps its client
+                os.write(says, b"a")
+    os.read(tells, 1)
+    print("worker %d" % worker, flush=True)
+    os.read(tells, 1)
+os.wait()
+END
+cat >"$scratch/two.py" <<'END'
+import socket, sys
+first = socket.create_connection((sys.argv[1], 9001), 20)
+print("first", first.recv(1) == b"x", flush=True)
+sys.stdin.readline()
+second = socket.create_connection((sys.argv[1], 9001), 10)
+print("second", second.recv(1) == b"x", flush=True)
+END
+finesse_server env FINESSE_CLASSIFIER=nftables python3 "$scratch/reload.py" >"$scratch/log" 2>&1 &
+server=$!
+holders="$holders $server"
+wait_until 30 grep -q 'worker 0' "$scratch/log"
+mkfifo "$scratch/go"
+in_client timeout 60 python3 "$scratch/two.py" $SERVER_IP <"$scratch/go" >"$scratch/said" 2>&1 &
+client=$!
+exec 9>"$scratch/go"
+wait_until 30 grep -q 'worker 1' "$scratch/log"
+echo >&9
+wait $client
+exec 9>&-
+if grep -q 'second True' "$scratch/said"; then
+	pass "a worker without privilege closes its listener, and keeps a client: the next one's client is answered"
+else
+	fail "a worker without privilege closes its listener, and keeps a client: $(tail -1 "$scratch/said"), $(tail -3 "$scratch/log")"
+fi
+
 finesse_server env FINESSE_CLASSIFIER=nftables python3 "$scratch/server.py" >"$scratch/log" 2>&1 &
 server=$!
 holders="$holders $server"
