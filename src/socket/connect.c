@@ -467,7 +467,7 @@ static int connect_locked(struct engine *e, struct sock *s, bool nonblock, bool 
 			s->reported = true;
 			return 0;
 		}
-		if (nonblock)
+		if (nonblock || s->sndtimeo_us == TIMEOUT_NOW_US)
 			return busy;
 		int r = connect_wait(e, s, &wait, fastopen);
 		if (r)

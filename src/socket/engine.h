@@ -113,6 +113,8 @@ enum sock_kind {
 struct kernel_tw;
 struct own; /* own.h */
 
+#define TIMEOUT_NOW_US 1 /* SO_RCVTIMEO and SO_SNDTIMEO below zero: give up at once */
+
 #define EMBRYO_NETS 64 /* places by hash: who floods is found by the fullest */
 
 /* Something that the helper thread watches (control.c): part of its owner. */
@@ -268,7 +270,7 @@ struct sock {
 	struct stamps *stamps;        /* stamps.c; NULL: never asked for */
 	uint64_t cookie;              /* SO_COOKIE of an accepted connection, once it was asked for */
 	int lowat;
-	int64_t rcvtimeo_us, sndtimeo_us; /* 0: for ever */
+	int64_t rcvtimeo_us, sndtimeo_us; /* 0: for ever; TIMEOUT_NOW_US */
 	bool linger_on;
 	int linger_s;
 	unsigned child_refs; /* processes forked from us that hold it */

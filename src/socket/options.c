@@ -21,8 +21,7 @@
 #include <string.h>
 
 #define LINGER2_MAX_S    120  /* Linux: TCP_FIN_TIMEOUT_MAX */
-#define WINDOW_CLAMP_MIN 1152 /* Linux: SOCK_MIN_RCVBUF / 2 */
-#define TIMEOUT_NOW_US   1    /* SO_RCVTIMEO and SO_SNDTIMEO below zero: give up at once */
+#define WINDOW_CLAMP_MIN  1152 /* Linux: SOCK_MIN_RCVBUF / 2 */
 #define LINUX_ERESTARTSYS 512 /* what an interrupted wait without an end is, inside: Linux lets it out here */
 
 /* What the fresh kernel socket made of it. */

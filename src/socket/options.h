@@ -75,6 +75,7 @@ struct candidate {
 	uint16_t lost_port;    /* … which the kernel's own name does not tell; 0: it does */
 	uint16_t left_error;   /* what its last connection left in SO_ERROR, where the kernel's socket has ECONNRESET in its place; 0: nothing */
 	bool maxseg_unset;     /* TCP_MAXSEG is in `set`, and its last value was 0, which the kernel gives back as 536 */
+	bool rcvtimeo_now, sndtimeo_now; /* the last value was below zero, which the kernel gives back as zero */
 	struct option_set set; /* by this process */
 };
 /* An option was set, with success, to `len` bytes at `val`. The shim calls it without a lock. */

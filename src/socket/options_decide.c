@@ -190,10 +190,10 @@ static void take_socket_level(struct engine *e, int kfd, const struct candidate 
 		s->reuseaddr = kernel_number(kfd, SOL_SOCKET, SO_REUSEADDR, 0);
 	if ((options_may_be_set(c, OPTION_SO_RCVTIMEO) || options_may_be_set(c, OPTION_SO_RCVTIMEO_NEW)) &&
 	    kernel_value(kfd, SOL_SOCKET, SO_RCVTIMEO, &tv, sizeof tv) == 0)
-		s->rcvtimeo_us = timeval_us(&tv);
+		s->rcvtimeo_us = c->rcvtimeo_now ? TIMEOUT_NOW_US : timeval_us(&tv);
 	if ((options_may_be_set(c, OPTION_SO_SNDTIMEO) || options_may_be_set(c, OPTION_SO_SNDTIMEO_NEW)) &&
 	    kernel_value(kfd, SOL_SOCKET, SO_SNDTIMEO, &tv, sizeof tv) == 0)
-		s->sndtimeo_us = timeval_us(&tv);
+		s->sndtimeo_us = c->sndtimeo_now ? TIMEOUT_NOW_US : timeval_us(&tv);
 	if (options_may_be_set(c, OPTION_SO_LINGER) && kernel_value(kfd, SOL_SOCKET, SO_LINGER, &linger, sizeof linger) == 0) {
 		s->linger_on = linger.l_onoff;
 		s->linger_s = linger.l_linger;
@@ -358,6 +358,8 @@ static void give_number(int fd, int level, int name, int v, int otherwise)
 static void give_timeout(int fd, int name, int64_t us)
 {
 	struct timeval tv = {.tv_sec = us / USEC_PER_SEC, .tv_usec = us % USEC_PER_SEC};
+	if (us == TIMEOUT_NOW_US)
+		tv = (struct timeval){.tv_sec = -1};
 	if (us)
 		give(fd, SOL_SOCKET, name, &tv, sizeof tv);
 }

@@ -20,8 +20,7 @@
 #include <netinet/tcp.h>
 #include <string.h>
 
-#define TIMEOUT_NOW_US   1    /* SO_RCVTIMEO and SO_SNDTIMEO below zero: give up at once */
-#define MEMINFO_VARS     9    /* SK_MEMINFO_VARS of linux/sock_diag.h */
+#define MEMINFO_VARS 9 /* SK_MEMINFO_VARS of linux/sock_diag.h */
 
 #ifndef SO_NETNS_COOKIE
 #define SO_NETNS_COOKIE 71 /* since Linux 5.14 */

@@ -3,6 +3,7 @@
 
 #include <netinet/in.h>
 #include <string.h>
+#include <sys/time.h>
 
 #define OPTION_INHERITED true
 #define OPTION_FRESH     false
@@ -39,10 +40,26 @@ unsigned option_find(int level, int number)
 
 void candidate_note(struct candidate *c, unsigned index, const void *val, socklen_t len)
 {
-	int v;
+	int v = 0;
+	struct timeval tv = {0};
 	option_set_add(&c->set, index);
-	if (index != OPTION_TCP_MAXSEG || len < sizeof v)
-		return;
-	memcpy(&v, val, sizeof v);
-	c->maxseg_unset = !v;
+	switch (index) {
+	case OPTION_TCP_MAXSEG:
+		if (len < sizeof v)
+			return;
+		memcpy(&v, val, sizeof v);
+		c->maxseg_unset = !v;
+		break;
+	case OPTION_SO_RCVTIMEO:
+	case OPTION_SO_RCVTIMEO_NEW:
+	case OPTION_SO_SNDTIMEO:
+	case OPTION_SO_SNDTIMEO_NEW:
+		if (len < sizeof tv)
+			return;
+		memcpy(&tv, val, sizeof tv);
+		*(index == OPTION_SO_RCVTIMEO || index == OPTION_SO_RCVTIMEO_NEW ? &c->rcvtimeo_now : &c->sndtimeo_now) = tv.tv_sec < 0;
+		break;
+	default:
+		break;
+	}
 }

@@ -358,6 +358,56 @@ static void inherited(const struct option *o, int port)
 	}
 }
 
+static void never_waits(int fd)
+{
+	struct timeval below = {-1, 0};
+	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &below, sizeof below);
+	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &below, sizeof below);
+}
+
+static void say_wait(const char *what, long r)
+{
+	printf("time-outs below zero, %s: %s\n", what, r < 0 ? strerrorname_np(errno) : "ok");
+}
+
+/* A time-out below zero, set before anything else: no call waits. It reads back as zero, which is for ever, so only the calls tell. */
+static void below_zero(void)
+{
+	struct sockaddr_storage a;
+	socklen_t len = address(other, PORT_HOLD, &a);
+	struct pollfd made = {.fd = socket_for(other), .events = POLLOUT};
+	int lfd = socket_for(own), mark = 0x77;
+	char c;
+	alarm(WAIT_MS / 1000); /* what waits for ever */
+	never_waits(made.fd);
+	connect(made.fd, (void *)&a, len); /* who is quick may answer meanwhile */
+	say_wait("poll", poll(&made, 1, -1));
+	say_wait("recv", recv(made.fd, &c, 1, 0));
+	len = address(own, PORT_LISTEN - 1, &a);
+	setsockopt(lfd, SOL_SOCKET, SO_REUSEADDR, &mark, sizeof mark);
+	never_waits(lfd);
+	say_wait("listen", bind(lfd, (void *)&a, len) || listen(lfd, 5) ? -1 : 0);
+	say_wait("accept", accept(lfd, NULL, NULL));
+	setsockopt(lfd, SOL_SOCKET, SO_RCVTIMEO, &(struct timeval){WAIT_MS / 1000, 0}, sizeof(struct timeval));
+	int fd = accepted_from(lfd, PORT_LISTEN - 1);
+	never_waits(fd);
+	say_wait("poll of an accepted one", readable(fd));
+	say_wait("recv", recv(fd, &c, 1, 0));
+	say_wait("recv of nothing", recv(fd, &c, 1, 0));
+	setsockopt(fd, SOL_SOCKET, SO_MARK, &mark, sizeof mark);
+	say_wait("recv of one that is handed over", recv(fd, &c, 1, 0));
+	close(fd);
+	fd = socket_for(dead);
+	len = address(dead, PORT_HOLD, &a);
+	never_waits(fd);
+	say_wait("connect to nobody", connect(fd, (void *)&a, len));
+	say_wait("connect to nobody again", connect(fd, (void *)&a, len));
+	alarm(0);
+	close(fd);
+	close(lfd);
+	close(made.fd);
+}
+
 static int walk(void)
 {
 	commands = connected(other, PORT_COMMANDS);
@@ -384,6 +434,7 @@ static int walk(void)
 			inherited(o, PORT_LISTEN + 2 + i);
 		command(0);
 	}
+	below_zero();
 	puts("end");
 	return 0;
 }
