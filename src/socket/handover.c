@@ -178,6 +178,8 @@ int sock_handover(struct sock *s, const char *why, enum handover_how how)
 	}
 	if (r < 0 && (how == HANDOVER_SURELY || (how == HANDOVER_OR_REFUSE && r != -ETOOMANYREFS)))
 		r = end_instead(e, s, why);
+	if (r < 0 && how == HANDOVER_OR_REFUSE) /* not even for its end was there a descriptor: nothing has happened to it */
+		r = -ETOOMANYREFS;
 	turn_leave(e);
 	return r;
 }

@@ -163,7 +163,7 @@ int engine_before_death(struct engine *e);
    (state, privilege). `why` is for `finesse stat`. Listeners: the port goes back to the kernel, returns 0 and the real listening fd goes on alone.
    HANDOVER_SURELY: who gets the fd must have a kernel socket (another process, another program). Where it cannot be handed over, the connection ends (its peer is told by RST, unless it is over already),
    and a kernel socket shows what the program would find: unread bytes, then ECONNRESET or end of file. One that is being opened is opened anew by the kernel. -errno then: -EMFILE.
-   HANDOVER_OR_REFUSE: the same, but -ETOOMANYREFS says that too many descriptors are under way; the connection stays. */
+   HANDOVER_OR_REFUSE: the same, but -ETOOMANYREFS says that too many descriptors are under way, or none was left; the connection stays. */
 enum handover_how { HANDOVER_IF_POSSIBLE, HANDOVER_SURELY, HANDOVER_OR_REFUSE };
 int sock_handover(struct sock *s, const char *why, enum handover_how how);
 

@@ -110,6 +110,7 @@ is_asked_again() {
 	[ "$(in_client "$dropped" ask $SERVER_IP 8000 fork)" = fork ]
 }
 wait_until 30 is_asked_again && pass "the broker is asked again"
+is "a connection that may not be passed, as no number is left" "$(in_client "$dropped" ask $SERVER_IP 8000 full)" full
 kill -9 $pid
 wait $pid
 wait_until 10 none_left

@@ -10,6 +10,7 @@
  *                              exec        a program that has the connection answers
  *                              pass        a process that was passed the connection answers, here after the client's end of file
  *                              crowd       the same; before, it could not be passed, since too many descriptors of the user's were under way
+ *                              full        it cannot be passed, since no number is left; the last word that the server understands
  *                              connect IP  it connects to port 7000 there, and says how that ended
  *                              who         the users of its threads, each once
  *   dropped answer FD WORD   the program of `exec`
@@ -230,6 +231,18 @@ static void pass_in_crowd(int c, const char *word)
 		answer(c, err ? strerrorname_np(err) : "passed");
 }
 
+/* For good: the hard limit is lowered, too, so nobody gets another number here. */
+static void pass_when_full(int c, const char *word)
+{
+	int pair[2];
+	struct rlimit low = {CROWD, CROWD};
+	must(socketpair(AF_UNIX, SOCK_STREAM, 0, pair) == 0 && setrlimit(RLIMIT_NOFILE, &low) == 0, "a low limit");
+	while (dup(c) >= 0)
+		;
+	int err = send_numbers(pair[0], c, 1);
+	answer(c, err == ETOOMANYREFS ? word : err ? strerrorname_np(err) : "passed");
+}
+
 static void exec_answer(int c, const char *word)
 {
 	char fd[16];
@@ -270,6 +283,8 @@ static void serve_one(int c)
 		pass(c, word);
 	else if (strcasecmp(word, "crowd") == 0)
 		pass_in_crowd(c, word);
+	else if (is(word, "full"))
+		pass_when_full(c, word);
 	else if (strncmp(word, "connect ", 8) == 0)
 		connect_elsewhere(c, word + 8);
 	else if (is(word, "who"))
