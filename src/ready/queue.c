@@ -113,7 +113,7 @@ bool queue_is_ready(struct ep_item *it)
 	if (!it->kernel_queue || !it->sock->lst)
 		return false;
 	struct pollfd p = {.fd = listener_queue(it->sock->lst), .events = POLLIN};
-	it->kernel_queue = sys_ppoll(&p, 1, &now, NULL) > 0;
+	it->kernel_queue = sys_ppoll(&p, 1, &now, NULL) > 0 && (p.revents & POLLIN); /* one that is shut down just now is no client */
 	return it->kernel_queue;
 }
 
