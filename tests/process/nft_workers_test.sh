@@ -8,7 +8,8 @@ need ip nsenter python3 nft
 pair_up
 
 cat >"$scratch/server.py" <<'END'
-import os, select, socket
+import ctypes, os, select, socket
+PR_SET_PDEATHSIG = 1 # which a change of the user takes back
 listener = socket.socket()
 listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
 listener.bind(("", 9000))
@@ -18,6 +19,7 @@ ready, says = os.pipe()
 for worker in range(2):
     if os.fork() == 0:
         os.setresuid(65534, 65534, 65534)
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, 9)
         poll = select.epoll()
         poll.register(listener, select.EPOLLIN)
         try:
@@ -49,7 +51,8 @@ END
 
 # One that has a client when the second worker wants the port, as at a reload.
 cat >"$scratch/reload.py" <<'END'
-import os, select, socket, sys
+import ctypes, os, select, socket
+PR_SET_PDEATHSIG = 1
 listener = socket.socket()
 listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
 listener.bind(("", 9001))
@@ -60,6 +63,7 @@ held = []
 for worker in range(2):
     if os.fork() == 0:
         os.setresuid(65534, 65534, 65534)
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, 9)
         poll = select.epoll()
         poll.register(listener, select.EPOLLIN)
         try:
