@@ -7,32 +7,47 @@ srcdir=${srcdir:-.}
 need ip nsenter python3 nft
 pair_up
 
-cat >"$scratch/server.py" <<'END'
+cat >"$scratch/workers.py" <<'END'
 import ctypes, os, select, socket
+
 PR_SET_PDEATHSIG = 1 # which a change of the user takes back
-listener = socket.socket()
-listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-listener.bind(("", 9000))
-listener.listen()
-listener.setblocking(False)
+
+
+def listen(port):
+    s = socket.socket()
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    s.bind(("", port))
+    s.listen()
+    s.setblocking(False)
+    return s
+
+
+def work(listener, ready, served):
+    """In a worker: gives its privilege away, says `ready()`, and serves; `served(poll, client)`, of each client."""
+    os.setresuid(65534, 65534, 65534)
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, 9)
+    poll = select.epoll()
+    poll.register(listener, select.EPOLLIN)
+    try:
+        listener.accept()
+    except BlockingIOError:
+        ready()
+    while True:
+        for _ in poll.poll():
+            try:
+                client = listener.accept()[0]
+            except BlockingIOError:
+                continue
+            client.sendall(b"x")
+            served(poll, client)
+END
+cat >"$scratch/server.py" <<'END'
+import os, workers
+listener = workers.listen(9000)
 ready, says = os.pipe()
 for worker in range(2):
     if os.fork() == 0:
-        os.setresuid(65534, 65534, 65534)
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, 9)
-        poll = select.epoll()
-        poll.register(listener, select.EPOLLIN)
-        try:
-            listener.accept()
-        except BlockingIOError:
-            os.write(says, b"x")
-        while True:
-            for _ in poll.poll():
-                try:
-                    with listener.accept()[0] as c:
-                        c.sendall(b"x")
-                except BlockingIOError:
-                    pass
+        workers.work(listener, lambda: os.write(says, b"x"), lambda poll, client: client.close())
     os.read(ready, 1)
 print("ready", flush=True)
 os.wait()
@@ -51,37 +66,19 @@ END
 
 # One that has a client when the second worker wants the port, as at a reload.
 cat >"$scratch/reload.py" <<'END'
-import ctypes, os, select, socket
-PR_SET_PDEATHSIG = 1
-listener = socket.socket()
-listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-listener.bind(("", 9001))
-listener.listen()
-listener.setblocking(False)
+import os, workers
+listener = workers.listen(9001)
 tells, says = os.pipe()
 held = []
+def served(poll, client):
+    held.append(client)
+    if worker == 0 and len(held) == 1:
+        poll.unregister(listener)
+        listener.close() # it winds up, and keeps its client
+    os.write(says, b"a")
 for worker in range(2):
     if os.fork() == 0:
-        os.setresuid(65534, 65534, 65534)
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, 9)
-        poll = select.epoll()
-        poll.register(listener, select.EPOLLIN)
-        try:
-            listener.accept()
-        except BlockingIOError:
-            pass
-        os.write(says, b"x")
-        while True:
-            for _ in poll.poll():
-                try:
-                    held.append(listener.accept()[0])
-                except BlockingIOError:
-                    continue
-                held[-1].sendall(b"x")
-                if worker == 0 and len(held) == 1:
-                    poll.unregister(listener)
-                    listener.close() # it winds up, and keeps its client
-                os.write(says, b"a")
+        workers.work(listener, lambda: os.write(says, b"x"), served)
     os.read(tells, 1)
     print("worker %d" % worker, flush=True)
     os.read(tells, 1)
