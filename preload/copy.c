@@ -352,7 +352,7 @@ static size_t pipe_piece(int pipe_fd)
 
 static ssize_t broken_pipe(void)
 {
-	sys_call(SYS_tgkill, sys_getpid(), sys_call(SYS_gettid, 0, 0, 0, 0, 0, 0), SIGPIPE, 0, 0, 0);
+	raise_sigpipe();
 	return -EPIPE;
 }
 

@@ -19,7 +19,7 @@
 #define MOVED_MAX_BYTES 0x7ffff000 /* by one call: Linux's MAX_RW_COUNT */
 #define RWF_NOSIGNAL_   0x100      /* Linux 6.18's; Debian 12's headers do not have it */
 
-static void raise_sigpipe(void)
+void raise_sigpipe(void)
 {
 	long tid = sys_call(SYS_gettid, 0, 0, 0, 0, 0, 0);
 	sys_call(SYS_tgkill, sys_getpid(), tid, SIGPIPE, 0, 0, 0);

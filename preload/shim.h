@@ -393,6 +393,7 @@ long kernel_connects(int fd, long r, bool dissolves);
 ssize_t engine_send(struct call *c, const struct msghdr *msg, int flags);
 /* As tells_error, of a real call that sends: an EPIPE that was left comes with its signal, as the kernel's would. */
 ssize_t send_tells_error(int fd, ssize_t r, int flags);
+void raise_sigpipe(void); /* on this thread, as Linux does */
 
 /* ---- stdio.c ---- */
 /* stdio may sit on this number, and then it goes past the wrappers. */
