@@ -40,5 +40,7 @@ bool doctor_allows(const struct settings *s);
 /* The shared object next to this program (a build tree) or installed. 0; -ENOENT and what was
  * tried. */
 int cli_find_library(char *out, size_t size);
+/* Why LD_PRELOAD cannot name that path, in words behind it; NULL: it can. */
+const char *cli_cannot_preload(const char *path);
 
 #endif

@@ -144,13 +144,15 @@ static void check_kernel(void)
 static void check_library(void)
 {
 	char path[PATH_MAX];
-	if (cli_find_library(path, sizeof path) == 0 && strpbrk(path, ": "))
-		say(FINDING_MISSING, "libfinesse.so", "LD_PRELOAD cannot name %s: a path with a colon or a space; install finesse elsewhere", path);
-	else if (cli_find_library(path, sizeof path) == 0)
-		say(FINDING_OK, "libfinesse.so", "%s", path);
+	if (cli_find_library(path, sizeof path) < 0) {
+		say(FINDING_MISSING, "libfinesse.so", "neither next to finesse nor in %s", FINESSE_PKGLIBDIR);
+		return;
+	}
+	const char *why_not = cli_cannot_preload(path);
+	if (why_not)
+		say(FINDING_MISSING, "libfinesse.so", "LD_PRELOAD cannot name %s: %s", path, why_not);
 	else
-		say(FINDING_MISSING, "libfinesse.so", "neither next to finesse nor in %s",
-		    FINESSE_PKGLIBDIR);
+		say(FINDING_OK, "libfinesse.so", "%s", path);
 }
 
 /* A packet socket that hears nothing (protocol 0), with the engine's ring and headers. */

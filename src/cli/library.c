@@ -28,3 +28,9 @@ int cli_find_library(char *out, size_t size)
 	}
 	return is_there(FINESSE_PKGLIBDIR, "", out, size) ? 0 : -ENOENT;
 }
+
+/* The dynamic linker takes either for the end of a path. */
+const char *cli_cannot_preload(const char *path)
+{
+	return strpbrk(path, ": ") ? "a path with a colon or a space; install finesse elsewhere" : NULL;
+}

@@ -306,9 +306,9 @@ static int program_exec(char **program, const struct settings *s)
 			FINESSE_PKGLIBDIR);
 		return EXIT_CANNOT_RUN;
 	}
-	if (strpbrk(library, ": "))
-		return cli_usage_error(
-		    command, "LD_PRELOAD cannot name %s: a path with a colon or a space; install finesse elsewhere", library);
+	const char *why_not = cli_cannot_preload(library);
+	if (why_not)
+		return cli_usage_error(command, "LD_PRELOAD cannot name %s: %s", library, why_not);
 	const char *obstacle = reach_words(reach_obstacle(path));
 	if (obstacle) {
 		fprintf(stderr, "finesse %s: %s %s: it cannot be preloaded, and %s\n", command, path, obstacle,
