@@ -71,11 +71,18 @@ endif
 
 # handover
 if HAVE_CHECK
-check_PROGRAMS += tests/net/handover_test
-TESTS += tests/net/handover_test
-tests_net_handover_test_SOURCES = tests/net/handover_test.c
+check_PROGRAMS += tests/net/handover_test tests/net/requeue_test
+TESTS += tests/net/handover_test tests/net/requeue_test
+handover_pair = tests/net/handover_pair.c tests/net/handover_pair.h tests/net/netns_test.h
+tests_net_handover_test_SOURCES = tests/net/handover_test.c $(handover_pair)
+tests_net_handover_test_CPPFLAGS = $(AM_CPPFLAGS) -I$(srcdir)
 tests_net_handover_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
 tests_net_handover_test_LDADD = src/libkernel.a src/libwire.a src/libbase.a $(UNIT_LIBS)
+
+tests_net_requeue_test_SOURCES = tests/net/requeue_test.c $(handover_pair)
+tests_net_requeue_test_CPPFLAGS = $(AM_CPPFLAGS) -I$(srcdir)
+tests_net_requeue_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
+tests_net_requeue_test_LDADD = src/libkernel.a src/libwire.a src/libbase.a $(UNIT_LIBS)
 endif
 
 # one socket, several connections
