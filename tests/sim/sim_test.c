@@ -8,77 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "sim.h"
-
-#define CLIENT 0
-#define SERVER 1
-#define PORT   80
-#define SEEDS  100
-#define LIMIT  (3600 * USEC_PER_SEC) /* of virtual time for one scenario */
-#define HOUR   (3600 * USEC_PER_SEC)
-
-static const struct sim_link networks[] = {
-	{.delay_us = 50, .gro_us = 10},
-	{.delay_us = 20000, .jitter_us = 2000},
-	{.delay_us = 5000, .loss_ppm = 10000, .gro_us = 50},
-	{.delay_us = 10000, .jitter_us = 1000, .loss_ppm = 50000, .reorder_ppm = 20000, .reorder_us = 8000},
-	{.delay_us = 3000, .dup_ppm = 20000, .reorder_ppm = 50000, .reorder_us = 3000},
-	{.delay_us = 2000, .corrupt_ppm = 10000, .gro_us = 20},
-	{.delay_us = 10000, .rate_bps = 10000000, .queue_bytes = 30000},
-	{.delay_us = 8000, .jitter_us = 4000, .loss_ppm = 20000, .reorder_ppm = 20000, .reorder_us = 20000,
-	 .dup_ppm = 10000, .corrupt_ppm = 5000, .rate_bps = 20000000, .queue_bytes = 50000, .gro_us = 100},
-};
-#define NETWORKS (sizeof networks / sizeof *networks)
-
-static struct sim *sim_seeded(uint64_t seed)
-{
-	static const uint16_t sizes[] = {1460, 1460, 536, 1448, 9000, 100};
-	struct sim *sim = sim_new(seed);
-	sim_set_link(sim, &networks[seed % NETWORKS]);
-	if (sim_chance(sim, 300000)) /* another way back */
-		sim->link[SERVER] = networks[sim_random(sim, NETWORKS)];
-	sim->mss = sizes[sim_random(sim, sizeof sizes / sizeof *sizes)];
-	sim->gso_max_bytes = sim_chance(sim, 500000) ? 64240 : 0;
-	sim->iss_wraps = sim_chance(sim, 700000);
-	sim->move_tw = sim_chance(sim, 500000);
-	for (int i = 0; i < SIM_HOSTS; i++) {
-		struct tcp_config *config = &sim->host[i].stack.config;
-		config->timestamps = sim_chance(sim, 700000);
-		config->sack = sim_chance(sim, 700000);
-		config->window_scaling = sim_chance(sim, 700000);
-	}
-	for (int i = 0; i < SIM_HOSTS; i++)
-		sim->cc[i] = sim_chance(sim, 700000) ? &tcp_cc_cubic : &tcp_cc_newreno;
-	return sim;
-}
-
-static void check_done(struct sim *sim, const struct sim_conn *c, uint64_t sent, uint64_t rcvd)
-{
-	sim_check(sim, c->error == 0, "host %d: error %d", c->host, c->error);
-	sim_check(sim, c->gone, "host %d still has its connection", c->host);
-	sim_check(sim, c->sent == sent, "host %d sent %llu", c->host, (unsigned long long)c->sent);
-	sim_check(sim, c->rcvd == rcvd, "host %d read %llu of %llu", c->host, (unsigned long long)c->rcvd,
-		  (unsigned long long)rcvd);
-	sim_check(sim, c->last_state == TCPS_CLOSED || c->last_state == TCPS_TIME_WAIT, "in %s",
-		  tcp_state_name(c->last_state));
-}
-
-/* A client with `up`, a server with `down`; to the end; nothing is left in the network afterwards. */
-static void run_pair(struct sim *sim, const struct sim_app *up, const struct sim_app *down, uint64_t to_server,
-		     uint64_t to_client)
-{
-	sim_listen(sim, SERVER, PORT, down);
-	struct sim_conn *c = sim_connect(sim, CLIENT, 0, PORT, up);
-	sim_run_to_end(sim, LIMIT);
-	struct sim_conn *s = sim_peer(sim, c);
-	sim_check(sim, s, "nobody was accepted");
-	check_done(sim, c, to_server, to_client);
-	check_done(sim, s, to_client, to_server);
-	sim_check(sim, c->first_fin != 0 && s->first_fin != 0 && c->first_fin + s->first_fin >= 0,
-		  "first FIN: client says %d, server says %d", c->first_fin, s->first_fin);
-	sim_run(sim, sim->now + HOUR);
-	sim_check(sim, sim_next_event(sim) == TIME_NEVER, "something is left");
-}
+#include "sim_pair.h"
 
 static uint32_t some_bytes(struct sim *sim)
 {
@@ -381,15 +311,6 @@ END_TEST
 
 /* ---- one network, exact expectations ---- */
 
-static struct sim *sim_plain(uint64_t seed)
-{
-	struct sim *sim = sim_new(seed);
-	struct sim_link link = {.delay_us = 10000};
-	sim_set_link(sim, &link);
-	sim->iss_wraps = sim->move_tw = true;
-	return sim;
-}
-
 START_TEST(closing_first_takes_time_wait)
 {
 	bool server_first = _i;
@@ -640,220 +561,6 @@ START_TEST(client_reuses_its_own_time_wait)
 }
 END_TEST
 
-/* ---- the close policy ---- */
-
-struct holding {
-	struct close_policy policy;
-	int64_t hold_us;
-	int asked, ended, late;
-	struct close_facts facts;
-	struct close_outcome out, late_out;
-};
-
-static void hold_decide(struct close_policy *p, int64_t now, const struct close_facts *facts,
-			struct close_verdict *verdict)
-{
-	struct holding *h = (struct holding *)p;
-	h->asked++;
-	h->facts = *facts;
-	*verdict = facts->peer_closed
-			   ? (struct close_verdict){CLOSE_FIN_NOW, CLOSE_REASON_PEER_FIRST, 0}
-			   : (struct close_verdict){CLOSE_HOLD, CLOSE_REASON_HELD, h->hold_us};
-}
-
-static void hold_outcome(struct close_policy *p, int64_t now, const struct close_outcome *out)
-{
-	struct holding *h = (struct holding *)p;
-	if (out->late) {
-		h->late++;
-		h->late_out = *out;
-	} else {
-		h->ended++;
-		h->out = *out;
-	}
-}
-
-static const struct close_policy_ops hold_ops = {"test-hold", hold_decide, hold_outcome};
-
-/* The server answers 1000 bytes and closes; the client closes `client_delay` after it has them. */
-static struct sim *run_hold(struct holding *h, const struct sim_app *up, struct sim_conn **c)
-{
-	struct sim *sim = sim_plain(13);
-	*h = (struct holding){.policy = {&hold_ops}, .hold_us = 500 * USEC_PER_MSEC};
-	struct sim_app down = {.send_bytes = 1000, .close = SIM_CLOSE_DONE, .policy = &h->policy};
-	sim_listen(sim, SERVER, PORT, &down);
-	*c = sim_connect(sim, CLIENT, 0, PORT, up);
-	return sim;
-}
-
-START_TEST(hold_lets_the_client_close_first)
-{
-	struct holding h;
-	struct sim_conn *c;
-	struct sim_app up = {.expect_bytes = 1000, .close = SIM_CLOSE_DONE, .close_delay_us = 100000};
-	struct sim *sim = run_hold(&h, &up, &c);
-	sim_run(sim, sim->now + 100000);
-	struct sim_conn *s = sim_peer(sim, c);
-	sim_check(sim, s->closed && tcp_is_held(&s->tcp) && tcp_state(&s->tcp) == TCPS_ESTABLISHED, "in %s",
-		  tcp_state_name(tcp_state(&s->tcp)));
-	sim_run_to_end(sim, LIMIT);
-	check_done(sim, c, 0, 1000);
-	sim_check(sim, s->first_fin == -1 && c->first_fin == 1);
-	sim_check(sim, sim->host[SERVER].tw_entered == 0 && sim->host[CLIENT].tw_entered == 1);
-	sim_check(sim, h.asked == 1 && h.facts.accepted && h.facts.call == CLOSE_CALL_CLOSE && h.facts.last_bytes_ours);
-	sim_check(sim, h.ended == 1 && h.out.end == CLOSE_END_PEER_FIN, "end %d", h.out.end);
-	sim_check(sim, h.out.held_us >= 90000 && h.out.held_us <= 120000, "held %lld", (long long)h.out.held_us);
-	sim_free(sim);
-}
-END_TEST
-
-START_TEST(hold_expires)
-{
-	struct holding h;
-	struct sim_conn *c;
-	struct sim_app up = {.close = SIM_CLOSE_EOF, .close_delay_us = 70000};
-	struct sim *sim = run_hold(&h, &up, &c);
-	int64_t start = sim->now;
-	sim_run_to_end(sim, LIMIT);
-	struct sim_conn *s = sim_peer(sim, c);
-	check_done(sim, c, 0, 1000);
-	sim_check(sim, s->first_fin == 1 && c->first_fin == -1);
-	sim_check(sim, sim->host[SERVER].tw_entered == 1);
-	sim_check(sim, h.ended == 1 && h.out.end == CLOSE_END_EXPIRED, "end %d", h.out.end);
-	sim_check(sim, h.out.held_us >= 500000 && h.out.held_us < 501000, "held %lld", (long long)h.out.held_us);
-	/* the late report says how long the client took after our FIN: one round trip and its delay */
-	sim_check(sim, h.late == 1 && h.late_out.peer_fin_after_us >= 90000 && h.late_out.peer_fin_after_us < 95000,
-		  "%d reports, %lld", h.late, (long long)h.late_out.peer_fin_after_us);
-	sim_check(sim, sim->now - start < 800000);
-	sim_free(sim);
-}
-END_TEST
-
-/* New data in a hold is answered by FIN, then RST: the client sees EOF, not only a reset. */
-START_TEST(data_in_a_hold)
-{
-	struct holding h;
-	struct sim_conn *c;
-	struct sim_app up = {.close = SIM_CLOSE_NEVER};
-	struct sim *sim = run_hold(&h, &up, &c);
-	sim_run(sim, sim->now + 100000);
-	struct sim_conn *s = sim_peer(sim, c);
-	sim_check(sim, tcp_is_held(&s->tcp));
-	c->app.send_bytes = 10;
-	sim_poke(c);
-	sim_run_to_end(sim, USEC_PER_SEC);
-	sim_check(sim, h.ended == 1 && h.out.end == CLOSE_END_PEER_DATA, "end %d", h.out.end);
-	sim_check(sim, c->eof && c->rcvd == 1000, "the client did not see the EOF before the reset");
-	sim_check(sim, c->error == ECONNRESET || c->error == EPIPE, "error %d", c->error);
-	sim_check(sim, s->first_fin == 1);
-	sim_free(sim);
-}
-END_TEST
-
-START_TEST(abort_in_a_hold)
-{
-	struct holding h;
-	struct sim_conn *c;
-	struct sim_app up = {.close = SIM_CLOSE_NEVER};
-	struct sim *sim = run_hold(&h, &up, &c);
-	sim_run(sim, sim->now + 100000);
-	sim_abort(c);
-	sim_poke(c);
-	sim_run_to_end(sim, USEC_PER_SEC);
-	sim_check(sim, h.ended == 1 && h.out.end == CLOSE_END_PEER_RST, "end %d", h.out.end);
-	sim_free(sim);
-}
-END_TEST
-
-/* The hold is silent, and it starts only when all data is acknowledged. */
-START_TEST(hold_over_bad_networks)
-{
-	for (uint64_t seed = 1; seed <= SEEDS; seed++) {
-		struct sim *sim = sim_seeded(seed);
-		struct holding h = {.policy = {&hold_ops}, .hold_us = 200 * USEC_PER_MSEC};
-		uint32_t n = 1 + sim_random(sim, 100000);
-		struct sim_app up = {.expect_bytes = n, .close = seed & 1 ? SIM_CLOSE_DONE : SIM_CLOSE_EOF},
-			       down = {.send_bytes = n, .close = SIM_CLOSE_DONE, .policy = &h.policy};
-		run_pair(sim, &up, &down, 0, n);
-		sim_check(sim, h.asked == 1 && h.ended == 1, "asked %d, told %d", h.asked, h.ended);
-		sim_check(sim, h.out.held_us <= 201000, "held %lld", (long long)h.out.held_us);
-		sim_free(sim);
-	}
-}
-END_TEST
-
-/* ---- close request ---- */
-
-struct asking {
-	struct close_policy policy;
-	int asked, ended;
-	struct close_outcome out;
-};
-
-static void ask_decide(struct close_policy *p, int64_t now, const struct close_facts *facts, struct close_verdict *verdict)
-{
-	struct asking *a = (struct asking *)p;
-	a->asked++;
-	*verdict = facts->peer_closed ? (struct close_verdict){CLOSE_FIN_NOW, CLOSE_REASON_PEER_FIRST, 0}
-		   : facts->can_ask   ? (struct close_verdict){CLOSE_ASK, CLOSE_REASON_ASKED, 60 * USEC_PER_SEC}
-				      : (struct close_verdict){CLOSE_FIN_NOW, CLOSE_REASON_POLICY_OFF, 0};
-}
-
-static void ask_outcome(struct close_policy *p, int64_t now, const struct close_outcome *out)
-{
-	struct asking *a = (struct asking *)p;
-	if (!out->late) {
-		a->ended++;
-		a->out = *out;
-	}
-}
-
-static const struct close_policy_ops ask_ops = {"test-ask", ask_decide, ask_outcome};
-
-/* Middleboxes that take the option out, or drop SYNs that have it, one way or both: every connection ends as it should, with whatever FIN comes first. */
-START_TEST(asking_through_middleboxes)
-{
-	for (uint64_t seed = 1; seed <= SEEDS; seed++) {
-		struct sim *sim = sim_seeded(seed);
-		struct asking a = {.policy = {&ask_ops}};
-		uint32_t n = 1 + sim_random(sim, 20000);
-		enum sim_strip up_strip = sim_random(sim, SIM_STRIPS), down_strip = sim_random(sim, SIM_STRIPS);
-		sim->link[CLIENT].strip = up_strip;
-		sim->link[SERVER].strip = down_strip;
-		struct sim_app up = {.expect_bytes = n, .close = SIM_CLOSE_EOF},
-			       down = {.send_bytes = n, .close = SIM_CLOSE_DONE, .policy = &a.policy};
-		run_pair(sim, &up, &down, 0, n);
-		sim_check(sim, a.ended == 1, "told %d", a.ended);
-		bool heard = up_strip == SIM_STRIP_NOTHING && down_strip == SIM_STRIP_NOTHING;
-		sim_check(sim, heard || !a.out.answered || (up_strip == SIM_DROP_SYN || down_strip == SIM_DROP_SYN), "answered through %d and %d", up_strip, down_strip);
-		sim_free(sim);
-	}
-}
-END_TEST
-
-/* A protocol whose messages end at EOF, over every network: all data is there, each side closes, and a client that understood was first. */
-START_TEST(asking_over_bad_networks)
-{
-	unsigned answered = 0, first = 0;
-	for (uint64_t seed = 1; seed <= SEEDS; seed++) {
-		struct sim *sim = sim_seeded(seed);
-		struct asking a = {.policy = {&ask_ops}};
-		uint32_t n = 1 + sim_random(sim, 100000);
-		struct sim_app up = {.expect_bytes = n, .close = SIM_CLOSE_EOF},
-			       down = {.send_bytes = n, .close = SIM_CLOSE_DONE, .policy = &a.policy};
-		run_pair(sim, &up, &down, 0, n);
-		sim_check(sim, a.asked == 1 && a.ended == 1, "asked %d, told %d", a.asked, a.ended);
-		sim_check(sim, !a.out.answered || a.out.end != CLOSE_END_EXPIRED, "understood, and the FIN came all the same");
-		answered += a.out.answered;
-		first += a.out.end == CLOSE_END_PEER_FIN;
-		sim_free(sim);
-	}
-	/* Two misses in a row take a bad network: most of these are good enough. */
-	ck_assert_uint_ge(first, SEEDS * 8 / 10);
-	ck_assert_uint_le(answered, first);
-}
-END_TEST
-
 int main(void)
 {
 	Suite *s = suite_create("sim");
@@ -861,9 +568,6 @@ int main(void)
 	tcase_set_timeout(tc, 120);
 	tcase_add_loop_test(tc, many_seeds, 0, SCENARIOS);
 	tcase_add_loop_test(tc, same_seed_same_trace, 0, SCENARIOS);
-	tcase_add_test(tc, hold_over_bad_networks);
-	tcase_add_test(tc, asking_over_bad_networks);
-	tcase_add_test(tc, asking_through_middleboxes);
 	tcase_add_test(tc, idle_is_silence);
 	suite_add_tcase(s, tc);
 	tc = tcase_create("exact");
@@ -879,10 +583,6 @@ int main(void)
 	tcase_add_test(tc, close_with_unread_data_resets);
 	tcase_add_loop_test(tc, syn_takes_over_the_servers_time_wait, 0, 2);
 	tcase_add_test(tc, client_reuses_its_own_time_wait);
-	tcase_add_test(tc, hold_lets_the_client_close_first);
-	tcase_add_test(tc, hold_expires);
-	tcase_add_test(tc, data_in_a_hold);
-	tcase_add_test(tc, abort_in_a_hold);
 	suite_add_tcase(s, tc);
 	SRunner *sr = srunner_create(s);
 	srunner_run_all(sr, CK_NORMAL);
