@@ -71,7 +71,7 @@ endif
 
 # The shim over a fake engine made of hidden kernel sockets: programs must not see a difference.
 check_LIBRARIES += tests/unit/libfakeengine.a
-tests_unit_libfakeengine_a_SOURCES = tests/unit/fake_engine.c src/drive/inside.c src/socket/options_table.c
+tests_unit_libfakeengine_a_SOURCES = tests/unit/fake_engine.c tests/unit/fake_engine.h tests/unit/fake_ready.c src/drive/inside.c src/socket/options_table.c
 check_DATA = tests/unit/libshimfake.so
 CLEANFILES += tests/unit/libshimfake.so
 tests/unit/libshimfake.so: preload/libshim.a tests/unit/libfakeengine.a src/libprocess.a src/libkernel.a src/libbase.a
