@@ -54,6 +54,7 @@ static struct claim *claim_get(struct engine *e, const struct group_place *place
 	c->e = e;
 	c->host = claim_host;
 	c->door.ready = claim_serves;
+	c->spare_us = TIME_NEVER;
 	list_init(&c->listeners);
 	claim_deferred_init(c);
 	group_init(&c->group, &c->host, place);
@@ -252,7 +253,7 @@ static void release(struct engine *e, struct sock *l)
 static void stops(struct engine *e, struct sock *l)
 {
 	struct claim *c = l->lst->claim;
-	l->lst->closing = true;
+	l->lst->closing = e->claims_changed = true;
 	if (!c)
 		return;
 	if (claim_is_shared(c)) {
@@ -272,7 +273,6 @@ static void stops(struct engine *e, struct sock *l)
 static void detach(struct engine *e, struct sock *l)
 {
 	struct claim *c = l->lst->claim;
-	(void)e;
 	if (!c)
 		return;
 	c->n_waiting -= l->lst->n_waiting;
@@ -281,6 +281,7 @@ static void detach(struct engine *e, struct sock *l)
 	l->lst->claim = NULL;
 	if (list_empty(&c->listeners))
 		claim_deferred_stops(c);
+	e->claims_changed = true; /* who looks after the spare queue now? */
 	claim_end_if_over(c);
 }
 
@@ -585,6 +586,7 @@ static int64_t claim_deadline(const struct claim *c)
 	if (waits_for_another_try(c))
 		at = min_time(at, c->retry_us);
 	at = min_time(at, claim_deferred_deadline(c));
+	at = min_time(at, c->spare_us);
 	if (claim_is_shared(c))
 		list_for_each (pos, tmp, &c->listeners)
 			at = min_time(at, listener_deadline(c, container_of(pos, struct listener, claim_node)));
@@ -618,6 +620,7 @@ static void claim_tick(struct claim *c)
 		tries_again(c);
 	asleep_gives(c);
 	claim_deferred_expire(c);
+	claim_spare_looks(c);
 	if (claim_is_shared(c)) {
 		if ((c->accepting && is_idle(c, LEASE_US)) || (c->lately && is_idle(c, LATELY_US)))
 			claim_shows(c);

@@ -29,6 +29,8 @@ struct claim {
 	unsigned n_held;
 	struct control deferrals; /* … and where others leave theirs; fd: or one of these */
 	int64_t help_us;       /* when it is looked next whether others would take what waits */
+	int64_t spare_us;      /* … whether anybody listens who could take what waits in the spare queue; TIME_NEVER: this process does */
+	int64_t spare_after_us; /* … how long after the last time */
 };
 
 static inline bool claim_is_shared(const struct claim *c)
@@ -73,6 +75,8 @@ void claim_moves_deferred(struct engine *e, struct sock *l);
 void claim_moves_queue(struct engine *e, struct sock *l);
 /* Who ends while it waits there is reset, not closed in order. */
 void claim_spare_resets(int fd);
+/* When no process listens any more, they are. Only the kernel knows: so a process looks that has closed its listeners, and the queue still. */
+void claim_spare_looks(struct claim *c);
 /* One that was taken from there: SO_LINGER as it inherits it from `kfd`, the listening socket. */
 void claim_spare_taken(int fd, int kfd);
 

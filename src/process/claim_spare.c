@@ -1,8 +1,15 @@
-/* Moves connections that nobody here will accept to the spare queue: each becomes a kernel socket, which whoever accepts next gets. */
+/*
+ * Moves connections that nobody here will accept to the spare queue: each becomes a kernel socket, which whoever accepts next gets. Once nobody can, they are
+ * reset.
+ */
 #include "process/claim.h"
 
 #include "base/log.h"
 #include "base/sys.h"
+#include "kernel/diag.h"
+
+#define LOOK_US     USEC_PER_MSEC /* after the last listener was closed: the program's own descriptor goes a moment later; doubled each time */
+#define LOOK_MAX_US USEC_PER_SEC
 
 /* Who ends while it waits is reset, as the kernel does with what nobody accepted, not closed in order. claim_spare_taken undoes it. */
 void claim_spare_resets(int fd)
@@ -51,4 +58,50 @@ void claim_moves_queue(struct engine *e, struct sock *l)
 	}
 	if (claim_is_shared(lst->claim))
 		claim_shows(lst->claim);
+}
+
+/* ---- when nobody listens any more ---- */
+
+static bool listens(const struct claim *c)
+{
+	list_for_each (pos, tmp, &c->listeners)
+		if (container_of(pos, struct listener, claim_node)->kfd >= 0)
+			return true;
+	return false;
+}
+
+struct listened {
+	struct diag_visit visit;
+	const struct ip_addr *addr;
+	bool found;
+};
+
+static void compare(struct diag_visit *v, const struct diag_socket *s)
+{
+	struct listened *l = container_of(v, struct listened, visit);
+	l->found |= ip_addr_equal(&s->key.laddr, l->addr);
+}
+
+/* Of whatever process. True also where the kernel does not say. */
+static bool is_listened_at(const struct group_place *p)
+{
+	struct listened l = {.visit.socket = compare, .addr = &p->addr};
+	return diag_dump_listeners(p->port, &l.visit) || l.found;
+}
+
+void claim_spare_looks(struct claim *c)
+{
+	int64_t now = c->e->now;
+	if (c->group.spare[1] < 0 || listens(c)) {
+		c->spare_us = TIME_NEVER;
+		return;
+	}
+	if (c->spare_us == TIME_NEVER)
+		c->spare_after_us = LOOK_US;
+	else if (now < c->spare_us)
+		return;
+	else if (group_spare_has_any(&c->group) && !is_listened_at(&c->group.place))
+		group_spare_empty(&c->group);
+	c->spare_us = now + c->spare_after_us;
+	c->spare_after_us = min_time(2 * c->spare_after_us, LOOK_MAX_US);
 }

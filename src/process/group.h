@@ -123,6 +123,9 @@ int group_spare_make(struct group *g); /* 0 also when it is there */
 int group_spare_give(struct group *g, int fd);
 bool group_spare_has(const struct group *g); /* another process may be quicker */
 int group_spare_take(struct group *g); /* its fd, close-on-exec; -EAGAIN */
+/* Either way: who may be accepted, and who is held back. */
+bool group_spare_has_any(const struct group *g);
+void group_spare_empty(struct group *g); /* closes them */
 /* The same for one that nobody may accept yet: TCP_DEFER_ACCEPT holds it back until its client has spoken, or until then (clock_now_us). */
 int group_spare_defer(struct group *g, int fd, int64_t until_us);
 /* `from`: a duplicate of spare[0]. The fd, an internal one, or -errno. */

@@ -5,7 +5,8 @@
  * an exec that passes the listener on (spare_exec.c). Where a message of the program's passes it (SCM_RIGHTS), the broker hands it on (broker_passed.c).
  * Connections that may be accepted go from spare[0] to spare[1], which all who accept watch. The other way go those that TCP_DEFER_ACCEPT holds back (claim_deferred.c).
  *
- * The kernel keeps what is in it, and ends those connections when the last process is gone, as it does with a listening socket's own queue.
+ * The kernel keeps what is in it, and ends those connections when the last process is gone, as it does with a listening socket's own queue. Where that process has
+ * closed its listeners and goes on with its connections, it ends them itself (claim_spare.c).
  */
 #include "process/group.h"
 
@@ -44,10 +45,20 @@ int group_spare_give(struct group *g, int fd)
 	return g->spare[0] < 0 ? -ENOTCONN : fd_pass_send(g->spare[0], &byte, 1, &fd, 1, MSG_DONTWAIT);
 }
 
-bool group_spare_has(const struct group *g)
+static bool has_message(int fd)
 {
 	char byte;
-	return g->spare[1] >= 0 && sys_recvfrom(g->spare[1], &byte, 1, MSG_PEEK | MSG_DONTWAIT, NULL, NULL) > 0;
+	return fd >= 0 && sys_recvfrom(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT, NULL, NULL) > 0;
+}
+
+bool group_spare_has(const struct group *g)
+{
+	return has_message(g->spare[1]);
+}
+
+bool group_spare_has_any(const struct group *g)
+{
+	return has_message(g->spare[1]) || has_message(g->spare[0]);
 }
 
 int group_spare_take(struct group *g)
@@ -74,4 +85,14 @@ int group_spare_take_deferred(int from, int64_t *until_us)
 	if (r < 0)
 		return (int)r;
 	return r == sizeof *until_us && n ? fd_move_high(fd) : -EAGAIN;
+}
+
+void group_spare_empty(struct group *g)
+{
+	int64_t until_us;
+	int fd;
+	while ((fd = group_spare_take(g)) >= 0)
+		sys_close(fd);
+	while ((fd = group_spare_take_deferred(g->spare[0], &until_us)) >= 0)
+		fd_close(fd);
 }

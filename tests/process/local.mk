@@ -88,6 +88,9 @@ EXTRA_DIST += tests/process/landlock.py tests/process/landlocked.py tests/proces
 TESTS += tests/process/landlocked_test.sh tests/process/filter_closing_test.sh
 dist_check_SCRIPTS += tests/process/landlocked_test.sh tests/process/filter_closing_test.sh
 
+EXTRA_DIST += tests/process/given_up.py
+TESTS += tests/process/given_up_test.sh
+dist_check_SCRIPTS += tests/process/given_up_test.sh
 EXTRA_DIST += tests/process/two_claims.py
 TESTS += tests/process/two_claims_test.sh
 dist_check_SCRIPTS += tests/process/two_claims_test.sh
