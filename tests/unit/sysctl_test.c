@@ -1,6 +1,12 @@
-/* When the namespace's settings are read again (kernel/sysctl.h). What the clock says is set here; that they were read is seen by read_us. */
+/*
+ * When the namespace's settings are read again (kernel/sysctl.h). What the clock says is set here; that they were read is seen by read_us. And that sysctl.def says of each
+ * of this kernel's what becomes of it.
+ */
 #include <check.h>
+#include <dirent.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "kernel/sysctl.h"
 
@@ -58,6 +64,44 @@ START_TEST(who_listens)
 }
 END_TEST
 
+static const char *const listed[] = {
+#define CORE(name, member, unit, otherwise, least, most) #name,
+#define CORE_AT(name, column, member, unit, otherwise, least, most) #name,
+#define SYSCTL(name, otherwise, least, most) #name,
+#define UNHEEDED(name, otherwise, why) #name,
+#define ASIDE(name, why) #name,
+#define SYSCTL_DIRECTORY(name)
+#include "kernel/sysctl.def"
+};
+
+static bool is_listed(const char *name)
+{
+	for (size_t i = 0; i < sizeof listed / sizeof *listed; i++)
+		if (strcmp(listed[i], name) == 0)
+			return true;
+	return false;
+}
+
+START_TEST(all_of_the_kernels)
+{
+	DIR *d = opendir("/proc/sys/net/ipv4");
+	unsigned n = 0, lacking = 0;
+	ck_assert_ptr_nonnull(d);
+	for (struct dirent *entry; (entry = readdir(d)) != NULL;) {
+		if (strncmp(entry->d_name, "tcp_", 4) != 0)
+			continue;
+		n++;
+		if (!is_listed(entry->d_name)) {
+			lacking++;
+			printf("sysctl.def does not say what becomes of net.ipv4.%s\n", entry->d_name);
+		}
+	}
+	closedir(d);
+	ck_assert_uint_gt(n, 40);
+	ck_assert_uint_eq(lacking, 0);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("sysctl");
@@ -65,6 +109,9 @@ int main(void)
 	tcase_add_test(tc, after_a_pause);
 	tcase_add_test(tc, one_after_the_other);
 	tcase_add_test(tc, who_listens);
+	suite_add_tcase(s, tc);
+	tc = tcase_create("table");
+	tcase_add_test(tc, all_of_the_kernels);
 	suite_add_tcase(s, tc);
 	SRunner *r = srunner_create(s);
 	srunner_run_all(r, CK_ENV);
