@@ -4,7 +4,7 @@
  *
  * Where it is on, segments are no larger than search_low, which the path is known to take. Now and then one in the middle between search_low and search_high leaves
  * as a probe, with enough behind it that its loss is found by SACK. Its ACK makes search_low larger; its loss makes search_high smaller, and is no congestion.
- * tcp_mtu_probing 2: from the start, at tcp_base_mss. 1: when timeouts say that the path swallows large segments (RFC 4821 §7.7): then each makes search_low half as large.
+ * tcp_mtu_probing 2: from the start, at tcp_base_mss; who was called has settled the size of its segments by then, as in Linux, and keeps it until a probe arrives. 1: when timeouts say that the path swallows large segments (RFC 4821 §7.7): then each makes search_low half as large.
  *
  * Sizes here are `room`: what an IP packet has for text and TCP options. Owns c->mtu; no timer, no memory.
  */
@@ -34,24 +34,26 @@ static uint32_t text_in(const struct tcp_conn *c, uint32_t room)
 	return max_u32(room, c->stack->config.min_snd_mss) - option_bytes(c);
 }
 
-static void begin(struct tcp_conn *c, int64_t now)
+static void begin(struct tcp_conn *c, int64_t now, uint32_t low)
 {
 	uint32_t clamp = c->options.maxseg ? min_u32(c->mss_peer, c->options.maxseg) : c->mss_peer;
-	c->mtu.on = c->stack->config.mtu_probing > 1;
-	c->mtu.high = min_u32(clamp, c->mss_path);
-	c->mtu.low = c->stack->config.base_mss + option_bytes(c);
+	c->mtu.high = c->passive ? clamp : min_u32(clamp, c->mss_path);
+	c->mtu.low = low;
 	c->mtu.probe = 0;
 	c->mtu.at_us = now;
 }
 
 void mtu_probe_init(struct tcp_conn *c, int64_t now)
 {
-	begin(c, now);
+	begin(c, now, c->stack->config.base_mss + option_bytes(c));
+	c->mtu.on = c->stack->config.mtu_probing > 1;
+	c->mtu.settled = c->passive ? c->mss + option_bytes(c) : 0;
 }
 
 uint32_t mtu_probe_bound(const struct tcp_conn *c, uint32_t room)
 {
-	return c->mtu.on ? min_u32(room, max_u32(c->mtu.low, c->stack->config.min_snd_mss)) : room;
+	uint32_t known = max_u32(c->mtu.low, c->mtu.settled);
+	return c->mtu.on ? min_u32(room, max_u32(known, c->stack->config.min_snd_mss)) : room;
 }
 
 /* The size of segments is another one. */
@@ -74,7 +76,7 @@ enum mtu_probe_says mtu_probe_next(const struct tcp_conn *c, struct out *o)
 	if (!m->on || m->probe || !is_quiet(c) || c->cwnd < PROBE_CWND_SEGS * c->mss || SEQ_GT(c->snd_up, c->snd_nxt) || c->eor.n || m->high < m->low)
 		return MTU_PROBE_NO;
 	uint32_t room = (m->high + m->low + 2 * header_bytes(c)) / 2 - header_bytes(c), len = text_in(c, room), needed = len + (c->kept.reordering + 1) * c->mss;
-	if (len > text_in(c, m->high) || m->high - m->low < c->stack->config.probe_threshold || len <= c->mss || len + option_bytes(c) > c->mss_path)
+	if (len > text_in(c, m->high) || m->high - m->low < c->stack->config.probe_threshold || len + option_bytes(c) > c->mss_path)
 		return MTU_PROBE_NO;
 	if (snd_unsent(c) < needed || c->snd_wnd < needed)
 		return MTU_PROBE_NO;
@@ -104,7 +106,7 @@ static void succeeded(struct tcp_conn *c, uint32_t acked)
 	if (c->ssthresh != TCP_SSTHRESH_INITIAL)
 		c->ssthresh = max_u32(c->ssthresh, c->cwnd / 4 * 3);
 	c->mtu.low = c->mtu.probe;
-	c->mtu.probe = 0;
+	c->mtu.probe = c->mtu.settled = 0;
 	resize(c);
 	c->cwnd = max_u32(segs, 1) * c->mss; /* as many bytes, about */
 	c->flight_max = (uint64_t)c->flight_max * c->mss / before;
@@ -123,7 +125,7 @@ void mtu_probe_on_ack(struct tcp_conn *c, int64_t now, uint32_t acked)
 	if (m->probe && SEQ_GEQ(c->snd_una, m->end))
 		succeeded(c, acked);
 	if (!m->probe && now - m->at_us >= c->stack->config.probe_interval_us) /* the path may have become another one */
-		begin(c, now);
+		begin(c, now, c->mss + option_bytes(c));
 }
 
 bool mtu_probe_failed(struct tcp_conn *c)
@@ -150,6 +152,7 @@ void mtu_probe_on_rto(struct tcp_conn *c, int64_t now)
 	const struct tcp_config *config = &c->stack->config;
 	if (!config->mtu_probing || !tcp_is_synchronized(c) || !is_long(c, now))
 		return;
+	m->settled = 0;
 	if (!m->on) {
 		m->on = true;
 		m->at_us = now;

@@ -65,6 +65,7 @@ struct tcp_kept {
 struct tcp_mtu {
 	bool on;
 	uint32_t low, high;  /* it takes so much; it may take so much */
+	uint32_t settled;    /* segments were so large when the search began, and no probe has arrived since; 0: low bounds them */
 	uint32_t probe;      /* of the probe in flight; 0: none */
 	uint32_t start, end; /* … its numbers */
 	uint32_t more_acked; /* by how much more than it acknowledges does the ACK at hand let cwnd grow */
