@@ -45,7 +45,6 @@
 #define RETRY_US  (50 * USEC_PER_MSEC) /* for who cannot be the kernel's yet */
 #define UNREAD_US (1 * USEC_PER_SEC)   /* rules that nobody could read so long may ban anybody */
 #define BUSY_US   (15 * USEC_PER_SEC)  /* a broker that was late is not asked for five seconds */
-#define ENDING_US (1 * USEC_PER_MSEC)  /* for a reader that has read, and has not ended */
 #define LEGACY_US (400 * USEC_PER_MSEC)
 #define LOOK_US   (400 * USEC_PER_MSEC)
 
@@ -200,6 +199,14 @@ static bool take_rules(struct engine *e, int err, struct firewall *now, char *wh
 	return true;
 }
 
+/* For the next job. */
+static struct rules_reader *resting(struct rejudge *r)
+{
+	struct rules_reader *rests = r->resting;
+	r->resting = NULL;
+	return rests;
+}
+
 /* True: there are new ones. */
 static bool read_anew(struct engine *e)
 {
@@ -208,7 +215,7 @@ static bool read_anew(struct engine *e)
 	char why[160];
 	r->stale = false;
 	if (firewall_is_large(e->firewall)) {
-		r->reader = rules_reader_begin(r->timer.fd);
+		r->reader = rules_reader_begin(resting(r), r->timer.fd);
 		if (r->reader)
 			return false;
 	}
@@ -288,7 +295,7 @@ static void look_aside(struct engine *e)
 	struct firewall_sight s;
 	sight_of(e, &s);
 	int broker_fd = r->asks_broker ? privileged_look_begin() : -1;
-	r->reader = rules_reader_begin_look(r->timer.fd, &s, &r->look, broker_fd, r->generation);
+	r->reader = rules_reader_begin_look(resting(r), r->timer.fd, &s, &r->look, broker_fd, r->generation);
 	if (r->reader)
 		return;
 	uint32_t generation = r->generation;
@@ -311,7 +318,8 @@ static bool take_from_reader(struct engine *e)
 	if (saw)
 		take_sight(e, *saw, generation);
 	bool looked = saw;
-	int err = rules_reader_end(r->reader, &now, why, sizeof why);
+	int err = rules_reader_take(r->reader, &now, why, sizeof why);
+	r->resting = r->reader;
 	r->reader = NULL;
 	return !looked && take_rules(e, err, now, why, sizeof why);
 }
@@ -343,8 +351,6 @@ static void on_timer(struct engine *e, struct control *c)
 	turn_end(e);
 	if (again < 0 && r->stale && !r->reader)
 		again = SETTLE_US;
-	if (again < 0 && r->reader && rules_reader_is_ending(r->reader))
-		again = ENDING_US;
 	if (again < 0 && firewall_has_legacy(e->firewall))
 		again = LEGACY_US;
 	if (again >= 0 && !r->armed)
@@ -354,8 +360,11 @@ static void on_timer(struct engine *e, struct control *c)
 /* Nobody reads on: the caller wants no other thread, or forks. */
 void rejudge_pause(struct engine *e)
 {
-	if (e->rejudge.reader)
-		rules_reader_join(e->rejudge.reader);
+	struct rejudge *r = &e->rejudge;
+	if (r->reader)
+		rules_reader_join(r->reader);
+	if (r->resting)
+		rules_reader_join(r->resting);
 }
 
 /* Who has dropped its privilege hears of no policy; the broker tells whether they changed (take_sight). */
@@ -407,13 +416,11 @@ void rejudge_begin(struct engine *e)
 void rejudge_stop(struct engine *e)
 {
 	struct rejudge *r = &e->rejudge;
-	struct firewall *unused;
-	char why[160];
 	if (!r->on)
 		return;
-	if (r->reader && rules_reader_end(r->reader, &unused, why, sizeof why) == 0)
-		firewall_free(unused);
-	r->reader = NULL;
+	rules_reader_end(r->reader);
+	rules_reader_end(r->resting);
+	r->reader = r->resting = NULL;
 	control_del(e, &r->timer);
 	if (r->news.fd >= 0)
 		control_del(e, &r->news);
@@ -426,6 +433,7 @@ void rejudge_forget(struct engine *e)
 {
 	struct rejudge *r = &e->rejudge;
 	rules_reader_forget(r->reader);
+	rules_reader_forget(r->resting);
 	if (r->on) {
 		fd_close(r->timer.fd);
 		fd_close(r->news.fd);

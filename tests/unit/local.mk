@@ -45,6 +45,13 @@ tests_unit_sysctl_test_SOURCES = tests/unit/sysctl_test.c
 tests_unit_sysctl_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
 tests_unit_sysctl_test_LDADD = src/libkernel.a src/libbase.a $(UNIT_LIBS)
 
+# of src/socket, what needs no engine
+check_PROGRAMS += tests/unit/rules_reader_test
+TESTS += tests/unit/rules_reader_test
+tests_unit_rules_reader_test_SOURCES = tests/unit/rules_reader_test.c
+tests_unit_rules_reader_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
+tests_unit_rules_reader_test_LDADD = src/libsocket.a src/libbase.a $(UNIT_LIBS)
+
 drive_tests = \
 	tests/unit/sched_test \
 	tests/unit/drive_test
