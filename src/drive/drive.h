@@ -82,6 +82,10 @@ enum waiter_blocked { BLOCKED_NOT, BLOCKED_LEADS, BLOCKED_FUTEX, BLOCKED_FD, BLO
  * out (RFC 8985): an ACK should be earlier.
  */
 #define DRIVE_GRACE_US USEC_PER_MSEC
+/* … and so long a program that is calm: for DRIVE_CALM_US no thread of it was away from its waits for longer than DRIVE_AWAY_US. */
+#define DRIVE_GRACE_CALM_US (4 * USEC_PER_MSEC)
+#define DRIVE_CALM_US       (250 * USEC_PER_MSEC)
+#define DRIVE_AWAY_US       (USEC_PER_MSEC / 2)
 
 /* What the engine lives from: netlink, and of each interface the packet ring, and the transmit queue while it is full; SYNs that the host judged. */
 #define DRIVE_FDS         34
@@ -146,6 +150,9 @@ struct drive {
 	const struct timespec *helper_timeout_read; /* … by one to read */
 	unsigned stops;        /* how often the process was stopped and went on */
 	int64_t grace_us;      /* the helper's: how long it leaves the engine to the program */
+	bool away;             /* a thread was away for long. The helper looks without the lock, and takes it back */
+	int64_t left_us;       /* when the last wait ended */
+	int64_t calm_us;       /* the helper's: since when no thread was away for long */
 };
 
 /* Statically; so that the lock and a turn's bracket work from the start, before there is anything to drive. */

@@ -11,6 +11,11 @@
  *     reads from a pipe has not come back for long: so after it led the grace time is short, and each tick in which the program drove doubles it.
  * So frames and deadlines wait for at most the grace time, 1 ms, whatever the program does; and so does what its verbs put off (putoff.c).
  *
+ * A program that is calm, whose threads always went back to their waits at once, has a longer one, 4 ms: a timer's tick of a kernel with HZ=250. Each tick wakes this thread on
+ * the CPU that a server's thread slept on, and a frame that comes in these microseconds finds that CPU busy: the kernel then puts the server's thread behind the one that sent
+ * the frame, and where that one spins, until the next tick of the scheduler. With 10,000 requests a second and two CPUs that was one answer in 100. And the ticks go on
+ * between requests that are more than 1 ms apart, instead of a sleep that each request ends by a wake-up. The first time that the program stays away ends it.
+ *
  * All signals are blocked in it. It exists from the first socket that was decided, or fell back, to the process's end; not in fork children.
  */
 #include "drive/drive.h"
@@ -54,18 +59,21 @@ static int sleep_until(struct drive *d, struct helper_fds *h, int64_t until)
 	return r;
 }
 
-/* Ticks, without the lock, which a busy program would have to hand over twice, as long as the program drives and nothing else is to be done. */
-static void tick(struct drive *d, struct helper_fds *h, int64_t until)
+/*
+ * Ticks, without the lock, which a busy program would have to hand over twice, as long as the program drives and nothing else is to be done. `most`: its grace time, once
+ * it has grown.
+ */
+static void tick(struct drive *d, struct helper_fds *h, int64_t until, int64_t most)
 {
 	int64_t seen = __atomic_load_n(&d->driven_us, __ATOMIC_RELAXED);
 	for (unsigned i = 0; i < LAZY_TICKS; i++) {
 		if (sleep_until(d, h, until))
 			return;
 		int64_t driven = __atomic_load_n(&d->driven_us, __ATOMIC_RELAXED);
-		if (driven == seen)
+		if (driven == seen || (most > DRIVE_GRACE_US && __atomic_load_n(&d->away, __ATOMIC_RELAXED)))
 			return;
 		seen = driven;
-		d->grace_us = min_time(2 * d->grace_us, DRIVE_GRACE_US);
+		d->grace_us = min_time(2 * d->grace_us, most);
 		until = driven + d->grace_us;
 	}
 }
@@ -78,13 +86,22 @@ static void serve(struct drive *d, struct helper_fds *h)
 	d->ops->service(d, h->fds + 1, h->first_engine - 1);
 }
 
+/* What the program may count on to come back by itself. */
+static int64_t grace_most(struct drive *d)
+{
+	int64_t now = clock_now_us();
+	if (__atomic_exchange_n(&d->away, false, __ATOMIC_RELAXED) || (!d->sched.seat && now - d->left_us > DRIVE_AWAY_US))
+		d->calm_us = now;
+	return now - d->calm_us > DRIVE_CALM_US ? DRIVE_GRACE_CALM_US : DRIVE_GRACE_US;
+}
+
 /*
  * While a thread leads, nothing is gained by a short one; and a helper that falls asleep between the answers of a fast peer would be woken for each, and fight
  * for the lock.
  */
-static int64_t grace(const struct drive *d)
+static int64_t grace(const struct drive *d, int64_t most)
 {
-	return d->sched.seat ? DRIVE_GRACE_US : d->grace_us;
+	return d->sched.seat ? most : min_time(d->grace_us, most);
 }
 
 static void helper_round(struct drive *d)
@@ -92,8 +109,9 @@ static void helper_round(struct drive *d)
 	struct helper_fds h;
 	int64_t until = TIME_NEVER, driven = d->driven_us;
 	enum sched_helper role = HELPER_SLEEPS;
+	int64_t most = grace_most(d);
 	if (d->up)
-		role = sched_helper_look(&d->sched, clock_now_us(), driven, grace(d), d->ops->deadline(d), &until);
+		role = sched_helper_look(&d->sched, clock_now_us(), driven, grace(d, most), d->ops->deadline(d), &until);
 	else
 		d->sched.helper = role;
 	d->helper_sees_tx = d->up && d->ops->tx_blocked(d);
@@ -104,7 +122,7 @@ static void helper_round(struct drive *d)
 		until = min_time(until, d->main_look_us);
 	drive_unlock(d);
 	if (role == HELPER_TICKS)
-		tick(d, &h, until);
+		tick(d, &h, until, most);
 	else
 		sleep_until(d, &h, until);
 	drive_lock_only(d);

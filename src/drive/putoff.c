@@ -14,10 +14,10 @@
  *     would wait.
  *     An ACK that may be delayed, and is all that its connection has to say, the verb leaves for the request, the answer or the FIN that it may ride on, but not
  *     for longer than the helper would: PUT_OFF_ACK_US;
- *   - the helper thread owns it meanwhile: it is awake or ticks, and sends what it finds at the end of its tick, 1 ms. So it is, too, where another thread leads: that
+ *   - the helper thread owns it meanwhile: it is awake or ticks, and sends what it finds at the end of its tick, 1 ms (4 while the program is calm: helper.c). So it is, too, where another thread leads: that
  *     one may sleep for long, and is not woken. Where the helper sleeps or leads, nothing is put off: nobody would look in time;
  *   - nobody else can know of a verb that was put off: the shim has it said before the program ends itself or reaches another process (preload/known.c). An end
- *     from outside within that 1 ms (SIGKILL, no memory left) loses it, as it loses what waits for the peer's window. Closing that, too, would take a copy of each verb's
+ *     from outside within that time (SIGKILL, no memory left) loses it, as it loses what waits for the peer's window. Closing that, too, would take a copy of each verb's
  *     output where another process finds it, or the system call that putting off saves;
  *   - only a thread that has shown that it comes back, and soon, puts anything off. `rhythm` tells. It grows with each look for input (recv, accept, a wait) that
  *     comes within COME_BACK_US after a call that had something to say, and halves with one that comes later. When the helper has to speak for a thread, many
@@ -120,6 +120,8 @@ void putoff_note_wait(struct drive *d)
 	if (!w)
 		return;
 	came_back(w, d->now, VERB_LOOKS);
+	if (w->woken_us && d->now - w->woken_us > DRIVE_AWAY_US)
+		__atomic_store_n(&d->away, true, __ATOMIC_RELAXED);
 	w->waited_us = d->now;
 }
 
@@ -133,7 +135,7 @@ void putoff_note_woken(struct drive *d, struct waiter *w)
 	if (w->woken_us)
 		w->ran_us = average_in(w->ran_us, w->waited_us - w->woken_us);
 	w->slept_us = average_in(w->slept_us, d->now - w->waited_us);
-	w->woken_us = d->now;
+	w->woken_us = d->left_us = d->now;
 }
 
 /* The helper will look within its tick, and nobody else has to be told. */

@@ -195,6 +195,7 @@ void drive_check_deadline(struct drive *d)
 void drive_came_up(struct drive *d)
 {
 	d->up = true;
+	d->calm_us = clock_now_us();
 	drive_seat_efd(d); /* now: later a program may have a single number left, and need it */
 	if (d->sched.seat) /* it leads already, and waits for nothing of the engine's yet */
 		wake_blocked(container_of(d->sched.seat, struct waiter, sched));

@@ -54,13 +54,17 @@ tests_unit_rules_reader_test_LDADD = src/libsocket.a src/libbase.a $(UNIT_LIBS)
 
 drive_tests = \
 	tests/unit/sched_test \
+	tests/unit/calm_test \
 	tests/unit/drive_test
 check_PROGRAMS += $(drive_tests)
 TESTS += $(drive_tests)
 tests_unit_sched_test_SOURCES = tests/unit/sched_test.c
 tests_unit_sched_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
 tests_unit_sched_test_LDADD = src/libdrive.a src/libbase.a $(UNIT_LIBS)
-tests_unit_drive_test_SOURCES = tests/unit/drive_test.c
+tests_unit_calm_test_SOURCES = tests/unit/calm_test.c tests/unit/pipe_engine.h
+tests_unit_calm_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
+tests_unit_calm_test_LDADD = src/libdrive.a src/libbase.a $(UNIT_LIBS)
+tests_unit_drive_test_SOURCES = tests/unit/drive_test.c tests/unit/pipe_engine.h
 tests_unit_drive_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
 tests_unit_drive_test_LDADD = src/libdrive.a src/libbase.a $(UNIT_LIBS)
 
