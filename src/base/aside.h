@@ -16,9 +16,11 @@ struct aside {
 	long result; /* 0/positive or -errno */
 	pthread_t thread;
 	bool runs;
+	bool ended; /* the call has; atomic */
 };
 
 void aside_begin(struct aside *a, long nr, const long args[6]);
+bool aside_has_ended(const struct aside *a);
 /* The call's result. Again: the same. */
 long aside_wait(struct aside *a);
 

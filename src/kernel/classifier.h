@@ -62,6 +62,7 @@ int classifier_prepare(struct classifier **out, bool has_eth);
 /* `c` was prepared; a copy of `place` becomes its attachment. `packet_fd`: as classifier_open's. -ENOLINK: the interface is gone. */
 int classifier_put(struct classifier *c, int ifindex, int place, int packet_fd, bool has_eth);
 struct classifier_place *classifier_place_begin(int ifindex); /* NULL: it cannot be made */
+bool classifier_place_is_made(const struct classifier_place *p); /* or failed: its end is not waited for */
 int classifier_place_end(struct classifier_place *p); /* the descriptor; frees `p` */
 int classifier_place_clear(int place);
 

@@ -268,44 +268,19 @@ static int ebpf_attach(struct classifier *base, int ifindex, int packet_fd, bool
 
 /* ---- in two steps ---- */
 
-struct tap_loading {
-	const struct ebpf *c;
-	bool has_eth;
-	int prog; /* no internal descriptor yet */
-};
-
-static void *tap_main(void *arg)
-{
-	struct tap_loading *l = arg;
-	l->prog = load_tap_program(l->c, l->has_eth);
-	return NULL;
-}
-
-/* The kernel takes some milliseconds to verify each of the two, and can do it on two processors. */
-static int load_both(struct ebpf *c, bool has_eth)
-{
-	struct tap_loading tap = {c, has_eth, -1};
-	pthread_t thread;
-	bool aside = thread_start(&thread, tap_main, &tap) == 0;
-	int err = load_ingress(c, has_eth);
-	if (aside)
-		thread_join(thread);
-	c->programs[has_eth].tap = fd_move_high(tap.prog);
-	int second = load_tap(c, has_eth);
-	return err < 0 ? err : second < 0 ? second : 0;
-}
-
 int classifier_prepare(struct classifier **out, bool has_eth)
 {
 	struct ebpf *c = ebpf_new();
 	if (!c)
 		return -ENOMEM;
-	int err = open_maps(c);
+	int err = open_maps(c), tap = 0;
 	if (!err)
-		err = load_both(c, has_eth);
-	if (err < 0) {
+		err = load_ingress(c, has_eth);
+	if (err >= 0)
+		tap = load_tap(c, has_eth);
+	if (err < 0 || tap < 0) {
 		ebpf_close(&c->base);
-		return err;
+		return err < 0 ? err : tap;
 	}
 	*out = &c->base;
 	return 0;

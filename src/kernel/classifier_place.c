@@ -34,6 +34,11 @@ struct classifier_place *classifier_place_begin(int ifindex)
 	return p;
 }
 
+bool classifier_place_is_made(const struct classifier_place *p)
+{
+	return aside_has_ended(&p->making.call);
+}
+
 int classifier_place_end(struct classifier_place *p)
 {
 	int fd = fd_move_high(bpf_link_tcx_ingress_end(&p->making));

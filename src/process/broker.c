@@ -1,8 +1,8 @@
 /*
  * The broker's life: see broker.h.
  *
- * Owns: the listening socket, a pidfd of whom it waits for, an epoll instance, and for each member its connection and its pidfd. One thread; requests are served one
- * after the other, and the slowest (a link, some 50 ms) is within what members wait. Nothing here trusts a member: one that does not speak the protocol is dropped.
+ * Owns: the listening socket, a pidfd of whom it waits for, an epoll instance, and for each member its connection and its pidfd. One thread serves the requests, one
+ * after the other, and the slowest (a link, some 50 ms) is within what members wait; others make links ahead (broker_spares.c). Nothing here trusts a member: one that does not speak the protocol is dropped.
  *
  * Limits: MEMBERS_MAX connections of members; of those that did not show the token yet, STRANGERS_MAX, or as many as there are numbers for, then the oldest is dropped.
  */
@@ -46,6 +46,7 @@ struct member {
 	struct list node; /* broker.members, or broker.strangers, the oldest first */
 	int fd;
 	bool is_member; /* it showed the token */
+	bool said_bye;
 	int table_fd;   /* of its connections; -1: none */
 	struct broker_rings rings;
 	struct broker_slots slots;
@@ -79,7 +80,7 @@ static void member_drop(struct broker *b, struct member *m)
 	else
 		b->n_strangers--;
 	bool placed = m->spent.place.fd >= 0;
-	broker_place_return(&m->spent.place); /* first: from here on the kernel has its frames */
+	broker_place_return(&m->spent.place, m->said_bye); /* first: from here on the kernel has its frames */
 	if (m->table_fd >= 0) /* before who is in the slots is asked: end of file is not to be overtaken by a reset */
 		broker_deaths_add(m->table_fd);
 	broker_slots_end(&m->slots);
@@ -216,6 +217,7 @@ static bool serve(struct broker *b, struct member *m, const struct broker_reques
 	if (r->op == BROKER_JOINED)
 		return len == sizeof *r && broker_slots_add(&m->slots, &r->joined, in);
 	if (r->op == BROKER_BYE) {
+		m->said_bye = true;
 		forget_table(m);
 		broker_rings_forget(&m->rings);
 		return true;
@@ -308,7 +310,7 @@ static void run(struct broker *b)
 	for (bool over = false; !over;) {
 		int wait_ms = broker_deaths_serve();
 		over = wait_ms < 0 && !is_needed(b);
-		for (int i = 0; i < 2 && wait_ms < 0 && !over && broker_spares_lack(); i++) /* a place and a link */
+		if (wait_ms < 0 && !over && broker_spares_lack())
 			broker_spares_tend();
 		if (serve_next(b, 0)) /* also a member that has come and died meanwhile */
 			over = false;

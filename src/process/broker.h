@@ -17,7 +17,7 @@
  * environment of the tree. The name itself is public (/proc/net/unix), so it is not the token. The members look who serves them: the superuser, or their own user.
  *
  * Its life: no wait of the program's sees it (broker.c, make_process). It has no file of the program's,
- * a session of its own, no thread, and ignores the signals by which a terminal or a service manager ends a program. It ends when the tree's first process has ended, no member
+ * a session of its own, and ignores the signals by which a terminal or a service manager ends a program. It ends when the tree's first process has ended, no member
  * is left, and no living process has the token in its environment: one of those may still become a member.
  *
  * If it dies, connections go on. What needs it then fails as it does without a broker, and the socket is the kernel's.

@@ -179,7 +179,7 @@ static int do_link(const struct broker_ops_config *c, struct broker_spent *spent
 	if (!n)
 		n = classifier_fds(sent.classifier, out->fd + 2);
 	if (n < 0) {
-		broker_place_return(&sent.place);
+		broker_place_return(&sent.place, false);
 		broker_ops_sent();
 		return n;
 	}

@@ -1,51 +1,65 @@
 /*
- * Links made ahead: a short program should not wait for what the kernel needs some 10 ms for each time, an RCU grace period.
+ * Links made ahead: a short program should not wait for what the kernel needs some 10 ms for each time, an RCU grace period, nor for the verifying of
+ * the classifier's programs, some 5 ms.
  *
- * There are two such waits in a link. Its ring: so a few sockets with rings, with filters and the classifier's programs, lie ready. They are not
- * bound to an interface, and cost no frame anything. And the attachment to the interface: so an attachment is not ended with its member. It becomes a
- * place (kernel/classifier.h), whose program leaves everything to the kernel, and the next member's program is put there. Neither keeps anything of
- * the member before: maps and rings are new ones.
+ * So a ring and the classifier's maps and programs lie ready. The packet socket is not bound, and costs no frame anything. Each is made by a thread of its own,
+ * while the broker serves: who comes meanwhile takes one that is ready, or waits for the oldest.
  *
- *     want:     place begun ──(grace period)──▶ ready ──take──▶ a member's ──its end──▶ cleared, ready
- *               ring begun, programs made ──(grace period)──▶ ready ──take──▶ a member's, for good
+ * The attachment to the interface is a place (kernel/classifier.h), which does not end with its member: the next link's program is put there, and the kernel waits
+ * for nothing. It keeps nothing of the member before: maps and rings are new ones. While a new place is made, the kernel's lock of the network is held, so that whoever
+ * begins waits, too. So none is made within PLACE_AFTER_US of a link that was given: a short program gives its place back before.
  *
- * They are made one by one, while nobody asks for anything, unless there is none left: who finds none makes a link by himself, which takes him
- * longer. For each of the interfaces that members asked for lately there is one of each; and one more whenever a member came and found none, since
- * programs start faster than links are made then. An idle place costs every frame of the interface some 15 ns. So what nobody asked for during
- * SPARE_US is given up.
+ *     want:     place begun ──(grace period)──▶ ready ──put──▶ a link's, and so a member's ──its end──▶ ready
+ *               link begun (thread: ring, programs; a place, if one is ready) ──▶ ready ──take──▶ a member's, for good
+ *
+ * For each of the interfaces that members asked for lately there are two; and one more whenever a member came and found none ready, since programs start
+ * faster than links are made then. An idle place costs every frame of the interface some 15 ns. So what nobody asked for during SPARE_US is given up.
  */
 #include "process/broker_spares.h"
 
 #include <errno.h>
 #include <linux/filter.h>
+#include <linux/capability.h>
+#include <pthread.h>
+#include <sched.h>
 #include <stdio.h>
 
 #include "base/late.h"
 #include "base/sys.h"
+#include "base/thread.h"
 #include "base/time.h"
 #include "kernel/classifier.h"
 #include "kernel/netstate.h"
+#include "kernel/privileged.h"
 #include "link/link.h"
 
 #define SPARES_MAX 4
 #define PLACES_MAX 8
 #define WANTS_MAX  4
+#define LEAST_IN_USE 2 /* where one was taken lately: servers have two workers, or more */
 #define SPARE_US   (2 * USEC_PER_SEC)
-#define GRACE_US   (25 * USEC_PER_MSEC) /* what the kernel makes is there by then: whoever needs it earlier waits for it */
+#define PLACE_AFTER_US (5 * USEC_PER_MSEC)
+#define LOOK_US (2 * USEC_PER_MSEC) /* while a place is made */
 
-/* Not attached and not bound. */
+/* A link that is being made, is ready, or could not be made. Not bound. */
 static struct spare {
 	int ifindex; /* 0: none */
+	uint64_t number; /* the least is the oldest */
 	struct link *link;
 	struct classifier *classifier;
-	int64_t due_us; /* its ring is there, then */
+	int place; /* -1: none yet */
+	int err;   /* it could not be made */
+	pthread_t maker;
+	bool made_aside; /* by the thread `maker`, which has all of this until it is joined … */
+	bool done;       /* … and says when it has ended; atomic */
+	bool awaited;    /* somebody waits for it; atomic */
+	int tid;         /* the thread's; atomic */
 } spares[SPARES_MAX];
 
 static struct place {
 	int ifindex; /* 0: none */
 	struct classifier_place *making; /* its end tells the fd; NULL: it was told */
-	int fd;
-	int64_t due_us; /* it is there, then */
+	int fd; /* or -errno: it could not be made */
 } places[PLACES_MAX];
 
 static struct want {
@@ -53,16 +67,18 @@ static struct want {
 	int n;
 	bool veth;
 	int64_t until_us;
+	int64_t places_us; /* none is made before */
 } wants[WANTS_MAX];
 
 /* ---- places ---- */
 
+/* One that is ready, or else one that is being made; 0: a free one. */
 static struct place *place_of(int ifindex)
 {
 	struct place *found = NULL;
-	for (int i = 0; i < PLACES_MAX; i++)
-		if (places[i].ifindex == ifindex && (!found || places[i].due_us < found->due_us))
-			found = &places[i];
+	for (struct place *p = places; p < places + PLACES_MAX; p++)
+		if (p->ifindex == ifindex && (!found || found->making))
+			found = p;
 	return found;
 }
 
@@ -74,18 +90,20 @@ static int places_of(int ifindex)
 	return n;
 }
 
-static void place_end(struct place *p)
+/* Its fd; it is the caller's now. */
+static int place_take(struct place *p)
 {
-	if (p->making) {
+	int fd = p->making ? classifier_place_end(p->making) : p->fd;
+	*p = (struct place){.ifindex = 0};
+	return fd;
+}
+
+static void place_look(struct place *p)
+{
+	if (p->making && classifier_place_is_made(p->making)) {
 		p->fd = classifier_place_end(p->making);
 		p->making = NULL;
 	}
-}
-
-/* Its fd is another's, or closed. */
-static void place_forget(struct place *p)
-{
-	*p = (struct place){.fd = -1};
 }
 
 /* Members wait for answers. */
@@ -98,39 +116,114 @@ static void close_late(int fd)
 	late_let_go(hold);
 }
 
-static void place_give_up(struct place *p)
-{
-	place_end(p);
-	close_late(p->fd);
-	place_forget(p);
-}
-
-static void place_begin(int ifindex)
+static struct place *place_begin(int ifindex)
 {
 	struct place *p = place_of(0);
 	struct classifier_place *making = p ? classifier_place_begin(ifindex) : NULL;
-	if (making)
-		*p = (struct place){.ifindex = ifindex, .making = making, .fd = -1, .due_us = clock_now_us() + GRACE_US};
+	if (!making)
+		return NULL;
+	*p = (struct place){.ifindex = ifindex, .making = making};
+	return p;
 }
 
-void broker_place_return(struct broker_place *place)
+void broker_place_return(struct broker_place *place, bool in_order)
 {
 	struct place *p = place_of(0);
-	if (place->fd >= 0 && classifier_place_clear(place->fd) == 0 && p)
+	bool good = place->fd >= 0 && (in_order || classifier_place_clear(place->fd) == 0);
+	if (good && p)
 		*p = (struct place){.ifindex = place->ifindex, .fd = place->fd};
 	else
 		close_late(place->fd);
 	*place = (struct broker_place){.fd = -1};
 }
 
-/* ---- links that are not attached ---- */
+/* ---- links ---- */
 
+static int open_packet(struct link **out, int ifindex)
+{
+	const struct link_config lc = {.ifindex = ifindex, .no_io_uring = true, .later = true};
+	return link_open_packet(out, &lc);
+}
+
+/*
+ * The verifying computes for some 5 ms within the kernel, while the program that took the link before is starting. So it has what CPU time nobody else wants, until
+ * somebody waits for it. Who could not take that back is left alone.
+ */
+static void set_policy(int tid, int policy)
+{
+	const struct sched_param none = {0};
+	sys_call(SYS_sched_setscheduler, tid, policy, &none, 0, 0, 0);
+}
+
+static void step_aside(struct spare *s)
+{
+	if (!s->made_aside || !privileged_has(1u << CAP_SYS_NICE))
+		return;
+	set_policy(0, SCHED_IDLE);
+	__atomic_store_n(&s->tid, (int)sys_call(SYS_gettid, 0, 0, 0, 0, 0, 0), __ATOMIC_SEQ_CST);
+	if (__atomic_load_n(&s->awaited, __ATOMIC_SEQ_CST))
+		set_policy(0, SCHED_OTHER);
+}
+
+static void step_back(struct spare *s)
+{
+	if (__atomic_exchange_n(&s->tid, 0, __ATOMIC_SEQ_CST))
+		set_policy(0, SCHED_OTHER);
+}
+
+static void hurry(struct spare *s)
+{
+	__atomic_store_n(&s->awaited, true, __ATOMIC_SEQ_CST);
+	int tid = __atomic_load_n(&s->tid, __ATOMIC_SEQ_CST);
+	if (tid)
+		set_policy(tid, SCHED_OTHER);
+}
+
+static int prepare(struct spare *s)
+{
+	step_aside(s);
+	int err = classifier_prepare(&s->classifier, link_info(s->link)->has_eth);
+	step_back(s);
+	return err;
+}
+
+static int put(struct spare *s)
+{
+	return classifier_put(s->classifier, s->ifindex, s->place, link_rx_fd(s->link), link_info(s->link)->has_eth);
+}
+
+/* The kernel makes the ring while it verifies the programs. */
+static int make(struct spare *s)
+{
+	int err = open_packet(&s->link, s->ifindex);
+	if (!err)
+		err = prepare(s);
+	return err || s->place < 0 ? err : put(s);
+}
+
+static void *make_aside(void *arg)
+{
+	struct spare *s = arg;
+	s->err = make(s);
+	__atomic_store_n(&s->done, true, __ATOMIC_RELEASE);
+	return NULL;
+}
+
+static bool spare_is_ready(struct spare *s)
+{
+	return __atomic_load_n(&s->done, __ATOMIC_ACQUIRE);
+}
+
+/* One that is ready, or else the oldest. */
 static struct spare *spare_of(int ifindex)
 {
 	struct spare *found = NULL;
-	for (int i = 0; i < SPARES_MAX; i++)
-		if (spares[i].ifindex == ifindex && (!found || spares[i].due_us < found->due_us))
-			found = &spares[i];
+	for (struct spare *s = spares; s < spares + SPARES_MAX; s++) {
+		if (s->ifindex != ifindex)
+			continue;
+		bool better = !found || (spare_is_ready(s) == spare_is_ready(found) ? s->number < found->number : spare_is_ready(s));
+		found = better ? s : found;
+	}
 	return found;
 }
 
@@ -142,32 +235,45 @@ static int spares_of(int ifindex)
 	return n;
 }
 
+static void spare_begin(int ifindex)
+{
+	static uint64_t number;
+	struct spare *s = spare_of(0);
+	struct place *p = place_of(ifindex);
+	if (!s)
+		return;
+	number++;
+	*s = (struct spare){.ifindex = ifindex, .number = number, .place = p && !p->making && p->fd >= 0 ? place_take(p) : -1};
+	s->made_aside = true;
+	if (thread_start(&s->maker, make_aside, s) == 0)
+		return;
+	s->made_aside = false;
+	make_aside(s);
+}
+
+/* It is made, or failed. */
+static void spare_await(struct spare *s)
+{
+	if (s->made_aside) {
+		hurry(s);
+		thread_join(s->maker);
+	}
+	s->made_aside = false;
+}
+
 static void spare_give_up(struct spare *s)
 {
 	int fds[2];
-	link_packet_fds(s->link, &fds[0], &fds[1]);
-	int hold = late_hold(fds, 2);
-	classifier_close(s->classifier);
-	link_close(s->link);
-	late_let_go(hold);
+	spare_await(s);
+	if (s->link) {
+		link_packet_fds(s->link, &fds[0], &fds[1]);
+		int hold = late_hold(fds, 2);
+		classifier_close(s->classifier);
+		link_close(s->link);
+		late_let_go(hold);
+	}
+	close_late(s->place);
 	*s = (struct spare){0};
-}
-
-static int open_packet(struct link **out, int ifindex)
-{
-	const struct link_config lc = {.ifindex = ifindex, .no_io_uring = true, .later = true};
-	return link_open_packet(out, &lc);
-}
-
-static void spare_begin(int ifindex)
-{
-	struct spare *s = spare_of(0);
-	if (!s || open_packet(&s->link, ifindex))
-		return;
-	s->ifindex = ifindex;
-	s->due_us = clock_now_us() + GRACE_US;
-	if (classifier_prepare(&s->classifier, link_info(s->link)->has_eth))
-		spare_give_up(s);
 }
 
 /* A packet socket's filter, and where it is bound, anybody may change who has it. So what it receives is fixed: what the classifier's program lets through, or nothing. */
@@ -194,23 +300,32 @@ void broker_link_close(struct broker_link *l)
 	l->link = NULL;
 }
 
-/* A spare in a place. `missed`: it had to be waited for, at least. -EAGAIN: there is none. */
+/* It has a place from now on. */
+static int give_place(struct spare *s, bool *missed)
+{
+	struct place *p = place_of(s->ifindex);
+	*missed = *missed || !p || p->making;
+	if (!p)
+		p = place_begin(s->ifindex);
+	s->place = p ? place_take(p) : -ENOMEM;
+	return s->place < 0 ? s->place : put(s);
+}
+
+/* `missed`: it had to be waited for, at least. -EAGAIN: there is none. */
 static int take_spare(int ifindex, struct broker_link *out, bool *missed)
 {
 	struct spare *s = spare_of(ifindex);
-	struct place *p = place_of(ifindex);
-	*missed = !s || !p || clock_now_us() < (s->due_us > p->due_us ? s->due_us : p->due_us);
-	if (!s || !p)
+	*missed = !s || !spare_is_ready(s);
+	if (!s)
 		return -EAGAIN;
-	place_end(p);
-	int err = p->fd < 0 ? p->fd : classifier_put(s->classifier, ifindex, p->fd, link_rx_fd(s->link), link_info(s->link)->has_eth);
-	if (err) { /* an interface that is gone, most likely */
-		place_give_up(p);
+	spare_await(s);
+	if (!s->err && s->place < 0)
+		s->err = give_place(s, missed);
+	if (s->err) { /* an interface that is gone, most likely */
 		spare_give_up(s);
 		return -EAGAIN;
 	}
-	*out = (struct broker_link){s->link, s->classifier, false, {p->fd, ifindex}};
-	place_forget(p);
+	*out = (struct broker_link){s->link, s->classifier, false, {s->place, ifindex}};
 	*s = (struct spare){0};
 	return link_complete(out->link);
 }
@@ -230,7 +345,7 @@ static int open_new(enum classifier_choice choice, int ifindex, struct broker_li
 	return err ? err : link_complete(out->link);
 }
 
-static void note_want(int ifindex, bool missed);
+static void note_want(int ifindex, int least, bool missed);
 static struct want *want_of(int ifindex);
 static bool is_veth(int ifindex);
 
@@ -241,7 +356,7 @@ int broker_link_take(const struct broker_ops_config *c, int ifindex, bool only_s
 	bool missed;
 	int err = choice == CLASSIFIER_EBPF ? take_spare(ifindex, out, &missed) : -EAGAIN;
 	if (choice == CLASSIFIER_EBPF)
-		note_want(ifindex, missed);
+		note_want(ifindex, LEAST_IN_USE, missed);
 	if (err == -EAGAIN && !only_spare)
 		err = open_new(choice, ifindex, out, why);
 	if (err)
@@ -257,7 +372,7 @@ static void want_no_more(struct want *w)
 {
 	for (int i = 0; i < PLACES_MAX; i++)
 		if (w->ifindex && places[i].ifindex == w->ifindex)
-			place_give_up(&places[i]);
+			close_late(place_take(&places[i]));
 	for (int i = 0; i < SPARES_MAX; i++)
 		if (w->ifindex && spares[i].ifindex == w->ifindex)
 			spare_give_up(&spares[i]);
@@ -275,7 +390,7 @@ static bool is_veth(int ifindex)
 	return veth;
 }
 
-static void note_want(int ifindex, bool missed)
+static void note_want(int ifindex, int least, bool missed)
 {
 	struct want *w = &wants[0];
 	for (int i = 0; i < WANTS_MAX && w->ifindex != ifindex; i++)
@@ -286,14 +401,19 @@ static void note_want(int ifindex, bool missed)
 		w->ifindex = ifindex;
 		w->veth = is_veth(ifindex);
 	}
-	if (!w->n || (missed && w->n < SPARES_MAX))
+	if (w->n < least)
+		w->n = least;
+	else if (missed && w->n < SPARES_MAX)
 		w->n++;
-	w->until_us = clock_now_us() + SPARE_US;
+	int64_t now = clock_now_us();
+	w->until_us = now + SPARE_US;
+	if (least == LEAST_IN_USE)
+		w->places_us = now + PLACE_AFTER_US;
 }
 
 void broker_spares_want(int ifindex)
 {
-	note_want(ifindex, false);
+	note_want(ifindex, 1, false);
 }
 
 static struct want *want_of(int ifindex)
@@ -311,46 +431,76 @@ static int64_t give_up_old(int64_t now)
 	for (int i = 0; i < WANTS_MAX; i++) {
 		if (wants[i].ifindex && now >= wants[i].until_us)
 			want_no_more(&wants[i]);
-		if (wants[i].ifindex && wants[i].until_us < next)
-			next = wants[i].until_us;
+		int64_t due = wants[i].places_us > now ? wants[i].places_us : wants[i].until_us;
+		if (wants[i].ifindex && due < next)
+			next = due;
 	}
 	for (int i = 0; i < PLACES_MAX; i++) /* that came back late, or of more members than are usual now */
 		if (places[i].ifindex && !places[i].making && (!want_of(places[i].ifindex) || places_of(places[i].ifindex) > SPARES_MAX))
-			place_give_up(&places[i]);
+			close_late(place_take(&places[i]));
 	return next;
 }
 
-/* One of them; false: there is enough, or it cannot be made, which is tried again with the next request. */
-static bool begin_one(const struct want *w)
+/* The time when it is to be looked again at those that are being made, or TIME_NEVER. */
+static int64_t look_at_places(int64_t now)
 {
-	int n_places = places_of(w->ifindex), n_links = spares_of(w->ifindex);
-	if (n_places < w->n && n_places <= n_links) /* first: it needs the kernel alone */
-		place_begin(w->ifindex);
-	else if (n_links < w->n)
+	int64_t next = TIME_NEVER;
+	for (struct place *p = places; p < places + PLACES_MAX; p++) {
+		place_look(p);
+		if (p->making)
+			next = now + LOOK_US;
+	}
+	return next;
+}
+
+/* Ready, being made, or of links that lie ready. */
+static int all_places_of(int ifindex)
+{
+	int n = places_of(ifindex);
+	for (int i = 0; i < SPARES_MAX; i++)
+		n += spares[i].ifindex == ifindex && spares[i].place >= 0;
+	return n;
+}
+
+static bool is_making_place(int ifindex)
+{
+	struct place *p = place_of(ifindex);
+	return p && p->making;
+}
+
+/* One of them; false: there is enough, or it is not time. What cannot be made is tried again with the next request. */
+static bool begin_one(const struct want *w, int64_t now)
+{
+	bool lacks_place = all_places_of(w->ifindex) < w->n && now >= w->places_us && !is_making_place(w->ifindex);
+	if (lacks_place && place_begin(w->ifindex)) /* first: it needs the kernel alone */
+		return true;
+	int n_links = spares_of(w->ifindex);
+	if (n_links < w->n)
 		spare_begin(w->ifindex);
-	return places_of(w->ifindex) > n_places || spares_of(w->ifindex) > n_links;
+	return spares_of(w->ifindex) > n_links;
 }
 
 bool broker_spares_lack(void)
 {
 	bool lack = false;
 	for (const struct want *w = wants; w < wants + WANTS_MAX; w++)
-		lack = lack || (w->ifindex && (!places_of(w->ifindex) || !spares_of(w->ifindex)));
+		lack = lack || (w->ifindex && !spares_of(w->ifindex));
 	return lack;
 }
 
-static bool begin_wanted(void)
+static bool begin_wanted(int64_t now)
 {
 	bool begun = false;
 	for (struct want *w = wants; w < wants + WANTS_MAX && !begun; w++)
-		begun = w->ifindex && begin_one(w);
+		begun = w->ifindex && begin_one(w, now);
 	return begun;
 }
 
 int broker_spares_tend(void)
 {
-	int64_t now = clock_now_us(), next = give_up_old(now);
-	if (begin_wanted()) /* a link takes some 5 ms of verifying programs: who asks meanwhile comes first */
+	int64_t now = clock_now_us(), next = give_up_old(now), look = look_at_places(now);
+	if (begin_wanted(now))
 		return 0;
+	next = look < next ? look : next;
 	return next == TIME_NEVER ? -1 : next <= now ? 0 : (int)((next - now) / USEC_PER_MSEC) + 1;
 }
