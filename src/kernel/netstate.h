@@ -37,6 +37,11 @@ int netstate_interface_of(struct netstate *n, const struct ip_addr *a);
 bool netstate_may_serve(struct netstate *n, int ifindex);
 /* Is it one of a pair whose other end is on this host? */
 bool netstate_is_veth(struct netstate *n, int ifindex);
+/*
+ * A VRF's device, or one that a VRF is the master of: what comes there is for sockets that are bound to the VRF (or to all, where tcp_l3mdev_accept is set), and goes by
+ * its table. None of their addresses is served: netstate_addresses, _interface_of and _interfaces leave them out.
+ */
+bool netstate_is_of_vrf(struct netstate *n, int ifindex);
 /* Those that may serve: fills up to `max`, by index, and returns how many there are, or -errno. */
 int netstate_interfaces(struct netstate *n, int *out, size_t max);
 /* Is `a` an address of any interface of this host (so that traffic to it is local)? */

@@ -30,6 +30,7 @@ struct net_link {
 	uint16_t type;  /* ARPHRD_* */
 	uint32_t mtu;
 	enum link_kind kind;
+	bool of_vrf; /* once the kind is known: it is a VRF's device, or one of a VRF */
 };
 
 struct net_addr {
@@ -72,6 +73,7 @@ struct netstate {
 	struct net_link *links; /* by ifindex */
 	size_t n_links, max_links;
 	bool rules_dirty;
+	bool has_vrfs; /* the kernel made a rule for them (l3mdev) with the first one */
 	const char *rules_why[2]; /* by IPv6: why the rules (ip rule) are for the kernel alone, or NULL */
 	struct net_addr *addrs; /* by address, then ifindex */
 	size_t n_addrs, max_addrs;
@@ -107,6 +109,8 @@ int netstate_dump(struct netstate *n, struct nlmsghdr *req,
 
 /* netstate_link.c. NULL: no such interface (or the kernel could not be asked). */
 const struct net_link *netstate_link(struct netstate *n, int ifindex);
+/* netstate_rule.c. */
+bool netstate_has_vrfs(struct netstate *n);
 /* netstate_link.c: notifications. */
 void netstate_on_link(struct netstate *n, const struct nlmsghdr *h);
 void netstate_on_addr(struct netstate *n, const struct nlmsghdr *h);

@@ -45,15 +45,25 @@ static int link_compare(const void *a, const void *b)
 	return (x->ifindex > y->ifindex) - (x->ifindex < y->ifindex);
 }
 
-static bool is_of_veth(const struct nlattr *info)
+static bool names_kind(const struct nlattr *attr, const char *kind)
+{
+	size_t len = strlen(kind);
+	return mnl_attr_get_payload_len(attr) >= len && memcmp(mnl_attr_get_payload(attr), kind, len) == 0 &&
+	       (mnl_attr_get_payload_len(attr) == len || ((const char *)mnl_attr_get_payload(attr))[len] == 0);
+}
+
+/* What it is, and what its master is (IFLA_INFO_SLAVE_KIND). */
+static void parse_info(const struct nlattr *info, struct net_link *out)
 {
 	const struct nlattr *attr;
 	mnl_attr_for_each_nested(attr, info)
 	{
-		if (mnl_attr_get_type(attr) == IFLA_INFO_KIND)
-			return mnl_attr_get_payload_len(attr) == sizeof "veth" && memcmp(mnl_attr_get_payload(attr), "veth", sizeof "veth") == 0;
+		unsigned type = mnl_attr_get_type(attr);
+		if (type == IFLA_INFO_KIND && names_kind(attr, "veth"))
+			out->kind = KIND_VETH;
+		if ((type == IFLA_INFO_KIND || type == IFLA_INFO_SLAVE_KIND) && names_kind(attr, "vrf"))
+			out->of_vrf = true;
 	}
-	return false;
 }
 
 /* False: it says nothing of a link (a bridge's view of its ports, for one). */
@@ -68,7 +78,7 @@ static bool parse_link(const struct nlmsghdr *h, struct net_link *out, bool *has
 	mnl_attr_for_each(attr, h, sizeof *m)
 	{
 		if (mnl_attr_get_type(attr) == IFLA_LINKINFO)
-			out->kind = is_of_veth(attr) ? KIND_VETH : KIND_OTHER;
+			parse_info(attr, out);
 		if (mnl_attr_get_type(attr) != IFLA_MTU || mnl_attr_get_payload_len(attr) < 4)
 			continue;
 		out->mtu = mnl_attr_get_u32(attr);
@@ -238,6 +248,51 @@ const struct net_link *netstate_link(struct netstate *n, int ifindex)
 	return l;
 }
 
+static int on_kind(const struct nlmsghdr *h, void *ctx)
+{
+	struct net_link link, *l = ctx;
+	bool has_mtu;
+	if (h->nlmsg_type == RTM_NEWLINK && parse_link(h, &link, &has_mtu) && has_mtu && link.ifindex == l->ifindex)
+		*l = link;
+	return 0;
+}
+
+/* An ioctl does not tell the kind: this waits for the kernel's lock of the network. */
+static void ask_for_kind(struct netstate *n, struct net_link *l)
+{
+	char buf[128];
+	struct nlmsghdr *h = mnl_nlmsg_put_header(buf);
+	h->nlmsg_type = RTM_GETLINK;
+	h->nlmsg_flags = NLM_F_REQUEST;
+	struct ifinfomsg *m = mnl_nlmsg_put_extra_header(h, sizeof *m);
+	m->ifi_index = l->ifindex;
+	mnl_attr_put_u32(h, IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS);
+	netlink_talk(n->talk_fd, h, on_kind, l);
+}
+
+static const struct net_link *link_with_kind(struct netstate *n, int ifindex)
+{
+	if (!netstate_link(n, ifindex))
+		return NULL;
+	struct net_link *l = known_link(n, ifindex);
+	if (l->kind == KIND_UNKNOWN)
+		ask_for_kind(n, l);
+	return l;
+}
+
+bool netstate_is_veth(struct netstate *n, int ifindex)
+{
+	const struct net_link *l = link_with_kind(n, ifindex);
+	return l && l->kind == KIND_VETH;
+}
+
+/* Most hosts have no VRF, and the kernel is not asked for kinds. */
+bool netstate_is_of_vrf(struct netstate *n, int ifindex)
+{
+	const struct net_link *l = netstate_has_vrfs(n) ? link_with_kind(n, ifindex) : NULL;
+	return l && l->of_vrf;
+}
+
 static int addr_compare(const void *a, const void *b)
 {
 	const struct net_addr *x = a, *y = b;
@@ -374,8 +429,8 @@ int netstate_addresses(struct netstate *n, int ifindex, struct ip_addr *out, siz
 {
 	size_t count = 0;
 	int ret = refresh_addrs(n);
-	if (ret < 0)
-		return ret;
+	if (ret < 0 || netstate_is_of_vrf(n, ifindex))
+		return ret < 0 ? ret : 0;
 	for (size_t i = 0; i < n->n_addrs; i++) {
 		const struct net_addr *a = &n->addrs[i];
 		if (a->ifindex != ifindex || a->scope == RT_SCOPE_HOST || !a->usable)
@@ -405,7 +460,7 @@ bool netstate_is_local(struct netstate *n, const struct ip_addr *a)
 int netstate_interface_of(struct netstate *n, const struct ip_addr *a)
 {
 	for (size_t i = find_addr(n, a); i < n->n_addrs && ip_addr_equal(&n->addrs[i].addr, a); i++)
-		if (n->addrs[i].usable)
+		if (n->addrs[i].usable && !netstate_is_of_vrf(n, n->addrs[i].ifindex))
 			return n->addrs[i].ifindex;
 	return 0;
 }
@@ -428,38 +483,6 @@ bool netstate_may_serve(struct netstate *n, int ifindex)
 	return may_serve(netstate_link(n, ifindex)) && has_address(n, ifindex);
 }
 
-static int on_kind(const struct nlmsghdr *h, void *ctx)
-{
-	struct net_link link, *l = ctx;
-	bool has_mtu;
-	if (h->nlmsg_type == RTM_NEWLINK && parse_link(h, &link, &has_mtu) && link.ifindex == l->ifindex)
-		l->kind = link.kind;
-	return 0;
-}
-
-/* An ioctl does not tell the kind: this waits for the kernel's lock of the network. */
-static void ask_for_kind(struct netstate *n, struct net_link *l)
-{
-	char buf[128];
-	struct nlmsghdr *h = mnl_nlmsg_put_header(buf);
-	h->nlmsg_type = RTM_GETLINK;
-	h->nlmsg_flags = NLM_F_REQUEST;
-	struct ifinfomsg *m = mnl_nlmsg_put_extra_header(h, sizeof *m);
-	m->ifi_index = l->ifindex;
-	mnl_attr_put_u32(h, IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS);
-	netlink_talk(n->talk_fd, h, on_kind, l);
-}
-
-bool netstate_is_veth(struct netstate *n, int ifindex)
-{
-	if (!netstate_link(n, ifindex))
-		return false;
-	struct net_link *l = known_link(n, ifindex);
-	if (l->kind == KIND_UNKNOWN)
-		ask_for_kind(n, l);
-	return l->kind == KIND_VETH;
-}
-
 /* The next interface behind this one that has an address to serve. 0: none. */
 static int next_with_address(const struct netstate *n, int after)
 {
@@ -479,7 +502,7 @@ int netstate_interfaces(struct netstate *n, int *out, size_t max)
 	if (ret < 0)
 		return ret;
 	for (int i = 0; (i = next_with_address(n, i));) {
-		if (!may_serve(netstate_link(n, i)))
+		if (!may_serve(netstate_link(n, i)) || netstate_is_of_vrf(n, i))
 			continue;
 		if (count < max)
 			out[count] = i;
@@ -568,7 +591,7 @@ int netstate_default_interface(struct netstate *n, char *why, size_t why_len)
 			return ret;
 	}
 	for (size_t i = 0; i < n->n_links; i++)
-		if (may_serve(&n->links[i])) {
+		if (may_serve(&n->links[i]) && !netstate_is_of_vrf(n, n->links[i].ifindex)) {
 			found = n->links[i].ifindex;
 			up++;
 		}

@@ -3,6 +3,8 @@
  * rule that chooses by port, by TOS or DSCP, or by a field that is not known here, might give one of them another way than its own. Where there is
  * such a rule for TCP, the ways of that family are the kernel's.
  *
+ * A rule for VRFs (l3mdev) says that there may be some: netstate_link.c tells which interfaces are theirs.
+ *
  * Source, destination, interface, mark, user and protocol are in the question (netstate_route.c). The rules are read with the first route, and again when one changed.
  */
 #include "kernel/netstate_internal.h"
@@ -17,11 +19,16 @@
 /* From here on all attributes choose packets by fields that the question has not: ports, and in newer kernels DSCP, flow label and their masks. */
 #define FIRST_UNASKED FRA_SPORT_RANGE
 
+struct reading {
+	struct netstate *n;
+	bool v6;
+};
+
 static int on_rule(const struct nlmsghdr *h, void *ctx)
 {
 	const struct fib_rule_hdr *r = mnl_nlmsg_get_payload(h);
 	const struct nlattr *attr;
-	const char **why = ctx;
+	const struct reading *reading = ctx;
 	bool other = false, unasked;
 	if (h->nlmsg_type != RTM_NEWRULE || mnl_nlmsg_get_payload_len(h) < sizeof *r)
 		return 0;
@@ -32,9 +39,11 @@ static int on_rule(const struct nlmsghdr *h, void *ctx)
 		if (type == FRA_IP_PROTO && mnl_attr_get_payload_len(attr) == 1)
 			other = mnl_attr_get_u8(attr) != IPPROTO_TCP;
 		unasked |= type >= FIRST_UNASKED;
+		if (type == FRA_L3MDEV && mnl_attr_get_payload_len(attr) == 1 && mnl_attr_get_u8(attr))
+			reading->n->has_vrfs = true;
 	}
 	if (unasked && !other)
-		*why = "a routing rule (ip rule) chooses by port, TOS or DSCP";
+		reading->n->rules_why[reading->v6] = "a routing rule (ip rule) chooses by port, TOS or DSCP";
 	return 0;
 }
 
@@ -47,16 +56,29 @@ static int read_rules(struct netstate *n, bool v6)
 	struct fib_rule_hdr *r = mnl_nlmsg_put_extra_header(h, sizeof *r);
 	r->family = v6 ? AF_INET6 : AF_INET;
 	n->rules_why[v6] = NULL;
-	return netstate_dump(n, h, on_rule, &n->rules_why[v6], NULL);
+	return netstate_dump(n, h, on_rule, &(struct reading){n, v6}, NULL);
 }
 
-const char *netstate_rules_why(struct netstate *n, bool v6)
+static void refresh(struct netstate *n)
 {
 	if (n->rules_dirty) {
+		n->has_vrfs = false;
 		int err4 = read_rules(n, false), err6 = read_rules(n, true); /* -EAFNOSUPPORT, -EOPNOTSUPP: no rules, no IPv6 */
 		if (err4 < 0 || err6 < 0)
 			log_debug("netstate", "rules: %d, %d", err4, err6);
 		n->rules_dirty = err4 == -EINTR || err6 == -EINTR;
 	}
+}
+
+const char *netstate_rules_why(struct netstate *n, bool v6)
+{
+	refresh(n);
 	return n->rules_why[v6];
+}
+
+/* Also of a rule that somebody made for them by hand; not of VRFs whose rules name tables and devices (before Linux 4.8, or where it was deleted). */
+bool netstate_has_vrfs(struct netstate *n)
+{
+	refresh(n);
+	return n->has_vrfs;
 }

@@ -290,6 +290,12 @@ static int attach_next(struct engine *e, int ifindex, char *why, size_t why_len)
 		snprintf(why, why_len, "at most %d interfaces are served", IFACES_MAX);
 		return -E2BIG;
 	}
+	if (!own_mode(e) && netstate_is_of_vrf(e->net, ifindex)) {
+		char name[IF_NAMESIZE] = "?";
+		if_indextoname((unsigned)ifindex, name);
+		snprintf(why, why_len, "%s is a VRF's: the kernel serves what is bound to it", name);
+		return -ENETUNREACH;
+	}
 	int err = attach(e, i, ifindex, why, why_len);
 	if (err) {
 		if (!first) /* it may be back, with our program on it: then the kernel answers from now on */

@@ -6,6 +6,7 @@
 
 #include <arpa/inet.h>
 #include <net/if.h>
+#include <net/if_arp.h>
 #include <poll.h>
 #include <stdio.h>
 #include <sys/socket.h>
@@ -14,6 +15,7 @@
 #include "base/time.h"
 #include "kernel/neigh_asker.h"
 #include "kernel/netstate.h"
+#include "kernel/netstate_internal.h"
 #include "tests/net/rtnl_hold.h"
 
 #define WAIT_MS 5000
@@ -518,6 +520,71 @@ START_TEST(ways_of_the_kernel)
 }
 END_TEST
 
+/* As the kernel notifies it: an interface, and the kind of its master. */
+static void notify_link(const char *ifname, const char *slave_kind)
+{
+	_Alignas(struct nlmsghdr) char buf[256];
+	struct nlmsghdr *h = mnl_nlmsg_put_header(buf);
+	h->nlmsg_type = RTM_NEWLINK;
+	struct ifinfomsg *m = mnl_nlmsg_put_extra_header(h, sizeof *m);
+	m->ifi_index = if_nametoindex(ifname);
+	m->ifi_flags = IFF_UP | IFF_RUNNING;
+	m->ifi_type = ARPHRD_ETHER;
+	mnl_attr_put_u32(h, IFLA_MTU, 1500);
+	if (slave_kind) {
+		struct nlattr *info = mnl_attr_nest_start(h, IFLA_LINKINFO);
+		mnl_attr_put(h, IFLA_INFO_SLAVE_KIND, strlen(slave_kind), slave_kind); /* without a zero at its end */
+		mnl_attr_nest_end(h, info);
+	}
+	netstate_on_link(n, h);
+}
+
+static bool is_served(const char *ifname, const char *address)
+{
+	struct ip_addr got[4], a = addr(address);
+	int ifindex = if_nametoindex(ifname), all[8], found = netstate_interfaces(n, all, 8), listed = 0;
+	for (int i = 0; i < found; i++)
+		listed += all[i] == ifindex;
+	bool served = netstate_may_serve(n, ifindex);
+	ck_assert_int_eq(listed, served);
+	ck_assert_int_eq(netstate_interface_of(n, &a), served ? ifindex : 0);
+	ck_assert_int_eq(netstate_addresses(n, ifindex, got, 4) > 0, served);
+	ck_assert_int_eq(netstate_is_of_vrf(n, ifindex), !served);
+	ck_assert(netstate_is_local(n, &a));
+	return served;
+}
+
+/* Of the kernel that runs this test no VRF is wanted: the rule that the first one brings, and what is notified of its slaves. */
+START_TEST(interfaces_of_a_vrf_are_the_kernels)
+{
+	add_dummy("d0", "10.1.0.1/24");
+	add_dummy("d1", "10.2.0.1/24");
+	netstate_on_readable(n);
+	ck_assert(is_served("d0", "10.1.0.1"));
+	notify_link("d0", "vrf"); /* nobody asks without the rule */
+	ck_assert(is_served("d0", "10.1.0.1"));
+	sh("ip rule add l3mdev pref 1000");
+	wait_for(NETSTATE_ROUTES);
+	ck_assert(!is_served("d0", "10.1.0.1"));
+	ck_assert(is_served("d1", "10.2.0.1"));
+	notify_link("d0", "bridge");
+	ck_assert(is_served("d0", "10.1.0.1"));
+	notify_link("d0", "vrf");
+	ck_assert(!is_served("d0", "10.1.0.1"));
+	notify_link("d0", NULL);
+	ck_assert(is_served("d0", "10.1.0.1"));
+	notify_link("d1", "vrf");
+	sh("ip rule del pref 1000 && ip -6 rule add l3mdev pref 1000");
+	wait_for(NETSTATE_ROUTES);
+	ck_assert(!is_served("d1", "10.2.0.1"));
+	sh("ip -6 rule del pref 1000");
+	wait_for(NETSTATE_ROUTES);
+	while (netstate_is_of_vrf(n, if_nametoindex("d1")))
+		wait_for(NETSTATE_ROUTES);
+	ck_assert(is_served("d1", "10.2.0.1"));
+}
+END_TEST
+
 START_TEST(more_routes_than_the_cache_holds)
 {
 	struct route r;
@@ -795,6 +862,7 @@ int main(void)
 	tcase_add_test(alone, routes_are_flushed);
 	tcase_add_test(alone, route_that_expires);
 	tcase_add_loop_test(alone, ways_of_the_kernel, 0, sizeof kernels_rows / sizeof kernels_rows[0]);
+	tcase_add_test(alone, interfaces_of_a_vrf_are_the_kernels);
 	tcase_add_test(alone, more_routes_than_the_cache_holds);
 	tcase_add_checked_fixture(pair, setup_pair, teardown_pair);
 	tcase_add_test(pair, neighbour_is_resolved);
