@@ -17,6 +17,7 @@
 #include "base/zeroed.h"
 #include "kernel/classifier_group_internal.h"
 #include "kernel/judge.h"
+#include "kernel/named.h"
 #include "kernel/silent_filter.h"
 
 /* A multicast address: nobody's own, so it can stand for something else. */
@@ -167,6 +168,34 @@ void classifier_open_ports(struct classifier *c, bool v6, uint16_t first, unsign
 bool classifier_is_open(const struct classifier *c, bool v6, uint16_t port)
 {
 	return c->ops->is_open && c->ops->is_open(c, v6, port);
+}
+
+void classifier_name_sources(struct classifier *c, bool v6, const struct named_sources *named, bool also)
+{
+	struct named_sources *in = c->ops->named ? c->ops->named(c, v6) : NULL;
+	const uint8_t *from = (const void *)named;
+	uint8_t *to = (void *)in;
+	for (size_t i = 0; in && i < sizeof *in; i++) {
+		uint8_t bits = (from ? from[i] : 0) | (also ? to[i] : 0);
+		if (to[i] != bits)
+			__atomic_store_n(&to[i], bits, __ATOMIC_RELEASE);
+	}
+}
+
+bool classifier_names(const struct classifier *c, const struct ip_addr *source)
+{
+	const struct named_sources *in = c->ops->named ? c->ops->named(c, !ip_addr_is_v4(source)) : NULL;
+	return in && named_has(in, source);
+}
+
+bool classifier_names_others(const struct classifier *c, bool v6, const struct named_sources *than)
+{
+	const struct named_sources *in = c->ops->named ? c->ops->named(c, v6) : NULL;
+	const uint8_t *has = (const void *)in, *known = (const void *)than;
+	for (size_t i = 0; in && i < sizeof *in; i++)
+		if (has[i] & ~(known ? known[i] : 0))
+			return true;
+	return false;
 }
 
 void classifier_note_cookies(struct classifier *c, int64_t until_us)

@@ -84,6 +84,12 @@ int classifier_set_judge(struct classifier *c, const struct judge *j);
 /* Where the host judges: it is not asked about SYNs (with no other flag, but ECN's) for those of the `n` ports from `first` whose bit is set. */
 void classifier_open_ports(struct classifier *c, bool v6, uint16_t first, unsigned n, const uint8_t *bits);
 bool classifier_is_open(const struct classifier *c, bool v6, uint16_t port);
+/* Of these sources it is asked all the same, whatever the port: a family's, or NULL, none. `also`: what was there stays beside. */
+struct named_sources;
+void classifier_name_sources(struct classifier *c, bool v6, const struct named_sources *named, bool also);
+/* Is one of them among these? */
+bool classifier_names(const struct classifier *c, const struct ip_addr *source);
+bool classifier_names_others(const struct classifier *c, bool v6, const struct named_sources *than); /* … that is not in `than` (NULL: none is) */
 /* Plain ACKs may bring back a cookie until then (monotonic microseconds): they are ours, also where the host judges. */
 void classifier_note_cookies(struct classifier *c, int64_t until_us);
 

@@ -50,6 +50,7 @@ struct classifier_ops {
 	int (*set_judge)(struct classifier *c, int asked_fd);
 	void (*open_ports)(struct classifier *c, bool v6, uint16_t first, unsigned n, const uint8_t *bits); /* as set_judge: all or none */
 	bool (*is_open)(const struct classifier *c, bool v6, uint16_t port);
+	struct named_sources *(*named)(const struct classifier *c, bool v6);
 	void (*note_cookies)(struct classifier *c, int64_t until_us);
 	/* As classifier_looked … ; NULL: no SYN is ever given to the kernel. */
 	void (*looked)(struct classifier *c);

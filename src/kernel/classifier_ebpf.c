@@ -670,6 +670,11 @@ static bool ebpf_is_open(const struct classifier *base, bool v6, uint16_t port)
 	return ebpf_of((struct classifier *)base)->ports->open[v6][port / 8] >> port % 8 & 1;
 }
 
+static struct named_sources *ebpf_named(const struct classifier *base, bool v6)
+{
+	return &ebpf_of((struct classifier *)base)->ports->named[v6];
+}
+
 static void ebpf_note_cookies(struct classifier *base, int64_t until_us)
 {
 	__atomic_store_n(&ebpf_of(base)->ports->cookies_until_ns, (uint64_t)until_us * 1000, __ATOMIC_RELAXED);
@@ -694,6 +699,7 @@ const struct classifier_ops classifier_ebpf_ops = {
 	.set_judge = ebpf_set_judge,
 	.open_ports = ebpf_open_ports,
 	.is_open = ebpf_is_open,
+	.named = ebpf_named,
 	.note_cookies = ebpf_note_cookies,
 	.looked = ebpf_looked,
 	.has_given = ebpf_has_given,

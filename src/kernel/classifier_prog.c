@@ -514,6 +514,49 @@ static void gen_later_fragment(struct gen *g)
 	finish(g, g->v->copy);
 }
 
+/* Goes to `named` if the bit R1 of the family's named sources is set, in their array at `array`. R1 to R3 are lost. */
+static void gen_if_named(struct gen *g, int array, int named)
+{
+	struct bpf_asm *a = g->a;
+	int v4 = bpf_asm_label(a);
+
+	bpf_asm_mov(a, R2, R1);
+	bpf_asm_alu_imm(a, BPF_RSH, R2, 3);
+	bpf_asm_map_value(a, R3, g->maps->ports, offsetof(struct classifier_ports, named) + array);
+	bpf_asm_alu(a, BPF_ADD, R3, R2);
+	bpf_asm_load(a, BPF_DW, R2, FP, FAMILY);
+	bpf_asm_jump_if(a, BPF_JEQ, R2, PORT_ANY_V4, v4);
+	bpf_asm_alu_imm(a, BPF_ADD, R3, sizeof(struct named_sources));
+	bpf_asm_bind(a, v4);
+	bpf_asm_load(a, BPF_B, R2, R3, 0);
+	bpf_asm_alu_imm(a, BPF_AND, R1, 7);
+	bpf_asm_alu(a, BPF_RSH, R2, R1);
+	bpf_asm_jump_if(a, BPF_JSET, R2, 1, named);
+}
+
+/* As named_has. */
+static void gen_if_source_named(struct gen *g, int named)
+{
+	struct bpf_asm *a = g->a;
+	int v4 = bpf_asm_label(a);
+
+	bpf_asm_load(a, BPF_DW, R1, FP, KEY_RADDR);
+	bpf_asm_load(a, BPF_DW, R2, FP, KEY_RADDR + 8);
+	bpf_asm_alu(a, BPF_XOR, R1, R2);
+	bpf_asm_imm64(a, R2, NAMED_MIX);
+	bpf_asm_alu(a, BPF_MUL, R1, R2);
+	bpf_asm_alu_imm(a, BPF_RSH, R1, 48);
+	gen_if_named(g, offsetof(struct named_sources, single), named);
+
+	bpf_asm_load(a, BPF_DW, R2, FP, FAMILY);
+	bpf_asm_load(a, BPF_H, R1, FP, KEY_RADDR + 12);
+	bpf_asm_jump_if(a, BPF_JEQ, R2, PORT_ANY_V4, v4);
+	bpf_asm_load(a, BPF_H, R1, FP, KEY_RADDR);
+	bpf_asm_bind(a, v4);
+	bpf_asm_from_be(a, R1, 16);
+	gen_if_named(g, offsetof(struct named_sources, wide), named);
+}
+
 /* A rule before conntrack may drop pieces, of which the proof does not speak; one of IPv6 has a header between the two. */
 void classifier_gen_if_open(struct gen *g, int open)
 {
@@ -542,7 +585,10 @@ void classifier_gen_if_open(struct gen *g, int open)
 	bpf_asm_load(a, BPF_B, R2, R3, 0);
 	bpf_asm_alu_imm(a, BPF_AND, R1, 7);
 	bpf_asm_alu(a, BPF_RSH, R2, R1);
-	bpf_asm_jump_if(a, BPF_JSET, R2, 1, open);
+	bpf_asm_alu_imm(a, BPF_AND, R2, 1);
+	bpf_asm_jump_if(a, BPF_JEQ, R2, 0, asked);
+	gen_if_source_named(g, asked);
+	bpf_asm_jump(a, open);
 	bpf_asm_bind(a, asked);
 }
 
@@ -564,7 +610,7 @@ void classifier_gen_ask(struct gen *g, int alive)
 }
 
 /*
- * A listener's frame where the host judges. SYNs climb, and come to the engine by the filter on the listening socket, but those that are accepted whoever sends them.
+ * A listener's frame where the host judges. SYNs climb, and come to the engine by the filter on the listening socket, but those that are accepted whoever sends them, and of those that come from sources that the rules name.
  * The rest is ours if the engine may have its connection, and a plain ACK also while cookies are out, one of which it may bring back. So no connection needs an entry;
  * now and then the engine gets what is of no connection of its own, and leaves that to the kernel (socket/judged.c).
  */

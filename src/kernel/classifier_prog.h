@@ -8,6 +8,7 @@
 #include "base/addr.h"
 #include "kernel/bpf_asm.h"
 #include "kernel/classifier_backend.h"
+#include "kernel/named.h"
 
 /* What the ports map says of one port (a byte each): which family's wildcard listens, or that (addr, port) must be looked up. */
 /* PORT_GROUPS: some listener of the port is a group's, so that `listeners` must be asked, wildcards included. But where all are wildcards
@@ -49,7 +50,8 @@ struct classifier_quick_addr {
 /* The value of the ports map. */
 struct classifier_ports {
 	uint8_t bits[CLASSIFIER_PORTS];
-	uint8_t open[2][CLASSIFIER_PORTS / 8]; /* by IPv6, a bit each: the host accepts a SYN for it from everybody, so that it is not asked, where it judges */
+	uint8_t open[2][CLASSIFIER_PORTS / 8]; /* by IPv6, a bit each: the host accepts a SYN for it from everybody but `named`, so that it is not asked, where it judges */
+	struct named_sources named[2];         /* by IPv6 */
 	uint64_t own[CLASSIFIER_QUICK_GROUPS]; /* by the byte's upper half: what entries of this process hold (as in classifier_listener_of) */
 	uint64_t cookies_until_ns; /* CLOCK_MONOTONIC: until then ACKs may bring back a cookie, on a judged port */
 	uint64_t syn_since_ns; /* CLOCK_MONOTONIC: since when a SYN waits for the engine; 0: none does. A tap writes it, and the engine clears it */

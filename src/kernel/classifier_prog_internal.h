@@ -69,7 +69,10 @@ void classifier_gen_find(struct gen *g, enum classifier_set set, int found);
 void classifier_gen_check_address(struct gen *g);
 /* reg = those of the segment's flags that matter; 0: it is no segment of its own (quoted by ICMP, or cut off before them). */
 void classifier_gen_flags(struct gen *g, int reg);
-/* Goes to `open` if this is a SYN that the host accepts whoever sends it: with no other flag, but ECN's, in one piece, for a port that is open to all. R1 to R3 are lost. */
+/*
+ * Goes to `open` if this is a SYN that the host accepts whoever sends it: with no other flag, but ECN's, in one piece, for a port that is open to all, from a source that no rule
+ * names. R1 to R3 are lost.
+ */
 void classifier_gen_if_open(struct gen *g, int open);
 /* Notes in the map at R1 that the host is asked about this segment, on behalf of the slot in R2; register `alive`: 1 if that slot's own program does it. */
 void classifier_gen_ask(struct gen *g, int alive);

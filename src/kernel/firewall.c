@@ -25,6 +25,7 @@
 #include "base/sys.h"
 #include "kernel/classifier.h"
 #include "kernel/firewall_internal.h"
+#include "kernel/named.h"
 #include "kernel/procfile.h"
 
 static int name_of(int ifindex, char name[16])
@@ -58,7 +59,7 @@ bool firewall_in_user_namespace(void)
 	return !whole;
 }
 
-/* Does no rule touch what follows a SYN to this port, whoever the peer is? Asked once, not of each connection. */
+/* Does no rule touch what follows a SYN to this port, whoever the peer is that no rule names? Asked once, not of each connection. */
 struct proof {
 	int ifindex; /* 0: not asked yet */
 	char ifname[16]; /* a rule may name it, and it may be renamed */
@@ -75,6 +76,7 @@ struct firewall {
 	struct firewall_unheard unheard;
 	struct firewall_xfrm xfrm;
 	struct proof proofs[PROOFS];
+	struct named_sources named[2]; /* by IPv6: by all that was proved */
 };
 
 /* One part of the reading; what it cannot tell is told. */
@@ -234,7 +236,7 @@ static void packet_of(const struct firewall_flow *f, bool in, bool syn, struct r
 	struct rules_bits *n = &p->network, *t = &p->transport;
 	unsigned at = f->v6 ? V6_SADDR : V4_SADDR;
 
-	*p = (struct rules_packet){.v6 = f->v6, .is_new = syn, .ifname = f->ifname, .ifindex = f->ifindex};
+	*p = (struct rules_packet){.v6 = f->v6, .is_new = syn, .ifname = f->ifname, .ifindex = f->ifindex, .strangers = f->strangers};
 	put_address(n, f->v6, at, src);
 	put_address(n, f->v6, at + (f->v6 ? 16 : 4), dst);
 	if (f->v6) { /* an extension header may come before TCP */
@@ -383,13 +385,19 @@ static int filters_server(struct firewall *f, const struct firewall_flow *flow, 
 	       counted(f, flow, some, why, why_len);
 }
 
+/* A peer of whom nothing is known but that the rules do not name it. */
+static struct firewall_flow from_stranger(struct firewall *f, const struct firewall_flow *flow)
+{
+	return (struct firewall_flow){.ifindex = flow->ifindex, .ifname = flow->ifname, .v6 = flow->v6, .key.lport = flow->key.lport, .strangers = &f->named[flow->v6]};
+}
+
 static bool is_proved(struct firewall *f, const struct firewall_flow *flow)
 {
 	char why[160];
 	struct proof *p = &f->proofs[flow->key.lport % PROOFS];
 	if (p->ifindex == flow->ifindex && p->port == flow->key.lport && p->v6 == flow->v6 && !strcmp(p->ifname, flow->ifname))
 		return p->holds;
-	const struct firewall_flow all = {.ifindex = flow->ifindex, .ifname = flow->ifname, .v6 = flow->v6, .key.lport = flow->key.lport};
+	const struct firewall_flow all = from_stranger(f, flow);
 	*p = (struct proof){.ifindex = flow->ifindex, .port = flow->key.lport, .v6 = flow->v6, .holds = !filters_server(f, &all, false, why, sizeof why)};
 	snprintf(p->ifname, sizeof p->ifname, "%s", flow->ifname);
 	return p->holds;
@@ -425,16 +433,22 @@ static bool conntrack_is_strict(void)
 bool firewall_opens(struct firewall *f, const struct firewall_flow *flow)
 {
 	char why[160];
-	const struct firewall_flow all = {.ifindex = flow->ifindex, .ifname = flow->ifname, .v6 = flow->v6, .key.lport = flow->key.lport};
+	const struct firewall_flow all = from_stranger(f, flow);
 	bool news_is_late = firewall_has_legacy(f) || f->rules.n_rules + f->rules.n_elements > SLOW;
 	return !news_is_late && passes_unseen(f, &all, true, true) && passes_unseen(f, &all, true, false) && passes_unseen(f, &all, false, true) &&
 	       !firewall_judges(f, &all, why, sizeof why) && is_proved(f, &all) && !conntrack_is_strict();
 }
 
+const struct named_sources *firewall_named(const struct firewall *f, bool v6)
+{
+	static const struct named_sources none;
+	return memcmp(&f->named[v6], &none, sizeof none) ? &f->named[v6] : NULL;
+}
+
 int firewall_filters_server(struct firewall *f, const struct firewall_flow *flow, char *why, size_t why_len)
 {
 	bool some = is_open(flow);
-	return !some && is_proved(f, flow) ? 0 : filters_server(f, flow, some, why, why_len);
+	return !some && is_proved(f, flow) && !named_has(&f->named[flow->v6], &flow->key.raddr) ? 0 : filters_server(f, flow, some, why, why_len);
 }
 
 int firewall_filters_client(struct firewall *f, const struct firewall_flow *flow, char *why, size_t why_len)

@@ -16,6 +16,7 @@
 #include "base/addr.h"
 
 struct firewall;
+struct named_sources; /* kernel/named.h */
 
 /* -EPERM: CAP_NET_ADMIN is missing; other -errno: could not tell. `why` says so in one line. */
 int firewall_read(struct firewall **out, char *why, size_t why_len);
@@ -96,14 +97,18 @@ struct firewall_flow {
 	const char *ifname;
 	bool v6;
 	struct flow_key key; /* our end is local */
+	struct named_sources *strangers; /* internal to firewall.c; NULL */
 };
 /* A SYN that comes for it: the host has to be asked, or its peer decides whether a rule could touch what follows. */
 int firewall_judges(const struct firewall *f, const struct firewall_flow *flow, char *why, size_t why_len);
 /*
  * Is it proved that nothing touches a SYN to this port of ours, nor what follows, whoever the peer is, and that no rule notes who comes (logs, sets that packets fill)?
- * Then nobody has to judge it. Never said where news of other rules would be late: where legacy iptables has tables, or the rules are large.
+ * Then nobody has to judge it. It may be said but for the sources that the rules name: of those nothing is proved. Never said where news of other rules would be late: where
+ * legacy iptables has tables, or the rules are large.
  */
 bool firewall_opens(struct firewall *f, const struct firewall_flow *flow);
+/* The sources that the rules name: of all that was asked up to now. NULL: none are. */
+const struct named_sources *firewall_named(const struct firewall *f, bool v6);
 /* What follows a SYN that the host accepted: its answers and its later segments pass no rule. */
 int firewall_filters_server(struct firewall *f, const struct firewall_flow *flow, char *why, size_t why_len);
 /* A connection that we open, its SYN included. */

@@ -9,6 +9,9 @@
  * "perhaps" (a match) or an act (a statement). With `for_some`, it asks whether a peer could exist for which that holds: before a listener is taken, so that one whose
  * rules name addresses (a ban, a trusted network) is not refused for those it does not concern; each connection is asked about later, with its peer known.
  *
+ * With `strangers`, the question is of whoever the rules do not name: it is none of the addresses with which they compare, and those are noted. So what holds for the rest of the
+ * world is told apart from who is kept out.
+ *
  * Each base chain of a hook is walked by itself: accepting ends one chain, and the packet goes on to the next. Depth is bounded as in the kernel
  * (NFT_JUMP_STACK_SIZE).
  */
@@ -26,6 +29,7 @@
 
 #include "base/quiet.h"
 #include "base/sys.h"
+#include "kernel/named.h"
 
 #define DEPTH_MAX 16
 /* NF_CT_STATE_BIT of enum ip_conntrack_info. */
@@ -178,7 +182,62 @@ enum answer { ANSWER_NO, ANSWER_YES, ANSWER_MAYBE, ANSWER_PEER };
 
 struct registers {
 	uint8_t value[RULES_REG_BYTES], known[RULES_REG_BYTES], peers[RULES_REG_BYTES];
+	uint8_t address[RULES_REG_BYTES]; /* of a stranger: this is byte N - 1 of its address; 0: it is none */
+	const struct rules_packet *p;
 };
+
+/* ---- strangers ---- */
+
+#define V4_AT 12 /* in struct ip_addr */
+
+/* Of a stranger's address: do these bytes of a register compare it with `want`, as a prefix? Then those who have it are named, and the stranger is none of them. */
+static bool names_prefix(const struct registers *r, unsigned at, const uint8_t *want, unsigned len)
+{
+	struct ip_addr from = {{0}}, to;
+	uint8_t asked[16] = {0};
+	unsigned first = r->p->v6 ? 0 : V4_AT, i = first;
+	if (!r->p->strangers)
+		return false;
+	if (!r->p->v6)
+		from = ip_addr_from_v4(from.b);
+	to = from;
+	for (unsigned k = 0; k < len; k++) {
+		unsigned byte = r->address[at + k];
+		if (r->known[at + k] == 0xff)
+			continue;
+		if (!byte || (uint8_t)(r->known[at + k] | r->peers[at + k]) != 0xff)
+			return false;
+		asked[byte - 1] = r->peers[at + k];
+		from.b[byte - 1] = want[k] & r->peers[at + k];
+	}
+	while (i < 16 && asked[i] == 0xff)
+		i++;
+	if (i < 16 && asked[i] && (uint8_t)(~asked[i] & (~asked[i] + 1))) /* no ones and then zeros */
+		return false;
+	for (unsigned k = i + 1; k < 16; k++)
+		if (asked[k])
+			return false;
+	for (unsigned k = first; k < 16; k++)
+		to.b[k] = from.b[k] | (uint8_t)~asked[k];
+	named_enter_range(r->p->strangers, &from, &to);
+	return true;
+}
+
+/* The same, of a range of whole addresses. */
+static bool names_range(const struct registers *r, unsigned at, const uint8_t *low, const uint8_t *high, unsigned len)
+{
+	struct ip_addr from, to;
+	unsigned first = r->p->v6 ? 0 : V4_AT;
+	if (!r->p->strangers || len != 16 - first)
+		return false;
+	for (unsigned k = 0; k < len; k++)
+		if (r->address[at + k] != first + k + 1 || r->peers[at + k] != 0xff)
+			return false;
+	from = r->p->v6 ? ip_addr_from_v6(low) : ip_addr_from_v4(low);
+	to = r->p->v6 ? ip_addr_from_v6(high) : ip_addr_from_v4(high);
+	named_enter_range(r->p->strangers, &from, &to);
+	return true;
+}
 
 static enum answer invert(enum answer a)
 {
@@ -195,20 +254,27 @@ static enum answer equals(const struct registers *r, unsigned at, const uint8_t 
 		missing |= r->known[at + i] != 0xff;
 		unknown |= (uint8_t)(r->known[at + i] | r->peers[at + i]) != 0xff;
 	}
+	if (missing && names_prefix(r, at, want, len))
+		return ANSWER_NO;
 	return !missing ? ANSWER_YES : unknown ? ANSWER_MAYBE : ANSWER_PEER;
 }
 
 /* YES: all bits are known; otherwise as `equals` says what is missing. */
 static enum answer is_known(const struct registers *r, unsigned at, unsigned len)
 {
-	return equals(r, at, r->value + at, len);
+	bool missing = false, unknown = false;
+	for (unsigned i = at; i < at + len; i++) {
+		missing |= r->known[i] != 0xff;
+		unknown |= (uint8_t)(r->known[i] | r->peers[i]) != 0xff;
+	}
+	return !missing ? ANSWER_YES : unknown ? ANSWER_MAYBE : ANSWER_PEER;
 }
 
 static enum answer in_range(const struct registers *r, unsigned at, const uint8_t *from, const uint8_t *to, unsigned len)
 {
 	enum answer known = is_known(r, at, len);
 	if (known != ANSWER_YES)
-		return known;
+		return names_range(r, at, from, to, len) ? ANSWER_NO : known;
 	return memcmp(r->value + at, from, len) >= 0 && memcmp(r->value + at, to, len) <= 0 ? ANSWER_YES : ANSWER_NO;
 }
 
@@ -231,12 +297,14 @@ static void put(struct registers *r, unsigned at, const void *value, unsigned le
 	memcpy(r->value + at, value, len);
 	memset(r->known + at, 0xff, len);
 	memset(r->peers + at, 0, len);
+	memset(r->address + at, 0, len);
 }
 
 static void forget(struct registers *r, unsigned at, unsigned len)
 {
 	memset(r->known + at, 0, len);
 	memset(r->peers + at, 0, len);
+	memset(r->address + at, 0, len);
 }
 
 /* What ends within a word of 32 bits is followed by zeros there. */
@@ -255,6 +323,19 @@ static void load_bits(struct registers *r, const struct rules_op *op, const stru
 	memcpy(r->value + op->to, bits->value + op->off, op->len);
 	memcpy(r->known + op->to, bits->known + op->off, op->len);
 	memcpy(r->peers + op->to, bits->peers + op->off, op->len);
+	memset(r->address + op->to, 0, op->len);
+}
+
+/* … and which of them are the peer's address. */
+static void load_network(struct registers *r, const struct rules_op *op, const struct rules_packet *p)
+{
+	bool in = p->hook <= RULES_INPUT;
+	int len = p->v6 ? 16 : 4, at = p->v6 ? 8 : 12;
+	at += in ? 0 : len; /* the source comes first */
+	load_bits(r, op, &p->network);
+	for (int k = 0; k < op->len && op->off + op->len <= (int)sizeof p->network.value; k++)
+		if (op->off + k >= at && op->off + k < at + len)
+			r->address[op->to + k] = op->off + k - at + (16 - len) + 1;
 }
 
 static void load_name(struct registers *r, unsigned at, const char *name)
@@ -278,7 +359,7 @@ static void load(struct registers *r, const struct rules_op *op, const struct ru
 	pad(r, op->to, op->len);
 	switch (op->field) {
 	case FIELD_NETWORK:
-		return load_bits(r, op, &p->network);
+		return load_network(r, op, p);
 	case FIELD_TRANSPORT:
 		return load_bits(r, op, &p->transport);
 	case FIELD_NFPROTO:
@@ -460,6 +541,7 @@ static void mask(struct registers *r, const struct rules_op *op)
 		r->value[op->to + k] = (r->value[op->from + k] & op->a[k]) ^ op->b[k];
 		r->known[op->to + k] = r->known[op->from + k] | (uint8_t)~op->a[k];
 		r->peers[op->to + k] = r->peers[op->from + k] & op->a[k];
+		r->address[op->to + k] = op->b[k] ? 0 : r->address[op->from + k];
 	}
 }
 
@@ -541,7 +623,7 @@ static enum walk better_peer(const struct asking *q, const struct rule_walk *w, 
 
 static enum walk walk_rule(struct asking *q, const struct rules_chain *c, const struct rules_rule *rule, int depth, enum leave *leaves)
 {
-	struct rule_walk w = {.chain = c, .certainly = true, .depth = depth, .leaves = leaves};
+	struct rule_walk w = {.chain = c, .r.p = q->p, .certainly = true, .depth = depth, .leaves = leaves};
 	for (uint32_t i = rule->first_op; i < rule->first_op + rule->n_ops; i++) {
 		enum answer a;
 		if (op_ends(q, &w, &q->rs->ops[i], &a))

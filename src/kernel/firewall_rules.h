@@ -125,10 +125,16 @@ int rules_load(struct ruleset *rs, int fd);
 struct rules_bits {
 	uint8_t value[40], known[40], peers[40];
 };
+/*
+ * Of a stranger, a comparison of the address with a constant, a prefix, a range or a set's elements has an answer: it is none of those. What is compared in another way, its
+ * port, say, is as unknown as ever.
+ */
+struct named_sources;
 struct rules_packet {
 	enum rules_hook hook;
 	bool v6, is_reply, is_new;
 	bool is_anybodys; /* whether there is a way back to its source is not known */
+	struct named_sources *strangers; /* not NULL: the peer's address is none that a rule on the way names, and those are entered here */
 	const char *ifname;
 	int ifindex;
 	struct rules_bits network, transport;

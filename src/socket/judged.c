@@ -7,8 +7,8 @@
  * proved is the kernel's, with the rule named.
  *
  * What climbs costs. So the host is asked about a SYN only where it has to be: not for a port that the rules, as they are, provably open to whoever sends it
- * (firewall_opens). There the SYN is taken from the wire, as on a host without rules. What is of no connection is the host's to answer all the same: so a port may be
- * opened and closed while it is served. That is decided when a listener begins, when rules change and when an interface comes. What the proof does not speak of is
+ * (firewall_opens). There the SYN is taken from the wire, as on a host without rules; but about sources that a rule names (who is banned, say) the host is asked. What is of no
+ * connection is the host's to answer all the same: so a port may be opened and closed while it is served. That is decided when a listener begins, when rules change and when an interface comes. What the proof does not speak of is
  * asked about: SYNs with other flags. And a source that Linux might refuse before any rule is the kernel's (way_back.c).
  *
  * What follows a SYN meets no rule. The classifier takes it by a count of the engine's connections, in memory that both have, so that none costs a system call or a
@@ -24,6 +24,7 @@
 #include "base/log.h"
 #include "kernel/firewall.h"
 #include "kernel/judge.h"
+#include "kernel/named.h"
 #include "kernel/peer_packet.h"
 #include "wire/tcp.h"
 
@@ -107,16 +108,36 @@ static void mark(uint8_t *ports, uint16_t port)
 	ports[port / 8] |= 1 << port % 8;
 }
 
+/* Was the host asked about somebody whom the rules do not name any more? */
+static bool forgets_names(const struct engine *e)
+{
+	bool forgets = false;
+	for (int v6 = 0; v6 < 2; v6++)
+		forgets |= classifier_names_others(e->classifier, v6, firewall_named(e->firewall, v6));
+	return forgets;
+}
+
+/* Before a port opens: of those whom the rules name nothing is proved. */
+static void name_sources(struct engine *e, bool also)
+{
+	for (int v6 = 0; v6 < 2; v6++)
+		classifier_name_sources(e->classifier, v6, firewall_named(e->firewall, v6), also);
+}
+
 static bool find_openings(struct engine *e, struct openings *o)
 {
 	bool come = false;
+	list_for_each (pos, tmp, &e->listeners) { /* all proofs first: each may name more */
+		uint16_t port = container_of(pos, struct listener, node)->port;
+		for (int v6 = 0; v6 < 2; v6++)
+			if (is_open_to_all(e, v6, port))
+				mark(o->open[v6], port);
+	}
+	bool forgets = forgets_names(e);
 	list_for_each (pos, tmp, &e->listeners) {
 		uint16_t port = container_of(pos, struct listener, node)->port;
 		for (int v6 = 0; v6 < 2; v6++) {
-			if (!is_open_to_all(e, v6, port))
-				continue;
-			mark(o->open[v6], port);
-			if (classifier_is_open(e->classifier, v6, port))
+			if (!named_bit(o->open[v6], port) || (classifier_is_open(e->classifier, v6, port) && !forgets))
 				continue;
 			mark(o->coming, port);
 			come = true;
@@ -126,8 +147,8 @@ static bool find_openings(struct engine *e, struct openings *o)
 }
 
 /*
- * A port of which a listener went is closed with it. While a port was judged, the kernel may have accepted what nobody had asked about: a SYN of the same ends is still
- * the kernel's.
+ * A port of which a listener went is closed with it. While a port was judged, or a source, the kernel may have accepted what nobody had asked about: a SYN of the same ends is
+ * still the kernel's.
  */
 void judged_again(struct engine *e)
 {
@@ -140,8 +161,11 @@ void judged_again(struct engine *e)
 			o->open[0][i] &= ~o->coming[i];
 			o->open[1][i] &= ~o->coming[i];
 		}
+	name_sources(e, true);
 	for (int v6 = 0; v6 < 2; v6++)
 		classifier_open_ports(e->classifier, v6, 0, ALL_PORTS, o ? o->open[v6] : none.open[v6]);
+	if (o)
+		name_sources(e, false);
 	free(o);
 }
 
@@ -149,7 +173,8 @@ bool judged_admits(struct engine *e, const struct tcp_segment *syn, const struct
 {
 	if (!e->judged || e->judging)
 		return true;
-	if (classifier_is_open(e->classifier, !ip_addr_is_v4(&key->raddr), key->lport) && !(syn->flags & (SEG_FIN | SEG_PSH | SEG_URG)))
+	bool is_open = classifier_is_open(e->classifier, !ip_addr_is_v4(&key->raddr), key->lport) && !classifier_names(e->classifier, &key->raddr);
+	if (is_open && !(syn->flags & (SEG_FIN | SEG_PSH | SEG_URG)))
 		return true;
 	e->counters[SOCKC_JudgedLate]++;
 	return false;
@@ -256,6 +281,7 @@ int judged_attach(struct engine *e, const struct sock *l)
 		return 0;
 	for (int v6 = 0; v6 < 2; v6++) {
 		const uint8_t open = is_open_to_all(e, v6, l->lst->port);
+		name_sources(e, true);
 		classifier_open_ports(e->classifier, v6, l->lst->port, 1, &open);
 	}
 	return process_ops->is_shared(l) ? process_ops->attach_judge(l) : judge_attach(e->judge, l->lst->kfd);

@@ -45,7 +45,7 @@ add table inet t
 add chain inet t in { type filter hook input priority 0; policy drop; }
 add rule inet t in ct state established,related accept
 add rule inet t in icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept
-add rule inet t in ip saddr 198.51.100.9 drop
+add rule inet t in tcp sport 9 drop
 add rule inet t in tcp dport 8082 ct state new accept
 RULES
 start with_finesse $SERVER_IP 8082 1

@@ -22,6 +22,7 @@
 #include "kernel/bpf_asm.h"
 #include "kernel/bpf_sys.h"
 #include "kernel/firewall.h"
+#include "kernel/named.h"
 #include "tests/untested.h"
 
 unsigned if_nametoindex(const char *name); /* <net/if.h> quarrels with ip_tables.h */
@@ -199,11 +200,11 @@ static const struct {
 	{DROPS "meta nfproto ipv6 tcp dport 80 accept", OPEN_V6},
 	{DROPS "iifname \"a\" tcp dport 80 accept", OPEN},
 	{DROPS "iifname \"b\" tcp dport 80 accept", 0},
-	/* somebody is kept out, or nobody can say */
-	{DROPS "ip saddr 192.0.2.1 drop; add rule inet t c tcp dport 80 accept", OPEN_V6},
-	{DROPS "ip6 saddr 2001:db8::1 drop; add rule inet t c tcp dport 80 accept", OPEN_V4},
+	/* to all but who is named (named_rows), or nobody can say */
+	{DROPS "ip saddr 192.0.2.1 drop; add rule inet t c tcp dport 80 accept", OPEN},
+	{DROPS "ip6 saddr 2001:db8::1 drop; add rule inet t c tcp dport 80 accept", OPEN},
 	{DROPS "ip saddr @s drop; add rule inet t c tcp dport 80 accept", OPEN_V6},
-	{DROPS "ip saddr != 192.0.2.1 tcp dport 80 accept", 0},
+	{DROPS "ip saddr != 192.0.2.1 tcp dport 80 accept", OPEN_V4},
 	{DROPS "ip saddr 10.0.0.0/8 tcp dport 80 accept", 0},
 	{DROPS "tcp sport 1024-65535 tcp dport 80 accept", 0},
 	{DROPS "tcp dport 80 limit rate 10/second accept", 0},
@@ -229,7 +230,7 @@ static const struct {
 	{DROPS "socket transparent 1 drop; add rule inet t c tcp dport 80 accept", 0},
 	{DROPS "osf name \"Linux\" drop; add rule inet t c tcp dport 80 accept", 0},
 	{DROPS "tcp dport vmap { 80 : accept, 81 : drop }", OPEN},
-	{DROPS "tcp dport 80 ip saddr vmap { 192.0.2.1 : drop }; add rule inet t c tcp dport 80 accept", OPEN_V6},
+	{DROPS "tcp dport 80 ip saddr vmap { 192.0.2.1 : drop }; add rule inet t c tcp dport 80 accept", OPEN},
 	{DROPS "tcp dport 80 quota over 1 mbytes drop; add rule inet t c tcp dport 80 accept", 0},
 	{DROPS "tcp dport 80 meta hour \"08:00\"-\"17:00\" accept", 0},
 	{DROPS "tcp dport 80 accept; add chain inet t r { type filter hook prerouting priority -300; }; add rule inet t r tcp dport 80 notrack", 0},
@@ -256,7 +257,7 @@ static const struct {
 	{DROPS "tcp dport 80 accept; add rule inet t n tcp dport 80 redirect to :81", 0},
 	{DROPS "tcp dport 80 accept; add rule inet t n tcp dport 82 redirect to :80", OPEN},
 	{DROPS "tcp dport 80 accept; add rule inet t o meta mark set 1", 0},
-	{DROPS "tcp dport 80 accept; add rule inet t o ip daddr 192.0.2.1 drop", OPEN_V6},
+	{DROPS "tcp dport 80 accept; add rule inet t o ip daddr 192.0.2.1 drop", OPEN},
 };
 
 static int opens(struct firewall *f, const char *ifname, uint16_t port)
@@ -273,6 +274,76 @@ START_TEST(open_ports)
 	ck_assert_int_eq(firewall_read(&f, why, sizeof why), 0);
 	int got = opens(f, "a", 80);
 	ck_assert_msg(got == open_rows[_i].opens, "%s: %d", open_rows[_i].rules, got);
+	firewall_free(f);
+}
+END_TEST
+
+/*
+ * Ports that are open to all but the sources that the rules name. `named`, `others`: of the family of `named`, separated by blanks. "": the port is not open to any of them.
+ */
+static const struct {
+	const char *rules, *named, *others;
+} named_rows[] = {
+#define ACCEPTS "; add rule inet t c tcp dport 80 accept"
+	{DROPS "accept", "", "192.0.2.1"},
+	{DROPS "ip saddr 192.0.2.1 drop" ACCEPTS, "192.0.2.1", "192.0.2.2 192.0.3.1 10.0.0.1 127.0.0.1 255.255.255.255"},
+	{DROPS "ip saddr { 192.0.2.1, 192.0.2.7 } tcp dport 80 reject" ACCEPTS, "192.0.2.1 192.0.2.7", "192.0.2.2 10.0.0.1"},
+	{DROPS "ip saddr { 192.0.2.1, 198.51.100.0-198.51.100.99, 203.0.112.0/20 } drop" ACCEPTS,
+	 "192.0.2.1 198.51.100.0 198.51.100.50 198.51.100.99 203.0.112.0 203.0.127.255 203.0.120.1", "192.0.2.2 198.51.100.100 198.51.99.50 202.255.255.255 203.1.0.0"},
+	{DROPS "ip saddr 192.0.2.0/24 drop" ACCEPTS, "192.0.2.0 192.0.2.99 192.0.2.255", "192.0.1.255 192.0.3.0"}, /* it loads three bytes */
+	{DROPS "ip saddr 192.0.2.64/26 drop" ACCEPTS, "192.0.2.64 192.0.2.127", "192.0.2.63 192.0.2.128"},
+	{DROPS "ip saddr 10.64.0.0/10 drop" ACCEPTS, "10.64.0.0 10.100.1.1 10.127.255.255", "10.63.255.255 10.128.0.0"},
+	{DROPS "ip saddr & 255.0.0.255 == 10.0.0.1 drop" ACCEPTS, NULL, NULL},
+	{DROPS "(ip saddr & 0.0.0.255) ^ 0.0.0.255 == 0.0.0.1 drop" ACCEPTS, NULL, NULL},
+	{DROPS "ip saddr 192.0.2.1-192.0.2.9 drop" ACCEPTS, NULL, NULL}, /* by two comparisons */
+	{DROPS "ip saddr < 192.0.2.1 drop" ACCEPTS, NULL, NULL},
+	{DROPS "ip saddr . tcp dport { 192.0.2.1 . 80, 192.0.2.2 . 81 } drop" ACCEPTS, "192.0.2.1", "192.0.2.2 192.0.2.3"},
+	{DROPS "ip saddr . tcp sport { 192.0.2.1 . 80 } drop" ACCEPTS, NULL, NULL},
+	{DROPS "ip saddr . ip daddr { 192.0.2.1 . 192.0.2.9 } drop" ACCEPTS, NULL, NULL},
+	{DROPS "ip saddr 192.0.2.1 tcp sport 99 drop" ACCEPTS, "192.0.2.1", "192.0.2.2"},
+	{DROPS "tcp sport 99 ip saddr 192.0.2.1 drop" ACCEPTS, "192.0.2.1", "192.0.2.2"},
+	{DROPS "tcp dport 81 ip saddr 192.0.2.1 drop" ACCEPTS, "", "192.0.2.1"},
+	{DROPS "ip saddr != 192.0.2.1 tcp dport 80 accept", "192.0.2.1", "192.0.2.2"},
+	{DROPS "ip saddr != { 192.0.2.1, 192.0.2.3 } tcp dport 80 accept", "192.0.2.1 192.0.2.3", "192.0.2.2"},
+	{DROPS "ip saddr 192.0.2.1 tcp dport 80 accept", NULL, NULL},
+	{DROPS "ip saddr vmap { 192.0.2.1 : drop, 192.0.2.2 : accept }" ACCEPTS, "192.0.2.1 192.0.2.2", "192.0.2.3"},
+	{DROPS "ip saddr 192.0.2.1 log" ACCEPTS, "192.0.2.1", "192.0.2.2"},
+	{DROPS "ip daddr 192.0.2.1 drop" ACCEPTS, NULL, NULL},
+	{DROPS "accept; add rule inet t o ip daddr 192.0.2.1 drop", "192.0.2.1", "192.0.2.2"},
+	{DROPS "accept; add rule inet t o ip saddr 192.0.2.1 drop", NULL, NULL},
+	{DROPS "accept; add rule inet t n ip saddr 192.0.2.1 tcp dport 80 redirect to :81", "192.0.2.1", "192.0.2.2"},
+	{DROPS "ip6 saddr 2001:db8::1 drop" ACCEPTS, "2001:db8::1", "2001:db8::2 2001:db9::1 fe80::1 ::1"},
+	{DROPS "ip6 saddr 2001:db8:1::/64 drop" ACCEPTS, "2001:db8:1::1 2001:db8:1::ff:1", "2002:db8:1::1 fd00::1"},
+	{DROPS "ip6 saddr { fe80::/10, 2001:db8::f0-2001:db8::f9 } drop" ACCEPTS, "fe80::1 febf::1 2001:db8::f0 2001:db8::f9", "fec0::1 fe7f::1 2001:db8::ef 2001:db8::fa"},
+	{"add table ip filter; add chain ip filter INPUT { type filter hook input priority 0; }; add rule ip filter INPUT ip saddr 192.0.2.1 counter reject", "192.0.2.1", "192.0.2.2"},
+};
+
+/* Each address of the list: is it as `named` says? */
+static void check_named(const struct firewall *f, const char *list, bool named, const char *rules)
+{
+	char copy[256], *save = NULL;
+	snprintf(copy, sizeof copy, "%s", list);
+	for (char *t = strtok_r(copy, " ", &save); t; t = strtok_r(NULL, " ", &save)) {
+		struct ip_addr a;
+		ck_assert_int_eq(ip_addr_parse(t, &a), 0);
+		const struct named_sources *n = firewall_named(f, !ip_addr_is_v4(&a));
+		ck_assert_msg((n && named_has(n, &a)) == named, "%s: %s is %snamed", rules, t, named ? "not " : "");
+	}
+}
+
+START_TEST(named_sources)
+{
+	struct firewall *f;
+	const char *rules = named_rows[_i].rules, *named = named_rows[_i].named;
+	bool v6 = named && strchr(named, ':');
+	nft_add(rules);
+	ck_assert_int_eq(firewall_read(&f, why, sizeof why), 0);
+	ck_assert_ptr_null(firewall_named(f, v6));
+	ck_assert_msg(!!(opens(f, "a", 80) & (v6 ? OPEN_V6 : OPEN_V4)) == !!named, "%s", rules);
+	if (named) {
+		check_named(f, named, true, rules);
+		check_named(f, named_rows[_i].others, false, rules);
+	}
 	firewall_free(f);
 }
 END_TEST
@@ -685,6 +756,7 @@ int main(void)
 	tcase_add_loop_test(tc, concatenations, 0, 3);
 	tcase_add_test(tc, many_rules);
 	tcase_add_loop_test(tc, open_ports, 0, sizeof open_rows / sizeof open_rows[0]);
+	tcase_add_loop_test(tc, named_sources, 0, sizeof named_rows / sizeof named_rows[0]);
 	tcase_add_test(tc, no_port_of_many_rules_is_open);
 	tcase_add_loop_test(tc, legacy_iptables, 0, LEGACY_ROWS);
 	tcase_add_test(tc, legacy_ip6tables);

@@ -29,7 +29,7 @@ while True:
     c.close()
 """
 JUDGED = "add table inet t; add chain inet t c { type filter hook input priority 0; policy drop; }; add rule inet t c ct state established accept; " \
-         "add rule inet t c ip saddr 192.0.2.1 drop; add rule inet t c tcp dport %d accept" % PORT
+         "add rule inet t c tcp sport 9 drop; add rule inet t c tcp dport %d accept" % PORT
 
 
 def far_host(lab):

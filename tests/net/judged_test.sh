@@ -72,14 +72,14 @@ row() {
 
 EST="add rule inet t in iif lo accept
 add rule inet t in ct state established,related accept"
-# Of a port that is open to everybody nothing has to be judged: with this, somebody is kept out.
-BAN="add rule inet t in ip saddr 198.51.100.9 drop"
+# Of a port that is open to everybody, or to all but some addresses, nothing has to be judged: with this, the client's port decides.
+ASKS="add rule inet t in tcp sport 9 drop"
 row "no rule" "" 10.78.0.2 8080 0 engine
 row "policy drop, the port is accepted" "$EST
 add rule inet t in tcp dport 8080 ct state new accept
 add rule inet t in drop" 10.78.0.2 8080 0 engine
-row "policy drop, the port is accepted from all but one" "$EST
-$BAN
+row "policy drop, the port is accepted from all but one port" "$EST
+$ASKS
 add rule inet t in tcp dport 8080 ct state new accept
 add rule inet t in drop" 10.78.0.2 8080 0 engine
 row "policy drop without the port" "$EST
@@ -231,7 +231,7 @@ echo 1 | in_server tee /proc/sys/net/ipv4/tcp_syncookies >/dev/null
 
 # From the port of one in TIME-WAIT, too, a connection is carried.
 rules "$EST
-$BAN
+$ASKS
 add rule inet t in tcp dport 8080 accept
 add rule inet t in drop"
 start 8080
@@ -272,8 +272,15 @@ said="$(counter Accepted) accepted, $(counter Judged) judged, $((after - before)
 if [ "$said" = "300 accepted, 0 judged, 0 by the kernel" ]; then pass "an open port is not judged"; else fail "an open port: $said"; fi
 in_server nft insert rule inet t in ip saddr 10.78.0.3 drop
 banned() { [ "$(fetch 10.78.0.3 8080 28)" = 28 ]; }
-wait_until 10 banned && pass "an open port that is open no more is judged"
-[ "$(fetch 10.78.0.2 8080 0)" = 0 ] && [ "$(counter Judged)" -ge 1 ] && pass "and others come" || fail "and others come: $(counter Judged) judged"
+wait_until 10 banned && pass "an open port from which somebody is kept out"
+before=$(in_server nstat -asz TcpPassiveOpens | awk '/TcpPassiveOpens/ {print $2}')
+in_client python3 "$scratch/fetch.py" && pass "the others come" || fail "the others come"
+after=$(in_server nstat -asz TcpPassiveOpens | awk '/TcpPassiveOpens/ {print $2}')
+said="$(counter Judged) judged, $((after - before)) by the kernel"
+if [ "$said" = "0 judged, 0 by the kernel" ]; then pass "and nobody asks about them"; else fail "and nobody asks about them: $said"; fi
+in_server nft insert rule inet t in tcp sport 9 drop
+judged() { [ "$(fetch 10.78.0.2 8080 0)" = 0 ] && [ "$(counter Judged)" -ge 1 ]; }
+wait_until 10 judged && pass "an open port that is open no more is judged" || fail "an open port that is open no more is judged: $(counter Judged)"
 rules "$EST
 add rule inet t in tcp dport 8080 accept
 add rule inet t in drop"
@@ -342,7 +349,7 @@ slow 10.78.0.2 "$scratch/banned"
 banned=$!
 wait_until 10 grown "$scratch/banned" 4000000
 rules "$EST
-$BAN
+$ASKS
 add rule inet t in tcp dport 8080 accept
 add rule inet t in drop"
 judged() { fetch 10.78.0.3 8080 0 >/dev/null; [ "$(counter Judged)" -ge 1 ]; }

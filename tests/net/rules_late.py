@@ -56,7 +56,7 @@ def refuse_lookups(lab):
         os.close(namespace)
 
 
-OF_OTHERS = "add table ip late; add chain ip late in { type filter hook input priority 0; }; insert rule ip late in ip saddr 192.0.2.1 tcp dport %d drop" % PORT
+OF_OTHERS = "add table ip late; add chain ip late in { type filter hook input priority 0; }; insert rule ip late in tcp sport 9 tcp dport %d drop" % PORT
 OPENED = "add table ip late; add chain ip late in { type filter hook input priority 0; policy drop; }; add rule ip late in tcp dport %d accept" % PORT
 
 
