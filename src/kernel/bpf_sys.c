@@ -269,3 +269,63 @@ int bpf_prog_query(int target, uint32_t attach_type, uint32_t query_flags,
 	ret = bpf_call(BPF_PROG_QUERY, &attr);
 	return ret == 0 || ret == -ENOSPC ? (int)attr.query.prog_cnt : ret;
 }
+
+int bpf_link_next(uint32_t after)
+{
+	union bpf_attr attr;
+	memset(&attr, 0, sizeof attr);
+	attr.start_id = after;
+	int ret = bpf_call(BPF_LINK_GET_NEXT_ID, &attr);
+	return ret < 0 ? ret : (int)attr.next_id;
+}
+
+/* Of Linux 6.4: struct bpf_link_info, and what belongs to BPF_LINK_CREATE. */
+#define LINK_TYPE_NETFILTER 10
+#define PROG_TYPE_NETFILTER 32
+#define ATTACH_NETFILTER    45
+struct netfilter_link_info {
+	uint32_t type, id, prog_id, zero;
+	struct bpf_hook hook;
+};
+struct netfilter_link_attr {
+	uint32_t prog_fd, target_fd, attach_type, flags;
+	struct bpf_hook hook;
+};
+
+int bpf_link_hook(uint32_t id, struct bpf_hook *out)
+{
+	struct netfilter_link_info info;
+	union bpf_attr attr;
+	memset(&attr, 0, sizeof attr);
+	memset(&info, 0, sizeof info);
+	attr.link_id = id;
+	int fd = bpf_call(BPF_LINK_GET_FD_BY_ID, &attr);
+	if (fd < 0)
+		return fd;
+	int ret = object_info(fd, &info, sizeof info);
+	sys_close(fd);
+	*out = info.hook;
+	return ret < 0 ? ret : info.type == LINK_TYPE_NETFILTER ? 0 : -ENOENT;
+}
+
+int bpf_link_netfilter(int prog_fd, const struct bpf_hook *at)
+{
+	union bpf_attr attr;
+	const struct netfilter_link_attr create = {.prog_fd = prog_fd, .attach_type = ATTACH_NETFILTER, .hook = {.pf = at->pf, .hooknum = at->hooknum, .priority = at->priority}};
+	memset(&attr, 0, sizeof attr);
+	memcpy(&attr, &create, sizeof create);
+	return bpf_call(BPF_LINK_CREATE, &attr);
+}
+
+int bpf_prog_load_netfilter(const char *name, const struct bpf_insn *insns, size_t n)
+{
+	union bpf_attr attr;
+	memset(&attr, 0, sizeof attr);
+	attr.prog_type = PROG_TYPE_NETFILTER;
+	attr.expected_attach_type = ATTACH_NETFILTER;
+	attr.insns = ptr(insns);
+	attr.insn_cnt = n;
+	attr.license = ptr("GPL");
+	set_name(attr.prog_name, name);
+	return bpf_call(BPF_PROG_LOAD, &attr);
+}

@@ -66,6 +66,18 @@ int bpf_link_update(int link_fd, int prog_fd);
 /* It ends now, whoever has its file. */
 int bpf_link_detach(int link_fd);
 
+/* The next link's number behind this one; -ENOENT: there is none. -EPERM: CAP_SYS_ADMIN is missing. */
+int bpf_link_next(uint32_t after);
+/* Where a program is attached to netfilter (Linux 6.4). */
+struct bpf_hook {
+	uint32_t pf, hooknum; /* NFPROTO_…, NF_INET_… */
+	int32_t priority;
+	uint32_t flags;
+};
+int bpf_link_hook(uint32_t id, struct bpf_hook *out); /* of link `id`; -ENOENT: it is no such link, or none */
+int bpf_link_netfilter(int prog_fd, const struct bpf_hook *at); /* -EBUSY: somebody of this namespace has that priority */
+int bpf_prog_load_netfilter(const char *name, const struct bpf_insn *insns, size_t n);
+
 #define BPF_QUERY_MAX 64
 /* How it was called when it was loaded. -EPERM: CAP_SYS_ADMIN is missing. */
 int bpf_prog_name(uint32_t id, char name[BPF_OBJ_NAME_LEN]);

@@ -127,9 +127,15 @@ int firewall_read_of(int pid, struct firewall **out, char *why, size_t why_len)
 	return err;
 }
 
+#define TABLES_BIT   5
+#define HOOKS_BIT    17 /* the tables are less than 1 << 12 */
+#define IPVS_BIT     18
+#define IPVS_DIGESTS 4093 /* a prime below 1 << 12: the number stays positive */
+
 static int bits_of(const struct firewall_cgroup *c, const struct firewall_unheard *u)
 {
-	return c->ingress | c->egress << 1 | c->connect << 2 | c->sockets << 3 | u->sk_lookup << 4 | (int)u->tables << 5;
+	return c->ingress | c->egress << 1 | c->connect << 2 | c->sockets << 3 | u->sk_lookup << 4 | (int)u->tables << TABLES_BIT |
+	       u->hooks.program << HOOKS_BIT | (int)(u->hooks.ipvs.digest % IPVS_DIGESTS) << IPVS_BIT;
 }
 
 int firewall_untold_now(struct firewall_look *look)
@@ -374,7 +380,7 @@ int firewall_judges(const struct firewall *f, const struct firewall_flow *flow, 
 /* A cgroup's ingress program sees every segment, not the SYN alone, and what it says of the next one cannot be proved. */
 static int programs_filter(struct firewall *f, const struct firewall_flow *flow, bool some, char *why, size_t why_len)
 {
-	return firewall_xfrm_has(&f->xfrm, flow, some, why, why_len) || tc_has(f, flow->ifindex, flow->ifname, why, why_len) || cgroup_has(f->cgroup.egress, "egress", why, why_len) ||
+	return firewall_xfrm_has(&f->xfrm, flow, some, why, why_len) || firewall_hooks_have(&f->unheard.hooks, flow, some, why, why_len) || tc_has(f, flow->ifindex, flow->ifname, why, why_len) || cgroup_has(f->cgroup.egress, "egress", why, why_len) ||
 	       cgroup_has(f->cgroup.ingress, "ingress", why, why_len);
 }
 
@@ -464,7 +470,8 @@ int firewall_filters_client(struct firewall *f, const struct firewall_flow *flow
 static int check_family(struct firewall *f, struct firewall_flow *flow, bool v6, char *why, size_t why_len)
 {
 	flow->v6 = v6;
-	return tc_has(f, flow->ifindex, flow->ifname, why, why_len) || cgroup_has(f->cgroup.ingress, "ingress", why, why_len) || firewall_judges(f, flow, why, why_len) ||
+	return firewall_hooks_have(&f->unheard.hooks, flow, false, why, why_len) || tc_has(f, flow->ifindex, flow->ifname, why, why_len) ||
+	       cgroup_has(f->cgroup.ingress, "ingress", why, why_len) || firewall_judges(f, flow, why, why_len) ||
 	       ask(f, flow, false, true, false, false, why, why_len) || cgroup_has(f->cgroup.egress, "egress", why, why_len) ||
 	       cgroup_has(f->cgroup.connect, "connect4 or connect6", why, why_len);
 }

@@ -42,6 +42,8 @@ struct firewall_look {
 	int route_fd;  /* netlink */
 	int names_fd[FIREWALL_FAMILIES]; /* of legacy tables */
 	int netns_fd;
+	int ipvs_fd;
+	uint32_t links_seen, link_found; /* BPF links: up to where they were looked at, and one of a program at a hook of netfilter; 0: none */
 	struct { /* of programs at tcx: is one of them another's? 0: none */
 		uint64_t sum;
 		bool others;
@@ -49,14 +51,14 @@ struct firewall_look {
 	unsigned next_set;
 	int in_user_namespace; /* that of a process with threads does not change. -1: not asked yet */
 };
-#define FIREWALL_LOOK_NONE ((struct firewall_look){.groups_fd = -1, .cgroup_fd = -1, .route_fd = -1, .names_fd = {-1, -1}, .netns_fd = -1, .in_user_namespace = -1})
+#define FIREWALL_LOOK_NONE ((struct firewall_look){.groups_fd = -1, .cgroup_fd = -1, .route_fd = -1, .names_fd = {-1, -1}, .netns_fd = -1, .ipvs_fd = -1, .in_user_namespace = -1})
 void firewall_look_open(struct firewall_look *look); /* now, and not at the first question */
 void firewall_look_close(struct firewall_look *look);
 void firewall_look_alone(struct firewall_look *look); /* there is nobody else to ask any more: the next look mounts what it needs */
 
 /*
  * What is there of which nobody tells, a bit each: the kinds of BPF programs on the calling process's cgroup, or on that of process `pid`; tables of
- * legacy iptables; programs that choose the socket of a SYN (sk_lookup). -EPERM: CAP_NET_ADMIN is missing; other -errno: could not tell.
+ * legacy iptables; programs that choose the socket of a SYN (sk_lookup); programs at netfilter's hooks, and IPVS' services. -EPERM: CAP_NET_ADMIN is missing; other -errno: could not tell.
  */
 int firewall_untold_now(struct firewall_look *look);
 int firewall_untold_of(int pid);

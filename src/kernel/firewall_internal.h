@@ -25,8 +25,30 @@ struct firewall_cgroup {
 };
 int firewall_read_cgroup(struct firewall_cgroup *out, struct firewall_look *look);
 
+/* firewall_hooks.c: programs at netfilter's hooks, and the services of IPVS. */
+#define FIREWALL_IPVS_MAX 64 /* with more, all is concerned */
+struct firewall_ipvs_service {
+	struct ip_addr addr;
+	uint16_t port; /* 0: all */
+};
+struct firewall_ipvs {
+	bool all;
+	unsigned n;
+	uint32_t digest; /* another one when they have changed; 0: there are none */
+	struct firewall_ipvs_service services[FIREWALL_IPVS_MAX];
+};
+struct firewall_hooks {
+	bool program;
+	struct firewall_ipvs ipvs;
+};
+void firewall_read_hooks(struct firewall_hooks *out, struct firewall_look *look);
+void firewall_hooks_close(struct firewall_look *look);
+void firewall_parse_ipvs(const char *text, struct firewall_ipvs *out); /* what /proc/net/ip_vs says */
+int firewall_hooks_have(const struct firewall_hooks *h, const struct firewall_flow *f, bool some, char *why, size_t why_len);
+
 /* What nobody tells of besides. */
 struct firewall_unheard {
+	struct firewall_hooks hooks;
 	uint32_t tables; /* legacy iptables' and ip6tables', a bit each: less than 1 << 12 */
 	bool sk_lookup;
 };

@@ -1,6 +1,6 @@
 /*
  * What may come and go, and change who is answered, without a notification: tables of legacy iptables (that one is there is seen here; what is in it,
- * firewall_iptables.c reads), and programs that choose the socket of a SYN (sk_lookup). As a number, a bit each, so that another one says that
+ * firewall_iptables.c reads), programs that choose the socket of a SYN (sk_lookup), and what is at netfilter's hooks (firewall_hooks.c). As a number, a bit each, so that another one says that
  * something is new.
  *
  * A user namespace has no right to ask about programs. Nobody but the host's superuser can have attached one there.
@@ -67,6 +67,7 @@ int firewall_read_unheard(struct firewall_unheard *out, struct firewall_look *lo
 		bits |= tables_of(&look->names_fd[i], names_of[i]) << i * (OTHERS + 1);
 	int n = chooses_socket(look);
 	*out = (struct firewall_unheard){.tables = bits, .sk_lookup = n > 0};
+	firewall_read_hooks(&out->hooks, look);
 	return n < 0 ? n : 0;
 }
 
@@ -75,5 +76,6 @@ void firewall_unheard_close(struct firewall_look *look)
 	for (unsigned i = 0; i < FIREWALL_FAMILIES; i++)
 		fd_close(look->names_fd[i]);
 	fd_close(look->netns_fd);
+	firewall_hooks_close(look);
 	look->names_fd[0] = look->names_fd[1] = look->netns_fd = -1;
 }

@@ -22,6 +22,7 @@
 #include "kernel/bpf_asm.h"
 #include "kernel/bpf_sys.h"
 #include "kernel/firewall.h"
+#include "kernel/firewall_internal.h"
 #include "kernel/named.h"
 #include "tests/untested.h"
 
@@ -655,6 +656,97 @@ static const struct xfrm_row xfrm_rows[] = {
 	{"src fd77::/66 dir in action block", "fd77::4000:0:0:2", 4000, false, false},
 };
 
+/* ---- what else is at netfilter's hooks ---- */
+
+static int attach_to_hook(const struct bpf_hook *at)
+{
+	struct bpf_asm a;
+	bpf_asm_init(&a);
+	bpf_asm_mov_imm(&a, R0, 1); /* NF_ACCEPT */
+	bpf_asm_exit(&a);
+	int prog = bpf_prog_load_netfilter("passes", a.insns, bpf_asm_finish(&a));
+	int link = prog < 0 ? prog : bpf_link_netfilter(prog, at);
+	if (prog >= 0)
+		close(prog);
+	return link;
+}
+
+/* Of this namespace's hooks, where packets of ours pass. Others on this host may run this test, too. */
+START_TEST(netfilter_programs)
+{
+	struct firewall_look look = FIREWALL_LOOK_NONE;
+	const struct bpf_hook in = {.pf = 2, .hooknum = 1, .priority = -7654}, forward = {.pf = 2, .hooknum = 2, .priority = -7655};
+	int before = firewall_untold_now(&look);
+	int link = attach_to_hook(&forward);
+	if (link == -EPERM || link == -EINVAL) /* before Linux 6.4, or no right to */
+		return;
+	ck_assert_int_ge(link, 0);
+	ck_assert_int_eq(check("a"), 0);
+	close(link);
+	for (int again = 0; again < 2; again++) {
+		ck_assert_int_ge(link = attach_to_hook(&in), 0);
+		ck_assert_int_eq(check("a"), 1);
+		ck_assert_msg(strstr(why, "hook of netfilter"), "%s", why);
+		ck_assert_int_ne(firewall_untold_now(&look), before);
+		ck_assert_int_ne(firewall_untold_now(&look), before);
+		pid_t child = fork();
+		if (child == 0)
+			_exit(unshare(CLONE_NEWNET) ? 2 : check("lo") == 1);
+		int status;
+		ck_assert_int_eq(waitpid(child, &status, 0), child);
+		ck_assert_msg(WIFEXITED(status) && WEXITSTATUS(status) == 0, "in another namespace: status %x", status);
+		close(link);
+		ck_assert_int_eq(firewall_untold_now(&look), before);
+		ck_assert_int_eq(check("a"), 0);
+	}
+	firewall_look_close(&look);
+}
+END_TEST
+
+/* As Linux writes /proc/net/ip_vs. */
+#define IPVS_TEXT "IP Virtual Server version 1.2.1 (size=4096)\n" \
+		  "Prot LocalAddress:Port Scheduler Flags\n" \
+		  "  -> RemoteAddress:Port Forward Weight ActiveConn InActConn\n" \
+		  "TCP  C0000201:0050 rr \n" \
+		  "  -> 0A4E0002:0050      Masq    1      %d          0         \n" \
+		  "UDP  C0000202:0035 wlc persistent 300 FFFFFFFF\n" \
+		  "TCP  [2001:0db8:0000:0000:0000:0000:0000:0001]:01BB sh \n" \
+		  "TCP  C0000203:0000 rr persistent 360 FFFFFFFF\n" \
+		  "FWM  00000007 rr \n"
+
+START_TEST(ipvs_services)
+{
+	static const struct {
+		const char *addr;
+		uint16_t port;
+		int concerned;
+	} rows[] = {{"192.0.2.1", 80, 1}, {"192.0.2.1", 81, 0}, {"192.0.2.2", 53, 0}, {"192.0.2.3", 9, 1}, {"192.0.2.4", 80, 0},
+		    {"2001:db8::1", 443, 1}, {"2001:db8::1", 80, 0}, {"0.0.0.0", 80, 1}};
+	struct firewall_hooks h = {.program = false};
+	struct firewall_ipvs later;
+	char now[1024];
+	snprintf(now, sizeof now, IPVS_TEXT, 1);
+	firewall_parse_ipvs(now, &h.ipvs);
+	for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+		struct firewall_flow f = {.key = {.lport = rows[i].port, .rport = 9999}};
+		ck_assert_int_eq(ip_addr_parse(rows[i].addr, &f.key.laddr), 0);
+		ck_assert_int_eq(ip_addr_parse("198.51.100.1", &f.key.raddr), 0);
+		ck_assert_msg(firewall_hooks_have(&h, &f, false, why, sizeof why) == rows[i].concerned, "%s port %d", rows[i].addr, rows[i].port);
+	}
+	snprintf(now, sizeof now, IPVS_TEXT, 9); /* connections come and go */
+	firewall_parse_ipvs(now, &later);
+	ck_assert_uint_eq(later.digest, h.ipvs.digest);
+	ck_assert_uint_ne(later.digest, 0);
+	memcpy(strstr(now, "C0000203"), "C0000204", 8);
+	firewall_parse_ipvs(now, &later);
+	ck_assert_uint_ne(later.digest, h.ipvs.digest);
+	firewall_parse_ipvs("TCP  what is this\n", &later);
+	ck_assert(later.all);
+	firewall_parse_ipvs("", &later);
+	ck_assert(!later.all && !later.n && !later.digest);
+}
+END_TEST
+
 START_TEST(ipsec_policies)
 {
 	const struct xfrm_row *r = &xfrm_rows[_i];
@@ -761,6 +853,8 @@ int main(void)
 	tcase_add_loop_test(tc, legacy_iptables, 0, LEGACY_ROWS);
 	tcase_add_test(tc, legacy_ip6tables);
 	tcase_add_test(tc, cgroup_programs);
+	tcase_add_test(tc, netfilter_programs);
+	tcase_add_test(tc, ipvs_services);
 	if (system("unshare --net ip xfrm policy add dir in action block 2>/dev/null") == 0) {
 		tcase_add_loop_test(tc, ipsec_policies, 0, sizeof xfrm_rows / sizeof xfrm_rows[0]);
 		tcase_add_test(tc, ipsec_without_a_policy);

@@ -6,6 +6,7 @@ offloads are off then, so that what is lost or damaged is a wire segment.
 The namespaces have no names: each lives as long as a process that holds it, and everything that is started here dies with
 this process (PR_SET_PDEATHSIG), so that nothing is left behind however it ends.
 """
+import contextlib
 import ctypes
 import json
 import os
@@ -67,12 +68,18 @@ class Host:
 
     def socket(self, *args):
         """A socket of this process in the host's namespace: its peer by hand."""
+        with self.inside():
+            return socket.socket(*args)
+
+    @contextlib.contextmanager
+    def inside(self):
+        """This thread is in the host's namespace meanwhile."""
         ours = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
         theirs = os.open("/proc/%d/ns/net" % self.holder.pid, os.O_RDONLY)
         try:
             if _libc.setns(theirs, CLONE_NEWNET):
                 raise LabError("setns: errno %d" % ctypes.get_errno())
-            return socket.socket(*args)
+            yield
         finally:
             _libc.setns(ours, CLONE_NEWNET)
             os.close(ours)

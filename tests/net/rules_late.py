@@ -1,10 +1,11 @@
 #!/usr/bin/python3
 """Rules that come while a server is served that had no privilege when its engine came up. It may not hear of rules, so the broker tells it; what they drop is dropped on a live connection, too. IPsec policies are rules as well.
-Of the first table of legacy iptables, and of a program that chooses the socket of a SYN (sk_lookup), nobody hears; so that is tried with a server that kept its privilege, too.
+Of the first table of legacy iptables, and of a program that chooses the socket of a SYN (sk_lookup) or sits at a hook of netfilter, nobody hears; so that is tried with a server that kept its privilege, too.
 
 rules_late.py: one row for each set-up of rules at the beginning, and what comes later.
 """
 import ctypes
+import errno
 import os
 import signal
 import socket
@@ -41,6 +42,7 @@ HARMLESS = "add table ip other; add chain ip other in { type filter hook input p
 LEGACY = "iptables-legacy -w -A INPUT -p tcp --dport %d -j DROP" % PORT
 LEGACY_OTHER = "iptables-legacy -w -t raw -A PREROUTING -p udp --dport 53 -j DROP"
 SK_LOOKUP, AT_SK_LOOKUP = 30, 36  # BPF_PROG_TYPE_SK_LOOKUP, BPF_SK_LOOKUP
+NETFILTER, AT_NETFILTER = 32, 45  # BPF_PROG_TYPE_NETFILTER, BPF_NETFILTER: Linux 6.4
 REFUSES = bytes.fromhex("b700000000000000" "9500000000000000")  # r0 = SK_DROP; exit
 
 
@@ -54,6 +56,17 @@ def refuse_lookups(lab):
     finally:
         os.close(prog)
         os.close(namespace)
+
+
+def drop_at_hook(lab):
+    """The descriptor of a program at netfilter's input hook that drops everything (r0 = NF_DROP is 0, too)."""
+    text, gpl = ctypes.create_string_buffer(REFUSES), ctypes.create_string_buffer(b"GPL")
+    prog = bpf(BPF_PROG_LOAD, struct.pack("<IIQQIIQII16sII", NETFILTER, len(REFUSES) // 8, ctypes.addressof(text), ctypes.addressof(gpl), 0, 0, 0, 0, 0, b"drops", 0, AT_NETFILTER))
+    try:
+        with lab.server.inside():
+            return bpf(BPF_LINK_CREATE, struct.pack("<IIIIIIiI", prog, 0, AT_NETFILTER, 0, socket.AF_INET, 1, -4321, 0))
+    finally:
+        os.close(prog)
 
 
 OF_OTHERS = "add table ip late; add chain ip late in { type filter hook input priority 0; }; insert rule ip late in tcp sport 9 tcp dport %d drop" % PORT
@@ -123,6 +136,43 @@ def is_served(lab):
         except ConnectionResetError:
             pass  # it was answered
         return True
+
+
+def comes_through(lab):
+    """A new connection, where what is dropped is not waited for."""
+    with lab.client.socket(socket.AF_INET, socket.SOCK_STREAM) as c:
+        c.settimeout(0.5)
+        try:
+            c.connect((SERVER_IP, PORT))
+        except TimeoutError:
+            return False
+        except ConnectionRefusedError:
+            pass  # while the listener becomes the kernel's; nothing was dropped
+        return True
+
+
+def hook_row(lab, who):
+    server = lab.server.spawn([sys.executable, "-c", SERVER_OF_MANY, who], finesse=True)
+    lab.server.wait_listening(server, PORT, finesse=True)
+    opens = lab.server.opens()[1]
+    if not is_served(lab) or lab.server.opens()[1] != opens:
+        return "the kernel carries it from the beginning"
+    try:
+        link = drop_at_hook(lab)
+    except OSError as e:
+        return None if e.errno in (errno.EINVAL, errno.EPERM) else str(e)
+    try:
+        end = time.monotonic() + BOUND
+        while comes_through(lab):
+            if time.monotonic() > end:
+                return "the program was not noticed in %d s" % BOUND
+    finally:
+        os.close(link)
+    end = time.monotonic() + BOUND
+    while not comes_through(lab):
+        if time.monotonic() > end:
+            return "refused when the program is gone"
+    return None
 
 
 def lookup_row(lab, who):
@@ -249,6 +299,7 @@ def main():
         ("another legacy table", ("kept", "dropped"), LEGACY_OTHER.split(), LEGACY.split()),
     ) for who in whose]
     rows += [("a program that chooses the socket, " + who, lambda lab, who=who: lookup_row(lab, who)) for who in ("kept", "dropped")]
+    rows += [("a program at a hook of netfilter, " + who, lambda lab, who=who: hook_row(lab, who)) for who in ("kept", "dropped")]
     rows += [("a cookie, and then rules, " + name, lambda lab, before=before: cookie_row(lab, before)) for name, before in (("none before", None), ("an open port before", OPENED))]
     rows.append(("rules that nobody can read in time", hung_broker_row))
     for name, play in rows:
