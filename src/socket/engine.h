@@ -330,6 +330,7 @@ struct engine {
 	const struct link_rx *frame; /* … itself; NULL: it is none of a link's */
 	struct list stamps_due; /* stamps.c: who sent in this turn */
 	struct tcp_emit emit;
+	struct unreached *unreached; /* while what finds no next hop is sent into the void, or NULL */
 	uint64_t listen_turns; /* connections that began at a listener */
 	struct classifier *classifier;
 	struct firewall *firewall; /* the host's rules as they were read; NULL: not asked */
@@ -580,6 +581,7 @@ bool kernel_tw_is_over(const struct kernel_tw *t, int64_t now); /* none is left 
 void input_frame(struct engine *e, struct iface *i, const struct link_rx *rx);
 int engine_kernel_owns(struct engine *e, const struct flow_key *key, int ifindex); /* 1: the kernel has a connection with this 4-tuple, or its TIME-WAIT; 0; -errno */
 void input_packet(struct engine *e, struct iface *i, const struct ip_input *in);
+void input_unreachable(struct engine *e, struct sock *s, const struct ip_icmp_error *icmp);
 /* An answer to whom nothing is kept of, with this TOS or traffic class; on behalf of the listener `l`, or of nobody (NULL). */
 void send_back(struct engine *e, const struct sock *l, uint8_t tos, const struct ip_input *in, const struct tcp_segment *seg);
 void sock_process_events(struct engine *e, struct sock *s);

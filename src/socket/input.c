@@ -253,7 +253,7 @@ static void input_frag_needed(struct engine *e, struct sock *s, const struct ip_
 }
 
 /* As Linux: an attempt to connect ends by it, and its error queue has the message, of IPv6 only who asked for errors; else who asked for them hears, and the connection goes on. */
-static void input_unreachable(struct engine *e, struct sock *s, const struct ip_icmp_error *icmp)
+void input_unreachable(struct engine *e, struct sock *s, const struct ip_icmp_error *icmp)
 {
 	bool passive = s->accepted || s->listener, v4 = ip_addr_is_v4(&icmp->key.raddr);
 	switch (tcp_on_unreachable(&s->tcp, e->now, icmp->err, icmp->hard, icmp->seq)) {

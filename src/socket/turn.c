@@ -17,6 +17,8 @@
 #include "kernel/judge.h"
 
 #include <errno.h>
+#include <linux/icmp.h>
+#include <linux/icmpv6.h>
 #include <string.h>
 
 /* Frames taken per turn before segments go out: bounds the delay of ACKs under load. */
@@ -174,6 +176,12 @@ static void special_idents(const struct engine *e, const struct sock *s, const s
 	id->next = &id->own;
 }
 
+/* What a SYN that has no next hop would have said: an ICMP error quotes it. */
+struct unreached {
+	uint8_t header[TCP_HDR_MAX];
+	uint32_t len;
+};
+
 static void emit_segment(struct tcp_emit *emit, struct tcp_conn *conn, const struct tcp_segment *seg, uint16_t gso_size)
 {
 	struct engine *e = container_of(emit, struct engine, emit);
@@ -181,6 +189,8 @@ static void emit_segment(struct tcp_emit *emit, struct tcp_conn *conn, const str
 	const struct iface *i = s->dest->iface;
 	if (!s->dest->resolved || !i || !i->link) { /* as if lost on the way: timers go on, and give up in the end */
 		e->counters[SOCKC_NoNextHop]++;
+		if (e->unreached && (seg->flags & SEG_SYN))
+			e->unreached->len = (uint32_t)tcp_build(seg, e->unreached->header);
 		return;
 	}
 	struct ip_path own;
@@ -215,9 +225,27 @@ void turn_init(struct engine *e)
 static void output_unreachable(struct engine *e, struct sock *s, int err)
 {
 	struct tcp_status st;
+	struct unreached syn = {.len = 0};
+	e->unreached = &syn;
 	tcp_output(&s->tcp, e->now, &e->emit);
+	e->unreached = NULL;
 	tcp_get_status(&s->tcp, &st);
-	tcp_on_unreachable(&s->tcp, e->now, -err, false, st.snd_una);
+	if (err != -EHOSTUNREACH) {
+		tcp_on_unreachable(&s->tcp, e->now, -err, false, st.snd_una);
+		return;
+	}
+	bool v4 = ip_addr_is_v4(&s->flow.key.raddr); /* this host says it to itself, as Linux's does */
+	input_unreachable(e, s,
+			  &(struct ip_icmp_error){
+				  .key = s->flow.key,
+				  .seq = st.snd_una,
+				  .err = EHOSTUNREACH,
+				  .type = v4 ? ICMP_DEST_UNREACH : ICMPV6_DEST_UNREACH,
+				  .code = v4 ? ICMP_HOST_UNREACH : ICMPV6_ADDR_UNREACH,
+				  .offender = s->flow.key.laddr,
+				  .quote = syn.header,
+				  .quote_len = syn.len,
+			  });
 }
 
 static void arm_timer(struct engine *e, struct sock *s)

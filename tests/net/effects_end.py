@@ -469,6 +469,24 @@ def icmp_in_syn_sent():
         refused_by(CLIENT_IP6, (1, 3, 0), options, asked=False)
 
 
+def nobody_in_syn_sent():
+    """A neighbour that does not exist: what this host says to itself is told as what a router says."""
+    tried = []
+    for i, (prefix, options) in enumerate(((CLIENT_IP, ()), (CLIENT_IP, (RECVERR,)), ("::ffff:" + CLIENT_IP, ()), (CLIENT_IP6, ()), (CLIENT_IP6, (RECVERR6,)))):
+        address = prefix + "%d" % (40 + i)  # longer than a host's that there is
+        s = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET)
+        for o in options:
+            s.setsockopt(*o)
+        s.setblocking(False)
+        tried.append((s, address, options, name(s.connect, (address, 9))))
+    for s, address, options, r in tried:
+        p = select.poll()
+        p.register(s, select.POLLOUT)
+        p.poll(60000)
+        say(address, len(options), r, events(s), error_of(s), events(s), queued(s), events(s), queued(s), error_of(s), name(s.connect, (address, 9)))
+        s.close()
+
+
 def error_comes(s):
     """SO_ERROR, when it says something: of what only it tells."""
     for _ in range(6000):
