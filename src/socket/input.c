@@ -134,13 +134,30 @@ void sock_tcp_input(struct engine *e, struct sock *s, const struct tcp_segment *
 		tcp_input(&s->tcp, e->now, seg);
 }
 
+/* It would end the handshake: no forged ACK, whose sender does not know our number, has a request refused. */
+static bool ends_handshake(const struct sock *s, const struct tcp_segment *seg)
+{
+	struct tcp_status st;
+	tcp_get_status(&s->tcp, &st);
+	return (seg->flags & SEG_ACK) && seg->ack == st.snd_nxt && seg->seq - st.rcv_nxt <= st.rcv_wnd;
+}
+
+/* The handshake's last ACK, or the data that a listener waits for, finds the accept queue full: it is as if lost, or net.ipv4.tcp_abort_on_overflow has the request refused. */
+static void embryo_overflows(struct engine *e, struct sock *s, const struct ip_input *in)
+{
+	struct tcp_segment rst;
+	e->counters[SOCKC_ListenOverflows]++;
+	if (!sysctls_number(&e->sysctls, SYSCTL_tcp_abort_on_overflow) || !ends_handshake(s, &in->seg) || !tcp_reset_for(&in->seg, &rst))
+		return;
+	send_back(e, NULL, in->tos, in, &rst);
+	sock_retire(e, s);
+}
+
 static void input_conn(struct engine *e, struct sock *s, const struct ip_input *in)
 {
 	bool embryo = s->listener && !s->accepted && (tcp_state(&s->tcp) == TCPS_SYN_RECEIVED || sock_is_deferred(s));
-	/* The handshake's last ACK, or the data that a listener waits for, finds the accept queue full: it is as if lost (Linux's tcp_abort_on_overflow=0). */
-	if (embryo && listener_accept_full(s->listener) &&
-	    !(in->seg.flags & (SEG_RST | SEG_SYN))) {
-		e->counters[SOCKC_ListenOverflows]++;
+	if (embryo && listener_accept_full(s->listener) && !(in->seg.flags & (SEG_RST | SEG_SYN))) {
+		embryo_overflows(e, s, in);
 		return;
 	}
 	if (embryo)

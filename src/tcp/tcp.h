@@ -104,6 +104,7 @@ struct tcp_config {
 	bool shrink_window;         /* what was advertised may be taken back */
 	uint8_t ecn;                         /* enum tcp_ecn */
 	bool ecn_fallback;                   /* a repeated SYN does not ask for ECN */
+	bool stdurg;                         /* the urgent pointer of what comes points at the urgent byte, not behind it */
 	uint32_t reordering;                 /* RFC 5681's and RFC 6675's DupThresh, segments: 3 */
 	uint32_t max_reordering;             /* … as far as tcp_info lets it grow: 300 */
 	unsigned recovery;                   /* TCP_RECOVERY_… */

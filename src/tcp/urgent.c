@@ -1,5 +1,5 @@
 /*
- * Urgent data (RFC 9293 §3.8.5, RFC 6093), with Linux's meaning: the pointer is behind the urgent byte, there is one such byte at a time, and it is out of
+ * Urgent data (RFC 9293 §3.8.5, RFC 6093), with Linux's meaning: the pointer is behind the urgent byte (what comes, with tcp_stdurg, points at it), there is one such byte at a time, and it is out of
  * band unless SO_OOBINLINE.
  */
 #include "tcp/tcp_int.h"
@@ -41,9 +41,9 @@ void urgent_arrived(struct tcp_conn *c)
 /* Sixth step: "RCV.UP <- max(RCV.UP, SEG.UP), and signal the user". */
 void urgent_input(struct tcp_conn *c, const struct tcp_segment *seg)
 {
-	if (c->state < TCPS_ESTABLISHED || c->peer_fin || !seg->urgent)
+	if (c->state < TCPS_ESTABLISHED || c->peer_fin)
 		return;
-	uint32_t at = seg->seq + seg->urgent - 1;
+	uint32_t at = seg->seq + seg->urgent - (seg->urgent && !c->stack->config.stdurg); /* Linux: nought is the first byte, too */
 	if (SEQ_LT(at, tcp_recv_next(c)))
 		return; /* read already */
 	if (c->urgent != TCP_URGENT_NONE && SEQ_LEQ(at, c->urgent_seq))
