@@ -3,7 +3,7 @@
  * and the partial results of the kernel's calls.
  *
  * Nothing may be taken from a source that could not be delivered. A file is read at a position that
- * moves only by what was sent. What is no plain file comes by the kernel's own sendfile into a pipe. A pipe is looked at through tee(2) into a pipe of our own and
+ * moves only by what was sent: to where the connection keeps it until it is acknowledged, where that has room and the file is in memory; else to the buffer. What is no plain file comes by the kernel's own sendfile into a pipe. A pipe is looked at through tee(2) into a pipe of our own and
  * drained by what was sent; a socket is looked at with MSG_PEEK and drained by what the pipe took.
  * SPLICE_F_NONBLOCK, or O_NONBLOCK of the pipe, concerns the pipe only, as in Linux: O_NONBLOCK of
  * the socket decides whether that is waited for. A pipe's room is waited for before the socket's text. Before an urgent byte, read or not, splice stops for good, as Linux's does: only recv passes it.
@@ -113,31 +113,41 @@ static void copy_end(struct copy *copy)
 	engine_leave();
 }
 
-/* From `in`, a file of `size` bytes, at *pos; *pos moves by what was sent. */
+/* A file's bytes from `at` on, by way of the buffer; *is_short: fewer than were read. */
+static ssize_t send_read(struct call *c, char *buf, int in, off_t at, size_t want, off_t end, bool *is_short)
+{
+	struct iovec iov = {buf + at % PAGE_BYTES, want};
+	ssize_t got = sys_pread(in, iov.iov_base, want, at);
+	if (got <= 0)
+		return got;
+	iov.iov_len = got;
+	struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
+	/* Who is told that more comes waits for it: at the file's end nothing does. */
+	bool more = (size_t)got == want && at + got < end;
+	ssize_t r = engine_send(c, &msg, more ? MSG_MORE : 0);
+	*is_short = r < got;
+	return r;
+}
+
+/* From `in`, a file of `size` bytes, at *pos; *pos moves by what was sent. What is in memory goes straight to the connection. */
 static ssize_t send_file(struct call *c, int in, off_t *pos, size_t n, off_t size)
 {
 	struct copy copy;
 	size_t sent = 0;
+	off_t end = *pos + (off_t)n < size ? *pos + (off_t)n : size;
+	bool is_short = false;
 	ssize_t r = copy_begin(&copy, COPY_STAYS);
 	if (r < 0)
 		return r;
-	while (sent < n) {
+	while (sent < n && !is_short) {
 		size_t want = n - sent < COPY_BYTES ? n - sent : COPY_BYTES;
-		struct iovec iov = {copy.buf + *pos % PAGE_BYTES, want};
-		ssize_t got = r = sys_pread(in, iov.iov_base, want, *pos);
-		if (got <= 0)
-			break;
-		iov.iov_len = got;
-		struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
-		/* Who is told that more comes waits for it: at the file's end nothing does. */
-		bool more = (size_t)got == want && sent + got < n && *pos + got < size;
-		r = engine_send(c, &msg, more ? MSG_MORE : 0);
-		if (r < 0)
+		r = sock_send_file(c->sock, in, *pos, want, end);
+		if (!r)
+			r = send_read(c, copy.buf, in, *pos, want, end, &is_short);
+		if (r <= 0)
 			break;
 		sent += r;
 		*pos += r;
-		if (r < got)
-			break;
 	}
 	copy_end(&copy);
 	return sent ? (ssize_t)sent : r;

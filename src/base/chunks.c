@@ -144,17 +144,29 @@ void chunks_consume_table(struct chunks *c, struct tcp_memory *m, uint32_t n)
 	c->len -= n;
 }
 
-int chunks_span_table(const struct chunks *c, uint32_t at, uint32_t n, struct iovec out[2])
+/* Of bytes that have chunks. */
+static int place_in_table(const struct chunks *c, uint32_t at, uint32_t n, struct iovec out[2])
 {
 	if (!n)
 		return 0;
-	assert(n <= CHUNK_BYTES && at + n <= c->len);
+	assert(n <= CHUNK_BYTES);
 	uint32_t start = (c->head + at) & (CHUNK_BYTES - 1), first = CHUNK_BYTES - start;
 	out[0] = (struct iovec){c->table[chunk_index(c, at)] + start, n < first ? n : first};
 	if (n <= first)
 		return 1;
 	out[1] = (struct iovec){c->table[chunk_index(c, at + first)], n - first};
 	return 2;
+}
+
+int chunks_span_table(const struct chunks *c, uint32_t at, uint32_t n, struct iovec out[2])
+{
+	assert(at + n <= c->len);
+	return place_in_table(c, at, n, out);
+}
+
+int chunks_room_table(const struct chunks *c, uint32_t n, struct iovec out[2])
+{
+	return place_in_table(c, c->len, n, out);
 }
 
 void chunks_free_table(struct chunks *c, struct tcp_memory *m)

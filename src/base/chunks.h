@@ -41,6 +41,7 @@ int chunks_grow(struct chunks *c, struct tcp_memory *m, uint32_t need);
 uint32_t chunks_append_table(struct chunks *c, const void *src, uint32_t n);
 void chunks_consume_table(struct chunks *c, struct tcp_memory *m, uint32_t n);
 int chunks_span_table(const struct chunks *c, uint32_t at, uint32_t n, struct iovec out[2]);
+int chunks_room_table(const struct chunks *c, uint32_t n, struct iovec out[2]);
 void chunks_free_table(struct chunks *c, struct tcp_memory *m);
 
 static inline bool chunks_is_table(const struct chunks *c)
@@ -64,6 +65,18 @@ static inline uint32_t chunks_append(struct chunks *c, const void *src, uint32_t
 		return 0;
 	ring_commit(&c->ring, n);
 	return n;
+}
+
+/* Where the next `n` bytes will stand, which were reserved, n <= CHUNK_BYTES: one or two pieces. Returns how many. */
+static inline int chunks_room(const struct chunks *c, uint32_t n, struct iovec out[2])
+{
+	return chunks_is_table(c) ? chunks_room_table(c, n, out) : ring_span(&c->ring, c->len, n, out);
+}
+
+/* … and now the first `n` of them stand there. */
+static inline void chunks_commit(struct chunks *c, uint32_t n)
+{
+	c->len += n;
 }
 
 /* The first n bytes go. */

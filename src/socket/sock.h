@@ -109,6 +109,11 @@ int sock_listen_again(struct sock *s, int backlog);
  * TCP_FASTOPEN_CONNECT put the SYN off, it connects first; msg_name may be NULL. *dissolve, false before: as of sock_connect.
  */
 ssize_t sock_sendmsg(struct sock *s, const struct msghdr *msg, int flags, bool *dissolve);
+/*
+ * Up to `n` bytes of a file, from `at` on, by one copy: from the page cache to where they wait to be acknowledged. `end`: where the program's call ends. Bytes; -EAGAIN:
+ * there is no room, and the socket does not wait; 0: not in this way (a wait, an error, bytes that are not in memory).
+ */
+ssize_t sock_send_file(struct sock *s, int fd, off_t at, size_t n, off_t end);
 ssize_t sock_recvmsg(struct sock *s, struct msghdr *msg, int flags);
 ssize_t sock_splice_stops(struct sock *s); /* before an urgent byte, read or not: what splice returns. 1: it does not stop */
 /* Control data that can be read: does it ask for what only the kernel does? */

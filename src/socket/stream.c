@@ -13,11 +13,14 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 
 #define TCP_CM_INQ_NUMBER 36 /* TCP_CM_INQ of linux/tcp.h */
 #ifndef MSG_ZEROCOPY
 #define MSG_ZEROCOPY 0x4000000
 #endif
+#define PAGE_BYTES 4096
+#define SLOW_BYTES 32
 #define ZEROCOPY_FRAGS 17 /* pieces of a program's own memory in a segment of Linux's (MAX_SKB_FRAGS); what follows begins another, so that a peer sees it */
 
 static bool would_block(const struct sock *s, int flags)
@@ -213,6 +216,55 @@ ssize_t sock_sendmsg(struct sock *s, const struct msghdr *msg, int flags, bool *
 	else
 		turn_leave_verb(e);
 	return n;
+}
+
+/* Nothing is to be told first, and nobody but the protocol's reader looks at the bytes. */
+static bool may_fill(const struct sock *s)
+{
+	return s->kind == SOCK_KIND_CONN && s->live && !s->stamps && !tcp_is_opening(&s->tcp) && !tcp_syn_waits(&s->tcp) && !tcp_error(&s->tcp);
+}
+
+/* As base/ring.c: a copy to a place that is, modulo a page, a few bytes behind its source may be slow. */
+static bool is_slow_place(const struct iovec *place, off_t at)
+{
+	return (((uintptr_t)place->iov_base - (uintptr_t)at - 1) & (PAGE_BYTES - 1)) < SLOW_BYTES - 1;
+}
+
+/* With the engine's lock held, so what a disk has yet to bring is not waited for. */
+static ssize_t fill_from_file(struct engine *e, struct sock *s, int fd, off_t at, size_t n, off_t end)
+{
+	struct iovec place[2];
+	int pieces;
+	ssize_t room = tcp_send_room(&s->tcp, n, place, &pieces), got = 0;
+	if (room <= 0)
+		return room == -EAGAIN && s->nonblock ? -EAGAIN : 0;
+	if (!is_slow_place(place, at))
+		got = sys_call(SYS_preadv2, fd, place, pieces, at, 0, RWF_NOWAIT);
+	if (got < 0)
+		got = 0;
+	tcp_send_filled(&s->tcp, e->now, got, n, at + (got == room ? (off_t)n : got) < end);
+	for (size_t i = 0, left = got; left && s->read_protocol; left -= place[i++].iov_len) {
+		if (place[i].iov_len > left)
+			place[i].iov_len = left;
+		reader_feed(s, false, place[i].iov_base, place[i].iov_len);
+	}
+	if (got)
+		sock_mark_dirty(e, s);
+	return got;
+}
+
+ssize_t sock_send_file(struct sock *s, int fd, off_t at, size_t n, off_t end)
+{
+	struct engine *e = s->engine;
+	ssize_t r = 0;
+	turn_enter_verb(e);
+	if (may_fill(s)) {
+		if (at + (off_t)n < end)
+			say_unsent(e, s);
+		r = fill_from_file(e, s, fd, at, n, end);
+	}
+	turn_leave_verb(e);
+	return r;
 }
 
 /* ---- receive ---- */

@@ -171,14 +171,13 @@ static bool begins_buffer(const struct tcp_conn *c, uint32_t n)
 	return !filled || n > goal - filled;
 }
 
-ssize_t tcp_send(struct tcp_conn *c, int64_t now, const struct iovec *iov, int iovcnt, bool more,
-		 bool urgent)
+/* How many of `wanted` bytes may come in now; they have room. */
+static ssize_t take(struct tcp_conn *c, uint64_t wanted)
 {
 	if (c->error)
 		return -tcp_take_error(c);
 	if (!may_send(c))
 		return -EPIPE;
-	uint64_t wanted = send_bytes(iov, iovcnt);
 	if (!wanted)
 		return 0;
 	rate_check_app_limited(c);
@@ -192,11 +191,19 @@ ssize_t tcp_send(struct tcp_conn *c, int64_t now, const struct iovec *iov, int i
 		c->nospace = true;
 		return c->snd.len ? -EAGAIN : -ENOMEM;
 	}
+	return n;
+}
+
+/* So many come. */
+static void note_idle(struct tcp_conn *c, int64_t now, uint32_t n)
+{
 	if (c->last_data_sent_us && !snd_flight(c) && begins_buffer(c, n))
 		cwnd_after_idle(c, now);
-	n = send_put(c, iov, n);
-	if (!n)
-		return -EFAULT;
+}
+
+/* `n` of `wanted` bytes have come in. */
+static void note_taken(struct tcp_conn *c, uint32_t n, uint64_t wanted, bool more)
+{
 	c->tso_waits = false;
 	c->just_written = true;
 	c->bounced_waits = false;
@@ -204,11 +211,44 @@ ssize_t tcp_send(struct tcp_conn *c, int64_t now, const struct iovec *iov, int i
 	c->msg_more = more;
 	if (!more || snd_end(c) - c->snd_push > c->max_snd_wnd / 2) /* so much waits for nothing more */
 		c->snd_push = snd_end(c);
-	if (urgent && n == wanted)
-		c->snd_up = snd_end(c); /* MUST-62: the pointer moves to the newest urgent byte */
 	if (n < wanted) /* a buffer that is just full is no shortage: as Linux's SOCK_NOSPACE, it is one when somebody asks (tcp_ask_writable) */
 		c->nospace = true;
+}
+
+ssize_t tcp_send(struct tcp_conn *c, int64_t now, const struct iovec *iov, int iovcnt, bool more,
+		 bool urgent)
+{
+	uint64_t wanted = send_bytes(iov, iovcnt);
+	ssize_t n = take(c, wanted);
+	if (n <= 0)
+		return n;
+	note_idle(c, now, n);
+	n = send_put(c, iov, n);
+	if (!n)
+		return -EFAULT;
+	note_taken(c, n, wanted, more);
+	if (urgent && (uint64_t)n == wanted)
+		c->snd_up = snd_end(c); /* MUST-62: the pointer moves to the newest urgent byte */
 	return n;
+}
+
+ssize_t tcp_send_room(struct tcp_conn *c, uint32_t want, struct iovec place[2], int *pieces)
+{
+	ssize_t n = take(c, min_u32(want, CHUNK_BYTES));
+	*pieces = n > 0 ? chunks_room(&c->snd, n, place) : 0;
+	return n;
+}
+
+void tcp_send_filled(struct tcp_conn *c, int64_t now, uint32_t n, uint32_t want, bool more)
+{
+	if (!n) {
+		if (!c->snd.len)
+			chunks_free(&c->snd, c->stack->memory);
+		return;
+	}
+	note_idle(c, now, n);
+	chunks_commit(&c->snd, n);
+	note_taken(c, n, want, more);
 }
 
 /* Beyond the set's bound, or without memory, records go together: that costs a peer nothing but the sight of them. */

@@ -251,6 +251,10 @@ uint32_t tcp_take_events(struct tcp_conn *c);
    which is then cleared. `more`: MSG_MORE. `urgent`: the last byte is urgent (MSG_OOB). */
 ssize_t tcp_send(struct tcp_conn *c, int64_t now, const struct iovec *iov, int iovcnt, bool more,
 		 bool urgent);
+/* The same, for bytes that the caller has yet to read from somewhere: so many (or as of tcp_send, which says as much), and where they belong, in one or two pieces … */
+ssize_t tcp_send_room(struct tcp_conn *c, uint32_t want, struct iovec place[2], int *pieces);
+/* … and now the first `n` of them are there, which may be none. Nothing may be done with the connection between the two. */
+void tcp_send_filled(struct tcp_conn *c, int64_t now, uint32_t n, uint32_t want, bool more);
 /* MSG_EOR: no segment has both the last byte that tcp_send took and the next one. */
 void tcp_end_record(struct tcp_conn *c);
 /* unseen.c: a segment whose text is elsewhere, its payload[0] is NULL with the length. Whether it may be given to tcp_input_unseen, as of now … */

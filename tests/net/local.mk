@@ -134,11 +134,13 @@ dist_check_SCRIPTS += tests/net/ready_steps_test.sh
 TESTS += tests/net/ready_steps_test.sh
 
 # kinds of sources and targets
-check_PROGRAMS += tests/net/copy_kinds tests/net/copy_left
+check_PROGRAMS += tests/net/copy_kinds tests/net/copy_left tests/net/copy_file
 tests_net_copy_kinds_SOURCES = tests/net/copy_kinds.c
 tests_net_copy_kinds_LDADD = -lpthread
 tests_net_copy_left_SOURCES = tests/net/copy_left.c
 tests_net_copy_left_LDADD = -lpthread
+tests_net_copy_file_SOURCES = tests/net/copy_file.c
+tests_net_copy_file_LDADD = -lpthread
 dist_check_SCRIPTS += tests/net/copy_kinds_test.sh
 TESTS += tests/net/copy_kinds_test.sh
 

@@ -55,6 +55,56 @@ START_TEST(send_call)
 }
 END_TEST
 
+/* SEND by way of the place that the bytes will have: as SEND. */
+START_TEST(send_call_in_place)
+{
+	enum tcp_state state = all_states[_i];
+	bool opening = state == TCPS_SYN_SENT || state == TCPS_SYN_RECEIVED, open = state == TCPS_ESTABLISHED || state == TCPS_CLOSE_WAIT;
+	struct harness *h = in_state(state);
+	struct iovec place[2];
+	int pieces;
+	ssize_t n = tcp_send_room(&h->c, 10, place, &pieces);
+	ck_assert_int_eq(n, open || opening ? 10 : -EPIPE);
+	ck_assert_int_eq(pieces, n > 0);
+	if (n > 0) {
+		for (uint32_t i = 0; i < 10; i++)
+			((uint8_t *)place[0].iov_base)[i] = h_byte(h->sent + i);
+		tcp_send_filled(&h->c, h->now, 10, 10, false);
+		h->sent += 10;
+		h_output(h);
+	}
+	if (open)
+		h_expect(h, SEG_ACK, 1, state == TCPS_CLOSE_WAIT ? 2 : 1, 10);
+	else
+		h_silence(h);
+	h_free(h);
+}
+END_TEST
+
+/* Who finds that it has nothing to put there leaves no trace; who has less sends that. */
+START_TEST(send_call_in_place_short)
+{
+	struct harness *h = h_new(H_ALL);
+	struct iovec place[2];
+	int pieces;
+	h_establish(h);
+	ck_assert_int_eq(tcp_send_room(&h->c, 100000, place, &pieces), 100000 < h->c.sndbuf_limit ? 100000 : (ssize_t)tcp_send_space(&h->c, 100000));
+	tcp_send_filled(&h->c, h->now, 0, 100000, true);
+	ck_assert_uint_eq(h->c.snd.cap, 0);
+	h_output(h);
+	h_silence(h);
+	ck_assert_int_gt(tcp_send_room(&h->c, 20, place, &pieces), 0);
+	for (uint32_t i = 0; i < 7; i++)
+		((uint8_t *)place[0].iov_base)[i] = h_byte(h->sent + i);
+	tcp_send_filled(&h->c, h->now, 7, 20, false);
+	h->sent += 7;
+	h_output(h);
+	h_expect(h, SEG_ACK, 1, 1, 7);
+	ck_assert_int_eq(h_send(h, 5), 5); /* behind them */
+	h_free(h);
+}
+END_TEST
+
 START_TEST(receive_call)
 {
 	enum tcp_state state = all_states[_i];
@@ -278,6 +328,8 @@ int main(void)
 	TCase *tc = tcase_create("calls");
 	tcase_add_loop_test(tc, status_call, 0, STATES);
 	tcase_add_loop_test(tc, send_call, 0, STATES);
+	tcase_add_loop_test(tc, send_call_in_place, 0, STATES);
+	tcase_add_test(tc, send_call_in_place_short);
 	tcase_add_loop_test(tc, receive_call, 0, STATES);
 	tcase_add_test(tc, receive_call_drains_before_eof);
 	tcase_add_test(tc, receive_call_after_reset);

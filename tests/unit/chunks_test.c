@@ -67,6 +67,26 @@ static int append(uint32_t n)
 	return 0;
 }
 
+/* The same by way of the room that the bytes will have, of which a part may stay empty. */
+static int append_in_place(uint32_t n, uint32_t unused)
+{
+	int err = chunks_reserve(&chunks, &mem.memory, chunks.len + n + unused);
+	if (err)
+		return err;
+	while (n) {
+		struct iovec room[2];
+		uint32_t most = n + unused < CHUNK_BYTES ? n + unused : CHUNK_BYTES, filled = 0;
+		int pieces = chunks_room(&chunks, most, room);
+		for (int k = 0; k < pieces; k++)
+			for (size_t i = 0; i < room[k].iov_len && filled < n; i++, filled++)
+				((uint8_t *)room[k].iov_base)[i] = stream_byte(first + chunks.len + filled);
+		ck_assert_uint_ge(filled, n < most ? n : most);
+		chunks_commit(&chunks, filled);
+		n -= filled;
+	}
+	return 0;
+}
+
 static void consume(uint32_t n)
 {
 	chunks_consume(&chunks, &mem.memory, n);
@@ -148,6 +168,25 @@ START_TEST(memory_follows_the_content)
 }
 END_TEST
 
+/* Wherever the next bytes will stand: at a ring's end and beyond it, at a chunk's and beyond it. */
+START_TEST(bytes_come_in_place)
+{
+	static const uint32_t before[] = {0, 1, RING_CAP_MIN - 1, RING_CAP_MIN, CHUNK_BYTES - 1, CHUNK_BYTES, CHUNK_BYTES + 1, 3 * CHUNK_BYTES - 1};
+	for (unsigned i = 0; i < sizeof before / sizeof *before; i++)
+		for (uint32_t gone = 0; gone <= before[i]; gone += before[i] ? before[i] : 1) {
+			ck_assert_int_eq(append(before[i]), 0);
+			consume(gone);
+			ck_assert_int_eq(append_in_place(1, 0), 0);
+			ck_assert_int_eq(append_in_place(100, 100), 0);
+			ck_assert_int_eq(append_in_place(CHUNK_BYTES, 5), 0);
+			ck_assert_uint_eq(chunks.len, before[i] - gone + CHUNK_BYTES + 101);
+			check_all();
+			chunks_free(&chunks, &mem.memory);
+			ck_assert_uint_eq(mem.in_use, 0);
+		}
+}
+END_TEST
+
 /* Each chunk is allocated once; only the table grows. */
 START_TEST(growth_copies_nothing)
 {
@@ -189,6 +228,8 @@ START_TEST(whatever_comes)
 		mem.limit = r % 11 == 0 ? mem.in_use + CHUNK_BYTES : 0;
 		if (chunks.len + size <= MANY && (r >> 16) % 2)
 			append(size);
+		else if (chunks.len + size <= MANY && (r >> 16) % 3 == 0)
+			append_in_place(size, r % 7 ? 0 : r % 3000);
 		else
 			consume(size < chunks.len ? size : chunks.len);
 		if (!chunks.len && r % 3)
@@ -211,6 +252,7 @@ int main(void)
 	tcase_add_test(t, empty_owns_nothing);
 	tcase_add_test(t, a_ring_becomes_a_table);
 	tcase_add_test(t, memory_follows_the_content);
+	tcase_add_test(t, bytes_come_in_place);
 	tcase_add_test(t, growth_copies_nothing);
 	tcase_add_test(t, without_memory_the_content_stays);
 	tcase_add_loop_test(t, whatever_comes, 0, 8);
