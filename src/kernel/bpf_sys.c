@@ -208,6 +208,13 @@ bool bpf_map_is(int fd, enum bpf_map_type type, uint32_t key_size, uint32_t valu
 	return object_info(fd, &info, sizeof info) == 0 && info.type == type && info.key_size == key_size && info.value_size == value_size;
 }
 
+bool bpf_map_holds(int map_fd, uint32_t key, int inner_fd)
+{
+	struct bpf_map_info info = {0};
+	uint32_t id = 0;
+	return object_info(inner_fd, &info, sizeof info) == 0 && bpf_map_lookup(map_fd, &key, &id) == 0 && id == info.id;
+}
+
 /* The beginning of struct bpf_link_info, which has the index since Linux 6.6. */
 struct tcx_link_info {
 	uint32_t type, id, prog_id, zero, ifindex, attach_type;

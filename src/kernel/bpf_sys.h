@@ -33,6 +33,8 @@ int bpf_map_update(int map_fd, const void *key, const void *value);
 /* The same where the value is a map: the kernel waits. Key and value stay until the end. */
 void bpf_map_update_begin(struct bpf_aside *a, int map_fd, const void *key, const void *value);
 int bpf_map_update_end(struct bpf_aside *a);
+/* Programs find `inner_fd` there from now on: a call that was begun waits for those that found the map before, and for nothing else. */
+bool bpf_map_holds(int map_fd, uint32_t key, int inner_fd);
 int bpf_map_insert(int map_fd, const void *key, const void *value); /* -EEXIST: the key is there */
 int bpf_map_lookup(int map_fd, const void *key, void *value);
 int bpf_map_take(int map_fd, const void *key, void *value); /* looks up and deletes, as one */

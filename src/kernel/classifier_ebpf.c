@@ -39,10 +39,10 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/sys.h"
-#include "base/thread.h"
 #include "kernel/bpf_sys.h"
 #include "kernel/classifier_group_internal.h"
 #include "kernel/judge_internal.h"
+#include "kernel/privileged.h"
 
 /* Addresses of the interfaces (old and new ones while they are replaced); (addr, port) of one
  * process. */
@@ -596,7 +596,8 @@ static int ebpf_del_listener(struct classifier *base, const struct ip_addr *addr
 /* ---- groups ---- */
 
 /*
- * For each change of a map of maps the kernel waits for an RCU grace period, some 10 ms. So all three are entered at once. And a group that ends is left there, since a server's worker
+ * For each change of a map of maps the kernel waits for an RCU grace period, some 10 ms. So the broker is asked first, which does not wait for it; else all three are entered at
+ * once. And a group that ends is left there, since a server's worker
  * ends with it, mostly: no listener leads to it, and the next group of this index replaces it. Of too many the large map is taken out.
  */
 static int leave_group(struct ebpf *c, uint32_t index)
@@ -614,23 +615,36 @@ static void replaces_left(struct ebpf *c, uint32_t index)
 	c->left[index] = false;
 }
 
+/* 0 or the first -errno. *flows_err: of the second. */
+static int enter_here(const struct privileged_enter *maps, unsigned n, int *flows_err)
+{
+	struct bpf_aside begun[PRIVILEGED_ENTER_MAX];
+	int err = 0, flows = 0;
+	for (unsigned i = 1; i < n; i++)
+		bpf_map_update_begin(&begun[i], maps[i].map_fd, &maps[i].key, &maps[i].inner_fd);
+	err = bpf_map_update(maps[0].map_fd, &maps[0].key, &maps[0].inner_fd);
+	for (unsigned i = 1; i < n; i++) {
+		int one = bpf_map_update_end(&begun[i]);
+		flows = i == 1 ? one : flows;
+		err = err < 0 ? err : one;
+	}
+	*flows_err = flows;
+	return err;
+}
+
 static int ebpf_set_group(struct classifier *base, unsigned index, int members_fd, int flows_fd, int asked_fd)
 {
 	struct ebpf *c = ebpf_of(base);
-	uint32_t key = index, judge = index + 1;
-	struct bpf_aside asked, flows;
-	int asked_err = 0, err;
+	const struct privileged_enter maps[PRIVILEGED_ENTER_MAX] = {
+	    {c->maps.members, index, members_fd}, {c->maps.flows, index, flows_fd}, {c->maps.asked, index + 1, asked_fd}};
+	unsigned n = asked_fd < 0 ? 2 : 3;
+	int flows_err = 0;
 
 	if (members_fd < 0)
 		return leave_group(c, index);
-	if (asked_fd >= 0)
-		bpf_map_update_begin(&asked, c->maps.asked, &judge, &asked_fd);
-	bpf_map_update_begin(&flows, c->maps.flows, &key, &flows_fd);
-	err = bpf_map_update(c->maps.members, &key, &members_fd);
-	int flows_err = bpf_map_update_end(&flows);
-	if (asked_fd >= 0)
-		asked_err = bpf_map_update_end(&asked);
-	err = asked_err < 0 ? asked_err : flows_err < 0 ? flows_err : err;
+	int err = privileged_enter_maps(maps, n);
+	if (err < 0)
+		err = enter_here(maps, n, &flows_err);
 	if (flows_err == 0) {
 		replaces_left(c, index);
 		if (err < 0)

@@ -55,6 +55,11 @@ int privileged_make_group(int fds[CLASSIFIER_GROUP_FDS])
 	return privileged_ops ? privileged_ops->make_group(fds) : -EPERM;
 }
 
+int privileged_enter_maps(const struct privileged_enter *maps, unsigned n)
+{
+	return privileged_ops && privileged_ops->enter_maps ? privileged_ops->enter_maps(maps, n) : -EPERM;
+}
+
 int privileged_read_firewall(void)
 {
 	return privileged_ops ? privileged_ops->read_firewall() : -EPERM;

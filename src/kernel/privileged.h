@@ -38,6 +38,13 @@ struct privileged_repair {
 	socklen_t addr_len;
 };
 
+#define PRIVILEGED_ENTER_MAX 3
+struct privileged_enter {
+	int map_fd;
+	uint32_t key;
+	int inner_fd;
+};
+
 /* 0/positive or -errno, each. */
 struct privileged_ops {
 	/*
@@ -55,6 +62,8 @@ struct privileged_ops {
 	int (*watch_ring)(int rx_fd);
 	int (*use_neighbour)(int ifindex, const struct ip_addr *addr);
 	int (*make_group)(int fds[CLASSIFIER_GROUP_FDS]); /* classifier_group_make */
+	/* Maps entered in maps of maps. The kernel waits long for each change, for which who is asked does not wait: they are found there from now on. */
+	int (*enter_maps)(const struct privileged_enter *maps, unsigned n);
 	int (*read_firewall)(void); /* firewall_save's fd; -EAGAIN: who is asked is busy, and may be asked again in some seconds */
 	/* firewall_untold_of this process, and firewall_generation. By a descriptor of look_begin's (or -errno), without the lock, by one thread at a
 	   time. Negative: look_failed. */
@@ -75,6 +84,7 @@ bool privileged_has(uint32_t capabilities);
 int privileged_open_link(int ifindex, bool only_spare, struct privileged_link *out, char *why, size_t why_len);
 int privileged_repair(int fd, const struct privileged_repair *r);
 int privileged_inject_fin(int fd, const void *packet, size_t len);
+int privileged_enter_maps(const struct privileged_enter *maps, unsigned n);
 int privileged_watch(int table_fd);
 int privileged_watch_ring(int rx_fd);
 int privileged_use_neighbour(int ifindex, const struct ip_addr *addr);

@@ -30,6 +30,7 @@
 
 #include "base/addr.h"
 #include "kernel/classifier.h"
+#include "kernel/privileged.h"
 #include "kernel/sysctl.h"
 
 struct settings;
@@ -61,6 +62,7 @@ enum broker_op {
 	BROKER_TABLE, /* no answer: the table of the member's connections, as a descriptor */
 	BROKER_RING, /* no answer: the packet socket that the member receives by, as a descriptor */
 	BROKER_PASSED, /* no answer: the member passes a listening socket to another process; it and the port's spare queue as descriptors (group_spare.c) */
+	BROKER_ENTER,  /* maps to be entered in maps of maps, as pairs of descriptors */
 	BROKER_SPARE,  /* the spare queue of the listening socket that comes along, as descriptors */
 	BROKER_JOINED, /* no answer: the member has a slot of a listener group; the maps of members and flows as descriptors */
 	BROKER_CGROUP, /* the kinds of BPF programs on the member's cgroup, and the rules' generation (kernel/firewall.h) */
@@ -105,6 +107,9 @@ struct broker_request {
 			uint32_t client;
 		} establish;
 		struct broker_slot joined;
+		struct {
+			uint32_t n, key[PRIVILEGED_ENTER_MAX];
+		} enter;
 	};
 };
 
@@ -179,6 +184,10 @@ void broker_rings_end(struct broker_rings *r, bool placed);
 void broker_rings_forget(struct broker_rings *r);
 /* The 4-tuples of the SYNs that nobody has read, at most `max`. How many. */
 unsigned broker_ring_syns(int rx_fd, struct flow_key *out, unsigned max);
+
+/* ---- broker_enter.c ---- */
+/* Programs find them there when it returns. `key`: where, of each pair of descriptors: the map of maps, and what is entered. */
+int broker_enter(const uint32_t *key, const struct broker_fds *in);
 
 /* ---- broker_deaths.c ---- */
 void broker_deaths_add(int table_fd); /* the member is gone; the fd is closed in time */

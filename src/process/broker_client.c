@@ -160,17 +160,17 @@ static int answer_to(uint32_t id, struct broker_answer *a, struct broker_fds *in
 	}
 }
 
-/* -EPERM when there is nobody to ask: as if there were no broker. `passed` negative: nothing goes along. `in` NULL: nothing comes along. */
-static int ask_for(struct broker_request *r, int passed, struct broker_answer *a, struct broker_fds *in, unsigned waits)
+/* -EPERM when there is nobody to ask: as if there were no broker. `in` NULL: nothing comes along. */
+static int ask_with(struct broker_request *r, const struct broker_fds *out, struct broker_answer *a, struct broker_fds *in, unsigned waits)
 {
-	struct broker_fds out = {.fd = {passed}, .n = passed >= 0}, none;
+	struct broker_fds none;
 	int err = waits == 1 && is_silent() ? -EPERM : be_connected();
 	if (err)
 		return err;
 	if (!in)
 		in = &none;
 	r->id = ++client.last_id;
-	err = broker_send(client.fd, r, sizeof *r, &out, 0);
+	err = broker_send(client.fd, r, sizeof *r, out, 0);
 	if (is_short(err))
 		return err;
 	if (!err)
@@ -182,6 +182,11 @@ static int ask_for(struct broker_request *r, int passed, struct broker_answer *a
 	if (in == &none)
 		drop(in);
 	return a->result;
+}
+
+static int ask_for(struct broker_request *r, int passed, struct broker_answer *a, struct broker_fds *in, unsigned waits)
+{
+	return ask_with(r, &(struct broker_fds){.fd = {passed}, .n = passed >= 0}, a, in, waits);
 }
 
 static int ask(struct broker_request *r, int passed, struct broker_answer *a, struct broker_fds *in)
@@ -423,6 +428,21 @@ static int client_make_group(int fds[CLASSIFIER_GROUP_FDS])
 	return err;
 }
 
+static int client_enter_maps(const struct privileged_enter *maps, unsigned n)
+{
+	struct broker_request r;
+	struct broker_answer a;
+	struct broker_fds out = {.n = 0};
+	begin(&r, BROKER_ENTER);
+	for (unsigned i = 0; i < n && i < PRIVILEGED_ENTER_MAX; i++) {
+		r.enter.key[i] = maps[i].key;
+		out.fd[out.n++] = maps[i].map_fd;
+		out.fd[out.n++] = maps[i].inner_fd;
+	}
+	r.enter.n = n;
+	return ask_with(&r, &out, &a, NULL, 1);
+}
+
 static int client_establish(const struct flow_key *key, bool opened_here)
 {
 	struct broker_request r;
@@ -442,6 +462,7 @@ static const struct privileged_ops client_ops = {
 	.use_neighbour = client_use_neighbour,
 	.end_time_wait = client_end_time_wait,
 	.make_group = client_make_group,
+	.enter_maps = client_enter_maps,
 	.read_firewall = client_read_firewall,
 	.look_begin = client_look_begin,
 	.look = client_look,

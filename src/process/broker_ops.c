@@ -6,6 +6,7 @@
  * - The FIN: it must be one of the very peer of the connected socket that comes along, to its very address and ports, without data.
  * - A neighbour is resolved as any packet to it would have it resolved.
  * - A listener group's maps are of the member's own ports; a member gets BROKER_GROUPS_MAX of them.
+ * - Maps of a member's are entered in maps of maps of its own (broker_enter.c).
  * - A spare queue is given to who shows its very listening socket.
  * - Of the kernel's sockets, only a TIME-WAIT is ended.
  */
@@ -332,7 +333,7 @@ static int do_time_wait(const struct broker_request *r)
 bool broker_ops_is_answered(const struct broker_request *r)
 {
 	return r->op == BROKER_LINK || r->op == BROKER_REPAIR || r->op == BROKER_FIN || r->op == BROKER_TIME_WAIT ||
-	       r->op == BROKER_FIREWALL || r->op == BROKER_GROUP || r->op == BROKER_ESTABLISH || r->op == BROKER_SPARE || r->op == BROKER_CGROUP;
+	       r->op == BROKER_FIREWALL || r->op == BROKER_GROUP || r->op == BROKER_ENTER || r->op == BROKER_ESTABLISH || r->op == BROKER_SPARE || r->op == BROKER_CGROUP;
 }
 
 static int do_socket(const struct broker_ops_config *c, const struct broker_request *r, const struct broker_fds *in)
@@ -371,6 +372,9 @@ bool broker_ops_do(const struct broker_ops_config *c, struct broker_spent *spent
 		return true;
 	case BROKER_GROUP:
 		answer->result = do_group(spent, out);
+		return true;
+	case BROKER_ENTER:
+		answer->result = r->enter.n * 2 == (uint32_t)in->n ? broker_enter(r->enter.key, in) : -EINVAL;
 		return true;
 	case BROKER_SPARE:
 		answer->result = broker_passed_find(in, out);

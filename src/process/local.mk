@@ -4,6 +4,7 @@ src_libprocess_a_SOURCES = \
 	src/process/broker.h \
 	src/process/broker_client.c \
 	src/process/broker_deaths.c \
+	src/process/broker_enter.c \
 	src/process/broker_message.c \
 	src/process/broker_ops.c \
 	src/process/broker_passed.c \
