@@ -7,6 +7,7 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include "base/sys.h"
@@ -84,21 +85,49 @@ static long read_all(int fd, uint8_t *to, size_t len)
 	return have;
 }
 
+/* Since Linux 6.16 the file can be mapped, which takes no time; before, all of it is copied. */
+struct contents {
+	uint8_t *bytes;
+	size_t len;
+	bool mapped;
+};
+
+static int contents_of(int fd, size_t size, struct contents *c)
+{
+	void *map = sys_mmap(NULL, size, PROT_READ, MAP_PRIVATE, fd, 0);
+	if (!sys_is_error(map)) {
+		*c = (struct contents){map, size, true};
+		return 0;
+	}
+	*c = (struct contents){.bytes = malloc(size)};
+	if (!c->bytes)
+		return -ENOMEM;
+	long n = read_all(fd, c->bytes, size);
+	c->len = n < 0 ? 0 : (size_t)n;
+	return n < 0 ? (int)n : 0;
+}
+
+static void contents_free(struct contents *c)
+{
+	if (c->mapped)
+		sys_munmap(c->bytes, c->len);
+	else
+		free(c->bytes);
+}
+
 int btf_kernel_function(const char *name)
 {
+	struct contents c = {0};
 	int fd = sys_openat(AT_FDCWD, BTF_FILE, O_RDONLY | O_CLOEXEC, 0);
 	if (fd < 0)
 		return fd;
 	long size = sys_call(SYS_lseek, fd, 0, SEEK_END, 0, 0, 0);
 	int ret = size <= 0 || size > (long)BTF_BYTES_MAX ? -EINVAL : (int)sys_call(SYS_lseek, fd, 0, SEEK_SET, 0, 0, 0);
-	uint8_t *btf = ret < 0 ? NULL : malloc(size);
-	if (btf) {
-		long n = read_all(fd, btf, size);
-		ret = n < 0 ? (int)n : find_function(btf, n, name);
-		free(btf);
-	} else if (ret >= 0) {
-		ret = -ENOMEM;
-	}
+	if (ret >= 0)
+		ret = contents_of(fd, size, &c);
+	if (ret >= 0)
+		ret = find_function(c.bytes, c.len, name);
+	contents_free(&c);
 	sys_close(fd);
 	return ret;
 }
