@@ -1,6 +1,6 @@
 #!/bin/sh
 # Every test program that the tree has is one that this build knows: a configure that did not find libcheck, or a forgotten line in a local.mk,
-# must not make tests vanish unseen. automake hands in what it knows: KNOWN_PROGRAMS, KNOWN_SCRIPTS.
+# must not make tests vanish unseen; and every header is in the tarball. automake hands in what it knows: KNOWN_PROGRAMS, KNOWN_SCRIPTS.
 set -u
 srcdir=${srcdir:-.}
 status=0
@@ -33,7 +33,13 @@ for script in "$srcdir"/tests/*/run.sh "$srcdir"/tests/*/*_test.sh "$srcdir"/tes
 	n=$((n + 1))
 	known "$name" "$KNOWN_SCRIPTS" && known "$name" "$run" || missing "$name"
 done
+headers=0
+for header in "$srcdir"/src/*/*.h "$srcdir"/preload/*.h; do
+	name=${header#"$srcdir"/}
+	headers=$((headers + 1))
+	grep -qF "$name" "${header%/*}/local.mk" || { echo "complete: $name is in no list of its local.mk: the tarball would lack it"; status=1; }
+done
 [ $status = 0 ] || echo "complete: were libcheck and pkg-config there when configure ran? ./quickstart check sees to that"
-echo "complete: looked for $n test programs"
-[ "$n" -ge 150 ] || { echo "complete: so few cannot be right"; status=1; }
+echo "complete: looked for $n test programs, $headers headers"
+[ "$n" -ge 150 ] && [ "$headers" -ge 140 ] || { echo "complete: so few cannot be right"; status=1; }
 exit $status

@@ -63,6 +63,7 @@ src_libkernel_a_SOURCES = \
 	src/kernel/living.h \
 	src/kernel/lsm.c \
 	src/kernel/lsm.h \
+	src/kernel/named.h \
 	src/kernel/netlink.c \
 	src/kernel/netlink.h \
 	src/kernel/neigh_asker.c \
