@@ -111,6 +111,12 @@ class Asker:
         n = ctypes.c_int()
         return libc.ioctl(s.fileno(), SIOCOUTQ, ctypes.byref(n)) == 0 and n.value > 0
 
+    @staticmethod
+    def is_aside(s):
+        """That connection is made under the engine's lock: it may wait a millisecond for room to speak, the engine's own one a second."""
+        seconds, _ = struct.unpack("ll", s.getsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, 16))
+        return seconds == 0
+
     def close(self):
         for s in self.taken.values():
             s.close()
@@ -176,6 +182,8 @@ def row(lab, call):
                 bound(s, 1)  # a handover may ask by it, and goes on without an answer
         if len(asker.waits()) != 1:  # afterwards: a question from before waits without a bound there, too
             raise Void("both connections have a question")
+        if not asker.is_aside(unread[0]):
+            raise Void("the broker had begun to answer, and what it has not read is the engine's own")
         c.sendall(b"!")
         got = line(p)
         return None if got == ("" if call == "end" else call) else "said " + got
