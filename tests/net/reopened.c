@@ -14,7 +14,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define RUNS    1500  /* of the handler, for each call; about one in thirty met a call that held the listener */
+#define RUNS    500   /* of the handler, for each call; about one in thirty met a call that held the listener */
 #define LATE_NS 20000 /* the handler comes at most so long after the first call */
 #define BOUND_S 60
 #define PORT    21891
