@@ -46,13 +46,6 @@ ssize_t send_tells_error(int fd, ssize_t r, int flags)
 	return r;
 }
 
-/* Not in the kernel's half of the addresses, nor around their end. */
-static bool is_of_the_users(const void *base, size_t n)
-{
-	uintptr_t end = (uintptr_t)base + n;
-	return end >= (uintptr_t)base && end <= INTPTR_MAX;
-}
-
 static size_t cut(size_t n)
 {
 	return n < MOVED_MAX_BYTES ? n : MOVED_MAX_BYTES;
@@ -63,14 +56,14 @@ static ssize_t send_buffer(struct call *c, const void *buf, size_t n, int flags)
 {
 	struct iovec iov = {(void *)buf, cut(n)};
 	struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
-	return is_of_the_users(buf, iov.iov_len) ? engine_send(c, &msg, flags) : -EFAULT;
+	return user_has_addresses(buf, iov.iov_len) ? engine_send(c, &msg, flags) : -EFAULT;
 }
 
 static ssize_t recv_buffer(struct call *c, void *buf, size_t n, int flags)
 {
 	struct iovec iov = {buf, cut(n)};
 	struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
-	return is_of_the_users(buf, iov.iov_len) ? sock_recvmsg(c->sock, &msg, flags) : -EFAULT;
+	return user_has_addresses(buf, iov.iov_len) ? sock_recvmsg(c->sock, &msg, flags) : -EFAULT;
 }
 
 /* ---- what the program hands in ---- */
@@ -86,7 +79,7 @@ static int iov_check(const struct iovec *iov, size_t count)
 		if ((ssize_t)iov[i].iov_len < 0)
 			return -EINVAL;
 	for (size_t i = 0; i < count; i++) {
-		if (!is_of_the_users(iov[i].iov_base, count == 1 ? cut(iov[i].iov_len) : iov[i].iov_len)) /* several are looked at first, and cut then */
+		if (!user_has_addresses(iov[i].iov_base, count == 1 ? cut(iov[i].iov_len) : iov[i].iov_len)) /* several are looked at first, and cut then */
 			return -EFAULT;
 	}
 	return 0;
@@ -108,6 +101,25 @@ static int msg_check(const struct msghdr *msg)
 	return iov_check(msg->msg_iov, msg->msg_iovlen);
 }
 
+static long make_socket(void *fd)
+{
+	return *(int *)fd = sys_socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+}
+
+/* Linux has room for as much control data as net.core.optmem_max says; it looks at that before the data. Asked where it can matter: a socket without a connection sends nothing. */
+#define CONTROL_FITS 4096
+
+static int control_check_long(const struct msghdr *msg)
+{
+	struct msghdr control = {.msg_control = msg->msg_control, .msg_controllen = msg->msg_controllen};
+	int fd;
+	if (fd_make(make_socket, &fd) < 0)
+		return 0;
+	long r = sys_call(SYS_sendmsg, fd, &control, MSG_NOSIGNAL | MSG_DONTWAIT, 0, 0, 0);
+	sys_close(fd);
+	return r == -ENOBUFS ? -ENOBUFS : 0;
+}
+
 /* What sendmsg reads besides: a longer name is cut. */
 static int msg_check_out(const struct msghdr *msg)
 {
@@ -118,6 +130,8 @@ static int msg_check_out(const struct msghdr *msg)
 	if (msg->msg_name && name && !user_may_read(msg->msg_name, name))
 		return -EFAULT;
 	if (msg->msg_controllen > INT_MAX)
+		return -ENOBUFS;
+	if (msg->msg_controllen > CONTROL_FITS && control_check_long(msg) < 0)
 		return -ENOBUFS;
 	return msg->msg_controllen && !user_may_read(msg->msg_control, msg->msg_controllen) ? -EFAULT : 0;
 }
@@ -144,7 +158,7 @@ static bool has_control(const struct msghdr *msg)
 
 ssize_t wrap_read(int fd, void *buf, size_t n)
 {
-	VIA_ENGINE_CANCELLED(fd, !is_of_the_users(buf, n) ? -EFAULT : n ? recv_buffer(&c, buf, n, 0) : 0);
+	VIA_ENGINE_CANCELLED(fd, !user_has_addresses(buf, n) ? -EFAULT : n ? recv_buffer(&c, buf, n, 0) : 0);
 	return tells_error(fd, REAL(read)(fd, buf, n));
 }
 
@@ -376,7 +390,7 @@ int wrap_recvmmsg(int fd, struct mmsghdr *msgs, unsigned count, int flags, struc
 
 ssize_t wrap_write(int fd, const void *buf, size_t n)
 {
-	VIA_ENGINE_CANCELLED(fd, is_of_the_users(buf, n) ? send_buffer(&c, buf, n, 0) : -EFAULT);
+	VIA_ENGINE_CANCELLED(fd, user_has_addresses(buf, n) ? send_buffer(&c, buf, n, 0) : -EFAULT);
 	before_known(fd);
 	return send_tells_error(fd, REAL(write)(fd, buf, n), 0);
 }
@@ -454,7 +468,7 @@ static ssize_t engine_sendto(struct call *c, const void *buf, size_t n, int flag
 {
 	struct iovec iov = {(void *)buf, cut(n)};
 	struct msghdr msg = {.msg_name = (void *)to, .msg_namelen = tolen, .msg_iov = &iov, .msg_iovlen = 1};
-	if (!is_of_the_users(buf, iov.iov_len))
+	if (!user_has_addresses(buf, iov.iov_len))
 		return -EFAULT;
 	if (to && tolen > sizeof(struct sockaddr_storage))
 		return -EINVAL;
@@ -523,9 +537,9 @@ static int engine_sendmmsg(struct call *c, struct mmsghdr *msgs, unsigned count,
 	if (count > IOV_MAX)
 		count = IOV_MAX;
 	while (done < count) {
-		if (!user_may_write(&msgs[done], sizeof *msgs))
-			return done ? (int)done : -EFAULT;
 		ssize_t r = engine_sendmsg(c, &msgs[done].msg_hdr, flags);
+		if (r >= 0 && !user_may_write(&msgs[done].msg_len, sizeof msgs->msg_len))
+			r = -EFAULT; /* though the bytes are gone */
 		if (r < 0)
 			return done ? (int)done : (int)r;
 		msgs[done++].msg_len = r;

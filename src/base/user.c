@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <linux/futex.h>
 #include <stdint.h>
+#include <sys/auxv.h>
 #include <sys/mman.h>
 #include <ucontext.h>
 
@@ -241,6 +242,32 @@ bool user_may_read(const void *p, size_t n)
 bool user_may_write(const void *p, size_t n)
 {
 	return touch(p, n, user_touch_write);
+}
+
+/* Of how many bits an address is depends on the machine and on how its kernel was built. mincore of no bytes says nothing but whether a program may have that address. */
+static uintptr_t ask_end(void)
+{
+	uintptr_t fits = 0;
+	for (uintptr_t step = (uintptr_t)INTPTR_MAX / 2 + 1; step >= PAGE_BYTES; step /= 2)
+		if (sys_call(SYS_mincore, fits + step, 0, NULL, 0, 0, 0) == 0)
+			fits += step;
+	return fits;
+}
+
+/* What lies below the strings that exec put at the end of the stack is the program's to have. So a program that restricts its system calls does not meet one that it does not expect, but for a bad pointer. */
+bool user_has_addresses(const void *p, size_t n)
+{
+	static _Atomic uintptr_t surely, most; /* 0: not known */
+	uintptr_t end = (uintptr_t)p + n;
+	if (__builtin_expect(!surely, 0))
+		surely = getauxval(AT_EXECFN);
+	if (end < (uintptr_t)p)
+		return false;
+	if (__builtin_expect(end <= surely, 1))
+		return true;
+	if (!most && !may_not_ask)
+		most = ask_end();
+	return end <= (most ? most : INTPTR_MAX); /* beyond is the kernel's half */
 }
 
 static bool touch_iov(const struct iovec *iov, size_t count, size_t skip, size_t bytes, int (*touch_one)(const void *))

@@ -22,6 +22,8 @@
 /* Can these n bytes be read; be written? Writing leaves them as they are. n may be 0. */
 bool user_may_read(const void *p, size_t n);
 bool user_may_write(const void *p, size_t n);
+/* Is it where a program's memory can be at all, mapped or not? What is beyond is EFAULT in Linux before a call looks at anything else. */
+bool user_has_addresses(const void *p, size_t n);
 /* The first `bytes` bytes of these pieces, `skip` bytes in. */
 bool user_iov_may_read(const struct iovec *iov, size_t count, size_t skip, size_t bytes);
 bool user_iov_may_write(const struct iovec *iov, size_t count, size_t skip, size_t bytes);

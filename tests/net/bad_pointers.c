@@ -36,6 +36,13 @@
 		printf("%s: %ld %s\n", #call, r_, r_ < 0 ? strerrorname_np(errno) : "ok");         \
 	} while (0)
 
+#define SAY_AND_KEEP(call)                                                                         \
+	({                                                                                         \
+		long kept_;                                                                        \
+		SAY(kept_ = (call));                                                               \
+		kept_;                                                                             \
+	})
+
 static char *none, *read_only; /* a page each: nothing may be done; only read */
 #define BAD ((void *)none)
 
@@ -319,6 +326,59 @@ static void more_than_a_pipe_holds(int fd)
 	close(pipe_fd[1]);
 }
 
+/* Beyond the last address that a program can have a call ends before it looks at the socket: MSG_TRUNC would write nothing there. */
+static void addresses_at_the_end(int fd)
+{
+	static const uintptr_t at[] = {0x7fffffffeff8, 0x7fffffffeff9, 0x7fffffffefff, 0x7ffffffff000, 0x7ffffffff001, 0x800000000000, 0x1000000000000};
+	char b[32];
+	SAY(send(fd, "0123456789abcdef", 16, 0));
+	for (int n = 0; n < 16;)
+		ioctl(fd, FIONREAD, &n);
+	for (size_t i = 0; i < sizeof at / sizeof *at; i++) {
+		void *last = (void *)at[i];
+		struct iovec two[2] = {{b, 0}, {last, 1}};
+		SAY(i);
+		SAY(recv(fd, last, 0, MSG_DONTWAIT));
+		SAY(recv(fd, last, 1, MSG_DONTWAIT | MSG_TRUNC | MSG_PEEK));
+		SAY(recv(fd, last, 8, MSG_DONTWAIT | MSG_TRUNC | MSG_PEEK));
+		SAY(read(fd, last, 0));
+		SAY(write(fd, last, 0));
+		SAY(send(fd, last, 0, 0));
+		SAY(readv(fd, two, 2));
+	}
+	SAY(recv(fd, b, 16, MSG_WAITALL));
+}
+
+/* The kernel has no room for so much control data, whatever it is; and what sendmmsg cannot tell is sent all the same. */
+static void much_control(int fd)
+{
+	enum { MUCH = 2000000 };
+	char *many = calloc(1, MUCH), b[8];
+	struct iovec iov = {many, 4};
+	struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1};
+	struct mmsghdr *told_nothing = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	struct cmsghdr *c = (void *)many;
+	static const size_t lengths[] = {30, 100, 4096, 4097, 10000, MUCH, INT_MAX, (size_t)INT_MAX + 1};
+	for (size_t i = 0; i < sizeof lengths / sizeof *lengths; i++) {
+		*c = (struct cmsghdr){.cmsg_level = IPPROTO_UDP, .cmsg_len = lengths[i]};
+		m.msg_controllen = lengths[i];
+		m.msg_control = BAD;
+		SAY(sendmsg(fd, &m, 0));
+		m.msg_control = many;
+		if (lengths[i] > MUCH)
+			continue;
+		int sent = SAY_AND_KEEP(sendmsg(fd, &m, 0));
+		if (sent > 0)
+			SAY(recv(fd, b, sent, MSG_WAITALL));
+	}
+	told_nothing->msg_hdr = (struct msghdr){.msg_iov = &iov, .msg_iovlen = 1};
+	mprotect(told_nothing, 4096, PROT_READ);
+	SAY(sendmmsg(fd, told_nothing, 1, 0));
+	SAY(recv(fd, b, 4, MSG_WAITALL));
+	munmap(told_nothing, 4096);
+	free(many);
+}
+
 /* In a thread that blocks the signals of faults, by each way; and again when it does not. */
 static void blocked_calls(int fd)
 {
@@ -466,6 +526,8 @@ int main(int argc, char **argv)
 	wait_calls(fd);
 	events_at_the_end_of_memory(fd);
 	more_than_a_pipe_holds(fd);
+	addresses_at_the_end(fd);
+	much_control(fd);
 	SAY(socketpair(AF_UNIX, SOCK_STREAM, 0, ux));
 	lying_control(ux[0]);
 	lying_control(fd);
