@@ -113,7 +113,7 @@ static void plan_take_time_wait(struct engine *e, struct connect_plan *p)
 
 /*
  * A socket that is unconnected again may tell a port that the kernel has taken from it. bind says which it is, without giving it one: it is asked for a port that another
- * socket has, and looks first whether it has one itself.
+ * socket has, and looks first whether it has one itself. Where it has none, the kernel has forgotten its address, too, by the time it refuses, so that is bound again.
  */
 static bool has_lost_port(struct engine *e, const struct connect_plan *p, const struct ip_addr *local)
 {
@@ -129,7 +129,13 @@ static bool has_lost_port(struct engine *e, const struct connect_plan *p, const 
 	if (!r)
 		r = sys_bind(p->kfd, &name, len);
 	sys_close(other);
-	return r == -EADDRINUSE;
+	if (r != -EADDRINUSE)
+		return false;
+	if (!ip_addr_is_any(local)) {
+		name_from_addr(e, p->family, local, 0, (struct sockaddr *)&name, &len);
+		bind_address_only(p->kfd, (struct sockaddr *)&name, len);
+	}
+	return true;
 }
 
 static int scope_of(const struct sockaddr *addr, socklen_t len)

@@ -79,16 +79,23 @@ static void note_options(const struct sock *s, struct candidate *c)
 	}
 }
 
-/* To its address without a port. In own-address mode the kernel has no such address. */
+void bind_address_only(int fd, const struct sockaddr *name, socklen_t len)
+{
+	int on = 1, before = 0;
+	socklen_t size = sizeof before;
+	sys_getsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &before, &size);
+	sys_setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &on, sizeof on);
+	sys_bind(fd, name, len);
+	sys_setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &before, sizeof before);
+}
+
+/* In own-address mode the kernel has no such address. */
 static void bind_address(struct engine *e, const struct sock *s, int fd)
 {
 	struct sockaddr_storage name;
 	socklen_t len = sizeof name;
-	int on = 1, off = 0;
 	name_from_addr(e, s->family, &s->flow.key.laddr, 0, (struct sockaddr *)&name, &len);
-	sys_setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &on, sizeof on);
-	sys_bind(fd, &name, len);
-	sys_setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &off, sizeof off);
+	bind_address_only(fd, (struct sockaddr *)&name, len);
 }
 
 int sock_twin(struct sock *s, struct candidate *c)

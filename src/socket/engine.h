@@ -720,6 +720,8 @@ void options_to_kernel(struct engine *e, const struct sock *s, int fd);
 /* ---- names.c ---- */
 int name_to_addr(const struct sockaddr *sa, socklen_t len, struct ip_addr *addr, uint16_t *port);
 void name_from_addr(const struct engine *e, int family, const struct ip_addr *addr, uint16_t port, struct sockaddr *out, socklen_t *len);
+/* To an address without a port. */
+void bind_address_only(int fd, const struct sockaddr *name, socklen_t len);
 int name_of_kernel(int kfd, struct ip_addr *addr, uint16_t *port, int *family);
 /* Link-local addresses are of an interface (RFC 4007). */
 bool name_is_link_local(const struct ip_addr *a);

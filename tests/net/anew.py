@@ -189,6 +189,16 @@ class Walk:
             print(self.connects(s, self.peer, 2), [s.getsockopt(*option) for option in [keep] + tcp])
             self.works(s)
 
+    def dissolve_keeps_address(self):
+        """Bound to an address without a port: it keeps the address, however often it connects."""
+        s = socket.socket()
+        s.bind((self.own, 0))
+        for _ in range(4):
+            print(self.connects(s, self.peer, 2), "name", s.getsockname()[0] == self.own)
+            print(unspec(s), "name", s.getsockname()[0] == self.own)
+        print(self.connects(s, self.peer, 2))
+        self.works(s)
+
     def dissolve_dup(self):
         s = self.pair()
         d = socket.socket(fileno=os.dup(s.fileno()))
