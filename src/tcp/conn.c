@@ -200,7 +200,7 @@ static void stop_everything(struct tcp_conn *c)
 	c->cr_asking = c->cr_due = c->cr_echo_due = c->fastopen_early = false;
 	c->syn_due = c->ack_due = c->probe_due = c->keepalive_due = c->rtx_due = c->tlp_due = false;
 	c->fin_then_rst = c->fin_held = c->ack_prior_due = false;
-	c->dup_acks_due = 0;
+	c->dup_acks_due = c->sacks_held = c->sacks_at_once = 0;
 }
 
 void conn_close(struct tcp_conn *c, int64_t now, int err)

@@ -15,6 +15,7 @@
 #define UNREAD_US      (2 * USEC_PER_MSEC)   /* a quick ACK waits so long for the message to be read: a busy server has others before it */
 #define FIRST_US       (6 * USEC_PER_MSEC)   /* … and before the connection is accepted: a busy loop accepts one in each of its rounds */
 #define SHORT_SEGS     2                     /* … and so many at most: the peer's window counts segments, however short (RFC 5681: it may begin with two) */
+#define AT_ONCE_MOST   3                     /* behind a gap, with SACK, before ACKs are joined; as Linux: the peer's fast retransmission needs so many */
 #define ANSWER_US      (USEC_PER_MSEC / 2)   /* … and then for an answer to ride on */
 
 /* Linux's TCP_ATO_MIN and TCP_DELACK_MIN. */
@@ -160,6 +161,35 @@ void delack_schedule(struct tcp_conn *c, int64_t now, const struct text *t)
 	c->quickack_owed = true;
 }
 
+/*
+ * Text behind a gap. RFC 5681 §4.2: "SHOULD send an immediate duplicate ACK when an out-of-order segment arrives". As Linux, three are; what follows is told together,
+ * after a part of the round trip and tcp_comp_sack_delay_ns at most, or when there are more than tcp_comp_sack_nr: each would say the same, and a little more.
+ * A third block may leave no place for what was held. (Linux sends what it held before that, and holds the block.)
+ */
+void delack_behind_gap(struct tcp_conn *c, int64_t now, const struct text *t)
+{
+	const struct tcp_config *config = &c->stack->config;
+	if (c->gap_nxt != c->rcv_nxt) {
+		c->gap_nxt = c->rcv_nxt;
+		c->sacks_at_once = 0;
+	}
+	bool quick = (c->quickacks && !c->conversing) || c->route_quickack || two_segments_unacked(c);
+	if (c->ack_due || quick || c->sacks_held >= config->comp_sack_nr || (c->sacks_held && sack_is_third(c, t->seq, t->seq + t->len))) {
+		c->ack_due = true;
+		return;
+	}
+	if (c->sacks_at_once < AT_ONCE_MOST) {
+		c->sacks_at_once++;
+		c->ack_due = true;
+		return;
+	}
+	if (c->sacks_held++)
+		return;
+	uint32_t rtt_us = c->srtt_us ? min_u32(c->rcv_rtt.us, c->srtt_us) : c->rcv_rtt.us;
+	int64_t wait_ns = min_time((int64_t)rtt_us * config->comp_sack_rtt_percent * 10, config->comp_sack_delay_ns) + config->comp_sack_slack_ns;
+	arm_short(c, now + wait_ns / 1000);
+}
+
 void tcp_accepted(struct tcp_conn *c)
 {
 	c->accepted = true;
@@ -171,6 +201,7 @@ void delack_sent(struct tcp_conn *c)
 	bool scheduled = c->ack_due || c->rcv_nxt != c->rcv_wup;
 	if (c->quickacks && scheduled && --c->quickacks == 0)
 		c->ato_us = ato_min(c);
+	c->sacks_held = 0;
 	c->ack_due = c->quickack_owed = c->ack_pushed = c->ack_pushed_twice = c->delack_short = false;
 	c->delack_at = TIME_NEVER;
 	c->data_segs_acked = (uint32_t)c->data_segs_in;
@@ -180,6 +211,8 @@ void delack_expired(struct tcp_conn *c)
 {
 	c->delack_at = TIME_NEVER;
 	c->ack_due = true;
+	if (c->delack_short && c->sacks_held)
+		return;
 	TCP_COUNT(c, DelayedACKs);
 	if (c->delack_short)
 		return;

@@ -177,15 +177,17 @@ static void note_covered(struct tcp_conn *c, uint32_t seq, uint32_t end)
 	}
 }
 
-static void input_out_of_order(struct tcp_conn *c, const struct text *t)
+static void input_out_of_order(struct tcp_conn *c, int64_t now, const struct text *t)
 {
 	struct tcp_memory *m = c->stack->memory;
 	uint32_t end = t->seq + t->len + t->fin;
-	/* RFC 5681 §4.2: "SHOULD send an immediate duplicate ACK when an out-of-order segment arrives". */
-	c->ack_due = true;
-	c->kept.rcv_ooopack += tcp_segs_of(t->len, t->gso_size);
+	if (c->sack_on)
+		delack_behind_gap(c, now, t);
+	else
+		c->ack_due = true;
 	if (!c->sack_on && c->dup_acks_due < UINT8_MAX)
 		c->dup_acks_due++;
+	c->kept.rcv_ooopack += tcp_segs_of(t->len, t->gso_size);
 	const struct range *there = ranges_find(&c->ooo, t->seq);
 	if (there && SEQ_LEQ(end, there->right)) {
 		sack_note_recent(c, t->seq);
@@ -270,5 +272,5 @@ void input_text(struct tcp_conn *c, int64_t now, const struct text *t)
 	if (t->seq == c->rcv_nxt)
 		input_in_order(c, now, t);
 	else
-		input_out_of_order(c, t);
+		input_out_of_order(c, now, t);
 }

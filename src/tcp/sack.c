@@ -64,6 +64,20 @@ unsigned sack_blocks(const struct tcp_conn *c, struct sack_block out[TCP_SACK_BL
 	return n;
 }
 
+/* [left, right) is no part of, nor next to, the two blocks that came last. */
+bool sack_is_third(const struct tcp_conn *c, uint32_t left, uint32_t right)
+{
+	struct sack_block b[TCP_SACK_BLOCKS];
+	unsigned first = c->dsack.left != c->dsack.right, n = sack_blocks(c, b);
+	if (n < first + 2)
+		return false;
+	for (unsigned i = first; i < first + 2; i++) {
+		if (SEQ_LEQ(b[i].left, right) && SEQ_LEQ(left, b[i].right))
+			return false;
+	}
+	return true;
+}
+
 /* RFC 2883 §4: the first block lies below the cumulative ACK, or within the second block. */
 static bool is_dsack(const struct tcp_segment *seg)
 {

@@ -111,6 +111,8 @@ struct tcp_config {
 	unsigned frto;                       /* 0: spurious timeouts are not looked for (RFC 5682) */
 	bool retrans_collapse;               /* small segments that go again go as one */
 	unsigned early_retrans;              /* 3, 4: tail loss probes */
+	uint32_t comp_sack_nr, comp_sack_rtt_percent; /* 44, 5: delack_behind_gap */
+	int64_t comp_sack_delay_ns, comp_sack_slack_ns;
 	bool dsack;                 /* tell of what came twice (RFC 2883) */
 	bool moderate_rcvbuf;       /* the receive buffer follows the speed */
 	bool slow_start_after_idle; /* RFC 2861 */

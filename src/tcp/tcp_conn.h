@@ -171,6 +171,8 @@ struct tcp_conn {
 	uint8_t rtx_count;    /* timeouts without any progress */
 	uint8_t keep_probes;  /* keepalives without an answer */
 	uint8_t n_recent;
+	uint8_t sacks_held;   /* out-of-order segments that no ACK told yet, with SACK: delack_behind_gap */
+	uint8_t sacks_at_once; /* … that were answered at once, since a gap began at gap_nxt */
 	uint8_t dup_acks_due; /* out-of-order segments still to be answered, without SACK */
 
 	/* Send sequence space (RFC 9293 §3.3.1). */
@@ -186,6 +188,7 @@ struct tcp_conn {
 
 	/* Receive sequence space. */
 	uint32_t rcv_nxt, irs;
+	uint32_t gap_nxt; /* rcv_nxt when text last came behind a gap: sacks_at_once is of then */
 	uint32_t rcv_wup; /* rcv_nxt as last acknowledged: RFC 7323's Last.ACK.sent */
 	uint32_t rcv_adv; /* right edge of the window that was advertised */
 	uint32_t read_since; /* bytes that the application read since that edge moved */

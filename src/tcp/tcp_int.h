@@ -124,6 +124,7 @@ void delack_expired(struct tcp_conn *c);
 void delack_on_answer(struct tcp_conn *c, int64_t now);
 void delack_on_read(struct tcp_conn *c, int64_t now);
 uint32_t delack_ato(const struct tcp_conn *c);
+void delack_behind_gap(struct tcp_conn *c, int64_t now, const struct text *t); /* with SACK; t is not in c->ooo yet */
 
 /* ---- output.c ---- */
 enum out_kind {
@@ -324,6 +325,7 @@ bool sack_is_lost(const struct tcp_conn *c, uint32_t seq);
 /* Blocks for an ACK of ours; how many. */
 unsigned sack_blocks(const struct tcp_conn *c, struct sack_block out[TCP_SACK_BLOCKS]);
 unsigned sack_blocks_count(const struct tcp_conn *c);
+bool sack_is_third(const struct tcp_conn *c, uint32_t left, uint32_t right);
 void sack_note_recent(struct tcp_conn *c, uint32_t seq);
 void sack_note_duplicate(struct tcp_conn *c, uint32_t left, uint32_t right);
 

@@ -510,6 +510,7 @@ START_TEST(RFC2018_order_of_blocks)
 {
 	struct harness *h = h_new(_i ? H_ALL : H_SACK);
 	h_establish(h);
+	h->stack.config.comp_sack_nr = 0; /* an ACK for each */
 	text(h, 101, 100, 0);
 	expect_sack(h, 1, 1, (uint32_t[]){101, 201});
 	text(h, 301, 100, 0);
@@ -629,11 +630,49 @@ START_TEST(RFC5681_duplicate_acks_at_once)
 }
 END_TEST
 
+/* With SACK three are answered at once. Then ACKs wait, but not long, and no more than net.ipv4.tcp_comp_sack_nr segments for them. */
+START_TEST(sacks_are_joined)
+{
+	struct harness *h = h_new(H_SACK);
+	h_establish(h);
+	h->c.conversing = true; /* else ACKs are quick at first */
+	h->stack.config.comp_sack_nr = 5;
+	for (uint32_t i = 0; i < 3; i++) {
+		text(h, 101 + i * 100, 100, 0);
+		h_expect(h, SEG_ACK, 1, 1, 0);
+		h_silence(h);
+	}
+	text(h, 401, 100, 0);
+	h_silence(h);
+	h_advance(h, h->stack.config.comp_sack_slack_ns / 1000);
+	expect_sack(h, 1, 1, (uint32_t[]){101, 501});
+	for (uint32_t i = 0; i < 5; i++) {
+		text(h, 501 + i * 100, 100, 0);
+		h_silence(h);
+	}
+	text(h, 1001, 100, 0);
+	expect_sack(h, 1, 1, (uint32_t[]){101, 1101});
+	text(h, 1101, 100, 0);
+	text(h, 1301, 100, 0);
+	h_silence(h);
+	text(h, 1501, 100, 0); /* a third block */
+	expect_sack(h, 1, 3, (uint32_t[]){1501, 1601, 1301, 1401, 101, 1201});
+	text(h, 1, 100, 0);
+	h_expect(h, SEG_ACK, 1, 1201, 0);
+	h_advance(h, USEC_PER_SEC);
+	h_silence(h);
+	ck_assert_int_eq(h_recv(h, 2000, 0), 1200);
+	h_drain(h);
+	h_free(h);
+}
+END_TEST
+
 /* A peer that makes a thousand holes: memory is bounded, and the stream still comes out right. */
 START_TEST(out_of_order_queue_is_bounded)
 {
 	struct harness *h = h_new(_i ? H_ALL : 0);
 	h_establish(h);
+	h->stack.config.comp_sack_nr = 0; /* an ACK for each */
 	uint32_t span = 30000;
 	for (uint32_t at = 2; at < span; at += 4) {
 		text(h, at + 1, 1, 0);
@@ -759,6 +798,7 @@ int main(void)
 	tcase_add_test(tc, RFC5681_duplicate_acks_at_once);
 	tcase_add_test(tc, what_goes_again_without_memory);
 	tcase_add_loop_test(tc, out_of_order_queue_is_bounded, 0, 2);
+	tcase_add_test(tc, sacks_are_joined);
 	tcase_add_loop_test(tc, retransmission_with_fin, 0, 2);
 	suite_add_tcase(s, tc);
 	return h_main(s);
