@@ -28,8 +28,9 @@ tests_fuzz_pieces_replay_CPPFLAGS = $(AM_CPPFLAGS) -DCORPUS='"tests/fuzz/corpus/
 tests_fuzz_pieces_replay_LDADD = src/libip.a src/libwire.a src/libbase.a
 
 if FUZZERS
+FUZZ_TARGETS = tests/fuzz/frame_fuzz tests/fuzz/reader_fuzz tests/fuzz/host_fuzz tests/fuzz/pieces_fuzz
 AM_CFLAGS += -fsanitize=fuzzer-no-link
-noinst_PROGRAMS += tests/fuzz/frame_fuzz tests/fuzz/reader_fuzz tests/fuzz/host_fuzz tests/fuzz/pieces_fuzz
+noinst_PROGRAMS += $(FUZZ_TARGETS)
 tests_fuzz_pieces_fuzz_SOURCES = tests/fuzz/pieces_fuzz.c tests/fuzz/fuzz.h
 tests_fuzz_pieces_fuzz_LDADD = src/libip.a src/libwire.a src/libbase.a
 tests_fuzz_pieces_fuzz_LDFLAGS = $(AM_LDFLAGS) -fsanitize=fuzzer
@@ -43,3 +44,9 @@ tests_fuzz_frame_fuzz_SOURCES = tests/fuzz/frame_fuzz.c tests/fuzz/fuzz.h tests/
 tests_fuzz_frame_fuzz_LDADD = $(FUZZ_LIBS)
 tests_fuzz_frame_fuzz_LDFLAGS = $(AM_LDFLAGS) -fsanitize=fuzzer
 endif
+
+# SOAK_SECONDS=3600, SOAK_SEED=N: see tests/fuzz/soak.sh
+EXTRA_DIST += tests/fuzz/soak.sh
+.PHONY: soak
+soak: tests/sim/sim_test $(FUZZ_TARGETS)
+	srcdir="$(srcdir)" SOAK_SECONDS="$(SOAK_SECONDS)" SOAK_SEED="$(SOAK_SEED)" sh $(srcdir)/tests/fuzz/soak.sh

@@ -280,10 +280,10 @@ static const struct {
 };
 #define SCENARIOS (int)(sizeof scenarios / sizeof *scenarios)
 
-/* FINESSE_SIM_SCENARIO=name FINESSE_SIM_SEED=n replays one, FINESSE_SIM_SEEDS=n runs more of them. */
+/* FINESSE_SIM_SCENARIO=name FINESSE_SIM_SEED=n replays one, FINESSE_SIM_SEEDS=n runs more of them, FINESSE_SIM_FIRST=n others. */
 START_TEST(many_seeds)
 {
-	const char *only = getenv("FINESSE_SIM_SEED"), *more = getenv("FINESSE_SIM_SEEDS");
+	const char *only = getenv("FINESSE_SIM_SEED"), *more = getenv("FINESSE_SIM_SEEDS"), *other = getenv("FINESSE_SIM_FIRST");
 	const char *name = getenv("FINESSE_SIM_SCENARIO");
 	if (name && strcmp(name, scenarios[_i].name) != 0)
 		return;
@@ -291,8 +291,8 @@ START_TEST(many_seeds)
 		scenarios[_i].run(strtoull(only, NULL, 0));
 		return;
 	}
-	uint64_t seeds = more ? strtoull(more, NULL, 0) : SEEDS;
-	for (uint64_t seed = 1; seed <= seeds; seed++)
+	uint64_t seeds = more ? strtoull(more, NULL, 0) : SEEDS, first = other ? strtoull(other, NULL, 0) : 1;
+	for (uint64_t seed = first; seed < first + seeds; seed++)
 		scenarios[_i].run(seed * 1000003 + (uint64_t)_i);
 }
 END_TEST
