@@ -332,7 +332,7 @@ static int by_key(const void *a, const void *b)
 	return d ? d : (y->verdict == IS_END) - (x->verdict == IS_END); /* one range's end before the next one's beginning */
 }
 
-/* Ranges come as two elements, in any order. */
+/* Ranges come as two elements, in any order; but where the next one begins at once, none ends the first. */
 static void join_ranges(struct ruleset *rs, struct rules_set *s)
 {
 	struct rules_element *el = rs->elements + s->first;
@@ -347,9 +347,8 @@ static void join_ranges(struct ruleset *rs, struct rules_set *s)
 		if (el[i].verdict == IS_END)
 			continue;
 		struct rules_element from = el[i];
-		bool ends = i + 1 < s->n && el[i + 1].verdict == IS_END;
 		memset(from.end, 0xff, s->key_len);
-		if (ends) {
+		if (i + 1 < s->n) {
 			memcpy(from.end, el[i + 1].key, s->key_len);
 			decrement(from.end, s->key_len);
 		}

@@ -231,6 +231,10 @@ static const struct {
 	{DROPS "socket transparent 1 drop; add rule inet t c tcp dport 80 accept", 0},
 	{DROPS "osf name \"Linux\" drop; add rule inet t c tcp dport 80 accept", 0},
 	{DROPS "tcp dport vmap { 80 : accept, 81 : drop }", OPEN},
+	/* where the next range begins at once, nothing says where the first ends */
+	{DROPS "tcp dport vmap { 1-79 : accept, 80-90 : drop }", 0},
+	{DROPS "tcp dport vmap { 1-70 : accept, 71-79 : accept }", 0},
+	{DROPS "tcp dport vmap { 1-79 : drop, 80-90 : accept }", OPEN},
 	{DROPS "tcp dport 80 ip saddr vmap { 192.0.2.1 : drop }; add rule inet t c tcp dport 80 accept", OPEN},
 	{DROPS "tcp dport 80 quota over 1 mbytes drop; add rule inet t c tcp dport 80 accept", 0},
 	{DROPS "tcp dport 80 meta hour \"08:00\"-\"17:00\" accept", 0},
@@ -308,6 +312,7 @@ static const struct {
 	{DROPS "ip saddr != { 192.0.2.1, 192.0.2.3 } tcp dport 80 accept", "192.0.2.1 192.0.2.3", "192.0.2.2"},
 	{DROPS "ip saddr 192.0.2.1 tcp dport 80 accept", NULL, NULL},
 	{DROPS "ip saddr vmap { 192.0.2.1 : drop, 192.0.2.2 : accept }" ACCEPTS, "192.0.2.1 192.0.2.2", "192.0.2.3"},
+	{DROPS "ip saddr vmap { 192.0.2.1-192.0.2.5 : drop, 192.0.2.6-192.0.2.9 : accept }" ACCEPTS, "192.0.2.1 192.0.2.5 192.0.2.6 192.0.2.9", "192.0.2.0 192.0.2.10 192.0.3.1"},
 	{DROPS "ip saddr 192.0.2.1 log" ACCEPTS, "192.0.2.1", "192.0.2.2"},
 	{DROPS "ip daddr 192.0.2.1 drop" ACCEPTS, NULL, NULL},
 	{DROPS "accept; add rule inet t o ip daddr 192.0.2.1 drop", "192.0.2.1", "192.0.2.2"},
