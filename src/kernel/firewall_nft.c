@@ -110,12 +110,13 @@ static bool is_our_family(uint8_t family) /* arp is no TCP; a bridge's hooks lie
 	return family == NFPROTO_INET || family == NFPROTO_IPV4 || family == NFPROTO_IPV6 || family == NFPROTO_NETDEV;
 }
 
-static void add_device(struct rules_chain *c, const char *name)
+/* False: they are too many to remember. */
+static bool add_device(struct rules_chain *c, const char *name)
 {
-	if (c->n_devices < sizeof c->devices / sizeof *c->devices)
-		snprintf(c->devices[c->n_devices++], sizeof *c->devices, "%s", name);
-	else
-		c->n_devices = 0; /* too many to remember: all */
+	if (c->n_devices == sizeof c->devices / sizeof *c->devices)
+		return false;
+	snprintf(c->devices[c->n_devices++], sizeof *c->devices, "%s", name);
+	return true;
 }
 
 static void read_hook(struct rules_chain *c, const struct nlattr *hook)
@@ -127,13 +128,12 @@ static void read_hook(struct rules_chain *c, const struct nlattr *hook)
 	mnl_attr_for_each_nested(a, hook)
 	{
 		if (mnl_attr_get_type(a) == NFTA_HOOK_DEV && !nested(hook, NFTA_HOOK_DEVS))
-			add_device(c, attr_text(a));
+			all |= !add_device(c, attr_text(a));
 		if (mnl_attr_get_type(a) != NFTA_HOOK_DEVS)
 			continue;
 		mnl_attr_for_each_nested(dev, a)
 		{
-			all |= mnl_attr_get_type(dev) != NFTA_DEVICE_NAME; /* newer: a prefix */
-			add_device(c, attr_text(dev));
+			all |= mnl_attr_get_type(dev) != NFTA_DEVICE_NAME || !add_device(c, attr_text(dev)); /* newer: a prefix */
 		}
 	}
 	if (all)

@@ -354,6 +354,20 @@ START_TEST(named_sources)
 }
 END_TEST
 
+/* More interfaces than are remembered of a chain: it is of all. */
+START_TEST(a_chain_of_many_interfaces)
+{
+	for (int i = 0; i < 4; i++) {
+		char add[64];
+		snprintf(add, sizeof add, "ip link add m%d type veth peer name p%d", i, i);
+		net_run(add);
+	}
+	nft_add("add table netdev t; add chain netdev t c { type filter hook ingress devices = { a, b, m0, m1, m2, m3 } priority 0; }; add rule netdev t c drop");
+	ck_assert_int_eq(check("a"), 1);
+	ck_assert_int_eq(check("m3"), 1);
+}
+END_TEST
+
 /* What reads long is news that comes late. */
 START_TEST(no_port_of_many_rules_is_open)
 {
@@ -854,6 +868,7 @@ int main(void)
 	tcase_add_test(tc, many_rules);
 	tcase_add_loop_test(tc, open_ports, 0, sizeof open_rows / sizeof open_rows[0]);
 	tcase_add_loop_test(tc, named_sources, 0, sizeof named_rows / sizeof named_rows[0]);
+	tcase_add_test(tc, a_chain_of_many_interfaces);
 	tcase_add_test(tc, no_port_of_many_rules_is_open);
 	tcase_add_loop_test(tc, legacy_iptables, 0, LEGACY_ROWS);
 	tcase_add_test(tc, legacy_ip6tables);
