@@ -235,6 +235,8 @@ static const struct {
 	{DROPS "tcp dport vmap { 1-79 : accept, 80-90 : drop }", 0},
 	{DROPS "tcp dport vmap { 1-70 : accept, 71-79 : accept }", 0},
 	{DROPS "tcp dport vmap { 1-79 : drop, 80-90 : accept }", OPEN},
+	/* the last of the registers */
+	{DROPS "iifname . ip6 saddr . ip6 daddr . meta l4proto . th dport { \"a\" . 2001:db8::1 . 2001:db8::2 . tcp . 80 } drop; add rule inet t c tcp dport 80 accept", OPEN_V4},
 	{DROPS "tcp dport 80 ip saddr vmap { 192.0.2.1 : drop }; add rule inet t c tcp dport 80 accept", OPEN},
 	{DROPS "tcp dport 80 quota over 1 mbytes drop; add rule inet t c tcp dport 80 accept", 0},
 	{DROPS "tcp dport 80 meta hour \"08:00\"-\"17:00\" accept", 0},
