@@ -191,7 +191,7 @@ static int find_chain(const struct ruleset *rs, uint8_t family, const char *tabl
 {
 	for (uint32_t i = 0; i < rs->n_chains; i++) {
 		const struct rules_chain *c = &rs->chains[i];
-		if (c->family == family && strncmp(c->name, name, sizeof c->name - 1) == 0 && strncmp(c->table, table, sizeof c->table - 1) == 0)
+		if (c->family == family && strcmp(c->name, name) == 0 && strcmp(c->table, table) == 0)
 			return i;
 	}
 	return -1;
@@ -260,7 +260,7 @@ static int find_set(const struct ruleset *rs, uint8_t family, const char *table,
 {
 	for (uint32_t i = 0; i < rs->n_sets; i++) {
 		const struct rules_set *s = &rs->sets[i];
-		if (s->family == family && strncmp(s->name, name, sizeof s->name - 1) == 0 && strncmp(s->table, table, sizeof s->table - 1) == 0)
+		if (s->family == family && strcmp(s->name, name) == 0 && strcmp(s->table, table) == 0)
 			return i;
 	}
 	return -1;

@@ -11,7 +11,7 @@
 
 #include "base/addr.h"
 
-#define RULES_NAME_BYTES 64   /* for what is told; longer ones are cut */
+#define RULES_NAME_BYTES 256  /* NFT_NAME_MAXLEN */
 #define RULES_VALUE_MAX  16   /* bytes of a constant in an expression */
 #define RULES_REG_BYTES  (80 + RULES_VALUE_MAX) /* nftables: the verdict's register, then 16 words; and what begins in the last one */
 #define RULES_KEY_MAX    64   /* … of a set's key */

@@ -235,6 +235,12 @@ static const struct {
 	{DROPS "tcp dport vmap { 1-79 : accept, 80-90 : drop }", 0},
 	{DROPS "tcp dport vmap { 1-70 : accept, 71-79 : accept }", 0},
 	{DROPS "tcp dport vmap { 1-79 : drop, 80-90 : accept }", OPEN},
+	/* two sets, and two chains, whose names differ late */
+#define LATE "a_name_of_more_than_sixty_three_letters_whose_last_one_is_what_tells_it_from_"
+	{DROPS "accept; add set inet t " LATE "a { type inet_service; elements = { 81 }; }; add set inet t " LATE "b { type inet_service; elements = { 80 }; }; "
+	 "insert rule inet t c tcp dport @" LATE "a drop; insert rule inet t c tcp dport @" LATE "b drop", 0},
+	{DROPS "accept; add chain inet t " LATE "a; add chain inet t " LATE "b; add rule inet t " LATE "b drop; insert rule inet t c jump " LATE "a", OPEN},
+	{DROPS "accept; add chain inet t " LATE "a; add chain inet t " LATE "b; add rule inet t " LATE "b drop; insert rule inet t c jump " LATE "b", 0},
 	/* the last of the registers */
 	{DROPS "iifname . ip6 saddr . ip6 daddr . meta l4proto . th dport { \"a\" . 2001:db8::1 . 2001:db8::2 . tcp . 80 } drop; add rule inet t c tcp dport 80 accept", OPEN_V4},
 	{DROPS "tcp dport 80 ip saddr vmap { 192.0.2.1 : drop }; add rule inet t c tcp dport 80 accept", OPEN},
