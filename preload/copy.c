@@ -141,7 +141,8 @@ static ssize_t send_file(struct call *c, int in, off_t *pos, size_t n, off_t siz
 		return r;
 	while (sent < n && !is_short) {
 		size_t want = n - sent < COPY_BYTES ? n - sent : COPY_BYTES;
-		r = sock_send_file(c->sock, in, *pos, want, end);
+		off_t there = end - *pos; /* it has grown since, where that is not all */
+		r = there > 0 ? sock_send_file(c->sock, in, *pos, (off_t)want < there ? want : (size_t)there, end) : 0;
 		if (!r)
 			r = send_read(c, copy.buf, in, *pos, want, end, &is_short);
 		if (r <= 0)

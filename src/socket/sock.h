@@ -110,7 +110,7 @@ int sock_listen_again(struct sock *s, int backlog);
  */
 ssize_t sock_sendmsg(struct sock *s, const struct msghdr *msg, int flags, bool *dissolve);
 /*
- * Up to `n` bytes of a file, from `at` on, by one copy: from the page cache to where they wait to be acknowledged. `end`: where the program's call ends. Bytes; -EAGAIN:
+ * Up to `n` bytes of a file, which has them, from `at` on, by one copy: from the page cache to where they wait to be acknowledged. `end`: where the program's call ends. Bytes; -EAGAIN:
  * there is no room, and the socket does not wait; 0: not in this way (a wait, an error, bytes that are not in memory).
  */
 ssize_t sock_send_file(struct sock *s, int fd, off_t at, size_t n, off_t end);

@@ -242,7 +242,8 @@ static ssize_t fill_from_file(struct engine *e, struct sock *s, int fd, off_t at
 		got = sys_call(SYS_preadv2, fd, place, pieces, at, 0, RWF_NOWAIT);
 	if (got < 0)
 		got = 0;
-	tcp_send_filled(&s->tcp, e->now, got, n, at + (got == room ? (off_t)n : got) < end);
+	size_t asked = got < room ? (size_t)got : n; /* what is not there is no lack of room */
+	tcp_send_filled(&s->tcp, e->now, got, asked, at + (off_t)asked < end);
 	for (size_t i = 0, left = got; left && s->read_protocol; left -= place[i++].iov_len) {
 		if (place[i].iov_len > left)
 			place[i].iov_len = left;

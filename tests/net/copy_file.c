@@ -1,6 +1,6 @@
 /*
  * Files sent whole and in parts by sendfile, to sockets that wait and that do not, from memory and from the disk, behind other bytes: prints for each how much was sent, the
- * offset, and whether the bytes came back as they stand in the file. copy_kinds_test.sh compares natively and under finesse, whose engine carries the connections.
+ * offset, and whether the bytes came back as they stand in the file; and whether who asks for more than there is was short of room. copy_kinds_test.sh compares natively and under finesse, whose engine carries the connections.
  *
  *     copy_file ADDRESS PORT FILE      a server that echoes; FILE is made
  */
@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -99,6 +100,21 @@ static void try(size_t k)
 	printf("%zu: %s, sent %zu, offset %ld, %s\n", k, sent_before ? "begun" : "not begun", sent, (long)at, right ? "right" : "wrong");
 }
 
+/* Who was short of room hears when there is some again. That was so before the last byte came back, which acknowledges the bytes. */
+static void ask_for_more_than_there_is(size_t n, size_t there)
+{
+	struct epoll_event event = {.events = EPOLLOUT | EPOLLET};
+	char bytes[64];
+	off_t at = FILE_BYTES - there;
+	int ep = epoll_create1(0), before, after;
+	epoll_ctl(ep, EPOLL_CTL_ADD, connection, &event);
+	before = epoll_wait(ep, &event, 1, 0);
+	ssize_t sent = sendfile(connection, file, &at, n), back = recv(connection, bytes, there, MSG_WAITALL);
+	after = epoll_wait(ep, &event, 1, 0);
+	printf("%zu of %zu: sent %zd, %zd back; writable %d, then %d\n", n, there, sent, back, before, after);
+	close(ep);
+}
+
 static bool make_file(const char *name)
 {
 	char *bytes = malloc(FILE_BYTES);
@@ -116,6 +132,9 @@ int main(int argc, char **argv)
 	connection = socket(AF_INET, SOCK_STREAM, 0);
 	if (argc < 4 || inet_pton(AF_INET, argv[1], &to.sin_addr) != 1 || connect(connection, (struct sockaddr *)&to, sizeof to) || !make_file(argv[3]))
 		return perror("copy_file"), 1;
+	ask_for_more_than_there_is(10, 10);
+	ask_for_more_than_there_is(11, 10);
+	ask_for_more_than_there_is(1 << 30, 10);
 	for (size_t k = 0; k < sizeof cases / sizeof *cases; k++)
 		try(k);
 	puts("# end");
