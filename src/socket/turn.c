@@ -230,7 +230,7 @@ static void output_unreachable(struct engine *e, struct sock *s, int err)
 	tcp_output(&s->tcp, e->now, &e->emit);
 	e->unreached = NULL;
 	tcp_get_status(&s->tcp, &st);
-	if (err != -EHOSTUNREACH) {
+	if (err != -EHOSTUNREACH || !s->dest->iface) { /* a route that refuses: nobody says anything */
 		tcp_on_unreachable(&s->tcp, e->now, -err, false, st.snd_una);
 		return;
 	}

@@ -20,7 +20,7 @@ END = [sys.executable, str(Path(__file__).resolve().parent / "effects_end.py")]
 SERVER_IP6, CLIENT_IP6 = "fd77::1", "fd77::2"
 BY_ENGINE = ["own_table", "own_table_by_close_range", "namespace_of_thread", "maxseg", "v6only", "no_fin_wait_2",
              "bind_beside_accepted", "bind_beside_accepted_dual", "bind_beside_time_wait", "bind_beside_client", "threads_of_a_port",
-             "icmp_in_syn_sent", "nobody_in_syn_sent", "icmp_while_established", "icmp_of_accepted", "protocol_names", "neighbour_comes_back", "flow_label"]
+             "icmp_in_syn_sent", "nobody_in_syn_sent", "route_says_no", "icmp_while_established", "icmp_of_accepted", "protocol_names", "neighbour_comes_back", "flow_label"]
 BY_KERNEL = ["option_siblings", "option_handover", "mapped_handover", "threads_part", "port_program", "port_shared_with_kernel"]  # in the end
 
 

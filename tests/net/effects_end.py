@@ -487,6 +487,20 @@ def nobody_in_syn_sent():
         s.close()
 
 
+def route_says_no():
+    """A route that refuses is no neighbour that does not answer: nobody says anything, and what was sent arrives when there is a way again."""
+    for kind in "unreachable", "prohibit", "blackhole":
+        for options in (), (RECVERR,):
+            s = connected(options)
+            s.setblocking(False)
+            route = [kind, s.getpeername()[0] + "/32"]
+            subprocess.run(["ip", "route", "add"] + route, check=True)
+            say(kind, len(options), name(s.send, b"lost"), events(s), queued(s))
+            subprocess.run(["ip", "route", "del"] + route, check=True)
+            say(kind, len(options), "arrives", peer("recv", 4), events(s), queued(s))
+            s.close()
+
+
 def error_comes(s):
     """SO_ERROR, when it says something: of what only it tells."""
     for _ in range(6000):
