@@ -108,6 +108,7 @@ struct broker_request {
 		} establish;
 		struct broker_slot joined;
 		struct {
+			int64_t until_us; /* clock_now_us: the member waits no longer */
 			uint32_t n, key[PRIVILEGED_ENTER_MAX];
 		} enter;
 	};
@@ -186,8 +187,8 @@ void broker_rings_forget(struct broker_rings *r);
 unsigned broker_ring_syns(int rx_fd, struct flow_key *out, unsigned max);
 
 /* ---- broker_enter.c ---- */
-/* Programs find them there when it returns. `key`: where, of each pair of descriptors: the map of maps, and what is entered. */
-int broker_enter(const uint32_t *key, const struct broker_fds *in);
+/* Programs find them there when it returns. Of each pair of descriptors: the map of maps, and what is entered. */
+int broker_enter(const struct broker_request *r, const struct broker_fds *in);
 
 /* ---- broker_deaths.c ---- */
 void broker_deaths_add(int table_fd); /* the member is gone; the fd is closed in time */

@@ -440,6 +440,7 @@ static int client_enter_maps(const struct privileged_enter *maps, unsigned n)
 		out.fd[out.n++] = maps[i].inner_fd;
 	}
 	r.enter.n = n;
+	r.enter.until_us = clock_now_us() + BROKER_WAIT_MS * USEC_PER_MSEC;
 	return ask_with(&r, &out, &a, NULL, 1);
 }
 

@@ -374,7 +374,7 @@ bool broker_ops_do(const struct broker_ops_config *c, struct broker_spent *spent
 		answer->result = do_group(spent, out);
 		return true;
 	case BROKER_ENTER:
-		answer->result = r->enter.n * 2 == (uint32_t)in->n ? broker_enter(r->enter.key, in) : -EINVAL;
+		answer->result = broker_enter(r, in);
 		return true;
 	case BROKER_SPARE:
 		answer->result = broker_passed_find(in, out);

@@ -4,6 +4,7 @@
  */
 #include <errno.h>
 #include <linux/if_packet.h>
+#include <net/if.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sched.h>
@@ -15,6 +16,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/time.h"
+#include "kernel/bpf_sys.h"
 #include "kernel/classifier_group.h"
 #include "process/broker.h"
 
@@ -255,6 +258,97 @@ static void passed(void)
 	close(pair[1]);
 }
 
+/* What came along with the answer to `r`. */
+static struct broker_fds given(int fd, struct broker_request r)
+{
+	struct broker_fds in = {.n = 0};
+	struct broker_answer a;
+	broker_send(fd, &r, sizeof r, NULL, 0);
+	if (broker_receive(fd, &a, sizeof a, &in, 0) != sizeof a || a.result < 0)
+		in.n = 0;
+	return in;
+}
+
+static void give_back(const struct broker_fds *fds)
+{
+	for (int i = 0; i < fds->n; i++)
+		close(fds->fd[i]);
+}
+
+/* Maps entered in maps of maps: `said` pairs, of which `n` descriptors come along; waited for until so many µs from now. */
+static int entered(int fd, uint32_t said, uint32_t key, const int *fds, int n, int64_t wait_us)
+{
+	struct broker_request r = request(BROKER_ENTER);
+	struct broker_fds out = {.n = n};
+	struct broker_answer a;
+	r.enter.n = said;
+	r.enter.until_us = clock_now_us() + wait_us;
+	for (int i = 0; i < PRIVILEGED_ENTER_MAX; i++)
+		r.enter.key[i] = key + i;
+	for (int i = 0; i < n; i++)
+		out.fd[i] = fds[i];
+	if (broker_send(fd, &r, sizeof r, &out, 0))
+		return CLOSED;
+	long got = broker_receive(fd, &a, sizeof a, &out, 0);
+	return got == sizeof a ? a.result : CLOSED;
+}
+
+/* The first of them, from `*i` on, that is a map of maps; -1: none. */
+static int map_of_maps(const struct broker_fds *fds, int *i)
+{
+	for (; *i < fds->n; ++*i)
+		if (bpf_map_is(fds->fd[*i], BPF_MAP_TYPE_ARRAY_OF_MAPS, sizeof(uint32_t), sizeof(uint32_t)))
+			return fds->fd[(*i)++];
+	return -1;
+}
+
+#define IN_TIME 60000000
+#define TURNS   40 /* more than the broker has calls under way at a time */
+
+static void enter_wrong(int fd, int outer, const int *maps)
+{
+	const int file = STDOUT_FILENO, members = maps[0], flows = maps[1];
+	const int right[] = {outer, members, outer, members, outer, members, outer, members};
+	expect("to enter nothing", entered(fd, 0, 0, NULL, 0, IN_TIME), -EINVAL);
+	expect("half a pair", entered(fd, 1, 0, right, 1, IN_TIME), -EINVAL);
+	expect("a pair and a half", entered(fd, 1, 0, right, 3, IN_TIME), -EINVAL);
+	expect("a pair that is said to be two", entered(fd, 2, 0, right, 2, IN_TIME), -EINVAL);
+	expect("… and 2^31 + 1", entered(fd, 0x80000001, 0, right, 2, IN_TIME), -EINVAL);
+	expect("more pairs than are taken", entered(fd, 4, 0, right, 8, IN_TIME), -EINVAL);
+	expect("in a file", entered(fd, 1, 0, (int[]){file, members}, 2, IN_TIME), -EINVAL);
+	expect("in a map that is no map of maps", entered(fd, 1, 0, (int[]){members, members}, 2, IN_TIME), -EINVAL);
+	expect("in the other order", entered(fd, 1, 0, (int[]){members, outer}, 2, IN_TIME), -EINVAL);
+	expect("what is no map", entered(fd, 1, 0, (int[]){outer, file}, 2, IN_TIME), -EINVAL);
+	expect("a map of another kind", entered(fd, 1, 0, (int[]){outer, flows}, 2, IN_TIME), -EINVAL);
+	expect("a map of maps", entered(fd, 1, 0, (int[]){outer, outer}, 2, IN_TIME), -EINVAL);
+	expect("beyond the last", entered(fd, 1, ~0u, (int[]){outer, members}, 2, IN_TIME), -E2BIG);
+	expect("right, but too late", entered(fd, 1, 0, right, 2, 0), -ETIMEDOUT);
+	expect("none of these was entered", bpf_map_holds(outer, 0, members), false);
+}
+
+static void enters(void)
+{
+	struct broker_request r = request(BROKER_LINK);
+	r.link.ifindex = if_nametoindex("server0");
+	int fd = member(), i = 2, outer, there = 0;
+	struct broker_fds link = given(fd, r), a = given(fd, request(BROKER_GROUP)), b = given(fd, request(BROKER_GROUP));
+	expect("a link, and two groups", link.n == BROKER_FDS_MAX && a.n == CLASSIFIER_GROUP_FDS && b.n == CLASSIFIER_GROUP_FDS, 1);
+	while ((outer = map_of_maps(&link, &i)) >= 0 && entered(fd, 1, 1, (int[]){outer, a.fd[0]}, 2, IN_TIME))
+		;
+	expect("a group's map where it belongs", outer >= 0 && bpf_map_holds(outer, 1, a.fd[0]), 1);
+	enter_wrong(fd, outer, a.fd);
+	for (int turn = 0; turn < TURNS; turn++) {
+		int inner = turn % 2 ? a.fd[0] : b.fd[0];
+		there += entered(fd, 1, 1, (int[]){outer, inner}, 2, IN_TIME) == 0 && bpf_map_holds(outer, 1, inner);
+	}
+	expect("two in turns, each there when that is answered", there, TURNS);
+	expect("three times the same", entered(fd, 3, 2, (int[]){outer, a.fd[0], outer, a.fd[0], outer, a.fd[0]}, 6, IN_TIME), 0);
+	give_back(&link);
+	give_back(&a);
+	give_back(&b);
+	close(fd);
+}
+
 int main(int argc, char **argv)
 {
 	bool all = argc == 2;
@@ -269,5 +363,6 @@ int main(int argc, char **argv)
 	groups();
 	slots();
 	passed();
+	enters();
 	return failures > 0;
 }

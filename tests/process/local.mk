@@ -46,7 +46,7 @@ dist_check_SCRIPTS += tests/process/privilege_test.sh tests/process/death_test.s
 	tests/process/broker_interfaces_test.sh
 check_PROGRAMS += tests/process/hostile_member
 tests_process_hostile_member_SOURCES = tests/process/hostile_member.c
-tests_process_hostile_member_LDADD = src/libprocess.a src/libbase.a
+tests_process_hostile_member_LDADD = src/libprocess.a src/libkernel.a src/libbase.a
 
 TESTS += tests/process/broker_pid_test.sh
 dist_check_SCRIPTS += tests/process/broker_pid_test.sh
