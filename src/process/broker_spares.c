@@ -23,6 +23,7 @@
 #include <pthread.h>
 #include <sched.h>
 #include <stdio.h>
+#include <sys/prctl.h>
 
 #include "base/late.h"
 #include "base/sys.h"
@@ -147,7 +148,7 @@ static int open_packet(struct link **out, int ifindex)
 
 /*
  * The verifying computes for some 5 ms within the kernel, while the program that took the link before is starting. So it has what CPU time nobody else wants, until
- * somebody waits for it. Who could not take that back is left alone.
+ * somebody waits for it. Who could not take that back is left alone, and so is who is under a filter of system calls, which might end the broker for this one.
  */
 static void set_policy(int tid, int policy)
 {
@@ -157,7 +158,7 @@ static void set_policy(int tid, int policy)
 
 static void step_aside(struct spare *s)
 {
-	if (!s->made_aside || !privileged_has(1u << CAP_SYS_NICE))
+	if (!s->made_aside || !privileged_has(1u << CAP_SYS_NICE) || sys_call(SYS_prctl, PR_GET_SECCOMP, 0, 0, 0, 0, 0) != 0)
 		return;
 	set_policy(0, SCHED_IDLE);
 	__atomic_store_n(&s->tid, (int)sys_call(SYS_gettid, 0, 0, 0, 0, 0, 0), __ATOMIC_SEQ_CST);
