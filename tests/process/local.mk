@@ -48,6 +48,9 @@ check_PROGRAMS += tests/process/hostile_member
 tests_process_hostile_member_SOURCES = tests/process/hostile_member.c
 tests_process_hostile_member_LDADD = src/libprocess.a src/libkernel.a src/libbase.a
 
+TESTS += tests/process/broker_spares_test.sh
+dist_check_SCRIPTS += tests/process/broker_spares_test.sh
+
 TESTS += tests/process/broker_pid_test.sh
 dist_check_SCRIPTS += tests/process/broker_pid_test.sh
 check_PROGRAMS += tests/process/pid_again
