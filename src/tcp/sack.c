@@ -129,9 +129,11 @@ static void block_input(struct tcp_conn *c, int64_t now, const struct tcp_segmen
 	struct piece p;
 	if (!piece_next(c, &w, &p)) /* usually it says what the ACK before said */
 		return;
+	if (!ranges_fits(&c->sacked, c->stack->memory, b->left, b->right)) /* as if the peer had not said it: else the next ACK would deliver it once more */
+		return;
 	c->ack_sacked = true;
 	rack_delivered(c, now, seg, b->left, b->right);
-	ranges_add(&c->sacked, c->stack->memory, b->left, b->right); /* no room: it is as if the peer had not said it */
+	ranges_add(&c->sacked, c->stack->memory, b->left, b->right);
 	sent_cut(&c->sent, c->stack->memory, c->snd_una, b->left);
 	sent_cut(&c->sent, c->stack->memory, c->snd_una, b->right);
 }

@@ -297,6 +297,15 @@ START_TEST(many_seeds)
 }
 END_TEST
 
+/* Each was found by `make soak`, and failed. */
+START_TEST(seeds_of_before)
+{
+	/* The scoreboard had no memory, and each ACK's SACK block was news: F-RTO took every timeout for spurious, so that one segment went each 240 s. */
+	scarce_memory(646533802595600);
+	scarce_memory(646532699592291);
+}
+END_TEST
+
 START_TEST(same_seed_same_trace)
 {
 	if (getenv("FINESSE_SIM_SCENARIO"))
@@ -567,6 +576,7 @@ int main(void)
 	TCase *tc = tcase_create("seeds");
 	tcase_set_timeout(tc, 120);
 	tcase_add_loop_test(tc, many_seeds, 0, SCENARIOS);
+	tcase_add_test(tc, seeds_of_before);
 	tcase_add_loop_test(tc, same_seed_same_trace, 0, SCENARIOS);
 	tcase_add_test(tc, idle_is_silence);
 	suite_add_tcase(s, tc);
