@@ -130,7 +130,7 @@ static void read_ipvs(struct firewall_look *look, struct firewall_ipvs *out)
 	char *text;
 	*out = (struct firewall_ipvs){.n = 0};
 	if (look->ipvs_fd < 0)
-		look->ipvs_fd = procfile_open("/proc/net/ip_vs");
+		look->ipvs_fd = procfile_open_if_there("/proc/net/ip_vs");
 	if (look->ipvs_fd < 0)
 		return;
 	if (procfile_read_open(look->ipvs_fd, &text) == 0) {

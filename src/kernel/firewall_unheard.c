@@ -40,7 +40,7 @@ static uint32_t tables_of(int *fd, const char *path)
 {
 	char *names;
 	if (*fd < 0)
-		*fd = procfile_open(path);
+		*fd = procfile_open_if_there(path);
 	if (*fd < 0 || procfile_read_open(*fd, &names))
 		return 0;
 	uint32_t bits = tables_in(names);

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "base/fd.h"
 #include "base/sys.h"
@@ -12,6 +13,12 @@
 int procfile_open(const char *path)
 {
 	return fd_move_high(sys_openat(AT_FDCWD, path, O_RDONLY | O_CLOEXEC, 0));
+}
+
+int procfile_open_if_there(const char *path)
+{
+	int err = sys_call(SYS_faccessat, AT_FDCWD, path, F_OK, 0, 0, 0);
+	return err ? err : procfile_open(path);
 }
 
 int procfile_read_open(int fd, char **out)
