@@ -161,6 +161,7 @@ int diag_dump_port(uint16_t lport, struct diag_visit *v)
 struct ownership {
 	const struct flow_key *key;
 	int owned, state;
+	uint32_t cookie[2];
 };
 
 /* The kernel's lookup falls back to a listener; only the very 4-tuple counts. */
@@ -170,7 +171,7 @@ static int on_found(const struct nlmsghdr *h, void *ctx)
 	struct diag_socket s;
 
 	if (parse(h, &s) && flow_key_equal(&s.key, o->key))
-		*o = (struct ownership){o->key, 1, s.state};
+		*o = (struct ownership){o->key, 1, s.state, {s.cookie[0], s.cookie[1]}};
 	return 0;
 }
 
@@ -278,6 +279,20 @@ int diag_end(int fd, const struct flow_key *key, const uint32_t cookie[2], int i
 	if (ret == -EPERM)
 		return privileged_end_time_wait(key, cookie, ifindex);
 	return ret >= 0 ? 1 : ret == -ENOENT || ret == -ESTALE ? 0 : ret;
+}
+
+int diag_end_time_wait(int fd, const struct flow_key *key, int ifindex)
+{
+	struct ownership o = {.key = key};
+	struct question q;
+	int ret = netlink_talk(fd, ask_flow(&q, key, ifindex), on_found, &o);
+	if (ret < 0 && ret != -ENOENT)
+		return ret;
+	if (o.owned && o.state != TCP_TIME_WAIT)
+		return 0;
+	if (o.owned)
+		diag_end(fd, key, o.cookie, ifindex);
+	return 1;
 }
 
 int diag_owns(const struct flow_key *key)

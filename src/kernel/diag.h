@@ -41,5 +41,7 @@ int diag_received(int fd, const struct flow_key *key, int ifindex, uint64_t *byt
 /* Ends that very socket of the kernel, seen on `ifindex`. 1: it is ended; 0: it was gone; -errno: it could not be ended (TIME-WAIT: Linux
    before 6.5; any: without CONFIG_INET_DIAG_DESTROY or CAP_NET_ADMIN). */
 int diag_end(int fd, const struct flow_key *key, const uint32_t cookie[2], int ifindex);
+/* 1: the kernel has nothing of this 4-tuple but a TIME-WAIT, which is ended where Linux can; 0: it has a connection; -errno. */
+int diag_end_time_wait(int fd, const struct flow_key *key, int ifindex);
 
 #endif

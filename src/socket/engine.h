@@ -670,6 +670,8 @@ int exception_add(struct engine *e, const struct flow_key *key);
 void exception_add_for_stranger(struct engine *e, const struct flow_key *key);
 /* Those that the classifier gave to the kernel while this process was stopped. */
 void exceptions_take_given(struct engine *e);
+/* A SYN came: is its 4-tuple the kernel's still? Where it may have come to nobody else, a TIME-WAIT of the kernel's makes way for it. */
+bool exception_holds(struct engine *e, const struct flow_key *key, int ifindex);
 void exceptions_sweep(struct engine *e); /* when it is time */
 int64_t exceptions_deadline(const struct engine *e);
 

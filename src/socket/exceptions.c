@@ -7,6 +7,7 @@
  */
 #include "socket/engine.h"
 
+#include "base/fd.h"
 #include "base/log.h"
 #include "kernel/diag.h"
 
@@ -105,6 +106,30 @@ static void exception_remove(struct engine *e, struct exception *x)
 	demux_remove(&e->exceptions, &x->flow);
 	list_unlink(&x->node);
 	engine_free(e, x, sizeof *x);
+}
+
+/*
+ * A group's programs choose a member without asking for its exceptions. So a SYN may come here of a connection that the kernel had, and nobody else would answer it:
+ * all obey the entry. An entry of the group that says "the kernel's" keeps such SYNs away: who comes in spite of it was in the ring before. So was who comes
+ * in spite of an exception where this process serves alone.
+ */
+bool exception_holds(struct engine *e, const struct flow_key *key, int ifindex)
+{
+	struct exception *x = e->exceptions.count ? find(e, key) : NULL;
+	if (!x)
+		return false;
+	if (x->in_group || !e->n_shared_claims || !classifier_is_exact(e->classifier) || !budget_take(&e->answers, e->now, &key->raddr))
+		return true;
+	if (e->diag_fd <= 0)
+		e->diag_fd = diag_open();
+	int r = e->diag_fd < 0 ? e->diag_fd : diag_end_time_wait(e->diag_fd, key, ifindex);
+	if (r < 0 && e->diag_fd > 0) { /* answers may be left in it */
+		fd_close(e->diag_fd);
+		e->diag_fd = 0;
+	}
+	if (r > 0)
+		exception_remove(e, x);
+	return r <= 0;
 }
 
 struct sweep {

@@ -209,10 +209,10 @@ static struct sock *conn_find(struct engine *e, const struct flow_key *key)
 	return s && s->ending && turn_conclude(e, s) ? NULL : s;
 }
 
-/* It came while the process was stopped, and the kernel has its connection by now. */
+/* The kernel has its connection, by now: it came while the process was stopped. */
 static bool was_given(struct engine *e, const struct ip_input *in)
 {
-	return e->exceptions.count && (in->seg.flags & (SEG_SYN | SEG_ACK | SEG_RST)) == SEG_SYN && demux_find(&e->exceptions, &in->key);
+	return (in->seg.flags & (SEG_SYN | SEG_ACK | SEG_RST)) == SEG_SYN && exception_holds(e, &in->key, iface_info(e->arrived)->ifindex);
 }
 
 static void input_tcp(struct engine *e, const struct ip_input *in)

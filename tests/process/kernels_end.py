@@ -1,0 +1,97 @@
+#!/usr/bin/python3
+"""Connections that the kernel had when a process took their port are in TIME-WAIT there when a second process serves the port, too. Their clients come again: each is answered, whichever process its SYN goes to."""
+import socket
+import subprocess
+import sys
+import time
+
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "net"))
+from lab import Lab, SERVER_IP, LabError  # noqa: E402
+
+PORT, CLIENT_PORT, CLIENTS = 8000, 40000, 16  # the chance that all go to the second process is 1 in 65,536
+PATIENCE = 30  # ends what hangs; shorter than TIME-WAIT, after which a lost client would be found
+BEFORE = """
+import socket, sys
+s = socket.create_server(("", %d))
+kept = [s.accept()[0] for i in range(%d)]
+s.close()
+print("closed", flush=True)
+sys.stdin.readline()
+for c in kept:
+    c.close()
+sys.stdin.readline()
+""" % (PORT, CLIENTS)
+SERVER = """
+import ctypes, os, socket, sys
+s = socket.create_server(("", %d))
+def serve(c):
+    c.sendall(b"%%d" %% os.getpid())
+    c.close()
+if not os.fork():
+    ctypes.CDLL(None).prctl(1, 9)  # PR_SET_PDEATHSIG, SIGKILL: it is not left behind
+    serve(s.accept()[0])
+    while True:
+        serve(s.accept()[0])
+sys.stdin.readline()
+while True:
+    serve(s.accept()[0])
+""" % PORT
+
+
+def connect(lab, port):
+    s = lab.client.socket(socket.AF_INET, socket.SOCK_STREAM)
+    s.settimeout(PATIENCE)
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    s.bind(("", port))
+    s.connect((SERVER_IP, PORT))
+    return s
+
+
+def text(s):
+    with s:
+        got = b""
+        while more := s.recv(100):
+            got += more
+        return got.decode()
+
+
+def listens(lab):
+    while not lab.server.text(["ss", "-Hltn", "sport = :%d" % PORT]).strip():
+        time.sleep(0.02)
+
+
+def joined(lab, first):
+    """Until the second process has answered."""
+    end = time.monotonic() + PATIENCE
+    while time.monotonic() < end:
+        if text(connect(lab, 0)) != first:
+            return
+    raise LabError("the second process never answers")
+
+
+def main():
+    with Lab() as lab:
+        before = lab.server.spawn([sys.executable, "-c", BEFORE], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        listens(lab)
+        kept = [connect(lab, CLIENT_PORT + i) for i in range(CLIENTS)]
+        assert before.stdout.readline() == b"closed\n"
+        p = lab.server.spawn([sys.executable, "-c", SERVER], finesse=True, stdin=subprocess.PIPE)
+        listens(lab)
+        first = text(connect(lab, 0))
+        p.stdin.write(b"\n")
+        p.stdin.flush()
+        joined(lab, first)
+        before.stdin.write(b"\n")
+        before.stdin.flush()
+        for s in kept:
+            if text(s):
+                raise LabError("a kept connection was not the kernel's")
+        answers = [text(connect(lab, CLIENT_PORT + i)) for i in range(CLIENTS)]
+        print("ok: %d clients came again, %d of them to the first process" % (CLIENTS, answers.count(first)))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
