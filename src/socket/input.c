@@ -107,8 +107,6 @@ static void input_time_wait(struct engine *e, struct time_wait *tw, const struct
 		time_wait_free(e, tw);
 		return;
 	}
-	if (syn && !l)
-		return input_unknown(e, in);
 	switch (time_wait_input(e, tw, &in->key, &in->seg, &reply, &iss_min)) {
 	case TW_DROP:
 	case TW_GONE:
@@ -117,6 +115,10 @@ static void input_time_wait(struct engine *e, struct time_wait *tw, const struct
 		send_back(e, NULL, time_wait_tos(tw), in, &reply);
 		break;
 	case TW_REUSE: /* of a SYN only */
+		if (!l) { /* the listener has become the kernel's, which gets the SYN when it comes again; or there is none, and Linux's client, too, hears so a second later */
+			time_wait_free(e, tw);
+			break;
+		}
 		if (!listener_on_syn(e, l, in, iss_min)) /* the record stays: it guards the 4-tuple until somebody has it */
 			break;
 		e->counters[SOCKC_TimeWaitReused]++;

@@ -90,6 +90,11 @@ dist_check_SCRIPTS += tests/net/anew_test.sh
 EXTRA_DIST += tests/net/anew.py
 TESTS += tests/net/anew_test.sh
 
+# the listener becomes the kernel's while the engine has TIME-WAITs
+dist_check_SCRIPTS += tests/net/kernels_listener_test.sh
+EXTRA_DIST += tests/net/kernels_listener.py
+TESTS += tests/net/kernels_listener_test.sh
+
 dist_check_SCRIPTS += tests/net/reuse_test.sh
 EXTRA_DIST += tests/net/reuse.py
 TESTS += tests/net/reuse_test.sh
