@@ -1,5 +1,6 @@
 #!/usr/bin/python3
 """The engine has a TIME-WAIT when its listener becomes the kernel's. The client's next connection by the same port is the kernel's, and nobody refuses it."""
+import signal
 import socket
 import subprocess
 import sys
@@ -43,18 +44,21 @@ def text(s):
 def main(finesse=True):
     with Lab() as lab:
         p = lab.server.spawn([sys.executable, "-c", SERVER], finesse=finesse, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        lab.server.wait_listening(p, PORT, finesse=finesse)
-        if text(connect(lab)):
-            raise LabError("the first connection says something")
-        if finesse and lab.server.stat(p.pid).get("time_wait") != 1:
-            raise LabError("the engine has no TIME-WAIT")
-        p.stdin.write(b"\n")
-        p.stdin.flush()
-        if p.stdout.readline() != b"kernel\n":
-            raise LabError("the filter was refused")
-        got = text(connect(lab))
-        if got != b"again":
-            raise LabError("the second connection says %r" % got)
+        try:
+            lab.server.wait_listening(p, PORT, finesse=finesse)
+            if text(connect(lab)):
+                raise LabError("the first connection says something")
+            if finesse and lab.server.stat(p.pid).get("time_wait") != 1:
+                raise LabError("the engine has no TIME-WAIT")
+            p.stdin.write(b"\n")
+            p.stdin.flush()
+            if p.stdout.readline() != b"kernel\n":
+                raise LabError("the filter was refused")
+            got = text(connect(lab))
+            if got != b"again":
+                raise LabError("the second connection says %r" % got)
+        finally:
+            lab.stop(p, signal.SIGKILL)
         print("ok: the same port connects again")
     return 0
 
