@@ -3,6 +3,7 @@
 #include "kernel/bpf_sys.h"
 
 #include <errno.h>
+#include <stddef.h>
 #include <string.h>
 
 #include "base/sys.h"
@@ -244,19 +245,26 @@ int bpf_link_detach(int link_fd)
 	return bpf_call(BPF_LINK_DETACH, &attr);
 }
 
+/* What the kernel says of the object with that number; `get_fd`: BPF_PROG_GET_FD_BY_ID, or that of links, whose number stands at the same place. */
+static int info_by_id(int get_fd, uint32_t id, void *info, uint32_t len)
+{
+	union bpf_attr attr;
+	memset(&attr, 0, sizeof attr);
+	memset(info, 0, len);
+	attr.prog_id = id;
+	_Static_assert(offsetof(union bpf_attr, prog_id) == offsetof(union bpf_attr, link_id), "one place");
+	int fd = bpf_call(get_fd, &attr);
+	if (fd < 0)
+		return fd;
+	int ret = object_info(fd, info, len);
+	sys_close(fd);
+	return ret;
+}
+
 int bpf_prog_name(uint32_t id, char name[BPF_OBJ_NAME_LEN])
 {
 	struct bpf_prog_info info;
-	union bpf_attr attr;
-
-	memset(&attr, 0, sizeof attr);
-	memset(&info, 0, sizeof info);
-	attr.prog_id = id;
-	int fd = bpf_call(BPF_PROG_GET_FD_BY_ID, &attr);
-	if (fd < 0)
-		return fd;
-	int ret = object_info(fd, &info, sizeof info);
-	sys_close(fd);
+	int ret = info_by_id(BPF_PROG_GET_FD_BY_ID, id, &info, sizeof info);
 	memcpy(name, info.name, BPF_OBJ_NAME_LEN);
 	return ret;
 }
@@ -302,15 +310,7 @@ struct netfilter_link_attr {
 int bpf_link_hook(uint32_t id, struct bpf_hook *out)
 {
 	struct netfilter_link_info info;
-	union bpf_attr attr;
-	memset(&attr, 0, sizeof attr);
-	memset(&info, 0, sizeof info);
-	attr.link_id = id;
-	int fd = bpf_call(BPF_LINK_GET_FD_BY_ID, &attr);
-	if (fd < 0)
-		return fd;
-	int ret = object_info(fd, &info, sizeof info);
-	sys_close(fd);
+	int ret = info_by_id(BPF_LINK_GET_FD_BY_ID, id, &info, sizeof info);
 	*out = info.hook;
 	return ret < 0 ? ret : info.type == LINK_TYPE_NETFILTER ? 0 : -ENOENT;
 }
