@@ -1,11 +1,9 @@
 #!/usr/bin/python3
 """The engine has a TIME-WAIT when its listener becomes the kernel's. The client's next connection by the same port is the kernel's, and nobody refuses it."""
-import signal
-import socket
 import subprocess
 import sys
 
-from lab import Lab, LabError, SERVER_IP
+from lab import Lab, LabError, SERVER_IP, read_all
 
 PORT, CLIENT_PORT = 8000, 40000
 PATIENCE = 30  # ends what hangs; shorter than TIME-WAIT
@@ -24,41 +22,21 @@ sys.stdin.readline()
 """ % PORT
 
 
-def connect(lab):
-    s = lab.client.socket(socket.AF_INET, socket.SOCK_STREAM)
-    s.settimeout(PATIENCE)
-    s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    s.bind(("", CLIENT_PORT))
-    s.connect((SERVER_IP, PORT))
-    return s
-
-
-def text(s):
-    with s:
-        got = b""
-        while more := s.recv(100):
-            got += more
-        return got
-
-
 def main(finesse=True):
     with Lab() as lab:
         p = lab.server.spawn([sys.executable, "-c", SERVER], finesse=finesse, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        try:
-            lab.server.wait_listening(p, PORT, finesse=finesse)
-            if text(connect(lab)):
-                raise LabError("the first connection says something")
-            if finesse and lab.server.stat(p.pid).get("time_wait") != 1:
-                raise LabError("the engine has no TIME-WAIT")
-            p.stdin.write(b"\n")
-            p.stdin.flush()
-            if p.stdout.readline() != b"kernel\n":
-                raise LabError("the filter was refused")
-            got = text(connect(lab))
-            if got != b"again":
-                raise LabError("the second connection says %r" % got)
-        finally:
-            lab.stop(p, signal.SIGKILL)
+        lab.server.wait_listening(p, PORT, finesse=finesse)
+        if read_all(lab.client.connect(SERVER_IP, PORT, PATIENCE, CLIENT_PORT)):
+            raise LabError("the first connection says something")
+        if finesse and lab.server.stat(p.pid).get("time_wait") != 1:
+            raise LabError("the engine has no TIME-WAIT")
+        p.stdin.write(b"\n")
+        p.stdin.flush()
+        if p.stdout.readline() != b"kernel\n":
+            raise LabError("the filter was refused")
+        got = read_all(lab.client.connect(SERVER_IP, PORT, PATIENCE, CLIENT_PORT))
+        if got != b"again":
+            raise LabError("the second connection says %r" % got)
         print("ok: the same port connects again")
     return 0
 

@@ -71,6 +71,15 @@ class Host:
         with self.inside():
             return socket.socket(*args)
 
+    def connect(self, address, port, timeout, lport=0):
+        """The same, connected, from that port of the host's; a port that a connection had is taken again."""
+        s = self.socket(socket.AF_INET, socket.SOCK_STREAM)
+        s.settimeout(timeout)
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        s.bind(("", lport))
+        s.connect((address, port))
+        return s
+
     @contextlib.contextmanager
     def inside(self):
         """This thread is in the host's namespace meanwhile."""
@@ -267,6 +276,15 @@ class Lab:
 
     def __exit__(self, *_):
         self.close()
+
+
+def read_all(s):
+    """What comes until the end of file; s is closed."""
+    with s:
+        got = b""
+        while more := s.recv(65536):
+            got += more
+        return got
 
 
 def tally(checks, failed):

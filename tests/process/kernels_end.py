@@ -1,6 +1,5 @@
 #!/usr/bin/python3
 """Connections that the kernel had when a process took their port are in TIME-WAIT there when a second process serves the port, too. Their clients come again: each is answered, whichever process its SYN goes to."""
-import socket
 import subprocess
 import sys
 import time
@@ -8,7 +7,7 @@ import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "net"))
-from lab import Lab, SERVER_IP, LabError  # noqa: E402
+from lab import Lab, SERVER_IP, LabError, read_all  # noqa: E402
 
 PORT, CLIENT_PORT, CLIENTS = 8000, 40000, 16  # the chance that all go to the second process is 1 in 65,536
 PATIENCE = 30  # ends what hangs; shorter than TIME-WAIT, after which a lost client would be found
@@ -41,20 +40,11 @@ while True:
 
 
 def connect(lab, port):
-    s = lab.client.socket(socket.AF_INET, socket.SOCK_STREAM)
-    s.settimeout(PATIENCE)
-    s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    s.bind(("", port))
-    s.connect((SERVER_IP, PORT))
-    return s
+    return lab.client.connect(SERVER_IP, PORT, PATIENCE, port)
 
 
-def text(s):
-    with s:
-        got = b""
-        while more := s.recv(100):
-            got += more
-        return got.decode()
+def text(lab, port):
+    return read_all(connect(lab, port)).decode()
 
 
 def listens(lab):
@@ -66,7 +56,7 @@ def joined(lab, first):
     """Until the second process has answered."""
     end = time.monotonic() + PATIENCE
     while time.monotonic() < end:
-        if text(connect(lab, 0)) != first:
+        if text(lab, 0) != first:
             return
     raise LabError("the second process never answers")
 
@@ -79,16 +69,16 @@ def main():
         assert before.stdout.readline() == b"closed\n"
         p = lab.server.spawn([sys.executable, "-c", SERVER], finesse=True, stdin=subprocess.PIPE)
         listens(lab)
-        first = text(connect(lab, 0))
+        first = text(lab, 0)
         p.stdin.write(b"\n")
         p.stdin.flush()
         joined(lab, first)
         before.stdin.write(b"\n")
         before.stdin.flush()
         for s in kept:
-            if text(s):
+            if read_all(s):
                 raise LabError("a kept connection was not the kernel's")
-        answers = [text(connect(lab, CLIENT_PORT + i)) for i in range(CLIENTS)]
+        answers = [text(lab, CLIENT_PORT + i) for i in range(CLIENTS)]
         print("ok: %d clients came again, %d of them to the first process" % (CLIENTS, answers.count(first)))
     return 0
 
