@@ -2,9 +2,31 @@
 if HAVE_CHECK
 check_PROGRAMS += tests/net/classifier_test
 TESTS += tests/net/classifier_test
-tests_net_classifier_test_SOURCES = tests/net/classifier_test.c tests/net/frames.c tests/net/frames.h
+tests_net_classifier_test_SOURCES = tests/net/classifier_test.c tests/net/classifier_lab.c tests/net/classifier_lab.h \
+	tests/net/frames.c tests/net/frames.h
 tests_net_classifier_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
 tests_net_classifier_test_LDADD = src/libkernel.a src/libbase.a $(UNIT_LIBS)
+
+check_PROGRAMS += tests/net/classifier_sets_test
+TESTS += tests/net/classifier_sets_test
+tests_net_classifier_sets_test_SOURCES = tests/net/classifier_sets_test.c tests/net/classifier_lab.c tests/net/classifier_lab.h \
+	tests/net/frames.c tests/net/frames.h
+tests_net_classifier_sets_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
+tests_net_classifier_sets_test_LDADD = src/libkernel.a src/libbase.a $(UNIT_LIBS)
+
+check_PROGRAMS += tests/net/classifier_kernel_test
+TESTS += tests/net/classifier_kernel_test
+tests_net_classifier_kernel_test_SOURCES = tests/net/classifier_kernel_test.c tests/net/classifier_lab.c tests/net/classifier_lab.h \
+	tests/net/frames.c tests/net/frames.h
+tests_net_classifier_kernel_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
+tests_net_classifier_kernel_test_LDADD = src/libkernel.a src/libbase.a $(UNIT_LIBS)
+
+check_PROGRAMS += tests/net/classifier_life_test
+TESTS += tests/net/classifier_life_test
+tests_net_classifier_life_test_SOURCES = tests/net/classifier_life_test.c tests/net/classifier_lab.c tests/net/classifier_lab.h \
+	tests/net/frames.c tests/net/frames.h
+tests_net_classifier_life_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
+tests_net_classifier_life_test_LDADD = src/libkernel.a src/libbase.a $(UNIT_LIBS)
 
 check_PROGRAMS += tests/net/classifier_group_test
 TESTS += tests/net/classifier_group_test
