@@ -74,6 +74,7 @@ struct firewall_xfrm {
 };
 int firewall_read_xfrm(struct firewall_xfrm *out);
 uint32_t firewall_xfrm_digest(void); /* another one when they have changed; 0: there are none, or they cannot be read */
+bool firewall_nft_is_absent(void);
 uint32_t firewall_nft_generation(void); /* another one with each change of nftables' rules; 0: there are none, or it cannot be told */
 int firewall_xfrm_has(const struct firewall_xfrm *x, const struct firewall_flow *f, bool some, char *why, size_t why_len);
 

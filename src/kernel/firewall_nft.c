@@ -17,11 +17,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/utsname.h>
 
 #include "base/fd.h"
 #include "kernel/netlink.h"
-#include "kernel/procfile.h"
 
 #define INTERRUPTS_MAX   5  /* the ruleset changes while we read: ask again */
 #define REQUEST_BYTES    1024
@@ -206,6 +204,21 @@ static bool only_counts(const struct nlattr *expr)
 	return name && (strcmp(attr_text(name), "counter") == 0 || strcmp(attr_text(name), "last") == 0);
 }
 
+/* … or does it decide by the number of connections that conntrack has? */
+static bool counts_connections(const struct nlattr *expr)
+{
+	return strcmp(nested_text(expr, NFTA_EXPR_NAME), "connlimit") == 0;
+}
+
+static bool any_counts_connections(const struct nlattr *list)
+{
+	const struct nlattr *a;
+	mnl_attr_for_each_nested(a, list)
+		if (counts_connections(a))
+			return true;
+	return false;
+}
+
 static bool all_only_count(const struct nlattr *list)
 {
 	const struct nlattr *a;
@@ -244,10 +257,12 @@ static int on_set(const struct nlmsghdr *h, void *ctx)
 			break;
 		case NFTA_SET_EXPR:
 			s->is_open |= !only_counts(a);
+			s->counts |= counts_connections(a);
 			s->notes = true;
 			break;
 		case NFTA_SET_EXPRESSIONS:
 			s->is_open |= !all_only_count(a);
+			s->counts |= any_counts_connections(a);
 			s->notes = true;
 			break;
 		}
@@ -316,6 +331,7 @@ static int on_element(struct reader *r, struct rules_set *s, const struct nlattr
 		s->is_open = true;
 	const struct nlattr *expr = nested(element, NFTA_SET_ELEM_EXPR), *list = nested(element, NFTA_SET_ELEM_EXPRESSIONS);
 	s->is_open |= (expr && !only_counts(expr)) || (list && !all_only_count(list));
+	s->counts |= (expr && counts_connections(expr)) || (list && any_counts_connections(list));
 	s->notes |= expr || list;
 	el->target = -1;
 	if (flags & NFT_SET_ELEM_INTERVAL_END)
@@ -574,6 +590,20 @@ static int read_memory(struct rule_reader *rr, const struct nlattr *d)
 	return err ? err : done(add(rr, OP_MAYBE));
 }
 
+/* A packet adds to a set. */
+static int read_dynset(struct rule_reader *rr, const struct nlattr *d)
+{
+	int set = find_set(rr->r->rs, rr->family, rr->table, nested_text(d, NFTA_DYNSET_SET_NAME));
+	const struct nlattr *expr = nested(d, NFTA_DYNSET_EXPR), *list = nested(d, NFTA_DYNSET_EXPRESSIONS);
+	bool counts = (expr && counts_connections(expr)) || (list && any_counts_connections(list));
+	if (set >= 0) {
+		rr->r->rs->sets[set].is_open = true;
+		rr->r->rs->sets[set].counts |= counts;
+	}
+	int err = read_memory(rr, d);
+	return err || !counts ? err : read_count(rr, d);
+}
+
 static int read_objref(struct rule_reader *rr, const struct nlattr *d)
 {
 	uint32_t type = nested_be32(d, NFTA_OBJREF_IMM_TYPE, 0);
@@ -639,7 +669,7 @@ static int read_expression(struct rule_reader *rr, const char *name, const struc
 	    {"counter", read_counter}, {"ct", read_ct},             {"bitwise", read_bitwise}, {"lookup", read_lookup},
 	    {"match", read_match},     {"target", read_target},     {"range", read_range},     {"log", read_notes},
 	    {"limit", read_memory},    {"quota", read_memory},      {"connlimit", read_count}, {"last", read_notes},
-	    {"dynset", read_memory},   {"fib", read_fib},           {"objref", read_objref},   {"byteorder", read_clobber},
+	    {"dynset", read_dynset},   {"fib", read_fib},           {"objref", read_objref},   {"byteorder", read_clobber},
 	    {"exthdr", read_exthdr},   {"hash", read_clobber},      {"numgen", read_clobber},  {"rt", read_clobber},
 	    {"socket", read_clobber},  {"osf", read_clobber},       {"xfrm", read_clobber},    {"inner", read_clobber},
 	    {"tunnel", read_clobber},  {"nat", read_nat},           {"masq", read_nat},        {"redir", read_nat},
@@ -731,30 +761,12 @@ static int read_once(struct reader *r)
 	return ret;
 }
 
-/* Asking would load the module. It is absent for sure when it is neither among the loaded nor among
- * the built-in ones. */
-static bool is_module_absent(void)
-{
-	char *loaded = NULL, *builtin = NULL, path[128];
-	struct utsname u;
-	bool absent = false;
-
-	if (uname(&u) < 0)
-		return false;
-	snprintf(path, sizeof path, "/lib/modules/%s/modules.builtin", u.release);
-	if (procfile_read("/proc/modules", &loaded) == 0 && procfile_read(path, &builtin) == 0)
-		absent = !strstr(loaded, "nf_tables ") && !strstr(builtin, "/nf_tables.ko");
-	free(loaded);
-	free(builtin);
-	return absent;
-}
-
 int firewall_read_nftables(struct ruleset *rs)
 {
 	struct reader r = {.rs = rs};
 	int ret = -EINTR;
 
-	if (is_module_absent())
+	if (firewall_nft_is_absent())
 		return 0;
 	r.fd = fd_move_high(netlink_open(NETLINK_NETFILTER));
 	if (r.fd == -EPROTONOSUPPORT)
@@ -767,33 +779,4 @@ int firewall_read_nftables(struct ruleset *rs)
 	}
 	fd_close(r.fd);
 	return ret;
-}
-
-/* ---- has anything changed? ---- */
-
-static int on_generation(const struct nlmsghdr *h, void *ctx)
-{
-	uint32_t *generation = ctx;
-	const struct nlattr *a;
-	mnl_attr_for_each(a, h, sizeof(struct nfgenmsg))
-	{
-		if (mnl_attr_get_type(a) == NFTA_GEN_ID)
-			*generation = ntohl(mnl_attr_get_u32(a));
-	}
-	return 0;
-}
-
-uint32_t firewall_nft_generation(void)
-{
-	_Alignas(struct nlmsghdr) char buf[REQUEST_BYTES];
-	uint32_t generation = 0;
-	if (is_module_absent())
-		return 0;
-	int fd = fd_move_high(netlink_open(NETLINK_NETFILTER));
-	struct nlmsghdr *h = put_dump(buf, NFT_MSG_GETGEN, NFPROTO_UNSPEC);
-	h->nlmsg_flags = NLM_F_REQUEST;
-	if (fd >= 0)
-		netlink_talk(fd, h, on_generation, &generation);
-	fd_close(fd);
-	return generation;
 }

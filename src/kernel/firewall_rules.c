@@ -550,6 +550,8 @@ static bool look_up_ends(struct asking *q, struct rule_walk *w, const struct rul
 {
 	const struct rules_element *el = NULL;
 	*a = look_up(q->rs, op, &w->r, &el);
+	if (q->question == WHAT_COUNTS && *a != ANSWER_NO && op->target >= 0 && q->rs->sets[op->target].counts)
+		return ends(w, touched(q, w->chain, "counts connections"));
 	*a = op->inverted ? invert(*a) : *a;
 	if (op->has_data)
 		forget(&w->r, op->to, RULES_VALUE_MAX);

@@ -96,6 +96,7 @@ struct rules_set {
 	char table[RULES_NAME_BYTES], name[RULES_NAME_BYTES];
 	uint8_t key_len;
 	bool is_open; /* packets or time change it without notice, or it cannot be read here */
+	bool counts;  /* whether an element matches may depend on the number of connections */
 	bool notes;   /* it counts who is found in it, say */
 	uint32_t first, n;
 };

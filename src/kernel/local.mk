@@ -44,6 +44,7 @@ src_libkernel_a_SOURCES = \
 	src/kernel/firewall_internal.h \
 	src/kernel/firewall_iptables.c \
 	src/kernel/firewall_nft.c \
+	src/kernel/firewall_nft_generation.c \
 	src/kernel/firewall_rules.c \
 	src/kernel/firewall_rules.h \
 	src/kernel/firewall_tc.c \

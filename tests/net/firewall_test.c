@@ -362,6 +362,38 @@ START_TEST(named_sources)
 }
 END_TEST
 
+/*
+ * conntrack has the engine's connections by their SYN alone, and too long: where a rule's verdict depends on their number, a server is the kernel's.
+ */
+static const struct {
+	const char *rules;
+	int counts;
+} counting_rows[] = {
+	{DROPS "tcp dport 80 accept", 0},
+	{DROPS "tcp dport 80 ct count over 3 drop" ACCEPTS, 1},
+	{DROPS "tcp dport 80 add @s { ip saddr ct count over 3 } drop" ACCEPTS, 1}, /* … of each client */
+	{DROPS "tcp dport 80 update @s { ip saddr ct count over 3 counter } drop" ACCEPTS, 1},
+	{DROPS "tcp dport 81 add @s { ip saddr ct count over 3 } drop" ACCEPTS, 0},
+	{DROPS "tcp dport 80 add @s { ip saddr limit rate over 3/minute } drop" ACCEPTS, 0},
+	{DROPS "tcp dport 80 add @s { ip saddr counter } accept", 0},
+	{DROPS "tcp dport 80 ip saddr @s drop" ACCEPTS "; add rule inet t c tcp dport 81 add @s { ip saddr ct count over 3 }", 1},
+	{DROPS "udp dport 1; add set inet t l { type ipv4_addr; ct count over 3; elements = { 192.0.2.1 } }; add rule inet t c tcp dport 80 ip saddr @l drop" ACCEPTS, 1},
+	{DROPS "udp dport 1; add set inet t l { type inet_service; ct count over 3; elements = { 81 } }; add rule inet t c tcp dport @l drop" ACCEPTS, 1}, /* which elements is not looked at */
+};
+
+START_TEST(counted_connections)
+{
+	struct firewall *f;
+	struct firewall_flow any = {.ifindex = if_nametoindex("a"), .ifname = "a", .key.lport = 80};
+	nft_add(counting_rows[_i].rules);
+	ck_assert_int_eq(firewall_read(&f, why, sizeof why), 0);
+	why[0] = '\0';
+	firewall_filters_server(f, &any, why, sizeof why);
+	ck_assert_msg(!!strstr(why, "counts connections") == counting_rows[_i].counts, "%s: %s", counting_rows[_i].rules, why);
+	firewall_free(f);
+}
+END_TEST
+
 /* More interfaces than are remembered of a chain: it is of all. */
 START_TEST(a_chain_of_many_interfaces)
 {
@@ -876,6 +908,7 @@ int main(void)
 	tcase_add_test(tc, many_rules);
 	tcase_add_loop_test(tc, open_ports, 0, sizeof open_rows / sizeof open_rows[0]);
 	tcase_add_loop_test(tc, named_sources, 0, sizeof named_rows / sizeof named_rows[0]);
+	tcase_add_loop_test(tc, counted_connections, 0, sizeof counting_rows / sizeof counting_rows[0]);
 	tcase_add_test(tc, a_chain_of_many_interfaces);
 	tcase_add_test(tc, no_port_of_many_rules_is_open);
 	tcase_add_loop_test(tc, legacy_iptables, 0, LEGACY_ROWS);
