@@ -253,7 +253,8 @@ static int on_set(const struct nlmsghdr *h, void *ctx)
 			s->key_len = attr_be32(a) <= RULES_KEY_MAX ? attr_be32(a) : 0;
 			break;
 		case NFTA_SET_FLAGS:
-			s->is_open |= attr_be32(a) & (NFT_SET_EVAL | NFT_SET_TIMEOUT);
+			s->is_open |= attr_be32(a) & NFT_SET_EVAL;
+			s->is_aging |= attr_be32(a) & NFT_SET_TIMEOUT;
 			break;
 		case NFTA_SET_EXPR:
 			s->is_open |= !only_counts(a);
@@ -401,6 +402,7 @@ struct rule_reader {
 	struct reader *r;
 	uint8_t family;
 	const char *table;
+	uint32_t first_op;
 };
 
 static struct rules_op *add(struct rule_reader *rr, enum rules_op_kind kind)
@@ -501,6 +503,18 @@ static int read_bitwise(struct rule_reader *rr, const struct nlattr *d)
 	return 0;
 }
 
+/* nft writes a range as two comparisons of the same register. */
+static void join_comparisons(struct ruleset *rs, uint32_t first_op)
+{
+	struct rules_op *high = &rs->ops[rs->n_ops - 1], *low = high - 1;
+	if (rs->n_ops - first_op < 2 || low->kind != OP_COMPARE || low->cmp != NFT_CMP_GTE || high->cmp != NFT_CMP_LTE || low->from != high->from ||
+	    low->len != high->len)
+		return;
+	low->kind = OP_RANGE;
+	memcpy(low->b, high->a, sizeof low->b);
+	rs->n_ops--;
+}
+
 static int read_cmp(struct rule_reader *rr, const struct nlattr *d)
 {
 	struct rules_op *op = add(rr, OP_COMPARE);
@@ -511,6 +525,8 @@ static int read_cmp(struct rule_reader *rr, const struct nlattr *d)
 	op->len = nested_value(d, NFTA_CMP_DATA, op->a, sizeof op->a);
 	if (!op->len)
 		op->kind = OP_MAYBE;
+	else
+		join_comparisons(rr->r->rs, rr->first_op);
 	return 0;
 }
 
@@ -590,7 +606,7 @@ static int read_memory(struct rule_reader *rr, const struct nlattr *d)
 	return err ? err : done(add(rr, OP_MAYBE));
 }
 
-/* A packet adds to a set. */
+/* A packet adds to a set. That needs no flag of the set's where it has time-outs. */
 static int read_dynset(struct rule_reader *rr, const struct nlattr *d)
 {
 	int set = find_set(rr->r->rs, rr->family, rr->table, nested_text(d, NFTA_DYNSET_SET_NAME));
@@ -706,10 +722,10 @@ static int on_rule(const struct nlmsghdr *h, void *ctx)
 	struct rules_rule *rule = rules_add_rule(r->rs, at);
 	if (!rule)
 		return -ENOMEM;
-	uint32_t first = r->rs->n_ops;
+	rr.first_op = r->rs->n_ops;
 	mnl_attr_for_each_nested(e, expressions) if (!err) err =
 	    read_expression(&rr, nested_text(e, NFTA_EXPR_NAME), nested(e, NFTA_EXPR_DATA));
-	rule->n_ops = r->rs->n_ops - first;
+	rule->n_ops = r->rs->n_ops - rr.first_op;
 	return err;
 }
 

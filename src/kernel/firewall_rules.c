@@ -418,6 +418,8 @@ static enum answer look_up(const struct ruleset *rs, const struct rules_op *op, 
 		const struct rules_element *el = &rs->elements[i];
 		bool single = memcmp(el->key, el->end, s->key_len) == 0;
 		enum answer a = single ? equals(r, op->from, el->key, s->key_len) : in_range(r, op->from, el->key, el->end, s->key_len);
+		if (a == ANSWER_YES && s->is_aging)
+			return ANSWER_MAYBE;
 		if (a == ANSWER_YES) {
 			*found = el;
 			return a;

@@ -95,8 +95,9 @@ struct rules_set {
 	uint8_t family;
 	char table[RULES_NAME_BYTES], name[RULES_NAME_BYTES];
 	uint8_t key_len;
-	bool is_open; /* packets or time change it without notice, or it cannot be read here */
-	bool counts;  /* whether an element matches may depend on the number of connections */
+	bool is_open;  /* packets change it without notice, or it cannot be read here */
+	bool is_aging; /* an element may go without notice; none comes so */
+	bool counts;   /* whether an element matches may depend on the number of connections */
 	bool notes;   /* it counts who is found in it, say */
 	uint32_t first, n;
 };

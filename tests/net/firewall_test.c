@@ -111,6 +111,11 @@ static const struct nft_row nft_rows[] = {
 	{IN "tcp dport 80 limit rate 1/second accept", 0, ""}, /* policy accept */
 	{IN "iifname \"a\" meta l4proto . iifname { udp . \"a\" } drop", 0, ""},
 	{IN "meta l4proto . iifname { 0-16 . \"b\" } drop", 1, ""}, /* ranges of a concatenation: not looked into */
+	/* elements that may go meanwhile */
+	{"add table inet t; add set inet t s { type inet_proto; flags timeout; elements = { tcp timeout 1h }; }; add chain inet t c { type filter hook input priority 0; policy drop; }; add rule inet t c meta l4proto @s accept", 1, "policy drop"},
+	{IN "udp dport 1; add set inet t s { type inet_proto; flags timeout; elements = { tcp timeout 1h }; }; add rule inet t c meta l4proto @s drop", 1, "inet t c drops"},
+	{IN "udp dport 1; add set inet t s { type inet_proto; flags timeout; elements = { udp timeout 1h }; }; add rule inet t c meta l4proto @s drop", 0, ""},
+	{IN "udp dport 1; add set inet t s { type inet_proto; flags timeout; size 9; elements = { udp timeout 1h }; }; add rule inet t c udp dport 1 add @s { meta l4proto }; add rule inet t c meta l4proto @s drop", 1, "inet t c drops"},
 	/* a limit in a set */
 	{"add table inet t; add set inet t s { type inet_proto; limit rate 1/minute; elements = { tcp }; }; add chain inet t c { type filter hook input priority 0; policy drop; }; add rule inet t c meta l4proto @s accept", 1, ""},
 	{"add table inet t; add set inet t s { type inet_proto; counter; elements = { tcp counter }; }; add chain inet t c { type filter hook input priority 0; policy drop; }; add rule inet t c meta l4proto @s accept", 0, ""},
@@ -308,7 +313,21 @@ static const struct {
 	{DROPS "ip saddr 10.64.0.0/10 drop" ACCEPTS, "10.64.0.0 10.100.1.1 10.127.255.255", "10.63.255.255 10.128.0.0"},
 	{DROPS "ip saddr & 255.0.0.255 == 10.0.0.1 drop" ACCEPTS, NULL, NULL},
 	{DROPS "(ip saddr & 0.0.0.255) ^ 0.0.0.255 == 0.0.0.1 drop" ACCEPTS, NULL, NULL},
-	{DROPS "ip saddr 192.0.2.1-192.0.2.9 drop" ACCEPTS, NULL, NULL}, /* by two comparisons */
+	{DROPS "ip saddr 192.0.2.1-192.0.2.9 drop" ACCEPTS, "192.0.2.1 192.0.2.5 192.0.2.9", "192.0.2.0 192.0.2.10"}, /* by two comparisons */
+	{DROPS "ip saddr 10.64.0.0-10.127.0.9 drop" ACCEPTS, "10.64.0.0 10.100.1.1 10.127.0.9", "10.63.255.255 10.128.0.0"},
+	{DROPS "ip6 saddr 2001:db8::1-2001:db8::9 drop" ACCEPTS, "2001:db8::1 2001:db8::9", "2001:db8::a ::1"},
+	{DROPS "ip saddr >= 192.0.2.1 ip daddr <= 192.0.2.9 drop" ACCEPTS, NULL, NULL},
+	{DROPS "ip saddr >= 192.0.2.1 drop" ACCEPTS, NULL, NULL},
+	/* sets whose elements go after a time, and none comes but by the administrator; another is filled by packets */
+#define AGING "accept; add set inet t aging { type ipv4_addr; flags timeout; elements = { 192.0.2.1 timeout 1h, 192.0.2.7 } }; "
+	{DROPS AGING "insert rule inet t c ip saddr @aging drop", "192.0.2.1 192.0.2.7", "192.0.2.2"},
+	{DROPS AGING "insert rule inet t c tcp dport 80 ip saddr @aging drop; add rule inet t o ip daddr @aging drop", "192.0.2.1 192.0.2.7", "192.0.2.2"},
+	{DROPS AGING "insert rule inet t c ip saddr != @aging drop", NULL, NULL},
+	{DROPS AGING "insert rule inet t c ip saddr @aging drop; add rule inet t c udp dport 53 add @aging { ip saddr }", NULL, NULL},
+	{DROPS "accept; add set inet t wide { type ipv4_addr; flags interval,timeout; timeout 1d; elements = { 192.0.2.64/26, 198.51.100.0-198.51.100.9 } }; insert rule inet t c ip saddr @wide drop",
+	 "192.0.2.64 192.0.2.127 198.51.100.0 198.51.100.9", "192.0.2.63 192.0.2.128 198.51.100.10"},
+	{DROPS "accept; add set inet t aging6 { type ipv6_addr; flags timeout; timeout 1d; elements = { 2001:db8::1 } }; insert rule inet t c ip6 saddr @aging6 drop", "2001:db8::1", "2001:db8::2"},
+	{DROPS "accept; add map inet t aging { type ipv4_addr : verdict; flags timeout; elements = { 192.0.2.1 timeout 1h : drop } }; insert rule inet t c ip saddr vmap @aging", "192.0.2.1", "192.0.2.2"},
 	{DROPS "ip saddr < 192.0.2.1 drop" ACCEPTS, NULL, NULL},
 	{DROPS "ip saddr . tcp dport { 192.0.2.1 . 80, 192.0.2.2 . 81 } drop" ACCEPTS, "192.0.2.1", "192.0.2.2 192.0.2.3"},
 	{DROPS "ip saddr . tcp sport { 192.0.2.1 . 80 } drop" ACCEPTS, NULL, NULL},
