@@ -4,7 +4,7 @@ Generated rule sets (judged_rules.py), clients from outside against two servers 
 one of finesse's. Every verdict must be the same: opened, refused, silent, an error, and of a client behind the rules the address that its peer sees.
 
 Run by judged_differential_test.sh inside the server's network namespace; CLIENT_NS names the other. Arguments: SEED COUNT [CGROUP2]. The seed is printed; the same
-seed makes the same rule sets.
+seed makes the same rule sets. JUDGED_KIND=nft|sources|iptables|ipset makes those of one kind alone.
 """
 import collections
 import ctypes
@@ -23,8 +23,17 @@ PEERS = ["10.78.0.2", "10.78.0.3", "fd78::2"]
 TIMEOUT = 0.3  # seconds
 PATIENCE = (2.5, 8, 20)  # and when the two differ; a connection that is left to the kernel on second thoughts comes by its second SYN
 
+# A client may be cut off in the middle: the next one does not wait for it.
 SERVE = """
 import socket, sys, threading
+def answer(c, peer):
+    c.settimeout(20)
+    try:
+        c.recv(1)
+        c.sendall(peer[0].encode() + b"\\n")
+    except OSError:
+        pass
+    c.close()
 def serve(port):
     s = socket.socket(socket.AF_INET6)
     s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -32,14 +41,7 @@ def serve(port):
     s.listen(64)
     print("ready", flush=True)
     while True:
-        c, peer = s.accept()
-        c.settimeout(20)
-        try:
-            c.recv(1)
-            c.sendall(peer[0].encode() + b"\\n")
-        except OSError:
-            pass
-        c.close()
+        threading.Thread(target=answer, args=s.accept(), daemon=True).start()
 for port in sys.argv[2:]:
     threading.Thread(target=serve, args=(int(port),), daemon=True).start()
 serve(int(sys.argv[1]))
@@ -168,9 +170,10 @@ class Side:
 
 def look_at_all(r, count, cgroup, sides):
     kinds, refused = collections.Counter(), 0
-    known = list(rules_of.known(cgroup))
+    kind = os.environ.get("JUDGED_KIND")
+    known = [] if kind else list(rules_of.known(cgroup))
     while sum(kinds.values()) < count and refused < 10 * count:
-        rules = known.pop() if known else rules_of.RuleSet.generated(r, cgroup)
+        rules = known.pop() if known else rules_of.RuleSet.generated(r, cgroup, kind)
         if not rules.load():  # a match that this kernel does not have
             refused += 1
             continue

@@ -8,6 +8,7 @@ import ctypes
 import errno
 import os
 import random
+import shutil
 import struct
 import subprocess
 
@@ -141,10 +142,10 @@ def ipt_rule(r, port, matches, verdicts):
 
 
 class Iptables:
-    """iptables' and ip6tables' tables; `flavour` is nft or legacy."""
+    """iptables' and ip6tables' tables; `flavour` is nft or legacy; `sets`: with ipset's."""
 
-    def __init__(self, r, flavour):
-        self.name, self.flavour = "iptables-" + flavour, flavour
+    def __init__(self, r, flavour, sets=None):
+        self.name, self.flavour, self.sets = "iptables-" + flavour + (" with ipset" if sets else ""), flavour, sets
         self.tables = {"filter": [":INPUT %s [0:0]" % r.choice(["ACCEPT", "ACCEPT", "DROP"]), ":OUTPUT ACCEPT [0:0]", ":other - [0:0]"]}
         self.add("filter", "INPUT", "-i lo -j ACCEPT", "-p icmpv6 -j ACCEPT")
         if r.random() < 0.7:
@@ -152,7 +153,7 @@ class Iptables:
         for _ in range(r.randint(0, 2)):
             self.add("filter", "other", *for_ports(r, SERVERS, lambda q, port: ipt_rule(q, port, IPT_IN, [v for v in IPT_VERDICTS if v != "other"])))
         for _ in range(r.randint(1, 4)):
-            self.add("filter", "INPUT", *for_ports(r, SERVERS, lambda q, port: ipt_rule(q, port, IPT_IN, IPT_VERDICTS)))
+            self.add("filter", "INPUT", *for_ports(r, SERVERS, lambda q, port: ipt_rule(q, port, IPT_IN + ([sets.MATCHES] * 4 if sets else []), IPT_VERDICTS)))
         if r.random() < 0.2:
             self.add("filter", "OUTPUT", r.choice(["-m conntrack --ctstate ESTABLISHED -j ACCEPT", "-j DROP", "-d 10.78.0.3 -j DROP", "-p tcp --sport 22 -j DROP", "-o lo -j ACCEPT"]))
         if r.random() < 0.4:
@@ -184,13 +185,15 @@ class Iptables:
 
     def text(self, v6):
         foreign = "10.78." if v6 else "fd78::"
-        without = (foreign, "172.17.", "--ttl") if v6 else (foreign, "icmpv6")
+        without = (foreign, "172.17.", "--ttl", "4 src") if v6 else (foreign, "icmpv6", "6 src")
         out = ""
         for table, lines in self.tables.items():
             out += "*%s\n%s\nCOMMIT\n" % (table, "\n".join(line for line in lines if not any(w in line for w in without)))
         return out
 
     def load(self):
+        if self.sets and not run(["ipset", "restore"], self.sets.IPSETS):
+            return False
         return all(run([family + "-%s-restore" % self.flavour], self.text(family == "ip6tables")) for family in ("iptables", "ip6tables"))
 
     def __str__(self):
@@ -210,6 +213,9 @@ def flush():
                 subprocess.run([family + "tables-legacy", "-t", table, what], check=True)
             if table == "filter":
                 subprocess.run([family + "tables-legacy", "-P", "INPUT", "ACCEPT"], check=True)
+    for _ in range(1000 if shutil.which("ipset") else 0):  # the rules that looked into them end a little later
+        if run(["ipset", "restore"], "flush\ndestroy\n"):
+            return
 
 
 # ---- programs on the cgroup ----
@@ -302,9 +308,16 @@ class RuleSet:
         self.rules, self.program, self.cgroup = rules, program, cgroup
 
     @classmethod
-    def generated(cls, r, cgroup):
-        kind = r.random()
-        rules = Nft(r) if kind < 0.5 else Iptables(r, "nft" if kind < 0.75 else "legacy")
+    def generated(cls, r, cgroup, only=None):
+        """`only`: of one kind."""
+        import judged_sources  # it knows this module
+        kind = only or r.choices(["nft", "sources", "iptables", "ipset"], [35, 25, 30, 10])[0]
+        if kind == "nft":
+            rules = Nft(r)
+        elif kind == "sources":
+            rules = judged_sources.Sources(r)
+        else:
+            rules = Iptables(r, r.choice(["nft", "legacy"]), judged_sources if kind == "ipset" and shutil.which("ipset") else None)
         return cls(rules, r.choice(sorted(CGROUP_PROGRAMS)) if r.random() < 0.12 else None, cgroup)
 
     def load(self):

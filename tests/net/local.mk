@@ -187,7 +187,7 @@ tests_net_ends_walk_SOURCES = tests/net/ends_walk.c tests/net/ends_walk.h tests/
 tests_net_ends_walk_CPPFLAGS = $(AM_CPPFLAGS) -I$(srcdir)
 tests_net_ends_walk_LDADD =
 dist_check_SCRIPTS += tests/net/ends_test.sh tests/net/judged_test.sh tests/net/judged_many_test.sh tests/net/judged_full_test.sh tests/net/judged_hosts_test.sh tests/net/judged_differential_test.sh tests/net/cgroup_late_test.sh tests/net/ingress_programs_test.sh tests/net/doctor_reasons_test.sh
-EXTRA_DIST += tests/net/judged_differential.py tests/net/judged_rules.py tests/net/judged_full.py tests/net/cgroup_late.py tests/net/ingress_programs.py
+EXTRA_DIST += tests/net/judged_differential.py tests/net/judged_rules.py tests/net/judged_sources.py tests/net/judged_full.py tests/net/cgroup_late.py tests/net/ingress_programs.py
 TESTS += tests/net/cgroup_late_test.sh tests/net/ingress_programs_test.sh tests/net/doctor_reasons_test.sh tests/net/judged_test.sh tests/net/judged_many_test.sh tests/net/judged_full_test.sh tests/net/judged_hosts_test.sh tests/net/judged_differential_test.sh
 TESTS += tests/net/ends_test.sh
 
