@@ -16,6 +16,13 @@ static inline void *zeroed_new(size_t size)
 	return sys_is_error(p) ? NULL : p;
 }
 
+/* … which the processes that are forked from now on have in common with this one. */
+static inline void *zeroed_shared_new(size_t size)
+{
+	void *p = sys_mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	return sys_is_error(p) ? NULL : p;
+}
+
 static inline void zeroed_free(void *p, size_t size)
 {
 	if (p)

@@ -140,6 +140,7 @@ static int init_protocols(struct engine *e)
 		.hold_us = e->settings.close_hold_us,
 		.hold_max_us = e->settings.close_hold_max_us,
 		.client_budget = e->settings.close_client_budget,
+		.budget_table = e->budget_table,
 	};
 	if (config.close_request)
 		peers_open(&e->peers, NULL, secret + 48, e->netns); /* without memory for it everybody stays a stranger */
@@ -164,6 +165,14 @@ static size_t memory_share(const struct engine *e)
 	return pages * page > MEMORY_SHARE_MIN ? pages * page : MEMORY_SHARE_MIN;
 }
 
+/* Before any fork, so that workers have it in common; without it, each has its own. */
+static void make_budget_table(struct engine *e)
+{
+	uint8_t secret[16];
+	if (getrandom(secret, sizeof secret, 0) == sizeof secret)
+		e->budget_table = steer_budget_table_new(secret);
+}
+
 void engine_init_tables(struct engine *e)
 {
 	if (e->pool.memory.alloc)
@@ -186,6 +195,7 @@ void engine_init_tables(struct engine *e)
 	list_init(&e->children);
 	list_init(&e->handed_over);
 	list_init(&e->exception_list);
+	make_budget_table(e);
 	turn_init(e);
 	drive_init(&e->drive, &e->pool);
 	e->drive.spin_us = e->settings.spin_us;

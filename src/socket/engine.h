@@ -346,6 +346,7 @@ struct engine {
 	struct own *own; /* own-address mode, while the engine is up; otherwise NULL */
 	struct ports *ports;
 	struct steer *steer;
+	struct budget_table *budget_table; /* of the policy: what clients were left with. In memory that forked processes share */
 	struct tcp_stack tcp;
 	struct sysctls sysctls;            /* the namespace's settings: namespace.c */
 	const struct tcp_cc_ops *default_cc; /* of who chose none */

@@ -1,34 +1,54 @@
 #include "steer/budget.h"
 
+#include <stdbool.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/siphash.h"
 #include "base/time.h"
+#include "base/zeroed.h"
 
 #define SLOT_US   (5 * USEC_PER_SEC)
 #define WINDOW_US (60 * USEC_PER_SEC) /* Linux's TIME-WAIT */
 #define SLOTS     (WINDOW_US / SLOT_US + 1)
 #define SET_WAYS  8
-#define SETS      1024 /* 8192 clients, 700 KiB when all are in use */
+#define SETS      1024 /* 8192 clients, 600 KiB when all are in use */
 
+/* Each member by atomic operations. */
 struct budget_entry {
-	struct ip_addr client;
-	uint16_t port;          /* 0: free; nobody serves on port 0 */
+	uint64_t who;           /* the hash of client and server port; 0: free */
 	int64_t slot;           /* the newest slot that counts[] knows */
 	uint32_t counts[SLOTS]; /* by slot number modulo SLOTS */
 };
 
-struct budget {
-	uint8_t secret[16];
-	struct siphash_memo last; /* a close asks for its client two or three times */
+struct budget_table {
+	uint8_t secret[16]; /* never changes */
 	struct budget_entry sets[SETS][SET_WAYS];
 };
 
-struct budget *budget_new(const uint8_t secret[16])
+struct budget {
+	struct budget_table *table;
+	struct siphash_memo last; /* a close asks for its client two or three times */
+};
+
+struct budget_table *budget_table_new(const uint8_t secret[16])
+{
+	struct budget_table *t = zeroed_shared_new(sizeof *t);
+	if (t)
+		memcpy(t->secret, secret, sizeof t->secret);
+	return t;
+}
+
+void budget_table_free(struct budget_table *t)
+{
+	zeroed_free(t, sizeof *t);
+}
+
+struct budget *budget_new(struct budget_table *table)
 {
 	struct budget *b = calloc(1, sizeof *b);
 	if (b)
-		memcpy(b->secret, secret, sizeof b->secret);
+		b->table = table;
 	return b;
 }
 
@@ -37,55 +57,70 @@ void budget_free(struct budget *b)
 	free(b);
 }
 
-static size_t budget_set(struct budget *b, const struct ip_addr *client, uint16_t port)
+static uint64_t hash_of(struct budget *b, const struct ip_addr *client, uint16_t port)
 {
 	uint8_t key[18];
 	memcpy(key, client->b, 16);
 	memcpy(key + 16, &port, 2);
-	return siphash13_again(&b->last, key, sizeof key, b->secret) % SETS;
+	uint64_t who = siphash13_again(&b->last, key, sizeof key, b->table->secret);
+	return who ? who : 1;
+}
+
+static struct budget_entry *entry_find(struct budget_entry *set, uint64_t who)
+{
+	for (int i = 0; i < SET_WAYS; i++)
+		if (__atomic_load_n(&set[i].who, __ATOMIC_RELAXED) == who)
+			return &set[i];
+	return NULL;
 }
 
 static struct budget_entry *budget_find(struct budget *b, const struct ip_addr *client,
 					uint16_t port)
 {
-	struct budget_entry *set = b->sets[budget_set(b, client, port)];
-	for (int i = 0; i < SET_WAYS; i++)
-		if (set[i].port == port && ip_addr_equal(&set[i].client, client))
-			return &set[i];
-	return NULL;
+	uint64_t who = hash_of(b, client, port);
+	return entry_find(b->table->sets[who % SETS], who);
 }
 
 static uint32_t entry_count(const struct budget_entry *e, int64_t slot)
 {
 	uint32_t sum = 0;
-	for (int64_t i = e->slot - (SLOTS - 1); i <= e->slot; i++)
+	int64_t newest = __atomic_load_n(&e->slot, __ATOMIC_RELAXED);
+	for (int64_t i = newest - (SLOTS - 1); i <= newest; i++)
 		if (i > slot - SLOTS && i >= 0)
-			sum += e->counts[i % SLOTS];
+			sum += __atomic_load_n(&e->counts[i % SLOTS], __ATOMIC_RELAXED);
 	return sum;
 }
 
-/* Brings `e` up to `slot`: what is too old is forgotten. */
+/* Brings `e` up to `slot`: what is too old is forgotten, by the one that moves it. */
 static void entry_advance(struct budget_entry *e, int64_t slot)
 {
-	if (slot - e->slot >= SLOTS) {
-		memset(e->counts, 0, sizeof e->counts);
-		e->slot = slot;
-	}
-	while (e->slot < slot)
-		e->counts[++e->slot % SLOTS] = 0;
+	int64_t from = __atomic_load_n(&e->slot, __ATOMIC_RELAXED);
+	if (from >= slot || !__atomic_compare_exchange_n(&e->slot, &from, slot, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+		return;
+	if (from < slot - SLOTS)
+		from = slot - SLOTS;
+	while (from < slot)
+		__atomic_store_n(&e->counts[++from % SLOTS], 0, __ATOMIC_RELAXED);
 }
 
-/* The entry to overwrite for a new client: a free one, else the smallest. */
-static struct budget_entry *budget_victim(struct budget *b, const struct ip_addr *client,
-					  uint16_t port, int64_t slot)
+/* A free one, else the smallest, is overwritten. NULL: another process was quicker. */
+static struct budget_entry *entry_new(struct budget_entry *set, uint64_t who, int64_t slot)
 {
-	struct budget_entry *set = b->sets[budget_set(b, client, port)], *victim = &set[0];
+	struct budget_entry *victim = &set[0];
 	for (int i = 0; i < SET_WAYS; i++) {
-		if (set[i].port == 0)
-			return &set[i];
+		if (__atomic_load_n(&set[i].who, __ATOMIC_RELAXED) == 0) {
+			victim = &set[i];
+			break;
+		}
 		if (entry_count(&set[i], slot) < entry_count(victim, slot))
 			victim = &set[i];
 	}
+	uint64_t before = __atomic_load_n(&victim->who, __ATOMIC_RELAXED);
+	if (!__atomic_compare_exchange_n(&victim->who, &before, who, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+		return NULL;
+	for (int64_t i = 0; i < SLOTS; i++)
+		__atomic_store_n(&victim->counts[i], 0, __ATOMIC_RELAXED);
+	__atomic_store_n(&victim->slot, slot, __ATOMIC_RELAXED);
 	return victim;
 }
 
@@ -99,16 +134,25 @@ uint32_t budget_count(struct budget *b, int64_t now, const struct ip_addr *clien
 void budget_charge(struct budget *b, int64_t now, const struct ip_addr *client, uint16_t port)
 {
 	int64_t slot = now / SLOT_US;
-	struct budget_entry *e = budget_find(b, client, port);
-	if (!e) {
-		e = budget_victim(b, client, port, slot);
-		memset(e, 0, sizeof *e);
-		e->client = *client;
-		e->port = port;
-		e->slot = slot;
-	}
+	uint64_t who = hash_of(b, client, port);
+	struct budget_entry *set = b->table->sets[who % SETS];
+	struct budget_entry *e = entry_find(set, who);
+	if (!e)
+		e = entry_new(set, who, slot);
+	if (!e)
+		return;
 	entry_advance(e, slot);
-	e->counts[slot % SLOTS]++;
+	__atomic_add_fetch(&e->counts[slot % SLOTS], 1, __ATOMIC_RELAXED);
+}
+
+/* False: there is none. */
+static bool take_one(uint32_t *count)
+{
+	uint32_t n = __atomic_load_n(count, __ATOMIC_RELAXED);
+	while (n > 0)
+		if (__atomic_compare_exchange_n(count, &n, n - 1, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+			return true;
+	return false;
 }
 
 void budget_refund(struct budget *b, int64_t now, const struct ip_addr *client, uint16_t port)
@@ -117,10 +161,8 @@ void budget_refund(struct budget *b, int64_t now, const struct ip_addr *client, 
 	if (!e)
 		return; /* evicted meanwhile */
 	entry_advance(e, now / SLOT_US);
-	for (int64_t i = e->slot; i > e->slot - SLOTS && i >= 0; i--) {
-		if (e->counts[i % SLOTS] > 0) {
-			e->counts[i % SLOTS]--;
+	int64_t newest = __atomic_load_n(&e->slot, __ATOMIC_RELAXED);
+	for (int64_t i = newest; i > newest - SLOTS && i >= 0; i--)
+		if (take_one(&e->counts[i % SLOTS]))
 			return;
-		}
-	}
 }

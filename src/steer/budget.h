@@ -3,10 +3,15 @@
  * last 60 s. A kernel client holds a port for each, so that this is what may run out at
  * its end.
  *
- * Owns a table of fixed size, keyed by siphash with the engine's secret: sets of eight, and when a
- * set is full, the entry with the smallest count goes, so that the busy clients, which the budget
- * is about, stay. A lost entry errs towards steering that client again. Time moves in slots of five
- * seconds: a count covers 60 to 65 s, never less than the promise. Pure; the caller locks.
+ * The table has a fixed size, and lies in memory that all processes share which a server forked: the
+ * client has its ports once, whichever of them it closed for. It is keyed by siphash with a secret of its own: sets
+ * of eight, and when a set is full, the entry with the smallest count goes, so that the busy clients,
+ * which the budget is about, stay. A lost entry errs towards steering that client again. Time
+ * moves in slots of five seconds: a count covers 60 to 65 s, never less than the promise.
+ *
+ * No lock, since a process that is killed would keep it: each word is changed by atomic operations, and where two
+ * processes meet in one entry, one close may be counted once too often or not at all.
+ * Pure; the caller locks what is this process's.
  */
 #ifndef FINESSE_STEER_BUDGET_H
 #define FINESSE_STEER_BUDGET_H
@@ -16,9 +21,14 @@
 #include "base/addr.h"
 
 struct budget;
+struct budget_table;
 
-struct budget *budget_new(const uint8_t secret[16]); /* NULL: out of memory */
-void budget_free(struct budget *b);
+/* For this process and those that it will fork. NULL: out of memory. */
+struct budget_table *budget_table_new(const uint8_t secret[16]);
+void budget_table_free(struct budget_table *t);
+
+struct budget *budget_new(struct budget_table *table); /* NULL: out of memory */
+void budget_free(struct budget *b);                    /* the table stays */
 
 uint32_t budget_count(struct budget *b, int64_t now, const struct ip_addr *client,
 		      uint16_t port);

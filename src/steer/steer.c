@@ -1,7 +1,8 @@
 /*
  * The close policies: off, hold:MS, adaptive.
  *
- * Owns one struct steer per engine (the budget table, the count of what is held per client prefix),
+ * Owns one struct steer per engine (the count of what is held per client prefix; the budget's table is
+ * common to all engines whose processes a server forked),
  * and one listener object for each listening socket, which embeds the core's struct close_policy. A
  * listener is reference-counted: one for the socket and one for each of its connections, which may
  * outlive it. steer_free comes after the last of them.
@@ -62,6 +63,7 @@ struct steer {
 	uint8_t secret[16];
 	struct siphash_memo last_prefix; /* a hold asks for its place, takes it, and gives it back */
 	struct budget *budget;
+	struct budget_table *own_table; /* NULL: it was given one */
 	uint64_t held;
 	uint16_t prefix_held[PREFIX_COUNTERS];
 };
@@ -360,6 +362,11 @@ static const struct close_policy_ops steer_ops[] = {
 
 /* ---- life ---- */
 
+struct budget_table *steer_budget_table_new(const uint8_t secret[16])
+{
+	return budget_table_new(secret);
+}
+
 struct steer *steer_new(const struct steer_config *config, const uint8_t secret[16])
 {
 	struct steer *s = calloc(1, sizeof *s);
@@ -367,9 +374,11 @@ struct steer *steer_new(const struct steer_config *config, const uint8_t secret[
 		return NULL;
 	s->config = *config;
 	memcpy(s->secret, secret, sizeof s->secret);
-	s->budget = budget_new(secret);
+	s->own_table = config->budget_table ? NULL : budget_table_new(secret);
+	struct budget_table *table = s->own_table ? s->own_table : config->budget_table;
+	s->budget = table ? budget_new(table) : NULL;
 	if (!s->budget) {
-		free(s);
+		steer_free(s);
 		return NULL;
 	}
 	return s;
@@ -380,6 +389,7 @@ void steer_free(struct steer *s)
 	if (!s)
 		return;
 	budget_free(s->budget);
+	budget_table_free(s->own_table);
 	free(s);
 }
 

@@ -15,7 +15,11 @@ struct steer_config {
 	int64_t hold_us;        /* STEER_HOLD */
 	int64_t hold_max_us;    /* bound of any hold */
 	uint32_t client_budget; /* client-first closes per client address and server port in 60 s */
+	struct budget_table *budget_table; /* the caller's, and stays; NULL: it has one of its own */
 };
+
+/* What clients were left with (budget.h): of this process and of those that it forks from then on. NULL: out of memory. */
+struct budget_table *steer_budget_table_new(const uint8_t secret[16]);
 
 struct steer; /* shared by the listeners of one engine: the budget table, engine-wide caps */
 struct steer *steer_new(const struct steer_config *config,

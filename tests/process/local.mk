@@ -80,9 +80,9 @@ EXTRA_DIST += tests/process/accept_turns.py
 TESTS += tests/process/accept_turns_test.sh
 dist_check_SCRIPTS += tests/process/accept_turns_test.sh
 
-EXTRA_DIST += tests/process/hung_broker.py tests/process/stopped_member.py tests/process/stopped_server.py tests/process/kernels_end.py
-TESTS += tests/process/hung_broker_test.sh tests/process/stopped_member_test.sh tests/process/stopped_server_test.sh tests/process/kernels_end_test.sh
-dist_check_SCRIPTS += tests/process/hung_broker_test.sh tests/process/stopped_member_test.sh tests/process/stopped_server_test.sh tests/process/kernels_end_test.sh
+EXTRA_DIST += tests/process/hung_broker.py tests/process/stopped_member.py tests/process/stopped_server.py tests/process/kernels_end.py tests/process/close_budget.py
+TESTS += tests/process/hung_broker_test.sh tests/process/stopped_member_test.sh tests/process/stopped_server_test.sh tests/process/kernels_end_test.sh tests/process/close_budget_test.sh
+dist_check_SCRIPTS += tests/process/hung_broker_test.sh tests/process/stopped_member_test.sh tests/process/stopped_server_test.sh tests/process/kernels_end_test.sh tests/process/close_budget_test.sh
 
 EXTRA_DIST += tests/process/exec_epoll.py
 TESTS += tests/process/exec_epoll_test.sh

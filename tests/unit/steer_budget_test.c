@@ -3,20 +3,27 @@
 #include "steer/budget.h"
 
 #include <check.h>
+#include <signal.h>
 #include <stdlib.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 static const uint8_t secret[16] = "0123456789abcdef";
+static struct budget_table *table;
 static struct budget *b;
 
 static void setup(void)
 {
-	b = budget_new(secret);
+	table = budget_table_new(secret);
+	ck_assert_ptr_nonnull(table);
+	b = budget_new(table);
 	ck_assert_ptr_nonnull(b);
 }
 
 static void teardown(void)
 {
 	budget_free(b);
+	budget_table_free(table);
 }
 
 static struct ip_addr client(uint32_t n)
@@ -123,10 +130,33 @@ START_TEST(busy_clients_survive_eviction)
 }
 END_TEST
 
+/* Forked processes count in one table, and one that is killed leaves nothing that stops the others. */
+START_TEST(processes_share)
+{
+	charge(1, 1, 80);
+	pid_t children[4];
+	for (int i = 0; i < 4; i++) {
+		children[i] = fork();
+		ck_assert_int_ge(children[i], 0);
+		if (children[i] == 0) {
+			for (int n = 0; n < 1000; n++)
+				charge(2, 1, 80);
+			refund(2, 1, 80);
+			kill(getpid(), SIGKILL);
+		}
+	}
+	for (int i = 0; i < 4; i++)
+		ck_assert_int_eq(waitpid(children[i], NULL, 0), children[i]);
+	ck_assert_uint_eq(count(3, 1, 80), 1 + 4 * 999);
+	charge(3, 1, 80);
+	ck_assert_uint_eq(count(3, 1, 80), 2 + 4 * 999);
+}
+END_TEST
+
 int main(void)
 {
 	const TTest *const tests[] = {window_slides, window_after_a_long_silence, keys, refunds,
-				      busy_clients_survive_eviction};
+				      busy_clients_survive_eviction, processes_share};
 	Suite *suite = suite_create("steer_budget");
 	TCase *tc = tcase_create("budget");
 	tcase_add_checked_fixture(tc, setup, teardown);

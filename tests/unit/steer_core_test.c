@@ -15,7 +15,7 @@ static struct harness *h;
 
 static void setup(void)
 {
-	struct steer_config config = {STEER_HOLD, HOLD_US, USEC_PER_SEC, 4000};
+	struct steer_config config = {.kind = STEER_HOLD, .hold_us = HOLD_US, .hold_max_us = USEC_PER_SEC, .client_budget = 4000};
 	steer = steer_new(&config, secret);
 	h = h_new(0);
 	h->policy = steer_listener_new(steer, H_PORT);

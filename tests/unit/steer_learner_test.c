@@ -63,7 +63,7 @@ static void sim_reset(void)
 
 static void sim_start(unsigned n_clients, int64_t rtt_us, int64_t service_us, int64_t hold_max_us)
 {
-	struct steer_config config = {STEER_ADAPTIVE, 0, hold_max_us, 1000000};
+	struct steer_config config = {.kind = STEER_ADAPTIVE, .hold_max_us = hold_max_us, .client_budget = 1000000};
 	memset(&s, 0, sizeof s);
 	s.steer = steer_new(&config, secret);
 	s.policy = steer_listener_new(s.steer, 80);

@@ -29,17 +29,17 @@ static void teardown(void)
 
 static void setup_hold(void)
 {
-	make((struct steer_config){STEER_HOLD, 30000, 1000000, 4000});
+	make((struct steer_config){.kind = STEER_HOLD, .hold_us = 30000, .hold_max_us = 1000000, .client_budget = 4000});
 }
 
 static void setup_adaptive(void)
 {
-	make((struct steer_config){STEER_ADAPTIVE, 0, 1000000, 4000});
+	make((struct steer_config){.kind = STEER_ADAPTIVE, .hold_max_us = 1000000, .client_budget = 4000});
 }
 
 static void setup_off(void)
 {
-	make((struct steer_config){STEER_OFF, 0, 1000000, 4000});
+	make((struct steer_config){.kind = STEER_OFF, .hold_max_us = 1000000, .client_budget = 4000});
 }
 
 /* nginx after "Connection: close": all sent, acknowledged just now, then close(). */
@@ -195,7 +195,7 @@ START_TEST(hold_is_bounded)
 {
 	steer_listener_unref(p);
 	steer_free(s);
-	make((struct steer_config){STEER_HOLD, 30000, 20000, 4000});
+	make((struct steer_config){.kind = STEER_HOLD, .hold_us = 30000, .hold_max_us = 20000, .client_budget = 4000});
 	facts_ready(1);
 	decide();
 	ck_assert_int_eq(v.hold_us, 20000);
@@ -365,7 +365,7 @@ START_TEST(budget_counts_what_is_held)
 {
 	steer_listener_unref(p);
 	steer_free(s);
-	make((struct steer_config){STEER_HOLD, 30000, 1000000, 3});
+	make((struct steer_config){.kind = STEER_HOLD, .hold_us = 30000, .hold_max_us = 1000000, .client_budget = 3});
 	facts_ready(1);
 	for (int i = 0; i < 3; i++)
 		ck_assert_int_eq(decide(), CLOSE_REASON_HELD);
@@ -391,7 +391,7 @@ START_TEST(budget_of_nothing)
 {
 	steer_listener_unref(p);
 	steer_free(s);
-	make((struct steer_config){STEER_HOLD, 30000, 1000000, 0});
+	make((struct steer_config){.kind = STEER_HOLD, .hold_us = 30000, .hold_max_us = 1000000, .client_budget = 0});
 	facts_ready(1);
 	fin_now(CLOSE_REASON_BUDGET);
 }

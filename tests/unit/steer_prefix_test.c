@@ -183,7 +183,7 @@ static int compare(const void *a, const void *b)
 
 static void run(struct run *r, const struct population *p, uint64_t seed)
 {
-	struct steer_config config = {STEER_ADAPTIVE, 0, USEC_PER_SEC, 1000000};
+	struct steer_config config = {.kind = STEER_ADAPTIVE, .hold_max_us = USEC_PER_SEC, .client_budget = 1000000};
 	*r = (struct run){.random = seed * 2654435761u + 1, .now = 1000 * USEC_PER_SEC};
 	r->steer = steer_new(&config, secret);
 	r->policy = steer_listener_new(r->steer, 80);
@@ -220,7 +220,7 @@ END_TEST
 START_TEST(a_flood_of_prefixes)
 {
 	static struct run r;
-	struct steer_config config = {STEER_ADAPTIVE, 0, USEC_PER_SEC, 1000000};
+	struct steer_config config = {.kind = STEER_ADAPTIVE, .hold_max_us = USEC_PER_SEC, .client_budget = 1000000};
 	struct population crowd = {"crowd", 60000, waiting, READER_SILENT, NULL, 0, 0, 0}, steady = {"steady", 1, prompt, READER_SILENT, NULL, 0, 0, 0};
 	r = (struct run){.random = 7, .now = 1000 * USEC_PER_SEC};
 	r.steer = steer_new(&config, secret);
@@ -255,7 +255,7 @@ static void one_crossing(struct run *r, int prefix)
 START_TEST(late_fins_of_one_prefix)
 {
 	static struct run r;
-	struct steer_config config = {STEER_ADAPTIVE, 0, USEC_PER_SEC, 1000000};
+	struct steer_config config = {.kind = STEER_ADAPTIVE, .hold_max_us = USEC_PER_SEC, .client_budget = 1000000};
 	struct population crowd = {"crowd", 60000, waiting, READER_SILENT, NULL, 0, 0, 0};
 	r = (struct run){.random = 7, .now = 1000 * USEC_PER_SEC, .srtt_us = 20000};
 	r.steer = steer_new(&config, secret);
