@@ -16,6 +16,7 @@
 #define FIRST_US       (6 * USEC_PER_MSEC)   /* … and before the connection is accepted: a busy loop accepts one in each of its rounds */
 #define SHORT_SEGS     2                     /* … and so many at most: the peer's window counts segments, however short (RFC 5681: it may begin with two) */
 #define AT_ONCE_MOST   3                     /* behind a gap, with SACK, before ACKs are joined; as Linux: the peer's fast retransmission needs so many */
+#define PAIR_US        USEC_PER_MSEC         /* a head and a body wait so long for what is said next: a tail-loss probe comes 2 ms after two segments, or later */
 #define ANSWER_US      (USEC_PER_MSEC / 2)   /* … and then for an answer to ride on */
 
 /* Linux's TCP_ATO_MIN and TCP_DELACK_MIN. */
@@ -32,6 +33,16 @@ static bool two_segments_unacked(const struct tcp_conn *c)
 bool delack_has_many(const struct tcp_conn *c)
 {
 	return (uint32_t)c->data_segs_in - c->data_segs_acked > SHORT_SEGS;
+}
+
+/*
+ * In a conversation an answer often comes as two pushed segments, its head and its body. Together they are no more than one full-sized segment may be, of which RFC 5681 has
+ * every second acknowledged. Linux goes by the size that it saw, and acknowledges these at once, alone. Here what the program says next carries the ACK, where it comes soon.
+ */
+static bool is_pair(const struct tcp_conn *c)
+{
+	uint32_t full = c->mss_advertised - (c->ts_on ? TCP_OPT_TS_BYTES : 0);
+	return c->conversing && !c->route_quickack && c->rcv_nxt - c->rcv_wup <= full && !delack_has_many(c);
 }
 
 /* Linux's tcp_incr_quickack: no more than half a window's. */
@@ -137,11 +148,15 @@ static void arm_short(struct tcp_conn *c, int64_t at)
 }
 
 /*
- * Every second full-sized segment at once, else within the delay. As Linux (__tcp_ack_snd_check): where an ACK could only tell of a smaller window, because the application
- * has yet to read, its read brings the ACK. So a super-segment costs one ACK, not two.
+ * Every second full-sized segment at once, else within the delay; a pair within less. As Linux (__tcp_ack_snd_check): where an ACK could only tell of a smaller window,
+ * because the application has yet to read, its read brings the ACK. So a super-segment costs one ACK, not two.
  */
 void delack_schedule(struct tcp_conn *c, int64_t now, const struct text *t)
 {
+	if (t->push && two_segments_unacked(c) && is_pair(c)) {
+		arm_short(c, now + PAIR_US);
+		return;
+	}
 	if ((two_segments_unacked(c) && (c->rcv.len < c->options.rcvlowat_bytes || window_keeps(c))) || c->route_quickack) {
 		c->ack_due = true;
 		return;
@@ -231,7 +246,7 @@ void delack_on_answer(struct tcp_conn *c, int64_t now)
 void delack_on_read(struct tcp_conn *c, int64_t now)
 {
 	if (two_segments_unacked(c))
-		c->ack_due = true;
+		c->ack_due |= !c->delack_short || !is_pair(c);
 	else if (c->quickack_owed || (c->rcv_nxt != c->rcv_wup && !c->rcv.len && (c->ack_pushed_twice || (c->ack_pushed && !c->conversing))))
 		arm_short(c, now + ANSWER_US);
 	c->quickack_owed = false;

@@ -246,6 +246,68 @@ START_TEST(quick_ack_once_accepted)
 }
 END_TEST
 
+/* In a conversation in which no segment was longer than 600 bytes, a says these, each a segment of its own. */
+static void say(const unsigned *lens, unsigned n)
+{
+	struct tcp_options opt = {.nodelay = true};
+	tcp_set_options(&pair.a.conn, pair.now, &opt);
+	transfer(&pair.a, &pair.b, 600);
+	transfer(&pair.b, &pair.a, 100);
+	pair_run(&pair);
+	pair_advance(&pair, pair.now + 50 * USEC_PER_MSEC);
+	side_clear(&pair.b);
+	for (unsigned i = 0; i < n; i++) {
+		side_send(&pair, &pair.a, out_bytes, lens[i]);
+		side_output(&pair, &pair.a);
+		side_input(&pair, &pair.b, &side_take(&pair.a)->seg);
+	}
+}
+
+/* An answer's head and body are two segments, and no more text than one may have: the next request carries their ACK. */
+START_TEST(ack_of_head_and_body_rides)
+{
+	say((unsigned[]){200, 600}, 2);
+	ck_assert_uint_eq(pair.b.n_out, 0);
+	ck_assert_int_eq(tcp_next_deadline(&pair.b.conn), pair.now + USEC_PER_MSEC);
+	ck_assert_int_eq(side_recv(&pair, &pair.b, in_bytes, 1000), 800);
+	side_output(&pair, &pair.b);
+	ck_assert_uint_eq(pair.b.n_out, 0);
+	side_send(&pair, &pair.b, "next", 4);
+	side_output(&pair, &pair.b);
+	ck_assert_uint_eq(pair.b.n_out, 1);
+	ck_assert_uint_eq(pair.b.out[0].seg.payload_len, 4);
+	ck_assert_uint_eq(pair.b.out[0].seg.ack, pair.a.out[pair.a.n_out - 1].seg.seq + 600);
+}
+END_TEST
+
+START_TEST(ack_of_head_and_body_is_soon)
+{
+	say((unsigned[]){200, 600}, 2);
+	ck_assert_int_eq(side_recv(&pair, &pair.b, in_bytes, 1000), 800);
+	pair_advance(&pair, pair.now + USEC_PER_MSEC);
+	ck_assert_uint_eq(pair.a.conn.snd_una, pair.a.conn.snd_nxt);
+}
+END_TEST
+
+/* Who sends more waits for the ACK: a third segment, or more text than a segment may have. */
+START_TEST(ack_of_more_is_at_once)
+{
+	say((unsigned[]){200, 500, 100}, 3);
+	ck_assert_int_eq(side_recv(&pair, &pair.b, in_bytes, 1000), 800);
+	side_output(&pair, &pair.b);
+	ck_assert_uint_eq(pair.b.n_out, 1);
+}
+END_TEST
+
+START_TEST(ack_of_two_long_ones_is_at_once)
+{
+	say((unsigned[]){600, 900}, 2);
+	ck_assert_int_eq(side_recv(&pair, &pair.b, in_bytes, 2000), 1500);
+	side_output(&pair, &pair.b);
+	ck_assert_uint_eq(pair.b.n_out, 1);
+}
+END_TEST
+
 START_TEST(zero_window_and_probe)
 {
 	size_t sent = 0;
@@ -337,6 +399,10 @@ int main(void)
 	tcase_add_test(t, delayed_ack);
 	tcase_add_test(t, quick_ack_rides_on_the_answer);
 	tcase_add_test(t, quick_ack_once_accepted);
+	tcase_add_test(t, ack_of_head_and_body_rides);
+	tcase_add_test(t, ack_of_head_and_body_is_soon);
+	tcase_add_test(t, ack_of_more_is_at_once);
+	tcase_add_test(t, ack_of_two_long_ones_is_at_once);
 	tcase_add_test(t, zero_window_and_probe);
 	tcase_add_test(t, unread_data_makes_close_a_reset);
 	tcase_add_test(t, data_after_close_is_answered_by_reset);
