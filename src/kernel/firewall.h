@@ -89,6 +89,8 @@ bool firewall_has_legacy(const struct firewall *f);
 
 /* Does it take long to read them? NULL: no. */
 bool firewall_is_large(const struct firewall *f);
+/* … so long that no port is to stand open meanwhile? */
+bool firewall_is_slow(const struct firewall *f);
 
 /*
  * Whose packets: a flow's, over this interface. Ports of 0 and addresses that are "any" are not known yet; then it is enough that the answer holds for some peer.

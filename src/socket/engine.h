@@ -133,6 +133,7 @@ struct rejudge {
 	struct rules_reader *reader; /* it reads the rules; NULL: nobody does */
 	struct rules_reader *resting; /* … and did before, when nobody does now; NULL: nobody did */
 	uint32_t generation; /* of the rules, as the broker told it last */
+	bool late; /* what changed in them will not be known soon: no port is open */
 	int64_t unread_us; /* since then the rules changed whenever they were read; 0: they did not */
 	int64_t look_us; /* the next look, with the turn that comes then */
 	struct firewall_look look;

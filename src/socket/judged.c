@@ -85,7 +85,7 @@ static bool is_open_to_all(struct engine *e, bool v6, uint16_t port)
 {
 	const struct flow_key key = {.lport = port};
 	struct iface *i;
-	if (e->firewall_unknown || e->rejudge.unread_us || !e->rejudge.on || e->rejudge.news.fd < 0)
+	if (e->firewall_unknown || e->rejudge.unread_us || e->rejudge.late || !e->rejudge.on || e->rejudge.news.fd < 0)
 		return false;
 	ifaces_for_each(e, i) {
 		struct firewall_flow f = flow_over(i, v6, &key);

@@ -2,7 +2,8 @@
  * The host's rules change while connections live: theory of operation.
  *
  * The helper thread watches nftables' notifications. A while after the first of a burst it reads the rules anew, and asks about every listener and
- * every connection. Many rules are read by a thread of their own (rules_reader.h), and the old ones hold until it has read them. Rules that change
+ * every connection. Many rules are read by a thread of their own (rules_reader.h), and the old ones hold until it has read them; but where that
+ * takes long no port is open meanwhile (judged.c), as the host answers by the new ones. Rules that change
  * while they are read are read again, for UNREAD_US at most. What a rule could touch now becomes the kernel's, in batches, and the kernel obeys the
  * rule on it: so a ban works on an established connection, and others are not disturbed. conntrack is told first that the connection is established.
  * The process may have dropped its privilege and not be able to read the rules: then everything becomes the kernel's.
@@ -179,6 +180,7 @@ static bool is_read_again(struct engine *e, int err)
 /* What was read; false: it does not hold. */
 static bool take_rules(struct engine *e, int err, struct firewall *now, char *why, size_t why_len)
 {
+	e->rejudge.late = false;
 	if (err == -EPERM)
 		err = read_by_broker(&now);
 	if (is_read_again(e, err)) {
@@ -215,6 +217,9 @@ static bool read_anew(struct engine *e)
 	char why[160];
 	r->stale = false;
 	if (firewall_is_large(e->firewall)) {
+		r->late = firewall_is_slow(e->firewall);
+		if (r->late) /* the host, who has the new ones, is asked about everybody meanwhile */
+			judged_again(e);
 		r->reader = rules_reader_begin(resting(r), r->timer.fd);
 		if (r->reader)
 			return false;
