@@ -39,6 +39,7 @@ void figures_established(struct tcp_conn *c, int64_t now)
 	c->kept.rcv_clamp = clamp;
 	c->kept.rcv_ssthresh = min_u32(rcv_wnd(c), clamp);
 	c->kept.rcv_space = min_u32(c->kept.rcv_ssthresh, CWND_INIT_SEGS * advmss);
+	c->drs_since = now;
 	c->kept.segs_before = c->passive ? c->segs_out : 0;
 	c->kept.synack_timeouts = c->passive ? c->kept.timeouts : 0;
 	if (c->passive && c->kept.rto_since_us) /* as Linux: since the first SYN-ACK */
@@ -57,12 +58,15 @@ static uint32_t growth(const struct tcp_conn *c, uint32_t len)
 	return 0;
 }
 
-/* Linux's tcp_grow_window. */
+/* Linux's tcp_grow_window. What lets the window grow is acknowledged at once: a peer that begins counts ACKs, and learns of the window from them. */
 void figures_text(struct tcp_conn *c, uint32_t len)
 {
 	uint32_t most = min_u32(c->kept.rcv_clamp, window_free(c)), *threshold = &c->kept.rcv_ssthresh;
-	if (len >= GROW_LEAST_BYTES && most > *threshold)
-		*threshold = min_u32(most, *threshold + growth(c, len));
+	uint32_t by = len >= GROW_LEAST_BYTES && most > *threshold ? growth(c, len) : 0;
+	if (!by)
+		return;
+	*threshold = min_u32(most, *threshold + by);
+	c->quickacks |= 1;
 }
 
 void figures_delivered(struct tcp_conn *c, uint32_t bytes)

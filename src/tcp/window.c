@@ -4,7 +4,6 @@
  */
 #include "tcp/tcp_int.h"
 
-#define DRS_START_SEGS 10 /* a round's bytes above which the receive buffer starts to grow: the peer's initial window */
 /* Bytes. A sender fills its window in bursts; what the packet ring has no slot for is lost: 2,048 slots (link/packet_rx.c) of a segment each are not more. */
 #define AUTOTUNE_MOST  (UINT32_C(5) << 19)
 #define DRS_SLACK_SEGS 16 /* room for what comes while the application is not scheduled; as Linux */
@@ -284,16 +283,20 @@ static void grow_rcvbuf(struct tcp_conn *c, uint64_t want)
 	}
 }
 
-/* Dynamic right-sizing: twice what the application took in the last round trip, so that the peer's window may double. */
+/*
+ * Dynamic right-sizing: twice what the application took in the last round trip, so that the peer's window may double; and it accelerates, as its sender does in slow start.
+ * As Linux, by twice the growth: the sender is a round ahead of what is known here. Within a millisecond nobody waits for a window, and a smaller buffer stays in the cache.
+ */
 static void autotune_rcvbuf(struct tcp_conn *c)
 {
-	uint64_t space = c->drs_space ? c->drs_space : DRS_START_SEGS * c->mss_advertised;
-	uint64_t copied = c->drs_copied;
+	uint64_t space = c->drs_space ? c->drs_space : c->kept.rcv_space;
+	uint64_t copied = min_u32(c->drs_copied, AUTOTUNE_MOST);
 	if (copied <= space || c->stack->memory->pressure)
 		return;
-	uint64_t want = 2 * copied + DRS_SLACK_SEGS * c->mss_advertised;
-	want += want * (copied - space) / space; /* it accelerates: so does its sender, in slow start */
-	grow_rcvbuf(c, want);
+	bool near = c->rcv_rtt.us < DRS_ROUND_LEAST_US;
+	uint64_t want = 2 * copied + (near ? DRS_SLACK_SEGS * c->mss_advertised : 0);
+	want += want * (copied - space) / max_u32(space, 1) * (near ? 1 : 2);
+	grow_rcvbuf(c, want + (c->ooo.n ? c->ooo.r[c->ooo.n - 1].right - c->rcv_nxt : 0));
 	c->drs_space = copied;
 }
 
@@ -311,8 +314,7 @@ void window_on_read(struct tcp_conn *c, int64_t now, uint32_t n)
 {
 	c->read_since = min_u32(c->read_since + n, INT32_MAX);
 	c->drs_copied += n;
-	uint32_t round = c->rcv_rtt.us ? c->rcv_rtt.us : c->srtt_us; /* as the receiver sees it: ours may be the handshake's alone */
-	if (now - c->drs_since < max_time(round, DRS_ROUND_LEAST_US))
+	if (!c->rcv_rtt.us || now - c->drs_since < max_time(c->rcv_rtt.us, DRS_ROUND_LEAST_US))
 		return;
 	if (!c->options.user_rcvbuf && c->stack->config.moderate_rcvbuf)
 		autotune_rcvbuf(c);
