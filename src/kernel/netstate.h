@@ -68,7 +68,7 @@ struct route {
 	int64_t expires_us;     /* then it is to be asked for again: a router advertised it for so long. 0: never by itself */
 	const char *kernels;    /* why only the kernel can go this way, or NULL */
 };
-/* 0; -ENETUNREACH, -EHOSTUNREACH, -EACCES as connect() would say. `src` any: let the kernel choose. `oif`/`mark` 0: none. */
+/* 0; -ENETUNREACH, -EHOSTUNREACH, -EACCES as connect() would say; others tell that the question failed. `src` any: let the kernel choose. `oif`/`mark` 0: none. */
 int netstate_route(struct netstate *n, const struct ip_addr *dst, const struct ip_addr *src,
 		   int oif, uint32_t mark, struct route *out);
 
@@ -78,7 +78,8 @@ const char *netstate_rules_why(struct netstate *n, bool v6);
 /* As Linux for a new packet: a failure of a moment ago is no answer to the next question. */
 void netstate_neighbour_anew(struct netstate *n, int ifindex, const struct ip_addr *nexthop);
 /*
- * 0 and the MAC; -EAGAIN: being resolved (asked the kernel, once per second at most; NETSTATE_NEIGHS tells); -EHOSTUNREACH: failed.
+ * 0 and the MAC; -EAGAIN: being resolved (asked the kernel, once per second at most; NETSTATE_NEIGHS tells); -EHOSTUNREACH: failed; -ENOBUFS: the kernel had no
+ * room to ask, and what is sent now is lost, as Linux's own packets are.
  * `at_once`: the kernel is asked by the caller's thread, which may wait for the kernel's lock, and has the entry when this returns. Otherwise a thread of our own asks.
  */
 int netstate_neighbour(struct netstate *n, int ifindex, const struct ip_addr *nexthop, bool at_once, uint8_t mac[6]);

@@ -58,7 +58,7 @@ struct neigh_entry {
 	uint16_t state; /* NUD_*; 0: the kernel has no entry */
 	uint8_t mac[6];
 	bool resolving;
-	int64_t resolving_since_us, asked_us, failed_us;
+	int64_t resolving_since_us, asked_us, failed_us, no_room_us;
 };
 
 #define ROUTES_BYTES (ROUTE_SETS * CACHE_WAYS * sizeof(struct route_entry))
@@ -72,7 +72,7 @@ struct netstate {
 	bool addrs_dirty;
 	struct net_link *links; /* by ifindex */
 	size_t n_links, max_links;
-	bool rules_dirty;
+	bool rules_dirty, rules_unread; /* they may have changed; the last try to read them failed */
 	bool has_vrfs; /* the kernel made a rule for them (l3mdev) with the first one */
 	const char *rules_why[2]; /* by IPv6: why the rules (ip rule) are for the kernel alone, or NULL */
 	struct net_addr *addrs; /* by address, then ifindex */

@@ -26,10 +26,12 @@
 
 #define NEIGH_ASK_INTERVAL_US USEC_PER_SEC
 /* Linux gives up after three requests a second apart (mcast_solicit, retrans_time_ms) and says
-   FAILED; a second more, then we say so ourselves. */
+   FAILED; a second more, then we look. */
 #define NEIGH_RESOLVE_TIMEOUT_US (4 * USEC_PER_SEC)
 /* How long a failure answers for everybody before a new question starts a new resolution; who begins to connect need not wait (netstate_neighbour_anew). */
 #define NEIGH_FAILED_HOLD_US USEC_PER_SEC
+/* The kernel had no room to ask. Linux tries with each packet; this often a second we do. */
+#define NEIGH_NO_ROOM_HOLD_US (10 * USEC_PER_MSEC)
 
 #define NEIGH_WARN_INTERVAL_US (60 * USEC_PER_SEC)
 
@@ -56,6 +58,7 @@ static void start_afresh(struct neigh_entry *e)
 	e->resolving = false;
 	e->asked_us = -NEIGH_ASK_INTERVAL_US;
 	e->failed_us = -NEIGH_FAILED_HOLD_US;
+	e->no_room_us = -NEIGH_NO_ROOM_HOLD_US;
 }
 
 static struct neigh_entry *add(struct netstate *n, int ifindex, const struct ip_addr *a)
@@ -183,7 +186,7 @@ struct echo_reply {
 	uint16_t checksum, id, sequence;
 };
 
-/* The kernel sends to it, and resolves it for that. */
+/* The kernel sends to it, and resolves it for that. It tells that it has no room only to who wants to hear of errors. */
 static int send_to(int ifindex, const struct ip_addr *a)
 {
 	const bool v4 = ip_addr_is_v4(a);
@@ -196,6 +199,8 @@ static int send_to(int ifindex, const struct ip_addr *a)
 	int fd = sys_socket(v4 ? AF_INET : AF_INET6, SOCK_RAW | SOCK_CLOEXEC, v4 ? IPPROTO_ICMP : IPPROTO_ICMPV6);
 	if (fd < 0)
 		return fd;
+	const int on = 1;
+	sys_setsockopt(fd, v4 ? IPPROTO_IP : IPPROTO_IPV6, v4 ? IP_RECVERR : IPV6_RECVERR, &on, sizeof on);
 	int err = if_indextoname(ifindex, device) ? sys_setsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, device, strlen(device)) : -ENODEV;
 	if (!err)
 		err = v4 ? sys_sendto(fd, &v4_reply, sizeof v4_reply, MSG_DONTWAIT, &to4, sizeof to4)
@@ -240,14 +245,38 @@ static int use(struct netstate *n, struct neigh_entry *e, int64_t now_us, bool a
 	return ret == -EPERM ? privileged_use_neighbour(e->ifindex, &e->addr) : ret;
 }
 
-static void fail(struct netstate *n, struct neigh_entry *e, int64_t now_us, int err)
+/* Nobody was asked: the kernel's table of neighbours is full, say (Linux has one for all namespaces), or it had no memory or no time. That is no news of the neighbour. */
+static bool was_not_asked(int err)
+{
+	switch (err) {
+	case -ENOBUFS:
+	case -ENOMEM:
+	case -EMFILE:
+	case -ENFILE:
+	case -EBUSY:
+	case -EAGAIN:
+	case -EINTR:
+	case -ETIMEDOUT:
+		return true;
+	}
+	return false;
+}
+
+/* What the caller is to hear. */
+static int fail(struct netstate *n, struct neigh_entry *e, int64_t now_us, int err)
 {
 	if (now_us - n->neigh_warned_us >= NEIGH_WARN_INTERVAL_US) { /* a full table says so for each */
 		n->neigh_warned_us = now_us;
 		log_warn("netstate", "cannot have a neighbour resolved: %s", strerrordesc_np(-err));
 	}
 	e->resolving = false;
-	e->failed_us = now_us;
+	if (!was_not_asked(err)) {
+		e->failed_us = now_us;
+		return -EHOSTUNREACH;
+	}
+	start_afresh(e);
+	e->no_room_us = now_us;
+	return -ENOBUFS;
 }
 
 /* What the thread could not have resolved. -EPERM: CAP_NET_ADMIN is not that of the namespace's owner; from now on nobody needs a thread for that answer. */
@@ -266,26 +295,36 @@ static void take_failures(struct netstate *n, int64_t now_us)
 	}
 }
 
+/* Nothing was heard for longer than the kernel needs by default. Where it has no entry, whoever asked on our behalf (the broker, say) found no room. */
+static int overdue(struct netstate *n, struct neigh_entry *e, int64_t now_us)
+{
+	look_up(n, e);
+	e->resolving_since_us = now_us;
+	if (e->state & (NUD_INCOMPLETE | NUD_USABLE)) /* it was set to ask more often, or in longer intervals; or its news was lost */
+		return -EAGAIN;
+	if (!e->state)
+		return fail(n, e, now_us, -ENOBUFS);
+	e->resolving = false;
+	e->failed_us = now_us;
+	return -EHOSTUNREACH;
+}
+
 static int unresolved(struct netstate *n, struct neigh_entry *e, bool at_once)
 {
 	int64_t now_us = clock_now_us();
 	take_failures(n, now_us);
 	if (now_us - e->failed_us < NEIGH_FAILED_HOLD_US)
 		return -EHOSTUNREACH;
+	if (now_us - e->no_room_us < NEIGH_NO_ROOM_HOLD_US)
+		return -ENOBUFS;
 	if (!e->resolving) {
 		e->resolving = true;
 		e->resolving_since_us = now_us;
 	} else if (now_us - e->resolving_since_us >= NEIGH_RESOLVE_TIMEOUT_US) {
-		e->resolving = false;
-		e->failed_us = now_us;
-		return -EHOSTUNREACH;
+		return overdue(n, e, now_us);
 	}
 	int ret = use(n, e, now_us, at_once);
-	if (ret < 0) {
-		fail(n, e, now_us, ret);
-		return -EHOSTUNREACH;
-	}
-	return -EAGAIN;
+	return ret < 0 ? fail(n, e, now_us, ret) : -EAGAIN;
 }
 
 void netstate_neighbour_anew(struct netstate *n, int ifindex, const struct ip_addr *nexthop)

@@ -56,17 +56,26 @@ static int read_rules(struct netstate *n, bool v6)
 	struct fib_rule_hdr *r = mnl_nlmsg_put_extra_header(h, sizeof *r);
 	r->family = v6 ? AF_INET6 : AF_INET;
 	n->rules_why[v6] = NULL;
-	return netstate_dump(n, h, on_rule, &(struct reading){n, v6}, NULL);
+	int err = netstate_dump(n, h, on_rule, &(struct reading){n, v6}, NULL);
+	if (err == -EAFNOSUPPORT || err == -EOPNOTSUPP) /* no rules, no IPv6 */
+		return 0;
+	if (err < 0)
+		n->rules_why[v6] = "the routing rules (ip rule) could not be read";
+	return err;
 }
 
 static void refresh(struct netstate *n)
 {
 	if (n->rules_dirty) {
 		n->has_vrfs = false;
-		int err4 = read_rules(n, false), err6 = read_rules(n, true); /* -EAFNOSUPPORT, -EOPNOTSUPP: no rules, no IPv6 */
-		if (err4 < 0 || err6 < 0)
-			log_debug("netstate", "rules: %d, %d", err4, err6);
-		n->rules_dirty = err4 == -EINTR || err6 == -EINTR;
+		bool unread = n->rules_unread;
+		int err4 = read_rules(n, false), err6 = read_rules(n, true);
+		n->rules_unread = n->rules_dirty = err4 < 0 || err6 < 0;
+		n->has_vrfs = n->has_vrfs || n->rules_unread;
+		if (n->rules_unread)
+			log_info("netstate", "rules: %d, %d", err4, err6);
+		else if (unread) /* ways were the kernel's meanwhile */
+			netstate_bump(&n->route_generation);
 	}
 }
 

@@ -221,14 +221,22 @@ void turn_init(struct engine *e)
 	e->emit.segment = emit_segment;
 }
 
-/* The next hop cannot be reached: what is sent is lost, and it is as if an ICMP unreachable had answered the oldest of it. */
-static void output_unreachable(struct engine *e, struct sock *s, int err)
+/* It is not that there is no way: the kernel could not be asked for it, for want of memory, room or time. Linux's packets are lost then, and nobody says anything. */
+static bool may_have_a_way(int err)
+{
+	return err == -ENOBUFS || err == -ENOMEM || err == -ETIMEDOUT || err == -EINTR;
+}
+
+/* What is sent is lost. Where the next hop cannot be reached it is as if an ICMP unreachable had answered the oldest of it. */
+static void output_lost(struct engine *e, struct sock *s, int err)
 {
 	struct tcp_status st;
 	struct unreached syn = {.len = 0};
 	e->unreached = &syn;
 	tcp_output(&s->tcp, e->now, &e->emit);
 	e->unreached = NULL;
+	if (may_have_a_way(err))
+		return;
 	tcp_get_status(&s->tcp, &st);
 	if (err != -EHOSTUNREACH || !s->dest->iface) { /* a route that refuses: nobody says anything */
 		tcp_on_unreachable(&s->tcp, e->now, -err, false, st.snd_una);
@@ -303,7 +311,7 @@ static void output_one(struct engine *e, struct sock *s)
 		if (!err)
 			sock_follow_path(e, s);
 		if (err && !s->ending)
-			output_unreachable(e, s, err);
+			output_lost(e, s, err);
 		else if (!err)
 			tcp_output(&s->tcp, e->now, &e->emit);
 	}

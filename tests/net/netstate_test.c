@@ -8,6 +8,7 @@
 #include <net/if.h>
 #include <net/if_arp.h>
 #include <poll.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <sys/socket.h>
 #include <sys/utsname.h>
@@ -783,6 +784,120 @@ START_TEST(more_neighbours_than_wait)
 }
 END_TEST
 
+/* ---- a kernel that has no room ---- */
+
+/* In place of the kernel behind the socket that asks: each request is answered by this error. */
+struct refuser {
+	pthread_t thread;
+	int theirs, kernel; /* the other end; the socket to the real kernel */
+	int err;
+};
+
+static void *refuser_main(void *arg)
+{
+	const struct refuser *r = arg;
+	union {
+		struct nlmsghdr h;
+		char bytes[1024];
+	} request;
+	while (recv(r->theirs, &request, sizeof request, 0) > 0) {
+		struct {
+			struct nlmsghdr h;
+			struct nlmsgerr e;
+		} answer = {.h = {.nlmsg_len = sizeof answer, .nlmsg_type = NLMSG_ERROR, .nlmsg_seq = request.h.nlmsg_seq, .nlmsg_pid = request.h.nlmsg_pid},
+			    .e = {.error = r->err, .msg = request.h}};
+		send(r->theirs, &answer, sizeof answer, 0);
+	}
+	return NULL;
+}
+
+static void refuser_start(struct refuser *r, int err)
+{
+	int ends[2];
+	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, ends), 0);
+	*r = (struct refuser){.theirs = ends[1], .kernel = dup(n->talk_fd), .err = err};
+	ck_assert_int_ge(dup2(ends[0], n->talk_fd), 0);
+	close(ends[0]);
+	ck_assert_int_eq(pthread_create(&r->thread, NULL, refuser_main, r), 0);
+}
+
+/* The kernel answers again. */
+static void refuser_end(struct refuser *r)
+{
+	ck_assert_int_ge(dup2(r->kernel, n->talk_fd), 0);
+	ck_assert_int_eq(pthread_join(r->thread, NULL), 0);
+	close(r->kernel);
+	close(r->theirs);
+}
+
+static const struct {
+	int err, want;
+} no_room_rows[] = {
+	{-ENOBUFS, -ENOBUFS}, /* its table is full */
+	{-ENOMEM, -ENOBUFS},
+	{-EBUSY, -ENOBUFS},
+	{-EINVAL, -EHOSTUNREACH}, /* it will never ask */
+	{-ENODEV, -EHOSTUNREACH},
+};
+
+/* As soon as there is room again it is asked: nothing is held against a neighbour about which nobody was asked. */
+START_TEST(neighbour_for_which_there_is_no_room)
+{
+	static const uint8_t want[6] = {2, 0, 0, 0, 0, 2};
+	struct ip_addr a = addr("10.3.0.2");
+	struct refuser r;
+	uint8_t mac[6];
+	int ifindex = if_nametoindex("v0"), ret;
+	ck_assert_ptr_nonnull(netstate_link(n, ifindex));
+	refuser_start(&r, no_room_rows[_i].err);
+	ret = netstate_neighbour(n, ifindex, &a, true, mac);
+	ck_assert_int_eq(ret, no_room_rows[_i].want);
+	refuser_end(&r);
+	if (ret == -EHOSTUNREACH)
+		return;
+	int64_t end_us = clock_now_us() + WAIT_MS * USEC_PER_MSEC;
+	while ((ret = netstate_neighbour(n, ifindex, &a, true, mac)) == -ENOBUFS || ret == -EAGAIN) {
+		netstate_on_readable(n);
+		ck_assert_int_lt(clock_now_us(), end_us);
+	}
+	if (ret == -EHOSTUNREACH) /* a busy machine answered late */
+		until_resolved("10.3.0.2", mac);
+	ck_assert_mem_eq(mac, want, 6);
+}
+END_TEST
+
+/* Whoever asked for us told nobody that the kernel had no room: after a while it turns out that it has no entry. One that it gave up says something else. */
+START_TEST(neighbour_of_which_nothing_is_heard)
+{
+	struct ip_addr a = addr("10.3.0.77");
+	struct refuser r;
+	uint8_t mac[6];
+	int ifindex = if_nametoindex("v0");
+	ck_assert_ptr_nonnull(netstate_link(n, ifindex));
+	refuser_start(&r, 0);
+	ck_assert_int_eq(netstate_neighbour(n, ifindex, &a, true, mac), -EAGAIN);
+	refuser_end(&r);
+	for (size_t i = 0; i < NEIGHS_BYTES / sizeof *n->neighs; i++) /* the time has passed */
+		n->neighs[i].resolving_since_us -= 60 * USEC_PER_SEC;
+	ck_assert_int_eq(netstate_neighbour(n, ifindex, &a, true, mac), -ENOBUFS);
+}
+END_TEST
+
+/* No rules were read: the ways are the kernel's until they are. */
+START_TEST(rules_that_cannot_be_read)
+{
+	struct refuser r;
+	struct route way = {0};
+	add_dummy("d0", "10.1.0.1/24");
+	refuser_start(&r, -ENOBUFS);
+	ck_assert_ptr_nonnull(netstate_rules_why(n, false));
+	refuser_end(&r);
+	ck_assert_ptr_null(netstate_rules_why(n, false));
+	ck_assert_int_eq(route("10.1.0.7", &way), 0);
+	ck_assert_ptr_null(way.kernels);
+}
+END_TEST
+
 START_TEST(interface_without_neighbours)
 {
 	uint8_t mac[6] = {1, 1, 1, 1, 1, 1};
@@ -873,6 +988,9 @@ int main(void)
 	tcase_add_test(pair, closed_while_others_hold_the_network);
 	tcase_add_test(pair, neighbour_that_the_kernel_refuses);
 	tcase_add_test(pair, more_neighbours_than_wait);
+	tcase_add_loop_test(pair, neighbour_for_which_there_is_no_room, 0, sizeof no_room_rows / sizeof no_room_rows[0]);
+	tcase_add_test(pair, neighbour_of_which_nothing_is_heard);
+	tcase_add_test(alone, rules_that_cannot_be_read);
 	tcase_add_test(pair, interface_without_neighbours);
 	tcase_add_test(pair, other_interfaces_are_filtered);
 	tcase_add_test(pair, link_down_forgets_neighbours);
