@@ -64,6 +64,17 @@ static int kernel_owns(struct engine *e, const struct flow_key *key)
 	return engine_kernel_owns(e, key, iface_info(e->arrived)->ifindex);
 }
 
+/*
+ * The kernel's socket listens there, and none of ours does. So the port has become the kernel's (rules, an option, a hook, another program to execute), or is on the way
+ * there, and the SYN was in the ring already: the client sends it again, and then the kernel gets it. A listener's end is another thing: its socket is closed first.
+ */
+static bool is_for_kernels_listener(struct engine *e, const struct ip_input *in)
+{
+	if ((in->seg.flags & (SEG_SYN | SEG_ACK | SEG_RST)) != SEG_SYN || e->diag_fd <= 0 || listener_find(e, &in->key, 0))
+		return false;
+	return diag_has_listener(e->diag_fd, &in->key, iface_info(e->arrived)->ifindex) > 0;
+}
+
 /* The group's program made an entry of this process's for a SYN, and nothing became of it. */
 static void group_flow_is_unused(struct engine *e, const struct flow_key *key)
 {
@@ -88,6 +99,11 @@ static void input_unknown(struct engine *e, const struct ip_input *in)
 	if (!e->own && kernel_owns(e, &in->key) == 1) {
 		exception_add(e, &in->key);
 		e->counters[SOCKC_KernelOwns]++;
+		return;
+	}
+	if (!e->own && is_for_kernels_listener(e, in)) {
+		e->counters[SOCKC_KernelListens]++;
+		group_flow_is_unused(e, &in->key);
 		return;
 	}
 	if (judged_leaves_stray(e, in) || !answers)

@@ -117,6 +117,11 @@ dist_check_SCRIPTS += tests/net/kernels_listener_test.sh
 EXTRA_DIST += tests/net/kernels_listener.py
 TESTS += tests/net/kernels_listener_test.sh
 
+# A listener becomes the kernel's while clients come.
+dist_check_SCRIPTS += tests/net/becomes_kernels_test.sh
+EXTRA_DIST += tests/net/becomes_kernels.py
+TESTS += tests/net/becomes_kernels_test.sh
+
 dist_check_SCRIPTS += tests/net/reuse_test.sh
 EXTRA_DIST += tests/net/reuse.py
 TESTS += tests/net/reuse_test.sh
