@@ -132,7 +132,7 @@ def redis(connections, pipeline=1):
         with Server(s, ["redis-server", "--port", PORT, "--bind", SERVER_IP, "--save", "", "--appendonly", "no",
                         "--protected-mode", "no"]) as server:
             rate_guess = 15000 if connections == 1 else 60000
-            n = int(rate_guess * pipeline ** 0.5 * s.seconds)
+            n = int(rate_guess * pipeline * s.seconds)
             out = server.measure([["redis-benchmark", "-h", SERVER_IP, "-p", PORT, "-c", connections, "-n", n, "-P", pipeline, "-t", "get",
                                    "-d", 64, "--csv"]])[0]
             rate = float([line for line in out.splitlines() if line.startswith('"GET')][0].split(",")[1].strip('"'))
