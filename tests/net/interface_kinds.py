@@ -199,7 +199,18 @@ def namespace(host, peer):
     other.holder.wait()
 
 
-CHANGES = [mtu, mac, rename, offloads, down_up, address, neighbour, carrier, only_address, address_back, xdp, namespace]
+def route(host, peer):
+    """The way to the peer's net goes, and comes again, with another metric."""
+    host.run(["ip", "route", "del", "10.83.0.0/24", "dev", "if0"])
+    host.run(["ip", "route", "add", "10.83.0.0/24", "dev", "if0", "src", HOST, "metric", "7"])
+
+
+def qdisc(host, peer):
+    """Another one, with which what waits in the old one is lost."""
+    host.run(["tc", "qdisc", "replace", "dev", "if0", "root", "tbf", "rate", "2gbit", "burst", "1mb", "latency", "50ms"])
+
+
+CHANGES = [mtu, mac, rename, offloads, down_up, address, neighbour, carrier, only_address, address_back, route, qdisc, xdp, namespace]
 IMPOSSIBLE = {("tun", "mac"), ("bridge", "namespace"), ("vxlan", "namespace")}  # no MAC; may not move (Linux 6.18)
 
 
