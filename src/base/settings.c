@@ -18,6 +18,7 @@
 #define CLOSE_HOLD_LIMIT_US (60 * USEC_PER_SEC)
 #define SPIN_LIMIT_US       USEC_PER_SEC
 #define CLIENT_BUDGET_LIMIT 1000000u
+#define CLIENT_BUDGET_AUTO  4000u
 #define MEMORY_LIMIT_MIN    (UINT64_C(4) << 20)
 #define MEMORY_LIMIT_MAX    (UINT64_C(1) << 40)
 #define FILE_LIMIT_BYTES    65536 /* of a settings file */
@@ -206,10 +207,13 @@ SETTER(close_hold_max)
 
 SETTER(close_client_budget)
 {
-	uint64_t n;
-	int r = parse_number(value, strlen(value), CLIENT_BUDGET_LIMIT, &n);
-	if (r == 0)
+	uint64_t n = CLIENT_BUDGET_AUTO;
+	bool grows = strcmp(value, "auto") == 0;
+	int r = grows ? 0 : parse_number(value, strlen(value), CLIENT_BUDGET_LIMIT, &n);
+	if (r == 0) {
 		s->close_client_budget = (uint32_t)n;
+		s->close_client_budget_grows = grows;
+	}
 	return r;
 }
 

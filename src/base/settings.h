@@ -60,7 +60,8 @@ struct settings {
 	enum close_policy_kind close_policy;
 	int64_t close_hold_us;        /* of hold:MS */
 	int64_t close_hold_max_us;    /* 1 s */
-	uint32_t close_client_budget; /* 4000 */
+	uint32_t close_client_budget;   /* 4000 */
+	bool close_client_budget_grows; /* auto: more where a client has the ports */
 	enum close_request_choice close_request; /* on */
 	char congestion[16];
 	enum classifier_choice classifier;

@@ -140,6 +140,7 @@ static int init_protocols(struct engine *e)
 		.hold_us = e->settings.close_hold_us,
 		.hold_max_us = e->settings.close_hold_max_us,
 		.client_budget = e->settings.close_client_budget,
+		.budget_grows = e->settings.close_client_budget_grows,
 		.budget_table = e->budget_table,
 	};
 	if (config.close_request)

@@ -12,12 +12,14 @@
 #define WINDOW_US (60 * USEC_PER_SEC) /* Linux's TIME-WAIT */
 #define SLOTS     (WINDOW_US / SLOT_US + 1)
 #define SET_WAYS  8
-#define SETS      1024 /* 8192 clients, 600 KiB when all are in use */
+#define SETS      1024 /* 8192 clients, 640 KiB when all are in use */
+#define BLOCK     1024 /* ports: 64 blocks are all */
 
 /* Each member by atomic operations. */
 struct budget_entry {
 	uint64_t who;           /* the hash of client and server port; 0: free */
 	int64_t slot;           /* the newest slot that counts[] knows */
+	uint64_t blocks;        /* of which the client used a port, a bit each */
 	uint32_t counts[SLOTS]; /* by slot number modulo SLOTS */
 };
 
@@ -97,8 +99,10 @@ static void entry_advance(struct budget_entry *e, int64_t slot)
 	int64_t from = __atomic_load_n(&e->slot, __ATOMIC_RELAXED);
 	if (from >= slot || !__atomic_compare_exchange_n(&e->slot, &from, slot, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
 		return;
-	if (from < slot - SLOTS)
+	if (from <= slot - SLOTS) {
 		from = slot - SLOTS;
+		__atomic_store_n(&e->blocks, 0, __ATOMIC_RELAXED);
+	}
 	while (from < slot)
 		__atomic_store_n(&e->counts[++from % SLOTS], 0, __ATOMIC_RELAXED);
 }
@@ -120,6 +124,7 @@ static struct budget_entry *entry_new(struct budget_entry *set, uint64_t who, in
 		return NULL;
 	for (int64_t i = 0; i < SLOTS; i++)
 		__atomic_store_n(&victim->counts[i], 0, __ATOMIC_RELAXED);
+	__atomic_store_n(&victim->blocks, 0, __ATOMIC_RELAXED);
 	__atomic_store_n(&victim->slot, slot, __ATOMIC_RELAXED);
 	return victim;
 }
@@ -165,4 +170,16 @@ void budget_refund(struct budget *b, int64_t now, const struct ip_addr *client, 
 	for (int64_t i = newest; i > newest - SLOTS && i >= 0; i--)
 		if (take_one(&e->counts[i % SLOTS]))
 			return;
+}
+
+uint32_t budget_ports(struct budget *b, const struct ip_addr *client, uint16_t port, uint16_t client_port)
+{
+	struct budget_entry *e = budget_find(b, client, port);
+	uint64_t block = UINT64_C(1) << (client_port / BLOCK);
+	if (!e)
+		return 0;
+	uint64_t blocks = __atomic_load_n(&e->blocks, __ATOMIC_RELAXED);
+	if (!(blocks & block))
+		blocks = __atomic_or_fetch(&e->blocks, block, __ATOMIC_RELAXED);
+	return (uint32_t)__builtin_popcountll(blocks) * BLOCK;
 }

@@ -15,6 +15,7 @@ struct steer_config {
 	int64_t hold_us;        /* STEER_HOLD */
 	int64_t hold_max_us;    /* bound of any hold */
 	uint32_t client_budget; /* client-first closes per client address and server port in 60 s */
+	bool budget_grows;      /* more of them where the client was seen to have more ports */
 	struct budget_table *budget_table; /* the caller's, and stays; NULL: it has one of its own */
 };
 

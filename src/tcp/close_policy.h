@@ -39,6 +39,7 @@ struct close_facts {
 	int64_t srtt_us;       /* 0: no sample */
 	uint64_t bytes_in, bytes_out;
 	enum reader_says reader;
+	bool timestamps; /* the connection has them */
 	bool can_ask; /* the client understands close requests (close_request.c) */
 };
 

@@ -84,6 +84,7 @@ static void ask(struct tcp_conn *c, int64_t now, enum close_call call, bool ling
 		.bytes_in = c->bytes_in,
 		.bytes_out = c->bytes_out + snd_unsent(c),
 		.reader = c->reader,
+		.timestamps = c->ts_on,
 		.can_ask = c->cr_on && c->state == TCPS_ESTABLISHED,
 	};
 	c->reader_asked = c->reader;

@@ -47,6 +47,7 @@ START_TEST(defaults)
 	ck_assert_int_eq(s.close_policy, CLOSE_POLICY_ADAPTIVE);
 	ck_assert_int_eq(s.close_hold_max_us, 1000000);
 	ck_assert_uint_eq(s.close_client_budget, 4000);
+	ck_assert(s.close_client_budget_grows);
 	ck_assert_str_eq(s.congestion, "system");
 	ck_assert_uint_eq(s.spin_us, 0);
 	ck_assert_str_eq(s.log, "warn");
@@ -85,6 +86,9 @@ START_TEST(every_setting_takes)
 	ck_assert_uint_eq(s.close_client_budget, 0);
 	takes("close-client-budget", "28000");
 	ck_assert_uint_eq(s.close_client_budget, 28000);
+	ck_assert(!s.close_client_budget_grows);
+	takes("close-client-budget", "auto");
+	ck_assert(s.close_client_budget_grows && s.close_client_budget == 4000);
 	takes("congestion", "newreno");
 	ck_assert_str_eq(s.congestion, "newreno");
 	takes("congestion", "reno");

@@ -387,6 +387,35 @@ START_TEST(budget_counts_what_is_held)
 }
 END_TEST
 
+/* Closes of a client whose ports are drawn from a range, until it is let go because of its budget. */
+static uint32_t closes_from(uint32_t client, uint16_t first, uint16_t n_ports, bool timestamps)
+{
+	for (uint32_t i = 0;; i++) {
+		facts_ready(client);
+		f.timestamps = timestamps;
+		f.key.rport = (uint16_t)(first + i * 7919 % n_ports);
+		if (decide() != CLOSE_REASON_HELD)
+			return i;
+		outcome(CLOSE_END_PEER_FIN, 100);
+	}
+}
+
+/* `auto`: a third of the ports that a client was seen to use, in whole blocks of 1,024, where its TIME-WAITs take a minute at most. */
+START_TEST(budget_grows)
+{
+	steer_listener_unref(p);
+	steer_free(s);
+	make((struct steer_config){.kind = STEER_HOLD, .hold_us = 30000, .hold_max_us = 1000000, .client_budget = 4000, .budget_grows = true});
+	ck_assert_uint_eq(closes_from(1, 32768, 28232, true), 28 * 1024 / 3); /* Linux */
+	ck_assert_uint_eq(v.reason, CLOSE_REASON_BUDGET);
+	ck_assert_uint_eq(closes_from(2, 32768, 28232, false), 4000);
+	ck_assert_uint_eq(closes_from(3, 40000, 10000, true), 4000);
+	ck_assert_uint_eq(closes_from(4, 1024, 64512, true), 63 * 1024 / 3);
+	now += 66 * USEC_PER_SEC; /* the address may be another host's by now */
+	ck_assert_uint_eq(closes_from(4, 40000, 10000, true), 4000);
+}
+END_TEST
+
 START_TEST(budget_of_nothing)
 {
 	steer_listener_unref(p);
@@ -522,6 +551,7 @@ int main(void)
 				     budget,
 				     budget_counts_what_is_held,
 				     budget_of_nothing,
+				     budget_grows,
 				     caps,
 				     engine_cap,
 				     data_in_a_hold,
