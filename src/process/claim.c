@@ -388,6 +388,18 @@ static bool flow_ends(struct engine *e, const struct flow_key *key)
 	return shared;
 }
 
+/* SYNs of the 4-tuple go to the kernel, whichever member would be chosen. */
+static bool flow_is_kernels(struct engine *e, const struct flow_key *key)
+{
+	bool given = false;
+	list_for_each (pos, tmp, &e->claims) {
+		struct claim *c = container_of(pos, struct claim, node);
+		if (c->group.place.port == key->lport && claim_is_shared(c))
+			given |= classifier_group_give_flow(c->group.maps, key) == 0;
+	}
+	return given;
+}
+
 /* The group that has all flows of a port; NULL: several claims have flows of it, or none. */
 static const struct claim *only_group(struct engine *e, uint16_t port)
 {
@@ -773,6 +785,7 @@ static const struct process_ops claim_ops = {
 	.conn_left = conn_left,
 	.time_wait_began = time_wait_began,
 	.flow_ends = flow_ends,
+	.flow_is_kernels = flow_is_kernels,
 	.flows_end = flows_end,
 	.cookie_sent = cookie_sent,
 	.comes_by = comes_by,

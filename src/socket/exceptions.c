@@ -6,6 +6,7 @@
  * every few seconds what it still owns, one inet_diag dump per port, and the others go.
  */
 #include "socket/engine.h"
+#include "socket/process_ops.h"
 
 #include "base/fd.h"
 #include "base/log.h"
@@ -111,7 +112,8 @@ static void exception_remove(struct engine *e, struct exception *x)
 /*
  * A group's programs choose a member without asking for its exceptions. So a SYN may come here of a connection that the kernel had, and nobody else would answer it:
  * all obey the entry. An entry of the group that says "the kernel's" keeps such SYNs away: who comes in spite of it was in the ring before. So was who comes
- * in spite of an exception where this process serves alone.
+ * in spite of an exception where this process serves alone. Where the kernel has the connection still, its client has lost it: the SYN's repetition is the kernel's, by an
+ * entry of the group, and it asks that client as RFC 5961 has it.
  */
 bool exception_holds(struct engine *e, const struct flow_key *key, int ifindex)
 {
@@ -129,6 +131,8 @@ bool exception_holds(struct engine *e, const struct flow_key *key, int ifindex)
 	}
 	if (r > 0)
 		exception_remove(e, x);
+	else if (r == 0)
+		x->in_group = process_ops->flow_is_kernels(e, key);
 	return r <= 0;
 }
 

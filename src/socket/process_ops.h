@@ -20,6 +20,7 @@ struct process_ops {
 	void (*conn_left)(struct engine *e, struct sock *s, bool to_kernel); /* only where s->claim */
 	void (*time_wait_began)(struct engine *e, struct sock *s);
 	bool (*flow_ends)(struct engine *e, const struct flow_key *key); /* of in_group: nobody here has it any more. False: its port is of no group */
+	bool (*flow_is_kernels)(struct engine *e, const struct flow_key *key); /* an exception's: it is one for the port's group, too. False: it could not be entered */
 	void (*flows_end)(struct engine *e, const struct flow_key *keys, size_t n); /* many of in_group, of one port */
 	/* A frame that no connection here knows, on a port of several processes that all get each frame: is another's to answer? `syn`: without ACK or RST. */
 	bool (*is_others)(struct engine *e, const struct flow_key *key, bool syn);

@@ -1,5 +1,7 @@
 #!/usr/bin/python3
-"""Connections that the kernel had when a process took their port are in TIME-WAIT there when a second process serves the port, too. Their clients come again: each is answered, whichever process its SYN goes to."""
+"""Connections that the kernel had when a process took their port are in TIME-WAIT there, or live, when a second process serves the port, too. Their clients come again: each is answered, whichever process its
+SYN goes to. Of those that live the clients have lost their ends: the kernel asks them (RFC 5961), they reset, and repeat their SYN."""
+import socket
 import subprocess
 import sys
 import time
@@ -10,6 +12,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "net"))
 from lab import Lab, SERVER_IP, LabError, read_all  # noqa: E402
 
 PORT, CLIENT_PORT, CLIENTS = 8000, 40000, 16  # the chance that all go to the second process is 1 in 65,536
+TCP_REPAIR = 19
 PATIENCE = 30  # ends what hangs; shorter than TIME-WAIT, after which a lost client would be found
 BEFORE = """
 import socket, sys
@@ -61,7 +64,28 @@ def joined(lab, first):
     raise LabError("the second process never answers")
 
 
-def main():
+def forget(s):
+    """The client's host has the connection no more, and nobody is told."""
+    s.setsockopt(socket.IPPROTO_TCP, TCP_REPAIR, 1)
+    s.close()
+
+
+def come_again(lab):
+    """All at once: some wait for their SYNs' repetitions."""
+    sockets = []
+    for i in range(CLIENTS):
+        s = lab.client.socket(socket.AF_INET, socket.SOCK_STREAM)
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        s.bind(("", CLIENT_PORT + i))
+        s.setblocking(False)
+        s.connect_ex((SERVER_IP, PORT))
+        sockets.append(s)
+    for s in sockets:
+        s.settimeout(PATIENCE)
+    return [read_all(s).decode() for s in sockets]
+
+
+def scenario(living):
     with Lab() as lab:
         before = lab.server.spawn([sys.executable, "-c", BEFORE], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         listens(lab)
@@ -73,13 +97,23 @@ def main():
         p.stdin.write(b"\n")
         p.stdin.flush()
         joined(lab, first)
-        before.stdin.write(b"\n")
-        before.stdin.flush()
-        for s in kept:
-            if read_all(s):
-                raise LabError("a kept connection was not the kernel's")
-        answers = [text(lab, CLIENT_PORT + i) for i in range(CLIENTS)]
-        print("ok: %d clients came again, %d of them to the first process" % (CLIENTS, answers.count(first)))
+        if living:
+            for s in kept:
+                forget(s)
+        else:
+            before.stdin.write(b"\n")
+            before.stdin.flush()
+            for s in kept:
+                if read_all(s):
+                    raise LabError("a kept connection was not the kernel's")
+        answers = come_again(lab) if living else [text(lab, CLIENT_PORT + i) for i in range(CLIENTS)]
+        print("ok: %d clients came again, of connections %s, %d of them to the first process" %
+              (CLIENTS, "that live" if living else "in TIME-WAIT", answers.count(first)))
+
+
+def main():
+    scenario(False)
+    scenario(True)
     return 0
 
 
