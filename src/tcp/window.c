@@ -293,7 +293,7 @@ static void autotune_rcvbuf(struct tcp_conn *c)
 	uint64_t copied = min_u32(c->drs_copied, AUTOTUNE_MOST);
 	if (copied <= space || c->stack->memory->pressure)
 		return;
-	bool near = c->rcv_rtt.us < DRS_ROUND_LEAST_US;
+	bool near = c->rcv_rtt.us <= DRS_ROUND_LEAST_US; /* a tick of the time stamps: they cannot tell less */
 	uint64_t want = 2 * copied + (near ? DRS_SLACK_SEGS * c->mss_advertised : 0);
 	want += want * (copied - space) / max_u32(space, 1) * (near ? 1 : 2);
 	grow_rcvbuf(c, want + (c->ooo.n ? c->ooo.r[c->ooo.n - 1].right - c->rcv_nxt : 0));

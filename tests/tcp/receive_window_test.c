@@ -173,6 +173,28 @@ START_TEST(autotuning_knows_the_ring)
 }
 END_TEST
 
+static uint32_t buffer_after(uint32_t rtt_us)
+{
+	struct harness *h = h_new(H_ALL);
+	h_establish(h);
+	h_advance(h, H_RTT);
+	h_peer(h, SEG_ACK, 1, 1000);
+	h->c.rcv_rtt.us = rtt_us;
+	h->c.drs_copied = 60000;
+	ck_assert_int_eq(h_recv(h, 1000, 0), 1000);
+	h_drain(h);
+	uint32_t bytes = h_status(h).rcvbuf_bytes;
+	h_free(h);
+	return bytes;
+}
+
+/* On a near path nobody waits for a window, and a small buffer stays in the cache. Time stamps tell a tick of a millisecond of it, at least. */
+START_TEST(a_near_path_needs_less)
+{
+	ck_assert_uint_lt(buffer_after(1000), buffer_after(1001));
+}
+END_TEST
+
 /* Without time stamps a receiver knows the round trip by its window: what comes beyond it was sent when it had been told. */
 START_TEST(round_trip_of_a_receiver)
 {
@@ -394,6 +416,7 @@ int main(void)
 	tcase_add_test(tc, a_clamp_holds_for_a_while);
 	tcase_add_test(tc, one_segment_beyond);
 	tcase_add_test(tc, autotuning_knows_the_ring);
+	tcase_add_test(tc, a_near_path_needs_less);
 	tcase_add_test(tc, round_trip_of_a_receiver);
 	tcase_add_test(tc, far_bytes_cost_what_they_are);
 	tcase_add_test(tc, no_text_without_its_range);
