@@ -43,6 +43,8 @@ def restricts():
     prog = ctypes.create_string_buffer(struct.pack("HL", 1, ctypes.addressof(allow)))
     if libc.prctl(22, 2, prog, 0, 0):
         raise OSError(ctypes.get_errno(), "seccomp")
+def stops():
+    poll.unregister(s.fileno())  # whoever was accepted would end with an exec
 def waits():
     pass
 poll = select.poll()
@@ -59,9 +61,8 @@ while True:
             word = os.read(0, 100).decode().strip()
             if not word:
                 sys.exit()
-            poll.unregister(s.fileno())
-            listening = False
             globals()[word]()
+            listening = word == "stops"
             print("done", flush=True)
         elif n == s.fileno():
             c = s.accept()[0]
@@ -275,6 +276,10 @@ def row(lab, way, finesse):
     lab.server.wait_listening(server, PORT, finesse=finesse)
     wire = Wire(lab)
     kinds = prepare(wire)
+    server.stdin.write(b"stops\n")
+    server.stdin.flush()
+    if server.stdout.readline() != b"done\n":
+        raise LabError("the server did not stop accepting")
     if word == "executes":  # which ends those that it had accepted
         del kinds["a segment"]
     came = []
