@@ -266,7 +266,7 @@ int bpf_prog_name(uint32_t id, char name[BPF_OBJ_NAME_LEN])
 	struct bpf_prog_info info;
 	int ret = info_by_id(BPF_PROG_GET_FD_BY_ID, id, &info, sizeof info);
 	memcpy(name, info.name, BPF_OBJ_NAME_LEN);
-	return ret;
+	return ret < 0 ? ret : (int)info.type;
 }
 
 int bpf_prog_query(int target, uint32_t attach_type, uint32_t query_flags,
@@ -285,18 +285,27 @@ int bpf_prog_query(int target, uint32_t attach_type, uint32_t query_flags,
 	return ret == 0 || ret == -ENOSPC ? (int)attr.query.prog_cnt : ret;
 }
 
-int bpf_link_next(uint32_t after)
+static int next_id(int cmd, uint32_t after)
 {
 	union bpf_attr attr;
 	memset(&attr, 0, sizeof attr);
 	attr.start_id = after;
-	int ret = bpf_call(BPF_LINK_GET_NEXT_ID, &attr);
+	int ret = bpf_call(cmd, &attr);
 	return ret < 0 ? ret : (int)attr.next_id;
+}
+
+int bpf_link_next(uint32_t after)
+{
+	return next_id(BPF_LINK_GET_NEXT_ID, after);
+}
+
+int bpf_prog_next(uint32_t after)
+{
+	return next_id(BPF_PROG_GET_NEXT_ID, after);
 }
 
 /* Of Linux 6.4: struct bpf_link_info, and what belongs to BPF_LINK_CREATE. */
 #define LINK_TYPE_NETFILTER 10
-#define PROG_TYPE_NETFILTER 32
 #define ATTACH_NETFILTER    45
 struct netfilter_link_info {
 	uint32_t type, id, prog_id, zero;
@@ -328,7 +337,7 @@ int bpf_prog_load_netfilter(const char *name, const struct bpf_insn *insns, size
 {
 	union bpf_attr attr;
 	memset(&attr, 0, sizeof attr);
-	attr.prog_type = PROG_TYPE_NETFILTER;
+	attr.prog_type = BPF_PROG_NETFILTER;
 	attr.expected_attach_type = ATTACH_NETFILTER;
 	attr.insns = ptr(insns);
 	attr.insn_cnt = n;

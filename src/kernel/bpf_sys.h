@@ -70,6 +70,7 @@ int bpf_link_detach(int link_fd);
 
 /* The next link's number behind this one; -ENOENT: there is none. -EPERM: CAP_SYS_ADMIN is missing. */
 int bpf_link_next(uint32_t after);
+int bpf_prog_next(uint32_t after); /* the same of programs */
 /* Where a program is attached to netfilter (Linux 6.4). */
 struct bpf_hook {
 	uint32_t pf, hooknum; /* NFPROTO_…, NF_INET_… */
@@ -81,7 +82,8 @@ int bpf_link_netfilter(int prog_fd, const struct bpf_hook *at); /* -EBUSY: someb
 int bpf_prog_load_netfilter(const char *name, const struct bpf_insn *insns, size_t n);
 
 #define BPF_QUERY_MAX 64
-/* How it was called when it was loaded. -EPERM: CAP_SYS_ADMIN is missing. */
+#define BPF_PROG_NETFILTER 32 /* BPF_PROG_TYPE_NETFILTER, Linux 6.4 */
+/* How it was called when it was loaded. Its type, or -EPERM: CAP_SYS_ADMIN is missing. */
 int bpf_prog_name(uint32_t id, char name[BPF_OBJ_NAME_LEN]);
 /* Ids of the programs attached to `target` (an interface index or a cgroup's fd). Returns how many there are, also beyond BPF_QUERY_MAX. */
 int bpf_prog_query(int target, uint32_t attach_type, uint32_t query_flags,

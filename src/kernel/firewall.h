@@ -43,6 +43,7 @@ struct firewall_look {
 	int names_fd[FIREWALL_FAMILIES]; /* of legacy tables */
 	int netns_fd;
 	int ipvs_fd;
+	uint32_t programs_seen, for_hooks, for_tcx; /* BPF programs: up to where they were looked at, one for netfilter's hooks and one of others' for tcx; 0: none */
 	uint32_t links_seen, link_found; /* BPF links: up to where they were looked at, and one of a program at a hook of netfilter; 0: none */
 	struct { /* of programs at tcx: is one of them another's? 0: none */
 		uint64_t sum;

@@ -53,30 +53,42 @@ static bool is_taken(const struct bpf_hook *at)
 	return link < 0;
 }
 
-/* From the link behind `seen` on: the first that is of this namespace. */
-struct links {
-	uint32_t seen, found;
-};
-
-static void look_at_new(void *arg)
+/* From the link behind `links_seen` on: the first that is of this namespace. */
+static void look_at_links(void *arg)
 {
-	struct links *l = arg;
+	struct firewall_look *l = arg;
 	struct bpf_hook at;
-	for (int next; !l->found && (next = bpf_link_next(l->seen)) > 0; l->seen = next)
+	for (int next; !l->link_found && (next = bpf_link_next(l->links_seen)) > 0; l->links_seen = next)
 		if (bpf_link_hook(next, &at) == 0 && at.hooknum != NF_INET_FORWARD && is_taken(&at))
-			l->found = next;
+			l->link_found = next;
+}
+
+static uint32_t last_link(uint32_t seen)
+{
+	for (int next; (next = bpf_link_next(seen)) > 0;)
+		seen = next;
+	return seen;
+}
+
+static void look_for_new(struct firewall_look *look)
+{
+	struct firewall_look l = *look;
+	uint32_t last = last_link(l.links_seen); /* before the programs */
+	firewall_look_at_programs(&l);
+	if (l.for_hooks)
+		apart_call(look_at_links, &l);
+	else
+		l.links_seen = last;
+	*look = l;
 }
 
 static bool has_program(struct firewall_look *look)
 {
-	struct links l = {.seen = look->links_seen, .found = look->link_found};
-	if (l.found && bpf_link_next(l.found - 1) != (int)l.found) /* it went; another one may be there from before */
-		l = (struct links){0};
-	if (!l.found && bpf_link_next(l.seen) > 0)
-		apart_call(look_at_new, &l);
-	look->links_seen = l.seen;
-	look->link_found = l.found;
-	return l.found;
+	if (look->link_found && bpf_link_next(look->link_found - 1) != (int)look->link_found) /* it went; another one may be there from before */
+		look->link_found = look->links_seen = 0;
+	if (!look->link_found && bpf_link_next(look->links_seen) > 0)
+		look_for_new(look);
+	return look->link_found;
 }
 
 /* ---- IPVS ---- */

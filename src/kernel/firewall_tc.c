@@ -21,8 +21,6 @@
 #include "kernel/firewall.h"
 #include "kernel/netlink.h"
 
-#define OWN_NAMES "finesse_" /* how the programs of every engine are called */
-
 static int on_filter(const struct nlmsghdr *h, void *ctx)
 {
 	bool *found = ctx;
@@ -51,29 +49,42 @@ static int ask_kept(struct firewall_look *look, struct nlmsghdr *h, bool *found)
 {
 	int fd = firewall_open_route(look);
 	int err = fd < 0 ? fd : netlink_talk(fd, h, on_filter, found);
-	if (err < 0 && err != -EOPNOTSUPP) { /* … which is the whole answer of a kernel without tc */
+	if (err < 0 && err != -EOPNOTSUPP && err != -EINVAL && err != -ENOENT) { /* … which are whole answers */
 		fd_close(fd);
 		look->route_fd = -1;
 	}
 	return err;
 }
 
-static int read_filters(int ifindex, bool *found, struct firewall_look *look)
+#define ANY_FILTER TC_H_MAKE(1u << 16, 0) /* of priority 1, and no protocol: there is none */
+
+static int ask_filters(int ifindex, bool all, bool *found, struct firewall_look *look)
 {
 	char buf[64];
 	struct nlmsghdr *h = mnl_nlmsg_put_header(buf);
 	h->nlmsg_type = RTM_GETTFILTER;
-	h->nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP;
+	h->nlmsg_flags = NLM_F_REQUEST | (all ? NLM_F_DUMP : NLM_F_ACK);
 	struct tcmsg *t = mnl_nlmsg_put_extra_header(h, sizeof *t);
 	t->tcm_ifindex = ifindex;
 	t->tcm_parent = TC_H_MAKE(TC_H_CLSACT, TC_H_MIN_INGRESS);
+	t->tcm_info = all ? 0 : ANY_FILTER;
 	return look ? ask_kept(look, h, found) : ask(h, found);
+}
+
+/*
+ * All filters of an interface the kernel tells under its lock of the network, for which who asks may have to wait. One it tells without, and that there is nothing that could
+ * have filters: most interfaces' answer.
+ */
+static int read_filters(int ifindex, bool *found, struct firewall_look *look)
+{
+	int err = ask_filters(ifindex, false, found, look);
+	return err == -EINVAL ? 0 : ask_filters(ifindex, true, found, look);
 }
 
 static bool is_others(uint32_t id)
 {
 	char name[BPF_OBJ_NAME_LEN];
-	return bpf_prog_name(id, name) == 0 && strncmp(name, OWN_NAMES, strlen(OWN_NAMES)) != 0;
+	return bpf_prog_name(id, name) >= 0 && firewall_is_others_program(name);
 }
 
 /* Of the programs at tcx: which they are, as one number. */
@@ -118,18 +129,23 @@ static void note_known(struct firewall_look *look, uint64_t sum, bool others)
 	look->next_set = (look->next_set + 1) % FIREWALL_LOOK_SETS;
 }
 
-void firewall_read_tc(int ifindex, struct firewall_tc *out, struct firewall_look *look)
+static bool has_others(int ifindex, struct firewall_look *look)
 {
 	struct programs p = {.others = false};
 	uint64_t sum;
-	*out = (struct firewall_tc){.ifindex = ifindex};
-	read_filters(ifindex, &out->filters, look); /* a kernel that cannot say has no tc */
 	p.n = query_tcx(ifindex, p.ids, &sum);
-	if (!look)
-		look_for_others(&p);
-	else if (p.n > 0 && !is_known(look, sum, &p.others)) {
+	if (p.n > 0 && !is_known(look, sum, &p.others)) {
 		apart_call(look_for_others, &p);
 		note_known(look, sum, p.others);
 	}
-	out->programs = p.others;
+	return p.others;
+}
+
+void firewall_read_tc(int ifindex, struct firewall_tc *out, struct firewall_look *look)
+{
+	struct firewall_look once = FIREWALL_LOOK_NONE, *l = look ? look : &once;
+	*out = (struct firewall_tc){.ifindex = ifindex};
+	read_filters(ifindex, &out->filters, look); /* a kernel that cannot say has no tc */
+	firewall_look_at_programs(l);
+	out->programs = l->for_tcx && has_others(ifindex, l);
 }

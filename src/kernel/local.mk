@@ -51,6 +51,7 @@ src_libkernel_a_SOURCES = \
 	src/kernel/firewall_xfrm.c \
 	src/kernel/firewall_unheard.c \
 	src/kernel/firewall_hooks.c \
+	src/kernel/firewall_programs.c \
 	src/kernel/firewall_xt.c \
 	src/kernel/ended.c \
 	src/kernel/ended.h \

@@ -746,13 +746,18 @@ static const struct xfrm_row xfrm_rows[] = {
 
 /* ---- what else is at netfilter's hooks ---- */
 
-static int attach_to_hook(const struct bpf_hook *at)
+static int load_for_hook(void)
 {
 	struct bpf_asm a;
 	bpf_asm_init(&a);
 	bpf_asm_mov_imm(&a, R0, 1); /* NF_ACCEPT */
 	bpf_asm_exit(&a);
-	int prog = bpf_prog_load_netfilter("passes", a.insns, bpf_asm_finish(&a));
+	return bpf_prog_load_netfilter("passes", a.insns, bpf_asm_finish(&a));
+}
+
+static int attach_to_hook(const struct bpf_hook *at)
+{
+	int prog = load_for_hook();
 	int link = prog < 0 ? prog : bpf_link_netfilter(prog, at);
 	if (prog >= 0)
 		close(prog);
@@ -787,6 +792,33 @@ START_TEST(netfilter_programs)
 		ck_assert_int_eq(firewall_untold_now(&look), before);
 		ck_assert_int_eq(check("a"), 0);
 	}
+	firewall_look_close(&look);
+}
+END_TEST
+
+/* It was seen when it was attached to nothing, and is seen again when it is. */
+START_TEST(netfilter_program_attached_late)
+{
+	struct firewall_look look = FIREWALL_LOOK_NONE;
+	const struct bpf_hook in = {.pf = 2, .hooknum = 1, .priority = -7656};
+	int prog = load_for_hook();
+	if (prog == -EPERM || prog == -EINVAL) /* as above */
+		return;
+	ck_assert_int_ge(prog, 0);
+	int before = firewall_untold_now(&look);
+	for (int again = 0; again < 2; again++) {
+		int link = bpf_link_netfilter(prog, &in);
+		ck_assert_int_ge(link, 0);
+		ck_assert_int_ne(firewall_untold_now(&look), before);
+		close(link);
+		ck_assert_int_eq(firewall_untold_now(&look), before);
+	}
+	close(prog);
+	ck_assert_int_eq(firewall_untold_now(&look), before);
+	int link = attach_to_hook(&in);
+	ck_assert_int_ge(link, 0);
+	ck_assert_int_ne(firewall_untold_now(&look), before);
+	close(link);
 	firewall_look_close(&look);
 }
 END_TEST
@@ -944,6 +976,7 @@ int main(void)
 	tcase_add_test(tc, legacy_ip6tables);
 	tcase_add_test(tc, cgroup_programs);
 	tcase_add_test(tc, netfilter_programs);
+	tcase_add_test(tc, netfilter_program_attached_late);
 	tcase_add_test(tc, ipvs_services);
 	if (system("unshare --net ip xfrm policy add dir in action block 2>/dev/null") == 0) {
 		tcase_add_loop_test(tc, ipsec_policies, 0, sizeof xfrm_rows / sizeof xfrm_rows[0]);
