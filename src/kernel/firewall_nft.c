@@ -349,17 +349,18 @@ static int by_key(const void *a, const void *b)
 	return d ? d : (y->verdict == IS_END) - (x->verdict == IS_END); /* one range's end before the next one's beginning */
 }
 
-/* Ranges come as two elements, in any order; but where the next one begins at once, none ends the first. */
-static void join_ranges(struct ruleset *rs, struct rules_set *s)
+/* Elements come in any order, and ranges as two of them; but where the next one begins at once, none ends the first. */
+static void sort_elements(struct ruleset *rs, struct rules_set *s)
 {
 	struct rules_element *el = rs->elements + s->first;
 	uint32_t n = 0;
 	bool ranges = false;
 	for (uint32_t i = 0; i < s->n; i++)
 		ranges |= el[i].verdict == IS_END;
+	qsort(el, s->n, sizeof *el, by_key);
+	s->is_sorted = true;
 	if (!ranges)
 		return;
-	qsort(el, s->n, sizeof *el, by_key);
 	for (uint32_t i = 0; i < s->n; i++) {
 		if (el[i].verdict == IS_END)
 			continue;
@@ -757,7 +758,7 @@ static int read_elements(struct reader *r)
 	int ret = netlink_talk(r->fd, h, on_elements, r);
 	if (ret == -ENOENT)
 		return -EINTR; /* the set went meanwhile */
-	join_ranges(r->rs, s);
+	sort_elements(r->rs, s);
 	return ret;
 }
 

@@ -406,6 +406,22 @@ static void load(struct registers *r, const struct rules_op *op, const struct ru
 
 /* ---- sets ---- */
 
+/* The element in which a key is that is wholly known; NULL: in none. */
+static const struct rules_element *search(const struct ruleset *rs, const struct rules_set *s, const uint8_t *key)
+{
+	uint32_t low = s->first, high = s->first + s->n; /* the last one that begins no later is before `low` */
+	while (low < high) {
+		uint32_t middle = low + (high - low) / 2;
+		if (memcmp(rs->elements[middle].key, key, s->key_len) <= 0)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	if (low == s->first || memcmp(key, rs->elements[low - 1].end, s->key_len) > 0)
+		return NULL;
+	return &rs->elements[low - 1];
+}
+
 /* Is the key in the set, and where? */
 static enum answer look_up(const struct ruleset *rs, const struct rules_op *op, const struct registers *r, const struct rules_element **found)
 {
@@ -414,6 +430,11 @@ static enum answer look_up(const struct ruleset *rs, const struct rules_op *op, 
 	if (!s || s->is_open || op->from + s->key_len > RULES_REG_BYTES)
 		return ANSWER_MAYBE;
 	enum answer known = is_known(r, op->from, s->key_len), most = ANSWER_NO;
+	if (known == ANSWER_YES && s->is_sorted) {
+		const struct rules_element *el = search(rs, s, r->value + op->from);
+		*found = el && !s->is_aging ? el : NULL;
+		return !el ? ANSWER_NO : s->is_aging ? ANSWER_MAYBE : ANSWER_YES;
+	}
 	for (uint32_t i = s->first; i < s->first + s->n; i++) {
 		const struct rules_element *el = &rs->elements[i];
 		bool single = memcmp(el->key, el->end, s->key_len) == 0;
