@@ -100,6 +100,8 @@ struct drive_ops {
 	void (*end_urgent)(struct drive *d);
 	/* Connections have something to say. */
 	bool (*owes)(struct drive *d);
+	/* … and the peer of the first one waits for that: a verb does not put it off. */
+	bool (*hurries)(struct drive *d);
 	/* The time is read anew, before an `end` that no `begin` precedes; returns it. */
 	int64_t (*look)(struct drive *d);
 	/* When a turn has something to do at the latest. */

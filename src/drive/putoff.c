@@ -25,6 +25,7 @@
  *     no CPU for it.
  *   - a thread that sends at a rate, and looks for input never or in another thread, saves nothing by putting off, and each message would be late. Sending alone
  *     makes no rhythm, and one that was there halves whenever something has become old without a look.
+ *   - whoever has received much (drive_ops.hurries) puts nothing off: the ACK is what its sender waits for.
  *   - a thread that looks for an answer again and again instead of waiting for it (recv without blocking, in a loop) comes to no wait. So the second verb in a
  *     row that finds nothing says what was put off, as a wait would. One such verb is usual in an event loop: it has read all that there was.
  */
@@ -210,7 +211,7 @@ static bool find_owner(struct drive *d, const struct waiter *w)
 /* A verb of thread `w` (NULL: it never waited) ends. */
 static void leave(struct drive *d, struct waiter *w)
 {
-	if (!w || !d->ops->owes(d)) {
+	if (!w || !d->ops->owes(d) || d->ops->hurries(d)) {
 		drive_leave(d);
 		return;
 	}

@@ -447,6 +447,13 @@ static bool owes(struct drive *d)
 	return !list_empty(&e->dirty);
 }
 
+/* Only who has waited the longest is asked: whoever has received much is mostly alone, and there may be thousands. */
+static bool hurries(struct drive *d)
+{
+	const struct list *first = list_first(&engine_of(d)->dirty);
+	return first && tcp_acks_much(&container_of(first, const struct sock, dirty)->tcp);
+}
+
 static int64_t look(struct drive *d)
 {
 	turn_now(engine_of(d));
@@ -518,6 +525,7 @@ const struct drive_ops turn_ops = {
 	.end = end,
 	.end_urgent = end_urgent,
 	.owes = owes,
+	.hurries = hurries,
 	.look = look,
 	.deadline = deadline,
 	.fds = fds,

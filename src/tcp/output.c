@@ -281,6 +281,13 @@ bool tcp_may_say_later(const struct tcp_conn *c)
 	return !asked && unacked && unacked < 2 * (uint32_t)c->rcv_mss && !delack_has_many(c) && output_next(c).kind == OUT_ACK;
 }
 
+#define ACKS_MUCH_BYTES (UINT32_C(1) << 17) /* two super-segments */
+
+bool tcp_acks_much(const struct tcp_conn *c)
+{
+	return c->rcv_nxt - c->rcv_wup >= ACKS_MUCH_BYTES;
+}
+
 /*
  * The sequence number of an ACK without data. The peer drops what lies beyond its window, ACKs too; and SND.NXT lies there when the peer took window back
  * (RFC 9293 §3.8.6.2.1 has us be ready for that). Then the window's end is good, as in Linux. Less than the window's unit beyond is rounding.

@@ -30,6 +30,7 @@ static struct engine {
 	_Atomic bool owed; /* as a connection that has something to say */
 	bool little;       /* … which is not urgent. Lock */
 	_Atomic unsigned urgent; /* turns that left it */
+	bool much;         /* … or for which a peer waits. Lock */
 } e;
 
 static int64_t begin(struct drive *d)
@@ -70,6 +71,11 @@ static bool owes(struct drive *d)
 	return e.owed;
 }
 
+static bool hurries(struct drive *d)
+{
+	return e.much;
+}
+
 static int64_t look(struct drive *d)
 {
 	return clock_now_us();
@@ -105,6 +111,7 @@ static const struct drive_ops ops = {
 	.end = end,
 	.end_urgent = end_urgent,
 	.owes = owes,
+	.hurries = hurries,
 	.look = look,
 	.deadline = deadline,
 	.fds = fds,
