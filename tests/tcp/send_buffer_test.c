@@ -1,6 +1,8 @@
 /* The send buffer: room and writability, its memory, and how segments are cut from it. */
 #include "harness.h"
 
+#include "tcp/tcp_int.h"
+
 static void cork(struct tcp_options *opt)
 {
 	opt->cork = true;
@@ -48,6 +50,22 @@ START_TEST(first_send)
 	ck_assert_uint_eq(tcp_send_space(&h->c, 30000), 30000);
 	ck_assert_int_eq(h_send(h, 100000), 42000); /* by whole buffers of half the window, the last one whole: as Linux */
 	h_drain(h);
+	h_free(h);
+}
+END_TEST
+
+/* As Linux's, SO_SNDBUF grows with the congestion window; near by, no further than what a cache holds. */
+START_TEST(near_by_the_buffer_stays_small)
+{
+	static const struct {
+		uint32_t rtt_us, most;
+	} paths[] = {{50, 1 << 20}, {H_RTT, 4 << 20}};
+	struct harness *h = h_new(0);
+	h_establish(h);
+	h->c.min_rtt_us = paths[_i].rtt_us;
+	h->c.cwnd = 1000 * H_MSS;
+	window_grow_sndbuf(&h->c);
+	ck_assert_uint_eq(h_status(h).sndbuf_bytes, paths[_i].most);
 	h_free(h);
 }
 END_TEST
@@ -221,6 +239,7 @@ int main(void)
 	TCase *tc = tcase_create("application");
 	tcase_add_test(tc, send_buffer_and_writability);
 	tcase_add_loop_test(tc, first_send, 0, 2);
+	tcase_add_loop_test(tc, near_by_the_buffer_stays_small, 0, 2);
 	tcase_add_test(tc, who_asks_for_room_is_told);
 	tcase_add_test(tc, super_segments_of_a_far_peer);
 	tcase_add_test(tc, records_stay_apart);
