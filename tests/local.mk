@@ -24,7 +24,7 @@ LOG_COMPILER = /usr/bin/python3
 AM_LOG_FLAGS = $(srcdir)/tests/bounded.py
 SH_LOG_COMPILER = $(LOG_COMPILER)
 AM_SH_LOG_FLAGS = $(AM_LOG_FLAGS)
-EXTRA_DIST += tests/bounded.py
+EXTRA_DIST += tests/bounded.py tests/suite.h
 dist_check_SCRIPTS += tests/bounded_test.sh
 TESTS += tests/bounded_test.sh
 

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "kernel/bpf_sys.h"
+#include "tests/suite.h"
 #include "tests/untested.h"
 
 enum classifier_choice choice;
@@ -185,11 +186,7 @@ static int run(enum classifier_choice which, const char *name, void (*add)(TCase
 	tcase_set_timeout(tc, 30);
 	add(tc);
 	suite_add_tcase(s, tc);
-	SRunner *sr = srunner_create(s);
-	srunner_run_all(sr, CK_NORMAL);
-	int failed = srunner_ntests_failed(sr);
-	srunner_free(sr);
-	return failed;
+	return suite_run(s);
 }
 
 int classifier_main(const char *name, void (*add)(TCase *tc))

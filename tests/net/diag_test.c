@@ -12,6 +12,7 @@
 
 #include "frames.h"
 #include "kernel/diag.h"
+#include "tests/suite.h"
 
 #define PORT      5000
 #define SEEN_MAX  16
@@ -297,9 +298,5 @@ int main(void)
 	tcase_add_test(tc, bound_to_an_interface);
 	tcase_add_test(tc, many);
 	suite_add_tcase(s, tc);
-	SRunner *sr = srunner_create(s);
-	srunner_run_all(sr, CK_NORMAL);
-	int failed = srunner_ntests_failed(sr);
-	srunner_free(sr);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite_main(s);
 }

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "kernel/fastopen_cache.h"
+#include "tests/suite.h"
 
 static char dir[] = "/tmp/fastopen_cache.XXXXXX", path[64];
 static const uint8_t key[16] = "key of the host";
@@ -146,9 +147,5 @@ int main(void)
 	tcase_add_test(t, spoiled);
 	tcase_add_test(t, own_where_the_file_is_not_ours);
 	suite_add_tcase(s, t);
-	SRunner *sr = srunner_create(s);
-	srunner_run_all(sr, CK_NORMAL);
-	int failed = srunner_ntests_failed(sr);
-	srunner_free(sr);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite_main(s);
 }

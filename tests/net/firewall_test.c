@@ -24,6 +24,7 @@
 #include "kernel/firewall.h"
 #include "kernel/firewall_internal.h"
 #include "kernel/named.h"
+#include "tests/suite.h"
 #include "tests/untested.h"
 
 unsigned if_nametoindex(const char *name); /* <net/if.h> quarrels with ip_tables.h */
@@ -986,9 +987,5 @@ int main(void)
 	tcase_add_test(tc, without_privilege_it_says_so);
 	tcase_add_test(tc, without_proc_it_says_so);
 	suite_add_tcase(s, tc);
-	SRunner *sr = srunner_create(s);
-	srunner_run_all(sr, CK_NORMAL);
-	int failed = srunner_ntests_failed(sr);
-	srunner_free(sr);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite_main(s);
 }

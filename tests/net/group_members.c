@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "kernel/bpf_sys.h"
+#include "tests/suite.h"
 #include "tests/untested.h"
 
 #define FENCE      7
@@ -236,9 +237,5 @@ int group_main(Suite *suite)
 		_exit(net_enter());
 	if (waitpid(pid, &status, 0) != pid || status != 0)
 		return WIFEXITED(status) ? WEXITSTATUS(status) : 1;
-	SRunner *sr = srunner_create(suite);
-	srunner_run_all(sr, CK_NORMAL);
-	int failed = srunner_ntests_failed(sr);
-	srunner_free(sr);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite_main(suite);
 }

@@ -2,6 +2,7 @@
 #include "kernel/privileged.h"
 #include "tests/net/handover_pair.h"
 #include "tests/net/netns_test.h"
+#include "tests/suite.h"
 #include "tests/untested.h"
 
 #include <linux/sockios.h>
@@ -336,9 +337,5 @@ int main(void)
 	tcase_add_loop_test(t, without_privilege, 0, 1);
 	tcase_add_loop_test(t, somebody_is_asked_twice, 0, 1);
 	suite_add_tcase(s, t);
-	SRunner *r = srunner_create(s);
-	srunner_run_all(r, CK_ENV);
-	int failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed != 0;
+	return suite_main(s);
 }

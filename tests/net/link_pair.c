@@ -1,4 +1,5 @@
 #include "tests/net/link_pair.h"
+#include "tests/suite.h"
 
 #include <errno.h>
 #include <linux/filter.h>
@@ -140,9 +141,5 @@ int run_suite(Suite *(*make)(void))
 	waitpid(pid, &status, 0);
 	if (status)
 		return 77;
-	SRunner *r = srunner_create(make());
-	srunner_run_all(r, CK_ENV);
-	int failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed != 0;
+	return suite_main(make());
 }

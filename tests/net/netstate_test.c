@@ -2,6 +2,7 @@
 #include <check.h>
 
 #include "tests/net/netns_test.h"
+#include "tests/suite.h"
 #include "tests/untested.h"
 
 #include <arpa/inet.h>
@@ -999,9 +1000,5 @@ int main(void)
 	tcase_set_timeout(pair, 30);
 	suite_add_tcase(suite, alone);
 	suite_add_tcase(suite, pair);
-	SRunner *runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	int failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? 1 : 0;
+	return suite_main(suite);
 }

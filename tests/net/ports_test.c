@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "kernel/ports.h"
+#include "tests/suite.h"
 
 #define UPPER_PORTS (65536u - 61000u)
 
@@ -487,9 +488,5 @@ int main(void)
 	tcase_add_test(sec, secret_without_a_place_is_random);
 	suite_add_tcase(suite, ports);
 	suite_add_tcase(suite, sec);
-	SRunner *runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	int failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? 1 : 0;
+	return suite_main(suite);
 }

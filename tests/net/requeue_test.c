@@ -2,6 +2,7 @@
 #include "kernel/requeue.h"
 #include "tests/net/handover_pair.h"
 #include "tests/net/netns_test.h"
+#include "tests/suite.h"
 
 #include <poll.h>
 #include <sys/socket.h>
@@ -126,9 +127,5 @@ int main(void)
 	tcase_add_loop_test(t, unaccepted_when_the_parent_forked, 0, 1);
 	tcase_add_loop_test(t, nobody_listens_any_more, 0, 1);
 	suite_add_tcase(s, t);
-	SRunner *r = srunner_create(s);
-	srunner_run_all(r, CK_ENV);
-	int failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed != 0;
+	return suite_main(s);
 }

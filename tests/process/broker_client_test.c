@@ -17,6 +17,7 @@
 
 #include "base/time.h"
 #include "kernel/privileged.h"
+#include "tests/suite.h"
 
 #define SILENT_S 5 /* as broker_client.c has it */
 
@@ -295,9 +296,5 @@ int main(void)
 	tcase_add_test(t, a_look_that_is_cut_ends);
 	tcase_add_test(t, a_child_asks_anew);
 	suite_add_tcase(s, t);
-	SRunner *r = srunner_create(s);
-	srunner_run_all(r, CK_ENV);
-	int failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed != 0;
+	return suite_main(s);
 }

@@ -3,6 +3,7 @@
  * poll with a bound.
  */
 #include "kernel/ended.h"
+#include "tests/suite.h"
 
 #include <check.h>
 #include <errno.h>
@@ -94,9 +95,5 @@ int main(void)
 	TCase *t = tcase_create("ended");
 	tcase_add_loop_test(t, shows_the_end, 0, N_CASES);
 	suite_add_tcase(s, t);
-	SRunner *r = srunner_create(s);
-	srunner_run_all(r, CK_ENV);
-	int failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed != 0;
+	return suite_main(s);
 }

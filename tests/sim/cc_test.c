@@ -12,6 +12,7 @@
 
 #include "sim.h"
 #include "tcp/cc.h"
+#include "tests/suite.h"
 
 #define CLIENT 0
 #define SERVER 1
@@ -203,9 +204,5 @@ int main(void)
 	tcase_add_loop_test(tc, side_by_side, 0, 4);
 	tcase_add_loop_test(tc, bbr_beside_cubic, 0, 3);
 	suite_add_tcase(s, tc);
-	SRunner *sr = srunner_create(s);
-	srunner_run_all(sr, CK_NORMAL);
-	int failed = srunner_ntests_failed(sr);
-	srunner_free(sr);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite_main(s);
 }

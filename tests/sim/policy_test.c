@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "sim_pair.h"
+#include "tests/suite.h"
 
 struct holding {
 	struct close_policy policy;
@@ -232,9 +233,5 @@ int main(void)
 	tcase_add_test(tc, data_in_a_hold);
 	tcase_add_test(tc, abort_in_a_hold);
 	suite_add_tcase(s, tc);
-	SRunner *sr = srunner_create(s);
-	srunner_run_all(sr, CK_NORMAL);
-	int failed = srunner_ntests_failed(sr);
-	srunner_free(sr);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite_main(s);
 }

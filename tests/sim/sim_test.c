@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "sim_pair.h"
+#include "tests/suite.h"
 
 static uint32_t some_bytes(struct sim *sim)
 {
@@ -594,9 +595,5 @@ int main(void)
 	tcase_add_loop_test(tc, syn_takes_over_the_servers_time_wait, 0, 2);
 	tcase_add_test(tc, client_reuses_its_own_time_wait);
 	suite_add_tcase(s, tc);
-	SRunner *sr = srunner_create(s);
-	srunner_run_all(sr, CK_NORMAL);
-	int failed = srunner_ntests_failed(sr);
-	srunner_free(sr);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite_main(s);
 }

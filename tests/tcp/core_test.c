@@ -3,6 +3,7 @@
 #include <errno.h>
 
 #include "core_pair.h"
+#include "tests/suite.h"
 
 static struct pair pair;
 static uint8_t out_bytes[1 << 20], in_bytes[1 << 20];
@@ -408,9 +409,5 @@ int main(void)
 	tcase_add_test(t, data_after_close_is_answered_by_reset);
 	tcase_add_test(t, nagle_holds_the_second_small_segment);
 	suite_add_tcase(s, t);
-	SRunner *r = srunner_create(s);
-	srunner_run_all(r, CK_ENV);
-	int failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite_main(s);
 }

@@ -5,6 +5,7 @@
 
 #include "tcp/fastopen.h"
 #include "test_memory.h"
+#include "tests/suite.h"
 
 #define ISS UINT32_C(0xfffffff8)
 #define IRS UINT32_C(0xffffff00)
@@ -229,9 +230,5 @@ int main(void)
 	tcase_add_test(tc, text_and_answer_before_the_last_ack);
 	tcase_add_test(tc, reset_before_the_last_ack_is_told);
 	suite_add_tcase(s, tc);
-	SRunner *r = srunner_create(s);
-	srunner_run_all(r, CK_ENV);
-	int failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed != 0;
+	return suite_main(s);
 }

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "tcp/ts_clock.h"
+#include "tests/suite.h"
 
 uint8_t h_byte(uint32_t pos)
 {
@@ -462,9 +463,5 @@ void h_state_at(struct harness *h, const char *file, int line, enum tcp_state st
 
 int h_main(Suite *suite)
 {
-	SRunner *sr = srunner_create(suite);
-	srunner_run_all(sr, CK_NORMAL);
-	int failed = srunner_ntests_failed(sr);
-	srunner_free(sr);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite_main(suite);
 }

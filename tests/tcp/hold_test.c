@@ -3,6 +3,7 @@
 #include <errno.h>
 
 #include "core_pair.h"
+#include "tests/suite.h"
 
 #define HOLD_US (100 * USEC_PER_MSEC)
 
@@ -314,9 +315,5 @@ int main(void)
 	tcase_add_test(t, unread_is_a_reset);
 	tcase_add_test(t, our_own_connections_are_not_asked_about);
 	suite_add_tcase(s, t);
-	SRunner *r = srunner_create(s);
-	srunner_run_all(r, CK_ENV);
-	int failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite_main(s);
 }

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "tcp/tcp.h"
+#include "tests/suite.h"
 
 static struct tcp_stack stack;
 static const struct flow_key flow = {
@@ -96,9 +97,5 @@ int main(void)
 	tcase_add_test(tc, depends_on_the_secrets);
 	tcase_add_test(tc, iss_at_least_in_sequence_space);
 	suite_add_tcase(s, tc);
-	SRunner *sr = srunner_create(s);
-	srunner_run_all(sr, CK_NORMAL);
-	int failed = srunner_ntests_failed(sr);
-	srunner_free(sr);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite_main(s);
 }

@@ -7,6 +7,7 @@
 
 #include "tcp/reassembly.h"
 #include "test_memory.h"
+#include "tests/suite.h"
 
 #define BASE UINT32_C(0xffffff00) /* straddles 2^32 */
 
@@ -142,9 +143,5 @@ int main(void)
 	tcase_add_test(tc, memory_that_runs_out);
 	tcase_add_loop_test(tc, whatever_the_order, 0, 40);
 	suite_add_tcase(s, tc);
-	SRunner *runner = srunner_create(s);
-	srunner_run_all(runner, CK_NORMAL);
-	int failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed != 0;
+	return suite_main(s);
 }

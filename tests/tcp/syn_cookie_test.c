@@ -5,6 +5,7 @@
 
 #include "tcp/syn_cookie.h"
 #include "test_memory.h"
+#include "tests/suite.h"
 
 #define START (1000 * SYN_COOKIE_PERIOD_US)
 #define IRS   UINT32_C(0xffffff00)
@@ -284,9 +285,5 @@ int main(void)
 	tcase_add_test(tc, no_syn_no_answer);
 	tcase_add_loop_test(tc, timestamps_do_not_run_ahead, 0, 15);
 	suite_add_tcase(s, tc);
-	SRunner *r = srunner_create(s);
-	srunner_run_all(r, CK_NORMAL);
-	int failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed != 0;
+	return suite_main(s);
 }

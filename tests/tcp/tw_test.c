@@ -4,6 +4,7 @@
 
 #include "tcp/tcp.h"
 #include "tcp/ts_clock.h"
+#include "tests/suite.h"
 
 #define MSL2     (60 * USEC_PER_SEC)
 #define NOW      (INT64_C(1000) * USEC_PER_SEC)
@@ -433,9 +434,5 @@ int main(void)
 	tcase_add_test(without, MUST_old_syn_gets_a_challenge_ack);
 	tcase_add_test(without, no_reuse_without_timestamps_before_2msl);
 	suite_add_tcase(s, without);
-	SRunner *sr = srunner_create(s);
-	srunner_run_all(sr, CK_NORMAL);
-	int failed = srunner_ntests_failed(sr);
-	srunner_free(sr);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite_main(s);
 }

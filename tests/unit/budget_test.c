@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "base/budget.h"
+#include "tests/suite.h"
 
 static struct budget b;
 static const uint8_t secret[16] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16};
@@ -98,9 +99,5 @@ int main(void)
 	tcase_add_test(tc, all_together_are_bounded);
 	tcase_add_test(tc, ipv6_networks_are_56s);
 	suite_add_tcase(s, tc);
-	SRunner *r = srunner_create(s);
-	srunner_run_all(r, CK_NORMAL);
-	int failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed != 0;
+	return suite_main(s);
 }

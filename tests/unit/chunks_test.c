@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/chunks.h"
+#include "tests/suite.h"
 
 #define MANY (40 * CHUNK_BYTES)
 
@@ -258,9 +259,5 @@ int main(void)
 	tcase_add_loop_test(t, whatever_comes, 0, 8);
 	tcase_set_timeout(t, 60);
 	suite_add_tcase(s, t);
-	SRunner *r = srunner_create(s);
-	srunner_run_all(r, CK_ENV);
-	int failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite_main(s);
 }

@@ -1,4 +1,5 @@
 #include "base/fd.h"
+#include "tests/suite.h"
 
 #include <check.h>
 #include <errno.h>
@@ -209,9 +210,5 @@ int main(void)
 	tcase_add_test(t, an_error_is_handed_through);
 	tcase_add_test(t, a_hard_limit_is_respected);
 	suite_add_tcase(s, t);
-	SRunner *r = srunner_create(s);
-	srunner_run_all(r, CK_ENV);
-	int failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed != 0;
+	return suite_main(s);
 }

@@ -8,6 +8,7 @@
 
 #include "preload/fdtable.h"
 #include "socket/sock.h"
+#include "tests/suite.h"
 
 static _Atomic int released;
 
@@ -418,9 +419,5 @@ int main(void)
 	tcase_add_test(t, a_file_that_is_copied_keeps_its_numbers);
 	tcase_add_test(t, a_fork_sees_numbers_on_their_way_and_its_child_ends_them);
 	suite_add_tcase(s, t);
-	SRunner *r = srunner_create(s);
-	srunner_run_all(r, CK_NORMAL);
-	int failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite_main(s);
 }

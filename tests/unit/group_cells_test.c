@@ -8,6 +8,7 @@
 
 #include "base/time.h"
 #include "kernel/classifier_group_internal.h"
+#include "tests/suite.h"
 
 #define MEMBERS 4
 #define FLOWS   4000
@@ -321,9 +322,5 @@ int main(void)
 	tcase_add_test(t, who_does_not_serve_takes_no_syn_of_a_dead_one);
 	tcase_add_test(t, foreign_memory_is_refused);
 	suite_add_tcase(s, t);
-	SRunner *r = srunner_create(s);
-	srunner_run_all(r, CK_NORMAL);
-	int failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite_main(s);
 }

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "base/late.h"
+#include "tests/suite.h"
 #include "tests/untested.h"
 
 #define WAIT_MS 60000 /* on failure only */
@@ -63,9 +64,5 @@ int main(void)
 	tcase_add_test(tc, what_is_held_ends_when_it_is_let_go);
 	tcase_add_test(tc, what_cannot_be_held_is_closed_as_ever);
 	suite_add_tcase(s, tc);
-	SRunner *r = srunner_create(s);
-	srunner_run_all(r, CK_NORMAL);
-	int failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed != 0;
+	return suite_main(s);
 }

@@ -1,5 +1,6 @@
 /* base/log.h: where a line goes, and where not. */
 #include "base/log.h"
+#include "tests/suite.h"
 
 #include <check.h>
 #include <fcntl.h>
@@ -91,9 +92,5 @@ int main(void)
 	tcase_add_test(t, to_the_log_that_a_program_makes_it);
 	tcase_add_test(t, a_reader_that_is_gone);
 	suite_add_tcase(s, t);
-	SRunner *r = srunner_create(s);
-	srunner_run_all(r, CK_ENV);
-	int failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed != 0;
+	return suite_main(s);
 }

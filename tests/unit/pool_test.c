@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/pool.h"
+#include "tests/suite.h"
 
 #define MIB ((size_t)1 << 20)
 
@@ -207,9 +208,5 @@ int main(void)
 	tcase_add_test(tc, test_share);
 	tcase_add_test(tc, test_random_through_vtable);
 	suite_add_tcase(s, tc);
-	SRunner *r = srunner_create(s);
-	srunner_run_all(r, CK_ENV);
-	int failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite_main(s);
 }

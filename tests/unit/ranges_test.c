@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/ranges.h"
+#include "tests/suite.h"
 
 static size_t in_use;
 static bool memory_refuses;
@@ -145,9 +146,5 @@ int main(void)
 	tcase_add_test(t, takes_what_it_needs);
 	tcase_add_test(t, agrees_with_a_bitmap);
 	suite_add_tcase(s, t);
-	SRunner *r = srunner_create(s);
-	srunner_run_all(r, CK_ENV);
-	int failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite_main(s);
 }

@@ -10,6 +10,7 @@
 #include "base/list.h"
 #include "link/packet.h"
 #include "link/remains.h"
+#include "tests/suite.h"
 
 #define SLOTS (RX_RING_BYTES / RX_SLOT_BYTES)
 #define MAC   82
@@ -120,9 +121,5 @@ int main(void)
 	tcase_add_test(tc, no_number_is_believed);
 	tcase_add_test(tc, only_packet_sockets_have_one);
 	suite_add_tcase(s, tc);
-	SRunner *r = srunner_create(s);
-	srunner_run_all(r, CK_NORMAL);
-	int failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed != 0;
+	return suite_main(s);
 }

@@ -8,6 +8,7 @@
 
 #include "base/ring.h"
 #include "base/user.h"
+#include "tests/suite.h"
 
 #define FRESH 0xee
 
@@ -252,9 +253,5 @@ int main(void)
 	tcase_add_test(t, a_refused_size_is_not_needed);
 	tcase_add_test(t, a_stream_starts_where_it_ended);
 	suite_add_tcase(s, t);
-	SRunner *r = srunner_create(s);
-	srunner_run_all(r, CK_ENV);
-	int failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite_main(s);
 }

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/siphash.h"
+#include "tests/suite.h"
 
 static void sequence(uint8_t *out, size_t n)
 {
@@ -99,9 +100,5 @@ int main(void)
 	tcase_add_test(tc, test_unaligned_message_and_key_bits);
 	tcase_add_test(tc, test_memo);
 	suite_add_tcase(s, tc);
-	SRunner *r = srunner_create(s);
-	srunner_run_all(r, CK_ENV);
-	int failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite_main(s);
 }

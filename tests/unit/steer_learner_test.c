@@ -5,6 +5,7 @@
  */
 #include "base/time.h"
 #include "steer/steer.h"
+#include "tests/suite.h"
 
 #include <check.h>
 #include <stdio.h>
@@ -452,9 +453,5 @@ int main(void)
 	for (size_t i = 0; i < sizeof tests / sizeof tests[0]; i++)
 		tcase_add_test(tc, tests[i]);
 	suite_add_tcase(suite, tc);
-	SRunner *runner = srunner_create(suite);
-	srunner_run_all(runner, CK_ENV);
-	int failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite_main(suite);
 }

@@ -1,6 +1,7 @@
 /* Every verdict and rule of the close policies, and what the counters say of it. */
 #include "base/time.h"
 #include "steer/steer.h"
+#include "tests/suite.h"
 
 #include <check.h>
 #include <stdlib.h>
@@ -563,9 +564,5 @@ int main(void)
 	add(suite, "hold", setup_hold, hold, sizeof hold / sizeof hold[0]);
 	add(suite, "adaptive", setup_adaptive, adaptive, sizeof adaptive / sizeof adaptive[0]);
 	add(suite, "off", setup_off, off, sizeof off / sizeof off[0]);
-	SRunner *runner = srunner_create(suite);
-	srunner_run_all(runner, CK_ENV);
-	int failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite_main(suite);
 }

@@ -4,6 +4,7 @@
  */
 #include "base/time.h"
 #include "steer/steer.h"
+#include "tests/suite.h"
 
 #include <check.h>
 #include <stdio.h>
@@ -285,9 +286,5 @@ int main(void)
 	tcase_add_test(tc, a_flood_of_prefixes);
 	tcase_add_test(tc, late_fins_of_one_prefix);
 	suite_add_tcase(s, tc);
-	SRunner *sr = srunner_create(s);
-	srunner_run_all(sr, CK_ENV);
-	int failed = srunner_ntests_failed(sr);
-	srunner_free(sr);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite_main(s);
 }

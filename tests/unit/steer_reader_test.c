@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "steer/reader.h"
+#include "tests/suite.h"
 
 #define TURNS_MAX 8
 
@@ -326,9 +327,5 @@ int main(void)
 	tcase_add_test(tc, whole_lines_are_as_their_bytes);
 	tcase_add_test(tc, it_is_small);
 	suite_add_tcase(s, tc);
-	SRunner *sr = srunner_create(s);
-	srunner_run_all(sr, CK_ENV);
-	int failed = srunner_ntests_failed(sr);
-	srunner_free(sr);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite_main(s);
 }

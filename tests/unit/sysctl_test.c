@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "kernel/sysctl.h"
+#include "tests/suite.h"
 
 #define MS INT64_C(1000)
 
@@ -113,9 +114,5 @@ int main(void)
 	tc = tcase_create("table");
 	tcase_add_test(tc, all_of_the_kernels);
 	suite_add_tcase(s, tc);
-	SRunner *r = srunner_create(s);
-	srunner_run_all(r, CK_ENV);
-	int failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite_main(s);
 }

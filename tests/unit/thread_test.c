@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "base/thread.h"
+#include "tests/suite.h"
 
 #define NOBODY 54321 /* a user without processes, so that the limit counts this one alone */
 
@@ -165,9 +166,5 @@ int main(void)
 	tcase_set_timeout(t, 60);
 	tcase_add_test(t, only_ours_is_said_when_the_programs_last_thread_is_gone);
 	suite_add_tcase(s, t);
-	SRunner *r = srunner_create(s);
-	srunner_run_all(r, CK_NORMAL);
-	int failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite_main(s);
 }

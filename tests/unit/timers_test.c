@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "base/timers.h"
+#include "tests/suite.h"
 
 static struct timers heap;
 
@@ -133,9 +134,5 @@ int main(void)
 	tcase_add_test(tc, test_sorts);
 	tcase_add_test(tc, test_random_against_array);
 	suite_add_tcase(s, tc);
-	SRunner *r = srunner_create(s);
-	srunner_run_all(r, CK_ENV);
-	int failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite_main(s);
 }

@@ -7,6 +7,7 @@
 
 #include "socket/trace_queue.h"
 #include "socket/trace_text.h"
+#include "tests/suite.h"
 
 static struct trace_about about;
 static struct tcp_status st;
@@ -233,9 +234,5 @@ int main(void)
 	tcase_add_test(t, a_line_too_long_is_cut_and_ends);
 	tcase_add_test(t, queue_keeps_whole_lines_in_order);
 	suite_add_tcase(s, t);
-	SRunner *r = srunner_create(s);
-	srunner_run_all(r, CK_ENV);
-	int failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite_main(s);
 }

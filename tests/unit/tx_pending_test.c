@@ -1,4 +1,5 @@
 #include "link/tx_pending.h"
+#include "tests/suite.h"
 
 #include <check.h>
 #include <string.h>
@@ -90,9 +91,5 @@ int main(void)
 	tcase_add_test(t, first_in_first_out_round_the_ring);
 	tcase_add_test(t, next_walks_what_first_and_pop_would);
 	suite_add_tcase(s, t);
-	SRunner *r = srunner_create(s);
-	srunner_run_all(r, CK_ENV);
-	int failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed != 0;
+	return suite_main(s);
 }
