@@ -1,16 +1,21 @@
 /*
- * Listening sockets that came from elsewhere: over exec (LISTEN_FDS, inetd, a server that starts its successor) or by SCM_RIGHTS.
+ * Listening sockets that came from elsewhere: over exec (LISTEN_FDS, inetd, a server that starts its successor) or by
+ * SCM_RIGHTS.
  *
- * The shim has not seen them being made. So the first accept or epoll_ctl that names a number which is not in the table asks the kernel once what is there. A TCP
- * socket that listens is decided as if the program had called listen now, with the backlog that it has. Every other way to a new listening socket passes the shim, so
- * a number is never asked about twice; SCM_RIGHTS brings new ones under old numbers (adopt_ask_again). What was decided to be the kernel's stays so (adopt_never).
+ * The shim has not seen them being made. So the first accept or epoll_ctl that names a number which is not in the table
+ * asks the kernel once what is there. A TCP socket that listens is decided as if the program had called listen now,
+ * with the backlog that it has. Every other way to a new listening socket passes the shim, so a number is never asked
+ * about twice; SCM_RIGHTS brings new ones under old numbers (adopt_ask_again). What was decided to be the kernel's
+ * stays so (adopt_never).
  *
- * A question is a system call that the program did not make, and a sandbox (seccomp) may end the process for it: sshd polls its connection in one. So
- * poll and select ask only about what LISTEN_FDS announces, SCM_RIGHTS brought, or a program under us passed by exec, which says so
- * (process/spare_exec.h). Who polls another listener is served from its first accept on.
+ * A question is a system call that the program did not make, and a sandbox (seccomp) may end the process for it: sshd
+ * polls its connection in one. So poll and select ask only about what LISTEN_FDS announces, SCM_RIGHTS brought, or a
+ * program under us passed by exec, which says so (process/spare_exec.h). Who polls another listener is served from its
+ * first accept on.
  *
- * A program that only starts workers, which accept, never asks. So before its first fork the first numbers are looked at: what is there becomes an inherited
- * listener, and the children share what clients wait in from the start (the spare queue).
+ * A program that only starts workers, which accept, never asks. So before its first fork the first numbers are looked
+ * at: what is there becomes an inherited listener, and the children share what clients wait in from the start (the
+ * spare queue).
  */
 #include "shim.h"
 

@@ -1,11 +1,12 @@
 /*
  * Linux's asynchronous I/O (io_submit, libaio) on sockets.
  *
- * What is submitted names a descriptor, and the kernel reads, writes or polls what it finds there: for an engine's socket a placeholder, which never has anything. So a
- * socket that is submitted is the kernel's from then on. Databases submit files, and nothing of theirs changes.
+ * What is submitted names a descriptor, and the kernel reads, writes or polls what it finds there: for an engine's
+ * socket a placeholder, which never has anything. So a socket that is submitted is the kernel's from then on. Databases
+ * submit files, and nothing of theirs changes.
  *
- * It is noticed in libaio's io_submit, and by the number of the call. Not noticed is the call of a libaio that is linked statically, and a poll that was submitted before
- * the socket was the engine's.
+ * It is noticed in libaio's io_submit, and by the number of the call. Not noticed is the call of a libaio that is
+ * linked statically, and a poll that was submitted before the socket was the engine's.
  */
 #include "shim.h"
 

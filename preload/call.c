@@ -1,9 +1,9 @@
 /*
  * A call in progress: what it holds, from its beginning to its end.
  *
- * Around a handler of the program that runs while a call waits. Linux's call has let go of its file by then. So the socket's end, and the port's, is
- * the handler's to see; the call keeps what is in memory. What is at the number afterwards is the call's again if it is the same socket; else the
- * call has lost it.
+ * Around a handler of the program that runs while a call waits. Linux's call has let go of its file by then. So the
+ * socket's end, and the port's, is the handler's to see; the call keeps what is in memory. What is at the number
+ * afterwards is the call's again if it is the same socket; else the call has lost it.
  */
 #include "shim.h"
 
@@ -80,7 +80,10 @@ static int use_inherited(struct file *f, enum call_use use)
 	return f->listener && use == USE_STATUS ? 0 : file_adopt(f);
 }
 
-/* No handler runs, and so none jumps away, between a reference and its undo. A number that is on its way out is waited for outside. */
+/*
+ * No handler runs, and so none jumps away, between a reference and its undo. A number that is on its way out is waited
+ * for outside.
+ */
 struct file *call_hold(struct call *c, int fd)
 {
 	struct file *f;

@@ -4,12 +4,14 @@
  * What matters is whether the child has memory of its own (no CLONE_VM).
  * - It has: that is fork, whatever it is called. The child's copy of the engine must become the parent's inherited one.
  * - It shares memory and descriptors (CLONE_FILES), or is a thread: it shares the engine rightly. Nothing is done.
- * - It shares memory and waits to exec (CLONE_VFORK): the shim's table would follow what the child does to its own descriptors. It gets memory of its own,
+ * - It shares memory and waits to exec (CLONE_VFORK): the shim's table would follow what the child does to its own
+ *   descriptors. It gets memory of its own,
  *   as vfork does (process.c).
- * A child that shares descriptors but no memory is left alone: closing what the engine keeps for itself would close it for the parent.
+ * A child that shares descriptors but no memory is left alone: closing what the engine keeps for itself would close it
+ * for the parent.
  *
- * By number the child returns from the same frame, so this is only done where it keeps the parent's stack. With another stack the caller has
- * code of its own around the call, and the call is made as it is.
+ * By number the child returns from the same frame, so this is only done where it keeps the parent's stack. With another
+ * stack the caller has code of its own around the call, and the call is made as it is.
  */
 #include "shim.h"
 

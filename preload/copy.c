@@ -2,11 +2,13 @@
  * sendfile and splice with an engine socket at one end: copies through a buffer, with the offsets
  * and the partial results of the kernel's calls.
  *
- * Nothing may be taken from a source that could not be delivered. A file is read at a position that
- * moves only by what was sent: to where the connection keeps it until it is acknowledged, where that has room and the file is in memory; else to the buffer. What is no plain file comes by the kernel's own sendfile into a pipe. A pipe is looked at through tee(2) into a pipe of our own and
- * drained by what was sent; a socket is looked at with MSG_PEEK and drained by what the pipe took.
- * SPLICE_F_NONBLOCK, or O_NONBLOCK of the pipe, concerns the pipe only, as in Linux: O_NONBLOCK of
- * the socket decides whether that is waited for. A pipe's room is waited for before the socket's text. Before an urgent byte, read or not, splice stops for good, as Linux's does: only recv passes it.
+ * Nothing may be taken from a source that could not be delivered. A file is read at a position that moves only by what
+ * was sent: to where the connection keeps it until it is acknowledged, where that has room and the file is in memory;
+ * else to the buffer. What is no plain file comes by the kernel's own sendfile into a pipe. A pipe is looked at through
+ * tee(2) into a pipe of our own and drained by what was sent; a socket is looked at with MSG_PEEK and drained by what
+ * the pipe took. SPLICE_F_NONBLOCK, or O_NONBLOCK of the pipe, concerns the pipe only, as in Linux: O_NONBLOCK of the
+ * socket decides whether that is waited for. A pipe's room is waited for before the socket's text. Before an urgent
+ * byte, read or not, splice stops for good, as Linux's does: only recv passes it.
  */
 #include "shim.h"
 
@@ -28,8 +30,9 @@
 static void *_Atomic spare_buffer;
 
 /*
- * At a page's start, and a page longer than a piece: a file is read to where its bytes stand in their pages. A processor that copies with `rep movsb` may be many
- * times slower when the target, modulo 4096, is just behind the source: 57 us for 100 KiB 16 bytes behind (malloc's place for it), 4 us at the same place (AMD EPYC).
+ * At a page's start, and a page longer than a piece: a file is read to where its bytes stand in their pages. A
+ * processor that copies with `rep movsb` may be many times slower when the target, modulo 4096, is just behind the
+ * source: 57 us for 100 KiB 16 bytes behind (malloc's place for it), 4 us at the same place (AMD EPYC).
  */
 static void *buffer_take(void)
 {
@@ -129,7 +132,10 @@ static ssize_t send_read(struct call *c, char *buf, int in, off_t at, size_t wan
 	return r;
 }
 
-/* From `in`, a file of `size` bytes, at *pos; *pos moves by what was sent. What is in memory goes straight to the connection. */
+/*
+ * From `in`, a file of `size` bytes, at *pos; *pos moves by what was sent. What is in memory goes straight to the
+ * connection.
+ */
 static ssize_t send_file(struct call *c, int in, off_t *pos, size_t n, off_t size)
 {
 	struct copy copy;
@@ -164,7 +170,10 @@ static ssize_t read_all(int fd, char *buf, size_t n)
 	return done ? (ssize_t)done : r;
 }
 
-/* One piece by way of the pipe. Bytes sent, 0 at the end, or -errno; *is_short: less than was read. *pos moves as the kernel moves it, but by no more than was sent. */
+/*
+ * One piece by way of the pipe. Bytes sent, 0 at the end, or -errno; *is_short: less than was read. *pos moves as the
+ * kernel moves it, but by no more than was sent.
+ */
 static ssize_t send_piece(struct call *c, const struct copy *via, int in, off_t *pos, size_t n, bool *is_short)
 {
 	off_t before = pos ? *pos : sys_lseek(in, 0, SEEK_CUR);
@@ -186,8 +195,9 @@ static ssize_t send_piece(struct call *c, const struct copy *via, int in, off_t 
 }
 
 /*
- * From anything that is not just a file with bytes at that place: a device, /proc, an empty file, what cannot be read at all. The kernel's sendfile into a pipe of ours says what is
- * wrong with it, and how far it moves. That takes sources without a place, too, where its sendfile to a socket refuses them: it is asked that one, and moves nothing.
+ * From anything that is not just a file with bytes at that place: a device, /proc, an empty file, what cannot be read
+ * at all. The kernel's sendfile into a pipe of ours says what is wrong with it, and how far it moves. That takes
+ * sources without a place, too, where its sendfile to a socket refuses them: it is asked that one, and moves nothing.
  */
 static ssize_t send_odd(struct call *c, int out, int in, off_t *pos, size_t n)
 {
@@ -217,8 +227,9 @@ static ssize_t send_odd(struct call *c, int out, int in, off_t *pos, size_t n)
 }
 
 /*
- * Its size; 0: there may be more to say of it than how many bytes stand at `pos`. Programs ask for more until there is none, so a file's end is no special case; but
- * an empty file may be one of those that are made when they are read, and a place far out more than its file system may have.
+ * Its size; 0: there may be more to say of it than how many bytes stand at `pos`. Programs ask for more until there is
+ * none, so a file's end is no special case; but an empty file may be one of those that are made when they are read, and
+ * a place far out more than its file system may have.
  */
 static off_t plain_size(int in, off_t pos, size_t n)
 {
@@ -262,7 +273,8 @@ ssize_t wrap_sendfile(int out, int in, off_t *offset, size_t n)
 /* ---- splice ---- */
 
 /*
- * Until the program's pipe is ready: revents, or -EINTR. A cancellation point, by libc's own call. A handler with SA_RESTART does not end it.
+ * Until the program's pipe is ready: revents, or -EINTR. A cancellation point, by libc's own call. A handler with
+ * SA_RESTART does not end it.
  */
 static int pipe_await(int pipe_fd, short events)
 {
@@ -294,7 +306,9 @@ static bool has_bytes(int pipe_fd, size_t more_than)
 	return sys_ioctl(pipe_fd, FIONREAD, &filled) == 0 && (size_t)filled > more_than;
 }
 
-/* One piece, by way of `copy`, which is empty before and after. Bytes sent or -errno; *is_short: fewer than there were. */
+/*
+ * One piece, by way of `copy`, which is empty before and after. Bytes sent or -errno; *is_short: fewer than there were.
+ */
 static ssize_t splice_piece(struct call *c, int in, const struct copy *copy, size_t n, unsigned flags, bool *is_short)
 {
 	ssize_t there;
@@ -353,7 +367,10 @@ static int has_room(int pipe_fd)
 	return r > 0 ? room.revents : r;
 }
 
-/* What a pipe surely takes at once: an empty one all that it holds; one that polls writable has a page for PIPE_BUF bytes. */
+/*
+ * What a pipe surely takes at once: an empty one all that it holds; one that polls writable has a page for PIPE_BUF
+ * bytes.
+ */
 static size_t pipe_piece(int pipe_fd)
 {
 	int filled;
@@ -380,7 +397,10 @@ static ssize_t room_await(int pipe_fd, bool nonblock)
 	return ready & POLLERR ? broken_pipe() : 0;
 }
 
-/* The first piece has room, unless somebody else is faster; more goes in as long as there is room: who would empty it may be the caller. */
+/*
+ * The first piece has room, unless somebody else is faster; more goes in as long as there is room: who would empty it
+ * may be the caller.
+ */
 static ssize_t fill_pipe(int pipe_fd, const char *buf, size_t n)
 {
 	size_t done = 0;

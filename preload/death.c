@@ -1,16 +1,19 @@
 /*
  * Death by a signal's default action: the connections go to the kernel first, as at exit (socket/death.c).
  *
- * Nothing runs in a process between such a signal and its end, unless it has a handler. So from the first TCP socket on the kernel has our trampoline for each
- * signal in `ends` that the program left at its default (signals.c keeps the books: sigaction says SIG_DFL). It comes here. The engine's helper thread does the work; then
- * the default action is put back, and the signal is given to this thread once more, with its siginfo. So whoever waits for the process finds what it would have found:
- * the signal, and a core dump where there is one. A fault is left to happen again, so that the core shows the instruction.
+ * Nothing runs in a process between such a signal and its end, unless it has a handler. So from the first TCP socket on
+ * the kernel has our trampoline for each signal in `ends` that the program left at its default (signals.c keeps the
+ * books: sigaction says SIG_DFL). It comes here. The engine's helper thread does the work; then the default action is
+ * put back, and the signal is given to this thread once more, with its siginfo. So whoever waits for the process finds
+ * what it would have found: the signal, and a core dump where there is one. A fault is left to happen again, so that
+ * the core shows the instruction.
  *
  * _exit in a handler of the program's comes here, too, since it may have interrupted malloc as well (exit.c).
  *
- * What the program can tell: /proc/self/status shows the signals as caught; the handler needs some room on the stack, or the alternative one; other threads may run
- * for some milliseconds more, until their next call. What does not come here is as sudden as ever: SIGKILL; a fault with the signal blocked, or without room on the
- * stack; a crash inside the engine, or with the engine's lock held; real-time signals; a process that shares our memory, but is another.
+ * What the program can tell: /proc/self/status shows the signals as caught; the handler needs some room on the stack,
+ * or the alternative one; other threads may run for some milliseconds more, until their next call. What does not come
+ * here is as sudden as ever: SIGKILL; a fault with the signal blocked, or without room on the stack; a crash inside the
+ * engine, or with the engine's lock held; real-time signals; a process that shares our memory, but is another.
  */
 #include "shim.h"
 

@@ -1,6 +1,6 @@
 /*
- * epoll. The kernel's epoll stays and keeps the kernel's fds; what the engine reports is src/ready's. These wrappers find the files, and let the kernel
- * judge arguments: what is wrong with them, and in which order, is its word.
+ * epoll. The kernel's epoll stays and keeps the kernel's fds; what the engine reports is src/ready's. These wrappers
+ * find the files, and let the kernel judge arguments: what is wrong with them, and in which order, is its word.
  */
 #include "shim.h"
 #include "waits.h"

@@ -1,8 +1,9 @@
 /*
  * The exec family: our sockets go to the kernel, then the real call. See process.c.
  *
- * A server that starts its successor with its listening sockets (nginx's binary upgrade) may do so with a clean environment. The successor is the same service: it gets the
- * variables that brought us here, where it has others of that name or none. Programs that inherit no listener keep the environment that they are given.
+ * A server that starts its successor with its listening sockets (nginx's binary upgrade) may do so with a clean
+ * environment. The successor is the same service: it gets the variables that brought us here, where it has others of
+ * that name or none. Programs that inherit no listener keep the environment that they are given.
  */
 #include "shim.h"
 
@@ -91,7 +92,10 @@ static void before_exec(void)
 	signals_before_exec();
 }
 
-/* A file that cannot be executed: the real call says so, and nothing needs to be handed over. (A shim that stands aside has nothing to hand over, and asks nothing.) */
+/*
+ * A file that cannot be executed: the real call says so, and nothing needs to be handed over. (A shim that stands aside
+ * has nothing to hand over, and asks nothing.)
+ */
 static void before_exec_of(const char *path)
 {
 	if (shim_ready && sys_call(SYS_faccessat, AT_FDCWD, path, X_OK, 0, 0, 0) != 0)

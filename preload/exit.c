@@ -1,12 +1,16 @@
 /*
- * The process's end by its own will: exit, _exit, quick_exit, and the return of a clone's child. The engine is told once (socket/handover.c).
+ * The process's end by its own will: exit, _exit, quick_exit, and the return of a clone's child. The engine is told
+ * once (socket/handover.c).
  *
- * What the program's last handlers and destructors send must still go out, so the engine ends after all of them. exit(3) runs one list of handlers, the last that was
- * registered first. Destructors of C++ objects are on it, too, and the loader's function, which runs the libraries' destructors. So ours is registered before anybody's
- * first one, in the constructor at the latest; quick_exit has such a list of its own. exit makes its last system call without any function that we could see.
+ * What the program's last handlers and destructors send must still go out, so the engine ends after all of them.
+ * exit(3) runs one list of handlers, the last that was registered first. Destructors of C++ objects are on it, too, and
+ * the loader's function, which runs the libraries' destructors. So ours is registered before anybody's first one, in
+ * the constructor at the latest; quick_exit has such a list of its own. exit makes its last system call without any
+ * function that we could see.
  *
- * The kernel ends all threads of a process at once. So no other thread returns from a call once the engine has begun to end (drive_end_of_process), and no handler of a
- * signal runs in the thread that ends it. _exit in a handler may have interrupted malloc, as death by a signal may. So the helper does what is to be done (death.c).
+ * The kernel ends all threads of a process at once. So no other thread returns from a call once the engine has begun to
+ * end (drive_end_of_process), and no handler of a signal runs in the thread that ends it. _exit in a handler may have
+ * interrupted malloc, as death by a signal may. So the helper does what is to be done (death.c).
  */
 #include "shim.h"
 
@@ -20,8 +24,9 @@
 static _Atomic bool exit_told;
 
 /*
- * Those that the program handles: natively it is gone by now. But not those that the thread's own doings bring: a touch of a bad pointer is one of
- * ours (base/user.h), and what exit still writes may meet a closed pipe. A signal that ends the process by default ends the wait for slow peers, too.
+ * Those that the program handles: natively it is gone by now. But not those that the thread's own doings bring: a touch
+ * of a bad pointer is one of ours (base/user.h), and what exit still writes may meet a closed pipe. A signal that ends
+ * the process by default ends the wait for slow peers, too.
  */
 static void hold_signals(void)
 {
@@ -84,14 +89,18 @@ static void at_exit(void *unused)
 /* ---- the end of the last thread ---- */
 
 /*
- * Where main ends by pthread_exit, libc ends the process with the last thread, and does not know which threads are the program's. So the helper
- * looks, from then on. (/proc must be there.) A destructor of main's own data sees all ways: pthread_exit, thrd_exit, a cancellation.
+ * Where main ends by pthread_exit, libc ends the process with the last thread, and does not know which threads are the
+ * program's. So the helper looks, from then on. (/proc must be there.) A destructor of main's own data sees all ways:
+ * pthread_exit, thrd_exit, a cancellation.
  */
 static pthread_key_t main_key;
 static bool has_main_key;
 static uint64_t main_mask; /* the signals that it had blocked */
 
-/* What libc would do in the program's last thread. A thread of its own: the program's handlers run in it, and the helper has its work meanwhile. */
+/*
+ * What libc would do in the program's last thread. A thread of its own: the program's handlers run in it, and the
+ * helper has its work meanwhile.
+ */
 static void *last_thread(void *unused)
 {
 	(void)unused;
@@ -120,7 +129,10 @@ void shim_is_main(void)
 		pthread_setspecific(main_key, &main_key);
 }
 
-/* A sanitizer's runtime registers handlers before it is up, and libraries before our constructor: nothing here is instrumented, and nothing is found yet. */
+/*
+ * A sanitizer's runtime registers handlers before it is up, and libraries before our constructor: nothing here is
+ * instrumented, and nothing is found yet.
+ */
 #define EARLY __attribute__((no_sanitize_thread, no_sanitize_address))
 
 /* Constructors run in one thread. */

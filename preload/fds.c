@@ -241,8 +241,9 @@ static bool is_ownership(int cmd)
 }
 
 /*
- * What only the kernel's TCP does for a connection makes it the kernel's; one that is not begun stays there. A connection that has ended becomes a kernel socket that
- * says so. Where the right for a handover is missing, it stays. A listener's kernel socket does it as it is.
+ * What only the kernel's TCP does for a connection makes it the kernel's; one that is not begun stays there. A
+ * connection that has ended becomes a kernel socket that says so. Where the right for a handover is missing, it stays.
+ * A listener's kernel socket does it as it is.
  */
 void connection_to_kernel(int fd, const char *why)
 {
@@ -261,7 +262,10 @@ static void own_by_kernel(int fd)
 	connection_to_kernel(fd, "F_SETOWN");
 }
 
-/* A socket is mapped for TCP_ZEROCOPY_RECEIVE. No look-up of the real function: a malloc may be calling, before anything is set up. */
+/*
+ * A socket is mapped for TCP_ZEROCOPY_RECEIVE. No look-up of the real function: a malloc may be calling, before
+ * anything is set up.
+ */
 void *wrap_mmap(void *addr, size_t n, int prot, int flags, int fd, off_t offset)
 {
 	if (!(flags & MAP_ANONYMOUS) && shim_on())
@@ -352,7 +356,10 @@ int wrap_fcntl(int fd, int cmd, ...)
 	return REAL(fcntl)(fd, cmd, arg);
 }
 
-/* What Linux's TCP socket of this family says of interfaces, addresses and neighbours: beneath an accepted connection there is none. */
+/*
+ * What Linux's TCP socket of this family says of interfaces, addresses and neighbours: beneath an accepted connection
+ * there is none.
+ */
 static int family_ioctl(struct call *c, unsigned long request, void *arg)
 {
 	int family = family_of(c), fd = family < 0 ? family : sys_socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0);

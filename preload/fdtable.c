@@ -7,8 +7,9 @@
  * changed hands in between, it held, for a moment, a reference on a file that is still a file, and
  * gives it back. Invariants: refs >= numbers; a file with refs 0 is in the pool (or in
  * fdtable_on_release on its way there); `fd` is a number that leads to the file whenever numbers >
- * 0. A number is on its way out (its slot has a mark) only while one thread is inside, in the middle
- * of a close or a dup2; that thread waits for no other number meanwhile. Memory comes from mmap: malloc may be the program's own, and may be what is calling us.
+ * 0. A number is on its way out (its slot has a mark) only while one thread is inside, in the middle of a close or a
+ *    dup2; that thread waits for no other number meanwhile. Memory comes from mmap: malloc may be the program's own,
+ *    and may be what is calling us.
  */
 #include "fdtable.h"
 
@@ -33,8 +34,8 @@ static int highest_page = -1;      /* lock */
 static _Atomic uint32_t n_leaving; /* numbers on their way out */
 static uintptr_t last_mark;        /* lock */
 /*
- * Somebody waits for one; moves when one is gone and somebody waits. A handler may jump out of a wait, so the waiters are not counted: who wakes them
- * takes the word back, and who goes on waiting says so again.
+ * Somebody waits for one; moves when one is gone and somebody waits. A handler may jump out of a wait, so the waiters
+ * are not counted: who wakes them takes the word back, and who goes on waiting says so again.
  */
 static _Atomic bool awaited;
 static _Atomic uint32_t left_count;

@@ -6,20 +6,27 @@
  * another. Readers take no lock. Writers hold the table's lock, for a few instructions and system
  * calls: never over a turn of the engine, so the engine's lock is not taken under it, but by fork.
  *
- * A number that is closed is on its way out from the moment when the table forgets its file until the kernel has freed it; dup2 does the same to the number that it
- * takes over. In between the kernel has still something there, which is no answer to any call. So a call that names such a number waits until it is gone, or is
- * another file's. Who is inside does not wait: for it there is nothing at the number.
+ * A number that is closed is on its way out from the moment when the table forgets its file until the kernel has freed
+ * it; dup2 does the same to the number that it takes over. In between the kernel has still something there, which is no
+ * answer to any call. So a call that names such a number waits until it is gone, or is another file's. Who is inside
+ * does not wait: for it there is nothing at the number.
  *
- * A file may be seized. While a thread decides an undecided socket, hands one over, or makes one undecided again, the file is neither what it was nor what it becomes.
- * Linux's lock of a socket lets other calls wait until such a moment is over. So does a seizure:
- * - Only who has seized a file changes its kind. Who changes an undecided socket (an option, a name, O_NONBLOCK, a number that is closed) has seized it, too: so a
+ * A file may be seized. While a thread decides an undecided socket, hands one over, or makes one undecided again, the
+ * file is neither what it was nor what it becomes. Linux's lock of a socket lets other calls wait until such a moment
+ * is over. So does a seizure:
+ * - Only who has seized a file changes its kind. Who changes an undecided socket (an option, a name, O_NONBLOCK, a
+ *   number that is closed) has seized it, too: so a
  *   decision sees all of the change or nothing of it.
- * - A call on a file that is seized waits, and then looks again at the number. But a call on a FILE_SOCK goes to the engine, whose lock does the same.
- * - The thread that has seized one is inside (drive/inside.h). So no handler of the program runs in it, which could call on the same file, or jump away. It does nothing that
+ * - A call on a file that is seized waits, and then looks again at the number. But a call on a FILE_SOCK goes to the
+ *   engine, whose lock does the same.
+ * - The thread that has seized one is inside (drive/inside.h). So no handler of the program runs in it, which could
+ *   call on the same file, or jump away. It does nothing that
  *   waits for long, but for a handover's handshake, which a cancellation may leave: an undo ends the seizure then.
- * - It takes the engine's lock and the table's while it has seized a file, and seizes no second one. Who waits for a seizure's end has none of the three.
+ * - It takes the engine's lock and the table's while it has seized a file, and seizes no second one. Who waits for a
+ *   seizure's end has none of the three.
  * - While a file is seized to be copied, none of its numbers is closed: the copy is of what the number led to.
- * - A seizure begins under the table's lock, and fork holds that lock while no file is seized. So no child inherits one. Where fork would not wait any longer, the child
+ * - A seizure begins under the table's lock, and fork holds that lock while no file is seized. So no child inherits
+ *   one. Where fork would not wait any longer, the child
  *   ends it (fdtable_forget_calls).
  */
 #ifndef FINESSE_PRELOAD_FDTABLE_H
@@ -45,8 +52,9 @@ enum file_kind {
 };
 
 /*
- * Options that were set on a connection of connect's, and not yet on the kernel socket beneath, which has a use for them only when the connection is undone
- * (unconnect.c). A system call for each, on each connection, was too much for that. Numbers only; the latest value of each.
+ * Options that were set on a connection of connect's, and not yet on the kernel socket beneath, which has a use for
+ * them only when the connection is undone (unconnect.c). A system call for each, on each connection, was too much for
+ * that. Numbers only; the latest value of each.
  */
 #define FILE_LATE_OPTIONS 4
 struct late_options {
@@ -90,9 +98,9 @@ extern _Atomic bool fdtable_used;
 extern int (*fdtable_on_release)(struct file *f);
 
 /*
- * Stands in the table for a number that is on its way out: no pointer to a file, which is even. Each taking has its own. A number may be closed,
- * given out anew and be on its way out once more, before the thread that closed it first says that it is gone; that ends its own mark, not the later
- * one.
+ * Stands in the table for a number that is on its way out: no pointer to a file, which is even. Each taking has its
+ * own. A number may be closed, given out anew and be on its way out once more, before the thread that closed it first
+ * says that it is gone; that ends its own mark, not the later one.
  */
 static inline bool fdtable_is_mark(const struct file *f)
 {
@@ -136,9 +144,11 @@ void file_free(struct file *f);
  */
 struct file *fdtable_swap(int fd, struct file *f, bool *ok);
 /*
- * The number loses its file, as by fdtable_swap, and is on its way out until fdtable_left, or until fdtable_swap puts a file there. NULL, and nothing is on its
- * way: there was nothing; `empty`: the number is on its way all the same. *busy: nor now. Another thread makes a copy of this file: file_await(*busy), and again;
- * or it is a mark, and another thread has the number on its way: wait for that, and again. *mark is for fdtable_left; 0: nothing is on its way.
+ * The number loses its file, as by fdtable_swap, and is on its way out until fdtable_left, or until fdtable_swap puts a
+ * file there. NULL, and nothing is on its
+ * way: there was nothing; `empty`: the number is on its way all the same. *busy: nor now. Another thread makes a copy
+ * of this file: file_await(*busy), and again; or it is a mark, and another thread has the number on its way: wait for
+ * that, and again. *mark is for fdtable_left; 0: nothing is on its way.
  */
 struct file *fdtable_take(int fd, bool empty, uintptr_t *mark, struct file **busy);
 void fdtable_left(int fd, uintptr_t mark);

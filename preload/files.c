@@ -1,13 +1,12 @@
 /*
  * The life of a file: seen at socket(), decided at listen or connect, dup'ed, closed.
  *
- * Owns: the placeholder, one AF_UNIX socketpair per process whose first half has a full send
- * buffer. Dups of that half are the fds of accepted connections: the kernel gives the lowest free
- * number, EMFILE is right, fstat says socket, and nothing polls ready. The second half
- * stays open, or the first would be at its end. Order at a close: the table forgets the number
- * before the kernel frees it, or another thread could get the number in between and lose its new
- * entry. In between the number is on its way out (fdtable.h). While a wait in another thread still uses the last number of an epoll, a dup in the high
- * range stays open for it.
+ * Owns: the placeholder, one AF_UNIX socketpair per process whose first half has a full send buffer. Dups of that half
+ * are the fds of accepted connections: the kernel gives the lowest free number, EMFILE is right, fstat says socket, and
+ * nothing polls ready. The second half stays open, or the first would be at its end. Order at a close: the table
+ * forgets the number before the kernel frees it, or another thread could get the number in between and lose its new
+ * entry. In between the number is on its way out (fdtable.h). While a wait in another thread still uses the last number
+ * of an epoll, a dup in the high range stays open for it.
  */
 #include "shim.h"
 
@@ -161,8 +160,8 @@ static void tell_kernel_fd(struct file *f, int fd)
 }
 
 /*
- * The number loses its file, which is returned with the number's reference, and is on its way out; NULL: nothing was there, and it is on its way only where `empty`.
- * This thread is inside then, and the caller leaves.
+ * The number loses its file, which is returned with the number's reference, and is on its way out; NULL: nothing was
+ * there, and it is on its way only where `empty`. This thread is inside then, and the caller leaves.
  */
 static struct file *number_take(int fd, bool empty, uintptr_t *mark)
 {
@@ -205,7 +204,10 @@ static void ending_undo(struct undo *u)
 	file_put(container_of(u, struct call, undo)->file);
 }
 
-/* The last step of a close, within which no handler may jump away before it: what the number held goes. Where that waits (SO_LINGER), handlers run meanwhile. */
+/*
+ * The last step of a close, within which no handler may jump away before it: what the number held goes. Where that
+ * waits (SO_LINGER), handlers run meanwhile.
+ */
 static int number_end(struct file *f)
 {
 	struct call c = {.file = f};
@@ -286,9 +288,10 @@ static int dup_held(struct call *held, int fd, long nr, long b, long c)
 }
 
 /*
- * A number for what `fd` leads to. Another thread that hands the file to the kernel meanwhile would not know the new number, and leave the placeholder there; one
- * that closes `fd` would let the copy be of something else: so the file is seized. `fd` may be closed, and opened anew: then it is looked up again. -EAGAIN: `fd` is
- * on its way out, and this thread, which has a number of its own on the way, must not wait for it.
+ * A number for what `fd` leads to. Another thread that hands the file to the kernel meanwhile would not know the new
+ * number, and leave the placeholder there; one that closes `fd` would let the copy be of something else: so the file is
+ * seized. `fd` may be closed, and opened anew: then it is looked up again. -EAGAIN: `fd` is on its way out, and this
+ * thread, which has a number of its own on the way, must not wait for it.
  */
 int file_dup(int fd, long nr, long b, long c)
 {
@@ -308,10 +311,12 @@ int file_dup(int fd, long nr, long b, long c)
 }
 
 /*
- * What dup2 replaces, where its last close may wait: a socket of the kernel's that lingers, a device that drains. Linux lets other threads use the
- * number meanwhile, and the caller alone waits. So an internal descriptor keeps it until the number is the new file's.
+ * What dup2 replaces, where its last close may wait: a socket of the kernel's that lingers, a device that drains. Linux
+ * lets other threads use the number meanwhile, and the caller alone waits. So an internal descriptor keeps it until the
+ * number is the new file's.
  *
- * A child has no part in it. But the child is not told whether its parent's close had begun when it was forked, which frees the descriptor at once; so it looks what is there.
+ * A child has no part in it. But the child is not told whether its parent's close had begun when it was forked, which
+ * frees the descriptor at once; so it looks what is there.
  */
 struct replaced {
 	struct list node; /* of `replaceds`; table's lock */
@@ -322,7 +327,10 @@ struct replaced {
 
 static struct list replaceds = {&replaceds, &replaceds};
 
-/* Inside, until replaced_end: so no handler jumps away. Without a descriptor the number is on its way out until the close is over. */
+/*
+ * Inside, until replaced_end: so no handler jumps away. Without a descriptor the number is on its way out until the
+ * close is over.
+ */
 static void replaced_keep(struct replaced *r, int to)
 {
 	struct stat st;
@@ -342,7 +350,11 @@ static void replaced_end(struct replaced *r)
 {
 	if (r->fd < 0)
 		return;
-	fd_close(r->fd); /* a signal ends its wait, as with the kernel, and its handler runs when this thread leaves. The number is another descriptor's meanwhile */
+	/*
+	 * a signal ends its wait, as with the kernel, and its handler runs when this thread leaves. The number is
+	 * another descriptor's meanwhile
+	 */
+	fd_close(r->fd);
 	fdtable_lock();
 	list_unlink(&r->node);
 	fdtable_unlock();
@@ -358,8 +370,9 @@ static void replaced_forget(struct replaced *r)
 }
 
 /*
- * dup3(fd, to) where the table knows one of them; flags as dup3. Two files are not seized at once: `to` loses its own first, which nobody decides by that number then.
- * `to` is on its way out until it is a copy. Two threads may copy two numbers to each other: so who meets another number on its way out gives back its own, and waits.
+ * dup3(fd, to) where the table knows one of them; flags as dup3. Two files are not seized at once: `to` loses its own
+ * first, which nobody decides by that number then. `to` is on its way out until it is a copy. Two threads may copy two
+ * numbers to each other: so who meets another number on its way out gives back its own, and waits.
  */
 int file_dup_over(int fd, int to, int flags)
 {
@@ -547,7 +560,8 @@ int file_connect(struct call *c, int fd, const struct sockaddr *addr, socklen_t 
 /*
  * The number that accept took before it waited, and who came: a socket of the engine's or one of the kernel's.
  *
- * Linux keeps such a number for this process alone: it is free in a child, and after exec. So while accept may wait it is close-on-exec, and on a list.
+ * Linux keeps such a number for this process alone: it is free in a child, and after exec. So while accept may wait it
+ * is close-on-exec, and on a list.
  */
 struct taken {
 	struct undo undo;

@@ -49,8 +49,9 @@ void kernel_fd_set_status(int fd, int kept, bool nonblock)
 enum mode_told { MODE_UNTOLD, MODE_BLOCKS, MODE_NONBLOCK };
 
 /*
- * A listener's kernel socket goes to somebody else, who must find it in the mode that the program gave it; the engine had made it non-blocking. From then on the mode
- * is everybody's who has the socket: another process may have changed it since, and it is set again only when this one's program has changed it, too.
+ * A listener's kernel socket goes to somebody else, who must find it in the mode that the program gave it; the engine
+ * had made it non-blocking. From then on the mode is everybody's who has the socket: another process may have changed
+ * it since, and it is set again only when this one's program has changed it, too.
  */
 static void tell_mode(struct file *f, int fd)
 {
@@ -108,7 +109,10 @@ bool file_follow(struct file *f)
 	return f->kind != FILE_SOCK;
 }
 
-/* The engine made a kernel socket of `s` on its own: a fork child of ours asked for the connection. Calls in progress may have followed already. */
+/*
+ * The engine made a kernel socket of `s` on its own: a fork child of ours asked for the connection. Calls in progress
+ * may have followed already.
+ */
 static void on_handed_over(struct sock *s, int kernel_fd)
 {
 	(void)kernel_fd;
@@ -173,7 +177,10 @@ int file_adopt(struct file *f)
 	return r;
 }
 
-/* Somebody else gets the listening socket: a kernel socket that listens, in the mode that the program gave it. Here it is served as before. */
+/*
+ * Somebody else gets the listening socket: a kernel socket that listens, in the mode that the program gave it. Here it
+ * is served as before.
+ */
 static int listener_share(struct file *f)
 {
 	sock_share(f->sock);
@@ -243,7 +250,9 @@ void leave_engine(const char *why)
 		handover_all(why);
 }
 
-/* Those that a program which is started now inherits: it finds no placeholder and no listener that the engine serves. */
+/*
+ * Those that a program which is started now inherits: it finds no placeholder and no listener that the engine serves.
+ */
 void handover_for_spawn(const char *why)
 {
 	files_shared();
@@ -280,7 +289,10 @@ static bool survives_exec(const struct file *f)
 	return survives;
 }
 
-/* The program that is executed accepts from it. So it stays as it is, until the engine's end gives to that program what waits for accept. */
+/*
+ * The program that is executed accepts from it. So it stays as it is, until the engine's end gives to that program what
+ * waits for accept.
+ */
 static void listener_passes(struct file *f)
 {
 	file_seize(f);

@@ -1,7 +1,7 @@
 /*
- * The constructor: real functions, settings, ready. It makes no system call (but an allocation's), no thread and no fd (but the trace's, when it was asked for);
- * the engine starts with the first socket that is decided to be its own. A bad setting ends the
- * process with status 2 before main, as `finesse run` would have.
+ * The constructor: real functions, settings, ready. It makes no system call (but an allocation's), no thread and no fd
+ * (but the trace's, when it was asked for); the engine starts with the first socket that is decided to be its own. A
+ * bad setting ends the process with status 2 before main, as `finesse run` would have.
  */
 #include "shim.h"
 

@@ -51,7 +51,10 @@ static size_t cut(size_t n)
 	return n < MOVED_MAX_BYTES ? n : MOVED_MAX_BYTES;
 }
 
-/* send and recv cut a length that is too long, and then look where it ends; read and write look first, so that a length of -1 is EFAULT there. */
+/*
+ * send and recv cut a length that is too long, and then look where it ends; read and write look first, so that a length
+ * of -1 is EFAULT there.
+ */
 static ssize_t send_buffer(struct call *c, const void *buf, size_t n, int flags)
 {
 	struct iovec iov = {(void *)buf, cut(n)};
@@ -79,7 +82,8 @@ static int iov_check(const struct iovec *iov, size_t count)
 		if ((ssize_t)iov[i].iov_len < 0)
 			return -EINVAL;
 	for (size_t i = 0; i < count; i++) {
-		if (!user_has_addresses(iov[i].iov_base, count == 1 ? cut(iov[i].iov_len) : iov[i].iov_len)) /* several are looked at first, and cut then */
+		/* several are looked at first, and cut then */
+		if (!user_has_addresses(iov[i].iov_base, count == 1 ? cut(iov[i].iov_len) : iov[i].iov_len))
 			return -EFAULT;
 	}
 	return 0;
@@ -106,7 +110,10 @@ static long make_socket(void *fd)
 	return *(int *)fd = sys_socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 }
 
-/* Linux has room for as much control data as net.core.optmem_max says; it looks at that before the data. Asked where it can matter: a socket without a connection sends nothing. */
+/*
+ * Linux has room for as much control data as net.core.optmem_max says; it looks at that before the data. Asked where it
+ * can matter: a socket without a connection sends nothing.
+ */
 #define CONTROL_FITS 4096
 
 static int control_check_long(const struct msghdr *msg)
@@ -136,7 +143,10 @@ static int msg_check_out(const struct msghdr *msg)
 	return msg->msg_controllen && !user_may_read(msg->msg_control, msg->msg_controllen) ? -EFAULT : 0;
 }
 
-/* The header after `h` within `msg`, or NULL: at the end, or where what is there cannot be right (the kernel says EINVAL then). */
+/*
+ * The header after `h` within `msg`, or NULL: at the end, or where what is there cannot be right (the kernel says
+ * EINVAL then).
+ */
 static struct cmsghdr *control_next(const struct msghdr *msg, struct cmsghdr *h)
 {
 	char *end = (char *)msg->msg_control + msg->msg_controllen;
@@ -196,7 +206,10 @@ static long make_eventfd(void *fd)
 	return *(int *)fd = sys_eventfd2(0, EFD_CLOEXEC | EFD_NONBLOCK);
 }
 
-/* The kernel knows RWF_NOSIGNAL: an empty eventfd has nothing to read, or the call is refused. Asked once: the descriptor has one of the program's numbers meanwhile. */
+/*
+ * The kernel knows RWF_NOSIGNAL: an empty eventfd has nothing to read, or the call is refused. Asked once: the
+ * descriptor has one of the program's numbers meanwhile.
+ */
 static bool kernel_has_nosignal(void)
 {
 	static _Atomic int known; /* 1: it has; -1: it has not */
@@ -499,7 +512,10 @@ static ssize_t engine_sendmsg(struct call *c, const struct msghdr *msg, int flag
 	return engine_send(c, &own, flags);
 }
 
-/* Engine sockets among the fds that this message passes become kernel sockets. -ETOOMANYREFS: one could not, and the message must not go. */
+/*
+ * Engine sockets among the fds that this message passes become kernel sockets. -ETOOMANYREFS: one could not, and the
+ * message must not go.
+ */
 static int hand_over_passed_fds(const struct msghdr *msg)
 {
 	if (!has_control(msg))
@@ -552,7 +568,8 @@ int wrap_sendmmsg(int fd, struct mmsghdr *msgs, unsigned count, int flags)
 	VIA_ENGINE_CANCELLED(fd, engine_sendmmsg(&c, msgs, count, flags));
 	if ((flags & MSG_FASTOPEN) && count && user_may_write(&msgs[0], sizeof *msgs) && msg_check_out(&msgs[0].msg_hdr) == 0)
 		VIA_FASTOPEN(fd, flags, msgs[0].msg_hdr.msg_name, msgs[0].msg_hdr.msg_namelen, engine_sendmmsg(&c, msgs, count, flags));
-	for (unsigned i = 0; shim_on() && i < count && i < IOV_MAX && user_may_read(&msgs[i], sizeof msgs[i]); i++) { /* Linux looks at no more of them */
+	/* Linux looks at no more of them */
+	for (unsigned i = 0; shim_on() && i < count && i < IOV_MAX && user_may_read(&msgs[i], sizeof msgs[i]); i++) {
 		int refused = hand_over_passed_fds(&msgs[i].msg_hdr);
 		if (refused && i == 0)
 			return edge(refused);

@@ -1,19 +1,22 @@
 /*
  * Before others can know.
  *
- * A verb's output may wait for its thread's next wait, up to 1 ms (src/drive/putoff.c). The kernel's TCP would have sent it within the call. Nobody can tell the
- * difference but by something that happened after the call: the process ends, and what waited is lost; or another process is told of the call, and looks.
- * So what was put off is said first wherever the program, by a call that passes here, ends itself or reaches another process: signals, abort, a fault that it does
- * not handle, and what it writes to anything but a regular file. Fork, exec and exit do it by themselves.
+ * A verb's output may wait for its thread's next wait, up to 1 ms (src/drive/putoff.c). The kernel's TCP would have
+ * sent it within the call. Nobody can tell the difference but by something that happened after the call: the process
+ * ends, and what waited is lost; or another process is told of the call, and looks. So what was put off is said first
+ * wherever the program, by a call that passes here, ends itself or reaches another process: signals, abort, a fault
+ * that it does not handle, and what it writes to anything but a regular file. Fork, exec and exit do it by themselves.
  *
- * A signal whose default action ends the process is death.c's. An end that comes from outside otherwise (SIGKILL, no memory left) can still lose it.
- * Nobody can tell that from an end that came 1 ms earlier, before the call. What does not pass here is not heeded: shared memory, io_uring, the
- * writes of stdio, whoever reads a log file at the same moment.
+ * A signal whose default action ends the process is death.c's. An end that comes from outside otherwise (SIGKILL, no
+ * memory left) can still lose it. Nobody can tell that from an end that came 1 ms earlier, before the call. What does
+ * not pass here is not heeded: shared memory, io_uring, the writes of stdio, whoever reads a log file at the same
+ * moment.
  *
- * A log is written to a regular file for each request of some servers; for these, saying first would undo what putting off is good for, and no other process waits for
- * a regular file. So it is remembered by number what is one and what is not. A number that was closed and opened again unseen may be taken for what it was: then output
- * waits, or does not, in vain. What it costs: a server that logs each request through a pipe sends each answer by itself (nginx, 64 connections, under strace: 1.0 sends
- * for an answer instead of 0.74).
+ * A log is written to a regular file for each request of some servers; for these, saying first would undo what putting
+ * off is good for, and no other process waits for a regular file. So it is remembered by number what is one and what is
+ * not. A number that was closed and opened again unseen may be taken for what it was: then output waits, or does not,
+ * in vain. What it costs: a server that logs each request through a pipe sends each answer by itself (nginx, 64
+ * connections, under strace: 1.0 sends for an answer instead of 0.74).
  */
 #include "shim.h"
 

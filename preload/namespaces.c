@@ -1,17 +1,20 @@
 /*
  * unshare and setns: the helper thread must not be in their way, and not left behind.
  *
- * A user namespace can only be entered by a process with one thread, a mount namespace by setns only by one that shares its directories with nobody: the
- * program has one thread, as far as it knows, and would get EINVAL. So the helper thread ends before such a call and begins again after it. If the program has
- * other threads the kernel's EINVAL is right.
+ * A user namespace can only be entered by a process with one thread, a mount namespace by setns only by one that shares
+ * its directories with nobody: the program has one thread, as far as it knows, and would get EINVAL. So the helper
+ * thread ends before such a call and begins again after it. If the program has other threads the kernel's EINVAL is
+ * right.
  *
- * Where a process leaves its network namespace together with the user namespace that owns it, it can hand nothing over any more. What the engine serves goes to
- * the kernel before. Without that, the engine stays where it is, and so does the helper thread; sockets of the other namespace are the kernel's
- * (socket/admit.c). While no thread ever left, that needs no asking: shim_left_netns. (A system call past libc is not seen.)
+ * Where a process leaves its network namespace together with the user namespace that owns it, it can hand nothing over
+ * any more. What the engine serves goes to the kernel before. Without that, the engine stays where it is, and so does
+ * the helper thread; sockets of the other namespace are the kernel's (socket/admit.c). While no thread ever left, that
+ * needs no asking: shim_left_netns. (A system call past libc is not seen.)
  *
- * With a descriptor table of its own (unshare of CLONE_FILES, CLOSE_RANGE_UNSHARE) the helper thread would keep the old table, and open in it what the
- * program closes. So it ends and begins again, too. Where other threads of the program stay with the old table, one number means two files from then on.
- * The shim's table knows one, so all goes to the kernel before.
+ * With a descriptor table of its own (unshare of CLONE_FILES, CLOSE_RANGE_UNSHARE) the helper thread would keep the old
+ * table, and open in it what the program closes. So it ends and begins again, too. Where other threads of the program
+ * stay with the old table, one number means two files from then on. The shim's table knows one, so all goes to the
+ * kernel before.
  */
 #include "shim.h"
 
@@ -61,7 +64,10 @@ static bool has_one_thread(void)
 #define END_TRIES  50
 #define END_NAP_NS 200000
 
-/* A thread that was joined is still the kernel's for a moment. Where the program has others the kernel says no in any case. */
+/*
+ * A thread that was joined is still the kernel's for a moment. Where the program has others the kernel says no in any
+ * case.
+ */
 static void await_ends(void)
 {
 	struct timespec nap = {.tv_nsec = END_NAP_NS};

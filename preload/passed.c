@@ -1,10 +1,11 @@
 /*
  * Epolls in messages (SCM_RIGHTS).
  *
- * A process that passes an epoll on may get it back itself, under another number, after it has closed all that it had: a supervisor to its thread, a
- * library to its other half. It is the same epoll then, with the same sockets in it. So the file of an epoll that goes into a message is held here,
- * until it comes, or until PASSED_MAX others have gone after it: nobody can tell whether a message was read elsewhere. Whose last number is closed
- * meanwhile keeps the kernel's epoll open by an internal fd.
+ * A process that passes an epoll on may get it back itself, under another number, after it has closed all that it had:
+ * a supervisor to its thread, a library to its other half. It is the same epoll then, with the same sockets in it. So
+ * the file of an epoll that goes into a message is held here, until it comes, or until PASSED_MAX others have gone
+ * after it: nobody can tell whether a message was read elsewhere. Whose last number is closed meanwhile keeps the
+ * kernel's epoll open by an internal fd.
  *
  * Another process that gets the message has the kernel's epoll only, with the kernel's fds in it.
  */
@@ -34,7 +35,10 @@ static bool is_same(int fd, int other)
 	return other >= 0 && sys_call(SYS_kcmp, pid, pid, KCMP_FILE, fd, other, 0) == 0;
 }
 
-/* `fd` becomes a number of `f`, and has the reference. While it is seized nobody closes the number that it is compared with. */
+/*
+ * `fd` becomes a number of `f`, and has the reference. While it is seized nobody closes the number that it is compared
+ * with.
+ */
 static bool take_number(int fd, struct file *f)
 {
 	file_seize_to_copy(f);

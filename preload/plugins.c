@@ -1,12 +1,15 @@
 /*
- * Libraries that a program loads so that their own scope comes first (dlopen with RTLD_DEEPBIND), as PHP does with its extensions. Such a library,
- * and what it brings along, finds libc's functions before ours, and would ask the kernel of sockets that are the engine's. So once it is loaded, its
- * references to what we intercept are bound as any other library's are: to the first function of that name in the program's scope. What is read-only
- * by then (RELRO) is opened for that. Not by /proc/self/mem: a program that gave up root, or changed its root, has none.
+ * Libraries that a program loads so that their own scope comes first (dlopen with RTLD_DEEPBIND), as PHP does with its
+ * extensions. Such a library, and what it brings along, finds libc's functions before ours, and would ask the kernel of
+ * sockets that are the engine's. So once it is loaded, its references to what we intercept are bound as any other
+ * library's are: to the first function of that name in the program's scope. What is read-only by then (RELRO) is opened
+ * for that. Not by /proc/self/mem: a program that gave up root, or changed its root, has none.
  *
- * Only what is bound to libc is bound anew, or would be at its first call: a library may bring a function of that name itself.
+ * Only what is bound to libc is bound anew, or would be at its first call: a library may bring a function of that name
+ * itself.
  *
- * Not seen: calls of its constructors, and a library that is named without a slash. libc looks for it where the caller's RUNPATH says, so the caller must remain the program.
+ * Not seen: calls of its constructors, and a library that is named without a slash. libc looks for it where the
+ * caller's RUNPATH says, so the caller must remain the program.
  */
 #include "shim.h"
 

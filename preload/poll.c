@@ -1,4 +1,7 @@
-/* poll, ppoll. Sets without an engine fd go to the kernel as they are; others are looked at by the engine and the kernel (struct mixed, waits.h). */
+/*
+ * poll, ppoll. Sets without an engine fd go to the kernel as they are; others are looked at by the engine and the
+ * kernel (struct mixed, waits.h).
+ */
 #include "shim.h"
 #include "waits.h"
 
@@ -15,8 +18,9 @@
 #define BLOCK_STEP ((size_t)16384)
 
 /*
- * For sets that are too large for the stack. poll and select may be called in a signal handler, which may have interrupted malloc: the memory is the kernel's. One block is
- * kept for the next call; concurrent calls bring their own.
+ * For sets that are too large for the stack. poll and select may be called in a signal handler, which may have
+ * interrupted malloc: the memory is the kernel's. One block is kept for the next call; concurrent calls bring their
+ * own.
  */
 struct mixed_block {
 	size_t bytes;
@@ -240,7 +244,10 @@ static int poll_once(struct pollfd *fds, nfds_t n, const struct timespec *timeou
 	return moved ? -EAGAIN : r;
 }
 
-/* Linux looks numbers up each time that it looks, also after a wait, whatever ended that: one that was closed meanwhile is POLLNVAL then. */
+/*
+ * Linux looks numbers up each time that it looks, also after a wait, whatever ended that: one that was closed meanwhile
+ * is POLLNVAL then.
+ */
 static int engine_poll(struct pollfd *fds, nfds_t n, const struct timespec *timeout, const sigset_t *mask)
 {
 	static const struct timespec at_once;

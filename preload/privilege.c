@@ -1,21 +1,24 @@
 /*
  * A program gives privilege away: setuid and its kin, capset, chroot, seccomp, Landlock.
  *
- * What the engine needs from a privileged process, a broker does for it afterwards (process/broker.h). Without one, a process that has used TCP brings its engine up
- * before the call, since it could not any more. setgid and setgroups take nothing away that the engine needs: they are here for their signals.
+ * What the engine needs from a privileged process, a broker does for it afterwards (process/broker.h). Without one, a
+ * process that has used TCP brings its engine up before the call, since it could not any more. setgid and setgroups
+ * take nothing away that the engine needs: they are here for their signals.
  *
- * The helper thread is of the program, and must not keep what the program gave away. libc changes the users of all threads itself, by a signal that
- * the helper thread lets through. What the kernel changes for the calling thread alone (capabilities, and everything that is called by its number)
- * the helper thread follows by ending before and beginning again after: a thread has what its maker has. Were it left behind, libc would even abort
- * the program at the next setuid, whose result would differ among its threads.
+ * The helper thread is of the program, and must not keep what the program gave away. libc changes the users of all
+ * threads itself, by a signal that the helper thread lets through. What the kernel changes for the calling thread alone
+ * (capabilities, and everything that is called by its number) the helper thread follows by ending before and beginning
+ * again after: a thread has what its maker has. Were it left behind, libc would even abort the program at the next
+ * setuid, whose result would differ among its threads.
  *
- * seccomp: a filter may end the process for a call that the program did not make, be it the engine's own or a question of the shim's (a browser's
- * renderer ends for getsockopt). So what is served goes to the kernel before, the helper thread ends for good, and the shim stands aside: from then
- * on a wrapper makes the program's call and no other. With the setting `strict` it does not, since listen and connect must fail then: no socket is
- * taken, and the shim's questions remain.
+ * seccomp: a filter may end the process for a call that the program did not make, be it the engine's own or a question
+ * of the shim's (a browser's renderer ends for getsockopt). So what is served goes to the kernel before, the helper
+ * thread ends for good, and the shim stands aside: from then on a wrapper makes the program's call and no other. With
+ * the setting `strict` it does not, since listen and connect must fail then: no socket is taken, and the shim's
+ * questions remain.
  *
- * Landlock: its rules for TCP judge bind and connect, by which a connection is handed to the kernel. So what is served goes to the kernel before such
- * rules hold, and no socket is taken any more. Rules for files alone change nothing.
+ * Landlock: its rules for TCP judge bind and connect, by which a connection is handed to the kernel. So what is served
+ * goes to the kernel before such rules hold, and no socket is taken any more. Rules for files alone change nothing.
  */
 #include "shim.h"
 
@@ -82,7 +85,9 @@ int wrap_setresuid(uid_t real, uid_t effective, uid_t saved)
 	return OF_ALL_THREADS(REAL(setresuid)(real, effective, saved));
 }
 
-/* Groups say nothing about privilege; but a socket has that of who made it, and so has the user that files are made as. */
+/*
+ * Groups say nothing about privilege; but a socket has that of who made it, and so has the user that files are made as.
+ */
 int wrap_setgid(gid_t gid)
 {
 	reuse_forget();

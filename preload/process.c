@@ -1,11 +1,11 @@
 /*
  * fork and vfork. Other ways to a child: clone.c, spawn.c; exec.c and exit.c are next.
  *
- * fork: the table's lock is held across it, so that the child's copy is whole; the engine prepares
- * and repairs itself on both sides. The program's own handlers of fork run without any of that. In the child every engine socket is `inherited` until its first
- * use adopts it (handover.c). vfork: the child would write to our table, which it shares with its
- * parent. So vfork is fork once there was a TCP socket; until then, the real one, reached by a
- * jump, since its caller's frame must be left alone.
+ * fork: the table's lock is held across it, so that the child's copy is whole; the engine prepares and repairs itself
+ * on both sides. The program's own handlers of fork run without any of that. In the child every engine socket is
+ * `inherited` until its first use adopts it (handover.c). vfork: the child would write to our table, which it shares
+ * with its parent. So vfork is fork once there was a TCP socket; until then, the real one, reached by a jump, since its
+ * caller's frame must be left alone.
  */
 #include "shim.h"
 
@@ -38,8 +38,10 @@ bool fork_is_bracketed(void)
 #define FORK_TRIES  2000
 #define FORK_NAP_NS 100000
 
-/* Neither the engine's nor the kernel's yet: what another thread has in its hands would be nobody's in the child. It is let finish, but not for ever:
-   it may wait for a parent. */
+/*
+ * Neither the engine's nor the kernel's yet: what another thread has in its hands would be nobody's in the child. It is
+ * let finish, but not for ever: it may wait for a parent.
+ */
 static bool fork_begin(bool anyway)
 {
 	fdtable_lock();
@@ -82,8 +84,9 @@ void fork_after_in_parent(long child)
 }
 
 /*
- * The program's own prepare handlers (pthread_atfork) may wait for locks, and for threads that are in calls of ours. So they run before ours: ours is registered
- * before its first after the constructors, and prepare handlers run in the reverse order. In the parent and in the child ours is the first, then.
+ * The program's own prepare handlers (pthread_atfork) may wait for locks, and for threads that are in calls of ours. So
+ * they run before ours: ours is registered before its first after the constructors, and prepare handlers run in the
+ * reverse order. In the parent and in the child ours is the first, then.
  */
 static _Atomic bool atfork_registered;
 static ENGINE_THREAD bool fork_wanted, fork_held; /* by wrap_fork: the handlers have it to do; they have begun it */
@@ -115,9 +118,10 @@ static void atfork_parent(void)
 }
 
 /*
- * pthread_atfork is within each program and library, and calls this one. An allocator's handlers (jemalloc), and a sanitizer's, take its locks. Ours wait for threads that
- * allocate, so theirs must run after ours: they are registered by the time that the shim is ready (shim_start allocates). So are those that a library's constructor
- * registers, which run under our locks. A sanitizer's runtime calls before it is up, so nothing here is instrumented.
+ * pthread_atfork is within each program and library, and calls this one. An allocator's handlers (jemalloc), and a
+ * sanitizer's, take its locks. Ours wait for threads that allocate, so theirs must run after ours: they are registered
+ * by the time that the shim is ready (shim_start allocates). So are those that a library's constructor registers, which
+ * run under our locks. A sanitizer's runtime calls before it is up, so nothing here is instrumented.
  */
 __attribute__((no_sanitize_thread, no_sanitize_address)) int wrap___register_atfork(void (*prepare)(void), void (*parent)(void), void (*child)(void), void *dso)
 {

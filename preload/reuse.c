@@ -1,15 +1,18 @@
 /*
  * Kernel sockets of client connections, used again.
  *
- * Behind the number of a client's connection is the kernel socket that the program made, and nothing has happened to it: the engine has the
- * connection. To make and to free such a socket costs the kernel more than the engine's whole handshake. So a program that opens connection after
- * connection gets the same few again: a second, internal descriptor keeps each alive (its keeper), and socket(2) is a dup of that one. Nobody can
+ * Behind the number of a client's connection is the kernel socket that the program made, and nothing has happened to
+ * it: the engine has the connection. To make and to free such a socket costs the kernel more than the engine's whole
+ * handshake. So a program that opens connection after connection gets the same few again: a second, internal descriptor
+ * keeps each alive (its keeper), and socket(2) is a dup of that one. Nobody can
  * tell: what is given out again was never named, bound, connected, or told an option, and nobody else has it.
  *
  * Bounds:
- *   - only a socket that the engine served, and that no call has changed (candidate), comes home when its file ends. Every other one's keeper is closed with the
+ *   - only a socket that the engine served, and that no call has changed (candidate), comes home when its file ends.
+ *     Every other one's keeper is closed with the
  *     file, or as soon as the socket becomes the kernel's: file_release;
- *   - what a socket has of its maker (network namespace, user, cgroup, label) it keeps. So it goes to the thread that made it, alone; what the shim sees change makes all that
+ *   - what a socket has of its maker (network namespace, user, cgroup, label) it keeps. So it goes to the thread that
+ *     made it, alone; what the shim sees change makes all that
  *     there are worthless (reuse_forget); and none is older than REUSE_AGE_US, for what changes it from outside;
  *   - where a cgroup program sees each socket being made, none is used again. That is asked once;
  *   - a program that ends few connections has none, and no descriptor for them: REUSE_BEGIN.
@@ -158,7 +161,10 @@ static bool all_put_off(const struct file *f)
 	return option_set_empty(&set);
 }
 
-/* Nothing ever happened to the kernel's socket, but that it may have been bound without a port, and nobody else has it. Options that were put off did not reach it. */
+/*
+ * Nothing ever happened to the kernel's socket, but that it may have been bound without a port, and nobody else has it.
+ * Options that were put off did not reach it.
+ */
 static bool is_clean(const struct file *f)
 {
 	const struct candidate *c = &f->candidate;

@@ -101,8 +101,9 @@ static short select_told(const struct sock_pollfd *p)
 }
 
 /*
- * Linux clears as much as it looked at, which ends with the process's table. A program may say more than its set holds (getdtablesize()), and then what is behind
- * the set is not to be touched: there only words in which the program asked for something are.
+ * Linux clears as much as it looked at, which ends with the process's table. A program may say more than its set holds
+ * (getdtablesize()), and then what is behind the set is not to be touched: there only words in which the program asked
+ * for something are.
  */
 static void select_clear(const struct mixed *m, unsigned count, int n, fd_set *in, fd_set *out, fd_set *ex)
 {
@@ -116,7 +117,10 @@ static void select_clear(const struct mixed *m, unsigned count, int n, fd_set *i
 	}
 }
 
-/* The results replace the sets. Returns the bits set, or -EBADF for an fd that is not open; if it was when the call began, it is ready for all. */
+/*
+ * The results replace the sets. Returns the bits set, or -EBADF for an fd that is not open; if it was when the call
+ * began, it is ready for all.
+ */
 static int select_results(struct mixed *m, unsigned count, int n, fd_set *in, fd_set *out,
 			  fd_set *ex, bool was_open)
 {
@@ -159,7 +163,9 @@ static void mute_idle(struct mixed *m, unsigned count)
 			m->fds[i].fd = ~m->fds[i].fd;
 }
 
-/* Watches what told nothing of select's. Returns how many are new to the epoll, or -ENOMEM: no fd, or no memory for it. */
+/*
+ * Watches what told nothing of select's. Returns how many are new to the epoll, or -ENOMEM: no fd, or no memory for it.
+ */
 static int watch_edges(struct mixed *m, unsigned count)
 {
 	struct sock_pollfd *edges = &m->fds[count];
@@ -199,7 +205,8 @@ static bool any_told(const struct mixed *m, unsigned count)
 }
 
 /*
- * No fd was left for an epoll: what told nothing of select's sleeps for a little while, and then all are looked at. -EAGAIN: nothing yet.
+ * No fd was left for an epoll: what told nothing of select's sleeps for a little while, and then all are looked at.
+ * -EAGAIN: nothing yet.
  */
 static int select_slice(struct mixed *m, unsigned count, const struct span *span, const sigset_t *mask)
 {
@@ -293,7 +300,10 @@ static int engine_select(int n, unsigned count, fd_set *in, fd_set *out, fd_set 
 	return over ? 0 : found ? found : told ? -EAGAIN : r;
 }
 
-/* Are these open, of the program's? One call for all of them, and one for each where that is refused. Returns the highest, or -1. */
+/*
+ * Are these open, of the program's? One call for all of them, and one for each where that is refused. Returns the
+ * highest, or -1.
+ */
 static int piece_highest(int first, int count)
 {
 	static const struct timespec at_once;
@@ -308,8 +318,9 @@ static int piece_highest(int first, int count)
 }
 
 /*
- * Linux looks at no more fds than the process's table has room for, and is silent about those beyond. Internal fds made the table larger than the program
- * would have it: this is the size that it would have for a select of `n`, or had when it was smallest.
+ * Linux looks at no more fds than the process's table has room for, and is silent about those beyond. Internal fds made
+ * the table larger than the program would have it: this is the size that it would have for a select of `n`, or had when
+ * it was smallest.
  */
 static int table_size(int n)
 {

@@ -97,7 +97,9 @@ enum call_use {
 	USE_STATUS,  /* the shim has it */
 	USE_TO_WAIT, /* a client: it is served from now on */
 };
-/* c->file, of any kind, stays until call_let_go, or until a handler jumps out of the call. NULL: fd is nothing of ours. */
+/*
+ * c->file, of any kind, stays until call_let_go, or until a handler jumps out of the call. NULL: fd is nothing of ours.
+ */
 struct file *call_hold(struct call *c, int fd);
 void call_let_go(struct call *c);
 /* True: fd is the engine's, and ours for this call. */
@@ -119,11 +121,15 @@ static inline bool call_begin(struct call *c, int fd)
 }
 /* c->file, of the engine, is held, and fd leads to it: the rest of such a call's beginning. */
 void call_begun(struct call *c, int fd);
-/* False: the socket went to the kernel meanwhile, or a handler took it from its number and the call starts again: look again. */
+/*
+ * False: the socket went to the kernel meanwhile, or a handler took it from its number and the call starts again: look
+ * again.
+ */
 bool call_end(struct call *c, long result);
 /*
- * For calls that never wait, on listeners: the whole call is inside, so that a handler of the program runs before or after it. It may close the
- * listener and bind its port again, which a call that still holds it would not let go. False: nothing of that kind, and not inside.
+ * For calls that never wait, on listeners: the whole call is inside, so that a handler of the program runs before or
+ * after it. It may close the listener and bind its port again, which a call that still holds it would not let go.
+ * False: nothing of that kind, and not inside.
  */
 bool call_begin_at_once(struct call *c, int fd);
 bool call_end_at_once(struct call *c, long result);
@@ -140,8 +146,9 @@ static inline void call_keep(struct call *c)
 		VIA_ENGINE_IN_CALL(fd, use, verb);                                                 \
 	} while (0)
 /*
- * A call that POSIX makes a cancellation point acts on a cancellation that is pending when it begins, and has then done nothing, also where it need not wait.
- * The real functions see to it themselves. Before anything is held: what comes after is left only in a wait.
+ * A call that POSIX makes a cancellation point acts on a cancellation that is pending when it begins, and has then done
+ * nothing, also where it need not wait. The real functions see to it themselves. Before anything is held: what comes
+ * after is left only in a wait.
  */
 static inline void cancel_point(int fd)
 {
@@ -175,7 +182,10 @@ static inline void cancel_point(int fd)
 		}                                                                                  \
 	} while (0)
 
-/* A waiting call's hold on *f, which is `s` at number fd: given up before a handler of the program runs (begins), and taken back after it. True: it is lost. */
+/*
+ * A waiting call's hold on *f, which is `s` at number fd: given up before a handler of the program runs (begins), and
+ * taken back after it. True: it is lost.
+ */
 bool file_around_handler(struct file **f, struct sock *s, int fd, bool begins);
 bool file_is_lost(const struct file *f);
 void file_put_of_call(struct file *f, struct sock *s); /* file_put; where it is lost, of what is kept instead */
@@ -187,8 +197,9 @@ static inline bool shim_on(void)
 }
 
 /*
- * An undecided socket in the hands of one call, which changes it: seized, so that others decide it before or after that. True: c->file is the file, until
- * undecided_let_go; or NULL, fd is nothing undecided. False: it was just decided, look again.
+ * An undecided socket in the hands of one call, which changes it: seized, so that others decide it before or after
+ * that. True: c->file is the file, until undecided_let_go; or NULL, fd is nothing undecided. False: it was just
+ * decided, look again.
  */
 bool undecided_hold_slow(struct call *c, int fd);
 static inline bool undecided_hold(struct call *c, int fd)
@@ -203,8 +214,8 @@ void undecided_let_go(struct call *c); /* c->file may be NULL */
 /* Is fd the engine's for a call of this kind? */
 bool call_is_engines(int fd, enum call_use use);
 /*
- * The same for a call that found fd not to be the engine's, when it looked. False also: another thread has decided it, entirely, since then. The kernel's
- * socket has no part in what the call asks any more.
+ * The same for a call that found fd not to be the engine's, when it looked. False also: another thread has decided it,
+ * entirely, since then. The kernel's socket has no part in what the call asks any more.
  */
 static inline bool undecided_hold_looked(struct call *c, int fd, enum call_use use)
 {
@@ -232,7 +243,10 @@ void file_used(struct file *f);
 void fd_used(int fd);
 /* O_NONBLOCK of an undecided one, which is seized, is `on` from now on. */
 void file_set_nonblock(struct file *f, bool on);
-/* Another process may set options on all that there is from now on; what is undecided is settled. At a fork; at other times. */
+/*
+ * Another process may set options on all that there is from now on; what is undecided is settled. At a fork; at other
+ * times.
+ */
 void files_touched(void);
 void files_after_fork(void); /* in the child; the table's lock is held */
 void files_shared(void);
@@ -265,12 +279,18 @@ int file_release(struct file *f); /* fdtable_on_release */
 #define FILE_AGAIN 2 /* another thread has just decided it: look again */
 int file_listen(int fd, int backlog);
 int file_given(int fd, int backlog); /* as if a parent had listened */
-/* 0: it is begun, and `c` has it, also if its number is closed meanwhile, until call_end. *nonblock: the socket was non-blocking then. */
+/*
+ * 0: it is begun, and `c` has it, also if its number is closed meanwhile, until call_end. *nonblock: the socket was
+ * non-blocking then.
+ */
 int file_connect(struct call *c, int fd, const struct sockaddr *addr, socklen_t len, bool fastopen, bool *nonblock);
 int file_accept(struct call *c, int flags, struct sockaddr *addr, socklen_t *len);
 
 /* ---- reuse.c ---- */
-/* socket(2) with a kernel socket that is at home: its number, its place, and its O_NONBLOCK. -EAGAIN: there is none; -EMFILE. */
+/*
+ * socket(2) with a kernel socket that is at home: its number, its place, and its O_NONBLOCK. -EAGAIN: there is none;
+ * -EMFILE.
+ */
 int reuse_take(int family, int type, uint8_t *place, bool *nonblock);
 /* A keeper for a socket that was just made, its place; 0: none. */
 uint8_t reuse_keep(int fd, int family);
@@ -287,7 +307,10 @@ bool reuse_give_up(void);
 void reuse_after_fork(void); /* in the child; the table's lock is held */
 
 /* ---- undecided.c ---- */
-/* The kernel's socket of an undecided `f` hears what it has not heard yet. Before anything is done with it. `f` is seized, here and below; or no other thread can reach it. */
+/*
+ * The kernel's socket of an undecided `f` hears what it has not heard yet. Before anything is done with it. `f` is
+ * seized, here and below; or no other thread can reach it.
+ */
 void undecided_settle(struct file *f);
 void undecided_settle_all(void);
 /* F_SETFL and F_GETFL, O_NONBLOCK alone; FIONBIO. False, -EBADF: the kernel is to be asked. */
@@ -307,10 +330,15 @@ int file_adopt(struct file *f);
 int fd_handover(int fd, const char *why);
 /* What the kernel alone does for a connection, and does from now on. A listener's kernel socket does it as it is. */
 void connection_to_kernel(int fd, const char *why);
-/* The same for an fd that somebody gets who knows nothing of us. A connection that cannot be handed over ends, and what he gets says so
- * (sock_handover). */
+/*
+ * The same for an fd that somebody gets who knows nothing of us. A connection that cannot be handed over ends, and what
+ * he gets says so (sock_handover).
+ */
 int fd_to_kernel(int fd, const char *why);
-/* The same for an fd that a message takes along. -ETOOMANYREFS: as for the kernel, too many are under way for now; whatever was at fd is still there. */
+/*
+ * The same for an fd that a message takes along. -ETOOMANYREFS: as for the kernel, too many are under way for now;
+ * whatever was at fd is still there.
+ */
 int fd_to_message(int fd);
 /* Everything that the engine serves in this process. */
 void handover_all(const char *why);
@@ -318,7 +346,10 @@ void handover_all(const char *why);
 void leave_engine(const char *why);
 /* Before a program is started that inherits what is not close-on-exec. */
 void handover_for_spawn(const char *why);
-/* A verb said -EBADF: a socket that the engine made the kernel's by itself is that under all its numbers when this returns true, or was already. */
+/*
+ * A verb said -EBADF: a socket that the engine made the kernel's by itself is that under all its numbers when this
+ * returns true, or was already.
+ */
 bool file_follow(struct file *f);
 void shim_handover_init(void);
 /* Before exec. True: the program gets a listener. */
@@ -347,7 +378,10 @@ static inline void adopt_listener(int fd)
 	if (__builtin_expect(adopt_may(fd), 0))
 		adopt_look(fd);
 }
-/* Before poll or select. Many other things are polled, and by processes whose system calls are restricted: only what was announced or passed is asked about. */
+/*
+ * Before poll or select. Many other things are polled, and by processes whose system calls are restricted: only what
+ * was announced or passed is asked about.
+ */
 bool adopt_is_announced(int fd);
 static inline void adopt_polled(int fd)
 {
@@ -374,20 +408,28 @@ static inline ssize_t tells_error(int fd, ssize_t r)
 		errno = left_error(fd, errno);
 	return r;
 }
-/* The engine socket `f`, of which the caller has a reference, is undecided again. `how`: shutdown's. 0; -EBADF: it is the engine's no more; -EAGAIN as sock_disconnect;
- * -ENOMEM, -EMFILE: nothing changed. */
+/*
+ * The engine socket `f`, of which the caller has a reference, is undecided again. `how`: shutdown's. 0; -EBADF: it is
+ * the engine's no more; -EAGAIN as sock_disconnect;
+ * -ENOMEM, -EMFILE: nothing changed.
+ */
 int file_unconnect(struct file *f, enum disconnect why, int how);
 /* The engine listener `f` was ended by another process, which has it as well; it is the kernel's now. */
 bool file_ended_elsewhere(struct file *f);
-/* Puts an option of a connection off until it is unconnected: the kernel socket beneath needs it no earlier. The engine has taken `value`. False: it is none that
- * can be put off, or there is no room; what was put off is set then, and the caller sets this one. */
+/*
+ * Puts an option of a connection off until it is unconnected: the kernel socket beneath needs it no earlier. The engine
+ * has taken `value`. False: it is none that can be put off, or there is no room; what was put off is set then, and the
+ * caller sets this one.
+ */
 bool file_option_late(struct file *f, unsigned index, const void *value, socklen_t len);
 
 /* ---- io.c ---- */
 /* sockets.c: the socket is unconnected again, after a call that said `r`; what the call says then. */
 long call_unconnected(struct call *c, long r);
-/* The kernel's connect, or sendmsg with MSG_FASTOPEN, said `r`, after file_connect had said SOCK_KERNEL: where it connects, the socket is the kernel's from now on. `dissolves`: it was
- * asked for AF_UNSPEC. Leaves errno. */
+/*
+ * The kernel's connect, or sendmsg with MSG_FASTOPEN, said `r`, after file_connect had said SOCK_KERNEL: where it
+ * connects, the socket is the kernel's from now on. `dissolves`: it was asked for AF_UNSPEC. Leaves errno.
+ */
 long kernel_connects(int fd, long r, bool dissolves);
 /* sock_sendmsg; SIGPIPE as Linux raises it. */
 ssize_t engine_send(struct call *c, const struct msghdr *msg, int flags);
@@ -401,8 +443,10 @@ static inline bool is_stdio_number(int fd)
 {
 	return fd >= 0 && fd <= STDERR_FILENO;
 }
-/* A call gives the program this number: an engine socket goes to the kernel where stdio may sit on it. If it cannot, the number still works through the
- * wrappers. Returns fd; leaves errno. */
+/*
+ * A call gives the program this number: an engine socket goes to the kernel where stdio may sit on it. If it cannot,
+ * the number still works through the wrappers. Returns fd; leaves errno.
+ */
 int number_for_stdio(int fd);
 /* exit(3) has run all handlers: what streams have that write by functions of the program. */
 void stdio_flush_programs(void);
@@ -410,7 +454,10 @@ void stdio_flush_programs(void);
 /* ---- known.c ---- */
 #define KNOWN_ANYWAY (-2)
 void known_soon(int fd);
-/* The program is about to write to `fd`, which is not the engine's, or (KNOWN_ANYWAY) to reach another process in another way, or to end. */
+/*
+ * The program is about to write to `fd`, which is not the engine's, or (KNOWN_ANYWAY) to reach another process in
+ * another way, or to end.
+ */
 static inline void before_known(int fd)
 {
 	if (shim_on() && engine_puts_off())
@@ -421,8 +468,9 @@ void known_by_number(long nr); /* syscall(2) */
 
 /* ---- process.c ---- */
 /*
- * The bracket around whatever makes a child with memory of its own. From fork_before on this thread holds the table's lock and the engine's; one of the two others
- * gives them back, each in its process. `child`: the pid, or negative: there is none.
+ * The bracket around whatever makes a child with memory of its own. From fork_before on this thread holds the table's
+ * lock and the engine's; one of the two others gives them back, each in its process. `child`: the pid, or negative:
+ * there is none.
  */
 bool fork_is_bracketed(void);
 void fork_before(void);
@@ -466,7 +514,10 @@ void aio_submitted(long n, struct iocb **list);
 void uring_entered(int fd);
 /* io_uring_setup by its number: the raw result. `caller`: the code that asks. */
 long uring_setup(long entries, void *params, const void *caller);
-/* Does the program have a ring of its own? Then its sockets are the kernel's from now on. `may_skip`: not looked for if that was done lately. */
+/*
+ * Does the program have a ring of its own? Then its sockets are the kernel's from now on. `may_skip`: not looked for if
+ * that was done lately.
+ */
 bool uring_in_use(bool may_skip);
 
 /* ---- signals.c ---- */
@@ -491,7 +542,10 @@ void signal_to_self(int sig, const siginfo_t *info); /* queued to this thread, a
 bool death_is_default(int sig); /* of a signal: its default action ends the process, and is ours to prepare */
 /* In a handler: what exit does is done by the helper. False: there is none. */
 bool death_by_helper(void);
-/* The default action of `sig`, for a thread that is not inside the engine, or whose own fault it is. Mostly does not return; otherwise the handler must. */
+/*
+ * The default action of `sig`, for a thread that is not inside the engine, or whose own fault it is. Mostly does not
+ * return; otherwise the handler must.
+ */
 void death_by_default(int sig, siginfo_t *info, ucontext_t *context);
 bool death_comes_again(int sig, const siginfo_t *info); /* of a fault: its instruction is repeated when the handler returns */
 

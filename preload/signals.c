@@ -1,17 +1,20 @@
 /*
  * Signal handlers are deferred while their thread is inside the engine or holds the table's lock.
  *
- * The kernel gets our trampoline in place of every handler; the program's own is in `actions` and is what sigaction returns. A trampoline that finds
- * engine_inside > 0 gives the signal back: it blocks it in the interrupted context, queues it again to this thread with its siginfo, and returns;
- * engine_leave() unblocks it, and the kernel delivers it with a true context. So queueing, merging, masks and order stay the kernel's. Faults of the
- * thread itself (SIGSEGV …) cannot wait and run at once. Otherwise the handler runs now, counted in engine_handlers; a wait that was just about to
- * start ends at once, because its timeout is zeroed (drive/inside.h tells the rules). A handler may jump away (siglongjmp): what the calls that it
- * interrupted hold is given back then. From the first TCP socket on the kernel has the trampoline, too, for signals that the program did not touch:
- * those whose default action ends the process (death.c), and SIGSEGV and SIGBUS whatever the program set: a touch of a bad pointer is one of ours
- * (base/user.h). Of any other the program's own disposition follows, and it is what sigaction tells. An ignored signal stays so in the kernel (but
- * for these two): it must wake nobody, and survives exec. A handler from before the shim was ready (a library's constructor) gets its trampoline
- * then, too. Process 1 of a PID namespace has no default actions, so its are left alone. SA_RESETHAND is done here, or the queued-again signal would
- * meet the default action. Async-signal-safe: no lock; an action is two atomics, written before the kernel learns of it.
+ * The kernel gets our trampoline in place of every handler; the program's own is in `actions` and is what sigaction
+ * returns. A trampoline that finds engine_inside > 0 gives the signal back: it blocks it in the interrupted context,
+ * queues it again to this thread with its siginfo, and returns; engine_leave() unblocks it, and the kernel delivers it
+ * with a true context. So queueing, merging, masks and order stay the kernel's. Faults of the thread itself (SIGSEGV …)
+ * cannot wait and run at once. Otherwise the handler runs now, counted in engine_handlers; a wait that was just about
+ * to start ends at once, because its timeout is zeroed (drive/inside.h tells the rules). A handler may jump away
+ * (siglongjmp): what the calls that it interrupted hold is given back then. From the first TCP socket on the kernel has
+ * the trampoline, too, for signals that the program did not touch: those whose default action ends the process
+ * (death.c), and SIGSEGV and SIGBUS whatever the program set: a touch of a bad pointer is one of ours (base/user.h). Of
+ * any other the program's own disposition follows, and it is what sigaction tells. An ignored signal stays so in the
+ * kernel (but for these two): it must wake nobody, and survives exec. A handler from before the shim was ready (a
+ * library's constructor) gets its trampoline then, too. Process 1 of a PID namespace has no default actions, so its are
+ * left alone. SA_RESETHAND is done here, or the queued-again signal would meet the default action. Async-signal-safe:
+ * no lock; an action is two atomics, written before the kernel learns of it.
  */
 #include "shim.h"
 #include "waits.h"
@@ -42,7 +45,10 @@ uint64_t kernel_sigmask_now(void)
 	return now;
 }
 
-/* Who blocks these has no handler for a bad pointer, and libc's own two, for pthread_cancel and setuid, must come through. */
+/*
+ * Who blocks these has no handler for a bad pointer, and libc's own two, for pthread_cancel and setuid, must come
+ * through.
+ */
 #define NEVER_HELD (signal_bit(SIGSEGV) | signal_bit(SIGBUS) | signal_bit(__SIGRTMIN) | signal_bit(__SIGRTMIN + 1))
 
 uint64_t wait_mask_hold(const sigset_t *mask)
@@ -294,7 +300,10 @@ static void take_over(int sig)
 	install(sig);
 }
 
-/* What libc has its handlers return to: so they can be told from those that came by another way. False: the kernel has no trampoline. */
+/*
+ * What libc has its handlers return to: so they can be told from those that came by another way. False: the kernel has
+ * no trampoline.
+ */
 static bool find_restorer(struct sigaction *with)
 {
 	for (int sig = 1; sig < SIGNALS; sig++)
@@ -314,7 +323,10 @@ static void adopt_handlers(void)
 			wrap_sigaction(sig, &now, NULL);
 }
 
-/* Within the program's first socket(): a call that succeeds leaves errno alone, and libc does not tell of signals of its own. */
+/*
+ * Within the program's first socket(): a call that succeeds leaves errno alone, and libc does not tell of signals of
+ * its own.
+ */
 void shim_defaults_init(void)
 {
 	int saved = errno;

@@ -139,7 +139,10 @@ static void note_bound(int fd)
 	undecided_let_go(&held);
 }
 
-/* libc tries reserved ports, by bind calls of its own; libtirpc's function of this name by ours. So the socket is in nobody's hands meanwhile, and what came of it is noted. */
+/*
+ * libc tries reserved ports, by bind calls of its own; libtirpc's function of this name by ours. So the socket is in
+ * nobody's hands meanwhile, and what came of it is noted.
+ */
 int wrap_bindresvport(int fd, struct sockaddr_in *addr)
 {
 	if (shim_on() && undecided_await(fd))
@@ -271,7 +274,10 @@ static int kernel_connect(int fd, const struct sockaddr *addr, socklen_t len)
 	return kernel_connects(fd, r, r == 0 && is_unspecified(addr, len)); /* the kernel could read it */
 }
 
-/* The engine began it in this call, and another thread made it the kernel's since (a spawn, an exec): what the kernel says of a second call is no answer to the first. */
+/*
+ * The engine began it in this call, and another thread made it the kernel's since (a spawn, an exec): what the kernel
+ * says of a second call is no answer to the first.
+ */
 static int connect_goes_on(int fd, const struct sockaddr *addr, socklen_t len)
 {
 	int saved = errno, r = kernel_connect(fd, addr, len);

@@ -1,8 +1,10 @@
 /*
- * Programs that libc starts by itself: posix_spawn, system, popen, wordexp. libc makes the child, without any function of ours.
+ * Programs that libc starts by itself: posix_spawn, system, popen, wordexp. libc makes the child, without any function
+ * of ours.
  *
- * So what the child inherits goes to the kernel before: what is not close-on-exec, and what posix_spawn is to give it under another number. Such actions may be prepared long
- * before there is a connection at that number. libc keeps them to itself, so the numbers are noted here.
+ * So what the child inherits goes to the kernel before: what is not close-on-exec, and what posix_spawn is to give it
+ * under another number. Such actions may be prepared long before there is a connection at that number. libc keeps them
+ * to itself, so the numbers are noted here.
  */
 #include "shim.h"
 

@@ -3,8 +3,8 @@
  * socket: fdopen hands it over to the kernel first; where that is impossible the stream is a cookie
  * over our wrappers (all but fileno works). dprintf formats here and writes through the wrapper.
  *
- * libc writes what streams still have after the last handler of exit, when the engine has ended. A stream that the program writes by functions of its own
- * (fopencookie) may lead to an engine socket. So those are written before.
+ * libc writes what streams still have after the last handler of exit, when the engine has ended. A stream that the
+ * program writes by functions of its own (fopencookie) may lead to an engine socket. So those are written before.
  */
 #include "shim.h"
 

@@ -1,16 +1,19 @@
 /*
- * An engine socket is an undecided kernel socket again, under all its numbers: what happens to a file when its socket is unconnected (src/socket/disconnect.c says
- * when).
+ * An engine socket is an undecided kernel socket again, under all its numbers: what happens to a file when its socket
+ * is unconnected (src/socket/disconnect.c says when).
  *
- * The file itself ends as in a handover: calls in progress hold it, their verbs say -EBADF, and call_end has them look again. A new file,
- * FILE_CANDIDATE, takes over its numbers and its epoll registrations, which the kernel's epolls get back. Behind the numbers is the kernel socket
- * that connect or listen was called on, with the options that were set on it then and later (most of the latter are put off until now); of an
- * accepted connection, whose numbers hold a placeholder, a fresh one with the connection's options.
+ * The file itself ends as in a handover: calls in progress hold it, their verbs say -EBADF, and call_end has them look
+ * again. A new file, FILE_CANDIDATE, takes over its numbers and its epoll registrations, which the kernel's epolls get
+ * back. Behind the numbers is the kernel socket that connect or listen was called on, with the options that were set on
+ * it then and later (most of the latter are put off until now); of an accepted connection, whose numbers hold a
+ * placeholder, a fresh one with the connection's options.
  *
- * Linux leaves ECONNRESET in SO_ERROR when it dissolves what was not over. The kernel socket is made to say so in the kernel's own way: a connect that meets nobody is
- * given up. Its SYN goes over the loopback, and a filter keeps the answer away. Where that is not possible (no loopback, a socket bound to a device), SO_ERROR
- * says nothing. What was over may have left another error (ETIMEDOUT, EPIPE). No kernel socket can be brought to have that at once, so it gets ECONNRESET,
- * which poll shows the same way; whoever is told that by the kernel is told the right one instead (left_error).
+ * Linux leaves ECONNRESET in SO_ERROR when it dissolves what was not over. The kernel socket is made to say so in the
+ * kernel's own way: a connect that meets nobody is given up. Its SYN goes over the loopback, and a filter keeps the
+ * answer away. Where that is not possible (no loopback, a socket bound to a device), SO_ERROR says nothing. What was
+ * over may have left another error (ETIMEDOUT, EPIPE). No kernel socket can be brought to have that at once, so it gets
+ * ECONNRESET, which poll shows the same way; whoever is told that by the kernel is told the right one instead
+ * (left_error).
  */
 #include "shim.h"
 
@@ -74,8 +77,10 @@ int left_error(int fd, int error)
 	return error;
 }
 
-/* Nobody but the socket itself heeds it, and in which order it is set among others makes no difference. Sizes and locks of buffers are not like that; nor
- * is SO_REUSEADDR, which others see who bind. */
+/*
+ * Nobody but the socket itself heeds it, and in which order it is set among others makes no difference. Sizes and locks
+ * of buffers are not like that; nor is SO_REUSEADDR, which others see who bind.
+ */
 static bool may_be_late(unsigned index)
 {
 	switch (index) {

@@ -1,15 +1,17 @@
 /*
- * What the program said of an undecided socket, and the kernel's socket need not hear yet: O_NONBLOCK, and a bind to one of our addresses without a port.
+ * What the program said of an undecided socket, and the kernel's socket need not hear yet: O_NONBLOCK, and a bind to
+ * one of our addresses without a port.
  *
- * When connect gives the connection to the engine, which is told both, the kernel's socket never hears of them. A client that binds to an address for
- * each connection, and makes each non-blocking, is spared the two calls, and its kernel socket is good for another connection (reuse.c). Before
- * anything else is done with the socket, the kernel is told: undecided_settle. Until then the kernel chose no port for it, which only getsockname
- * would show.
+ * When connect gives the connection to the engine, which is told both, the kernel's socket never hears of them. A
+ * client that binds to an address for each connection, and makes each non-blocking, is spared the two calls, and its
+ * kernel socket is good for another connection (reuse.c). Before anything else is done with the socket, the kernel is
+ * told: undecided_settle. Until then the kernel chose no port for it, which only getsockname would show.
  *
- * All this is for a program that opens connection after connection (reuse_may_begin); others are not kept from the kernel for the sake of a few calls.
+ * All this is for a program that opens connection after connection (reuse_may_begin); others are not kept from the
+ * kernel for the sake of a few calls.
  *
- * A bind that is told late fails where an address was taken from the host meanwhile: then the socket is as unbound, and connect says why. Where there is no free port
- * it is bound without one, as by IP_BIND_ADDRESS_NO_PORT.
+ * A bind that is told late fails where an address was taken from the host meanwhile: then the socket is as unbound, and
+ * connect says why. Where there is no free port it is bound without one, as by IP_BIND_ADDRESS_NO_PORT.
  */
 #include "shim.h"
 

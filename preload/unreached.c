@@ -1,9 +1,10 @@
 /*
- * Programs that this process starts and that finesse does not reach (base/reach.h): somebody has to tell the user, and they cannot. Squid's worker is one, because the process
- * that executes it has two users.
+ * Programs that this process starts and that finesse does not reach (base/reach.h): somebody has to tell the user, and
+ * they cannot. Squid's worker is one, because the process that executes it has two users.
  *
- * Told once for each reason, as warnings, but set-id programs and those with file capabilities: ping and sudo are everywhere, and few of them serve anything. `strict`: errors.
- * Called in children of vfork and fork: what is noted here is their parent's, too.
+ * Told once for each reason, as warnings, but set-id programs and those with file capabilities: ping and sudo are
+ * everywhere, and few of them serve anything. `strict`: errors. Called in children of vfork and fork: what is noted
+ * here is their parent's, too.
  */
 #include "shim.h"
 

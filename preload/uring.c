@@ -1,21 +1,26 @@
 /*
  * Programs that use io_uring themselves.
  *
- * What goes through a ring passes no function of libc: accept, recv, send, connect, poll and epoll_ctl by io_uring see the kernel's descriptor and never
- * the engine. So with a program's first ring its TCP goes to the kernel: what the engine serves is handed over, what comes later stays there,
- * and `finesse stat` says so. Clients that wait for accept go to the queue of the kernel's listener (socket/requeue.c).
+ * What goes through a ring passes no function of libc: accept, recv, send, connect, poll and epoll_ctl by io_uring see
+ * the kernel's descriptor and never the engine. So with a program's first ring its TCP goes to the kernel: what the
+ * engine serves is handed over, what comes later stays there, and `finesse stat` says so. Clients that wait for accept
+ * go to the queue of the kernel's listener (socket/requeue.c).
  *
- * But for a ring that does nothing but file operations (databases: mariadb). One that liburing makes is looked at whenever what is in its queue is submitted, and its
- * files when they are registered: operations on files by number, none of which is a socket that the shim knows, leave the engine where it is. The first other
- * operation makes it a ring as above, before the kernel sees it.
+ * But for a ring that does nothing but file operations (databases: mariadb). One that liburing makes is looked at
+ * whenever what is in its queue is submitted, and its files when they are registered: operations on files by number,
+ * none of which is a socket that the shim knows, leave the engine where it is. The first other operation makes it a
+ * ring as above, before the kernel sees it.
  *
  * How a ring is noticed:
  * - liburing's functions that make one, and io_uring_setup by syscall(2), as libuv and the crates of Rust call it;
- * - where neither is called (a liburing that is linked statically makes the system call itself) by looking through /proc/self/fd before a socket is decided.
- *   The look takes some µs per descriptor, so it is taken at listen(2), and at connect(2) as often as costs LOOK_SHARE of the time at most.
+ * - where neither is called (a liburing that is linked statically makes the system call itself) by looking through
+ *   /proc/self/fd before a socket is decided.
+ *   The look takes some µs per descriptor, so it is taken at listen(2), and at connect(2) as often as costs LOOK_SHARE
+ *   of the time at most.
  *
- * libuv makes two kinds of rings. One only batches epoll_ctl and has no SQPOLL: libuv is told that there is no such call, as in containers that forbid it, and
- * makes the calls one by one, which we see. The other does nothing but file operations and is SQPOLL: it is left alone. So node keeps the engine.
+ * libuv makes two kinds of rings. One only batches epoll_ctl and has no SQPOLL: libuv is told that there is no such
+ * call, as in containers that forbid it, and makes the calls one by one, which we see. The other does nothing but file
+ * operations and is SQPOLL: it is left alone. So node keeps the engine.
  */
 #include "shim.h"
 

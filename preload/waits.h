@@ -20,8 +20,8 @@ bool timespec_valid(const struct timespec *ts);
 int wait_is_wrong(const struct timespec *timeout, const sigset_t *mask);
 
 /*
- * A wait's own mask. What it blocks stays blocked between the engine's system calls, until the result is known: the handler runs when the call is
- * over, and does not end it. (What the mask lets in is the business of each system call.)
+ * A wait's own mask. What it blocks stays blocked between the engine's system calls, until the result is known: the
+ * handler runs when the call is over, and does not end it. (What the mask lets in is the business of each system call.)
  */
 uint64_t wait_mask_hold(const sigset_t *mask);
 void wait_mask_release(uint64_t held);

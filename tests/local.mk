@@ -32,6 +32,10 @@ TESTS += tests/bounded_test.sh
 dist_check_SCRIPTS += tests/layering.sh
 TESTS += tests/layering.sh
 
+# Comments are not wider than two files side by side allow.
+dist_check_SCRIPTS += tests/prose.sh
+TESTS += tests/prose.sh
+
 # No test vanishes unseen.
 dist_check_SCRIPTS += tests/complete.sh
 TESTS += tests/complete.sh

@@ -1,4 +1,7 @@
-/* A libcheck test that finds what it needs missing says so. It counts as skipped then, and not as passed: `./quickstart check` takes such lines off what has passed. */
+/*
+ * A libcheck test that finds what it needs missing says so. It counts as skipped then, and not as passed: `./quickstart
+ * check` takes such lines off what has passed.
+ */
 #ifndef FINESSE_TESTS_UNTESTED_H
 #define FINESSE_TESTS_UNTESTED_H
 

@@ -83,11 +83,16 @@ bool ip_addr_is_unicast(const struct ip_addr *a);
 bool ip_addr_is_link_local(const struct ip_addr *a);
 /* The first `bits` bits of the 128-bit mapped form are the same. */
 bool ip_addr_same_prefix(const struct ip_addr *a, const struct ip_addr *b, unsigned bits);
-/* Of IPv4: is it its network's own address (−1), its broadcast address (1), or a host's (0)? `prefix_len` is 1 to 32. */
+/*
+ * Of IPv4: is it its network's own address (−1), its broadcast address (1), or a host's (0)? `prefix_len` is 1 to 32.
+ */
 int ip_addr_network_end(const struct ip_addr *a, unsigned prefix_len);
 
 #define FLOW_KEY_V4_BYTES 12
-/* The bytes to hash for a key: of IPv4 `v4`, which takes those that are not the same in every key: half the rounds. Lengths differ, so the families never mix. */
+/*
+ * The bytes to hash for a key: of IPv4 `v4`, which takes those that are not the same in every key: half the rounds.
+ * Lengths differ, so the families never mix.
+ */
 static inline const void *flow_key_bytes(const struct flow_key *key, uint8_t v4[FLOW_KEY_V4_BYTES], size_t *len)
 {
 	if (!flow_key_is_v4(key)) {

@@ -1,10 +1,11 @@
 /*
  * How many answers strangers get: a budget per network of the asker, and one for all, anew in each second.
  *
- * A budget that is shared and exact tells what was spent of it. An off-path attacker sends segments with a victim's address and counts how many
- * answers are left for his own: the difference says which 4-tuples exist (CVE-2016-5696; RFC 5961 §7 asks for a limit and has this flaw). So the limit is
- * drawn anew in each window for each network (/24, /56), which share a place by a hash that is keyed anew, too; and the limit for all, which
- * only bounds our work, varies by far more than one network can spend of it.
+ * A budget that is shared and exact tells what was spent of it. An off-path attacker sends segments with a victim's
+ * address and counts how many answers are left for his own: the difference says which 4-tuples exist (CVE-2016-5696;
+ * RFC 5961 §7 asks for a limit and has this flaw). So the limit is drawn anew in each window for each network (/24,
+ * /56), which share a place by a hash that is keyed anew, too; and the limit for all, which only bounds our work,
+ * varies by far more than one network can spend of it.
  *
  * Pure: owns nothing, is told the time. Memory: sizeof(struct budget), whatever strangers do.
  */

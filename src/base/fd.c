@@ -83,9 +83,10 @@ static void limit_restore(void)
 }
 
 /*
- * Numbers that the program cannot have: RLIMIT_NOFILE bounds the numbers that are given out, not those that are there. So the limit is raised for the moment
- * of one call, without signals, since a handler could see it. Another thread would need to look, or be out of numbers, in that microsecond. -errno where
- * the limit cannot be raised: the hard limit is no higher, and there is no privilege. `make` NULL: just tries that, and says 0.
+ * Numbers that the program cannot have: RLIMIT_NOFILE bounds the numbers that are given out, not those that are there.
+ * So the limit is raised for the moment of one call, without signals, since a handler could see it. Another thread
+ * would need to look, or be out of numbers, in that microsecond. -errno where the limit cannot be raised: the hard
+ * limit is no higher, and there is no privilege. `make` NULL: just tries that, and says 0.
  */
 static long beyond(const struct rlimit64 *limit, fd_maker *make, void *arg)
 {
@@ -167,9 +168,9 @@ void fd_after_fork(void)
 /* ---- below it ---- */
 
 /*
- * Where the limit is larger than FD_HIGH_END, or cannot be raised. One system call: the lowest free number from just below the end on, or beyond it, out of the
- * program's way even more. -errno. Not beyond before there is need: with several threads the kernel lets who makes its table larger than the end wait for an
- * RCU grace period, 10 ms.
+ * Where the limit is larger than FD_HIGH_END, or cannot be raised. One system call: the lowest free number from just
+ * below the end on, or beyond it, out of the program's way even more. -errno. Not beyond before there is need: with
+ * several threads the kernel lets who makes its table larger than the end wait for an RCU grace period, 10 ms.
  */
 static int fd_dup_below(int fd, int end)
 {
@@ -180,8 +181,9 @@ static int fd_dup_below(int fd, int end)
 }
 
 /*
- * The limit was larger than FD_HIGH_END when somebody looked, so many copies ago at most: one may be made without looking. A limit that has been lowered to less than
- * its number since, the call itself tells; one a little larger costs the program no more than these numbers.
+ * The limit was larger than FD_HIGH_END when somebody looked, so many copies ago at most: one may be made without
+ * looking. A limit that has been lowered to less than its number since, the call itself tells; one a little larger
+ * costs the program no more than these numbers.
  */
 #define LIMIT_LOOK_EVERY 16
 static unsigned copies_unlooked = LIMIT_LOOK_EVERY; /* mover */

@@ -1,6 +1,7 @@
 /*
- * What a bad network does to frames, as text: `loss=1%,delay=20ms,jitter=5ms,reorder=1%,dup=0.1%,corrupt=0.1%,rate=10mbit,queue=30000,seed=7`.
- * Each word may be left out (then it does nothing) and may be given once. Pure; src/link/impair.h does it to frames.
+ * What a bad network does to frames, as text:
+ * `loss=1%,delay=20ms,jitter=5ms,reorder=1%,dup=0.1%,corrupt=0.1%,rate=10mbit,queue=30000,seed=7`. Each word may be
+ * left out (then it does nothing) and may be given once. Pure; src/link/impair.h does it to frames.
  *
  *   loss, reorder, dup, corrupt   share of the frames, 0% to 100%, to 0.0001%
  *   delay, jitter                 one way; us, ms or s, to 10 s. Jitter adds 0 to that much and keeps the order

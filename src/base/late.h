@@ -1,7 +1,8 @@
 /*
- * Files whose end takes long: of a packet socket, or of a program's attachment, the kernel waits for a grace period of RCU or two, some 10 ms each,
- * in whoever closes the last descriptor. An io_uring's files end in a work queue of the kernel's instead. So who must not wait has an io_uring hold
- * them while he closes his descriptors, and lets go of it then:
+ * Files whose end takes long: of a packet socket, or of a program's attachment, the kernel waits for a grace period of
+ * RCU or two, some 10 ms each, in whoever closes the last descriptor. An io_uring's files end in a work queue of the
+ * kernel's instead. So who must not wait has an io_uring hold them while he closes his descriptors, and lets go of it
+ * then:
  *
  *     int hold = late_hold(fds, n);
  *     … closes fds …

@@ -11,7 +11,11 @@
 struct tcp_memory {
 	void *(*alloc)(struct tcp_memory *m, size_t size); /* power-of-two sizes; NULL when out */
 	void (*free)(struct tcp_memory *m, void *p, size_t size);
-	bool owed; /* by the caller, for one allocation: it is not refused for what others have (Linux gives each socket tcp_wmem[0], however short memory is) */
+	/*
+	 * by the caller, for one allocation: it is not refused for what others have (Linux gives each socket
+	 * tcp_wmem[0], however short memory is)
+	 */
+	bool owed;
 	bool pressure; /* it runs short: buffers stop growing, windows get small (Linux's tcp_memory_pressure) */
 };
 

@@ -43,8 +43,9 @@ struct pool {
 
 void pool_init(struct pool *p, size_t limit_bytes);
 /*
- * What may be handed out. From three quarters of it on memory.pressure says so; beyond it only objects of POOL_SMALL_BYTES and less are, which use the eighth
- * that is kept for them: a connection's first bytes, its end. (Linux: tcp_mem, and sk_forced_mem_schedule.)
+ * What may be handed out. From three quarters of it on memory.pressure says so; beyond it only objects of
+ * POOL_SMALL_BYTES and less are, which use the eighth that is kept for them: a connection's first bytes, its end.
+ * (Linux: tcp_mem, and sk_forced_mem_schedule.)
  */
 void pool_set_share(struct pool *p, size_t bytes);
 #define POOL_SMALL_BYTES ((size_t)2048)

@@ -5,7 +5,10 @@
 #include <stddef.h>
 #include <sys/types.h>
 
-/* Calls whose SIGPIPE or SIGXFSZ (RLIMIT_FSIZE, which also counts for files in memory) does not reach the program. What the call returns, or -errno. Any thread. */
+/*
+ * Calls whose SIGPIPE or SIGXFSZ (RLIMIT_FSIZE, which also counts for files in memory) does not reach the program. What
+ * the call returns, or -errno. Any thread.
+ */
 ssize_t write_quietly(int fd, const void *bytes, size_t n);
 ssize_t pwrite_quietly(int fd, const void *bytes, size_t n, off_t at);
 int allocate_quietly(int fd, off_t bytes); /* fallocate(2) from the beginning */

@@ -1,8 +1,9 @@
 /*
- * A small bounded set of disjoint, non-adjacent ranges of sequence numbers, in order: what was received out of order, or what
- * the peer reported by SACK. Arithmetic is modulo 2³² (RFC 9293 §3.4): all ranges lie within 2³¹ of each other.
+ * A small bounded set of disjoint, non-adjacent ranges of sequence numbers, in order: what was received out of order,
+ * or what the peer reported by SACK. Arithmetic is modulo 2³² (RFC 9293 §3.4): all ranges lie within 2³¹ of each other.
  *
- * Empty, it owns nothing; otherwise one block of `struct tcp_memory`, twice as large whenever it is full. At RANGES_MAX a new range that touches none is refused.
+ * Empty, it owns nothing; otherwise one block of `struct tcp_memory`, twice as large whenever it is full. At RANGES_MAX
+ * a new range that touches none is refused.
  */
 #ifndef FINESSE_BASE_RANGES_H
 #define FINESSE_BASE_RANGES_H
@@ -14,8 +15,8 @@
 
 #define RANGES_MIN 8 /* entries of the first block: 64 bytes */
 /*
- * 16 KiB at most. Of a receive buffer of 6 MiB (Linux's largest by default) that is full of segments of 1448 bytes each second one may be missing: a slow start
- * that overflows a queue loses so. A peer that makes more holes loses the rest.
+ * 16 KiB at most. Of a receive buffer of 6 MiB (Linux's largest by default) that is full of segments of 1448 bytes each
+ * second one may be missing: a slow start that overflows a queue loses so. A peer that makes more holes loses the rest.
  */
 #define RANGES_MAX 2048
 

@@ -1,7 +1,8 @@
 /*
  * What LD_PRELOAD cannot reach (reach.h). A script is judged by its interpreter.
  *
- * Called by the command, and by the shim before an exec, maybe in a child of vfork: it makes its system calls itself, and keeps nothing.
+ * Called by the command, and by the shim before an exec, maybe in a child of vfork: it makes its system calls itself,
+ * and keeps nothing.
  */
 #include "base/reach.h"
 #include "base/sys.h"
@@ -66,7 +67,10 @@ static bool read_headers(int fd, const ElfW(Ehdr) * eh, unsigned first, ElfW(Phd
 	return eh->e_phentsize == sizeof *out && read_at(fd, out, n * sizeof *out, eh->e_phoff + first * sizeof *out) == (ssize_t)(n * sizeof *out);
 }
 
-/* Does this dynamic segment name a shared object? What is executed with such a name, and without an interpreter, is the dynamic linker. */
+/*
+ * Does this dynamic segment name a shared object? What is executed with such a name, and without an interpreter, is the
+ * dynamic linker.
+ */
 static bool names_object(int fd, const ElfW(Phdr) * ph)
 {
 	ElfW(Dyn) dyn[DYNAMIC_MAX];

@@ -12,9 +12,10 @@
 #define COPY_PIECE_BYTES 2048 /* libc copies no more than that by vectors */
 
 /*
- * memcpy, but not slow where the target is, modulo a page, a few bytes behind the source. libc copies what is longer than some 4 KiB with `rep movsb`, and there
- * processors take it for an overlap: 64 KiB cost 25 us instead of 1.3 on an AMD EPYC (Zen; dst - src modulo 4096 from 1 to 31). A program that reads whole pages into what
- * malloc gave it, 16 bytes behind a page's start, would have that each time.
+ * memcpy, but not slow where the target is, modulo a page, a few bytes behind the source. libc copies what is longer
+ * than some 4 KiB with `rep movsb`, and there processors take it for an overlap: 64 KiB cost 25 us instead of 1.3 on an
+ * AMD EPYC (Zen; dst - src modulo 4096 from 1 to 31). A program that reads whole pages into what malloc gave it, 16
+ * bytes behind a page's start, would have that each time.
  */
 static void *copy(void *dst, const void *src, size_t n)
 {
@@ -142,7 +143,10 @@ void ring_free(struct ring *r, struct tcp_memory *m)
 	if (!r->cap)
 		return;
 	m->free(m, r->bytes, r->cap);
-	/* Once in a while halfway back: a burst does not fix the size for ever. But a stream whose bursts differ would grow it anew, and copy all, at each large one. */
+	/*
+	 * Once in a while halfway back: a burst does not fix the size for ever. But a stream whose bursts differ would
+	 * grow it anew, and copy all, at each large one.
+	 */
 	if (r->cap <= 2 * RING_CAP_MIN || r->cap != hint_cap(r))
 		r->hint = r->cap;
 	else if (++r->hint - r->cap == HINT_USES)

@@ -1,10 +1,10 @@
 /*
  * A growable power-of-two ring of bytes: a connection's send and receive buffer.
  *
- * Owns one block of `struct tcp_memory` (none while cap is 0). Bytes [0, len) are the content, in order, addressed by their
- * offset from the first. Out-of-order data is written beyond len, into reserved room, and becomes content when ring_commit
- * reaches it; ring_reserve keeps it when it grows. Any span is at most two pieces. The ring remembers how far it grew
- * (`hint`), so that a stream which empties it again and again does not grow it anew each time.
+ * Owns one block of `struct tcp_memory` (none while cap is 0). Bytes [0, len) are the content, in order, addressed by
+ * their offset from the first. Out-of-order data is written beyond len, into reserved room, and becomes content when
+ * ring_commit reaches it; ring_reserve keeps it when it grows. Any span is at most two pieces. The ring remembers how
+ * far it grew (`hint`), so that a stream which empties it again and again does not grow it anew each time.
  */
 #ifndef FINESSE_BASE_RING_H
 #define FINESSE_BASE_RING_H

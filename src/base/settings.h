@@ -54,7 +54,10 @@ struct settings {
 	char interface[256]; /* names, separated by commas; "": each that has an address */
 	struct own_address own[OWN_ADDRESSES_MAX];
 	unsigned n_own;            /* not 0: own-address mode */
-	char tree[SETTINGS_TREE_LEN + 1]; /* names the tree of processes that share own addresses: FINESSE__TREE, which `finesse run` makes; "": none did */
+	/*
+	 * names the tree of processes that share own addresses: FINESSE__TREE, which `finesse run` makes; "": none did
+	 */
+	char tree[SETTINGS_TREE_LEN + 1];
 	struct ip_addr gateway[2]; /* of own addresses: IPv4, IPv6; any: none */
 	enum firewall_choice firewall;
 	enum close_policy_kind close_policy;
@@ -100,7 +103,10 @@ const char *settings_variable(const char *name, char *out);
 #define SETTINGS_INTERFACE_LEN 16
 bool settings_interface(const struct settings *s, unsigned nth, char name[SETTINGS_INTERFACE_LEN]);
 #define SETTINGS_INTERFACES_MAX 16
-/* ADDR/PREFIX,… and ADDR[,ADDR] (one of each family) of `address` and `gateway`. 0, or -EINVAL and what is wrong with one of them, if it is an address at all. */
+/*
+ * ADDR/PREFIX,… and ADDR[,ADDR] (one of each family) of `address` and `gateway`. 0, or -EINVAL and what is wrong with
+ * one of them, if it is an address at all.
+ */
 int settings_parse_addresses(struct settings *s, const char *value, char *why, size_t why_len);
 int settings_parse_gateways(struct settings *s, const char *value, char *why, size_t why_len);
 int settings_check_gateways(const struct settings *s, char *why, size_t why_len);

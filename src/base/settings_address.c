@@ -1,5 +1,7 @@
-/* The values of `address` and `gateway` (own-address mode): lists of addresses, and what they say together. Whether the link or the kernel has one of
-   them is the engine's to find out (socket/own.h). */
+/*
+ * The values of `address` and `gateway` (own-address mode): lists of addresses, and what they say together. Whether the
+ * link or the kernel has one of them is the engine's to find out (socket/own.h).
+ */
 #include "base/settings.h"
 
 #include <errno.h>

@@ -15,8 +15,9 @@
 #define PLENTY 1024 /* of RLIMIT_NPROC: nobody is near it */
 
 /*
- * Births: threads that libc has on its list, but that have not run yet. A copy of the process that libc does not know of (clone by number) keeps such a one for ever, and
- * libc's setuid and its kin wait there for its first step. So whoever makes a copy waits for the births before.
+ * Births: threads that libc has on its list, but that have not run yet. A copy of the process that libc does not know
+ * of (clone by number) keeps such a one for ever, and libc's setuid and its kin wait there for its first step. So
+ * whoever makes a copy waits for the births before.
  */
 #define BIRTHS_MAX 8 /* at a time */
 
@@ -92,9 +93,9 @@ int thread_start(pthread_t *out, void *(*main)(void *arg), void *arg)
 }
 
 /*
- * Of /proc/self/stat: the first thread's state, and how many threads there are, read by the kernel at one time. All but the first and ours are the
- * program's. A thread of ours is counted after it has come to be, and no more before it is gone, so ours are never taken to be more than they are, if
- * none began or ended between the two looks at the count.
+ * Of /proc/self/stat: the first thread's state, and how many threads there are, read by the kernel at one time. All but
+ * the first and ours are the program's. A thread of ours is counted after it has come to be, and no more before it is
+ * gone, so ours are never taken to be more than they are, if none began or ended between the two looks at the count.
  */
 bool thread_only_ours(int proc_stat)
 {

@@ -14,8 +14,9 @@
 #define TIME_NEVER    INT64_MAX /* a deadline that is not armed */
 
 /*
- * Which function reads the clocks; libc's, if nobody says. A library beside ours may stand in for clock_gettime (faketime). It may tell one time to the program and another
- * to who is called by its own wrappers, so that the engine's time would jump. Called once, before there are threads.
+ * Which function reads the clocks; libc's, if nobody says. A library beside ours may stand in for clock_gettime
+ * (faketime). It may tell one time to the program and another to who is called by its own wrappers, so that the
+ * engine's time would jump. Called once, before there are threads.
  */
 void clock_use(int (*function)(clockid_t clock, struct timespec *ts));
 /* As clock_gettime, by that function. Thread-safe. */

@@ -31,7 +31,10 @@ struct timers {
 void timers_init(struct timers *t);
 /* Forgets what is armed (their `index` goes stale) and unmaps the array. */
 void timers_fini(struct timers *t);
-/* Arm, or move when armed. at_us TIME_NEVER cancels. 0; -ENOMEM when the array cannot grow: then the timer is as before. */
+/*
+ * Arm, or move when armed. at_us TIME_NEVER cancels. 0; -ENOMEM when the array cannot grow: then the timer is as
+ * before.
+ */
 int timers_set(struct timers *t, struct timer *timer, int64_t at_us);
 void timers_cancel(struct timers *t, struct timer *timer); /* not armed: nothing */
 

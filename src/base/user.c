@@ -13,8 +13,8 @@
 #define PAGE_BYTES 4096
 
 /*
- * Leaf functions without a frame: 0, or by user_fix_up at user_touch_fault, where the stack is as at the entry, 1. The write is an atomic "or" of nothing, so
- * that another thread's store is not lost.
+ * Leaf functions without a frame: 0, or by user_fix_up at user_touch_fault, where the stack is as at the entry, 1. The
+ * write is an atomic "or" of nothing, so that another thread's store is not lost.
  */
 int user_touch_read(const void *p) __attribute__((visibility("hidden")));
 int user_touch_write(const void *p) __attribute__((visibility("hidden")));
@@ -22,8 +22,8 @@ extern const char user_touch_begin[] __attribute__((visibility("hidden")));
 extern const char user_touch_fault[] __attribute__((visibility("hidden")));
 
 /*
- * Calls `work`, and keeps in *guard where the stack is meanwhile: 0. By user_fix_up at user_guard_fault, with that stack, 1. So whatever `work` had on the stack
- * and in registers is left, and the caller has its own back.
+ * Calls `work`, and keeps in *guard where the stack is meanwhile: 0. By user_fix_up at user_guard_fault, with that
+ * stack, 1. So whatever `work` had on the stack and in registers is left, and the caller has its own back.
  */
 int user_guard(void *to, const void *from, size_t n, user_work *work, void **guard) __attribute__((visibility("hidden")));
 extern const char user_guard_fault[] __attribute__((visibility("hidden")));
@@ -195,7 +195,9 @@ static bool kernel_reads(uintptr_t at)
 	return sys_call(SYS_rt_sigprocmask, -1, at & -sizeof(uint64_t), NULL, sizeof(uint64_t), 0, 0) != -EFAULT;
 }
 
-/* The kernel's atomic "or" of nothing. A thread that waits for a futex there may be woken; it has to look again anyway. */
+/*
+ * The kernel's atomic "or" of nothing. A thread that waits for a futex there may be woken; it has to look again anyway.
+ */
 static bool kernel_writes(uintptr_t at)
 {
 	static uint32_t nobody_waits;
@@ -244,7 +246,10 @@ bool user_may_write(const void *p, size_t n)
 	return touch(p, n, user_touch_write);
 }
 
-/* Of how many bits an address is depends on the machine and on how its kernel was built. mincore of no bytes says nothing but whether a program may have that address. */
+/*
+ * Of how many bits an address is depends on the machine and on how its kernel was built. mincore of no bytes says
+ * nothing but whether a program may have that address.
+ */
 static uintptr_t ask_end(void)
 {
 	uintptr_t fits = 0;
@@ -254,7 +259,10 @@ static uintptr_t ask_end(void)
 	return fits;
 }
 
-/* What lies below the strings that exec put at the end of the stack is the program's to have. So a program that restricts its system calls does not meet one that it does not expect, but for a bad pointer. */
+/*
+ * What lies below the strings that exec put at the end of the stack is the program's to have. So a program that
+ * restricts its system calls does not meet one that it does not expect, but for a bad pointer.
+ */
 bool user_has_addresses(const void *p, size_t n)
 {
 	static _Atomic uintptr_t surely, most; /* 0: not known */

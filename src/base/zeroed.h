@@ -1,5 +1,6 @@
 /*
- * Large memory that begins as zeroes and is mostly never touched: tables of a process that lives for one connection. calloc clears each page of it.
+ * Large memory that begins as zeroes and is mostly never touched: tables of a process that lives for one connection.
+ * calloc clears each page of it.
  */
 #ifndef FINESSE_BASE_ZEROED_H
 #define FINESSE_BASE_ZEROED_H

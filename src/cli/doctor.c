@@ -243,7 +243,10 @@ static bool may_filter(void)
 	return may;
 }
 
-/* Where the others are refused, the one that needs no more than CAP_NET_RAW may do. It takes nobody by surprise: it has to be named. */
+/*
+ * Where the others are refused, the one that needs no more than CAP_NET_RAW may do. It takes nobody by surprise: it has
+ * to be named.
+ */
 static void suggest_socket(int ifindex, const char *name)
 {
 	char why[WHY_BYTES] = "";
@@ -508,7 +511,10 @@ static void check_interfaces(const struct settings *s)
 	netstate_close(n);
 }
 
-/* Own-address mode: the interface, and that the kernel has none of the addresses. Who else on the link has one shows when the engine claims it. */
+/*
+ * Own-address mode: the interface, and that the kernel has none of the addresses. Who else on the link has one shows
+ * when the engine claims it.
+ */
 static void check_own(const char *wanted)
 {
 	char why[WHY_BYTES] = "", name[IF_NAMESIZE] = "?", text[IP_ADDR_STRLEN];

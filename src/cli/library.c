@@ -1,4 +1,7 @@
-/* Where libfinesse.so is: next to this program in a build tree, beside it in an installed tree wherever that stands (bin and lib/finesse), or where it was to be installed. */
+/*
+ * Where libfinesse.so is: next to this program in a build tree, beside it in an installed tree wherever that stands
+ * (bin and lib/finesse), or where it was to be installed.
+ */
 #include "cli/cli.h"
 
 #include <errno.h>

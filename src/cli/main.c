@@ -44,7 +44,10 @@ static bool is_help(const char *arg)
 	return strcmp(arg, "--help") == 0 || strcmp(arg, "-h") == 0;
 }
 
-/* What was not written is a failure, whatever the command found. A reader that went away ends us by SIGPIPE before that. */
+/*
+ * What was not written is a failure, whatever the command found. A reader that went away ends us by SIGPIPE before
+ * that.
+ */
 static int finish(int status)
 {
 	if (fflush(stdout) == 0 && !ferror(stdout))
@@ -62,7 +65,10 @@ static int help(const char *name)
 	return finish(EXIT_OK);
 }
 
-/* A command whose standard output or error was closed must not open a file of its own under that number. Read-only: what is written there fails. */
+/*
+ * A command whose standard output or error was closed must not open a file of its own under that number. Read-only:
+ * what is written there fails.
+ */
 static void standard_files_open(void)
 {
 	int fd;

@@ -187,7 +187,10 @@ static int parse_arguments(struct arguments *a, char **argv)
 	return EXIT_OK;
 }
 
-/* 0 or -1 and errno. A named pipe is not opened: its reader would meet the end of file when we close it, before the program writes. */
+/*
+ * 0 or -1 and errno. A named pipe is not opened: its reader would meet the end of file when we close it, before the
+ * program writes.
+ */
 static int trace_try(const char *path)
 {
 	struct stat st;
@@ -197,7 +200,10 @@ static int trace_try(const char *path)
 	return fd < 0 ? -1 : close(fd);
 }
 
-/* The trace's file as the program will find it, whatever its directory is then. What cannot be written is told before the program starts. */
+/*
+ * The trace's file as the program will find it, whatever its directory is then. What cannot be written is told before
+ * the program starts.
+ */
 static int trace_prepare(const struct settings *s)
 {
 	char path[PATH_MAX], cwd[PATH_MAX];

@@ -1,7 +1,8 @@
 /*
- * finesse stat: finds the processes that run under finesse, asks the engine of each for its document, adds what the kernel carries, prints it. An
- * engine listens on the abstract AF_UNIX name finesse/stat/PID of its network namespace, writes one JSON document to who connects, and closes. A process
- * that has no engine yet is listed, too: its document says so ("engine": false). So is one with TCP sockets that finesse does not reach ("unreached": why).
+ * finesse stat: finds the processes that run under finesse, asks the engine of each for its document, adds what the
+ * kernel carries, prints it. An engine listens on the abstract AF_UNIX name finesse/stat/PID of its network namespace,
+ * writes one JSON document to who connects, and closes. A process that has no engine yet is listed, too: its document
+ * says so ("engine": false). So is one with TCP sockets that finesse does not reach ("unreached": why).
  */
 #include "finesse/stat.h"
 #include "cli/cli.h"
@@ -94,7 +95,10 @@ static json_t *without_engine(long pid)
 	return d;
 }
 
-/* The document of one process; NULL. *failed: it should have one, and why not is on standard error. `listed`: it was found in a list, and may have ended since. */
+/*
+ * The document of one process; NULL. *failed: it should have one, and why not is on standard error. `listed`: it was
+ * found in a list, and may have ended since.
+ */
 static json_t *process_ask(long pid, bool listed, bool *failed)
 {
 	json_error_t error;

@@ -1,9 +1,10 @@
 /*
  * The TCP sockets of a process that the kernel carries, and why.
  *
- * The kernel's tables say which they are: the process's descriptors name inodes, /proc/PID/net/tcp and tcp6 have a line for each. So no socket is
- * missing that the shim never saw (inherited, passed, made by another way). The kernel's listening socket that stands behind one of the engine's is left out.
- * Why comes from the engine's document: what fell back, what was handed over. Without an engine, only policy can be told.
+ * The kernel's tables say which they are: the process's descriptors name inodes, /proc/PID/net/tcp and tcp6 have a line
+ * for each. So no socket is missing that the shim never saw (inherited, passed, made by another way). The kernel's
+ * listening socket that stands behind one of the engine's is left out. Why comes from the engine's document: what fell
+ * back, what was handed over. Without an engine, only policy can be told.
  */
 #include "cli/stat.h"
 

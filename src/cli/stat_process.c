@@ -1,9 +1,10 @@
 /*
  * Which processes run under finesse.
  *
- * A process that decided about a socket has a stat socket, and /proc/net/unix names it by the pid. A process that did not yet has nothing
- * but the shared object in its memory, because a program without TCP pays nothing; its maps show that. A process that belongs to them and has not even that is one that the
- * preload does not reach: the environment with which it was executed has our variables, or its parent is one of them.
+ * A process that decided about a socket has a stat socket, and /proc/net/unix names it by the pid. A process that did
+ * not yet has nothing but the shared object in its memory, because a program without TCP pays nothing; its maps show
+ * that. A process that belongs to them and has not even that is one that the preload does not reach: the environment
+ * with which it was executed has our variables, or its parent is one of them.
  */
 #include "cli/stat.h"
 

@@ -1,11 +1,13 @@
 /*
- * Whether a leader looks for frames for a moment before it blocks, since a large one has just come, and another is likely to follow.
+ * Whether a leader looks for frames for a moment before it blocks, since a large one has just come, and another is
+ * likely to follow.
  *
- * A reader that is faster than its peer sleeps after each frame of a stream, and is woken by the next: that costs the peer's processor an interrupt for ours, and ours two
- * switches, together more than to copy the frame. The next one is there within BULK_LOOK_US, where the peer has a processor of its own.
+ * A reader that is faster than its peer sleeps after each frame of a stream, and is woken by the next: that costs the
+ * peer's processor an interrupt for ours, and ours two switches, together more than to copy the frame. The next one is
+ * there within BULK_LOOK_US, where the peer has a processor of its own.
  *
- * Where it has not, or the stream has ended, nothing comes while we look. So of waits that could look only one in `every` does: each look in vain doubles that, up to
- * BULK_EVERY_MAX, and each that finds something halves it.
+ * Where it has not, or the stream has ended, nothing comes while we look. So of waits that could look only one in
+ * `every` does: each look in vain doubles that, up to BULK_EVERY_MAX, and each that finds something halves it.
  *
  * Pure. The lock is the engine's.
  */

@@ -1,11 +1,12 @@
 /*
  * Driving the engine: its lock, the bracket of a turn, waiting, and the helper thread.
  *
- * Owns: the lock; who has the seat (sched.h); each thread's record of its wait (struct waiter); the helper thread. Knows nothing of sockets: what a turn
- * does is the owner's, through `struct drive_ops`. One per engine.
+ * Owns: the lock; who has the seat (sched.h); each thread's record of its wait (struct waiter); the helper thread.
+ * Knows nothing of sockets: what a turn does is the owner's, through `struct drive_ops`. One per engine.
  *
- * Units are µs on the monotonic clock. Functions return 0/positive or -errno. "Lock held" is said where it is so; any thread may call.
- * RFC 9293 MUST-58/59 rest on it: while every thread of the program computes or sleeps elsewhere, the helper thread sends ACKs and retransmits.
+ * Units are µs on the monotonic clock. Functions return 0/positive or -errno. "Lock held" is said where it is so; any
+ * thread may call. RFC 9293 MUST-58/59 rest on it: while every thread of the program computes or sleeps elsewhere, the
+ * helper thread sends ACKs and retransmits.
  */
 #ifndef FINESSE_DRIVE_DRIVE_H
 #define FINESSE_DRIVE_DRIVE_H
@@ -37,8 +38,9 @@ struct watch {
 };
 
 /*
- * A thread's record: it belongs to the thread, never to a stack frame. What a wait needs while it is blocked (watches, arrays) is allocated from the
- * record and given back by the wait's end, or by its undoing when the frames are left by longjmp, pthread_exit or cancellation.
+ * A thread's record: it belongs to the thread, never to a stack frame. What a wait needs while it is blocked (watches,
+ * arrays) is allocated from the record and given back by the wait's end, or by its undoing when the frames are left by
+ * longjmp, pthread_exit or cancellation.
  */
 struct waiter {
 	struct sched_thread sched;
@@ -63,9 +65,9 @@ struct waiter {
 };
 
 /*
- * Kernel fds that several threads wait for in a way that each event is for one of them: an epoll's, a listener's. One of them watches the fds; who leaves its
- * wait for good passes that on. So an event wakes two threads at most, whatever their number, and the others need no eventfd. Embedded in what the fds
- * belong to; zeroed is empty. Lock.
+ * Kernel fds that several threads wait for in a way that each event is for one of them: an epoll's, a listener's. One
+ * of them watches the fds; who leaves its wait for good passes that on. So an event wakes two threads at most, whatever
+ * their number, and the others need no eventfd. Embedded in what the fds belong to; zeroed is empty. Lock.
  */
 struct fd_share {
 	struct waiter *watcher;
@@ -78,16 +80,22 @@ void fd_share_end(struct fd_share *share);
 enum waiter_blocked { BLOCKED_NOT, BLOCKED_LEADS, BLOCKED_FUTEX, BLOCKED_FD, BLOCKED_SLICE };
 
 /*
- * For so long after a call the helper leaves the engine to the program. A peer's tail-loss probe comes after twice the round trip and 2 ms, when two segments are
- * out (RFC 8985): an ACK should be earlier.
+ * For so long after a call the helper leaves the engine to the program. A peer's tail-loss probe comes after twice the
+ * round trip and 2 ms, when two segments are out (RFC 8985): an ACK should be earlier.
  */
 #define DRIVE_GRACE_US USEC_PER_MSEC
-/* … and so long a program that is calm: for DRIVE_CALM_US no thread of it was away from its waits for longer than DRIVE_AWAY_US. */
+/*
+ * … and so long a program that is calm: for DRIVE_CALM_US no thread of it was away from its waits for longer than
+ * DRIVE_AWAY_US.
+ */
 #define DRIVE_GRACE_CALM_US (4 * USEC_PER_MSEC)
 #define DRIVE_CALM_US       (250 * USEC_PER_MSEC)
 #define DRIVE_AWAY_US       (USEC_PER_MSEC / 2)
 
-/* What the engine lives from: netlink, and of each interface the packet ring, and the transmit queue while it is full; SYNs that the host judged. */
+/*
+ * What the engine lives from: netlink, and of each interface the packet ring, and the transmit queue while it is full;
+ * SYNs that the host judged.
+ */
 #define DRIVE_FDS         34
 #define DRIVE_SERVICE_FDS 64
 
@@ -169,25 +177,35 @@ void drive_unlock(struct drive *d);
 /* src/ready's: epolls that others watch show what a verb changed. NULL: there are none. */
 extern void (*drive_before_unlock)(void);
 /*
- * The process ends, and the calling thread sees to it. As the kernel's end of a process does, this one lets no other thread's call return: whoever needs the engine
- * from here on, or wakes in a wait, sleeps until the process is gone. Lock held.
+ * The process ends, and the calling thread sees to it. As the kernel's end of a process does, this one lets no other
+ * thread's call return: whoever needs the engine from here on, or wakes in a wait, sleeps until the process is gone.
+ * Lock held.
  */
 void drive_end_of_process(struct drive *d);
 bool drive_ends_elsewhere(const struct drive *d); /* … and this one is not the last thread. No lock */
 /* The usual bracket of a verb: lock and a turn's beginning; its end and unlock. */
 void drive_enter(struct drive *d);
 void drive_leave(struct drive *d);
-/* The same for a verb of an event loop, which neither looks at what connections have said nor waits: its output may go out as late as its thread's next wait (putoff.c). */
+/*
+ * The same for a verb of an event loop, which neither looks at what connections have said nor waits: its output may go
+ * out as late as its thread's next wait (putoff.c).
+ */
 void drive_enter_verb(struct drive *d);
 /* drive_enter_verb for one that looks for input (recv, accept). */
 void drive_enter_look(struct drive *d);
 void drive_leave_verb(struct drive *d);
-/* drive_leave_verb of one that found nothing and did not wait (EAGAIN): a thread that asks again and again waits in its own way. */
+/*
+ * drive_leave_verb of one that found nothing and did not wait (EAGAIN): a thread that asks again and again waits in its
+ * own way.
+ */
 void drive_leave_empty(struct drive *d);
 /* In the middle of such a verb, which needs to see connections as the peer does. Lock held. */
 void putoff_settle(struct drive *d);
-/* drive_enter_look for one that is a wait (epoll_wait, poll). drive_leave_verb when it found something: the program answers, and its answer carries the ACK. Otherwise
-   drive_leave: the program must not go on with anything unsaid. */
+/*
+ * drive_enter_look for one that is a wait (epoll_wait, poll). drive_leave_verb when it found something: the program
+ * answers, and its answer carries the ACK. Otherwise
+ * drive_leave: the program must not go on with anything unsaid.
+ */
 void drive_enter_wait(struct drive *d);
 /* Lock held. */
 void drive_begin(struct drive *d);
@@ -207,16 +225,21 @@ struct wait {
 };
 /* timeout_us 0: for ever. */
 void drive_wait_begin(struct wait *wait, const struct drive *d, int64_t timeout_us);
-/* Lock held. The call has taken or given something, and so no later wait of it is restarted: as on Linux, a handler ends it from here on, SA_RESTART or not. */
+/*
+ * Lock held. The call has taken or given something, and so no later wait of it is restarted: as on Linux, a handler
+ * ends it from here on, SA_RESTART or not.
+ */
 void drive_wait_moved(struct wait *wait);
 /* As poll takes it: NULL for ever. -EINVAL. */
 int drive_wait_begin_timespec(struct wait *wait, const struct drive *d, const struct timespec *timeout);
 /* … and as epoll_wait ends: at a stop, too. */
 int drive_wait_begin_epoll(struct wait *wait, const struct drive *d, const struct timespec *timeout);
 /*
- * Lock held on entry and exit. Ends the turn, then waits until w->signalled, a kernel fd of `kfds` is ready (their revents are set), the deadline or a
- * signal: 0 (look again; a new turn has begun), -ETIMEDOUT, -EINTR, -ENOMEM. Drives the engine meanwhile when nobody else does. A cancellation
- * point; longjmp out of a handler is allowed: the thread's undos down to those of an outer wait are run then, and its memory is given back.
+ * Lock held on entry and exit. Ends the turn, then waits until w->signalled, a kernel fd of `kfds` is ready (their
+ * revents are set), the deadline or a
+ * signal: 0 (look again; a new turn has begun), -ETIMEDOUT, -EINTR, -ENOMEM. Drives the engine meanwhile when nobody
+ * else does. A cancellation point; longjmp out of a handler is allowed: the thread's undos down to those of an outer
+ * wait are run then, and its memory is given back.
  */
 int drive_wait(struct drive *d, struct waiter *w, struct pollfd *kfds, unsigned n_kfds, const struct wait *wait, const sigset_t *mask);
 
@@ -240,8 +263,9 @@ void drive_helper_wake(struct drive *d);
 void drive_helper_stop(struct drive *d); /* joins with the lock dropped. By the helper itself: no more than that it is not counted on any more */
 void drive_helper_leave(struct drive *d); /* the process ends: nobody waits until the helper has woken and ended */
 /*
- * The first thread ends by pthread_exit: no lock held, by that thread. From then on the helper looks whether the engine's threads are all that is left, and then calls `last`,
- * without the lock, which has another thread end the process as libc would. False: not yet.
+ * The first thread ends by pthread_exit: no lock held, by that thread. From then on the helper looks whether the
+ * engine's threads are all that is left, and then calls `last`, without the lock, which has another thread end the
+ * process as libc would. False: not yet.
  */
 void drive_main_leaves(struct drive *d, bool (*last)(void));
 /* It makes a round, soon. Needs no lock, may be called by a signal handler. */

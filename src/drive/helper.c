@@ -1,22 +1,30 @@
 /*
  * The helper thread: driver of last resort, and the one who answers `finesse stat` and fork children.
  *
- * While threads of the program wait or call, they drive the engine themselves and this thread must cost them nothing. What it does until it
- * looks again is sched.h's to say:
- *   - the program drove within the grace time: it ticks, that is, sleeps until the grace time is over, and looks at one number without the lock;
- *   - a thread leads: it sleeps until somebody wakes it. Who leaves the seat to nobody does (once per tick at most, since only a leader that has waited
+ * While threads of the program wait or call, they drive the engine themselves and this thread must cost them nothing.
+ * What it does until it looks again is sched.h's to say:
+ *   - the program drove within the grace time: it ticks, that is, sleeps until the grace time is over, and looks at one
+ *     number without the lock;
+ *   - a thread leads: it sleeps until somebody wakes it. Who leaves the seat to nobody does (once per tick at most,
+ *     since only a leader that has waited
  *     for all of a tick lets it sleep);
- *   - nobody drove and nobody waits: all threads compute, or wait for something else. It leads, until one of them comes back, by a wait or a call: a busy
- *     server whose epoll_wait always finds something never waits, and two that drive would fight for the lock. But who makes a call and then
- *     reads from a pipe has not come back for long: so after it led the grace time is short, and each tick in which the program drove doubles it.
- * So frames and deadlines wait for at most the grace time, 1 ms, whatever the program does; and so does what its verbs put off (putoff.c).
+ *   - nobody drove and nobody waits: all threads compute, or wait for something else. It leads, until one of them comes
+ *     back, by a wait or a call: a busy
+ *     server whose epoll_wait always finds something never waits, and two that drive would fight for the lock. But who
+ *     makes a call and then reads from a pipe has not come back for long: so after it led the grace time is short, and
+ *     each tick in which the program drove doubles it.
+ * So frames and deadlines wait for at most the grace time, 1 ms, whatever the program does; and so does what its verbs
+ * put off (putoff.c).
  *
- * A program that is calm, whose threads always went back to their waits at once, has a longer one, 4 ms: a timer's tick of a kernel with HZ=250. Each tick wakes this thread on
- * the CPU that a server's thread slept on, and a frame that comes in these microseconds finds that CPU busy: the kernel then puts the server's thread behind the one that sent
- * the frame, and where that one spins, until the next tick of the scheduler. With 10,000 requests a second and two CPUs that was one answer in 100. And the ticks go on
- * between requests that are more than 1 ms apart, instead of a sleep that each request ends by a wake-up. The first time that the program stays away ends it.
+ * A program that is calm, whose threads always went back to their waits at once, has a longer one, 4 ms: a timer's tick
+ * of a kernel with HZ=250. Each tick wakes this thread on the CPU that a server's thread slept on, and a frame that
+ * comes in these microseconds finds that CPU busy: the kernel then puts the server's thread behind the one that sent
+ * the frame, and where that one spins, until the next tick of the scheduler. With 10,000 requests a second and two CPUs
+ * that was one answer in 100. And the ticks go on between requests that are more than 1 ms apart, instead of a sleep
+ * that each request ends by a wake-up. The first time that the program stays away ends it.
  *
- * All signals are blocked in it. It exists from the first socket that was decided, or fell back, to the process's end; not in fork children.
+ * All signals are blocked in it. It exists from the first socket that was decided, or fell back, to the process's end;
+ * not in fork children.
  */
 #include "drive/drive.h"
 
@@ -60,8 +68,8 @@ static int sleep_until(struct drive *d, struct helper_fds *h, int64_t until)
 }
 
 /*
- * Ticks, without the lock, which a busy program would have to hand over twice, as long as the program drives and nothing else is to be done. `most`: its grace time, once
- * it has grown.
+ * Ticks, without the lock, which a busy program would have to hand over twice, as long as the program drives and
+ * nothing else is to be done. `most`: its grace time, once it has grown.
  */
 static void tick(struct drive *d, struct helper_fds *h, int64_t until, int64_t most)
 {
@@ -96,8 +104,8 @@ static int64_t grace_most(struct drive *d)
 }
 
 /*
- * While a thread leads, nothing is gained by a short one; and a helper that falls asleep between the answers of a fast peer would be woken for each, and fight
- * for the lock.
+ * While a thread leads, nothing is gained by a short one; and a helper that falls asleep between the answers of a fast
+ * peer would be woken for each, and fight for the lock.
  */
 static int64_t grace(const struct drive *d, int64_t most)
 {

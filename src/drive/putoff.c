@@ -1,33 +1,44 @@
 /*
  * What verbs have to say, put off until their thread has to wait.
  *
- * An event loop calls recv, send, send, close, and then waits. Sent verb by verb, that is an ACK, two segments, a FIN, and a system call for each. Said at the
- * wait, it is one segment, and one system call for all connections of the round. So a verb may leave what it has to say to its thread's next wait. A wait that
- * finds something at once is such a verb, too: a client that hears that it is connected sends its request from the round after that, and the handshake's last
- * ACK rides on it.
+ * An event loop calls recv, send, send, close, and then waits. Sent verb by verb, that is an ACK, two segments, a FIN,
+ * and a system call for each. Said at the wait, it is one segment, and one system call for all connections of the
+ * round. So a verb may leave what it has to say to its thread's next wait. A wait that finds something at once is such
+ * a verb, too: a client that hears that it is connected sends its request from the round after that, and the
+ * handshake's last ACK rides on it.
  *
  * Bounds:
- *   - a verb that finds something older than PUT_OFF_AGE_US sends it first. So does everybody who takes the lock for anything but such a verb (drive_lock).
- *     The age is PUT_OFF_AGE_BUSY_US where the thread is busy: it has not had to wait for BUSY_AFTER_US, or lately it ran for longer than it waited; and no other
- *     thread leads, as one that waits has time. What a busy thread answers has waited for longer than that, and its flushes wake a peer that sleeps, at the sender's
- *     cost: a server of short connections would wake its client for each seven of them. Not where verbs take long, because they move much: in bulk the peer's window
- *     would wait.
- *     An ACK that may be delayed, and is all that its connection has to say, the verb leaves for the request, the answer or the FIN that it may ride on, but not
- *     for longer than the helper would: PUT_OFF_ACK_US;
- *   - the helper thread owns it meanwhile: it is awake or ticks, and sends what it finds at the end of its tick, 1 ms (4 while the program is calm: helper.c). So it is, too, where another thread leads: that
- *     one may sleep for long, and is not woken. Where the helper sleeps or leads, nothing is put off: nobody would look in time;
- *   - nobody else can know of a verb that was put off: the shim has it said before the program ends itself or reaches another process (preload/known.c). An end
- *     from outside within that time (SIGKILL, no memory left) loses it, as it loses what waits for the peer's window. Closing that, too, would take a copy of each verb's
- *     output where another process finds it, or the system call that putting off saves;
- *   - only a thread that has shown that it comes back, and soon, puts anything off. `rhythm` tells. It grows with each look for input (recv, accept, a wait) that
- *     comes within COME_BACK_US after a call that had something to say, and halves with one that comes later. When the helper has to speak for a thread, many
- *     looks must follow before it is trusted again; few, when that was the first time for long: it was not the program's doing then, but the machine's, which had
- *     no CPU for it.
- *   - a thread that sends at a rate, and looks for input never or in another thread, saves nothing by putting off, and each message would be late. Sending alone
+ *   - a verb that finds something older than PUT_OFF_AGE_US sends it first. So does everybody who takes the lock for
+ *     anything but such a verb (drive_lock).
+ *     The age is PUT_OFF_AGE_BUSY_US where the thread is busy: it has not had to wait for BUSY_AFTER_US, or lately it
+ *     ran for longer than it waited; and no other thread leads, as one that waits has time. What a busy thread answers
+ *     has waited for longer than that, and its flushes wake a peer that sleeps, at the sender's
+ *     cost: a server of short connections would wake its client for each seven of them. Not where verbs take long,
+ *     because they move much: in bulk the peer's window would wait. An ACK that may be delayed, and is all that its
+ *     connection has to say, the verb leaves for the request, the answer or the FIN that it may ride on, but not for
+ *     longer than the helper would: PUT_OFF_ACK_US;
+ *   - the helper thread owns it meanwhile: it is awake or ticks, and sends what it finds at the end of its tick, 1 ms
+ *     (4 while the program is calm: helper.c). So it is, too, where another thread leads: that
+ *     one may sleep for long, and is not woken. Where the helper sleeps or leads, nothing is put off: nobody would look
+ *     in time;
+ *   - nobody else can know of a verb that was put off: the shim has it said before the program ends itself or reaches
+ *     another process (preload/known.c). An end
+ *     from outside within that time (SIGKILL, no memory left) loses it, as it loses what waits for the peer's window.
+ *     Closing that, too, would take a copy of each verb's output where another process finds it, or the system call
+ *     that putting off saves;
+ *   - only a thread that has shown that it comes back, and soon, puts anything off. `rhythm` tells. It grows with each
+ *     look for input (recv, accept, a wait) that
+ *     comes within COME_BACK_US after a call that had something to say, and halves with one that comes later. When the
+ *     helper has to speak for a thread, many looks must follow before it is trusted again; few, when that was the first
+ *     time for long: it was not the program's doing then, but the machine's, which had no CPU for it.
+ *   - a thread that sends at a rate, and looks for input never or in another thread, saves nothing by putting off, and
+ *     each message would be late. Sending alone
  *     makes no rhythm, and one that was there halves whenever something has become old without a look.
  *   - whoever has received much (drive_ops.hurries) puts nothing off: the ACK is what its sender waits for.
- *   - a thread that looks for an answer again and again instead of waiting for it (recv without blocking, in a loop) comes to no wait. So the second verb in a
- *     row that finds nothing says what was put off, as a wait would. One such verb is usual in an event loop: it has read all that there was.
+ *   - a thread that looks for an answer again and again instead of waiting for it (recv without blocking, in a loop)
+ *     comes to no wait. So the second verb in a
+ *     row that finds nothing says what was put off, as a wait would. One such verb is usual in an event loop: it has
+ *     read all that there was.
  */
 #include "drive/drive.h"
 
@@ -198,8 +209,8 @@ void drive_enter_wait(struct drive *d)
 }
 
 /*
- * Where threads follow each other on the seat, the helper may sleep through it all. A thread in full rhythm wakes it, once per pause of the program: from then on it
- * ticks, as long as they go on.
+ * Where threads follow each other on the seat, the helper may sleep through it all. A thread in full rhythm wakes it,
+ * once per pause of the program: from then on it ticks, as long as they go on.
  */
 static bool find_owner(struct drive *d, const struct waiter *w)
 {

@@ -1,8 +1,10 @@
 /*
- * Who drives the engine: the rule, as a pure state machine. No locks, clocks or system calls; the caller holds the engine's lock.
+ * Who drives the engine: the rule, as a pure state machine. No locks, clocks or system calls; the caller holds the
+ * engine's lock.
  *
- * The engine lives from events (frames, deadlines, netlink news). Somebody must wait for them at every moment, or the peers hear nothing
- * until the program calls again. That somebody has the *seat*. Invariant (sched_is_sound), at every exit of the engine's lock:
+ * The engine lives from events (frames, deadlines, netlink news). Somebody must wait for them at every moment, or the
+ * peers hear nothing until the program calls again. That somebody has the *seat*. Invariant (sched_is_sound), at every
+ * exit of the engine's lock:
  *
  *     exactly one of   a thread in its wait leads                     seat = thread, SCHED_LEADS
  *                      a follower was told to lead and is on its way  seat = thread, SCHED_PROMOTED
@@ -14,9 +16,10 @@
  *         └───────────────────────┘       └────────────────────┘   ▼
  *               sched_leave            sched_leave, sched_signal  PROMOTED ──sched_wait──► LEADS
  *
- * A follower that has an event of its own leaves the machine at once (sched_signal), before its thread has run. So it is never promoted: it will
- * return to the program, not wait. Every way out of a wait (event, time-out, signal handler, longjmp, cancellation, end of the thread) is
- * sched_leave, which passes the seat on. Not thread-safe; nothing allocates; no errors.
+ * A follower that has an event of its own leaves the machine at once (sched_signal), before its thread has run. So it
+ * is never promoted: it will return to the program, not wait. Every way out of a wait (event, time-out, signal handler,
+ * longjmp, cancellation, end of the thread) is sched_leave, which passes the seat on. Not thread-safe; nothing
+ * allocates; no errors.
  */
 #ifndef FINESSE_DRIVE_SCHED_H
 #define FINESSE_DRIVE_SCHED_H
@@ -72,16 +75,17 @@ struct sched_wake sched_leave(struct sched *s, struct sched_thread *t);
 bool sched_signal(struct sched *s, struct sched_thread *t);
 
 /*
- * The helper looks: what it is to do until it looks again. `driven_us`: when a thread of the program last drove; `grace_us`: for so long after that,
- * and after the helper found the program back, it leaves the engine to the program. *until gets when it must look again (TIME_NEVER: when woken, or when an
- * event comes).
+ * The helper looks: what it is to do until it looks again. `driven_us`: when a thread of the program last drove;
+ * `grace_us`: for so long after that, and after the helper found the program back, it leaves the engine to the program.
+ * *until gets when it must look again (TIME_NEVER: when woken, or when an event comes).
  */
 enum sched_helper sched_helper_look(struct sched *s, int64_t now, int64_t driven_us, int64_t grace_us, int64_t deadline, int64_t *until);
 /* It woke up. */
 void sched_helper_awake(struct sched *s);
 /*
- * It led, and the program drove meanwhile: it leads again only when the program has had its grace time from now on. Otherwise a program whose calls are farther
- * apart than a short grace time would have a second driver for each frame, and both would fight for the lock.
+ * It led, and the program drove meanwhile: it leads again only when the program has had its grace time from now on.
+ * Otherwise a program whose calls are farther apart than a short grace time would have a second driver for each frame,
+ * and both would fight for the lock.
  */
 void sched_helper_found_back(struct sched *s, int64_t now);
 /* A deadline moved to `deadline`. True: the helper must be woken, its sleep is too long for it. */

@@ -1,13 +1,15 @@
 /*
  * A process that was stopped and goes on (SIGSTOP and SIGCONT, a debugger, the freezer).
  *
- * No handler runs, and still Linux ends some waits with EINTR then: epoll_wait, calls with SO_RCVTIMEO or SO_SNDTIMEO, calls that have moved a part (man 7
- * signal). The calls that our threads sleep in are started again by the kernel, and see nothing of the stop. So the helper is the witness: a stop is one of all
- * threads, the helper sleeps while another thread waits, and no signal is for it.
+ * No handler runs, and still Linux ends some waits with EINTR then: epoll_wait, calls with SO_RCVTIMEO or SO_SNDTIMEO,
+ * calls that have moved a part (man 7 signal). The calls that our threads sleep in are started again by the kernel, and
+ * see nothing of the stop. So the helper is the witness: a stop is one of all threads, the helper sleeps while another
+ * thread waits, and no signal is for it.
  *
- * ppoll is started again as well, unless the kernel cannot write the time that is left: then it ends with EINTR (fs/select.c, poll_select_finish). So the
- * helper's time-out lies in a page that it writes by one mapping, and gives to the kernel by another one, which is read-only. Without that page
- * stops go unseen. So does one that meets the helper awake.
+ * ppoll is started again as well, unless the kernel cannot write the time that is left: then it ends with EINTR
+ * (fs/select.c, poll_select_finish). So the helper's time-out lies in a page that it writes by one mapping, and gives
+ * to the kernel by another one, which is read-only. Without that page stops go unseen. So does one that meets the
+ * helper awake.
  */
 #include "drive/drive.h"
 
@@ -47,8 +49,9 @@ void stopped_after_fork(struct drive *d)
 }
 
 /*
- * libc changes the users and groups of all threads by a signal to each (setuid, setgroups …), which ends the helper's sleep as well, and waits until
- * each thread has answered it. So such a call is under way when the helper falls asleep, or begins during the sleep. The users themselves tell
+ * libc changes the users and groups of all threads by a signal to each (setuid, setgroups …), which ends the helper's
+ * sleep as well, and waits until each thread has answered it. So such a call is under way when the helper falls asleep,
+ * or begins during the sleep. The users themselves tell
  * nothing: a call may set what they are.
  */
 struct setxids {

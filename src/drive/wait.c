@@ -1,13 +1,15 @@
 /*
  * Waiting: one thread leads, the others follow; who does what is sched.h's to say, this file blocks accordingly.
  *
- * The leader polls what the engine lives from (the packet ring, netlink, the transmit queue when it is full) with the next deadline as its time-out, and
- * keeps the seat until its call returns. A follower sleeps on a futex; one that waits for kernel fds, or under a signal mask of its own, sleeps in ppoll
- * with an eventfd that it borrows for the time. So a thread costs no fd, but for those that wait for several things at once. Where no eventfd can be had,
- * a wait is cut into slices.
+ * The leader polls what the engine lives from (the packet ring, netlink, the transmit queue when it is full) with the
+ * next deadline as its time-out, and keeps the seat until its call returns. A follower sleeps on a futex; one that
+ * waits for kernel fds, or under a signal mask of its own, sleeps in ppoll with an eventfd that it borrows for the
+ * time. So a thread costs no fd, but for those that wait for several things at once. Where no eventfd can be had, a
+ * wait is cut into slices.
  *
- * Ways out of the blocked system call: it returns; a signal handler of the program interrupts it (drive_interrupted: the thread leaves the scheduler
- * before the handler runs, since that may take long); the handler jumps away, or the thread is cancelled (wait_undone).
+ * Ways out of the blocked system call: it returns; a signal handler of the program interrupts it (drive_interrupted:
+ * the thread leaves the scheduler before the handler runs, since that may take long); the handler jumps away, or the
+ * thread is cancelled (wait_undone).
  */
 #include "drive/drive.h"
 
@@ -158,7 +160,9 @@ static void wait_undone(void *arg)
 	drive_unlock(d);
 }
 
-/* The shim's trampoline, before a handler of the program that interrupts a wait of this thread: others drive meanwhile. */
+/*
+ * The shim's trampoline, before a handler of the program that interrupts a wait of this thread: others drive meanwhile.
+ */
 static bool drive_interrupted(void)
 {
 	struct waiter *w = waiter_of_thread();
@@ -182,8 +186,8 @@ void wait_init(void)
 }
 
 /*
- * The setting `spin`: the leader looks at the ring in memory for a while before it blocks. Kernel fds are looked at when it is over, so they may be
- * late by that time; so may be netlink.
+ * The setting `spin`: the leader looks at the ring in memory for a while before it blocks. Kernel fds are looked at
+ * when it is over, so they may be late by that time; so may be netlink.
  */
 static void spin(struct sleep *z)
 {
@@ -205,8 +209,8 @@ static void relax(void)
 #define LOOK_PAUSES 16 /* between two looks: the kernel puts frames there under a lock that each look takes */
 
 /*
- * bulk.h's look. By poll, which sees everything that the wait would; the ring in memory is another thread's to take away with its interface. What was found, as poll
- * says it.
+ * bulk.h's look. By poll, which sees everything that the wait would; the ring in memory is another thread's to take
+ * away with its interface. What was found, as poll says it.
  */
 static int look(struct sleep *z)
 {
@@ -228,7 +232,10 @@ static int sleep_now(struct sleep *z)
 	return sys_call(SYS_ppoll, z->fds, z->n, &z->ts, z->mask, 8 /* kernel sigset */, 0);
 }
 
-/* Without the lock. A cancellation point: asynchronous just for the call, as libc does it, since no lock is held and all is undone. */
+/*
+ * Without the lock. A cancellation point: asynchronous just for the call, as libc does it, since no lock is held and
+ * all is undone.
+ */
 static int sleep_cancellable(struct sleep *z)
 {
 	int type, r = -EINTR;
@@ -244,7 +251,10 @@ static int sleep_cancellable(struct sleep *z)
 	if (!r)
 		r = sleep_now(z);
 	pthread_setcanceltype(type, NULL);
-	/* A handler without a trampoline: libc's, when another thread sets users or groups. It has SA_RESTART. Who was woken at the same time sees no EINTR of it. */
+	/*
+	 * A handler without a trampoline: libc's, when another thread sets users or groups. It has SA_RESTART. Who was
+	 * woken at the same time sees no EINTR of it.
+	 */
 	if (handlers == engine_handlers.all && (r == -EINTR || setxids != engine_setxids_begun))
 		engine_handlers.all++;
 	return r;
@@ -286,8 +296,8 @@ static void sleep_blocked(struct sleep *z)
 }
 
 /*
- * Timers come and go with each request and its ACK. A leader that slept for longer would be woken for the next request's timer; so it keeps the time that it
- * slept until before, and wakes for nothing once per RTO at most.
+ * Timers come and go with each request and its ACK. A leader that slept for longer would be woken for the next
+ * request's timer; so it keeps the time that it slept until before, and wakes for nothing once per RTO at most.
  */
 static int64_t leader_until(struct drive *d)
 {
@@ -385,7 +395,10 @@ static int wait_once(struct drive *d, struct waiter *w, struct pollfd *fds, stru
 	sleep_blocked(&z);
 	if (z.looks)
 		bulk_looked(&d->bulk, z.found);
-	/* What the handler has done to what is waited for comes after the call, which ended before. What came of the network is told, if it comes by now. */
+	/*
+	 * What the handler has done to what is waited for comes after the call, which ended before. What came of the
+	 * network is told, if it comes by now.
+	 */
 	bool by_handler = z.handled && !z.woken_before && w->signalled;
 	if (n_kfds)
 		memcpy(kfds, fds + 1 + z.n_engine, n_kfds * sizeof *kfds);

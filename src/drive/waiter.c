@@ -1,8 +1,9 @@
 /*
  * Each thread's record of its waits, and how it is woken.
  *
- * Owns: one struct waiter per thread that ever waited, in thread-local storage; the memory that its waits took. A thread's end gives that back. Waits nest:
- * a signal handler that interrupts one may begin another. The interrupted wait has left the scheduler by then (wait.c), so both use one record.
+ * Owns: one struct waiter per thread that ever waited, in thread-local storage; the memory that its waits took. A
+ * thread's end gives that back. Waits nest: a signal handler that interrupts one may begin another. The interrupted
+ * wait has left the scheduler by then (wait.c), so both use one record.
  */
 #include "drive/drive.h"
 
@@ -121,8 +122,8 @@ static void wake_after_unlock(struct waiter *w)
 }
 
 /*
- * A woken thread's first step is to take the lock. The word was changed under the lock, so that a thread that is not asleep yet does not fall asleep; the
- * thread may have ended since, then nobody is woken.
+ * A woken thread's first step is to take the lock. The word was changed under the lock, so that a thread that is not
+ * asleep yet does not fall asleep; the thread may have ended since, then nobody is woken.
  */
 void waiter_unlock(struct drive *d)
 {

@@ -1,9 +1,9 @@
 /*
  * Theory of operation: demultiplexing
  *
- * Owns: the array of buckets, nothing else; a struct flow is its owner's, linked while inserted. The 4-tuple
- * is hashed by SipHash-1-3 under a secret (base/siphash.h), so that peers who choose their ports cannot choose a bucket. The hash is kept in
- * the flow: a chain is walked by comparing it, and growing rehashes nothing.
+ * Owns: the array of buckets, nothing else; a struct flow is its owner's, linked while inserted. The 4-tuple is hashed
+ * by SipHash-1-3 under a secret (base/siphash.h), so that peers who choose their ports cannot choose a bucket. The hash
+ * is kept in the flow: a chain is walked by comparing it, and growing rehashes nothing.
  *
  * Limits: the table doubles when there are more flows than buckets and never shrinks (8 bytes per flow of the
  * peak). When doubling finds no memory, chains grow longer and nothing else happens.

@@ -1,12 +1,14 @@
 /*
  * The host part of own-address mode: theory of operation.
  *
- * Owns: the addresses with their claims, the neighbours, the gateways, the counters. Frames go in by host_input and out by host_out; time goes in by each call that needs it.
- * host_tick does all that is due and finds out what is due next: its walk over the table costs some microseconds and is made a few times in a second at most, because nothing
- * in here is due more often for one neighbour.
+ * Owns: the addresses with their claims, the neighbours, the gateways, the counters. Frames go in by host_input and out
+ * by host_out; time goes in by each call that needs it. host_tick does all that is due and finds out what is due next:
+ * its walk over the table costs some microseconds and is made a few times in a second at most, because nothing in here
+ * is due more often for one neighbour.
  *
- * Who may use what of a frame: an address that is claimed (HOST_ADDR_OURS) is answered for; one that is probed for is not there yet; one that is lost never was. Frames of
- * our own come back where the link shows what it sends to all listeners: they are told by their source.
+ * Who may use what of a frame: an address that is claimed (HOST_ADDR_OURS) is answered for; one that is probed for is
+ * not there yet; one that is lost never was. Frames of our own come back where the link shows what it sends to all
+ * listeners: they are told by their source.
  */
 #include "ip/host_internal.h"
 

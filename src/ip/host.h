@@ -1,18 +1,23 @@
 /*
  * A host without a kernel: what an address of our own (own-address mode) needs beside TCP.
  *
- *  - Claims (host_claim.c): before an address is used nobody may have it, and it is told and defended afterwards. IPv4: RFC 5227 §2.1 (probes), §2.3
- *    (announcements), §2.4(b) (defend once in DEFEND_INTERVAL, else give up). IPv6: RFC 4862 §5.4 (duplicate address detection), RFC 4861 §7.2.6 (unsolicited
- *    advertisements).
- *  - Neighbours (host_neigh.c): the cache with the states of RFC 4861 §7.3.2 for both families; ARP (RFC 826) is to IPv4 what solicitations are to IPv6.
- *  - Groups (host_mld.c): the solicited-node groups are reported (RFC 3810, RFC 2710), so that bridges that snoop let solicitations through.
- *  - Answers (host.c, host_echo.c): ARP requests, solicitations (RFC 4861 §7.2.4), echo requests (RFC 792, RFC 1122 §3.2.2.6, RFC 4443 §4.2).
+ *  - Claims (host_claim.c): before an address is used nobody may have it, and it is told and defended afterwards. IPv4:
+ *    RFC 5227 §2.1 (probes), §2.3
+ *    (announcements), §2.4(b) (defend once in DEFEND_INTERVAL, else give up). IPv6: RFC 4862 §5.4 (duplicate address
+ *    detection), RFC 4861 §7.2.6 (unsolicited advertisements).
+ *  - Neighbours (host_neigh.c): the cache with the states of RFC 4861 §7.3.2 for both families; ARP (RFC 826) is to
+ *    IPv4 what solicitations are to IPv6.
+ *  - Groups (host_mld.c): the solicited-node groups are reported (RFC 3810, RFC 2710), so that bridges that snoop let
+ *    solicitations through.
+ *  - Answers (host.c, host_echo.c): ARP requests, solicitations (RFC 4861 §7.2.4), echo requests (RFC 792, RFC 1122
+ *    §3.2.2.6, RFC 4443 §4.2).
  *  - Routes: the prefixes of the addresses are on the link, all else goes to the gateway of its family.
  *
- * Pure: no I/O, clock, memory or errno. It is told the time (monotonic microseconds), is given frames, and hands frames to `out`. Everything has a fixed size. The caller
- * serializes (the engine's lock).
+ * Pure: no I/O, clock, memory or errno. It is told the time (monotonic microseconds), is given frames, and hands frames
+ * to `out`. Everything has a fixed size. The caller serializes (the engine's lock).
  *
- * No packet waits here (RFC 4861 §7.2.2 wants at least one queued): the engine's connections wait instead, and build their segments when the neighbour is known.
+ * No packet waits here (RFC 4861 §7.2.2 wants at least one queued): the engine's connections wait instead, and build
+ * their segments when the neighbour is known.
  */
 #ifndef FINESSE_IP_HOST_H
 #define FINESSE_IP_HOST_H
@@ -45,8 +50,10 @@ struct host_times {
 	int64_t dad_wait;                                        /* RFC 4861 §10: RETRANS_TIMER, after the one probe of RFC 4862 §5.1 */
 };
 extern const struct host_times host_times_rfc;
-/* RFC 5227 was made for networks that begin to forward seconds after a link comes up; on a link that is up, who has the address answers within milliseconds. A fifth
-   of its times: an address can be used after about a second, as with IPv6. */
+/*
+ * RFC 5227 was made for networks that begin to forward seconds after a link comes up; on a link that is up, who has the
+ * address answers within milliseconds. A fifth of its times: an address can be used after about a second, as with IPv6.
+ */
 extern const struct host_times host_times_quick;
 
 enum host_addr_state {
@@ -114,11 +121,17 @@ struct host {
 
 /* `secret`: nobody else's. With `silent` no address is probed for: host_follow says what the one who does found. */
 void host_init(struct host *h, struct host_out *out, const struct host_times *times, const uint8_t mac[6], bool has_eth, const uint8_t secret[16]);
-/* -E2BIG, -EEXIST, -EINVAL: no host's address (group, loopback, unspecified), a network's or a broadcast one (RFC 1122 §3.2.1.3), or a prefix that is too long. */
+/*
+ * -E2BIG, -EEXIST, -EINVAL: no host's address (group, loopback, unspecified), a network's or a broadcast one (RFC 1122
+ * §3.2.1.3), or a prefix that is too long.
+ */
 int host_add_address(struct host *h, const struct ip_addr *addr, unsigned prefix_len);
 /* One per family. -EINVAL: no host's address; -ENETUNREACH: no prefix of ours has it. */
 int host_set_gateway(struct host *h, const struct ip_addr *gateway);
-/* Begins to claim what is not claimed yet, and to answer. An address that is in use already (host_follow) is announced again. */
+/*
+ * Begins to claim what is not claimed yet, and to answer. An address that is in use already (host_follow) is announced
+ * again.
+ */
 void host_lead(struct host *h, int64_t now);
 /* Somebody else claims for us: `addrs[i]` is in this state. */
 void host_follow(struct host *h, unsigned i, enum host_addr_state state);
@@ -129,16 +142,20 @@ void host_give_up(struct host *h, unsigned i);
 /* NULL: not one of ours. */
 struct host_addr *host_address(struct host *h, const struct ip_addr *a);
 /*
- * 0: `nexthop` is to be asked for, and `src` is the address of ours to use (`local`, if it is given). -ENETUNREACH: neither on a prefix of ours nor is there a gateway.
+ * 0: `nexthop` is to be asked for, and `src` is the address of ours to use (`local`, if it is given). -ENETUNREACH:
+ * neither on a prefix of ours nor is there a gateway.
  * -EADDRNOTAVAIL: `local` is not ours. One of ours as a destination: -EINVAL.
  */
 int host_route(struct host *h, const struct ip_addr *dst, const struct ip_addr *local, struct ip_addr *src, struct ip_addr *nexthop);
-/* 0 and the MAC. -EAGAIN: it is being asked for, or `src` may not be used yet; events tell. -EHOSTUNREACH: nobody answers. -EADDRNOTAVAIL: `src` is not ours (any more). */
+/*
+ * 0 and the MAC. -EAGAIN: it is being asked for, or `src` may not be used yet; events tell. -EHOSTUNREACH: nobody
+ * answers. -EADDRNOTAVAIL: `src` is not ours (any more).
+ */
 int host_neighbour(struct host *h, int64_t now, const struct ip_addr *nexthop, const struct ip_addr *src, uint8_t mac[6]);
 
 /*
- * A frame, link header first. True: it was the host's business, or nobody's. False: an IP packet for one of our addresses, for the engine.
- * Our own frames may come back: they are nobody's.
+ * A frame, link header first. True: it was the host's business, or nobody's. False: an IP packet for one of our
+ * addresses, for the engine. Our own frames may come back: they are nobody's.
  */
 bool host_input(struct host *h, int64_t now, const uint8_t *frame, size_t len);
 void host_tick(struct host *h, int64_t now);

@@ -1,6 +1,6 @@
 /*
- * Claiming an address. The order of RFC 5227 §2.1.1 for IPv4 and of RFC 4862 §5.4 for IPv6: wait a little, ask whether somebody has it (three times, once), wait for
- * who answers late, announce.
+ * Claiming an address. The order of RFC 5227 §2.1.1 for IPv4 and of RFC 4862 §5.4 for IPv6: wait a little, ask whether
+ * somebody has it (three times, once), wait for who answers late, announce.
  *
  * Who loses an address does not try again: it was chosen by a person, who is told.
  */

@@ -1,6 +1,6 @@
 /*
- * Echo replies (RFC 792, RFC 1122 §3.2.2.6; RFC 4443 §4.2). The reply goes back to the host or router that sent the frame: nothing is asked or kept for a stranger. The
- * budget of strangers' answers bounds them.
+ * Echo replies (RFC 792, RFC 1122 §3.2.2.6; RFC 4443 §4.2). The reply goes back to the host or router that sent the
+ * frame: nothing is asked or kept for a stranger. The budget of strangers' answers bounds them.
  *
  * A fragmented request is not put together, and so not answered; nor is one to a group.
  */

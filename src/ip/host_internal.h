@@ -26,7 +26,10 @@ void host_claim_conflict(struct host *h, struct host_addr *a, int64_t now, const
 
 /* host_neigh.c */
 enum neigh_news { NEIGH_CLAIMS /* it says so, unasked */, NEIGH_ANSWERS /* solicited */ };
-/* `override`: what it says now counts more than what it said (ARP: always). `create`: it talks to us, so we shall need it. `mac` NULL: it did not say. */
+/*
+ * `override`: what it says now counts more than what it said (ARP: always). `create`: it talks to us, so we shall need
+ * it. `mac` NULL: it did not say.
+ */
 void host_neigh_heard(struct host *h, int64_t now, const struct ip_addr *addr, const uint8_t *mac, enum neigh_news news, bool override, bool create);
 void host_neigh_tick(struct host *h, struct neigh *n, int64_t now);
 

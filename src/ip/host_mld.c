@@ -1,10 +1,12 @@
 /*
- * Which groups we listen to: the solicited-node group of each IPv6 address (RFC 4861 §7.2.1, RFC 4862 §5.4.2). Bridges and switches that snoop (RFC
- * 4541) pass a group's frames to those only who reported it, and then nobody finds us who did not know us before. So it is reported when addresses
- * are claimed, before the first probe, twice a second apart (RFC 3810 §9.11), and when a querier asks, in the version that he speaks, after a random
- * part of the time that he gives.
+ * Which groups we listen to: the solicited-node group of each IPv6 address (RFC 4861 §7.2.1, RFC 4862 §5.4.2). Bridges
+ * and switches that snoop (RFC 4541) pass a group's frames to those only who reported it, and then nobody finds us who
+ * did not know us before. So it is reported when addresses are claimed, before the first probe, twice a second apart
+ * (RFC 3810 §9.11), and when a querier asks, in the version that he speaks, after a random part of the time that he
+ * gives.
  *
- * One report waits at most, and none leaves sooner than REPORT_INTERVAL after the last: whoever asks more often gets one for several questions.
+ * One report waits at most, and none leaves sooner than REPORT_INTERVAL after the last: whoever asks more often gets
+ * one for several questions.
  */
 #include "ip/host_internal.h"
 

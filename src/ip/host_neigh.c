@@ -1,11 +1,14 @@
 /*
- * The neighbour cache: RFC 4861 §7.3.2's states, for ARP as well (RFC 1122 §2.3.2.1 wants entries that time out, by unicast polls among other ways).
+ * The neighbour cache: RFC 4861 §7.3.2's states, for ARP as well (RFC 1122 §2.3.2.1 wants entries that time out, by
+ * unicast polls among other ways).
  *
- * INCOMPLETE: asked of all, up to MAX_MULTICAST_SOLICIT times; nobody answers: FAILED, which answers for everybody for a second. REACHABLE: an answer
- * to a question of ours, for the random time of RFC 4861 §6.3.4 about 30 s; the state's end is looked at when the entry is used. STALE: known, not
- * lately confirmed. Its use begins DELAY: five seconds in which a protocol above might confirm it; then PROBE asks it alone.
+ * INCOMPLETE: asked of all, up to MAX_MULTICAST_SOLICIT times; nobody answers: FAILED, which answers for everybody for
+ * a second. REACHABLE: an answer to a question of ours, for the random time of RFC 4861 §6.3.4 about 30 s; the state's
+ * end is looked at when the entry is used. STALE: known, not lately confirmed. Its use begins DELAY: five seconds in
+ * which a protocol above might confirm it; then PROBE asks it alone.
  *
- * A neighbour that nobody here asked for has an entry only if it talked to us, and gives way to those that we ask for: strangers cannot push ours out.
+ * A neighbour that nobody here asked for has an entry only if it talked to us, and gives way to those that we ask for:
+ * strangers cannot push ours out.
  */
 #include "ip/host_internal.h"
 

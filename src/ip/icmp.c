@@ -150,7 +150,10 @@ enum ip_fate ip_icmp_parse(const uint8_t *bytes, uint32_t len, bool v6, const ui
 		return fate;
 	if (m.protocol != IP_PROTO_TCP)
 		return IP_FATE_IcmpNotTcp;
-	/* An error is sent to the source of what it is about (RFC 1122 §3.2.2): a quote of another host's packet is forged. */
+	/*
+	 * An error is sent to the source of what it is about (RFC 1122 §3.2.2): a quote of another host's packet is
+	 * forged.
+	 */
 	if (memcmp(m.src, dst, v6 ? 16 : 4) != 0)
 		return IP_FATE_IcmpBadQuote;
 	*out = (struct ip_icmp_error){

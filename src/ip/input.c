@@ -93,7 +93,10 @@ static enum ip_fate input_upper(const struct link_rx *rx, const struct upper *u,
 	return fate;
 }
 
-/* Nobody, loopback, multicast, limited broadcast: on a wire, no host's address (RFC 1122 §3.2.1.3; of "this network" Linux takes all but 0.0.0.0 for one since 5.3). */
+/*
+ * Nobody, loopback, multicast, limited broadcast: on a wire, no host's address (RFC 1122 §3.2.1.3; of "this network"
+ * Linux takes all but 0.0.0.0 for one since 5.3).
+ */
 static bool v4_is_unicast(const uint8_t *a)
 {
 	return load_be32(a) != 0 && a[0] != 127 && (a[0] & 0xf0) != 224 && load_be32(a) != UINT32_MAX;

@@ -76,12 +76,16 @@ struct ip_path {
 
 /*
  * One TCP segment with headers into the link's queue: Ethernet, IPv4 or IPv6 by key, TCP with the pseudo-header sum for
- * checksum offload; gso_size as in tcp_emit. Payload stays the caller's until link_flush. 0 or link_send's -errno.
- * The ECN bits are the segment's. IPv4 identification: the first wire segment's from `ip_id`, which moves on behind the last. IPv6 flow label: the low 20 bits of `label`.
+ * checksum offload; gso_size as in tcp_emit. Payload stays the caller's until link_flush. 0 or link_send's -errno. The
+ * ECN bits are the segment's. IPv4 identification: the first wire segment's from `ip_id`, which moves on behind the
+ * last. IPv6 flow label: the low 20 bits of `label`.
  */
 int ip_send_tcp(struct link *l, const struct ip_path *path, const struct flow_key *key,
 		const struct tcp_segment *seg, uint16_t gso_size, uint32_t label, uint16_t *ip_id);
-/* … and only built, to be given to link_send, and looked at: `out` points to the headers, LINK_HDR_MAX bytes, and to the segment's payload. */
+/*
+ * … and only built, to be given to link_send, and looked at: `out` points to the headers, LINK_HDR_MAX bytes, and to
+ * the segment's payload.
+ */
 int ip_build_tcp(uint8_t *hdr, struct link_tx *out, const struct ip_path *path, const struct flow_key *key, const struct tcp_segment *seg, uint16_t gso_size,
 		 uint32_t label, uint16_t *ip_id);
 /* Whose frame it is, of headers that ip_build_tcp built, and the sequence number. False: it is not TCP. */
@@ -107,8 +111,8 @@ struct flow { /* embedded in its owner */
 };
 
 /*
- * Hashes 4-tuples under a secret. It remembers the last one: a frame's is looked for in one table after the other, and inserted in the end, and is hashed
- * once for all of them.
+ * Hashes 4-tuples under a secret. It remembers the last one: a frame's is looked for in one table after the other, and
+ * inserted in the end, and is hashed once for all of them.
  */
 struct flow_hasher {
 	uint8_t secret[16];

@@ -1,14 +1,17 @@
 /*
  * Theory of operation: packets in pieces
  *
- * The classifier gives the engine the first fragments of what is its own, and of what follows them all that carries TCP to this host, since later
- * fragments have no ports. Of those, what belongs to the kernel's connections never gets a first fragment here, and ages.
+ * The classifier gives the engine the first fragments of what is its own, and of what follows them all that carries TCP
+ * to this host, since later fragments have no ports. Of those, what belongs to the kernel's connections never gets a
+ * first fragment here, and ages.
  *
- * Owns DATAGRAMS places, each with room for the longest packet, in one mapping: pages that nobody wrote to cost nothing. A place belongs to a packet from its first
- * fragment to come (whichever that is) until the packet is whole, or wrong, or old; where all are taken that goes which was begun first. There is no timer: a place that is
- * old is free.
+ * Owns DATAGRAMS places, each with room for the longest packet, in one mapping: pages that nobody wrote to cost
+ * nothing. A place belongs to a packet from its first fragment to come (whichever that is) until the packet is whole,
+ * or wrong, or old; where all are taken that goes which was begun first. There is no timer: a place that is old is
+ * free.
  *
- * As Linux: what overlaps something else spoils the packet (RFC 5722), what is there already is passed over. ECN's bits are put together by RFC 3168 §5.3.
+ * As Linux: what overlaps something else spoils the packet (RFC 5722), what is there already is passed over. ECN's bits
+ * are put together by RFC 3168 §5.3.
  */
 #include "ip/pieces.h"
 
@@ -103,7 +106,10 @@ static bool read_v4(const uint8_t *ip, uint32_t len, struct fragment *f)
 	return true;
 }
 
-/* Where another extension header comes before the fragment's: nobody sends that. A first fragment that does not have the whole of TCP's header is none (RFC 8200 §4.5). */
+/*
+ * Where another extension header comes before the fragment's: nobody sends that. A first fragment that does not have
+ * the whole of TCP's header is none (RFC 8200 §4.5).
+ */
 static bool read_v6(const uint8_t *ip, uint32_t len, struct fragment *f)
 {
 	struct ipv6_header h;

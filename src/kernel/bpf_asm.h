@@ -1,6 +1,6 @@
 /*
- * A small assembler for eBPF: one call per instruction, labels for forward jumps. Pure: it fills an array that it owns and can be called
- * anywhere. Overflow or an unbound label is remembered and reported once, by bpf_asm_finish.
+ * A small assembler for eBPF: one call per instruction, labels for forward jumps. Pure: it fills an array that it owns
+ * and can be called anywhere. Overflow or an unbound label is remembered and reported once, by bpf_asm_finish.
  */
 #ifndef FINESSE_KERNEL_BPF_ASM_H
 #define FINESSE_KERNEL_BPF_ASM_H

@@ -245,7 +245,10 @@ int bpf_link_detach(int link_fd)
 	return bpf_call(BPF_LINK_DETACH, &attr);
 }
 
-/* What the kernel says of the object with that number; `get_fd`: BPF_PROG_GET_FD_BY_ID, or that of links, whose number stands at the same place. */
+/*
+ * What the kernel says of the object with that number; `get_fd`: BPF_PROG_GET_FD_BY_ID, or that of links, whose number
+ * stands at the same place.
+ */
 static int info_by_id(int get_fd, uint32_t id, void *info, uint32_t len)
 {
 	union bpf_attr attr;

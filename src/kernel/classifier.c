@@ -1,10 +1,10 @@
 /*
- * The classifier: chooses a backend, and keeps what every backend needs to know: the interfaces' addresses, and the listeners with
- * their reference counts.
+ * The classifier: chooses a backend, and keeps what every backend needs to know: the interfaces' addresses, and the
+ * listeners with their reference counts.
  *
- * eBPF is exact, needs no message per connection, and is tried first. Where bpf(2) is refused (a user namespace, no CAP_BPF) or
- * tcx is missing (Linux before 6.6), nftables does the same. The socket backend is taken when it is named only: who has no more than CAP_NET_RAW
- * cannot read the firewall's rules, nor hand a live connection to the kernel.
+ * eBPF is exact, needs no message per connection, and is tried first. Where bpf(2) is refused (a user namespace, no
+ * CAP_BPF) or tcx is missing (Linux before 6.6), nftables does the same. The socket backend is taken when it is named
+ * only: who has no more than CAP_NET_RAW cannot read the firewall's rules, nor hand a live connection to the kernel.
  */
 #include "kernel/classifier_backend.h"
 
@@ -32,7 +32,8 @@ static int open_backend(struct classifier **out, enum classifier_choice choice, 
 		return classifier_socket_open(out, ifindex, packet_fd, has_eth, why, why_len);
 	if (choice != CLASSIFIER_NFTABLES) {
 		err = classifier_ebpf_open(out, ifindex, packet_fd, has_eth, why, why_len);
-		if (!err || choice == CLASSIFIER_EBPF || err == -EMFILE || err == -ENFILE) /* the host does not lack it: the program has no number for it now */
+		/* the host does not lack it: the program has no number for it now */
+		if (!err || choice == CLASSIFIER_EBPF || err == -EMFILE || err == -ENFILE)
 			return err;
 		snprintf(first, sizeof first, "%s", why);
 		log_info("classifier", "%s; trying nftables", first);
@@ -43,8 +44,10 @@ static int open_backend(struct classifier **out, enum classifier_choice choice, 
 	return second;
 }
 
-/* The filter is final: whoever takes over this process later (it may have dropped its privilege, the socket has not) cannot read more
-   by another one. The maps that the program reads still change. */
+/*
+ * The filter is final: whoever takes over this process later (it may have dropped its privilege, the socket has not)
+ * cannot read more by another one. The maps that the program reads still change.
+ */
 static void lock_filter(int packet_fd)
 {
 	int on = 1;

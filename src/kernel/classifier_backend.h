@@ -1,4 +1,7 @@
-/* Internal to the classifier: what its backends give (classifier_ebpf.c, classifier_nft.c, classifier_socket.c), and what classifier.c keeps for all. */
+/*
+ * Internal to the classifier: what its backends give (classifier_ebpf.c, classifier_nft.c, classifier_socket.c), and
+ * what classifier.c keeps for all.
+ */
 #ifndef FINESSE_KERNEL_CLASSIFIER_BACKEND_H
 #define FINESSE_KERNEL_CLASSIFIER_BACKEND_H
 
@@ -43,7 +46,10 @@ struct classifier_ops {
 	void (*del_flows)(struct classifier *c, const struct flow_key *keys, size_t n);
 	/* Flows that were added, and have not much traffic to come. NULL: nothing to do. */
 	void (*flows_stay)(struct classifier *c, const struct flow_key *keys, size_t n);
-	/* The program finds a group's maps by its index; -1: none any more. -EINVAL: not such maps. NULL: no groups here. */
+	/*
+	 * The program finds a group's maps by its index; -1: none any more. -EINVAL: not such maps. NULL: no groups
+	 * here.
+	 */
 	int (*set_group)(struct classifier *c, unsigned index, int members_fd, int flows_fd, int asked_fd);
 	bool groups_in_memory; /* … but in memory that the members share: each engine gets every frame and decides by itself */
 	/* Its map of what was asked; -1: nobody judges. NULL: nobody can. */

@@ -188,8 +188,8 @@ static struct attachment *attachment_of(struct ebpf *c, int ifindex)
 }
 
 /*
- * The program is on the interface already: it went to another namespace with it, and is back. So the kernel never answered for what is ours meanwhile. Its attachment's fd
- * leaves its place; -EEXIST: it is none of ours.
+ * The program is on the interface already: it went to another namespace with it, and is back. So the kernel never
+ * answered for what is ours meanwhile. Its attachment's fd leaves its place; -EEXIST: it is none of ours.
  */
 static int take_over(struct ebpf *c, int ifindex)
 {
@@ -211,8 +211,9 @@ static int attach_filter(struct ebpf *c, int packet_fd, bool has_eth)
 }
 
 /*
- * The frames of what is ours already are seen by the tap before tcx drops them. While nothing is ours, no order matters: the attachment, for which the kernel waits
- * long, is made while the other program is loaded, and the packet socket's ring.
+ * The frames of what is ours already are seen by the tap before tcx drops them. While nothing is ours, no order
+ * matters: the attachment, for which the kernel waits long, is made while the other program is loaded, and the packet
+ * socket's ring.
  */
 static int attach_programs(struct ebpf *c, int ifindex, int packet_fd, bool has_eth, const char **step)
 {
@@ -344,7 +345,10 @@ int classifier_ebpf_open(struct classifier **out, int ifindex, int packet_fd, bo
 	return 0;
 }
 
-/* Where each of a classifier's fds is kept, in the order in which they are given away. It is attached to one interface, then. */
+/*
+ * Where each of a classifier's fds is kept, in the order in which they are given away. It is attached to one interface,
+ * then.
+ */
 static void fd_places(struct ebpf *c, struct programs *programs, int *places[CLASSIFIER_FDS])
 {
 	int n = 0;
@@ -423,8 +427,9 @@ static void ebpf_close(struct classifier *base)
 }
 
 /*
- * In a fork child closing our copies is all that it takes. The parent's fd of the link then is the last one
- * again (or the broker's and the parent's), and the maps, which the child could still have written to through the shared mapping, stay as the parent left them.
+ * In a fork child closing our copies is all that it takes. The parent's fd of the link then is the last one again (or
+ * the broker's and the parent's), and the maps, which the child could still have written to through the shared mapping,
+ * stay as the parent left them.
  */
 static void ebpf_forget(struct classifier *base)
 {
@@ -596,9 +601,10 @@ static int ebpf_del_listener(struct classifier *base, const struct ip_addr *addr
 /* ---- groups ---- */
 
 /*
- * For each change of a map of maps the kernel waits for an RCU grace period, some 10 ms. So the broker is asked first, which does not wait for it; else all three are entered at
- * once. And a group that ends is left there, since a server's worker
- * ends with it, mostly: no listener leads to it, and the next group of this index replaces it. Of too many the large map is taken out.
+ * For each change of a map of maps the kernel waits for an RCU grace period, some 10 ms. So the broker is asked first,
+ * which does not wait for it; else all three are entered at once. And a group that ends is left there, since a server's
+ * worker ends with it, mostly: no listener leads to it, and the next group of this index replaces it. Of too many the
+ * large map is taken out.
  */
 static int leave_group(struct ebpf *c, uint32_t index)
 {

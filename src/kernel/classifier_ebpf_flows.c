@@ -1,10 +1,13 @@
 /*
- * Exact flows and exceptions of the eBPF backend: the slots that are entered by a store (classifier_slots.c), and of each set a small map and a large one.
+ * Exact flows and exceptions of the eBPF backend: the slots that are entered by a store (classifier_slots.c), and of
+ * each set a small map and a large one.
  *
- * The large map is made when the small one is full. An entry goes into the small map, whose buckets stay in the processor's cache. While the large map has entries, all
- * that comes goes there, so that the small one empties, and one place has to be looked at when entries go. The programs do not look into a large map that has none.
+ * The large map is made when the small one is full. An entry goes into the small map, whose buckets stay in the
+ * processor's cache. While the large map has entries, all that comes goes there, so that the small one empties, and one
+ * place has to be looked at when entries go. The programs do not look into a large map that has none.
  *
- * A flow in TIME-WAIT leaves its slot for the set, with others by one system call, where the slots are wanted (ebpf_flows_stay).
+ * A flow in TIME-WAIT leaves its slot for the set, with others by one system call, where the slots are wanted
+ * (ebpf_flows_stay).
  */
 #include "kernel/classifier_ebpf_internal.h"
 
@@ -114,8 +117,9 @@ static int set_del(struct ebpf *c, enum classifier_set set, const struct flow_ke
 }
 
 /*
- * How many flows of this local port, modulo CLASSIFIER_SLOTS, or how many exceptions, the engine put into the set, or fewer are there. The programs look into the set
- * if there is one: it is counted before it comes, and after it has gone.
+ * How many flows of this local port, modulo CLASSIFIER_SLOTS, or how many exceptions, the engine put into the set, or
+ * fewer are there. The programs look into the set if there is one: it is counted before it comes, and after it has
+ * gone.
  */
 static uint32_t *in_set(struct ebpf *c, enum classifier_set set, const struct flow_key *key)
 {
@@ -149,7 +153,10 @@ int ebpf_add_flow(struct classifier *base, enum classifier_set set, const struct
 	return set_add(c, set, key);
 }
 
-/* *had_slot: it was in its slot. True: it may be in the set, too. Who ends a flow twice (socket/parting.c, where a 4-tuple was soon used again) costs no system call. */
+/*
+ * *had_slot: it was in its slot. True: it may be in the set, too. Who ends a flow twice (socket/parting.c, where a
+ * 4-tuple was soon used again) costs no system call.
+ */
 static bool leave_slot(struct ebpf *c, const struct flow_key *key, bool *had_slot)
 {
 	*had_slot = classifier_slot_clear(c->ports, key);
@@ -180,7 +187,9 @@ static int map_insert_many(int map, uint32_t *counter, const struct classifier_f
 	return ret;
 }
 
-/* In the set as well, by one system call for all. *n says how many; the large map is made when the small one is full. */
+/*
+ * In the set as well, by one system call for all. *n says how many; the large map is made when the small one is full.
+ */
 static int set_add_many(struct ebpf *c, const struct classifier_flow *flows, uint32_t *n)
 {
 	uint32_t all = *n;
@@ -194,8 +203,9 @@ static int set_add_many(struct ebpf *c, const struct classifier_flow *flows, uin
 }
 
 /*
- * From the slots into the set, which they enter before they leave: the programs look at the slots first. Only while there are many in the slots, for those who come to
- * find a free one. If the set refuses, they stay, and count as being in both.
+ * From the slots into the set, which they enter before they leave: the programs look at the slots first. Only while
+ * there are many in the slots, for those who come to find a free one. If the set refuses, they stay, and count as being
+ * in both.
  */
 void ebpf_flows_stay(struct classifier *base, const struct flow_key *keys, size_t n)
 {

@@ -1,4 +1,7 @@
-/* Internal to the eBPF backend: what its two files share, classifier_ebpf.c (programs, interfaces, listeners) and classifier_ebpf_flows.c (exact flows). */
+/*
+ * Internal to the eBPF backend: what its two files share, classifier_ebpf.c (programs, interfaces, listeners) and
+ * classifier_ebpf_flows.c (exact flows).
+ */
 #ifndef FINESSE_KERNEL_CLASSIFIER_EBPF_INTERNAL_H
 #define FINESSE_KERNEL_CLASSIFIER_EBPF_INTERNAL_H
 

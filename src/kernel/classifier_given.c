@@ -1,14 +1,16 @@
 /*
  * SYNs that wait for an engine which looks at nothing: its process is stopped (SIGSTOP, a debugger, the freezer).
  *
- * Natively the kernel opens connections up to the backlog then. So a tap notes since when a SYN waits for its engine, and the engine clears that
- * after each look: a store to mapped memory. While the oldest has waited for CLASSIFIER_SILENT_NS, the tap gives the SYNs that come to the kernel,
- * whose listening socket has the same queue (classifier_prog.c, gen_given; of a group's member classifier_prog_group.c, gen_choose). The first of
- * them lie in the engine's ring; each client repeats its own, and that one is the kernel's, too.
+ * Natively the kernel opens connections up to the backlog then. So a tap notes since when a SYN waits for its engine,
+ * and the engine clears that after each look: a store to mapped memory. While the oldest has waited for
+ * CLASSIFIER_SILENT_NS, the tap gives the SYNs that come to the kernel, whose listening socket has the same queue
+ * (classifier_prog.c, gen_given; of a group's member classifier_prog_group.c, gen_choose). The first of them lie in the
+ * engine's ring; each client repeats its own, and that one is the kernel's, too.
  *
- * What was given stays the kernel's: by an exception, or by the entry in the group's flows. An engine that goes on takes note of these before it
- * looks at its ring, and so does not answer the SYNs there whose connections the kernel has. A SYN never ends a connection (RFC 5961 §4): the engine
- * counts what it has, by a hash, and a SYN that may be of such a one waits.
+ * What was given stays the kernel's: by an exception, or by the entry in the group's flows. An engine that goes on
+ * takes note of these before it looks at its ring, and so does not answer the SYNs there whose connections the kernel
+ * has. A SYN never ends a connection (RFC 5961 §4): the engine counts what it has, by a hash, and a SYN that may be of
+ * such a one waits.
  *
  * A group's member that is silent also loses its bits, so that others are chosen; it publishes them again.
  */

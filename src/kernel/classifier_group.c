@@ -10,33 +10,38 @@
  *
  * The decision, the same in the packet filter of every member and in its tcx program (classifier_prog_group.c):
  *
- *   1. The flow has an entry of this member: the frame is ours. It has an entry of another living member, or one that says "the
+ *   1. The flow has an entry of this member: the frame is ours. It has an entry of another living member, or one that
+ *      says "the
  *      kernel's": none of ours.
  *   2. Otherwise the flow may be in this process's own exact flows (a client connection from this port).
- *   3. Otherwise, a SYN, seen by a packet filter: choose a member. Two different ones are drawn at random from those that wait (or
- *      accept, when none waits), and the shorter queue of the two wins. The choice goes into `flows` and is obeyed from there. An
- *      entry whose member is gone is replaced by compare-and-swap, so that two CPUs with the same flow agree, too.
- *      Nobody accepts, or the map is full: none of ours, that is, the kernel's queue.
+ *   3. Otherwise, a SYN, seen by a packet filter: choose a member. Two different ones are drawn at random from those
+ *      that wait (or
+ *      accept, when none waits), and the shorter queue of the two wins. The choice goes into `flows` and is obeyed from
+ *      there. An entry whose member is gone is replaced by compare-and-swap, so that two CPUs with the same flow agree,
+ *      too. Nobody accepts, or the map is full: none of ours, that is, the kernel's queue.
  *   4. Otherwise none of ours. The kernel answers: it knows its own connections, and resets what nobody knows.
  *
- * While a member answers SYNs by cookies, no state may be made for them. Then a SYN or an ACK without entry goes to a member by hash over
- * those that accept, and 4 comes after that; a member's exceptions are the kernel's still.
+ * While a member answers SYNs by cookies, no state may be made for them. Then a SYN or an ACK without entry goes to a
+ * member by hash over those that accept, and 4 comes after that; a member's exceptions are the kernel's still.
  *
- * A member that is silent (classifier_given.c) is found out by whoever chooses it: it loses its bits, and the entry says "the kernel's". So does the
- * entry of a SYN that it was given before, when that one comes again.
+ * A member that is silent (classifier_given.c) is found out by whoever chooses it: it loses its bits, and the entry
+ * says "the kernel's". So does the entry of a SYN that it was given before, when that one comes again.
  *
- * Why the tcx program never chooses: it runs when all taps have seen the frame. If none of them took the SYN, choosing would drop it
- * in front of the kernel and deliver it to nobody.
+ * Why the tcx program never chooses: it runs when all taps have seen the frame. If none of them took the SYN, choosing
+ * would drop it in front of the kernel and deliver it to nobody.
  *
- * Invariants: an entry whose generation is its slot's has one owner, and only the owner changes it. A dead member (its slot is not
- * reaped yet) still gets entries, but its filter and its tcx program are gone with it: those frames reach the kernel, whose listening
- * socket answers SYNs into the queue that all processes of the listener share. So nobody has to notice a death for anything to be
- * right; reaping makes it fast again. The bitmaps change by atomic operations; each bit belongs to one slot.
+ * Invariants: an entry whose generation is its slot's has one owner, and only the owner changes it. A dead member (its
+ * slot is not reaped yet) still gets entries, but its filter and its tcx program are gone with it: those frames reach
+ * the kernel, whose listening socket answers SYNs into the queue that all processes of the listener share. So nobody
+ * has to notice a death for anything to be right; reaping makes it fast again. The bitmaps change by atomic operations;
+ * each bit belongs to one slot.
  *
- * Limits: CLASSIFIER_GROUP_SLOTS members, GROUP_FLOWS_MAX connections per group, CLASSIFIER_GROUPS_MAX groups per process. A map has a
- * fixed number of buckets, 16 bytes each, paid when it is made; hence not more. Beyond: the kernel's queue. No timers.
+ * Limits: CLASSIFIER_GROUP_SLOTS members, GROUP_FLOWS_MAX connections per group, CLASSIFIER_GROUPS_MAX groups per
+ * process. A map has a fixed number of buckets, 16 bytes each, paid when it is made; hence not more. Beyond: the
+ * kernel's queue. No timers.
  *
- * Trust: a member can write both maps, and so can take part in everything that the group is about. It cannot become another group's.
+ * Trust: a member can write both maps, and so can take part in everything that the group is about. It cannot become
+ * another group's.
  */
 #include "kernel/classifier_group_internal.h"
 

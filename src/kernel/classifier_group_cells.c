@@ -1,22 +1,28 @@
 /*
  * Which member of a group a frame belongs to, decided in user space.
  *
- * A flow's hash, keyed by the group's seed, names one of GROUP_CELLS cells. A cell is one word: the member that has it (slot and generation), how many flows it has
- * there, and when it was chosen. All flows of a cell are one member's. So one compare-and-swap gives a flow an owner, and there is nothing that a death could
- * leave half done.
+ * A flow's hash, keyed by the group's seed, names one of GROUP_CELLS cells. A cell is one word: the member that has it
+ * (slot and generation), how many flows it has there, and when it was chosen. All flows of a cell are one member's. So
+ * one compare-and-swap gives a flow an owner, and there is nothing that a death could leave half done.
  *
- *   - A SYN whose cell is free finds an owner by whoever sees it first: of two members that wait (or accept, or serve, where none waits) the one with the shorter queue.
- *     The others, the chosen one too, find that in the cell. Where nobody accepts it is a member all the same: the kernel's queue gets nothing here.
- *   - A cell that was chosen and has no flow yet is held for CHOSEN_SECONDS, for the chosen one may be late. Then, or when the owner lets it go, it is free.
+ *   - A SYN whose cell is free finds an owner by whoever sees it first: of two members that wait (or accept, or serve,
+ *     where none waits) the one with the shorter queue.
+ *     The others, the chosen one too, find that in the cell. Where nobody accepts it is a member all the same: the
+ *     kernel's queue gets nothing here.
+ *   - A cell that was chosen and has no flow yet is held for CHOSEN_SECONDS, for the chosen one may be late. Then, or
+ *     when the owner lets it go, it is free.
  *   - A cell whose owner is gone (its slot has another generation) is free.
- *   - What is no SYN, and has a free cell, is nobody's connection. By its hash one of those that serve answers it (RST, or a cookie that came back). So is a SYN
+ *   - What is no SYN, and has a free cell, is nobody's connection. By its hash one of those that serve answers it (RST,
+ *     or a cookie that came back). So is a SYN
  *     decided while members answer by cookies: they keep nothing for it, and so does the cell.
  *
- * Two flows of one cell meet by chance: of 10,000 connections one in a hundred goes where another one is, whoever waits. An owner that dies and is not buried yet
- * still gets SYNs. So whoever sees a SYN for another looks whether that one is dead (process/claim.c), and asks again. A cell that was chosen for one who is gone is the first
- * asker's: the others may have left the SYN to the dead one, and do not see it again.
+ * Two flows of one cell meet by chance: of 10,000 connections one in a hundred goes where another one is, whoever
+ * waits. An owner that dies and is not buried yet still gets SYNs. So whoever sees a SYN for another looks whether that
+ * one is dead (process/claim.c), and asks again. A cell that was chosen for one who is gone is the first asker's: the
+ * others may have left the SYN to the dead one, and do not see it again.
  *
- * Limits: 65,535 flows of a cell, and no others. Trust: as of the maps of other groups, every member can write all of it; its size is sealed.
+ * Limits: 65,535 flows of a cell, and no others. Trust: as of the maps of other groups, every member can write all of
+ * it; its size is sealed.
  */
 #include "kernel/classifier_group_cells.h"
 

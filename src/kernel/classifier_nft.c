@@ -1,19 +1,23 @@
 /*
- * The classifier's second backend: an nftables chain at the interface's netdev ingress, where bpf(2) is refused (user namespaces) or tcx is
- * missing (Linux before 6.6).
+ * The classifier's second backend: an nftables chain at the interface's netdev ingress, where bpf(2) is refused (user
+ * namespaces) or tcx is missing (Linux before 6.6).
  *
- * The chain drops what is ours after the packet socket has seen it. It has no maps of ours to share with the socket's filter, so that one (classifier_nft_filter.c)
- * lets all TCP to this host through, and the engine ignores what is not of its listeners and connections: classifier_is_exact says no.
+ * The chain drops what is ours after the packet socket has seen it. It has no maps of ours to share with the socket's
+ * filter, so that one (classifier_nft_filter.c) lets all TCP to this host through, and the engine ignores what is not
+ * of its listeners and connections: classifier_is_exact says no.
  *
- * Owns a netlink socket and, through it, the table "finesse-PID-N" (flags owner): the kernel removes the table when the socket is closed, however the process
- * ends. In it a chain for each interface, and a set per family of listening (address, port), of 4-tuples that are ours and of 4-tuples that are the
- * kernel's. A wildcard listener is an element for each address of the interfaces.
+ * Owns a netlink socket and, through it, the table "finesse-PID-N" (flags owner): the kernel removes the table when the
+ * socket is closed, however the process ends. In it a chain for each interface, and a set per family of listening
+ * (address, port), of 4-tuples that are ours and of 4-tuples that are the kernel's. A wildcard listener is an element
+ * for each address of the interfaces.
  *
- * Invariants: each change is one transaction. What is added for the engine is there before the engine answers; what is taken away is the kernel's
- * from then on. A fork child closes its copy of the socket (classifier_close, which sends nothing), or the table would outlive us.
+ * Invariants: each change is one transaction. What is added for the engine is there before the engine answers; what is
+ * taken away is the kernel's from then on. A fork child closes its copy of the socket (classifier_close, which sends
+ * nothing), or the table would outlive us.
  *
- * Limits: one transaction, some tens of microseconds, for each connection that needs an entry of its own (client connections, exceptions); the
- * sets grow as needed. First fragments of what is ours are dropped, too; later ones go up and die in the kernel's reassembly.
+ * Limits: one transaction, some tens of microseconds, for each connection that needs an entry of its own (client
+ * connections, exceptions); the sets grow as needed. First fragments of what is ours are dropped, too; later ones go up
+ * and die in the kernel's reassembly.
  */
 #include "kernel/classifier_backend.h"
 
@@ -123,8 +127,11 @@ static struct nft_key flow_key_of(const struct flow_key *key)
 
 /* ---- the chain ---- */
 
-/* Untagged, of this family, TCP. The ethertype is read from the link header: there a tag that the device took off shows. The packet's protocol
- * says the same of what is untagged; it is asked for, too, so that nft knows what is printed: else it takes the rest for raw bytes, and refuses its own text. */
+/*
+ * Untagged, of this family, TCP. The ethertype is read from the link header: there a tag that the device took off
+ * shows. The packet's protocol says the same of what is untagged; it is asked for, too, so that nft knows what is
+ * printed: else it takes the rest for raw bytes, and refuses its own text.
+ */
 static void match_tcp(struct nlmsghdr *rule, bool v6, bool has_eth)
 {
 	uint16_t ethertype = htons(v6 ? ETH_P_IPV6 : ETH_P_IP);

@@ -36,7 +36,10 @@ int classifier_nft_filter(int packet_fd, bool has_eth)
 		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, ICMP_DEST_UNREACH, 13, 0),
 		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, ICMP_TIME_EXCEEDED, 12, 0),
 		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, ICMP_PARAMETERPROB, 11, 10),
-		/* 15: IPv6. Not what has a routing header: rules about those may be there that nobody asks (firewall_is_foreign_header) */
+		/*
+		 * 15: IPv6. Not what has a routing header: rules about those may be there that nobody asks
+		 * (firewall_is_foreign_header)
+		 */
 		BPF_STMT(BPF_LD | BPF_B | BPF_ABS, l2 + IPV6_NEXT),
 		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, IPPROTO_TCP, 9, 0),
 		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, IPPROTO_HOPOPTS, 8, 0),

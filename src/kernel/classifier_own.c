@@ -1,11 +1,13 @@
 /*
- * The classifier of own-address mode: there is nothing to keep from the kernel, which drops what is for an address and a MAC that are not its own
- * (ip_rcv and ipv6_rcv drop PACKET_OTHERHOST, whether the host forwards or not). So there is a filter for the packet socket only, in classic BPF, which needs no
- * privilege beyond the socket's, and the interface is told which MAC and groups to let in.
+ * The classifier of own-address mode: there is nothing to keep from the kernel, which drops what is for an address and
+ * a MAC that are not its own (ip_rcv and ipv6_rcv drop PACKET_OTHERHOST, whether the host forwards or not). So there is
+ * a filter for the packet socket only, in classic BPF, which needs no privilege beyond the socket's, and the interface
+ * is told which MAC and groups to let in.
  *
- * Let in: IP for one of the addresses; ARP that names one, and what neighbours say of themselves unasked; solicitations for one, advertisements to
- * groups, and queries for listeners. Not let in: tagged frames, our own, and those that the kernel sends by this interface, to which nobody on the
- * link could answer through us. What other programs send by this interface is let in: two own addresses on one interface hear each other.
+ * Let in: IP for one of the addresses; ARP that names one, and what neighbours say of themselves unasked; solicitations
+ * for one, advertisements to groups, and queries for listeners. Not let in: tagged frames, our own, and those that the
+ * kernel sends by this interface, to which nobody on the link could answer through us. What other programs send by this
+ * interface is let in: two own addresses on one interface hear each other.
  */
 #include "kernel/classifier_backend.h"
 
@@ -220,7 +222,10 @@ static int join(int packet_fd, int ifindex, uint16_t type, const uint8_t mac[6])
 	return sys_setsockopt(packet_fd, SOL_PACKET, PACKET_ADD_MEMBERSHIP, &m, sizeof m);
 }
 
-/* The interface lets in what is for our MAC, the solicited-node groups and all nodes. An interface with one MAC only shows everything. */
+/*
+ * The interface lets in what is for our MAC, the solicited-node groups and all nodes. An interface with one MAC only
+ * shows everything.
+ */
 static int join_all(const struct classifier_own *own, int packet_fd, int ifindex)
 {
 	static const uint8_t all_nodes[6] = {0x33, 0x33, 0, 0, 0, 1};

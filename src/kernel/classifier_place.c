@@ -1,5 +1,6 @@
 /*
- * Places at an interface's tcx ingress: attachments whose program does nothing, until a classifier's is put there (classifier_put).
+ * Places at an interface's tcx ingress: attachments whose program does nothing, until a classifier's is put there
+ * (classifier_put).
  */
 #include "kernel/classifier_backend.h"
 

@@ -247,8 +247,9 @@ static void gen_count_exceptions(struct gen *g, int by)
 }
 
 /*
- * A frame of a listener that is this process's alone. A SYN that the engine would not look at is the kernel's, and its connection an exception: unless it may be the
- * engine's, which a SYN must not end. The tap decides; the tcx program finds the exception.
+ * A frame of a listener that is this process's alone. A SYN that the engine would not look at is the kernel's, and its
+ * connection an exception: unless it may be the engine's, which a SYN must not end. The tap decides; the tcx program
+ * finds the exception.
  */
 static void gen_given(struct gen *g)
 {
@@ -341,8 +342,9 @@ static void gen_frame(struct gen *g)
 }
 
 /*
- * R1 has the header's length: R8 moves on to what follows. A source route makes the packet the kernel's, which knows whether it takes such (accept_source_route) and
- * sends its answers back along the route. It comes first, or behind the no-operation that aligns its addresses; the engine drops what has one elsewhere.
+ * R1 has the header's length: R8 moves on to what follows. A source route makes the packet the kernel's, which knows
+ * whether it takes such (accept_source_route) and sends its answers back along the route. It comes first, or behind the
+ * no-operation that aligns its addresses; the engine drops what has one elsewhere.
  */
 static void gen_v4_options(struct gen *g)
 {
@@ -557,7 +559,9 @@ static void gen_if_source_named(struct gen *g, int named)
 	gen_if_named(g, offsetof(struct named_sources, wide), named);
 }
 
-/* A rule before conntrack may drop pieces, of which the proof does not speak; one of IPv6 has a header between the two. */
+/*
+ * A rule before conntrack may drop pieces, of which the proof does not speak; one of IPv6 has a header between the two.
+ */
 void classifier_gen_if_open(struct gen *g, int open)
 {
 	struct bpf_asm *a = g->a;
@@ -610,9 +614,11 @@ void classifier_gen_ask(struct gen *g, int alive)
 }
 
 /*
- * A listener's frame where the host judges. SYNs climb, and come to the engine by the filter on the listening socket, but those that are accepted whoever sends them, and of those that come from sources that the rules name.
- * The rest is ours if the engine may have its connection, and a plain ACK also while cookies are out, one of which it may bring back. So no connection needs an entry;
- * now and then the engine gets what is of no connection of its own, and leaves that to the kernel (socket/judged.c).
+ * A listener's frame where the host judges. SYNs climb, and come to the engine by the filter on the listening socket,
+ * but those that are accepted whoever sends them, and of those that come from sources that the rules name. The rest is
+ * ours if the engine may have its connection, and a plain ACK also while cookies are out, one of which it may bring
+ * back. So no connection needs an entry; now and then the engine gets what is of no connection of its own, and leaves
+ * that to the kernel (socket/judged.c).
  */
 static void gen_judged(struct gen *g)
 {

@@ -1,4 +1,7 @@
-/* The classifier's decision as eBPF. Internal to src/kernel: between classifier_ebpf.c (maps, life) and classifier_prog.c (code). */
+/*
+ * The classifier's decision as eBPF. Internal to src/kernel: between classifier_ebpf.c (maps, life) and
+ * classifier_prog.c (code).
+ */
 #ifndef FINESSE_KERNEL_CLASSIFIER_PROG_H
 #define FINESSE_KERNEL_CLASSIFIER_PROG_H
 
@@ -10,9 +13,14 @@
 #include "kernel/classifier_backend.h"
 #include "kernel/named.h"
 
-/* What the ports map says of one port (a byte each): which family's wildcard listens, or that (addr, port) must be looked up. */
-/* PORT_GROUPS: some listener of the port is a group's, so that `listeners` must be asked, wildcards included. But where all are wildcards
-   of one group among the first, its index + 1 stands in the upper half of the byte. */
+/*
+ * What the ports map says of one port (a byte each): which family's wildcard listens, or that (addr, port) must be
+ * looked up.
+ */
+/*
+ * PORT_GROUPS: some listener of the port is a group's, so that `listeners` must be asked, wildcards included. But where
+ * all are wildcards of one group among the first, its index + 1 stands in the upper half of the byte.
+ */
 enum classifier_port { PORT_ANY_V4 = 0x1, PORT_ANY_V6 = 0x2, PORT_BY_ADDR = 0x4, PORT_GROUPS = 0x8, PORT_GROUP_SHIFT = 4 };
 #define CLASSIFIER_PORTS      65536
 #define CLASSIFIER_QUICK_GROUPS 16 /* values of the byte's upper half */
@@ -24,8 +32,9 @@ struct classifier_flow {
 };
 
 /*
- * Flows that the engine enters by a store, without a system call: in one of two places for each local port modulo CLASSIFIER_SLOTS. Local ports of clients come from
- * blocks, so most find one free; the others are in the set. The program looks here first. `used` is written last and cleared first.
+ * Flows that the engine enters by a store, without a system call: in one of two places for each local port modulo
+ * CLASSIFIER_SLOTS. Local ports of clients come from blocks, so most find one free; the others are in the set. The
+ * program looks here first. `used` is written last and cleared first.
  */
 #define CLASSIFIER_SLOTS        2048 /* a power of two; 80 KiB */
 #define CLASSIFIER_SLOT_CHOICES 2
@@ -42,7 +51,10 @@ struct classifier_quick_addr {
 	uint32_t used, zero;
 };
 
-/* An engine that has not looked at a SYN for so long is silent: it is stopped, say. A client repeats a first SYN after a second (RFC 6298 §5.7). */
+/*
+ * An engine that has not looked at a SYN for so long is silent: it is stopped, say. A client repeats a first SYN after
+ * a second (RFC 6298 §5.7).
+ */
 #define CLASSIFIER_SILENT_NS 500000000
 #define CLASSIFIER_CONNS     65536 /* places: by the hash's upper 16 bits */
 #define CLASSIFIER_MIX       0x9e3779b97f4a7c15ull /* odd, bits spread: 2^64 over the golden ratio (Fibonacci hashing) */
@@ -50,7 +62,11 @@ struct classifier_quick_addr {
 /* The value of the ports map. */
 struct classifier_ports {
 	uint8_t bits[CLASSIFIER_PORTS];
-	uint8_t open[2][CLASSIFIER_PORTS / 8]; /* by IPv6, a bit each: the host accepts a SYN for it from everybody but `named`, so that it is not asked, where it judges */
+	/*
+	 * by IPv6, a bit each: the host accepts a SYN for it from everybody but `named`, so that it is not asked, where
+	 * it judges
+	 */
+	uint8_t open[2][CLASSIFIER_PORTS / 8];
 	struct named_sources named[2];         /* by IPv6 */
 	uint64_t own[CLASSIFIER_QUICK_GROUPS]; /* by the byte's upper half: what entries of this process hold (as in classifier_listener_of) */
 	uint64_t cookies_until_ns; /* CLOCK_MONOTONIC: until then ACKs may bring back a cookie, on a judged port */
@@ -59,7 +75,8 @@ struct classifier_ports {
 	/* What a set may have, or less is there; so that mostly the program need not look there: */
 	uint32_t n_exceptions;
 	uint32_t n_slots; /* used ones; the programs do not look */
-	uint32_t in_small[CLASSIFIER_SETS], in_large[CLASSIFIER_SETS]; /* entries of a set's maps, or fewer are there; programs and engine change it by atomic operations */
+	/* entries of a set's maps, or fewer are there; programs and engine change it by atomic operations */
+	uint32_t in_small[CLASSIFIER_SETS], in_large[CLASSIFIER_SETS];
 	uint32_t given; /* grows when a SYN was given to the kernel because the engine is silent */
 	uint32_t in_set[CLASSIFIER_SLOTS]; /* of SET_FLOWS, by local port modulo CLASSIFIER_SLOTS */
 	struct classifier_quick_addr addrs[CLASSIFIER_QUICK_ADDRS];

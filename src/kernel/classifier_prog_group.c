@@ -1,9 +1,9 @@
 /*
- * Which member of a listener group a frame belongs to, as eBPF. The decision is told at the head of classifier_group.c; here it is
- * in the same order. It goes on from classifier_prog.c with the key complete.
+ * Which member of a listener group a frame belongs to, as eBPF. The decision is told at the head of classifier_group.c;
+ * here it is in the same order. It goes on from classifier_prog.c with the key complete.
  *
- * Registers: R6 the frame, R7 the verdict if it matches, R9 the packet's protocol and later its TCP flags or a bitmap; R8 the group's
- * members, later its flows.
+ * Registers: R6 the frame, R7 the verdict if it matches, R9 the packet's protocol and later its TCP flags or a bitmap;
+ * R8 the group's members, later its flows.
  */
 #include "kernel/classifier_prog_internal.h"
 
@@ -147,7 +147,10 @@ static void gen_asked_map(struct gen *g)
 	bpf_asm_mov(g->a, R7, R0);
 }
 
-/* The member of slot R6 is silent: nobody is to choose it until it says that it is there. R8 = the members, R9 = its syn_since_ns. */
+/*
+ * The member of slot R6 is silent: nobody is to choose it until it says that it is there. R8 = the members, R9 = its
+ * syn_since_ns.
+ */
 static void gen_clear_member(struct gen *g)
 {
 	struct bpf_asm *a = g->a;
@@ -162,7 +165,9 @@ static void gen_clear_member(struct gen *g)
 	bpf_asm_atomic_add(a, BPF_W, R9, (int)offsetof(struct group_slot, given) - (int)offsetof(struct group_slot, syn_since_ns), R1);
 }
 
-/* R6 = the slot in `slot`, R9 = where it says since when a SYN waits for it. Goes to `alive` unless that is too long. */
+/*
+ * R6 = the slot in `slot`, R9 = where it says since when a SYN waits for it. Goes to `alive` unless that is too long.
+ */
 static void gen_if_member_is_silent(struct gen *g, int slot, int alive)
 {
 	bpf_asm_mov(g->a, R6, slot);
@@ -172,7 +177,8 @@ static void gen_if_member_is_silent(struct gen *g, int slot, int alive)
 }
 
 /*
- * A SYN came again whose entry is this member's. If the member is silent, and has no connection that this SYN must not end, the entry becomes the kernel's.
+ * A SYN came again whose entry is this member's. If the member is silent, and has no connection that this SYN must not
+ * end, the entry becomes the kernel's.
  */
 static void gen_own_syn_again(struct gen *g)
 {
@@ -226,7 +232,10 @@ static void gen_own_syn(struct gen *g)
 	bpf_asm_bind(a, ours);
 }
 
-/* Falls through with R8 the members when no entry decides. Here most frames of other members end, so a look at the entry is all they cost. */
+/*
+ * Falls through with R8 the members when no entry decides. Here most frames of other members end, so a look at the
+ * entry is all they cost.
+ */
 static void gen_by_entry(struct gen *g)
 {
 	struct bpf_asm *a = g->a;
@@ -269,7 +278,10 @@ static void gen_imm64(struct gen *g, int op, int reg, uint64_t imm)
 	bpf_asm_alu(g->a, op, reg, R5);
 }
 
-/* Each byte of reg = how many bits are set in it and the bytes below it (Hacker's Delight §5-1: pairs, nibbles, bytes, then their sums). */
+/*
+ * Each byte of reg = how many bits are set in it and the bytes below it (Hacker's Delight §5-1: pairs, nibbles, bytes,
+ * then their sums).
+ */
 static void gen_sums(struct gen *g, int reg, int scratch)
 {
 	struct bpf_asm *a = g->a;
@@ -352,8 +364,10 @@ static void gen_select_by_hash(struct gen *g)
 	bpf_asm_mov(a, R1, R0);
 }
 
-/* While cookies are out, a SYN or an ACK without entry goes by hash: over those that accept. Others go on, as does a SYN with a dead
- * member's entry: replacing it makes no new one. */
+/*
+ * While cookies are out, a SYN or an ACK without entry goes by hash: over those that accept. Others go on, as does a
+ * SYN with a dead member's entry: replacing it makes no new one.
+ */
 static void gen_cookies(struct gen *g)
 {
 	struct bpf_asm *a = g->a;
@@ -372,7 +386,9 @@ static void gen_cookies(struct gen *g)
 	bpf_asm_bind(a, over);
 }
 
-/* R6 = those to choose from: that wait; when none does, that accept; when none does, that did lately. R9 = their sums. */
+/*
+ * R6 = those to choose from: that wait; when none does, that accept; when none does, that did lately. R9 = their sums.
+ */
 static void gen_candidates(struct gen *g)
 {
 	struct bpf_asm *a = g->a;
@@ -509,8 +525,9 @@ static void gen_confirm(struct gen *g, int fresh)
 }
 
 /*
- * The host judges: no packet filter takes a SYN. The first tcx program in the chain chooses a member and asks the host on its behalf; the member's own program
- * confirms that it lives, so that a dead one's SYNs are the kernel's. The engine makes the entry when it answers. R8 = the members, R9 = the flags.
+ * The host judges: no packet filter takes a SYN. The first tcx program in the chain chooses a member and asks the host
+ * on its behalf; the member's own program confirms that it lives, so that a dead one's SYNs are the kernel's. The
+ * engine makes the entry when it answers. R8 = the members, R9 = the flags.
  */
 static void gen_judged(struct gen *g)
 {
@@ -550,7 +567,10 @@ static void gen_judged(struct gen *g)
 	bpf_asm_bind(a, not_judged);
 }
 
-/* Who is chosen and silent is chosen no more, and this SYN is the kernel's: the entry says so to all, and comes from a member as any other. */
+/*
+ * Who is chosen and silent is chosen no more, and this SYN is the kernel's: the entry says so to all, and comes from a
+ * member as any other.
+ */
 static void gen_choose(struct gen *g)
 {
 	struct bpf_asm *a = g->a;
@@ -628,8 +648,11 @@ void classifier_gen_group(struct gen *g)
 	bpf_asm_jump(a, g->exact);
 }
 
-/* R0 = the set bit of R1 that has the rank R3, from 0; R2 = the sums of R1. As in S. Vigna, "Broadword implementation of rank/select
- * queries" (2008): the byte, by the sums, then the bit in the byte. No loops: the verifier would walk each of their rounds. */
+/*
+ * R0 = the set bit of R1 that has the rank R3, from 0; R2 = the sums of R1. As in S. Vigna, "Broadword implementation
+ * of rank/select queries" (2008): the byte, by the sums, then the bit in the byte. No loops: the verifier would walk
+ * each of their rounds.
+ */
 void classifier_gen_group_functions(struct gen *g)
 {
 	struct bpf_asm *a = g->a;

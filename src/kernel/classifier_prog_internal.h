@@ -1,4 +1,7 @@
-/* Internal to the classifier's program: what its two files share, classifier_prog.c (the frame, the key) and classifier_prog_group.c (groups). */
+/*
+ * Internal to the classifier's program: what its two files share, classifier_prog.c (the frame, the key) and
+ * classifier_prog_group.c (groups).
+ */
 #ifndef FINESSE_KERNEL_CLASSIFIER_PROG_INTERNAL_H
 #define FINESSE_KERNEL_CLASSIFIER_PROG_INTERNAL_H
 
@@ -61,29 +64,43 @@ struct gen {
 void classifier_gen_lookup(struct gen *g, int map_fd, int key);
 /* R0 = the value of KEY in the map that R1 points to, or NULL. */
 void classifier_gen_lookup_key(struct gen *g);
-/* R0 = 0: KEY, with what is at `value` on the stack, is in the map that R1 points to; or -EEXIST, or another error, and it stays as it was. */
+/*
+ * R0 = 0: KEY, with what is at `value` on the stack, is in the map that R1 points to; or -EEXIST, or another error, and
+ * it stays as it was.
+ */
 void classifier_gen_insert_key(struct gen *g, int value);
 /* Goes to `found` if KEY is in the set. */
 void classifier_gen_find(struct gen *g, enum classifier_set set, int found);
 /* None of ours unless the key's local address is. */
 void classifier_gen_check_address(struct gen *g);
-/* reg = those of the segment's flags that matter; 0: it is no segment of its own (quoted by ICMP, or cut off before them). */
+/*
+ * reg = those of the segment's flags that matter; 0: it is no segment of its own (quoted by ICMP, or cut off before
+ * them).
+ */
 void classifier_gen_flags(struct gen *g, int reg);
 /*
- * Goes to `open` if this is a SYN that the host accepts whoever sends it: with no other flag, but ECN's, in one piece, for a port that is open to all, from a source that no rule
- * names. R1 to R3 are lost.
+ * Goes to `open` if this is a SYN that the host accepts whoever sends it: with no other flag, but ECN's, in one piece,
+ * for a port that is open to all, from a source that no rule names. R1 to R3 are lost.
  */
 void classifier_gen_if_open(struct gen *g, int open);
-/* Notes in the map at R1 that the host is asked about this segment, on behalf of the slot in R2; register `alive`: 1 if that slot's own program does it. */
+/*
+ * Notes in the map at R1 that the host is asked about this segment, on behalf of the slot in R2; register `alive`: 1 if
+ * that slot's own program does it.
+ */
 void classifier_gen_ask(struct gen *g, int alive);
-/* A SYN is to wait for an engine; register `since` points to the word that says since when one does. Goes to `alive` unless that is too long. Keeps R6 to R9. */
+/*
+ * A SYN is to wait for an engine; register `since` points to the word that says since when one does. Goes to `alive`
+ * unless that is too long. Keeps R6 to R9.
+ */
 void classifier_gen_if_silent(struct gen *g, int since, int alive);
 /* Goes to `found` if this process may have a connection of KEY. */
 void classifier_gen_find_conn(struct gen *g, int found);
 void classifier_gen_copy_v6_addr(struct gen *g, int to, int from);
 
-/* The part from g->group on: a port of which some listener is a group's. R1 has the port's byte, R8 the port as in the packet, R9 the
- * packet's protocol. The address is not checked yet. */
+/*
+ * The part from g->group on: a port of which some listener is a group's. R1 has the port's byte, R8 the port as in the
+ * packet, R9 the packet's protocol. The address is not checked yet.
+ */
 void classifier_gen_group(struct gen *g);
 /* The functions that it calls; after the program's last instruction. */
 void classifier_gen_group_functions(struct gen *g);

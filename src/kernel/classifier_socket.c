@@ -1,26 +1,32 @@
 /*
- * The classifier's third backend: filters on the kernel's own sockets, where CAP_NET_RAW is all that one has (a container by default).
+ * The classifier's third backend: filters on the kernel's own sockets, where CAP_NET_RAW is all that one has (a
+ * container by default).
  *
- * Nothing can be dropped on the way up then. But the kernel answers a segment for whoever listens on its port, and a filter there that swallows it leaves no answer. So:
+ * Nothing can be dropped on the way up then. But the kernel answers a segment for whoever listens on its port, and a
+ * filter there that swallows it leaves no answer. So:
  *
- *   - A listener's kernel socket, which the program keeps, gets a filter (silent_filter.c) that swallows all that comes by a served interface to an address of ours, but the
+ *   - A listener's kernel socket, which the program keeps, gets a filter (silent_filter.c) that swallows all that comes
+ *     by a served interface to an address of ours, but the
  *     4-tuples that are the kernel's. Each change of addresses, interfaces or exceptions makes the filter anew.
  *   - A client connection's port is one that a socket of ours holds, listening, and swallowing all (silent_ports.c).
- *   - Connections that outlive their listener: we keep the listener's socket. Where nobody else has it, it swallows all from then on, and lives until
- *     the last of its flows is taken away: so long the port is taken. Where others have it, it swallows those flows alone; where the engines of
- *     others serve it, it swallows all, as ever.
+ *   - Connections that outlive their listener: we keep the listener's socket. Where nobody else has it, it swallows all
+ *     from then on, and lives until
+ *     the last of its flows is taken away: so long the port is taken. Where others have it, it swallows those flows
+ *     alone; where the engines of others serve it, it swallows all, as ever.
  *
- *   - Of several processes that serve a port each swallows all at its listening socket, which may be one that they share, and each engine gets every frame: who answers
+ *   - Of several processes that serve a port each swallows all at its listening socket, which may be one that they
+ *     share, and each engine gets every frame: who answers
  *     is decided in memory (classifier_group_cells.c).
  *
- * The packet socket's filter is the nftables backend's: all TCP to this host. Segments that nobody here knows, on a port that is silent, are the
- * engine's to answer (is_silent).
+ * The packet socket's filter is the nftables backend's: all TCP to this host. Segments that nobody here knows, on a
+ * port that is silent, are the engine's to answer (is_silent).
  *
- * Owns the held ports and duplicates of listeners' sockets that outlived them; refers to those that live. A fork child's close leaves the filters to the parent.
+ * Owns the held ports and duplicates of listeners' sockets that outlived them; refers to those that live. A fork
+ * child's close leaves the filters to the parent.
  *
- * Limits: SILENT_ADDRESSES_MAX addresses; some 580 exceptions by IPv4 and 210 by IPv6 (BPF_MAXINSNS). Beyond, a change fails with -E2BIG, and what it
- * was for is the kernel's. When a process that shares its listening socket dies by a signal, its filter stays until another one serves the socket, or
- * all have closed it.
+ * Limits: SILENT_ADDRESSES_MAX addresses; some 580 exceptions by IPv4 and 210 by IPv6 (BPF_MAXINSNS). Beyond, a change
+ * fails with -E2BIG, and what it was for is the kernel's. When a process that shares its listening socket dies by a
+ * signal, its filter stays until another one serves the socket, or all have closed it.
  */
 #include "kernel/classifier_backend.h"
 

@@ -1,4 +1,7 @@
-/* One message of ctnetlink (net/netfilter/nf_conntrack_netlink.c). Windows are not told: both ways are liberal, as conntrackd does it. */
+/*
+ * One message of ctnetlink (net/netfilter/nf_conntrack_netlink.c). Windows are not told: both ways are liberal, as
+ * conntrackd does it.
+ */
 #include "kernel/conntrack.h"
 
 #include <arpa/inet.h>

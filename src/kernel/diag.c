@@ -1,9 +1,9 @@
 /*
  * inet_diag: which TCP sockets the kernel itself owns (sock_diag(7)).
  *
- * Stateless: a netlink socket per question, which are rare (a listener starts, an unknown segment
- * arrives, a block of ports is leased); who ends many TIME-WAITs keeps one. The kernel filters by local port while it walks its table, so a host with many sockets
- * costs a walk but no messages. One question about a 4-tuple is a hash lookup there.
+ * Stateless: a netlink socket per question, which are rare (a listener starts, an unknown segment arrives, a block of
+ * ports is leased); who ends many TIME-WAITs keeps one. The kernel filters by local port while it walks its table, so a
+ * host with many sockets costs a walk but no messages. One question about a 4-tuple is a hash lookup there.
  */
 #include "kernel/diag.h"
 
@@ -89,7 +89,9 @@ static int on_dumped(const struct nlmsghdr *h, void *ctx)
 	return 0;
 }
 
-/* first <= source port <= last, in inet_diag's filter language: an operation, then its operand in an operation's `no`. */
+/*
+ * first <= source port <= last, in inet_diag's filter language: an operation, then its operand in an operation's `no`.
+ */
 static void filter_ports(struct nlmsghdr *h, uint16_t first, uint16_t last)
 {
 	enum { OP = sizeof(struct inet_diag_bc_op) };
@@ -108,8 +110,8 @@ int diag_open(void)
 }
 
 /*
- * Of both families, what is in `states` and has a port of these. The older request is the one that asks for both: the kernel walks its table once, which takes it
- * some 0.3 ms, however little is in it.
+ * Of both families, what is in `states` and has a port of these. The older request is the one that asks for both: the
+ * kernel walks its table once, which takes it some 0.3 ms, however little is in it.
  */
 static int dump(uint32_t states, uint16_t first, uint16_t last, int (*each)(const struct nlmsghdr *, void *), void *ctx)
 {

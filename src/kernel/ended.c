@@ -1,6 +1,7 @@
 /*
- * An ended connection as a kernel socket: two sockets are connected over loopback, the one writes what is unread and goes, by RST or by FIN; the other one
- * is the result. Loopback delivers within the call that sends, so everything is there when this returns.
+ * An ended connection as a kernel socket: two sockets are connected over loopback, the one writes what is unread and
+ * goes, by RST or by FIN; the other one is the result. Loopback delivers within the call that sends, so everything is
+ * there when this returns.
  *
  * An AF_UNIX stream knows a reset, too: its peer closed with bytes unread.
  */
@@ -135,7 +136,10 @@ static int refused_socket(int family)
 	return err ? err : fd;
 }
 
-/* A reset behind the peer's FIN is EPIPE. An AF_UNIX socket has nothing like it: there the FIN's end of file is what a read would find. */
+/*
+ * A reset behind the peer's FIN is EPIPE. An AF_UNIX socket has nothing like it: there the FIN's end of file is what a
+ * read would find.
+ */
 static bool ends_by_fin(int fd, int other)
 {
 	return sys_shutdown(other, SHUT_WR) == 0 && becomes(fd, POLLRDHUP);

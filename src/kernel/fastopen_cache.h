@@ -1,9 +1,10 @@
 /*
- * What clients of TCP Fast Open remember of a server (RFC 7413 §4.1.3), for all processes of this host and network namespace: its cookie, its MSS,
- * and how it was asked in vain. As in Linux, it belongs to the pair of addresses and does not grow old; where room is short, something goes. Linux's
- * own cache cannot be written, so it is not used.
+ * What clients of TCP Fast Open remember of a server (RFC 7413 §4.1.3), for all processes of this host and network
+ * namespace: its cookie, its MSS, and how it was asked in vain. As in Linux, it belongs to the pair of addresses and
+ * does not grow old; where room is short, something goes. Linux's own cache cannot be written, so it is not used.
  *
- * The table is a file under /run/finesse (host_table.h). Four words are an entry: a keyed hash of the pair, the cookie, the rest with a check over
+ * The table is a file under /run/finesse (host_table.h). Four words are an entry: a keyed hash of the pair, the cookie,
+ * the rest with a check over
  * all: what two processes wrote at once is not believed. Thread-safe.
  */
 #ifndef FINESSE_KERNEL_FASTOPEN_CACHE_H

@@ -1,13 +1,14 @@
 /*
  * Promise 6: no hole in the host.
  *
- * Frames that the engine takes pass no netfilter hook and no cgroup program on their way in, and TCP that it sends passes none on its way out. So it asks what the
- * host's rules could do to them. A listener's SYNs are judged by the host itself (judge.h); what is asked here is the rest: the later segments of a connection, its
- * answers, and the connections that we open. The answer is one-sided: what cannot be shown to leave a packet alone touches it. Nothing is
- * changed, and no kernel module is loaded by asking (a module that is not loaded filters nothing).
+ * Frames that the engine takes pass no netfilter hook and no cgroup program on their way in, and TCP that it sends
+ * passes none on its way out. So it asks what the host's rules could do to them. A listener's SYNs are judged by the
+ * host itself (judge.h); what is asked here is the rest: the later segments of a connection, its answers, and the
+ * connections that we open. The answer is one-sided: what cannot be shown to leave a packet alone touches it. Nothing
+ * is changed, and no kernel module is loaded by asking (a module that is not loaded filters nothing).
  *
- * What others have at the interface's ingress (tc, tcx) would never see a frame of ours: the interface is the kernel's. XDP and tc egress are not
- * asked about: the packet socket sees frames after XDP, and sends through tc egress.
+ * What others have at the interface's ingress (tc, tcx) would never see a frame of ours: the interface is the kernel's.
+ * XDP and tc egress are not asked about: the packet socket sees frames after XDP, and sends through tc egress.
  */
 #include "kernel/firewall.h"
 
@@ -59,7 +60,10 @@ bool firewall_in_user_namespace(void)
 	return !whole;
 }
 
-/* Does no rule touch what follows a SYN to this port, whoever the peer is that no rule names? Asked once, not of each connection. */
+/*
+ * Does no rule touch what follows a SYN to this port, whoever the peer is that no rule names? Asked once, not of each
+ * connection.
+ */
 struct proof {
 	int ifindex; /* 0: not asked yet */
 	char ifname[16]; /* a rule may name it, and it may be renamed */
@@ -194,7 +198,9 @@ int firewall_load(struct firewall **out, int fd)
 
 #define LARGE 256  /* rules and elements of sets, read in some ms */
 #define SLOW  8192 /* … in some 10 ms, or 100 */
-/* A proof walks all rules and sets some ten times, with the engine's lock held: it shall take no more than some 10 ms. */
+/*
+ * A proof walks all rules and sets some ten times, with the engine's lock held: it shall take no more than some 10 ms.
+ */
 #define PROVED_RULES    8192
 #define PROVED_ELEMENTS 65536
 
@@ -385,7 +391,9 @@ int firewall_judges(const struct firewall *f, const struct firewall_flow *flow, 
 	       ask(f, flow, true, false, false, false, why, why_len) || firewall_xfrm_has(&f->xfrm, flow, false, why, why_len);
 }
 
-/* A cgroup's ingress program sees every segment, not the SYN alone, and what it says of the next one cannot be proved. */
+/*
+ * A cgroup's ingress program sees every segment, not the SYN alone, and what it says of the next one cannot be proved.
+ */
 static int programs_filter(struct firewall *f, const struct firewall_flow *flow, bool some, char *why, size_t why_len)
 {
 	return firewall_xfrm_has(&f->xfrm, flow, some, why, why_len) || firewall_hooks_have(&f->unheard.hooks, flow, some, why, why_len) || tc_has(f, flow->ifindex, flow->ifname, why, why_len) || cgroup_has(f->cgroup.egress, "egress", why, why_len) ||
@@ -417,7 +425,10 @@ static bool is_proved(struct firewall *f, const struct firewall_flow *flow)
 	return p->holds;
 }
 
-/* Is it proved that this packet of a client's passes, wherever it comes from, and (the first one) that no rule notes it? */
+/*
+ * Is it proved that this packet of a client's passes, wherever it comes from, and (the first one) that no rule notes
+ * it?
+ */
 static bool passes_unseen(const struct firewall *f, const struct firewall_flow *flow, bool syn, bool is_new)
 {
 	bool is_first = syn && is_new;

@@ -56,8 +56,9 @@ static int mount_anew(void)
 }
 
 /*
- * … or a mount of our own that nobody else sees. The kernel takes some 10 ms to make it and as long to end it, so it is kept for the process's next question. (A process that
- * closed all of its files, as the broker does, may have another file there.)
+ * … or a mount of our own that nobody else sees. The kernel takes some 10 ms to make it and as long to end it, so it is
+ * kept for the process's next question. (A process that closed all of its files, as the broker does, may have another
+ * file there.)
  */
 static int open_unmounted(void)
 {
@@ -129,7 +130,10 @@ static bool is_refused(int err, struct firewall_look *look)
 	return (err == -EPERM || err == -EACCES) && in_user_namespace(look);
 }
 
-/* The cgroup's directory, the one that is kept while the process stays in it. What may change is tried again the next time. */
+/*
+ * The cgroup's directory, the one that is kept while the process stays in it. What may change is tried again the next
+ * time.
+ */
 static int cgroup_of(struct firewall_look *look)
 {
 	char *groups;
@@ -167,7 +171,10 @@ void firewall_look_open(struct firewall_look *look)
 	firewall_open_route(look);
 }
 
-/* sock_create and bind programs have had their say: the kernel's own socket was created and bound by the kernel. Where there is one, each socket is. */
+/*
+ * sock_create and bind programs have had their say: the kernel's own socket was created and bound by the kernel. Where
+ * there is one, each socket is.
+ */
 int firewall_read_cgroup(struct firewall_cgroup *out, struct firewall_look *look)
 {
 	const struct {

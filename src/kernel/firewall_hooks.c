@@ -1,12 +1,15 @@
 /*
- * What else looks at packets at netfilter's hooks, besides rules: BPF programs (BPF_PROG_TYPE_NETFILTER) and IPVS, the kernel's load balancer. Both are asked about by
- * firewall_unheard.c, since nobody tells when they come.
+ * What else looks at packets at netfilter's hooks, besides rules: BPF programs (BPF_PROG_TYPE_NETFILTER) and IPVS, the
+ * kernel's load balancer. Both are asked about by firewall_unheard.c, since nobody tells when they come.
  *
- * Programs. The kernel lists the links of all programs to CAP_SYS_ADMIN, and not the network namespace of one. But of one priority it lets one program alone into a hook: so a
- * program of ours that lets everything pass is put there for a moment, and if the place is taken, somebody of this namespace has it (it may be a chain of nftables: then we are
- * more careful than we need to be). That is asked for links of such programs alone, which most hosts do not have; a link's number and namespace are its own for life.
+ * Programs. The kernel lists the links of all programs to CAP_SYS_ADMIN, and not the network namespace of one. But of
+ * one priority it lets one program alone into a hook: so a program of ours that lets everything pass is put there for a
+ * moment, and if the place is taken, somebody of this namespace has it (it may be a chain of nftables: then we are more
+ * careful than we need to be). That is asked for links of such programs alone, which most hosts do not have; a link's
+ * number and namespace are its own for life.
  *
- * IPVS takes SYNs for its services before a socket is looked for, also where a program on this host listens on the same port. Its table is in /proc.
+ * IPVS takes SYNs for its services before a socket is looked for, also where a program on this host listens on the same
+ * port. Its table is in /proc.
  */
 #include "kernel/firewall_internal.h"
 
@@ -112,7 +115,10 @@ static bool parse_address(const char *text, struct ip_addr *out)
 	return true;
 }
 
-/* One line of a service: "TCP  0A4E0001:0050 rr" (in hexadecimal), or with an IPv6 address in brackets. Those of marks concern packets that a rule has marked. */
+/*
+ * One line of a service: "TCP  0A4E0001:0050 rr" (in hexadecimal), or with an IPv6 address in brackets. Those of marks
+ * concern packets that a rule has marked.
+ */
 static void parse_line(const char *line, struct firewall_ipvs *out)
 {
 	struct firewall_ipvs_service *s = &out->services[out->n];

@@ -82,7 +82,10 @@ int firewall_xfrm_has(const struct firewall_xfrm *x, const struct firewall_flow 
 
 /* One of iptables' matches and targets: adds what it means to the rule that is being written. -ENOMEM. */
 int firewall_xt_match(struct ruleset *rs, const char *name, unsigned revision, const void *info, size_t len);
-/* Is this IPv6 extension header (a protocol's number) one that no packet of ours has? The classifier leaves what has it to the kernel, or to nobody. */
+/*
+ * Is this IPv6 extension header (a protocol's number) one that no packet of ours has? The classifier leaves what has it
+ * to the kernel, or to nobody.
+ */
 bool firewall_is_foreign_header(unsigned protocol);
 int firewall_xt_target(struct ruleset *rs, const char *name);
 

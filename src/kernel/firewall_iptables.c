@@ -1,10 +1,11 @@
 /*
- * Legacy iptables and ip6tables, by getsockopt on a raw socket, into the evaluator's form (firewall_rules.h). Only tables that exist in this
- * namespace are asked for (/proc/net/ip_tables_names): asking for another would load and create it.
+ * Legacy iptables and ip6tables, by getsockopt on a raw socket, into the evaluator's form (firewall_rules.h). Only
+ * tables that exist in this namespace are asked for (/proc/net/ip_tables_names): asking for another would load and
+ * create it.
  *
- * A table is one array of entries. A built-in chain begins at its hook's offset and ends with its policy; a user's chain begins behind an entry whose
- * target is ERROR, and ends with a RETURN. Verdicts below zero are final, others are the offset to jump to. Both families have the same shape with
- * other structs, so offsets carry the difference.
+ * A table is one array of entries. A built-in chain begins at its hook's offset and ends with its policy; a user's
+ * chain begins behind an entry whose target is ERROR, and ends with a RETURN. Verdicts below zero are final, others are
+ * the offset to jump to. Both families have the same shape with other structs, so offsets carry the difference.
  */
 #include "kernel/firewall_internal.h"
 
@@ -25,8 +26,10 @@
 #include "kernel/procfile.h"
 
 #define TABLE_BYTES_MAX (8 * 1024 * 1024) /* a larger table filters, whatever it says */
-/* Who is not the superuser may not read the names, nor may the owner of a network namespace that was made together with its user namespace (unshare -rn). Then
-   all are asked for, which makes empty ones of those that are not there. */
+/*
+ * Who is not the superuser may not read the names, nor may the owner of a network namespace that was made together with
+ * its user namespace (unshare -rn). Then all are asked for, which makes empty ones of those that are not there.
+ */
 #define ALL_TABLES      "filter\nmangle\nraw\nnat\nsecurity"
 #define ACCEPT_VERDICT  (-NF_ACCEPT - 1)  /* how x_tables writes a final verdict */
 

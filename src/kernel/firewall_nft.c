@@ -1,8 +1,9 @@
 /*
  * nftables, by netlink, into the evaluator's form (firewall_rules.h).
  *
- * Three dumps (chains, sets, rules) and one for the elements of each set. An expression that is not known here is "perhaps" when it can only end a rule, and an act when
- * it could do anything to a packet. iptables' own matches and targets, where nftables carries them, are translated by firewall_xt.c.
+ * Three dumps (chains, sets, rules) and one for the elements of each set. An expression that is not known here is
+ * "perhaps" when it can only end a rule, and an act when it could do anything to a packet. iptables' own matches and
+ * targets, where nftables carries them, are translated by firewall_xt.c.
  */
 #include "kernel/firewall_internal.h"
 
@@ -138,7 +139,9 @@ static void read_hook(struct rules_chain *c, const struct nlattr *hook)
 		c->n_devices = 0;
 }
 
-/* The classifier of an engine (classifier_nft.c): it takes from the kernel what is that engine's, and filters nothing. */
+/*
+ * The classifier of an engine (classifier_nft.c): it takes from the kernel what is that engine's, and filters nothing.
+ */
 static bool is_classifier(const struct rules_chain *c)
 {
 	return c->family == NFPROTO_NETDEV && strncmp(c->table, "finesse-", 8) == 0;
@@ -197,7 +200,10 @@ static int find_chain(const struct ruleset *rs, uint8_t family, const char *tabl
 
 /* ---- sets ---- */
 
-/* An expression of a set, or of an element: does it only count? Limits, quotas and connlimits decide whether an element matches. */
+/*
+ * An expression of a set, or of an element: does it only count? Limits, quotas and connlimits decide whether an element
+ * matches.
+ */
 static bool only_counts(const struct nlattr *expr)
 {
 	const struct nlattr *name = nested(expr, NFTA_EXPR_NAME);

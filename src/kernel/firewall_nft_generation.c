@@ -1,4 +1,7 @@
-/* What is asked of nftables before its rules are read: is it there, and have they changed? Asking itself would load the module. */
+/*
+ * What is asked of nftables before its rules are read: is it there, and have they changed? Asking itself would load the
+ * module.
+ */
 #include "kernel/firewall_internal.h"
 
 #include <arpa/inet.h>

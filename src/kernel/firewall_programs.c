@@ -1,8 +1,9 @@
 /*
  * Which kinds of BPF programs are loaded on this host at all.
  *
- * What is attached to an interface, and where a link leads, the kernel tells under its lock of the network, which whoever attaches a program to an interface holds for some
- * 10 ms. Programs it tells without. A program has its number before it is attached anywhere. So where no program of a kind is loaded, nobody needs to ask where one is.
+ * What is attached to an interface, and where a link leads, the kernel tells under its lock of the network, which
+ * whoever attaches a program to an interface holds for some 10 ms. Programs it tells without. A program has its number
+ * before it is attached anywhere. So where no program of a kind is loaded, nobody needs to ask where one is.
  */
 #include "kernel/firewall_internal.h"
 

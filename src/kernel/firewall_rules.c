@@ -1,19 +1,22 @@
 /*
  * What the host's rules would do to a packet: theory of operation.
  *
- * nftables' expressions are a small program over registers, and legacy iptables' matches are translated into the same. The evaluator runs that program on a packet of which
- * only some bits are known: an established connection's segment has known ports and addresses, but any length and any flags; before a connection exists, the peer is not
- * known either. So a comparison has four answers: yes, no, perhaps, and "it depends on the peer".
+ * nftables' expressions are a small program over registers, and legacy iptables' matches are translated into the same.
+ * The evaluator runs that program on a packet of which only some bits are known: an established connection's segment
+ * has known ports and addresses, but any length and any flags; before a connection exists, the peer is not known
+ * either. So a comparison has four answers: yes, no, perhaps, and "it depends on the peer".
  *
- * The answer is one-sided. RULES_PASS is proved: whatever the unknown bits are, no rule drops, changes, queues or answers the packet. What the evaluator does not know is
- * "perhaps" (a match) or an act (a statement). With `for_some`, it asks whether a peer could exist for which that holds: before a listener is taken, so that one whose
- * rules name addresses (a ban, a trusted network) is not refused for those it does not concern; each connection is asked about later, with its peer known.
+ * The answer is one-sided. RULES_PASS is proved: whatever the unknown bits are, no rule drops, changes, queues or
+ * answers the packet. What the evaluator does not know is "perhaps" (a match) or an act (a statement). With `for_some`,
+ * it asks whether a peer could exist for which that holds: before a listener is taken, so that one whose rules name
+ * addresses (a ban, a trusted network) is not refused for those it does not concern; each connection is asked about
+ * later, with its peer known.
  *
- * With `strangers`, the question is of whoever the rules do not name: it is none of the addresses with which they compare, and those are noted. So what holds for the rest of the
- * world is told apart from who is kept out.
+ * With `strangers`, the question is of whoever the rules do not name: it is none of the addresses with which they
+ * compare, and those are noted. So what holds for the rest of the world is told apart from who is kept out.
  *
- * Each base chain of a hook is walked by itself: accepting ends one chain, and the packet goes on to the next. Depth is bounded as in the kernel
- * (NFT_JUMP_STACK_SIZE).
+ * Each base chain of a hook is walked by itself: accepting ends one chain, and the packet goes on to the next. Depth is
+ * bounded as in the kernel (NFT_JUMP_STACK_SIZE).
  */
 #include "kernel/firewall_rules.h"
 
@@ -190,7 +193,10 @@ struct registers {
 
 #define V4_AT 12 /* in struct ip_addr */
 
-/* Of a stranger's address: do these bytes of a register compare it with `want`, as a prefix? Then those who have it are named, and the stranger is none of them. */
+/*
+ * Of a stranger's address: do these bytes of a register compare it with `want`, as a prefix? Then those who have it are
+ * named, and the stranger is none of them.
+ */
 static bool names_prefix(const struct registers *r, unsigned at, const uint8_t *want, unsigned len)
 {
 	struct ip_addr from = {{0}}, to;

@@ -1,6 +1,6 @@
 /*
- * The host's packet rules as a program that can be asked "what would become of this packet?" (theory: firewall_rules.c). Internal to firewall*.c: the readers of
- * nftables and of legacy iptables write it, firewall.c asks.
+ * The host's packet rules as a program that can be asked "what would become of this packet?" (theory:
+ * firewall_rules.c). Internal to firewall*.c: the readers of nftables and of legacy iptables write it, firewall.c asks.
  */
 #ifndef FINESSE_KERNEL_FIREWALL_RULES_H
 #define FINESSE_KERNEL_FIREWALL_RULES_H
@@ -129,8 +129,8 @@ struct rules_bits {
 	uint8_t value[40], known[40], peers[40];
 };
 /*
- * Of a stranger, a comparison of the address with a constant, a prefix, a range or a set's elements has an answer: it is none of those. What is compared in another way, its
- * port, say, is as unknown as ever.
+ * Of a stranger, a comparison of the address with a constant, a prefix, a range or a set's elements has an answer: it
+ * is none of those. What is compared in another way, its port, say, is as unknown as ever.
  */
 struct named_sources;
 struct rules_packet {

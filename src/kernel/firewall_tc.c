@@ -1,9 +1,10 @@
 /*
- * Others' programs where frames come in, behind the packet socket's tap and behind our own program: filters of tc, and programs at tcx. What is ours
- * never reaches them, so what they would drop, limit or send elsewhere is not for us to serve.
+ * Others' programs where frames come in, behind the packet socket's tap and behind our own program: filters of tc, and
+ * programs at tcx. What is ours never reaches them, so what they would drop, limit or send elsewhere is not for us to
+ * serve.
  *
- * The kernel tells everybody of tc's filters, and who may of tcx (CAP_NET_ADMIN; CAP_SYS_ADMIN, whose a program is). Where it does not, no program is
- * taken for another's: the engines of other processes are there as well.
+ * The kernel tells everybody of tc's filters, and who may of tcx (CAP_NET_ADMIN; CAP_SYS_ADMIN, whose a program is).
+ * Where it does not, no program is taken for another's: the engines of other processes are there as well.
  */
 #include "kernel/firewall_internal.h"
 
@@ -72,8 +73,8 @@ static int ask_filters(int ifindex, bool all, bool *found, struct firewall_look 
 }
 
 /*
- * All filters of an interface the kernel tells under its lock of the network, for which who asks may have to wait. One it tells without, and that there is nothing that could
- * have filters: most interfaces' answer.
+ * All filters of an interface the kernel tells under its lock of the network, for which who asks may have to wait. One
+ * it tells without, and that there is nothing that could have filters: most interfaces' answer.
  */
 static int read_filters(int ifindex, bool *found, struct firewall_look *look)
 {

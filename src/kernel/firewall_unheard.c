@@ -1,7 +1,8 @@
 /*
- * What may come and go, and change who is answered, without a notification: tables of legacy iptables (that one is there is seen here; what is in it,
- * firewall_iptables.c reads), programs that choose the socket of a SYN (sk_lookup), and what is at netfilter's hooks (firewall_hooks.c). As a number, a bit each, so that another one says that
- * something is new.
+ * What may come and go, and change who is answered, without a notification: tables of legacy iptables (that one is
+ * there is seen here; what is in it, firewall_iptables.c reads), programs that choose the socket of a SYN (sk_lookup),
+ * and what is at netfilter's hooks (firewall_hooks.c). As a number, a bit each, so that another one says that something
+ * is new.
  *
  * A user namespace has no right to ask about programs. Nobody but the host's superuser can have attached one there.
  */

@@ -1,9 +1,10 @@
 /*
- * IPsec policies (ip xfrm policy): what the kernel would encrypt, ask to be encrypted, or block. Frames that the engine takes and sends pass none of
- * that, so a connection that a policy could concern is the kernel's.
+ * IPsec policies (ip xfrm policy): what the kernel would encrypt, ask to be encrypted, or block. Frames that the engine
+ * takes and sends pass none of that, so a connection that a policy could concern is the kernel's.
  *
- * Asked for in one dump. A policy that lets packets pass as they are, one of an xfrm interface (that device does its work on the engine's frames as
- * well), one for marked packets and one of a single socket concern nothing of ours. More than fit: all is taken to be concerned.
+ * Asked for in one dump. A policy that lets packets pass as they are, one of an xfrm interface (that device does its
+ * work on the engine's frames as well), one for marked packets and one of a single socket concern nothing of ours. More
+ * than fit: all is taken to be concerned.
  */
 #include "kernel/firewall_internal.h"
 
@@ -151,7 +152,10 @@ static bool is_port(uint16_t want, uint16_t mask, uint16_t port, bool some)
 	return !mask || (port ? (port & mask) == (want & mask) : !some);
 }
 
-/* Of what comes in, the kernel compares the interface of the local delivery, not the one it came by: a policy that names any may be for it. */
+/*
+ * Of what comes in, the kernel compares the interface of the local delivery, not the one it came by: a policy that
+ * names any may be for it.
+ */
 static bool concerns(const struct firewall_xfrm_policy *p, const struct firewall_flow *f, bool some)
 {
 	const struct ip_addr *src = p->out ? &f->key.laddr : &f->key.raddr, *dst = p->out ? &f->key.raddr : &f->key.laddr;

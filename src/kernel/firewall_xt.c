@@ -1,7 +1,8 @@
 /*
- * iptables' own matches and targets in the evaluator's form (firewall_rules.h): as the legacy tables have them, and as nftables carries them for iptables-nft.
- * A match that is not known is "perhaps"; a target that is not known acts. A match of a header that our packets do not have (ufw: -m rt) never holds, inverted or not:
- * without the header Linux's answer is no.
+ * iptables' own matches and targets in the evaluator's form (firewall_rules.h): as the legacy tables have them, and as
+ * nftables carries them for iptables-nft. A match that is not known is "perhaps"; a target that is not known acts. A
+ * match of a header that our packets do not have (ufw: -m rt) never holds, inverted or not: without the header Linux's
+ * answer is no.
  */
 #include "kernel/firewall_internal.h"
 

@@ -20,8 +20,8 @@
  * its route, so no reverse-path or martian check applies (tests/probes/repair_probe); the
  * established socket is found whatever the interface.
  *
- * Privilege: only switching TCP_REPAIR, binding to a port below 1024, buffers beyond the limits and the raw socket need it.
- * A process without it asks for just these (kernel/privileged.h); the rest of a repair is anybody's.
+ * Privilege: only switching TCP_REPAIR, binding to a port below 1024, buffers beyond the limits and the raw socket need
+ * it. A process without it asks for just these (kernel/privileged.h); the rest of a repair is anybody's.
  *
  * Owns nothing beyond a call. References: tcp(7), linux/net/ipv4/tcp.c do_tcp_setsockopt.
  */
@@ -102,7 +102,9 @@ static uint32_t buffer_lacks(int fd, int which, uint64_t bytes)
 	return bytes * 2 <= (uint64_t)have ? 0 : bytes;
 }
 
-/* More than the limits of the system allow, if we may; as much as anybody may have otherwise. Never less than it has. */
+/*
+ * More than the limits of the system allow, if we may; as much as anybody may have otherwise. Never less than it has.
+ */
 static void grow_buffer(int fd, int force, int plain, uint64_t payload)
 {
 	uint32_t bytes = buffer_lacks(fd, plain, payload);
@@ -372,11 +374,15 @@ int handover_finish(int fd, const struct tcp_snapshot *s)
 {
 	uint32_t sent = unacked_len(s);
 	/*
-	 * Leaving sends one window probe, if it may: its answer tells what the peer has. Where nothing is on its way to it, that is known, and no segment leaves that the kernel's TCP would not
-	 * have sent.
+	 * Leaving sends one window probe, if it may: its answer tells what the peer has. Where nothing is on its way to
+	 * it, that is known, and no segment leaves that the kernel's TCP would not have sent.
 	 */
 	int err = set_repair(fd, sent ? TCP_REPAIR_OFF : TCP_REPAIR_OFF_NO_WP);
-	sockopt_set_int(fd, SOL_SOCKET, SO_REUSEADDR, 1); /* before anybody can know: who ends this process then leaves a TIME-WAIT that the port's next server does not mind */
+	/*
+	 * before anybody can know: who ends this process then leaves a TIME-WAIT that the port's next server does not
+	 * mind
+	 */
+	sockopt_set_int(fd, SOL_SOCKET, SO_REUSEADDR, 1);
 	if (err >= 0)
 		err = write_unacked(fd, s, sent, s->snd_data_len - sent);
 	if (err < 0) {

@@ -13,7 +13,10 @@
 
 #define DIRECTORY "/run/finesse"
 
-/* An open file that only we or root may have written, with room for every word: a hole in a full file system would be a SIGBUS. */
+/*
+ * An open file that only we or root may have written, with room for every word: a hole in a full file system would be a
+ * SIGBUS.
+ */
 static int open_file(const char *dir, const char *name, size_t bytes)
 {
 	char path[128];

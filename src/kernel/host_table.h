@@ -1,6 +1,6 @@
 /*
- * Words that all engines of this host share: a file under /run/finesse, mapped. They are read and written whole, so there is no lock; what they mean is their owner's.
- * Who may not open the file has words of its own.
+ * Words that all engines of this host share: a file under /run/finesse, mapped. They are read and written whole, so
+ * there is no lock; what they mean is their owner's. Who may not open the file has words of its own.
  */
 #ifndef FINESSE_KERNEL_HOST_TABLE_H
 #define FINESSE_KERNEL_HOST_TABLE_H

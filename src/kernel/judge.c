@@ -1,15 +1,18 @@
 /*
- * The judge's maps, its filter program, and the reader of its ring. judge.h says what it is for, judge_prog.c has the filter.
+ * The judge's maps, its filter program, and the reader of its ring. judge.h says what it is for, judge_prog.c has the
+ * filter.
  *
  * Owns: the map of what was asked, an array of rings of which this process's is mapped, and the loaded program.
  *
- * The ring is BPF's ring buffer: a page that the reader writes (how far it has read), a page that the kernel writes (how far it is), then the data, mapped twice in
- * a row so that no record is ever split. A record's header has its length and says while it is being written.
- * The kernel wakes who polls when it writes a record at the place up to which we say that we have read. That costs an interrupt, and is for nothing while the reader is
- * awake. So the reader says how far it is only before it sleeps, and when much is read.
+ * The ring is BPF's ring buffer: a page that the reader writes (how far it has read), a page that the kernel writes
+ * (how far it is), then the data, mapped twice in a row so that no record is ever split. A record's header has its
+ * length and says while it is being written. The kernel wakes who polls when it writes a record at the place up to
+ * which we say that we have read. That costs an interrupt, and is for nothing while the reader is awake. So the reader
+ * says how far it is only before it sleeps, and when much is read.
  *
- * Limits: ASKED_MAX questions in flight; the oldest goes first, and its SYN is the kernel's. RING_BYTES of records that nobody has read yet; what does not fit
- * is lost as in a full queue. A question whose SYN the host drops stays until it is the oldest.
+ * Limits: ASKED_MAX questions in flight; the oldest goes first, and its SYN is the kernel's. RING_BYTES of records that
+ * nobody has read yet; what does not fit is lost as in a full queue. A question whose SYN the host drops stays until it
+ * is the oldest.
  */
 #include "kernel/judge_internal.h"
 
@@ -247,7 +250,9 @@ void judge_done(struct judge *j)
 		judge_settle(j);
 }
 
-/* A record that is written from now on wakes the poll that follows; one that was written before lets it return at once. */
+/*
+ * A record that is written from now on wakes the poll that follows; one that was written before lets it return at once.
+ */
 void judge_settle(struct judge *j)
 {
 	if (*j->consumer != j->at)

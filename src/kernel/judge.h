@@ -1,13 +1,14 @@
 /*
  * The firewall as the judge: which SYNs the host's rules accepted.
  *
- * The classifier's tcx program lets a SYN for a listening port of ours climb the kernel's stack, and notes that it asked. Behind every hook of the
- * host (prerouting, conntrack, input, cgroup programs) a filter on the kernel's own listening socket meets those that all rules accepted. It swallows
- * each that was asked about and writes it into a ring that the engine reads in memory; the engine answers those alone. What was not asked about
- * (another interface, an address or port that a rule changed, an engine that died) is the kernel's, as if the filter were not there.
+ * The classifier's tcx program lets a SYN for a listening port of ours climb the kernel's stack, and notes that it
+ * asked. Behind every hook of the host (prerouting, conntrack, input, cgroup programs) a filter on the kernel's own
+ * listening socket meets those that all rules accepted. It swallows each that was asked about and writes it into a ring
+ * that the engine reads in memory; the engine answers those alone. What was not asked about (another interface, an
+ * address or port that a rule changed, an engine that died) is the kernel's, as if the filter were not there.
  *
- * One per engine, and one per group of processes that serve a port. Functions return 0/positive or -errno; called under the engine's lock. Opening needs
- * CAP_BPF; attaching does not.
+ * One per engine, and one per group of processes that serve a port. Functions return 0/positive or -errno; called under
+ * the engine's lock. Opening needs CAP_BPF; attaching does not.
  */
 #ifndef FINESSE_KERNEL_JUDGE_H
 #define FINESSE_KERNEL_JUDGE_H

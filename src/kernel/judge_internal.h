@@ -1,4 +1,7 @@
-/* Internal to src/kernel: what the judge's filter shares with the classifier's program (classifier_prog.c) and with the reader of the ring (judge.c). */
+/*
+ * Internal to src/kernel: what the judge's filter shares with the classifier's program (classifier_prog.c) and with the
+ * reader of the ring (judge.c).
+ */
 #ifndef FINESSE_KERNEL_JUDGE_INTERNAL_H
 #define FINESSE_KERNEL_JUDGE_INTERNAL_H
 
@@ -6,7 +9,10 @@
 #include "kernel/classifier_prog.h"
 #include "kernel/judge.h"
 
-/* Value of the map `asked`, by struct classifier_flow: this segment may be accepted by the host, on behalf of the engine in this slot. */
+/*
+ * Value of the map `asked`, by struct classifier_flow: this segment may be accepted by the host, on behalf of the
+ * engine in this slot.
+ */
 struct judge_asked {
 	uint32_t seq_be;
 	uint32_t slot;  /* of the array of rings */

@@ -1,11 +1,11 @@
 /*
  * The judge's filter: an eBPF program on the kernel's listening socket (judge.h).
  *
- * It runs where the kernel has found the socket of a segment, with the TCP header in front. The kernel's accepted sockets inherit it, so everything that
- * was not asked about passes, first of all each segment that is no SYN.
+ * It runs where the kernel has found the socket of a segment, with the TCP header in front. The kernel's accepted
+ * sockets inherit it, so everything that was not asked about passes, first of all each segment that is no SYN.
  *
- * The key is built from the packet as it is here. A rule that changed an address or a port on the way up changed it for this filter, too, and nobody asked about the
- * changed one: it is the kernel's.
+ * The key is built from the packet as it is here. A rule that changed an address or a port on the way up changed it for
+ * this filter, too, and nobody asked about the changed one: it is the kernel's.
  */
 #include "kernel/judge_internal.h"
 

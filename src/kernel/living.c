@@ -1,6 +1,7 @@
 /*
- * The table: a memfd with a head and LIVING_MAX places, of which only touched pages exist. Free places are a list through the places themselves, the last freed first, so that
- * the table stays as small as the connections were many. Place 0 is the list's end.
+ * The table: a memfd with a head and LIVING_MAX places, of which only touched pages exist. Free places are a list
+ * through the places themselves, the last freed first, so that the table stays as small as the connections were many.
+ * Place 0 is the list's end.
  */
 #include "kernel/living.h"
 

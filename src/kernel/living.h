@@ -1,8 +1,9 @@
 /*
- * Which connections of the engine live, in memory that outlives the process: a crash-readable table of 4-tuples, each with what its end is to say if the process dies now.
+ * Which connections of the engine live, in memory that outlives the process: a crash-readable table of 4-tuples, each
+ * with what its end is to say if the process dies now.
  *
- * The engine writes it by plain stores. The broker has a descriptor of it and reads it when the process has ended: who is in it then has a peer that nobody told. Not
- * thread-safe: under the engine's lock.
+ * The engine writes it by plain stores. The broker has a descriptor of it and reads it when the process has ended: who
+ * is in it then has a peer that nobody told. Not thread-safe: under the engine's lock.
  */
 #ifndef FINESSE_KERNEL_LIVING_H
 #define FINESSE_KERNEL_LIVING_H
@@ -16,7 +17,10 @@
 
 struct living;
 
-/* The last segment of a connection, with its numbers (host order): FIN and ACK, RST and ACK, or RST, as the kernel's close would send it; flags 0: none that is known. */
+/*
+ * The last segment of a connection, with its numbers (host order): FIN and ACK, RST and ACK, or RST, as the kernel's
+ * close would send it; flags 0: none that is known.
+ */
 struct living_word {
 	uint32_t seq, ack;
 	uint8_t flags;
@@ -38,7 +42,10 @@ void living_forget(struct living *l); /* in a fork child: it stays the parent's;
 /* ---- the broker: `fd` comes from a process that is not trusted ---- */
 /* Can it be read without waiting for anybody? */
 bool living_is_table(int fd);
-/* Reads on from *place (0: the beginning) until `n` living ones are found or the end is reached. How many. *ifindex: the scope of link-local ones. */
+/*
+ * Reads on from *place (0: the beginning) until `n` living ones are found or the end is reached. How many. *ifindex:
+ * the scope of link-local ones.
+ */
 unsigned living_read(int fd, uint32_t *place, struct living_conn *out, unsigned n, int *ifindex);
 
 #endif

@@ -15,7 +15,10 @@
 
 static int askers[2] = {-1, -1}; /* IPv4, IPv6 */
 
-/* AppArmor's word, with a newline, and nothing else: SELinux's labels begin with a user of that name, also of who is confined. */
+/*
+ * AppArmor's word, with a newline, and nothing else: SELinux's labels begin with a user of that name, also of who is
+ * confined.
+ */
 static bool is_unconfined(const char *label)
 {
 	return strcmp(label, "unconfined\n") == 0 || strcmp(label, "unconfined") == 0;
@@ -42,8 +45,9 @@ bool lsm_may_judge(void)
 }
 
 /*
- * Bound to an address that nobody can have, so that no route leads from it: connect fails (EINVAL, EAFNOSUPPORT), and nothing is sent. One of IPv6 is bound to that of
- * IPv4, since Linux lets any source address of IPv6 pass. No port is taken.
+ * Bound to an address that nobody can have, so that no route leads from it: connect fails (EINVAL, EAFNOSUPPORT), and
+ * nothing is sent. One of IPv6 is bound to that of IPv4, since Linux lets any source address of IPv6 pass. No port is
+ * taken.
  */
 static int asker_make(int family)
 {

@@ -1,6 +1,7 @@
 /*
- * Named sources: the addresses of which rules speak by name, of one family. A set that may say yes too often, and never no too often: two arrays of bits, one by a hash of the
- * whole address, one by an address's first 16 bits. So it is looked up by programs in the kernel, in memory that both have, and has room for any number.
+ * Named sources: the addresses of which rules speak by name, of one family. A set that may say yes too often, and never
+ * no too often: two arrays of bits, one by a hash of the whole address, one by an address's first 16 bits. So it is
+ * looked up by programs in the kernel, in memory that both have, and has room for any number.
  */
 #ifndef FINESSE_KERNEL_NAMED_H
 #define FINESSE_KERNEL_NAMED_H

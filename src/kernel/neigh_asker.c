@@ -96,7 +96,10 @@ struct neigh_asker *neigh_asker_new(void)
 	return a;
 }
 
-/* Nobody waits here for those that still end; but none is let out of sight, since a process may have to be alone (unshare). */
+/*
+ * Nobody waits here for those that still end; but none is let out of sight, since a process may have to be alone
+ * (unshare).
+ */
 static void join_ended(struct neigh_asker *a)
 {
 	unsigned left = 0;

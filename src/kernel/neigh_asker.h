@@ -1,11 +1,13 @@
 /*
  * Says to the kernel that neighbours are used (RTM_NEWNEIGH with NTF_USE), by a thread of its own.
  *
- * The kernel has one lock for all changes of interfaces and neighbours, in all network namespaces. Who says so waits for it: 100s of milliseconds
- * where containers come and go. The engine's lock must not wait for that, and with it every socket of the program.
+ * The kernel has one lock for all changes of interfaces and neighbours, in all network namespaces. Who says so waits
+ * for it: 100s of milliseconds where containers come and go. The engine's lock must not wait for that, and with it
+ * every socket of the program.
  *
- * The thread begins with the first neighbour that is told, and ends when it has told all. It takes no lock of the engine's. What failed is fetched by neigh_asker_failure.
- * A thread keeps the privilege that its maker had, and a process may drop its own: so none waits for the next neighbour.
+ * The thread begins with the first neighbour that is told, and ends when it has told all. It takes no lock of the
+ * engine's. What failed is fetched by neigh_asker_failure. A thread keeps the privilege that its maker had, and a
+ * process may drop its own: so none waits for the next neighbour.
  *
  * All functions need the engine's lock, or are of one thread. A fork's child has no thread, and forgets the asker.
  */

@@ -5,14 +5,16 @@
  * and two bounded caches: routes (netstate_route.c) and neighbours (netstate_neigh.c). Nothing is
  * mirrored that nobody asked for.
  *
- * Invariants. A notification of a route or a rule carries no state: it marks what is known as stale, and the next question asks again. Stale is a
- * generation number: flushing a cache is one increment. Links, addresses, and the neighbours that somebody asked for, follow their notifications in
- * place: to ask for links anew waits for the kernel's lock of the network, which is held for long where containers come and go. The kernel sends a
- * notification for each change, in order, and says when it lost some: then all of it is asked for again.
+ * Invariants. A notification of a route or a rule carries no state: it marks what is known as stale, and the next
+ * question asks again. Stale is a generation number: flushing a cache is one increment. Links, addresses, and the
+ * neighbours that somebody asked for, follow their notifications in
+ * place: to ask for links anew waits for the kernel's lock of the network, which is held for long where containers come
+ * and go. The kernel sends a notification for each change, in order, and says when it lost some: then all of it is
+ * asked for again.
  *
- * Events. netstate_on_readable drains the monitor socket. An answer is as fresh as the last drain:
- * a caller that must see what happened a moment ago (a connect right after `ip route add`) drains
- * first, which costs one recv (socket/engine.c says when that may be spared). ENOBUFS means that notifications were lost: everything is stale.
+ * Events. netstate_on_readable drains the monitor socket. An answer is as fresh as the last drain: a caller that must
+ * see what happened a moment ago (a connect right after `ip route add`) drains first, which costs one recv
+ * (socket/engine.c says when that may be spared). ENOBUFS means that notifications were lost: everything is stale.
  *
  * Limits. Neighbour notifications, which a router or a busy L2 segment produces all the time, are
  * filtered in the kernel to the interfaces whose neighbours were asked for (a classic BPF program

@@ -27,9 +27,14 @@ int netstate_fd(const struct netstate *n); /* POLLIN: call netstate_on_readable 
 #define NETSTATE_NEIGHS 0x8
 unsigned netstate_on_readable(struct netstate *n);
 
-/* Interface of the default route, else the only non-loopback one that is up; -ENODEV and a reason when neither exists. */
+/*
+ * Interface of the default route, else the only non-loopback one that is up; -ENODEV and a reason when neither exists.
+ */
 int netstate_default_interface(struct netstate *n, char *why, size_t why_len);
-/* Addresses of an interface: fills up to `max`, returns how many there are. Loopback-scope excluded, link-local included. */
+/*
+ * Addresses of an interface: fills up to `max`, returns how many there are. Loopback-scope excluded, link-local
+ * included.
+ */
 int netstate_addresses(struct netstate *n, int ifindex, struct ip_addr *out, size_t max);
 /* The interface that has this usable address; the first of several. 0: none. */
 int netstate_interface_of(struct netstate *n, const struct ip_addr *a);
@@ -38,8 +43,9 @@ bool netstate_may_serve(struct netstate *n, int ifindex);
 /* Is it one of a pair whose other end is on this host? */
 bool netstate_is_veth(struct netstate *n, int ifindex);
 /*
- * A VRF's device, or one that a VRF is the master of: what comes there is for sockets that are bound to the VRF (or to all, where tcp_l3mdev_accept is set), and goes by
- * its table. None of their addresses is served: netstate_addresses, _interface_of and _interfaces leave them out.
+ * A VRF's device, or one that a VRF is the master of: what comes there is for sockets that are bound to the VRF (or to
+ * all, where tcp_l3mdev_accept is set), and goes by its table. None of their addresses is served: netstate_addresses,
+ * _interface_of and _interfaces leave them out.
  */
 bool netstate_is_of_vrf(struct netstate *n, int ifindex);
 /* Those that may serve: fills up to `max`, by index, and returns how many there are, or -errno. */
@@ -68,7 +74,10 @@ struct route {
 	int64_t expires_us;     /* then it is to be asked for again: a router advertised it for so long. 0: never by itself */
 	const char *kernels;    /* why only the kernel can go this way, or NULL */
 };
-/* 0; -ENETUNREACH, -EHOSTUNREACH, -EACCES as connect() would say; others tell that the question failed. `src` any: let the kernel choose. `oif`/`mark` 0: none. */
+/*
+ * 0; -ENETUNREACH, -EHOSTUNREACH, -EACCES as connect() would say; others tell that the question failed. `src` any: let
+ * the kernel choose. `oif`/`mark` 0: none.
+ */
 int netstate_route(struct netstate *n, const struct ip_addr *dst, const struct ip_addr *src,
 		   int oif, uint32_t mark, struct route *out);
 
@@ -78,12 +87,16 @@ const char *netstate_rules_why(struct netstate *n, bool v6);
 /* As Linux for a new packet: a failure of a moment ago is no answer to the next question. */
 void netstate_neighbour_anew(struct netstate *n, int ifindex, const struct ip_addr *nexthop);
 /*
- * 0 and the MAC; -EAGAIN: being resolved (asked the kernel, once per second at most; NETSTATE_NEIGHS tells); -EHOSTUNREACH: failed; -ENOBUFS: the kernel had no
- * room to ask, and what is sent now is lost, as Linux's own packets are.
- * `at_once`: the kernel is asked by the caller's thread, which may wait for the kernel's lock, and has the entry when this returns. Otherwise a thread of our own asks.
+ * 0 and the MAC; -EAGAIN: being resolved (asked the kernel, once per second at most; NETSTATE_NEIGHS tells);
+ * -EHOSTUNREACH: failed; -ENOBUFS: the kernel had no room to ask, and what is sent now is lost, as Linux's own packets
+ * are. `at_once`: the kernel is asked by the caller's thread, which may wait for the kernel's lock, and has the entry
+ * when this returns. Otherwise a thread of our own asks.
  */
 int netstate_neighbour(struct netstate *n, int ifindex, const struct ip_addr *nexthop, bool at_once, uint8_t mac[6]);
-/* The kernel resolves or confirms this neighbour. 0, -EPERM without CAP_NET_ADMIN, other -errno. For who has no netstate. */
+/*
+ * The kernel resolves or confirms this neighbour. 0, -EPERM without CAP_NET_ADMIN, other -errno. For who has no
+ * netstate.
+ */
 int netstate_use_neighbour(int ifindex, const struct ip_addr *a);
 
 #endif

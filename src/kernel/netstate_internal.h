@@ -114,7 +114,10 @@ bool netstate_has_vrfs(struct netstate *n);
 /* netstate_link.c: notifications. */
 void netstate_on_link(struct netstate *n, const struct nlmsghdr *h);
 void netstate_on_addr(struct netstate *n, const struct nlmsghdr *h);
-/* netstate_neigh.c: says on this socket that a neighbour is used; waits as long as the kernel lets it. Any thread that has the socket for itself. */
+/*
+ * netstate_neigh.c: says on this socket that a neighbour is used; waits as long as the kernel lets it. Any thread that
+ * has the socket for itself.
+ */
 int netstate_ask_to_use(int fd, int ifindex, const struct ip_addr *a);
 /* netstate_neigh.c: a notification. True: it concerned an entry that somebody asked for. */
 bool netstate_on_neigh(struct netstate *n, const struct nlmsghdr *h);

@@ -1,12 +1,14 @@
 /*
- * Links and addresses: two sorted tables. What they have follows the notifications. What was notified before it was asked for, and is read after it,
- * does no harm: the last notification of an object says how it is.
+ * Links and addresses: two sorted tables. What they have follows the notifications. What was notified before it was
+ * asked for, and is read after it, does no harm: the last notification of an object says how it is.
  *
- * A dump of the links waits for the kernel's lock of the network, which whoever attaches a classifier holds for a grace period of RCU, some 10 ms. So
- * each link is asked for by its index, by ioctl, which needs no lock, when it is needed for the first time; and interfaces are found by the
- * addresses. Only what an ioctl does not tell is dumped: a link's kind, and links without addresses.
+ * A dump of the links waits for the kernel's lock of the network, which whoever attaches a classifier holds for a grace
+ * period of RCU, some 10 ms. So each link is asked for by its index, by ioctl, which needs no lock, when it is needed
+ * for the first time; and interfaces are found by the addresses. Only what an ioctl does not tell is dumped: a link's
+ * kind, and links without addresses.
  *
- * What is known is forgotten when notifications were lost. A link is forgotten, too, when its notification says less than the table needs.
+ * What is known is forgotten when notifications were lost. A link is forgotten, too, when its notification says less
+ * than the table needs.
  */
 #include "kernel/netstate_internal.h"
 
@@ -300,7 +302,10 @@ static int addr_compare(const void *a, const void *b)
 	return order ? order : (x->ifindex > y->ifindex) - (x->ifindex < y->ifindex);
 }
 
-/* An interface may have an IPv4 address more than once: with another prefix, or another peer. An IPv6 address it has once, and its peer may change. */
+/*
+ * An interface may have an IPv4 address more than once: with another prefix, or another peer. An IPv6 address it has
+ * once, and its peer may change.
+ */
 static bool is_same_addr(const struct net_addr *a, const struct net_addr *b)
 {
 	if (!ip_addr_is_v4(&a->addr))
@@ -545,7 +550,8 @@ static int on_route(const struct nlmsghdr *h, void *ctx)
 		else if (type == RTA_MULTIPATH && !ifindex)
 			ifindex = multipath_first(attr);
 	}
-	if ((!d->ifindex || metric < d->metric) && may_serve(link_without_lock(d->n, ifindex, &err))) { /* on this socket nothing else can be asked now */
+	/* on this socket nothing else can be asked now */
+	if ((!d->ifindex || metric < d->metric) && may_serve(link_without_lock(d->n, ifindex, &err))) {
 		d->ifindex = ifindex;
 		d->metric = metric;
 	}

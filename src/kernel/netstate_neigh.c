@@ -1,8 +1,9 @@
 /*
- * Neighbours: asked for one by one (RTM_GETNEIGH), then kept current by notifications. The kernel resolves and probes (its ARP, its ND, its timers);
- * we only say that we use an entry (RTM_NEWNEIGH with NTF_USE, which needs CAP_NET_ADMIN): a missing one is then resolved, a stale one confirmed by
- * the kernel's unicast probe. A thread of its own says so (neigh_asker.h), because the kernel may let it wait. Who has CAP_NET_RAW alone lets the
- * kernel send something to it instead: an ICMP echo reply that nobody asked for, which every host ignores.
+ * Neighbours: asked for one by one (RTM_GETNEIGH), then kept current by notifications. The kernel resolves and probes
+ * (its ARP, its ND, its timers); we only say that we use an entry (RTM_NEWNEIGH with NTF_USE, which needs
+ * CAP_NET_ADMIN): a missing one is then resolved, a stale one confirmed by the kernel's unicast probe. A thread of its
+ * own says so (neigh_asker.h), because the kernel may let it wait. Who has CAP_NET_RAW alone lets the kernel send
+ * something to it instead: an ICMP echo reply that nobody asked for, which every host ignores.
  */
 #include "kernel/netstate_internal.h"
 
@@ -28,7 +29,10 @@
 /* Linux gives up after three requests a second apart (mcast_solicit, retrans_time_ms) and says
    FAILED; a second more, then we look. */
 #define NEIGH_RESOLVE_TIMEOUT_US (4 * USEC_PER_SEC)
-/* How long a failure answers for everybody before a new question starts a new resolution; who begins to connect need not wait (netstate_neighbour_anew). */
+/*
+ * How long a failure answers for everybody before a new question starts a new resolution; who begins to connect need
+ * not wait (netstate_neighbour_anew).
+ */
 #define NEIGH_FAILED_HOLD_US USEC_PER_SEC
 /* The kernel had no room to ask. Linux tries with each packet; this often a second we do. */
 #define NEIGH_NO_ROOM_HOLD_US (10 * USEC_PER_MSEC)
@@ -186,11 +190,14 @@ struct echo_reply {
 	uint16_t checksum, id, sequence;
 };
 
-/* The kernel sends to it, and resolves it for that. It tells that it has no room only to who wants to hear of errors. */
+/*
+ * The kernel sends to it, and resolves it for that. It tells that it has no room only to who wants to hear of errors.
+ */
 static int send_to(int ifindex, const struct ip_addr *a)
 {
 	const bool v4 = ip_addr_is_v4(a);
-	const struct echo_reply v4_reply = {.type = ICMP_ECHOREPLY, .checksum = UINT16_MAX}, v6_reply = {.type = ICMP6_ECHO_REPLY}; /* the kernel sums ICMPv6 itself */
+	/* the kernel sums ICMPv6 itself */
+	const struct echo_reply v4_reply = {.type = ICMP_ECHOREPLY, .checksum = UINT16_MAX}, v6_reply = {.type = ICMP6_ECHO_REPLY};
 	struct sockaddr_in to4 = {.sin_family = AF_INET};
 	struct sockaddr_in6 to6 = {.sin6_family = AF_INET6, .sin6_scope_id = ifindex};
 	char device[IF_NAMESIZE];
@@ -245,7 +252,10 @@ static int use(struct netstate *n, struct neigh_entry *e, int64_t now_us, bool a
 	return ret == -EPERM ? privileged_use_neighbour(e->ifindex, &e->addr) : ret;
 }
 
-/* Nobody was asked: the kernel's table of neighbours is full, say (Linux has one for all namespaces), or it had no memory or no time. That is no news of the neighbour. */
+/*
+ * Nobody was asked: the kernel's table of neighbours is full, say (Linux has one for all namespaces), or it had no
+ * memory or no time. That is no news of the neighbour.
+ */
 static bool was_not_asked(int err)
 {
 	switch (err) {
@@ -279,7 +289,10 @@ static int fail(struct netstate *n, struct neigh_entry *e, int64_t now_us, int e
 	return -ENOBUFS;
 }
 
-/* What the thread could not have resolved. -EPERM: CAP_NET_ADMIN is not that of the namespace's owner; from now on nobody needs a thread for that answer. */
+/*
+ * What the thread could not have resolved. -EPERM: CAP_NET_ADMIN is not that of the namespace's owner; from now on
+ * nobody needs a thread for that answer.
+ */
 static void take_failures(struct netstate *n, int64_t now_us)
 {
 	struct neigh_ask ask;
@@ -295,7 +308,10 @@ static void take_failures(struct netstate *n, int64_t now_us)
 	}
 }
 
-/* Nothing was heard for longer than the kernel needs by default. Where it has no entry, whoever asked on our behalf (the broker, say) found no room. */
+/*
+ * Nothing was heard for longer than the kernel needs by default. Where it has no entry, whoever asked on our behalf
+ * (the broker, say) found no room.
+ */
 static int overdue(struct netstate *n, struct neigh_entry *e, int64_t now_us)
 {
 	look_up(n, e);

@@ -194,8 +194,8 @@ static int on_expiry(const struct nlmsghdr *h, void *ctx)
 }
 
 /*
- * A router advertised the route for a while. The kernel goes another way as soon as that is over, and tells up to 30 s later. Only the table's own
- * entry says when it is, not the way that was found by it.
+ * A router advertised the route for a while. The kernel goes another way as soon as that is over, and tells up to 30 s
+ * later. Only the table's own entry says when it is, not the way that was found by it.
  */
 static void ask_expiry(struct netstate *n, const struct route_entry *key, const struct ip_addr *dst, struct route *out)
 {

@@ -1,11 +1,13 @@
 /*
- * Rules (ip rule) that look at what the question for a route does not have. A route is asked once for all connections between two addresses, so a
- * rule that chooses by port, by TOS or DSCP, or by a field that is not known here, might give one of them another way than its own. Where there is
- * such a rule for TCP, the ways of that family are the kernel's.
+ * Rules (ip rule) that look at what the question for a route does not have. A route is asked once for all connections
+ * between two addresses, so a rule that chooses by port, by TOS or DSCP, or by a field that is not known here, might
+ * give one of them another way than its own. Where there is such a rule for TCP, the ways of that family are the
+ * kernel's.
  *
  * A rule for VRFs (l3mdev) says that there may be some: netstate_link.c tells which interfaces are theirs.
  *
- * Source, destination, interface, mark, user and protocol are in the question (netstate_route.c). The rules are read with the first route, and again when one changed.
+ * Source, destination, interface, mark, user and protocol are in the question (netstate_route.c). The rules are read
+ * with the first route, and again when one changed.
  */
 #include "kernel/netstate_internal.h"
 
@@ -16,7 +18,10 @@
 
 #include "base/log.h"
 
-/* From here on all attributes choose packets by fields that the question has not: ports, and in newer kernels DSCP, flow label and their masks. */
+/*
+ * From here on all attributes choose packets by fields that the question has not: ports, and in newer kernels DSCP,
+ * flow label and their masks.
+ */
 #define FIRST_UNASKED FRA_SPORT_RANGE
 
 struct reading {
@@ -85,7 +90,10 @@ const char *netstate_rules_why(struct netstate *n, bool v6)
 	return n->rules_why[v6];
 }
 
-/* Also of a rule that somebody made for them by hand; not of VRFs whose rules name tables and devices (before Linux 4.8, or where it was deleted). */
+/*
+ * Also of a rule that somebody made for them by hand; not of VRFs whose rules name tables and devices (before Linux
+ * 4.8, or where it was deleted).
+ */
 bool netstate_has_vrfs(struct netstate *n)
 {
 	refresh(n);

@@ -1,9 +1,10 @@
 /*
- * nftables transactions over netlink: one batch of changes that the kernel takes as a whole or refuses as a whole. Attributes are written with libmnl's
- * pure helpers; libnftables is not used because it keeps its socket to itself: the table lives as long as that socket, so it must be moved among our fds and
- * must not survive in a fork child.
+ * nftables transactions over netlink: one batch of changes that the kernel takes as a whole or refuses as a whole.
+ * Attributes are written with libmnl's pure helpers; libnftables is not used because it keeps its socket to itself: the
+ * table lives as long as that socket, so it must be moved among our fds and must not survive in a fork child.
  *
- * A batch is filled between nft_batch_begin and nft_batch_commit. It never overflows: when a message does not fit, the batch is marked, and the commit says
+ * A batch is filled between nft_batch_begin and nft_batch_commit. It never overflows: when a message does not fit, the
+ * batch is marked, and the commit says
  * -E2BIG. Not thread-safe.
  */
 #ifndef FINESSE_KERNEL_NFT_BATCH_H
@@ -31,7 +32,10 @@ int nft_batch_commit(struct nft_batch *b, int fd);
 bool nft_batch_has_room(const struct nft_batch *b); /* for one more message */
 
 void nft_add_table(struct nft_batch *b);
-/* A set of keys of key_bytes; `id` names it within this batch. `key_type`: of what, in nft's own numbers; the kernel does not look at it. */
+/*
+ * A set of keys of key_bytes; `id` names it within this batch. `key_type`: of what, in nft's own numbers; the kernel
+ * does not look at it.
+ */
 void nft_add_set(struct nft_batch *b, const char *set, uint32_t id, uint32_t key_type, uint32_t key_bytes);
 void nft_add_element(struct nft_batch *b, const char *set, const void *key, size_t key_bytes);
 void nft_del_element(struct nft_batch *b, const char *set, const void *key, size_t key_bytes);

@@ -13,7 +13,10 @@
 #define STAMP_BITS    24 /* seconds, modulo 194 days */
 #define STAMP_MASK    ((UINT64_C(1) << STAMP_BITS) - 1)
 
-/* No secret: anybody can make one, and has nothing of it. A mixing of the bits is all that it takes to look like any number (MurmurHash3's last step). */
+/*
+ * No secret: anybody can make one, and has nothing of it. A mixing of the bits is all that it takes to look like any
+ * number (MurmurHash3's last step).
+ */
 uint16_t peers_mark(uint32_t fin_seq)
 {
 	uint32_t x = fin_seq;

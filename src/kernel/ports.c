@@ -21,15 +21,16 @@
  * TIME-WAITs on its ports have time to end. The file is a hint: the binding decides. Without it (no
  * permission) the order starts at a random block.
  *
- * A port on which the kernel itself has a connection, or the TIME-WAIT of one that was handed over
- * to it, is left out: its segments would be taken from it, and when this process dies it would
- * answer our peers with ACKs of the old connection. One inet_diag dump whenever leases are taken, and again after
- * KERNELS_AGAIN_S while there are any. But the dump walks the kernel's whole table, some 0.8 ms, and is what a short program would pay most for. So the first
- * SINGLES connections ask about their own 4-tuple alone, where that is all that counts, and the dump comes with the one after.
+ * A port on which the kernel itself has a connection, or the TIME-WAIT of one that was handed over to it, is left out:
+ * its segments would be taken from it, and when this process dies it would answer our peers with ACKs of the old
+ * connection. One inet_diag dump whenever leases are taken, and again after KERNELS_AGAIN_S while there are any. But
+ * the dump walks the kernel's whole table, some 0.8 ms, and is what a short program would pay most for. So the first
+ * SINGLES connections ask about their own 4-tuple alone, where that is all that counts, and the dump comes with the one
+ * after.
  *
- * A port whose connection was given up before the peer answered is left out for a few seconds: the peer may have half of a connection there, and says
- * RST to another SYN within its window (RFC 9293 §3.10.7.4). A small lease whose other ports are busy would come to it at once; the kernel, which has
- * 28,000, hardly ever does.
+ * A port whose connection was given up before the peer answered is left out for a few seconds: the peer may have half
+ * of a connection there, and says RST to another SYN within its window (RFC 9293 §3.10.7.4). A small lease whose other
+ * ports are busy would come to it at once; the kernel, which has 28,000, hardly ever does.
  *
  * Which port: RFC 6056 §3.3.4 (double hash) over the leased ports in lease order.
  *

@@ -1,11 +1,12 @@
 /*
  * What only a privileged process may ask of the kernel, asked of somebody else.
  *
- * The engine tries everything by itself first. Where the kernel says that this process may not (it dropped its privilege), these
- * functions ask who may: the broker (src/process), which registers itself here. With nobody to ask, each returns -EPERM.
+ * The engine tries everything by itself first. Where the kernel says that this process may not (it dropped its
+ * privilege), these functions ask who may: the broker (src/process), which registers itself here. With nobody to ask,
+ * each returns -EPERM.
  *
- * Called under the engine's lock, but privileged_look. Each waits for an answer with a bound (BROKER_WAIT_MS), but privileged_use_neighbour and
- * privileged_watch(_ring), which wait for none.
+ * Called under the engine's lock, but privileged_look. Each waits for an answer with a bound (BROKER_WAIT_MS), but
+ * privileged_use_neighbour and privileged_watch(_ring), which wait for none.
  */
 #ifndef FINESSE_KERNEL_PRIVILEGED_H
 #define FINESSE_KERNEL_PRIVILEGED_H
@@ -49,7 +50,8 @@ struct privileged_enter {
 struct privileged_ops {
 	/*
 	 * `why` gets a line when it fails. The fds are the caller's, internal ones. -EACCES: the host filters packets.
-	 * `only_spare`: for who could do it himself, but 20 ms more slowly than taking one that is ready. -EAGAIN: there is none.
+	 * `only_spare`: for who could do it himself, but 20 ms more slowly than taking one that is ready. -EAGAIN:
+	 * there is none.
 	 */
 	int (*open_link)(int ifindex, bool only_spare, struct privileged_link *out, char *why, size_t why_len);
 	/* All that a handover needs of the TCP socket `fd`, in one request: who ends hands over many. */
@@ -58,15 +60,23 @@ struct privileged_ops {
 	int (*inject_fin)(int fd, const void *packet, size_t len);
 	/* Whoever is in this table (kernel/living.h) when this process has ended is told so. */
 	int (*watch)(int table_fd);
-	/* What is left in the receive ring of this packet socket when this process has died is somebody's who is just connecting. */
+	/*
+	 * What is left in the receive ring of this packet socket when this process has died is somebody's who is just
+	 * connecting.
+	 */
 	int (*watch_ring)(int rx_fd);
 	int (*use_neighbour)(int ifindex, const struct ip_addr *addr);
 	int (*make_group)(int fds[CLASSIFIER_GROUP_FDS]); /* classifier_group_make */
-	/* Maps entered in maps of maps. The kernel waits long for each change, for which who is asked does not wait: they are found there from now on. */
+	/*
+	 * Maps entered in maps of maps. The kernel waits long for each change, for which who is asked does not wait:
+	 * they are found there from now on.
+	 */
 	int (*enter_maps)(const struct privileged_enter *maps, unsigned n);
 	int (*read_firewall)(void); /* firewall_save's fd; -EAGAIN: who is asked is busy, and may be asked again in some seconds */
-	/* firewall_untold_of this process, and firewall_generation. By a descriptor of look_begin's (or -errno), without the lock, by one thread at a
-	   time. Negative: look_failed. */
+	/*
+	 * firewall_untold_of this process, and firewall_generation. By a descriptor of look_begin's (or -errno),
+	 * without the lock, by one thread at a time. Negative: look_failed.
+	 */
 	int (*look)(int fd, uint32_t *generation);
 	int (*look_begin)(void);
 	void (*look_cut)(void); /* by another thread than look's, which then ends at once: look_failed */
@@ -78,7 +88,10 @@ struct privileged_ops {
 
 extern const struct privileged_ops *privileged_ops; /* NULL: nobody is asked */
 
-/* Are all of these in effect, a bit for each CAP_… of linux/capability.h, all below 32? False also when it cannot be told. Any thread, no lock. */
+/*
+ * Are all of these in effect, a bit for each CAP_… of linux/capability.h, all below 32? False also when it cannot be
+ * told. Any thread, no lock.
+ */
 bool privileged_has(uint32_t capabilities);
 
 int privileged_open_link(int ifindex, bool only_spare, struct privileged_link *out, char *why, size_t why_len);

@@ -1,9 +1,11 @@
 /*
- * Theory of operation: requeue.h. One map element at a time says which 4-tuple the program takes, and with what options the handshake was made; it is there for the
- * moment of requeue_give. Packets that are not in the map pass. The program ends with the attachment: when requeue_close is called, or the process dies.
+ * Theory of operation: requeue.h. One map element at a time says which 4-tuple the program takes, and with what options
+ * the handshake was made; it is there for the moment of requeue_give. Packets that are not in the map pass. The program
+ * ends with the attachment: when requeue_close is called, or the process dies.
  *
- * The first segment is an ACK without text: of it the kernel makes the connection, whose sequence numbers are the segment's, less one. Then comes what is unread, and
- * the peer's FIN with the last of it. The kernel's answers go to the peer, to whom they are old.
+ * The first segment is an ACK without text: of it the kernel makes the connection, whose sequence numbers are the
+ * segment's, less one. Then comes what is unread, and the peer's FIN with the last of it. The kernel's answers go to
+ * the peer, to whom they are old.
  */
 #include "kernel/requeue.h"
 
@@ -290,8 +292,9 @@ void requeue_forget(struct requeue *q)
 }
 
 /*
- * The kernel waits for an RCU grace period when an attachment ends, and whoever closes is about to fork, mostly: a server on its way to its workers, with clients before the door. So
- * the kernel ends it in its own time. Whoever has the descriptor else is a forked child, who forgets it at once.
+ * The kernel waits for an RCU grace period when an attachment ends, and whoever closes is about to fork, mostly: a
+ * server on its way to its workers, with clients before the door. So the kernel ends it in its own time. Whoever has
+ * the descriptor else is a forked child, who forgets it at once.
  */
 void requeue_close(struct requeue *q)
 {

@@ -59,7 +59,10 @@ static void try_all(volatile int *at)
 		sys_call(SYS_exit_group, 0, 0, 0, 0, 0, 0);
 }
 
-/* Which call ends the child: CALLS where none does, or -errno. Its end makes no SIGCHLD, and no wait of the program's sees it. */
+/*
+ * Which call ends the child: CALLS where none does, or -errno. Its end makes no SIGCHLD, and no wait of the program's
+ * sees it.
+ */
 static int first_deadly(volatile int *at)
 {
 	int status;

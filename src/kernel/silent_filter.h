@@ -1,8 +1,10 @@
 /*
- * The classic BPF filter that keeps the kernel's TCP silent: what it swallows at a listening socket, the kernel neither answers nor keeps. Internal to src/kernel.
+ * The classic BPF filter that keeps the kernel's TCP silent: what it swallows at a listening socket, the kernel neither
+ * answers nor keeps. Internal to src/kernel.
  *
- * It runs behind the kernel's lookup: a segment whose 4-tuple has a kernel socket of its own never meets the listener's filter. Connections that the kernel accepts
- * there inherit it (silent_filter_remove). No privilege is needed by the kernel's documentation; a kernel may want CAP_NET_ADMIN (silent_filter_probe).
+ * It runs behind the kernel's lookup: a segment whose 4-tuple has a kernel socket of its own never meets the listener's
+ * filter. Connections that the kernel accepts there inherit it (silent_filter_remove). No privilege is needed by the
+ * kernel's documentation; a kernel may want CAP_NET_ADMIN (silent_filter_probe).
  */
 #ifndef FINESSE_KERNEL_SILENT_FILTER_H
 #define FINESSE_KERNEL_SILENT_FILTER_H
@@ -25,7 +27,10 @@ struct silent_rules {
 	bool only_syns;  /* … of everything else only what would begin a connection */
 };
 
-/* The socket's filter from now on. -E2BIG: more addresses or flows than a filter has room for; -EPERM: the kernel refuses it, or the filter is locked. */
+/*
+ * The socket's filter from now on. -E2BIG: more addresses or flows than a filter has room for; -EPERM: the kernel
+ * refuses it, or the filter is locked.
+ */
 int silent_filter_attach(int fd, const struct silent_rules *r);
 /* Swallows all. */
 int silent_filter_attach_all(int fd);

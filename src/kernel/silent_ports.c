@@ -1,11 +1,12 @@
 /*
  * Silent ports: the sockets that hold them, and where those are kept.
  *
- * A process with many connections to one place needs as many ports, and a descriptor for each would take numbers from the program. So the sockets are sent
- * to ourselves, PARK_AT_ONCE in a message, and stay in a socket pair's queue: they live there without a number, and die with the pair. Nobody receives them.
+ * A process with many connections to one place needs as many ports, and a descriptor for each would take numbers from
+ * the program. So the sockets are sent to ourselves, PARK_AT_ONCE in a message, and stay in a socket pair's queue: they
+ * live there without a number, and die with the pair. Nobody receives them.
  *
- * Limits: the kernel allows RLIMIT_NOFILE descriptors in flight for each user, and as many messages as the pair's buffer holds (some 270). Beyond,
- * the port is not held, and the connection is the kernel's.
+ * Limits: the kernel allows RLIMIT_NOFILE descriptors in flight for each user, and as many messages as the pair's
+ * buffer holds (some 270). Beyond, the port is not held, and the connection is the kernel's.
  */
 #include "kernel/silent_ports.h"
 

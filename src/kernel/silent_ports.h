@@ -1,9 +1,9 @@
 /*
- * Ports on which the kernel stays silent because a socket of ours listens there and swallows all: what the engine's client connections use where nothing
- * else keeps their segments from the kernel. Internal to src/kernel.
+ * Ports on which the kernel stays silent because a socket of ours listens there and swallows all: what the engine's
+ * client connections use where nothing else keeps their segments from the kernel. Internal to src/kernel.
  *
- * One socket for each (address, port), shared by all 4-tuples there, kept until silent_ports_close. The kernel's table of bound sockets keeps others off the
- * port, and closes all when the process dies. Under the engine's lock.
+ * One socket for each (address, port), shared by all 4-tuples there, kept until silent_ports_close. The kernel's table
+ * of bound sockets keeps others off the port, and closes all when the process dies. Under the engine's lock.
  */
 #ifndef FINESSE_KERNEL_SILENT_PORTS_H
 #define FINESSE_KERNEL_SILENT_PORTS_H

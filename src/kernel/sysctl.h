@@ -1,15 +1,17 @@
 /*
- * The settings of the network namespace that TCP sockets of the kernel's obey (sysctl.def): read when a socket is decided, never on a segment's path.
+ * The settings of the network namespace that TCP sockets of the kernel's obey (sysctl.def): read when a socket is
+ * decided, never on a segment's path.
  *
- * The kernel does not tell of changes. So the files are read again when a socket is decided and what was read is older than SYSCTL_AGE_US, or older than a
- * hundred times what the reading took: it never takes more than a hundredth of the time. A program that decides one socket after the other, less than
- * SYSCTL_AGE_US apart, often has several processes that do the same, and then a hundredth of the time is much of each one's share of the CPUs: there it is an
- * eight-hundredth, as long as nothing gets older than 200 ms by that. At listen it is a tenth: a server listens once, and often just after its settings were made.
- * Two descriptors of directories are kept, so that a program may leave
+ * The kernel does not tell of changes. So the files are read again when a socket is decided and what was read is older
+ * than SYSCTL_AGE_US, or older than a hundred times what the reading took: it never takes more than a hundredth of the
+ * time. A program that decides one socket after the other, less than SYSCTL_AGE_US apart, often has several processes
+ * that do the same, and then a hundredth of the time is much of each one's share of the CPUs: there it is an
+ * eight-hundredth, as long as nothing gets older than 200 ms by that. At listen it is a tenth: a server listens once,
+ * and often just after its settings were made. Two descriptors of directories are kept, so that a program may leave
  * /proc behind (chroot). They show the namespace in which they were opened, whoever reads.
  *
- * To open, read and close some 60 files takes longer than the connection of a short program. So the broker, which has them open, tells them along
- * with a link (process/broker.h).
+ * To open, read and close some 60 files takes longer than the connection of a short program. So the broker, which has
+ * them open, tells them along with a link (process/broker.h).
  *
  * Under the engine's lock.
  */
@@ -67,7 +69,10 @@ static inline int64_t sysctls_number(const struct sysctls *s, enum sysctl which)
 /* The text of a setting that is none of them, of net.ipv4: read now. False: it cannot be, or is empty. */
 bool sysctls_text(const struct sysctls *s, const char *name, char *out, unsigned len);
 
-/* The setting number `i` that the engine does not obey and that is not the default now: true, with what to tell; false: `i` is another. i < SYSCTL_COUNT. */
+/*
+ * The setting number `i` that the engine does not obey and that is not the default now: true, with what to tell; false:
+ * `i` is another. i < SYSCTL_COUNT.
+ */
 struct sysctl_unheeded {
 	const char *name, *why;
 	int64_t value;

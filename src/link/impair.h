@@ -1,18 +1,23 @@
 /*
  * A bad network, one direction of it: frames go in, and come out later, or not, or twice, or damaged.
  *
- * Owns copies of the frames in flight, in a heap by the time they arrive. Pure in time: the caller says what time it is.
+ * Owns copies of the frames in flight, in a heap by the time they arrive. Pure in time: the caller says what time it
+ * is.
  *
- * A frame meets, in this order: the bottleneck (`rate`: a queue of `queue` bytes, or of IMPAIR_QUEUE_US at that rate, at least
- * IMPAIR_QUEUE_MIN_BYTES; what does not fit is dropped from the tail; a token bucket of `burst` bytes lets frames pass it), loss, then per copy
- * the delay, `batch`, reordering and corruption.
- * - The fate of the n-th frame is a function of the seed, the direction, n and the frame's length alone: every frame draws the same
+ * A frame meets, in this order: the bottleneck (`rate`: a queue of `queue` bytes, or of IMPAIR_QUEUE_US at that rate,
+ * at least IMPAIR_QUEUE_MIN_BYTES; what does not fit is dropped from the tail; a token bucket of `burst` bytes lets
+ * frames pass it), loss, then per copy the delay, `batch`, reordering and corruption.
+ * - The fate of the n-th frame is a function of the seed, the direction, n and the frame's length alone: every frame
+ *   draws the same
  *   number of random numbers, whatever they decide.
- * - Order is kept (also under jitter) but for frames that `reorder` picks: each arrives later than its turn by up to half the
+ * - Order is kept (also under jitter) but for frames that `reorder` picks: each arrives later than its turn by up to
+ *   half the
  *   delay, at least by up to IMPAIR_REORDER_MIN_US.
- * - Corruption flips one bit behind the link header of an IPv4 or IPv6 frame, which any Internet checksum finds. What has no checksum of its
+ * - Corruption flips one bit behind the link header of an IPv4 or IPv6 frame, which any Internet checksum finds. What
+ *   has no checksum of its
  *   own on a path (ARP, the link header, behind a frame check sequence on real wires) is left alone.
- * - Frames are wire segments. Super-segments must be split and checksums computed before: a flipped bit under a checksum that is
+ * - Frames are wire segments. Super-segments must be split and checksums computed before: a flipped bit under a
+ *   checksum that is
  *   computed afterwards would be delivered as good.
  *
  * Limits: IMPAIR_FLIGHT_MAX_BYTES in flight; beyond, and without memory, frames are dropped. All fates are counted.

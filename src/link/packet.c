@@ -60,7 +60,10 @@ static int has_eth_from_arphrd(unsigned type)
 	}
 }
 
-/* Of an interface that goes to another network namespace its packet sockets hear no more, also when it comes back under the same index. */
+/*
+ * Of an interface that goes to another network namespace its packet sockets hear no more, also when it comes back under
+ * the same index.
+ */
 int packet_ifindex(int fd)
 {
 	struct sockaddr_ll at;
@@ -124,7 +127,8 @@ static struct packet_link *packet_link_new(const struct link_config *config)
 	p->link.info.ifindex = config->ifindex;
 	p->rx.fd = p->tx.fd = -1;
 	p->no_io_uring = config->no_io_uring;
-	p->tx.one_piece = config->veth; /* the caller knows: of the kernel, it is asked with its lock of the network, for which a link shall not wait */
+	/* the caller knows: of the kernel, it is asked with its lock of the network, for which a link shall not wait */
+	p->tx.one_piece = config->veth;
 	return p;
 }
 

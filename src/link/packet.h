@@ -49,8 +49,8 @@ _Static_assert(offsetof(struct tx_head, hdr) == sizeof(struct virtio_net_hdr), "
 #define TX_IOV_MAX (1 + LINK_TX_PAYLOAD_MAX)
 
 /*
- * The longest frame whose memory is one piece: 64 KiB, of which the kernel has the rest (struct skb_shared_info, and the headroom that an interface asks for).
- * A byte more would take 128 KiB.
+ * The longest frame whose memory is one piece: 64 KiB, of which the kernel has the rest (struct skb_shared_info, and
+ * the headroom that an interface asks for). A byte more would take 128 KiB.
  */
 #define TX_ONE_PIECE_BYTES (65536 - 320 - 256)
 

@@ -10,8 +10,9 @@
  * slot has it (len < wire_len), and counted. When the receive buffer is full the kernel queues no
  * copy and sets no TP_STATUS_COPY: truncated, counted apart.
  *
- * A copy may stay in the queue until its bytes are wanted (link.h's `begun` and link_fetch). None is read before those that were left, so their order holds. They are a
- * part of the receive buffer at most, or others would find no room in it.
+ * A copy may stay in the queue until its bytes are wanted (link.h's `begun` and link_fetch). None is read before those
+ * that were left, so their order holds. They are a part of the receive buffer at most, or others would find no room in
+ * it.
  *
  * Small slots keep the ring in the cache, and 4 MiB of them hold 2,048 frames where 64 KiB slots
  * would hold 64.
@@ -102,8 +103,9 @@ static int rx_map_ring(struct packet_rx *rx, uint32_t bytes)
 }
 
 /*
- * What the buffer is, whoever made it. The kernel counts memory there, not bytes: a driver may give each wire segment of a frame a page of its own, 3 times its
- * bytes with pages of 4 KiB. RX_LEFT_PART has room for that; larger pages leave room for fewer frames.
+ * What the buffer is, whoever made it. The kernel counts memory there, not bytes: a driver may give each wire segment
+ * of a frame a page of its own, 3 times its bytes with pages of 4 KiB. RX_LEFT_PART has room for that; larger pages
+ * leave room for fewer frames.
  */
 static void rx_limit_left(struct packet_rx *rx)
 {
@@ -279,7 +281,10 @@ static void rx_leave(struct link *l, uint32_t wire_len)
 	link_count(l, LINKC_RxLeft, 1);
 }
 
-/* Of the frame at the queue's head, behind `skip` bytes, `pieces`. What is passed over goes where copies go that are read ahead: none are, now. */
+/*
+ * Of the frame at the queue's head, behind `skip` bytes, `pieces`. What is passed over goes where copies go that are
+ * read ahead: none are, now.
+ */
 static bool rx_copy_out(struct packet_rx *rx, uint32_t wire_len, uint32_t skip, const struct iovec *pieces, int n, int flags)
 {
 	struct iovec iov[1 + LINK_FETCH_PIECES] = {{rx->copies, sizeof(struct virtio_net_hdr) + skip}};
@@ -368,8 +373,9 @@ static void rx_deliver(struct link *l, struct link_rx_handler *h, struct tpacket
 }
 
 /*
- * The CPU that a frame arrived on wrote its slot last: what is read of it is fetched from there while the frame before it is worked on. Of a slot that the kernel has yet to
- * fill only the line that tells so, or the kernel would have to take the others back.
+ * The CPU that a frame arrived on wrote its slot last: what is read of it is fetched from there while the frame before
+ * it is worked on. Of a slot that the kernel has yet to fill only the line that tells so, or the kernel would have to
+ * take the others back.
  */
 static void rx_prefetch(const struct packet_rx *rx)
 {

@@ -22,11 +22,13 @@
  * pieces, which have the account) nobody would wake us: the frame is dropped and counted, and link_bounced tells of it.
  * Any other error concerns one frame, which is dropped and counted.
  *
- * One piece. The kernel copies a super-segment into memory of 32 KiB and smaller pieces. Each processor keeps lists of such pieces (Linux: up to 32 KiB), from which it
- * takes and to which it frees. Where the receiver is on this host and on another processor (veth), the lists of his grow to tens of megabytes before the oldest piece comes
- * back to us: what we copy into is never in a cache, and that took more time than all the rest. Memory of 64 KiB is on no such list: what was freed last is taken next.
- * So there a super-segment asks for one piece, by a `hdr_len` that is the whole frame's. A host whose memory is in small pieces may have none: ENOBUFS, as of a full
- * queue. Then the frame asks again for pieces, and so do the next TX_PIECES_FRAMES.
+ * One piece. The kernel copies a super-segment into memory of 32 KiB and smaller pieces. Each processor keeps lists of
+ * such pieces (Linux: up to 32 KiB), from which it takes and to which it frees. Where the receiver is on this host and
+ * on another processor (veth), the lists of his grow to tens of megabytes before the oldest piece comes back to us:
+ * what we copy into is never in a cache, and that took more time than all the rest. Memory of 64 KiB is on no such
+ * list: what was freed last is taken next. So there a super-segment asks for one piece, by a `hdr_len` that is the
+ * whole frame's. A host whose memory is in small pieces may have none: ENOBUFS, as of a full queue. Then the frame asks
+ * again for pieces, and so do the next TX_PIECES_FRAMES.
  */
 #include "link/packet.h"
 
@@ -41,9 +43,10 @@
 #include <sys/ioctl.h>
 
 /*
- * What a frame may occupy beyond twice its length: a page of slack, struct sk_buff, shared info. A small one is in one piece (tests/probes/packet_tx_probe): its
- * length, headroom and shared info, rounded up to what the kernel's allocator has, which is less than twice as much, and struct sk_buff. One that is segmented
- * later is never small: each segment is accounted for like a frame.
+ * What a frame may occupy beyond twice its length: a page of slack, struct sk_buff, shared info. A small one is in one
+ * piece (tests/probes/packet_tx_probe): its length, headroom and shared info, rounded up to what the kernel's allocator
+ * has, which is less than twice as much, and struct sk_buff. One that is segmented later is never small: each segment
+ * is accounted for like a frame.
  */
 #define TX_OVERHEAD_BYTES       8192
 #define TX_SMALL_BYTES          2048
@@ -82,8 +85,9 @@ static void tx_size_buffer(struct packet_tx *tx, uint32_t bytes)
 /*
  * Not SINGLE_ISSUER: several threads submit, one at a time. A host without io_uring is no error.
  *
- * The receive socket is registered, too, though nothing is done with it there: the kernel gives up what an io_uring holds in a work queue, when the process has
- * ended; a packet socket that the process itself gives up waits for one RCU grace period or two, some 10 ms each, at the end of every short program.
+ * The receive socket is registered, too, though nothing is done with it there: the kernel gives up what an io_uring
+ * holds in a work queue, when the process has ended; a packet socket that the process itself gives up waits for one RCU
+ * grace period or two, some 10 ms each, at the end of every short program.
  */
 static void tx_open_uring(struct packet_tx *tx, int rx_fd)
 {
@@ -259,7 +263,10 @@ static int tx_send_behind(struct link *l, const struct link_tx *tx)
 int packet_tx_send(struct link *l, const struct link_tx *tx, uint32_t payload_len)
 {
 	struct packet_tx *t = &packet_link_of(l)->tx;
-	/* Flush before the queue holds more than could be kept back, and on a slow interface soon enough to be told to stop. */
+	/*
+	 * Flush before the queue holds more than could be kept back, and on a slow interface soon enough to be told to
+	 * stop.
+	 */
 	if (t->n == TX_QUEUE_FRAMES || t->queued_bytes > (t->shrunk ? t->budget.bytes / 2 : TX_PENDING_BYTES / 2))
 		packet_tx_flush(l);
 	if (t->pending.n)

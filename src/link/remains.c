@@ -1,4 +1,7 @@
-/* Another process's receive ring: see remains.h. Its memory may change while it is read, so every number is read once, and checked. */
+/*
+ * Another process's receive ring: see remains.h. Its memory may change while it is read, so every number is read once,
+ * and checked.
+ */
 #include "link/remains.h"
 
 #include "base/sockopt.h"

@@ -1,6 +1,6 @@
 /*
- * What is left in the receive ring of a process that died: the ring lives as long as its packet socket, of which somebody else has a descriptor. He
- * does not trust who gave it to him.
+ * What is left in the receive ring of a process that died: the ring lives as long as its packet socket, of which
+ * somebody else has a descriptor. He does not trust who gave it to him.
  */
 #ifndef FINESSE_LINK_REMAINS_H
 #define FINESSE_LINK_REMAINS_H

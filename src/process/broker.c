@@ -1,10 +1,13 @@
 /*
  * The broker's life: see broker.h.
  *
- * Owns: the listening socket, a pidfd of whom it waits for, an epoll instance, and for each member its connection and its pidfd. One thread serves the requests, one
- * after the other, and the slowest (a link, some 50 ms) is within what members wait; others make links ahead (broker_spares.c). Nothing here trusts a member: one that does not speak the protocol is dropped.
+ * Owns: the listening socket, a pidfd of whom it waits for, an epoll instance, and for each member its connection and
+ * its pidfd. One thread serves the requests, one after the other, and the slowest (a link, some 50 ms) is within what
+ * members wait; others make links ahead (broker_spares.c). Nothing here trusts a member: one that does not speak the
+ * protocol is dropped.
  *
- * Limits: MEMBERS_MAX connections of members; of those that did not show the token yet, STRANGERS_MAX, or as many as there are numbers for, then the oldest is dropped.
+ * Limits: MEMBERS_MAX connections of members; of those that did not show the token yet, STRANGERS_MAX, or as many as
+ * there are numbers for, then the oldest is dropped.
  */
 #include "process/broker.h"
 
@@ -101,8 +104,10 @@ static int accept_one(const struct broker *b)
 	return sys_accept4(b->listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 }
 
-/* Where there is no number left, the oldest stranger gives way; and where nobody can, who comes is sent away by the number of standard input (leave_files): the broker would be told
-   of him for ever. */
+/*
+ * Where there is no number left, the oldest stranger gives way; and where nobody can, who comes is sent away by the
+ * number of standard input (leave_files): the broker would be told of him for ever.
+ */
 static int accept_or_refuse(struct broker *b)
 {
 	int fd = accept_one(b);
@@ -120,7 +125,10 @@ static int accept_or_refuse(struct broker *b)
 	return -EMFILE;
 }
 
-/* Who connected, as a pidfd: a number may be another process's by now. -1: it is gone, or we are out of descriptors. A kernel before 6.5 has only the number. */
+/*
+ * Who connected, as a pidfd: a number may be another process's by now. -1: it is gone, or we are out of descriptors. A
+ * kernel before 6.5 has only the number.
+ */
 static int pidfd_of(int fd)
 {
 	struct ucred peer;
@@ -409,8 +417,9 @@ static int open_listener(const char *name)
 }
 
 /*
- * The broker, of whom no wait() of the program's must hear. It is the child of a process that ends at once, and so of init or whoever adopts orphans here. Where that is the
- * program itself (it is the first process of a container), the broker is its child, but without an exit signal: only a wait with __WALL or __WCLONE sees it.
+ * The broker, of whom no wait() of the program's must hear. It is the child of a process that ends at once, and so of
+ * init or whoever adopts orphans here. Where that is the program itself (it is the first process of a container), the
+ * broker is its child, but without an exit signal: only a wait with __WALL or __WCLONE sees it.
  */
 static long make_process(struct broker *b)
 {

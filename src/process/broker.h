@@ -1,24 +1,27 @@
 /*
- * The broker: one small process for each tree of `finesse run`, which does what the tree's processes may not do any more once they have dropped
- * their privilege.
+ * The broker: one small process for each tree of `finesse run`, which does what the tree's processes may not do any
+ * more once they have dropped their privilege.
  *
  *   finesse run ─ clone ─▶ broker          listens on an abstract AF_UNIX name; keeps its privilege
  *       │ exec                  ▲
  *       ▼                       │ HELLO token, then requests; fds by SCM_RIGHTS both ways
  *   program ─fork─▶ worker ─────┘          one connection for each process that has an engine, a member; another for what it asks aside
  *
- * It does exactly this, for members: opens a link (two packet sockets and a classifier, as fds); makes what the members of a listener group share;
- * switches TCP_REPAIR on a TCP socket that it is passed, and binds it; sends it the FIN of its peer; has a neighbour resolved; ends a TIME-WAIT of
- * the kernel's; reads the host's rules, and what programs the member's cgroup has; tells conntrack of a connection that becomes the kernel's; tells
- * the peers of a member that died, has those who were just connecting to it try again, and ends its slots in listener groups (broker_deaths.c); keeps
- * who waits for accept at a listening socket that is on its way to another process (broker_passed.c).
+ * It does exactly this, for members: opens a link (two packet sockets and a classifier, as fds); makes what the members
+ * of a listener group share; switches TCP_REPAIR on a TCP socket that it is passed, and binds it; sends it the FIN of
+ * its peer; has a neighbour resolved; ends a TIME-WAIT of the kernel's; reads the host's rules, and what programs the
+ * member's cgroup has; tells conntrack of a connection that becomes the kernel's; tells the peers of a member that
+ * died, has those who were just connecting to it try again, and ends its slots in listener groups (broker_deaths.c);
+ * keeps who waits for accept at a listening socket that is on its way to another process (broker_passed.c).
  *
- * Who may ask: who connects from the broker's network namespace (an abstract name is of one namespace) and knows the token, 128 random bits in the
- * environment of the tree. The name itself is public (/proc/net/unix), so it is not the token. The members look who serves them: the superuser, or their own user.
+ * Who may ask: who connects from the broker's network namespace (an abstract name is of one namespace) and knows the
+ * token, 128 random bits in the environment of the tree. The name itself is public (/proc/net/unix), so it is not the
+ * token. The members look who serves them: the superuser, or their own user.
  *
- * Its life: no wait of the program's sees it (broker.c, make_process). It has no file of the program's,
- * a session of its own, and ignores the signals by which a terminal or a service manager ends a program. It ends when the tree's first process has ended, no member
- * is left, and no living process has the token in its environment: one of those may still become a member.
+ * Its life: no wait of the program's sees it (broker.c, make_process). It has no file of the program's, a session of
+ * its own, and ignores the signals by which a terminal or a service manager ends a program. It ends when the tree's
+ * first process has ended, no member is left, and no living process has the token in its environment: one of those may
+ * still become a member.
  *
  * If it dies, connections go on. What needs it then fails as it does without a broker, and the socket is the kernel's.
  */
@@ -61,7 +64,11 @@ enum broker_op {
 	BROKER_GROUP,     /* what the members of a new listener group share, as descriptors */
 	BROKER_TABLE, /* no answer: the table of the member's connections, as a descriptor */
 	BROKER_RING, /* no answer: the packet socket that the member receives by, as a descriptor */
-	BROKER_PASSED, /* no answer: the member passes a listening socket to another process; it and the port's spare queue as descriptors (group_spare.c) */
+	/*
+	 * no answer: the member passes a listening socket to another process; it and the port's spare queue as
+	 * descriptors (group_spare.c)
+	 */
+	BROKER_PASSED,
 	BROKER_ENTER,  /* maps to be entered in maps of maps, as pairs of descriptors */
 	BROKER_SPARE,  /* the spare queue of the listening socket that comes along, as descriptors */
 	BROKER_JOINED, /* no answer: the member has a slot of a listener group; the maps of members and flows as descriptors */
@@ -126,7 +133,8 @@ struct broker_answer {
 
 /* ---- broker.c: `finesse run` ---- */
 /*
- * Makes the broker of the calling process's tree, if this process has the privilege that it needs, and writes the variable's value. 0; -EPERM: it has not; other
+ * Makes the broker of the calling process's tree, if this process has the privilege that it needs, and writes the
+ * variable's value. 0; -EPERM: it has not; other
  * -errno: it could not be made. The settings are those that the program gets.
  */
 int broker_start(const struct settings *settings, char value[BROKER_VALUE_LEN + 1]);
@@ -161,8 +169,8 @@ struct broker_fds {
 	int n;
 };
 /*
- * Does what is asked. `in`: what came along; closed by the caller. `out`: what goes along, to be closed by broker_ops_sent once it is sent. False: a
- * request that no member of ours makes.
+ * Does what is asked. `in`: what came along; closed by the caller. `out`: what goes along, to be closed by
+ * broker_ops_sent once it is sent. False: a request that no member of ours makes.
  */
 bool broker_ops_do(const struct broker_ops_config *c, struct broker_spent *spent, const struct broker_request *r, size_t len, const struct broker_fds *in,
 		   struct broker_answer *answer, struct broker_fds *out);
@@ -233,13 +241,19 @@ void broker_client_after_fork(void);
 void broker_client_bye(void);
 /* Is there a broker that answered so far, or was not asked yet? */
 bool broker_client_has_broker(void);
-/* Whoever gets this listening socket, by SCM_RIGHTS, finds who waits for accept in this spare queue, also when this process is gone by then. Lock held. */
+/*
+ * Whoever gets this listening socket, by SCM_RIGHTS, finds who waits for accept in this spare queue, also when this
+ * process is gone by then. Lock held.
+ */
 void broker_client_passes(int listening_fd, const int spare[2]);
 /* The spare queue of a listening socket that came from elsewhere: internal descriptors, or -errno. Lock held. */
 int broker_client_spare(int listening_fd, int spare[2]);
 /* This process has a slot of a listener group: if it dies, the others and the clients hear of it at once. Lock held. */
 void broker_client_joined(const struct broker_slot *slot, int members_fd, int flows_fd);
-/* This process and its forked children are of the tree, whatever becomes of their environment: broker_tree_find sees it. Lock held. */
+/*
+ * This process and its forked children are of the tree, whatever becomes of their environment: broker_tree_find sees
+ * it. Lock held.
+ */
 void broker_client_mark(void);
 
 #endif

@@ -1,13 +1,15 @@
 /*
- * A member's side of the broker: one connection, made when something is asked for the first time; a request, and its answer within BROKER_WAIT_MS.
+ * A member's side of the broker: one connection, made when something is asked for the first time; a request, and its
+ * answer within BROKER_WAIT_MS.
  *
- * A broker whose connection is gone is not asked again. One that does not answer in time is busy, and left in peace for SILENT_US. But who has no
- * link without it, and would be the kernel's for good, asks anyway, and waits LINK_WAITS times as long: its engine is not up yet, so no connection
- * waits with it. Its connection stays, because its end says that the member is dead: the broker would give the member's frames to the kernel, and
- * reset what it has.
+ * A broker whose connection is gone is not asked again. One that does not answer in time is busy, and left in peace for
+ * SILENT_US. But who has no link without it, and would be the kernel's for good, asks anyway, and waits LINK_WAITS
+ * times as long: its engine is not up yet, so no connection waits with it. Its connection stays, because its end says
+ * that the member is dead: the broker would give the member's frames to the kernel, and reset what it has.
  *
- * All of it is under the engine's lock, but broker_client_configure (before there are threads), what is called in a fork child, and client_look,
- * whose question is asked every 400 ms: it has a connection of its own, and a broker that is late then holds nobody up.
+ * All of it is under the engine's lock, but broker_client_configure (before there are threads), what is called in a
+ * fork child, and client_look, whose question is asked every 400 ms: it has a connection of its own, and a broker that
+ * is late then holds nobody up.
  */
 #include "process/broker.h"
 
@@ -106,7 +108,10 @@ static int connect_new(unsigned connect_ms)
 	return err ? err : fd;
 }
 
-/* Of numbers or memory, for now; or too many descriptors of the user's are under way, whoever sent them. The broker is there. */
+/*
+ * Of numbers or memory, for now; or too many descriptors of the user's are under way, whoever sent them. The broker is
+ * there.
+ */
 static bool is_short(int err)
 {
 	return err == -EMFILE || err == -ENFILE || err == -ENOMEM || err == -ENOBUFS || err == -ETOOMANYREFS;
@@ -142,7 +147,9 @@ static void drop(struct broker_fds *fds)
 	fds->n = 0;
 }
 
-/* The answer to request `id`, for which it waits so often. What an earlier request, given up, was answered is skipped. */
+/*
+ * The answer to request `id`, for which it waits so often. What an earlier request, given up, was answered is skipped.
+ */
 static int answer_to(uint32_t id, struct broker_answer *a, struct broker_fds *in, unsigned waits)
 {
 	for (;;) {
@@ -357,8 +364,10 @@ static int client_read_firewall(void)
 	return err < 0 ? err : -EBADMSG;
 }
 
-/* The connection of the other questions stands for the process at the broker's, and is not given up for this one: the name may be out of this
-   thread's reach (Landlock, setns). */
+/*
+ * The connection of the other questions stands for the process at the broker's, and is not given up for this one: the
+ * name may be out of this thread's reach (Landlock, setns).
+ */
 static void look_is_silent(void)
 {
 	client.look_fd = -1;

@@ -1,30 +1,36 @@
 /*
- * Deaths: a member's process ended and left connections. Their peers are told, or made to ask, and the kernel answers them.
+ * Deaths: a member's process ended and left connections. Their peers are told, or made to ask, and the kernel answers
+ * them.
  *
- * When a process ends, its classifier goes with it, and the kernel answers each segment of its connections with RST. But who is idle sends none. So
- * the broker says for each connection that the member's table still has what the kernel's close would have said: the FIN or RST that the engine left
- * there with its numbers. It passes every NAT and state table, because its numbers are right. A connection that is the kernel's by now (the process
- * died while it handed it over) gets nothing.
+ * When a process ends, its classifier goes with it, and the kernel answers each segment of its connections with RST.
+ * But who is idle sends none. So the broker says for each connection that the member's table still has what the
+ * kernel's close would have said: the FIN or RST that the engine left there with its numbers. It passes every NAT and
+ * state table, because its numbers are right. A connection that is the kernel's by now (the process died while it
+ * handed it over) gets nothing.
  *
- * Some have no such numbers: a connection in SYN-SENT, one whose FIN was sent, and who is only in a group's flows. And what was said may get lost. So
- * the broker also asks: it sends the peer a bare ACK from the dead end, with a random sequence number. That is nearly always outside the peer's
- * window, to which TCP answers with an ACK of its own (RFC 9293 §3.10.7.4). The peer's ACK comes to the kernel, and the kernel's RST has the number
- * that RFC 5961 asks for, since it is the acknowledged one.
+ * Some have no such numbers: a connection in SYN-SENT, one whose FIN was sent, and who is only in a group's flows. And
+ * what was said may get lost. So the broker also asks: it sends the peer a bare ACK from the dead end, with a random
+ * sequence number. That is nearly always outside the peer's window, to which TCP answers with an ACK of its own (RFC
+ * 9293 §3.10.7.4). The peer's ACK comes to the kernel, and the kernel's RST has the number that RFC 5961 asks for,
+ * since it is the acknowledged one.
  *
- * Who connects just then. A dying process is chosen for SYNs until its packet socket is gone, some 20 ms of grace periods, and a SYN in its packet
- * ring is read by nobody. So as soon as the member's slots can be had (the kernel has taken their names from it), the broker ends them: SYNs go to
- * the others. Then it deletes the dead member's entries in the group's flows, and sends the same bare ACK to their clients. One in SYN-SENT answers
- * with RST, and Linux's sends its SYN again at once, not after a second (RFC 9293 §3.10.7.3 has the RST; the haste is Linux's).
+ * Who connects just then. A dying process is chosen for SYNs until its packet socket is gone, some 20 ms of grace
+ * periods, and a SYN in its packet ring is read by nobody. So as soon as the member's slots can be had (the kernel has
+ * taken their names from it), the broker ends them: SYNs go to the others. Then it deletes the dead member's entries in
+ * the group's flows, and sends the same bare ACK to their clients. One in SYN-SENT answers with RST, and Linux's sends
+ * its SYN again at once, not after a second (RFC 9293 §3.10.7.3 has the RST; the haste is Linux's).
  *
- * A process that serves alone has no slot: who connects to it is only in its packet ring, which the broker holds for that (broker_rings.c). It is
- * read once the frames are the kernel's, and asked.
+ * A process that serves alone has no slot: who connects to it is only in its packet ring, which the broker holds for
+ * that (broker_rings.c). It is read once the frames are the kernel's, and asked.
  *
- * A table is gone through three times: what is to be said; who has nothing to be said is asked; all are asked. One question is not enough: it may
- * come while the dead process's classifier still holds, be one of too many (Linux answers once in 500 ms), or its number is within the window. Who
- * kept a connection gets an ACK that it does not need, nothing else. A NAT between the ends may not pass it: its numbers are wrong on purpose.
+ * A table is gone through three times: what is to be said; who has nothing to be said is asked; all are asked. One
+ * question is not enough: it may come while the dead process's classifier still holds, be one of too many (Linux
+ * answers once in 500 ms), or its number is within the window. Who kept a connection gets an ACK that it does not need,
+ * nothing else. A NAT between the ends may not pass it: its numbers are wrong on purpose.
  *
- * Limits: BURST segments in TICK_US, and of a ring; DEATHS_MAX tables, slots and rings at a time; the table has its own, and of a group's flows
- * STEPS_MAX steps are made. A slot is waited for SLOT_WAIT_US: a member that does not die, but was dropped, keeps it.
+ * Limits: BURST segments in TICK_US, and of a ring; DEATHS_MAX tables, slots and rings at a time; the table has its
+ * own, and of a group's flows STEPS_MAX steps are made. A slot is waited for SLOT_WAIT_US: a member that does not die,
+ * but was dropped, keeps it.
  */
 #include "process/broker.h"
 
@@ -132,8 +138,9 @@ static void ask(const struct flow_key *k, int ifindex)
 }
 
 /*
- * The kernel may have a TIME-WAIT of an earlier connection with these ends, which the dead process's took over without it. It would answer in place of the RST, and the
- * peer would wait for ever. So it is ended. True: no connection of the kernel's has these ends.
+ * The kernel may have a TIME-WAIT of an earlier connection with these ends, which the dead process's took over without
+ * it. It would answer in place of the RST, and the peer would wait for ever. So it is ended. True: no connection of the
+ * kernel's has these ends.
  */
 static bool is_nobodys(const struct flow_key *k, int ifindex)
 {

@@ -1,11 +1,13 @@
 /*
- * Maps entered in maps of maps for members: for each change the kernel waits until no program uses the map before any more, an RCU grace period. That is no concern of who
- * enters one: the change itself is made at once. So the call is made aside, and the member is answered when the map is found there.
+ * Maps entered in maps of maps for members: for each change the kernel waits until no program uses the map before any
+ * more, an RCU grace period. That is no concern of who enters one: the change itself is made at once. So the call is
+ * made aside, and the member is answered when the map is found there.
  *
- * A member could do all of it itself: it has the descriptors, and the kernel asks for no more than these. What it gave up waiting for it has done itself by now, and may
- * have undone: that is not done late.
+ * A member could do all of it itself: it has the descriptors, and the kernel asks for no more than these. What it gave
+ * up waiting for it has done itself by now, and may have undone: that is not done late.
  *
- * A thread that has not begun yet has descriptors of its own: the member can enter the same map meanwhile, and then it is answered, and its numbers are another's.
+ * A thread that has not begun yet has descriptors of its own: the member can enter the same map meanwhile, and then it
+ * is answered, and its numbers are another's.
  */
 #include "process/broker.h"
 

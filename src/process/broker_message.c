@@ -1,4 +1,6 @@
-/* What the broker and its members send each other: one message with its descriptors, the variable's value, the address. */
+/*
+ * What the broker and its members send each other: one message with its descriptors, the variable's value, the address.
+ */
 #include "process/broker.h"
 
 #include <string.h>

@@ -1,9 +1,12 @@
 /*
- * What the broker does for its members. Each request is checked as if the member were hostile, since it may be: it is a process that gave its privilege away.
+ * What the broker does for its members. Each request is checked as if the member were hostile, since it may be: it is a
+ * process that gave its privilege away.
  *
- * A link is what makes a member an engine, and it is powerful: see README, "A compromised worker". The other requests give nothing that a link does not.
+ * A link is what makes a member an engine, and it is powerful: see README, "A compromised worker". The other requests
+ * give nothing that a link does not.
  * - TCP_REPAIR, bind: of a TCP socket of the broker's own network namespace, that the member passes.
- * - The FIN: it must be one of the very peer of the connected socket that comes along, to its very address and ports, without data.
+ * - The FIN: it must be one of the very peer of the connected socket that comes along, to its very address and ports,
+ *   without data.
  * - A neighbour is resolved as any packet to it would have it resolved.
  * - A listener group's maps are of the member's own ports; a member gets BROKER_GROUPS_MAX of them.
  * - Maps of a member's are entered in maps of maps of its own (broker_enter.c).
@@ -63,7 +66,10 @@ static int unless_ended(int ret, const struct broker_spent *spent)
 	return spent->pidfd < 0 || broker_process_ended(spent->pidfd) ? -ESRCH : ret;
 }
 
-/* A link to give away; the firewall is asked when it is given, not when it was made, and of the member: its cgroup may be another than the broker's. */
+/*
+ * A link to give away; the firewall is asked when it is given, not when it was made, and of the member: its cgroup may
+ * be another than the broker's.
+ */
 static int take_link(const struct broker_ops_config *c, const struct broker_spent *spent, const struct broker_request *r, char *why)
 {
 	int ifindex = r->link.ifindex, err;
@@ -282,7 +288,10 @@ static bool is_fin_of_peer(const uint8_t *p, size_t len, int fd, union any_addr 
 	return flow_key_equal(&k, &of_fd) && seg.flags == (SEG_FIN | SEG_ACK) && seg.payload_len == 0;
 }
 
-/* Where a raw socket sends the packet to: one of IPv4 goes by an IPv4 address, also where an AF_INET6 socket has it mapped. */
+/*
+ * Where a raw socket sends the packet to: one of IPv4 goes by an IPv4 address, also where an AF_INET6 socket has it
+ * mapped.
+ */
 static socklen_t raw_address(union any_addr *to, bool v4)
 {
 	if (to->sa.sa_family == AF_INET6 && v4) {

@@ -1,11 +1,13 @@
 /*
  * Spare queues of listening sockets that went to another process by SCM_RIGHTS.
  *
- * With the kernel's TCP a client waits for accept at the listening socket, whoever has it. Ours wait in the process that had it, and in the spare
- * queue, which fork and exec hand on. A message of the program's own can carry nothing of ours. So who passes a listening socket leaves the queue
- * here, and who gets one fetches it. Both show the listening socket: the kernel's cookie of it is the key.
+ * With the kernel's TCP a client waits for accept at the listening socket, whoever has it. Ours wait in the process
+ * that had it, and in the spare queue, which fork and exec hand on. A message of the program's own can carry nothing of
+ * ours. So who passes a listening socket leaves the queue here, and who gets one fetches it. Both show the listening
+ * socket: the kernel's cookie of it is the key.
  *
- * Limits: PASSED_MAX of them; the oldest goes. One is kept for PASSED_US: the receiver has his own descriptors from the first accept on.
+ * Limits: PASSED_MAX of them; the oldest goes. One is kept for PASSED_US: the receiver has his own descriptors from the
+ * first accept on.
  */
 #include "process/broker.h"
 

@@ -1,8 +1,8 @@
 /*
  * A process that the broker knows by its pidfd.
  *
- * What /proc says of a process is asked by number, and a number may be another process's as soon as the first has ended. So whoever asks by number
- * looks afterwards whether the process has ended: until then the number was its own.
+ * What /proc says of a process is asked by number, and a number may be another process's as soon as the first has
+ * ended. So whoever asks by number looks afterwards whether the process has ended: until then the number was its own.
  */
 #include "process/broker.h"
 

@@ -1,9 +1,9 @@
 /*
  * The receive rings of members: who was just connecting to one that died.
  *
- * A SYN in the ring of a dead process is read by nobody, and its sender repeats it after a second. Of the processes of a group the table of flows
- * tells who that is (broker_deaths.c). Of one that serves alone nothing does but the ring itself. It lives as long as its packet socket, of which the
- * broker has a descriptor.
+ * A SYN in the ring of a dead process is read by nobody, and its sender repeats it after a second. Of the processes of
+ * a group the table of flows tells who that is (broker_deaths.c). Of one that serves alone nothing does but the ring
+ * itself. It lives as long as its packet socket, of which the broker has a descriptor.
  */
 #include "process/broker.h"
 

@@ -1,7 +1,8 @@
 /*
  * Which slots of listener groups a member has: so that they end with it.
  *
- * A member tells of each group that it enters, and not when it leaves one. So a slot that has another owner by now is forgotten when the next one comes.
+ * A member tells of each group that it enters, and not when it leaves one. So a slot that has another owner by now is
+ * forgotten when the next one comes.
  */
 #include "process/broker.h"
 

@@ -1,19 +1,22 @@
 /*
- * Links made ahead: a short program should not wait for what the kernel needs some 10 ms for each time, an RCU grace period, nor for the verifying of
- * the classifier's programs, some 5 ms.
+ * Links made ahead: a short program should not wait for what the kernel needs some 10 ms for each time, an RCU grace
+ * period, nor for the verifying of the classifier's programs, some 5 ms.
  *
- * So a ring and the classifier's maps and programs lie ready. The packet socket is not bound, and costs no frame anything. Each is made by a thread of its own,
- * while the broker serves: who comes meanwhile takes one that is ready, or waits for the oldest.
+ * So a ring and the classifier's maps and programs lie ready. The packet socket is not bound, and costs no frame
+ * anything. Each is made by a thread of its own, while the broker serves: who comes meanwhile takes one that is ready,
+ * or waits for the oldest.
  *
- * The attachment to the interface is a place (kernel/classifier.h), which does not end with its member: the next link's program is put there, and the kernel waits
- * for nothing. It keeps nothing of the member before: maps and rings are new ones. While a new place is made, the kernel's lock of the network is held, so that whoever
- * begins waits, too. So none is made within PLACE_AFTER_US of a link that was given: a short program gives its place back before.
+ * The attachment to the interface is a place (kernel/classifier.h), which does not end with its member: the next link's
+ * program is put there, and the kernel waits for nothing. It keeps nothing of the member before: maps and rings are new
+ * ones. While a new place is made, the kernel's lock of the network is held, so that whoever begins waits, too. So none
+ * is made within PLACE_AFTER_US of a link that was given: a short program gives its place back before.
  *
  *     want:     place begun ──(grace period)──▶ ready ──put──▶ a link's, and so a member's ──its end──▶ ready
  *               link begun (thread: ring, programs; a place, if one is ready) ──▶ ready ──take──▶ a member's, for good
  *
- * For each of the interfaces that members asked for lately there are two; and one more whenever a member came and found none ready, since programs start
- * faster than links are made then. An idle place costs every frame of the interface some 15 ns. So what nobody asked for during SPARE_US is given up.
+ * For each of the interfaces that members asked for lately there are two; and one more whenever a member came and found
+ * none ready, since programs start faster than links are made then. An idle place costs every frame of the interface
+ * some 15 ns. So what nobody asked for during SPARE_US is given up.
  */
 #include "process/broker_spares.h"
 
@@ -147,8 +150,9 @@ static int open_packet(struct link **out, int ifindex)
 }
 
 /*
- * The verifying computes for some 5 ms within the kernel, while the program that took the link before is starting. So it has what CPU time nobody else wants, until
- * somebody waits for it. Who could not take that back is left alone, and so is who is under a filter of system calls, which might end the broker for this one.
+ * The verifying computes for some 5 ms within the kernel, while the program that took the link before is starting. So
+ * it has what CPU time nobody else wants, until somebody waits for it. Who could not take that back is left alone, and
+ * so is who is under a filter of system calls, which might end the broker for this one.
  */
 static void set_policy(int tid, int policy)
 {
@@ -277,7 +281,10 @@ static void spare_give_up(struct spare *s)
 	*s = (struct spare){0};
 }
 
-/* A packet socket's filter, and where it is bound, anybody may change who has it. So what it receives is fixed: what the classifier's program lets through, or nothing. */
+/*
+ * A packet socket's filter, and where it is bound, anybody may change who has it. So what it receives is fixed: what
+ * the classifier's program lets through, or nothing.
+ */
 static int lock_filters(const struct link *l)
 {
 	struct sock_filter none[] = {BPF_STMT(BPF_RET | BPF_K, 0)};

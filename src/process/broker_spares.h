@@ -19,14 +19,20 @@ struct broker_link {
 /* A link on this interface will be asked for soon. */
 void broker_spares_want(int ifindex);
 /*
- * A link to give away: one that was made ahead, or a new one, unless `only_spare` (-EAGAIN then). Whatever comes back, broker_link_close frees `out`,
- * but not its place. `why`: BROKER_WHY_BYTES long, written on other errors.
+ * A link to give away: one that was made ahead, or a new one, unless `only_spare` (-EAGAIN then). Whatever comes back,
+ * broker_link_close frees `out`, but not its place. `why`: BROKER_WHY_BYTES long, written on other errors.
  */
 int broker_link_take(const struct broker_ops_config *c, int ifindex, bool only_spare, struct broker_link *out, char *why);
 void broker_link_close(struct broker_link *l);
-/* A member is gone: the kernel has its frames from now on, and the place is for the next member. `in_order`: the member has left them to the kernel itself. */
+/*
+ * A member is gone: the kernel has its frames from now on, and the place is for the next member. `in_order`: the member
+ * has left them to the kernel itself.
+ */
 void broker_place_return(struct broker_place *place, bool in_order);
-/* Makes one of what is wanted, and gives up what nobody asked for lately. Milliseconds until it is to be called again, or -1. */
+/*
+ * Makes one of what is wanted, and gives up what nobody asked for lately. Milliseconds until it is to be called again,
+ * or -1.
+ */
 int broker_spares_tend(void);
 bool broker_spares_lack(void); /* of something that is wanted there is none, nor is one made: that is begun before anybody is served */
 

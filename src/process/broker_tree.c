@@ -1,11 +1,12 @@
 /*
  * Which processes of the tree live: those with the tree's token in the environment that they were started with.
  *
- * A program may overwrite that memory to show a title (setproctitle: nginx does). So a process that listens also has a mark among its mappings, which forked children
+ * A program may overwrite that memory to show a title (setproctitle: nginx does). So a process that listens also has a
+ * mark among its mappings, which forked children
  * inherit: broker_client_mark.
  *
- * Only who began after the broker is looked at: a process's mappings cost the kernel some 50 us, and a host may have thousands of processes. All of the tree are forked later,
- * but its first process, which the broker watches anyway.
+ * Only who began after the broker is looked at: a process's mappings cost the kernel some 50 us, and a host may have
+ * thousands of processes. All of the tree are forked later, but its first process, which the broker watches anyway.
  */
 #include "process/broker.h"
 

@@ -1,21 +1,25 @@
 /*
- * The claim of a listening port: how listeners, their connections, and the group of the processes that serve the port hang together.
+ * The claim of a listening port: how listeners, their connections, and the group of the processes that serve the port
+ * hang together.
  *
- * A process that listens claims the port (group.c). As long as nobody else does, the classifier gives it all frames of the port, and a connection's end costs
- * nothing. When a second process joins, the connections that are there get entries in the group's table of flows, and from then on each frame is decided by
- * that. The entry of a connection goes PARTING_US after its end (socket/parting.c), or with its TIME-WAIT.
+ * A process that listens claims the port (group.c). As long as nobody else does, the classifier gives it all frames of
+ * the port, and a connection's end costs nothing. When a second process joins, the connections that are there get
+ * entries in the group's table of flows, and from then on each frame is decided by that. The entry of a connection goes
+ * PARTING_US after its end (socket/parting.c), or with its TIME-WAIT.
  *
- * Who is accepting. SYNs should go where somebody accepts. A process counts as accepting while a thread of it waits, in accept, poll or an epoll set, or
- * did so less than LEASE_US ago. When nobody is, they go to one that did less than LATELY_US ago: all are busy, and he is soon done. When there is none
- * either, SYNs go to the kernel's queue, which all share: so a master that only watches its workers, or a worker that computes, keeps no client waiting.
+ * Who is accepting. SYNs should go where somebody accepts. A process counts as accepting while a thread of it waits, in
+ * accept, poll or an epoll set, or did so less than LEASE_US ago. When nobody is, they go to one that did less than
+ * LATELY_US ago: all are busy, and he is soon done. When there is none either, SYNs go to the kernel's queue, which all
+ * share: so a master that only watches its workers, or a worker that computes, keeps no client waiting.
  *
- * What waits for accept in a process that has not come for it for LEASE_US is given to the others when one of them waits. After LATELY_US it is theirs
- * anyway, for they may be so busy that nobody is ever seen to wait.
+ * What waits for accept in a process that has not come for it for LEASE_US is given to the others when one of them
+ * waits. After LATELY_US it is theirs anyway, for they may be so busy that nobody is ever seen to wait.
  *
- * A process that listens and forks before it ever accepts stands down (claim_fork.c): its port is the kernel's until somebody wants to accept, who
- * then claims it. So do listeners that were inherited by fork (fork.c). Where no connection can be handed to the kernel, every listener begins so. A
- * listener that is closed while others may accept from the same socket gives what waits to the spare queue; its half-open connections go on, and go
- * there, too, once they are established.
+ * A process that listens and forks before it ever accepts stands down (claim_fork.c): its port is the kernel's until
+ * somebody wants to accept, who then claims it. So do listeners that were inherited by fork (fork.c). Where no
+ * connection can be handed to the kernel, every listener begins so. A listener that is closed while others may accept
+ * from the same socket gives what waits to the spare queue; its half-open connections go on, and go there, too, once
+ * they are established.
  */
 #include "process/claim.h"
 #include "socket/leaving.h"
@@ -85,7 +89,10 @@ static bool answers_nothing(const struct engine *e)
 	return !e->n_conns;
 }
 
-/* Who gave its privilege away cannot take a listener back from nftables, and the kernel, whose port it is now, would not see a SYN. */
+/*
+ * Who gave its privilege away cannot take a listener back from nftables, and the kernel, whose port it is now, would
+ * not see a SYN.
+ */
 static void classifier_gives_back(struct claim *c)
 {
 	if (!c->taken)
@@ -161,7 +168,10 @@ static int silence(struct claim *c, const struct sock *l, enum silence_begin how
 	return classifier_silence(c->e->classifier, l->lst->kfd, classifier_name(c), c->group.place.port, how);
 }
 
-/* Of several sockets of one port (SO_REUSEPORT) the kernel may answer at any: those that this process has, and does not use, are as silent as the one that it does. */
+/*
+ * Of several sockets of one port (SO_REUSEPORT) the kernel may answer at any: those that this process has, and does not
+ * use, are as silent as the one that it does.
+ */
 static void silence_others(struct claim *c, const struct sock *l, bool on, enum silence_end how)
 {
 	list_for_each (pos, tmp, &c->listeners) {
@@ -415,7 +425,10 @@ static const struct claim *only_group(struct engine *e, uint16_t port)
 	return found && claim_is_shared(found) ? found : NULL;
 }
 
-/* A TIME-WAIT does not remember the claim in which its connection began. Where only one can be meant, those that follow each other go in one piece. */
+/*
+ * A TIME-WAIT does not remember the claim in which its connection began. Where only one can be meant, those that follow
+ * each other go in one piece.
+ */
 static void flows_end(struct engine *e, const struct flow_key *keys, size_t n)
 {
 	for (size_t i = 0, first = 0; i < n; first = i) {
@@ -736,7 +749,10 @@ static bool is_from_elsewhere(const struct claim *c)
 	return false;
 }
 
-/* Where processes cannot share a port (nftables), one that others have, too, must be the kernel's before: it could not be given to the kernel afterwards, when they want it. */
+/*
+ * Where processes cannot share a port (nftables), one that others have, too, must be the kernel's before: it could not
+ * be given to the kernel afterwards, when they want it.
+ */
 static void prepare(struct engine *e, struct claim *c)
 {
 	if (group_prepare(&c->group) == -EOPNOTSUPP && !e->own && is_from_elsewhere(c))

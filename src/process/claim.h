@@ -75,7 +75,10 @@ void claim_moves_deferred(struct engine *e, struct sock *l);
 void claim_moves_queue(struct engine *e, struct sock *l);
 /* Who ends while it waits there is reset, not closed in order. */
 void claim_spare_resets(int fd);
-/* When no process listens any more, they are. Only the kernel knows: so a process looks that has closed its listeners, and the queue still. */
+/*
+ * When no process listens any more, they are. Only the kernel knows: so a process looks that has closed its listeners,
+ * and the queue still.
+ */
 void claim_spare_looks(struct claim *c);
 /* One that was taken from there: SO_LINGER as it inherits it from `kfd`, the listening socket. */
 void claim_spare_taken(int fd, int kfd);

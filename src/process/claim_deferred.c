@@ -1,13 +1,16 @@
 /*
- * Connections that TCP_DEFER_ACCEPT holds back, when the process that has them ends, and others accept from the same socket.
+ * Connections that TCP_DEFER_ACCEPT holds back, when the process that has them ends, and others accept from the same
+ * socket.
  *
- * In Linux they are the listening socket's, and wait there for their clients to speak, whoever closes it. A process that accepts them early has
- * clients on its hands that say nothing: servers wait for those before they end. So the process that ends makes kernel sockets of them, and puts them
- * into the spare queue, the other way round: nobody who accepts sees them there. A process that accepts takes and holds them, and its helper watches
- * them. Once the client has spoken, or closed, or the time is over, the connection goes to the spare queue proper, where whoever accepts next has it.
- * Who ends while it holds some leaves them to the next one.
+ * In Linux they are the listening socket's, and wait there for their clients to speak, whoever closes it. A process
+ * that accepts them early has clients on its hands that say nothing: servers wait for those before they end. So the
+ * process that ends makes kernel sockets of them, and puts them into the spare queue, the other way round: nobody who
+ * accepts sees them there. A process that accepts takes and holds them, and its helper watches them. Once the client
+ * has spoken, or closed, or the time is over, the connection goes to the spare queue proper, where whoever accepts next
+ * has it. Who ends while it holds some leaves them to the next one.
  *
- * Owns the connections in claim.held, and a duplicate of the queue's end, since the queue's own descriptor may be replaced (group.c).
+ * Owns the connections in claim.held, and a duplicate of the queue's end, since the queue's own descriptor may be
+ * replaced (group.c).
  */
 #include "process/claim.h"
 

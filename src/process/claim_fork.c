@@ -1,9 +1,9 @@
 /*
  * Claims where processes part: fork, and listeners that go to another process by exec or by a message.
  *
- * A process that listens and forks before it ever accepts stands down: its port is the kernel's until somebody wants to accept, who then claims it.
- * For it cannot be known which of the two will, and the kernel's queue is everybody's. One that has accepted keeps the port, and whoever else accepts
- * joins it.
+ * A process that listens and forks before it ever accepts stands down: its port is the kernel's until somebody wants to
+ * accept, who then claims it. For it cannot be known which of the two will, and the kernel's queue is everybody's. One
+ * that has accepted keeps the port, and whoever else accepts joins it.
  */
 #include "process/claim.h"
 #include "socket/listener.h"

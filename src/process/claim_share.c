@@ -1,4 +1,7 @@
-/* What a group asks of the port that it is about: who is one of its processes, and what the beginning of sharing means to connections that are there. */
+/*
+ * What a group asks of the port that it is about: who is one of its processes, and what the beginning of sharing means
+ * to connections that are there.
+ */
 #include "process/claim.h"
 #include "socket/listener.h"
 
@@ -64,7 +67,8 @@ static int flows_enter(struct claim *c)
 
 static void enter_time_wait(struct time_wait_visit *v, const struct flow_key *key)
 {
-	classifier_group_add_flow(container_of(v, struct claim, tw_visit)->group.maps, key); /* no room: the kernel answers with RST, as without TIME-WAIT */
+	/* no room: the kernel answers with RST, as without TIME-WAIT */
+	classifier_group_add_flow(container_of(v, struct claim, tw_visit)->group.maps, key);
 }
 
 static int judge_attach_all(struct claim *c)
@@ -101,8 +105,8 @@ static int begins(struct group_host *h)
 }
 
 /*
- * The mark: on the listening socket itself, which all who have it see, and which lives as long as it. No engine may serve it alone any more. It is a value of
- * SO_INCOMING_CPU, which means nothing on a listener of no kernel group.
+ * The mark: on the listening socket itself, which all who have it see, and which lives as long as it. No engine may
+ * serve it alone any more. It is a value of SO_INCOMING_CPU, which means nothing on a listener of no kernel group.
  */
 #define SHARED_MARK 0x66696e65 /* no CPU's number */
 
@@ -152,7 +156,10 @@ static void has_spare(struct group_host *h)
 		listener_watch_too(c->e, container_of(pos, struct listener, claim_node)->owner, c->group.spare[1]);
 }
 
-/* Nobody sees when he waits. So what waits here is given away whenever nobody of this process comes for it; now, if nobody waits. */
+/*
+ * Nobody sees when he waits. So what waits here is given away whenever nobody of this process comes for it; now, if
+ * nobody waits.
+ */
 static void has_engineless(struct group_host *h)
 {
 	struct claim *c = claim_of(h);

@@ -1,6 +1,6 @@
 /*
- * Moves connections that nobody here will accept to the spare queue: each becomes a kernel socket, which whoever accepts next gets. Once nobody can, they are
- * reset.
+ * Moves connections that nobody here will accept to the spare queue: each becomes a kernel socket, which whoever
+ * accepts next gets. Once nobody can, they are reset.
  */
 #include "process/claim.h"
 
@@ -11,7 +11,10 @@
 #define LOOK_US     USEC_PER_MSEC /* after the last listener was closed: the program's own descriptor goes a moment later; doubled each time */
 #define LOOK_MAX_US USEC_PER_SEC
 
-/* Who ends while it waits is reset, as the kernel does with what nobody accepted, not closed in order. claim_spare_taken undoes it. */
+/*
+ * Who ends while it waits is reset, as the kernel does with what nobody accepted, not closed in order.
+ * claim_spare_taken undoes it.
+ */
 void claim_spare_resets(int fd)
 {
 	struct linger at_once = {1, 0};

@@ -1,6 +1,6 @@
 /*
- * A listening port that several processes serve: the claim, who is in, and what they share. Knows names, descriptors and maps, and no socket of the
- * engine's; process/claim.c joins the two.
+ * A listening port that several processes serve: the claim, who is in, and what they share. Knows names, descriptors
+ * and maps, and no socket of the engine's; process/claim.c joins the two.
  *
  *        process A (first)                    process B                            process C
  *            │ bind finesse/listen/ADDR/PORT       │                                   │
@@ -13,18 +13,21 @@
  *          dies                                    │                                   │
  *                                                  │ the name lives on: B and C hold it, too
  *
- * - The claim is a listening AF_UNIX socket under an abstract name. The first process binds it. Everybody who joins gets a descriptor of that very
- *   socket, so the name is bound for exactly as long as a member lives, and each member answers at it. Two claims of a port cannot exist, and nobody's
- *   absence or silence says anything.
+ * - The claim is a listening AF_UNIX socket under an abstract name. The first process binds it. Everybody who joins
+ *   gets a descriptor of that very
+ *   socket, so the name is bound for exactly as long as a member lives, and each member answers at it. Two claims of a
+ *   port cannot exist, and nobody's absence or silence says anything.
  * - A slot is owned by binding an abstract name of its own: the kernel gives it back on any death.
  * - While one process is alone, the group has no maps that anybody looks at, and costs nothing.
- * - The spare queue is a socketpair that all of them hold. A connection that waits for accept where nobody will accept it is sent there, as a kernel
+ * - The spare queue is a socketpair that all of them hold. A connection that waits for accept where nobody will accept
+ *   it is sent there, as a kernel
  *   socket; whoever accepts next takes it.
- * - Who may join: who holds a listening socket for this very address, and it is the same socket as a member's (it came by fork, exec or SCM_RIGHTS), or both
+ * - Who may join: who holds a listening socket for this very address, and it is the same socket as a member's (it came
+ *   by fork, exec or SCM_RIGHTS), or both
  *   are of one SO_REUSEPORT group, or no member here listens any more. Bind's own rules guard the rest.
  *
- * A fork's child has none of it but the spare queue (group_after_fork), and so has a program that is executed with the listener (spare_exec.h); each enters by
- * itself when it first wants to accept.
+ * A fork's child has none of it but the spare queue (group_after_fork), and so has a program that is executed with the
+ * listener (spare_exec.h); each enters by itself when it first wants to accept.
  *
  * Functions return 0/positive or -errno and are called under the engine's lock.
  */
@@ -64,7 +67,10 @@ struct group;
 struct group_host {
 	/* Is this listening socket of another process one of this port's? */
 	bool (*admits)(struct group_host *h, int kfd);
-	/* There are maps and a slot from now on: 0 once all flows are in and the port is the group's. -errno: it stays alone, and refuses. */
+	/*
+	 * There are maps and a slot from now on: 0 once all flows are in and the port is the group's. -errno: it stays
+	 * alone, and refuses.
+	 */
 	int (*begins)(struct group_host *h);
 	/* It cannot be shared: from now on the kernel must serve the port for all. */
 	void (*gives_up)(struct group_host *h);
@@ -97,8 +103,9 @@ struct group {
 
 void group_init(struct group *g, struct group_host *host, const struct group_place *place);
 /*
- * Enters: state ALONE or SHARED afterwards. `kfd`: the listening socket. `classifier` NULL: this process has no engine. Then it
- * only tells a group that exists, so that the port is not one process's alone, and gets the spare queue; state stays OUT, and -ENOENT says that nobody else is there.
+ * Enters: state ALONE or SHARED afterwards. `kfd`: the listening socket. `classifier` NULL: this process has no engine.
+ * Then it only tells a group that exists, so that the port is not one process's alone, and gets the spare queue; state
+ * stays OUT, and -ENOENT says that nobody else is there.
  * -EADDRINUSE: others serve the port, and this process may not or cannot; -ETIMEDOUT: nobody answered in time.
  */
 int group_enter(struct group *g, struct classifier *classifier, int kfd);
@@ -110,7 +117,10 @@ void group_fini(struct group *g);
 void group_after_fork(struct group *g);
 /* door_fd is readable. */
 void group_serve(struct group *g);
-/* Somebody may accept from the listening socket of whom nothing is known: it is a group from now on, of one. What the host then says of who accepts is heeded. */
+/*
+ * Somebody may accept from the listening socket of whom nothing is known: it is a group from now on, of one. What the
+ * host then says of who accepts is heeded.
+ */
 int group_begin(struct group *g);
 /* Makes the maps, while that is possible: before privilege is dropped. */
 int group_prepare(struct group *g);
@@ -126,7 +136,10 @@ int group_spare_take(struct group *g); /* its fd, close-on-exec; -EAGAIN */
 /* Either way: who may be accepted, and who is held back. */
 bool group_spare_has_any(const struct group *g);
 void group_spare_empty(struct group *g); /* closes them */
-/* The same for one that nobody may accept yet: TCP_DEFER_ACCEPT holds it back until its client has spoken, or until then (clock_now_us). */
+/*
+ * The same for one that nobody may accept yet: TCP_DEFER_ACCEPT holds it back until its client has spoken, or until
+ * then (clock_now_us).
+ */
 int group_spare_defer(struct group *g, int fd, int64_t until_us);
 /* `from`: a duplicate of spare[0]. The fd, an internal one, or -errno. */
 int group_spare_take_deferred(int from, int64_t *until_us);
@@ -151,8 +164,8 @@ unsigned group_slot_name(uint64_t id, unsigned slot, struct sockaddr_un *out);
 
 /* ---- claim.c ---- */
 /*
- * This process is about to drop its privilege: every listener that it inherited is its own from now on, the engine is up, and what sharing a port needs is
- * made. Takes the engine's lock.
+ * This process is about to drop its privilege: every listener that it inherited is its own from now on, the engine is
+ * up, and what sharing a port needs is made. Takes the engine's lock.
  */
 void group_join_inherited(void);
 

@@ -1,12 +1,15 @@
 /*
  * The spare queue: accepted by the peer, by nobody here.
  *
- * A pair of AF_UNIX sockets that all processes of a listening port hold. It is made before there can be a second one: at fork, when a group begins, and before
- * an exec that passes the listener on (spare_exec.c). Where a message of the program's passes it (SCM_RIGHTS), the broker hands it on (broker_passed.c).
- * Connections that may be accepted go from spare[0] to spare[1], which all who accept watch. The other way go those that TCP_DEFER_ACCEPT holds back (claim_deferred.c).
+ * A pair of AF_UNIX sockets that all processes of a listening port hold. It is made before there can be a second one:
+ * at fork, when a group begins, and before an exec that passes the listener on (spare_exec.c). Where a message of the
+ * program's passes it (SCM_RIGHTS), the broker hands it on (broker_passed.c). Connections that may be accepted go from
+ * spare[0] to spare[1], which all who accept watch. The other way go those that TCP_DEFER_ACCEPT holds back
+ * (claim_deferred.c).
  *
- * The kernel keeps what is in it, and ends those connections when the last process is gone, as it does with a listening socket's own queue. Where that process has
- * closed its listeners and goes on with its connections, it ends them itself (claim_spare.c).
+ * The kernel keeps what is in it, and ends those connections when the last process is gone, as it does with a listening
+ * socket's own queue. Where that process has closed its listeners and goes on with its connections, it ends them itself
+ * (claim_spare.c).
  */
 #include "process/group.h"
 

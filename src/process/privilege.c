@@ -1,7 +1,8 @@
 /*
- * Before a process drops its privilege. Listeners that it inherited (a server's worker) become its own now, because what the members of a group share
- * can only be made with privilege. For all else, with a broker there is nothing to hurry for, since it opens links for who may not (but for own
- * addresses). Without one, the engine is brought up now, whatever the sockets are for: the program has used TCP.
+ * Before a process drops its privilege. Listeners that it inherited (a server's worker) become its own now, because
+ * what the members of a group share can only be made with privilege. For all else, with a broker there is nothing to
+ * hurry for, since it opens links for who may not (but for own addresses). Without one, the engine is brought up now,
+ * whatever the sockets are for: the program has used TCP.
  */
 #include "process/privilege.h"
 

@@ -1,11 +1,13 @@
 /*
- * Spare queues over exec. A server that executes itself, or its successor, with its listening sockets must not lose who waits for accept: with the kernel's TCP they
- * wait at the socket. So the spare queue of each listener that is passed stays open, too, and a variable tells where it is:
+ * Spare queues over exec. A server that executes itself, or its successor, with its listening sockets must not lose who
+ * waits for accept: with the kernel's TCP they wait at the socket. So the spare queue of each listener that is passed
+ * stays open, too, and a variable tells where it is:
  *
  *   FINESSE__SPARE=NAME=FD.COOKIE,FD.COOKIE;…      NAME: of the port's claim; to send to, to receive from; the cookies are the kernel's for these sockets
  *
- * The executed program takes them when it is loaded. A number whose socket has another cookie is somebody else's: an environment may be old.
- * Thread-safety: the functions on groups are called under the engine's lock, the others by the one thread that executes, or loads.
+ * The executed program takes them when it is loaded. A number whose socket has another cookie is somebody else's: an
+ * environment may be old. Thread-safety: the functions on groups are called under the engine's lock, the others by the
+ * one thread that executes, or loads.
  */
 #include "process/spare_exec.h"
 

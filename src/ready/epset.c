@@ -1,15 +1,15 @@
 /*
  * Epoll sets: registrations of engine sockets, and of sockets that may become the engine's.
  *
- * Why: the kernel's epoll cannot see an engine socket. The kernel's epoll stays behind the same number and keeps the kernel's fds; the sockets that
- * are the engine's have an item here, and epset_wait (epwait.c) merges the two.
+ * Why: the kernel's epoll cannot see an engine socket. The kernel's epoll stays behind the same number and keeps the
+ * kernel's fds; the sockets that are the engine's have an item here, and epset_wait (epwait.c) merges the two.
  *
- * Owns: the items. An item is one registration, named as the kernel names it by epoll, file and number, and it has one reporter. While a socket is
- * undecided, that is the kernel's epoll, where it is registered as well. Deciding makes it the engine's, for a listener too (queue.c has its
- * clients in the kernel's queue); handover makes it the kernel's again, and the item ends.
- * Events: the socket's notify puts the item on the ready list. There it is looked at by a wait, which tells the socket's mask of that moment, as
- * Linux does: level-triggered items stay while they are ready, edge-triggered ones leave when told, one-shot ones are disabled.
- * Lock: the engine's, for everything here.
+ * Owns: the items. An item is one registration, named as the kernel names it by epoll, file and number, and it has one
+ * reporter. While a socket is undecided, that is the kernel's epoll, where it is registered as well. Deciding makes it
+ * the engine's, for a listener too (queue.c has its clients in the kernel's queue); handover makes it the kernel's
+ * again, and the item ends. Events: the socket's notify puts the item on the ready list. There it is looked at by a
+ * wait, which tells the socket's mask of that moment, as Linux does: level-triggered items stay while they are ready,
+ * edge-triggered ones leave when told, one-shot ones are disabled. Lock: the engine's, for everything here.
  */
 #include "ready/internal.h"
 #include "socket/process_ops.h"
@@ -102,9 +102,10 @@ void epset_wake_one(struct epset *set)
 }
 
 /*
- * Linux's ep_poll_callback. What woke the socket's watchers may be none of this item's business (notify_events; 0: it concerns all). Of the exclusive
- * items of a socket, one whose epoll has somebody waiting takes the event away from those behind it. Linux asks nobody whether the item is ready now; who
- * waits finds out. That shows only where the epoll is nested: its outer one has an edge, and tells it if anything else in the epoll is ready.
+ * Linux's ep_poll_callback. What woke the socket's watchers may be none of this item's business (notify_events; 0: it
+ * concerns all). Of the exclusive items of a socket, one whose epoll has somebody waiting takes the event away from
+ * those behind it. Linux asks nobody whether the item is ready now; who waits finds out. That shows only where the
+ * epoll is nested: its outer one has an edge, and tells it if anything else in the epoll is ready.
  */
 void item_event(struct ep_item *it, bool shown)
 {
@@ -344,8 +345,9 @@ static void kernel_forgets(struct ep_item *it)
 }
 
 /*
- * It was registered by a number that was closed since, and the number that the file still has is registered, too. A number that is closed at once is as good, and
- * as with the number that was closed, nobody can take the registration out any more. Nor can that number serve the set's next item of this file: `passed` of them had one.
+ * It was registered by a number that was closed since, and the number that the file still has is registered, too. A
+ * number that is closed at once is as good, and as with the number that was closed, nobody can take the registration
+ * out any more. Nor can that number serve the set's next item of this file: `passed` of them had one.
  */
 static int kernel_gets_by_passing(struct ep_item *it, int fd, struct epoll_event *ev, unsigned passed)
 {
@@ -394,8 +396,10 @@ void registrations_to_engine(struct list *file, struct sock *s)
 	engine_unlock(e);
 }
 
-/* Before the kernel gets a file's items. Those that are registered by a number that it still has come first: they need that number. Then who
-   registered last, who is told first. */
+/*
+ * Before the kernel gets a file's items. Those that are registered by a number that it still has come first: they need
+ * that number. Then who registered last, who is told first.
+ */
 static void gone_last(struct list *file)
 {
 	struct list gone;

@@ -1,13 +1,16 @@
 /*
  * epoll_wait over the engine's sockets and the kernel's fds.
  *
- * A wait goes to the kernel while the set has no engine socket, and costs nothing then. A thread that sleeps there when the first one comes is woken by
- * the mark: it counts itself in kernel_waiters *before* it looks whether there are engine sockets, and who adds one looks at the count
- * *after* adding, so one of the two sees the other. The mark is there for as long as threads are counted, and whoever looks at the kernel's epoll finds it
- * readable all that time. So a thread that is not in the kernel's wait is not counted: one that runs a handler, was cancelled, or whose handler jumped away.
+ * A wait goes to the kernel while the set has no engine socket, and costs nothing then. A thread that sleeps there when
+ * the first one comes is woken by the mark: it counts itself in kernel_waiters *before* it looks whether there are
+ * engine sockets, and who adds one looks at the count
+ * *after* adding, so one of the two sees the other. The mark is there for as long as threads are counted, and whoever
+ * looks at the kernel's epoll finds it readable all that time. So a thread that is not in the kernel's wait is not
+ * counted: one that runs a handler, was cancelled, or whose handler jumped away.
  *
- * Otherwise it looks at both, and blocks until either has something. Linux has one list of what is ready, and whoever did not fit comes before those that
- * were told. There are two lists here: so when not all fits, the one that is asked first keeps its place for a round, and then it is the other's turn.
+ * Otherwise it looks at both, and blocks until either has something. Linux has one list of what is ready, and whoever
+ * did not fit comes before those that were told. There are two lists here: so when not all fits, the one that is asked
+ * first keeps its place for a round, and then it is the other's turn.
  */
 #include "ready/internal.h"
 
@@ -163,7 +166,10 @@ static bool kernel_may_have(const struct epset *set)
 	return __atomic_load_n(&set->n_kernel, __ATOMIC_RELAXED) != 0;
 }
 
-/* A level-triggered item stays in the list when it was told, and leaves it when it is not ready any more: that is looked at here. */
+/*
+ * A level-triggered item stays in the list when it was told, and leaves it when it is not ready any more: that is
+ * looked at here.
+ */
 static bool engine_has(struct engine *e, struct epset *set)
 {
 	for (struct list *pos; (pos = list_first(&set->ready));) {
@@ -176,8 +182,9 @@ static bool engine_has(struct engine *e, struct epset *set)
 }
 
 /*
- * Without blocking. When the engine has nothing, the wait that follows asks the kernel for all in one call. When it has, the kernel's fds are asked, too, as Linux
- * tells both; the kernel's queues of listeners, which only clients from elsewhere come by, every so often.
+ * Without blocking. When the engine has nothing, the wait that follows asks the kernel for all in one call. When it
+ * has, the kernel's fds are asked, too, as Linux tells both; the kernel's queues of listeners, which only clients from
+ * elsewhere come by, every so often.
  */
 static int collect_now(struct engine *e, struct epset *set, struct epoll_event *evs, int max, bool at_once)
 {
@@ -314,7 +321,10 @@ struct kernel_wait *epset_handler_begins(void)
 	return w;
 }
 
-/* The thread may have been on its way into the kernel's wait, and goes on: the mark is there if the set has an engine socket by now. */
+/*
+ * The thread may have been on its way into the kernel's wait, and goes on: the mark is there if the set has an engine
+ * socket by now.
+ */
 void epset_handler_ends(struct kernel_wait *w)
 {
 	if (!w)

@@ -5,7 +5,10 @@
 #include "ready/ready.h"
 #include "socket/engine.h"
 
-/* One registration: (epoll, file, number). It knows who reports it: the engine (`sock`) or the kernel's epoll (`in_kernel`). */
+/*
+ * One registration: (epoll, file, number). It knows who reports it: the engine (`sock`) or the kernel's epoll
+ * (`in_kernel`).
+ */
 struct ep_item {
 	struct watch watch; /* on the socket */
 	struct list ready;  /* epset.ready */

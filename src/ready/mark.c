@@ -2,12 +2,14 @@
  * The mark: a registration of ours in the program's kernel epoll, of an fd that is always readable.
  *
  * It is there
- *  - while threads sleep in the kernel's epoll_wait of a set that got its first engine socket: they wake, find the mark among the events, and go on in
+ *  - while threads sleep in the kernel's epoll_wait of a set that got its first engine socket: they wake, find the mark
+ *    among the events, and go on in
  *    epset_wait;
- *  - while a set that is polled, or nested in another epoll, has something to report: so the kernel shows its fd as readable, level-exact. The hook at the
+ *  - while a set that is polled, or nested in another epoll, has something to report: so the kernel shows its fd as
+ *    readable, level-exact. The hook at the
  *    engine's unlock looks whether that is still so, since recv or accept may have taken what was ready.
- * Adding it anew makes an edge for whoever watches the epoll edge-triggered, which is why it is taken out and added instead of modified. One fd serves all
- * sets of the process, so that a set needs none of its own.
+ * Adding it anew makes an edge for whoever watches the epoll edge-triggered, which is why it is taken out and added
+ * instead of modified. One fd serves all sets of the process, so that a set needs none of its own.
  */
 #include "ready/internal.h"
 
@@ -49,8 +51,9 @@ static void mark_remove(struct epset *set)
 }
 
 /*
- * `marked` is set before the kernel has the mark. A thread that the mark wakes leaves the kernel's wait at once and looks at `marked` without the lock
- * (epwait.c). If it saw none there, nobody would take the mark out, and every wait of the set would find its epoll readable, for nothing.
+ * `marked` is set before the kernel has the mark. A thread that the mark wakes leaves the kernel's wait at once and
+ * looks at `marked` without the lock (epwait.c). If it saw none there, nobody would take the mark out, and every wait
+ * of the set would find its epoll readable, for nothing.
  */
 static void mark_add(struct epset *set)
 {
@@ -82,7 +85,10 @@ static bool is_kicked(const struct epset *set)
 	return set->n_engine && __atomic_load_n(&set->kernel_waiters, __ATOMIC_SEQ_CST);
 }
 
-/* Is there anything to report? What turns out not to be ready leaves the list, as in the kernel when an epoll is polled. */
+/*
+ * Is there anything to report? What turns out not to be ready leaves the list, as in the kernel when an epoll is
+ * polled.
+ */
 static bool has_ready(struct epset *set)
 {
 	list_for_each (pos, tmp, &set->ready) {

@@ -1,8 +1,9 @@
 /*
  * What poll(2) says of a socket of the engine.
  *
- * It is Linux's tcp_poll, clause by clause, over the connection's state: a program that waits for an event that Linux reports must get it, and one that
- * Linux does not report would have it spin. The kernel's queue of a listener is not looked at here: poll.c and queue.c do.
+ * It is Linux's tcp_poll, clause by clause, over the connection's state: a program that waits for an event that Linux
+ * reports must get it, and one that Linux does not report would have it spin. The kernel's queue of a listener is not
+ * looked at here: poll.c and queue.c do.
  */
 #include "ready/internal.h"
 

@@ -1,8 +1,8 @@
 /*
  * poll(2) over engine and kernel fds mixed.
  *
- * The engine's part is looked at in memory. Kernel fds, and the kernel's queues of listeners, are part of the wait's own system call, so that all of the set is
- * waited for at once. Without a time to wait, both are looked at once.
+ * The engine's part is looked at in memory. Kernel fds, and the kernel's queues of listeners, are part of the wait's
+ * own system call, so that all of the set is waited for at once. Without a time to wait, both are looked at once.
  */
 #include "ready/internal.h"
 #include "socket/process_ops.h"
@@ -102,7 +102,10 @@ static void poll_call_follow(struct poll_call *c)
 
 static int poll_loop(struct engine *e, struct poll_call *c, struct waiter *w, const struct wait *wait, const sigset_t *mask)
 {
-	/* With a mask and nothing ready, even a poll that does not wait lets signals in: as a wait, which is over at once. */
+	/*
+	 * With a mask and nothing ready, even a poll that does not wait lets signals in: as a wait, which is over at
+	 * once.
+	 */
 	if (poll_call_check(e, c) || (e->now >= wait->deadline && !mask)) {
 		poll_call_kernel(c);
 		return poll_call_check(e, c);

@@ -1,14 +1,16 @@
 /*
  * The kernel's queues of our listeners.
  *
- * A listener's clients arrive in two places: at the engine, and, by loopback or another interface, in the queue of the kernel's listening socket. An epoll
- * of our own watches the kernel's queues, edge-triggered, and each edge becomes an event of the listener's items: so an item has one
- * reporter, the engine, and a listener is told once, whatever other registrations have the same `data`.
- * It is one per process, made with the first listener that is put into an epoll. Sockets are named by id there: a registration of a queue whose number was
- * closed cannot be taken out, and its id is nobody's then.
+ * A listener's clients arrive in two places: at the engine, and, by loopback or another interface, in the queue of the
+ * kernel's listening socket. An epoll of our own watches the kernel's queues, edge-triggered, and each edge becomes an
+ * event of the listener's items: so an item has one reporter, the engine, and a listener is told once, whatever other
+ * registrations have the same `data`. It is one per process, made with the first listener that is put into an epoll.
+ * Sockets are named by id there: a registration of a queue whose number was closed cannot be taken out, and its id is
+ * nobody's then.
  *
- * An epoll that is polled, or nested in another, must show a client in the kernel's queue before anybody of this process has looked. There the program's
- * epoll gets the queue as well (queue_show), with the events of the item, and with the mark's data, so that no wait tells it.
+ * An epoll that is polled, or nested in another, must show a client in the kernel's queue before anybody of this
+ * process has looked. There the program's epoll gets the queue as well (queue_show), with the events of the item, and
+ * with the mark's data, so that no wait tells it.
  */
 #include "ready/internal.h"
 #include "socket/process_ops.h"
@@ -170,7 +172,9 @@ static void arrived(uint64_t id)
 	}
 }
 
-/* Without an epoll of our own each queue is looked at: it is then told as often as it is ready, as if level-triggered. */
+/*
+ * Without an epoll of our own each queue is looked at: it is then told as often as it is ready, as if level-triggered.
+ */
 static void look_at_each(void)
 {
 	list_for_each (pos, tmp, &listeners) {

@@ -1,9 +1,10 @@
 /*
  * Readiness, as the shim sees it: masks, poll and select over engine and kernel fds mixed, epoll sets.
  *
- * Units are those of the calls that these stand for. Functions return 0/positive or -errno, take the engine's lock themselves, and may be called from any
- * thread. None may be called with the fd table's lock held: a turn of the engine may be long, and the table's lock is taken by every close.
- * The only caller that holds both is fork, which takes the table's lock first; nothing under the engine's lock ever takes the table's.
+ * Units are those of the calls that these stand for. Functions return 0/positive or -errno, take the engine's lock
+ * themselves, and may be called from any thread. None may be called with the fd table's lock held: a turn of the engine
+ * may be long, and the table's lock is taken by every close. The only caller that holds both is fork, which takes the
+ * table's lock first; nothing under the engine's lock ever takes the table's.
  */
 #ifndef FINESSE_READY_READY_H
 #define FINESSE_READY_READY_H
@@ -30,8 +31,8 @@ struct sock_pollfd {
 	bool exact; /* of an engine socket: only `events`, not POLLERR and POLLHUP always (select) */
 };
 /*
- * poll(2). Returns how many have revents, 0 at timeout, -EINTR, -ENOMEM, -EINVAL; -EAGAIN: a socket left the engine meanwhile, look the fds up again. timeout NULL: for ever.
- * `mask` as ppoll.
+ * poll(2). Returns how many have revents, 0 at timeout, -EINTR, -ENOMEM, -EINVAL; -EAGAIN: a socket left the engine
+ * meanwhile, look the fds up again. timeout NULL: for ever. `mask` as ppoll.
  */
 int sock_poll(struct sock_pollfd *fds, unsigned n, const struct timespec *timeout, const sigset_t *mask);
 
@@ -81,12 +82,15 @@ static inline bool epset_has_engine(const struct epset *set)
 }
 /* A kernel fd that we do not follow was added to the kernel's epoll. */
 void epset_note_kernel(struct epset *set);
-/* The epoll's fd is polled, or in another epoll: from now on the kernel's epoll is readable exactly while there is something to report. */
+/*
+ * The epoll's fd is polled, or in another epoll: from now on the kernel's epoll is readable exactly while there is
+ * something to report.
+ */
 void epset_note_polled(struct epset *set);
 
 /*
- * epoll_ctl(2) of an fd that is, or may become, the engine's. `file` is the list of the file's registrations (an item per epoll and number), `s` its
- * socket; NULL: undecided, the kernel's epoll reports it. Errors in Linux's order.
+ * epoll_ctl(2) of an fd that is, or may become, the engine's. `file` is the list of the file's registrations (an item
+ * per epoll and number), `s` its socket; NULL: undecided, the kernel's epoll reports it. Errors in Linux's order.
  */
 int epset_ctl(struct epset *set, int op, int fd, struct list *file, struct sock *s, struct epoll_event *ev);
 
@@ -96,19 +100,33 @@ typedef int epset_kernel_wait(int epfd, struct epoll_event *evs, int max, const 
 int epset_wait(struct epset *set, int epfd, struct epoll_event *evs, int max, const struct timespec *timeout, const sigset_t *mask,
 	       epset_kernel_wait *kernel_wait);
 
-/* Around a handler of the program, which may have interrupted this thread's wait in the kernel, and may take long: the thread is not in the kernel meanwhile. */
+/*
+ * Around a handler of the program, which may have interrupted this thread's wait in the kernel, and may take long: the
+ * thread is not in the kernel meanwhile.
+ */
 struct kernel_wait *epset_handler_begins(void);
 void epset_handler_ends(struct kernel_wait *w);
 
 /* ---- what happens to a file that is registered ---- */
-/* An epoll has it by a number that was closed since: nobody can take it out of there, so an undecided socket must stay the kernel's. */
+/*
+ * An epoll has it by a number that was closed since: nobody can take it out of there, so an undecided socket must stay
+ * the kernel's.
+ */
 bool registrations_are_stuck(struct list *file);
-/* An undecided socket is the engine's from now on: out of the kernel's epolls. Not before that is sure: to be registered anew is an edge. */
+/*
+ * An undecided socket is the engine's from now on: out of the kernel's epolls. Not before that is sure: to be
+ * registered anew is an edge.
+ */
 void registrations_to_engine(struct list *file, struct sock *s);
-/* It is the kernel's from now on, under number `fd` and others: the kernel's epolls get what was registered. The list is empty afterwards. */
+/*
+ * It is the kernel's from now on, under number `fd` and others: the kernel's epolls get what was registered. The list
+ * is empty afterwards.
+ */
 void registrations_to_kernel(struct list *file, int fd);
-/* The same of a listener that an executed program gets. A set that is the parent's as well, and that this process has not used, stays as it is: the
-   parent's engine tells what happens there. */
+/*
+ * The same of a listener that an executed program gets. A set that is the parent's as well, and that this process has
+ * not used, stays as it is: the parent's engine tells what happens there.
+ */
 void registrations_pass(struct list *file, int fd);
 /* It is undecided again, as file `to`, under number `fd` and others: the kernel's epolls have it. */
 void registrations_to_undecided(struct list *file, struct list *to, int fd);
@@ -119,7 +137,9 @@ void registrations_drop(struct list *file);
 
 /* In a fork's child: the threads that waited are the parent's, and so is what watches the kernel's queues. */
 void ready_after_fork(void);
-/* In a fork's child: of a registered file whose socket is the parent's, its list of registrations; NULL: there is none. */
+/*
+ * In a fork's child: of a registered file whose socket is the parent's, its list of registrations; NULL: there is none.
+ */
 struct list *epset_inherited(struct epset *set);
 
 /* Says whether `epfd` is an epoll: 0, or -errno as epoll_ctl says it. */

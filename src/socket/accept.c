@@ -1,8 +1,10 @@
 /*
- * accept: a listener has up to three queues. Its own, of connections that the engine established; the spare one, of what other processes of the port gave up; and the
- * kernel's, of who came by another way than the engine. A program finds whoever waits in any of them by the same call.
+ * accept: a listener has up to three queues. Its own, of connections that the engine established; the spare one, of
+ * what other processes of the port gave up; and the kernel's, of who came by another way than the engine. A program
+ * finds whoever waits in any of them by the same call.
  *
- * The own queue is looked at first, since it costs no system call. So that the others are not kept waiting by a busy server, they have their turn in between (is_others_turn).
+ * The own queue is looked at first, since it costs no system call. So that the others are not kept waiting by a busy
+ * server, they have their turn in between (is_others_turn).
  */
 #include "socket/own.h"
 #include "socket/process_ops.h"
@@ -60,8 +62,9 @@ static bool kernel_queue_has(int kfd)
 }
 
 /*
- * Our duplicate is non-blocking, and so is the socket for all who have it. A program that got it as a blocking one (preload/handover.c) must find it so, also when no process of
- * ours refers to it any more: then nobody is accepted who is not there, and it is non-blocking for the moment of the call.
+ * Our duplicate is non-blocking, and so is the socket for all who have it. A program that got it as a blocking one
+ * (preload/handover.c) must find it so, also when no process of ours refers to it any more: then nobody is accepted who
+ * is not there, and it is non-blocking for the moment of the call.
  */
 static int accept_at_once(struct sock *l, int flags, struct sockaddr *addr, socklen_t *len)
 {
@@ -122,8 +125,9 @@ static int accept_others(struct sock *l, int flags, struct sockaddr *addr, sockl
 }
 
 /*
- * Who came by another way, or before anybody waited, must not wait for as long as the own queue has somebody: a busy server's always has. A look
- * costs a system call. So there is one each OTHERS_US, or after OWN_IN_A_ROW; and while somebody is found the queues take turns.
+ * Who came by another way, or before anybody waited, must not wait for as long as the own queue has somebody: a busy
+ * server's always has. A look costs a system call. So there is one each OTHERS_US, or after OWN_IN_A_ROW; and while
+ * somebody is found the queues take turns.
  */
 static bool is_others_turn(const struct listener *lst, int64_t now)
 {

@@ -1,9 +1,10 @@
 /*
- * Which sockets the engine may take at all, whatever was asked of them: none while the program goes another way (engine_keep_out), and none of another
- * network namespace than the engine's.
+ * Which sockets the engine may take at all, whatever was asked of them: none while the program goes another way
+ * (engine_keep_out), and none of another network namespace than the engine's.
  *
- * The engine lives in the namespace in which it first asked of the network. A thread may move to another one (unshare, setns), and its sockets belong there: to serve one here
- * would connect it to, or make it reachable from, a network from which it is meant to be apart. So each is asked for its own namespace.
+ * The engine lives in the namespace in which it first asked of the network. A thread may move to another one (unshare,
+ * setns), and its sockets belong there: to serve one here would connect it to, or make it reachable from, a network
+ * from which it is meant to be apart. So each is asked for its own namespace.
  */
 #include "socket/own.h"
 
@@ -26,7 +27,10 @@ static uint64_t inode_of(int fd)
 	return sys_fstat(fd, &st) == 0 ? st.st_ino : 0;
 }
 
-/* Names the network namespace of a socket, uniquely while it lives. 0: cannot be told. Two names of one kind only are compared, since a kernel has always the same. */
+/*
+ * Names the network namespace of a socket, uniquely while it lives. 0: cannot be told. Two names of one kind only are
+ * compared, since a kernel has always the same.
+ */
 static uint64_t netns_of(int socket)
 {
 	uint64_t name = 0;

@@ -1,10 +1,11 @@
 /*
  * bind(2) on a connection.
  *
- * While it has a port the answer is an error, and which one is the kernel's word: it judges the address before it looks at the socket, so a fresh socket with the
- * connection's options is asked. A connection that is over has lost its port, unless bind was called with that port: there bind works, as on Linux, though nothing
- * but getsockname will ever tell. A kernel socket has the port then: that of the program's fd; or a fresh one, where that fd is no TCP socket (an accepted
- * connection) or has a port still.
+ * While it has a port the answer is an error, and which one is the kernel's word: it judges the address before it looks
+ * at the socket, so a fresh socket with the connection's options is asked. A connection that is over has lost its port,
+ * unless bind was called with that port: there bind works, as on Linux, though nothing but getsockname will ever tell.
+ * A kernel socket has the port then: that of the program's fd; or a fresh one, where that fd is no TCP socket (an
+ * accepted connection) or has a port still.
  */
 #include "socket/engine.h"
 
@@ -17,7 +18,10 @@
 
 #define PORTS_RESERVED 1024 /* below, a port may need privilege: the address is judged with it */
 
-/* It judges an address; any free port does as well as the one asked for, which may be in use and is not looked at so soon. */
+/*
+ * It judges an address; any free port does as well as the one asked for, which may be in use and is not looked at so
+ * soon.
+ */
 static int judge(const struct sock *s, int fd, const struct sockaddr *addr, socklen_t len)
 {
 	struct sockaddr_storage a = {0};

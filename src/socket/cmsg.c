@@ -1,8 +1,9 @@
 /*
  * Control data. Of sendmsg: Linux's sock_cmsg_send, for a TCP socket; of recvmsg: its put_cmsg.
  *
- * TCP uses none of it but the wish for time stamps (stamps.c). Other levels than SOL_SOCKET are passed over. What cannot be right is an
- * error all the same, and so is what the caller has no right to; a fresh kernel socket judges that by the option of the same name.
+ * TCP uses none of it but the wish for time stamps (stamps.c). Other levels than SOL_SOCKET are passed over. What
+ * cannot be right is an error all the same, and so is what the caller has no right to; a fresh kernel socket judges
+ * that by the option of the same name.
  */
 #include "socket/engine.h"
 #include "socket/stamps.h"

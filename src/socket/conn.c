@@ -1,4 +1,7 @@
-/* Life of a struct sock: made, entered into the tables, retired when the protocol is done, freed with its last reference. */
+/*
+ * Life of a struct sock: made, entered into the tables, retired when the protocol is done, freed with its last
+ * reference.
+ */
 #include "socket/engine.h"
 #include "socket/errqueue.h"
 #include "socket/process_ops.h"
@@ -177,8 +180,9 @@ void sock_note_fin(struct engine *e, const struct sock *s, const struct ip_input
 }
 
 /*
- * What is in flight in frames that our own interface or route is too small for was lost: it goes again at once. What a router refused is told
- * to each connection by an ICMP message of its own; the others' segments are smaller from now on.
+ * What is in flight in frames that our own interface or route is too small for was lost: it goes again at once. What a
+ * router refused is told to each connection by an ICMP message of its own; the others' segments are smaller from now
+ * on.
  */
 void sock_follow_path(struct engine *e, struct sock *s)
 {
@@ -190,7 +194,9 @@ void sock_follow_path(struct engine *e, struct sock *s)
 	tcp_set_path_mss(&s->tcp, e->now, s->path_mtu - ip_tcp_overhead(&d->laddr), lost);
 }
 
-/* A broker tells the peers of those who live when this process has died. The table is made with the first connection. */
+/*
+ * A broker tells the peers of those who live when this process has died. The table is made with the first connection.
+ */
 static void note_living(struct engine *e, struct sock *s)
 {
 	if (!e->living && !e->living_tried && !e->own) { /* a broker speaks by the kernel's addresses only */

@@ -1,8 +1,9 @@
 /*
  * connect(2): deciding for the engine, the local end's address and port, and the handshake's end.
  *
- * Deciding begins the connection and does not wait. By then the program's fd is the engine's, so that close, shutdown and poll of other threads act on the
- * connection, and a call that is left by a signal, longjmp or cancellation leaves it in progress, as Linux does. Waiting is sock_connect, on a socket like any other.
+ * Deciding begins the connection and does not wait. By then the program's fd is the engine's, so that close, shutdown
+ * and poll of other threads act on the connection, and a call that is left by a signal, longjmp or cancellation leaves
+ * it in progress, as Linux does. Waiting is sock_connect, on a socket like any other.
  */
 #include "socket/own.h"
 #include "socket/fallback.h"
@@ -112,8 +113,9 @@ static void plan_take_time_wait(struct engine *e, struct connect_plan *p)
 }
 
 /*
- * A socket that is unconnected again may tell a port that the kernel has taken from it. bind says which it is, without giving it one: it is asked for a port that another
- * socket has, and looks first whether it has one itself. Where it has none, the kernel has forgotten its address, too, by the time it refuses, so that is bound again.
+ * A socket that is unconnected again may tell a port that the kernel has taken from it. bind says which it is, without
+ * giving it one: it is asked for a port that another socket has, and looks first whether it has one itself. Where it
+ * has none, the kernel has forgotten its address, too, by the time it refuses, so that is bound again.
  */
 static bool has_lost_port(struct engine *e, const struct connect_plan *p, const struct ip_addr *local)
 {
@@ -336,8 +338,8 @@ void connect_given_up(struct engine *e, const struct sock *s)
 }
 
 /*
- * A connection whose SYN is on its way; NULL and why not. What the engine lacks (memory, descriptors when the program has used up its own) is
- * nothing that Linux's connect fails for: the kernel's TCP has the socket then.
+ * A connection whose SYN is on its way; NULL and why not. What the engine lacks (memory, descriptors when the program
+ * has used up its own) is nothing that Linux's connect fails for: the kernel's TCP has the socket then.
  */
 static struct sock *connect_begin(struct engine *e, struct connect_plan *p, bool nonblock, char *why, size_t why_len)
 {
@@ -453,7 +455,9 @@ static int connect_wait(struct engine *e, struct sock *s, const struct wait *wai
 	return r;
 }
 
-/* Linux's inet_stream_connect in SS_CONNECTING. `busy`: what is said while the handshake goes on and is not waited for. */
+/*
+ * Linux's inet_stream_connect in SS_CONNECTING. `busy`: what is said while the handshake goes on and is not waited for.
+ */
 static int connect_locked(struct engine *e, struct sock *s, bool nonblock, bool fastopen, int busy, bool *failed)
 {
 	struct wait wait;

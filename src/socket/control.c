@@ -1,8 +1,10 @@
 /*
- * What the helper thread watches beside the engine itself: control sockets of fork children, claims of ports, readers of `finesse stat`. One epoll instance
- * for all of them, so their number has no ceiling. Made with the first of them; a fork's child forgets the parent's.
+ * What the helper thread watches beside the engine itself: control sockets of fork children, claims of ports, readers
+ * of `finesse stat`. One epoll instance for all of them, so their number has no ceiling. Made with the first of them; a
+ * fork's child forgets the parent's.
  *
- * A handler may end its own watch and others. So events are fetched one at a time: none of them can be of a watch that is gone.
+ * A handler may end its own watch and others. So events are fetched one at a time: none of them can be of a watch that
+ * is gone.
  */
 #include "socket/engine.h"
 

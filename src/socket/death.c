@@ -1,24 +1,28 @@
 /*
  * Death by a signal: what the program had sent still arrives.
  *
- * The kernel's TCP goes on after a process that a signal ended: it sends what was written, then FIN, or RST where something was unread, and it leaves to other
- * processes what waits for accept on a listener that they have, too. Our TCP dies with the process, so it must do before what it does at exit: hand
- * everything over to the kernel. The shim's handler of such signals (preload/death.c) may not do that itself. It may have interrupted malloc, or anything else. So it
- * asks the helper thread, which the signal did not interrupt, and waits:
+ * The kernel's TCP goes on after a process that a signal ended: it sends what was written, then FIN, or RST where
+ * something was unread, and it leaves to other processes what waits for accept on a listener that they have, too. Our
+ * TCP dies with the process, so it must do before what it does at exit: hand everything over to the kernel. The shim's
+ * handler of such signals (preload/death.c) may not do that itself. It may have interrupted malloc, or anything else.
+ * So it asks the helper thread, which the signal did not interrupt, and waits:
  *
  *     handler                              helper
  *     death: ALIVE → ASKED, nudge  ──────► its next round: death_serve
  *     waits on the futex                   exit_locked
  *     the signal's default action ◄─────── death: DONE; keeps the lock and sleeps
  *
- * Where the kernel cannot take over, the helper waits for the peers (exit_drain), and says so first (DRAINS). No other thread of the program meets the engine's remains: it
- * stops at its next call, as if it had died by then (drive_end_of_process; afterwards the helper keeps the lock). The handler waits for DEATH_BOUND_US, and as long as the
- * peers may be waited for, and then goes on, whatever the helper does: a thread that crashed may hold what the helper needs. A crash inside the engine does not come here
- * at all.
+ * Where the kernel cannot take over, the helper waits for the peers (exit_drain), and says so first (DRAINS). No other
+ * thread of the program meets the engine's remains: it stops at its next call, as if it had died by then
+ * (drive_end_of_process; afterwards the helper keeps the lock). The handler waits for DEATH_BOUND_US, and as long as
+ * the peers may be waited for, and then goes on, whatever the helper does: a thread that crashed may hold what the
+ * helper needs. A crash inside the engine does not come here at all.
  *
- * A second signal, for another thread, changes nothing: the first one's is the process's end, and its thread goes on waiting.
+ * A second signal, for another thread, changes nothing: the first one's is the process's end, and its thread goes on
+ * waiting.
  *
- * Where a thread ends the process by exit, it says the same of its own doing: DRAINS, then DONE. A signal for another thread waits for the first of these, not for the peers.
+ * Where a thread ends the process by exit, it says the same of its own doing: DRAINS, then DONE. A signal for another
+ * thread waits for the first of these, not for the peers.
  */
 #include "socket/engine.h"
 #include "socket/leaving.h"

@@ -1,19 +1,24 @@
 /*
- * TCP_DEFER_ACCEPT: a connection is not given to accept before its client has said something, or has closed, or the time is over.
+ * TCP_DEFER_ACCEPT: a connection is not given to accept before its client has said something, or has closed, or the
+ * time is over.
  *
- * Linux keeps such a connection in its SYN queue: it ignores the ACK that ends the handshake, and creates the connection from the first segment with data.
- * Here the connection is established and counts as an embryo, waits in its listener's list `deferred`, and takes no data that the accept queue has no
- * room for. When the time is over, Linux asks once more with a SYN-ACK; here the ACK is remembered, and accept gets the connection.
+ * Linux keeps such a connection in its SYN queue: it ignores the ACK that ends the handshake, and creates the
+ * connection from the first segment with data. Here the connection is established and counts as an embryo, waits in its
+ * listener's list `deferred`, and takes no data that the accept queue has no room for. When the time is over, Linux
+ * asks once more with a SYN-ACK; here the ACK is remembered, and accept gets the connection.
  *
- * A listener that is released, or closed while others have its socket, keeps those that wait: in Linux they are the socket's, whoever closes it. So
- * the engine has a list of the listeners that somebody waits at, wherever else they are. At the process's end they go to another process, which lets
- * them wait on (process/claim_deferred.c). Where nobody takes them they are forgotten, as Linux forgets those of a socket that is gone: who speaks
- * then gets a reset.
+ * A listener that is released, or closed while others have its socket, keeps those that wait: in Linux they are the
+ * socket's, whoever closes it. So the engine has a list of the listeners that somebody waits at, wherever else they
+ * are. At the process's end they go to another process, which lets them wait on (process/claim_deferred.c). Where
+ * nobody takes them they are forgotten, as Linux forgets those of a socket that is gone: who speaks then gets a reset.
  */
 #include "socket/engine.h"
 #include "socket/listener.h"
 
-/* With the same deadline rule for all of a listener's, the list is in the order of deadlines, but for a moment after the option was changed. */
+/*
+ * With the same deadline rule for all of a listener's, the list is in the order of deadlines, but for a moment after
+ * the option was changed.
+ */
 bool defer_starts(struct engine *e, struct sock *s)
 {
 	struct listener *lst = s->listener->lst;

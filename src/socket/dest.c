@@ -1,4 +1,7 @@
-/* Destinations: route and neighbour of a remote address, shared by its connections, re-asked when the kernel's tables change. */
+/*
+ * Destinations: route and neighbour of a remote address, shared by its connections, re-asked when the kernel's tables
+ * change.
+ */
 #include "socket/own.h"
 
 #include "base/siphash.h"
@@ -132,9 +135,10 @@ static bool has_link_local(const struct engine *e, const struct iface *i)
 }
 
 /*
- * The kernel resolves a neighbour for us without a packet of ours in its hands, and then asks from its link-local address only: where that is missing
- * or still tentative it asks nobody, and gives up after three seconds. (For its own packets it asks from their source address.) So the engine asks,
- * from the connection's address; the answer is the kernel's, whose entry waits for it.
+ * The kernel resolves a neighbour for us without a packet of ours in its hands, and then asks from its link-local
+ * address only: where that is missing or still tentative it asks nobody, and gives up after three seconds. (For its own
+ * packets it asks from their source address.) So the engine asks, from the connection's address; the answer is the
+ * kernel's, whose entry waits for it.
  */
 static bool must_solicit(const struct engine *e, const struct dest *d)
 {

@@ -1,14 +1,16 @@
 /*
  * A socket becomes unconnected again: Linux's SS_UNCONNECTED, reached a second time.
  *
- * Ways there: connect(AF_UNSPEC) on anything; a connect that failed and was told of; shutdown while the handshake goes on; shutdown of a listener. From there
- * connect and listen are possible anew, so the socket is what it was before the engine took it: the program's fd is an undecided kernel socket, which the
- * kernel's own answers are right for (poll, bind, getsockname, options). The shim sees to that (preload/unconnect.c). Here the engine's part
- * ends: what waits for it is woken, the peer gets its RST, the listening port goes back. Calls in progress say -EBADF, and the shim makes them again on the
- * kernel socket.
+ * Ways there: connect(AF_UNSPEC) on anything; a connect that failed and was told of; shutdown while the handshake goes
+ * on; shutdown of a listener. From there connect and listen are possible anew, so the socket is what it was before the
+ * engine took it: the program's fd is an undecided kernel socket, which the kernel's own answers are right for (poll,
+ * bind, getsockname, options). The shim sees to that (preload/unconnect.c). Here the engine's part
+ * ends: what waits for it is woken, the peer gets its RST, the listening port goes back. Calls in progress say -EBADF,
+ * and the shim makes them again on the kernel socket.
  *
- * The fd of an accepted connection is no TCP socket; its twin becomes one: a fresh kernel socket with the connection's options. What Linux leaves in SO_ERROR
- * of a dissolved connection is told to the caller, who sees to it that the kernel socket says so.
+ * The fd of an accepted connection is no TCP socket; its twin becomes one: a fresh kernel socket with the connection's
+ * options. What Linux leaves in SO_ERROR of a dissolved connection is told to the caller, who sees to it that the
+ * kernel socket says so.
  */
 #include "socket/engine.h"
 #include "socket/listener.h"
@@ -66,7 +68,10 @@ int sock_disconnect(struct sock *s, enum disconnect why, int *error)
 	return r;
 }
 
-/* Which options a twin of `s` has been given: those that a connection keeps in fields of its own, and those whose values are noted. */
+/*
+ * Which options a twin of `s` has been given: those that a connection keeps in fields of its own, and those whose
+ * values are noted.
+ */
 static void note_options(const struct sock *s, struct candidate *c)
 {
 	const struct tcp_options *opt = tcp_get_options(&s->tcp);

@@ -1,14 +1,15 @@
 /*
  * The engine: theory of operation.
  *
- * Owns: the interfaces' links (iface.c), the classifier, the kernel's view of the network, the TCP stack's configuration, the demultiplexing
- * table and every struct sock. One per process, made by the first socket that is decided for it (engine_up), never unmade but by
- * exit or fork (the child forgets it and may make its own).
+ * Owns: the interfaces' links (iface.c), the classifier, the kernel's view of the network, the TCP stack's
+ * configuration, the demultiplexing table and every struct sock. One per process, made by the first socket that is
+ * decided for it (engine_up), never unmade but by exit or fork (the child forgets it and may make its own).
  *
- * Invariants. Everything is touched under the drive's lock, and `engine_inside` counts the lock's holders of this thread, so that the shim
- * defers signal handlers while it is held. A turn (turn.c) is: time, frames in, timers, a verb, segments out, transmit; payload that the
- * link holds by reference never outlives the turn. A struct sock has one reference per fd, per call in progress and per fork child,
- * and one of the engine's while the protocol lives; the last one frees it.
+ * Invariants. Everything is touched under the drive's lock, and `engine_inside` counts the lock's holders of this
+ * thread, so that the shim defers signal handlers while it is held. A turn (turn.c) is: time, frames in, timers, a
+ * verb, segments out, transmit; payload that the link holds by reference never outlives the turn. A struct sock has one
+ * reference per fd, per call in progress and per fork child, and one of the engine's while the protocol lives; the last
+ * one frees it.
  *
  * Who drives: src/drive (a thread that waits; when all threads compute, the helper thread).
  */
@@ -149,7 +150,10 @@ static int init_protocols(struct engine *e)
 	return e->steer ? 0 : -ENOMEM;
 }
 
-/* As much as the kernel would give to TCP: tcp_mem[2], which only the first network namespace shows; else a share of the memory as there. */
+/*
+ * As much as the kernel would give to TCP: tcp_mem[2], which only the first network namespace shows; else a share of
+ * the memory as there.
+ */
 static size_t memory_share(const struct engine *e)
 {
 	size_t page = sysconf(_SC_PAGESIZE), pages = 0;
@@ -216,7 +220,10 @@ static void tell_served(struct engine *e)
 		   info->ifname, address, more, classifier_backend(e->classifier), info->tx_backend, sys_getpid());
 }
 
-/* What the kernel knows of the network can be asked from here on; of the namespace that the calling thread is in, while the engine is not up. */
+/*
+ * What the kernel knows of the network can be asked from here on; of the namespace that the calling thread is in, while
+ * the engine is not up.
+ */
 static int net_open(struct engine *e, char *why, size_t why_len)
 {
 	if (!fd_has_room()) {
@@ -242,7 +249,10 @@ static int net_open(struct engine *e, char *why, size_t why_len)
 
 #define ROOM_BYTES (32u << 20) /* slabs for each size of what a few connections have */
 
-/* Under RLIMIT_AS an engine could come up and serve nobody, for want of memory, where the kernel's TCP needs none of the process's. */
+/*
+ * Under RLIMIT_AS an engine could come up and serve nobody, for want of memory, where the kernel's TCP needs none of
+ * the process's.
+ */
 static bool has_room(void)
 {
 	void *at = sys_mmap(NULL, ROOM_BYTES, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -370,8 +380,8 @@ void turn_ways_changed(struct engine *e)
 }
 
 /*
- * A change that happened before the program's call must count, and it takes far more than this until a program has heard of another's; its own are another
- * matter.
+ * A change that happened before the program's call must count, and it takes far more than this until a program has
+ * heard of another's; its own are another matter.
  */
 #define NET_NEWS_AGE_US 100
 

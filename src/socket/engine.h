@@ -1,9 +1,9 @@
 /*
  * The engine's inside, for the files of src/socket, and those of src/process and src/ready that work on it.
  *
- * One engine per process: one lock, one set of tables, a link for each interface that it serves. What is in here is touched with the lock held, but for what says
- * otherwise. engine.c makes it, turn.c moves frames and segments through it, drive/wait.c blocks in it, the other files are the verbs of
- * sock.h, one idea each.
+ * One engine per process: one lock, one set of tables, a link for each interface that it serves. What is in here is
+ * touched with the lock held, but for what says otherwise. engine.c makes it, turn.c moves frames and segments through
+ * it, drive/wait.c blocks in it, the other files are the verbs of sock.h, one idea each.
  */
 #ifndef FINESSE_SOCKET_ENGINE_H
 #define FINESSE_SOCKET_ENGINE_H
@@ -196,7 +196,11 @@ struct listener {
 	bool from_elsewhere;     /* other processes may have the listening socket: it came by fork, exec or SCM_RIGHTS, or went there */
 	bool mode_shared;        /* a forked child had the socket, and may have made it blocking again, or a program that it executed */
 	bool closing;            /* it takes what has come for it, and is offered no more (process_ops.stops) */
-	bool asleep;             /* nobody has accepted yet, and it was shared by fork, or may be: the port is the kernel's until somebody here does */
+	/*
+	 * nobody has accepted yet, and it was shared by fork, or may be: the port is the kernel's until somebody here
+	 * does
+	 */
+	bool asleep;
 	bool requeues; /* … with who waits for accept: socket/requeue.c */
 	bool kernels; /* … and will not be again: an option of the kernel's was set */
 	struct fastopen fastopen;
@@ -426,17 +430,29 @@ void engine_lock(struct engine *e);
 void engine_lock_only(struct engine *e); /* what verbs put off stays so: for who neither looks at connections nor moves them */
 void engine_unlock(struct engine *e);
 void engine_init_tables(struct engine *e); /* once; lock held */
-/* e->net can be asked. Before the engine is up, of the network namespace of the calling thread, which `kfd` (or -1) had better be of. 0, or -errno with the reason in `why`. Lock held. */
+/*
+ * e->net can be asked. Before the engine is up, of the network namespace of the calling thread, which `kfd` (or -1) had
+ * better be of. 0, or -errno with the reason in `why`. Lock held.
+ */
 int engine_net(struct engine *e, int kfd, char *why, size_t why_len);
-/* After engine_net: make the engine if it is not there, and serve this interface (0: if it is made, the first that there is). 0, or -errno with the reason in
-   `why`, which is empty where the settings leave the interface to the kernel. Lock held. */
+/*
+ * After engine_net: make the engine if it is not there, and serve this interface (0: if it is made, the first that
+ * there is). 0, or -errno with the reason in `why`, which is empty where the settings leave the interface to the
+ * kernel. Lock held.
+ */
 int engine_up(struct engine *e, int ifindex, char *why, size_t why_len);
-/* What a decision says that began when `noted` was fallbacks_noted, and came out as SOCK_KERNEL: that, or with the setting `strict` an error, if there is another reason than policy. */
+/*
+ * What a decision says that began when `noted` was fallbacks_noted, and came out as SOCK_KERNEL: that, or with the
+ * setting `strict` an error, if there is another reason than policy.
+ */
 int engine_refusal(const struct engine *e, unsigned noted);
 void *engine_alloc(struct engine *e, size_t size); /* zeroed; NULL when out of memory */
 void engine_free(struct engine *e, void *p, size_t size);
 /* ---- control.c ---- */
-/* `c->ready` is called while `fd` has any of `events` (EPOLLIN …), level-triggered. The fd stays the caller's. 0 or -errno. Lock held in all of these. */
+/*
+ * `c->ready` is called while `fd` has any of `events` (EPOLLIN …), level-triggered. The fd stays the caller's. 0 or
+ * -errno. Lock held in all of these.
+ */
 int control_add(struct engine *e, struct control *c, int fd, uint32_t events);
 void control_del(struct engine *e, struct control *c); /* before the fd is closed: a child may have a copy */
 unsigned control_fds(struct engine *e, struct pollfd *out);
@@ -444,7 +460,10 @@ void control_serve(struct engine *e);
 void control_after_fork(struct engine *e);
 
 /* ---- cmsg.c ---- */
-/* What a message carries beside its bytes (msg_control can be read): 0 or -errno. Asks the kernel; only for who sends some. */
+/*
+ * What a message carries beside its bytes (msg_control can be read): 0 or -errno. Asks the kernel; only for who sends
+ * some.
+ */
 int cmsg_check(const struct sock *s, const struct msghdr *msg);
 
 /* ---- namespace.c: what the network namespace's settings say ---- */
@@ -460,12 +479,18 @@ struct cmsg_out {
 	size_t left, used; /* bytes */
 	bool truncated;    /* MSG_CTRUNC */
 };
-/* As Linux, which goes on where there is no room (then it says so), or bad memory: the bytes of the call are taken by then. */
+/*
+ * As Linux, which goes on where there is no room (then it says so), or bad memory: the bytes of the call are taken by
+ * then.
+ */
 void cmsg_put(struct cmsg_out *out, int level, int type, const void *data, size_t len);
 bool cmsg_stamps(const struct msghdr *msg, uint32_t *flags); /* sendmsg asks for time stamps: which */
 
 /* ---- admit.c ---- */
-/* Why the engine does not take this kernel socket, whatever it is for; NULL: it may. Ask again when the engine came up: before, it has no namespace. Lock held. */
+/*
+ * Why the engine does not take this kernel socket, whatever it is for; NULL: it may. Ask again when the engine came up:
+ * before, it has no namespace. Lock held.
+ */
 const char *engine_refuses(const struct engine *e, int kfd);
 bool engine_is_of_netns(const struct engine *e, int kfd); /* the namespace that engine_net asks */
 void engine_note_netns(struct engine *e); /* the calling thread's is the engine's */
@@ -476,7 +501,10 @@ int firewall_admits(struct engine *e, int ifindex, char *why, size_t why_len);
 /* After the interfaces: where rules could concern a SYN, the host judges from now on. 0 or -errno with the reason. */
 int judged_start(struct engine *e, char *why, size_t why_len);
 void judged_again(struct engine *e); /* the rules are others: of which ports has the host to be asked? */
-/* May this SYN for a listener be answered? It came by the judge, or nobody has to be asked; what was in the ring when the host began to judge comes again, and climbs. */
+/*
+ * May this SYN for a listener be answered? It came by the judge, or nobody has to be asked; what was in the ring when
+ * the host began to judge comes again, and climbs.
+ */
 bool judged_admits(struct engine *e, const struct tcp_segment *syn, const struct flow_key *key);
 void judged_stop(struct engine *e); /* also in a fork child */
 /* Could a rule touch what a listener's connections send or get, whoever the peer is? `why` names it. */
@@ -485,10 +513,16 @@ bool judged_refuses_listener(struct engine *e, const struct ip_addr *addr, uint1
 bool judged_refuses_interface(struct engine *e, int ifindex, const char *ifname, uint16_t port, char *why, size_t why_len);
 bool judged_refuses(struct engine *e, const struct flow_key *key, bool client, char *why, size_t why_len); /* … this connection's */
 int judged_attach(struct engine *e, const struct sock *l); /* the judge's filter, if it judges */
-/* A connection that begins at a listener: of a group, its segments are ours by an entry. 0; or -E2BIG: there is no room for one, and it is in no table. */
+/*
+ * A connection that begins at a listener: of a group, its segments are ours by an entry. 0; or -E2BIG: there is no room
+ * for one, and it is in no table.
+ */
 int judged_enter(struct engine *e, const struct sock *l, struct sock *s);
 bool judged_admits_cookie(struct engine *e, const struct flow_key *key); /* may the one that an ACK brought back open a connection? */
-/* A segment that found no connection. True: nothing answers it, since the host was not asked; it is the kernel's when it comes again. */
+/*
+ * A segment that found no connection. True: nothing answers it, since the host was not asked; it is the kernel's when
+ * it comes again.
+ */
 bool judged_leaves_stray(struct engine *e, const struct ip_input *in);
 /* For people: "judges"; "none": no rule concerns TCP; "bypass"; "unknown": the rules changed, and cannot be read. */
 const char *judged_how(const struct engine *e);
@@ -515,7 +549,10 @@ static inline const struct link_info *iface_info(const struct iface *i)
 {
 	return link_info(i->link);
 }
-/* The engine's first: `ifindex`, or with 0 the default route's, or else any. 0, or -errno with the reason in `why`, and nothing is attached. */
+/*
+ * The engine's first: `ifindex`, or with 0 the default route's, or else any. 0, or -errno with the reason in `why`, and
+ * nothing is attached.
+ */
 int ifaces_open(struct engine *e, int ifindex, char *why, size_t why_len);
 void ifaces_close(struct engine *e);
 /* This process listens: if it dies, whoever connects just then is told to try again. Where there is a broker. */
@@ -557,7 +594,10 @@ bool turn_conclude(struct engine *e, struct sock *s); /* its last segments leave
 /* The usual bracket of a verb. */
 void turn_enter(struct engine *e);
 void turn_leave(struct engine *e);
-/* … of one that need not see what others have sent, and whose own output may go out with its thread's next wait: drive/putoff.c. */
+/*
+ * … of one that need not see what others have sent, and whose own output may go out with its thread's next wait:
+ * drive/putoff.c.
+ */
 void turn_enter_verb(struct engine *e);
 void turn_enter_look(struct engine *e);
 void turn_leave_verb(struct engine *e);
@@ -575,16 +615,23 @@ struct kernel_tw *kernel_tw_new(struct engine *e);
 void kernel_tw_free(struct kernel_tw **t); /* *t is NULL afterwards, and may be before */
 /* -ENOMEM. All are added before the first is ended. */
 int kernel_tw_add(struct kernel_tw *t, const struct flow_key *key, const uint32_t cookie[2]);
-/* A connection of ours takes the 4-tuple: 0, or -errno when the kernel has a TIME-WAIT there that it cannot be made to give up. */
+/*
+ * A connection of ours takes the 4-tuple: 0, or -errno when the kernel has a TIME-WAIT there that it cannot be made to
+ * give up.
+ */
 int kernel_tw_end(struct kernel_tw *t, const struct flow_key *key, int ifindex);
 bool kernel_tw_is_over(const struct kernel_tw *t, int64_t now); /* none is left */
 
 /* ---- input.c ---- */
 void input_frame(struct engine *e, struct iface *i, const struct link_rx *rx);
-int engine_kernel_owns(struct engine *e, const struct flow_key *key, int ifindex); /* 1: the kernel has a connection with this 4-tuple, or its TIME-WAIT; 0; -errno */
+/* 1: the kernel has a connection with this 4-tuple, or its TIME-WAIT; 0; -errno */
+int engine_kernel_owns(struct engine *e, const struct flow_key *key, int ifindex);
 void input_packet(struct engine *e, struct iface *i, const struct ip_input *in);
 void input_unreachable(struct engine *e, struct sock *s, const struct ip_icmp_error *icmp);
-/* An answer to whom nothing is kept of, with this TOS or traffic class; on behalf of the listener `l`, or of nobody (NULL). */
+/*
+ * An answer to whom nothing is kept of, with this TOS or traffic class; on behalf of the listener `l`, or of nobody
+ * (NULL).
+ */
 void send_back(struct engine *e, const struct sock *l, uint8_t tos, const struct ip_input *in, const struct tcp_segment *seg);
 void sock_process_events(struct engine *e, struct sock *s);
 void sock_tcp_input(struct engine *e, struct sock *s, const struct tcp_segment *seg); /* tcp_input, with the time where somebody asked for it */
@@ -601,14 +648,23 @@ struct dest *dest_find(struct engine *e, const struct ip_addr *laddr, const stru
 /* … of who sent the frame that is being looked at, for the listener `l` or nobody. */
 int dest_oif(const struct engine *e, const struct sock *l, const struct ip_addr *raddr);
 #define DEFAULT_TTL 64 /* RFC 1700; where the kernel does not tell */
-/* 0: dest->path is good. -EAGAIN: neighbour being resolved. -ENETUNREACH, -EHOSTUNREACH, -EXDEV (leaves by another interface). */
+/*
+ * 0: dest->path is good. -EAGAIN: neighbour being resolved. -ENETUNREACH, -EHOSTUNREACH, -EXDEV (leaves by another
+ * interface).
+ */
 int dest_resolve(struct engine *e, struct dest *d);
-/* … for a connection that begins: a neighbour that did not answer is asked again. What becomes of it, dest_resolve tells. */
+/*
+ * … for a connection that begins: a neighbour that did not answer is asked again. What becomes of it, dest_resolve
+ * tells.
+ */
 void dest_resolve_anew(struct engine *e, struct dest *d);
 
 /* ---- pmtu.c: what routers said of the path to a host ---- */
 #define PMTU_MIN_V4 552 /* bytes; Linux's ip_rt_min_pmtu */
-/* A router said that packets over `mtu` (0: it did not say) do not pass: for connections to come, too, during ten minutes. */
+/*
+ * A router said that packets over `mtu` (0: it did not say) do not pass: for connections to come, too, during ten
+ * minutes.
+ */
 void pmtu_learn(struct engine *e, const struct ip_addr *raddr, uint32_t mtu);
 /* 0: nothing is known. *locked: less than we shrink to, so our packets may be fragmented. */
 uint32_t pmtu_get(struct engine *e, const struct ip_addr *raddr, int64_t *until_us, bool *locked);
@@ -661,7 +717,10 @@ void time_waits_visit_port(const struct engine *e, uint16_t lport, bool but_reus
 void time_waits_enter_group(struct engine *e, uint16_t port, struct time_wait_visit *v);
 bool time_wait_is_in_group(const struct time_wait *tw);
 uint8_t time_wait_tos(const struct time_wait *tw); /* the connection's IP_TOS or IPV6_TCLASS when it ended */
-/* This process listens there no more, others do: a client's next connection from the same port is theirs. Most of them; the rest is met by input.c. */
+/*
+ * This process listens there no more, others do: a client's next connection from the same port is theirs. Most of them;
+ * the rest is met by input.c.
+ */
 void time_waits_leave_group(struct engine *e, uint16_t port);
 void count_first_fin(struct engine *e, struct sock *s);
 
@@ -672,7 +731,10 @@ int exception_add(struct engine *e, const struct flow_key *key);
 void exception_add_for_stranger(struct engine *e, const struct flow_key *key);
 /* Those that the classifier gave to the kernel while this process was stopped. */
 void exceptions_take_given(struct engine *e);
-/* A SYN came: is its 4-tuple the kernel's still? Where it may have come to nobody else, a TIME-WAIT of the kernel's makes way for it. */
+/*
+ * A SYN came: is its 4-tuple the kernel's still? Where it may have come to nobody else, a TIME-WAIT of the kernel's
+ * makes way for it.
+ */
 bool exception_holds(struct engine *e, const struct flow_key *key, int ifindex);
 void exceptions_sweep(struct engine *e); /* when it is time */
 int64_t exceptions_deadline(const struct engine *e);
@@ -792,18 +854,26 @@ void stat_serve(struct engine *e, int fd); /* answer whoever connected; lock hel
 void stat_after_fork(void);
 
 /* ---- handover.c ---- */
-/* The connection becomes a kernel socket: its fd, or -errno and nothing changed. `why` is noted; NULL: not. Lock held. */
+/*
+ * The connection becomes a kernel socket: its fd, or -errno and nothing changed. `why` is noted; NULL: not. Lock held.
+ */
 int conn_handover(struct engine *e, struct sock *s, const char *why);
-/* The same, and what its peer says meanwhile goes along: frames come in, so the caller is in no list of sockets that they could change, and has a reference. */
+/*
+ * The same, and what its peer says meanwhile goes along: frames come in, so the caller is in no list of sockets that
+ * they could change, and has a reference.
+ */
 int conn_handover_alone(struct engine *e, struct sock *s, const char *why);
-/* Where that failed: the connection ends here, and a kernel socket shows its end (kernel/ended.h); one that is being opened begins anew there. Its fd,
-   or -errno (-EMFILE). Lock held. */
+/*
+ * Where that failed: the connection ends here, and a kernel socket shows its end (kernel/ended.h); one that is being
+ * opened begins anew there. Its fd, or -errno (-EMFILE). Lock held.
+ */
 int conn_end(struct engine *e, struct sock *s);
 /* connect.c: `s` is about to be given up; its port rests for a while if the peer has not answered. */
 void connect_given_up(struct engine *e, const struct sock *s);
 void stream_close(struct engine *e, struct sock *s, bool exiting);
 #define EXIT_DRAIN_SHORT_US (10 * USEC_PER_SEC)
-void exit_locked(struct engine *e, bool for_good, int64_t drain_us); /* engine_on_exit, lock held. What is unsent, and cannot be handed over, is sent for so long at most */
+/* engine_on_exit, lock held. What is unsent, and cannot be handed over, is sent for so long at most */
+void exit_locked(struct engine *e, bool for_good, int64_t drain_us);
 extern const char exit_kept_out[];                 /* engine.kept_out, afterwards */
 
 #endif

@@ -1,10 +1,11 @@
 /*
  * The error queue (errqueue.h): Linux's sock_queue_err_skb, sock_dequeue_err_skb, ip_recv_error and ipv6_recv_error.
  *
- * What is owed and what waits to be read are two lists of the connection. Both kinds of notice share them, so they come in the order of the bytes; of
- * one call the stamp comes first. An ICMP error of IPv4 is queued whether IP_RECVERR is on or not, one of IPv6 where IPV6_RECVERR is on, as Linux
- * does; its message gives what the router quoted, to whom that was sent, and the router. A connection that is handed over to the kernel loses what is
- * owed and what nobody has read.
+ * What is owed and what waits to be read are two lists of the connection. Both kinds of notice share them, so they come
+ * in the order of the bytes; of one call the stamp comes first. An ICMP error of IPv4 is queued whether IP_RECVERR is
+ * on or not, one of IPv6 where IPV6_RECVERR is on, as Linux does; its message gives what the router quoted, to whom
+ * that was sent, and the router. A connection that is handed over to the kernel loses what is owed and what nobody has
+ * read.
  */
 #include "socket/engine.h"
 #include "socket/errqueue.h"

@@ -1,8 +1,9 @@
 /*
- * The error queue of a connection: what recvmsg(MSG_ERRQUEUE) tells, and what is owed to it until the peer has acknowledged the bytes of a call.
+ * The error queue of a connection: what recvmsg(MSG_ERRQUEUE) tells, and what is owed to it until the peer has
+ * acknowledged the bytes of a call.
  *
- * Three kinds of notice: that the memory of a send with MSG_ZEROCOPY is free (zerocopy.c), time stamps (stamps.c), and the ICMP error by which an attempt to connect ended.
- * Everything under the engine's lock.
+ * Three kinds of notice: that the memory of a send with MSG_ZEROCOPY is free (zerocopy.c), time stamps (stamps.c), and
+ * the ICMP error by which an attempt to connect ended. Everything under the engine's lock.
  */
 #ifndef FINESSE_SOCKET_ERRQUEUE_H
 #define FINESSE_SOCKET_ERRQUEUE_H
@@ -23,7 +24,10 @@ struct msghdr;
 
 #define ERR_OWED_MAX 4096 /* calls of a connection that wait for acknowledgments */
 
-/* What one call of send is owed. A zero-copy call is told when `end` is acknowledged, a stamp also when its last byte leaves. */
+/*
+ * What one call of send is owed. A zero-copy call is told when `end` is acknowledged, a stamp also when its last byte
+ * leaves.
+ */
 struct err_owed {
 	struct list node; /* sock.err_owed, by `end` */
 	uint32_t end;     /* sequence number behind the call's bytes */
@@ -58,7 +62,10 @@ struct err_owed *errqueue_owe(struct engine *e, struct sock *s);
 void errqueue_settle(struct engine *e, struct sock *s, struct err_owed *o); /* it is gone */
 /* Something was acknowledged, or the connection has ended. */
 void errqueue_progress(struct engine *e, struct sock *s);
-/* False: there is no room (Linux's sock_queue_err_skb), or no memory, and nobody is told. The caller calls errqueue_notify. */
+/*
+ * False: there is no room (Linux's sock_queue_err_skb), or no memory, and nobody is told. The caller calls
+ * errqueue_notify.
+ */
 bool errqueue_push(struct engine *e, struct sock *s, const struct err_notice *n);
 void errqueue_push_icmp(struct engine *e, struct sock *s, const struct ip_icmp_error *icmp); /* who watches is told by the caller */
 void errqueue_drop_icmp(struct engine *e, struct sock *s); /* IP_RECVERR was switched off */

@@ -1,9 +1,11 @@
 /*
- * 4-tuples on our listening ports that stay the kernel's: those that it owned before we listened, those handed over to it.
+ * 4-tuples on our listening ports that stay the kernel's: those that it owned before we listened, those handed over to
+ * it.
  *
- * Each is an entry in the classifier and one here. When the kernel no longer has the connection, the entry would keep the peer's next connection from
- * that port away from us, and a server that hands over every connection would fill the map; so while there are any, the kernel is asked
- * every few seconds what it still owns, one inet_diag dump per port, and the others go.
+ * Each is an entry in the classifier and one here. When the kernel no longer has the connection, the entry would keep
+ * the peer's next connection from that port away from us, and a server that hands over every connection would fill the
+ * map; so while there are any, the kernel is asked every few seconds what it still owns, one inet_diag dump per port,
+ * and the others go.
  */
 #include "socket/engine.h"
 #include "socket/process_ops.h"
@@ -110,10 +112,11 @@ static void exception_remove(struct engine *e, struct exception *x)
 }
 
 /*
- * A group's programs choose a member without asking for its exceptions. So a SYN may come here of a connection that the kernel had, and nobody else would answer it:
- * all obey the entry. An entry of the group that says "the kernel's" keeps such SYNs away: who comes in spite of it was in the ring before. So was who comes
- * in spite of an exception where this process serves alone. Where the kernel has the connection still, its client has lost it: the SYN's repetition is the kernel's, by an
- * entry of the group, and it asks that client as RFC 5961 has it.
+ * A group's programs choose a member without asking for its exceptions. So a SYN may come here of a connection that the
+ * kernel had, and nobody else would answer it: all obey the entry. An entry of the group that says "the kernel's" keeps
+ * such SYNs away: who comes in spite of it was in the ring before. So was who comes in spite of an exception where this
+ * process serves alone. Where the kernel has the connection still, its client has lost it: the SYN's repetition is the
+ * kernel's, by an entry of the group, and it asks that client as RFC 5961 has it.
  */
 bool exception_holds(struct engine *e, const struct flow_key *key, int ifindex)
 {

@@ -1,10 +1,11 @@
 /*
- * Sockets that stayed with the kernel although they could have been ours, or went there, and why: for `finesse stat` and the log.
+ * Sockets that stayed with the kernel although they could have been ours, or went there, and why: for `finesse stat`
+ * and the log.
  *
- * Owns: a table of (what, why) with counts, and the latest connections that were handed over. A reason is never lost among many sockets: of one reason, so many
- * are named, and the rest are counted together. The log has each reason once, as a warning where a socket was never
+ * Owns: a table of (what, why) with counts, and the latest connections that were handed over. A reason is never lost
+ * among many sockets: of one reason, so many are named, and the rest are counted together. The log has each reason
+ * once, as a warning where a socket was never the engine's. Lock: its own, because a fall-back happens with and without
  * the engine's.
- * Lock: its own, because a fall-back happens with and without the engine's.
  */
 #include "socket/engine.h"
 #include "socket/fallback.h"

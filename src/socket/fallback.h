@@ -1,12 +1,17 @@
-/* What went to the kernel, and why: counted by reason, and the latest connections remembered (fallback.c). Any thread, with the engine's lock or without. */
+/*
+ * What went to the kernel, and why: counted by reason, and the latest connections remembered (fallback.c). Any thread,
+ * with the engine's lock or without.
+ */
 #ifndef FINESSE_SOCKET_FALLBACK_H
 #define FINESSE_SOCKET_FALLBACK_H
 
 #include "socket/engine.h"
 
 unsigned fallback_count(void);
-/* Policy leaves it to the kernel: that is no fall-back, nobody is warned and nothing is counted. A trace tells of it, so that it is not silent about
-   all of a program's sockets. SOCK_KERNEL. */
+/*
+ * Policy leaves it to the kernel: that is no fall-back, nobody is warned and nothing is counted. A trace tells of it,
+ * so that it is not silent about all of a program's sockets. SOCK_KERNEL.
+ */
 int policy_keeps(const struct engine *e, bool server, const struct ip_addr *addr, uint16_t port);
 int policy_keeps_source(const struct ip_addr *addr, uint16_t port); /* … for the address that it is bound to */
 extern ENGINE_THREAD unsigned fallbacks_noted; /* by this thread */

@@ -1,13 +1,15 @@
 /*
  * TCP Fast Open of a listener (RFC 7413; tcp/fastopen.h has the cookies).
  *
- * The program's options are on the kernel's listening socket, and so are their errors and what is read back; here is what they mean. A SYN with a good cookie becomes a
- * connection that goes into the accept queue at once, as soon as it is an embryo. Until its handshake is complete it counts (`pending`), and over TCP_FASTOPEN's number
- * handshakes are ordinary ones: that bounds what forged SYNs can make us send (RFC 7413 §5.1). One that its peer resets after it was accepted keeps its place for a
- * minute, as in Linux: who replays another's cookie gets RSTs from there. Each process of a group counts for itself.
+ * The program's options are on the kernel's listening socket, and so are their errors and what is read back; here is
+ * what they mean. A SYN with a good cookie becomes a connection that goes into the accept queue at once, as soon as it
+ * is an embryo. Until its handshake is complete it counts (`pending`), and over TCP_FASTOPEN's number handshakes are
+ * ordinary ones: that bounds what forged SYNs can make us send (RFC 7413 §5.1). One that its peer resets after it was
+ * accepted keeps its place for a minute, as in Linux: who replays another's cookie gets RSTs from there. Each process
+ * of a group counts for itself.
  *
- * Keys: the listener's own (TCP_FASTOPEN_KEY), or the namespace's, which only root may read: where they cannot be, the listener is the kernel's. A
- * process that has given up its privilege goes on with the keys that it has read.
+ * Keys: the listener's own (TCP_FASTOPEN_KEY), or the namespace's, which only root may read: where they cannot be, the
+ * listener is the kernel's. A process that has given up its privilege goes on with the keys that it has read.
  */
 #include "socket/engine.h"
 #include "socket/listener.h"

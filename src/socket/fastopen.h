@@ -1,4 +1,7 @@
-/* TCP Fast Open (RFC 7413) for the engine: which listener takes data with a SYN, and which client sends it. Lock held in all. */
+/*
+ * TCP Fast Open (RFC 7413) for the engine: which listener takes data with a SYN, and which client sends it. Lock held
+ * in all.
+ */
 #ifndef FINESSE_SOCKET_FASTOPEN_H
 #define FINESSE_SOCKET_FASTOPEN_H
 
@@ -18,8 +21,8 @@ bool fastopen_may_call(const struct engine *e); /* … of this namespace */
 bool fastopen_wants_connect(const struct sock *s); /* TCP_FASTOPEN_CONNECT */
 void fastopen_connect(struct engine *e, struct sock *s); /* its connect: without a cookie the SYN, which waited, leaves and asks for one */
 /*
- * What sendmsg does with MSG_FASTOPEN, or where the SYN waits, before it sends. *taken: how many of its bytes went with the SYN. 0: the rest is to be
- * sent. Else its result: bytes or -errno. *dissolve: as of sock_connect.
+ * What sendmsg does with MSG_FASTOPEN, or where the SYN waits, before it sends. *taken: how many of its bytes went with
+ * the SYN. 0: the rest is to be sent. Else its result: bytes or -errno. *dissolve: as of sock_connect.
  */
 ssize_t fastopen_send(struct engine *e, struct sock *s, const struct msghdr *msg, int flags, size_t *taken, bool *dissolve);
 void fastopen_learn(struct engine *e, const struct sock *s); /* connected */

@@ -1,13 +1,16 @@
 /*
- * TCP Fast Open of clients (RFC 7413; tcp/fastopen_client.c has the SYN): MSG_FASTOPEN, TCP_FASTOPEN_CONNECT, TCP_FASTOPEN_NO_COOKIE, cookies, black holes. As Linux.
+ * TCP Fast Open of clients (RFC 7413; tcp/fastopen_client.c has the SYN): MSG_FASTOPEN, TCP_FASTOPEN_CONNECT,
+ * TCP_FASTOPEN_NO_COOKIE, cookies, black holes. As Linux.
  *
- * sendmsg with MSG_FASTOPEN begins the connection and hands its text over with the SYN, where there is a cookie of this server, or none is needed.
- * Else the SYN asks for one, and it is a connect. TCP_FASTOPEN_CONNECT has connect say at once that it is done where a cookie is there, and the SYN
- * waits for what is sent first. So both are one thing here: a SYN that waits (tcp_syn_waits) until fastopen_send lets it go.
+ * sendmsg with MSG_FASTOPEN begins the connection and hands its text over with the SYN, where there is a cookie of this
+ * server, or none is needed. Else the SYN asks for one, and it is a connect. TCP_FASTOPEN_CONNECT has connect say at
+ * once that it is done where a cookie is there, and the SYN waits for what is sent first. So both are one thing here: a
+ * SYN that waits (tcp_syn_waits) until fastopen_send lets it go.
  *
  * Black holes: while something on the way seems to swallow such SYNs, no client of the namespace sends any, for
- * net.ipv4.tcp_fastopen_blackhole_timeout_sec (0: for no time), twice as long each time, 64 times at most. Whoever gets text by Fast Open afterwards
- * ends the suspicion. When it began stands in the cache of cookies, at no address, so that all processes know.
+ * net.ipv4.tcp_fastopen_blackhole_timeout_sec (0: for no time), twice as long each time, 64 times at most. Whoever gets
+ * text by Fast Open afterwards ends the suspicion. When it began stands in the cache of cookies, at no address, so that
+ * all processes know.
  */
 #include "socket/engine.h"
 #include "socket/fastopen.h"
@@ -131,7 +134,10 @@ static struct tcp_fastopen look(struct engine *e, struct sock *s)
 	return f;
 }
 
-/* Linux's tcp_fastopen_cache_set: a server that does not answer the option is asked by the experimental one the next time, once. */
+/*
+ * Linux's tcp_fastopen_cache_set: a server that does not answer the option is asked by the experimental one the next
+ * time, once.
+ */
 void fastopen_learn(struct engine *e, const struct sock *s)
 {
 	struct tcp_fastopen_news news;

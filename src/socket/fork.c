@@ -1,16 +1,18 @@
 /*
  * fork: the parent's engine goes on serving; the child inherits references, not the engine.
  *
- * At fork a control socket (SEQPACKET) is made for the child, and every socket with an fd gets one reference of that child: close in one
- * process sends no FIN while another holds one. In the child each such socket is SOCK_KIND_INHERITED; its first use asks the parent
+ * At fork a control socket (SEQPACKET) is made for the child, and every socket with an fd gets one reference of that
+ * child: close in one process sends no FIN while another holds one. In the child each such socket is
+ * SOCK_KIND_INHERITED; its first use asks the parent
  *   ADOPT id    → the connection as a kernel socket (SCM_RIGHTS), or an error;
  *   DROP id     → the child closed it unused (no answer);
  *   FORK        → a control socket for a child of the child, with the same references (SCM_RIGHTS).
- * The end of file drops what is left. A parent that exits hands over first, unasked (GIVE id). The parent's helper thread answers; a child waits for an
- * answer with a bound.
+ * The end of file drops what is left. A parent that exits hands over first, unasked (GIVE id). The parent's helper
+ * thread answers; a child waits for an answer with a bound.
  *
- * A listener needs no asking: the child has the kernel's listening socket. When it first wants to accept, it claims the port by itself (process/claim.c), alone
- * or with whoever serves it then. Its references only say that somebody may accept what the parent leaves behind.
+ * A listener needs no asking: the child has the kernel's listening socket. When it first wants to accept, it claims the
+ * port by itself (process/claim.c), alone or with whoever serves it then. Its references only say that somebody may
+ * accept what the parent leaves behind.
  */
 #include "socket/engine.h"
 #include "socket/fallback.h"
@@ -50,7 +52,11 @@ struct fork_child {
 	struct control control;
 	struct sock **refs; /* one reference each; NULL: dropped */
 	unsigned n_refs;
-	struct sock *early; /* what it asks for cannot be given before the handshake is complete: its request is left where it is, and nobody looks for others */
+	/*
+	 * what it asks for cannot be given before the handshake is complete: its request is left where it is, and
+	 * nobody looks for others
+	 */
+	struct sock *early;
 };
 
 /* Where inherited sockets come from. */
@@ -89,7 +95,10 @@ static int recv_msg(int ctl, struct fork_msg *m, int *fd, int flags)
 
 static void child_ref_drop(struct engine *e, struct sock *s)
 {
-	/* What is kept for children stays until the last reference: the shim, or a call in progress, may not have followed yet. */
+	/*
+	 * What is kept for children stays until the last reference: the shim, or a call in progress, may not have
+	 * followed yet.
+	 */
 	if (--s->child_refs == 0) {
 		if (s->closed && s->kind == SOCK_KIND_CONN)
 			stream_close(e, s, false);
@@ -563,7 +572,10 @@ static int await_msg(int ctl, struct fork_msg *m, int *fd)
 	return n > 0 ? 1 : (int)n;
 }
 
-/* Sends and waits for the answer; what was given meanwhile is put aside. 0, or -errno: the parent is gone, or does not answer. */
+/*
+ * Sends and waits for the answer; what was given meanwhile is put aside. 0, or -errno: the parent is gone, or does not
+ * answer.
+ */
 static int ask(struct engine *e, struct fork_parent *p, const struct fork_msg *m, struct fork_msg *reply, int *fd)
 {
 	*fd = -1;
@@ -624,7 +636,10 @@ static int adopt_conn(struct engine *e, struct sock *s)
 	return fd;
 }
 
-/* The parent need not know who accepts from its socket, but that one less may. Told last: until this process is a member, what the parent leaves must be for somebody. */
+/*
+ * The parent need not know who accepts from its socket, but that one less may. Told last: until this process is a
+ * member, what the parent leaves must be for somebody.
+ */
 static void leave_parents_listener(struct engine *e, struct sock *s)
 {
 	struct fork_msg m = {.op = FORK_DROP, .id = s->id};

@@ -1,6 +1,7 @@
 /*
- * Handover: a connection of ours becomes the kernel's, in the order of kernel/handover.h: the kernel has it, then the classifier lets
- * the flow's frames through and we forget it, then what is unsent leaves. So the peer's segments always meet somebody.
+ * Handover: a connection of ours becomes the kernel's, in the order of kernel/handover.h: the kernel has it, then the
+ * classifier lets the flow's frames through and we forget it, then what is unsent leaves. So the peer's segments always
+ * meet somebody.
  */
 #include "socket/own.h"
 #include "socket/fallback.h"
@@ -22,12 +23,16 @@
 #include <netinet/in.h>
 
 /*
- * Unsent data that the kernel could not take is sent by ourselves when the process ends, as long as the peer answers. One that is busy elsewhere and keeps its window
- * shut gets everything from the kernel however long that takes; here, within a minute. Who was told to end by a signal, or executes another program, waits for less.
+ * Unsent data that the kernel could not take is sent by ourselves when the process ends, as long as the peer answers.
+ * One that is busy elsewhere and keeps its window shut gets everything from the kernel however long that takes; here,
+ * within a minute. Who was told to end by a signal, or executes another program, waits for less.
  */
 #define EXIT_SILENT_US (2 * USEC_PER_SEC)
 #define EXIT_DRAIN_US  (60 * USEC_PER_SEC)
-/* An orderly end waits so long for the peer's part in it, where the kernel cannot finish it: own addresses, and a classifier that goes with the process. */
+/*
+ * An orderly end waits so long for the peer's part in it, where the kernel cannot finish it: own addresses, and a
+ * classifier that goes with the process.
+ */
 #define EXIT_ENDS_US (300 * USEC_PER_MSEC)
 #define EXIT_HANDSHAKES_US USEC_PER_SEC /* of clients that others will accept, for one that is far away, or whose first answer is lost and said again */
 #define HANDSHAKE_WAIT_US (10 * USEC_PER_SEC) /* then the connection is lost for whoever was to get it */
@@ -52,7 +57,10 @@ static int begin(struct engine *e, struct sock *s, struct tcp_snapshot *snap)
 	return err ? err : handover_begin(snap, s->family, iface_scope(e, &s->flow.key.laddr));
 }
 
-/* What came while the kernel's socket was made is in the ring. The socket that has it, too; or -errno, and there is none. */
+/*
+ * What came while the kernel's socket was made is in the ring. The socket that has it, too; or -errno, and there is
+ * none.
+ */
 static int follow(struct engine *e, struct sock *s, int fd, struct tcp_snapshot *snap)
 {
 	const struct tcp_snapshot then = *snap;
@@ -281,7 +289,10 @@ static bool ends_are_open(struct engine *e)
 	return false;
 }
 
-/* Of a wait until then. Those are answered meanwhile who join a group that this process is in still, or share its own address: perhaps nobody else is there who could. */
+/*
+ * Of a wait until then. Those are answered meanwhile who join a group that this process is in still, or share its own
+ * address: perhaps nobody else is there who could.
+ */
 static void exit_step(struct engine *e, int64_t end)
 {
 	struct wait step;
@@ -313,7 +324,10 @@ static bool embryos_for_others(struct engine *e)
 	return false;
 }
 
-/* A listener that stood down for its children (process/claim.c) is none of the engine's any more, but clients from before may wait there: for others, or for a reset. */
+/*
+ * A listener that stood down for its children (process/claim.c) is none of the engine's any more, but clients from
+ * before may wait there: for others, or for a reset.
+ */
 static void exit_asleep(struct engine *e)
 {
 	for (struct list *pos = e->socks.next; pos != &e->socks;) {

@@ -1,15 +1,17 @@
 /*
  * The interfaces that the engine serves: theory of operation.
  *
- * Each has a link of its own (packet socket, ring, transmit queue). The classifier, the tables of connections and listeners, and the set of addresses are
- * the engine's, for all of them: what is ours is ours whichever way it comes, as with a kernel socket.
+ * Each has a link of its own (packet socket, ring, transmit queue). The classifier, the tables of connections and
+ * listeners, and the set of addresses are the engine's, for all of them: what is ours is ours whichever way it comes,
+ * as with a kernel socket.
  *
- * An interface is attached when the first connection or listener concerns it: attaching lets the process wait for RCU grace periods of the kernel, and costs a
- * ring's memory. Which may be served the setting `interface` says: the named ones, or each that is up, has an address and is not loopback. One that could not be
- * attached is not tried again for a while, and its sockets are the kernel's, with the reason.
+ * An interface is attached when the first connection or listener concerns it: attaching lets the process wait for RCU
+ * grace periods of the kernel, and costs a ring's memory. Which may be served the setting `interface` says: the named
+ * ones, or each that is up, has an address and is not loopback. One that could not be attached is not tried again for a
+ * while, and its sockets are the kernel's, with the reason.
  *
- * An interface that is gone gives its place back; destinations that were reached by it ask for their route anew. Places do not move, since links' handlers point
- * to them. Lock held in all of these.
+ * An interface that is gone gives its place back; destinations that were reached by it ask for their route anew. Places
+ * do not move, since links' handlers point to them. Lock held in all of these.
  */
 #include "socket/own.h"
 #include "socket/unseen.h"
@@ -119,9 +121,10 @@ static bool is_used(const struct engine *e, const struct ip_addr *a)
 }
 
 /*
- * A connection outlives its address on an interface, and goes on when the address is back (Linux's do). The kernel has the address again before we hear of it, and would
- * answer what comes for the connection with a reset. So the classifier keeps an address that went as long as connections have it: nobody else here gets its packets.
- * `before`: the addresses that the classifier has.
+ * A connection outlives its address on an interface, and goes on when the address is back (Linux's do). The kernel has
+ * the address again before we hear of it, and would answer what comes for the connection with a reset. So the
+ * classifier keeps an address that went as long as connections have it: nobody else here gets its packets. `before`:
+ * the addresses that the classifier has.
  */
 static void keep_used(struct engine *e, const struct ip_addr *before, unsigned n_before)
 {
@@ -137,7 +140,8 @@ int ifaces_load_addresses(struct engine *e)
 {
 	struct iface *i;
 	if (!e->addrs)
-		e->addrs = pool_alloc(&e->pool, 2 * ADDRESSES_MAX * sizeof *e->addrs); /* the upper half: what was there before. Nothing is cleared, most is never touched */
+		/* the upper half: what was there before. Nothing is cleared, most is never touched */
+		e->addrs = pool_alloc(&e->pool, 2 * ADDRESSES_MAX * sizeof *e->addrs);
 	if (!e->addr_ifaces)
 		e->addr_ifaces = pool_alloc(&e->pool, ADDRESSES_MAX * sizeof(*e->addr_ifaces));
 	if (!e->addrs || !e->addr_ifaces)
@@ -482,7 +486,8 @@ void ifaces_changed(struct engine *e, unsigned what)
 		refresh(e);
 	if (e->own && (what & NETSTATE_ADDRS))
 		own_kernel_changed(e);
-	if (what & (NETSTATE_LINKS | NETSTATE_ADDRS)) /* of one that comes back first: until it is served again, the kernel must not answer for its connections */
+	/* of one that comes back first: until it is served again, the kernel must not answer for its connections */
+	if (what & (NETSTATE_LINKS | NETSTATE_ADDRS))
 		ifaces_load_addresses(e);
 	if (e->serves_all && (what & (NETSTATE_LINKS | NETSTATE_ADDRS)))
 		ifaces_serve_all(e, 0);
@@ -502,13 +507,17 @@ void ifaces_close(struct engine *e)
 	e->n_ifaces = 0;
 }
 
-/* Without an address nothing is ours. What is still attached then may stay for as long as the kernel needs to take it away. */
+/*
+ * Without an address nothing is ours. What is still attached then may stay for as long as the kernel needs to take it
+ * away.
+ */
 void ifaces_watch_rings(struct engine *e)
 {
 	struct iface *i;
 	if (e->own || !privileged_ops) /* from an address of its own nobody else can speak */
 		return;
-	if (classifier_holds_ports(e->classifier)) /* a client that is quick meets the kernel's socket while its next silence begins, and is refused */
+	/* a client that is quick meets the kernel's socket while its next silence begins, and is refused */
+	if (classifier_holds_ports(e->classifier))
 		return;
 	ifaces_for_each(e, i)
 		if (!i->is_watched)

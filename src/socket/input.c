@@ -18,9 +18,9 @@
 #include <string.h>
 
 /*
- * An answer to a stranger: no connection of ours is behind it, and its source may be forged. So nothing is asked or stored for it: neither a route nor a
- * neighbour, of which forged sources would fill the kernel's tables. Where no connection knows the way it goes back to the host, or the router, that sent
- * the frame.
+ * An answer to a stranger: no connection of ours is behind it, and its source may be forged. So nothing is asked or
+ * stored for it: neither a route nor a neighbour, of which forged sources would fill the kernel's tables. Where no
+ * connection knows the way it goes back to the host, or the router, that sent the frame.
  */
 void send_back(struct engine *e, const struct sock *l, uint8_t tos, const struct ip_input *in, const struct tcp_segment *seg)
 {
@@ -65,8 +65,9 @@ static int kernel_owns(struct engine *e, const struct flow_key *key)
 }
 
 /*
- * The kernel's socket listens there, and none of ours does. So the port has become the kernel's (rules, an option, a hook, another program to execute), or is on the way
- * there, and the SYN was in the ring already: the client sends it again, and then the kernel gets it. A listener's end is another thing: its socket is closed first.
+ * The kernel's socket listens there, and none of ours does. So the port has become the kernel's (rules, an option, a
+ * hook, another program to execute), or is on the way there, and the SYN was in the ring already: the client sends it
+ * again, and then the kernel gets it. A listener's end is another thing: its socket is closed first.
  */
 static bool is_for_kernels_listener(struct engine *e, const struct ip_input *in)
 {
@@ -131,7 +132,11 @@ static void input_time_wait(struct engine *e, struct time_wait *tw, const struct
 		send_back(e, NULL, time_wait_tos(tw), in, &reply);
 		break;
 	case TW_REUSE: /* of a SYN only */
-		if (!l) { /* the listener has become the kernel's, which gets the SYN when it comes again; or there is none, and Linux's client, too, hears so a second later */
+		/*
+		 * the listener has become the kernel's, which gets the SYN when it comes again; or there is none, and
+		 * Linux's client, too, hears so a second later
+		 */
+		if (!l) {
 			time_wait_free(e, tw);
 			break;
 		}
@@ -160,7 +165,10 @@ static bool ends_handshake(const struct sock *s, const struct tcp_segment *seg)
 	return (seg->flags & SEG_ACK) && seg->ack == st.snd_nxt && seg->seq - st.rcv_nxt <= st.rcv_wnd;
 }
 
-/* The handshake's last ACK, or the data that a listener waits for, finds the accept queue full: it is as if lost, or net.ipv4.tcp_abort_on_overflow has the request refused. */
+/*
+ * The handshake's last ACK, or the data that a listener waits for, finds the accept queue full: it is as if lost, or
+ * net.ipv4.tcp_abort_on_overflow has the request refused.
+ */
 static void embryo_overflows(struct engine *e, struct sock *s, const struct ip_input *in)
 {
 	struct tcp_segment rst;
@@ -201,7 +209,10 @@ static bool is_of_others(struct engine *e, const struct ip_input *in)
 	return process_ops->is_others(e, &in->key, (in->seg.flags & (SEG_SYN | SEG_ACK | SEG_RST)) == SEG_SYN);
 }
 
-/* IP_MINTTL, IPV6_MINHOPCOUNT (RFC 5082): what comes from farther away was never seen; nor what comes by another interface than the one that a socket is bound to. */
+/*
+ * IP_MINTTL, IPV6_MINHOPCOUNT (RFC 5082): what comes from farther away was never seen; nor what comes by another
+ * interface than the one that a socket is bound to.
+ */
 static bool came_too_far(struct engine *e, const struct sock *s, const struct ip_input *in)
 {
 	if (s->ip.oif && s->ip.oif != iface_info(e->arrived)->ifindex) {
@@ -219,7 +230,10 @@ static bool is_nothing_to_listener(const struct tcp_segment *seg)
 	return !(seg->flags & (SEG_ACK | SEG_RST)) && (!(seg->flags & SEG_SYN) || (seg->flags & SEG_FIN));
 }
 
-/* A connection that ended earlier in this turn makes room first: what follows finds its TIME-WAIT, the listener or nobody, as it would in a later turn. */
+/*
+ * A connection that ended earlier in this turn makes room first: what follows finds its TIME-WAIT, the listener or
+ * nobody, as it would in a later turn.
+ */
 static struct sock *conn_find(struct engine *e, const struct flow_key *key)
 {
 	struct flow *f = demux_find(&e->demux, key);
@@ -287,7 +301,10 @@ static void input_frag_needed(struct engine *e, struct sock *s, const struct ip_
 		pmtu_learn(e, &icmp->key.raddr, mtu);
 }
 
-/* As Linux: an attempt to connect ends by it, and its error queue has the message, of IPv6 only who asked for errors; else who asked for them hears, and the connection goes on. */
+/*
+ * As Linux: an attempt to connect ends by it, and its error queue has the message, of IPv6 only who asked for errors;
+ * else who asked for them hears, and the connection goes on.
+ */
 void input_unreachable(struct engine *e, struct sock *s, const struct ip_icmp_error *icmp)
 {
 	bool passive = s->accepted || s->listener, v4 = ip_addr_is_v4(&icmp->key.raddr);
@@ -354,7 +371,10 @@ void input_packet(struct engine *e, struct iface *i, const struct ip_input *in)
 		input_icmp(e, &in->icmp);
 }
 
-/* Linux's poll flags of the wake-up that an event is. 0: whoever watches looks at everything, as after a change of state. */
+/*
+ * Linux's poll flags of the wake-up that an event is. 0: whoever watches looks at everything, as after a change of
+ * state.
+ */
 static uint32_t poll_events_of(uint32_t ev)
 {
 	if (ev & ~(TCP_EV_READABLE | TCP_EV_WRITABLE | TCP_EV_URGENT))

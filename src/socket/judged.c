@@ -1,21 +1,25 @@
 /*
  * The host's firewall and the engine: who may be served, and how SYNs come here that the host has judged.
  *
- * Where no rule of the host could concern TCP, this costs one look. Where one could, the setting `firewall` decides. `judged`: the kernel's own listening
- * socket gets the judge's filter (kernel/judge.h), SYNs climb the kernel's stack, and those that every rule accepted come here by the judge's ring. What the engine
- * then sends and takes passes no rule; that none could touch it is proved first, of the listener (for some peer) and of each connection (for its own). What cannot be
- * proved is the kernel's, with the rule named.
+ * Where no rule of the host could concern TCP, this costs one look. Where one could, the setting `firewall` decides.
+ * `judged`: the kernel's own listening socket gets the judge's filter (kernel/judge.h), SYNs climb the kernel's stack,
+ * and those that every rule accepted come here by the judge's ring. What the engine then sends and takes passes no
+ * rule; that none could touch it is proved first, of the listener (for some peer) and of each connection (for its own).
+ * What cannot be proved is the kernel's, with the rule named.
  *
- * What climbs costs. So the host is asked about a SYN only where it has to be: not for a port that the rules, as they are, provably open to whoever sends it
- * (firewall_opens). There the SYN is taken from the wire, as on a host without rules; but about sources that a rule names (who is banned, say) the host is asked. What is of no
- * connection is the host's to answer all the same: so a port may be opened and closed while it is served. That is decided when a listener begins, when rules change and when an interface comes. What the proof does not speak of is
- * asked about: SYNs with other flags. And a source that Linux might refuse before any rule is the kernel's (way_back.c).
+ * What climbs costs. So the host is asked about a SYN only where it has to be: not for a port that the rules, as they
+ * are, provably open to whoever sends it (firewall_opens). There the SYN is taken from the wire, as on a host without
+ * rules; but about sources that a rule names (who is banned, say) the host is asked. What is of no connection is the
+ * host's to answer all the same: so a port may be opened and closed while it is served. That is decided when a listener
+ * begins, when rules change and when an interface comes. What the proof does not speak of is asked about: SYNs with
+ * other flags. And a source that Linux might refuse before any rule is the kernel's (way_back.c).
  *
- * What follows a SYN meets no rule. The classifier takes it by a count of the engine's connections, in memory that both have, so that none costs a system call or a
- * look into a table; a group's connections have entries, since they tell the members apart. The count is by a hash: judged_leaves_stray has what it takes wrongly.
+ * What follows a SYN meets no rule. The classifier takes it by a count of the engine's connections, in memory that both
+ * have, so that none costs a system call or a look into a table; a group's connections have entries, since they tell
+ * the members apart. The count is by a hash: judged_leaves_stray has what it takes wrongly.
  *
- * A connection for which the proof fails although the host accepted its SYN becomes an exception, and the kernel gets its SYN once more, from here. Without the right
- * to a raw socket the client's repetition after a second does the same.
+ * A connection for which the proof fails although the host accepted its SYN becomes an exception, and the kernel gets
+ * its SYN once more, from here. Without the right to a raw socket the client's repetition after a second does the same.
  */
 #include "socket/engine.h"
 #include "socket/process_ops.h"
@@ -78,8 +82,9 @@ static void judge_listeners(struct engine *e)
 }
 
 /*
- * To whoever of the family sends the SYN, by whichever interface: all members of a group, who may serve other interfaces or addresses beside, come to the same answer. Who
- * cannot hear that the rules change, or has heard it and could not read them yet, proves nothing.
+ * To whoever of the family sends the SYN, by whichever interface: all members of a group, who may serve other
+ * interfaces or addresses beside, come to the same answer. Who cannot hear that the rules change, or has heard it and
+ * could not read them yet, proves nothing.
  */
 static bool is_open_to_all(struct engine *e, bool v6, uint16_t port)
 {
@@ -147,8 +152,8 @@ static bool find_openings(struct engine *e, struct openings *o)
 }
 
 /*
- * A port of which a listener went is closed with it. While a port was judged, or a source, the kernel may have accepted what nobody had asked about: a SYN of the same ends is
- * still the kernel's.
+ * A port of which a listener went is closed with it. While a port was judged, or a source, the kernel may have accepted
+ * what nobody had asked about: a SYN of the same ends is still the kernel's.
  */
 void judged_again(struct engine *e)
 {
@@ -351,8 +356,9 @@ bool judged_admits_cookie(struct engine *e, const struct flow_key *key)
 /* ---- what it was not asked about ---- */
 
 /*
- * The classifier's count is by a hash (classifier_count_conn), and while cookies are out each ACK may be one. So now and then a segment of no connection comes, about
- * which the host might have said otherwise: nothing answers it, and when it comes again it is the kernel's.
+ * The classifier's count is by a hash (classifier_count_conn), and while cookies are out each ACK may be one. So now
+ * and then a segment of no connection comes, about which the host might have said otherwise: nothing answers it, and
+ * when it comes again it is the kernel's.
  */
 bool judged_leaves_stray(struct engine *e, const struct ip_input *in)
 {
@@ -382,7 +388,8 @@ static void input_one(struct engine *e, const struct judged_segment *seg)
 	struct iface *i = iface_find(e, seg->ifindex);
 	struct ip_input in = {.kind = IP_INPUT_TCP, .fate = IP_FATE_Delivered, .key = seg->key, .ttl = seg->ttl, .tos = seg->tos, .ecn = seg->tos & 3};
 	bool parsed = tcp_parse(seg->tcp, seg->tcp_len, &in.seg) >= 0;
-	if (!i || !parsed || (in.seg.has & SEG_HAS_SIGNATURE) || (in.seg.flags & (SEG_SYN | SEG_FIN)) == (SEG_SYN | SEG_FIN)) /* the last as Linux: not answered */
+	/* the last as Linux: not answered */
+	if (!i || !parsed || (in.seg.has & SEG_HAS_SIGNATURE) || (in.seg.flags & (SEG_SYN | SEG_FIN)) == (SEG_SYN | SEG_FIN))
 		return;
 	in.src_mac = iface_info(i)->has_eth ? seg->src_mac : NULL;
 	in.seg.flags &= ~SEG_FIN; /* it stands behind what the ring does not have */

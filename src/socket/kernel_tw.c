@@ -1,13 +1,15 @@
 /*
  * TIME-WAITs that the kernel had on a port when our listener took it.
  *
- * Left there, such a TIME-WAIT would answer the peer of our later connection with the same 4-tuple when this process is gone: with ACKs of
- * the old connection instead of RST, and the peer would hang. So it is ended (SOCK_DESTROY) when that connection begins. Until then it
+ * Left there, such a TIME-WAIT would answer the peer of our later connection with the same 4-tuple when this process is
+ * gone: with ACKs of the old connection instead of RST, and the peer would hang. So it is ended (SOCK_DESTROY) when
+ * that connection begins. Until then it
  * stays: the peer's late FIN is asked for by input_unknown, and is the kernel's to acknowledge.
  *
- * The dump at listen(2) told of every one of them, and its cookie; nothing prolongs one, since segments to the port do not reach the kernel
- * any more. So a SYN costs a search in a sorted array, and a request only if its 4-tuple is there. 12 bytes each, for a minute. Entries are
- * found by a hash: another 4-tuple with the same one is asked for with a cookie that is not its own, and the kernel has nothing.
+ * The dump at listen(2) told of every one of them, and its cookie; nothing prolongs one, since segments to the port do
+ * not reach the kernel any more. So a SYN costs a search in a sorted array, and a request only if its 4-tuple is there.
+ * 12 bytes each, for a minute. Entries are found by a hash: another 4-tuple with the same one is asked for with a
+ * cookie that is not its own, and the kernel has nothing.
  */
 #include "socket/engine.h"
 

@@ -11,7 +11,10 @@ void death_is_over(struct engine *e); /* the end: whoever waits for it may die *
 void death_serve(struct engine *e); /* the helper's, lock held: does not return when the process is about to die */
 
 /* ---- fork.c ---- */
-/* The connection becomes the kernel's on the engine's own account; the shim is told by the helper thread. *fd stays the socket's. 0 or -errno. Lock held. */
+/*
+ * The connection becomes the kernel's on the engine's own account; the shim is told by the helper thread. *fd stays the
+ * socket's. 0 or -errno. Lock held.
+ */
 int sock_give_kernel(struct engine *e, struct sock *s, const char *why, int *fd);
 /* Tells the shim of sockets that children took; drops the lock meanwhile. */
 void fork_tell_shim(struct engine *e);

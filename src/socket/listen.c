@@ -1,13 +1,15 @@
 /*
  * Listeners: a kernel listener and ours on one port.
  *
- * The application's fd stays the kernel's listening socket, so that the kernel's own answers to bind and listen hold, `ss -l` shows
- * it, and who comes by loopback or another interface is accepted from its queue through the same accept. On the engine's interface the
- * classifier keeps SYNs for the port from the kernel; they become embryos here (SYN-RECEIVED, bounded by the backlog) and, when the
- * handshake is complete, wait in the accept queue, each with a reference of the queue that accept hands to the fd.
+ * The application's fd stays the kernel's listening socket, so that the kernel's own answers to bind and listen hold,
+ * `ss -l` shows it, and who comes by loopback or another interface is accepted from its queue through the same accept.
+ * On the engine's interface the classifier keeps SYNs for the port from the kernel; they become embryos here
+ * (SYN-RECEIVED, bounded by the backlog) and, when the handshake is complete, wait in the accept queue, each with a
+ * reference of the queue that accept hands to the fd.
  *
- * Other processes may serve the same port, and accept from the same kernel socket: src/process decides what that means (process_ops). A listener that is closed
- * while there are others drains: what waits for accept is given to them at the turn's end, and what is half open goes on until it can be given, too.
+ * Other processes may serve the same port, and accept from the same kernel socket: src/process decides what that means
+ * (process_ops). A listener that is closed while there are others drains: what waits for accept is given to them at the
+ * turn's end, and what is half open goes on until it can be given, too.
  */
 #include "socket/own.h"
 #include "socket/fallback.h"
@@ -44,10 +46,10 @@ static bool listener_matches(const struct sock *l, const struct flow_key *key)
 }
 
 /*
- * Is `a`, which listens since later, better? The one that names the address is; of those that are bound to a device and those that are not, which are
- * two groups in Linux, the last of IPv4's, and otherwise the first. Of several sockets of one port (SO_REUSEPORT): not one that nobody accepts from,
- * as each of nginx's workers has the others', by fork; then where somebody waits, then where fewer wait for accept, then each in its turn: Linux
- * spreads them by hash.
+ * Is `a`, which listens since later, better? The one that names the address is; of those that are bound to a device and
+ * those that are not, which are two groups in Linux, the last of IPv4's, and otherwise the first. Of several sockets of
+ * one port (SO_REUSEPORT): not one that nobody accepts from, as each of nginx's workers has the others', by fork; then
+ * where somebody waits, then where fewer wait for accept, then each in its turn: Linux spreads them by hash.
  */
 static bool is_better(const struct sock *a, const struct sock *b)
 {
@@ -85,8 +87,8 @@ static bool are_siblings(const struct sock *a, const struct sock *b)
 }
 
 /*
- * Each of nginx's workers has the sockets of the others, too, and uses its own alone. A SYN that came before its first look went to any of them: what it became is for
- * the one that is used.
+ * Each of nginx's workers has the sockets of the others, too, and uses its own alone. A SYN that came before its first
+ * look went to any of them: what it became is for the one that is used.
  */
 struct sock *listener_in_use(struct engine *e, struct sock *l)
 {
@@ -319,9 +321,9 @@ static enum silence_end silence_ends(const struct sock *l, bool gone)
 }
 
 /*
- * Must the socket be silent before its port is claimed? Where others serve it already: a socket of a kernel group of theirs would answer, too, and
- * one that is theirs stays as it is. Otherwise the kernel serves it until the claim is ours, for it may have half-open connections
- * (process_ops.claim).
+ * Must the socket be silent before its port is claimed? Where others serve it already: a socket of a kernel group of
+ * theirs would answer, too, and one that is theirs stays as it is. Otherwise the kernel serves it until the claim is
+ * ours, for it may have half-open connections (process_ops.claim).
  */
 static bool is_silent_first(const struct sock *l)
 {
@@ -329,8 +331,9 @@ static bool is_silent_first(const struct sock *l)
 }
 
 /*
- * Where no connection can be handed to the kernel, a client that came between listen and fork could not be given to the children. So the port is the
- * kernel's until somebody wants to accept. Not that of a kernel group (SO_REUSEPORT), which others may serve already.
+ * Where no connection can be handed to the kernel, a client that came between listen and fork could not be given to the
+ * children. So the port is the kernel's until somebody wants to accept. Not that of a kernel group (SO_REUSEPORT),
+ * which others may serve already.
  */
 static bool begins_asleep(struct engine *e, const struct listener *lst)
 {
@@ -437,8 +440,9 @@ static int given_locked(struct engine *e, int kfd, const struct candidate *candi
 }
 
 /*
- * A fall-back. Where the socket came from elsewhere, another process's engine may serve the port, and have in its queue what this one wants to accept: so it
- * keeps a listener of ours, which looks at both queues. (--strict: it fails. A process that restricts its system calls may not ask.)
+ * A fall-back. Where the socket came from elsewhere, another process's engine may serve the port, and have in its queue
+ * what this one wants to accept: so it keeps a listener of ours, which looks at both queues. (--strict: it fails. A
+ * process that restricts its system calls may not ask.)
  */
 static int listen_falls_back(struct engine *e, int kfd, const struct candidate *candidate, int backlog, const struct ip_addr *addr, uint16_t port, const char *why,
 			     struct sock **out)
@@ -502,7 +506,10 @@ static int decide_listen_locked(struct engine *e, int kfd, const struct candidat
 			note_listen_fallback(e, &addr, port, "no memory or no descriptor for it");
 		return SOCK_KERNEL; /* a second listen(2) of the kernel socket does no harm */
 	}
-	/* From here accept must never block in the kernel's queue. Where others have the socket, it stays as they know it: accept_at_once. */
+	/*
+	 * From here accept must never block in the kernel's queue. Where others have the socket, it stays as they know
+	 * it: accept_at_once.
+	 */
 	if (!candidate->adopted)
 		sys_fcntl(kfd, F_SETFL, sys_fcntl(kfd, F_GETFL, 0) | O_NONBLOCK);
 	return 0;
@@ -558,7 +565,10 @@ int sock_listen_again(struct sock *s, int backlog)
 
 /* ---- the end of a listener ---- */
 
-/* Linux says nothing to half-open connections of a listener that is gone, nor to those that TCP_DEFER_ACCEPT held back: who sends more is told. */
+/*
+ * Linux says nothing to half-open connections of a listener that is gone, nor to those that TCP_DEFER_ACCEPT held back:
+ * who sends more is told.
+ */
 static void forget_embryos(struct engine *e, struct listener *lst)
 {
 	for (struct list *pos; (pos = list_first(&lst->embryos));) {

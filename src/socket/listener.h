@@ -26,7 +26,10 @@ const struct ip_addr *listener_classifier_name(const struct ip_addr *addr, bool 
 /* Connections that the kernel has on this port stay its own. */
 int listener_except_kernels(struct engine *e, struct listener *lst);
 int listeners_except_kernels(struct engine *e, const uint8_t *ports); /* of all whose port has its bit set; the same, at once */
-/* An inherited listener that this process accepts from the kernel's queue: who serves it elsewhere is told, and what waits there for accept comes here, too. */
+/*
+ * An inherited listener that this process accepts from the kernel's queue: who serves it elsewhere is told, and what
+ * waits there for accept comes here, too.
+ */
 void listener_stays_kernels(struct engine *e, struct sock *s);
 /* Without the listening port, each connection needs an entry of its own in the classifier. */
 void listener_keep_connections(struct engine *e, uint16_t port);
@@ -53,7 +56,10 @@ void listener_give_to_accept(struct engine *e, struct sock *s);
 bool listener_accept_full(const struct sock *l);
 
 /* ---- way_back.c ---- */
-/* 0; -EXDEV: Linux might not take a SYN of this source that came now, and is to say so itself; `found`: the way of its answer. */
+/*
+ * 0; -EXDEV: Linux might not take a SYN of this source that came now, and is to say so itself; `found`: the way of its
+ * answer.
+ */
 int way_back_check(struct engine *e, const struct sock *l, const struct flow_key *key, const struct route *found);
 int way_back_of_cookie(struct engine *e, const struct sock *l, const struct flow_key *key); /* … or -errno: no way leads there */
 
@@ -66,7 +72,10 @@ bool defer_has_others(const struct listener *lst); /* is there an embryo that is
 void defer_forget(struct engine *e, struct listener *lst); /* in silence */
 
 /* ---- siblings.c ---- */
-/* `kfd` listens, or will, and is the kernel's because of an option: so are those from now on that share its port. Inside a turn, not inside a walk over engine.listeners. */
+/*
+ * `kfd` listens, or will, and is the kernel's because of an option: so are those from now on that share its port.
+ * Inside a turn, not inside a walk over engine.listeners.
+ */
 void siblings_follow(struct engine *e, int kfd, const char *why);
 /* It would share a port with such a one. */
 bool siblings_refuse(struct engine *e, int kfd, const struct ip_addr *addr, uint16_t port);

@@ -1,8 +1,9 @@
 /*
- * The engine obeys the settings of its network namespace (kernel/sysctl.def): they become the TCP stack's configuration, and the defaults of sockets.
+ * The engine obeys the settings of its network namespace (kernel/sysctl.def): they become the TCP stack's
+ * configuration, and the defaults of sockets.
  *
- * They are read when the engine comes up, and looked at again when a socket is decided: connect, listen, accept. As in Linux, most of them hold from then on for
- * connections that live, too; what a handshake has settled stays.
+ * They are read when the engine comes up, and looked at again when a socket is decided: connect, listen, accept. As in
+ * Linux, most of them hold from then on for connections that live, too; what a handshake has settled stays.
  */
 #include "socket/engine.h"
 

@@ -1,8 +1,9 @@
 /*
  * setsockopt on engine sockets, in Linux's names and meanings. options_get.c reads.
  *
- * A listener is a kernel socket, too: it is set there, and what its accepted sockets inherit is read from it. Of a connection, the options of the data
- * path are the engine's own state; all others are judged by a fresh kernel socket (options.h).
+ * A listener is a kernel socket, too: it is set there, and what its accepted sockets inherit is read from it. Of a
+ * connection, the options of the data path are the engine's own state; all others are judged by a fresh kernel socket
+ * (options.h).
  */
 #include "socket/engine.h"
 #include "socket/errqueue.h"
@@ -45,8 +46,8 @@ static int judge(const struct sock *s, unsigned index, int level, int name, cons
 }
 
 /*
- * The kernel has to do it. A connection in its handshake goes to the kernel when that is over (sock_wants_kernel); of one that has ended, the value is
- * only something to read.
+ * The kernel has to do it. A connection in its handshake goes to the kernel when that is over (sock_wants_kernel); of
+ * one that has ended, the value is only something to read.
  */
 static int set_kernels(struct sock *s, const struct judged *j)
 {
@@ -138,8 +139,8 @@ static int at_most(int v, int most)
 }
 
 /*
- * Half the buffer at most, or it could never be reached. Where autotuning decides the size, the kernel's and the engine's greatest buffers may differ:
- * the program is told the kernel's value.
+ * Half the buffer at most, or it could never be reached. Where autotuning decides the size, the kernel's and the
+ * engine's greatest buffers may differ: the program is told the kernel's value.
  */
 static int set_lowat(struct engine *e, struct sock *s, struct tcp_options *opt, int v)
 {
@@ -324,7 +325,10 @@ static int set_max_pacing_rate(struct tcp_options *opt, const void *val, socklen
 	return 0;
 }
 
-/* Which there are, and which the caller may have (tcp_allowed_congestion_control), says the kernel. One that we lack is the kernel's to do. */
+/*
+ * Which there are, and which the caller may have (tcp_allowed_congestion_control), says the kernel. One that we lack is
+ * the kernel's to do.
+ */
 static int set_congestion(const struct sock *s, struct tcp_options *opt, const char *val, socklen_t len)
 {
 	char name[CONGESTION_NAME_MAX] = {0}; /* longer ones are cut, as in Linux */
@@ -400,7 +404,10 @@ static int set_addrform(struct sock *s, const void *val, socklen_t len)
 	return 0;
 }
 
-/* Options that mean something else, or nothing, once a socket is connected: where a fresh socket would judge wrongly. 1: it judges right. */
+/*
+ * Options that mean something else, or nothing, once a socket is connected: where a fresh socket would judge wrongly.
+ * 1: it judges right.
+ */
 static int set_by_state(struct sock *s, unsigned index, const void *val, socklen_t len)
 {
 	bool closed = tcp_state(&s->tcp) == TCPS_CLOSED || tcp_state(&s->tcp) == TCPS_TIME_WAIT; /* one state in Linux */
@@ -467,7 +474,10 @@ static int set_listener_option(struct engine *e, struct sock *s, int level, int 
 	return r ? r : options_for_accepted(s);
 }
 
-/* TCP_NODELAY pushes what is queued, TCP_QUICKACK begins or ends quick ACKs, and TCP_WINDOW_CLAMP holds anew, each time that it is set, not only at a change. */
+/*
+ * TCP_NODELAY pushes what is queued, TCP_QUICKACK begins or ends quick ACKs, and TCP_WINDOW_CLAMP holds anew, each time
+ * that it is set, not only at a change.
+ */
 static void acts_again(struct sock *s, int name, const struct tcp_options *opt)
 {
 	struct tcp_options other = *tcp_get_options(&s->tcp);

@@ -1,8 +1,9 @@
 /*
  * The table of socket options (options.def), sets of options, and the values that are noted for a socket.
  *
- * A connection has no kernel socket to keep its options. What is set on it is judged by a fresh kernel socket, on which its noted values are
- * set first: so errors, lengths, clamping and privilege are the running kernel's own. What that socket then reads back is noted.
+ * A connection has no kernel socket to keep its options. What is set on it is judged by a fresh kernel socket, on which
+ * its noted values are set first: so errors, lengths, clamping and privilege are the running kernel's own. What that
+ * socket then reads back is noted.
  */
 #ifndef FINESSE_SOCKET_OPTIONS_H
 #define FINESSE_SOCKET_OPTIONS_H
@@ -69,7 +70,11 @@ struct candidate {
 	bool kernel_nonblock;  /* … of the kernel's socket, which may not have heard yet */
 	bool bind_late;        /* bound to late_addr, without a port; the kernel's socket has not heard yet */
 	struct ip_addr late_addr;
-	uint16_t kernel_connects; /* calls that connect it in the kernel just now: nobody else decides it meanwhile. One that was left by a jump counts for ever: it goes on */
+	/*
+	 * calls that connect it in the kernel just now: nobody else decides it meanwhile. One that was left by a jump
+	 * counts for ever: it goes on
+	 */
+	uint16_t kernel_connects;
 	bool used;             /* something was done to the kernel's socket that nothing else here tells, or its identity was asked for */
 	bool had_port;         /* it was connected or listened, and is unconnected again: its name may tell a port that it has lost */
 	uint16_t lost_port;    /* … which the kernel's own name does not tell; 0: it does */

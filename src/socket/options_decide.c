@@ -1,6 +1,6 @@
 /*
- * Options at the ends of an engine socket's life: what was set on the kernel socket that connect or listen decides, what an accepted socket has of
- * its listener, and what the kernel socket gets that a connection is handed over to.
+ * Options at the ends of an engine socket's life: what was set on the kernel socket that connect or listen decides,
+ * what an accepted socket has of its listener, and what the kernel socket gets that a connection is handed over to.
  */
 #include "socket/engine.h"
 #include "socket/options.h"
@@ -140,7 +140,10 @@ bool options_refused(struct engine *e, int kfd, const struct candidate *c, char 
 	return err || w.refused != OPTION_COUNT;
 }
 
-/* TCP_FASTOPEN_KEY stays on the kernel's socket, which listens for as long as ours does, and can be read from there: fastopen.c. */
+/*
+ * TCP_FASTOPEN_KEY stays on the kernel's socket, which listens for as long as ours does, and can be read from there:
+ * fastopen.c.
+ */
 bool options_refused_listener(struct engine *e, int kfd, const struct candidate *c, char *why, size_t why_len)
 {
 	struct candidate without = *c;

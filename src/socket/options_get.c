@@ -1,8 +1,9 @@
 /*
  * getsockopt on engine sockets, in Linux's names and meanings.
  *
- * A listener is a kernel socket, too, and read there. Of a connection, the options of the data path are in the engine's own state and answered here;
- * all others are what a fresh kernel socket makes of the values that the program set (options.h).
+ * A listener is a kernel socket, too, and read there. Of a connection, the options of the data path are in the engine's
+ * own state and answered here; all others are what a fresh kernel socket makes of the values that the program set
+ * (options.h).
  */
 #include "socket/engine.h"
 #include "socket/options.h"
@@ -237,7 +238,10 @@ static int get_judged(const struct sock *s, int level, int name, void *val, sock
 	return r;
 }
 
-/* The engine's namespace is the connection's. The asking thread may have moved to another one, and a fresh socket would be of that. */
+/*
+ * The engine's namespace is the connection's. The asking thread may have moved to another one, and a fresh socket would
+ * be of that.
+ */
 static int get_netns_cookie(const struct engine *e, const struct sock *s, void *val, socklen_t *len)
 {
 	int r = get_judged(s, SOL_SOCKET, SO_NETNS_COOKIE, val, len);

@@ -1,8 +1,9 @@
 /*
  * Values that are noted for a socket, and the fresh kernel socket that judges a new one (options.h).
  *
- * A list is shared: a listener's by all sockets that were accepted from it. To note a value in a shared list copies it first. Lists are short:
- * they hold what differs from a fresh socket, of options whose value is not in the engine's own state.
+ * A list is shared: a listener's by all sockets that were accepted from it. To note a value in a shared list copies it
+ * first. Lists are short: they hold what differs from a fresh socket, of options whose value is not in the engine's own
+ * state.
  */
 #include "socket/engine.h"
 #include "socket/options.h"
@@ -158,8 +159,8 @@ static uint8_t priority_of(uint8_t tos)
 }
 
 /*
- * A UDP socket tells: sockets of all families judge such a message by one function of the kernel's. MSG_PROBE: nothing is sent. Without a way to loopback the error is
- * another one, which comes after the message was judged.
+ * A UDP socket tells: sockets of all families judge such a message by one function of the kernel's. MSG_PROBE: nothing
+ * is sent. Without a way to loopback the error is another one, which comes after the message was judged.
  */
 static bool kernel_takes_priority(void)
 {

@@ -1,18 +1,21 @@
 /*
  * Own-address mode: theory of operation.
  *
- * Owns the host part (ip/host.h) and the claim among processes (own_share.c). One interface; its link's filter lets in what is for the addresses (classifier_own.c).
+ * Owns the host part (ip/host.h) and the claim among processes (own_share.c). One interface; its link's filter lets in
+ * what is for the addresses (classifier_own.c).
  *
- * The MAC. Frames of ours carry one that the interface does not have: then the kernel takes what comes for it as another host's, and neither answers,
- * nor forwards, nor learns. It is made from the interface's MAC and the first address, so that it is the same for all processes of a tree and at the
- * next start, and another one for another address on the same interface or the same address elsewhere. An interface without a link header (TUN) has
- * no MACs, and some take frames for one MAC only (macvlan, Wi-Fi): there the kernel sees what comes, drops it as long as the host does not forward,
- * and the mode is declined where it does.
+ * The MAC. Frames of ours carry one that the interface does not have: then the kernel takes what comes for it as
+ * another host's, and neither answers, nor forwards, nor learns. It is made from the interface's MAC and the first
+ * address, so that it is the same for all processes of a tree and at the next start, and another one for another
+ * address on the same interface or the same address elsewhere. An interface without a link header (TUN) has no MACs,
+ * and some take frames for one MAC only (macvlan, Wi-Fi): there the kernel sees what comes, drops it as long as the
+ * host does not forward, and the mode is declined where it does.
  *
- * Events. Frames go to the host part first (own_input); what neighbours and addresses became makes destinations look again, and those that stall go on. Time: own_tick,
- * in the turn's beginning.
+ * Events. Frames go to the host part first (own_input); what neighbours and addresses became makes destinations look
+ * again, and those that stall go on. Time: own_tick, in the turn's beginning.
  *
- * What cannot be: a connection is never the kernel's (it has no such address), so who needs that, a process that inherited one by fork for example, gets its end.
+ * What cannot be: a connection is never the kernel's (it has no such address), so who needs that, a process that
+ * inherited one by fork for example, gets its end.
  */
 #include "socket/own.h"
 #include "socket/listener.h"
@@ -267,7 +270,9 @@ int64_t own_deadline(const struct engine *e)
 
 /* ---- the claim ---- */
 
-/* One process has a port here, since a frame must be one's: others of the tree that listen on it wait until it is gone. */
+/*
+ * One process has a port here, since a frame must be one's: others of the tree that listen on it wait until it is gone.
+ */
 static void claim_again(struct engine *e)
 {
 	list_for_each (pos, tmp, &e->socks) {

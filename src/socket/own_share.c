@@ -1,13 +1,15 @@
 /*
- * Who has an own address: the processes of one tree share it, each with an engine of its own, and one of them leads. It claims the address on the
- * link, announces and defends it, and answers ARP, solicitations and echo requests. The others follow: they are silent, and hear from the leader
- * which addresses may be used.
+ * Who has an own address: the processes of one tree share it, each with an engine of its own, and one of them leads. It
+ * claims the address on the link, announces and defends it, and answers ARP, solicitations and echo requests. The
+ * others follow: they are silent, and hear from the leader which addresses may be used.
  *
- * A name in the abstract namespace is the door of the tree's leader; a name per address keeps other trees away. The kernel gives both back on any
- * death. Then each follower sees the end of file of its connection to the leader, and tries to lead; whoever gets the door's name does, and the
- * others connect to it. The address goes on meanwhile: followers have its neighbours, and only who asks for it anew waits until there is a leader.
+ * A name in the abstract namespace is the door of the tree's leader; a name per address keeps other trees away. The
+ * kernel gives both back on any death. Then each follower sees the end of file of its connection to the leader, and
+ * tries to lead; whoever gets the door's name does, and the others connect to it. The address goes on meanwhile:
+ * followers have its neighbours, and only who asks for it anew waits until there is a leader.
  *
- * The helper thread serves the door and the connections. A leader that is stopped (SIGSTOP, a debugger) answers nobody, as a host would that is frozen.
+ * The helper thread serves the door and the connections. A leader that is stopped (SIGSTOP, a debugger) answers nobody,
+ * as a host would that is frozen.
  */
 #include "socket/own.h"
 

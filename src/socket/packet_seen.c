@@ -1,10 +1,11 @@
 /*
- * What Linux keeps of the packets of a TCP socket, and where getsockopt gives it back: IP_PKTOPTIONS, IPV6_2292PKTOPTIONS and, because it is kept in their place,
- * IP_MULTICAST_TTL, IPV6_MULTICAST_HOPS and IPV6_MULTICAST_IF.
+ * What Linux keeps of the packets of a TCP socket, and where getsockopt gives it back: IP_PKTOPTIONS,
+ * IPV6_2292PKTOPTIONS and, because it is kept in their place, IP_MULTICAST_TTL, IPV6_MULTICAST_HOPS and
+ * IPV6_MULTICAST_IF.
  *
- * An accepted socket has the values of the packet that ended its handshake. With IPv6 every packet in order brings new ones, as far as the program asked for
- * them by then (tcp_v6_do_rcv). Which messages there are, their order and what a small buffer holds of them are a fresh kernel socket's answer; only their
- * values are put in here.
+ * An accepted socket has the values of the packet that ended its handshake. With IPv6 every packet in order brings new
+ * ones, as far as the program asked for them by then (tcp_v6_do_rcv). Which messages there are, their order and what a
+ * small buffer holds of them are a fresh kernel socket's answer; only their values are put in here.
  */
 #include "socket/packet_seen.h"
 #include "socket/engine.h"
@@ -108,7 +109,10 @@ static void tell_v4(const struct sock *s, int type, struct payload p)
 	}
 }
 
-/* Linux gives the peer's address, where it does not keep a packet, which is a SYN, or one with a flow that the program asked for. */
+/*
+ * Linux gives the peer's address, where it does not keep a packet, which is a SYN, or one with a flow that the program
+ * asked for.
+ */
 static void tell_v6(const struct sock *s, int type, struct payload p)
 {
 	int ttl = s->seen.ttl, tclass = s->seen.flowinfo >> FLOWINFO_TCLASS_SHIFT;

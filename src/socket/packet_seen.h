@@ -1,4 +1,7 @@
-/* IP_PKTOPTIONS and IPV6_2292PKTOPTIONS: what a socket tells of the packets that it got (packet_seen.c). Everything under the engine's lock. */
+/*
+ * IP_PKTOPTIONS and IPV6_2292PKTOPTIONS: what a socket tells of the packets that it got (packet_seen.c). Everything
+ * under the engine's lock.
+ */
 #ifndef FINESSE_SOCKET_PACKET_SEEN_H
 #define FINESSE_SOCKET_PACKET_SEEN_H
 
@@ -24,7 +27,10 @@ void packet_seen_opening(struct engine *e, struct sock *s, const struct ip_input
 void packet_seen_syn(struct sock *s);
 /* `s`, which has noted values, has taken `in`. */
 void packet_seen_note(struct engine *e, struct sock *s, const struct ip_input *in);
-/* `control` is what a fresh socket with the same values answers, of IPPROTO_IP or IPPROTO_IPV6: it becomes the answer of `s`. */
+/*
+ * `control` is what a fresh socket with the same values answers, of IPPROTO_IP or IPPROTO_IPV6: it becomes the answer
+ * of `s`.
+ */
 void packet_seen_tell(const struct sock *s, int level, void *control, socklen_t len);
 
 #endif

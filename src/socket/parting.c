@@ -1,13 +1,16 @@
 /*
- * What a connection leaves behind for a moment: its entry in the classifier, or what stands for it there (its count, where the host judges).
+ * What a connection leaves behind for a moment: its entry in the classifier, or what stands for it there (its count,
+ * where the host judges).
  *
- * The packet socket gets a frame before the classifier decides about it. When the engine is quick, on another CPU, the last ACK of a connection has
- * retired it before the classifier sees that very frame: with the entry gone, the frame would go up to the kernel, which answers it with RST. So an
- * entry goes only PARTING_US after its connection, and up to as long again, so that many go by one system call. Its local port does not wait: a
- * program may bind it again at once, as on Linux, and an entry is no obstacle to the next connection.
+ * The packet socket gets a frame before the classifier decides about it. When the engine is quick, on another CPU, the
+ * last ACK of a connection has retired it before the classifier sees that very frame: with the entry gone, the frame
+ * would go up to the kernel, which answers it with RST. So an entry goes only PARTING_US after its connection, and up
+ * to as long again, so that many go by one system call. Its local port does not wait: a program may bind it again at
+ * once, as on Linux, and an entry is no obstacle to the next connection.
  *
- * Owns one record per connection that ended within PARTING_US, oldest first. An entry whose 4-tuple is in use again when its time
- * has come belongs to that use. Without memory for a record it goes at once. After a death of the process the kernel ends it.
+ * Owns one record per connection that ended within PARTING_US, oldest first. An entry whose 4-tuple is in use again
+ * when its time has come belongs to that use. Without memory for a record it goes at once. After a death of the process
+ * the kernel ends it.
  */
 #include "socket/engine.h"
 #include "socket/process_ops.h"

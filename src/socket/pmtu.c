@@ -1,12 +1,13 @@
 /*
  * Path MTUs that routers told us of (RFC 1191, RFC 8201), by remote address.
  *
- * Linux keeps them as exceptions of a route, for ten minutes. The kernel learns nothing of our connections' ICMP messages, since it has no socket that
- * they concern; so the engine keeps its own, for the connections that are open and for those to come.
+ * Linux keeps them as exceptions of a route, for ten minutes. The kernel learns nothing of our connections' ICMP
+ * messages, since it has no socket that they concern; so the engine keeps its own, for the connections that are open
+ * and for those to come.
  *
- * Owns one table of fixed size (PMTU_SETS * PMTU_WAYS entries, 40 KiB), made when the first is learned. Only an error whose quote is in flight on a connection
- * of ours gets in; when a set is full, the entry that expires first goes. An entry is never longer than PMTU_EXPIRES_US old: then the path is
- * tried anew with what interface and route allow.
+ * Owns one table of fixed size (PMTU_SETS * PMTU_WAYS entries, 40 KiB), made when the first is learned. Only an error
+ * whose quote is in flight on a connection of ours gets in; when a set is full, the entry that expires first goes. An
+ * entry is never longer than PMTU_EXPIRES_US old: then the path is tried anew with what interface and route allow.
  */
 #include "socket/engine.h"
 

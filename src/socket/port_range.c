@@ -1,12 +1,16 @@
 /*
- * IP_LOCAL_PORT_RANGE: the local port of a client comes out of a range that the program chose, which lies in the kernel's (as Linux: what is outside of
- * net.ipv4.ip_local_port_range counts for nothing, and what is in net.ipv4.ip_local_reserved_ports is left out).
+ * IP_LOCAL_PORT_RANGE: the local port of a client comes out of a range that the program chose, which lies in the
+ * kernel's (as Linux: what is outside of net.ipv4.ip_local_port_range counts for nothing, and what is in
+ * net.ipv4.ip_local_reserved_ports is left out).
  *
- * The kernel would give the same ports to others. So a kernel socket is bound to each that is chosen, which the connection keeps (sock.port_fd), and then its TIME-WAIT
- * (taken_ports.c). Connections of this process to several destinations share it, as they share the port in Linux; other processes find it taken, and so does the kernel.
- * That is stricter than Linux, where 4-tuples alone count. A range of which others have PORTS_ASKED ports is the kernel's to choose from.
+ * The kernel would give the same ports to others. So a kernel socket is bound to each that is chosen, which the
+ * connection keeps (sock.port_fd), and then its TIME-WAIT (taken_ports.c). Connections of this process to several
+ * destinations share it, as they share the port in Linux; other processes find it taken, and so does the kernel. That
+ * is stricter than Linux, where 4-tuples alone count. A range of which others have PORTS_ASKED ports is the kernel's to
+ * choose from.
  *
- * The socket classifier cannot keep the kernel from a port outside of our leases: there the kernel serves the socket (connect.c).
+ * The socket classifier cannot keep the kernel from a port outside of our leases: there the kernel serves the socket
+ * (connect.c).
  */
 #include "socket/port_range.h"
 

@@ -17,7 +17,10 @@ struct port_range {
 
 /* True: the socket has one. */
 bool port_range_of(int kfd, const struct candidate *c, struct port_range *out);
-/* Sets key->lport, and *port_fd to what holds it: a high descriptor, the caller's. -EADDRNOTAVAIL: our own connections have them all; -EADDRINUSE: others have, too. */
+/*
+ * Sets key->lport, and *port_fd to what holds it: a high descriptor, the caller's. -EADDRNOTAVAIL: our own connections
+ * have them all; -EADDRINUSE: others have, too.
+ */
 int port_range_pick(struct engine *e, const struct port_range *r, int family, struct flow_key *key, struct ports_in_use *u, int *port_fd);
 
 #endif

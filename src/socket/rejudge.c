@@ -1,24 +1,28 @@
 /*
  * The host's rules change while connections live: theory of operation.
  *
- * The helper thread watches nftables' notifications. A while after the first of a burst it reads the rules anew, and asks about every listener and
- * every connection. Many rules are read by a thread of their own (rules_reader.h), and the old ones hold until it has read them; but where that
- * takes long no port is open meanwhile (judged.c), as the host answers by the new ones. Rules that change
- * while they are read are read again, for UNREAD_US at most. What a rule could touch now becomes the kernel's, in batches, and the kernel obeys the
- * rule on it: so a ban works on an established connection, and others are not disturbed. conntrack is told first that the connection is established.
- * The process may have dropped its privilege and not be able to read the rules: then everything becomes the kernel's.
+ * The helper thread watches nftables' notifications. A while after the first of a burst it reads the rules anew, and
+ * asks about every listener and every connection. Many rules are read by a thread of their own (rules_reader.h), and
+ * the old ones hold until it has read them; but where that takes long no port is open meanwhile (judged.c), as the host
+ * answers by the new ones. Rules that change while they are read are read again, for UNREAD_US at most. What a rule
+ * could touch now becomes the kernel's, in batches, and the kernel obeys the rule on it: so a ban works on an
+ * established connection, and others are not disturbed. conntrack is told first that the connection is established. The
+ * process may have dropped its privilege and not be able to read the rules: then everything becomes the kernel's.
  *
- * Legacy iptables has no notifications. While it has tables here, the rules are read again every LEGACY_US. Nobody tells that its first table comes,
- * of a program that is attached to the process's cgroup (or that another cgroup is the process's), to an interface's ingress, or to where sockets are
- * looked up either: while the engine has turns the kernel is asked every LOOK_US. A process without the right to asks the broker, without the
- * engine's lock, also whether nftables' rules or IPsec policies have changed, since it may not have the right to hear of that. A process that has
- * nothing to do asks nothing: what comes after a pause meets the engine once more, and is judged anew then. When the engine comes up nothing is asked
+ * Legacy iptables has no notifications. While it has tables here, the rules are read again every LEGACY_US. Nobody
+ * tells that its first table comes, of a program that is attached to the process's cgroup (or that another cgroup is
+ * the process's), to an interface's ingress, or to where sockets are looked up either: while the engine has turns the
+ * kernel is asked every LOOK_US. A process without the right to asks the broker, without the engine's lock, also
+ * whether nftables' rules or IPsec policies have changed, since it may not have the right to hear of that. A process
+ * that has nothing to do asks nothing: what comes after a pause meets the engine once more, and is judged anew then.
+ * When the engine comes up nothing is asked
  * either: whoever gave the link, or read the rules, looked just now, and a short program shall not wait for that twice.
  *
- * Routes may become the kernel's alone as well (a rule that chooses by port, a route that encapsulates). Who meets one arms the same timer, and its
- * connections are asked about.
+ * Routes may become the kernel's alone as well (a rule that chooses by port, a route that encapsulates). Who meets one
+ * arms the same timer, and its connections are asked about.
  *
- * Who waits in an accept queue, or is half open, cannot be the kernel's before the program has accepted it: it is asked about again until then.
+ * Who waits in an accept queue, or is half open, cannot be the kernel's before the program has accepted it: it is asked
+ * about again until then.
  */
 #include "socket/engine.h"
 #include "socket/leaving.h"
@@ -89,7 +93,10 @@ static void give(struct engine *e, struct sock *s, const char *why)
 	sock_give_kernel(e, s, why, &fd);
 }
 
-/* What its dest heard when it last asked for the way; who has nothing to send has not asked, and does before its next segment. */
+/*
+ * What its dest heard when it last asked for the way; who has nothing to send has not asked, and does before its next
+ * segment.
+ */
 static bool way_is_kernels(struct engine *e, const struct sock *s, char *why, size_t why_len)
 {
 	if (e->own)
@@ -162,7 +169,10 @@ static int read_by_broker(struct firewall **out)
 	return err;
 }
 
-/* Changed while they were read, or the broker is busy, without which no connection could become the kernel's either: they are read once more, and the old ones hold. */
+/*
+ * Changed while they were read, or the broker is busy, without which no connection could become the kernel's either:
+ * they are read once more, and the old ones hold.
+ */
 static bool is_read_again(struct engine *e, int err)
 {
 	struct rejudge *r = &e->rejudge;
@@ -260,7 +270,10 @@ bool rejudge_routes(struct engine *e)
 	return true;
 }
 
-/* Where the rules were not read (the broker gave the link, and found nothing), nothing was at the ingress of what is served. */
+/*
+ * Where the rules were not read (the broker gave the link, and found nothing), nothing was at the ingress of what is
+ * served.
+ */
 static void sight_of(struct engine *e, struct firewall_sight *s)
 {
 	struct iface *i;
@@ -274,7 +287,10 @@ static void sight_of(struct engine *e, struct firewall_sight *s)
 			s->at[s->n++].ifindex = link_info(i->link)->ifindex;
 }
 
-/* This process may not see its cgroup's programs. The broker is asked from now on, at once for the first time; but not one that gave no answer. */
+/*
+ * This process may not see its cgroup's programs. The broker is asked from now on, at once for the first time; but not
+ * one that gave no answer.
+ */
 static void note_unseen(struct rejudge *r)
 {
 	bool asked = r->asks_broker, anybody = !asked || privileged_look_failed();
@@ -401,7 +417,11 @@ void rejudge_start(struct engine *e)
 		return;
 	}
 	watch_ipsec(e);
-	if (news < 0 || control_add(e, &r->news, news, POLLIN)) { /* no nf_tables: then nobody can change its rules either. Or no right to hear: then the broker tells whether they changed */
+	/*
+	 * no nf_tables: then nobody can change its rules either. Or no right to hear: then the broker tells whether
+	 * they changed
+	 */
+	if (news < 0 || control_add(e, &r->news, news, POLLIN)) {
 		fd_close(news);
 		r->news.fd = -1;
 	}

@@ -1,6 +1,7 @@
 /*
- * The clients that wait for accept at a listener which becomes the kernel's: io_uring accepts from the kernel's queue alone, so they go there (kernel/requeue.h). Half-open
- * ones follow when their handshake is complete: the listener drains until then. Where the kernel cannot take them they are reset, as when a listener is closed.
+ * The clients that wait for accept at a listener which becomes the kernel's: io_uring accepts from the kernel's queue
+ * alone, so they go there (kernel/requeue.h). Half-open ones follow when their handshake is complete: the listener
+ * drains until then. Where the kernel cannot take them they are reset, as when a listener is closed.
  */
 #include "socket/own.h"
 #include "socket/fallback.h"

@@ -77,7 +77,8 @@ static void *reader_main(void *arg)
 		int timer_fd = r->timer_fd;
 		rests = turns(r, READS, RESTS);
 		atomic_store(&r->done, true);
-		sys_call(SYS_timerfd_settime, timer_fd, 0, &at_once, NULL, 0, 0); /* it may be the next job's already, which is not done: nothing happens then */
+		/* it may be the next job's already, which is not done: nothing happens then */
+		sys_call(SYS_timerfd_settime, timer_fd, 0, &at_once, NULL, 0, 0);
 	} while (rests && rest(r));
 	return NULL;
 }

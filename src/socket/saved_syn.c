@@ -1,8 +1,9 @@
 /*
- * TCP_SAVE_SYN: Linux's tcp_reqsk_record_syn. With 1 the IP and TCP headers of the SYN, with 2 those of the link, too; never its text. A cookie's connection has none.
+ * TCP_SAVE_SYN: Linux's tcp_reqsk_record_syn. With 1 the IP and TCP headers of the SYN, with 2 those of the link, too;
+ * never its text. A cookie's connection has none.
  *
- * The bytes are those of the frame in the packet ring. Where the host's rules judge a SYN, what arrives here is the judge's record of it, which lacks the headers
- * before TCP's: such a listener is the kernel's.
+ * The bytes are those of the frame in the packet ring. Where the host's rules judge a SYN, what arrives here is the
+ * judge's record of it, which lacks the headers before TCP's: such a listener is the kernel's.
  */
 #include "socket/engine.h"
 #include "socket/saved_syn.h"

@@ -32,7 +32,10 @@ void service_run(struct drive *d, const struct pollfd *fds, unsigned n)
 	death_serve(e);
 }
 
-/* Beside the kernel's TCP it only answers `finesse stat`. That is not worth a number that the program misses, nor its end by a filter. */
+/*
+ * Beside the kernel's TCP it only answers `finesse stat`. That is not worth a number that the program misses, nor its
+ * end by a filter.
+ */
 static int helper_is_allowed(const struct engine *e)
 {
 	if (!sandbox_lets_helper())

@@ -1,10 +1,12 @@
 /*
- * Listeners of one port that share it by SO_REUSEPORT. Linux spreads clients over all of them, or by a program of theirs (SO_ATTACH_REUSEPORT_CBPF). The engine
- * takes a port as a whole: a socket that the kernel serves, beside one that the engine serves, would get no client. So where one is the kernel's because of an
- * option, the others of this process are its, too: those that the engine serves already, and those that listen later.
+ * Listeners of one port that share it by SO_REUSEPORT. Linux spreads clients over all of them, or by a program of
+ * theirs (SO_ATTACH_REUSEPORT_CBPF). The engine takes a port as a whole: a socket that the kernel serves, beside one
+ * that the engine serves, would get no client. So where one is the kernel's because of an option, the others of this
+ * process are its, too: those that the engine serves already, and those that listen later.
  *
- * The engine does not know the kernel's sockets. It remembers the cookies of the last ones that it gave up, and asks the kernel whether they still listen.
- * (Of other processes' sockets it knows nothing. Whose option it is decides for its own process alone.)
+ * The engine does not know the kernel's sockets. It remembers the cookies of the last ones that it gave up, and asks
+ * the kernel whether they still listen. (Of other processes' sockets it knows nothing. Whose option it is decides for
+ * its own process alone.)
  */
 #include "socket/engine.h"
 #include "socket/listener.h"

@@ -1,16 +1,19 @@
 /*
- * Time stamps of a connection, in software: Linux's SO_TIMESTAMP, SO_TIMESTAMPNS and SO_TIMESTAMPING (Documentation/networking/timestamping.rst).
+ * Time stamps of a connection, in software: Linux's SO_TIMESTAMP, SO_TIMESTAMPNS and SO_TIMESTAMPING
+ * (Documentation/networking/timestamping.rst).
  *
- * Received bytes. A segment's time is when the kernel had its frame, as the packet ring says; where no frame is behind it, the clock's. Linux keeps the time
- * with each buffer of the receive queue, joins a segment to the buffer before it while that has not more than MAX_SKB_FRAGS pieces, and the later time holds for
- * both. A mark here is such a buffer. recvmsg tells the time of the last one that it has read of.
+ * Received bytes. A segment's time is when the kernel had its frame, as the packet ring says; where no frame is behind
+ * it, the clock's. Linux keeps the time with each buffer of the receive queue, joins a segment to the buffer before it
+ * while that has not more than MAX_SKB_FRAGS pieces, and the later time holds for both. A mark here is such a buffer.
+ * recvmsg tells the time of the last one that it has read of.
  *
- * Sent bytes. A call's stamps are of its last byte (struct err_owed): SCM_TSTAMP_SCHED when its segment goes into the link's queue, SCM_TSTAMP_SND when that
- * queue was given to the interface, SCM_TSTAMP_ACK when the peer has acknowledged it. A retransmission is told again, as in Linux. Calls whose bytes are held
- * back together in less than a segment have one stamp, that of the last.
+ * Sent bytes. A call's stamps are of its last byte (struct err_owed): SCM_TSTAMP_SCHED when its segment goes into the
+ * link's queue, SCM_TSTAMP_SND when that queue was given to the interface, SCM_TSTAMP_ACK when the peer has
+ * acknowledged it. A retransmission is told again, as in Linux. Calls whose bytes are held back together in less than a
+ * segment have one stamp, that of the last.
  *
- * Without OPT_TSONLY the times come with what was sent: the frame, and with SCM_TSTAMP_ACK its text. The copy is made when the frame leaves, one for all calls
- * that end in it.
+ * Without OPT_TSONLY the times come with what was sent: the frame, and with SCM_TSTAMP_ACK its text. The copy is made
+ * when the frame leaves, one for all calls that end in it.
  *
  * A connection that nobody asked this of has no struct stamps, and costs a look at that pointer per segment.
  */
@@ -125,7 +128,10 @@ static bool data_is_allowed(void)
 	return n == 1 && first != '0';
 }
 
-/* Without OPT_TSONLY the program gets what was sent, too. The kernel's it is where that is for the privileged alone, and where OPT_CMSG tells of it. */
+/*
+ * Without OPT_TSONLY the program gets what was sent, too. The kernel's it is where that is for the privileged alone,
+ * and where OPT_CMSG tells of it.
+ */
 static bool stamps_may_carry(uint32_t flags)
 {
 	if (flags & ~CARRIED)
@@ -437,7 +443,10 @@ void stamps_tell_read(struct sock *s, uint32_t seq, uint32_t read, struct cmsg_o
 
 /* ---- of what is sent ---- */
 
-/* Bytes that wait together for less than a segment are one buffer in Linux, with one stamp: the flags of all, the number of the last. */
+/*
+ * Bytes that wait together for less than a segment are one buffer in Linux, with one stamp: the flags of all, the
+ * number of the last.
+ */
 static uint32_t join_waiting(struct engine *e, struct sock *s)
 {
 	struct tcp_status st;

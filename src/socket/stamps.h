@@ -1,4 +1,7 @@
-/* Time stamps of a connection: SO_TIMESTAMP, SO_TIMESTAMPNS, SO_TIMESTAMPING and their forms for 64 bits (stamps.c). Everything under the engine's lock. */
+/*
+ * Time stamps of a connection: SO_TIMESTAMP, SO_TIMESTAMPNS, SO_TIMESTAMPING and their forms for 64 bits (stamps.c).
+ * Everything under the engine's lock.
+ */
 #ifndef FINESSE_SOCKET_STAMPS_H
 #define FINESSE_SOCKET_STAMPS_H
 
@@ -29,13 +32,17 @@ void stamps_give(const struct sock *s, int kfd);                                
 void stamps_fini(struct engine *e, struct sock *s);
 
 /* ---- of what is received ---- */
-void stamps_input(struct engine *e, struct sock *s, const struct tcp_segment *seg);  /* tcp_input; its time is noted, if it was taken and somebody asked */
+/* tcp_input; its time is noted, if it was taken and somebody asked */
+void stamps_input(struct engine *e, struct sock *s, const struct tcp_segment *seg);
 void stamps_on_syn(struct engine *e, struct sock *s, const struct tcp_segment *syn); /* the text of a SYN that has opened it */
 /* The stamp of byte `seq`, for recvmsg; bytes before `read` are forgotten. */
 void stamps_tell_read(struct sock *s, uint32_t seq, uint32_t read, struct cmsg_out *out);
 
 /* ---- of what is sent ---- */
-/* A call took bytes. `flags`: SOF_TIMESTAMPING_TX_… of its control data, in place of the socket's; NULL: none. `record`: with MSG_EOR. */
+/*
+ * A call took bytes. `flags`: SOF_TIMESTAMPING_TX_… of its control data, in place of the socket's; NULL: none.
+ * `record`: with MSG_EOR.
+ */
 void stamps_sent(struct engine *e, struct sock *s, const uint32_t *flags, bool record);
 void stamps_left(struct engine *e, struct sock *s, const struct tcp_segment *seg, const struct link_tx *tx); /* it was given to the link */
 void stamps_flushed(struct engine *e);                                             /* … and that to the interface */

@@ -1,7 +1,8 @@
 /*
- * `finesse stat`, the engine's side: an abstract AF_UNIX socket, finesse/stat/PID, in this network namespace. Who connects and is root or our own
- * user gets one JSON document and the end of file. The helper thread answers. Nobody waits for a reader: the document of one that is slow is sent as he
- * reads it, for at most READ_TIME_US, and of several the oldest gives way. A long document is made in pieces, between which the lock is free.
+ * `finesse stat`, the engine's side: an abstract AF_UNIX socket, finesse/stat/PID, in this network namespace. Who
+ * connects and is root or our own user gets one JSON document and the end of file. The helper thread answers. Nobody
+ * waits for a reader: the document of one that is slow is sent as he reads it, for at most READ_TIME_US, and of several
+ * the oldest gives way. A long document is made in pieces, between which the lock is free.
  */
 #include "socket/own.h"
 #include "socket/fallback.h"
@@ -468,7 +469,9 @@ void stat_serve(struct engine *e, int fd)
 	reader_start(e, client, &t);
 }
 
-/* The parent's readers are the parent's to answer; a copy of their socket would keep them waiting for the end of file. */
+/*
+ * The parent's readers are the parent's to answer; a copy of their socket would keep them waiting for the end of file.
+ */
 void stat_after_fork(void)
 {
 	list_for_each (pos, tmp, &readers)

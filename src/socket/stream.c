@@ -141,7 +141,10 @@ static ssize_t listener_send(const struct sock *s, int flags)
 	return sys_sendto(s->lst->kfd, NULL, 0, flags | MSG_NOSIGNAL | MSG_DONTWAIT, NULL, 0);
 }
 
-/* What earlier calls sent and the engine put off would have left by now, so a call that could still hold it back or undo it has it said first (drive/putoff.c). */
+/*
+ * What earlier calls sent and the engine put off would have left by now, so a call that could still hold it back or
+ * undo it has it said first (drive/putoff.c).
+ */
 static void say_unsent(struct engine *e, const struct sock *s)
 {
 	if (tcp_unsent_bytes(&s->tcp))
@@ -339,7 +342,10 @@ static void recv_begin(struct recv_call *c, const struct sock *s)
 		c->target = 1;
 }
 
-/* Takes what is there. True: the call is over with *result. The order of the questions is that of Linux's tcp_recvmsg_locked. */
+/*
+ * Takes what is there. True: the call is over with *result. The order of the questions is that of Linux's
+ * tcp_recvmsg_locked.
+ */
 static bool recv_step(struct engine *e, struct sock *s, struct recv_call *c, ssize_t *result)
 {
 	bool more = tcp_readable_bytes(&s->tcp) > (c->flags & MSG_PEEK ? c->done : 0);
@@ -516,7 +522,10 @@ bool sock_lingers(const struct sock *s)
 	return s->linger_on && s->linger_s != 0;
 }
 
-/* The reference of a close that waits. A handler that jumps away leaves the connection to end by itself, as an interrupted close does. */
+/*
+ * The reference of a close that waits. A handler that jumps away leaves the connection to end by itself, as an
+ * interrupted close does.
+ */
 struct linger_call {
 	struct undo undo;
 	struct sock *s;
@@ -527,7 +536,10 @@ static void linger_undo(struct undo *u)
 	sock_unref(container_of(u, struct linger_call, undo)->s);
 }
 
-/* SO_LINGER: close waits until all is acknowledged and the FIN, too, or the time is over. The program's thread does; never the helper thread, which closes for children. */
+/*
+ * SO_LINGER: close waits until all is acknowledged and the FIN, too, or the time is over. The program's thread does;
+ * never the helper thread, which closes for children.
+ */
 static void linger_wait(struct engine *e, struct sock *s)
 {
 	struct linger_call c = {.s = s};

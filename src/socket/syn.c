@@ -1,14 +1,15 @@
 /*
  * A listener's half: from a SYN to a connection in its accept queue.
  *
- * A SYN becomes an embryo: a struct sock in SYN-RECEIVED, in the demultiplexing table, on its listener's list. Embryos are bounded by the backlog. When there are as
- * many, the SYN is answered by a cookie (tcp/syn_cookie.c) and nothing is remembered: a flood costs a hash and a frame for each SYN. It goes back to who sent the
- * frame, since a look-up of forged sources would cost more than everything else, and fill the kernel's table of neighbours. The cookie's ACK
- * opens the connection straight into the accept queue, its text included. Where net.ipv4.tcp_syncookies is 0, an embryo makes room instead: the
- * oldest of the network that has most of them. 2: always cookies.
+ * A SYN becomes an embryo: a struct sock in SYN-RECEIVED, in the demultiplexing table, on its listener's list. Embryos
+ * are bounded by the backlog. When there are as many, the SYN is answered by a cookie (tcp/syn_cookie.c) and nothing is
+ * remembered: a flood costs a hash and a frame for each SYN. It goes back to who sent the frame, since a look-up of
+ * forged sources would cost more than everything else, and fill the kernel's table of neighbours. The cookie's ACK
+ * opens the connection straight into the accept queue, its text included. Where net.ipv4.tcp_syncookies is 0, an embryo
+ * makes room instead: the oldest of the network that has most of them. 2: always cookies.
  *
- * A full accept queue drops SYNs, and the ACKs that would enter it, as Linux. A SYN that takes over a TIME-WAIT is always remembered (its sequence number is
- * bound by it); there are no more of those than TIME-WAITs.
+ * A full accept queue drops SYNs, and the ACKs that would enter it, as Linux. A SYN that takes over a TIME-WAIT is
+ * always remembered (its sequence number is bound by it); there are no more of those than TIME-WAITs.
  */
 #include "socket/engine.h"
 #include "socket/process_ops.h"
@@ -66,7 +67,10 @@ void embryo_leave(struct sock *s)
 	process_ops->queue_changed(s->engine, s->listener);
 }
 
-/* Who has most loses its oldest: a flood from one network leaves the others' handshakes alone, one from everywhere passes through the list. */
+/*
+ * Who has most loses its oldest: a flood from one network leaves the others' handshakes alone, one from everywhere
+ * passes through the list.
+ */
 static void embryo_evict(struct engine *e, struct listener *lst)
 {
 	unsigned fullest = 0, looked = 0;

@@ -1,23 +1,29 @@
 /*
  * Ports that connections of the engine take, as Linux's bind sees them.
  *
- * Linux keeps every socket that has a local port in a bind bucket, TIME-WAITs included, and bind looks there, whoever calls. While a listener lives,
- * its kernel socket says for the engine's connections what they would say themselves. When it closes before them, the kernel knows of nobody there:
- * bind would succeed where Linux says EADDRINUSE.
+ * Linux keeps every socket that has a local port in a bind bucket, TIME-WAITs included, and bind looks there, whoever
+ * calls. While a listener lives, its kernel socket says for the engine's connections what they would say themselves.
+ * When it closes before them, the kernel knows of nobody there: bind would succeed where Linux says EADDRINUSE.
  *
- *   - Accepted connections and their TIME-WAITs: when their listener closes, a kernel socket takes the port for them, at each of their local
- *     addresses, with the SO_REUSEADDR, SO_REUSEPORT, device and IPV6_V6ONLY of the first one there, or where only TIME-WAITs are there, of the
- *     listener. It never listens. It goes with the last connection or TIME-WAIT of that name.
+ *   - Accepted connections and their TIME-WAITs: when their listener closes, a kernel socket takes the port for them,
+ *     at each of their local
+ *     addresses, with the SO_REUSEADDR, SO_REUSEPORT, device and IPV6_V6ONLY of the first one there, or where only
+ *     TIME-WAITs are there, of the listener. It never listens. It goes with the last connection or TIME-WAIT of that
+ *     name.
  *   - A client that was bound has a kernel socket with its port anyway (sock.port_fd). Its TIME-WAIT keeps that one.
- *   - A client's port that connect chose is known in this process alone (taken_by_client): a kernel socket for each would cost more than it tells.
+ *   - A client's port that connect chose is known in this process alone (taken_by_client): a kernel socket for each
+ *     would cost more than it tells.
  *
- * bind beside a listener succeeds in repair mode only (SK_FORCE_REUSE), which takes CAP_NET_ADMIN, or the broker. Without either the port is not taken.
+ * bind beside a listener succeeds in repair mode only (SK_FORCE_REUSE), which takes CAP_NET_ADMIN, or the broker.
+ * Without either the port is not taken.
  *
- * Linux counts an accepted IPv6 connection against a bind to 0.0.0.0, too; a kernel socket that is bound to an IPv6 address it does not. So there bind succeeds.
+ * Linux counts an accepted IPv6 connection against a bind to 0.0.0.0, too; a kernel socket that is bound to an IPv6
+ * address it does not. So there bind succeeds.
  *
- * Owns a kernel socket for each name, TAKEN_PORTS_MAX at most; beyond, who has taken one for longest loses it. While a name is here, `n` counts all
- * connections in the tables and all TIME-WAITs with that name; of a client's only those since its first TIME-WAIT, so it may go early where several
- * share a port. A fork's child closes its copies. Not in own-address mode, whose ports are nobody else's.
+ * Owns a kernel socket for each name, TAKEN_PORTS_MAX at most; beyond, who has taken one for longest loses it. While a
+ * name is here, `n` counts all connections in the tables and all TIME-WAITs with that name; of a client's only those
+ * since its first TIME-WAIT, so it may go early where several share a port. A fork's child closes its copies. Not in
+ * own-address mode, whose ports are nobody else's.
  */
 #include "socket/engine.h"
 #include "socket/listener.h"

@@ -55,7 +55,10 @@ static uint32_t rto_in_ticks(const struct engine *e, int64_t base_us, unsigned b
 	return rto < most ? rto : most;
 }
 
-/* Milliseconds since `at`, or since the connection began where that never was; counted in ticks. Before there is a connection Linux tells what its clock says. */
+/*
+ * Milliseconds since `at`, or since the connection began where that never was; counted in ticks. Before there is a
+ * connection Linux tells what its clock says.
+ */
 static uint32_t ms_since(const struct engine *e, int64_t at, int64_t began)
 {
 	int64_t tick = e->tick_us > 0 ? e->tick_us : 1, since = at ? at : began ? began : BOOT_US;

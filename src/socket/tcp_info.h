@@ -1,6 +1,7 @@
 /*
- * struct tcp_info as Linux 6.18 has it (include/uapi/linux/tcp.h): the headers of the machine that compiles may be older, and libc's end with
- * tcpi_total_retrans. Older kernels have a shorter one, and a program gets no more of ours than of theirs.
+ * struct tcp_info as Linux 6.18 has it (include/uapi/linux/tcp.h): the headers of the machine that compiles may be
+ * older, and libc's end with tcpi_total_retrans. Older kernels have a shorter one, and a program gets no more of ours
+ * than of theirs.
  */
 #ifndef FINESSE_SOCKET_TCP_INFO_H
 #define FINESSE_SOCKET_TCP_INFO_H

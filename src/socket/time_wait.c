@@ -1,20 +1,24 @@
 /*
  * TIME-WAIT without a socket: the engine's compact store.
  *
- * Owns one record per connection in TIME-WAIT, 64 bytes for IPv4 and 88 (of a class of 128) for IPv6, links and key included; a hash table of chains by 4-tuple, keyed with
- * the engine's secret; and a queue in the order of expiry. Every record waits for the same 2 MSL, and who starts it anew goes to the queue's end: so the queue is
- * sorted, the first is the next to go, and nothing is ever searched. (A timing wheel would find the same, and round the time.)
+ * Owns one record per connection in TIME-WAIT, 64 bytes for IPv4 and 88 (of a class of 128) for IPv6, links and key
+ * included; a hash table of chains by 4-tuple, keyed with the engine's secret; and a queue in the order of expiry.
+ * Every record waits for the same 2 MSL, and who starts it anew goes to the queue's end: so the queue is sorted, the
+ * first is the next to go, and nothing is ever searched. (A timing wheel would find the same, and round the time.)
  *
- * src/tcp/tw.c judges segments and knows nothing of this: for each, the record is unpacked to its struct tcp_tw, and packed again. What is not stored is derived: the
- * timestamp offset from the 4-tuple, the age of the peer's timestamp from the time of entry.
+ * src/tcp/tw.c judges segments and knows nothing of this: for each, the record is unpacked to its struct tcp_tw, and
+ * packed again. What is not stored is derived: the timestamp offset from the 4-tuple, the age of the peer's timestamp
+ * from the time of entry.
  *
- * The table doubles and halves with the number of records, a few chains at each operation: no operation waits for all of them. Memory comes from the engine's
- * pool and goes back to it; without memory there is no TIME-WAIT, as in Linux.
+ * The table doubles and halves with the number of records, a few chains at each operation: no operation waits for all
+ * of them. Memory comes from the engine's pool and goes back to it; without memory there is no TIME-WAIT, as in Linux.
  *
- * A record keeps its connection's entry in the classifier, and is counted there while the host judges. The cheap places there (kernel/classifier_prog.h) are few, and a
- * minute is long: so each CLASSIFIER_STAY_AT_ONCE records the classifier is told of those that came, and where records expire together, their entries go together.
+ * A record keeps its connection's entry in the classifier, and is counted there while the host judges. The cheap places
+ * there (kernel/classifier_prog.h) are few, and a minute is long: so each CLASSIFIER_STAY_AT_ONCE records the
+ * classifier is told of those that came, and where records expire together, their entries go together.
  *
- * Limits: TIME_WAITS_MAX records, and a quarter of the setting memory-limit; beyond, the oldest goes early, and is counted. The spacing of replies is kept in steps of 64 ms.
+ * Limits: TIME_WAITS_MAX records, and a quarter of the setting memory-limit; beyond, the oldest goes early, and is
+ * counted. The spacing of replies is kept in steps of 64 ms.
  */
 #include "socket/engine.h"
 #include "socket/process_ops.h"
@@ -383,7 +387,10 @@ bool time_wait_stamp(const struct time_wait *tw, uint32_t *ts_recent)
 	return tw->flags & TW_TIMESTAMPS;
 }
 
-/* The listening port goes: each needs an entry of its own in the classifier. Not if it would keep the program from listening there anew. */
+/*
+ * The listening port goes: each needs an entry of its own in the classifier. Not if it would keep the program from
+ * listening there anew.
+ */
 void time_wait_keep(struct engine *e, uint16_t port)
 {
 	if (classifier_holds_ports(e->classifier))

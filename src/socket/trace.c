@@ -1,14 +1,18 @@
 /*
- * The setting `trace`: each connection's opening and closing, told in words, a line per event and one that sums the connection up.
+ * The setting `trace`: each connection's opening and closing, told in words, a line per event and one that sums the
+ * connection up.
  *
- * Owns: one fd, opened when the program is loaded (it may drop privileges, change its root or its standard error later) and kept among our own; a queue of
- * lines (trace_queue.c) and a lock for both, because fall-backs happen without the engine's. What the lines say is trace_text.c's.
+ * Owns: one fd, opened when the program is loaded (it may drop privileges, change its root or its standard error later)
+ * and kept among our own; a queue of lines (trace_queue.c) and a lock for both, because fall-backs happen without the
+ * engine's. What the lines say is trace_text.c's.
  *
- * Events: hooks in the engine, each behind `trace_on`. A line is queued at its event; the queue goes out at the turn's end, and what a pipe or terminal
- * does not take stays queued and is tried again after RETRY_US. Nothing here waits, but for trace_drain at exit, which is bounded.
+ * Events: hooks in the engine, each behind `trace_on`. A line is queued at its event; the queue goes out at the turn's
+ * end, and what a pipe or terminal does not take stays queued and is tried again after RETRY_US. Nothing here waits,
+ * but for trace_drain at exit, which is bounded.
  *
- * Limits: lines beyond the queue are counted, and the count is told in their place. What SIGKILL meets in the queue is lost. The reader's going away (EPIPE)
- * ends the trace and not the program: SIGPIPE and SIGXFSZ that our own write causes are taken back.
+ * Limits: lines beyond the queue are counted, and the count is told in their place. What SIGKILL meets in the queue is
+ * lost. The reader's going away (EPIPE) ends the trace and not the program: SIGPIPE and SIGXFSZ that our own write
+ * causes are taken back.
  */
 #include "socket/engine.h"
 #include "socket/trace.h"
@@ -42,7 +46,10 @@ static _Atomic int64_t retry_us = TIME_NEVER;
 
 /* ---- the fd ---- */
 
-/* The program's standard error: a regular file shares its offset with it; anything else is opened anew, so that only we do not block. */
+/*
+ * The program's standard error: a regular file shares its offset with it; anything else is opened anew, so that only we
+ * do not block.
+ */
 static int open_standard_error(void)
 {
 	struct stat st;

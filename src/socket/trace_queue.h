@@ -1,5 +1,6 @@
 /*
- * Lines of `finesse trace` on their way out: a bounded queue of bytes, whole lines or nothing; what does not fit is counted. Pure, fixed memory.
+ * Lines of `finesse trace` on their way out: a bounded queue of bytes, whole lines or nothing; what does not fit is
+ * counted. Pure, fixed memory.
  */
 #ifndef FINESSE_SOCKET_TRACE_QUEUE_H
 #define FINESSE_SOCKET_TRACE_QUEUE_H

@@ -1,9 +1,10 @@
 /*
- * One turn of the engine: the time is read once, frames come in, due timers run; after the verb, every connection that was touched
- * says what it sends, its next deadline is armed, and all frames go to the kernel in one call.
+ * One turn of the engine: the time is read once, frames come in, due timers run; after the verb, every connection that
+ * was touched says what it sends, its next deadline is armed, and all frames go to the kernel in one call.
  *
- * While an interface's queue is full (link_tx_blocked), its connections are held: what they would say now would only wait behind what is queued,
- * and be old when it leaves; their timers would run against a queue of our own making. They go on, in order, when there is room again.
+ * While an interface's queue is full (link_tx_blocked), its connections are held: what they would say now would only
+ * wait behind what is queued, and be old when it leaves; their timers would run against a queue of our own making. They
+ * go on, in order, when there is room again.
  */
 #include "socket/own.h"
 #include "socket/process_ops.h"
@@ -23,8 +24,10 @@
 
 /* Frames taken per turn before segments go out: bounds the delay of ACKs under load. */
 #define TURN_RX_BUDGET 256
-/* A connection that may not send: its timers go on (a handshake must be able to give up), but what is due to be sent waits, so its
-   deadline must not spin. */
+/*
+ * A connection that may not send: its timers go on (a handshake must be able to give up), but what is due to be sent
+ * waits, so its deadline must not spin.
+ */
 #define WAITING_TICK_US (100 * USEC_PER_MSEC)
 
 static struct engine *engine_of(struct drive *d)
@@ -74,7 +77,11 @@ static int64_t begin(struct drive *d)
 	if (waited)
 		e->net_looked_us = e->now;
 	e->net_polled = false;
-	if (waited || frames_wait(e)) /* what the classifier's taps noted is read anew when a frame came; else a verb would fetch that memory from their CPU each time */
+	/*
+	 * what the classifier's taps noted is read anew when a frame came; else a verb would fetch that memory from
+	 * their CPU each time
+	 */
+	if (waited || frames_wait(e))
 		frames_in(e);
 	if (e->own)
 		own_tick(e);
@@ -161,7 +168,10 @@ struct idents {
 	uint16_t *next, own;
 };
 
-/* A SYN-ACK's IPv4 identification is 0, as Linux's, and those of TIME-WAIT's ACKs and of a RST that replies; a FIN's identifies us to others who run finesse. */
+/*
+ * A SYN-ACK's IPv4 identification is 0, as Linux's, and those of TIME-WAIT's ACKs and of a RST that replies; a FIN's
+ * identifies us to others who run finesse.
+ */
 static void special_idents(const struct engine *e, const struct sock *s, const struct tcp_segment *seg, uint16_t gso_size, struct idents *id)
 {
 	if (seg->flags & SEG_SYN) {
@@ -221,13 +231,19 @@ void turn_init(struct engine *e)
 	e->emit.segment = emit_segment;
 }
 
-/* It is not that there is no way: the kernel could not be asked for it, for want of memory, room or time. Linux's packets are lost then, and nobody says anything. */
+/*
+ * It is not that there is no way: the kernel could not be asked for it, for want of memory, room or time. Linux's
+ * packets are lost then, and nobody says anything.
+ */
 static bool may_have_a_way(int err)
 {
 	return err == -ENOBUFS || err == -ENOMEM || err == -ETIMEDOUT || err == -EINTR;
 }
 
-/* What is sent is lost. Where the next hop cannot be reached it is as if an ICMP unreachable had answered the oldest of it. */
+/*
+ * What is sent is lost. Where the next hop cannot be reached it is as if an ICMP unreachable had answered the oldest of
+ * it.
+ */
 static void output_lost(struct engine *e, struct sock *s, int err)
 {
 	struct tcp_status st;
@@ -345,8 +361,9 @@ static bool may_wait(const struct sock *s)
 }
 
 /*
- * In the order in which they first had something to say, however often they were marked since: peers see it. A client whose handshakes end in one turn, and that
- * sends requests on some of them, would else be accepted in another order than it connected. A server with a process per connection then waits for one that says nothing.
+ * In the order in which they first had something to say, however often they were marked since: peers see it. A client
+ * whose handshakes end in one turn, and that sends requests on some of them, would else be accepted in another order
+ * than it connected. A server with a process per connection then waits for one that says nothing.
  */
 static void output_all(struct engine *e, bool urgent)
 {

@@ -1,20 +1,23 @@
 /*
  * Text that stays in the kernel until it is read.
  *
- * A super-segment of 64 KiB came by recv into memory of the link, went from there into the connection's buffer, and from there to the program: three copies, of which each
- * costs as much as all the rest of TCP does. The kernel's own TCP makes one. So does this: the engine takes such a segment by its header, which is in the ring's slot
- * (tcp/unseen.c), and leaves the frame in the packet socket's queue. A read that begins there has it copied from the queue to where the program wants it. A read that is
- * shorter leaves the rest in the connection's buffer.
+ * A super-segment of 64 KiB came by recv into memory of the link, went from there into the connection's buffer, and
+ * from there to the program: three copies, of which each costs as much as all the rest of TCP does. The kernel's own
+ * TCP makes one. So does this: the engine takes such a segment by its header, which is in the ring's slot
+ * (tcp/unseen.c), and leaves the frame in the packet socket's queue. A read that begins there has it copied from the
+ * queue to where the program wants it. A read that is shorter leaves the rest in the connection's buffer.
  *
- * The frames are a queue, for each interface, in the order in which they came. So who wants one fetches those before it, too, into their connections' buffers
- * (settles them); and so does the link before it reads another frame.
+ * The frames are a queue, for each interface, in the order in which they came. So who wants one fetches those before
+ * it, too, into their connections' buffers (settles them); and so does the link before it reads another frame.
  *
- * What is in the packet socket's queue makes poll return at once. So all is settled before a thread sleeps on it: a program that reads what it is told of does so before.
- * And before anything but a read looks at a connection's bytes: a look (MSG_PEEK), a handover, its end.
+ * What is in the packet socket's queue makes poll return at once. So all is settled before a thread sleeps on it: a
+ * program that reads what it is told of does so before. And before anything but a read looks at a connection's bytes: a
+ * look (MSG_PEEK), a handover, its end.
  *
- * Limits: UNSEEN_MAX frames, and a part of the receive buffer (link/packet_rx.c). Only for plain segments, in order, of connections of which nobody but the program looks at
- * the bytes; and of UNSEEN_LEAST bytes or more, since less is copied in the time that a system call takes. But behind others a small one is left, too: to read it would
- * settle them all.
+ * Limits: UNSEEN_MAX frames, and a part of the receive buffer (link/packet_rx.c). Only for plain segments, in order, of
+ * connections of which nobody but the program looks at the bytes; and of UNSEEN_LEAST bytes or more, since less is
+ * copied in the time that a system call takes. But behind others a small one is left, too: to read it would settle them
+ * all.
  */
 #include "socket/unseen.h"
 
@@ -148,8 +151,9 @@ static struct unseen *first_of(struct engine *e, const struct sock *s, struct if
 }
 
 /*
- * Less than half of the text is wanted: that is copied and the frame stays, since to pass over it the next time is cheaper than to copy the rest twice. But only once, or
- * a program that reads in small pieces would have all of it passed over for each. False: that is not so, or it could not be looked at.
+ * Less than half of the text is wanted: that is copied and the frame stays, since to pass over it the next time is
+ * cheaper than to copy the rest twice. But only once, or a program that reads in small pieces would have all of it
+ * passed over for each. False: that is not so, or it could not be looked at.
  */
 static bool read_part(struct iface *i, struct unseen *u, const struct iovec *piece)
 {
@@ -162,7 +166,10 @@ static bool read_part(struct iface *i, struct unseen *u, const struct iovec *pie
 	return true;
 }
 
-/* The text that is next, from the kernel to the program; what it does not want now, if that is little, to the connection's buffer. */
+/*
+ * The text that is next, from the kernel to the program; what it does not want now, if that is little, to the
+ * connection's buffer.
+ */
 static ssize_t read_first(struct engine *e, struct iface *i, struct sock *s, void *to, size_t most)
 {
 	struct unseen *u = nth(&i->unseen, 0);

@@ -1,17 +1,20 @@
 /*
  * The source of a SYN that no rule of the host has judged.
  *
- * Before any rule is asked, Linux asks whether a packet of IPv4 may have come from where it says (fib_validate_source): not from an address of this
- * host (but with accept_local), and with rp_filter 1 only by the interface by which the way back leads; with rp_filter 2 there has to be a way back.
- * Our frames are taken before that. A SYN whose way back leaves by the interface that it came by satisfies all of this. What else Linux would say
- * depends on settings, rules and tables, so the connection is the kernel's, to take or to drop: all but those whose way back is by another interface,
- * where rp_filter allows that.
+ * Before any rule is asked, Linux asks whether a packet of IPv4 may have come from where it says (fib_validate_source):
+ * not from an address of this host (but with accept_local), and with rp_filter 1 only by the interface by which the way
+ * back leads; with rp_filter 2 there has to be a way back. Our frames are taken before that. A SYN whose way back
+ * leaves by the interface that it came by satisfies all of this. What else Linux would say depends on settings, rules
+ * and tables, so the connection is the kernel's, to take or to drop: all but those whose way back is by another
+ * interface, where rp_filter allows that.
  *
- * A listener that is bound to an interface answers by it, whatever the table says; Linux asks the table nevertheless. IPv6 has no such question; but
- * asked for a way by an interface, its table may name one by another interface, which such a listener's answer must not take.
+ * A listener that is bound to an interface answers by it, whatever the table says; Linux asks the table nevertheless.
+ * IPv6 has no such question; but asked for a way by an interface, its table may name one by another interface, which
+ * such a listener's answer must not take.
  *
- * A cookie is sent without a dest. Its way back is asked for as well, but for WAYS_MAX sources in a second: a flood of forged ones would cost a system call each. The
- * next ones are answered to who sent the frame, and asked about when they come back.
+ * A cookie is sent without a dest. Its way back is asked for as well, but for WAYS_MAX sources in a second: a flood of
+ * forged ones would cost a system call each. The next ones are answered to who sent the frame, and asked about when
+ * they come back.
  */
 #include "socket/engine.h"
 #include "socket/listener.h"

@@ -1,11 +1,14 @@
 /*
- * SO_ZEROCOPY: a program that sends with MSG_ZEROCOPY is told when it may use its memory again, by a message in the socket's error queue (MSG_ERRQUEUE).
+ * SO_ZEROCOPY: a program that sends with MSG_ZEROCOPY is told when it may use its memory again, by a message in the
+ * socket's error queue (MSG_ERRQUEUE).
  *
- * The engine copies, so the memory is free when the call returns, and the notice says so (SO_EE_CODE_ZEROCOPY_COPIED), as Linux's does on interfaces that cannot
- * do without a copy. It comes when the bytes are acknowledged, as Linux's. Calls are numbered from 0; a notice is of a range of them. One that follows on
- * the last one in the queue is joined to it.
+ * The engine copies, so the memory is free when the call returns, and the notice says so (SO_EE_CODE_ZEROCOPY_COPIED),
+ * as Linux's does on interfaces that cannot do without a copy. It comes when the bytes are acknowledged, as Linux's.
+ * Calls are numbered from 0; a notice is of a range of them. One that follows on the last one in the queue is joined to
+ * it.
  *
- * Limits: ERR_OWED_MAX calls that wait for acknowledgments, then -ENOBUFS, as Linux where its memory for options is used up.
+ * Limits: ERR_OWED_MAX calls that wait for acknowledgments, then -ENOBUFS, as Linux where its memory for options is
+ * used up.
  */
 #include "socket/engine.h"
 #include "socket/errqueue.h"

@@ -37,8 +37,8 @@ void budget_charge(struct budget *b, int64_t now, const struct ip_addr *client, 
 void budget_refund(struct budget *b, int64_t now, const struct ip_addr *client, uint16_t port);
 
 /*
- * How many ports the client seems to have: 1,024 for each block of so many of which it used one; `client_port` is noted. Forgotten when it
- * was left with nothing for a window; 0: nothing is known.
+ * How many ports the client seems to have: 1,024 for each block of so many of which it used one; `client_port` is
+ * noted. Forgotten when it was left with nothing for a window; 0: nothing is known.
  */
 uint32_t budget_ports(struct budget *b, const struct ip_addr *client, uint16_t port, uint16_t client_port);
 

@@ -1,5 +1,6 @@
 /*
- * What stands at p, in the bytes of an HTTP/1 message: how long a word, a name, a line is, and what a digit or a version says. For reader_http.c.
+ * What stands at p, in the bytes of an HTTP/1 message: how long a word, a name, a line is, and what a digit or a
+ * version says. For reader_http.c.
  *
  * Pure: no function keeps anything, and none reads beyond the n bytes that it is told of. A length is in bytes, from p.
  * They are inline, since they are called for each line of each message.
@@ -75,7 +76,10 @@ static inline size_t scan_whole_line(const uint8_t *p, size_t n, size_t *text)
 	return cr && cr + 1 != end ? 0 : k + 1;
 }
 
-/* Eight bytes at once: the top bit of each byte that is below n, and of the lowest such byte for sure; above it borrows may set more. */
+/*
+ * Eight bytes at once: the top bit of each byte that is below n, and of the lowest such byte for sure; above it borrows
+ * may set more.
+ */
 #define ONES (UINT64_MAX / 255)
 static inline uint64_t scan_bytes_below(uint64_t x, unsigned n)
 {

@@ -27,22 +27,21 @@
  * Whose clients: prefixes.h has one learner for each group of them. Memory: the weights halve every
  * 64 observations, so that a change of population shows within some dozens.
  *
- * Exploring. A new listener tries: the first closes are held for 10 ms (curl, wget, urllib, wrk and
- * git close within 0–1 ms, node 2 ms; the rest is for scheduling and, plus SRTT, for jitter), at
- * most 64 at a time; one closer ends the trying, six waiters end it the other way, so that a client
- * that waits and comes again and again has lost 60 ms once. Later, one close in 256, and so seldom
- * that probes take less than 1 % of the time (a single client in a loop would feel each of them; the
- * learner of many groups counts closes only), is a probe of 3, 10, 3 or 50 ms in turn (short ones may come more often, and most clients are
- * quick); after a success the next, of the same length, comes after 32 closes, because a success
- * costs nothing. Where holds pay, one close in 256 is held longer, to see whether there are slower
- * clients. Clients that take longer than 50 ms + SRTT are found only where their round trip is as
- * long (see late FINs above).
+ * Exploring. A new listener tries: the first closes are held for 10 ms (curl, wget, urllib, wrk and git close within
+ * 0–1 ms, node 2 ms; the rest is for scheduling and, plus SRTT, for jitter), at most 64 at a time; one closer ends the
+ * trying, six waiters end it the other way, so that a client that waits and comes again and again has lost 60 ms once.
+ * Later, one close in 256, and so seldom that probes take less than 1 % of the time (a single client in a loop would
+ * feel each of them; the learner of many groups counts closes only), is a probe of 3, 10, 3 or 50 ms in turn (short
+ * ones may come more often, and most clients are quick); after a success the next, of the same length, comes after 32
+ * closes, because a success costs nothing. Where holds pay, one close in 256 is held longer, to see whether there are
+ * slower clients. Clients that take longer than 50 ms + SRTT are found only where their round trip is as long (see late
+ * FINs above).
  *
- * Looking. Clients whose processes get no CPU for a while close late, all at the same time, and to
- * an expired hold they look like waiters. So where holds pay, a close is held for 50 ms, on credit: each
- * client that closes first earns LOOK_EARN_US, and who was held so long and waited spends the time
- * beyond T. A group's own clients alone earn and spend. Where hardly anybody waits, all are held so long, and it costs nothing; where many wait, a
- * steered close costs them LOOK_EARN_US more on average.
+ * Looking. Clients whose processes get no CPU for a while close late, all at the same time, and to an expired hold they
+ * look like waiters. So where holds pay, a close is held for 50 ms, on credit: each client that closes first earns
+ * LOOK_EARN_US, and who was held so long and waited spends the time beyond T. A group's own clients alone earn and
+ * spend. Where hardly anybody waits, all are held so long, and it costs nothing; where many wait, a steered close costs
+ * them LOOK_EARN_US more on average.
  *
  * Events: advise at close; on_closed_first, on_waited, on_late afterwards. No timers. Limits: fixed
  * memory; T ≤ hold_max.

@@ -111,7 +111,10 @@ static struct group *set_victim(struct set *set, int64_t now)
 	return worst;
 }
 
-/* One more close of somebody without a place (as many others as came between them count against it). Returns the group that was not heard of meanwhile. */
+/*
+ * One more close of somebody without a place (as many others as came between them count against it). Returns the group
+ * that was not heard of meanwhile.
+ */
 static struct group *set_challenge(struct set *set, uint64_t who, int64_t now)
 {
 	if (set->challenges == 0) {
@@ -222,7 +225,9 @@ void prefixes_on_waited(struct prefixes *p, const uint8_t secret[16], const stru
 	on_hold_end(p, secret, client, c, true, held_us);
 }
 
-/* All are told of a late FIN if they were told of its hold, else if it is the group's turn and the FIN says something. */
+/*
+ * All are told of a late FIN if they were told of its hold, else if it is the group's turn and the FIN says something.
+ */
 void prefixes_on_late(struct prefixes *p, const uint8_t secret[16], const struct ip_addr *client, enum prefix_class c, int64_t held_us,
 		      int64_t after_us)
 {

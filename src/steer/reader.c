@@ -11,9 +11,9 @@ static bool is_upper(uint8_t c)
 }
 
 /*
- * The client speaks first: HTTP and redis' inline commands begin with a capital (an unknown method becomes lines within http_in), RESP with
- * '*', memcached's words are in lower case. The server speaks first: a code of three digits, "+OK", "* OK". (A first word that is none becomes
- * silent within lines_in and lines_out.)
+ * The client speaks first: HTTP and redis' inline commands begin with a capital (an unknown method becomes lines within
+ * http_in), RESP with '*', memcached's words are in lower case. The server speaks first: a code of three digits, "+OK",
+ * "* OK". (A first word that is none becomes silent within lines_in and lines_out.)
  */
 static enum reader_kind kind_of(bool in, uint8_t c)
 {

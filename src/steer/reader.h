@@ -1,12 +1,13 @@
 /*
  * Protocol readers: does the client know that it has everything, and that nothing more will come?
  *
- * A reader sees the bytes of an accepted connection in both directions, in order, as the application reads and writes them, and says what they mean
- * for a close. It is chosen by the first bytes, not by the port; it keeps no byte, never changes one, and looks at none that it can count past
- * (bodies, redis' values) nor at the rest of a line but for its end. What it does not understand makes it silent for good, which is always safe: then
- * the policy knows nothing.
+ * A reader sees the bytes of an accepted connection in both directions, in order, as the application reads and writes
+ * them, and says what they mean for a close. It is chosen by the first bytes, not by the port; it keeps no byte, never
+ * changes one, and looks at none that it can count past (bodies, redis' values) nor at the rest of a line but for its
+ * end. What it does not understand makes it silent for good, which is always safe: then the policy knows nothing.
  *
- * Limits: sizeof(struct reader), 64 bytes for each accepted connection; 32 pipelined HTTP requests. Time per byte is constant. Pure; the caller locks.
+ * Limits: sizeof(struct reader), 64 bytes for each accepted connection; 32 pipelined HTTP requests. Time per byte is
+ * constant. Pure; the caller locks.
  */
 #ifndef FINESSE_STEER_READER_H
 #define FINESSE_STEER_READER_H

@@ -1,17 +1,21 @@
 /*
- * HTTP/1.0 and 1.1 (RFC 9112), as far as the end of messages: is the response complete, and does the client know that it is the last?
+ * HTTP/1.0 and 1.1 (RFC 9112), as far as the end of messages: is the response complete, and does the client know that
+ * it is the last?
  *
- * The requests are read, too, because a response to HEAD has no body, and because HTTP/1.0 without keep-alive makes its response the last. Each waits in a queue of two bits for its
- * response. Complete, and the response said that it is the last: READER_MESSAGE_OVER. A body that ends with the connection, one that is not complete, or a request without answer:
- * READER_EOF_DELIMITED, the client waits for us. Complete, and not said to be the last: READER_KEPT_ALIVE, the client may send the next request at any moment and would lose it. That
- * the request said "Connection: close" is not enough: the header may be a user's, of which his client knows nothing (curl -H).
+ * The requests are read, too, because a response to HEAD has no body, and because HTTP/1.0 without keep-alive makes its
+ * response the last. Each waits in a queue of two bits for its response. Complete, and the response said that it is the
+ * last: READER_MESSAGE_OVER. A body that ends with the connection, one that is not complete, or a request without
+ * answer: READER_EOF_DELIMITED, the client waits for us. Complete, and not said to be the last: READER_KEPT_ALIVE, the
+ * client may send the next request at any moment and would lose it. That the request said "Connection: close" is not
+ * enough: the header may be a user's, of which his client knows nothing (curl -H).
  *
- * Silent for good: another protocol after 101 or CONNECT, HTTP/2's preface, a header section that contradicts itself, more pipelined requests than the queue holds, a response
- * without a request, HTTP/0.9.
+ * Silent for good: another protocol after 101 or CONNECT, HTTP/2's preface, a header section that contradicts itself,
+ * more pipelined requests than the queue holds, a response without a request, HTTP/0.9.
  *
- * Bodies are passed over by count, and of a header section what no rule is about (values of other headers, the rest of their names, the target) by a search for
- * its end; the rest is looked at byte by byte. The usual case has a short way: a line that is all there, and as it should be, is taken at once (take_line). It says
- * what the bytes would say; what it does not know it leaves to them.
+ * Bodies are passed over by count, and of a header section what no rule is about (values of other headers, the rest of
+ * their names, the target) by a search for its end; the rest is looked at byte by byte. The usual case has a short way:
+ * a line that is all there, and as it should be, is taken at once (take_line). It says what the bytes would say; what
+ * it does not know it leaves to them.
  */
 #include "steer/http_scan.h"
 #include "steer/reader_internal.h"
@@ -170,7 +174,9 @@ static void headers_end(struct reader *r, struct http_half *h, bool response)
 		request_headers_end(r, h);
 }
 
-/* The message is complete. What remains of a response is whether it was the last: HTTP_FIRST, and the flags of before. */
+/*
+ * The message is complete. What remains of a response is whether it was the last: HTTP_FIRST, and the flags of before.
+ */
 static void message_end(struct reader *r, struct http_half *h, bool response)
 {
 	bool last = is_last(h);
@@ -226,7 +232,9 @@ static void token_byte(struct http_half *h, uint8_t c)
 	if (c == ',' || ((c == ' ' || c == '\t') && (h->match.pos || !h->match.mask))) {
 		if (c == ',')
 			token_end(h);
-		/* a blank within: parameters, or before the comma; the word is over, and what follows is not part of it */
+		/*
+		 * a blank within: parameters, or before the comma; the word is over, and what follows is not part of it
+		 */
 		else if (word_end(&h->match, tokens) == WORD_NONE)
 			h->match.mask = 0;
 	} else if (c != ' ' && c != '\t') {
@@ -298,8 +306,10 @@ static void value_byte(struct reader *r, struct http_half *h, uint8_t c)
 
 /* ---- first lines ---- */
 
-/* A first word that is no method of HTTP: another protocol that speaks in words, redis' inline commands for one. p[0] is where they part; what was before of
-   the word is the beginning of no word of theirs. */
+/*
+ * A first word that is no method of HTTP: another protocol that speaks in words, redis' inline commands for one. p[0]
+ * is where they part; what was before of the word is the beginning of no word of theirs.
+ */
 static void first_is_no_method(struct reader *r, const uint8_t *p, size_t n)
 {
 	bool at_start = r->http.in.match.pos == 0;

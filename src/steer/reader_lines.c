@@ -7,12 +7,14 @@
  *   POP3 (RFC 1939): QUIT and its "+OK"
  *   IMAP (RFC 9051 §7.1.5): "* BYE", then the tagged OK
  *
- * Only the beginning of each line is looked at; RESP's values are passed over by count, unless they are as long as "QUIT": RESP's QUIT is the two
- * lines "$4", "QUIT". Since only what is said last counts, of a large piece only the tail is looked at, and of what redis and memcached answer only
- * whether a line ends. A line within a value or a message may look like a goodbye: then a close that follows at once is taken for expected, and held
- * for a bounded while.
+ * Only the beginning of each line is looked at; RESP's values are passed over by count, unless they are as long as
+ * "QUIT": RESP's QUIT is the two lines "$4", "QUIT". Since only what is said last counts, of a large piece only the
+ * tail is looked at, and of what redis and memcached answer only whether a line ends. A line within a value or a
+ * message may look like a goodbye: then a close that follows at once is taken for expected, and held for a bounded
+ * while.
  *
- * Who speaks first must begin as these protocols do: a word of letters, or a reply's code. Anything else is not of theirs: silent for good.
+ * Who speaks first must begin as these protocols do: a word of letters, or a reply's code. Anything else is not of
+ * theirs: silent for good.
  */
 #include "steer/reader_internal.h"
 

@@ -19,16 +19,19 @@
  * - EOF-delimited: the client waits for us
  * - a response that was kept alive: its client would reuse a connection that is dead
  * - TLS: adaptive only. Who says hold:MS has TLS held, which most clients close first after close_notify
- * - idle: an unknown protocol whose last bytes were the client's, or ours but long acknowledged. The client may be about to
+ * - idle: an unknown protocol whose last bytes were the client's, or ours but long acknowledged. The client may be
+ *   about to
  *   reuse the connection
- * - data in a hold proves that clients reuse: unknown protocols are not held for a minute, doubling each time it happens again
+ * - data in a hold proves that clients reuse: unknown protocols are not held for a minute, doubling each time it
+ *   happens again
  * - caps (rule 1): so many held per listener, engine, and client prefix
  * - budget (rule 0): so many client-first closes per client and minute
  * - learner (rule 2): see learner.c and prefixes.h: by client prefix, and by whether a reader spoke
  *
- * A client that understands close requests is asked instead (rule 4), for a shutdown, too: after what never may wait, and
- * while there is a place. It needs no learning and no budget, since its TIME-WAITs are an engine's. Where clients have not answered
- * for a while, something on the path takes the option out: no asking for a minute, doubling each time it happens again.
+ * A client that understands close requests is asked instead (rule 4), for a shutdown, too: after what never may wait,
+ * and while there is a place. It needs no learning and no budget, since its TIME-WAITs are an engine's. Where clients
+ * have not answered for a while, something on the path takes the option out: no asking for a minute, doubling each time
+ * it happens again.
  *
  * Limits: memory is fixed per engine and listener. Prefixes share counters by keyed hash: a
  * collision can only cause an early FIN.
@@ -52,16 +55,20 @@
 #define PREFIX_V6_BYTES   6 /* /48: one site */
 
 /*
- * A client may be left without a third of the ports that it was seen to use. Linux has 28,232, so that two thirds remain for what is open: more than a client needs that
- * makes 150 connections a second to one port. Only where there are time stamps: who has them (Linux, BSD, macOS) keeps a TIME-WAIT for 60 s at most. Windows, which
- * begins without, keeps it for 120 s and has 16,384 ports: the 4,000 take half of those.
+ * A client may be left without a third of the ports that it was seen to use. Linux has 28,232, so that two thirds
+ * remain for what is open: more than a client needs that makes 150 connections a second to one port. Only where there
+ * are time stamps: who has them (Linux, BSD, macOS) keeps a TIME-WAIT for 60 s at most. Windows, which begins without,
+ * keeps it for 120 s and has 16,384 ports: the 4,000 take half of those.
  */
 #define BUDGET_PART       3
 
 #define IDLE_US           USEC_PER_SEC
 #define DATA_STOP_US      (60 * USEC_PER_SEC)
 #define DATA_STOP_MAX_US  (3600 * USEC_PER_SEC)
-/* So many in a row, and over so long: a client process that ends leaves all its connections to a kernel that does not answer, but at one moment. */
+/*
+ * So many in a row, and over so long: a client process that ends leaves all its connections to a kernel that does not
+ * answer, but at one moment.
+ */
 #define UNANSWERED_MAX     8
 #define UNANSWERED_SPAN_US (2 * USEC_PER_SEC)
 

@@ -19,7 +19,9 @@ struct steer_config {
 	struct budget_table *budget_table; /* the caller's, and stays; NULL: it has one of its own */
 };
 
-/* What clients were left with (budget.h): of this process and of those that it forks from then on. NULL: out of memory. */
+/*
+ * What clients were left with (budget.h): of this process and of those that it forks from then on. NULL: out of memory.
+ */
 struct budget_table *steer_budget_table_new(const uint8_t secret[16]);
 
 struct steer; /* shared by the listeners of one engine: the budget table, engine-wide caps */

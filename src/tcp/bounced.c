@@ -1,11 +1,12 @@
 /*
- * What the device's queue refuses at once (its qdisc drops all, say) did not leave. As with Linux's tcp_transmit_skb, whose caller then does not count it as sent: it is
- * not in flight, and not lost on the way; nobody will acknowledge it, and cwnd need not pay for a time-out. It is local congestion (CWR). What waits is tried again by the
- * next ACK, by the next write, or by a timer: first after a time-out, then twice a second. Those tries are counted as probes, as Linux's icsk_probes_out, and
- * TCP_USER_TIMEOUT counts from the first.
+ * What the device's queue refuses at once (its qdisc drops all, say) did not leave. As with Linux's tcp_transmit_skb,
+ * whose caller then does not count it as sent: it is not in flight, and not lost on the way; nobody will acknowledge
+ * it, and cwnd need not pay for a time-out. It is local congestion (CWR). What waits is tried again by the next ACK, by
+ * the next write, or by a timer: first after a time-out, then twice a second. Those tries are counted as probes, as
+ * Linux's icsk_probes_out, and TCP_USER_TIMEOUT counts from the first.
  *
- * Only text that left for the first time, just now, is taken back. What else is bounced (SYNs, FINs, ACKs, what goes again) counts as lost on the way, and has its timers;
- * what a time-out sends again is tried twice a second, too.
+ * Only text that left for the first time, just now, is taken back. What else is bounced (SYNs, FINs, ACKs, what goes
+ * again) counts as lost on the way, and has its timers; what a time-out sends again is tried twice a second, too.
  */
 #include "tcp/tcp_int.h"
 

@@ -2,8 +2,9 @@
  * Congestion control: mechanism in the core, policy behind this table.
  *
  * The core says what happened; the algorithm sets c->cwnd and c->ssthresh (bytes), and may keep state in c->cc_state
- * (zero before init) and c->cwnd_acked. It never sends, never reads a clock, and no growth is asked of it while the window
- * was not the limit (RFC 2861: an unused window does not grow). c->ack_rtt_us is the round trip that the ACK at hand tells; 0: none.
+ * (zero before init) and c->cwnd_acked. It never sends, never reads a clock, and no growth is asked of it while the
+ * window was not the limit (RFC 2861: an unused window does not grow). c->ack_rtt_us is the round trip that the ACK at
+ * hand tells; 0: none.
  */
 #ifndef FINESSE_TCP_CC_H
 #define FINESSE_TCP_CC_H
@@ -36,12 +37,17 @@ struct tcp_cc_ops {
 	void (*on_ack)(struct tcp_conn *c, int64_t now, uint32_t acked);
 	/* c->delivered and c->delivered_ce moved; c->ack_rtt_us is of this ACK. NULL: no matter. */
 	void (*on_delivered)(struct tcp_conn *c, int64_t now);
-	/* Text of the peer's arrived in a packet that may be marked, and `ce`: is. May say what is echoed. NULL: no matter. */
+	/*
+	 * Text of the peer's arrived in a packet that may be marked, and `ce`: is. May say what is echoed. NULL: no
+	 * matter.
+	 */
 	void (*on_text_ecn)(struct tcp_conn *c, bool ce);
 	/* Loss was found with `flight` bytes out: what ssthresh becomes. cwnd is still what it was. */
 	uint32_t (*ssthresh)(struct tcp_conn *c, int64_t now, uint32_t flight);
-	/* Instead of on_ack and of what recovery.c does to the windows, the algorithm sets cwnd and c->pacing_rate itself, with each ACK, in an episode of loss or not.
-	   NULL: the core does. */
+	/*
+	 * Instead of on_ack and of what recovery.c does to the windows, the algorithm sets cwnd and c->pacing_rate
+	 * itself, with each ACK, in an episode of loss or not. NULL: the core does.
+	 */
 	void (*control)(struct tcp_conn *c, int64_t now, const struct rate_sample *rs);
 	/* New text leaves, and nothing was in flight. NULL: no matter. */
 	void (*on_start)(struct tcp_conn *c, int64_t now);

@@ -1,19 +1,23 @@
 /*
- * BBR, version 1, as Linux's tcp_bbr.c (draft-cardwell-iccrg-bbr-congestion-control-00): it sends at the rate that the path was seen to deliver, and keeps in flight
- * what that rate and the least round trip make, so that no queue is needed to fill the path, and losses do not slow it down as such.
+ * BBR, version 1, as Linux's tcp_bbr.c (draft-cardwell-iccrg-bbr-congestion-control-00): it sends at the rate that the
+ * path was seen to deliver, and keeps in flight what that rate and the least round trip make, so that no queue is
+ * needed to fill the path, and losses do not slow it down as such.
  *
- * The model, renewed with each ACK (model): the bandwidth is the greatest delivery rate (rate.c) of the last ten rounds; the least round trip is that of
- * the last ten seconds. What follows from it: c->pacing_rate = pacing_gain * bandwidth, and cwnd = cwnd_gain * bandwidth * round trip.
+ * The model, renewed with each ACK (model): the bandwidth is the greatest delivery rate (rate.c) of the last ten
+ * rounds; the least round trip is that of the last ten seconds. What follows from it: c->pacing_rate = pacing_gain *
+ * bandwidth, and cwnd = cwnd_gain * bandwidth * round trip.
  *
- * Modes: STARTUP doubles the rate each round, until three rounds have not brought a quarter more; DRAIN takes away the queue that this made; PROBE_BW goes round
- * through eight gains, of which one asks for more bandwidth and one gives back what that queued; PROBE_RTT has four segments in flight for 200 ms where
- * no shorter round trip was seen for ten seconds, so that flows that share a queue see how long the path is.
+ * Modes: STARTUP doubles the rate each round, until three rounds have not brought a quarter more; DRAIN takes away the
+ * queue that this made; PROBE_BW goes round through eight gains, of which one asks for more bandwidth and one gives
+ * back what that queued; PROBE_RTT has four segments in flight for 200 ms where no shorter round trip was seen for ten
+ * seconds, so that flows that share a queue see how long the path is.
  *
- * Beside that: a policer's rate is found by long-term sampling, two intervals of loss alike (lt_…); ACKs that come in heaps are allowed for (extra_acked);
- * in the first round of a recovery as much is sent as was delivered.
+ * Beside that: a policer's rate is found by long-term sampling, two intervals of loss alike (lt_…); ACKs that come in
+ * heaps are allowed for (extra_acked); in the first round of a recovery as much is sent as was delivered.
  *
- * Units: rates in RATE_UNIT bytes a second, so that they fit 32 bits; gains in 1/256; windows are reckoned in segments where Linux rounds to segments.
- * Owns struct bbr in cc_state. Timers: none but the times of ACKs; pace.c has that of the next segment.
+ * Units: rates in RATE_UNIT bytes a second, so that they fit 32 bits; gains in 1/256; windows are reckoned in segments
+ * where Linux rounds to segments. Owns struct bbr in cc_state. Timers: none but the times of ACKs; pace.c has that of
+ * the next segment.
  */
 #include "tcp/minmax.h"
 #include "tcp/tcp_int.h"
@@ -138,7 +142,10 @@ static uint32_t bdp_segs(const struct tcp_conn *c, const struct bbr *b, uint32_t
 	return (bytes_in(bw, b->min_rtt_us) * gain / UNIT + c->mss - 1) / c->mss;
 }
 
-/* Room for what waits as a super-segment in either host; an even number, for ACKs of every second segment; and more than the path's when more is asked for. */
+/*
+ * Room for what waits as a super-segment in either host; an even number, for ACKs of every second segment; and more
+ * than the path's when more is asked for.
+ */
 static uint32_t with_room(const struct tcp_conn *c, const struct bbr *b, uint32_t segs)
 {
 	segs += 3 * tso_goal_segs(c);
@@ -466,7 +473,10 @@ static void bbr_init(struct tcp_conn *c, int64_t now)
 	lt_reset(c, b);
 }
 
-/* Something leaves where nothing was in flight. After a pause of the program's the path needs no probing: at the rate that is known. */
+/*
+ * Something leaves where nothing was in flight. After a pause of the program's the path needs no probing: at the rate
+ * that is known.
+ */
 static void bbr_on_start(struct tcp_conn *c, int64_t now)
 {
 	struct bbr *b = bbr_of(c);

@@ -3,15 +3,16 @@
  *
  * Owns struct cubic in cc_state; c->cwnd_acked is what was acknowledged towards the next segment of growth.
  *
- * Events: each ACK tells a round trip (on_delivered). One for which the window was the limit (on_ack) grows it: slow start, or a segment for each
- * segs_per_growth that were acknowledged. That number follows from the curve, and is looked at anew when cwnd changed, or 1/32 s later. A loss
- * (ssthresh) fixes W_max and ends the stage of congestion avoidance; the next ACK at or above ssthresh begins one. What leaves after a pause
- * (on_start) moves the stage on by it (§5.8). A timeout forgets all.
+ * Events: each ACK tells a round trip (on_delivered). One for which the window was the limit (on_ack) grows it: slow
+ * start, or a segment for each segs_per_growth that were acknowledged. That number follows from the curve, and is
+ * looked at anew when cwnd changed, or 1/32 s later. A loss (ssthresh) fixes W_max and ends the stage of congestion
+ * avoidance; the next ACK at or above ssthresh begins one. What leaves after a pause (on_start) moves the stage on by
+ * it (§5.8). A timeout forgets all.
  *
- * Otherwise than in the RFC, as in Linux: windows are whole segments; growth is at most one segment for two (§4.4: 0.5 of cwnd per round trip); where no loss was seen
- * yet, at least one for twenty; the Reno-friendly window grows by 8 segments in 15 windows (§4.3: 9/17), past W_max, too; §4.9's state is not brought back: what follows
- * is a new stage. Nor ABE (RFC 8511): a mark is answered as a loss is.
- * No timers. References: RFC 9438, 5681.
+ * Otherwise than in the RFC, as in Linux: windows are whole segments; growth is at most one segment for two (§4.4: 0.5
+ * of cwnd per round trip); where no loss was seen yet, at least one for twenty; the Reno-friendly window grows by 8
+ * segments in 15 windows (§4.3: 9/17), past W_max, too; §4.9's state is not brought back: what follows is a new stage.
+ * Nor ABE (RFC 8511): a mark is answered as a loss is. No timers. References: RFC 9438, 5681.
  */
 #include "tcp/cc_cubic.h"
 
@@ -50,7 +51,9 @@ uint32_t cubic_root(uint64_t x)
 	return root;
 }
 
-/* §4.2 (2): K = cubic_root((W_max - cwnd_epoch) / C). A window has less than 2^26 segments of 48 bytes: 2^58 at most. */
+/*
+ * §4.2 (2): K = cubic_root((W_max - cwnd_epoch) / C). A window has less than 2^26 segments of 48 bytes: 2^58 at most.
+ */
 uint32_t cubic_k(uint32_t below)
 {
 	return cubic_root((UINT64_C(1) << (C_SHIFT + 3 * CUBIC_HZ_SHIFT)) / C_NUM * below);
@@ -133,8 +136,10 @@ static void grow_one_for(struct tcp_conn *c, uint32_t n, uint32_t acked)
 	c->cwnd_acked %= n;
 }
 
-/* Segments, as Linux counts them: when all of it is acknowledged, so that who acknowledges it in pieces opens no window by it (RFC 3465 §2.1). The
-   last of a flight may be short. */
+/*
+ * Segments, as Linux counts them: when all of it is acknowledged, so that who acknowledges it in pieces opens no window
+ * by it (RFC 3465 §2.1). The last of a flight may be short.
+ */
 static uint32_t segments_of(const struct tcp_conn *c, struct cubic *s, uint32_t acked)
 {
 	uint32_t bytes = s->part + acked, segs = bytes / c->mss;
@@ -183,8 +188,11 @@ static void cubic_on_start(struct tcp_conn *c, int64_t now)
 		s->epoch_start_us = now;
 }
 
-/* §4.6 of flight_size or of cwnd, which the RFC allows, whichever is less. They differ when a timeout ends fast recovery: what went beyond the hole is in flight
-   then, and cwnd is what the loss left of it, of which the timeout says that it was still too much. */
+/*
+ * §4.6 of flight_size or of cwnd, which the RFC allows, whichever is less. They differ when a timeout ends fast
+ * recovery: what went beyond the hole is in flight then, and cwnd is what the loss left of it, of which the timeout
+ * says that it was still too much.
+ */
 static uint32_t cubic_ssthresh(struct tcp_conn *c, int64_t now, uint32_t flight)
 {
 	struct cubic *s = cubic_of(c);

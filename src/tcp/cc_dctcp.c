@@ -1,9 +1,10 @@
 /*
- * DCTCP (RFC 8257): the window is reduced by the share of marked bytes in a round trip, not by half. As Linux's, with its arithmetic (alpha in 1/1024).
+ * DCTCP (RFC 8257): the window is reduced by the share of marked bytes in a round trip, not by half. As Linux's, with
+ * its arithmetic (alpha in 1/1024).
  *
- * The receiver echoes each segment's mark (§3.2): when the state changes, what was acknowledged late until now is acknowledged at once with the old one. The sender
- * reckons alpha once a window (§3.3). Growth and losses are Reno's (§3.4, §3.5). Without ECN it is Reno, called "dctcp-reno".
- * Owns struct dctcp in cc_state. No timers.
+ * The receiver echoes each segment's mark (§3.2): when the state changes, what was acknowledged late until now is
+ * acknowledged at once with the old one. The sender reckons alpha once a window (§3.3). Growth and losses are Reno's
+ * (§3.4, §3.5). Without ECN it is Reno, called "dctcp-reno". Owns struct dctcp in cc_state. No timers.
  */
 #include "tcp/tcp_int.h"
 

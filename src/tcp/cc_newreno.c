@@ -28,7 +28,10 @@ void reno_grow(struct tcp_conn *c, int64_t now, uint32_t acked)
 	}
 }
 
-/* RFC 5681 (4): ssthresh = max (FlightSize / 2, 2*SMSS). In whole segments, as Linux: half a segment lets nothing go, but a window that has it takes longer to grow. */
+/*
+ * RFC 5681 (4): ssthresh = max (FlightSize / 2, 2*SMSS). In whole segments, as Linux: half a segment lets nothing go,
+ * but a window that has it takes longer to grow.
+ */
 uint32_t reno_ssthresh(struct tcp_conn *c, int64_t now, uint32_t flight)
 {
 	uint32_t half = flight / 2 / c->mss * c->mss, least = TCP_LOSS_WINDOW_SEGS * c->mss;

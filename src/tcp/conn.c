@@ -1,24 +1,27 @@
 /*
  * The TCP core: one connection, RFC 9293.
  *
- * Owns: what is not in struct tcp_conn itself: the two rings (snd, rcv), the range sets (ooo, sacked), the chunks of `ahead`, the records of `sent`, `undo`; blocks of
- * stack->memory; none of them while nothing is unacknowledged, unread or missing. tcp_fini gives them back.
+ * Owns: what is not in struct tcp_conn itself: the two rings (snd, rcv), the range sets (ooo, sacked), the chunks of
+ * `ahead`, the records of `sent`, `undo`; blocks of stack->memory; none of them while nothing is unacknowledged, unread
+ * or missing. tcp_fini gives them back.
  *
  * How it turns. tcp_input (input*.c) and the verbs (send.c, receive.c, close.c) never emit: they change the sequence
- * variables and set what is owed (`…_due` flags). tcp_output (output.c) asks output_next() again and again and emits what it names;
- * tcp_tick (timers.c) turns a due timer into what is owed. tcp_next_deadline asks the same output_next(), so that
- * "something may go" has one definition.
+ * variables and set what is owed (`…_due` flags). tcp_output (output.c) asks output_next() again and again and emits
+ * what it names; tcp_tick (timers.c) turns a due timer into what is owed. tcp_next_deadline asks the same
+ * output_next(), so that "something may go" has one definition.
  *
  * Invariants
- *  - snd_una <= snd_nxt; snd holds [snd_base, snd_base + len): snd_base is snd_una, but iss + 1 while the SYN is unacknowledged,
+ *  - snd_una <= snd_nxt; snd holds [snd_base, snd_base + len): snd_base is snd_una, but iss + 1 while the SYN is
+ *    unacknowledged,
  *    and one less once the FIN is acknowledged. snd_nxt never goes back but for one case: a window probe's octet.
  *  - rcv holds [rcv_nxt − len, rcv_nxt) (one less behind a FIN); `ahead` what `ooo` names.
- *  - rcv_adv, the window's right edge as the peer knows it, never goes back (RFC 9293 SHLD-14), but by tcp_shrink_window.
+ *  - rcv_adv, the window's right edge as the peer knows it, never goes back (RFC 9293 SHLD-14), but by
+ *    tcp_shrink_window.
  *  - CLOSED: no timer, no buffer but unread data.
  *
- * Timers: rtx_at (SYN, retransmission, persist: timer_persists tells), tlp_at, reo_at, pace_ns, delack_at, cork_at, keep_at, hold_at, cr_at, wait_at.
- * Limits: RANGES_MAX holes either way; SENT_MAX records; rcvbuf_limit (a quarter more, as memory is taken, the set of holes included) and sndbuf_limit; answers to bad
- * segments (ack_challenge).
+ * Timers: rtx_at (SYN, retransmission, persist: timer_persists tells), tlp_at, reo_at, pace_ns, delack_at, cork_at,
+ * keep_at, hold_at, cr_at, wait_at. Limits: RANGES_MAX holes either way; SENT_MAX records; rcvbuf_limit (a quarter
+ * more, as memory is taken, the set of holes included) and sndbuf_limit; answers to bad segments (ack_challenge).
  * References: RFC 9293, 5681, 6582, 6675, 8985, 6937, 3522, 6298, 7323, 2018, 2883, 5961, 6093, 6928, 2861, 3042.
  */
 #include "tcp/tcp_int.h"
@@ -149,7 +152,9 @@ void tcp_fini(struct tcp_conn *c)
 	recovery_fini(c);
 }
 
-/* RFC 6928 §2. RFC 5681 §3.1 asks for one segment when the SYN or SYN-ACK was lost; as Linux, when it was lost twice. */
+/*
+ * RFC 6928 §2. RFC 5681 §3.1 asks for one segment when the SYN or SYN-ACK was lost; as Linux, when it was lost twice.
+ */
 static uint32_t initial_window(const struct tcp_conn *c)
 {
 	uint32_t segs = c->initial_window_segs;
@@ -161,7 +166,8 @@ static uint32_t initial_window(const struct tcp_conn *c)
 void conn_begin_transfer(struct tcp_conn *c, int64_t now)
 {
 	negotiate_mss(c);
-	c->rcv_mss = max_u32(min_u32(min_u32(c->rcv_mss, c->mss), rcv_wnd(c) / 2), TCP_MSS_MIN); /* a guess, as Linux's: what it sends is as large as what it takes */
+	/* a guess, as Linux's: what it sends is as large as what it takes */
+	c->rcv_mss = max_u32(min_u32(min_u32(c->rcv_mss, c->mss), rcv_wnd(c) / 2), TCP_MSS_MIN);
 	c->cwnd = initial_window(c);
 	c->ssthresh = TCP_SSTHRESH_INITIAL;
 	c->recovery_point = c->iss;
@@ -232,8 +238,10 @@ void conn_close(struct tcp_conn *c, int64_t now, int err)
 
 void conn_reset(struct tcp_conn *c, int64_t now, int err)
 {
-	/* RFC 9293 §3.10.5: SYN-SENT has nothing to reset; in TIME-WAIT, CLOSING and LAST-ACK there is no need either, but a peer
-	   that waits for our ACK of its FIN is told sooner. */
+	/*
+	 * RFC 9293 §3.10.5: SYN-SENT has nothing to reset; in TIME-WAIT, CLOSING and LAST-ACK there is no need either,
+	 * but a peer that waits for our ACK of its FIN is told sooner.
+	 */
 	if (c->state >= TCPS_SYN_RECEIVED && c->state != TCPS_TIME_WAIT) {
 		c->rst_due = true;
 		c->rst_replies = false;

@@ -1,8 +1,10 @@
 /*
- * Is the congestion window the limit? (RFC 2861, RFC 7661), as Linux's tcp_cwnd_validate: a window that is not used tells nothing of the path. It does not grow,
- * and where the program has used less of it for a timeout's time, half of what was not used goes.
+ * Is the congestion window the limit? (RFC 2861, RFC 7661), as Linux's tcp_cwnd_validate: a window that is not used
+ * tells nothing of the path. It does not grow, and where the program has used less of it for a timeout's time, half of
+ * what was not used goes.
  *
- * Looked at when new text left, or could not: cwnd_limited and flight_max are of the round that ends at flight_seq, the round's best.
+ * Looked at when new text left, or could not: cwnd_limited and flight_max are of the round that ends at flight_seq, the
+ * round's best.
  */
 #include "tcp/tcp_int.h"
 
@@ -43,8 +45,9 @@ void cwnd_validate(struct tcp_conn *c, int64_t now, bool limited)
 }
 
 /*
- * RFC 5681 §4.1, RFC 2861: after an idle RTO the window is no longer a fact; it halves for each RTO, down to the initial one. Looked at when what the program writes begins a buffer, as in
- * Linux, and when the peer's window changes: who waits for it is not idle until then.
+ * RFC 5681 §4.1, RFC 2861: after an idle RTO the window is no longer a fact; it halves for each RTO, down to the
+ * initial one. Looked at when what the program writes begins a buffer, as in Linux, and when the peer's window changes:
+ * who waits for it is not idle until then.
  */
 void cwnd_after_idle(struct tcp_conn *c, int64_t now)
 {

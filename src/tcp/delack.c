@@ -1,11 +1,14 @@
 /*
- * When text is acknowledged: RFC 1122 §4.2.3.2, RFC 5681 §4.2, RFC 9293 SHLD-19, MUST-58, MUST-59; the times are Linux's.
+ * When text is acknowledged: RFC 1122 §4.2.3.2, RFC 5681 §4.2, RFC 9293 SHLD-19, MUST-58, MUST-59; the times are
+ * Linux's.
  *
- * The timeout adapts: ato_us follows the time between segments, doubles with each time that the timer was what sent the ACK, and is bounded by the round trip. While
- * program and peer converse (`conversing`, Linux's pingpong), answers carry the ACKs. Otherwise `quickacks` are sent at once: at the start, after a pause and after
- * what came twice, since the peer may be in slow start.
+ * The timeout adapts: ato_us follows the time between segments, doubles with each time that the timer was what sent the
+ * ACK, and is bounded by the round trip. While program and peer converse (`conversing`, Linux's pingpong), answers
+ * carry the ACKs. Otherwise `quickacks` are sent at once: at the start, after a pause and after what came twice, since
+ * the peer may be in slow start.
  *
- * Events: text in order (delack_on_text, then delack_schedule), its length (delack_observe), an ACK leaves (delack_sent), the timer (delack_expired), a read (delack_on_read).
+ * Events: text in order (delack_on_text, then delack_schedule), its length (delack_observe), an ACK leaves
+ * (delack_sent), the timer (delack_expired), a read (delack_on_read).
  */
 #include "tcp/tcp_int.h"
 
@@ -36,8 +39,9 @@ bool delack_has_many(const struct tcp_conn *c)
 }
 
 /*
- * In a conversation an answer often comes as two pushed segments, its head and its body. Together they are no more than one full-sized segment may be, of which RFC 5681 has
- * every second acknowledged. Linux goes by the size that it saw, and acknowledges these at once, alone. Here what the program says next carries the ACK, where it comes soon.
+ * In a conversation an answer often comes as two pushed segments, its head and its body. Together they are no more than
+ * one full-sized segment may be, of which RFC 5681 has every second acknowledged. Linux goes by the size that it saw,
+ * and acknowledges these at once, alone. Here what the program says next carries the ACK, where it comes soon.
  */
 static bool is_pair(const struct tcp_conn *c)
 {
@@ -59,7 +63,10 @@ void delack_quick(struct tcp_conn *c, uint32_t most)
 	c->ato_us = ato_min(c);
 }
 
-/* As Linux: the ACK of a client that converses, or defers, waits for its first text, which is an answer where it comes soon; else ACKs are quick from then on. */
+/*
+ * As Linux: the ACK of a client that converses, or defers, waits for its first text, which is an answer where it comes
+ * soon; else ACKs are quick from then on.
+ */
 void delack_handshake(struct tcp_conn *c, int64_t now)
 {
 	if (!c->conversing && !c->options.ack_waits) {
@@ -93,8 +100,10 @@ void delack_on_text(struct tcp_conn *c, int64_t now)
 	c->last_data_rcvd_us = now;
 }
 
-/* The size of the peer's full segments. Linux's tcp_measure_rcv_mss. A super-segment of which the link does not say what it is made of tells only
-   that they are not larger than we allow. */
+/*
+ * The size of the peer's full segments. Linux's tcp_measure_rcv_mss. A super-segment of which the link does not say
+ * what it is made of tells only that they are not larger than we allow.
+ */
 void delack_observe(struct tcp_conn *c, const struct text *t)
 {
 	uint32_t len = t->gso_size ? t->gso_size : t->len;
@@ -148,8 +157,9 @@ static void arm_short(struct tcp_conn *c, int64_t at)
 }
 
 /*
- * Every second full-sized segment at once, else within the delay; a pair within less. As Linux (__tcp_ack_snd_check): where an ACK could only tell of a smaller window,
- * because the application has yet to read, its read brings the ACK. So a super-segment costs one ACK, not two.
+ * Every second full-sized segment at once, else within the delay; a pair within less. As Linux (__tcp_ack_snd_check):
+ * where an ACK could only tell of a smaller window, because the application has yet to read, its read brings the ACK.
+ * So a super-segment costs one ACK, not two.
  */
 void delack_schedule(struct tcp_conn *c, int64_t now, const struct text *t)
 {
@@ -177,9 +187,10 @@ void delack_schedule(struct tcp_conn *c, int64_t now, const struct text *t)
 }
 
 /*
- * Text behind a gap. RFC 5681 §4.2: "SHOULD send an immediate duplicate ACK when an out-of-order segment arrives". As Linux, three are; what follows is told together,
- * after a part of the round trip and tcp_comp_sack_delay_ns at most, or when there are more than tcp_comp_sack_nr: each would say the same, and a little more.
- * A third block may leave no place for what was held. (Linux sends what it held before that, and holds the block.)
+ * Text behind a gap. RFC 5681 §4.2: "SHOULD send an immediate duplicate ACK when an out-of-order segment arrives". As
+ * Linux, three are; what follows is told together, after a part of the round trip and tcp_comp_sack_delay_ns at most,
+ * or when there are more than tcp_comp_sack_nr: each would say the same, and a little more. A third block may leave no
+ * place for what was held. (Linux sends what it held before that, and holds the block.)
  */
 void delack_behind_gap(struct tcp_conn *c, int64_t now, const struct text *t)
 {

@@ -1,13 +1,15 @@
 /*
- * Explicit congestion notification (RFC 3168): routers mark packets (CE) instead of dropping them, the receiver echoes it (ECE) until the sender says that it
- * has slowed down (CWR).
+ * Explicit congestion notification (RFC 3168): routers mark packets (CE) instead of dropping them, the receiver echoes
+ * it (ECE) until the sender says that it has slowed down (CWR).
  *
- * Agreed in the SYN exchange (§6.1.1). A SYN that is repeated does not ask any more, since something on the path may drop those that do; a SYN whose
- * packet is marked as capable itself is refused (as Linux: a host whose bits something sets at random), unless it asks for RFC 9768's feedback as
- * well, whose SYNs may be. New text is sent as ECT(0); what is repeated and bare ACKs are not (§6.1.4, §6.1.5). An algorithm that needs ECN (DCTCP)
- * has every packet capable, those of the SYN exchange, too, and decides itself what is echoed.
+ * Agreed in the SYN exchange (§6.1.1). A SYN that is repeated does not ask any more, since something on the path may
+ * drop those that do; a SYN whose packet is marked as capable itself is refused (as Linux: a host whose bits something
+ * sets at random), unless it asks for RFC 9768's feedback as well, whose SYNs may be. New text is sent as ECT(0); what
+ * is repeated and bare ACKs are not (§6.1.4, §6.1.5). An algorithm that needs ECN (DCTCP) has every packet capable,
+ * those of the SYN exchange, too, and decides itself what is echoed.
  *
- * What the sender does about an echo is recovery.c's: once per round trip, as if something had been lost. Owns the ecn_… fields of the connection. No timers.
+ * What the sender does about an echo is recovery.c's: once per round trip, as if something had been lost. Owns the
+ * ecn_… fields of the connection. No timers.
  */
 #include "tcp/tcp_int.h"
 

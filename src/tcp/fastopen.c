@@ -1,8 +1,9 @@
 /*
  * TCP Fast Open: a server's cookies, and a connection that was opened by one.
  *
- * Such a connection is in SYN-RECEIVED, with everything that ESTABLISHED has: windows, congestion control, text of the SYN to read, text to send
- * within the SYN's window (RFC 7413 §4.2.2). Until the handshake is complete (`fastopen_early`) its timer is the SYN-ACK's, and nothing else goes
+ * Such a connection is in SYN-RECEIVED, with everything that ESTABLISHED has: windows, congestion control, text of the
+ * SYN to read, text to send within the SYN's window (RFC 7413 §4.2.2). Until the handshake is complete
+ * (`fastopen_early`) its timer is the SYN-ACK's, and nothing else goes
  * again: what was lost is found out afterwards. As Linux.
  */
 #include "tcp/fastopen.h"
@@ -116,7 +117,10 @@ void fastopen_begin(struct tcp_conn *c, int64_t now, const struct tcp_segment *s
 	c->rcv_adv = c->rcv_nxt + wnd; /* as Linux: the SYN's text takes nothing off the first window */
 }
 
-/* As Linux: where the SYN-ACK is lost more than once, what was sent behind it is, too, and the window is small in any case. */
+/*
+ * As Linux: where the SYN-ACK is lost more than once, what was sent behind it is, too, and the window is small in any
+ * case.
+ */
 void fastopen_timeout(struct tcp_conn *c, int64_t now)
 {
 	if (c->rtx_count != 2)

@@ -1,8 +1,9 @@
 /*
  * TCP Fast Open (RFC 7413) of a server: keys, cookies, and what becomes of a SYN.
  *
- * A cookie is Linux's: SipHash-2-4 of the client's address and the server's by a key of the namespace (net.ipv4.tcp_fastopen_key) or of the listener
- * (TCP_FASTOPEN_KEY), eight bytes. So what the kernel gave out is good here, and the other way round. Of two keys the first makes cookies, and both are good.
+ * A cookie is Linux's: SipHash-2-4 of the client's address and the server's by a key of the namespace
+ * (net.ipv4.tcp_fastopen_key) or of the listener (TCP_FASTOPEN_KEY), eight bytes. So what the kernel gave out is good
+ * here, and the other way round. Of two keys the first makes cookies, and both are good.
  *
  * Pure, no state.
  */

@@ -1,12 +1,13 @@
 /*
  * TCP Fast Open (RFC 7413) of a client: text in the SYN, and what becomes of it.
  *
- * tcp_fastopen_begin lets a SYN go that waits: it asks for a cookie, or has one and text. Text of the SYN lies in the send buffer and in the log of
- * what is in flight, as any. SND.UNA is the SYN's number until the SYN-ACK: no text goes again before that, and a SYN that does has neither text nor
- * option. What the SYN-ACK does not acknowledge of the text leaves at once, without congestion: the peer did not want it, or an ordinary SYN was what
- * arrived.
+ * tcp_fastopen_begin lets a SYN go that waits: it asks for a cookie, or has one and text. Text of the SYN lies in the
+ * send buffer and in the log of what is in flight, as any. SND.UNA is the SYN's number until the SYN-ACK: no text goes
+ * again before that, and a SYN that does has neither text nor option. What the SYN-ACK does not acknowledge of the text
+ * leaves at once, without congestion: the peer did not want it, or an ordinary SYN was what arrived.
  *
- * Where such segments are not answered again and again, something on the way may swallow them: TCP_EV_BLACK_HOLE, by Linux's rule.
+ * Where such segments are not answered again and again, something on the way may swallow them: TCP_EV_BLACK_HOLE, by
+ * Linux's rule.
  */
 #include "tcp/tcp_int.h"
 

@@ -1,8 +1,10 @@
 /*
- * Figures that only struct tcp_info asks for: what Linux counts, and the protocol does not need. Nothing in here changes what the connection does.
+ * Figures that only struct tcp_info asks for: what Linux counts, and the protocol does not need. Nothing in here
+ * changes what the connection does.
  *
- * Kept (struct tcp_kept): counts, and the time for which the connection was busy, and why it did not go faster. Computed when asked for: segments in flight, lost and sent
- * again, from the log of what was sent (sent.h). It knows a segment by when it left, so that short ones that left in one turn count as one.
+ * Kept (struct tcp_kept): counts, and the time for which the connection was busy, and why it did not go faster.
+ * Computed when asked for: segments in flight, lost and sent again, from the log of what was sent (sent.h). It knows a
+ * segment by when it left, so that short ones that left in one turn count as one.
  */
 #include "tcp/tcp_int.h"
 
@@ -46,7 +48,10 @@ void figures_established(struct tcp_conn *c, int64_t now)
 		c->kept.rto_since_us = c->syn_at;
 }
 
-/* By how much the window may grow for a segment: one that takes more memory than it should, by less, or not at all where the window is large already. */
+/*
+ * By how much the window may grow for a segment: one that takes more memory than it should, by less, or not at all
+ * where the window is large already.
+ */
 static uint32_t growth(const struct tcp_conn *c, uint32_t len)
 {
 	uint32_t share = window_share(c, len), most = c->stack->config.rcvbuf_max_bytes / 2;
@@ -58,7 +63,10 @@ static uint32_t growth(const struct tcp_conn *c, uint32_t len)
 	return 0;
 }
 
-/* Linux's tcp_grow_window. What lets the window grow is acknowledged at once: a peer that begins counts ACKs, and learns of the window from them. */
+/*
+ * Linux's tcp_grow_window. What lets the window grow is acknowledged at once: a peer that begins counts ACKs, and
+ * learns of the window from them.
+ */
 void figures_text(struct tcp_conn *c, uint32_t len)
 {
 	uint32_t most = min_u32(c->kept.rcv_clamp, window_free(c)), *threshold = &c->kept.rcv_ssthresh;
@@ -210,7 +218,8 @@ void tcp_get_figures(const struct tcp_conn *c, int64_t now, struct tcp_figures *
 		.busy_us = chrono_total(c, now, TCP_CHRONO_BUSY),
 		.rwnd_limited_us = chrono_total(c, now, TCP_CHRONO_RWND),
 		.sndbuf_limited_us = chrono_total(c, now, TCP_CHRONO_SNDBUF),
-		.delivered = k->delivered_segs - c->fastopen_early + (c->crossed && k->established_us), /* the SYN-ACK is not acknowledged yet; SYN and SYN-ACK are */
+		/* the SYN-ACK is not acknowledged yet; SYN and SYN-ACK are */
+		.delivered = k->delivered_segs - c->fastopen_early + (c->crossed && k->established_us),
 		.delivered_ce = k->delivered_ce_segs,
 		.dsack_dups = k->dsack_dups,
 		.reord_seen = k->reord_seen,

@@ -1,10 +1,12 @@
 /*
  * F-RTO (RFC 5682), as Linux: was a timeout spurious? Its steps, with SACK (§3.1) and without (§2.1).
  *
- * After the timeout's retransmission, an ACK that moves SND.UNA lets new text go instead of what seems lost (step 2.b). What is acknowledged next decides: something
- * that was sent before the timeout, and not again, has arrived (step 3.b: nothing was lost), or a duplicate ACK or SACK tells of the new text alone (step 3.a).
+ * After the timeout's retransmission, an ACK that moves SND.UNA lets new text go instead of what seems lost (step 2.b).
+ * What is acknowledged next decides: something that was sent before the timeout, and not again, has arrived (step 3.b:
+ * nothing was lost), or a duplicate ACK or SACK tells of the new text alone (step 3.a).
  *
- * Owns c->frto: it is not decided yet; and c->frto_wait: new text goes first, nothing is sent again, until the next ACK.
+ * Owns c->frto: it is not decided yet; and c->frto_wait: new text goes first, nothing is sent again, until the next
+ * ACK.
  */
 #include "tcp/tcp_int.h"
 

@@ -1,10 +1,10 @@
 /*
- * Close-first steering, the mechanism: when an application's call would send a FIN on a connection that a peer opened, the listener's
- * policy is asked, and the FIN may wait for the peer's.
+ * Close-first steering, the mechanism: when an application's call would send a FIN on a connection that a peer opened,
+ * the listener's policy is asked, and the FIN may wait for the peer's.
  *
- * A held connection stays ESTABLISHED with fin_wanted and fin_held. The hold's clock (hold_at) starts when all data is acknowledged. It ends by time,
- * by an unanswered close request (close_request.c), by the peer's FIN (our FIN follows: CLOSE-WAIT, LAST-ACK), by RST, or by new data after close()
- * (input_text.c: FIN, then RST).
+ * A held connection stays ESTABLISHED with fin_wanted and fin_held. The hold's clock (hold_at) starts when all data is
+ * acknowledged. It ends by time, by an unanswered close request (close_request.c), by the peer's FIN (our FIN follows:
+ * CLOSE-WAIT, LAST-ACK), by RST, or by new data after close() (input_text.c: FIN, then RST).
  *
  * Promised to the policy: one outcome for every connection it was asked about; and where our FIN was first, a late one
  * that tells how long the peer's took.

@@ -1,6 +1,7 @@
 /*
- * RFC 9293 §3.10.7.4: what arrives in SYN-RECEIVED and the synchronized states, step by step in the RFC's order. SYN-SENT is
- * input_syn_sent.c; the fifth step (ACK) is input_ack.c; the seventh and eighth (text, FIN) are input_text.c.
+ * RFC 9293 §3.10.7.4: what arrives in SYN-RECEIVED and the synchronized states, step by step in the RFC's order.
+ * SYN-SENT is input_syn_sent.c; the fifth step (ACK) is input_ack.c; the seventh and eighth (text, FIN) are
+ * input_text.c.
  */
 #include "tcp/tcp_int.h"
 
@@ -10,7 +11,10 @@
 
 #define QUICKACKS_AFTER_DUP 16 /* as Linux: its ACKs seem to get lost */
 
-/* Answers that the peer's (or an attacker's) bad segments provoke: one in so long, per connection, which stops ACK wars. As Linux; RFC 5961 §7 leaves the limit open. */
+/*
+ * Answers that the peer's (or an attacker's) bad segments provoke: one in so long, per connection, which stops ACK
+ * wars. As Linux; RFC 5961 §7 leaves the limit open.
+ */
 static bool may_answer(struct tcp_conn *c, int64_t now)
 {
 	if (c->answered_at && now - c->answered_at < c->stack->config.invalid_ratelimit_us)
@@ -19,7 +23,10 @@ static bool may_answer(struct tcp_conn *c, int64_t now)
 	return true;
 }
 
-/* RFC 5961 §7, of all connections: as Linux each second has another limit, half of what is configured to one and a half times, so that nobody can count what others got. */
+/*
+ * RFC 5961 §7, of all connections: as Linux each second has another limit, half of what is configured to one and a half
+ * times, so that nobody can count what others got.
+ */
 static bool may_challenge(struct tcp_stack *stack, int64_t now)
 {
 	uint32_t limit = stack->config.challenge_ack_limit, half = (limit + 1) / 2;
@@ -62,7 +69,10 @@ static bool paws_refuses(const struct tcp_conn *c, int64_t now, const struct tcp
 	       SEQ_LT(seg->ts_val, c->ts_recent) && now - c->ts_recent_age_us < PAWS_VALID_US;
 }
 
-/* RFC 7323 §4.3 (2). The caller has seen that the segment is in the window; in what is let in, that its acknowledgment may be, too. */
+/*
+ * RFC 7323 §4.3 (2). The caller has seen that the segment is in the window; in what is let in, that its acknowledgment
+ * may be, too.
+ */
 static void take_timestamp(struct tcp_conn *c, int64_t now, const struct tcp_segment *seg)
 {
 	if (!c->ts_on || !(seg->has & SEG_HAS_TIMESTAMPS) || SEQ_GT(seg->seq, c->rcv_wup))
@@ -83,8 +93,8 @@ static bool is_acceptable(const struct tcp_conn *c, uint32_t seq, uint32_t space
 }
 
 /*
- * It begins in the window and ends beyond it. RFC 9293 would have it trimmed. As Linux (6.17): refused, for who sends so does not heed the window; but while
- * nothing waits to be read it is taken whole.
+ * It begins in the window and ends beyond it. RFC 9293 would have it trimmed. As Linux (6.17): refused, for who sends
+ * so does not heed the window; but while nothing waits to be read it is taken whole.
  */
 static bool ends_beyond(const struct tcp_conn *c, uint32_t seq, uint32_t space)
 {
@@ -188,7 +198,10 @@ static void input_syn(struct tcp_conn *c, int64_t now, const struct tcp_segment 
 		c->rst_ack = seg->seq + seg->payload_len + 1 + !!(seg->flags & SEG_FIN);
 		return;
 	}
-	if (c->state == TCPS_SYN_RECEIVED && c->passive) { /* "return this connection to the LISTEN state"; and as Linux tell the peer, who has another connection in mind */
+	/*
+	 * "return this connection to the LISTEN state"; and as Linux tell the peer, who has another connection in mind
+	 */
+	if (c->state == TCPS_SYN_RECEIVED && c->passive) {
 		TCP_COUNT(c, AttemptFails);
 		c->rst_acks = !(seg->flags & SEG_ACK);
 		c->rst_ack = seg->seq + seg->payload_len + 1 + !!(seg->flags & SEG_FIN);
@@ -218,7 +231,10 @@ static bool old_syn(struct tcp_conn *c, int64_t now, const struct tcp_segment *s
 			timer_start_rtx(c, now);
 		return false;
 	}
-	/* Simultaneous open: the SYN-ACK repeats a SYN that we have. Trimmed, it begins at RCV.NXT. The peer hears that it came twice, as of any duplicate. */
+	/*
+	 * Simultaneous open: the SYN-ACK repeats a SYN that we have. Trimmed, it begins at RCV.NXT. The peer hears that
+	 * it came twice, as of any duplicate.
+	 */
 	sack_note_duplicate(c, seg->seq, seg->seq + 1);
 	delack_quick(c, QUICKACKS_AFTER_DUP);
 	c->ack_due = true;
@@ -232,8 +248,8 @@ static bool may_acknowledge(const struct tcp_conn *c, const struct tcp_segment *
 }
 
 /*
- * MSG_MORE holds a segment back in its call; what comes looks again at what may go, as Linux's tcp_data_snd_check. But not text that comes as it was foretold, and
- * acknowledges nothing new.
+ * MSG_MORE holds a segment back in its call; what comes looks again at what may go, as Linux's tcp_data_snd_check. But
+ * not text that comes as it was foretold, and acknowledges nothing new.
  */
 static bool is_text_alone(const struct tcp_conn *c, const struct tcp_segment *seg, const struct text *t)
 {
@@ -265,8 +281,10 @@ static void input_synchronized(struct tcp_conn *c, int64_t now, const struct tcp
 		return;
 	}
 	if (!is_acceptable(c, t.seq, space) || (c->rcv.len && rcv_wnd(c) && ends_beyond(c, t.seq, space))) {
-		/* "If the RCV.WND is zero, no segments will be acceptable, but special allowance should be made to accept
-		   valid ACKs, URGs, and RSTs": a probe at our left edge, without its text. */
+		/*
+		 * "If the RCV.WND is zero, no segments will be acceptable, but special allowance should be made to
+		 * accept valid ACKs, URGs, and RSTs": a probe at our left edge, without its text.
+		 */
 		if (rcv_wnd(c) || t.seq != c->rcv_nxt || syn) {
 			drop_unacceptable(c, now, seg, space);
 			return;

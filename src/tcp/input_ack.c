@@ -54,8 +54,8 @@ void input_acked(struct tcp_conn *c, int64_t now, const struct tcp_segment *seg)
 }
 
 /*
- * "If SND.UNA =< SEG.ACK =< SND.NXT, the send window should be updated." True: it changed. Of segments that say the same otherwise, as Linux: a smaller window
- * counts only where it is shut, for they may have come in another order.
+ * "If SND.UNA =< SEG.ACK =< SND.NXT, the send window should be updated." True: it changed. Of segments that say the
+ * same otherwise, as Linux: a smaller window counts only where it is shut, for they may have come in another order.
  */
 static bool ack_window(struct tcp_conn *c, const struct tcp_segment *seg)
 {
@@ -137,7 +137,10 @@ static void note_rate(struct tcp_conn *c, int64_t now, uint32_t acked, uint32_t 
 		c->pacing_rate = tso_rate(c);
 }
 
-/* Of ACKs that overtook each other the later one may carry the older number: its blocks count (as Linux; RFC 6675 §4 asks for no order). */
+/*
+ * Of ACKs that overtook each other the later one may carry the older number: its blocks count (as Linux; RFC 6675 §4
+ * asks for no order).
+ */
 static void ack_old_sack(struct tcp_conn *c, int64_t now, const struct tcp_segment *seg)
 {
 	uint32_t before = c->sacked_bytes;
@@ -152,8 +155,10 @@ static void ack_old_sack(struct tcp_conn *c, int64_t now, const struct tcp_segme
 	recovery_wait_for_reo(c, now);
 }
 
-/* As Linux, which has one timer for both: where a probe was to come and does not any more, the timeout counts from when the oldest segment left, not from this ACK.
-   A peer that took SACKs back has a shorter one already. */
+/*
+ * As Linux, which has one timer for both: where a probe was to come and does not any more, the timeout counts from when
+ * the oldest segment left, not from this ACK. A peer that took SACKs back has a shorter one already.
+ */
 static void ack_timers(struct tcp_conn *c, int64_t now, bool probe_came)
 {
 	tlp_schedule(c, now, true);
@@ -162,7 +167,10 @@ static void ack_timers(struct tcp_conn *c, int64_t now, bool probe_came)
 	c->rtx_at = min_time(c->rtx_at, max_time(sent_peek(&c->sent, 0)->at_us + rtt_backed_off(c), now + 1));
 }
 
-/* An ACK of something that was never sent, or one too old to be the peer's: it is challenged, and nothing of the segment counts. */
+/*
+ * An ACK of something that was never sent, or one too old to be the peer's: it is challenged, and nothing of the
+ * segment counts.
+ */
 static bool ack_refused(struct tcp_conn *c, int64_t now, const struct tcp_segment *seg)
 {
 	if (SEQ_GT(seg->ack, c->snd_nxt)) /* "send an ACK, drop the segment, and return" */
@@ -175,7 +183,9 @@ static bool ack_refused(struct tcp_conn *c, int64_t now, const struct tcp_segmen
 	return true;
 }
 
-/* The SACK blocks, RFC 2018. Returns how many bytes the first one, a D-SACK, says came twice (RFC 2883); 0: it is none. */
+/*
+ * The SACK blocks, RFC 2018. Returns how many bytes the first one, a D-SACK, says came twice (RFC 2883); 0: it is none.
+ */
 static uint32_t ack_blocks(struct tcp_conn *c, int64_t now, const struct tcp_segment *seg, bool acked)
 {
 	uint32_t dsack = seg->n_sack && c->sack_on ? sack_input(c, now, seg) : 0;
@@ -195,7 +205,10 @@ static uint32_t count_delivered(struct tcp_conn *c, uint32_t acked, bool dup, ui
 {
 	if (!c->sack_on)
 		return reno_delivered(c, acked, dup);
-	/* As Linux: a retransmission for nothing has left the network, too. If more came twice than we retransmitted, the path makes them. */
+	/*
+	 * As Linux: a retransmission for nothing has left the network, too. If more came twice than we retransmitted,
+	 * the path makes them.
+	 */
 	uint32_t ours = c->kept.dsack_dups > c->total_retrans ? 0 : dsack;
 	c->sacked_bytes = ranges_total(&c->sacked);
 	uint32_t now_known = acked + c->sacked_bytes;

@@ -3,7 +3,10 @@
 
 #include <errno.h>
 
-/* After our RST the peer has no old connection any more: the next SYN need not wait for the initial RTO (as Linux, which takes two jiffies). */
+/*
+ * After our RST the peer has no old connection any more: the next SYN need not wait for the initial RTO (as Linux,
+ * which takes two jiffies).
+ */
 #define SYN_AFTER_RST_US (2 * USEC_PER_MSEC)
 
 /* First step. */
@@ -20,8 +23,10 @@ static void refuse(struct tcp_conn *c, uint32_t ack)
 	c->rst_seq = ack;
 }
 
-/* An ACK of something older: the peer has a connection, or a TIME-WAIT that our SYN could not take over, on these ports. An RST
-   ends it. Once, the SYN follows soon; whoever answers every SYN so does not get them at that pace. */
+/*
+ * An ACK of something older: the peer has a connection, or a TIME-WAIT that our SYN could not take over, on these
+ * ports. An RST ends it. Once, the SYN follows soon; whoever answers every SYN so does not get them at that pace.
+ */
 static void on_old_ack(struct tcp_conn *c, int64_t now, uint32_t ack)
 {
 	TCP_COUNT(c, RcvdSynSentBadAck);
@@ -30,7 +35,10 @@ static void on_old_ack(struct tcp_conn *c, int64_t now, uint32_t ack)
 		c->rtx_at = min_time(c->rtx_at, now + SYN_AFTER_RST_US);
 }
 
-/* As Linux: the SYN-ACK's echo is none of a SYN of ours, so an old connection's segment it is. It is answered by an RST; the SYN goes on. */
+/*
+ * As Linux: the SYN-ACK's echo is none of a SYN of ours, so an old connection's segment it is. It is answered by an
+ * RST; the SYN goes on.
+ */
 static bool echo_is_wrong(const struct tcp_conn *c, int64_t now, const struct tcp_segment *seg)
 {
 	if (!c->ts_on || !(seg->has & SEG_HAS_TIMESTAMPS) || !seg->ts_ecr)
@@ -38,8 +46,10 @@ static bool echo_is_wrong(const struct tcp_conn *c, int64_t now, const struct tc
 	return SEQ_LT(seg->ts_ecr, tcp_ts_now(c->syn_at, c->ts_offset)) || SEQ_GT(seg->ts_ecr, tcp_ts_now(now, c->ts_offset));
 }
 
-/* Fourth step, SYN with a good ACK: the handshake is complete. False: its text is left to the peer's retransmission, as Linux
-   leaves it without TCP Fast Open, and where ours must go again. */
+/*
+ * Fourth step, SYN with a good ACK: the handshake is complete. False: its text is left to the peer's retransmission, as
+ * Linux leaves it without TCP Fast Open, and where ours must go again.
+ */
 static bool on_syn_ack(struct tcp_conn *c, int64_t now, const struct tcp_segment *seg)
 {
 	c->snd_una = c->iss + 1;

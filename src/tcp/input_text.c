@@ -17,8 +17,10 @@ static void input_fin(struct tcp_conn *c, int64_t now)
 		c->state = TCPS_CLOSE_WAIT;
 		break;
 	case TCPS_FIN_WAIT_1:
-		/* Our FIN is not acknowledged, or we would be in FIN-WAIT-2. If it was not even sent, the peer's is the first:
-		   then the close was queued behind data, and is processed in CLOSE-WAIT. */
+		/*
+		 * Our FIN is not acknowledged, or we would be in FIN-WAIT-2. If it was not even sent, the peer's is the
+		 * first: then the close was queued behind data, and is processed in CLOSE-WAIT.
+		 */
 		c->state = c->fin_sent ? TCPS_CLOSING : TCPS_LAST_ACK;
 		break;
 	case TCPS_FIN_WAIT_2:
@@ -30,8 +32,10 @@ static void input_fin(struct tcp_conn *c, int64_t now)
 	hold_on_peer_fin(c, now);
 }
 
-/* A buffer that grows copies what it has, and not the places of bytes that are still somewhere else: of a stream that is read unseen that would be
-   all of it, again and again. */
+/*
+ * A buffer that grows copies what it has, and not the places of bytes that are still somewhere else: of a stream that
+ * is read unseen that would be all of it, again and again.
+ */
 static int grow_rcv(struct tcp_conn *c, uint32_t len)
 {
 	uint32_t next = tcp_recv_next(c), need = c->rcv.len + len;
@@ -52,8 +56,10 @@ static bool reserve(struct tcp_conn *c, uint32_t len)
 	return grow_rcv(c, len) == 0;
 }
 
-/* Unseen text (unseen.c) has its place, and no bytes. Behind a stream of it, what was filled last is no longer in the buffer; 2 GiB on its number
-   would look like one ahead. */
+/*
+ * Unseen text (unseen.c) has its place, and no bytes. Behind a stream of it, what was filled last is no longer in the
+ * buffer; 2 GiB on its number would look like one ahead.
+ */
 static void append(struct tcp_conn *c, const uint8_t *bytes, uint32_t n)
 {
 	uint32_t next = tcp_recv_next(c);
@@ -154,8 +160,8 @@ static void input_in_order(struct tcp_conn *c, int64_t now, const struct text *t
 }
 
 /*
- * Memory for what is out of order: with what is in order, SO_RCVBUF and a quarter. As Linux's truesize it counts what the chunks take. Under pressure a few
- * segments, so that loss can still be repaired without a time-out.
+ * Memory for what is out of order: with what is in order, SO_RCVBUF and a quarter. As Linux's truesize it counts what
+ * the chunks take. Under pressure a few segments, so that loss can still be repaired without a time-out.
  */
 static uint32_t ahead_most(const struct tcp_conn *c)
 {

@@ -1,7 +1,7 @@
 /*
- * The greatest, or the least, of what was measured in a window of time: three samples, the best and those that would follow it when it grows too old.
- * (Kathleen Nichols' algorithm, as in Linux's lib/win_minmax.c: an estimate, exact where the best stays within the window.)
- * Time is any count that wraps at 2^32: rounds, microseconds.
+ * The greatest, or the least, of what was measured in a window of time: three samples, the best and those that would
+ * follow it when it grows too old. (Kathleen Nichols' algorithm, as in Linux's lib/win_minmax.c: an estimate, exact
+ * where the best stays within the window.) Time is any count that wraps at 2^32: rounds, microseconds.
  */
 #ifndef FINESSE_TCP_MINMAX_H
 #define FINESSE_TCP_MINMAX_H

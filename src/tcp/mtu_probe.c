@@ -1,10 +1,13 @@
 /*
- * Packetization layer path MTU discovery (RFC 4821, RFC 8899 for other transports), as Linux's: net.ipv4.tcp_mtu_probing, tcp_base_mss, tcp_mtu_probe_floor,
- * tcp_probe_threshold, tcp_probe_interval.
+ * Packetization layer path MTU discovery (RFC 4821, RFC 8899 for other transports), as Linux's:
+ * net.ipv4.tcp_mtu_probing, tcp_base_mss, tcp_mtu_probe_floor, tcp_probe_threshold, tcp_probe_interval.
  *
- * Where it is on, segments are no larger than search_low, which the path is known to take. Now and then one in the middle between search_low and search_high leaves
- * as a probe, with enough behind it that its loss is found by SACK. Its ACK makes search_low larger; its loss makes search_high smaller, and is no congestion.
- * tcp_mtu_probing 2: from the start, at tcp_base_mss; who was called has settled the size of its segments by then, as in Linux, and keeps it until a probe arrives. 1: when timeouts say that the path swallows large segments (RFC 4821 §7.7): then each makes search_low half as large.
+ * Where it is on, segments are no larger than search_low, which the path is known to take. Now and then one in the
+ * middle between search_low and search_high leaves as a probe, with enough behind it that its loss is found by SACK.
+ * Its ACK makes search_low larger; its loss makes search_high smaller, and is no congestion. tcp_mtu_probing 2: from
+ * the start, at tcp_base_mss; who was called has settled the size of its segments by then, as in Linux, and keeps it
+ * until a probe arrives. 1: when timeouts say that the path swallows large segments (RFC 4821 §7.7): then each makes
+ * search_low half as large.
  *
  * Sizes here are `room`: what an IP packet has for text and TCP options. Owns c->mtu; no timer, no memory.
  */

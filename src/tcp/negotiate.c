@@ -1,6 +1,7 @@
 /*
- * The options of the SYN exchange: MSS (RFC 9293 §3.7.1, RFC 6691), window scale and timestamps (RFC 7323), SACK-permitted (RFC 2018), close request.
- * A feature is on when both SYNs carried it. Before the peer's SYN, `…_on` says what we offer.
+ * The options of the SYN exchange: MSS (RFC 9293 §3.7.1, RFC 6691), window scale and timestamps (RFC 7323),
+ * SACK-permitted (RFC 2018), close request. A feature is on when both SYNs carried it. Before the peer's SYN, `…_on`
+ * says what we offer.
  */
 #include "tcp/tcp_int.h"
 
@@ -37,7 +38,10 @@ void negotiate_ours(struct tcp_conn *c)
 	c->cwnd = c->mss;
 }
 
-/* Half the largest window of the peer, so that a small one is never waited for as a whole: as Linux's tcp_bound_to_half_wnd. */
+/*
+ * Half the largest window of the peer, so that a small one is never waited for as a whole: as Linux's
+ * tcp_bound_to_half_wnd.
+ */
 static uint32_t within_half_window(const struct tcp_conn *c, uint32_t mss)
 {
 	uint32_t most = c->max_snd_wnd > TCP_MSS_DEFAULT_V4 ? c->max_snd_wnd / 2 : c->max_snd_wnd;

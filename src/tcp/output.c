@@ -1,8 +1,8 @@
 /*
  * What goes out, and when: output_next() decides, tcp_output() emits.
  *
- * The order of importance: a RST; the SYN; retransmissions; new data and the FIN; a probe; a keepalive; a bare ACK. Every segment but a RST
- * acknowledges, so a bare ACK is what is left when nothing else went.
+ * The order of importance: a RST; the SYN; retransmissions; new data and the FIN; a probe; a keepalive; a bare ACK.
+ * Every segment but a RST acknowledges, so a bare ACK is what is left when nothing else went.
  */
 #include "tcp/tcp_int.h"
 
@@ -31,8 +31,10 @@ static bool is_corked(const struct tcp_conn *c)
 	return c->options.cork || c->msg_more;
 }
 
-/* May the last, partial segment of what is queued go? Nagle (RFC 9293 §3.7.4) in Minshall's form: only a small segment in flight
-   holds the next one back. */
+/*
+ * May the last, partial segment of what is queued go? Nagle (RFC 9293 §3.7.4) in Minshall's form: only a small segment
+ * in flight holds the next one back.
+ */
 static bool small_may_go(const struct tcp_conn *c, enum out_blocked *why)
 {
 	if (c->push_due || c->fin_wanted || c->frto_wait || SEQ_GT(c->snd_up, c->snd_nxt))
@@ -60,7 +62,10 @@ static uint32_t record_left(const struct tcp_conn *c, uint32_t seq, uint32_t len
 	return len;
 }
 
-/* What cwnd lets go, in whole segments unless all of `len` fits. Half of it at once at most, so that there are two super-segments on the way: as Linux. */
+/*
+ * What cwnd lets go, in whole segments unless all of `len` fits. Half of it at once at most, so that there are two
+ * super-segments on the way: as Linux.
+ */
 static uint32_t within_cwnd(const struct tcp_conn *c, uint32_t len, uint32_t mss)
 {
 	uint32_t pipe = recovery_pipe(c);
@@ -84,7 +89,10 @@ static bool next_piece(const struct tcp_conn *c, struct out *o, uint32_t mss, ui
 	return true;
 }
 
-/* After a timeout the window counts what goes by segments, however small, as Linux's: one goes again, and all that is new waits for its ACK. */
+/*
+ * After a timeout the window counts what goes by segments, however small, as Linux's: one goes again, and all that is
+ * new waits for its ACK.
+ */
 static bool small_ones_fill_cwnd(const struct tcp_conn *c, uint32_t mss)
 {
 	if (c->loss != TCP_LOSS_RTO)
@@ -150,7 +158,10 @@ static void next_new(const struct tcp_conn *c, struct out *o)
 	}
 	uint32_t tail = len % mss;
 	if (len < min_u32(mss, record)) {
-		/* What fits is less than a segment: the persist timer sends it. RFC 9293's (3), which would send half the largest window at once, is not Linux's. */
+		/*
+		 * What fits is less than a segment: the persist timer sends it. RFC 9293's (3), which would send half
+		 * the largest window at once, is not Linux's.
+		 */
 		len = 0;
 		o->blocked = BLOCKED_WINDOW;
 	} else if (tail && (len < record || record == unsent) && !small_may_go(c, &o->blocked)) { /* (2): all that is queued, or all that the window lets go */
@@ -166,8 +177,9 @@ static void next_new(const struct tcp_conn *c, struct out *o)
 }
 
 /*
- * Of [seq, seq + len), which goes again and is less than a segment, with the small segments behind it: they leave as one, whether they are lost or not, as Linux
- * has it (tcp_retrans_collapse). Only whole ones, and none that has arrived.
+ * Of [seq, seq + len), which goes again and is less than a segment, with the small segments behind it: they leave as
+ * one, whether they are lost or not, as Linux has it (tcp_retrans_collapse). Only whole ones, and none that has
+ * arrived.
  */
 static uint32_t with_small_ones(const struct tcp_conn *c, uint32_t seq, uint32_t len, uint32_t mss)
 {
@@ -222,8 +234,9 @@ static bool next_retransmission(const struct tcp_conn *c, struct out *o)
 }
 
 /*
- * RFC 9293 §3.8.6.1. What the window lets go, in flight or not. Where it is shut and nothing is in flight, a number that the peer has had: its ACK tells the
- * window as well as that of "at least one octet of new data" would, and nothing needs to be taken back. As Linux.
+ * RFC 9293 §3.8.6.1. What the window lets go, in flight or not. Where it is shut and nothing is in flight, a number
+ * that the peer has had: its ACK tells the window as well as that of "at least one octet of new data" would, and
+ * nothing needs to be taken back. As Linux.
  */
 static struct out next_probe(const struct tcp_conn *c)
 {
@@ -289,8 +302,9 @@ bool tcp_acks_much(const struct tcp_conn *c)
 }
 
 /*
- * The sequence number of an ACK without data. The peer drops what lies beyond its window, ACKs too; and SND.NXT lies there when the peer took window back
- * (RFC 9293 §3.8.6.2.1 has us be ready for that). Then the window's end is good, as in Linux. Less than the window's unit beyond is rounding.
+ * The sequence number of an ACK without data. The peer drops what lies beyond its window, ACKs too; and SND.NXT lies
+ * there when the peer took window back (RFC 9293 §3.8.6.2.1 has us be ready for that). Then the window's end is good,
+ * as in Linux. Less than the window's unit beyond is rounding.
  */
 static uint32_t bare_ack_seq(const struct tcp_conn *c)
 {
@@ -303,7 +317,9 @@ static uint32_t bare_ack_seq(const struct tcp_conn *c)
 static void syn_options(struct tcp_conn *c, struct tcp_segment *seg)
 {
 	seg->has |= SEG_HAS_MSS;
-	/* As Linux: what was found out of the path when a SYN of Fast Open was too long tells what may come back, too. */
+	/*
+	 * As Linux: what was found out of the path when a SYN of Fast Open was too long tells what may come back, too.
+	 */
 	seg->mss = c->syn_text && c->syn_retransmitted ? min_u32(c->mss_advertised, c->mss_path) : c->mss_advertised;
 	if (c->sack_on)
 		seg->has |= SEG_HAS_SACK_PERMITTED;
@@ -439,7 +455,10 @@ static void output_syn(struct tcp_conn *c, int64_t now, struct tcp_emit *emit)
 static uint8_t data_flags(const struct tcp_conn *c, uint32_t seq, uint32_t len, bool fin)
 {
 	uint8_t flags = SEG_ACK;
-	/* MUST-61: a write's last segment is pushed; and super-segments, so that who puts segments together on the way does not wait: as Linux. */
+	/*
+	 * MUST-61: a write's last segment is pushed; and super-segments, so that who puts segments together on the way
+	 * does not wait: as Linux.
+	 */
 	if (len && (seq + len == c->snd_push || len > output_mss(c) || (c->eor.n && ranges_find(&c->eor, seq + len - 1))))
 		flags |= SEG_PSH;
 	return fin ? flags | SEG_FIN : flags;
@@ -453,7 +472,10 @@ static uint8_t flags_again(const struct tcp_conn *c, const struct out *o)
 	return data_flags(c, o->seq, o->len, o->fin) | (push ? SEG_PSH : 0);
 }
 
-/* Where a super-segment is one segment, as the peer's window is small: PSH on what is more than half of that behind the last one. Linux's forced_push. */
+/*
+ * Where a super-segment is one segment, as the peer's window is small: PSH on what is more than half of that behind the
+ * last one. Linux's forced_push.
+ */
 static bool fills_window(const struct tcp_conn *c, const struct out *o)
 {
 	uint32_t half = tso_half_window(c);

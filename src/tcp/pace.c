@@ -1,13 +1,15 @@
 /*
- * Pacing: segments leave at a rate, not in bursts, where the congestion control asks for it (BBR) or the program has bounded the rate (SO_MAX_PACING_RATE).
- * As Linux's own pacing of TCP, where no queueing discipline does it.
+ * Pacing: segments leave at a rate, not in bursts, where the congestion control asks for it (BBR) or the program has
+ * bounded the rate (SO_MAX_PACING_RATE). As Linux's own pacing of TCP, where no queueing discipline does it.
  *
- * What left moves pace_ns, when the next may go, by its time at c->pacing_rate. Until then pace_waits keeps new text and repairs back (output.c); the time is
- * the core's deadline. Who comes late, counted from what left last, is let off half of a segment's time at most. But where text waited for its time, and only the
- * engine came late to it, what should have left meanwhile goes at once (pace_held), up to CATCH_UP_US and half of a round trip: the kernel's timers interrupt whatever
- * runs, and its segments leave in time; a thread of ours waits for a CPU, and would lose so much of the rate each time.
- * Timers that wait for an answer to what has just left wait for so much longer: what leaves last leaves later. The first segments of a connection are not paced.
- * Of a connection that is not paced, nothing here is touched but `paced`, which is false.
+ * What left moves pace_ns, when the next may go, by its time at c->pacing_rate. Until then pace_waits keeps new text
+ * and repairs back (output.c); the time is the core's deadline. Who comes late, counted from what left last, is let off
+ * half of a segment's time at most. But where text waited for its time, and only the engine came late to it, what
+ * should have left meanwhile goes at once (pace_held), up to CATCH_UP_US and half of a round trip: the kernel's timers
+ * interrupt whatever runs, and its segments leave in time; a thread of ours waits for a CPU, and would lose so much of
+ * the rate each time. Timers that wait for an answer to what has just left wait for so much longer: what leaves last
+ * leaves later. The first segments of a connection are not paced. Of a connection that is not paced, nothing here is
+ * touched but `paced`, which is false.
  */
 #include "tcp/tcp_int.h"
 

@@ -1,12 +1,14 @@
 /*
  * RACK: loss found by time (RFC 8985 §6). With SACK only; its names are the RFC's.
  *
- * A segment is lost when one that was sent after it has been delivered, and a reordering window has passed since. Retransmissions have times of their own
- * (sent.h), so that a lost retransmission is found, too. Before any reordering was seen, three SACKed segments above (RFC 6675's IsLost) make the window
- * zero: so a path that keeps the order behaves as by RFC 6675. The window grows with each round that D-SACK shows to have been repaired for nothing.
+ * A segment is lost when one that was sent after it has been delivered, and a reordering window has passed since.
+ * Retransmissions have times of their own (sent.h), so that a lost retransmission is found, too. Before any reordering
+ * was seen, three SACKed segments above (RFC 6675's IsLost) make the window
+ * zero: so a path that keeps the order behaves as by RFC 6675. The window grows with each round that D-SACK shows to
+ * have been repaired for nothing.
  *
- * Events: bytes are delivered (rack_delivered, before the scoreboard forgets them), then rack_detect; the timer reo_at calls it again when the window of what
- * may be lost has passed.
+ * Events: bytes are delivered (rack_delivered, before the scoreboard forgets them), then rack_detect; the timer reo_at
+ * calls it again when the window of what may be lost has passed.
  */
 #include "tcp/tcp_int.h"
 
@@ -14,7 +16,10 @@
 #define REO_WND_MULT_MAX 255
 #define TIMER_LATE_US    (2 * USEC_PER_MSEC) /* the timer's, as Linux's TCP_TIMEOUT_MIN_US: an ACK that is on its way may come first */
 
-/* §6.2: RACK_sent_after, for the newest delivered segment. What left in one turn left in the order of its numbers, what went again before what was new. */
+/*
+ * §6.2: RACK_sent_after, for the newest delivered segment. What left in one turn left in the order of its numbers, what
+ * went again before what was new.
+ */
 static bool sent_after(const struct tcp_rack *k, const struct sent *r, uint32_t end)
 {
 	return k->xmit_us > r->at_us || (k->xmit_us == r->at_us && (k->again == r->again ? SEQ_GT(k->end_seq, end) : r->again));
@@ -39,7 +44,10 @@ static void delivered(struct tcp_conn *c, int64_t now, const struct tcp_segment 
 			return;
 	}
 	k->advanced = true;
-	/* As Linux, of the last that was delivered, not of the newest as in §6.2: after reordering, what is told late makes the patience longer. */
+	/*
+	 * As Linux, of the last that was delivered, not of the newest as in §6.2: after reordering, what is told late
+	 * makes the patience longer.
+	 */
 	bool acks = SEQ_LEQ(right, seg->ack);
 	if (acks || !k->rtt_acked)
 		k->rtt_us = rtt > 0 ? rtt : 0;

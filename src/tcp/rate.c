@@ -1,11 +1,14 @@
 /*
- * Delivery rate samples, as Linux's (draft-cheng-iccrg-delivery-rate-estimation): how fast the path carried what this ACK tells of.
+ * Delivery rate samples, as Linux's (draft-cheng-iccrg-delivery-rate-estimation): how fast the path carried what this
+ * ACK tells of.
  *
- * Each record of what is in flight remembers what had been delivered when it left, when the last of that was, and when the flight began to be sent
- * (struct sent_mark). When it is delivered in turn, that spans an interval: what was delivered in between, over the time of sending or of acknowledging,
- * whichever is longer, since ACKs may be pressed together on their way. Of several records that one ACK delivers, the one that left last tells.
+ * Each record of what is in flight remembers what had been delivered when it left, when the last of that was, and when
+ * the flight began to be sent (struct sent_mark). When it is delivered in turn, that spans an interval: what was
+ * delivered in between, over the time of sending or of acknowledging, whichever is longer, since ACKs may be pressed
+ * together on their way. Of several records that one ACK delivers, the one that left last tells.
  *
- * A sample is app-limited when the program had nothing to send at some time within it: it tells how fast the program is, perhaps, not the path.
+ * A sample is app-limited when the program had nothing to send at some time within it: it tells how fast the program
+ * is, perhaps, not the path.
  *
  * Owns c->rate. No timers, no memory. In bytes; Linux counts segments.
  */

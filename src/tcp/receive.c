@@ -34,8 +34,10 @@ bool tcp_recv_ended(const struct tcp_conn *c)
 	return conn_eof(c) || c->state == TCPS_CLOSED;
 }
 
-/* Nothing is there: why? As Linux's tcp_recvmsg: the peer's end of file, then the error, which is told once, then the end of the connection. An end
-   of file says that all was read. */
+/*
+ * Nothing is there: why? As Linux's tcp_recvmsg: the peer's end of file, then the error, which is told once, then the
+ * end of the connection. An end of file says that all was read.
+ */
 static ssize_t nothing(struct tcp_conn *c)
 {
 	if (conn_eof(c) && !c->text_lost)

@@ -1,18 +1,22 @@
 /*
- * Loss and its repair: episodes. With SACK, rack.c says what is lost; without, recovery_reno.c (RFC 6582). By timeout: RFC 6298 §5.
+ * Loss and its repair: episodes. With SACK, rack.c says what is lost; without, recovery_reno.c (RFC 6582). By timeout:
+ * RFC 6298 §5.
  *
- * An episode begins when something is found lost, and ends when recovery_point, what had been sent by then, is acknowledged. Without SACK it is held until more
- * than that is: an ACK of just that point cannot be told from a duplicate of what was sent again (RFC 6582 §6). `pipe` is what is thought to be in
- * the network: what is neither SACKed nor lost. Sending is allowed while pipe < cwnd, so limited transmit (RFC 3042) needs no code of its own. In an
- * episode of fast recovery cwnd is pipe and what proportional rate reduction (RFC 6937) allows on top. After a timeout cwnd is one segment more than what may
- * still be on its way, and grows by slow start. An episode that turns out to have had no reason is undone (undo.c, frto.c).
+ * An episode begins when something is found lost, and ends when recovery_point, what had been sent by then, is
+ * acknowledged. Without SACK it is held until more than that is: an ACK of just that point cannot be told from a
+ * duplicate of what was sent again (RFC 6582 §6). `pipe` is what is thought to be in the network: what is neither
+ * SACKed nor lost. Sending is allowed while pipe < cwnd, so limited transmit (RFC 3042) needs no code of its own. In an
+ * episode of fast recovery cwnd is pipe and what proportional rate reduction (RFC 6937) allows on top. After a timeout
+ * cwnd is one segment more than what may still be on its way, and grows by slow start. An episode that turns out to
+ * have had no reason is undone (undo.c, frto.c).
  */
 #include "tcp/tcp_int.h"
 
 #define SENT_GRAINS    128 /* per round trip: how finely times are kept */
 /*
- * A reduction is one of cwnd, as in Linux, where up to so many segments of it are unused; of a larger one, of FlightSize (RFC 5681 (4)). Slow start lets cwnd grow to
- * twice what the peer's window or the send buffer lets go: half of that would be no reduction, and overflow the queue again that has just overflowed.
+ * A reduction is one of cwnd, as in Linux, where up to so many segments of it are unused; of a larger one, of
+ * FlightSize (RFC 5681 (4)). Slow start lets cwnd grow to twice what the peer's window or the send buffer lets go: half
+ * of that would be no reduction, and overflow the queue again that has just overflowed.
  */
 #define UNUSED_SEGS 256
 #define RENEGE_WAIT_US (10 * USEC_PER_MSEC) /* at least, before the scoreboard is not believed any more (RFC 2018 §8); as Linux */
@@ -170,8 +174,9 @@ static void undone(struct tcp_conn *c)
 }
 
 /*
- * RFC 6937 with the bound of its successor (draft-ietf-tcpm-prr-rfc6937bis): one segment more than was delivered while SND.UNA moves and nothing new is
- * found lost, exactly what was delivered otherwise. The first retransmission does not ask. c->pipe is what it is now.
+ * RFC 6937 with the bound of its successor (draft-ietf-tcpm-prr-rfc6937bis): one segment more than was delivered while
+ * SND.UNA moves and nothing new is found lost, exactly what was delivered otherwise. The first retransmission does not
+ * ask. c->pipe is what it is now.
  */
 static void prr(struct tcp_conn *c, uint32_t delivered, bool good)
 {
@@ -300,7 +305,10 @@ static void start_over(struct tcp_conn *c)
 	recovery_update_pipe(c);
 }
 
-/* A timeout's: the segment that is missing is one that the peer said it had. Nothing of what it said counts (RFC 2018 §8). */
+/*
+ * A timeout's: the segment that is missing is one that the peer said it had. Nothing of what it said counts (RFC 2018
+ * §8).
+ */
 static bool is_reneged(struct tcp_conn *c)
 {
 	if (!starts_sacked(c))
@@ -311,7 +319,10 @@ static bool is_reneged(struct tcp_conn *c)
 	return true;
 }
 
-/* As Linux: an episode that has reduced the window already does it again only where something was acknowledged since the timeout before. */
+/*
+ * As Linux: an episode that has reduced the window already does it again only where something was acknowledged since
+ * the timeout before.
+ */
 static bool reduces_again(const struct tcp_conn *c)
 {
 	if (c->cwr)
@@ -326,8 +337,10 @@ void recovery_on_rto(struct tcp_conn *c, int64_t now)
 	c->rto_events++;
 	if (fresh && !c->cwr && c->sacked_bytes >= c->stack->config.reordering * c->mss) /* it was not reordering that kept fast recovery away */
 		c->kept.reordering = min_u32(c->kept.reordering, c->stack->config.reordering);
-	/* RFC 5681 §3.1: ssthresh is set once for a segment, however often it is retransmitted. As Linux it follows cwnd, which is more than the flight where the
-	   program sends less than it may. */
+	/*
+	 * RFC 5681 §3.1: ssthresh is set once for a segment, however often it is retransmitted. As Linux it follows
+	 * cwnd, which is more than the flight where the program sends less than it may.
+	 */
 	if (reduces_again(c)) {
 		undo_begin(c);
 		c->ssthresh = c->cc->ssthresh(c, now, c->cwnd);

@@ -1,8 +1,9 @@
 /*
  * Loss without SACK: RFC 5681 §3.2 and RFC 6582 (NewReno).
  *
- * Each duplicate ACK stands for one segment that left the network (sacked_bytes), so that the inflation and deflation of RFC 6582 need no code of their own.
- * What is lost is marked in the log of what was sent (sent.h), as with SACK: the first segment, and with each partial ACK the one that is first then.
+ * Each duplicate ACK stands for one segment that left the network (sacked_bytes), so that the inflation and deflation
+ * of RFC 6582 need no code of their own. What is lost is marked in the log of what was sent (sent.h), as with SACK: the
+ * first segment, and with each partial ACK the one that is first then.
  */
 #include "tcp/tcp_int.h"
 

@@ -24,7 +24,10 @@ static uint32_t rto_least(const struct tcp_conn *c)
 	return c->rto_min_us ? c->rto_min_us : c->stack->config.rto_min_us;
 }
 
-/* (2.3) in the scales of Linux's tcp_rtt_estimator: srtt by 8, deviations by 4. An error that makes the estimate smaller counts for an eighth of that. */
+/*
+ * (2.3) in the scales of Linux's tcp_rtt_estimator: srtt by 8, deviations by 4. An error that makes the estimate
+ * smaller counts for an eighth of that.
+ */
 static void add_error(struct tcp_rtt *e, int64_t err)
 {
 	e->srtt8 += err;
@@ -39,8 +42,9 @@ static void add_error(struct tcp_rtt *e, int64_t err)
 }
 
 /*
- * Each ACK is a sample, so the deviation of one would be that of a moment: the RTO goes by the largest of a round trip, and comes down by a quarter of the difference with
- * each. The floor goes into the variance term: a peer's delayed ACK comes on top of the RTT.
+ * Each ACK is a sample, so the deviation of one would be that of a moment: the RTO goes by the largest of a round trip,
+ * and comes down by a quarter of the difference with each. The floor goes into the variance term: a peer's delayed ACK
+ * comes on top of the RTT.
  */
 static void update_variance(struct tcp_conn *c)
 {
@@ -91,8 +95,11 @@ static uint32_t rtt_by_timestamp(const struct tcp_conn *c, int64_t now, const st
 	return ticks ? ticks * TCP_TS_TICK_US : TCP_TS_TICK_US / 2;
 }
 
-/* Of what this ACK delivered, and did so for the first time, the round trips of the first and the last piece; of what it acknowledges, or where that tells nothing, of
-   what it says by SACK. Last by time stamp (RTTM): an ACK of what was sent twice does not say of which. */
+/*
+ * Of what this ACK delivered, and did so for the first time, the round trips of the first and the last piece; of what
+ * it acknowledges, or where that tells nothing, of what it says by SACK. Last by time stamp (RTTM): an ACK of what was
+ * sent twice does not say of which.
+ */
 void rtt_of_ack(struct tcp_conn *c, int64_t now, const struct tcp_segment *seg, bool acked)
 {
 	c->ack_rtt_us = 0;
@@ -109,9 +116,10 @@ void rtt_of_ack(struct tcp_conn *c, int64_t now, const struct tcp_segment *seg, 
 }
 
 /*
- * (5.7): "If the timer expires awaiting the ACK of a SYN segment and the TCP implementation is using an RTO less than
- * 3 seconds, the RTO MUST be re-initialized to 3 seconds when data transmission begins". That is for a path of which nothing is
- * known, since Karn forbids the sample; a timestamp that comes back tells which SYN was answered, and (2.2) applies.
+ * (5.7): "If the timer expires awaiting the ACK of a SYN segment and the TCP implementation is using an RTO less than 3
+ * seconds, the RTO MUST be re-initialized to 3 seconds when data transmission begins". That is for a path of which
+ * nothing is known, since Karn forbids the sample; a timestamp that comes back tells which SYN was answered, and (2.2)
+ * applies.
  */
 void rtt_handshake(struct tcp_conn *c, int64_t now, const struct tcp_segment *seg)
 {
@@ -154,7 +162,10 @@ void rtt_receiver_text(struct tcp_conn *c, int64_t now)
 	r->since_us = now;
 }
 
-/* (5.5), bounded by (2.5). Linux keeps it in ticks, rounded up, before it doubles: a timer is never early. An ordinary SYN-ACK's by Linux's constant: up to 6.18 at least the setting is not for it. */
+/*
+ * (5.5), bounded by (2.5). Linux keeps it in ticks, rounded up, before it doubles: a timer is never early. An ordinary
+ * SYN-ACK's by Linux's constant: up to 6.18 at least the setting is not for it.
+ */
 int64_t rtt_backed_off(const struct tcp_conn *c)
 {
 	bool synack = c->state == TCPS_SYN_RECEIVED && c->passive && !c->fastopen;

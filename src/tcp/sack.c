@@ -1,5 +1,6 @@
 /*
- * Selective acknowledgment: the blocks we send (RFC 2018 §4, D-SACK RFC 2883) and the scoreboard of those we get (RFC 6675 §4).
+ * Selective acknowledgment: the blocks we send (RFC 2018 §4, D-SACK RFC 2883) and the scoreboard of those we get (RFC
+ * 6675 §4).
  */
 #include "tcp/tcp_int.h"
 
@@ -50,8 +51,10 @@ unsigned sack_blocks(const struct tcp_conn *c, struct sack_block out[TCP_SACK_BL
 	if (!c->ooo.n)
 		return n;
 	unsigned from = n;
-	/* "The first SACK block … MUST specify the contiguous block of data containing the segment which triggered this ACK",
-	   then those that were reported before. */
+	/*
+	 * "The first SACK block … MUST specify the contiguous block of data containing the segment which triggered this
+	 * ACK", then those that were reported before.
+	 */
 	for (unsigned i = 0; i < c->n_recent && n < most; i++) {
 		const struct range *r = ranges_find(&c->ooo, c->recent[i]);
 		if (r && !is_listed(out, from, n, r->left))
@@ -109,7 +112,10 @@ uint32_t sack_last_segment(const struct tcp_conn *c)
 	return segment_edge(c, last, text_end - 1, false);
 }
 
-/* As Linux, a segment was delivered when all of it is told: a peer that tells a byte of it must not start a recovery with that. False: no segment is whole. */
+/*
+ * As Linux, a segment was delivered when all of it is told: a peer that tells a byte of it must not start a recovery
+ * with that. False: no segment is whole.
+ */
 static bool whole_segments(const struct tcp_conn *c, struct sack_block *b)
 {
 	uint32_t first = sent_find(&c->sent, b->left), last = sent_find(&c->sent, b->right - 1);
@@ -129,7 +135,8 @@ static void block_input(struct tcp_conn *c, int64_t now, const struct tcp_segmen
 	struct piece p;
 	if (!piece_next(c, &w, &p)) /* usually it says what the ACK before said */
 		return;
-	if (!ranges_fits(&c->sacked, c->stack->memory, b->left, b->right)) /* as if the peer had not said it: else the next ACK would deliver it once more */
+	/* as if the peer had not said it: else the next ACK would deliver it once more */
+	if (!ranges_fits(&c->sacked, c->stack->memory, b->left, b->right))
 		return;
 	c->ack_sacked = true;
 	rack_delivered(c, now, seg, b->left, b->right);

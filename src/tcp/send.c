@@ -7,7 +7,10 @@
 #define BUFFER_BYTES 832 /* what Linux takes for a buffer of its send queue, beside the text */
 #define LITTLE_SEGS  4
 
-/* What Linux puts into one buffer of its send queue (tcp_send_mss): whole segments, and no more than half the peer's greatest window. */
+/*
+ * What Linux puts into one buffer of its send queue (tcp_send_mss): whole segments, and no more than half the peer's
+ * greatest window.
+ */
 static uint32_t size_goal(const struct tcp_conn *c)
 {
 	uint32_t most = min_u32(BUFFER_MOST, c->max_snd_wnd / 2);
@@ -29,7 +32,10 @@ static uint32_t half_of_cwnd(const struct tcp_conn *c)
 	return max_u32(c->cwnd / 2 / c->mss, 1) * c->mss;
 }
 
-/* SO_SNDBUF counts buffers with all that belongs to them (sk_wmem_queued): what left, or would, is one for each super-segment, what waits is one for size_goal(). */
+/*
+ * SO_SNDBUF counts buffers with all that belongs to them (sk_wmem_queued): what left, or would, is one for each
+ * super-segment, what waits is one for size_goal().
+ */
 static uint64_t queued(const struct tcp_conn *c, uint32_t more, uint32_t leaves)
 {
 	uint64_t goal = size_goal(c), super = tso_bytes(c, c->mss), unsent = (uint64_t)snd_unsent(c) + more, left = c->snd.len - snd_unsent(c) + min_u32(unsent, leaves);
@@ -44,8 +50,9 @@ static uint32_t notsent_lowat(const struct tcp_conn *c)
 }
 
 /*
- * With `more`, so little is in the buffer that it is far below every limit, however it is cut: seen without the divisions of what follows, as it is for most requests and answers.
- * No buffer but the last of each kind has less than a segment.
+ * With `more`, so little is in the buffer that it is far below every limit, however it is cut: seen without the
+ * divisions of what follows, as it is for most requests and answers. No buffer but the last of each kind has less than
+ * a segment.
  */
 static bool is_little(const struct tcp_conn *c, uint32_t more)
 {
@@ -73,8 +80,9 @@ static bool below_lowat(const struct tcp_conn *c)
 }
 
 /*
- * Linux looks at its limits (SO_SNDBUF, TCP_NOTSENT_LOWAT) when it begins a buffer, and fills the last one in any case. A full buffer that nothing waits before sends one super-segment
- * (tcp_push_one): what is left of the buffer takes more, whatever the limits are by then.
+ * Linux looks at its limits (SO_SNDBUF, TCP_NOTSENT_LOWAT) when it begins a buffer, and fills the last one in any case.
+ * A full buffer that nothing waits before sends one super-segment (tcp_push_one): what is left of the buffer takes
+ * more, whatever the limits are by then.
  */
 uint32_t tcp_send_space(const struct tcp_conn *c, uint32_t want)
 {
@@ -113,7 +121,10 @@ void send_wake(struct tcp_conn *c)
 	}
 }
 
-/* What leaves takes other buffers than what waits, so a sender that was woken may find no room again. It is woken once more, then: as Linux's tcp_poll. */
+/*
+ * What leaves takes other buffers than what waits, so a sender that was woken may find no room again. It is woken once
+ * more, then: as Linux's tcp_poll.
+ */
 bool tcp_ask_writable(struct tcp_conn *c)
 {
 	bool writable = tcp_is_writable(c);
@@ -144,7 +155,10 @@ uint32_t send_put(struct tcp_conn *c, const struct iovec *iov, uint32_t n)
 
 #define SEND_OWED_BYTES 4096 /* Linux: tcp_wmem[0] */
 
-/* Who has nothing on its way would not be told that there is memory again: so much it has in any case, unless the kernel has none. */
+/*
+ * Who has nothing on its way would not be told that there is memory again: so much it has in any case, unless the
+ * kernel has none.
+ */
 static uint32_t reserve_owed(struct tcp_conn *c, uint32_t want)
 {
 	struct tcp_memory *m = c->stack->memory;

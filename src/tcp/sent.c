@@ -151,7 +151,10 @@ static bool split(struct sent_log *l, struct tcp_memory *m, uint32_t i, uint32_t
 	return true;
 }
 
-/* Record i ends at `seq`. Without room what is behind becomes the next record's, if the same holds for that. False: neither. */
+/*
+ * Record i ends at `seq`. Without room what is behind becomes the next record's, if the same holds for that. False:
+ * neither.
+ */
 static bool cut(struct sent_log *l, struct tcp_memory *m, uint32_t i, uint32_t seq)
 {
 	if (split(l, m, i, seq))

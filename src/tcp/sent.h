@@ -1,13 +1,15 @@
 /*
- * The log of what is in flight: for each byte when it was sent last, whether that was not the first time, and whether it is known to be lost.
- * It is what RFC 8985 (RACK) asks of a sender, which keeps times by segment.
+ * The log of what is in flight: for each byte when it was sent last, whether that was not the first time, and whether
+ * it is known to be lost. It is what RFC 8985 (RACK) asks of a sender, which keeps times by segment.
  *
- * Records lie in the order of sequence numbers. Each begins where the one before ends, the first at SND.UNA or before it; together they cover what is in
- * flight. What left at once, as a segment or a super-segment, is one record; when there are more than SENT_SINGLE, what left within `grain_us`, and has the time of the
- * last of it. There are at most SENT_MAX records; beyond, or without memory, neighbours
- * become one, with the later time of the two, and the mark of the first.
+ * Records lie in the order of sequence numbers. Each begins where the one before ends, the first at SND.UNA or before
+ * it; together they cover what is in flight. What left at once, as a segment or a super-segment, is one record; when
+ * there are more than SENT_SINGLE, what left within `grain_us`, and has the time of the last of it. There are at most
+ * SENT_MAX records; beyond, or without memory, neighbours become one, with the later time of the two, and the mark of
+ * the first.
  *
- * Up to SENT_FEW records lie in the structure itself; more are one block of `struct tcp_memory`. Pure: no clock, no errors.
+ * Up to SENT_FEW records lie in the structure itself; more are one block of `struct tcp_memory`. Pure: no clock, no
+ * errors.
  */
 #ifndef FINESSE_TCP_SENT_H
 #define FINESSE_TCP_SENT_H
@@ -21,7 +23,10 @@
 #define SENT_MAX 2048 /* 64 KiB: as many as there may be holes (RANGES_MAX) */
 #define SENT_SINGLE 256 /* so many are not joined: each super-segment goes again as it went, but for what was acknowledged of it */
 
-/* What the delivery rate is reckoned from (rate.c), as it was when the record's first byte left. Times and counts modulo 2^32. */
+/*
+ * What the delivery rate is reckoned from (rate.c), as it was when the record's first byte left. Times and counts
+ * modulo 2^32.
+ */
 struct sent_mark {
 	uint32_t delivered;    /* bytes */
 	uint32_t delivered_us; /* when the last of them were */

@@ -200,7 +200,10 @@ void tcp_set_options(struct tcp_conn *c, int64_t now, const struct tcp_options *
 			 opt->keepidle_us != c->options.keepidle_us ||
 			 opt->keepintvl_us != c->options.keepintvl_us;
 	uint32_t lowat = c->options.rcvlowat_bytes;
-	/* TCP_NODELAY set, TCP_CORK cleared: what they held back goes now; TCP_NODELAY does it over TCP_CORK, too, as in Linux's tcp_push_pending_frames. */
+	/*
+	 * TCP_NODELAY set, TCP_CORK cleared: what they held back goes now; TCP_NODELAY does it over TCP_CORK, too, as
+	 * in Linux's tcp_push_pending_frames.
+	 */
 	if ((opt->nodelay && !c->options.nodelay) || (!opt->cork && c->options.cork)) {
 		c->push_due = snd_unsent(c) != 0;
 		c->msg_more = false;

@@ -72,8 +72,9 @@ enum tcp_ecn {
 };
 
 /*
- * Configuration of an engine: Linux's defaults by tcp_config_default(), then what the namespace says (kernel/sysctl.def). It may change between two calls of the
- * core. What a handshake has settled stays; the rest holds for connections that live, too, as in Linux.
+ * Configuration of an engine: Linux's defaults by tcp_config_default(), then what the namespace says
+ * (kernel/sysctl.def). It may change between two calls of the core. What a handshake has settled stays; the rest holds
+ * for connections that live, too, as in Linux.
  */
 struct tcp_config {
 	uint32_t rcvbuf_init_bytes, rcvbuf_max_bytes; /* tcp_rmem[1], [2] */
@@ -218,8 +219,10 @@ enum tcp_fastopen_fail { TCP_FASTOPEN_FAIL_NOT, TCP_FASTOPEN_NO_COOKIE_YET, TCP_
 struct tcp_conn;
 #include "tcp/tcp_conn.h" /* the struct itself, to embed; read its fields through the functions below */
 
-/* Segments out. gso_size: payload bytes per wire segment when payload_len exceeds it, else 0. `full`, set before or by a segment: no more
-   for now. What is left is due at once, so whoever sets it comes back when there is room. */
+/*
+ * Segments out. gso_size: payload bytes per wire segment when payload_len exceeds it, else 0. `full`, set before or by
+ * a segment: no more for now. What is left is due at once, so whoever sets it comes back when there is room.
+ */
 struct tcp_emit {
 	void (*segment)(struct tcp_emit *emit, struct tcp_conn *conn, const struct tcp_segment *seg,
 			uint16_t gso_size);
@@ -239,29 +242,44 @@ void tcp_input(struct tcp_conn *c, int64_t now, const struct tcp_segment *seg);
 void tcp_tick(struct tcp_conn *c, int64_t now);
 void tcp_output(struct tcp_conn *c, int64_t now, struct tcp_emit *emit);
 /*
- * All that it has to say is an ACK that RFC 9293 lets wait (MUST-58, SHLD-19: of the handshake's end, or what arrived in order, less than two full
- * segments and at most two short ones): better, soon, with what the program says next.
+ * All that it has to say is an ACK that RFC 9293 lets wait (MUST-58, SHLD-19: of the handshake's end, or what arrived
+ * in order, less than two full segments and at most two short ones): better, soon, with what the program says next.
  */
 bool tcp_may_say_later(const struct tcp_conn *c);
 /* So much has come since it last acknowledged anything that its peer may well have stopped for that. */
 bool tcp_acks_much(const struct tcp_conn *c);
 /* Earliest time at which tcp_tick or tcp_output has something to do; TIME_NEVER if none. */
-/* `len` bytes of text from `seq` on did not leave: the device's queue refused them, just after tcp_output gave them. The newest first, if there are several. */
+/*
+ * `len` bytes of text from `seq` on did not leave: the device's queue refused them, just after tcp_output gave them.
+ * The newest first, if there are several.
+ */
 void tcp_bounced(struct tcp_conn *c, int64_t now, uint32_t seq, uint32_t len);
 int64_t tcp_next_deadline(const struct tcp_conn *c);
 uint32_t tcp_take_events(struct tcp_conn *c);
 
-/* Bytes taken (possibly short), -EAGAIN when there is no space, -EFAULT when the memory turned out bad before the first, -EPIPE after our FIN or shutdown, or the connection's error,
-   which is then cleared. `more`: MSG_MORE. `urgent`: the last byte is urgent (MSG_OOB). */
+/*
+ * Bytes taken (possibly short), -EAGAIN when there is no space, -EFAULT when the memory turned out bad before the
+ * first, -EPIPE after our FIN or shutdown, or the connection's error, which is then cleared. `more`: MSG_MORE.
+ * `urgent`: the last byte is urgent (MSG_OOB).
+ */
 ssize_t tcp_send(struct tcp_conn *c, int64_t now, const struct iovec *iov, int iovcnt, bool more,
 		 bool urgent);
-/* The same, for bytes that the caller has yet to read from somewhere: so many (or as of tcp_send, which says as much), and where they belong, in one or two pieces … */
+/*
+ * The same, for bytes that the caller has yet to read from somewhere: so many (or as of tcp_send, which says as much),
+ * and where they belong, in one or two pieces …
+ */
 ssize_t tcp_send_room(struct tcp_conn *c, uint32_t want, struct iovec place[2], int *pieces);
-/* … and now the first `n` of them are there, which may be none. Nothing may be done with the connection between the two. */
+/*
+ * … and now the first `n` of them are there, which may be none. Nothing may be done with the connection between the
+ * two.
+ */
 void tcp_send_filled(struct tcp_conn *c, int64_t now, uint32_t n, uint32_t want, bool more);
 /* MSG_EOR: no segment has both the last byte that tcp_send took and the next one. */
 void tcp_end_record(struct tcp_conn *c);
-/* unseen.c: a segment whose text is elsewhere, its payload[0] is NULL with the length. Whether it may be given to tcp_input_unseen, as of now … */
+/*
+ * unseen.c: a segment whose text is elsewhere, its payload[0] is NULL with the length. Whether it may be given to
+ * tcp_input_unseen, as of now …
+ */
 bool tcp_may_take_unseen(const struct tcp_conn *c, const struct tcp_segment *seg);
 /* … which answers whether the text was taken: from now on its place is in the receive buffer. */
 bool tcp_input_unseen(struct tcp_conn *c, int64_t now, const struct tcp_segment *seg);
@@ -269,8 +287,11 @@ bool tcp_input_unseen(struct tcp_conn *c, int64_t now, const struct tcp_segment 
 int tcp_unseen_place(struct tcp_conn *c, uint32_t seq, uint32_t len, struct iovec place[2]);
 /* There are none: the connection ends by a reset, and nothing can be read of it any more. */
 void tcp_unseen_lost(struct tcp_conn *c, int64_t now);
-/* Bytes given, up to the urgent mark; -EAGAIN when nothing is there; -EFAULT as tcp_send; 0 at the peer's FIN, or at the connection's end once its error was told; else
-   the error (cleared). `discard` (MSG_TRUNC): bytes are dropped, iov ignored but for its length. */
+/*
+ * Bytes given, up to the urgent mark; -EAGAIN when nothing is there; -EFAULT as tcp_send; 0 at the peer's FIN, or at
+ * the connection's end once its error was told; else the error (cleared). `discard` (MSG_TRUNC): bytes are dropped, iov
+ * ignored but for its length.
+ */
 ssize_t tcp_recv(struct tcp_conn *c, int64_t now, const struct iovec *iov, int iovcnt, bool peek,
 		 bool discard);
 bool tcp_recv_ended(const struct tcp_conn *c); /* no byte will come: behind those that are there is the end of file, or the error */
@@ -285,12 +306,18 @@ void tcp_shutdown_receive(struct tcp_conn *c);
 void tcp_set_reader(struct tcp_conn *c, enum reader_says says);
 /* shutdown(SHUT_WR): the policy is asked. 0, -ENOTCONN. */
 int tcp_shutdown(struct tcp_conn *c, int64_t now);
-/* The application's last reference goes. Unread data: RST (RFC 9293 MUST-17 family, as Linux). Otherwise the policy is asked, and
-   FIN goes after all data, now or when the hold ends. From here on the connection is an orphan. `exiting` feeds the policy. */
+/*
+ * The application's last reference goes. Unread data: RST (RFC 9293 MUST-17 family, as Linux). Otherwise the policy is
+ * asked, and FIN goes after all data, now or when the hold ends. From here on the connection is an orphan. `exiting`
+ * feeds the policy.
+ */
 void tcp_close(struct tcp_conn *c, int64_t now, bool linger, bool exiting);
 /* RST to the peer where the state has one; TCPS_CLOSED at once (SO_LINGER 0, ABORT call). */
 void tcp_abort(struct tcp_conn *c, int64_t now);
-/* Neither end wants it: the peer gets a RST, the program, which still has it, `err` (Linux's tcp_abort, of an administrator). */
+/*
+ * Neither end wants it: the peer gets a RST, the program, which still has it, `err` (Linux's tcp_abort, of an
+ * administrator).
+ */
 void tcp_destroy(struct tcp_conn *c, int64_t now, int err);
 
 /* The SYN waits for tcp_fastopen_begin. */
@@ -305,7 +332,10 @@ bool tcp_fastopen_news(const struct tcp_conn *c, struct tcp_fastopen_news *out);
 bool tcp_fastopen_heard_text(const struct tcp_conn *c);
 /* A connection by Fast Open whose handshake is not complete was accepted: ICMP does not end it any more. */
 void tcp_fastopen_accepted(struct tcp_conn *c);
-/* The program has this passive connection now, and can read. What comes before waits longer for an answer that its ACK can ride on. */
+/*
+ * The program has this passive connection now, and can read. What comes before waits longer for an answer that its ACK
+ * can ride on.
+ */
 void tcp_accepted(struct tcp_conn *c);
 /* SYN-SENT or SYN-RECEIVED, and nothing can be sent yet. */
 bool tcp_is_opening(const struct tcp_conn *c);
@@ -319,11 +349,17 @@ enum tcp_unreachable {
 enum tcp_unreachable tcp_on_unreachable(struct tcp_conn *c, int64_t now, int err, bool hard, uint32_t seq);
 /* True: `seq` is in flight, so the news of the path may be believed, for other connections to the same host, too. */
 bool tcp_on_frag_needed(struct tcp_conn *c, int64_t now, uint16_t mss_path, uint32_t seq);
-/* The path carries segments of this size from now on, larger or smaller ones than before. `lost`: what is in flight in larger ones is. */
+/*
+ * The path carries segments of this size from now on, larger or smaller ones than before. `lost`: what is in flight in
+ * larger ones is.
+ */
 void tcp_set_path_mss(struct tcp_conn *c, int64_t now, uint16_t mss_path, bool lost);
 void tcp_set_quickack(struct tcp_conn *c, bool quick); /* TCP_QUICKACK: until the next conversation */
 bool tcp_hurry_ack(struct tcp_conn *c); /* what came is acknowledged by the next output. False: it is already, or by what is still to leave */
-/* TCP_WINDOW_CLAMP of a connection: as in Linux until the buffer or what its segments take of it changes. Before, the option's value holds. */
+/*
+ * TCP_WINDOW_CLAMP of a connection: as in Linux until the buffer or what its segments take of it changes. Before, the
+ * option's value holds.
+ */
 void tcp_set_window_clamp(struct tcp_conn *c, uint32_t bytes);
 uint32_t tcp_window_clamp(const struct tcp_conn *c);
 void tcp_set_options(struct tcp_conn *c, int64_t now, const struct tcp_options *opt);
@@ -337,18 +373,27 @@ int tcp_take_error(struct tcp_conn *c);         /* returns and clears */
 int tcp_take_any_error(struct tcp_conn *c);     /* SO_ERROR: where there is none, what ICMP has told since it was last asked */
 void tcp_put_error(struct tcp_conn *c, int err); /* … to be told again */
 uint32_t tcp_readable_bytes(const struct tcp_conn *c); /* in order, unread */
-/* What SO_RCVLOWAT is compared with when a program asks what is ready: as in Linux with the urgent byte, but where the reader stands before it. */
+/*
+ * What SO_RCVLOWAT is compared with when a program asks what is ready: as in Linux with the urgent byte, but where the
+ * reader stands before it.
+ */
 uint32_t tcp_ready_bytes(const struct tcp_conn *c);
 uint32_t tcp_unread_bytes(const struct tcp_conn *c); /* … with the urgent byte in any case, as Linux where SO_RCVLOWAT is set */
 bool tcp_has_unread(const struct tcp_conn *c);         /* … an urgent byte counts: a close is a RST */
 uint32_t tcp_recv_next(const struct tcp_conn *c); /* sequence number of the next byte to be read */
-/* As Linux's splice, which neither gives an urgent byte, read or not, nor passes it. 1: none is next. 0, an error: what splice says then; -EAGAIN, 0 where it would wait. */
+/*
+ * As Linux's splice, which neither gives an urgent byte, read or not, nor passes it. 1: none is next. 0, an error: what
+ * splice says then; -EAGAIN, 0 where it would wait.
+ */
 ssize_t tcp_splice_stops(struct tcp_conn *c);
 uint32_t tcp_readable_to_mark(const struct tcp_conn *c); /* FIONREAD: only those before an urgent byte that is out of line */
 uint32_t tcp_send_space(const struct tcp_conn *c, uint32_t want); /* how many of so many bytes tcp_send would take now */
 bool tcp_is_writable(const struct tcp_conn *c); /* POLLOUT, by Linux's rule of a third free */
 bool tcp_ask_writable(struct tcp_conn *c); /* … and when it is not, TCP_EV_WRITABLE comes when it is */
-/* The sequence number behind the last byte that tcp_send took, and whether the peer has acknowledged everything before such a one (or never will). */
+/*
+ * The sequence number behind the last byte that tcp_send took, and whether the peer has acknowledged everything before
+ * such a one (or never will).
+ */
 uint32_t tcp_send_end(const struct tcp_conn *c);
 bool tcp_is_delivered(const struct tcp_conn *c, uint32_t end);
 uint32_t tcp_unsent_bytes(const struct tcp_conn *c);
@@ -356,14 +401,20 @@ uint32_t tcp_unsent_bytes(const struct tcp_conn *c);
 uint32_t tcp_outq(const struct tcp_conn *c);
 uint32_t tcp_outq_unsent(const struct tcp_conn *c);
 uint32_t tcp_unacked_bytes(const struct tcp_conn *c);  /* unsent + in flight */
-/* The peer was heard within `us`; or its window is shut, of which it is asked at growing intervals, and it has answered so far. */
+/*
+ * The peer was heard within `us`; or its window is shut, of which it is asked at growing intervals, and it has answered
+ * so far.
+ */
 bool tcp_peer_answers(const struct tcp_conn *c, int64_t now, int64_t us);
 bool tcp_peer_fin(const struct tcp_conn *c);    /* end of file: the peer's FIN was received in order, or its close request */
 bool tcp_send_closed(const struct tcp_conn *c); /* our FIN is sent, queued or held */
 /* In TIME-WAIT of an orphan that waited in FIN-WAIT-2: Linux has no socket by then, and its ACK has nothing of one. */
 bool tcp_is_closed_late(const struct tcp_conn *c);
 bool tcp_is_held(const struct tcp_conn *c);     /* the close policy holds our FIN */
-/* The handshake was only completed without the option of close requests: something on the path may drop SYNs that carry it. */
+/*
+ * The handshake was only completed without the option of close requests: something on the path may drop SYNs that carry
+ * it.
+ */
 bool tcp_close_request_unheard(const struct tcp_conn *c);
 /* Our SYN offered close requests, and the peer's SYN-ACK did not take it up: it does not speak it. */
 bool tcp_close_request_declined(const struct tcp_conn *c);
@@ -374,9 +425,10 @@ int tcp_first_fin(const struct tcp_conn *c);
 enum close_reason tcp_close_reason(const struct tcp_conn *c); /* valid once tcp_send_closed() */
 
 /*
- * The flags of what would be the last segment if the program were gone, as Linux's close says it: FIN when all was sent and read, RST otherwise; with its numbers. Data in
- * flight is not waited for: a peer that misses some asks for it. In SYN-RECEIVED RST without ACK: a peer that has our SYN hears of the end, and one that has not connects
- * again (RFC 9293 §3.10.7.3). 0: there is none, because the connection is not opened yet, or our FIN was sent.
+ * The flags of what would be the last segment if the program were gone, as Linux's close says it: FIN when all was sent
+ * and read, RST otherwise; with its numbers. Data in flight is not waited for: a peer that misses some asks for it. In
+ * SYN-RECEIVED RST without ACK: a peer that has our SYN hears of the end, and one that has not connects again (RFC 9293
+ * §3.10.7.3). 0: there is none, because the connection is not opened yet, or our FIN was sent.
  */
 uint8_t tcp_last_word(const struct tcp_conn *c, uint32_t *seq, uint32_t *ack);
 
@@ -466,8 +518,10 @@ void tcp_tw_enter(struct tcp_tw *tw, const struct tcp_conn *c, int64_t now);
 enum tw_verdict tcp_tw_input(struct tcp_tw *tw, struct tcp_stack *stack, int64_t now,
 			     const struct tcp_segment *seg, struct tcp_segment *reply,
 			     uint32_t *iss_min);
-/* May our own client reuse this 4-tuple now (timestamps, and more than `after_us` since last use)? Then *iss_min is the least
-   acceptable ISS. */
+/*
+ * May our own client reuse this 4-tuple now (timestamps, and more than `after_us` since last use)? Then *iss_min is the
+ * least acceptable ISS.
+ */
 #define TCP_RTO_MAX_US       (120 * USEC_PER_SEC) /* as Linux's TCP_RTO_MAX */
 #define TCP_TW_REUSE_US      USEC_PER_SEC        /* as Linux's tcp_tw_reuse: whatever clock the peer has, it has ticked */
 #define TCP_TW_REUSE_SOON_US (-USEC_PER_MSEC)    /* where the program chose the port: at once, as Linux */

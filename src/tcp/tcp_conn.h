@@ -38,7 +38,10 @@ struct tcp_rate {
 	int64_t at_us;
 	uint64_t lost_before;
 	uint32_t end, prior_delivered, prior_us, sending_us, rtt_us, prior_flight;
-	/* Round trips of what had left once only, of the first piece that is acknowledged or SACKed; 0: there is none. acked_again: something acknowledged had left twice. */
+	/*
+	 * Round trips of what had left once only, of the first piece that is acknowledged or SACKed; 0: there is none.
+	 * acked_again: something acknowledged had left twice.
+	 */
 	uint32_t first_rtt_us, sack_rtt_us;
 	bool known, repeated, acked_again, prior_limited;
 	/* What tcp_info tells. */
@@ -110,7 +113,9 @@ struct tcp_conn {
 	bool fin_acked : 1;
 	bool peer_fin : 1;     /* in order: rcv_nxt − 1 */
 	bool fin_ahead : 1;    /* out of order, at fin_ahead_seq */
-	/* What output owes: predicates of output_next(). These eight are one byte, which output_is_idle() asks at once. */
+	/*
+	 * What output owes: predicates of output_next(). These eight are one byte, which output_is_idle() asks at once.
+	 */
 	bool : 0;
 	bool syn_due : 1, ack_due : 1, rst_due : 1, probe_due : 1, keepalive_due : 1;
 	bool tlp_due : 1;       /* a tail loss probe */
@@ -129,10 +134,14 @@ struct tcp_conn {
 	bool cwnd_limited : 1, syn_retransmitted : 1;
 	bool crossed : 1; /* our SYN-ACK answered a SYN that met ours on the way */
 	bool asked : 1, outcome_told : 1, late_owed : 1; /* close policy */
-	/* delack.c: delack_at waits for the application to read, too; it is no timeout; program and peer converse; a segment that came was pushed; two were. */
+	/*
+	 * delack.c: delack_at waits for the application to read, too; it is no timeout; program and peer converse; a
+	 * segment that came was pushed; two were.
+	 */
 	bool quickack_owed : 1, delack_short : 1, conversing : 1, ack_pushed : 1, ack_pushed_twice : 1;
 	bool rtx_is_persist : 1; /* rtx_at was armed for a closed window, or since the device bounced what was to leave */
-	bool bounced : 1, bounced_waits : 1, bounced_probe : 1; /* bounced.c. Since the last ACK; nothing new goes for now; what goes is tried once more */
+	/* bounced.c. Since the last ACK; nothing new goes for now; what goes is tried once more */
+	bool bounced : 1, bounced_waits : 1, bounced_probe : 1;
 	bool frto : 1, frto_wait : 1; /* frto.c */
 	bool lost_again : 1;          /* rack_detect found that a retransmission was lost, too */
 	bool ack_sacked : 1, ack_orig : 1; /* of the ACK at hand: it SACKs something new; it delivers what was sent once, before recovery_point */
@@ -143,17 +152,27 @@ struct tcp_conn {
 	bool cr_known : 1, cr_echo_due : 1, cr_eof : 1;
 	bool cr_offered : 1;  /* a SYN went with it */
 	bool text_lost : 1;   /* unseen.c: what was acknowledged will never be read */
-	/* ecn.c. Agreed (before: asked for); a capable packet was seen; ECE is sent; CWR is owed; the route asks for it. */
+	/*
+	 * ecn.c. Agreed (before: asked for); a capable packet was seen; ECE is sent; CWR is owed; the route asks for
+	 * it.
+	 */
 	bool ecn_on : 1, ecn_seen : 1, ecn_echo : 1, ecn_cwr_due : 1, ecn_route : 1;
 	bool reuses : 1;     /* of a client: a TIME-WAIT was taken over, whose ts_recent the SYN echoes */
 	bool closed_late : 1; /* the segment at hand found FIN-WAIT-2 */
 	bool ack_ece : 1;    /* the ACK at hand echoes a mark */
 	bool cwr : 1;        /* cwnd shrinks to ssthresh without a loss, until cwr_point is passed */
 	bool ack_prior_echo : 1;
-	bool paced : 1, pace_waits : 1, pace_held : 1; /* pace.c: segments leave at pacing_rate; for now none may; … and text or a repair waited for it */
-	/* fastopen.c. Opened so; the handshake is not complete yet; … and the program has it; text of the SYN was taken. */
+	/* pace.c: segments leave at pacing_rate; for now none may; … and text or a repair waited for it */
+	bool paced : 1, pace_waits : 1, pace_held : 1;
+	/*
+	 * fastopen.c. Opened so; the handshake is not complete yet; … and the program has it; text of the SYN was
+	 * taken.
+	 */
 	bool fastopen : 1, fastopen_early : 1, fastopen_accepted : 1, syn_data : 1;
-	/* fastopen_client.c. The SYN waits for the program's text; it went with the option, in its experimental form; with text; the SYN-ACK had the option. */
+	/*
+	 * fastopen_client.c. The SYN waits for the program's text; it went with the option, in its experimental form;
+	 * with text; the SYN-ACK had the option.
+	 */
 	bool syn_waits : 1, syn_option : 1, syn_option_old : 1, syn_text : 1, syn_answered : 1;
 	uint8_t fastopen_fail; /* enum tcp_fastopen_fail */
 	bool cr_left_out : 1; /* a SYN went without it, because those with it got no answer */

@@ -144,7 +144,10 @@ struct out {
 struct out output_next(const struct tcp_conn *c);
 /* Is it worth an ACK of its own that the application made room? */
 bool window_update_due(const struct tcp_conn *c);
-/* For sure nothing, and nothing is held back: what output_next() would find out by all its questions. Most looks are at such a connection. */
+/*
+ * For sure nothing, and nothing is held back: what output_next() would find out by all its questions. Most looks are at
+ * such a connection.
+ */
 static inline bool output_is_idle(const struct tcp_conn *c)
 {
 	if (c->syn_due || c->ack_due || c->rst_due || c->probe_due || c->keepalive_due || c->tlp_due || c->cr_due || c->ack_prior_due)
@@ -167,7 +170,8 @@ void mtu_probe_on_rto(struct tcp_conn *c, int64_t now);
 
 /* ---- send.c ---- */
 uint64_t send_bytes(const struct iovec *iov, int iovcnt); /* how many there are */
-uint32_t send_put(struct tcp_conn *c, const struct iovec *iov, uint32_t n); /* the first n of them into the send buffer, which has the room. How many: fewer where the program's memory is bad */
+/* the first n of them into the send buffer, which has the room. How many: fewer where the program's memory is bad */
+uint32_t send_put(struct tcp_conn *c, const struct iovec *iov, uint32_t n);
 void send_wake(struct tcp_conn *c); /* the program, if it waits for room and there is some */
 
 /* ---- tso.c ---- */
@@ -175,7 +179,8 @@ uint64_t tso_rate(const struct tcp_conn *c); /* a pacing rate by cwnd, bytes a s
 uint32_t tso_bytes(const struct tcp_conn *c, uint32_t mss); /* the most that one emit carries: whole segments */
 uint32_t tso_half_window(const struct tcp_conn *c); /* a write's super-segments are no more */
 void tso_look(struct tcp_conn *c, int64_t now); /* … at the time, for tso_defers */
-bool tso_defers(const struct tcp_conn *c, uint32_t wnd, uint32_t mss, bool more_may_come, enum out_blocked *why); /* unsent text waits for the next ACK, to go with more */
+/* unsent text waits for the next ACK, to go with more */
+bool tso_defers(const struct tcp_conn *c, uint32_t wnd, uint32_t mss, bool more_may_come, enum out_blocked *why);
 
 /* ---- cwnd.c ---- */
 bool cwnd_is_limit(const struct tcp_conn *c); /* … so that it may grow */
@@ -223,12 +228,18 @@ int64_t rtt_backed_off(const struct tcp_conn *c);
 /* ---- recovery.c: episodes of loss and repair ---- */
 void recovery_init(struct tcp_conn *c);
 void recovery_fini(struct tcp_conn *c); /* its memory */
-/* After snd_una moved by `acked`. `delivered`: bytes that left the network, as far as SACK tells; `dup`: a duplicate ACK. */
+/*
+ * After snd_una moved by `acked`. `delivered`: bytes that left the network, as far as SACK tells; `dup`: a duplicate
+ * ACK.
+ */
 void recovery_on_ack(struct tcp_conn *c, int64_t now, const struct tcp_segment *seg, uint32_t acked, uint32_t delivered, bool dup);
 /* `bytes` arrived twice. */
 void recovery_on_dsack(struct tcp_conn *c, uint32_t right, uint32_t bytes);
 void recovery_on_rto(struct tcp_conn *c, int64_t now);
-/* After an ACK: as Linux, which has one timer for both, no timeout comes before rack.c's timer, unless that is more than a timeout away. */
+/*
+ * After an ACK: as Linux, which has one timer for both, no timeout comes before rack.c's timer, unless that is more
+ * than a timeout away.
+ */
 void recovery_wait_for_reo(struct tcp_conn *c, int64_t now);
 void recovery_reo_expired(struct tcp_conn *c, int64_t now); /* rack.c's timer */
 /* Congestion, but no episode: the window as after a fast recovery. */
@@ -298,7 +309,8 @@ static inline void rate_begin(struct tcp_conn *c) /* an ACK's work begins */
 	c->rate.prior_flight = recovery_pipe(c);
 }
 void rate_delivered(struct tcp_conn *c, int64_t now, const struct sent *r, uint32_t right); /* … it delivers record r up to `right` */
-void rate_take(struct tcp_conn *c, int64_t now, uint32_t acked, uint32_t delivered, struct rate_sample *s); /* … c->delivered has moved, what is lost is known */
+/* … c->delivered has moved, what is lost is known */
+void rate_take(struct tcp_conn *c, int64_t now, uint32_t acked, uint32_t delivered, struct rate_sample *s);
 void rate_check_app_limited(struct tcp_conn *c); /* the program is about to send */
 
 /* ---- tlp.c: tail loss probe ---- */

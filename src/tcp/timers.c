@@ -1,6 +1,7 @@
 /*
- * Timers: retransmission (RFC 6298 §5), persist (RFC 9293 §3.8.6.1), SYN, delayed ACK, cork, keepalive (§3.8.4), FIN-WAIT-2, TIME-WAIT, close request, user timeout
- * (RFC 5482). A due timer only sets what is owed; tcp_output sends it. Every due timer is re-armed, cleared or ends the connection.
+ * Timers: retransmission (RFC 6298 §5), persist (RFC 9293 §3.8.6.1), SYN, delayed ACK, cork, keepalive (§3.8.4),
+ * FIN-WAIT-2, TIME-WAIT, close request, user timeout (RFC 5482). A due timer only sets what is owed; tcp_output sends
+ * it. Every due timer is re-armed, cleared or ends the connection.
  */
 #include "tcp/tcp_int.h"
 
@@ -68,7 +69,10 @@ static unsigned retries(const struct tcp_conn *c)
 
 #define SYN_DOUBLINGS 6 /* of a second, until it is as long as a time-out may be */
 
-/* So long does a SYN wait: as long as its retries would take if each time-out were twice the one before, even where they are not. Linux's tcp_model_timeout. */
+/*
+ * So long does a SYN wait: as long as its retries would take if each time-out were twice the one before, even where
+ * they are not. Linux's tcp_model_timeout.
+ */
 static int64_t syn_patience(const struct tcp_conn *c)
 {
 	const struct tcp_config *config = &c->stack->config;
@@ -82,7 +86,10 @@ static bool is_hopeless(const struct tcp_conn *c, int64_t now)
 	if (c->options.user_timeout_us && c->stall_at != TIME_NEVER &&
 	    now - c->stall_at >= c->options.user_timeout_us)
 		return true;
-	/* An orphan's peer that keeps its window shut, but answers, is not waited for without end: until the time between probes is the longest (as Linux). */
+	/*
+	 * An orphan's peer that keeps its window shut, but answers, is not waited for without end: until the time
+	 * between probes is the longest (as Linux).
+	 */
 	if (c->orphan && timer_persists(c) && rtt_backed_off(c) >= c->stack->config.rto_max_us)
 		return c->backoff >= retries(c);
 	if (c->state == TCPS_SYN_SENT && c->rtx_count && now - c->stall_at >= syn_patience(c))

@@ -1,9 +1,9 @@
 /*
- * Tail loss probe (RFC 8985 §7): when the end of a flight gets no answer, one segment goes after two round trips, so that its ACK tells RACK what was lost,
- * instead of a timeout that sets everything back. Its names are the RFC's.
+ * Tail loss probe (RFC 8985 §7): when the end of a flight gets no answer, one segment goes after two round trips, so
+ * that its ACK tells RACK what was lost, instead of a timeout that sets everything back. Its names are the RFC's.
  *
- * One probe at a time: until its answer, or until the flight is over. tlp_at is its timer; it never expires later than rtx_at, goes first, and rtx_at is armed
- * anew when the probe leaves.
+ * One probe at a time: until its answer, or until the flight is over. tlp_at is its timer; it never expires later than
+ * rtx_at, goes first, and rtx_at is armed anew when the probe leaves.
  */
 #include "tcp/tcp_int.h"
 
@@ -11,7 +11,10 @@
 #define PTO_MIN_TICKS 2                     /* on top of two round trips: Linux's TCP_TIMEOUT_MIN, and what its timers add */
 #define PTO_INIT_US   USEC_PER_SEC          /* nothing was measured yet */
 
-/* The timeout that the probe is to forestall: from now on after an ACK of new data, else from when the oldest segment left; as Linux, which has one timer for both. */
+/*
+ * The timeout that the probe is to forestall: from now on after an ACK of new data, else from when the oldest segment
+ * left; as Linux, which has one timer for both.
+ */
 static int64_t timeout_at(const struct tcp_conn *c, int64_t now, bool acked)
 {
 	int64_t at = (acked || !c->sent.n ? now : sent_peek(&c->sent, 0)->at_us) + rtt_backed_off(c);

@@ -1,6 +1,7 @@
 /*
- * How many segments go as one super-segment: about as much as the path carries in a millisecond, as Linux's tcp_tso_autosize, so that a slow path does not get
- * bursts; and more where the peer is near, since a burst hurts least there.
+ * How many segments go as one super-segment: about as much as the path carries in a millisecond, as Linux's
+ * tcp_tso_autosize, so that a slow path does not get bursts; and more where the peer is near, since a burst hurts least
+ * there.
  */
 #include "tcp/tcp_int.h"
 

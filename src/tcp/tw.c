@@ -4,25 +4,28 @@
  * Owns: nothing. A struct tcp_tw is the caller's storage, found by the caller's key; this file fills it from a
  * connection that has entered TIME-WAIT and judges each later segment of that 4-tuple.
  *
- * Why it exists: the last ACK may be lost (the peer repeats its FIN and must be answered), and old duplicates must not be
- * taken for data of a new connection (RFC 9293 §3.4.2). Both are done with five numbers. The two ways out before 2 MSL
- * are those that keep the second promise:
+ * Why it exists: the last ACK may be lost (the peer repeats its FIN and must be answered), and old duplicates must not
+ * be taken for data of a new connection (RFC 9293 §3.4.2). Both are done with five numbers. The two ways out before 2
+ * MSL are those that keep the second promise:
  *  - a SYN that is surely newer than everything seen (RFC 6191, RFC 9293 MAY-2): TW_REUSE;
- *  - a RST at RCV.NXT: TW_GONE. It may have been provoked by an old duplicate (RFC 1337, TIME-WAIT's assassination). As in Linux the namespace decides:
+ *  - a RST at RCV.NXT: TW_GONE. It may have been provoked by an old duplicate (RFC 1337, TIME-WAIT's assassination). As
+ *    in Linux the namespace decides:
  *    with tcp_rfc1337 no RST ends it, without it, which is the default, any but one with an old time stamp does.
  *
- * Invariants: rcv_nxt is beyond the peer's FIN, snd_nxt beyond ours; both are final. ts_recent only grows.
- * Timers: expires_us, restarted by a repeated FIN and by nothing else, so that nobody can prolong it with other segments.
- * Limits: answers to segments without sequence space, and to SYNs, are spaced by config's invalid_ratelimit_us: no ACK war (RFC 5961 §7).
- * References: RFC 9293 §3.10.7.4, RFC 6191, RFC 1337, RFC 7323 §5, RFC 5961 §3, §4.
+ * Invariants: rcv_nxt is beyond the peer's FIN, snd_nxt beyond ours; both are final. ts_recent only grows. Timers:
+ * expires_us, restarted by a repeated FIN and by nothing else, so that nobody can prolong it with other segments.
+ * Limits: answers to segments without sequence space, and to SYNs, are spaced by config's invalid_ratelimit_us: no ACK
+ * war (RFC 5961 §7). References: RFC 9293 §3.10.7.4, RFC 6191, RFC 1337, RFC 7323 §5, RFC 5961 §3, §4.
  */
 #include "tcp/tcp.h"
 #include "tcp/ts_clock.h"
 
 #include <assert.h>
 
-/* The new incarnation's ISS stays this far beyond the old one's last byte, so that it is outside even of what a peer that
-   missed our last ACK still has open as an unscaled window. */
+/*
+ * The new incarnation's ISS stays this far beyond the old one's last byte, so that it is outside even of what a peer
+ * that missed our last ACK still has open as an unscaled window.
+ */
 #define TW_ISS_GAP UINT32_C(0x10000)
 
 /* Sequence and timestamp comparison, modulo 2^32 (RFC 9293 §3.4). */

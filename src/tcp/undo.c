@@ -1,8 +1,10 @@
 /*
- * Repairs for nothing: what a recovery did to the congestion window is undone when its retransmissions turn out to have been unneeded.
+ * Repairs for nothing: what a recovery did to the congestion window is undone when its retransmissions turn out to have
+ * been unneeded.
  *
- * Two signs: the ACK that moves SND.UNA over what was sent again echoes a time stamp from before that (Eifel, RFC 3522, and its response, RFC 4015);
- * or D-SACKs report each retransmitted byte as a duplicate (RFC 3708). Owns one block of memory for as long as an episode lasts; without memory nothing is undone.
+ * Two signs: the ACK that moves SND.UNA over what was sent again echoes a time stamp from before that (Eifel, RFC 3522,
+ * and its response, RFC 4015); or D-SACKs report each retransmitted byte as a duplicate (RFC 3708). Owns one block of
+ * memory for as long as an episode lasts; without memory nothing is undone.
  */
 #include "tcp/tcp_int.h"
 

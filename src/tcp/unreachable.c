@@ -8,9 +8,9 @@ static bool is_in_flight(const struct tcp_conn *c, uint32_t seq)
 }
 
 /*
- * A request that cannot be answered is dropped, and nobody is told: its peer asks again. As Linux's tcp_req_err, whose two families differ: of IPv4 it
- * takes the soft errors (no way to the net or host, time exceeded, bad parameter), of IPv6 the fatal ones.
- * One of Fast Open ends by any of them as long as nobody has accepted it.
+ * A request that cannot be answered is dropped, and nobody is told: its peer asks again. As Linux's tcp_req_err, whose
+ * two families differ: of IPv4 it takes the soft errors (no way to the net or host, time exceeded, bad parameter), of
+ * IPv6 the fatal ones. One of Fast Open ends by any of them as long as nobody has accepted it.
  */
 static bool ends_embryo(const struct tcp_conn *c, bool hard)
 {
@@ -25,8 +25,11 @@ enum tcp_unreachable tcp_on_unreachable(struct tcp_conn *c, int64_t now, int err
 		TCP_COUNT(c, UnreachableIgnored);
 		return TCP_UNREACHABLE_IGNORED;
 	}
-	/* RFC 5927 §5.2: in synchronized states hard errors are soft ones, and soft ones never abort (MUST-56). In SYN-SENT Linux lets
-	   soft ones end the attempt, too, as RFC 5461 §4.1 describes: programs expect EHOSTUNREACH at once, not a time-out. */
+	/*
+	 * RFC 5927 §5.2: in synchronized states hard errors are soft ones, and soft ones never abort (MUST-56). In
+	 * SYN-SENT Linux lets soft ones end the attempt, too, as RFC 5461 §4.1 describes: programs expect EHOSTUNREACH
+	 * at once, not a time-out.
+	 */
 	if (c->state == TCPS_SYN_SENT || (c->state == TCPS_SYN_RECEIVED && ends_embryo(c, hard))) {
 		TCP_COUNT(c, AttemptFails);
 		conn_close(c, now, c->passive && !c->fastopen ? 0 : err);

@@ -1,9 +1,11 @@
 /*
- * Unseen text: a segment whose header is here and whose bytes are still somewhere else, in the kernel. It is received like any other, with the bytes missing: they have
- * their place in the receive buffer, are acknowledged, and may be read as soon as whoever has them has put them there, or may be read from elsewhere and dropped here.
+ * Unseen text: a segment whose header is here and whose bytes are still somewhere else, in the kernel. It is received
+ * like any other, with the bytes missing: they have their place in the receive buffer, are acknowledged, and may be
+ * read as soon as whoever has them has put them there, or may be read from elsewhere and dropped here.
  *
- * The core never looks at bytes but where it copies them. So only a segment is taken unseen of which it is certain that its text is taken whole, in order and at once, or not
- * at all: either all of it was here before, or nothing is cut off it, nothing waits out of order, and no urgent byte is to be picked out of it.
+ * The core never looks at bytes but where it copies them. So only a segment is taken unseen of which it is certain that
+ * its text is taken whole, in order and at once, or not at all: either all of it was here before, or nothing is cut off
+ * it, nothing waits out of order, and no urgent byte is to be picked out of it.
  */
 #include "tcp/tcp_int.h"
 

@@ -1,6 +1,6 @@
 /*
- * Urgent data (RFC 9293 §3.8.5, RFC 6093), with Linux's meaning: the pointer is behind the urgent byte (what comes, with tcp_stdurg, points at it), there is one such byte at a time, and it is out of
- * band unless SO_OOBINLINE.
+ * Urgent data (RFC 9293 §3.8.5, RFC 6093), with Linux's meaning: the pointer is behind the urgent byte (what comes,
+ * with tcp_stdurg, points at it), there is one such byte at a time, and it is out of band unless SO_OOBINLINE.
  */
 #include "tcp/tcp_int.h"
 

@@ -1,15 +1,22 @@
 /*
- * The receive window: what is advertised (RFC 9293 §3.8.6.2.2, silly window avoidance; SHLD-14, never shrunk, unless tcp_shrink_window says so), when an ACK tells of room, and how the
- * limits of both buffers follow the connection's speed.
+ * The receive window: what is advertised (RFC 9293 §3.8.6.2.2, silly window avoidance; SHLD-14, never shrunk, unless
+ * tcp_shrink_window says so), when an ACK tells of room, and how the limits of both buffers follow the connection's
+ * speed.
  */
 #include "tcp/tcp_int.h"
 
-/* Bytes. A sender fills its window in bursts; what the packet ring has no slot for is lost: 2,048 slots (link/packet_rx.c) of a segment each are not more. */
+/*
+ * Bytes. A sender fills its window in bursts; what the packet ring has no slot for is lost: 2,048 slots
+ * (link/packet_rx.c) of a segment each are not more.
+ */
 #define AUTOTUNE_MOST  (UINT32_C(5) << 19)
 #define DRS_SLACK_SEGS 16 /* room for what comes while the application is not scheduled; as Linux */
 
 #define NEARLY_FULL 16 /* less than such a part is no room */
-/* A round is not shorter: on a fast path one read would be a round, and however fast it is, it takes no more than it asks for. As Linux, which measures by timestamps. */
+/*
+ * A round is not shorter: on a fast path one read would be a round, and however fast it is, it takes no more than it
+ * asks for. As Linux, which measures by timestamps.
+ */
 #define DRS_ROUND_LEAST_US USEC_PER_MSEC
 
 #define TRUESIZE_HEADERS 576   /* bytes: MAX_TCP_HEADER and skb_shared_info, of a kernel without tunnels */
@@ -23,7 +30,10 @@
 #define SKB_PAGE       4096
 #define OOO_COUNTED    16  /* ranges: to add up more at each segment is too much */
 
-/* SO_RCVBUF counts what the kernel's TCP takes for a segment, headers and all; half of it is for the bytes, as Linux assumes before it has seen any. */
+/*
+ * SO_RCVBUF counts what the kernel's TCP takes for a segment, headers and all; half of it is for the bytes, as Linux
+ * assumes before it has seen any.
+ */
 uint32_t window_space(uint32_t rcvbuf)
 {
 	return rcvbuf / 2;
@@ -35,7 +45,9 @@ uint32_t window_of(const struct tcp_conn *c)
 	return c->rcv_ratio ? (uint64_t)c->rcvbuf_limit * c->rcv_ratio / RATIO_UNIT : window_space(c->rcvbuf_limit);
 }
 
-/* The memory that Linux takes for a segment of this length: a small one lies in a power of two, a large one in pages. */
+/*
+ * The memory that Linux takes for a segment of this length: a small one lies in a power of two, a large one in pages.
+ */
 static uint32_t rcv_truesize(uint32_t len)
 {
 	uint32_t size = 512;
@@ -103,7 +115,10 @@ uint32_t window_share(const struct tcp_conn *c, uint32_t len)
 	return (uint64_t)rcv_truesize(len) * (c->rcv_ratio ? c->rcv_ratio : RATIO_UNIT / 2) / RATIO_UNIT;
 }
 
-/* What may wait unread. When memory is short it is half as much, but for a few segments; what was promised before stays promised. */
+/*
+ * What may wait unread. When memory is short it is half as much, but for a few segments; what was promised before stays
+ * promised.
+ */
 static uint32_t rcv_limit(const struct tcp_conn *c)
 {
 	uint32_t limit = window_of(c);
@@ -114,7 +129,10 @@ static uint32_t rcv_limit(const struct tcp_conn *c)
 	return limit;
 }
 
-/* Text out of order takes room, too. Unlike in Linux not once the buffer grew by itself: a burst of losses would hold a fast sender up for its length. */
+/*
+ * Text out of order takes room, too. Unlike in Linux not once the buffer grew by itself: a burst of losses would hold a
+ * fast sender up for its length.
+ */
 static uint32_t rcv_used(const struct tcp_conn *c)
 {
 	bool counts = c->ooo.n && c->ooo.n <= OOO_COUNTED && !c->drs_space;
@@ -127,7 +145,10 @@ uint32_t window_free(const struct tcp_conn *c)
 	return limit > used ? limit - used : 0;
 }
 
-/* Where the scale's units do not round it: whole segments, but what was told last is told again while it is within a segment of the room (as Linux). */
+/*
+ * Where the scale's units do not round it: whole segments, but what was told last is told again while it is within a
+ * segment of the room (as Linux).
+ */
 static uint32_t unscaled(const struct tcp_conn *c, uint32_t room)
 {
 	uint32_t told = c->rcv_adv - c->rcv_wup, mss = c->rcv_mss;
@@ -136,7 +157,10 @@ static uint32_t unscaled(const struct tcp_conn *c, uint32_t room)
 	return room > mss ? room - room % mss : room;
 }
 
-/* What may be told of it: no more than the threshold, which grows with what comes, so that a peer's first burst does not fill the buffer (as Linux). */
+/*
+ * What may be told of it: no more than the threshold, which grows with what comes, so that a peer's first burst does
+ * not fill the buffer (as Linux).
+ */
 static uint32_t rcv_offer(const struct tcp_conn *c)
 {
 	uint32_t room = window_free(c), most = (uint32_t)UINT16_MAX << c->rcv_wscale;
@@ -150,9 +174,10 @@ static uint32_t rcv_offer(const struct tcp_conn *c)
 }
 
 /*
- * MUST-39: the right edge stays until it can move by min(Fr * RCV.BUFF, Eff.snd.MSS), Fr = 1/2; but with half of the buffer free there are no slivers. As Linux it stays also
- * until a sixteenth of the buffer is free: a program that is slower than its peer, and reads in small pieces, would have each piece filled by a segment of its own, with
- * an ACK for each.
+ * MUST-39: the right edge stays until it can move by min(Fr * RCV.BUFF, Eff.snd.MSS), Fr = 1/2; but with half of the
+ * buffer free there are no slivers. As Linux it stays also until a sixteenth of the buffer is free: a program that is
+ * slower than its peer, and reads in small pieces, would have each piece filled by a segment of its own, with an ACK
+ * for each.
  */
 static bool worth_moving(const struct tcp_conn *c, uint32_t cur, uint32_t room)
 {
@@ -176,7 +201,10 @@ static uint32_t round_to_scale(const struct tcp_conn *c, uint32_t wnd, uint32_t 
 	return down + rcv_used(c) <= c->rcvbuf_limit ? down + unit : down;
 }
 
-/* Whole segments, as Linux; before the peer's SYN nobody knows whether they will have timestamps, unless by a connection before. */
+/*
+ * Whole segments, as Linux; before the peer's SYN nobody knows whether they will have timestamps, unless by a
+ * connection before.
+ */
 static uint32_t initial(const struct tcp_conn *c, bool ts)
 {
 	uint32_t room = window_free(c), mss = c->by_cookie ? c->mss_peer : c->mss_advertised - (ts ? TCP_OPT_TS_BYTES : 0);
@@ -197,7 +225,10 @@ uint32_t tcp_first_window(const struct tcp_conn *c)
 	return initial(c, c->ts_on && c->reuses);
 }
 
-/* Linux's tcp_shrink_window: what there is room for, even if more was told. (The scale's unit, or the whole segment that is left, may be told as nothing.) */
+/*
+ * Linux's tcp_shrink_window: what there is room for, even if more was told. (The scale's unit, or the whole segment
+ * that is left, may be told as nothing.)
+ */
 static uint32_t window_now(struct tcp_conn *c)
 {
 	uint32_t unit = UINT32_C(1) << c->rcv_wscale, full = rcv_limit(c), room = window_free(c) & ~(unit - 1), threshold = c->kept.rcv_ssthresh;
@@ -256,8 +287,9 @@ bool window_keeps(const struct tcp_conn *c)
 }
 
 /*
- * After a read: when the window at least doubles, by a segment or half the buffer, or opens at all (as Linux's tcp_cleanup_rbuf). And that by what was read: that
- * a SYN's 16 bits could not tell of more room is no reason for a segment, the next one that leaves has the scale.
+ * After a read: when the window at least doubles, by a segment or half the buffer, or opens at all (as Linux's
+ * tcp_cleanup_rbuf). And that by what was read: that a SYN's 16 bits could not tell of more room is no reason for a
+ * segment, the next one that leaves has the scale.
  */
 bool window_update_due(const struct tcp_conn *c)
 {
@@ -287,8 +319,9 @@ static void grow_rcvbuf(struct tcp_conn *c, uint64_t want)
 }
 
 /*
- * Dynamic right-sizing: twice what the application took in the last round trip, so that the peer's window may double; and it accelerates, as its sender does in slow start.
- * As Linux, by twice the growth: the sender is a round ahead of what is known here. Within a millisecond nobody waits for a window, and a smaller buffer stays in the cache.
+ * Dynamic right-sizing: twice what the application took in the last round trip, so that the peer's window may double;
+ * and it accelerates, as its sender does in slow start. As Linux, by twice the growth: the sender is a round ahead of
+ * what is known here. Within a millisecond nobody waits for a window, and a smaller buffer stays in the cache.
  */
 static void autotune_rcvbuf(struct tcp_conn *c)
 {
@@ -303,7 +336,10 @@ static void autotune_rcvbuf(struct tcp_conn *c)
 	c->drs_space = copied;
 }
 
-/* What came out of order needs room beside what comes in order: as Linux since 6.18, where the program has the connection. */
+/*
+ * What came out of order needs room beside what comes in order: as Linux since 6.18, where the program has the
+ * connection.
+ */
 void window_on_ahead(struct tcp_conn *c)
 {
 	bool has = !c->orphan && (!c->passive || c->accepted);
@@ -326,8 +362,9 @@ void window_on_read(struct tcp_conn *c, int64_t now, uint32_t n)
 }
 
 /*
- * What Linux reckons for a segment in its send buffer (tcp_sndbuf_expand): payload and headers in a power of two, and the descriptor. On a new
- * connection less room than Linux has shows: programs expect a first message of some tens of kilobytes to be taken at once.
+ * What Linux reckons for a segment in its send buffer (tcp_sndbuf_expand): payload and headers in a power of two, and
+ * the descriptor. On a new connection less room than Linux has shows: programs expect a first message of some tens of
+ * kilobytes to be taken at once.
  */
 static uint32_t segment_truesize(const struct tcp_conn *c)
 {
@@ -340,8 +377,9 @@ static uint32_t segment_truesize(const struct tcp_conn *c)
 /*
  * A congestion window in flight, and one being filled by the application; SO_SNDBUF tells what Linux's would.
  *
- * Near by, a window of megabytes only waits in the peer's buffer, and what the program sends goes round in all of ours, so that no cache has any of it: on one host
- * 64 KiB take 2.5 us to come into a buffer of 3 MiB, and 1.5 us where it is small. SNDBUF_CACHED_BYTES in NEAR_US are 80 Gbit/s, so near by it grows no further.
+ * Near by, a window of megabytes only waits in the peer's buffer, and what the program sends goes round in all of ours,
+ * so that no cache has any of it: on one host 64 KiB take 2.5 us to come into a buffer of 3 MiB, and 1.5 us where it is
+ * small. SNDBUF_CACHED_BYTES in NEAR_US are 80 Gbit/s, so near by it grows no further.
  */
 void window_grow_sndbuf(struct tcp_conn *c)
 {

@@ -1,5 +1,6 @@
 /*
- * ARP for IPv4 over Ethernet (RFC 826; probes and announcements: RFC 5227). Pure: bytes ↔ struct, no state, no failure but
+ * ARP for IPv4 over Ethernet (RFC 826; probes and announcements: RFC 5227). Pure: bytes ↔ struct, no state, no failure
+ * but
  * -EBADMSG; safe in any thread. Addresses are in network byte order.
  */
 #ifndef FINESSE_WIRE_ARP_H
@@ -20,8 +21,10 @@ struct arp_packet {
 	uint8_t sender[4], target[4]; /* a probe's sender is 0.0.0.0; an announcement's two are equal (RFC 5227 §1.1) */
 };
 
-/* What follows the Ethernet header; padding behind it is skipped. -EBADMSG: too short, not IPv4 over Ethernet, another operation, or a sender
-   that is a group's hardware address, which cannot have sent it. */
+/*
+ * What follows the Ethernet header; padding behind it is skipped. -EBADMSG: too short, not IPv4 over Ethernet, another
+ * operation, or a sender that is a group's hardware address, which cannot have sent it.
+ */
 int arp_parse(const uint8_t *bytes, size_t len, struct arp_packet *out);
 /* A whole frame; its source is p->sender_mac. */
 void arp_build(const uint8_t dst_mac[6], const struct arp_packet *p, uint8_t out[ARP_FRAME_BYTES]);

@@ -40,7 +40,10 @@ enum icmp_result {
 	ICMP_LATER_FRAGMENT, /* the quote has no upper-layer header */
 };
 
-/* The fixed header; verifies the checksum over all `len` bytes. src and dst are the outer packet's (v6 pseudo-header; unused for v4). */
+/*
+ * The fixed header; verifies the checksum over all `len` bytes. src and dst are the outer packet's (v6 pseudo-header;
+ * unused for v4).
+ */
 enum icmp_result icmp_parse(const uint8_t *bytes, size_t len, bool v6, const uint8_t *src,
 			    const uint8_t *dst, struct icmp_message *out);
 bool icmp_is_error(const struct icmp_message *m, bool v6);

@@ -39,7 +39,10 @@ enum ipv4_result {
 /* The header alone: total_len may exceed `len`, which is the caller's to judge. */
 enum ipv4_result ipv4_parse(const uint8_t *bytes, size_t len, struct ipv4_header *out);
 
-/* Does a loose or strict source route stand among the options of a parsed header? A malformed list is one, too: nobody needs it. */
+/*
+ * Does a loose or strict source route stand among the options of a parsed header? A malformed list is one, too: nobody
+ * needs it.
+ */
 bool ipv4_has_source_route(const uint8_t *bytes, const struct ipv4_header *h);
 
 /* 20 bytes without options; header_len is ignored, the checksum is computed. */

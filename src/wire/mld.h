@@ -1,4 +1,7 @@
-/* Multicast Listener Discovery (RFC 2710, RFC 3810): queries in, reports out. Pure: bytes ↔ struct, no state; safe in any thread. Addresses are in network byte order. */
+/*
+ * Multicast Listener Discovery (RFC 2710, RFC 3810): queries in, reports out. Pure: bytes ↔ struct, no state; safe in
+ * any thread. Addresses are in network byte order.
+ */
 #ifndef FINESSE_WIRE_MLD_H
 #define FINESSE_WIRE_MLD_H
 
@@ -23,7 +26,10 @@ struct mld_query {
 	bool v1;
 };
 
-/* An IPv6 packet of `len` bytes. 0; -ENOMSG: it is something else; -EBADMSG: to be ignored (RFC 3810 §6.2: checksum, length, hop limit, router alert, source). */
+/*
+ * An IPv6 packet of `len` bytes. 0; -ENOMSG: it is something else; -EBADMSG: to be ignored (RFC 3810 §6.2: checksum,
+ * length, hop limit, router alert, source).
+ */
 int mld_parse_query(const uint8_t *ip, size_t len, struct mld_query *out);
 /* `src`: link-local, or :: (RFC 3810 §5.2.13). `body` is MLD_REPORT_BYTES(n) long. */
 void mld_build_report(const uint8_t src_mac[6], const uint8_t src[16], const uint8_t (*groups)[16], unsigned n, uint8_t record, uint8_t hdr[MLD_HDR_BYTES], uint8_t *body);

@@ -39,7 +39,10 @@ void ndisc_solicited_group(const uint8_t target[16], uint8_t group[16], uint8_t 
 	memcpy(mac + 2, group + 12, 4);
 }
 
-/* Each option's length is checked, known or not: RFC 4861 §7.1.1, "all included options have a length that is greater than zero". */
+/*
+ * Each option's length is checked, known or not: RFC 4861 §7.1.1, "all included options have a length that is greater
+ * than zero".
+ */
 static int parse_options(const uint8_t *bytes, size_t len, uint8_t wanted, const uint8_t **mac)
 {
 	*mac = NULL;

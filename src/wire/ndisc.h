@@ -1,5 +1,6 @@
 /*
- * Neighbour Solicitations and Advertisements (RFC 4861 §4.3, §4.4). Pure: bytes ↔ struct, no state; safe in any thread. Addresses are in network byte order.
+ * Neighbour Solicitations and Advertisements (RFC 4861 §4.3, §4.4). Pure: bytes ↔ struct, no state; safe in any thread.
+ * Addresses are in network byte order.
  */
 #ifndef FINESSE_WIRE_NDISC_H
 #define FINESSE_WIRE_NDISC_H
@@ -23,8 +24,9 @@ struct ndisc_message {
 };
 
 /*
- * The ICMPv6 message of `len` bytes in a packet from `src` to `dst` (16 bytes each) with this hop limit; all of RFC 4861 §7.1.1 and §7.1.2 is checked, the checksum, too.
- * 0; -EBADMSG: it is to be discarded; -ENOMSG: it is another ICMPv6 message.
+ * The ICMPv6 message of `len` bytes in a packet from `src` to `dst` (16 bytes each) with this hop limit; all of RFC
+ * 4861 §7.1.1 and §7.1.2 is checked, the checksum, too. 0; -EBADMSG: it is to be discarded; -ENOMSG: it is another
+ * ICMPv6 message.
  */
 int ndisc_parse(const uint8_t *bytes, size_t len, const uint8_t src[16], const uint8_t dst[16], uint8_t hop_limit, struct ndisc_message *out);
 
@@ -41,7 +43,10 @@ size_t ndisc_build(const struct ndisc_frame *f, uint8_t out[NDISC_FRAME_BYTES]);
 /* RFC 4291 §2.7.1: ff02::1:ff00:0/104 and the address's last 24 bits; its MAC by RFC 2464 §7. */
 void ndisc_solicited_group(const uint8_t target[16], uint8_t group[16], uint8_t mac[6]);
 
-/* "Who has `target`?", from `src` with `src_mac` to the target's solicited-node group: a whole Ethernet frame of NDISC_FRAME_BYTES. */
+/*
+ * "Who has `target`?", from `src` with `src_mac` to the target's solicited-node group: a whole Ethernet frame of
+ * NDISC_FRAME_BYTES.
+ */
 void ndisc_build_solicitation(const uint8_t src_mac[6], const uint8_t src[16], const uint8_t target[16],
 			      uint8_t out[NDISC_FRAME_BYTES]);
 

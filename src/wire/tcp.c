@@ -65,7 +65,10 @@ static void parse_experiment(const uint8_t *opt, uint8_t len, struct tcp_segment
 	}
 }
 
-/* As Linux: in a SYN, and of an even length. A cookie of a length that none has is as if the option were not there, whatever was before. */
+/*
+ * As Linux: in a SYN, and of an even length. A cookie of a length that none has is as if the option were not there,
+ * whatever was before.
+ */
 static void parse_fastopen(const uint8_t *cookie, size_t len, uint8_t has, struct tcp_segment *seg)
 {
 	if (!(seg->flags & SEG_SYN) || len % 2)
@@ -230,7 +233,9 @@ static uint8_t *build_fastopen(const struct tcp_segment *seg, uint8_t *p, size_t
 	return p;
 }
 
-/* Options from `p`, each padded in front to 32 bits as Linux does; SACK-permitted and timestamps share their padding. */
+/*
+ * Options from `p`, each padded in front to 32 bits as Linux does; SACK-permitted and timestamps share their padding.
+ */
 static uint8_t *build_options(const struct tcp_segment *seg, uint8_t *p, const uint8_t *end)
 {
 	if (seg->has & SEG_HAS_MSS) {

@@ -3,10 +3,12 @@
  *
  *   bridge A B [SETTINGS [SETTINGS-BACK]]      "loss=1%,delay=20ms,…" (src/base/impair_config.h); one setting serves both directions
  *
- * Says `ready` on stdout when it forwards. At SIGTERM or SIGINT one JSON document on stdout, with the counters of each direction; status
+ * Says `ready` on stdout when it forwards. At SIGTERM or SIGINT one JSON document on stdout, with the counters of each
+ * direction; status
  * 0. A bad setting: status 2. No privilege, an interface that is not there or goes away: 1.
  *
- * One thread: receive a batch from each side, hand on what is due, sleep until the next frame comes or is due. Offloads: see port.h.
+ * One thread: receive a batch from each side, hand on what is due, sleep until the next frame comes or is due.
+ * Offloads: see port.h.
  */
 #include <errno.h>
 #include <inttypes.h>

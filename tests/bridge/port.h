@@ -1,11 +1,13 @@
 /*
  * One end of the bridge: an interface's frames by a packet socket, as they are on the wire.
  *
- * Only wire segments pass: a super-segment, a frame whose checksum the sender left to its device and a frame with a VLAN tag are dropped and
- * counted, and the first of a kind says so on stderr. The other ends of the veths must have their transmit offloads off.
+ * Only wire segments pass: a super-segment, a frame whose checksum the sender left to its device and a frame with a
+ * VLAN tag are dropped and counted, and the first of a kind says so on stderr. The other ends of the veths must have
+ * their transmit offloads off.
  *
- * The network's time is the kernel's stamp of a frame's arrival, not when this process came to read. So delays and the bottleneck hold on a busy machine, too,
- * as long as this process runs when a frame is due: `late` and `latest_us` tell where it did not.
+ * The network's time is the kernel's stamp of a frame's arrival, not when this process came to read. So delays and the
+ * bottleneck hold on a busy machine, too, as long as this process runs when a frame is due: `late` and `latest_us` tell
+ * where it did not.
  */
 #ifndef FINESSE_TESTS_BRIDGE_PORT_H
 #define FINESSE_TESTS_BRIDGE_PORT_H

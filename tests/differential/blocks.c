@@ -1,11 +1,12 @@
 /*
- * Runs cases in blocks, a process for each, several at once; prints a line per case. See subject.c for what a process does.
+ * Runs cases in blocks, a process for each, several at once; prints a line per case. See subject.c for what a process
+ * does.
  *
  *   differential list                                    names of all cases
  *   differential peer CONTROL V4 V6 SUBJECT-V4 SUBJECT-V6  serve subjects
  *   differential run CONTROL OWN-V4 OWN-V6 PEER-V4 PEER-V6 HOLE-V4 HOLE-V6 WORKERS STAT-DIRECTORY FINESSE
- *       names of cases come from standard input; lines NAME TAB CARRIER TAB RESULT go to standard output. FINESSE, if not "", is the command that is asked
- *       for the statistics of each process before it ends: STAT-DIRECTORY/PID.json
+ *       names of cases come from standard input; lines NAME TAB CARRIER TAB RESULT go to standard output. FINESSE, if
+ *       not "", is the command that is asked for the statistics of each process before it ends: STAT-DIRECTORY/PID.json
  */
 #include "differential.h"
 

@@ -1,7 +1,9 @@
 /*
- * Waits under a signal mask of their own, which lets in a signal that is pending when they begin. Linux delivers it only if the wait ends because of
- * it: when something is ready, or the time was over with nothing pending, the old mask is back before any handler runs. A signal that comes
- * meanwhile, and that the wait's mask blocks, is delivered when the call is over, and does not end it.
+ * Waits under a signal mask of their own, which lets in a signal that is pending when they begin. Linux delivers it
+ * only if the wait ends because of
+ * it: when something is ready, or the time was over with nothing pending, the old mask is back before any handler runs.
+ * A signal that comes meanwhile, and that the wait's mask blocks, is delivered when the call is over, and does not end
+ * it.
  */
 #include "differential.h"
 
@@ -161,7 +163,8 @@ __attribute__((constructor)) static void make_calls(void)
 	for (int by = 0; by < BY_COUNT; by++)
 		for (int span = 0; span < SPAN_COUNT; span++)
 			for (int pending = 0; pending < PENDING_COUNT; pending++) {
-				bool waits = span == EVER || (span == BRIEF && pending != BLOCKED_MEANWHILE); /* so long that what comes later comes just then */
+				/* so long that what comes later comes just then */
+				bool waits = span == EVER || (span == BRIEF && pending != BLOCKED_MEANWHILE);
 				char *name;
 				if (span == AT_ONCE && pending == BLOCKED_MEANWHILE)
 					continue;

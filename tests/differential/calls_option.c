@@ -1,6 +1,7 @@
 /*
- * getsockopt and setsockopt of every number of every level, with good and bad lengths and pointers. The calls are made by rule: "get.TCP.5" and "set.TCP.5".
- * What a value is cannot be compared where it measures (buffers, times, cookies): those numbers say only that there is an answer, and how long.
+ * getsockopt and setsockopt of every number of every level, with good and bad lengths and pointers. The calls are made
+ * by rule: "get.TCP.5" and "set.TCP.5". What a value is cannot be compared where it measures (buffers, times, cookies):
+ * those numbers say only that there is an answer, and how long.
  */
 #include "differential.h"
 
@@ -21,7 +22,10 @@ static const struct level levels[] = {
 };
 #define N_LEVELS (sizeof levels / sizeof *levels)
 
-/* Values that measure, or differ by design: TCP_INFO and its like; cookies; CPUs; queues; buffers that grow by themselves. */
+/*
+ * Values that measure, or differ by design: TCP_INFO and its like; cookies; CPUs; queues; buffers that grow by
+ * themselves.
+ */
 static bool is_measure(int level, int number)
 {
 	static const struct {

@@ -1,6 +1,6 @@
 /*
- * Two processes: a child of fork, or what it executes, does something with the socket that it inherited; then the parent looks. With ".alone" the
- * parent has closed its own number before, with ".late" the peer acts between the two.
+ * Two processes: a child of fork, or what it executes, does something with the socket that it inherited; then the
+ * parent looks. With ".alone" the parent has closed its own number before, with ".late" the peer acts between the two.
  */
 #include "differential.h"
 

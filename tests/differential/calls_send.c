@@ -22,7 +22,10 @@ static void call_send_twice(struct run *r, long n, long flags)
 	CALL(r, "send", send(r->fd, text, n, 0));
 }
 
-/* More than there is: the memory ends after a few bytes. What had been taken of it would be a matter of how it is copied. */
+/*
+ * More than there is: the memory ends after a few bytes. What had been taken of it would be a matter of how it is
+ * copied.
+ */
 static void call_send_edge(struct run *r, long n, long flags)
 {
 	CALL(r, "send", send(r->fd, (char *)unmapped - 40, n, flags));

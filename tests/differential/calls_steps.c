@@ -1,6 +1,7 @@
 /*
- * Sequences: a number makes some calls of the other tables, one after the other on one socket, with options set between them and endings of the peer's. They come to
- * states that nobody thought of. The same number makes the same sequence in each state, as far as the state does not choose.
+ * Sequences: a number makes some calls of the other tables, one after the other on one socket, with options set between
+ * them and endings of the peer's. They come to states that nobody thought of. The same number makes the same sequence
+ * in each state, as far as the state does not choose.
  */
 #include "differential.h"
 

@@ -1,6 +1,7 @@
 /*
- * Two threads: one is blocked in a call on the socket while the other one does something to it, or the peer does. Every blocking call × everything
- * that may end it or must not. What does not end within OVER_MS is "blocked", and is then ended by a signal; what it says then counts, too.
+ * Two threads: one is blocked in a call on the socket while the other one does something to it, or the peer does. Every
+ * blocking call × everything that may end it or must not. What does not end within OVER_MS is "blocked", and is then
+ * ended by a signal; what it says then counts, too.
  */
 #include "differential.h"
 #include "tests/task.h"
@@ -316,9 +317,9 @@ static void does_to_socket(struct run *r, enum act act)
 }
 
 /*
- * A wait tells what is ready when its thread runs: the data alone, or the end that comes some microseconds after it as well. Which of the two, the
- * machine decides, not the TCP. So the end waits here until the wait has been answered. The calls that move data say the same either way, and get
- * both in one go.
+ * A wait tells what is ready when its thread runs: the data alone, or the end that comes some microseconds after it as
+ * well. Which of the two, the machine decides, not the TCP. So the end waits here until the wait has been answered. The
+ * calls that move data say the same either way, and get both in one go.
  */
 static void peer_ends_after_data(struct run *r, struct blocked *b, enum ending both, enum ending end)
 {

@@ -147,7 +147,10 @@ static void call_epoll_unreachable(struct run *r, long unused, long unused2)
 	close(ep);
 }
 
-/* One socket, registered by several numbers: who registered last is told first. Then all but the last go, and the socket is dissolved. */
+/*
+ * One socket, registered by several numbers: who registered last is told first. Then all but the last go, and the
+ * socket is dissolved.
+ */
 static void call_epoll_numbers(struct run *r, long ending, long n)
 {
 	static const struct sockaddr unspecified = {.sa_family = AF_UNSPEC};
@@ -235,7 +238,10 @@ static void call_epoll_nested(struct run *r, long events, long unused)
 	close(inner), close(outer);
 }
 
-/* What comes while an inner epoll is ready by another member: an edge of the outer one, if the inner one's member asks for that kind of event, whether or not it is ready. */
+/*
+ * What comes while an inner epoll is ready by another member: an edge of the outer one, if the inner one's member asks
+ * for that kind of event, whether or not it is ready.
+ */
 static void call_epoll_nested_edge(struct run *r, long events, long ending)
 {
 	int p[2], inner = epoll_with(r, events), outer = epoll_create1(0);

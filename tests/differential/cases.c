@@ -1,7 +1,8 @@
 /*
  * The tables multiplied. Rules keep the number in bounds:
  *   - every call in every state, blocking and not, with every ending that the state takes;
- *   - two calls one after the other, for those that change something and those that show it, in connections and unconnected sockets;
+ *   - two calls one after the other, for those that change something and those that show it, in connections and
+ *     unconnected sockets;
  *   - each option set before, with calls that show whether the connection lives;
  *   - the tables of all options only where the set of options may differ;
  *   - sequences (calls_steps.c) in the states that lead on;

@@ -1,10 +1,12 @@
 /*
- * The differential runner: what a program sees of its sockets under finesse must equal what it sees on the kernel's TCP.
+ * The differential runner: what a program sees of its sockets under finesse must equal what it sees on the kernel's
+ * TCP.
  *
- * A *case* is: a socket brought into a *state*, an *ending* (what the peer does then), an *option* set before, and one or two *calls*. states.c, options.c
- * and the calls_*.c hold tables of these, cases.c multiplies them. The subject (subject.c) executes cases and writes down what it saw, one line of text
- * each; it is an ordinary program that knows nothing of finesse. The peer (peer.c) has kernel TCP in another network namespace and obeys the subject
- * over an AF_UNIX socket. differential.py runs the subject natively and preloaded, and compares the lines.
+ * A *case* is: a socket brought into a *state*, an *ending* (what the peer does then), an *option* set before, and one
+ * or two *calls*. states.c, options.c and the calls_*.c hold tables of these, cases.c multiplies them. The subject
+ * (subject.c) executes cases and writes down what it saw, one line of text each; it is an ordinary program that knows
+ * nothing of finesse. The peer (peer.c) has kernel TCP in another network namespace and obeys the subject over an
+ * AF_UNIX socket. differential.py runs the subject natively and preloaded, and compares the lines.
  *
  * Nothing in a line may depend on port numbers, descriptors, process ids, addresses in memory, or buffer sizes.
  */

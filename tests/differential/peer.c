@@ -1,5 +1,6 @@
 /*
- * The peer: kernel TCP, obeys one subject over each control connection. Its own waits have bounds; what it sees is told when nothing has come for QUIET_MS.
+ * The peer: kernel TCP, obeys one subject over each control connection. Its own waits have bounds; what it sees is told
+ * when nothing has come for QUIET_MS.
  */
 #include "differential.h"
 

@@ -1,8 +1,10 @@
 /*
- * The subject. One process per block of cases, forked before any of them uses TCP; the first process never does. A case that ends its process (a crash in
- * a call) or does not end is a result, and the next process goes on behind it. Results lie in memory that the processes share.
+ * The subject. One process per block of cases, forked before any of them uses TCP; the first process never does. A case
+ * that ends its process (a crash in a call) or does not end is a result, and the next process goes on behind it.
+ * Results lie in memory that the processes share.
  *
- * Every wait of a call has an end: WATCHDOG_MS after it began a signal comes, and again and again. A call that ended by it is "late".
+ * Every wait of a call has an end: WATCHDOG_MS after it began a signal comes, and again and again. A call that ended by
+ * it is "late".
  */
 #include "differential.h"
 

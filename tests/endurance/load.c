@@ -3,8 +3,8 @@
  * load client ADDRESS PORT [--count N] [--again N] [--parallel N] [--rounds N] [--first server|client] [--together] [--steady MS]
  *             [--locals FIRST-ADDRESS N]
  *
- * The server says `ready` and serves until a signal: SIGUSR1 makes it return from main, SIGTERM and SIGKILL are not handled. The client prints one JSON
- * document; status 0: every connection went as it should. See load.h.
+ * The server says `ready` and serves until a signal: SIGUSR1 makes it return from main, SIGTERM and SIGKILL are not
+ * handled. The client prints one JSON document; status 0: every connection went as it should. See load.h.
  */
 #include "load.h"
 

@@ -1,10 +1,10 @@
 /*
- * A plain TCP server and a plain TCP client that open, use and close connections by the million; one process and one thread each. They
- * know nothing of finesse.
+ * A plain TCP server and a plain TCP client that open, use and close connections by the million; one process and one
+ * thread each. They know nothing of finesse.
  *
- * A request is REQUEST_BYTES, its answer ANSWER_BYTES; both are a pattern made from the connection's number, and both ends check every byte. The
- * request says who is to close first after it: the server (it closes when the answer is written; the client reads to the end of file),
- * the client, or nobody yet.
+ * A request is REQUEST_BYTES, its answer ANSWER_BYTES; both are a pattern made from the connection's number, and both
+ * ends check every byte. The request says who is to close first after it: the server (it closes when the answer is
+ * written; the client reads to the end of file), the client, or nobody yet.
  */
 #ifndef FINESSE_TESTS_ENDURANCE_LOAD_H
 #define FINESSE_TESTS_ENDURANCE_LOAD_H

@@ -2,13 +2,14 @@
  * Fuzz target for the way of a frame: bytes → struct link_rx → ip_input_parse → the TCP core, on a connection in
  * a state that the input chooses.
  *
- * The input is a little program: two bytes of set-up, then steps (enum step), each with its arguments; what is missing at
- * its end reads as 0. Some steps give the parser raw bytes, others make a well-formed segment whose numbers are near
+ * The input is a little program: two bytes of set-up, then steps (enum step), each with its arguments; what is missing
+ * at its end reads as 0. Some steps give the parser raw bytes, others make a well-formed segment whose numbers are near
  * the connection's own, so that the fuzzer does not need to guess 32-bit numbers. Time is virtual.
  *
  * Beyond what the sanitizers and the core's own asserts see, it asserts that
  *  - a due deadline makes progress, and every segment sent can be built and parsed,
- *  - bytes sent are those that the application wrote, and bytes read are those that the peer sent (each byte is a function
+ *  - bytes sent are those that the application wrote, and bytes read are those that the peer sent (each byte is a
+ *    function
  *    of its place in the stream), however segments overlap,
  *  - all memory is back at the end.
  */
@@ -44,7 +45,10 @@ enum step { STEP_RAW, STEP_SEGMENT, STEP_SEND, STEP_RECV, STEP_WAIT, STEP_DEADLI
 #define SETUP_PASSIVE  0x20
 #define SETUP_NO_TS    0x40
 #define SETUP_PLAIN    0x80 /* neither SACK nor window scale */
-/* As states, of Fast Open (RFC 7413): SYN-RECEIVED, passive by a SYN with text that was taken, active after one of ours; SYN-SENT with text in the SYN. */
+/*
+ * As states, of Fast Open (RFC 7413): SYN-RECEIVED, passive by a SYN with text that was taken, active after one of
+ * ours; SYN-SENT with text in the SYN.
+ */
 #define SETUP_FASTOPEN 14
 #define SETUP_FASTOPEN_SENT 13
 #define SETUP_SMALL    0x01 /* buffers of 4 KiB */
@@ -224,7 +228,10 @@ static void to_tw(struct world *w, const struct tcp_segment *seg)
 	tcp_tw_may_reuse(&w->tw, w->now, TCP_TW_REUSE_US, &iss_min);
 }
 
-/* The segment as a SYN whose answer is a cookie, then its bytes as what acknowledges the cookie: it opens a connection, whatever else it says. */
+/*
+ * The segment as a SYN whose answer is a cookie, then its bytes as what acknowledges the cookie: it opens a connection,
+ * whatever else it says.
+ */
 static void to_cookie_listener(struct world *w, const struct ip_input *in)
 {
 	struct syn_cookies cookies;

@@ -1,8 +1,9 @@
 /*
  * Fuzz target for the host part of own-address mode (ip/host.h): frames, time, questions for neighbours, in any order.
  *
- * The input is a little program: a byte of set-up, then steps, each with its arguments; what is missing at its end reads as 0. A frame is raw, or has its MACs,
- * lengths and checksums made right, so that the fuzzer need not guess them. Asserts, beside what the sanitizers see:
+ * The input is a little program: a byte of set-up, then steps, each with its arguments; what is missing at its end
+ * reads as 0. A frame is raw, or has its MACs, lengths and checksums made right, so that the fuzzer need not guess
+ * them. Asserts, beside what the sanitizers see:
  *  - what is sent is well-formed, comes from our MAC, and is at most two frames for one that came in,
  *  - an address that is lost stays lost, and nothing is sent for one that is not ours but probes,
  *  - a silent host sends nothing but questions for neighbours,

@@ -1,10 +1,14 @@
 /*
- * Fuzz target for packets in pieces (ip/pieces.h): fragments of a few packets, in any order, twice, overlapping, with time between them.
+ * Fuzz target for packets in pieces (ip/pieces.h): fragments of a few packets, in any order, twice, overlapping, with
+ * time between them.
  *
- * The input is a little program: how a last packet is cut, and steps, each with its arguments; what is missing at its end reads as 0. A fragment is raw, or has its lengths and its checksum made
- * right, so that the fuzzer need not guess them. Each byte of a packet is a function of the packet and of its place. Asserts, beside what the sanitizers see:
- *  - a packet that is called whole is a well-formed one, no longer than what was given of it, and each of its bytes was given and is right,
- *  - whatever came before, a packet of which each piece comes once, in time, is whole with the last of them and not before.
+ * The input is a little program: how a last packet is cut, and steps, each with its arguments; what is missing at its
+ * end reads as 0. A fragment is raw, or has its lengths and its checksum made right, so that the fuzzer need not guess
+ * them. Each byte of a packet is a function of the packet and of its place. Asserts, beside what the sanitizers see:
+ *  - a packet that is called whole is a well-formed one, no longer than what was given of it, and each of its bytes was
+ *    given and is right,
+ *  - whatever came before, a packet of which each piece comes once, in time, is whole with the last of them and not
+ *    before.
  */
 #include <linux/if_packet.h>
 #include <string.h>

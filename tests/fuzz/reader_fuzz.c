@@ -1,7 +1,7 @@
 /*
- * The protocol readers on hostile bytes. The input is a row of pieces: a header byte (the top bit: from the client; the rest, plus one: how long),
- * then the piece. What holds: nothing is read outside the piece (sanitizers), the cut does not matter (the same bytes one by one say the same), and who is
- * silent for good stays so.
+ * The protocol readers on hostile bytes. The input is a row of pieces: a header byte (the top bit: from the client; the
+ * rest, plus one: how long), then the piece. What holds: nothing is read outside the piece (sanitizers), the cut does
+ * not matter (the same bytes one by one say the same), and who is silent for good stays so.
  */
 #include <string.h>
 

@@ -3,7 +3,8 @@
  *
  *   syn_flood INTERFACE DESTINATION-MAC DESTINATION PORT RATE SECONDS NETWORK PREFIX-LENGTH
  *
- * Sources are drawn from NETWORK/PREFIX-LENGTH (IPv4), with any port and sequence number, and options as Linux sends them. Prints how many left.
+ * Sources are drawn from NETWORK/PREFIX-LENGTH (IPv4), with any port and sequence number, and options as Linux sends
+ * them. Prints how many left.
  */
 #include <arpa/inet.h>
 #include <linux/if_packet.h>

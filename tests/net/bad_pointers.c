@@ -1,7 +1,7 @@
 /*
- * Bad pointers in every call that takes one, on a connection, a listener and other sockets; and what a program may do with SIGSEGV itself. Prints
- * each result and errno; bad_pointers_test.sh compares the output natively and under finesse. Arguments: address and port of a server that sends
- * "hello" and then echoes.
+ * Bad pointers in every call that takes one, on a connection, a listener and other sockets; and what a program may do
+ * with SIGSEGV itself. Prints each result and errno; bad_pointers_test.sh compares the output natively and under
+ * finesse. Arguments: address and port of a server that sends "hello" and then echoes.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -326,7 +326,10 @@ static void more_than_a_pipe_holds(int fd)
 	close(pipe_fd[1]);
 }
 
-/* Beyond the last address that a program can have a call ends before it looks at the socket: MSG_TRUNC would write nothing there. */
+/*
+ * Beyond the last address that a program can have a call ends before it looks at the socket: MSG_TRUNC would write
+ * nothing there.
+ */
 static void addresses_at_the_end(int fd)
 {
 	static const uintptr_t at[] = {0x7fffffffeff8, 0x7fffffffeff9, 0x7fffffffefff, 0x7ffffffff000, 0x7ffffffff001, 0x800000000000, 0x1000000000000};
@@ -349,7 +352,9 @@ static void addresses_at_the_end(int fd)
 	SAY(recv(fd, b, 16, MSG_WAITALL));
 }
 
-/* The kernel has no room for so much control data, whatever it is; and what sendmmsg cannot tell is sent all the same. */
+/*
+ * The kernel has no room for so much control data, whatever it is; and what sendmmsg cannot tell is sent all the same.
+ */
 static void much_control(int fd)
 {
 	enum { MUCH = 2000000 };

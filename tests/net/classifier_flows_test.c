@@ -1,4 +1,7 @@
-/* Listener groups against the kernel: the table of flows, and what finds its way by it: addresses, ICMP, fragments, cookies (group_members.h). */
+/*
+ * Listener groups against the kernel: the table of flows, and what finds its way by it: addresses, ICMP, fragments,
+ * cookies (group_members.h).
+ */
 #include <errno.h>
 #include <netinet/in.h>
 #include <stdlib.h>
@@ -201,7 +204,10 @@ START_TEST(families)
 }
 END_TEST
 
-/* One port, by address: a group of members 0 and 1, a group of 1 and 2, a wildcard of 2's own. The address comes before the wildcard. */
+/*
+ * One port, by address: a group of members 0 and 1, a group of 1 and 2, a wildcard of 2's own. The address comes before
+ * the wildcard.
+ */
 START_TEST(groups_and_others_on_one_port)
 {
 	struct ip_addr one = addr(OUR_V4), two = addr(OUR_V6), any = addr("::");

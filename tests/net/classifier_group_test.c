@@ -1,4 +1,7 @@
-/* Listener groups against the kernel: who gets a connection, and what becomes of it when members come, go and die (group_members.h). */
+/*
+ * Listener groups against the kernel: who gets a connection, and what becomes of it when members come, go and die
+ * (group_members.h).
+ */
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -69,8 +72,10 @@ static void is_silent(int m)
 	members[0].g->members->slots[m].syn_since_ns = 1;
 }
 
-/* A member that is stopped: what it was given first and comes again is the kernel's, and so is what finds it out. Then the others have all, and it
-   comes back when it looks. */
+/*
+ * A member that is stopped: what it was given first and comes again is the kernel's, and so is what finds it out. Then
+ * the others have all, and it comes back when it looks.
+ */
 START_TEST(a_silent_member_gets_nothing)
 {
 	struct classifier_given given = {.each = note_given};
@@ -128,7 +133,9 @@ START_TEST(nobody_accepts)
 }
 END_TEST
 
-/* All are busy: a member that accepted lately is soon done. One that accepts comes before it, however long his queue. */
+/*
+ * All are busy: a member that accepted lately is soon done. One that accepts comes before it, however long his queue.
+ */
 START_TEST(who_accepted_lately_gets_it_where_nobody_accepts)
 {
 	int listener = kernel_listener(), counts[MEMBERS_MAX];
@@ -209,7 +216,10 @@ START_TEST(the_shorter_queue_of_two)
 }
 END_TEST
 
-/* The program finds every bit, and each as likely: over 300 SYNs a fair share of five is 60, and 30 or 90 is five sigma away. */
+/*
+ * The program finds every bit, and each as likely: over 300 SYNs a fair share of five is 60, and 30 or 90 is five sigma
+ * away.
+ */
 START_TEST(slots_anywhere)
 {
 	static const unsigned slots[] = {0, 7, 8, 31, 63};
@@ -228,7 +238,10 @@ START_TEST(slots_anywhere)
 }
 END_TEST
 
-/* Every set of 64 members' slots must be chosen from exactly: each slot alone, and all of them. One member plays them all. */
+/*
+ * Every set of 64 members' slots must be chosen from exactly: each slot alone, and all of them. One member plays them
+ * all.
+ */
 START_TEST(every_slot)
 {
 	struct group_members *m;
@@ -291,7 +304,10 @@ static int n_entered(const struct member *m)
 	return n;
 }
 
-/* Of groups that a process leaves some maps stay entered, since the kernel would have it wait; they decide nothing, and those that come after find none of their flows. */
+/*
+ * Of groups that a process leaves some maps stay entered, since the kernel would have it wait; they decide nothing, and
+ * those that come after find none of their flows.
+ */
 START_TEST(groups_that_were_left_decide_nothing)
 {
 	enum { GROUPS = EBPF_LEFT_MAX + 2 };
@@ -492,8 +508,10 @@ static int drain_burst(int m, int round, int who_has[BURST])
 	return n;
 }
 
-/* 2 x 102,400 SYNs of 102,400 flows, each flow at the same time from both CPUs; members begin and stop to wait meanwhile. Each frame reaches
-   one member, both frames of a flow the same one, and none the kernel. */
+/*
+ * 2 x 102,400 SYNs of 102,400 flows, each flow at the same time from both CPUs; members begin and stop to wait
+ * meanwhile. Each frame reaches one member, both frames of a flow the same one, and none the kernel.
+ */
 START_TEST(exactly_once_from_two_cpus)
 {
 	struct injector in[2] = {{.step = 1}, {.step = -1}};

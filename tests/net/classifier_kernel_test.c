@@ -1,4 +1,7 @@
-/* Whom the classifier leaves to the kernel while an engine lives: who was the kernel's before, whom the host judges, who comes while the engine is silent. */
+/*
+ * Whom the classifier leaves to the kernel while an engine lives: who was the kernel's before, whom the host judges,
+ * who comes while the engine is silent.
+ */
 #include "tests/net/classifier_lab.h"
 
 #include <arpa/inet.h>
@@ -73,8 +76,8 @@ static bool engine_gets(struct engine *e, uint16_t sport, uint8_t flags)
 }
 
 /*
- * The host judges: SYNs climb to the judge. What follows is the engine's where it counts the connection, without any entry; an ACK also while cookies are out. What is
- * excepted is the kernel's in any case.
+ * The host judges: SYNs climb to the judge. What follows is the engine's where it counts the connection, without any
+ * entry; an ACK also while cookies are out. What is excepted is the kernel's in any case.
  */
 START_TEST(where_the_host_judges_a_count_tells)
 {
@@ -122,7 +125,10 @@ START_TEST(where_the_host_judges_a_count_tells)
 }
 END_TEST
 
-/* Who says how far it is sleeps until the next one comes. Who does not goes on by looking, further than the ring is large. */
+/*
+ * Who says how far it is sleeps until the next one comes. Who does not goes on by looking, further than the ring is
+ * large.
+ */
 START_TEST(the_judge_wakes_who_sleeps)
 {
 	enum { FIRST = 1, MANY = 3000, SETTLED = 1000 }; /* the ring holds 2,048 */
@@ -194,7 +200,10 @@ static bool comes(struct engine *e, uint16_t sport, uint8_t flags)
 	return e->seen.n;
 }
 
-/* What an engine that is stopped would not look at is the kernel's, and stays so; not a SYN that may be of a connection that the engine has. */
+/*
+ * What an engine that is stopped would not look at is the kernel's, and stays so; not a SYN that may be of a connection
+ * that the engine has.
+ */
 START_TEST(a_silent_engine_gets_no_syns)
 {
 	struct engine e;

@@ -53,23 +53,33 @@ struct flow_key key(const char *l, uint16_t lport, const char *r, uint16_t rport
 void engine_start(struct engine *e, const char *ifname);
 void engine_stop(struct engine *e);
 
-/* The peer sends a frame as it is; one that is made by its specification, without a link header where the interface has none. */
+/*
+ * The peer sends a frame as it is; one that is made by its specification, without a link header where the interface has
+ * none.
+ */
 void send_frame(const struct frame *f);
 void send_spec(const struct spec *s);
 
 /* Reads the tap up to the fence. */
 void drain_tap(struct engine *e);
 
-/* Returns when all that was sent has had its effect: in e->seen and in answers[]. `e` may be NULL: the kernel's side only. */
+/*
+ * Returns when all that was sent has had its effect: in e->seen and in answers[]. `e` may be NULL: the kernel's side
+ * only.
+ */
 void settle(struct engine *e);
 
-/* A SYN to dst:port from a fresh source port: 1 if the engine got it, 0 if the kernel answered. Both or neither fails. */
+/*
+ * A SYN to dst:port from a fresh source port: 1 if the engine got it, 0 if the kernel answered. Both or neither fails.
+ */
 int who_gets(struct engine *e, const char *dst, uint16_t port);
 
 /* The kernel's listening socket on the port of each address. */
 int kernel_listener(uint16_t port);
 
-/* Runs the tests that `add` puts into the case, once for each backend. Returns main's exit status: 77 where it cannot. */
+/*
+ * Runs the tests that `add` puts into the case, once for each backend. Returns main's exit status: 77 where it cannot.
+ */
 int classifier_main(const char *name, void (*add)(TCase *tc));
 
 #endif

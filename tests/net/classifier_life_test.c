@@ -1,4 +1,6 @@
-/* Life and death of classifiers: processes that end, fork or share an interface, programs of others, places, failure. */
+/*
+ * Life and death of classifiers: processes that end, fork or share an interface, programs of others, places, failure.
+ */
 #include "tests/net/classifier_lab.h"
 
 #include <errno.h>

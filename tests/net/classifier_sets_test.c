@@ -103,7 +103,10 @@ START_TEST(flows_are_exact)
 }
 END_TEST
 
-/* Flows whose local ports share their slots: two are there, the others are in the set, and each comes and goes alone, whichever was first. */
+/*
+ * Flows whose local ports share their slots: two are there, the others are in the set, and each comes and goes alone,
+ * whichever was first.
+ */
 START_TEST(flows_share_slots)
 {
 	enum { APART = 2048, N = 4 }; /* CLASSIFIER_SLOTS */

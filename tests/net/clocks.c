@@ -1,6 +1,6 @@
 /*
- * A library that stands before libfinesse.so and tells another time, as faketime does: all clocks are three days ahead, but for whoever its own poll calls.
- * So an engine that asks it gets two times in turn.
+ * A library that stands before libfinesse.so and tells another time, as faketime does: all clocks are three days ahead,
+ * but for whoever its own poll calls. So an engine that asks it gets two times in turn.
  */
 #include <dlfcn.h>
 #include <poll.h>

@@ -1,5 +1,6 @@
 /*
- * A program that connects while it does something else: natively and under finesse each connect succeeds, and what is written then arrives.
+ * A program that connects while it does something else: natively and under finesse each connect succeeds, and what is
+ * written then arrives.
  *
  *     connecting given_up ADDRESS PORT    connects that are given up at once, between others
  *     connecting spawn ADDRESS PORT       another thread starts programs

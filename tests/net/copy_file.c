@@ -1,6 +1,8 @@
 /*
- * Files sent whole and in parts by sendfile, to sockets that wait and that do not, from memory and from the disk, behind other bytes: prints for each how much was sent, the
- * offset, and whether the bytes came back as they stand in the file; and whether who asks for more than there is was short of room. copy_kinds_test.sh compares natively and under finesse, whose engine carries the connections.
+ * Files sent whole and in parts by sendfile, to sockets that wait and that do not, from memory and from the disk,
+ * behind other bytes: prints for each how much was sent, the offset, and whether the bytes came back as they stand in
+ * the file; and whether who asks for more than there is was short of room. copy_kinds_test.sh compares natively and
+ * under finesse, whose engine carries the connections.
  *
  *     copy_file ADDRESS PORT FILE      a server that echoes; FILE is made
  */
@@ -100,7 +102,10 @@ static void try(size_t k)
 	printf("%zu: %s, sent %zu, offset %ld, %s\n", k, sent_before ? "begun" : "not begun", sent, (long)at, right ? "right" : "wrong");
 }
 
-/* Who was short of room hears when there is some again. That was so before the last byte came back, which acknowledges the bytes. */
+/*
+ * Who was short of room hears when there is some again. That was so before the last byte came back, which acknowledges
+ * the bytes.
+ */
 static void ask_for_more_than_there_is(size_t n, size_t there)
 {
 	struct epoll_event event = {.events = EPOLLOUT | EPOLLET};

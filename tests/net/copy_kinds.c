@@ -1,6 +1,7 @@
 /*
- * Every kind of source and target × sendfile, splice, tee and copy_file_range, beside a connection: prints each result, errno, the offset, the
- * position and what the source still has. copy_kinds_test.sh compares natively and under finesse, whose engine carries the connections.
+ * Every kind of source and target × sendfile, splice, tee and copy_file_range, beside a connection: prints each result,
+ * errno, the offset, the position and what the source still has. copy_kinds_test.sh compares natively and under
+ * finesse, whose engine carries the connections.
  *
  *     copy_kinds ADDRESS PORT FILE      a server that echoes; a file to make
  *
@@ -339,7 +340,10 @@ static void *reads_all(void *arg)
 	return NULL;
 }
 
-/* sendfile needs no number of its own: with none left it says the same. Last: the limit and the capability do not come back. */
+/*
+ * sendfile needs no number of its own: with none left it says the same. Last: the limit and the capability do not come
+ * back.
+ */
 static void no_number_left(void)
 {
 	static const off_t places[] = {0, FILE_BYTES - 5, FILE_BYTES, FILE_BYTES + 5};

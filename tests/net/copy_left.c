@@ -1,6 +1,7 @@
 /*
- * sendfile and splice that are left while they wait, by cancellation or by a handler that jumps away: prints for each how often that went as it should, how many
- * descriptors stayed behind, and whether the thread may still be cancelled. copy_kinds_test.sh compares natively and under finesse, whose engine carries the connections.
+ * sendfile and splice that are left while they wait, by cancellation or by a handler that jumps away: prints for each
+ * how often that went as it should, how many descriptors stayed behind, and whether the thread may still be cancelled.
+ * copy_kinds_test.sh compares natively and under finesse, whose engine carries the connections.
  *
  *     copy_left ADDRESS PORT      a server that echoes
  */

@@ -3,9 +3,11 @@
  *
  *     deciding ADDRESS PORT CLOSED_PORT KERNELS_PORT
  *
- * When Linux sends a SYN it has the socket's lock, and whoever calls then waits for that and finds a socket that connects. Here the other thread calls just then, without
- * luck: both share one processor, the other one has a real-time priority, and it waits at a packet socket for the SYN. So it runs before the system call that sends
- * the SYN returns to the thread that connects. Handshakes take long (connecting.py's link), so all calls find the connection in SYN-SENT.
+ * When Linux sends a SYN it has the socket's lock, and whoever calls then waits for that and finds a socket that
+ * connects. Here the other thread calls just then, without
+ * luck: both share one processor, the other one has a real-time priority, and it waits at a packet socket for the SYN.
+ * So it runs before the system call that sends the SYN returns to the thread that connects. Handshakes take long
+ * (connecting.py's link), so all calls find the connection in SYN-SENT.
  *
  * The third port is open, and a rule leaves it to the kernel.
  *

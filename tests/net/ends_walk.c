@@ -1,6 +1,6 @@
 /*
- * Ends: what every call says after a reset, a refusal, a time-out, a shutdown, a dissolved connection. ends_test.sh runs it natively and under finesse over a veth and
- * compares what it prints, which depends on neither time nor ports.
+ * Ends: what every call says after a reset, a refusal, a time-out, a shutdown, a dissolved connection. ends_test.sh
+ * runs it natively and under finesse over a veth and compares what it prints, which depends on neither time nor ports.
  *
  *     ends_walk peer SOCKET              the other host: the kernel's TCP, told what to do over a Unix socket
  *     ends_walk GROUP SOCKET PEER HOLE   the calls; HOLE is a neighbour that never answers
@@ -620,7 +620,10 @@ static void wait_for_child(pid_t pid, const char *who)
 	say("  %s: %s\n", who, WIFEXITED(status) && !WEXITSTATUS(status) ? "done" : "failed");
 }
 
-/* A child is the last to close what lingers; another one uses a connection that it inherited, and must not wait for that. */
+/*
+ * A child is the last to close what lingers; another one uses a connection that it inherited, and must not wait for
+ * that.
+ */
 static void last_closed_by_a_child(void)
 {
 	static char block[65536];

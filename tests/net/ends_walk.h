@@ -1,4 +1,6 @@
-/* What the parts of ends_walk share: the two ends' ports, the words to the peer, and calls that say what came of them. */
+/*
+ * What the parts of ends_walk share: the two ends' ports, the words to the peer, and calls that say what came of them.
+ */
 #ifndef TESTS_NET_ENDS_WALK_H
 #define TESTS_NET_ENDS_WALK_H
 

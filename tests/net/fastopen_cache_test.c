@@ -1,4 +1,7 @@
-/* The cache of TCP Fast Open's cookies: what one process notes, another knows; namespaces and pairs are apart; it is bounded; what is spoiled is not believed. */
+/*
+ * The cache of TCP Fast Open's cookies: what one process notes, another knows; namespaces and pairs are apart; it is
+ * bounded; what is spoiled is not believed.
+ */
 #include <check.h>
 #include <fcntl.h>
 #include <stdio.h>

@@ -1,6 +1,6 @@
 /*
- * firewall_check against real rules: nftables by nft, legacy tables by the same socket options that iptables uses, and a program on
- * a cgroup of the test's own. Everything in a network namespace of its own.
+ * firewall_check against real rules: nftables by nft, legacy tables by the same socket options that iptables uses, and
+ * a program on a cgroup of the test's own. Everything in a network namespace of its own.
  */
 #include <check.h>
 #include <errno.h>
@@ -174,7 +174,10 @@ START_TEST(nftables)
 }
 END_TEST
 
-/* The parts of a concatenation begin at words of their own, and end with zeros, whatever was in the registers before: here a name that fills them. */
+/*
+ * The parts of a concatenation begin at words of their own, and end with zeros, whatever was in the registers before:
+ * here a name that fills them.
+ */
 START_TEST(concatenations)
 {
 	static const char *const rules[] = {"tcp dport . ip saddr { 80 . 192.0.2.1 }", "ip saddr . tcp dport { 192.0.2.1 . 80 }", "meta l4proto . th dport { tcp . 80 }"};
@@ -298,7 +301,8 @@ START_TEST(open_ports)
 END_TEST
 
 /*
- * Ports that are open to all but the sources that the rules name. `named`, `others`: of the family of `named`, separated by blanks. "": the port is not open to any of them.
+ * Ports that are open to all but the sources that the rules name. `named`, `others`: of the family of `named`,
+ * separated by blanks. "": the port is not open to any of them.
  */
 static const struct {
 	const char *rules, *named, *others;
@@ -383,7 +387,8 @@ START_TEST(named_sources)
 END_TEST
 
 /*
- * conntrack has the engine's connections by their SYN alone, and too long: where a rule's verdict depends on their number, a server is the kernel's.
+ * conntrack has the engine's connections by their SYN alone, and too long: where a rule's verdict depends on their
+ * number, a server is the kernel's.
  */
 static const struct {
 	const char *rules;

@@ -234,8 +234,9 @@ static void stay_on_this_cpu(void)
 }
 
 /*
- * An IPv6 address is usable when the kernel has the local route to it; what comes before is dropped. A kernel thread makes that route, some time after the address is there,
- * and one that was added with `nodad` is never shown as tentative meanwhile. So wait for both.
+ * An IPv6 address is usable when the kernel has the local route to it; what comes before is dropped. A kernel thread
+ * makes that route, some time after the address is there, and one that was added with `nodad` is never shown as
+ * tentative meanwhile. So wait for both.
  */
 void net_wait_addresses(const char *ifname)
 {
@@ -262,7 +263,10 @@ int net_enter(void)
 		"echo 0 >/proc/sys/net/ipv6/conf/a/accept_dad && "
 		"echo 0 >/proc/sys/net/ipv6/conf/a/router_solicitations && "
 		"ip link set dev a up && ip link set dev b up");
-	/* Whoever came up first of a pair drops what is sent until a work queue of the kernel's has seen that the other one is there. */
+	/*
+	 * Whoever came up first of a pair drops what is sent until a work queue of the kernel's has seen that the other
+	 * one is there.
+	 */
 	net_run("while ip -o link show | grep '[ab]@[ab]:' | grep -q 'DOWN '; do sleep 0.01; done");
 	net_run("ip addr add %s/24 dev a && ip addr add %s/24 dev a && ip addr add %s/64 dev a nodad",
 		OUR_V4, OUR_V4_B, OUR_V6);

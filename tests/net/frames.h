@@ -6,7 +6,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Our end `a` and the peer's end `b` of the veth, both in the test's own namespace; `b` has no addresses, so that only we speak there. */
+/*
+ * Our end `a` and the peer's end `b` of the veth, both in the test's own namespace; `b` has no addresses, so that only
+ * we speak there.
+ */
 #define OUR_V4    "10.77.0.1"
 #define OUR_V4_B  "10.77.0.4" /* a second address */
 #define PEER_V4   "10.77.0.2"

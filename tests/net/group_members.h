@@ -1,7 +1,7 @@
 /*
- * Members of a listener group for tests: each a packet socket with a classifier of its own on one end of a veth, "a"; hand-made frames come from the
- * other end, "b". A frame must reach exactly one member, or the kernel, which is seen by its answer. Silence is asserted by fences: one frame that
- * all members see, and one that the kernel answers.
+ * Members of a listener group for tests: each a packet socket with a classifier of its own on one end of a veth, "a";
+ * hand-made frames come from the other end, "b". A frame must reach exactly one member, or the kernel, which is seen by
+ * its answer. Silence is asserted by fences: one frame that all members see, and one that the kernel answers.
  */
 #ifndef FINESSE_TESTS_NET_GROUP_MEMBERS_H
 #define FINESSE_TESTS_NET_GROUP_MEMBERS_H

@@ -1,14 +1,17 @@
 /*
- * A handler that interrupts a waiting call does something to the call's socket, and opens its port again: natively and under finesse the same comes of it.
+ * A handler that interrupts a waiting call does something to the call's socket, and opens its port again: natively and
+ * under finesse the same comes of it.
  *
  *     handled OWN_ADDRESS ADDRESS PORT SILENT_ADDRESS RESETTING_PORT
  *
- * Linux's call has let go of the socket before the handler runs. So a port is free again when the handler has closed its socket; and a call that starts again (SA_RESTART)
- * looks at the number anew. At ADDRESS somebody listens, who neither says nor reads anything. Nobody answers at SILENT_ADDRESS.
- * Who accepts at RESETTING_PORT resets the connection on the first byte: what comes of the network while a handler runs is not lost.
+ * Linux's call has let go of the socket before the handler runs. So a port is free again when the handler has closed
+ * its socket; and a call that starts again (SA_RESTART) looks at the number anew. At ADDRESS somebody listens, who
+ * neither says nor reads anything. Nobody answers at SILENT_ADDRESS. Who accepts at RESETTING_PORT resets the
+ * connection on the first byte: what comes of the network while a handler runs is not lost.
  *
- * A parent sends the signal when the call is asleep. If it sleeps again, the parent sends another signal, whose handler does nothing and has no SA_RESTART.
- * Prints a line for each case: what the handler saw, what the call said, and whether one signal was enough (a send may find room between two).
+ * A parent sends the signal when the call is asleep. If it sleeps again, the parent sends another signal, whose handler
+ * does nothing and has no SA_RESTART. Prints a line for each case: what the handler saw, what the call said, and
+ * whether one signal was enough (a send may find room between two).
  */
 #include <arpa/inet.h>
 #include <errno.h>

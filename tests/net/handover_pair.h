@@ -1,6 +1,7 @@
 /*
- * A connection between two kernel sockets (a at 10.8.0.1, b at 10.8.0.2 in a second namespace); a is read through TCP_REPAIR into a snapshot, closed without a word, and comes back from it.
- * b must not notice, and every byte must be there. Needs root. Every wait is a poll with a bound. A process has one pair: libcheck forks for each test.
+ * A connection between two kernel sockets (a at 10.8.0.1, b at 10.8.0.2 in a second namespace); a is read through
+ * TCP_REPAIR into a snapshot, closed without a word, and comes back from it. b must not notice, and every byte must be
+ * there. Needs root. Every wait is a poll with a bound. A process has one pair: libcheck forks for each test.
  */
 #ifndef FINESSE_TESTS_NET_HANDOVER_PAIR_H
 #define FINESSE_TESTS_NET_HANDOVER_PAIR_H

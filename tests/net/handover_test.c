@@ -166,7 +166,9 @@ START_TEST(two_steps)
 }
 END_TEST
 
-/* What the peer says while the socket is made comes to who had the connection: it is put in place behind what is there. */
+/*
+ * What the peer says while the socket is made comes to who had the connection: it is put in place behind what is there.
+ */
 START_TEST(what_comes_between_the_steps)
 {
 	static uint8_t unread[40000];
@@ -294,7 +296,10 @@ static int superuser_repairs(int fd, const struct privileged_repair *r)
 	return err;
 }
 
-/* Once to enter repair mode, with the buffers and the address, and once to leave it: a server that ends does it for each connection. */
+/*
+ * Once to enter repair mode, with the buffers and the address, and once to leave it: a server that ends does it for
+ * each connection.
+ */
 START_TEST(somebody_is_asked_twice)
 {
 	static const struct privileged_ops ops = {.repair = superuser_repairs};

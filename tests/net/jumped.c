@@ -1,10 +1,12 @@
 /*
- * A signal's handler leaves a call by siglongjmp, at each of its steps; then the program closes the connection. Whatever the call held must be gone with it: the connection ends.
+ * A signal's handler leaves a call by siglongjmp, at each of its steps; then the program closes the connection.
+ * Whatever the call held must be gone with it: the connection ends.
  *
  *     jumped OWN_ADDRESS ADDRESS PORT
  *
- * A parent traces the thread (ptrace) and sends the signal: after each eighth of the first instructions of the call, and before and after each of its system calls. The connection is bound to
- * a port, and its close resets it (SO_LINGER 0). So the port is free then. If something still had the connection, bind would say EADDRINUSE.
+ * A parent traces the thread (ptrace) and sends the signal: after each eighth of the first instructions of the call,
+ * and before and after each of its system calls. The connection is bound to a port, and its close resets it (SO_LINGER
+ * 0). So the port is free then. If something still had the connection, bind would say EADDRINUSE.
  *
  * Prints a line for each call: in how many places something was left.
  */

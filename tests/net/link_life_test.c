@@ -1,5 +1,6 @@
 /*
- * The life and death of a packet link: what it leaves to the program, a fork, an interface that goes, io_uring refused, and who ends what. As link_test: root, a veth pair.
+ * The life and death of a packet link: what it leaves to the program, a fork, an interface that goes, io_uring refused,
+ * and who ends what. As link_test: root, a veth pair.
  */
 #include "base/fd.h"
 #include "link/link.h"
@@ -173,7 +174,10 @@ START_TEST(without_io_uring_it_keeps_nothing)
 END_TEST
 
 /* The ring is made while the caller goes on; a link that is closed before is closed as a whole. */
-/* Elsewhere somebody makes interfaces, and holds the kernel's lock of the network: a program that comes up, or hears of a change, does not wait for that. */
+/*
+ * Elsewhere somebody makes interfaces, and holds the kernel's lock of the network: a program that comes up, or hears of
+ * a change, does not wait for that.
+ */
 START_TEST(opened_while_others_hold_the_network)
 {
 	struct rtnl_hold hold;

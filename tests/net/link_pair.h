@@ -1,4 +1,7 @@
-/* Two links at the two ends of a veth pair, va and vb, each in the tests' own network namespace; what was seen there; and sequence numbers in frames. For the tests of src/link. */
+/*
+ * Two links at the two ends of a veth pair, va and vb, each in the tests' own network namespace; what was seen there;
+ * and sequence numbers in frames. For the tests of src/link.
+ */
 #ifndef TESTS_NET_LINK_PAIR_H
 #define TESTS_NET_LINK_PAIR_H
 
@@ -35,7 +38,10 @@ int run_suite(Suite *(*make)(void));
 /* Accepts one ethertype only: no frame of the host's own (MLD, router solicitations) disturbs. */
 void accept_only(struct link *l, uint16_t ethertype);
 struct link *open_link(const char *ifname, bool no_io_uring);
-/* Whoever came up first of a pair drops what is sent until a work queue of the kernel's has seen that the other one is there: waits for that. */
+/*
+ * Whoever came up first of a pair drops what is sent until a work queue of the kernel's has seen that the other one is
+ * there: waits for that.
+ */
 void make_pair(void);
 /* make_pair, link_a and link_b on it. */
 void open_pair(bool no_io_uring);

@@ -225,7 +225,10 @@ static void unblock_and_drain(void)
 	link_drain(link_b, &seen_b.handler, 256);
 }
 
-/* veth's receive queues are per CPU: what the qdisc sends from two of them may overtake on the way, whatever order it was given. */
+/*
+ * veth's receive queues are per CPU: what the qdisc sends from two of them may overtake on the way, whatever order it
+ * was given.
+ */
 static void on_one_cpu(void)
 {
 	cpu_set_t one;
@@ -288,7 +291,10 @@ START_TEST(little_waits_in_a_slow_queue)
 }
 END_TEST
 
-/* The queue refuses what it has no room for. It is full of our frames: they leave, and the refused ones follow in order. */
+/*
+ * The queue refuses what it has no room for. It is full of our frames: they leave, and the refused ones follow in
+ * order.
+ */
 START_TEST(a_queue_that_refuses_is_waited_for)
 {
 	enum { FRAMES = 400, TURN = 3 }; /* fewer than are handed over by io_uring at once: that goes on behind a refused one */

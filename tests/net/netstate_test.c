@@ -228,7 +228,10 @@ START_TEST(a_pair_is_known_as_one)
 }
 END_TEST
 
-/* Elsewhere somebody makes interfaces, and holds the kernel's lock of the network: what was notified is known all the same. */
+/*
+ * Elsewhere somebody makes interfaces, and holds the kernel's lock of the network: what was notified is known all the
+ * same.
+ */
 START_TEST(notified_while_others_hold_the_network)
 {
 	struct ip_addr a = addr("10.1.0.1"), got[8];
@@ -488,7 +491,10 @@ START_TEST(route_that_expires)
 		usleep(10000);
 	ck_assert_int_eq(ret, -ENETUNREACH);
 	ck_assert_int_eq(route("fd99::1", &r), 0);
-	/* Advertised again before it was collected: not even that is told. (Changed in place here; some kernels tell of this way to say it.) */
+	/*
+	 * Advertised again before it was collected: not even that is told. (Changed in place here; some kernels tell of
+	 * this way to say it.)
+	 */
 	sh("ip -6 route change fd98::/64 via fd01::2 dev d0 proto ra expires 300 2>/dev/null || ip -6 route replace fd98::/64 via fd01::2 dev d0 proto ra expires 300");
 	end_us = clock_now_us() + 4 * WAIT_MS * USEC_PER_MSEC;
 	while ((ret = route("fd98::1", &r)) != 0 && clock_now_us() < end_us) /* nobody reads what is told */
@@ -556,7 +562,10 @@ static bool is_served(const char *ifname, const char *address)
 	return served;
 }
 
-/* Of the kernel that runs this test no VRF is wanted: the rule that the first one brings, and what is notified of its slaves. */
+/*
+ * Of the kernel that runs this test no VRF is wanted: the rule that the first one brings, and what is notified of its
+ * slaves.
+ */
 START_TEST(interfaces_of_a_vrf_are_the_kernels)
 {
 	add_dummy("d0", "10.1.0.1/24");
@@ -636,7 +645,10 @@ static int wait_resolved(const char *to, uint8_t mac[6])
 	return ret;
 }
 
-/* Of a neighbour that is there. The kernel gives up after its three questions, which a busy machine may need longer to answer: then it is asked again. */
+/*
+ * Of a neighbour that is there. The kernel gives up after its three questions, which a busy machine may need longer to
+ * answer: then it is asked again.
+ */
 static void until_resolved(const char *to, uint8_t mac[6])
 {
 	int ret;
@@ -703,7 +715,10 @@ START_TEST(stale_neighbour_is_used_and_confirmed)
 }
 END_TEST
 
-/* Elsewhere somebody makes interfaces, and holds the kernel's lock of the network. Who has it resolved or confirmed does not wait for that. */
+/*
+ * Elsewhere somebody makes interfaces, and holds the kernel's lock of the network. Who has it resolved or confirmed
+ * does not wait for that.
+ */
 START_TEST(neighbour_is_used_while_others_hold_the_network)
 {
 	static const uint8_t want[6] = {2, 0, 0, 0, 0, 2};
@@ -867,7 +882,10 @@ START_TEST(neighbour_for_which_there_is_no_room)
 }
 END_TEST
 
-/* Whoever asked for us told nobody that the kernel had no room: after a while it turns out that it has no entry. One that it gave up says something else. */
+/*
+ * Whoever asked for us told nobody that the kernel had no room: after a while it turns out that it has no entry. One
+ * that it gave up says something else.
+ */
 START_TEST(neighbour_of_which_nothing_is_heard)
 {
 	struct ip_addr a = addr("10.3.0.77");

@@ -1,6 +1,6 @@
 /*
- * Walks the table of socket options: sets and reads each of them in every way on sockets in every state, and prints what the calls gave. Run natively
- * and under finesse, the output must be the same (options_test.sh).
+ * Walks the table of socket options: sets and reads each of them in every way on sockets in every state, and prints
+ * what the calls gave. Run natively and under finesse, the output must be the same (options_test.sh).
  *
  *   options_walk peer                     holds the other ends of connections; ends with its standard input
  *   options_walk walk OWN PEER DEAD       addresses: of this host, of the peer's, and one that nobody has
@@ -370,7 +370,10 @@ static void say_wait(const char *what, long r)
 	printf("time-outs below zero, %s: %s\n", what, r < 0 ? strerrorname_np(errno) : "ok");
 }
 
-/* A time-out below zero, set before anything else: no call waits. It reads back as zero, which is for ever, so only the calls tell. */
+/*
+ * A time-out below zero, set before anything else: no call waits. It reads back as zero, which is for ever, so only the
+ * calls tell.
+ */
 static void below_zero(void)
 {
 	struct sockaddr_storage a;

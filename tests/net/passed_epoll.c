@@ -1,7 +1,7 @@
 /*
- * An epoll that is reached by other numbers than the one it was made under: by dup, by fork, and by a message (SCM_RIGHTS), in which it stays what it
- * is, though every number of it is closed meanwhile. Prints what each call says; passed_epoll_test.sh compares natively and under finesse, whose
- * engine carries the connections.
+ * An epoll that is reached by other numbers than the one it was made under: by dup, by fork, and by a message
+ * (SCM_RIGHTS), in which it stays what it is, though every number of it is closed meanwhile. Prints what each call
+ * says; passed_epoll_test.sh compares natively and under finesse, whose engine carries the connections.
  *
  *     passed_epoll ADDRESS PORT      a server that echoes
  */

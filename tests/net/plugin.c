@@ -1,4 +1,7 @@
-/* A library as a program loads it by dlopen: it uses the program's socket by each kind of reference that a linker makes. */
+/*
+ * A library as a program loads it by dlopen: it uses the program's socket by each kind of reference that a linker
+ * makes.
+ */
 #include <dlfcn.h>
 #include <errno.h>
 #include <stdlib.h>

@@ -135,7 +135,10 @@ START_TEST(picking_stays_cheap)
 	struct used *used = used_new();
 	for (unsigned i = 0; i < UPPER_PORTS; i++)
 		used->port[pick(p, used, 80)] = true;
-	/* Whenever blocks are leased, that is one search that failed, and one on from their middle: nine times for the 71 blocks. */
+	/*
+	 * Whenever blocks are leased, that is one search that failed, and one on from their middle: nine times for the
+	 * 71 blocks.
+	 */
 	ck_assert_uint_lt(used->asked, UPPER_PORTS * 7);
 	used->asked = 0;
 	for (unsigned i = 0; i < UPPER_PORTS; i++)
@@ -199,7 +202,10 @@ static bool is_kernels(struct ports_in_use *u, const struct flow_key *key)
 	return used->kernels && used->kernels--;
 }
 
-/* The first connections ask about their own 4-tuples, and a port of the kernel's to another destination is good for them; then whole ports count. */
+/*
+ * The first connections ask about their own 4-tuples, and a port of the kernel's to another destination is good for
+ * them; then whole ports count.
+ */
 START_TEST(the_first_ask_for_themselves)
 {
 	struct used *used = used_new();

@@ -1,7 +1,7 @@
 /*
- * Calls of readiness that generated steps do not make: wrong arguments and their order, signals and masks, threads in one epoll, no fd left, numbers
- * that are closed while they are waited for, a socket that becomes the kernel's. `ready_steps calls PATH PEER-IP` prints what they said; natively and
- * under finesse it must be the same.
+ * Calls of readiness that generated steps do not make: wrong arguments and their order, signals and masks, threads in
+ * one epoll, no fd left, numbers that are closed while they are waited for, a socket that becomes the kernel's.
+ * `ready_steps calls PATH PEER-IP` prints what they said; natively and under finesse it must be the same.
  */
 #include "ready_steps.h"
 
@@ -252,9 +252,9 @@ static int one_told(struct sleeper *w, int n, const int p[2])
 }
 
 /*
- * A socket that is ready already is added while a thread sleeps in the kernel's wait. Under finesse a mark in the kernel's epoll wakes the thread. It must
- * be gone when the last thread has left, or later waits never sleep. So the epoll itself is asked, past everything that is between: its edge was told, and it
- * has nothing.
+ * A socket that is ready already is added while a thread sleeps in the kernel's wait. Under finesse a mark in the
+ * kernel's epoll wakes the thread. It must be gone when the last thread has left, or later waits never sleep. So the
+ * epoll itself is asked, past everything that is between: its edge was told, and it has nothing.
  */
 static long added_beside_waits(int s, int rounds)
 {
@@ -272,7 +272,10 @@ static long added_beside_waits(int s, int rounds)
 	return wrong;
 }
 
-/* The number of an epoll goes to another file while a thread waits in it, with a dup of it (`kept`) and without: what is in the set is told all the same. */
+/*
+ * The number of an epoll goes to another file while a thread waits in it, with a dup of it (`kept`) and without: what
+ * is in the set is told all the same.
+ */
 static long number_reused_beside_waits(int s, bool kept, int rounds)
 {
 	struct sleeper w;
@@ -482,7 +485,10 @@ static void numbers(int l, int s)
 	}
 }
 
-/* A one-shot registration that has told is silent, also of what is always told, and also where the socket becomes the kernel's in between. */
+/*
+ * A one-shot registration that has told is silent, also of what is always told, and also where the socket becomes the
+ * kernel's in between.
+ */
 static void one_shot_that_moves(int s)
 {
 	struct epoll_event ev, again = {.events = EPOLLIN | EPOLLONESHOT, .data.u32 = 2};

@@ -1,12 +1,14 @@
 /*
- * Readiness by generated steps: a seed makes a sequence of epoll_ctl, waits, poll, select, traffic, shutdown, dup and close over connections to another
- * host, a listener, pipes and epolls in epolls; each step prints what the calls said. Run natively and under finesse, the output must be the same.
+ * Readiness by generated steps: a seed makes a sequence of epoll_ctl, waits, poll, select, traffic, shutdown, dup and
+ * close over connections to another host, a listener, pipes and epolls in epolls; each step prints what the calls said.
+ * Run natively and under finesse, the output must be the same.
  *
  *   ready_steps peer PATH SERVER-IP      the other host: does what the program says over the Unix socket PATH, in a network namespace of its own
  *   ready_steps run PATH PEER-IP SEED [STEPS]
  *   ready_steps calls PATH PEER-IP       the calls of ready_calls.c instead
  *
- * Deterministic: before the next step the program waits, with a bound, until what the peer did has arrived (FIONREAD, poll), so that only states are compared.
+ * Deterministic: before the next step the program waits, with a bound, until what the peer did has arrived (FIONREAD,
+ * poll), so that only states are compared.
  */
 #include "ready_steps.h"
 
@@ -67,8 +69,10 @@ static struct sockaddr_un control_address(const char *path)
 	return u;
 }
 
-/* Buffers of one size: how they grow is not the question. A sender's is far larger than its receiver's, so that one that is full does not become
-   writable by what the receiver takes late. */
+/*
+ * Buffers of one size: how they grow is not the question. A sender's is far larger than its receiver's, so that one
+ * that is full does not become writable by what the receiver takes late.
+ */
 static void fix_buffers(int fd)
 {
 	int send_bytes = 200000, receive_bytes = 16384;
@@ -593,7 +597,10 @@ static void step_wait(void)
 	wait_and_print(targets[e].fd);
 }
 
-/* A few at a time: everybody is told within as many waits as there are, twice over. Each different event is printed once. */
+/*
+ * A few at a time: everybody is told within as many waits as there are, twice over. Each different event is printed
+ * once.
+ */
 static void step_wait_narrow(void)
 {
 	struct epoll_event seen[2 * TARGETS * 2], ev[2];

@@ -1,7 +1,7 @@
 /*
- * A handler closes a listener, and binds and listens at its port anew, whatever call on the listener it interrupts: as a server does that starts
- * again on a signal. Calls that do not wait. Prints for each call how many of the handlers found the port taken; reopened_test.sh runs it natively
- * and under finesse.
+ * A handler closes a listener, and binds and listens at its port anew, whatever call on the listener it interrupts: as
+ * a server does that starts again on a signal. Calls that do not wait. Prints for each call how many of the handlers
+ * found the port taken; reopened_test.sh runs it natively and under finesse.
  *
  *     reopened ADDRESS
  */

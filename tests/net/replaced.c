@@ -1,13 +1,14 @@
 /*
- * dup2 of a connection over a kernel socket that lingers: the number is the connection's at once, for every other thread, and the caller alone waits
- * for the old socket's close.
+ * dup2 of a connection over a kernel socket that lingers: the number is the connection's at once, for every other
+ * thread, and the caller alone waits for the old socket's close.
  *
  *     replaced ADDRESS
  *
- * Nobody answers at ADDRESS. The old socket is a connection by loopback whose peer reads nothing until another thread has seen the number changed. So
- * who must wait for the close first waits for ever, and the alarm ends the program. A child that is forked meanwhile has no part in the old socket:
- * its peer reads end of file while the child lives. Connections that begin meanwhile bring descriptors that are not the program's: it closes every
- * number that it does not know, as daemons do, and finds none.
+ * Nobody answers at ADDRESS. The old socket is a connection by loopback whose peer reads nothing until another thread
+ * has seen the number changed. So who must wait for the close first waits for ever, and the alarm ends the program. A
+ * child that is forked meanwhile has no part in the old socket: its peer reads end of file while the child lives.
+ * Connections that begin meanwhile bring descriptors that are not the program's: it closes every number that it does
+ * not know, as daemons do, and finds none.
  *
  * Prints a line for each of these: the same natively and under finesse.
  */

@@ -17,7 +17,9 @@ static struct requeue *requeue(void)
 	return q;
 }
 
-/* a comes back from accept, as if the kernel had made the handshake: what b said is there to be read, and both go on. */
+/*
+ * a comes back from accept, as if the kernel had made the handshake: what b said is there to be read, and both go on.
+ */
 static void give_to_queue(const struct tcp_snapshot *s)
 {
 	struct requeue *q = requeue();

@@ -1,9 +1,11 @@
 /*
- * Holds the kernel's lock of the network (rtnl_lock) for as long as a test wants: what makes and ends interfaces elsewhere on the host does that, too.
+ * Holds the kernel's lock of the network (rtnl_lock) for as long as a test wants: what makes and ends interfaces
+ * elsewhere on the host does that, too.
  *
- * A thread asks for the number of an interface's strings (ETHTOOL_GSSET_INFO). The kernel reads the question with the lock in its hands, and the
- * question lies in a page that userfaultfd(2) gives only when the test says so. The whole machine waits meanwhile. So a watchdog gives the page after
- * RTNL_HOLD_MAX_MS, and the holder tells that it had to: the test has failed then.
+ * A thread asks for the number of an interface's strings (ETHTOOL_GSSET_INFO). The kernel reads the question with the
+ * lock in its hands, and the question lies in a page that userfaultfd(2) gives only when the test says so. The whole
+ * machine waits meanwhile. So a watchdog gives the page after RTNL_HOLD_MAX_MS, and the holder tells that it had to:
+ * the test has failed then.
  */
 #ifndef FINESSE_TESTS_RTNL_HOLD_H
 #define FINESSE_TESTS_RTNL_HOLD_H

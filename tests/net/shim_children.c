@@ -300,7 +300,9 @@ void clones(void)
 		SAY(child_status(pid));
 		close(c);
 	}
-	/* Its function's result is its status; a child that execs while its parent waits; a thread's memory is shared. */
+	/*
+	 * Its function's result is its status; a child that execs while its parent waits; a thread's memory is shared.
+	 */
 	pair(&c, &s);
 	SAY(child_status(clone(leave_with, stack + sizeof stack, SIGCHLD, &status)));
 	SAY(child_status(clone(leave_with, stack + sizeof stack, SIGCHLD | CLONE_VM | CLONE_VFORK, &status)));

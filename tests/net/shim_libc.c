@@ -1,6 +1,6 @@
 /*
- * The part of shim_calls about libc itself: calls that use an fd inside libc, where no wrapper sees it, numbers that stdio uses without being told, and calls
- * that act on a pending cancellation.
+ * The part of shim_calls about libc itself: calls that use an fd inside libc, where no wrapper sees it, numbers that
+ * stdio uses without being told, and calls that act on a pending cancellation.
  */
 #include "shim_calls.h"
 

@@ -73,7 +73,10 @@ static void select_hung_up(int s)
 	close(fds[0]);
 }
 
-/* More is said than the set holds, as with getdtablesize(): Linux looks no further than its table. What is behind the set may change meanwhile, or not be mapped. */
+/*
+ * More is said than the set holds, as with getdtablesize(): Linux looks no further than its table. What is behind the
+ * set may change meanwhile, or not be mapped.
+ */
 static struct {
 	fd_set in;
 	volatile long behind[2048];

@@ -1,7 +1,8 @@
 /*
  * Calls by threads whose stack is the least that pthreads allow: small_stack ADDRESS PORT
  *
- * An echo server is there. Each call is made by a thread of its own, so the engine comes up on such a stack, too. Prints each result.
+ * An echo server is there. Each call is made by a thread of its own, so the engine comes up on such a stack, too.
+ * Prints each result.
  */
 #include <arpa/inet.h>
 #include <errno.h>

@@ -1,13 +1,15 @@
 /*
- * A thread's call is stopped among its first instructions, and before and after each of its system calls. There another thread makes a whole call on the same descriptor.
+ * A thread's call is stopped among its first instructions, and before and after each of its system calls. There another
+ * thread makes a whole call on the same descriptor.
  *
  *     stepped ADDRESS
  *
- * To Linux one of the two calls came first. So what both are told, and how the socket is afterwards, is what one of the two orders gives: these are tried first. They are
- * printed, a line each: they are the same natively and under finesse. Then comes a line that says in how many of the places the answer was neither.
+ * To Linux one of the two calls came first. So what both are told, and how the socket is afterwards, is what one of the
+ * two orders gives: these are tried first. They are printed, a line each: they are the same natively and under finesse.
+ * Then comes a line that says in how many of the places the answer was neither.
  *
- * A parent traces the thread (ptrace), and asks no clock. Where the other thread's call has to wait for the stopped one, the latter goes on.
- * Nobody answers at ADDRESS. Nothing here blocks, but for such waits.
+ * A parent traces the thread (ptrace), and asks no clock. Where the other thread's call has to wait for the stopped
+ * one, the latter goes on. Nobody answers at ADDRESS. Nothing here blocks, but for such waits.
  */
 #include <arpa/inet.h>
 #include <errno.h>

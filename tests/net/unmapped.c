@@ -1,10 +1,11 @@
 /*
- * A thread takes the memory away, page by page and again and again, that others send from and receive to: each call says how much was done, or EFAULT, and no other error; the
- * process lives, and afterwards the connection works.
+ * A thread takes the memory away, page by page and again and again, that others send from and receive to: each call
+ * says how much was done, or EFAULT, and no other error; the process lives, and afterwards the connection works.
  *
  *     unmapped ADDRESS PORT      the address of a server that sends "hello" and then echoes
  *
- * The receive buffer is small, so that segments are: what is still in the kernel when it is read (socket/unseen.c) would be lost with the memory.
+ * The receive buffer is small, so that segments are: what is still in the kernel when it is read (socket/unseen.c)
+ * would be lost with the memory.
  */
 #include <arpa/inet.h>
 #include <errno.h>

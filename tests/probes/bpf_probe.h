@@ -1,4 +1,7 @@
-/* What the probes of tcx share: programs that return a constant (by the assembler, to stay readable), and a frame to send. */
+/*
+ * What the probes of tcx share: programs that return a constant (by the assembler, to stay readable), and a frame to
+ * send.
+ */
 #ifndef FINESSE_TESTS_PROBES_BPF_PROBE_H
 #define FINESSE_TESTS_PROBES_BPF_PROBE_H
 

@@ -3,14 +3,19 @@
  *
  * at_exit HOW ADDRESS PORT: connects, says "hello", ends with status 0 in the way HOW. The peer prints what it reads.
  *
- * - exit, _exit, quick, exec: other threads wait in calls meanwhile. Linux lets none of them return: one that does says so, and ends the program with status 3.
- *   Handlers that were registered before any library's constructor ran (.preinit_array) run last, and what they send arrives.
+ * - exit, _exit, quick, exec: other threads wait in calls meanwhile. Linux lets none of them return: one that does says
+ *   so, and ends the program with status 3.
+ *   Handlers that were registered before any library's constructor ran (.preinit_array) run last, and what they send
+ *   arrives.
  * - thread: main ends by pthread_exit. The end of the last thread is the process's.
- * - stream: streams that write by functions of the program have something left. A thread waits in a read of another one, and has it locked.
- * - full: what libc writes after the last handler finds a full pipe. A handler of SIGTERM runs in that, and ends the program with status 5.
+ * - stream: streams that write by functions of the program have something left. A thread waits in a read of another
+ *   one, and has it locked.
+ * - full: what libc writes after the last handler finds a full pipe. A handler of SIGTERM runs in that, and ends the
+ *   program with status 5.
  *   full@worker: another thread than main ends the program, and main, which the signal finds, waits in a call.
  * - shared: a child that has our memory (CLONE_VM) ends before, by _exit: the connection is not its own.
- * - _exit@handler, exec@handler, close@handler, poll@handler: in a handler of a signal that may have interrupted malloc. So malloc is not called
+ * - _exit@handler, exec@handler, close@handler, poll@handler: in a handler of a signal that may have interrupted
+ *   malloc. So malloc is not called
  *   there, nor by another thread that has to go on meanwhile: its lock may be held.
  */
 #include <arpa/inet.h>

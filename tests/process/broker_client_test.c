@@ -1,6 +1,7 @@
 /*
- * process/broker_client.c beside a broker that hangs, refuses or has ended: who is asked, when again, and who waits. The broker is a listening socket
- * of the test's, the clock is the test's, and what the broker says lies there before it is asked.
+ * process/broker_client.c beside a broker that hangs, refuses or has ended: who is asked, when again, and who waits.
+ * The broker is a listening socket of the test's, the clock is the test's, and what the broker says lies there before
+ * it is asked.
  */
 #include "process/broker.h"
 

@@ -1,10 +1,12 @@
 /*
  * What a program has told libc before there was a TCP socket, and what children have of a call that waits.
  *
- * callbacks OWN_ADDRESS ADDRESS PORT: prints what the calls gave. The peer accepts, and for each line "PORT\n" that it reads it connects to that port of ours.
+ * callbacks OWN_ADDRESS ADDRESS PORT: prints what the calls gave. The peer accepts, and for each line "PORT\n" that it
+ * reads it connects to that port of ours.
  *
  * - Handlers set before any library's constructor has run (.preinit_array) interrupt calls.
- * - A handler of fork's, registered in main, waits for a lock whose holder is about to send. Others are registered before any constructor, as an allocator's are.
+ * - A handler of fork's, registered in main, waits for a lock whose holder is about to send. Others are registered
+ *   before any constructor, as an allocator's are.
  * - The number that a blocked accept has taken is free in a child, and is closed by exec.
  */
 #include <arpa/inet.h>

@@ -1,8 +1,9 @@
 /*
- * A program that closes every descriptor it has, as daemons and ssh do, before its first socket and again between two connections.
+ * A program that closes every descriptor it has, as daemons and ssh do, before its first socket and again between two
+ * connections.
  *   closing HOW ADDRESS PORT     HOW: close_range, number, unshare, closefrom, loop, asked, listed
- * After each closing it counts the numbers from 3 on that do not look closed, by each of several calls, and prints the counts. Then it connects, sends a byte,
- * waits for one and closes. Natively all counts are 0.
+ * After each closing it counts the numbers from 3 on that do not look closed, by each of several calls, and prints the
+ * counts. Then it connects, sends a byte, waits for one and closes. Natively all counts are 0.
  */
 #include <arpa/inet.h>
 #include <dirent.h>

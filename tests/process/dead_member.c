@@ -1,5 +1,6 @@
 /*
- * A member of the broker's that has one connection, and dies: dead_member VALUE LADDR LPORT RADDR RPORT. VALUE: the variable's. IPv4.
+ * A member of the broker's that has one connection, and dies: dead_member VALUE LADDR LPORT RADDR RPORT. VALUE: the
+ * variable's. IPv4.
  */
 #include <arpa/inet.h>
 #include <net/if.h>

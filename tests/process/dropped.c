@@ -2,7 +2,8 @@
  * A server that drops its privilege, and what it does afterwards that the engine needs privilege for.
  *
  *   dropped WHEN HOW PORT    WHEN: `before` it makes its listening socket, or `after`.
- *                            HOW: setuid, seteuid, setreuid, setresuid, setuid_by_number, capset, capset_by_number, keepcaps, chroot, new_user, threads;
+ *                            HOW: setuid, seteuid, setreuid, setresuid, setuid_by_number, capset, capset_by_number,
+ *                            keepcaps, chroot, new_user, threads;
  *                            seccomp: it allows all, but the engine cannot know.
  *                            Then it accepts for ever. A connection says one word, and gets one:
  *                              echo        "echo"
@@ -209,7 +210,10 @@ static void pass(int c, const char *word)
 	close(pair[1]);
 }
 
-/* The limit is of all that a user's processes have under way, and each is held to its own; so low that this one's does not concern others. */
+/*
+ * The limit is of all that a user's processes have under way, and each is held to its own; so low that this one's does
+ * not concern others.
+ */
 static void pass_in_crowd(int c, const char *word)
 {
 	int pair[2], err;

@@ -1,6 +1,6 @@
 /*
- * kernel/ended.h: what a program finds on the socket, with and without a loopback interface. Root, in a network namespace of its own; every wait is a
- * poll with a bound.
+ * kernel/ended.h: what a program finds on the socket, with and without a loopback interface. Root, in a network
+ * namespace of its own; every wait is a poll with a bound.
  */
 #include "kernel/ended.h"
 #include "tests/suite.h"

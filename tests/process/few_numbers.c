@@ -1,7 +1,8 @@
 /*
  * How many descriptors a program gets beside its listener, where RLIMIT_NOFILE is small: few_numbers LIMIT
  *
- * Prints the count. It lowers the limit itself, so that the loader and the shell have what they need, and closes what it inherited.
+ * Prints the count. It lowers the limit itself, so that the loader and the shell have what they need, and closes what
+ * it inherited.
  */
 #include <netinet/in.h>
 #include <stdio.h>

@@ -1,5 +1,6 @@
 /*
- * Which system calls a program makes once it has set a filter of them (seccomp): a filter may end it for each that it did not make itself.
+ * Which system calls a program makes once it has set a filter of them (seccomp): a filter may end it for each that it
+ * did not make itself.
  *
  *   filtered trace OUT COMMAND…   runs COMMAND and writes to OUT what its first thread calls from its filter on, a line each: the step, the call's number and, where it is
  *                                 a descriptor, its first argument

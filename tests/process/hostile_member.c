@@ -1,6 +1,6 @@
 /*
- * Asks the broker for what it must not give: who knows no token, who knows it and sends nonsense, and who asks too often. hostile_member VALUE, the variable's value.
- * One line for each case; the status is 1 when one failed.
+ * Asks the broker for what it must not give: who knows no token, who knows it and sends nonsense, and who asks too
+ * often. hostile_member VALUE, the variable's value. One line for each case; the status is 1 when one failed.
  */
 #include <errno.h>
 #include <linux/if_packet.h>
@@ -275,7 +275,10 @@ static void give_back(const struct broker_fds *fds)
 		close(fds->fd[i]);
 }
 
-/* Maps entered in maps of maps: `said` pairs, of which `n` descriptors come along; waited for until so many µs from now. */
+/*
+ * Maps entered in maps of maps: `said` pairs, of which `n` descriptors come along; waited for until so many µs from
+ * now.
+ */
 static int entered(int fd, uint32_t said, uint32_t key, const int *fds, int n, int64_t wait_us)
 {
 	struct broker_request r = request(BROKER_ENTER);

@@ -3,8 +3,8 @@
  *
  *   idle server PORT N        N connections are accepted
  *   idle client IP PORT N     … opened
- * Prints "held" then, and when all of them have ended, how many and in how many milliseconds since its standard input ended: "N ended, M ms, K by
- * reset". After WAIT_MS: how many until then.
+ * Prints "held" then, and when all of them have ended, how many and in how many milliseconds since its standard input
+ * ended: "N ended, M ms, K by reset". After WAIT_MS: how many until then.
  */
 #include <arpa/inet.h>
 #include <netinet/in.h>

@@ -1,10 +1,13 @@
 /*
- * A signal that comes while a child's first wait on its parent's listener is being prepared: on Linux the wait ends with EINTR, whenever in the call the
- * handler ran. Under finesse a child brings its engine up in that call, by some hundred system calls.
+ * A signal that comes while a child's first wait on its parent's listener is being prepared: on Linux the wait ends
+ * with EINTR, whenever in the call the handler ran. Under finesse a child brings its engine up in that call, by some
+ * hundred system calls.
  *
- * interrupted PORT: prints in how many of the tries the wait ended with EINTR, of how many: "N of M". In each the parent counts the child's steps from the wait's
- * beginning, where a step is a system call's beginning or its end, and sends the signal at one of them: clock and scheduler have no say in where. The first try
- * of each way to wait sends it when the child takes no step any more. A wait that goes on is killed after BOUND_S, and after WRONG_MAX of them nothing more is tried.
+ * interrupted PORT: prints in how many of the tries the wait ended with EINTR, of how many: "N of M". In each the
+ * parent counts the child's steps from the wait's beginning, where a step is a system call's beginning or its end, and
+ * sends the signal at one of them: clock and scheduler have no say in where. The first try of each way to wait sends it
+ * when the child takes no step any more. A wait that goes on is killed after BOUND_S, and after WRONG_MAX of them
+ * nothing more is tried.
  */
 #include <arpa/inet.h>
 #include <errno.h>

@@ -1,10 +1,12 @@
 /*
- * Threads that sleep in the kernel's epoll_wait, and are not there any more without a return: a handler jumped away (siglongjmp), the thread was
- * cancelled, a handler takes long. Then the epoll gets its first TCP connection, an idle one, and is waited for and polled: there is nothing to tell.
+ * Threads that sleep in the kernel's epoll_wait, and are not there any more without a return: a handler jumped away
+ * (siglongjmp), the thread was cancelled, a handler takes long. Then the epoll gets its first TCP connection, an idle
+ * one, and is waited for and polled: there is nothing to tell.
  *
  * And calls that need not sleep, with a cancellation pending: they act on it.
  *
- * left_waits ADDRESS PORT: prints what the calls gave. The peer accepts, and is silent. A wait that does not end is ended by SIGALRM.
+ * left_waits ADDRESS PORT: prints what the calls gave. The peer accepts, and is silent. A wait that does not end is
+ * ended by SIGALRM.
  */
 #include <arpa/inet.h>
 #include <errno.h>

@@ -3,7 +3,8 @@
  *
  * moved_numbers ADDRESS PORT: prints what the calls gave. The peer prints what it reads from each connection.
  *
- * - A thread duplicates the connection's number in all ways while another one gives the connection to somebody else (SCM_RIGHTS): all numbers lead to
+ * - A thread duplicates the connection's number in all ways while another one gives the connection to somebody else
+ *   (SCM_RIGHTS): all numbers lead to
  *   the connection afterwards.
  * - posix_spawn duplicates a number that was named when there was no connection yet; the connection is close-on-exec.
  */

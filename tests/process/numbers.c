@@ -1,9 +1,9 @@
 /*
  * Which numbers a program's descriptors get while finesse works beside it: natively each is the lowest that is free.
  *
- * numbers ADDRESS PORT SECONDS: one thread sends a byte to the server and waits for one, so long; meanwhile another makes a descriptor and closes it again,
- * all the time. It always gets the same number, unless somebody else holds that one. Prints "higher N", how often it got another one, and "answered" where the
- * bytes came back.
+ * numbers ADDRESS PORT SECONDS: one thread sends a byte to the server and waits for one, so long; meanwhile another
+ * makes a descriptor and closes it again, all the time. It always gets the same number, unless somebody else holds that
+ * one. Prints "higher N", how often it got another one, and "answered" where the bytes came back.
  */
 #include <arpa/inet.h>
 #include <netinet/in.h>

@@ -1,8 +1,10 @@
 /*
- * The broker's members and their pids, in a namespace of processes where this program may choose the next one. Run by `finesse run`.
+ * The broker's members and their pids, in a namespace of processes where this program may choose the next one. Run by
+ * `finesse run`.
  *
- * A member ends while its parent has its connection, too. Then the broker knows that it is dead; and the process that gets its pid is not taken for it.
- * One line for each case; the status is 1 when one failed, 77 where a pid cannot be chosen.
+ * A member ends while its parent has its connection, too. Then the broker knows that it is dead; and the process that
+ * gets its pid is not taken for it. One line for each case; the status is 1 when one failed, 77 where a pid cannot be
+ * chosen.
  */
 #include <dirent.h>
 #include <errno.h>

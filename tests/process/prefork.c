@@ -23,8 +23,9 @@
  *     quit                  all workers finish and end, and so does the master
  *     workers               their pids
  *
- * A connection is served line by line: "who\n" is answered with the worker's pid and a newline; "busy MS\n" keeps the worker from everything else for that time, then "done\n"
- * is the answer. A worker that accepts by epoll or poll serves many connections; the others one at a time.
+ * A connection is served line by line: "who\n" is answered with the worker's pid and a newline; "busy MS\n" keeps the
+ * worker from everything else for that time, then "done\n" is the answer. A worker that accepts by epoll or poll serves
+ * many connections; the others one at a time.
  */
 #include <arpa/inet.h>
 #include <errno.h>

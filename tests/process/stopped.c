@@ -1,11 +1,14 @@
 /*
- * A process that is stopped and goes on (SIGSTOP, SIGCONT) has run no handler, and some calls end with EINTR all the same: man 7 signal, "Interruption of system
- * calls and library functions by stop signals". And one whose users or groups are set, by another thread: libc has each thread do it in a handler of its own, with SA_RESTART.
+ * A process that is stopped and goes on (SIGSTOP, SIGCONT) has run no handler, and some calls end with EINTR all the
+ * same: man 7 signal, "Interruption of system calls and library functions by stop signals". And one whose users or
+ * groups are set, by another thread: libc has each thread do it in a handler of its own, with SA_RESTART.
  *
- * stopped ADDRESS PORT: each call in a child of its own, to which either happens while it waits. Prints what the call gave, or "goes on". The peer accepts,
- * sends one byte, and reads nothing. Nobody answers at SILENT. A call of which `calls` says otherwise has UNLIKE at the end of its line.
+ * stopped ADDRESS PORT: each call in a child of its own, to which either happens while it waits. Prints what the call
+ * gave, or "goes on". The peer accepts, sends one byte, and reads nothing. Nobody answers at SILENT. A call of which
+ * `calls` says otherwise has UNLIKE at the end of its line.
  *
- * It happens when all of the child's threads sleep and none has run for SETTLED_MS. A call that is to end is waited for as long as BOUND_S.
+ * It happens when all of the child's threads sleep and none has run for SETTLED_MS. A call that is to end is waited for
+ * as long as BOUND_S.
  */
 #include <arpa/inet.h>
 #include <dirent.h>

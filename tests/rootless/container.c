@@ -1,10 +1,12 @@
 /*
- * Becomes what a container's first process is by default: Docker's capabilities, and a seccomp filter that refuses what Docker's profile refuses.
+ * Becomes what a container's first process is by default: Docker's capabilities, and a seccomp filter that refuses what
+ * Docker's profile refuses.
  *
  *     container PROGRAM [ARGUMENT…]        run as root in the container's namespaces; ends as PROGRAM does
  *
- * A kernel may want CAP_NET_ADMIN for a classic filter on a TCP socket, which Linux's own sources do not. There the calls that attach and remove one are handed to
- * this process (SECCOMP_RET_USER_NOTIF), which has the capability and makes them on the caller's socket: the program meets the kernel that it would meet elsewhere.
+ * A kernel may want CAP_NET_ADMIN for a classic filter on a TCP socket, which Linux's own sources do not. There the
+ * calls that attach and remove one are handed to this process (SECCOMP_RET_USER_NOTIF), which has the capability and
+ * makes them on the caller's socket: the program meets the kernel that it would meet elsewhere.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -35,7 +37,10 @@
 #endif
 
 #define CAP(c) (1ull << (c))
-/* Docker's default set: chown, dac_override, fsetid, fowner, mknod, net_raw, setgid, setuid, setfcap, setpcap, net_bind_service, sys_chroot, kill, audit_write. */
+/*
+ * Docker's default set: chown, dac_override, fsetid, fowner, mknod, net_raw, setgid, setuid, setfcap, setpcap,
+ * net_bind_service, sys_chroot, kill, audit_write.
+ */
 static const uint64_t kept = CAP(CAP_CHOWN) | CAP(CAP_DAC_OVERRIDE) | CAP(CAP_FSETID) | CAP(CAP_FOWNER) | CAP(CAP_MKNOD) | CAP(CAP_NET_RAW) | CAP(CAP_SETGID) |
 			     CAP(CAP_SETUID) | CAP(CAP_SETFCAP) | CAP(CAP_SETPCAP) | CAP(CAP_NET_BIND_SERVICE) | CAP(CAP_SYS_CHROOT) | CAP(CAP_KILL) | CAP(CAP_AUDIT_WRITE);
 

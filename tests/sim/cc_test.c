@@ -1,8 +1,10 @@
 /*
- * Congestion controls at a bottleneck, in virtual time: CUBIC against NewReno on the same paths, BBR against CUBIC, alone and side by side.
+ * Congestion controls at a bottleneck, in virtual time: CUBIC against NewReno on the same paths, BBR against CUBIC,
+ * alone and side by side.
  *
- * Each run moves bytes for a fixed time over a link with a rate, a delay, a drop-tail queue and random loss; figures are what arrived. The table is printed
- * with FINESSE_CC_TABLE=1 in the environment; what is asserted are bounds that hold with room to spare.
+ * Each run moves bytes for a fixed time over a link with a rate, a delay, a drop-tail queue and random loss; figures
+ * are what arrived. The table is printed with FINESSE_CC_TABLE=1 in the environment; what is asserted are bounds that
+ * hold with room to spare.
  */
 #include <check.h>
 #include <stdarg.h>
@@ -29,7 +31,11 @@ struct path {
 	uint32_t queue_bytes, loss_ppm;
 	int64_t run_us;
 	int least_percent; /* of NewReno's bytes, that CUBIC moves */
-	int least_mbits;       /* of each algorithm alone, where it is known what the path gives. Slow start's overshoot makes hundreds of holes there */
+	/*
+	 * of each algorithm alone, where it is known what the path gives. Slow start's overshoot makes hundreds of
+	 * holes there
+	 */
+	int least_mbits;
 	uint32_t buffer_bytes; /* fixed, so that no autotuning is the limit before cwnd is; 0: autotuning */
 };
 
@@ -146,8 +152,10 @@ START_TEST(alone)
 }
 END_TEST
 
-/* Where the queue is deep, the first slow start overflows it without HyStart. (One of a BDP overflows either way: the round that fills it
-   doubles the window before its ACKs have told of the delay.) */
+/*
+ * Where the queue is deep, the first slow start overflows it without HyStart. (One of a BDP overflows either way: the
+ * round that fills it doubles the window before its ACKs have told of the delay.)
+ */
 START_TEST(hystart_spares_the_queue)
 {
 	static const struct tcp_cc_ops *const reno = &tcp_cc_newreno, *const cubic = &tcp_cc_cubic;
@@ -175,7 +183,10 @@ START_TEST(side_by_side)
 }
 END_TEST
 
-/* BBR beside CUBIC. It takes more than its share of a shallow queue, as Linux's does, and less of a deep one, which CUBIC keeps full: neither starves. */
+/*
+ * BBR beside CUBIC. It takes more than its share of a shallow queue, as Linux's does, and less of a deep one, which
+ * CUBIC keeps full: neither starves.
+ */
 START_TEST(bbr_beside_cubic)
 {
 	static const struct tcp_cc_ops *const pair[] = {&tcp_cc_bbr, &tcp_cc_cubic};

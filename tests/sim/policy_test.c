@@ -176,7 +176,10 @@ static void ask_outcome(struct close_policy *p, int64_t now, const struct close_
 
 static const struct close_policy_ops ask_ops = {"test-ask", ask_decide, ask_outcome};
 
-/* Middleboxes that take the option out, or drop SYNs that have it, one way or both: every connection ends as it should, with whatever FIN comes first. */
+/*
+ * Middleboxes that take the option out, or drop SYNs that have it, one way or both: every connection ends as it should,
+ * with whatever FIN comes first.
+ */
 START_TEST(asking_through_middleboxes)
 {
 	for (uint64_t seed = 1; seed <= SEEDS; seed++) {
@@ -197,7 +200,10 @@ START_TEST(asking_through_middleboxes)
 }
 END_TEST
 
-/* A protocol whose messages end at EOF, over every network: all data is there, each side closes, and a client that understood was first. */
+/*
+ * A protocol whose messages end at EOF, over every network: all data is there, each side closes, and a client that
+ * understood was first.
+ */
 START_TEST(asking_over_bad_networks)
 {
 	unsigned answered = 0, first = 0;

@@ -9,8 +9,8 @@
  * Everything follows from one seed: the same seed replays the same trace, of which trace_hash is the proof.
  * A failed check prints the seed. FINESSE_SIM_TRACE=1 in the environment prints every packet.
  *
- * An application acts only when TCP_EV_* tell it to (edge-triggered, as epoll's EPOLLET user) or when its own pause ends:
- * a lost event is a hang, and a hang is a failed test.
+ * An application acts only when TCP_EV_* tell it to (edge-triggered, as epoll's EPOLLET user) or when its own pause
+ * ends: a lost event is a hang, and a hang is a failed test.
  */
 #ifndef FINESSE_TESTS_SIM_SIM_H
 #define FINESSE_TESTS_SIM_SIM_H

@@ -113,8 +113,10 @@ static uint64_t slow_reader(uint64_t seed)
 	return hash;
 }
 
-/* Small windows that shut and open in the middle of a conversation; nobody closes before everything has arrived, so that no FIN
-   pushes what should go by itself. */
+/*
+ * Small windows that shut and open in the middle of a conversation; nobody closes before everything has arrived, so
+ * that no FIN pushes what should go by itself.
+ */
 static uint64_t slow_echo(uint64_t seed)
 {
 	struct sim *sim = sim_seeded(seed);
@@ -174,8 +176,10 @@ static uint64_t crowd(uint64_t seed)
 	return hash;
 }
 
-/* Less memory than the buffers' limits promise: slower, never wrong. One way only: two ends whose send buffers have taken all there is would
-   wait for each other. */
+/*
+ * Less memory than the buffers' limits promise: slower, never wrong. One way only: two ends whose send buffers have
+ * taken all there is would wait for each other.
+ */
 static uint64_t scarce_memory(uint64_t seed)
 {
 	struct sim *sim = sim_seeded(seed);
@@ -216,8 +220,10 @@ static uint64_t shrinking_path(uint64_t seed)
 	return hash;
 }
 
-/* At some moment one end aborts, closes with data unread, reboots or dies: the other end learns of it, and nothing is left. What was read
-   until then was right. */
+/*
+ * At some moment one end aborts, closes with data unread, reboots or dies: the other end learns of it, and nothing is
+ * left. What was read until then was right.
+ */
 static uint64_t sudden_end(uint64_t seed)
 {
 	struct sim *sim = sim_seeded(seed);
@@ -281,7 +287,10 @@ static const struct {
 };
 #define SCENARIOS (int)(sizeof scenarios / sizeof *scenarios)
 
-/* FINESSE_SIM_SCENARIO=name FINESSE_SIM_SEED=n replays one, FINESSE_SIM_SEEDS=n runs more of them, FINESSE_SIM_FIRST=n others. */
+/*
+ * FINESSE_SIM_SCENARIO=name FINESSE_SIM_SEED=n replays one, FINESSE_SIM_SEEDS=n runs more of them, FINESSE_SIM_FIRST=n
+ * others.
+ */
 START_TEST(many_seeds)
 {
 	const char *only = getenv("FINESSE_SIM_SEED"), *more = getenv("FINESSE_SIM_SEEDS"), *other = getenv("FINESSE_SIM_FIRST");
@@ -301,7 +310,10 @@ END_TEST
 /* Each was found by `make soak`, and failed. */
 START_TEST(seeds_of_before)
 {
-	/* The scoreboard had no memory, and each ACK's SACK block was news: F-RTO took every timeout for spurious, so that one segment went each 240 s. */
+	/*
+	 * The scoreboard had no memory, and each ACK's SACK block was news: F-RTO took every timeout for spurious, so
+	 * that one segment went each 240 s.
+	 */
 	scarce_memory(646533802595600);
 	scarce_memory(646532699592291);
 }
@@ -427,7 +439,10 @@ START_TEST(MUST_21_connect_to_nobody_times_out)
 	struct sim_conn *c = sim_connect(sim, CLIENT, 0, PORT, &app);
 	sim_run_to_end(sim, LIMIT);
 	sim_check(sim, c->error == ETIMEDOUT, "error %d", c->error);
-	/* SYN at 0, 1, 2, 3, 4, 5, 7, 11, 19, 35, 67 s; given up at 131 s (SHLD-11 asks for 3 minutes of R2; Linux's 6 retries, and 4 that do not double) */
+	/*
+	 * SYN at 0, 1, 2, 3, 4, 5, 7, 11, 19, 35, 67 s; given up at 131 s (SHLD-11 asks for 3 minutes of R2; Linux's 6
+	 * retries, and 4 that do not double)
+	 */
 	sim_check(sim, sim->host[CLIENT].segs_out == 11, "%llu SYNs",
 		  (unsigned long long)sim->host[CLIENT].segs_out);
 	int64_t took = sim->now - start;

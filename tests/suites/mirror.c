@@ -1,14 +1,16 @@
 /*
- * A program's loopback becomes the wire. Suites of tests talk to 127.0.0.1 and ::1, which stay with the kernel's TCP whatever is
- * preloaded: so they would tell nothing about the engine. This object, preloaded before anything else, translates the addresses
- * of TCP sockets:
+ * A program's loopback becomes the wire. Suites of tests talk to 127.0.0.1 and ::1, which stay with the kernel's TCP
+ * whatever is
+ * preloaded: so they would tell nothing about the engine. This object, preloaded before anything else, translates the
+ * addresses of TCP sockets:
  *
  *   bind     loopback → HOME, the address of the namespace's interface
  *   connect  loopback → MIRROR, an address behind the interface; suites.py has a second namespace send what comes for MIRROR back
  *            to HOME, as if ECHO had sent it, with the ports as they were
  *   getsockname, getpeername, accept    HOME, MIRROR and ECHO → loopback
  *
- * So both ends of each connection are in this program (or its children), and each segment crosses the wire. Only libc's names are
+ * So both ends of each connection are in this program (or its children), and each segment crosses the wire. Only libc's
+ * names are
  * translated: a program that makes its system calls itself keeps to its loopback.
  */
 #define _GNU_SOURCE

@@ -1,7 +1,8 @@
 /*
  * BBR (src/tcp/cc_bbr.c): its modes, and what it makes of a path of a known rate and length, in virtual time.
  *
- * The path: a bottleneck of RATE with a queue that has no end, RTT long without it. Each segment is acknowledged when it has passed.
+ * The path: a bottleneck of RATE with a queue that has no end, RTT long without it. Each segment is acknowledged when
+ * it has passed.
  */
 #include "harness.h"
 
@@ -218,7 +219,10 @@ START_TEST(probe_rtt)
 }
 END_TEST
 
-/* What the program does not send says nothing of the path: the estimate stays, and after a pause it goes on at that rate. */
+/*
+ * What the program does not send says nothing of the path: the estimate stays, and after a pause it goes on at that
+ * rate.
+ */
 START_TEST(the_program_pauses)
 {
 	struct path *p = new_path(true);

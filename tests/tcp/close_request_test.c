@@ -1,4 +1,7 @@
-/* Close request, section by section of src/tcp/close_request.c. The peer is played by hand: the client in the first half, the server in the second. */
+/*
+ * Close request, section by section of src/tcp/close_request.c. The peer is played by hand: the client in the first
+ * half, the server in the second.
+ */
 #include <string.h>
 
 #include "harness.h"

@@ -264,7 +264,9 @@ static void say(const unsigned *lens, unsigned n)
 	}
 }
 
-/* An answer's head and body are two segments, and no more text than one may have: the next request carries their ACK. */
+/*
+ * An answer's head and body are two segments, and no more text than one may have: the next request carries their ACK.
+ */
 START_TEST(ack_of_head_and_body_rides)
 {
 	say((unsigned[]){200, 600}, 2);

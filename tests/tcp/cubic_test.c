@@ -1,5 +1,6 @@
 /*
- * CUBIC (RFC 9438) and Linux's HyStart in virtual time: the algorithm alone against the RFC's formulas in floating point, then within the core.
+ * CUBIC (RFC 9438) and Linux's HyStart in virtual time: the algorithm alone against the RFC's formulas in floating
+ * point, then within the core.
  */
 #include <math.h>
 #include <stdlib.h>
@@ -117,7 +118,10 @@ static double segs(const struct flow *f)
 	return f->c.cwnd / (double)MSS;
 }
 
-/* RFC 3465 §2.1: a segment that is acknowledged in pieces is one segment, in slow start and behind it; the short one that ends a flight is one, too. */
+/*
+ * RFC 3465 §2.1: a segment that is acknowledged in pieces is one segment, in slow start and behind it; the short one
+ * that ends a flight is one, too.
+ */
 START_TEST(pieces_of_a_segment)
 {
 	struct flow f = flow_new(20, 100 * MS);
@@ -445,7 +449,10 @@ static void fast_recovery(struct harness *h, uint32_t window)
 	h_drain(h);
 }
 
-/* §5.8 by the core: five busy rounds grow the window alike, whether they follow each other at once, with 150 ms of nothing between them, or with small writes. */
+/*
+ * §5.8 by the core: five busy rounds grow the window alike, whether they follow each other at once, with 150 ms of
+ * nothing between them, or with small writes.
+ */
 START_TEST(idle_time_does_not_count)
 {
 	uint32_t grown[3];
@@ -478,7 +485,10 @@ START_TEST(idle_time_does_not_count)
 }
 END_TEST
 
-/* A timeout within fast recovery, when much new data went beyond the hole: ssthresh does not go up, whatever is in flight by then. */
+/*
+ * A timeout within fast recovery, when much new data went beyond the hole: ssthresh does not go up, whatever is in
+ * flight by then.
+ */
 START_TEST(timeout_in_recovery_does_not_raise_ssthresh)
 {
 	struct harness *h = established(H_ALL);

@@ -1,5 +1,6 @@
 /*
- * Explicit congestion notification (RFC 3168) and DCTCP (RFC 8257) in the core: agreed in the SYN exchange, marks echoed, echoes answered.
+ * Explicit congestion notification (RFC 3168) and DCTCP (RFC 8257) in the core: agreed in the SYN exchange, marks
+ * echoed, echoes answered.
  */
 #include "harness.h"
 
@@ -8,7 +9,10 @@
 #define SEG(k) (1 + (uint32_t)(k) * H_MSS)
 #define SETUP  (SEG_ECE | SEG_CWR)
 
-/* A listener that a SYN with `flags` and the IP header's `ecn` reaches; the SYN-ACK that answers, without looking at its flags. */
+/*
+ * A listener that a SYN with `flags` and the IP header's `ecn` reaches; the SYN-ACK that answers, without looking at
+ * its flags.
+ */
 static struct h_out *answered(struct harness *h, uint8_t flags, uint8_t ecn)
 {
 	struct tcp_segment syn = h_syn(h, SEG_SYN | flags);

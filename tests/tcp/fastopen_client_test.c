@@ -1,4 +1,7 @@
-/* TCP Fast Open (RFC 7413) of a client: what its SYN has with it, what the SYN-ACK makes of that, and when a black hole is suspected. */
+/*
+ * TCP Fast Open (RFC 7413) of a client: what its SYN has with it, what the SYN-ACK makes of that, and when a black hole
+ * is suspected.
+ */
 #include <string.h>
 
 #include "harness.h"
@@ -95,7 +98,10 @@ START_TEST(text_is_acknowledged)
 }
 END_TEST
 
-/* With and without SACK: nothing of it; a part. It leaves at once, the window is untouched, and then all is as if nothing had been. */
+/*
+ * With and without SACK: nothing of it; a part. It leaves at once, the window is untouched, and then all is as if
+ * nothing had been.
+ */
 START_TEST(text_is_not_acknowledged)
 {
 	static const unsigned features[] = {H_ALL, H_WSCALE};

@@ -1,4 +1,7 @@
-/* TCP Fast Open (RFC 7413): keys, cookies as the kernel makes them, what becomes of a SYN, and the connection that one opens. */
+/*
+ * TCP Fast Open (RFC 7413): keys, cookies as the kernel makes them, what becomes of a SYN, and the connection that one
+ * opens.
+ */
 #include <check.h>
 #include <errno.h>
 #include <string.h>
@@ -10,7 +13,10 @@
 #define ISS UINT32_C(0xfffffff8)
 #define IRS UINT32_C(0xffffff00)
 
-/* As the kernel (6.18) gave them out for 192.0.2.1 to 192.168.0.1 and for fd3d:fa7b:d17d::1 to fd3d:a0b:17d6::1, with the key 00 01 … 0f. */
+/*
+ * As the kernel (6.18) gave them out for 192.0.2.1 to 192.168.0.1 and for fd3d:fa7b:d17d::1 to fd3d:a0b:17d6::1, with
+ * the key 00 01 … 0f.
+ */
 static const uint8_t key[FASTOPEN_KEY_BYTES] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
 static const uint8_t cookie_v4[] = {0x41, 0xa9, 0xf9, 0x7e, 0x16, 0x8a, 0x1b, 0x96};
 static const uint8_t cookie_v6[] = {0xfd, 0x62, 0x03, 0x9a, 0xfa, 0xf7, 0x5a, 0x4f};
@@ -93,7 +99,10 @@ START_TEST(what_becomes_of_a_syn)
 }
 END_TEST
 
-/* Every even length that a cookie may have comes through the wire, in both forms; others do not, and none does but in a SYN. */
+/*
+ * Every even length that a cookie may have comes through the wire, in both forms; others do not, and none does but in a
+ * SYN.
+ */
 START_TEST(option_on_the_wire)
 {
 	uint8_t out[TCP_HDR_MAX], cookie[18] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18};

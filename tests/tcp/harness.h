@@ -89,7 +89,9 @@ struct tcp_segment h_syn(struct harness *h, uint8_t flags);
 void h_open_passive(struct harness *h);  /* SYN-RECEIVED, SYN-ACK expected */
 void h_open_active(struct harness *h);   /* SYN-SENT, SYN expected */
 void h_establish(struct harness *h);     /* by h->features & H_ACTIVE, after H_RTT */
-/* A new harness in ESTABLISHED. The peer's window is of `window` bytes, and its own send buffer of 1 MiB never binds. */
+/*
+ * A new harness in ESTABLISHED. The peer's window is of `window` bytes, and its own send buffer of 1 MiB never binds.
+ */
 struct harness *h_established(unsigned features, uint32_t window);
 void h_set_options(struct harness *h, void (*change)(struct tcp_options *opt)); /* as setsockopt: what that makes due is sent */
 /* In `state` by real segments. FIN-WAIT-1 and later by tcp_shutdown: the application still reads. */

@@ -1,6 +1,6 @@
 /*
- * Loss, found and repaired: fast retransmit and recovery with and without SACK, timeouts, congestion windows (RFC 5681, 6582, 6675,
- * 3042, 2018, 2883, 6298). The sender's segments are H_MSS bytes; segment k (from 0) is [1 + k * H_MSS, …).
+ * Loss, found and repaired: fast retransmit and recovery with and without SACK, timeouts, congestion windows (RFC 5681,
+ * 6582, 6675, 3042, 2018, 2883, 6298). The sender's segments are H_MSS bytes; segment k (from 0) is [1 + k * H_MSS, …).
  */
 #include "harness.h"
 #include "tcp/sent.h"
@@ -350,7 +350,10 @@ START_TEST(RFC6675_only_holes_are_retransmitted)
 }
 END_TEST
 
-/* RFC 6937: while more is in the network than ssthresh, one segment goes for two that were delivered (ssthresh is half of cwnd); of halves, as Linux, the whole. */
+/*
+ * RFC 6937: while more is in the network than ssthresh, one segment goes for two that were delivered (ssthresh is half
+ * of cwnd); of halves, as Linux, the whole.
+ */
 START_TEST(RFC6937_reduces_in_proportion)
 {
 	struct harness *h = in_flight(H_ALL, 10, 30);
@@ -374,7 +377,10 @@ START_TEST(RFC6937_reduces_in_proportion)
 }
 END_TEST
 
-/* … and when less is there than ssthresh, what goes is what was delivered, and one more while SND.UNA moves: no burst after many losses. */
+/*
+ * … and when less is there than ssthresh, what goes is what was delivered, and one more while SND.UNA moves: no burst
+ * after many losses.
+ */
 START_TEST(RFC6937_no_burst_after_many_losses)
 {
 	struct harness *h = in_flight(H_ALL, 10, 30);
@@ -630,7 +636,10 @@ START_TEST(RFC5681_duplicate_acks_at_once)
 }
 END_TEST
 
-/* With SACK three are answered at once. Then ACKs wait, but not long, and no more than net.ipv4.tcp_comp_sack_nr segments for them. */
+/*
+ * With SACK three are answered at once. Then ACKs wait, but not long, and no more than net.ipv4.tcp_comp_sack_nr
+ * segments for them.
+ */
 START_TEST(sacks_are_joined)
 {
 	struct harness *h = h_new(H_SACK);
@@ -733,7 +742,10 @@ static void *no_memory(struct tcp_memory *m, size_t size)
 	return NULL;
 }
 
-/* Two records are all: a long flight and a FIN, both lost. What goes again does not take the rest with it: that is still to be sent. */
+/*
+ * Two records are all: a long flight and a FIN, both lost. What goes again does not take the rest with it: that is
+ * still to be sent.
+ */
 START_TEST(what_goes_again_without_memory)
 {
 	struct tcp_memory m = {.alloc = no_memory};

@@ -1,4 +1,7 @@
-/* Options of the handshake and of every segment: MSS (RFC 9293 §3.7.1), timestamps, PAWS and window scale (RFC 7323), SACK; ICMP; snapshots. */
+/*
+ * Options of the handshake and of every segment: MSS (RFC 9293 §3.7.1), timestamps, PAWS and window scale (RFC 7323),
+ * SACK; ICMP; snapshots.
+ */
 #include "harness.h"
 
 #include "tcp/snapshot.h"
@@ -27,7 +30,10 @@ START_TEST(MUST_14_syn_offers)
 }
 END_TEST
 
-/* Every combination of what each side wants: an option is used when both SYNs had it, and a SYN-ACK answers only what was offered. */
+/*
+ * Every combination of what each side wants: an option is used when both SYNs had it, and a SYN-ACK answers only what
+ * was offered.
+ */
 START_TEST(agreed_when_both_offer)
 {
 	unsigned ours = _i & 7, theirs = _i >> 3 & 7;
@@ -288,7 +294,10 @@ END_TEST
 
 /* ---- attacks ---- */
 
-/* As Linux: one answer in tcp_invalid_ratelimit, to a challenge or to what is out of the window; text is answered always. */
+/*
+ * As Linux: one answer in tcp_invalid_ratelimit, to a challenge or to what is out of the window; text is answered
+ * always.
+ */
 START_TEST(RFC5961_one_answer_in_a_time)
 {
 	struct harness *h = h_new(H_ALL);
@@ -425,7 +434,10 @@ START_TEST(fragmentation_needed)
 }
 END_TEST
 
-/* SHLD-6: our own interface's or route's MTU falls and rises: what is in flight goes again only where it cannot have left. */
+/*
+ * SHLD-6: our own interface's or route's MTU falls and rises: what is in flight goes again only where it cannot have
+ * left.
+ */
 START_TEST(path_mss_falls_and_rises)
 {
 	struct harness *h = h_new(H_ALL);
@@ -614,7 +626,10 @@ START_TEST(out_of_memory)
 }
 END_TEST
 
-/* Others have all the memory that there is to share: who has nothing on its way may send little all the same, and then waits for its ACK as ever. */
+/*
+ * Others have all the memory that there is to share: who has nothing on its way may send little all the same, and then
+ * waits for its ACK as ever.
+ */
 START_TEST(owed_memory)
 {
 	struct harness *h = h_new(_i ? H_ALL : 0);

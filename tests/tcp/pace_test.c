@@ -35,7 +35,10 @@ static void begin(struct harness *h)
 	h_silence(h);
 }
 
-/* A segment each millisecond, and the deadline says when. The first is let off half of its time: it comes long after its turn. */
+/*
+ * A segment each millisecond, and the deadline says when. The first is let off half of its time: it comes long after
+ * its turn.
+ */
 START_TEST(a_segment_each_millisecond)
 {
 	struct harness *h = established(RATE);
@@ -79,7 +82,10 @@ START_TEST(late_comers)
 }
 END_TEST
 
-/* Text that waited for its time, while the engine's thread had no CPU: all goes that should have gone, of half a round trip at most. */
+/*
+ * Text that waited for its time, while the engine's thread had no CPU: all goes that should have gone, of half a round
+ * trip at most.
+ */
 START_TEST(late_engine)
 {
 	static const struct {

@@ -1,6 +1,6 @@
 /*
- * RACK-TLP (RFC 8985), the undoing of repairs that had no reason (RFC 3522, RFC 3708), and the log of what is in flight (tcp/sent.h).
- * Segment k (from 0) is [1 + k * H_MSS, …). The round trip is H_RTT.
+ * RACK-TLP (RFC 8985), the undoing of repairs that had no reason (RFC 3522, RFC 3708), and the log of what is in flight
+ * (tcp/sent.h). Segment k (from 0) is [1 + k * H_MSS, …). The round trip is H_RTT.
  */
 #include "harness.h"
 
@@ -39,7 +39,9 @@ static void sack(struct harness *h, uint32_t ack, uint32_t left, uint32_t right)
 
 /* ---- loss by time ---- */
 
-/* One SACKed segment above is enough, after a quarter of the round trip: three duplicates never come of a short flight. */
+/*
+ * One SACKed segment above is enough, after a quarter of the round trip: three duplicates never come of a short flight.
+ */
 START_TEST(RFC8985_one_sack_and_a_reordering_window)
 {
 	struct harness *h = start(H_ALL);
@@ -57,8 +59,10 @@ START_TEST(RFC8985_one_sack_and_a_reordering_window)
 }
 END_TEST
 
-/* As Linux: a segment of which a part is told was not delivered, and what is told of several is cut to those that are whole. Segments that are not known to be
-   whole are taken as they are told. */
+/*
+ * As Linux: a segment of which a part is told was not delivered, and what is told of several is cut to those that are
+ * whole. Segments that are not known to be whole are taken as they are told.
+ */
 START_TEST(parts_of_segments_are_not_delivered)
 {
 	struct harness *h = start(H_ALL);
@@ -232,7 +236,9 @@ END_TEST
 
 /* ---- tail loss probe ---- */
 
-/* The end of a flight is lost: after two round trips the last segment goes again, and its SACK tells what is missing. */
+/*
+ * The end of a flight is lost: after two round trips the last segment goes again, and its SACK tells what is missing.
+ */
 START_TEST(RFC8985_tail_loss_probe)
 {
 	struct harness *h = start(H_ALL);
@@ -419,7 +425,10 @@ struct byte {
 	bool again, lost;
 };
 
-/* Against a plain array with an entry for each byte, on random steps. The log stays within its bound, and what it says of a byte is never older. */
+/*
+ * Against a plain array with an entry for each byte, on random steps. The log stays within its bound, and what it says
+ * of a byte is never older.
+ */
 static const struct sent_mark mark; /* rate_test looks at them */
 
 START_TEST(log_against_an_array)

@@ -29,8 +29,10 @@ START_TEST(SHLD_14_window_is_not_shrunk)
 		}
 		h_advance(h, 50000);
 		for (struct h_out *o; (o = h_take(h));) {
-			/* Scaled, it is a multiple of the unit away from RCV.NXT: less than one unit may be lost in rounding (RFC 7323
-			   §2.4, appendix F), and never twice. */
+			/*
+			 * Scaled, it is a multiple of the unit away from RCV.NXT: less than one unit may be lost in
+			 * rounding (RFC 7323 §2.4, appendix F), and never twice.
+			 */
 			int32_t unit = 1 << h_status(h).rcv_wscale;
 			ck_assert_int_gt((int32_t)(right_edge(h, o) - edge), -unit);
 			if ((int32_t)(right_edge(h, o) - edge) > 0)
@@ -121,7 +123,10 @@ START_TEST(receive_buffer_bounds)
 }
 END_TEST
 
-/* TCP_WINDOW_CLAMP is one bound among others, and what comes last counts, as in Linux: it is over when segments turn out to take another share of the buffer. */
+/*
+ * TCP_WINDOW_CLAMP is one bound among others, and what comes last counts, as in Linux: it is over when segments turn
+ * out to take another share of the buffer.
+ */
 START_TEST(a_clamp_holds_for_a_while)
 {
 	struct harness *h = h_new(H_ALL);
@@ -188,14 +193,20 @@ static uint32_t buffer_after(uint32_t rtt_us)
 	return bytes;
 }
 
-/* On a near path nobody waits for a window, and a small buffer stays in the cache. Time stamps tell a tick of a millisecond of it, at least. */
+/*
+ * On a near path nobody waits for a window, and a small buffer stays in the cache. Time stamps tell a tick of a
+ * millisecond of it, at least.
+ */
 START_TEST(a_near_path_needs_less)
 {
 	ck_assert_uint_lt(buffer_after(1000), buffer_after(1001));
 }
 END_TEST
 
-/* Without time stamps a receiver knows the round trip by its window: what comes beyond it was sent when it had been told. */
+/*
+ * Without time stamps a receiver knows the round trip by its window: what comes beyond it was sent when it had been
+ * told.
+ */
 START_TEST(round_trip_of_a_receiver)
 {
 	struct harness *h = h_new(0);
@@ -237,7 +248,10 @@ START_TEST(one_segment_beyond)
 }
 END_TEST
 
-/* A stranger's byte at the window's end must not cost the whole buffer; and all that waits out of order is bounded by SO_RCVBUF. */
+/*
+ * A stranger's byte at the window's end must not cost the whole buffer; and all that waits out of order is bounded by
+ * SO_RCVBUF.
+ */
 START_TEST(far_bytes_cost_what_they_are)
 {
 	struct harness *h = h_new(H_ALL);
@@ -260,7 +274,10 @@ START_TEST(far_bytes_cost_what_they_are)
 }
 END_TEST
 
-/* What the set of ranges has no room for is not kept either: the peer is not told that it is there, and it would be read without having been acknowledged. */
+/*
+ * What the set of ranges has no room for is not kept either: the peer is not told that it is there, and it would be
+ * read without having been acknowledged.
+ */
 START_TEST(no_text_without_its_range)
 {
 	struct harness *h = h_new(H_ALL);

@@ -41,7 +41,10 @@ START_TEST(send_buffer_and_writability)
 }
 END_TEST
 
-/* What Linux takes at once on a new connection with an initial window of 10 segments (its SO_SNDBUF says so, under cubic): 2 · 10 · 2304. */
+/*
+ * What Linux takes at once on a new connection with an initial window of 10 segments (its SO_SNDBUF says so, under
+ * cubic): 2 · 10 · 2304.
+ */
 START_TEST(first_send)
 {
 	struct harness *h = h_new(_i ? H_ALL : 0);
@@ -90,7 +93,10 @@ START_TEST(who_asks_for_room_is_told)
 }
 END_TEST
 
-/* As much as the path carries in a millisecond, two segments at least; each super-segment is pushed, and so is a write's end. */
+/*
+ * As much as the path carries in a millisecond, two segments at least; each super-segment is pushed, and so is a
+ * write's end.
+ */
 START_TEST(super_segments_of_a_far_peer)
 {
 	struct harness *h = h_new(0);
@@ -110,7 +116,9 @@ START_TEST(super_segments_of_a_far_peer)
 }
 END_TEST
 
-/* MSG_EOR: a record's end is a segment's, and nothing is joined to it; within a record segments are as large as ever. */
+/*
+ * MSG_EOR: a record's end is a segment's, and nothing is joined to it; within a record segments are as large as ever.
+ */
 START_TEST(records_stay_apart)
 {
 	struct harness *h = h_new(H_ALL);

@@ -1,9 +1,9 @@
 /*
  * Every state of RFC 9293 against every event of its §3.10: what is said, and what becomes of the connection.
  *
- * One table for SEGMENT ARRIVES in SYN-RECEIVED and the synchronized states (§3.10.7.4), one for SYN-SENT (§3.10.7.3); the user calls
- * (§3.10.1–6) have user_calls_test.c. Each row is an event, each column a state; a cell says the reply and the next state. Every cell runs with and
- * without options (timestamps, SACK, window scale).
+ * One table for SEGMENT ARRIVES in SYN-RECEIVED and the synchronized states (§3.10.7.4), one for SYN-SENT (§3.10.7.3);
+ * the user calls (§3.10.1–6) have user_calls_test.c. Each row is an event, each column a state; a cell says the reply
+ * and the next state. Every cell runs with and without options (timestamps, SACK, window scale).
  */
 #include "harness.h"
 

@@ -101,7 +101,10 @@ static void catch(struct tcp_emit *emit, struct tcp_conn *c, const struct tcp_se
 	caught->n++;
 }
 
-/* Every set of options: the SYN-ACK is the one that a listener with room would send, and the connection is the same, too. */
+/*
+ * Every set of options: the SYN-ACK is the one that a listener with room would send, and the connection is the same,
+ * too.
+ */
 START_TEST(options_come_back)
 {
 	unsigned has = SEG_HAS_MSS | (_i & 1 ? SEG_HAS_TIMESTAMPS : 0) | (_i & 2 ? SEG_HAS_SACK_PERMITTED : 0) |

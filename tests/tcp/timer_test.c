@@ -28,7 +28,10 @@ START_TEST(MUST_18_first_sample)
 }
 END_TEST
 
-/* (2.3) says G, the clock's granularity: Linux's timers go by ticks, and none is early; what is doubled is what was rounded. */
+/*
+ * (2.3) says G, the clock's granularity: Linux's timers go by ticks, and none is early; what is doubled is what was
+ * rounded.
+ */
 START_TEST(MUST_18_whole_ticks)
 {
 	struct harness *h = bare(0);
@@ -169,7 +172,10 @@ START_TEST(RFC7323_sample_from_a_retransmission)
 }
 END_TEST
 
-/* (5.7): when the SYN was retransmitted, 3 s when data transmission begins; the window stays the initial one, as Linux's. */
+/*
+ * (5.7): when the SYN was retransmitted, 3 s when data transmission begins; the window stays the initial one, as
+ * Linux's.
+ */
 START_TEST(RFC6298_5_7_after_a_lost_syn)
 {
 	struct harness *h = h_new(0);
@@ -304,7 +310,10 @@ START_TEST(SHLD_26_hard_error_while_opening)
 }
 END_TEST
 
-/* As Linux's tcp_req_err: a half-open connection to where no way leads goes, unheard; "port unreachable" says nothing new. */
+/*
+ * As Linux's tcp_req_err: a half-open connection to where no way leads goes, unheard; "port unreachable" says nothing
+ * new.
+ */
 START_TEST(unreachable_while_half_open)
 {
 	struct harness *h = h_new(H_ALL);
@@ -461,7 +470,10 @@ static struct harness *zero_window(unsigned features)
 	return h;
 }
 
-/* What the peer's window held up is told as Linux counts it, by its ticks: from the one in which it began to the one that is now. */
+/*
+ * What the peer's window held up is told as Linux counts it, by its ticks: from the one in which it began to the one
+ * that is now.
+ */
 START_TEST(time_of_a_zero_window_is_in_ticks)
 {
 	struct harness *h = h_established(0, 0);

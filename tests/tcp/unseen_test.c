@@ -48,7 +48,10 @@ START_TEST(bytes_that_come_later)
 }
 END_TEST
 
-/* The buffer grows and grows, and what is there, or comes later into its place, is kept: before, between and behind what never comes. */
+/*
+ * The buffer grows and grows, and what is there, or comes later into its place, is kept: before, between and behind
+ * what never comes.
+ */
 START_TEST(growth_keeps_what_is_there)
 {
 	struct harness *h = h_established(H_ALL, 65535);
@@ -75,7 +78,10 @@ START_TEST(growth_keeps_what_is_there)
 }
 END_TEST
 
-/* A stream of which no byte ever comes: there is nothing for a growing buffer to copy. What is noted as filled goes along, or it would seem to be ahead 2 GiB later. */
+/*
+ * A stream of which no byte ever comes: there is nothing for a growing buffer to copy. What is noted as filled goes
+ * along, or it would seem to be ahead 2 GiB later.
+ */
 START_TEST(nothing_is_filled)
 {
 	struct harness *h = h_established(0, 65535);
@@ -111,7 +117,10 @@ START_TEST(bytes_that_never_come)
 }
 END_TEST
 
-/* Nothing whose bytes would be looked at: a gap, a part of what is old, more than the window, urgent data, a FIN. All old: taken, and dropped. */
+/*
+ * Nothing whose bytes would be looked at: a gap, a part of what is old, more than the window, urgent data, a FIN. All
+ * old: taken, and dropped.
+ */
 START_TEST(what_is_not_taken)
 {
 	struct harness *h = h_established(H_SACK, 65535);

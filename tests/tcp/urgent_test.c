@@ -1,4 +1,7 @@
-/* Urgent data, both ways: RFC 9293 §3.8.5, and what tcp(7) adds: in line or not, the mark, SIGURG's and POLLPRI's reasons. */
+/*
+ * Urgent data, both ways: RFC 9293 §3.8.5, and what tcp(7) adds: in line or not, the mark, SIGURG's and POLLPRI's
+ * reasons.
+ */
 #include "harness.h"
 
 static ssize_t send_urgent(struct harness *h, uint32_t len)
@@ -29,7 +32,10 @@ START_TEST(MUST_62_sending_urgent_data)
 }
 END_TEST
 
-/* MUST-31, MUST-32, MUST-33: announced ahead of its data, of any length; the application is told, and where the mark is. */
+/*
+ * MUST-31, MUST-32, MUST-33: announced ahead of its data, of any length; the application is told, and where the mark
+ * is.
+ */
 START_TEST(MUST_32_receiving_urgent_data)
 {
 	struct harness *h = h_established(_i ? H_ALL : 0, 65535);
@@ -85,7 +91,10 @@ START_TEST(urgent_in_line)
 }
 END_TEST
 
-/* A read that goes past the urgent byte loses it; one that finds nothing else does, too. What is left of it is unread data at close. */
+/*
+ * A read that goes past the urgent byte loses it; one that finds nothing else does, too. What is left of it is unread
+ * data at close.
+ */
 START_TEST(urgent_passed_over)
 {
 	struct harness *h = h_established(0, 65535);

@@ -1,4 +1,7 @@
-/* SEND, RECEIVE, CLOSE, ABORT and STATUS in every state: RFC 9293 §3.10.2 to §3.10.6, and shutdown(2), which it does not know. */
+/*
+ * SEND, RECEIVE, CLOSE, ABORT and STATUS in every state: RFC 9293 §3.10.2 to §3.10.6, and shutdown(2), which it does
+ * not know.
+ */
 #include "harness.h"
 
 static const enum tcp_state all_states[] = {
@@ -137,7 +140,9 @@ START_TEST(receive_call_drains_before_eof)
 }
 END_TEST
 
-/* MUST-12's other half: after a reset, what had arrived may be lost, but the reset is reported before any end of file. */
+/*
+ * MUST-12's other half: after a reset, what had arrived may be lost, but the reset is reported before any end of file.
+ */
 START_TEST(receive_call_after_reset)
 {
 	struct harness *h = h_new(0);
@@ -150,8 +155,10 @@ START_TEST(receive_call_after_reset)
 }
 END_TEST
 
-/* After a shutdown of both directions nobody reads: text resets the connection, and the application learns of it, as in Linux.
- * After SHUT_WR alone it is read. */
+/*
+ * After a shutdown of both directions nobody reads: text resets the connection, and the application learns of it, as in
+ * Linux. After SHUT_WR alone it is read.
+ */
 START_TEST(text_after_shutdown)
 {
 	struct harness *h = h_new(0);

@@ -45,7 +45,10 @@ static int64_t calm_since(void)
 
 #define CALM_WAITS 1000
 
-/* Waits of 100 us: some 150 ms or more, of which it sleeps for 4 at a time but for the first 16, not for 1. (Where the machine kept the thread away it is not calm: then once more.) */
+/*
+ * Waits of 100 us: some 150 ms or more, of which it sleeps for 4 at a time but for the first 16, not for 1. (Where the
+ * machine kept the thread away it is not calm: then once more.)
+ */
 START_TEST(calm_is_left_alone)
 {
 	unsigned long slept;

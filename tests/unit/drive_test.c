@@ -1,7 +1,9 @@
 /*
- * Waiting with real threads, over an engine that is a pipe: each byte in it is an event for the thread of that number. Built with ThreadSanitizer, too (.ci/run).
+ * Waiting with real threads, over an engine that is a pipe: each byte in it is an event for the thread of that number.
+ * Built with ThreadSanitizer, too (.ci/run).
  *
- * Nothing here is decided by time; every wait has a bound, which a lost wake-up or an empty seat would run into (CK_DEFAULT_TIMEOUT ends the test then).
+ * Nothing here is decided by time; every wait has a bound, which a lost wake-up or an empty seat would run into
+ * (CK_DEFAULT_TIMEOUT ends the test then).
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -124,7 +126,10 @@ static __attribute__((noinline)) int take_undoable(int who, int kfd)
 	return r;
 }
 
-/* Until it has jumped: the shim would keep a signal for later that finds its thread still on the way out of the lock; on_signal does not. */
+/*
+ * Until it has jumped: the shim would keep a signal for later that finds its thread still on the way out of the lock;
+ * on_signal does not.
+ */
 static void *signaller(void *arg)
 {
 	pthread_t *who = arg;
@@ -210,7 +215,10 @@ static void look_in_vain(void)
 	drive_leave_empty(&e.drive);
 }
 
-/* An event loop: until its thread is trusted, however often the machine stops it meanwhile. Returns with something put off. */
+/*
+ * An event loop: until its thread is trusted, however often the machine stops it meanwhile. Returns with something put
+ * off.
+ */
 static void until_put_off(void)
 {
 	while (speak(), !e.owed) {
@@ -231,7 +239,10 @@ static void speak_on(void)
 	}
 }
 
-/* What grows old is said by the next verb, but what is not urgent: that waits longer. (The helper may have come by before: then once more.) */
+/*
+ * What grows old is said by the next verb, but what is not urgent: that waits longer. (The helper may have come by
+ * before: then once more.)
+ */
 START_TEST(put_off_longer)
 {
 	do {
@@ -247,7 +258,10 @@ START_TEST(put_off_longer)
 }
 END_TEST
 
-/* What a peer waits for is said by the verb itself. (The helper may have come by, or may lead: so the verb before it and the one behind put off.) */
+/*
+ * What a peer waits for is said by the verb itself. (The helper may have come by, or may lead: so the verb before it
+ * and the one behind put off.)
+ */
 START_TEST(put_off_by_nobody_who_has_much)
 {
 	for (int i = 0; i < 100; i++) {
@@ -288,8 +302,10 @@ START_TEST(put_off)
 	drive_enter_wait(&e.drive);
 	drive_leave(&e.drive);
 	ck_assert(!e.owed);
-	/* One verb that finds nothing ends a round of an event loop; the second in a row is a thread that waits by asking.
-	   (The helper may have come by, or its age: then once more.) */
+	/*
+	 * One verb that finds nothing ends a round of an event loop; the second in a row is a thread that waits by
+	 * asking. (The helper may have come by, or its age: then once more.)
+	 */
 	do {
 		until_put_off();
 		look_in_vain();
@@ -304,14 +320,20 @@ START_TEST(put_off)
 	bool owed = e.owed;
 	drive_unlock(&e.drive);
 	ck_assert(!owed);
-	/* The thread computes: the helper does, and trusts the thread no more. (It may have come by early, for something else: then once more.) */
+	/*
+	 * The thread computes: the helper does, and trusts the thread no more. (It may have come by early, for
+	 * something else: then once more.)
+	 */
 	do {
 		until_put_off();
 		while (e.owed)
 			;
 		speak();
 	} while (e.owed);
-	/* Another thread leads, and sleeps on; the helper, asleep as well, is woken by the thread that is trusted, and says what its verbs leave behind. */
+	/*
+	 * Another thread leads, and sleeps on; the helper, asleep as well, is woken by the thread that is trusted, and
+	 * says what its verbs leave behind.
+	 */
 	pthread_t t;
 	ck_assert_int_eq(pthread_create(&t, NULL, take_one, (void *)1), 0);
 	for (bool asleep = false; !asleep;) {
@@ -337,8 +359,8 @@ END_TEST
 #define LONGER_US    150 /* a thread that is not busy leaves nothing for so long */
 
 /*
- * A thread that always has something to do, in small verbs, may leave its output for longer. (Until the machine lets it run for so long. When it stopped the thread the helper leads, and nothing
- * is put off until something arrives.)
+ * A thread that always has something to do, in small verbs, may leave its output for longer. (Until the machine lets it
+ * run for so long. When it stopped the thread the helper leads, and nothing is put off until something arrives.)
  */
 START_TEST(put_off_while_busy)
 {
@@ -357,7 +379,10 @@ START_TEST(put_off_while_busy)
 }
 END_TEST
 
-/* A millisecond of small verbs behind a wait, whose thread ran and slept for so long until then. True: something was put off for longer. */
+/*
+ * A millisecond of small verbs behind a wait, whose thread ran and slept for so long until then. True: something was
+ * put off for longer.
+ */
 static bool longer_behind_wait(int64_t ran_us, int64_t slept_us)
 {
 	struct waiter *w = drive_waiter(&e.drive);
@@ -376,7 +401,10 @@ static bool longer_behind_wait(int64_t ran_us, int64_t slept_us)
 	return longer;
 }
 
-/* So may one that waits often, but not for long: its pauses are short beside what it does between them. One that waits for as long as it runs may not. */
+/*
+ * So may one that waits often, but not for long: its pauses are short beside what it does between them. One that waits
+ * for as long as it runs may not.
+ */
 START_TEST(put_off_while_nearly_busy)
 {
 	while (!longer_behind_wait(1000, 900))
@@ -402,7 +430,8 @@ START_TEST(put_off_beside_idle_thread)
 	for (int i = 0; i < 20; i++) {
 		while (speak(), !e.owed) {
 			drive_enter_wait(&e.drive);
-			if (e.drive.sched.helper == HELPER_LEADS) /* since the machine had stopped this thread: it would sleep on, for nothing arrives here */
+			/* since the machine had stopped this thread: it would sleep on, for nothing arrives here */
+			if (e.drive.sched.helper == HELPER_LEADS)
 				drive_helper_wake(&e.drive);
 			drive_leave(&e.drive);
 		}
@@ -458,7 +487,10 @@ START_TEST(put_off_behind_long_wait)
 }
 END_TEST
 
-/* A thread that sends and sends, and looks for input no more, says each at once before long; and never begins to put off by sending alone. */
+/*
+ * A thread that sends and sends, and looks for input no more, says each at once before long; and never begins to put
+ * off by sending alone.
+ */
 START_TEST(put_off_by_no_sender)
 {
 	until_put_off();

@@ -1,4 +1,7 @@
-/* The fake's readiness: a set has a second epoll with the hidden sockets of the fake engine, which is in the program's epoll, or holds it. */
+/*
+ * The fake's readiness: a set has a second epoll with the hidden sockets of the fake engine, which is in the program's
+ * epoll, or holds it.
+ */
 #include "fake_engine.h"
 
 #include "ready/ready.h"

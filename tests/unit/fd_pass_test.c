@@ -85,7 +85,9 @@ START_TEST(too_few_numbers)
 }
 END_TEST
 
-/* An odd number has room for one more in the control data, which the kernel fills: it must not land behind the array. */
+/*
+ * An odd number has room for one more in the control data, which the kernel fills: it must not land behind the array.
+ */
 static const unsigned rooms[] = {0, 1, 2, 5, 11};
 START_TEST(more_than_asked_for)
 {

@@ -112,7 +112,10 @@ START_TEST(beyond_the_limit)
 }
 END_TEST
 
-/* The limit is not asked for each copy, and still the program keeps its numbers when it lowers it: at once, or all but a few. */
+/*
+ * The limit is not asked for each copy, and still the program keeps its numbers when it lowers it: at once, or all but
+ * a few.
+ */
 START_TEST(a_limit_that_is_lowered)
 {
 	unsigned within = 0;

@@ -308,7 +308,9 @@ START_TEST(a_number_on_its_way_out_is_waited_for_outside)
 }
 END_TEST
 
-/* The kernel has freed the number, and another thread has it, and closes it, before the first one says that it is gone. */
+/*
+ * The kernel has freed the number, and another thread has it, and closes it, before the first one says that it is gone.
+ */
 START_TEST(who_closed_a_number_ends_no_later_close_of_it)
 {
 	struct file *f = put_at(7, FILE_SOCK), *g = file_new(FILE_SOCK), *busy;

@@ -1,4 +1,7 @@
-/* Members of a group that decide in shared memory: of every frame exactly one says that it is its own, in whatever order they ask, and however members come and go. */
+/*
+ * Members of a group that decide in shared memory: of every frame exactly one says that it is its own, in whatever
+ * order they ask, and however members come and go.
+ */
 #include <check.h>
 #include <errno.h>
 #include <pthread.h>
@@ -178,7 +181,10 @@ START_TEST(flows_are_counted_once)
 }
 END_TEST
 
-/* Adding and taking away at random, beside a plain list of who has what: the table of what was told must not lose one when it grows and shrinks. */
+/*
+ * Adding and taking away at random, beside a plain list of who has what: the table of what was told must not lose one
+ * when it grows and shrinks.
+ */
 START_TEST(many_flows_come_and_go)
 {
 	static bool has[FLOWS];

@@ -19,7 +19,10 @@ START_TEST(probes_then_announces)
 }
 END_TEST
 
-/* The address may not be used before the last wait is over: at least 2·PROBE_MIN + ANNOUNCE_WAIT, at most PROBE_WAIT + 2·PROBE_MAX + ANNOUNCE_WAIT. */
+/*
+ * The address may not be used before the last wait is over: at least 2·PROBE_MIN + ANNOUNCE_WAIT, at most PROBE_WAIT +
+ * 2·PROBE_MAX + ANNOUNCE_WAIT.
+ */
 START_TEST(probing_takes_its_time)
 {
 	uint8_t mac[6];
@@ -372,7 +375,10 @@ START_TEST(ages_and_is_asked_alone)
 }
 END_TEST
 
-/* A router of two takes over: its gratuitous ARP moves the entry; it makes none. RFC 4861: without the override flag a known one is not moved. */
+/*
+ * A router of two takes over: its gratuitous ARP moves the entry; it makes none. RFC 4861: without the override flag a
+ * known one is not moved.
+ */
 START_TEST(moves)
 {
 	uint8_t mac[6];

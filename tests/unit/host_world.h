@@ -1,4 +1,7 @@
-/* A host under test (ip/host.h) and the frames that it is given and sends: shared by host_test.c and host_answers_test.c. Time is the test's. */
+/*
+ * A host under test (ip/host.h) and the frames that it is given and sends: shared by host_test.c and
+ * host_answers_test.c. Time is the test's.
+ */
 #ifndef FINESSE_TESTS_HOST_WORLD_H
 #define FINESSE_TESTS_HOST_WORLD_H
 

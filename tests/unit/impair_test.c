@@ -265,7 +265,9 @@ START_TEST(test_rate)
 }
 END_TEST
 
-/* The same with a queue of ten frames; then a bucket of five that passes at once, with the queue and alone: a policer. */
+/*
+ * The same with a queue of ten frames; then a bucket of five that passes at once, with the queue and alone: a policer.
+ */
 START_TEST(test_queue_and_burst)
 {
 	static const struct {

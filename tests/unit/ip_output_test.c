@@ -1,4 +1,6 @@
-/* Headers that ip_send_tcp puts in front of a segment, read back by ip_input_parse and byte by byte. link_send is ours. */
+/*
+ * Headers that ip_send_tcp puts in front of a segment, read back by ip_input_parse and byte by byte. link_send is ours.
+ */
 #include <errno.h>
 #include <string.h>
 

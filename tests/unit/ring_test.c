@@ -60,7 +60,10 @@ static void append(const uint8_t *bytes, uint32_t n)
 	ring_commit(&ring, n);
 }
 
-/* Wherever the ring and the caller's memory stand in their pages: nothing is copied but what was asked for, and all of that. */
+/*
+ * Wherever the ring and the caller's memory stand in their pages: nothing is copied but what was asked for, and all of
+ * that.
+ */
 START_TEST(any_distance_within_a_page)
 {
 	static uint8_t room[(1 << 16) + 8192], sent[sizeof room];

@@ -1,4 +1,7 @@
-/* The rules' reader: one thread for one job after another, which is gone when nobody else may be there. The kernel and the broker are not asked. */
+/*
+ * The rules' reader: one thread for one job after another, which is gone when nobody else may be there. The kernel and
+ * the broker are not asked.
+ */
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>

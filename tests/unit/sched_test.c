@@ -1,11 +1,13 @@
 /*
  * Who drives, over all interleavings: three threads and the helper, each step of each in every order.
  *
- * The model's threads do what src/drive/wait.c does with the scheduler's answers: wait, block, wake when a wake-up was posted, look at their event, leave.
- * At any moment a thread may get an event, time out, be interrupted by a handler (which may never come back: longjmp, cancellation) or end. A state is what the
- * scheduler knows and where everybody is; the search visits every state that can be reached, and asserts in each of them:
+ * The model's threads do what src/drive/wait.c does with the scheduler's answers: wait, block, wake when a wake-up was
+ * posted, look at their event, leave. At any moment a thread may get an event, time out, be interrupted by a handler
+ * (which may never come back: longjmp, cancellation) or end. A state is what the scheduler knows and where everybody
+ * is; the search visits every state that can be reached, and asserts in each of them:
  *   - the invariant (sched_is_sound);
- *   - somebody will look: the seat's thread is blocked as the leader, or has a wake-up posted, or runs; the helper likewise;
+ *   - somebody will look: the seat's thread is blocked as the leader, or has a wake-up posted, or runs; the helper
+ *     likewise;
  *   - a blocked thread with an event has a wake-up posted (none is lost), and who was told to lead has one, too;
  *   - a follower is never one that has an event.
  */
@@ -133,7 +135,10 @@ static bool step_thread(struct state *m, enum action a, int i)
 	return false;
 }
 
-/* The helper looks (in or out of the grace time), sleeps, and wakes: by a post, an event of the engine's while it leads, its tick. */
+/*
+ * The helper looks (in or out of the grace time), sleeps, and wakes: by a post, an event of the engine's while it
+ * leads, its tick.
+ */
 enum { HELPER_LOOK_SOON, HELPER_LOOK_LATE, HELPER_WAKE, HELPER_STEPS };
 
 static bool step_helper(struct state *m, int a)
@@ -263,7 +268,9 @@ START_TEST(the_helper_looks)
 	ck_assert_int_eq(until, 5000);
 	ck_assert(!sched_helper_is_late(&s, 5000));
 	ck_assert(sched_helper_is_late(&s, 4999));
-	/* A thread takes the seat: no business of the helper's; and gives it back: the helper's poll still covers all. */
+	/*
+	 * A thread takes the seat: no business of the helper's; and gives it back: the helper's poll still covers all.
+	 */
 	ck_assert(sched_wait(&s, &t[0]));
 	ck_assert(!sched_helper_is_late(&s, 4999));
 	struct sched_wake wake = sched_leave(&s, &t[0]);
@@ -275,7 +282,10 @@ START_TEST(the_helper_looks)
 	ck_assert_int_eq(until, TIME_NEVER);
 	wake = sched_leave(&s, &t[0]);
 	ck_assert(wake.helper);
-	/* It leads, and finds the program back, whose call is longer ago than the short grace time of 100: a tick all the same, and no second driver. */
+	/*
+	 * It leads, and finds the program back, whose call is longer ago than the short grace time of 100: a tick all
+	 * the same, and no second driver.
+	 */
 	sched_helper_awake(&s);
 	ck_assert_int_eq(sched_helper_look(&s, 20000, 900, 1000, 30000, &until), HELPER_LEADS);
 	sched_helper_awake(&s);

@@ -1,4 +1,7 @@
-/* SipHash-2-4 against the paper's appendix A and the authors' published vectors; SipHash-1-3 against CPython's hash(bytes). */
+/*
+ * SipHash-2-4 against the paper's appendix A and the authors' published vectors; SipHash-1-3 against CPython's
+ * hash(bytes).
+ */
 #include <check.h>
 #include <stdlib.h>
 #include <string.h>

@@ -222,7 +222,10 @@ static int64_t hostile(struct sim *sim)
 	return random_below(sim, 10) ? WAITS : 49000;
 }
 
-/* Quick closers, whose processes get no CPU for the first 40 ms of each 400 ms: who would close then does when that is over. */
+/*
+ * Quick closers, whose processes get no CPU for the first 40 ms of each 400 ms: who would close then does when that is
+ * over.
+ */
 static int64_t starved(struct sim *sim)
 {
 	int64_t takes = (int64_t)random_below(sim, 300), at = (sim->now + takes) % 400000;

@@ -401,7 +401,10 @@ static uint32_t closes_from(uint32_t client, uint16_t first, uint16_t n_ports, b
 	}
 }
 
-/* `auto`: a third of the ports that a client was seen to use, in whole blocks of 1,024, where its TIME-WAITs take a minute at most. */
+/*
+ * `auto`: a third of the ports that a client was seen to use, in whole blocks of 1,024, where its TIME-WAITs take a
+ * minute at most.
+ */
 START_TEST(budget_grows)
 {
 	steer_listener_unref(p);

@@ -1,6 +1,7 @@
 /*
- * The adaptive policy and populations of many client prefixes, in virtual time, against an oracle that knows each client: it holds those who close first, and nobody else.
- * STEER_TABLE=1 in the environment prints the regret as a table.
+ * The adaptive policy and populations of many client prefixes, in virtual time, against an oracle that knows each
+ * client: it holds those who close first, and nobody else. STEER_TABLE=1 in the environment prints the regret as a
+ * table.
  */
 #include "base/time.h"
 #include "steer/steer.h"
@@ -37,7 +38,10 @@ struct population {
 	int64_t (*takes)(struct run *r, int prefix); /* how long this client takes, or WAITS */
 	enum reader_says reader;
 	int (*pick)(struct run *r, int prefixes); /* whose close is next; NULL: each as likely */
-	/* What is asked of the policy: closers that were let close first, at least; waiters' mean and 99th percentile of delay, at most. */
+	/*
+	 * What is asked of the policy: closers that were let close first, at least; waiters' mean and 99th percentile
+	 * of delay, at most.
+	 */
 	double first_min;
 	int64_t mean_us, p99_us;
 };
@@ -252,7 +256,10 @@ static void one_crossing(struct run *r, int prefix)
 	r->policy->ops->outcome(r->policy, r->now, &out);
 }
 
-/* A client far away whose FINs cross ours, again and again, does not speak for all others: who is new and waits does not pay for it. */
+/*
+ * A client far away whose FINs cross ours, again and again, does not speak for all others: who is new and waits does
+ * not pay for it.
+ */
 START_TEST(late_fins_of_one_prefix)
 {
 	static struct run r;

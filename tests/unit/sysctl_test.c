@@ -1,6 +1,6 @@
 /*
- * When the namespace's settings are read again (kernel/sysctl.h). What the clock says is set here; that they were read is seen by read_us. And that sysctl.def says of each
- * of this kernel's what becomes of it.
+ * When the namespace's settings are read again (kernel/sysctl.h). What the clock says is set here; that they were read
+ * is seen by read_us. And that sysctl.def says of each of this kernel's what becomes of it.
  */
 #include <check.h>
 #include <dirent.h>
@@ -13,7 +13,9 @@
 
 #define MS INT64_C(1000)
 
-/* Asked at `now`, for what may be `age_us` old; what is there is so old, took so long, and somebody asked so long ago. */
+/*
+ * Asked at `now`, for what may be `age_us` old; what is there is so old, took so long, and somebody asked so long ago.
+ */
 static bool is_read_for(int64_t age_us, int64_t old_us, int64_t took_us, int64_t asked_us)
 {
 	struct sysctls s = {.dirs = {-1, -1}, .open = true, .took_us = took_us};
@@ -58,7 +60,8 @@ START_TEST(who_listens)
 {
 	ck_assert(!is_read_for(SYSCTL_AGE_LISTEN_US, 1 * MS - 1, 10, 1 * MS));
 	ck_assert(is_read_for(SYSCTL_AGE_LISTEN_US, 1 * MS, 10, 1 * MS));
-	ck_assert(!is_read_for(SYSCTL_AGE_LISTEN_US, 3 * MS - 1, 300, 1 * MS)); /* ten times what it took, though another socket was decided just before */
+	/* ten times what it took, though another socket was decided just before */
+	ck_assert(!is_read_for(SYSCTL_AGE_LISTEN_US, 3 * MS - 1, 300, 1 * MS));
 	ck_assert(is_read_for(SYSCTL_AGE_LISTEN_US, 3 * MS, 300, 1 * MS));
 	ck_assert(!is_read_for(SYSCTL_AGE_LISTEN_US, 49 * MS, 5 * MS, 1000 * MS));
 	ck_assert(is_read_for(SYSCTL_AGE_LISTEN_US, 50 * MS, 5 * MS, 1000 * MS));

@@ -15,7 +15,10 @@
 
 #define NOBODY 54321 /* a user without processes, so that the limit counts this one alone */
 
-/* What thread_try says in a process of such a user under this limit; without privilege, of this user, who has more than one process. */
+/*
+ * What thread_try says in a process of such a user under this limit; without privilege, of this user, who has more than
+ * one process.
+ */
 static int tried_under(rlim_t limit)
 {
 	struct rlimit r = {limit, limit};
@@ -50,7 +53,10 @@ static void *rest(void *arg)
 	return arg;
 }
 
-/* libc does not know of this copy, and still counts the thread; were it not born there, setgroups would wait for its first step. */
+/*
+ * libc does not know of this copy, and still counts the thread; were it not born there, setgroups would wait for its
+ * first step.
+ */
 START_TEST(a_copy_by_number_may_change_its_groups)
 {
 	pthread_t thread;

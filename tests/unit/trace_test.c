@@ -170,7 +170,10 @@ START_TEST(a_line_too_long_is_cut_and_ends)
 }
 END_TEST
 
-/* Numbered lines of odd lengths in; writes that take all, some bytes or nothing out: each accepted line once, whole, in order; each refused one counted. */
+/*
+ * Numbered lines of odd lengths in; writes that take all, some bytes or nothing out: each accepted line once, whole, in
+ * order; each refused one counted.
+ */
 START_TEST(queue_keeps_whole_lines_in_order)
 {
 	static struct trace_queue q;

@@ -47,7 +47,10 @@ START_TEST(test_full)
 }
 END_TEST
 
-/* Woken `late_us` after the buffer is half empty, by a device of `rate` bytes per microsecond: what the budget comes to. */
+/*
+ * Woken `late_us` after the buffer is half empty, by a device of `rate` bytes per microsecond: what the budget comes
+ * to.
+ */
 static uint32_t settle(uint32_t rate, uint32_t late_us)
 {
 	struct tx_budget b;

@@ -14,7 +14,10 @@ static inline int unit_run(Suite *s)
 	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
 }
 
-/* Runs `body` on an exact copy of the first n bytes in its own allocation, so that ASan or valgrind sees any read past them. */
+/*
+ * Runs `body` on an exact copy of the first n bytes in its own allocation, so that ASan or valgrind sees any read past
+ * them.
+ */
 #define WITH_EXACT_COPY(name, bytes, n, body)                                                      \
 	do {                                                                                       \
 		size_t copy_len_ = (n);                                                            \

@@ -1,6 +1,6 @@
 /*
- * A program that waits in every way a program may leave a wait. Run by waits.py as a server, natively and under finesse; each mode prints "ready"
- * when it listens. Arguments: mode …
+ * A program that waits in every way a program may leave a wait. Run by waits.py as a server, natively and under
+ * finesse; each mode prints "ready" when it listens. Arguments: mode …
  *
  *   threads   a thread per connection, blocked in recv, at RLIMIT_NOFILE 256: echoes; says how many it accepted when accept says EMFILE; -hard: that is the hard limit, too
  *   thousand  1,000 threads, each blocked in recv of a connection of its own: echoes
@@ -272,7 +272,10 @@ static void compute(bool sleeps)
 
 /* ---- late ---- */
 
-/* For every byte that comes: says its RTO, sends 100 bytes, and makes no call on the connection until a byte comes on standard input. */
+/*
+ * For every byte that comes: says its RTO, sends 100 bytes, and makes no call on the connection until a byte comes on
+ * standard input.
+ */
 static void late(bool sleeps)
 {
 	char b[4096] = {0};
@@ -483,7 +486,10 @@ static void end_by(const char *how)
 		;
 }
 
-/* An event loop, which comes back so soon that its output may wait for that: accepts, and echoes what comes, up to the echo of a 'd'. */
+/*
+ * An event loop, which comes back so soon that its output may wait for that: accepts, and echoes what comes, up to the
+ * echo of a 'd'.
+ */
 static int echo_until_d(void)
 {
 	char b = 0;
@@ -552,7 +558,10 @@ static int asks_in_child(int c)
 	return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 }
 
-/* A child takes the connection to the kernel's TCP; the next child is made at once. The many sockets make the time between long. */
+/*
+ * A child takes the connection to the kernel's TCP; the next child is made at once. The many sockets make the time
+ * between long.
+ */
 static void forks(void)
 {
 	start_listening();
