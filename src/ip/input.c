@@ -70,6 +70,8 @@ static enum ip_fate input_tcp(const struct link_rx *rx, const struct upper *u, s
 	}
 	seg->ecn = out->ecn;
 	seg->gso_size = rx->gso_size < seg->payload_len ? rx->gso_size : 0;
+	out->tcp = out->cut ? NULL : u->bytes;
+	out->tcp_len = u->len;
 	out->key.lport = seg->dport;
 	out->key.rport = seg->sport;
 	out->kind = IP_INPUT_TCP;

@@ -53,6 +53,8 @@ struct ip_input {
 	bool cut_fin;             /* … and behind them a FIN, which seg.flags has not */
 	uint32_t ident;           /* IPv4 identification, or IPv6 flow label */
 	const uint8_t *src_mac;   /* 6 bytes, or NULL without a link header */
+	const uint8_t *tcp;       /* TCP: the segment's bytes, in the frame; NULL: not all of it is there */
+	uint32_t tcp_len;
 	struct ip_icmp_error icmp;
 };
 

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <stdlib.h>
 #include <sys/socket.h>
 
 #include "base/sys.h"
@@ -47,15 +48,18 @@ int peer_packet_send(int raw, const struct ip_addr *to, const uint8_t *packet, s
 
 int peer_packet_repeat(const struct flow_key *key, uint8_t ttl, uint8_t tos, const uint8_t *tcp, size_t tcp_len, int ifindex)
 {
-	uint8_t packet[PEER_PACKET_MAX];
-	if (tcp_len > PEER_PACKET_MAX - IPV6_HDR_BYTES || tcp_len < sizeof(struct tcphdr))
+	size_t ip_len = peer_packet_ip_len(key);
+	if (tcp_len < sizeof(struct tcphdr) || ip_len + tcp_len > UINT16_MAX)
 		return -EINVAL;
-	memcpy(packet + peer_packet_ip_len(key), tcp, tcp_len);
-	size_t len = peer_packet_finish(key, ttl, tos, packet, tcp_len);
-	int raw = sys_socket(ip_addr_is_v4(&key->laddr) ? AF_INET : AF_INET6, SOCK_RAW | SOCK_CLOEXEC, IPPROTO_RAW);
-	if (raw < 0)
-		return raw;
-	int err = peer_packet_send(raw, &key->laddr, packet, len, ifindex);
-	sys_close(raw);
+	uint8_t *packet = malloc(ip_len + tcp_len);
+	int raw = packet ? sys_socket(ip_addr_is_v4(&key->laddr) ? AF_INET : AF_INET6, SOCK_RAW | SOCK_CLOEXEC, IPPROTO_RAW) : -ENOMEM;
+	int err = raw < 0 ? raw : 0;
+	if (!err) {
+		memcpy(packet + ip_len, tcp, tcp_len);
+		size_t len = peer_packet_finish(key, ttl, tos, packet, tcp_len);
+		err = peer_packet_send(raw, &key->laddr, packet, len, ifindex);
+		sys_close(raw);
+	}
+	free(packet);
 	return err;
 }

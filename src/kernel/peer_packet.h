@@ -21,8 +21,8 @@ size_t peer_packet_finish(const struct flow_key *key, uint8_t ttl, uint8_t tos, 
  */
 int peer_packet_send(int raw, const struct ip_addr *to, const uint8_t *packet, size_t len, int ifindex);
 /*
- * A segment without payload that the kernel did not get, once more. `ifindex`: the scope of a link-local address. 0 or
- * -errno; -EPERM: no raw socket.
+ * A segment that the kernel did not get, once more. `ifindex`: the scope of a link-local address. 0 or -errno; -EPERM:
+ * no raw socket; -EMSGSIZE: it is larger than the loopback's MTU.
  */
 int peer_packet_repeat(const struct flow_key *key, uint8_t ttl, uint8_t tos, const uint8_t *tcp, size_t tcp_len, int ifindex);
 

@@ -107,6 +107,13 @@ static void classifier_gives_back(struct claim *c)
 		classifier_let_go(c->e->classifier);
 }
 
+void claim_gives_back(struct claim *c)
+{
+	if (c->taken)
+		listener_keep_connections(c->e, c->group.place.port);
+	classifier_gives_back(c);
+}
+
 static void claim_leave(struct claim *c)
 {
 	classifier_gives_back(c);
@@ -275,9 +282,7 @@ static void stops(struct engine *e, struct sock *l)
 		if (lst->claimed && !lst->closing)
 			return;
 	}
-	if (c->taken)
-		listener_keep_connections(e, c->group.place.port);
-	classifier_gives_back(c);
+	claim_gives_back(c);
 }
 
 static void detach(struct engine *e, struct sock *l)

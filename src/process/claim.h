@@ -47,6 +47,8 @@ static inline struct group_place claim_place(const struct sock *l)
 bool claim_is_used(const struct claim *c); /* a thread of this process has accepted from it, or waited to */
 void claim_end_if_over(struct claim *c);   /* frees it, once no listener and no connection has it */
 
+void claim_gives_back(struct claim *c);    /* SYNs are the kernel's, if it is this process's alone; connections stay */
+
 /* ---- claim_fork.c: of process_ops ---- */
 void claim_before_fork(struct engine *e);
 void claim_after_fork(struct engine *e);

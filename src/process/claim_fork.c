@@ -15,8 +15,14 @@ static bool may_stand_down(const struct claim *c)
 	return c->group.state == GROUP_ALONE && c->taken && !claim_is_used(c) && !c->group.refuses;
 }
 
+/*
+ * What comes meanwhile is not lost. Of what had come before the kernel had the port, SYNs are answered here, and of
+ * what came before it had a connection, each segment is given to it (socket/input.c): this process may end at once.
+ */
 static void stand_down(struct claim *c)
 {
+	claim_gives_back(c);
+	turn_frames(c->e);
 	list_for_each (at, next, &c->listeners) {
 		struct sock *l = container_of(at, struct listener, claim_node)->owner;
 		l->lst->from_elsewhere = l->lst->asleep = true; /* it will not be ours alone */
@@ -24,6 +30,7 @@ static void stand_down(struct claim *c)
 		claim_moves_queue(c->e, l);
 		listener_release(c->e, l);
 	}
+	turn_frames(c->e);
 }
 
 static void asleep_are_shared(struct claim *c)

@@ -13,6 +13,7 @@
 #include "base/log.h"
 #include "ip/pieces.h"
 #include "kernel/diag.h"
+#include "kernel/peer_packet.h"
 #include "wire/ipv6.h"
 
 #include <string.h>
@@ -83,6 +84,21 @@ static void group_flow_is_unused(struct engine *e, const struct flow_key *key)
 		parting_add(e, key, PARTING_GROUP);
 }
 
+/*
+ * A connection of the kernel's on a port that has just become ours, or that has just been handed over: the segment was
+ * in the ring before the classifier knew of it. The client would say it again after 200 ms only. An inexact classifier's
+ * kernel has it already. The kernel takes it as come by loopback: where rules concern such a connection, it is left to
+ * the client.
+ */
+static void give_to_kernel(struct engine *e, const struct ip_input *in)
+{
+	exception_add(e, &in->key);
+	e->counters[SOCKC_KernelOwns]++;
+	char why[160];
+	if (in->tcp && !(in->seg.flags & SEG_SYN) && classifier_is_exact(e->classifier) && !judged_refuses(e, &in->key, false, why, sizeof why))
+		peer_packet_repeat(&in->key, in->ttl, in->tos, in->tcp, in->tcp_len, iface_info(e->arrived)->ifindex);
+}
+
 static void input_unknown(struct engine *e, const struct ip_input *in)
 {
 	struct tcp_segment rst;
@@ -98,8 +114,7 @@ static void input_unknown(struct engine *e, const struct ip_input *in)
 		return;
 	}
 	if (!e->own && kernel_owns(e, &in->key) == 1) {
-		exception_add(e, &in->key);
-		e->counters[SOCKC_KernelOwns]++;
+		give_to_kernel(e, in);
 		return;
 	}
 	if (!e->own && is_for_kernels_listener(e, in)) {

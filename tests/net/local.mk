@@ -122,6 +122,11 @@ dist_check_SCRIPTS += tests/net/becomes_kernels_test.sh
 EXTRA_DIST += tests/net/becomes_kernels.py
 TESTS += tests/net/becomes_kernels_test.sh
 
+# It becomes the engine's, or its process a daemon, while clients come.
+dist_check_SCRIPTS += tests/net/becomes_engines_test.sh
+EXTRA_DIST += tests/net/becomes_engines.py
+TESTS += tests/net/becomes_engines_test.sh
+
 dist_check_SCRIPTS += tests/net/reuse_test.sh
 EXTRA_DIST += tests/net/reuse.py
 TESTS += tests/net/reuse_test.sh
