@@ -24,6 +24,7 @@
 
 #define SNDBUF_CACHED_BYTES (UINT32_C(1) << 20) /* with the frames that carry them, what a processor's own cache holds */
 #define NEAR_US             100 /* on this host, or on a network as fast */
+#define NEAR_LOADED_US      1000 /* … with all that waits on the way, and in the peer's buffer */
 
 #define RATIO_UNIT     256 /* rcv_ratio's */
 #define SKB_HEADERS    424 /* bytes beside the text in a small buffer of the kernel's: headers, headroom, struct skb_shared_info */
@@ -379,7 +380,8 @@ static uint32_t segment_truesize(const struct tcp_conn *c)
  *
  * Near by, a window of megabytes only waits in the peer's buffer, and what the program sends goes round in all of ours,
  * so that no cache has any of it: on one host 64 KiB take 2.5 us to come into a buffer of 3 MiB, and 1.5 us where it is
- * small. SNDBUF_CACHED_BYTES in NEAR_US are 80 Gbit/s, so near by it grows no further.
+ * small. SNDBUF_CACHED_BYTES in NEAR_US are 80 Gbit/s, so near by it grows no further. The least round trip is of the
+ * last minutes: a path that has become longer since (another route, a peer that has moved) shows in the smoothed one.
  */
 void window_grow_sndbuf(struct tcp_conn *c)
 {
@@ -387,7 +389,7 @@ void window_grow_sndbuf(struct tcp_conn *c)
 		return;
 	uint32_t segs = max_u32(c->cwnd / max_u32(c->mss, 1), c->initial_window_segs), each = (c->cc->sndbuf_windows ? c->cc->sndbuf_windows : 2) * segment_truesize(c);
 	uint32_t most = c->stack->config.sndbuf_max_bytes, limit = segs < most / each ? segs * each : most, cached = max_u32(c->sndbuf_limit, SNDBUF_CACHED_BYTES);
-	if (limit > cached && c->min_rtt_us && c->min_rtt_us < NEAR_US)
+	if (limit > cached && c->min_rtt_us && c->min_rtt_us < NEAR_US && c->srtt_us < NEAR_LOADED_US)
 		limit = cached;
 	c->sndbuf_limit = max_u32(c->sndbuf_limit, limit);
 }
