@@ -113,6 +113,7 @@ int sock_twin(struct sock *s, struct candidate *c)
 		if (s->keeps_address && !s->bound_again)
 			bind_address(e, s, fd);
 		options_to_kernel(e, s, fd);
+		options_sndbuf_to_kernel(s, fd);
 		note_options(s, c);
 	}
 	engine_unlock(e);

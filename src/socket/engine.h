@@ -781,8 +781,10 @@ int options_take(struct engine *e, int kfd, const struct candidate *c, struct so
 /* What accepted sockets will inherit follows what was set on their listener. -ENOMEM. */
 int options_for_accepted(struct sock *l);
 void options_inherit(struct sock *s, const struct sock *l);
-/* A kernel socket gets what was set on a connection. What it does not take is logged. */
+/* A kernel socket gets what was set on a connection, but SO_SNDBUF. What it does not take is logged. */
 void options_to_kernel(struct engine *e, const struct sock *s, int fd);
+/* Its SO_SNDBUF by itself: what was accepted before is perhaps more than that, and has to be written first. */
+void options_sndbuf_to_kernel(const struct sock *s, int fd);
 /* ---- names.c ---- */
 int name_to_addr(const struct sockaddr *sa, socklen_t len, struct ip_addr *addr, uint16_t *port);
 void name_from_addr(const struct engine *e, int family, const struct ip_addr *addr, uint16_t port, struct sockaddr *out, socklen_t *len);

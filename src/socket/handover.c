@@ -117,6 +117,8 @@ static int hand_over(struct engine *e, struct sock *s, const char *why, bool fol
 	sock_notify(e, s); /* who waits looks again, and sees that it is gone */
 	sock_retire(e, s);
 	err = handover_finish(fd, &snap);
+	if (!err)
+		options_sndbuf_to_kernel(s, fd);
 	if (!err && !s->reuseaddr)
 		sys_setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &(int){0}, sizeof(int));
 	if (!err && s->shut_rd)

@@ -400,8 +400,6 @@ void options_to_kernel(struct engine *e, const struct sock *s, int fd)
 		give(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof linger);
 	if (opt->user_rcvbuf)
 		give_buffer(fd, SO_RCVBUFFORCE, SO_RCVBUF, opt->rcvbuf_bytes);
-	if (opt->user_sndbuf)
-		give_buffer(fd, SO_SNDBUFFORCE, SO_SNDBUF, opt->sndbuf_bytes);
 	give_number(fd, SOL_SOCKET, SO_RCVLOWAT, s->lowat, 1);
 	uint64_t rate = opt->max_pacing_rate == TCP_PACING_RATE_ZERO ? 0 : opt->max_pacing_rate;
 	if (opt->max_pacing_rate)
@@ -412,4 +410,11 @@ void options_to_kernel(struct engine *e, const struct sock *s, int fd)
 	tcp_get_status(&s->tcp, &st);
 	give_number(fd, IPPROTO_TCP, TCP_QUICKACK, st.quickack, 1);
 	stamps_give(s, fd);
+}
+
+void options_sndbuf_to_kernel(const struct sock *s, int fd)
+{
+	const struct tcp_options *opt = tcp_get_options(&s->tcp);
+	if (opt->user_sndbuf)
+		give_buffer(fd, SO_SNDBUFFORCE, SO_SNDBUF, opt->sndbuf_bytes);
 }
