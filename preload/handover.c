@@ -77,9 +77,13 @@ static int handover_listener(struct file *f, const char *why, bool inherited)
 	return 0;
 }
 
-static void connection_is_at(struct file *f, int kfd)
+/* `given`: another process has it, too, in the mode that the program gave it here, or has changed that since. */
+static void connection_is_at(struct file *f, int kfd, bool given)
 {
-	kernel_fd_set_status(kfd, f->status, sock_get_nonblock(f->sock));
+	if (!given || f->status & STATUS_KEPT)
+		kernel_fd_set_status(kfd, f->status, given ? sys_fcntl(kfd, F_GETFL, 0) & O_NONBLOCK : sock_get_nonblock(f->sock));
+	if (given && sock_mode_changed(f->sock))
+		kernel_fd_set_nonblock(kfd, sock_get_nonblock(f->sock));
 	numbers_to_kernel(f, kfd);
 	registrations_to_kernel(&f->registrations, f->fd);
 	numbers_forget(f);
@@ -88,11 +92,12 @@ static void connection_is_at(struct file *f, int kfd)
 static int handover_connection(struct file *f, const char *why, bool inherited, enum handover_how how)
 {
 	int kfd = sock_handed_over(f->sock); /* the engine did it by itself, and that was not followed yet */
+	bool given = kfd >= 0 || inherited;
 	if (kfd < 0)
 		kfd = inherited ? sock_adopt(f->sock) : sock_handover(f->sock, why, how);
 	if (kfd < 0)
 		return kfd;
-	connection_is_at(f, kfd);
+	connection_is_at(f, kfd, given);
 	sys_close(kfd);
 	return 0;
 }
@@ -102,7 +107,7 @@ bool file_follow(struct file *f)
 	file_seize(f);
 	int kfd = f->kind == FILE_SOCK ? sock_handed_over(f->sock) : -EBADF;
 	if (kfd >= 0) {
-		connection_is_at(f, kfd);
+		connection_is_at(f, kfd, true);
 		sys_close(kfd);
 	}
 	file_unseize(f);

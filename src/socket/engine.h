@@ -245,7 +245,7 @@ struct sock {
 	bool traced_closing, traced_fin, traced_closed; /* trace.c: what was told */
 	int family;              /* AF_INET or AF_INET6, as the application made it */
 	bool v6only;
-	bool nonblock, accepted, in_demux, live /* tcp is open: fini owed */, reported /* connect's end was told */;
+	bool nonblock, nonblock_given /* sock_mode_changed */, accepted, in_demux, live /* tcp is open: fini owed */, reported /* connect's end was told */;
 	bool keeps_address;      /* accepted from a listener that is bound to an address: it is bound there, too, when it is dissolved */
 	bool disconnecting;      /* shut down after its connect had failed: Linux's SS_DISCONNECTING */
 	unsigned connecting;     /* calls that wait for the handshake */

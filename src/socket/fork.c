@@ -32,6 +32,7 @@
 #include "kernel/living.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <string.h>
@@ -190,6 +191,17 @@ static struct fork_child *child_new(struct engine *e, const struct fork_child *l
 	return c;
 }
 
+/*
+ * The mode is everybody's who has the socket. Who made it sets it, before anybody has it: a child may change it at
+ * once, and this process's shim follows only later.
+ */
+static void give_mode(struct sock *s, int fd)
+{
+	if (s->nonblock)
+		sys_fcntl(fd, F_SETFL, sys_fcntl(fd, F_GETFL, 0) | O_NONBLOCK);
+	s->nonblock_given = s->nonblock;
+}
+
 int sock_give_kernel(struct engine *e, struct sock *s, const char *why, int *fd)
 {
 	if (s->kind == SOCK_KIND_CONN) {
@@ -202,6 +214,7 @@ int sock_give_kernel(struct engine *e, struct sock *s, const char *why, int *fd)
 		}
 		if (made < 0)
 			return made;
+		give_mode(s, made);
 		s->kept_fd = fd_move_high(made);
 		if (!s->closed)
 			list_push_back(&e->handed_over, &sock_ref(s)->dirty); /* told when the lock is free: fork_tell_shim */
@@ -630,7 +643,10 @@ static int adopt_conn(struct engine *e, struct sock *s)
 		fd = fd_dup(s->kept_fd);
 	} else if (fd < 0) { /* the parent is gone and its connections with it, or it does not answer */
 		fd = ended_socket(s->family, nothing, ECONNRESET);
+		if (fd >= 0)
+			give_mode(s, fd);
 	}
+	s->nonblock_given = s->nonblock; /* what this process remembers is from before the fork */
 	handover_remember(&s->flow.key, "a process made it that forked this one");
 	inherited_end(e, s);
 	return fd;

@@ -57,6 +57,11 @@ void sock_set_nonblock(struct sock *s, bool on)
 	s->nonblock = on;
 }
 
+bool sock_mode_changed(const struct sock *s)
+{
+	return s->nonblock != s->nonblock_given;
+}
+
 bool sock_is_listener(const struct sock *s)
 {
 	return s->kind == SOCK_KIND_LISTENER || (s->kind == SOCK_KIND_INHERITED && s->lst);

@@ -170,6 +170,8 @@ int sock_getpeername(struct sock *s, struct sockaddr *addr, socklen_t *len);
 int sock_ioctl(struct sock *s, unsigned long request, void *arg); /* FIONREAD, FIONBIO, SIOCATMARK, SIOCOUTQ… else -ENOTTY */
 bool sock_get_nonblock(const struct sock *s);
 void sock_set_nonblock(struct sock *s, bool on);
+/* Of what the engine made a kernel socket for a child: has the program here set it anew since? */
+bool sock_mode_changed(const struct sock *s);
 
 /* Is there an engine in this process? One load; false: every wrapper may go straight to the kernel. */
 bool engine_exists(void);
