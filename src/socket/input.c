@@ -68,11 +68,14 @@ static int kernel_owns(struct engine *e, const struct flow_key *key)
 /*
  * The kernel's socket listens there, and none of ours does. So the port has become the kernel's (rules, an option, a
  * hook, another program to execute), or is on the way there, and the SYN was in the ring already: the client sends it
- * again, and then the kernel gets it. A listener's end is another thing: its socket is closed first.
+ * again, and then the kernel gets it. A listener's end is another thing: its socket is closed first, and one that keeps
+ * the kernel silent for us answers nobody.
  */
 static bool is_for_kernels_listener(struct engine *e, const struct ip_input *in)
 {
 	if ((in->seg.flags & (SEG_SYN | SEG_ACK | SEG_RST)) != SEG_SYN || e->diag_fd <= 0 || listener_find(e, &in->key, 0))
+		return false;
+	if (classifier_is_silent(e->classifier, &in->key))
 		return false;
 	return diag_has_listener(e->diag_fd, &in->key, iface_info(e->arrived)->ifindex) > 0;
 }
