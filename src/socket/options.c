@@ -446,12 +446,20 @@ static int set_conn_option(struct engine *e, struct sock *s, struct tcp_options 
 	return r == 1 ? set_judged(e, s, level, name, val, len) : r;
 }
 
-/* A socket has one filter, and ours may be there: the program finds none. */
+/*
+ * A socket has one filter, and ours may be there: the program finds none, and has its own, or the lock that keeps it
+ * without one, on the kernel's listener.
+ */
 static void filter_is_programs(struct engine *e, struct sock *l, unsigned index)
 {
-	bool filter = index == OPTION_SO_ATTACH_FILTER || index == OPTION_SO_ATTACH_BPF || index == OPTION_SO_DETACH_FILTER || index == OPTION_SO_LOCK_FILTER;
-	if (filter && l->lst->claimed && classifier_holds_ports(e->classifier))
+	int none = 0;
+	bool locks = index == OPTION_SO_LOCK_FILTER;
+	if (!l->lst->claimed || (!locks && index != OPTION_SO_ATTACH_FILTER && index != OPTION_SO_ATTACH_BPF))
+		return;
+	if (classifier_holds_ports(e->classifier) || (locks && e->judged))
 		listener_to_kernel(e, l, "the program has a filter of its own");
+	if (locks && e->judged) /* the judge's */
+		sys_setsockopt(l->lst->kfd, SOL_SOCKET, SO_DETACH_FILTER, &none, sizeof none);
 }
 
 /* The kernel's socket has it already; what accepted sockets inherit is read from there. */
@@ -461,6 +469,8 @@ static int set_listener_option(struct engine *e, struct sock *s, int level, int 
 	struct listener *lst = s->lst;
 	unsigned index = option_find(level, name);
 	filter_is_programs(e, s, index);
+	if (index == OPTION_SO_DETACH_FILTER && lst->claimed) /* of one that is served the filter is ours */
+		return set_judged(e, s, level, name, val, len);
 	int r = sys_setsockopt(lst->kfd, level, name, val, len);
 	if (r)
 		return r;

@@ -356,6 +356,8 @@ int sock_getsockopt(struct sock *s, int level, int name, void *val, socklen_t *l
 		r = get_listener_congestion(e, s, val, len);
 	else if (s->kind == SOCK_KIND_LISTENER && level == IPPROTO_TCP && name == TCP_INFO)
 		r = get_listener_info(s, val, len);
+	else if (s->kind == SOCK_KIND_LISTENER && s->lst->claimed && level == SOL_SOCKET && name == SO_GET_FILTER)
+		r = get_judged(s, level, name, val, len); /* a filter that is there is ours (filter_is_programs) */
 	else if (s->kind == SOCK_KIND_LISTENER)
 		r = sys_getsockopt(s->lst->kfd, level, name, val, len);
 	else if (s->kind == SOCK_KIND_CONN)

@@ -117,6 +117,11 @@ dist_check_SCRIPTS += tests/net/kernels_listener_test.sh
 EXTRA_DIST += tests/net/kernels_listener.py
 TESTS += tests/net/kernels_listener_test.sh
 
+# a filter of the program's where the host judges
+dist_check_SCRIPTS += tests/net/own_filter_test.sh
+EXTRA_DIST += tests/net/own_filter.py
+TESTS += tests/net/own_filter_test.sh
+
 # A listener becomes the kernel's while clients come.
 dist_check_SCRIPTS += tests/net/becomes_kernels_test.sh
 EXTRA_DIST += tests/net/becomes_kernels.py
