@@ -261,6 +261,7 @@ static int on_set(const struct nlmsghdr *h, void *ctx)
 		case NFTA_SET_FLAGS:
 			s->is_open |= attr_be32(a) & NFT_SET_EVAL;
 			s->is_aging |= attr_be32(a) & NFT_SET_TIMEOUT;
+			s->has_ranges = (attr_be32(a) & (NFT_SET_INTERVAL | NFT_SET_CONCAT)) == NFT_SET_INTERVAL;
 			break;
 		case NFTA_SET_EXPR:
 			s->is_open |= !only_counts(a);
@@ -355,17 +356,17 @@ static int by_key(const void *a, const void *b)
 	return d ? d : (y->verdict == IS_END) - (x->verdict == IS_END); /* one range's end before the next one's beginning */
 }
 
-/* Elements come in any order, and ranges as two of them; but where the next one begins at once, none ends the first. */
+/*
+ * Elements come in any order, and ranges as two of them; but where the next one begins at once, or the range reaches to
+ * the last key, none ends it.
+ */
 static void sort_elements(struct ruleset *rs, struct rules_set *s)
 {
 	struct rules_element *el = rs->elements + s->first;
 	uint32_t n = 0;
-	bool ranges = false;
-	for (uint32_t i = 0; i < s->n; i++)
-		ranges |= el[i].verdict == IS_END;
 	qsort(el, s->n, sizeof *el, by_key);
 	s->is_sorted = true;
-	if (!ranges)
+	if (!s->has_ranges)
 		return;
 	for (uint32_t i = 0; i < s->n; i++) {
 		if (el[i].verdict == IS_END)

@@ -99,6 +99,7 @@ struct rules_set {
 	bool is_aging; /* an element may go without notice; none comes so */
 	bool counts;   /* whether an element matches may depend on the number of connections */
 	bool notes;   /* it counts who is found in it, say */
+	bool has_ranges; /* its elements are their beginnings and ends, but for those of concatenations */
 	bool is_sorted; /* its elements, by their keys; no two overlap */
 	uint32_t first, n;
 };

@@ -206,6 +206,9 @@ static const struct {
 	{DROPS "tcp dport 80 accept", OPEN},
 	{DROPS "tcp dport { 22, 80 } ct state new accept", OPEN},
 	{DROPS "tcp dport 81 accept", 0},
+	{"add table inet t; add set inet t i { type inet_service; flags interval; elements = { 0-65535 } }; add chain inet t c { type filter hook input priority 0; policy drop; }; add rule inet t c ct state established accept; add rule inet t c tcp dport @i accept", OPEN},
+	{DROPS "accept; add set inet t i { type inet_service; flags interval; elements = { 0-65535 } }; insert rule inet t c tcp dport @i drop", 0}, /* a range without an end */
+	{DROPS "tcp dport vmap { 0-69 : accept, 70-65535 : drop }; add rule inet t c accept", 0},
 	{DROPS "meta nfproto ipv4 tcp dport 80 accept", OPEN_V4},
 	{DROPS "meta nfproto ipv6 tcp dport 80 accept", OPEN_V6},
 	{DROPS "iifname \"a\" tcp dport 80 accept", OPEN},
@@ -345,6 +348,11 @@ static const struct {
 	{DROPS "ip saddr 192.0.2.1 tcp dport 80 accept", NULL, NULL},
 	{DROPS "ip saddr vmap { 192.0.2.1 : drop, 192.0.2.2 : accept }" ACCEPTS, "192.0.2.1 192.0.2.2", "192.0.2.3"},
 	{DROPS "ip saddr vmap { 192.0.2.1-192.0.2.5 : drop, 192.0.2.6-192.0.2.9 : accept }" ACCEPTS, "192.0.2.1 192.0.2.5 192.0.2.6 192.0.2.9", "192.0.2.0 192.0.2.10 192.0.3.1"},
+	/* a range that reaches the last address has no end, nor has one where the next begins at once */
+	{DROPS "ip saddr { 192.0.0.0-255.255.255.255 } drop" ACCEPTS, "192.0.0.0 255.255.255.255 203.0.113.1", "191.255.255.255 10.0.0.1"},
+	{DROPS "accept; add set inet t i { type ipv6_addr; flags interval; elements = { ::/0 } }; insert rule inet t c ip6 saddr @i drop", "::1 2001:db8::1 ff00::1", ""},
+	{DROPS "accept; add set inet t i { type ipv4_addr; flags interval; elements = { 0.0.0.0/0 } }; insert rule inet t c ip saddr @i drop", "0.0.0.0 192.0.2.1 255.255.255.255", ""},
+	{DROPS "ip saddr vmap { 0.0.0.0/1 : accept, 128.0.0.0/1 : drop }" ACCEPTS, "0.0.0.0 127.0.0.1 128.0.0.0 192.0.2.1", ""},
 	{DROPS "ip saddr 192.0.2.1 log" ACCEPTS, "192.0.2.1", "192.0.2.2"},
 	{DROPS "ip daddr 192.0.2.1 drop" ACCEPTS, NULL, NULL},
 	{DROPS "accept; add rule inet t o ip daddr 192.0.2.1 drop", "192.0.2.1", "192.0.2.2"},
