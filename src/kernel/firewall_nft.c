@@ -20,9 +20,11 @@
 #include <string.h>
 
 #include "base/fd.h"
+#include "base/siphash.h"
 #include "kernel/netlink.h"
 
 #define INTERRUPTS_MAX   5  /* the ruleset changes while we read: ask again */
+#define AGING_MAX        6  /* … or elements of a set go */
 #define REQUEST_BYTES    1024
 #define NFT_HOOK_EGRESS  1  /* NF_NETDEV_EGRESS */
 #define NFT_HOOK_INGRESS 5  /* NF_INET_INGRESS */
@@ -30,7 +32,8 @@
 struct reader {
 	struct ruleset *rs;
 	int fd;
-	int set; /* whose elements are being read */
+	int set; /* whose elements are being read … */
+	uint64_t told; /* … and which were, in whatever order */
 };
 
 /* ---- attributes ---- */
@@ -342,6 +345,7 @@ static int on_element(struct reader *r, struct rules_set *s, const struct nlattr
 	s->counts |= (expr && counts_connections(expr)) || (list && any_counts_connections(list));
 	s->notes |= expr || list;
 	el->target = -1;
+	r->told += siphash13(el->key, sizeof el->key, (const uint8_t[16]){flags & NFT_SET_ELEM_INTERVAL_END});
 	if (flags & NFT_SET_ELEM_INTERVAL_END)
 		el->verdict = IS_END;
 	else if (nested(element, NFTA_SET_ELEM_DATA))
@@ -751,20 +755,47 @@ static struct nlmsghdr *put_dump(void *buf, int msg, uint8_t family)
 	return h;
 }
 
-static int read_elements(struct reader *r)
+static int dump_elements(struct reader *r)
 {
 	_Alignas(struct nlmsghdr) char buf[REQUEST_BYTES];
 	struct rules_set *s = &r->rs->sets[r->set];
 	struct nlmsghdr *h = put_dump(buf, NFT_MSG_GETSETELEM, s->family);
 
-	s->first = r->rs->n_elements;
-	if (s->is_open)
-		return 0;
+	r->rs->n_elements = s->first;
+	s->n = 0;
+	r->told = 0;
 	mnl_attr_put_strz(h, NFTA_SET_ELEM_LIST_TABLE, s->table);
 	mnl_attr_put_strz(h, NFTA_SET_ELEM_LIST_SET, s->name);
 	int ret = netlink_talk(r->fd, h, on_elements, r);
-	if (ret == -ENOENT)
-		return -EINTR; /* the set went meanwhile */
+	return ret == -ENOENT ? -EINTR : ret; /* the set went meanwhile */
+}
+
+/*
+ * A dump goes on, datagram by datagram, behind as many elements as were told. So where the kernel removes some that are
+ * over, which it does once a second and tells nobody, it leaves out as many others, or hundreds when its table shrinks
+ * for that. What was told twice alike is all there is; a set that loses elements faster is as good as unknown.
+ */
+static int dump_aging(struct reader *r)
+{
+	struct rules_set *s = &r->rs->sets[r->set];
+	int ret = dump_elements(r);
+	for (unsigned i = 1; ret == 0 && i < AGING_MAX; i++) {
+		uint64_t before = r->told;
+		ret = dump_elements(r);
+		if (ret == 0 && r->told == before)
+			return 0;
+	}
+	s->is_open = true;
+	return ret;
+}
+
+static int read_elements(struct reader *r)
+{
+	struct rules_set *s = &r->rs->sets[r->set];
+	s->first = r->rs->n_elements;
+	if (s->is_open)
+		return 0;
+	int ret = s->is_aging ? dump_aging(r) : dump_elements(r);
 	sort_elements(r->rs, s);
 	return ret;
 }

@@ -441,6 +441,51 @@ START_TEST(a_chain_of_many_interfaces)
 }
 END_TEST
 
+#define LASTING 8000 /* elements, in more datagrams than one */
+#define PASSING 2000
+
+static void add_aging(void)
+{
+	FILE *nft = popen("nft -f -", "w");
+	fputs("add table inet t\nadd set inet t s { type ipv4_addr; flags timeout; gc-interval 100ms; }\nadd chain inet t c { type filter hook input priority 0; }\n"
+	      "add rule inet t c ip saddr @s drop\nadd element inet t s {", nft);
+	for (int i = 0; i < LASTING; i++)
+		fprintf(nft, "%s10.9.%d.%d timeout 1h", i ? "," : "", i / 250, i % 250);
+	for (int i = 0; i < PASSING; i++)
+		fprintf(nft, ",10.10.%d.%d timeout %dms", i / 250, i % 250, 300 + i / 4);
+	fputs("}\n", nft);
+	ck_assert_int_eq(pclose(nft), 0);
+}
+
+/* Of the elements that last; -1: nothing is known of the set. `passing`: of the others. */
+static int count_lasting(int *passing)
+{
+	struct ruleset rs = {0};
+	int lasting = 0;
+	ck_assert_int_eq(firewall_read_nftables(&rs), 0);
+	ck_assert_uint_eq(rs.n_sets, 1);
+	for (uint32_t i = 0; i < rs.n_elements; i++)
+		lasting += rs.elements[i].key[1] == 9;
+	*passing = rs.n_elements - lasting;
+	if (rs.sets[0].is_open)
+		lasting = *passing = -1;
+	rules_clear(&rs);
+	return lasting;
+}
+
+/* The kernel removes elements while it tells of a set. None that stays is left out, or nothing is known of the set. */
+START_TEST(elements_go_while_they_are_read)
+{
+	int lasting, passing;
+	add_aging();
+	do {
+		lasting = count_lasting(&passing);
+		ck_assert_msg(lasting == LASTING || lasting < 0, "%d", lasting);
+	} while (passing);
+	ck_assert_int_eq(lasting, LASTING);
+}
+END_TEST
+
 /* What a proof has to walk is bounded; sets are walked faster than rules. */
 START_TEST(ports_of_many_rules)
 {
@@ -985,6 +1030,7 @@ int main(void)
 	tcase_add_loop_test(tc, named_sources, 0, sizeof named_rows / sizeof named_rows[0]);
 	tcase_add_loop_test(tc, counted_connections, 0, sizeof counting_rows / sizeof counting_rows[0]);
 	tcase_add_test(tc, a_chain_of_many_interfaces);
+	tcase_add_test(tc, elements_go_while_they_are_read);
 	tcase_add_test(tc, ports_of_many_rules);
 	tcase_add_loop_test(tc, legacy_iptables, 0, LEGACY_ROWS);
 	tcase_add_test(tc, legacy_ip6tables);
