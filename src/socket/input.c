@@ -73,9 +73,8 @@ static int kernel_owns(struct engine *e, const struct flow_key *key)
  */
 static bool is_for_kernels_listener(struct engine *e, const struct ip_input *in)
 {
-	if ((in->seg.flags & (SEG_SYN | SEG_ACK | SEG_RST)) != SEG_SYN || e->diag_fd <= 0 || listener_find(e, &in->key, 0))
-		return false;
-	if (classifier_is_silent(e->classifier, &in->key))
+	if ((in->seg.flags & (SEG_SYN | SEG_ACK | SEG_RST)) != SEG_SYN || e->diag_fd <= 0 || listener_find(e, &in->key, 0) ||
+	    classifier_is_silent(e->classifier, &in->key))
 		return false;
 	return diag_has_listener(e->diag_fd, &in->key, iface_info(e->arrived)->ifindex) > 0;
 }

@@ -132,6 +132,11 @@ dist_check_SCRIPTS += tests/net/becomes_engines_test.sh
 EXTRA_DIST += tests/net/becomes_engines.py
 TESTS += tests/net/becomes_engines_test.sh
 
+# Nobody listens on a port that connections still have.
+dist_check_SCRIPTS += tests/net/refused_test.sh
+EXTRA_DIST += tests/net/refused.py
+TESTS += tests/net/refused_test.sh
+
 dist_check_SCRIPTS += tests/net/reuse_test.sh
 EXTRA_DIST += tests/net/reuse.py
 TESTS += tests/net/reuse_test.sh
