@@ -170,11 +170,10 @@ static size_t memory_share(const struct engine *e)
 	return pages * page > MEMORY_SHARE_MIN ? pages * page : MEMORY_SHARE_MIN;
 }
 
-/* Before any fork, so that workers have it in common; without it, each has its own. */
-static void make_budget_table(struct engine *e)
+void engine_make_budget_table(struct engine *e)
 {
 	uint8_t secret[16];
-	if (getrandom(secret, sizeof secret, 0) == sizeof secret)
+	if (!e->budget_table && getrandom(secret, sizeof secret, 0) == sizeof secret)
 		e->budget_table = steer_budget_table_new(secret);
 }
 
@@ -200,7 +199,7 @@ void engine_init_tables(struct engine *e)
 	list_init(&e->children);
 	list_init(&e->handed_over);
 	list_init(&e->exception_list);
-	make_budget_table(e);
+	engine_make_budget_table(e);
 	turn_init(e);
 	drive_init(&e->drive, &e->pool);
 	e->drive.spin_us = e->settings.spin_us;

@@ -431,6 +431,11 @@ void engine_lock_only(struct engine *e); /* what verbs put off stays so: for who
 void engine_unlock(struct engine *e);
 void engine_init_tables(struct engine *e); /* once; lock held */
 /*
+ * Before any fork, also of a process that has no socket yet: so workers have it in common. Without it, each has its
+ * own. Lock held.
+ */
+void engine_make_budget_table(struct engine *e);
+/*
  * e->net can be asked. Before the engine is up, of the network namespace of the calling thread, which `kfd` (or -1) had
  * better be of. 0, or -errno with the reason in `why`. Lock held.
  */

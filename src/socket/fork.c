@@ -355,6 +355,7 @@ bool engine_fork_prepare(bool anyway)
 		unseen_settle(e); /* the child has no way to it */
 		turn_end(e);
 	}
+	engine_make_budget_table(e);
 	fallback_fork_prepare(); /* not before: a turn may have to note something */
 	if (!used)
 		return true;
