@@ -83,13 +83,19 @@ static struct budget_entry *budget_find(struct budget *b, const struct ip_addr *
 	return entry_find(b->table->sets[who % SETS], who);
 }
 
+/* Another process may have written anything there. */
+static int64_t newest_of(const struct budget_entry *e)
+{
+	int64_t slot = __atomic_load_n(&e->slot, __ATOMIC_RELAXED);
+	return slot > 0 ? slot : 0;
+}
+
 static uint32_t entry_count(const struct budget_entry *e, int64_t slot)
 {
 	uint32_t sum = 0;
-	int64_t newest = __atomic_load_n(&e->slot, __ATOMIC_RELAXED);
-	for (int64_t i = newest - (SLOTS - 1); i <= newest; i++)
-		if (i > slot - SLOTS && i >= 0)
-			sum += __atomic_load_n(&e->counts[i % SLOTS], __ATOMIC_RELAXED);
+	int64_t newest = newest_of(e);
+	for (int64_t i = newest; i > newest - SLOTS && i > slot - SLOTS && i >= 0; i--)
+		sum += __atomic_load_n(&e->counts[i % SLOTS], __ATOMIC_RELAXED);
 	return sum;
 }
 
@@ -103,6 +109,8 @@ static void entry_advance(struct budget_entry *e, int64_t slot)
 		from = slot - SLOTS;
 		__atomic_store_n(&e->blocks, 0, __ATOMIC_RELAXED);
 	}
+	if (from < -1)
+		from = -1;
 	while (from < slot)
 		__atomic_store_n(&e->counts[++from % SLOTS], 0, __ATOMIC_RELAXED);
 }
@@ -166,7 +174,7 @@ void budget_refund(struct budget *b, int64_t now, const struct ip_addr *client, 
 	if (!e)
 		return; /* evicted meanwhile */
 	entry_advance(e, now / SLOT_US);
-	int64_t newest = __atomic_load_n(&e->slot, __ATOMIC_RELAXED);
+	int64_t newest = newest_of(e);
 	for (int64_t i = newest; i > newest - SLOTS && i >= 0; i--)
 		if (take_one(&e->counts[i % SLOTS]))
 			return;

@@ -10,7 +10,9 @@
  * moves in slots of five seconds: a count covers 60 to 65 s, never less than the promise.
  *
  * No lock, since a process that is killed would keep it: each word is changed by atomic operations, and where two
- * processes meet in one entry, one close may be counted once too often or not at all.
+ * processes meet in one entry, or one is killed there, a few closes may be counted once too often or not at all.
+ * They may run as several users: what one of them writes there steers the others' clients wrongly for a while, and does
+ * nothing else.
  * Pure; the caller locks what is this process's.
  */
 #ifndef FINESSE_STEER_BUDGET_H

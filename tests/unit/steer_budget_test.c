@@ -154,6 +154,23 @@ START_TEST(processes_share)
 }
 END_TEST
 
+/* A worker of another user may write anything there: nobody else hangs, or writes elsewhere. */
+START_TEST(whatever_is_written_there)
+{
+	static const int64_t rows[] = {INT64_MAX, INT64_MAX - 1, INT64_MIN, -1, -100, 0};
+	for (size_t i = 0; i < 8192 * 10; i++) /* of each entry each word */
+		((int64_t *)table)[i] = rows[_i];
+	for (uint32_t n = 0; n < 1000; n++) {
+		struct ip_addr a = client(n);
+		count(7, n, 80);
+		refund(7, n, 80);
+		charge(7, n, 80);
+		refund(7, n, 80);
+		ck_assert_uint_le(budget_ports(b, &a, 80, 1), 65536);
+	}
+}
+END_TEST
+
 int main(void)
 {
 	const TTest *const tests[] = {window_slides, window_after_a_long_silence, keys, refunds,
@@ -163,6 +180,7 @@ int main(void)
 	tcase_add_checked_fixture(tc, setup, teardown);
 	for (size_t i = 0; i < sizeof tests / sizeof tests[0]; i++)
 		tcase_add_test(tc, tests[i]);
+	tcase_add_loop_test(tc, whatever_is_written_there, 0, 6);
 	suite_add_tcase(suite, tc);
 	return suite_main(suite);
 }
