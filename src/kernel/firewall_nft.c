@@ -368,7 +368,8 @@ static void sort_elements(struct ruleset *rs, struct rules_set *s)
 {
 	struct rules_element *el = rs->elements + s->first;
 	uint32_t n = 0;
-	qsort(el, s->n, sizeof *el, by_key);
+	if (s->n)
+		qsort(el, s->n, sizeof *el, by_key);
 	s->is_sorted = true;
 	if (!s->has_ranges)
 		return;

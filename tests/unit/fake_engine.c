@@ -204,6 +204,11 @@ int sock_close(struct sock *s)
 	return 0;
 }
 
+bool sock_mode_changed(const struct sock *s)
+{
+	return s != NULL;
+}
+
 bool sock_is_listener(const struct sock *s)
 {
 	return s->listener &&
