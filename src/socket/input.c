@@ -88,16 +88,16 @@ static void group_flow_is_unused(struct engine *e, const struct flow_key *key)
 
 /*
  * A connection of the kernel's on a port that has just become ours, or that has just been handed over: the segment was
- * in the ring before the classifier knew of it. The client would say it again after 200 ms only. An inexact classifier's
- * kernel has it already. The kernel takes it as come by loopback: where rules concern such a connection, it is left to
- * the client.
+ * in the ring before the classifier knew of it. The client would say it again after 200 ms only. An inexact
+ * classifier's kernel has it already. The kernel takes it as come by loopback: where rules concern such a connection,
+ * it is left to the client.
  */
 static void give_to_kernel(struct engine *e, const struct ip_input *in)
 {
-	exception_add(e, &in->key);
+	int err = exception_add(e, &in->key); /* else what is given would come here again, where loopback is served */
 	e->counters[SOCKC_KernelOwns]++;
 	char why[160];
-	if (in->tcp && !(in->seg.flags & SEG_SYN) && classifier_is_exact(e->classifier) && !judged_refuses(e, &in->key, false, why, sizeof why))
+	if (!err && in->tcp && !(in->seg.flags & SEG_SYN) && classifier_is_exact(e->classifier) && !judged_refuses(e, &in->key, false, why, sizeof why))
 		peer_packet_repeat(&in->key, in->ttl, in->tos, in->tcp, in->tcp_len, iface_info(e->arrived)->ifindex);
 }
 
