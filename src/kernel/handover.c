@@ -36,10 +36,12 @@
 #include "wire/tcp.h"
 
 #include <errno.h>
+#include <linux/sockios.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <string.h>
+#include <sys/ioctl.h>
 
 #ifndef SO_BUF_LOCK
 #define SO_BUF_LOCK 72 /* since Linux 5.14 */
@@ -364,10 +366,19 @@ int handover_follow(int fd, const struct tcp_snapshot *then, const struct tcp_sn
 		     (err = write_range(fd, now->rcv_data, now->rcv_data_len - came, came)) < 0 ||
 		     (err = sockopt_set_int(fd, IPPROTO_TCP, TCP_REPAIR_QUEUE, TCP_NO_QUEUE)) < 0))
 		return err;
+	if ((err = repair_windows(fd, now)) < 0) /* the peer may have opened its own */
+		return err;
 	if (!now->fin_peer || then->fin_peer)
 		return 0;
 	/* A closed window would shut it out before Linux 6.12. It begins where the last ACK was. */
 	return came + (then->rcv_nxt - then->rcv_wup) < then->rcv_wnd ? inject_fin(fd, now, ifindex) : -EAGAIN;
+}
+
+/* The kernel takes something for unacknowledged: also what was acknowledged between the steps. */
+static bool waits_for_ack(int fd)
+{
+	int bytes = 0;
+	return sys_ioctl(fd, SIOCOUTQ, &bytes) < 0 || bytes > 0;
 }
 
 int handover_finish(int fd, const struct tcp_snapshot *s)
@@ -377,7 +388,7 @@ int handover_finish(int fd, const struct tcp_snapshot *s)
 	 * Leaving sends one window probe, if it may: its answer tells what the peer has. Where nothing is on its way to
 	 * it, that is known, and no segment leaves that the kernel's TCP would not have sent.
 	 */
-	int err = set_repair(fd, sent ? TCP_REPAIR_OFF : TCP_REPAIR_OFF_NO_WP);
+	int err = set_repair(fd, waits_for_ack(fd) ? TCP_REPAIR_OFF : TCP_REPAIR_OFF_NO_WP);
 	/*
 	 * before anybody can know: who ends this process then leaves a TIME-WAIT that the port's next server does not
 	 * mind

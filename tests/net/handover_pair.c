@@ -236,8 +236,7 @@ static void memory_free(struct tcp_memory *m, void *p, size_t size)
 	free(p);
 }
 
-/* Until the next one. */
-static struct chunks chunks_of(const uint8_t *bytes, uint32_t len)
+struct chunks chunks_of(const uint8_t *bytes, uint32_t len)
 {
 	static struct tcp_memory memory = {.alloc = memory_alloc, .free = memory_free};
 	static struct chunks c;

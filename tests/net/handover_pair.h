@@ -59,6 +59,8 @@ void addr_port(int fd, bool peer, struct ip_addr *addr, uint16_t *port);
 
 /* Reads a, and lets it vanish. The bytes are good until the next call. */
 struct tcp_snapshot take(bool fin_peer, bool fin_ours);
+/* Bytes in the engine's terms. Good until the next call of this or of take. */
+struct chunks chunks_of(const uint8_t *bytes, uint32_t len);
 /* What a program can see of fd is what the snapshot says. */
 void check_same(int fd, const struct tcp_snapshot *s);
 /* a comes back by handover_import. */

@@ -1,4 +1,5 @@
 /* A connection becomes a kernel socket (kernel/handover.h), in one step or two, by oneself or by who is asked. */
+#include "base/time.h"
 #include "kernel/privileged.h"
 #include "tests/net/handover_pair.h"
 #include "tests/net/netns_test.h"
@@ -200,6 +201,44 @@ START_TEST(what_comes_between_the_steps)
 }
 END_TEST
 
+/*
+ * The peer acknowledges between the steps, and opens its window. The engine has it from the ring, and the kernel's
+ * socket does not: it would wait for a retransmission or for its persist timer.
+ */
+START_TEST(what_the_peer_acknowledges_between_the_steps)
+{
+	static uint8_t sent[40000];
+	bool late = true;
+	while (late) { /* the kernel's first retransmission is due a second after the first step */
+		a_to_b = (struct stream){.salt = 1};
+		b_to_a = (struct stream){.salt = 101};
+		open_connection(&setups[_i]);
+		write_some(a, &a_to_b, sizeof sent);
+		read_until(b, &a_to_b, a_to_b.written);
+		wait_until_acknowledged(a);
+		for (uint32_t i = 0; i < sizeof sent; i++)
+			sent[i] = pattern(i, a_to_b.salt);
+		struct tcp_snapshot now = take(false, false), then = now;
+		then.snd_una -= a_to_b.written;
+		then.snd_data_len = a_to_b.written;
+		then.snd_data = chunks_of(sent, a_to_b.written);
+		then.snd_wnd = a_to_b.written; /* what it has is all that it takes */
+		int64_t begun = clock_now_us();
+		a = handover_begin(&then, AF_UNSPEC, if_nametoindex("va"));
+		ck_assert_int_ge(a, 0);
+		ck_assert_int_eq(handover_follow(a, &then, &now, if_nametoindex("va")), 0);
+		struct tcp_repair_window w;
+		ck_assert_int_eq(getsockopt(a, IPPROTO_TCP, TCP_REPAIR_WINDOW, &w, &(socklen_t){sizeof w}), 0);
+		ck_assert_uint_eq(w.snd_wnd, now.snd_wnd);
+		ck_assert_int_eq(handover_finish(a, &now), 0);
+		wait_until_acknowledged(a);
+		late = info_of(a).tcpi_total_retrans && clock_now_us() - begun > 900000;
+		ck_assert(late || !info_of(a).tcpi_total_retrans);
+		go_on(false, false);
+	}
+}
+END_TEST
+
 START_TEST(the_peer_closes_between_the_steps)
 {
 	open_connection(&setups[_i]);
@@ -335,6 +374,7 @@ int main(void)
 	tcase_add_loop_test(t, both_have_closed, 0, 3);
 	tcase_add_loop_test(t, two_steps, 0, 3);
 	tcase_add_loop_test(t, what_comes_between_the_steps, 0, 3);
+	tcase_add_loop_test(t, what_the_peer_acknowledges_between_the_steps, 0, N_SETUPS);
 	tcase_add_loop_test(t, the_peer_closes_between_the_steps, 0, 3);
 	tcase_add_loop_test(t, a_tuple_that_is_taken, 0, 3);
 	tcase_add_loop_test(t, without_loopback_no_close_wait_and_no_trace, 0, 3);
