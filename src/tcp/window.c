@@ -24,7 +24,7 @@
 
 #define SNDBUF_CACHED_BYTES (UINT32_C(1) << 20) /* with the frames that carry them, what a processor's own cache holds */
 #define NEAR_US             100 /* on this host, or on a network as fast */
-#define NEAR_LOADED_US      1000 /* … with all that waits on the way, and in the peer's buffer */
+#define NEAR_LOADED_US      10000 /* … with what waits on the way, and until somebody is given a processor: some ms were seen */
 
 #define RATIO_UNIT     256 /* rcv_ratio's */
 #define SKB_HEADERS    424 /* bytes beside the text in a small buffer of the kernel's: headers, headroom, struct skb_shared_info */

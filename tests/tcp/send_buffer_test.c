@@ -65,7 +65,7 @@ START_TEST(near_by_the_buffer_stays_small)
 {
 	static const struct {
 		uint32_t least_us, smoothed_us, most;
-	} paths[] = {{50, 200, 1 << 20}, {H_RTT, H_RTT, 4 << 20}, {50, H_RTT, 4 << 20}};
+	} paths[] = {{50, 5000, 1 << 20}, {H_RTT, H_RTT, 4 << 20}, {50, H_RTT, 4 << 20}};
 	struct harness *h = h_new(0);
 	h_establish(h);
 	h->c.min_rtt_us = paths[_i].least_us;
