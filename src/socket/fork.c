@@ -197,8 +197,10 @@ static struct fork_child *child_new(struct engine *e, const struct fork_child *l
  */
 static void give_mode(struct sock *s, int fd)
 {
-	if (s->nonblock)
-		sys_fcntl(fd, F_SETFL, sys_fcntl(fd, F_GETFL, 0) | O_NONBLOCK);
+	int is = sys_fcntl(fd, F_GETFL, 0); /* one that is still connecting was made so that we need not wait for it */
+	int wanted = s->nonblock ? is | O_NONBLOCK : is & ~O_NONBLOCK;
+	if (wanted != is)
+		sys_fcntl(fd, F_SETFL, wanted);
 	s->nonblock_given = s->nonblock;
 }
 
