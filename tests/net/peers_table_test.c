@@ -119,5 +119,5 @@ int main(void)
 	tcase_add_test(tc, without_the_file);
 	tcase_add_test(tc, marks);
 	suite_add_tcase(s, tc);
-	return unit_run(s);
+	return suite_main(s);
 }

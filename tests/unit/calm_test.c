@@ -87,5 +87,5 @@ int main(void)
 	tcase_add_test(c, calm_is_left_alone);
 	tcase_add_test(c, who_was_away_is_not_calm);
 	suite_add_tcase(suite, c);
-	return unit_run(suite);
+	return suite_main(suite);
 }

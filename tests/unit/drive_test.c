@@ -667,5 +667,5 @@ int main(void)
 	tcase_add_test(c, no_fd_left);
 	tcase_add_test(c, stress);
 	suite_add_tcase(suite, c);
-	return unit_run(suite);
+	return suite_main(suite);
 }

@@ -135,5 +135,5 @@ int main(void)
 	tcase_add_loop_test(tc, too_few_numbers, 0, sizeof counts / sizeof *counts);
 	tcase_add_test(tc, nothing_and_the_end);
 	suite_add_tcase(s, tc);
-	return unit_run(s);
+	return suite_main(s);
 }

@@ -370,5 +370,5 @@ int main(void)
 	tcase_add_test(t, malformed_arp);
 	tcase_add_test(t, truncated);
 	suite_add_tcase(s, t);
-	return unit_run(s);
+	return suite_main(s);
 }

@@ -502,5 +502,5 @@ int main(void)
 	tcase_add_test(t, nobody_asks_from_a_lost_address);
 	tcase_add_test(t, scan_is_bounded);
 	suite_add_tcase(s, t);
-	return unit_run(s);
+	return suite_main(s);
 }

@@ -389,5 +389,5 @@ int main(void)
 	tcase_add_test(tc, test_seeded);
 	tcase_add_test(tc, test_flight_bound);
 	suite_add_tcase(s, tc);
-	return unit_run(s);
+	return suite_main(s);
 }

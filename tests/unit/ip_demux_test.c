@@ -187,5 +187,5 @@ int main(void)
 	tcase_add_test(tc, test_equal_hashes);
 	tcase_add_test(tc, test_spread);
 	suite_add_tcase(s, tc);
-	return unit_run(s);
+	return suite_main(s);
 }

@@ -660,5 +660,5 @@ int main(void)
 	tcase_add_test(tc, test_icmp_refused);
 	tcase_add_test(tc, test_fate_names);
 	suite_add_tcase(s, tc);
-	return unit_run(s);
+	return suite_main(s);
 }

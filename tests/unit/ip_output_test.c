@@ -231,5 +231,5 @@ int main(void)
 	tcase_add_test(tc, test_length_limits);
 	tcase_add_test(tc, test_link_error_is_passed_on);
 	suite_add_tcase(s, tc);
-	return unit_run(s);
+	return suite_main(s);
 }

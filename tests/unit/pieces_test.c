@@ -238,5 +238,5 @@ int main(void)
 	tcase_add_loop_test(t, header_is_in_the_first, 0, 2);
 	tcase_add_test(t, the_longest);
 	suite_add_tcase(s, t);
-	return unit_run(s);
+	return suite_main(s);
 }

@@ -183,5 +183,5 @@ int main(void)
 	tcase_add_test(c, no_thread_is_left);
 	tcase_add_test(c, rests_not_for_ever);
 	suite_add_tcase(suite, c);
-	return unit_run(suite);
+	return suite_main(suite);
 }

@@ -306,5 +306,5 @@ int main(void)
 	tcase_add_test(c, who_has_an_event_is_not_promoted);
 	tcase_add_test(c, the_helper_looks);
 	suite_add_tcase(suite, c);
-	return unit_run(suite);
+	return suite_main(suite);
 }

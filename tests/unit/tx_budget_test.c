@@ -80,5 +80,5 @@ int main(void)
 	tcase_add_test(tc, test_full);
 	tcase_add_test(tc, test_rates);
 	suite_add_tcase(s, tc);
-	return unit_run(s);
+	return suite_main(s);
 }

@@ -1,18 +1,11 @@
-/* What every libcheck program here needs to run its one suite. */
+/* What libcheck programs here need besides the end that they share (tests/suite.h). */
 #ifndef FINESSE_TESTS_UNIT_H
 #define FINESSE_TESTS_UNIT_H
 
-#include <check.h>
 #include <stdlib.h>
+#include <string.h>
 
-static inline int unit_run(Suite *s)
-{
-	SRunner *r = srunner_create(s);
-	srunner_run_all(r, CK_ENV);
-	int failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
-}
+#include "tests/suite.h"
 
 /*
  * Runs `body` on an exact copy of the first n bytes in its own allocation, so that ASan or valgrind sees any read past

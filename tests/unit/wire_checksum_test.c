@@ -141,5 +141,5 @@ int main(void)
 	tcase_add_test(tc, test_valid_after_store);
 	tcase_add_test(tc, test_incremental);
 	suite_add_tcase(s, tc);
-	return unit_run(s);
+	return suite_main(s);
 }

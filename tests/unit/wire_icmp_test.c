@@ -172,5 +172,5 @@ int main(void)
 	tcase_add_test(tc, test_which_types_are_errors);
 	tcase_add_test(tc, test_solicitation);
 	suite_add_tcase(s, tc);
-	return unit_run(s);
+	return suite_main(s);
 }

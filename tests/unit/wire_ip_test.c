@@ -328,5 +328,5 @@ int main(void)
 	tcase_add_test(tc, test_v6_jumbo);
 	tcase_add_test(tc, test_v6_routing_and_fragments);
 	suite_add_tcase(s, tc);
-	return unit_run(s);
+	return suite_main(s);
 }

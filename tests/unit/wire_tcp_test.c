@@ -310,5 +310,5 @@ int main(void)
 	tcase_add_test(tc, test_window_scale_is_at_most_14);
 	tcase_add_test(tc, test_round_trip);
 	suite_add_tcase(s, tc);
-	return unit_run(s);
+	return suite_main(s);
 }
