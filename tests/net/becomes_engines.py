@@ -6,12 +6,11 @@ and not by luck. Each says everything once: what Linux would not lose is not los
 
 becomes_engines.py [--native] [WAY…]
 """
-import socket
 import subprocess
 import sys
 
-from becomes_kernels import PORT, Wire, trace
-from lab import Lab, LabError, tally
+from becomes_kernels import PORT, Wire, main, trace
+from lab import LabError
 from sources import MARK, mac_of
 
 AFTER = (1, 2, 4, 8, 16, 32)  # stops from the end of a handshake to the client's first word, one client after the other
@@ -118,19 +117,8 @@ def row(lab, way, finesse):
     n = trace(server, at_each, begin)
     if not opened:
         return "no client was answered", n
-    repeated = Wire.until
-
-    def once(clients, ready):
-        said = [c for c in clients if not c.reset and not ready(c)]
-        for c in said:
-            c.say_again, c.say = c.say, lambda: None
-        try:
-            return repeated(wire, clients, ready)
-        finally:
-            for c in said:
-                c.say = c.say_again
     answered(wire, [c for c in came if c.state == "new" and way == "listens"])
-    left = once(came, lambda c: c.state == "open")
+    left = wire.until(came, lambda c: c.state == "open", again=False)
     said = ["%s: not answered" % c.what for c in left]
     opened = [c for c in came if c.state == "open"]
     for c in opened:
@@ -138,23 +126,11 @@ def row(lab, way, finesse):
             c.met = n
             c.wants(b"hello")
             c.say()
-    left = once(opened, lambda c: c.done)
+    left = wire.until(opened, lambda c: c.done, again=False)
     said += ["%s, spoke at call %d of %d: not heard" % (c.what, c.met, n) for c in left]
     said += ["%s: refused" % c.what for c in came if c.reset]
     return ", ".join(["%d of %d lost" % (len(said), len(came))] + said[:SHOWN]) if said else "", n
 
 
-def main(argv):
-    finesse = "--native" not in argv
-    ways = [a for a in argv if not a.startswith("--")] or list(WAYS)
-    failed = 0
-    for way in ways:
-        with Lab() as lab:
-            said, n = row(lab, way, finesse)
-        failed += bool(said)
-        print("%s: %s%s" % ("FAILED" if said else "ok", way, ": " + said if said else ", %d stops" % n), flush=True)
-    return tally(len(ways), failed)
-
-
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main(sys.argv[1:], WAYS, row))

@@ -1,8 +1,9 @@
 #!/usr/bin/python3
 """
-A listener becomes the kernel's while clients come, and none of them is refused: at each system call that the server makes meanwhile it is stopped, and then a new client comes, one
-says the last of its handshake, one that was accepted before speaks, and one comes back whose connection is in TIME-WAIT. So every moment is met, and not by luck. Each of them says
-again what was not answered, as TCP does, and is served in the end.
+A listener becomes the kernel's while clients come, and none of them is refused: at each system call that the server
+makes meanwhile it is stopped, and then a new client comes, one says the last of its handshake, one that was accepted
+before speaks, and one comes back whose connection is in TIME-WAIT. So every moment is met, and not by luck. Each of them
+says again what was not answered, as TCP does, and is served in the end.
 
 becomes_kernels.py [--native] [WAY…]
 """
@@ -172,15 +173,15 @@ class Wire:
             if sport == PORT and dport in self.clients:
                 self.clients[dport].hears(flags, seq, ack, tcp[off // 16 * 4:total - f[14] % 16 * 4])
 
-    def until(self, clients, ready):
-        """All are ready, or were reset; what is not answered is said again."""
+    def until(self, clients, ready, again=True):
+        """Those that are neither ready nor reset when time is up. What is not answered is said again, but for `again`."""
         end, said = time.monotonic() + BOUND, time.monotonic()
         while True:
             self.take()
             left = [c for c in clients if not c.reset and not ready(c)]
             if not left or time.monotonic() > end:
                 return left
-            if time.monotonic() - said > AGAIN:
+            if again and time.monotonic() - said > AGAIN:
                 for c in left:
                     c.say()
                 said = time.monotonic()
@@ -316,9 +317,10 @@ def row(lab, way, finesse):
     return ", ".join(said), n
 
 
-def main(argv):
+def main(argv, all_ways, row):
+    """Each way in a lab of its own. `row` returns what is wrong ('' if nothing is), and how many stops there were."""
     finesse = "--native" not in argv
-    ways = [a for a in argv if not a.startswith("--")] or list(WAYS)
+    ways = [a for a in argv if not a.startswith("--")] or list(all_ways)
     failed = 0
     for way in ways:
         with Lab() as lab:
@@ -329,4 +331,4 @@ def main(argv):
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main(sys.argv[1:], WAYS, row))

@@ -64,6 +64,19 @@ START_TEST(a_kernel_connection_goes_on)
 }
 END_TEST
 
+/* The kernel's listening socket on OURS, whose SYNs the host judges; for the engine that has just been started. */
+static int judged_listener(struct engine *e, struct judge **j)
+{
+	struct ip_addr any = addr("0.0.0.0");
+	char why[256];
+	int fd = kernel_listener(OURS);
+	ck_assert_int_eq(classifier_add_listener(e->c, &any, OURS), 0);
+	ck_assert_int_eq(judge_open(j, why, sizeof why), 0);
+	ck_assert_int_eq(classifier_set_judge(e->c, *j), 0);
+	ck_assert_int_eq(judge_attach(*j, fd), 0);
+	return fd;
+}
+
 /* Does this segment of PEER_V4's come to the engine? Otherwise the kernel answers it by RST. */
 static bool engine_gets(struct engine *e, uint16_t sport, uint8_t flags)
 {
@@ -85,19 +98,13 @@ START_TEST(where_the_host_judges_a_count_tells)
 	struct engine e;
 	struct judge *j;
 	struct judged_segment seg;
-	char why[256];
-	struct ip_addr any = addr("0.0.0.0");
 	struct flow_key k = key(OUR_V4, OURS, PEER_V4, CONN), fence = key(OUR_V4, FENCE, PEER_V4, FENCE_FROM);
 	struct spec syn = {.sport = CONN, .dport = OURS, .flags = TCPF_SYN, .seq = 1000};
 
 	if (choice != CLASSIFIER_EBPF)
 		return;
 	engine_start(&e, "a");
-	int fd = kernel_listener(OURS);
-	ck_assert_int_eq(classifier_add_listener(e.c, &any, OURS), 0);
-	ck_assert_int_eq(judge_open(&j, why, sizeof why), 0);
-	ck_assert_int_eq(classifier_set_judge(e.c, j), 0);
-	ck_assert_int_eq(judge_attach(j, fd), 0);
+	int fd = judged_listener(&e, &j);
 	fence_flags = TCPF_ACK;
 	classifier_count_conn(e.c, &fence, 1);
 
@@ -135,17 +142,11 @@ START_TEST(the_judge_wakes_who_sleeps)
 	struct engine e;
 	struct judge *j;
 	struct judged_segment seg;
-	char why[256];
-	struct ip_addr any = addr("0.0.0.0");
 
 	if (choice != CLASSIFIER_EBPF)
 		return;
 	engine_start(&e, "a");
-	int fd = kernel_listener(OURS);
-	ck_assert_int_eq(classifier_add_listener(e.c, &any, OURS), 0);
-	ck_assert_int_eq(judge_open(&j, why, sizeof why), 0);
-	ck_assert_int_eq(classifier_set_judge(e.c, j), 0);
-	ck_assert_int_eq(judge_attach(j, fd), 0);
+	int fd = judged_listener(&e, &j);
 	for (uint16_t sport = FIRST; sport <= MANY; sport++) {
 		struct spec syn = {.sport = sport, .dport = OURS, .flags = TCPF_SYN, .seq = 1000};
 		send_spec(&syn);
