@@ -248,12 +248,12 @@ void tcp_output(struct tcp_conn *c, int64_t now, struct tcp_emit *emit);
 bool tcp_may_say_later(const struct tcp_conn *c);
 /* So much has come since it last acknowledged anything that its peer may well have stopped for that. */
 bool tcp_acks_much(const struct tcp_conn *c);
-/* Earliest time at which tcp_tick or tcp_output has something to do; TIME_NEVER if none. */
 /*
  * `len` bytes of text from `seq` on did not leave: the device's queue refused them, just after tcp_output gave them.
  * The newest first, if there are several.
  */
 void tcp_bounced(struct tcp_conn *c, int64_t now, uint32_t seq, uint32_t len);
+/* Earliest time at which tcp_tick or tcp_output has something to do; TIME_NEVER if none. */
 int64_t tcp_next_deadline(const struct tcp_conn *c);
 uint32_t tcp_take_events(struct tcp_conn *c);
 

@@ -376,7 +376,8 @@ static uint32_t segment_truesize(const struct tcp_conn *c)
 }
 
 /*
- * A congestion window in flight, and one being filled by the application; SO_SNDBUF tells what Linux's would.
+ * A congestion window in flight, and one being filled by the application. SO_SNDBUF tells what Linux's would, except
+ * near by.
  *
  * Near by, a window of megabytes only waits in the peer's buffer, and what the program sends goes round in all of ours,
  * so that no cache has any of it: on one host 64 KiB take 2.5 us to come into a buffer of 3 MiB, and 1.5 us where it is
