@@ -68,8 +68,8 @@ tests_net_link_life_test_LDADD = src/liblink.a src/libbase.a $(UNIT_LIBS)
 endif
 
 if HAVE_CHECK
-check_PROGRAMS += tests/net/netstate_test tests/net/ports_test tests/net/peers_table_test tests/net/fastopen_cache_test
-TESTS += tests/net/netstate_test tests/net/ports_test tests/net/peers_table_test tests/net/fastopen_cache_test
+check_PROGRAMS += tests/net/netstate_test tests/net/netstate_routes_test tests/net/netstate_neighbours_test tests/net/ports_test tests/net/peers_table_test tests/net/fastopen_cache_test
+TESTS += tests/net/netstate_test tests/net/netstate_routes_test tests/net/netstate_neighbours_test tests/net/ports_test tests/net/peers_table_test tests/net/fastopen_cache_test
 
 tests_net_peers_table_test_SOURCES = tests/net/peers_table_test.c
 tests_net_peers_table_test_CPPFLAGS = $(AM_CPPFLAGS) -I$(srcdir)
@@ -80,10 +80,19 @@ tests_net_fastopen_cache_test_CPPFLAGS = $(AM_CPPFLAGS) -I$(srcdir)
 tests_net_fastopen_cache_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
 tests_net_fastopen_cache_test_LDADD = src/libkernel.a src/libbase.a $(UNIT_LIBS)
 
-tests_net_netstate_test_SOURCES = tests/net/netstate_test.c tests/untested.h tests/net/netns_test.h tests/net/rtnl_hold.h
+netstate_lab = tests/net/netstate_lab.c tests/net/netstate_lab.h tests/net/netns_test.h tests/net/rtnl_hold.h
+tests_net_netstate_test_SOURCES = tests/net/netstate_test.c $(netstate_lab) tests/untested.h
 tests_net_netstate_test_CPPFLAGS = $(AM_CPPFLAGS) -I$(srcdir)
 tests_net_netstate_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
 tests_net_netstate_test_LDADD = src/libkernel.a src/libbase.a $(UNIT_LIBS)
+tests_net_netstate_routes_test_SOURCES = tests/net/netstate_routes_test.c $(netstate_lab)
+tests_net_netstate_routes_test_CPPFLAGS = $(AM_CPPFLAGS) -I$(srcdir)
+tests_net_netstate_routes_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
+tests_net_netstate_routes_test_LDADD = src/libkernel.a src/libbase.a $(UNIT_LIBS)
+tests_net_netstate_neighbours_test_SOURCES = tests/net/netstate_neighbours_test.c $(netstate_lab) tests/untested.h
+tests_net_netstate_neighbours_test_CPPFLAGS = $(AM_CPPFLAGS) -I$(srcdir)
+tests_net_netstate_neighbours_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
+tests_net_netstate_neighbours_test_LDADD = src/libkernel.a src/libbase.a $(UNIT_LIBS)
 
 tests_net_ports_test_SOURCES = tests/net/ports_test.c tests/net/netns_test.h
 tests_net_ports_test_CPPFLAGS = $(AM_CPPFLAGS) -I$(srcdir)
