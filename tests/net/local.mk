@@ -46,11 +46,15 @@ tests_net_diag_test_SOURCES = tests/net/diag_test.c tests/net/frames.c tests/net
 tests_net_diag_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
 tests_net_diag_test_LDADD = src/libkernel.a src/libbase.a $(UNIT_LIBS)
 
-check_PROGRAMS += tests/net/firewall_test
-TESTS += tests/net/firewall_test
-tests_net_firewall_test_SOURCES = tests/net/firewall_test.c tests/net/frames.c tests/net/frames.h
+check_PROGRAMS += tests/net/firewall_test tests/net/firewall_others_test
+TESTS += tests/net/firewall_test tests/net/firewall_others_test
+firewall_lab = tests/net/firewall_lab.h tests/net/frames.c tests/net/frames.h
+tests_net_firewall_test_SOURCES = tests/net/firewall_test.c $(firewall_lab)
 tests_net_firewall_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
 tests_net_firewall_test_LDADD = src/libkernel.a src/libbase.a $(UNIT_LIBS)
+tests_net_firewall_others_test_SOURCES = tests/net/firewall_others_test.c $(firewall_lab)
+tests_net_firewall_others_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
+tests_net_firewall_others_test_LDADD = src/libkernel.a src/libbase.a $(UNIT_LIBS)
 endif
 
 # link
