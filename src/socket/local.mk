@@ -35,6 +35,7 @@ src_libsocket_a_SOURCES = \
 	src/socket/listener.h \
 	src/socket/names.c \
 	src/socket/namespace.c \
+	src/socket/objects.h \
 	src/socket/options.c \
 	src/socket/options.def \
 	src/socket/options.h \
