@@ -64,8 +64,6 @@ if HAVE_CHECK
 check_PROGRAMS += tests/unit/fdtable_test
 TESTS += tests/unit/fdtable_test
 tests_unit_fdtable_test_SOURCES = tests/unit/fdtable_test.c preload/fdtable.c
-tests_unit_fdtable_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
-tests_unit_fdtable_test_CPPFLAGS = $(AM_CPPFLAGS) -I$(srcdir)
 tests_unit_fdtable_test_LDADD = src/libdrive.a src/libbase.a $(UNIT_LIBS)
 endif
 

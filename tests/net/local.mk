@@ -4,56 +4,47 @@ check_PROGRAMS += tests/net/classifier_test
 TESTS += tests/net/classifier_test
 tests_net_classifier_test_SOURCES = tests/net/classifier_test.c tests/net/classifier_lab.c tests/net/classifier_lab.h \
 	tests/net/frames.c tests/net/frames.h
-tests_net_classifier_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
 tests_net_classifier_test_LDADD = src/libkernel.a src/libbase.a $(UNIT_LIBS)
 
 check_PROGRAMS += tests/net/classifier_sets_test
 TESTS += tests/net/classifier_sets_test
 tests_net_classifier_sets_test_SOURCES = tests/net/classifier_sets_test.c tests/net/classifier_lab.c tests/net/classifier_lab.h \
 	tests/net/frames.c tests/net/frames.h
-tests_net_classifier_sets_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
 tests_net_classifier_sets_test_LDADD = src/libkernel.a src/libbase.a $(UNIT_LIBS)
 
 check_PROGRAMS += tests/net/classifier_kernel_test
 TESTS += tests/net/classifier_kernel_test
 tests_net_classifier_kernel_test_SOURCES = tests/net/classifier_kernel_test.c tests/net/classifier_lab.c tests/net/classifier_lab.h \
 	tests/net/frames.c tests/net/frames.h
-tests_net_classifier_kernel_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
 tests_net_classifier_kernel_test_LDADD = src/libkernel.a src/libbase.a $(UNIT_LIBS)
 
 check_PROGRAMS += tests/net/classifier_life_test
 TESTS += tests/net/classifier_life_test
 tests_net_classifier_life_test_SOURCES = tests/net/classifier_life_test.c tests/net/classifier_lab.c tests/net/classifier_lab.h \
 	tests/net/frames.c tests/net/frames.h
-tests_net_classifier_life_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
 tests_net_classifier_life_test_LDADD = src/libkernel.a src/libbase.a $(UNIT_LIBS)
 
 check_PROGRAMS += tests/net/classifier_group_test
 TESTS += tests/net/classifier_group_test
 tests_net_classifier_group_test_SOURCES = tests/net/classifier_group_test.c tests/net/group_members.c tests/net/group_members.h tests/net/frames.c tests/net/frames.h
-tests_net_classifier_group_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
 tests_net_classifier_group_test_LDADD = src/libkernel.a src/libbase.a $(UNIT_LIBS)
 
 check_PROGRAMS += tests/net/classifier_flows_test
 TESTS += tests/net/classifier_flows_test
 tests_net_classifier_flows_test_SOURCES = tests/net/classifier_flows_test.c tests/net/group_members.c tests/net/group_members.h tests/net/frames.c tests/net/frames.h
-tests_net_classifier_flows_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
 tests_net_classifier_flows_test_LDADD = src/libkernel.a src/libbase.a $(UNIT_LIBS)
 
 check_PROGRAMS += tests/net/diag_test
 TESTS += tests/net/diag_test
 tests_net_diag_test_SOURCES = tests/net/diag_test.c tests/net/frames.c tests/net/frames.h
-tests_net_diag_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
 tests_net_diag_test_LDADD = src/libkernel.a src/libbase.a $(UNIT_LIBS)
 
 check_PROGRAMS += tests/net/firewall_test tests/net/firewall_others_test
 TESTS += tests/net/firewall_test tests/net/firewall_others_test
 firewall_lab = tests/net/firewall_lab.h tests/net/frames.c tests/net/frames.h
 tests_net_firewall_test_SOURCES = tests/net/firewall_test.c $(firewall_lab)
-tests_net_firewall_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
 tests_net_firewall_test_LDADD = src/libkernel.a src/libbase.a $(UNIT_LIBS)
 tests_net_firewall_others_test_SOURCES = tests/net/firewall_others_test.c $(firewall_lab)
-tests_net_firewall_others_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
 tests_net_firewall_others_test_LDADD = src/libkernel.a src/libbase.a $(UNIT_LIBS)
 endif
 
@@ -62,12 +53,8 @@ if HAVE_CHECK
 check_PROGRAMS += tests/net/link_test tests/net/link_life_test
 TESTS += tests/net/link_test tests/net/link_life_test
 tests_net_link_test_SOURCES = tests/net/link_test.c tests/net/link_pair.c tests/net/link_pair.h
-tests_net_link_test_CPPFLAGS = $(AM_CPPFLAGS) -I$(srcdir)
-tests_net_link_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
 tests_net_link_test_LDADD = src/liblink.a src/libbase.a $(UNIT_LIBS)
 tests_net_link_life_test_SOURCES = tests/net/link_life_test.c tests/net/link_pair.c tests/net/link_pair.h
-tests_net_link_life_test_CPPFLAGS = $(AM_CPPFLAGS) -I$(srcdir)
-tests_net_link_life_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
 tests_net_link_life_test_LDADD = src/liblink.a src/libbase.a $(UNIT_LIBS)
 endif
 
@@ -76,31 +63,19 @@ check_PROGRAMS += tests/net/netstate_test tests/net/netstate_routes_test tests/n
 TESTS += tests/net/netstate_test tests/net/netstate_routes_test tests/net/netstate_neighbours_test tests/net/ports_test tests/net/peers_table_test tests/net/fastopen_cache_test
 
 tests_net_peers_table_test_SOURCES = tests/net/peers_table_test.c
-tests_net_peers_table_test_CPPFLAGS = $(AM_CPPFLAGS) -I$(srcdir)
-tests_net_peers_table_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
 tests_net_peers_table_test_LDADD = src/libkernel.a src/libbase.a $(UNIT_LIBS)
 tests_net_fastopen_cache_test_SOURCES = tests/net/fastopen_cache_test.c
-tests_net_fastopen_cache_test_CPPFLAGS = $(AM_CPPFLAGS) -I$(srcdir)
-tests_net_fastopen_cache_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
 tests_net_fastopen_cache_test_LDADD = src/libkernel.a src/libbase.a $(UNIT_LIBS)
 
 netstate_lab = tests/net/netstate_lab.c tests/net/netstate_lab.h tests/net/netns_test.h tests/net/rtnl_hold.h
 tests_net_netstate_test_SOURCES = tests/net/netstate_test.c $(netstate_lab) tests/untested.h
-tests_net_netstate_test_CPPFLAGS = $(AM_CPPFLAGS) -I$(srcdir)
-tests_net_netstate_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
 tests_net_netstate_test_LDADD = src/libkernel.a src/libbase.a $(UNIT_LIBS)
 tests_net_netstate_routes_test_SOURCES = tests/net/netstate_routes_test.c $(netstate_lab)
-tests_net_netstate_routes_test_CPPFLAGS = $(AM_CPPFLAGS) -I$(srcdir)
-tests_net_netstate_routes_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
 tests_net_netstate_routes_test_LDADD = src/libkernel.a src/libbase.a $(UNIT_LIBS)
 tests_net_netstate_neighbours_test_SOURCES = tests/net/netstate_neighbours_test.c $(netstate_lab) tests/untested.h
-tests_net_netstate_neighbours_test_CPPFLAGS = $(AM_CPPFLAGS) -I$(srcdir)
-tests_net_netstate_neighbours_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
 tests_net_netstate_neighbours_test_LDADD = src/libkernel.a src/libbase.a $(UNIT_LIBS)
 
 tests_net_ports_test_SOURCES = tests/net/ports_test.c tests/net/netns_test.h
-tests_net_ports_test_CPPFLAGS = $(AM_CPPFLAGS) -I$(srcdir)
-tests_net_ports_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
 tests_net_ports_test_LDADD = src/libkernel.a src/libbase.a $(UNIT_LIBS)
 endif
 
@@ -110,13 +85,9 @@ check_PROGRAMS += tests/net/handover_test tests/net/requeue_test
 TESTS += tests/net/handover_test tests/net/requeue_test
 handover_pair = tests/net/handover_pair.c tests/net/handover_pair.h tests/net/netns_test.h
 tests_net_handover_test_SOURCES = tests/net/handover_test.c $(handover_pair)
-tests_net_handover_test_CPPFLAGS = $(AM_CPPFLAGS) -I$(srcdir)
-tests_net_handover_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
 tests_net_handover_test_LDADD = src/libkernel.a src/libwire.a src/libbase.a $(UNIT_LIBS)
 
 tests_net_requeue_test_SOURCES = tests/net/requeue_test.c $(handover_pair)
-tests_net_requeue_test_CPPFLAGS = $(AM_CPPFLAGS) -I$(srcdir)
-tests_net_requeue_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
 tests_net_requeue_test_LDADD = src/libkernel.a src/libwire.a src/libbase.a $(UNIT_LIBS)
 endif
 
@@ -217,7 +188,6 @@ TESTS += tests/net/bad_pointers_test.sh
 # how connections end
 check_PROGRAMS += tests/net/ends_walk
 tests_net_ends_walk_SOURCES = tests/net/ends_walk.c tests/net/ends_walk.h tests/net/ends_connecting.c tests/net/ends_peer.c
-tests_net_ends_walk_CPPFLAGS = $(AM_CPPFLAGS) -I$(srcdir)
 tests_net_ends_walk_LDADD =
 dist_check_SCRIPTS += tests/net/ends_test.sh tests/net/judged_test.sh tests/net/judged_many_test.sh tests/net/judged_full_test.sh tests/net/judged_hosts_test.sh tests/net/judged_differential_test.sh tests/net/cgroup_late_test.sh tests/net/ingress_programs_test.sh tests/net/doctor_reasons_test.sh
 EXTRA_DIST += tests/net/judged_differential.py tests/net/judged_rules.py tests/net/judged_sources.py tests/net/judged_full.py tests/net/cgroup_late.py tests/net/ingress_programs.py

@@ -196,7 +196,7 @@ END_TEST
 
 START_TEST(one_that_refuses_is_nobody_to_look)
 {
-	uint32_t id;
+	uint32_t id = 0;
 	ck_assert_int_eq(repair(), -EPERM);
 	int fd = member();
 	asked(fd, &id);

@@ -146,9 +146,7 @@ if HAVE_CHECK
 check_PROGRAMS += tests/process/ended_test tests/process/broker_client_test
 TESTS += tests/process/ended_test tests/process/broker_client_test
 tests_process_broker_client_test_SOURCES = tests/process/broker_client_test.c
-tests_process_broker_client_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
 tests_process_broker_client_test_LDADD = src/libprocess.a src/libkernel.a src/libbase.a $(UNIT_LIBS)
 tests_process_ended_test_SOURCES = tests/process/ended_test.c
-tests_process_ended_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
 tests_process_ended_test_LDADD = src/libkernel.a src/libbase.a $(UNIT_LIBS)
 endif

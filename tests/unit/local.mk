@@ -12,44 +12,34 @@ base_tests = \
 check_PROGRAMS += $(base_tests)
 TESTS += $(base_tests)
 tests_unit_late_test_SOURCES = tests/unit/late_test.c
-tests_unit_late_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
 tests_unit_late_test_LDADD = src/libbase.a $(UNIT_LIBS)
 tests_unit_thread_test_SOURCES = tests/unit/thread_test.c
-tests_unit_thread_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
 tests_unit_thread_test_LDADD = src/libbase.a $(UNIT_LIBS)
 tests_unit_budget_test_SOURCES = tests/unit/budget_test.c
-tests_unit_budget_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
 tests_unit_budget_test_LDADD = src/libbase.a $(UNIT_LIBS)
 tests_unit_siphash_test_SOURCES = tests/unit/siphash_test.c
-tests_unit_siphash_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
 tests_unit_siphash_test_LDADD = src/libbase.a $(UNIT_LIBS)
 tests_unit_log_test_SOURCES = tests/unit/log_test.c
-tests_unit_log_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
 tests_unit_log_test_LDADD = src/libbase.a $(UNIT_LIBS)
 tests_unit_pool_test_SOURCES = tests/unit/pool_test.c
-tests_unit_pool_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
 tests_unit_pool_test_LDADD = src/libbase.a $(UNIT_LIBS)
 tests_unit_timers_test_SOURCES = tests/unit/timers_test.c
-tests_unit_timers_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
 tests_unit_timers_test_LDADD = src/libbase.a $(UNIT_LIBS)
 
 # of src/kernel, what needs no kernel
 check_PROGRAMS += tests/unit/group_cells_test
 TESTS += tests/unit/group_cells_test
 tests_unit_group_cells_test_SOURCES = tests/unit/group_cells_test.c
-tests_unit_group_cells_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
 tests_unit_group_cells_test_LDADD = src/libkernel.a src/libbase.a $(UNIT_LIBS)
 check_PROGRAMS += tests/unit/sysctl_test
 TESTS += tests/unit/sysctl_test
 tests_unit_sysctl_test_SOURCES = tests/unit/sysctl_test.c
-tests_unit_sysctl_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
 tests_unit_sysctl_test_LDADD = src/libkernel.a src/libbase.a $(UNIT_LIBS)
 
 # of src/socket, what needs no engine
 check_PROGRAMS += tests/unit/rules_reader_test
 TESTS += tests/unit/rules_reader_test
 tests_unit_rules_reader_test_SOURCES = tests/unit/rules_reader_test.c
-tests_unit_rules_reader_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
 tests_unit_rules_reader_test_LDADD = src/libsocket.a src/libbase.a $(UNIT_LIBS)
 
 drive_tests = \
@@ -59,13 +49,10 @@ drive_tests = \
 check_PROGRAMS += $(drive_tests)
 TESTS += $(drive_tests)
 tests_unit_sched_test_SOURCES = tests/unit/sched_test.c
-tests_unit_sched_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
 tests_unit_sched_test_LDADD = src/libdrive.a src/libbase.a $(UNIT_LIBS)
 tests_unit_calm_test_SOURCES = tests/unit/calm_test.c tests/unit/pipe_engine.h
-tests_unit_calm_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
 tests_unit_calm_test_LDADD = src/libdrive.a src/libbase.a $(UNIT_LIBS)
 tests_unit_drive_test_SOURCES = tests/unit/drive_test.c tests/unit/pipe_engine.h
-tests_unit_drive_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
 tests_unit_drive_test_LDADD = src/libdrive.a src/libbase.a $(UNIT_LIBS)
 
 wire_tests = \
@@ -76,16 +63,12 @@ wire_tests = \
 check_PROGRAMS += $(wire_tests)
 TESTS += $(wire_tests)
 tests_unit_wire_checksum_test_SOURCES = tests/unit/wire_checksum_test.c tests/unit/unit.h
-tests_unit_wire_checksum_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
 tests_unit_wire_checksum_test_LDADD = src/libwire.a $(UNIT_LIBS)
 tests_unit_wire_ip_test_SOURCES = tests/unit/wire_ip_test.c tests/unit/unit.h tests/unit/frames.h
-tests_unit_wire_ip_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
 tests_unit_wire_ip_test_LDADD = src/libwire.a $(UNIT_LIBS)
 tests_unit_wire_icmp_test_SOURCES = tests/unit/wire_icmp_test.c tests/unit/unit.h tests/unit/frames.h
-tests_unit_wire_icmp_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
 tests_unit_wire_icmp_test_LDADD = src/libwire.a $(UNIT_LIBS)
 tests_unit_wire_tcp_test_SOURCES = tests/unit/wire_tcp_test.c tests/unit/unit.h
-tests_unit_wire_tcp_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
 tests_unit_wire_tcp_test_LDADD = src/libwire.a $(UNIT_LIBS)
 
 ip_tests = \
@@ -98,22 +81,16 @@ ip_tests = \
 check_PROGRAMS += $(ip_tests)
 TESTS += $(ip_tests)
 tests_unit_host_test_SOURCES = tests/unit/host_test.c tests/unit/host_world.h tests/unit/unit.h
-tests_unit_host_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
 tests_unit_host_test_LDADD = src/libip.a src/libwire.a src/libbase.a $(UNIT_LIBS)
 tests_unit_host_answers_test_SOURCES = tests/unit/host_answers_test.c tests/unit/host_world.h tests/unit/unit.h
-tests_unit_host_answers_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
 tests_unit_host_answers_test_LDADD = src/libip.a src/libwire.a src/libbase.a $(UNIT_LIBS)
 tests_unit_ip_demux_test_SOURCES = tests/unit/ip_demux_test.c tests/unit/unit.h
-tests_unit_ip_demux_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
 tests_unit_ip_demux_test_LDADD = src/libip.a src/libwire.a src/libbase.a $(UNIT_LIBS)
 tests_unit_pieces_test_SOURCES = tests/unit/pieces_test.c tests/unit/unit.h tests/unit/frames.h
-tests_unit_pieces_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
 tests_unit_pieces_test_LDADD = src/libip.a src/libwire.a src/libbase.a $(UNIT_LIBS)
 tests_unit_ip_input_test_SOURCES = tests/unit/ip_input_test.c tests/unit/unit.h tests/unit/frames.h
-tests_unit_ip_input_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
 tests_unit_ip_input_test_LDADD = src/libip.a src/libwire.a src/libbase.a $(UNIT_LIBS)
 tests_unit_ip_output_test_SOURCES = tests/unit/ip_output_test.c tests/unit/unit.h tests/unit/frames.h
-tests_unit_ip_output_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
 tests_unit_ip_output_test_LDADD = src/libip.a src/libwire.a src/libbase.a $(UNIT_LIBS)
 endif
 
@@ -126,28 +103,22 @@ check_PROGRAMS += $(steer_tests)
 TESTS += $(steer_tests)
 
 tests_unit_settings_test_SOURCES = tests/unit/settings_test.c
-tests_unit_settings_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
 tests_unit_settings_test_LDADD = src/libbase.a $(UNIT_LIBS)
 tests_unit_steer_budget_test_SOURCES = tests/unit/steer_budget_test.c
-tests_unit_steer_budget_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
 tests_unit_steer_budget_test_LDADD = src/libsteer.a src/libbase.a $(UNIT_LIBS)
 tests_unit_steer_learner_test_SOURCES = tests/unit/steer_learner_test.c
-tests_unit_steer_learner_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
 tests_unit_steer_learner_test_LDADD = src/libsteer.a src/libbase.a $(UNIT_LIBS)
 tests_unit_steer_reader_test_SOURCES = tests/unit/steer_reader_test.c
-tests_unit_steer_reader_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
 tests_unit_steer_reader_test_LDADD = src/libsteer.a src/libbase.a $(UNIT_LIBS)
 tests_unit_steer_prefix_test_SOURCES = tests/unit/steer_prefix_test.c
-tests_unit_steer_prefix_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
 tests_unit_steer_prefix_test_LDADD = src/libsteer.a src/libtcp.a src/libbase.a $(UNIT_LIBS)
 tests_unit_steer_policy_test_SOURCES = tests/unit/steer_policy_test.c
-tests_unit_steer_policy_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
 tests_unit_steer_policy_test_LDADD = src/libsteer.a src/libtcp.a src/libbase.a $(UNIT_LIBS)
 
 check_PROGRAMS += tests/unit/steer_core_test
 TESTS += tests/unit/steer_core_test
 tests_unit_steer_core_test_SOURCES = tests/unit/steer_core_test.c $(harness_sources)
-tests_unit_steer_core_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS) -I$(srcdir)/tests/tcp
+tests_unit_steer_core_test_CFLAGS = $(AM_CFLAGS) -I$(srcdir)/tests/tcp
 tests_unit_steer_core_test_LDADD = $(TCP_TEST_LIBS)
 endif
 
@@ -158,22 +129,16 @@ check_PROGRAMS += $(link_tests)
 TESTS += $(link_tests)
 
 tests_unit_fd_test_SOURCES = tests/unit/fd_test.c
-tests_unit_fd_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
 tests_unit_fd_test_LDADD = src/libbase.a $(UNIT_LIBS)
 tests_unit_fd_pass_test_SOURCES = tests/unit/fd_pass_test.c tests/unit/unit.h
-tests_unit_fd_pass_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
 tests_unit_fd_pass_test_LDADD = src/libbase.a $(UNIT_LIBS)
 tests_unit_impair_test_SOURCES = tests/unit/impair_test.c tests/unit/unit.h
-tests_unit_impair_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
 tests_unit_impair_test_LDADD = src/liblink.a src/libbase.a $(UNIT_LIBS)
 tests_unit_remains_test_SOURCES = tests/unit/remains_test.c
-tests_unit_remains_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
 tests_unit_remains_test_LDADD = src/liblink.a src/libbase.a $(UNIT_LIBS)
 tests_unit_tx_budget_test_SOURCES = tests/unit/tx_budget_test.c tests/unit/unit.h
-tests_unit_tx_budget_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
 tests_unit_tx_budget_test_LDADD = src/liblink.a $(UNIT_LIBS)
 tests_unit_tx_pending_test_SOURCES = tests/unit/tx_pending_test.c
-tests_unit_tx_pending_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
 tests_unit_tx_pending_test_LDADD = src/liblink.a $(UNIT_LIBS)
 endif
 
@@ -183,13 +148,10 @@ container_tests = tests/unit/ring_test tests/unit/chunks_test tests/unit/ranges_
 check_PROGRAMS += $(container_tests)
 TESTS += $(container_tests)
 tests_unit_ring_test_SOURCES = tests/unit/ring_test.c
-tests_unit_ring_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
 tests_unit_ring_test_LDADD = src/libbase.a $(UNIT_LIBS)
 tests_unit_chunks_test_SOURCES = tests/unit/chunks_test.c
-tests_unit_chunks_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
 tests_unit_chunks_test_LDADD = src/libbase.a $(UNIT_LIBS)
 tests_unit_ranges_test_SOURCES = tests/unit/ranges_test.c
-tests_unit_ranges_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
 tests_unit_ranges_test_LDADD = src/libbase.a $(UNIT_LIBS)
 endif
 
@@ -198,6 +160,5 @@ if HAVE_CHECK
 check_PROGRAMS += tests/unit/trace_test
 TESTS += tests/unit/trace_test
 tests_unit_trace_test_SOURCES = tests/unit/trace_test.c
-tests_unit_trace_test_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
 tests_unit_trace_test_LDADD = src/libsocket.a src/libdrive.a src/libtcp.a src/libwire.a src/libbase.a $(UNIT_LIBS)
 endif
