@@ -241,11 +241,18 @@ static int repair_queues(int fd, const struct tcp_snapshot *s)
 	return sockopt_set_int(fd, IPPROTO_TCP, TCP_REPAIR_QUEUE, TCP_NO_QUEUE);
 }
 
+/* The kernel could send something new to who is not to be told anything any more, a second later (its tail-loss probe). */
+static bool holds_back(const struct tcp_snapshot *s)
+{
+	return s->held && !s->fin_peer; /* in CLOSE-WAIT it asks nobody */
+}
+
 static int repair_windows(int fd, const struct tcp_snapshot *s)
 {
+	uint32_t sent = unacked_len(s);
 	struct tcp_repair_window w = {
 	    .snd_wl1 = s->snd_wl1,
-	    .snd_wnd = s->snd_wnd,
+	    .snd_wnd = holds_back(s) && s->snd_wnd > sent ? sent : s->snd_wnd, /* until the probe is answered */
 	    .max_window = s->max_window > s->snd_wnd ? s->max_window : s->snd_wnd,
 	    .rcv_wnd = s->rcv_wnd,
 	    .rcv_wup = s->rcv_wup,
@@ -388,7 +395,7 @@ int handover_finish(int fd, const struct tcp_snapshot *s)
 	 * Leaving sends one window probe, if it may: its answer tells what the peer has. Where nothing is on its way to
 	 * it, that is known, and no segment leaves that the kernel's TCP would not have sent.
 	 */
-	int err = set_repair(fd, waits_for_ack(fd) ? TCP_REPAIR_OFF : TCP_REPAIR_OFF_NO_WP);
+	int err = set_repair(fd, holds_back(s) || waits_for_ack(fd) ? TCP_REPAIR_OFF : TCP_REPAIR_OFF_NO_WP);
 	/*
 	 * before anybody can know: who ends this process then leaves a TIME-WAIT that the port's next server does not
 	 * mind

@@ -48,7 +48,9 @@ static void flow_becomes_kernels(struct engine *e, struct sock *s)
 static int take_snapshot(struct engine *e, struct sock *s, struct tcp_snapshot *snap)
 {
 	unseen_settle_sock(e, s);
-	return s->live ? tcp_snapshot(&s->tcp, e->now, snap) : -ENOTCONN; /* its peer has reset it */
+	int err = s->live ? tcp_snapshot(&s->tcp, e->now, snap) : -ENOTCONN; /* its peer has reset it */
+	snap->held = e->rejudge.gives;
+	return err;
 }
 
 static int begin(struct engine *e, struct sock *s, struct tcp_snapshot *snap)

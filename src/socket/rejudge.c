@@ -82,15 +82,17 @@ static void on_news(struct engine *e, struct control *c)
 static void give(struct engine *e, struct sock *s, const char *why)
 {
 	int fd;
+	e->rejudge.gives = true;
 	if (s->closed) { /* the program has done with it */
 		fd = conn_handover(e, s, why);
 		if (fd >= 0)
 			sys_close(fd);
 		else
 			stream_close(e, s, true);
-		return;
+	} else {
+		sock_give_kernel(e, s, why, &fd);
 	}
-	sock_give_kernel(e, s, why, &fd);
+	e->rejudge.gives = false;
 }
 
 /*

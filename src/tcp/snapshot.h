@@ -32,6 +32,7 @@ struct tcp_snapshot {
 	bool fin_ours;      /* our FIN is due or was sent after snd_data: shut down after the import */
 	bool fin_peer;      /* the peer's FIN was received: CLOSE-WAIT */
 	bool nodelay, keepalive;
+	bool held;          /* nothing new leaves before the peer was heard, which the host may have banned. The taker's */
 	uint32_t sndbuf_bytes, rcvbuf_bytes;
 };
 

@@ -101,6 +101,11 @@ dist_check_SCRIPTS += tests/net/kernels_listener_test.sh
 EXTRA_DIST += tests/net/kernels_listener.py
 TESTS += tests/net/kernels_listener_test.sh
 
+# a ban in the middle of a transfer
+dist_check_SCRIPTS += tests/net/banned_test.sh
+EXTRA_DIST += tests/net/banned.py
+TESTS += tests/net/banned_test.sh
+
 # a filter of the program's where the host judges
 dist_check_SCRIPTS += tests/net/own_filter_test.sh
 EXTRA_DIST += tests/net/own_filter.py
