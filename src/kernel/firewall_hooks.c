@@ -56,14 +56,22 @@ static bool is_taken(const struct bpf_hook *at)
 	return link < 0;
 }
 
+/* False: it could not be looked at, and will be. */
+static bool look_at_link(struct firewall_look *l, uint32_t id)
+{
+	struct bpf_hook at;
+	int err = bpf_link_hook(id, &at);
+	if (!err && at.hooknum != NF_INET_FORWARD && is_taken(&at))
+		l->link_found = id;
+	return !err || err == -ENOENT; /* it went meanwhile, or is at no hook */
+}
+
 /* From the link behind `links_seen` on: the first that is of this namespace. */
 static void look_at_links(void *arg)
 {
 	struct firewall_look *l = arg;
-	struct bpf_hook at;
-	for (int next; !l->link_found && (next = bpf_link_next(l->links_seen)) > 0; l->links_seen = next)
-		if (bpf_link_hook(next, &at) == 0 && at.hooknum != NF_INET_FORWARD && is_taken(&at))
-			l->link_found = next;
+	for (int next; !l->link_found && (next = bpf_link_next(l->links_seen)) > 0 && look_at_link(l, next); l->links_seen = next)
+		;
 }
 
 static uint32_t last_link(uint32_t seen)
@@ -77,10 +85,10 @@ static void look_for_new(struct firewall_look *look)
 {
 	struct firewall_look l = *look;
 	uint32_t last = last_link(l.links_seen); /* before the programs */
-	firewall_look_at_programs(&l);
+	bool all = firewall_look_at_programs(&l);
 	if (l.for_hooks)
 		apart_call(look_at_links, &l);
-	else
+	else if (all)
 		l.links_seen = last;
 	*look = l;
 }

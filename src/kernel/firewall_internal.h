@@ -56,7 +56,7 @@ int firewall_read_unheard(struct firewall_unheard *out, struct firewall_look *lo
 void firewall_unheard_close(struct firewall_look *look);
 
 bool firewall_is_others_program(const char *name);
-void firewall_look_at_programs(struct firewall_look *look); /* those that came since */
+bool firewall_look_at_programs(struct firewall_look *look); /* those that came since. False: more of them are to be looked at */
 void firewall_read_tc(int ifindex, struct firewall_tc *out, struct firewall_look *look);
 int firewall_open_route(struct firewall_look *look); /* its route_fd */
 

@@ -7,6 +7,7 @@
  */
 #include "kernel/firewall_internal.h"
 
+#include <errno.h>
 #include <string.h>
 
 #include "base/apart.h"
@@ -19,21 +20,25 @@ bool firewall_is_others_program(const char *name)
 	return strncmp(name, OWN_NAMES, strlen(OWN_NAMES)) != 0;
 }
 
-static void look_at_one(struct firewall_look *l, uint32_t id)
+/* False: it could not be looked at (the process may have no descriptor), and will be. */
+static bool look_at_one(struct firewall_look *l, uint32_t id)
 {
 	char name[BPF_OBJ_NAME_LEN];
 	int type = bpf_prog_name(id, name);
+	if (type < 0)
+		return type == -ENOENT; /* it went meanwhile */
 	if (type == BPF_PROG_NETFILTER && !l->for_hooks)
 		l->for_hooks = id;
 	if (type == BPF_PROG_TYPE_SCHED_CLS && !l->for_tcx && firewall_is_others_program(name))
 		l->for_tcx = id;
+	return true;
 }
 
 static void look_at_new(void *arg)
 {
 	struct firewall_look *l = arg;
-	for (int next; (next = bpf_prog_next(l->programs_seen)) > 0; l->programs_seen = next)
-		look_at_one(l, next);
+	for (int next; (next = bpf_prog_next(l->programs_seen)) > 0 && look_at_one(l, next); l->programs_seen = next)
+		;
 }
 
 static bool is_gone(uint32_t id)
@@ -41,7 +46,7 @@ static bool is_gone(uint32_t id)
 	return id && bpf_prog_next(id - 1) != (int)id;
 }
 
-void firewall_look_at_programs(struct firewall_look *look)
+bool firewall_look_at_programs(struct firewall_look *look)
 {
 	struct firewall_look l = *look;
 	if (is_gone(l.for_hooks) || is_gone(l.for_tcx)) /* another one may be there from before */
@@ -49,4 +54,5 @@ void firewall_look_at_programs(struct firewall_look *look)
 	if (bpf_prog_next(l.programs_seen) > 0)
 		apart_call(look_at_new, &l);
 	*look = l;
+	return bpf_prog_next(l.programs_seen) <= 0;
 }

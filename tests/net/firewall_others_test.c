@@ -12,6 +12,7 @@
 #include <sched.h>
 #include <string.h>
 #include <sys/mount.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -373,6 +374,27 @@ START_TEST(netfilter_program_attached_late)
 }
 END_TEST
 
+/* A program that sandboxes itself may have no descriptor to look with. What came meanwhile is seen when it has. */
+START_TEST(netfilter_program_that_cannot_be_looked_at)
+{
+	struct firewall_look look = FIREWALL_LOOK_NONE;
+	const struct bpf_hook in = {.pf = 2, .hooknum = 1, .priority = -7656};
+	struct rlimit some;
+	int before = firewall_untold_now(&look);
+	int link = attach_to_hook(&in);
+	if (link == -EPERM || link == -EINVAL) /* as above */
+		return;
+	ck_assert_int_ge(link, 0);
+	ck_assert_int_eq(getrlimit(RLIMIT_NOFILE, &some), 0);
+	ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &(struct rlimit){0, some.rlim_max}), 0);
+	firewall_untold_now(&look);
+	ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &some), 0);
+	ck_assert_int_ne(firewall_untold_now(&look), before);
+	close(link);
+	firewall_look_close(&look);
+}
+END_TEST
+
 /* As Linux writes /proc/net/ip_vs. */
 #define IPVS_TEXT "IP Virtual Server version 1.2.1 (size=4096)\n" \
 		  "Prot LocalAddress:Port Scheduler Flags\n" \
@@ -509,6 +531,7 @@ int main(void)
 	tcase_add_test(tc, cgroup_programs);
 	tcase_add_test(tc, netfilter_programs);
 	tcase_add_test(tc, netfilter_program_attached_late);
+	tcase_add_test(tc, netfilter_program_that_cannot_be_looked_at);
 	tcase_add_test(tc, ipvs_services);
 	if (system("unshare --net ip xfrm policy add dir in action block 2>/dev/null") == 0) {
 		tcase_add_loop_test(tc, ipsec_policies, 0, sizeof xfrm_rows / sizeof xfrm_rows[0]);
