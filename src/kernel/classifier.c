@@ -382,9 +382,10 @@ void classifier_end_silence(struct classifier *c, int listening_fd, enum silence
 		c->ops->end_silence(c, listening_fd, how);
 }
 
-void classifier_accepted(const struct classifier *c, int fd)
+void classifier_accepted(const struct classifier *c, int listening_fd, bool listener_is_kernels, int fd)
 {
-	if (c->ops->silence)
+	bool is_programs = listener_is_kernels && silent_filter_is_there(listening_fd);
+	if ((c->ops->silence || c->judge) && !is_programs)
 		silent_filter_remove(fd);
 }
 

@@ -193,8 +193,11 @@ void classifier_end_silence(struct classifier *c, int listening_fd, enum silence
  * added afterwards.
  */
 void classifier_let_go(struct classifier *c);
-/* What it accepted speaks like any other. */
-void classifier_accepted(const struct classifier *c, int fd);
+/*
+ * What the kernel accepted speaks like any other, and has no filter of ours, which it inherited. A listener that is the
+ * kernel's may have one of the program's.
+ */
+void classifier_accepted(const struct classifier *c, int listening_fd, bool listener_is_kernels, int fd);
 /* The kernel is silent on this port of our own choice; before a flow there is added. -errno: it cannot be had. */
 int classifier_hold_port(struct classifier *c, const struct ip_addr *addr, uint16_t port);
 /* True: a flow that no listener covers takes its port as a whole, from everybody. */

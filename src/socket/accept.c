@@ -105,7 +105,7 @@ static int accept_kernel(struct sock *l, int flags, struct sockaddr *addr, sockl
 	if (fd < 0)
 		return fd;
 	if (l->engine->up) /* a forked child whose engine did not come up accepts, too */
-		classifier_accepted(l->engine->classifier, fd);
+		classifier_accepted(l->engine->classifier, l->lst->kfd, l->lst->kernels, fd);
 	*kernel_fd = fd;
 	process_ops->look_for_dead(l->engine, l);
 	return 1;

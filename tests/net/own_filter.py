@@ -1,7 +1,8 @@
 #!/usr/bin/python3
 """
 A listener whose SYNs the host judges has a filter of the engine's on the kernel's socket, of which the program knows nothing. It reads that there is none, has none to
-take away, and once it sets or locks one itself the listener is the kernel's. Natively and under finesse: what the program sees and who serves its second client.
+take away, and once it sets or locks one itself the listener is the kernel's. Nor is there one on what it accepts from the kernel's queue: here, who came to another port.
+Natively and under finesse: what the program sees and who serves those that come to its own port.
 
 own_filter.py
 """
@@ -10,7 +11,7 @@ import sys
 
 from lab import Lab, LabError, SERVER_IP, finesse_command, read_all, tally
 
-PORT, PATIENCE = 7100, 60  # ends what hangs
+PORT, REDIRECTED, PATIENCE = 7100, 100, 60  # the last ends what hangs
 RULES = """table inet t {
 	chain in {
 		type filter hook input priority 0; policy drop
@@ -18,6 +19,7 @@ RULES = """table inet t {
 		tcp sport 9 drop
 		tcp dport 7100-7199 accept
 	}
+	chain pre { type nat hook prerouting priority -100; }
 }
 """
 SERVER = """
@@ -43,11 +45,12 @@ s = socket.create_server(("", int(sys.argv[1])))
 seen = []
 for acts in ([], sys.argv[2].split(", ")):
     seen += [ACTS[a](s) for a in acts] + [state(s)]
-    print("ready", flush=True)
-    c = s.accept()[0]
-    seen.append(state(c))
-    c.sendall(b"hello")
-    c.close()
+    for way in "direct", "redirected":
+        print(way, flush=True)
+        c = s.accept()[0]
+        seen.append(state(c))
+        c.sendall(b"hello")
+        c.close()
 print(seen, flush=True)
 sys.stdin.readline()
 """
@@ -56,17 +59,18 @@ CASES = [("nothing", 0), ("detach", 0), ("detach by no number", 0), ("lock", 1),
 
 
 def once(lab, acts, port, finesse):
-    """What the program saw; how many of its two clients were the kernel's."""
+    """What the program saw; how many of the two clients that came to its own port were the kernel's. A redirected one always is."""
+    lab.server.run(["nft", "add rule inet t pre tcp dport %d redirect to :%d" % (port + REDIRECTED, port)])
     before = lab.server.opens()[1]
     p = lab.server.spawn([sys.executable, "-c", SERVER, str(port), acts], finesse=finesse, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     lab.server.wait_listening(p, port, finesse=finesse)
-    for _ in range(2):
-        if p.stdout.readline() != b"ready\n" or read_all(lab.client.connect(SERVER_IP, port, PATIENCE)) != b"hello":
-            raise LabError("a client was not served")
+    for way, to in 2 * (("direct", port), ("redirected", port + REDIRECTED)):
+        if p.stdout.readline().decode().strip() != way or read_all(lab.client.connect(SERVER_IP, to, PATIENCE)) != b"hello":
+            raise LabError("a client was not served: %s" % way)
     seen = p.stdout.readline().decode().strip()
     p.stdin.close()
     p.wait()
-    return seen, lab.server.opens()[1] - before
+    return seen, lab.server.opens()[1] - before - 2
 
 
 def main():
