@@ -377,6 +377,16 @@ def another_tree(world):
     expect(fetch(world, A, 80) == world.data, "the first one is disturbed")
 
 
+def another_tree_elsewhere(world):
+    """A second tree has the address on another interface of the same network: it hears of the first, as client and as server. The first goes on."""
+    http_server(world)
+    used = re.escape(A) + r" is used by [0-9a-f:]{17} on b0"
+    status, out = world.run("b0", A + "/24", ["/usr/bin/python3", SERVER, "conflict", KERNEL])
+    expect(status == 0 and b"OSError" in out and re.search(used, said(world.processes[-1])), "%s %s" % (out, said(world.processes[-1])))
+    says(world.finesse("b0", A + "/24", ["/usr/bin/python3", SERVER, "serve", A, 81]), used)
+    expect(fetch(world, A, 80) == world.data, "the first one is disturbed")
+
+
 def kernel_takes_it(world):
     """The host's own kernel gets the address while it is used here: it is given up, the connection reset, and the kernel has it."""
     server = http_server(world, address=A + "/24")
@@ -567,7 +577,7 @@ def one_mac(world):
     expect(re.search(r"pid (\d+) claims", said(server)), "nobody claims")
 
 
-CASES = [nginx_and_curl, kernel_peer, echo_is_limited, names, gateway, neighbour_moves, conflict_at_start, conflict_later, another_tree, kernel_has_it, kernel_takes_it, processes_share,
+CASES = [nginx_and_curl, kernel_peer, echo_is_limited, names, gateway, neighbour_moves, conflict_at_start, conflict_later, another_tree, another_tree_elsewhere, kernel_has_it, kernel_takes_it, processes_share,
          at_the_end, dies_twice, net_raw_alone, one_interface, tun, one_mac]
 
 
