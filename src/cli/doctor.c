@@ -412,7 +412,9 @@ static void check_interface(struct netstate *n, int ifindex)
 	struct ip_addr addrs[64];
 	if_indextoname((unsigned)ifindex, name);
 	int count = netstate_addresses(n, ifindex, addrs, sizeof addrs / sizeof addrs[0]);
-	if (count > 0)
+	if (count > 0 && !netstate_may_serve(n, ifindex))
+		say(FINDING_NOTE, "interface", "%s, %d address%s, is down: served when it is up", name, count, count == 1 ? "" : "es");
+	else if (count > 0)
 		say(FINDING_OK, "interface", "%s, %d address%s", name, count, count == 1 ? "" : "es");
 	else
 		say(FINDING_MISSING, "interface", "%s has no address, or loopback's alone, which are the kernel's", name);

@@ -101,6 +101,11 @@ dist_check_SCRIPTS += tests/net/kernels_listener_test.sh
 EXTRA_DIST += tests/net/kernels_listener.py
 TESTS += tests/net/kernels_listener_test.sh
 
+# doctor by kinds of interfaces
+dist_check_SCRIPTS += tests/net/doctor_kinds_test.sh
+EXTRA_DIST += tests/net/doctor_kinds.py
+TESTS += tests/net/doctor_kinds_test.sh
+
 # a ban in the middle of a transfer
 dist_check_SCRIPTS += tests/net/banned_test.sh
 EXTRA_DIST += tests/net/banned.py
