@@ -241,7 +241,7 @@ static int repair_queues(int fd, const struct tcp_snapshot *s)
 	return sockopt_set_int(fd, IPPROTO_TCP, TCP_REPAIR_QUEUE, TCP_NO_QUEUE);
 }
 
-/* The kernel could send something new to who is not to be told anything any more, a second later (its tail-loss probe). */
+/* Who is not to be told any more could get something new from the kernel a second later (its tail-loss probe). */
 static bool holds_back(const struct tcp_snapshot *s)
 {
 	return s->held && !s->fin_peer; /* in CLOSE-WAIT it asks nobody */
