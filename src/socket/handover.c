@@ -49,7 +49,7 @@ static int take_snapshot(struct engine *e, struct sock *s, struct tcp_snapshot *
 {
 	unseen_settle_sock(e, s);
 	int err = s->live ? tcp_snapshot(&s->tcp, e->now, snap) : -ENOTCONN; /* its peer has reset it */
-	snap->held = e->rejudge.gives;
+	snap->held = e->rejudge.holds;
 	return err;
 }
 

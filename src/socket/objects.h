@@ -127,7 +127,7 @@ struct rejudge {
 	bool asks_broker; /* … since this process may not see them */
 	bool looks;      /* the timer's next turn looks at the cgroup's programs */
 	bool later;      /* … and at connections that could not be judged yet */
-	bool gives;      /* what becomes the kernel's just now does because of the rules */
+	bool holds;      /* who becomes the kernel's just now may have been banned: it is told nothing new before it was heard */
 	struct rules_reader *reader; /* it reads the rules; NULL: nobody does */
 	struct rules_reader *resting; /* … and did before, when nobody does now; NULL: nobody did */
 	uint32_t generation; /* of the rules, as the broker told it last */

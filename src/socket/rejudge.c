@@ -79,10 +79,10 @@ static void on_news(struct engine *e, struct control *c)
 /* ---- one connection ---- */
 
 /* The kernel serves it from now on, or nobody does: a descriptor, or -errno. */
-static void give(struct engine *e, struct sock *s, const char *why)
+static void give(struct engine *e, struct sock *s, bool held, const char *why)
 {
 	int fd;
-	e->rejudge.gives = true;
+	e->rejudge.holds = held;
 	if (s->closed) { /* the program has done with it */
 		fd = conn_handover(e, s, why);
 		if (fd >= 0)
@@ -92,7 +92,7 @@ static void give(struct engine *e, struct sock *s, const char *why)
 	} else {
 		sock_give_kernel(e, s, why, &fd);
 	}
-	e->rejudge.gives = false;
+	e->rejudge.holds = false;
 }
 
 /*
@@ -110,15 +110,19 @@ static bool way_is_kernels(struct engine *e, const struct sock *s, char *why, si
 	return kernels;
 }
 
-enum judged_again { STAYS, GOES, GOES_LATER };
+/* Held: the host may have banned the peer. Where only the way is the kernel's, nobody is to be held back. */
+enum judged_again { STAYS, GOES_LATER, GOES, GOES_HELD };
 
 static enum judged_again judge_again(struct engine *e, struct sock *s, char *why, size_t why_len)
 {
 	if (s->kind != SOCK_KIND_CONN || !s->live || !s->in_demux || tcp_state(&s->tcp) == TCPS_TIME_WAIT || s->ending)
 		return STAYS;
-	if (!way_is_kernels(e, s, why, why_len) && !judged_refuses(e, &s->flow.key, !s->policy, why, why_len))
+	bool refused = judged_refuses(e, &s->flow.key, !s->policy, why, why_len);
+	if (!refused && !way_is_kernels(e, s, why, why_len))
 		return STAYS;
-	return s->listener || s->fastopen_of ? GOES_LATER : GOES;
+	if (s->listener || s->fastopen_of)
+		return GOES_LATER;
+	return refused ? GOES_HELD : GOES;
 }
 
 /* Microseconds until the next batch; -1: all is done. */
@@ -131,11 +135,11 @@ static int64_t judge_connections(struct engine *e)
 		struct sock *s = container_of(pos, struct sock, node);
 		enum judged_again again = judge_again(e, s, why, sizeof why);
 		later |= again == GOES_LATER;
-		if (again == GOES && n++ == BATCH)
+		if (again >= GOES && n++ == BATCH)
 			return BATCH_US;
 		sock_ref(s); /* it stays on the list as long as we have this; others may leave it meanwhile */
-		if (again == GOES)
-			give(e, s, why);
+		if (again >= GOES)
+			give(e, s, again == GOES_HELD, why);
 		pos = pos->next;
 		sock_put(e, s);
 	}
