@@ -508,6 +508,20 @@ def marked(run):
     run.client("connect b 10.5.5.5 %d" % PORT)
 
 
+def multipath_marked(run):
+    """SO_MARK chooses between two next hops, and so between two sources."""
+    run.wire("client", "a0", "server", "a0", "10.0.1.2/24", "10.0.1.1/24")
+    run.wire("client", "b0", "server", "b0", "10.0.2.2/24", "10.0.2.1/24")
+    run.sh("server", "ip addr add 10.5.5.5/32 dev lo")
+    run.sh("client", "ip route add 10.5.5.5/32 via 10.0.1.1; ip route add 10.5.5.5/32 via 10.0.2.1 table 103; ip rule add fwmark 7 table 103 pref 50")
+    run.start()
+    run.server("serve 0.0.0.0 %d" % PORT)
+    for name, mark in (("a", ""), ("b", " mark=7"), ("c", " mark=8"), ("d", " mark=7")):
+        answer = run.client("connect %s 10.5.5.5 %d%s" % (name, PORT, mark))
+        run.seen[-1] = "client: mark%s: from %s" % (mark, answer.split()[2] if answer.startswith("connected") else answer)
+        run.client("trip %s %d" % (name, PIECE))
+
+
 def ipsec(run):
     """Policies that the host must not go without: block stands for one that asks for encryption. They come, and go, in the middle as well."""
     run.wire("server", "eth0", "client", "eth0", "10.0.0.1/24", "10.0.0.2/24", "fd00::1/64", "fd00::2/64")
@@ -541,7 +555,7 @@ def encapsulated(run):
     run.usual("fd05::5")
 
 
-SITUATIONS = [bridge_published, bridge_masquerade, macvlan, vxlan, policy_source, policy_port, policy_tos, policy_comes_to_client, policy_comes_to_server, encapsulated, marked, path_mtu,
+SITUATIONS = [bridge_published, bridge_masquerade, macvlan, vxlan, policy_source, policy_port, policy_tos, policy_comes_to_client, policy_comes_to_server, encapsulated, marked, multipath_marked, path_mtu,
               multipath, privacy, address_again, client_address_gone, interface_changes, interface_leaves, reverse_path, rules_come_and_go, rejects, rejects_out, ipsec, conntrack_helper,
               loopback_aliases, dnat_to_server, tproxy, bound_to_device]
 
@@ -560,6 +574,8 @@ KERNELS = {
     (encapsulated, "server"): "",
     (marked, "client"): "",
     (marked, "server"): "",
+    (multipath_marked, "client"): "SO_MARK",
+    (multipath_marked, "server"): "",
     (multipath, "client"): "",
     (multipath, "server"): "",
     (reverse_path, "client"): "",
