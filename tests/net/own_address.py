@@ -30,7 +30,7 @@ FINESSE = str(TOP / "finesse")
 WAIT_S = 20
 WORLDS = 4
 CLONE_NEWNET, PR_SET_PDEATHSIG = 0x40000000, 1
-TUNSETIFF, IFF_TUN, IFF_NO_PI = 0x400454CA, 1, 0x1000
+TUNSETIFF, IFF_TUN, IFF_TAP, IFF_NO_PI = 0x400454CA, 1, 2, 0x1000
 libc = ctypes.CDLL(None, use_errno=True)
 KERNEL, KERNEL6 = "10.78.0.2", "fd78::2"
 A, A6, B, B6 = "10.78.0.9", "fd78::9", "10.78.0.10", "fd78::10"
@@ -505,19 +505,19 @@ def one_interface(world):
         expect(status == 0 and int(out) == SIZE, "%s %s" % (out, said(world.processes[-1])))
 
 
-def open_tun(world, inside_k):
-    """A TUN device in K or in M: its fd."""
+def open_tun(world, inside_k, name="tun0", kind=IFF_TUN):
+    """A TUN or TAP device in K or in M: its fd."""
     ours = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
     theirs = os.open("/proc/%d/ns/net" % world.holder.pid, os.O_RDONLY)
     try:
         expect(not inside_k or libc.setns(theirs, CLONE_NEWNET) == 0, "setns")
         fd = os.open("/dev/net/tun", os.O_RDWR)
-        fcntl.ioctl(fd, TUNSETIFF, struct.pack("16sH22x", b"tun0", IFF_TUN | IFF_NO_PI))
+        fcntl.ioctl(fd, TUNSETIFF, struct.pack("16sH22x", name.encode(), kind | IFF_NO_PI))
     finally:
         libc.setns(ours, CLONE_NEWNET)
         os.close(ours)
         os.close(theirs)
-    (world.kernel if inside_k else sh)("ip link set tun0 up")
+    (world.kernel if inside_k else sh)("ip link set dev %s up" % name)
     return fd
 
 
@@ -561,6 +561,38 @@ def tun(world):
     os.close(fd)
 
 
+def carry(fds, counts, ends):
+    """Frames from each of the two devices to the other, until `ends` is closed."""
+    while True:
+        ready = select.select([*fds, ends], [], [])[0]
+        if ends in ready:
+            return
+        for fd in ready:
+            frame = os.read(fd, 2048)
+            counts[fds.index(fd)] += frame[12:14] in (b"\x08\x00", b"\x86\xdd")
+            os.write(fds[fd == fds[0]], frame)
+
+
+def tap(world):
+    """Two programs, each with an address of its own on a TAP device, and whoever has the devices' descriptors between them. The kernel of M has no part in it."""
+    fds, counts, (ends, end) = [open_tun(world, False, name, IFF_TAP) for name in ("tap0", "tap1")], [0, 0], os.pipe()
+    carrier = threading.Thread(target=carry, args=(fds, counts, ends))
+    carrier.start()
+    try:
+        before = tcp_of_the_kernel()
+        http_server(world, "tap0")
+        for a, b in ((A, B + "/24"), (A6, B6 + "/64")):
+            status, out = world.run("tap1", b, ["/usr/bin/python3", SERVER, "get", a, 80])
+            expect(status == 0 and int(out) == SIZE, "%s %s" % (out, said(world.processes[-1])))
+        expect(tcp_of_the_kernel() == before, "the kernel had a part in it: %s, %s" % (before, tcp_of_the_kernel()))
+        expect(counts[0] > 2 * SIZE / 1500 and counts[1] > 20, "the frames went another way: %s" % counts)
+    finally:
+        os.close(end)
+        carrier.join()
+        for fd in (ends, *fds):
+            os.close(fd)
+
+
 def one_mac(world):
     """A macvlan takes frames for its own MAC only: that one is used, where the host does not forward (K); where it does (M), the mode is declined."""
     sh("ip link add link a0 name mv1 type macvlan mode bridge; ip link set mv1 up")
@@ -578,7 +610,7 @@ def one_mac(world):
 
 
 CASES = [nginx_and_curl, kernel_peer, echo_is_limited, names, gateway, neighbour_moves, conflict_at_start, conflict_later, another_tree, another_tree_elsewhere, kernel_has_it, kernel_takes_it, processes_share,
-         at_the_end, dies_twice, net_raw_alone, one_interface, tun, one_mac]
+         at_the_end, dies_twice, net_raw_alone, one_interface, tun, tap, one_mac]
 
 
 def main():
