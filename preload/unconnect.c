@@ -157,14 +157,16 @@ static int unconnect(struct file *f, struct file *to, enum disconnect why, int h
 	struct sock *s = f->sock;
 	bool nonblock = sock_get_nonblock(s), accepted = !f->candidate.family;
 	int error = 0, twin = -1, r = 0;
-	uint16_t lost;
 	undecided_settle(f);
 	to->candidate = f->candidate;
-	lost = f->listener ? 0 : sock_own_port(s);
 	if (accepted)
 		r = twin = sock_twin(s, &to->candidate);
-	to->candidate.lost_port = lost;
+	to->candidate.lost_port = 0;
 	to->candidate.had_port = true;
+	if (f->listener)
+		to->candidate.was_listener = true;
+	else
+		sock_note_client(s, &to->candidate);
 	to->candidate.nonblock_known = false; /* while the engine had it, nobody noted that here */
 	to->candidate.left_error = 0;
 	if (r >= 0 && !f->listener)

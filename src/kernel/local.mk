@@ -93,6 +93,8 @@ src_libkernel_a_SOURCES = \
 	src/kernel/procfile.h \
 	src/kernel/requeue.c \
 	src/kernel/requeue.h \
+	src/kernel/roles.c \
+	src/kernel/roles.h \
 	src/kernel/sandbox.c \
 	src/kernel/sandbox.def \
 	src/kernel/sandbox.h \

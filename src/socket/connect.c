@@ -14,6 +14,7 @@
 #include "base/log.h"
 #include "base/sys.h"
 #include "kernel/lsm.h"
+#include "kernel/roles.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -377,9 +378,11 @@ static void forget_error(int kfd)
 static int decide_connect_locked(struct engine *e, struct connect_plan *p, const struct sockaddr *addr, socklen_t len, bool nonblock,
 				 struct sock **out)
 {
+	static const struct ip_addr unknown;
 	char why[160] = "";
 	unsigned noted = fallbacks_noted;
-	int err = plan_make(e, p, addr, len, why, sizeof why);
+	bool barred = p->candidate->was_listener && roles_are_kept(&unknown); /* as was the kernel's socket, which says so */
+	int err = barred ? SOCK_KERNEL : plan_make(e, p, addr, len, why, sizeof why);
 	if (!err)
 		err = plan_choose_port(e, p, why, sizeof why);
 	if (!err && judged_refuses(e, &p->key, true, why, sizeof why))

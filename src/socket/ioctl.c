@@ -84,9 +84,11 @@ int sock_getsockname(struct sock *s, struct sockaddr *addr, socklen_t *len)
 	return r;
 }
 
-uint16_t sock_own_port(struct sock *s)
+void sock_note_client(const struct sock *s, struct candidate *c)
 {
-	return s->flow.key.lport; /* does not change */
+	c->was_client = true;
+	c->client_addr = s->flow.key.laddr; /* neither changes */
+	c->lost_port = s->flow.key.lport;
 }
 
 /* Linux's inet_getname. A reset that has arrived counts, so what is there is taken first. */

@@ -21,6 +21,7 @@
 #include "base/log.h"
 #include "base/sys.h"
 #include "kernel/diag.h"
+#include "kernel/roles.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -523,7 +524,10 @@ int sock_decide_listen(int kfd, const struct candidate *candidate, int backlog, 
 	engine_lock(e);
 	turn_begin(e);
 	unsigned noted = fallbacks_noted;
-	int r = decide_listen_locked(e, kfd, candidate, backlog, out);
+	bool barred = candidate->was_client && roles_are_kept(&candidate->client_addr); /* the kernel's socket was none */
+	int r = barred ? -EINVAL : decide_listen_locked(e, kfd, candidate, backlog, out);
+	if (barred)
+		roles_take_port(kfd);
 	if (r == SOCK_KERNEL)
 		r = engine_refusal(e, noted);
 	if (r == -ENETDOWN)

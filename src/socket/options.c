@@ -12,6 +12,7 @@
 #include "socket/listener.h"
 #include "socket/fastopen.h"
 
+#include "base/sockopt.h"
 #include "base/sys.h"
 #include "base/user.h"
 #include "tcp/cc.h"
@@ -385,11 +386,22 @@ static int set_own(struct engine *e, struct sock *s, struct tcp_options *opt, un
 	return option_table[index].level == SOL_SOCKET ? set_socket_number(e, s, opt, index, v) : set_tcp_number(s, opt, index, v);
 }
 
+/* Newer kernels have it no more (seen: 6.18.44). */
+static bool kernel_has_addrform(void)
+{
+	int fd = option_oracle(AF_INET6, NULL);
+	if (fd < 0)
+		return true;
+	int r = sockopt_set_int(fd, IPPROTO_IPV6, IPV6_ADDRFORM, AF_INET);
+	sys_close(fd);
+	return r != -ENOPROTOOPT;
+}
+
 /* IPV6_ADDRFORM on a connection to an IPv4 peer: from now on it is an AF_INET socket. */
 static int set_addrform(struct sock *s, const void *val, socklen_t len)
 {
 	int v;
-	if (s->family != AF_INET6)
+	if (s->family != AF_INET6 || !kernel_has_addrform())
 		return -ENOPROTOOPT;
 	if (len < sizeof v)
 		return -EINVAL;
