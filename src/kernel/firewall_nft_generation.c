@@ -2,22 +2,16 @@
  * What is asked of nftables before its rules are read: is it there, and have they changed? Asking itself would load the
  * module.
  */
-#include "kernel/firewall_internal.h"
+#include "kernel/firewall_nft_internal.h"
 
-#include <arpa/inet.h>
-#include <libmnl/libmnl.h>
-#include <linux/netfilter/nf_tables.h>
-#include <linux/netfilter/nfnetlink.h>
+#include <linux/netfilter.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/utsname.h>
 
 #include "base/fd.h"
 #include "kernel/netlink.h"
 #include "kernel/procfile.h"
-
-#define REQUEST_BYTES 1024
 
 /* It is absent for sure when it is neither among the loaded nor among the built-in ones. */
 bool firewall_nft_is_absent(void)
@@ -50,18 +44,13 @@ static int on_generation(const struct nlmsghdr *h, void *ctx)
 
 uint32_t firewall_nft_generation(void)
 {
-	_Alignas(struct nlmsghdr) char buf[REQUEST_BYTES];
+	_Alignas(struct nlmsghdr) char buf[NFT_REQUEST_BYTES];
 	uint32_t generation = 0;
 	if (firewall_nft_is_absent())
 		return 0;
 	int fd = fd_move_high(netlink_open(NETLINK_NETFILTER));
-	struct nlmsghdr *h = mnl_nlmsg_put_header(buf);
-	struct nfgenmsg *g = mnl_nlmsg_put_extra_header(h, sizeof *g);
-	h->nlmsg_type = NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_GETGEN;
-	h->nlmsg_flags = NLM_F_REQUEST;
-	g->version = NFNETLINK_V0;
 	if (fd >= 0)
-		netlink_talk(fd, h, on_generation, &generation);
+		netlink_talk(fd, nft_request(buf, NFT_MSG_GETGEN, NFPROTO_UNSPEC, 0), on_generation, &generation);
 	fd_close(fd);
 	return generation;
 }

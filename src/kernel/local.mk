@@ -45,6 +45,9 @@ src_libkernel_a_SOURCES = \
 	src/kernel/firewall_iptables.c \
 	src/kernel/firewall_nft.c \
 	src/kernel/firewall_nft_generation.c \
+	src/kernel/firewall_nft_internal.h \
+	src/kernel/firewall_nft_rules.c \
+	src/kernel/firewall_nft_sets.c \
 	src/kernel/firewall_rules.c \
 	src/kernel/firewall_rules.h \
 	src/kernel/firewall_tc.c \
