@@ -24,12 +24,13 @@ sys.path[:0] = [str(HERE), str(HERE.parent / "apps"), str(HERE.parent / "net")]
 import rows_clients  # noqa: E402
 import rows_more  # noqa: E402
 import rows_other  # noqa: E402
+import rows_units  # noqa: E402
 import rows_web  # noqa: E402
 import rows_wide  # noqa: E402
 from case import wanted  # noqa: E402
 from row import Load, run_client, run_server  # noqa: E402
 
-ROWS = rows_web.ROWS + rows_other.ROWS + rows_more.ROWS + rows_wide.ROWS + rows_clients.ROWS
+ROWS = rows_web.ROWS + rows_other.ROWS + rows_more.ROWS + rows_wide.ROWS + rows_units.ROWS + rows_clients.ROWS
 SHORT_KILLS = 6
 SHORT = {"nginx": ["reload", "worker -9", "kills"], "nginx, workers as root": ["reload"], "sshd": [], "haproxy -Ws": ["reload"], "redis as redis": ["all -9"]}
 BETTER = ["-", "kernel", "mixed", "handed", "engine"]
