@@ -61,6 +61,18 @@ static void leave_error(int fd, int family, int error)
 		sys_setsockopt(fd, SOL_SOCKET, SO_DETACH_FILTER, &filter, sizeof(int));
 }
 
+/*
+ * Where kernels remember it (kernel/roles.h), the kernel's socket was a client, too. So it stays one who may not listen,
+ * whoever has it later.
+ */
+static void leave_role(int fd, int family)
+{
+	int error;
+	socklen_t len = sizeof error;
+	leave_error(fd, family, ECONNRESET);
+	sys_getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &len);
+}
+
 _Atomic bool shim_left_errors;
 
 int left_error(int fd, int error)
@@ -165,8 +177,7 @@ static int unconnect(struct file *f, struct file *to, enum disconnect why, int h
 	to->candidate.had_port = true;
 	if (f->listener)
 		to->candidate.was_listener = true;
-	else
-		sock_note_client(s, &to->candidate);
+	bool was_client = !f->listener && sock_note_client(s, &to->candidate);
 	to->candidate.nonblock_known = false; /* while the engine had it, nobody noted that here */
 	to->candidate.left_error = 0;
 	if (r >= 0 && !f->listener)
@@ -180,6 +191,8 @@ static int unconnect(struct file *f, struct file *to, enum disconnect why, int h
 		kernel_fd_set_nonblock(f->fd, true);
 		if (error)
 			leave_error(f->fd, to->candidate.family, error);
+		else if (was_client)
+			leave_role(f->fd, to->candidate.family);
 		if (error && error != ECONNREFUSED && error != ECONNRESET) {
 			to->candidate.left_error = error;
 			shim_left_errors = true;

@@ -20,7 +20,7 @@
  * not be asked, and it is asked again next time.
  */
 bool roles_are_kept(const struct ip_addr *local);
-/* To listen takes a port, and is refused then: the socket has one afterwards, if it had none. */
-void roles_take_port(int fd);
+/* Of a former client: what the kernel says. -EINVAL also where it has forgotten (there was no loopback). */
+int roles_listen_in_vain(int fd, int backlog);
 
 #endif

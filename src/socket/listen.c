@@ -524,10 +524,8 @@ int sock_decide_listen(int kfd, const struct candidate *candidate, int backlog, 
 	engine_lock(e);
 	turn_begin(e);
 	unsigned noted = fallbacks_noted;
-	bool barred = candidate->was_client && roles_are_kept(&candidate->client_addr); /* the kernel's socket was none */
-	int r = barred ? -EINVAL : decide_listen_locked(e, kfd, candidate, backlog, out);
-	if (barred)
-		roles_take_port(kfd);
+	bool barred = candidate->was_client && roles_are_kept(&candidate->client_addr);
+	int r = barred ? roles_listen_in_vain(kfd, backlog) : decide_listen_locked(e, kfd, candidate, backlog, out);
 	if (r == SOCK_KERNEL)
 		r = engine_refusal(e, noted);
 	if (r == -ENETDOWN)

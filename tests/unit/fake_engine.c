@@ -264,9 +264,10 @@ int sock_bind(struct sock *s, int fd, const struct sockaddr *addr, socklen_t len
 	return s->dead ? -EBADF : sys_bind(s->hidden, addr, len);
 }
 
-void sock_note_client(const struct sock *s, struct candidate *c)
+bool sock_note_client(const struct sock *s, struct candidate *c)
 {
 	(void)s, (void)c;
+	return false;
 }
 
 void sock_put_error(struct sock *s, int error)
