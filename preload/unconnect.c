@@ -62,8 +62,8 @@ static void leave_error(int fd, int family, int error)
 }
 
 /*
- * Where kernels remember it (kernel/roles.h), the kernel's socket was a client, too. So it stays one who may not listen,
- * whoever has it later.
+ * Where kernels remember it (kernel/roles.h), the kernel's socket becomes a client for a moment, too. So it may not
+ * listen, whoever has it later.
  */
 static void leave_role(int fd, int family)
 {
