@@ -154,7 +154,24 @@ static bool kernel_listens(json_t *sockets, unsigned port)
 
 static const char not_reached[] = "finesse does not reach this process";
 
-static const char *listener_why(json_t *document, const struct end *local)
+/*
+ * Without an engine: did the process restrict its system calls? Then it may not be able to tell, and is the kernel's if
+ * it did that itself.
+ */
+static bool is_restricted(long pid)
+{
+	char path[64], line[128];
+	unsigned mode = 0;
+	snprintf(path, sizeof path, "/proc/%ld/status", pid);
+	FILE *f = fopen(path, "re");
+	while (f && fgets(line, sizeof line, f) && sscanf(line, "Seccomp: %u", &mode) != 1)
+		;
+	if (f)
+		fclose(f);
+	return mode != 0;
+}
+
+static const char *listener_why(json_t *document, long pid, const struct end *local)
 {
 	char what[80];
 	const char *why;
@@ -166,8 +183,10 @@ static const char *listener_why(json_t *document, const struct end *local)
 	if ((why = fallback_why(document, what)) || (why = fallback_why(document, "a listener")) ||
 	    (why = fallback_why(document, "a listener shared by fork")) || (why = fallback_why(document, "a listener inherited by fork")))
 		return why;
-	return json_object_get(document, "version") ? "this process does not accept from it, as another may; or the settings leave it to the kernel"
-						     : "this process has not used it, or finesse could not serve it: then its log says why";
+	if (json_object_get(document, "version"))
+		return "this process does not accept from it, as another may; or the settings leave it to the kernel";
+	return is_restricted(pid) ? "the process restricts its system calls (seccomp), or has not used it"
+				  : "this process has not used it, or finesse could not serve it: then its log says why";
 }
 
 static const char *connection_why(json_t *document, json_t *socket, json_t *sockets, const struct end *local, const struct end *remote)
@@ -190,7 +209,7 @@ static const char *connection_why(json_t *document, json_t *socket, json_t *sock
 /* ---- the list ---- */
 
 /* One line of the table. */
-static void add_line(json_t *document, json_t *sockets, const struct inodes *in, const char *line)
+static void add_line(json_t *document, json_t *sockets, const struct inodes *in, long pid, const char *line)
 {
 	char local_hex[48], remote_hex[48];
 	unsigned state;
@@ -208,7 +227,7 @@ static void add_line(json_t *document, json_t *sockets, const struct inodes *in,
 		json_object_set_new(s, "remote", end_json(&remote));
 	json_object_set_new(s, "state", json_string(state_name(state)));
 	json_object_set_new(s, "carrier", json_string("kernel"));
-	json_object_set_new(s, "why", json_string(listens ? listener_why(document, &local) : connection_why(document, s, sockets, &local, &remote)));
+	json_object_set_new(s, "why", json_string(listens ? listener_why(document, pid, &local) : connection_why(document, s, sockets, &local, &remote)));
 	json_array_append_new(sockets, s);
 }
 
@@ -219,7 +238,7 @@ static void add_table(json_t *document, json_t *sockets, const struct inodes *in
 	snprintf(path, sizeof path, "/proc/%ld/net/%s", pid, table);
 	FILE *f = fopen(path, "re");
 	while (f && json_array_size(sockets) < LISTED_MAX && fgets(line, sizeof line, f))
-		add_line(document, sockets, in, line);
+		add_line(document, sockets, in, pid, line);
 	if (f)
 		fclose(f);
 }

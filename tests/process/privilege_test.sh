@@ -118,4 +118,8 @@ words echo fork
 kernel=$(($(kernel_accepted) - before))
 if [ -z "$wrong" ] && [ "$kernel" = 2 ]; then pass "seccomp: served by the kernel"; else fail "seccomp: wrong:$wrong, $kernel of 2 by the kernel"; fi
 stop
+# Who restricts itself before it has a socket cannot tell of it later.
+start before seccomp
+if in_server "$FINESSE_BUILD_DIR/finesse" stat $pid | grep -q "restricts its system calls (seccomp)"; then pass "seccomp before listen: stat says so"; else fail "seccomp before listen: stat"; fi
+stop
 finish
