@@ -38,7 +38,6 @@
 #define LATELY_US     (100 * USEC_PER_MSEC)
 #define LOOK_US       (100 * USEC_PER_MSEC) /* between two looks for dead members */
 #define SYN_LOOK_US   (10 * USEC_PER_MSEC)  /* … where a SYN may be a dead one's. Of 63 others, a look takes 150 µs */
-#define TIME_WAIT_US  (61 * USEC_PER_SEC)
 #define RETRY_US      USEC_PER_SEC /* when nobody answered who wants to join; doubled each time */
 #define RETRY_MAX_US  (4 * USEC_PER_SEC)
 
@@ -330,130 +329,6 @@ static bool has_others(const struct sock *l)
 {
 	const struct claim *c = l->lst->claim;
 	return c && c->group.spare[0] >= 0 && (l->child_refs || l->lst->from_elsewhere || claim_is_shared(c));
-}
-
-/* ---- connections ---- */
-
-static bool names(const struct claim *c, const struct flow_key *key)
-{
-	const struct group_place *p = &c->group.place;
-	return p->port == key->lport && listener_name_matches(&p->addr, p->family, p->v6only, &key->laddr);
-}
-
-/* The claim that names the address comes before one of all. */
-static struct claim *claim_of_flow(struct engine *e, const struct flow_key *key)
-{
-	struct claim *found = NULL;
-	list_for_each (pos, tmp, &e->claims) {
-		struct claim *c = container_of(pos, struct claim, node);
-		if (names(c, key) && (!found || ip_addr_is_any(&found->group.place.addr)))
-			found = c;
-	}
-	return found;
-}
-
-/* 0 also where another living member has the entry: its frames are his. */
-static int enter(const struct sock *l, const struct flow_key *key)
-{
-	int err = classifier_group_add_flow(l->lst->claim->group.maps, key);
-	return err == -EEXIST ? 0 : err;
-}
-
-static void conn_began(struct engine *e, struct sock *l, struct sock *s, bool by_cookie)
-{
-	struct claim *c = l->lst->claim;
-	if (!c)
-		return;
-	s->claim = c;
-	c->n_conns++;
-	s->in_group = claim_is_shared(c);
-	if (!s->in_group && !c->taken)
-		sock_set_exact(e, s);
-	if (s->in_group && (by_cookie || e->now < c->add_until_us || classifier_group_decides_here(c->group.maps)))
-		classifier_group_add_flow(c->group.maps, &s->flow.key);
-}
-
-static void conn_left(struct engine *e, struct sock *s, bool to_kernel)
-{
-	struct claim *c = s->claim;
-	s->claim = NULL;
-	c->n_conns--;
-	if (to_kernel && s->in_group)
-		classifier_group_del_flow(c->group.maps, &s->flow.key);
-	if (!c->n_conns)
-		e->claims_changed = true;
-}
-
-static void time_wait_began(struct engine *e, struct sock *s)
-{
-	if (s->claim)
-		s->claim->tw_until_us = e->now + TIME_WAIT_US;
-}
-
-static bool flow_ends(struct engine *e, const struct flow_key *key)
-{
-	bool shared = false;
-	list_for_each (pos, tmp, &e->claims) {
-		struct claim *c = container_of(pos, struct claim, node);
-		if (c->group.place.port != key->lport || !claim_is_shared(c))
-			continue;
-		classifier_group_del_flow(c->group.maps, key); /* of another claim of the same port: it has none */
-		shared = true;
-	}
-	return shared;
-}
-
-/* SYNs of the 4-tuple go to the kernel, whichever member would be chosen. */
-static bool flow_is_kernels(struct engine *e, const struct flow_key *key)
-{
-	bool given = false;
-	list_for_each (pos, tmp, &e->claims) {
-		struct claim *c = container_of(pos, struct claim, node);
-		if (c->group.place.port == key->lport && claim_is_shared(c))
-			given |= classifier_group_give_flow(c->group.maps, key) == 0;
-	}
-	return given;
-}
-
-/* The group that has all flows of a port; NULL: several claims have flows of it, or none. */
-static const struct claim *only_group(struct engine *e, uint16_t port)
-{
-	const struct claim *found = NULL;
-	list_for_each (pos, tmp, &e->claims) {
-		const struct claim *c = container_of(pos, struct claim, node);
-		if (c->group.place.port != port)
-			continue;
-		if (found)
-			return NULL;
-		found = c;
-	}
-	return found && claim_is_shared(found) ? found : NULL;
-}
-
-/*
- * A TIME-WAIT does not remember the claim in which its connection began. Where only one can be meant, those that follow
- * each other go in one piece.
- */
-static void flows_end(struct engine *e, const struct flow_key *keys, size_t n)
-{
-	for (size_t i = 0, first = 0; i < n; first = i) {
-		const struct claim *c = only_group(e, keys[i].lport);
-		while (i < n && keys[i].lport == keys[first].lport)
-			i++;
-		if (c)
-			classifier_group_del_own_flows(c->group.maps, &keys[first], i - first);
-		else
-			for (size_t j = first; j < i; j++)
-				flow_ends(e, &keys[j]);
-	}
-}
-
-static void cookie_sent(struct engine *e, struct sock *l)
-{
-	struct claim *c = l->lst->claim;
-	if (c && claim_is_shared(c))
-		classifier_group_note_cookies(c->group.maps, l->lst->cookies_until_us);
-	(void)e;
 }
 
 /* ---- who accepts ---- */
@@ -801,14 +676,14 @@ static const struct process_ops claim_ops = {
 	.others_serve = others_serve,
 	.has_others = has_others,
 	.is_others = is_others,
-	.enter = enter,
-	.conn_began = conn_began,
-	.conn_left = conn_left,
-	.time_wait_began = time_wait_began,
-	.flow_ends = flow_ends,
-	.flow_is_kernels = flow_is_kernels,
-	.flows_end = flows_end,
-	.cookie_sent = cookie_sent,
+	.enter = claim_flow_enter,
+	.conn_began = claim_conn_began,
+	.conn_left = claim_conn_left,
+	.time_wait_began = claim_time_wait_began,
+	.flow_ends = claim_flow_ends,
+	.flow_is_kernels = claim_flow_is_kernels,
+	.flows_end = claim_flows_end,
+	.cookie_sent = claim_cookie_sent,
 	.comes_by = comes_by,
 	.waits = waits,
 	.queue_changed = queue_changed,

@@ -49,6 +49,17 @@ void claim_end_if_over(struct claim *c);   /* frees it, once no listener and no 
 
 void claim_gives_back(struct claim *c);    /* SYNs are the kernel's, if it is this process's alone; connections stay */
 
+/* ---- claim_flows.c: of process_ops ---- */
+struct claim *claim_of_flow(struct engine *e, const struct flow_key *key); /* NULL: it has none */
+int claim_flow_enter(const struct sock *l, const struct flow_key *key);
+void claim_conn_began(struct engine *e, struct sock *l, struct sock *s, bool by_cookie);
+void claim_conn_left(struct engine *e, struct sock *s, bool to_kernel);
+void claim_time_wait_began(struct engine *e, struct sock *s);
+bool claim_flow_ends(struct engine *e, const struct flow_key *key);
+bool claim_flow_is_kernels(struct engine *e, const struct flow_key *key);
+void claim_flows_end(struct engine *e, const struct flow_key *keys, size_t n);
+void claim_cookie_sent(struct engine *e, struct sock *l);
+
 /* ---- claim_fork.c: of process_ops ---- */
 void claim_before_fork(struct engine *e);
 void claim_after_fork(struct engine *e);

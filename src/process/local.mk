@@ -17,6 +17,7 @@ src_libprocess_a_SOURCES = \
 	src/process/claim.c \
 	src/process/claim.h \
 	src/process/claim_deferred.c \
+	src/process/claim_flows.c \
 	src/process/claim_fork.c \
 	src/process/claim_share.c \
 	src/process/claim_spare.c \
