@@ -276,26 +276,75 @@ static enum answer is_known(const struct registers *r, unsigned at, unsigned len
 	return !missing ? ANSWER_YES : unknown ? ANSWER_MAYBE : ANSWER_PEER;
 }
 
+/* The least and the greatest that these bytes could be, whatever the bits are that are not known. */
+static void bounds(const struct registers *r, unsigned at, unsigned len, uint8_t *least, uint8_t *greatest)
+{
+	for (unsigned i = 0; i < len; i++) {
+		least[i] = r->value[at + i] & r->known[at + i];
+		greatest[i] = least[i] | (uint8_t)~r->known[at + i];
+	}
+}
+
 static enum answer in_range(const struct registers *r, unsigned at, const uint8_t *from, const uint8_t *to, unsigned len)
 {
-	enum answer known = is_known(r, at, len);
-	if (known != ANSWER_YES)
-		return names_range(r, at, from, to, len) ? ANSWER_NO : known;
-	return memcmp(r->value + at, from, len) >= 0 && memcmp(r->value + at, to, len) <= 0 ? ANSWER_YES : ANSWER_NO;
+	uint8_t least[RULES_KEY_MAX], greatest[RULES_KEY_MAX];
+	if (names_range(r, at, from, to, len))
+		return ANSWER_NO;
+	bounds(r, at, len, least, greatest);
+	if (memcmp(greatest, from, len) < 0 || memcmp(least, to, len) > 0)
+		return ANSWER_NO;
+	if (memcmp(least, from, len) >= 0 && memcmp(greatest, to, len) <= 0)
+		return ANSWER_YES;
+	return is_known(r, at, len);
+}
+
+static bool holds(uint8_t cmp, const uint8_t *value, const uint8_t *constant, unsigned len)
+{
+	int d = memcmp(value, constant, len);
+	return cmp == NFT_CMP_LT ? d < 0 : cmp == NFT_CMP_LTE ? d <= 0 : cmp == NFT_CMP_GT ? d > 0 : d >= 0;
+}
+
+/* The number that follows, or precedes. */
+static void step(uint8_t *number, unsigned len, int by)
+{
+	uint8_t over = by > 0 ? 0 : 0xff; /* what a byte is when the one before it changes, too */
+	while (len-- > 0 && (number[len] += by) == over)
+		;
+}
+
+/*
+ * A stranger's address on one side of a constant: named are those on the side that has fewer, and the stranger is on
+ * the other one.
+ */
+static enum answer of_the_most(const struct registers *r, const struct rules_op *op)
+{
+	uint8_t lowest[RULES_VALUE_MAX] = {0}, highest[RULES_VALUE_MAX], low_end[RULES_VALUE_MAX], high_end[RULES_VALUE_MAX];
+	bool upwards = op->cmp == NFT_CMP_GT || op->cmp == NFT_CMP_GTE, few_above = op->a[0] & 0x80;
+	bool itself_above = op->cmp == NFT_CMP_GTE || op->cmp == NFT_CMP_LT; /* the constant is on the upper side */
+	memset(highest, 0xff, sizeof highest);
+	memcpy(low_end, op->a, sizeof low_end);
+	memcpy(high_end, op->a, sizeof high_end);
+	if (itself_above)
+		step(low_end, op->len, -1);
+	else
+		step(high_end, op->len, 1);
+	bool named = few_above ? names_range(r, op->from, high_end, highest, op->len) : names_range(r, op->from, lowest, low_end, op->len);
+	return !named ? ANSWER_PEER : few_above == upwards ? ANSWER_NO : ANSWER_YES;
 }
 
 static enum answer compare(const struct registers *r, const struct rules_op *op)
 {
+	uint8_t least[RULES_VALUE_MAX], greatest[RULES_VALUE_MAX];
 	if (op->cmp == NFT_CMP_EQ)
 		return equals(r, op->from, op->a, op->len);
 	if (op->cmp == NFT_CMP_NEQ)
 		return invert(equals(r, op->from, op->a, op->len));
-	enum answer known = is_known(r, op->from, op->len);
-	if (known != ANSWER_YES)
-		return known;
-	int d = memcmp(r->value + op->from, op->a, op->len);
-	bool holds = op->cmp == NFT_CMP_LT ? d < 0 : op->cmp == NFT_CMP_LTE ? d <= 0 : op->cmp == NFT_CMP_GT ? d > 0 : d >= 0;
-	return holds ? ANSWER_YES : ANSWER_NO;
+	bounds(r, op->from, op->len, least, greatest);
+	bool always = holds(op->cmp, least, op->a, op->len);
+	if (always == holds(op->cmp, greatest, op->a, op->len))
+		return always ? ANSWER_YES : ANSWER_NO;
+	enum answer missing = is_known(r, op->from, op->len);
+	return missing == ANSWER_PEER ? of_the_most(r, op) : missing;
 }
 
 static void put(struct registers *r, unsigned at, const void *value, unsigned len)

@@ -184,6 +184,16 @@ static const struct {
 	{DROPS "ip saddr != 192.0.2.1 tcp dport 80 accept", OPEN_V4},
 	{DROPS "ip saddr 10.0.0.0/8 tcp dport 80 accept", 0},
 	{DROPS "tcp sport 1024-65535 tcp dport 80 accept", 0},
+	{DROPS "tcp sport >= 1024 tcp dport 80 accept", 0},
+	/* a comparison that all values pass, or none */
+	{DROPS "tcp sport >= 0 tcp dport 80 accept", OPEN},
+	{DROPS "tcp sport < 0 drop" "; add rule inet t c tcp dport 80 accept", OPEN},
+	{DROPS "tcp sport 0-65535 tcp dport 80 accept", OPEN},
+	{DROPS "tcp sport != 0-65535 drop" "; add rule inet t c tcp dport 80 accept", OPEN},
+	{DROPS "ip dscp > 62 drop" "; add rule inet t c tcp dport 80 accept", OPEN_V6},
+	{DROPS "tcp dport > 79 tcp dport < 81 accept", OPEN},
+	{DROPS "tcp dport > 80 accept", 0},
+	{DROPS "tcp dport <= 79 drop" "; add rule inet t c accept", OPEN},
 	{DROPS "tcp dport 80 limit rate 10/second accept", 0},
 	{DROPS "tcp dport 80 limit rate over 10/second drop; add rule inet t c tcp dport 80 accept", 0},
 	{DROPS "tcp dport 80 ct count over 3 drop; add rule inet t c tcp dport 80 accept", 0},
@@ -288,8 +298,20 @@ static const struct {
 	{DROPS "ip saddr 192.0.2.1-192.0.2.9 drop" ACCEPTS, "192.0.2.1 192.0.2.5 192.0.2.9", "192.0.2.0 192.0.2.10"}, /* by two comparisons */
 	{DROPS "ip saddr 10.64.0.0-10.127.0.9 drop" ACCEPTS, "10.64.0.0 10.100.1.1 10.127.0.9", "10.63.255.255 10.128.0.0"},
 	{DROPS "ip6 saddr 2001:db8::1-2001:db8::9 drop" ACCEPTS, "2001:db8::1 2001:db8::9", "2001:db8::a ::1"},
-	{DROPS "ip saddr >= 192.0.2.1 ip daddr <= 192.0.2.9 drop" ACCEPTS, NULL, NULL},
-	{DROPS "ip saddr >= 192.0.2.1 drop" ACCEPTS, NULL, NULL},
+	/* one side of an address: the smaller part of all addresses is who is named */
+	{DROPS "ip saddr >= 192.0.2.1 ip daddr <= 192.0.2.9 drop" ACCEPTS, "192.0.2.1 255.255.255.255", "191.255.255.255 10.0.0.1"},
+	{DROPS "ip saddr >= 192.0.2.1 drop" ACCEPTS, "192.0.2.1 203.0.113.1 255.255.255.255", "191.255.255.255 0.0.0.0"},
+	{DROPS "ip saddr > 255.255.255.250 drop" ACCEPTS, "255.255.255.251 255.255.255.255", "255.255.255.250 192.0.2.1"},
+	{DROPS "ip saddr < 10.0.0.0 drop" ACCEPTS, "0.0.0.0 9.255.255.255", "10.0.0.0 192.0.2.1"},
+	{DROPS "ip saddr <= 10.0.0.0 drop" ACCEPTS, "0.0.0.0 10.0.0.0", "10.1.0.0 192.0.2.1"},
+	{DROPS "ip saddr >= 10.0.0.0 tcp dport 80 accept", "0.0.0.0 9.255.255.255", "10.0.0.0 192.0.2.1"},
+	{DROPS "ip saddr > 0.0.0.9 tcp dport 80 accept", "0.0.0.0 0.0.0.9", "0.0.0.10 192.0.2.1"},
+	{DROPS "ip saddr <= 223.255.255.255 tcp dport 80 accept", "224.0.0.0 255.255.255.255", "223.255.255.255 10.0.0.1"},
+	{DROPS "ip saddr >= 10.0.0.0 drop" ACCEPTS, NULL, NULL},
+	{DROPS "ip saddr < 10.0.0.0 tcp dport 80 accept", NULL, NULL},
+	{DROPS "ip saddr & 255.255.0.0 < 10.0.0.0 drop" ACCEPTS, NULL, NULL},
+	{DROPS "ip6 saddr < 2000:: drop" ACCEPTS, "::1 1fff:ffff::1", "2000:: 2001:db8::1 fe80::1"},
+	{DROPS "ip6 saddr >= ff00:: drop" ACCEPTS, "ff00:: ffff::1", "feff::1 2001:db8::1"},
 	/* sets whose elements go after a time, and none comes but by the administrator; another is filled by packets */
 #define AGING "accept; add set inet t aging { type ipv4_addr; flags timeout; elements = { 192.0.2.1 timeout 1h, 192.0.2.7 } }; "
 	{DROPS AGING "insert rule inet t c ip saddr @aging drop", "192.0.2.1 192.0.2.7", "192.0.2.2"},
@@ -300,7 +322,7 @@ static const struct {
 	 "192.0.2.64 192.0.2.127 198.51.100.0 198.51.100.9", "192.0.2.63 192.0.2.128 198.51.100.10"},
 	{DROPS "accept; add set inet t aging6 { type ipv6_addr; flags timeout; timeout 1d; elements = { 2001:db8::1 } }; insert rule inet t c ip6 saddr @aging6 drop", "2001:db8::1", "2001:db8::2"},
 	{DROPS "accept; add map inet t aging { type ipv4_addr : verdict; flags timeout; elements = { 192.0.2.1 timeout 1h : drop } }; insert rule inet t c ip saddr vmap @aging", "192.0.2.1", "192.0.2.2"},
-	{DROPS "ip saddr < 192.0.2.1 drop" ACCEPTS, NULL, NULL},
+	{DROPS "ip saddr < 192.0.2.1 drop" ACCEPTS, NULL, NULL}, /* most are kept out */
 	{DROPS "ip saddr . tcp dport { 192.0.2.1 . 80, 192.0.2.2 . 81 } drop" ACCEPTS, "192.0.2.1", "192.0.2.2 192.0.2.3"},
 	{DROPS "ip saddr . tcp sport { 192.0.2.1 . 80 } drop" ACCEPTS, NULL, NULL},
 	{DROPS "ip saddr . ip daddr { 192.0.2.1 . 192.0.2.9 } drop" ACCEPTS, NULL, NULL},

@@ -21,6 +21,7 @@ RULES = [
     # prefixes, ranges and comparisons
     "ip saddr 0.0.0.0/0 {v}", "ip saddr 10.0.0.0/7 {v}", "ip saddr 10.78.0.0/31 {v}", "ip saddr 10.78.0.2/31 {v}", "ip saddr 10.78.0.0/21 {v}", "ip saddr 8.0.0.0/5 {v}",
     "ip saddr 10.78.0.3/32 {v}", "ip saddr 10.78.0.3-10.78.0.9 {v}", "ip saddr != 10.78.0.3-10.78.0.9 tcp dport {p} {v}", "ip saddr >= 10.78.0.3 {v}", "ip saddr < 10.78.0.3 {v}",
+    "ip saddr >= 9.0.0.0 {v}", "ip saddr < 9.0.0.0 {v}", "ip saddr > 192.0.0.0 {v}", "ip saddr <= 192.0.0.0 {v}", "ip6 saddr >= 2000:: {v}", "ip6 saddr < fe00:: {v}", "tcp sport >= 0 {v}",
     "ip saddr & 255.0.0.1 == 10.0.0.1 {v}", "ip saddr & 0.0.0.1 == 1 {v}", "ip saddr & 255.255.255.254 != 10.78.0.2 {v}", "ip saddr & 255.255.255.254 == 10.78.0.2 {v}",
     "ip saddr ^ 0.0.0.1 == 10.78.0.2 {v}", "ip saddr | 0.0.0.1 == 10.78.0.3 {v}", "ip6 saddr fd78::/16 {v}", "ip6 saddr fd78::2/127 {v}", "ip6 saddr != fd78::/64 {v}",
     "ip6 saddr fd78::1-fd78::9 {v}", "ip6 saddr ::/0 {v}", "ip6 saddr & ffff:: == fd78:: {v}", "ip6 saddr ::ffff:0:0/96 {v}", "ip saddr 10.78.0.0/24 ip saddr != 10.78.0.3 {v}",
@@ -32,6 +33,7 @@ RULES = [
     "ct original ip saddr 10.78.0.3 {v}", "ct mark 7 {v}", "meta mark 5 {v}", "ip saddr 10.78.0.3 ct mark set 7", "ip saddr 10.78.0.3 meta mark set 5", "ct direction reply {v}",
     "ct status snat {v}", "ct expiration > 10s {v}", "tcp dport {p} ip saddr 10.78.0.3 ct count over 1 {v}", "tcp dport {p} limit rate over 2/minute burst 2 packets {v}",
     "tcp dport {p} ip saddr {{ 10.78.0.2, 10.78.0.3 }} limit rate over 1/minute burst 1 packets {v}", "tcp dport {p} limit name \"few{p}\" {v}", "tcp dport {p} ct count over 3 {v}",
+    "tcp dport {p} quota over 150 bytes {v}", "tcp dport {p} quota until 150 bytes {v}", "tcp dport {p} counter {v}", "tcp dport {p} quota name \"little{p}\" {v}",
     "tcp dport {p} quota over 100 bytes {v}", "tcp dport {p} counter {v}",
     # what else a packet has
     "meta nfproto ipv4 fib saddr type unicast {v}", "meta nfproto ipv4 fib saddr oif \"server0\" {v}", "fib saddr . iif oif missing {v}", "ether saddr 00:11:22:33:44:55 {v}",
@@ -70,6 +72,7 @@ class Sources(rules_of.Nft):
         super().__init__(None)
         self.lines += ["add " + t.replace(" ", " inet t ", 1) for t in SETS]
         self.lines += ["add limit inet t few%d { rate over 2/minute burst 2 packets; }" % port for port in rules_of.SERVERS]
+        self.lines += ["add quota inet t little%d { until 150 bytes; }" % port for port in rules_of.SERVERS]
         self.add("other", r.choice(["drop", "accept", "ip saddr 10.78.0.2 drop", "tcp dport 7001-7002 reject", "return"]))
         self.chain("in", "filter hook input priority 0; policy %s" % r.choice(["accept", "drop"]))
         self.add("in", "iif lo accept")
