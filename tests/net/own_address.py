@@ -275,6 +275,21 @@ def kernel_peer(world):
     expect(counters["ArpAnswered"] and counters["NdAnswered"] and counters["EchoAnswered"] == 8, counters)
 
 
+def iputils(world):
+    """What people ask with: ping, ping -6 and arping, from a kernel host. `arping -D` finds the address in use."""
+    server = http_server(world)
+    mac = stat(server)["own"]["mac"].upper()
+    for options, a in (("", A), ("-s 1472 -M do", A), ("-R", A), ("-T tsonly", A), ("-6", A6), ("-6 -s 1452 -M do", A6)):
+        text = world.kernel("ping -n -q -c 3 -i 0.2 -W 10 %s %s" % (options, a))
+        expect("3 packets transmitted, 3 received" in text, text)
+    text = world.kernel("arping -c 3 -w 10 -I k0 " + A)
+    expect(text.count("reply from %s [%s]" % (A, mac)) == 3 and "Received 3 response" in text, text)
+    text = world.kernel("arping -D -c 2 -w 10 -I k0 %s || echo in use" % A)
+    expect("in use" in text and mac in text, text)
+    text = world.kernel("arping -D -c 1 -w 1 -I k0 %s && echo free" % B)
+    expect("free" in text and "Received 0 response" in text, text)
+
+
 def echo_is_limited(world):
     http_server(world)
     begun = time.monotonic()
@@ -609,7 +624,7 @@ def one_mac(world):
     expect(re.search(r"pid (\d+) claims", said(server)), "nobody claims")
 
 
-CASES = [nginx_and_curl, kernel_peer, echo_is_limited, names, gateway, neighbour_moves, conflict_at_start, conflict_later, another_tree, another_tree_elsewhere, kernel_has_it, kernel_takes_it, processes_share,
+CASES = [nginx_and_curl, kernel_peer, iputils, echo_is_limited, names, gateway, neighbour_moves, conflict_at_start, conflict_later, another_tree, another_tree_elsewhere, kernel_has_it, kernel_takes_it, processes_share,
          at_the_end, dies_twice, net_raw_alone, one_interface, tun, tap, one_mac]
 
 
