@@ -63,13 +63,19 @@ static void leave_error(int fd, int family, int error)
 
 /*
  * Where kernels remember it (kernel/roles.h), the kernel's socket becomes a client for a moment, too. So it may not
- * listen, whoever has it later.
+ * listen, whoever has it later. But it would lose a port that the kernel chose for it at a bind.
  */
-static void leave_role(int fd, int family)
+static void leave_role(int fd, struct candidate *was)
 {
 	int error;
-	socklen_t len = sizeof error;
-	leave_error(fd, family, ECONNRESET);
+	struct sockaddr_in6 own;
+	socklen_t len = sizeof own;
+	bool has_port = sys_getsockname(fd, &own, &len) == 0 && own.sin6_port; /* of both families it lies there */
+	if (has_port && !was->port_chosen)
+		return;
+	len = sizeof error;
+	leave_error(fd, was->family, ECONNRESET);
+	was->kernel_was_client = true;
 	sys_getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &len);
 }
 
@@ -192,7 +198,7 @@ static int unconnect(struct file *f, struct file *to, enum disconnect why, int h
 		if (error)
 			leave_error(f->fd, to->candidate.family, error);
 		else if (was_client)
-			leave_role(f->fd, to->candidate.family);
+			leave_role(f->fd, &to->candidate);
 		if (error && error != ECONNREFUSED && error != ECONNRESET) {
 			to->candidate.left_error = error;
 			shim_left_errors = true;

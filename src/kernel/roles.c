@@ -61,11 +61,17 @@ bool roles_are_kept(const struct ip_addr *local)
 	return kept;
 }
 
-int roles_listen_in_vain(int fd, int backlog)
+int roles_listen_in_vain(int fd, int backlog, bool known)
 {
-	int err = sys_listen(fd, backlog);
-	if (err)
-		return err;
-	sys_connect(fd, &unspecified, sizeof unspecified);
-	return -EINVAL;
+	union any_addr own;
+	socklen_t len = sizeof own;
+	int err = known ? sys_listen(fd, backlog) : -EINVAL;
+	if (!err) { /* there was no loopback */
+		sys_connect(fd, &unspecified, sizeof unspecified);
+		err = -EINVAL;
+	} else if (!known && sys_getsockname(fd, &own, &len) == 0) {
+		own.v4.sin_port = 0; /* of both families it lies there. A name may tell a port that the socket has lost */
+		sys_bind(fd, &own, len);
+	}
+	return err;
 }

@@ -20,7 +20,10 @@
  * not be asked, and it is asked again next time.
  */
 bool roles_are_kept(const struct ip_addr *local);
-/* Of a former client: what the kernel says. -EINVAL also where it has forgotten (there was no loopback). */
-int roles_listen_in_vain(int fd, int backlog);
+/*
+ * listen of a former client: -EINVAL, or another error. The socket has a port afterwards, as it takes one before it is
+ * refused. `known`: the kernel's socket was a client, too, and is asked.
+ */
+int roles_listen_in_vain(int fd, int backlog, bool known);
 
 #endif

@@ -525,7 +525,7 @@ int sock_decide_listen(int kfd, const struct candidate *candidate, int backlog, 
 	turn_begin(e);
 	unsigned noted = fallbacks_noted;
 	bool barred = candidate->was_client && roles_are_kept(&candidate->client_addr);
-	int r = barred ? roles_listen_in_vain(kfd, backlog) : decide_listen_locked(e, kfd, candidate, backlog, out);
+	int r = barred ? roles_listen_in_vain(kfd, backlog, candidate->kernel_was_client) : decide_listen_locked(e, kfd, candidate, backlog, out);
 	if (r == SOCK_KERNEL)
 		r = engine_refusal(e, noted);
 	if (r == -ENETDOWN)
