@@ -463,8 +463,10 @@ void file_forget_candidate(int fd)
 	struct call c;
 	while (!undecided_hold(&c, fd))
 		;
-	if (c.file)
+	if (c.file) {
+		candidate_leaves_role(&c.file->candidate, fd);
 		file_forget(c.file);
+	}
 	undecided_let_go(&c);
 }
 
@@ -495,6 +497,7 @@ int file_listen(int fd, int backlog)
 		placeholder_get(); /* now: accept may come when the program has a single number left */
 		candidate_becomes(f, s, fd, true);
 	} else if (r == SOCK_KERNEL) {
+		candidate_leaves_role(&f->candidate, fd);
 		file_forget(f);
 	}
 	undecided_let_go(&c);

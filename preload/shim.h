@@ -268,6 +268,8 @@ static inline int fd_created(int fd)
 /* Undecided, and now used in a way that only the kernel serves. */
 void file_forget_candidate(int fd);
 void file_forget(struct file *f); /* … and seized by the caller */
+/* Before it is forgotten, but for a call that connects it: what it was. */
+void candidate_leaves_role(const struct candidate *c, int fd);
 /* close(2), 0 or -errno. */
 int file_close(int fd);
 /* dup3(2) where the table knows one of the two. */

@@ -323,6 +323,7 @@ static int engine_shutdown(struct call *c, int how)
 /* Linux says ENOTCONN of what is not connected, and remembers it all the same: the next connection begins shut down. */
 static int candidate_shutdown(struct file *f, int fd, int how)
 {
+	candidate_leaves_role(&f->candidate, fd); /* it would undo the shutdown */
 	int r = REAL(shutdown)(fd, how), error = errno;
 	if (r < 0 && error == ENOTCONN) {
 		engine_note_fallback("a socket", "shut down before it was connected");

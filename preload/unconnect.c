@@ -62,20 +62,24 @@ static void leave_error(int fd, int family, int error)
 }
 
 /*
- * Where kernels remember it (kernel/roles.h), the kernel's socket becomes a client for a moment, too. So it may not
- * listen, whoever has it later. But it would lose a port that the kernel chose for it at a bind.
+ * A candidate that was a client goes to the kernel for good. Where kernels remember that (kernel/roles.h), its socket
+ * becomes a client for a moment, too, and may not listen. But it would lose a port that the kernel chose for it at a
+ * bind. Not earlier: most are connected anew, and the kernel would count a connection that it opened.
  */
-static void leave_role(int fd, struct candidate *was)
+void candidate_leaves_role(const struct candidate *c, int fd)
 {
-	int error;
+	int error, flags;
 	struct sockaddr_in6 own;
 	socklen_t len = sizeof own;
-	bool has_port = sys_getsockname(fd, &own, &len) == 0 && own.sin6_port; /* of both families it lies there */
-	if (has_port && !was->port_chosen)
+	if (!c->was_client || (flags = sys_fcntl(fd, F_GETFL, 0)) < 0)
 		return;
+	bool has_port = sys_getsockname(fd, &own, &len) == 0 && own.sin6_port; /* of both families it lies there */
+	if ((has_port && !c->port_chosen) || !sock_role_is_kept(c))
+		return;
+	sys_fcntl(fd, F_SETFL, flags | O_NONBLOCK);
+	leave_error(fd, c->family, ECONNRESET);
+	sys_fcntl(fd, F_SETFL, flags);
 	len = sizeof error;
-	leave_error(fd, was->family, ECONNRESET);
-	was->kernel_was_client = true;
 	sys_getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &len);
 }
 
@@ -183,7 +187,8 @@ static int unconnect(struct file *f, struct file *to, enum disconnect why, int h
 	to->candidate.had_port = true;
 	if (f->listener)
 		to->candidate.was_listener = true;
-	bool was_client = !f->listener && sock_note_client(s, &to->candidate);
+	else
+		sock_note_client(s, &to->candidate);
 	to->candidate.nonblock_known = false; /* while the engine had it, nobody noted that here */
 	to->candidate.left_error = 0;
 	if (r >= 0 && !f->listener)
@@ -197,8 +202,6 @@ static int unconnect(struct file *f, struct file *to, enum disconnect why, int h
 		kernel_fd_set_nonblock(f->fd, true);
 		if (error)
 			leave_error(f->fd, to->candidate.family, error);
-		else if (was_client)
-			leave_role(f->fd, &to->candidate);
 		if (error && error != ECONNREFUSED && error != ECONNRESET) {
 			to->candidate.left_error = error;
 			shim_left_errors = true;

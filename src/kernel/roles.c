@@ -13,8 +13,6 @@ union any_addr {
 	struct sockaddr_in6 v6;
 };
 
-static const struct sockaddr unspecified = {.sa_family = AF_UNSPEC};
-
 /* A socket that was a client, and is none any more. -errno: there is no way to `local`, or it is not the kernel's. */
 static int make_former_client(const struct ip_addr *local)
 {
@@ -36,7 +34,7 @@ static int make_former_client(const struct ip_addr *local)
 	if (!err)
 		err = sys_connect(fd, &a, len);
 	if (!err || err == -EINPROGRESS)
-		err = sys_connect(fd, &unspecified, sizeof unspecified);
+		err = sys_connect(fd, &(struct sockaddr){.sa_family = AF_UNSPEC}, sizeof(struct sockaddr));
 	if (!err)
 		return fd;
 	fd_close(fd);
@@ -61,17 +59,12 @@ bool roles_are_kept(const struct ip_addr *local)
 	return kept;
 }
 
-int roles_listen_in_vain(int fd, int backlog, bool known)
+void roles_take_port(int fd)
 {
 	union any_addr own;
 	socklen_t len = sizeof own;
-	int err = known ? sys_listen(fd, backlog) : -EINVAL;
-	if (!err) { /* there was no loopback */
-		sys_connect(fd, &unspecified, sizeof unspecified);
-		err = -EINVAL;
-	} else if (!known && sys_getsockname(fd, &own, &len) == 0) {
-		own.v4.sin_port = 0; /* of both families it lies there. A name may tell a port that the socket has lost */
-		sys_bind(fd, &own, len);
-	}
-	return err;
+	if (sys_getsockname(fd, &own, &len) < 0)
+		return;
+	own.v4.sin_port = 0; /* of both families it lies there. A name may tell a port that the socket has lost */
+	sys_bind(fd, &own, len);
 }

@@ -20,10 +20,7 @@
  * not be asked, and it is asked again next time.
  */
 bool roles_are_kept(const struct ip_addr *local);
-/*
- * listen of a former client: -EINVAL, or another error. The socket has a port afterwards, as it takes one before it is
- * refused. `known`: the kernel's socket was a client, too, and is asked.
- */
-int roles_listen_in_vain(int fd, int backlog, bool known);
+/* A socket that is refused so takes a port before, if it has none. */
+void roles_take_port(int fd);
 
 #endif

@@ -2,7 +2,6 @@
 #include "socket/engine.h"
 
 #include "base/sys.h"
-#include "kernel/roles.h"
 
 #include <errno.h>
 #include <linux/sockios.h>
@@ -85,15 +84,11 @@ int sock_getsockname(struct sock *s, struct sockaddr *addr, socklen_t *len)
 	return r;
 }
 
-bool sock_note_client(const struct sock *s, struct candidate *c)
+void sock_note_client(const struct sock *s, struct candidate *c)
 {
 	c->was_client = true;
 	c->client_addr = s->flow.key.laddr; /* neither changes */
 	c->lost_port = s->flow.key.lport;
-	engine_lock(s->engine);
-	bool kept = roles_are_kept(&c->client_addr);
-	engine_unlock(s->engine);
-	return kept;
 }
 
 /* Linux's inet_getname. A reset that has arrived counts, so what is there is taken first. */

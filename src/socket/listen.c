@@ -516,6 +516,15 @@ static int decide_listen_locked(struct engine *e, int kfd, const struct candidat
 	return 0;
 }
 
+bool sock_role_is_kept(const struct candidate *c)
+{
+	struct engine *e = engine_of_process();
+	engine_lock(e);
+	bool kept = c->was_client && roles_are_kept(&c->client_addr);
+	engine_unlock(e);
+	return kept;
+}
+
 int sock_decide_listen(int kfd, const struct candidate *candidate, int backlog, struct sock **out)
 {
 	struct engine *e = engine_of_process();
@@ -525,7 +534,9 @@ int sock_decide_listen(int kfd, const struct candidate *candidate, int backlog, 
 	turn_begin(e);
 	unsigned noted = fallbacks_noted;
 	bool barred = candidate->was_client && roles_are_kept(&candidate->client_addr);
-	int r = barred ? roles_listen_in_vain(kfd, backlog, candidate->kernel_was_client) : decide_listen_locked(e, kfd, candidate, backlog, out);
+	int r = barred ? -EINVAL : decide_listen_locked(e, kfd, candidate, backlog, out);
+	if (barred)
+		roles_take_port(kfd);
 	if (r == SOCK_KERNEL)
 		r = engine_refusal(e, noted);
 	if (r == -ENETDOWN)

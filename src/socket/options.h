@@ -78,7 +78,6 @@ struct candidate {
 	bool used;             /* something was done to the kernel's socket that nothing else here tells, or its identity was asked for */
 	bool had_port;         /* it was connected or listened, and is unconnected again: its name may tell a port that it has lost */
 	bool was_client, was_listener; /* … what it was, in this process */
-	bool kernel_was_client; /* … and its kernel socket has been a client for a moment, to be told from one that never was */
 	struct ip_addr client_addr; /* its own address as a client; any: not known */
 	uint16_t lost_port;    /* … which the kernel's own name does not tell; 0: it does */
 	uint16_t left_error;   /* what its last connection left in SO_ERROR, where the kernel's socket has ECONNRESET in its place; 0: nothing */

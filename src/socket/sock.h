@@ -165,8 +165,10 @@ int sock_take_error(struct sock *s);
 /* Is a handover owed, because an option of the kernel's was set before a handover was possible? */
 bool sock_wants_kernel(const struct sock *s);
 int sock_getsockname(struct sock *s, struct sockaddr *addr, socklen_t *len);
-/* That `c` was this connection, and of which name. True: the kernel would remember it of its socket. */
-bool sock_note_client(const struct sock *s, struct candidate *c);
+/* That `c` was this connection, and of which name. */
+void sock_note_client(const struct sock *s, struct candidate *c);
+/* May it never listen again, since it was a client? (kernel/roles.h) */
+bool sock_role_is_kept(const struct candidate *c);
 int sock_getpeername(struct sock *s, struct sockaddr *addr, socklen_t *len);
 int sock_ioctl(struct sock *s, unsigned long request, void *arg); /* FIONREAD, FIONBIO, SIOCATMARK, SIOCOUTQ… else -ENOTTY */
 bool sock_get_nonblock(const struct sock *s);

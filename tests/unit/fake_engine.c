@@ -264,9 +264,14 @@ int sock_bind(struct sock *s, int fd, const struct sockaddr *addr, socklen_t len
 	return s->dead ? -EBADF : sys_bind(s->hidden, addr, len);
 }
 
-bool sock_note_client(const struct sock *s, struct candidate *c)
+void sock_note_client(const struct sock *s, struct candidate *c)
 {
 	(void)s, (void)c;
+}
+
+bool sock_role_is_kept(const struct candidate *c)
+{
+	(void)c;
 	return false;
 }
 
