@@ -146,7 +146,7 @@ host() {
 
 ban() {
 	for from in 10.78.0.2 10.78.0.3; do
-		in_client curl -s --limit-rate 3M --interface $from -o "$scratch/$from" http://$SERVER_IP/file 9>&- &
+		as_client curl -s --limit-rate 3M --interface $from -o "$scratch/$from" http://$SERVER_IP/file 9>&- &
 		eval "curl_${from##*.}=$!"
 	done
 	wait_until 10 beyond 10.78.0.2 3000000

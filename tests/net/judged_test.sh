@@ -314,7 +314,7 @@ add rule inet t in drop"
 head -c 60000000 /dev/urandom >"$scratch/www/big"
 start 8080
 slow() { # ADDRESS FILE
-	in_client curl -s --limit-rate 4M --interface "$1" -o "$2" "http://$SERVER_IP:8080/big" 9>&- &
+	as_client curl -s --limit-rate 4M --interface "$1" -o "$2" "http://$SERVER_IP:8080/big" 9>&- &
 }
 size() { stat -c %s "$1" 2>/dev/null || echo 0; }
 received() { in_client ss -tinH state established src "$1" | sed -n 's/.*bytes_received:\([0-9]*\).*/\1/p'; } # by the client's kernel

@@ -80,6 +80,15 @@ in_client() {
 	nsenter --net="/proc/$CLIENT_NS/ns/net" "$@"
 }
 
+# The same for &: $! is the program then, and not a shell that waits for it and would leave it behind.
+as_server() {
+	exec nsenter --net="/proc/$SERVER_NS/ns/net" "$@"
+}
+
+as_client() {
+	exec nsenter --net="/proc/$CLIENT_NS/ns/net" "$@"
+}
+
 finesse_server() {
 	exec nsenter --net="/proc/$SERVER_NS/ns/net" "$FINESSE_BUILD_DIR/finesse" run --interface server0 -- "$@"
 }

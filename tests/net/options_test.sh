@@ -18,7 +18,7 @@ in_server ip neigh add fd78::77 lladdr 02:00:00:00:00:77 dev server0 nud permane
 # One run: output file, addresses, and "finesse" or nothing.
 walk_once() {
 	mkfifo "$scratch/stdin"
-	in_client timeout 100 "$walk" peer <"$scratch/stdin" >"$scratch/peer" &
+	as_client timeout 100 "$walk" peer <"$scratch/stdin" >"$scratch/peer" &
 	holders="$holders $!"
 	exec 5>"$scratch/stdin"
 	wait_until 5 grep -q ready "$scratch/peer"

@@ -10,7 +10,7 @@ while True:
     s = l.accept()[0]
     s.recv(1)
     s.close()'
-in_server /usr/bin/python3 -c "$server" 81 9>&- &
+as_server /usr/bin/python3 -c "$server" 81 9>&- &
 native=$!
 finesse_server /usr/bin/python3 -c "$server" 80 9>&- &
 engine=$!

@@ -95,7 +95,7 @@ broker=$(brokers)
 kill -STOP "$broker"
 is "a child, with a broker that is stopped" "$(in_client "$dropped" ask $SERVER_IP 8000 fork)" ECONNRESET
 mkfifo "$scratch/go"
-in_client python3 -c "$held" $SERVER_IP <"$scratch/go" >"$scratch/held" &
+as_client python3 -c "$held" $SERVER_IP <"$scratch/go" >"$scratch/held" &
 holder=$!
 exec 7>"$scratch/go"
 wait_until 10 grep -q connected "$scratch/held"

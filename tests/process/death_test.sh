@@ -42,7 +42,7 @@ server_dies() {
 	holders="$holders $pid"
 	wait_until 10 listens $SERVER_NS $port
 	: >"$scratch/out"
-	in_client "$idle" client $SERVER_IP $port "$2" <"$scratch/go" >"$scratch/out" &
+	as_client "$idle" client $SERVER_IP $port "$2" <"$scratch/go" >"$scratch/out" &
 	holders="$holders $!"
 	exec 7>"$scratch/go"
 	wait_until "$3" held "$scratch/out"
@@ -116,7 +116,7 @@ wait $workers
 # A client under finesse; the server is the kernel's.
 port=$((port + 1))
 : >"$scratch/out"
-in_client "$idle" server $port 20 <"$scratch/go" >"$scratch/out" &
+as_client "$idle" server $port 20 <"$scratch/go" >"$scratch/out" &
 holders="$holders $!"
 exec 7>"$scratch/go"
 wait_until 10 listens $CLIENT_NS $port

@@ -97,7 +97,7 @@ server=$!
 holders="$holders $server"
 wait_until 30 grep -q 'worker 0' "$scratch/log"
 mkfifo "$scratch/go"
-in_client timeout 60 python3 "$scratch/two.py" $SERVER_IP <"$scratch/go" >"$scratch/said" 2>&1 &
+as_client timeout 60 python3 "$scratch/two.py" $SERVER_IP <"$scratch/go" >"$scratch/said" 2>&1 &
 client=$!
 exec 9>"$scratch/go"
 wait_until 30 grep -q 'worker 1' "$scratch/log"

@@ -9,7 +9,7 @@ pair_up
 dropped=$FINESSE_BUILD_DIR/tests/process/dropped
 # The client's other addresses: neighbours that the server has never heard of.
 for i in 3 4 5 6 7 8 9; do in_client ip addr add 10.78.0.$i/24 dev client0; done
-in_client "$dropped" before threads 7000 &
+as_client "$dropped" before threads 7000 &
 holders="$holders $!"
 
 listens() {

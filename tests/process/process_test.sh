@@ -51,7 +51,7 @@ if [ "$right" = 150 ]; then pass "150 children at once: all answered"; else fail
 stop
 
 # A process waits on the connection that its child uses first: its wait goes on with the kernel's socket.
-in_server "$server" plainly 8000 &
+as_server "$server" plainly 8000 &
 pid=$!
 wait_until 10 sh -c "nsenter --net=/proc/$SERVER_NS/ns/net ss -Hltn 'sport = :8000' | grep -q ."
 right=$(finesse_client "$server" forked_reader $SERVER_IP 8000)
@@ -135,11 +135,11 @@ start hoard
 mkfifo "$scratch/held" "$scratch/asked"
 sleep 1000 >"$scratch/held" &
 end="$!"
-in_client "$server" hold $SERVER_IP 8000 500 <"$scratch/held" >"$scratch/hold.out" &
+as_client "$server" hold $SERVER_IP 8000 500 <"$scratch/held" >"$scratch/hold.out" &
 wait_until 10 grep -q held "$scratch/hold.out"
 sleep 1000 >"$scratch/asked" &
 end="$end $!"
-in_server "$server" stat_reader $pid <"$scratch/asked" >"$scratch/stat.out" &
+as_server "$server" stat_reader $pid <"$scratch/asked" >"$scratch/stat.out" &
 wait_until 10 grep -q asked "$scratch/stat.out"
 right=$(in_client timeout 30 "$server" ask $SERVER_IP 8000 1)
 size=$(in_server "$FINESSE_BUILD_DIR/finesse" stat --json $pid | wc -c)
@@ -182,7 +182,7 @@ done
 if grep -qw bpf_sk_assign_tcp_reqsk /proc/kallsyms; then
 	for how in uring_waiting uring_waiting_child; do
 		start $how
-		in_client timeout 30 "$server" ask $SERVER_IP 8000 3 >"$scratch/right" &
+		as_client timeout 30 "$server" ask $SERVER_IP 8000 3 >"$scratch/right" &
 		asking=$!
 		wait_until 10 sh -c "nsenter --net=/proc/$CLIENT_NS/ns/net ss -Htn state established 'dport = :8000' | grep -q ."
 		kill -USR1 $pid
